@@ -1,0 +1,89 @@
+"""Advantage: how much better the local model is expected to do than the remote, given its score.
+
+Hao et al., arXiv 2601.07965, section on cascades: equal-count bins of the small model's confidence. The
+paper writes large minus small; here it is local minus remote, so that *low advantage is forwarded*.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecascade.calibration.errors import CalibrationError
+
+__all__ = ["AdvantageTable", "advantage_table"]
+
+_FEWEST_PER_BIN = 10
+
+
+@dataclass(frozen=True)
+class AdvantageTable:
+    """A step function from score to advantage.
+
+    Attributes:
+        edges: float32 [bins - 1], rising; a score equal to an edge belongs to the bin above it.
+        values: float32 [bins], in [-1, 1].
+        counts: int64 [bins], the calibration inputs behind each value.
+    """
+
+    edges: NDArray[np.float32]
+    values: NDArray[np.float32]
+    counts: NDArray[np.int64]
+
+    def __call__(self, score: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Advantage float32 [n] of scores float32 [n]; NaN stays NaN."""
+        bins = np.searchsorted(self.edges, score, side="right")
+        return np.where(np.isnan(score), np.float32(np.nan), self.values[bins])
+
+
+def advantage_table(
+    score: NDArray[np.float32],
+    local: NDArray[np.floating] | NDArray[np.bool_],
+    remote: NDArray[np.floating] | NDArray[np.bool_],
+    bins: int = 15,
+) -> AdvantageTable:
+    """Mean of local minus remote over equal-count bins of the score.
+
+    With calibrated confidences in `local` and `remote` this is the paper's estimate, which needs no
+    labels; with correctness (bool) in both it is the labelled estimate.
+
+    Args:
+        score: float32 [n], as the cascade graph computes it.
+        local: [n], the local model's calibrated confidence, or whether it was right.
+        remote: [n], the same of the remote model.
+        bins: how many; tied scores are never split, so ties can leave fewer.
+
+    Raises:
+        CalibrationError: shapes that differ, a NaN, or fewer than ten inputs per bin.
+    """
+    if not score.shape == local.shape == remote.shape or score.ndim != 1:
+        raise CalibrationError(
+            f"score, local, remote: expected three arrays [n], got {list(score.shape)}, "
+            f"{list(local.shape)} and {list(remote.shape)}"
+        )
+    if bins < 1 or len(score) < bins * _FEWEST_PER_BIN:
+        raise CalibrationError(
+            f"bins: {bins} bins need at least {max(bins, 1) * _FEWEST_PER_BIN} calibration inputs "
+            f"({_FEWEST_PER_BIN} each), got {len(score)}; use fewer bins or more inputs"
+        )
+    difference = local.astype(np.float64) - remote.astype(np.float64)
+    if np.isnan(score).any() or np.isnan(difference).any():
+        raise CalibrationError("score, local, remote: expected numbers, got NaN")
+    edges = _equal_count_edges(np.asarray(score, np.float32), bins)
+    index = np.searchsorted(edges, score, side="right")
+    counts = np.bincount(index, minlength=len(edges) + 1)
+    values = np.bincount(index, difference, len(edges) + 1) / counts
+    return AdvantageTable(edges, values.astype(np.float32), counts)
+
+
+def _equal_count_edges(score: NDArray[np.float32], bins: int) -> NDArray[np.float32]:
+    """Edges halfway between neighbouring scores, so that rounding on another device moves no input."""
+    ordered = np.sort(score)
+    cuts = np.round(np.arange(1, bins) * len(ordered) / bins).astype(np.intp)
+    below, above = ordered[cuts - 1], ordered[cuts]
+    middle = ((below.astype(np.float64) + above) / 2).astype(np.float32)
+    edges = np.unique(np.where(middle > below, middle, above))
+    kept: NDArray[np.float32] = edges[edges > ordered[0]]
+    return kept

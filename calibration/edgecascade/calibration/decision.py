@@ -1,0 +1,46 @@
+"""The decision in numpy: the reference that every written file must agree with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecascade.calibration.advantage import AdvantageTable
+from edgecascade.calibration.softmax import softmax
+
+__all__ = ["Decision", "decide"]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What the cascade graph gives for a batch.
+
+    Attributes:
+        label: int64 [n], the first largest logit; meaningless where the confidence is NaN.
+        confidence: float32 [n], calibrated.
+        advantage: float32 [n], NaN where the confidence is.
+        forward: bool [n], `not (advantage >= threshold)`, so NaN forwards.
+        probabilities: float32 [n, classes].
+    """
+
+    label: NDArray[np.int64]
+    confidence: NDArray[np.float32]
+    advantage: NDArray[np.float32]
+    forward: NDArray[np.bool_]
+    probabilities: NDArray[np.float32]
+
+
+def decide(logits: NDArray[np.floating], temperature: float, table: AdvantageTable, threshold: float) -> Decision:
+    """Label, confidence, advantage and forward of logits [n, classes]."""
+    probabilities = softmax(logits, temperature)
+    confidence = probabilities.max(axis=1)
+    advantage = table(confidence)
+    return Decision(
+        label=logits.argmax(axis=1).astype(np.int64),
+        confidence=confidence,
+        advantage=advantage,
+        forward=~(advantage >= np.float32(threshold)),
+        probabilities=probabilities,
+    )

@@ -1,0 +1,37 @@
+"""From a trained model to the one file a device needs.
+
+The order of work, always: export the body, quantize it, run *that* model on the calibration data, fit,
+plan, fold, prove parity, write. Read `calibrate.py` first, then `fold.py`.
+"""
+
+from edgecascade.export.calibrate import Calibrated, calibrate
+from edgecascade.export.errors import ExportError, ParityError
+from edgecascade.export.fold import fold
+from edgecascade.export.graph import find_logits, load_model, save_model
+from edgecascade.export.labelled import LabelledData, read_labelled
+from edgecascade.export.parity import Parity, check_parity
+from edgecascade.export.preprocess import ImagePreprocessing, prepend
+from edgecascade.export.quantize import quantize_int8
+from edgecascade.export.scores import local_scores, remote_scores
+from edgecascade.export.torch_module import export_torch
+
+__all__ = [
+    "Calibrated",
+    "ExportError",
+    "ImagePreprocessing",
+    "LabelledData",
+    "Parity",
+    "ParityError",
+    "calibrate",
+    "check_parity",
+    "export_torch",
+    "find_logits",
+    "fold",
+    "load_model",
+    "local_scores",
+    "prepend",
+    "quantize_int8",
+    "read_labelled",
+    "remote_scores",
+    "save_model",
+]

@@ -1,0 +1,128 @@
+"""`edgecascade export`: from a torch module or an ONNX file to the body of a cascade model."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser, Namespace
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import ModelProto
+
+from edgecascade.export.errors import ExportError
+from edgecascade.export.graph import find_logits, load_model, save_model
+from edgecascade.export.labelled import LabelledData, batches, read_labelled
+from edgecascade.export.preprocess import ImagePreprocessing, prepend, standalone
+from edgecascade.export.quantize import quantize_int8
+from edgecascade.export.torch_module import export_torch
+from edgecascade.runtime.session import check_input, open_session
+
+__all__ = ["configure", "execute"]
+
+
+def configure(parser: ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.epilog = (
+        "examples:\n"
+        "  edgecascade export mymodels.py:small_net --shape 3,96,96 -o small.onnx\n"
+        "  edgecascade export small.onnx --image-size 96x96 --mean 127,127,127 --std 128,128,128 \\\n"
+        "      --int8 unlabelled-use.npz -o body.onnx\n\n"
+        "With --image-size the file takes camera pixels, uint8 RGB [batch, height, width, 3] of any size: resizing\n"
+        "and normalising become part of the graph. With --int8 the body is quantized first, on real inputs."
+    )
+    parser.add_argument(
+        "source",
+        help="an ONNX file, or FILE.py:NAME / package.module:NAME of a torch module or of a function making one",
+    )
+    parser.add_argument("-o", "--out", required=True, help="the ONNX file to write")
+    parser.add_argument("--shape", type=_integers, help="of one input of a torch module, such as 3,96,96")
+    parser.add_argument("--weights", help="state dict for the torch module (.pt; loaded with weights_only)")
+    parser.add_argument("--image-size", type=_size, metavar="HxW", help="put image preprocessing into the graph")
+    parser.add_argument("--mean", type=_floats, default=(0.0,) * 3, help="per channel, in 0..255 (default 0,0,0)")
+    parser.add_argument("--std", type=_floats, default=(255.0,) * 3, help="per channel (default 255,255,255)")
+    parser.add_argument("--interpolation", choices=("linear", "cubic"), default="linear")
+    parser.add_argument(
+        "--int8", metavar="DATA", help="quantize the body on these inputs (npz with x and y, or class folders)"
+    )
+
+
+def execute(arguments: Namespace) -> int:
+    """Export, quantize, put preprocessing in front, write."""
+    model = _load(arguments)
+    find_logits(model)
+    preprocessing = None
+    if arguments.image_size:
+        preprocessing = ImagePreprocessing(
+            *arguments.image_size, arguments.mean, arguments.std, arguments.interpolation
+        )
+    if arguments.int8:
+        data = read_labelled(arguments.int8)
+        model = quantize_int8(model, _body_inputs(data, preprocessing, model))
+    if preprocessing:
+        model = prepend(preprocessing, model)
+    save_model(model, arguments.out)
+    size = Path(arguments.out).stat().st_size / 1e6
+    print(f"{arguments.out}: {size:.1f} MB, ready for `edgecascade calibrate`")
+    return 0
+
+
+def _load(arguments: Namespace) -> ModelProto:
+    if arguments.source.endswith(".onnx"):
+        return load_model(arguments.source)
+    if arguments.shape is None:
+        raise ExportError("--shape: a torch module needs the shape of one input, such as --shape 3,96,96")
+    module = _find(arguments.source)
+    if arguments.weights:
+        import torch
+
+        module.load_state_dict(torch.load(arguments.weights, map_location="cpu", weights_only=True))
+    return export_torch(module, arguments.shape)
+
+
+def _find(source: str) -> Any:
+    where, _, name = source.rpartition(":")
+    if not where:
+        raise ExportError(f"source: expected an ONNX file or FILE.py:NAME, got {source!r}")
+    path = Path(where)
+    folder, module_name = (path.parent, path.stem) if path.suffix == ".py" else (Path(), where)
+    sys.path.insert(0, str(folder.resolve()))
+    try:
+        found = getattr(import_module(module_name), name)
+    except (ImportError, AttributeError) as error:
+        raise ExportError(f"source: cannot find {name!r} in {where}: {error}") from error
+    finally:
+        sys.path.pop(0)
+    import torch
+
+    return found if isinstance(found, torch.nn.Module) else found()
+
+
+def _body_inputs(
+    data: LabelledData, preprocessing: ImagePreprocessing | None, model: ModelProto
+) -> NDArray[np.floating]:
+    if preprocessing is None:
+        return np.concatenate(list(batches(data.inputs, 32)))
+    session = open_session(standalone(preprocessing, model).SerializeToString())
+    (declared,) = session.get_inputs()
+    parts = []
+    for batch in batches(data.inputs, 32):
+        check_input("--int8", batch, declared)
+        parts.append(session.run(None, {declared.name: batch})[0])
+    return np.concatenate(parts)
+
+
+def _integers(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(","))
+
+
+def _size(text: str) -> tuple[int, int]:
+    height, width = text.split("x")
+    return int(height), int(width)
+
+
+def _floats(text: str) -> tuple[float, float, float]:
+    first, second, third = text.split(",")
+    return float(first), float(second), float(third)

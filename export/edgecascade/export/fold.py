@@ -1,0 +1,115 @@
+"""Fold the decision into the graph: what the device runs is one file, and every runtime decides alike.
+
+The arithmetic is that of `edgecascade.calibration.decision`, in ONNX operators of opset 13.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+
+from edgecascade.calibration import AdvantageTable
+from edgecascade.export.errors import ExportError
+from edgecascade.export.graph import tensor_names, with_prefix
+from edgecascade.runtime.metadata import KEY
+
+__all__ = ["OUTPUTS", "OVERRIDABLE", "fold"]
+
+OUTPUTS = {
+    "label": (TensorProto.INT64, ["batch"]),
+    "confidence": (TensorProto.FLOAT, ["batch"]),
+    "advantage": (TensorProto.FLOAT, ["batch"]),
+    "forward": (TensorProto.BOOL, ["batch"]),
+    "probabilities": (TensorProto.FLOAT, ["batch", "classes"]),
+}
+OVERRIDABLE = ("temperature", "threshold", "advantage_edges", "advantage_values")
+_INNER = "edgecascade/"
+
+
+def fold(
+    body: ModelProto,
+    *,
+    logits: str,
+    temperature: float,
+    table: AdvantageTable,
+    threshold: float,
+    document: Mapping[str, Any],
+) -> ModelProto:
+    """A copy of the body with the five outputs of a cascade model and its metadata added.
+
+    Temperature, threshold and table are initializers that are also inputs: defaults, which a caller may
+    override at `run`.
+
+    Args:
+        body: an ONNX model, opset 13 or newer, not yet a cascade model.
+        logits: the tensor that holds the logits, float32 or float16 [batch, classes].
+        temperature: T that divides them.
+        table: advantage by confidence.
+        threshold: inputs whose advantage is below it are forwarded.
+        document: JSON for the metadata key `edgecascade`.
+
+    Raises:
+        ExportError: the body is a cascade model already, or an input of it has a reserved name.
+    """
+    if any(entry.key == KEY for entry in body.metadata_props):
+        raise ExportError("body: it is a cascade model already; fold the model it was made from")
+    reserved = {*OUTPUTS, *OVERRIDABLE}
+    taken = reserved & {i.name for i in body.graph.input}
+    if taken:
+        raise ExportError(f"body: its input {sorted(taken)[0]!r} has a name that cascade models reserve; rename it")
+    model = ModelProto()
+    model.CopyFrom(body)
+    if any(name in reserved or name.startswith(_INNER) for name in tensor_names(body)):
+        model, logits = with_prefix(body, "body/"), f"body/{logits}"
+    defaults = {
+        "temperature": np.float32(temperature),
+        "threshold": np.float32(threshold),
+        "advantage_edges": table.edges,
+        "advantage_values": table.values,
+    }
+    for name, value in defaults.items():
+        array = np.asarray(value, np.float32)
+        model.graph.initializer.append(numpy_helper.from_array(array, name))
+        model.graph.input.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, array.shape))
+    model.graph.initializer.append(numpy_helper.from_array(np.array([1], np.int64), f"{_INNER}axis"))
+    model.graph.node.extend(_head(logits))
+    for name, (kind, shape) in OUTPUTS.items():
+        model.graph.output.append(helper.make_tensor_value_info(name, kind, shape))
+    model.metadata_props.add(key=KEY, value=json.dumps(document, allow_nan=False))
+    return model
+
+
+def _head(logits: str) -> list[NodeProto]:
+    """The decision; confidence - confidence is 0, or NaN where the confidence is, which must forward."""
+    steps: list[tuple[str, list[str], str, dict[str, Any]]] = [
+        ("Cast", [logits], "logits", {"to": TensorProto.FLOAT}),
+        ("ArgMax", ["logits"], "index", {"axis": 1, "keepdims": 1}),
+        ("Squeeze", ["index", "axis"], "label", {}),
+        ("Div", ["logits", "temperature"], "scaled", {}),
+        ("Softmax", ["scaled"], "probabilities", {"axis": 1}),
+        ("GatherElements", ["probabilities", "index"], "score", {"axis": 1}),
+        ("Squeeze", ["score", "axis"], "confidence", {}),
+        ("GreaterOrEqual", ["score", "advantage_edges"], "passed", {}),
+        ("Cast", ["passed"], "steps", {"to": TensorProto.INT32}),
+        ("ReduceSum", ["steps", "axis"], "bin", {"keepdims": 0}),
+        ("Gather", ["advantage_values", "bin"], "step", {}),
+        ("Sub", ["confidence", "confidence"], "nothing", {}),
+        ("Add", ["step", "nothing"], "advantage", {}),
+        ("GreaterOrEqual", ["advantage", "threshold"], "kept", {}),
+        ("Not", ["kept"], "forward", {}),
+    ]
+
+    def named(name: str) -> str:
+        return name if name in OUTPUTS or name in OVERRIDABLE else f"{_INNER}{name}"
+
+    nodes = []
+    for position, (operator, inputs, output, attributes) in enumerate(steps):
+        feeds = inputs if position == 0 else [named(name) for name in inputs]
+        nodes.append(
+            helper.make_node(operator, feeds, [named(output)], name=f"{_INNER}{position}_{operator}", **attributes)
+        )
+    return nodes

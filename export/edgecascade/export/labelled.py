@@ -1,0 +1,99 @@
+"""Labelled data from what people have: an npz file, or a folder with one folder of images per class."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecascade.export.errors import ExportError
+from edgecascade.runtime.inputs import IMAGE_SUFFIXES, read_image
+
+__all__ = ["LabelledData", "batches", "read_labelled"]
+
+
+@dataclass(frozen=True)
+class LabelledData:
+    """Inputs with the labels they should get.
+
+    Attributes:
+        inputs: an array [n, ...], or a list of arrays where images differ in size.
+        labels: int64 [n], from 0.
+        names: one per class; empty if unknown.
+        digest: SHA-256 of inputs and labels, hexadecimal.
+    """
+
+    inputs: NDArray[Any] | Sequence[NDArray[Any]]
+    labels: NDArray[np.int64]
+    names: tuple[str, ...]
+    digest: str
+
+
+def batches(inputs: NDArray[Any] | Sequence[NDArray[Any]], size: int) -> Iterator[NDArray[Any]]:
+    """Consecutive inputs of one shape, at most `size` at a time."""
+    start = 0
+    while start < len(inputs):
+        end = start + 1
+        while end < min(start + size, len(inputs)) and inputs[end].shape == inputs[start].shape:
+            end += 1
+        yield np.stack(list(inputs[start:end]))
+        start = end
+
+
+def read_labelled(path: str | os.PathLike[str]) -> LabelledData:
+    """Read `x`, `y` and optionally `names` from an npz file, or a folder of class folders of images.
+
+    Raises:
+        ExportError: neither, or the arrays do not fit together.
+    """
+    path = Path(path)
+    if path.is_dir():
+        inputs, labels, names = _read_class_folders(path)
+    elif path.is_file():
+        inputs, labels, names = _read_npz(path)
+    else:
+        raise ExportError(f"{path}: no such file or folder")
+    return LabelledData(inputs, labels, names, _digest(inputs, labels))
+
+
+def _read_npz(path: Path) -> tuple[NDArray[Any], NDArray[np.int64], tuple[str, ...]]:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            found = {name: arrays[name] for name in ("x", "y", "names") if name in arrays}
+    except Exception as error:  # numpy and zipfile raise many kinds
+        raise ExportError(f"{path}: not an npz file of plain arrays: {error}") from error
+    if not {"x", "y"} <= found.keys():
+        raise ExportError(f"{path}: expected the arrays `x` [n, ...] and `y` [n], got {sorted(found) or 'neither'}")
+    x, y = found["x"], found["y"]
+    if y.ndim != 1 or len(x) != len(y) or y.dtype.kind not in "iu" or len(y) == 0:
+        raise ExportError(
+            f"{path}: expected integer labels `y` [{len(x)}], one per input in `x`, got {y.dtype} {list(y.shape)}"
+        )
+    return x, y.astype(np.int64), tuple(str(name) for name in found.get("names", ()))
+
+
+def _read_class_folders(path: Path) -> tuple[Any, NDArray[np.int64], tuple[str, ...]]:
+    folders = sorted(folder for folder in path.iterdir() if folder.is_dir())
+    images: list[NDArray[np.uint8]] = []
+    labels: list[int] = []
+    for label, folder in enumerate(folders):
+        files = sorted(file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
+        images += [read_image(file) for file in files]
+        labels += [label] * len(files)
+    if not images:
+        raise ExportError(f"{path}: expected one folder per class with images in it ({', '.join(IMAGE_SUFFIXES)})")
+    same = len({image.shape for image in images}) == 1
+    return (np.stack(images) if same else images), np.array(labels), tuple(folder.name for folder in folders)
+
+
+def _digest(inputs: NDArray[Any] | Sequence[NDArray[Any]], labels: NDArray[np.int64]) -> str:
+    digest = hashlib.sha256(labels.tobytes())
+    for one in inputs:
+        digest.update(np.ascontiguousarray(one).tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,105 @@
+"""Proof that a cascade model decides as the reference arithmetic does, before it is written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+from onnx import ModelProto
+
+from edgecascade.calibration import AdvantageTable, Decision, decide
+from edgecascade.export.errors import ParityError
+
+__all__ = ["Parity", "check_parity"]
+
+_ELSEWHERE = {"AzureExecutionProvider"}  # calls a cloud service: not a way to run a file here
+
+
+@dataclass(frozen=True)
+class Parity:
+    """What was compared.
+
+    Attributes:
+        providers: execution providers that agreed with the reference.
+        n: inputs compared on each.
+        largest: the largest difference of a confidence.
+        tolerance: what it may be.
+    """
+
+    providers: tuple[str, ...]
+    n: int
+    largest: float
+    tolerance: float
+
+
+def check_parity(
+    model: ModelProto,
+    inputs: NDArray[Any],
+    logits: NDArray[np.floating],
+    *,
+    temperature: float,
+    table: AdvantageTable,
+    threshold: float,
+    tolerance: float = 1e-5,
+) -> Parity:
+    """Run the cascade model on every execution provider here, and compare with `decide` on the logits.
+
+    Labels must be equal, confidences within the tolerance, and `forward` equal wherever the confidence is
+    further than the tolerance from an edge of the advantage table.
+
+    Args:
+        model: as it would be written.
+        inputs: [n, ...], what the model takes.
+        logits: [n, classes], what the body alone gave for them.
+        temperature: T.
+        table: the advantage table.
+        threshold: the threshold.
+        tolerance: on confidences.
+
+    Raises:
+        ParityError: showing the first difference.
+    """
+    wanted = decide(logits, temperature, table, threshold)
+    providers = [p for p in ort.get_available_providers() if p not in _ELSEWHERE]
+    largest = max(_compare(model, inputs, wanted, table, provider, tolerance) for provider in providers)
+    return Parity(tuple(providers), len(inputs), largest, tolerance)
+
+
+def _compare(
+    model: ModelProto,
+    inputs: NDArray[Any],
+    wanted: Decision,
+    table: AdvantageTable,
+    provider: str,
+    tolerance: float,
+) -> float:
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    session = ort.InferenceSession(model.SerializeToString(), options, providers=[provider])
+    declared = session.get_inputs()[0]
+    step = declared.shape[0] if isinstance(declared.shape[0], int) else len(inputs)
+    names = ["label", "confidence", "forward"]
+    parts = [session.run(names, {declared.name: inputs[i : i + step]}) for i in range(0, len(inputs) - step + 1, step)]
+    label, confidence, forward = (np.concatenate(column) for column in zip(*parts, strict=True))
+    number = ~np.isnan(wanted.confidence)
+    difference = np.abs(np.where(number, confidence - wanted.confidence, 0.0))
+    edges = np.append(table.edges, np.float32(np.inf))
+    near_edge = np.abs(wanted.confidence[:, None] - edges).min(axis=1) <= tolerance
+    wrong = {
+        "label": number & (label != wanted.label),
+        "confidence": (np.isnan(confidence) == number) | ~(difference <= tolerance),
+        "forward": ~near_edge & (forward != wanted.forward),
+    }
+    got = {"label": label, "confidence": confidence, "forward": forward}
+    for name, where in wrong.items():
+        if where.any():
+            first = int(np.flatnonzero(where)[0])
+            raise ParityError(
+                f"parity failed on {provider}: {name} of input {first} is {got[name][first]}, "
+                f"expected {getattr(wanted, name)[first]} ({int(where.sum())} of {len(where)} inputs differ); "
+                "nothing was written"
+            )
+    return float(difference.max())

@@ -1,0 +1,123 @@
+"""Image preprocessing as part of the graph: the file takes the camera's pixels, so nobody can get it wrong."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+
+from edgecascade.export.errors import ExportError
+from edgecascade.export.graph import check_versions, opset
+
+__all__ = ["PREPROCESSING_KEY", "ImagePreprocessing", "prepend", "standalone"]
+
+PREPROCESSING_KEY = "edgecascade.preprocessing"
+_INNER = "preprocess/"
+
+
+@dataclass(frozen=True)
+class ImagePreprocessing:
+    """From uint8 RGB [batch, height, width, 3] of any size to what the body takes, float32 NCHW.
+
+    Attributes:
+        height: rows that the body takes.
+        width: columns that the body takes.
+        mean: subtracted from each channel, in pixel values 0 to 255.
+        std: divides each channel after that.
+        interpolation: `linear` or `cubic`, with antialiasing, as Pillow resizes.
+    """
+
+    height: int
+    width: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    interpolation: str = "linear"
+
+    def __post_init__(self) -> None:
+        if min(self.height, self.width) < 1:
+            raise ExportError(f"size: expected at least 1 x 1 pixels, got {self.height} x {self.width}")
+        if self.interpolation not in ("linear", "cubic"):
+            raise ExportError(f"interpolation: expected linear or cubic, got {self.interpolation!r}")
+        if 0.0 in self.std:
+            raise ExportError(f"std: expected numbers other than 0, got {self.std}")
+
+
+def prepend(preprocessing: ImagePreprocessing, body: ModelProto) -> ModelProto:
+    """A copy of the body whose input is `image`, uint8 [batch, height, width, 3].
+
+    Raises:
+        ExportError: the body has not one float32 [batch, 3, height, width] input of that size, or an opset
+            below 18.
+    """
+    check_versions(body, "body", oldest=18)
+    if len(body.graph.input) != 1:
+        raise ExportError(f"body: expected one input to put preprocessing before, got {len(body.graph.input)}")
+    (declared,) = body.graph.input
+    sides = [d.dim_value for d in declared.type.tensor_type.shape.dim]
+    wanted = [3, preprocessing.height, preprocessing.width]
+    if (
+        declared.type.tensor_type.elem_type != TensorProto.FLOAT
+        or len(sides) != 4
+        or any(side not in (0, want) for side, want in zip(sides[1:], wanted, strict=True))
+    ):
+        raise ExportError(f"body: expected a float32 input [batch, {', '.join(map(str, wanted))}], got sides {sides}")
+    model = ModelProto()
+    model.CopyFrom(body)
+    body_nodes = list(model.graph.node)
+    del model.graph.node[:], model.graph.input[:]
+    model.graph.node.extend([*_nodes(preprocessing, declared.name), *body_nodes])
+    _add_input_and_constants(model, preprocessing, batch=sides[0] or "batch")
+    model.metadata_props.add(key=PREPROCESSING_KEY, value=json.dumps(asdict(preprocessing)))
+    return model
+
+
+def standalone(preprocessing: ImagePreprocessing, like: ModelProto) -> ModelProto:
+    """Only the preprocessing, of the same opset and IR version: from `image` to `pixels`."""
+    shape = ["batch", 3, preprocessing.height, preprocessing.width]
+    graph = helper.make_graph(
+        _nodes(preprocessing, "pixels"),
+        "preprocessing",
+        [],
+        [helper.make_tensor_value_info("pixels", TensorProto.FLOAT, shape)],
+    )
+    imports = [helper.make_opsetid("", opset(like))]
+    model = helper.make_model(graph, opset_imports=imports, ir_version=like.ir_version)
+    _add_input_and_constants(model, preprocessing, batch="batch")
+    return model
+
+
+def _add_input_and_constants(model: ModelProto, preprocessing: ImagePreprocessing, batch: int | str) -> None:
+    shape: list[int | str | None] = [batch, "height", "width", 3]
+    model.graph.input.append(helper.make_tensor_value_info("image", TensorProto.UINT8, shape))
+    constants: dict[str, NDArray[Any]] = {
+        "size": np.array([preprocessing.height, preprocessing.width], np.int64),
+        "mean": np.array(preprocessing.mean, np.float32).reshape(1, 1, 1, 3),
+        "std": np.array(preprocessing.std, np.float32).reshape(1, 1, 1, 3),
+    }
+    for name, value in constants.items():
+        model.graph.initializer.append(numpy_helper.from_array(value, f"{_INNER}{name}"))
+
+
+def _nodes(preprocessing: ImagePreprocessing, output: str) -> list[NodeProto]:
+    """Resized while channels are last: after a Transpose, ONNX Runtime 1.32 loses Resize's `sizes`."""
+    resize = {"axes": [1, 2], "antialias": 1, "exclude_outside": 1, "cubic_coeff_a": -0.5}
+    steps: list[tuple[str, list[str], str, dict[str, Any]]] = [
+        ("Cast", ["image"], f"{_INNER}float", {"to": TensorProto.FLOAT}),
+        (
+            "Resize",
+            [f"{_INNER}float", "", "", f"{_INNER}size"],
+            f"{_INNER}resized",
+            {"mode": preprocessing.interpolation, **resize},
+        ),
+        ("Sub", [f"{_INNER}resized", f"{_INNER}mean"], f"{_INNER}centred", {}),
+        ("Div", [f"{_INNER}centred", f"{_INNER}std"], f"{_INNER}scaled", {}),
+        ("Transpose", [f"{_INNER}scaled"], output, {"perm": [0, 3, 1, 2]}),
+    ]
+    return [
+        helper.make_node(operator, inputs, [result], name=f"{_INNER}{operator}", **attributes)
+        for operator, inputs, result, attributes in steps
+    ]

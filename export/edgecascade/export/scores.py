@@ -1,0 +1,81 @@
+"""What a model says about every input: from a file, a server, or saved from an earlier run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import TensorProto, helper
+
+from edgecascade.export.errors import ExportError
+from edgecascade.export.graph import find_logits, load_model
+from edgecascade.export.labelled import batches
+from edgecascade.runtime.connect import connect
+from edgecascade.runtime.deadline import Deadline
+from edgecascade.runtime.errors import RemoteError
+from edgecascade.runtime.session import check_input, open_session, sole_input
+
+__all__ = ["local_scores", "remote_scores"]
+
+_PATIENCE = 60.0  # seconds for one request while calibrating, where nobody waits for the answer
+
+Inputs = NDArray[Any] | Sequence[NDArray[Any]]
+Progress = Callable[[int], object]
+
+
+def local_scores(
+    path: str | os.PathLike[str], inputs: Inputs, *, output: str | None = None, progress: Progress | None = None
+) -> NDArray[np.floating]:
+    """Logits [n, classes] of an ONNX file, with the single thread that the device will use.
+
+    Args:
+        path: the file.
+        inputs: [n, ...].
+        output: the output that holds the logits, if it is not evident.
+        progress: called with the number of inputs just done.
+    """
+    model = load_model(path)
+    name = find_logits(model, output)
+    if name not in {o.name for o in model.graph.output}:
+        model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
+    session = open_session(model.SerializeToString())
+    declared = sole_input(session, path)
+    size = declared.shape[0] if isinstance(declared.shape[0], int) else 32
+    parts = []
+    for batch in batches(inputs, size):
+        check_input(str(path), batch, declared)
+        parts.append(session.run([name], {declared.name: batch})[0])
+        if progress:
+            progress(len(batch))
+    return np.concatenate(parts)
+
+
+def remote_scores(
+    remote: str, inputs: Inputs, *, threads: int = 1, progress: Progress | None = None
+) -> NDArray[np.floating]:
+    """Scores [n, classes] of a remote: an address, an ONNX file, or saved logits (.npy).
+
+    Raises:
+        ExportError: the remote failed on an input, or the saved logits are not one row per input.
+    """
+    if remote.endswith(".npy"):
+        saved = np.asarray(np.load(remote, allow_pickle=False))
+        if saved.ndim != 2 or len(saved) != len(inputs):
+            raise ExportError(f"{remote}: expected logits [{len(inputs)}, classes], got {list(saved.shape)}")
+        return saved
+    connection = connect(remote, threads=threads)
+    assert connection is not None
+    parts = []
+    try:
+        for batch in batches(inputs, 32):
+            parts.append(np.asarray(connection.infer(batch, Deadline.after(_PATIENCE))))
+            if progress:
+                progress(len(batch))
+    except (RemoteError, TimeoutError) as error:
+        raise ExportError(f"{remote}: it failed after {sum(map(len, parts))} inputs: {error}") from error
+    finally:
+        connection.close()
+    return np.concatenate(parts)

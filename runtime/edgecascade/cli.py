@@ -1,0 +1,79 @@
+"""The command `edgecascade`. A command's module is imported when it is called, and no other."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import version
+
+from edgecascade.runtime.errors import EdgecascadeError
+
+__all__ = ["main"]
+
+
+@dataclass(frozen=True)
+class _Command:
+    module: str
+    extra: str
+    summary: str
+
+
+_COMMANDS = {
+    "export": _Command(
+        "edgecascade.export.commands.export", "export", "a torch module or ONNX file -> an ONNX body for the device"
+    ),
+    "calibrate": _Command(
+        "edgecascade.export.commands.calibrate", "export", "a body, a remote and labelled data -> a cascade model"
+    ),
+    "inspect": _Command("edgecascade.runtime.commands.inspect", "", "what a cascade model holds and promises"),
+    "run": _Command("edgecascade.runtime.commands.run", "images", "answer images or arrays, as JSON lines"),
+    "serve": _Command("edgecascade.runtime.commands.serve", "serve", "serve an ONNX file as a remote"),
+    "bench": _Command("edgecascade.benchmarks.commands.bench", "bench", "accuracy against offload rate, with a report"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 0, or 2 with one sentence on standard error."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    name = arguments[0] if arguments and arguments[0] in _COMMANDS else None
+    parser = _parser()
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for command, about in _COMMANDS.items():
+        added = commands.add_parser(
+            command, help=about.summary, description=about.summary, formatter_class=RawDescriptionHelpFormatter
+        )
+        if command == name:
+            import_module(about.module).configure(added)
+    parsed = parser.parse_args(arguments)
+    try:
+        return int(import_module(_COMMANDS[parsed.command].module).execute(parsed))
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("edgecascade"):
+            raise
+        extra = _COMMANDS[parsed.command].extra
+        return _fail(f"{parsed.command} needs {error.name}: pip install 'edgecascade[{extra}]'")
+    except (EdgecascadeError, OSError) as error:
+        return _fail(str(error))
+    except KeyboardInterrupt:
+        return _fail("interrupted", code=130)
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        prog="edgecascade",
+        description="A small calibrated model answers on the device, and asks a large remote one only where "
+        "it is at a disadvantage.",
+        epilog="In order: export, calibrate, then run with serve (or any server) as the remote; bench measures.\n"
+        "`edgecascade COMMAND --help` explains each.",
+        formatter_class=RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"edgecascade {version('edgecascade')}")
+    return parser
+
+
+def _fail(sentence: str, code: int = 2) -> int:
+    print(f"edgecascade: {sentence}", file=sys.stderr)
+    return code

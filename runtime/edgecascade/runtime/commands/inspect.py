@@ -1,0 +1,77 @@
+"""`edgecascade inspect`: what is in this file."""
+
+from __future__ import annotations
+
+import json
+from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping
+from typing import Any
+
+from edgecascade.runtime.metadata import read_metadata
+from edgecascade.runtime.session import numpy_dtype, open_session, sole_input
+
+__all__ = ["configure", "execute"]
+
+
+def configure(parser: ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.epilog = "example:\n  edgecascade inspect local.onnx"
+    parser.add_argument("file", help="a cascade model, as `edgecascade calibrate` writes it")
+    parser.add_argument("--json", action="store_true", help="print the whole metadata document as JSON")
+
+
+def execute(arguments: Namespace) -> int:
+    """Print the metadata, for a person or as JSON."""
+    session = open_session(arguments.file)
+    document = read_metadata(session, arguments.file).document
+    if arguments.json:
+        print(json.dumps(document, indent=2))
+        return 0
+    declared = sole_input(session, arguments.file)
+    shape = ", ".join(str(side) for side in declared.shape)
+    print(f"{arguments.file}: cascade model, format {document['format']}, written by {document['written_by']}")
+    print(f"  input      {declared.name}: {numpy_dtype(declared.type)} [{shape}]")
+    print(f"  classes    {len(document['labels'])}: {_shorten(document['labels'])}")
+    print(f"  body       {document['source']['model']}, sha256 {document['source']['model_sha256'][:12]}...")
+    print(f"  local      {_calibration(document['calibration'])}")
+    print(f"  remote     {_calibration(document['remote'])}")
+    for line in _policy(document["policy"]):
+        print(line)
+    print("  operating points (on the calibration data, which also chose them: expect a little less)")
+    print("    threshold   offload rate (95 % interval)   accuracy (95 % interval)")
+    for point in document["operating_curve"]:
+        mark = "  <- chosen" if point["threshold"] == document["policy"]["threshold"] else ""
+        print(
+            f"    {point['threshold']:+9.4f}   {_percent(point, 'offload_rate', 'offload_interval'):<28}   "
+            f"{_percent(point, 'accuracy', 'accuracy_interval')}{mark}"
+        )
+    if document["certificate"] is None:
+        print("  certificate none: the accuracies above are estimates, not a promise")
+    return 0
+
+
+def _calibration(record: Mapping[str, Any]) -> str:
+    return (
+        f"accuracy {record['accuracy']:.4f}, T {record['temperature']:.4f} by {record['method']} scaling "
+        f"on n = {record['n']}; ECE {record['ece_before']:.3f} > {record['ece_after']:.3f}, "
+        f"NLL {record['nll_before']:.3f} > {record['nll_after']:.3f}"
+    )
+
+
+def _policy(policy: Mapping[str, Any]) -> list[str]:
+    return [
+        f"  policy     advantage from {policy['estimate']} in {policy['bins']} equal-count bins of "
+        f"{policy['score']} ({min(policy['counts'])} to {max(policy['counts'])} inputs each)",
+        f"             forward below {policy['threshold']:+.4f}, for a budget of {policy['budget']:.0%} offload; "
+        f"merge: {policy['merge']}",
+    ]
+
+
+def _percent(point: Mapping[str, Any], value: str, interval: str) -> str:
+    low, high = point[interval]
+    return f"{point[value]:6.1%} ({low:.1%} to {high:.1%})"
+
+
+def _shorten(labels: list[str]) -> str:
+    shown = ", ".join(labels[:10])
+    return shown if len(labels) <= 10 else f"{shown}, ..."

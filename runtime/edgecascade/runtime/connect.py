@@ -1,0 +1,54 @@
+"""From what a user writes as `remote=` to a `Remote`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any, cast
+
+from numpy.typing import NDArray
+
+from edgecascade.runtime.errors import ArgumentError
+from edgecascade.runtime.remote import InProcess, Remote
+from edgecascade.runtime.session import check_input, open_session, score_output, sole_input
+
+__all__ = ["connect"]
+
+
+def connect(
+    remote: str | os.PathLike[str] | Remote | Callable[[NDArray[Any]], NDArray[Any]] | None, *, threads: int = 1
+) -> Remote | None:
+    """A remote from an address, an ONNX file, a function, or a remote.
+
+    Raises:
+        ModelFileError: the file is missing or has no logits.
+        ArgumentError: an address that is not one of an Open Inference Protocol v2 model.
+    """
+    if remote is None:
+        return None
+    if isinstance(remote, (str, os.PathLike)):
+        address = os.fspath(remote)
+        if "://" in address:
+            from edgecascade.runtime.open_inference import OpenInference
+
+            return OpenInference(address)
+        return InProcess(_onnx_function(address, threads))
+    if hasattr(remote, "infer"):
+        return cast(Remote, remote)
+    if callable(remote):
+        return InProcess(remote)
+    raise ArgumentError(
+        f"remote: expected an address, an ONNX file, a function or a Remote, got {type(remote).__name__}"
+    )
+
+
+def _onnx_function(path: str, threads: int) -> Callable[[NDArray[Any]], NDArray[Any]]:
+    session = open_session(path, threads=threads)
+    declared, output = sole_input(session, path), score_output(session, path)
+
+    def logits(inputs: NDArray[Any]) -> NDArray[Any]:
+        check_input("remote input", inputs, declared)
+        (scores,) = session.run([output], {declared.name: inputs})
+        return cast("NDArray[Any]", scores)
+
+    return logits

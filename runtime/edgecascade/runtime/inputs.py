@@ -1,0 +1,68 @@
+"""Inputs from files: an image as the pixels in it, or arrays saved by numpy."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecascade.runtime.errors import InputError
+
+__all__ = ["IMAGE_SUFFIXES", "read_image", "read_inputs"]
+
+IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
+
+
+def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
+    """An image file as uint8 RGB [height, width, 3], turned upright as its EXIF data says.
+
+    Raises:
+        InputError: no readable image.
+        ModuleNotFoundError: the `images` extra (Pillow) is not installed.
+    """
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(path) as image:
+            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise InputError(f"{path}: not a readable image: {error}") from error
+
+
+def read_inputs(path: str | os.PathLike[str]) -> Iterator[tuple[str, NDArray[Any]]]:
+    """Name and input, one by one, from a folder of images, an image, or an array [n, ...] (.npy, or `x` in .npz).
+
+    Raises:
+        InputError: the file is missing, of another kind or damaged.
+    """
+    path = Path(path)
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
+        if not files:
+            raise InputError(f"{path}: no images in this folder ({', '.join(IMAGE_SUFFIXES)})")
+        for file in files:
+            yield str(file), read_image(file)
+    elif not path.is_file():
+        raise InputError(f"{path}: no such file or folder")
+    elif path.suffix.lower() in IMAGE_SUFFIXES:
+        yield str(path), read_image(path)
+    elif path.suffix in (".npy", ".npz"):
+        for position, one in enumerate(_read_array(path)):
+            yield f"{path}[{position}]", one
+    else:
+        raise InputError(f"{path}: expected an image ({', '.join(IMAGE_SUFFIXES)}), .npy or .npz")
+
+
+def _read_array(path: Path) -> NDArray[Any]:
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        array = loaded if path.suffix == ".npy" else loaded["x"]
+    except Exception as error:  # numpy and zipfile raise many kinds
+        raise InputError(f"{path}: cannot read an array from it: {error}") from error
+    if array.ndim == 0:
+        raise InputError(f"{path}: expected inputs [n, ...], got a single number")
+    return np.asarray(array)

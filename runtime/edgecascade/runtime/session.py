@@ -1,0 +1,108 @@
+"""An onnxruntime session set up for a device: one thread, and no thread spinning while it waits."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from edgecascade.runtime.errors import InputError, ModelFileError
+
+__all__ = ["check_input", "numpy_dtype", "open_session", "score_output", "sole_input"]
+
+_ERRORS_ONLY = 3  # else onnxruntime warns, at every load, that a threshold can be overridden
+_DTYPES = {"float": "float32", "double": "float64", "float16": "float16", "bool": "bool", "string": "object"}
+
+
+def open_session(
+    path: str | os.PathLike[str] | bytes,
+    *,
+    threads: int = 1,
+    providers: Sequence[str] = ("CPUExecutionProvider",),
+) -> Any:
+    """Open an ONNX model.
+
+    Args:
+        path: the file, or its bytes.
+        threads: onnxruntime's threads within one operator; no thread spins.
+        providers: execution providers by preference. If the first is not the one in use, that is an
+            error and not a silent fallback.
+
+    Raises:
+        ModelFileError: the file is missing or no ONNX model, or a provider is not to be had.
+    """
+    source = path if isinstance(path, bytes) else os.fspath(path)
+    name = "model" if isinstance(source, bytes) else source
+    if isinstance(source, str) and not Path(source).is_file():
+        raise ModelFileError(f"{name}: no such file")
+    missing = [p for p in providers if p not in ort.get_available_providers()]
+    if missing:
+        raise ModelFileError(
+            f"providers: {', '.join(missing)} not in this onnxruntime, "
+            f"which has {', '.join(ort.get_available_providers())}"
+        )
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = _ERRORS_ONLY
+    try:
+        session = ort.InferenceSession(source, options, providers=list(providers))
+    except Exception as error:  # onnxruntime's exceptions have no common base but this one
+        raise ModelFileError(f"{name}: onnxruntime cannot load it: {_first_line(error)}") from error
+    if session.get_providers()[0] != providers[0]:
+        raise ModelFileError(f"{name}: asked for {providers[0]}, onnxruntime fell back to {session.get_providers()[0]}")
+    return session
+
+
+def sole_input(session: Any, path: str | os.PathLike[str]) -> Any:
+    """The session's one input (name, type, shape)."""
+    inputs = session.get_inputs()
+    if len(inputs) != 1:
+        names = ", ".join(i.name for i in inputs) or "none"
+        raise ModelFileError(f"{path}: expected a model with one input, got {len(inputs)}: {names}")
+    return inputs[0]
+
+
+def score_output(session: Any, path: str | os.PathLike[str]) -> str:
+    """The name of the output that holds logits: `logits`, or the only floating [n, classes] output."""
+    outputs = {o.name: o for o in session.get_outputs()}
+    if "logits" in outputs:
+        return "logits"
+    tables = [n for n, o in outputs.items() if o.type in ("tensor(float)", "tensor(float16)") and len(o.shape) == 2]
+    if len(tables) != 1:
+        raise ModelFileError(
+            f"{path}: expected an output named `logits` or one floating [n, classes] output, "
+            f"got {', '.join(f'{o.name} {o.type} {o.shape}' for o in outputs.values())}"
+        )
+    return str(tables[0])
+
+
+def numpy_dtype(onnx_type: str) -> np.dtype[Any]:
+    """The numpy type of onnxruntime's `tensor(...)`."""
+    name = onnx_type.removeprefix("tensor(").removesuffix(")")
+    return np.dtype(_DTYPES.get(name, name))
+
+
+def check_input(argument: str, x: NDArray[Any], declared: Any) -> None:
+    """Refuse a batch whose type or shape is not the declared input's.
+
+    Raises:
+        InputError: naming the argument, what came and what was expected.
+    """
+    dtype, shape = numpy_dtype(declared.type), declared.shape
+    fits = len(x.shape) == len(shape) and all(
+        have == want for have, want in zip(x.shape[1:], shape[1:], strict=True) if isinstance(want, int)
+    )
+    if x.dtype != dtype or not fits:
+        expected = ", ".join(str(side) for side in shape[1:])
+        raise InputError(f"{argument}: expected {dtype} [{expected}] per input, got {x.dtype} {list(x.shape[1:])}")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
