@@ -4,7 +4,7 @@ Nothing here knows a model, a file or a network. Read `plan.py` first.
 """
 
 from edgecascade.calibration.advantage import AdvantageTable, advantage_table
-from edgecascade.calibration.decision import Decision, decide
+from edgecascade.calibration.decision import Decision, DecisionRule, decide
 from edgecascade.calibration.errors import CalibrationError
 from edgecascade.calibration.intervals import bootstrap_interval, proportion_interval
 from edgecascade.calibration.plan import OperatingPoint, Policy, operating_curve, plan
@@ -18,6 +18,7 @@ __all__ = [
     "Calibration",
     "CalibrationError",
     "Decision",
+    "DecisionRule",
     "OperatingPoint",
     "Policy",
     "Reliability",

@@ -10,7 +10,22 @@ from numpy.typing import NDArray
 from edgecascade.calibration.advantage import AdvantageTable
 from edgecascade.calibration.softmax import softmax
 
-__all__ = ["Decision", "decide"]
+__all__ = ["Decision", "DecisionRule", "decide"]
+
+
+@dataclass(frozen=True)
+class DecisionRule:
+    """All that turns logits into a decision.
+
+    Attributes:
+        temperature: T that divides the logits.
+        table: advantage by confidence.
+        threshold: inputs whose advantage is below it are forwarded.
+    """
+
+    temperature: float
+    table: AdvantageTable
+    threshold: float
 
 
 @dataclass(frozen=True)
@@ -32,15 +47,15 @@ class Decision:
     probabilities: NDArray[np.float32]
 
 
-def decide(logits: NDArray[np.floating], temperature: float, table: AdvantageTable, threshold: float) -> Decision:
+def decide(logits: NDArray[np.floating], rule: DecisionRule) -> Decision:
     """Label, confidence, advantage and forward of logits [n, classes]."""
-    probabilities = softmax(logits, temperature)
+    probabilities = softmax(logits, rule.temperature)
     confidence = probabilities.max(axis=1)
-    advantage = table(confidence)
+    advantage = rule.table(confidence)
     return Decision(
         label=logits.argmax(axis=1).astype(np.int64),
         confidence=confidence,
         advantage=advantage,
-        forward=~(advantage >= np.float32(threshold)),
+        forward=~(advantage >= np.float32(rule.threshold)),
         probabilities=probabilities,
     )

@@ -9,7 +9,7 @@ __all__ = ["are_probabilities", "softmax"]
 
 
 def softmax(logits: NDArray[np.floating], temperature: float = 1.0) -> NDArray[np.float32]:
-    """Class probabilities, softmax(z / T), of float32 logits [n, classes].
+    """Class probabilities: the exponentials of float32 logits z / T [n, classes], summing to 1.
 
     A row with a NaN, a +inf or nothing but -inf has no probabilities: all of it is NaN, here as in
     ONNX Runtime. A single -inf is a masked class, with probability 0.

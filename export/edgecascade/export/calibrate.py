@@ -17,6 +17,7 @@ from onnx import ModelProto
 
 from edgecascade.calibration import (
     Calibration,
+    DecisionRule,
     Policy,
     advantage_table,
     are_probabilities,
@@ -96,10 +97,10 @@ def calibrate(
     remote = calibrate_temperature(remote_logits, data.labels)
     policy = _plan(local_logits, remote_logits, data.labels, local, remote, budget, estimate, bins)
     document = _document(model, body, data, names, local, remote, policy, probabilities)
-    settings = {"temperature": local.temperature, "table": policy.table, "threshold": policy.threshold}
-    folded = fold(model, logits=logits_name, document=document, **settings)
+    rule = DecisionRule(local.temperature, policy.table, policy.threshold)
+    folded = fold(model, logits=logits_name, rule=rule, document=document)
     sample = next(batches(data.inputs, _PARITY_INPUTS))
-    parity = check_parity(folded, sample, local_logits[: len(sample)], **settings)
+    parity = check_parity(folded, sample, local_logits[: len(sample)], rule)
     save_model(folded, out)
     return Calibrated(local, remote, policy, parity)
 

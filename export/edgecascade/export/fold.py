@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from edgecascade.calibration import AdvantageTable
+from edgecascade.calibration import DecisionRule
 from edgecascade.export.errors import ExportError
 from edgecascade.export.graph import tensor_names, with_prefix
 from edgecascade.runtime.metadata import KEY
@@ -30,15 +30,7 @@ OVERRIDABLE = ("temperature", "threshold", "advantage_edges", "advantage_values"
 _INNER = "edgecascade/"
 
 
-def fold(
-    body: ModelProto,
-    *,
-    logits: str,
-    temperature: float,
-    table: AdvantageTable,
-    threshold: float,
-    document: Mapping[str, Any],
-) -> ModelProto:
+def fold(body: ModelProto, *, logits: str, rule: DecisionRule, document: Mapping[str, Any]) -> ModelProto:
     """A copy of the body with the five outputs of a cascade model and its metadata added.
 
     Temperature, threshold and table are initializers that are also inputs: defaults, which a caller may
@@ -47,9 +39,7 @@ def fold(
     Args:
         body: an ONNX model, opset 13 or newer, not yet a cascade model.
         logits: the tensor that holds the logits, float32 or float16 [batch, classes].
-        temperature: T that divides them.
-        table: advantage by confidence.
-        threshold: inputs whose advantage is below it are forwarded.
+        rule: temperature, advantage table and threshold.
         document: JSON for the metadata key `edgecascade`.
 
     Raises:
@@ -65,11 +55,11 @@ def fold(
     model.CopyFrom(body)
     if any(name in reserved or name.startswith(_INNER) for name in tensor_names(body)):
         model, logits = with_prefix(body, "body/"), f"body/{logits}"
-    defaults = {
-        "temperature": np.float32(temperature),
-        "threshold": np.float32(threshold),
-        "advantage_edges": table.edges,
-        "advantage_values": table.values,
+    defaults: dict[str, Any] = {
+        "temperature": rule.temperature,
+        "threshold": rule.threshold,
+        "advantage_edges": rule.table.edges,
+        "advantage_values": rule.table.values,
     }
     for name, value in defaults.items():
         array = np.asarray(value, np.float32)

@@ -10,7 +10,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import ModelProto
 
-from edgecascade.calibration import AdvantageTable, Decision, decide
+from edgecascade.calibration import AdvantageTable, Decision, DecisionRule, decide
 from edgecascade.export.errors import ParityError
 
 __all__ = ["Parity", "check_parity"]
@@ -39,10 +39,7 @@ def check_parity(
     model: ModelProto,
     inputs: NDArray[Any],
     logits: NDArray[np.floating],
-    *,
-    temperature: float,
-    table: AdvantageTable,
-    threshold: float,
+    rule: DecisionRule,
     tolerance: float = 1e-5,
 ) -> Parity:
     """Run the cascade model on every execution provider here, and compare with `decide` on the logits.
@@ -54,17 +51,15 @@ def check_parity(
         model: as it would be written.
         inputs: [n, ...], what the model takes.
         logits: [n, classes], what the body alone gave for them.
-        temperature: T.
-        table: the advantage table.
-        threshold: the threshold.
+        rule: what was folded into the model.
         tolerance: on confidences.
 
     Raises:
         ParityError: showing the first difference.
     """
-    wanted = decide(logits, temperature, table, threshold)
+    wanted = decide(logits, rule)
     providers = [p for p in ort.get_available_providers() if p not in _ELSEWHERE]
-    largest = max(_compare(model, inputs, wanted, table, provider, tolerance) for provider in providers)
+    largest = max(_compare(model, inputs, wanted, rule.table, provider, tolerance) for provider in providers)
     return Parity(tuple(providers), len(inputs), largest, tolerance)
 
 

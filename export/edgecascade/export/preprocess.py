@@ -77,7 +77,7 @@ def prepend(preprocessing: ImagePreprocessing, body: ModelProto) -> ModelProto:
 
 def standalone(preprocessing: ImagePreprocessing, like: ModelProto) -> ModelProto:
     """Only the preprocessing, of the same opset and IR version: from `image` to `pixels`."""
-    shape = ["batch", 3, preprocessing.height, preprocessing.width]
+    shape: list[int | str | None] = ["batch", 3, preprocessing.height, preprocessing.width]
     graph = helper.make_graph(
         _nodes(preprocessing, "pixels"),
         "preprocessing",

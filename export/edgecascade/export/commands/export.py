@@ -35,7 +35,7 @@ def configure(parser: ArgumentParser) -> None:
     )
     parser.add_argument(
         "source",
-        help="an ONNX file, or FILE.py:NAME / package.module:NAME of a torch module or of a function making one",
+        help="an ONNX file, or FILE.py:NAME of a torch module or of a function that makes one",
     )
     parser.add_argument("-o", "--out", required=True, help="the ONNX file to write")
     parser.add_argument("--shape", type=_integers, help="of one input of a torch module, such as 3,96,96")
@@ -55,9 +55,8 @@ def execute(arguments: Namespace) -> int:
     find_logits(model)
     preprocessing = None
     if arguments.image_size:
-        preprocessing = ImagePreprocessing(
-            *arguments.image_size, arguments.mean, arguments.std, arguments.interpolation
-        )
+        height, width = arguments.image_size
+        preprocessing = ImagePreprocessing(height, width, arguments.mean, arguments.std, arguments.interpolation)
     if arguments.int8:
         data = read_labelled(arguments.int8)
         model = quantize_int8(model, _body_inputs(data, preprocessing, model))
