@@ -77,3 +77,7 @@ def _parser() -> ArgumentParser:
 def _fail(sentence: str, code: int = 2) -> int:
     print(f"edgecascade: {sentence}", file=sys.stderr)
     return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

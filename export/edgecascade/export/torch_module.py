@@ -14,12 +14,13 @@ from edgecascade.export.errors import ExportError
 __all__ = ["export_torch"]
 
 
-def export_torch(module: Any, shape: Sequence[int]) -> ModelProto:
+def export_torch(module: Any, shape: Sequence[int], *, output: str = "logits") -> ModelProto:
     """Export a classifier from float32 `input` [batch, *shape] to `logits` [batch, classes].
 
     Args:
         module: a `torch.nn.Module`; it is put in eval mode.
         shape: of one input, without the batch axis.
+        output: what to call the output.
 
     Raises:
         ExportError: not a module, or torch cannot export it.
@@ -38,7 +39,7 @@ def export_torch(module: Any, shape: Sequence[int]) -> ModelProto:
                 dynamo=True,
                 verbose=False,
                 input_names=["input"],
-                output_names=["logits"],
+                output_names=[output],
                 dynamic_shapes=({0: torch.export.Dim("batch")},),
             )
     except Exception as error:  # torch's exporter raises whatever its passes raise

@@ -1,0 +1,108 @@
+"""`edgecascade bench`: measure a cascade model, the user's or the built-in pair."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from edgecascade.benchmarks.cache import cache_folder
+from edgecascade.benchmarks.environment import read_environment
+from edgecascade.benchmarks.errors import BenchmarkError
+from edgecascade.benchmarks.flagship import Protocol, run_flagship
+from edgecascade.benchmarks.offload import Offload, measure_offload
+from edgecascade.benchmarks.progress import counting
+from edgecascade.benchmarks.report import write_report
+from edgecascade.benchmarks.verdict import Row, four_lines, latency_rows, table_rows
+from edgecascade.export.labelled import read_labelled
+from edgecascade.export.scores import remote_scores
+
+__all__ = ["configure", "execute"]
+
+_FLAGSHIP_METHOD = (
+    "EfficientNet-Lite0 at 96 px in int8 (local) and EfficientNet-Lite2 at 260 px (remote), pretrained on ImageNet, "
+    "each with a linear head fitted on {head} CIFAR-10 images; {calibration} other images calibrate and plan, and "
+    "{test} others test. All of them come from CIFAR-10's test set, so the figures are not comparable with published "
+    "CIFAR-10 results."
+)
+
+
+def configure(parser: ArgumentParser) -> None:
+    """Add the two benchmarks and their arguments."""
+    kinds = parser.add_subparsers(dest="kind", metavar="BENCHMARK", required=True)
+    offload = kinds.add_parser("offload", help="accuracy against offload rate, of your cascade model on your data")
+    offload.add_argument("file", help="a cascade model, as `edgecascade calibrate` writes it")
+    offload.add_argument("--remote", required=True, help="http://HOST:PORT/v2/models/NAME, or an ONNX file")
+    offload.add_argument(
+        "--data",
+        required=True,
+        help="labelled inputs that nothing was fitted on: npz with x and y, or one folder of images per class",
+    )
+    offload.add_argument("--deadline", type=float, default=1.0, help="seconds until an answer is due (default 1)")
+    demo = kinds.add_parser("demo", help="the built-in pair, from pretrained weights to a report")
+    demo.add_argument("--budget", type=float, default=Protocol.budget, help="offload rate to plan for (default 0.2)")
+    demo.add_argument(
+        "--images",
+        type=_images,
+        metavar="HEAD,CALIBRATION,TEST",
+        default=(Protocol.head, Protocol.calibration, Protocol.test),
+        help="images for each part (default 5000,1000,4000)",
+    )
+    for kind in (offload, demo):
+        kind.add_argument("--report", default="report", help="folder for the page and the figures (default: report)")
+
+
+def execute(arguments: Namespace) -> int:
+    """Measure, print, and write the report."""
+    result, title, method, command = (_demo if arguments.kind == "demo" else _offload)(arguments)
+    page = write_report(result, read_environment(), arguments.report, title=title, method=method, command=command)
+    print(_table(table_rows(result)), end="\n\n")
+    print(_table(latency_rows(result)), end="\n\n")
+    print(f"report: {page.resolve()}\n")
+    print("\n".join(four_lines(result)))
+    return 0
+
+
+def _demo(arguments: Namespace) -> tuple[Offload, str, str, str]:
+    head, calibration, test = arguments.images
+    protocol = Protocol(head, calibration, test, budget=arguments.budget)
+    result, path = run_flagship(protocol, cache_folder())
+    print(f"cascade model: {path}\n", file=sys.stderr)
+    title = f"Small > large: Lite0 at 96 px asks Lite2 at 260 px, {test} CIFAR-10 images"
+    method = _FLAGSHIP_METHOD.format(head=head, calibration=calibration, test=test)
+    return (
+        result,
+        title,
+        method,
+        f"edgecascade bench demo --images {head},{calibration},{test} --budget {protocol.budget:g}",
+    )
+
+
+def _offload(arguments: Namespace) -> tuple[Offload, str, str, str]:
+    data = read_labelled(arguments.data)
+    with counting("remote on the test data", len(data.labels)) as done:
+        scores = remote_scores(arguments.remote, data.inputs, progress=done)
+    result = measure_offload(arguments.file, data, scores, remote=arguments.remote, deadline=arguments.deadline)
+    command = (
+        f"edgecascade bench offload {arguments.file} --remote {arguments.remote} --data {arguments.data} "
+        f"--deadline {arguments.deadline:g}"
+    )
+    method = (
+        f"{Path(arguments.file).name} asks {arguments.remote}, on {len(data.labels)} labelled inputs from "
+        f"{arguments.data}. Whether anything was fitted on them, only you know."
+    )
+    return result, f"Offloading with {Path(arguments.file).name}", method, command
+
+
+def _table(rows: list[Row]) -> str:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
+
+
+def _images(text: str) -> tuple[int, int, int]:
+    head, calibration, test = (int(part) for part in text.split(","))
+    if min(head, calibration, test) < 1 or head + calibration + test > 10_000:
+        raise BenchmarkError("--images: expected three counts above 0 that add up to at most 10000")
+    return head, calibration, test

@@ -1,0 +1,49 @@
+"""A number, its 95 % interval and how many inputs it rests on: never one without the others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecascade.calibration import bootstrap_interval, proportion_interval
+
+__all__ = ["Estimate", "mean", "proportion", "quantile"]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """An estimate from n inputs, with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    def percent(self) -> str:
+        """As a percentage with its interval: `84.0 % (82.8 to 85.1)`."""
+        return f"{self.value * 100:.1f} % ({self.low * 100:.1f} to {self.high * 100:.1f})"
+
+
+def proportion(value: float, n: int) -> Estimate:
+    """A share of n inputs, with Wilson's interval."""
+    return Estimate(value, *proportion_interval(round(value * n), n), n)
+
+
+def mean(values: NDArray[Any]) -> Estimate:
+    """The mean of values [n], with the percentile bootstrap's interval; for paired differences."""
+    if np.ptp(values) == 0:  # nothing to resample: the bootstrap would warn and give NaN
+        return Estimate(float(values[0]), float(values[0]), float(values[0]), len(values))
+    return Estimate(float(values.mean()), *bootstrap_interval(np.mean, values), len(values))
+
+
+def quantile(values: NDArray[np.float64], q: float) -> Estimate:
+    """The q-quantile of values [n], with the interval between order statistics (exact, no assumption)."""
+    from scipy.stats import binom
+
+    ordered, n = np.sort(values), len(values)
+    low, high = binom.ppf([0.025, 0.975], n, q).astype(int)
+    at = [ordered[min(max(rank, 0), n - 1)] for rank in (low, high)]
+    return Estimate(float(np.quantile(ordered, q)), float(at[0]), float(at[1]), n)

@@ -1,0 +1,163 @@
+"""The flagship pair, small > large: EfficientNet-Lite0 at 96 px in int8 asks EfficientNet-Lite2 at 260 px.
+
+Every step leaves a file in the cache, so an interrupted run goes on where it stopped and a second run
+measures again without preparing again.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import ModelProto
+
+from edgecascade.benchmarks.cache import once
+from edgecascade.benchmarks.cifar10 import CLASSES, load_cifar10
+from edgecascade.benchmarks.efficientnet_lite import (
+    LITE0_96,
+    LITE2_260,
+    Variant,
+    classifier,
+    feature_extractor,
+    fit_head,
+)
+from edgecascade.benchmarks.offload import Offload, measure_offload
+from edgecascade.benchmarks.progress import counting
+from edgecascade.benchmarks.server import serving
+from edgecascade.export import (
+    LabelledData,
+    calibrate,
+    export_torch,
+    local_scores,
+    prepend,
+    quantize_int8,
+    remote_scores,
+    save_model,
+)
+from edgecascade.export.preprocess import standalone
+from edgecascade.runtime.session import open_session
+
+__all__ = ["Protocol", "run_flagship"]
+
+_RECIPE = 1  # part of the cache's folder name: raise it when a step below changes
+_QUANTIZATION_IMAGES = 256
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How the images are split, and what is asked of the cascade.
+
+    Attributes:
+        head: images that fit the two linear heads (and, of the first 256, the int8 ranges).
+        calibration: images that fit both temperatures, the advantage table and the threshold.
+        test: images that every figure is measured on.
+        seed: of the shuffle before the split.
+        budget: offload rate planned for.
+        deadline: seconds for each answer of the served run.
+    """
+
+    head: int = 5000
+    calibration: int = 1000
+    test: int = 4000
+    seed: int = 2601
+    budget: float = 0.2
+    deadline: float = 0.5
+
+    @property
+    def folder(self) -> str:
+        """Where the steps of this protocol are kept."""
+        splits = f"{self.head}-{self.calibration}-{self.test}"
+        return f"flagship-r{_RECIPE}-{splits}-s{self.seed}-b{self.budget:g}"
+
+
+def run_flagship(protocol: Protocol, cache: Path) -> tuple[Offload, Path]:
+    """Prepare what is not prepared yet, then serve and measure; also the cascade model's path."""
+    work = cache / protocol.folder
+    head, calibration, test = _split(protocol, cache)
+    local, remote = (_bodies(variant, head, cache, work) for variant in (LITE0_96, LITE2_260))
+    remote_on_calibration = _scores(remote, calibration, work / "remote-calibration.npy")
+    cascade = once(
+        work / "local.onnx",
+        lambda part: calibrate(
+            local,
+            part,
+            calibration,
+            local_scores(local, calibration.inputs),
+            np.load(remote_on_calibration),
+            budget=protocol.budget,
+        ),
+    )
+    remote_on_test = np.load(_scores(remote, test, work / "remote-test.npy"))
+    with serving(remote, name="large", threads=_cores(), log=work / "server.log") as address:
+        result = measure_offload(cascade, test, remote_on_test, remote=address, deadline=protocol.deadline)
+    return result, cascade
+
+
+def _split(protocol: Protocol, cache: Path) -> tuple[LabelledData, LabelledData, LabelledData]:
+    images, labels = load_cifar10(cache)
+    order = np.random.default_rng(protocol.seed).permutation(len(images))
+    ends = np.cumsum([protocol.head, protocol.calibration, protocol.test])
+    parts = np.split(order[: ends[-1]], ends[:-1])
+    head, calibration, test = (LabelledData(images[part], labels[part], CLASSES, _name(part)) for part in parts)
+    return head, calibration, test
+
+
+def _name(part: NDArray[np.int64]) -> str:
+    """Which images, rather than what is in them: their archive is pinned by checksum."""
+    import hashlib
+
+    return hashlib.sha256(part.tobytes()).hexdigest()
+
+
+def _bodies(variant: Variant, head: LabelledData, cache: Path, work: Path) -> Path:
+    """The variant with its head fitted, as ONNX from pixels to logits; int8 if it is the local one."""
+    name = variant.architecture
+    features = once(work / f"{name}-features.npy", lambda part: _features(variant, head, cache, part))
+
+    def make(part: Path) -> None:
+        module = classifier(variant, fit_head(np.load(features), head.labels), cache)
+        body = export_torch(module, (3, variant.size, variant.size))
+        if variant is LITE0_96:
+            body = quantize_int8(body, _pixels(variant, body, head))
+        save_model(prepend(variant.preprocessing, body), part)
+
+    return once(work / f"{name}.onnx", make)
+
+
+def _features(variant: Variant, head: LabelledData, cache: Path, part: Path) -> None:
+    body = export_torch(feature_extractor(variant, cache), (3, variant.size, variant.size), output="features")
+    session = open_session(prepend(variant.preprocessing, body).SerializeToString(), threads=_cores())
+    rows = []
+    with counting(f"features {variant.architecture}", len(head.labels)) as done:
+        for start in range(0, len(head.labels), 32):
+            (batch,) = session.run(["features"], {"image": head.inputs[start : start + 32]})
+            rows.append(batch)
+            done(len(batch))
+    _save(part, np.concatenate(rows))
+
+
+def _pixels(variant: Variant, body: ModelProto, head: LabelledData) -> NDArray[np.float32]:
+    session = open_session(standalone(variant.preprocessing, body).SerializeToString())
+    (pixels,) = session.run(None, {"image": head.inputs[:_QUANTIZATION_IMAGES]})
+    return np.asarray(pixels, np.float32)
+
+
+def _scores(remote: Path, data: LabelledData, path: Path) -> Path:
+    def make(part: Path) -> None:
+        with counting(path.stem, len(data.labels)) as done:
+            _save(part, remote_scores(str(remote), data.inputs, threads=_cores(), progress=done))
+
+    return once(path, make)
+
+
+def _save(part: Path, array: NDArray[Any]) -> None:
+    with part.open("wb") as file:  # np.save would add a suffix to a bare name
+        np.save(file, array)
+
+
+def _cores() -> int:
+    return os.cpu_count() or 1

