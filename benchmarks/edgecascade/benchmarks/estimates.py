@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.calibration import bootstrap_interval, proportion_interval
+from edgecascade.calibration import bootstrap, expected_calibration_error, proportion_interval
 
-__all__ = ["Estimate", "mean", "proportion", "quantile"]
+__all__ = ["Estimate", "calibration_error", "mean", "proportion", "quantile"]
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,11 @@ def proportion(value: float, n: int) -> Estimate:
 
 
 def mean(values: NDArray[Any]) -> Estimate:
-    """The mean of values [n], with the percentile bootstrap's interval; for paired differences."""
+    """The mean of values [n], with the bootstrap's interval; for paired differences."""
     if np.ptp(values) == 0:  # nothing to resample: the bootstrap would warn and give NaN
         return Estimate(float(values[0]), float(values[0]), float(values[0]), len(values))
-    return Estimate(float(values.mean()), *bootstrap_interval(np.mean, values), len(values))
+    found = bootstrap(np.mean, values)
+    return Estimate(float(values.mean()), found.low, found.high, len(values))
 
 
 def quantile(values: NDArray[np.float64], q: float) -> Estimate:
@@ -47,3 +48,11 @@ def quantile(values: NDArray[np.float64], q: float) -> Estimate:
     low, high = binom.ppf([0.025, 0.975], n, q).astype(int)
     at = [ordered[min(max(rank, 0), n - 1)] for rank in (low, high)]
     return Estimate(float(np.quantile(ordered, q)), float(at[0]), float(at[1]), n)
+
+
+def calibration_error(confidence: NDArray[np.float32], correct: NDArray[np.bool_]) -> Estimate:
+    """ECE (15 equal-width bins) less the bias that finite data gives it, by bootstrap; never below 0."""
+    found = bootstrap(expected_calibration_error, confidence, correct)
+    value = expected_calibration_error(confidence, correct) - found.bias
+    value, low, high = (max(0.0, end) for end in (value, found.low, found.high))
+    return Estimate(value, low, high, len(correct))

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecascade.benchmarks.errors import BenchmarkError
-from edgecascade.benchmarks.estimates import Estimate, mean, proportion
+from edgecascade.benchmarks.estimates import Estimate, calibration_error, mean, proportion
 from edgecascade.benchmarks.offload_curve import OffloadCurve, offload_curve
 from edgecascade.benchmarks.served import Served, run_served
 from edgecascade.benchmarks.verdicts import Verdicts, judge
-from edgecascade.calibration import bootstrap_interval, expected_calibration_error
+from edgecascade.calibration import expected_calibration_error
 from edgecascade.export.labelled import LabelledData
 from edgecascade.runtime.metadata import Metadata
 
@@ -49,7 +49,8 @@ class Offload:
         n: test inputs.
         strategies: the table; the third is the cascade as it was served.
         curves: accuracy against offload rate, by rule.
-        ece: expected calibration error on the test inputs, by model, before and after.
+        ece: expected calibration error on the test inputs, by model, before and after: as usually computed.
+        corrected_ece: the same less its finite-sample bias.
         served: the served run.
         verdicts: the rows behind it all.
     """
@@ -58,7 +59,8 @@ class Offload:
     n: int
     strategies: tuple[Strategy, ...]
     curves: dict[str, OffloadCurve]
-    ece: dict[str, Estimate]
+    ece: dict[str, float]
+    corrected_ece: dict[str, Estimate]
     served: Served
     verdicts: Verdicts
 
@@ -110,7 +112,8 @@ def measure_offload(
         n=len(data.labels),
         strategies=_strategies(verdicts, served, correct),
         curves=_curves(verdicts),
-        ece=_calibration_errors(verdicts),
+        ece={name: expected_calibration_error(*pair) for name, pair in verdicts.confidences().items()},
+        corrected_ece={name: calibration_error(*pair) for name, pair in verdicts.confidences().items()},
         served=served,
         verdicts=verdicts,
     )
@@ -150,20 +153,3 @@ def _strategies(v: Verdicts, served: Served, correct: NDArray[np.bool_]) -> tupl
         strategy(f"raw confidence < {_RULE}", float(by_hand.mean()), np.where(by_hand, remote, local)),
         strategy("oracle, same rate", rate, np.where(oracle, remote, local)),
     )
-
-
-def _calibration_errors(v: Verdicts) -> dict[str, Estimate]:
-    pairs = {
-        "local before": (v.raw_confidence, v.local_correct),
-        "local after": (v.confidence, v.local_correct),
-        "remote before": (v.remote_raw_confidence, v.remote_correct),
-        "remote after": (v.remote_confidence, v.remote_correct),
-    }
-    return {
-        name: Estimate(
-            expected_calibration_error(confidence, correct),
-            *bootstrap_interval(expected_calibration_error, confidence, correct),
-            len(correct),
-        )
-        for name, (confidence, correct) in pairs.items()
-    }

@@ -74,19 +74,17 @@ def reliability_svg(result: Offload) -> str:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    v = result.verdicts
-    panels = {
-        "local before": (v.raw_confidence, v.local_correct),
-        "local after": (v.confidence, v.local_correct),
-        "remote before": (v.remote_raw_confidence, v.remote_correct),
-        "remote after": (v.remote_confidence, v.remote_correct),
-    }
+    panels = result.verdicts.confidences()
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(7.2, 6.6))
         for axes, (name, (confidence, correct)) in zip(figure.subplots(2, 2).flat, panels.items(), strict=True):
             _draw_reliability(axes, confidence, correct)
-            ece = result.ece[name]
-            axes.set_title(f"{name}: ECE {ece.value:.3f} ({ece.low:.3f} to {ece.high:.3f})", fontsize=10)
+            ece = result.corrected_ece[name]
+            axes.set_title(
+                f"{name}: ECE {result.ece[name]:.3f}, bias-corrected\n"
+                f"{ece.value:.3f} ({ece.low:.3f} to {ece.high:.3f}), n = {ece.n}",
+                fontsize=9,
+            )
         return _svg(figure)
 
 

@@ -15,7 +15,7 @@ def four_lines(result: Offload) -> tuple[str, str, str, str]:
     return (
         f"Alone, the small model is right on {local.accuracy.percent()} of {result.n} inputs; "
         f"the large one on {remote.accuracy.percent()}.",
-        f"Asking the large one about {cascade.offload.value:.1%} of the inputs gives {cascade.accuracy.percent()}"
+        f"Asking the large one about {_percent(cascade.offload.value)} of them gives {cascade.accuracy.percent()}"
         f"{_gap_closed(result)}.",
         _traffic(result),
         _time(result),
@@ -25,7 +25,7 @@ def four_lines(result: Offload) -> tuple[str, str, str, str]:
 def table_rows(result: Offload) -> list[Row]:
     """Strategy, offload rate, accuracy, and how much better the cascade is, in points; with a heading."""
     rows: list[Row] = [("", "offload rate", "accuracy (95 % interval)", "cascade's lead in points (95 % interval)")]
-    rows += [(s.name, f"{s.offload.value * 100:.1f} %", s.accuracy.percent(), _lead(s)) for s in result.strategies]
+    rows += [(s.name, _percent(s.offload.value), s.accuracy.percent(), _lead(s)) for s in result.strategies]
     return rows
 
 
@@ -47,12 +47,12 @@ def _gap_closed(result: Offload) -> str:
     won = result.cascade.accuracy.value - result.local.accuracy.value
     if gap <= 0:
         return ", and the large one is no better than the small one on these inputs"
-    return f": {won / gap:.0%} of the gap, for {result.cascade.offload.value:.0%} of the requests"
+    return f": {_percent(won / gap, 0)} of the gap, for {_percent(result.cascade.offload.value, 0)} of the requests"
 
 
 def _traffic(result: Offload) -> str:
     forwarded = result.n - result.served.reasons["confident"]
-    stayed = f"{1 - forwarded / result.n:.1%} of the inputs never left the device"
+    stayed = f"{_percent(1 - forwarded / result.n)} of the inputs never left the device"
     if result.served.sent is None or not forwarded:
         return f"{stayed}."
     everything = result.served.sent / forwarded * result.n
@@ -63,18 +63,21 @@ def _traffic(result: Offload) -> str:
 
 
 def _time(result: Offload) -> str:
-    latency = result.served.latency["all"]
-    unanswered = {
-        reason: count
+    latency, allowed = result.served.latency["all"], f"{result.served.deadline * 1e3:.0f} ms"
+    failed = [
+        f"{count} ({reason})"
         for reason, count in result.served.reasons.items()
         if count and reason not in ("confident", "offloaded")
-    }
-    failed = ", ".join(f"{count} {reason}" for reason, count in unanswered.items())
-    kept_promise = f"the local answer stood in for {failed}" if failed else "none was late"
+    ]
+    ending = f"{', '.join(failed)} kept the local answer" if failed else f"none missed its deadline of {allowed}"
     return (
         f"Half of the answers came within {latency.p50.value * 1e3:.1f} ms, 99 % within "
-        f"{latency.p99.value * 1e3:.0f} ms; of the {result.served.deadline * 1e3:.0f} ms allowed, {kept_promise}."
+        f"{latency.p99.value * 1e3:.0f} ms; {ending}."
     )
+
+
+def _percent(share: float, digits: int = 1) -> str:
+    return f"{share * 100:.{digits}f} %"
 
 
 def _lead(strategy: Strategy) -> str:

@@ -43,6 +43,15 @@ class Verdicts:
     remote_confidence: NDArray[np.float32]
     remote_raw_confidence: NDArray[np.float32]
 
+    def confidences(self) -> dict[str, tuple[NDArray[np.float32], NDArray[np.bool_]]]:
+        """Confidence and correctness of both models, before and after calibration."""
+        return {
+            "local before": (self.raw_confidence, self.local_correct),
+            "local after": (self.confidence, self.local_correct),
+            "remote before": (self.remote_raw_confidence, self.remote_correct),
+            "remote after": (self.remote_confidence, self.remote_correct),
+        }
+
 
 def judge(
     path: str | os.PathLike[str], data: LabelledData, remote_scores: NDArray[np.floating]

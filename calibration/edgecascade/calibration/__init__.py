@@ -6,7 +6,7 @@ Nothing here knows a model, a file or a network. Read `plan.py` first.
 from edgecascade.calibration.advantage import AdvantageTable, advantage_table
 from edgecascade.calibration.decision import Decision, DecisionRule, decide
 from edgecascade.calibration.errors import CalibrationError
-from edgecascade.calibration.intervals import bootstrap_interval, proportion_interval
+from edgecascade.calibration.intervals import Bootstrap, bootstrap, proportion_interval
 from edgecascade.calibration.plan import OperatingPoint, Policy, operating_curve, plan
 from edgecascade.calibration.record import Calibration, calibrate_temperature
 from edgecascade.calibration.reliability import Reliability, expected_calibration_error, reliability
@@ -15,6 +15,7 @@ from edgecascade.calibration.temperature import fit_temperature, negative_log_li
 
 __all__ = [
     "AdvantageTable",
+    "Bootstrap",
     "Calibration",
     "CalibrationError",
     "Decision",
@@ -24,7 +25,7 @@ __all__ = [
     "Reliability",
     "advantage_table",
     "are_probabilities",
-    "bootstrap_interval",
+    "bootstrap",
     "calibrate_temperature",
     "decide",
     "expected_calibration_error",

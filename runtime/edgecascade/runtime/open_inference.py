@@ -138,6 +138,7 @@ class OpenInference:
         head = json.dumps(request, separators=(",", ":")).encode()
         if binary:
             headers[_HEADER_LENGTH] = str(len(head))
+            headers["Content-Type"] = "application/octet-stream"
         return self._client.request("POST", f"{self._path}/infer", head + raw, headers, deadline)
 
     def _decode(self, response: Response) -> NDArray[Any]:

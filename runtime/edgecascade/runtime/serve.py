@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import uuid
 from typing import Any
 
 from edgecascade.runtime.open_inference import DATATYPES
@@ -58,7 +59,7 @@ def serve(path: str | os.PathLike[str], *, name: str, host: str, port: int, thre
                 tensor.data = array
                 outputs.append(tensor)
             return kserve.InferResponse(
-                payload.id,
+                payload.id or uuid.uuid4().hex,
                 self.name,
                 outputs,
                 requested_outputs=payload.request_outputs,
