@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Sequence
@@ -39,29 +40,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0, or 2 with one sentence on standard error."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     name = arguments[0] if arguments and arguments[0] in _COMMANDS else None
-    parser = _parser()
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for command, about in _COMMANDS.items():
-        added = commands.add_parser(
-            command, help=about.summary, description=about.summary, formatter_class=RawDescriptionHelpFormatter
-        )
-        if command == name:
-            import_module(about.module).configure(added)
-    parsed = parser.parse_args(arguments)
     try:
+        parsed = _parser(name).parse_args(arguments)
         return int(import_module(_COMMANDS[parsed.command].module).execute(parsed))
     except ModuleNotFoundError as error:
-        if (error.name or "").startswith("edgecascade"):
+        if name is None or (error.name or "").startswith("edgecascade"):
             raise
-        extra = _COMMANDS[parsed.command].extra
-        return _fail(f"{parsed.command} needs {error.name}: pip install 'edgecascade[{extra}]'")
+        return _fail(f"{name} needs {error.name}: pip install 'edgecascade[{_COMMANDS[name].extra}]'")
+    except BrokenPipeError:  # whoever read the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except (EdgecascadeError, OSError) as error:
         return _fail(str(error))
     except KeyboardInterrupt:
         return _fail("interrupted", code=130)
 
 
-def _parser() -> ArgumentParser:
+def _parser(name: str | None) -> ArgumentParser:
+    """All commands; only the one called knows its arguments."""
     parser = ArgumentParser(
         prog="edgecascade",
         description="A small calibrated model answers on the device, and asks a large remote one only where "
@@ -71,6 +67,13 @@ def _parser() -> ArgumentParser:
         formatter_class=RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"edgecascade {version('edgecascade')}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for command, about in _COMMANDS.items():
+        added = commands.add_parser(
+            command, help=about.summary, description=about.summary, formatter_class=RawDescriptionHelpFormatter
+        )
+        if command == name:
+            import_module(about.module).configure(added)
     return parser
 
 

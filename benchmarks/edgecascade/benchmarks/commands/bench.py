@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
 
 from edgecascade.benchmarks.cache import cache_folder
 from edgecascade.benchmarks.environment import read_environment
-from edgecascade.benchmarks.errors import BenchmarkError
 from edgecascade.benchmarks.flagship import Protocol, run_flagship
 from edgecascade.benchmarks.offload import Offload, measure_offload
 from edgecascade.benchmarks.progress import counting
@@ -16,6 +15,7 @@ from edgecascade.benchmarks.report import write_report
 from edgecascade.benchmarks.verdict import Row, four_lines, latency_rows, table_rows
 from edgecascade.export.labelled import read_labelled
 from edgecascade.export.scores import remote_scores
+from edgecascade.runtime.commands.arguments import share
 
 __all__ = ["configure", "execute"]
 
@@ -40,7 +40,7 @@ def configure(parser: ArgumentParser) -> None:
     )
     offload.add_argument("--deadline", type=float, default=1.0, help="seconds until an answer is due (default 1)")
     demo = kinds.add_parser("demo", help="the built-in pair, from pretrained weights to a report")
-    demo.add_argument("--budget", type=float, default=Protocol.budget, help="offload rate to plan for (default 0.2)")
+    demo.add_argument("--budget", type=share, default=Protocol.budget, help="offload rate to plan for (default 0.2)")
     demo.add_argument(
         "--images",
         type=_images,
@@ -102,7 +102,10 @@ def _table(rows: list[Row]) -> str:
 
 
 def _images(text: str) -> tuple[int, int, int]:
-    head, calibration, test = (int(part) for part in text.split(","))
+    try:
+        head, calibration, test = (int(part) for part in text.split(","))
+    except ValueError:
+        head = calibration = test = 0
     if min(head, calibration, test) < 1 or head + calibration + test > 10_000:
-        raise BenchmarkError("--images: expected three counts above 0 that add up to at most 10000")
+        raise ArgumentTypeError(f"expected three counts above 0 that add up to at most 10000, got {text!r}")
     return head, calibration, test

@@ -10,6 +10,7 @@ from edgecascade.export.calibrate import Calibrated, calibrate
 from edgecascade.export.errors import ExportError
 from edgecascade.export.labelled import read_labelled
 from edgecascade.export.scores import local_scores, remote_scores
+from edgecascade.runtime.commands.arguments import share
 
 __all__ = ["configure", "execute"]
 
@@ -33,7 +34,7 @@ def configure(parser: ArgumentParser) -> None:
         "--data", required=True, help="labelled inputs: npz with x, y (and names), or one folder of images per class"
     )
     parser.add_argument(
-        "--offload-rate", type=float, required=True, help="the largest share of inputs to forward, 0 to 1"
+        "--offload-rate", type=share, required=True, help="the largest share of inputs to forward, 0 to 1"
     )
     parser.add_argument(
         "--estimate",

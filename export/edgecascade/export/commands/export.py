@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -114,14 +115,21 @@ def _body_inputs(
 
 
 def _integers(text: str) -> tuple[int, ...]:
+    if not re.fullmatch(r"\d+(,\d+)*", text):
+        raise ArgumentTypeError(f"expected whole numbers such as 3,96,96, got {text!r}")
     return tuple(int(part) for part in text.split(","))
 
 
 def _size(text: str) -> tuple[int, int]:
-    height, width = text.split("x")
-    return int(height), int(width)
+    match = re.fullmatch(r"(\d+)x(\d+)", text)
+    if match is None:
+        raise ArgumentTypeError(f"expected HEIGHTxWIDTH such as 96x96, got {text!r}")
+    return int(match[1]), int(match[2])
 
 
 def _floats(text: str) -> tuple[float, float, float]:
-    first, second, third = text.split(",")
-    return float(first), float(second), float(third)
+    try:
+        red, green, blue = (float(part) for part in text.split(","))
+    except ValueError:
+        raise ArgumentTypeError(f"expected three numbers such as 127,127,127, got {text!r}") from None
+    return red, green, blue
