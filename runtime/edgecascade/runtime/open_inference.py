@@ -185,7 +185,7 @@ def _logits_among(outputs: Mapping[str, Mapping[str, Any]]) -> str | None:
 
 def _successful(response: Response) -> Response:
     if response.status != 200:
-        said = response.body[:200].decode(errors="replace").strip()
+        said = response.body[:200].decode(errors="replace").strip().partition("\n")[0]
         raise RemoteError(f"remote: HTTP {response.status}: {said or 'no explanation'}")
     return response
 
