@@ -118,6 +118,8 @@ class Cascade:
         sent = batch if originals is None else np.asarray(originals)
         if len(sent) != len(batch):
             raise InputError(f"originals: expected {len(batch)}, one per input, got {len(sent)}")
+        if len(batch) == 0:
+            return []
         label, confidence, advantage, forward, probabilities = self._decide(batch)
         asked = np.flatnonzero(forward)
         replies = dict(zip(asked.tolist(), self._ask(sent[asked], deadline), strict=True))
@@ -154,12 +156,12 @@ class Cascade:
     def _decide(self, batch: NDArray[Any]) -> list[NDArray[Any]]:
         """The graph's five outputs; a file made for batches of one is run once per input."""
         fixed = self._input.shape[0]
-        step = fixed if isinstance(fixed, int) else max(1, len(batch))
+        step = fixed if isinstance(fixed, int) else len(batch)
         if len(batch) % step:
             raise InputError(f"x: expected a multiple of {step} inputs (the file's batch), got {len(batch)}")
         parts = [
             self._session.run(_OUTPUTS, {self._input.name: batch[i : i + step], **self._overrides})
-            for i in range(0, max(1, len(batch)), step)
+            for i in range(0, len(batch), step)
         ]
         return parts[0] if len(parts) == 1 else [np.concatenate(columns) for columns in zip(*parts, strict=True)]
 
