@@ -80,10 +80,12 @@ def advantage_table(
 
 def _equal_count_edges(score: NDArray[np.float32], bins: int) -> NDArray[np.float32]:
     """Edges halfway between neighbouring scores, so that rounding on another device moves no input."""
-    ordered = np.sort(score)
-    cuts = np.round(np.arange(1, bins) * len(ordered) / bins).astype(np.intp)
-    below, above = ordered[cuts - 1], ordered[cuts]
-    middle = ((below.astype(np.float64) + above) / 2).astype(np.float32)
-    edges = np.unique(np.where(middle > below, middle, above))
-    kept: NDArray[np.float32] = edges[edges > ordered[0]]
-    return kept
+    distinct, counts = np.unique(score, return_counts=True)
+    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])  # where each distinct score begins, in sorted order
+    cuts = np.round(np.arange(1, bins) * len(score) / bins)
+    above = np.unique(np.searchsorted(starts, cuts, side="right") - 1)  # a cut within a tie moves down to its start
+    above = above[above > 0]
+    below, upper = distinct[above - 1], distinct[above]
+    middle = ((below.astype(np.float64) + upper) / 2).astype(np.float32)
+    edges: NDArray[np.float32] = np.where(middle > below, middle, upper)
+    return edges

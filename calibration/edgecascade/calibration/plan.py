@@ -98,8 +98,8 @@ def operating_curve(
 ) -> tuple[OperatingPoint, ...]:
     """Every operating point of the advantages [n], from forwarding nothing to forwarding everything."""
     values = np.unique(advantage.astype(np.float64))
-    between = [_cut(low, high) for low, high in pairwise(values)]
-    thresholds = [FORWARD_NOTHING, *between, 2.0]
+    between = [_cut(low, high) for low, high in pairwise([*values, 2.0])]
+    thresholds = [FORWARD_NOTHING, *between]
     return tuple(_point(t, advantage < np.float32(t), local_correct, remote_correct) for t in thresholds)
 
 

@@ -6,6 +6,7 @@ Guo et al., "On Calibration of Modern Neural Networks" (ICML 2017), section 4.2.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,15 +16,19 @@ from edgecascade.calibration.labelled_logits import check_labelled_logits
 
 __all__ = ["fit_temperature", "negative_log_likelihood"]
 
-_CHUNK_ELEMENTS = 1 << 18  # 2 MB of float64: stays in cache, and is all the memory that is needed
-_MAX_STEPS = 200
+_CHUNK_ELEMENTS = 1 << 16  # 256 kB of float32: stays in cache, and is all the memory that is needed
+_FIRST_LOOK = 1000  # rows; where they put the optimum, eight times as many start, until it is all of them
+_MAX_STEPS = 400
+_NEWTON_STEPS = 8  # in a row; where they have not arrived, a longer stride may leave the flat that they creep on
+_PRECISION = 3e-5  # relative, of the last step but one: Newton squares the error
 
 
 def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> float:
     """The temperature T > 0 that minimises the negative log-likelihood of softmax(z / T).
 
     The likelihood is convex in b = 1 / T, so Newton's step on b, kept inside a shrinking bracket,
-    always arrives. Works in chunks, so the logits may be memory-mapped.
+    always arrives. Works in chunks, so the logits may be memory-mapped. Exponentials are taken in float32
+    unless the logits are float64; sums over rows are always float64.
 
     Args:
         logits: [n, classes], floating; -inf masks a class.
@@ -39,23 +44,16 @@ def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.integer]) -
     """
     check_labelled_logits(logits, labels)
     spread = _usable_spread(logits, labels)
-    low, high = 0.0, np.inf
-    inverse = 1.0 / spread
-    for _ in range(_MAX_STEPS):
-        slope, curvature = _slope_and_curvature(logits, labels, inverse)
-        if slope > 0:
-            high = inverse
-        else:
-            low = inverse
-        newton = inverse - slope / curvature if curvature > 0 else np.inf
-        if not low < newton < high:
-            newton = (low + high) / 2 if np.isfinite(high) else 2 * inverse
-        if abs(newton - inverse) <= 1e-13 * inverse or newton == inverse:
-            break
-        inverse = newton
-    temperature = float(1.0 / inverse)
+    start, rows = 1.0 / spread, _FIRST_LOOK
+    while rows < len(logits) // 4:
+        every = len(logits) // rows
+        start = _minimise(logits[::every], labels[::every], start, precision=0.01) or start
+        rows *= 8
+    inverse = _minimise(logits, labels, start, _PRECISION)
+    if inverse is None:
+        raise CalibrationError("logits: no finite T was found for them; are some of them huge by mistake?")
     as_it_was = negative_log_likelihood(logits, labels)
-    return temperature if negative_log_likelihood(logits, labels, temperature) <= as_it_was else 1.0
+    return 1.0 / inverse if negative_log_likelihood(logits, labels, 1.0 / inverse) <= as_it_was else 1.0
 
 
 def negative_log_likelihood(
@@ -65,28 +63,85 @@ def negative_log_likelihood(
     check_labelled_logits(logits, labels)
     total = 0.0
     for below, truth in _chunks(logits, labels):
-        scaled = below / temperature
-        total += float(np.sum(np.log(np.exp(scaled).sum(axis=1)) - _pick(scaled, truth)))
+        at_label = _pick(below, truth).astype(np.float64)
+        below /= below.dtype.type(temperature)
+        total += float(np.sum(np.log(np.exp(below, out=below).sum(axis=1, dtype=np.float64)) - at_label / temperature))
     return total / len(labels)
+
+
+@dataclass(frozen=True)
+class _Derivatives:
+    """First and second derivative of the summed negative log-likelihood in b = 1 / T."""
+
+    slope: float
+    curvature: float
+
+
+def _minimise(
+    logits: NDArray[np.floating], labels: NDArray[np.integer], start: float, precision: float
+) -> float | None:
+    """The b > 0 at which the slope is 0, or None if there is none between the smallest and largest floats."""
+    low, high, stride = 0.0, np.inf, 2.0
+    inverse = start
+    for step in range(1, _MAX_STEPS + 1):
+        at = _likelihood(logits, labels, inverse)
+        if at.slope > 0:
+            high = inverse
+        else:
+            low = inverse
+        newton = inverse - at.slope / at.curvature if at.curvature > 0 else np.inf
+        if abs(newton - inverse) <= precision * inverse:
+            return newton
+        if low < newton < high and step % _NEWTON_STEPS:
+            inverse = newton
+        elif low > 0 and high < np.inf:
+            inverse = float(np.sqrt(low) * np.sqrt(high))
+            if high - low <= 1e-15 * high:
+                return inverse
+        else:  # strides that grow cross all magnitudes of a float in a dozen steps
+            inverse = inverse * stride if low == inverse else inverse / stride
+            stride *= stride
+        if not 0 < inverse < np.inf:
+            return None
+    return None
+
+
+def _likelihood(logits: NDArray[np.floating], labels: NDArray[np.integer], inverse: float) -> _Derivatives:
+    slope = curvature = 0.0
+    weight: NDArray[np.floating] = np.empty(0)
+    for below, truth in _chunks(logits, labels):
+        if weight.shape != below.shape:
+            weight = np.empty_like(below)
+        np.multiply(below, below.dtype.type(inverse), out=weight)
+        np.exp(weight, out=weight)
+        _silence_masked(below)
+        total = weight.sum(axis=1)
+        weight *= below
+        mean = weight.sum(axis=1) / total
+        square = np.einsum("ij,ij->i", weight, below) / total
+        slope += float(np.sum(mean - _pick(below, truth), dtype=np.float64))
+        curvature += float(np.sum(square - mean**2, dtype=np.float64))
+    return _Derivatives(slope, curvature)
 
 
 def _usable_spread(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> float:
     """Mean distance of a logit from its row's largest, once a finite optimum is known to exist."""
-    any_wrong, slope_at_zero, spread = False, 0.0, 0.0
-    for start, (below, truth) in enumerate(_chunks(logits, labels)):
-        if np.isnan(below).any():
-            raise CalibrationError(
-                f"logits: expected finite numbers or -inf for a masked class, "
-                f"got NaN or +inf in chunk {start} of the rows"
-            )
+    any_wrong, slope_at_zero, spread, done = False, 0.0, 0.0, 0
+    for below, truth in _chunks(logits, labels):
         at_label = _pick(below, truth)
+        classes = np.full(len(below), below.shape[1]) - _silence_masked(below)
+        sums = below.sum(axis=1)
+        if not np.isfinite(sums).all():
+            row = done + int(np.flatnonzero(~np.isfinite(sums))[0])
+            raise CalibrationError(
+                f"logits: expected finite numbers or -inf for a masked class, got NaN or +inf in row {row}"
+            )
         if np.isneginf(at_label).any():
             raise CalibrationError("logits: the true class of a row is masked (-inf), so no T explains it")
         any_wrong |= bool((at_label < 0).any())
-        finite = np.where(np.isneginf(below), 0.0, below)
-        open_classes = np.isfinite(below).sum(axis=1)
-        slope_at_zero += float(np.sum(finite.sum(axis=1) / open_classes - at_label))
-        spread -= float(finite.sum()) / below.shape[1]
+        slope_at_zero += float(np.sum(sums / classes - at_label, dtype=np.float64))
+        spread -= float(np.sum(sums, dtype=np.float64)) / below.shape[1]
+        done += len(below)
     if spread == 0.0:
         raise CalibrationError("logits: every row is constant, so every temperature gives the same answer")
     if not any_wrong:
@@ -102,33 +157,33 @@ def _usable_spread(logits: NDArray[np.floating], labels: NDArray[np.integer]) ->
     return spread / len(labels)
 
 
-def _slope_and_curvature(
-    logits: NDArray[np.floating], labels: NDArray[np.integer], inverse: float
-) -> tuple[float, float]:
-    """First and second derivative of the summed negative log-likelihood in b = 1 / T."""
-    slope = curvature = 0.0
-    for below, truth in _chunks(logits, labels):
-        weight = np.exp(below * inverse)
-        weight /= weight.sum(axis=1, keepdims=True)
-        finite = np.where(np.isneginf(below), 0.0, below)
-        mean = np.einsum("ij,ij->i", weight, finite)
-        square = np.einsum("ij,ij,ij->i", weight, finite, finite)
-        slope += float(np.sum(mean - _pick(below, truth)))
-        curvature += float(np.sum(square - mean**2))
-    return slope, curvature
+def _silence_masked(below: NDArray[np.floating]) -> NDArray[np.int64]:
+    """Set -inf to 0, where its weight of 0 makes it count for nothing; how many there were per row."""
+    if below.min() > -np.inf:
+        return np.zeros(len(below), np.int64)
+    masked = np.isneginf(below)
+    below[masked] = 0
+    return masked.sum(axis=1)
 
 
 def _chunks(
     logits: NDArray[np.floating], labels: NDArray[np.integer]
-) -> Iterator[tuple[NDArray[np.float64], NDArray[np.integer]]]:
-    """Rows in float64, each less its largest logit: at most 0, whatever came in."""
+) -> Iterator[tuple[NDArray[np.floating], NDArray[np.integer]]]:
+    """Rows as float32, or float64 if they are that, each less its largest logit: at most 0, whatever came in.
+
+    The array is overwritten by the next chunk and may be by the caller.
+    """
+    dtype = np.float64 if logits.dtype.itemsize > 4 else np.float32
     rows = max(1, _CHUNK_ELEMENTS // logits.shape[1])
+    buffer = np.empty((min(rows, len(logits)), logits.shape[1]), dtype)
     for start in range(0, len(logits), rows):
-        chunk = np.asarray(logits[start : start + rows], np.float64)
+        chunk = np.asarray(logits[start : start + rows], dtype)
+        below = buffer[: len(chunk)]
         with np.errstate(invalid="ignore"):
-            yield chunk - chunk.max(axis=1, keepdims=True), labels[start : start + rows]
+            np.subtract(chunk, chunk.max(axis=1, keepdims=True), out=below)
+        yield below, labels[start : start + rows]
 
 
-def _pick(rows: NDArray[np.float64], labels: NDArray[np.integer]) -> NDArray[np.float64]:
-    picked: NDArray[np.float64] = np.take_along_axis(rows, labels[:, None].astype(np.intp), axis=1)[:, 0]
+def _pick(rows: NDArray[np.floating], labels: NDArray[np.integer]) -> NDArray[np.floating]:
+    picked: NDArray[np.floating] = np.take_along_axis(rows, labels[:, None].astype(np.intp), axis=1)[:, 0]
     return picked

@@ -26,7 +26,12 @@ OUTPUTS = {
     "forward": (TensorProto.BOOL, ["batch"]),
     "probabilities": (TensorProto.FLOAT, ["batch", "classes"]),
 }
-OVERRIDABLE = ("temperature", "threshold", "advantage_edges", "advantage_values")
+OVERRIDABLE: dict[str, list[int | str | None]] = {
+    "temperature": [],
+    "threshold": [],
+    "advantage_edges": ["edges"],
+    "advantage_values": ["bins"],
+}
 _INNER = "edgecascade/"
 
 
@@ -47,14 +52,14 @@ def fold(body: ModelProto, *, logits: str, rule: DecisionRule, document: Mapping
     """
     if any(entry.key == KEY for entry in body.metadata_props):
         raise ExportError("body: it is a cascade model already; fold the model it was made from")
-    reserved = {*OUTPUTS, *OVERRIDABLE}
-    taken = reserved & {i.name for i in body.graph.input}
+    inputs = {i.name for i in body.graph.input}
+    taken = sorted(filter(_reserved, inputs))
     if taken:
-        raise ExportError(f"body: its input {sorted(taken)[0]!r} has a name that cascade models reserve; rename it")
+        raise ExportError(f"body: its input {taken[0]!r} has a name that cascade models reserve; rename it")
     model = ModelProto()
     model.CopyFrom(body)
-    if any(name in reserved or name.startswith(_INNER) for name in tensor_names(body)):
-        model, logits = with_prefix(body, "body/"), f"body/{logits}"
+    if any(map(_reserved, tensor_names(body))):
+        model, logits = with_prefix(body, "body/"), logits if logits in inputs else f"body/{logits}"
     defaults: dict[str, Any] = {
         "temperature": rule.temperature,
         "threshold": rule.threshold,
@@ -62,15 +67,18 @@ def fold(body: ModelProto, *, logits: str, rule: DecisionRule, document: Mapping
         "advantage_values": rule.table.values,
     }
     for name, value in defaults.items():
-        array = np.asarray(value, np.float32)
-        model.graph.initializer.append(numpy_helper.from_array(array, name))
-        model.graph.input.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, array.shape))
+        model.graph.initializer.append(numpy_helper.from_array(np.asarray(value, np.float32), name))
+        model.graph.input.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, OVERRIDABLE[name]))
     model.graph.initializer.append(numpy_helper.from_array(np.array([1], np.int64), f"{_INNER}axis"))
     model.graph.node.extend(_head(logits))
     for name, (kind, shape) in OUTPUTS.items():
         model.graph.output.append(helper.make_tensor_value_info(name, kind, shape))
     model.metadata_props.add(key=KEY, value=json.dumps(document, allow_nan=False))
     return model
+
+
+def _reserved(name: str) -> bool:
+    return name in OUTPUTS or name in OVERRIDABLE or name.startswith(_INNER)
 
 
 def _head(logits: str) -> list[NodeProto]:

@@ -1,0 +1,27 @@
+"""Logits whose right temperature is known, because the labels were drawn with it."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import settings
+from numpy.typing import NDArray
+
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
+
+
+@pytest.fixture(scope="session")
+def sampled() -> Callable[..., tuple[NDArray[np.float64], NDArray[np.int64]]]:
+    """Draws logits [n, classes] that are `temperature` times too sharp, and labels [n]."""
+
+    def draw(
+        n: int = 2000, classes: int = 4, temperature: float = 1.0, seed: int = 0
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        rng = np.random.default_rng(seed)
+        honest = rng.normal(0.0, 2.0, (n, classes))
+        # The largest of logits + Gumbel noise is a draw from their softmax.
+        labels = (honest + rng.gumbel(size=honest.shape)).argmax(axis=1)
+        return temperature * honest, labels
+
+    return draw

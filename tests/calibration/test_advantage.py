@@ -1,0 +1,121 @@
+"""The advantage table: equal-count bins that any device finds again."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
+
+from edgecascade.calibration import AdvantageTable, CalibrationError, advantage_table
+
+Columns = tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.float64]]
+CONFIDENCES = st.floats(0.0, 1.0, width=32)
+
+
+@st.composite
+def columns(draw: st.DrawFn) -> Columns:
+    """Score, all of them distinct, and the confidences of both models."""
+    n = draw(st.integers(60, 120))
+    score = draw(arrays(np.float32, n, elements=CONFIDENCES, unique=True))
+    rng = np.random.default_rng(draw(st.integers(0, 1000)))
+    return score, rng.random(n), rng.random(n)
+
+
+def table_of(score: list[float], bins: int) -> AdvantageTable:
+    """The table of scores whose rank among them is the local model's confidence, and the remote's is 0."""
+    ranked = np.argsort(np.argsort(score)) / len(score)
+    return advantage_table(np.array(score, np.float32), ranked, np.zeros(len(score)), bins)
+
+
+@given(columns(), st.integers(1, 6))
+def test_distinct_scores_fill_the_bins_equally(columns: Columns, bins: int) -> None:
+    """No bin has more than one input above its share."""
+    counts = advantage_table(*columns, bins).counts
+    assert len(counts) == bins
+    assert counts.max() - counts.min() <= 1
+    assert counts.sum() == len(columns[0])
+
+
+@given(columns(), st.integers(1, 6))
+def test_each_value_is_the_mean_of_its_bin(columns: Columns, bins: int) -> None:
+    """Local minus remote, over the scores from one edge up to, and without, the next."""
+    score, local, remote = columns
+    table = advantage_table(score, local, remote, bins)
+    bounds = [-np.inf, *table.edges, np.inf]
+    for i, value in enumerate(table.values):
+        inside = (bounds[i] <= score) & (score < bounds[i + 1])
+        assert table.counts[i] == inside.sum()
+        assert value == pytest.approx((local - remote)[inside].mean(), rel=1e-6, abs=1e-6)
+
+
+@given(columns(), st.integers(2, 6))
+def test_edges_rise_and_keep_clear_of_the_scores(columns: Columns, bins: int) -> None:
+    """An edge is halfway between two neighbouring scores: what rounds differently elsewhere crosses no edge."""
+    score, edges = columns[0], advantage_table(*columns, bins).edges
+    assert (np.diff(edges) > 0).all()
+    for edge in edges:
+        below, above = score[score < edge].max(), score[score >= edge].min()
+        assert edge == pytest.approx((float(below) + float(above)) / 2, rel=1e-6, abs=1e-45)
+
+
+@pytest.mark.parametrize(
+    ("scores", "bins", "counts"),
+    [
+        pytest.param([0.1] * 5 + [0.5] * 15, 2, [5, 15], id="a tie across the cut goes up"),
+        pytest.param([0.5] * 20, 2, [20], id="one score, one bin"),
+        pytest.param([0.1] * 15 + [0.2] * 15, 3, [15, 15], id="two ties, three bins wanted"),
+        pytest.param([0.0] * 5 + [1.0] * 35, 4, [5, 35], id="saturated confidences"),
+        pytest.param([0.1] * 10 + [0.5] * 20, 3, [10, 20], id="a tie that begins at a cut and reaches over the next"),
+    ],
+)
+def test_tied_scores_are_never_split(scores: list[float], bins: int, counts: list[int]) -> None:
+    """Ties stay in one bin, even if that leaves fewer bins."""
+    assert table_of(scores, bins).counts.tolist() == counts
+
+
+def test_an_edge_keeps_clear_of_tied_scores_too() -> None:
+    """A confidence that many inputs share is the last place for an edge that rounding can cross."""
+    assert table_of([0.25] * 5 + [0.5] * 15, 2).edges.tolist() == [0.375]
+
+
+@given(st.sets(CONFIDENCES, max_size=6), arrays(np.float32, 20, elements=CONFIDENCES | st.just(np.nan)))
+def test_a_lookup_counts_the_edges_at_or_below_the_score(edges: set[float], score: NDArray[np.float32]) -> None:
+    """A score equal to an edge belongs to the bin above it, and NaN stays NaN."""
+    values = np.linspace(-1.0, 1.0, len(edges) + 1).astype(np.float32)
+    table = AdvantageTable(np.array(sorted(edges), np.float32), values, np.ones(len(values), np.int64))
+    expected = [np.nan if np.isnan(s) else values[sum(s >= edge for edge in edges)] for s in score]
+    np.testing.assert_array_equal(table(score), np.array(expected, np.float32))
+    np.testing.assert_array_equal(table(table.edges), values[1:])
+
+
+def test_correctness_serves_as_well_as_confidence() -> None:
+    """With right and wrong in place of confidences a value is the difference of the accuracies."""
+    score = np.linspace(0, 1, 40, dtype=np.float32)
+    local, remote = score > 0.7, score > 0.2
+    table = advantage_table(score, local, remote, bins=2)
+    halves = [slice(0, 20), slice(20, 40)]
+    np.testing.assert_allclose(table.values, [local[h].mean() - remote[h].mean() for h in halves], rtol=1e-6)
+
+
+SCORE = np.linspace(0, 1, 150, dtype=np.float32)
+WITH_NAN = np.where(SCORE > 0.9, np.nan, SCORE)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        pytest.param((SCORE, SCORE, SCORE, 16), "^bins: 16 bins need at least 160 .* got 150", id="too few inputs"),
+        pytest.param((SCORE, SCORE, SCORE, 0), "^bins: ", id="no bins"),
+        pytest.param((SCORE, SCORE[1:], SCORE), r"^score, local, remote: .*\[149\]", id="unequal lengths"),
+        pytest.param((SCORE[:, None],) * 3, r"^score, local, remote: .*\[150, 1\]", id="not rows"),
+        pytest.param((WITH_NAN, SCORE, SCORE), "^score, local, remote: .*NaN", id="NaN among the scores"),
+        pytest.param((SCORE, SCORE, WITH_NAN), "^score, local, remote: .*NaN", id="NaN among the confidences"),
+    ],
+)
+def test_what_supports_no_table_is_refused(arguments: tuple[Any, ...], message: str) -> None:
+    """One sentence that names the argument."""
+    with pytest.raises(CalibrationError, match=message):
+        advantage_table(*arguments)

@@ -1,0 +1,56 @@
+"""Intervals: Wilson's for proportions, the bootstrap for the rest."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgecascade.calibration import bootstrap, expected_calibration_error, proportion_interval
+
+Z = 1.959963984540054
+
+
+@given(st.integers(1, 10**6), st.data())
+def test_a_proportion_has_wilsons_interval(n: int, data: st.DataObject) -> None:
+    """The closed form of Wilson (1927), kept within [0, 1]."""
+    count = data.draw(st.integers(0, n))
+    p = count / n
+    centre = (p + Z**2 / (2 * n)) / (1 + Z**2 / n)
+    half = Z / (1 + Z**2 / n) * np.sqrt(p * (1 - p) / n + Z**2 / (4 * n**2))
+    low, high = proportion_interval(count, n)
+    assert 0.0 <= low <= p <= high <= 1.0
+    assert low == pytest.approx(max(0.0, centre - half), abs=1e-9)
+    assert high == pytest.approx(min(1.0, centre + half), abs=1e-9)
+
+
+def test_a_mean_has_the_interval_of_the_normal_approximation() -> None:
+    """For a thousand values: the mean plus or minus 1.96 standard errors, and no bias."""
+    values = np.random.default_rng(0).exponential(size=1000)
+    found = bootstrap(lambda v: float(v.mean()), values, resamples=2000)
+    error = values.std() / np.sqrt(len(values))
+    assert found.low == pytest.approx(values.mean() - Z * error, abs=0.2 * error)
+    assert found.high == pytest.approx(values.mean() + Z * error, abs=0.2 * error)
+    assert abs(found.bias) < 0.1 * error
+
+
+def test_rows_are_resampled_together() -> None:
+    """Two columns that are the same stay the same in every resample."""
+    values = np.arange(50.0)
+    found = bootstrap(lambda a, b: float(np.abs(a - b).max()), values, values)
+    assert (found.low, found.high, found.bias) == (0.0, 0.0, 0.0)
+
+
+def test_the_bias_of_a_calibration_error_is_seen() -> None:
+    """Perfect confidences show an error above 0 in finite data; resampling says about by how much."""
+    rng = np.random.default_rng(0)
+    confidence = rng.uniform(0.5, 1.0, 1000)
+    correct = rng.random(1000) < confidence
+    found = bootstrap(expected_calibration_error, confidence, correct)
+    assert 0.0 < found.bias < 2 * expected_calibration_error(confidence, correct)
+
+
+def test_the_same_seed_gives_the_same_interval() -> None:
+    """A report can be made again."""
+    values = np.random.default_rng(0).normal(size=100)
+    first, again, other = (bootstrap(lambda v: float(v.mean()), values, seed=seed) for seed in (1, 1, 2))
+    assert first == again != other

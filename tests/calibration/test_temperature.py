@@ -1,0 +1,219 @@
+"""The temperature is the most likely one, or it is refused with the reason."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, reject, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
+
+from edgecascade.calibration import CalibrationError, calibrate_temperature, fit_temperature, negative_log_likelihood
+
+Sampled = Callable[..., tuple[NDArray[np.float64], NDArray[np.int64]]]
+Problem = tuple[NDArray[np.float64], NDArray[np.int64]]
+
+
+@st.composite
+def problems(draw: st.DrawFn) -> Problem:
+    """Logits of any kind, masked classes among them, with labels drawn from softmax(z / T) for some T."""
+    n, classes = draw(st.integers(1, 20)), draw(st.integers(2, 5))
+    numbers = st.floats(-20.0, 20.0, width=32)
+    logits = draw(arrays(np.float64, (n, classes), elements=numbers | st.just(-np.inf)))
+    logits[:, 0] = draw(arrays(np.float64, n, elements=numbers))
+    noise = np.random.default_rng(draw(st.integers(0, 1000))).gumbel(size=logits.shape)
+    labels = (logits / draw(st.floats(1.0, 20.0)) + noise).argmax(axis=1)
+    # Ten plain rows, nine of them right, without which most examples would have no finite T.
+    plain = np.zeros((10, classes))
+    plain[:, 0] = 4.0
+    return np.concatenate([logits, plain]), np.concatenate([labels, [0] * 9 + [1]])
+
+
+def fit_or_reject(problem: Problem) -> float:
+    """T, or another example where there is none."""
+    try:
+        return fit_temperature(*problem)
+    except CalibrationError:
+        reject()
+
+
+def oracle(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> float:
+    """T by scipy's scalar minimiser on scipy's log-softmax."""
+    rows = np.arange(len(labels))
+    found: Any = minimize_scalar(
+        lambda log_t: -log_softmax(logits / np.exp(log_t), axis=1)[rows, labels].sum(),
+        bounds=(-5.0, 5.0),
+        method="bounded",
+        options={"xatol": 1e-12},
+    )
+    return float(np.exp(found.x))
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("classes", [2, 3, 50])
+def test_it_is_where_scipy_finds_the_optimum(sampled: Sampled, classes: int, seed: int) -> None:
+    """A general-purpose minimiser ends at the same T."""
+    logits, labels = sampled(n=300, classes=classes, temperature=0.5 + seed, seed=seed)
+    assert fit_temperature(logits, labels) == pytest.approx(oracle(logits, labels), rel=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_it_is_where_scikit_learn_finds_the_optimum(sampled: Sampled, seed: int) -> None:
+    """scikit-learn's own temperature scaling, read off its probabilities, is the same T."""
+    pytest.importorskip("sklearn", minversion="1.8")
+    from sklearn.base import BaseEstimator, ClassifierMixin
+    from sklearn.calibration import CalibratedClassifierCV
+    from sklearn.frozen import FrozenEstimator
+
+    class LogitsAsGiven(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+        def fit(self, x: NDArray[Any], y: NDArray[Any]) -> "LogitsAsGiven":  # noqa: ARG002
+            self.classes_ = np.unique(y)
+            return self
+
+        def decision_function(self, x: NDArray[Any]) -> NDArray[Any]:
+            return x
+
+        def predict(self, x: NDArray[Any]) -> NDArray[Any]:
+            return np.asarray(x.argmax(axis=1))
+
+    logits, labels = sampled(temperature=0.5 + seed, seed=seed)
+    model = FrozenEstimator(LogitsAsGiven().fit(logits, labels))
+    theirs = CalibratedClassifierCV(model, method="temperature").fit(logits, labels).predict_proba(logits)
+    gaps, log_odds = logits[:, 0] - logits[:, 1], np.log(theirs[:, 0] / theirs[:, 1])
+    assert fit_temperature(logits, labels) == pytest.approx(gaps.std() / log_odds.std(), rel=1e-6)
+
+
+@pytest.mark.parametrize("temperature", [0.3, 1.0, 4.0])
+def test_it_recovers_the_temperature_that_the_labels_were_drawn_with(sampled: Sampled, temperature: float) -> None:
+    """On 20,000 rows the truth is found to within a few percent."""
+    logits, labels = sampled(n=20_000, temperature=temperature)
+    assert fit_temperature(logits, labels) == pytest.approx(temperature, rel=0.03)
+
+
+@given(problems())
+def test_no_other_temperature_is_better(problem: Problem) -> None:
+    """The likelihood has one optimum, so T beats its neighbours near and far, T = 1 among them."""
+    best = fit_or_reject(problem)
+    others = [1.0, *(best * factor for factor in (0.01, 0.5, 0.99, 1.01, 2.0, 100.0))]
+    least = negative_log_likelihood(*problem, best)
+    assert all(least <= negative_log_likelihood(*problem, other) * (1 + 1e-12) for other in others)
+
+
+@given(st.integers(0, 1000), st.floats(0.01, 100.0), st.floats(-1e3, 1e3))
+@settings(max_examples=25)
+def test_it_follows_the_scale_and_ignores_the_offset_of_the_logits(
+    sampled: Sampled, seed: int, scale: float, offset: float
+) -> None:
+    """Logits c z + d, with another d for every row, have the temperature c T."""
+    logits, labels = sampled(n=100, seed=seed)
+    offsets = offset * np.arange(len(labels))[:, None]
+    assert fit_temperature(scale * logits + offsets, labels) == pytest.approx(
+        scale * fit_temperature(logits, labels), rel=1e-6
+    )
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-30, 1e30, 1e150])
+def test_it_works_at_any_size_of_the_logits(sampled: Sampled, scale: float) -> None:
+    """Neither vanishing nor enormous logits lose precision."""
+    logits, labels = sampled(n=300)
+    assert fit_temperature(scale * logits, labels) == pytest.approx(scale * fit_temperature(logits, labels), rel=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_it_takes_the_logits_as_the_model_gives_them(sampled: Sampled, dtype: type[np.floating[Any]]) -> None:
+    """float16 and float32 logits are summed in float64, which leaves T right to a millionth."""
+    logits, labels = sampled(n=300)
+    narrow = logits.astype(dtype)
+    wide = fit_temperature(narrow.astype(np.float64), labels)
+    assert fit_temperature(narrow, labels.astype(np.uint8)) == pytest.approx(wide, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        -np.inf,
+        -1e9,
+        float(np.finfo(np.float32).min),
+        -1e100,
+    ],
+)
+def test_a_masked_class_changes_nothing(sampled: Sampled, mask: float) -> None:
+    """A class that is masked everywhere, by -inf or by a number as good as it, might as well be absent."""
+    logits, labels = sampled(n=300)
+    masked = np.column_stack([logits, np.full(len(labels), mask)])
+    assert fit_temperature(masked, labels) == pytest.approx(fit_temperature(logits, labels), rel=1e-9)
+
+
+def test_rows_of_very_different_size_share_one_temperature(sampled: Sampled) -> None:
+    """Outlying rows that are right at any T leave the optimum to the other rows."""
+    logits, labels = sampled(n=300, temperature=2.0)
+    outliers = np.zeros((3, logits.shape[1]))
+    outliers[:, 1] = [1e5, 1e10, 1e20]
+    found = fit_temperature(np.concatenate([logits, outliers]), np.concatenate([labels, [1, 1, 1]]))
+    assert found == pytest.approx(fit_temperature(logits, labels), rel=1e-6)
+
+
+def test_memory_mapped_logits_give_the_same_number(sampled: Sampled, tmp_path: Path) -> None:
+    """Logits that are never all in memory, larger than one chunk, have the T that they have in memory."""
+    logits, labels = sampled(n=3000, classes=100)
+    np.save(tmp_path / "logits.npy", logits)
+    assert fit_temperature(np.load(tmp_path / "logits.npy", mmap_mode="r"), labels) == fit_temperature(logits, labels)
+
+
+ROWS = np.array([[2.0, 0.0], [0.0, 1.0], [3.0, 0.0]])
+NAN, INFINITE, MASKED, HOPELESS = (ROWS.copy() for _ in range(4))
+NAN[1, 1], INFINITE[1, 1], MASKED[1, 1], HOPELESS[1] = np.nan, np.inf, -np.inf, -np.inf
+
+
+@pytest.mark.parametrize(
+    ("logits", "labels", "message"),
+    [
+        pytest.param(ROWS[0], np.array([0]), r"^logits: .*\[2\]", id="no batch axis"),
+        pytest.param(ROWS[:, :1], np.array([0, 0, 0]), "^logits: .*at least 2 classes", id="one class"),
+        pytest.param(ROWS.astype(int), np.array([0, 1, 0]), "^logits: .*int64", id="integer logits"),
+        pytest.param(ROWS, np.array([0, 1]), r"^labels: .*\[3\].*\[2\]", id="too few labels"),
+        pytest.param(ROWS, np.array([[0], [1], [0]]), r"^labels: .*\[3, 1\]", id="labels as a column"),
+        pytest.param(ROWS, np.array([0.0, 1.0, 0.0]), "^labels: .*float64", id="labels that are not integers"),
+        pytest.param(ROWS[:0], np.array([], int), "^labels: .*none", id="no rows"),
+        pytest.param(ROWS, np.array([0, 1, 2]), "^labels: expected 0 to 1", id="a label too large"),
+        pytest.param(ROWS, np.array([0, 1, -1]), "^labels: expected 0 to 1", id="a negative label"),
+        pytest.param(NAN, np.array([0, 0, 0]), "^logits: .*NaN", id="NaN"),
+        pytest.param(INFINITE, np.array([0, 0, 0]), r"^logits: .*\+inf", id="+inf"),
+        pytest.param(HOPELESS, np.array([0, 0, 0]), "^logits: ", id="every class of a row masked"),
+        pytest.param(MASKED, np.array([0, 1, 0]), "^logits: the true class", id="truth masked"),
+        pytest.param(np.ones((3, 2)), np.array([0, 1, 0]), "^logits: every row is constant", id="constant"),
+        pytest.param(ROWS, np.array([0, 1, 0]), "^labels: the model is right on all 3 rows", id="separable"),
+        pytest.param(ROWS, np.array([1, 0, 1]), "^labels: .*no more than chance", id="always wrong"),
+        pytest.param(ROWS[[0, 0]], np.array([0, 1]), "^labels: .*no more than chance", id="at chance level"),
+    ],
+)
+def test_what_has_no_temperature_is_refused(
+    logits: NDArray[np.floating], labels: NDArray[np.integer], message: str
+) -> None:
+    """One sentence that names the argument, and no number."""
+    with pytest.raises(CalibrationError, match=message):
+        fit_temperature(logits, labels)
+
+
+@given(problems())
+def test_the_likelihood_is_scipys(problem: Problem) -> None:
+    """Mean of -log softmax(z / T) at the label."""
+    logits, labels = problem
+    wanted = -log_softmax(logits / 2.5, axis=1)[np.arange(len(labels)), labels].mean()
+    assert negative_log_likelihood(logits, labels, 2.5) == pytest.approx(wanted, rel=1e-9, abs=1e-12)
+
+
+def test_the_record_says_what_the_temperature_did(sampled: Sampled) -> None:
+    """Overconfident logits get better in both measures, and their accuracy stays what it is."""
+    logits, labels = sampled(temperature=3.0)
+    record = calibrate_temperature(logits, labels)
+    assert (record.method, record.n) == ("temperature", len(labels))
+    assert record.temperature == fit_temperature(logits, labels)
+    assert record.accuracy == np.mean(logits.argmax(axis=1) == labels)
+    assert record.nll_after == negative_log_likelihood(logits, labels, record.temperature) < record.nll_before
+    assert record.ece_after < 0.05 < record.ece_before
