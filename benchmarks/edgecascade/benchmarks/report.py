@@ -15,7 +15,7 @@ from edgecascade.benchmarks.environment import Environment
 from edgecascade.benchmarks.offload import Offload
 from edgecascade.benchmarks.offload_curve import OffloadCurve
 from edgecascade.benchmarks.plots import offload_svg, reliability_svg
-from edgecascade.benchmarks.verdict import four_lines, latency_rows, table_rows
+from edgecascade.benchmarks.verdict import four_lines, latency_rows, summary, table_rows
 
 __all__ = ["write_report"]
 
@@ -26,7 +26,7 @@ _CURVE_POINTS = 101
 def write_report(
     result: Offload, environment: Environment, folder: str | os.PathLike[str], *, title: str, method: str, command: str
 ) -> Path:
-    """Write `report.html`, `result.json` and `offload-curve.svg` into a folder; gives the page's path.
+    """Write `report.html`, `result.json`, `summary.txt` and `offload-curve.svg` into a folder; gives the page's path.
 
     Args:
         result: what was measured.
@@ -62,6 +62,7 @@ def write_report(
     page.write_text(html, encoding="utf-8")
     (folder / "offload-curve.svg").write_text(curve, encoding="utf-8")
     (folder / "result.json").write_text(json.dumps(_document(result, environment), indent=1) + "\n", encoding="utf-8")
+    (folder / "summary.txt").write_text(summary(result) + "\n", encoding="utf-8")
     return page
 
 

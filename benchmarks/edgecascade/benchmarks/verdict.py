@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from edgecascade.benchmarks.offload import Offload, Strategy
 
-__all__ = ["four_lines", "latency_rows", "table_rows"]
+__all__ = ["four_lines", "latency_rows", "summary", "table_rows"]
 
 Row = tuple[str, ...]
+
+
+def summary(result: Offload) -> str:
+    """Both tables, then the four lines, as plain text."""
+    return "\n\n".join((_table(table_rows(result)), _table(latency_rows(result)), "\n".join(four_lines(result))))
 
 
 def four_lines(result: Offload) -> tuple[str, str, str, str]:
@@ -73,6 +78,13 @@ def _time(result: Offload) -> str:
     return (
         f"Half of the answers came within {latency.p50.value * 1e3:.1f} ms, 99 % within "
         f"{latency.p99.value * 1e3:.0f} ms; {ending}."
+    )
+
+
+def _table(rows: list[Row]) -> str:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
     )
 
 

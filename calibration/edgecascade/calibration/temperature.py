@@ -157,13 +157,14 @@ def _usable_spread(logits: NDArray[np.floating], labels: NDArray[np.integer]) ->
     return spread / len(labels)
 
 
-def _silence_masked(below: NDArray[np.floating]) -> NDArray[np.int64]:
+def _silence_masked(below: NDArray[np.floating]) -> NDArray[np.intp]:
     """Set -inf to 0, where its weight of 0 makes it count for nothing; how many there were per row."""
     if below.min() > -np.inf:
-        return np.zeros(len(below), np.int64)
+        return np.zeros(len(below), np.intp)
     masked = np.isneginf(below)
     below[masked] = 0
-    return masked.sum(axis=1)
+    per_row: NDArray[np.intp] = np.count_nonzero(masked, axis=1)
+    return per_row
 
 
 def _chunks(

@@ -12,7 +12,7 @@ from edgecascade.benchmarks.flagship import Protocol, run_flagship
 from edgecascade.benchmarks.offload import Offload, measure_offload
 from edgecascade.benchmarks.progress import counting
 from edgecascade.benchmarks.report import write_report
-from edgecascade.benchmarks.verdict import Row, four_lines, latency_rows, table_rows
+from edgecascade.benchmarks.verdict import summary
 from edgecascade.export.labelled import read_labelled
 from edgecascade.export.scores import remote_scores
 from edgecascade.runtime.commands.arguments import share
@@ -56,10 +56,8 @@ def execute(arguments: Namespace) -> int:
     """Measure, print, and write the report."""
     result, title, method, command = (_demo if arguments.kind == "demo" else _offload)(arguments)
     page = write_report(result, read_environment(), arguments.report, title=title, method=method, command=command)
-    print(_table(table_rows(result)), end="\n\n")
-    print(_table(latency_rows(result)), end="\n\n")
     print(f"report: {page.resolve()}\n")
-    print("\n".join(four_lines(result)))
+    print(summary(result))
     return 0
 
 
@@ -92,13 +90,6 @@ def _offload(arguments: Namespace) -> tuple[Offload, str, str, str]:
         f"{arguments.data}. Whether anything was fitted on them, only you know."
     )
     return result, f"Offloading with {Path(arguments.file).name}", method, command
-
-
-def _table(rows: list[Row]) -> str:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
 
 
 def _images(text: str) -> tuple[int, int, int]:
