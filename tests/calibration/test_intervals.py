@@ -5,7 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgecascade.calibration import bootstrap, expected_calibration_error, proportion_interval
+from edgecascade.calibration import (
+    bootstrap,
+    expected_calibration_error,
+    paired_difference_interval,
+    proportion_interval,
+)
 
 Z = 1.959963984540054
 
@@ -54,3 +59,20 @@ def test_the_same_seed_gives_the_same_interval() -> None:
     values = np.random.default_rng(0).normal(size=100)
     first, again, other = (bootstrap(lambda v: float(v.mean()), values, seed=seed) for seed in (1, 1, 2))
     assert first == again != other
+
+
+def test_a_paired_difference_is_held_19_times_in_20() -> None:
+    """Over repeated draws, few inputs and rare disagreement included."""
+    rng = np.random.default_rng(0)
+    for n, better, worse in ((30, 0.1, 0.05), (200, 0.02, 0.02), (500, 0.3, 0.1)):
+        draws = rng.random((2000, n))
+        first, second = draws > worse, (draws > worse + better) | (draws < worse)
+        intervals = np.array([paired_difference_interval(a, b) for a, b in zip(first, second, strict=True)])
+        covered = (intervals[:, 0] <= better - worse) & (better - worse <= intervals[:, 1])
+        assert 0.93 < covered.mean() <= 1.0
+
+
+def test_models_that_never_differed_may_differ() -> None:
+    """Agreement on 50 inputs is no proof; the interval has a width and holds 0."""
+    low, high = paired_difference_interval(np.ones(50, bool), np.ones(50, bool))
+    assert -0.1 < low < 0 < high < 0.1

@@ -117,7 +117,7 @@ def test_it_follows_the_scale_and_ignores_the_offset_of_the_logits(
     )
 
 
-@pytest.mark.parametrize("scale", [1e-300, 1e-30, 1e30, 1e150])
+@pytest.mark.parametrize("scale", [1e-300, 1e-30, 1e30, 1e149])
 def test_it_works_at_any_size_of_the_logits(sampled: Sampled, scale: float) -> None:
     """Neither vanishing nor enormous logits lose precision."""
     logits, labels = sampled(n=300)
@@ -147,6 +147,14 @@ def test_a_masked_class_changes_nothing(sampled: Sampled, mask: float) -> None:
     logits, labels = sampled(n=300)
     masked = np.column_stack([logits, np.full(len(labels), mask)])
     assert fit_temperature(masked, labels) == pytest.approx(fit_temperature(logits, labels), rel=1e-9)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e30])
+def test_float32_logits_of_any_size_are_fitted(sampled: Sampled, scale: float) -> None:
+    """Their squares would be no float32."""
+    logits, labels = sampled(n=300)
+    scaled = (scale * logits).astype(np.float32)
+    assert fit_temperature(scaled, labels) == pytest.approx(scale * fit_temperature(logits, labels), rel=1e-5)
 
 
 def test_rows_of_very_different_size_share_one_temperature(sampled: Sampled) -> None:
@@ -189,6 +197,12 @@ NAN[1, 1], INFINITE[1, 1], MASKED[1, 1], HOPELESS[1] = np.nan, np.inf, -np.inf, 
         pytest.param(np.ones((3, 2)), np.array([0, 1, 0]), "^logits: every row is constant", id="constant"),
         pytest.param(ROWS, np.array([0, 1, 0]), "^labels: the model is right on all 3 rows", id="separable"),
         pytest.param(ROWS, np.array([1, 0, 1]), "^labels: .*no more than chance", id="always wrong"),
+        pytest.param(
+            1e200 * ROWS,
+            np.array([1, 1, 0]),
+            "^logits: expected distances below 1e+150".replace("+", r"\+"),
+            id="absurd",
+        ),
         pytest.param(ROWS[[0, 0]], np.array([0, 1]), "^labels: .*no more than chance", id="at chance level"),
     ],
 )

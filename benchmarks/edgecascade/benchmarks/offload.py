@@ -47,7 +47,8 @@ class Offload:
     Attributes:
         metadata: of the cascade model.
         n: test inputs.
-        strategies: the table; the third is the cascade as it was served.
+        strategies: the table; the third is the cascade as it was served. The rules at the same rate merge as it
+            does; the rule by hand replaces.
         curves: accuracy against offload rate, by rule.
         ece: expected calibration error on the test inputs, by model, before and after: as usually computed.
         corrected_ece: the same less its finite-sample bias.
@@ -124,20 +125,20 @@ def _curves(v: Verdicts) -> dict[str, OffloadCurve]:
         "advantage": v.advantage,
         "confidence": v.raw_confidence,
         "random": np.zeros(len(v.forward)),
-        "oracle": v.local_correct.astype(np.int8) - v.remote_correct,
+        "oracle": v.local_correct.astype(np.int8) - v.merged_correct,
     }
-    return {name: offload_curve(key, v.local_correct, v.remote_correct) for name, key in keys.items()}
+    return {name: offload_curve(key, v.local_correct, v.merged_correct) for name, key in keys.items()}
 
 
 def _strategies(v: Verdicts, served: Served, correct: NDArray[np.bool_]) -> tuple[Strategy, ...]:
     n = len(correct)
     forwarded = n - served.reasons["confident"]
     rate = forwarded / n
-    local, remote = v.local_correct.astype(np.float64), v.remote_correct.astype(np.float64)
+    local, remote, merged = (c.astype(np.float64) for c in (v.local_correct, v.remote_correct, v.merged_correct))
     by_hand = v.raw_confidence < _RULE
     lowest = np.zeros(n, bool)
     lowest[np.argsort(v.raw_confidence, kind="stable")[:forwarded]] = True
-    worth = v.local_correct.astype(np.int8) - v.remote_correct
+    worth = v.local_correct.astype(np.int8) - v.merged_correct
     oracle = np.zeros(n, bool)
     oracle[np.argsort(worth, kind="stable")[:forwarded]] = True
 
@@ -148,8 +149,8 @@ def _strategies(v: Verdicts, served: Served, correct: NDArray[np.bool_]) -> tupl
         strategy("local only", 0.0, local),
         strategy("remote only", 1.0, remote),
         Strategy("cascade", proportion(rate, n), proportion(float(correct.mean()), n), None),
-        strategy("random, same rate", rate, (1 - rate) * local + rate * remote),
-        strategy("lowest raw confidence, same rate", rate, np.where(lowest, remote, local)),
+        strategy("random, same rate", rate, (1 - rate) * local + rate * merged),
+        strategy("lowest raw confidence, same rate", rate, np.where(lowest, merged, local)),
         strategy(f"raw confidence < {_RULE}", float(by_hand.mean()), np.where(by_hand, remote, local)),
-        strategy("oracle, same rate", rate, np.where(oracle, remote, local)),
+        strategy("oracle, same rate", rate, np.where(oracle, merged, local)),
     )

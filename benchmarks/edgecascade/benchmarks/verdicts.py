@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecascade.calibration import merged_labels
 from edgecascade.export.labelled import LabelledData, batches
 from edgecascade.export.scores import Inputs
 from edgecascade.runtime.metadata import Metadata, read_metadata
@@ -16,7 +17,7 @@ from edgecascade.runtime.session import check_input, open_session, sole_input
 
 __all__ = ["Verdicts", "judge"]
 
-_COLUMNS = ["label", "confidence", "advantage", "forward"]
+_COLUMNS = ["label", "confidence", "advantage", "forward", "probabilities"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Verdicts:
         advantage: float32 [n].
         forward: bool [n], the file's own decision.
         remote_correct: bool [n].
+        merged_correct: bool [n], by the file's merge rule.
         remote_confidence: float32 [n], calibrated.
         remote_raw_confidence: float32 [n], at T = 1.
     """
@@ -40,6 +42,7 @@ class Verdicts:
     advantage: NDArray[np.float32]
     forward: NDArray[np.bool_]
     remote_correct: NDArray[np.bool_]
+    merged_correct: NDArray[np.bool_]
     remote_confidence: NDArray[np.float32]
     remote_raw_confidence: NDArray[np.float32]
 
@@ -65,9 +68,10 @@ def judge(
     """
     session = open_session(path)
     metadata = read_metadata(session, path)
-    label, confidence, advantage, forward = _run(session, path, data.inputs, _COLUMNS, {})
+    label, confidence, advantage, forward, probabilities = _run(session, path, data.inputs, _COLUMNS, {})
     (raw,) = _run(session, path, data.inputs, ["confidence"], {"temperature": np.array(1.0, np.float32)})
     calibrate = metadata.calibrate_remote
+    theirs = calibrate(remote_scores)
     uncalibrated = type(calibrate)(1.0, calibrate.probabilities)
     verdicts = Verdicts(
         local_correct=label == data.labels,
@@ -76,7 +80,8 @@ def judge(
         advantage=advantage,
         forward=forward,
         remote_correct=remote_scores.argmax(axis=1) == data.labels,
-        remote_confidence=calibrate(remote_scores).max(axis=1),
+        merged_correct=merged_labels(metadata.merge, probabilities, theirs) == data.labels,
+        remote_confidence=theirs.max(axis=1),
         remote_raw_confidence=uncalibrated(remote_scores).max(axis=1),
     )
     return verdicts, metadata

@@ -3,37 +3,85 @@
 Nothing here knows a model, a file or a network. Read `plan.py` first.
 """
 
-from edgecascade.calibration.advantage import AdvantageTable, advantage_table
+from edgecascade.calibration.advantage import (
+    AdvantageTable,
+    advantage_intervals,
+    advantage_table,
+    shrunk_advantage_table,
+)
+from edgecascade.calibration.cascade_plan import CascadePlan, Promise, plan_cascade
+from edgecascade.calibration.certificate import Certificate, certify
 from edgecascade.calibration.decision import Decision, DecisionRule, decide
 from edgecascade.calibration.errors import CalibrationError
-from edgecascade.calibration.intervals import Bootstrap, bootstrap, proportion_interval
-from edgecascade.calibration.plan import OperatingPoint, Policy, operating_curve, plan
+from edgecascade.calibration.intervals import (
+    Bootstrap,
+    bootstrap,
+    paired_difference_interval,
+    proportion_interval,
+    simultaneous_band,
+)
+from edgecascade.calibration.merge import MERGES, merged_labels
+from edgecascade.calibration.noninferiority import betting_p_value, exact_p_value, sample_size
+from edgecascade.calibration.objective import LeastCost, LeastOffload, MostAccuracy, Objective, WhileItHelps
+from edgecascade.calibration.operating_curve import OperatingPoint, Point, operating_curve
+from edgecascade.calibration.outcomes import Outcomes, Pair
+from edgecascade.calibration.plan import ESTIMATES, Policy, plan, plan_certified
 from edgecascade.calibration.record import Calibration, calibrate_temperature
 from edgecascade.calibration.reliability import Reliability, expected_calibration_error, reliability
+from edgecascade.calibration.routing import Routing, choose_routing
+from edgecascade.calibration.scores import SCORES, routing_score
 from edgecascade.calibration.softmax import are_probabilities, softmax
 from edgecascade.calibration.temperature import fit_temperature, negative_log_likelihood
 
 __all__ = [
+    "ESTIMATES",
+    "MERGES",
+    "SCORES",
     "AdvantageTable",
     "Bootstrap",
     "Calibration",
     "CalibrationError",
+    "CascadePlan",
+    "Certificate",
     "Decision",
     "DecisionRule",
+    "LeastCost",
+    "LeastOffload",
+    "MostAccuracy",
+    "Objective",
     "OperatingPoint",
+    "Outcomes",
+    "Pair",
+    "Point",
     "Policy",
+    "Promise",
     "Reliability",
+    "Routing",
+    "WhileItHelps",
+    "advantage_intervals",
     "advantage_table",
     "are_probabilities",
+    "betting_p_value",
     "bootstrap",
     "calibrate_temperature",
+    "certify",
+    "choose_routing",
     "decide",
+    "exact_p_value",
     "expected_calibration_error",
     "fit_temperature",
+    "merged_labels",
     "negative_log_likelihood",
     "operating_curve",
+    "paired_difference_interval",
     "plan",
+    "plan_cascade",
+    "plan_certified",
     "proportion_interval",
     "reliability",
+    "routing_score",
+    "sample_size",
+    "shrunk_advantage_table",
+    "simultaneous_band",
     "softmax",
 ]

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecascade.calibration.advantage import AdvantageTable
+from edgecascade.calibration.scores import routing_score
 from edgecascade.calibration.softmax import softmax
 
 __all__ = ["Decision", "DecisionRule", "decide"]
@@ -19,13 +20,15 @@ class DecisionRule:
 
     Attributes:
         temperature: T that divides the logits.
-        table: advantage by confidence.
+        table: advantage by score.
         threshold: inputs whose advantage is below it are forwarded.
+        score: what the table looks up: `confidence`, `margin` or `entropy` (see `routing_score`).
     """
 
     temperature: float
     table: AdvantageTable
     threshold: float
+    score: str = "confidence"
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ def decide(logits: NDArray[np.floating], rule: DecisionRule) -> Decision:
     """Label, confidence, advantage and forward of logits [n, classes]."""
     probabilities = softmax(logits, rule.temperature)
     confidence = probabilities.max(axis=1)
-    advantage = rule.table(confidence)
+    advantage = rule.table(routing_score(rule.score, logits, rule.temperature))
     return Decision(
         label=logits.argmax(axis=1).astype(np.int64),
         confidence=confidence,

@@ -1,39 +1,27 @@
-"""From an advantage table to a policy: which inputs are worth asking about, within a budget."""
+"""From calibrated outputs of both models to a policy: which inputs are worth asking about."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 
-from edgecascade.calibration.advantage import AdvantageTable
+from edgecascade.calibration.advantage import (
+    AdvantageTable,
+    advantage_intervals,
+    advantage_table,
+    shrunk_advantage_table,
+)
+from edgecascade.calibration.certificate import Certificate, certify
 from edgecascade.calibration.errors import CalibrationError
-from edgecascade.calibration.intervals import proportion_interval
+from edgecascade.calibration.objective import Objective
+from edgecascade.calibration.operating_curve import OperatingPoint, operating_curve
+from edgecascade.calibration.outcomes import Outcomes
+from edgecascade.calibration.viability import viability
 
-__all__ = ["FORWARD_NOTHING", "OperatingPoint", "Policy", "operating_curve", "plan"]
+__all__ = ["ESTIMATES", "Policy", "advantage_of", "plan", "plan_certified"]
 
-FORWARD_NOTHING = -1.0  # no advantage is below it
-
-
-@dataclass(frozen=True)
-class OperatingPoint:
-    """What one threshold does on labelled inputs, with 95 % intervals.
-
-    Attributes:
-        threshold: inputs whose advantage is below it are forwarded.
-        offload_rate: forwarded inputs / all inputs, in [0, 1].
-        accuracy: share of right answers when the remote's answer replaces the local one.
-        n: how many inputs both were measured on.
-    """
-
-    threshold: float
-    offload_rate: float
-    offload_interval: tuple[float, float]
-    accuracy: float
-    accuracy_interval: tuple[float, float]
-    n: int
+ESTIMATES = ("confidences", "labels", "shrunk")
 
 
 @dataclass(frozen=True)
@@ -43,88 +31,109 @@ class Policy:
     Attributes:
         table: the advantage table.
         threshold: inputs whose advantage is below it are forwarded.
-        estimate: where the advantage came from: `confidences` (the paper's rule) or `labels`.
-        budget: the offload rate that was allowed, in [0, 1].
+        estimate: where the advantage came from: `confidences` (the paper's rule), `labels` or `shrunk`.
+        objective: what was asked for, in words.
         chosen: the operating point of `threshold` on the calibration data.
         curve: every operating point that the table can reach, by rising offload rate.
+        intervals: for each bin of the table, the 95 % interval of local minus merged accuracy, from labels.
+        verdict: whether this pair is worth a cascade, in sentences.
     """
 
     table: AdvantageTable
     threshold: float
     estimate: str
-    budget: float
+    objective: str
     chosen: OperatingPoint
     curve: tuple[OperatingPoint, ...]
+    intervals: tuple[tuple[float, float], ...]
+    verdict: tuple[str, ...]
 
 
-def plan(
-    score: NDArray[np.float32],
-    local_correct: NDArray[np.bool_],
-    remote_correct: NDArray[np.bool_],
-    table: AdvantageTable,
-    *,
-    budget: float,
-    estimate: str,
-) -> Policy:
-    """The threshold that asks wherever the remote is expected to do better, lowest advantage first,
-    and no more often than the budget allows on the calibration data.
-
-    Forwarding stops where the advantage crosses zero even if budget is left, because beyond that the
-    table itself says that the remote's answer is the worse one.
+def plan(outcomes: Outcomes, objective: Objective, *, estimate: str = "shrunk", bins: int | None = None) -> Policy:
+    """The policy that serves the objective on these inputs.
 
     Args:
-        score: float32 [n], the scores that the table was built from.
-        local_correct: bool [n].
-        remote_correct: bool [n].
-        table: built by `advantage_table`.
-        budget: the largest offload rate wanted, in [0, 1].
-        estimate: `confidences` or `labels`, recorded with the policy.
+        outcomes: of at least ten inputs per bin.
+        objective: `MostAccuracy`, `LeastOffload`, `LeastCost` or `WhileItHelps`.
+        estimate: of the advantage: `confidences`, from calibrated confidences alone as in the paper; `labels`, from
+            correctness; `shrunk`, from correctness in small bins that borrow from their neighbours.
+        bins: of the advantage table; by default the paper's 15, or for `shrunk` one per twenty inputs, up to 50.
 
     Raises:
-        CalibrationError: a budget outside [0, 1].
+        CalibrationError: too few inputs, or no point that serves the objective.
     """
-    if not 0.0 <= budget <= 1.0:
-        raise CalibrationError(f"budget: expected an offload rate from 0 to 1, got {budget}")
-    curve = operating_curve(table(score), local_correct, remote_correct)
-    chosen = max(
-        (point for point in curve if point.offload_rate <= budget + 1e-9 and point.threshold <= 0.0),
-        key=lambda point: point.offload_rate,
+    table = advantage_of(outcomes, estimate, bins)
+    advantage = table(outcomes.score)
+    curve = operating_curve(advantage, outcomes.local_correct, outcomes.merged_correct)
+    chosen = objective.choose(curve, float(outcomes.remote_correct.mean()))
+    return _policy(outcomes, table, curve, chosen, estimate, str(objective))
+
+
+def plan_certified(
+    planning: Outcomes,
+    testing: Outcomes,
+    *,
+    loss: float,
+    risk: float,
+    estimate: str = "shrunk",
+    bins: int | None = None,
+) -> tuple[Policy, Certificate]:
+    """The policy of least offload whose loss against asking the remote always is certified.
+
+    Args:
+        planning: inputs that the table and the order of the thresholds come from.
+        testing: other inputs, which nothing was fitted or chosen on.
+        loss: e, the largest loss, in (0, 1).
+        risk: d, the probability that the promise is false, in (0, 1).
+        estimate: as in `plan`.
+        bins: as in `plan`.
+
+    Raises:
+        CalibrationError: too few inputs for this promise; the message says how many would do.
+    """
+    table = advantage_of(planning, estimate, bins)
+    curve = operating_curve(table(planning.score), planning.local_correct, planning.merged_correct)
+    certificate = certify(
+        table(testing.score),
+        testing.local_correct,
+        testing.merged_correct,
+        testing.remote_correct,
+        np.array([point.threshold for point in curve]),
+        loss=loss,
+        risk=risk,
     )
-    return Policy(table, chosen.threshold, estimate, budget, chosen, curve)
+    chosen = next(point for point in curve if point.threshold == certificate.threshold)
+    return _policy(planning, table, curve, chosen, estimate, f"least offload, {certificate}"), certificate
 
 
-def operating_curve(
-    advantage: NDArray[np.float32], local_correct: NDArray[np.bool_], remote_correct: NDArray[np.bool_]
-) -> tuple[OperatingPoint, ...]:
-    """Every operating point of the advantages [n], from forwarding nothing to forwarding everything."""
-    values = np.unique(advantage.astype(np.float64))
-    between = [_cut(low, high) for low, high in pairwise([*values, 2.0])]
-    thresholds = [FORWARD_NOTHING, *between]
-    return tuple(_point(t, advantage < np.float32(t), local_correct, remote_correct) for t in thresholds)
+def advantage_of(outcomes: Outcomes, estimate: str = "shrunk", bins: int | None = None) -> AdvantageTable:
+    """The advantage table of one of the three estimates; arguments as `plan`."""
+    if estimate == "confidences":
+        return advantage_table(outcomes.score, outcomes.local_confidence, outcomes.remote_confidence, bins or 15)
+    if estimate == "labels":
+        return advantage_table(outcomes.score, outcomes.local_correct, outcomes.merged_correct, bins or 15)
+    if estimate == "shrunk":
+        many = bins or max(1, min(50, len(outcomes.score) // 20))
+        return shrunk_advantage_table(outcomes.score, outcomes.local_correct, outcomes.merged_correct, many)
+    raise CalibrationError(f"estimate: expected one of {', '.join(ESTIMATES)}, got {estimate!r}")
 
 
-def _cut(low: float, high: float) -> float:
-    """A float32 in (low, high]: zero itself where it lies there, else halfway."""
-    if low < 0.0 <= high:
-        return 0.0
-    middle = float(np.float32((low + high) / 2))
-    return middle if middle > low else high
-
-
-def _point(
-    threshold: float,
-    forward: NDArray[np.bool_],
-    local_correct: NDArray[np.bool_],
-    remote_correct: NDArray[np.bool_],
-) -> OperatingPoint:
-    n = len(forward)
-    forwarded = int(forward.sum())
-    right = int(np.where(forward, remote_correct, local_correct).sum())
-    return OperatingPoint(
-        threshold=threshold,
-        offload_rate=forwarded / n,
-        offload_interval=proportion_interval(forwarded, n),
-        accuracy=right / n,
-        accuracy_interval=proportion_interval(right, n),
-        n=n,
+def _policy(
+    outcomes: Outcomes,
+    table: AdvantageTable,
+    curve: tuple[OperatingPoint, ...],
+    chosen: OperatingPoint,
+    estimate: str,
+    objective: str,
+) -> Policy:
+    advantage, kept, forwarded = table(outcomes.score), outcomes.local_correct, outcomes.merged_correct
+    return Policy(
+        table=table,
+        threshold=chosen.threshold,
+        estimate=estimate,
+        objective=objective,
+        chosen=chosen,
+        curve=curve,
+        intervals=advantage_intervals(table, outcomes.score, kept, forwarded),
+        verdict=viability(advantage, kept, forwarded, curve, chosen),
     )

@@ -19,6 +19,7 @@ __all__ = ["fit_temperature", "negative_log_likelihood"]
 _CHUNK_ELEMENTS = 1 << 16  # 256 kB of float32: stays in cache, and is all the memory that is needed
 _FIRST_LOOK = 1000  # rows; where they put the optimum, eight times as many start, until it is all of them
 _MAX_STEPS = 400
+_LARGEST_SPREAD = 1e150  # of which the square is still a float64
 _NEWTON_STEPS = 8  # in a row; where they have not arrived, a longer stride may leave the flat that they creep on
 _PRECISION = 3e-5  # relative, of the last step but one: Newton squares the error
 
@@ -44,6 +45,10 @@ def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.integer]) -
     """
     check_labelled_logits(logits, labels)
     spread = _usable_spread(logits, labels)
+    if spread > _LARGEST_SPREAD:
+        raise CalibrationError(f"logits: expected distances below {_LARGEST_SPREAD:.0e}, got {spread:.0e} on average")
+    if not 1e-15 < spread < 1e15:  # their squares are no float32
+        logits = logits.astype(np.float64)
     start, rows = 1.0 / spread, _FIRST_LOOK
     while rows < len(logits) // 4:
         every = len(logits) // rows

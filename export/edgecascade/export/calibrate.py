@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from edgecascade.calibration import (
-    Calibration,
-    DecisionRule,
+    MERGES,
+    SCORES,
+    CascadePlan,
+    Objective,
     Policy,
-    advantage_table,
+    Promise,
     are_probabilities,
-    calibrate_temperature,
-    plan,
-    softmax,
+    plan_cascade,
 )
 from edgecascade.export.errors import ExportError
 from edgecascade.export.fold import fold
@@ -43,9 +43,7 @@ _PARITY_INPUTS = 128
 class Calibrated:
     """What was fitted, chosen and proved on the way to a written file."""
 
-    local: Calibration
-    remote: Calibration
-    policy: Policy
+    plan: CascadePlan
     parity: Parity
 
 
@@ -56,15 +54,17 @@ def calibrate(
     local_logits: NDArray[np.floating],
     remote_scores: NDArray[np.floating],
     *,
-    budget: float,
-    estimate: str = "confidences",
-    bins: int = 15,
+    objective: Objective | Promise,
+    scores: Sequence[str] = SCORES,
+    merges: Sequence[str] = MERGES,
+    estimate: str = "shrunk",
+    bins: int | None = None,
     output: str | None = None,
 ) -> Calibrated:
     """Write the cascade model `out` of an ONNX body.
 
-    Fits both temperatures, builds the advantage table, chooses the threshold for the budget, folds all of
-    it into the body's graph and checks parity. On any failure nothing is written.
+    Plans (see `plan_cascade`), folds the plan into the body's graph and checks parity. On any failure nothing
+    is written.
 
     Args:
         body: ONNX file, already quantized if it is to be.
@@ -72,9 +72,11 @@ def calibrate(
         data: labelled calibration data, used for nothing else before or after.
         local_logits: [n, classes], the body's on that data.
         remote_scores: [n, classes], the remote's logits or probabilities on that data.
-        budget: the largest offload rate wanted, in [0, 1].
-        estimate: advantage from calibrated `confidences` (the paper's rule) or from `labels`.
-        bins: of the advantage table.
+        objective: what the plan is to achieve.
+        scores: to choose among.
+        merges: to choose among.
+        estimate: of the advantage: `confidences` (the paper's rule), `labels` or `shrunk`.
+        bins: of the advantage table; by default 15, or for `shrunk` up to 50.
         output: the body's output that holds the logits, if it is not evident.
 
     Raises:
@@ -91,41 +93,23 @@ def calibrate(
     names = data.names or tuple(str(label) for label in range(local_logits.shape[1]))
     if len(names) != local_logits.shape[1]:
         raise ExportError(f"names: expected {local_logits.shape[1]}, one per class of the model, got {len(names)}")
-    local = calibrate_temperature(local_logits, data.labels)
     probabilities = are_probabilities(remote_scores)
-    remote_logits = RemoteCalibration(1.0, probabilities).logits(remote_scores)
-    remote = calibrate_temperature(remote_logits, data.labels)
-    policy = _plan(local_logits, remote_logits, data.labels, local, remote, budget, estimate, bins)
-    document = _document(model, body, data, names, local, remote, policy, probabilities)
-    rule = DecisionRule(local.temperature, policy.table, policy.threshold)
-    folded = fold(model, logits=logits_name, rule=rule, document=document)
+    plan = plan_cascade(
+        local_logits,
+        RemoteCalibration(1.0, probabilities).logits(remote_scores),
+        data.labels,
+        objective,
+        scores=scores,
+        merges=merges,
+        estimate=estimate,
+        bins=bins,
+    )
+    document = _document(model, body, data, names, plan, probabilities)
+    folded = fold(model, logits=logits_name, rule=plan.rule, document=document)
     sample = next(batches(data.inputs, _PARITY_INPUTS))
-    parity = check_parity(folded, sample, local_logits[: len(sample)], rule)
+    parity = check_parity(folded, sample, local_logits[: len(sample)], plan.rule)
     save_model(folded, out)
-    return Calibrated(local, remote, policy, parity)
-
-
-def _plan(
-    local_logits: NDArray[np.floating],
-    remote_logits: NDArray[np.floating],
-    labels: NDArray[np.int64],
-    local: Calibration,
-    remote: Calibration,
-    budget: float,
-    estimate: str,
-    bins: int,
-) -> Policy:
-    score = softmax(local_logits, local.temperature).max(axis=1)
-    remote_confidence = softmax(remote_logits, remote.temperature).max(axis=1)
-    local_correct = local_logits.argmax(axis=1) == labels
-    remote_correct = remote_logits.argmax(axis=1) == labels
-    if estimate == "confidences":
-        table = advantage_table(score, score, remote_confidence, bins)
-    elif estimate == "labels":
-        table = advantage_table(score, local_correct, remote_correct, bins)
-    else:
-        raise ExportError(f"estimate: expected confidences or labels, got {estimate!r}")
-    return plan(score, local_correct, remote_correct, table, budget=budget, estimate=estimate)
+    return Calibrated(plan, parity)
 
 
 def _document(
@@ -133,9 +117,7 @@ def _document(
     body: str | os.PathLike[str],
     data: LabelledData,
     names: Sequence[str],
-    local: Calibration,
-    remote: Calibration,
-    policy: Policy,
+    plan: CascadePlan,
     probabilities: bool,
 ) -> dict[str, Any]:
     """The metadata of format 1; `docs` of it is `Metadata` in the runtime."""
@@ -146,23 +128,31 @@ def _document(
         "written_by": f"{KEY} {version(KEY)}",
         "labels": list(names),
         "preprocessing": json.loads(preprocessing) if preprocessing else None,
-        "calibration": asdict(local),
-        "remote": {**asdict(remote), "scores": "probabilities" if probabilities else "logits"},
-        "policy": {
-            "score": "confidence",
-            "estimate": policy.estimate,
-            "bins": len(policy.table.values),
-            "counts": policy.table.counts.tolist(),
-            "threshold": policy.threshold,
-            "budget": policy.budget,
-            "merge": "replace",
-            "chosen": asdict(policy.chosen),
-        },
-        "operating_curve": [asdict(point) for point in policy.curve],
-        "certificate": None,
+        "calibration": asdict(plan.local),
+        "remote": {**asdict(plan.remote), "scores": "probabilities" if probabilities else "logits"},
+        "policy": _policy(plan),
+        "operating_curve": [asdict(point) for point in plan.policy.curve],
+        "certificate": asdict(plan.certificate) if plan.certificate else None,
         "source": {
             "model": Path(body).name,
             "model_sha256": hashlib.sha256(Path(body).read_bytes()).hexdigest(),
             "data_sha256": data.digest,
         },
+    }
+
+
+def _policy(plan: CascadePlan) -> dict[str, Any]:
+    policy: Policy = plan.policy
+    return {
+        "score": plan.score,
+        "merge": plan.merge,
+        "estimate": policy.estimate,
+        "objective": policy.objective,
+        "threshold": policy.threshold,
+        "chosen": asdict(policy.chosen),
+        "verdict": list(policy.verdict),
+        "bins": len(policy.table.values),
+        "counts": policy.table.counts.tolist(),
+        "intervals": [list(interval) for interval in policy.intervals],
+        "considered": [asdict(candidate) for candidate in plan.routing],
     }

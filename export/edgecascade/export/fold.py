@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from edgecascade.calibration import DecisionRule
@@ -33,6 +34,30 @@ OVERRIDABLE: dict[str, list[int | str | None]] = {
     "advantage_values": ["bins"],
 }
 _INNER = "edgecascade/"
+_CONSTANTS: dict[str, NDArray[Any]] = {
+    "axis": np.array([1], np.int64),
+    "two": np.array([2], np.int64),
+    "first": np.array([0], np.int64),
+    "second": np.array([1], np.int64),
+    "tiny": np.array(np.finfo(np.float32).tiny, np.float32),
+}
+_Step = tuple[str, list[str], str, dict[str, Any]]
+# From `scaled`, `largest` and `probabilities` to `score` [batch, 1], as `calibration.routing_score`.
+_SCORES: dict[str, list[_Step]] = {
+    "confidence": [("Identity", ["largest"], "score", {})],
+    "margin": [
+        ("TopK", ["scaled", "two"], "top", {"axis": 1}),
+        ("Gather", ["top", "first"], "top_1", {"axis": 1}),
+        ("Gather", ["top", "second"], "top_2", {"axis": 1}),
+        ("Sub", ["top_1", "top_2"], "score", {}),
+    ],
+    "entropy": [
+        ("Max", ["probabilities", "tiny"], "positive", {}),
+        ("Log", ["positive"], "logarithm", {}),
+        ("Mul", ["probabilities", "logarithm"], "surprise", {}),
+        ("ReduceSum", ["surprise", "axis"], "score", {"keepdims": 1}),
+    ],
+}
 
 
 def fold(body: ModelProto, *, logits: str, rule: DecisionRule, document: Mapping[str, Any]) -> ModelProto:
@@ -69,8 +94,9 @@ def fold(body: ModelProto, *, logits: str, rule: DecisionRule, document: Mapping
     for name, value in defaults.items():
         model.graph.initializer.append(numpy_helper.from_array(np.asarray(value, np.float32), name))
         model.graph.input.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, OVERRIDABLE[name]))
-    model.graph.initializer.append(numpy_helper.from_array(np.array([1], np.int64), f"{_INNER}axis"))
-    model.graph.node.extend(_head(logits))
+    for name, value in _CONSTANTS.items():
+        model.graph.initializer.append(numpy_helper.from_array(value, f"{_INNER}{name}"))
+    model.graph.node.extend(_head(logits, rule.score))
     for name, (kind, shape) in OUTPUTS.items():
         model.graph.output.append(helper.make_tensor_value_info(name, kind, shape))
     model.metadata_props.add(key=KEY, value=json.dumps(document, allow_nan=False))
@@ -81,16 +107,17 @@ def _reserved(name: str) -> bool:
     return name in OUTPUTS or name in OVERRIDABLE or name.startswith(_INNER)
 
 
-def _head(logits: str) -> list[NodeProto]:
+def _head(logits: str, score: str) -> list[NodeProto]:
     """The decision; confidence - confidence is 0, or NaN where the confidence is, which must forward."""
-    steps: list[tuple[str, list[str], str, dict[str, Any]]] = [
+    steps: list[_Step] = [
         ("Cast", [logits], "logits", {"to": TensorProto.FLOAT}),
         ("ArgMax", ["logits"], "index", {"axis": 1, "keepdims": 1}),
         ("Squeeze", ["index", "axis"], "label", {}),
         ("Div", ["logits", "temperature"], "scaled", {}),
         ("Softmax", ["scaled"], "probabilities", {"axis": 1}),
-        ("GatherElements", ["probabilities", "index"], "score", {"axis": 1}),
-        ("Squeeze", ["score", "axis"], "confidence", {}),
+        ("GatherElements", ["probabilities", "index"], "largest", {"axis": 1}),
+        ("Squeeze", ["largest", "axis"], "confidence", {}),
+        *_SCORES[score],
         ("GreaterOrEqual", ["score", "advantage_edges"], "passed", {}),
         ("Cast", ["passed"], "steps", {"to": TensorProto.INT32}),
         ("ReduceSum", ["steps", "axis"], "bin", {"keepdims": 0}),
@@ -107,7 +134,6 @@ def _head(logits: str) -> list[NodeProto]:
     nodes = []
     for position, (operator, inputs, output, attributes) in enumerate(steps):
         feeds = inputs if position == 0 else [named(name) for name in inputs]
-        nodes.append(
-            helper.make_node(operator, feeds, [named(output)], name=f"{_INNER}{position}_{operator}", **attributes)
-        )
+        outputs = [named(output), named("top_index")] if operator == "TopK" else [named(output)]
+        nodes.append(helper.make_node(operator, feeds, outputs, name=f"{_INNER}{position}_{operator}", **attributes))
     return nodes

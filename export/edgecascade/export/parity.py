@@ -10,7 +10,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import ModelProto
 
-from edgecascade.calibration import AdvantageTable, Decision, DecisionRule, decide
+from edgecascade.calibration import Decision, DecisionRule, decide, routing_score
 from edgecascade.export.errors import ParityError
 
 __all__ = ["Parity", "check_parity"]
@@ -44,8 +44,8 @@ def check_parity(
 ) -> Parity:
     """Run the cascade model on every execution provider here, and compare with `decide` on the logits.
 
-    Labels must be equal, confidences within the tolerance, and `forward` equal wherever the confidence is
-    further than the tolerance from an edge of the advantage table.
+    Labels must be equal, confidences within the tolerance, and `forward` equal wherever the score is further
+    than the tolerance (of 1, or of the score if that is larger) from an edge of the advantage table.
 
     Args:
         model: as it would be written.
@@ -59,7 +59,12 @@ def check_parity(
     """
     wanted = decide(logits, rule)
     providers = [p for p in ort.get_available_providers() if p not in _ELSEWHERE]
-    largest = max(_compare(model, inputs, wanted, rule.table, provider, tolerance) for provider in providers)
+    score = routing_score(rule.score, logits, rule.temperature)
+    edges = np.append(rule.table.edges, np.float32(np.inf))
+    with np.errstate(invalid="ignore"):
+        distance = np.abs(score[:, None] - edges).min(axis=1)
+    near_edge = distance <= tolerance * np.maximum(1.0, np.abs(score))
+    largest = max(_compare(model, inputs, wanted, near_edge, provider, tolerance) for provider in providers)
     return Parity(tuple(providers), len(inputs), largest, tolerance)
 
 
@@ -67,7 +72,7 @@ def _compare(
     model: ModelProto,
     inputs: NDArray[Any],
     wanted: Decision,
-    table: AdvantageTable,
+    near_edge: NDArray[np.bool_],
     provider: str,
     tolerance: float,
 ) -> float:
@@ -81,8 +86,6 @@ def _compare(
     label, confidence, forward = (np.concatenate(column) for column in zip(*parts, strict=True))
     number = ~np.isnan(wanted.confidence)
     difference = np.abs(np.where(number, confidence - wanted.confidence, 0.0))
-    edges = np.append(table.edges, np.float32(np.inf))
-    near_edge = np.abs(wanted.confidence[:, None] - edges).min(axis=1) <= tolerance
     wrong = {
         "label": number & (label != wanted.label),
         "confidence": (np.isnan(confidence) == number) | ~(difference <= tolerance),

@@ -13,9 +13,9 @@ from edgecascade.benchmarks.offload import Offload, measure_offload
 from edgecascade.benchmarks.progress import counting
 from edgecascade.benchmarks.report import write_report
 from edgecascade.benchmarks.verdict import summary
+from edgecascade.calibration.commands.arguments import share
 from edgecascade.export.labelled import read_labelled
 from edgecascade.export.scores import remote_scores
-from edgecascade.runtime.commands.arguments import share
 
 __all__ = ["configure", "execute"]
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 from argparse import ArgumentParser, Namespace
 
-from edgecascade.calibration import Calibration, CalibrationError, OperatingPoint
-from edgecascade.export.calibrate import Calibrated, calibrate
+from edgecascade.calibration import CalibrationError
+from edgecascade.calibration.commands.arguments import add_plan_arguments, objective_of, plan_options
+from edgecascade.calibration.describe import describe
+from edgecascade.export.calibrate import calibrate
 from edgecascade.export.errors import ExportError
 from edgecascade.export.labelled import read_labelled
 from edgecascade.export.scores import local_scores, remote_scores
-from edgecascade.runtime.commands.arguments import share
 
 __all__ = ["configure", "execute"]
 
@@ -33,17 +34,8 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--data", required=True, help="labelled inputs: npz with x, y (and names), or one folder of images per class"
     )
-    parser.add_argument(
-        "--offload-rate", type=share, required=True, help="the largest share of inputs to forward, 0 to 1"
-    )
-    parser.add_argument(
-        "--estimate",
-        choices=("confidences", "labels"),
-        default="confidences",
-        help="advantage from calibrated confidences (the paper's rule, default) or from correctness",
-    )
-    parser.add_argument("--bins", type=int, default=15, help="equal-count bins of the advantage table (default 15)")
     parser.add_argument("--logits", help="the body's output that holds the logits, if it is not evident")
+    add_plan_arguments(parser)
 
 
 def execute(arguments: Namespace) -> int:
@@ -59,41 +51,16 @@ def execute(arguments: Namespace) -> int:
             data,
             local,
             remote,
-            budget=arguments.offload_rate,
-            estimate=arguments.estimate,
-            bins=arguments.bins,
+            objective=objective_of(arguments),
             output=arguments.logits,
+            **plan_options(arguments),
         )
     except CalibrationError as error:
         raise ExportError(str(error)) from error
-    print(f"local    {_describe(written.local)}")
-    print(f"remote   {_describe(written.remote)}")
-    _print_policy(written)
+    print(describe(written.plan))
     print(
         f"parity   {written.parity.n} inputs agree on {', '.join(written.parity.providers)}; "
         f"largest difference of a confidence {written.parity.largest:.1e}"
     )
     print(f"wrote    {arguments.out}")
     return 0
-
-
-def _describe(record: Calibration) -> str:
-    return (
-        f"accuracy {record.accuracy:.4f}, T = {record.temperature:.4f} on n = {record.n}, "
-        f"ECE {record.ece_before:.3f} > {record.ece_after:.3f}"
-    )
-
-
-def _print_policy(written: Calibrated) -> None:
-    chosen = written.policy.chosen
-    print(f"policy   forward below advantage {chosen.threshold:+.4f}: {_point(chosen)}")
-    if chosen.offload_rate == 0.0:
-        print("         nothing will be forwarded: within this budget the remote is nowhere expected to do better")
-
-
-def _point(point: OperatingPoint) -> str:
-    (rate_low, rate_high), (low, high) = point.offload_interval, point.accuracy_interval
-    return (
-        f"offload {point.offload_rate:.1%} ({rate_low:.1%} to {rate_high:.1%}), accuracy {point.accuracy:.1%} "
-        f"({low:.1%} to {high:.1%}) on the calibration data"
-    )

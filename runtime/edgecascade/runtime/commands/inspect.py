@@ -12,6 +12,8 @@ from edgecascade.runtime.session import numpy_dtype, open_session, sole_input
 
 __all__ = ["configure", "execute"]
 
+_CURVE_LINES = 16
+
 
 def configure(parser: ArgumentParser) -> None:
     """Add the arguments."""
@@ -37,16 +39,19 @@ def execute(arguments: Namespace) -> int:
     print(f"  remote     {_calibration(document['remote'])}")
     for line in _policy(document["policy"]):
         print(line)
+    curve, chosen = document["operating_curve"], document["policy"]["threshold"]
     print("  operating points (on the calibration data, which also chose them: expect a little less)")
     print("    threshold   offload rate (95 % interval)   accuracy (95 % interval)")
-    for point in document["operating_curve"]:
-        mark = "  <- chosen" if point["threshold"] == document["policy"]["threshold"] else ""
-        print(
-            f"    {point['threshold']:+9.4f}   {_percent(point, 'offload_rate', 'offload_interval'):<28}   "
-            f"{_percent(point, 'accuracy', 'accuracy_interval')}{mark}"
-        )
-    if document["certificate"] is None:
-        print("  certificate none: the accuracies above are estimates, not a promise")
+    for position, point in enumerate(curve):
+        if position % (len(curve) // _CURVE_LINES + 1) == 0 or point["threshold"] == chosen or point is curve[-1]:
+            mark = "  <- chosen" if point["threshold"] == chosen else ""
+            print(
+                f"    {point['threshold']:+9.4f}   {_percent(point, 'offload_rate', 'offload_interval'):<28}   "
+                f"{_percent(point, 'accuracy', 'accuracy_interval')}{mark}"
+            )
+    for sentence in document["policy"]["verdict"]:
+        print(f"  verdict    {sentence}")
+    print(f"  promise    {_promise(document['certificate'])}")
     return 0
 
 
@@ -62,9 +67,18 @@ def _policy(policy: Mapping[str, Any]) -> list[str]:
     return [
         f"  policy     advantage from {policy['estimate']} in {policy['bins']} equal-count bins of "
         f"{policy['score']} ({min(policy['counts'])} to {max(policy['counts'])} inputs each)",
-        f"             forward below {policy['threshold']:+.4f}, for a budget of {policy['budget']:.0%} offload; "
-        f"merge: {policy['merge']}",
+        f"             forward below {policy['threshold']:+.4f}; merge: {policy['merge']}",
+        f"             {policy['objective']}",
     ]
+
+
+def _promise(certificate: Mapping[str, Any] | None) -> str:
+    if certificate is None:
+        return "none: the accuracies above are estimates"
+    return (
+        f"loss against asking the remote always at most {certificate['loss']:.1%} with probability "
+        f"{1 - certificate['risk']:.4g} (n = {certificate['n']}), forwarding {certificate['offload_rate']:.1%}"
+    )
 
 
 def _percent(point: Mapping[str, Any], value: str, interval: str) -> str:

@@ -1,0 +1,75 @@
+"""What both models did on the same labelled inputs: all that a plan is made from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecascade.calibration.merge import merged_labels
+from edgecascade.calibration.scores import routing_score
+from edgecascade.calibration.softmax import softmax
+
+__all__ = ["Outcomes", "Pair"]
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """Both models, seen through one score and one merge rule.
+
+    Attributes:
+        score: float32 [n], the local model's, which orders inputs.
+        local_confidence: float32 [n], calibrated.
+        remote_confidence: float32 [n], calibrated.
+        local_correct: bool [n].
+        remote_correct: bool [n].
+        merged_correct: bool [n], whether the answer is right once the remote has replied.
+    """
+
+    score: NDArray[np.float32]
+    local_confidence: NDArray[np.float32]
+    remote_confidence: NDArray[np.float32]
+    local_correct: NDArray[np.bool_]
+    remote_correct: NDArray[np.bool_]
+    merged_correct: NDArray[np.bool_]
+
+    def __getitem__(self, rows: NDArray[np.intp] | NDArray[np.bool_]) -> Outcomes:
+        """Some of the inputs."""
+        return Outcomes(*(column[rows] for column in vars(self).values()))
+
+    def __len__(self) -> int:
+        """How many inputs."""
+        return len(self.score)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Both models' logits with their temperatures.
+
+    Attributes:
+        local_logits: [n, classes].
+        local_temperature: T of the local model.
+        remote_logits: [n, classes].
+        remote_temperature: T of the remote.
+        labels: int64 [n].
+    """
+
+    local_logits: NDArray[np.floating]
+    local_temperature: float
+    remote_logits: NDArray[np.floating]
+    remote_temperature: float
+    labels: NDArray[np.integer]
+
+    def outcomes(self, score: str, merge: str) -> Outcomes:
+        """Both models, seen through a score and a merge rule."""
+        local = softmax(self.local_logits, self.local_temperature)
+        remote = softmax(self.remote_logits, self.remote_temperature)
+        return Outcomes(
+            score=routing_score(score, self.local_logits, self.local_temperature),
+            local_confidence=local.max(axis=1),
+            remote_confidence=remote.max(axis=1),
+            local_correct=local.argmax(axis=1) == self.labels,
+            remote_correct=remote.argmax(axis=1) == self.labels,
+            merged_correct=merged_labels(merge, local, remote) == self.labels,
+        )

@@ -1,0 +1,97 @@
+"""Isotonic regression: scikit-learn's function of the score, kept off certainty by Platt's targets."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
+
+from edgecascade.calibration import CalibrationError
+from edgecascade.calibration.isotonic import Isotonic, fit_isotonic
+from edgecascade.calibration.judged_scores import prior_corrected_targets
+
+Judged = tuple[NDArray[np.float64], NDArray[np.bool_]]
+
+
+@st.composite
+def judged(draw: st.DrawFn) -> Judged:
+    """Scores, ties among them, and any of them right."""
+    n = draw(st.integers(1, 40))
+    score = draw(arrays(np.float64, n, elements=st.integers(-5, 5).map(float) | st.floats(-5, 5)))
+    return score, draw(arrays(np.bool_, n, elements=st.booleans()))
+
+
+def targets(correct: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Platt's, row by row."""
+    if_wrong, if_right = prior_corrected_targets(correct)
+    return np.where(correct, if_right, if_wrong)
+
+
+@given(judged(), arrays(np.float64, 20, elements=st.floats(-6, 6)))
+def test_it_is_scikit_learns_function(judged: Judged, anywhere: NDArray[np.float64]) -> None:
+    """At the scores, between them and beyond them."""
+    pytest.importorskip("sklearn")
+    from sklearn.isotonic import IsotonicRegression
+
+    score, correct = judged
+    score, anywhere = np.round(score, 3), np.round(anywhere, 3)  # scikit-learn merges scores that nearly tie
+    theirs = IsotonicRegression(out_of_bounds="clip").fit(score, targets(correct))
+    found = fit_isotonic(score, correct)
+    np.testing.assert_allclose(found(score), theirs.predict(score), atol=1e-12)
+    np.testing.assert_allclose(found(anywhere), theirs.predict(anywhere), atol=1e-9)
+
+
+@given(judged())
+def test_it_never_falls_and_is_never_certain(judged: Judged) -> None:
+    """Higher scores are never less probable, and no probability is 0 or 1."""
+    score, correct = judged
+    probability = fit_isotonic(score, correct)(np.linspace(-6, 6, 50))
+    target = targets(correct)
+    assert (np.diff(probability) >= -1e-15).all()
+    assert (target.min() <= probability + 1e-12).all()
+    assert (probability <= target.max() + 1e-12).all()
+
+
+@given(judged())
+def test_any_rising_map_of_the_scores_changes_no_probability(judged: Judged) -> None:
+    """Only the order of the scores counts."""
+    score, correct = np.round(judged[0], 3), judged[1]
+    mapped = np.exp(score)
+    np.testing.assert_allclose(fit_isotonic(mapped, correct)(mapped), fit_isotonic(score, correct)(score), atol=1e-12)
+
+
+@given(judged())
+def test_on_average_it_is_right(judged: Judged) -> None:
+    """The mean probability is the mean target."""
+    score, correct = judged
+    assert fit_isotonic(score, correct)(score).mean() == pytest.approx(targets(correct).mean())
+
+
+def test_it_keeps_only_the_points_where_it_bends() -> None:
+    """A thousand rows in two levels are four points."""
+    score = np.linspace(0, 1, 1000)
+    found = fit_isotonic(score, score > 0.5)
+    np.testing.assert_allclose(found.scores, score[[0, 499, 500, 999]])
+    np.testing.assert_allclose(found.probabilities, [1 / 502, 1 / 502, 501 / 502, 501 / 502])
+
+
+def test_nan_stays_nan() -> None:
+    """What has no score has no probability."""
+    found = Isotonic(np.array([0.0, 1.0]), np.array([0.2, 0.8]))(np.array([np.nan, -np.inf, 0.5, np.inf]))
+    np.testing.assert_allclose(found, [np.nan, 0.2, 0.5, 0.8])
+
+
+@pytest.mark.parametrize(
+    ("score", "correct", "message"),
+    [
+        pytest.param([], [], "^score: .*n > 0", id="nothing"),
+        pytest.param([0.1, np.nan], [True, False], "^score: .*nan in row 1", id="NaN"),
+        pytest.param([0.1, np.inf], [True, False], "^score: .*inf in row 1", id="infinity"),
+        pytest.param([0.1, 0.2], [True], r"^correct: .*\[1\]", id="unequal lengths"),
+    ],
+)
+def test_what_has_no_isotonic_function_is_refused(score: list[float], correct: list[bool], message: str) -> None:
+    """One sentence that names the argument."""
+    with pytest.raises(CalibrationError, match=message):
+        fit_isotonic(np.array(score, float), np.array(correct, bool))

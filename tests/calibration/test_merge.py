@@ -1,0 +1,42 @@
+"""Merging in whole arrays, as the device merges one answer at a time."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgecascade.calibration import CalibrationError
+from edgecascade.calibration.merge import MERGES, merged_labels
+from edgecascade.runtime import Verdict
+from edgecascade.runtime.merge import merge
+
+ROWS = st.lists(st.sampled_from([[0.5, 0.5, 0.0], [0.2, 0.3, 0.5], [0.9, 0.1, 0.0], [0.0, 1.0, 0.0]]), min_size=1)
+
+
+@pytest.mark.parametrize("rule", MERGES)
+@given(data=st.data())
+def test_the_plan_and_the_device_merge_alike(rule: str, data: st.DataObject) -> None:
+    """The same labels from the same probabilities, ties included."""
+    local = np.array(data.draw(ROWS), np.float32)
+    remote = np.array(data.draw(st.lists(st.sampled_from(local.tolist()), min_size=len(local), max_size=len(local))))
+    remote = np.asarray(remote, np.float32)[:, ::-1].copy()
+
+    def verdict(row: np.ndarray[tuple[int], np.dtype[np.float32]]) -> Verdict:
+        return Verdict(int(row.argmax()), float(row.max()), row)
+
+    on_device = [merge(rule, verdict(a), verdict(b))[0].label for a, b in zip(local, remote, strict=True)]
+    assert merged_labels(rule, local, remote).tolist() == on_device
+
+
+@pytest.mark.parametrize("rule", MERGES)
+def test_what_is_not_a_number_is_replaced(rule: str) -> None:
+    """A local model that has no opinion has no say."""
+    assert merged_labels(rule, np.array([[np.nan, np.nan]]), np.array([[0.1, 0.9]])).tolist() == [1]
+
+
+def test_other_rules_and_shapes_are_refused() -> None:
+    """One sentence that names the argument."""
+    with pytest.raises(CalibrationError, match=r"^merge: expected one of replace, confident, average, got 'vote'"):
+        merged_labels("vote", np.zeros((1, 2)), np.zeros((1, 2)))
+    with pytest.raises(CalibrationError, match=r"^local, remote: .*\[1, 2\] and \[1, 3\]"):
+        merged_labels("replace", np.zeros((1, 2)), np.zeros((1, 3)))

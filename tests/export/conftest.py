@@ -1,0 +1,76 @@
+"""ONNX bodies small enough to write down."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import settings
+from numpy.typing import NDArray
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+
+from edgecascade.calibration import AdvantageTable, DecisionRule
+
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
+
+Body = Callable[..., ModelProto]
+
+
+@pytest.fixture(scope="session")
+def build() -> Body:
+    """Makes a body of nodes that lead from one input to one output."""
+
+    def build(
+        nodes: Sequence[NodeProto],
+        shape: Sequence[int],
+        result: Sequence[int],
+        constants: Mapping[str, NDArray[Any]] | None = None,
+        *,
+        source: str = "z",
+        output: str = "logits",
+        kind: int = TensorProto.FLOAT,
+        batch: int | str = "batch",
+        opset: int = 20,
+        ir: int = 8,
+    ) -> ModelProto:
+        graph = helper.make_graph(
+            nodes,
+            "body",
+            [helper.make_tensor_value_info(source, kind, [batch, *shape])],
+            [helper.make_tensor_value_info(output, kind, [batch, *result])],
+            [numpy_helper.from_array(value, name) for name, value in (constants or {}).items()],
+        )
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=ir)
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def identity(build: Body) -> Body:
+    """Makes a body whose logits are its input."""
+
+    def identity(*shape: int, source: str = "z", output: str = "logits", **others: Any) -> ModelProto:
+        node = helper.make_node("Identity", [source], [output])
+        return build([node], shape, shape, source=source, output=output, **others)
+
+    return identity
+
+
+@pytest.fixture(scope="session")
+def linear(build: Body) -> Body:
+    """Makes a body with logits x @ weight + bias."""
+
+    def linear(weight: NDArray[Any], bias: NDArray[Any], **others: Any) -> ModelProto:
+        constants = {"weight": weight.astype(np.float32), "bias": bias.astype(np.float32)}
+        node = helper.make_node("Gemm", ["z", "weight", "bias"], ["logits"])
+        return build([node], weight.shape[:1], weight.shape[1:], constants, **others)
+
+    return linear
+
+
+@pytest.fixture(scope="session")
+def rule() -> DecisionRule:
+    """A temperature, a table of four bins, and a threshold between the second and the third."""
+    edges, values = np.array([0.4, 0.6, 0.8], np.float32), np.array([-0.5, -0.25, 0.125, 0.25], np.float32)
+    return DecisionRule(temperature=1.5, table=AdvantageTable(edges, values, np.ones(4, np.int64)), threshold=0.0)

@@ -1,0 +1,241 @@
+"""The folded graph decides as the reference does, whatever the logits, and leaves the body what it was."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
+from onnx import ModelProto, TensorProto, helper
+
+from edgecascade.calibration import AdvantageTable, Decision, DecisionRule, decide
+from edgecascade.export import ExportError, find_logits, fold
+from edgecascade.runtime.session import open_session
+
+Body = Callable[..., ModelProto]
+OUTPUTS = ("label", "confidence", "advantage", "forward", "probabilities")
+
+
+def table_of(edges: NDArray[np.float32], values: NDArray[np.float32]) -> AdvantageTable:
+    """A table whose counts, which decide nothing, are all 1."""
+    return AdvantageTable(edges, values, np.ones(len(values), np.int64))
+
+
+def overrides(rule: DecisionRule) -> dict[str, NDArray[np.float32]]:
+    """A rule as inputs of a cascade model."""
+    return {
+        "temperature": np.asarray(rule.temperature, np.float32),
+        "threshold": np.asarray(rule.threshold, np.float32),
+        "advantage_edges": rule.table.edges,
+        "advantage_values": rule.table.values,
+    }
+
+
+def run(session: Any, logits: NDArray[Any], **inputs: NDArray[np.float32]) -> Decision:
+    """The graph's decision."""
+    return Decision(*session.run(OUTPUTS, {"z": logits, **inputs}))
+
+
+def fold_and_open(body: ModelProto, rule: DecisionRule, logits: str = "logits") -> Any:
+    """A session of the folded body, after the checker has seen it."""
+    model = fold(body, logits=logits, rule=rule, document={})
+    onnx.checker.check_model(model, full_check=True)
+    return open_session(model.SerializeToString())
+
+
+def assert_agrees(graph: Decision, logits: NDArray[np.floating], rule: DecisionRule) -> None:
+    """The contract: to 1e-6 in probability, and exact in all that follows from the confidence."""
+    reference = decide(logits, rule)
+    np.testing.assert_allclose(graph.probabilities, reference.probabilities, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(graph.confidence, reference.confidence, rtol=0, atol=1e-6)
+    number = ~np.isnan(graph.confidence)
+    np.testing.assert_array_equal(graph.label[number], reference.label[number])
+    np.testing.assert_array_equal(graph.advantage, rule.table(graph.confidence))
+    np.testing.assert_array_equal(graph.forward, ~(graph.advantage >= np.float32(rule.threshold)))
+    assert graph.forward[~number].all()
+    for name in OUTPUTS:
+        assert getattr(graph, name).dtype == getattr(reference, name).dtype
+        assert getattr(graph, name).shape == getattr(reference, name).shape
+
+
+@pytest.fixture(scope="module", params=[(2, 1), (3, 4), (10, 15), (33, 2)], ids="{0[0]} classes, {0[1]} bins".format)
+def folded(request: pytest.FixtureRequest, identity: Body) -> tuple[Any, int, int]:
+    """A session of an identity body with a rule that every run overrides; its classes, and bins in its table."""
+    classes, bins = request.param
+    table = table_of(np.zeros(bins - 1, np.float32), np.zeros(bins, np.float32))
+    return fold_and_open(identity(classes), DecisionRule(1.0, table, 0.0)), classes, bins
+
+
+@st.composite
+def rules(draw: st.DrawFn, bins: int) -> DecisionRule:
+    """Any rule with so many bins."""
+    edges = draw(arrays(np.float32, bins - 1, elements=st.floats(0.0, 1.0, width=32), unique=True))
+    values = draw(arrays(np.float32, bins, elements=st.floats(-1.0, 1.0, width=32)))
+    temperature = draw(st.floats(2**-10, 2**10, width=32))
+    return DecisionRule(temperature, table_of(np.sort(edges), values), draw(st.floats(-1.0, 2.0, width=32)))
+
+
+SPECIAL = st.sampled_from([np.nan, np.inf, -np.inf, float(np.finfo(np.float32).max), float(np.finfo(np.float32).min)])
+# Three kinds, each as likely: round numbers, so that rows have ties; any number; and what breaks arithmetic.
+LOGITS = st.integers(-3, 3).map(float) | st.floats(width=32) | SPECIAL
+
+
+@given(data=st.data())
+def test_the_graph_decides_as_the_reference(folded: tuple[Any, int, int], data: st.DataObject) -> None:
+    """Ties, NaN, infinities, huge values, masked rows: same label, confidence, advantage and forward."""
+    session, classes, bins = folded
+    logits = data.draw(arrays(np.float32, (data.draw(st.integers(1, 5)), classes), elements=LOGITS))
+    rule = data.draw(rules(bins))
+    assert_agrees(run(session, logits, **overrides(rule)), logits, rule)
+
+
+@pytest.mark.parametrize("scale", [0.1, 1.0, 10.0])
+def test_ten_thousand_ordinary_rows_are_decided_alike(folded: tuple[Any, int, int], scale: float) -> None:
+    """Logits as a network gives them, and equal-count bins of their confidence."""
+    session, classes, bins = folded
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, scale, (10_000, classes)).astype(np.float32)
+    flat = DecisionRule(1.3, table_of(np.zeros(0, np.float32), np.zeros(1, np.float32)), 0.0)
+    edges = np.quantile(decide(logits, flat).confidence, np.arange(1, bins) / bins).astype(np.float32)
+    rule = replace(flat, table=table_of(edges, np.linspace(-0.5, 0.5, bins, dtype=np.float32)))
+    assert_agrees(run(session, logits, **overrides(rule)), logits, rule)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        pytest.param([np.nan, 0, 0], id="NaN first"),
+        pytest.param([0, 0, np.nan], id="NaN last"),
+        pytest.param([np.inf, 0, 0], id="+inf"),
+        pytest.param([np.inf, -np.inf, 0], id="both infinities"),
+        pytest.param([-np.inf] * 3, id="nothing but -inf"),
+    ],
+)
+def test_a_confidence_that_is_no_number_forwards(identity: Body, rule: DecisionRule, row: list[float]) -> None:
+    """NaN confidence, NaN advantage, forwarded even where nothing is to be; the row beside it stays."""
+    session = fold_and_open(identity(3), replace(rule, threshold=-1.0))
+    decision = run(session, np.array([row, [9, 0, 0]], np.float32))
+    assert decision.forward.tolist() == [True, False]
+    np.testing.assert_array_equal(np.isnan(decision.confidence), [True, False])
+    np.testing.assert_array_equal(np.isnan(decision.advantage), [True, False])
+
+
+BATCH = np.random.default_rng(0).normal(0, 2, (200, 3)).astype(np.float32)
+
+
+@pytest.mark.parametrize("name", ["temperature", "threshold", "advantage_edges", "advantage_values"])
+def test_each_default_can_be_overridden_alone(identity: Body, rule: DecisionRule, name: str) -> None:
+    """A new policy in the field is an input at `run`; what is not given keeps the file's value."""
+    others = {
+        "temperature": replace(rule, temperature=0.5),
+        "threshold": replace(rule, threshold=0.2),
+        "advantage_edges": replace(rule, table=replace(rule.table, edges=rule.table.edges + np.float32(0.1))),
+        "advantage_values": replace(rule, table=replace(rule.table, values=-rule.table.values)),
+    }
+    session, other = fold_and_open(identity(3), rule), others[name]
+    assert_agrees(run(session, BATCH), BATCH, rule)
+    assert_agrees(run(session, BATCH, **{name: overrides(other)[name]}), BATCH, other)
+    assert (run(session, BATCH).forward != decide(BATCH, other).forward).any()
+
+
+def test_a_table_can_be_overridden_by_one_of_another_length(identity: Body, rule: DecisionRule) -> None:
+    """Ties can leave a new table with fewer bins than the file's; it fits all the same."""
+    shorter = replace(rule, table=table_of(rule.table.edges[:1], rule.table.values[:2]))
+    assert_agrees(run(fold_and_open(identity(3), rule), BATCH, **overrides(shorter)), BATCH, shorter)
+
+
+@pytest.mark.parametrize(("opset", "ir"), [(13, 7), (17, 8), (21, 10)])
+def test_the_versions_stay_those_of_the_body(identity: Body, rule: DecisionRule, opset: int, ir: int) -> None:
+    """A runtime that reads the body reads the cascade model."""
+    model = fold(identity(3, opset=opset, ir=ir), logits="logits", rule=rule, document={})
+    assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", opset)]
+    assert model.ir_version == ir
+    assert_agrees(run(fold_and_open(identity(3, opset=opset, ir=ir), rule), BATCH), BATCH, rule)
+
+
+def test_the_body_is_left_alone_and_its_outputs_stay_first(identity: Body, rule: DecisionRule) -> None:
+    """The logits are still an output, with the five of a cascade model behind them; metadata is added to metadata."""
+    body = identity(3)
+    body.metadata_props.add(key="author", value="me")
+    before = body.SerializeToString()
+    model = fold(body, logits="logits", rule=rule, document={"format": 1})
+    assert body.SerializeToString() == before
+    assert [output.name for output in model.graph.output] == ["logits", *OUTPUTS]
+    properties = {entry.key: entry.value for entry in model.metadata_props}
+    assert properties.keys() == {"author", "edgecascade"}
+    assert json.loads(properties["edgecascade"]) == {"format": 1}
+    (logits,) = open_session(model.SerializeToString()).run(["logits"], {"z": BATCH})
+    np.testing.assert_array_equal(logits, BATCH)
+
+
+@pytest.mark.parametrize("name", [*OUTPUTS, "temperature", "advantage_edges", "edgecascade/index", "edgecascade/axis"])
+def test_names_inside_the_body_collide_with_nothing(build: Body, rule: DecisionRule, name: str) -> None:
+    """A body may use any of the names that folding adds, for a tensor, a constant or a node."""
+    nodes = [
+        helper.make_node("Add", ["z", "zero"], [name], name="edgecascade/0_Cast"),
+        helper.make_node("Identity", [name], ["logits"], name=name),
+    ]
+    body = build(nodes, [3], [3], {"zero": np.zeros(3, np.float32)})
+    assert_agrees(run(fold_and_open(body, rule), BATCH), BATCH, rule)
+
+
+@pytest.mark.parametrize("name", ["label", "probabilities", "edgecascade/index"])
+def test_an_output_of_the_body_may_have_a_reserved_name(identity: Body, rule: DecisionRule, name: str) -> None:
+    """The cascade model's own output keeps the name; the body's is still there under another."""
+    session = fold_and_open(identity(3, output=name), rule, logits=name)
+    assert_agrees(run(session, BATCH), BATCH, rule)
+    assert [output.name for output in session.get_outputs()] == [f"body/{name}", *OUTPUTS]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "label",
+        "temperature",
+        "edgecascade/index",
+    ],
+)
+def test_an_input_with_a_reserved_name_is_refused(identity: Body, rule: DecisionRule, name: str) -> None:
+    """Callers feed inputs by name, so renaming one is for its owner to do."""
+    with pytest.raises(ExportError, match=f"^body: its input '{name}'"):
+        fold(identity(3, source=name), logits="logits", rule=rule, document={})
+
+
+def test_a_cascade_model_is_not_folded_again(identity: Body, rule: DecisionRule) -> None:
+    """Two heads on one body would be two opinions."""
+    once = fold(identity(3), logits="logits", rule=rule, document={})
+    with pytest.raises(ExportError, match=r"^body: it is a cascade model already"):
+        fold(once, logits="logits", rule=rule, document={})
+
+
+def test_a_document_with_a_number_that_json_lacks_is_refused(identity: Body, rule: DecisionRule) -> None:
+    """NaN in the metadata would be read by Python and by nobody else."""
+    with pytest.raises(ValueError, match="JSON"):
+        fold(identity(3), logits="logits", rule=rule, document={"ece": float("nan")})
+
+
+def test_float16_logits_are_decided_in_float32(identity: Body, rule: DecisionRule) -> None:
+    """A half-precision body gives the confidence of its logits and not a half-precision one."""
+    session = fold_and_open(identity(3, kind=TensorProto.FLOAT16), rule)
+    logits = BATCH.astype(np.float16)
+    assert_agrees(run(session, logits), logits, rule)
+
+
+@pytest.mark.parametrize("output", ["scores", "probabilities"])
+def test_a_body_that_ends_in_softmax_is_decided_by_its_logits(build: Body, rule: DecisionRule, output: str) -> None:
+    """The temperature belongs before the softmax, so the one that the body has is passed by."""
+    nodes = [helper.make_node("Neg", ["z"], ["negative"]), helper.make_node("Softmax", ["negative"], [output])]
+    body = build(nodes, [3], [3], output=output)
+    assert_agrees(run(fold_and_open(body, rule, logits=find_logits(body)), BATCH), -BATCH, rule)
+
+
+def test_logits_that_are_the_input_itself_survive_renaming(build: Body, rule: DecisionRule) -> None:
+    """A body that is one Softmax over its input, into a reserved name: its logits are the input."""
+    body = build([helper.make_node("Softmax", ["z"], ["probabilities"])], [3], [3], output="probabilities")
+    assert_agrees(run(fold_and_open(body, rule, logits=find_logits(body)), BATCH), BATCH, rule)
