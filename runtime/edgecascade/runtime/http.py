@@ -117,12 +117,12 @@ class HttpClient:
         reusable = False
         try:
             connection.request(method, path, body, dict(headers))
-            response = connection.getresponse()
-            content = response.read(_LARGEST_RESPONSE + 1)
-            if len(content) > _LARGEST_RESPONSE:
-                raise RemoteError(f"the response is larger than {_LARGEST_RESPONSE} bytes")
-            reusable = not response.will_close
-            return Response(response.status, {k.lower(): v for k, v in response.getheaders()}, content)
+            with connection.getresponse() as response:
+                content = response.read(_LARGEST_RESPONSE + 1)
+                if len(content) > _LARGEST_RESPONSE:
+                    raise RemoteError(f"the response is larger than {_LARGEST_RESPONSE} bytes")
+                reusable = not response.will_close
+                return Response(response.status, {k.lower(): v for k, v in response.getheaders()}, content)
         finally:
             with self._lock:
                 self._traffic = Traffic(

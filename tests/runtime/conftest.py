@@ -1,0 +1,206 @@
+"""A cascade model whose input is its logits, and servers that misbehave on purpose."""
+
+import contextlib
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from onnx import TensorProto, helper
+
+from edgecascade.calibration import AdvantageTable, DecisionRule
+from edgecascade.export import fold, save_model
+from edgecascade.runtime.metadata import KEY
+
+Behaviour = Callable[[socket.socket], None]
+
+
+def document(**changes: Any) -> dict[str, Any]:
+    """What the runtime reads of a document, with changes to its top level."""
+    return {
+        "format": 1,
+        "labels": ["red", "green", "blue"],
+        "policy": {"merge": "replace"},
+        "remote": {"temperature": 1.0, "scores": "logits"},
+        **changes,
+    }
+
+
+@pytest.fixture
+def make_file(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a cascade model of three logits that keeps what it is 60 % sure of."""
+
+    def make(batch: int | str = "batch", metadata: str | None = None, name: str = "local.onnx", **changes: Any) -> Path:
+        graph = helper.make_graph(
+            [helper.make_node("Identity", ["z"], ["logits"])],
+            "identity",
+            [helper.make_tensor_value_info("z", TensorProto.FLOAT, [batch, 3])],
+            [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [batch, 3])],
+        )
+        body = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+        edges, values = np.array([0.6], np.float32), np.array([-0.25, 0.25], np.float32)
+        rule = DecisionRule(1.0, AdvantageTable(edges, values, np.array([10, 10])), threshold=0.0)
+        model = fold(body, logits="logits", rule=rule, document=document(**changes))
+        if metadata is not None:
+            for entry in model.metadata_props:
+                entry.value = metadata if entry.key == KEY else entry.value
+        save_model(model, tmp_path / name)
+        return tmp_path / name
+
+    return make
+
+
+@pytest.fixture
+def file(make_file: Callable[..., Path]) -> Path:
+    """A cascade model of three logits."""
+    return make_file()
+
+
+class Server:
+    """Accepts connections on a free port and lets a behaviour answer each, in a thread of its own."""
+
+    def __init__(self, behaviour: Behaviour) -> None:
+        self.behaviour = behaviour
+        self.connections = 0
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._open: list[socket.socket] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return int(self._listener.getsockname()[1])
+
+    @property
+    def address(self) -> str:
+        """Of the model `m`, as a remote."""
+        return f"http://127.0.0.1:{self.port}/v2/models/m"
+
+    def close(self) -> None:
+        """Stop, and drop every connection."""
+        for one in (self._listener, *self._open):
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+            one.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            self.connections += 1
+            self._open.append(connection)
+            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self.behaviour(connection)
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[Behaviour], Server]]:
+    """Starts servers, and stops them afterwards."""
+    started: list[Server] = []
+
+    def start(behaviour: Behaviour) -> Server:
+        started.append(Server(behaviour))
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.close()
+
+
+def read_request(connection: socket.socket) -> tuple[str, dict[str, str], bytes]:
+    """First line, headers by lower-case name, and body of one request."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        received = connection.recv(65536)
+        if not received:
+            raise OSError("closed")
+        data += received
+    head, _, body = data.partition(b"\r\n\r\n")
+    first, *lines = head.decode().split("\r\n")
+    headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    while len(body) < int(headers.get("content-length", 0)):
+        body += connection.recv(65536)
+    return first, headers, body
+
+
+def http(body: bytes, status: str = "200 OK", **headers: Any) -> bytes:
+    """One response; a header given as None is left out."""
+    given = {"Content-Length": len(body), **{name.replace("_", "-"): value for name, value in headers.items()}}
+    lines = "".join(f"{name}: {value}\r\n" for name, value in given.items() if value is not None)
+    return f"HTTP/1.1 {status}\r\n{lines}\r\n".encode() + body
+
+
+METADATA = http(
+    json.dumps(
+        {
+            "name": "m",
+            "inputs": [{"name": "z", "datatype": "FP32", "shape": [-1, 3]}],
+            "outputs": [{"name": "logits", "datatype": "FP32", "shape": [-1, 3]}],
+        }
+    ).encode()
+)
+
+
+@pytest.fixture
+def answering() -> Callable[[bytes | Behaviour], Behaviour]:
+    """A behaviour that gives the model's metadata, and to each inference the bytes or the behaviour given."""
+
+    def answering(answer: bytes | Behaviour) -> Behaviour:
+        def behave(connection: socket.socket) -> None:
+            while True:
+                first, _, _ = read_request(connection)
+                if first.startswith("GET"):
+                    connection.sendall(METADATA)
+                elif callable(answer):
+                    answer(connection)
+                else:
+                    connection.sendall(answer)
+
+        return behave
+
+    return answering
+
+
+@pytest.fixture
+def recording() -> tuple[Callable[[bytes], Behaviour], list[tuple[str, dict[str, str], bytes]]]:
+    """A behaviour that keeps every request and gives metadata to GET and the bytes given to POST; and what it kept."""
+    kept: list[tuple[str, dict[str, str], bytes]] = []
+
+    def recording(answer: bytes) -> Behaviour:
+        def behave(connection: socket.socket) -> None:
+            while True:
+                kept.append(read_request(connection))
+                connection.sendall(METADATA if kept[-1][0].startswith("GET") else answer)
+
+        return behave
+
+    return recording, kept
+
+
+def logits_response(rows: NDArray[Any]) -> bytes:
+    """The logits as a JSON response of the protocol."""
+    output = {"name": "logits", "datatype": "FP32", "shape": list(rows.shape), "data": rows.ravel().tolist()}
+    return http(json.dumps({"model_name": "m", "outputs": [output]}).encode())
+
+
+@pytest.fixture
+def respond() -> Callable[..., bytes]:
+    """Makes a response: of logits if given an array, else of a body with a status and headers."""
+
+    def respond(content: Any, status: str = "200 OK", **headers: Any) -> bytes:
+        if isinstance(content, np.ndarray):
+            return logits_response(content)
+        body = content if isinstance(content, bytes) else json.dumps(content).encode()
+        return http(body, status, **headers)
+
+    return respond

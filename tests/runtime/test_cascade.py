@@ -1,0 +1,286 @@
+"""One call: always an answer, labelled with whose it is and why."""
+
+import math
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from edgecascade.runtime import (
+    Answer,
+    ArgumentError,
+    Cascade,
+    InputError,
+    ModelFileError,
+    Reason,
+    RemoteError,
+    RemoteUnreachable,
+    Source,
+)
+
+SURE = np.array([5, 0, 0], np.float32)
+UNSURE = np.array([0, 0.5, 0], np.float32)
+LOST = np.array([np.nan, 0, 0], np.float32)
+BLUE = np.array([0, 0, 4], np.float32)
+
+
+def says_blue(inputs: NDArray[Any]) -> NDArray[Any]:
+    """A remote that sees blue everywhere."""
+    return np.repeat(BLUE[None], len(inputs), axis=0)
+
+
+def raises(error: Exception) -> Callable[[NDArray[Any]], NDArray[Any]]:
+    """A remote that fails."""
+
+    def remote(_: NDArray[Any]) -> NDArray[Any]:
+        raise error
+
+    return remote
+
+
+def sleeps(inputs: NDArray[Any]) -> NDArray[Any]:
+    """A remote that is right, half a second late."""
+    time.sleep(0.5)
+    return says_blue(inputs)
+
+
+@pytest.mark.parametrize(
+    ("remote", "x", "name", "source", "reason", "detail"),
+    [
+        pytest.param(says_blue, SURE, "red", Source.LOCAL, Reason.CONFIDENT, "", id="sure: nothing is sent"),
+        pytest.param(says_blue, UNSURE, "blue", Source.REMOTE, Reason.OFFLOADED, "", id="unsure: the remote's label"),
+        pytest.param(says_blue, LOST, "blue", Source.REMOTE, Reason.NOT_A_NUMBER, "", id="NaN: the remote's label"),
+        pytest.param(None, UNSURE, "green", Source.LOCAL, Reason.OFFLINE, "no remote was given", id="no remote"),
+        pytest.param(sleeps, UNSURE, "green", Source.LOCAL, Reason.DEADLINE, "in time", id="late"),
+        pytest.param(raises(TimeoutError()), UNSURE, "green", Source.LOCAL, Reason.DEADLINE, "in time", id="gave up"),
+        pytest.param(
+            raises(RemoteUnreachable("nobody")), UNSURE, "green", Source.LOCAL, Reason.OFFLINE, "nobody", id="offline"
+        ),
+        pytest.param(
+            raises(RemoteError("bad day")), UNSURE, "green", Source.LOCAL, Reason.REMOTE_ERROR, "bad day", id="refused"
+        ),
+        pytest.param(
+            raises(KeyError()), UNSURE, "green", Source.LOCAL, Reason.REMOTE_ERROR, "KeyError", id="a bug in the remote"
+        ),
+        pytest.param(
+            lambda _: np.zeros((1, 4)), UNSURE, "green", Source.LOCAL, Reason.REMOTE_ERROR, "[1, 3]", id="other classes"
+        ),
+        pytest.param(
+            lambda _: np.full((1, 3), np.nan), UNSURE, "green", Source.LOCAL, Reason.REMOTE_ERROR, "finite", id="NaN"
+        ),
+        pytest.param(
+            lambda _: np.array([["a"] * 3]), UNSURE, "green", Source.LOCAL, Reason.REMOTE_ERROR, "numbers", id="text"
+        ),
+    ],
+)
+def test_an_answer_says_whose_it_is_and_why(
+    file: Path, remote: Any, x: NDArray[np.float32], name: str, source: Source, reason: Reason, detail: str
+) -> None:
+    """Whatever the remote does, there is a label, a source, a reason, and a sentence if it failed."""
+    with Cascade.load(file, remote=remote, deadline=0.2) as cascade:
+        answer = cascade.predict(x)
+    assert (answer.name, answer.source, answer.reason) == (name, source, reason)
+    assert detail in answer.detail
+    assert bool(answer.detail) == (reason in (Reason.DEADLINE, Reason.OFFLINE, Reason.REMOTE_ERROR))
+    assert answer.forwarded == (reason is not Reason.CONFIDENT)
+    assert (answer.remote is not None) == (source is Source.REMOTE)
+    assert answer.elapsed < 0.4
+
+
+def test_both_verdicts_are_there_to_be_read(file: Path) -> None:
+    """Calibrated probabilities of both models, and the advantage that decided."""
+    with Cascade.load(file, remote=says_blue) as cascade:
+        answer = cascade.predict(UNSURE)
+    assert answer.advantage == -0.25
+    for verdict, logits in ((answer.local, UNSURE), (answer.remote, BLUE)):
+        assert verdict is not None
+        expected = np.exp(logits) / np.exp(logits).sum()
+        np.testing.assert_allclose(verdict.probabilities, expected, rtol=1e-6)
+        assert verdict.label == logits.argmax()
+        assert verdict.confidence == pytest.approx(expected.max())
+    assert (answer.label, answer.confidence) == (2, answer.remote.confidence if answer.remote else None)
+
+
+def test_a_remotes_own_temperature_is_applied_here(make_file: Callable[..., Path]) -> None:
+    """To its logits, or to the logarithms of its probabilities."""
+    for scores, raw in (("logits", BLUE), ("probabilities", np.exp(BLUE) / np.exp(BLUE).sum())):
+        path = make_file(remote={"temperature": 2.0, "scores": scores})
+        with Cascade.load(path, remote=lambda x, raw=raw: np.repeat(raw[None], len(x), axis=0)) as cascade:
+            expected = np.exp(2) / (np.exp(2) + 2)
+            assert cascade.predict(UNSURE).confidence == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_remote_gets_the_original(file: Path) -> None:
+    """A large model has a resolution of its own."""
+    seen = []
+
+    def remote(inputs: NDArray[Any]) -> NDArray[Any]:
+        seen.append(inputs)
+        return says_blue(inputs)
+
+    picture = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
+    with Cascade.load(file, remote=remote) as cascade:
+        assert cascade.predict(UNSURE, original=picture).source is Source.REMOTE
+    np.testing.assert_array_equal(seen[0], picture[None])
+
+
+@given(data=st.data())
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
+def test_every_input_is_answered_and_counted_once(file: Path, data: st.DataObject) -> None:
+    """Any mixture of inputs, with a remote that fails at random: kept + forwarded = all, in the order given."""
+    rows = np.stack(data.draw(st.lists(st.sampled_from([SURE, UNSURE, LOST]), min_size=1, max_size=80)))
+    failing = data.draw(st.sampled_from([None, RemoteError("x"), RemoteUnreachable("y"), TimeoutError(), ValueError()]))
+    calls = iter(range(1000))
+
+    def remote(inputs: NDArray[Any]) -> NDArray[Any]:
+        if failing is not None and next(calls) % 2:
+            raise failing
+        return says_blue(inputs)
+
+    with Cascade.load(file, remote=remote) as cascade:
+        answers = cascade.predict_batch(rows)
+        counts = cascade.counts()
+    assert counts.inputs == len(answers) == len(rows)
+    assert counts.kept + counts.forwarded == counts.inputs
+    assert counts.kept == sum((row == SURE).all() for row in rows)
+    assert sum(counts.sources.values()) == counts.inputs
+    for reason in Reason:
+        assert counts.reasons[reason] == sum(answer.reason is reason for answer in answers)
+    for row, answer in zip(rows, answers, strict=True):
+        np.testing.assert_array_equal(np.isnan(answer.local.confidence), np.isnan(row).any())
+        assert (answer.reason is Reason.CONFIDENT) == (row == SURE).all()
+
+
+def test_counts_are_exact_from_many_threads(file: Path) -> None:
+    """Eight threads, one cascade."""
+    with Cascade.load(file, remote=says_blue) as cascade:
+        threads = [threading.Thread(target=lambda: [cascade.predict(SURE) for _ in range(50)]) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert cascade.counts().kept == cascade.counts().inputs == 400
+
+
+def test_a_batch_is_answered_as_its_inputs_are(file: Path) -> None:
+    """Also when the forwards are more than one request holds: same labels, same order."""
+    rows = np.random.default_rng(0).normal(0, 1, (200, 3)).astype(np.float32)
+
+    def mirror(inputs: NDArray[Any]) -> NDArray[Any]:
+        assert len(inputs) <= 32
+        return -inputs
+
+    def essence(answer: Answer) -> tuple[Any, ...]:
+        return answer.label, round(answer.confidence, 5), answer.source, answer.reason
+
+    with Cascade.load(file, remote=mirror) as cascade:
+        together = [essence(answer) for answer in cascade.predict_batch(rows)]
+        assert together == [essence(cascade.predict(row)) for row in rows]
+    assert len({reason for *_, reason in together}) == 2
+    assert sum(reason is Reason.OFFLOADED for *_, reason in together) > 64
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_a_file_made_for_a_fixed_batch_takes_multiples_of_it(make_file: Callable[..., Path], batch: int) -> None:
+    """And refuses what is none."""
+    with Cascade.load(make_file(batch=batch)) as cascade:
+        assert [a.name for a in cascade.predict_batch(np.stack([SURE] * 8))] == ["red"] * 8
+        if batch > 1:
+            with pytest.raises(InputError, match=r"^x: expected a multiple of 4 inputs .*, got 3"):
+                cascade.predict_batch(np.stack([SURE] * 3))
+
+
+@pytest.mark.parametrize(("threshold", "forwarded"), [(-1.0, 0), (1.0, 2)])
+def test_the_threshold_can_be_set_at_loading(file: Path, threshold: float, forwarded: int) -> None:
+    """Instead of the file's."""
+    with Cascade.load(file, threshold=threshold) as cascade:
+        assert sum(a.forwarded for a in cascade.predict_batch(np.stack([SURE, UNSURE]))) == forwarded
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        pytest.param(SURE.astype(np.float64), r"^x: expected float32 \[3\] per input, got float64 \[3\]", id="type"),
+        pytest.param(np.zeros(4, np.float32), r"^x: expected float32 \[3\] per input, got float32 \[4\]", id="size"),
+        pytest.param(np.zeros((3, 1), np.float32), r"^x: expected .* got float32 \[3, 1\]", id="rank"),
+        pytest.param("red", r"^x: expected float32", id="text"),
+        pytest.param(None, r"^x: expected float32", id="nothing"),
+    ],
+)
+def test_an_input_that_does_not_fit_is_refused(file: Path, x: Any, message: str) -> None:
+    """One sentence: the argument, what was expected, what came. It is not counted."""
+    with Cascade.load(file) as cascade:
+        with pytest.raises(InputError, match=message):
+            cascade.predict(x)
+        assert cascade.counts().inputs == 0
+
+
+def test_originals_come_one_per_input(file: Path) -> None:
+    """Fewer are refused; no inputs have no answers."""
+    with Cascade.load(file) as cascade:
+        with pytest.raises(InputError, match=r"^originals: expected 2, one per input, got 1"):
+            cascade.predict_batch(np.stack([SURE, SURE]), originals=np.zeros((1, 2)))
+        assert cascade.predict_batch(np.zeros((0, 3), np.float32)) == []
+
+
+@pytest.mark.parametrize("deadline", [0, -1, math.nan])
+def test_a_deadline_that_is_no_time_is_refused(file: Path, deadline: float) -> None:
+    """One sentence."""
+    with pytest.raises(ArgumentError, match=r"^deadline: expected seconds above 0"):
+        Cascade.load(file, deadline=deadline)
+
+
+@pytest.mark.parametrize("remote", ["ftp://host/v2/models/m", "http://host/m", "http:///v2/models/m", 7])
+def test_a_remote_that_is_none_is_refused(file: Path, remote: Any) -> None:
+    """An address of no known form, or no remote at all."""
+    with pytest.raises(ArgumentError, match=r"^remote: expected"):
+        Cascade.load(file, remote=remote)
+
+
+def test_a_remote_can_be_a_file(file: Path, pair: Path) -> None:
+    """In the same process; a file that is missing is said to be."""
+    image = np.full((1, 8, 8, 3), 127, np.uint8)
+    with Cascade.load(pair / "local.onnx", remote=pair / "remote.onnx", threshold=1.0) as cascade:
+        assert cascade.predict_batch(image)[0].reason is Reason.OFFLOADED
+    with pytest.raises(ModelFileError, match=r"none\.onnx: no such file"):
+        Cascade.load(file, remote="none.onnx")
+
+
+def test_no_more_than_four_requests_are_under_way(file: Path) -> None:
+    """With a remote that never answers, twenty callers are still answered by their deadlines."""
+    under_way, most, lock, free = 0, 0, threading.Lock(), threading.Event()
+
+    def remote(inputs: NDArray[Any]) -> NDArray[Any]:
+        nonlocal under_way, most
+        with lock:
+            under_way += 1
+            most = max(most, under_way)
+        free.wait(10)
+        return says_blue(inputs)
+
+    answers: list[Answer] = []
+    with Cascade.load(file, remote=remote, deadline=0.2) as cascade:
+        threads = [threading.Thread(target=lambda: answers.append(cascade.predict(UNSURE))) for _ in range(20)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        free.set()
+    assert most == 4
+    assert [a.reason for a in answers] == [Reason.DEADLINE] * 20
+    assert max(a.elapsed for a in answers) < 0.6
+
+
+def test_after_closing_it_still_answers(file: Path) -> None:
+    """Locally, and says that it cannot ask."""
+    cascade = Cascade.load(file, remote=says_blue)
+    cascade.close()
+    answer = cascade.predict(UNSURE)
+    assert (answer.source, answer.reason) == (Source.LOCAL, Reason.OFFLINE)

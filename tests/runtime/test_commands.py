@@ -1,0 +1,155 @@
+"""The command line: helpful, and one clear sentence with exit code 2 for whatever is wrong."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgecascade.cli import main
+
+COMMANDS = ("export", "calibrate", "inspect", "run", "serve", "bench")
+
+
+def run(*arguments: object) -> int:
+    """The exit code, argparse's included."""
+    try:
+        return main([str(argument) for argument in arguments])
+    except SystemExit as stop:
+        return int(stop.code or 0)
+
+
+@pytest.fixture
+def inputs(tmp_path: Path) -> Path:
+    """Three logits: sure, unsure, and not a number."""
+    np.save(tmp_path / "x.npy", np.array([[5, 0, 0], [0, 0.5, 0], [np.nan, 0, 0]], np.float32))
+    return tmp_path / "x.npy"
+
+
+def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    """In the order of use."""
+    assert run("--help") == 0
+    shown = capsys.readouterr().out
+    assert all(f"\n    {command} " in shown for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """What it does, each argument, and for those that take files an example."""
+    assert run(command, "--help") == 0
+    shown = capsys.readouterr().out
+    assert "usage: edgecascade" in shown
+    if command != "bench":
+        assert f"  edgecascade {command} " in shown
+
+
+def test_run_answers_every_input_with_a_line(file: Path, inputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """JSON that any reader takes (no NaN), and the totals apart from it."""
+    assert run("run", file, inputs) == 0
+    shown = capsys.readouterr()
+    lines = [json.loads(line, parse_constant=pytest.fail) for line in shown.out.splitlines()]
+    assert [line["name"] for line in lines][:2] == ["red", "green"]
+    assert [line["reason"] for line in lines] == ["confident", "offline", "offline"]
+    assert lines[2]["confidence"] is None
+    assert shown.err == "3 answered: 1 kept, 2 to be forwarded (1 confident, 2 offline)\n"
+
+
+def test_run_asks_a_remote_in_this_process(pair: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An ONNX file will do; everything is forwarded if the threshold says so."""
+    arguments = ["--remote", pair / "remote.onnx", "--threshold", "1", "--deadline", "30"]
+    assert run("run", pair / "local.onnx", pair / "test.npz", *arguments) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(lines) == 400
+    assert {line["reason"] for line in lines} == {"offloaded"}
+
+
+def test_run_names_the_inputs_that_do_not_fit(
+    file: Path, inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The others are answered; the exit code says that some were not."""
+    np.save(tmp_path / "wide.npy", np.zeros((1, 4), np.float32))
+    assert run("run", file, tmp_path / "wide.npy", inputs) == 2
+    shown = capsys.readouterr()
+    first, *others = (json.loads(line) for line in shown.out.splitlines())
+    assert first["input"].endswith("wide.npy[0]")
+    assert first["error"].startswith("x: expected float32 [3] per input")
+    assert [other["name"] for other in others[:2]] == ["red", "green"]
+    assert shown.err.endswith("; 1 refused\n")
+
+
+def test_inspect_shows_what_is_in_a_file(pair: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Temperatures, policy, operating points with the chosen one marked, verdict, and what is promised."""
+    assert run("inspect", pair / "local.onnx") == 0
+    shown = capsys.readouterr().out
+    for part in ("T 1.", "forward below", "most accuracy at 30% offload", "<- chosen", "verdict", "promise    none"):
+        assert part in shown
+    assert shown.count("<- chosen") == 1
+    assert run("inspect", pair / "local.onnx", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["labels"] == ["red", "green", "blue"]
+
+
+WRONG = {
+    "no command": (),
+    "an unknown command": ("fly",),
+    "no file": ("run",),
+    "a missing file": ("inspect", "nowhere.onnx"),
+    "missing inputs": ("run", "FILE", "nowhere.npy"),
+    "a model that is none": ("inspect", "INPUTS"),
+    "a deadline of nothing": ("run", "FILE", "INPUTS", "--deadline", "0"),
+    "a deadline of no number": ("run", "FILE", "INPUTS", "--deadline", "nan"),
+    "a deadline of text": ("run", "FILE", "INPUTS", "--deadline", "soon"),
+    "a remote of no known form": ("run", "FILE", "INPUTS", "--remote", "http://host/large"),
+    "a missing remote": ("run", "FILE", "INPUTS", "--remote", "large.onnx"),
+    "a port of no server": ("serve", "FILE", "--port", "99999"),
+    "a missing model to serve": ("serve", "nowhere.onnx"),
+    "a budget of two": ("calibrate", "FILE", "--remote", "r", "--data", "d", "-o", "o", "--offload-rate", "2"),
+    "two objectives": (
+        *("calibrate", "FILE", "--remote", "r", "--data", "d", "-o", "o"),
+        *("--offload-rate", "0.2", "--accuracy", "0.9"),
+    ),
+    "no objective": ("calibrate", "FILE", "--remote", "r", "--data", "d", "-o", "o"),
+    "missing data": ("calibrate", "FILE", "--remote", "r", "--data", "d", "-o", "o", "--while-it-helps"),
+    "images for nothing": ("bench", "demo", "--images", "0,1,2"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_what_is_wrong_is_one_sentence(
+    wrong: str, file: Path, inputs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code 2, the sentence last, nothing on standard output, no traceback."""
+    arguments = [{"FILE": str(file), "INPUTS": str(inputs)}.get(a, a) for a in WRONG[wrong]]
+    assert run(*arguments) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.splitlines()[-1].startswith("edgecascade")
+    assert "Traceback" not in shown.err
+    usage = [line for line in shown.err.splitlines() if line.startswith("edgecascade")]
+    assert len(usage) == 1
+
+
+def test_a_newer_file_says_what_to_do(make_file: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
+    """Which version it has, which are known, and how to get on."""
+    assert run("inspect", make_file(format=9)) == 2
+    assert "format version is 9, this edgecascade knows version 1; install a newer" in capsys.readouterr().err
+
+
+def test_a_missing_extra_is_named(
+    file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the command that installs it."""
+    monkeypatch.setitem(sys.modules, "kserve", None)
+    assert run("serve", file) == 2
+    assert capsys.readouterr().err == "edgecascade: serve needs kserve: pip install 'edgecascade[serve]'\n"
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(pair: Path) -> None:
+    """`edgecascade run ... | head -1` ends quietly."""
+    command = f"{sys.executable} -m edgecascade.cli run {pair}/local.onnx {pair}/test.npz | head -1"
+    ran = subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0
+    assert len(ran.stdout.splitlines()) == 1
+    assert "Traceback" not in ran.stderr

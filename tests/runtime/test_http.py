@@ -1,0 +1,172 @@
+"""HTTP held to a deadline, on connections that are kept, with every byte counted."""
+
+import socket
+import ssl
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgecascade.runtime import Deadline, RemoteError, RemoteUnreachable
+from edgecascade.runtime.http import HttpClient
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+@pytest.fixture
+def connect() -> Iterator[Callable[..., HttpClient]]:
+    """Makes clients, and closes them afterwards."""
+    made: list[HttpClient] = []
+
+    def connect(port: int, host: str = "127.0.0.1", context: ssl.SSLContext | None = None) -> HttpClient:
+        made.append(HttpClient(host, port, context))
+        return made[-1]
+
+    yield connect
+    for client in made:
+        client.close()
+
+
+def get(client: HttpClient) -> bytes:
+    """One exchange, generous with time."""
+    return client.request("GET", "/", None, {}, Deadline.after(5)).body
+
+
+def replying(connection: socket.socket) -> None:
+    """Answers every request."""
+    while connection.recv(65536):
+        connection.sendall(OK)
+
+
+def replying_once(connection: socket.socket) -> None:
+    """Answers one request, and hangs up without a word."""
+    connection.recv(65536)
+    connection.sendall(OK)
+    connection.shutdown(socket.SHUT_RDWR)
+
+
+def test_a_connection_is_kept(serve: Callable[..., Any], connect: Callable[..., HttpClient]) -> None:
+    """Five requests, one connection."""
+    server = serve(replying)
+    client = connect(server.port)
+    assert [get(client) for _ in range(5)] == [b"ok"] * 5
+    assert server.connections == 1
+
+
+def test_a_connection_that_the_server_dropped_is_replaced(
+    serve: Callable[..., Any], connect: Callable[..., HttpClient]
+) -> None:
+    """An idle connection may be closed at any time; nobody notices."""
+    server = serve(replying_once)
+    client = connect(server.port)
+    assert [get(client) for _ in range(3)] == [b"ok"] * 3
+    assert server.connections == 3
+
+
+def test_a_server_that_asks_to_close_is_heeded(serve: Callable[..., Any], connect: Callable[..., HttpClient]) -> None:
+    """`Connection: close` ends it."""
+    server = serve(lambda c: (c.recv(65536), c.sendall(OK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))))
+    client = connect(server.port)
+    assert [get(client) for _ in range(2)] == [b"ok"] * 2
+    assert server.connections == 2
+
+
+def test_every_byte_is_counted(serve: Callable[..., Any], connect: Callable[..., HttpClient]) -> None:
+    """What the server saw is what the client says it sent, and the other way round."""
+    seen = bytearray()
+
+    def replying(connection: socket.socket) -> None:
+        while data := connection.recv(65536):
+            seen.extend(data)
+            if seen.endswith(b"x" * 1000):
+                connection.sendall(OK)
+
+    server = serve(replying)
+    client = connect(server.port)
+    for _ in range(3):
+        client.request("POST", "/", b"x" * 1000, {"A": "b"}, Deadline.after(5))
+    assert client.traffic.requests == 3
+    assert client.traffic.sent == len(seen)
+    assert client.traffic.received == 3 * len(OK)
+
+
+def test_a_deadline_that_has_passed_asks_nobody(serve: Callable[..., Any], connect: Callable[..., HttpClient]) -> None:
+    """Neither on a new connection nor on a kept one."""
+    server = serve(replying)
+    client = connect(server.port)
+    for connections in (0, 1):
+        assert server.connections == connections
+        with pytest.raises(TimeoutError):
+            client.request("GET", "/", None, {}, Deadline.after(0))
+        get(client)
+
+
+def test_a_large_upload_nobody_reads_ends_by_the_deadline(
+    serve: Callable[..., Any], connect: Callable[..., HttpClient]
+) -> None:
+    """Sending counts too."""
+    server = serve(lambda connection: connection.recv(1) and time.sleep(3))
+    client = connect(server.port)
+    with pytest.raises(TimeoutError):
+        client.request("POST", "/", b"x" * 50_000_000, {}, Deadline.after(0.2))
+
+
+def test_nobody_there(connect: Callable[..., HttpClient]) -> None:
+    """Unreachable, which is a remote error of its own kind."""
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        port = unused.getsockname()[1]
+    with pytest.raises(RemoteUnreachable, match=f"cannot connect to 127.0.0.1:{port}"):
+        get(connect(port))
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Key and self-signed certificate for `localhost`, in one file."""
+    path = tmp_path_factory.mktemp("tls") / "cert.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
+    command += ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(path), "-out", str(path.with_suffix(".crt"))]
+    try:
+        subprocess.run(command, check=True, capture_output=True)
+    except FileNotFoundError:
+        pytest.skip("openssl makes the certificate, and is not installed")
+    path.write_bytes(path.read_bytes() + path.with_suffix(".crt").read_bytes())
+    return path
+
+
+@pytest.fixture
+def tls_server(serve: Callable[..., Any], certificate: Path) -> tuple[Any, list[bytes]]:
+    """A server that speaks TLS, and the requests it got to see."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    seen: list[bytes] = []
+
+    def behave(connection: socket.socket) -> None:
+        with context.wrap_socket(connection, server_side=True) as secure:
+            while data := secure.recv(65536):
+                seen.append(data)
+                secure.sendall(OK)
+
+    return serve(behave), seen
+
+
+def test_tls_with_a_trusted_certificate(
+    tls_server: tuple[Any, list[bytes]], certificate: Path, connect: Callable[..., HttpClient]
+) -> None:
+    """The exchange, encrypted."""
+    client = connect(tls_server[0].port, "localhost", ssl.create_default_context(cafile=str(certificate)))
+    assert get(client) == b"ok"
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1"], ids=["nobody vouches for it", "another name"])
+def test_tls_with_a_certificate_that_is_none(
+    tls_server: tuple[Any, list[bytes]], certificate: Path, host: str, connect: Callable[..., HttpClient]
+) -> None:
+    """Refused before a byte of the request is sent."""
+    trusted = str(certificate) if host == "127.0.0.1" else None
+    client = connect(tls_server[0].port, host, ssl.create_default_context(cafile=trusted))
+    with pytest.raises(RemoteError, match=r"(?i)certificate"):
+        get(client)
+    assert tls_server[1] == []

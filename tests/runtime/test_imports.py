@@ -1,0 +1,51 @@
+"""The wall: a device needs numpy and onnxruntime, and loads nothing else."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+BEYOND = {
+    *("torch", "onnx", "scipy", "matplotlib", "sklearn", "PIL", "kserve", "pydantic", "grpc"),
+    *("edgecascade.export", "edgecascade.calibration", "edgecascade.benchmarks"),
+}
+
+
+def imported(code: str, *arguments: str) -> set[str]:
+    """The modules, and parts of edgecascade, that running the code imports."""
+    ran = subprocess.run(
+        [sys.executable, "-c", f"import sys\n{code}\nprint(*sys.modules)", *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    names = ran.stdout.splitlines()[-1].split()
+    return {n.split(".")[0] for n in names} | {".".join(n.split(".")[:2]) for n in names if n.startswith("edgec")}
+
+
+def test_importing_the_runtime_imports_nothing_heavy() -> None:
+    """Neither the other parts nor what they need."""
+    found = imported("import edgecascade.runtime")
+    assert {"numpy", "onnxruntime", "edgecascade.runtime"} <= found
+    assert found & BEYOND == set()
+
+
+def test_answering_imports_nothing_heavy_either(file: Path) -> None:
+    """Nor does a forward over HTTP, even one that fails."""
+    code = (
+        "import numpy as np\n"
+        "from edgecascade.runtime import Cascade\n"
+        "with Cascade.load(sys.argv[1], remote='http://127.0.0.1:9/v2/models/m') as cascade:\n"
+        "    assert cascade.predict(np.array([0, 0.5, 0], np.float32)).reason.value == 'offline'"
+    )
+    assert imported(code, str(file)) & BEYOND == set()
+
+
+def test_the_commands_of_a_device_import_nothing_heavy(file: Path) -> None:
+    """`inspect` and `run` work in the device install."""
+    code = "from edgecascade.cli import main\nassert main(['run', sys.argv[1], sys.argv[2]]) == 0"
+    inputs = file.with_suffix(".npy")
+    inputs.write_bytes(b"")
+    import numpy as np
+
+    np.save(inputs, np.zeros((1, 3), np.float32))
+    assert imported(code, str(file), str(inputs)) & BEYOND == set()

@@ -1,0 +1,115 @@
+"""A file is what it says it is, or it is refused with a sentence."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from onnx import TensorProto, helper
+
+from edgecascade.export import save_model
+from edgecascade.runtime import Cascade, ModelFileError
+from edgecascade.runtime.session import open_session
+
+
+def test_labels_merge_and_the_remotes_temperature_are_read(make_file: Callable[..., Path]) -> None:
+    """And the whole document is there for whoever wants the evidence."""
+    path = make_file(policy={"merge": "average"}, remote={"temperature": 2.5, "scores": "probabilities"}, note="x")
+    metadata = Cascade.load(path).metadata
+    assert metadata.labels == ("red", "green", "blue")
+    assert metadata.merge == "average"
+    assert (metadata.calibrate_remote.temperature, metadata.calibrate_remote.probabilities) == (2.5, True)
+    assert metadata.document["note"] == "x"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        pytest.param({"format": 2}, "its format version is 2, this edgecascade knows version 1", id="a newer format"),
+        pytest.param({"format": "1"}, "its format version is 1, this", id="a version that is text"),
+        pytest.param({"labels": None}, "damaged", id="no labels"),
+        pytest.param({"policy": {}}, "damaged: KeyError", id="no merge rule"),
+        pytest.param({"policy": {"merge": "vote"}}, "damaged: merge 'vote'", id="an unknown merge rule"),
+        pytest.param({"remote": {"temperature": 0, "scores": "logits"}}, "remote temperature 0.0", id="T of 0"),
+        pytest.param({"remote": {"temperature": "hot", "scores": "logits"}}, "damaged", id="T of text"),
+        pytest.param({"remote": []}, "damaged", id="a list"),
+        pytest.param({"metadata": "{"}, "damaged", id="half a document"),
+        pytest.param({"metadata": "[" * 100_000}, "damaged", id="a document without bottom"),
+        pytest.param({"metadata": "7"}, "damaged", id="a number"),
+        pytest.param({"metadata": " " * (1 << 24) + "{}"}, "over the limit", id="a document without end"),
+    ],
+)
+def test_a_document_that_is_none_is_refused(
+    make_file: Callable[..., Path], changes: dict[str, Any], message: str
+) -> None:
+    """One sentence that names the file."""
+    path = make_file(**changes)
+    with pytest.raises(ModelFileError, match=message) as refusal:
+        Cascade.load(path)
+    assert str(refusal.value).startswith(f"{path}: ")
+    assert "\n" not in str(refusal.value)
+
+
+def plain(path: Path, **properties: str) -> Path:
+    """An ONNX model that is no cascade model."""
+    graph = helper.make_graph(
+        [helper.make_node("Identity", ["z"], ["logits"])],
+        "plain",
+        [helper.make_tensor_value_info("z", TensorProto.FLOAT, ["batch", 3])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 3])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    helper.set_model_props(model, properties)
+    save_model(model, path)
+    return path
+
+
+def test_a_plain_model_is_told_how_to_become_one(tmp_path: Path) -> None:
+    """It lacks the metadata; or it has that, and lacks the outputs."""
+    with pytest.raises(ModelFileError, match=r"not a cascade model .*; `edgecascade calibrate` makes one of it"):
+        Cascade.load(plain(tmp_path / "plain.onnx"))
+    document = {"format": 1, "labels": [], "policy": {"merge": "replace"}}
+    document["remote"] = {"temperature": 1, "scores": "logits"}
+    forged = plain(tmp_path / "forged.onnx", edgecascade=json.dumps(document))
+    with pytest.raises(ModelFileError, match=r"not a cascade model: it lacks the outputs \['advantage', 'confidence'"):
+        Cascade.load(forged)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 not onnx", os.urandom(1000)], ids=["empty", "a zip", "noise"])
+def test_a_file_that_is_no_model_is_refused(tmp_path: Path, content: bytes) -> None:
+    """With onnxruntime's reason, on one line."""
+    path = tmp_path / "broken.onnx"
+    path.write_bytes(content)
+    with pytest.raises(ModelFileError, match=r"broken\.onnx: onnxruntime cannot load it: ") as refusal:
+        Cascade.load(path)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_file_that_was_cut_short_is_refused(file: Path) -> None:
+    """At any length."""
+    whole = file.read_bytes()
+    for share in (0.1, 0.5, 0.9):
+        file.write_bytes(whole[: int(share * len(whole))])
+        with pytest.raises(ModelFileError, match=r"local\.onnx: "):
+            Cascade.load(file)
+
+
+def test_a_missing_file_is_said_to_be_missing() -> None:
+    """By name."""
+    with pytest.raises(ModelFileError, match=r"^nowhere\.onnx: no such file"):
+        Cascade.load("nowhere.onnx")
+
+
+def test_a_provider_that_is_not_there_is_no_silent_fallback(file: Path) -> None:
+    """What onnxruntime lacks is named, and so is what it has."""
+    with pytest.raises(ModelFileError, match=r"^providers: TensorrtExecutionProvider not in this .*CPUExecution"):
+        Cascade.load(file, providers=["TensorrtExecutionProvider", "CPUExecutionProvider"])
+
+
+def test_a_session_uses_one_thread_and_does_not_spin(file: Path) -> None:
+    """A device has better things to do."""
+    options = open_session(file).get_session_options()
+    assert (options.intra_op_num_threads, options.inter_op_num_threads) == (1, 1)
+    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"

@@ -1,0 +1,190 @@
+"""The Open Inference Protocol v2: what goes over the wire, and what is made of what comes back."""
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from edgecascade.runtime import ArgumentError, Deadline, OpenInference, RemoteError
+
+X = np.array([[1, 2, 3], [4, 5, 6]], np.float32)
+LOGITS = np.array([[0, 0, 4], [1, 0, 0]], np.float64)
+
+
+@pytest.fixture
+def connect() -> Iterator[Callable[..., OpenInference]]:
+    """Makes remotes, and closes them afterwards."""
+    made: list[OpenInference] = []
+
+    def connect(server: Any, **options: Any) -> OpenInference:
+        made.append(OpenInference(server.address, **options))
+        return made[-1]
+
+    yield connect
+    for remote in made:
+        remote.close()
+
+
+def infer(remote: OpenInference, x: NDArray[Any] = X) -> NDArray[Any]:
+    """Ask, generous with time."""
+    return remote.infer(x, Deadline.after(5))
+
+
+def binary(rows: NDArray[Any], datatype: str, name: str = "logits") -> tuple[bytes, int]:
+    """A binary response's body, and the length of its JSON part."""
+    raw = rows.tobytes()
+    output = {"name": name, "datatype": datatype, "shape": list(rows.shape)}
+    head = json.dumps({"outputs": [{**output, "parameters": {"binary_data_size": len(raw)}}]}).encode()
+    return head + raw, len(head)
+
+
+def test_tensors_travel_as_bytes(connect: Any, serve: Any, recording: Any, respond: Any) -> None:
+    """Metadata once; then each request is its JSON header and the array's own bytes, output in binary too."""
+    record, kept = recording
+    server = serve(record(respond(LOGITS)))
+    remote = connect(server, headers={"Authorization": "Bearer secret"})
+    for _ in range(2):
+        np.testing.assert_array_equal(infer(remote), LOGITS)
+    assert [first for first, *_ in kept] == [
+        "GET /v2/models/m HTTP/1.1",
+        "POST /v2/models/m/infer HTTP/1.1",
+        "POST /v2/models/m/infer HTTP/1.1",
+    ]
+    assert all(headers["authorization"] == "Bearer secret" for _, headers, _ in kept)
+    _, headers, body = kept[1]
+    length = int(headers["inference-header-content-length"])
+    assert headers["content-type"] == "application/octet-stream"
+    assert body[length:] == X.tobytes()
+    assert json.loads(body[:length]) == {
+        "inputs": [
+            {"name": "z", "shape": [2, 3], "datatype": "FP32", "parameters": {"binary_data_size": X.nbytes}},
+        ],
+        "outputs": [{"name": "logits", "parameters": {"binary_data": True}}],
+    }
+    assert remote.traffic.requests == 3
+
+
+@pytest.mark.parametrize("status", ["400 Bad Request", "415 Unsupported Media Type", "422 Unprocessable", "500 Oops"])
+def test_a_server_without_the_binary_extension_gets_json(
+    connect: Any, serve: Any, recording: Any, respond: Any, status: str
+) -> None:
+    """Tried once; from then on everything is JSON."""
+    record, kept = recording
+    behave = record(respond(LOGITS))
+
+    def only_json(connection: Any) -> None:
+        send = connection.sendall
+
+        class Picky:
+            def recv(self, size: int) -> bytes:
+                return bytes(connection.recv(size))
+
+            def sendall(self, data: bytes) -> None:
+                refused = "inference-header-content-length" in kept[-1][1]
+                send(respond({"error": "what is this"}, status) if refused else data)
+
+        behave(Picky())
+
+    remote = connect(serve(only_json))
+    for _ in range(3):
+        np.testing.assert_array_equal(infer(remote), LOGITS)
+    posts = [(headers, body) for first, headers, body in kept if first.startswith("POST")]
+    assert ["inference-header-content-length" in headers for headers, _ in posts] == [True, False, False, False]
+    assert posts[1][0]["content-type"] == "application/json"
+    assert json.loads(posts[1][1])["inputs"] == [
+        {"name": "z", "shape": [2, 3], "datatype": "FP32", "data": X.ravel().tolist()}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("datatype", "dtype"), [("FP16", "float16"), ("FP32", "float32"), ("FP64", "float64"), ("INT64", "int64")]
+)
+def test_outputs_of_every_numeric_type_are_read(
+    connect: Any, serve: Any, answering: Any, respond: Any, datatype: str, dtype: str
+) -> None:
+    """As bytes and as JSON."""
+    rows = LOGITS.astype(dtype)
+    body, head = binary(rows, datatype)
+    as_json = {"outputs": [{"name": "logits", "datatype": datatype, "shape": [2, 3], "data": rows.ravel().tolist()}]}
+    for response in (respond(body, Inference_Header_Content_Length=head), respond(as_json)):
+        found = infer(connect(serve(answering(response))))
+        assert found.dtype == dtype
+        np.testing.assert_array_equal(found, rows)
+
+
+def test_several_binary_outputs_are_told_apart(connect: Any, serve: Any, answering: Any, respond: Any) -> None:
+    """Their bytes follow one another in the order of the JSON part."""
+    label, logits = np.array([2, 0]), LOGITS.astype(np.float32)
+    outputs = [
+        {"name": "label", "datatype": "INT64", "shape": [2], "parameters": {"binary_data_size": label.nbytes}},
+        {"name": "logits", "datatype": "FP32", "shape": [2, 3], "parameters": {"binary_data_size": logits.nbytes}},
+    ]
+    head = json.dumps({"outputs": outputs}).encode()
+    response = respond(head + label.tobytes() + logits.tobytes(), Inference_Header_Content_Length=len(head))
+    np.testing.assert_array_equal(infer(connect(serve(answering(response)))), logits)
+
+
+def described(respond: Any, inputs: list[str], outputs: list[dict[str, Any]], answer: bytes) -> Callable[[Any], None]:
+    """A server with this metadata."""
+    metadata = respond({"inputs": [{"name": name} for name in inputs], "outputs": outputs})
+
+    def behave(connection: Any) -> None:
+        while data := connection.recv(65536):
+            connection.sendall(metadata if data.startswith(b"GET") else answer)
+
+    return behave
+
+
+def test_the_output_is_the_one_that_can_hold_logits(connect: Any, serve: Any, respond: Any) -> None:
+    """Of several, the only floating table; or the one that the user names; else a sentence."""
+    table = {"name": "scores", "datatype": "FP32", "shape": [-1, 3]}
+    label = {"name": "label", "datatype": "INT64", "shape": [-1]}
+    other = {"name": "embedding", "datatype": "FP32", "shape": [-1, 8]}
+    answer = respond({"outputs": [{"name": "scores", "datatype": "FP32", "shape": [2, 3], "data": [0.0] * 6}]})
+    assert infer(connect(serve(described(respond, ["z"], [label, table], answer)))).shape == (2, 3)
+    server = serve(described(respond, ["z"], [table, other], answer))
+    assert infer(connect(server, output="scores")).shape == (2, 3)
+    both = respond(
+        {"outputs": [{**o, "shape": [2, 3], "data": [0.0] * 6} for o in (table, {**other, "name": "embedding"})]}
+    )
+    with pytest.raises(RemoteError, match=r"no output is known to hold logits among .*name it with `output`"):
+        infer(connect(serve(described(respond, ["z"], [table, other], both))))
+
+
+def test_a_server_that_declares_no_outputs_is_read_all_the_same(connect: Any, serve: Any, respond: Any) -> None:
+    """The response says what it holds."""
+    assert infer(connect(serve(described(respond, ["z"], [], respond(LOGITS))))).shape == (2, 3)
+
+
+def test_of_several_inputs_the_user_names_one(connect: Any, serve: Any, respond: Any) -> None:
+    """Else a sentence."""
+    server = serve(described(respond, ["a", "b"], [], respond(LOGITS)))
+    assert infer(connect(server, input="b")).shape == (2, 3)
+    with pytest.raises(RemoteError, match=r"expected a model with one input, got 2; name it with `input`"):
+        infer(connect(server))
+
+
+def test_arrays_that_the_protocol_cannot_carry_are_refused() -> None:
+    """Before anything is sent."""
+    with pytest.raises(RemoteError, match=r"arrays of complex128 have no type"):
+        infer(OpenInference("http://127.0.0.1:9/v2/models/m"), X.astype(complex))
+
+
+@pytest.mark.parametrize(
+    "address", ["http://h/v2/models/m", "https://h:8443/a/b/v2/models/m/versions/3", "http://[::1]:80/v2/models/m/"]
+)
+def test_addresses(address: str) -> None:
+    """With a port, a prefix, a version, or in brackets."""
+    OpenInference(address).close()
+
+
+@pytest.mark.parametrize(
+    "address", ["h:8000", "http://h", "http://h/v2/models/", "http://h/v2/models/m/infer", "ws://h/v2/models/m"]
+)
+def test_other_addresses_are_refused(address: str) -> None:
+    """One sentence with the form that is expected."""
+    with pytest.raises(ArgumentError, match=r"^remote: expected http\[s\]://host\[:port\]/v2/models/NAME"):
+        OpenInference(address)

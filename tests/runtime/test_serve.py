@@ -1,0 +1,54 @@
+"""A real server in a second process, and the cascade that asks it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+
+from edgecascade.benchmarks.server import serving
+from edgecascade.runtime import Cascade, Deadline, OpenInference, Reason, RemoteError
+
+pytestmark = pytest.mark.slow
+IMAGES = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def address(pair: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where `edgecascade serve remote.onnx` listens."""
+    log = tmp_path_factory.mktemp("serve") / "log"
+    with serving(pair / "remote.onnx", name="all", threads=1, log=log) as address:
+        yield address
+
+
+def test_it_answers_as_the_file_does(address: str, pair: Path) -> None:
+    """Bit for bit, in one request or many, as bytes and as JSON."""
+    session = ort.InferenceSession(pair / "remote.onnx", providers=["CPUExecutionProvider"])
+    (expected,) = session.run(["logits"], {"image": IMAGES})
+    remote = OpenInference(address)
+    in_json = OpenInference(address)
+    in_json._binary = False
+    for one in (remote, in_json):
+        np.testing.assert_array_equal(one.infer(IMAGES, Deadline.after(10)), expected)
+        rows = [one.infer(image[None], Deadline.after(10)) for image in IMAGES]
+        np.testing.assert_allclose(np.concatenate(rows), expected, rtol=1e-6)
+        one.close()
+    assert remote.traffic.sent < in_json.traffic.sent
+
+
+def test_a_cascade_asks_it(address: str, pair: Path) -> None:
+    """Everything forwarded, over one connection's keep-alive, and answered."""
+    with Cascade.load(pair / "local.onnx", remote=address, deadline=10, threshold=1.0) as cascade:
+        assert {answer.reason for answer in cascade.predict_batch(IMAGES)} == {Reason.OFFLOADED}
+
+
+def test_what_it_cannot_take_is_explained(address: str) -> None:
+    """An input of another rank, and a model that is not there."""
+    remote, nobody = OpenInference(address), OpenInference(address.replace("/all", "/none"))
+    with pytest.raises(RemoteError, match=r"HTTP 400: .*image"):
+        remote.infer(np.zeros((1, 8, 8), np.uint8), Deadline.after(10))
+    with pytest.raises(RemoteError, match="HTTP 404"):
+        nobody.infer(IMAGES, Deadline.after(10))
+    remote.close()
+    nobody.close()

@@ -1,0 +1,44 @@
+"""The wheel alone: what a device installs, and nothing more."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parent.parent.parent
+USE = """
+import numpy as np
+from edgecascade.runtime import Cascade
+
+with Cascade.load("local.onnx") as cascade:
+    answers = cascade.predict_batch(np.load("images.npy"))
+    print(*(answer.name for answer in answers))
+    assert cascade.counts().inputs == 6
+"""
+
+
+def test_a_device_needs_no_more_than_the_wheel(pair: Path, tmp_path: Path) -> None:
+    """Built, installed without extras in an environment of its own, it runs a cascade file far from the source."""
+
+    def run(*command: object) -> str:
+        ran = subprocess.run([str(c) for c in command], cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+        return ran.stdout
+
+    run(sys.executable, "-m", "build", "--wheel", "--outdir", tmp_path, ROOT)
+    (wheel,) = tmp_path.glob("*.whl")
+    run(sys.executable, "-m", "venv", tmp_path / "device")
+    device = tmp_path / "device" / "bin"
+    run(device / "python", "-m", "pip", "install", "--quiet", "--constraint", ROOT / "constraints.txt", wheel)
+    installed = {entry["name"] for entry in json.loads(run(device / "python", "-m", "pip", "list", "--format", "json"))}
+    assert {"numpy", "onnxruntime", "edgecascade"} <= installed
+    assert installed & {"onnx", "torch", "scipy", "pillow", "kserve", "matplotlib", "scikit-learn"} == set()
+    (tmp_path / "local.onnx").write_bytes((pair / "local.onnx").read_bytes())
+    np.save(tmp_path / "images.npy", np.load(pair / "test.npz")["x"][:6])
+    assert len(run(device / "python", "-c", USE).split()) == 6
+    assert "<- chosen" in run(device / "edgecascade", "inspect", "local.onnx")
+    assert len(run(device / "edgecascade", "run", "local.onnx", "images.npy").splitlines()) == 6
