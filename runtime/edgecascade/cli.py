@@ -29,6 +29,9 @@ _COMMANDS = {
     "calibrate": _Command(
         "edgecascade.export.commands.calibrate", "export", "a body, a remote and labelled data -> a cascade model"
     ),
+    "plan": _Command(
+        "edgecascade.calibration.commands.plan", "plan", "what a cascade would do, from both models' saved outputs"
+    ),
     "inspect": _Command("edgecascade.runtime.commands.inspect", "", "what a cascade model holds and promises"),
     "run": _Command("edgecascade.runtime.commands.run", "images", "answer images or arrays, as JSON lines"),
     "serve": _Command("edgecascade.runtime.commands.serve", "serve", "serve an ONNX file as a remote"),
@@ -64,17 +67,19 @@ def _parser(name: str | None) -> ArgumentParser:
         "it is at a disadvantage.",
         epilog="In order: export, calibrate, then run with serve (or any server) as the remote; bench measures.\n"
         "`edgecascade COMMAND --help` explains each.",
-        formatter_class=RawDescriptionHelpFormatter,
+        formatter_class=_formatter,
     )
     parser.add_argument("--version", action="version", version=f"edgecascade {version('edgecascade')}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for command, about in _COMMANDS.items():
-        added = commands.add_parser(
-            command, help=about.summary, description=about.summary, formatter_class=RawDescriptionHelpFormatter
-        )
+        added = commands.add_parser(command, help=about.summary, description=about.summary, formatter_class=_formatter)
         if command == name:
             import_module(about.module).configure(added)
     return parser
+
+
+def _formatter(prog: str) -> RawDescriptionHelpFormatter:
+    return RawDescriptionHelpFormatter(prog, max_help_position=28, width=110)
 
 
 def _fail(sentence: str, code: int = 2) -> int:

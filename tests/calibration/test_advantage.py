@@ -1,5 +1,6 @@
 """The advantage table: equal-count bins that any device finds again."""
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -172,7 +173,7 @@ def test_the_interval_of_a_bin_holds_its_advantage_19_times_in_20() -> None:
         score, local, remote = drawn(500, seed)
         table = advantage_table(score, local, remote, 5)
         bounds = [0.0, *table.edges.tolist(), 1.0]
-        truth = [(a + b) / 2 - 1 for a, b in zip(bounds, bounds[1:], strict=False)]
+        truth = [(a + b) / 2 - 1 for a, b in pairwise(bounds)]
         intervals = advantage_intervals(table, score, local, remote)
         inside += [low <= t <= high for t, (low, high) in zip(truth, intervals, strict=True)]
     assert 0.92 < np.mean(inside) < 0.98

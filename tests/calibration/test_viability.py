@@ -52,7 +52,7 @@ def test_a_remote_that_is_worse_is_called_so() -> None:
 def test_a_remote_that_is_not_shown_to_be_better_is_not_called_worse() -> None:
     """The interval holds 0."""
     said = sentences(ADVANTAGE, RNG.random(2000) < 0.9, RNG.random(2000) < 0.9)
-    assert said.startswith("the remote is no better than the local model")
+    assert said.startswith("the remote is not shown to be better than the local model")
 
 
 def test_forwarding_too_much_is_said_to_do_harm() -> None:

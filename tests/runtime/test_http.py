@@ -108,7 +108,12 @@ def test_a_large_upload_nobody_reads_ends_by_the_deadline(
     serve: Callable[..., Any], connect: Callable[..., HttpClient]
 ) -> None:
     """Sending counts too."""
-    server = serve(lambda connection: connection.recv(1) and time.sleep(3))
+
+    def reading_nothing(connection: socket.socket) -> None:
+        connection.recv(1)
+        time.sleep(3)
+
+    server = serve(reading_nothing)
     client = connect(server.port)
     with pytest.raises(TimeoutError):
         client.request("POST", "/", b"x" * 50_000_000, {}, Deadline.after(0.2))

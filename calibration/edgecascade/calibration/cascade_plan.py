@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from edgecascade.calibration.certificate import Certificate
 from edgecascade.calibration.decision import DecisionRule
 from edgecascade.calibration.errors import CalibrationError
+from edgecascade.calibration.labelled_logits import check_labelled_logits
 from edgecascade.calibration.merge import MERGES
 from edgecascade.calibration.objective import LeastOffload, Objective
 from edgecascade.calibration.outcomes import Pair
@@ -107,6 +108,7 @@ def plan_cascade(
             f"remote_logits: expected {list(np.shape(local_logits))} as the local model's, "
             f"got {list(np.shape(remote_logits))}"
         )
+    check_labelled_logits(local_logits, labels)
     testing = np.zeros(len(labels), bool)
     if isinstance(objective, Promise):
         held = round(len(labels) * objective.testing_share)

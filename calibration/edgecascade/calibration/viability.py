@@ -33,7 +33,7 @@ def viability(
     low, high = paired_difference_interval(forwarded_correct, kept_correct)
     gain = f"asking always changes accuracy by {_points(low)} to {_points(high)} points (95 %, n = {chosen.n})"
     if low <= 0:
-        verdict = "no better than the local model" if high > 0 else "worse than the local model"
+        verdict = "not shown to be better than the local model" if high > 0 else "worse than the local model"
         return (
             f"the remote is {verdict} on these inputs: {gain}",
             *_too_far(advantage, kept_correct, forwarded_correct, curve),

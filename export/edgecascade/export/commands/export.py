@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import warnings
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from importlib import import_module
 from pathlib import Path
@@ -19,7 +20,7 @@ from edgecascade.export.labelled import LabelledData, batches, read_labelled
 from edgecascade.export.preprocess import ImagePreprocessing, prepend, standalone
 from edgecascade.export.quantize import quantize_int8
 from edgecascade.export.torch_module import export_torch
-from edgecascade.runtime.session import check_input, open_session
+from edgecascade.runtime.session import check_input, open_session, sole_input
 
 __all__ = ["configure", "execute"]
 
@@ -76,10 +77,22 @@ def _load(arguments: Namespace) -> ModelProto:
         raise ExportError("--shape: a torch module needs the shape of one input, such as --shape 3,96,96")
     module = _find(arguments.source)
     if arguments.weights:
-        import torch
-
-        module.load_state_dict(torch.load(arguments.weights, map_location="cpu", weights_only=True))
+        _load_weights(module, arguments.weights)
     return export_torch(module, arguments.shape)
+
+
+def _load_weights(module: Any, path: str) -> None:
+    import torch
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            module.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    except OSError:
+        raise
+    except Exception as error:  # torch and pickle each raise their own
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ExportError(f"--weights: {path} is no state dict for this module: {first}") from error
 
 
 def _find(source: str) -> Any:
@@ -103,14 +116,12 @@ def _find(source: str) -> Any:
 def _body_inputs(
     data: LabelledData, preprocessing: ImagePreprocessing | None, model: ModelProto
 ) -> NDArray[np.floating]:
-    if preprocessing is None:
-        return np.concatenate(list(batches(data.inputs, 32)))
-    session = open_session(standalone(preprocessing, model).SerializeToString())
-    (declared,) = session.get_inputs()
+    session = open_session((standalone(preprocessing, model) if preprocessing else model).SerializeToString())
+    declared = sole_input(session, "body")
     parts = []
     for batch in batches(data.inputs, 32):
         check_input("--int8", batch, declared)
-        parts.append(session.run(None, {declared.name: batch})[0])
+        parts.append(session.run(None, {declared.name: batch})[0] if preprocessing else batch)
     return np.concatenate(parts)
 
 

@@ -1,0 +1,95 @@
+"""Reading, finding the logits, and writing whole or not at all."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import ModelProto, TensorProto, helper
+
+from edgecascade.export import ExportError, find_logits, load_model, save_model
+
+Body = Callable[..., ModelProto]
+
+
+def with_outputs(**outputs: tuple[int, list[int | str]]) -> ModelProto:
+    """A model with outputs of these types and shapes."""
+    nodes = [helper.make_node("Identity", ["z"], [name]) for name in outputs]
+    graph = helper.make_graph(
+        nodes,
+        "outputs",
+        [helper.make_tensor_value_info("z", TensorProto.FLOAT, ["batch", 3])],
+        [helper.make_tensor_value_info(name, kind, shape) for name, (kind, shape) in outputs.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=8)
+
+
+TABLE: tuple[int, list[int | str]] = (TensorProto.FLOAT, ["batch", 3])
+HALF: tuple[int, list[int | str]] = (TensorProto.FLOAT16, ["batch", 3])
+LABEL: tuple[int, list[int | str]] = (TensorProto.INT64, ["batch"])
+
+
+def test_the_logits_are_the_output_named_so_or_the_only_table() -> None:
+    """A name given by the user comes first."""
+    assert find_logits(with_outputs(a=TABLE, logits=TABLE)) == "logits"
+    assert find_logits(with_outputs(label=LABEL, scores=TABLE)) == "scores"
+    assert find_logits(with_outputs(scores=HALF)) == "scores"
+    assert find_logits(with_outputs(a=TABLE, logits=TABLE), "a") == "a"
+
+
+@pytest.mark.parametrize(
+    ("model", "name", "message"),
+    [
+        pytest.param(with_outputs(a=TABLE, b=TABLE), None, r"got a \[batch, 3\], b \[batch, 3\]; name it", id="two"),
+        pytest.param(with_outputs(label=LABEL), None, r"got label \[batch\]; name it", id="none"),
+        pytest.param(with_outputs(a=TABLE), "b", r"no output 'b', but a", id="another name"),
+        pytest.param(with_outputs(a=LABEL), "a", r"expected float32 or float16 in 'a'", id="whole numbers"),
+    ],
+)
+def test_logits_are_never_guessed(model: ModelProto, name: str | None, message: str) -> None:
+    """One sentence with the outputs that there are."""
+    with pytest.raises(ExportError, match=rf"^logits: .*{message}"):
+        find_logits(model, name)
+
+
+def test_before_a_softmax_come_the_logits(build: Body) -> None:
+    """What goes into it."""
+    nodes = [helper.make_node("Neg", ["z"], ["raw"]), helper.make_node("Softmax", ["raw"], ["probabilities"])]
+    assert find_logits(build(nodes, [3], [3], output="probabilities")) == "raw"
+
+
+@pytest.mark.parametrize(
+    ("opset", "ir", "message"),
+    [(12, 8, "its opset is 12, expected 13 to 21"), (22, 10, "its opset is 22"), (20, 11, "its IR version is 11")],
+)
+def test_versions_that_old_runtimes_cannot_read_are_refused(
+    identity: Body, tmp_path: Path, opset: int, ir: int, message: str
+) -> None:
+    """By file name, with what is expected."""
+    onnx.save(identity(3, opset=opset, ir=ir), tmp_path / "m.onnx")
+    with pytest.raises(ExportError, match=rf"m\.onnx: {message}"):
+        load_model(tmp_path / "m.onnx")
+
+
+@pytest.mark.parametrize("content", [None, b"", b"noise" * 100], ids=["missing", "empty", "noise"])
+def test_what_is_no_model_is_refused(tmp_path: Path, content: bytes | None) -> None:
+    """One sentence."""
+    if content is not None:
+        (tmp_path / "m.onnx").write_bytes(content)
+    with pytest.raises(ExportError, match=r"m\.onnx: (no such file|not a valid ONNX model: )") as refusal:
+        load_model(tmp_path / "m.onnx")
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_file_is_written_whole_or_not_at_all(identity: Body, tmp_path: Path) -> None:
+    """A model that the checker refuses leaves the old file and nothing else."""
+    save_model(identity(3), tmp_path / "deep" / "m.onnx")
+    before = (tmp_path / "deep" / "m.onnx").read_bytes()
+    broken = identity(3)
+    broken.graph.node[0].input[0] = "nowhere"
+    with pytest.raises(onnx.checker.ValidationError):
+        save_model(broken, tmp_path / "deep" / "m.onnx")
+    assert [p.name for p in (tmp_path / "deep").iterdir()] == ["m.onnx"]
+    assert (tmp_path / "deep" / "m.onnx").read_bytes() == before
+    assert np.array_equal(load_model(tmp_path / "deep" / "m.onnx").SerializeToString(), before)

@@ -1,0 +1,91 @@
+"""Labelled data as people have it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from edgecascade.export import ExportError, read_labelled
+from edgecascade.export.labelled import batches
+
+X = np.arange(24, dtype=np.float32).reshape(4, 6)
+Y = np.array([0, 2, 1, 2])
+
+
+def test_an_archive_holds_inputs_labels_and_perhaps_names(tmp_path: Path) -> None:
+    """Any integer labels; names as text."""
+    np.savez(tmp_path / "d.npz", x=X, y=Y.astype(np.uint8), names=np.array(["a", "b", "c"]))
+    data = read_labelled(tmp_path / "d.npz")
+    np.testing.assert_array_equal(data.inputs, X)
+    np.testing.assert_array_equal(data.labels, Y)
+    assert data.labels.dtype == np.int64
+    assert data.names == ("a", "b", "c")
+    np.savez(tmp_path / "e.npz", x=X, y=Y)
+    assert read_labelled(tmp_path / "e.npz").names == ()
+
+
+def test_a_folder_of_class_folders_is_labelled_by_them(tmp_path: Path) -> None:
+    """In order of their names; images of different sizes stay a list."""
+    for name, grey in (("cat/1.png", 10), ("cat/2.png", 20), ("ant/1.png", 30)):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (4, 4), (grey,) * 3).save(tmp_path / name)
+    data = read_labelled(tmp_path)
+    assert data.names == ("ant", "cat")
+    assert [(int(image[0, 0, 0]), int(label)) for image, label in zip(data.inputs, data.labels, strict=True)] == [
+        (30, 0),
+        (10, 1),
+        (20, 1),
+    ]
+    Image.new("RGB", (5, 4)).save(tmp_path / "ant" / "2.png")
+    assert [image.shape for image in read_labelled(tmp_path).inputs][:2] == [(4, 4, 3), (4, 5, 3)]
+
+
+def test_the_digest_is_of_inputs_and_labels(tmp_path: Path) -> None:
+    """The same data, the same digest; one number more or less, another."""
+    digests = []
+    for x, y in ((X, Y), (X, Y), (X + 1, Y), (X, Y[::-1])):
+        np.savez(tmp_path / "d.npz", x=x, y=y)
+        digests.append(read_labelled(tmp_path / "d.npz").digest)
+    assert len(set(digests)) == 3
+    assert digests[0] == digests[1]
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"x": X}, r"expected the arrays `x` \[n, ...\] and `y` \[n\], got \['x'\]"),
+        ({"z": X}, r"got neither"),
+        ({"x": X, "y": Y[:3]}, r"integer labels `y` \[4\], one per input in `x`, got int64 \[3\]"),
+        ({"x": X, "y": Y * 1.0}, r"got float64 \[4\]"),
+        ({"x": X, "y": Y[:, None]}, r"got int64 \[4, 1\]"),
+        ({"x": X[:0], "y": Y[:0]}, r"got int64 \[0\]"),
+        ({"x": np.array([print] * 4, object), "y": Y}, r"not an npz file of plain arrays"),
+    ],
+)
+def test_an_archive_that_does_not_fit_is_refused(tmp_path: Path, arrays: dict[str, object], message: str) -> None:
+    """One sentence that names the file; code in it is never run."""
+    np.savez(tmp_path / "d.npz", allow_pickle=True, **arrays)  # type: ignore[arg-type]
+    with pytest.raises(ExportError, match=rf"d\.npz: .*{message}"):
+        read_labelled(tmp_path / "d.npz")
+
+
+def test_what_is_neither_is_refused(tmp_path: Path) -> None:
+    """Missing, another kind of file, or a folder without images."""
+    (tmp_path / "notes.txt").write_text("hello")
+    (tmp_path / "empty").mkdir()
+    for name, message in (("gone", "no such file"), ("notes.txt", "not an npz"), ("empty", "one folder per class")):
+        with pytest.raises(ExportError, match=message):
+            read_labelled(tmp_path / name)
+
+
+@given(st.lists(st.integers(1, 3), max_size=30), st.integers(1, 7))
+def test_batches_hold_everything_once_and_in_order(sides: list[int], size: int) -> None:
+    """At most so many at a time, all of one shape."""
+    inputs = [np.full((side, 2), i) for i, side in enumerate(sides)]
+    found = list(batches(inputs, size))
+    assert all(1 <= len(batch) <= size for batch in found)
+    assert [int(row[0, 0]) for batch in found for row in batch] == list(range(len(sides)))
+    assert [row.shape[0] for batch in found for row in batch] == sides
