@@ -228,6 +228,10 @@ def test_the_record_says_what_the_temperature_did(sampled: Sampled) -> None:
     record = calibrate_temperature(logits, labels)
     assert (record.method, record.n) == ("temperature", len(labels))
     assert record.temperature == fit_temperature(logits, labels)
-    assert record.accuracy == np.mean(logits.argmax(axis=1) == labels)
-    assert record.nll_after == negative_log_likelihood(logits, labels, record.temperature) < record.nll_before
-    assert record.ece_after < 0.05 < record.ece_before
+    assert record.accuracy.value == np.mean(logits.argmax(axis=1) == labels)
+    assert record.nll_after.value == negative_log_likelihood(logits, labels, record.temperature)
+    assert record.nll_after.high < record.nll_before.low
+    assert record.ece_after.value < 0.03 < 0.05 < record.ece_before.low
+    for estimate in (record.accuracy, record.nll_before, record.nll_after, record.ece_before, record.ece_after):
+        assert estimate.low <= estimate.value <= estimate.high
+        assert estimate.n == len(labels)

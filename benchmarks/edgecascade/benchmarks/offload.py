@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecascade.benchmarks.errors import BenchmarkError
-from edgecascade.benchmarks.estimates import Estimate, calibration_error, mean, proportion
 from edgecascade.benchmarks.offload_curve import OffloadCurve, offload_curve
 from edgecascade.benchmarks.served import Served, run_served
 from edgecascade.benchmarks.verdicts import Verdicts, judge
 from edgecascade.calibration import expected_calibration_error
+from edgecascade.calibration.estimate import Estimate, calibration_error, mean, proportion
 from edgecascade.export.labelled import LabelledData
 from edgecascade.runtime.metadata import Metadata
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.benchmarks.estimates import Estimate, quantile
 from edgecascade.benchmarks.progress import progress
+from edgecascade.calibration.estimate import Estimate, quantile
 from edgecascade.export.labelled import LabelledData
 from edgecascade.runtime import Answer, Cascade, OpenInference
 from edgecascade.runtime.connect import connect

@@ -49,9 +49,10 @@ def curve_lines(curve: Sequence[OperatingPoint], chosen: OperatingPoint) -> Iter
 
 
 def _calibration(record: Calibration) -> str:
+    before, after = record.ece_before, record.ece_after
     return (
-        f"accuracy {record.accuracy:.4f}, T = {record.temperature:.4f} on n = {record.n}, "
-        f"ECE {record.ece_before:.3f} > {record.ece_after:.3f}"
+        f"accuracy {record.accuracy.percent()}, T = {record.temperature:.4f} on n = {record.n}, "
+        f"ECE {before.value:.3f} > {after.value:.3f} ({after.low:.3f} to {after.high:.3f})"
     )
 
 

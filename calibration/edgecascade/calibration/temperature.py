@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from edgecascade.calibration.errors import CalibrationError
 from edgecascade.calibration.labelled_logits import check_labelled_logits
 
-__all__ = ["fit_temperature", "negative_log_likelihood"]
+__all__ = ["fit_temperature", "negative_log_likelihood", "row_losses"]
 
 _CHUNK_ELEMENTS = 1 << 16  # 256 kB of float32: stays in cache, and is all the memory that is needed
 _FIRST_LOOK = 1000  # rows; where they put the optimum, eight times as many start, until it is all of them
@@ -65,13 +65,20 @@ def negative_log_likelihood(
     logits: NDArray[np.floating], labels: NDArray[np.integer], temperature: float = 1.0
 ) -> float:
     """Mean of -log softmax(z / T)[label], in nats, from logits [n, classes] and labels [n]."""
+    return float(row_losses(logits, labels, temperature).mean())
+
+
+def row_losses(
+    logits: NDArray[np.floating], labels: NDArray[np.integer], temperature: float = 1.0
+) -> NDArray[np.float64]:
+    """-log softmax(z / T)[label] of each row, float64 [n], in nats."""
     check_labelled_logits(logits, labels)
-    total = 0.0
+    losses = []
     for below, truth in _chunks(logits, labels):
         at_label = _pick(below, truth).astype(np.float64)
         below /= below.dtype.type(temperature)
-        total += float(np.sum(np.log(np.exp(below, out=below).sum(axis=1, dtype=np.float64)) - at_label / temperature))
-    return total / len(labels)
+        losses.append(np.log(np.exp(below, out=below).sum(axis=1, dtype=np.float64)) - at_label / temperature)
+    return np.concatenate(losses)
 
 
 @dataclass(frozen=True)

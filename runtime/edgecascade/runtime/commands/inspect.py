@@ -56,10 +56,11 @@ def execute(arguments: Namespace) -> int:
 
 
 def _calibration(record: Mapping[str, Any]) -> str:
+    accuracy, after = record["accuracy"], record["ece_after"]
     return (
-        f"accuracy {record['accuracy']:.4f}, T {record['temperature']:.4f} by {record['method']} scaling "
-        f"on n = {record['n']}; ECE {record['ece_before']:.3f} > {record['ece_after']:.3f}, "
-        f"NLL {record['nll_before']:.3f} > {record['nll_after']:.3f}"
+        f"accuracy {accuracy['value']:.1%} ({accuracy['low']:.1%} to {accuracy['high']:.1%}), "
+        f"T {record['temperature']:.4f} by {record['method']} scaling on n = {record['n']}; "
+        f"ECE {record['ece_before']['value']:.3f} > {after['value']:.3f} ({after['low']:.3f} to {after['high']:.3f})"
     )
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.calibration import bootstrap, expected_calibration_error, proportion_interval
+from edgecascade.calibration.intervals import bootstrap, proportion_interval
+from edgecascade.calibration.reliability import expected_calibration_error
 
-__all__ = ["Estimate", "calibration_error", "mean", "proportion", "quantile"]
+__all__ = ["Estimate", "calibration_error", "mean", "proportion", "quantile", "resampled"]
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,12 @@ def quantile(values: NDArray[np.float64], q: float) -> Estimate:
     low, high = binom.ppf([0.025, 0.975], n, q).astype(int)
     at = [ordered[min(max(rank, 0), n - 1)] for rank in (low, high)]
     return Estimate(float(np.quantile(ordered, q)), float(at[0]), float(at[1]), n)
+
+
+def resampled(statistic: Callable[..., float], *arrays: NDArray[Any], resamples: int = 500) -> Estimate:
+    """A statistic of paired arrays [n, ...], with the bootstrap's basic interval."""
+    found = bootstrap(statistic, *arrays, resamples=resamples)
+    return Estimate(float(statistic(*arrays)), found.low, found.high, len(arrays[0]))
 
 
 def calibration_error(confidence: NDArray[np.float32], correct: NDArray[np.bool_]) -> Estimate:

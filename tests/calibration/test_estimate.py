@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from edgecascade.benchmarks.estimates import calibration_error, mean, proportion, quantile
 from edgecascade.calibration import expected_calibration_error
+from edgecascade.calibration.estimate import calibration_error, mean, proportion, quantile
 
 
 def test_a_proportion_has_wilsons_interval() -> None:
