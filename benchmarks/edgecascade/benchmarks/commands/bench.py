@@ -10,7 +10,9 @@ from edgecascade.benchmarks.cache import cache_folder
 from edgecascade.benchmarks.environment import read_environment
 from edgecascade.benchmarks.flagship import Protocol, run_flagship
 from edgecascade.benchmarks.offload import Offload, measure_offload
+from edgecascade.benchmarks.pairs import flagship_pairs
 from edgecascade.benchmarks.progress import counting
+from edgecascade.benchmarks.promises import measure_promises, summarize, write_promises
 from edgecascade.benchmarks.report import write_report
 from edgecascade.benchmarks.verdict import summary
 from edgecascade.calibration.commands.arguments import share
@@ -48,16 +50,28 @@ def configure(parser: ArgumentParser) -> None:
         default=(Protocol.head, Protocol.calibration, Protocol.test),
         help="images for each part (default 5000,1000,4000)",
     )
-    for kind in (offload, demo):
+    promises = kinds.add_parser("promises", help="do calibration and plan keep their word, on the built-in pairs")
+    promises.add_argument("--splits", type=int, default=100, help="random splits behind each figure (default 100)")
+    promises.add_argument("--draws", type=int, default=1000, help="certificates in each row (default 1000)")
+    for kind in (offload, demo, promises):
         kind.add_argument("--report", default="report", help="folder for the page and the figures (default: report)")
 
 
 def execute(arguments: Namespace) -> int:
     """Measure, print, and write the report."""
+    if arguments.kind == "promises":
+        return _promises(arguments)
     result, title, method, command = (_demo if arguments.kind == "demo" else _offload)(arguments)
     page = write_report(result, read_environment(), arguments.report, title=title, method=method, command=command)
     print(f"report: {page.resolve()}\n")
     print(summary(result))
+    return 0
+
+
+def _promises(arguments: Namespace) -> int:
+    found = measure_promises(flagship_pairs(cache_folder()), splits=arguments.splits, draws=arguments.draws)
+    write_promises(found, read_environment(), Path(arguments.report))
+    print(summarize(found))
     return 0
 
 

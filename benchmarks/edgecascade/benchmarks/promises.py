@@ -1,0 +1,136 @@
+"""Do calibration and plan keep their word? Policy, certificate, sensitivity and speed, on the flagship pairs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from edgecascade.benchmarks.certificate_draws import CertificateDraws, draw_certificates
+from edgecascade.benchmarks.environment import Environment
+from edgecascade.benchmarks.fit_speed import FitSpeed, compare_fits
+from edgecascade.benchmarks.pairs import PairOutputs
+from edgecascade.benchmarks.policy_splits import PolicyAtRate, compare_policies
+from edgecascade.calibration import Promise
+
+__all__ = ["Promises", "measure_promises", "summarize", "write_promises"]
+
+_RATES = (0.1, 0.2, 0.3, 0.35, 0.4, 0.5)
+_PROMISE = Promise(0.01, 0.05)
+_SENSITIVITY = 0.2
+_COLUMNS = ("policy", "confidence", "margin", "entropy", "raw confidence", "random", "oracle")
+
+
+@dataclass(frozen=True)
+class Promises:
+    """The whole measurement.
+
+    Attributes:
+        splits: random splits behind each row of policies and sensitivity.
+        calibration: inputs that plan in each split of `policies`; all others test.
+        policies: by pair, one row per offload rate.
+        certificates: by pair, one row per size of the draws.
+        by_bins: small > large at 20 % offload, by bins of the advantage table.
+        by_inputs: the same, by calibration inputs.
+        fit: the temperature fit beside scikit-learn's.
+    """
+
+    splits: int
+    calibration: int
+    policies: dict[str, list[PolicyAtRate]]
+    certificates: dict[str, list[CertificateDraws]]
+    by_bins: dict[int, PolicyAtRate]
+    by_inputs: dict[int, PolicyAtRate]
+    fit: FitSpeed
+
+
+def measure_promises(pairs: tuple[PairOutputs, ...], *, splits: int, draws: int, calibration: int = 1000) -> Promises:
+    """Measure all of it; the first pair is the one whose sensitivity is looked at."""
+
+    def at(bins: int | None, inputs: int) -> PolicyAtRate:
+        return next(compare_policies(pairs[0], [_SENSITIVITY], calibration=inputs, splits=splits, bins=bins))
+
+    return Promises(
+        splits=splits,
+        calibration=calibration,
+        policies={
+            pair.name: list(compare_policies(pair, _RATES, calibration=calibration, splits=splits)) for pair in pairs
+        },
+        certificates={
+            pair.name: [draw_certificates(pair, _PROMISE, n=n, draws=draws) for n in (1000, 2000, 4000)]
+            for pair in pairs
+        },
+        by_bins={bins: at(bins, calibration) for bins in (5, 10, 15, 25, 50)},
+        by_inputs={inputs: at(None, inputs) for inputs in (100, 200, 500, 1000, 2500)},
+        fit=compare_fits(),
+    )
+
+
+def summarize(found: Promises) -> str:
+    """Tables and sentences, as plain text."""
+    return "\n".join(line.rstrip() for line in _lines(found))
+
+
+def write_promises(found: Promises, environment: Environment, folder: Path) -> None:
+    """Write `result.json` and `summary.txt`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    document = {"schema": 1, "environment": asdict(environment), **asdict(found)}
+    (folder / "result.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    (folder / "summary.txt").write_text(summarize(found) + "\n", encoding="utf-8")
+
+
+def _lines(found: Promises) -> Iterator[str]:
+    for name, rows in found.policies.items():
+        yield (
+            f"{name}: accuracy in % at the policy's own rate and merge rule; planned on {found.calibration} inputs, "
+            f"tested on the others, mean of {found.splits} random splits"
+        )
+        yield f"planned  offload  {'  '.join(f'{c:>14}' for c in _COLUMNS)}  policy less best fixed score (sd)"
+        for row in rows:
+            cells = "  ".join(f"{100 * row.accuracy[column]:14.2f}" for column in _COLUMNS)
+            yield f"{row.rate:7.0%}  {row.offload:7.1%}  {cells}  {_shortfall(row)}"
+        yield f"alone: local {100 * rows[0].local:.2f}, remote {100 * rows[0].remote:.2f}"
+        yield ""
+    yield (
+        f"promise: loss at most {_PROMISE.loss:.0%} but for a risk of {_PROMISE.risk:.0%}; draws with replacement from "
+        "the pool, whose loss is the true one"
+    )
+    yield "pair           inputs  draws  refused  broken (95 % interval)    certified offload  least that would do  ratio"
+    for name, draws in found.certificates.items():
+        yield from (_certificate(name, one) for one in draws)
+    yield ""
+    yield f"sensitivity: small > large, planned for {_SENSITIVITY:.0%} offload"
+    yield from (_sensitivity(f"{value:5} bins", row) for value, row in found.by_bins.items())
+    yield from (_sensitivity(f"{value:5} inputs", row) for value, row in found.by_inputs.items())
+    yield ""
+    yield _speed(found.fit)
+
+
+def _certificate(name: str, found: CertificateDraws) -> str:
+    low, high = found.broken_interval
+    broken = f"{found.broken / found.draws:6.1%} ({low:.1%} to {high:.1%})"
+    return (
+        f"{name:<13}  {found.n:6}  {found.draws:5}  {found.refused:7}  {broken:<24}  {found.offload:17.1%}  "
+        f"{found.least:19.1%}  {found.offload / found.least:5.2f}"
+    )
+
+
+def _sensitivity(what: str, row: PolicyAtRate) -> str:
+    return (
+        f"{what:<13} offload {row.offload:6.1%}, accuracy {100 * row.accuracy['policy']:.2f} "
+        f"(sd {100 * row.deviation['policy']:.2f}), less best fixed score {_shortfall(row)}"
+    )
+
+
+def _speed(fit: FitSpeed) -> str:
+    return (
+        f"temperature on {fit.n} x {fit.classes} float32: {fit.ratio:.3f} of scikit-learn's time (goal .1; "
+        f"{min(fit.seconds):.2f} to {max(fit.seconds):.2f} s against {min(fit.theirs):.2f} to {max(fit.theirs):.2f} s, "
+        f"{len(fit.seconds)} runs in turn), {fit.memory:.1%} of the logits' memory on top (goal 5 %), "
+        f"T differs by {fit.difference:.0e}"
+    )
+
+
+def _shortfall(row: PolicyAtRate) -> str:
+    return f"{100 * row.shortfall:+.2f} ({100 * row.shortfall_deviation:.2f}) {row.best}"
