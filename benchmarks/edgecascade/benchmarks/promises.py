@@ -96,7 +96,9 @@ def _lines(found: Promises) -> Iterator[str]:
         f"promise: loss at most {_PROMISE.loss:.0%} but for a risk of {_PROMISE.risk:.0%}; draws with replacement from "
         "the pool, whose loss is the true one"
     )
-    yield "pair           inputs  draws  refused  broken (95 % interval)    certified offload  least that would do  ratio"
+    yield (
+        "pair           inputs  draws  refused  broken (95 % interval)    certified offload  least that would do  ratio"
+    )
     for name, draws in found.certificates.items():
         yield from (_certificate(name, one) for one in draws)
     yield ""

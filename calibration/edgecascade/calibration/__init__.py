@@ -11,8 +11,12 @@ from edgecascade.calibration.advantage import (
 )
 from edgecascade.calibration.cascade_plan import CascadePlan, Promise, plan_cascade
 from edgecascade.calibration.certificate import Certificate, certify
+from edgecascade.calibration.chain import ChainPoint, ChainPolicy, Stage, plan_chain
+from edgecascade.calibration.confidence import ConfidenceFunction, Judged, Task, Verifier, relate
 from edgecascade.calibration.decision import Decision, DecisionRule, decide
 from edgecascade.calibration.errors import CalibrationError
+from edgecascade.calibration.estimate import Estimate
+from edgecascade.calibration.evaluation import evaluate
 from edgecascade.calibration.intervals import (
     Bootstrap,
     bootstrap,
@@ -26,11 +30,14 @@ from edgecascade.calibration.objective import LeastCost, LeastOffload, MostAccur
 from edgecascade.calibration.operating_curve import OperatingPoint, Point, operating_curve
 from edgecascade.calibration.outcomes import Outcomes, Pair
 from edgecascade.calibration.plan import ESTIMATES, Policy, plan, plan_certified
+from edgecascade.calibration.platt import Platt, fit_platt
 from edgecascade.calibration.record import Calibration, calibrate_temperature
 from edgecascade.calibration.reliability import Reliability, expected_calibration_error, reliability
 from edgecascade.calibration.routing import Routing, choose_routing
 from edgecascade.calibration.scores import SCORES, routing_score
+from edgecascade.calibration.selection import choose_calibrator
 from edgecascade.calibration.softmax import are_probabilities, softmax
+from edgecascade.calibration.tasks import classification, generated_text, multiple_choice
 from edgecascade.calibration.temperature import fit_temperature, negative_log_likelihood
 
 __all__ = [
@@ -43,8 +50,13 @@ __all__ = [
     "CalibrationError",
     "CascadePlan",
     "Certificate",
+    "ChainPoint",
+    "ChainPolicy",
+    "ConfidenceFunction",
     "Decision",
     "DecisionRule",
+    "Estimate",
+    "Judged",
     "LeastCost",
     "LeastOffload",
     "MostAccuracy",
@@ -52,11 +64,15 @@ __all__ = [
     "OperatingPoint",
     "Outcomes",
     "Pair",
+    "Platt",
     "Point",
     "Policy",
     "Promise",
     "Reliability",
     "Routing",
+    "Stage",
+    "Task",
+    "Verifier",
     "WhileItHelps",
     "advantage_intervals",
     "advantage_table",
@@ -65,19 +81,27 @@ __all__ = [
     "bootstrap",
     "calibrate_temperature",
     "certify",
+    "choose_calibrator",
     "choose_routing",
+    "classification",
     "decide",
+    "evaluate",
     "exact_p_value",
     "expected_calibration_error",
+    "fit_platt",
     "fit_temperature",
+    "generated_text",
     "merged_labels",
+    "multiple_choice",
     "negative_log_likelihood",
     "operating_curve",
     "paired_difference_interval",
     "plan",
     "plan_cascade",
     "plan_certified",
+    "plan_chain",
     "proportion_interval",
+    "relate",
     "reliability",
     "routing_score",
     "sample_size",

@@ -1,0 +1,144 @@
+"""Everything at once is what each says alone, and the intervals hold the truth."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from edgecascade.calibration import (
+    CalibrationError,
+    expected_calibration_error,
+    negative_log_likelihood,
+    proportion_interval,
+    softmax,
+)
+from edgecascade.calibration.brier import brier_score
+from edgecascade.calibration.classwise import classwise_calibration_error
+from edgecascade.calibration.discrimination import auroc, monotonicity
+from edgecascade.calibration.evaluation import evaluate
+from edgecascade.calibration.reliability import maximum_calibration_error
+from edgecascade.calibration.risk_coverage import risk_coverage
+
+Sampled = Callable[..., tuple[NDArray[np.float64], NDArray[np.int64]]]
+RANGES = {"brier": (0.0, 2.0), "nll": (0.0, np.inf), "monotonicity": (-1.0, 1.0)}  # of the others: 0 to 1
+
+
+def test_each_number_is_what_its_own_function_says(sampled: Sampled) -> None:
+    """All eleven of them, each with its n."""
+    logits, labels = sampled(n=400, temperature=2.0)
+    probabilities = softmax(logits).astype(np.float64)
+    confidence, correct = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+    found = evaluate(probabilities, labels, resamples=50)
+    wanted = {
+        "accuracy": correct.mean(),
+        "nll": negative_log_likelihood(logits, labels),
+        "brier": brier_score(probabilities, labels),
+        "ece_width": expected_calibration_error(confidence, correct),
+        "ece_mass": expected_calibration_error(confidence, correct, spacing="mass"),
+        "ece_debiased": expected_calibration_error(confidence, correct, debiased=True),
+        "classwise_ece": classwise_calibration_error(probabilities, labels),
+        "mce": maximum_calibration_error(confidence, correct),
+        "aurc": risk_coverage(confidence, correct).area,
+        "auroc": auroc(confidence, correct),
+        "monotonicity": monotonicity(confidence, correct),
+    }
+    assert {name: estimate.value for name, estimate in found.items()} == pytest.approx(wanted, rel=1e-5)
+    assert all(estimate.n == 400 for estimate in found.values())
+    assert (found["accuracy"].low, found["accuracy"].high) == proportion_interval(int(correct.sum()), 400)
+
+
+def test_the_log_loss_is_scikit_learns(sampled: Sampled) -> None:
+    """In nats."""
+    metrics = pytest.importorskip("sklearn.metrics")
+    logits, labels = sampled(n=300)
+    probabilities = softmax(logits).astype(np.float64)
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    found = evaluate(probabilities, labels, resamples=10)["nll"].value
+    assert found == pytest.approx(metrics.log_loss(labels, probabilities, labels=range(4)))
+
+
+@given(st.integers(2, 40), st.integers(2, 4), st.sampled_from([0.01, 1.0]), st.integers(0, 1000))
+@settings(max_examples=25)
+def test_every_number_is_in_its_interval_and_that_in_its_range(n: int, classes: int, spread: float, seed: int) -> None:
+    """Few rows, certainties and classes that never occur included; a number that is open is NaN."""
+    rng = np.random.default_rng(seed)
+    probabilities = rng.dirichlet(np.full(classes, spread), n).astype(np.float32)
+    for name, estimate in evaluate(probabilities, rng.integers(classes, size=n), resamples=20).items():
+        least, most = RANGES.get(name, (0.0, 1.0))
+        assert least <= estimate.low <= estimate.high <= most
+        if np.isnan(estimate.value):
+            assert (name in ("auroc", "monotonicity"), estimate.low, estimate.high) == (True, least, most)
+        else:
+            assert estimate.low - 1e-12 <= estimate.value <= estimate.high + 1e-12
+
+
+def test_what_resampling_cannot_tell_is_left_open() -> None:
+    """Twenty right answers, all alike: no area to speak of, and no certainty about any."""
+    found = evaluate(np.tile([0.9, 0.1], (20, 1)), np.zeros(20, int))
+    assert np.isnan([found["auroc"].value, found["monotonicity"].value]).all()
+    assert (found["aurc"].value, found["aurc"].low, found["aurc"].high) == (0.0, 0.0, 1.0)
+    assert (found["nll"].low, found["nll"].high) == (0.0, np.inf)
+    assert found["accuracy"].low < 0.9
+
+
+def test_what_was_called_impossible_costs_everything() -> None:
+    """A probability of 0 for what happened has an infinite log loss, and the other numbers stay what they are."""
+    probabilities = np.tile([0.9, 0.1, 0.0], (20, 1))
+    found = evaluate(probabilities, np.array([0] * 17 + [1, 1, 2]), resamples=20)
+    assert (found["nll"].value, found["nll"].high) == (np.inf, np.inf)
+    assert found["brier"].high < 1.0
+
+
+def test_the_same_seed_gives_the_same_numbers(sampled: Sampled) -> None:
+    """A report can be made again."""
+    logits, labels = sampled(n=100)
+    first, again, other = (evaluate(softmax(logits), labels, resamples=50, seed=seed) for seed in (1, 1, 2))
+    assert first == again != other
+
+
+def truths(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str, float]:
+    """What so many inputs say that chance no longer counts."""
+    confidence, correct = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+    return {
+        "accuracy": float(correct.mean()),
+        "nll": float(-np.log(probabilities[np.arange(len(labels)), labels]).mean()),
+        "brier": brier_score(probabilities, labels),
+        "ece_width": expected_calibration_error(confidence, correct),
+        "ece_mass": expected_calibration_error(confidence, correct, spacing="mass"),
+        "ece_debiased": expected_calibration_error(confidence, correct),
+        "classwise_ece": classwise_calibration_error(probabilities, labels),
+        "aurc": risk_coverage(confidence, correct).area,
+        "auroc": auroc(confidence, correct),
+        "monotonicity": monotonicity(confidence, correct),
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scale", [1.0, 3.0])
+def test_the_truth_is_held_19_times_in_20(scale: float) -> None:
+    """Each number, over a hundred draws of 300 that are half again too sure, of models often and rarely wrong."""
+
+    def draw(n: int, seed: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        rng = np.random.default_rng(seed)
+        logits = rng.normal(0.0, 2.0 * scale, (n, 4))
+        return softmax(1.5 * logits), (logits + rng.gumbel(size=logits.shape)).argmax(axis=1)
+
+    truth = truths(*draw(500_000, 1000))
+    held = dict.fromkeys(truth, 0)
+    for seed in range(100):
+        found = evaluate(*draw(300, seed), resamples=200)
+        for name, value in truth.items():
+            held[name] += found[name].low - 1e-9 <= value <= found[name].high + 1e-9
+    assert min(held.values()) >= 88, held  # 95 would be so in all but three of a thousand
+
+
+def test_logits_and_single_rows_are_refused(sampled: Sampled) -> None:
+    """One sentence that names the argument."""
+    logits, labels = sampled(n=10)
+    with pytest.raises(CalibrationError, match=r"^probabilities: .*logits"):
+        evaluate(logits, labels)
+    with pytest.raises(CalibrationError, match=r"^labels: expected at least 2.*got 1"):
+        evaluate(softmax(logits[:1]), labels[:1])
