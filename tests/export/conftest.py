@@ -5,11 +5,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import settings
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from edgecascade.calibration import AdvantageTable, DecisionRule
+from edgecascade.export import export_torch
+from edgecascade.runtime.session import open_session
 
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
@@ -74,3 +77,37 @@ def rule() -> DecisionRule:
     """A temperature, a table of four bins, and a threshold between the second and the third."""
     edges, values = np.array([0.4, 0.6, 0.8], np.float32), np.array([-0.5, -0.25, 0.125, 0.25], np.float32)
     return DecisionRule(temperature=1.5, table=AdvantageTable(edges, values, np.ones(4, np.int64)), threshold=0.0)
+
+
+@pytest.fixture(scope="session")
+def network() -> torch.nn.Module:
+    """Two convolutions and a head, with what training leaves behind: batch norm and dropout."""
+    torch.manual_seed(0)
+    return torch.nn.Sequential(
+        torch.nn.Conv2d(3, 32, 3, padding=1),
+        torch.nn.BatchNorm2d(32),
+        torch.nn.ReLU(),
+        torch.nn.Conv2d(32, 64, 3, stride=2),
+        torch.nn.ReLU(),
+        torch.nn.AdaptiveAvgPool2d(1),
+        torch.nn.Flatten(),
+        torch.nn.Dropout(0.5),
+        torch.nn.Linear(64, 5),
+    )
+
+
+@pytest.fixture(scope="session")
+def exported(network: torch.nn.Module) -> ModelProto:
+    """As ONNX, for inputs [batch, 3, 12, 12]."""
+    return export_torch(network.train(), (3, 12, 12))
+
+
+@pytest.fixture(scope="session")
+def logits_of() -> Callable[[ModelProto, NDArray[np.float32]], NDArray[np.float32]]:
+    """Runs a model."""
+
+    def logits_of(model: ModelProto, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+        session = open_session(model.SerializeToString())
+        return np.asarray(session.run(["logits"], {session.get_inputs()[0].name: inputs})[0])
+
+    return logits_of

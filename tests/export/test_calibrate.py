@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, helper
 
 from edgecascade.calibration import (
+    ESTIMATES,
     SCORES,
     CalibrationError,
     LeastOffload,
@@ -24,16 +26,16 @@ from edgecascade.calibration import (
     softmax,
 )
 from edgecascade.export import (
+    Calibrated,
     ExportError,
+    ImagePreprocessing,
     LabelledData,
     calibrate,
     local_scores,
     prepend,
     read_labelled,
-    remote_scores,
     save_model,
 )
-from edgecascade.export.preprocess import ImagePreprocessing
 from edgecascade.runtime import Cascade
 from edgecascade.runtime.session import open_session
 
@@ -72,20 +74,27 @@ def read(path: Path) -> dict[str, Any]:
     return document
 
 
+@pytest.mark.parametrize("estimate", ESTIMATES)
 @pytest.mark.parametrize("score", SCORES)
 def test_the_file_decides_as_planned(
-    body: Path, data: LabelledData, remote: NDArray[np.float64], tmp_path: Path, score: str
+    body: Path, data: LabelledData, remote: NDArray[np.float64], tmp_path: Path, score: str, estimate: str
 ) -> None:
     """Label, confidence, advantage and forward of the reference arithmetic, on every input."""
     local = local_scores(body, data.inputs)
-    written = calibrate(body, tmp_path / "c.onnx", data, local, remote, objective=MostAccuracy(0.3), scores=[score])
+    objective = MostAccuracy(0.3)
+    written = calibrate(
+        body, tmp_path / "c.onnx", data, local, remote, objective=objective, scores=[score], estimate=estimate
+    )
     session = open_session(tmp_path / "c.onnx")
-    label, confidence, _, forward, _ = session.run(OUTPUTS, {"z": np.asarray(data.inputs)})
+    label, confidence, advantage, forward, probabilities = session.run(OUTPUTS, {"z": np.asarray(data.inputs)})
     wanted = decide(local, written.plan.rule)
     np.testing.assert_array_equal(label, wanted.label)
     np.testing.assert_allclose(confidence, wanted.confidence, atol=1e-6)
+    np.testing.assert_allclose(probabilities, wanted.probabilities, atol=1e-6)
+    np.testing.assert_array_equal(advantage, wanted.advantage)
     np.testing.assert_array_equal(forward, wanted.forward)
-    assert forward.mean() == written.plan.policy.chosen.offload_rate
+    assert 0 < forward.mean() == written.plan.policy.chosen.offload_rate <= 0.3
+    assert read(tmp_path / "c.onnx")["policy"]["estimate"] == estimate
     assert written.parity.largest < 1e-5
 
 
@@ -99,6 +108,7 @@ def test_the_document_says_what_was_done(
     assert document["format"] == 1
     assert document["labels"] == ["a", "b", "c"]
     assert document["calibration"]["temperature"] == fit_temperature(local, data.labels)
+    assert document["calibration"]["n"] == document["remote"]["n"] == document["policy"]["chosen"]["n"] == 900
     assert document["remote"]["temperature"] == pytest.approx(fit_temperature(remote, data.labels))
     assert document["remote"]["scores"] == "logits"
     policy = document["policy"]
@@ -108,10 +118,24 @@ def test_the_document_says_what_was_done(
     assert len(policy["considered"]) == 9
     assert policy["chosen"] in document["operating_curve"]
     rates = [point["offload_rate"] for point in document["operating_curve"]]
-    assert rates == sorted(rates)
+    thresholds = [point["threshold"] for point in document["operating_curve"]]
+    assert (rates, thresholds) == (sorted(rates), sorted(thresholds))
+    assert (rates[0], rates[-1]) == (0.0, 1.0)
     assert document["certificate"] is None
     assert document["source"]["model_sha256"] == hashlib.sha256(body.read_bytes()).hexdigest()
     assert document["source"]["data_sha256"] == data.digest
+
+
+def test_a_rate_of_nothing_forwards_nothing(
+    body: Path, data: LabelledData, remote: NDArray[np.float64], tmp_path: Path
+) -> None:
+    """But an input whose confidence is not a number."""
+    local = local_scores(body, data.inputs)
+    written = calibrate(body, tmp_path / "c.onnx", data, local, remote, objective=MostAccuracy(0.0))
+    inputs = np.concatenate([np.asarray(data.inputs), np.full((1, 3), np.nan, np.float32)])
+    (forward,) = open_session(tmp_path / "c.onnx").run(["forward"], {"z": inputs})
+    assert np.flatnonzero(forward).tolist() == [900]
+    assert written.plan.policy.chosen.offload_rate == 0
 
 
 def test_a_promise_travels_in_the_file(
@@ -137,6 +161,11 @@ def test_a_remote_may_give_probabilities(
     as_probabilities, as_logits = read(tmp_path / "p.onnx"), read(tmp_path / "l.onnx")
     assert as_probabilities["remote"]["scores"] == "probabilities"
     assert as_probabilities["remote"]["temperature"] == pytest.approx(as_logits["remote"]["temperature"], rel=1e-4)
+    decisions = [
+        open_session(tmp_path / name).run(OUTPUTS, {"z": np.asarray(data.inputs)}) for name in ("p.onnx", "l.onnx")
+    ]
+    for one, other in zip(*decisions, strict=True):
+        np.testing.assert_array_equal(one, other)
     with Cascade.load(tmp_path / "p.onnx", remote=lambda _: softmax(remote[:1]), threshold=2.0) as cascade:
         expected = softmax(remote[:1], as_logits["remote"]["temperature"])[0]
         verdict = cascade.predict(np.asarray(data.inputs)[0]).remote
@@ -174,6 +203,93 @@ def test_what_does_not_fit_is_refused_and_nothing_is_written(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_failure_leaves_the_file_that_was_there(
+    body: Path, data: LabelledData, remote: NDArray[np.float64], tmp_path: Path
+) -> None:
+    """A device may be reading it."""
+    (tmp_path / "c.onnx").write_bytes(b"the old one")
+    with pytest.raises(CalibrationError):
+        calibrate(body, tmp_path / "c.onnx", data, np.asarray(data.inputs), remote, objective=LeastOffload(1.0))
+    assert (tmp_path / "c.onnx").read_bytes() == b"the old one"
+    assert [p.name for p in tmp_path.iterdir()] == ["c.onnx"]
+
+
+def test_classes_without_names_are_numbered(
+    body: Path, data: LabelledData, remote: NDArray[np.float64], tmp_path: Path
+) -> None:
+    """From 0."""
+    nameless = replace(data, names=())
+    calibrate(body, tmp_path / "c.onnx", nameless, np.asarray(data.inputs), remote, objective=MostAccuracy(0.3))
+    assert read(tmp_path / "c.onnx")["labels"] == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize("output", ["probabilities", "scores"])
+def test_a_body_that_ends_in_softmax_is_calibrated_on_its_logits(
+    build: Callable[..., ModelProto], data: LabelledData, remote: NDArray[np.float64], tmp_path: Path, output: str
+) -> None:
+    """Its temperature is that of the model without the softmax, and so are its decisions."""
+    nodes = [helper.make_node("Identity", ["z"], ["raw"]), helper.make_node("Softmax", ["raw"], [output])]
+    save_model(build(nodes, [3], [3], output=output), tmp_path / "body.onnx")
+    local = local_scores(tmp_path / "body.onnx", data.inputs)
+    written = calibrate(tmp_path / "body.onnx", tmp_path / "c.onnx", data, local, remote, objective=MostAccuracy(0.3))
+    assert written.plan.local.temperature == fit_temperature(np.asarray(data.inputs), data.labels)
+    (confidence,) = open_session(tmp_path / "c.onnx").run(["confidence"], {"z": np.asarray(data.inputs)})
+    np.testing.assert_allclose(confidence, decide(np.asarray(data.inputs), written.plan.rule).confidence, atol=1e-6)
+
+
+@pytest.fixture
+def of_images(
+    build: Callable[..., ModelProto], remote: NDArray[np.float64], data: LabelledData, tmp_path: Path
+) -> tuple[Calibrated, Path]:
+    """A calibrated model of images whose sizes alternate, and its file."""
+    constants = {"axes": np.array([2, 3]), "tenth": np.array(0.1, np.float32)}
+    nodes = [
+        helper.make_node("ReduceMean", ["z", "axes"], ["mean"], keepdims=0),
+        helper.make_node("Mul", ["mean", "tenth"], ["logits"]),
+    ]
+    preprocessing = ImagePreprocessing(4, 4, (127.0,) * 3, (1.0,) * 3)
+    save_model(prepend(preprocessing, build(nodes, [3, 4, 4], [3], constants)), tmp_path / "body.onnx")
+    colours = (10 * np.asarray(data.inputs) + 127).round().clip(0, 255).astype(np.uint8)
+    images = [np.broadcast_to(colour, (4 + i % 2, 4, 3)) for i, colour in enumerate(colours)]
+    local, out = local_scores(tmp_path / "body.onnx", images), tmp_path / "c.onnx"
+    labelled = replace(data, inputs=images)
+    return calibrate(tmp_path / "body.onnx", out, labelled, local, remote, objective=MostAccuracy(0.3)), out
+
+
+def test_preprocessing_in_the_body_is_told_in_the_document(of_images: tuple[Calibrated, Path]) -> None:
+    """As it was put there."""
+    assert read(of_images[1])["preprocessing"] == {
+        "height": 4,
+        "width": 4,
+        "mean": [127.0] * 3,
+        "std": [1.0] * 3,
+        "interpolation": "linear",
+    }
+
+
+def test_parity_is_proved_on_images_of_any_sizes(of_images: tuple[Calibrated, Path]) -> None:
+    """On as many of them as of images of one size."""
+    assert of_images[0].parity.n == 128
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [
+        1,
+        4,
+        pytest.param(7),
+    ],
+)
+def test_a_body_of_a_fixed_batch_is_calibrated(
+    identity: Callable[..., ModelProto], data: LabelledData, remote: NDArray[np.float64], tmp_path: Path, batch: int
+) -> None:
+    """Whatever the batch: what is kept of it is told by the file."""
+    save_model(identity(3, batch=batch), tmp_path / "body.onnx")
+    local = np.asarray(data.inputs)
+    calibrate(tmp_path / "body.onnx", tmp_path / "c.onnx", data, local, remote, objective=MostAccuracy(0.3))
+    assert open_session(tmp_path / "c.onnx").get_inputs()[0].shape == [batch, 3]
+
+
 def test_logits_that_are_not_the_bodys_fail_parity(
     body: Path, data: LabelledData, remote: NDArray[np.float64], tmp_path: Path
 ) -> None:
@@ -182,38 +298,3 @@ def test_logits_that_are_not_the_bodys_fail_parity(
     with pytest.raises(ExportError, match=r"^parity failed"):
         calibrate(body, tmp_path / "c.onnx", data, other + remote, remote, objective=MostAccuracy(0.3))
     assert list(tmp_path.iterdir()) == []
-
-
-def test_scores_are_those_of_the_file_at_any_batch(
-    identity: Callable[..., ModelProto], data: LabelledData, tmp_path: Path
-) -> None:
-    """Dynamic or fixed, local or remote, from a file or saved."""
-    x = np.asarray(data.inputs)[:20]
-    for batch in ("batch", 1, 4):
-        save_model(identity(3, batch=batch), tmp_path / "m.onnx")
-        np.testing.assert_array_equal(local_scores(tmp_path / "m.onnx", x), x)
-    save_model(identity(3), tmp_path / "m.onnx")
-    np.testing.assert_array_equal(remote_scores(str(tmp_path / "m.onnx"), x), x)
-    np.save(tmp_path / "saved.npy", 2 * x)
-    np.testing.assert_array_equal(remote_scores(str(tmp_path / "saved.npy"), x), 2 * x)
-    with pytest.raises(ExportError, match=r"saved\.npy: expected logits \[19, classes\], got \[20, 3\]"):
-        remote_scores(str(tmp_path / "saved.npy"), x[:19])
-
-
-def test_a_remote_that_fails_halfway_is_told_apart(data: LabelledData) -> None:
-    """After how many inputs, and why."""
-    with pytest.raises(ExportError, match=r"^http://127\.0\.0\.1:9/v2/models/m: it failed after 0 inputs: cannot"):
-        remote_scores("http://127.0.0.1:9/v2/models/m", np.asarray(data.inputs)[:2])
-
-
-def test_images_of_many_sizes_are_scored(build: Callable[..., ModelProto], tmp_path: Path) -> None:
-    """One by one where they differ."""
-    body = build(
-        [helper.make_node("ReduceMean", ["z", "axes"], ["logits"], keepdims=0)],
-        [3, 4, 4],
-        [3],
-        {"axes": np.array([2, 3])},
-    )
-    save_model(prepend(ImagePreprocessing(4, 4, (0.0,) * 3, (1.0,) * 3), body), tmp_path / "m.onnx")
-    images = [np.full((side, 5, 3), side, np.uint8) for side in (4, 4, 9, 6)]
-    np.testing.assert_allclose(local_scores(tmp_path / "m.onnx", images)[:, 0], [4, 4, 9, 6], rtol=1e-5)

@@ -9,6 +9,7 @@ import torch
 
 from edgecascade.cli import main
 from edgecascade.runtime import Cascade
+from edgecascade.runtime.session import open_session
 
 NETWORK = """
 import torch
@@ -16,7 +17,11 @@ import torch
 def small():
     return torch.nn.Sequential(torch.nn.Conv2d(3, 8, 8), torch.nn.Flatten(), torch.nn.Linear(8, 3))
 
+def sized(n):
+    return torch.nn.Linear(n, 3)
+
 ready = small()
+number = 3
 """
 
 
@@ -41,6 +46,16 @@ def folder(tmp_path: Path, pair: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         weights["0.weight"][colour, colour, :4, :4] = 0.4  # a corner of each colour, as far as it tells
         weights["2.weight"][colour, colour] = 1.0
     torch.save(weights, tmp_path / "small.pt")
+    torch.save({"0.weight": weights["0.weight"]}, tmp_path / "half.pt")
+    (tmp_path / "broken.py").write_text("def (:")
+    calibration = dict(np.load(tmp_path / "calibration.npz"))
+    np.savez(tmp_path / "labels.npz", **{**calibration, "y": calibration["y"] + 1})
+    np.savez(tmp_path / "names.npz", **{**calibration, "names": ["red", "green"]})
+    np.savez(tmp_path / "float.npz", **{**calibration, "x": calibration["x"].astype(np.float32)})
+    np.savez(tmp_path / "few.npz", **{name: array[:10] for name, array in calibration.items()})
+    np.save(tmp_path / "other.npy", np.zeros((600, 4)))
+    np.save(tmp_path / "short.npy", np.zeros((599, 3)))
+    (tmp_path / "noise.npy").write_bytes(b"noise" * 9)
     return tmp_path
 
 
@@ -72,6 +87,30 @@ def test_a_module_or_a_function_that_makes_one(folder: Path, name: str) -> None:
     assert (folder / "body.onnx").exists()
 
 
+@pytest.mark.parametrize("path", ["types.py", "elsewhere/nets.py"])
+def test_the_file_that_is_named_is_the_one_that_is_read(folder: Path, path: str) -> None:
+    """Whatever else is called so: a module of Python's own, or another file of that name."""
+    assert run("export", "nets.py:ready", "--shape", "3,8,8", "-o", "first.onnx") == 0
+    (folder / path).parent.mkdir(exist_ok=True)
+    (folder / path).write_text("import torch\n\nlinear = torch.nn.Linear(2, 3)\n")
+    assert run("export", f"{path}:linear", "--shape", "2", "-o", "body.onnx") == 0
+
+
+def test_weights_are_those_of_the_file(folder: Path) -> None:
+    """The state dict's, and not what the module was made with."""
+    source = ["nets.py:small", "--shape", "3,8,8", "--weights", "small.pt"]
+    assert run("export", *source, "-o", "body.onnx") == 0
+    x = np.random.default_rng(0).normal(size=(2, 3, 8, 8)).astype(np.float32)
+    (found,) = open_session(folder / "body.onnx").run(["logits"], {"input": x})
+    np.testing.assert_allclose(found, 0.4 * x[:, :, :4, :4].sum(axis=(2, 3)), atol=1e-4)
+
+
+def test_an_onnx_file_is_passed_on(folder: Path) -> None:
+    """A body that has no need of anything is checked and copied."""
+    assert run("export", "corner.onnx", "-o", "deep/body.onnx") == 0
+    assert (folder / "deep" / "body.onnx").read_bytes() == (folder / "corner.onnx").read_bytes()
+
+
 def test_weights_with_code_in_them_are_not_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Loaded as weights only: a sentence, and no side effect."""
 
@@ -83,6 +122,34 @@ def test_weights_with_code_in_them_are_not_run(folder: Path, capsys: pytest.Capt
     assert run("export", "nets.py:small", "--shape", "3,8,8", "--weights", "small.pt", "-o", "body.onnx") == 2
     assert not (folder / "touched").exists()
     assert capsys.readouterr().err.startswith("edgecascade: --weights: ")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--offload-rate", "0"),
+        ("--max-loss", "0.2"),
+        ("--cost", "0,1,0.1,10"),
+        ("--offload-rate", "0.3", "--estimate", "confidences", "--bins", "10"),
+        ("--offload-rate", "0.3", "--estimate", "labels", "--score", "margin", "--merge", "average"),
+    ],
+    ids=" ".join,
+)
+def test_every_objective_and_choice_is_kept_in_the_file(
+    folder: Path, capsys: pytest.CaptureFixture[str], options: tuple[str, ...]
+) -> None:
+    """What was asked for is what the document says, and what runs."""
+    assert run(*CALIBRATE, *options) == 0
+    assert "wrote    out.onnx" in capsys.readouterr().out
+    with Cascade.load(folder / "out.onnx", remote=folder / "remote.onnx") as cascade:
+        policy = cascade.metadata.document["policy"]
+        assert len(cascade.predict_batch(np.load(folder / "test.npz")["x"][:5])) == 5
+    asked = dict(zip(options[::2], options[1::2], strict=True))
+    for option, key in (("--estimate", "estimate"), ("--score", "score"), ("--merge", "merge"), ("--bins", "bins")):
+        if option in asked:
+            assert str(policy[key]) == asked[option]
+    if asked.get("--offload-rate") == "0":
+        assert policy["chosen"]["offload_rate"] == 0
 
 
 @pytest.mark.usefixtures("folder")
@@ -97,6 +164,7 @@ def test_a_promise_can_be_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
     assert "edgecascade: certificate: 400 inputs do not show" in capsys.readouterr().err
 
 
+NET = ("nets.py:small", "--shape", "3,8,8")
 CALIBRATE = ("calibrate", "corner.onnx", "--remote", "remote.onnx", "--data", "calibration.npz", "-o", "out.onnx")
 WRONG = {
     "a module without a shape": ("export", "nets.py:small", "-o", "out.onnx"),
@@ -128,6 +196,36 @@ WRONG = {
     "an output that is not there": (*CALIBRATE, "--while-it-helps", "--logits", "scores"),
     "a remote that is no model": (*CALIBRATE[:3], "calibration.npz", *CALIBRATE[4:], "--while-it-helps"),
     "data that is no data": (*CALIBRATE[:5], "remote.onnx", *CALIBRATE[6:], "--while-it-helps"),
+    "a size of nothing": ("export", "nets.py:small", "--shape", "3,8,8", "--image-size", "0x8", "-o", "out.onnx"),
+    "a std of nothing": ("export", "corner.onnx", "--image-size", "8x8", "--std", "0,1,1", "-o", "out.onnx"),
+    "a mean of text": ("export", "corner.onnx", "--mean", "a,b,c", "-o", "out.onnx"),
+    "preprocessing twice": ("export", "corner.onnx", "--image-size", "8x8", "-o", "out.onnx"),
+    "weights of another network": ("export", *NET, "--weights", "half.pt", "-o", "out.onnx"),
+    "weights that are a model": ("export", *NET, "--weights", "corner.onnx", "-o", "out.onnx"),
+    "no data to quantize on": ("export", *NET, "--int8", "none.npz", "-o", "out.onnx"),
+    "an output that is a folder": ("export", "corner.onnx", "-o", "."),
+    "no objective": CALIBRATE,
+    "two objectives": (*CALIBRATE, "--while-it-helps", "--offload-rate", "0.3"),
+    "a rate of two": (*CALIBRATE, "--offload-rate", "2"),
+    "bins below nothing": (*CALIBRATE, "--while-it-helps", "--bins=-3"),
+    "an unknown estimate": (*CALIBRATE, "--while-it-helps", "--estimate", "guesses"),
+    "labels out of range": (*CALIBRATE[:5], "labels.npz", *CALIBRATE[6:], "--while-it-helps"),
+    "a name too few": (*CALIBRATE[:5], "names.npz", *CALIBRATE[6:], "--while-it-helps"),
+    "data of another type": (*CALIBRATE[:5], "float.npz", *CALIBRATE[6:], "--while-it-helps"),
+    "no data": (*CALIBRATE[:5], "none.npz", *CALIBRATE[6:], "--while-it-helps"),
+    "data for less than a bin": (*CALIBRATE[:5], "few.npz", *CALIBRATE[6:], "--while-it-helps"),
+    "a remote with other classes": (*CALIBRATE[:3], "other.npy", *CALIBRATE[4:], "--while-it-helps"),
+    "a remote's outputs for other data": (*CALIBRATE[:3], "short.npy", *CALIBRATE[4:], "--while-it-helps"),
+    "a remote that is not there": (*CALIBRATE[:3], "http://127.0.0.1:9/v2/models/m", *CALIBRATE[4:], "--accuracy", "0"),
+    "a remote of another protocol": (*CALIBRATE[:3], "ftp://host/model", *CALIBRATE[4:], "--while-it-helps"),
+    "a name that is no module": ("export", "nets.py:number", *NET[1:], "-o", "out.onnx"),
+    "a function of something": ("export", "nets.py:sized", *NET[1:], "-o", "out.onnx"),
+    "a file that is no Python": ("export", "broken.py:net", *NET[1:], "-o", "out.onnx"),
+    "a std that is no number": ("export", *NET, "--image-size", "8x8", "--std", "nan,1,1", "-o", "out.onnx"),
+    "a mean without a size": ("export", *NET, "--mean", "1,2,3", "-o", "out.onnx"),
+    "weights for an ONNX file": ("export", "corner.onnx", "--weights", "small.pt", "-o", "out.onnx"),
+    "a remote that is noise": (*CALIBRATE[:3], "noise.npy", *CALIBRATE[4:], "--while-it-helps"),
+    "no bins": (*CALIBRATE, "--while-it-helps", "--bins", "0"),
 }
 
 

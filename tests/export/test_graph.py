@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import ModelProto, TensorProto, helper
+from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from edgecascade.export import ExportError, find_logits, load_model, save_model
 
@@ -45,6 +45,15 @@ def test_the_logits_are_the_output_named_so_or_the_only_table() -> None:
         pytest.param(with_outputs(label=LABEL), None, r"got label \[batch\]; name it", id="none"),
         pytest.param(with_outputs(a=TABLE), "b", r"no output 'b', but a", id="another name"),
         pytest.param(with_outputs(a=LABEL), "a", r"expected float32 or float16 in 'a'", id="whole numbers"),
+        pytest.param(
+            with_outputs(logits=LABEL, a=TABLE), None, r"expected float32 or float16 in 'logits'", id="named so"
+        ),
+        pytest.param(
+            with_outputs(logits=(TensorProto.FLOAT, ["batch", 3, 4, 4])),
+            None,
+            r"got logits \[batch, 3, 4, 4\]",
+            id="a map",
+        ),
     ],
 )
 def test_logits_are_never_guessed(model: ModelProto, name: str | None, message: str) -> None:
@@ -56,6 +65,20 @@ def test_logits_are_never_guessed(model: ModelProto, name: str | None, message: 
 def test_before_a_softmax_come_the_logits(build: Body) -> None:
     """What goes into it."""
     nodes = [helper.make_node("Neg", ["z"], ["raw"]), helper.make_node("Softmax", ["raw"], ["probabilities"])]
+    assert find_logits(build(nodes, [3], [3], output="probabilities")) == "raw"
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        helper.make_node("Identity", ["inner"], ["probabilities"]),
+        helper.make_node("Cast", ["inner"], ["probabilities"], to=TensorProto.FLOAT),
+    ],
+    ids=["Identity", "Cast"],
+)
+def test_a_softmax_is_seen_through_what_changes_nothing(build: Body, after: NodeProto) -> None:
+    """Exporters rename an output by an Identity, and half-precision bodies end in a Cast."""
+    nodes = [helper.make_node("Neg", ["z"], ["raw"]), helper.make_node("Softmax", ["raw"], ["inner"]), after]
     assert find_logits(build(nodes, [3], [3], output="probabilities")) == "raw"
 
 
@@ -80,6 +103,32 @@ def test_what_is_no_model_is_refused(tmp_path: Path, content: bytes | None) -> N
     with pytest.raises(ExportError, match=r"m\.onnx: (no such file|not a valid ONNX model: )") as refusal:
         load_model(tmp_path / "m.onnx")
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("share", [0.01, 0.5, 0.99])
+def test_a_model_cut_short_is_refused(identity: Body, tmp_path: Path, share: float) -> None:
+    """Wherever the download stopped."""
+    whole = identity(3).SerializeToString()
+    (tmp_path / "m.onnx").write_bytes(whole[: max(1, int(share * len(whole)))])
+    with pytest.raises(ExportError, match=r"m\.onnx: not a valid ONNX model: "):
+        load_model(tmp_path / "m.onnx")
+
+
+def test_a_file_that_cannot_be_put_in_place_leaves_nothing(identity: Body, tmp_path: Path) -> None:
+    """Written beside the target first, and cleared away if that is a folder."""
+    (tmp_path / "m.onnx").mkdir()
+    with pytest.raises(IsADirectoryError):
+        save_model(identity(3), tmp_path / "m.onnx")
+    assert [p.name for p in tmp_path.iterdir()] == ["m.onnx"]
+
+
+def test_a_file_is_replaced(identity: Body, tmp_path: Path) -> None:
+    """By the new model, readable for everyone, with nothing left beside it."""
+    for sides in (3, 4):
+        save_model(identity(sides), tmp_path / "m.onnx")
+    assert load_model(tmp_path / "m.onnx") == identity(4)
+    assert (tmp_path / "m.onnx").stat().st_mode & 0o444 == 0o444
+    assert [p.name for p in tmp_path.iterdir()] == ["m.onnx"]
 
 
 def test_a_file_is_written_whole_or_not_at_all(identity: Body, tmp_path: Path) -> None:

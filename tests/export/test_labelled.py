@@ -1,15 +1,23 @@
 """Labelled data as people have it."""
 
+import gc
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from PIL import Image
 
 from edgecascade.export import ExportError, read_labelled
 from edgecascade.export.labelled import batches
+from edgecascade.runtime.errors import EdgecascadeError
 
 X = np.arange(24, dtype=np.float32).reshape(4, 6)
 Y = np.array([0, 2, 1, 2])
@@ -53,6 +61,16 @@ def test_the_digest_is_of_inputs_and_labels(tmp_path: Path) -> None:
     assert digests[0] == digests[1]
 
 
+@pytest.mark.parametrize("other", [X.reshape(4, 2, 3), X.view(np.int32)], ids=["shape", "type"])
+def test_the_digest_is_of_shapes_and_types_too(tmp_path: Path, other: NDArray[Any]) -> None:
+    """The same bytes as other pictures are other data."""
+    digests = []
+    for x in (X, other):
+        np.savez(tmp_path / "d.npz", x=x, y=Y)
+        digests.append(read_labelled(tmp_path / "d.npz").digest)
+    assert digests[0] != digests[1]
+
+
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
@@ -63,6 +81,11 @@ def test_the_digest_is_of_inputs_and_labels(tmp_path: Path) -> None:
         ({"x": X, "y": Y[:, None]}, r"got int64 \[4, 1\]"),
         ({"x": X[:0], "y": Y[:0]}, r"got int64 \[0\]"),
         ({"x": np.array([print] * 4, object), "y": Y}, r"not an npz file of plain arrays"),
+        ({"x": X, "y": Y, "names": np.array([print], object)}, r"not an npz file of plain arrays"),
+        ({"x": X, "y": np.int64(1)}, r"got int64 \[\]"),
+        ({"x": X, "y": Y > 0}, r"got bool \[4\]"),
+        pytest.param({"x": np.float32(1), "y": Y}, r"`x` \[n, \.\.\.\]"),
+        pytest.param({"x": X, "y": Y, "names": "abc"}, r"names"),
     ],
 )
 def test_an_archive_that_does_not_fit_is_refused(tmp_path: Path, arrays: dict[str, object], message: str) -> None:
@@ -72,6 +95,63 @@ def test_an_archive_that_does_not_fit_is_refused(tmp_path: Path, arrays: dict[st
         read_labelled(tmp_path / "d.npz")
 
 
+@contextmanager
+def collecting() -> Iterator[list[warnings.WarningMessage]]:
+    """Collects garbage at its end; what that warns of is what was left open."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ResourceWarning)
+        yield caught
+        gc.collect()
+
+
+def refusal(path: Path) -> str:
+    """What it is refused with."""
+    with pytest.raises(ExportError) as found:
+        read_labelled(path)
+    return str(found.value)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
+def test_an_archive_cut_short_is_refused(tmp_path: Path, share: float) -> None:
+    """One sentence that names the file."""
+    np.savez(tmp_path / "d.npz", x=X, y=Y)
+    whole = (tmp_path / "d.npz").read_bytes()
+    (tmp_path / "d.npz").write_bytes(whole[: int(share * len(whole))])
+    with collecting():
+        assert re.search(r"d\.npz: not an npz file of plain arrays: .+$", refusal(tmp_path / "d.npz"))
+
+
+def test_an_archive_that_is_refused_is_closed(tmp_path: Path) -> None:
+    """Whoever repairs it can write to it, on Windows too."""
+    np.savez(tmp_path / "d.npz", x=X, y=Y)
+    (tmp_path / "d.npz").write_bytes((tmp_path / "d.npz").read_bytes()[:-1])
+    with collecting() as left_open:
+        refusal(tmp_path / "d.npz")
+    assert not left_open
+
+
+def test_an_array_alone_is_refused(tmp_path: Path) -> None:
+    """It has no labels."""
+    np.save(tmp_path / "x.npy", X)
+    with pytest.raises(ExportError, match=r"x\.npy: not an npz file"):
+        read_labelled(tmp_path / "x.npy")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        EdgecascadeError,
+        pytest.param(ExportError),
+    ],
+)
+def test_an_image_that_is_none_is_refused(tmp_path: Path, error: type[Exception]) -> None:
+    """One sentence that names the image, and not only the folder."""
+    (tmp_path / "ant").mkdir()
+    (tmp_path / "ant" / "1.png").write_bytes(b"no image")
+    with pytest.raises(error, match=r"1\.png: not a readable image: "):
+        read_labelled(tmp_path)
+
+
 def test_what_is_neither_is_refused(tmp_path: Path) -> None:
     """Missing, another kind of file, or a folder without images."""
     (tmp_path / "notes.txt").write_text("hello")
@@ -79,6 +159,15 @@ def test_what_is_neither_is_refused(tmp_path: Path) -> None:
     for name, message in (("gone", "no such file"), ("notes.txt", "not an npz"), ("empty", "one folder per class")):
         with pytest.raises(ExportError, match=message):
             read_labelled(tmp_path / name)
+
+
+@given(st.integers(0, 30), st.integers(1, 7))
+def test_batches_of_one_array_are_its_parts(n: int, size: int) -> None:
+    """All full but the last; together they are the array."""
+    inputs = np.arange(3 * n).reshape(n, 3)
+    found = list(batches(inputs, size))
+    assert [len(batch) for batch in found] == [size] * (n // size) + [n % size] * (n % size > 0)
+    np.testing.assert_array_equal(np.concatenate([inputs[:0], *found]), inputs)
 
 
 @given(st.lists(st.integers(1, 3), max_size=30), st.integers(1, 7))

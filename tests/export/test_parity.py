@@ -1,5 +1,6 @@
 """A file that decides otherwise than the reference is never written."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 from onnx import ModelProto, TensorProto, helper
 
-from edgecascade.calibration import SCORES, AdvantageTable, DecisionRule
+from edgecascade.calibration import SCORES, AdvantageTable, DecisionRule, decide
 from edgecascade.export import ParityError, check_parity, fold
 
 Body = Callable[..., ModelProto]
@@ -36,9 +37,34 @@ def test_rows_that_are_no_numbers_agree_too(identity: Body, rule: DecisionRule) 
     assert check_parity(folded(identity(3), rule), rows, rows, rule).n == 4
 
 
-def test_a_fixed_batch_is_fed_as_it_wants(identity: Body, rule: DecisionRule) -> None:
-    """One by one."""
-    assert check_parity(folded(identity(3, batch=1), rule), LOGITS, LOGITS, rule).n == 200
+def test_a_number_where_there_is_none_is_found_out(build: Body, rule: DecisionRule) -> None:
+    """A file that repairs NaN hides what the device must not trust."""
+    nodes = [
+        helper.make_node("IsNaN", ["z"], ["broken"]),
+        helper.make_node("Where", ["broken", "zero", "z"], ["logits"]),
+    ]
+    body = build(nodes, [3], [3], {"zero": np.zeros(1, np.float32)})
+    rows = np.array([[5, 0, 0], [np.nan, 0, 0]], np.float32)
+    with pytest.raises(ParityError, match=r"confidence of input 1 is 0\.33\d*, expected nan"):
+        check_parity(folded(body, rule), rows, rows, rule)
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [
+        1,
+        8,
+        pytest.param(
+            7,
+        ),
+        pytest.param(
+            256,
+        ),
+    ],
+)
+def test_a_fixed_batch_is_fed_as_it_wants(identity: Body, rule: DecisionRule, batch: int) -> None:
+    """So many at a time, and every input is compared."""
+    assert check_parity(folded(identity(3, batch=batch), rule), LOGITS, LOGITS, rule).n == 200
 
 
 def other_table(rule: DecisionRule) -> AdvantageTable:
@@ -52,6 +78,12 @@ def other_table(rule: DecisionRule) -> AdvantageTable:
         (lambda rule: replace(rule, temperature=1.6), "confidence"),
         (lambda rule: replace(rule, threshold=0.2), "forward"),
         (lambda rule: replace(rule, table=other_table(rule)), "forward"),
+        (lambda rule: replace(rule, table=replace(rule.table, edges=rule.table.edges - np.float32(0.1))), "forward"),
+        (lambda rule: replace(rule, score="margin"), "forward"),
+        pytest.param(
+            lambda rule: replace(rule, table=replace(rule.table, values=2 * rule.table.values)),
+            "advantage",
+        ),
     ],
 )
 def test_another_rule_is_found_out(
@@ -63,6 +95,17 @@ def test_another_rule_is_found_out(
         match=rf"^parity failed on CPUExecutionProvider: {name} of input \d+ is \S+, expected \S+ \(\d+ of 200",
     ):
         check_parity(folded(identity(3), change(rule)), LOGITS, LOGITS, rule)
+
+
+def test_the_first_difference_is_shown(identity: Body, rule: DecisionRule) -> None:
+    """Where it is, what the file gives, what the rule gives, and how many there are."""
+    rows = np.array([[0, 0, 0], [0, 0, 0], [3, 0, 0], [0, 3, 0]], np.float32)
+    with pytest.raises(ParityError) as refusal:
+        check_parity(folded(identity(3), replace(rule, temperature=3.0)), rows, rows, rule)
+    assert re.sub(r"(0\.\d{3})\d+", r"\1", str(refusal.value)) == (
+        "parity failed on CPUExecutionProvider: confidence of input 2 is 0.576, expected 0.786 (2 of 4 inputs differ); "
+        "nothing was written"
+    )
 
 
 def test_classes_in_another_order_are_found_out(build: Body, rule: DecisionRule) -> None:
@@ -86,10 +129,10 @@ def test_a_model_that_loses_precision_is_found_out(build: Body, rule: DecisionRu
 
 def test_a_score_on_an_edge_may_fall_either_way(build: Body, rule: DecisionRule) -> None:
     """Within the tolerance of an edge, rounding decides, and that is no failure."""
-    body = build(
-        [helper.make_node("Add", ["z", "drift"], ["logits"])], [3], [3], {"drift": np.array([2e-6, 0, 0], np.float32)}
-    )
-    odds = float(np.log(2 * 0.6 / 0.4)) * rule.temperature
-    rows = np.array([[odds, 0, 0]], np.float32)
-    edge = replace(rule, table=replace(rule.table, edges=np.array([0.4, 0.6 + 5e-7, 0.8], np.float32)))
+    drift = np.array([2e-5, 0, 0], np.float32)
+    body = build([helper.make_node("Add", ["z", "drift"], ["logits"])], [3], [3], {"drift": drift})
+    rows = np.array([[1.6, 0, 0]], np.float32)
+    between = (decide(rows, rule).confidence + decide(rows + drift, rule).confidence) / 2
+    edge = replace(rule, table=replace(rule.table, edges=np.array([0.4, between[0], 0.8], np.float32)))
+    assert decide(rows, edge).forward != decide(rows + drift, edge).forward
     assert check_parity(folded(body, edge), rows, rows, edge).n == 1

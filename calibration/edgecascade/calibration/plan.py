@@ -108,12 +108,13 @@ def plan_certified(
 
 def advantage_of(outcomes: Outcomes, estimate: str = "shrunk", bins: int | None = None) -> AdvantageTable:
     """The advantage table of one of the three estimates; arguments as `plan`."""
+    few = 15 if bins is None else bins
+    many = max(1, min(50, len(outcomes.score) // 20)) if bins is None else bins
     if estimate == "confidences":
-        return advantage_table(outcomes.score, outcomes.local_confidence, outcomes.remote_confidence, bins or 15)
+        return advantage_table(outcomes.score, outcomes.local_confidence, outcomes.remote_confidence, few)
     if estimate == "labels":
-        return advantage_table(outcomes.score, outcomes.local_correct, outcomes.merged_correct, bins or 15)
+        return advantage_table(outcomes.score, outcomes.local_correct, outcomes.merged_correct, few)
     if estimate == "shrunk":
-        many = bins or max(1, min(50, len(outcomes.score) // 20))
         return shrunk_advantage_table(outcomes.score, outcomes.local_correct, outcomes.merged_correct, many)
     raise CalibrationError(f"estimate: expected one of {', '.join(ESTIMATES)}, got {estimate!r}")
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -106,10 +106,18 @@ def calibrate(
     )
     document = _document(model, body, data, names, plan, probabilities)
     folded = fold(model, logits=logits_name, rule=plan.rule, document=document)
-    sample = next(batches(data.inputs, _PARITY_INPUTS))
-    parity = check_parity(folded, sample, local_logits[: len(sample)], plan.rule)
+    parity = _prove(folded, data, local_logits, plan)
     save_model(folded, out)
     return Calibrated(plan, parity)
+
+
+def _prove(folded: ModelProto, data: LabelledData, local_logits: NDArray[np.floating], plan: CascadePlan) -> Parity:
+    """Parity on the first inputs, images of every size among them included."""
+    done, checks = 0, []
+    for batch in batches(data.inputs[:_PARITY_INPUTS], _PARITY_INPUTS):
+        checks.append(check_parity(folded, batch, local_logits[done : done + len(batch)], plan.rule))
+        done += len(batch)
+    return replace(checks[0], n=done, largest=max(check.largest for check in checks))
 
 
 def _document(

@@ -89,7 +89,12 @@ def find_logits(model: ModelProto, name: str | None = None) -> str:
         raise ExportError(f"logits: the model has no output {name!r}, but {listed}")
     if outputs[name].elem_type not in _SCORES:
         raise ExportError(f"logits: expected float32 or float16 in {name!r}, got another type")
-    producer = next((node for node in model.graph.node if name in node.output), None)
+    if outputs[name].HasField("shape") and len(outputs[name].shape.dim) != 2:
+        raise ExportError(f"logits: expected [batch, classes] in {name!r}, got {listed}")
+    producers = {output: node for node in model.graph.node for output in node.output}
+    producer = producers.get(name)
+    while producer is not None and producer.op_type in ("Identity", "Cast"):
+        producer = producers.get(producer.input[0])
     return producer.input[0] if producer is not None and producer.op_type == "Softmax" else name
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecascade.export.errors import ExportError
+from edgecascade.runtime.errors import InputError
 from edgecascade.runtime.inputs import IMAGE_SUFFIXES, read_image
 
 __all__ = ["LabelledData", "batches", "read_labelled"]
@@ -64,18 +65,23 @@ def read_labelled(path: str | os.PathLike[str]) -> LabelledData:
 
 def _read_npz(path: Path) -> tuple[NDArray[Any], NDArray[np.int64], tuple[str, ...]]:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             found = {name: arrays[name] for name in ("x", "y", "names") if name in arrays}
     except Exception as error:  # numpy and zipfile raise many kinds
         raise ExportError(f"{path}: not an npz file of plain arrays: {error}") from error
     if not {"x", "y"} <= found.keys():
         raise ExportError(f"{path}: expected the arrays `x` [n, ...] and `y` [n], got {sorted(found) or 'neither'}")
     x, y = found["x"], found["y"]
+    names = found.get("names", np.empty(0, "U1"))
+    if x.ndim == 0 or names.ndim != 1:
+        raise ExportError(
+            f"{path}: expected `x` [n, ...] and `names` [classes], got {list(x.shape)} and {list(names.shape)}"
+        )
     if y.ndim != 1 or len(x) != len(y) or y.dtype.kind not in "iu" or len(y) == 0:
         raise ExportError(
             f"{path}: expected integer labels `y` [{len(x)}], one per input in `x`, got {y.dtype} {list(y.shape)}"
         )
-    return x, y.astype(np.int64), tuple(str(name) for name in found.get("names", ()))
+    return x, y.astype(np.int64), tuple(str(name) for name in names)
 
 
 def _read_class_folders(path: Path) -> tuple[Any, NDArray[np.int64], tuple[str, ...]]:
@@ -84,7 +90,10 @@ def _read_class_folders(path: Path) -> tuple[Any, NDArray[np.int64], tuple[str, 
     labels: list[int] = []
     for label, folder in enumerate(folders):
         files = sorted(file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
-        images += [read_image(file) for file in files]
+        try:
+            images += [read_image(file) for file in files]
+        except InputError as error:
+            raise ExportError(str(error)) from error
         labels += [label] * len(files)
     if not images:
         raise ExportError(f"{path}: expected one folder per class with images in it ({', '.join(IMAGE_SUFFIXES)})")
@@ -95,5 +104,6 @@ def _read_class_folders(path: Path) -> tuple[Any, NDArray[np.int64], tuple[str, 
 def _digest(inputs: NDArray[Any] | Sequence[NDArray[Any]], labels: NDArray[np.int64]) -> str:
     digest = hashlib.sha256(labels.tobytes())
     for one in inputs:
+        digest.update(f"{one.dtype.str}{one.shape}".encode())
         digest.update(np.ascontiguousarray(one).tobytes())
     return digest.hexdigest()

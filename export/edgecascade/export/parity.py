@@ -12,6 +12,7 @@ from onnx import ModelProto
 
 from edgecascade.calibration import Decision, DecisionRule, decide, routing_score
 from edgecascade.export.errors import ParityError
+from edgecascade.runtime.session import run_in_batches
 
 __all__ = ["Parity", "check_parity"]
 
@@ -44,8 +45,8 @@ def check_parity(
 ) -> Parity:
     """Run the cascade model on every execution provider here, and compare with `decide` on the logits.
 
-    Labels must be equal, confidences within the tolerance, and `forward` equal wherever the score is further
-    than the tolerance (of 1, or of the score if that is larger) from an edge of the advantage table.
+    Labels must be equal, confidences within the tolerance, and `forward` and advantage equal wherever the score is
+    further than the tolerance (of 1, or of the score if that is larger) from an edge of the advantage table.
 
     Args:
         model: as it would be written.
@@ -80,18 +81,17 @@ def _compare(
     options.log_severity_level = 3
     session = ort.InferenceSession(model.SerializeToString(), options, providers=[provider])
     declared = session.get_inputs()[0]
-    step = declared.shape[0] if isinstance(declared.shape[0], int) else len(inputs)
-    names = ["label", "confidence", "forward"]
-    parts = [session.run(names, {declared.name: inputs[i : i + step]}) for i in range(0, len(inputs) - step + 1, step)]
-    label, confidence, forward = (np.concatenate(column) for column in zip(*parts, strict=True))
+    names = ["label", "confidence", "advantage", "forward"]
+    label, confidence, advantage, forward = run_in_batches(session, names, declared, inputs)
     number = ~np.isnan(wanted.confidence)
     difference = np.abs(np.where(number, confidence - wanted.confidence, 0.0))
     wrong = {
         "label": number & (label != wanted.label),
         "confidence": (np.isnan(confidence) == number) | ~(difference <= tolerance),
         "forward": ~near_edge & (forward != wanted.forward),
+        "advantage": ~near_edge & number & (advantage != wanted.advantage),
     }
-    got = {"label": label, "confidence": confidence, "forward": forward}
+    got = {"label": label, "confidence": confidence, "advantage": advantage, "forward": forward}
     for name, where in wrong.items():
         if where.any():
             first = int(np.flatnonzero(where)[0])

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, compose, helper, numpy_helper
 
 from edgecascade.export.errors import ExportError
-from edgecascade.export.graph import check_versions, opset
+from edgecascade.export.graph import check_versions, opset, tensor_names
 
 __all__ = ["PREPROCESSING_KEY", "ImagePreprocessing", "prepend", "standalone"]
 
@@ -42,7 +42,9 @@ class ImagePreprocessing:
             raise ExportError(f"size: expected at least 1 x 1 pixels, got {self.height} x {self.width}")
         if self.interpolation not in ("linear", "cubic"):
             raise ExportError(f"interpolation: expected linear or cubic, got {self.interpolation!r}")
-        if 0.0 in self.std:
+        if not np.isfinite(self.mean).all():
+            raise ExportError(f"mean: expected numbers, got {self.mean}")
+        if 0.0 in self.std or not np.isfinite(self.std).all():
             raise ExportError(f"std: expected numbers other than 0, got {self.std}")
 
 
@@ -67,6 +69,9 @@ def prepend(preprocessing: ImagePreprocessing, body: ModelProto) -> ModelProto:
         raise ExportError(f"body: expected a float32 input [batch, {', '.join(map(str, wanted))}], got sides {sides}")
     model = ModelProto()
     model.CopyFrom(body)
+    if any(name == "image" or name.startswith(_INNER) for name in tensor_names(body)):
+        model = compose.add_prefix(body, "body/", rename_outputs=False)
+        declared = model.graph.input[0]
     body_nodes = list(model.graph.node)
     del model.graph.node[:], model.graph.input[:]
     model.graph.node.extend([*_nodes(preprocessing, declared.name), *body_nodes])

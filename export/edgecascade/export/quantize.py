@@ -32,14 +32,13 @@ def quantize_int8(body: ModelProto, inputs: NDArray[np.floating]) -> ModelProto:
     Raises:
         ExportError: the body has no input of its own, or not one.
     """
-    import onnxruntime
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     if len(body.graph.input) != 1:
         raise ExportError(f"body: expected one input to quantize for, got {len(body.graph.input)}")
     name = body.graph.input[0].name
-    batch = body.graph.input[0].type.tensor_type.shape.dim[0].dim_value or 16
+    batch = body.graph.input[0].type.tensor_type.shape.dim[0].dim_value or min(16, len(inputs))
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no types
         def __init__(self) -> None:
@@ -49,7 +48,6 @@ def quantize_int8(body: ModelProto, inputs: NDArray[np.floating]) -> ModelProto:
             start = next(self._starts, None)
             return None if start is None else {name: inputs[start : start + batch]}
 
-    onnxruntime.set_default_logger_severity(3)  # the preparation warns about shapes that it then repairs
     with tempfile.TemporaryDirectory() as folder:
         source, prepared, quantized = (Path(folder, f"{step}.onnx") for step in ("a", "b", "c"))
         onnx.save(body, source)
@@ -66,5 +64,4 @@ def quantize_int8(body: ModelProto, inputs: NDArray[np.floating]) -> ModelProto:
             per_channel=True,
             nodes_to_exclude=[node.name for node in model.graph.node if logits in node.output],
         )
-        onnxruntime.set_default_logger_severity(2)
         return onnx.load(quantized)

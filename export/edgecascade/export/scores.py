@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import TensorProto, helper
+from onnx import helper
 
 from edgecascade.export.errors import ExportError
 from edgecascade.export.graph import find_logits, load_model
@@ -16,7 +16,7 @@ from edgecascade.export.labelled import batches
 from edgecascade.runtime.connect import connect
 from edgecascade.runtime.deadline import Deadline
 from edgecascade.runtime.errors import RemoteError
-from edgecascade.runtime.session import check_input, open_session, sole_input
+from edgecascade.runtime.session import check_input, open_session, run_in_batches, sole_input
 
 __all__ = ["local_scores", "remote_scores"]
 
@@ -40,14 +40,15 @@ def local_scores(
     model = load_model(path)
     name = find_logits(model, output)
     if name not in {o.name for o in model.graph.output}:
-        model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
+        kind = next(o.type.tensor_type.elem_type for o in model.graph.output if len(o.type.tensor_type.shape.dim) == 2)
+        model.graph.output.append(helper.make_tensor_value_info(name, kind, None))
     session = open_session(model.SerializeToString())
     declared = sole_input(session, path)
     size = declared.shape[0] if isinstance(declared.shape[0], int) else 32
     parts = []
     for batch in batches(inputs, size):
         check_input(str(path), batch, declared)
-        parts.append(session.run([name], {declared.name: batch})[0])
+        parts.append(run_in_batches(session, [name], declared, batch)[0])
         if progress:
             progress(len(batch))
     return np.concatenate(parts)
@@ -62,7 +63,10 @@ def remote_scores(
         ExportError: the remote failed on an input, or the saved logits are not one row per input.
     """
     if remote.endswith(".npy"):
-        saved = np.asarray(np.load(remote, allow_pickle=False))
+        try:
+            saved = np.asarray(np.load(remote, allow_pickle=False))
+        except (OSError, ValueError, EOFError) as error:
+            raise ExportError(f"{remote}: not an array saved by numpy: {error}") from error
         if saved.ndim != 2 or len(saved) != len(inputs):
             raise ExportError(f"{remote}: expected logits [{len(inputs)}, classes], got {list(saved.shape)}")
         return saved

@@ -29,7 +29,9 @@ def export_torch(module: Any, shape: Sequence[int], *, output: str = "logits") -
 
     if not isinstance(module, torch.nn.Module):
         raise ExportError(f"module: expected a torch.nn.Module, got {type(module).__name__}")
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # else it reports on a torchvision nobody asked for
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # else it reports on a torchvision nobody asked for
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -43,8 +45,11 @@ def export_torch(module: Any, shape: Sequence[int], *, output: str = "logits") -
                 dynamic_shapes=({0: torch.export.Dim("batch")},),
             )
     except Exception as error:  # torch's exporter raises whatever its passes raise
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        cause = error.__cause__ or error
+        first = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
         raise ExportError(f"module: torch cannot export it for inputs {list(shape)}: {first}") from error
+    finally:
+        logger.setLevel(level)
     assert program is not None
     model = program.model_proto
     for part in (model.graph, *model.graph.node, *model.graph.input, *model.graph.output):

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from edgecascade.runtime.errors import ArgumentError
 from edgecascade.runtime.remote import InProcess, Remote
-from edgecascade.runtime.session import check_input, open_session, score_output, sole_input
+from edgecascade.runtime.session import check_input, open_session, run_in_batches, score_output, sole_input
 
 __all__ = ["connect"]
 
@@ -48,7 +48,6 @@ def _onnx_function(path: str, threads: int) -> Callable[[NDArray[Any]], NDArray[
 
     def logits(inputs: NDArray[Any]) -> NDArray[Any]:
         check_input("remote input", inputs, declared)
-        (scores,) = session.run([output], {declared.name: inputs})
-        return cast("NDArray[Any]", scores)
+        return run_in_batches(session, [output], declared, inputs)[0]
 
     return logits

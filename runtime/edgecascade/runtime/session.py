@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edgecascade.runtime.errors import InputError, ModelFileError
 
-__all__ = ["check_input", "numpy_dtype", "open_session", "score_output", "sole_input"]
+__all__ = ["check_input", "numpy_dtype", "open_session", "run_in_batches", "score_output", "sole_input"]
 
 _ERRORS_ONLY = 3  # else onnxruntime warns, at every load, that a threshold can be overridden
 _DTYPES = {"float": "float32", "double": "float64", "float16": "float16", "bool": "bool", "string": "object"}
@@ -81,6 +81,17 @@ def score_output(session: Any, path: str | os.PathLike[str]) -> str:
             f"got {', '.join(f'{o.name} {o.type} {o.shape}' for o in outputs.values())}"
         )
     return str(tables[0])
+
+
+def run_in_batches(session: Any, outputs: Sequence[str], declared: Any, inputs: NDArray[Any]) -> list[NDArray[Any]]:
+    """Outputs for inputs [n, ...]; a file's fixed batch is filled up with the last input, and cut again."""
+    step = declared.shape[0] if isinstance(declared.shape[0], int) else len(inputs)
+    parts = []
+    for start in range(0, len(inputs), step):
+        part = inputs[start : start + step]
+        full = np.concatenate([part, np.repeat(part[-1:], step - len(part), axis=0)]) if len(part) < step else part
+        parts.append([array[: len(part)] for array in session.run(list(outputs), {declared.name: full})])
+    return [np.concatenate(columns) for columns in zip(*parts, strict=True)]
 
 
 def numpy_dtype(onnx_type: str) -> np.dtype[Any]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import sys
 import warnings
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -55,6 +58,8 @@ def execute(arguments: Namespace) -> int:
     """Export, quantize, put preprocessing in front, write."""
     model = _load(arguments)
     find_logits(model)
+    if not arguments.image_size and (arguments.mean, arguments.std) != ((0.0,) * 3, (255.0,) * 3):
+        raise ExportError("--mean, --std: expected --image-size with them, which puts preprocessing into the graph")
     preprocessing = None
     if arguments.image_size:
         height, width = arguments.image_size
@@ -72,6 +77,8 @@ def execute(arguments: Namespace) -> int:
 
 def _load(arguments: Namespace) -> ModelProto:
     if arguments.source.endswith(".onnx"):
+        if arguments.weights:
+            raise ExportError("--weights: expected a torch module with them, got an ONNX file, which has its own")
         return load_model(arguments.source)
     if arguments.shape is None:
         raise ExportError("--shape: a torch module needs the shape of one input, such as --shape 3,96,96")
@@ -103,14 +110,30 @@ def _find(source: str) -> Any:
     folder, module_name = (path.parent, path.stem) if path.suffix == ".py" else (Path(), where)
     sys.path.insert(0, str(folder.resolve()))
     try:
-        found = getattr(import_module(module_name), name)
-    except (ImportError, AttributeError) as error:
+        module = _module_of(path) if path.suffix == ".py" and path.is_file() else import_module(module_name)
+        found = getattr(module, name)
+    except (ImportError, AttributeError, SyntaxError) as error:
         raise ExportError(f"source: cannot find {name!r} in {where}: {error}") from error
     finally:
         sys.path.pop(0)
     import torch
 
-    return found if isinstance(found, torch.nn.Module) else found()
+    if isinstance(found, torch.nn.Module):
+        return found
+    try:
+        inspect.signature(found).bind()
+    except (TypeError, ValueError) as error:
+        raise ExportError(f"source: expected a module, or a function of no arguments: {error}") from error
+    return found()
+
+
+def _module_of(path: Path) -> ModuleType:
+    spec = spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def _body_inputs(

@@ -1,0 +1,153 @@
+"""In int8, nearly the same classifier in less than half the bytes."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import onnxruntime
+import pytest
+from numpy.typing import NDArray
+from onnx import ModelProto, TensorProto, helper
+
+from edgecascade.calibration import softmax
+from edgecascade.export import ExportError, find_logits, quantize_int8
+
+Run = Callable[[ModelProto, NDArray[np.float32]], NDArray[np.float32]]
+
+
+def waves() -> NDArray[np.float32]:
+    """96 pictures: waves of eight lengths in four directions, in each of three colours, over a slope."""
+    row, column = np.mgrid[:12, :12]
+    pictures = np.zeros((8, 4, 3, 3, 12, 12))
+    for length, angle, colour in np.ndindex(8, 4, 3):
+        wave = np.sin((length + 1) * (row * np.cos(angle) + column * np.sin(angle)) / 3 + colour)
+        pictures[length, angle, colour] = np.arange(3)[:, None, None] * 0.3 * wave * row / 12
+        pictures[length, angle, colour, colour] += 1.5 * wave
+    return pictures.reshape(-1, 3, 12, 12).astype(np.float32)
+
+
+INPUTS = waves()
+
+
+@pytest.fixture(scope="module")
+def original(exported: ModelProto) -> bytes:
+    """The model as it was before anyone quantized it."""
+    return bytes(exported.SerializeToString())
+
+
+@pytest.fixture(scope="module")
+def quantized(exported: ModelProto, original: bytes) -> ModelProto:  # noqa: ARG001  # it must come first
+    """On half of the pictures."""
+    return quantize_int8(exported, INPUTS[::2])
+
+
+def test_int8_is_less_than_half_the_bytes(exported: ModelProto, quantized: ModelProto) -> None:
+    """Both convolutions are stored as int8."""
+    assert quantized.ByteSize() < 0.5 * exported.ByteSize()
+    assert sum(i.data_type == TensorProto.INT8 and len(i.dims) == 4 for i in quantized.graph.initializer) == 2
+
+
+def test_int8_says_nearly_the_same(exported: ModelProto, quantized: ModelProto, logits_of: Run) -> None:
+    """On pictures that it was not quantized on too: each class's logits, and the label."""
+    before, after = logits_of(exported, INPUTS[1::2]), logits_of(quantized, INPUTS[1::2])
+    for old, new in zip(before.T, after.T, strict=True):
+        assert np.corrcoef(old, new)[0, 1] > 0.999
+        assert np.abs(new - old).max() < 0.1 * old.std()
+    centre = before.mean(axis=0)  # an untrained network prefers one class; without that, all five occur
+    assert len(np.unique((before - centre).argmax(axis=1))) == 5
+    assert ((before - centre).argmax(axis=1) == (after - centre).argmax(axis=1)).mean() > 0.9
+
+
+def test_the_layer_that_makes_the_logits_stays_in_float(quantized: ModelProto) -> None:
+    """Its weights are float, as nothing else's are."""
+    produced = {output: node for node in quantized.graph.node for output in node.output}
+    head = produced[find_logits(quantized)]
+    assert head.op_type == "Gemm"
+    assert all(produced[i].op_type != "DequantizeLinear" for i in head.input[1:] if i in produced)
+    convolutions = [node for node in quantized.graph.node if node.op_type == "Conv"]
+    assert [produced[node.input[1]].op_type for node in convolutions] == ["DequantizeLinear"] * 2
+
+
+def test_confidences_keep_their_many_values(quantized: ModelProto, logits_of: Run) -> None:
+    """One per picture, so that there is something to bin."""
+    assert len(np.unique(softmax(logits_of(quantized, INPUTS)).max(axis=1))) == len(INPUTS)
+
+
+@pytest.mark.usefixtures("quantized")
+def test_the_model_it_was_given_is_left_alone(exported: ModelProto, original: bytes) -> None:
+    """To the byte."""
+    assert exported.SerializeToString() == original
+
+
+def test_a_fixed_batch_is_fed_as_it_wants(exported: ModelProto, logits_of: Run) -> None:
+    """Four by four, here; ten inputs make two of them."""
+    fixed = ModelProto()
+    fixed.CopyFrom(exported)
+    for value in (*fixed.graph.input, *fixed.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = 4
+    del fixed.graph.value_info[:]
+    assert logits_of(quantize_int8(fixed, INPUTS[:10]), INPUTS[:4]).shape == (4, 5)
+
+
+def test_a_body_of_two_inputs_is_refused(exported: ModelProto) -> None:
+    """There is one array to quantize on."""
+    two = ModelProto()
+    two.CopyFrom(exported)
+    two.graph.input.append(two.graph.input[0])
+    with pytest.raises(ExportError, match=r"^body: expected one input to quantize for, got 2"):
+        quantize_int8(two, INPUTS)
+
+
+@pytest.mark.parametrize("n", [1, 15])
+def test_a_few_inputs_are_used_and_not_dropped(exported: ModelProto, logits_of: Run, n: int) -> None:
+    """Any number of them will do where the batch is free."""
+    assert logits_of(quantize_int8(exported, INPUTS[:n]), INPUTS).shape == (96, 5)
+
+
+def onnxruntime_warns(capture: pytest.CaptureFixture[str]) -> bool:
+    """Whether opening a session that gives cause for a warning brings one: here, a constant that is an input too."""
+    inputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("z", "constant")]
+    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])]
+    constants = [helper.make_tensor("constant", TensorProto.FLOAT, [1], [0.0])]
+    graph = helper.make_graph([helper.make_node("Add", ["z", "constant"], ["y"])], "loud", inputs, outputs, constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=8)
+    capture.readouterr()
+    onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return "appears in graph inputs" in capture.readouterr().err
+
+
+@pytest.fixture
+def severity() -> Iterator[Callable[[int], None]]:
+    """Sets onnxruntime's log severity for one test: 2 is its default, warnings; 3 is errors only."""
+    yield onnxruntime.set_default_logger_severity
+    onnxruntime.set_default_logger_severity(2)
+
+
+@pytest.mark.parametrize(
+    ("level", "inputs"),
+    [
+        pytest.param(2, INPUTS[:16], id="warnings"),
+        pytest.param(
+            2,
+            INPUTS[:16, :2],
+            id="warnings, after a failure",
+        ),
+        pytest.param(
+            3,
+            INPUTS[:16],
+            id="errors only",
+        ),
+    ],
+)
+def test_onnxruntimes_logging_is_left_as_found(
+    exported: ModelProto,
+    severity: Callable[[int], None],
+    capfd: pytest.CaptureFixture[str],
+    level: int,
+    inputs: NDArray[np.float32],
+) -> None:
+    """It belongs to the process, not to the quantizer."""
+    severity(level)
+    with contextlib.suppress(Exception):
+        quantize_int8(exported, inputs)
+    assert onnxruntime_warns(capfd) == (level == 2)
