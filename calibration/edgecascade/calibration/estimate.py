@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecascade.calibration.gap_intervals import calibration_error_interval
 from edgecascade.calibration.intervals import bootstrap, proportion_interval
-from edgecascade.calibration.reliability import expected_calibration_error
+from edgecascade.calibration.reliability import expected_calibration_error, reliability
 
 __all__ = ["Estimate", "calibration_error", "mean", "proportion", "quantile", "resampled"]
 
@@ -58,9 +59,12 @@ def resampled(statistic: Callable[..., float], *arrays: NDArray[Any], resamples:
     return Estimate(float(statistic(*arrays)), found.low, found.high, len(arrays[0]))
 
 
-def calibration_error(confidence: NDArray[np.float32], correct: NDArray[np.bool_]) -> Estimate:
-    """ECE (15 equal-width bins) less the bias that finite data gives it, by bootstrap; never below 0."""
-    found = bootstrap(expected_calibration_error, confidence, correct)
-    value = expected_calibration_error(confidence, correct) - found.bias
-    value, low, high = (max(0.0, end) for end in (value, found.low, found.high))
-    return Estimate(value, low, high, len(correct))
+def calibration_error(confidence: NDArray[np.floating], correct: NDArray[np.bool_]) -> Estimate:
+    """ECE (15 equal-width bins) less the bias that finite data gives it, by bootstrap; never below 0.
+
+    The interval is in closed form and holds at 0 too, which the bootstrap's does not.
+    """
+    value = expected_calibration_error(confidence, correct)
+    value = max(0.0, value - bootstrap(expected_calibration_error, confidence, correct).bias)
+    low, high = calibration_error_interval(reliability(confidence, correct))
+    return Estimate(value, min(low, value), max(high, value), len(correct))
