@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecascade.benchmarks.errors import BenchmarkError
 from edgecascade.benchmarks.pairs import PairOutputs
 from edgecascade.benchmarks.progress import progress
 from edgecascade.calibration import (
@@ -52,7 +53,11 @@ class CertificateDraws:
 
 
 def draw_certificates(outputs: PairOutputs, promise: Promise, *, n: int, draws: int, seed: int = 0) -> CertificateDraws:
-    """Certify on `draws` sets of `n` inputs, each drawn with replacement from all there are."""
+    """Certify on `draws` sets of `n` inputs, each drawn with replacement from all there are.
+
+    Raises:
+        BenchmarkError: not one draw shows what the promise says.
+    """
     rng = np.random.default_rng(seed)
     broken, refused, offload, least = 0, 0, [], []
     for _ in progress(range(draws), f"promises {outputs.name}", draws):
@@ -66,6 +71,8 @@ def draw_certificates(outputs: PairOutputs, promise: Promise, *, n: int, draws: 
         broken += loss > promise.loss
         offload.append(rate)
         least.append(best)
+    if not offload:
+        raise BenchmarkError(f"{outputs.name}: no promise could be made on any of {draws} draws of {n} inputs")
     return CertificateDraws(
         n=n,
         draws=draws,
