@@ -58,6 +58,7 @@ def test_the_fits_agree() -> None:
 @pytest.mark.slow
 def test_the_whole_measurement_is_written_and_read(outputs: PairOutputs, tmp_path: Path) -> None:
     """Every table in the summary, every number in the document."""
+    pytest.importorskip("sklearn", minversion="1.8")
     found = measure_promises((outputs,), splits=2, draws=2, calibration=800)
     write_promises(found, read_environment(), tmp_path)
     document = json.loads((tmp_path / "result.json").read_text())
