@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.benchmarks.errors import BenchmarkError
 from edgecascade.benchmarks.pairs import PairOutputs
 from edgecascade.benchmarks.progress import progress
 from edgecascade.calibration import (
@@ -39,7 +38,7 @@ class CertificateDraws:
         refused: draws in which nothing was promised.
         broken: promises whose true loss is above the promised one.
         broken_interval: 95 % interval of the share of broken promises among all draws.
-        offload: certified offload rate on the pool, mean over promises.
+        offload: certified offload rate on the pool, mean over promises; None if all were refused.
         least: the least offload of the same policy whose true loss would do, mean over the same draws.
     """
 
@@ -48,16 +47,12 @@ class CertificateDraws:
     refused: int
     broken: int
     broken_interval: tuple[float, float]
-    offload: float
-    least: float
+    offload: float | None
+    least: float | None
 
 
 def draw_certificates(outputs: PairOutputs, promise: Promise, *, n: int, draws: int, seed: int = 0) -> CertificateDraws:
-    """Certify on `draws` sets of `n` inputs, each drawn with replacement from all there are.
-
-    Raises:
-        BenchmarkError: not one draw shows what the promise says.
-    """
+    """Certify on `draws` sets of `n` inputs, each drawn with replacement from all there are."""
     rng = np.random.default_rng(seed)
     broken, refused, offload, least = 0, 0, [], []
     for _ in progress(range(draws), f"promises {outputs.name}", draws):
@@ -71,16 +66,14 @@ def draw_certificates(outputs: PairOutputs, promise: Promise, *, n: int, draws: 
         broken += loss > promise.loss
         offload.append(rate)
         least.append(best)
-    if not offload:
-        raise BenchmarkError(f"{outputs.name}: no promise could be made on any of {draws} draws of {n} inputs")
     return CertificateDraws(
         n=n,
         draws=draws,
         refused=refused,
         broken=broken,
         broken_interval=proportion_interval(broken, draws),
-        offload=float(np.mean(offload)),
-        least=float(np.mean(least)),
+        offload=float(np.mean(offload)) if offload else None,
+        least=float(np.mean(least)) if least else None,
     )
 
 

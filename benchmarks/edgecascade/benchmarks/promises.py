@@ -112,10 +112,10 @@ def _lines(found: Promises) -> Iterator[str]:
 def _certificate(name: str, found: CertificateDraws) -> str:
     low, high = found.broken_interval
     broken = f"{found.broken / found.draws:6.1%} ({low:.1%} to {high:.1%})"
-    return (
-        f"{name:<13}  {found.n:6}  {found.draws:5}  {found.refused:7}  {broken:<24}  {found.offload:17.1%}  "
-        f"{found.least:19.1%}  {found.offload / found.least:5.2f}"
-    )
+    row = f"{name:<13}  {found.n:6}  {found.draws:5}  {found.refused:7}  {broken:<24}"
+    if found.offload is None or found.least is None:
+        return f"{row}  all refused"
+    return f"{row}  {found.offload:17.1%}  {found.least:19.1%}  {found.offload / found.least:5.2f}"
 
 
 def _sensitivity(what: str, row: PolicyAtRate) -> str:
