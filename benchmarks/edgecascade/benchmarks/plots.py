@@ -1,17 +1,19 @@
-"""The two pictures of a report, as SVG text: the offload curve and the reliability diagrams."""
+"""The pictures of the reports, as SVG text."""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgecascade.benchmarks.offload import Offload
+from edgecascade.benchmarks.shift import Shifted
 from edgecascade.calibration import reliability
 
-__all__ = ["offload_svg", "reliability_svg"]
+__all__ = ["offload_svg", "reliability_svg", "shift_svg"]
 
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -85,6 +87,45 @@ def reliability_svg(result: Offload) -> str:
                 f"{ece.value:.3f} ({ece.low:.3f} to {ece.high:.3f}), n = {ece.n}",
                 fontsize=9,
             )
+        return _svg(figure)
+
+
+_PANELS = {
+    "local": "accuracy of the local model, %",
+    "cascade": "accuracy at the planned threshold, %",
+    "offload": "offload rate at the planned threshold, %",
+    "ece": "ECE at the planned temperature, points",
+}
+
+
+def shift_svg(clean: Shifted, shifted: Mapping[str, Sequence[Shifted]]) -> str:
+    """Accuracy, offload rate and calibration error by severity, one line with its intervals for each corruption."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(7.2, 6.2))
+        panels = figure.subplots(2, 2, sharex=True).flat
+        for axes, (name, title) in zip(panels, _PANELS.items(), strict=True):
+            for offset, (corruption, by_severity) in enumerate(shifted.items()):
+                found = [getattr(one, name) for one in (clean, *by_severity)]
+                values = np.array([[one.value, one.value - one.low, one.high - one.value] for one in found]) * 100
+                axes.errorbar(
+                    np.arange(len(found)) + 0.06 * (offset - len(shifted) / 2),
+                    values[:, 0],
+                    yerr=values[:, 1:].T,
+                    fmt="o-",
+                    markersize=3,
+                    linewidth=1,
+                    elinewidth=0.8,
+                    label=corruption.replace("_", " "),
+                )
+            axes.set_title(title, fontsize=10)
+            axes.grid(alpha=0.25)
+            axes.set_ylim(bottom=0)
+        for axes in figure.axes[2:]:
+            axes.set_xlabel("severity")
+        figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
         return _svg(figure)
 
 

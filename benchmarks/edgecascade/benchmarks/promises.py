@@ -1,4 +1,4 @@
-"""Do calibration and plan keep their word? Policy, certificate, sensitivity and speed, on the flagship pairs."""
+"""Do calibration and plan keep their word? Policy, certificate, sensitivity and speed, on the built-in pairs."""
 
 from __future__ import annotations
 
@@ -7,18 +7,23 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
+
 from edgecascade.benchmarks.certificate_draws import CertificateDraws, draw_certificates
 from edgecascade.benchmarks.environment import Environment
 from edgecascade.benchmarks.fit_speed import FitSpeed, compare_fits
 from edgecascade.benchmarks.pairs import PairOutputs
 from edgecascade.benchmarks.policy_splits import PolicyAtRate, compare_policies
-from edgecascade.calibration import Promise
+from edgecascade.calibration import Promise, routing_score
 
 __all__ = ["Promises", "measure_promises", "summarize", "write_promises"]
 
 _RATES = (0.1, 0.2, 0.3, 0.35, 0.4, 0.5)
 _PROMISE = Promise(0.01, 0.05)
 _SENSITIVITY = 0.2
+_BINS = (5, 10, 15, 25, 50)
+_INPUTS = (100, 200, 500, 1000, 2500, 5000)
+_RULE = 0.8  # raw confidence below which people forward who have nothing better
 _COLUMNS = ("policy", "confidence", "margin", "entropy", "raw confidence", "random", "oracle")
 
 
@@ -30,8 +35,9 @@ class Promises:
         splits: random splits behind each row of policies and sensitivity.
         calibration: inputs that plan in each split of `policies`; all others test.
         policies: by pair, one row per offload rate.
+        rule: by pair, what `raw confidence < 0.8` forwards, and so the one rate in `policies` that nobody chose.
         certificates: by pair, one row per size of the draws.
-        by_bins: small > large at 20 % offload, by bins of the advantage table.
+        by_bins: by pair, at 20 % offload, by bins of the advantage table.
         by_inputs: the same, by calibration inputs.
         fit: the temperature fit beside scikit-learn's.
     """
@@ -39,30 +45,34 @@ class Promises:
     splits: int
     calibration: int
     policies: dict[str, list[PolicyAtRate]]
+    rule: dict[str, float]
     certificates: dict[str, list[CertificateDraws]]
-    by_bins: dict[int, PolicyAtRate]
-    by_inputs: dict[int, PolicyAtRate]
+    by_bins: dict[str, dict[int, PolicyAtRate]]
+    by_inputs: dict[str, dict[int, PolicyAtRate]]
     fit: FitSpeed
 
 
 def measure_promises(pairs: tuple[PairOutputs, ...], *, splits: int, draws: int, calibration: int = 1000) -> Promises:
-    """Measure all of it; the first pair is the one whose sensitivity is looked at."""
+    """Measure all of it, on pairs that nothing else was fitted on."""
+    rule = {pair.name: float(np.mean(routing_score("confidence", pair.local) < _RULE)) for pair in pairs}
 
-    def at(bins: int | None, inputs: int) -> PolicyAtRate:
-        return next(compare_policies(pairs[0], [_SENSITIVITY], calibration=inputs, splits=splits, bins=bins))
+    def at(pair: PairOutputs, bins: int | None, inputs: int) -> PolicyAtRate:
+        return next(compare_policies(pair, [_SENSITIVITY], calibration=inputs, splits=splits, bins=bins))
+
+    def rows(pair: PairOutputs) -> list[PolicyAtRate]:
+        return list(compare_policies(pair, sorted({*_RATES, rule[pair.name]}), calibration=calibration, splits=splits))
 
     return Promises(
         splits=splits,
         calibration=calibration,
-        policies={
-            pair.name: list(compare_policies(pair, _RATES, calibration=calibration, splits=splits)) for pair in pairs
-        },
+        policies={pair.name: rows(pair) for pair in pairs},
+        rule=rule,
         certificates={
             pair.name: [draw_certificates(pair, _PROMISE, n=n, draws=draws) for n in (1000, 2000, 4000)]
             for pair in pairs
         },
-        by_bins={bins: at(bins, calibration) for bins in (5, 10, 15, 25, 50)},
-        by_inputs={inputs: at(None, inputs) for inputs in (100, 200, 500, 1000, 2500)},
+        by_bins={pair.name: {bins: at(pair, bins, calibration) for bins in _BINS} for pair in pairs},
+        by_inputs={pair.name: {n: at(pair, None, n) for n in _INPUTS if 2 * n <= len(pair)} for pair in pairs},
         fit=compare_fits(),
     )
 
@@ -89,7 +99,8 @@ def _lines(found: Promises) -> Iterator[str]:
         yield f"planned  offload  {'  '.join(f'{c:>14}' for c in _COLUMNS)}  policy less best fixed score (sd)"
         for row in rows:
             cells = "  ".join(f"{100 * row.accuracy[column]:14.2f}" for column in _COLUMNS)
-            yield f"{row.rate:7.0%}  {row.offload:7.1%}  {cells}  {_shortfall(row)}"
+            yield f"{row.rate:7.1%}  {row.offload:7.1%}  {cells}  {_shortfall(row)}"
+        yield f"the rule `raw confidence < {_RULE}` forwards {found.rule[name]:.1%}: it is `raw confidence` in that row"
         yield f"alone: local {100 * rows[0].local:.2f}, remote {100 * rows[0].remote:.2f}"
         yield ""
     yield (
@@ -102,10 +113,11 @@ def _lines(found: Promises) -> Iterator[str]:
     for name, draws in found.certificates.items():
         yield from (_certificate(name, one) for one in draws)
     yield ""
-    yield f"sensitivity: small > large, planned for {_SENSITIVITY:.0%} offload"
-    yield from (_sensitivity(f"{value:5} bins", row) for value, row in found.by_bins.items())
-    yield from (_sensitivity(f"{value:5} inputs", row) for value, row in found.by_inputs.items())
-    yield ""
+    for name, by_bins in found.by_bins.items():
+        yield f"sensitivity: {name}, planned for {_SENSITIVITY:.0%} offload"
+        yield from (_sensitivity(f"{value:5} bins", row) for value, row in by_bins.items())
+        yield from (_sensitivity(f"{value:5} inputs", row) for value, row in found.by_inputs[name].items())
+        yield ""
     yield _speed(found.fit)
 
 

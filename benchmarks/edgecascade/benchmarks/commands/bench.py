@@ -7,10 +7,12 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
 
 from edgecascade.benchmarks.cache import cache_folder
+from edgecascade.benchmarks.corruptions import run_corruptions, write_corruptions
+from edgecascade.benchmarks.corruptions import summarize as summarize_corruptions
 from edgecascade.benchmarks.environment import read_environment
 from edgecascade.benchmarks.flagship import Protocol, run_flagship
 from edgecascade.benchmarks.offload import Offload, measure_offload
-from edgecascade.benchmarks.pairs import flagship_pairs
+from edgecascade.benchmarks.pairs import fashion_pair, flagship_pairs
 from edgecascade.benchmarks.progress import counting
 from edgecascade.benchmarks.promises import measure_promises, summarize, write_promises
 from edgecascade.benchmarks.report import write_report
@@ -30,7 +32,7 @@ _FLAGSHIP_METHOD = (
 
 
 def configure(parser: ArgumentParser) -> None:
-    """Add the two benchmarks and their arguments."""
+    """Add the benchmarks and their arguments."""
     kinds = parser.add_subparsers(dest="kind", metavar="BENCHMARK", required=True)
     offload = kinds.add_parser("offload", help="accuracy against offload rate, of your cascade model on your data")
     offload.add_argument("file", help="a cascade model, as `edgecascade calibrate` writes it")
@@ -50,10 +52,18 @@ def configure(parser: ArgumentParser) -> None:
         default=(Protocol.head, Protocol.calibration, Protocol.test),
         help="images for each part (default 5000,1000,4000)",
     )
-    promises = kinds.add_parser("promises", help="do calibration and plan keep their word, on the built-in pairs")
+    promises = kinds.add_parser("promises", help="do calibration and plan keep their word, on the three built-in pairs")
     promises.add_argument("--splits", type=int, default=100, help="random splits behind each figure (default 100)")
     promises.add_argument("--draws", type=int, default=1000, help="certificates in each row (default 1000)")
-    for kind in (offload, demo, promises):
+    corruptions = kinds.add_parser("corruptions", help="the built-in pair on images as a worse camera would give them")
+    corruptions.add_argument(
+        "--images",
+        type=_test_images,
+        default=2000,
+        metavar="N",
+        help="test images of each kind, from 1000 to 4000 (default 2000)",
+    )
+    for kind in (offload, demo, promises, corruptions):
         kind.add_argument("--report", default="report", help="folder for the page and the figures (default: report)")
 
 
@@ -61,6 +71,8 @@ def execute(arguments: Namespace) -> int:
     """Measure, print, and write the report."""
     if arguments.kind == "promises":
         return _promises(arguments)
+    if arguments.kind == "corruptions":
+        return _corruptions(arguments)
     result, title, method, command = (_demo if arguments.kind == "demo" else _offload)(arguments)
     page = write_report(result, read_environment(), arguments.report, title=title, method=method, command=command)
     print(f"report: {page.resolve()}\n")
@@ -69,9 +81,18 @@ def execute(arguments: Namespace) -> int:
 
 
 def _promises(arguments: Namespace) -> int:
-    found = measure_promises(flagship_pairs(cache_folder()), splits=arguments.splits, draws=arguments.draws)
+    cache = cache_folder()
+    pairs = (*flagship_pairs(cache), fashion_pair(cache))
+    found = measure_promises(pairs, splits=arguments.splits, draws=arguments.draws)
     write_promises(found, read_environment(), Path(arguments.report))
     print(summarize(found))
+    return 0
+
+
+def _corruptions(arguments: Namespace) -> int:
+    found = run_corruptions(cache_folder(), arguments.images)
+    write_corruptions(found, read_environment(), Path(arguments.report))
+    print(summarize_corruptions(found))
     return 0
 
 
@@ -104,6 +125,12 @@ def _offload(arguments: Namespace) -> tuple[Offload, str, str, str]:
         f"{arguments.data}. Whether anything was fitted on them, only you know."
     )
     return result, f"Offloading with {Path(arguments.file).name}", method, command
+
+
+def _test_images(text: str) -> int:
+    if text.isdecimal() and 1000 <= int(text) <= Protocol.test:
+        return int(text)
+    raise ArgumentTypeError(f"expected a number from 1000 to {Protocol.test}, got {text!r}")
 
 
 def _images(text: str) -> tuple[int, int, int]:
