@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -48,6 +49,34 @@ def test_the_promises_are_those_of_the_kept_run() -> None:
     assert f"{kept['offload'] / kept['least']:.2f} times the least" in README
     ratio = np.median(np.array(result["fit"]["seconds"]) / np.array(result["fit"]["theirs"]))
     assert f"takes {ratio:.3f} of scikit-learn's time" in README
+
+
+def test_the_shifts_are_those_of_the_kept_run() -> None:
+    """Every figure of that paragraph is in the committed result."""
+    result = json.loads((ROOT / "benchmarks" / "results" / "corruptions" / "result.json").read_text())
+    rows = [row for by_severity in result["shifted"].values() for row in by_severity]
+
+    def points(*names: str, of: list[dict[str, Any]] = rows) -> list[float]:
+        """The first figure less the others, in points, sorted."""
+        first, *others = names
+        return sorted(100 * (row[first]["value"] - sum(row[name]["value"] for name in others)) for row in of)
+
+    assert result["rate"] == 0.2
+    assert result["test"] == 1500
+    assert result["labelled"] == 500
+    rates = points("offload")
+    assert f"planned for 20 % forwards {rates[0]:.0f} to {rates[-1]:.0f} %" in README
+    assert f"at 20 % costs up to {points('cascade', 'budgeted')[-1]:.1f} points" in README
+    noise = result["shifted"]["gaussian_noise"]
+    costs = points("local", "cascade", of=noise)
+    assert f"asking it costs {costs[0]:.1f} to {costs[-1]:.1f} points" in README
+    assert all(row["remote"]["high"] < row["local"]["low"] for row in noise)
+    gains = points("replanned", "local", of=noise)
+    assert f"(within {max(-gains[0], gains[-1]):.1f} points of never asking)" in README
+    assert (
+        f"of {100 * result['clean']['ece']['value']:.1f} points grows to as much as {points('ece')[-1]:.1f};" in README
+    )
+    assert f"brings it to at most {points('refitted_ece')[-1]:.1f}." in README
 
 
 def test_its_links_lead_somewhere() -> None:

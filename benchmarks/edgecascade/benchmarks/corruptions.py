@@ -139,12 +139,9 @@ def _lines(found: Corruptions) -> Iterator[str]:
     )
     yield "accuracy, offload rate and calibration error (ECE) in %, each with its 95 % interval"
     yield ""
-    yield (
-        f"{'':<19}{'alone':<37}{'threshold as planned':<37}{'':<17}{'same offload':<19}"
-        f"{'planned anew for the same offload':<37}"
-    )
+    yield f"{'':<19}{'alone':<43}{'threshold as planned':<62}{'same offload':<22}planned anew for the same offload"
     columns = ("local", "remote", "offload", "accuracy", "ECE", "as planned", "offload", "accuracy", "ECE")
-    widths = (18, 19, 18, 19, 17, 19, 18, 19, 17)
+    widths = (21, 22, 21, 21, 20, 22, 21, 21, 20)
     yield "images             " + "".join(f"{name:<{width}}" for name, width in zip(columns, widths, strict=True))
     for row in (found.clean, *shifted):
         cells = (
