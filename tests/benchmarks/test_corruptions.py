@@ -87,7 +87,10 @@ def test_the_sentences_follow_the_figures(found: Corruptions) -> None:
     assert "The remote is worse than the local model on 0 of 5 kinds." in summarize(same)
     faint = _outputs(1.0, seed=2)
     unsure = measure_corruptions(
-        _outputs(1.0, 2000, seed=1), _outputs(1.0, seed=2), {"faint": [replace(faint, local=faint.local / 2)]}, rate=0.3
+        _outputs(1.0, 2000, seed=1),
+        _outputs(1.0, seed=2),
+        {"faint": [replace(faint, local=faint.local / np.float32(2))]},
+        rate=0.3,
     )
     assert "sends more than on clean images on 1 of 1 kinds" in summarize(unsure)
 

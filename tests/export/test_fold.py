@@ -232,10 +232,10 @@ def test_a_body_that_ends_in_softmax_is_decided_by_its_logits(build: Body, rule:
     """The temperature belongs before the softmax, so the one that the body has is passed by."""
     nodes = [helper.make_node("Neg", ["z"], ["negative"]), helper.make_node("Softmax", ["negative"], [output])]
     body = build(nodes, [3], [3], output=output)
-    assert_agrees(run(fold_and_open(body, rule, logits=find_logits(body)), BATCH), -BATCH, rule)
+    assert_agrees(run(fold_and_open(body, rule, logits=find_logits(body).tensor), BATCH), -BATCH, rule)
 
 
 def test_logits_that_are_the_input_itself_survive_renaming(build: Body, rule: DecisionRule) -> None:
     """A body that is one Softmax over its input, into a reserved name: its logits are the input."""
     body = build([helper.make_node("Softmax", ["z"], ["probabilities"])], [3], [3], output="probabilities")
-    assert_agrees(run(fold_and_open(body, rule, logits=find_logits(body)), BATCH), BATCH, rule)
+    assert_agrees(run(fold_and_open(body, rule, logits=find_logits(body).tensor), BATCH), BATCH, rule)

@@ -32,10 +32,10 @@ LABEL: tuple[int, list[int | str]] = (TensorProto.INT64, ["batch"])
 
 def test_the_logits_are_the_output_named_so_or_the_only_table() -> None:
     """A name given by the user comes first."""
-    assert find_logits(with_outputs(a=TABLE, logits=TABLE)) == "logits"
-    assert find_logits(with_outputs(label=LABEL, scores=TABLE)) == "scores"
-    assert find_logits(with_outputs(scores=HALF)) == "scores"
-    assert find_logits(with_outputs(a=TABLE, logits=TABLE), "a") == "a"
+    assert find_logits(with_outputs(a=TABLE, logits=TABLE)).tensor == "logits"
+    assert find_logits(with_outputs(label=LABEL, scores=TABLE)).tensor == "scores"
+    assert find_logits(with_outputs(scores=HALF)).tensor == "scores"
+    assert find_logits(with_outputs(a=TABLE, logits=TABLE), "a").tensor == "a"
 
 
 @pytest.mark.parametrize(
@@ -44,9 +44,9 @@ def test_the_logits_are_the_output_named_so_or_the_only_table() -> None:
         pytest.param(with_outputs(a=TABLE, b=TABLE), None, r"got a \[batch, 3\], b \[batch, 3\]; name it", id="two"),
         pytest.param(with_outputs(label=LABEL), None, r"got label \[batch\]; name it", id="none"),
         pytest.param(with_outputs(a=TABLE), "b", r"no output 'b', but a", id="another name"),
-        pytest.param(with_outputs(a=LABEL), "a", r"expected float32 or float16 in 'a'", id="whole numbers"),
+        pytest.param(with_outputs(a=LABEL), "a", r"expected float32, float16, float64 in 'a'", id="whole numbers"),
         pytest.param(
-            with_outputs(logits=LABEL, a=TABLE), None, r"expected float32 or float16 in 'logits'", id="named so"
+            with_outputs(logits=LABEL, a=TABLE), None, r"expected float32, float16, float64 in 'logits'", id="named so"
         ),
         pytest.param(
             with_outputs(logits=(TensorProto.FLOAT, ["batch", 3, 4, 4])),
@@ -65,7 +65,7 @@ def test_logits_are_never_guessed(model: ModelProto, name: str | None, message: 
 def test_before_a_softmax_come_the_logits(build: Body) -> None:
     """What goes into it."""
     nodes = [helper.make_node("Neg", ["z"], ["raw"]), helper.make_node("Softmax", ["raw"], ["probabilities"])]
-    assert find_logits(build(nodes, [3], [3], output="probabilities")) == "raw"
+    assert find_logits(build(nodes, [3], [3], output="probabilities")).tensor == "raw"
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_before_a_softmax_come_the_logits(build: Body) -> None:
 def test_a_softmax_is_seen_through_what_changes_nothing(build: Body, after: NodeProto) -> None:
     """Exporters rename an output by an Identity, and half-precision bodies end in a Cast."""
     nodes = [helper.make_node("Neg", ["z"], ["raw"]), helper.make_node("Softmax", ["raw"], ["inner"]), after]
-    assert find_logits(build(nodes, [3], [3], output="probabilities")) == "raw"
+    assert find_logits(build(nodes, [3], [3], output="probabilities")).tensor == "raw"
 
 
 @pytest.mark.parametrize(

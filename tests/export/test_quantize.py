@@ -61,7 +61,7 @@ def test_int8_says_nearly_the_same(exported: ModelProto, quantized: ModelProto, 
 def test_the_layer_that_makes_the_logits_stays_in_float(quantized: ModelProto) -> None:
     """Its weights are float, as nothing else's are."""
     produced = {output: node for node in quantized.graph.node for output in node.output}
-    head = produced[find_logits(quantized)]
+    head = produced[find_logits(quantized).tensor]
     assert head.op_type == "Gemm"
     assert all(produced[i].op_type != "DequantizeLinear" for i in head.input[1:] if i in produced)
     convolutions = [node for node in quantized.graph.node if node.op_type == "Conv"]

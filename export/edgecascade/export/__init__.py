@@ -6,9 +6,10 @@ plan, fold, prove parity, write. Read `calibrate.py` first, then `fold.py`.
 
 from edgecascade.export.calibrate import Calibrated, calibrate
 from edgecascade.export.errors import ExportError, ParityError
-from edgecascade.export.fold import fold
-from edgecascade.export.graph import find_logits, load_model, save_model
+from edgecascade.export.fold import fold, unfold
+from edgecascade.export.graph import load_model, save_model
 from edgecascade.export.labelled import LabelledData, read_labelled
+from edgecascade.export.logits import KINDS, LogitsSource, find_logits, logits_of
 from edgecascade.export.parity import Parity, check_parity
 from edgecascade.export.preprocess import ImagePreprocessing, prepend
 from edgecascade.export.quantize import quantize_int8
@@ -16,10 +17,12 @@ from edgecascade.export.scores import local_scores, remote_scores
 from edgecascade.export.torch_module import export_torch
 
 __all__ = [
+    "KINDS",
     "Calibrated",
     "ExportError",
     "ImagePreprocessing",
     "LabelledData",
+    "LogitsSource",
     "Parity",
     "ParityError",
     "calibrate",
@@ -29,9 +32,11 @@ __all__ = [
     "fold",
     "load_model",
     "local_scores",
+    "logits_of",
     "prepend",
     "quantize_int8",
     "read_labelled",
     "remote_scores",
     "save_model",
+    "unfold",
 ]

@@ -27,8 +27,9 @@ from edgecascade.calibration import (
 )
 from edgecascade.export.errors import ExportError
 from edgecascade.export.fold import fold
-from edgecascade.export.graph import find_logits, load_model, save_model
+from edgecascade.export.graph import load_model, save_model
 from edgecascade.export.labelled import LabelledData, batches
+from edgecascade.export.logits import find_logits, logits_of, settle
 from edgecascade.export.parity import Parity, check_parity
 from edgecascade.export.preprocess import PREPROCESSING_KEY
 from edgecascade.runtime.metadata import FORMAT, KEY
@@ -51,7 +52,7 @@ def calibrate(
     body: str | os.PathLike[str],
     out: str | os.PathLike[str],
     data: LabelledData,
-    local_logits: NDArray[np.floating],
+    local_scores: NDArray[np.floating],
     remote_scores: NDArray[np.floating],
     *,
     objective: Objective | Promise,
@@ -60,6 +61,7 @@ def calibrate(
     estimate: str = "shrunk",
     bins: int | None = None,
     output: str | None = None,
+    kind: str | None = None,
 ) -> Calibrated:
     """Write the cascade model `out` of an ONNX body.
 
@@ -70,7 +72,7 @@ def calibrate(
         body: ONNX file, already quantized if it is to be.
         out: the file to write.
         data: labelled calibration data, used for nothing else before or after.
-        local_logits: [n, classes], the body's on that data.
+        local_scores: the body's on that data, as `local_scores` gives them.
         remote_scores: [n, classes], the remote's logits or probabilities on that data.
         objective: what the plan is to achieve.
         scores: to choose among.
@@ -78,13 +80,16 @@ def calibrate(
         estimate: of the advantage: `confidences` (the paper's rule), `labels` or `shrunk`.
         bins: of the advantage table; by default 15, or for `shrunk` up to 50.
         output: the body's output that holds the logits, if it is not evident.
+        kind: one of `KINDS`, if its values cannot tell.
 
     Raises:
         ExportError: the files or the data do not fit together, or parity failed.
         CalibrationError: the data cannot support the numbers asked for.
     """
     model = load_model(body)
-    logits_name = find_logits(model, output)
+    source = settle(find_logits(model, output, kind), local_scores)
+    assert source.kind is not None
+    local_logits = logits_of(local_scores, source.kind)
     if local_logits.shape != remote_scores.shape:
         raise ExportError(
             f"remote: expected scores {list(local_logits.shape)} as the local model gives, "
@@ -105,7 +110,7 @@ def calibrate(
         bins=bins,
     )
     document = _document(model, body, data, names, plan, probabilities)
-    folded = fold(model, logits=logits_name, rule=plan.rule, document=document)
+    folded = fold(model, logits=source.tensor, kind=source.kind, rule=plan.rule, document=document)
     parity = _prove(folded, data, local_logits, plan)
     save_model(folded, out)
     return Calibrated(plan, parity)

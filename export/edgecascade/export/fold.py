@@ -1,4 +1,4 @@
-"""Fold the decision into the graph: what the device runs is one file, and every runtime decides alike.
+"""Fold the decision into the graph, and take it off again: one file, and every runtime decides alike.
 
 The arithmetic is that of `edgecascade.calibration.decision`, in ONNX operators of opset 13.
 """
@@ -6,7 +6,7 @@ The arithmetic is that of `edgecascade.calibration.decision`, in ONNX operators 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,10 +15,11 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from edgecascade.calibration import DecisionRule
 from edgecascade.export.errors import ExportError
-from edgecascade.export.graph import tensor_names, with_prefix
+from edgecascade.export.graph import renamed, tensor_names
+from edgecascade.export.logits import Step, logits_steps
 from edgecascade.runtime.metadata import KEY
 
-__all__ = ["OUTPUTS", "OVERRIDABLE", "fold"]
+__all__ = ["OUTPUTS", "OVERRIDABLE", "fold", "unfold"]
 
 OUTPUTS = {
     "label": (TensorProto.INT64, ["batch"]),
@@ -34,16 +35,40 @@ OVERRIDABLE: dict[str, list[int | str | None]] = {
     "advantage_values": ["bins"],
 }
 _INNER = "edgecascade/"
+_MOVED = f"{KEY}.moved"  # metadata key: names of the body that made room for ours
 _CONSTANTS: dict[str, NDArray[Any]] = {
     "axis": np.array([1], np.int64),
     "two": np.array([2], np.int64),
     "first": np.array([0], np.int64),
     "second": np.array([1], np.int64),
     "tiny": np.array(np.finfo(np.float32).tiny, np.float32),
+    "one": np.array(1, np.float32),
+    "column": np.array([-1, 1], np.int64),
 }
-_Step = tuple[str, list[str], str, dict[str, Any]]
+# From `logits` to what scores are made of, and from `score` to the decision. The difference of a confidence and itself
+# is 0, or NaN where the confidence is, which must forward.
+_DECISION: tuple[list[Step], list[Step]] = (
+    [
+        ("ArgMax", ["logits"], "index", {"axis": 1, "keepdims": 1}),
+        ("Squeeze", ["index", "axis"], "label", {}),
+        ("Div", ["logits", "temperature"], "scaled", {}),
+        ("Softmax", ["scaled"], "probabilities", {"axis": 1}),
+        ("GatherElements", ["probabilities", "index"], "largest", {"axis": 1}),
+        ("Squeeze", ["largest", "axis"], "confidence", {}),
+    ],
+    [
+        ("GreaterOrEqual", ["score", "advantage_edges"], "passed", {}),
+        ("Cast", ["passed"], "steps", {"to": TensorProto.INT32}),
+        ("ReduceSum", ["steps", "axis"], "bin", {"keepdims": 0}),
+        ("Gather", ["advantage_values", "bin"], "step", {}),
+        ("Sub", ["confidence", "confidence"], "nothing", {}),
+        ("Add", ["step", "nothing"], "advantage", {}),
+        ("GreaterOrEqual", ["advantage", "threshold"], "kept", {}),
+        ("Not", ["kept"], "forward", {}),
+    ],
+)
 # From `scaled`, `largest` and `probabilities` to `score` [batch, 1], as `calibration.routing_score`.
-_SCORES: dict[str, list[_Step]] = {
+_SCORES: dict[str, list[Step]] = {
     "confidence": [("Identity", ["largest"], "score", {})],
     "margin": [
         ("TopK", ["scaled", "two"], "top", {"axis": 1}),
@@ -60,7 +85,9 @@ _SCORES: dict[str, list[_Step]] = {
 }
 
 
-def fold(body: ModelProto, *, logits: str, rule: DecisionRule, document: Mapping[str, Any]) -> ModelProto:
+def fold(
+    body: ModelProto, *, logits: str, kind: str = "logits", rule: DecisionRule, document: Mapping[str, Any]
+) -> ModelProto:
     """A copy of the body with the five outputs of a cascade model and its metadata added.
 
     Temperature, threshold and table are initializers that are also inputs: defaults, which a caller may
@@ -68,7 +95,8 @@ def fold(body: ModelProto, *, logits: str, rule: DecisionRule, document: Mapping
 
     Args:
         body: an ONNX model, opset 13 or newer, not yet a cascade model.
-        logits: the tensor that holds the logits, float32 or float16 [batch, classes].
+        logits: the tensor that holds the logits [batch, classes], or what they are recovered from.
+        kind: which of the two, one of `logits.KINDS`.
         rule: temperature, advantage table and threshold.
         document: JSON for the metadata key `edgecascade`.
 
@@ -81,10 +109,9 @@ def fold(body: ModelProto, *, logits: str, rule: DecisionRule, document: Mapping
     taken = sorted(filter(_reserved, inputs))
     if taken:
         raise ExportError(f"body: its input {taken[0]!r} has a name that cascade models reserve; rename it")
-    model = ModelProto()
-    model.CopyFrom(body)
-    if any(map(_reserved, tensor_names(body))):
-        model, logits = with_prefix(body, "body/"), logits if logits in inputs else f"body/{logits}"
+    names = tensor_names(body)
+    moved = {name: _free(name, names) for name in sorted(names) if _reserved(name)}
+    model, logits = renamed(body, moved), moved.get(logits, logits)
     defaults: dict[str, Any] = {
         "temperature": rule.temperature,
         "threshold": rule.threshold,
@@ -94,46 +121,63 @@ def fold(body: ModelProto, *, logits: str, rule: DecisionRule, document: Mapping
     for name, value in defaults.items():
         model.graph.initializer.append(numpy_helper.from_array(np.asarray(value, np.float32), name))
         model.graph.input.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, OVERRIDABLE[name]))
+    steps = [*logits_steps(logits, kind), *_DECISION[0], *_SCORES[rule.score], *_DECISION[1]]
+    used = {name for _, inputs, _, _ in steps for name in inputs}
     for name, value in _CONSTANTS.items():
-        model.graph.initializer.append(numpy_helper.from_array(value, f"{_INNER}{name}"))
-    model.graph.node.extend(_head(logits, rule.score))
-    for name, (kind, shape) in OUTPUTS.items():
-        model.graph.output.append(helper.make_tensor_value_info(name, kind, shape))
+        if name in used:
+            model.graph.initializer.append(numpy_helper.from_array(value, f"{_INNER}{name}"))
+    model.graph.node.extend(_nodes(steps))
+    for name, (datatype, shape) in OUTPUTS.items():
+        model.graph.output.append(helper.make_tensor_value_info(name, datatype, shape))
     model.metadata_props.add(key=KEY, value=json.dumps(document, allow_nan=False))
+    if moved:
+        model.metadata_props.add(key=_MOVED, value=json.dumps(moved))
     return model
+
+
+def unfold(model: ModelProto) -> ModelProto:
+    """The body that a cascade model was folded from, equal to it in every field.
+
+    Raises:
+        ExportError: it is no cascade model.
+    """
+    properties = {entry.key: entry.value for entry in model.metadata_props}
+    if KEY not in properties:
+        raise ExportError(f"model: not a cascade model (it has no `{KEY}` metadata); it has no head to take off")
+    body = ModelProto()
+    body.CopyFrom(model)
+    for field in ("node", "initializer", "input", "output"):
+        _keep(getattr(body.graph, field), lambda one: not _reserved(one.name))
+    _keep(body.metadata_props, lambda entry: entry.key not in (KEY, _MOVED))
+    moved = json.loads(properties.get(_MOVED, "{}"))
+    return renamed(body, {new: old for old, new in moved.items()})
+
+
+def _keep(entries: Any, wanted: Callable[[Any], bool]) -> None:
+    """Only the wanted entries of a repeated field, in their order."""
+    for position in reversed(range(len(entries))):
+        if not wanted(entries[position]):
+            del entries[position]
+
+
+def _free(name: str, taken: Collection[str]) -> str:
+    name = f"body/{name}"
+    while name in taken:
+        name = f"body/{name}"
+    return name
 
 
 def _reserved(name: str) -> bool:
     return name in OUTPUTS or name in OVERRIDABLE or name.startswith(_INNER)
 
 
-def _head(logits: str, score: str) -> list[NodeProto]:
-    """The decision; confidence - confidence is 0, or NaN where the confidence is, which must forward."""
-    steps: list[_Step] = [
-        ("Cast", [logits], "logits", {"to": TensorProto.FLOAT}),
-        ("ArgMax", ["logits"], "index", {"axis": 1, "keepdims": 1}),
-        ("Squeeze", ["index", "axis"], "label", {}),
-        ("Div", ["logits", "temperature"], "scaled", {}),
-        ("Softmax", ["scaled"], "probabilities", {"axis": 1}),
-        ("GatherElements", ["probabilities", "index"], "largest", {"axis": 1}),
-        ("Squeeze", ["largest", "axis"], "confidence", {}),
-        *_SCORES[score],
-        ("GreaterOrEqual", ["score", "advantage_edges"], "passed", {}),
-        ("Cast", ["passed"], "steps", {"to": TensorProto.INT32}),
-        ("ReduceSum", ["steps", "axis"], "bin", {"keepdims": 0}),
-        ("Gather", ["advantage_values", "bin"], "step", {}),
-        ("Sub", ["confidence", "confidence"], "nothing", {}),
-        ("Add", ["step", "nothing"], "advantage", {}),
-        ("GreaterOrEqual", ["advantage", "threshold"], "kept", {}),
-        ("Not", ["kept"], "forward", {}),
-    ]
-
+def _nodes(steps: Sequence[Step]) -> list[NodeProto]:
     def named(name: str) -> str:
         return name if name in OUTPUTS or name in OVERRIDABLE else f"{_INNER}{name}"
 
     nodes = []
     for position, (operator, inputs, output, attributes) in enumerate(steps):
-        feeds = inputs if position == 0 else [named(name) for name in inputs]
+        feeds = inputs if position == 0 else [named(name) for name in inputs]  # the first is the body's own
         outputs = [named(output), named("top_index")] if operator == "TopK" else [named(output)]
         nodes.append(helper.make_node(operator, feeds, outputs, name=f"{_INNER}{position}_{operator}", **attributes))
     return nodes

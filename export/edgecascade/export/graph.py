@@ -1,21 +1,22 @@
-"""What every edit of an ONNX graph here needs: loading, the logits, names that collide with nothing."""
+"""What every edit of an ONNX graph here needs: loading, writing, names that collide with nothing."""
 
 from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import onnx
-from onnx import ModelProto, TensorProto
+from onnx import GraphProto, ModelProto
 
 from edgecascade.export.errors import ExportError
 
-__all__ = ["check_versions", "find_logits", "load_model", "opset", "save_model", "tensor_names", "with_prefix"]
+__all__ = ["check_versions", "load_model", "opset", "renamed", "save_model", "tensor_names"]
 
 # ONNX Runtime 1.19, the oldest this project supports, reads up to these.
 _NEWEST_OPSET, _NEWEST_IR = 21, 10
-_SCORES = (TensorProto.FLOAT, TensorProto.FLOAT16)
 
 
 def load_model(path: str | os.PathLike[str]) -> ModelProto:
@@ -69,49 +70,51 @@ def check_versions(model: ModelProto, path: str | os.PathLike[str], oldest: int)
         )
 
 
-def find_logits(model: ModelProto, name: str | None = None) -> str:
-    """The tensor that holds the logits [batch, classes].
-
-    It is the output named, else the output `logits`, else the only floating [batch, classes] output. If
-    that is a Softmax's result, the logits are what went into it.
-
-    Raises:
-        ExportError: there is no such output, or more than one.
-    """
-    outputs = {o.name: o.type.tensor_type for o in model.graph.output}
-    listed = ", ".join(f"{n} [{', '.join(_side(d) for d in t.shape.dim)}]" for n, t in outputs.items())
-    if name is None:
-        tables = [n for n, t in outputs.items() if t.elem_type in _SCORES and len(t.shape.dim) == 2]
-        if "logits" not in outputs and len(tables) != 1:
-            raise ExportError(f"logits: expected one floating [batch, classes] output, got {listed}; name it")
-        name = "logits" if "logits" in outputs else tables[0]
-    if name not in outputs:
-        raise ExportError(f"logits: the model has no output {name!r}, but {listed}")
-    if outputs[name].elem_type not in _SCORES:
-        raise ExportError(f"logits: expected float32 or float16 in {name!r}, got another type")
-    if outputs[name].HasField("shape") and len(outputs[name].shape.dim) != 2:
-        raise ExportError(f"logits: expected [batch, classes] in {name!r}, got {listed}")
-    producers = {output: node for node in model.graph.node for output in node.output}
-    producer = producers.get(name)
-    while producer is not None and producer.op_type in ("Identity", "Cast"):
-        producer = producers.get(producer.input[0])
-    return producer.input[0] if producer is not None and producer.op_type == "Softmax" else name
-
-
 def tensor_names(model: ModelProto) -> set[str]:
-    """Every tensor and node name in the graph."""
-    graph = model.graph
-    names = {i.name for i in (*graph.input, *graph.initializer, *graph.output)}
+    """Every tensor and node name, those in subgraphs included."""
+    return {name for part, field in _named(model.graph) for name in _values(part, field)}
+
+
+def renamed(model: ModelProto, names: Mapping[str, str]) -> ModelProto:
+    """A copy in which tensors and nodes have other names, in subgraphs too.
+
+    Args:
+        model: which has none of the new names.
+        names: new names by old ones.
+    """
+    copy = ModelProto()
+    copy.CopyFrom(model)
+    for part, field in list(_named(copy.graph)):
+        old = _values(part, field)
+        if not any(name in names for name in old):
+            continue
+        new = [names.get(name, name) for name in old]
+        if isinstance(getattr(part, field), str):
+            setattr(part, field, new[0])
+        else:
+            getattr(part, field)[:] = new
+    return copy
+
+
+def _named(graph: GraphProto) -> Iterator[tuple[Any, str]]:
+    """Every message of a graph and its subgraphs that names tensors or a node, with the field that does."""
+    for one in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        yield one, "name"
+    for sparse in graph.sparse_initializer:
+        yield sparse.values, "name"
+    for annotation in graph.quantization_annotation:
+        yield annotation, "tensor_name"
+        for entry in annotation.quant_parameter_tensor_names:
+            yield entry, "value"
     for node in graph.node:
-        names.update((node.name, *node.input, *node.output))
-    return names
+        yield node, "name"
+        yield node, "input"
+        yield node, "output"
+        for attribute in node.attribute:
+            for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+                yield from _named(inner)
 
 
-def with_prefix(model: ModelProto, prefix: str) -> ModelProto:
-    """A copy whose inner names all start with the prefix; its inputs keep theirs, as callers feed by them."""
-    renamed: ModelProto = onnx.compose.add_prefix(model, prefix, rename_inputs=False)
-    return renamed
-
-
-def _side(dim: onnx.TensorShapeProto.Dimension) -> str:
-    return str(dim.dim_value) if dim.HasField("dim_value") else dim.dim_param or "?"
+def _values(part: Any, field: str) -> list[str]:
+    value = getattr(part, field)
+    return [value] if isinstance(value, str) else list(value)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from edgecascade.export.errors import ExportError
-from edgecascade.export.graph import find_logits
+from edgecascade.export.logits import find_logits
 
 __all__ = ["quantize_int8"]
 
@@ -53,7 +53,7 @@ def quantize_int8(body: ModelProto, inputs: NDArray[np.floating]) -> ModelProto:
         onnx.save(body, source)
         quant_pre_process(source, prepared, skip_symbolic_shape=True)
         model = onnx.load(prepared)
-        logits = find_logits(model)
+        logits = find_logits(model).tensor
         quantize_static(
             prepared,
             quantized,

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import helper
+from onnx import ValueInfoProto
 
 from edgecascade.export.errors import ExportError
-from edgecascade.export.graph import find_logits, load_model
+from edgecascade.export.graph import load_model
 from edgecascade.export.labelled import batches
+from edgecascade.export.logits import find_logits
 from edgecascade.runtime.connect import connect
 from edgecascade.runtime.deadline import Deadline
 from edgecascade.runtime.errors import RemoteError
@@ -27,21 +28,26 @@ Progress = Callable[[int], object]
 
 
 def local_scores(
-    path: str | os.PathLike[str], inputs: Inputs, *, output: str | None = None, progress: Progress | None = None
+    path: str | os.PathLike[str],
+    inputs: Inputs,
+    *,
+    output: str | None = None,
+    kind: str | None = None,
+    progress: Progress | None = None,
 ) -> NDArray[np.floating]:
-    """Logits [n, classes] of an ONNX file, with the single thread that the device will use.
+    """What an ONNX file's `find_logits` gives, with the single thread that the device will use: [n, classes] or [n].
 
     Args:
         path: the file.
         inputs: [n, ...].
         output: the output that holds the logits, if it is not evident.
+        kind: one of `KINDS`, if its values cannot tell.
         progress: called with the number of inputs just done.
     """
     model = load_model(path)
-    name = find_logits(model, output)
+    name = find_logits(model, output, kind).tensor
     if name not in {o.name for o in model.graph.output}:
-        kind = next(o.type.tensor_type.elem_type for o in model.graph.output if len(o.type.tensor_type.shape.dim) == 2)
-        model.graph.output.append(helper.make_tensor_value_info(name, kind, None))
+        model.graph.output.append(ValueInfoProto(name=name))  # onnxruntime infers its type
     session = open_session(model.SerializeToString())
     declared = sole_input(session, path)
     size = declared.shape[0] if isinstance(declared.shape[0], int) else 32

@@ -11,6 +11,7 @@ from edgecascade.calibration.describe import describe
 from edgecascade.export.calibrate import calibrate
 from edgecascade.export.errors import ExportError
 from edgecascade.export.labelled import read_labelled
+from edgecascade.export.logits import KINDS
 from edgecascade.export.scores import local_scores, remote_scores
 
 __all__ = ["configure", "execute"]
@@ -35,6 +36,7 @@ def configure(parser: ArgumentParser) -> None:
         "--data", required=True, help="labelled inputs: npz with x, y (and names), or one folder of images per class"
     )
     parser.add_argument("--logits", help="the body's output that holds the logits, if it is not evident")
+    parser.add_argument("--kind", choices=KINDS, help="what that output holds, if its values cannot tell")
     add_plan_arguments(parser)
 
 
@@ -42,7 +44,7 @@ def execute(arguments: Namespace) -> int:
     """Run both models on the data, then write the cascade model."""
     data = read_labelled(arguments.data)
     print(f"running both models on {len(data.labels)} inputs ...", file=sys.stderr)
-    local = local_scores(arguments.body, data.inputs, output=arguments.logits)
+    local = local_scores(arguments.body, data.inputs, output=arguments.logits, kind=arguments.kind)
     remote = remote_scores(arguments.remote, data.inputs)
     try:
         written = calibrate(
@@ -53,6 +55,7 @@ def execute(arguments: Namespace) -> int:
             remote,
             objective=objective_of(arguments),
             output=arguments.logits,
+            kind=arguments.kind,
             **plan_options(arguments),
         )
     except CalibrationError as error:

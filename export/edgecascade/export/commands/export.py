@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from edgecascade.export.errors import ExportError
-from edgecascade.export.graph import find_logits, load_model, save_model
+from edgecascade.export.graph import load_model, save_model
 from edgecascade.export.labelled import LabelledData, batches, read_labelled
+from edgecascade.export.logits import find_logits
 from edgecascade.export.preprocess import ImagePreprocessing, prepend, standalone
 from edgecascade.export.quantize import quantize_int8
 from edgecascade.export.torch_module import export_torch

@@ -1,0 +1,175 @@
+"""Where a classifier's logits are, and how other scores become logits: in numpy, and in the graph alike.
+
+A temperature divides logits. Probabilities give them up to a constant per row, by their logarithm; a binary head gives
+one number, z, which is the logits (0, z) of two classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import ModelProto, TensorProto
+
+from edgecascade.calibration import are_probabilities
+from edgecascade.export.errors import ExportError
+
+__all__ = ["KINDS", "LogitsSource", "Step", "find_logits", "logits_of", "logits_steps", "settle"]
+
+KINDS = ("logits", "probabilities", "binary-logits", "binary-probabilities")
+_FLOATING = {
+    TensorProto.FLOAT: "float32",
+    TensorProto.FLOAT16: "float16",
+    TensorProto.DOUBLE: "float64",
+}
+_TINY = np.finfo(np.float32).tiny
+
+Step = tuple[str, list[str], str, dict[str, Any]]  # operator, inputs, output, attributes
+
+
+@dataclass(frozen=True)
+class LogitsSource:
+    """A tensor that the logits can be had from.
+
+    Attributes:
+        tensor: its name in the graph.
+        kind: one of `KINDS`, or None while only its values could tell.
+        binary: whether it is one number per input, [batch] or [batch, 1], and no table.
+    """
+
+    tensor: str
+    kind: str | None
+    binary: bool = False
+
+
+def find_logits(model: ModelProto, name: str | None = None, kind: str | None = None) -> LogitsSource:
+    """The tensor that holds the logits [batch, classes], or what they can be recovered from.
+
+    It is the output named, else the output `logits`, else the only floating [batch, classes] output, else the only
+    floating [batch] or [batch, 1] output. If that comes out of a Softmax or a Sigmoid, the logits are what went in.
+
+    Args:
+        model: a classifier.
+        name: of the output, if it is not evident.
+        kind: one of `KINDS`, if its values cannot tell.
+
+    Raises:
+        ExportError: there is no such output, or more than one.
+    """
+    if kind is not None and kind not in KINDS:
+        raise ExportError(f"kind: expected one of {', '.join(KINDS)}, got {kind!r}")
+    outputs = {o.name: o.type.tensor_type for o in model.graph.output}
+    listed = ", ".join(f"{n} [{', '.join(_side(d) for d in t.shape.dim)}]" for n, t in outputs.items())
+    if name is None:
+        name = _only(outputs, listed)
+    if name not in outputs:
+        raise ExportError(f"logits: the model has no output {name!r}, but {listed}")
+    chosen = outputs[name]
+    if chosen.elem_type not in _FLOATING:
+        raise ExportError(f"logits: expected {', '.join(_FLOATING.values())} in {name!r}, got another type")
+    if chosen.HasField("shape") and len(chosen.shape.dim) not in (1, 2):
+        raise ExportError(f"logits: expected [batch, classes] in {name!r}, got {listed}")
+    binary = kind.startswith("binary") if kind else _is_binary(chosen)
+    producers = {output: node for node in model.graph.node for output in node.output}
+    producer = producers.get(name)
+    while producer is not None and producer.op_type in ("Identity", "Cast"):
+        producer = producers.get(producer.input[0])
+    last = producer.op_type if producer is not None else ""
+    if producer is not None and last == ("Sigmoid" if binary else "Softmax") and kind in (None, *_ends_in(last)):
+        return LogitsSource(producer.input[0], "binary-logits" if binary else "logits", binary)
+    if last == "Sigmoid":
+        raise ExportError(
+            f"logits: {name!r} is a Sigmoid over {listed}: independent labels, of which several may be right; "
+            "expected a classifier whose classes exclude each other"
+        )
+    if last == "LogSoftmax":
+        kind = kind or "logits"
+    return LogitsSource(name, kind, binary)
+
+
+def settle(source: LogitsSource, scores: NDArray[np.floating]) -> LogitsSource:
+    """The source with its kind, told by the values that it gave.
+
+    Args:
+        source: from `find_logits`.
+        scores: [n, classes], or [n] or [n, 1] of a binary head; raw.
+
+    Raises:
+        ExportError: they do not have such a shape, or leave the kind open.
+    """
+    wide = scores.ndim == 2 and scores.shape[1] > 1
+    if scores.ndim not in (1, 2) or (source.kind is not None and source.kind.startswith("binary") == wide):
+        raise ExportError(f"logits: expected {source.kind or 'scores'} in {source.tensor!r}, got {list(scores.shape)}")
+    if source.kind is not None:
+        return source
+    if wide:
+        return replace(source, kind="probabilities" if are_probabilities(scores) else "logits", binary=False)
+    if ((scores < 0) | (scores > 1)).any():
+        return replace(source, kind="binary-logits", binary=True)
+    raise ExportError(
+        f"logits: all {len(scores)} numbers in {source.tensor!r} lie in [0, 1], as probabilities do and logits may; "
+        "say which with --kind binary-probabilities or --kind binary-logits"
+    )
+
+
+def logits_of(scores: NDArray[Any], kind: str) -> NDArray[np.float32]:
+    """Logits float32 [n, classes] of a model's raw scores, in the arithmetic of `logits_steps`."""
+    values = scores.astype(np.float32)
+    if kind.startswith("binary"):
+        one = values.reshape(-1, 1)
+        values = np.concatenate([np.float32(1) - one if kind == "binary-probabilities" else one - one, one], axis=1)
+    return np.log(np.maximum(values, _TINY)) if kind.endswith("probabilities") else values
+
+
+def logits_steps(tensor: str, kind: str) -> list[Step]:
+    """From a source to `logits` float32 [batch, classes]; `tiny`, `one` and `column` are constants of the head."""
+    cast: Step = ("Cast", [tensor], "logits" if kind == "logits" else "scores", {"to": TensorProto.FLOAT})
+    binary: list[Step] = [
+        ("Reshape", ["scores", "column"], "second_class", {}),
+        ("Sub", ["one" if kind == "binary-probabilities" else "second_class", "second_class"], "first_class", {}),
+        (
+            "Concat",
+            ["first_class", "second_class"],
+            "logits" if kind == "binary-logits" else "distribution",
+            {"axis": 1},
+        ),
+    ]
+    logarithm: list[Step] = [
+        ("Max", ["scores" if kind == "probabilities" else "distribution", "tiny"], "likely", {}),
+        ("Log", ["likely"], "logits", {}),
+    ]
+    return [
+        cast,
+        *(binary if kind.startswith("binary") else []),
+        *(logarithm if kind.endswith("probabilities") else []),
+    ]
+
+
+def _only(outputs: dict[str, onnx.TypeProto.Tensor], listed: str) -> str:
+    if "logits" in outputs:
+        return "logits"
+    floating = {n: t for n, t in outputs.items() if t.elem_type in _FLOATING}
+    tables = [n for n, t in floating.items() if len(t.shape.dim) == 2 and not _is_binary(t)]
+    columns = [n for n, t in floating.items() if _is_binary(t)]
+    for found in (tables, columns):
+        if len(found) == 1:
+            return found[0]
+        if found:
+            break
+    raise ExportError(f"logits: expected one floating [batch, classes] output, got {listed}; name it")
+
+
+def _is_binary(output: onnx.TypeProto.Tensor) -> bool:
+    sides = output.shape.dim
+    return output.HasField("shape") and (len(sides) == 1 or (len(sides) == 2 and sides[1].dim_value == 1))
+
+
+def _ends_in(operator: str) -> tuple[str, ...]:
+    return ("probabilities", "binary-probabilities") if operator in ("Softmax", "Sigmoid") else ()
+
+
+def _side(dim: onnx.TensorShapeProto.Dimension) -> str:
+    return str(dim.dim_value) if dim.HasField("dim_value") else dim.dim_param or "?"

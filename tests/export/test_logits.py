@@ -1,0 +1,129 @@
+"""Logits are found or recovered without a guess, and alike in numpy and in the graph."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from onnx import ModelProto, TensorProto, helper
+
+from edgecascade.calibration import DecisionRule, decide
+from edgecascade.export import KINDS, ExportError, LogitsSource, find_logits, fold, logits_of
+from edgecascade.export.logits import settle
+from edgecascade.runtime.session import open_session
+
+Body = Callable[..., ModelProto]
+
+
+def _softmax(logits: NDArray[Any]) -> NDArray[np.float32]:
+    raised = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(raised / raised.sum(axis=1, keepdims=True), np.float32)
+
+
+def _scores(kind: str, n: int = 100) -> NDArray[np.float32]:
+    """What a model of this kind gives, extremes included."""
+    rng = np.random.default_rng(0)
+    table = rng.normal(0, 4, (n, 3)).astype(np.float32)
+    one = rng.normal(0, 4, (n, 1)).astype(np.float32)
+    probabilities = _softmax(table)
+    probabilities[0] = [0, 1, 0]
+    chance = (1 / (1 + np.exp(-one))).astype(np.float32)
+    chance[:2] = [[0], [1]]
+    return {
+        "logits": table,
+        "probabilities": probabilities,
+        "binary-logits": one,
+        "binary-probabilities": chance,
+    }[kind]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("datatype", [TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE])
+def test_the_graph_recovers_logits_as_numpy_does(
+    identity: Body, rule: DecisionRule, kind: str, datatype: TensorProto.DataType
+) -> None:
+    """Any kind, any precision: the folded file decides as the reference does on the recovered logits."""
+    scores = _scores(kind).astype({1: np.float32, 10: np.float16, 11: np.float64}[int(datatype)])
+    body = identity(scores.shape[1], kind=datatype)
+    session = open_session(fold(body, logits="logits", kind=kind, rule=rule, document={}).SerializeToString())
+    label, confidence, probabilities = session.run(["label", "confidence", "probabilities"], {"z": scores})
+    wanted = decide(logits_of(scores, kind), rule)
+    np.testing.assert_allclose(probabilities, wanted.probabilities, atol=1e-6)
+    np.testing.assert_allclose(confidence, wanted.confidence, atol=1e-6)
+    np.testing.assert_array_equal(label, wanted.label)
+
+
+def test_recovered_logits_give_the_probabilities_back() -> None:
+    """At temperature 1, softmax undoes what was done."""
+    for kind, expected in {
+        "probabilities": _scores("probabilities"),
+        "binary-probabilities": np.hstack([1 - _scores("binary-probabilities"), _scores("binary-probabilities")]),
+    }.items():
+        np.testing.assert_allclose(_softmax(logits_of(_scores(kind), kind)), expected, atol=1e-6)
+    z = _scores("binary-logits")
+    np.testing.assert_allclose(_softmax(logits_of(z, "binary-logits"))[:, 1:], 1 / (1 + np.exp(-z)), atol=1e-6)
+
+
+def test_a_binary_head_may_have_no_axis_of_its_own(build: Body, rule: DecisionRule) -> None:
+    """[batch] is read as [batch, 1]."""
+    node = helper.make_node("Squeeze", ["z", "axis"], ["score"])
+    body = build([node], [1], [], {"axis": np.array([1], np.int64)}, output="score")
+    source = find_logits(body)
+    assert source == LogitsSource("score", None, binary=True)
+    session = open_session(fold(body, logits="score", kind="binary-logits", rule=rule, document={}).SerializeToString())
+    label, probabilities = session.run(["label", "probabilities"], {"z": np.array([[-3], [2]], np.float32)})
+    assert label.tolist() == [0, 1]
+    assert probabilities.shape == (2, 2)
+
+
+@pytest.mark.parametrize(("shape", "tensor"), [([1], "raw"), ([], "raw")], ids=["[batch, 1]", "[batch]"])
+def test_before_a_sigmoid_comes_the_binary_logit(build: Body, shape: list[int], tensor: str) -> None:
+    """As before a softmax come the logits."""
+    nodes = [helper.make_node("Neg", ["z"], ["raw"]), helper.make_node("Sigmoid", ["raw"], ["chance"])]
+    assert find_logits(build(nodes, shape, shape, output="chance")) == LogitsSource(tensor, "binary-logits", True)
+
+
+def test_several_sigmoids_are_no_classifier(build: Body) -> None:
+    """Independent labels exclude no other, so no softmax over them means anything."""
+    body = build([helper.make_node("Sigmoid", ["z"], ["labels"])], [3], [3], output="labels")
+    with pytest.raises(ExportError, match=r"^logits: 'labels' is a Sigmoid over labels \[batch, 3\]: independent"):
+        find_logits(body)
+
+
+def test_log_probabilities_are_logits(build: Body) -> None:
+    """They differ from them by a constant per row."""
+    body = build([helper.make_node("LogSoftmax", ["z"], ["logp"])], [3], [3], output="logp")
+    assert find_logits(body) == LogitsSource("logp", "logits")
+
+
+OPEN, ONE = LogitsSource("out", None), LogitsSource("out", None, binary=True)
+
+
+def test_values_tell_what_the_graph_leaves_open() -> None:
+    """Rows that are distributions are probabilities; a number outside [0, 1] is none."""
+    assert settle(OPEN, _scores("logits")).kind == "logits"
+    assert settle(OPEN, _scores("probabilities")).kind == "probabilities"
+    assert settle(ONE, _scores("binary-logits")).kind == "binary-logits"
+    assert settle(LogitsSource("out", "binary-probabilities", True), _scores("binary-probabilities")[:, 0]).binary
+
+
+@pytest.mark.parametrize(
+    ("source", "scores", "message"),
+    [
+        (ONE, _scores("binary-probabilities"), r"all 100 numbers in 'out' lie in \[0, 1\].* --kind binary-prob"),
+        (LogitsSource("out", "binary-logits", True), _scores("logits"), r"expected binary-logits .* got \[100, 3\]"),
+        (LogitsSource("out", "logits"), _scores("binary-logits"), r"expected logits in 'out', got \[100, 1\]"),
+        (OPEN, np.zeros((2, 3, 4), np.float32), r"expected scores in 'out', got \[2, 3, 4\]"),
+    ],
+)
+def test_what_values_do_not_tell_is_asked_for(source: LogitsSource, scores: NDArray[Any], message: str) -> None:
+    """One sentence, with what came."""
+    with pytest.raises(ExportError, match=f"^logits: .*{message}"):
+        settle(source, scores)
+
+
+def test_an_unknown_kind_is_refused(identity: Body) -> None:
+    """With the ones there are."""
+    with pytest.raises(ExportError, match=r"^kind: expected one of logits, probabilities, .* got 'odds'"):
+        find_logits(identity(3), kind="odds")
