@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from edgecascade.export import ExportError, read_labelled
-from edgecascade.export.labelled import batches
+from edgecascade.export.labelled import batches, each
 from edgecascade.runtime.errors import EdgecascadeError
 
 X = np.arange(24, dtype=np.float32).reshape(4, 6)
@@ -48,7 +48,7 @@ def test_a_folder_of_class_folders_is_labelled_by_them(tmp_path: Path) -> None:
         (20, 1),
     ]
     Image.new("RGB", (5, 4)).save(tmp_path / "ant" / "2.png")
-    assert [image.shape for image in read_labelled(tmp_path).inputs][:2] == [(4, 4, 3), (4, 5, 3)]
+    assert [image.shape for image in each(read_labelled(tmp_path).inputs)][:2] == [(4, 4, 3), (4, 5, 3)]
 
 
 def test_the_digest_is_of_inputs_and_labels(tmp_path: Path) -> None:
@@ -75,7 +75,9 @@ def test_the_digest_is_of_shapes_and_types_too(tmp_path: Path, other: NDArray[An
     ("arrays", "message"),
     [
         ({"x": X}, r"expected the arrays `x` \[n, ...\] and `y` \[n\], got \['x'\]"),
-        ({"z": X}, r"got neither"),
+        ({"z": X}, r"got \['z'\]"),
+        ({"y": Y}, r"got \['y'\]"),
+        ({}, r"got neither"),
         ({"x": X, "y": Y[:3]}, r"integer labels `y` \[4\], one per input in `x`, got int64 \[3\]"),
         ({"x": X, "y": Y * 1.0}, r"got float64 \[4\]"),
         ({"x": X, "y": Y[:, None]}, r"got int64 \[4, 1\]"),
@@ -174,7 +176,7 @@ def test_batches_of_one_array_are_its_parts(n: int, size: int) -> None:
 def test_batches_hold_everything_once_and_in_order(sides: list[int], size: int) -> None:
     """At most so many at a time, all of one shape."""
     inputs = [np.full((side, 2), i) for i, side in enumerate(sides)]
-    found = list(batches(inputs, size))
+    found = [np.asarray(batch) for batch in batches(inputs, size)]
     assert all(1 <= len(batch) <= size for batch in found)
     assert [int(row[0, 0]) for batch in found for row in batch] == list(range(len(sides)))
     assert [row.shape[0] for batch in found for row in batch] == sides

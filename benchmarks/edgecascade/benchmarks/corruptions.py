@@ -60,7 +60,7 @@ def run_corruptions(cache: Path, images: int) -> Corruptions:
         np.load(scores(remote, calibration, work / "remote-calibration.npy")),
         calibration.labels,
     )
-    pixels = np.asarray(test.inputs[:images])
+    pixels = np.asarray(test.inputs)[:images]
 
     def outputs(corruption: str, severity: int) -> PairOutputs:
         what = f"{corruption} {severity}" if severity else "enlarged only"

@@ -136,10 +136,10 @@ def body(variant: Variant, head: LabelledData, cache: Path, work: Path) -> Path:
 def _features(variant: Variant, head: LabelledData, cache: Path, part: Path) -> None:
     exported = export_torch(feature_extractor(variant, cache), (3, variant.size, variant.size), output="features")
     session = open_session(prepend(variant.preprocessing, exported).SerializeToString(), threads=_cores())
-    rows = []
+    images, rows = np.asarray(head.inputs), []
     with counting(f"features {variant.architecture}", len(head.labels)) as done:
         for start in range(0, len(head.labels), 32):
-            (batch,) = session.run(["features"], {"image": head.inputs[start : start + 32]})
+            (batch,) = session.run(["features"], {"image": images[start : start + 32]})
             rows.append(batch)
             done(len(batch))
     _save(part, np.concatenate(rows))
@@ -147,7 +147,7 @@ def _features(variant: Variant, head: LabelledData, cache: Path, part: Path) -> 
 
 def _pixels(variant: Variant, like: ModelProto, head: LabelledData) -> NDArray[np.float32]:
     session = open_session(standalone(variant.preprocessing, like).SerializeToString())
-    (pixels,) = session.run(None, {"image": head.inputs[:_QUANTIZATION_IMAGES]})
+    (pixels,) = session.run(None, {"image": np.asarray(head.inputs)[:_QUANTIZATION_IMAGES]})
     return np.asarray(pixels, np.float32)
 
 

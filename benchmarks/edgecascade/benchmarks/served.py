@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from edgecascade.benchmarks.progress import progress
 from edgecascade.calibration.estimate import Estimate, quantile
-from edgecascade.export.labelled import LabelledData
+from edgecascade.export.labelled import LabelledData, each, first
 from edgecascade.runtime import Answer, Cascade, OpenInference
 from edgecascade.runtime.connect import connect
 
@@ -62,11 +62,11 @@ def run_served(
         Cascade.load(path, remote=connection, deadline=60.0, threshold=2.0) as eager,
         Cascade.load(path, remote=connection, deadline=deadline) as cascade,
     ):
-        for x in data.inputs[:_WARM_UP]:  # forwards everything: opens the connection, wakes both models
+        for x in each(first(data.inputs, _WARM_UP)):  # forwards everything: opens the connection, wakes both models
             eager.predict(x)
         wire = connection if isinstance(connection, OpenInference) else None
         before = wire.traffic if wire else None
-        answers = [cascade.predict(x) for x in progress(data.inputs, "served run", len(data.labels))]
+        answers = [cascade.predict(x) for x in progress(each(data.inputs), "served run", len(data.labels))]
         after = wire.traffic if wire else None
         reasons = {reason.value: count for reason, count in cascade.counts().reasons.items()}
     served = Served(

@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecascade.calibration import merged_labels
-from edgecascade.export.labelled import LabelledData, batches
-from edgecascade.export.scores import Inputs
+from edgecascade.export.labelled import Inputs, LabelledData, batches
 from edgecascade.runtime.metadata import Metadata, read_metadata
-from edgecascade.runtime.session import check_input, open_session, sole_input
+from edgecascade.runtime.session import model_inputs, open_session
 
 __all__ = ["Verdicts", "judge"]
 
@@ -94,10 +93,9 @@ def _run(
     outputs: list[str],
     overrides: dict[str, NDArray[np.float32]],
 ) -> list[NDArray[Any]]:
-    declared = sole_input(session, path)
-    size = declared.shape[0] if isinstance(declared.shape[0], int) else 32
-    parts = []
-    for batch in batches(inputs, size):
-        check_input("data", batch, declared)
-        parts.append(session.run(outputs, {declared.name: batch, **overrides}))
+    declared = model_inputs(session, path)
+    parts = [
+        session.run(outputs, {**declared.feeds("data", batch), **overrides})
+        for batch in batches(inputs, declared.batch or 32)
+    ]
     return [np.concatenate(column) for column in zip(*parts, strict=True)]

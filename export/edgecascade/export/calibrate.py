@@ -28,10 +28,11 @@ from edgecascade.calibration import (
 from edgecascade.export.errors import ExportError
 from edgecascade.export.fold import fold
 from edgecascade.export.graph import load_model, save_model
-from edgecascade.export.labelled import LabelledData, batches
+from edgecascade.export.labelled import LabelledData, batches, first
 from edgecascade.export.logits import find_logits, logits_of, settle
 from edgecascade.export.parity import Parity, check_parity
 from edgecascade.export.preprocess import PREPROCESSING_KEY
+from edgecascade.runtime.batch import size
 from edgecascade.runtime.metadata import FORMAT, KEY
 from edgecascade.runtime.remote_calibration import RemoteCalibration
 
@@ -119,9 +120,9 @@ def calibrate(
 def _prove(folded: ModelProto, data: LabelledData, local_logits: NDArray[np.floating], plan: CascadePlan) -> Parity:
     """Parity on the first inputs, images of every size among them included."""
     done, checks = 0, []
-    for batch in batches(data.inputs[:_PARITY_INPUTS], _PARITY_INPUTS):
-        checks.append(check_parity(folded, batch, local_logits[done : done + len(batch)], plan.rule))
-        done += len(batch)
+    for batch in batches(first(data.inputs, _PARITY_INPUTS), _PARITY_INPUTS):
+        checks.append(check_parity(folded, batch, local_logits[done : done + size(batch)], plan.rule))
+        done += size(batch)
     return replace(checks[0], n=done, largest=max(check.largest for check in checks))
 
 

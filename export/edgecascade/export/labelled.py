@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecascade.export.errors import ExportError
+from edgecascade.runtime.batch import Batch, rows, size
 from edgecascade.runtime.errors import InputError
 from edgecascade.runtime.inputs import IMAGE_SUFFIXES, read_image
 
-__all__ = ["LabelledData", "batches", "read_labelled"]
+__all__ = ["Inputs", "LabelledData", "batches", "count", "each", "first", "read_labelled"]
+
+
+Inputs = NDArray[Any] | Sequence[NDArray[Any]] | Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -24,20 +28,42 @@ class LabelledData:
     """Inputs with the labels they should get.
 
     Attributes:
-        inputs: an array [n, ...], or a list of arrays where images differ in size.
+        inputs: an array [n, ...], a list of arrays where images differ in size, or one array [n, ...] by name for a
+            model with several inputs.
         labels: int64 [n], from 0.
         names: one per class; empty if unknown.
         digest: SHA-256 of inputs and labels, hexadecimal.
     """
 
-    inputs: NDArray[Any] | Sequence[NDArray[Any]]
+    inputs: Inputs
     labels: NDArray[np.int64]
     names: tuple[str, ...]
     digest: str
 
 
-def batches(inputs: NDArray[Any] | Sequence[NDArray[Any]], size: int) -> Iterator[NDArray[Any]]:
+def count(inputs: Inputs) -> int:
+    """How many inputs."""
+    return size(inputs) if isinstance(inputs, Mapping) else len(inputs)
+
+
+def first(inputs: Inputs, n: int) -> Inputs:
+    """The first n inputs."""
+    return rows(inputs, slice(n)) if isinstance(inputs, Mapping) else inputs[:n]
+
+
+def each(inputs: Inputs) -> Iterator[Any]:
+    """One input after the other, without a batch axis."""
+    if isinstance(inputs, Mapping):
+        yield from ({name: array[i] for name, array in inputs.items()} for i in range(count(inputs)))
+    else:
+        yield from inputs
+
+
+def batches(inputs: Inputs, size: int) -> Iterator[Batch]:
     """Consecutive inputs of one shape, at most `size` at a time."""
+    if isinstance(inputs, Mapping):
+        yield from (rows(inputs, slice(start, start + size)) for start in range(0, count(inputs), size))
+        return
     start = 0
     while start < len(inputs):
         end = start + 1
@@ -49,6 +75,8 @@ def batches(inputs: NDArray[Any] | Sequence[NDArray[Any]], size: int) -> Iterato
 
 def read_labelled(path: str | os.PathLike[str]) -> LabelledData:
     """Read `x`, `y` and optionally `names` from an npz file, or a folder of class folders of images.
+
+    Instead of `x`, an npz file may have one array for each input of the model, under that input's name.
 
     Raises:
         ExportError: neither, or the arrays do not fit together.
@@ -63,25 +91,28 @@ def read_labelled(path: str | os.PathLike[str]) -> LabelledData:
     return LabelledData(inputs, labels, names, _digest(inputs, labels))
 
 
-def _read_npz(path: Path) -> tuple[NDArray[Any], NDArray[np.int64], tuple[str, ...]]:
+def _read_npz(path: Path) -> tuple[Inputs, NDArray[np.int64], tuple[str, ...]]:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            found = {name: arrays[name] for name in ("x", "y", "names") if name in arrays}
+            found = {name: arrays[name] for name in arrays}
     except Exception as error:  # numpy and zipfile raise many kinds
         raise ExportError(f"{path}: not an npz file of plain arrays: {error}") from error
-    if not {"x", "y"} <= found.keys():
+    if "y" not in found or len(found.keys() - {"y", "names"}) == 0:
         raise ExportError(f"{path}: expected the arrays `x` [n, ...] and `y` [n], got {sorted(found) or 'neither'}")
-    x, y = found["x"], found["y"]
-    names = found.get("names", np.empty(0, "U1"))
-    if x.ndim == 0 or names.ndim != 1:
-        raise ExportError(
-            f"{path}: expected `x` [n, ...] and `names` [classes], got {list(x.shape)} and {list(names.shape)}"
-        )
-    if y.ndim != 1 or len(x) != len(y) or y.dtype.kind not in "iu" or len(y) == 0:
-        raise ExportError(
-            f"{path}: expected integer labels `y` [{len(x)}], one per input in `x`, got {y.dtype} {list(y.shape)}"
-        )
-    return x, y.astype(np.int64), tuple(str(name) for name in names)
+    y, names = found.pop("y"), found.pop("names", np.empty(0, "U1"))
+    inputs = {"x": found["x"]} if "x" in found else found
+    for name, array in inputs.items():
+        if array.ndim == 0 or names.ndim != 1:
+            raise ExportError(
+                f"{path}: expected `{name}` [n, ...] and `names` [classes], got {list(array.shape)} and "
+                f"{list(names.shape)}"
+            )
+        if y.ndim != 1 or len(array) != len(y) or y.dtype.kind not in "iu" or len(y) == 0:
+            raise ExportError(
+                f"{path}: expected integer labels `y` [{len(array)}], one per input in `{name}`, "
+                f"got {y.dtype} {list(y.shape)}"
+            )
+    return inputs.get("x", inputs), y.astype(np.int64), tuple(str(name) for name in names)
 
 
 def _read_class_folders(path: Path) -> tuple[Any, NDArray[np.int64], tuple[str, ...]]:
@@ -101,9 +132,9 @@ def _read_class_folders(path: Path) -> tuple[Any, NDArray[np.int64], tuple[str, 
     return (np.stack(images) if same else images), np.array(labels), tuple(folder.name for folder in folders)
 
 
-def _digest(inputs: NDArray[Any] | Sequence[NDArray[Any]], labels: NDArray[np.int64]) -> str:
+def _digest(inputs: Inputs, labels: NDArray[np.int64]) -> str:
     digest = hashlib.sha256(labels.tobytes())
-    for one in inputs:
-        digest.update(f"{one.dtype.str}{one.shape}".encode())
-        digest.update(np.ascontiguousarray(one).tobytes())
+    for name, array in inputs.items() if isinstance(inputs, Mapping) else [("", one) for one in inputs]:
+        digest.update(f"{name}{array.dtype.str}{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from onnx import ModelProto
 
 from edgecascade.calibration import Decision, DecisionRule, decide, routing_score
 from edgecascade.export.errors import ParityError
+from edgecascade.runtime.batch import Batch
 from edgecascade.runtime.session import run_in_batches
 
 __all__ = ["Parity", "check_parity"]
@@ -38,7 +40,7 @@ class Parity:
 
 def check_parity(
     model: ModelProto,
-    inputs: NDArray[Any],
+    inputs: Batch,
     logits: NDArray[np.floating],
     rule: DecisionRule,
     tolerance: float = 1e-5,
@@ -50,7 +52,7 @@ def check_parity(
 
     Args:
         model: as it would be written.
-        inputs: [n, ...], what the model takes.
+        inputs: [n, ...], what the model takes; by name if it takes several.
         logits: [n, classes], what the body alone gave for them.
         rule: what was folded into the model.
         tolerance: on confidences.
@@ -65,13 +67,15 @@ def check_parity(
     with np.errstate(invalid="ignore"):
         distance = np.abs(score[:, None] - edges).min(axis=1)
     near_edge = distance <= tolerance * np.maximum(1.0, np.abs(score))
-    largest = max(_compare(model, inputs, wanted, near_edge, provider, tolerance) for provider in providers)
-    return Parity(tuple(providers), len(inputs), largest, tolerance)
+    own = [one.name for one in model.graph.input if one.name not in {i.name for i in model.graph.initializer}]
+    feeds = inputs if isinstance(inputs, Mapping) else {own[0]: inputs}
+    largest = max(_compare(model, feeds, wanted, near_edge, provider, tolerance) for provider in providers)
+    return Parity(tuple(providers), len(logits), largest, tolerance)
 
 
 def _compare(
     model: ModelProto,
-    inputs: NDArray[Any],
+    feeds: Mapping[str, NDArray[Any]],
     wanted: Decision,
     near_edge: NDArray[np.bool_],
     provider: str,
@@ -80,9 +84,8 @@ def _compare(
     options = ort.SessionOptions()
     options.log_severity_level = 3
     session = ort.InferenceSession(model.SerializeToString(), options, providers=[provider])
-    declared = session.get_inputs()[0]
     names = ["label", "confidence", "advantage", "forward"]
-    label, confidence, advantage, forward = run_in_batches(session, names, declared, inputs)
+    label, confidence, advantage, forward = run_in_batches(session, names, feeds)
     number = ~np.isnan(wanted.confidence)
     difference = np.abs(np.where(number, confidence - wanted.confidence, 0.0))
     wrong = {

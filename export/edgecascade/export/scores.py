@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,18 +11,18 @@ from onnx import ValueInfoProto
 
 from edgecascade.export.errors import ExportError
 from edgecascade.export.graph import load_model
-from edgecascade.export.labelled import batches
+from edgecascade.export.labelled import Inputs, batches, count
 from edgecascade.export.logits import find_logits
+from edgecascade.runtime.batch import size
 from edgecascade.runtime.connect import connect
 from edgecascade.runtime.deadline import Deadline
 from edgecascade.runtime.errors import RemoteError
-from edgecascade.runtime.session import check_input, open_session, run_in_batches, sole_input
+from edgecascade.runtime.session import model_inputs, open_session, run_in_batches
 
 __all__ = ["local_scores", "remote_scores"]
 
 _PATIENCE = 60.0  # seconds for one request while calibrating, where nobody waits for the answer
 
-Inputs = NDArray[Any] | Sequence[NDArray[Any]]
 Progress = Callable[[int], object]
 
 
@@ -49,14 +48,12 @@ def local_scores(
     if name not in {o.name for o in model.graph.output}:
         model.graph.output.append(ValueInfoProto(name=name))  # onnxruntime infers its type
     session = open_session(model.SerializeToString())
-    declared = sole_input(session, path)
-    size = declared.shape[0] if isinstance(declared.shape[0], int) else 32
+    declared = model_inputs(session, path)
     parts = []
-    for batch in batches(inputs, size):
-        check_input(str(path), batch, declared)
-        parts.append(run_in_batches(session, [name], declared, batch)[0])
+    for batch in batches(inputs, declared.batch or 32):
+        parts.append(run_in_batches(session, [name], declared.feeds(str(path), batch))[0])
         if progress:
-            progress(len(batch))
+            progress(size(batch))
     return np.concatenate(parts)
 
 
@@ -73,8 +70,8 @@ def remote_scores(
             saved = np.asarray(np.load(remote, allow_pickle=False))
         except (OSError, ValueError, EOFError) as error:
             raise ExportError(f"{remote}: not an array saved by numpy: {error}") from error
-        if saved.ndim != 2 or len(saved) != len(inputs):
-            raise ExportError(f"{remote}: expected logits [{len(inputs)}, classes], got {list(saved.shape)}")
+        if saved.ndim != 2 or len(saved) != count(inputs):
+            raise ExportError(f"{remote}: expected logits [{count(inputs)}, classes], got {list(saved.shape)}")
         return saved
     connection = connect(remote, threads=threads)
     assert connection is not None
@@ -83,7 +80,7 @@ def remote_scores(
         for batch in batches(inputs, 32):
             parts.append(np.asarray(connection.infer(batch, Deadline.after(_PATIENCE))))
             if progress:
-                progress(len(batch))
+                progress(size(batch))
     except (RemoteError, TimeoutError) as error:
         raise ExportError(f"{remote}: it failed after {sum(map(len, parts))} inputs: {error}") from error
     finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edgecascade.runtime.answer import Answer, Reason, Source, Verdict
+from edgecascade.runtime.batch import Batch, as_batch, rows, size, stacked
 from edgecascade.runtime.connect import connect
 from edgecascade.runtime.counts import Counts, Tally
 from edgecascade.runtime.deadline import Deadline
@@ -20,7 +21,7 @@ from edgecascade.runtime.forwarder import Failure, Forwarder
 from edgecascade.runtime.merge import merge
 from edgecascade.runtime.metadata import Metadata, read_metadata
 from edgecascade.runtime.remote import Remote
-from edgecascade.runtime.session import check_input, open_session, sole_input
+from edgecascade.runtime.session import model_inputs, open_session
 
 __all__ = ["Cascade"]
 
@@ -44,7 +45,8 @@ class Cascade:
     ) -> None:
         self.metadata = metadata
         self._session = session
-        self._input = sole_input(session, path)
+        self._inputs = model_inputs(session, path)
+        self._step = self._inputs.batch
         self._deadline = deadline
         self._overrides = {} if threshold is None else {"threshold": np.asarray(threshold, np.float32)}
         self._tally = Tally()
@@ -57,7 +59,7 @@ class Cascade:
         cls,
         path: str | os.PathLike[str],
         *,
-        remote: str | os.PathLike[str] | Remote | Callable[[NDArray[Any]], NDArray[Any]] | None = None,
+        remote: str | os.PathLike[str] | Remote | Callable[[Any], NDArray[Any]] | None = None,
         deadline: float = 1.0,
         threshold: float | None = None,
         threads: int = 1,
@@ -88,24 +90,27 @@ class Cascade:
             raise ModelFileError(f"{path}: not a cascade model: it lacks the outputs {sorted(missing)}")
         return cls(path, session, metadata, connect(remote, threads=threads), deadline, threshold)
 
-    def predict(self, x: ArrayLike, *, original: ArrayLike | None = None) -> Answer:
+    def predict(
+        self, x: ArrayLike | Mapping[str, ArrayLike], *, original: ArrayLike | Mapping[str, ArrayLike] | None = None
+    ) -> Answer:
         """The answer to one input, by the deadline.
 
         Args:
-            x: one input as the file declares it, without the batch axis.
+            x: one input as the file declares it, without the batch axis; one array by name if it takes several.
             original: what to send to the remote, if not `x` itself.
 
         Raises:
             InputError: `x` has another type or shape than the file declares. Nothing else is raised.
         """
-        batch = np.asarray(x)[None]
-        return self.predict_batch(batch, originals=None if original is None else np.asarray(original)[None])[0]
+        return self.predict_batch(stacked(x), originals=None if original is None else stacked(original))[0]
 
-    def predict_batch(self, x: ArrayLike, *, originals: ArrayLike | None = None) -> list[Answer]:
+    def predict_batch(
+        self, x: ArrayLike | Mapping[str, ArrayLike], *, originals: ArrayLike | Mapping[str, ArrayLike] | None = None
+    ) -> list[Answer]:
         """The answers to inputs [n, ...], in order, all by one deadline.
 
         Args:
-            x: inputs as the file declares them.
+            x: inputs as the file declares them; one array [n, ...] by name if it takes several.
             originals: [n, ...], what to send to the remote, if not `x` itself.
 
         Raises:
@@ -113,16 +118,17 @@ class Cascade:
         """
         started = time.monotonic()
         deadline = Deadline(started + self._deadline)
-        batch = np.asarray(x)
-        check_input("x", batch, self._input)
-        sent = batch if originals is None else np.asarray(originals)
-        if len(sent) != len(batch):
-            raise InputError(f"originals: expected {len(batch)}, one per input, got {len(sent)}")
-        if len(batch) == 0:
+        batch = as_batch(x)
+        feeds = self._inputs.feeds("x", batch)
+        n = size(feeds)
+        sent = batch if originals is None else as_batch(originals)
+        if size(sent) != n:
+            raise InputError(f"originals: expected {n}, one per input, got {size(sent)}")
+        if n == 0:
             return []
-        label, confidence, advantage, forward, probabilities = self._decide(batch)
+        label, confidence, advantage, forward, probabilities = self._decide(feeds, n)
         asked = np.flatnonzero(forward)
-        replies = dict(zip(asked.tolist(), self._ask(sent[asked], deadline), strict=True))
+        replies = dict(zip(asked.tolist(), self._ask(sent, asked, deadline), strict=True))
         elapsed = time.monotonic() - started
         answers = [
             self._answer(
@@ -131,7 +137,7 @@ class Cascade:
                 replies.get(i),
                 elapsed,
             )
-            for i in range(len(batch))
+            for i in range(n)
         ]
         self._tally.add(answers)
         return answers
@@ -153,24 +159,26 @@ class Cascade:
     ) -> None:
         self.close()
 
-    def _decide(self, batch: NDArray[Any]) -> list[NDArray[Any]]:
+    def _decide(self, feeds: Mapping[str, NDArray[Any]], n: int) -> list[NDArray[Any]]:
         """The graph's five outputs; a file made for batches of one is run once per input."""
-        fixed = self._input.shape[0]
-        step = fixed if isinstance(fixed, int) else len(batch)
-        if len(batch) % step:
-            raise InputError(f"x: expected a multiple of {step} inputs (the file's batch), got {len(batch)}")
+        step = self._step or n
+        if n % step:
+            raise InputError(f"x: expected a multiple of {step} inputs (the file's batch), got {n}")
+        if n == step:
+            decided: list[NDArray[Any]] = self._session.run(_OUTPUTS, {**feeds, **self._overrides})
+            return decided
         parts = [
-            self._session.run(_OUTPUTS, {self._input.name: batch[i : i + step], **self._overrides})
-            for i in range(0, len(batch), step)
+            self._session.run(_OUTPUTS, {**rows(feeds, slice(i, i + step)), **self._overrides})
+            for i in range(0, n, step)
         ]
-        return parts[0] if len(parts) == 1 else [np.concatenate(columns) for columns in zip(*parts, strict=True)]
+        return [np.concatenate(columns) for columns in zip(*parts, strict=True)]
 
-    def _ask(self, sent: NDArray[Any], deadline: Deadline) -> list[Verdict | Failure]:
-        if len(sent) == 0:
+    def _ask(self, sent: Batch, asked: NDArray[np.intp], deadline: Deadline) -> list[Verdict | Failure]:
+        if len(asked) == 0:
             return []
         if self._forwarder is None:
-            return [Failure(Reason.OFFLINE, "no remote was given")] * len(sent)
-        return self._forwarder.ask(sent, deadline)
+            return [Failure(Reason.OFFLINE, "no remote was given")] * len(asked)
+        return self._forwarder.ask(rows(sent, asked), deadline)
 
     def _answer(self, local: Verdict, advantage: float, reply: Verdict | Failure | None, elapsed: float) -> Answer:
         final, source, reason, detail = local, Source.LOCAL, Reason.CONFIDENT, ""

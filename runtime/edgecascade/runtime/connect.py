@@ -8,15 +8,16 @@ from typing import Any, cast
 
 from numpy.typing import NDArray
 
+from edgecascade.runtime.batch import Batch
 from edgecascade.runtime.errors import ArgumentError
 from edgecascade.runtime.remote import InProcess, Remote
-from edgecascade.runtime.session import check_input, open_session, run_in_batches, score_output, sole_input
+from edgecascade.runtime.session import model_inputs, open_session, run_in_batches, score_output
 
 __all__ = ["connect"]
 
 
 def connect(
-    remote: str | os.PathLike[str] | Remote | Callable[[NDArray[Any]], NDArray[Any]] | None, *, threads: int = 1
+    remote: str | os.PathLike[str] | Remote | Callable[[Any], NDArray[Any]] | None, *, threads: int = 1
 ) -> Remote | None:
     """A remote from an address, an ONNX file, a function, or a remote.
 
@@ -42,12 +43,11 @@ def connect(
     )
 
 
-def _onnx_function(path: str, threads: int) -> Callable[[NDArray[Any]], NDArray[Any]]:
+def _onnx_function(path: str, threads: int) -> Callable[[Batch], NDArray[Any]]:
     session = open_session(path, threads=threads)
-    declared, output = sole_input(session, path), score_output(session, path)
+    inputs, output = model_inputs(session, path), score_output(session, path)
 
-    def logits(inputs: NDArray[Any]) -> NDArray[Any]:
-        check_input("remote input", inputs, declared)
-        return run_in_batches(session, [output], declared, inputs)[0]
+    def logits(batch: Batch) -> NDArray[Any]:
+        return run_in_batches(session, [output], inputs.feeds("remote input", batch))[0]
 
     return logits

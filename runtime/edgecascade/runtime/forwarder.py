@@ -5,12 +5,12 @@ from __future__ import annotations
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from threading import BoundedSemaphore
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgecascade.runtime.answer import Reason, Verdict
+from edgecascade.runtime.batch import Batch, rows, size
 from edgecascade.runtime.deadline import Deadline
 from edgecascade.runtime.errors import RemoteError, RemoteUnreachable
 from edgecascade.runtime.remote import Remote
@@ -57,14 +57,15 @@ class Forwarder:
         self._workers = ThreadPoolExecutor(in_flight, thread_name_prefix="edgecascade-forward")
         self._free = BoundedSemaphore(in_flight)
 
-    def ask(self, inputs: NDArray[Any], deadline: Deadline) -> list[Verdict | Failure]:
+    def ask(self, inputs: Batch, deadline: Deadline) -> list[Verdict | Failure]:
         """A verdict, or the reason for having none, for each of inputs [n, ...]."""
-        parts = [inputs[i : i + self._request_inputs] for i in range(0, len(inputs), self._request_inputs)]
+        starts = range(0, size(inputs), self._request_inputs)
+        parts = [rows(inputs, slice(start, start + self._request_inputs)) for start in starts]
         futures = [self._submit(part, deadline) for part in parts]
         return [
             outcome
             for part, future in zip(parts, futures, strict=True)
-            for outcome in self._collect(future, len(part), deadline)
+            for outcome in self._collect(future, size(part), deadline)
         ]
 
     def close(self) -> None:
@@ -72,7 +73,7 @@ class Forwarder:
         self._workers.shutdown(wait=False, cancel_futures=True)
         self._remote.close()
 
-    def _submit(self, part: NDArray[Any], deadline: Deadline) -> Future[NDArray[np.float32]] | None:
+    def _submit(self, part: Batch, deadline: Deadline) -> Future[NDArray[np.float32]] | None:
         if not self._free.acquire(timeout=deadline.remaining()):
             return None
         try:
@@ -85,11 +86,11 @@ class Forwarder:
         future.add_done_callback(lambda _: self._free.release())
         return future
 
-    def _ask_once(self, part: NDArray[Any], deadline: Deadline) -> NDArray[np.float32]:
+    def _ask_once(self, part: Batch, deadline: Deadline) -> NDArray[np.float32]:
         scores = np.asarray(self._remote.infer(part, deadline))
-        if scores.shape != (len(part), self._classes) or scores.dtype.kind not in "fiu":
+        if scores.shape != (size(part), self._classes) or scores.dtype.kind not in "fiu":
             raise RemoteError(
-                f"remote: expected numbers [{len(part)}, {self._classes}], got {scores.dtype} {list(scores.shape)}"
+                f"remote: expected numbers [{size(part)}, {self._classes}], got {scores.dtype} {list(scores.shape)}"
             )
         if not np.isfinite(scores).all():
             raise RemoteError("remote: expected finite scores, got NaN or infinity")

@@ -33,8 +33,11 @@ def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
         raise InputError(f"{path}: not a readable image: {error}") from error
 
 
-def read_inputs(path: str | os.PathLike[str]) -> Iterator[tuple[str, NDArray[Any]]]:
-    """Name and input, one by one, from a folder of images, an image, or an array [n, ...] (.npy, or `x` in .npz).
+def read_inputs(path: str | os.PathLike[str]) -> Iterator[tuple[str, Any]]:
+    """Name and input, one by one, from a folder of images, an image, or arrays [n, ...].
+
+    Arrays come from .npy, from `x` in .npz, or, for a model with several inputs, from .npz with one under each
+    input's name; then every input is a dict.
 
     Raises:
         InputError: the file is missing, of another kind or damaged.
@@ -51,18 +54,27 @@ def read_inputs(path: str | os.PathLike[str]) -> Iterator[tuple[str, NDArray[Any
     elif path.suffix.lower() in IMAGE_SUFFIXES:
         yield str(path), read_image(path)
     elif path.suffix in (".npy", ".npz"):
-        for position, one in enumerate(_read_array(path)):
-            yield f"{path}[{position}]", one
+        arrays = _read_arrays(path)
+        for position in range(len(next(iter(arrays.values())))):
+            one = {name: array[position] for name, array in arrays.items()}
+            yield f"{path}[{position}]", one.get("x", one)
     else:
         raise InputError(f"{path}: expected an image ({', '.join(IMAGE_SUFFIXES)}), .npy or .npz")
 
 
-def _read_array(path: Path) -> NDArray[Any]:
+def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     try:
         loaded = np.load(path, allow_pickle=False)
-        array = loaded if path.suffix == ".npy" else loaded["x"]
+        arrays = {"x": loaded} if path.suffix == ".npy" else {name: loaded[name] for name in loaded}
     except Exception as error:  # numpy and zipfile raise many kinds
         raise InputError(f"{path}: cannot read an array from it: {error}") from error
-    if array.ndim == 0:
+    inputs = {"x"} if "x" in arrays else arrays.keys() - {"y", "names"}  # which are labels
+    arrays = {name: array for name, array in arrays.items() if name in inputs}
+    if not arrays:
+        raise InputError(f"{path}: expected `x`, or one array for each input of the model, got neither")
+    if any(array.ndim == 0 for array in arrays.values()):
         raise InputError(f"{path}: expected inputs [n, ...], got a single number")
-    return np.asarray(array)
+    if len({len(array) for array in arrays.values()}) != 1:
+        counts = ", ".join(f"{len(array)} in {name}" for name, array in arrays.items())
+        raise InputError(f"{path}: expected as many inputs in every array, got {counts}")
+    return arrays

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecascade.runtime.batch import Batch
 from edgecascade.runtime.deadline import Deadline
 from edgecascade.runtime.errors import ArgumentError, RemoteError
 from edgecascade.runtime.http import HttpClient, Response, Traffic
@@ -81,24 +82,26 @@ class OpenInference:
         """Requests and bytes so far."""
         return self._client.traffic
 
-    def infer(self, inputs: NDArray[Any], deadline: Deadline) -> NDArray[Any]:
-        """Logits [n, classes] of inputs [n, ...].
+    def infer(self, inputs: Batch, deadline: Deadline) -> NDArray[Any]:
+        """Logits [n, classes] of inputs [n, ...], which by name go to the server's inputs of these names.
 
         Raises:
             TimeoutError: the deadline passed.
             RemoteUnreachable: no connection could be made.
             RemoteError: the server's answer is no answer.
         """
-        if inputs.dtype.name not in DATATYPES:
-            raise RemoteError(f"remote: arrays of {inputs.dtype} have no type in the Open Inference Protocol")
+        for array in inputs.values() if isinstance(inputs, Mapping) else [inputs]:
+            if array.dtype.name not in DATATYPES:
+                raise RemoteError(f"remote: arrays of {array.dtype} have no type in the Open Inference Protocol")
         if self._names is None:
             self._names = self._ask_names(deadline)
+        tensors = inputs if isinstance(inputs, Mapping) else {self._names.sole_input: inputs}
         if self._binary is not None:
-            return self._decode(self._post(inputs, self._binary, deadline))
-        response = self._post(inputs, True, deadline)
+            return self._decode(self._post(tensors, self._binary, deadline))
+        response = self._post(tensors, True, deadline)
         binary = response.status not in _NO_BINARY
         if not binary:
-            response = self._post(inputs, False, deadline)
+            response = self._post(tensors, False, deadline)
         scores = self._decode(response)
         self._binary = binary
         return scores
@@ -115,31 +118,28 @@ class OpenInference:
             outputs = {str(o["name"]): o for o in declared.get("outputs") or []}
         except (TypeError, KeyError, AttributeError) as error:
             raise RemoteError(f"remote: the model's metadata is malformed: {error!r}") from error
-        if self._input is None and len(inputs) != 1:
-            raise RemoteError(f"remote: expected a model with one input, got {len(inputs)}; name it with `input`")
-        return _Names(self._input or inputs[0], self._output or _logits_among(outputs))
+        return _Names([self._input] if self._input else inputs, self._output or _logits_among(outputs))
 
-    def _post(self, inputs: NDArray[Any], binary: bool, deadline: Deadline) -> Response:
+    def _post(self, inputs: Mapping[str, NDArray[Any]], binary: bool, deadline: Deadline) -> Response:
         assert self._names is not None
-        tensor: dict[str, Any] = {
-            "name": self._names.input,
-            "shape": list(inputs.shape),
-            "datatype": DATATYPES[inputs.dtype.name],
-        }
-        request: dict[str, Any] = {"inputs": [tensor]}
+        tensors, raw = [], []
+        for name, array in inputs.items():
+            tensor: dict[str, Any] = {"name": name, "shape": list(array.shape), "datatype": DATATYPES[array.dtype.name]}
+            if binary:
+                raw.append(np.ascontiguousarray(array).tobytes())
+                tensor["parameters"] = {"binary_data_size": len(raw[-1])}
+            else:
+                tensor["data"] = array.ravel().tolist()
+            tensors.append(tensor)
+        request: dict[str, Any] = {"inputs": tensors}
         if self._names.output:
             request["outputs"] = [{"name": self._names.output, "parameters": {"binary_data": binary}}]
-        headers, raw = dict(self._headers), b""
-        if binary:
-            raw = np.ascontiguousarray(inputs).tobytes()
-            tensor["parameters"] = {"binary_data_size": len(raw)}
-        else:
-            tensor["data"] = inputs.ravel().tolist()
+        headers = dict(self._headers)
         head = json.dumps(request, separators=(",", ":")).encode()
         if binary:
             headers[_HEADER_LENGTH] = str(len(head))
             headers["Content-Type"] = "application/octet-stream"
-        return self._client.request("POST", f"{self._path}/infer", head + raw, headers, deadline)
+        return self._client.request("POST", f"{self._path}/infer", b"".join([head, *raw]), headers, deadline)
 
     def _decode(self, response: Response) -> NDArray[Any]:
         body = _successful(response).body
@@ -168,8 +168,14 @@ class OpenInference:
 
 @dataclass(frozen=True)
 class _Names:
-    input: str
+    inputs: list[str]
     output: str | None
+
+    @property
+    def sole_input(self) -> str:
+        if len(self.inputs) != 1:
+            raise RemoteError(f"remote: expected a model with one input, got {len(self.inputs)}; name it with `input`")
+        return self.inputs[0]
 
 
 def _logits_among(outputs: Mapping[str, Mapping[str, Any]]) -> str | None:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecascade.runtime.batch import Batch
 from edgecascade.runtime.deadline import Deadline
 
 __all__ = ["InProcess", "Remote"]
@@ -16,8 +17,8 @@ __all__ = ["InProcess", "Remote"]
 class Remote(Protocol):
     """Anything that can be asked."""
 
-    def infer(self, inputs: NDArray[Any], deadline: Deadline) -> NDArray[Any]:
-        """Logits [n, classes] of original inputs [n, ...].
+    def infer(self, inputs: Batch, deadline: Deadline) -> NDArray[Any]:
+        """Logits [n, classes] of original inputs [n, ...]; by name where the application gave several.
 
         Called from several threads at once. Should give up at the deadline; the caller does in any case.
 
@@ -38,10 +39,10 @@ class InProcess:
     The function cannot be interrupted: past the deadline its answer is dropped, not its work.
     """
 
-    def __init__(self, function: Callable[[NDArray[Any]], NDArray[Any]]) -> None:
+    def __init__(self, function: Callable[[Any], NDArray[Any]]) -> None:
         self._function = function
 
-    def infer(self, inputs: NDArray[Any], deadline: Deadline) -> NDArray[Any]:  # noqa: ARG002
+    def infer(self, inputs: Batch, deadline: Deadline) -> NDArray[Any]:  # noqa: ARG002
         """Logits [n, classes] of inputs [n, ...]; whatever the function raises is raised."""
         return np.asarray(self._function(inputs))
 

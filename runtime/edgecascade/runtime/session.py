@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,18 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from edgecascade.runtime.batch import Batch, rows, size
 from edgecascade.runtime.errors import InputError, ModelFileError
 
-__all__ = ["check_input", "numpy_dtype", "open_session", "run_in_batches", "score_output", "sole_input"]
+__all__ = [
+    "ModelInputs",
+    "check_input",
+    "model_inputs",
+    "numpy_dtype",
+    "open_session",
+    "run_in_batches",
+    "score_output",
+]
 
 _ERRORS_ONLY = 3  # else onnxruntime warns, at every load, that a threshold can be overridden
 _DTYPES = {"float": "float32", "double": "float64", "float16": "float16", "bool": "bool", "string": "object"}
@@ -60,13 +70,56 @@ def open_session(
     return session
 
 
-def sole_input(session: Any, path: str | os.PathLike[str]) -> Any:
-    """The session's one input (name, type, shape)."""
-    inputs = session.get_inputs()
-    if len(inputs) != 1:
-        names = ", ".join(i.name for i in inputs) or "none"
-        raise ModelFileError(f"{path}: expected a model with one input, got {len(inputs)}: {names}")
-    return inputs[0]
+@dataclass(frozen=True)
+class ModelInputs:
+    """What a model takes: its inputs as onnxruntime declares them (name, type, shape), defaults left out."""
+
+    declared: tuple[Any, ...]
+
+    @property
+    def batch(self) -> int | None:
+        """How many inputs the file takes at once, if that is fixed."""
+        sides = [one.shape[0] for one in self.declared if one.shape]
+        return next((side for side in sides if isinstance(side, int)), None)
+
+    def feeds(self, argument: str, batch: Batch) -> dict[str, NDArray[Any]]:
+        """The arrays by input name, checked.
+
+        Args:
+            argument: what to call the batch in a refusal.
+            batch: inputs [n, ...]; by name if the model has several.
+
+        Raises:
+            InputError: naming the argument, what came and what was expected.
+        """
+        if not isinstance(batch, Mapping):
+            if len(self.declared) != 1:
+                raise InputError(f"{argument}: expected one array for each of {self}, got a single array")
+            check_input(argument, batch, self.declared[0])
+            return {self.declared[0].name: batch}
+        if batch.keys() != {one.name for one in self.declared}:
+            raise InputError(f"{argument}: expected one array for each of {self}, got {', '.join(batch) or 'none'}")
+        for one in self.declared:
+            check_input(f"{argument}[{one.name!r}]", batch[one.name], one)
+        if len({len(array) for array in batch.values()}) != 1:
+            counts = ", ".join(f"{len(array)} in {name}" for name, array in batch.items())
+            raise InputError(f"{argument}: expected as many inputs in every array, got {counts}")
+        return dict(batch)
+
+    def __str__(self) -> str:
+        """Name, type and shape of every input."""
+        return ", ".join(
+            f"{one.name}: {numpy_dtype(one.type)} [{', '.join(str(side) for side in one.shape)}]"
+            for one in self.declared
+        )
+
+
+def model_inputs(session: Any, path: str | os.PathLike[str]) -> ModelInputs:
+    """The inputs that a caller must give."""
+    declared = tuple(session.get_inputs())
+    if not declared:
+        raise ModelFileError(f"{path}: expected a model with an input, got one with none")
+    return ModelInputs(declared)
 
 
 def score_output(session: Any, path: str | os.PathLike[str]) -> str:
@@ -83,14 +136,16 @@ def score_output(session: Any, path: str | os.PathLike[str]) -> str:
     return str(tables[0])
 
 
-def run_in_batches(session: Any, outputs: Sequence[str], declared: Any, inputs: NDArray[Any]) -> list[NDArray[Any]]:
-    """Outputs for inputs [n, ...]; a file's fixed batch is filled up with the last input, and cut again."""
-    step = declared.shape[0] if isinstance(declared.shape[0], int) else len(inputs)
+def run_in_batches(session: Any, outputs: Sequence[str], feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+    """Outputs for checked feeds [n, ...]; a file's fixed batch is filled up with the last input, and cut again."""
+    n = size(feeds)
+    step = ModelInputs(tuple(session.get_inputs())).batch or n
     parts = []
-    for start in range(0, len(inputs), step):
-        part = inputs[start : start + step]
-        full = np.concatenate([part, np.repeat(part[-1:], step - len(part), axis=0)]) if len(part) < step else part
-        parts.append([array[: len(part)] for array in session.run(list(outputs), {declared.name: full})])
+    for start in range(0, n, step):
+        part = rows(feeds, slice(start, start + step))
+        missing = step - size(part)
+        full = rows(part, np.append(np.arange(step - missing), np.full(missing, -1))) if missing else part
+        parts.append([array[: step - missing] for array in session.run(list(outputs), full)])
     return [np.concatenate(columns) for columns in zip(*parts, strict=True)]
 
 

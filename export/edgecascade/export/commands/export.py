@@ -24,7 +24,7 @@ from edgecascade.export.logits import find_logits
 from edgecascade.export.preprocess import ImagePreprocessing, prepend, standalone
 from edgecascade.export.quantize import quantize_int8
 from edgecascade.export.torch_module import export_torch
-from edgecascade.runtime.session import check_input, open_session, sole_input
+from edgecascade.runtime.session import model_inputs, open_session
 
 __all__ = ["configure", "execute"]
 
@@ -141,11 +141,11 @@ def _body_inputs(
     data: LabelledData, preprocessing: ImagePreprocessing | None, model: ModelProto
 ) -> NDArray[np.floating]:
     session = open_session((standalone(preprocessing, model) if preprocessing else model).SerializeToString())
-    declared = sole_input(session, "body")
+    declared = model_inputs(session, "body")
     parts = []
     for batch in batches(data.inputs, 32):
-        check_input("--int8", batch, declared)
-        parts.append(session.run(None, {declared.name: batch})[0] if preprocessing else batch)
+        (array,) = (feeds := declared.feeds("--int8", batch)).values()
+        parts.append(session.run(None, feeds)[0] if preprocessing else array)
     return np.concatenate(parts)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from edgecascade.runtime.metadata import read_metadata
-from edgecascade.runtime.session import numpy_dtype, open_session, sole_input
+from edgecascade.runtime.session import model_inputs, open_session
 
 __all__ = ["configure", "execute"]
 
@@ -29,10 +29,8 @@ def execute(arguments: Namespace) -> int:
     if arguments.json:
         print(json.dumps(document, indent=2))
         return 0
-    declared = sole_input(session, arguments.file)
-    shape = ", ".join(str(side) for side in declared.shape)
     print(f"{arguments.file}: cascade model, format {document['format']}, written by {document['written_by']}")
-    print(f"  input      {declared.name}: {numpy_dtype(declared.type)} [{shape}]")
+    print(f"  input      {model_inputs(session, arguments.file)}")
     print(f"  classes    {len(document['labels'])}: {_shorten(document['labels'])}")
     print(f"  body       {document['source']['model']}, sha256 {document['source']['model_sha256'][:12]}...")
     print(f"  local      {_calibration(document['calibration'])}")

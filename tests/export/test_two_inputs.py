@@ -1,0 +1,151 @@
+"""A model with two inputs, of two types: from labelled arrays by name to an answer, local or from a server."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from onnx import ModelProto, TensorProto, helper, numpy_helper
+
+from edgecascade.benchmarks.server import serving
+from edgecascade.calibration import MostAccuracy
+from edgecascade.export import ExportError, calibrate, local_scores, read_labelled, remote_scores, save_model, unfold
+from edgecascade.export.graph import load_model
+from edgecascade.export.labelled import each
+from edgecascade.runtime import Cascade, InputError, Reason
+from edgecascade.runtime.inputs import read_inputs
+
+N = 600
+
+
+def _model(noise: float) -> ModelProto:
+    """Logits = values [n, 3] + row of a table by `kind` [n, 1], the table being off by noise."""
+    table = (np.eye(3) * 2 + np.random.default_rng(1).normal(0, noise, (3, 3))).astype(np.float32)
+    nodes = [
+        helper.make_node("Gather", ["table", "kind"], ["looked_up"]),
+        helper.make_node("Squeeze", ["looked_up", "axis"], ["offset"]),
+        helper.make_node("Add", ["values", "offset"], ["logits"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "two",
+        [
+            helper.make_tensor_value_info("values", TensorProto.FLOAT, ["batch", 3]),
+            helper.make_tensor_value_info("kind", TensorProto.INT64, ["batch", 1]),
+        ],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 3])],
+        [numpy_helper.from_array(table, "table"), numpy_helper.from_array(np.array([1], np.int64), "axis")],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=8)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`body.onnx`, `remote.onnx`, `data.npz` and the cascade model `local.onnx`."""
+    folder = tmp_path_factory.mktemp("two")
+    rng = np.random.default_rng(0)
+    values, kind = rng.normal(0, 2, (N, 3)).astype(np.float32), rng.integers(0, 3, (N, 1))
+    truth = values + np.eye(3)[kind[:, 0]] * 2
+    np.savez(folder / "data.npz", values=values, kind=kind, y=(truth + rng.gumbel(size=(N, 3))).argmax(axis=1))
+    save_model(_model(1.5), folder / "body.onnx")
+    save_model(_model(0.0), folder / "remote.onnx")
+    data = read_labelled(folder / "data.npz")
+    local = local_scores(folder / "body.onnx", data.inputs)
+    remote = remote_scores(str(folder / "remote.onnx"), data.inputs)
+    calibrate(folder / "body.onnx", folder / "local.onnx", data, local, remote, objective=MostAccuracy(0.3))
+    return folder
+
+
+def _inputs(folder: Path, n: int) -> dict[str, NDArray[Any]]:
+    with np.load(folder / "data.npz") as arrays:
+        return {name: arrays[name][:n] for name in ("values", "kind")}
+
+
+def test_it_answers_one_and_many(folder: Path) -> None:
+    """By name; a batch and its inputs one by one give the same answers."""
+    with Cascade.load(folder / "local.onnx", remote=folder / "remote.onnx") as cascade:
+        answers = cascade.predict_batch(_inputs(folder, 50))
+        single = [cascade.predict(x) for x in each(_inputs(folder, 50))]
+    assert {answer.reason for answer in answers} == {Reason.CONFIDENT, Reason.OFFLOADED}
+    assert [answer.label for answer in answers] == [answer.label for answer in single]
+
+
+def test_the_body_comes_back(folder: Path) -> None:
+    """With both of its inputs."""
+    assert unfold(load_model(folder / "local.onnx")).SerializeToString() == (folder / "body.onnx").read_bytes()
+
+
+def test_a_function_is_asked_by_name(folder: Path) -> None:
+    """It gets the rows that are forwarded, of every array."""
+    asked = []
+
+    def remote(inputs: Any) -> NDArray[Any]:
+        asked.append({name: array.shape for name, array in inputs.items()})
+        return np.zeros((len(inputs["kind"]), 3), np.float32)
+
+    with Cascade.load(folder / "local.onnx", remote=remote, threshold=2.0) as cascade:
+        cascade.predict_batch(_inputs(folder, 5))
+    assert asked == [{"values": (5, 3), "kind": (5, 1)}]
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (np.zeros(3, np.float32), r"^x: expected one array for each of values: float32 \[batch, 3\], kind: int64"),
+        ({"values": np.zeros(3, np.float32)}, r"^x: expected one array for each of .*, got values$"),
+        (
+            {"values": np.zeros(3), "kind": np.zeros(1, int)},
+            r"^x\['values'\]: expected float32 \[3\] per input, got fl",
+        ),
+    ],
+)
+def test_other_inputs_are_refused(folder: Path, x: Any, message: str) -> None:
+    """One sentence that names what came and what was expected."""
+    with Cascade.load(folder / "local.onnx") as cascade, pytest.raises(InputError, match=message):
+        cascade.predict(x)
+
+
+def test_arrays_of_different_lengths_are_refused(folder: Path) -> None:
+    """No row of one belongs to the row of another."""
+    inputs = {**_inputs(folder, 3), "kind": np.zeros((2, 1), np.int64)}
+    with Cascade.load(folder / "local.onnx") as cascade:
+        with pytest.raises(InputError, match=r"^x: expected as many inputs in every array, got 3 in values, 2 in kind"):
+            cascade.predict_batch(inputs)
+        with pytest.raises(InputError, match=r"^originals: expected 3, one per input, got 2"):
+            cascade.predict_batch(_inputs(folder, 3), originals=_inputs(folder, 2))
+
+
+def test_labelled_arrays_of_different_lengths_are_refused(tmp_path: Path) -> None:
+    """By the name of the array that does not fit the labels."""
+    np.savez(tmp_path / "d.npz", a=np.zeros((3, 1)), b=np.zeros((2, 1)), y=np.zeros(3, int))
+    with pytest.raises(ExportError, match=r"expected integer labels `y` \[2\], one per input in `b`, got int64 \[3\]"):
+        read_labelled(tmp_path / "d.npz")
+
+
+def test_inputs_are_read_by_name(folder: Path, tmp_path: Path) -> None:
+    """For `edgecascade run`: an npz without `x` has one array for each input."""
+    np.savez(tmp_path / "inputs.npz", **_inputs(folder, 2))  # type: ignore[arg-type]
+    (first, x), _ = read_inputs(tmp_path / "inputs.npz")
+    assert first.endswith("inputs.npz[0]")
+    assert {name: array.shape for name, array in x.items()} == {"values": (3,), "kind": (1,)}
+
+
+@pytest.fixture(scope="module")
+def address(folder: Path) -> Iterator[str]:
+    """The remote, served."""
+    with serving(folder / "remote.onnx", name="two", threads=1, log=folder / "log") as address:
+        yield address
+
+
+@pytest.mark.slow
+def test_a_server_is_asked_by_name(folder: Path, address: str) -> None:
+    """Both tensors in one request, as bytes."""
+    with (
+        Cascade.load(folder / "local.onnx", remote=address, deadline=10, threshold=2.0) as served,
+        Cascade.load(folder / "local.onnx", remote=folder / "remote.onnx", deadline=10, threshold=2.0) as here,
+    ):
+        answers = [cascade.predict_batch(_inputs(folder, 20)) for cascade in (served, here)]
+    assert {answer.reason for answer in answers[0]} == {Reason.OFFLOADED}
+    assert [a.label for a in answers[0]] == [a.label for a in answers[1]]
