@@ -38,8 +38,9 @@ class CertificateDraws:
         refused: draws in which nothing was promised.
         broken: promises whose true loss is above the promised one.
         broken_interval: 95 % interval of the share of broken promises among all draws.
-        offload: certified offload rate on the pool, mean over promises; None if all were refused.
-        least: the least offload of the same policy whose true loss would do, mean over the same draws.
+        offload: certified offload rate on the pool, mean over the promises that some threshold of the same policy
+            would really keep; None if there is no such promise.
+        least: the least offload of those thresholds, mean over the same draws.
     """
 
     n: int
@@ -64,8 +65,9 @@ def draw_certificates(outputs: PairOutputs, promise: Promise, *, n: int, draws: 
             refused += 1
             continue
         broken += loss > promise.loss
-        offload.append(rate)
-        least.append(best)
+        if best is not None:
+            offload.append(rate)
+            least.append(best)
     return CertificateDraws(
         n=n,
         draws=draws,
@@ -79,8 +81,8 @@ def draw_certificates(outputs: PairOutputs, promise: Promise, *, n: int, draws: 
 
 def _one_draw(
     outputs: PairOutputs, promise: Promise, planning: NDArray[np.intp], testing: NDArray[np.intp]
-) -> tuple[float, float, float]:
-    """Certified offload rate, the least that would do, and the true loss, on the pool."""
+) -> tuple[float, float | None, float]:
+    """Certified offload rate, the least that would do (if any), and the true loss, on the pool."""
     pair = outputs.fitted(planning)
     routing = choose_routing(lambda s, m: pair.outcomes(s, m)[planning], LeastOffload(loss=promise.loss))[0]
     pool = pair.outcomes(routing.score, routing.merge)
@@ -100,7 +102,7 @@ def _one_draw(
     would_do = [t for t in thresholds if _loss(pool, advantage, t) <= promise.loss]
     return (
         float(np.mean(advantage < np.float32(certificate.threshold))),
-        min(float(np.mean(advantage < np.float32(t))) for t in would_do),
+        min((float(np.mean(advantage < np.float32(t))) for t in would_do), default=None),
         _loss(pool, advantage, certificate.threshold),
     )
 

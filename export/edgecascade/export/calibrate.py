@@ -27,12 +27,14 @@ from edgecascade.calibration import (
 )
 from edgecascade.export.errors import ExportError
 from edgecascade.export.fold import fold
+from edgecascade.export.golden import choose_golden
 from edgecascade.export.graph import load_model, save_model
 from edgecascade.export.labelled import LabelledData, batches, first
 from edgecascade.export.logits import find_logits, logits_of, settle
 from edgecascade.export.parity import Parity, check_parity
 from edgecascade.export.preprocess import PREPROCESSING_KEY
 from edgecascade.runtime.batch import size
+from edgecascade.runtime.golden import GOLDEN_KEY, Golden
 from edgecascade.runtime.metadata import FORMAT, KEY
 from edgecascade.runtime.remote_calibration import RemoteCalibration
 
@@ -47,6 +49,7 @@ class Calibrated:
 
     plan: CascadePlan
     parity: Parity
+    golden: int = 0  # calibration inputs that travel in the file
 
 
 def calibrate(
@@ -63,6 +66,7 @@ def calibrate(
     bins: int | None = None,
     output: str | None = None,
     kind: str | None = None,
+    golden: bool = True,
 ) -> Calibrated:
     """Write the cascade model `out` of an ONNX body.
 
@@ -82,6 +86,7 @@ def calibrate(
         bins: of the advantage table; by default 15, or for `shrunk` up to 50.
         output: the body's output that holds the logits, if it is not evident.
         kind: one of `KINDS`, if its values cannot tell.
+        golden: whether a few of the calibration inputs may travel in the file, for `edgecascade inspect --verify`.
 
     Raises:
         ExportError: the files or the data do not fit together, or parity failed.
@@ -113,8 +118,11 @@ def calibrate(
     document = _document(model, body, data, names, plan, probabilities)
     folded = fold(model, logits=source.tensor, kind=source.kind, rule=plan.rule, document=document)
     parity = _prove(folded, data, local_logits, plan)
+    kept = _golden(model, data, local_logits, plan) if golden else None
+    if kept is not None:
+        folded.metadata_props.add(key=GOLDEN_KEY, value=kept.text())
     save_model(folded, out)
-    return Calibrated(plan, parity)
+    return Calibrated(plan, parity, 0 if kept is None else len(kept))
 
 
 def _prove(folded: ModelProto, data: LabelledData, local_logits: NDArray[np.floating], plan: CascadePlan) -> Parity:
@@ -124,6 +132,14 @@ def _prove(folded: ModelProto, data: LabelledData, local_logits: NDArray[np.floa
         checks.append(check_parity(folded, batch, local_logits[done : done + size(batch)], plan.rule))
         done += size(batch)
     return replace(checks[0], n=done, largest=max(check.largest for check in checks))
+
+
+def _golden(
+    model: ModelProto, data: LabelledData, local_logits: NDArray[np.floating], plan: CascadePlan
+) -> Golden | None:
+    batch = next(batches(first(data.inputs, _PARITY_INPUTS), _PARITY_INPUTS))
+    own = [one.name for one in model.graph.input if one.name not in {i.name for i in model.graph.initializer}]
+    return choose_golden(batch, own[0], local_logits[: size(batch)], plan.rule)
 
 
 def _document(

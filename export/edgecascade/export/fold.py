@@ -17,6 +17,7 @@ from edgecascade.calibration import DecisionRule
 from edgecascade.export.errors import ExportError
 from edgecascade.export.graph import renamed, tensor_names
 from edgecascade.export.logits import Step, logits_steps
+from edgecascade.runtime.golden import GOLDEN_KEY
 from edgecascade.runtime.metadata import KEY
 
 __all__ = ["OUTPUTS", "OVERRIDABLE", "fold", "unfold"]
@@ -148,7 +149,7 @@ def unfold(model: ModelProto) -> ModelProto:
     body.CopyFrom(model)
     for field in ("node", "initializer", "input", "output"):
         _keep(getattr(body.graph, field), lambda one: not _reserved(one.name))
-    _keep(body.metadata_props, lambda entry: entry.key not in (KEY, _MOVED))
+    _keep(body.metadata_props, lambda entry: entry.key not in (KEY, _MOVED, GOLDEN_KEY))
     moved = json.loads(properties.get(_MOVED, "{}"))
     return renamed(body, {new: old for old, new in moved.items()})
 

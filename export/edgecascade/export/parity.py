@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import ModelProto
 
-from edgecascade.calibration import Decision, DecisionRule, decide, routing_score
+from edgecascade.calibration import DecisionRule, decide, routing_score
 from edgecascade.export.errors import ParityError
 from edgecascade.runtime.batch import Batch
-from edgecascade.runtime.session import run_in_batches
+from edgecascade.runtime.golden import Expected, compare
+from edgecascade.runtime.session import ELSEWHERE, open_session
 
-__all__ = ["Parity", "check_parity"]
-
-_ELSEWHERE = {"AzureExecutionProvider"}  # calls a cloud service: not a way to run a file here
+__all__ = ["Parity", "check_parity", "expected_decisions"]
 
 
 @dataclass(frozen=True)
@@ -60,47 +58,25 @@ def check_parity(
     Raises:
         ParityError: showing the first difference.
     """
-    wanted = decide(logits, rule)
-    providers = [p for p in ort.get_available_providers() if p not in _ELSEWHERE]
-    score = routing_score(rule.score, logits, rule.temperature)
-    edges = np.append(rule.table.edges, np.float32(np.inf))
-    with np.errstate(invalid="ignore"):
-        distance = np.abs(score[:, None] - edges).min(axis=1)
-    near_edge = distance <= tolerance * np.maximum(1.0, np.abs(score))
+    expected = expected_decisions(logits, rule)
     own = [one.name for one in model.graph.input if one.name not in {i.name for i in model.graph.initializer}]
     feeds = inputs if isinstance(inputs, Mapping) else {own[0]: inputs}
-    largest = max(_compare(model, feeds, wanted, near_edge, provider, tolerance) for provider in providers)
+    file = model.SerializeToString()
+    largest = 0.0
+    providers = [p for p in ort.get_available_providers() if p not in ELSEWHERE]
+    for provider in providers:
+        difference, sentence = compare(open_session(file, providers=[provider]), feeds, expected, tolerance)
+        if sentence is not None:
+            raise ParityError(f"parity failed on {provider}: {sentence}; nothing was written")
+        largest = max(largest, difference)
     return Parity(tuple(providers), len(logits), largest, tolerance)
 
 
-def _compare(
-    model: ModelProto,
-    feeds: Mapping[str, NDArray[Any]],
-    wanted: Decision,
-    near_edge: NDArray[np.bool_],
-    provider: str,
-    tolerance: float,
-) -> float:
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    session = ort.InferenceSession(model.SerializeToString(), options, providers=[provider])
-    names = ["label", "confidence", "advantage", "forward"]
-    label, confidence, advantage, forward = run_in_batches(session, names, feeds)
-    number = ~np.isnan(wanted.confidence)
-    difference = np.abs(np.where(number, confidence - wanted.confidence, 0.0))
-    wrong = {
-        "label": number & (label != wanted.label),
-        "confidence": (np.isnan(confidence) == number) | ~(difference <= tolerance),
-        "forward": ~near_edge & (forward != wanted.forward),
-        "advantage": ~near_edge & number & (advantage != wanted.advantage),
-    }
-    got = {"label": label, "confidence": confidence, "advantage": advantage, "forward": forward}
-    for name, where in wrong.items():
-        if where.any():
-            first = int(np.flatnonzero(where)[0])
-            raise ParityError(
-                f"parity failed on {provider}: {name} of input {first} is {got[name][first]}, "
-                f"expected {getattr(wanted, name)[first]} ({int(where.sum())} of {len(where)} inputs differ); "
-                "nothing was written"
-            )
-    return float(difference.max())
+def expected_decisions(logits: NDArray[np.floating], rule: DecisionRule) -> Expected:
+    """What the reference arithmetic makes of the body's logits [n, classes]."""
+    wanted = decide(logits, rule)
+    score = routing_score(rule.score, logits, rule.temperature)
+    edges = np.append(rule.table.edges, np.float32(np.inf))
+    with np.errstate(invalid="ignore"):
+        distance = np.abs(score[:, None] - edges).min(axis=1) / np.maximum(1.0, np.abs(score))
+    return Expected(wanted.label, wanted.confidence, wanted.advantage, wanted.forward, distance.astype(np.float32))

@@ -16,6 +16,7 @@ from edgecascade.runtime.batch import Batch, rows, size
 from edgecascade.runtime.errors import InputError, ModelFileError
 
 __all__ = [
+    "ELSEWHERE",
     "ModelInputs",
     "check_input",
     "model_inputs",
@@ -25,6 +26,7 @@ __all__ = [
     "score_output",
 ]
 
+ELSEWHERE = {"AzureExecutionProvider"}  # calls a cloud service: not a way to run a file here
 _ERRORS_ONLY = 3  # else onnxruntime warns, at every load, that a threshold can be overridden
 _DTYPES = {"float": "float32", "double": "float64", "float16": "float16", "bool": "bool", "string": "object"}
 

@@ -37,6 +37,12 @@ def configure(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--logits", help="the body's output that holds the logits, if it is not evident")
     parser.add_argument("--kind", choices=KINDS, help="what that output holds, if its values cannot tell")
+    parser.add_argument(
+        "--no-golden",
+        dest="golden",
+        action="store_false",
+        help="let no calibration input travel in the file (`inspect --verify` then has nothing to replay)",
+    )
     add_plan_arguments(parser)
 
 
@@ -56,6 +62,7 @@ def execute(arguments: Namespace) -> int:
             objective=objective_of(arguments),
             output=arguments.logits,
             kind=arguments.kind,
+            golden=arguments.golden,
             **plan_options(arguments),
         )
     except CalibrationError as error:
@@ -65,5 +72,7 @@ def execute(arguments: Namespace) -> int:
         f"parity   {written.parity.n} inputs agree on {', '.join(written.parity.providers)}; "
         f"largest difference of a confidence {written.parity.largest:.1e}"
     )
+    if written.golden:
+        print(f"golden   {written.golden} calibration inputs travel in the file, for `edgecascade inspect --verify`")
     print(f"wrote    {arguments.out}")
     return 0

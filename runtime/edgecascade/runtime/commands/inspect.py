@@ -7,8 +7,10 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
 from typing import Any
 
+from edgecascade.runtime.errors import ModelFileError
+from edgecascade.runtime.golden import compare, read_golden
 from edgecascade.runtime.metadata import read_metadata
-from edgecascade.runtime.session import model_inputs, open_session
+from edgecascade.runtime.session import ELSEWHERE, model_inputs, open_session
 
 __all__ = ["configure", "execute"]
 
@@ -17,8 +19,14 @@ _CURVE_LINES = 16
 
 def configure(parser: ArgumentParser) -> None:
     """Add the arguments."""
-    parser.epilog = "example:\n  edgecascade inspect local.onnx"
+    parser.epilog = "examples:\n  edgecascade inspect local.onnx\n  edgecascade inspect local.onnx --verify"
     parser.add_argument("file", help="a cascade model, as `edgecascade calibrate` writes it")
+    parser.add_argument(
+        "--verify",
+        action="store_true",
+        help="replay the file's golden inputs on every execution provider here, and compare the decisions",
+    )
+    parser.add_argument("--tolerance", type=float, default=1e-3, help="on confidences, for --verify (default 0.001)")
     parser.add_argument("--json", action="store_true", help="print the whole metadata document as JSON")
 
 
@@ -26,6 +34,8 @@ def execute(arguments: Namespace) -> int:
     """Print the metadata, for a person or as JSON."""
     session = open_session(arguments.file)
     document = read_metadata(session, arguments.file).document
+    if arguments.verify:
+        return _verify(arguments.file, arguments.tolerance)
     if arguments.json:
         print(json.dumps(document, indent=2))
         return 0
@@ -51,6 +61,26 @@ def execute(arguments: Namespace) -> int:
         print(f"  verdict    {sentence}")
     print(f"  promise    {_promise(document['certificate'])}")
     return 0
+
+
+def _verify(path: str, tolerance: float) -> int:
+    import onnxruntime as ort
+
+    failed = False
+    for provider in (p for p in ort.get_available_providers() if p not in ELSEWHERE):
+        session = open_session(path, providers=[provider])
+        golden = read_golden(session, path)
+        if golden is None:
+            raise ModelFileError(f"{path}: it has no golden inputs to replay; `edgecascade calibrate` puts them in")
+        largest, sentence = compare(session, golden.inputs, golden.expected, tolerance)
+        failed |= sentence is not None
+        print(
+            f"{provider}: {sentence}"
+            if sentence
+            else f"{provider}: {len(golden)} golden inputs decided as expected; largest difference of a confidence "
+            f"{largest:.1e} (tolerance {tolerance:g})"
+        )
+    return 1 if failed else 0
 
 
 def _calibration(record: Mapping[str, Any]) -> str:

@@ -1,0 +1,132 @@
+"""Golden inputs: a few inputs in the file with the decisions they must get, to be replayed on the machine at hand.
+
+They find what nothing else finds: a preprocessing, an execution provider or a runtime that changes the answers.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecascade.runtime.batch import size
+from edgecascade.runtime.errors import ModelFileError
+from edgecascade.runtime.session import model_inputs, run_in_batches
+
+__all__ = ["GOLDEN_KEY", "Expected", "Golden", "compare", "read_golden"]
+
+GOLDEN_KEY = "edgecascade.golden"
+_INPUT = "input:"
+_LARGEST_TEXT, _LARGEST_ARRAYS = 16 << 20, 64 << 20  # bytes: far above any real file, far below a device's memory
+
+
+@dataclass(frozen=True)
+class Expected:
+    """Decisions as the reference arithmetic takes them, each [n].
+
+    Attributes:
+        label: int64.
+        confidence: float32.
+        advantage: float32.
+        forward: bool.
+        distance: float32, from the score to the nearest edge of the advantage table, as a share of the score where
+            that is above 1. Nearer than the tolerance, `advantage` and `forward` may fall either way.
+    """
+
+    label: NDArray[np.int64]
+    confidence: NDArray[np.float32]
+    advantage: NDArray[np.float32]
+    forward: NDArray[np.bool_]
+    distance: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Golden:
+    """Inputs [n, ...] by name, and what they must get."""
+
+    inputs: Mapping[str, NDArray[Any]]
+    expected: Expected
+
+    def __len__(self) -> int:
+        """How many."""
+        return size(self.inputs)
+
+    def text(self) -> str:
+        """For the metadata: base64 of a compressed npz with `input:NAME` for each input, and the expected arrays."""
+        packed = io.BytesIO()
+        named = {f"{_INPUT}{name}": array for name, array in self.inputs.items()}
+        np.savez_compressed(packed, allow_pickle=False, **named, **vars(self.expected))
+        return base64.b64encode(packed.getvalue()).decode("ascii")
+
+
+def read_golden(session: Any, path: str | os.PathLike[str]) -> Golden | None:
+    """The golden inputs of an open session, or None if the file has none.
+
+    Raises:
+        ModelFileError: they are damaged, or too large to be real.
+    """
+    text = session.get_modelmeta().custom_metadata_map.get(GOLDEN_KEY)
+    if text is None:
+        return None
+    if len(text) > _LARGEST_TEXT:
+        raise ModelFileError(f"{path}: its golden inputs have {len(text)} characters, over the limit {_LARGEST_TEXT}")
+    try:
+        packed = io.BytesIO(base64.b64decode(text, validate=True))
+        with zipfile.ZipFile(packed) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+        if unpacked > _LARGEST_ARRAYS:
+            raise ModelFileError(f"{path}: its golden inputs unpack to {unpacked} bytes, over {_LARGEST_ARRAYS}")
+        with np.load(packed, allow_pickle=False) as arrays:
+            expected = Expected(**{field.name: arrays[field.name] for field in fields(Expected)})
+            inputs = {name.removeprefix(_INPUT): arrays[name] for name in arrays if name.startswith(_INPUT)}
+        if len({len(array) for array in (*inputs.values(), *vars(expected).values())}) != 1 or not inputs:
+            raise ValueError("arrays of different lengths")
+    except ModelFileError:
+        raise
+    except Exception as error:  # base64, zipfile and numpy raise many kinds
+        raise ModelFileError(f"{path}: its golden inputs are damaged: {error}") from error
+    return Golden(inputs, expected)
+
+
+def compare(
+    session: Any, inputs: Mapping[str, NDArray[Any]], expected: Expected, tolerance: float
+) -> tuple[float, str | None]:
+    """Run the inputs; the largest difference of a confidence, and the first decision that differs, in words.
+
+    Args:
+        session: of a cascade model.
+        inputs: [n, ...] by name.
+        expected: what they must get.
+        tolerance: on confidences.
+
+    Raises:
+        InputError: the inputs are not such as the model takes.
+    """
+    feeds = model_inputs(session, "model").feeds("golden", inputs)
+    names = ["label", "confidence", "advantage", "forward"]
+    label, confidence, advantage, forward = run_in_batches(session, names, feeds)
+    number, near_edge = ~np.isnan(expected.confidence), expected.distance <= tolerance
+    difference = np.abs(np.where(number, confidence - expected.confidence, 0.0))
+    wrong = {
+        "label": number & (label != expected.label),
+        "confidence": (np.isnan(confidence) == number) | ~(difference <= tolerance),
+        "forward": ~near_edge & (forward != expected.forward),
+        "advantage": ~near_edge & number & (advantage != expected.advantage),
+    }
+    got = {"label": label, "confidence": confidence, "advantage": advantage, "forward": forward}
+    largest = float(difference.max())
+    for name, where in wrong.items():
+        if where.any():
+            first = int(np.flatnonzero(where)[0])
+            return largest, (
+                f"{name} of input {first} is {got[name][first]}, expected {getattr(expected, name)[first]} "
+                f"({int(where.sum())} of {len(where)} inputs differ)"
+            )
+    return largest, None
