@@ -29,6 +29,11 @@ _COMMANDS = {
     "calibrate": _Command(
         "edgecascade.export.commands.calibrate", "export", "a body, a remote and labelled data -> a cascade model"
     ),
+    "recalibrate": _Command(
+        "edgecascade.export.commands.recalibrate",
+        "export",
+        "a cascade model -> the same one, with another threshold or planned anew",
+    ),
     "plan": _Command(
         "edgecascade.calibration.commands.plan", "plan", "what a cascade would do, from both models' saved outputs"
     ),

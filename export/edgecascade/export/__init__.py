@@ -13,6 +13,7 @@ from edgecascade.export.logits import KINDS, LogitsSource, find_logits, logits_o
 from edgecascade.export.parity import Parity, check_parity
 from edgecascade.export.preprocess import ImagePreprocessing, prepend
 from edgecascade.export.quantize import quantize_int8
+from edgecascade.export.recalibrate import cascade_scores, move_threshold, recalibrate
 from edgecascade.export.scores import local_scores, remote_scores
 from edgecascade.export.torch_module import export_torch
 
@@ -26,6 +27,7 @@ __all__ = [
     "Parity",
     "ParityError",
     "calibrate",
+    "cascade_scores",
     "check_parity",
     "export_torch",
     "find_logits",
@@ -33,9 +35,11 @@ __all__ = [
     "load_model",
     "local_scores",
     "logits_of",
+    "move_threshold",
     "prepend",
     "quantize_int8",
     "read_labelled",
+    "recalibrate",
     "remote_scores",
     "save_model",
     "unfold",

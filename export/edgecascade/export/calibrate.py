@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -30,7 +30,7 @@ from edgecascade.export.fold import fold
 from edgecascade.export.golden import choose_golden
 from edgecascade.export.graph import load_model, save_model
 from edgecascade.export.labelled import LabelledData, batches, first
-from edgecascade.export.logits import find_logits, logits_of, settle
+from edgecascade.export.logits import LogitsSource, find_logits, logits_of, settle
 from edgecascade.export.parity import Parity, check_parity
 from edgecascade.export.preprocess import PREPROCESSING_KEY
 from edgecascade.runtime.batch import size
@@ -38,7 +38,7 @@ from edgecascade.runtime.golden import GOLDEN_KEY, Golden
 from edgecascade.runtime.metadata import FORMAT, KEY
 from edgecascade.runtime.remote_calibration import RemoteCalibration
 
-__all__ = ["Calibrated", "calibrate"]
+__all__ = ["Calibrated", "calibrate", "fold_plan"]
 
 _PARITY_INPUTS = 128
 
@@ -93,9 +93,41 @@ def calibrate(
         CalibrationError: the data cannot support the numbers asked for.
     """
     model = load_model(body)
-    source = settle(find_logits(model, output, kind), local_scores)
-    assert source.kind is not None
-    local_logits = logits_of(local_scores, source.kind)
+    origin = {"model": Path(body).name, "model_sha256": hashlib.sha256(Path(body).read_bytes()).hexdigest()}
+    return fold_plan(
+        model,
+        settle(find_logits(model, output, kind), local_scores),
+        origin,
+        out,
+        data,
+        local_scores,
+        remote_scores,
+        objective=objective,
+        scores=scores,
+        merges=merges,
+        estimate=estimate,
+        bins=bins,
+        golden=golden,
+    )
+
+
+def fold_plan(
+    model: ModelProto,
+    source: LogitsSource,
+    origin: Mapping[str, str],
+    out: str | os.PathLike[str],
+    data: LabelledData,
+    local_scores: NDArray[np.floating],
+    remote_scores: NDArray[np.floating],
+    *,
+    objective: Objective | Promise,
+    golden: bool,
+    **options: Any,
+) -> Calibrated:
+    """`calibrate` from a body in memory, of which `origin` says where it came from (`model`, `model_sha256`)."""
+    kind = settle(source, local_scores).kind
+    assert kind is not None
+    local_logits = logits_of(local_scores, kind)
     if local_logits.shape != remote_scores.shape:
         raise ExportError(
             f"remote: expected scores {list(local_logits.shape)} as the local model gives, "
@@ -105,18 +137,16 @@ def calibrate(
     if len(names) != local_logits.shape[1]:
         raise ExportError(f"names: expected {local_logits.shape[1]}, one per class of the model, got {len(names)}")
     probabilities = are_probabilities(remote_scores)
-    plan = plan_cascade(
-        local_logits,
-        RemoteCalibration(1.0, probabilities).logits(remote_scores),
-        data.labels,
-        objective,
-        scores=scores,
-        merges=merges,
-        estimate=estimate,
-        bins=bins,
+    remote_logits = RemoteCalibration(1.0, probabilities).logits(remote_scores)
+    plan = plan_cascade(local_logits, remote_logits, data.labels, objective, **options)
+    document = _document(
+        model,
+        {**origin, "logits": source.tensor, "kind": kind, "data_sha256": data.digest},
+        names,
+        plan,
+        probabilities,
     )
-    document = _document(model, body, data, names, plan, probabilities)
-    folded = fold(model, logits=source.tensor, kind=source.kind, rule=plan.rule, document=document)
+    folded = fold(model, logits=source.tensor, kind=kind, rule=plan.rule, document=document)
     parity = _prove(folded, data, local_logits, plan)
     kept = _golden(model, data, local_logits, plan) if golden else None
     if kept is not None:
@@ -144,8 +174,7 @@ def _golden(
 
 def _document(
     model: ModelProto,
-    body: str | os.PathLike[str],
-    data: LabelledData,
+    source: Mapping[str, str],
     names: Sequence[str],
     plan: CascadePlan,
     probabilities: bool,
@@ -163,11 +192,7 @@ def _document(
         "policy": _policy(plan),
         "operating_curve": [asdict(point) for point in plan.policy.curve],
         "certificate": asdict(plan.certificate) if plan.certificate else None,
-        "source": {
-            "model": Path(body).name,
-            "model_sha256": hashlib.sha256(Path(body).read_bytes()).hexdigest(),
-            "data_sha256": data.digest,
-        },
+        "source": dict(source),
     }
 
 

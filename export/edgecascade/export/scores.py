@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import ValueInfoProto
+from onnx import ModelProto, ValueInfoProto
 
 from edgecascade.export.errors import ExportError
 from edgecascade.export.graph import load_model
@@ -19,7 +19,7 @@ from edgecascade.runtime.deadline import Deadline
 from edgecascade.runtime.errors import RemoteError
 from edgecascade.runtime.session import model_inputs, open_session, run_in_batches
 
-__all__ = ["local_scores", "remote_scores"]
+__all__ = ["local_scores", "remote_scores", "tensor_scores"]
 
 _PATIENCE = 60.0  # seconds for one request while calibrating, where nobody waits for the answer
 
@@ -44,14 +44,22 @@ def local_scores(
         progress: called with the number of inputs just done.
     """
     model = load_model(path)
-    name = find_logits(model, output, kind).tensor
-    if name not in {o.name for o in model.graph.output}:
-        model.graph.output.append(ValueInfoProto(name=name))  # onnxruntime infers its type
-    session = open_session(model.SerializeToString())
-    declared = model_inputs(session, path)
+    return tensor_scores(model, find_logits(model, output, kind).tensor, inputs, str(path), progress=progress)
+
+
+def tensor_scores(
+    model: ModelProto, tensor: str, inputs: Inputs, argument: str, *, progress: Progress | None = None
+) -> NDArray[np.floating]:
+    """The values of a tensor inside a model, for all inputs; `argument` is what a refusal calls them."""
+    watched = ModelProto()
+    watched.CopyFrom(model)
+    if tensor not in {o.name for o in model.graph.output}:
+        watched.graph.output.append(ValueInfoProto(name=tensor))  # onnxruntime infers its type
+    session = open_session(watched.SerializeToString())
+    declared = model_inputs(session, argument)
     parts = []
     for batch in batches(inputs, declared.batch or 32):
-        parts.append(run_in_batches(session, [name], declared.feeds(str(path), batch))[0])
+        parts.append(run_in_batches(session, [tensor], declared.feeds(argument, batch))[0])
         if progress:
             progress(size(batch))
     return np.concatenate(parts)

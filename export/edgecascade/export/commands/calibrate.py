@@ -8,13 +8,13 @@ from argparse import ArgumentParser, Namespace
 from edgecascade.calibration import CalibrationError
 from edgecascade.calibration.commands.arguments import add_plan_arguments, objective_of, plan_options
 from edgecascade.calibration.describe import describe
-from edgecascade.export.calibrate import calibrate
+from edgecascade.export.calibrate import Calibrated, calibrate
 from edgecascade.export.errors import ExportError
 from edgecascade.export.labelled import read_labelled
 from edgecascade.export.logits import KINDS
 from edgecascade.export.scores import local_scores, remote_scores
 
-__all__ = ["configure", "execute"]
+__all__ = ["add_golden_argument", "configure", "execute", "report"]
 
 
 def configure(parser: ArgumentParser) -> None:
@@ -37,13 +37,18 @@ def configure(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--logits", help="the body's output that holds the logits, if it is not evident")
     parser.add_argument("--kind", choices=KINDS, help="what that output holds, if its values cannot tell")
+    add_golden_argument(parser)
+    add_plan_arguments(parser)
+
+
+def add_golden_argument(parser: ArgumentParser) -> None:
+    """Whether inputs may travel in the file."""
     parser.add_argument(
         "--no-golden",
         dest="golden",
         action="store_false",
         help="let no calibration input travel in the file (`inspect --verify` then has nothing to replay)",
     )
-    add_plan_arguments(parser)
 
 
 def execute(arguments: Namespace) -> int:
@@ -67,6 +72,12 @@ def execute(arguments: Namespace) -> int:
         )
     except CalibrationError as error:
         raise ExportError(str(error)) from error
+    report(written, arguments.out)
+    return 0
+
+
+def report(written: Calibrated, out: str) -> None:
+    """Print what was fitted, chosen, proved and written."""
     print(describe(written.plan))
     print(
         f"parity   {written.parity.n} inputs agree on {', '.join(written.parity.providers)}; "
@@ -74,5 +85,4 @@ def execute(arguments: Namespace) -> int:
     )
     if written.golden:
         print(f"golden   {written.golden} calibration inputs travel in the file, for `edgecascade inspect --verify`")
-    print(f"wrote    {arguments.out}")
-    return 0
+    print(f"wrote    {out}")

@@ -1,0 +1,179 @@
+"""In the field: another threshold or a new plan in the same file, around the same body."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from onnx import ModelProto
+
+from edgecascade.calibration import CalibrationError, LeastOffload, MostAccuracy
+from edgecascade.cli import main
+from edgecascade.export import (
+    ExportError,
+    ParityError,
+    cascade_scores,
+    local_scores,
+    move_threshold,
+    read_labelled,
+    recalibrate,
+    remote_scores,
+    unfold,
+)
+from edgecascade.export.graph import load_model, save_model
+from edgecascade.runtime import Cascade, ModelFileError
+from edgecascade.runtime.golden import GOLDEN_KEY
+
+Run = Callable[..., int]
+
+
+def _forwarded(path: Path, pair: Path) -> float:
+    with Cascade.load(path) as cascade:
+        answers = cascade.predict_batch(np.load(pair / "test.npz")["x"])
+        return float(np.mean([answer.reason.value != "confident" for answer in answers]))
+
+
+def _body(path: Path) -> bytes:
+    body: bytes = unfold(load_model(path)).SerializeToString()
+    return body
+
+
+def test_the_threshold_moves_along_the_curve(pair: Path, tmp_path: Path) -> None:
+    """No data, no remote: the planned rates are met on other inputs, and the body is the same."""
+    rates = []
+    for rate in (0.05, 0.15, 0.3):
+        chosen = move_threshold(pair / "local.onnx", tmp_path / "moved.onnx", MostAccuracy(rate))
+        assert chosen.offload_rate <= rate
+        rates.append(_forwarded(tmp_path / "moved.onnx", pair))
+        assert abs(rates[-1] - chosen.offload_rate) < 0.06
+        assert _body(tmp_path / "moved.onnx") == _body(pair / "local.onnx") == (pair / "corner.onnx").read_bytes()
+    assert rates == sorted(rates)
+
+
+def test_the_document_says_what_was_done(pair: Path, tmp_path: Path) -> None:
+    """The new point and objective; no certificate, and no verdict on the old point."""
+    chosen = move_threshold(pair / "local.onnx", tmp_path / "moved.onnx", MostAccuracy(0.1))
+    document = Cascade.load(tmp_path / "moved.onnx").metadata.document
+    assert document["policy"]["threshold"] == document["policy"]["chosen"]["threshold"] == chosen.threshold
+    assert "10% offload" in document["policy"]["objective"]
+    assert document["certificate"] is None
+    assert "moved along the curve" in document["policy"]["verdict"][0]
+    assert document["calibration"] == Cascade.load(pair / "local.onnx").metadata.document["calibration"]
+
+
+def test_it_still_verifies(pair: Path, tmp_path: Path) -> None:
+    """The golden inputs expect the decisions of the new threshold, and get them."""
+    move_threshold(pair / "local.onnx", tmp_path / "moved.onnx", MostAccuracy(0.0))
+    assert main(["inspect", str(tmp_path / "moved.onnx"), "--verify"]) == 0
+
+
+def test_what_is_out_of_reach_writes_nothing(pair: Path, tmp_path: Path) -> None:
+    """With the nearest point in the message."""
+    with pytest.raises(CalibrationError, match="out of reach"):
+        move_threshold(pair / "local.onnx", tmp_path / "moved.onnx", LeastOffload(accuracy=1.0))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_decides_otherwise_is_not_written(pair: Path, tmp_path: Path) -> None:
+    """Whoever broke the body learns of it here."""
+    model = load_model(pair / "local.onnx")
+    for node in model.graph.node:
+        if node.op_type == "Flatten":
+            node.op_type = "Identity"
+    _swap_softmax(model)
+    save_model(model, tmp_path / "broken.onnx")
+    with pytest.raises(ParityError, match=r"parity failed: .*; nothing was written"):
+        move_threshold(tmp_path / "broken.onnx", tmp_path / "moved.onnx", MostAccuracy(0.1))
+    assert not (tmp_path / "moved.onnx").exists()
+
+
+def _swap_softmax(model: ModelProto) -> None:
+    for node in model.graph.node:
+        if node.op_type == "Identity":
+            node.op_type = "Flatten"
+        if node.op_type == "Div" and node.name.startswith("edgecascade/"):
+            node.op_type = "Mul"
+
+
+def test_a_new_plan_fits_new_data(pair: Path, tmp_path: Path) -> None:
+    """Inverted images, on which the old temperature means nothing: the temperature follows, the body does not."""
+    with np.load(pair / "test.npz") as arrays:
+        np.savez(tmp_path / "field.npz", x=arrays["x"] // 2, y=arrays["y"], names=arrays["names"])
+    data = read_labelled(tmp_path / "field.npz")
+    local = cascade_scores(pair / "local.onnx", data.inputs)
+    np.testing.assert_array_equal(local, local_scores(pair / "corner.onnx", data.inputs))
+    remote = remote_scores(str(pair / "remote.onnx"), data.inputs)
+    out = tmp_path / "new.onnx"
+    written = recalibrate(pair / "local.onnx", out, data, local, remote, objective=MostAccuracy(0.2))
+    old = Cascade.load(pair / "local.onnx").metadata.document
+    new = Cascade.load(out).metadata.document
+    assert written.plan.rule.temperature == new["calibration"]["temperature"] < 0.7 * old["calibration"]["temperature"]
+    assert {key: new["source"][key] for key in ("model", "model_sha256", "logits", "kind")} == {
+        key: old["source"][key] for key in ("model", "model_sha256", "logits", "kind")
+    }
+    assert new["source"]["data_sha256"] == data.digest != old["source"]["data_sha256"]
+    assert _body(out) == (pair / "corner.onnx").read_bytes()
+
+
+def test_names_that_the_new_data_lacks_are_kept(pair: Path, tmp_path: Path) -> None:
+    """The classes are the body's; the data need not name them again."""
+    with np.load(pair / "test.npz") as arrays:
+        np.savez(tmp_path / "field.npz", x=arrays["x"], y=arrays["y"])
+    arguments = [str(pair / "local.onnx"), "--remote", str(pair / "remote.onnx"), "--data", str(tmp_path / "field.npz")]
+    out = tmp_path / "new.onnx"
+    assert main(["recalibrate", *arguments, "--offload-rate", "0.2", "--no-golden", "-o", str(out)]) == 0
+    assert Cascade.load(out).metadata.labels == ("red", "green", "blue")
+    assert GOLDEN_KEY not in {entry.key for entry in load_model(out).metadata_props}
+
+
+def test_a_file_can_be_replaced_by_itself(pair: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In the field there is one path."""
+    path = tmp_path / "local.onnx"
+    path.write_bytes((pair / "local.onnx").read_bytes())
+    assert main(["recalibrate", str(path), "--offload-rate", "0.1", "-o", str(path)]) == 0
+    assert "of the calibration data, accuracy " in capsys.readouterr().out
+    assert _forwarded(path, pair) < 0.16
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--offload-rate", "0.1", "--data", "field.npz"], "--data, --remote: expected both"),
+        (["--certify", "0.01"], "--certify: expected --data and --remote with it"),
+        (["--offload-rate", "0.1", "--score", "margin"], "--score, --merge, --estimate, --bins: expected --data"),
+        (["--accuracy", "1.0"], "accuracy: 100.0% is out of reach"),
+    ],
+)
+def test_arguments_that_need_data_say_so(
+    pair: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    """One sentence, and nothing is written."""
+    assert main(["recalibrate", str(pair / "local.onnx"), *arguments, "-o", str(tmp_path / "o.onnx")]) == 2
+    assert message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_no_cascade_model_is_refused(pair: Path, tmp_path: Path) -> None:
+    """A body, and a file that is not there."""
+    with pytest.raises(ModelFileError, match="not a cascade model"):
+        move_threshold(pair / "corner.onnx", tmp_path / "o.onnx", MostAccuracy(0.1))
+    with pytest.raises(ExportError, match="no such file"):
+        move_threshold(tmp_path / "gone.onnx", tmp_path / "o.onnx", MostAccuracy(0.1))
+
+
+def test_torch_is_not_needed(pair: Path, tmp_path: Path) -> None:
+    """On a device there is none."""
+    script = (
+        "import sys\n"
+        "class NoTorch:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        assert name.partition('.')[0] != 'torch', 'somebody imports torch'\n"
+        "sys.meta_path.insert(0, NoTorch())\n"
+        "from edgecascade.cli import main\n"
+        f"sys.exit(main(['recalibrate', {str(pair / 'local.onnx')!r}, '--remote', {str(pair / 'remote.onnx')!r}, "
+        f"'--data', {str(pair / 'test.npz')!r}, '--offload-rate', '0.1', '-o', {str(tmp_path / 'o.onnx')!r}]))"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
+    assert (tmp_path / "o.onnx").exists()
