@@ -33,6 +33,7 @@ from edgecascade.export.labelled import LabelledData, batches, first
 from edgecascade.export.logits import LogitsSource, find_logits, logits_of, settle
 from edgecascade.export.parity import Parity, check_parity
 from edgecascade.export.preprocess import PREPROCESSING_KEY
+from edgecascade.export.source_parity import check_source
 from edgecascade.runtime.batch import size
 from edgecascade.runtime.golden import GOLDEN_KEY, Golden
 from edgecascade.runtime.metadata import FORMAT, KEY
@@ -41,6 +42,7 @@ from edgecascade.runtime.remote_calibration import RemoteCalibration
 __all__ = ["Calibrated", "calibrate", "fold_plan"]
 
 _PARITY_INPUTS = 128
+_SOURCE_TOLERANCE = 1e-3  # of a source in float64, or in another library's float32
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ def calibrate(
     bins: int | None = None,
     output: str | None = None,
     kind: str | None = None,
+    expected: NDArray[np.floating] | None = None,
     golden: bool = True,
 ) -> Calibrated:
     """Write the cascade model `out` of an ONNX body.
@@ -86,6 +89,8 @@ def calibrate(
         bins: of the advantage table; by default 15, or for `shrunk` up to 50.
         output: the body's output that holds the logits, if it is not evident.
         kind: one of `KINDS`, if its values cannot tell.
+        expected: [n, classes], what the model that the body was converted from gives on that data, logits or
+            probabilities; the body must give the same.
         golden: whether a few of the calibration inputs may travel in the file, for `edgecascade inspect --verify`.
 
     Raises:
@@ -94,9 +99,13 @@ def calibrate(
     """
     model = load_model(body)
     origin = {"model": Path(body).name, "model_sha256": hashlib.sha256(Path(body).read_bytes()).hexdigest()}
+    source = settle(find_logits(model, output, kind), local_scores)
+    if expected is not None:
+        assert source.kind is not None
+        check_source(local_scores, source.kind, expected, _SOURCE_TOLERANCE)
     return fold_plan(
         model,
-        settle(find_logits(model, output, kind), local_scores),
+        source,
         origin,
         out,
         data,

@@ -7,11 +7,16 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from onnx import ModelProto
 
-from edgecascade.export.errors import ExportError
+from edgecascade.export.errors import ExportError, ParityError
+from edgecascade.runtime.session import open_session
 
 __all__ = ["export_torch"]
+
+_BATCH = 3  # not the batch it was traced with
+_TOLERANCE = 1e-3  # of the largest output
 
 
 def export_torch(module: Any, shape: Sequence[int], *, output: str = "logits") -> ModelProto:
@@ -24,6 +29,7 @@ def export_torch(module: Any, shape: Sequence[int], *, output: str = "logits") -
 
     Raises:
         ExportError: not a module, or torch cannot export it.
+        ParityError: the graph gives other outputs than the module.
     """
     import torch
 
@@ -54,4 +60,20 @@ def export_torch(module: Any, shape: Sequence[int], *, output: str = "logits") -
     model = program.model_proto
     for part in (model.graph, *model.graph.node, *model.graph.input, *model.graph.output):
         del part.metadata_props[:]  # torch leaves stack traces there, with paths of this machine
+    _prove(module, model, shape)
     return model
+
+
+def _prove(module: Any, model: ModelProto, shape: Sequence[int]) -> None:
+    """The graph gives what the module gives, on noise."""
+    import torch
+
+    inputs = torch.randn(_BATCH, *shape, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        wanted = module(inputs).numpy()
+    (got,) = open_session(model.SerializeToString()).run(None, {"input": inputs.numpy()})
+    if got.shape != wanted.shape or not np.allclose(got, wanted, 0, _TOLERANCE * max(1.0, np.abs(wanted).max()), True):
+        raise ParityError(
+            f"parity with the module failed: for noise {list(shape)} torch gives {wanted.flat[0]:.6g}, ... "
+            f"{list(wanted.shape)} and the exported graph {got.flat[0]:.6g}, ... {list(got.shape)}"
+        )

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser, Namespace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from edgecascade.calibration import CalibrationError
 from edgecascade.calibration.commands.arguments import add_plan_arguments, objective_of, plan_options
@@ -37,6 +41,12 @@ def configure(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--logits", help="the body's output that holds the logits, if it is not evident")
     parser.add_argument("--kind", choices=KINDS, help="what that output holds, if its values cannot tell")
+    parser.add_argument(
+        "--expected",
+        metavar="NPY",
+        help="what the model that the body was converted from gives on the data [n, classes], such as scikit-learn's "
+        "predict_proba; the body must give the same",
+    )
     add_golden_argument(parser)
     add_plan_arguments(parser)
 
@@ -67,6 +77,7 @@ def execute(arguments: Namespace) -> int:
             objective=objective_of(arguments),
             output=arguments.logits,
             kind=arguments.kind,
+            expected=_saved(arguments.expected) if arguments.expected else None,
             golden=arguments.golden,
             **plan_options(arguments),
         )
@@ -74,6 +85,13 @@ def execute(arguments: Namespace) -> int:
         raise ExportError(str(error)) from error
     report(written, arguments.out)
     return 0
+
+
+def _saved(path: str) -> NDArray[Any]:
+    try:
+        return np.asarray(np.load(path, allow_pickle=False))
+    except (OSError, ValueError, EOFError) as error:
+        raise ExportError(f"--expected: {path} is no array saved by numpy: {error}") from error
 
 
 def report(written: Calibrated, out: str) -> None:
