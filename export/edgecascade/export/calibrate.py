@@ -25,6 +25,7 @@ from edgecascade.calibration import (
     are_probabilities,
     plan_cascade,
 )
+from edgecascade.export.document import check_document
 from edgecascade.export.errors import ExportError
 from edgecascade.export.fold import fold
 from edgecascade.export.golden import choose_golden
@@ -155,6 +156,7 @@ def fold_plan(
         plan,
         probabilities,
     )
+    check_document(document, str(out))
     folded = fold(model, logits=source.tensor, kind=kind, rule=plan.rule, document=document)
     parity = _prove(folded, data, local_logits, plan)
     kept = _golden(model, data, local_logits, plan) if golden else None
@@ -188,7 +190,7 @@ def _document(
     plan: CascadePlan,
     probabilities: bool,
 ) -> dict[str, Any]:
-    """The metadata of format 1; `docs` of it is `Metadata` in the runtime."""
+    """The metadata of format 1, as docs/file-format.md describes it."""
     properties = {entry.key: entry.value for entry in model.metadata_props}
     preprocessing = properties.get(PREPROCESSING_KEY)
     return {

@@ -15,6 +15,7 @@ from onnx import ModelProto, numpy_helper
 
 from edgecascade.calibration import Objective, OperatingPoint, Promise
 from edgecascade.export.calibrate import Calibrated, fold_plan
+from edgecascade.export.document import check_document
 from edgecascade.export.errors import ExportError, ParityError
 from edgecascade.export.fold import unfold
 from edgecascade.export.graph import load_model, save_model
@@ -116,7 +117,9 @@ def move_threshold(path: str | os.PathLike[str], out: str | os.PathLike[str], ob
 def _document(path: str | os.PathLike[str]) -> Mapping[str, Any]:
     if not Path(path).is_file():
         raise ExportError(f"{path}: no such file")
-    return read_metadata(open_session(path), path).document
+    document = read_metadata(open_session(path), path).document
+    check_document(document, str(path))
+    return document
 
 
 def _keep_golden(model: ModelProto, threshold: float, path: str | os.PathLike[str]) -> None:

@@ -114,7 +114,8 @@ class Cascade:
             originals: [n, ...], what to send to the remote, if not `x` itself.
 
         Raises:
-            InputError: `x` or `originals` does not fit. Nothing else is raised.
+            InputError: `x` or `originals` does not fit.
+            ModelFileError: the file has not as many names as classes. Nothing else is raised.
         """
         started = time.monotonic()
         deadline = Deadline(started + self._deadline)
@@ -127,6 +128,10 @@ class Cascade:
         if n == 0:
             return []
         label, confidence, advantage, forward, probabilities = self._decide(feeds, n)
+        if probabilities.shape[1] != len(self.metadata.labels):
+            raise ModelFileError(
+                f"the file names {len(self.metadata.labels)} classes and gives {probabilities.shape[1]}"
+            )
         asked = np.flatnonzero(forward)
         replies = dict(zip(asked.tolist(), self._ask(sent, asked, deadline), strict=True))
         elapsed = time.monotonic() - started

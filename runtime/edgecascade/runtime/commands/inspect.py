@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from argparse import ArgumentParser, Namespace
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from edgecascade.runtime.errors import ModelFileError
@@ -39,28 +39,35 @@ def execute(arguments: Namespace) -> int:
     if arguments.json:
         print(json.dumps(document, indent=2))
         return 0
-    print(f"{arguments.file}: cascade model, format {document['format']}, written by {document['written_by']}")
-    print(f"  input      {model_inputs(session, arguments.file)}")
-    print(f"  classes    {len(document['labels'])}: {_shorten(document['labels'])}")
-    print(f"  body       {document['source']['model']}, sha256 {document['source']['model_sha256'][:12]}...")
-    print(f"  local      {_calibration(document['calibration'])}")
-    print(f"  remote     {_calibration(document['remote'])}")
-    for line in _policy(document["policy"]):
-        print(line)
+    try:
+        lines = list(_lines(document, arguments.file, str(model_inputs(session, arguments.file))))
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, ZeroDivisionError) as error:
+        raise ModelFileError(f"{arguments.file}: its `edgecascade` metadata is damaged: {error!r}") from error
+    print("\n".join(lines))
+    return 0
+
+
+def _lines(document: Mapping[str, Any], path: str, inputs: str) -> Iterator[str]:
+    yield f"{path}: cascade model, format {document['format']}, written by {document['written_by']}"
+    yield f"  input      {inputs}"
+    yield f"  classes    {len(document['labels'])}: {_shorten(document['labels'])}"
+    yield f"  body       {document['source']['model']}, sha256 {document['source']['model_sha256'][:12]}..."
+    yield f"  local      {_calibration(document['calibration'])}"
+    yield f"  remote     {_calibration(document['remote'])}"
+    yield from _policy(document["policy"])
     curve, chosen = document["operating_curve"], document["policy"]["threshold"]
-    print("  operating points (on the calibration data, which also chose them: expect a little less)")
-    print("    threshold   offload rate (95 % interval)   accuracy (95 % interval)")
+    yield "  operating points (on the calibration data, which also chose them: expect a little less)"
+    yield "    threshold   offload rate (95 % interval)   accuracy (95 % interval)"
     for position, point in enumerate(curve):
         if position % (len(curve) // _CURVE_LINES + 1) == 0 or point["threshold"] == chosen or point is curve[-1]:
             mark = "  <- chosen" if point["threshold"] == chosen else ""
-            print(
+            yield (
                 f"    {point['threshold']:+9.4f}   {_percent(point, 'offload_rate', 'offload_interval'):<28}   "
                 f"{_percent(point, 'accuracy', 'accuracy_interval')}{mark}"
             )
     for sentence in document["policy"]["verdict"]:
-        print(f"  verdict    {sentence}")
-    print(f"  promise    {_promise(document['certificate'])}")
-    return 0
+        yield f"  verdict    {sentence}"
+    yield f"  promise    {_promise(document['certificate'])}"
 
 
 def _verify(path: str, tolerance: float) -> int:

@@ -1,0 +1,132 @@
+"""The metadata is as its schema says, in files and in the documentation; anything else is a sentence."""
+
+import copy
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from jsonschema import Draft202012Validator
+
+from edgecascade.cli import main
+from edgecascade.export import ExportError
+from edgecascade.export.document import check_document, schema
+from edgecascade.export.fold import OUTPUTS, OVERRIDABLE
+from edgecascade.export.logits import KINDS
+from edgecascade.runtime import Cascade, EdgecascadeError
+
+FORMAT = (Path(__file__).parents[2] / "docs" / "file-format.md").read_text()
+
+
+@pytest.fixture(scope="module")
+def document(pair: Path) -> dict[str, Any]:
+    """Of the pair's cascade model."""
+    return dict(Cascade.load(pair / "local.onnx").metadata.document)
+
+
+def _paths(value: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Every place in a document, the first element of a list standing for all."""
+    if at:
+        yield at
+    items = value.items() if isinstance(value, dict) else list(enumerate(value))[:1] if isinstance(value, list) else ()
+    for key, inner in items:
+        yield from _paths(inner, (*at, key))
+
+
+def _shape(value: Any) -> Any:
+    """Keys and types, without numbers."""
+    if isinstance(value, dict):
+        return {key: _shape(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_shape(value[0])] if value else []
+    return "number" if isinstance(value, (int, float)) else type(value).__name__
+
+
+def test_the_schema_is_one() -> None:
+    """Draft 2020-12."""
+    Draft202012Validator.check_schema(schema())
+
+
+def test_a_written_document_is_as_the_schema_says(document: dict[str, Any]) -> None:
+    """And the schema lists every key that is written."""
+    check_document(document, "local.onnx")
+    assert document.keys() == schema()["properties"].keys()
+
+
+def test_the_documented_example_is_such_a_document(document: dict[str, Any]) -> None:
+    """The same keys and types as in a file that was just written, and a certificate."""
+    (example,) = re.findall(r"```json\n(.*?)```", FORMAT, re.DOTALL)
+    shown = json.loads(example)
+    check_document(shown, "docs/file-format.md")
+    assert shown["certificate"] is not None
+    assert {key: _shape(shown[key]) for key in shown if key != "certificate"} == {
+        key: _shape(document[key]) for key in document if key != "certificate"
+    }
+
+
+def test_the_documentation_names_every_output_input_and_kind() -> None:
+    """As tables."""
+    for name in (*OUTPUTS, *OVERRIDABLE, *KINDS):
+        assert f"| `{name}` |" in FORMAT
+
+
+JUNK: list[Any] = [None, -1, "x" * 5000, [], {}, [[[]]], True, 1e400]
+
+
+def test_any_other_document_is_refused_or_read(
+    pair: Path, tmp_path: Path, document: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every place in turn left out or filled with junk: `inspect` prints or says a sentence, and never fails."""
+    model = onnx.load(pair / "local.onnx")
+    (entry,) = (one for one in model.metadata_props if one.key == "edgecascade")
+    path = tmp_path / "hostile.onnx"
+    refused = 0
+    for place in _paths(document):
+        hostile = copy.deepcopy(document)
+        inner = hostile
+        for step in place[:-1]:
+            inner = inner[step]
+        inner[place[-1]] = JUNK[len(place) * 7 % 5 if len(str(place)) % 2 else len(str(place)) % len(JUNK)]
+        entry.value = json.dumps(hostile)
+        onnx.save(model, path)
+        code = main(["inspect", str(path)])
+        captured = capsys.readouterr()
+        assert code in (0, 2)
+        if code == 2:
+            refused += 1
+            assert re.fullmatch(r"edgecascade: .*hostile\.onnx: its .*\n", captured.err)
+    assert refused > 10
+
+
+CHANGES: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
+    (lambda d: d.pop("policy"), "at the document: 'policy' is a required property"),
+    (lambda d: d["policy"].update(merge="vote"), "at policy/merge: 'vote' is not one of"),
+    (lambda d: d["calibration"].update(temperature=0), "at calibration/temperature: 0 is less than or equal"),
+    (lambda d: d["labels"].append(7), "at labels/3: 7 is not of type 'string'"),
+    (lambda d: d["source"].update(model_sha256="abc"), "at source/model_sha256: 'abc' does not match"),
+    (lambda d: d["operating_curve"][0].update(accuracy=1.5), "at operating_curve/0/accuracy: 1.5 is greater"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), CHANGES)
+def test_the_place_is_named(document: dict[str, Any], change: Callable[[dict[str, Any]], Any], message: str) -> None:
+    """Where it is wrong, and how."""
+    hostile = copy.deepcopy(document)
+    change(hostile)
+    with pytest.raises(ExportError, match=f"^f: its metadata is not as the schema says, {re.escape(message)}"):
+        check_document(hostile, "f")
+
+
+def test_a_file_with_fewer_names_than_classes_is_refused(pair: Path, tmp_path: Path, document: dict[str, Any]) -> None:
+    """Before a label without a name is given."""
+    model = onnx.load(pair / "local.onnx")
+    for one in model.metadata_props:
+        if one.key == "edgecascade":
+            one.value = json.dumps({**document, "labels": ["red", "green"]})
+    onnx.save(model, tmp_path / "f.onnx")
+    with Cascade.load(tmp_path / "f.onnx") as cascade, pytest.raises(EdgecascadeError, match="names 2 classes and giv"):
+        cascade.predict_batch(np.zeros((1, 8, 8, 3), np.uint8))
