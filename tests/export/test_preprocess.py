@@ -109,6 +109,7 @@ def test_it_is_recorded_in_the_file(pixels: Body) -> None:
         "mean": [100.0, 110.0, 120.0],
         "std": [50.0, 60.0, 70.0],
         "interpolation": "linear",
+        "shortest_edge": None,
     }
 
 

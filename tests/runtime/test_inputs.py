@@ -52,7 +52,7 @@ def test_arrays_are_read_one_by_one(tmp_path: Path) -> None:
     [
         ("gone.png", None, "no such file or folder"),
         ("bad.jpg", b"no jpeg", "not a readable image"),
-        ("a.txt", b"text", "expected an image"),
+        ("a.csv", b"text", "expected an image"),
         ("a.npy", b"no array", "cannot read an array"),
         ("a.npz", b"no archive", "cannot read an array"),
     ],

@@ -30,6 +30,7 @@ from edgecascade.export.errors import ExportError
 from edgecascade.export.fold import fold
 from edgecascade.export.golden import choose_golden
 from edgecascade.export.graph import load_model, save_model
+from edgecascade.export.hugging_face import LABELS_KEY
 from edgecascade.export.labelled import LabelledData, batches, first
 from edgecascade.export.logits import LogitsSource, find_logits, logits_of, settle
 from edgecascade.export.parity import Parity, check_parity
@@ -39,6 +40,8 @@ from edgecascade.runtime.batch import size
 from edgecascade.runtime.golden import GOLDEN_KEY, Golden
 from edgecascade.runtime.metadata import FORMAT, KEY
 from edgecascade.runtime.remote_calibration import RemoteCalibration
+from edgecascade.runtime.session import open_session
+from edgecascade.runtime.text import are_sentences, text_input
 
 __all__ = ["Calibrated", "calibrate", "fold_plan"]
 
@@ -108,6 +111,7 @@ def calibrate(
         model,
         source,
         origin,
+        body,
         out,
         data,
         local_scores,
@@ -125,6 +129,7 @@ def fold_plan(
     model: ModelProto,
     source: LogitsSource,
     origin: Mapping[str, str],
+    beside: str | os.PathLike[str],
     out: str | os.PathLike[str],
     data: LabelledData,
     local_scores: NDArray[np.floating],
@@ -134,7 +139,21 @@ def fold_plan(
     golden: bool,
     **options: Any,
 ) -> Calibrated:
-    """`calibrate` from a body in memory, of which `origin` says where it came from (`model`, `model_sha256`)."""
+    """`calibrate` from a body in memory.
+
+    Args:
+        model: the body.
+        source: of its logits.
+        origin: `model` and `model_sha256` of the file that it came from.
+        beside: that file, beside which a tokenizer lies if it takes text.
+        out: as `calibrate`, like all others.
+        data: likewise.
+        local_scores: likewise.
+        remote_scores: likewise.
+        objective: likewise.
+        golden: likewise.
+        options: likewise.
+    """
     kind = settle(source, local_scores).kind
     assert kind is not None
     local_logits = logits_of(local_scores, kind)
@@ -143,7 +162,7 @@ def fold_plan(
             f"remote: expected scores {list(local_logits.shape)} as the local model gives, "
             f"got {list(remote_scores.shape)}"
         )
-    names = data.names or tuple(str(label) for label in range(local_logits.shape[1]))
+    names = data.names or _named(model, local_logits.shape[1])
     if len(names) != local_logits.shape[1]:
         raise ExportError(f"names: expected {local_logits.shape[1]}, one per class of the model, got {len(names)}")
     probabilities = are_probabilities(remote_scores)
@@ -157,13 +176,25 @@ def fold_plan(
         probabilities,
     )
     check_document(document, str(out))
+    text = text_input(open_session(model.SerializeToString()), beside)
+    if text is not None and are_sentences(data.inputs):
+        data = replace(data, inputs=text.encode(np.asarray(data.inputs).tolist()))
     folded = fold(model, logits=source.tensor, kind=kind, rule=plan.rule, document=document)
     parity = _prove(folded, data, local_logits, plan)
     kept = _golden(model, data, local_logits, plan) if golden else None
     if kept is not None:
         folded.metadata_props.add(key=GOLDEN_KEY, value=kept.text())
+    if text is not None:
+        text.copy(Path(out).parent)
     save_model(folded, out)
     return Calibrated(plan, parity, 0 if kept is None else len(kept))
+
+
+def _named(model: ModelProto, classes: int) -> tuple[str, ...]:
+    """The names that the body was exported with, or numbers."""
+    properties = {entry.key: entry.value for entry in model.metadata_props}
+    names = tuple(str(name) for name in json.loads(properties.get(LABELS_KEY, "[]")))
+    return names if len(names) == classes else tuple(str(label) for label in range(classes))
 
 
 def _prove(folded: ModelProto, data: LabelledData, local_logits: NDArray[np.floating], plan: CascadePlan) -> Parity:

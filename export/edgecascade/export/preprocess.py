@@ -17,6 +17,7 @@ __all__ = ["PREPROCESSING_KEY", "ImagePreprocessing", "prepend", "standalone"]
 
 PREPROCESSING_KEY = "edgecascade.preprocessing"
 _INNER = "preprocess/"
+_Step = tuple[str, list[str], str, dict[str, Any]]  # operator, inputs, output, attributes
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ class ImagePreprocessing:
         mean: subtracted from each channel, in pixel values 0 to 255.
         std: divides each channel after that.
         interpolation: `linear` or `cubic`, with antialiasing, as Pillow resizes.
+        shortest_edge: what the shorter side is resized to, the other with it, before the centre is cropped to height
+            and width; None resizes to height and width whatever the shape.
     """
 
     height: int
@@ -36,12 +39,18 @@ class ImagePreprocessing:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     interpolation: str = "linear"
+    shortest_edge: int | None = None
 
     def __post_init__(self) -> None:
         if min(self.height, self.width) < 1:
             raise ExportError(f"size: expected at least 1 x 1 pixels, got {self.height} x {self.width}")
         if self.interpolation not in ("linear", "cubic"):
             raise ExportError(f"interpolation: expected linear or cubic, got {self.interpolation!r}")
+        if self.shortest_edge is not None and self.shortest_edge < max(self.height, self.width):
+            raise ExportError(
+                f"shortest_edge: expected at least {max(self.height, self.width)}, of which the centre is cropped, "
+                f"got {self.shortest_edge}"
+            )
         if not np.isfinite(self.mean).all():
             raise ExportError(f"mean: expected numbers, got {self.mean}")
         if 0.0 in self.std or not np.isfinite(self.std).all():
@@ -103,26 +112,51 @@ def _add_input_and_constants(model: ModelProto, preprocessing: ImagePreprocessin
         "mean": np.array(preprocessing.mean, np.float32).reshape(1, 1, 1, 3),
         "std": np.array(preprocessing.std, np.float32).reshape(1, 1, 1, 3),
     }
+    if preprocessing.shortest_edge is not None:
+        constants["edge"] = np.array([preprocessing.shortest_edge] * 2, np.int64)
+        constants["two"] = np.array(2, np.int64)
+        constants["axes"] = np.array([1, 2], np.int64)
     for name, value in constants.items():
         model.graph.initializer.append(numpy_helper.from_array(value, f"{_INNER}{name}"))
 
 
 def _nodes(preprocessing: ImagePreprocessing, output: str) -> list[NodeProto]:
     """Resized while channels are last: after a Transpose, ONNX Runtime 1.32 loses Resize's `sizes`."""
-    resize = {"axes": [1, 2], "antialias": 1, "exclude_outside": 1, "cubic_coeff_a": -0.5}
-    steps: list[tuple[str, list[str], str, dict[str, Any]]] = [
-        ("Cast", ["image"], f"{_INNER}float", {"to": TensorProto.FLOAT}),
-        (
-            "Resize",
-            [f"{_INNER}float", "", "", f"{_INNER}size"],
-            f"{_INNER}resized",
-            {"mode": preprocessing.interpolation, **resize},
-        ),
-        ("Sub", [f"{_INNER}resized", f"{_INNER}mean"], f"{_INNER}centred", {}),
-        ("Div", [f"{_INNER}centred", f"{_INNER}std"], f"{_INNER}scaled", {}),
-        ("Transpose", [f"{_INNER}scaled"], output, {"perm": [0, 3, 1, 2]}),
+    resize: dict[str, Any] = {
+        "mode": preprocessing.interpolation,
+        "axes": [1, 2],
+        "antialias": 1,
+        "exclude_outside": 1,
+        "cubic_coeff_a": -0.5,
+    }
+    if preprocessing.shortest_edge is None:
+        sized: list[tuple[str, list[str], str, dict[str, Any]]] = [
+            ("Resize", ["float", "", "", "size"], "sized", resize)
+        ]
+    else:
+        sized = [
+            (
+                "Resize",
+                ["float", "", "", "edge"],
+                "resized",
+                {**resize, "keep_aspect_ratio_policy": "not_smaller"},
+            ),
+            ("Shape", ["resized"], "sides", {"start": 1, "end": 3}),
+            ("Sub", ["sides", "size"], "excess", {}),
+            ("Div", ["excess", "two"], "start", {}),
+            ("Add", ["start", "size"], "end", {}),
+            ("Slice", ["resized", "start", "end", "axes"], "sized", {}),
+        ]
+    steps: list[_Step] = [
+        ("Cast", ["image"], "float", {"to": TensorProto.FLOAT}),
+        *sized,
+        ("Sub", ["sized", "mean"], "centred", {}),
+        ("Div", ["centred", "std"], "scaled", {}),
+        ("Transpose", ["scaled"], "planes", {"perm": [0, 3, 1, 2]}),
     ]
-    return [
-        helper.make_node(operator, inputs, [result], name=f"{_INNER}{operator}", **attributes)
-        for operator, inputs, result, attributes in steps
-    ]
+    nodes = []
+    for position, (operator, inputs, result, attributes) in enumerate(steps):
+        feeds = [name if name in ("", "image") else f"{_INNER}{name}" for name in inputs]
+        made = output if position == len(steps) - 1 else f"{_INNER}{result}"
+        nodes.append(helper.make_node(operator, feeds, [made], name=f"{_INNER}{position}_{operator}", **attributes))
+    return nodes

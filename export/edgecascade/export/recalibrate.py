@@ -25,6 +25,7 @@ from edgecascade.export.scores import Progress, tensor_scores
 from edgecascade.runtime.golden import GOLDEN_KEY, compare, read_golden
 from edgecascade.runtime.metadata import KEY, read_metadata
 from edgecascade.runtime.session import open_session
+from edgecascade.runtime.text import text_input
 
 __all__ = ["cascade_scores", "move_threshold", "recalibrate"]
 
@@ -71,6 +72,7 @@ def recalibrate(
         unfold(load_model(path)),
         LogitsSource(source["logits"], source["kind"], source["kind"].startswith("binary")),
         {"model": source["model"], "model_sha256": source["model_sha256"]},
+        path,
         out,
         data if data.names else replace(data, names=tuple(_document(path)["labels"])),
         local_scores,
@@ -98,6 +100,7 @@ def move_threshold(path: str | os.PathLike[str], out: str | os.PathLike[str], ob
     """
     model, document = load_model(path), dict(_document(path))
     curve = [OperatingPoint(**point) for point in document["operating_curve"]]
+    text = text_input(open_session(path), path)
     chosen = objective.choose(curve, document["remote"]["accuracy"]["value"])
     document["certificate"] = None
     document["policy"] = {
@@ -110,6 +113,8 @@ def move_threshold(path: str | os.PathLike[str], out: str | os.PathLike[str], ob
     _set(model, "threshold", chosen.threshold)
     _set_property(model, KEY, json.dumps(document, allow_nan=False))
     _keep_golden(model, chosen.threshold, path)
+    if text is not None:
+        text.copy(Path(out).parent)
     save_model(model, out)
     return chosen
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from edgecascade.runtime.batch import size
 from edgecascade.runtime.errors import ModelFileError
-from edgecascade.runtime.session import model_inputs, run_in_batches
+from edgecascade.runtime.session import ModelInputs, run_in_batches
 
 __all__ = ["GOLDEN_KEY", "Expected", "Golden", "compare", "read_golden"]
 
@@ -109,7 +109,7 @@ def compare(
     Raises:
         InputError: the inputs are not such as the model takes.
     """
-    feeds = model_inputs(session, "model").feeds("golden", inputs)
+    feeds = ModelInputs(tuple(session.get_inputs())).feeds("golden", inputs)
     names = ["label", "confidence", "advantage", "forward"]
     label, confidence, advantage, forward = run_in_batches(session, names, feeds)
     number, near_edge = ~np.isnan(expected.confidence), expected.distance <= tolerance

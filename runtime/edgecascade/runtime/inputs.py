@@ -34,7 +34,7 @@ def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
 
 
 def read_inputs(path: str | os.PathLike[str]) -> Iterator[tuple[str, Any]]:
-    """Name and input, one by one, from a folder of images, an image, or arrays [n, ...].
+    """Name and input, one by one, from a folder of images, an image, lines of text (.txt), or arrays [n, ...].
 
     Arrays come from .npy, from `x` in .npz, or, for a model with several inputs, from .npz with one under each
     input's name; then every input is a dict.
@@ -53,13 +53,17 @@ def read_inputs(path: str | os.PathLike[str]) -> Iterator[tuple[str, Any]]:
         raise InputError(f"{path}: no such file or folder")
     elif path.suffix.lower() in IMAGE_SUFFIXES:
         yield str(path), read_image(path)
+    elif path.suffix == ".txt":
+        with path.open(encoding="utf-8", errors="replace") as lines:
+            for number, line in enumerate(lines, 1):
+                yield f"{path}:{number}", line.rstrip("\r\n")
     elif path.suffix in (".npy", ".npz"):
         arrays = _read_arrays(path)
         for position in range(len(next(iter(arrays.values())))):
             one = {name: array[position] for name, array in arrays.items()}
             yield f"{path}[{position}]", one.get("x", one)
     else:
-        raise InputError(f"{path}: expected an image ({', '.join(IMAGE_SUFFIXES)}), .npy or .npz")
+        raise InputError(f"{path}: expected an image ({', '.join(IMAGE_SUFFIXES)}), .npy, .npz or .txt")
 
 
 def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:

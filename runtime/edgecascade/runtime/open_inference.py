@@ -91,7 +91,7 @@ class OpenInference:
             RemoteError: the server's answer is no answer.
         """
         for array in inputs.values() if isinstance(inputs, Mapping) else [inputs]:
-            if array.dtype.name not in DATATYPES:
+            if array.dtype.kind != "U" and array.dtype.name not in DATATYPES:
                 raise RemoteError(f"remote: arrays of {array.dtype} have no type in the Open Inference Protocol")
         if self._names is None:
             self._names = self._ask_names(deadline)
@@ -124,9 +124,10 @@ class OpenInference:
         assert self._names is not None
         tensors, raw = [], []
         for name, array in inputs.items():
-            tensor: dict[str, Any] = {"name": name, "shape": list(array.shape), "datatype": DATATYPES[array.dtype.name]}
+            datatype = "BYTES" if array.dtype.kind == "U" else DATATYPES[array.dtype.name]
+            tensor: dict[str, Any] = {"name": name, "shape": list(array.shape), "datatype": datatype}
             if binary:
-                raw.append(np.ascontiguousarray(array).tobytes())
+                raw.append(_strings(array) if datatype == "BYTES" else np.ascontiguousarray(array).tobytes())
                 tensor["parameters"] = {"binary_data_size": len(raw[-1])}
             else:
                 tensor["data"] = array.ravel().tolist()
@@ -187,6 +188,12 @@ def _logits_among(outputs: Mapping[str, Mapping[str, Any]]) -> str | None:
         if str(output.get("datatype", "")).startswith("FP") and len(output.get("shape") or []) == 2
     ]
     return tables[0] if len(tables) == 1 else None
+
+
+def _strings(array: NDArray[Any]) -> bytes:
+    """Each as its length, uint32 little-endian, and its UTF-8, as the protocol has BYTES."""
+    encoded = [text.encode() for text in array.ravel().tolist()]
+    return b"".join(len(text).to_bytes(4, "little") + text for text in encoded)
 
 
 def _successful(response: Response) -> Response:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnxruntime as ort
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from edgecascade.runtime.batch import Batch, rows, size
 from edgecascade.runtime.errors import InputError, ModelFileError
+from edgecascade.runtime.text import TextInput, are_sentences, text_input
 
 __all__ = [
     "ELSEWHERE",
@@ -74,9 +75,15 @@ def open_session(
 
 @dataclass(frozen=True)
 class ModelInputs:
-    """What a model takes: its inputs as onnxruntime declares them (name, type, shape), defaults left out."""
+    """What a model takes.
+
+    Attributes:
+        declared: its inputs as onnxruntime declares them (name, type, shape), defaults left out.
+        text: makes them of sentences, if the file says how.
+    """
 
     declared: tuple[Any, ...]
+    text: TextInput | None = None
 
     @property
     def batch(self) -> int | None:
@@ -89,11 +96,13 @@ class ModelInputs:
 
         Args:
             argument: what to call the batch in a refusal.
-            batch: inputs [n, ...]; by name if the model has several.
+            batch: inputs [n, ...]; by name if the model has several; or sentences [n], if it takes text.
 
         Raises:
             InputError: naming the argument, what came and what was expected.
         """
+        if self.text is not None and are_sentences(batch):
+            batch = self.text.encode(cast(NDArray[Any], batch).tolist())
         if not isinstance(batch, Mapping):
             if len(self.declared) != 1:
                 raise InputError(f"{argument}: expected one array for each of {self}, got a single array")
@@ -121,7 +130,7 @@ def model_inputs(session: Any, path: str | os.PathLike[str]) -> ModelInputs:
     declared = tuple(session.get_inputs())
     if not declared:
         raise ModelFileError(f"{path}: expected a model with an input, got one with none")
-    return ModelInputs(declared)
+    return ModelInputs(declared, text_input(session, path))
 
 
 def score_output(session: Any, path: str | os.PathLike[str]) -> str:

@@ -19,6 +19,7 @@ from onnx import ModelProto
 
 from edgecascade.export.errors import ExportError
 from edgecascade.export.graph import load_model, save_model
+from edgecascade.export.hugging_face import TASKS, TOKENIZER, export_hugging_face
 from edgecascade.export.labelled import LabelledData, batches, read_labelled
 from edgecascade.export.logits import find_logits
 from edgecascade.export.preprocess import ImagePreprocessing, prepend, standalone
@@ -27,6 +28,8 @@ from edgecascade.export.torch_module import export_torch
 from edgecascade.runtime.session import model_inputs, open_session
 
 __all__ = ["configure", "execute"]
+
+_HUB = "hf:"
 
 
 def configure(parser: ArgumentParser) -> None:
@@ -41,9 +44,13 @@ def configure(parser: ArgumentParser) -> None:
     )
     parser.add_argument(
         "source",
-        help="an ONNX file, or FILE.py:NAME of a torch module or of a function that makes one",
+        help="an ONNX file; FILE.py:NAME of a torch module or of a function that makes one; a folder with a Hugging "
+        "Face model, or hf:NAME of one on the hub",
     )
     parser.add_argument("-o", "--out", required=True, help="the ONNX file to write")
+    parser.add_argument(
+        "--task", choices=sorted(TASKS.values()), help="of a Hugging Face model, if its class does not tell"
+    )
     parser.add_argument("--shape", type=_integers, help="of one input of a torch module, such as 3,96,96")
     parser.add_argument("--weights", help="state dict for the torch module (.pt; loaded with weights_only)")
     parser.add_argument("--image-size", type=_size, metavar="HxW", help="put image preprocessing into the graph")
@@ -57,7 +64,7 @@ def configure(parser: ArgumentParser) -> None:
 
 def execute(arguments: Namespace) -> int:
     """Export, quantize, put preprocessing in front, write."""
-    model = _load(arguments)
+    model, tokenizer = _load(arguments)
     find_logits(model)
     if not arguments.image_size and (arguments.mean, arguments.std) != ((0.0,) * 3, (255.0,) * 3):
         raise ExportError("--mean, --std: expected --image-size with them, which puts preprocessing into the graph")
@@ -70,13 +77,27 @@ def execute(arguments: Namespace) -> int:
         model = quantize_int8(model, _body_inputs(data, preprocessing, model))
     if preprocessing:
         model = prepend(preprocessing, model)
+    if tokenizer is not None:
+        folder = Path(arguments.out).parent
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / TOKENIZER).write_bytes(tokenizer)
     save_model(model, arguments.out)
     size = Path(arguments.out).stat().st_size / 1e6
-    print(f"{arguments.out}: {size:.1f} MB, ready for `edgecascade calibrate`")
+    beside = f", with {TOKENIZER} beside it" if tokenizer is not None else ""
+    print(f"{arguments.out}: {size:.1f} MB{beside}, ready for `edgecascade calibrate`")
     return 0
 
 
-def _load(arguments: Namespace) -> ModelProto:
+def _load(arguments: Namespace) -> tuple[ModelProto, bytes | None]:
+    if arguments.source.startswith(_HUB) or Path(arguments.source).is_dir():
+        if arguments.weights or arguments.shape or arguments.image_size or arguments.int8:
+            raise ExportError("--weights, --shape, --image-size, --int8: a Hugging Face model brings its own")
+        found = export_hugging_face(arguments.source.removeprefix(_HUB), arguments.task)
+        return found.model, found.tokenizer
+    return _load_model(arguments), None
+
+
+def _load_model(arguments: Namespace) -> ModelProto:
     if arguments.source.endswith(".onnx"):
         if arguments.weights:
             raise ExportError("--weights: expected a torch module with them, got an ONNX file, which has its own")
@@ -106,7 +127,7 @@ def _load_weights(module: Any, path: str) -> None:
 def _find(source: str) -> Any:
     where, _, name = source.rpartition(":")
     if not where:
-        raise ExportError(f"source: expected an ONNX file or FILE.py:NAME, got {source!r}")
+        raise ExportError(f"source: expected an ONNX file, FILE.py:NAME, a folder or hf:NAME, got {source!r}")
     path = Path(where)
     folder, module_name = (path.parent, path.stem) if path.suffix == ".py" else (Path(), where)
     sys.path.insert(0, str(folder.resolve()))

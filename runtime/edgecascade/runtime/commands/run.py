@@ -27,7 +27,9 @@ def configure(parser: ArgumentParser) -> None:
     )
     parser.add_argument("file", help="a cascade model, as `edgecascade calibrate` writes it")
     parser.add_argument(
-        "inputs", nargs="+", help="an image, a folder of images, or arrays [n, ...] (.npy, or `x` in .npz)"
+        "inputs",
+        nargs="+",
+        help="an image, a folder of images, lines of text (.txt), or arrays (.npy, .npz)",
     )
     add_remote_arguments(parser)
 

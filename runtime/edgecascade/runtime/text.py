@@ -1,0 +1,85 @@
+"""Sentences as the token arrays that a text model takes, by the tokenizer that it was trained with."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecascade.runtime.errors import ModelFileError
+
+__all__ = ["TextInput", "are_sentences", "text_input"]
+
+_PREPROCESSING = "edgecascade.preprocessing"
+_LARGEST = 1 << 26  # bytes: above any real tokenizer
+
+
+class TextInput:
+    """A tokenizer file beside the model file, of which the model file holds the hash.
+
+    Args:
+        path: the model file.
+        document: `tokenizer`, `sha256`, `max_length` and `inputs`, from its metadata.
+
+    Raises:
+        ModelFileError: the tokenizer is missing, another one, or none.
+        ModuleNotFoundError: the `text` extra (tokenizers) is not installed.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], document: Mapping[str, Any]) -> None:
+        from tokenizers import Tokenizer
+
+        file = Path(path).parent / Path(str(document["tokenizer"])).name
+        if not file.is_file() or file.stat().st_size > _LARGEST:
+            raise ModelFileError(f"{path}: its tokenizer {file.name} is not beside it")
+        content = file.read_bytes()
+        self._file, self._content = file, content
+        if hashlib.sha256(content).hexdigest() != document["sha256"]:
+            raise ModelFileError(f"{path}: {file.name} is not the tokenizer that it was exported with")
+        try:
+            self._tokenizer = Tokenizer.from_str(content.decode("utf-8"))
+            self._tokenizer.enable_truncation(int(document["max_length"]))
+        except Exception as error:  # tokenizers raises bare Exceptions
+            raise ModelFileError(f"{path}: {file.name} is no tokenizer: {error}") from error
+        if self._tokenizer.padding is None:
+            self._tokenizer.enable_padding()
+        self._inputs = [str(name) for name in document["inputs"]]
+
+    def copy(self, folder: Path) -> None:
+        """Put the tokenizer beside a file in another folder."""
+        if folder.resolve() != self._file.parent.resolve():
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / self._file.name).write_bytes(self._content)
+
+    def encode(self, sentences: Sequence[str]) -> dict[str, NDArray[np.int64]]:
+        """Token arrays int64 [n, longest] by input name, padded to the longest sentence."""
+        encoded = self._tokenizer.encode_batch([str(sentence) for sentence in sentences])
+        arrays = {
+            "input_ids": [one.ids for one in encoded],
+            "attention_mask": [one.attention_mask for one in encoded],
+            "token_type_ids": [one.type_ids for one in encoded],
+        }
+        return {name: np.array(arrays[name], np.int64) for name in self._inputs}
+
+
+def text_input(session: Any, path: str | os.PathLike[str]) -> TextInput | None:
+    """The tokenizer of an open session, or None if the file's input is no text."""
+    text = session.get_modelmeta().custom_metadata_map.get(_PREPROCESSING)
+    if text is None:
+        return None
+    try:
+        document = json.loads(text)
+        return TextInput(path, document) if document.get("kind") == "text" else None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ModelFileError(f"{path}: its `{_PREPROCESSING}` metadata is damaged: {error!r}") from error
+
+
+def are_sentences(batch: Any) -> bool:
+    """Whether a batch is an array of strings."""
+    return isinstance(batch, np.ndarray) and batch.dtype.kind in "UO" and batch.ndim == 1

@@ -1,0 +1,208 @@
+"""Hugging Face classifiers with small random weights: the answers are those of transformers, on what people have."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from edgecascade.calibration import softmax
+from edgecascade.cli import main
+from edgecascade.export import local_scores, unfold
+from edgecascade.export.graph import load_model
+from edgecascade.export.hugging_face import LABELS_KEY
+from edgecascade.runtime import Cascade, ModelFileError, Reason
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+pytest.importorskip("optimum.exporters.onnx")
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
+WORDS = [f"w{i}" for i in range(60)]
+SMALL: dict[str, Any] = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+    "initializer_range": 0.6,
+}
+NAMES = {0: "negative", 1: "neutral", 2: "positive"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def seeded() -> None:
+    """The same weights every time."""
+    torch.manual_seed(0)
+
+
+def _text_model(folder: Path, kind: str) -> Any:
+    folder.mkdir()
+    (folder / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]))
+    tokenizer = transformers.BertTokenizerFast(str(folder / "vocab.txt"), model_max_length=16)
+    config = transformers.BertConfig(vocab_size=65, max_position_embeddings=32, id2label=NAMES, **SMALL)
+    model = getattr(transformers, kind)(config).eval()
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return model, tokenizer
+
+
+def _sentences(n: int) -> list[str]:
+    rng = np.random.default_rng(0)
+    return [" ".join(rng.choice(WORDS, rng.integers(1, 25))) for _ in range(n)]
+
+
+def _logits(model: Any, tokenizer: Any, sentences: list[str]) -> NDArray[np.float32]:
+    with torch.no_grad():
+        encoded = tokenizer(sentences, padding=True, truncation=True, return_tensors="pt")
+        return np.asarray(model(**encoded).logits.numpy())
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any, Any]:
+    """A folder with `body.onnx`, its tokenizer, and `local.onnx` calibrated on 400 sentences; and the model."""
+    folder = tmp_path_factory.mktemp("text")
+    model, tokenizer = _text_model(folder / "bert", "BertForSequenceClassification")
+    assert main(["export", str(folder / "bert"), "-o", str(folder / "body" / "body.onnx")]) == 0
+    sentences = _sentences(400)
+    logits = _logits(model, tokenizer, sentences)
+    rng = np.random.default_rng(1)
+    labels = (logits / 2 + rng.gumbel(size=logits.shape)).argmax(axis=1)
+    np.savez(folder / "data.npz", x=np.array(sentences), y=labels)
+    np.save(folder / "remote.npy", np.eye(3)[labels] * 4 + rng.gumbel(size=logits.shape))
+    np.save(folder / "expected.npy", logits)
+    arguments = ["calibrate", str(folder / "body" / "body.onnx"), "--data", str(folder / "data.npz")]
+    arguments += ["--remote", str(folder / "remote.npy"), "--expected", str(folder / "expected.npy")]
+    assert main([*arguments, "--offload-rate", "0.3", "-o", str(folder / "local.onnx")]) == 0
+    return folder, model, tokenizer
+
+
+def test_a_sentence_is_answered_as_transformers_does(text: tuple[Path, Any, Any]) -> None:
+    """Tokenized on the device by the tokenizer beside the file, long sentences cut; one by one or padded together."""
+    folder, model, tokenizer = text
+    sentences = _sentences(30)
+    expected = _logits(model, tokenizer, sentences)
+    with Cascade.load(folder / "local.onnx") as cascade:
+        temperature = cascade.metadata.document["calibration"]["temperature"]
+        together = cascade.predict_batch(sentences)
+        alone = [cascade.predict(sentence) for sentence in sentences]
+    assert cascade.metadata.labels == tuple(NAMES.values())
+    for answers in (together, alone):
+        probabilities = np.stack([answer.local.probabilities for answer in answers])
+        np.testing.assert_allclose(probabilities, softmax(expected, temperature), atol=1e-5)
+
+
+def test_lines_of_a_file_are_sentences(
+    text: tuple[Path, Any, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`edgecascade run local.onnx sentences.txt`."""
+    (tmp_path / "sentences.txt").write_text("w1 w2\nw3\n")
+    assert main(["run", str(text[0] / "local.onnx"), str(tmp_path / "sentences.txt")]) == 0
+    answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [answer["input"][-4:] for answer in answers] == ["xt:1", "xt:2"]
+    with Cascade.load(text[0] / "local.onnx") as cascade:
+        assert [answer["name"] for answer in answers] == [cascade.predict(s).name for s in ("w1 w2", "w3")]
+
+
+def test_the_remote_gets_the_sentence(text: tuple[Path, Any, Any]) -> None:
+    """And not the tokens of somebody else's tokenizer."""
+    asked: list[str] = []
+
+    def remote(sentences: Any) -> NDArray[Any]:
+        asked.extend(sentences.tolist())
+        return np.zeros((len(sentences), 3), np.float32)
+
+    with Cascade.load(text[0] / "local.onnx", remote=remote, threshold=2.0) as cascade:
+        assert cascade.predict("w1 w2 w3").reason is Reason.OFFLOADED
+    assert asked == ["w1 w2 w3"]
+
+
+def test_a_text_file_verifies_and_comes_back(text: tuple[Path, Any, Any]) -> None:
+    """The tokenizer was copied beside it."""
+    folder = text[0]
+    assert main(["inspect", str(folder / "local.onnx"), "--verify"]) == 0
+    body = (folder / "body" / "body.onnx").read_bytes()
+    assert unfold(load_model(folder / "local.onnx")).SerializeToString() == body
+    assert (folder / "tokenizer.json").read_bytes() == (folder / "body" / "tokenizer.json").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "its tokenizer tokenizer.json is not beside it"), (b"{}", "is not the tokenizer that it was exported wi")],
+)
+def test_another_tokenizer_is_refused(
+    text: tuple[Path, Any, Any], tmp_path: Path, content: bytes | None, message: str
+) -> None:
+    """Other tokens would be silently wrong."""
+    (tmp_path / "local.onnx").write_bytes((text[0] / "local.onnx").read_bytes())
+    if content is not None:
+        (tmp_path / "tokenizer.json").write_bytes(content)
+    with pytest.raises(ModelFileError, match=message):
+        Cascade.load(tmp_path / "local.onnx")
+
+
+def test_multiple_choice_is_fed_by_name(tmp_path: Path) -> None:
+    """Three token arrays [batch, choices, tokens]; logits [batch, choices]."""
+    model, tokenizer = _text_model(tmp_path / "mc", "BertForMultipleChoice")
+    assert main(["export", str(tmp_path / "mc"), "-o", str(tmp_path / "body.onnx")]) == 0
+    encoded = tokenizer(_sentences(8), padding=True, truncation=True, return_tensors="pt")
+    inputs = {name: tokens.reshape(2, 4, -1) for name, tokens in encoded.items()}
+    with torch.no_grad():
+        expected = model(**inputs).logits.numpy()
+    found = local_scores(tmp_path / "body.onnx", {name: tokens.numpy() for name, tokens in inputs.items()})
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("crop", [False, True])
+def test_an_image_model_takes_pixels(tmp_path: Path, crop: bool) -> None:
+    """The processor's resizing, cropping and normalising are in the graph, near enough to give its answers."""
+    config = transformers.ViTConfig(image_size=32, patch_size=8, id2label=NAMES, **{**SMALL, "initializer_range": 0.2})
+    model = transformers.ViTForImageClassification(config).eval()
+    model.save_pretrained(tmp_path / "vit")
+    if crop:
+        processor = transformers.ConvNextImageProcessor(size={"shortest_edge": 32}, crop_pct=1.0)
+        document = {**json.loads(processor.to_json_string()), "size": {"shortest_edge": 40}, "resample": 2}
+        document |= {"do_center_crop": True, "crop_size": {"height": 32, "width": 32}}
+        (tmp_path / "vit" / "preprocessor_config.json").write_text(
+            json.dumps({**document, "image_processor_type": "CLIPImageProcessor"})
+        )
+        processor = transformers.CLIPImageProcessor.from_pretrained(tmp_path / "vit")
+    else:
+        processor = transformers.ViTImageProcessor(size={"height": 32, "width": 32})
+        processor.save_pretrained(tmp_path / "vit")
+    assert main(["export", str(tmp_path / "vit"), "-o", str(tmp_path / "body.onnx")]) == 0
+    rng = np.random.default_rng(0)
+    coarse = Image.fromarray(rng.integers(0, 256, (5, 7, 3), np.uint8))
+    image = coarse.resize((90, 60), Image.Resampling.BICUBIC)
+    with torch.no_grad():
+        expected = model(**processor(image, return_tensors="pt")).logits.numpy()
+    found = local_scores(tmp_path / "body.onnx", np.asarray(image)[None])
+    np.testing.assert_allclose(found, expected, rtol=0, atol=0.02 * np.abs(expected).max())
+    properties = {entry.key: entry.value for entry in load_model(tmp_path / "body.onnx").metadata_props}
+    assert json.loads(properties[LABELS_KEY]) == list(NAMES.values())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["{}/none", "--shape", "3,4,4"],
+            "--weights, --shape, --image-size, --int8: a Hugging Face model brings",
+        ),
+        (["{}/none"], "source: cannot export "),
+        (["{}/masked"], "source: .* is BertForMaskedLM; expected a model ForSequenceClassification"),
+    ],
+)
+def test_what_is_no_classifier_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    """One sentence, and nothing is written."""
+    (tmp_path / "none").mkdir()
+    _text_model(tmp_path / "masked", "BertForMaskedLM")
+    filled = [argument.format(tmp_path) for argument in arguments]
+    assert main(["export", *filled, "-o", str(tmp_path / "o.onnx")]) == 2
+    assert re.search(message, capsys.readouterr().err)
+    assert not (tmp_path / "o.onnx").exists()
