@@ -85,6 +85,13 @@ def test_the_shifts_are_those_of_the_kept_run() -> None:
     assert f"brings it to at most {points('refitted_ece')[-1]:.1f}." in README
 
 
+def test_the_cost_of_the_head_is_that_of_the_kept_run() -> None:
+    """As a share of the body's time, with its interval."""
+    result = json.loads((ROOT / "benchmarks" / "results" / "head" / "result.json").read_text())
+    cost, low, high = (f"{100 * (result[name] - 1):.1f}" for name in ("ratio", "low", "high"))
+    assert f"costs {cost} % ({low} to {high}) of the flagship's local model's time" in README
+
+
 def test_its_links_lead_somewhere() -> None:
     """Every picture and page of this repository that the README names is there."""
     targets = re.findall(r"\]\((?!https?://)([^)#]+)\)", README)

@@ -264,6 +264,7 @@ def test_preprocessing_in_the_body_is_told_in_the_document(of_images: tuple[Cali
         "mean": [127.0] * 3,
         "std": [1.0] * 3,
         "interpolation": "linear",
+        "shortest_edge": None,
     }
 
 

@@ -42,7 +42,7 @@ from edgecascade.export import (
 from edgecascade.export.preprocess import standalone
 from edgecascade.runtime.session import open_session
 
-__all__ = ["Protocol", "body", "run_flagship", "scores", "split"]
+__all__ = ["Protocol", "body", "flagship_cascade", "run_flagship", "scores", "split"]
 
 _RECIPE = 3  # part of the cache's folder name: raise it when a step below changes
 _QUANTIZATION_IMAGES = 256
@@ -78,10 +78,25 @@ class Protocol:
 def run_flagship(protocol: Protocol, cache: Path) -> tuple[Offload, Path]:
     """Prepare what is not prepared yet, then serve and measure; also the cascade model's path."""
     work = cache / protocol.folder
-    head, calibration, test = split(protocol, cache)
+    head, _, test = split(protocol, cache)
+    cascade, remote = _cascade(protocol, cache), body(LITE2_260, head, cache, work)
+    remote_on_test = np.load(scores(remote, test, work / "remote-test.npy"))
+    with serving(remote, name="large", threads=_cores(), log=work / "server.log") as address:
+        result = measure_offload(cascade, test, remote_on_test, remote=address, deadline=protocol.deadline)
+    return result, cascade
+
+
+def flagship_cascade(protocol: Protocol, cache: Path) -> tuple[Path, NDArray[np.uint8]]:
+    """The cascade model, prepared if need be, and the images that test it."""
+    return _cascade(protocol, cache), np.asarray(split(protocol, cache)[2].inputs, np.uint8)
+
+
+def _cascade(protocol: Protocol, cache: Path) -> Path:
+    work = cache / protocol.folder
+    head, calibration, _ = split(protocol, cache)
     local, remote = (body(variant, head, cache, work) for variant in (LITE0_96, LITE2_260))
     remote_on_calibration = scores(remote, calibration, work / "remote-calibration.npy")
-    cascade = once(
+    return once(
         work / "local.onnx",
         lambda part: calibrate(
             local,
@@ -95,10 +110,6 @@ def run_flagship(protocol: Protocol, cache: Path) -> tuple[Offload, Path]:
             estimate="confidences",
         ),
     )
-    remote_on_test = np.load(scores(remote, test, work / "remote-test.npy"))
-    with serving(remote, name="large", threads=_cores(), log=work / "server.log") as address:
-        result = measure_offload(cascade, test, remote_on_test, remote=address, deadline=protocol.deadline)
-    return result, cascade
 
 
 def split(protocol: Protocol, cache: Path) -> tuple[LabelledData, LabelledData, LabelledData]:

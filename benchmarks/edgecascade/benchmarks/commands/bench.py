@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from dataclasses import asdict
 from pathlib import Path
 
 from edgecascade.benchmarks.cache import cache_folder
 from edgecascade.benchmarks.corruptions import run_corruptions, write_corruptions
 from edgecascade.benchmarks.corruptions import summarize as summarize_corruptions
 from edgecascade.benchmarks.environment import read_environment
-from edgecascade.benchmarks.flagship import Protocol, run_flagship
+from edgecascade.benchmarks.flagship import Protocol, flagship_cascade, run_flagship
+from edgecascade.benchmarks.head_cost import measure_head_cost
 from edgecascade.benchmarks.offload import Offload, measure_offload
 from edgecascade.benchmarks.pairs import fashion_pair, flagship_pairs
 from edgecascade.benchmarks.progress import counting
@@ -63,7 +66,9 @@ def configure(parser: ArgumentParser) -> None:
         metavar="N",
         help="test images of each kind, from 1000 to 4000 (default 2000)",
     )
-    for kind in (offload, demo, promises, corruptions):
+    head = kinds.add_parser("head", help="what the folded head costs at run time, on the built-in pair's local model")
+    head.add_argument("--runs", type=int, default=2000, help="of each of the two files (default 2000)")
+    for kind in (offload, demo, promises, corruptions, head):
         kind.add_argument("--report", default="report", help="folder for the page and the figures (default: report)")
 
 
@@ -71,6 +76,8 @@ def execute(arguments: Namespace) -> int:
     """Measure, print, and write the report."""
     if arguments.kind == "promises":
         return _promises(arguments)
+    if arguments.kind == "head":
+        return _head(arguments)
     if arguments.kind == "corruptions":
         return _corruptions(arguments)
     result, title, method, command = (_demo if arguments.kind == "demo" else _offload)(arguments)
@@ -86,6 +93,17 @@ def _promises(arguments: Namespace) -> int:
     found = measure_promises(pairs, splits=arguments.splits, draws=arguments.draws)
     write_promises(found, read_environment(), Path(arguments.report))
     print(summarize(found))
+    return 0
+
+
+def _head(arguments: Namespace) -> int:
+    path, images = flagship_cascade(Protocol(), cache_folder())
+    found = measure_head_cost(path, images, runs=arguments.runs)
+    folder = Path(arguments.report)
+    folder.mkdir(parents=True, exist_ok=True)
+    document = {"schema": 1, "environment": asdict(read_environment()), **asdict(found)}
+    (folder / "result.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    print(found)
     return 0
 
 
