@@ -26,6 +26,9 @@ _COMMANDS = {
     "export": _Command(
         "edgecascade.export.commands.export", "export", "a torch module or ONNX file -> an ONNX body for the device"
     ),
+    "compare": _Command(
+        "edgecascade.export.commands.compare", "export", "what quantization did to a body, on labelled data"
+    ),
     "calibrate": _Command(
         "edgecascade.export.commands.calibrate", "export", "a body, a remote and labelled data -> a cascade model"
     ),

@@ -5,6 +5,7 @@ plan, fold, prove parity, write. Read `calibrate.py` first, then `fold.py`.
 """
 
 from edgecascade.export.calibrate import Calibrated, calibrate
+from edgecascade.export.compare import Compared, compare_bodies
 from edgecascade.export.errors import ExportError, ParityError
 from edgecascade.export.fold import fold, unfold
 from edgecascade.export.graph import load_model, save_model
@@ -12,7 +13,7 @@ from edgecascade.export.labelled import LabelledData, read_labelled
 from edgecascade.export.logits import KINDS, LogitsSource, find_logits, logits_of
 from edgecascade.export.parity import Parity, check_parity
 from edgecascade.export.preprocess import ImagePreprocessing, prepend
-from edgecascade.export.quantize import quantize_int8
+from edgecascade.export.quantize import quantize_int8, quantize_int8_dynamic, to_float16
 from edgecascade.export.recalibrate import cascade_scores, move_threshold, recalibrate
 from edgecascade.export.scores import local_scores, remote_scores
 from edgecascade.export.torch_module import export_torch
@@ -20,6 +21,7 @@ from edgecascade.export.torch_module import export_torch
 __all__ = [
     "KINDS",
     "Calibrated",
+    "Compared",
     "ExportError",
     "ImagePreprocessing",
     "LabelledData",
@@ -29,6 +31,7 @@ __all__ = [
     "calibrate",
     "cascade_scores",
     "check_parity",
+    "compare_bodies",
     "export_torch",
     "find_logits",
     "fold",
@@ -38,9 +41,11 @@ __all__ = [
     "move_threshold",
     "prepend",
     "quantize_int8",
+    "quantize_int8_dynamic",
     "read_labelled",
     "recalibrate",
     "remote_scores",
     "save_model",
+    "to_float16",
     "unfold",
 ]

@@ -1,4 +1,4 @@
-"""int8 for the body: static QDQ quantization by onnxruntime's own quantizer, on real inputs.
+"""Fewer bits for the body, by onnxruntime's own tools: int8, static on real inputs or dynamic, and float16.
 
 The layer that makes the logits stays in float. Quantizing it too leaves a few hundred distinct
 confidences, which no temperature can repair.
@@ -18,7 +18,7 @@ from onnx import ModelProto
 from edgecascade.export.errors import ExportError
 from edgecascade.export.logits import find_logits
 
-__all__ = ["quantize_int8"]
+__all__ = ["quantize_int8", "quantize_int8_dynamic", "to_float16"]
 
 
 def quantize_int8(body: ModelProto, inputs: NDArray[np.floating]) -> ModelProto:
@@ -53,7 +53,6 @@ def quantize_int8(body: ModelProto, inputs: NDArray[np.floating]) -> ModelProto:
         onnx.save(body, source)
         quant_pre_process(source, prepared, skip_symbolic_shape=True)
         model = onnx.load(prepared)
-        logits = find_logits(model).tensor
         quantize_static(
             prepared,
             quantized,
@@ -62,6 +61,62 @@ def quantize_int8(body: ModelProto, inputs: NDArray[np.floating]) -> ModelProto:
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             per_channel=True,
-            nodes_to_exclude=[node.name for node in model.graph.node if logits in node.output],
+            nodes_to_exclude=_last_layer(model),
         )
         return onnx.load(quantized)
+
+
+def quantize_int8_dynamic(body: ModelProto) -> ModelProto:
+    """The body with int8 weights, and activations quantized as they come: for transformers, on CPUs.
+
+    Args:
+        body: float32 model; its inputs need not be known.
+
+    Raises:
+        ExportError: it has nothing that could be quantized.
+    """
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    with tempfile.TemporaryDirectory() as folder:
+        source, quantized = (Path(folder, f"{step}.onnx") for step in ("a", "b"))
+        onnx.save(body, source)
+        quantize_dynamic(
+            source,
+            quantized,
+            weight_type=QuantType.QInt8,
+            nodes_to_exclude=_last_layer(body),
+        )
+        model = onnx.load(quantized)
+    if not any(node.op_type in ("MatMulInteger", "ConvInteger", "DynamicQuantizeLSTM") for node in model.graph.node):
+        raise ExportError("body: it has no MatMul or convolution before the logits that could be quantized")
+    return model
+
+
+def _last_layer(model: ModelProto) -> list[str]:
+    """The nodes from the last product of weights to the logits, under the names that the quantizer gives them too."""
+    producers = {output: node for node in model.graph.node for output in node.output}
+    constants = {one.name for one in model.graph.initializer}
+    names, node = [], producers.get(find_logits(model).tensor)
+    while node is not None:
+        names += [node.name, f"{node.name}_MatMul", f"{node.name}_Add"]  # it splits a Gemm in two
+        if node.op_type in ("MatMul", "Gemm", "Conv"):
+            break
+        node = next((producers[name] for name in node.input if name in producers and name not in constants), None)
+    return names
+
+
+def to_float16(body: ModelProto) -> ModelProto:
+    """The body in half precision, with inputs and outputs as they were: for GPUs; on most CPUs it is not faster.
+
+    Args:
+        body: float32 model.
+    """
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+    from onnxruntime.transformers.onnx_model import OnnxModel
+
+    copy = ModelProto()
+    copy.CopyFrom(body)
+    converted = OnnxModel(convert_float_to_float16(copy, keep_io_types=True))
+    converted.topological_sort()  # the conversion puts a cast behind the node that needs it
+    model: ModelProto = converted.model
+    return model

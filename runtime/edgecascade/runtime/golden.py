@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from edgecascade.runtime.batch import size
 from edgecascade.runtime.errors import ModelFileError
+from edgecascade.runtime.properties import read_properties
 from edgecascade.runtime.session import ModelInputs, run_in_batches
 
 __all__ = ["GOLDEN_KEY", "Expected", "Golden", "compare", "read_golden"]
@@ -72,7 +73,7 @@ def read_golden(session: Any, path: str | os.PathLike[str]) -> Golden | None:
     Raises:
         ModelFileError: they are damaged, or too large to be real.
     """
-    text = session.get_modelmeta().custom_metadata_map.get(GOLDEN_KEY)
+    text = read_properties(session, path).get(GOLDEN_KEY)
     if text is None:
         return None
     if len(text) > _LARGEST_TEXT:

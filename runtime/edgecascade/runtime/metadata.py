@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgecascade.runtime.errors import ModelFileError
+from edgecascade.runtime.properties import read_properties
 from edgecascade.runtime.remote_calibration import RemoteCalibration
 
 __all__ = ["FORMAT", "KEY", "MERGES", "Metadata", "read_metadata"]
@@ -42,7 +43,7 @@ def read_metadata(session: Any, path: str | os.PathLike[str]) -> Metadata:
     Raises:
         ModelFileError: no document, a damaged one, or a format this runtime does not know.
     """
-    text = session.get_modelmeta().custom_metadata_map.get(KEY)
+    text = read_properties(session, path).get(KEY)
     if text is None:
         raise ModelFileError(
             f"{path}: not a cascade model (it has no `{KEY}` metadata); `edgecascade calibrate` makes one of it"

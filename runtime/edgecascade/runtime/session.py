@@ -127,8 +127,12 @@ class ModelInputs:
 
 def model_inputs(session: Any, path: str | os.PathLike[str]) -> ModelInputs:
     """The inputs that a caller must give."""
-    declared = tuple(session.get_inputs())
-    if not declared:
+    try:
+        declared = tuple(session.get_inputs())
+        names = [one.name for one in declared]
+    except UnicodeDecodeError as error:
+        raise ModelFileError(f"{path}: the names of its inputs are damaged: {error}") from error
+    if not names:
         raise ModelFileError(f"{path}: expected a model with an input, got one with none")
     return ModelInputs(declared, text_input(session, path))
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecascade.runtime.errors import ModelFileError
+from edgecascade.runtime.properties import read_properties
 
 __all__ = ["TextInput", "are_sentences", "text_input"]
 
@@ -70,7 +71,7 @@ class TextInput:
 
 def text_input(session: Any, path: str | os.PathLike[str]) -> TextInput | None:
     """The tokenizer of an open session, or None if the file's input is no text."""
-    text = session.get_modelmeta().custom_metadata_map.get(_PREPROCESSING)
+    text = read_properties(session, path).get(_PREPROCESSING)
     if text is None:
         return None
     try:

@@ -23,7 +23,7 @@ from edgecascade.export.hugging_face import TASKS, TOKENIZER, export_hugging_fac
 from edgecascade.export.labelled import LabelledData, batches, read_labelled
 from edgecascade.export.logits import find_logits
 from edgecascade.export.preprocess import ImagePreprocessing, prepend, standalone
-from edgecascade.export.quantize import quantize_int8
+from edgecascade.export.quantize import quantize_int8, quantize_int8_dynamic, to_float16
 from edgecascade.export.torch_module import export_torch
 from edgecascade.runtime.session import model_inputs, open_session
 
@@ -57,9 +57,12 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument("--mean", type=_floats, default=(0.0,) * 3, help="per channel, in 0..255 (default 0,0,0)")
     parser.add_argument("--std", type=_floats, default=(255.0,) * 3, help="per channel (default 255,255,255)")
     parser.add_argument("--interpolation", choices=("linear", "cubic"), default="linear")
-    parser.add_argument(
+    bits = parser.add_mutually_exclusive_group()
+    bits.add_argument(
         "--int8", metavar="DATA", help="quantize the body on these inputs (npz with x and y, or class folders)"
     )
+    bits.add_argument("--int8-dynamic", action="store_true", help="int8 weights, for transformers on CPUs")
+    bits.add_argument("--float16", action="store_true", help="half precision, for GPUs")
 
 
 def execute(arguments: Namespace) -> int:
@@ -75,6 +78,10 @@ def execute(arguments: Namespace) -> int:
     if arguments.int8:
         data = read_labelled(arguments.int8)
         model = quantize_int8(model, _body_inputs(data, preprocessing, model))
+    if arguments.int8_dynamic:
+        model = quantize_int8_dynamic(model)
+    if arguments.float16:
+        model = to_float16(model)
     if preprocessing:
         model = prepend(preprocessing, model)
     if tokenizer is not None:

@@ -1,0 +1,73 @@
+"""Files from strangers: no code is run, nothing outside their folder is read, and a refusal is one sentence."""
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from onnx import ModelProto, TensorProto, helper
+
+from edgecascade.export import ExportError, load_model
+from edgecascade.runtime import Cascade, EdgecascadeError
+
+Body = Callable[..., ModelProto]
+
+
+def _with_external_data(location: str) -> ModelProto:
+    tensor = TensorProto(name="weight", data_type=TensorProto.FLOAT, dims=[3, 3], data_location=TensorProto.EXTERNAL)
+    tensor.external_data.add(key="location", value=location)
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["z", "weight"], ["logits"])],
+        "external",
+        [helper.make_tensor_value_info("z", TensorProto.FLOAT, ["batch", 3])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 3])],
+        [tensor],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+
+
+@pytest.mark.parametrize("location", ["../secret.bin", "{}/secret.bin", "a/../../secret.bin", "link.bin"])
+def test_external_data_cannot_point_outside_the_folder(tmp_path: Path, location: str) -> None:
+    """Neither by a path upwards, nor by an absolute one, nor by a link."""
+    (tmp_path / "secret.bin").write_bytes(np.eye(3, dtype=np.float32).tobytes())
+    (tmp_path / "model" / "a").mkdir(parents=True)
+    (tmp_path / "model" / "link.bin").symlink_to(tmp_path / "secret.bin")
+    path = tmp_path / "model" / "m.onnx"
+    path.write_bytes(_with_external_data(location.format(tmp_path)).SerializeToString())
+    with pytest.raises(ExportError, match=r"m\.onnx: not a valid ONNX model: ") as refusal:
+        load_model(path)
+    assert "\n" not in str(refusal.value)
+    with pytest.raises(EdgecascadeError):
+        Cascade.load(path)
+
+
+def test_external_data_beside_the_file_is_read(tmp_path: Path) -> None:
+    """As large models come."""
+    (tmp_path / "weight.bin").write_bytes(np.eye(3, dtype=np.float32).tobytes())
+    (tmp_path / "m.onnx").write_bytes(_with_external_data("weight.bin").SerializeToString())
+    assert len(load_model(tmp_path / "m.onnx").graph.initializer) == 1
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(start=st.floats(0, 1), junk=st.binary(min_size=1, max_size=40))
+def test_a_file_with_junk_in_it_is_read_or_refused(pair: Path, tmp_path: Path, start: float, junk: bytes) -> None:
+    """Wherever it lies: loading gives a cascade or a sentence, and nothing else."""
+    content = bytearray((pair / "local.onnx").read_bytes())
+    at = int(start * (len(content) - len(junk)))
+    content[at : at + len(junk)] = junk
+    (tmp_path / "junk.onnx").write_bytes(bytes(content))
+    for load in (Cascade.load, load_model):
+        with contextlib.suppress(EdgecascadeError):
+            load(tmp_path / "junk.onnx")
+
+
+def test_a_body_that_is_a_pickle_is_refused(tmp_path: Path) -> None:
+    """Torch's old format would run what is in it; here it is no ONNX model."""
+    import torch
+
+    torch.save(torch.nn.Linear(2, 2), tmp_path / "m.onnx")
+    with pytest.raises(ExportError, match="not a valid ONNX model"):
+        load_model(tmp_path / "m.onnx")
