@@ -35,6 +35,7 @@ from edgecascade.export.labelled import LabelledData, batches, first
 from edgecascade.export.logits import LogitsSource, find_logits, logits_of, settle
 from edgecascade.export.parity import Parity, check_parity
 from edgecascade.export.preprocess import PREPROCESSING_KEY
+from edgecascade.export.scores import tensor_scores
 from edgecascade.export.source_parity import check_source
 from edgecascade.runtime.batch import size
 from edgecascade.runtime.golden import GOLDEN_KEY, Golden
@@ -181,6 +182,7 @@ def fold_plan(
         data = replace(data, inputs=text.encode(np.asarray(data.inputs).tolist()))
     folded = fold(model, logits=source.tensor, kind=kind, rule=plan.rule, document=document)
     parity = _prove(folded, data, local_logits, plan)
+    _prove_on_noise(folded, model, LogitsSource(source.tensor, kind), beside, data, plan)
     kept = _golden(model, data, local_logits, plan) if golden else None
     if kept is not None:
         folded.metadata_props.add(key=GOLDEN_KEY, value=kept.text())
@@ -204,6 +206,25 @@ def _prove(folded: ModelProto, data: LabelledData, local_logits: NDArray[np.floa
         checks.append(check_parity(folded, batch, local_logits[done : done + size(batch)], plan.rule))
         done += size(batch)
     return replace(checks[0], n=done, largest=max(check.largest for check in checks))
+
+
+def _prove_on_noise(
+    folded: ModelProto,
+    model: ModelProto,
+    source: LogitsSource,
+    beside: str | os.PathLike[str],
+    data: LabelledData,
+    plan: CascadePlan,
+) -> None:
+    """Parity on inputs unlike any: the numbers of real ones, shuffled."""
+    rng, batch = np.random.default_rng(0), next(batches(first(data.inputs, _PARITY_INPUTS), _PARITY_INPUTS))
+    noise = (
+        {name: rng.permuted(array) for name, array in batch.items()}
+        if isinstance(batch, Mapping)
+        else rng.permuted(batch)
+    )
+    raw = tensor_scores(model, source.tensor, noise, str(beside))
+    check_parity(folded, noise, logits_of(raw, source.kind or "logits"), plan.rule)
 
 
 def _golden(
