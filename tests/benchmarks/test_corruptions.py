@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from edgecascade.benchmarks.corrupt import CORRUPTIONS, corrupted
-from edgecascade.benchmarks.corruptions import Corruptions, measure_corruptions, summarize, write_corruptions
-from edgecascade.benchmarks.environment import read_environment
+from edgecascade.benchmarks.corruptions import Corruptions, measure_corruptions, summarize
 from edgecascade.benchmarks.pairs import PairOutputs
+from edgecascade.benchmarks.plots import shift_svg
+from edgecascade.benchmarks.results import write_result
 from edgecascade.benchmarks.shift import Shifted
 
 
@@ -71,13 +72,13 @@ def test_every_figure_rests_on_the_test_inputs(found: Corruptions) -> None:
 
 def test_it_is_written_and_read(found: Corruptions, tmp_path: Path) -> None:
     """A row for each kind in the summary, everything in the document, and a picture."""
-    write_corruptions(found, read_environment(), tmp_path)
+    write_result(tmp_path, found, summarize(found))
     document = json.loads((tmp_path / "result.json").read_text())
     assert [row["severity"] for row in document["shifted"]["noise"]] == [1, 2, 3, 4, 5]
     summary = (tmp_path / "summary.txt").read_text()
     assert summary == summarize(found) + "\n"
     assert summary.count("\nnoise ") == 5
-    assert (tmp_path / "shift.svg").read_text().startswith("<svg")
+    assert shift_svg(found.clean, found.shifted).startswith("<svg")
 
 
 def test_the_sentences_follow_the_figures(found: Corruptions) -> None:

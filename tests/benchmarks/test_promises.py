@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from edgecascade.benchmarks.certificate_draws import draw_certificates
-from edgecascade.benchmarks.environment import read_environment
 from edgecascade.benchmarks.fit_speed import compare_fits
 from edgecascade.benchmarks.pairs import PairOutputs
 from edgecascade.benchmarks.policy_splits import compare_policies
-from edgecascade.benchmarks.promises import measure_promises, summarize, write_promises
+from edgecascade.benchmarks.promises import measure_promises, summarize
+from edgecascade.benchmarks.results import write_result
 from edgecascade.calibration import SCORES, Promise
 
 
@@ -61,7 +61,7 @@ def test_the_whole_measurement_is_written_and_read(outputs: PairOutputs, tmp_pat
     """Every table in the summary, every number in the document."""
     pytest.importorskip("sklearn", minversion="1.8")
     found = measure_promises((outputs,), splits=2, draws=2, calibration=800)
-    write_promises(found, read_environment(), tmp_path)
+    write_result(tmp_path, found, summarize(found))
     document = json.loads((tmp_path / "result.json").read_text())
     assert (tmp_path / "summary.txt").read_text() == summarize(found) + "\n"
     rates = {row["rate"] for row in document["policies"]["small > large"]}

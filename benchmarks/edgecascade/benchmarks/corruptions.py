@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,16 +12,14 @@ import numpy as np
 from edgecascade.benchmarks.cache import once
 from edgecascade.benchmarks.corrupt import CORRUPTIONS, corrupted
 from edgecascade.benchmarks.efficientnet_lite import LITE0_96, LITE2_260
-from edgecascade.benchmarks.environment import Environment
 from edgecascade.benchmarks.flagship import Protocol, body, scores, split
 from edgecascade.benchmarks.pairs import PairOutputs
-from edgecascade.benchmarks.plots import shift_svg
 from edgecascade.benchmarks.progress import counting
 from edgecascade.benchmarks.shift import Shifted, deploy, measure_shift
 from edgecascade.calibration import Estimate
 from edgecascade.export.scores import remote_scores
 
-__all__ = ["Corruptions", "measure_corruptions", "run_corruptions", "summarize", "write_corruptions"]
+__all__ = ["Corruptions", "measure_corruptions", "run_corruptions", "summarize"]
 
 _LABELLED = 500
 
@@ -120,15 +117,6 @@ def measure_corruptions(
 def summarize(found: Corruptions) -> str:
     """The table, and what follows from it, as plain text."""
     return "\n".join(line.rstrip() for line in _lines(found))
-
-
-def write_corruptions(found: Corruptions, environment: Environment, folder: Path) -> None:
-    """Write `result.json`, `summary.txt` and `shift.svg`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    document = {"schema": 1, "environment": asdict(environment), **asdict(found)}
-    (folder / "result.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    (folder / "summary.txt").write_text(summarize(found) + "\n", encoding="utf-8")
-    (folder / "shift.svg").write_text(shift_svg(found.clean, found.shifted) + "\n", encoding="utf-8")
 
 
 def _lines(found: Corruptions) -> Iterator[str]:

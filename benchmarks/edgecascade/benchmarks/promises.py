@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 
 from edgecascade.benchmarks.certificate_draws import CertificateDraws, draw_certificates
-from edgecascade.benchmarks.environment import Environment
 from edgecascade.benchmarks.fit_speed import FitSpeed, compare_fits
 from edgecascade.benchmarks.pairs import PairOutputs
 from edgecascade.benchmarks.policy_splits import PolicyAtRate, compare_policies
 from edgecascade.calibration import Promise, routing_score
 
-__all__ = ["Promises", "measure_promises", "summarize", "write_promises"]
+__all__ = ["Promises", "measure_promises", "summarize"]
 
 _RATES = (0.1, 0.2, 0.3, 0.35, 0.4, 0.5)
 _PROMISE = Promise(0.01, 0.05)
@@ -80,14 +77,6 @@ def measure_promises(pairs: tuple[PairOutputs, ...], *, splits: int, draws: int,
 def summarize(found: Promises) -> str:
     """Tables and sentences, as plain text."""
     return "\n".join(line.rstrip() for line in _lines(found))
-
-
-def write_promises(found: Promises, environment: Environment, folder: Path) -> None:
-    """Write `result.json` and `summary.txt`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    document = {"schema": 1, "environment": asdict(environment), **asdict(found)}
-    (folder / "result.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    (folder / "summary.txt").write_text(summarize(found) + "\n", encoding="utf-8")
 
 
 def _lines(found: Promises) -> Iterator[str]:

@@ -68,7 +68,7 @@ def export_hugging_face(source: str, task: str | None = None) -> HuggingFaceBody
             raise
         except Exception as error:  # optimum and transformers raise whatever their parts raise
             first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise ExportError(f"source: cannot export {source!r}: {first}") from error
+            raise ExportError(f"source: cannot export {source!r}: {first[:200]}") from error
         model = onnx.load(str(Path(folder, "model.onnx")))
         if task == "image-classification":
             model = prepend(_image_preprocessing(Path(folder), source), model)

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from dataclasses import asdict
 from pathlib import Path
 
 from edgecascade.benchmarks.cache import cache_folder
-from edgecascade.benchmarks.corruptions import run_corruptions, write_corruptions
+from edgecascade.benchmarks.corruptions import run_corruptions
 from edgecascade.benchmarks.corruptions import summarize as summarize_corruptions
 from edgecascade.benchmarks.environment import read_environment
 from edgecascade.benchmarks.flagship import Protocol, flagship_cascade, run_flagship
 from edgecascade.benchmarks.head_cost import measure_head_cost
 from edgecascade.benchmarks.offload import Offload, measure_offload
 from edgecascade.benchmarks.pairs import fashion_pair, flagship_pairs
+from edgecascade.benchmarks.plots import shift_svg
 from edgecascade.benchmarks.progress import counting
-from edgecascade.benchmarks.promises import measure_promises, summarize, write_promises
+from edgecascade.benchmarks.promises import measure_promises
+from edgecascade.benchmarks.promises import summarize as summarize_promises
 from edgecascade.benchmarks.report import write_report
+from edgecascade.benchmarks.results import write_result
 from edgecascade.benchmarks.verdict import summary
 from edgecascade.calibration.commands.arguments import share
 from edgecascade.export.labelled import read_labelled
@@ -91,25 +92,24 @@ def _promises(arguments: Namespace) -> int:
     cache = cache_folder()
     pairs = (*flagship_pairs(cache), fashion_pair(cache))
     found = measure_promises(pairs, splits=arguments.splits, draws=arguments.draws)
-    write_promises(found, read_environment(), Path(arguments.report))
-    print(summarize(found))
+    write_result(Path(arguments.report), found, summarize_promises(found))
+    print(summarize_promises(found))
     return 0
 
 
 def _head(arguments: Namespace) -> int:
     path, images = flagship_cascade(Protocol(), cache_folder())
     found = measure_head_cost(path, images, runs=arguments.runs)
-    folder = Path(arguments.report)
-    folder.mkdir(parents=True, exist_ok=True)
-    document = {"schema": 1, "environment": asdict(read_environment()), **asdict(found)}
-    (folder / "result.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    write_result(Path(arguments.report), found, str(found))
     print(found)
     return 0
 
 
 def _corruptions(arguments: Namespace) -> int:
     found = run_corruptions(cache_folder(), arguments.images)
-    write_corruptions(found, read_environment(), Path(arguments.report))
+    folder = Path(arguments.report)
+    write_result(folder, found, summarize_corruptions(found))
+    (folder / "shift.svg").write_text(shift_svg(found.clean, found.shifted) + "\n", encoding="utf-8")
     print(summarize_corruptions(found))
     return 0
 

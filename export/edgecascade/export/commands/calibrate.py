@@ -89,9 +89,12 @@ def execute(arguments: Namespace) -> int:
 
 def _saved(path: str) -> NDArray[Any]:
     try:
-        return np.asarray(np.load(path, allow_pickle=False))
+        loaded = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise ExportError(f"--expected: {path} is no array saved by numpy: {error}") from error
+    if not isinstance(loaded, np.ndarray):
+        raise ExportError(f"--expected: {path}: expected one array (.npy), got several (.npz)")
+    return loaded
 
 
 def report(written: Calibrated, out: str) -> None:
