@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from edgecascade.export import (
     unfold,
 )
 from edgecascade.export.graph import load_model
+from edgecascade.export.hugging_face import export_hugging_face
 from edgecascade.export.logits import settle
 
 ROOT = Path(__file__).parents[2]
@@ -127,6 +129,37 @@ def _lite0_int8() -> tuple[ModelProto, Any]:
     return quantize_int8(_efficientnet(), _noise(3, 96, 96, n=16)), _noise(3, 96, 96, n=150)
 
 
+def _bert() -> tuple[ModelProto, Any]:
+    """By way of optimum; fed tokens, since no tokenizer is needed to replay them."""
+    transformers = pytest.importorskip("transformers")
+    pytest.importorskip("optimum.exporters.onnx")
+    torch.manual_seed(0)
+    config = transformers.BertConfig(
+        vocab_size=50,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=16,
+        num_labels=3,
+        initializer_range=0.6,
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        vocabulary = Path(folder, "vocab.txt")
+        vocabulary.write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{i}" for i in range(45))]))
+        transformers.BertTokenizerFast(str(vocabulary)).save_pretrained(folder)
+        transformers.BertForSequenceClassification(config).save_pretrained(folder)
+        body = export_hugging_face(folder).model
+    for entry in list(body.metadata_props):
+        body.metadata_props.remove(entry)
+    tokens = np.random.default_rng(0).integers(5, 50, (N, 12))
+    return body, {
+        "input_ids": tokens,
+        "attention_mask": np.ones_like(tokens),
+        "token_type_ids": np.zeros_like(tokens),
+    }
+
+
 KINDS: dict[str, Callable[[], tuple[ModelProto, Any]]] = {
     "cnn": _cnn,
     "cropped-photo": _cropped_photo,
@@ -135,10 +168,11 @@ KINDS: dict[str, Callable[[], tuple[ModelProto, Any]]] = {
     "half-precision": _half_precision,
     "two-inputs": _two_inputs,
     "scikit-learn": _scikit_learn,
+    "bert": _bert,
     "lite0": _lite0,
     "lite0-int8": _lite0_int8,
 }
-QUICK = [kind for kind in KINDS if not kind.startswith("lite0")]
+QUICK = [kind for kind in KINDS if not kind.startswith(("lite0", "bert"))]
 
 
 @pytest.fixture(scope="module")
