@@ -190,7 +190,7 @@ def test_an_image_model_takes_pixels(tmp_path: Path, crop: bool) -> None:
     [
         (
             ["{}/none", "--shape", "3,4,4"],
-            "--weights, --shape, --image-size, --int8: a Hugging Face model brings",
+            "--weights, --shape, --example, --image-size, --int8: a Hug",
         ),
         (["{}/none"], "source: cannot export "),
         (["{}/masked"], "source: .* is BertForMaskedLM; expected a model ForSequenceClassification"),

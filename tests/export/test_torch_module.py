@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,8 +12,10 @@ import torch
 from numpy.typing import NDArray
 from onnx import ModelProto
 
-from edgecascade.export import ExportError, export_torch
+from edgecascade.cli import main
+from edgecascade.export import ExportError, ParityError, export_torch
 from edgecascade.export.graph import opset
+from edgecascade.runtime.session import open_session
 
 INPUTS = np.random.default_rng(0).normal(size=(7, 3, 12, 12)).astype(np.float32)
 
@@ -72,3 +75,78 @@ def test_torchs_own_logging_is_left_as_found() -> None:
         assert logger.level == logging.INFO
     finally:
         logger.setLevel(before)
+
+
+class Two(torch.nn.Module):
+    """Counts of tokens and three numbers, to three logits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = torch.nn.Embedding(10, 3)
+
+    def forward(self, tokens: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
+        """Logits [batch, 3] of int64 tokens [batch, 4] and float32 numbers [batch, 3]."""
+        looked_up: torch.Tensor = self.table(tokens)
+        return looked_up.sum(dim=1) + numbers
+
+
+TWO: dict[str, NDArray[Any]] = {
+    "numbers": np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32),
+    "tokens": np.random.default_rng(0).integers(0, 10, (5, 4)),
+}
+
+
+def test_several_inputs_are_taken_by_name() -> None:
+    """In the order of the module's arguments, with the types of the examples, at any batch."""
+    torch.manual_seed(0)
+    module = Two()
+    model = export_torch(module, TWO)
+    assert [one.name for one in model.graph.input] == ["tokens", "numbers"]
+    one = {name: array[:1] for name, array in TWO.items()}
+    (got,) = open_session(model.SerializeToString()).run(["logits"], one)
+    with torch.no_grad():
+        wanted = module(*(torch.from_numpy(one[name]) for name in ("tokens", "numbers")))
+    np.testing.assert_allclose(got, wanted.numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ({"tokens": TWO["tokens"], "other": TWO["numbers"]}, "expected arrays called tokens, numbers, got tokens, oth"),
+        ({"tokens": TWO["tokens"][:2], "numbers": TWO["numbers"][:2]}, r"expected at least 3 .* got \[2, 4\] in 'tok"),
+        ({"tokens": TWO["tokens"], "numbers": TWO["numbers"][:4]}, r"as many in all, got \[4, 3\] in 'numbers'"),
+    ],
+)
+def test_examples_that_do_not_fit_are_refused(inputs: dict[str, NDArray[Any]], message: str) -> None:
+    """By the names of the module's arguments, and with the shape that came."""
+    with pytest.raises(ExportError, match=rf"^inputs: .*{message}"):
+        export_torch(Two(), inputs)
+
+
+def test_a_graph_that_gives_something_else_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An exporter that drops a constant, say."""
+    export = torch.onnx.export
+
+    def wrong(module: Any, *arguments: Any, **options: Any) -> Any:
+        module = torch.nn.Sequential(module, torch.nn.Flatten(), torch.nn.Hardtanh(-0.5, 0.5))
+        return export(module, *arguments, **options)
+
+    monkeypatch.setattr(torch.onnx, "export", wrong)
+    with pytest.raises(ParityError, match=r"^parity with the module failed: torch gives .* \[3, 4\] and the exported"):
+        export_torch(torch.nn.Linear(4, 4), [4])
+
+
+def test_examples_come_from_a_file(tmp_path: Path) -> None:
+    """`edgecascade export models.py:Two --example inputs.npz`, labels in it or not."""
+    (tmp_path / "models.py").write_text(
+        "import torch\n"
+        "class Two(torch.nn.Module):\n"
+        "    def forward(self, tokens, numbers):\n"
+        "        return tokens.float().sum(dim=1, keepdim=True) + numbers\n"
+        "def two():\n"
+        "    return Two()\n"
+    )
+    np.savez(tmp_path / "inputs.npz", y=np.zeros(5, int), **TWO)  # type: ignore[arg-type]
+    arguments = ["export", f"{tmp_path / 'models.py'}:two", "--example", str(tmp_path / "inputs.npz")]
+    assert main([*arguments, "-o", str(tmp_path / "o.onnx")]) == 0
+    assert main([*arguments, "--shape", "3", "-o", str(tmp_path / "p.onnx")]) == 2

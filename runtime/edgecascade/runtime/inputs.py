@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from edgecascade.runtime.errors import InputError
 
-__all__ = ["IMAGE_SUFFIXES", "read_image", "read_inputs"]
+__all__ = ["IMAGE_SUFFIXES", "read_arrays", "read_image", "read_inputs"]
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
 
@@ -58,7 +58,7 @@ def read_inputs(path: str | os.PathLike[str]) -> Iterator[tuple[str, Any]]:
             for number, line in enumerate(lines, 1):
                 yield f"{path}:{number}", line.rstrip("\r\n")
     elif path.suffix in (".npy", ".npz"):
-        arrays = _read_arrays(path)
+        arrays = read_arrays(path)
         for position in range(len(next(iter(arrays.values())))):
             one = {name: array[position] for name, array in arrays.items()}
             yield f"{path}[{position}]", one.get("x", one)
@@ -66,7 +66,13 @@ def read_inputs(path: str | os.PathLike[str]) -> Iterator[tuple[str, Any]]:
         raise InputError(f"{path}: expected an image ({', '.join(IMAGE_SUFFIXES)}), .npy, .npz or .txt")
 
 
-def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+def read_arrays(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
+    """Inputs [n, ...] by name: `x` if the file has one or is a .npy, else all of the .npz but its labels.
+
+    Raises:
+        InputError: the file is missing or damaged, or the arrays are not as many inputs each.
+    """
+    path = Path(path)
     try:
         loaded = np.load(path, allow_pickle=False)
         arrays = {"x": loaded} if path.suffix == ".npy" else {name: loaded[name] for name in loaded}

@@ -25,6 +25,7 @@ from edgecascade.export.logits import find_logits
 from edgecascade.export.preprocess import ImagePreprocessing, prepend, standalone
 from edgecascade.export.quantize import quantize_int8, quantize_int8_dynamic, to_float16
 from edgecascade.export.torch_module import export_torch
+from edgecascade.runtime.inputs import read_arrays
 from edgecascade.runtime.session import model_inputs, open_session
 
 __all__ = ["configure", "execute"]
@@ -52,6 +53,12 @@ def configure(parser: ArgumentParser) -> None:
         "--task", choices=sorted(TASKS.values()), help="of a Hugging Face model, if its class does not tell"
     )
     parser.add_argument("--shape", type=_integers, help="of one input of a torch module, such as 3,96,96")
+    parser.add_argument(
+        "--example",
+        metavar="NPZ",
+        help="real inputs for a torch module, one array [n, ...] under the name of each of its arguments; instead of "
+        "--shape, and needed where it takes several or other than float32",
+    )
     parser.add_argument("--weights", help="state dict for the torch module (.pt; loaded with weights_only)")
     parser.add_argument("--image-size", type=_size, metavar="HxW", help="put image preprocessing into the graph")
     parser.add_argument("--mean", type=_floats, default=(0.0,) * 3, help="per channel, in 0..255 (default 0,0,0)")
@@ -97,8 +104,10 @@ def execute(arguments: Namespace) -> int:
 
 def _load(arguments: Namespace) -> tuple[ModelProto, bytes | None]:
     if arguments.source.startswith(_HUB) or Path(arguments.source).is_dir():
-        if arguments.weights or arguments.shape or arguments.image_size or arguments.int8:
-            raise ExportError("--weights, --shape, --image-size, --int8: a Hugging Face model brings its own")
+        if arguments.weights or arguments.shape or arguments.example or arguments.image_size or arguments.int8:
+            raise ExportError(
+                "--weights, --shape, --example, --image-size, --int8: a Hugging Face model brings its own"
+            )
         found = export_hugging_face(arguments.source.removeprefix(_HUB), arguments.task)
         return found.model, found.tokenizer
     return _load_model(arguments), None
@@ -109,12 +118,12 @@ def _load_model(arguments: Namespace) -> ModelProto:
         if arguments.weights:
             raise ExportError("--weights: expected a torch module with them, got an ONNX file, which has its own")
         return load_model(arguments.source)
-    if arguments.shape is None:
-        raise ExportError("--shape: a torch module needs the shape of one input, such as --shape 3,96,96")
+    if (arguments.shape is None) == (arguments.example is None):
+        raise ExportError("--shape: a torch module needs the shape of one input, such as --shape 3,96,96, or --example")
     module = _find(arguments.source)
     if arguments.weights:
         _load_weights(module, arguments.weights)
-    return export_torch(module, arguments.shape)
+    return export_torch(module, arguments.shape or read_arrays(arguments.example))
 
 
 def _load_weights(module: Any, path: str) -> None:
