@@ -47,6 +47,9 @@ _COMMANDS = {
 }
 
 
+_EXTRAS = {"optimum": "hf", "tokenizers": "text", "transformers": "hf"}  # what only some inputs of a command need
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0, or 2 with one sentence on standard error."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
@@ -57,7 +60,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if name is None or (error.name or "").startswith("edgecascade"):
             raise
-        return _fail(f"{name} needs {error.name}: pip install 'edgecascade[{_COMMANDS[name].extra}]'")
+        package = (error.name or "").partition(".")[0]
+        extra = _EXTRAS.get(package, _COMMANDS[name].extra)
+        return _fail(f"{name} needs {error.name}: pip install 'edgecascade[{extra}]'")
     except BrokenPipeError:  # whoever read the output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

@@ -154,3 +154,17 @@ def test_a_reader_that_has_seen_enough_is_no_error(pair: Path) -> None:
     assert ran.returncode == 0
     assert len(ran.stdout.splitlines()) == 1
     assert "Traceback" not in ran.stderr
+
+
+@pytest.mark.parametrize(("missing", "extra"), [("tokenizers", "text"), ("optimum", "hf"), ("PIL", "images")])
+def test_what_is_missing_is_named_with_its_extra(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], missing: str, extra: str
+) -> None:
+    """What only some inputs of a command need is in an extra of its own."""
+
+    def execute(_: object) -> int:
+        raise ModuleNotFoundError(f"No module named {missing!r}", name=missing)
+
+    monkeypatch.setattr("edgecascade.runtime.commands.run.execute", execute)
+    assert run("run", "local.onnx", "inputs") == 2
+    assert f"run needs {missing}: pip install 'edgecascade[{extra}]'" in capsys.readouterr().err

@@ -56,14 +56,25 @@ def export_hugging_face(source: str, task: str | None = None) -> HuggingFaceBody
         ExportError: no such model, one that is no classifier, or preprocessing that has no equal in the graph.
         ModuleNotFoundError: the `hf` extra is not installed.
     """
-    from transformers import AutoConfig
+    with _quiet():
+        from optimum.exporters.onnx import main_export
+        from transformers import AutoConfig
 
     with _quiet(), tempfile.TemporaryDirectory() as folder:
         offline = Path(source).is_dir()
         try:
             config = AutoConfig.from_pretrained(source, local_files_only=offline, trust_remote_code=False)
             task = task or _task_of(config.architectures, source)
-            _export(source, folder, task, offline)
+            main_export(
+                source,
+                output=folder,
+                task=task,
+                opset=_OPSET,
+                do_validation=False,
+                no_post_process=True,
+                local_files_only=offline,
+                trust_remote_code=False,
+            )
         except ExportError:
             raise
         except Exception as error:  # optimum and transformers raise whatever their parts raise
@@ -96,21 +107,6 @@ def _task_of(architectures: list[str] | None, source: str) -> str:
     raise ExportError(
         f"source: {source!r} is {', '.join(architectures or ['of no known class'])}; expected a model "
         f"{', '.join(TASKS)}, or --task"
-    )
-
-
-def _export(source: str, folder: str, task: str, offline: bool) -> None:
-    from optimum.exporters.onnx import main_export
-
-    main_export(
-        source,
-        output=folder,
-        task=task,
-        opset=_OPSET,
-        do_validation=False,
-        no_post_process=True,
-        local_files_only=offline,
-        trust_remote_code=False,
     )
 
 
