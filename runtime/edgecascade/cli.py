@@ -37,6 +37,9 @@ _COMMANDS = {
         "export",
         "a cascade model -> the same one, with another threshold or planned anew",
     ),
+    "tflite": _Command(
+        "edgecascade.export.commands.tflite", "tflite", "a cascade model -> the same one for LiteRT (TensorFlow Lite)"
+    ),
     "plan": _Command(
         "edgecascade.calibration.commands.plan", "plan", "what a cascade would do, from both models' saved outputs"
     ),
@@ -47,7 +50,12 @@ _COMMANDS = {
 }
 
 
-_EXTRAS = {"optimum": "hf", "tokenizers": "text", "transformers": "hf"}  # what only some inputs of a command need
+_EXTRAS = {
+    "ai_edge_litert": "litert",
+    "optimum": "hf",
+    "tokenizers": "text",
+    "transformers": "hf",
+}  # what only some inputs of a command need
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -32,6 +32,8 @@ from edgecascade.export import (
 from edgecascade.export.graph import load_model
 from edgecascade.export.hugging_face import export_hugging_face
 from edgecascade.export.logits import settle
+from edgecascade.export.tflite import export_tflite
+from edgecascade.runtime import Cascade, EdgecascadeError
 
 ROOT = Path(__file__).parents[2]
 N = 400
@@ -206,6 +208,38 @@ def test_every_kind_goes_through_and_comes_back(made: Callable[[str], Path], kin
     onnx.checker.check_model(model, full_check=True)
     assert main(["inspect", str(folder / "local.onnx"), "--verify", "--tolerance", "1e-5"]) == 0
     assert unfold(model).SerializeToString() == (folder / "body.onnx").read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["cnn", "cropped-photo", "thousand-classes", "sigmoid", "two-inputs"])
+def test_litert_decides_alike(made: Callable[[str], Path], kind: str) -> None:
+    """On every input that the file was calibrated on."""
+    folder = made(kind)
+    export_tflite(folder / "local.onnx", folder / "local.tflite")
+    assert main(["inspect", str(folder / "local.tflite"), "--verify", "--tolerance", "1e-4"]) == 0
+    inputs = KINDS[kind]()[1]
+    lite, onnx_ = (Cascade.load(folder / f"local.{suffix}").predict_batch(inputs) for suffix in ("tflite", "onnx"))
+    assert [a.label for a in lite] == [a.label for a in onnx_]
+    np.testing.assert_allclose([a.confidence for a in lite], [a.confidence for a in onnx_], atol=1e-5)
+    assert np.mean([a.reason is b.reason for a, b in zip(lite, onnx_, strict=True)]) > 0.99
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "sentence"),
+    [
+        ("scikit-learn", r"^model: what onnx2tf made of it is of no use: LiteRT cannot load it: .*TREEENSEMBLE"),
+        ("half-precision", r"^model: expected float32 inputs, got float16 in z"),
+        ("lite0-int8", r"^model: expected a float model, got one with QuantizeLinear"),
+        ("bert", r"^model: its input input_ids has a side `sequence_length` of no fixed size"),
+    ],
+)
+def test_what_litert_cannot_hold_is_refused(made: Callable[[str], Path], kind: str, sentence: str) -> None:
+    """In one sentence, and not as a log of a thousand lines."""
+    with pytest.raises(EdgecascadeError, match=sentence) as refusal:
+        export_tflite(made(kind) / "local.onnx", made(kind) / "local.tflite")
+    assert "\n" not in str(refusal.value)
+    assert not (made(kind) / "local.tflite").exists()
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ import pytest
 
 from edgecascade.cli import main
 
-COMMANDS = ("export", "compare", "calibrate", "recalibrate", "plan", "inspect", "run", "serve", "bench")
+COMMANDS = ("export", "compare", "calibrate", "recalibrate", "tflite", "plan", "inspect", "run", "serve", "bench")
 
 
 def run(*arguments: object) -> int:

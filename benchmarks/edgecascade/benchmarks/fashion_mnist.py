@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.benchmarks.cache import once
 from edgecascade.benchmarks.debian import DebianPackage, fetch_debian, member
 from edgecascade.benchmarks.errors import BenchmarkError
 from edgecascade.export import LabelledData
+from edgecascade.export.cache import once
 
 __all__ = ["CLASSES", "load_fashion_mnist"]
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from edgecascade.benchmarks.cache import once
 from edgecascade.benchmarks.progress import counting
 from edgecascade.export import LabelledData, export_torch, save_model
+from edgecascade.export.cache import once
 
 __all__ = ["LARGE", "SMALL", "Network", "trained"]
 

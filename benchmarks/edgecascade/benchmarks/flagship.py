@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto
 
-from edgecascade.benchmarks.cache import once
 from edgecascade.benchmarks.cifar10 import CLASSES, load_cifar10
 from edgecascade.benchmarks.efficientnet_lite import (
     LITE0_96,
@@ -39,6 +38,7 @@ from edgecascade.export import (
     remote_scores,
     save_model,
 )
+from edgecascade.export.cache import once
 from edgecascade.export.preprocess import standalone
 from edgecascade.runtime.session import open_session
 

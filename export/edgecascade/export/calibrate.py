@@ -44,7 +44,7 @@ from edgecascade.runtime.remote_calibration import RemoteCalibration
 from edgecascade.runtime.session import open_session
 from edgecascade.runtime.text import are_sentences, text_input
 
-__all__ = ["Calibrated", "calibrate", "fold_plan"]
+__all__ = ["Calibrated", "calibrate", "fold_plan", "planned"]
 
 _PARITY_INPUTS = 128
 _SOURCE_TOLERANCE = 1e-3  # of a source in float64, or in another library's float32
@@ -155,6 +155,39 @@ def fold_plan(
         golden: likewise.
         options: likewise.
     """
+    plan, document = planned(
+        model, source, origin, out, data, local_scores, remote_scores, objective=objective, **options
+    )
+    kind = document["source"]["kind"]
+    local_logits = logits_of(local_scores, kind)
+    text = text_input(open_session(model.SerializeToString()), beside)
+    if text is not None and are_sentences(data.inputs):
+        data = replace(data, inputs=text.encode(np.asarray(data.inputs).tolist()))
+    folded = fold(model, logits=source.tensor, kind=kind, rule=plan.rule, document=document)
+    parity = _prove(folded, data, local_logits, plan)
+    _prove_on_noise(folded, model, LogitsSource(source.tensor, kind), beside, data, plan)
+    kept = _golden(model, data, local_logits, plan) if golden else None
+    if kept is not None:
+        folded.metadata_props.add(key=GOLDEN_KEY, value=kept.text())
+    if text is not None:
+        text.copy(Path(out).parent)
+    save_model(folded, out)
+    return Calibrated(plan, parity, 0 if kept is None else len(kept))
+
+
+def planned(
+    model: ModelProto,
+    source: LogitsSource,
+    origin: Mapping[str, str],
+    out: str | os.PathLike[str],
+    data: LabelledData,
+    local_scores: NDArray[np.floating],
+    remote_scores: NDArray[np.floating],
+    *,
+    objective: Objective | Promise,
+    **options: Any,
+) -> tuple[CascadePlan, dict[str, Any]]:
+    """The plan, and the document that will tell of it in the file; arguments as `fold_plan`."""
     kind = settle(source, local_scores).kind
     assert kind is not None
     local_logits = logits_of(local_scores, kind)
@@ -177,19 +210,7 @@ def fold_plan(
         probabilities,
     )
     check_document(document, str(out))
-    text = text_input(open_session(model.SerializeToString()), beside)
-    if text is not None and are_sentences(data.inputs):
-        data = replace(data, inputs=text.encode(np.asarray(data.inputs).tolist()))
-    folded = fold(model, logits=source.tensor, kind=kind, rule=plan.rule, document=document)
-    parity = _prove(folded, data, local_logits, plan)
-    _prove_on_noise(folded, model, LogitsSource(source.tensor, kind), beside, data, plan)
-    kept = _golden(model, data, local_logits, plan) if golden else None
-    if kept is not None:
-        folded.metadata_props.add(key=GOLDEN_KEY, value=kept.text())
-    if text is not None:
-        text.copy(Path(out).parent)
-    save_model(folded, out)
-    return Calibrated(plan, parity, 0 if kept is None else len(kept))
+    return plan, document
 
 
 def _named(model: ModelProto, classes: int) -> tuple[str, ...]:

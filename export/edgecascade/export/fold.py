@@ -6,21 +6,21 @@ The arithmetic is that of `edgecascade.calibration.decision`, in ONNX operators 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from edgecascade.calibration import DecisionRule
+from edgecascade.calibration import AdvantageTable, DecisionRule
 from edgecascade.export.errors import ExportError
-from edgecascade.export.graph import renamed, tensor_names
+from edgecascade.export.graph import keep, renamed, tensor_names
 from edgecascade.export.logits import Step, logits_steps
 from edgecascade.runtime.golden import GOLDEN_KEY
 from edgecascade.runtime.metadata import KEY
 
-__all__ = ["OUTPUTS", "OVERRIDABLE", "fold", "unfold"]
+__all__ = ["INNER", "OUTPUTS", "OVERRIDABLE", "fold", "rule_of", "unfold"]
 
 OUTPUTS = {
     "label": (TensorProto.INT64, ["batch"]),
@@ -35,7 +35,7 @@ OVERRIDABLE: dict[str, list[int | str | None]] = {
     "advantage_edges": ["edges"],
     "advantage_values": ["bins"],
 }
-_INNER = "edgecascade/"
+INNER = "edgecascade/"
 _MOVED = f"{KEY}.moved"  # metadata key: names of the body that made room for ours
 _CONSTANTS: dict[str, NDArray[Any]] = {
     "axis": np.array([1], np.int64),
@@ -126,7 +126,7 @@ def fold(
     used = {name for _, inputs, _, _ in steps for name in inputs}
     for name, value in _CONSTANTS.items():
         if name in used:
-            model.graph.initializer.append(numpy_helper.from_array(value, f"{_INNER}{name}"))
+            model.graph.initializer.append(numpy_helper.from_array(value, f"{INNER}{name}"))
     model.graph.node.extend(_nodes(steps))
     for name, (datatype, shape) in OUTPUTS.items():
         model.graph.output.append(helper.make_tensor_value_info(name, datatype, shape))
@@ -134,6 +134,19 @@ def fold(
     if moved:
         model.metadata_props.add(key=_MOVED, value=json.dumps(moved))
     return model
+
+
+def rule_of(model: ModelProto) -> DecisionRule:
+    """The rule that was folded into a cascade model."""
+    value = {one.name: numpy_helper.to_array(one) for one in model.graph.initializer if one.name in OVERRIDABLE}
+    document = json.loads(next(entry.value for entry in model.metadata_props if entry.key == KEY))
+    counts = np.asarray(document["policy"]["counts"])
+    return DecisionRule(
+        temperature=float(value["temperature"]),
+        table=AdvantageTable(value["advantage_edges"], value["advantage_values"], counts),
+        threshold=float(value["threshold"]),
+        score=document["policy"]["score"],
+    )
 
 
 def unfold(model: ModelProto) -> ModelProto:
@@ -148,17 +161,10 @@ def unfold(model: ModelProto) -> ModelProto:
     body = ModelProto()
     body.CopyFrom(model)
     for field in ("node", "initializer", "input", "output"):
-        _keep(getattr(body.graph, field), lambda one: not _reserved(one.name))
-    _keep(body.metadata_props, lambda entry: entry.key not in (KEY, _MOVED, GOLDEN_KEY))
+        keep(getattr(body.graph, field), lambda one: not _reserved(one.name))
+    keep(body.metadata_props, lambda entry: entry.key not in (KEY, _MOVED, GOLDEN_KEY))
     moved = json.loads(properties.get(_MOVED, "{}"))
     return renamed(body, {new: old for old, new in moved.items()})
-
-
-def _keep(entries: Any, wanted: Callable[[Any], bool]) -> None:
-    """Only the wanted entries of a repeated field, in their order."""
-    for position in reversed(range(len(entries))):
-        if not wanted(entries[position]):
-            del entries[position]
 
 
 def _free(name: str, taken: Collection[str]) -> str:
@@ -169,16 +175,16 @@ def _free(name: str, taken: Collection[str]) -> str:
 
 
 def _reserved(name: str) -> bool:
-    return name in OUTPUTS or name in OVERRIDABLE or name.startswith(_INNER)
+    return name in OUTPUTS or name in OVERRIDABLE or name.startswith(INNER)
 
 
 def _nodes(steps: Sequence[Step]) -> list[NodeProto]:
     def named(name: str) -> str:
-        return name if name in OUTPUTS or name in OVERRIDABLE else f"{_INNER}{name}"
+        return name if name in OUTPUTS or name in OVERRIDABLE else f"{INNER}{name}"
 
     nodes = []
     for position, (operator, inputs, output, attributes) in enumerate(steps):
         feeds = inputs if position == 0 else [named(name) for name in inputs]  # the first is the body's own
         outputs = [named(output), named("top_index")] if operator == "TopK" else [named(output)]
-        nodes.append(helper.make_node(operator, feeds, outputs, name=f"{_INNER}{position}_{operator}", **attributes))
+        nodes.append(helper.make_node(operator, feeds, outputs, name=f"{INNER}{position}_{operator}", **attributes))
     return nodes

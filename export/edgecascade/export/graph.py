@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,9 @@ import onnx
 from onnx import GraphProto, ModelProto
 
 from edgecascade.export.errors import ExportError
+from edgecascade.runtime.errors import first_line
 
-__all__ = ["check_versions", "load_model", "opset", "renamed", "save_model", "tensor_names"]
+__all__ = ["check_versions", "keep", "load_model", "opset", "renamed", "save_model", "tensor_names", "write_whole"]
 
 # ONNX Runtime 1.19, the oldest this project supports, reads up to these.
 _NEWEST_OPSET, _NEWEST_IR = 21, 10
@@ -31,8 +32,7 @@ def load_model(path: str | os.PathLike[str]) -> ModelProto:
         model = onnx.load(os.fspath(path))
         onnx.checker.check_model(model)
     except Exception as error:  # protobuf, the checker and external data each raise their own
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ExportError(f"{path}: not a valid ONNX model: {first}") from error
+        raise ExportError(f"{path}: not a valid ONNX model: {first_line(error)}") from error
     check_versions(model, path, oldest=13)
     return model
 
@@ -40,11 +40,16 @@ def load_model(path: str | os.PathLike[str]) -> ModelProto:
 def save_model(model: ModelProto, path: str | os.PathLike[str]) -> None:
     """Check a model and write it whole or not at all."""
     onnx.checker.check_model(model)
+    write_whole(model.SerializeToString(), path)
+
+
+def write_whole(content: bytes, path: str | os.PathLike[str]) -> None:
+    """Write a file whole or not at all."""
     folder = Path(path).resolve().parent
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=folder, suffix=".part", delete=False) as part:
         try:
-            part.write(model.SerializeToString())
+            part.write(content)
             part.close()
             os.chmod(part.name, 0o644)
             os.replace(part.name, path)
@@ -68,6 +73,13 @@ def check_versions(model: ModelProto, path: str | os.PathLike[str], oldest: int)
         raise ExportError(
             f"{path}: its IR version is {model.ir_version}, expected at most {_NEWEST_IR}; export the model again"
         )
+
+
+def keep(entries: Any, wanted: Callable[[Any], bool]) -> None:
+    """Only the wanted entries of a repeated field, in their order."""
+    for position in reversed(range(len(entries))):
+        if not wanted(entries[position]):
+            del entries[position]
 
 
 def tensor_names(model: ModelProto) -> set[str]:

@@ -18,6 +18,7 @@ from onnx import ModelProto
 
 from edgecascade.export.errors import ExportError
 from edgecascade.export.preprocess import PREPROCESSING_KEY, ImagePreprocessing, prepend
+from edgecascade.runtime.errors import first_line
 
 __all__ = ["LABELS_KEY", "TASKS", "TOKENIZER", "HuggingFaceBody", "export_hugging_face"]
 
@@ -78,8 +79,7 @@ def export_hugging_face(source: str, task: str | None = None) -> HuggingFaceBody
         except ExportError:
             raise
         except Exception as error:  # optimum and transformers raise whatever their parts raise
-            first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise ExportError(f"source: cannot export {source!r}: {first[:200]}") from error
+            raise ExportError(f"source: cannot export {source!r}: {first_line(error)[:200]}") from error
         model = onnx.load(str(Path(folder, "model.onnx")))
         if task == "image-classification":
             model = prepend(_image_preprocessing(Path(folder), source), model)

@@ -13,7 +13,7 @@ from onnx import ModelProto, NodeProto, TensorProto, compose, helper, numpy_help
 from edgecascade.export.errors import ExportError
 from edgecascade.export.graph import check_versions, opset, tensor_names
 
-__all__ = ["PREPROCESSING_KEY", "ImagePreprocessing", "prepend", "standalone"]
+__all__ = ["PREPROCESSING_KEY", "ImagePreprocessing", "after_resizing", "prepend", "standalone"]
 
 PREPROCESSING_KEY = "edgecascade.preprocessing"
 _INNER = "preprocess/"
@@ -87,6 +87,18 @@ def prepend(preprocessing: ImagePreprocessing, body: ModelProto) -> ModelProto:
     _add_input_and_constants(model, preprocessing, batch=sides[0] or "batch")
     model.metadata_props.add(key=PREPROCESSING_KEY, value=json.dumps(asdict(preprocessing)))
     return model
+
+
+def after_resizing(model: ModelProto) -> tuple[str, tuple[int, int, int]] | None:
+    """The tensor that holds resized and cropped pixels, and its height, width and channels.
+
+    None if the model was not exported with image preprocessing.
+    """
+    document = json.loads(next((one.value for one in model.metadata_props if one.key == PREPROCESSING_KEY), "{}"))
+    centring = [node for node in model.graph.node if f"{_INNER}mean" in node.input]
+    if "height" not in document or not centring:
+        return None
+    return centring[0].input[0], (int(document["height"]), int(document["width"]), 3)
 
 
 def standalone(preprocessing: ImagePreprocessing, like: ModelProto) -> ModelProto:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from edgecascade.export.errors import ExportError, ParityError
+from edgecascade.runtime.errors import first_line
 from edgecascade.runtime.session import open_session
 
 __all__ = ["export_torch"]
@@ -62,8 +63,7 @@ def export_torch(
             )
     except Exception as error:  # torch's exporter raises whatever its passes raise
         cause = error.__cause__ or error
-        first = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
-        raise ExportError(f"module: torch cannot export it for inputs {shapes}: {first}") from error
+        raise ExportError(f"module: torch cannot export it for inputs {shapes}: {first_line(cause)}") from error
     finally:
         logger.setLevel(level)
     assert program is not None

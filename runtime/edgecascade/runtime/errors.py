@@ -10,7 +10,15 @@
 `Cascade.predict` raises `InputError` only. A `RemoteError` ends inside it, as the reason of a local answer.
 """
 
-__all__ = ["ArgumentError", "EdgecascadeError", "InputError", "ModelFileError", "RemoteError", "RemoteUnreachable"]
+__all__ = [
+    "ArgumentError",
+    "EdgecascadeError",
+    "InputError",
+    "ModelFileError",
+    "RemoteError",
+    "RemoteUnreachable",
+    "first_line",
+]
 
 
 class EdgecascadeError(Exception):
@@ -35,3 +43,8 @@ class RemoteError(EdgecascadeError):
 
 class RemoteUnreachable(RemoteError):  # noqa: N818  # its parent has the suffix
     """The remote could not be reached at all."""
+
+
+def first_line(error: BaseException) -> str:
+    """What an exception of another library says, in one line."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -13,7 +13,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from edgecascade.runtime.batch import Batch, rows, size
-from edgecascade.runtime.errors import InputError, ModelFileError
+from edgecascade.runtime.errors import InputError, ModelFileError, first_line
 from edgecascade.runtime.text import TextInput, are_sentences, text_input
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
 ]
 
 ELSEWHERE = {"AzureExecutionProvider"}  # calls a cloud service: not a way to run a file here
+_CPU = "CPUExecutionProvider"
 _ERRORS_ONLY = 3  # else onnxruntime warns, at every load, that a threshold can be overridden
 _DTYPES = {"float": "float32", "double": "float64", "float16": "float16", "bool": "bool", "string": "object"}
 
@@ -36,23 +37,30 @@ def open_session(
     path: str | os.PathLike[str] | bytes,
     *,
     threads: int = 1,
-    providers: Sequence[str] = ("CPUExecutionProvider",),
+    providers: Sequence[str] = (_CPU,),
 ) -> Any:
-    """Open an ONNX model.
+    """Open an ONNX model, or a `.tflite` cascade model behind the same methods.
 
     Args:
-        path: the file, or its bytes.
-        threads: onnxruntime's threads within one operator; no thread spins.
+        path: the file, or an ONNX file's bytes.
+        threads: the engine's threads within one operator; no thread of onnxruntime spins.
         providers: execution providers by preference. If the first is not the one in use, that is an
             error and not a silent fallback.
 
     Raises:
-        ModelFileError: the file is missing or no ONNX model, or a provider is not to be had.
+        ModelFileError: the file is missing or no model, or a provider is not to be had.
+        ModuleNotFoundError: the file is a `.tflite`, and the `litert` extra is not installed.
     """
     source = path if isinstance(path, bytes) else os.fspath(path)
     name = "model" if isinstance(source, bytes) else source
     if isinstance(source, str) and not Path(source).is_file():
         raise ModelFileError(f"{name}: no such file")
+    if name.endswith(".tflite"):
+        from edgecascade.runtime.litert import LiteSession
+
+        if list(providers) != [_CPU]:
+            raise ModelFileError(f"providers: expected {_CPU} for a .tflite file, got {', '.join(providers)}")
+        return LiteSession(name, threads)
     missing = [p for p in providers if p not in ort.get_available_providers()]
     if missing:
         raise ModelFileError(
@@ -67,7 +75,7 @@ def open_session(
     try:
         session = ort.InferenceSession(source, options, providers=list(providers))
     except Exception as error:  # onnxruntime's exceptions have no common base but this one
-        raise ModelFileError(f"{name}: onnxruntime cannot load it: {_first_line(error)}") from error
+        raise ModelFileError(f"{name}: onnxruntime cannot load it: {first_line(error)}") from error
     if session.get_providers()[0] != providers[0]:
         raise ModelFileError(f"{name}: asked for {providers[0]}, onnxruntime fell back to {session.get_providers()[0]}")
     return session
@@ -183,7 +191,3 @@ def check_input(argument: str, x: NDArray[Any], declared: Any) -> None:
     if x.dtype != dtype or not fits:
         expected = ", ".join(str(side) for side in shape[1:])
         raise InputError(f"{argument}: expected {dtype} [{expected}] per input, got {x.dtype} {list(x.shape[1:])}")
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -6,7 +6,6 @@ import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
 
-from edgecascade.benchmarks.cache import cache_folder
 from edgecascade.benchmarks.corruptions import run_corruptions
 from edgecascade.benchmarks.corruptions import summarize as summarize_corruptions
 from edgecascade.benchmarks.environment import read_environment
@@ -22,6 +21,7 @@ from edgecascade.benchmarks.report import write_report
 from edgecascade.benchmarks.results import write_result
 from edgecascade.benchmarks.verdict import summary
 from edgecascade.calibration.commands.arguments import share
+from edgecascade.export.cache import cache_folder
 from edgecascade.export.labelled import read_labelled
 from edgecascade.export.scores import remote_scores
 

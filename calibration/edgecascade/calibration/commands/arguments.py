@@ -11,7 +11,7 @@ from edgecascade.calibration.objective import LeastCost, LeastOffload, MostAccur
 from edgecascade.calibration.plan import ESTIMATES
 from edgecascade.calibration.scores import SCORES
 
-__all__ = ["add_plan_arguments", "objective_of", "plan_options", "share"]
+__all__ = ["add_plan_arguments", "objective_if_any", "objective_of", "plan_options", "share"]
 
 
 def share(text: str) -> float:
@@ -25,9 +25,9 @@ def share(text: str) -> float:
     return number
 
 
-def add_plan_arguments(parser: ArgumentParser) -> None:
+def add_plan_arguments(parser: ArgumentParser, *, required: bool = True) -> None:
     """One objective, and what the plan may choose among."""
-    objective = parser.add_argument_group("what to achieve, one of").add_mutually_exclusive_group(required=True)
+    objective = parser.add_argument_group("what to achieve, one of").add_mutually_exclusive_group(required=required)
     objective.add_argument(
         "--offload-rate", type=share, metavar="R", help="most accuracy, forwarding at most this share of inputs"
     )
@@ -73,7 +73,14 @@ def add_plan_arguments(parser: ArgumentParser) -> None:
 
 
 def objective_of(arguments: Namespace) -> Objective | Promise:
-    """The objective that was asked for."""
+    """The objective that was asked for, where one is required."""
+    objective = objective_if_any(arguments)
+    assert objective is not None
+    return objective
+
+
+def objective_if_any(arguments: Namespace) -> Objective | Promise | None:
+    """The objective that was asked for, or None."""
     if arguments.offload_rate is not None:
         return MostAccuracy(arguments.offload_rate)
     if arguments.accuracy is not None:
@@ -82,7 +89,9 @@ def objective_of(arguments: Namespace) -> Objective | Promise:
         return LeastOffload(loss=arguments.max_loss)
     if arguments.certify is not None:
         return Promise(arguments.certify, arguments.risk)
-    return LeastCost(*arguments.cost) if arguments.cost else WhileItHelps()
+    if arguments.cost is not None:
+        return LeastCost(*arguments.cost)
+    return WhileItHelps() if arguments.while_it_helps else None
 
 
 def plan_options(arguments: Namespace) -> dict[str, Any]:

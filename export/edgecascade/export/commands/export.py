@@ -25,6 +25,7 @@ from edgecascade.export.logits import find_logits
 from edgecascade.export.preprocess import ImagePreprocessing, prepend, standalone
 from edgecascade.export.quantize import quantize_int8, quantize_int8_dynamic, to_float16
 from edgecascade.export.torch_module import export_torch
+from edgecascade.runtime.errors import first_line
 from edgecascade.runtime.inputs import read_arrays
 from edgecascade.runtime.session import model_inputs, open_session
 
@@ -136,8 +137,7 @@ def _load_weights(module: Any, path: str) -> None:
     except OSError:
         raise
     except Exception as error:  # torch and pickle each raise their own
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ExportError(f"--weights: {path} is no state dict for this module: {first}") from error
+        raise ExportError(f"--weights: {path} is no state dict for this module: {first_line(error)}") from error
 
 
 def _find(source: str) -> Any:

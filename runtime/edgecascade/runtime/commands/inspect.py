@@ -20,7 +20,7 @@ _CURVE_LINES = 16
 def configure(parser: ArgumentParser) -> None:
     """Add the arguments."""
     parser.epilog = "examples:\n  edgecascade inspect local.onnx\n  edgecascade inspect local.onnx --verify"
-    parser.add_argument("file", help="a cascade model, as `edgecascade calibrate` writes it")
+    parser.add_argument("file", help="a cascade model, as `edgecascade calibrate` or `tflite` writes it")
     parser.add_argument(
         "--verify",
         action="store_true",
@@ -71,11 +71,8 @@ def _lines(document: Mapping[str, Any], path: str, inputs: str) -> Iterator[str]
 
 
 def _verify(path: str, tolerance: float) -> int:
-    import onnxruntime as ort
-
     failed = False
-    for provider in (p for p in ort.get_available_providers() if p not in ELSEWHERE):
-        session = open_session(path, providers=[provider])
+    for provider, session in _engines(path):
         golden = read_golden(session, path)
         if golden is None:
             raise ModelFileError(f"{path}: it has no golden inputs to replay; `edgecascade calibrate` puts them in")
@@ -88,6 +85,17 @@ def _verify(path: str, tolerance: float) -> int:
             f"{largest:.1e} (tolerance {tolerance:g})"
         )
     return 1 if failed else 0
+
+
+def _engines(path: str) -> Iterator[tuple[str, Any]]:
+    if path.endswith(".tflite"):
+        yield "LiteRT", open_session(path)
+        return
+    import onnxruntime as ort
+
+    for provider in ort.get_available_providers():
+        if provider not in ELSEWHERE:
+            yield provider, open_session(path, providers=[provider])
 
 
 def _calibration(record: Mapping[str, Any]) -> str:

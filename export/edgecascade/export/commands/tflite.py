@@ -1,0 +1,81 @@
+"""`edgecascade tflite`: a cascade model for LiteRT (TensorFlow Lite)."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser, Namespace
+
+from edgecascade.calibration import CalibrationError
+from edgecascade.calibration.commands.arguments import add_plan_arguments, objective_if_any, plan_options
+from edgecascade.export.commands.calibrate import add_golden_argument, report
+from edgecascade.export.errors import ExportError
+from edgecascade.export.labelled import read_labelled
+from edgecascade.export.scores import remote_scores
+from edgecascade.export.tflite import export_tflite, export_tflite_int8
+
+__all__ = ["configure", "execute"]
+
+_INT8 = "--int8, --data, --remote"
+
+
+def configure(parser: ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.epilog = (
+        "examples:\n"
+        "  edgecascade tflite local.onnx -o local.tflite\n"
+        "  edgecascade tflite local.onnx --int8 quantize.npz --data calibration.npz --remote large.onnx \\\n"
+        "      --offload-rate 0.2 -o local.tflite\n\n"
+        "In float the file must decide as the ONNX file does, or it is not written. Int8 is another model: it is\n"
+        "calibrated and planned anew, on labelled data. The converter, onnx2tf, is installed once into an environment\n"
+        "of its own in the user's cache (700 MB)."
+    )
+    parser.add_argument("file", help="a cascade model in float, as `edgecascade calibrate` writes it")
+    parser.add_argument("-o", "--out", required=True, help="the .tflite to write")
+    parser.add_argument("--int8", metavar="DATA", help="quantize the body on these inputs (npz, or class folders)")
+    parser.add_argument(
+        "--data",
+        help="labelled inputs (npz with x, y, or class folders): for --int8 to calibrate on, else only to compare on, "
+        "instead of the file's golden inputs",
+    )
+    parser.add_argument(
+        "--remote", help="for --int8: an address, an ONNX file, or its saved logits [n, classes] (.npy)"
+    )
+    add_golden_argument(parser)
+    add_plan_arguments(parser, required=False)
+
+
+def execute(arguments: Namespace) -> int:
+    """Convert, prove, write."""
+    if not arguments.out.endswith(".tflite"):
+        raise ExportError(f"--out: expected a name that ends in .tflite, got {arguments.out}")
+    objective = objective_if_any(arguments)
+    if arguments.int8 is None:
+        if arguments.remote is not None or objective is not None:
+            raise ExportError(f"{_INT8}: expected --int8 with --remote and an objective; in float nothing is planned")
+        compared = read_labelled(arguments.data).inputs if arguments.data else None
+        parity = export_tflite(arguments.file, arguments.out, compared)
+        print(
+            f"parity   {parity.n} inputs decided as by {arguments.file}; largest difference of a confidence "
+            f"{parity.largest:.1e} (tolerance {parity.tolerance:g})\nwrote    {arguments.out}"
+        )
+        return 0
+    if arguments.data is None or arguments.remote is None or objective is None:
+        raise ExportError(f"{_INT8}: expected all three and an objective, as int8 needs a calibration of its own")
+    data = read_labelled(arguments.data)
+    print(f"running the remote on {len(data.labels)} inputs ...", file=sys.stderr)
+    remote = remote_scores(arguments.remote, data.inputs)
+    try:
+        written = export_tflite_int8(
+            arguments.file,
+            arguments.out,
+            read_labelled(arguments.int8).inputs,
+            data,
+            remote,
+            objective=objective,
+            golden=arguments.golden,
+            **plan_options(arguments),
+        )
+    except CalibrationError as error:
+        raise ExportError(str(error)) from error
+    report(written, arguments.out)
+    return 0

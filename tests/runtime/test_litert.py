@@ -1,0 +1,129 @@
+"""LiteRT behind the runtime: one file with its metadata behind it, the same call, the same answers."""
+
+import io
+import json
+import threading
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from edgecascade.cli import main
+from edgecascade.runtime import Cascade, EdgecascadeError, InputError, ModelFileError, Reason
+from edgecascade.runtime.session import open_session
+
+FILE = Path(__file__).parent / "data" / "colours.tflite"
+
+
+@pytest.fixture(scope="module")
+def images(pair: Path) -> NDArray[np.uint8]:
+    """Photographs of another size than the model takes."""
+    small = np.load(pair / "test.npz")["x"][:60]
+    enlarged: NDArray[np.uint8] = small.repeat(3, axis=1).repeat(2, axis=2)
+    return enlarged
+
+
+def test_it_decides_as_the_onnx_file_does(pair: Path, images: NDArray[Any]) -> None:
+    """Images of any size, resized on the way in."""
+    with Cascade.load(FILE) as lite, Cascade.load(pair / "local.onnx") as onnx:
+        answers, wanted = lite.predict_batch(images), onnx.predict_batch(images)
+    assert {a.reason for a in wanted} == {Reason.CONFIDENT, Reason.OFFLINE}
+    for one, other in zip(answers, wanted, strict=True):
+        assert (one.name, one.reason, one.advantage) == (other.name, other.reason, other.advantage)
+        assert one.confidence == pytest.approx(other.confidence, abs=1e-5)
+
+
+def test_the_remote_is_asked(images: NDArray[Any]) -> None:
+    """With the original image."""
+    seen = []
+
+    def remote(x: NDArray[Any]) -> NDArray[Any]:
+        seen.append(x)
+        return np.tile(np.array([0.0, 9.0, 0.0], np.float32), (len(x), 1))
+
+    with Cascade.load(FILE, remote=remote) as cascade:
+        answers = cascade.predict_batch(images)
+    (sent,) = seen
+    assert len(sent) == sum(a.reason is Reason.OFFLOADED for a in answers) > 0
+    assert sent.shape[1:] == images.shape[1:]
+
+
+def test_another_threshold_takes_the_place_of_the_files(images: NDArray[Any]) -> None:
+    """Though the file has no such input."""
+    for threshold, forwarded in ((-2.0, 0), (2.0, len(images))):
+        answers = Cascade.load(FILE, threshold=threshold).predict_batch(images)
+        assert sum(a.reason is not Reason.CONFIDENT for a in answers) == forwarded
+
+
+def test_threads_take_turns(images: NDArray[Any]) -> None:
+    """And get the answers that one alone would."""
+    cascade = Cascade.load(FILE)
+    wanted = [a.confidence for a in cascade.predict_batch(images)]
+    found: dict[int, list[float]] = {}
+    threads = [
+        threading.Thread(target=lambda i=i: found.update({i: [cascade.predict(x).confidence for x in images]}))
+        for i in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == dict.fromkeys(range(4), wanted)
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    """As with any other file."""
+    with pytest.raises(InputError, match=r"x: expected uint8 \[height, width, 3\] per input, got float32 \[8, 8, 3\]"):
+        Cascade.load(FILE).predict(np.zeros((8, 8, 3), np.float32))
+    with pytest.raises(ModelFileError, match=r"providers: expected CPUExecutionProvider for a \.tflite file, got CUDA"):
+        Cascade.load(FILE, providers=["CUDAExecutionProvider"])
+
+
+def test_the_commands_of_a_device_take_it(capsys: pytest.CaptureFixture[str]) -> None:
+    """`inspect`, `inspect --verify` and `run`."""
+    assert main(["inspect", str(FILE)]) == 0
+    assert "input      image: uint8 [1, height, width, 3]" in capsys.readouterr().out
+    assert main(["inspect", str(FILE), "--verify", "--tolerance", "1e-5"]) == 0
+    assert capsys.readouterr().out.startswith("LiteRT: 8 golden inputs decided as expected")
+
+
+def _with(entries: dict[str, bytes]) -> bytes:
+    """The file's flatbuffer with other metadata behind it."""
+    content = FILE.read_bytes()
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        start = min(entry.header_offset for entry in archive.infolist())
+        kept = {entry.filename: archive.read(entry) for entry in archive.infolist()}
+    file = io.BytesIO(content[:start])
+    with zipfile.ZipFile(file, "a", zipfile.ZIP_DEFLATED) as archive:
+        for name, text in {**kept, **entries}.items():
+            archive.writestr(name, text)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (lambda: FILE.read_bytes()[:-40], "it has no metadata behind it"),
+        (lambda: b"", "it has no metadata behind it"),
+        (lambda: _with({"edgecascade": b"{"}), "metadata is damaged"),
+        (lambda: _with({"edgecascade": b"\xff"}), "metadata is damaged"),
+        (lambda: _with({"edgecascade": b"[" * 10**6}), "metadata is damaged"),
+        (lambda: _with({"edgecascade": json.dumps({"format": 99}).encode()}), "format version is 99"),
+        (lambda: _with({"edgecascade.preprocessing": b'{"height": "tall"}'}), "metadata is damaged"),
+        (lambda: _with({"edgecascade.preprocessing": b"[]" * 3}), "metadata is damaged"),
+        (lambda: _with({"edgecascade.golden": bytes(1 << 26)}), "larger than any real one"),
+        (lambda: _with({f"entry{i}": b"" for i in range(99)}), "larger than any real one"),
+        (lambda: b"nothing" + _with({})[7:], "LiteRT cannot load it"),
+    ],
+)
+def test_damaged_files_get_one_sentence(tmp_path: Path, content: Callable[[], bytes], sentence: str) -> None:
+    """Whatever is damaged, and however large it says it is."""
+    path = tmp_path / "bad.tflite"
+    path.write_bytes(content())
+    with pytest.raises(EdgecascadeError, match=sentence) as refusal:
+        open_session(path)
+    assert "\n" not in str(refusal.value)

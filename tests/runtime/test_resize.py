@@ -1,0 +1,48 @@
+"""Resizing before LiteRT is the resizing in the ONNX graph."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import helper
+
+from edgecascade.export import ImagePreprocessing
+from edgecascade.export.preprocess import standalone
+from edgecascade.runtime.resize import Resize
+from edgecascade.runtime.session import open_session
+
+side = st.integers(3, 60)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    side, side, st.integers(1, 30), st.integers(1, 30), st.sampled_from(["linear", "cubic"]), st.booleans(), st.data()
+)
+def test_it_is_that_of_the_graph(
+    rows: int, columns: int, height: int, width: int, interpolation: str, crop: bool, data: st.DataObject
+) -> None:
+    """Up, down, to any aspect, or to a shortest edge and cropped, to a hundredth of a pixel value."""
+    edge = data.draw(st.integers(max(height, width), 40)) if crop else None
+    preprocessing = ImagePreprocessing(height, width, (0.0,) * 3, (1.0,) * 3, interpolation, edge)
+    like = helper.make_model(
+        helper.make_graph([], "like", [], []), opset_imports=[helper.make_opsetid("", 20)], ir_version=9
+    )
+    image = np.random.default_rng(rows * columns).integers(0, 256, (rows, columns, 3), np.uint8)
+    session = open_session(standalone(preprocessing, like).SerializeToString())
+    (wanted,) = session.run(None, {"image": image[None]})
+    found = Resize(height, width, interpolation, edge)(image)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, wanted[0].transpose(1, 2, 0), rtol=0, atol=0.01)
+
+
+def test_an_image_of_the_right_size_is_only_converted() -> None:
+    """To the bit."""
+    image = np.random.default_rng(0).integers(0, 256, (7, 9, 3), np.uint8)
+    np.testing.assert_array_equal(Resize(7, 9, "cubic", None)(image), image.astype(np.float32))
+
+
+@pytest.mark.parametrize("edge", [None, 20])
+def test_it_is_read_from_the_metadata(edge: int | None) -> None:
+    """As `ImagePreprocessing` writes it; files from before there was a crop do not name one."""
+    document = {"height": 16, "width": 12, "mean": [0, 0, 0], "std": [1, 1, 1], "interpolation": "cubic"}
+    assert Resize.of(document if edge is None else {**document, "shortest_edge": edge}) == Resize(16, 12, "cubic", edge)
