@@ -25,6 +25,9 @@ class Reason(str, Enum):
     CONFIDENT = "confident"  # the local model was not at a disadvantage: nothing was sent
     OFFLOADED = "offloaded"  # the remote replied in time
     DEADLINE = "deadline"  # the remote's reply, or a free slot to ask in, did not come in time
+    BUDGET = "budget"  # the budget for forwards is spent, and other inputs are worse placed
+    EGRESS = "egress"  # the application's own policy keeps this input on the device
+    CIRCUIT_OPEN = "circuit open"  # the remote failed so often that it is left alone for a while
     OFFLINE = "offline"  # there is no remote, or it could not be reached
     REMOTE_ERROR = "remote error"  # the remote replied with something that is no answer
     NOT_A_NUMBER = "not a number"  # the local confidence is NaN; the remote, if any, replied

@@ -6,12 +6,14 @@
     +-- InputError            an input of another type or shape than the file declares
     +-- RemoteError           the remote answered, and the answer is of no use
         +-- RemoteUnreachable the remote could not be reached at all
+            +-- CircuitOpen   it failed so often that it is left alone for a while
 
 `Cascade.predict` raises `InputError` only. A `RemoteError` ends inside it, as the reason of a local answer.
 """
 
 __all__ = [
     "ArgumentError",
+    "CircuitOpen",
     "EdgecascadeError",
     "InputError",
     "ModelFileError",
@@ -38,11 +40,31 @@ class InputError(EdgecascadeError, ValueError):
 
 
 class RemoteError(EdgecascadeError):
-    """The remote answered, and the answer is of no use."""
+    """The remote answered, and the answer is of no use.
+
+    Attributes:
+        retry: whether the same request may well succeed if sent again.
+        retry_after: seconds that the remote asked to be left alone, if it did.
+    """
+
+    retry = False
+
+    def __init__(self, message: str, *, retry: bool | None = None, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry = type(self).retry if retry is None else retry
+        self.retry_after = retry_after
 
 
 class RemoteUnreachable(RemoteError):  # noqa: N818  # its parent has the suffix
     """The remote could not be reached at all."""
+
+    retry = True
+
+
+class CircuitOpen(RemoteUnreachable):
+    """The remote failed so often that it is left alone for a while."""
+
+    retry = False
 
 
 def first_line(error: BaseException) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,14 +12,30 @@ from numpy.typing import NDArray
 from edgecascade.runtime.batch import Batch
 from edgecascade.runtime.deadline import Deadline
 
-__all__ = ["InProcess", "Remote"]
+__all__ = ["InProcess", "Opinions", "Remote", "Scores"]
+
+
+@dataclass(frozen=True)
+class Opinions:
+    """What a remote says that gives no more than a label and a confidence for each input.
+
+    Attributes:
+        labels: integers [n], indices of classes.
+        confidences: floating [n], in [0, 1].
+    """
+
+    labels: NDArray[Any]
+    confidences: NDArray[Any]
+
+
+Scores: TypeAlias = NDArray[Any] | Opinions  # logits or probabilities [n, classes], or no more than opinions
 
 
 class Remote(Protocol):
     """Anything that can be asked."""
 
-    def infer(self, inputs: Batch, deadline: Deadline) -> NDArray[Any]:
-        """Logits [n, classes] of original inputs [n, ...]; by name where the application gave several.
+    def infer(self, inputs: Batch, deadline: Deadline) -> Scores:
+        """Scores [n, classes] of original inputs [n, ...]; by name where the application gave several.
 
         Called from several threads at once. Should give up at the deadline; the caller does in any case.
 
