@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from edgecascade.calibration import merged_labels
 from edgecascade.export.labelled import Inputs, LabelledData, batches
 from edgecascade.runtime.metadata import Metadata, read_metadata
-from edgecascade.runtime.session import model_inputs, open_session
+from edgecascade.runtime.model_inputs import model_inputs
+from edgecascade.runtime.session import open_session
 
 __all__ = ["Verdicts", "judge"]
 

@@ -291,6 +291,8 @@ def _policy(plan: CascadePlan) -> dict[str, Any]:
         "chosen": asdict(policy.chosen),
         "verdict": list(policy.verdict),
         "bins": len(policy.table.values),
+        "edges": np.asarray(policy.table.edges, np.float32).tolist(),
+        "values": np.asarray(policy.table.values, np.float32).tolist(),
         "counts": policy.table.counts.tolist(),
         "intervals": [list(interval) for interval in policy.intervals],
         "considered": [asdict(candidate) for candidate in plan.routing],

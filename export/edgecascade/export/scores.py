@@ -17,7 +17,8 @@ from edgecascade.runtime.batch import size
 from edgecascade.runtime.connect import connect
 from edgecascade.runtime.deadline import Deadline
 from edgecascade.runtime.errors import RemoteError
-from edgecascade.runtime.session import model_inputs, open_session, run_in_batches
+from edgecascade.runtime.model_inputs import model_inputs
+from edgecascade.runtime.session import open_session, run_in_batches
 
 __all__ = ["local_scores", "remote_scores", "tensor_scores"]
 

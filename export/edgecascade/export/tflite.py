@@ -33,7 +33,8 @@ from edgecascade.runtime.batch import Batch, size
 from edgecascade.runtime.errors import ModelFileError
 from edgecascade.runtime.golden import GOLDEN_KEY, compare, read_golden
 from edgecascade.runtime.metadata import read_metadata
-from edgecascade.runtime.session import ModelInputs, open_session
+from edgecascade.runtime.model_inputs import ModelInputs
+from edgecascade.runtime.session import open_session
 
 __all__ = ["export_tflite", "export_tflite_int8"]
 

@@ -22,7 +22,8 @@ from edgecascade.runtime.errors import (
     RemoteUnreachable,
 )
 from edgecascade.runtime.open_inference import OpenInference
-from edgecascade.runtime.remote import InProcess, Remote
+from edgecascade.runtime.policy import Policy
+from edgecascade.runtime.remote import InProcess, Opinions, Remote
 
 __all__ = [
     "Answer",
@@ -35,6 +36,8 @@ __all__ = [
     "InputError",
     "ModelFileError",
     "OpenInference",
+    "Opinions",
+    "Policy",
     "Reason",
     "Remote",
     "RemoteError",

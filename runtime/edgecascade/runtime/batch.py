@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, overload
+from collections.abc import Mapping, Sequence
+from typing import Any, cast, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Batch", "as_batch", "rows", "size", "stacked"]
+__all__ = ["Batch", "as_batch", "concatenated", "rows", "size", "stacked"]
 
 Batch = NDArray[Any] | Mapping[str, NDArray[Any]]
 
@@ -39,4 +39,17 @@ def stacked(x: Any) -> Batch:
     """One input, as a batch of one."""
     if isinstance(x, Mapping):
         return {name: np.asarray(array)[None] for name, array in x.items()}
+    if isinstance(x, bytes):  # numpy's own type for them drops zeros at the end
+        alone = np.empty(1, object)
+        alone[0] = x
+        return alone
     return np.asarray(x)[None]
+
+
+def concatenated(batches: Sequence[Batch]) -> Batch:
+    """Batches of the same names, types and shapes as one."""
+    if len(batches) == 1:
+        return batches[0]
+    if isinstance(batches[0], Mapping):
+        return {name: np.concatenate([cast(Any, one)[name] for one in batches]) for name in batches[0]}
+    return np.concatenate(cast(Any, batches))

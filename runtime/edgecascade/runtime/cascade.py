@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,15 +19,37 @@ from edgecascade.runtime.connect import connect
 from edgecascade.runtime.counts import Counts, Tally
 from edgecascade.runtime.deadline import Deadline
 from edgecascade.runtime.errors import ArgumentError, InputError, ModelFileError
-from edgecascade.runtime.forwarder import Failure, Forwarder
+from edgecascade.runtime.forwarder import Failure, Forward, Forwarder, outcome
+from edgecascade.runtime.local import OUTPUTS, LocalModel
 from edgecascade.runtime.merge import merge
 from edgecascade.runtime.metadata import Metadata, read_metadata
+from edgecascade.runtime.model_inputs import model_inputs
+from edgecascade.runtime.policy import Policy
 from edgecascade.runtime.remote import Remote
-from edgecascade.runtime.session import model_inputs, open_session
+from edgecascade.runtime.session import open_session
+from edgecascade.runtime.stream import in_order
 
 __all__ = ["Cascade"]
 
-_OUTPUTS = ["label", "confidence", "advantage", "forward", "probabilities"]
+_AT_ONCE = Deadline(0.0)
+_LOCAL, _CONFIDENT = Source.LOCAL, Reason.CONFIDENT  # looked up once: an attribute of an Enum is a slow one
+
+
+class _Live(NamedTuple):
+    """What `swap` exchanges, in one assignment."""
+
+    policy: Policy
+    local: LocalModel
+
+
+class _Begun(NamedTuple):
+    """An input that is decided about, until it is answered."""
+
+    local: Verdict
+    advantage: float
+    reply: Forward | Failure | None
+    started: float
+    deadline: Deadline
 
 
 class Cascade:
@@ -41,18 +65,22 @@ class Cascade:
         metadata: Metadata,
         remote: Remote | None,
         deadline: float,
-        threshold: float | None,
     ) -> None:
         self.metadata = metadata
         self._session = session
         self._inputs = model_inputs(session, path)
-        self._step = self._inputs.batch
+        self._labels = metadata.labels
         self._deadline = deadline
-        self._overrides = {} if threshold is None else {"threshold": np.asarray(threshold, np.float32)}
+        self._own = Policy.of(metadata)
+        self._live = self._under(self._own)
         self._tally = Tally()
+        self._decider_pool: ThreadPoolExecutor | None = None
+        self._encoded = bool(getattr(remote, "encoded", False))
         self._forwarder = None
         if remote is not None:
-            self._forwarder = Forwarder(remote, classes=len(metadata.labels), calibrate=metadata.calibrate_remote)
+            self._forwarder = Forwarder(
+                remote, classes=len(metadata.labels), calibration=lambda: self._live.policy.calibrate_remote
+            )
 
     @classmethod
     def load(
@@ -85,24 +113,61 @@ class Cascade:
             raise ArgumentError(f"deadline: expected seconds above 0, got {deadline}")
         session = open_session(path, threads=threads, providers=providers)
         metadata = read_metadata(session, path)
-        missing = set(_OUTPUTS) - {output.name for output in session.get_outputs()}
+        missing = set(OUTPUTS) - {output.name for output in session.get_outputs()}
         if missing:
             raise ModelFileError(f"{path}: not a cascade model: it lacks the outputs {sorted(missing)}")
-        return cls(path, session, metadata, connect(remote, threads=threads), deadline, threshold)
+        cascade = cls(path, session, metadata, connect(remote, threads=threads), deadline)
+        if threshold is not None:
+            cascade.swap(replace(cascade.policy, threshold=threshold))
+        return cascade
 
-    def predict(
-        self, x: ArrayLike | Mapping[str, ArrayLike], *, original: ArrayLike | Mapping[str, ArrayLike] | None = None
-    ) -> Answer:
+    def predict(self, x: Any, *, original: Any = None) -> Answer:
         """The answer to one input, by the deadline.
 
         Args:
-            x: one input as the file declares it, without the batch axis; one array by name if it takes several.
-            original: what to send to the remote, if not `x` itself.
+            x: one input as the file declares it, without the batch axis; one array by name if it takes several;
+                a sentence, if it takes text; an image file's bytes or path, or a PIL image, if it takes images.
+            original: what to send to the remote, if not `x` itself: the pixels of an image, or its file as it is
+                if the remote has `encoded` set.
 
         Raises:
-            InputError: `x` has another type or shape than the file declares. Nothing else is raised.
+            InputError: `x` has another type or shape than the file declares.
+            ModuleNotFoundError: an image file, and the `images` extra is not installed. Nothing else is raised.
         """
-        return self.predict_batch(stacked(x), originals=None if original is None else stacked(original))[0]
+        return self._finish(self._start(x, original))
+
+    async def predict_async(self, x: Any, *, original: Any = None) -> Answer:
+        """As `predict`, for asyncio: the local model runs in a thread of its own, one input at a time.
+
+        Cancelled, it forgets the forward; one that has not been sent is not sent.
+        """
+        import asyncio
+
+        started = time.monotonic()
+        loop = asyncio.get_running_loop()
+        begun = await loop.run_in_executor(self._decider(), self._start, x, original, started, _AT_ONCE)
+        if not isinstance(begun, Answer) and not isinstance(begun.reply, Failure | None):
+            try:
+                await asyncio.wait({asyncio.wrap_future(begun.reply)}, timeout=begun.deadline.remaining())
+            except asyncio.CancelledError:
+                begun.reply.cancel()
+                raise
+        return self._finish(begun)
+
+    def stream(self, inputs: Iterable[Any], *, ahead: int = 1024) -> Iterator[Answer]:
+        """The answers to inputs, in order, each by its own deadline, while many forwards are under way.
+
+        Args:
+            inputs: as `predict` takes them; taken as room allows.
+            ahead: the most inputs decided and not yet answered, since an earlier one still waits for the remote.
+
+        Raises:
+            InputError: an input does not fit. The answers to those before it come first; iterate over the rest of
+                `inputs` with another call.
+        """
+        if ahead < 1:
+            raise ArgumentError(f"ahead: expected 1 or more, got {ahead}")
+        return in_order(inputs, start=self._start, ready=_is_ready, finish=self._finish, ahead=ahead)
 
     def predict_batch(
         self, x: ArrayLike | Mapping[str, ArrayLike], *, originals: ArrayLike | Mapping[str, ArrayLike] | None = None
@@ -118,7 +183,6 @@ class Cascade:
             ModelFileError: the file has not as many names as classes. Nothing else is raised.
         """
         started = time.monotonic()
-        deadline = Deadline(started + self._deadline)
         batch = as_batch(x)
         feeds = self._inputs.feeds("x", batch)
         n = size(feeds)
@@ -127,25 +191,32 @@ class Cascade:
             raise InputError(f"originals: expected {n}, one per input, got {size(sent)}")
         if n == 0:
             return []
-        label, confidence, advantage, forward, probabilities = self._decide(feeds, n)
-        if probabilities.shape[1] != len(self.metadata.labels):
-            raise ModelFileError(
-                f"the file names {len(self.metadata.labels)} classes and gives {probabilities.shape[1]}"
-            )
+        label, confidence, advantage, forward, probabilities = self._live.local.many(feeds, n)
+        deadline = Deadline(started + self._deadline)
         asked = np.flatnonzero(forward)
-        replies = dict(zip(asked.tolist(), self._ask(sent, asked, deadline), strict=True))
-        elapsed = time.monotonic() - started
-        answers = [
-            self._answer(
-                Verdict(int(label[i]), float(confidence[i]), probabilities[i]),
-                float(advantage[i]),
-                replies.get(i),
-                elapsed,
-            )
-            for i in range(n)
+        replies = dict(zip(asked.tolist(), self._ask(rows(sent, asked), deadline), strict=True))
+        verdicts = zip(label.tolist(), confidence.tolist(), probabilities, strict=True)
+        return [
+            self._finish(_Begun(Verdict(*verdict), float(advantage[i]), replies.get(i), started, deadline))
+            for i, verdict in enumerate(verdicts)
         ]
-        self._tally.add(answers)
-        return answers
+
+    @property
+    def policy(self) -> Policy:
+        """What it decides and merges by now."""
+        return self._live.policy
+
+    def swap(self, policy: Policy) -> Policy:
+        """From now on, decide inputs and read and merge replies by another policy.
+
+        Returns:
+            The policy until now, to go back to.
+
+        Raises:
+            ArgumentError: the file cannot decide by it.
+        """
+        before, self._live = self._live, self._under(policy)
+        return before.policy
 
     def counts(self) -> Counts:
         """How many answers there were so far, by reason and by source."""
@@ -155,6 +226,8 @@ class Cascade:
         """Close the remote's connections. Calls under way still get their answers."""
         if self._forwarder is not None:
             self._forwarder.close()
+        if self._decider_pool is not None:
+            self._decider_pool.shutdown(wait=False)
 
     def __enter__(self) -> Cascade:
         return self
@@ -164,43 +237,76 @@ class Cascade:
     ) -> None:
         self.close()
 
-    def _decide(self, feeds: Mapping[str, NDArray[Any]], n: int) -> list[NDArray[Any]]:
-        """The graph's five outputs; a file made for batches of one is run once per input."""
-        step = self._step or n
-        if n % step:
-            raise InputError(f"x: expected a multiple of {step} inputs (the file's batch), got {n}")
-        if n == step:
-            decided: list[NDArray[Any]] = self._session.run(_OUTPUTS, {**feeds, **self._overrides})
-            return decided
-        parts = [
-            self._session.run(_OUTPUTS, {**rows(feeds, slice(i, i + step)), **self._overrides})
-            for i in range(0, n, step)
-        ]
-        return [np.concatenate(columns) for columns in zip(*parts, strict=True)]
+    def _under(self, policy: Policy) -> _Live:
+        overrides = policy.overrides(self._own)
+        fixed = overrides.keys() - {one.name for one in self._session.get_overridable_initializers()}
+        if fixed:
+            raise ArgumentError(f"policy: this file cannot change its {', '.join(sorted(fixed))} without a new file")
+        return _Live(policy, LocalModel(self._session, self._inputs, len(self.metadata.labels), overrides))
 
-    def _ask(self, sent: Batch, asked: NDArray[np.intp], deadline: Deadline) -> list[Verdict | Failure]:
-        if len(asked) == 0:
-            return []
+    def _decider(self) -> ThreadPoolExecutor:
+        if self._decider_pool is None:
+            self._decider_pool = ThreadPoolExecutor(1, thread_name_prefix="edgecascade-decide")
+        return self._decider_pool
+
+    def _start(
+        self, x: Any, original: Any = None, started: float | None = None, room_by: Deadline | None = None
+    ) -> Answer | _Begun:
+        """Decide about one input, and send it off if need be."""
+        started = time.monotonic() if started is None else started
+        encoded = None
+        if type(x) is not np.ndarray:
+            x, encoded = self._inputs.read(x)
+        label, confidence, advantage, forward, probabilities = self._live.local.one(x)
+        local = Verdict(label, confidence, probabilities)
+        if not forward:
+            name, elapsed = self._labels[label], time.monotonic() - started
+            answer = Answer(label, name, confidence, _LOCAL, _CONFIDENT, advantage, local, None, "", elapsed)
+            self._tally.add((answer,))
+            return answer
+        deadline = Deadline(started + self._deadline)
+        if original is None:
+            original = encoded if encoded is not None and self._encoded else x
+        (reply,) = self._ask(stacked(original), deadline, room_by)
+        return _Begun(local, advantage, reply, started, deadline)
+
+    def _ask(self, sent: Batch, deadline: Deadline, room_by: Deadline | None = None) -> Sequence[Forward | Failure]:
+        """Send inputs [n, ...] off, without waiting for the replies."""
         if self._forwarder is None:
-            return [Failure(Reason.OFFLINE, "no remote was given")] * len(asked)
-        return self._forwarder.ask(rows(sent, asked), deadline)
+            return [Failure(Reason.OFFLINE, "no remote was given")] * size(sent)
+        return self._forwarder.submit(sent, deadline, room_by=room_by)
 
-    def _answer(self, local: Verdict, advantage: float, reply: Verdict | Failure | None, elapsed: float) -> Answer:
+    def _finish(self, begun: Answer | _Begun) -> Answer:
+        """The answer, as soon as there is a reply or the deadline has passed."""
+        if isinstance(begun, Answer):
+            return begun
+        reply = begun.reply if isinstance(begun.reply, Failure | None) else outcome(begun.reply, begun.deadline)
+        return self._answer(begun.local, begun.advantage, reply, begun.started)
+
+    def _answer(self, local: Verdict, advantage: float, reply: Verdict | Failure | None, started: float) -> Answer:
         final, source, reason, detail = local, Source.LOCAL, Reason.CONFIDENT, ""
+        remote = None
         if isinstance(reply, Failure):
             reason, detail = reply.reason, reply.detail
         elif reply is not None:
-            final, source = merge(self.metadata.merge, local, reply)
+            final, source = merge(self._live.policy.merge, local, reply)
             reason = Reason.NOT_A_NUMBER if np.isnan(local.confidence) else Reason.OFFLOADED
-        return Answer(
+            remote = reply
+        answer = Answer(
             label=final.label,
-            name=self.metadata.labels[final.label],
+            name=self._labels[final.label],
             confidence=final.confidence,
             source=source,
             reason=reason,
             advantage=advantage,
             local=local,
-            remote=reply if isinstance(reply, Verdict) else None,
+            remote=remote,
             detail=detail,
-            elapsed=elapsed,
+            elapsed=time.monotonic() - started,
         )
+        self._tally.add((answer,))
+        return answer
+
+
+def _is_ready(begun: Answer | _Begun) -> bool:
+    return isinstance(begun, Answer) or isinstance(begun.reply, Failure | None) or begun.reply.done()

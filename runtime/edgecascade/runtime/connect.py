@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from edgecascade.runtime.batch import Batch
 from edgecascade.runtime.errors import ArgumentError
+from edgecascade.runtime.model_inputs import model_inputs
 from edgecascade.runtime.remote import InProcess, Remote
-from edgecascade.runtime.session import model_inputs, open_session, run_in_batches, score_output
+from edgecascade.runtime.session import open_session, run_in_batches, score_output
 
 __all__ = ["connect"]
 

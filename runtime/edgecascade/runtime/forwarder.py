@@ -2,43 +2,52 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Mapping
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from threading import BoundedSemaphore
+from dataclasses import dataclass, replace
+from math import ceil
+from threading import Condition
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgecascade.runtime.answer import Reason, Verdict
-from edgecascade.runtime.batch import Batch, rows, size
+from edgecascade.runtime.batch import Batch, concatenated, rows, size
 from edgecascade.runtime.deadline import Deadline
-from edgecascade.runtime.errors import RemoteError, RemoteUnreachable
-from edgecascade.runtime.remote import Remote
+from edgecascade.runtime.errors import CircuitOpen, RemoteError, RemoteUnreachable
+from edgecascade.runtime.remote import Opinions, Remote, Scores
 from edgecascade.runtime.remote_calibration import RemoteCalibration
 
-__all__ = ["Failure", "Forwarder"]
+__all__ = ["Failure", "Forward", "Forwarder", "outcome"]
+
+Forward: TypeAlias = "Future[Verdict]"
 
 
+@dataclass(frozen=True)
 class Failure:
     """Why there is no verdict: a reason and one sentence."""
 
-    def __init__(self, reason: Reason, detail: str) -> None:
-        self.reason = reason
-        self.detail = detail
+    reason: Reason
+    detail: str
 
 
 class Forwarder:
     """Sends inputs to a remote from worker threads, so that the caller can leave at the deadline.
 
-    A call that outlives its deadline keeps its worker until it ends; with all workers so occupied, new
-    forwards fail with `deadline` and do not queue.
+    Inputs that wait while all requests are under way, from however many callers, leave together in one request
+    as soon as one is free: micro-batching that delays nothing. A request that outlives its deadline keeps its
+    worker until it ends.
 
     Args:
         remote: whom to ask.
-        classes: how many columns its logits must have.
-        calibrate: how to read them.
+        classes: how many columns its scores must have.
+        calibration: how to read them, asked for each time, since it may change.
         in_flight: the most requests under way at once.
         request_inputs: the most inputs in one request.
+        waiting: the most inputs that wait for a request; beyond it, callers wait for room, by their deadlines.
     """
 
     def __init__(
@@ -46,68 +55,150 @@ class Forwarder:
         remote: Remote,
         *,
         classes: int,
-        calibrate: RemoteCalibration,
+        calibration: Callable[[], RemoteCalibration],
         in_flight: int = 4,
         request_inputs: int = 32,
+        waiting: int = 1024,
     ) -> None:
         self._remote = remote
         self._classes = classes
-        self._calibrate = calibrate
-        self._request_inputs = request_inputs
+        self._calibration = calibration
+        self._in_flight, self._request_inputs, self._most = in_flight, request_inputs, waiting
         self._workers = ThreadPoolExecutor(in_flight, thread_name_prefix="edgecascade-forward")
-        self._free = BoundedSemaphore(in_flight)
+        self._working = 0
+        self._waiting: deque[_Waiting] = deque()
+        self._changed = Condition()
+        self._closed = False
+
+    def submit(self, inputs: Batch, deadline: Deadline, *, room_by: Deadline | None = None) -> list[Forward]:
+        """One future for each of inputs [n, ...]; `outcome` reads it.
+
+        Args:
+            inputs: what to send.
+            deadline: until when an answer is of use.
+            room_by: how long to wait for room among the waiting; by default until the deadline.
+        """
+        one_by_one = [_Waiting(rows(inputs, [i]), deadline) for i in range(size(inputs))]
+        with self._changed:
+            for one in one_by_one:
+                self._enqueue(one, room_by or deadline)
+            self._start_workers()
+        return [one.future for one in one_by_one]
 
     def ask(self, inputs: Batch, deadline: Deadline) -> list[Verdict | Failure]:
         """A verdict, or the reason for having none, for each of inputs [n, ...]."""
-        starts = range(0, size(inputs), self._request_inputs)
-        parts = [rows(inputs, slice(start, start + self._request_inputs)) for start in starts]
-        futures = [self._submit(part, deadline) for part in parts]
-        return [
-            outcome
-            for part, future in zip(parts, futures, strict=True)
-            for outcome in self._collect(future, size(part), deadline)
-        ]
+        return [outcome(forward, deadline) for forward in self.submit(inputs, deadline)]
 
     def close(self) -> None:
-        """Stop asking; calls under way are left to end by themselves."""
+        """Stop asking; requests under way are left to end by themselves."""
+        with self._changed:
+            self._closed = True
+            waiting, self._waiting = self._waiting, deque()
+            self._changed.notify_all()
+        for one in waiting:
+            _fail(one, RemoteUnreachable("cannot ask: the cascade was closed"))
         self._workers.shutdown(wait=False, cancel_futures=True)
         self._remote.close()
 
-    def _submit(self, part: Batch, deadline: Deadline) -> Future[NDArray[np.float32]] | None:
-        if not self._free.acquire(timeout=deadline.remaining()):
-            return None
-        try:
-            future = self._workers.submit(self._ask_once, part, deadline)
-        except RuntimeError as error:  # closed, or no more threads to be had
-            self._free.release()
-            failed: Future[NDArray[np.float32]] = Future()
-            failed.set_exception(RemoteUnreachable(f"cannot ask: {error}"))
-            return failed
-        future.add_done_callback(lambda _: self._free.release())
-        return future
+    def _enqueue(self, one: _Waiting, room_by: Deadline) -> None:
+        if len(self._waiting) >= self._most:
+            self._start_workers()
+        roomy = self._changed.wait_for(lambda: self._closed or len(self._waiting) < self._most, room_by.remaining())
+        if self._closed:
+            _fail(one, RemoteUnreachable("cannot ask: the cascade was closed"))
+        elif not roomy:
+            _fail(one, TimeoutError("no room"))
+        else:
+            self._waiting.append(one)
 
-    def _ask_once(self, part: Batch, deadline: Deadline) -> NDArray[np.float32]:
-        scores = np.asarray(self._remote.infer(part, deadline))
-        if scores.shape != (size(part), self._classes) or scores.dtype.kind not in "fiu":
+    def _start_workers(self) -> None:
+        wanted = min(self._in_flight, self._working + ceil(len(self._waiting) / self._request_inputs))
+        try:
+            while self._working < wanted:
+                self._workers.submit(self._work)
+                self._working += 1
+        except RuntimeError as error:  # no more threads to be had, or the interpreter is going
+            while self._waiting and not self._working:
+                _fail(self._waiting.popleft(), RemoteUnreachable(f"cannot ask: {error}"))
+
+    def _work(self) -> None:
+        while group := self._next_group():
+            try:
+                scores = self._remote.infer(
+                    concatenated([one.inputs for one in group]), max((one.deadline for one in group), key=_moment)
+                )
+                verdicts = self._verdicts(scores, len(group))
+            except BaseException as error:  # a remote is foreign code: whatever it raises is its failure, not ours
+                for one in group:
+                    one.future.set_exception(error)
+            else:
+                for one, verdict in zip(group, verdicts, strict=True):
+                    one.future.set_result(verdict)
+
+    def _next_group(self) -> list[_Waiting]:
+        """The oldest input that somebody still waits for, and others of its shape; none ends the worker."""
+        with self._changed:
+            group: list[_Waiting] = []
+            others: deque[_Waiting] = deque()
+            while self._waiting and len(group) < self._request_inputs:
+                one = self._waiting.popleft()
+                if group and one.shape != group[0].shape:
+                    others.append(one)
+                elif one.future.set_running_or_notify_cancel():
+                    group.append(one)
+            self._waiting.extendleft(reversed(others))
+            self._working -= not group
+            self._changed.notify_all()
+            return group
+
+    def _verdicts(self, scores: Scores, n: int) -> list[Verdict]:
+        calibration = self._calibration()
+        if isinstance(scores, Opinions):
+            scores, calibration = scores.probabilities(self._classes), replace(calibration, probabilities=True)
+        scores = np.asarray(scores)
+        if scores.shape != (n, self._classes) or scores.dtype.kind not in "fiu":
             raise RemoteError(
-                f"remote: expected numbers [{size(part)}, {self._classes}], got {scores.dtype} {list(scores.shape)}"
+                f"remote: expected numbers [{n}, {self._classes}], got {scores.dtype} {list(scores.shape)}"
             )
         if not np.isfinite(scores).all():
             raise RemoteError("remote: expected finite scores, got NaN or infinity")
-        return self._calibrate(scores)
+        probabilities = calibration(scores)
+        labels = probabilities.argmax(axis=1).tolist()
+        return [Verdict(label, float(row[label]), row) for label, row in zip(labels, probabilities, strict=True)]
 
-    def _collect(
-        self, future: Future[NDArray[np.float32]] | None, n: int, deadline: Deadline
-    ) -> list[Verdict | Failure]:
-        try:
-            if future is None:
-                return [Failure(Reason.DEADLINE, "all requests in flight are still waiting")] * n
-            probabilities = future.result(timeout=deadline.remaining())
-        except (FutureTimeoutError, TimeoutError):
-            return [Failure(Reason.DEADLINE, "the remote did not answer in time")] * n
-        except RemoteUnreachable as error:
-            return [Failure(Reason.OFFLINE, str(error))] * n
-        except Exception as error:  # a remote is foreign code: whatever it raises is its failure, not ours
-            return [Failure(Reason.REMOTE_ERROR, f"{error}" or type(error).__name__)] * n
-        labels = probabilities.argmax(axis=1)
-        return [Verdict(int(label), float(row[label]), row) for label, row in zip(labels, probabilities, strict=True)]
+
+def outcome(forward: Forward, deadline: Deadline) -> Verdict | Failure:
+    """What became of a forward by the deadline; one that has not left by then never will."""
+    try:
+        return forward.result(timeout=deadline.remaining())
+    except (FutureTimeoutError, TimeoutError, CancelledError):
+        sent = not forward.cancel()
+        return Failure(
+            Reason.DEADLINE,
+            "the remote did not answer in time" if sent else "all requests in flight are still waiting",
+        )
+    except CircuitOpen as error:
+        return Failure(Reason.CIRCUIT_OPEN, str(error))
+    except RemoteUnreachable as error:
+        return Failure(Reason.OFFLINE, str(error))
+    except Exception as error:  # of the remote, as above
+        return Failure(Reason.REMOTE_ERROR, f"{error}" or type(error).__name__)
+
+
+class _Waiting:
+    __slots__ = ("deadline", "future", "inputs", "shape")
+
+    def __init__(self, inputs: Batch, deadline: Deadline) -> None:
+        self.inputs, self.deadline = inputs, deadline
+        self.future: Forward = Future()
+        arrays: Mapping[str, NDArray[Any]] = inputs if isinstance(inputs, Mapping) else {"": inputs}
+        self.shape = [(name, array.dtype, array.shape) for name, array in arrays.items()]
+
+
+def _moment(deadline: Deadline) -> float:
+    return deadline.at
+
+
+def _fail(one: _Waiting, error: Exception) -> None:
+    if one.future.set_running_or_notify_cancel():
+        one.future.set_exception(error)

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from edgecascade.runtime.batch import size
 from edgecascade.runtime.errors import ModelFileError
+from edgecascade.runtime.model_inputs import ModelInputs
 from edgecascade.runtime.properties import read_properties
-from edgecascade.runtime.session import ModelInputs, run_in_batches
+from edgecascade.runtime.session import run_in_batches
 
 __all__ = ["GOLDEN_KEY", "Expected", "Golden", "compare", "read_golden"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,8 +18,8 @@ __all__ = ["IMAGE_SUFFIXES", "read_arrays", "read_image", "read_inputs"]
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
 
 
-def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
-    """An image file as uint8 RGB [height, width, 3], turned upright as its EXIF data says.
+def read_image(source: str | os.PathLike[str] | bytes) -> NDArray[np.uint8]:
+    """An image file, or the bytes of one, as uint8 RGB [height, width, 3], turned upright as its EXIF data says.
 
     Raises:
         InputError: no readable image.
@@ -26,11 +27,12 @@ def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
     """
     from PIL import Image, ImageOps
 
+    name = "x" if isinstance(source, bytes) else source
     try:
-        with Image.open(path) as image:
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
             return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path}: not a readable image: {error}") from error
+        raise InputError(f"{name}: not a readable image: {error}") from error
 
 
 def read_inputs(path: str | os.PathLike[str]) -> Iterator[tuple[str, Any]]:

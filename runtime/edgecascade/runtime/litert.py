@@ -81,6 +81,10 @@ class LiteSession:
             Declared("forward", "tensor(bool)", [1]),
         ]
 
+    def get_overridable_initializers(self) -> list[Declared]:
+        """What may be fed in place of the file's own: temperature and table are constants in its graph."""
+        return [Declared("threshold", "tensor(float)", [])]
+
     def get_modelmeta(self) -> Any:
         """The metadata, under `custom_metadata_map`."""
         return SimpleNamespace(custom_metadata_map=self._properties)

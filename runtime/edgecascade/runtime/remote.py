@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from edgecascade.runtime.batch import Batch
 from edgecascade.runtime.deadline import Deadline
+from edgecascade.runtime.errors import RemoteError
 
 __all__ = ["InProcess", "Opinions", "Remote", "Scores"]
 
@@ -27,12 +28,35 @@ class Opinions:
     labels: NDArray[Any]
     confidences: NDArray[Any]
 
+    def probabilities(self, classes: int) -> NDArray[np.float64]:
+        """Probabilities [n, classes]: what confidence leaves is shared equally by the other classes.
+
+        Raises:
+            RemoteError: a label is no class, or a confidence no probability.
+        """
+        labels, confidences = np.asarray(self.labels), np.asarray(self.confidences)
+        if labels.ndim != 1 or labels.shape != confidences.shape or labels.dtype.kind not in "iu":
+            raise RemoteError(
+                f"remote: expected integer labels [n] and as many confidences, got {labels.dtype} "
+                f"{list(labels.shape)} and {confidences.dtype} {list(confidences.shape)}"
+            )
+        if not ((labels >= 0) & (labels < classes)).all() or not ((confidences >= 0) & (confidences <= 1)).all():
+            raise RemoteError(f"remote: expected labels below {classes} and confidences from 0 to 1")
+        rest = (1 - confidences.astype(np.float64)) / max(1, classes - 1)
+        table = np.repeat(rest[:, None], classes, axis=1)
+        table[np.arange(len(labels)), labels] = confidences
+        return table
+
 
 Scores: TypeAlias = NDArray[Any] | Opinions  # logits or probabilities [n, classes], or no more than opinions
 
 
 class Remote(Protocol):
-    """Anything that can be asked."""
+    """Anything that can be asked.
+
+    One with an attribute `encoded` that is true gets image files as they are, as an object array of bytes [n], where
+    the application gave files.
+    """
 
     def infer(self, inputs: Batch, deadline: Deadline) -> Scores:
         """Scores [n, classes] of original inputs [n, ...]; by name where the application gave several.
@@ -51,17 +75,17 @@ class Remote(Protocol):
 
 
 class InProcess:
-    """A model in this process: any function from inputs [n, ...] to logits [n, classes].
+    """A model in this process: any function from inputs [n, ...] to scores [n, classes], or to `Opinions`.
 
     The function cannot be interrupted: past the deadline its answer is dropped, not its work.
     """
 
-    def __init__(self, function: Callable[[Any], NDArray[Any]]) -> None:
+    def __init__(self, function: Callable[[Any], Scores]) -> None:
         self._function = function
 
-    def infer(self, inputs: Batch, deadline: Deadline) -> NDArray[Any]:  # noqa: ARG002
-        """Logits [n, classes] of inputs [n, ...]; whatever the function raises is raised."""
-        return np.asarray(self._function(inputs))
+    def infer(self, inputs: Batch, deadline: Deadline) -> Scores:  # noqa: ARG002
+        """Scores of inputs [n, ...]; whatever the function raises is raised."""
+        return self._function(inputs)
 
     def close(self) -> None:
         """Nothing to let go of."""

@@ -8,8 +8,9 @@ import sys
 import uuid
 from typing import Any
 
+from edgecascade.runtime.model_inputs import numpy_dtype
 from edgecascade.runtime.open_inference import DATATYPES
-from edgecascade.runtime.session import numpy_dtype, open_session
+from edgecascade.runtime.session import open_session
 
 __all__ = ["serve"]
 

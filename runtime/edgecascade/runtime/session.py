@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from edgecascade.runtime.batch import Batch, rows, size
-from edgecascade.runtime.errors import InputError, ModelFileError, first_line
-from edgecascade.runtime.text import TextInput, are_sentences, text_input
+from edgecascade.runtime.batch import rows, size
+from edgecascade.runtime.errors import ModelFileError, first_line
+from edgecascade.runtime.model_inputs import ModelInputs
 
 __all__ = [
     "ELSEWHERE",
-    "ModelInputs",
-    "check_input",
-    "model_inputs",
-    "numpy_dtype",
     "open_session",
     "run_in_batches",
     "score_output",
@@ -30,7 +25,6 @@ __all__ = [
 ELSEWHERE = {"AzureExecutionProvider"}  # calls a cloud service: not a way to run a file here
 _CPU = "CPUExecutionProvider"
 _ERRORS_ONLY = 3  # else onnxruntime warns, at every load, that a threshold can be overridden
-_DTYPES = {"float": "float32", "double": "float64", "float16": "float16", "bool": "bool", "string": "object"}
 
 
 def open_session(
@@ -81,70 +75,6 @@ def open_session(
     return session
 
 
-@dataclass(frozen=True)
-class ModelInputs:
-    """What a model takes.
-
-    Attributes:
-        declared: its inputs as onnxruntime declares them (name, type, shape), defaults left out.
-        text: makes them of sentences, if the file says how.
-    """
-
-    declared: tuple[Any, ...]
-    text: TextInput | None = None
-
-    @property
-    def batch(self) -> int | None:
-        """How many inputs the file takes at once, if that is fixed."""
-        sides = [one.shape[0] for one in self.declared if one.shape]
-        return next((side for side in sides if isinstance(side, int)), None)
-
-    def feeds(self, argument: str, batch: Batch) -> dict[str, NDArray[Any]]:
-        """The arrays by input name, checked.
-
-        Args:
-            argument: what to call the batch in a refusal.
-            batch: inputs [n, ...]; by name if the model has several; or sentences [n], if it takes text.
-
-        Raises:
-            InputError: naming the argument, what came and what was expected.
-        """
-        if self.text is not None and are_sentences(batch):
-            batch = self.text.encode(cast(NDArray[Any], batch).tolist())
-        if not isinstance(batch, Mapping):
-            if len(self.declared) != 1:
-                raise InputError(f"{argument}: expected one array for each of {self}, got a single array")
-            check_input(argument, batch, self.declared[0])
-            return {self.declared[0].name: batch}
-        if batch.keys() != {one.name for one in self.declared}:
-            raise InputError(f"{argument}: expected one array for each of {self}, got {', '.join(batch) or 'none'}")
-        for one in self.declared:
-            check_input(f"{argument}[{one.name!r}]", batch[one.name], one)
-        if len({len(array) for array in batch.values()}) != 1:
-            counts = ", ".join(f"{len(array)} in {name}" for name, array in batch.items())
-            raise InputError(f"{argument}: expected as many inputs in every array, got {counts}")
-        return dict(batch)
-
-    def __str__(self) -> str:
-        """Name, type and shape of every input."""
-        return ", ".join(
-            f"{one.name}: {numpy_dtype(one.type)} [{', '.join(str(side) for side in one.shape)}]"
-            for one in self.declared
-        )
-
-
-def model_inputs(session: Any, path: str | os.PathLike[str]) -> ModelInputs:
-    """The inputs that a caller must give."""
-    try:
-        declared = tuple(session.get_inputs())
-        names = [one.name for one in declared]
-    except UnicodeDecodeError as error:
-        raise ModelFileError(f"{path}: the names of its inputs are damaged: {error}") from error
-    if not names:
-        raise ModelFileError(f"{path}: expected a model with an input, got one with none")
-    return ModelInputs(declared, text_input(session, path))
-
-
 def score_output(session: Any, path: str | os.PathLike[str]) -> str:
     """The name of the output that holds logits: `logits`, or the only floating [n, classes] output."""
     outputs = {o.name: o for o in session.get_outputs()}
@@ -170,24 +100,3 @@ def run_in_batches(session: Any, outputs: Sequence[str], feeds: Mapping[str, NDA
         full = rows(part, np.append(np.arange(step - missing), np.full(missing, -1))) if missing else part
         parts.append([array[: step - missing] for array in session.run(list(outputs), full)])
     return [np.concatenate(columns) for columns in zip(*parts, strict=True)]
-
-
-def numpy_dtype(onnx_type: str) -> np.dtype[Any]:
-    """The numpy type of onnxruntime's `tensor(...)`."""
-    name = onnx_type.removeprefix("tensor(").removesuffix(")")
-    return np.dtype(_DTYPES.get(name, name))
-
-
-def check_input(argument: str, x: NDArray[Any], declared: Any) -> None:
-    """Refuse a batch whose type or shape is not the declared input's.
-
-    Raises:
-        InputError: naming the argument, what came and what was expected.
-    """
-    dtype, shape = numpy_dtype(declared.type), declared.shape
-    fits = len(x.shape) == len(shape) and all(
-        have == want for have, want in zip(x.shape[1:], shape[1:], strict=True) if isinstance(want, int)
-    )
-    if x.dtype != dtype or not fits:
-        expected = ", ".join(str(side) for side in shape[1:])
-        raise InputError(f"{argument}: expected {dtype} [{expected}] per input, got {x.dtype} {list(x.shape[1:])}")

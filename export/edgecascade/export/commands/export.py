@@ -27,7 +27,8 @@ from edgecascade.export.quantize import quantize_int8, quantize_int8_dynamic, to
 from edgecascade.export.torch_module import export_torch
 from edgecascade.runtime.errors import first_line
 from edgecascade.runtime.inputs import read_arrays
-from edgecascade.runtime.session import model_inputs, open_session
+from edgecascade.runtime.model_inputs import model_inputs
+from edgecascade.runtime.session import open_session
 
 __all__ = ["configure", "execute"]
 

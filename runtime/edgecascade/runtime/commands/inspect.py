@@ -10,7 +10,8 @@ from typing import Any
 from edgecascade.runtime.errors import ModelFileError
 from edgecascade.runtime.golden import compare, read_golden
 from edgecascade.runtime.metadata import read_metadata
-from edgecascade.runtime.session import ELSEWHERE, model_inputs, open_session
+from edgecascade.runtime.model_inputs import model_inputs
+from edgecascade.runtime.session import ELSEWHERE, open_session
 
 __all__ = ["configure", "execute"]
 

@@ -1,0 +1,134 @@
+"""What a model takes, and whether that is what came."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecascade.runtime.batch import Batch
+from edgecascade.runtime.errors import InputError, ModelFileError
+from edgecascade.runtime.inputs import read_image
+from edgecascade.runtime.text import TextInput, are_sentences, text_input
+
+__all__ = ["ModelInputs", "check_input", "model_inputs", "numpy_dtype"]
+
+_DTYPES = {"float": "float32", "double": "float64", "float16": "float16", "bool": "bool", "string": "object"}
+
+
+@dataclass(frozen=True)
+class ModelInputs:
+    """What a model takes.
+
+    Attributes:
+        declared: its inputs as onnxruntime declares them (name, type, shape), defaults left out.
+        text: makes them of sentences, if the file says how.
+    """
+
+    declared: tuple[Any, ...]
+    text: TextInput | None = None
+
+    @property
+    def batch(self) -> int | None:
+        """How many inputs the file takes at once, if that is fixed."""
+        sides = [one.shape[0] for one in self.declared if one.shape]
+        return next((side for side in sides if isinstance(side, int)), None)
+
+    @property
+    def images(self) -> bool:
+        """Whether it takes RGB pixels, so that an image file can be read for it."""
+        if len(self.declared) != 1 or self.declared[0].type != "tensor(uint8)":
+            return False
+        shape = self.declared[0].shape
+        return len(shape) == 4 and shape[3] == 3
+
+    def read(self, x: Any) -> tuple[Any, bytes | None]:
+        """One input as `feeds` takes it; and the bytes that it came in, if it is an image's bytes or path.
+
+        Raises:
+            InputError: an image that cannot be read.
+            ModuleNotFoundError: the `images` extra (Pillow) is not installed.
+        """
+        if not self.images or isinstance(x, (np.ndarray, Mapping, list, tuple)):
+            return x, None
+        if isinstance(x, (str, os.PathLike)):
+            try:
+                x = Path(x).read_bytes()
+            except OSError as error:
+                raise InputError(f"x: cannot read the image: {error}") from error
+        if isinstance(x, bytes):
+            return read_image(x), x
+        if hasattr(x, "convert"):  # a PIL image
+            return np.asarray(x.convert("RGB")), None
+        return x, None
+
+    def feeds(self, argument: str, batch: Batch) -> dict[str, NDArray[Any]]:
+        """The arrays by input name, checked.
+
+        Args:
+            argument: what to call the batch in a refusal.
+            batch: inputs [n, ...]; by name if the model has several; or sentences [n], if it takes text.
+
+        Raises:
+            InputError: naming the argument, what came and what was expected.
+        """
+        if self.text is not None and are_sentences(batch):
+            batch = self.text.encode(cast(NDArray[Any], batch).tolist())
+        if not isinstance(batch, Mapping):
+            if len(self.declared) != 1:
+                raise InputError(f"{argument}: expected one array for each of {self}, got a single array")
+            check_input(argument, batch, self.declared[0])
+            return {self.declared[0].name: batch}
+        if batch.keys() != {one.name for one in self.declared}:
+            raise InputError(f"{argument}: expected one array for each of {self}, got {', '.join(batch) or 'none'}")
+        for one in self.declared:
+            check_input(f"{argument}[{one.name!r}]", batch[one.name], one)
+        if len({len(array) for array in batch.values()}) != 1:
+            counts = ", ".join(f"{len(array)} in {name}" for name, array in batch.items())
+            raise InputError(f"{argument}: expected as many inputs in every array, got {counts}")
+        return dict(batch)
+
+    def __str__(self) -> str:
+        """Name, type and shape of every input."""
+        return ", ".join(
+            f"{one.name}: {numpy_dtype(one.type)} [{', '.join(str(side) for side in one.shape)}]"
+            for one in self.declared
+        )
+
+
+def model_inputs(session: Any, path: str | os.PathLike[str]) -> ModelInputs:
+    """The inputs that a caller must give."""
+    try:
+        declared = tuple(session.get_inputs())
+        names = [one.name for one in declared]
+    except UnicodeDecodeError as error:
+        raise ModelFileError(f"{path}: the names of its inputs are damaged: {error}") from error
+    if not names:
+        raise ModelFileError(f"{path}: expected a model with an input, got one with none")
+    return ModelInputs(declared, text_input(session, path))
+
+
+def numpy_dtype(onnx_type: str) -> np.dtype[Any]:
+    """The numpy type of onnxruntime's `tensor(...)`."""
+    name = onnx_type.removeprefix("tensor(").removesuffix(")")
+    return np.dtype(_DTYPES.get(name, name))
+
+
+def check_input(argument: str, x: NDArray[Any], declared: Any) -> None:
+    """Refuse a batch whose type or shape is not the declared input's.
+
+    Raises:
+        InputError: naming the argument, what came and what was expected.
+    """
+    dtype, shape = numpy_dtype(declared.type), declared.shape
+    fits = len(x.shape) == len(shape) and all(
+        have == want for have, want in zip(x.shape[1:], shape[1:], strict=True) if isinstance(want, int)
+    )
+    if x.dtype != dtype or not fits:
+        expected = ", ".join(str(side) for side in shape[1:])
+        raise InputError(f"{argument}: expected {dtype} [{expected}] per input, got {x.dtype} {list(x.shape[1:])}")

@@ -1,0 +1,182 @@
+"""Forwards of many callers leave together, and nobody waits past a deadline for another."""
+
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from edgecascade.runtime import Deadline, Opinions, Reason, RemoteError, Verdict
+from edgecascade.runtime.errors import CircuitOpen
+from edgecascade.runtime.forwarder import Failure, Forwarder, outcome
+from edgecascade.runtime.remote import InProcess
+from edgecascade.runtime.remote_calibration import RemoteCalibration
+
+
+class Held:
+    """A remote that waits to be let go, and keeps the sizes of what it was sent."""
+
+    def __init__(self) -> None:
+        self.free = threading.Event()
+        self.sizes: list[int] = []
+        self.lock = threading.Lock()
+
+    def __call__(self, inputs: Any) -> Any:
+        """Scores that name the input."""
+        arrays = inputs["a"] if isinstance(inputs, dict) else inputs
+        with self.lock:
+            self.sizes.append(len(arrays))
+        self.free.wait(10)
+        return np.eye(3, dtype=np.float32)[arrays.reshape(len(arrays), -1)[:, 0].astype(int)] * 9
+
+
+@pytest.fixture
+def held() -> Iterator[Held]:
+    """Let go at the end in any case."""
+    remote = Held()
+    yield remote
+    remote.free.set()
+
+
+def forwarder(remote: Any, **options: Any) -> Forwarder:
+    """Three classes, no temperature."""
+    calibration = RemoteCalibration(1.0, False)
+    return Forwarder(InProcess(remote), classes=3, calibration=lambda: calibration, **options)
+
+
+def waiting(held: Held, n: int) -> None:
+    """Until that many requests are under way."""
+    until = time.monotonic() + 5
+    while len(held.sizes) < n:
+        assert time.monotonic() < until
+        time.sleep(0.001)
+
+
+def test_what_waits_leaves_in_one_request(held: Held) -> None:
+    """Of ten callers, while the only request is under way; each gets its own answer."""
+    one = forwarder(held, in_flight=1)
+    deadline = Deadline.after(5)
+    first = one.submit(np.array([[0]]), deadline)
+    waiting(held, 1)
+    others = [one.submit(np.array([[i % 3]]), deadline)[0] for i in range(10)]
+    held.free.set()
+    labels = [outcome(forward, deadline) for forward in (*first, *others)]
+    assert [verdict.label for verdict in labels if isinstance(verdict, Verdict)] == [0, *(i % 3 for i in range(10))]
+    assert held.sizes == [1, 10]
+    one.close()
+
+
+def test_a_request_holds_inputs_of_one_kind(held: Held) -> None:
+    """Same names, types and shapes; and no more than it may."""
+    one = forwarder(held, in_flight=1, request_inputs=4)
+    deadline = Deadline.after(5)
+    one.submit(np.array([[0]]), deadline)
+    waiting(held, 1)
+    kinds: list[Any] = [np.array([[1]]), np.array([[1.0]]), np.array([[1, 2]]), {"a": np.array([[1]])}]
+    forwards = [one.submit(kinds[i % 4], deadline)[0] for i in range(24)]
+    held.free.set()
+    for forward in forwards:
+        verdict = outcome(forward, deadline)
+        assert isinstance(verdict, Verdict)
+        assert verdict.label == 1
+    assert sorted(held.sizes[1:]) == [2, 2, 2, 2, 4, 4, 4, 4]
+    one.close()
+
+
+@given(n=st.integers(1, 100), in_flight=st.integers(1, 4), request=st.integers(1, 40), room=st.integers(1, 120))
+@settings(max_examples=40, deadline=None)
+def test_every_input_is_asked_once(n: int, in_flight: int, request: int, room: int) -> None:
+    """Whatever the bounds."""
+    seen: list[int] = []
+    lock = threading.Lock()
+
+    def remote(inputs: NDArray[Any]) -> Any:
+        assert len(inputs) <= request
+        with lock:
+            seen.extend(inputs[:, 0].tolist())
+        return np.eye(3)[inputs[:, 0] % 3]
+
+    one = forwarder(remote, in_flight=in_flight, request_inputs=request, waiting=room)
+    verdicts = one.ask(np.arange(n)[:, None], Deadline.after(10))
+    assert [verdict.label for verdict in verdicts if isinstance(verdict, Verdict)] == [i % 3 for i in range(n)]
+    assert sorted(seen) == list(range(n))
+    one.close()
+
+
+def test_without_room_a_caller_waits_no_longer_than_its_deadline(held: Held) -> None:
+    """And takes no room from others afterwards."""
+    one = forwarder(held, in_flight=1, waiting=2)
+    patient = Deadline.after(5)
+    one.submit(np.array([[0]]), patient)
+    waiting(held, 1)
+    kept = one.submit(np.array([[1], [2]]), patient)
+    started = time.monotonic()
+    (refused,) = one.ask(np.array([[1]]), Deadline.after(0.1))
+    assert isinstance(refused, Failure)
+    assert refused.reason is Reason.DEADLINE
+    assert 0.09 < time.monotonic() - started < 0.5
+    held.free.set()
+    assert all(isinstance(outcome(forward, patient), Verdict) for forward in kept)
+    assert sum(held.sizes) == 3
+    one.close()
+
+
+def test_a_forward_that_nobody_waits_for_is_not_sent(held: Held) -> None:
+    """Its caller has gone at the deadline."""
+    one = forwarder(held, in_flight=1)
+    one.submit(np.array([[0]]), Deadline.after(5))
+    waiting(held, 1)
+    (late,) = one.ask(np.array([[1]]), Deadline.after(0.05))
+    assert isinstance(late, Failure)
+    assert "waiting" in late.detail
+    held.free.set()
+    one.ask(np.array([[2]]), Deadline.after(5))
+    assert sum(held.sizes) == 2
+    one.close()
+
+
+def test_closing_answers_those_who_wait(held: Held) -> None:
+    """At once: nobody waits for a cascade that is gone."""
+    one = forwarder(held, in_flight=1)
+    one.submit(np.array([[0]]), Deadline.after(5))
+    waiting(held, 1)
+    (forward,) = one.submit(np.array([[1]]), Deadline.after(5))
+    one.close()
+    failure = outcome(forward, Deadline.after(5))
+    assert isinstance(failure, Failure)
+    assert (failure.reason, failure.detail) == (Reason.OFFLINE, "cannot ask: the cascade was closed")
+
+
+def test_an_open_circuit_is_a_reason_of_its_own() -> None:
+    """Not `offline`: nobody tried."""
+
+    def refuses(_: Any) -> Any:
+        raise CircuitOpen("left alone for 3 s")
+
+    one = forwarder(refuses)
+    assert one.ask(np.zeros((1, 1)), Deadline.after(5)) == [Failure(Reason.CIRCUIT_OPEN, "left alone for 3 s")]
+    one.close()
+
+
+def test_a_remote_may_give_no_more_than_opinions() -> None:
+    """A label and a confidence: the rest is shared by the other classes, before the remote's temperature."""
+    one = forwarder(lambda x: Opinions(np.array([2] * len(x)), np.array([0.8] * len(x))))
+    (verdict,) = one.ask(np.zeros((1, 1)), Deadline.after(5))
+    assert isinstance(verdict, Verdict)
+    np.testing.assert_allclose(verdict.probabilities, [0.1, 0.1, 0.8], rtol=1e-6)
+    one.close()
+
+
+@pytest.mark.parametrize(
+    ("labels", "confidences"),
+    [([3], [0.5]), ([-1], [0.5]), ([0], [1.5]), ([0], [np.nan]), ([0.0], [0.5]), ([[0]], [[0.5]]), ([0, 1], [0.5])],
+)
+def test_opinions_about_other_classes_are_none(labels: list[Any], confidences: list[Any]) -> None:
+    """One sentence."""
+    with pytest.raises(RemoteError, match=r"^remote: expected"):
+        Opinions(np.array(labels), np.array(confidences)).probabilities(3)

@@ -1,0 +1,181 @@
+"""Answers in order, while many forwards are under way; and the same for asyncio."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from edgecascade.runtime import Answer, ArgumentError, Cascade, InputError, Reason
+from edgecascade.runtime.stream import in_order
+
+SURE = np.array([5, 0, 0], np.float32)
+UNSURE = np.array([0, 0.5, 0], np.float32)
+
+
+def slow(inputs: NDArray[Any]) -> NDArray[Any]:
+    """A remote that sees blue everywhere, a twentieth of a second away."""
+    time.sleep(0.05)
+    return np.tile(np.array([0, 0, 4], np.float32), (len(inputs), 1))
+
+
+@given(waits=st.lists(st.booleans()), ahead=st.integers(1, 5))
+def test_what_is_started_is_finished_in_order(waits: list[bool], ahead: int) -> None:
+    """Each once, never more than `ahead` at a time."""
+    open_now: set[int] = set()
+
+    def start(i: int) -> int:
+        assert len(open_now) < ahead
+        open_now.add(i)
+        return i
+
+    def finish(i: int) -> int:
+        open_now.remove(i)
+        return i
+
+    done = list(in_order(range(len(waits)), start=start, ready=lambda i: not waits[i], finish=finish, ahead=ahead))
+    assert done == list(range(len(waits)))
+    assert not open_now
+
+
+def test_forwards_overlap(file: Path) -> None:
+    """Sixty forwards of 50 ms take far less than 3 s, and the answers come in order."""
+    inputs = [SURE, UNSURE] * 60
+    started = time.monotonic()
+    with Cascade.load(file, remote=slow, deadline=5) as cascade:
+        names = [answer.name for answer in cascade.stream(iter(inputs))]
+        assert cascade.counts().forwarded == 60
+    assert names == ["red", "blue"] * 60
+    assert time.monotonic() - started < 1.5
+
+
+def test_inputs_are_taken_as_there_is_room(file: Path) -> None:
+    """An endless source is read no further than `ahead`."""
+    taken = 0
+
+    def source() -> Iterator[NDArray[np.float32]]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield UNSURE
+
+    with Cascade.load(file, remote=slow, deadline=5) as cascade:
+        answers = cascade.stream(source(), ahead=8)
+        assert next(answers).reason is Reason.OFFLOADED
+        assert taken <= 9
+        answers.close()  # type: ignore[attr-defined]
+        assert cascade.counts().inputs == taken
+
+
+def test_a_deadline_is_each_inputs_own(file: Path) -> None:
+    """A remote that never answers costs one deadline, not one for each input."""
+    free = threading.Event()
+
+    def silent(inputs: NDArray[Any]) -> NDArray[Any]:
+        free.wait(10)
+        return slow(inputs)
+
+    started = time.monotonic()
+    with Cascade.load(file, remote=silent, deadline=0.2) as cascade:
+        reasons = {answer.reason for answer in cascade.stream([UNSURE] * 50)}
+        free.set()
+    assert reasons == {Reason.DEADLINE}
+    assert time.monotonic() - started < 1
+
+
+def test_an_input_that_does_not_fit_loses_none_before_it(file: Path) -> None:
+    """Their answers come first; the rest can be streamed with another call."""
+    inputs = iter([SURE, UNSURE, np.zeros(4, np.float32), SURE])
+    answers: list[Answer] = []
+    with Cascade.load(file, remote=slow) as cascade:
+        with pytest.raises(InputError, match=r"^x: expected float32"):
+            answers.extend(iter(cascade.stream(inputs)))
+        answers += cascade.stream(inputs)
+        assert cascade.counts().inputs == 3
+    assert [a.name for a in answers][-1] == "red"
+
+
+def test_ahead_of_nothing_is_refused(file: Path) -> None:
+    """One sentence."""
+    with Cascade.load(file) as cascade, pytest.raises(ArgumentError, match=r"^ahead: expected 1 or more, got 0"):
+        cascade.stream([], ahead=0)
+
+
+def test_asyncio_awaits_many_at_once(file: Path) -> None:
+    """The loop goes on while the remote thinks."""
+
+    async def ask(cascade: Cascade) -> tuple[list[str], int]:
+        ticks = 0
+
+        async def tick() -> None:
+            nonlocal ticks
+            while True:
+                await asyncio.sleep(0.005)
+                ticks += 1
+
+        ticking = asyncio.create_task(tick())
+        answers = await asyncio.gather(*(cascade.predict_async(x) for x in [SURE, UNSURE] * 20))
+        ticking.cancel()
+        return [answer.name for answer in answers], ticks
+
+    started = time.monotonic()
+    with Cascade.load(file, remote=slow, deadline=5) as cascade:
+        names, ticks = asyncio.run(ask(cascade))
+        assert cascade.counts().inputs == 40
+    assert names == ["red", "blue"] * 20
+    assert ticks >= 3
+    assert time.monotonic() - started < 1.5
+
+
+def test_asyncio_keeps_the_deadline(file: Path) -> None:
+    """And a misfit raises where it is awaited."""
+    free = threading.Event()
+
+    def silent(inputs: NDArray[Any]) -> NDArray[Any]:
+        free.wait(10)
+        return slow(inputs)
+
+    async def ask() -> None:
+        answers = await asyncio.gather(*(cascade.predict_async(UNSURE) for _ in range(10)))
+        assert {answer.reason for answer in answers} == {Reason.DEADLINE}
+        assert max(answer.elapsed for answer in answers) < 0.6
+        with pytest.raises(InputError):
+            await cascade.predict_async(np.zeros(4, np.float32))
+
+    with Cascade.load(file, remote=silent, deadline=0.2) as cascade:
+        asyncio.run(ask())
+        free.set()
+
+
+def test_a_cancelled_forward_is_not_sent(file: Path) -> None:
+    """If it has not left yet."""
+    sent: list[int] = []
+    free = threading.Event()
+
+    def counting(inputs: NDArray[Any]) -> NDArray[Any]:
+        sent.append(len(inputs))
+        free.wait(5)
+        return slow(inputs)
+
+    async def ask() -> None:
+        first = [asyncio.create_task(cascade.predict_async(UNSURE)) for _ in range(4)]
+        while len(sent) < 4:
+            await asyncio.sleep(0.01)
+        late = asyncio.create_task(cascade.predict_async(UNSURE))
+        await asyncio.sleep(0.05)
+        late.cancel()
+        free.set()
+        with pytest.raises(asyncio.CancelledError):
+            await late
+        assert [answer.name for answer in await asyncio.gather(*first)] == ["blue"] * 4
+
+    with Cascade.load(file, remote=counting, deadline=5) as cascade:
+        asyncio.run(ask())
+    assert sum(sent) == 4
