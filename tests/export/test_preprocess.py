@@ -11,7 +11,8 @@ from onnx import ModelProto, TensorProto, helper
 from PIL import Image
 
 from edgecascade.export import ExportError, ImagePreprocessing, prepend
-from edgecascade.export.preprocess import PREPROCESSING_KEY, standalone
+from edgecascade.export.preprocess import standalone
+from edgecascade.runtime.properties import PREPROCESSING_KEY
 from edgecascade.runtime.session import open_session
 
 Body = Callable[..., ModelProto]

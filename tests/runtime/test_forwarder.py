@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from edgecascade.runtime import Deadline, Opinions, Reason, RemoteError, Verdict
 from edgecascade.runtime.errors import CircuitOpen
-from edgecascade.runtime.forwarder import Failure, Forwarder, outcome
+from edgecascade.runtime.failure import Failure
+from edgecascade.runtime.forwarder import Forwarder, outcome
 from edgecascade.runtime.remote import InProcess
 from edgecascade.runtime.remote_calibration import RemoteCalibration
 
@@ -61,9 +62,9 @@ def test_what_waits_leaves_in_one_request(held: Held) -> None:
     """Of ten callers, while the only request is under way; each gets its own answer."""
     one = forwarder(held, in_flight=1)
     deadline = Deadline.after(5)
-    first = one.submit(np.array([[0]]), deadline)
+    first = one.submit([np.array([[0]])], deadline)
     waiting(held, 1)
-    others = [one.submit(np.array([[i % 3]]), deadline)[0] for i in range(10)]
+    others = [one.submit([np.array([[i % 3]])], deadline)[0] for i in range(10)]
     held.free.set()
     labels = [outcome(forward, deadline) for forward in (*first, *others)]
     assert [verdict.label for verdict in labels if isinstance(verdict, Verdict)] == [0, *(i % 3 for i in range(10))]
@@ -75,10 +76,10 @@ def test_a_request_holds_inputs_of_one_kind(held: Held) -> None:
     """Same names, types and shapes; and no more than it may."""
     one = forwarder(held, in_flight=1, request_inputs=4)
     deadline = Deadline.after(5)
-    one.submit(np.array([[0]]), deadline)
+    one.submit([np.array([[0]])], deadline)
     waiting(held, 1)
     kinds: list[Any] = [np.array([[1]]), np.array([[1.0]]), np.array([[1, 2]]), {"a": np.array([[1]])}]
-    forwards = [one.submit(kinds[i % 4], deadline)[0] for i in range(24)]
+    forwards = [one.submit([kinds[i % 4]], deadline)[0] for i in range(24)]
     held.free.set()
     for forward in forwards:
         verdict = outcome(forward, deadline)
@@ -102,7 +103,7 @@ def test_every_input_is_asked_once(n: int, in_flight: int, request: int, room: i
         return np.eye(3)[inputs[:, 0] % 3]
 
     one = forwarder(remote, in_flight=in_flight, request_inputs=request, waiting=room)
-    verdicts = one.ask(np.arange(n)[:, None], Deadline.after(10))
+    verdicts = one.ask([np.array([[i]]) for i in range(n)], Deadline.after(10))
     assert [verdict.label for verdict in verdicts if isinstance(verdict, Verdict)] == [i % 3 for i in range(n)]
     assert sorted(seen) == list(range(n))
     one.close()
@@ -112,11 +113,11 @@ def test_without_room_a_caller_waits_no_longer_than_its_deadline(held: Held) -> 
     """And takes no room from others afterwards."""
     one = forwarder(held, in_flight=1, waiting=2)
     patient = Deadline.after(5)
-    one.submit(np.array([[0]]), patient)
+    one.submit([np.array([[0]])], patient)
     waiting(held, 1)
-    kept = one.submit(np.array([[1], [2]]), patient)
+    kept = one.submit([np.array([[1]]), np.array([[2]])], patient)
     started = time.monotonic()
-    (refused,) = one.ask(np.array([[1]]), Deadline.after(0.1))
+    (refused,) = one.ask([np.array([[1]])], Deadline.after(0.1))
     assert isinstance(refused, Failure)
     assert refused.reason is Reason.DEADLINE
     assert 0.09 < time.monotonic() - started < 0.5
@@ -129,13 +130,13 @@ def test_without_room_a_caller_waits_no_longer_than_its_deadline(held: Held) -> 
 def test_a_forward_that_nobody_waits_for_is_not_sent(held: Held) -> None:
     """Its caller has gone at the deadline."""
     one = forwarder(held, in_flight=1)
-    one.submit(np.array([[0]]), Deadline.after(5))
+    one.submit([np.array([[0]])], Deadline.after(5))
     waiting(held, 1)
-    (late,) = one.ask(np.array([[1]]), Deadline.after(0.05))
+    (late,) = one.ask([np.array([[1]])], Deadline.after(0.05))
     assert isinstance(late, Failure)
     assert "waiting" in late.detail
     held.free.set()
-    one.ask(np.array([[2]]), Deadline.after(5))
+    one.ask([np.array([[2]])], Deadline.after(5))
     assert sum(held.sizes) == 2
     one.close()
 
@@ -143,9 +144,9 @@ def test_a_forward_that_nobody_waits_for_is_not_sent(held: Held) -> None:
 def test_closing_answers_those_who_wait(held: Held) -> None:
     """At once: nobody waits for a cascade that is gone."""
     one = forwarder(held, in_flight=1)
-    one.submit(np.array([[0]]), Deadline.after(5))
+    one.submit([np.array([[0]])], Deadline.after(5))
     waiting(held, 1)
-    (forward,) = one.submit(np.array([[1]]), Deadline.after(5))
+    (forward,) = one.submit([np.array([[1]])], Deadline.after(5))
     one.close()
     failure = outcome(forward, Deadline.after(5))
     assert isinstance(failure, Failure)
@@ -159,14 +160,14 @@ def test_an_open_circuit_is_a_reason_of_its_own() -> None:
         raise CircuitOpen("left alone for 3 s")
 
     one = forwarder(refuses)
-    assert one.ask(np.zeros((1, 1)), Deadline.after(5)) == [Failure(Reason.CIRCUIT_OPEN, "left alone for 3 s")]
+    assert one.ask([np.zeros((1, 1))], Deadline.after(5)) == [Failure(Reason.CIRCUIT_OPEN, "left alone for 3 s", later=True)]
     one.close()
 
 
 def test_a_remote_may_give_no_more_than_opinions() -> None:
     """A label and a confidence: the rest is shared by the other classes, before the remote's temperature."""
     one = forwarder(lambda x: Opinions(np.array([2] * len(x)), np.array([0.8] * len(x))))
-    (verdict,) = one.ask(np.zeros((1, 1)), Deadline.after(5))
+    (verdict,) = one.ask([np.zeros((1, 1))], Deadline.after(5))
     assert isinstance(verdict, Verdict)
     np.testing.assert_allclose(verdict.probabilities, [0.1, 0.1, 0.8], rtol=1e-6)
     one.close()

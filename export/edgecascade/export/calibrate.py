@@ -34,15 +34,15 @@ from edgecascade.export.hugging_face import LABELS_KEY
 from edgecascade.export.labelled import LabelledData, batches, first
 from edgecascade.export.logits import LogitsSource, find_logits, logits_of, settle
 from edgecascade.export.parity import Parity, check_parity
-from edgecascade.export.preprocess import PREPROCESSING_KEY
 from edgecascade.export.scores import tensor_scores
 from edgecascade.export.source_parity import check_source
-from edgecascade.runtime.batch import size
+from edgecascade.runtime.batch import are_sentences, size
 from edgecascade.runtime.golden import GOLDEN_KEY, Golden
 from edgecascade.runtime.metadata import FORMAT, KEY
+from edgecascade.runtime.properties import PREPROCESSING_KEY
 from edgecascade.runtime.remote_calibration import RemoteCalibration
 from edgecascade.runtime.session import open_session
-from edgecascade.runtime.text import are_sentences, text_input
+from edgecascade.runtime.text import text_input
 
 __all__ = ["Calibrated", "calibrate", "fold_plan", "planned"]
 

@@ -17,8 +17,9 @@ import onnx
 from onnx import ModelProto
 
 from edgecascade.export.errors import ExportError
-from edgecascade.export.preprocess import PREPROCESSING_KEY, ImagePreprocessing, prepend
+from edgecascade.export.preprocess import ImagePreprocessing, prepend
 from edgecascade.runtime.errors import first_line
+from edgecascade.runtime.properties import PREPROCESSING_KEY
 
 __all__ = ["LABELS_KEY", "TASKS", "TOKENIZER", "HuggingFaceBody", "export_hugging_face"]
 

@@ -12,10 +12,10 @@ from onnx import ModelProto, NodeProto, TensorProto, compose, helper, numpy_help
 
 from edgecascade.export.errors import ExportError
 from edgecascade.export.graph import check_versions, opset, tensor_names
+from edgecascade.runtime.properties import PREPROCESSING_KEY
 
-__all__ = ["PREPROCESSING_KEY", "ImagePreprocessing", "after_resizing", "prepend", "standalone"]
+__all__ = ["ImagePreprocessing", "after_resizing", "prepend", "standalone"]
 
-PREPROCESSING_KEY = "edgecascade.preprocessing"
 _INNER = "preprocess/"
 _Step = tuple[str, list[str], str, dict[str, Any]]  # operator, inputs, output, attributes
 

@@ -62,6 +62,7 @@ class Answer(NamedTuple):
         remote: the remote's, or None if it was not asked or did not answer in time.
         detail: one sentence about a remote that failed, else empty.
         elapsed: seconds from the call to the answer; for a batch, of the whole batch.
+        queued: the key under which a late answer will come, if the input was kept to be sent later, else empty.
     """
 
     label: int
@@ -74,6 +75,7 @@ class Answer(NamedTuple):
     remote: Verdict | None
     detail: str
     elapsed: float
+    queued: str = ""
 
     @property
     def forwarded(self) -> bool:

@@ -8,7 +8,18 @@ from typing import Any, cast, overload
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Batch", "as_batch", "concatenated", "rows", "size", "stacked"]
+__all__ = [
+    "Batch",
+    "are_sentences",
+    "as_batch",
+    "bytes_of",
+    "concatenated",
+    "copied",
+    "first_of",
+    "rows",
+    "size",
+    "stacked",
+]
 
 Batch = NDArray[Any] | Mapping[str, NDArray[Any]]
 
@@ -44,6 +55,28 @@ def stacked(x: Any) -> Batch:
         alone[0] = x
         return alone
     return np.asarray(x)[None]
+
+
+def are_sentences(batch: Any) -> bool:
+    """Whether it is an array of strings [n]."""
+    return isinstance(batch, np.ndarray) and batch.dtype.kind in "UO" and batch.ndim == 1
+
+
+def copied(x: Any) -> Batch:
+    """One input, as a batch of one in memory of its own: its owner may go on writing to `x`."""
+    batch = stacked(x)
+    return {name: array.copy() for name, array in batch.items()} if isinstance(batch, Mapping) else batch.copy()
+
+
+def first_of(batch: Batch) -> Any:
+    """The first input, without the batch axis."""
+    return {name: array[0] for name, array in batch.items()} if isinstance(batch, Mapping) else batch[0]
+
+
+def bytes_of(batch: Batch) -> int:
+    """How many bytes the inputs are, before any encoding for the wire."""
+    arrays = batch.values() if isinstance(batch, Mapping) else [batch]
+    return sum(sum(map(len, a.ravel())) if a.dtype.kind == "O" else a.nbytes for a in arrays)
 
 
 def concatenated(batches: Sequence[Batch]) -> Batch:

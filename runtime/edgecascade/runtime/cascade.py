@@ -5,49 +5,45 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edgecascade.runtime.answer import Answer, Reason, Source, Verdict
-from edgecascade.runtime.batch import Batch, as_batch, rows, size, stacked
+from edgecascade.runtime.batch import as_batch, copied, rows, size
 from edgecascade.runtime.connect import connect
 from edgecascade.runtime.counts import Counts, Tally
 from edgecascade.runtime.deadline import Deadline
-from edgecascade.runtime.errors import ArgumentError, InputError, ModelFileError
-from edgecascade.runtime.forwarder import Failure, Forward, Forwarder, outcome
-from edgecascade.runtime.local import OUTPUTS, LocalModel
+from edgecascade.runtime.errors import ArgumentError, InputError
+from edgecascade.runtime.failure import Failure
+from edgecascade.runtime.forwarding import AT_ONCE, Forwarding, Inquiry
+from edgecascade.runtime.local import LocalModel
 from edgecascade.runtime.merge import merge
-from edgecascade.runtime.metadata import Metadata, read_metadata
-from edgecascade.runtime.model_inputs import model_inputs
+from edgecascade.runtime.metadata import Metadata
 from edgecascade.runtime.policy import Policy
 from edgecascade.runtime.remote import Remote
-from edgecascade.runtime.session import open_session
 from edgecascade.runtime.stream import in_order
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
+
+    from edgecascade.runtime.budget import Budget
+    from edgecascade.runtime.outbox import Late, Outbox
+    from edgecascade.runtime.watch import Watch
 
 __all__ = ["Cascade"]
 
-_AT_ONCE = Deadline(0.0)
 _LOCAL, _CONFIDENT = Source.LOCAL, Reason.CONFIDENT  # looked up once: an attribute of an Enum is a slow one
 
 
-class _Live(NamedTuple):
-    """What `swap` exchanges, in one assignment."""
-
-    policy: Policy
-    local: LocalModel
-
-
 class _Begun(NamedTuple):
-    """An input that is decided about, until it is answered."""
+    """An input that is to be forwarded, until it is answered."""
 
-    local: Verdict
+    inquiry: Inquiry
     advantage: float
-    reply: Forward | Failure | None
     started: float
     deadline: Deadline
 
@@ -55,32 +51,15 @@ class _Begun(NamedTuple):
 class Cascade:
     """One cascade model file, and optionally the remote it may ask. Make one with `Cascade.load`.
 
-    Safe to share between threads. A context manager: leaving it closes the remote's connections.
+    Safe to share between threads, not with a fork. A context manager: leaving it closes whatever it was given.
     """
 
-    def __init__(
-        self,
-        path: str | os.PathLike[str],
-        session: Any,
-        metadata: Metadata,
-        remote: Remote | None,
-        deadline: float,
-    ) -> None:
-        self.metadata = metadata
-        self._session = session
-        self._inputs = model_inputs(session, path)
-        self._labels = metadata.labels
-        self._deadline = deadline
-        self._own = Policy.of(metadata)
-        self._live = self._under(self._own)
+    def __init__(self, local: LocalModel, forwarding: Forwarding, deadline: float) -> None:
+        self._local, self._forwarding, self._deadline = local, forwarding, deadline
+        self._labels = local.metadata.labels
+        self._watch = forwarding.watch
         self._tally = Tally()
         self._decider_pool: ThreadPoolExecutor | None = None
-        self._encoded = bool(getattr(remote, "encoded", False))
-        self._forwarder = None
-        if remote is not None:
-            self._forwarder = Forwarder(
-                remote, classes=len(metadata.labels), calibration=lambda: self._live.policy.calibrate_remote
-            )
 
     @classmethod
     def load(
@@ -90,20 +69,34 @@ class Cascade:
         remote: str | os.PathLike[str] | Remote | Callable[[Any], NDArray[Any]] | None = None,
         deadline: float = 1.0,
         threshold: float | None = None,
+        budget: Budget | None = None,
+        egress: Callable[[Any], bool] | None = None,
+        outbox: Outbox | None = None,
+        on_late: Callable[[Late], None] | None = None,
+        watch: Watch | None = None,
         threads: int = 1,
-        providers: Sequence[str] = ("CPUExecutionProvider",),
+        providers: str | Sequence[str] = "cpu",
+        fallback: bool = False,
+        engines: str | os.PathLike[str] | None = None,
     ) -> Cascade:
         """Load a cascade model. Opens no connection; the first forward does.
 
         Args:
             path: a file written by `edgecascade calibrate`.
-            remote: an Open Inference Protocol v2 address (`http://host:8000/v2/models/large`), an ONNX
+            remote: an Open Inference Protocol v2 address (`http://host:8000/v2/models/large`, or `grpc://`), an ONNX
                 file or a function from inputs [n, ...] to logits [n, classes] to run in this process, or
                 anything with the methods of `Remote`. None keeps every answer local.
             deadline: seconds from a call to its answer; what has not come back by then is not waited for.
             threshold: forward inputs whose advantage is below this, instead of the file's threshold.
-            threads: onnxruntime's threads for the local model.
-            providers: onnxruntime execution providers by preference.
+            budget: how much may be forwarded; when it runs short, the worst-placed inputs still are.
+            egress: whether an input, as it would be sent, may leave the device at all.
+            outbox: keeps on disk what could not be sent or came too late, and sends it when the remote is back.
+            on_late: gets the late answers that the outbox brings; without it, `late` gives them.
+            watch: audits a share of the confident answers, and raises alarms.
+            threads: the engine's threads for the local model.
+            providers: execution providers by preference, such as `("cuda", "cpu")`, or `auto`.
+            fallback: whether another provider may do the work of the first; see `provider`.
+            engines: a folder in which providers that compile the model keep what they compiled.
 
         Raises:
             ModelFileError: the file is missing, damaged, no cascade model, or of a newer format.
@@ -111,17 +104,22 @@ class Cascade:
         """
         if not deadline > 0:
             raise ArgumentError(f"deadline: expected seconds above 0, got {deadline}")
-        session = open_session(path, threads=threads, providers=providers)
-        metadata = read_metadata(session, path)
-        missing = set(OUTPUTS) - {output.name for output in session.get_outputs()}
-        if missing:
-            raise ModelFileError(f"{path}: not a cascade model: it lacks the outputs {sorted(missing)}")
-        cascade = cls(path, session, metadata, connect(remote, threads=threads), deadline)
+        local = LocalModel.load(path, threads=threads, providers=providers, fallback=fallback, engines=engines)
         if threshold is not None:
-            cascade.swap(replace(cascade.policy, threshold=threshold))
-        return cascade
+            local.swap(replace(local.policy, threshold=threshold))
+        forwarding = Forwarding(
+            connect(remote, threads=threads),
+            metadata=local.metadata,
+            calibration=lambda: local.policy.calibrate_remote,
+            budget=budget,
+            egress=egress,
+            outbox=outbox,
+            watch=watch,
+        )
+        forwarding.start(on_late)
+        return cls(local, forwarding, deadline)
 
-    def predict(self, x: Any, *, original: Any = None) -> Answer:
+    def predict(self, x: Any, *, original: Any = None, key: str | None = None) -> Answer:
         """The answer to one input, by the deadline.
 
         Args:
@@ -129,14 +127,16 @@ class Cascade:
                 a sentence, if it takes text; an image file's bytes or path, or a PIL image, if it takes images.
             original: what to send to the remote, if not `x` itself: the pixels of an image, or its file as it is
                 if the remote has `encoded` set.
+            key: names the input in a late answer; by default a hash of what is sent.
 
         Raises:
             InputError: `x` has another type or shape than the file declares.
-            ModuleNotFoundError: an image file, and the `images` extra is not installed. Nothing else is raised.
+            ModuleNotFoundError: an image file, and the `images` extra is not installed. Nothing else is raised, but
+                for a `ForkedError` in a fork of the process that loaded the file.
         """
-        return self._finish(self._start(x, original))
+        return self._finish(self._start(x, original, key))
 
-    async def predict_async(self, x: Any, *, original: Any = None) -> Answer:
+    async def predict_async(self, x: Any, *, original: Any = None, key: str | None = None) -> Answer:
         """As `predict`, for asyncio: the local model runs in a thread of its own, one input at a time.
 
         Cancelled, it forgets the forward; one that has not been sent is not sent.
@@ -145,12 +145,12 @@ class Cascade:
 
         started = time.monotonic()
         loop = asyncio.get_running_loop()
-        begun = await loop.run_in_executor(self._decider(), self._start, x, original, started, _AT_ONCE)
-        if not isinstance(begun, Answer) and not isinstance(begun.reply, Failure | None):
+        begun = await loop.run_in_executor(self._decider(), self._start, x, original, key, started, AT_ONCE)
+        if isinstance(begun, _Begun) and not isinstance(begun.inquiry.reply, Failure):
             try:
-                await asyncio.wait({asyncio.wrap_future(begun.reply)}, timeout=begun.deadline.remaining())
+                await asyncio.wait({asyncio.wrap_future(begun.inquiry.reply)}, timeout=begun.deadline.remaining())
             except asyncio.CancelledError:
-                begun.reply.cancel()
+                begun.inquiry.reply.cancel()
                 raise
         return self._finish(begun)
 
@@ -180,31 +180,37 @@ class Cascade:
 
         Raises:
             InputError: `x` or `originals` does not fit.
-            ModelFileError: the file has not as many names as classes. Nothing else is raised.
+            ModelFileError: the file has not as many names as classes. Nothing else is raised, but as by `predict`.
         """
         started = time.monotonic()
         batch = as_batch(x)
-        feeds = self._inputs.feeds("x", batch)
-        n = size(feeds)
+        decided = self._local.many(batch)
         sent = batch if originals is None else as_batch(originals)
-        if size(sent) != n:
-            raise InputError(f"originals: expected {n}, one per input, got {size(sent)}")
-        if n == 0:
-            return []
-        label, confidence, advantage, forward, probabilities = self._live.local.many(feeds, n)
+        if size(sent) != len(decided):
+            raise InputError(f"originals: expected {len(decided)}, one per input, got {size(sent)}")
         deadline = Deadline(started + self._deadline)
-        asked = np.flatnonzero(forward)
-        replies = dict(zip(asked.tolist(), self._ask(rows(sent, asked), deadline), strict=True))
-        verdicts = zip(label.tolist(), confidence.tolist(), probabilities, strict=True)
+        audited = [self._watch is not None and self._watch.saw(one.advantage, one.forward) for one in decided]
+        asked = [i for i, one in enumerate(decided) if one.forward]
+        inquiries = self._forwarding.begin(
+            [rows(sent, [i]) for i in asked],
+            [decided[i].verdict for i in asked],
+            [decided[i].advantage for i in asked],
+            deadline,
+        )
+        begun = dict(zip(asked, inquiries, strict=True))
+        for i in np.flatnonzero(audited).tolist():
+            self._forwarding.audit(rows(sent, [i]), decided[i].verdict)
         return [
-            self._finish(_Begun(Verdict(*verdict), float(advantage[i]), replies.get(i), started, deadline))
-            for i, verdict in enumerate(verdicts)
+            self._finish(_Begun(begun[i], one.advantage, started, deadline))
+            if i in begun
+            else self._keep(one.verdict, one.advantage, started)
+            for i, one in enumerate(decided)
         ]
 
     @property
     def policy(self) -> Policy:
         """What it decides and merges by now."""
-        return self._live.policy
+        return self._local.policy
 
     def swap(self, policy: Policy) -> Policy:
         """From now on, decide inputs and read and merge replies by another policy.
@@ -215,17 +221,54 @@ class Cascade:
         Raises:
             ArgumentError: the file cannot decide by it.
         """
-        before, self._live = self._live, self._under(policy)
-        return before.policy
+        return self._local.swap(policy)
+
+    @property
+    def metadata(self) -> Metadata:
+        """What the file says of itself."""
+        return self._local.metadata
+
+    @property
+    def provider(self) -> str:
+        """The execution provider that really runs the local model."""
+        return self._local.provider
+
+    def warm_up(self, x: Any = None) -> float:
+        """Run the local model once, so that engines are compiled and buffers made; nothing is counted or sent.
+
+        Args:
+            x: as `predict` takes it; by default the file's golden inputs.
+
+        Returns:
+            Seconds that it took.
+
+        Raises:
+            ArgumentError: the file has no golden inputs, and `x` is not given.
+        """
+        return self._local.warm_up(x)
+
+    def late(self, timeout: float | None = 0.0) -> Iterator[Late]:
+        """The late answers that have come, each under its key; none if there is no outbox.
+
+        Args:
+            timeout: seconds to wait for the next one; None waits for ever.
+        """
+        outbox = self._forwarding.outbox
+        return iter(()) if outbox is None else outbox.late(timeout)
 
     def counts(self) -> Counts:
         """How many answers there were so far, by reason and by source."""
         return self._tally.snapshot()
 
+    def metrics(self) -> dict[str, Any]:
+        """Everything that is counted, as plain numbers by name; `prometheus_text` and others present it."""
+        from edgecascade.runtime.metrics import snapshot
+
+        return snapshot(self._tally, self._forwarding)
+
     def close(self) -> None:
         """Close the remote's connections. Calls under way still get their answers."""
-        if self._forwarder is not None:
-            self._forwarder.close()
+        self._forwarding.close()
         if self._decider_pool is not None:
             self._decider_pool.shutdown(wait=False)
 
@@ -237,76 +280,78 @@ class Cascade:
     ) -> None:
         self.close()
 
-    def _under(self, policy: Policy) -> _Live:
-        overrides = policy.overrides(self._own)
-        fixed = overrides.keys() - {one.name for one in self._session.get_overridable_initializers()}
-        if fixed:
-            raise ArgumentError(f"policy: this file cannot change its {', '.join(sorted(fixed))} without a new file")
-        return _Live(policy, LocalModel(self._session, self._inputs, len(self.metadata.labels), overrides))
-
     def _decider(self) -> ThreadPoolExecutor:
         if self._decider_pool is None:
+            from concurrent.futures import ThreadPoolExecutor
+
             self._decider_pool = ThreadPoolExecutor(1, thread_name_prefix="edgecascade-decide")
         return self._decider_pool
 
     def _start(
-        self, x: Any, original: Any = None, started: float | None = None, room_by: Deadline | None = None
+        self,
+        x: Any,
+        original: Any = None,
+        key: str | None = None,
+        started: float | None = None,
+        room_by: Deadline | None = None,
     ) -> Answer | _Begun:
         """Decide about one input, and send it off if need be."""
         started = time.monotonic() if started is None else started
         encoded = None
         if type(x) is not np.ndarray:
-            x, encoded = self._inputs.read(x)
-        label, confidence, advantage, forward, probabilities = self._live.local.one(x)
+            x, encoded = self._local.inputs.read(x)
+        label, confidence, advantage, forward, probabilities = self._local.one(x)
         local = Verdict(label, confidence, probabilities)
-        if not forward:
-            name, elapsed = self._labels[label], time.monotonic() - started
-            answer = Answer(label, name, confidence, _LOCAL, _CONFIDENT, advantage, local, None, "", elapsed)
-            self._tally.add((answer,))
-            return answer
-        deadline = Deadline(started + self._deadline)
+        audited = self._watch is not None and self._watch.saw(advantage, forward)
+        if not (forward or audited):
+            return self._keep(local, advantage, started)
         if original is None:
-            original = encoded if encoded is not None and self._encoded else x
-        (reply,) = self._ask(stacked(original), deadline, room_by)
-        return _Begun(local, advantage, reply, started, deadline)
+            original = encoded if encoded is not None and self._forwarding.encoded else x
+        if not forward:
+            self._forwarding.audit(copied(original), local)
+            return self._keep(local, advantage, started)
+        deadline = Deadline(started + self._deadline)
+        (inquiry,) = self._forwarding.begin(
+            [copied(original)], [local], [advantage], deadline, room_by=room_by, keys=[key]
+        )
+        return _Begun(inquiry, advantage, started, deadline)
 
-    def _ask(self, sent: Batch, deadline: Deadline, room_by: Deadline | None = None) -> Sequence[Forward | Failure]:
-        """Send inputs [n, ...] off, without waiting for the replies."""
-        if self._forwarder is None:
-            return [Failure(Reason.OFFLINE, "no remote was given")] * size(sent)
-        return self._forwarder.submit(sent, deadline, room_by=room_by)
+    def _keep(self, local: Verdict, advantage: float, started: float) -> Answer:
+        """The local answer, which nothing was sent for."""
+        label, confidence, _ = local
+        elapsed = time.monotonic() - started
+        self._tally.keep(elapsed)
+        return Answer(label, self._labels[label], confidence, _LOCAL, _CONFIDENT, advantage, local, None, "", elapsed)
 
     def _finish(self, begun: Answer | _Begun) -> Answer:
         """The answer, as soon as there is a reply or the deadline has passed."""
         if isinstance(begun, Answer):
             return begun
-        reply = begun.reply if isinstance(begun.reply, Failure | None) else outcome(begun.reply, begun.deadline)
-        return self._answer(begun.local, begun.advantage, reply, begun.started)
-
-    def _answer(self, local: Verdict, advantage: float, reply: Verdict | Failure | None, started: float) -> Answer:
-        final, source, reason, detail = local, Source.LOCAL, Reason.CONFIDENT, ""
-        remote = None
+        local = final = begun.inquiry.local
+        source, remote, detail, queued = Source.LOCAL, None, "", ""
+        reply = self._forwarding.end(begun.inquiry, begun.deadline)
         if isinstance(reply, Failure):
-            reason, detail = reply.reason, reply.detail
-        elif reply is not None:
-            final, source = merge(self._live.policy.merge, local, reply)
-            reason = Reason.NOT_A_NUMBER if np.isnan(local.confidence) else Reason.OFFLOADED
+            reason, detail, queued = reply.reason, reply.detail, reply.queued
+        else:
             remote = reply
+            final, source = merge(self.policy.merge, local, remote)
+            reason = Reason.NOT_A_NUMBER if np.isnan(local.confidence) else Reason.OFFLOADED
         answer = Answer(
             label=final.label,
             name=self._labels[final.label],
             confidence=final.confidence,
             source=source,
             reason=reason,
-            advantage=advantage,
+            advantage=begun.advantage,
             local=local,
             remote=remote,
             detail=detail,
-            elapsed=time.monotonic() - started,
+            elapsed=time.monotonic() - begun.started,
+            queued=queued,
         )
-        self._tally.add((answer,))
+        self._tally.add(answer)
         return answer
 
 
 def _is_ready(begun: Answer | _Begun) -> bool:
-    return isinstance(begun, Answer) or isinstance(begun.reply, Failure | None) or begun.reply.done()
+    return isinstance(begun, Answer) or isinstance(begun.inquiry.reply, Failure) or begun.inquiry.reply.done()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from threading import Lock
 
@@ -45,20 +45,25 @@ class Tally:
 
     def __init__(self) -> None:
         self._lock = Lock()
+        self._kept = 0
         self._reasons: Counter[Reason] = Counter()
         self._sources: Counter[Source] = Counter()
 
-    def add(self, answers: Iterable[Answer]) -> None:
-        """Count each answer once."""
+    def keep(self, elapsed: float) -> None:  # noqa: ARG002
+        """Count an answer that nothing was sent for, and the seconds that it took."""
         with self._lock:
-            for answer in answers:
-                self._reasons[answer.reason] += 1
-                self._sources[answer.source] += 1
+            self._kept += 1
+
+    def add(self, answer: Answer) -> None:
+        """Count the answer to an input that was to be forwarded."""
+        with self._lock:
+            self._reasons[answer.reason] += 1
+            self._sources[answer.source] += 1
 
     def snapshot(self) -> Counts:
         """The counts as they are now."""
         with self._lock:
-            return Counts(
-                reasons={reason: self._reasons[reason] for reason in Reason},
-                sources={source: self._sources[source] for source in Source},
-            )
+            reasons = {**{reason: self._reasons[reason] for reason in Reason}, Reason.CONFIDENT: self._kept}
+            sources = {source: self._sources[source] for source in Source}
+            sources[Source.LOCAL] += self._kept
+            return Counts(reasons, sources)

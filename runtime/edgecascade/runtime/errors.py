@@ -4,6 +4,7 @@
     +-- ModelFileError        the file is missing, damaged, no cascade model, or of a newer format
     +-- ArgumentError         an argument that cannot mean anything
     +-- InputError            an input of another type or shape than the file declares
+    +-- ForkedError           a cascade is used in a fork of the process that loaded it
     +-- RemoteError           the remote answered, and the answer is of no use
         +-- RemoteUnreachable the remote could not be reached at all
             +-- CircuitOpen   it failed so often that it is left alone for a while
@@ -15,6 +16,7 @@ __all__ = [
     "ArgumentError",
     "CircuitOpen",
     "EdgecascadeError",
+    "ForkedError",
     "InputError",
     "ModelFileError",
     "RemoteError",
@@ -37,6 +39,10 @@ class ArgumentError(EdgecascadeError, ValueError):
 
 class InputError(EdgecascadeError, ValueError):
     """An input of another type or shape than the file declares."""
+
+
+class ForkedError(EdgecascadeError, RuntimeError):
+    """A cascade is used in a fork of the process that loaded it."""
 
 
 class RemoteError(EdgecascadeError):

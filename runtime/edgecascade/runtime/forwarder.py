@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import ceil
 from threading import Condition
 from typing import Any, TypeAlias
@@ -15,23 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecascade.runtime.answer import Reason, Verdict
-from edgecascade.runtime.batch import Batch, concatenated, rows, size
+from edgecascade.runtime.batch import Batch, concatenated
 from edgecascade.runtime.deadline import Deadline
 from edgecascade.runtime.errors import CircuitOpen, RemoteError, RemoteUnreachable
+from edgecascade.runtime.failure import Failure
 from edgecascade.runtime.remote import Opinions, Remote, Scores
 from edgecascade.runtime.remote_calibration import RemoteCalibration
 
 __all__ = ["Failure", "Forward", "Forwarder", "outcome"]
 
 Forward: TypeAlias = "Future[Verdict]"
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why there is no verdict: a reason and one sentence."""
-
-    reason: Reason
-    detail: str
 
 
 class Forwarder:
@@ -70,23 +63,23 @@ class Forwarder:
         self._changed = Condition()
         self._closed = False
 
-    def submit(self, inputs: Batch, deadline: Deadline, *, room_by: Deadline | None = None) -> list[Forward]:
-        """One future for each of inputs [n, ...]; `outcome` reads it.
+    def submit(self, inputs: Sequence[Batch], deadline: Deadline, *, room_by: Deadline | None = None) -> list[Forward]:
+        """One future for each input; `outcome` reads it.
 
         Args:
-            inputs: what to send.
+            inputs: what to send, [1, ...] each.
             deadline: until when an answer is of use.
             room_by: how long to wait for room among the waiting; by default until the deadline.
         """
-        one_by_one = [_Waiting(rows(inputs, [i]), deadline) for i in range(size(inputs))]
+        one_by_one = [_Waiting(one, deadline) for one in inputs]
         with self._changed:
             for one in one_by_one:
                 self._enqueue(one, room_by or deadline)
             self._start_workers()
         return [one.future for one in one_by_one]
 
-    def ask(self, inputs: Batch, deadline: Deadline) -> list[Verdict | Failure]:
-        """A verdict, or the reason for having none, for each of inputs [n, ...]."""
+    def ask(self, inputs: Sequence[Batch], deadline: Deadline) -> list[Verdict | Failure]:
+        """A verdict, or the reason for having none, for each of inputs [1, ...]."""
         return [outcome(forward, deadline) for forward in self.submit(inputs, deadline)]
 
     def close(self) -> None:
@@ -173,16 +166,18 @@ def outcome(forward: Forward, deadline: Deadline) -> Verdict | Failure:
         return forward.result(timeout=deadline.remaining())
     except (FutureTimeoutError, TimeoutError, CancelledError):
         sent = not forward.cancel()
-        return Failure(
-            Reason.DEADLINE,
-            "the remote did not answer in time" if sent else "all requests in flight are still waiting",
-        )
-    except CircuitOpen as error:
-        return Failure(Reason.CIRCUIT_OPEN, str(error))
-    except RemoteUnreachable as error:
-        return Failure(Reason.OFFLINE, str(error))
-    except Exception as error:  # of the remote, as above
-        return Failure(Reason.REMOTE_ERROR, f"{error}" or type(error).__name__)
+        said = "the remote did not answer in time" if sent else "all requests in flight are still waiting"
+        return Failure(Reason.DEADLINE, said, later=True)
+    except Exception as error:  # a remote is foreign code, as above
+        reason = _reason(error)
+        later = reason is not Reason.REMOTE_ERROR or getattr(error, "retry", False) is True
+        return Failure(reason, f"{error}" or type(error).__name__, later)
+
+
+def _reason(error: Exception) -> Reason:
+    if isinstance(error, CircuitOpen):
+        return Reason.CIRCUIT_OPEN
+    return Reason.OFFLINE if isinstance(error, RemoteUnreachable) else Reason.REMOTE_ERROR
 
 
 class _Waiting:

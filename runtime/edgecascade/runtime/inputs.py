@@ -13,9 +13,21 @@ from numpy.typing import NDArray
 
 from edgecascade.runtime.errors import InputError
 
-__all__ = ["IMAGE_SUFFIXES", "read_arrays", "read_image", "read_inputs"]
+__all__ = ["IMAGE_SUFFIXES", "read_arrays", "read_bytes", "read_image", "read_inputs"]
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
+
+
+def read_bytes(path: str | os.PathLike[str]) -> bytes:
+    """A file's bytes.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise InputError(f"x: cannot read the image: {error}") from error
 
 
 def read_image(source: str | os.PathLike[str] | bytes) -> NDArray[np.uint8]:

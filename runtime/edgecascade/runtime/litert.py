@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from edgecascade.runtime.errors import ModelFileError, first_line
 from edgecascade.runtime.metadata import read_metadata
+from edgecascade.runtime.properties import PREPROCESSING_KEY
 from edgecascade.runtime.resize import Resize
 
 __all__ = ["Declared", "LiteSession"]
@@ -52,7 +53,7 @@ class LiteSession:
         self._properties = _read_properties(path)
         try:
             self._threshold = np.float32(read_metadata(self, path).document["policy"]["threshold"])
-            preprocessing = json.loads(self._properties.get("edgecascade.preprocessing", "{}"))
+            preprocessing = json.loads(self._properties.get(PREPROCESSING_KEY, "{}"))
             self._resize = Resize.of(preprocessing) if "height" in preprocessing else None
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ModelFileError(f"{path}: its metadata is damaged: {error!r}") from error
@@ -84,6 +85,10 @@ class LiteSession:
     def get_overridable_initializers(self) -> list[Declared]:
         """What may be fed in place of the file's own: temperature and table are constants in its graph."""
         return [Declared("threshold", "tensor(float)", [])]
+
+    def get_providers(self) -> list[str]:
+        """What runs it."""
+        return ["LiteRT"]
 
     def get_modelmeta(self) -> Any:
         """The metadata, under `custom_metadata_map`."""

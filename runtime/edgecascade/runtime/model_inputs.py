@@ -5,18 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.runtime.batch import Batch
+from edgecascade.runtime.batch import Batch, are_sentences
 from edgecascade.runtime.errors import InputError, ModelFileError
-from edgecascade.runtime.inputs import read_image
-from edgecascade.runtime.text import TextInput, are_sentences, text_input
+from edgecascade.runtime.properties import PREPROCESSING_KEY, read_properties
+
+if TYPE_CHECKING:
+    from edgecascade.runtime.text import TextInput
 
 __all__ = ["ModelInputs", "check_input", "model_inputs", "numpy_dtype"]
+
 
 _DTYPES = {"float": "float32", "double": "float64", "float16": "float16", "bool": "bool", "string": "object"}
 
@@ -56,13 +58,11 @@ class ModelInputs:
         """
         if not self.images or isinstance(x, (np.ndarray, Mapping, list, tuple)):
             return x, None
-        if isinstance(x, (str, os.PathLike)):
-            try:
-                x = Path(x).read_bytes()
-            except OSError as error:
-                raise InputError(f"x: cannot read the image: {error}") from error
-        if isinstance(x, bytes):
-            return read_image(x), x
+        if isinstance(x, (str, bytes, os.PathLike)):
+            from edgecascade.runtime.inputs import read_bytes, read_image
+
+            encoded = x if isinstance(x, bytes) else read_bytes(x)
+            return read_image(encoded), encoded
         if hasattr(x, "convert"):  # a PIL image
             return np.asarray(x.convert("RGB")), None
         return x, None
@@ -110,6 +110,10 @@ def model_inputs(session: Any, path: str | os.PathLike[str]) -> ModelInputs:
         raise ModelFileError(f"{path}: the names of its inputs are damaged: {error}") from error
     if not names:
         raise ModelFileError(f"{path}: expected a model with an input, got one with none")
+    if PREPROCESSING_KEY not in read_properties(session, path):
+        return ModelInputs(declared)
+    from edgecascade.runtime.text import text_input  # a hash and a tokenizer: not for those who take numbers
+
     return ModelInputs(declared, text_input(session, path))
 
 

@@ -7,7 +7,9 @@ from typing import Any
 
 from edgecascade.runtime.errors import ModelFileError
 
-__all__ = ["read_properties"]
+__all__ = ["PREPROCESSING_KEY", "read_properties"]
+
+PREPROCESSING_KEY = "edgecascade.preprocessing"  # how a caller's input becomes the model's
 
 
 def read_properties(session: Any, path: str | os.PathLike[str]) -> dict[str, str]:

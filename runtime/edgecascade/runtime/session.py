@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,16 +13,10 @@ from numpy.typing import NDArray
 from edgecascade.runtime.batch import rows, size
 from edgecascade.runtime.errors import ModelFileError, first_line
 from edgecascade.runtime.model_inputs import ModelInputs
+from edgecascade.runtime.providers import CPU, PROVIDERS, available, engine_options, preferred
 
-__all__ = [
-    "ELSEWHERE",
-    "open_session",
-    "run_in_batches",
-    "score_output",
-]
+__all__ = ["open_session", "run_in_batches", "score_output", "sessions"]
 
-ELSEWHERE = {"AzureExecutionProvider"}  # calls a cloud service: not a way to run a file here
-_CPU = "CPUExecutionProvider"
 _ERRORS_ONLY = 3  # else onnxruntime warns, at every load, that a threshold can be overridden
 
 
@@ -31,48 +24,69 @@ def open_session(
     path: str | os.PathLike[str] | bytes,
     *,
     threads: int = 1,
-    providers: Sequence[str] = (_CPU,),
+    providers: str | Sequence[str] = CPU,
+    fallback: bool = False,
+    engines: str | os.PathLike[str] | None = None,
 ) -> Any:
     """Open an ONNX model, or a `.tflite` cascade model behind the same methods.
 
     Args:
         path: the file, or an ONNX file's bytes.
         threads: the engine's threads within one operator; no thread of onnxruntime spins.
-        providers: execution providers by preference. If the first is not the one in use, that is an
-            error and not a silent fallback.
+        providers: execution providers by preference, or `auto` (see `providers.preferred`).
+        fallback: whether another provider may do the work of the first; if not, that is an error, and not silence.
+        engines: a folder in which providers that compile the model keep what they compiled.
 
     Raises:
         ModelFileError: the file is missing or no model, or a provider is not to be had.
+        ArgumentError: a provider that nobody knows.
         ModuleNotFoundError: the file is a `.tflite`, and the `litert` extra is not installed.
     """
     source = path if isinstance(path, bytes) else os.fspath(path)
     name = "model" if isinstance(source, bytes) else source
-    if isinstance(source, str) and not Path(source).is_file():
+    if isinstance(source, str) and not os.path.isfile(source):
         raise ModelFileError(f"{name}: no such file")
     if name.endswith(".tflite"):
         from edgecascade.runtime.litert import LiteSession
 
-        if list(providers) != [_CPU]:
-            raise ModelFileError(f"providers: expected {_CPU} for a .tflite file, got {', '.join(providers)}")
+        if providers not in ("auto", "cpu", CPU, [CPU], (CPU,)):
+            given = providers if isinstance(providers, str) else ", ".join(providers)
+            raise ModelFileError(f"providers: expected {CPU} for a .tflite file, got {given}")
         return LiteSession(name, threads)
-    missing = [p for p in providers if p not in ort.get_available_providers()]
-    if missing:
-        raise ModelFileError(
-            f"providers: {', '.join(missing)} not in this onnxruntime, "
-            f"which has {', '.join(ort.get_available_providers())}"
-        )
+    chosen = preferred(providers, fallback=fallback)
     options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = 1 if chosen[0] == PROVIDERS["xnnpack"] else threads  # XNNPACK has a pool of its own
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = _ERRORS_ONLY
     try:
-        session = ort.InferenceSession(source, options, providers=list(providers))
+        session = ort.InferenceSession(
+            source, options, providers=chosen, provider_options=[engine_options(p, engines, threads) for p in chosen]
+        )
     except Exception as error:  # onnxruntime's exceptions have no common base but this one
         raise ModelFileError(f"{name}: onnxruntime cannot load it: {first_line(error)}") from error
-    if session.get_providers()[0] != providers[0]:
-        raise ModelFileError(f"{name}: asked for {providers[0]}, onnxruntime fell back to {session.get_providers()[0]}")
+    used = session.get_providers()[0]
+    if used != chosen[0] and not fallback and providers != "auto":
+        raise ModelFileError(f"{name}: asked for {chosen[0]}, onnxruntime fell back to {used}")
     return session
+
+
+def sessions(path: str | os.PathLike[str] | bytes) -> Iterator[tuple[str, Any]]:
+    """The model opened on every execution provider here, by name; or why one cannot run it, as a `ModelFileError`.
+
+    Raises:
+        ModelFileError: not even the CPU can run it.
+    """
+    if not isinstance(path, bytes) and os.fspath(path).endswith(".tflite"):
+        yield "LiteRT", open_session(path)
+        return
+    for provider in available():
+        try:
+            yield provider, open_session(path, providers=provider)
+        except ModelFileError as error:
+            if provider == CPU:
+                raise
+            yield provider, error
 
 
 def score_output(session: Any, path: str | os.PathLike[str]) -> str:

@@ -13,11 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecascade.runtime.errors import ModelFileError
-from edgecascade.runtime.properties import read_properties
+from edgecascade.runtime.properties import PREPROCESSING_KEY, read_properties
 
-__all__ = ["TextInput", "are_sentences", "text_input"]
+__all__ = ["TextInput", "text_input"]
 
-_PREPROCESSING = "edgecascade.preprocessing"
 _LARGEST = 1 << 26  # bytes: above any real tokenizer
 
 
@@ -71,16 +70,11 @@ class TextInput:
 
 def text_input(session: Any, path: str | os.PathLike[str]) -> TextInput | None:
     """The tokenizer of an open session, or None if the file's input is no text."""
-    text = read_properties(session, path).get(_PREPROCESSING)
+    text = read_properties(session, path).get(PREPROCESSING_KEY)
     if text is None:
         return None
     try:
         document = json.loads(text)
         return TextInput(path, document) if document.get("kind") == "text" else None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ModelFileError(f"{path}: its `{_PREPROCESSING}` metadata is damaged: {error!r}") from error
-
-
-def are_sentences(batch: Any) -> bool:
-    """Whether a batch is an array of strings."""
-    return isinstance(batch, np.ndarray) and batch.dtype.kind in "UO" and batch.ndim == 1
+        raise ModelFileError(f"{path}: its `{PREPROCESSING_KEY}` metadata is damaged: {error!r}") from error

@@ -11,7 +11,7 @@ from edgecascade.runtime.errors import ModelFileError
 from edgecascade.runtime.golden import compare, read_golden
 from edgecascade.runtime.metadata import read_metadata
 from edgecascade.runtime.model_inputs import model_inputs
-from edgecascade.runtime.session import ELSEWHERE, open_session
+from edgecascade.runtime.session import open_session, sessions
 
 __all__ = ["configure", "execute"]
 
@@ -73,7 +73,10 @@ def _lines(document: Mapping[str, Any], path: str, inputs: str) -> Iterator[str]
 
 def _verify(path: str, tolerance: float) -> int:
     failed = False
-    for provider, session in _engines(path):
+    for provider, session in sessions(path):
+        if isinstance(session, ModelFileError):
+            print(f"{provider}: not usable here: {session}")
+            continue
         golden = read_golden(session, path)
         if golden is None:
             raise ModelFileError(f"{path}: it has no golden inputs to replay; `edgecascade calibrate` puts them in")
@@ -86,17 +89,6 @@ def _verify(path: str, tolerance: float) -> int:
             f"{largest:.1e} (tolerance {tolerance:g})"
         )
     return 1 if failed else 0
-
-
-def _engines(path: str) -> Iterator[tuple[str, Any]]:
-    if path.endswith(".tflite"):
-        yield "LiteRT", open_session(path)
-        return
-    import onnxruntime as ort
-
-    for provider in ort.get_available_providers():
-        if provider not in ELSEWHERE:
-            yield provider, open_session(path, providers=[provider])
 
 
 def _calibration(record: Mapping[str, Any]) -> str:

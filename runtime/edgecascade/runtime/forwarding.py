@@ -1,0 +1,208 @@
+"""From the decision to forward until the reply: what may leave the device, and what becomes of what got no reply."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from edgecascade.runtime.answer import Reason, Verdict
+from edgecascade.runtime.batch import Batch, bytes_of, first_of, rows, size
+from edgecascade.runtime.deadline import Deadline
+from edgecascade.runtime.failure import Failure
+from edgecascade.runtime.metadata import Metadata
+from edgecascade.runtime.remote import Remote
+from edgecascade.runtime.remote_calibration import RemoteCalibration
+
+if TYPE_CHECKING:
+    from edgecascade.runtime.budget import Budget
+    from edgecascade.runtime.forwarder import Forward
+    from edgecascade.runtime.logs import EventLog
+    from edgecascade.runtime.outbox import Outbox
+    from edgecascade.runtime.watch import Watch
+
+__all__ = ["AT_ONCE", "Forwarding", "Inquiry"]
+
+AT_ONCE = Deadline(0.0)
+_PATIENCE = 30.0  # seconds for a request whose answer nobody waits for
+_NO_REMOTE = Failure(Reason.OFFLINE, "no remote was given", later=True)
+_KEPT_HERE = Failure(Reason.EGRESS, "the application keeps this input on the device")
+_SPENT = Failure(Reason.BUDGET, "the budget for forwards is short, and other inputs are worse placed")
+
+
+class Inquiry(NamedTuple):
+    """An input that is decided to be forwarded, until there is an answer.
+
+    Attributes:
+        sent: what is or would be sent, [1, ...].
+        local: the local model's verdict on it.
+        reply: what will come, or why nothing will.
+        key: the application's name for the input, if it gave one.
+    """
+
+    sent: Batch
+    local: Verdict
+    reply: Forward | Failure
+    key: str | None
+
+
+class Forwarding:
+    """What stands between a cascade and its remote.
+
+    Args:
+        remote: whom to ask, or None.
+        metadata: of the file: how many classes there are, and what a watch compares with.
+        calibration: how to read them, asked for each time, since it may change.
+        budget: how much may be forwarded.
+        egress: whether an input, as it would be sent, may leave the device at all; one that raises says no.
+        outbox: keeps forwards that failed, to be sent later.
+        watch: is shown the remote's replies.
+    """
+
+    def __init__(
+        self,
+        remote: Remote | None,
+        *,
+        metadata: Metadata,
+        calibration: Callable[[], RemoteCalibration],
+        budget: Budget | None = None,
+        egress: Callable[[Any], bool] | None = None,
+        outbox: Outbox | None = None,
+        watch: Watch | None = None,
+    ) -> None:
+        self.remote, self.budget, self.outbox, self.watch = remote, budget, outbox, watch
+        self._egress = egress
+        self._forwarder = None
+        if remote is not None:
+            from edgecascade.runtime.forwarder import Forwarder  # threads and futures: not for those who never ask
+
+            self._forwarder = Forwarder(remote, classes=len(metadata.labels), calibration=calibration)
+        if watch is not None:
+            watch.begin(metadata.document)
+
+    @property
+    def encoded(self) -> bool:
+        """Whether the remote wants image files as they are."""
+        return bool(getattr(self.remote, "encoded", False))
+
+    def begin(
+        self,
+        sent: Sequence[Batch],
+        locals: Sequence[Verdict],
+        advantages: Sequence[float],
+        deadline: Deadline,
+        *,
+        room_by: Deadline | None = None,
+        keys: Sequence[str | None] | None = None,
+    ) -> list[Inquiry]:
+        """Send inputs off, without waiting for replies; `end` does.
+
+        Args:
+            sent: inputs [1, ...] in memory that nobody else writes to.
+            locals: the local verdict on each.
+            advantages: and its advantage.
+            deadline: until when a reply is of use.
+            room_by: how long to wait for room among those that wait for a request; by default until the deadline.
+            keys: the application's names for them.
+        """
+        replies: list[Any] = [
+            self._refusal(one, advantage, local.confidence)
+            for one, local, advantage in zip(sent, locals, advantages, strict=True)
+        ]
+        going = [i for i, refusal in enumerate(replies) if refusal is None]
+        if self._forwarder is not None and going:
+            forwards = self._forwarder.submit([sent[i] for i in going], deadline, room_by=room_by)
+            for i, forward in zip(going, forwards, strict=True):
+                replies[i] = forward
+                if self.watch is not None:
+                    forward.add_done_callback(partial(self._compare, sent[i], locals[i], False))
+        return [Inquiry(*one) for one in zip(sent, locals, replies, keys if keys else [None] * len(sent), strict=True)]
+
+    def end(self, inquiry: Inquiry, deadline: Deadline) -> Verdict | Failure:
+        """The reply, as soon as it is there or the deadline has passed; what failed is kept for later, if it can be."""
+        reply: Verdict | Failure
+        if isinstance(inquiry.reply, Failure):
+            reply = inquiry.reply
+        else:
+            from edgecascade.runtime.forwarder import outcome
+
+            reply = outcome(inquiry.reply, deadline)
+        if not isinstance(reply, Failure):
+            if self.outbox is not None:
+                self.outbox.nudge()
+            return reply
+        self._log.event("forward failed", reason=reply.reason)
+        if reply.reason is Reason.CIRCUIT_OPEN and self.budget is not None:
+            self.budget.refund(bytes_of(inquiry.sent))
+        return self._kept(inquiry, reply) if reply.later and self.outbox is not None else reply
+
+    def audit(self, sent: Batch, local: Verdict) -> None:
+        """Ask about an input whose local answer stands, and show the watch both verdicts."""
+        # As the worst placed of all: by its advantage it would only be let through where the local model is unsure.
+        if self._forwarder is None or self._refusal(sent, math.nan, math.nan) is not None:
+            return
+        (forward,) = self._forwarder.submit([sent], Deadline.after(_PATIENCE), room_by=AT_ONCE)
+        forward.add_done_callback(partial(self._compare, sent, local, True))
+
+    def start(self, on_late: Callable[[Any], None] | None) -> None:
+        """Begin to send what the outbox kept."""
+        if self.outbox is not None and self._forwarder is not None:
+            self.outbox.start(self._ask_later, on_late)
+
+    def close(self) -> None:
+        """Stop asking, and let go of everything that was given."""
+        for part in (self.outbox, self._forwarder, self.watch, self.budget):
+            if part is not None:
+                part.close()
+
+    def _refusal(self, sent: Batch, advantage: float, confidence: float) -> Failure | None:
+        if self._forwarder is None:
+            return _NO_REMOTE
+        if not self._may_leave(sent):
+            return _KEPT_HERE
+        if self.budget is not None and not self.budget.admits(advantage, confidence, bytes_of(sent)):
+            return _SPENT
+        return None
+
+    @cached_property
+    def _log(self) -> EventLog:
+        from edgecascade.runtime.logs import EventLog
+
+        return EventLog()
+
+    def _may_leave(self, sent: Batch) -> bool:
+        if self._egress is None:
+            return True
+        try:
+            return bool(self._egress(first_of(sent)))
+        except Exception as error:  # of the application: what it cannot judge stays
+            self._log.event("egress failed", error=error)
+            return False
+
+    def _kept(self, inquiry: Inquiry, failure: Failure) -> Failure:
+        assert self.outbox is not None
+        key = inquiry.key or self.outbox.key_of(inquiry.sent)
+        if not self._may_leave(inquiry.sent) or not self.outbox.put(key, inquiry.sent, inquiry.local):
+            return failure
+        if not isinstance(inquiry.reply, Failure):
+            inquiry.reply.add_done_callback(partial(self._came_late, key))
+        return replace(failure, queued=key)
+
+    def _came_late(self, key: str, forward: Forward) -> None:
+        if self.outbox is not None and not forward.cancelled() and forward.exception() is None:
+            self.outbox.answer(key, forward.result())
+
+    def _compare(self, sent: Batch, local: Verdict, audited: bool, forward: Forward) -> None:
+        if self.watch is not None and not forward.cancelled() and forward.exception() is None:
+            self.watch.compared(sent, local, forward.result(), audited=audited)
+
+    def _ask_later(self, inputs: Batch, deadline: Deadline) -> list[Verdict | Failure]:
+        """For the outbox: within the same budget, last in line, and only what may leave even now."""
+        assert self._forwarder is not None
+        one_by_one = [rows(inputs, [i]) for i in range(size(inputs))]
+        refusals = [self._refusal(one, math.inf, math.inf) for one in one_by_one]
+        going = [one for one, refusal in zip(one_by_one, refusals, strict=True) if refusal is None]
+        replies = iter(self._forwarder.ask(going, deadline))
+        return [refusal or next(replies) for refusal in refusals]
