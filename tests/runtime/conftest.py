@@ -3,6 +3,7 @@
 import contextlib
 import json
 import socket
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -69,6 +70,7 @@ class Server:
         self.connections = 0
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._open: list[socket.socket] = []
+        self._lock, self._closed = threading.Lock(), False
         threading.Thread(target=self._accept, daemon=True).start()
 
     @property
@@ -83,6 +85,8 @@ class Server:
 
     def close(self) -> None:
         """Stop, and drop every connection."""
+        with self._lock:
+            self._closed = True
         for one in (self._listener, *self._open):
             with contextlib.suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)
@@ -94,8 +98,12 @@ class Server:
                 connection, _ = self._listener.accept()
             except OSError:
                 return
-            self.connections += 1
-            self._open.append(connection)
+            with self._lock:
+                if self._closed:
+                    connection.close()
+                    return
+                self.connections += 1
+                self._open.append(connection)
             threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:
@@ -204,3 +212,42 @@ def respond() -> Callable[..., bytes]:
         return http(body, status, **headers)
 
     return respond
+
+
+class Authority:
+    """Vouches for keys of its own making."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._openssl("req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=authority -keyout ca.key -out ca.crt")
+        self.issue("server", "localhost")
+        self.issue("expired", "localhost", days=-1)
+        self.issue("elsewhere", "elsewhere.test")
+        self.issue("client", "device")
+
+    def issue(self, name: str, host: str, days: int = 2) -> None:
+        """A key and a certificate for a host."""
+        alternative = f"-addext subjectAltName=DNS:{host}"
+        self._openssl(f"req -newkey rsa:2048 -nodes -subj /CN={host} {alternative} -keyout {name}.key -out {name}.csr")
+        signed = f"-CA ca.crt -CAkey ca.key -CAcreateserial -days {days} -copy_extensions copy"
+        self._openssl(f"x509 -req -in {name}.csr {signed} -out {name}.crt")
+
+    def path(self, name: str) -> str:
+        """Of a file."""
+        return str(self.folder / name)
+
+    def bytes(self, name: str) -> bytes:
+        """Of a file."""
+        return (self.folder / name).read_bytes()
+
+    def _openssl(self, arguments: str) -> None:
+        subprocess.run(["openssl", *arguments.split()], cwd=self.folder, check=True, capture_output=True)
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """One for all tests."""
+    try:
+        return Authority(tmp_path_factory.mktemp("tls"))
+    except FileNotFoundError:
+        pytest.skip("openssl makes the certificates, and is not installed")

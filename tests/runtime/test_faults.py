@@ -1,50 +1,96 @@
-"""Servers that fail in every way: the local answer stands, is labelled, and comes in time."""
+"""Whatever goes wrong with a remote, the local answer stands: in time, labelled, kept if it can be, and counted."""
 
 import json
 import socket
+import ssl
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from edgecascade.runtime import Answer, Cascade, Reason, Source
+from edgecascade.runtime import Cascade, OpenInference, Outbox, Reason, Source, Watch
 
 DEADLINE = 0.3
 SLACK = 0.25  # of a busy machine
 UNSURE = np.array([0, 0.5, 0], np.float32)
 
 
-def ask(file: Path, address: str) -> Answer:
-    """One forward."""
-    with Cascade.load(file, remote=address, deadline=DEADLINE) as cascade:
-        answer = cascade.predict(UNSURE)
-        assert (cascade.counts().forwarded, cascade.counts().kept) == (1, 0)
-    return answer
+@dataclass(frozen=True)
+class Servers:
+    """What faults are made of: the fixtures of this folder."""
+
+    serve: Callable[..., Any]
+    answering: Callable[..., Any]
+    respond: Callable[..., Any]
+    authority: Any
+
+    def replying(self, content: Any, status: str = "200 OK", **headers: Any) -> str:
+        """An address whose model gives its metadata, and then this to every inference."""
+        address: str = self.serve(self.answering(self.respond(content, status, **headers))).address
+        return address
+
+    def behaving(self, behaviour: Callable[[socket.socket], None]) -> str:
+        """An address whose model gives its metadata, and then behaves like this."""
+        address: str = self.serve(self.answering(behaviour)).address
+        return address
+
+    def certified(self, certificate: str) -> Any:
+        """A server with that certificate, which the remote checks against the authority."""
+
+        def behave(connection: socket.socket) -> None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(
+                self.authority.path(f"{certificate}.crt"), self.authority.path(f"{certificate}.key")
+            )
+            with context.wrap_socket(connection, server_side=True) as secure:
+                self.answering(self.respond(np.array([[0, 0, 4.0]])))(secure)
+
+        context = ssl.create_default_context(cafile=self.authority.path("ca.crt"))
+        return OpenInference(f"https://localhost:{self.serve(behave).port}/v2/models/m", context=context)
 
 
-def assert_local(answer: Answer, reason: Reason, detail: str) -> None:
-    """The local answer, with the reason and a sentence, by the deadline."""
-    assert (answer.name, answer.source, answer.reason) == ("green", Source.LOCAL, reason), answer.detail
-    assert detail in answer.detail
-    assert answer.elapsed < DEADLINE + SLACK
+@dataclass(frozen=True)
+class Fault:
+    """One way to fail.
+
+    Attributes:
+        remote: makes the remote.
+        reason: of the answer.
+        detail: part of its sentence.
+        kept: whether the input is worth sending again later.
+    """
+
+    remote: Callable[[Servers], Any]
+    reason: Reason
+    detail: str
+    kept: bool
 
 
-def test_a_port_where_nobody_listens(file: Path) -> None:
-    """Offline, and at once."""
+@pytest.fixture
+def servers(serve: Any, answering: Any, respond: Any, authority: Any) -> Servers:
+    """Closed afterwards."""
+    return Servers(serve, answering, respond, authority)
+
+
+def nobody(_: Servers) -> str:
+    """A port where nobody listens."""
     with socket.create_server(("127.0.0.1", 0)) as unused:
-        port = unused.getsockname()[1]
-    answer = ask(file, f"http://127.0.0.1:{port}/v2/models/m")
-    assert_local(answer, Reason.OFFLINE, f"cannot connect to 127.0.0.1:{port}")
+        return f"http://127.0.0.1:{unused.getsockname()[1]}/v2/models/m"
 
 
-def test_a_name_that_does_not_resolve(file: Path) -> None:
-    """Offline, or late if the resolver is slow to say so."""
-    answer = ask(file, "http://nobody.invalid/v2/models/m")
-    assert answer.reason in (Reason.OFFLINE, Reason.DEADLINE)
-    assert answer.elapsed < DEADLINE + SLACK
+def silence(_: socket.socket) -> None:
+    """Nothing, for longer than anyone waits."""
+    time.sleep(5)
+
+
+def slow_first_byte(connection: socket.socket) -> None:
+    """A good answer, too late."""
+    time.sleep(DEADLINE * 3)
+    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
 
 
 def drip(connection: socket.socket) -> None:
@@ -61,27 +107,22 @@ def flood(connection: socket.socket) -> None:
         connection.sendall(b" " * 1_000_000)
 
 
-def silence(_: socket.socket) -> None:
-    """Nothing, for longer than anyone waits."""
-    time.sleep(5)
+def reset(connection: socket.socket) -> None:
+    """Half an answer, and then a reset."""
+    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{")
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    connection.close()
 
 
-@pytest.mark.parametrize("behaviour", [silence, drip], ids=["never answers", "drips"])
-@pytest.mark.parametrize("when", ["at once", "after the metadata"])
-def test_a_server_that_is_slow(
-    file: Path, serve: Callable[..., Any], answering: Callable[..., Any], behaviour: Any, when: str
-) -> None:
-    """The deadline covers connecting, asking and reading together."""
-    server = serve(behaviour if when == "at once" else answering(behaviour))
-    assert_local(ask(file, server.address), Reason.DEADLINE, "did not answer in time")
+def sending(raw: bytes) -> Callable[[socket.socket], None]:
+    """These bytes, and then the end."""
 
+    def behave(connection: socket.socket) -> None:
+        connection.sendall(raw)
+        connection.shutdown(socket.SHUT_RDWR)
+        connection.close()
 
-def test_a_body_without_end(file: Path, serve: Callable[..., Any], answering: Callable[..., Any]) -> None:
-    """Given up at the deadline or at 64 MB, whichever comes first."""
-    answer = ask(file, serve(answering(flood)).address)
-    assert answer.source is Source.LOCAL
-    assert answer.reason in (Reason.DEADLINE, Reason.REMOTE_ERROR)
-    assert answer.elapsed < DEADLINE + SLACK
+    return behave
 
 
 def output(**changes: Any) -> dict[str, Any]:
@@ -90,74 +131,131 @@ def output(**changes: Any) -> dict[str, Any]:
     return {"outputs": [{**good, **changes}]}
 
 
+def raising(error: Exception) -> Callable[[Servers], Any]:
+    """A function of the application that fails."""
+
+    def remote(_: Any) -> Any:
+        raise error
+
+    return lambda _: remote
+
+
 HUGE = {"parameters": {"binary_data_size": 10**12}, "data": None}
+LATE, OFFLINE, ERROR = Reason.DEADLINE, Reason.OFFLINE, Reason.REMOTE_ERROR
+FAULTS = {
+    "no remote": Fault(lambda _: None, OFFLINE, "no remote was given", kept=True),
+    "refused": Fault(nobody, OFFLINE, "cannot connect", kept=True),
+    "silent from the start": Fault(lambda s: s.serve(silence).address, LATE, "in time", kept=True),
+    "dripping from the start": Fault(lambda s: s.serve(drip).address, LATE, "in time", kept=True),
+    "silent": Fault(lambda s: s.behaving(silence), LATE, "in time", kept=True),
+    "slow first byte": Fault(lambda s: s.behaving(slow_first_byte), LATE, "in time", kept=True),
+    "slow body": Fault(lambda s: s.behaving(drip), LATE, "in time", kept=True),
+    "401": Fault(lambda s: s.replying({"error": "who?"}, "401 Unauthorized"), ERROR, "HTTP 401", kept=False),
+    "404": Fault(lambda s: s.replying({"error": "no such model"}, "404 Not Found"), ERROR, "HTTP 404", kept=False),
+    "429": Fault(lambda s: s.replying({}, "429 Too Many Requests", Retry_After=60), ERROR, "HTTP 429", kept=True),
+    "500": Fault(lambda s: s.replying({"error": "oh"}, "500 Internal Server Error"), ERROR, "HTTP 500", kept=True),
+    "503": Fault(lambda s: s.replying(b"", "503 Service Unavailable"), ERROR, "HTTP 503: no explanation", kept=True),
+    "reset in the reply": Fault(lambda s: s.behaving(reset), ERROR, "", kept=True),
+    "cut short": Fault(
+        lambda s: s.behaving(sending(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{")), ERROR, "", kept=True
+    ),
+    "closed without a word": Fault(lambda s: s.behaving(sending(b"")), ERROR, "", kept=True),
+    "another protocol": Fault(lambda s: s.behaving(sending(b"SSH-2.0-OpenSSH_9.6\r\n")), ERROR, "", kept=False),
+    "noise": Fault(lambda s: s.behaving(sending(b"\x00\xff" * 100 + b"\r\n")), ERROR, "", kept=False),
+    "HTML": Fault(lambda s: s.replying(b"<html>login</html>"), ERROR, "not JSON", kept=False),
+    "JSON without bottom": Fault(lambda s: s.replying(b"[" * 100_000), ERROR, "not JSON", kept=False),
+    "another JSON": Fault(lambda s: s.replying(b"[1, 2]"), ERROR, "malformed", kept=False),
+    "no outputs": Fault(lambda s: s.replying({"outputs": []}), ERROR, "no output", kept=False),
+    "other classes": Fault(
+        lambda s: s.replying(output(shape=[1, 4], data=[0.0] * 4)), ERROR, "got float32 [1, 4]", kept=False
+    ),
+    "another shape": Fault(lambda s: s.replying(output(shape=[3])), ERROR, "got float32 [3]", kept=False),
+    "an impossible shape": Fault(lambda s: s.replying(output(shape=[-1, -1])), ERROR, "malformed", kept=False),
+    "another type": Fault(lambda s: s.replying(output(datatype="BYTES")), ERROR, "malformed", kept=False),
+    "text": Fault(lambda s: s.replying(output(data=["a", "b", "c"])), ERROR, "malformed", kept=False),
+    "NaN": Fault(lambda s: s.replying(output(data=[0.0, float("nan"), 0.0])), ERROR, "finite", kept=False),
+    "a terabyte announced": Fault(lambda s: s.replying(output(**HUGE)), ERROR, "malformed", kept=False),
+    "an expired certificate": Fault(lambda s: s.certified("expired"), OFFLINE, "certificate has expired", kept=True),
+    "another host's certificate": Fault(lambda s: s.certified("elsewhere"), OFFLINE, "ostname mismatch", kept=True),
+    "a function that raises": Fault(raising(KeyError("what")), ERROR, "what", kept=False),
+    "a function that says it is late": Fault(raising(TimeoutError()), LATE, "in time", kept=True),
+}
 
 
-@pytest.mark.parametrize(
-    ("content", "status", "detail"),
-    [
-        pytest.param({"error": "no such model"}, "404 Not Found", "HTTP 404", id="404"),
-        pytest.param({"error": "slow down"}, "429 Too Many Requests", "HTTP 429", id="429"),
-        pytest.param({"error": "oh"}, "500 Internal Server Error", "HTTP 500", id="500"),
-        pytest.param(b"", "503 Service Unavailable", "HTTP 503: no explanation", id="503"),
-        pytest.param(b"<html>login</html>", "200 OK", "not JSON", id="HTML"),
-        pytest.param(b"[" * 100_000, "200 OK", "not JSON", id="JSON without bottom"),
-        pytest.param(b"[1, 2]", "200 OK", "malformed", id="another JSON"),
-        pytest.param({"outputs": []}, "200 OK", "no output", id="no outputs"),
-        pytest.param(output(shape=[1, 4], data=[0.0] * 4), "200 OK", "got float32 [1, 4]", id="other classes"),
-        pytest.param(output(shape=[3]), "200 OK", "got float32 [3]", id="another shape"),
-        pytest.param(output(shape=[-1, -1]), "200 OK", "malformed", id="an impossible shape"),
-        pytest.param(output(datatype="BYTES"), "200 OK", "malformed", id="another type"),
-        pytest.param(output(data=["a", "b", "c"]), "200 OK", "malformed", id="text"),
-        pytest.param(output(data=[0.0, float("nan"), 0.0]), "200 OK", "finite", id="NaN"),
-        pytest.param(output(**HUGE), "200 OK", "malformed", id="a terabyte announced"),
-    ],
-)
-def test_an_answer_that_is_none(
-    file: Path,
-    serve: Callable[..., Any],
-    answering: Callable[..., Any],
-    respond: Any,
-    content: Any,
-    status: str,
-    detail: str,
-) -> None:
-    """A remote error, with one sentence about what came."""
-    answer = ask(file, serve(answering(respond(content, status))).address)
-    assert_local(answer, Reason.REMOTE_ERROR, detail)
-    assert "\n" not in answer.detail
-
-
-@pytest.mark.parametrize(
-    "raw",
-    [
-        pytest.param(b"SSH-2.0-OpenSSH_9.6\r\n", id="another protocol"),
-        pytest.param(b"\x00\xff" * 100 + b"\r\n", id="noise"),
-        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{", id="cut short"),
-        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: many\r\nConnection: close\r\n\r\n{", id="a length of many"),
-        pytest.param(b"", id="nothing"),
-    ],
-)
-def test_a_connection_that_breaks(
-    file: Path, serve: Callable[..., Any], answering: Callable[..., Any], raw: bytes
-) -> None:
-    """In the middle of an answer, or before it."""
-
-    def send_and_hang_up(connection: socket.socket) -> None:
-        connection.sendall(raw)
-        connection.shutdown(socket.SHUT_RDWR)
-        connection.close()
-
-    answer = ask(file, serve(answering(send_and_hang_up)).address)
-    assert_local(answer, Reason.REMOTE_ERROR, "")
+@pytest.mark.parametrize("name", FAULTS)
+def test_the_local_answer_stands(name: str, file: Path, servers: Servers, tmp_path: Path) -> None:
+    """With its reason and one sentence, by the deadline; what may be answered later is kept; everything is counted."""
+    fault = FAULTS[name]
+    with Cascade.load(
+        file, remote=fault.remote(servers), deadline=DEADLINE, outbox=Outbox(tmp_path / "outbox"), watch=Watch()
+    ) as cascade:
+        answer = cascade.predict(UNSURE, key="mine")
+        found = cascade.metrics()
+    assert (answer.name, answer.source, answer.reason) == ("green", Source.LOCAL, fault.reason), answer.detail
+    assert fault.detail in answer.detail
     assert answer.detail
+    assert "\n" not in answer.detail
+    assert answer.elapsed < DEADLINE + SLACK
+    assert answer.queued == ("mine" if fault.kept else "")
+    assert (found["outbox"]["waiting"], found["outbox"]["delivered"]) == (int(fault.kept), 0)
+    assert (found["inputs"], found["forwarded"], found["reasons"][fault.reason.value]) == (1, 1, 1)
+    assert (found["watch"]["inputs"], found["watch"]["compared"]) == (1, 0)
+    assert found["latency"]["forwarded"]["count"] == 1
+
+
+def test_a_name_that_does_not_resolve(file: Path) -> None:
+    """Offline, or late if the resolver is slow to say so."""
+    with Cascade.load(file, remote="http://nobody.invalid/v2/models/m", deadline=DEADLINE) as cascade:
+        answer = cascade.predict(UNSURE)
+    assert answer.reason in (Reason.OFFLINE, Reason.DEADLINE)
+    assert answer.elapsed < DEADLINE + SLACK
+
+
+def test_a_body_without_end(file: Path, servers: Servers) -> None:
+    """Given up at the deadline or at 64 MB, whichever comes first."""
+    with Cascade.load(file, remote=servers.behaving(flood), deadline=DEADLINE) as cascade:
+        answer = cascade.predict(UNSURE)
+    assert answer.source is Source.LOCAL
+    assert answer.reason in (Reason.DEADLINE, Reason.REMOTE_ERROR)
+    assert answer.elapsed < DEADLINE + SLACK
+
+
+@pytest.mark.parametrize("years", [-30, 30])
+def test_a_clock_that_jumps(years: int, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The deadline is not the wall clock's, and nothing that waits is too old because of it."""
+    moment = time.time
+    monkeypatch.setattr(time, "time", lambda: moment() + years * 365 * 86_400)
+    link = {"up": False}
+
+    def remote(inputs: Any) -> Any:
+        if not link["up"]:
+            time.sleep(DEADLINE * 2)
+        return np.array([[0, 0, 4.0]] * len(inputs))
+
+    with Cascade.load(file, remote=remote, deadline=DEADLINE, outbox=Outbox(tmp_path / "outbox")) as cascade:
+        answer = cascade.predict(UNSURE)
+        assert (answer.reason, bool(answer.queued)) == (Reason.DEADLINE, True)
+        assert DEADLINE <= answer.elapsed < DEADLINE + SLACK
+        monkeypatch.undo()
+        link["up"] = True
+        assert next(cascade.late(timeout=10)).key == answer.queued
+
+
+def test_a_queue_that_is_full_or_damaged(file: Path, tmp_path: Path) -> None:
+    """Costs no answer: the one is not kept, and says so; the other begins anew."""
+    with Cascade.load(file, outbox=Outbox(tmp_path / "full", most=1)) as cascade:
+        assert [bool(cascade.predict(UNSURE * (i + 1) / 4).queued) for i in range(3)] == [True, False, False]
+    (tmp_path / "damaged").write_bytes(b"not a database" * 1000)
+    with Cascade.load(file, outbox=Outbox(tmp_path / "damaged")) as cascade:
+        assert cascade.predict(UNSURE).queued
+        assert cascade.metrics()["outbox"]["damaged_files"] == 1
 
 
 def test_when_the_fault_is_over_the_next_forward_succeeds(
     file: Path, serve: Callable[..., Any], answering: Callable[..., Any], respond: Any
 ) -> None:
-    """One bad answer leaves nothing behind."""
-    answers = iter([respond(b"<html>"), respond({}, "500 Internal Server Error"), respond(np.array([[0, 0, 4.0]]))])
+    """One bad answer leaves nothing behind, and a passing one is asked again."""
+    answers = iter([respond(b"<html>"), respond({}, "503 Service Unavailable"), respond(np.array([[0, 0, 4.0]]))])
     server = serve(answering(lambda connection: connection.sendall(next(answers))))
     with Cascade.load(file, remote=server.address, deadline=2) as cascade:
         reasons = [cascade.predict(UNSURE).reason for _ in range(2)]
@@ -168,4 +266,19 @@ def test_metadata_that_is_no_description(file: Path, serve: Callable[..., Any], 
     """Asked for before the first inference, and just as little trusted."""
     for body in (b"[]", b"{}", json.dumps({"inputs": [{}]}).encode(), json.dumps({"inputs": [7]}).encode()):
         server = serve(lambda connection, body=body: (connection.recv(65536), connection.sendall(respond(body))))
-        assert_local(ask(file, server.address), Reason.REMOTE_ERROR, "remote: ")
+        with Cascade.load(file, remote=server.address, deadline=DEADLINE) as cascade:
+            answer = cascade.predict(UNSURE)
+        assert (answer.source, answer.reason) == (Source.LOCAL, Reason.REMOTE_ERROR)
+        assert "remote: " in answer.detail
+
+
+def test_a_remote_that_keeps_failing_is_left_alone(file: Path, servers: Servers) -> None:
+    """After five failures in a row nobody waits for it any more, and nothing is sent."""
+    server = servers.serve(servers.answering(servers.respond({}, "503 Service Unavailable")))
+    with Cascade.load(file, remote=server.address, deadline=5) as cascade:
+        answers = [cascade.predict(UNSURE) for _ in range(20)]
+        assert cascade.metrics()["circuit"] == "open"
+    assert answers[0].reason is Reason.REMOTE_ERROR
+    assert answers[-1].reason is Reason.CIRCUIT_OPEN
+    assert "left alone" in answers[-1].detail
+    assert answers[-1].elapsed < 0.1

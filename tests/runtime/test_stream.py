@@ -165,9 +165,11 @@ def test_a_cancelled_forward_is_not_sent(file: Path) -> None:
         return slow(inputs)
 
     async def ask() -> None:
-        first = [asyncio.create_task(cascade.predict_async(UNSURE)) for _ in range(4)]
-        while len(sent) < 4:
-            await asyncio.sleep(0.01)
+        first = []
+        for i in range(4):  # one by one: two that wait together would leave in one request
+            first.append(asyncio.create_task(cascade.predict_async(UNSURE)))
+            while len(sent) <= i:
+                await asyncio.sleep(0.001)
         late = asyncio.create_task(cascade.predict_async(UNSURE))
         await asyncio.sleep(0.05)
         late.cancel()

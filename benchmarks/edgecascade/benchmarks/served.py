@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from edgecascade.benchmarks.progress import progress
 from edgecascade.calibration.estimate import Estimate, quantile
 from edgecascade.export.labelled import LabelledData, each, first
-from edgecascade.runtime import Answer, Cascade, OpenInference
+from edgecascade.runtime import Answer, Cascade
 from edgecascade.runtime.connect import connect
 
 __all__ = ["Latency", "Served", "run_served"]
@@ -64,10 +64,9 @@ def run_served(
     ):
         for x in each(first(data.inputs, _WARM_UP)):  # forwards everything: opens the connection, wakes both models
             eager.predict(x)
-        wire = connection if isinstance(connection, OpenInference) else None
-        before = wire.traffic if wire else None
+        before = getattr(connection, "traffic", None)
         answers = [cascade.predict(x) for x in progress(each(data.inputs), "served run", len(data.labels))]
-        after = wire.traffic if wire else None
+        after = getattr(connection, "traffic", None)
         reasons = {reason.value: count for reason, count in cascade.counts().reasons.items()}
     served = Served(
         reasons=reasons,

@@ -13,7 +13,7 @@ when it is first named.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from edgecascade.runtime.answer import Answer, Reason, Source, Verdict
+from edgecascade.runtime.answer import Answer, LateAnswer, Reason, Source, Verdict
 from edgecascade.runtime.cascade import Cascade
 from edgecascade.runtime.counts import Counts
 from edgecascade.runtime.deadline import Deadline
@@ -31,18 +31,20 @@ from edgecascade.runtime.policy import Policy
 from edgecascade.runtime.remote import InProcess, Opinions, Remote
 
 if TYPE_CHECKING:
+    from edgecascade.runtime.alarms import Alarm
     from edgecascade.runtime.budget import Budget
     from edgecascade.runtime.chat import Chat
     from edgecascade.runtime.circuit import CircuitBreaker
+    from edgecascade.runtime.health import Health
     from edgecascade.runtime.hedge import Hedged
     from edgecascade.runtime.open_inference import OpenInference
     from edgecascade.runtime.open_inference_grpc import OpenInferenceGrpc
-    from edgecascade.runtime.outbox import Late, Outbox
+    from edgecascade.runtime.outbox import Outbox
     from edgecascade.runtime.prometheus import prometheus_text
     from edgecascade.runtime.rate import Rate
     from edgecascade.runtime.retry import Retrying
     from edgecascade.runtime.telemetry import export_to_opentelemetry
-    from edgecascade.runtime.watch import Alarm, Health, Watch
+    from edgecascade.runtime.watch import Watch
 
 __all__ = [
     "Alarm",
@@ -61,7 +63,7 @@ __all__ = [
     "Hedged",
     "InProcess",
     "InputError",
-    "Late",
+    "LateAnswer",
     "ModelFileError",
     "OpenInference",
     "OpenInferenceGrpc",
@@ -82,13 +84,12 @@ __all__ = [
 ]
 
 _LATER = {
-    "Alarm": "watch",
+    "Alarm": "alarms",
     "Budget": "budget",
     "Chat": "chat",
     "CircuitBreaker": "circuit",
-    "Health": "watch",
+    "Health": "health",
     "Hedged": "hedge",
-    "Late": "outbox",
     "OpenInference": "open_inference",
     "OpenInferenceGrpc": "open_inference_grpc",
     "Outbox": "outbox",

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Answer", "Reason", "Source", "Verdict"]
+__all__ = ["Answer", "LateAnswer", "Reason", "Source", "Verdict"]
 
 
 class Source(str, Enum):
@@ -81,3 +81,15 @@ class Answer(NamedTuple):
     def forwarded(self) -> bool:
         """Whether this input was to leave the device."""
         return self.reason is not Reason.CONFIDENT
+
+
+class LateAnswer(NamedTuple):
+    """The answer to an input that was kept to be sent later.
+
+    Attributes:
+        key: the caller's, or what `Answer.queued` said.
+        answer: with `elapsed` the seconds since it was kept, and no advantage (NaN).
+    """
+
+    key: str
+    answer: Answer

@@ -38,6 +38,7 @@ class Bound:
     def __init__(self, session: Any, declared: Any, classes: int, overrides: Mapping[str, NDArray[np.float32]]) -> None:
         self._session, self._declared, self._classes, self._overrides = session, declared, classes, overrides
         self._dtype = numpy_dtype(declared.type)
+        self._options = ort.RunOptions()  # None would make one for each run, which costs a microsecond
         self._idle: deque[_Buffers] = deque(maxlen=_KEPT)
 
     def __call__(self, x: NDArray[Any]) -> tuple[int, float, float, bool, NDArray[np.float32]]:
@@ -56,7 +57,7 @@ class Bound:
         else:
             check_input("x", x[None], self._declared)
             buffers.take(self._declared.name, x)
-        buffers.run(buffers.binding, None)
+        buffers.run(buffers.binding, self._options)
         label, confidence, advantage, forward = _NUMBERS.unpack_from(buffers.numbers)
         probabilities = buffers.probabilities.copy()
         self._idle.append(buffers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from edgecascade.runtime.answer import Answer, Reason, Source, Verdict
+from edgecascade.runtime.answer import Answer, LateAnswer, Reason, Source, Verdict
 from edgecascade.runtime.batch import as_batch, copied, rows, size
 from edgecascade.runtime.connect import connect
 from edgecascade.runtime.counts import Counts, Tally
@@ -72,7 +73,7 @@ class Cascade:
         budget: Budget | None = None,
         egress: Callable[[Any], bool] | None = None,
         outbox: Outbox | None = None,
-        on_late: Callable[[Late], None] | None = None,
+        on_late: Callable[[LateAnswer], None] | None = None,
         watch: Watch | None = None,
         threads: int = 1,
         providers: str | Sequence[str] = "cpu",
@@ -110,14 +111,15 @@ class Cascade:
         forwarding = Forwarding(
             connect(remote, threads=threads),
             metadata=local.metadata,
-            calibration=lambda: local.policy.calibrate_remote,
+            policy=lambda: local.policy,
             budget=budget,
             egress=egress,
             outbox=outbox,
             watch=watch,
         )
-        forwarding.start(on_late)
-        return cls(local, forwarding, deadline)
+        cascade = cls(local, forwarding, deadline)
+        forwarding.start(None if on_late is None else lambda late: on_late(cascade._settle(late)))
+        return cascade
 
     def predict(self, x: Any, *, original: Any = None, key: str | None = None) -> Answer:
         """The answer to one input, by the deadline.
@@ -196,10 +198,11 @@ class Cascade:
             [decided[i].verdict for i in asked],
             [decided[i].advantage for i in asked],
             deadline,
+            taken=[rows(batch, [i]) for i in asked],
         )
         begun = dict(zip(asked, inquiries, strict=True))
         for i in np.flatnonzero(audited).tolist():
-            self._forwarding.audit(rows(sent, [i]), decided[i].verdict)
+            self._forwarding.audit(rows(sent, [i]), decided[i].verdict, rows(batch, [i]))
         return [
             self._finish(_Begun(begun[i], one.advantage, started, deadline))
             if i in begun
@@ -221,7 +224,10 @@ class Cascade:
         Raises:
             ArgumentError: the file cannot decide by it.
         """
-        return self._local.swap(policy)
+        before = self._local.swap(policy)
+        if self._watch is not None:
+            self._watch.begin(self.metadata.document, policy)
+        return before
 
     @property
     def metadata(self) -> Metadata:
@@ -247,14 +253,14 @@ class Cascade:
         """
         return self._local.warm_up(x)
 
-    def late(self, timeout: float | None = 0.0) -> Iterator[Late]:
-        """The late answers that have come, each under its key; none if there is no outbox.
+    def late(self, timeout: float | None = 0.0) -> Iterator[LateAnswer]:
+        """The late answers that have come; none if there is no outbox. Each is let go when the next is asked for.
 
         Args:
-            timeout: seconds to wait for the next one; None waits for ever.
+            timeout: seconds to wait for the next one; None waits until the cascade is closed.
         """
         outbox = self._forwarding.outbox
-        return iter(()) if outbox is None else outbox.late(timeout)
+        return iter(()) if outbox is None else map(self._settle, outbox.late(timeout))
 
     def counts(self) -> Counts:
         """How many answers there were so far, by reason and by source."""
@@ -307,12 +313,14 @@ class Cascade:
             return self._keep(local, advantage, started)
         if original is None:
             original = encoded if encoded is not None and self._forwarding.encoded else x
+        sent = copied(original)
+        taken = sent if self._watch is None or original is x else copied(x)
         if not forward:
-            self._forwarding.audit(copied(original), local)
+            self._forwarding.audit(sent, local, taken)
             return self._keep(local, advantage, started)
         deadline = Deadline(started + self._deadline)
         (inquiry,) = self._forwarding.begin(
-            [copied(original)], [local], [advantage], deadline, room_by=room_by, keys=[key]
+            [sent], [local], [advantage], deadline, room_by=room_by, keys=[key], taken=[taken]
         )
         return _Begun(inquiry, advantage, started, deadline)
 
@@ -327,30 +335,28 @@ class Cascade:
         """The answer, as soon as there is a reply or the deadline has passed."""
         if isinstance(begun, Answer):
             return begun
-        local = final = begun.inquiry.local
-        source, remote, detail, queued = Source.LOCAL, None, "", ""
         reply = self._forwarding.end(begun.inquiry, begun.deadline)
+        answer = self._answer(begun.inquiry.local, reply, begun.advantage)
+        answer = answer._replace(elapsed=time.monotonic() - begun.started)
+        self._tally.add(answer)
+        return answer
+
+    def _answer(self, local: Verdict, reply: Verdict | Failure, advantage: float) -> Answer:
+        final, source, remote, detail, queued = local, Source.LOCAL, None, "", ""
         if isinstance(reply, Failure):
             reason, detail, queued = reply.reason, reply.detail, reply.queued
         else:
             remote = reply
             final, source = merge(self.policy.merge, local, remote)
             reason = Reason.NOT_A_NUMBER if np.isnan(local.confidence) else Reason.OFFLOADED
-        answer = Answer(
-            label=final.label,
-            name=self._labels[final.label],
-            confidence=final.confidence,
-            source=source,
-            reason=reason,
-            advantage=begun.advantage,
-            local=local,
-            remote=remote,
-            detail=detail,
-            elapsed=time.monotonic() - begun.started,
-            queued=queued,
+        name = self._labels[final.label]
+        return Answer(
+            final.label, name, final.confidence, source, reason, advantage, local, remote, detail, 0.0, queued
         )
-        self._tally.add(answer)
-        return answer
+
+    def _settle(self, late: Late) -> LateAnswer:
+        answer = self._answer(late.local, late.remote, math.nan)
+        return LateAnswer(late.key, answer._replace(elapsed=late.waited))
 
 
 def _is_ready(begun: Answer | _Begun) -> bool:

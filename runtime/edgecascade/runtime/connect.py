@@ -22,18 +22,23 @@ def connect(
 ) -> Remote | None:
     """A remote from an address, an ONNX file, a function, or a remote.
 
+    An address is asked again where that may help, and left alone when it keeps failing. A remote that was made by hand
+    is taken as it is.
+
     Raises:
         ModelFileError: the file is missing or has no logits.
         ArgumentError: an address that is not one of an Open Inference Protocol v2 model.
+        ModuleNotFoundError: a grpc:// address, and the `grpc` extra is not installed.
     """
     if remote is None:
         return None
     if isinstance(remote, (str, os.PathLike)):
         address = os.fspath(remote)
         if "://" in address:
-            from edgecascade.runtime.open_inference import OpenInference
+            from edgecascade.runtime.circuit import CircuitBreaker
+            from edgecascade.runtime.retry import Retrying
 
-            return OpenInference(address)
+            return CircuitBreaker(Retrying(_at(address)))
         return InProcess(_onnx_function(address, threads))
     if hasattr(remote, "infer"):
         return cast(Remote, remote)
@@ -42,6 +47,16 @@ def connect(
     raise ArgumentError(
         f"remote: expected an address, an ONNX file, a function or a Remote, got {type(remote).__name__}"
     )
+
+
+def _at(address: str) -> Remote:
+    if address.startswith(("grpc://", "grpcs://")):
+        from edgecascade.runtime.open_inference_grpc import OpenInferenceGrpc
+
+        return OpenInferenceGrpc(address)
+    from edgecascade.runtime.open_inference import OpenInference
+
+    return OpenInference(address)
 
 
 def _onnx_function(path: str, threads: int) -> Callable[[Batch], NDArray[Any]]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from threading import Lock
 
 from edgecascade.runtime.answer import Answer, Reason, Source
+from edgecascade.runtime.histogram import Durations, Histogram
 
 __all__ = ["Counts", "Tally"]
 
@@ -17,22 +18,34 @@ class Counts:
     """A snapshot.
 
     Attributes:
-        reasons: answers by reason.
-        sources: answers by source.
+        answers: how many there were of each source and reason that there were any of.
+        kept_seconds: how long the answers took that nothing was sent for.
+        forwarded_seconds: how long the others took.
     """
 
-    reasons: Mapping[Reason, int]
-    sources: Mapping[Source, int]
+    answers: Mapping[tuple[Source, Reason], int]
+    kept_seconds: Durations
+    forwarded_seconds: Durations
+
+    @property
+    def reasons(self) -> dict[Reason, int]:
+        """Answers by reason."""
+        return {one: sum(n for (_, reason), n in self.answers.items() if reason is one) for one in Reason}
+
+    @property
+    def sources(self) -> dict[Source, int]:
+        """Answers by source."""
+        return {one: sum(n for (source, _), n in self.answers.items() if source is one) for one in Source}
 
     @property
     def inputs(self) -> int:
         """All inputs."""
-        return sum(self.reasons.values())
+        return sum(self.answers.values())
 
     @property
     def kept(self) -> int:
         """Inputs that were not to leave the device."""
-        return self.reasons[Reason.CONFIDENT]
+        return self.kept_seconds.count
 
     @property
     def forwarded(self) -> int:
@@ -45,25 +58,20 @@ class Tally:
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._kept = 0
-        self._reasons: Counter[Reason] = Counter()
-        self._sources: Counter[Source] = Counter()
-
-    def keep(self, elapsed: float) -> None:  # noqa: ARG002
-        """Count an answer that nothing was sent for, and the seconds that it took."""
-        with self._lock:
-            self._kept += 1
+        self._kept, self._forwarded = Histogram(), Histogram()
+        self._answers: Counter[tuple[Source, Reason]] = Counter()
+        self.keep = self._kept.observe  # an answer that nothing was sent for, by the seconds that it took
 
     def add(self, answer: Answer) -> None:
         """Count the answer to an input that was to be forwarded."""
         with self._lock:
-            self._reasons[answer.reason] += 1
-            self._sources[answer.source] += 1
+            self._answers[answer.source, answer.reason] += 1
+            self._forwarded.observe(answer.elapsed)
 
     def snapshot(self) -> Counts:
         """The counts as they are now."""
         with self._lock:
-            reasons = {**{reason: self._reasons[reason] for reason in Reason}, Reason.CONFIDENT: self._kept}
-            sources = {source: self._sources[source] for source in Source}
-            sources[Source.LOCAL] += self._kept
-            return Counts(reasons, sources)
+            kept, answers = self._kept.snapshot(), dict(self._answers)
+            if kept.count:
+                answers[Source.LOCAL, Reason.CONFIDENT] = kept.count
+            return Counts(answers, kept, self._forwarded.snapshot())

@@ -39,7 +39,7 @@ class Forwarder:
         classes: how many columns its scores must have.
         calibration: how to read them, asked for each time, since it may change.
         in_flight: the most requests under way at once.
-        request_inputs: the most inputs in one request.
+        request_inputs: the most inputs in one request, if the remote does not say so itself.
         waiting: the most inputs that wait for a request; beyond it, callers wait for room, by their deadlines.
     """
 
@@ -56,7 +56,8 @@ class Forwarder:
         self._remote = remote
         self._classes = classes
         self._calibration = calibration
-        self._in_flight, self._request_inputs, self._most = in_flight, request_inputs, waiting
+        self._in_flight, self._most = in_flight, waiting
+        self._request_inputs = int(getattr(remote, "request_inputs", request_inputs))
         self._workers = ThreadPoolExecutor(in_flight, thread_name_prefix="edgecascade-forward")
         self._working = 0
         self._waiting: deque[_Waiting] = deque()
@@ -100,7 +101,7 @@ class Forwarder:
         if self._closed:
             _fail(one, RemoteUnreachable("cannot ask: the cascade was closed"))
         elif not roomy:
-            _fail(one, TimeoutError("no room"))
+            one.future.cancel()
         else:
             self._waiting.append(one)
 

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from edgecascade.runtime.answer import Reason, Verdict
 from edgecascade.runtime.batch import Batch, bytes_of, first_of, rows, size
 from edgecascade.runtime.deadline import Deadline
+from edgecascade.runtime.errors import CircuitOpen
 from edgecascade.runtime.failure import Failure
 from edgecascade.runtime.metadata import Metadata
+from edgecascade.runtime.policy import Policy
 from edgecascade.runtime.remote import Remote
-from edgecascade.runtime.remote_calibration import RemoteCalibration
 
 if TYPE_CHECKING:
     from edgecascade.runtime.budget import Budget
@@ -27,6 +28,7 @@ __all__ = ["AT_ONCE", "Forwarding", "Inquiry"]
 
 AT_ONCE = Deadline(0.0)
 _PATIENCE = 30.0  # seconds for a request whose answer nobody waits for
+_GRACE = 1.0  # seconds before an input is sent again whose first request may still be answered
 _NO_REMOTE = Failure(Reason.OFFLINE, "no remote was given", later=True)
 _KEPT_HERE = Failure(Reason.EGRESS, "the application keeps this input on the device")
 _SPENT = Failure(Reason.BUDGET, "the budget for forwards is short, and other inputs are worse placed")
@@ -54,7 +56,7 @@ class Forwarding:
     Args:
         remote: whom to ask, or None.
         metadata: of the file: how many classes there are, and what a watch compares with.
-        calibration: how to read them, asked for each time, since it may change.
+        policy: of the cascade, asked for each time, since it may change: how to read the remote's scores.
         budget: how much may be forwarded.
         egress: whether an input, as it would be sent, may leave the device at all; one that raises says no.
         outbox: keeps forwards that failed, to be sent later.
@@ -66,7 +68,7 @@ class Forwarding:
         remote: Remote | None,
         *,
         metadata: Metadata,
-        calibration: Callable[[], RemoteCalibration],
+        policy: Callable[[], Policy],
         budget: Budget | None = None,
         egress: Callable[[Any], bool] | None = None,
         outbox: Outbox | None = None,
@@ -78,9 +80,10 @@ class Forwarding:
         if remote is not None:
             from edgecascade.runtime.forwarder import Forwarder  # threads and futures: not for those who never ask
 
-            self._forwarder = Forwarder(remote, classes=len(metadata.labels), calibration=calibration)
+            classes = len(metadata.labels)
+            self._forwarder = Forwarder(remote, classes=classes, calibration=lambda: policy().calibrate_remote)
         if watch is not None:
-            watch.begin(metadata.document)
+            watch.begin(metadata.document, policy())
 
     @property
     def encoded(self) -> bool:
@@ -96,6 +99,7 @@ class Forwarding:
         *,
         room_by: Deadline | None = None,
         keys: Sequence[str | None] | None = None,
+        taken: Sequence[Batch] | None = None,
     ) -> list[Inquiry]:
         """Send inputs off, without waiting for replies; `end` does.
 
@@ -106,6 +110,7 @@ class Forwarding:
             deadline: until when a reply is of use.
             room_by: how long to wait for room among those that wait for a request; by default until the deadline.
             keys: the application's names for them.
+            taken: the inputs as the local model takes them, [1, ...], if not what is sent.
         """
         replies: list[Any] = [
             self._refusal(one, advantage, local.confidence)
@@ -113,11 +118,11 @@ class Forwarding:
         ]
         going = [i for i, refusal in enumerate(replies) if refusal is None]
         if self._forwarder is not None and going:
-            forwards = self._forwarder.submit([sent[i] for i in going], deadline, room_by=room_by)
+            forwards = self._submit([sent[i] for i in going], deadline, room_by)
             for i, forward in zip(going, forwards, strict=True):
                 replies[i] = forward
                 if self.watch is not None:
-                    forward.add_done_callback(partial(self._compare, sent[i], locals[i], False))
+                    forward.add_done_callback(partial(self._compare, (taken or sent)[i], locals[i], False))
         return [Inquiry(*one) for one in zip(sent, locals, replies, keys if keys else [None] * len(sent), strict=True)]
 
     def end(self, inquiry: Inquiry, deadline: Deadline) -> Verdict | Failure:
@@ -134,17 +139,15 @@ class Forwarding:
                 self.outbox.nudge()
             return reply
         self._log.event("forward failed", reason=reply.reason)
-        if reply.reason is Reason.CIRCUIT_OPEN and self.budget is not None:
-            self.budget.refund(bytes_of(inquiry.sent))
         return self._kept(inquiry, reply) if reply.later and self.outbox is not None else reply
 
-    def audit(self, sent: Batch, local: Verdict) -> None:
-        """Ask about an input whose local answer stands, and show the watch both verdicts."""
+    def audit(self, sent: Batch, local: Verdict, taken: Batch | None = None) -> None:
+        """Ask about an input whose local answer stands, and show the watch both verdicts; arguments as of `begin`."""
         # As the worst placed of all: by its advantage it would only be let through where the local model is unsure.
         if self._forwarder is None or self._refusal(sent, math.nan, math.nan) is not None:
             return
-        (forward,) = self._forwarder.submit([sent], Deadline.after(_PATIENCE), room_by=AT_ONCE)
-        forward.add_done_callback(partial(self._compare, sent, local, True))
+        (forward,) = self._submit([sent], Deadline.after(_PATIENCE), AT_ONCE)
+        forward.add_done_callback(partial(self._compare, sent if taken is None else taken, local, True))
 
     def start(self, on_late: Callable[[Any], None] | None) -> None:
         """Begin to send what the outbox kept."""
@@ -181,10 +184,24 @@ class Forwarding:
             self._log.event("egress failed", error=error)
             return False
 
+    def _submit(self, sent: Sequence[Batch], deadline: Deadline, room_by: Deadline | None) -> list[Forward]:
+        """Send off what the budget has paid for; what is never sent after all is paid back."""
+        assert self._forwarder is not None
+        forwards = self._forwarder.submit(sent, deadline, room_by=room_by)
+        if self.budget is not None:
+            for one, forward in zip(sent, forwards, strict=True):
+                forward.add_done_callback(partial(self._refund, bytes_of(one)))
+        return forwards
+
+    def _refund(self, size: int, forward: Forward) -> None:
+        if self.budget is not None and (forward.cancelled() or isinstance(forward.exception(), CircuitOpen)):
+            self.budget.refund(size)
+
     def _kept(self, inquiry: Inquiry, failure: Failure) -> Failure:
         assert self.outbox is not None
-        key = inquiry.key or self.outbox.key_of(inquiry.sent)
-        if not self._may_leave(inquiry.sent) or not self.outbox.put(key, inquiry.sent, inquiry.local):
+        key = inquiry.key or _hash(inquiry.sent)
+        grace = 0.0 if isinstance(inquiry.reply, Failure) else _GRACE
+        if not self.outbox.put(key, inquiry.sent, inquiry.local, grace=grace):
             return failure
         if not isinstance(inquiry.reply, Failure):
             inquiry.reply.add_done_callback(partial(self._came_late, key))
@@ -194,15 +211,24 @@ class Forwarding:
         if self.outbox is not None and not forward.cancelled() and forward.exception() is None:
             self.outbox.answer(key, forward.result())
 
-    def _compare(self, sent: Batch, local: Verdict, audited: bool, forward: Forward) -> None:
+    def _compare(self, taken: Batch, local: Verdict, audited: bool, forward: Forward) -> None:
         if self.watch is not None and not forward.cancelled() and forward.exception() is None:
-            self.watch.compared(sent, local, forward.result(), audited=audited)
+            self.watch.compared(taken, local, forward.result(), audited=audited)
 
     def _ask_later(self, inputs: Batch, deadline: Deadline) -> list[Verdict | Failure]:
         """For the outbox: within the same budget, last in line, and only what may leave even now."""
-        assert self._forwarder is not None
         one_by_one = [rows(inputs, [i]) for i in range(size(inputs))]
         refusals = [self._refusal(one, math.inf, math.inf) for one in one_by_one]
         going = [one for one, refusal in zip(one_by_one, refusals, strict=True) if refusal is None]
-        replies = iter(self._forwarder.ask(going, deadline))
-        return [refusal or next(replies) for refusal in refusals]
+        from edgecascade.runtime.forwarder import outcome
+
+        forwards = iter(self._submit(going, deadline, None))
+        return [refusal or outcome(next(forwards), deadline) for refusal in refusals]
+
+
+def _hash(sent: Batch) -> str:
+    from hashlib import blake2b
+
+    from edgecascade.runtime.packed import pack
+
+    return blake2b(pack(sent)[0], digest_size=16).hexdigest()

@@ -55,7 +55,7 @@ class Remote(Protocol):
     """Anything that can be asked.
 
     One with an attribute `encoded` that is true gets image files as they are, as an object array of bytes [n], where
-    the application gave files.
+    the application gave files. One with an attribute `request_inputs` gets no more inputs than that in one request.
     """
 
     def infer(self, inputs: Batch, deadline: Deadline) -> Scores:

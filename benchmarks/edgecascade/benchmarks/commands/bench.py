@@ -9,8 +9,7 @@ from pathlib import Path
 from edgecascade.benchmarks.corruptions import run_corruptions
 from edgecascade.benchmarks.corruptions import summarize as summarize_corruptions
 from edgecascade.benchmarks.environment import read_environment
-from edgecascade.benchmarks.flagship import Protocol, flagship_cascade, run_flagship
-from edgecascade.benchmarks.head_cost import measure_head_cost
+from edgecascade.benchmarks.flagship import Protocol, run_flagship
 from edgecascade.benchmarks.offload import Offload, measure_offload
 from edgecascade.benchmarks.pairs import fashion_pair, flagship_pairs
 from edgecascade.benchmarks.plots import shift_svg
@@ -19,6 +18,7 @@ from edgecascade.benchmarks.promises import measure_promises
 from edgecascade.benchmarks.promises import summarize as summarize_promises
 from edgecascade.benchmarks.report import write_report
 from edgecascade.benchmarks.results import write_result
+from edgecascade.benchmarks.runtime_cost import measure_runtime_cost
 from edgecascade.benchmarks.verdict import summary
 from edgecascade.calibration.commands.arguments import share
 from edgecascade.export.cache import cache_folder
@@ -67,9 +67,9 @@ def configure(parser: ArgumentParser) -> None:
         metavar="N",
         help="test images of each kind, from 1000 to 4000 (default 2000)",
     )
-    head = kinds.add_parser("head", help="what the folded head costs at run time, on the built-in pair's local model")
-    head.add_argument("--runs", type=int, default=2000, help="of each of the two files (default 2000)")
-    for kind in (offload, demo, promises, corruptions, head):
+    runtime = kinds.add_parser("runtime", help="what the runtime costs: time, throughput, import, memory and disk")
+    runtime.add_argument("--runs", type=int, default=3000, help="of each function of the hot path (default 3000)")
+    for kind in (offload, demo, promises, corruptions, runtime):
         kind.add_argument("--report", default="report", help="folder for the page and the figures (default: report)")
 
 
@@ -77,8 +77,8 @@ def execute(arguments: Namespace) -> int:
     """Measure, print, and write the report."""
     if arguments.kind == "promises":
         return _promises(arguments)
-    if arguments.kind == "head":
-        return _head(arguments)
+    if arguments.kind == "runtime":
+        return _runtime(arguments)
     if arguments.kind == "corruptions":
         return _corruptions(arguments)
     result, title, method, command = (_demo if arguments.kind == "demo" else _offload)(arguments)
@@ -97,9 +97,8 @@ def _promises(arguments: Namespace) -> int:
     return 0
 
 
-def _head(arguments: Namespace) -> int:
-    path, images = flagship_cascade(Protocol(), cache_folder())
-    found = measure_head_cost(path, images, runs=arguments.runs)
+def _runtime(arguments: Namespace) -> int:
+    found = measure_runtime_cost(cache_folder(), runs=arguments.runs)
     write_result(Path(arguments.report), found, str(found))
     print(found)
     return 0

@@ -1,0 +1,100 @@
+"""What `predict` costs when the answer stays on the device: against the bare model, and against doing it by hand."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import ModelProto, TensorProto, helper, numpy_helper
+
+from edgecascade.benchmarks.head_cost import body_output
+from edgecascade.benchmarks.ratio import Ratio, interleaved, ratio
+from edgecascade.calibration import AdvantageTable, DecisionRule
+from edgecascade.export import fold, save_model, unfold
+from edgecascade.export.graph import load_model
+from edgecascade.runtime import Cascade
+from edgecascade.runtime.session import open_session
+
+__all__ = ["measure_hot_path", "tiny_cascade"]
+
+_KEEP_ALL = -2.0  # below every advantage
+
+
+def measure_hot_path(
+    name: str, path: str | os.PathLike[str], inputs: Sequence[NDArray[Any]], *, goal: float, runs: int
+) -> list[Ratio]:
+    """`Cascade.predict`, `session.run` of the body inside, and the usual lines of numpy after it, in turn.
+
+    Args:
+        name: of the model, for the table.
+        path: a cascade model with one input whose body gives logits.
+        inputs: without the batch axis, taken in turn.
+        goal: for `predict` against the bare run.
+        runs: of each.
+    """
+    model = load_model(path)
+    session, output = open_session(unfold(model).SerializeToString()), body_output(model)
+    input_name, n = session.get_inputs()[0].name, len(inputs)
+
+    def bare(turn: int) -> object:
+        return session.run([output], {input_name: inputs[turn % n][None]})
+
+    def by_hand(turn: int) -> object:
+        logits = session.run([output], {input_name: inputs[turn % n][None]})[0][0]
+        scaled = logits / np.float32(1.5)
+        raised = np.exp(scaled - scaled.max())
+        probabilities = raised / raised.sum()
+        label = int(probabilities.argmax())
+        return label, float(probabilities[label]), probabilities[label] < 0.8
+
+    with Cascade.load(path, threshold=_KEEP_ALL) as cascade:
+
+        def predict(turn: int) -> object:
+            return cascade.predict(inputs[turn % n])
+
+        ours = interleaved({"ours": predict, "bare": bare}, runs)
+        theirs = interleaved({"by hand": by_hand, "bare": bare}, runs)
+    return [
+        ratio(f"predict against a bare run, {name}", ours["ours"], ours["bare"], goal=goal),
+        ratio(f"numpy by hand against a bare run, {name}", theirs["by hand"], theirs["bare"]),
+    ]
+
+
+def tiny_cascade(folder: Path, hidden: int = 128) -> tuple[Path, list[NDArray[np.float32]]]:
+    """A network of two layers on 784 numbers, with random weights: for its time, which is tens of microseconds."""
+    rng = np.random.default_rng(0)
+    edges, values = (np.linspace(0.1, 0.9, n).astype(np.float32) for n in (9, 10))
+    rule = DecisionRule(1.5, AdvantageTable(edges, values, np.full(10, 100)), threshold=0.0)
+    document = {
+        "format": 1,
+        "labels": [str(label) for label in range(10)],
+        "policy": {"merge": "replace", "threshold": 0.0},
+        "remote": {"temperature": 1.0, "scores": "logits"},
+    }
+    path = folder / "tiny.onnx"
+    save_model(fold(_two_layers(rng, hidden), logits="logits", rule=rule, document=document), path)
+    return path, list(rng.normal(size=(64, 784)).astype(np.float32))
+
+
+def _two_layers(rng: np.random.Generator, hidden: int) -> ModelProto:
+    shapes = {"w1": (784, hidden), "b1": (hidden,), "w2": (hidden, 10), "b2": (10,)}
+    weights = [
+        numpy_helper.from_array((rng.normal(size=shape) / 28).astype(np.float32), name)
+        for name, shape in shapes.items()
+    ]
+    graph = helper.make_graph(
+        [
+            helper.make_node("Gemm", ["x", "w1", "b1"], ["h"]),
+            helper.make_node("Relu", ["h"], ["r"]),
+            helper.make_node("Gemm", ["r", "w2", "b2"], ["logits"]),
+        ],
+        "two layers",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 784])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 10])],
+        weights,
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)

@@ -1,0 +1,80 @@
+"""What the runtime costs, all of it in one run: time, throughput, import, memory and disk, each beside its goal."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgecascade.benchmarks.flagship import Protocol, flagship_cascade
+from edgecascade.benchmarks.footprint import installed_size, measure_import, measure_memory
+from edgecascade.benchmarks.head_cost import HeadCost, measure_head_cost
+from edgecascade.benchmarks.hot_path import measure_hot_path, tiny_cascade
+from edgecascade.benchmarks.ratio import Ratio
+from edgecascade.benchmarks.stream_speed import measure_stream
+from edgecascade.calibration.estimate import Estimate
+
+__all__ = ["RuntimeCost", "measure_runtime_cost"]
+
+_MEMORY_GOAL, _SIZE_GOAL = 5.0, 1.0  # MiB
+
+
+@dataclass(frozen=True)
+class RuntimeCost:
+    """Everything that was measured.
+
+    Attributes:
+        head: what the folded head costs on the flagship's local model.
+        ratios: of the hot path, streams and imports.
+        memory: resident MiB of a process that uses `Cascade`, at most.
+        bare_memory: of one with a bare session of the same file.
+        installed: MiB of the device's part.
+    """
+
+    head: HeadCost
+    ratios: tuple[Ratio, ...]
+    memory: Estimate
+    bare_memory: Estimate
+    installed: float
+
+    def __str__(self) -> str:
+        """One line each, as they are printed and kept."""
+        beyond = self.memory.value - self.bare_memory.value
+        spread = [f"{one.value:.1f} ({one.low:.1f} to {one.high:.1f})" for one in (self.memory, self.bare_memory)]
+        return "\n".join(
+            [
+                str(self.head),
+                *map(str, self.ratios),
+                f"memory beyond a bare session: {beyond:.1f} MiB; {_said(beyond, _MEMORY_GOAL)}; "
+                f"medians {spread[0]} and {spread[1]} MiB, n = {self.memory.n} processes each",
+                f"installed beyond numpy and onnxruntime: {self.installed:.2f} MiB; "
+                f"{_said(self.installed, _SIZE_GOAL)}",
+            ]
+        )
+
+
+def measure_runtime_cost(cache: Path, *, runs: int = 3000) -> RuntimeCost:
+    """Measure on a tiny network and on the flagship's local model.
+
+    Args:
+        cache: where the flagship's files are kept.
+        runs: of each function of the hot path.
+    """
+    path, images = flagship_cascade(Protocol(), cache)
+    some = list(images[:1000])
+    with tempfile.TemporaryDirectory() as folder:
+        tiny, numbers = tiny_cascade(Path(folder))
+        hot = measure_hot_path("784-128-10 network", tiny, numbers, goal=1.10, runs=3 * runs)
+    hot += measure_hot_path("EfficientNet-Lite0 at 96 px, int8", path, some, goal=1.01, runs=runs)
+    memory, bare = measure_memory(path, images[0])
+    return RuntimeCost(
+        head=measure_head_cost(path, images, runs=runs),
+        ratios=(*hot, measure_stream(path, some), measure_import()),
+        memory=memory,
+        bare_memory=bare,
+        installed=installed_size(),
+    )
+
+
+def _said(value: float, goal: float) -> str:
+    return f"goal <= {goal:g}: {'met' if value <= goal else 'missed'}"

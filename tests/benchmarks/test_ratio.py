@@ -1,0 +1,33 @@
+"""Ratios are medians of pairs, with an interval, and say whether their goal was met."""
+
+import numpy as np
+import pytest
+
+from edgecascade.benchmarks.ratio import interleaved, ratio
+
+
+def test_every_function_has_its_turn() -> None:
+    """As often as the others, in an order that turns, and only the rounds after the warm-up count."""
+    called: list[str] = []
+    now = iter(range(10_000))
+    seconds = interleaved(
+        {name: lambda _, name=name: called.append(name) for name in "abc"},  # type: ignore[misc]
+        6,
+        warm_up=3,
+        clock=lambda: float(next(now)),
+    )
+    assert [called.count(name) for name in "abc"] == [9, 9, 9]
+    assert "".join(called[:9]) == "abcbcacab"
+    assert all(len(values) == 6 and (values == 1).all() for values in seconds.values())
+
+
+@pytest.mark.parametrize(
+    ("goal", "at_least", "said"), [(1.6, False, "met"), (1.4, False, "missed"), (1.4, True, "met")]
+)
+def test_a_ratio_is_the_median_of_its_pairs(goal: float, at_least: bool, said: str) -> None:
+    """Not the ratio of medians: what slows both at once does not count."""
+    theirs = np.array([1.0, 10.0, 2.0, 4.0, 8.0] * 20)
+    found = ratio("x", 1.5 * theirs, theirs, goal=goal, at_least=at_least)
+    assert (found.value, found.low, found.high, found.n) == (1.5, 1.5, 1.5, 100)
+    assert (said == "met") == found.met
+    assert f": {said}; medians 6e+06 and 4e+06 us" in str(found)

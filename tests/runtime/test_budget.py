@@ -1,0 +1,506 @@
+"""A budget is never overspent, never wasted, and goes to the worst-placed inputs."""
+
+import json
+import math
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from edgecascade.runtime import ArgumentError
+from edgecascade.runtime.budget import Budget, Rate
+from edgecascade.runtime.token_bucket import TokenBucket
+
+DAY = 86400.0
+ADVANTAGES = np.linspace(-0.5, -0.02, 12)  # as many values as an advantage table has bins
+
+
+class Clock:
+    """Seconds that pass when told to."""
+
+    def __init__(self, now: float = 0.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        """The time by now."""
+        return self.now
+
+
+class Run:
+    """What became of candidates: which were admitted, and the level after each."""
+
+    def __init__(self, times: NDArray[Any], advantages: NDArray[Any], confidences: NDArray[Any], **limits: Any) -> None:
+        clock = Clock(float(times[0]))
+        budget = Budget(**limits, clock=clock, seed=1)
+        self.advantages, self.confidences = advantages, confidences
+        admitted, levels = [], []
+        for now, advantage, confidence in zip(times.tolist(), advantages.tolist(), confidences.tolist(), strict=True):
+            clock.now = now
+            admitted.append(budget.admits(advantage, confidence, 100))
+            levels.append(min(budget.levels.values()))
+        self.admitted, self.levels = np.array(admitted), np.array(levels)
+
+    @property
+    def mean(self) -> float:
+        """Mean advantage of what was forwarded."""
+        return float(self.advantages[self.admitted].mean())
+
+    @property
+    def ideal(self) -> float:
+        """The least that it could have been for as many forwards, had all candidates been known at first."""
+        order = np.lexsort((self.confidences, self.advantages))
+        return float(self.advantages[order[: self.admitted.sum()]].mean())
+
+
+def first_come(times: NDArray[Any], rates: Sequence[Rate]) -> NDArray[Any]:
+    """The cliff: whom a plain token bucket serves, which is as many as can be served."""
+    tokens, before, served = [rate.amount for rate in rates], float(times[0]), []
+    for now in times.tolist():
+        tokens = [min(r.amount, t + (now - before) * r.amount / r.seconds) for t, r in zip(tokens, rates, strict=True)]
+        before = now
+        served.append(min(tokens) >= 1)
+        tokens = [t - served[-1] for t in tokens]
+    return np.array(served)
+
+
+def steady(per_second: float, n: int) -> NDArray[Any]:
+    """Arrivals of a Poisson process."""
+    return np.cumsum(np.random.default_rng(5).exponential(1 / per_second, n))
+
+
+def bursts(on: float, off: float, per_second: float, n: int) -> NDArray[Any]:
+    """Arrivals of one that is on and off by turns."""
+    t = steady(per_second, n)
+    return t + np.floor(t / on) * off
+
+
+def diurnal(per_second: float, days: float) -> NDArray[Any]:
+    """Arrivals nineteen times as frequent at noon as at midnight."""
+    rng = np.random.default_rng(6)
+    t = np.sort(rng.random(rng.poisson(2 * per_second * days * DAY))) * days * DAY
+    return t[rng.random(len(t)) < (1 + 0.9 * np.sin(2 * np.pi * t / DAY)) / 2]
+
+
+def candidates(n: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Advantages of twelve values, and confidences to two digits: many of them alike."""
+    rng = np.random.default_rng(7)
+    return rng.choice(ADVANTAGES, n), rng.random(n).round(2)
+
+
+@pytest.mark.parametrize("per_second", [2.5, 5.0, 20.0, 50.0])
+def test_under_steady_overload_the_inflow_goes_to_the_worst_placed(per_second: float) -> None:
+    """At 1.5 to 30 times what can be afforded, all of it is used, nearly as well as by one who knew the future."""
+    times, rate = steady(per_second, 15000), Rate.per_minute(100)
+    run = Run(times, *candidates(len(times)), forwards=rate)
+    after = slice(5000, None)  # the first half of the bucket is for whoever comes
+    inflow = (times[-1] - times[5000]) * rate.amount / rate.seconds
+    assert 0.95 * inflow < run.admitted[after].sum() < 1.05 * inflow
+    run.advantages, run.confidences, run.admitted = run.advantages[after], run.confidences[after], run.admitted[after]
+    average = float(run.advantages.mean())
+    assert average - run.mean > 0.9 * (average - run.ideal)
+
+
+def test_under_steady_overload_the_level_settles_above_nothing() -> None:
+    """At one sixth, as the formula says, so that there is always something left for the worst placed."""
+    times = steady(20.0, 20000)
+    levels = Run(times, *candidates(len(times)), forwards=Rate.per_minute(100)).levels[5000:]
+    assert levels.min() > 0.05
+    assert abs(np.median(levels) - 1 / 6) < 0.03
+
+
+def test_below_what_it_can_afford_it_admits_everything() -> None:
+    """A budget that is not short changes nothing."""
+    times = steady(1.0, 3000)
+    assert Run(times, *candidates(3000), forwards=Rate.per_minute(100)).admitted.all()
+
+
+@pytest.mark.parametrize(
+    ("times", "rates", "least_used"),
+    [
+        (bursts(5, 10, 30, 15000), [Rate.per_minute(100)], 0.95),
+        (bursts(2, 20, 200, 15000), [Rate.per_minute(100)], 0.95),
+        (bursts(10, 50, 50, 15000), [Rate.per_minute(100)], 0.95),
+        (bursts(60, 240, 40, 30000), [Rate.per_minute(100)], 0.88),  # what it holds back at each end of a long burst
+        (diurnal(0.05, 6), [Rate.per_day(1000)], 0.95),
+        (diurnal(0.05, 6), [Rate.per_day(1000), Rate.per_minute(3)], 0.95),
+    ],
+    ids=["short bursts", "steep bursts", "bursts a minute", "long bursts", "diurnal", "diurnal, two windows"],
+)
+def test_uneven_arrivals_are_served_as_many_and_better_than_first_come(
+    times: NDArray[Any], rates: list[Rate], least_used: float
+) -> None:
+    """Nearly as many as can be, and at least a quarter of the way from first come, first served to the ideal."""
+    run, cliff = Run(times, *candidates(len(times)), forwards=rates), first_come(times, rates)
+    assert least_used * cliff.sum() < run.admitted.sum() <= cliff.sum()
+    cliff_mean = float(run.advantages[cliff].mean())
+    assert cliff_mean - run.mean > (cliff_mean - run.ideal) / 4
+
+
+@pytest.mark.parametrize("shift", [-1.0, 1.0])
+def test_when_all_become_worse_or_better_the_rate_stays(shift: float) -> None:
+    """Ranks among recent candidates follow the distribution; the bucket neither runs dry nor idles meanwhile."""
+    times = steady(20.0, 20000)
+    advantages, confidences = candidates(len(times))
+    advantages[10000:] += shift
+    run = Run(times, advantages, confidences, forwards=Rate.per_minute(100))
+    inflow = (times[-1] - times[10000]) * 100 / 60
+    assert 0.95 * inflow < run.admitted[10000:].sum() < 1.05 * inflow
+    assert run.levels[10000:].min() > 0.02
+
+
+def test_a_surge_after_quiet_weeks_does_not_empty_the_bucket() -> None:
+    """Though the demand so far says nothing of it."""
+    quiet = np.arange(0, 20 * DAY, 20000.0)
+    times = np.concatenate([quiet, 20 * DAY + steady(20.0, 20000)])
+    run = Run(times, *candidates(len(times)), forwards=Rate.per_day(100))
+    assert run.levels[: len(quiet)].min() > 0.5
+    assert run.levels.min() > 0.02
+
+
+def test_of_inputs_that_are_all_alike_the_affordable_share_is_admitted() -> None:
+    """Ties are broken by lot: neither all nor none."""
+    times, same = steady(10.0, 10000), np.full(10000, -0.25)
+    run = Run(times, same, same, forwards=Rate.per_minute(60))
+    inflow = (times[-1] - times[3000]) / 1.0
+    assert 0.9 * inflow < run.admitted[3000:].sum() < 1.1 * inflow
+
+
+def test_among_equal_advantages_the_less_confident_win() -> None:
+    """The second key of the ranking."""
+    times = steady(10.0, 10000)
+    confidences = np.random.default_rng(8).random(10000)
+    run = Run(times, np.full(10000, -0.25), confidences, forwards=Rate.per_minute(60))
+    assert confidences[3000:][run.admitted[3000:]].mean() < 0.1
+
+
+@pytest.mark.parametrize(("advantage", "confidence"), [(math.nan, 0.5), (-0.1, math.nan), (math.nan, math.nan)])
+def test_what_is_not_a_number_ranks_first(advantage: float, confidence: float) -> None:
+    """One NaN in a thousand is admitted while ten in eleven are not, even those of the least advantage."""
+    times = steady(11.0, 10000)
+    advantages, confidences = candidates(10000)
+    odd = np.arange(4000, 10000, 1000)
+    advantages[odd], confidences[odd] = advantage, confidence
+    run = Run(times, advantages, confidences, forwards=Rate.per_minute(60))
+    assert run.admitted[odd].all()
+    assert run.admitted[4000:].mean() < 0.12
+
+
+def test_a_spent_budget_admits_nobody() -> None:
+    """Not even what is not a number."""
+    budget = Budget(forwards=Rate.per_day(2), clock=Clock())
+    assert [budget.admits(math.nan, math.nan, 1) for _ in range(4)] == [True, True, False, False]
+
+
+def test_all_buckets_pay_or_none_does() -> None:
+    """A refusal by one costs nothing in the others."""
+    budget = Budget(forwards=Rate.per_day(10), bytes=Rate.per_day(100), clock=Clock())
+    assert not budget.admits(-1.0, 0.0, 101)
+    assert budget.levels == {"forwards/86400s": 1.0, "bytes/86400s": 1.0}
+    assert budget.admits(-1.0, 0.0, 40)
+    assert budget.levels == {"forwards/86400s": 0.9, "bytes/86400s": 0.6}
+
+
+def test_money_is_the_price_of_a_forward_and_of_its_bytes() -> None:
+    """Both count; a refund gives both back."""
+    clock = Clock()
+    budget = Budget(money=Rate.per_day(10.0), price=0.5, price_per_byte=0.01, clock=clock)
+    assert budget.admits(-1.0, 0.0, 200)
+    assert budget.levels == {"money/86400s": 0.75}
+    budget.refund(200)
+    assert budget.levels == {"money/86400s": 1.0}
+    budget.refund(200)
+    assert budget.levels == {"money/86400s": 1.0}
+
+
+candidate = st.tuples(
+    st.floats(0, 40),  # seconds since the one before
+    st.sampled_from([-0.5, -0.25, -0.1, math.nan, math.inf]),
+    st.sampled_from([0.2, 0.5, 0.9, math.nan]),
+    st.integers(0, 60),
+)
+
+
+@given(
+    st.lists(candidate, max_size=80),
+    st.lists(st.tuples(st.floats(1, 20), st.floats(1, 100)), min_size=1, max_size=3, unique_by=lambda r: f"{r[1]:g}"),
+    st.floats(10, 300),
+    st.booleans(),
+)
+@settings(deadline=None)
+def test_no_window_is_ever_overspent(
+    stream: list[tuple[float, float, float, int]],
+    forwards: list[tuple[float, float]],
+    most_bytes: float,
+    greedy: bool,
+) -> None:
+    """Between any two forwards T apart, both included, at most amount * (1 + T / seconds) was spent in every bucket.
+
+    Whether or not ranks hold anyone back.
+    """
+    clock = Clock()
+    rates = [Rate(*one) for one in forwards]
+    budget = Budget(forwards=rates, bytes=Rate(most_bytes, 30.0), clock=clock)
+    spent: list[tuple[float, int]] = []
+    with pytest.MonkeyPatch.context() as patch:
+        if greedy:
+            patch.setattr(TokenBucket, "share", lambda _: 1.0)
+        for pause, advantage, confidence, nbytes in stream:
+            clock.now += pause
+            if budget.admits(advantage, confidence, nbytes):
+                spent.append((clock.now, nbytes))
+    for first, (start, _) in enumerate(spent):
+        for last, (end, _) in enumerate(spent[first:], first):
+            within = [nbytes for _, nbytes in spent[first : last + 1]]
+            for rate in rates:
+                assert len(within) <= rate.amount * (1 + (end - start) / rate.seconds) + 1e-6
+            assert sum(within) <= most_bytes * (1 + (end - start) / 30.0) + 1e-6
+
+
+def test_a_clock_that_goes_back_brings_nothing_and_takes_nothing() -> None:
+    """Whatever the clock is, tokens are not made twice, and what was left is left."""
+    clock = Clock(100.0)
+    budget = Budget(forwards=Rate(2, 10), clock=clock)
+    assert budget.admits(math.nan, 0, 0)
+    clock.now = 0.0
+    assert budget.admits(math.nan, 0, 0)
+    for clock.now in (0.0, 99.0, 100.0, 50.0, 100.0):
+        assert not budget.admits(math.nan, 0, 0)
+
+
+def test_threads_together_spend_no_more_than_one() -> None:
+    """Eight threads ask at once, and the clock stands still."""
+    budget = Budget(forwards=Rate.per_day(500), clock=Clock())
+    admitted: list[bool] = []
+    threads = [
+        threading.Thread(target=lambda: admitted.extend([budget.admits(math.nan, 0.0, 1) for _ in range(200)]))
+        for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(admitted) == 1600
+    assert 250 <= sum(admitted) <= 500
+    assert budget.levels["forwards/86400s"] == pytest.approx(1 - sum(admitted) / 500)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({}, "budget: expected one or more rates"),
+        ({"forwards": []}, "budget: expected one or more rates"),
+        ({"forwards": [Rate(1, 60), Rate(2, 60)]}, "no two of a kind over the same time"),
+        ({"forwards": 3}, "forwards: expected a Rate or several, got 3"),
+        ({"forwards": [3]}, "forwards: expected a Rate or several, got 3"),
+        ({"forwards": Rate(0.5, 60)}, "forwards: expected an amount that pays for one forward, 1, got 0.5"),
+        ({"money": Rate(5, 60)}, "price: expected what a forward or a byte of it costs"),
+        ({"money": Rate(0.5, 60), "price": 1.0}, "money: expected an amount that pays for one forward, 1, got 0.5"),
+        ({"forwards": Rate(5, 60), "price": 1.0}, "money: expected a rate, since there is a price, got None"),
+        ({"forwards": Rate(5, 60), "price": -1.0}, "price: expected a finite number of 0 or more, got -1.0"),
+        ({"forwards": Rate(5, 60), "price_per_byte": math.nan}, "price_per_byte: "),
+        ({"forwards": Rate(5, 60), "recent": 0}, "recent: expected 1 or more, got 0"),
+        ({"forwards": Rate(5, 60), "path": "/no/such/folder/b"}, "path: expected a file in a folder that exists"),
+    ],
+)
+def test_arguments_that_cannot_mean_anything_are_refused(arguments: dict[str, Any], sentence: str) -> None:
+    """With the name of the argument, what was expected and what came."""
+    with pytest.raises(ArgumentError, match=sentence):
+        Budget(**arguments)
+
+
+@pytest.mark.parametrize("value", [0, -1, math.nan, math.inf, "5", None])
+def test_a_rate_is_of_finite_numbers_above_0(value: Any) -> None:
+    """Of both: the amount and the time."""
+    with pytest.raises(ArgumentError, match="amount: expected a finite number above 0"):
+        Rate(value, 60)
+    with pytest.raises(ArgumentError, match="seconds: expected a finite number above 0"):
+        Rate(1, value)
+
+
+def test_a_negative_size_is_refused() -> None:
+    """It would fill the bucket."""
+    with pytest.raises(ArgumentError, match="nbytes: expected 0 or more, got -1"):
+        Budget(bytes=Rate(5, 60)).admits(-1.0, 0.0, -1)
+
+
+class Device:
+    """Starts the same budget again and again, with a wall clock that goes on meanwhile."""
+
+    def __init__(self, path: Path, **limits: Any) -> None:
+        self.path, self.limits = path, limits or {"forwards": Rate.per_day(640)}
+        self.clock, self.wall = Clock(), Clock(1.7e9)
+
+    def start(self) -> Budget:
+        """A new life of the process."""
+        return Budget(**self.limits, path=self.path, clock=self.clock, wall_clock=self.wall)
+
+    def wait(self, seconds: float) -> None:
+        """Both clocks go on."""
+        self.clock.now += seconds
+        self.wall.now += seconds
+
+
+def spend(budget: Budget, most: int) -> int:
+    """Forward what is not a number, which is let through as long as there is anything left."""
+    return sum(budget.admits(math.nan, math.nan, 1) for _ in range(most))
+
+
+def level(budget: Budget) -> float:
+    """Of the only bucket."""
+    (found,) = budget.levels.values()
+    return found
+
+
+def test_without_a_file_it_starts_full_and_after_close_as_it_was(tmp_path: Path) -> None:
+    """What came in while nothing ran is added."""
+    device = Device(tmp_path / "budget.json")
+    with device.start() as budget:
+        assert level(budget) == 1.0
+        assert spend(budget, 160) == 160
+    assert level(device.start()) == pytest.approx(0.75)
+    device = Device(tmp_path / "budget.json")
+    device.wait(DAY / 8)
+    assert level(device.start()) == pytest.approx(0.75 - 1 / 64 + 1 / 8)
+
+
+@given(st.lists(st.tuples(st.integers(0, 200), st.floats(0, 20000)), min_size=1, max_size=60))
+@settings(deadline=None, max_examples=40)
+def test_a_crash_loop_overspends_by_one_part_at_most(
+    tmp_path_factory: pytest.TempPathFactory, lives: list[tuple[int, float]]
+) -> None:
+    """However often it is killed, whatever it spent: 1/64 of the amount beyond the bound of one life."""
+    device = Device(tmp_path_factory.mktemp("crash") / "budget.json")
+    start, total = device.wall.now, 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TokenBucket, "share", lambda _: 1.0)  # spends all that it can
+        for wanted, pause in lives:
+            budget = device.start()  # and the one before is gone without a word
+            total += spend(budget, wanted)
+            device.wait(pause)
+            total += spend(budget, wanted)
+            assert total <= 640 * (1 + 1 / 64 + (device.wall.now - start) / DAY) + 1e-6
+
+
+def test_a_crash_costs_one_part_of_the_budget_at_most(tmp_path: Path) -> None:
+    """The part that was written off and not spent."""
+    device = Device(tmp_path / "budget.json")
+    assert spend(device.start(), 100) == 100
+    assert 1 - 110 / 640 - 1 / 64 <= level(device.start()) <= 1 - 100 / 640
+
+
+def test_the_file_is_written_once_per_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Flash wears: 100 forwards of 640 are no more than a dozen writes."""
+    writes = []
+    replace = Path.replace
+
+    def counted(self: Path, target: Path) -> Path:
+        writes.append(target)
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", counted)
+    budget = Device(tmp_path / "budget.json").start()
+    assert spend(budget, 100) == 100
+    assert 2 <= len(writes) <= 12
+    assert [path.name for path in tmp_path.iterdir()] == ["budget.json"]
+
+
+GOOD = {"format": 1, "at": 1.7e9, "levels": {"forwards/86400s": 0.5}}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\0" * 200,
+        b"{",
+        b"[]",
+        b"3",
+        b"null",
+        b"\xff\xfe",
+        b"[" * 100_000,
+        json.dumps(GOOD).encode()[:-9],
+        json.dumps({**GOOD, "format": 2}).encode(),
+        json.dumps({**GOOD, "at": math.nan}).encode(),
+        json.dumps({**GOOD, "at": None}).encode(),
+        json.dumps({**GOOD, "levels": [1]}).encode(),
+        json.dumps({**GOOD, "levels": {"forwards/86400s": math.nan}}).encode(),
+        json.dumps({**GOOD, "levels": {"forwards/86400s": 1e9}}).encode(),
+        json.dumps({**GOOD, "levels": {"forwards/86400s": -1}}).encode(),
+        json.dumps({**GOOD, "levels": {"forwards/86400s": {}}}).encode(),
+        json.dumps({**GOOD, "at": 10**400}).encode(),
+    ],
+)
+def test_a_damaged_file_starts_empty(tmp_path: Path, content: bytes) -> None:
+    """Nobody knows what was spent; it fills again from there."""
+    device = Device(tmp_path / "budget.json")
+    device.path.write_bytes(content)
+    budget = device.start()
+    assert level(budget) == 0.0
+    assert spend(budget, 5) == 0
+    device.wait(DAY / 4)
+    assert level(budget) == pytest.approx(0.25)
+    assert spend(budget, 5) > 0
+    budget.close()
+    assert 0.2 < level(device.start()) < 0.25
+
+
+def test_a_file_that_cannot_be_read_starts_empty(tmp_path: Path) -> None:
+    """As a damaged one."""
+    (tmp_path / "budget.json").mkdir()
+    assert level(Device(tmp_path / "budget.json").start()) == 0.0
+
+
+def test_a_window_that_the_file_does_not_know_starts_full(tmp_path: Path) -> None:
+    """A new configuration is no crash; the windows that were there keep their levels."""
+    path = tmp_path / "budget.json"
+    path.write_text(json.dumps(GOOD))
+    device = Device(path, forwards=[Rate.per_day(1000), Rate.per_minute(10)])
+    assert device.start().levels == {"forwards/86400s": 0.5, "forwards/60s": 1.0}
+
+
+def test_a_wall_clock_that_jumps_back_brings_nothing(tmp_path: Path) -> None:
+    """A device without a battery starts in 1970, and later learns the time: neither is a day's worth of tokens."""
+    device = Device(tmp_path / "budget.json")
+    with device.start() as budget:
+        assert spend(budget, 128) == 128
+    device.wall.now = 0.0
+    budget = device.start()
+    assert level(budget) == pytest.approx(0.8)
+    assert spend(budget, 64) == 64
+    device.wall.now = 1.7e9 + 60
+    assert level(device.start()) < 0.702
+
+
+def test_while_the_file_cannot_be_written_nothing_is_admitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a device that crashes because its disk is full would spend its budget in every life."""
+    device = Device(tmp_path / "budget.json")
+    budget = device.start()
+    tries = []
+
+    def full(self: Path, target: Path) -> Path:  # noqa: ARG001
+        tries.append(target)
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", full)
+        assert spend(budget, 100) == 10  # the part that was written off before
+        assert len(tries) == 1
+        assert (before := level(budget)) == pytest.approx(630 / 640)  # the others cost nothing
+        assert spend(Device(tmp_path / "another.json").start(), 5) == 0
+    device.wait(1.0)
+    assert level(budget) == pytest.approx(before, abs=1e-4)
+    assert spend(budget, 100) == 100
+
+
+def test_a_closed_budget_admits_nothing(tmp_path: Path) -> None:
+    """What it spent after its last word in the file would be forgotten. It may be closed again."""
+    budget = Device(tmp_path / "budget.json").start()
+    budget.close()
+    budget.close()
+    assert spend(budget, 3) == 0

@@ -1,0 +1,699 @@
+"""A remote that generates text: what it is asked, and what is made of the probabilities of its tokens."""
+
+import base64
+import json
+import math
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from edgecascade.calibration import Platt
+from edgecascade.runtime import (
+    ArgumentError,
+    Cascade,
+    Deadline,
+    Opinions,
+    Reason,
+    RemoteError,
+    RemoteUnreachable,
+    Source,
+)
+from edgecascade.runtime.chat import Chat
+from edgecascade.runtime.chat_labels import Labels, label_probabilities
+from edgecascade.runtime.chat_reply import Position, Reply, Token, read_reply
+
+COLOURS = ["red", "green", "blue"]
+X = np.array(["grass"])
+
+
+def at(sampled: str, **others: float) -> dict[str, Any]:
+    """One generated token as the API has it: the probabilities of it and of others, by token."""
+    listed = [{"token": token, "logprob": math.log(p)} for token, p in others.items()]
+    return {"token": sampled, "logprob": math.log(others[sampled]), "top_logprobs": listed}
+
+
+def completion(*tokens: dict[str, Any], text: str | None = None, finish: str = "stop") -> dict[str, Any]:
+    """A reply of one choice."""
+    content = "".join(token["token"] for token in tokens) if text is None else text
+    choice = {"message": {"role": "assistant", "content": content}, "finish_reason": finish}
+    return {"object": "chat.completion", "choices": [{**choice, "logprobs": {"content": list(tokens)}}]}
+
+
+@pytest.fixture
+def connect() -> Iterator[Callable[..., Chat]]:
+    """Makes remotes, and closes them afterwards."""
+    made: list[Chat] = []
+
+    def connect(server: Any, **options: Any) -> Chat:
+        made.append(Chat(f"http://127.0.0.1:{server.port}/v1", **{"labels": COLOURS, **options}))
+        return made[-1]
+
+    yield connect
+    for remote in made:
+        remote.close()
+
+
+@pytest.fixture
+def ask(connect: Any, serve: Any, answering: Any, respond: Any) -> Callable[..., Any]:
+    """What a remote makes of one reply."""
+
+    def ask(reply: Any, *, status: str = "200 OK", **options: Any) -> Any:
+        remote = connect(serve(answering(respond(reply, status))), **options)
+        return remote.infer(X, Deadline.after(5))
+
+    return ask
+
+
+def scores(*tokens: dict[str, Any], labels: list[str] = COLOURS, coverage: float = 0.1) -> list[float]:
+    """Probabilities of labels, read from tokens without a server."""
+    reply = read_reply(json.dumps(completion(*tokens)).encode())
+    return [float(p) for p in label_probabilities(reply, Labels(labels), coverage=coverage)]
+
+
+# What is sent
+
+
+def test_a_request_is_a_multiple_choice_question(connect: Any, serve: Any, recording: Any, respond: Any) -> None:
+    """The labels come as A, B and C before the input, one token is asked for, and the likeliest tokens with it."""
+    record, kept = recording
+    server = serve(record(respond(completion(at("B", A=0.2, B=0.5, C=0.3)))))
+    remote = connect(server, model="m", headers={"Authorization": "Bearer secret"}, fields={"seed": 1})
+    np.testing.assert_allclose(remote.infer(X, Deadline.after(5)), [[0.2, 0.5, 0.3]])
+    ((first, headers, body),) = kept
+    assert first == "POST /v1/chat/completions HTTP/1.1"
+    assert (headers["authorization"], headers["content-type"]) == ("Bearer secret", "application/json")
+    request = json.loads(body)
+    (message,) = request.pop("messages")
+    assert message["role"] == "user"
+    assert "\nA. red\nB. green\nC. blue\n" in message["content"].partition("grass")[0]
+    assert request == {
+        "model": "m",
+        "temperature": 0,
+        "max_tokens": 1,
+        "logprobs": True,
+        "top_logprobs": 20,
+        "seed": 1,
+    }
+    assert (remote.traffic.requests, remote.traffic.sent > len(body)) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("path", "target"),
+    [
+        ("/v1", "/v1/chat/completions"),
+        ("/v1/", "/v1/chat/completions"),
+        ("/v1/chat/completions", "/v1/chat/completions"),
+        ("/openai/v1?api-version=2", "/openai/v1/chat/completions?api-version=2"),
+    ],
+)
+def test_the_address_is_of_the_api_or_of_its_endpoint(
+    serve: Any, recording: Any, respond: Any, path: str, target: str
+) -> None:
+    """Both lead to the endpoint, and a query stays behind it."""
+    record, kept = recording
+    server = serve(record(respond(completion(at("B", A=0.5, B=0.5)))))
+    remote = Chat(f"http://127.0.0.1:{server.port}{path}", labels=COLOURS)
+    remote.infer(X, Deadline.after(5))
+    remote.close()
+    assert kept[0][0] == f"POST {target} HTTP/1.1"
+
+
+def test_a_field_that_is_none_is_left_out(connect: Any, serve: Any, recording: Any, respond: Any) -> None:
+    """So a server that knows `max_tokens` by another name, or fewer likely tokens, can be asked."""
+    record, kept = recording
+    server = serve(record(respond(completion(at("B", A=0.5, B=0.5)))))
+    fields = {"max_tokens": None, "max_completion_tokens": 1, "top_logprobs": 5}
+    connect(server, fields=fields).infer(X, Deadline.after(5))
+    request = json.loads(kept[0][2])
+    assert "max_tokens" not in request
+    assert (request["max_completion_tokens"], request["top_logprobs"]) == (1, 5)
+
+
+def content_sent(connect: Any, serve: Any, recording: Any, respond: Any, x: Any, **options: Any) -> Any:
+    """The messages that one input makes."""
+    record, kept = recording
+    server = serve(record(respond(completion(at("B", A=0.5, B=0.5), text="red"))))
+    connect(server, **options).infer(x, Deadline.after(5))
+    return json.loads(kept[0][2])["messages"]
+
+
+def test_braces_in_a_text_are_only_braces(connect: Any, serve: Any, recording: Any, respond: Any) -> None:
+    """Only the prompt's own places are filled, each with what belongs there."""
+    x = np.array(["{labels} {input} {0} \ud800 ü"])
+    sent = content_sent(connect, serve, recording, respond, x, prompt="{labels} | {input} | {input} {x}", answer="text")
+    assert sent == [{"role": "user", "content": f"red, green, blue | {x[0]} | {x[0]} {{x}}"}]
+
+
+@pytest.mark.parametrize("written", ["Is it 3?", [{"role": "system", "content": "Be brief."}]])
+def test_a_function_puts_any_input_in_words(
+    connect: Any, serve: Any, recording: Any, respond: Any, written: Any
+) -> None:
+    """It gets one input without the batch axis, by name if there are several, and gives a text or messages."""
+    seen: list[Any] = []
+
+    def prompt(one: Any) -> Any:
+        seen.append(one)
+        return written
+
+    x = {"a": np.array([[1, 2]]), "b": np.array(["c"])}
+    sent = content_sent(connect, serve, recording, respond, x, prompt=prompt)
+    assert sent == ([{"role": "user", "content": written}] if isinstance(written, str) else written)
+    assert seen[0]["a"].tolist() == [1, 2]
+    assert seen[0]["b"] == "c"
+
+
+def test_an_image_file_becomes_a_data_url(connect: Any, serve: Any, recording: Any, respond: Any) -> None:
+    """The file as it is, behind the text."""
+    file = b"\xff\xd8\xff\x00\x00"
+    x = np.empty(1, object)
+    x[0] = file
+    (message,) = content_sent(connect, serve, recording, respond, x, encoded=True)
+    text, image = message["content"]
+    assert "A. red" in text["text"]
+    assert image["image_url"]["url"] == "data:image/jpeg;base64," + base64.b64encode(file).decode()
+
+
+def test_image_files_are_asked_for_only_if_wanted(connect: Any, serve: Any) -> None:
+    """`encoded` tells the cascade whether to hand over files."""
+    server = serve(lambda _: None)
+    assert [connect(server, encoded=wanted).encoded for wanted in (False, True)] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("x", "options", "message"),
+    [
+        (np.zeros((1, 3), np.float32), {}, "expected a text, got float32; give `prompt` a function"),
+        (np.array([None], object), {}, "expected a text, got NoneType"),
+        (np.array([b"GIX"], object), {}, "expected the bytes of a JPEG, PNG, GIF or WebP file"),
+        ({"z": X}, {}, "expected a text, got dict"),
+        (X, {"prompt": lambda _: 3}, "prompt: expected it to return text or messages, got int"),
+        (X, {"prompt": lambda _: [{"content": math.nan}]}, "the request cannot be written as JSON"),
+        (X, {"prompt": lambda _: [{"content": X}]}, "the request cannot be written as JSON"),
+    ],
+)
+def test_an_input_that_cannot_be_asked_about(
+    connect: Any, serve: Any, x: Any, options: dict[str, Any], message: str
+) -> None:
+    """One sentence, and nothing is sent."""
+    server = serve(lambda _: None)
+    with pytest.raises(RemoteError, match=message):
+        connect(server, **options).infer(x, Deadline.after(5))
+    assert server.connections == 0
+
+
+# Probabilities of labels
+
+
+def test_variants_of_a_letter_count_together() -> None:
+    """Spaces, quotes, brackets and case do not matter, nor does what follows the letter."""
+    found = scores(
+        at(" B", **{" B": 0.3, "b": 0.1, "(B": 0.05, "B.": 0.05, "A": 0.2, "▁C": 0.1, "But": 0.1}), labels=list("ABC")
+    )
+    np.testing.assert_allclose(found, np.array([0.2, 0.5, 0.1]) / 0.8)
+
+
+def test_a_path_is_followed_to_the_labels() -> None:
+    """What comes behind a bracket counts with the bracket's probability, and adds to what came without one."""
+    found = scores(
+        at("(", **{"(": 0.5, "A": 0.4, "I": 0.1}), at("B", B=0.9, A=0.1), at(")", **{")": 1.0}), labels=["A", "B"]
+    )
+    np.testing.assert_allclose(found, np.array([0.4 + 0.05, 0.45]) / 0.9)
+
+
+def test_a_longer_path_is_the_less_likely() -> None:
+    """Every token of it takes its share; no label that is listed anywhere falls behind one that is not."""
+    path = at(" ", **{" ": 0.5, "A": 0.1, "I": 0.4}), at("(", **{"(": 0.5, "A": 0.5}), at("B", B=0.8, A=0.1, I=0.04)
+    np.testing.assert_allclose(scores(*path, labels=["A", "B"]), np.array([0.1 + 0.25 + 0.025, 0.2]) / 0.575)
+    found = scores(at("(", **{"(": 0.9, "A": 0.001}), at("B", B=0.7, I=0.1), labels=["A", "B", "C"])
+    np.testing.assert_allclose(found, np.array([0.001, 0.63, 0.001]) / 0.632)
+
+
+def test_labels_are_told_apart_where_they_first_differ() -> None:
+    """A common beginning is followed; one that was not taken counts for all that it may become."""
+    cities = ["New York", "New Jersey", "Boston"]
+    found = scores(at("New", New=0.8, Bos=0.2), at(" York", **{" York": 0.75, " Jersey": 0.25}), labels=cities)
+    np.testing.assert_allclose(found, [0.6, 0.2, 0.2])
+    found = scores(at("Boston", New=0.4, Boston=0.6), labels=cities)
+    np.testing.assert_allclose(found, [0.2, 0.2, 0.6])
+
+
+def test_a_label_that_begins_another_ends_where_the_text_does() -> None:
+    """Behind `art`, the end or a full stop says `art`, and `ist` says `artist`."""
+    ways = {"ist": 0.5, "": 0.3, ".": 0.1, "if": 0.1}
+    found = scores(at("art", art=1.0), at("ist", **ways), labels=["art", "artist"])
+    np.testing.assert_allclose(found, np.array([0.4, 0.5]) / 0.9)
+    found = scores(at("art", art=1.0), at("", **ways), labels=["art", "artist"])
+    np.testing.assert_allclose(found, np.array([0.4, 0.5]) / 0.9)
+
+
+def test_another_word_is_no_label() -> None:
+    """`possibly` begins as `positive` does; followed, it is known to be something else. `I` alone is no `insect`."""
+    labels = ["positive", "insect"]
+    tokens = at("pos", **{"pos": 0.7, "I": 0.2, "insect": 0.1}), at("sibly", **{"sibly": 0.9, "itive": 0.1})
+    np.testing.assert_allclose(scores(*tokens, labels=labels), np.array([0.07, 0.1]) / 0.17)
+
+
+def test_tokens_are_bytes() -> None:
+    """A character may be spread over tokens; the bytes tell what the broken strings cannot."""
+    first, second, other = "积".encode()[:2], "积".encode()[2:] + "极".encode(), "消极".encode()
+
+    def token(raw: bytes, p: float) -> dict[str, Any]:
+        return {"token": raw.decode(errors="replace"), "bytes": list(raw), "logprob": math.log(p)}
+
+    tokens = [
+        {**token(first, 0.6), "top_logprobs": [token(first, 0.6), token(other, 0.4)]},
+        {**token(second, 1.0), "top_logprobs": [token(second, 1.0)]},
+    ]
+    np.testing.assert_allclose(scores(*tokens, labels=["积极", "消极"]), [0.6, 0.4])
+
+
+def test_a_label_outside_the_list_is_never_impossible() -> None:
+    """It shares what the list leaves, and gets no more than the least that is listed."""
+    np.testing.assert_allclose(scores(at("A", A=0.9, I=0.05), labels=list("ABC")), np.array([0.9, 0.025, 0.025]) / 0.95)
+    np.testing.assert_allclose(scores(at("A", A=0.5, I=0.1), labels=["A", "B"]), np.array([0.5, 0.1]) / 0.6)
+    all_told = scores(at("A", A=1.0), labels=["A", "B"])
+    assert 0 < all_told[1] < 1e-8
+
+
+@settings(deadline=None)
+@given(
+    masses=st.lists(st.floats(1e-6, 1), min_size=1, max_size=20),
+    other=st.floats(0, 1),
+    unlisted=st.integers(0, 6),
+    unsaid=st.floats(0, 0.5),
+)
+def test_probabilities_of_labels(masses: list[float], other: float, unlisted: int, unsaid: float) -> None:
+    """Above 0 and summing to 1; listed labels in the proportions of the list; no unlisted one above a listed one."""
+    assume(len(masses) + unlisted >= 2)
+    total = (math.fsum(masses) + other) / (1 - unsaid)
+    shares = [mass / total for mass in masses]
+    tokens = [Token(bytes([65 + i]), math.log(share)) for i, share in enumerate(shares)]
+    others = (*tokens[1:], Token(b"Well", math.log(other / total) if other / total > 0 else -math.inf))
+    letters = Labels([chr(65 + i) for i in range(len(masses) + unlisted)])
+    reply = Reply("A", (Position(tokens[0], others, True),), False)
+    found = label_probabilities(reply, letters, coverage=1e-9)
+    assert (found > 0).all()
+    assert found.sum() == pytest.approx(1)
+    listed, rest = found[: len(masses)], found[len(masses) :]
+    seen = np.array(shares)
+    np.testing.assert_allclose(listed / listed.sum(), np.maximum(seen, 1e-9) / np.maximum(seen, 1e-9).sum(), rtol=1e-6)
+    assert rest.max(initial=0.0) <= listed.min() * (1 + 1e-9)
+    assert (rest == rest[:1]).all()
+    assert rest.sum() <= max(unsaid / max(1e-9, seen.sum()), 1e-8 / seen.min()) * (1 + 1e-6)
+
+
+def test_a_reply_that_names_no_label_is_no_answer(ask: Any) -> None:
+    """Less than `coverage` on all labels is an error that says so, never a label."""
+    reply = completion(at("The", The=0.8, A=0.04, B=0.04), text="The " + 300 * "x")
+    with pytest.raises(RemoteError, match=r"names none of the labels: they have 8\.0% of its probability") as caught:
+        ask(reply)
+    assert len(str(caught.value)) < 200
+    np.testing.assert_allclose(ask(reply, coverage=0.05).sum(), 1)
+
+
+def test_labels_by_their_own_words(ask: Any) -> None:
+    """With `label`, whole words are read, and letters are not."""
+    np.testing.assert_allclose(
+        ask(completion(at("blue", red=0.1, green=0.3, blue=0.4, A=0.1)), answer="label"), [[0.125, 0.375, 0.5]]
+    )
+
+
+# Generated text
+
+
+@pytest.mark.parametrize(
+    ("text", "label"),
+    [
+        ("green", 1),
+        (" **Green**.", 1),
+        ("blue, not red", 2),
+        ("I would say it is RED.", 0),
+        ("It is red. Yes, red!", 0),
+    ],
+)
+def test_a_text_names_a_label(ask: Any, text: str, label: int) -> None:
+    """The one that it begins with, or else the only one that it has as a word."""
+    opinions = ask(completion(at("x", x=0.5), at("y", y=0.25), text=text), answer="text")
+    assert isinstance(opinions, Opinions)
+    assert opinions.labels.tolist() == [label]
+    np.testing.assert_allclose(opinions.confidences, math.exp((math.log(0.5) + math.log(0.25)) / 2))
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("Neither red nor blue", "several of the labels"),
+        ("bored, evergreen", "none of the labels"),
+        ("", "none of the labels"),
+    ],
+)
+def test_a_text_that_names_no_one_label_is_no_answer(ask: Any, text: str, found: str) -> None:
+    """None or several: an error, never a guess; and it says if the text was cut off."""
+    with pytest.raises(RemoteError, match=f"the reply names {found}.*, which max_tokens cut off"):
+        ask(completion(at("x", x=0.5), text=text, finish="length"), answer="text")
+
+
+def test_the_longest_label_is_the_one_that_is_meant(ask: Any) -> None:
+    """Where one label is a part of another."""
+    labels = ["art", "art history", "modern art"]
+    for text, label in [("Art history.", 1), ("It is modern art", 2), ("art", 0)]:
+        assert ask(completion(at("x", x=0.5), text=text), answer="text", labels=labels).labels.tolist() == [label]
+
+
+@settings(deadline=None)
+@given(
+    logprobs=st.lists(st.floats(-700, 0), min_size=1, max_size=20), slope=st.floats(-50, 50), shift=st.floats(-50, 50)
+)
+def test_confidence_is_platt_scaled_as_calibration_has_it(logprobs: list[float], slope: float, shift: float) -> None:
+    """The same number as `Platt` gives for the mean log-probability, for any slope and intercept."""
+    tokens = tuple(Position(Token(b"x", one), (), False) for one in logprobs)
+    remote = Chat("http://127.0.0.1:1/v1", labels=COLOURS, answer="text", scale=(slope, shift))
+    mean = Reply("red", tokens, False).mean_logprob
+    assert mean == pytest.approx(np.mean(logprobs))
+    assert remote._confidence(mean) == pytest.approx(float(Platt(slope, shift)(np.array([mean]))[0]), abs=1e-12)
+
+
+def test_text_is_asked_for_without_alternatives(connect: Any, serve: Any, recording: Any, respond: Any) -> None:
+    """The likeliest tokens are not of use, and may be missing."""
+    record, kept = recording
+    token = {"token": "red", "logprob": -0.5}
+    server = serve(record(respond(completion(token))))
+    opinions = connect(server, answer="text", scale=(2.0, 1.0)).infer(X, Deadline.after(5))
+    np.testing.assert_allclose(opinions.confidences, [0.5])
+    assert "top_logprobs" not in json.loads(kept[0][2])
+    assert json.loads(kept[0][2])["max_tokens"] == 32
+
+
+# What goes wrong
+
+GOOD = completion(at("A", A=0.5, B=0.5))
+
+
+def changed(**changes: Any) -> dict[str, Any]:
+    """A good reply but for its choice."""
+    return {"choices": [{**GOOD["choices"][0], **changes}]}
+
+
+def with_token(**changes: Any) -> dict[str, Any]:
+    """A good reply but for its token."""
+    return changed(logprobs={"content": [{**at("A", A=0.5, B=0.5), **changes}]})
+
+
+@pytest.mark.parametrize(
+    ("reply", "message"),
+    [
+        (b"<html>", "the reply is not JSON"),
+        (b"[" * 100_000, "the reply is not JSON"),
+        (json.dumps(GOOD).encode()[:-40], "the reply is not JSON"),
+        (b"3", "the reply lacks choices"),
+        ({"choices": []}, r"the reply lacks choices\[0\]"),
+        ({"choices": [{}]}, r"the reply lacks choices\[0\].message"),
+        ({"choices": None, "error": None}, r"the reply lacks choices\[0\]"),
+        ({"error": {"message": "no such model" + 300 * "!"}}, "the server says: no such model!"),
+        (changed(message=None), r"the reply lacks choices\[0\].message.content"),
+        (changed(logprobs=None), r"the reply lacks choices\[0\].logprobs.content"),
+        (changed(logprobs={"content": []}), r"no tokens in choices\[0\].logprobs.content"),
+        (changed(logprobs={"content": {"a": 1}}), r"no tokens in choices\[0\].logprobs.content"),
+        (changed(logprobs={"content": ["A"]}), "the reply lacks token"),
+        (changed(logprobs={"content": [{"token": "A"}]}), "the reply lacks logprob"),
+        (with_token(logprob=None), "logprob: expected a number, at most 0, got None"),
+        (with_token(logprob=True), "logprob: expected a number, at most 0, got True"),
+        (with_token(logprob="-1" * 100), "logprob: expected a number, at most 0, got '-1-1"),
+        (with_token(token=7), "token: expected a string, got 7"),
+        (with_token(logprob=math.nan), "logprob: expected a number, at most 0, got nan"),
+        (with_token(logprob=0.5), "logprob: expected a number, at most 0, got 0.5"),
+        (with_token(logprob=-math.inf), "a generated token has probability 0"),
+        (with_token(bytes=["x"]), "a token's bytes are no bytes"),
+        (with_token(logprob=-(10**400)), "logprob: expected a number, at most 0, got -1000"),
+        (with_token(bytes=10**12), "a token's bytes are no bytes"),
+        (with_token(bytes=[256]), "a token's bytes are no bytes"),
+        (with_token(top_logprobs=None), "the reply lacks top_logprobs"),
+        (with_token(top_logprobs=[]), "the reply lacks top_logprobs"),
+        (with_token(top_logprobs={"A": -1}), "top_logprobs: expected a list, got dict"),
+        (with_token(top_logprobs=[{"token": "B", "logprob": -0.1}]), r"the probabilities in top_logprobs sum to 1\.4"),
+    ],
+)
+def test_a_reply_that_is_none(ask: Any, reply: Any, message: str) -> None:
+    """One sentence that says what is wrong, without the reply in it."""
+    with pytest.raises(RemoteError, match=message) as caught:
+        ask(reply)
+    assert len(str(caught.value)) < 260
+    assert str(caught.value).startswith("remote: ")
+
+
+ANY_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
+    lambda inside: st.lists(inside, max_size=3) | st.dictionaries(st.sampled_from(["token", "logprob"]), inside),
+    max_leaves=6,
+)
+
+
+@settings(deadline=None)
+@given(data=st.data())
+def test_any_json_is_a_reply_or_an_error(data: st.DataObject) -> None:
+    """Whatever stands in whatever place, there are probabilities or a `RemoteError`, and nothing else."""
+    reply = completion(at("B", A=0.4, B=0.6), at(".", **{".": 0.9}))
+    place: Any = reply
+    while True:
+        step = data.draw(st.sampled_from(list(place) if isinstance(place, dict) else list(range(len(place)))))
+        if not isinstance(place[step], dict | list) or not place[step] or data.draw(st.integers(0, 4)) == 0:
+            break
+        place = place[step]
+    place[step] = data.draw(ANY_JSON)
+    try:
+        read = read_reply(json.dumps(reply).encode())
+        found = label_probabilities(read, Labels(["A", "B"]), coverage=0.1)
+    except RemoteError:
+        return
+    assert found.sum() == pytest.approx(1)
+    assert (found > 0).all()
+    assert 0 <= math.exp(read.mean_logprob) <= 1
+
+
+def test_rounding_is_no_error(ask: Any) -> None:
+    """A log-probability that half precision put a little above 0 is 0; one of minus infinity is listed, and is 0."""
+    listed = [{"token": "A", "logprob": 1e-4}, {"token": "B", "logprob": -math.inf}]
+    found = ask(with_token(logprob=1e-4, top_logprobs=listed))
+    np.testing.assert_allclose(found, [[1, 0, 0]], atol=1e-8)
+    assert (found > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("status", "retry"), [("400 Bad", False), ("401 No", False), ("429 Slow", True), ("503 Down", True)]
+)
+def test_a_status_that_is_no_success(ask: Any, status: str, retry: bool) -> None:
+    """The status and what the server said of it, and whether to ask again."""
+    with pytest.raises(RemoteError, match=f"HTTP {status[:3]}: .*quota") as caught:
+        ask({"error": {"message": "quota"}}, status=status)
+    assert caught.value.retry is retry
+
+
+def test_nobody_there() -> None:
+    """Unreachable, as with every remote."""
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        port = unused.getsockname()[1]
+    with pytest.raises(RemoteUnreachable, match="cannot connect"):
+        Chat(f"http://127.0.0.1:{port}/v1", labels=COLOURS).infer(X, Deadline.after(5))
+
+
+def test_after_close(connect: Any, serve: Any) -> None:
+    """An error, not a hang."""
+    remote = connect(serve(lambda _: None))
+    remote.close()
+    with pytest.raises(RemoteError, match="cannot ask"):
+        remote.infer(X, Deadline.after(5))
+
+
+# Several inputs, and time
+
+
+def read_question(connection: socket.socket) -> str:
+    """One request, up to the last word of the default prompt."""
+    received = b""
+    while b"letter alone." not in received:
+        more = connection.recv(65536)
+        if not more:
+            raise OSError("closed")
+        received += more
+    return received.decode()
+
+
+def test_several_inputs_go_out_side_by_side(connect: Any, serve: Any, respond: Any) -> None:
+    """At most `concurrency` at once, on connections that are kept; the rows are in the order of the inputs."""
+    lock, now, most = threading.Lock(), 0, 0
+    together = threading.Barrier(3)
+
+    def behave(connection: socket.socket) -> None:
+        nonlocal now, most
+        while True:
+            question = read_question(connection)
+            with lock:
+                now += 1
+                most = max(most, now)
+            together.wait(10)
+            with lock:
+                now -= 1
+            letter = question.partition("Input: ")[2][:1]
+            connection.sendall(respond(completion(at(letter, **{letter: 0.9}))))
+
+    server = serve(behave)
+    remote = connect(server, concurrency=3)
+    asked = "ABCCBAABC"
+    found = remote.infer(np.array(list(asked)), Deadline.after(10))
+    assert found.argmax(axis=1).tolist() == ["ABC".index(one) for one in asked]
+    assert most == 3
+    assert server.connections == 3
+    assert remote.traffic.requests == 9
+
+
+def test_no_inputs(connect: Any, serve: Any) -> None:
+    """No request, and scores of no rows."""
+    server = serve(lambda _: None)
+    assert connect(server).infer(X[:0], Deadline.after(1)).shape == (0, 3)
+    opinions = connect(server, answer="text").infer(X[:0], Deadline.after(1))
+    assert opinions.probabilities(3).shape == (0, 3)
+    assert server.connections == 0
+
+
+def silence(connection: socket.socket) -> None:
+    """Nothing, until the other side leaves."""
+    while connection.recv(65536):
+        pass
+
+
+def test_one_deadline_for_all(connect: Any, serve: Any) -> None:
+    """Late is late for all inputs together, and those that have not left by then never do."""
+    server = serve(silence)
+    remote = connect(server, concurrency=2)
+    started = time.monotonic()
+    with pytest.raises(TimeoutError):
+        remote.infer(np.repeat(X, 20), Deadline.after(0.3))
+    assert 0.25 < time.monotonic() - started < 2
+    assert server.connections <= 2
+
+
+def test_one_failure_does_not_wait_for_the_others(connect: Any, serve: Any, respond: Any) -> None:
+    """The call is over with the first error."""
+
+    def behave(connection: socket.socket) -> None:
+        if "Input: bad" in read_question(connection):
+            connection.sendall(respond({}, "400 Bad"))
+        silence(connection)
+
+    remote = connect(serve(behave))
+    started = time.monotonic()
+    with pytest.raises(RemoteError, match="HTTP 400"):
+        remote.infer(np.array(["good", "bad", "good"]), Deadline.after(8))
+    assert time.monotonic() - started < 4
+
+
+def test_from_many_threads(connect: Any, serve: Any, respond: Any, answering: Any) -> None:
+    """Callers share one remote, and every one gets its own number of rows."""
+    remote = connect(serve(answering(respond(GOOD))), concurrency=2)
+    found: list[tuple[int, ...]] = []
+    callers = [
+        threading.Thread(target=lambda n=n: found.append(remote.infer(np.repeat(X, n), Deadline.after(10)).shape))
+        for n in range(1, 9)
+    ]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join(15)
+    assert sorted(found) == [(n, 3) for n in range(1, 9)]
+    assert remote.traffic.requests == 36
+
+
+# In a cascade
+
+UNSURE = np.array([0, 0.5, 0], np.float32)
+PROBABILITIES = {"remote": {"temperature": 1.0, "scores": "probabilities"}}
+
+
+def test_in_a_cascade(make_file: Any, connect: Any, serve: Any, answering: Any, respond: Any) -> None:
+    """Its probabilities are the remote verdict; the text that is sent need not be what the local model sees."""
+    remote = connect(serve(answering(respond(completion(at("C", A=0.2, B=0.2, C=0.6))))))
+    with Cascade.load(make_file(**PROBABILITIES), remote=remote, deadline=5) as cascade:
+        answer = cascade.predict(UNSURE, original="the sky")
+    assert (answer.name, answer.source, answer.reason) == ("blue", Source.REMOTE, Reason.OFFLOADED), answer.detail
+    assert answer.remote is not None
+    np.testing.assert_allclose(answer.remote.probabilities, [0.2, 0.2, 0.6], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "reason", "detail"),
+    [
+        (silence, Reason.DEADLINE, "did not answer in time"),
+        (completion(at("The", The=1.0)), Reason.REMOTE_ERROR, "names none of the labels"),
+    ],
+)
+def test_a_cascade_answers_all_the_same(
+    make_file: Any, connect: Any, serve: Any, answering: Any, respond: Any, behaviour: Any, reason: Reason, detail: str
+) -> None:
+    """A chat server that is late or beside the point leaves the local answer, labelled as such."""
+    remote = connect(serve(behaviour if callable(behaviour) else answering(respond(behaviour))))
+    with Cascade.load(Path(make_file(**PROBABILITIES)), remote=remote, deadline=0.5) as cascade:
+        answer = cascade.predict(UNSURE, original="the sky")
+    assert (answer.name, answer.source, answer.reason) == ("green", Source.LOCAL, reason), answer.detail
+    assert detail in answer.detail
+    assert answer.elapsed < 2
+
+
+# Arguments
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "127.0.0.1/v1",
+        "ftp://h/v1",
+        "http:///v1",
+        "http://h:99999/v1",
+        "http://h:x/v1",
+        "http://h",
+        "http://h/",
+        "http://h/v 1",
+        "http://h/v\u00e9",
+        "http://h/v1\r\nX: y",
+    ],
+)
+def test_an_address_of_another_form(url: str) -> None:
+    """Refused at once, and the form is given."""
+    with pytest.raises(ArgumentError, match=r"url: expected http\[s\]://host\[:port\]/v1, got"):
+        Chat(url, labels=COLOURS)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"labels": ["red"]}, "labels: expected two or more names, got"),
+        ({"labels": "red"}, "labels: expected two or more names, got 'red'"),
+        ({"labels": [1, 2], "answer": "text"}, r"labels: expected two or more names, got \[1, 2\]"),
+        ({"labels": ["a", " "], "answer": "label"}, "labels: expected names, got ' '"),
+        ({"labels": ["a", "b", "(A"], "answer": "label"}, r"labels: 'a' and '\(A' look the same"),
+        (
+            {"labels": [str(i) for i in range(27)]},
+            "at most 26 to be answered with a letter, got 27; use answer='label'",
+        ),
+        ({"answer": "word"}, "answer: expected 'letter', 'label' or 'text', got 'word'"),
+        ({"prompt": "Which one?"}, r"prompt: expected a text with \{input\}, got 'Which one"),
+        ({"scale": (1.0, math.nan), "answer": "text"}, "scale: expected a slope and an intercept, got"),
+        ({"scale": (1.0,), "answer": "text"}, "scale: expected a slope and an intercept, got"),
+        ({"scale": (1.0, 0.0)}, "scale: only for answer='text'"),
+        ({"coverage": 0}, "coverage: expected more than 0 and at most 1, got 0"),
+        ({"coverage": math.nan}, "coverage: expected more than 0 and at most 1, got nan"),
+        ({"max_tokens": 0}, "max_tokens: expected 1 or more, got 0"),
+        ({"concurrency": 0}, "concurrency: expected 1 or more, got 0"),
+    ],
+)
+def test_an_argument_that_cannot_mean_anything(options: dict[str, Any], message: str) -> None:
+    """Refused at once, in one sentence that names it."""
+    with pytest.raises(ArgumentError, match=message):
+        Chat("http://h/v1", **{"labels": COLOURS, **options})

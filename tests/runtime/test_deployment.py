@@ -1,0 +1,235 @@
+"""Budget, egress, outbox and watch around one cascade: what leaves the device, and what becomes of what does not."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from edgecascade.runtime import (
+    Budget,
+    Cascade,
+    CircuitOpen,
+    LateAnswer,
+    Outbox,
+    Rate,
+    Reason,
+    RemoteError,
+    RemoteUnreachable,
+    Source,
+    Watch,
+    prometheus_text,
+)
+
+SURE = np.array([5, 0, 0], np.float32)
+UNSURE = np.array([0, 0.5, 0], np.float32)
+
+
+class Link:
+    """A remote that sees blue everywhere, while the link to it is up."""
+
+    def __init__(self) -> None:
+        self.up = True
+        self.seconds = 0.0
+        self.asked: list[NDArray[Any]] = []
+
+    def __call__(self, inputs: NDArray[Any]) -> NDArray[Any]:
+        """Scores, or `RemoteUnreachable`."""
+        if not self.up:
+            raise RemoteUnreachable("the link is down")
+        self.asked += list(inputs)
+        time.sleep(self.seconds)
+        return np.tile(np.array([0, 0, 4], np.float32), (len(inputs), 1))
+
+
+@pytest.fixture
+def link() -> Link:
+    """Up."""
+    return Link()
+
+
+def until(done: Callable[[], bool]) -> None:
+    """Waits, for as long as a busy machine may take."""
+    end = time.monotonic() + 20
+    while not done():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+def test_a_spent_budget_keeps_answers_local(file: Path, link: Link) -> None:
+    """Each with its reason, and the counts add up."""
+    budget = Budget(forwards=Rate(10, 3600))
+    with Cascade.load(file, remote=link, budget=budget, deadline=5) as cascade:
+        reasons = [cascade.predict(x).reason for x in [UNSURE, SURE] * 100]
+        counts = cascade.counts()
+        assert cascade.metrics()["budget"] == {"forwards/3600s": pytest.approx(1 - len(link.asked) / 10, abs=0.05)}
+    assert 5 <= len(link.asked) == reasons.count(Reason.OFFLOADED) <= 10
+    assert reasons.count(Reason.BUDGET) == 100 - len(link.asked)
+    assert (counts.kept, counts.forwarded, counts.reasons[Reason.OFFLOADED]) == (100, 100, len(link.asked))
+
+
+def test_what_was_never_sent_is_not_paid_for(file: Path) -> None:
+    """While the circuit is open, the budget stays."""
+
+    def refuses(_: Any) -> Any:
+        raise CircuitOpen("left alone")
+
+    budget = Budget(forwards=Rate(10, 3600))
+    with Cascade.load(file, remote=refuses, budget=budget, watch=Watch(share=1.0), deadline=5) as cascade:
+        assert {cascade.predict(UNSURE).reason for _ in range(50)} == {Reason.CIRCUIT_OPEN}
+        for _ in range(50):
+            cascade.predict(SURE)
+        until(lambda: budget.levels["forwards/3600s"] > 0.99)
+
+
+def test_what_may_not_leave_stays(file: Path, link: Link, tmp_path: Path) -> None:
+    """The application sees each input as it would be sent; what it cannot judge stays, and nothing waits for later."""
+    seen = []
+
+    def egress(x: NDArray[Any]) -> bool:
+        seen.append(x)
+        if len(seen) == 2:
+            raise RuntimeError("no idea")
+        return len(seen) > 2
+
+    with Cascade.load(file, remote=link, egress=egress, outbox=Outbox(tmp_path / "outbox"), deadline=5) as cascade:
+        answers = [cascade.predict(UNSURE) for _ in range(3)]
+        assert cascade.metrics()["outbox"]["waiting"] == 0
+    assert [a.reason for a in answers] == [Reason.EGRESS, Reason.EGRESS, Reason.OFFLOADED]
+    assert [a.queued for a in answers] == [""] * 3
+    np.testing.assert_array_equal(seen[0], UNSURE)
+    assert len(link.asked) == 1
+
+
+def test_what_could_not_be_sent_is_answered_late(file: Path, link: Link, tmp_path: Path) -> None:
+    """Once each, under the caller's key, when the link is back."""
+    late: list[LateAnswer] = []
+    link.up = False
+    with Cascade.load(
+        file, remote=link, outbox=Outbox(tmp_path / "outbox"), on_late=late.append, deadline=5
+    ) as cascade:
+        answers = [cascade.predict(UNSURE + i / 100, key=f"frame {i}") for i in range(20)]
+        assert {(a.reason, a.source) for a in answers} == {(Reason.OFFLINE, Source.LOCAL)}
+        assert [a.queued for a in answers] == [f"frame {i}" for i in range(20)]
+        assert cascade.metrics()["outbox"]["waiting"] == 20
+        link.up = True
+        assert cascade.predict(UNSURE).reason is Reason.OFFLOADED
+        until(lambda: len(late) == 20)
+        assert cascade.metrics()["outbox"]["waiting"] == 0
+        assert cascade.counts().inputs == 21
+    assert sorted(one.key for one in late) == sorted(f"frame {i}" for i in range(20))
+    assert {(one.answer.name, one.answer.source, one.answer.reason) for one in late} == {
+        ("blue", Source.REMOTE, Reason.OFFLOADED)
+    }
+    assert all(one.answer.local.label == 1 and 0 < one.answer.elapsed < 60 for one in late)
+
+
+def test_the_same_input_waits_once(file: Path, link: Link, tmp_path: Path) -> None:
+    """Without a key, its content is its key."""
+    link.up = False
+    with Cascade.load(file, remote=link, outbox=Outbox(tmp_path / "outbox")) as cascade:
+        keys = [cascade.predict(x).queued for x in (UNSURE, UNSURE.copy(), UNSURE * 0.9)]
+        assert cascade.metrics()["outbox"]["waiting"] == 2
+    assert keys[0] == keys[1] != keys[2]
+
+
+def test_a_reply_that_comes_late_needs_no_second_request(file: Path, link: Link, tmp_path: Path) -> None:
+    """The call returns at its deadline, and the answer follows; also through the iterator."""
+    link.seconds = 0.3
+    with Cascade.load(file, remote=link, outbox=Outbox(tmp_path / "outbox"), deadline=0.1) as cascade:
+        answer = cascade.predict(UNSURE, key="a")
+        assert (answer.reason, answer.queued) == (Reason.DEADLINE, "a")
+        (late,) = cascade.late(timeout=5)
+        assert (late.key, late.answer.name) == ("a", "blue")
+    assert len(link.asked) == 1
+
+
+def test_what_waits_survives_the_process(file: Path, link: Link, tmp_path: Path) -> None:
+    """The next one sends it."""
+    link.up = False
+    with Cascade.load(file, remote=link, outbox=Outbox(tmp_path / "outbox")) as cascade:
+        assert cascade.predict(UNSURE, key="a").queued == "a"
+    link.up = True
+    with Cascade.load(file, remote=link, outbox=Outbox(tmp_path / "outbox")) as cascade:
+        assert [one.key for one in cascade.late(timeout=10)] == ["a"]
+
+
+def test_a_refusal_is_no_reason_to_ask_again(file: Path, tmp_path: Path) -> None:
+    """What the remote will never answer is not kept, and without a remote everything is."""
+
+    def refuses(_: Any) -> Any:
+        raise RemoteError("no such thing")
+
+    for remote, kept in ((refuses, ""), (None, "a")):
+        with Cascade.load(file, remote=remote, outbox=Outbox(tmp_path / f"outbox{kept}")) as cascade:
+            assert cascade.predict(UNSURE, key="a").queued == kept
+
+
+def test_audited_answers_stay_local(file: Path, link: Link) -> None:
+    """They come at once, whatever the remote takes, and count as kept."""
+    link.seconds = 0.2
+    watch = Watch(share=1.0)
+    with Cascade.load(file, remote=link, watch=watch, deadline=5) as cascade:
+        answers = [cascade.predict(SURE) for _ in range(10)]
+        assert {(a.source, a.reason) for a in answers} == {(Source.LOCAL, Reason.CONFIDENT)}
+        assert max(a.elapsed for a in answers) < 0.15
+        until(lambda: watch.health().compared == 10)
+        health = watch.health()
+        assert (health.inputs, health.audited, health.agreement_kept.value) == (10, 10, 0.0)
+        assert cascade.metrics()["watch"]["audited"] == 10
+        assert cascade.counts().kept == 10
+
+
+def test_the_watch_sees_what_the_local_model_saw(file: Path, link: Link, tmp_path: Path) -> None:
+    """And not what was sent in its place; from `predict` and from batches."""
+    watch = Watch(share=1.0, keep=tmp_path)
+    with Cascade.load(file, remote=link, watch=watch, deadline=5) as cascade:
+        cascade.predict(SURE, original=np.zeros(7, np.float32))
+        cascade.predict(UNSURE, original=np.zeros(7, np.float32))
+        cascade.predict_batch(np.stack([SURE, UNSURE]), originals=np.zeros((2, 7), np.float32))
+        until(lambda: watch.health().compared == 4)
+    kept = np.load(tmp_path / "pairs.npz")
+    assert {tuple(x) for x in kept["x"].tolist()} == {tuple(SURE.tolist()), tuple(UNSURE.tolist())}
+    assert len(kept["x"]) == 4
+
+
+def test_a_caller_may_write_to_its_buffer_at_once(file: Path, link: Link) -> None:
+    """What is sent in the background is a copy: cameras reuse their buffers."""
+    link.seconds = 0.05
+    buffer = np.empty(3, np.float32)
+
+    def frames() -> Iterator[NDArray[np.float32]]:
+        for i in range(30):
+            buffer[:] = 0, 0.5 + i / 1000, 0
+            yield buffer
+
+    with Cascade.load(file, remote=link, deadline=10) as cascade:
+        assert [a.name for a in cascade.stream(frames())] == ["blue"] * 30
+    assert sorted(round(float(x[1]) * 1000) for x in link.asked) == list(range(500, 530))
+
+
+def test_everything_that_is_counted_can_be_scraped(file: Path, link: Link, tmp_path: Path) -> None:
+    """All parts at once, from many threads, and what is counted adds up."""
+    link.seconds = 0.001
+    parts: dict[str, Any] = {"budget": Budget(forwards=Rate(50, 60)), "outbox": Outbox(tmp_path / "outbox")}
+    with Cascade.load(file, remote=link, watch=Watch(share=0.2), deadline=5, **parts) as cascade:
+
+        def ask() -> None:
+            for x in [SURE, UNSURE] * 50:
+                cascade.predict(x)
+
+        threads = [threading.Thread(target=ask) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        found = cascade.metrics()
+        text = prometheus_text(found)
+    assert found["inputs"] == found["kept"] + found["forwarded"] == sum(found["reasons"].values()) == 400
+    assert found["latency"]["kept"]["count"] == found["kept"] == 200
+    assert found["latency"]["forwarded"]["count"] == 200
+    assert 'edgecascade_answers_total{source="local",reason="confident"} 200' in text

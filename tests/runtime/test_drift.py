@@ -1,0 +1,229 @@
+"""Do the inputs still look like the calibration data?"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from edgecascade.runtime import Policy
+from edgecascade.runtime.drift import Departure, Reference, ScoreDrift, differs, rate_differs, total_variation
+from edgecascade.runtime.remote_calibration import RemoteCalibration
+
+
+def document(**changes: Any) -> dict[str, Any]:
+    """What the reference is read from."""
+    policy = {"threshold": 0.1, "edges": [0.5, 0.8], "values": [-0.1, 0.1, 0.3], "counts": [10, 20, 30], **changes}
+    return {"calibration": {"temperature": 2.0}, "policy": policy}
+
+
+def policy(**changes: Any) -> Policy:
+    """The policy of that document, with changes."""
+    own: dict[str, Any] = {"threshold": 0.1, "edges": (0.5, 0.8), "values": (-0.1, 0.1, 0.3), "temperature": 2.0}
+    return Policy("replace", RemoteCalibration(1.0, False), **{**own, **changes})
+
+
+def urn(rng: np.random.Generator, runs: int, reference: Sequence[int], m: int) -> NDArray[np.int64]:
+    """Counts of m inputs in bins cut at quantiles of a calibration set that came from the same distribution."""
+    return rng.multinomial(m, rng.dirichlet(np.array(reference, float), runs))
+
+
+def drifted(detector: ScoreDrift, tenths: NDArray[np.int64]) -> bool:
+    """Whether any test of a window, given as ten rows of counts, finds drift."""
+    return any(found.drifted for row in tenths.tolist() for found in detector.add([*row, 0]))
+
+
+@pytest.mark.parametrize(("n", "bins"), [(200, 10), (200, 15), (600, 15), (1000, 12), (1000, 50)])
+@pytest.mark.parametrize("quantiles", [True, False])
+def test_false_alarms_are_as_rare_as_promised(n: int, bins: int, quantiles: bool) -> None:
+    """By windows and tenths together, with no floor to help, whether the bins were cut at quantiles or fixed before."""
+    rng = np.random.default_rng(5)
+    runs, risk = 2000, 0.02
+    even = np.bincount(np.arange(n) % bins).tolist()
+    alarms = 0
+    for _ in range(runs):
+        if quantiles:
+            reference, p = even, rng.dirichlet(np.array(even, float))
+        else:
+            p = np.full(bins, 1 / bins)
+            reference = rng.multinomial(n, p).tolist()
+        alarms += drifted(ScoreDrift(reference, 1000, risk, 0.0), rng.multinomial(100, p, 10))
+    assert alarms / runs < risk + 3 * math.sqrt(risk / runs)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("n", "bins"), [(200, 10), (200, 15), (600, 15), (1000, 15)])
+def test_false_alarms_at_the_default_risk(n: int, bins: int) -> None:
+    """In a window alone, far out in the tail: at most 1.5 times the promised half of 1e-3."""
+    rng = np.random.default_rng(6)
+    reference = np.bincount(np.arange(n) % bins).tolist()
+    runs = 60_000
+    detector = ScoreDrift(reference, 1000, 1e-3, 0.0)
+    false = 0
+    for row in urn(rng, runs, reference, 1000).tolist():
+        tenths = [[*row, 0]] + [[0] * (bins + 1)] * 9
+        false += [found for tenth in tenths for found in detector.add(tenth)][-1].drifted
+    assert false <= 1.5 * runs * 5e-4
+
+
+def test_a_sudden_change_is_found_within_a_tenth_of_a_window() -> None:
+    """All inputs in the lowest third of the bins: after 100 inputs, and not after 1000."""
+    detector = ScoreDrift([40] * 15, 1000, 1e-3, 0.1)
+    found = detector.add([20] * 5 + [0] * 10 + [0])
+    assert [one.drifted for one in found] == [True]
+    assert "the last 100 inputs" in found[0].seen()[1]
+
+
+def test_slow_drift_is_found() -> None:
+    """A step of 1 % of the inputs in each window: little from one to the next, much from the calibration data."""
+    rng = np.random.default_rng(8)
+    detector = ScoreDrift([60] * 10, 1000, 1e-3, 0.1)
+    p = np.full(10, 0.1)
+    windows = 0
+    while not drifted(detector, rng.multinomial(100, p, 10)):
+        windows += 1
+        p[0] += 0.01
+        p[1:] -= 0.01 / 9
+    assert 8 <= windows <= 30
+
+
+def test_a_change_too_small_to_matter_is_no_drift() -> None:
+    """However certain it is."""
+    moved = [1100] * 5 + [900] * 5
+    assert differs(moved, [10_000] * 10) < 1e-6
+    detector = ScoreDrift([10_000] * 10, 10_000, 1e-3, 0.1)
+    found = [one for _ in range(10) for one in detector.add([*(count // 10 for count in moved), 0])]
+    assert not any(one.drifted for one in found)
+    assert found[-1].calm
+
+
+def test_nan_is_a_bin_that_the_calibration_data_has_nothing_in() -> None:
+    """A sensor that fails for a third of the inputs is found at once."""
+    detector = ScoreDrift([60] * 10, 1000, 1e-3, 0.1)
+    assert detector.add([7] * 10 + [30])[0].drifted
+    assert not detector.add([10] * 10 + [1])[0].drifted
+
+
+def test_drift_is_over_after_a_window_like_the_reference() -> None:
+    """A tenth of one is too little to say so."""
+    detector = ScoreDrift([60] * 10, 1000, 1e-3, 0.1)
+    found = [one for _ in range(10) for one in detector.add([10] * 10 + [0])]
+    assert [one.whole for one in found] == [False] * 10 + [True]
+    assert [one.calm for one in found] == [False] * 10 + [True]
+
+
+@pytest.mark.parametrize("reference", [[], [25], [10, 10]])
+def test_a_reference_too_small_to_tell_says_nothing(reference: list[int]) -> None:
+    """Neither that there is drift, nor that there is none."""
+    detector = ScoreDrift(reference, 1000, 1e-3, 0.1)
+    assert [one for _ in range(10) for one in detector.add([100] * len(reference) + [0])] == []
+
+
+@given(
+    reference=st.lists(st.integers(0, 100), min_size=1, max_size=60),
+    seen=st.lists(st.integers(0, 50), min_size=61, max_size=61),
+)
+def test_every_input_is_counted_in_one_group(reference: list[int], seen: list[int]) -> None:
+    """Bins are put together, none is left out, and groups have calibration inputs."""
+    detector = ScoreDrift(reference, 1000, 1e-3, 0.1)
+    counts = [*seen[: len(reference)], seen[-1]]
+    found: list[Departure] = [one for _ in range(10) for one in detector.add(counts)]
+    for one in found:
+        assert sum(one.old) == sum(reference)
+        assert sum(one.new) == sum(counts) * (10 if one.whole else 1)
+        assert min(one.old[:-1]) > 0
+        assert len(one.new) <= 16
+
+
+@given(a=st.lists(st.integers(0, 40), min_size=2, max_size=20), data=st.data())
+def test_the_same_shape_is_no_difference(a: list[int], data: st.DataObject) -> None:
+    """Multiples of one histogram: chance 1 or nearly, distance 0; and order does not matter."""
+    if not any(a):
+        return
+    assert differs(a, [3 * one for one in a]) > 0.9
+    assert total_variation(a, [3 * one for one in a]).value == pytest.approx(0)
+    b = data.draw(st.lists(st.integers(1, 40), min_size=len(a), max_size=len(a)))
+    assert differs(a, b) == pytest.approx(differs(b, a))
+    assert 0 <= differs(a, b) <= 1
+
+
+def test_the_chance_is_chi_squares() -> None:
+    """G of two samples in a two-by-ten table against the exact tail of chi-square with nine degrees of freedom."""
+    stats = pytest.importorskip("scipy.stats")
+    rng = np.random.default_rng(1)
+    for _ in range(50):
+        new, old = rng.multinomial(1000, rng.dirichlet([50] * 10)), rng.multinomial(600, [0.1] * 10)
+        exact = stats.chi2_contingency([new, old], correction=False, lambda_="log-likelihood").pvalue
+        assert differs(new.tolist(), old.tolist()) == pytest.approx(exact, rel=0.1, abs=2e-3)
+
+
+@given(m=st.integers(1, 60), n=st.integers(1, 60), data=st.data())
+def test_rates_are_compared_by_fishers_exact_test(m: int, n: int, data: st.DataObject) -> None:
+    """Twice the smaller tail, by adding up all tables."""
+    new, old = data.draw(st.integers(0, m)), data.draw(st.integers(0, n))
+    tables = {x: math.comb(m, x) * math.comb(n, new + old - x) for x in range(m + 1) if 0 <= new + old - x <= n}
+    upper = sum(count for x, count in tables.items() if x >= new)
+    lower = sum(count for x, count in tables.items() if x <= new)
+    expected = min(1.0, 2 * min(upper, lower) / sum(tables.values()))
+    assert rate_differs(new, m, old, n) == pytest.approx(expected, rel=1e-6)
+
+
+def test_large_counts_are_no_trouble() -> None:
+    """Nothing overflows, on either side."""
+    assert rate_differs(90_000, 100_000, 10, 1000) < 1e-100
+    assert rate_differs(10, 100_000, 990, 1000) < 1e-100
+    assert rate_differs(30_000, 100_000, 300, 1000) > 0.5
+    assert rate_differs(5, 10, 0, 0) == 1.0
+
+
+def test_the_distance_is_in_its_interval() -> None:
+    """Equal distributions and unlike ones: 95 % of the intervals, or more, hold the distance."""
+    rng = np.random.default_rng(2)
+    for p in (np.full(10, 0.1), np.array([0.3] + [0.7 / 9] * 9)):
+        distance = abs(p - 0.1).sum() / 2
+        found = [
+            total_variation(rng.multinomial(1000, p).tolist(), rng.multinomial(600, [0.1] * 10).tolist())
+            for _ in range(500)
+        ]
+        assert np.mean([one.low <= distance <= one.high for one in found]) > 0.95
+        assert max(one.high - one.low for one in found) < 0.25
+
+
+def test_the_reference_is_the_files() -> None:
+    """Bins by advantage as float32 rounds it; forwarded is what lies below the threshold, as the graph compares."""
+    reference = Reference.of(document())
+    assert reference.values == tuple(np.array([-0.1, 0.1, 0.3], np.float32).tolist())
+    assert (reference.counts, reference.forwarded, reference.n) == ((10, 20, 30), 10, 60)
+    assert Reference.of(document(), policy()) == reference
+
+
+def test_bins_of_equal_advantage_are_one() -> None:
+    """Nobody can tell them apart by the advantage."""
+    reference = Reference.of(document(values=[0.3, 0.1, 0.3]))
+    assert (len(reference.values), reference.counts) == (2, (40, 20))
+
+
+def test_another_threshold_has_the_same_bins_and_another_rate() -> None:
+    """And other advantages have the same counts."""
+    assert Reference.of(document(), policy(threshold=0.2)).forwarded == 30
+    other = Reference.of(document(), policy(values=(0.0, 0.2, 0.4)))
+    assert (other.counts, other.forwarded) == ((10, 20, 30), 10)
+
+
+@pytest.mark.parametrize("changes", [{"temperature": 3.0}, {"edges": (0.5, 0.7)}])
+def test_a_policy_that_fills_the_bins_otherwise_has_no_reference(changes: dict[str, Any]) -> None:
+    """The calibration data was counted under another."""
+    assert Reference.of(document(), policy(**changes)).n == 0
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [{}, {"policy": None}, {"policy": {"merge": "replace"}}, document(counts=[1]), document(counts="many")],
+)
+def test_a_file_without_evidence_has_no_reference(damaged: dict[str, Any]) -> None:
+    """An older file still runs, unwatched in this."""
+    assert Reference.of(damaged).n == 0

@@ -1,0 +1,45 @@
+"""A fork has none of its parent's threads: a cascade says so there, and goes on in the parent."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+SCRIPT = """
+import os, sys
+import numpy as np
+from edgecascade.runtime import Cascade, ForkedError, Outbox
+
+x = np.array([5, 0, 0], np.float32)
+with Cascade.load(sys.argv[1], remote=lambda x: x, outbox=Outbox(sys.argv[2])) as cascade:
+    cascade.predict(x)
+    child = os.fork()
+    if child == 0:
+        for ask in (lambda: cascade.predict(x), lambda: cascade.predict_batch(x[None]), lambda: cascade.predict(x * 0)):
+            try:
+                ask()
+            except ForkedError as error:
+                print(error)
+        with Cascade.load(sys.argv[1]) as own:
+            print(own.predict(x).name)
+        cascade.close()
+        sys.stdout.flush()
+        os._exit(0)
+    os.waitpid(child, 0)
+    print(cascade.predict(x).name, cascade.predict(x * 0).reason.value)
+"""
+
+
+def test_a_child_is_told_in_one_sentence(file: Path, tmp_path: Path) -> None:
+    """Whatever it asks; one that it loads itself works, and the parent's is as it was."""
+    ran = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(file), str(tmp_path / "outbox")],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert ran.returncode == 0, ran.stderr
+    *told, own, parents = ran.stdout.splitlines()
+    assert len(told) == 3
+    assert all(one.startswith("cascade: loaded in process ") and "load it after the fork" in one for one in told)
+    assert (own, parents) == ("red", "red offloaded")

