@@ -104,7 +104,7 @@ def test_another_real_provider_decides_alike(pair: Path, tmp_path: Path) -> None
 
     def make(part: Path) -> None:
         subprocess.run([sys.executable, "-m", "venv", part], check=True)
-        pip = [part / "bin" / "python", "-m", "pip", "install", "--quiet", "--only-binary", ":all:"]
+        pip = [str(part / "bin" / "python"), "-m", "pip", "install", "--quiet", "--only-binary", ":all:"]
         if subprocess.run([*pip, version, "numpy"], check=False).returncode:
             pytest.skip(f"{version} cannot be installed here")
 
@@ -113,7 +113,7 @@ def test_another_real_provider_decides_alike(pair: Path, tmp_path: Path) -> None
     np.save(images, np.load(pair / "test.npz")["x"][:40])
     root = Path(__file__).parents[2]
     ran = subprocess.run(
-        [python / "bin" / "python", "-c", ELSEWHERE, pair / "local.onnx", images, tmp_path / "engines"],
+        list(map(str, (python / "bin" / "python", "-c", ELSEWHERE, pair / "local.onnx", images, tmp_path / "engines"))),
         env={**os.environ, "PYTHONPATH": str(root / "runtime")},
         capture_output=True,
         text=True,

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from importlib.metadata import files
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -76,11 +76,10 @@ def measure_memory(path: str | os.PathLike[str], x: NDArray[Any], rounds: int = 
 
 
 def installed_size() -> float:
-    """MiB of the source files of the device's part; the other parts are there too, but import nothing on a device."""
-    runtime = Path(__file__).parents[3] / "runtime" / "edgecascade"
-    if runtime.is_dir():
-        return sum(file.stat().st_size for file in runtime.rglob("*") if file.suffix in (".py", ".json")) / 2**20
-    return sum(file.size or 0 for file in files("edgecascade") or [] if file.suffix != ".pyc") / 2**20
+    """MiB of the wheel's files, all parts of it, before Python compiles them."""
+    namespace = import_module("edgecascade").__path__
+    files = (file for root in namespace for file in Path(root).rglob("*") if file.is_file())
+    return sum(file.stat().st_size for file in files if file.suffix != ".pyc") / 2**20
 
 
 def _python(code: str, *arguments: str) -> str:

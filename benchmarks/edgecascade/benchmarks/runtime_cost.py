@@ -10,6 +10,7 @@ from edgecascade.benchmarks.flagship import Protocol, flagship_cascade
 from edgecascade.benchmarks.footprint import installed_size, measure_import, measure_memory
 from edgecascade.benchmarks.head_cost import HeadCost, measure_head_cost
 from edgecascade.benchmarks.hot_path import measure_hot_path, tiny_cascade
+from edgecascade.benchmarks.lateness import measure_lateness
 from edgecascade.benchmarks.ratio import Ratio
 from edgecascade.benchmarks.stream_speed import measure_stream
 from edgecascade.calibration.estimate import Estimate
@@ -17,6 +18,7 @@ from edgecascade.calibration.estimate import Estimate
 __all__ = ["RuntimeCost", "measure_runtime_cost"]
 
 _MEMORY_GOAL, _SIZE_GOAL = 5.0, 1.0  # MiB
+_LATE_GOAL = 2.0  # ms
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class RuntimeCost:
         memory: resident MiB of a process that uses `Cascade`, at most.
         bare_memory: of one with a bare session of the same file.
         installed: MiB of the device's part.
+        lateness: seconds beyond the deadline, 99.9th percentile, with a remote that never answers.
     """
 
     head: HeadCost
@@ -36,10 +39,11 @@ class RuntimeCost:
     memory: Estimate
     bare_memory: Estimate
     installed: float
+    lateness: Estimate
 
     def __str__(self) -> str:
         """One line each, as they are printed and kept."""
-        beyond = self.memory.value - self.bare_memory.value
+        beyond, late = self.memory.value - self.bare_memory.value, self.lateness
         spread = [f"{one.value:.1f} ({one.low:.1f} to {one.high:.1f})" for one in (self.memory, self.bare_memory)]
         return "\n".join(
             [
@@ -47,7 +51,9 @@ class RuntimeCost:
                 *map(str, self.ratios),
                 f"memory beyond a bare session: {beyond:.1f} MiB; {_said(beyond, _MEMORY_GOAL)}; "
                 f"medians {spread[0]} and {spread[1]} MiB, n = {self.memory.n} processes each",
-                f"installed beyond numpy and onnxruntime: {self.installed:.2f} MiB; "
+                f"beyond the deadline, 99.9th percentile: {late.value * 1e3:.2f} ms "
+                f"({late.low * 1e3:.2f} to {late.high * 1e3:.2f}, n = {late.n}); {_said(late.value * 1e3, _LATE_GOAL)}",
+                f"installed beyond numpy and onnxruntime: {self.installed:.2f} MiB before compilation; "
                 f"{_said(self.installed, _SIZE_GOAL)}",
             ]
         )
@@ -73,6 +79,7 @@ def measure_runtime_cost(cache: Path, *, runs: int = 3000) -> RuntimeCost:
         memory=memory,
         bare_memory=bare,
         installed=installed_size(),
+        lateness=measure_lateness(path, some),
     )
 
 
