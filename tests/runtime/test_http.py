@@ -1,9 +1,12 @@
 """HTTP held to a deadline, on connections that are kept, with every byte counted."""
 
+import gzip
 import socket
 import ssl
 import subprocess
+import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -119,6 +122,114 @@ def test_a_large_upload_nobody_reads_ends_by_the_deadline(
         client.request("POST", "/", b"x" * 50_000_000, {}, Deadline.after(0.2))
 
 
+def test_a_connection_that_was_ended_with_a_word_is_replaced(
+    serve: Callable[..., Any], connect: Callable[..., HttpClient]
+) -> None:
+    """Some servers announce that they close an idle connection: that is no answer to the next request."""
+
+    def announcing(connection: socket.socket) -> None:
+        connection.recv(65536)
+        connection.sendall(OK)
+        time.sleep(0.05)
+        connection.sendall(b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        connection.shutdown(socket.SHUT_RDWR)
+
+    server = serve(announcing)
+    client = connect(server.port)
+    for _ in range(3):
+        assert get(client) == b"ok"
+        time.sleep(0.2)
+    assert server.connections == 3
+
+
+def test_a_kept_connection_that_breaks_within_an_answer_is_told(
+    serve: Callable[..., Any], connect: Callable[..., HttpClient]
+) -> None:
+    """What has been answered in part is not asked again behind the caller's back; the caller may."""
+    answers = iter([OK, OK[:30]])
+
+    def breaking(connection: socket.socket) -> None:
+        for answer in answers:
+            connection.recv(65536)
+            connection.sendall(answer)
+        connection.shutdown(socket.SHUT_RDWR)
+
+    server = serve(breaking)
+    client = connect(server.port)
+    get(client)
+    with pytest.raises(RemoteError, match="the connection broke: the server closed it") as raised:
+        get(client)
+    assert raised.value.retry
+    assert server.connections == 1
+
+
+@pytest.mark.parametrize(
+    ("coding", "body"),
+    [
+        ("gzip", gzip.compress(b"ok")),
+        ("deflate", zlib.compress(b"ok")),
+        ("deflate", zlib.compress(b"ok")[2:-4]),
+        ("identity", b"ok"),
+        ("deflate, gzip", gzip.compress(zlib.compress(b"ok"))),
+    ],
+    ids=["gzip", "deflate", "deflate without its frame", "identity", "both"],
+)
+def test_content_codings_are_undone(
+    serve: Callable[..., Any], connect: Callable[..., HttpClient], respond: Any, coding: str, body: bytes
+) -> None:
+    """Whoever asked for them."""
+    server = serve(lambda c: (c.recv(65536), c.sendall(respond(body, Content_Encoding=coding))))
+    assert get(connect(server.port)) == b"ok"
+
+
+@pytest.mark.parametrize(
+    ("coding", "body", "said"),
+    [
+        pytest.param("gzip", gzip.compress(bytes(65 << 20)), "larger than 67108864 bytes", id="a bomb"),
+        pytest.param("gzip", gzip.compress(b"ok")[:-3], "damaged", id="cut short"),
+        pytest.param("gzip", b"ok", "damaged", id="nothing of the kind"),
+        pytest.param("br", b"ok", "a body in 'br' cannot be read", id="another coding"),
+    ],
+)
+def test_a_coded_body_that_is_none(
+    serve: Callable[..., Any], connect: Callable[..., HttpClient], respond: Any, coding: str, body: bytes, said: str
+) -> None:
+    """A remote error, in bounded memory."""
+    server = serve(lambda c: (c.recv(65536), c.sendall(respond(body, Content_Encoding=coding))))
+    with pytest.raises(RemoteError, match=said) as raised:
+        get(connect(server.port))
+    assert not raised.value.retry
+
+
+@pytest.mark.parametrize("header", ["x\r\nEvil: yes", "x\nEvil: yes", "☃"])
+def test_a_header_that_would_be_more_than_one_is_refused(
+    serve: Callable[..., Any], connect: Callable[..., HttpClient], header: str
+) -> None:
+    """Before a byte is sent."""
+    client = connect(serve(replying).port)
+    with pytest.raises(RemoteError, match="is not HTTP"):
+        client.request("GET", "/", None, {"Authorization": header}, Deadline.after(5))
+    assert client.traffic.sent == 0
+
+
+def test_a_response_before_the_request_has_ended_is_read(
+    serve: Callable[..., Any], connect: Callable[..., HttpClient], respond: Any
+) -> None:
+    """A server that will not read so much says so, and hangs up."""
+
+    def refusing(connection: socket.socket) -> None:
+        connection.recv(1024)
+        connection.sendall(respond(b"", "413 Content Too Large"))
+        connection.close()
+
+    server = serve(refusing)
+    client = connect(server.port)
+    for connections in (1, 2):
+        response = client.request("POST", "/", b"x" * 50_000_000, {}, Deadline.after(10))
+        assert response.status == 413
+        assert server.connections == connections
+
+
 def test_nobody_there(connect: Callable[..., HttpClient]) -> None:
     """Unreachable, which is a remote error of its own kind."""
     with socket.create_server(("127.0.0.1", 0)) as unused:
@@ -175,3 +286,31 @@ def test_tls_with_a_certificate_that_is_none(
     with pytest.raises(RemoteError, match=r"(?i)certificate"):
         get(client)
     assert tls_server[1] == []
+
+
+def test_a_connection_that_comes_back_after_the_end_is_closed(
+    serve: Callable[..., Any], connect: Callable[..., HttpClient]
+) -> None:
+    """Whoever asks while the client is closed gets the answer, and leaves nothing open."""
+    free, asked = threading.Event(), threading.Event()
+    ended: list[bytes] = []
+
+    def slow(connection: socket.socket) -> None:
+        connection.recv(65536)
+        asked.set()
+        free.wait(5)
+        connection.sendall(OK)
+        ended.append(connection.recv(1))
+
+    client = connect(serve(slow).port)
+    got: list[bytes] = []
+    asking = threading.Thread(target=lambda: got.append(get(client)))
+    asking.start()
+    assert asked.wait(5)
+    client.close()
+    free.set()
+    asking.join(5)
+    until = time.monotonic() + 5
+    while not ended and time.monotonic() < until:
+        time.sleep(0.005)
+    assert (got, ended) == ([b"ok"], [b""])

@@ -1,5 +1,7 @@
 """The Open Inference Protocol v2: what goes over the wire, and what is made of what comes back."""
 
+import base64
+import gzip
 import json
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -67,6 +69,18 @@ def test_tensors_travel_as_bytes(connect: Any, serve: Any, recording: Any, respo
     assert remote.traffic.requests == 3
 
 
+def test_a_passing_error_of_the_first_request_teaches_nothing(
+    connect: Any, serve: Any, answering: Any, respond: Any
+) -> None:
+    """Whether the server takes binary tensors is found out with the next one."""
+    answers = iter([respond({"error": "out of memory"}, "500 Oops"), *[respond(LOGITS)] * 2])
+    remote = connect(serve(answering(lambda connection: connection.sendall(next(answers)))))
+    np.testing.assert_array_equal(infer(remote), LOGITS)
+    assert remote._binary is None
+    np.testing.assert_array_equal(infer(remote), LOGITS)
+    assert remote._binary is True
+
+
 @pytest.mark.parametrize("status", ["400 Bad Request", "415 Unsupported Media Type", "422 Unprocessable", "500 Oops"])
 def test_a_server_without_the_binary_extension_gets_json(
     connect: Any, serve: Any, recording: Any, respond: Any, status: str
@@ -84,7 +98,7 @@ def test_a_server_without_the_binary_extension_gets_json(
 
             def sendall(self, data: bytes) -> None:
                 refused = "inference-header-content-length" in kept[-1][1]
-                send(respond({"error": "what is this"}, status) if refused else data)
+                send(respond({"error": "failed to parse this"}, status) if refused else data)
 
         behave(Picky())
 
@@ -167,6 +181,160 @@ def test_of_several_inputs_the_user_names_one(connect: Any, serve: Any, respond:
         infer(connect(server))
 
 
+def test_outputs_of_one_dimension_are_not_taken_for_logits(connect: Any, serve: Any, respond: Any) -> None:
+    """Some servers declare them, and send them, as [n, 1]; nor do outputs of text matter."""
+    sure = {"name": "sure", "datatype": "FP32", "shape": [-1, 1]}
+    word = {"name": "word", "datatype": "BYTES", "shape": [-1]}
+    table = {"name": "scores", "datatype": "FP32", "shape": [-1, 3]}
+    values: list[list[Any]] = [[0.9, 0.8], ["blue", "red"], LOGITS.ravel().tolist()]
+    shapes = ([2, 1], [2], [2, 3])
+    outputs = [
+        {**one, "shape": shape, "data": data}
+        for one, shape, data in zip((sure, word, table), shapes, values, strict=True)
+    ]
+    for declared in ([sure, word, table], []):
+        server = serve(described(respond, ["z"], declared, respond({"outputs": outputs})))
+        np.testing.assert_array_equal(infer(connect(server)), LOGITS)
+
+
+@pytest.mark.parametrize("shape", [[2, 1, 3], [2, 3, 1], [2, 1, 1, 3]])
+def test_dimensions_of_one_that_a_server_adds(
+    connect: Any, serve: Any, answering: Any, respond: Any, shape: list[int]
+) -> None:
+    """They are taken out again."""
+    output = {"name": "logits", "datatype": "FP64", "shape": shape, "data": LOGITS.ravel().tolist()}
+    np.testing.assert_array_equal(infer(connect(serve(answering(respond({"outputs": [output]}))))), LOGITS)
+
+
+def test_arrays_of_every_layout_arrive_the_same(connect: Any, serve: Any, recording: Any, respond: Any) -> None:
+    """The wire has one: C order, little-endian."""
+    record, kept = recording
+    remote = connect(serve(record(respond(LOGITS))))
+    for x in (X, np.asfortranarray(X), X.astype(">f4"), np.repeat(X, 2, axis=1)[:, ::2]):
+        infer(remote, x)
+        _, headers, body = kept[-1]
+        head = int(headers["inference-header-content-length"])
+        assert json.loads(body[:head])["inputs"][0]["datatype"] == "FP32"
+        assert body[head:] == X.tobytes()
+
+
+FILES = np.empty(2, object)
+FILES[:] = [b"\xff\x00", b"a"]
+
+
+@pytest.mark.parametrize(("declared", "sent"), [([-1], [2]), ([-1, 1], [2, 1])])
+def test_files_as_they_are(connect: Any, serve: Any, respond: Any, declared: list[int], sent: list[int]) -> None:
+    """As BYTES, each behind its length, in the shape that the server declares; in base64, and said so, to JSON."""
+    seen: list[bytes] = []
+    metadata = respond({"inputs": [{"name": "f", "datatype": "BYTES", "shape": declared}]})
+
+    def behave(connection: Any) -> None:
+        while data := connection.recv(65536):
+            seen.append(data)
+            connection.sendall(metadata if data.startswith(b"GET") else respond(LOGITS))
+
+    remote = connect(serve(behave), encoded=True)
+    assert remote.encoded
+    infer(remote, FILES)
+    assert seen[-1].endswith(b"}\x02\0\0\0\xff\0\x01\0\0\0a")
+    remote._binary = False
+    infer(remote, FILES)
+    (described,) = json.loads(seen[-1].partition(b"\r\n\r\n")[2])["inputs"]
+    assert (described["datatype"], described["shape"]) == ("BYTES", sent)
+    assert described["parameters"] == {"content_type": "base64"}
+    assert [base64.b64decode(one) for one in described["data"]] == FILES.tolist()
+
+
+def test_objects_that_are_neither_bytes_nor_text(connect: Any, serve: Any, answering: Any, respond: Any) -> None:
+    """One sentence."""
+    with pytest.raises(RemoteError, match="expected bytes or text in an array of objects, got int"):
+        infer(connect(serve(answering(respond(LOGITS)))), np.array([1, 2], object))
+
+
+ZEROS = np.zeros((2, 1000), np.float32)
+NOISE = np.random.default_rng(0).integers(0, 2**32, (2, 1000), np.uint32)
+
+
+def test_what_shrinks_is_compressed(connect: Any, serve: Any, recording: Any, respond: Any) -> None:
+    """Only if so asked, only what is large, and only what gets smaller; the lengths are of what is inside."""
+    record, kept = recording
+    server = serve(record(respond(LOGITS)))
+    remote, plain = connect(server, compress=True), connect(server)
+    for one, x, coded in ((remote, ZEROS, True), (remote, X, False), (plain, ZEROS, False), (remote, NOISE, False)):
+        infer(one, x)
+        _, headers, body = kept[-1]
+        assert (headers.get("content-encoding") == "gzip") is coded
+        content = gzip.decompress(body) if coded else body
+        assert content[int(headers["inference-header-content-length"]) :] == x.tobytes()
+
+
+@pytest.mark.parametrize("status", ["400 Bad Request", "415 Unsupported Media Type", "500 Oops"])
+def test_a_server_that_reads_no_gzip_gets_none(connect: Any, serve: Any, respond: Any, status: str) -> None:
+    """Tried once; that it takes binary tensors is found out all the same."""
+    seen: list[bytes] = []
+    metadata = respond({"inputs": [{"name": "z"}]})
+
+    def behave(connection: Any) -> None:
+        data = b""
+        while received := connection.recv(65536):
+            data += received
+            head, _, body = data.partition(b"\r\n\r\n")
+            length = head.lower().partition(b"content-length: ")[2].partition(b"\r")[0]
+            if len(body) < int(length or 0):
+                continue
+            seen.append(head.lower())
+            coded = b"content-encoding: gzip" in seen[-1]
+            connection.sendall(
+                metadata if data.startswith(b"GET") else respond({}, status) if coded else respond(LOGITS)
+            )
+            data = b""
+
+    remote = connect(serve(behave), compress=True)
+    for _ in range(3):
+        np.testing.assert_array_equal(infer(remote, ZEROS), LOGITS)
+    assert [b"content-encoding: gzip" in head for head in seen] == [False, True, False, False, False]
+    assert all(b"inference-header-content-length" in head for head in seen[1:])
+
+
+def test_a_bad_input_does_not_end_compression(connect: Any, serve: Any, recording: Any, respond: Any) -> None:
+    """A server that has read gzip before refuses for another reason."""
+    record, kept = recording
+    refusals = iter([False, True, False])
+    behave = record(respond(LOGITS))
+
+    def picky(connection: Any) -> None:
+        class Picky:
+            def recv(self, size: int) -> bytes:
+                return bytes(connection.recv(size))
+
+            def sendall(self, data: bytes) -> None:
+                refused = kept[-1][0].startswith("POST") and next(refusals)
+                connection.sendall(respond({"error": "bad input"}, "400 Bad Request") if refused else data)
+
+        behave(Picky())
+
+    remote = connect(serve(picky), compress=True)
+    infer(remote, ZEROS)
+    with pytest.raises(RemoteError, match="bad input"):
+        infer(remote, ZEROS)
+    infer(remote, ZEROS)
+    assert [headers.get("content-encoding") for _, headers, _ in kept] == [None, "gzip", "gzip", "gzip"]
+
+
+def test_compressed_binary_responses_are_read(connect: Any, serve: Any, answering: Any, respond: Any) -> None:
+    """The length of the JSON part is that before compression."""
+    body, head = binary(LOGITS, "FP64")
+    response = respond(gzip.compress(body), Content_Encoding="gzip", Inference_Header_Content_Length=head)
+    np.testing.assert_array_equal(infer(connect(serve(answering(response)))), LOGITS)
+
+
+def test_of_a_traceback_the_last_line_is_told(connect: Any, serve: Any, answering: Any, respond: Any) -> None:
+    """MLServer explains itself by one."""
+    said = b'Traceback (most recent call last):\n  File "x.py", line 1\nValueError: no such shape\n'
+    with pytest.raises(RemoteError, match=r"HTTP 500: ValueError: no such shape$"):
+        infer(connect(serve(answering(respond(said, "500 Internal Server Error")))))
+
+
 def test_arrays_that_the_protocol_cannot_carry_are_refused() -> None:
     """Before anything is sent."""
     with pytest.raises(RemoteError, match=r"arrays of complex128 have no type"):
@@ -182,9 +350,25 @@ def test_addresses(address: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "address", ["h:8000", "http://h", "http://h/v2/models/", "http://h/v2/models/m/infer", "ws://h/v2/models/m"]
+    "address",
+    [
+        *("h:8000", "http://h", "http://h/v2/models/", "http://h/v2/models/m/infer", "ws://h/v2/models/m"),
+        *("http://h:port/v2/models/m", "http://h:99999/v2/models/m", "http://[::1/v2/models/m"),
+    ],
 )
 def test_other_addresses_are_refused(address: str) -> None:
     """One sentence with the form that is expected."""
     with pytest.raises(ArgumentError, match=r"^remote: expected http\[s\]://host\[:port\]/v2/models/NAME"):
         OpenInference(address)
+
+
+@pytest.mark.parametrize(("name", "quoted"), [("my model", "my%20model"), ("grün", "gr%C3%BCn"), ("a%2Fb", "a%2Fb")])
+def test_names_that_a_path_cannot_hold_as_they_are(
+    serve: Any, recording: Any, respond: Any, name: str, quoted: str
+) -> None:
+    """They are quoted, once."""
+    record, kept = recording
+    remote = OpenInference(serve(record(respond(LOGITS))).address.removesuffix("m") + name)
+    infer(remote)
+    assert [first.split()[1] for first, *_ in kept] == [f"/v2/models/{quoted}", f"/v2/models/{quoted}/infer"]
+    remote.close()

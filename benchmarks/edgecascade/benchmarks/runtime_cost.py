@@ -13,6 +13,7 @@ from edgecascade.benchmarks.hot_path import measure_hot_path, tiny_cascade
 from edgecascade.benchmarks.lateness import measure_lateness
 from edgecascade.benchmarks.ratio import Ratio
 from edgecascade.benchmarks.stream_speed import measure_stream
+from edgecascade.benchmarks.wire_cost import measure_wire_cost
 from edgecascade.calibration.estimate import Estimate
 
 __all__ = ["RuntimeCost", "measure_runtime_cost"]
@@ -59,12 +60,13 @@ class RuntimeCost:
         )
 
 
-def measure_runtime_cost(cache: Path, *, runs: int = 3000) -> RuntimeCost:
+def measure_runtime_cost(cache: Path, *, runs: int = 3000, triton: bool = True) -> RuntimeCost:
     """Measure on a tiny network and on the flagship's local model.
 
     Args:
         cache: where the flagship's files are kept.
         runs: of each function of the hot path.
+        triton: whether to compare with tritonclient too, in an environment of 500 MB.
     """
     path, images = flagship_cascade(Protocol(), cache)
     some = list(images[:1000])
@@ -75,7 +77,7 @@ def measure_runtime_cost(cache: Path, *, runs: int = 3000) -> RuntimeCost:
     memory, bare = measure_memory(path, images[0])
     return RuntimeCost(
         head=measure_head_cost(path, images, runs=runs),
-        ratios=(*hot, measure_stream(path, some), measure_import()),
+        ratios=(*hot, measure_stream(path, some), measure_import(), *(measure_wire_cost(cache) if triton else ())),
         memory=memory,
         bare_memory=bare,
         installed=installed_size(),

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from edgecascade.benchmarks.errors import BenchmarkError
 
-__all__ = ["serving"]
+__all__ = ["free_port", "serving"]
 
 _PATIENCE = 60.0  # seconds for the server to come up
 
@@ -26,7 +26,7 @@ def serving(model: Path, *, name: str, threads: int, log: Path) -> Iterator[str]
     Raises:
         BenchmarkError: it did not come up; the message ends with its last line.
     """
-    port = _free_port()
+    port = free_port()
     command = [sys.executable, "-m", "edgecascade.cli", "serve", str(model)]
     command += ["--name", name, "--port", str(port), "--threads", str(threads)]
     with log.open("w") as output:
@@ -56,7 +56,8 @@ def _wait_until_ready(address: str, process: subprocess.Popen[bytes], log: Path)
     raise BenchmarkError(f"the server did not come up: {last}")
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A TCP port of this machine that nobody listens on at this moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -6,35 +6,27 @@ advertise that extension unreliably, so the first request tries it and the answe
 
 from __future__ import annotations
 
+import base64
 import json
-import re
 import ssl
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgecascade.runtime.batch import Batch
+from edgecascade.runtime.compression import Gzip
 from edgecascade.runtime.deadline import Deadline
-from edgecascade.runtime.errors import ArgumentError, RemoteError
+from edgecascade.runtime.errors import RemoteError
 from edgecascade.runtime.http import HttpClient, Response, Traffic
+from edgecascade.runtime.model_address import read_address
+from edgecascade.runtime.retry import retry_after, worth_a_retry
+from edgecascade.runtime.tensors import DATATYPES, NUMPY, Signature, Tensor, as_table, check, contents, from_bytes
 
 __all__ = ["DATATYPES", "OpenInference"]
 
-# numpy name -> protocol name
-DATATYPES = {
-    "bool": "BOOL",
-    **{f"{kind}{bits}": f"{kind.upper()}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)},
-    "float16": "FP16",
-    "float32": "FP32",
-    "float64": "FP64",
-}
-_NUMPY = {protocol: np.dtype(name) for name, protocol in DATATYPES.items()}
-_ADDRESS = re.compile(r"(?P<model>.*/v2/models/[^/]+(/versions/[^/]+)?)/?")
-_NO_BINARY = (400, 415, 422, 500, 501)  # what servers say to a binary body that they cannot read
+_REFUSALS = (400, 415, 422, 500, 501)  # what servers say to a body in a form that they cannot read
 _HEADER_LENGTH = "Inference-Header-Content-Length"
 
 
@@ -46,7 +38,10 @@ class OpenInference:
         headers: sent with every request, such as `Authorization`.
         input: the model's input name; by default the one it declares.
         output: the output that holds the logits; by default `logits`, or the only floating [n, classes].
-        context: TLS settings for https; by default the system's certificates.
+        context: TLS settings for https, such as another root certificate or this client's own; by default the
+            system's certificates.
+        compress: send bodies above 1 KiB in gzip if that makes them smaller by a tenth and the server reads it.
+        encoded: the model takes image files as they are, as BYTES [n].
 
     Raises:
         ArgumentError: the address is of another form.
@@ -60,22 +55,20 @@ class OpenInference:
         input: str | None = None,
         output: str | None = None,
         context: ssl.SSLContext | None = None,
+        compress: bool = False,
+        encoded: bool = False,
     ) -> None:
-        parts = urlsplit(url)
-        match = _ADDRESS.fullmatch(parts.path)
-        if parts.scheme not in ("http", "https") or not parts.hostname or match is None:
-            raise ArgumentError(f"remote: expected http[s]://host[:port]/v2/models/NAME, got {url!r}")
-        secure = parts.scheme == "https"
+        address = read_address(url, "http")
+        self.encoded = encoded
         self._client = HttpClient(
-            parts.hostname,
-            parts.port or (443 if secure else 80),
-            (context or ssl.create_default_context()) if secure else None,
+            address.host, address.port, (context or ssl.create_default_context()) if address.secure else None
         )
-        self._path = match["model"]
+        self._path = address.path
         self._headers = {**(headers or {}), "Content-Type": "application/json"}
         self._input, self._output = input, output
-        self._names: _Names | None = None
+        self._signature: Signature | None = None
         self._binary: bool | None = None
+        self._gzip = Gzip() if compress else None
 
     @property
     def traffic(self) -> Traffic:
@@ -90,116 +83,107 @@ class OpenInference:
             RemoteUnreachable: no connection could be made.
             RemoteError: the server's answer is no answer.
         """
-        for array in inputs.values() if isinstance(inputs, Mapping) else [inputs]:
-            if array.dtype.kind != "U" and array.dtype.name not in DATATYPES:
-                raise RemoteError(f"remote: arrays of {array.dtype} have no type in the Open Inference Protocol")
-        if self._names is None:
-            self._names = self._ask_names(deadline)
-        tensors = inputs if isinstance(inputs, Mapping) else {self._names.sole_input: inputs}
+        check(inputs)
+        if self._signature is None:
+            self._signature = self._ask_signature(deadline)
+        signature, tensors = self._signature, self._signature.tensors(inputs)
         if self._binary is not None:
-            return self._decode(self._post(tensors, self._binary, deadline))
+            return _logits(self._post(tensors, self._binary, deadline), signature)
         response = self._post(tensors, True, deadline)
-        binary = response.status not in _NO_BINARY
+        binary = response.status not in _REFUSALS
+        passing = worth_a_retry(response.status, response.body)  # not for a reason in the body: nothing is learnt
         if not binary:
             response = self._post(tensors, False, deadline)
-        scores = self._decode(response)
-        self._binary = binary
+        scores = _logits(response, signature)
+        self._binary = binary or (None if passing else False)
         return scores
 
     def close(self) -> None:
         """Close the idle connections."""
         self._client.close()
 
-    def _ask_names(self, deadline: Deadline) -> _Names:
-        response = self._client.request("GET", self._path, None, self._headers, deadline)
-        declared = _json(_successful(response).body)
+    def _ask_signature(self, deadline: Deadline) -> Signature:
+        declared = _json(_successful(self._client.request("GET", self._path, None, self._headers, deadline)).body)
         try:
-            inputs = [str(i["name"]) for i in declared.get("inputs") or []]
-            outputs = {str(o["name"]): o for o in declared.get("outputs") or []}
+            inputs, outputs = _described(declared.get("inputs")), _described(declared.get("outputs"))
         except (TypeError, KeyError, AttributeError) as error:
             raise RemoteError(f"remote: the model's metadata is malformed: {error!r}") from error
-        return _Names([self._input] if self._input else inputs, self._output or _logits_among(outputs))
+        return Signature.of(inputs, outputs, input=self._input, output=self._output)
 
-    def _post(self, inputs: Mapping[str, NDArray[Any]], binary: bool, deadline: Deadline) -> Response:
-        assert self._names is not None
-        tensors, raw = [], []
-        for name, array in inputs.items():
-            datatype = "BYTES" if array.dtype.kind == "U" else DATATYPES[array.dtype.name]
-            tensor: dict[str, Any] = {"name": name, "shape": list(array.shape), "datatype": datatype}
-            if binary:
-                raw.append(_strings(array) if datatype == "BYTES" else np.ascontiguousarray(array).tobytes())
-                tensor["parameters"] = {"binary_data_size": len(raw[-1])}
-            else:
-                tensor["data"] = array.ravel().tolist()
-            tensors.append(tensor)
-        request: dict[str, Any] = {"inputs": tensors}
-        if self._names.output:
-            request["outputs"] = [{"name": self._names.output, "parameters": {"binary_data": binary}}]
-        headers = dict(self._headers)
+    def _post(self, tensors: Sequence[Tensor], binary: bool, deadline: Deadline) -> Response:
+        assert self._signature is not None
+        raw = [contents(one.array) for one in tensors] if binary else []
+        inputs = [
+            _head(one, {"parameters": {"binary_data_size": len(raw[i])}} if binary else _data(one.array))
+            for i, one in enumerate(tensors)
+        ]
+        request: dict[str, Any] = {"inputs": inputs}
+        if self._signature.output:
+            request["outputs"] = [{"name": self._signature.output, "parameters": {"binary_data": binary}}]
         head = json.dumps(request, separators=(",", ":")).encode()
+        headers = self._headers
         if binary:
-            headers[_HEADER_LENGTH] = str(len(head))
-            headers["Content-Type"] = "application/octet-stream"
-        return self._client.request("POST", f"{self._path}/infer", b"".join([head, *raw]), headers, deadline)
+            headers = {**headers, _HEADER_LENGTH: str(len(head)), "Content-Type": "application/octet-stream"}
+        return self._send([head, *raw], headers, deadline)
 
-    def _decode(self, response: Response) -> NDArray[Any]:
-        body = _successful(response).body
-        try:
-            split = int(response.headers.get(_HEADER_LENGTH.lower(), len(body)))
-            outputs = {str(o["name"]): o for o in _json(body[:split])["outputs"]}
-            tensors, at = {}, split
-            for name, output in outputs.items():
-                size = (output.get("parameters") or {}).get("binary_data_size")
-                dtype, shape = _NUMPY[output["datatype"]], output["shape"]
-                if size is None:
-                    tensors[name] = np.array(output["data"], dtype).reshape(shape)
-                else:
-                    tensors[name] = np.frombuffer(body[at : at + size], dtype).reshape(shape)
-                    at += size
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise RemoteError(f"remote: the response is malformed: {error!r}") from error
-        assert self._names is not None
-        chosen = self._names.output or _logits_among(outputs)
-        if chosen not in tensors:
-            raise RemoteError(
-                f"remote: no output is known to hold logits among {sorted(tensors)}; name it with `output`"
-            )
-        return tensors[chosen]
+    def _send(self, parts: Sequence[bytes | memoryview], headers: Mapping[str, str], deadline: Deadline) -> Response:
+        path, gzip = f"{self._path}/infer", self._gzip
+        packed = gzip.pack(b"".join(parts)) if gzip else None
+        if gzip is None or packed is None:
+            return self._client.request("POST", path, parts, headers, deadline)
+        coded = {**headers, "Content-Encoding": "gzip"}
+        response = self._client.request("POST", path, packed, coded, deadline)
+        if gzip.accepted or response.status not in _REFUSALS:
+            gzip.accepted = gzip.accepted or response.status == 200
+            return response
+        response = self._client.request("POST", path, parts, headers, deadline)
+        gzip.refused = response.status == 200
+        return response
 
 
-@dataclass(frozen=True)
-class _Names:
-    inputs: list[str]
-    output: str | None
-
-    @property
-    def sole_input(self) -> str:
-        if len(self.inputs) != 1:
-            raise RemoteError(f"remote: expected a model with one input, got {len(self.inputs)}; name it with `input`")
-        return self.inputs[0]
+def _described(tensors: Sequence[Mapping[str, Any]] | None) -> dict[str, tuple[str, tuple[int, ...]]]:
+    return {str(one["name"]): (str(one.get("datatype", "")), tuple(one.get("shape") or ())) for one in tensors or ()}
 
 
-def _logits_among(outputs: Mapping[str, Mapping[str, Any]]) -> str | None:
-    if "logits" in outputs:
-        return "logits"
-    tables = [
-        name
-        for name, output in outputs.items()
-        if str(output.get("datatype", "")).startswith("FP") and len(output.get("shape") or []) == 2
-    ]
-    return tables[0] if len(tables) == 1 else None
+def _head(tensor: Tensor, rest: Mapping[str, Any]) -> dict[str, Any]:
+    return {"name": tensor.name, "shape": tensor.shape, "datatype": tensor.datatype, **rest}
 
 
-def _strings(array: NDArray[Any]) -> bytes:
-    """Each as its length, uint32 little-endian, and its UTF-8, as the protocol has BYTES."""
-    encoded = [text.encode() for text in array.ravel().tolist()]
-    return b"".join(len(text).to_bytes(4, "little") + text for text in encoded)
+def _data(array: NDArray[Any]) -> dict[str, Any]:
+    """Values as JSON has them; bytes, which it has not, in base64 and said so, as MLServer reads them."""
+    values = array.ravel().tolist()
+    if not any(isinstance(value, bytes) for value in values):
+        return {"data": values}
+    return {"parameters": {"content_type": "base64"}, "data": [base64.b64encode(value).decode() for value in values]}
+
+
+def _logits(response: Response, signature: Signature) -> NDArray[Any]:
+    body = _successful(response).body
+    try:
+        split = int(response.headers.get(_HEADER_LENGTH.lower(), len(body)))
+        outputs = {str(one["name"]): one for one in _json(body[:split])["outputs"]}
+        at, places = split, {}
+        for name, output in outputs.items():
+            size = (output.get("parameters") or {}).get("binary_data_size")
+            if size is not None:
+                places[name] = slice(at, at := at + size)
+        chosen = outputs[name := signature.chosen(_described(list(outputs.values())))]
+        if name in places:
+            return as_table(from_bytes(body[places[name]], chosen["datatype"], chosen["shape"]))
+        return as_table(np.array(chosen["data"], NUMPY[chosen["datatype"]]).reshape(chosen["shape"]))
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise RemoteError(f"remote: the response is malformed: {error!r}") from error
 
 
 def _successful(response: Response) -> Response:
     if response.status != 200:
-        said = response.body[:200].decode(errors="replace").strip().partition("\n")[0]
-        raise RemoteError(f"remote: HTTP {response.status}: {said or 'no explanation'}")
+        lines = response.body.decode(errors="replace").strip().splitlines() or ["no explanation"]
+        said = lines[-1 if lines[0].startswith("Traceback") else 0][:200]  # MLServer's whole explanation may be one
+        raise RemoteError(
+            f"remote: HTTP {response.status}: {said}",
+            retry=worth_a_retry(response.status, response.body),
+            retry_after=retry_after(response.headers),
+        )
     return response
 
 

@@ -1,0 +1,152 @@
+"""Tensors of the Open Inference Protocol v2, whatever carries them: their types, their bytes, and which hold logits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecascade.runtime.batch import Batch
+from edgecascade.runtime.errors import RemoteError
+
+__all__ = ["DATATYPES", "NUMPY", "Described", "Signature", "Tensor", "as_table", "check", "contents", "from_bytes"]
+
+# numpy name -> protocol name
+DATATYPES = {
+    "bool": "BOOL",
+    **{f"{kind}{bits}": f"{kind.upper()}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)},
+    "float16": "FP16",
+    "float32": "FP32",
+    "float64": "FP64",
+}
+# protocol name -> numpy type, with the byte order of the wire
+NUMPY = {protocol: np.dtype(name).newbyteorder("<") for name, protocol in DATATYPES.items()}
+_BY_TYPE = {np.dtype(name): protocol for name, protocol in DATATYPES.items()}
+
+Described: TypeAlias = Mapping[str, tuple[str, Sequence[int]]]  # datatype and shape, by name
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One input as it is sent: name, type and shape in the protocol's terms, and the array."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    array: NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What a model takes, and which of its outputs is of interest.
+
+    Attributes:
+        inputs: the shape declared for each input, by name.
+        output: the output that holds the logits, or None to find it in each reply.
+    """
+
+    inputs: Mapping[str, Sequence[int]]
+    output: str | None
+
+    @classmethod
+    def of(cls, inputs: Described, outputs: Described, *, input: str | None, output: str | None) -> Signature:
+        """From what the server declares, and the names that the user gave."""
+        shapes = {name: shape for name, (_, shape) in inputs.items()}
+        return cls({input: shapes.get(input, ())} if input else shapes, output or _logits_among(outputs))
+
+    def tensors(self, inputs: Batch) -> list[Tensor]:
+        """Inputs [n, ...] as the model takes them.
+
+        Raises:
+            RemoteError: they cannot be matched with the model's inputs, or have no type in the protocol.
+        """
+        if not isinstance(inputs, Mapping):
+            if len(self.inputs) != 1:
+                raise RemoteError(
+                    f"remote: expected a model with one input, got {len(self.inputs)}; name it with `input`"
+                )
+            inputs = {next(iter(self.inputs)): inputs}
+        return [Tensor(name, _datatype(array), self._shape(name, array), array) for name, array in inputs.items()]
+
+    def chosen(self, outputs: Described) -> str:
+        """The output of a reply that holds the logits.
+
+        Raises:
+            RemoteError: none is known to.
+        """
+        name = self.output or _logits_among(outputs)
+        if name is None or name not in outputs:
+            raise RemoteError(
+                f"remote: no output is known to hold logits among {sorted(outputs)}; name it with `output`"
+            )
+        return name
+
+    def _shape(self, name: str, array: NDArray[Any]) -> tuple[int, ...]:
+        # Where a server batches by itself, one value for each input is declared, and to be sent, as [n, 1].
+        declared = self.inputs.get(name, ())
+        return (*array.shape, 1) if len(declared) == array.ndim + 1 and declared[-1] == 1 else array.shape
+
+
+def check(inputs: Batch) -> None:
+    """See that every array has a type in the protocol.
+
+    Raises:
+        RemoteError: one has none.
+    """
+    for array in inputs.values() if isinstance(inputs, Mapping) else [inputs]:
+        _datatype(array)
+
+
+def contents(array: NDArray[Any]) -> bytes | memoryview:
+    """An array's values as they travel: in C order and little-endian.
+
+    For bytes and text: each as its length, uint32, and its bytes or UTF-8.
+    """
+    if array.dtype.kind not in "OSU":
+        flat = np.ascontiguousarray(array, array.dtype.newbyteorder("<")).reshape(-1)
+        return flat.view(np.uint8).data
+    values = [one if isinstance(one, bytes) else _utf8(one) for one in array.ravel().tolist()]
+    return b"".join(len(value).to_bytes(4, "little") + value for value in values)
+
+
+def from_bytes(raw: bytes | memoryview, datatype: str, shape: Sequence[int]) -> NDArray[Any]:
+    """An array from its values as they travel.
+
+    Raises:
+        KeyError: the type is not one of numbers.
+        ValueError: the shape is of another size.
+    """
+    return np.frombuffer(raw, NUMPY[datatype]).reshape(shape)
+
+
+def as_table(logits: NDArray[Any]) -> NDArray[Any]:
+    """Without the dimensions of one that some servers add: [n, 1, classes] or [n, classes, 1] as [n, classes]."""
+    if logits.ndim > 2:
+        extra = tuple(axis for axis in range(1, logits.ndim) if logits.shape[axis] == 1)
+        logits = logits.squeeze(extra[: logits.ndim - 2])
+    return logits
+
+
+def _datatype(array: NDArray[Any]) -> str:
+    found = "BYTES" if array.dtype.kind in "OSU" else _BY_TYPE.get(array.dtype.newbyteorder("="))
+    if found is None:
+        raise RemoteError(f"remote: arrays of {array.dtype} have no type in the Open Inference Protocol")
+    return found
+
+
+def _logits_among(outputs: Described) -> str | None:
+    if "logits" in outputs:
+        return "logits"
+    tables = [name for name, (kind, shape) in outputs.items() if kind.startswith("FP") and len(shape) == 2]
+    if len(tables) > 1:  # an output of one dimension may be declared as [n, 1]
+        tables = [name for name in tables if outputs[name][1][1] != 1]
+    return tables[0] if len(tables) == 1 else None
+
+
+def _utf8(value: Any) -> bytes:
+    if not isinstance(value, str):
+        raise RemoteError(f"remote: expected bytes or text in an array of objects, got {type(value).__name__}")
+    return value.encode()

@@ -1,0 +1,75 @@
+"""Gzip where it pays, and content codings undone within bounds."""
+
+import gzip
+import os
+import zlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgecascade.runtime.compression import Gzip, decoded
+
+LIMIT = 1 << 20
+
+
+@given(st.binary(max_size=3000), st.integers(1, 40))
+def test_what_is_packed_is_smaller_by_a_tenth_and_the_same(part: bytes, times: int) -> None:
+    """Or it is not packed."""
+    body = part * times
+    packed = Gzip().pack(body)
+    if packed is not None:
+        assert len(body) > 1024
+        assert len(packed) <= 0.9 * len(body)
+        assert gzip.decompress(packed) == body
+
+
+def test_after_a_body_that_does_not_shrink_the_next_are_left_alone() -> None:
+    """Thirty-one of them, since compressing in vain costs time; then it is tried anew."""
+    coder, noise, zeros = Gzip(), os.urandom(5000), bytes(5000)
+    assert coder.pack(zeros) is not None
+    assert coder.pack(noise) is None
+    assert [coder.pack(zeros) for _ in range(31)] == [None] * 31
+    assert coder.pack(zeros) is not None
+
+
+def test_a_server_that_refuses_is_not_asked_again() -> None:
+    """Nothing is compressed for it."""
+    coder = Gzip()
+    coder.refused = True
+    assert coder.pack(bytes(5000)) is None
+
+
+@given(st.binary(max_size=2000), st.lists(st.sampled_from(["gzip", "deflate", "x-gzip", "identity"]), max_size=4))
+def test_codings_are_undone_in_reverse(content: bytes, codings: list[str]) -> None:
+    """As many as there are."""
+    body = content
+    for coding in codings:
+        body = body if coding == "identity" else zlib.compress(body) if coding == "deflate" else gzip.compress(body)
+    assert decoded(body, ", ".join(codings), LIMIT) == content
+
+
+@given(st.binary(max_size=2000))
+def test_deflate_without_its_frame(content: bytes) -> None:
+    """As some servers send it."""
+    compressor = zlib.compressobj(wbits=-15)
+    assert decoded(compressor.compress(content) + compressor.flush(), "deflate", LIMIT) == content
+
+
+def test_the_limit_is_exact() -> None:
+    """As large is fine; one byte more is not, and is not even made."""
+    assert len(decoded(gzip.compress(bytes(LIMIT)), "gzip", LIMIT)) == LIMIT
+    with pytest.raises(OverflowError):
+        decoded(gzip.compress(bytes(LIMIT + 1)), "gzip", LIMIT)
+    with pytest.raises(OverflowError):  # a bomb in a bomb
+        decoded(gzip.compress(gzip.compress(bytes(100 * LIMIT))), "gzip, gzip", LIMIT)
+
+
+@given(st.binary(min_size=1, max_size=300))
+def test_noise_is_damaged(noise: bytes) -> None:
+    """A `ValueError`, or by accident a body; never anything else."""
+    for coding in ("gzip", "deflate"):
+        try:
+            decoded(noise, coding, LIMIT)
+        except ValueError as error:
+            assert "damaged" in str(error)  # noqa: PT017  # most noise raises, and some is a body

@@ -1,0 +1,122 @@
+"""HTTP/1.1 responses, in whatever pieces they come."""
+
+import contextlib
+import http.client
+import io
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgecascade.runtime import RemoteError
+from edgecascade.runtime.http_response import Response, ResponseReader
+
+
+def reading(data: bytes, cuts: list[int] | None = None) -> ResponseReader:
+    """A reader of data that comes in pieces of these sizes, again and again."""
+    source = io.BytesIO(data)
+    sizes = cuts or [len(data) or 1]
+    calls = iter(range(1 << 30))
+    return ResponseReader(lambda: source.read(sizes[next(calls) % len(sizes)]))
+
+
+def read(data: bytes) -> Response:
+    """The only response."""
+    return reading(data).read()
+
+
+def chunked(pieces: list[bytes], trailers: bytes = b"") -> bytes:
+    """A body in chunks."""
+    return b"".join(b"%x;note=1\r\n%b\r\n" % (len(p), p) for p in pieces if p) + b"0\r\n" + trailers + b"\r\n"
+
+
+HEAD = b"HTTP/1.1 200 OK\r\n"
+PIECES = st.lists(st.binary(max_size=50), max_size=5)
+
+
+@given(PIECES, st.lists(st.integers(1, 9), min_size=1, max_size=5), st.booleans())
+def test_any_body_in_any_pieces(pieces: list[bytes], cuts: list[int], in_chunks: bool) -> None:
+    """The same bytes come out, and so do those of the next response."""
+    body = b"".join(pieces)
+    one = b"%bTransfer-Encoding: chunked\r\n\r\n%b" % (HEAD, chunked(pieces, b"A: b\r\n"))
+    if not in_chunks:
+        one = b"%bContent-Length: %d\r\n\r\n%b" % (HEAD, len(body), body)
+    reader = reading(one + one, cuts)
+    assert [reader.read().body for _ in range(2)] == [body, body]
+    assert reader.reusable
+    with pytest.raises(ConnectionResetError, match="without a response"):
+        reader.read()
+
+
+class _Given(io.BytesIO):
+    def makefile(self, _: str) -> io.BytesIO:
+        return self
+
+
+@given(
+    st.sampled_from(
+        [
+            HEAD + b"Content-Length: 2\r\n\r\nok",
+            HEAD + b"Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+            HEAD + b"X: a\r\nX: b\r\nEmpty:\r\n\r\nok",
+            b"HTTP/1.0 404 Not Found\r\ncontent-length:2\r\n\r\nok",
+            b"HTTP/1.1 204 No Content\r\n\r\n",
+            b"HTTP/1.1 503 \r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+            b"HTTP/1.1 100 Continue\r\n\r\n" + HEAD + b"Content-Length: 2\r\n\r\nok",
+        ]
+    )
+)
+def test_as_the_standard_library_reads_it(data: bytes) -> None:
+    """Status, body, and whether the connection may go on."""
+    theirs: Any = http.client.HTTPResponse(_Given(data))  # type: ignore[arg-type]
+    theirs.begin()
+    reader = reading(data)
+    ours = reader.read()
+    assert (ours.status, ours.body) == (theirs.status, theirs.read())
+    assert dict(ours.headers) == {name.lower(): ", ".join(theirs.headers.get_all(name)) for name in theirs.headers}
+    assert reader.reusable is not theirs.will_close
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        pytest.param(b"SSH-2.0-OpenSSH_9.6\r\n", "it began with b'SSH-2.0", id="another protocol"),
+        pytest.param(b"HTTP/2 200\r\n\r\n", "it began with b'HTTP/2 200'", id="another version"),
+        pytest.param(HEAD + b"nonsense\r\n\r\n", "a header without a colon", id="no header"),
+        pytest.param(HEAD + b"Content-Length: many\r\n\r\n", "a Content-Length of 'many'", id="a length of many"),
+        pytest.param(HEAD + b"Content-Length: -1\r\n\r\n", "a Content-Length of '-1'", id="a length below 0"),
+        pytest.param(
+            HEAD + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\nab", "a Content-Length of '1, 2'", id="two lengths"
+        ),
+        pytest.param(HEAD + b"Content-Length: 67108865\r\n\r\n", "larger than 67108864", id="too long"),
+        pytest.param(HEAD + b"Transfer-Encoding: gzip\r\n\r\n", "in 'gzip' cannot be read", id="another coding"),
+        pytest.param(HEAD + b"Transfer-Encoding: chunked\r\n\r\nxyz\r\n", "a chunk of size", id="a size of xyz"),
+        pytest.param(HEAD + b"Transfer-Encoding: chunked\r\n\r\n-1\r\n", "a chunk of size", id="a size below 0"),
+        pytest.param(HEAD + b"Transfer-Encoding: chunked\r\n\r\n1\r\nabc\r\n", "a chunk longer", id="a longer chunk"),
+        pytest.param(HEAD + b"Transfer-Encoding: chunked\r\n\r\n4000001\r\n", "larger than", id="a huge chunk"),
+        pytest.param(HEAD + b"A: b\r\n" * 20_000, "no end of its headers", id="headers without end"),
+    ],
+)
+def test_what_is_not_http(data: bytes, said: str) -> None:
+    """A remote error that tells what came, and that asking again would not help."""
+    with pytest.raises(RemoteError, match=said) as raised:
+        read(data)
+    assert not raised.value.retry
+    assert "\n" not in str(raised.value)
+
+
+@given(st.integers(0, 60), st.booleans())
+def test_what_ends_too_early(length: int, in_chunks: bool) -> None:
+    """A broken connection, wherever it breaks."""
+    whole = HEAD + (b"Transfer-Encoding: chunked\r\n\r\n" + chunked([b"hello"]) if in_chunks else b"")
+    whole += b"" if in_chunks else b"Content-Length: 40\r\n\r\n" + b"x" * 40
+    with pytest.raises(ConnectionResetError, match="the server closed it"):
+        read(whole[: min(length, len(whole) - 1)])
+
+
+@given(st.binary(max_size=200), st.sampled_from([b"", b"HTTP/", HEAD, HEAD + b"Transfer-Encoding: chunked\r\n\r\n"]))
+def test_noise_is_an_error_of_a_known_kind(noise: bytes, start: bytes) -> None:
+    """Or, by accident, a response; never anything else."""
+    with contextlib.suppress(RemoteError, ConnectionResetError):
+        assert isinstance(read(start + noise), Response)

@@ -1,0 +1,465 @@
+"""The Open Inference Protocol v2 over gRPC: what goes over the wire, what is made of what comes back, and of failures.
+
+The server here speaks with the message classes that KServe publishes, not with ours.
+"""
+
+import importlib.util
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+
+from edgecascade.runtime import ArgumentError, Cascade, Deadline, Reason, RemoteError, RemoteUnreachable
+from edgecascade.runtime.open_inference_grpc import OpenInferenceGrpc
+from edgecascade.runtime.open_inference_messages import make_messages
+
+X = np.array([[1, 2, 3], [4, 5, 6]], np.float32)
+LOGITS = np.array([[0, 0, 4], [1, 0, 0]], np.float32)
+
+
+def published() -> Any:
+    """KServe's generated module, without KServe, which parses the command line and takes seconds to import."""
+    found = importlib.util.find_spec("kserve")
+    assert found is not None
+    assert found.origin is not None
+    path = Path(found.origin).parent / "protocol" / "grpc" / "grpc_predict_v2_pb2.py"
+    spec = importlib.util.spec_from_file_location("published", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+PUBLISHED = published()
+Answer = Callable[[Any, Any], Any]
+
+
+def described(inputs: list[Any], outputs: list[Any]) -> Any:
+    """A model's metadata, from tuples of name, type and shape."""
+    reply = PUBLISHED.ModelMetadataResponse(name="m")
+    for tensors, to in ((inputs, reply.inputs), (outputs, reply.outputs)):
+        for name, datatype, shape in tensors:
+            to.add(name=name, datatype=datatype, shape=shape)
+    return reply
+
+
+def raw(*tensors: Any) -> Any:
+    """A reply of tensors as their own bytes, from tuples of name, type and array."""
+    reply = PUBLISHED.ModelInferResponse(model_name="m")
+    for name, datatype, array in tensors:
+        reply.outputs.add(name=name, datatype=datatype, shape=array.shape)
+        reply.raw_output_contents.append(array.tobytes())
+    return reply
+
+
+def typed(datatype: str, field: str, array: Any) -> Any:
+    """A reply of one tensor as protobuf's numbers."""
+    reply = PUBLISHED.ModelInferResponse(model_name="m")
+    output = reply.outputs.add(name="logits", datatype=datatype, shape=array.shape)
+    getattr(output.contents, field).extend(array.ravel().tolist())
+    return reply
+
+
+USUAL = described([("z", "FP32", [-1, 3])], [("logits", "FP32", [-1, 3])])
+
+
+class GrpcServer:
+    """Describes a model and answers by a function of the request and its context; keeps what it got."""
+
+    def __init__(self, answer: Any, metadata: Any = USUAL, port: int = 0) -> None:
+        self.requests: list[Any] = []
+        self.metadata: list[dict[str, str]] = []
+        self.bytes = 0
+        self._answer = answer
+
+        def describe(request: bytes, context: Any) -> bytes:
+            self._keep(PUBLISHED.ModelMetadataRequest.FromString(request), request, context)
+            return bytes(metadata.SerializeToString())
+
+        def infer(request: bytes, context: Any) -> bytes:
+            self._keep(PUBLISHED.ModelInferRequest.FromString(request), request, context)
+            reply = self._answer(self.requests[-1], context) if callable(self._answer) else self._answer
+            return reply if isinstance(reply, bytes) else bytes(reply.SerializeToString())
+
+        methods = {
+            name: grpc.unary_unary_rpc_method_handler(f)
+            for name, f in (("ModelMetadata", describe), ("ModelInfer", infer))
+        }
+        options = (("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1))
+        self._server = grpc.server(ThreadPoolExecutor(8), options=options)
+        handler = grpc.method_handlers_generic_handler("inference.GRPCInferenceService", methods)
+        self._server.add_generic_rpc_handlers([handler])
+        self.port = self._server.add_insecure_port(f"127.0.0.1:{port}")
+        self._server.start()
+
+    @property
+    def address(self) -> str:
+        """Of the model `m`."""
+        return f"grpc://127.0.0.1:{self.port}/v2/models/m"
+
+    def close(self) -> None:
+        """Stop at once."""
+        self._server.stop(None).wait()
+
+    def _keep(self, message: Any, request: bytes, context: Any) -> None:
+        self.requests.append(message)
+        self.bytes += len(request)
+        self.metadata.append(dict(context.invocation_metadata()))
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., GrpcServer]]:
+    """Starts servers, and stops them afterwards."""
+    started: list[GrpcServer] = []
+
+    def start(*arguments: Any, **options: Any) -> GrpcServer:
+        started.append(GrpcServer(*arguments, **options))
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.close()
+
+
+@pytest.fixture
+def connect() -> Iterator[Callable[..., OpenInferenceGrpc]]:
+    """Makes remotes, and closes them afterwards."""
+    made: list[OpenInferenceGrpc] = []
+
+    def connect(server: Any, path: str = "", **options: Any) -> OpenInferenceGrpc:
+        made.append(OpenInferenceGrpc(server.address + path, **options))
+        return made[-1]
+
+    yield connect
+    for remote in made:
+        remote.close()
+
+
+def infer(remote: OpenInferenceGrpc, x: Any = X, seconds: float = 10) -> Any:
+    """Ask, generous with time."""
+    return remote.infer(x, Deadline.after(seconds))
+
+
+def refusing(code: Any, details: str, *trailing: tuple[str, str]) -> Answer:
+    """An answer that is none."""
+
+    def refuse(_: Any, context: Any) -> Any:
+        context.set_trailing_metadata(trailing)
+        context.abort(code, details)
+
+    return refuse
+
+
+def test_our_messages_are_part_of_those_published() -> None:
+    """Every field that is described here has the number, the type and the count of the protocol's own."""
+    for name, message in make_messages().items():
+        theirs = {
+            "InferInputTensor": PUBLISHED.ModelInferRequest.InferInputTensor,
+            "InferRequestedOutputTensor": PUBLISHED.ModelInferRequest.InferRequestedOutputTensor,
+            "InferOutputTensor": PUBLISHED.ModelInferResponse.InferOutputTensor,
+            "TensorMetadata": PUBLISHED.ModelMetadataResponse.TensorMetadata,
+        }.get(name) or getattr(PUBLISHED, name)
+        assert message.DESCRIPTOR.fields
+        for field in message.DESCRIPTOR.fields:
+            same = theirs.DESCRIPTOR.fields_by_name[field.name]
+            assert (field.number, field.type, field.label) == (same.number, same.type, same.label)
+
+
+def test_tensors_travel_as_bytes(start: Any, connect: Any) -> None:
+    """Metadata once; then each request names its input and its output, and holds the array's own bytes."""
+    server = start(raw(("logits", "FP32", LOGITS)))
+    remote = connect(server, "/versions/3", headers={"Authorization": "Bearer secret"})
+    for _ in range(2):
+        np.testing.assert_array_equal(infer(remote), LOGITS)
+    asked, first, second = server.requests
+    assert (asked.name, asked.version) == ("m", "3")
+    assert first == second
+    assert (first.model_name, first.model_version) == ("m", "3")
+    assert [(i.name, i.datatype, list(i.shape)) for i in first.inputs] == [("z", "FP32", [2, 3])]
+    assert [o.name for o in first.outputs] == ["logits"]
+    assert list(first.raw_input_contents) == [X.tobytes()]
+    assert [given["authorization"] for given in server.metadata] == ["Bearer secret"] * 3
+
+
+def test_every_byte_of_the_messages_is_counted(start: Any, connect: Any) -> None:
+    """As many as the server got and gave."""
+    reply = raw(("logits", "FP32", LOGITS))
+    server = start(reply)
+    remote = connect(server)
+    for _ in range(3):
+        infer(remote)
+    assert remote.traffic.requests == 4
+    assert remote.traffic.sent == server.bytes
+    assert remote.traffic.received == USUAL.ByteSize() + 3 * reply.ByteSize()
+
+
+@pytest.mark.parametrize(
+    ("datatype", "dtype", "field"),
+    [
+        ("FP16", "float16", None),
+        ("FP32", "float32", "fp32_contents"),
+        ("FP64", "float64", "fp64_contents"),
+        ("INT8", "int8", "int_contents"),
+        ("INT32", "int32", "int_contents"),
+        ("INT64", "int64", "int64_contents"),
+        ("UINT8", "uint8", "uint_contents"),
+        ("UINT64", "uint64", "uint64_contents"),
+    ],
+)
+def test_outputs_of_every_numeric_type_are_read(
+    start: Any, connect: Any, datatype: str, dtype: str, field: str | None
+) -> None:
+    """As bytes and as protobuf's numbers."""
+    rows = LOGITS.astype(dtype)
+    for reply in (raw(("logits", datatype, rows)), *([typed(datatype, field, rows)] if field else [])):
+        found = infer(connect(start(reply)))
+        assert found.dtype == dtype
+        np.testing.assert_array_equal(found, rows)
+
+
+def test_the_logits_are_found_among_others(start: Any, connect: Any) -> None:
+    """By their shape, even where outputs of one dimension come as [n, 1], and wherever they are in the reply."""
+    label, sure = np.array([[2], [0]]), np.array([[0.9], [0.8]], np.float32)
+    outputs = [("label", "INT64", [-1, 1]), ("sure", "FP32", [-1, 1]), ("scores", "FP32", [-1, 3])]
+    reply = raw(("label", "INT64", label), ("sure", "FP32", sure), ("scores", "FP32", LOGITS))
+    for declared in (outputs, []):
+        server = start(reply, described([("z", "FP32", [-1, 3])], declared))
+        np.testing.assert_array_equal(infer(connect(server)), LOGITS)
+
+
+def test_several_inputs_by_name(start: Any, connect: Any) -> None:
+    """Each with its own bytes, in the order of the names."""
+    server = start(raw(("logits", "FP32", LOGITS)), described([("a", "FP32", [-1, 3]), ("b", "INT64", [-1])], []))
+    b = np.array([7, 8])
+    infer(connect(server), {"b": b, "a": X})
+    assert [i.name for i in server.requests[-1].inputs] == ["b", "a"]
+    assert list(server.requests[-1].raw_input_contents) == [b.tobytes(), X.tobytes()]
+    with pytest.raises(RemoteError, match=r"expected a model with one input, got 2; name it with `input`"):
+        infer(connect(server))
+
+
+def test_files_and_text_travel_as_bytes(start: Any, connect: Any) -> None:
+    """Each behind its length; as [n, 1] where the server declares them so."""
+    files = np.empty(2, object)
+    files[:] = [b"\xff\x00", b""]
+    for shape, sent in (([-1], [2]), ([-1, 1], [2, 1])):
+        server = start(raw(("logits", "FP32", LOGITS)), described([("f", "BYTES", shape)], []))
+        remote = connect(server, encoded=True)
+        assert remote.encoded
+        infer(remote, files)
+        assert list(server.requests[-1].inputs[0].shape) == sent
+        assert server.requests[-1].inputs[0].datatype == "BYTES"
+        assert server.requests[-1].raw_input_contents[0] == b"\x02\0\0\0\xff\0\0\0\0\0"
+        infer(remote, np.array(["é", "no"]))
+        assert server.requests[-1].raw_input_contents[0] == b"\x02\0\0\0\xc3\xa9\x02\0\0\0no"
+
+
+@pytest.mark.parametrize(
+    ("reply", "said"),
+    [
+        pytest.param(b"\xff\xff\xff", "not the protocol's message", id="no message"),
+        pytest.param(raw(), "no output is known to hold logits", id="no outputs"),
+        pytest.param(raw(("logits", "FP32", LOGITS.astype(np.float64))), "malformed", id="too many bytes"),
+        pytest.param(raw(("logits", "BYTES", LOGITS)), "malformed", id="no numbers"),
+        pytest.param(typed("FP32", "fp64_contents", LOGITS), "malformed", id="numbers of another type"),
+        pytest.param(
+            PUBLISHED.ModelInferResponse(outputs=[{"name": "logits", "datatype": "FP32", "shape": [2, 3]}]),
+            "malformed",
+            id="no contents",
+        ),
+    ],
+)
+def test_an_answer_that_is_none(start: Any, connect: Any, reply: Any, said: str) -> None:
+    """A remote error, in one line, that asking again would not help."""
+    with pytest.raises(RemoteError, match=said) as raised:
+        infer(connect(start(reply)))
+    assert not raised.value.retry
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "retry"),
+    [
+        (grpc.StatusCode.INVALID_ARGUMENT, RemoteError, False),
+        (grpc.StatusCode.UNAUTHENTICATED, RemoteError, False),
+        (grpc.StatusCode.INTERNAL, RemoteError, False),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, RemoteError, True),
+        (grpc.StatusCode.UNAVAILABLE, RemoteUnreachable, True),
+    ],
+    ids=lambda value: getattr(value, "name", None),
+)
+def test_refusals(start: Any, connect: Any, code: Any, kind: type[RemoteError], retry: bool) -> None:
+    """Each in one line, with whether asking again may help."""
+    server = start(refusing(code, "the first line\n and the second"))
+    with pytest.raises(RemoteError, match="the first line and the second") as raised:
+        infer(connect(server))
+    assert type(raised.value) is kind
+    assert raised.value.retry is retry
+
+
+def test_a_server_that_asks_to_be_left_alone(start: Any, connect: Any) -> None:
+    """In the milliseconds that gRPC has for it."""
+    busy = refusing(grpc.StatusCode.RESOURCE_EXHAUSTED, "busy", ("grpc-retry-pushback-ms", "1500"))
+    with pytest.raises(RemoteError) as raised:
+        infer(connect(start(busy)))
+    assert raised.value.retry_after == 1.5
+
+
+@pytest.mark.parametrize("slow", ["sending nothing", "thinking"])
+def test_a_slow_server_ends_by_the_deadline(start: Any, serve: Any, slow: str) -> None:
+    """Whether it accepts and says nothing, or takes its time over the answer."""
+    done = threading.Event()
+    if slow == "thinking":
+        path = start(lambda *_: (done.wait(5), raw())[1]).address
+    else:
+        path = f"grpc://127.0.0.1:{serve(lambda _: done.wait(5)).port}/v2/models/m"
+    remote = OpenInferenceGrpc(path)
+    begun = time.monotonic()
+    with pytest.raises(TimeoutError):
+        infer(remote, seconds=0.3)
+    assert time.monotonic() - begun < 2
+    done.set()
+    remote.close()
+
+
+def test_a_deadline_that_has_passed_asks_nobody(start: Any, connect: Any) -> None:
+    """Neither for the metadata nor for logits."""
+    server = start(raw(("logits", "FP32", LOGITS)))
+    with pytest.raises(TimeoutError):
+        infer(connect(server), seconds=0)
+    assert server.requests == []
+
+
+def test_nobody_there() -> None:
+    """Unreachable, at once, and with the system's reason."""
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        port = unused.getsockname()[1]
+    remote = OpenInferenceGrpc(f"grpc://127.0.0.1:{port}/v2/models/m")
+    with pytest.raises(RemoteUnreachable, match=rf"cannot reach 127.0.0.1:{port}: .*refused") as raised:
+        infer(remote)
+    assert raised.value.retry
+    remote.close()
+
+
+def test_a_server_that_comes_back_is_found(start: Any, connect: Any) -> None:
+    """Within seconds, on the same channel: gRPC alone would wait for minutes after some failures."""
+    server = start(raw(("logits", "FP32", LOGITS)))
+    remote = connect(server)
+    infer(remote)
+    server.close()
+    for _ in range(10):
+        with pytest.raises(RemoteUnreachable):
+            infer(remote)
+        time.sleep(0.1)
+    start(raw(("logits", "FP32", LOGITS)), port=server.port)
+    end = time.monotonic() + 10
+    while True:
+        try:
+            infer(remote)
+            return
+        except RemoteUnreachable:
+            assert time.monotonic() < end
+            time.sleep(0.1)
+
+
+def test_what_is_too_large_is_refused(start: Any, connect: Any) -> None:
+    """Beyond 64 MiB neither way; below it goes through, and asking again would not help."""
+    large = np.zeros((17, 1 << 20), np.float32)
+    with pytest.raises(RemoteError, match=r"larger than max") as raised:
+        infer(connect(start(raw(("logits", "FP32", large)))), seconds=60)
+    assert not raised.value.retry
+    with pytest.raises(RemoteError, match=r"larger than max") as raised:
+        infer(connect(start(raw(("logits", "FP32", LOGITS)))), large, seconds=60)
+    assert not raised.value.retry
+    np.testing.assert_array_equal(infer(connect(start(raw(("logits", "FP32", large[:15])))), seconds=60), large[:15])
+
+
+def test_many_threads_share_one_remote(start: Any, connect: Any) -> None:
+    """Every one gets its own answer, and every call is counted."""
+
+    def echo(request: Any, _: Any) -> Any:
+        x = np.frombuffer(request.raw_input_contents[0], np.float32).reshape(-1, 3)
+        return raw(("logits", "FP32", x))
+
+    remote = connect(start(echo))
+    inputs = [np.full((1, 3), i, np.float32) for i in range(200)]
+    with ThreadPoolExecutor(8) as threads:
+        for x, found in zip(inputs, threads.map(lambda x: infer(remote, x, 30), inputs), strict=True):
+            np.testing.assert_array_equal(found, x)
+    assert 201 <= remote.traffic.requests <= 208  # up to eight threads ask for the metadata
+
+
+def test_closing_frees_those_who_wait(start: Any, connect: Any) -> None:
+    """They learn that nobody is there any more, and do not wait for the deadline; the next call connects anew."""
+    asked, done = threading.Event(), threading.Event()
+
+    def thinking(*_: Any) -> Any:
+        asked.set()
+        done.wait(10)
+        return raw(("logits", "FP32", LOGITS))
+
+    remote = connect(start(thinking))
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(infer, remote)
+        assert asked.wait(10)
+        remote.close()
+        with pytest.raises(RemoteUnreachable, match="closed"):
+            waiting.result(5)
+    done.set()
+    np.testing.assert_array_equal(infer(remote), LOGITS)
+
+
+def test_a_cascade_by_its_address(file: Path, start: Any) -> None:
+    """`grpc://` is all that it takes."""
+    server = start(raw(("logits", "FP32", LOGITS[:1])))
+    with Cascade.load(file, remote=server.address, deadline=10) as cascade:
+        answer = cascade.predict(np.array([0, 0.5, 0], np.float32))
+    assert (answer.name, answer.reason) == ("blue", Reason.OFFLOADED)
+
+
+@pytest.mark.parametrize(
+    "address", ["grpc://h:8001/v2/models/m", "grpcs://h/v2/models/m/versions/3", "grpc://[::1]:80/v2/models/m/"]
+)
+def test_addresses(address: str) -> None:
+    """With a port or without, with a version, or in brackets."""
+    OpenInferenceGrpc(address).close()
+
+
+@pytest.mark.parametrize(
+    "address", ["grpc://h:8001", "grpc://h:8001/v2/models/", "http://h/v2/models/m", "grpc://h:port/v2/models/m"]
+)
+def test_other_addresses_are_refused(address: str) -> None:
+    """One sentence with the form that is expected."""
+    with pytest.raises(ArgumentError, match=r"^remote: expected grpc\[s\]://host\[:port\]/v2/models/NAME, got"):
+        OpenInferenceGrpc(address)
+
+
+def test_a_path_before_the_model_is_refused() -> None:
+    """Since gRPC could not send it."""
+    with pytest.raises(ArgumentError, match=r"gRPC knows no path before /v2/models"):
+        OpenInferenceGrpc("grpc://h/prefix/v2/models/m")
+
+
+def test_without_the_extra_the_missing_module_is_named(file: Path) -> None:
+    """When the cascade is loaded, not when an input is to be forwarded."""
+    code = (
+        "import sys\n"
+        "sys.modules['grpc'] = None\n"
+        "from edgecascade.runtime import Cascade\n"
+        "try:\n"
+        "    Cascade.load(sys.argv[1], remote='grpc://127.0.0.1:9/v2/models/m')\n"
+        "except ModuleNotFoundError as error:\n"
+        "    print(error)"
+    )
+    ran = subprocess.run([sys.executable, "-c", code, str(file)], capture_output=True, text=True, check=True)
+    assert "grpc" in ran.stdout

@@ -1,0 +1,102 @@
+"""Tensors of the Open Inference Protocol v2: their bytes, their shapes, and which of them hold logits."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+from numpy.typing import NDArray
+
+from edgecascade.runtime import RemoteError
+from edgecascade.runtime.tensors import DATATYPES, Signature, as_table, check, contents, from_bytes
+
+NUMBERS = st.sampled_from(list(DATATYPES)).flatmap(
+    lambda name: arrays(np.dtype(name), array_shapes(min_dims=1, max_dims=3, min_side=0, max_side=4))
+)
+
+
+@given(NUMBERS, st.sampled_from("<>"))
+def test_numbers_come_back_as_they_left(array: NDArray[Any], order: str) -> None:
+    """Whatever their type, byte order and layout."""
+    for laid_out in (array, np.asfortranarray(array)):
+        raw = contents(laid_out.astype(array.dtype.newbyteorder(order)))  # type: ignore[arg-type]
+        assert len(raw) == array.nbytes
+        found = from_bytes(raw, DATATYPES[array.dtype.name], array.shape)
+        np.testing.assert_array_equal(found, array)
+
+
+@given(st.lists(st.binary(max_size=20) | st.text(max_size=20), max_size=5))
+def test_bytes_and_text_can_be_told_apart_again(values: list[bytes | str]) -> None:
+    """Each is its length, and as many bytes."""
+    array = np.empty(len(values), object)
+    array[:] = values
+    raw, found = bytes(contents(array)), []
+    while raw:
+        size = int.from_bytes(raw[:4], "little")
+        found.append(raw[4 : 4 + size])
+        raw = raw[4 + size :]
+    assert found == [value.encode() if isinstance(value, str) else value for value in values]
+
+
+@pytest.mark.parametrize("dtype", [complex, "datetime64[s]", "V3"])
+def test_types_that_the_protocol_has_not(dtype: Any) -> None:
+    """One sentence, also for one array of several."""
+    array = np.zeros(2, dtype)
+    for batch in (array, {"a": np.zeros(2), "b": array}):
+        with pytest.raises(RemoteError, match="have no type in the Open Inference Protocol"):
+            check(batch)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "chosen"),
+    [
+        ({"logits": ("FP32", [2, 3]), "other": ("FP32", [2, 3])}, "logits"),
+        ({"label": ("INT64", [2]), "scores": ("FP16", [2, 3])}, "scores"),
+        ({"sure": ("FP32", [2, 1]), "scores": ("FP32", [2, 3])}, "scores"),
+        ({"sure": ("FP32", [2]), "scores": ("FP32", [2, 1])}, "scores"),
+        ({"scores": ("FP32", [2, 3]), "embedding": ("FP32", [2, 8])}, None),
+        ({"label": ("INT64", [2, 3])}, None),
+        ({}, None),
+    ],
+)
+def test_which_output_holds_the_logits(outputs: Any, chosen: str | None) -> None:
+    """The one of that name, else the only floating table; among several, one column is no table."""
+    assert Signature.of({}, outputs, input=None, output=None).output == chosen
+    unknown = Signature({}, None)
+    if chosen:
+        assert unknown.chosen(outputs) == chosen
+    else:
+        with pytest.raises(RemoteError, match="no output is known to hold logits among"):
+            unknown.chosen(outputs)
+
+
+@pytest.mark.parametrize(
+    ("declared", "given_shape", "sent"),
+    [
+        ([-1, 1], (5,), (5, 1)),
+        ([-1], (5,), (5,)),
+        ([-1, 3], (5, 3), (5, 3)),
+        ([-1, 3, 1], (5, 3), (5, 3, 1)),
+        ([-1, 3], (5,), (5,)),
+        ([], (5,), (5,)),
+    ],
+)
+def test_inputs_take_the_shape_that_is_declared(
+    declared: list[int], given_shape: tuple[int, ...], sent: tuple[int, ...]
+) -> None:
+    """A last dimension of one is added where the model wants it; nothing else is changed."""
+    (tensor,) = Signature({"x": declared}, None).tensors(np.zeros(given_shape, np.float32))
+    assert (tensor.name, tensor.datatype, tensor.shape) == ("x", "FP32", sent)
+
+
+@given(array_shapes(min_dims=1, max_dims=5, min_side=1, max_side=3))
+def test_a_table_is_left_as_it_is(shape: tuple[int, ...]) -> None:
+    """Only dimensions of one go, only from three on, and never the first."""
+    found = as_table(np.zeros(shape))
+    assert found.size == np.prod(shape)
+    assert found.shape[0] == shape[0]
+    assert found.ndim >= min(len(shape), 2)
+    if len(shape) <= 2 or 1 not in shape[1:]:
+        assert found.shape == shape
