@@ -13,14 +13,17 @@ README = (ROOT / "README.md").read_text()
 FLAGSHIP = ROOT / "benchmarks" / "results" / "flagship"
 
 
-def test_the_python_example_runs(
+def test_the_python_examples_run(
     pair: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As printed, next to a cascade model, with no server listening: it still gives an answer."""
-    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    """As printed, one after the other, next to a cascade model, with no server listening: answers are still given."""
     monkeypatch.chdir(pair)
-    exec(compile(example, "README.md", "exec"), {})
-    assert re.search(r"^(red|green|blue) ", capsys.readouterr().out)
+    names: dict[str, Any] = {}
+    for example in re.findall(r"```python\n(.*?)```", README, re.DOTALL):
+        exec(compile(example, "README.md", "exec"), names)
+    printed = capsys.readouterr().out
+    assert re.search(r"^(red|green|blue) ", printed)
+    assert re.search(r"^edgecascade_answers_total\{.*\} 1$", printed, re.MULTILINE)
 
 
 def test_the_figures_are_those_of_the_kept_run() -> None:

@@ -50,6 +50,11 @@ def forwarder(remote: Any, **options: Any) -> Forwarder:
     return Forwarder(InProcess(remote), classes=3, calibration=lambda: calibration, **options)
 
 
+def ask(one: Forwarder, inputs: Any, deadline: Deadline) -> list[Any]:
+    """What becomes of each."""
+    return [outcome(forward, deadline) for forward in one.submit(inputs, deadline)]
+
+
 def waiting(held: Held, n: int) -> None:
     """Until that many requests are under way."""
     until = time.monotonic() + 5
@@ -89,6 +94,29 @@ def test_a_request_holds_inputs_of_one_kind(held: Held) -> None:
     one.close()
 
 
+def test_what_is_to_stay_apart_does(held: Held) -> None:
+    """In requests of its own."""
+    one = forwarder(held, in_flight=1)
+    deadline = Deadline.after(5)
+    one.submit([np.array([[0]])], deadline)
+    waiting(held, 1)
+    forwards = [one.submit([np.array([[1]])], deadline, apart=i % 2 == 0)[0] for i in range(10)]
+    held.free.set()
+    assert {outcome(forward, deadline).label for forward in forwards} == {1}  # type: ignore[union-attr]
+    assert held.sizes == [1, 5, 5]
+    one.close()
+
+
+def test_scores_that_are_no_numbers_fail_their_own_input_only() -> None:
+    """And not those that went along with it."""
+    one = forwarder(lambda x: np.where(x == 1, np.nan, [[0.0, 9.0, 0.0]]), in_flight=1)
+    forwards = [ask(one, [np.array([[float(i)]]) for i in range(3)], Deadline.after(5)) for _ in range(2)][-1]
+    assert [getattr(one, "label", None) for one in forwards] == [1, None, 1]
+    assert isinstance(forwards[1], Failure)
+    assert "finite" in forwards[1].detail
+    one.close()
+
+
 @given(n=st.integers(1, 100), in_flight=st.integers(1, 4), request=st.integers(1, 40), room=st.integers(1, 120))
 @settings(max_examples=40, deadline=None)
 def test_every_input_is_asked_once(n: int, in_flight: int, request: int, room: int) -> None:
@@ -103,7 +131,7 @@ def test_every_input_is_asked_once(n: int, in_flight: int, request: int, room: i
         return np.eye(3)[inputs[:, 0] % 3]
 
     one = forwarder(remote, in_flight=in_flight, request_inputs=request, waiting=room)
-    verdicts = one.ask([np.array([[i]]) for i in range(n)], Deadline.after(10))
+    verdicts = ask(one, [np.array([[i]]) for i in range(n)], Deadline.after(10))
     assert [verdict.label for verdict in verdicts if isinstance(verdict, Verdict)] == [i % 3 for i in range(n)]
     assert sorted(seen) == list(range(n))
     one.close()
@@ -117,7 +145,7 @@ def test_without_room_a_caller_waits_no_longer_than_its_deadline(held: Held) -> 
     waiting(held, 1)
     kept = one.submit([np.array([[1]]), np.array([[2]])], patient)
     started = time.monotonic()
-    (refused,) = one.ask([np.array([[1]])], Deadline.after(0.1))
+    (refused,) = ask(one, [np.array([[1]])], Deadline.after(0.1))
     assert isinstance(refused, Failure)
     assert refused.reason is Reason.DEADLINE
     assert 0.09 < time.monotonic() - started < 0.5
@@ -132,11 +160,11 @@ def test_a_forward_that_nobody_waits_for_is_not_sent(held: Held) -> None:
     one = forwarder(held, in_flight=1)
     one.submit([np.array([[0]])], Deadline.after(5))
     waiting(held, 1)
-    (late,) = one.ask([np.array([[1]])], Deadline.after(0.05))
+    (late,) = ask(one, [np.array([[1]])], Deadline.after(0.05))
     assert isinstance(late, Failure)
     assert "waiting" in late.detail
     held.free.set()
-    one.ask([np.array([[2]])], Deadline.after(5))
+    ask(one, [np.array([[2]])], Deadline.after(5))
     assert sum(held.sizes) == 2
     one.close()
 
@@ -160,14 +188,16 @@ def test_an_open_circuit_is_a_reason_of_its_own() -> None:
         raise CircuitOpen("left alone for 3 s")
 
     one = forwarder(refuses)
-    assert one.ask([np.zeros((1, 1))], Deadline.after(5)) == [Failure(Reason.CIRCUIT_OPEN, "left alone for 3 s", later=True)]
+    assert ask(one, [np.zeros((1, 1))], Deadline.after(5)) == [
+        Failure(Reason.CIRCUIT_OPEN, "left alone for 3 s", later=True)
+    ]
     one.close()
 
 
 def test_a_remote_may_give_no_more_than_opinions() -> None:
     """A label and a confidence: the rest is shared by the other classes, before the remote's temperature."""
     one = forwarder(lambda x: Opinions(np.array([2] * len(x)), np.array([0.8] * len(x))))
-    (verdict,) = one.ask([np.zeros((1, 1))], Deadline.after(5))
+    (verdict,) = ask(one, [np.zeros((1, 1))], Deadline.after(5))
     assert isinstance(verdict, Verdict)
     np.testing.assert_allclose(verdict.probabilities, [0.1, 0.1, 0.8], rtol=1e-6)
     one.close()

@@ -64,24 +64,23 @@ class Forwarder:
         self._changed = Condition()
         self._closed = False
 
-    def submit(self, inputs: Sequence[Batch], deadline: Deadline, *, room_by: Deadline | None = None) -> list[Forward]:
+    def submit(
+        self, inputs: Sequence[Batch], deadline: Deadline, *, room_by: Deadline | None = None, apart: bool = False
+    ) -> list[Forward]:
         """One future for each input; `outcome` reads it.
 
         Args:
             inputs: what to send, [1, ...] each.
             deadline: until when an answer is of use.
             room_by: how long to wait for room among the waiting; by default until the deadline.
+            apart: whether to keep them out of the requests of those who are not, whom a bad one would fail too.
         """
-        one_by_one = [_Waiting(one, deadline) for one in inputs]
+        one_by_one = [_Waiting(one, deadline, apart) for one in inputs]
         with self._changed:
             for one in one_by_one:
                 self._enqueue(one, room_by or deadline)
             self._start_workers()
         return [one.future for one in one_by_one]
-
-    def ask(self, inputs: Sequence[Batch], deadline: Deadline) -> list[Verdict | Failure]:
-        """A verdict, or the reason for having none, for each of inputs [1, ...]."""
-        return [outcome(forward, deadline) for forward in self.submit(inputs, deadline)]
 
     def close(self) -> None:
         """Stop asking; requests under way are left to end by themselves."""
@@ -127,16 +126,19 @@ class Forwarder:
                     one.future.set_exception(error)
             else:
                 for one, verdict in zip(group, verdicts, strict=True):
-                    one.future.set_result(verdict)
+                    if verdict is None:
+                        one.future.set_exception(RemoteError("remote: expected finite scores, got NaN or infinity"))
+                    else:
+                        one.future.set_result(verdict)
 
     def _next_group(self) -> list[_Waiting]:
-        """The oldest input that somebody still waits for, and others of its shape; none ends the worker."""
+        """The oldest input that somebody still waits for, and others of its kind; none ends the worker."""
         with self._changed:
             group: list[_Waiting] = []
             others: deque[_Waiting] = deque()
             while self._waiting and len(group) < self._request_inputs:
                 one = self._waiting.popleft()
-                if group and one.shape != group[0].shape:
+                if group and one.kind != group[0].kind:
                     others.append(one)
                 elif one.future.set_running_or_notify_cancel():
                     group.append(one)
@@ -145,7 +147,8 @@ class Forwarder:
             self._changed.notify_all()
             return group
 
-    def _verdicts(self, scores: Scores, n: int) -> list[Verdict]:
+    def _verdicts(self, scores: Scores, n: int) -> list[Verdict | None]:
+        """One for each input; None where its scores are no numbers, which is nothing to the others."""
         calibration = self._calibration()
         if isinstance(scores, Opinions):
             scores, calibration = scores.probabilities(self._classes), replace(calibration, probabilities=True)
@@ -154,11 +157,13 @@ class Forwarder:
             raise RemoteError(
                 f"remote: expected numbers [{n}, {self._classes}], got {scores.dtype} {list(scores.shape)}"
             )
-        if not np.isfinite(scores).all():
-            raise RemoteError("remote: expected finite scores, got NaN or infinity")
-        probabilities = calibration(scores)
+        sound: list[bool] = list(np.isfinite(scores).all(axis=1))
+        probabilities = calibration(np.where(np.isfinite(scores), scores, 0))
         labels = probabilities.argmax(axis=1).tolist()
-        return [Verdict(label, float(row[label]), row) for label, row in zip(labels, probabilities, strict=True)]
+        return [
+            Verdict(label, float(row[label]), row) if good else None
+            for label, row, good in zip(labels, probabilities, sound, strict=True)
+        ]
 
 
 def outcome(forward: Forward, deadline: Deadline) -> Verdict | Failure:
@@ -182,13 +187,13 @@ def _reason(error: Exception) -> Reason:
 
 
 class _Waiting:
-    __slots__ = ("deadline", "future", "inputs", "shape")
+    __slots__ = ("deadline", "future", "inputs", "kind")
 
-    def __init__(self, inputs: Batch, deadline: Deadline) -> None:
+    def __init__(self, inputs: Batch, deadline: Deadline, apart: bool) -> None:
         self.inputs, self.deadline = inputs, deadline
         self.future: Forward = Future()
         arrays: Mapping[str, NDArray[Any]] = inputs if isinstance(inputs, Mapping) else {"": inputs}
-        self.shape = [(name, array.dtype, array.shape) for name, array in arrays.items()]
+        self.kind = (apart, [(name, array.dtype, array.shape) for name, array in arrays.items()])
 
 
 def _moment(deadline: Deadline) -> float:

@@ -184,10 +184,12 @@ class Forwarding:
             self._log.event("egress failed", error=error)
             return False
 
-    def _submit(self, sent: Sequence[Batch], deadline: Deadline, room_by: Deadline | None) -> list[Forward]:
+    def _submit(
+        self, sent: Sequence[Batch], deadline: Deadline, room_by: Deadline | None, *, apart: bool = False
+    ) -> list[Forward]:
         """Send off what the budget has paid for; what is never sent after all is paid back."""
         assert self._forwarder is not None
-        forwards = self._forwarder.submit(sent, deadline, room_by=room_by)
+        forwards = self._forwarder.submit(sent, deadline, room_by=room_by, apart=apart)
         if self.budget is not None:
             for one, forward in zip(sent, forwards, strict=True):
                 forward.add_done_callback(partial(self._refund, bytes_of(one)))
@@ -222,7 +224,7 @@ class Forwarding:
         going = [one for one, refusal in zip(one_by_one, refusals, strict=True) if refusal is None]
         from edgecascade.runtime.forwarder import outcome
 
-        forwards = iter(self._submit(going, deadline, None))
+        forwards = iter(self._submit(going, deadline, None, apart=True))
         return [refusal or outcome(next(forwards), deadline) for refusal in refusals]
 
 

@@ -1,0 +1,99 @@
+"""How old a thing is, whatever happens to the wall clock."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["Ages", "Clock", "Moment"]
+
+_SETTLED = 600.0  # seconds after a start in which a clock without battery is set right
+
+
+def _since_boot() -> float:
+    """Seconds, those of sleep included where the system counts them."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if sys.platform == "linux" else time.monotonic()
+
+
+def _boot() -> str:
+    """Another text for each start of the machine; empty where it cannot be known."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Where time comes from.
+
+    Attributes:
+        wall: seconds since 1970, as somebody has set them; may jump.
+        monotonic: seconds since some moment; never jumps.
+        boot: the name of what `monotonic` counts from: readings under one name compare across processes. Empty if
+            they never do.
+    """
+
+    wall: Callable[[], float] = time.time
+    monotonic: Callable[[], float] = _since_boot
+    boot: Callable[[], str] = _boot
+
+
+@dataclass(frozen=True)
+class Moment:
+    """One moment, by all clocks: what is kept on disk.
+
+    Attributes:
+        age: seconds, by `Ages`.
+        wall: by the wall clock.
+        monotonic: by the monotonic clock.
+        boot: what that counts from.
+    """
+
+    age: float
+    wall: float
+    monotonic: float
+    boot: str
+
+
+class Ages:
+    """A time that goes on by a second each second, across processes, and never jumps.
+
+    Between two processes under one boot the monotonic clock tells how much time has passed. Across a restart of the
+    machine only the wall clock can, and that may be wrong on either side. So this time leaves the machine's absence
+    out; `absence` gives it apart, ten minutes later, when a wrong clock has had the time to be set right: if the
+    clock has jumped in these, the shorter of both readings counts, since nothing may be dropped early.
+    """
+
+    def __init__(self, clock: Clock, last: Moment | None) -> None:
+        self._clock = clock
+        self._wall, self._monotonic, self._boot = clock.wall(), clock.monotonic(), clock.boot()
+        self._base, self._absence = 0.0, 0.0
+        if last is not None:
+            passed = self._monotonic - last.monotonic
+            same = bool(self._boot) and self._boot == last.boot and passed >= 0
+            self._base = last.age + (passed if same else 0.0)
+            self._absence = 0.0 if same else max(0.0, self._wall - last.wall)
+        self._least = self._absence
+
+    def now(self) -> float:
+        """Seconds."""
+        return self._base + self._clock.monotonic() - self._monotonic
+
+    def moment(self) -> Moment:
+        """Now, by all clocks."""
+        monotonic = self._clock.monotonic()
+        return Moment(self._base + monotonic - self._monotonic, self._clock.wall(), monotonic, self._boot)
+
+    def absence(self) -> float:
+        """How long the machine was off before this process, once: then, and while it cannot be known, 0."""
+        up = self._clock.monotonic() - self._monotonic
+        jumped = self._clock.wall() - self._wall - up
+        self._least = min(self._least, max(0.0, self._absence + jumped))
+        if up < _SETTLED:
+            return 0.0
+        absence, self._least = self._least, 0.0
+        return absence

@@ -1,0 +1,1091 @@
+"""What was acknowledged is sent, delivered once, or counted; whatever happens to the link, the disk or the clock."""
+
+import contextlib
+import os
+import random
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from edgecascade.runtime.answer import Reason, Verdict
+from edgecascade.runtime.deadline import Deadline
+from edgecascade.runtime.errors import ArgumentError
+from edgecascade.runtime.forwarder import Failure
+from edgecascade.runtime.outbox import Late, Outbox
+from edgecascade.runtime.outbox_clock import Clock
+from edgecascade.runtime.outbox_drain import Drain
+from edgecascade.runtime.outbox_records import Cause
+
+DAY = 86_400.0
+
+
+def local(i: int = 0) -> Verdict:
+    """What the application was told."""
+    return Verdict(i % 3, 0.4, np.array([0.4, 0.3, 0.3], np.float32))
+
+
+def of(inputs: Any) -> Verdict:
+    """The remote's verdict, which names its input."""
+    return Verdict(int(np.ravel(inputs)[0]), 0.9, np.array([0.9, 0.1, 0.0], np.float32))
+
+
+def number(i: int, size: int = 3) -> Any:
+    """An input that is a number, over and over."""
+    return np.full((1, size), i, np.int64)
+
+
+class Time:
+    """Clocks that are set by hand."""
+
+    def __init__(self) -> None:
+        self.wall, self.monotonic, self.boot = 1.7e9, 100.0, "a"
+
+    def __call__(self) -> Clock:
+        """As the outbox takes them."""
+        return Clock(lambda: self.wall, lambda: self.monotonic, lambda: self.boot)
+
+    def pass_by(self, seconds: float) -> None:
+        """All clocks go on."""
+        self.wall += seconds
+        self.monotonic += seconds
+
+
+class Link:
+    """A remote that does as told, and keeps what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[list[int]] = []
+        self.down: Reason | None = None
+        self.bad: set[int] = set()
+        self.condemns = True  # with a bad input, all in its request
+
+    def __call__(self, inputs: Any, _: Deadline) -> list[Verdict | Failure]:
+        """A verdict or a failure for each."""
+        names = [int(np.ravel(one)[0]) for one in inputs]
+        self.asked.append(names)
+        if self.down is not None:
+            return [Failure(self.down, "as told")] * len(names)
+        refused = self.bad & set(names)
+        return [
+            Failure(Reason.REMOTE_ERROR, "as told") if name in refused or (refused and self.condemns) else of(name)
+            for name in names
+        ]
+
+
+@pytest.fixture
+def clock() -> Time:
+    """Set by hand."""
+    return Time()
+
+
+@pytest.fixture
+def link() -> Link:
+    """Up."""
+    return Link()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Of the file."""
+    return tmp_path / "outbox.db"
+
+
+@pytest.fixture
+def opened(path: Path, clock: Time) -> Iterator[Callable[..., Outbox]]:
+    """Opens outboxes on one file, and closes them in the end."""
+    all_opened: list[Outbox] = []
+
+    def open_one(**options: Any) -> Outbox:
+        all_opened.append(Outbox(path, clock=clock(), **options))
+        return all_opened[-1]
+
+    yield open_one
+    for one in all_opened:
+        one.close()
+
+
+def drain(outbox: Outbox, ask: Any, on_late: Any = None, *, keep: float = 7 * DAY) -> Drain:
+    """What the thread does, to be done step by step."""
+    return Drain(outbox._ledger, ask, on_late, keep=keep, patience=1.0)
+
+
+def until(true: Callable[[], bool]) -> None:
+    """Wait for the outbox's thread."""
+    end = time.monotonic() + 20
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.002)
+
+
+def test_a_kept_input_is_answered_after_a_restart(opened: Callable[..., Outbox], link: Link, clock: Time) -> None:
+    """With its key, both verdicts, and how long it took, downtime included."""
+    outbox = opened()
+    assert outbox.put("schlüssel\0\udcff", number(7), local())
+    outbox.close()
+    clock.pass_by(60)
+    late: list[Late] = []
+    outbox = opened()
+    drain(outbox, link, late.append).step()
+    assert [one.key for one in late] == ["schlüssel\0\udcff"]
+    assert (late[0].remote.label, late[0].local.label, late[0].waited) == (7, 0, 60.0)
+    assert late[0].local.probabilities.tolist() == local().probabilities.tolist()
+    assert (outbox.counts().delivered, outbox.counts().acknowledged) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        np.ones((1, 2, 2), np.float16),
+        {"ids": np.zeros((1, 4), np.int64), "mask": np.ones((1, 4), bool)},
+        np.array(["größer"]),
+        np.array([b"\xff\xd8file\0\0", None], object)[:1],
+    ],
+)
+def test_every_kind_of_input_reaches_the_remote_as_it_was(opened: Callable[..., Outbox], inputs: Any) -> None:
+    """Arrays, several by name, text, and files as bytes."""
+    outbox, sent = opened(), []
+
+    def ask(batch: Any, _: Deadline) -> list[Verdict]:
+        sent.append(batch)
+        return [local()]
+
+    assert outbox.put("a", inputs, local())
+    drain(outbox, ask).step()
+    arrays = inputs if isinstance(inputs, dict) else {"": inputs}
+    found = sent[0] if isinstance(inputs, dict) else {"": sent[0]}
+    assert list(found) == list(arrays)
+    for name, array in arrays.items():
+        assert found[name].dtype == array.dtype
+        assert found[name].tolist() == array.tolist()
+
+
+def test_a_key_that_is_kept_is_kept_once(opened: Callable[..., Outbox], link: Link) -> None:
+    """While it waits, and while its answer does; afterwards it names a new input."""
+    outbox, late = opened(), list[Late]()
+    assert outbox.put("a", number(1), local())
+    assert outbox.put("a", number(2), local())
+    drain(outbox, link).step()
+    assert outbox.put("a", number(3), local())
+    assert (outbox.counts().answered, outbox.counts().acknowledged) == (1, 1)
+    drain(outbox, link, late.append).step()
+    assert outbox.put("a", number(4), local())
+    drain(outbox, link, late.append).step()
+    assert [one.remote.label for one in late] == [1, 4]
+    assert link.asked == [[1], [4]]
+
+
+def test_what_is_full_refuses_the_newest(opened: Callable[..., Outbox], link: Link) -> None:
+    """By count and by bytes, answers included; and says so in the counts."""
+    outbox = opened(most=2)
+    assert [outbox.put(f"{i}", number(i), local()) for i in range(3)] == [True, True, False]
+    drain(outbox, link).step()
+    assert not outbox.put("3", number(3), local())
+    assert outbox.counts().dropped_full == 2
+    assert sum(1 for _ in outbox.late()) == 2
+    assert outbox.put("3", number(3), local())
+    outbox.close()
+    small = opened(most_bytes=10_000)
+    kept = [small.put(f"b{i}", number(i, 200), local()) for i in range(10)]
+    assert kept == sorted(kept, reverse=True)
+    assert 1 < sum(kept) < 10
+    assert small.counts().waiting_bytes <= 10_000
+
+
+@pytest.mark.parametrize(
+    ("key", "inputs", "grace"),
+    [
+        ("a", np.zeros((2, 3)), 0.0),
+        ("a", np.array([object()]), 0.0),
+        ("a", {}, 0.0),
+        ("a", None, 0.0),
+        (7, np.zeros((1, 3)), 0.0),
+        ("a", np.zeros((1, 3)), -1.0),
+        ("a", np.zeros((1, 3)), float("nan")),
+        ("a", np.zeros((1, 3)), float("inf")),
+    ],
+)
+def test_what_cannot_be_written_down_is_not_kept(
+    opened: Callable[..., Outbox], key: Any, inputs: Any, grace: float
+) -> None:
+    """And raises nothing, since this is the way to an answer."""
+    outbox = opened()
+    assert outbox.put(key, inputs, local(), grace=grace) is False
+    assert outbox.counts().unkept[Cause.UNSUPPORTED] == 1
+    assert outbox.counts().acknowledged == 0
+
+
+def test_an_ordinary_answer_that_came_after_all_is_delivered(opened: Callable[..., Outbox], link: Link) -> None:
+    """Its input is not sent again, and unknown keys are ignored."""
+    outbox, late = opened(), list[Late]()
+    outbox.put("a", number(1), local(), grace=5.0)
+    outbox.answer("a", of(9))
+    outbox.answer("a", of(8))
+    outbox.answer("unknown", of(9))
+    outbox.close()
+    outbox = opened()
+    drain(outbox, link, late.append).step()
+    assert [(one.key, one.remote.label) for one in late] == [("a", 9)]
+    assert link.asked == []
+
+
+def test_an_input_is_not_sent_before_its_grace_is_over(opened: Callable[..., Outbox], link: Link, clock: Time) -> None:
+    """Its request may still be under way."""
+    outbox = opened()
+    outbox.put("a", number(1), local(), grace=5.0)
+    one = drain(outbox, link)
+    assert one.step() == pytest.approx(5.0)
+    assert link.asked == []
+    clock.pass_by(5.1)
+    one.step()
+    assert link.asked == [[1]]
+
+
+def test_the_oldest_leave_first_with_others_of_their_kind(opened: Callable[..., Outbox], link: Link) -> None:
+    """At most 32 in one request."""
+    outbox = opened()
+    for i in range(40):
+        outbox.put(f"{i}", number(i), local())
+        outbox.put(f"other {i}", number(100 + i, size=4), local())
+    one = drain(outbox, link)
+    while one.step() == 0.0:
+        pass
+    assert [*map(len, link.asked)] == [32, 32, 8, 8]
+    assert link.asked[0] == [*range(32)]
+    assert link.asked[1] == [*range(100, 132)]
+    assert outbox.counts().answered == 80
+
+
+@pytest.mark.parametrize("reason", [Reason.OFFLINE, Reason.CIRCUIT_OPEN, Reason.BUDGET])
+def test_an_unreachable_remote_is_asked_ever_less_often(
+    opened: Callable[..., Outbox], link: Link, clock: Time, reason: Reason
+) -> None:
+    """From one second to five minutes; nothing is dropped, and all leaves when the link is back."""
+    outbox = opened()
+    for i in range(50):
+        outbox.put(f"{i}", number(i), local())
+    link.down = reason
+    one, pauses = drain(outbox, link), []
+    for _ in range(20):
+        before = len(link.asked)
+        while len(link.asked) == before:
+            pause = one.step()
+            assert pause is not None
+            if len(link.asked) == before:
+                clock.pass_by(pause)
+        pauses.append(max(0.0, one._next - outbox._ledger.now()))
+    assert 0.7 <= pauses[0] <= 1.3
+    assert all(0.999 <= pause <= 300.001 for pause in pauses)
+    assert all(pause >= 225.0 for pause in pauses[-5:])
+    assert outbox.counts().waiting == 50
+    link.down = None
+    for _ in range(400):
+        clock.pass_by(max(one.step() or 0.0, 1.0))
+    assert outbox.counts().answered == 50
+
+
+def test_a_live_success_ends_the_back_off(opened: Callable[..., Outbox], link: Link, clock: Time) -> None:
+    """At once, but not more than once a second, however often it is told."""
+    outbox = opened()
+    outbox.put("a", number(1), local())
+    link.down = Reason.OFFLINE
+    one = drain(outbox, link)
+    for _ in range(8):
+        one.step()
+        clock.pass_by(400)
+    one.step()
+    asked = len(link.asked)
+    for _ in range(100):
+        one.nudge()
+        one.step()
+    assert len(link.asked) == asked
+    clock.pass_by(1.01)
+    link.down = None
+    one.step()
+    assert len(link.asked) == asked + 1
+    assert outbox.counts().answered == 1
+
+
+def test_on_a_thin_link_requests_shrink_until_they_arrive(
+    opened: Callable[..., Outbox], link: Link, clock: Time
+) -> None:
+    """A remote that manages two inputs in time answers all; an input that never gets through stops no other."""
+    outbox = opened()
+    for i in range(40):
+        outbox.put(f"{i}", number(i), local())
+
+    def thin(inputs: Any, deadline: Deadline) -> list[Verdict | Failure]:
+        late = len(inputs) > 2 or 0 in inputs
+        return [Failure(Reason.DEADLINE, "too much")] * len(inputs) if late else list(link(inputs, deadline))
+
+    one = drain(outbox, thin)
+    for _ in range(200):
+        clock.pass_by(max(one.step() or 0.0, 0.1))
+    assert clock.monotonic < 5 * DAY
+    assert outbox.counts().answered == 39
+    assert list(outbox._ledger.held.waiting) == ["0"]
+
+
+def test_one_bad_input_does_not_condemn_the_others(opened: Callable[..., Outbox], link: Link, clock: Time) -> None:
+    """They are asked one by one; the bad one is asked three times, across restarts, and counted as refused."""
+    link.bad = {3}
+    late: list[Late] = []
+    for n in range(4):
+        outbox = opened()
+        for i in range(10) if n == 0 else ():
+            outbox.put(f"{i}", number(i), local())
+        outbox.put(f"good {n}", number(50 + n), local())
+        one = drain(outbox, link, late.append)
+        for _ in range(3):
+            one.step()
+        clock.pass_by(1000)
+        outbox.close()
+    outbox = opened()
+    counts = outbox.counts()
+    assert (counts.refused, counts.delivered, counts.waiting) == (1, 13, 0)
+    assert sum(names == [3] for names in link.asked) == 3
+    assert {one.key for one in late} == {f"{i}" for i in range(10) if i != 3} | {f"good {n}" for n in range(4)}
+
+
+def test_a_remote_that_refuses_everything_is_broken_and_costs_nothing(
+    opened: Callable[..., Outbox], link: Link, clock: Time
+) -> None:
+    """A refusal speaks against an input only if the remote answers others; it is not flooded either."""
+    outbox = opened()
+    for i in range(100):
+        outbox.put(f"{i}", number(i), local())
+    link.bad = {*range(100)}
+    one = drain(outbox, link)
+    for _ in range(500):
+        clock.pass_by(max(one.step() or 0.0, 1.0))
+    assert outbox.counts().waiting == 100
+    assert len(link.asked) < 2500
+    link.bad = set()
+    for _ in range(500):
+        clock.pass_by(max(one.step() or 0.0, 60.0))
+    assert outbox.counts().answered == 100
+
+
+@pytest.mark.parametrize(
+    "wrong", [lambda _: [][0], lambda n: [local()] * (n + 1), lambda _: None, lambda _: sys.exit()]
+)
+def test_a_way_of_asking_that_fails_costs_nothing(
+    opened: Callable[..., Outbox], link: Link, clock: Time, wrong: Any
+) -> None:
+    """Whatever it raises or returns, the inputs stay and are asked for again."""
+    outbox = opened()
+    outbox.put("a", number(1), local())
+    one = drain(outbox, lambda inputs, _: wrong(len(inputs)))
+    for _ in range(30):
+        one.step()
+        clock.pass_by(1000)
+    assert outbox.counts().waiting == 1
+    drain(outbox, link).step()
+    assert outbox.counts().answered == 1
+
+
+def test_an_answer_that_is_not_taken_comes_again(
+    opened: Callable[..., Outbox], link: Link, clock: Time, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Five times in all; then it is counted. The log says nothing of what the exception says."""
+    outbox, calls = opened(), Counter[str]()
+
+    def on_late(late: Late) -> None:
+        calls[late.key] += 1
+        if late.key == "never" or calls[late.key] < 3:
+            raise ValueError("a secret")
+
+    for i, key in enumerate(("never", "third")):
+        outbox.put(key, number(i), local())
+    one = drain(outbox, link, on_late)
+    for _ in range(20):
+        one.step()
+        clock.pass_by(100)
+    assert calls == {"never": 5, "third": 3}
+    assert (outbox.counts().delivered, outbox.counts().untaken, outbox.counts().acknowledged) == (1, 1, 2)
+    assert "ValueError" in caplog.text
+    assert "secret" not in caplog.text
+
+
+def test_an_answer_that_was_taken_is_not_delivered_again_on_a_full_disk(
+    opened: Callable[..., Outbox], link: Link, clock: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though it cannot be removed until there is room."""
+    outbox, late = opened(), list[Late]()
+    for i in range(3):
+        outbox.put(f"{i}", number(i), local())
+
+    def full(*_: Any) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    one = drain(outbox, link, late.append)
+    with monkeypatch.context() as patch:
+        patch.setattr(outbox._ledger._store, "end", full)
+        for _ in range(10):
+            assert one.step() != 0.0 or len(late) <= 1
+            clock.pass_by(10)
+    assert [one.key for one in late] == ["0"]
+    clock.pass_by(4000)
+    one.step()
+    assert [one.key for one in late] == ["0", "1", "2"]
+    assert outbox.counts().delivered == 3
+
+
+def test_late_answers_may_be_asked_for(opened: Callable[..., Outbox], link: Link) -> None:
+    """Each is removed when the next one is asked for, or on closing; what was not taken comes again."""
+    outbox = opened()
+    for i in range(4):
+        outbox.put(f"{i}", number(i), local())
+    drain(outbox, link).step()
+    with contextlib.suppress(RuntimeError):
+        for late in outbox.late():
+            if late.key == "1":
+                raise RuntimeError("the application fails")
+    assert outbox.counts().answered == 3
+    answers = outbox.late()
+    assert next(answers).key == "1"
+    other = outbox.late()
+    assert next(other).key == "2"
+    answers.close()
+    assert list(answers) == []
+    other.close()
+    assert [late.key for late in outbox.late()] == ["3"]
+    assert outbox.counts().delivered == 4
+
+
+def test_asking_for_late_answers_waits_as_long_as_told(path: Path, link: Link) -> None:
+    """Until one comes, the time is over, or the outbox is closed."""
+    with contextlib.closing(Outbox(path)) as outbox:
+        started = time.monotonic()
+        assert list(outbox.late(0.05)) == []
+        assert time.monotonic() - started >= 0.05
+        outbox.start(link)
+        threading.Timer(0.05, lambda: outbox.put("a", number(1), local())).start()
+        threading.Timer(0.5, outbox.close).start()
+        assert [late.key for late in outbox.late(None)] == ["a"]
+
+
+def test_with_nothing_to_do_the_thread_sleeps(opened: Callable[..., Outbox], link: Link, clock: Time) -> None:
+    """Also beside answers that nobody takes, and once all is safe on disk."""
+    outbox = opened()
+    outbox.put("a", number(1), local())
+    one = drain(outbox, link)
+    assert one.step() == 0.0
+    assert one.step() == pytest.approx(60.0)
+    clock.pass_by(60.1)
+    assert one.step() == pytest.approx(600.0)
+    assert sum(1 for _ in outbox.late()) == 1
+    clock.pass_by(60.1)
+    assert one.step() is None
+
+
+def test_a_loss_of_power_costs_no_more_than_the_last_minute(
+    opened: Callable[..., Outbox], path: Path, link: Link, clock: Time
+) -> None:
+    """By then all is in the file itself, where it does not need what was written ahead."""
+    link.down = Reason.OFFLINE
+    outbox = opened()
+    one = drain(outbox, link)
+    outbox.put("a", number(1), local())
+    clock.pass_by(60.1)
+    one.step()
+    copy = path.with_name("copy.db")
+    subprocess.run(["cp", path, copy], check=True)  # not read here: closing it would free the locks of this process
+    with contextlib.closing(Outbox(copy)) as copied:
+        assert list(copied._ledger.held.waiting) == ["a"]
+
+
+def test_what_is_written_while_the_disk_is_waited_for_is_not_forgotten(
+    opened: Callable[..., Outbox], path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody waits meanwhile, and once all counts as safe, it is."""
+    outbox = opened()
+    store = outbox._ledger._store
+    checkpoint, keys = store.checkpoint, iter(["b", "c"])
+
+    def and_a_put() -> None:
+        checkpoint()
+        for key in keys:
+            assert outbox.put(key, number(1), local())
+            break
+
+    outbox.put("a", number(1), local())
+    monkeypatch.setattr(store, "checkpoint", and_a_put)
+    outbox._ledger.sync()
+    assert outbox._ledger.unsynced == 0
+    copy = path.with_name("copy.db")
+    subprocess.run(["cp", path, copy], check=True)
+    with contextlib.closing(Outbox(copy)) as copied:
+        assert list(copied._ledger.held.waiting) == ["a", "b", "c"]
+
+
+def test_an_answer_that_is_being_taken_does_not_expire(opened: Callable[..., Outbox], link: Link, clock: Time) -> None:
+    """It counts as delivered, however long the application takes."""
+    outbox = opened()
+    outbox.put("a", number(1), local())
+    one = drain(outbox, link)
+    one.step()
+    for _ in outbox.late():
+        clock.pass_by(30 * DAY)
+        one.step()
+    assert (outbox.counts().delivered, outbox.counts().expired) == (1, 0)
+
+
+def test_inputs_and_answers_expire(opened: Callable[..., Outbox], link: Link, clock: Time) -> None:
+    """After the time given, counted from when they came; each is counted."""
+    outbox = opened()
+    outbox.put("a", number(1), local())
+    clock.pass_by(5 * DAY)
+    outbox.put("b", number(2), local())
+    link.down = Reason.OFFLINE
+    one = drain(outbox, link)
+    one.step()
+    clock.pass_by(2.1 * DAY)
+    one.step()
+    assert list(outbox._ledger.held.waiting) == ["b"]
+    link.down = None
+    clock.pass_by(DAY)
+    one.step()
+    assert outbox.counts().answered == 1
+    clock.pass_by(7.1 * DAY)
+    one.step()
+    counts = outbox.counts()
+    assert (counts.expired, counts.waiting, counts.answered, counts.acknowledged) == (2, 0, 0, 2)
+
+
+@pytest.mark.parametrize("jump", [-50 * 365 * DAY, -3600.0, 3600.0, 50 * 365 * DAY])
+@pytest.mark.parametrize("restart", ["none", "process", "machine"])
+def test_a_clock_that_jumps_drops_nothing_early_and_keeps_nothing_forever(
+    opened: Callable[..., Outbox], link: Link, clock: Time, jump: float, restart: str
+) -> None:
+    """Set while running, while the process was down, or while the machine was, and set right soon after."""
+    link.down = Reason.OFFLINE
+    outbox = opened()
+    outbox.put("a", number(1), local())
+    one = drain(outbox, link)
+    clock.pass_by(2 * DAY)
+    one.step()
+    if restart != "none":
+        outbox.close()
+    clock.pass_by(DAY)
+    clock.wall += jump
+    if restart == "machine":
+        clock.monotonic, clock.boot = 5.0, "b"
+    if restart != "none":
+        outbox = opened()
+        one = drain(outbox, link)
+    outbox.put("b", number(2), local())
+    for _ in range(3):
+        one.step()
+        clock.pass_by(60)
+    if restart == "machine":
+        clock.wall -= jump
+    for _ in range(20):
+        one.step()
+        clock.pass_by(60)
+    assert list(outbox._ledger.held.waiting) == ["a", "b"]
+    asked = len(link.asked)
+    clock.pass_by(3.5 * DAY)
+    one.step()
+    assert len(link.asked) > asked
+    assert list(outbox._ledger.held.waiting) == ["a", "b"]
+    clock.pass_by(1.4 * DAY)
+    one.step()
+    if restart != "machine" or jump > -DAY:  # a clock that stood before the machine's end tells no time off
+        assert list(outbox._ledger.held.waiting) == ["b"]
+    clock.pass_by(5 * DAY)
+    one.step()
+    assert outbox.counts().expired == 2
+
+
+def test_time_off_counts_once_the_clock_can_be_trusted(opened: Callable[..., Outbox], link: Link, clock: Time) -> None:
+    """A machine that was off for a month drops what is too old ten minutes after it is back, and nothing newer."""
+    link.down = Reason.OFFLINE
+    outbox = opened()
+    outbox.put("a", number(1), local())
+    for _ in range(2):
+        outbox.close()
+        clock.pass_by(3 * DAY)
+        clock.monotonic, clock.boot = 1.0, clock.boot + "'"
+        outbox = opened()
+        drain(outbox, link).step()
+        clock.pass_by(700)
+        drain(outbox, link).step()
+        outbox.put("b", number(2), local())
+    assert list(outbox._ledger.held.waiting) == ["a", "b"]
+    outbox.close()
+    clock.pass_by(2 * DAY)
+    clock.monotonic, clock.boot = 1.0, "z"
+    outbox = opened()
+    drain(outbox, link).step()
+    assert list(outbox._ledger.held.waiting) == ["a", "b"]
+    clock.pass_by(700)
+    drain(outbox, link).step()
+    assert list(outbox._ledger.held.waiting) == ["b"]
+    outbox.close()
+    clock.pass_by(1.9 * DAY)
+    outbox = opened()
+    drain(outbox, link).step()
+    assert list(outbox._ledger.held.waiting) == ["b"]
+    clock.pass_by(0.2 * DAY)
+    drain(outbox, link).step()
+    assert outbox.counts().expired == 2
+
+
+def test_the_thread_sends_delivers_and_stops(path: Path, link: Link) -> None:
+    """As soon as the link is back; closing ends it even in back-off, and twice does no harm."""
+    late: list[Late] = []
+    link.down = Reason.OFFLINE
+    outbox = Outbox(path)
+    outbox.start(link, late.append)
+    assert outbox.put("a", number(1), local())
+    until(lambda: len(link.asked) >= 2)
+    link.down = None
+    outbox.nudge()
+    until(lambda: len(late) == 1)
+    outbox.put("b", number(2), local())
+    until(lambda: len(late) == 2)
+    link.down = Reason.OFFLINE
+    outbox.put("c", number(3), local())
+    until(lambda: link.asked[-1] == [3])
+    started = time.monotonic()
+    outbox.close()
+    outbox.close()
+    assert time.monotonic() - started < 4
+    assert not any(thread.name == "edgecascade-outbox" for thread in threading.enumerate())
+    assert not outbox.put("d", number(4), local())
+    assert outbox.counts().unkept[Cause.CLOSED] == 1
+    with contextlib.closing(Outbox(path)) as again:
+        assert list(again._ledger.held.waiting) == ["c"]
+
+
+def test_closing_does_not_wait_for_a_request(path: Path) -> None:
+    """Its inputs stay, and what it brings later is forgotten."""
+    asking, free = threading.Event(), threading.Event()
+
+    def ask(inputs: Any, _: Deadline) -> list[Verdict]:
+        asking.set()
+        free.wait(20)
+        return [local()] * len(inputs)
+
+    outbox = Outbox(path)
+    outbox.start(ask)
+    outbox.put("a", number(1), local())
+    assert asking.wait(10)
+    started = time.monotonic()
+    outbox.close()
+    assert time.monotonic() - started < 4
+    with contextlib.closing(Outbox(path)) as again:
+        free.set()
+        assert again.counts().waiting == 1
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_an_answer_is_delivered_once_though_closed_meanwhile(path: Path, link: Link, inside: bool) -> None:
+    """Closing waits for the application's function, or, called in it, lets it return first."""
+    taken, entered = list[str](), threading.Event()
+
+    def on_late(late: Late) -> None:
+        entered.set()
+        if inside:
+            outbox.close()
+        else:
+            time.sleep(0.1)
+        taken.append(late.key)
+
+    outbox = Outbox(path)
+    outbox.start(link, on_late)
+    outbox.put("a", number(1), local())
+    assert entered.wait(10)
+    outbox.close()
+    until(lambda: outbox._thread is not None and not outbox._thread.is_alive())
+    with contextlib.closing(Outbox(path)) as again:
+        assert (again.counts().delivered, again.counts().answered, taken) == (1, 0, ["a"])
+
+
+def test_many_threads_may_put_while_it_drains(path: Path, link: Link) -> None:
+    """All that was acknowledged is delivered once, and the counts say so."""
+    delivered: list[str] = []
+    kept: list[list[str]] = [[] for _ in range(8)]
+    with contextlib.closing(Outbox(path)) as outbox:
+        outbox.start(link, lambda late: delivered.append(late.key))
+
+        def put(thread: int) -> None:
+            for i in range(100):
+                key = f"{thread}/{i}"
+                if outbox.put(key, number(i, 200), local(), grace=random.choice([0.0, 0.01])):
+                    kept[thread].append(key)
+                if i % 3 == 0:
+                    outbox.answer(key, of(i))
+
+        threads = [threading.Thread(target=put, args=(i,)) for i in range(8)]
+        for one in threads:
+            one.start()
+        for one in threads:
+            one.join()
+        acknowledged = sorted(key for keys in kept for key in keys)
+        until(lambda: outbox.counts().delivered == len(acknowledged))
+        assert sorted(delivered) == acknowledged
+        counts = outbox.counts()
+        assert counts.acknowledged == len(acknowledged)
+        assert counts.failed_writes == counts.unkept[Cause.BUSY] == 800 - len(acknowledged)
+        assert counts.waiting_bytes == 0
+
+
+def test_a_writer_that_holds_the_file_delays_nobody(path: Path) -> None:
+    """The input is not kept, which is counted; when the file is free again, the next one is."""
+    with contextlib.closing(Outbox(path)) as outbox:
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            started = time.monotonic()
+            assert not outbox.put("a", number(1), local())
+            with outbox._ledger.lock:
+                assert not outbox.put("b", number(1), local())
+            assert time.monotonic() - started < 2
+            other.execute("ROLLBACK")
+        assert outbox.counts().unkept[Cause.BUSY] == 2
+        assert outbox.put("a", number(1), local())
+
+
+OTHER = """
+import sys, numpy as np
+from edgecascade.runtime.outbox import Outbox
+from edgecascade.runtime.errors import ArgumentError
+try:
+    Outbox(sys.argv[1])
+except ArgumentError as error:
+    print(error)
+"""
+
+
+def test_one_process_at_a_time_has_the_file(path: Path) -> None:
+    """Another, or this one once more, is told so in one sentence; after closing it is free."""
+    with contextlib.closing(Outbox(path)) as outbox:
+        with pytest.raises(ArgumentError, match="in use by another outbox"):
+            Outbox(path)
+        ran = subprocess.run([sys.executable, "-c", OTHER, path], capture_output=True, text=True, check=True)
+        assert ran.stdout.strip() == f"path: {path} is in use by another outbox, in this process or another"
+        assert outbox.put("a", number(1), local())
+    with contextlib.closing(Outbox(path)) as again:
+        assert again.counts().waiting == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_leaves_the_file_alone(path: Path, link: Link) -> None:
+    """It is told so in one sentence, and neither its attempts nor its end disturb the parent."""
+    outbox = Outbox(path)
+    assert outbox.put("a", number(1), local())
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            refused = 0
+            for call in (outbox.counts, outbox.late, lambda: outbox.start(link), lambda: outbox.answer("a", of(1))):
+                try:
+                    call()
+                except ArgumentError as error:
+                    refused += "before a fork" in str(error)
+            kept = outbox.put("b", number(1), local())
+            outbox.close()
+            del outbox, call
+            status = 0 if refused == 4 and not kept else 2
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    with pytest.raises(ArgumentError, match="in use"):
+        Outbox(path)
+    assert outbox.put("c", number(1), local())
+    drain(outbox, link).step()
+    assert outbox.counts().answered == 2
+    outbox.close()
+
+
+FULL = """
+import resource, signal, sys, numpy as np
+from edgecascade.runtime.outbox import Outbox
+from edgecascade.runtime.outbox_drain import Drain
+from edgecascade.runtime.answer import Verdict
+verdict = Verdict(1, 0.5, np.ones(3, np.float32))
+outbox = Outbox(sys.argv[1])
+hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, hard))
+kept = [key for key in map(str, range(20)) if outbox.put(key, np.zeros((1, 50_000), np.uint8), verdict)]
+drain = Drain(outbox._ledger, lambda x, _: [verdict] * len(x), None, keep=1e6, patience=1.0)
+drain.step()
+resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+kept += [key for key in map(str, range(20, 25)) if outbox.put(key, np.zeros((1, 50_000), np.uint8), verdict)]
+counts = outbox.counts()
+assert 0 < len(kept) - 5 < 20, kept
+assert counts.failed_writes == 25 - len(kept) and counts.acknowledged == len(kept), counts
+assert counts.damaged_files == 0 and counts.unusable is None
+outbox.close()
+outbox = Outbox(sys.argv[1])
+delivered = []
+take = lambda late: delivered.append(late.key)
+drain = Drain(outbox._ledger, lambda x, _: [verdict] * len(x), take, keep=1e6, patience=1.0)
+while drain.step() == 0.0: pass
+assert sorted(delivered) == sorted(kept), (delivered, kept)
+print("as promised")
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limits here")
+def test_a_full_disk_loses_nothing_that_was_acknowledged(path: Path) -> None:
+    """What does not fit is not kept, and counted; when there is room again, all goes on."""
+    ran = subprocess.run([sys.executable, "-c", FULL, path], capture_output=True, text=True, check=False)
+    assert ran.stdout.strip() == "as promised", ran.stderr
+
+
+def test_a_full_file_system_is_told_as_such(path: Path) -> None:
+    """By sqlite's own limit, which gives the same error."""
+    with contextlib.closing(Outbox(path)) as outbox:
+        writer = outbox._ledger._store._writer
+        writer.execute(f"PRAGMA max_page_count={writer.execute('PRAGMA page_count').fetchone()[0] + 4}")
+        kept = [outbox.put(f"{i}", number(i, 2000), local()) for i in range(5)]
+        assert kept[0]
+        assert not kept[-1]
+        counts = outbox.counts()
+        assert counts.unkept[Cause.DISK_FULL] == counts.failed_writes == 5 - sum(kept)
+        assert counts.acknowledged == sum(kept)
+
+
+def test_where_nothing_can_be_written_nothing_is_kept(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The application starts all the same: this is logged and counted."""
+    Path(f"{path}-lock").mkdir()
+    with contextlib.closing(Outbox(path)) as outbox:
+        assert not outbox.put("a", number(1), local())
+        outbox.answer("a", of(1))
+        assert list(outbox.late()) == []
+        assert outbox.counts().unusable is Cause.READ_ONLY
+        assert outbox.counts().unkept[Cause.READ_ONLY] == 1
+    assert "nothing is kept" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"most": 0}, "most: expected a whole number of 1 or more, got 0"),
+        ({"most_bytes": 1.5}, "most_bytes: expected a whole number of 1 or more, got 1.5"),
+        ({"keep": 0.0}, "keep: expected seconds above 0, got 0.0"),
+        ({"keep": float("nan")}, "keep: expected seconds above 0, got nan"),
+    ],
+)
+def test_arguments_that_cannot_mean_anything_are_refused(path: Path, options: Any, said: str) -> None:
+    """In one sentence."""
+    with pytest.raises(ArgumentError) as error:
+        Outbox(path, **options)
+    assert str(error.value) == said
+
+
+def test_a_path_that_is_no_file_is_refused(tmp_path: Path) -> None:
+    """A folder, or a file in a folder that is not there."""
+    for path in (tmp_path, tmp_path / "missing" / "outbox.db"):
+        with pytest.raises(ArgumentError, match=r"^path: expected a file"):
+            Outbox(path)
+
+
+def test_a_newer_file_is_refused_and_left_as_it_is(path: Path) -> None:
+    """In one sentence; it is not moved aside."""
+    Outbox(path).close()
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA user_version=2")
+    with pytest.raises(ArgumentError, match=r"is of version 2, and this edgecascade knows 1$"):
+        Outbox(path)
+    assert not list(path.parent.glob("*.damaged*"))
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA user_version=1")
+    Outbox(path).close()
+
+
+def foreign(path: Path) -> None:
+    """Another application's database."""
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute("CREATE TABLE input(id)")
+        db.execute("INSERT INTO input VALUES (7)")
+        db.commit()
+
+
+@pytest.mark.parametrize("write", [foreign, lambda path: path.write_text("no database at all, but a text " * 99)])
+def test_a_file_that_is_not_ours_is_moved_aside(
+    path: Path, write: Callable[[Path], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whole; the last three are kept, and the log and the counts say so."""
+    for n in range(1, 6):
+        write(path)
+        content = path.read_bytes()
+        with contextlib.closing(Outbox(path)) as outbox:
+            assert outbox.counts().damaged_files == 1
+            assert outbox.put("a", number(1), local())
+        assert Path(f"{path}.damaged-{n}").read_bytes() == content
+        path.unlink()
+    assert sorted(one.name for one in path.parent.glob("*damaged*")) == [f"outbox.db.damaged-{n}" for n in (3, 4, 5)]
+    assert f"moved to {path}.damaged-1, and a new one begun" in caplog.text
+
+
+@given(st.data())
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_file_damaged_anywhere_raises_nothing(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    """Each input is delivered as it was, or counted as damaged, or was in a file that was moved aside."""
+    path = tmp_path_factory.mktemp("damaged") / "outbox.db"
+    outbox = Outbox(path)
+    for i in range(12):
+        outbox.put(f"{i}", number(i, 3000 if i % 2 else 10), local(i))
+        if i % 4 == 0:
+            outbox.answer(f"{i}", of(i))
+    outbox.close()
+    content = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, len(content) - 1))
+        size = data.draw(st.sampled_from([1, 4, 100, 8192]))
+        content[at : at + size] = random.Random(at).randbytes(len(content[at : at + size]))
+    if data.draw(st.booleans()):
+        del content[data.draw(st.integers(0, len(content) - 1)) :]
+    path.write_bytes(content)
+    late: dict[str, Late] = {}
+    with contextlib.closing(Outbox(path)) as outbox:
+        before = outbox.counts().acknowledged
+        one = drain(outbox, Link(), lambda answer: late.update({answer.key: answer}))
+        for _ in range(6):
+            outbox.put("new", number(77), local())
+            one.step()
+        counts = outbox.counts()
+        assert outbox.put("newer", number(78), local())
+    assert "new" in late
+    for key, answer in late.items():
+        if key in {f"{i}" for i in range(12)}:
+            assert answer.remote.label == int(key)
+    if counts.damaged_files == 0:
+        assert before <= counts.acknowledged
+
+
+def test_an_input_whose_bytes_are_damaged_is_counted(path: Path, link: Link) -> None:
+    """And is not sent: the remote would answer something else. The others are."""
+    outbox = Outbox(path)
+    for i in range(3):
+        outbox.put(f"{i}", np.full((1, 9000), 65 + i, np.uint8), local())
+    outbox.close()
+    content = path.read_bytes()
+    assert content.count(b"B" * 100) > 1
+    path.write_bytes(content.replace(b"B" * 100, b"B" * 99 + b"C", 1))
+    with contextlib.closing(Outbox(path)) as outbox:
+        drain(outbox, link).step()
+        counts = outbox.counts()
+        assert (counts.damaged, counts.answered, counts.damaged_files) == (1, 2, 0)
+    assert link.asked == [[65, 67]]
+
+
+class Machine(RuleBasedStateMachine):
+    """An outbox against a dict of what it should hold."""
+
+    @initialize()
+    def begin(self) -> None:
+        """With an empty file."""
+        self.folder = tempfile.TemporaryDirectory()
+        self.clock, self.link = Time(), Link()
+        self.live: dict[str, float] = {}
+        self.acknowledged = 0
+        self.delivered = Counter[str]()
+        self.given = Counter[str]()
+        self.outbox = self.open()
+
+    def open(self) -> Outbox:
+        """The same file."""
+        return Outbox(Path(self.folder.name) / "outbox.db", most=6, keep=100.0, clock=self.clock())
+
+    def on_late(self, late: Late) -> None:
+        """Taken."""
+        assert late.key in self.live
+        assert str(late.remote.label) == late.key
+        self.delivered[late.key] += 1
+        del self.live[late.key]
+
+    @rule(key=st.integers(0, 8), grace=st.sampled_from([0.0, 5.0]))
+    def put(self, key: int, grace: float) -> None:
+        """Kept if there is room, or if it is kept already."""
+        kept = self.outbox.put(f"{key}", number(key), local(), grace=grace)
+        assert kept == (f"{key}" in self.live or len(self.live) < 6)
+        if kept and f"{key}" not in self.live:
+            self.live[f"{key}"] = self.clock.monotonic
+            self.acknowledged += 1
+
+    @rule(key=st.integers(0, 8))
+    def answer(self, key: int) -> None:
+        """Came after all."""
+        self.outbox.answer(f"{key}", of(key))
+
+    @rule(down=st.booleans(), taken=st.booleans())
+    def drain(self, down: bool, taken: bool) -> None:
+        """Whatever can be sent and delivered."""
+        self.link.down = Reason.OFFLINE if down else None
+        expired = self.outbox.counts().expired
+        one = drain(self.outbox, self.link, self.on_late if taken else None, keep=100.0)
+        while one.step() == 0.0:
+            pass
+        gone = [
+            key
+            for key in self.live
+            if not {key} & {*self.outbox._ledger.held.waiting, *self.outbox._ledger.held.answered}
+        ]
+        assert self.outbox.counts().expired == expired + len(gone)
+        for key in gone:
+            assert self.clock.monotonic - self.live.pop(key) > 100.0
+
+    @rule()
+    def take(self) -> None:
+        """By the other way."""
+        for late in self.outbox.late():
+            self.on_late(late)
+
+    @rule(seconds=st.sampled_from([0.1, 6.0, 60.0]))
+    def wait(self, seconds: float) -> None:
+        """Time goes on."""
+        self.clock.pass_by(seconds)
+
+    @rule(seconds=st.sampled_from([-1e9, -3600.0, 3600.0, 1e9]))
+    def jump(self, seconds: float) -> None:
+        """Somebody sets the clock."""
+        self.clock.wall += seconds
+
+    @rule()
+    def reopen(self) -> None:
+        """In an orderly way; another test kills."""
+        self.outbox.close()
+        self.outbox = self.open()
+
+    @invariant()
+    def adds_up(self) -> None:
+        """Every acknowledged input is exactly one thing."""
+        if not hasattr(self, "outbox"):
+            return
+        counts = self.outbox.counts()
+        assert counts.acknowledged == self.acknowledged
+        assert counts.waiting + counts.answered == len(self.live)
+        assert counts.delivered == sum(self.delivered.values())
+        assert (counts.waiting_bytes == 0) == (not self.live)
+        assert {one.key for one in self.outbox._ledger.held.all()} == set(self.live)
+
+    def teardown(self) -> None:
+        """All that is left is delivered."""
+        if hasattr(self, "outbox"):
+            self.clock.pass_by(10.0)
+            self.drain(down=False, taken=True)
+            assert not self.live
+            self.outbox.close()
+            self.folder.cleanup()
+
+
+TestMachine = Machine.TestCase
+TestMachine.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)

@@ -1,0 +1,173 @@
+"""What is packed comes back as it was, and what was damaged does not come back at all."""
+
+import json
+import math
+import struct
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+
+from edgecascade.runtime.answer import Verdict
+from edgecascade.runtime.errors import InputError
+from edgecascade.runtime.open_inference import DATATYPES
+from edgecascade.runtime.packed import PackedError, pack, pack_verdict, unpack, unpack_verdict
+
+SHAPES = npst.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4).map(lambda shape: (1, *shape))
+ORDERS: tuple[Literal["<", ">"], ...] = ("<", ">")
+NUMBERS = st.sampled_from([np.dtype(name).newbyteorder(order) for name in DATATYPES for order in ORDERS]).flatmap(
+    lambda dtype: npst.arrays(dtype, SHAPES)
+)
+TEXTS = npst.arrays(np.dtype("U7"), SHAPES, elements=st.text(max_size=7).filter(lambda text: not text.endswith("\0")))
+FILES = st.binary(max_size=40).map(lambda one: as_objects([one]))
+ARRAYS = NUMBERS | TEXTS | FILES
+INPUTS = ARRAYS | st.dictionaries(st.text(max_size=5), ARRAYS, min_size=1, max_size=3)
+
+
+def as_objects(items: list[Any]) -> Any:
+    """One item for each place, as it is."""
+    array = np.empty(len(items), object)
+    array[:] = items
+    return array
+
+
+def same(a: Any, b: Any) -> bool:
+    """Same names in the same order, types, shapes and bytes."""
+    if isinstance(a, dict):
+        return isinstance(b, dict) and list(a) == list(b) and all(same(a[name], b[name]) for name in a)
+    if a.dtype != b.dtype or a.shape != b.shape:
+        return False
+    return bool(a.tolist() == b.tolist() if a.dtype.kind == "O" else a.tobytes() == b.tobytes())
+
+
+@given(INPUTS)
+@example(np.zeros((1, 4), np.float32).T[:1])
+@example(as_objects([b"zeros at the end\0\0"]))
+@example({"": np.zeros((1, 0), np.int64), "größe": np.array(["ß", ""])[:1]})
+@example(np.array(["\udcff lone surrogate"]))
+@example(np.array([["2024-01-01"]], "M8[s]"))
+@example(np.array([[1 + 2j]]))
+@example(np.array([b"bytes"]))
+def test_an_input_comes_back_as_it_was(inputs: Any) -> None:
+    """Numbers of every type and byte order, strings, and bytes with zeros at the end; by name or alone."""
+    assert same(unpack(pack(inputs)[0]), inputs)
+
+
+def test_what_comes_back_may_be_written_to() -> None:
+    """A remote in this process may work in place."""
+    back: Any = unpack(pack(np.zeros((1, 3)))[0])
+    back += 1
+    assert back.flags.aligned
+
+
+@given(INPUTS, st.data())
+def test_damaged_bytes_raise_one_error(inputs: Any, data: st.DataObject) -> None:
+    """A changed byte, a cut and an addition are all noticed."""
+    packed = bytearray(pack(inputs)[0])
+    place = data.draw(st.integers(0, len(packed) - 1))
+    change = data.draw(st.integers(1, 255))
+    damaged = (
+        packed[:place],
+        packed + bytes([change]),
+        packed[:place] + bytes([packed[place] ^ change]) + packed[place + 1 :],
+    )
+    for one in damaged:
+        with pytest.raises(PackedError):
+            unpack(bytes(one))
+
+
+def sealed(header: Any, raw: bytes = b"") -> bytes:
+    """Bytes with a checksum that is right, and any description."""
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    body = struct.pack("<I", len(text)) + text + raw
+    body_sum = sum(int.from_bytes(body[i : i + 8], "little") for i in range(0, len(body), 8))
+    return struct.pack("<8sQ", b"ecinput1", (body_sum + len(body)) % (1 << 64)) + body
+
+
+def test_a_right_checksum_is_made_as_here() -> None:
+    """So that the next test tests what it says."""
+    assert same(unpack(sealed([["a", "|u1", [1, 2]]], b"\1\2")), {"a": np.array([[1, 2]], np.uint8)})
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        sealed([[None, "|O", [1]]], b"\0" * 8),
+        sealed([[None, "i4,O", [1]]], b"\0" * 16),
+        sealed([[None, "V8", [1]]], b"\0" * 8),
+        sealed([[None, "(2,)i4", [1]]], b"\0" * 8),
+        sealed([[None, "<f4", [1, 1 << 62]]], b"\0" * 8),
+        sealed([[None, "<f4", [-1]]], b"\0" * 8),
+        sealed([[None, "<f4", [1.0]]], b"\0" * 8),
+        sealed([[None, "<f4", "1"]], b"\0" * 8),
+        sealed([[None, "bytes", [1 << 62]]], b"\0" * 8),
+        sealed([[None, "bytes", [1]]], b"\xff\xff\xff\xff"),
+        sealed([[None, "bytes", [1, "x"]]], b"\0" * 8),
+        sealed([[["unhashable"], "<f4", [1]]], b"\0" * 4),
+        sealed([[None, "<f4", [1]]], b"\0" * 5),
+        sealed([]),
+        sealed({}),
+        sealed(7),
+        sealed(b"["),
+        sealed(b"[" * 100_000),
+        sealed(b"\xff"),
+        sealed([["a"]]),
+    ],
+)
+def test_a_malicious_description_runs_nothing(data: bytes) -> None:
+    """With a right checksum too, only plain types of a size that is there are read."""
+    with pytest.raises(PackedError):
+        unpack(data)
+
+
+@given(st.binary(max_size=80))
+def test_other_bytes_are_no_input(data: bytes) -> None:
+    """Nor a verdict."""
+    for read in (unpack, unpack_verdict):
+        with pytest.raises(PackedError):
+            read(data)
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [np.zeros((2, 3)), np.zeros(0), np.float32(1), {}, as_objects(["text"]), as_objects([b"", 1])[1:], [[1.0]]],
+)
+def test_what_cannot_be_packed_is_said(inputs: Any) -> None:
+    """In an error of ours."""
+    with pytest.raises(InputError, match=r"^inputs: expected "):
+        pack(inputs)
+
+
+def test_only_inputs_of_one_kind_may_leave_together() -> None:
+    """Same names, types and shapes; of strings, whatever their length."""
+    kinds = [
+        pack(inputs)[1]
+        for inputs in (
+            np.zeros((1, 3), np.float32),
+            np.zeros((1, 4), np.float32),
+            np.zeros((1, 3), np.float64),
+            {"a": np.zeros((1, 3), np.float32)},
+            {"b": np.zeros((1, 3), np.float32)},
+            np.array(["text"]),
+            as_objects([b"file"]),
+        )
+    ]
+    assert len(set(kinds)) == len(kinds)
+    assert pack(np.array(["long text"]))[1] == pack(np.array(["text"]))[1]
+    assert pack(as_objects([b"longer"]))[1] == pack(as_objects([b"file"]))[1]
+
+
+@given(st.integers(-(2**63), 2**63 - 1), st.floats(), npst.arrays(np.float32, st.integers(0, 5)))
+def test_a_verdict_comes_back_as_it_was(label: int, confidence: float, probabilities: Any) -> None:
+    """Even one that is not a number."""
+    packed = pack_verdict(Verdict(label, confidence, probabilities))
+    back = unpack_verdict(packed)
+    assert back.label == label
+    assert back.confidence == confidence or (math.isnan(back.confidence) and math.isnan(confidence))
+    assert back.probabilities.dtype == np.float32
+    assert back.probabilities.tobytes() == probabilities.tobytes()
+    with pytest.raises(PackedError):
+        unpack_verdict(packed[:-1])
