@@ -44,14 +44,20 @@ _COMMANDS = {
         "edgecascade.calibration.commands.plan", "plan", "what a cascade would do, from both models' saved outputs"
     ),
     "inspect": _Command("edgecascade.runtime.commands.inspect", "", "what a cascade model holds and promises"),
-    "run": _Command("edgecascade.runtime.commands.run", "images", "answer images or arrays, as JSON lines"),
-    "serve": _Command("edgecascade.runtime.commands.serve", "serve", "serve an ONNX file as a remote"),
+    "run": _Command(
+        "edgecascade.runtime.commands.run", "images", "answer files, lines, sockets, videos or cameras, as JSON lines"
+    ),
+    "serve": _Command(
+        "edgecascade.runtime.commands.serve", "serve", "serve an ONNX file as a remote, or a cascade's answers"
+    ),
     "bench": _Command("edgecascade.benchmarks.commands.bench", "bench", "accuracy against offload rate, with a report"),
 }
 
 
 _EXTRAS = {
     "ai_edge_litert": "litert",
+    "av": "video",
+    "grpc": "grpc",
     "optimum": "hf",
     "tokenizers": "text",
     "transformers": "hf",

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from edgecascade.cli import main
 from edgecascade.runtime import ArgumentError, Cascade, Policy, Reason, Source
 from edgecascade.runtime.remote_calibration import RemoteCalibration
 
@@ -119,3 +120,18 @@ def test_the_policy_of_a_file_is_what_it_decides_by(pair: Path) -> None:
         assert [a.forwarded for a in before] == [not a.advantage >= np.float32(policy.threshold) for a in before]
         cascade.swap(replace(policy, edges=(*policy.edges, 2.0), values=(*policy.values, 9.0)))
         assert [a.advantage for a in cascade.predict_batch(images)] == [a.advantage for a in before]
+
+
+def test_a_renewed_policy_goes_live_and_back(pair: Path, tmp_path: Path) -> None:
+    """Of a file that was planned anew around the same body: the decisions are that file's from then on."""
+    renewed = tmp_path / "renewed.onnx"
+    assert main(["recalibrate", str(pair / "local.onnx"), "--offload-rate", "0.6", "-o", str(renewed)]) == 0
+    images = np.load(pair / "test.npz")["x"][:100]
+    with Cascade.load(pair / "local.onnx") as cascade, Cascade.load(renewed) as new:
+        before = [answer.forwarded for answer in cascade.predict_batch(images)]
+        original = cascade.swap(new.policy)
+        after = [cascade.predict(image).forwarded for image in images]
+        assert after == [answer.forwarded for answer in new.predict_batch(images)]
+        assert sum(after) > sum(before)
+        cascade.swap(original)
+        assert [answer.forwarded for answer in cascade.predict_batch(images)] == before

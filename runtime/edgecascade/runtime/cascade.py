@@ -24,6 +24,7 @@ from edgecascade.runtime.forwarding import AT_ONCE, Forwarding, Inquiry
 from edgecascade.runtime.local import LocalModel
 from edgecascade.runtime.merge import merge
 from edgecascade.runtime.metadata import Metadata
+from edgecascade.runtime.model_inputs import ModelInputs
 from edgecascade.runtime.policy import Policy
 from edgecascade.runtime.remote import Remote
 from edgecascade.runtime.stream import in_order
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Cascade"]
 
+_LONGEST = 86_400.0  # seconds
 _LOCAL, _CONFIDENT = Source.LOCAL, Reason.CONFIDENT  # looked up once: an attribute of an Enum is a slow one
 
 
@@ -103,8 +105,8 @@ class Cascade:
             ModelFileError: the file is missing, damaged, no cascade model, or of a newer format.
             ArgumentError: another argument cannot mean anything.
         """
-        if not deadline > 0:
-            raise ArgumentError(f"deadline: expected seconds above 0, got {deadline}")
+        if not 0 < deadline <= _LONGEST:
+            raise ArgumentError(f"deadline: expected seconds above 0, and at most a day, got {deadline}")
         local = LocalModel.load(path, threads=threads, providers=providers, fallback=fallback, engines=engines)
         if threshold is not None:
             local.swap(replace(local.policy, threshold=threshold))
@@ -150,7 +152,9 @@ class Cascade:
         begun = await loop.run_in_executor(self._decider(), self._start, x, original, key, started, AT_ONCE)
         if isinstance(begun, _Begun) and not isinstance(begun.inquiry.reply, Failure):
             try:
-                await asyncio.wait({asyncio.wrap_future(begun.inquiry.reply)}, timeout=begun.deadline.remaining())
+                reply = asyncio.wrap_future(begun.inquiry.reply)
+                reply.add_done_callback(lambda one: one.cancelled() or one.exception())  # else asyncio would print it
+                await asyncio.wait({reply}, timeout=begun.deadline.remaining())
             except asyncio.CancelledError:
                 begun.inquiry.reply.cancel()
                 raise
@@ -233,6 +237,11 @@ class Cascade:
     def metadata(self) -> Metadata:
         """What the file says of itself."""
         return self._local.metadata
+
+    @property
+    def inputs(self) -> ModelInputs:
+        """What the file takes."""
+        return self._local.inputs
 
     @property
     def provider(self) -> str:

@@ -157,7 +157,7 @@ class Forwarder:
             raise RemoteError(
                 f"remote: expected numbers [{n}, {self._classes}], got {scores.dtype} {list(scores.shape)}"
             )
-        sound: list[bool] = list(np.isfinite(scores).all(axis=1))
+        sound = np.asarray(np.isfinite(scores).all(axis=1)).tolist()
         probabilities = calibration(np.where(np.isfinite(scores), scores, 0))
         labels = probabilities.argmax(axis=1).tolist()
         return [

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from edgecascade.runtime.errors import InputError
 
-__all__ = ["IMAGE_SUFFIXES", "read_arrays", "read_bytes", "read_image", "read_inputs"]
+__all__ = ["IMAGE_SUFFIXES", "check_path", "read_arrays", "read_bytes", "read_image", "read_inputs"]
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
+_OTHER_SUFFIXES = (".npy", ".npz", ".txt")
 
 
 def read_bytes(path: str | os.PathLike[str]) -> bytes:
@@ -47,37 +48,53 @@ def read_image(source: str | os.PathLike[str] | bytes) -> NDArray[np.uint8]:
         raise InputError(f"{name}: not a readable image: {error}") from error
 
 
-def read_inputs(path: str | os.PathLike[str]) -> Iterator[tuple[str, Any]]:
+def check_path(path: str | os.PathLike[str]) -> None:
+    """Refuse what `read_inputs` could not even begin to read.
+
+    Raises:
+        InputError: it is missing, or a file of another kind.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return
+    if not path.is_file():
+        raise InputError(f"{path}: no such file or folder")
+    if path.suffix.lower() not in IMAGE_SUFFIXES and path.suffix not in _OTHER_SUFFIXES:
+        raise InputError(f"{path}: expected an image ({', '.join(IMAGE_SUFFIXES)}), .npy, .npz or .txt")
+
+
+def read_inputs(path: str | os.PathLike[str], *, unopened: bool = False) -> Iterator[tuple[str, Any]]:
     """Name and input, one by one, from a folder of images, an image, lines of text (.txt), or arrays [n, ...].
 
     Arrays come from .npy, from `x` in .npz, or, for a model with several inputs, from .npz with one under each
     input's name; then every input is a dict.
 
+    Args:
+        path: of the file or folder.
+        unopened: whether images are given as their paths, and not as their pixels.
+
     Raises:
         InputError: the file is missing, of another kind or damaged.
     """
+    check_path(path)
     path = Path(path)
     if path.is_dir():
         files = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
         if not files:
             raise InputError(f"{path}: no images in this folder ({', '.join(IMAGE_SUFFIXES)})")
         for file in files:
-            yield str(file), read_image(file)
-    elif not path.is_file():
-        raise InputError(f"{path}: no such file or folder")
+            yield str(file), file if unopened else read_image(file)
     elif path.suffix.lower() in IMAGE_SUFFIXES:
-        yield str(path), read_image(path)
+        yield str(path), path if unopened else read_image(path)
     elif path.suffix == ".txt":
         with path.open(encoding="utf-8", errors="replace") as lines:
             for number, line in enumerate(lines, 1):
                 yield f"{path}:{number}", line.rstrip("\r\n")
-    elif path.suffix in (".npy", ".npz"):
+    else:
         arrays = read_arrays(path)
         for position in range(len(next(iter(arrays.values())))):
             one = {name: array[position] for name, array in arrays.items()}
             yield f"{path}[{position}]", one.get("x", one)
-    else:
-        raise InputError(f"{path}: expected an image ({', '.join(IMAGE_SUFFIXES)}), .npy, .npz or .txt")
 
 
 def read_arrays(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:

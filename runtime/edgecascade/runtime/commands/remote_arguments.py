@@ -1,0 +1,146 @@
+"""Arguments that say whom a cascade asks, and how."""
+
+from __future__ import annotations
+
+import re
+import ssl
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from edgecascade.runtime.connect import connect
+from edgecascade.runtime.errors import ArgumentError
+from edgecascade.runtime.remote import Remote
+
+__all__ = ["add_remote_arguments", "remote_of"]
+
+_HEADER = re.compile(r"(?P<name>[!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(?P<value>[ -~\xa1-\xff]*)")
+_OF_ADDRESSES = ("header", "header_file", "ca", "cert", "key", "hedge", "no_retry")
+
+
+def add_remote_arguments(parser: ArgumentParser) -> None:
+    """Add the arguments, as a group."""
+    group = parser.add_argument_group("the remote")
+    group.add_argument(
+        "--remote",
+        metavar="REMOTE",
+        help="whom to ask: http[s]://HOST:PORT/v2/models/NAME or grpc[s]://... (Open Inference Protocol v2), or an "
+        "ONNX file to run in this process; without it every answer is local",
+    )
+    group.add_argument(
+        "--header",
+        metavar="'NAME: VALUE'",
+        action="append",
+        default=[],
+        help="sent with every request (repeatable); others on this machine can read it, so for secrets rather:",
+    )
+    group.add_argument("--header-file", metavar="FILE", help="a file of such headers, one a line")
+    group.add_argument("--ca", metavar="FILE", help="certificates (PEM) of who may vouch for the remote")
+    group.add_argument("--cert", metavar="FILE", help="this client's certificate (PEM), for a remote that asks for one")
+    group.add_argument("--key", metavar="FILE", help="its private key (PEM), if it is not in the same file")
+    group.add_argument(
+        "--hedge", action="store_true", help="ask a second time when a reply is later than 95%% of the others were"
+    )
+    group.add_argument("--no-retry", action="store_true", help="never ask again after a failure")
+
+
+def remote_of(arguments: Namespace) -> Remote | None:
+    """The remote that the arguments describe.
+
+    Raises:
+        ArgumentError: they cannot mean anything, or do not go together.
+        ModelFileError: the remote is a file that cannot be loaded.
+        ModuleNotFoundError: a grpc:// address, and the `grpc` extra is not installed.
+    """
+    address = arguments.remote
+    if address is None or "://" not in address:
+        idle = next((name for name in _OF_ADDRESSES if getattr(arguments, name)), None)
+        if idle is not None:
+            raise ArgumentError(f"{_flag(idle)}: expected with --remote and an address, which it is about")
+        return connect(address, threads=arguments.threads)
+    return _guarded(_at(address, arguments), arguments)
+
+
+def _at(address: str, arguments: Namespace) -> Remote:
+    headers = _headers(arguments.header, arguments.header_file)
+    secure = address.startswith(("https://", "grpcs://"))
+    idle = next((name for name in ("ca", "cert", "key") if getattr(arguments, name)), None)
+    if idle is not None and not secure:
+        raise ArgumentError(f"{_flag(idle)}: expected with an https:// or grpcs:// address, got {address}")
+    if arguments.key and not arguments.cert:
+        raise ArgumentError("--key: expected with --cert, whose key it is")
+    context = _context(arguments) if secure else None  # for gRPC, too: it would say much less about a wrong file
+    if address.startswith(("grpc://", "grpcs://")):
+        from edgecascade.runtime.open_inference_grpc import OpenInferenceGrpc
+
+        return OpenInferenceGrpc(
+            address,
+            headers=headers,
+            root_certificate=arguments.ca,
+            client_key=arguments.key or arguments.cert,
+            client_certificate=arguments.cert,
+        )
+    from edgecascade.runtime.open_inference import OpenInference
+
+    return OpenInference(address, headers=headers, context=context)
+
+
+def _guarded(remote: Remote, arguments: Namespace) -> Remote:
+    from edgecascade.runtime.circuit import CircuitBreaker
+
+    if arguments.hedge:
+        from edgecascade.runtime.hedge import Hedged
+
+        remote = Hedged(remote)
+    if not arguments.no_retry:
+        from edgecascade.runtime.retry import Retrying
+
+        remote = Retrying(remote)
+    return CircuitBreaker(remote)
+
+
+def _headers(given: Iterable[str], path: str | None) -> dict[str, str]:
+    headers = dict(_header(text, "--header") for text in given)
+    if path is not None:
+        try:
+            lines = Path(path).read_text(encoding="latin-1").splitlines()
+        except OSError as error:
+            raise ArgumentError(f"--header-file: cannot read {path}: {error.strerror}") from error
+        headers |= dict(_header(line, f"{path}:{n}") for n, line in enumerate(lines, 1) if line.strip())
+    return headers
+
+
+def _header(text: str, where: str) -> tuple[str, str]:
+    match = _HEADER.fullmatch(text.rstrip())
+    if match is None:  # what came is not repeated: it may be a secret
+        raise ArgumentError(f"{where}: expected 'Name: value' in plain characters, got something else")
+    return match["name"], match["value"]
+
+
+def _context(arguments: Namespace) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=arguments.ca)
+    except (OSError, ValueError) as error:
+        raise ArgumentError(f"--ca: cannot read certificates from {arguments.ca}: {_why(error)}") from error
+    if arguments.cert:
+        try:
+            context.load_cert_chain(arguments.cert, arguments.key, password=_no_password)
+        except (OSError, ValueError) as error:
+            files = f"{arguments.cert} and {arguments.key}" if arguments.key else arguments.cert
+            raise ArgumentError(f"--cert: cannot read a certificate and its key from {files}: {_why(error)}") from error
+    return context
+
+
+def _no_password() -> str:
+    raise ValueError("the key has a password, which cannot be given here")
+
+
+def _why(error: Any) -> str:
+    if isinstance(error, ssl.SSLError) and error.reason:
+        return error.reason.replace("_", " ").lower()
+    return str(getattr(error, "strerror", None) or error)
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"

@@ -1,0 +1,134 @@
+"""Lines of inputs, from pieces of bytes to arrays."""
+
+import json
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgecascade.runtime.budget_argument import read_rate
+from edgecascade.runtime.given import Given, Refused
+from edgecascade.runtime.line_input import LineInput
+from edgecascade.runtime.line_splitter import LineSplitter
+from edgecascade.runtime.model_inputs import ModelInputs
+from edgecascade.runtime.rate import Rate
+from edgecascade.runtime.status import Progress
+
+
+@given(text=st.lists(st.binary(max_size=12).filter(lambda b: b"\n" not in b and not b.endswith(b"\r"))), data=st.data())
+def test_lines_do_not_depend_on_how_they_come(text: list[bytes], data: Any) -> None:
+    """Cut anywhere, and with either end of line, they are the same; the last needs no end."""
+    joined = data.draw(st.sampled_from([b"\n", b"\r\n"])).join(text)
+    splitter, lines, rest = LineSplitter(), list[bytes | None](), joined
+    while rest:
+        size = data.draw(st.integers(1, len(rest)))
+        lines += splitter.feed(rest[:size])
+        rest = rest[size:]
+    lines += splitter.end()
+    assert lines == (text[:-1] if text and not text[-1] else text)
+
+
+@given(lines=st.lists(st.integers(0, 20)), size=st.integers(1, 7))
+def test_what_is_too_long_is_given_up_and_nothing_else(lines: list[int], size: int) -> None:
+    """Ten bytes fit, eleven do not; a splitter never holds more than fits."""
+    text = b"".join(b"a" * n + b"\n" for n in lines)
+    splitter, found = LineSplitter(longest=10), list[bytes | None]()
+    for i in range(0, len(text), size):
+        found += splitter.feed(text[i : i + size])
+        assert len(splitter._line) <= 10
+    assert found == [b"a" * n if n <= 10 else None for n in lines]
+
+
+def reader(*declared: tuple[str, str, list[Any]], text: bool = False, paths: bool = True) -> LineInput:
+    """For a model with these inputs."""
+    inputs = tuple(SimpleNamespace(name=name, type=kind, shape=shape) for name, kind, shape in declared)
+    return LineInput(ModelInputs(inputs, SimpleNamespace() if text else None), paths=paths)  # type: ignore[arg-type]
+
+
+def read(lines: LineInput, line: str) -> Any:
+    """The input in a line."""
+    found = lines.read(line.encode(), "here")
+    assert isinstance(found, Given), found
+    return found.x
+
+
+@given(values=st.lists(st.integers(-300, 300), min_size=1))
+def test_whole_numbers_are_kept_whole_or_refused(values: list[int]) -> None:
+    """For a model of bytes, what is no byte does not become one."""
+    found = reader(("x", "tensor(uint8)", ["n", "m"])).read(json.dumps(values).encode(), "here")
+    if all(0 <= value < 256 for value in values):
+        assert isinstance(found, Given)
+        assert found.x.dtype == np.uint8
+        assert found.x.tolist() == values
+    else:
+        assert isinstance(found, Refused)
+        assert found.error == "x: expected numbers that fit uint8, got others"
+
+
+def test_types_are_the_models_own() -> None:
+    """Whatever JSON calls them: whole numbers may be given for floating ones, truths only for truths."""
+    assert read(reader(("x", "tensor(float)", ["n", 2])), "[1, 2]").dtype == np.float32
+    assert read(reader(("x", "tensor(bool)", ["n", 2])), "[true, false]").dtype == np.bool_
+    assert read(reader(("x", "tensor(int64)", ["n", 2])), "[1.0, 2]").tolist() == [1, 2]
+    for line in ("[1.5, 2]", "[true, false]", '["1", "2"]'):
+        assert isinstance(reader(("x", "tensor(int64)", ["n", 2])).read(line.encode(), "here"), Refused)
+
+
+def test_several_inputs_come_by_name() -> None:
+    """Plain, or with a key; a model whose inputs are called `x` and `key` is not misread."""
+    two = reader(("a", "tensor(float)", ["n", 1]), ("b", "tensor(int64)", ["n", 1]))
+    for line in ('{"a": [1], "b": [2]}', '{"x": {"a": [1], "b": [2]}, "key": "k"}'):
+        found = read(two, line)
+        assert {name: (array.dtype.name, array.tolist()) for name, array in found.items()} == {
+            "a": ("float32", [1.0]),
+            "b": ("int64", [2]),
+        }
+    assert set(read(reader(("x", "tensor(float)", ["n"]), ("key", "tensor(float)", ["n"])), '{"x": 1, "key": 2}')) == {
+        "x",
+        "key",
+    }
+    refused = two.read(b"[1]", "here")
+    assert isinstance(refused, Refused)
+    assert refused.error == "expected an object with a, b, got an array"
+
+
+@pytest.mark.parametrize("line", ["", "  ", "[1, 2]", '{"x": 1}', '{"y": "a"}', "{never closed", "plain"])
+def test_a_sentence_may_look_like_anything(line: str) -> None:
+    """For a model of text, only an object with a sentence `x` in it is taken apart."""
+    assert read(reader(("ids", "tensor(int64)", ["n", "m"]), text=True), line) == line
+
+
+def test_a_sentence_can_have_a_key() -> None:
+    """In JSON, as any other input; bytes that are no UTF-8 are replaced."""
+    text = reader(("ids", "tensor(int64)", ["n", "m"]), text=True)
+    assert text.read(b'{"x": "so", "key": "k"}', "here") == Given("here", "so", "k")
+    assert text.read(b"caf\xe9", "here") == Given("here", "caf\ufffd")
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "amount", "seconds"),
+    [
+        ("100/min", "forwards", 100, 60),
+        ("1 forward/s", "forwards", 1, 1),
+        ("5MB/day", "bytes", 5e6, 86400),
+        ("5 MiB / d", "bytes", 5 * 1024**2, 86400),
+        ("0.5kb/hour", "bytes", 500, 3600),
+        ("2.50 money/day", "money", 2.5, 86400),
+    ],
+)
+def test_a_rate_is_read_as_it_is_written(text: str, kind: str, amount: float, seconds: float) -> None:
+    """Forwards, bytes in decimal and binary units, and money."""
+    assert read_rate(text) == (kind, Rate(amount, seconds))
+
+
+def test_progress_is_told_in_one_line() -> None:
+    """The rate is that of late; nothing is divided by nothing."""
+    now = 0.0
+    progress = Progress(lambda: 1_234_567, lambda: now)
+    assert str(progress) == "0 answered, 0.0/s | 1.2 MB sent"
+    progress.saw(None)
+    now = 2.0
+    assert str(progress) == "0 answered, 0.0/s | 1.2 MB sent | 1 refused"

@@ -1,0 +1,754 @@
+"""`edgecascade run` as its users meet it: real processes, pipes, sockets and terminals."""
+
+import base64
+import contextlib
+import fcntl
+import io
+import json
+import os
+import pty
+import queue
+import select
+import signal
+import socket
+import ssl
+import struct
+import subprocess
+import sys
+import termios
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from edgecascade.cli import main
+from edgecascade.runtime.commands.cascade_arguments import open_cascade
+from edgecascade.runtime.socket_lines import MOST_CONNECTIONS
+
+PATIENCE = 60.0  # seconds, for a busy machine
+SURE, UNSURE = "[5, 0, 0]", "[0, 0.5, 0]"
+BLUE = np.array([[0, 0, 4]], np.float32)
+
+
+class Running:
+    """A command in a process of its own, whose lines can be waited for."""
+
+    def __init__(self, arguments: Sequence[object]) -> None:
+        command = [sys.executable, "-m", "edgecascade.cli", "run", *map(str, arguments)]
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, bufsize=0)
+        self._lines: queue.Queue[bytes] = queue.Queue()
+        self._said: queue.Queue[bytes] = queue.Queue()
+        for stream, lines in ((self.process.stdout, self._lines), (self.process.stderr, self._said)):
+            threading.Thread(target=_read_lines, args=(stream, lines), daemon=True).start()
+
+    def send(self, text: str | bytes) -> None:
+        """To its standard input."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(text if isinstance(text, bytes) else text.encode())
+
+    def line(self) -> dict[str, Any]:
+        """The next on its standard output."""
+        return dict(json.loads(self._lines.get(timeout=PATIENCE), parse_constant=pytest.fail))
+
+    def said(self) -> str:
+        """The next line on its standard error."""
+        return self._said.get(timeout=PATIENCE).decode().rstrip()
+
+    def address(self) -> str:
+        """Where it says that it listens."""
+        return self.said().rpartition(" at ")[2]
+
+    def end(self) -> int:
+        """Close its standard input, and wait for its exit code."""
+        assert self.process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
+        return self.process.wait(PATIENCE)
+
+
+def _read_lines(stream: Any, lines: "queue.Queue[bytes]") -> None:
+    for line in stream:
+        lines.put(line)
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., Running]]:
+    """Starts commands, and ends them afterwards."""
+    started: list[Running] = []
+
+    def start(*arguments: object) -> Running:
+        started.append(Running(arguments))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.process.kill()
+        one.process.wait()
+        for stream in (one.process.stdin, one.process.stdout, one.process.stderr):
+            assert stream is not None
+            stream.close()
+
+
+def piped(text: str | bytes, *arguments: object) -> tuple[int, list[dict[str, Any]], str]:
+    """Exit code, lines and standard error of a command that is given all of its standard input at once."""
+    ran = subprocess.run(
+        [sys.executable, "-m", "edgecascade.cli", "run", *map(str, arguments)],
+        input=text if isinstance(text, bytes) else text.encode(),
+        capture_output=True,
+        check=False,
+        timeout=PATIENCE,
+    )
+    return ran.returncode, [json.loads(line) for line in ran.stdout.splitlines()], ran.stderr.decode()
+
+
+class Client:
+    """One connection to a command that listens."""
+
+    def __init__(self, address: str) -> None:
+        if address.startswith("unix:"):
+            self.socket = socket.socket(socket.AF_UNIX)
+            self.socket.connect(address.removeprefix("unix:"))
+        else:
+            self.socket = socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2])))
+        self.socket.settimeout(PATIENCE)
+        self._file = self.socket.makefile("rb")
+
+    def send(self, text: str | bytes) -> None:
+        """Some of a line, or some lines."""
+        self.socket.sendall(text if isinstance(text, bytes) else text.encode())
+
+    def line(self) -> dict[str, Any] | None:
+        """The next answer; None if the other side has ended it."""
+        line = self._file.readline()
+        return json.loads(line) if line else None
+
+    def close(self) -> None:
+        """End it."""
+        self._file.close()
+        self.socket.close()
+
+
+def test_lines_are_answered_in_order_with_their_keys(file: Path) -> None:
+    """JSON arrays, objects by name, and objects with a key; what does not fit has its own line."""
+    lines = [SURE, '{"x": [0, 0.5, 0], "key": "mine"}', "[1, 2]", '{"z": [5, 0, 0]}', "", '{"x": [1', "[NaN, 0, 0]"]
+    code, answers, said = piped("\n".join(lines), file, "-")
+    assert code == 2
+    assert [one["input"] for one in answers] == ["-:1", "-:2", "-:3", "-:4", "-:6", "-:7"]
+    assert [one.get("key") for one in answers] == [None, "mine", None, None, None, None]
+    assert [one.get("name") for one in answers] == ["red", "green", None, "red", None, "red"]
+    assert answers[2]["error"] == "x: expected float32 [3] per input, got float32 [2]"
+    assert answers[4]["error"].startswith("expected JSON, got a line that is none")
+    assert said == "4 answered: 2 kept, 2 to be forwarded (2 confident, 2 offline); 2 refused\n"
+
+
+WRONG_LINES = {
+    "words": ('["a", 0, 0]', "expected numbers in arrays of equal lengths, got an array of something else"),
+    "truths": ("[true, false, true]", "expected numbers"),
+    "ragged": ("[1, [2, 3], 4]", "expected numbers in arrays of equal lengths"),
+    "too large": ("[1e300, 0, 0]", "expected numbers that fit float32"),
+    "too large for anything": (f"[1{'0' * 400}, 0, 0]", "expected numbers"),
+    "nothing": ("null", "expected numbers in arrays of equal lengths, got null of something else"),
+    "other names": ('{"y": [1, 2, 3]}', 'or an object with z or "x", got one with other names'),
+    "a key that is none": ('{"x": [5, 0, 0], "key": 7}', "key: expected a string of 1 to 256 characters, got a number"),
+    "a key too long": (json.dumps({"x": [5, 0, 0], "key": "k" * 257}), "key: expected a string of 1 to 256"),
+    "a well too deep": ("[" * 100_000, "too many levels"),
+    "half a line": ('{"x": [5, 0', "expected JSON"),
+    "no text": ("\xff\xfe{}", "expected JSON"),
+}
+
+
+def test_every_wrong_line_is_one_sentence_and_repeats_nothing(file: Path) -> None:
+    """Of those that are wrong in whatever way, none ends the others."""
+    lines = [line.encode("latin-1") for line, _ in WRONG_LINES.values()]
+    code, answers, said = piped(b"\n".join([*lines, SURE.encode()]), file, "-")
+    assert code == 2
+    for (_, sentence), answer in zip(WRONG_LINES.values(), answers, strict=False):
+        assert sentence in answer["error"]
+        assert len(answer["error"]) < 200
+    assert answers[-1]["name"] == "red"
+    assert "Traceback" not in said
+
+
+def test_whoever_types_a_line_sees_its_answer(start: Callable[..., Running], file: Path) -> None:
+    """Before the next line: kept, forwarded, and refused ones alike."""
+    running = start(file, "-")
+    for line, found in ((SURE, "red"), (UNSURE, "green"), ("[1]", None), (SURE, "red")):
+        running.send(line + "\n")
+        assert running.line().get("name") == found
+    assert running.end() == 2
+
+
+def test_a_slow_remote_changes_no_order_and_forwards_overlap(
+    file: Path, serve: Any, answering: Any, respond: Any
+) -> None:
+    """Forty forwards of a quarter of a second, each asked for on its own, are answered in order and together."""
+
+    def slow(connection: socket.socket) -> None:
+        time.sleep(0.25)
+        connection.sendall(respond(BLUE))
+
+    server = serve(answering(slow))
+    text = "\n".join([UNSURE, SURE, "[1]"] * 8)
+    began = time.monotonic()
+    code, answers, _ = piped(text, file, "-", "--remote", server.address, "--deadline", "20", "--no-retry")
+    assert code == 2
+    assert [one["input"] for one in answers] == [f"-:{n}" for n in range(1, 25)]
+    assert [one.get("name") for one in answers[1::3]] == ["red"] * 8
+    assert [("error" in one) for one in answers] == [False, False, True] * 8
+    assert {one["reason"] for one in answers[::3]} <= {"offloaded", "remote error"}  # it gives one row for many
+    assert time.monotonic() - began < 20
+
+
+def test_a_line_too_long_is_refused_and_the_next_is_answered(file: Path) -> None:
+    """Sixteen MiB are the most; of what is longer nothing is kept."""
+    code, answers, _ = piped(b"[" + b" " * (17 << 20) + b"]\n" + SURE.encode(), file, "-")
+    assert code == 2
+    assert answers[0] == {"input": "-:1", "error": "expected a line of at most 16 MiB, got a longer one"}
+    assert answers[1]["name"] == "red"
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_it_with_its_totals(
+    start: Callable[..., Running], file: Path, signum: signal.Signals, code: int
+) -> None:
+    """While it waits for a line: what was answered stays answered, and nothing is traced back."""
+    running = start(file, "-")
+    running.send(SURE + "\n")
+    assert running.line()["name"] == "red"
+    running.process.send_signal(signum)
+    assert running.process.wait(PATIENCE) == code
+    assert running.said() == "1 answered: 1 kept, 0 to be forwarded (1 confident)"
+
+
+def test_a_signal_in_the_middle_of_files_loses_no_answer(
+    start: Callable[..., Running], file: Path, tmp_path: Path
+) -> None:
+    """Lines up to it are whole and in order, and as many as the totals say."""
+    np.save(tmp_path / "many.npy", np.tile(np.array([5, 0, 0], np.float32), (300_000, 1)))
+    running = start(file, tmp_path / "many.npy")
+    lines = [running.line()]
+    running.process.send_signal(signal.SIGINT)
+    assert running.process.wait(PATIENCE) == 130
+    total = int(running.said().split()[0])
+    assert total < 300_000
+    lines += [running.line() for _ in range(total - 1)]
+    assert [one["input"] for one in lines] == [f"{tmp_path}/many.npy[{i}]" for i in range(total)]
+
+
+def test_what_was_begun_is_answered_after_a_signal(start: Callable[..., Running], file: Path, serve: Any) -> None:
+    """By its deadline, though the remote never answers; a second signal would not wait so long."""
+    server = serve(lambda _: time.sleep(PATIENCE))
+    running = start(file, "-", "--remote", server.address, "--deadline", "1.5")
+    running.send(UNSURE + "\n")
+    while not server.connections:
+        time.sleep(0.01)
+    running.process.send_signal(signal.SIGTERM)
+    assert running.line()["reason"] == "deadline"
+    assert running.process.wait(PATIENCE) == 143
+
+
+@pytest.mark.parametrize("kind", ["tcp", "unix"])
+def test_each_connection_gets_its_own_answers(
+    start: Callable[..., Running], file: Path, tmp_path: Path, kind: str
+) -> None:
+    """In order, at once, and with the names of its own lines; half a line at the end is refused, and harms nobody."""
+    running = start(file, "tcp://127.0.0.1:0" if kind == "tcp" else f"unix:{tmp_path / 's'}")
+    address = running.address()
+    one, other = Client(address), Client(address)
+    one.send(SURE + "\n" + '{"x": [0, 0.5, 0], "key": "k"}\n')
+    other.send("[0, 0, 9]")
+    other.send("\n[1]\n")
+    first, second = one.line(), one.line()
+    assert first is not None
+    assert second is not None
+    assert (first["input"], first["name"], second["key"]) == ("line 1", "red", "k")
+    assert (other.line() or {})["name"] == "blue"
+    assert (other.line() or {})["error"].startswith("x: expected float32 [3]")
+    other.send('{"x": [0')
+    other.socket.shutdown(socket.SHUT_WR)
+    assert (other.line() or {})["error"].startswith("expected JSON")
+    assert other.line() is None
+    one.send(b"x" * 100)  # and gone, in the middle of a line
+    one.close()
+    other.close()
+    third = Client(address)
+    third.send(SURE + "\n")
+    assert (third.line() or {})["name"] == "red"
+    running.process.send_signal(signal.SIGTERM)
+    assert running.process.wait(PATIENCE) == 143
+    assert third.line() is None
+    third.close()
+    assert running.said().startswith("4 answered: 3 kept, 1 to be forwarded")
+    assert not (tmp_path / "s").exists()
+
+
+def test_connections_are_bounded(start: Callable[..., Running], file: Path) -> None:
+    """One too many is told so; when another has gone, there is room again."""
+    running = start(file, "tcp://127.0.0.1:0")
+    address = running.address()
+    clients = [Client(address) for _ in range(MOST_CONNECTIONS)]
+    for client in clients:  # each is known to be open
+        client.send(SURE + "\n")
+        assert (client.line() or {})["name"] == "red"
+    extra = Client(address)
+    assert (extra.line() or {}) == {"error": "there are 16 connections, and no room for another"}
+    assert extra.line() is None
+    clients.pop().close()
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        extra.close()
+        extra = Client(address)
+        with contextlib.suppress(ConnectionError):
+            extra.send(SURE + "\n")
+            if "name" in (extra.line() or {}):
+                break
+    else:
+        pytest.fail("there was no room again")
+    for client in (*clients, extra):
+        client.close()
+
+
+def test_a_unix_socket_is_its_users_own_and_can_be_taken_over(
+    start: Callable[..., Running], file: Path, tmp_path: Path
+) -> None:
+    """Mode 600. While somebody listens it is taken; what a killed process left is replaced."""
+    path = tmp_path / "s"
+    running = start(file, f"unix:{path}")
+    running.address()
+    assert path.stat().st_mode & 0o777 == 0o600
+    code, _, said = piped("", file, f"unix:{path}")
+    assert code == 2
+    assert f"edgecascade: inputs: cannot listen at unix:{path}: Address already in use\n" in said
+    running.process.kill()
+    running.process.wait()
+    again = start(file, f"unix:{path}")
+    client = Client(again.address())
+    client.send(SURE + "\n")
+    assert (client.line() or {})["name"] == "red"
+    client.close()
+
+
+def test_a_port_in_use_is_one_sentence(file: Path) -> None:
+    """Whether it was to be listened at for lines or for scrapes."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        for arguments in ([f"tcp://127.0.0.1:{port}"], ["-", "--metrics", port]):
+            code, lines, said = piped("", file, *arguments)
+            assert (code, lines) == (2, [])
+            assert said.splitlines()[-1].startswith("edgecascade: ")
+            assert "Address already in use" in said
+            assert "Traceback" not in said
+
+
+def test_the_live_line_is_for_terminals_only(file: Path) -> None:
+    """Drawn a few times a second with what matters, and cleared before the totals; standard output stays JSON."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 24, 200, 0, 0))
+    command = [sys.executable, "-m", "edgecascade.cli", "run", str(file), "-"]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=theirs)
+    os.close(theirs)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(f"{SURE}\n{UNSURE}\n[1]\n".encode())
+    process.stdin.flush()
+    shown, end = "", time.monotonic() + PATIENCE
+    while "refused" not in shown and time.monotonic() < end:
+        shown += _shown(ours)
+    process.stdin.close()
+    lines = process.stdout.read().splitlines()
+    process.stdout.close()
+    assert process.wait(PATIENCE) == 2
+    while more := _shown(ours):
+        shown += more
+    os.close(ours)
+    assert [("error" in json.loads(line)) for line in lines] == [False, False, True]
+    drawings = shown.split("\r\x1b[K")
+    live = next(one for one in drawings if "refused" in one)
+    assert live.startswith("2 answered, ")
+    for part in ("/s | forwarded 50.0% (offline 50.0%) | p50 ", " ms, p99 ", " | 1 refused"):
+        assert part in live
+    assert "\n" not in live
+    assert drawings[-1].strip() == "2 answered: 1 kept, 1 to be forwarded (1 confident, 1 offline); 1 refused"
+
+
+def _shown(terminal: int) -> str:
+    if not select.select([terminal], [], [], 1.0)[0]:
+        return ""
+    try:
+        return os.read(terminal, 65536).decode()
+    except OSError:  # as Linux says that nobody holds the other side
+        return ""
+
+
+def test_metrics_can_be_scraped_while_it_runs(start: Callable[..., Running], file: Path) -> None:
+    """From this machine, as Prometheus reads them; anything else is not found."""
+    running = start(file, "-", "--metrics", "0")
+    address = running.address()
+    running.send(f"{SURE}\n{UNSURE}\n")
+    assert running.line()["reason"] == "confident"
+    assert running.line()["reason"] == "offline"
+    with urllib.request.urlopen(address, timeout=PATIENCE) as response:
+        text = response.read().decode()
+        assert response.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+    assert 'edgecascade_answers_total{source="local",reason="confident"} 1' in text
+    with pytest.raises(urllib.error.HTTPError, match="404"):
+        urllib.request.urlopen(address.replace("metrics", "secrets"), timeout=PATIENCE)
+    assert running.end() == 0
+
+
+def test_late_answers_come_with_their_keys(
+    start: Callable[..., Running], file: Path, tmp_path: Path, serve: Any, answering: Any, respond: Any
+) -> None:
+    """What the remote gave too late, or in another run, is printed under the caller's key."""
+    server = serve(answering(respond(BLUE)))
+    port, outbox = server.port, tmp_path / "later.db"
+    code, (line,), said = piped('{"x": [0, 0.5, 0], "key": "mine"}', file, "-", "--outbox", outbox)
+    assert (code, line["queued"]) == (0, "mine")
+    assert said.endswith("; 1 in the outbox\n")
+    running = start(file, "-", "--outbox", outbox, "--remote", f"http://127.0.0.1:{port}/v2/models/m")
+    late = running.line()
+    assert (late["late"], late["key"], late["name"], late["source"]) == (True, "mine", "blue", "remote")
+    assert running.end() == 0
+
+
+def test_headers_reach_the_remote_and_no_log(
+    file: Path, tmp_path: Path, serve: Any, recording: Any, respond: Any
+) -> None:
+    """From the command line and from a file; and nothing of them is said, even with `--log-json`."""
+    behave, kept = recording
+    server = serve(behave(respond({"error": "no"}, status="403 Forbidden")))
+    (tmp_path / "secret").write_text("Authorization: Bearer s3cret\n\nX-Two: 2\n")
+    arguments = ["--remote", server.address, "--header", "X-One: 1", "--header-file", tmp_path / "secret", "--log-json"]
+    code, lines, said = piped(UNSURE + "\n" + SURE, file, "-", *arguments)
+    assert code == 0
+    assert [one["reason"] for one in lines] == ["remote error", "confident"]
+    assert (kept[-1][1]["authorization"], kept[-1][1]["x-one"], kept[-1][1]["x-two"]) == ("Bearer s3cret", "1", "2")
+    assert "s3cret" not in said
+    event = next(json.loads(line) for line in said.splitlines() if line.startswith("{"))
+    assert (event["event"], event["reason"]) == ("forward failed", "remote error")
+
+
+def test_a_budget_is_kept_to(pair: Path, tmp_path: Path) -> None:
+    """Of many inputs that would leave, as many do as may."""
+    np.save(tmp_path / "x.npy", np.load(pair / "test.npz")["x"][:50])
+    arguments = ["--remote", pair / "remote.onnx", "--threshold", "1", "--deadline", "30", "--budget", "10/day"]
+    code, lines, _ = piped("", pair / "local.onnx", tmp_path / "x.npy", *arguments, "--budget", "1MB/hour")
+    reasons = [one["reason"] for one in lines]
+    assert code == 0
+    assert 1 <= reasons.count("offloaded") <= 10
+    assert reasons.count("offloaded") + reasons.count("budget") == 50
+
+
+def test_audited_pairs_are_kept(pair: Path, tmp_path: Path) -> None:
+    """In the folder that was named, in the form that calibration reads."""
+    arguments = [
+        "--remote",
+        pair / "remote.onnx",
+        "--deadline",
+        "30",
+        "--audit",
+        "1",
+        "--keep-pairs",
+        tmp_path / "kept",
+    ]
+    code, _, _ = piped("", pair / "local.onnx", pair / "test.npz", *arguments)
+    assert code == 0
+    with np.load(tmp_path / "kept" / "pairs.npz") as kept:
+        assert len(kept["x"]) > 0
+
+
+def test_probabilities_are_added_if_asked_for(pair: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """They sum to one, and the largest is the answer's own, whoever gave it."""
+    arguments = [pair / "local.onnx", pair / "test.npz", "--remote", pair / "remote.onnx", "--deadline", "30"]
+    assert main(["run", *map(str, arguments), "--probabilities"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {one["source"] for one in lines} == {"local", "remote"}
+    for one in lines:
+        assert sum(one["probabilities"]) == pytest.approx(1, abs=1e-4)
+        assert max(one["probabilities"]) == one["probabilities"][one["label"]] == one["confidence"]
+
+
+def test_images_come_as_paths_pixels_or_base64(pair: Path, tmp_path: Path) -> None:
+    """All are one image, and answered alike; a path to none is refused."""
+    pixels = np.load(pair / "test.npz")["x"][0]
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    (tmp_path / "a b.png").write_bytes(buffer.getvalue())
+    encoded = base64.b64encode(buffer.getvalue()).decode()
+    lines = [
+        f"{tmp_path}/a b.png",
+        json.dumps({"x": f"{tmp_path}/a b.png", "key": "1"}),
+        json.dumps(pixels.tolist()),
+        json.dumps({"b64": encoded}),
+        json.dumps({"x": {"b64": encoded}, "key": "2"}),
+        "nowhere.png",
+        json.dumps({"b64": "?"}),
+        json.dumps((pixels * 1.5).tolist()),
+        "a\0b",
+    ]
+    code, answers, _ = piped("\n".join(lines), pair / "local.onnx", "-")
+    assert code == 2
+    assert len({(one["label"], one["confidence"]) for one in answers[:5]}) == 1
+    assert [one["error"].partition(":")[0] for one in answers[5:]] == ["x"] * 4
+
+
+def test_a_damaged_image_among_others_does_not_end_them(pair: Path, tmp_path: Path) -> None:
+    """It has its own line, in its own place; and so has a file that cannot be read at all."""
+    for n in range(3):
+        Image.fromarray(np.full((8, 8, 3), 80 * n, np.uint8)).save(tmp_path / f"{n}.png")
+    (tmp_path / "1.png").write_bytes(b"no image")
+    (tmp_path / "bad.npy").write_bytes(b"no array")
+    code, lines, _ = piped("", pair / "local.onnx", tmp_path / "bad.npy", tmp_path)
+    assert code == 2
+    assert [Path(one["input"]).name for one in lines] == ["bad.npy", "0.png", "1.png", "2.png"]
+    assert [("error" in one) for one in lines] == [True, False, True, False]
+
+
+def test_strangers_cannot_have_files_opened(start: Callable[..., Running], pair: Path) -> None:
+    """Where other machines can connect, an image's path is refused; its pixels are not."""
+    running = start(pair / "local.onnx", "tcp://0.0.0.0:0", "--listen-anywhere")
+    client = Client(running.address())
+    client.send("/etc/hostname\n" + json.dumps(np.zeros((8, 8, 3), int).tolist()) + "\n")
+    assert "not opened for others" in (client.line() or {})["error"]
+    assert "name" in (client.line() or {})
+    client.close()
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Thirty frames that begin black and end white."""
+    av = pytest.importorskip("av")
+    path = tmp_path_factory.mktemp("video") / "v.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 32, 16, "yuv420p"
+        for n in range(30):
+            frame = av.VideoFrame.from_ndarray(np.full((16, 32, 3), 8 * n, np.uint8), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+def test_a_video_is_answered_frame_by_frame(pair: Path, video: Path) -> None:
+    """Every tenth frame if told so, under its number."""
+    code, lines, _ = piped("", pair / "local.onnx", f"video:{video}", "--every", "10")
+    assert code == 0
+    assert [one["input"] for one in lines] == [f"{video}#{n}" for n in (0, 10, 20)]
+    assert all("name" in one for one in lines)
+
+
+def test_frames_are_pixels(video: Path) -> None:
+    """uint8 RGB [height, width, 3], in order of time."""
+    from edgecascade.runtime.video import video_frames
+
+    frames = dict(video_frames(video))
+    assert list(frames) == list(range(30))
+    assert {(frame.shape, frame.dtype.name) for frame in frames.values()} == {((16, 32, 3), "uint8")}
+    assert np.abs(frames[20].astype(int) - 160).max() < 12
+
+
+def test_what_is_no_video_is_said_to_be_none(pair: Path, video: Path, tmp_path: Path) -> None:
+    """Another file, half of one, a playlist that leads elsewhere, and a camera that is not there."""
+    whole = video.read_bytes()
+    (tmp_path / "none.mp4").write_bytes(b"no video" * 100)
+    (tmp_path / "half.mp4").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "list.m3u8").write_text("#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1:9/x.ts\n")
+    sources = [f"video:{tmp_path}/{name}" for name in ("none.mp4", "half.mp4", "list.m3u8")]
+    code, lines, said = piped("", pair / "local.onnx", *sources, "camera:97")
+    assert code == 2
+    names = ["none.mp4", "half.mp4", "list.m3u8", "camera:97"]
+    for name, one in zip(names, lines, strict=True):
+        assert f"{name}: not a readable video: " in one["error"] or one["error"].endswith("got a file without one")
+    assert "Traceback" not in said
+
+
+def test_standard_input_can_come_between_files(file: Path, tmp_path: Path) -> None:
+    """Sources are answered one after the other, in the order of the command line."""
+    np.save(tmp_path / "x.npy", np.array([[5, 0, 0]], np.float32))
+    code, lines, _ = piped("[0, 0, 9]", file, tmp_path / "x.npy", "-", tmp_path / "x.npy")
+    assert code == 0
+    assert [one["name"] for one in lines] == ["red", "blue", "red"]
+
+
+def test_both_sides_show_their_certificates(
+    file: Path, tmp_path: Path, serve: Any, answering: Any, respond: Any
+) -> None:
+    """With --ca, --cert and --key; without one of them, the remote is not asked, and why is said in the line."""
+    made = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost"
+    try:
+        for name in ("here", "there"):
+            command = ["openssl", *made.split(), "-keyout", f"{name}.key", "-out", f"{name}.crt"]
+            subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    except FileNotFoundError:
+        pytest.skip("openssl makes the certificates, and is not installed")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(tmp_path / "here.crt"))
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_cert_chain(tmp_path / "there.crt", tmp_path / "there.key")
+    behave = answering(respond(BLUE))
+
+    def secure(connection: socket.socket) -> None:
+        with context.wrap_socket(connection, server_side=True) as one:
+            behave(one)
+
+    remote = ["--remote", f"https://localhost:{serve(secure).port}/v2/models/m", "--deadline", "20", "--no-retry"]
+    ours = ["--cert", tmp_path / "here.crt", "--key", tmp_path / "here.key"]
+    _, (known,), _ = piped(UNSURE, file, "-", *remote, *ours, "--ca", tmp_path / "there.crt")
+    _, (unknown,), _ = piped(UNSURE, file, "-", *remote, *ours)
+    _, (anonymous,), _ = piped(UNSURE, file, "-", *remote, "--ca", tmp_path / "there.crt")
+    assert (known["name"], known["reason"]) == ("blue", "offloaded")
+    assert "cannot trust localhost" in unknown["detail"]
+    assert anonymous["reason"] in ("remote error", "offline")
+
+
+def test_a_client_that_does_not_read_holds_up_itself_only(start: Callable[..., Running], file: Path) -> None:
+    """Its lines are not taken while its answers are not; others are answered, and the command still ends."""
+    running = start(file, "tcp://127.0.0.1:0")
+    address = running.address()
+    greedy, other = Client(address), Client(address)
+    greedy.socket.setblocking(False)
+    sent, idle = 0, 0
+    while idle < 20:
+        try:
+            sent += greedy.socket.send((SURE + "\n").encode() * 1000)
+            idle = 0
+        except BlockingIOError:
+            idle += 1
+            time.sleep(0.05)
+        assert sent < 256 << 20
+    other.send(SURE + "\n")
+    assert (other.line() or {})["name"] == "red"
+    running.process.send_signal(signal.SIGTERM)
+    assert running.process.wait(PATIENCE) == 143
+    greedy.close()
+    other.close()
+
+
+def test_a_second_signal_ends_it_at_once(start: Callable[..., Running], file: Path, serve: Any) -> None:
+    """However long the deadline is."""
+    server = serve(lambda _: time.sleep(PATIENCE))
+    running = start(file, "-", "--remote", server.address, "--deadline", "600")
+    running.send(UNSURE + "\n")
+    while not server.connections:
+        time.sleep(0.01)
+    running.process.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    assert running.process.poll() is None
+    running.process.send_signal(signal.SIGINT)
+    assert running.process.wait(PATIENCE) == 130
+    assert running.said() == "edgecascade: interrupted"
+
+
+def test_a_reader_that_has_seen_enough_ends_it_quietly(file: Path) -> None:
+    """Though more lines are on their way."""
+    command = f"yes '{SURE}' | {sys.executable} -m edgecascade.cli run {file} - | head -1"
+    ran = subprocess.run(["bash", "-c", command], capture_output=True, timeout=PATIENCE, check=False)
+    assert json.loads(ran.stdout)["name"] == "red"
+    assert b"Traceback" not in ran.stderr
+
+
+HTTP, HTTPS = "http://127.0.0.1:9/v2/models/m", "https://127.0.0.1:9/v2/models/m"
+WRONG = {
+    "a deadline of for ever": (("--deadline", "inf"), "--deadline: expected seconds above 0"),
+    "a threshold that is no number": (("--threshold", "nan"), "--threshold: expected a number, got NaN"),
+    "no threads": (("--threads", "0"), "--threads: expected 1 or more, got 0"),
+    "an unknown provider": (("--providers", "warp"), "--providers: expected names among auto"),
+    "a provider that is not here": (("--providers", "qnn"), "QNNExecutionProvider not in this onnxruntime"),
+    "engines nowhere": (("--engines", "/proc/x"), "No such file or directory: '/proc/x'"),
+    "a header without a remote": (("--header", "A: b"), "--header: expected with --remote and an address"),
+    "a header without a colon": (("--remote", HTTP, "--header", "secret"), "--header: expected 'Name: value'"),
+    "a header of two lines": (("--remote", HTTP, "--header", "A: b\nC: d"), "--header: expected 'Name: value'"),
+    "a header file nowhere": (("--remote", HTTP, "--header-file", "nowhere"), "--header-file: cannot read nowhere"),
+    "an authority nowhere": (("--remote", HTTPS, "--ca", "nowhere"), "--ca: cannot read certificates from nowhere"),
+    "an authority that is none": (("--remote", HTTPS, "--ca", "INPUTS"), "--ca: cannot read certificates"),
+    "an authority in plain HTTP": (("--remote", HTTP, "--ca", "x"), "--ca: expected with an https://"),
+    "a certificate nowhere": (("--remote", HTTPS, "--cert", "nowhere"), "--cert: cannot read a certificate"),
+    "a certificate that is none": (("--remote", HTTPS, "--cert", "INPUTS"), "--cert: cannot read a certificate"),
+    "a key alone": (("--remote", HTTPS, "--key", "x"), "--key: expected with --cert"),
+    "a hedge around a file": (("--remote", "INPUTS", "--hedge"), "--hedge: expected with --remote and an address"),
+    "no retries of nothing": (("--no-retry",), "--no-retry: expected with --remote and an address"),
+    "a remote of another kind": (("--remote", "ftp://h/v2/models/m"), "--remote: expected http[s]://"),
+    "an outbox nowhere": (("--outbox", "/nowhere/x"), "--outbox: expected a file in a folder that exists"),
+    "an outbox that is a folder": (("--outbox", "/tmp"), "--outbox: expected a file, got /tmp"),
+    "a budget of nothing": (("--remote", HTTP, "--budget", "0/min"), "--budget: expected an amount above 0 per s"),
+    "a budget of no time": (("--remote", HTTP, "--budget", "5"), "--budget: expected an amount above 0 per s"),
+    "a budget in stones": (("--remote", HTTP, "--budget", "5 stones/day"), "--budget: expected an amount above 0"),
+    "a budget twice": (("--remote", HTTP, "--budget", "5/s", "--budget", "6/s"), "--budget: expected one or more"),
+    "a budget for nobody": (("--budget", "5/s"), "--budget: expected with --remote"),
+    "money without a price": (("--remote", HTTP, "--budget", "5 money/day"), "--price: expected what one forward"),
+    "a price without money": (("--remote", HTTP, "--budget", "5/s", "--price", "1"), "--price: expected what one"),
+    "a price without a budget": (("--remote", HTTP, "--price", "1"), "--price: expected with --budget"),
+    "a price below nothing": (("--remote", HTTP, "--price", "-1"), "--price: expected a number above 0, got -1"),
+    "money for no forward": (("--remote", HTTP, "--budget", "1 money/day", "--price", "2"), "--budget: expected an"),
+    "levels nowhere": (("--remote", HTTP, "--budget", "5/s", "--budget-file", "/nowhere/x"), "--budget-file: expected"),
+    "an audit of more than all": (("--remote", HTTP, "--audit", "2"), "--audit: expected a share above 0"),
+    "an audit by nobody": (("--audit", "0.1"), "--audit: expected with --remote"),
+    "pairs nowhere": (("--remote", HTTP, "--keep-pairs", "/proc/x"), "--keep-pairs: expected a folder"),
+    "metrics at no port": (("--metrics", "70000"), "--metrics: expected a port from 0 to 65535, got 70000"),
+    "every no frame": (("--every", "0"), "--every: expected 1 or more, got 0"),
+    "standard input twice": (("-", "-"), "inputs: expected - once"),
+    "an open door": (("tcp://0.0.0.0:9000",), "can be reached from other machines; say --listen-anywhere"),
+    "a name that may be anywhere": (("tcp://host.test:9000",), "can be reached from other machines"),
+    "no port": (("tcp://127.0.0.1",), "inputs: expected tcp://HOST:PORT"),
+    "a port out of range": (("tcp://127.0.0.1:99999",), "inputs: expected tcp://HOST:PORT"),
+    "a path behind the port": (("tcp://127.0.0.1:9000/x",), "inputs: expected tcp://HOST:PORT"),
+    "no path": (("unix:",), "inputs: expected unix:PATH"),
+    "a socket nowhere": (("unix:/nowhere/s",), "inputs: cannot listen at unix:/nowhere/s: No such file"),
+    "a video nowhere": (("video:nowhere.mp4",), "nowhere.mp4: no such file"),
+    "a camera of no number": (("camera:front",), "inputs: expected camera:NUMBER"),
+    "an input of another kind": (("pyproject.toml",), "expected an image"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_every_argument_can_be_wrong_in_one_sentence(
+    wrong: str, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code 2, what was expected, nothing on standard output, and no traceback."""
+    given, sentence = WRONG[wrong]
+    np.save(tmp_path / "x.npy", np.zeros((1, 3), np.float32))
+    (tmp_path / "pyproject.toml").write_text("no input")
+    monkeypatch.chdir(tmp_path)
+    arguments = [{"INPUTS": str(tmp_path / "x.npy")}.get(one, one) for one in given]
+    if arguments[0].startswith("--"):
+        arguments.insert(0, str(tmp_path / "x.npy"))
+    assert main(["run", str(file), *arguments]) == 2
+    shown = capsys.readouterr()
+    last = shown.err.splitlines()[-1]
+    assert last.startswith("edgecascade: ")
+    assert sentence in last
+    assert "secret" not in shown.err
+    assert shown.out == ""
+
+
+def test_arguments_become_the_remote_that_they_describe(file: Path) -> None:
+    """Hedged, asked again, and left alone when it fails, from the inside out."""
+    from argparse import ArgumentParser
+
+    from edgecascade.runtime.circuit import CircuitBreaker
+    from edgecascade.runtime.commands.run import configure
+    from edgecascade.runtime.hedge import Hedged
+    from edgecascade.runtime.retry import Retrying
+
+    parser = ArgumentParser()
+    configure(parser)
+    cases: list[tuple[list[str], list[type]]] = [
+        ([], [CircuitBreaker, Retrying]),
+        (["--hedge"], [CircuitBreaker, Retrying, Hedged]),
+        (["--hedge", "--no-retry"], [CircuitBreaker, Hedged]),
+    ]
+    for options, kinds in cases:
+        arguments = parser.parse_args([str(file), "-", "--remote", HTTPS, *options])
+        with open_cascade(arguments, on_alarm=lambda alarm: pytest.fail(alarm.sentence)) as cascade:
+            found, one = [], cast(Any, cascade._forwarding.remote)
+            while hasattr(one, "_remote"):
+                found.append(type(one))
+                one = one._remote
+        assert found == kinds

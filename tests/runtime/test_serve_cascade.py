@@ -1,0 +1,285 @@
+"""A cascade behind the Open Inference Protocol, in a process of its own, and who asks it."""
+
+import asyncio
+import base64
+import io
+import json
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from edgecascade.cli import main
+from edgecascade.runtime import Cascade, InputError, Reason
+from edgecascade.runtime.answer_line import probabilities_of
+from edgecascade.runtime.serve_cascade import OUTPUTS, served
+
+PATIENCE = 60.0  # seconds, for a busy machine
+IMAGES = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), np.uint8)
+UNSURE = np.array([0, 0.5, 0], np.float32)
+
+
+def free_port() -> int:
+    """One that nobody listens at."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def post(address: str, body: bytes, **headers: str) -> Any:
+    """The reply to an inference; status and error, if it is refused."""
+    names = {name.replace("_", "-"): value for name, value in headers.items()}
+    request = urllib.request.Request(f"{address}/infer", body, {"Content-Type": "application/json", **names})
+    try:
+        with urllib.request.urlopen(request, timeout=PATIENCE) as response:
+            return json.load(response)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.load(error)["error"]
+
+
+def as_json(array: Any, name: str = "image", datatype: str = "UINT8", **rest: Any) -> bytes:
+    """A request of one input."""
+    tensor = {"name": name, "shape": list(array.shape), "datatype": datatype, "data": array.ravel().tolist(), **rest}
+    return json.dumps({"inputs": [tensor]}).encode()
+
+
+def outputs(reply: Any) -> dict[str, Any]:
+    """Data by name."""
+    return {one["name"]: one["data"] for one in reply["outputs"]}
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., tuple[str, Any]]]:
+    """Starts `edgecascade serve`, gives the model's address and the process, and ends it afterwards."""
+    started = []
+
+    def start(*arguments: object) -> tuple[str, Any]:
+        port, log = free_port(), tmp_path_factory.mktemp("serve") / "log"
+        command = [sys.executable, "-m", "edgecascade.cli", "serve", *map(str, arguments), "--port", str(port)]
+        with log.open("w") as output:
+            started.append(subprocess.Popen(command, stdout=output, stderr=output))
+        address, end = f"http://127.0.0.1:{port}/v2/models/model", time.monotonic() + PATIENCE
+        while time.monotonic() < end and started[-1].poll() is None:
+            try:
+                with urllib.request.urlopen(f"{address}/ready", timeout=1):
+                    return address, started[-1]
+            except OSError:
+                time.sleep(0.1)
+        return pytest.fail(f"the server did not come up: {log.read_text()[-500:]}")
+
+    yield start
+    for one in started:
+        one.kill()
+        one.wait()
+
+
+@pytest.fixture(scope="module")
+def address(start: Callable[..., tuple[str, Any]], pair: Path) -> str:
+    """Of a cascade that forwards everything."""
+    arguments = [pair / "local.onnx", "--remote", pair / "remote.onnx", "--threshold", "1", "--deadline", "30"]
+    return start(*arguments)[0]
+
+
+def test_it_answers_as_the_cascade_does(address: str, pair: Path) -> None:
+    """Every part of the answer, for one input and for several."""
+    with Cascade.load(pair / "local.onnx", remote=pair / "remote.onnx", threshold=1.0, deadline=30) as cascade:
+        expected = cascade.predict_batch(IMAGES)
+    for images, answers in ((IMAGES, expected), (IMAGES[:1], expected[:1])):
+        found = outputs(post(address, as_json(images)))
+        assert set(found) == {*OUTPUTS, "probabilities"}
+        assert found["label"] == [one.label for one in answers]
+        assert found["name"] == [one.name for one in answers]
+        np.testing.assert_allclose(found["confidence"], [one.confidence for one in answers], rtol=1e-5)
+        np.testing.assert_allclose(found["advantage"], [one.advantage for one in answers], rtol=1e-5)
+        assert found["source"] == [one.source.value for one in answers]
+        assert found["reason"] == ["offloaded"] * len(answers)
+        assert found["forwarded"] == [True] * len(answers)
+        rows = [probabilities_of(one, cascade.policy.merge) for one in answers]
+        np.testing.assert_allclose(found["probabilities"], np.concatenate(rows), rtol=1e-5)
+
+
+def test_it_takes_image_files_as_they_are(address: str) -> None:
+    """As BYTES, of whatever sizes; as pixels they give the same answer."""
+    files = []
+    for side in (8, 20):
+        buffer = io.BytesIO()
+        Image.fromarray(np.full((side, side, 3), 200, np.uint8)).save(buffer, "PNG")
+        files.append(base64.b64encode(buffer.getvalue()).decode())
+    body = as_json(np.array(files), datatype="BYTES", parameters={"content_type": "base64"})
+    as_files = outputs(post(address, body))
+    as_pixels = outputs(post(address, as_json(np.full((1, 8, 8, 3), 200, np.uint8))))
+    assert as_files["confidence"] == as_pixels["confidence"] * 2
+
+
+def test_it_can_be_the_remote_of_another_cascade(address: str, pair: Path) -> None:
+    """Which finds the probabilities among its outputs, in binary."""
+    with Cascade.load(pair / "local.onnx", remote=address, threshold=1.0, deadline=30) as cascade:
+        assert {answer.reason for answer in cascade.predict_batch(IMAGES)} == {Reason.OFFLOADED}
+
+
+def test_what_it_cannot_take_is_explained(address: str) -> None:
+    """With status 400, and the server goes on."""
+    whole = json.loads(as_json(IMAGES))
+    wrong = {
+        "expected uint8 [height, width, 3] per input": as_json(IMAGES[..., 0]),
+        "image: expected data of its shape and datatype": as_json(IMAGES, shape=[5, 9]),
+        "inputs: expected image, got picture": as_json(IMAGES, name="picture"),
+        "not a readable image": as_json(np.array(["no image"]), datatype="BYTES"),
+        "image: expected BYTES [n], got [1, 1]": as_json(np.array([["no image"]]), datatype="BYTES"),
+        "outputs: expected among label, ": json.dumps({**whole, "outputs": [{"name": "laber"}]}).encode(),
+    }
+    for sentence, body in wrong.items():
+        status, error = post(address, body)
+        assert (status, sentence in error) == (400, True), error
+    assert len(outputs(post(address, as_json(IMAGES)))["label"]) == 5
+
+
+def test_its_metrics_are_the_cascades_and_the_servers(address: str) -> None:
+    """In one scrape."""
+    with urllib.request.urlopen(f"{address.partition('/v2')[0]}/metrics", timeout=PATIENCE) as response:
+        text = response.read().decode()
+    assert 'edgecascade_answers_total{source="remote",reason="offloaded"}' in text
+    assert "request_predict_seconds" in text
+
+
+def test_it_ends_by_a_signal_and_writes_what_it_kept(
+    start: Callable[..., tuple[str, Any]], pair: Path, tmp_path: Path
+) -> None:
+    """Exit code 0, and the audited pairs on disk."""
+    arguments = [
+        "--remote",
+        pair / "remote.onnx",
+        "--deadline",
+        "30",
+        "--audit",
+        "1",
+        "--keep-pairs",
+        tmp_path / "kept",
+    ]
+    where, process = start(pair / "local.onnx", *arguments)
+    assert len(outputs(post(where, as_json(IMAGES)))["label"]) == 5
+    process.terminate()
+    assert process.wait(PATIENCE) == 0
+    assert (tmp_path / "kept" / "pairs.npz").exists()
+
+
+def test_a_confidence_that_is_no_number_is_null(start: Callable[..., tuple[str, Any]], make_file: Any) -> None:
+    """JSON has no NaN. And `--cascade` serves a cascade without a remote."""
+    where, _ = start(make_file(), "--cascade")
+    logits = np.array([[np.nan, 0, 0], [5, 0, 0]], np.float32)
+    size = {"parameters": {"binary_data_size": logits.nbytes}}
+    head = json.dumps({"inputs": [{"name": "z", "shape": [2, 3], "datatype": "FP32", **size}]}).encode()
+    headers = {"Inference_Header_Content_Length": str(len(head)), "Content_Type": "application/octet-stream"}
+    found = outputs(post(where, head + logits.tobytes(), **headers))
+    assert found["confidence"] == [None, pytest.approx(0.9867, abs=1e-3)]
+    assert found["reason"] == ["offline", "confident"]
+
+
+def infer(cascade: Cascade, feeds: dict[str, Any], names: list[str]) -> Any:
+    """One request, without a server."""
+    with ThreadPoolExecutor(2) as threads:
+        return asyncio.run(_awaited(served(cascade, "m", threads).infer(feeds, names)))
+
+
+async def _awaited(one: Any) -> Any:
+    return await one
+
+
+def test_the_loop_goes_on_while_a_remote_thinks(file: Path) -> None:
+    """For one input and for several, until their deadlines."""
+    free = threading.Event()
+
+    def silent(inputs: Any) -> Any:
+        free.wait(PATIENCE)
+        return np.zeros((len(inputs), 3), np.float32)
+
+    async def ask(cascade: Cascade, threads: ThreadPoolExecutor) -> tuple[list[Any], int]:
+        model, ticks = served(cascade, "m", threads), 0
+
+        async def tick() -> None:
+            nonlocal ticks
+            while True:
+                await asyncio.sleep(0.01)
+                ticks += 1
+
+        ticking = asyncio.create_task(tick())
+        requests = [model.infer({"z": np.tile(UNSURE, (n, 1))}, ["reason"]) for n in (1, 4, 1, 4)]
+        answers = await asyncio.gather(*requests)
+        ticking.cancel()
+        return answers, ticks
+
+    with ThreadPoolExecutor(2) as threads, Cascade.load(file, remote=silent, deadline=0.4) as cascade:
+        answers, ticks = asyncio.run(ask(cascade, threads))
+        free.set()
+    assert [one["reason"].tolist() for one in answers] == [[b"deadline"] * n for n in (1, 4, 1, 4)]
+    assert ticks >= 4
+
+
+def test_no_inputs_have_no_answers(file: Path) -> None:
+    """Of the right types and shapes all the same."""
+    with Cascade.load(file) as cascade:
+        found = infer(cascade, {"z": np.zeros((0, 3), np.float32)}, [*OUTPUTS, "probabilities"])
+    assert {name: array.shape for name, array in found.items() if len(array)} == {}
+    assert found["probabilities"].shape == (0, 3)
+
+
+@pytest.mark.parametrize(
+    ("feeds", "sentence"),
+    [
+        ({}, "inputs: expected z, got none"),
+        ({"z": np.float32(1)}, "inputs: expected arrays"),
+        ({"z": np.zeros((1, 4), np.float32)}, "expected float32 \\[3\\] per input"),
+        ({"z": np.array([b"abc"], object)}, "expected float32 \\[3\\] per input"),
+        ({"z": np.zeros((2, 3), np.float32), "y": np.zeros(2)}, "inputs: expected z, got z, y"),
+    ],
+)
+def test_wrong_inputs_are_refused(file: Path, feeds: dict[str, Any], sentence: str) -> None:
+    """One sentence, for the client."""
+    with Cascade.load(file) as cascade, pytest.raises(InputError, match=sentence):
+        infer(cascade, feeds, ["label"])
+
+
+WRONG = {
+    "an option of cascades only": (("--deadline", "2"), "--deadline: expected with --remote or --cascade"),
+    "a header for nobody": (("--cascade", "--header", "A: b"), "--header: expected with --remote and an address"),
+    "a deadline of nothing": (("--cascade", "--deadline", "0"), "--deadline: expected seconds above 0"),
+    "a host that is not ours": (("--cascade", "--host", "192.0.2.1"), "--port: cannot listen at 192.0.2.1:"),
+    "a remote that is missing": (("--remote", "gone.onnx"), "gone.onnx: no such file"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_what_is_wrong_is_one_sentence(wrong: str, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit code 2, and no traceback."""
+    given, sentence = WRONG[wrong]
+    assert main(["serve", str(file), *given, "--port", str(free_port())]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("edgecascade: ")
+    assert sentence in line
+
+
+def test_a_file_that_is_no_cascade_is_refused(pair: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With what makes one of it."""
+    assert main(["serve", str(pair / "corner.onnx"), "--cascade"]) == 2
+    assert "not a cascade model" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("options", [(), ("--cascade",)])
+def test_a_port_in_use_is_one_sentence(file: Path, options: tuple[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Before anything is served."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert main(["serve", str(file), *options, "--port", str(port)]) == 2
+    assert f"edgecascade: --port: cannot listen at 127.0.0.1:{port}: Address already in use" in capsys.readouterr().err
