@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from edgecascade.runtime import ArgumentError
-from edgecascade.runtime.budget import Budget, Rate
-from edgecascade.runtime.token_bucket import TokenBucket
+from edgecascade.runtime.budget.budget import Budget, Rate
+from edgecascade.runtime.budget.token_bucket import TokenBucket
 
 DAY = 86400.0
 ADVANTAGES = np.linspace(-0.5, -0.02, 12)  # as many values as an advantage table has bins

@@ -26,9 +26,9 @@ from edgecascade.runtime import (
     RemoteUnreachable,
     Source,
 )
-from edgecascade.runtime.chat import Chat
-from edgecascade.runtime.chat_labels import Labels, label_probabilities
-from edgecascade.runtime.chat_reply import Position, Reply, Token, read_reply
+from edgecascade.runtime.remotes.chat import Chat
+from edgecascade.runtime.remotes.chat_labels import Labels, label_probabilities
+from edgecascade.runtime.remotes.chat_reply import Position, Reply, Token, read_reply
 
 COLOURS = ["red", "green", "blue"]
 X = np.array(["grass"])

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgecascade.runtime.compression import Gzip, decoded
+from edgecascade.runtime.remotes.compression import Gzip, decoded
 
 LIMIT = 1 << 20
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from edgecascade.runtime import Policy
-from edgecascade.runtime.drift import Departure, Reference, ScoreDrift, differs, rate_differs, total_variation
 from edgecascade.runtime.remote_calibration import RemoteCalibration
+from edgecascade.runtime.watch.drift import Departure, Reference, ScoreDrift, differs, rate_differs, total_variation
 
 
 def document(**changes: Any) -> dict[str, Any]:

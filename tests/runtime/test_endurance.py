@@ -30,9 +30,8 @@ def inputs(n):  # nine are kept, one is forwarded
 def resident():
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmRSS"))
 
-parts = dict(
-    budget=Budget(forwards=Rate(1e9, 60)), watch=Watch(share=0.01, keep=sys.argv[2]), outbox=Outbox(sys.argv[2] + "/outbox")
-)
+budget, watch = Budget(forwards=Rate(1e9, 60)), Watch(share=0.01, keep=sys.argv[2])
+parts = dict(budget=budget, watch=watch, outbox=Outbox(sys.argv[2] + "/outbox"))
 with Cascade.load(sys.argv[1], remote=remote, deadline=30, **parts) as cascade:
     seen = dict.fromkeys(Reason, 0)
     for answer in cascade.stream(inputs(N // 10)):

@@ -17,9 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgecascade.runtime import ArgumentError, Deadline, InProcess, OpenInference, RemoteError, RemoteUnreachable
-from edgecascade.runtime.circuit import CircuitBreaker
-from edgecascade.runtime.hedge import Hedged, Latencies
-from edgecascade.runtime.retry import Retrying
+from edgecascade.runtime.remotes.circuit import CircuitBreaker
+from edgecascade.runtime.remotes.hedge import Hedged, Latencies
+from edgecascade.runtime.remotes.retry import Retrying
 
 X = np.zeros((1, 3), np.float32)
 GOOD = np.array([[0.0, 0.0, 9.0]], np.float32)
@@ -370,7 +370,7 @@ def test_a_request_that_hangs_does_not_keep_the_process() -> None:
     code = (
         "import threading\n"
         "from edgecascade.runtime import Deadline, InProcess\n"
-        "from edgecascade.runtime.hedge import Hedged\n"
+        "from edgecascade.runtime.remotes.hedge import Hedged\n"
         "try: Hedged(InProcess(lambda x: threading.Event().wait())).infer(None, Deadline.after(0.1))\n"
         "except TimeoutError: print('late')"
     )

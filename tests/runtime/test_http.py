@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from edgecascade.runtime import Deadline, RemoteError, RemoteUnreachable
-from edgecascade.runtime.http import HttpClient
+from edgecascade.runtime.remotes.http import HttpClient
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgecascade.runtime import RemoteError
-from edgecascade.runtime.http_response import Response, ResponseReader
+from edgecascade.runtime.remotes.http_response import Response, ResponseReader
 
 
 def reading(data: bytes, cuts: list[int] | None = None) -> ResponseReader:

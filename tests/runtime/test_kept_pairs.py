@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from edgecascade.cli import main
 from edgecascade.export import cascade_scores, read_labelled
 from edgecascade.runtime import ArgumentError, Cascade, Verdict
-from edgecascade.runtime.kept_pairs import KeptPairs
+from edgecascade.runtime.watch.kept_pairs import KeptPairs
 
 NAMES = ["red", "green", "blue"]
 

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgecascade.runtime.budget_argument import read_rate
-from edgecascade.runtime.given import Given, Refused
-from edgecascade.runtime.line_input import LineInput
-from edgecascade.runtime.line_splitter import LineSplitter
+from edgecascade.runtime.budget.rate import Rate
 from edgecascade.runtime.model_inputs import ModelInputs
-from edgecascade.runtime.rate import Rate
-from edgecascade.runtime.status import Progress
+from edgecascade.runtime.run.budget_argument import read_rate
+from edgecascade.runtime.run.given import Given, Refused
+from edgecascade.runtime.run.line_input import LineInput
+from edgecascade.runtime.run.line_splitter import LineSplitter
+from edgecascade.runtime.run.status import Progress
 
 
 @given(text=st.lists(st.binary(max_size=12).filter(lambda b: b"\n" not in b and not b.endswith(b"\r"))), data=st.data())

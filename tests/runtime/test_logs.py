@@ -16,9 +16,9 @@ import pytest
 from edgecascade.runtime import Cascade, OpenInference, RemoteError
 from edgecascade.runtime.answer import Reason
 from edgecascade.runtime.histogram import Histogram
-from edgecascade.runtime.logs import EventLog, JsonFormatter
-from edgecascade.runtime.metrics import metrics
-from edgecascade.runtime.prometheus import prometheus_text
+from edgecascade.runtime.metrics.logs import EventLog, JsonFormatter
+from edgecascade.runtime.metrics.metrics import metrics
+from edgecascade.runtime.metrics.prometheus import prometheus_text
 
 SECRET = "Bearer s3cr3t-t0k3n"
 Received = list[tuple[str, Mapping[str, str], bytes]]
@@ -128,7 +128,7 @@ def test_a_handler_that_fails_costs_no_answer() -> None:
 
 def test_an_application_that_did_not_ask_sees_nothing() -> None:
     """A library does not write to stderr."""
-    code = "from edgecascade.runtime.logs import EventLog\nEventLog().event('forward failed')"
+    code = "from edgecascade.runtime.metrics.logs import EventLog\nEventLog().event('forward failed')"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout + ran.stderr == ""
 

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from edgecascade.runtime import ArgumentError
 from edgecascade.runtime.answer import Reason, Source
 from edgecascade.runtime.histogram import BOUNDS, Durations, Histogram
-from edgecascade.runtime.http import Traffic
-from edgecascade.runtime.metrics import metrics, snapshot
+from edgecascade.runtime.metrics.metrics import metrics, snapshot
+from edgecascade.runtime.remotes.http import Traffic
 
 NONE = Histogram().snapshot()
 seconds = st.floats(0, 100) | st.sampled_from(BOUNDS)

@@ -24,10 +24,10 @@ from edgecascade.runtime.answer import Reason, Verdict
 from edgecascade.runtime.deadline import Deadline
 from edgecascade.runtime.errors import ArgumentError
 from edgecascade.runtime.forwarder import Failure
-from edgecascade.runtime.outbox import Late, Outbox
-from edgecascade.runtime.outbox_clock import Clock
-from edgecascade.runtime.outbox_drain import Drain
-from edgecascade.runtime.outbox_records import Cause
+from edgecascade.runtime.outbox.clock import Clock
+from edgecascade.runtime.outbox.drain import Drain
+from edgecascade.runtime.outbox.outbox import Late, Outbox
+from edgecascade.runtime.outbox.records import Cause
 
 DAY = 86_400.0
 
@@ -761,7 +761,7 @@ def test_a_writer_that_holds_the_file_delays_nobody(path: Path) -> None:
 
 OTHER = """
 import sys, numpy as np
-from edgecascade.runtime.outbox import Outbox
+from edgecascade.runtime.outbox.outbox import Outbox
 from edgecascade.runtime.errors import ArgumentError
 try:
     Outbox(sys.argv[1])
@@ -815,8 +815,8 @@ def test_a_forked_child_leaves_the_file_alone(path: Path, link: Link) -> None:
 
 FULL = """
 import resource, signal, sys, numpy as np
-from edgecascade.runtime.outbox import Outbox
-from edgecascade.runtime.outbox_drain import Drain
+from edgecascade.runtime.outbox.outbox import Outbox
+from edgecascade.runtime.outbox.drain import Drain
 from edgecascade.runtime.answer import Verdict
 verdict = Verdict(1, 0.5, np.ones(3, np.float32))
 outbox = Outbox(sys.argv[1])

@@ -19,8 +19,8 @@ import pytest
 
 from edgecascade.runtime.answer import Verdict
 from edgecascade.runtime.deadline import Deadline
-from edgecascade.runtime.outbox import Late, Outbox
-from edgecascade.runtime.outbox_drain import Drain
+from edgecascade.runtime.outbox.drain import Drain
+from edgecascade.runtime.outbox.outbox import Late, Outbox
 
 VERDICT = Verdict(1, 0.5, np.array([0.2, 0.5, 0.3], np.float32))
 

@@ -12,8 +12,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from edgecascade.runtime import ArgumentError
 from edgecascade.runtime.answer import Reason, Source
 from edgecascade.runtime.histogram import BOUNDS, Histogram
-from edgecascade.runtime.metrics import metrics
-from edgecascade.runtime.prometheus import CONTENT_TYPE, prometheus_text
+from edgecascade.runtime.metrics.metrics import metrics
+from edgecascade.runtime.metrics.prometheus import CONTENT_TYPE, prometheus_text
 
 
 def example(**parts: Any) -> dict[str, Any]:

@@ -18,7 +18,7 @@ import pytest
 
 from edgecascade.export.cache import cache_folder
 from edgecascade.runtime import Cascade, Deadline, Opinions, Reason, RemoteError, Source
-from edgecascade.runtime.chat import Chat
+from edgecascade.runtime.remotes.chat import Chat
 
 pytestmark = pytest.mark.slow
 

@@ -24,8 +24,8 @@ import pytest
 
 from edgecascade.export.cache import cache_folder
 from edgecascade.runtime import Cascade, Deadline, OpenInference, Reason, RemoteError, Source
-from edgecascade.runtime.http import HttpClient
-from edgecascade.runtime.open_inference_grpc import OpenInferenceGrpc
+from edgecascade.runtime.remotes.http import HttpClient
+from edgecascade.runtime.remotes.open_inference_grpc import OpenInferenceGrpc
 
 pytestmark = pytest.mark.slow
 

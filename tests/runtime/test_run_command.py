@@ -30,7 +30,7 @@ from PIL import Image
 
 from edgecascade.cli import main
 from edgecascade.runtime.commands.cascade_arguments import open_cascade
-from edgecascade.runtime.socket_lines import MOST_CONNECTIONS
+from edgecascade.runtime.run.socket_lines import MOST_CONNECTIONS
 
 PATIENCE = 60.0  # seconds, for a busy machine
 SURE, UNSURE = "[5, 0, 0]", "[0, 0.5, 0]"
@@ -547,7 +547,7 @@ def test_a_video_is_answered_frame_by_frame(pair: Path, video: Path) -> None:
 
 def test_frames_are_pixels(video: Path) -> None:
     """uint8 RGB [height, width, 3], in order of time."""
-    from edgecascade.runtime.video import video_frames
+    from edgecascade.runtime.run.video import video_frames
 
     frames = dict(video_frames(video))
     assert list(frames) == list(range(30))
@@ -732,10 +732,10 @@ def test_arguments_become_the_remote_that_they_describe(file: Path) -> None:
     """Hedged, asked again, and left alone when it fails, from the inside out."""
     from argparse import ArgumentParser
 
-    from edgecascade.runtime.circuit import CircuitBreaker
     from edgecascade.runtime.commands.run import configure
-    from edgecascade.runtime.hedge import Hedged
-    from edgecascade.runtime.retry import Retrying
+    from edgecascade.runtime.remotes.circuit import CircuitBreaker
+    from edgecascade.runtime.remotes.hedge import Hedged
+    from edgecascade.runtime.remotes.retry import Retrying
 
     parser = ArgumentParser()
     configure(parser)

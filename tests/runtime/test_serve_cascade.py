@@ -22,8 +22,8 @@ from PIL import Image
 
 from edgecascade.cli import main
 from edgecascade.runtime import Cascade, InputError, Reason
-from edgecascade.runtime.answer_line import probabilities_of
-from edgecascade.runtime.serve_cascade import OUTPUTS, served
+from edgecascade.runtime.run.answer_line import probabilities_of
+from edgecascade.runtime.serving.serve_cascade import OUTPUTS, served
 
 PATIENCE = 60.0  # seconds, for a busy machine
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), np.uint8)

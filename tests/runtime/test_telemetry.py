@@ -11,8 +11,8 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from edgecascade.runtime.answer import Reason, Source
 from edgecascade.runtime.histogram import BOUNDS, Histogram
-from edgecascade.runtime.metrics import metrics
-from edgecascade.runtime.telemetry import export_to_opentelemetry
+from edgecascade.runtime.metrics.metrics import metrics
+from edgecascade.runtime.metrics.telemetry import export_to_opentelemetry
 
 Found = dict[str, dict[tuple[Any, ...], Any]]  # value by the attributes' values, by instrument
 
@@ -130,7 +130,7 @@ def test_opentelemetry_is_imported_when_it_is_used() -> None:
     """The module itself is part of the device install, and says what is missing by the import's own error."""
     code = (
         "import sys\n"
-        "from edgecascade.runtime.telemetry import export_to_opentelemetry\n"
+        "from edgecascade.runtime.metrics.telemetry import export_to_opentelemetry\n"
         "assert 'opentelemetry' not in sys.modules\n"
         "sys.modules['opentelemetry'] = None\n"
         "try:\n    export_to_opentelemetry(dict)\n"

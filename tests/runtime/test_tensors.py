@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.typing import NDArray
 
 from edgecascade.runtime import RemoteError
-from edgecascade.runtime.tensors import DATATYPES, Signature, as_table, check, contents, from_bytes
+from edgecascade.runtime.remotes.tensors import DATATYPES, Signature, as_table, check, contents, from_bytes
 
 NUMBERS = st.sampled_from(list(DATATYPES)).flatmap(
     lambda name: arrays(np.dtype(name), array_shapes(min_dims=1, max_dims=3, min_side=0, max_side=4))

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from edgecascade.runtime import ArgumentError, Cascade, Policy, Verdict
-from edgecascade.runtime.drift import Reference
 from edgecascade.runtime.remote_calibration import RemoteCalibration
-from edgecascade.runtime.watch import ALARMS, Alarm, Watch
+from edgecascade.runtime.watch.drift import Reference
+from edgecascade.runtime.watch.watch import ALARMS, Alarm, Watch
 
 VALUES = [float(value) for value in np.linspace(-0.5, 0.4, 10, dtype=np.float32)]
 X = np.zeros((1, 2), np.float32)

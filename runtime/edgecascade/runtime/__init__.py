@@ -31,20 +31,20 @@ from edgecascade.runtime.policy import Policy
 from edgecascade.runtime.remote import InProcess, Opinions, Remote
 
 if TYPE_CHECKING:
-    from edgecascade.runtime.alarms import Alarm
-    from edgecascade.runtime.budget import Budget
-    from edgecascade.runtime.chat import Chat
-    from edgecascade.runtime.circuit import CircuitBreaker
-    from edgecascade.runtime.health import Health
-    from edgecascade.runtime.hedge import Hedged
-    from edgecascade.runtime.open_inference import OpenInference
-    from edgecascade.runtime.open_inference_grpc import OpenInferenceGrpc
-    from edgecascade.runtime.outbox import Outbox
-    from edgecascade.runtime.prometheus import prometheus_text
-    from edgecascade.runtime.rate import Rate
-    from edgecascade.runtime.retry import Retrying
-    from edgecascade.runtime.telemetry import export_to_opentelemetry
-    from edgecascade.runtime.watch import Watch
+    from edgecascade.runtime.budget.budget import Budget
+    from edgecascade.runtime.budget.rate import Rate
+    from edgecascade.runtime.metrics.prometheus import prometheus_text
+    from edgecascade.runtime.metrics.telemetry import export_to_opentelemetry
+    from edgecascade.runtime.outbox.outbox import Outbox
+    from edgecascade.runtime.remotes.chat import Chat
+    from edgecascade.runtime.remotes.circuit import CircuitBreaker
+    from edgecascade.runtime.remotes.hedge import Hedged
+    from edgecascade.runtime.remotes.open_inference import OpenInference
+    from edgecascade.runtime.remotes.open_inference_grpc import OpenInferenceGrpc
+    from edgecascade.runtime.remotes.retry import Retrying
+    from edgecascade.runtime.watch.alarms import Alarm
+    from edgecascade.runtime.watch.health import Health
+    from edgecascade.runtime.watch.watch import Watch
 
 __all__ = [
     "Alarm",
@@ -84,20 +84,20 @@ __all__ = [
 ]
 
 _LATER = {
-    "Alarm": "alarms",
-    "Budget": "budget",
-    "Chat": "chat",
-    "CircuitBreaker": "circuit",
-    "Health": "health",
-    "Hedged": "hedge",
-    "OpenInference": "open_inference",
-    "OpenInferenceGrpc": "open_inference_grpc",
-    "Outbox": "outbox",
-    "Rate": "rate",
-    "Retrying": "retry",
-    "Watch": "watch",
-    "export_to_opentelemetry": "telemetry",
-    "prometheus_text": "prometheus",
+    "Alarm": "watch.alarms",
+    "Budget": "budget.budget",
+    "Chat": "remotes.chat",
+    "CircuitBreaker": "remotes.circuit",
+    "Health": "watch.health",
+    "Hedged": "remotes.hedge",
+    "OpenInference": "remotes.open_inference",
+    "OpenInferenceGrpc": "remotes.open_inference_grpc",
+    "Outbox": "outbox.outbox",
+    "Rate": "budget.rate",
+    "Retrying": "remotes.retry",
+    "Watch": "watch.watch",
+    "export_to_opentelemetry": "metrics.telemetry",
+    "prometheus_text": "metrics.prometheus",
 }
 
 

@@ -32,9 +32,9 @@ from edgecascade.runtime.stream import in_order
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
-    from edgecascade.runtime.budget import Budget
-    from edgecascade.runtime.outbox import Late, Outbox
-    from edgecascade.runtime.watch import Watch
+    from edgecascade.runtime.budget.budget import Budget
+    from edgecascade.runtime.outbox.outbox import Late, Outbox
+    from edgecascade.runtime.watch.watch import Watch
 
 __all__ = ["Cascade"]
 
@@ -277,7 +277,7 @@ class Cascade:
 
     def metrics(self) -> dict[str, Any]:
         """Everything that is counted, as plain numbers by name; `prometheus_text` and others present it."""
-        from edgecascade.runtime.metrics import snapshot
+        from edgecascade.runtime.metrics.metrics import snapshot
 
         return snapshot(self._tally, self._forwarding)
 

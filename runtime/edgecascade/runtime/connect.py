@@ -35,8 +35,8 @@ def connect(
     if isinstance(remote, (str, os.PathLike)):
         address = os.fspath(remote)
         if "://" in address:
-            from edgecascade.runtime.circuit import CircuitBreaker
-            from edgecascade.runtime.retry import Retrying
+            from edgecascade.runtime.remotes.circuit import CircuitBreaker
+            from edgecascade.runtime.remotes.retry import Retrying
 
             return CircuitBreaker(Retrying(_at(address)))
         return InProcess(_onnx_function(address, threads))
@@ -51,10 +51,10 @@ def connect(
 
 def _at(address: str) -> Remote:
     if address.startswith(("grpc://", "grpcs://")):
-        from edgecascade.runtime.open_inference_grpc import OpenInferenceGrpc
+        from edgecascade.runtime.remotes.open_inference_grpc import OpenInferenceGrpc
 
         return OpenInferenceGrpc(address)
-    from edgecascade.runtime.open_inference import OpenInference
+    from edgecascade.runtime.remotes.open_inference import OpenInference
 
     return OpenInference(address)
 

@@ -18,11 +18,11 @@ from edgecascade.runtime.policy import Policy
 from edgecascade.runtime.remote import Remote
 
 if TYPE_CHECKING:
-    from edgecascade.runtime.budget import Budget
+    from edgecascade.runtime.budget.budget import Budget
     from edgecascade.runtime.forwarder import Forward
-    from edgecascade.runtime.logs import EventLog
-    from edgecascade.runtime.outbox import Outbox
-    from edgecascade.runtime.watch import Watch
+    from edgecascade.runtime.metrics.logs import EventLog
+    from edgecascade.runtime.outbox.outbox import Outbox
+    from edgecascade.runtime.watch.watch import Watch
 
 __all__ = ["AT_ONCE", "Forwarding", "Inquiry"]
 
@@ -171,7 +171,7 @@ class Forwarding:
 
     @cached_property
     def _log(self) -> EventLog:
-        from edgecascade.runtime.logs import EventLog
+        from edgecascade.runtime.metrics.logs import EventLog
 
         return EventLog()
 
@@ -231,6 +231,6 @@ class Forwarding:
 def _hash(sent: Batch) -> str:
     from hashlib import blake2b
 
-    from edgecascade.runtime.packed import pack
+    from edgecascade.runtime.outbox.packed import pack
 
     return blake2b(pack(sent)[0], digest_size=16).hexdigest()

@@ -13,8 +13,8 @@ from edgecascade.runtime.commands.remote_arguments import add_remote_arguments, 
 from edgecascade.runtime.errors import ArgumentError
 
 if TYPE_CHECKING:
-    from edgecascade.runtime.outbox import Outbox
-    from edgecascade.runtime.watch import Alarm, Watch
+    from edgecascade.runtime.outbox.outbox import Outbox
+    from edgecascade.runtime.watch.watch import Alarm, Watch
 
 __all__ = ["add_cascade_arguments", "check_cascade_arguments", "open_cascade"]
 
@@ -138,7 +138,7 @@ def _open(arguments: Namespace, on_alarm: Callable[[Alarm], None]) -> Cascade:
 def _budget(arguments: Namespace) -> Any:
     if not arguments.budget:
         return None
-    from edgecascade.runtime.budget_argument import read_budget
+    from edgecascade.runtime.run.budget_argument import read_budget
 
     try:
         return read_budget(arguments.budget, price=arguments.price, path=arguments.budget_file)
@@ -149,7 +149,7 @@ def _budget(arguments: Namespace) -> Any:
 def _watch(arguments: Namespace, on_alarm: Callable[[Alarm], None]) -> Watch | None:
     if arguments.audit is None and arguments.keep_pairs is None:
         return None
-    from edgecascade.runtime.watch import Watch
+    from edgecascade.runtime.watch.watch import Watch
 
     share = {} if arguments.audit is None else {"share": arguments.audit}
     return Watch(**share, keep=arguments.keep_pairs, on_alarm=on_alarm)
@@ -158,7 +158,7 @@ def _watch(arguments: Namespace, on_alarm: Callable[[Alarm], None]) -> Watch | N
 def _outbox(path: str | None) -> Outbox | None:
     if path is None:
         return None
-    from edgecascade.runtime.outbox import Outbox
+    from edgecascade.runtime.outbox.outbox import Outbox
 
     try:
         return Outbox(path)

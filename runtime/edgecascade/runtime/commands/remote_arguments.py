@@ -72,7 +72,7 @@ def _at(address: str, arguments: Namespace) -> Remote:
         raise ArgumentError("--key: expected with --cert, whose key it is")
     context = _context(arguments) if secure else None  # for gRPC, too: it would say much less about a wrong file
     if address.startswith(("grpc://", "grpcs://")):
-        from edgecascade.runtime.open_inference_grpc import OpenInferenceGrpc
+        from edgecascade.runtime.remotes.open_inference_grpc import OpenInferenceGrpc
 
         return OpenInferenceGrpc(
             address,
@@ -81,20 +81,20 @@ def _at(address: str, arguments: Namespace) -> Remote:
             client_key=arguments.key or arguments.cert,
             client_certificate=arguments.cert,
         )
-    from edgecascade.runtime.open_inference import OpenInference
+    from edgecascade.runtime.remotes.open_inference import OpenInference
 
     return OpenInference(address, headers=headers, context=context)
 
 
 def _guarded(remote: Remote, arguments: Namespace) -> Remote:
-    from edgecascade.runtime.circuit import CircuitBreaker
+    from edgecascade.runtime.remotes.circuit import CircuitBreaker
 
     if arguments.hedge:
-        from edgecascade.runtime.hedge import Hedged
+        from edgecascade.runtime.remotes.hedge import Hedged
 
         remote = Hedged(remote)
     if not arguments.no_retry:
-        from edgecascade.runtime.retry import Retrying
+        from edgecascade.runtime.remotes.retry import Retrying
 
         remote = Retrying(remote)
     return CircuitBreaker(remote)

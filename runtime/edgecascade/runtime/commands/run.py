@@ -8,16 +8,16 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from threading import Thread
 
-from edgecascade.runtime.answer_line import late_line
-from edgecascade.runtime.answering import Answering
 from edgecascade.runtime.cascade import Cascade
 from edgecascade.runtime.commands.cascade_arguments import add_cascade_arguments, open_cascade
-from edgecascade.runtime.console import Console
 from edgecascade.runtime.errors import ArgumentError
-from edgecascade.runtime.logged import logged
-from edgecascade.runtime.sources import Source, StandardInput, read_source
-from edgecascade.runtime.status import Progress, Status
-from edgecascade.runtime.stop import Stop
+from edgecascade.runtime.run.answer_line import late_line
+from edgecascade.runtime.run.answering import Answering
+from edgecascade.runtime.run.console import Console
+from edgecascade.runtime.run.logged import logged
+from edgecascade.runtime.run.sources import Source, StandardInput, read_source
+from edgecascade.runtime.run.status import Progress, Status
+from edgecascade.runtime.run.stop import Stop
 
 __all__ = ["configure", "execute"]
 
@@ -114,8 +114,8 @@ def _print_late(cascade: Cascade, console: Console, probabilities: bool) -> None
 
 @contextmanager
 def _metrics(cascade: Cascade, port: int, console: Console) -> Iterator[None]:
-    from edgecascade.runtime.metrics_server import serving_metrics
-    from edgecascade.runtime.prometheus import prometheus_text
+    from edgecascade.runtime.metrics.prometheus import prometheus_text
+    from edgecascade.runtime.run.metrics_server import serving_metrics
 
     with serving_metrics(port, lambda: prometheus_text(cascade.metrics())) as address:
         console.say(f"metrics at {address}")

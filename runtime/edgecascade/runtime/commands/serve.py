@@ -6,9 +6,9 @@ import logging
 from argparse import ArgumentParser, Namespace
 
 from edgecascade.runtime.commands.cascade_arguments import add_cascade_arguments, check_cascade_arguments, open_cascade
-from edgecascade.runtime.console import Console
 from edgecascade.runtime.errors import ArgumentError
-from edgecascade.runtime.logged import logged
+from edgecascade.runtime.run.console import Console
+from edgecascade.runtime.run.logged import logged
 
 __all__ = ["configure", "execute"]
 
@@ -46,7 +46,7 @@ def execute(arguments: Namespace) -> int:
     check_cascade_arguments(arguments)
     if arguments.remote is None and not arguments.cascade:
         return _serve_file(arguments)
-    from edgecascade.runtime.serve_cascade import serve_cascade
+    from edgecascade.runtime.serving.serve_cascade import serve_cascade
 
     console = Console()
     with (
@@ -58,7 +58,7 @@ def execute(arguments: Namespace) -> int:
 
 
 def _serve_file(arguments: Namespace) -> int:
-    from edgecascade.runtime.serve import serve
+    from edgecascade.runtime.serving.serve import serve
 
     given = [name for name, value in arguments.alone.items() if getattr(arguments, name) != value]
     if given:

@@ -1,0 +1,94 @@
+"""The snapshot of `metrics` in Prometheus's text format, version 0.0.4.
+
+Source: https://prometheus.io/docs/instrumenting/exposition_formats/
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from edgecascade.runtime.errors import ArgumentError
+from edgecascade.runtime.metrics.metrics import CIRCUIT_STATES
+
+__all__ = ["CONTENT_TYPE", "prometheus_text"]
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+_LABEL = re.compile(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*")
+_OWN_LABELS = {"source", "reason", "route", "le", "budget", "state", "name"}
+_ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
+_TRAFFIC = {
+    "requests": ("remote_requests_total", "Requests to the remote."),
+    "sent": ("remote_sent_bytes_total", "Bytes sent to the remote, before TLS."),
+    "received": ("remote_received_bytes_total", "Bytes received from the remote, before TLS."),
+}
+
+_Sample = tuple[str, Mapping[str, str], Any]  # what follows the family's name, labels, value
+_Family = tuple[str, str, str, Sequence[_Sample]]  # name, type, meaning, samples
+
+
+def prometheus_text(snapshot: Mapping[str, Any], labels: Mapping[str, str] | None = None) -> str:
+    """The text that a scrape is to be answered with, as `CONTENT_TYPE`.
+
+    Args:
+        snapshot: of `metrics`.
+        labels: put on every sample, such as the name of the model.
+
+    Raises:
+        ArgumentError: a label with a name that Prometheus or edgecascade does not allow.
+    """
+    common = {name: str(value) for name, value in (labels or {}).items()}
+    for name in common:
+        if not _LABEL.fullmatch(name) or name in _OWN_LABELS:
+            raise ArgumentError(
+                f"labels: expected names of letters, digits and _ other than {', '.join(sorted(_OWN_LABELS))}, "
+                f"got {name!r}"
+            )
+    return "".join(line + "\n" for family in _families(snapshot) for line in _lines(*family, common))
+
+
+def _families(snapshot: Mapping[str, Any]) -> Iterator[_Family]:
+    answers = [("", {"source": a["source"], "reason": a["reason"]}, a["count"]) for a in snapshot["answers"]]
+    yield "answers_total", "counter", "Answers, by whose label it is and why.", answers
+    latencies = [sample for route, one in snapshot["latency"].items() for sample in _latency(route, one)]
+    yield "latency_seconds", "histogram", "Seconds from the call to the answer.", latencies
+    for key, (name, meaning) in _TRAFFIC.items():
+        if key in snapshot.get("traffic", ()):
+            yield name, "counter", meaning, [("", {}, snapshot["traffic"][key])]
+    if "circuit" in snapshot:
+        states = [("", {"state": state}, int(snapshot["circuit"] == state)) for state in CIRCUIT_STATES]
+        yield "circuit_state", "gauge", "1 for the state that the circuit breaker is in.", states
+    if "budget" in snapshot:
+        levels = [("", {"budget": name}, level) for name, level in snapshot["budget"].items()]
+        yield "budget_level", "gauge", "How full the budget is, from 0 to 1.", levels
+    for part in ("outbox", "watch"):
+        for name, value in snapshot.get(part, {}).items():
+            several = value.items() if isinstance(value, Mapping) else [("", value)]
+            samples = [("", {"name": key} if key else {}, one) for key, one in several]
+            yield f"{part}_{_name(name)}", "gauge", f"The {part}'s {name.replace('_', ' ')}.", samples
+
+
+def _latency(route: str, one: Mapping[str, Any]) -> Iterator[_Sample]:
+    for bound, count in one["buckets"]:
+        yield "_bucket", {"route": route, "le": repr(float(bound))}, count
+    yield "_bucket", {"route": route, "le": "+Inf"}, one["count"]
+    yield "_sum", {"route": route}, one["sum"]
+    yield "_count", {"route": route}, one["count"]
+
+
+def _lines(name: str, kind: str, meaning: str, samples: Iterable[_Sample], common: Mapping[str, str]) -> Iterator[str]:
+    """The lines of one family; a value that is not known has none."""
+    name = f"edgecascade_{name}"
+    meaning = meaning.replace("\\", r"\\").replace("\n", r"\n")
+    yield f"# HELP {name} {meaning}"
+    yield f"# TYPE {name} {kind}"
+    for suffix, own, value in samples:
+        if value is not None:
+            pairs = ",".join(f'{key}="{text.translate(_ESCAPES)}"' for key, text in {**common, **own}.items())
+            yield f"{name}{suffix}{{{pairs}}} {value!r}" if pairs else f"{name}{suffix} {value!r}"
+
+
+def _name(text: str) -> str:
+    return re.sub(r"[^a-zA-Z0-9_]", "_", text)

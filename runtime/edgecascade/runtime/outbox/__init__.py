@@ -1,0 +1,1 @@
+"""Inputs kept on disk until the remote can be asked."""

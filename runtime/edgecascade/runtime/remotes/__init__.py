@@ -1,0 +1,1 @@
+"""Whom a cascade may ask, and what may be put around them."""

@@ -1,0 +1,1 @@
+"""What `edgecascade serve` is made of."""

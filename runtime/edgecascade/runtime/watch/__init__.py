@@ -1,0 +1,1 @@
+"""Whether a deployed cascade still does what it did on its calibration data."""
