@@ -12,7 +12,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import ModelProto
 
-from edgecascade.benchmarks.ratio import Ratio, interleaved, ratio
+from edgecascade.benchmarks.ratio import Ratio, medians, ratio
 from edgecascade.export import unfold
 from edgecascade.export.fold import OUTPUTS
 from edgecascade.export.graph import load_model
@@ -40,33 +40,32 @@ class HeadCost:
         return f"{self.bound}\n{self.run}"
 
 
-def measure_head_cost(path: str | os.PathLike[str], inputs: NDArray[Any], *, runs: int = 2000) -> HeadCost:
+def measure_head_cost(
+    path: str | os.PathLike[str], inputs: NDArray[Any], *, rounds: int = 200, builds: int = 15
+) -> HeadCost:
     """Time a cascade model and the body inside it on the same inputs, one by one.
 
     Args:
         path: a cascade model with one input.
         inputs: [n, ...], taken in turn.
-        runs: of each.
+        rounds: runs of each, for every pair of sessions.
+        builds: pairs of sessions.
     """
     model = load_model(path)
-    sessions = {
-        "folded": open_session(model.SerializeToString()),
-        "bare": open_session(unfold(model).SerializeToString()),
-    }
-    name, outputs = sessions["folded"].get_inputs()[0].name, {"folded": list(OUTPUTS), "bare": [body_output(model)]}
+    files = {"folded": model.SerializeToString(), "bare": unfold(model).SerializeToString()}
+    outputs = {"folded": list(OUTPUTS), "bare": [body_output(model)]}
     batches = [one[None] for one in inputs]
 
-    def running(which: str) -> Callable[[int], object]:
-        return lambda turn: sessions[which].run(outputs[which], {name: batches[turn % len(batches)]})
+    def running() -> dict[str, Callable[[int], object]]:
+        return {name: _running(open_session(files[name]), outputs[name], batches) for name in files}
 
-    def bound(which: str) -> Callable[[int], object]:
-        return _bound(sessions[which], name, outputs[which], batches)
+    def bound() -> dict[str, Callable[[int], object]]:
+        return {name: _bound(open_session(files[name]), outputs[name], batches) for name in files}
 
-    seconds = interleaved({"folded": running("folded"), "bare": running("bare")}, runs)
-    through = interleaved({"folded": bound("folded"), "bare": bound("bare")}, runs)
+    through, ordinary = (medians(build, builds=builds, rounds=rounds) for build in (bound, running))
     return HeadCost(
         bound=ratio("folded head, bound buffers", through["folded"], through["bare"], goal=_GOAL),
-        run=ratio("folded head, session.run", seconds["folded"], seconds["bare"]),
+        run=ratio("folded head, session.run", ordinary["folded"], ordinary["bare"]),
     )
 
 
@@ -75,9 +74,14 @@ def body_output(model: ModelProto) -> str:
     return str(next(output.name for output in model.graph.output if output.name not in OUTPUTS))
 
 
-def _bound(session: Any, name: str, outputs: Sequence[str], batches: Sequence[NDArray[Any]]) -> Callable[[int], object]:
+def _running(session: Any, outputs: Sequence[str], batches: Sequence[NDArray[Any]]) -> Callable[[int], object]:
+    name = session.get_inputs()[0].name
+    return lambda turn: session.run(outputs, {name: batches[turn % len(batches)]})
+
+
+def _bound(session: Any, outputs: Sequence[str], batches: Sequence[NDArray[Any]]) -> Callable[[int], object]:
     """Runs with every output in a buffer made once."""
-    binding = session.io_binding()
+    name, binding = session.get_inputs()[0].name, session.io_binding()
     first = session.run(outputs, {name: batches[0]})
     kept = [ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array)) for array in first]
     for output, value in zip(outputs, kept, strict=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from edgecascade.benchmarks.head_cost import body_output
-from edgecascade.benchmarks.ratio import Ratio, interleaved, ratio
+from edgecascade.benchmarks.ratio import Ratio, medians, ratio
 from edgecascade.calibration import AdvantageTable, DecisionRule
 from edgecascade.export import fold, save_model, unfold
 from edgecascade.export.graph import load_model
@@ -25,7 +25,13 @@ _KEEP_ALL = -2.0  # below every advantage
 
 
 def measure_hot_path(
-    name: str, path: str | os.PathLike[str], inputs: Sequence[NDArray[Any]], *, goal: float, runs: int
+    name: str,
+    path: str | os.PathLike[str],
+    inputs: Sequence[NDArray[Any]],
+    *,
+    goal: float,
+    rounds: int,
+    builds: int = 15,
 ) -> list[Ratio]:
     """`Cascade.predict`, `session.run` of the body inside, and the usual lines of numpy after it, in turn.
 
@@ -34,34 +40,46 @@ def measure_hot_path(
         path: a cascade model with one input whose body gives logits.
         inputs: without the batch axis, taken in turn.
         goal: for `predict` against the bare run.
-        runs: of each.
+        rounds: calls of each, for every pair of sessions.
+        builds: pairs of sessions.
     """
     model = load_model(path)
-    session, output = open_session(unfold(model).SerializeToString()), body_output(model)
-    input_name, n = session.get_inputs()[0].name, len(inputs)
+    body, output = unfold(model).SerializeToString(), body_output(model)
 
-    def bare(turn: int) -> object:
-        return session.run([output], {input_name: inputs[turn % n][None]})
+    def predicting() -> dict[str, Callable[[int], object]]:
+        cascade = Cascade.load(path, threshold=_KEEP_ALL)
+        return {"ours": lambda turn: cascade.predict(inputs[turn % len(inputs)]), "bare": _bare(body, output, inputs)}
 
-    def by_hand(turn: int) -> object:
-        logits = session.run([output], {input_name: inputs[turn % n][None]})[0][0]
-        scaled = logits / np.float32(1.5)
-        raised = np.exp(scaled - scaled.max())
-        probabilities = raised / raised.sum()
-        label = int(probabilities.argmax())
-        return label, float(probabilities[label]), probabilities[label] < 0.8
+    def by_hand() -> dict[str, Callable[[int], object]]:
+        run = _bare(body, output, inputs)
+        return {"by hand": lambda turn: _decision(run(turn)[0][0]), "bare": _bare(body, output, inputs)}
 
-    with Cascade.load(path, threshold=_KEEP_ALL) as cascade:
-
-        def predict(turn: int) -> object:
-            return cascade.predict(inputs[turn % n])
-
-        ours = interleaved({"ours": predict, "bare": bare}, runs)
-        theirs = interleaved({"by hand": by_hand, "bare": bare}, runs)
+    ours, theirs = medians(predicting, builds=builds, rounds=rounds), medians(by_hand, builds=builds, rounds=rounds)
     return [
         ratio(f"predict against a bare run, {name}", ours["ours"], ours["bare"], goal=goal),
         ratio(f"numpy by hand against a bare run, {name}", theirs["by hand"], theirs["bare"]),
     ]
+
+
+def _bare(body: bytes, output: str, inputs: Sequence[NDArray[Any]]) -> Callable[[int], list[NDArray[Any]]]:
+    session = open_session(body)
+    name = session.get_inputs()[0].name
+
+    def run(turn: int) -> list[NDArray[Any]]:
+        got: list[NDArray[Any]] = session.run([output], {name: inputs[turn % len(inputs)][None]})
+        return got
+
+    return run
+
+
+def _decision(logits: NDArray[Any]) -> tuple[int, float, bool]:
+    """What people write: softmax with a temperature, and a threshold."""
+    scaled = logits / np.float32(1.5)
+    raised = np.exp(scaled - scaled.max())
+    probabilities = raised / raised.sum()
+    label = int(probabilities.argmax())
+    confidence = float(probabilities[label])
+    return label, confidence, confidence < 0.8
 
 
 def tiny_cascade(folder: Path, hidden: int = 128) -> tuple[Path, list[NDArray[np.float32]]]:

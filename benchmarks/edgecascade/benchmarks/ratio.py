@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from edgecascade.calibration.estimate import quantile
 
-__all__ = ["Ratio", "interleaved", "ratio", "table"]
+__all__ = ["Ratio", "interleaved", "medians", "ratio"]
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """Ours to theirs, from n pairs of neighbouring measurements.
+    """Ours to theirs, from n pairs of measurements.
 
     Attributes:
         name: what is compared.
@@ -85,6 +85,28 @@ def interleaved(
     return {name: np.array(values[warm_up:]) for name, values in seconds.items()}
 
 
+def medians(
+    build: Callable[[], Mapping[str, Callable[[int], object]]], *, builds: int, rounds: int
+) -> dict[str, NDArray[np.float64]]:
+    """Median seconds [builds] of functions that are made anew for each, and called in turn.
+
+    Where a session's memory happens to lie changes its speed by some percent, for as long as it lives: many runs of one
+    pair of sessions agree with each other, and not with the next pair.
+
+    Args:
+        build: makes the functions, by name; what they hold is kept until the end, so that the next lies elsewhere.
+        builds: how often.
+        rounds: calls of each function per build that count.
+    """
+    kept: list[Mapping[str, Callable[[int], object]]] = []
+    found: dict[str, list[float]] = {}
+    for _ in range(builds):
+        kept.append(build())
+        for name, seconds in interleaved(kept[-1], rounds).items():
+            found.setdefault(name, []).append(float(np.median(seconds)))
+    return {name: np.array(values) for name, values in found.items()}
+
+
 def ratio(
     name: str,
     ours: NDArray[Any],
@@ -101,8 +123,3 @@ def ratio(
     return Ratio(
         name, found.value, found.low, found.high, found.n, goal, our_median, their_median, unit, at_least=at_least
     )
-
-
-def table(ratios: list[Ratio]) -> str:
-    """One line each."""
-    return "\n".join(str(one) for one in ratios)

@@ -26,6 +26,8 @@ __all__ = ["Failure", "Forward", "Forwarder", "outcome"]
 
 Forward: TypeAlias = "Future[Verdict]"
 
+_AFTER = 0.003  # seconds that a request outlives its callers: were all to wake at once, they would be late
+
 
 class Forwarder:
     """Sends inputs to a remote from worker threads, so that the caller can leave at the deadline.
@@ -118,7 +120,8 @@ class Forwarder:
         while group := self._next_group():
             try:
                 scores = self._remote.infer(
-                    concatenated([one.inputs for one in group]), max((one.deadline for one in group), key=_moment)
+                    concatenated([one.inputs for one in group]),
+                    Deadline(max(one.deadline.at for one in group) + _AFTER),
                 )
                 verdicts = self._verdicts(scores, len(group))
             except BaseException as error:  # a remote is foreign code: whatever it raises is its failure, not ours
@@ -194,10 +197,6 @@ class _Waiting:
         self.future: Forward = Future()
         arrays: Mapping[str, NDArray[Any]] = inputs if isinstance(inputs, Mapping) else {"": inputs}
         self.kind = (apart, [(name, array.dtype, array.shape) for name, array in arrays.items()])
-
-
-def _moment(deadline: Deadline) -> float:
-    return deadline.at
 
 
 def _fail(one: _Waiting, error: Exception) -> None:

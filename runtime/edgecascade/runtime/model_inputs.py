@@ -110,9 +110,9 @@ def model_inputs(session: Any, path: str | os.PathLike[str]) -> ModelInputs:
         raise ModelFileError(f"{path}: the names of its inputs are damaged: {error}") from error
     if not names:
         raise ModelFileError(f"{path}: expected a model with an input, got one with none")
-    if PREPROCESSING_KEY not in read_properties(session, path):
+    if '"text"' not in read_properties(session, path).get(PREPROCESSING_KEY, ""):
         return ModelInputs(declared)
-    from edgecascade.runtime.text import text_input  # a hash and a tokenizer: not for those who take numbers
+    from edgecascade.runtime.text import text_input  # hashes and a tokenizer, 4 MB: not for those who take no text
 
     return ModelInputs(declared, text_input(session, path))
 

@@ -68,7 +68,9 @@ def configure(parser: ArgumentParser) -> None:
         help="test images of each kind, from 1000 to 4000 (default 2000)",
     )
     runtime = kinds.add_parser("runtime", help="what the runtime costs: time, throughput, import, memory and disk")
-    runtime.add_argument("--runs", type=int, default=3000, help="of each function of the hot path (default 3000)")
+    runtime.add_argument(
+        "--rounds", type=int, default=200, help="calls of each function, for each of 15 pairs of sessions (default 200)"
+    )
     runtime.add_argument("--no-triton", action="store_true", help="leave out tritonclient (an environment of 500 MB)")
     for kind in (offload, demo, promises, corruptions, runtime):
         kind.add_argument("--report", default="report", help="folder for the page and the figures (default: report)")
@@ -99,7 +101,7 @@ def _promises(arguments: Namespace) -> int:
 
 
 def _runtime(arguments: Namespace) -> int:
-    found = measure_runtime_cost(cache_folder(), runs=arguments.runs, triton=not arguments.no_triton)
+    found = measure_runtime_cost(cache_folder(), rounds=arguments.rounds, triton=not arguments.no_triton)
     write_result(Path(arguments.report), found, str(found))
     print(found)
     return 0
