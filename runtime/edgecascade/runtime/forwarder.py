@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import replace
@@ -160,13 +160,16 @@ class Forwarder:
             raise RemoteError(
                 f"remote: expected numbers [{n}, {self._classes}], got {scores.dtype} {list(scores.shape)}"
             )
-        sound = np.asarray(np.isfinite(scores).all(axis=1)).tolist()
-        probabilities = calibration(np.where(np.isfinite(scores), scores, 0))
-        labels = probabilities.argmax(axis=1).tolist()
-        return [
-            Verdict(label, float(row[label]), row) if good else None
-            for label, row, good in zip(labels, probabilities, sound, strict=True)
-        ]
+        finite = np.isfinite(scores)
+        if finite.all():
+            return list(_most_likely(calibration(scores)))
+        verdicts = _most_likely(calibration(np.where(finite, scores, 0)))
+        return [one if good else None for one, good in zip(verdicts, np.asarray(finite.all(axis=1)), strict=True)]
+
+
+def _most_likely(probabilities: NDArray[np.float32]) -> Iterator[Verdict]:
+    for label, row in zip(probabilities.argmax(axis=1).tolist(), probabilities, strict=True):
+        yield Verdict(label, float(row[label]), row)
 
 
 def outcome(forward: Forward, deadline: Deadline) -> Verdict | Failure:
