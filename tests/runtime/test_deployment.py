@@ -105,6 +105,15 @@ def test_what_may_not_leave_stays(file: Path, link: Link, tmp_path: Path) -> Non
     assert len(link.asked) == 1
 
 
+def test_what_may_not_leave_is_not_kept_for_a_remote_to_come(file: Path, tmp_path: Path) -> None:
+    """Nor does what no queue can hold cost an answer."""
+    with Cascade.load(file, egress=lambda _: False, outbox=Outbox(tmp_path / "a")) as cascade:
+        assert (cascade.predict(UNSURE).reason, cascade.predict(UNSURE).queued) == (Reason.EGRESS, "")
+    with Cascade.load(file, outbox=Outbox(tmp_path / "b")) as cascade:
+        answer = cascade.predict(UNSURE, original=np.array({"not": "an array"}, object))
+        assert (answer.reason, answer.queued) == (Reason.OFFLINE, "")
+
+
 def test_what_could_not_be_sent_is_answered_late(file: Path, link: Link, tmp_path: Path) -> None:
     """Once each, under the caller's key, when the link is back."""
     late: list[LateAnswer] = []

@@ -161,10 +161,10 @@ class Forwarding:
                 part.close()
 
     def _refusal(self, sent: Batch, advantage: float, confidence: float) -> Failure | None:
+        if not self._may_leave(sent):  # asked first: what may not leave is not kept for a remote to come, either
+            return _KEPT_HERE
         if self._forwarder is None:
             return _NO_REMOTE
-        if not self._may_leave(sent):
-            return _KEPT_HERE
         if self.budget is not None and not self.budget.admits(advantage, confidence, bytes_of(sent)):
             return _SPENT
         return None
@@ -201,7 +201,11 @@ class Forwarding:
 
     def _kept(self, inquiry: Inquiry, failure: Failure) -> Failure:
         assert self.outbox is not None
-        key = inquiry.key or _hash(inquiry.sent)
+        try:
+            key = inquiry.key or _hash(inquiry.sent)
+        except Exception as error:  # of what no queue can hold, which is no reason to lose an answer
+            self._log.event("input cannot be kept", error=error)
+            return failure
         grace = 0.0 if isinstance(inquiry.reply, Failure) else _GRACE
         if not self.outbox.put(key, inquiry.sent, inquiry.local, grace=grace):
             return failure
@@ -219,11 +223,11 @@ class Forwarding:
 
     def _ask_later(self, inputs: Batch, deadline: Deadline) -> list[Verdict | Failure]:
         """For the outbox: within the same budget, last in line, and only what may leave even now."""
+        from edgecascade.runtime.forwarder import outcome
+
         one_by_one = [rows(inputs, [i]) for i in range(size(inputs))]
         refusals = [self._refusal(one, math.inf, math.inf) for one in one_by_one]
         going = [one for one, refusal in zip(one_by_one, refusals, strict=True) if refusal is None]
-        from edgecascade.runtime.forwarder import outcome
-
         forwards = iter(self._submit(going, deadline, None, apart=True))
         return [refusal or outcome(next(forwards), deadline) for refusal in refusals]
 
