@@ -274,7 +274,7 @@ def test_no_more_than_four_requests_are_under_way(file: Path) -> None:
         for thread in threads:
             thread.join()
         free.set()
-    assert 2 <= most <= 4  # those that wait together leave together
+    assert 1 <= most <= 4  # fewer where those that wait together leave together
     assert [a.reason for a in answers] == [Reason.DEADLINE] * 20
     assert max(a.elapsed for a in answers) < 0.6
 

@@ -28,7 +28,6 @@ from edgecascade.runtime.errors import (
     RemoteUnreachable,
 )
 from edgecascade.runtime.policy import Policy
-from edgecascade.runtime.remote import InProcess, Opinions, Remote
 
 if TYPE_CHECKING:
     from edgecascade.runtime.budget.budget import Budget
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from edgecascade.runtime.metrics.prometheus import prometheus_text
     from edgecascade.runtime.metrics.telemetry import export_to_opentelemetry
     from edgecascade.runtime.outbox.outbox import Outbox
+    from edgecascade.runtime.remote import InProcess, Opinions, Remote
     from edgecascade.runtime.remotes.chat import Chat
     from edgecascade.runtime.remotes.circuit import CircuitBreaker
     from edgecascade.runtime.remotes.hedge import Hedged
@@ -90,10 +90,13 @@ _LATER = {
     "CircuitBreaker": "remotes.circuit",
     "Health": "watch.health",
     "Hedged": "remotes.hedge",
+    "InProcess": "remote",
     "OpenInference": "remotes.open_inference",
     "OpenInferenceGrpc": "remotes.open_inference_grpc",
+    "Opinions": "remote",
     "Outbox": "outbox.outbox",
     "Rate": "budget.rate",
+    "Remote": "remote",
     "Retrying": "remotes.retry",
     "Watch": "watch.watch",
     "export_to_opentelemetry": "metrics.telemetry",

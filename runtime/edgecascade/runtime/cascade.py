@@ -15,7 +15,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from edgecascade.runtime.answer import Answer, LateAnswer, Reason, Source, Verdict
 from edgecascade.runtime.batch import as_batch, copied, rows, size
-from edgecascade.runtime.connect import connect
 from edgecascade.runtime.counts import Counts, Tally
 from edgecascade.runtime.deadline import Deadline
 from edgecascade.runtime.errors import ArgumentError, InputError
@@ -26,7 +25,6 @@ from edgecascade.runtime.merge import merge
 from edgecascade.runtime.metadata import Metadata
 from edgecascade.runtime.model_inputs import ModelInputs
 from edgecascade.runtime.policy import Policy
-from edgecascade.runtime.remote import Remote
 from edgecascade.runtime.stream import in_order
 
 if TYPE_CHECKING:
@@ -34,6 +32,7 @@ if TYPE_CHECKING:
 
     from edgecascade.runtime.budget.budget import Budget
     from edgecascade.runtime.outbox.outbox import Late, Outbox
+    from edgecascade.runtime.remote import Remote
     from edgecascade.runtime.watch.watch import Watch
 
 __all__ = ["Cascade"]
@@ -110,8 +109,13 @@ class Cascade:
         local = LocalModel.load(path, threads=threads, providers=providers, fallback=fallback, engines=engines)
         if threshold is not None:
             local.swap(replace(local.policy, threshold=threshold))
+        connected = None
+        if remote is not None:
+            from edgecascade.runtime.connect import connect
+
+            connected = connect(remote, threads=threads)
         forwarding = Forwarding(
-            connect(remote, threads=threads),
+            connected,
             metadata=local.metadata,
             policy=lambda: local.policy,
             budget=budget,

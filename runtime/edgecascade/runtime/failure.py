@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from edgecascade.runtime.answer import Reason
 
 __all__ = ["Failure"]
 
 
-@dataclass(frozen=True)
-class Failure:
+class Failure(NamedTuple):
     """A reason and one sentence.
 
     Attributes:

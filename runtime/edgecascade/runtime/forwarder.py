@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from dataclasses import replace
 from math import ceil
 from threading import Condition
 from typing import Any, TypeAlias
@@ -154,7 +153,7 @@ class Forwarder:
         """One for each input; None where its scores are no numbers, which is nothing to the others."""
         calibration = self._calibration()
         if isinstance(scores, Opinions):
-            scores, calibration = scores.probabilities(self._classes), replace(calibration, probabilities=True)
+            scores, calibration = scores.probabilities(self._classes), calibration._replace(probabilities=True)
         scores = np.asarray(scores)
         if scores.shape != (n, self._classes) or scores.dtype.kind not in "fiu":
             raise RemoteError(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,13 +14,13 @@ from edgecascade.runtime.errors import CircuitOpen
 from edgecascade.runtime.failure import Failure
 from edgecascade.runtime.metadata import Metadata
 from edgecascade.runtime.policy import Policy
-from edgecascade.runtime.remote import Remote
 
 if TYPE_CHECKING:
     from edgecascade.runtime.budget.budget import Budget
     from edgecascade.runtime.forwarder import Forward
     from edgecascade.runtime.metrics.logs import EventLog
     from edgecascade.runtime.outbox.outbox import Outbox
+    from edgecascade.runtime.remote import Remote
     from edgecascade.runtime.watch.watch import Watch
 
 __all__ = ["AT_ONCE", "Forwarding", "Inquiry"]
@@ -211,7 +210,7 @@ class Forwarding:
             return failure
         if not isinstance(inquiry.reply, Failure):
             inquiry.reply.add_done_callback(partial(self._came_late, key))
-        return replace(failure, queued=key)
+        return failure._replace(queued=key)
 
     def _came_late(self, key: str, forward: Forward) -> None:
         if self.outbox is not None and not forward.cancelled() and forward.exception() is None:

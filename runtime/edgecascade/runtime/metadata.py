@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -50,6 +49,8 @@ def read_metadata(session: Any, path: str | os.PathLike[str]) -> Metadata:
         )
     if len(text) > _LARGEST:
         raise ModelFileError(f"{path}: its `{KEY}` metadata has {len(text)} characters, over the limit {_LARGEST}")
+    import json  # late, as whatever an import can do without
+
     try:
         document = json.loads(text)
         version = document["format"]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +12,7 @@ __all__ = ["RemoteCalibration"]
 _TINY = float(np.finfo(np.float32).tiny)
 
 
-@dataclass(frozen=True)
-class RemoteCalibration:
+class RemoteCalibration(NamedTuple):
     """How to read a remote's scores.
 
     Attributes:
