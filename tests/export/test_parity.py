@@ -31,6 +31,16 @@ def test_a_true_copy_passes(identity: Body, rule: DecisionRule, score: str) -> N
     assert found.largest < found.tolerance == 1e-5
 
 
+def test_a_provider_that_cannot_run_here_is_named(
+    identity: Body, rule: DecisionRule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that was not compared, instead of passing for one that agreed."""
+    both = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr("edgecascade.runtime.session.available", lambda: both)
+    found = check_parity(folded(identity(3), rule), LOGITS, LOGITS, rule)
+    assert (found.unusable, found.providers) == (("CUDAExecutionProvider",), ("CPUExecutionProvider",))
+
+
 def test_rows_that_are_no_numbers_agree_too(identity: Body, rule: DecisionRule) -> None:
     """NaN here and there is the same decision."""
     rows = np.array([[np.nan, 0, 0], [np.inf, 0, 0], [5, 0, 0], [-np.inf, 1, 0]], np.float32)

@@ -193,6 +193,25 @@ def test_audited_answers_stay_local(file: Path, link: Link) -> None:
         assert cascade.counts().kept == 10
 
 
+def test_an_audit_holds_a_request_no_longer_than_a_forward(file: Path) -> None:
+    """Or four audits of a silent remote would keep all others from asking when it is back."""
+    given: list[float] = []
+
+    class Remembering:
+        def infer(self, inputs: Any, deadline: Any) -> Any:
+            given.append(deadline.remaining())
+            return np.tile(np.array([0, 0, 4], np.float32), (len(inputs), 1))
+
+        def close(self) -> None: ...
+
+    watch = Watch(share=1.0)
+    with Cascade.load(file, remote=Remembering(), watch=watch, deadline=0.5) as cascade:
+        cascade.predict(SURE)
+        cascade.predict_batch(SURE[None])
+        until(lambda: watch.health().compared == 2)
+    assert max(given) < 0.6
+
+
 def test_the_watch_sees_what_the_local_model_saw(file: Path, link: Link, tmp_path: Path) -> None:
     """And not what was sent in its place; from `predict` and from batches."""
     watch = Watch(share=1.0, keep=tmp_path)

@@ -28,12 +28,14 @@ class Parity:
         n: inputs compared on each.
         largest: the largest difference of a confidence.
         tolerance: what it may be.
+        unusable: execution providers that this onnxruntime has and that cannot run the model on this machine.
     """
 
     providers: tuple[str, ...]
     n: int
     largest: float
     tolerance: float
+    unusable: tuple[str, ...] = ()
 
 
 def check_parity(
@@ -63,16 +65,17 @@ def check_parity(
     feeds = inputs if isinstance(inputs, Mapping) else {own[0]: inputs}
     file = model.SerializeToString()
     largest = 0.0
-    providers = []
+    providers, unusable = [], []
     for provider, session in sessions(file):
         if isinstance(session, ModelFileError):
+            unusable.append(provider)
             continue
         providers.append(provider)
         difference, sentence = compare(session, feeds, expected, tolerance)
         if sentence is not None:
             raise ParityError(f"parity failed on {provider}: {sentence}; nothing was written")
         largest = max(largest, difference)
-    return Parity(tuple(providers), len(logits), largest, tolerance)
+    return Parity(tuple(providers), len(logits), largest, tolerance, tuple(unusable))
 
 
 def expected_decisions(logits: NDArray[np.floating], rule: DecisionRule) -> Expected:

@@ -210,7 +210,7 @@ class Cascade:
         )
         begun = dict(zip(asked, inquiries, strict=True))
         for i in np.flatnonzero(audited).tolist():
-            self._forwarding.audit(rows(sent, [i]), decided[i].verdict, rows(batch, [i]))
+            self._forwarding.audit(rows(sent, [i]), decided[i].verdict, deadline, rows(batch, [i]))
         return [
             self._finish(_Begun(begun[i], one.advantage, started, deadline))
             if i in begun
@@ -328,10 +328,10 @@ class Cascade:
             original = encoded if encoded is not None and self._forwarding.encoded else x
         sent = copied(original)
         taken = sent if self._watch is None or original is x else copied(x)
-        if not forward:
-            self._forwarding.audit(sent, local, taken)
-            return self._keep(local, advantage, started)
         deadline = Deadline(started + self._deadline)
+        if not forward:
+            self._forwarding.audit(sent, local, deadline, taken)
+            return self._keep(local, advantage, started)
         (inquiry,) = self._forwarding.begin(
             [sent], [local], [advantage], deadline, room_by=room_by, keys=[key], taken=[taken]
         )

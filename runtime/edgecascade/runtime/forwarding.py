@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["AT_ONCE", "Forwarding", "Inquiry"]
 
 AT_ONCE = Deadline(0.0)
-_PATIENCE = 30.0  # seconds for a request whose answer nobody waits for
 _GRACE = 1.0  # seconds before an input is sent again whose first request may still be answered
 _NO_REMOTE = Failure(Reason.OFFLINE, "no remote was given", later=True)
 _KEPT_HERE = Failure(Reason.EGRESS, "the application keeps this input on the device")
@@ -140,12 +139,16 @@ class Forwarding:
         self._log.event("forward failed", reason=reply.reason)
         return self._kept(inquiry, reply) if reply.later and self.outbox is not None else reply
 
-    def audit(self, sent: Batch, local: Verdict, taken: Batch | None = None) -> None:
-        """Ask about an input whose local answer stands, and show the watch both verdicts; arguments as of `begin`."""
+    def audit(self, sent: Batch, local: Verdict, deadline: Deadline, taken: Batch | None = None) -> None:
+        """Ask about an input whose local answer stands, and show the watch both verdicts; arguments as of `begin`.
+
+        The deadline is that of any forward: a silent remote must not hold a request for an audit longer than for those
+        who wait for one.
+        """
         # As the worst placed of all: by its advantage it would only be let through where the local model is unsure.
         if self._forwarder is None or self._refusal(sent, math.nan, math.nan) is not None:
             return
-        (forward,) = self._submit([sent], Deadline.after(_PATIENCE), AT_ONCE)
+        (forward,) = self._submit([sent], deadline, AT_ONCE)
         forward.add_done_callback(partial(self._compare, sent if taken is None else taken, local, True))
 
     def start(self, on_late: Callable[[Any], None] | None) -> None:

@@ -104,6 +104,8 @@ def report(written: Calibrated, out: str) -> None:
         f"parity   {written.parity.n} inputs agree on {', '.join(written.parity.providers)}; "
         f"largest difference of a confidence {written.parity.largest:.1e}"
     )
+    if written.parity.unusable:
+        print(f"         not compared, since they cannot run it on this machine: {', '.join(written.parity.unusable)}")
     if written.golden:
         print(f"golden   {written.golden} calibration inputs travel in the file, for `edgecascade inspect --verify`")
     print(f"wrote    {out}")

@@ -21,7 +21,7 @@ from edgecascade.runtime.remotes.chat_labels import Labels, label_probabilities
 from edgecascade.runtime.remotes.chat_prompt import AnswerForm, Prompt, letters, messages_for
 from edgecascade.runtime.remotes.chat_reply import Reply, read_reply
 from edgecascade.runtime.remotes.http import HttpClient, Traffic
-from edgecascade.runtime.remotes.open_inference import _successful
+from edgecascade.runtime.remotes.successful import successful
 
 __all__ = ["Chat"]
 
@@ -147,7 +147,7 @@ class Chat:
 
     def _exchange(self, request: bytes, deadline: Deadline) -> Reply:
         response = self._client.request("POST", self._path, request, self._headers, deadline)
-        return read_reply(_successful(response).body)
+        return read_reply(successful(response).body)
 
     def _confidence(self, mean_logprob: float) -> float:
         if self._scale is None:

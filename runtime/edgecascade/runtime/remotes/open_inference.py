@@ -21,7 +21,8 @@ from edgecascade.runtime.errors import RemoteError
 from edgecascade.runtime.remotes.compression import Gzip
 from edgecascade.runtime.remotes.http import HttpClient, Response, Traffic
 from edgecascade.runtime.remotes.model_address import read_address
-from edgecascade.runtime.remotes.retry import retry_after, worth_a_retry
+from edgecascade.runtime.remotes.retry import worth_a_retry
+from edgecascade.runtime.remotes.successful import successful
 from edgecascade.runtime.remotes.tensors import (
     DATATYPES,
     NUMPY,
@@ -112,7 +113,7 @@ class OpenInference:
         self._client.close()
 
     def _ask_signature(self, deadline: Deadline) -> Signature:
-        declared = _json(_successful(self._client.request("GET", self._path, None, self._headers, deadline)).body)
+        declared = _json(successful(self._client.request("GET", self._path, None, self._headers, deadline)).body)
         try:
             inputs, outputs = _described(declared.get("inputs")), _described(declared.get("outputs"))
         except (TypeError, KeyError, AttributeError) as error:
@@ -167,7 +168,7 @@ def _data(array: NDArray[Any]) -> dict[str, Any]:
 
 
 def _logits(response: Response, signature: Signature) -> NDArray[Any]:
-    body = _successful(response).body
+    body = successful(response).body
     try:
         split = int(response.headers.get(_HEADER_LENGTH.lower(), len(body)))
         outputs = {str(one["name"]): one for one in _json(body[:split])["outputs"]}
@@ -182,18 +183,6 @@ def _logits(response: Response, signature: Signature) -> NDArray[Any]:
         return as_table(np.array(chosen["data"], NUMPY[chosen["datatype"]]).reshape(chosen["shape"]))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise RemoteError(f"remote: the response is malformed: {error!r}") from error
-
-
-def _successful(response: Response) -> Response:
-    if response.status != 200:
-        lines = response.body.decode(errors="replace").strip().splitlines() or ["no explanation"]
-        said = lines[-1 if lines[0].startswith("Traceback") else 0][:200]  # MLServer's whole explanation may be one
-        raise RemoteError(
-            f"remote: HTTP {response.status}: {said}",
-            retry=worth_a_retry(response.status, response.body),
-            retry_after=retry_after(response.headers),
-        )
-    return response
 
 
 def _json(body: bytes) -> Any:
