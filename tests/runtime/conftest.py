@@ -5,6 +5,7 @@ import json
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -251,3 +252,24 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
         return Authority(tmp_path_factory.mktemp("tls"))
     except FileNotFoundError:
         pytest.skip("openssl makes the certificates, and is not installed")
+
+
+@pytest.fixture
+def stalled() -> Iterator[Callable[[], float]]:
+    """Seconds that this process has stood still since the test began: what a busy machine, or the collection of a large
+    heap, adds to any wait; a wait that is too long for another reason adds nothing.
+    """
+    lost, over = 0.0, threading.Event()
+
+    def watch() -> None:
+        nonlocal lost
+        before = time.monotonic()
+        while not over.wait(0.005):
+            late, before = time.monotonic() - before - 0.005, time.monotonic()
+            lost += late if late > 0.02 else 0.0
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    yield lambda: lost
+    over.set()
+    thread.join()

@@ -81,7 +81,14 @@ def sleeps(inputs: NDArray[Any]) -> NDArray[Any]:
     ],
 )
 def test_an_answer_says_whose_it_is_and_why(
-    file: Path, remote: Any, x: NDArray[np.float32], name: str, source: Source, reason: Reason, detail: str
+    file: Path,
+    remote: Any,
+    x: NDArray[np.float32],
+    name: str,
+    source: Source,
+    reason: Reason,
+    detail: str,
+    stalled: Callable[[], float],
 ) -> None:
     """Whatever the remote does, there is a label, a source, a reason, and a sentence if it failed."""
     with Cascade.load(file, remote=remote, deadline=0.2) as cascade:
@@ -91,7 +98,7 @@ def test_an_answer_says_whose_it_is_and_why(
     assert bool(answer.detail) == (reason in (Reason.DEADLINE, Reason.OFFLINE, Reason.REMOTE_ERROR))
     assert answer.forwarded == (reason is not Reason.CONFIDENT)
     assert (answer.remote is not None) == (source is Source.REMOTE)
-    assert answer.elapsed < 0.4
+    assert answer.elapsed < 0.4 + stalled()
 
 
 def test_both_verdicts_are_there_to_be_read(file: Path) -> None:
@@ -254,7 +261,7 @@ def test_a_remote_can_be_a_file(file: Path, pair: Path) -> None:
         Cascade.load(file, remote="none.onnx")
 
 
-def test_no_more_than_four_requests_are_under_way(file: Path) -> None:
+def test_no_more_than_four_requests_are_under_way(file: Path, stalled: Callable[[], float]) -> None:
     """With a remote that never answers, twenty callers are still answered by their deadlines."""
     under_way, most, lock, free = 0, 0, threading.Lock(), threading.Event()
 
@@ -281,7 +288,7 @@ def test_no_more_than_four_requests_are_under_way(file: Path) -> None:
         free.set()
     assert most == 4
     assert [a.reason for a in answers] == [Reason.DEADLINE] * 20
-    assert max(a.elapsed for a in answers) < 0.6
+    assert max(a.elapsed for a in answers) < 0.6 + stalled()
 
 
 def test_after_closing_it_still_answers(file: Path) -> None:

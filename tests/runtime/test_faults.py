@@ -183,7 +183,9 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_the_local_answer_stands(name: str, file: Path, servers: Servers, tmp_path: Path) -> None:
+def test_the_local_answer_stands(
+    name: str, file: Path, servers: Servers, tmp_path: Path, stalled: Callable[[], float]
+) -> None:
     """With its reason and one sentence, by the deadline; what may be answered later is kept; everything is counted."""
     fault = FAULTS[name]
     with Cascade.load(
@@ -195,7 +197,7 @@ def test_the_local_answer_stands(name: str, file: Path, servers: Servers, tmp_pa
     assert fault.detail in answer.detail
     assert answer.detail
     assert "\n" not in answer.detail
-    assert answer.elapsed < DEADLINE + SLACK
+    assert answer.elapsed < DEADLINE + SLACK + stalled()
     assert answer.queued == ("mine" if fault.kept else "")
     assert (found["outbox"]["waiting"], found["outbox"]["delivered"]) == (int(fault.kept), 0)
     assert (found["inputs"], found["forwarded"], found["reasons"][fault.reason.value]) == (1, 1, 1)
@@ -203,25 +205,27 @@ def test_the_local_answer_stands(name: str, file: Path, servers: Servers, tmp_pa
     assert found["latency"]["forwarded"]["count"] == 1
 
 
-def test_a_name_that_does_not_resolve(file: Path) -> None:
+def test_a_name_that_does_not_resolve(file: Path, stalled: Callable[[], float]) -> None:
     """Offline, or late if the resolver is slow to say so."""
     with Cascade.load(file, remote="http://nobody.invalid/v2/models/m", deadline=DEADLINE) as cascade:
         answer = cascade.predict(UNSURE)
     assert answer.reason in (Reason.OFFLINE, Reason.DEADLINE)
-    assert answer.elapsed < DEADLINE + SLACK
+    assert answer.elapsed < DEADLINE + SLACK + stalled()
 
 
-def test_a_body_without_end(file: Path, servers: Servers) -> None:
+def test_a_body_without_end(file: Path, servers: Servers, stalled: Callable[[], float]) -> None:
     """Given up at the deadline or at 64 MB, whichever comes first."""
     with Cascade.load(file, remote=servers.behaving(flood), deadline=DEADLINE) as cascade:
         answer = cascade.predict(UNSURE)
     assert answer.source is Source.LOCAL
     assert answer.reason in (Reason.DEADLINE, Reason.REMOTE_ERROR)
-    assert answer.elapsed < DEADLINE + SLACK
+    assert answer.elapsed < DEADLINE + SLACK + stalled()
 
 
 @pytest.mark.parametrize("years", [-30, 30])
-def test_a_clock_that_jumps(years: int, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_clock_that_jumps(
+    years: int, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stalled: Callable[[], float]
+) -> None:
     """The deadline is not the wall clock's, and nothing that waits is too old because of it."""
     moment = time.time
     monkeypatch.setattr(time, "time", lambda: moment() + years * 365 * 86_400)
@@ -235,7 +239,7 @@ def test_a_clock_that_jumps(years: int, file: Path, tmp_path: Path, monkeypatch:
     with Cascade.load(file, remote=remote, deadline=DEADLINE, outbox=Outbox(tmp_path / "outbox")) as cascade:
         answer = cascade.predict(UNSURE)
         assert (answer.reason, bool(answer.queued)) == (Reason.DEADLINE, True)
-        assert DEADLINE <= answer.elapsed < DEADLINE + SLACK
+        assert DEADLINE <= answer.elapsed < DEADLINE + SLACK + stalled()
         monkeypatch.undo()
         link["up"] = True
         assert next(cascade.late(timeout=10)).key == answer.queued
@@ -272,7 +276,7 @@ def test_metadata_that_is_no_description(file: Path, serve: Callable[..., Any], 
         assert "remote: " in answer.detail
 
 
-def test_a_remote_that_keeps_failing_is_left_alone(file: Path, servers: Servers) -> None:
+def test_a_remote_that_keeps_failing_is_left_alone(file: Path, servers: Servers, stalled: Callable[[], float]) -> None:
     """After five failures in a row nobody waits for it any more, and nothing is sent."""
     server = servers.serve(servers.answering(servers.respond({}, "503 Service Unavailable")))
     with Cascade.load(file, remote=server.address, deadline=5) as cascade:
@@ -281,4 +285,4 @@ def test_a_remote_that_keeps_failing_is_left_alone(file: Path, servers: Servers)
     assert answers[0].reason is Reason.REMOTE_ERROR
     assert answers[-1].reason is Reason.CIRCUIT_OPEN
     assert "left alone" in answers[-1].detail
-    assert answers[-1].elapsed < 0.1
+    assert answers[-1].elapsed < 0.1 + stalled()

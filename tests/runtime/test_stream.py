@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ def test_what_is_started_is_finished_in_order(waits: list[bool], ahead: int) -> 
     assert not open_now
 
 
-def test_forwards_overlap(file: Path) -> None:
+def test_forwards_overlap(file: Path, stalled: Callable[[], float]) -> None:
     """Sixty forwards of 50 ms take far less than 3 s, and the answers come in order."""
     inputs = [SURE, UNSURE] * 60
     started = time.monotonic()
@@ -53,7 +53,7 @@ def test_forwards_overlap(file: Path) -> None:
         names = [answer.name for answer in cascade.stream(iter(inputs))]
         assert cascade.counts().forwarded == 60
     assert names == ["red", "blue"] * 60
-    assert time.monotonic() - started < 1.5
+    assert time.monotonic() - started < 1.5 + stalled()
 
 
 def test_inputs_are_taken_as_there_is_room(file: Path) -> None:
@@ -74,7 +74,7 @@ def test_inputs_are_taken_as_there_is_room(file: Path) -> None:
         assert cascade.counts().inputs == taken
 
 
-def test_a_deadline_is_each_inputs_own(file: Path) -> None:
+def test_a_deadline_is_each_inputs_own(file: Path, stalled: Callable[[], float]) -> None:
     """A remote that never answers costs one deadline, not one for each input."""
     free = threading.Event()
 
@@ -87,7 +87,7 @@ def test_a_deadline_is_each_inputs_own(file: Path) -> None:
         reasons = {answer.reason for answer in cascade.stream([UNSURE] * 50)}
         free.set()
     assert reasons == {Reason.DEADLINE}
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 1 + stalled()
 
 
 def test_an_input_that_does_not_fit_loses_none_before_it(file: Path) -> None:
@@ -108,7 +108,7 @@ def test_ahead_of_nothing_is_refused(file: Path) -> None:
         cascade.stream([], ahead=0)
 
 
-def test_asyncio_awaits_many_at_once(file: Path) -> None:
+def test_asyncio_awaits_many_at_once(file: Path, stalled: Callable[[], float]) -> None:
     """The loop goes on while the remote thinks."""
 
     async def ask(cascade: Cascade) -> tuple[list[str], int]:
@@ -131,10 +131,10 @@ def test_asyncio_awaits_many_at_once(file: Path) -> None:
         assert cascade.counts().inputs == 40
     assert names == ["red", "blue"] * 20
     assert ticks >= 3
-    assert time.monotonic() - started < 1.5
+    assert time.monotonic() - started < 1.5 + stalled()
 
 
-def test_asyncio_keeps_the_deadline(file: Path) -> None:
+def test_asyncio_keeps_the_deadline(file: Path, stalled: Callable[[], float]) -> None:
     """And a misfit raises where it is awaited."""
     free = threading.Event()
 
@@ -145,7 +145,7 @@ def test_asyncio_keeps_the_deadline(file: Path) -> None:
     async def ask() -> None:
         answers = await asyncio.gather(*(cascade.predict_async(UNSURE) for _ in range(10)))
         assert {answer.reason for answer in answers} == {Reason.DEADLINE}
-        assert max(answer.elapsed for answer in answers) < 0.6
+        assert max(answer.elapsed for answer in answers) < 0.6 + stalled()
         with pytest.raises(InputError):
             await cascade.predict_async(np.zeros(4, np.float32))
 

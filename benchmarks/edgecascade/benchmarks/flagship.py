@@ -44,7 +44,7 @@ from edgecascade.runtime.session import open_session
 
 __all__ = ["Protocol", "body", "flagship_cascade", "run_flagship", "scores", "split"]
 
-_RECIPE = 4  # part of the cache's folder name: raise it when a step below changes
+_RECIPE = 5  # part of the cache's folder name: raise it when a step below changes
 _QUANTIZATION_IMAGES = 256
 
 

@@ -1,6 +1,6 @@
 """Fold the decision into the graph, and take it off again: one file, and every runtime decides alike.
 
-The arithmetic is that of `edgecascade.calibration.decision`, in ONNX operators of opset 13.
+The arithmetic is that of `edgecascade.calibration.decision`, in ONNX operators of opset 13 and newer.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from edgecascade.calibration import AdvantageTable, DecisionRule
 from edgecascade.export.errors import ExportError
-from edgecascade.export.graph import keep, renamed, tensor_names
+from edgecascade.export.graph import keep, opset, renamed, tensor_names
 from edgecascade.export.logits import Step, logits_steps
 from edgecascade.runtime.golden import GOLDEN_KEY
 from edgecascade.runtime.metadata import KEY
@@ -46,28 +46,18 @@ _CONSTANTS: dict[str, NDArray[Any]] = {
     "one": np.array(1, np.float32),
     "column": np.array([-1, 1], np.int64),
 }
-# From `logits` to what scores are made of, and from `score` to the decision. The difference of a confidence and itself
-# is 0, or NaN where the confidence is, which must forward.
-_DECISION: tuple[list[Step], list[Step]] = (
-    [
-        ("ArgMax", ["logits"], "index", {"axis": 1, "keepdims": 1}),
-        ("Squeeze", ["index", "axis"], "label", {}),
-        ("Div", ["logits", "temperature"], "scaled", {}),
-        ("Softmax", ["scaled"], "probabilities", {"axis": 1}),
-        ("GatherElements", ["probabilities", "index"], "largest", {"axis": 1}),
-        ("Squeeze", ["largest", "axis"], "confidence", {}),
-    ],
-    [
-        ("GreaterOrEqual", ["score", "advantage_edges"], "passed", {}),
-        ("Cast", ["passed"], "steps", {"to": TensorProto.INT32}),
-        ("ReduceSum", ["steps", "axis"], "bin", {"keepdims": 0}),
-        ("Gather", ["advantage_values", "bin"], "step", {}),
-        ("Sub", ["confidence", "confidence"], "nothing", {}),
-        ("Add", ["step", "nothing"], "advantage", {}),
-        ("GreaterOrEqual", ["advantage", "threshold"], "kept", {}),
-        ("Not", ["kept"], "forward", {}),
-    ],
-)
+# From `score` to the decision. The difference of a confidence and itself is 0, or NaN where the confidence is, which
+# must forward.
+_DECISION: list[Step] = [
+    ("GreaterOrEqual", ["score", "advantage_edges"], "passed", {}),
+    ("Cast", ["passed"], "steps", {"to": TensorProto.INT32}),
+    ("ReduceSum", ["steps", "axis"], "bin", {"keepdims": 0}),
+    ("Gather", ["advantage_values", "bin"], "step", {}),
+    ("Sub", ["confidence", "confidence"], "nothing", {}),
+    ("Add", ["step", "nothing"], "advantage", {}),
+    ("GreaterOrEqual", ["advantage", "threshold"], "kept", {}),
+    ("Not", ["kept"], "forward", {}),
+]
 # From `scaled`, `largest` and `probabilities` to `score` [batch, 1], as `calibration.routing_score`.
 _SCORES: dict[str, list[Step]] = {
     "confidence": [("Identity", ["largest"], "score", {})],
@@ -122,7 +112,7 @@ def fold(
     for name, value in defaults.items():
         model.graph.initializer.append(numpy_helper.from_array(np.asarray(value, np.float32), name))
         model.graph.input.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, OVERRIDABLE[name]))
-    steps = [*logits_steps(logits, kind), *_DECISION[0], *_SCORES[rule.score], *_DECISION[1]]
+    steps = [*logits_steps(logits, kind), *_confidence_steps(opset(body)), *_SCORES[rule.score], *_DECISION]
     used = {name for _, inputs, _, _ in steps for name in inputs}
     for name, value in _CONSTANTS.items():
         if name in used:
@@ -165,6 +155,18 @@ def unfold(model: ModelProto) -> ModelProto:
     keep(body.metadata_props, lambda entry: entry.key not in (KEY, _MOVED, GOLDEN_KEY))
     moved = json.loads(properties.get(_MOVED, "{}"))
     return renamed(body, {new: old for old, new in moved.items()})
+
+
+def _confidence_steps(version: int) -> list[Step]:
+    """From `logits` to what scores are made of."""
+    inputs, attributes = (["probabilities"], {"axes": [1]}) if version < 18 else (["probabilities", "axis"], {})
+    return [
+        ("ArgMax", ["logits"], "label", {"axis": 1, "keepdims": 0}),
+        ("Div", ["logits", "temperature"], "scaled", {}),
+        ("Softmax", ["scaled"], "probabilities", {"axis": 1}),
+        ("ReduceMax", inputs, "largest", {"keepdims": 1, **attributes}),
+        ("Squeeze", ["largest", "axis"], "confidence", {}),
+    ]
 
 
 def _free(name: str, taken: Collection[str]) -> str:

@@ -1,9 +1,10 @@
-"""Labelled data from what people have: an npz file, or a folder with one folder of images per class."""
+"""Labelled data from what people have: npz, parquet, a Hugging Face data set, or one folder of images per class."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecascade.export.encoded_images import EncodedImages
 from edgecascade.export.errors import ExportError
+from edgecascade.export.tables import read_tables, table_files
 from edgecascade.runtime.batch import Batch, rows, size
 from edgecascade.runtime.errors import InputError
 from edgecascade.runtime.inputs import IMAGE_SUFFIXES, read_image
@@ -28,11 +31,11 @@ class LabelledData:
     """Inputs with the labels they should get.
 
     Attributes:
-        inputs: an array [n, ...], a list of arrays where images differ in size, or one array [n, ...] by name for a
-            model with several inputs.
+        inputs: an array [n, ...], a list of arrays where images differ in size, images that are decoded when they are
+            looked at, or one array [n, ...] by name for a model with several inputs.
         labels: int64 [n], from 0.
         names: one per class; empty if unknown.
-        digest: SHA-256 of inputs and labels, hexadecimal.
+        digest: SHA-256 of inputs and labels, hexadecimal; of images in a table, as they are encoded.
     """
 
     inputs: Inputs
@@ -64,31 +67,59 @@ def batches(inputs: Inputs, size: int) -> Iterator[Batch]:
     if isinstance(inputs, Mapping):
         yield from (rows(inputs, slice(start, start + size)) for start in range(0, count(inputs), size))
         return
-    start = 0
-    while start < len(inputs):
-        end = start + 1
-        while end < min(start + size, len(inputs)) and inputs[end].shape == inputs[start].shape:
-            end += 1
-        yield np.stack(list(inputs[start:end]))
-        start = end
+    if isinstance(inputs, np.ndarray):
+        parts = (inputs[start : start + size] for start in range(0, len(inputs), size))
+        yield from (part.astype(np.str_) if part.dtype == object else part for part in parts)
+        return
+    alike: list[NDArray[Any]] = []
+    for one in inputs:
+        if alike and (len(alike) == size or one.shape != alike[0].shape):
+            yield np.stack(alike)
+            alike = []
+        alike.append(one)
+    if alike:
+        yield np.stack(alike)
 
 
 def read_labelled(path: str | os.PathLike[str]) -> LabelledData:
-    """Read `x`, `y` and optionally `names` from an npz file, or a folder of class folders of images.
+    """Read labelled data.
 
-    Instead of `x`, an npz file may have one array for each input of the model, under that input's name.
+    - An npz file: `x`, `y` and optionally `names`. Instead of `x`, it may have one array for each input of the model,
+      under that input's name.
+    - A folder with one folder of images per class.
+    - Parquet: a file, a folder of files, or a pattern such as `data/test-*.parquet`. The column `label` (whole numbers
+      or text) and, beside it, `x` (numbers, lists or tensors), `image` (bytes, or as Hugging Face writes it) or `text`
+      or `sentence`; or else one column of numbers for each feature, which become `x` float32 [n, features], or one of
+      lists for each input of the model.
+    - A folder that Hugging Face's `datasets` wrote with `save_to_disk`: the same columns.
+
+    Tables hold at most five million rows and 8 GiB in the columns that are read. Their images are decoded when they
+    are looked at. Class names come from `ClassLabel`, if there is one.
 
     Raises:
-        ExportError: neither, or the arrays do not fit together.
+        ExportError: none of these, damaged, or parts that do not fit together.
+        ModuleNotFoundError: a table, and pyarrow is not installed.
     """
     path = Path(path)
-    if path.is_dir():
+    files = table_files(path)
+    if files:
+        inputs, labels, names = read_tables(path, files)
+    elif path.is_dir():
         inputs, labels, names = _read_class_folders(path)
     elif path.is_file():
         inputs, labels, names = _read_npz(path)
     else:
-        raise ExportError(f"{path}: no such file or folder")
+        raise ExportError(f"{path}: no such file or folder{_from_the_hub(path)}")
     return LabelledData(inputs, labels, names, _digest(inputs, labels))
+
+
+def _from_the_hub(path: Path) -> str:
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", path.as_posix()) or path.parent.exists():
+        return ""
+    return (
+        f"; if it is a data set on the Hugging Face hub, download it first: "
+        f"hf download {path.as_posix()} --repo-type dataset --local-dir FOLDER"
+    )
 
 
 def _read_npz(path: Path) -> tuple[Inputs, NDArray[np.int64], tuple[str, ...]]:
@@ -134,6 +165,11 @@ def _read_class_folders(path: Path) -> tuple[Any, NDArray[np.int64], tuple[str, 
 
 def _digest(inputs: Inputs, labels: NDArray[np.int64]) -> str:
     digest = hashlib.sha256(labels.tobytes())
+    if isinstance(inputs, EncodedImages) or (isinstance(inputs, np.ndarray) and inputs.dtype == object):
+        parts = inputs.encoded() if isinstance(inputs, EncodedImages) else (str(one).encode() for one in inputs)
+        for part in parts:
+            digest.update(len(part).to_bytes(8, "little") + part)
+        return digest.hexdigest()
     for name, array in inputs.items() if isinstance(inputs, Mapping) else [("", one) for one in inputs]:
         digest.update(f"{name}{array.dtype.str}{array.shape}".encode())
         digest.update(np.ascontiguousarray(array).tobytes())

@@ -25,13 +25,18 @@ def tflite_graph(model: ModelProto, logits: str) -> ModelProto:
         logits: the tensor that its logits are made of, which becomes an output.
 
     Raises:
-        ExportError: it is quantized already, or an input has a side of no fixed size.
+        ExportError: it is quantized already, has an operator of `ai.onnx.ml`, or an input with a side of no fixed size.
     """
     quantized = next((node.op_type for node in model.graph.node if node.op_type in _QUANTIZED), None)
     if quantized:
         raise ExportError(
             f"model: expected a float model, got one with {quantized}; "
             "calibrate the float body, and quantize for TFLite with --int8"
+        )
+    learned = next((node.op_type for node in model.graph.node if node.domain == "ai.onnx.ml"), None)
+    if learned:
+        raise ExportError(
+            f"model: expected operators of ONNX itself, got {learned} of ai.onnx.ml, which TFLite has not"
         )
     copy = ModelProto()
     copy.CopyFrom(model)
