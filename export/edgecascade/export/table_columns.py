@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from edgecascade.export.encoded_images import EncodedImages
 from edgecascade.export.errors import ExportError
 
-__all__ = ["inputs_of", "labels_of", "wanted"]
+__all__ = ["LABELS", "inputs_of", "labels_of", "wanted"]
 
-_LABELS = ("label", "labels")
+LABELS = ("label", "labels")
 _INPUTS = ("x", "image", "img", "text", "sentence")
 _INDEX = "__index_level_0__"  # pandas adds it
 
@@ -23,7 +23,7 @@ def wanted(schema: Any, where: str) -> list[str]:
     Raises:
         ExportError: there are no labels, or nothing beside them.
     """
-    label = next((name for name in _LABELS if name in schema.names), None)
+    label = next((name for name in LABELS if name in schema.names), None)
     inputs = [name for name in schema.names if name not in (label, _INDEX)]
     one = next((name for name in _INPUTS if name in inputs), None)
     if label is None or not inputs:

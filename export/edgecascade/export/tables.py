@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecascade.export.errors import ExportError
-from edgecascade.export.table_columns import inputs_of, labels_of, wanted
+from edgecascade.export.table_columns import LABELS, inputs_of, labels_of, wanted
 
 __all__ = ["read_tables", "table_files"]
 
@@ -39,7 +39,7 @@ def table_files(path: Path) -> list[Path]:
     if (path / "dataset_dict.json").is_file():
         splits = sorted(one.name for one in path.iterdir() if one.is_dir())
         raise ExportError(
-            f"{path}: it holds the splits {', '.join(splits)}: name the folder of one, such as {path / splits[-1]}"
+            f"{path}: it holds the splits {', '.join(splits)}: name the folder of one, such as {path / _likely(splits)}"
             if splits
             else f"{path}: a data set with no splits in it"
         )
@@ -158,10 +158,14 @@ def _check_one_split(path: Path, files: list[Path]) -> None:
     matches = [_SHARD.fullmatch(file.name) for file in files]
     splits = {match["split"] if match else file.stem for file, match in zip(files, matches, strict=True)}
     if len(splits) > 1 and splits & {"train", "test", "validation", "valid", "dev", "val"}:
-        some = files[0].parent / f"{sorted(splits)[0]}*.parquet"
+        some = files[0].parent / f"{_likely(sorted(splits))}*.parquet"
         raise ExportError(
             f"{path}: it holds the splits {', '.join(sorted(splits))}: name the files of one, such as '{some}'"
         )
+
+
+def _likely(splits: list[str]) -> str:
+    return "test" if "test" in splits else splits[0]
 
 
 def _class_names(schema: Any, path: Path) -> tuple[str, ...]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from _thread import allocate_lock  # what threading.Lock is; importing threading takes a millisecond
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from threading import Lock
 
 from edgecascade.runtime.answer import Answer, Reason, Source
 from edgecascade.runtime.histogram import Durations, Histogram
@@ -57,7 +57,7 @@ class Tally:
     """Counts answers from any thread."""
 
     def __init__(self) -> None:
-        self._lock = Lock()
+        self._lock = allocate_lock()
         self._kept, self._forwarded = Histogram(), Histogram()
         self._answers: Counter[tuple[Source, Reason]] = Counter()
         self.keep = self._kept.observe  # an answer that nothing was sent for, by the seconds that it took
