@@ -58,7 +58,10 @@ _EXTRAS = {
     "ai_edge_litert": "litert",
     "av": "video",
     "grpc": "grpc",
+    "lingua": "languages",
+    "mlperf_loadgen": "latency",
     "optimum": "hf",
+    "pyarrow": "plan",
     "tokenizers": "text",
     "transformers": "hf",
 }  # what only some inputs of a command need

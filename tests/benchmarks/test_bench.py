@@ -15,7 +15,7 @@ from edgecascade.cli import main
 def _bench(pair: Path, report: Path, remote: str, *more: str) -> dict[str, Any]:
     arguments = ["bench", "offload", str(pair / "local.onnx"), "--remote", remote, "--data", str(pair / "test.npz")]
     assert main([*arguments, "--report", str(report), *more]) == 0
-    document: dict[str, Any] = json.loads((report / "result.json").read_text())
+    document: dict[str, Any] = json.loads((report / "result.json").read_text())["offload"]
     return document
 
 
@@ -108,7 +108,7 @@ def test_a_remote_that_is_not_there_is_a_sentence(pair: Path, capsys: pytest.Cap
 def test_the_demo_runs_from_pretrained_weights_to_a_report(tmp_path: Path) -> None:
     """The whole path on fewer images: downloads, two networks, int8, fold, a server, the page."""
     assert main(["bench", "demo", "--images", "1200,300,300", "--report", str(tmp_path)]) == 0
-    result = json.loads((tmp_path / "result.json").read_text())
+    result = json.loads((tmp_path / "result.json").read_text())["offload"]
     assert sum(result["served"]["reasons"].values()) == 300
     accuracy = {s["name"]: s["accuracy"]["value"] for s in result["strategies"]}
     assert 0.6 < accuracy["local only"] < accuracy["remote only"]

@@ -2,6 +2,9 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binom
 
 from edgecascade.calibration import expected_calibration_error
 from edgecascade.calibration.estimate import calibration_error, mean, proportion, quantile
@@ -36,6 +39,16 @@ def test_the_interval_of_a_quantile_covers_it_19_times_in_20() -> None:
     intervals = [quantile(rng.exponential(size=200), 0.9) for _ in range(400)]
     covered = np.mean([i.low <= truth <= i.high for i in intervals])
     assert 0.91 < covered <= 0.99
+
+
+@given(n=st.integers(1, 2000), q=st.floats(0.01, 0.99))
+def test_either_end_of_a_quantiles_interval_errs_in_at_most_one_of_40(n: int, q: float) -> None:
+    """Exactly: how many of n values lie below the quantile is binomial. A narrower end would err more often."""
+    found = quantile(np.arange(n, dtype=np.float64), q)
+    low, high = int(found.low), int(found.high)  # positions, as the values are
+    below = binom(n, q)
+    assert low == 0 or below.cdf(low) <= 0.025 < below.cdf(low + 1)
+    assert high == n - 1 or below.sf(high) <= 0.025 < below.sf(high - 1)
 
 
 def test_a_calibrated_model_is_not_said_to_be_miscalibrated() -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, fields
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from edgecascade.benchmarks.device.board import read_board
 from edgecascade.benchmarks.device.system import read_text
@@ -18,7 +19,15 @@ __all__ = ["Environment", "read_environment"]
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OMP_WAIT_POLICY")
 _CONTAINERS = {".dockerenv": "Docker", "run/.containerenv": "Podman"}
-_UNITS = {"memory_gib": "memory", "megahertz": "clock now", "limit_megahertz": "clock limit", "cpu_quota": "CPU quota"}
+_NAMES = {
+    "cpu_quota": "CPU quota",
+    "jetpack": "JetPack",
+    "libc": "C library",
+    "limit_megahertz": "clock limit",
+    "megahertz": "clock",
+    "memory_gib": "memory",
+}
+_UNITS = {"cpu_quota": " cores", "memory_gib": " GiB"}
 
 
 @dataclass(frozen=True)
@@ -35,7 +44,7 @@ class Environment:
         versions: of packages.
         usable_cores: those this process may run on.
         cpu_quota: how many cores' time its control group may use; None also where there is no quota.
-        kernel: release.
+        kernel: release, its number only.
         libc: name and version.
         board: the machine's model, as its device tree or firmware names it.
         jetpack: NVIDIA's release, on a Jetson.
@@ -76,21 +85,12 @@ class Environment:
         return f"{self.date}, {machine}, Python {self.python}, {_pairs(self.versions)}"
 
     def rows(self) -> tuple[tuple[str, str], ...]:
-        """Name and value of every field, as they are read; what the system does not tell is said to be so."""
-        return tuple((_UNITS.get(f.name, f.name.replace("_", " ")), self._said(f.name)) for f in fields(self))
-
-    def _said(self, name: str) -> str:
-        value = getattr(self, name)
-        if value is None:
-            return "not told by the system"
-        if isinstance(value, dict):
-            return _pairs(value) or "none set"
-        if isinstance(value, bool):
-            return "yes" if value else "no"
-        if isinstance(value, float):
-            unit = {"memory_gib": " GiB", "cpu_quota": " cores"}.get(name, " MHz")
-            return f"{value:.4g}{unit}"
-        return str(value)
+        """Name and value of every field, as they are read; last, the names of what the system does not tell."""
+        names = {f.name: _NAMES.get(f.name, f.name.replace("_", " ")) for f in fields(self)}
+        told = [(name, getattr(self, name)) for name in names if getattr(self, name) not in (None, {})]
+        untold = ", ".join(shown for name, shown in names.items() if getattr(self, name) in (None, {}))
+        rows = tuple((names[name], _said(name, value)) for name, value in told)
+        return (*rows, ("not set, or not told", untold)) if untold else rows
 
 
 def read_environment(root: Path = Path("/")) -> Environment:
@@ -112,7 +112,7 @@ def read_environment(root: Path = Path("/")) -> Environment:
         versions={name: version(name) for name in ("edgecascade", "onnxruntime", "numpy")},
         usable_cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
         cpu_quota=_quota(root),
-        kernel=platform.release() or None,
+        kernel=next(iter(re.findall(r"^[\d.]*\d", platform.release())), None),  # what follows names the machine's maker
         libc=" ".join(platform.libc_ver()).strip() or None,
         board=board.model,
         jetpack=board.jetpack,
@@ -142,9 +142,7 @@ def _quota(root: Path) -> float | None:
 
 
 def _values(cpuinfo: str, name: str) -> list[str]:
-    return [
-        line.partition(":")[2].strip() for line in cpuinfo.splitlines() if line.partition(":")[0].strip() == name
-    ]
+    return [line.partition(":")[2].strip() for line in cpuinfo.splitlines() if line.partition(":")[0].strip() == name]
 
 
 def _virtual(cpuinfo: str) -> bool | None:
@@ -158,6 +156,14 @@ def _highest(values: Iterable[float | None]) -> float | None:
 
 def _number(text: str) -> float | None:
     return float(text) if re.fullmatch(r"\d{1,12}(\.\d{1,6})?", text) else None
+
+
+def _said(name: str, value: Any) -> str:
+    if isinstance(value, dict):
+        return _pairs(value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.4g}{_UNITS.get(name, ' MHz')}" if isinstance(value, float) else str(value)
 
 
 def _pairs(named: dict[str, str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,12 @@ def load_fashion_mnist(folder: Path) -> tuple[LabelledData, LabelledData]:
     path = once(folder / "fashion-mnist.npz", lambda part: _extract(fetch_debian(_PACKAGE, folder), part))
     with np.load(path) as arrays:
         train, test = (
-            LabelledData(arrays[f"{part}_x"].astype(np.float32)[:, None] / 255, arrays[f"{part}_y"], CLASSES, part)
+            LabelledData(
+                arrays[f"{part}_x"].astype(np.float32)[:, None] / 255,
+                arrays[f"{part}_y"],
+                CLASSES,
+                hashlib.sha256(f"{_PACKAGE} {part}".encode()).hexdigest(),  # which images: the package is pinned
+            )
             for part in ("train", "t10k")
         )
     return train, test

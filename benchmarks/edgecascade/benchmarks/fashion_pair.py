@@ -6,6 +6,7 @@ flagship's; the 10,000 test images calibrate and test.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,15 +15,19 @@ from typing import Any
 
 import numpy as np
 
+from edgecascade.benchmarks.fashion_mnist import load_fashion_mnist
+from edgecascade.benchmarks.prepared import Prepared
 from edgecascade.benchmarks.progress import counting
-from edgecascade.export import LabelledData, export_torch, save_model
+from edgecascade.calibration import MostAccuracy
+from edgecascade.export import LabelledData, calibrate, export_torch, local_scores, remote_scores, save_model
 from edgecascade.export.cache import once
 
-__all__ = ["LARGE", "SMALL", "Network", "trained"]
+__all__ = ["LARGE", "SMALL", "Network", "prepare_fashion", "trained"]
 
 _RECIPE = 1  # part of the cache's folder name: raise it when training changes
 _BATCH = 128
 _SEED = 2601
+_CALIBRATION = 2000  # of the 10,000 test images, the first ones: they lie in no order
 
 
 @dataclass(frozen=True)
@@ -82,6 +87,31 @@ def _convolution(inputs: int, outputs: int, stride: int = 1) -> list[Any]:
 
 SMALL = Network("fashion-small", _small, epochs=3, peak=0.01)
 LARGE = Network("fashion-large", _large, epochs=3, peak=0.005)
+
+
+def prepare_fashion(cache: Path, budget: float) -> Prepared:
+    """The small network as a cascade model that asks the large one; the cache is asked for what is prepared already."""
+    train, test = load_fashion_mnist(cache)
+    local, remote = (trained(network, train, cache) for network in (SMALL, LARGE))
+    scores = remote_scores(str(remote), test.inputs)
+    planning, testing = (_part(test, slice(_CALIBRATION)), _part(test, slice(_CALIBRATION, None)))
+    cascade = once(
+        local.with_name(f"local-b{budget:g}.onnx"),
+        lambda part: calibrate(
+            local,
+            part,
+            planning,
+            local_scores(local, planning.inputs),
+            scores[:_CALIBRATION],
+            objective=MostAccuracy(budget),
+        ),
+    )
+    return Prepared(cascade, remote, testing, scores[_CALIBRATION:])
+
+
+def _part(data: LabelledData, part: slice) -> LabelledData:
+    digest = hashlib.sha256(f"{data.digest} {part}".encode()).hexdigest()
+    return LabelledData(np.asarray(data.inputs)[part], data.labels[part], data.names, digest)
 
 
 def trained(network: Network, data: LabelledData, cache: Path) -> Path:

@@ -1,4 +1,4 @@
-"""The flagship pair, small > large: EfficientNet-Lite0 at 96 px in int8 asks EfficientNet-Lite2 at 260 px.
+"""The image pairs: EfficientNet-Lite0, at 96 px in int8 or of comparable scale at 224 px, asks EfficientNet-Lite2.
 
 Every step leaves a file in the cache, so an interrupted run goes on where it stopped and a second run
 measures again without preparing again.
@@ -18,15 +18,17 @@ from onnx import ModelProto
 from edgecascade.benchmarks.cifar10 import CLASSES, load_cifar10
 from edgecascade.benchmarks.efficientnet_lite import (
     LITE0_96,
+    LITE0_224,
     LITE2_260,
+    Head,
     Variant,
     classifier,
     feature_extractor,
     fit_head,
 )
-from edgecascade.benchmarks.offload import Offload, measure_offload
+from edgecascade.benchmarks.prepared import Prepared
 from edgecascade.benchmarks.progress import counting
-from edgecascade.benchmarks.server import serving
+from edgecascade.benchmarks.torch_remote import TorchRemote
 from edgecascade.calibration import MostAccuracy
 from edgecascade.export import (
     LabelledData,
@@ -42,7 +44,7 @@ from edgecascade.export.cache import once
 from edgecascade.export.preprocess import standalone
 from edgecascade.runtime.session import open_session
 
-__all__ = ["Protocol", "body", "flagship_cascade", "run_flagship", "scores", "split"]
+__all__ = ["Protocol", "body", "prepare_comparable", "prepare_flagship", "scores", "split"]
 
 _RECIPE = 5  # part of the cache's folder name: raise it when a step below changes
 _QUANTIZATION_IMAGES = 256
@@ -58,7 +60,6 @@ class Protocol:
         test: images that every figure is measured on.
         seed: of the shuffle before the split.
         budget: offload rate planned for.
-        deadline: seconds for each answer of the served run.
     """
 
     head: int = 5000
@@ -66,50 +67,56 @@ class Protocol:
     test: int = 4000
     seed: int = 2601
     budget: float = 0.2
-    deadline: float = 0.5
 
     @property
     def folder(self) -> str:
         """Where the steps of this protocol are kept."""
-        splits = f"{self.head}-{self.calibration}-{self.test}"
-        return f"flagship-r{_RECIPE}-{splits}-s{self.seed}-b{self.budget:g}"
+        return f"flagship-r{_RECIPE}-{self.head}-{self.calibration}-{self.test}-s{self.seed}"
 
 
-def run_flagship(protocol: Protocol, cache: Path) -> tuple[Offload, Path]:
-    """Prepare what is not prepared yet, then serve and measure; also the cascade model's path."""
+def prepare_flagship(protocol: Protocol, cache: Path, device: str | None = None) -> Prepared:
+    """Small > large, planned by the paper's own rule; what is prepared already is taken from the cache.
+
+    Args:
+        protocol: splits and budget.
+        cache: folder for downloads and finished steps.
+        device: where torch runs the large model, in this process; by default it is served as ONNX from another.
+    """
+    paper: dict[str, Any] = {"scores": ["confidence"], "merges": ["replace"], "estimate": "confidences"}
+    return _prepare(protocol, cache, LITE0_96, "local", paper, device)
+
+
+def prepare_comparable(protocol: Protocol, cache: Path, device: str | None = None) -> Prepared:
+    """Two models of comparable scale, with score and merge rule chosen on the calibration images; arguments alike."""
+    return _prepare(protocol, cache, LITE0_224, "comparable", {}, device)
+
+
+def _prepare(
+    protocol: Protocol, cache: Path, variant: Variant, name: str, choices: dict[str, Any], device: str | None
+) -> Prepared:
     work = cache / protocol.folder
-    head, _, test = split(protocol, cache)
-    cascade, remote = _cascade(protocol, cache), body(LITE2_260, head, cache, work)
-    remote_on_test = np.load(scores(remote, test, work / "remote-test.npy"))
-    with serving(remote, name="large", threads=_cores(), log=work / "server.log") as address:
-        result = measure_offload(cascade, test, remote_on_test, remote=address, deadline=protocol.deadline)
-    return result, cascade
-
-
-def flagship_cascade(protocol: Protocol, cache: Path) -> tuple[Path, NDArray[np.uint8]]:
-    """The cascade model, prepared if need be, and the images that test it."""
-    return _cascade(protocol, cache), np.asarray(split(protocol, cache)[2].inputs, np.uint8)
-
-
-def _cascade(protocol: Protocol, cache: Path) -> Path:
-    work = cache / protocol.folder
-    head, calibration, _ = split(protocol, cache)
-    local, remote = (body(variant, head, cache, work) for variant in (LITE0_96, LITE2_260))
-    remote_on_calibration = scores(remote, calibration, work / "remote-calibration.npy")
-    return once(
-        work / "local.onnx",
+    head, calibration, test = split(protocol, cache)
+    local, remote = (body(one, head, cache, work) for one in (variant, LITE2_260))
+    on_calibration, on_test = (
+        np.load(scores(remote, part, work / f"remote-{part_name}.npy"))
+        for part, part_name in ((calibration, "calibration"), (test, "test"))
+    )
+    cascade = once(
+        work / f"{name}-b{protocol.budget:g}.onnx",
         lambda part: calibrate(
             local,
             part,
             calibration,
             local_scores(local, calibration.inputs),
-            np.load(remote_on_calibration),
+            on_calibration,
             objective=MostAccuracy(protocol.budget),
-            scores=["confidence"],
-            merges=["replace"],
-            estimate="confidences",
+            **choices,
         ),
     )
+    if device is None:
+        return Prepared(cascade, remote, test, on_test)
+    module = classifier(LITE2_260, _head(LITE2_260, head, cache, work), cache)
+    return Prepared(cascade, TorchRemote(module, LITE2_260.preprocessing, remote, device), test, on_test)
 
 
 def split(protocol: Protocol, cache: Path) -> tuple[LabelledData, LabelledData, LabelledData]:
@@ -131,17 +138,20 @@ def _name(part: NDArray[np.int64]) -> str:
 
 def body(variant: Variant, head: LabelledData, cache: Path, work: Path) -> Path:
     """The variant with its head fitted, as ONNX from pixels to logits; int8 if it is the local one."""
-    name = f"{variant.architecture}-{variant.size}"
-    features = once(work / f"{name}-features.npy", lambda part: _features(variant, head, cache, part))
 
     def make(part: Path) -> None:
-        module = classifier(variant, fit_head(np.load(features), head.labels), cache)
+        module = classifier(variant, _head(variant, head, cache, work), cache)
         exported = export_torch(module, (3, variant.size, variant.size))
         if variant is LITE0_96:
             exported = quantize_int8(exported, _pixels(variant, exported, head))
         save_model(prepend(variant.preprocessing, exported), part)
 
-    return once(work / f"{name}.onnx", make)
+    return once(work / f"{variant.architecture}-{variant.size}.onnx", make)
+
+
+def _head(variant: Variant, data: LabelledData, cache: Path, work: Path) -> Head:
+    path = work / f"{variant.architecture}-{variant.size}-features.npy"
+    return fit_head(np.load(once(path, lambda part: _features(variant, data, cache, part))), data.labels)
 
 
 def _features(variant: Variant, head: LabelledData, cache: Path, part: Path) -> None:

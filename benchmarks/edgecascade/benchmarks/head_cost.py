@@ -41,7 +41,7 @@ class HeadCost:
 
 
 def measure_head_cost(
-    path: str | os.PathLike[str], inputs: NDArray[Any], *, rounds: int = 200, builds: int = 15
+    path: str | os.PathLike[str], inputs: NDArray[Any], *, rounds: int = 200, builds: int = 45
 ) -> HeadCost:
     """Time a cascade model and the body inside it on the same inputs, one by one.
 

@@ -3,41 +3,32 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecascade.benchmarks.class_names import labelled_as
 from edgecascade.benchmarks.errors import BenchmarkError
+from edgecascade.benchmarks.kept_scores import RemoteLike
+from edgecascade.benchmarks.offload_area import Area, Rule, areas
 from edgecascade.benchmarks.offload_curve import OffloadCurve, offload_curve
+from edgecascade.benchmarks.offload_promise import Promised, compare_promise
+from edgecascade.benchmarks.offload_savings import Prices, Savings, savings
+from edgecascade.benchmarks.offload_strategies import Strategy, strategies
 from edgecascade.benchmarks.served import Served, run_served
 from edgecascade.benchmarks.verdicts import Verdicts, judge
 from edgecascade.calibration import expected_calibration_error
-from edgecascade.calibration.estimate import Estimate, calibration_error, mean, proportion
+from edgecascade.calibration.estimate import Estimate, calibration_error
 from edgecascade.export.labelled import LabelledData
-from edgecascade.runtime.metadata import Metadata
+from edgecascade.runtime.metadata import Metadata, read_metadata
+from edgecascade.runtime.session import open_session
 
-__all__ = ["Offload", "Strategy", "measure_offload"]
+__all__ = ["Offload", "Strategy", "measure_offload", "tested_on"]
 
-_RULE = 0.8  # the threshold that people write by hand
-
-
-@dataclass(frozen=True)
-class Strategy:
-    """One way to use the two models.
-
-    Attributes:
-        name: what it is called in tables.
-        offload: share of inputs forwarded.
-        accuracy: share of right answers.
-        gap: accuracy of the cascade minus this one's, on the same inputs; None for the cascade itself.
-    """
-
-    name: str
-    offload: Estimate
-    accuracy: Estimate
-    gap: Estimate | None
+_FEWEST = 10
 
 
 @dataclass(frozen=True)
@@ -50,6 +41,9 @@ class Offload:
         strategies: the table; the third is the cascade as it was served. The rules at the same rate merge as it
             does; the rule by hand replaces.
         curves: accuracy against offload rate, by rule.
+        areas: under the curves, between random and the oracle, the advantage's first; None where neither differs.
+        savings: bytes and money, against asking always.
+        promised: what the file says of itself, and what happened.
         ece: expected calibration error on the test inputs, by model, before and after: as usually computed.
         corrected_ece: the same less its finite-sample bias.
         served: the served run.
@@ -60,6 +54,9 @@ class Offload:
     n: int
     strategies: tuple[Strategy, ...]
     curves: dict[str, OffloadCurve]
+    areas: Mapping[str, Area | None]
+    savings: Savings
+    promised: Promised
     ece: dict[str, float]
     corrected_ece: dict[str, Estimate]
     served: Served
@@ -86,33 +83,41 @@ def measure_offload(
     data: LabelledData,
     remote_scores: NDArray[np.floating],
     *,
-    remote: str,
+    remote: RemoteLike,
     deadline: float,
+    prices: Prices | None = None,
 ) -> Offload:
     """Measure a cascade model against its remote and against simple rules.
 
     Args:
         path: a cascade model.
-        data: labelled inputs that nothing was fitted, chosen or quantized on.
+        data: labelled inputs that nothing was fitted, chosen or quantized on. Where it and the model have class names,
+            labels are matched by name.
         remote_scores: [n, classes], what the remote says about each of them.
-        remote: its address or file, for the served run.
+        remote: for the served run: an address, an ONNX file, a function from inputs [n, ...] to scores [n, classes], or
+            a `Remote`, which is left open.
         deadline: seconds each call of the served run is given.
+        prices: of a request and of traffic.
 
     Raises:
-        BenchmarkError: the model gives no number for an input, or the arrays do not fit.
+        BenchmarkError: the model gives no number for an input, the arrays do not fit, the data's classes are not the
+            model's, or the model was calibrated on just these inputs.
     """
-    if remote_scores.shape[0] != len(data.labels):
-        raise BenchmarkError(f"remote: expected {len(data.labels)} rows of scores, got {remote_scores.shape[0]}")
+    data = tested_on(path, data)
     verdicts, metadata = judge(path, data, remote_scores)
     if np.isnan(verdicts.confidence).any():
         where = int(np.flatnonzero(np.isnan(verdicts.confidence))[0])
         raise BenchmarkError(f"data: the local model's confidence on input {where} is not a number")
-    served, correct = run_served(path, data, remote=remote, deadline=deadline)
+    served, correct = run_served(path, data, remote=remote, deadline=deadline, expected=verdicts.remote_label)
+    rules = _rules(verdicts, metadata.merge)
     return Offload(
         metadata=metadata,
         n=len(data.labels),
-        strategies=_strategies(verdicts, served, correct),
-        curves=_curves(verdicts),
+        strategies=strategies(verdicts, metadata.merge, served.reasons["confident"], correct),
+        curves=_curves(verdicts, rules),
+        areas=areas(rules, verdicts.local_correct),
+        savings=savings(served, len(data.labels), prices or Prices()),
+        promised=compare_promise(metadata.document, verdicts, correct),
         ece={name: expected_calibration_error(*pair) for name, pair in verdicts.confidences().items()},
         corrected_ece={name: calibration_error(*pair) for name, pair in verdicts.confidences().items()},
         served=served,
@@ -120,37 +125,36 @@ def measure_offload(
     )
 
 
-def _curves(v: Verdicts) -> dict[str, OffloadCurve]:
-    keys: dict[str, NDArray[Any]] = {
-        "advantage": v.advantage,
-        "confidence": v.raw_confidence,
+def tested_on(path: str | os.PathLike[str], data: LabelledData) -> LabelledData:
+    """The data with labels as the model counts; checked here, before a remote is asked about any of it.
+
+    Raises:
+        BenchmarkError: too few inputs, classes that are not the model's, or what the model was calibrated on.
+    """
+    metadata = read_metadata(open_session(path), path)
+    if len(data.labels) < _FEWEST:
+        raise BenchmarkError(f"data: expected at least {_FEWEST} labelled inputs, got {len(data.labels)}")
+    if metadata.document.get("source", {}).get("data_sha256") == data.digest:
+        raise BenchmarkError(f"data: expected inputs that nothing was fitted on, got what {path} was calibrated on")
+    return labelled_as(data, metadata.labels)
+
+
+def _rules(v: Verdicts, own: str) -> dict[str, Rule]:
+    """Every order of inputs with the file's own merge rule, and the advantage's with the others; the planned first."""
+    rules = {"advantage": Rule(v.advantage, v.merged_correct)}
+    rules |= {_SCORES[name]: Rule(score, v.merged_correct) for name, score in v.scores.items()}
+    rules["confidence"] = Rule(v.raw_confidence, v.merged_correct)
+    others = {merge: merged for merge, merged in v.merged.items() if merge != own}
+    return rules | {f"advantage, {merge}": Rule(v.advantage, merged) for merge, merged in others.items()}
+
+
+_SCORES = {"confidence": "calibrated confidence", "margin": "margin", "entropy": "entropy"}
+
+
+def _curves(v: Verdicts, rules: Mapping[str, Rule]) -> dict[str, OffloadCurve]:
+    ends: dict[str, NDArray[Any]] = {
         "random": np.zeros(len(v.forward)),
         "oracle": v.local_correct.astype(np.int8) - v.merged_correct,
     }
-    return {name: offload_curve(key, v.local_correct, v.merged_correct) for name, key in keys.items()}
-
-
-def _strategies(v: Verdicts, served: Served, correct: NDArray[np.bool_]) -> tuple[Strategy, ...]:
-    n = len(correct)
-    forwarded = n - served.reasons["confident"]
-    rate = forwarded / n
-    local, remote, merged = (c.astype(np.float64) for c in (v.local_correct, v.remote_correct, v.merged_correct))
-    by_hand = v.raw_confidence < _RULE
-    lowest = np.zeros(n, bool)
-    lowest[np.argsort(v.raw_confidence, kind="stable")[:forwarded]] = True
-    worth = v.local_correct.astype(np.int8) - v.merged_correct
-    oracle = np.zeros(n, bool)
-    oracle[np.argsort(worth, kind="stable")[:forwarded]] = True
-
-    def strategy(name: str, offload: float, right: NDArray[np.float64]) -> Strategy:
-        return Strategy(name, proportion(offload, n), proportion(float(right.mean()), n), mean(correct - right))
-
-    return (
-        strategy("local only", 0.0, local),
-        strategy("remote only", 1.0, remote),
-        Strategy("cascade", proportion(rate, n), proportion(float(correct.mean()), n), None),
-        strategy("random, same rate", rate, (1 - rate) * local + rate * merged),
-        strategy("lowest raw confidence, same rate", rate, np.where(lowest, merged, local)),
-        strategy(f"raw confidence < {_RULE}", float(by_hand.mean()), np.where(by_hand, remote, local)),
-        strategy("oracle, same rate", rate, np.where(oracle, merged, local)),
-    )
+    every = {**rules, **{name: Rule(key, v.merged_correct) for name, key in ends.items()}}
+    return {name: offload_curve(rule.key, v.local_correct, rule.merged_correct) for name, rule in every.items()}

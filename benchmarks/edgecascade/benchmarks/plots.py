@@ -24,10 +24,16 @@ _STYLE: dict[Any, Any] = {
     "axes.spines.right": False,
     "figure.constrained_layout.use": True,
 }
+_SMALL: dict[Any, Any] = {**_STYLE, "font.size": 11, "axes.labelsize": 11, "legend.fontsize": 9.5}  # read on a phone
+_SIZE = (5.2, 4.6)
+_OTHER = {"color": "#2a8f6f", "linewidth": 0.9}
 _LINES: dict[str, tuple[str, dict[str, Any]]] = {
     "oracle": ("oracle (cannot be built)", {"color": "#999999", "linestyle": "--"}),
-    "advantage": ("advantage table", {"color": "#0a62b5", "linewidth": 2.2}),
-    "confidence": ("raw confidence", {"color": "#c2660a", "linewidth": 1.2}),
+    "advantage": ("the plan's advantage", {"color": "#0a62b5", "linewidth": 2.4, "zorder": 3}),
+    "confidence": ("raw confidence", {"color": "#c2660a", "linewidth": 1.3}),
+    "calibrated confidence": ("confidence, margin, entropy", _OTHER),
+    "margin": ("", _OTHER),
+    "entropy": ("", _OTHER),
     "random": ("random", {"color": "#999999", "linestyle": ":"}),
 }
 
@@ -37,38 +43,41 @@ def offload_svg(result: Offload) -> str:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(7.2, 4.4))
+    with mpl.rc_context(_SMALL):
+        figure = Figure(figsize=_SIZE)
         axes = figure.add_subplot()
         for name, (label, style) in _LINES.items():
             curve = result.curves[name]
-            axes.plot(curve.rate * 100, curve.accuracy * 100, label=label, **style)
-        cascade, by_hand = result.cascade, result.strategies[5]
-        accuracy = cascade.accuracy
-        axes.errorbar(
-            cascade.offload.value * 100,
-            accuracy.value * 100,
-            yerr=[[(accuracy.value - accuracy.low) * 100], [(accuracy.high - accuracy.value) * 100]],
-            fmt="o",
-            color="#0a62b5",
-            capsize=4,
-            label=f"cascade as served, 95 % interval, n = {result.n}",
-            zorder=5,
-        )
-        axes.plot(
-            by_hand.offload.value * 100,
-            by_hand.accuracy.value * 100,
-            "s",
-            color="#c2660a",
-            label=by_hand.name,
-            zorder=4,
-        )
-        axes.set_xlabel("offload rate, % of inputs sent to the large model")
+            axes.plot(curve.rate * 100, curve.accuracy * 100, label=label or None, **style)
+        _draw_strategies(axes, result)
+        axes.set_xlabel("offload rate, % of inputs sent")
         axes.set_ylabel("accuracy, %")
         axes.set_xlim(-1, 101)
+        axes.set_xticks(range(0, 101, 25))
+        axes.locator_params(axis="y", nbins=5)
+        low, high = axes.get_ylim()
+        axes.set_ylim(low - 0.45 * (high - low), high)  # room for the legend, below every curve
         axes.grid(alpha=0.25)
-        axes.legend(loc="lower right", frameon=False)
+        axes.legend(loc="lower right", frameon=False, labelspacing=0.25, borderaxespad=0.2)
         return _svg(figure)
+
+
+def _draw_strategies(axes: Any, result: Offload) -> None:
+    """The cascade as served, and the rule by hand, which has no other rate."""
+    by_hand = next(one for one in result.strategies if one.name.startswith("raw confidence <"))
+    accuracy = result.cascade.accuracy
+    axes.errorbar(
+        result.cascade.offload.value * 100,
+        accuracy.value * 100,
+        yerr=[[(accuracy.value - accuracy.low) * 100], [(accuracy.high - accuracy.value) * 100]],
+        fmt="o",
+        color="#0a62b5",
+        capsize=4,
+        label=f"cascade as served (95 %, n = {result.n})",
+        zorder=5,
+    )
+    where = by_hand.offload.value * 100, by_hand.accuracy.value * 100
+    axes.plot(*where, "s", color="#c2660a", label=by_hand.name, zorder=4)
 
 
 def reliability_svg(result: Offload) -> str:
@@ -77,15 +86,14 @@ def reliability_svg(result: Offload) -> str:
     from matplotlib.figure import Figure
 
     panels = result.verdicts.confidences()
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(7.2, 6.6))
+    with mpl.rc_context(_SMALL):
+        figure = Figure(figsize=(_SIZE[0], 5.6))
         for axes, (name, (confidence, correct)) in zip(figure.subplots(2, 2).flat, panels.items(), strict=True):
             _draw_reliability(axes, confidence, correct)
             ece = result.corrected_ece[name]
             axes.set_title(
-                f"{name}: ECE {result.ece[name]:.3f}, bias-corrected\n"
-                f"{ece.value:.3f} ({ece.low:.3f} to {ece.high:.3f}), n = {ece.n}",
-                fontsize=9,
+                f"{name}\nECE {result.ece[name]:.3f}, corrected {ece.value:.3f}\n({ece.low:.3f} to {ece.high:.3f})",
+                fontsize=9.5,
             )
         return _svg(figure)
 
@@ -138,7 +146,8 @@ def _draw_reliability(axes: Any, confidence: NDArray[np.float32], correct: NDArr
     axes.set_xlabel("confidence")
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1)
-    axes.legend(loc="upper left", frameon=False, fontsize=8)
+    axes.set_xticks([0, 0.5, 1])
+    axes.set_yticks([0, 0.5, 1])
 
 
 def _svg(figure: Any) -> str:

@@ -6,7 +6,9 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgecascade.benchmarks.flagship import Protocol, flagship_cascade
+import numpy as np
+
+from edgecascade.benchmarks.flagship import Protocol, prepare_flagship
 from edgecascade.benchmarks.footprint import installed_size, measure_import, measure_memory
 from edgecascade.benchmarks.head_cost import HeadCost, measure_head_cost
 from edgecascade.benchmarks.hot_path import measure_hot_path, tiny_cascade
@@ -70,7 +72,8 @@ def measure_runtime_cost(cache: Path, *, rounds: int = 200, triton: bool = True)
         rounds: calls of each function of the hot path, for each of 15 pairs of sessions.
         triton: whether to compare with tritonclient too, in an environment of 500 MB.
     """
-    path, images = flagship_cascade(Protocol(), cache)
+    flagship = prepare_flagship(Protocol(), cache)
+    path, images = flagship.cascade, np.asarray(flagship.test.inputs, np.uint8)
     some = list(images[:1000])
     with tempfile.TemporaryDirectory() as folder:
         tiny, numbers = tiny_cascade(Path(folder))

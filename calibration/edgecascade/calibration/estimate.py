@@ -44,12 +44,15 @@ def mean(values: NDArray[Any]) -> Estimate:
 
 
 def quantile(values: NDArray[np.float64], q: float) -> Estimate:
-    """The q-quantile of values [n], with the interval between order statistics (exact, no assumption)."""
+    """The q-quantile of values [n], with the interval between order statistics (exact, no assumption).
+
+    Where n is too small for an end, it is the least or the greatest value.
+    """
     from scipy.stats import binom
 
     ordered, n = np.sort(values), len(values)
     low, high = binom.ppf([0.025, 0.975], n, q).astype(int)
-    at = [ordered[min(max(rank, 0), n - 1)] for rank in (low, high)]
+    at = [ordered[min(max(position, 0), n - 1)] for position in (low - 1, high)]
     return Estimate(float(np.quantile(ordered, q)), float(at[0]), float(at[1]), n)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecascade.export.errors import ExportError
-from edgecascade.export.table_columns import LABELS, inputs_of, labels_of, wanted
+from edgecascade.export.table_columns import inputs_of, labels_of, wanted
 
 __all__ = ["read_tables", "table_files"]
 

@@ -37,7 +37,9 @@ def configure(parser: ArgumentParser) -> None:
         help="http://HOST:PORT/v2/models/NAME, an ONNX file, or its saved logits [n, classes] (.npy)",
     )
     parser.add_argument(
-        "--data", required=True, help="labelled inputs: npz with x, y (and names), or one folder of images per class"
+        "--data",
+        required=True,
+        help="labelled inputs: npz with x, y (and names), one folder of images per class, or parquet",
     )
     parser.add_argument("--logits", help="the body's output that holds the logits, if it is not evident")
     parser.add_argument("--kind", choices=KINDS, help="what that output holds, if its values cannot tell")

@@ -30,7 +30,9 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--remote", help="http://HOST:PORT/v2/models/NAME, an ONNX file, or its saved logits [n, classes] (.npy)"
     )
-    parser.add_argument("--data", help="labelled inputs: npz with x, y (and names), or one folder of images per class")
+    parser.add_argument(
+        "--data", help="labelled inputs: npz with x, y (and names), one folder of images per class, or parquet"
+    )
     add_golden_argument(parser)
     add_plan_arguments(parser)
 

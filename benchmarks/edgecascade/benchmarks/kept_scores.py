@@ -1,0 +1,166 @@
+"""What a remote said about the user's data, kept as it comes: an interrupted measurement goes on where it stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecascade.benchmarks.errors import BenchmarkError
+from edgecascade.export.cache import once
+from edgecascade.export.labelled import Inputs, LabelledData, batches, count
+from edgecascade.export.scores import Progress
+from edgecascade.runtime.batch import rows
+from edgecascade.runtime.connect import connect
+from edgecascade.runtime.deadline import Deadline
+from edgecascade.runtime.errors import RemoteError
+from edgecascade.runtime.remote import Opinions, Remote
+
+__all__ = ["CHUNK", "KeptScores", "RemoteLike", "ask"]
+
+RemoteLike = str | os.PathLike[str] | Remote | Callable[[Any], NDArray[Any]]
+
+CHUNK = 256  # inputs, as many as an interruption may cost
+_BATCH = 32
+_PATIENCE = 60.0  # seconds for one request, where nobody waits for the answer
+
+
+@dataclass(frozen=True)
+class KeptScores:
+    """A folder with one file for each chunk of inputs, of one remote on one set of data.
+
+    Attributes:
+        folder: of these scores and no others.
+        n: how many inputs there are.
+    """
+
+    folder: Path
+    n: int
+
+    @classmethod
+    def of(cls, root: Path, data: LabelledData, remote: str, classes: int) -> KeptScores:
+        """Where they are kept: under a hash of the data, of the remote's address and, if it is a file, of its bytes.
+
+        Args:
+            root: the folder with all such folders.
+            data: labelled inputs.
+            remote: an address or an ONNX file.
+            classes: how many scores each input has.
+        """
+        key = hashlib.sha256(f"1 {CHUNK} {classes} {data.digest} {len(data.labels)} {remote}".encode())
+        if Path(remote).is_file():
+            with open(remote, "rb") as file:
+                for block in iter(lambda: file.read(1 << 20), b""):
+                    key.update(block)
+        return cls(root / key.hexdigest()[:24], len(data.labels))
+
+    @property
+    def done(self) -> int:
+        """Inputs whose scores are kept."""
+        return sum(min(CHUNK, self.n - start) for start in range(0, self.n, CHUNK) if self._file(start).exists())
+
+    def forget(self) -> None:
+        """Remove what is kept."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def complete(
+        self, remote: RemoteLike, inputs: Inputs, *, classes: int, progress: Progress | None = None
+    ) -> NDArray[np.floating]:
+        """Scores [n, classes] of all inputs; the remote is asked about those that are missing.
+
+        Args:
+            remote: whom to ask.
+            inputs: all of them.
+            classes: how many scores each input must have.
+            progress: called with the number of inputs just done, of those that were missing.
+
+        Raises:
+            BenchmarkError: the remote failed on an input, or what is kept is damaged. What came before it is kept.
+        """
+        missing = [start for start in range(0, self.n, CHUNK) if not self._file(start).exists()]
+        if missing:
+            connection = connect(remote)
+            assert connection is not None
+            try:
+                for start in missing:
+                    part = _slice(inputs, start)
+                    scores = ask(connection, part, classes, progress=progress, name=_named(remote), before=start)
+                    once(self._file(start), partial(_save, scores))
+            finally:
+                if connection is not remote:  # the caller's own is the caller's to close
+                    connection.close()
+        return np.concatenate([self._read(start, classes) for start in range(0, self.n, CHUNK)])
+
+    def _file(self, start: int) -> Path:
+        return self.folder / f"{start:09d}.npy"
+
+    def _read(self, start: int, classes: int) -> NDArray[np.floating]:
+        try:
+            scores = np.asarray(np.load(self._file(start), allow_pickle=False))
+        except (OSError, ValueError, EOFError) as error:
+            raise BenchmarkError(f"{self._file(start)}: damaged, remove it or use --fresh: {error}") from error
+        if scores.shape != (min(CHUNK, self.n - start), classes):
+            raise BenchmarkError(f"{self._file(start)}: damaged, remove it or use --fresh: got {list(scores.shape)}")
+        return scores
+
+
+def ask(
+    connection: Remote,
+    inputs: Inputs,
+    classes: int,
+    *,
+    progress: Progress | None = None,
+    name: str = "remote",
+    before: int = 0,
+) -> NDArray[np.floating]:
+    """Scores [n, classes] of an open remote; of opinions, their probabilities.
+
+    Args:
+        connection: whom to ask.
+        inputs: about what.
+        classes: how many scores each input must have.
+        progress: called with the number of inputs just done.
+        name: of the remote, in a refusal.
+        before: how many inputs were done before these.
+
+    Raises:
+        BenchmarkError: the remote failed, or its scores have another shape.
+    """
+    parts: list[NDArray[Any]] = []
+    most = int(getattr(connection, "request_inputs", _BATCH))
+    try:
+        for batch in batches(inputs, max(1, min(_BATCH, most))):
+            said = connection.infer(batch, Deadline.after(_PATIENCE))
+            scores = said.probabilities(classes) if isinstance(said, Opinions) else np.asarray(said)
+            n = count(batch)
+            if scores.shape != (n, classes):
+                raise BenchmarkError(f"{name}: expected scores [{n}, {classes}], got {list(scores.shape)}")
+            parts.append(scores)
+            if progress:
+                progress(n)
+    except (RemoteError, TimeoutError) as error:
+        failed = before + sum(map(len, parts))
+        raise BenchmarkError(f"{name}: it failed after {failed} inputs: {error}") from error
+    return np.concatenate(parts)
+
+
+def _slice(inputs: Inputs, start: int) -> Inputs:
+    chunk = slice(start, start + CHUNK)
+    return rows(inputs, chunk) if isinstance(inputs, Mapping) else inputs[chunk]
+
+
+def _named(remote: RemoteLike) -> str:
+    return os.fspath(remote) if isinstance(remote, (str, os.PathLike)) else "remote"
+
+
+def _save(scores: NDArray[np.floating], path: Path) -> None:
+    with path.open("wb") as file:  # np.save would add a suffix to a name without one
+        np.save(file, scores)

@@ -1,0 +1,93 @@
+"""Inputs as an application has them: image files, sentences, arrays."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecascade.export.labelled import count, read_labelled
+from edgecascade.runtime.batch import rows
+from edgecascade.runtime.inputs import IMAGE_SUFFIXES
+
+__all__ = ["LIMIT", "Inputs", "read_inputs_as_given"]
+
+LIMIT = 1024  # inputs that are asked about: as many as MLPerf's image tasks keep in memory
+_SEED = 2601
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What is asked about.
+
+    Attributes:
+        given: each as an application would pass it to `Cascade.predict`.
+        labels: int64 [n].
+        kind: "image files", "sentences" or "arrays".
+        of: inputs that the data holds; these are drawn from them, at most `LIMIT`.
+        digest: SHA-256 of inputs and labels.
+    """
+
+    given: list[Any]
+    labels: NDArray[np.int64]
+    kind: str
+    of: int
+    digest: str
+
+    @property
+    def preprocessing(self) -> str:
+        """What an answer takes beside the graph."""
+        return {
+            "image files": "end to end from a file on disk: reading, decoding and the graph",
+            "sentences": "end to end from a sentence: tokenizing and the graph",
+        }.get(self.kind, "end to end from an array in memory: what resizing and scaling there is, is in the graph")
+
+
+def read_inputs_as_given(path: str | os.PathLike[str], limit: int = LIMIT) -> Inputs:
+    """Labelled inputs drawn from what `read_labelled` reads; but images in folders stay files.
+
+    Raises:
+        ExportError: there is no such data.
+    """
+    if Path(path).is_dir() and (files := list(_labelled_files(Path(path)))):
+        return _files(files, limit)
+    data = read_labelled(path)
+    chosen = _chosen(count(data.inputs), limit)
+    labels = data.labels[chosen]
+    if isinstance(data.inputs, np.ndarray) and data.inputs.dtype.kind == "U":
+        given: list[Any] = [str(data.inputs[i]) for i in chosen]
+        return Inputs(given, labels, "sentences", len(data.labels), data.digest)
+    if isinstance(data.inputs, Mapping):
+        given = [{name: array[0] for name, array in rows(data.inputs, [i]).items()} for i in chosen]
+    else:
+        given = [data.inputs[i] for i in chosen]
+    return Inputs(given, labels, "arrays", len(data.labels), data.digest)
+
+
+def _files(files: Sequence[tuple[Path, int]], limit: int) -> Inputs:
+    chosen = [files[i] for i in _chosen(len(files), limit)]
+    digest = hashlib.sha256()
+    for file, label in chosen:
+        digest.update(f"{label} {file.name} ".encode() + hashlib.sha256(file.read_bytes()).digest())
+    labels = np.array([label for _, label in chosen], np.int64)
+    return Inputs([str(file) for file, _ in chosen], labels, "image files", len(files), digest.hexdigest())
+
+
+def _labelled_files(path: Path) -> Iterator[tuple[Path, int]]:
+    """In the order and with the labels of `read_labelled`."""
+    for label, folder in enumerate(sorted(folder for folder in path.iterdir() if folder.is_dir())):
+        for file in sorted(folder.iterdir()):
+            if file.suffix.lower() in IMAGE_SUFFIXES:
+                yield file, label
+
+
+def _chosen(n: int, limit: int) -> list[int]:
+    """Positions, drawn with a fixed seed: data are often sorted by class."""
+    found: list[int] = np.random.default_rng(_SEED).permutation(n)[:limit].tolist()
+    return found

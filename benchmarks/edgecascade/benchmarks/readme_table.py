@@ -1,0 +1,131 @@
+"""The README's table of the built-in pairs, made from their kept results."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from edgecascade.benchmarks.errors import BenchmarkError
+from edgecascade.benchmarks.result_file import read_result
+
+__all__ = ["MARKERS", "readme_table", "with_table"]
+
+MARKERS = ("<!-- results -->", "<!-- /results -->")
+_PAIRS = {
+    "flagship": "small > large",
+    "comparable": "comparable",
+    "fashion-mnist": "Fashion-MNIST",
+    "languages": "languages",
+}
+_BASELINE = "lowest raw confidence, same rate"
+_HEADING = ("pair", "n", "local", "remote", "cascade", "offload", "raw conf.", "MB sent", "p50 / p99 ms")
+_NOTE = """\
+Right answers in %, ± the longer arm of the 95 % interval. Raw conf.: the inputs of lowest uncalibrated confidence, as
+many as the cascade sent. MB sent: by the cascade, of what asking always would send. p50, p99: from call to answer, all
+inputs. All intervals: `benchmarks/results/*/summary.txt`."""
+_UNMEASURED = "not measured"
+_NEXT = ";\n"
+
+
+def readme_table(results: Path) -> str:
+    """Markdown: a row for each built-in pair with a kept result, what the columns mean, and where it was measured.
+
+    Args:
+        results: the folder with a folder for each pair.
+
+    Raises:
+        BenchmarkError: there is none, or one is not of schema 2 or lacks what the table shows.
+    """
+    rows, machines = [], []
+    for folder, title in _PAIRS.items():
+        path = results / folder / "result.json"
+        if path.exists():
+            cells, machine = _read(path)
+            rows.append((title, *cells))
+            machines.append(machine)
+    if not rows:
+        raise BenchmarkError(f"{results}: expected a result.json in at least one of {', '.join(_PAIRS)}")
+    return "\n".join((*_markdown((_HEADING, *rows)), "", _NOTE, f"Measured on {_NEXT.join(dict.fromkeys(machines))}."))
+
+
+def with_table(text: str, table: str) -> str:
+    """A page with the table between its two markers.
+
+    Raises:
+        BenchmarkError: it has not both of them once and in order.
+    """
+    opening, closing = MARKERS
+    before, _, rest = text.partition(opening)
+    _, _, after = rest.partition(closing)
+    if text.count(opening) != 1 or text.count(closing) != 1 or closing in before:
+        raise BenchmarkError(f"README: expected {opening} and then {closing}, once each")
+    return f"{before}{opening}\n{table}\n{closing}{after}"
+
+
+def _read(path: Path) -> tuple[tuple[str, ...], str]:
+    """The cells after the first, and the machine."""
+    document = read_result(path)
+    if document["schema"] == 1:
+        raise BenchmarkError(f"{path}: expected schema 2, got 1; run the pair's benchmark again")
+    try:
+        return _cells(document["offload"]), _machine(document["environment"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise BenchmarkError(f"{path}: expected the result of an offload benchmark, but: {error}") from error
+
+
+def _cells(offload: dict[str, Any]) -> tuple[str, ...]:
+    by_name = {row["name"]: row for row in offload["strategies"]}
+    local, remote, cascade, raw = (
+        _percent(by_name[name]["accuracy"]) for name in ("local only", "remote only", "cascade", _BASELINE)
+    )
+    rate = f"{by_name['cascade']['offload']['value'] * 100:.1f} %"
+    served = offload.get("served")
+    return (f"{offload['n']:,}", local, remote, cascade, rate, raw, _sent(served, offload["n"]), _latency(served))
+
+
+def _percent(estimate: dict[str, Any]) -> str:
+    value = estimate["value"]
+    return f"{value * 100:.1f} ± {max(value - estimate['low'], estimate['high'] - value) * 100:.1f}"
+
+
+def _sent(served: dict[str, Any] | None, n: int) -> str:
+    """Asking always is told from the mean of the inputs that were forwarded."""
+    if served is None or served.get("sent") is None:
+        return _UNMEASURED
+    forwarded = n - served["reasons"]["confident"]
+    if not forwarded:
+        return _UNMEASURED
+    sent = served["sent"] / 1e6
+    return f"{sent:.2f} of {sent / forwarded * n:.2f}"
+
+
+def _latency(served: dict[str, Any] | None) -> str:
+    every = (served or {}).get("latency", {}).get("all")
+    quantiles = [(every.get(name) or {}).get("value") for name in ("p50", "p99")] if every else [None]
+    if None in quantiles:
+        return _UNMEASURED
+    return " / ".join(f"{value * 1e3:.3g}" for value in quantiles if value is not None)
+
+
+def _machine(environment: dict[str, Any]) -> str:
+    memory = environment.get("memory_gib")
+    size = f", {memory:.0f} GiB" if memory else ""
+    return (
+        f"{environment['processor']}, {environment['cores']} cores{size}, {environment['system']}, "
+        f"onnxruntime {environment['versions']['onnxruntime']}, {environment['date']}"
+    )
+
+
+def _markdown(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Padded, so that it reads as well in a terminal; names to the left, figures to the right."""
+    rows = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = [_line(row, widths) for row in rows]
+    rule = "|".join(("-" * (widths[0] + 2), *("-" * (width + 1) + ":" for width in widths[1:])))
+    return [lines[0], f"|{rule}|", *lines[1:]]
+
+
+def _line(row: Sequence[str], widths: Sequence[int]) -> str:
+    figures = (cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))
+    return f"| {' | '.join((row[0].ljust(widths[0]), *figures))} |"

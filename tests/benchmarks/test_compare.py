@@ -1,0 +1,350 @@
+"""`bench compare` tells what changed between two results beyond noise, and nothing else."""
+
+import copy
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgecascade.benchmarks.circumstances import compare_circumstances
+from edgecascade.benchmarks.compare import compare_results
+from edgecascade.benchmarks.comparison_text import comparison_text
+from edgecascade.benchmarks.difference import difference, freedom, holm, surprise
+from edgecascade.benchmarks.direction import depends_on_machine, more_is_better
+from edgecascade.benchmarks.document import plain
+from edgecascade.benchmarks.errors import BenchmarkError
+from edgecascade.benchmarks.found import find_estimates
+from edgecascade.benchmarks.ratio import ratio
+from edgecascade.benchmarks.result_file import read_result
+from edgecascade.calibration.estimate import Estimate, proportion, quantile
+
+RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
+KEPT = sorted(RESULTS.glob("*/result.json"))
+_ENVIRONMENT = {"processor": "one", "cores": 4, "memory_gib": 7.6, "versions": {"numpy": "2.0"}, "date": "2026-01-01"}
+
+
+def _document(**kinds: Any) -> dict[str, Any]:
+    about = {"schema": 2, "kind": "edgecascade benchmark", "title": "x", "command": "run", "method": []}
+    return {**about, "environment": dict(_ENVIRONMENT), **{name: plain(found) for name, found in kinds.items()}}
+
+
+def _right(share: float, n: int = 4000, name: str = "cascade") -> dict[str, Any]:
+    return {"strategies": [{"name": name, "accuracy": proportion(share, n)}]}
+
+
+@st.composite
+def _estimates(draw: st.DrawFn) -> Estimate:
+    value = draw(st.floats(-1e6, 1e6))
+    arms = st.floats(0, 1e6)
+    return Estimate(value, value - draw(arms), value + draw(arms), draw(st.integers(2, 10_000)))
+
+
+_DOCUMENTS = st.dictionaries(
+    st.sampled_from(("accuracy", "p50", "p99", "ece", "gap", "energy")), _estimates(), max_size=6
+).map(lambda found: _document(offload=found))
+
+
+@settings(deadline=None)  # the first call imports scipy
+@given(_DOCUMENTS)
+def test_a_result_does_not_differ_from_itself(document: dict[str, Any]) -> None:
+    """Whatever is in it: every figure is found, none has changed, and nothing is in one only."""
+    found = compare_results(document, copy.deepcopy(document))
+    assert len(found.changes) == len(document["offload"])
+    assert found.of("same") == found.changes
+    assert (found.only_before, found.only_after) == ((), ())
+    assert all(change.p == 1 and change.difference.value == 0 for change in found.changes)
+
+
+@settings(deadline=None)
+@given(_DOCUMENTS, _DOCUMENTS)
+def test_the_other_way_round_is_the_opposite(first: dict[str, Any], second: dict[str, Any]) -> None:
+    """Differences change their sign, intervals turn round, better is worse, and p stays."""
+    opposite = {"better": "worse", "worse": "better", "changed": "changed", "same": "same"}
+    there, back = compare_results(first, second), compare_results(second, first)
+    assert (there.only_before, there.only_after) == (back.only_after, back.only_before)
+    returned = {change.place: change for change in back.changes}
+    assert returned.keys() == {change.place for change in there.changes}
+    for change in there.changes:
+        other = returned[change.place]
+        ends = other.difference.value, other.difference.low, other.difference.high
+        assert (change.difference.value, change.difference.high, change.difference.low) == tuple(-end for end in ends)
+        assert other.p == pytest.approx(change.p, abs=1e-12)
+        assert opposite[change.verdict] == other.verdict
+
+
+@given(_estimates(), _estimates())
+def test_the_difference_is_squared_and_added(before: Estimate, after: Estimate) -> None:
+    """Each end from the two arms that it depends on; as long as the longer of them, and no longer than both."""
+    found = difference(before, after)
+    assert found.value == after.value - before.value
+    arms = (after.value - after.low, before.high - before.value)
+    assert found.value - found.low == pytest.approx(math.hypot(*arms), rel=1e-6, abs=1e-6)
+    assert max(arms) - 1e-6 <= found.value - found.low <= sum(arms) + 1e-6
+    assert found.low <= found.value <= found.high
+
+
+def test_newcombes_own_example() -> None:
+    """56 of 70 against 48 of 80 by his method 10: .0524 to .3339 (Statistics in Medicine 17:873, table II)."""
+    found = difference(proportion(48 / 80, 80), proportion(56 / 70, 70))
+    assert (found.value, found.low, found.high) == pytest.approx((0.2, 0.0524, 0.3339), abs=5e-5)
+
+
+@settings(deadline=None)
+@given(_estimates(), st.floats(0.01, 100), st.integers(2, 10_000))
+def test_an_interval_that_ends_at_0_is_a_chance_of_5_in_100(before: Estimate, arm: float, n: int) -> None:
+    """Whatever the degrees of freedom, p and the interval agree at 5 %."""
+    before = Estimate(0.0, -arm, arm, before.n)
+    after = Estimate(math.sqrt(2) * arm, (math.sqrt(2) - 1) * arm, (math.sqrt(2) + 1) * arm, n)
+    p = surprise(before, after, (freedom(before.n, None), freedom(n, 0.99)))
+    assert p == pytest.approx(0.05, rel=1e-6)
+
+
+def test_constants_differ_or_they_do_not() -> None:
+    """Where nothing varied in either run, any difference is one, and none is none."""
+    one, two = Estimate(1.0, 1.0, 1.0, 50), Estimate(2.0, 2.0, 2.0, 50)
+    assert surprise(one, two, (49.0, 49.0)) == 0.0
+    assert surprise(one, one, (49.0, 49.0)) == 1.0
+
+
+@given(st.lists(st.floats(0, 1), max_size=30))
+def test_holm_steps_down(surprises: list[float]) -> None:
+    """As the definition says: in order, while the k-th smallest of m is at most .05 / (m - k + 1)."""
+    order = sorted(range(len(surprises)), key=surprises.__getitem__)
+    adjusted, holds = holm(surprises), True
+    for k, index in enumerate(order):
+        m = len(surprises)
+        if abs(surprises[index] * (m - k) - 0.05) < 1e-9:
+            return
+        holds = holds and surprises[index] * (m - k) <= 0.05
+        assert (adjusted[index] <= 0.05) == holds
+        assert adjusted[index] >= surprises[index]
+
+
+def _run(rng: np.random.Generator) -> dict[str, Any]:
+    """Shares, percentiles and ratios of a system that never changes."""
+    shares = np.linspace(0.03, 0.97, 20)
+    rows = [{"name": f"{p:.2f}", "accuracy": proportion(rng.binomial(500, p) / 500, 500)} for p in shares]
+    times = [rng.lognormal(size=400) for _ in range(4)]
+    latency = {str(i): {f"p{q}": quantile(x, q / 100) for q in (50, 90, 99)} for i, x in enumerate(times)}
+    ratios = [ratio(str(i), rng.lognormal(0, 0.05, 15), rng.lognormal(0, 0.05, 15)) for i in range(4)]
+    return _document(offload={"strategies": rows}, latency=latency, runtime={"ratios": ratios})
+
+
+def test_noise_is_called_a_change_less_than_5_times_in_100() -> None:
+    """Of 200 pairs of runs that differ by chance alone, with 36 figures each, counting any verdict on any of them."""
+    rng = np.random.default_rng(2601)
+    found = [compare_results(_run(rng), _run(rng)) for _ in range(200)]
+    assert all(len(one.changes) == 36 for one in found)
+    assert sum(len(one.of("same")) < 36 for one in found) < 0.05 * 200
+    alone = np.mean([change.alone for one in found for change in one.changes])
+    assert 0.02 < alone < 0.07  # one by one, they do leave out 0 as often as they should
+
+
+@pytest.mark.parametrize(("share", "verdict"), [(0.76, "worse"), (0.88, "better"), (0.83, "same"), (0.835, "same")])
+def test_what_moved_is_seen(share: float, verdict: str) -> None:
+    """83 % of 4,000 against 5 points more or less is no chance; half a point is."""
+    found = compare_results(_document(offload=_right(0.83)), _document(offload=_right(share)))
+    assert [change.verdict for change in found.changes] == [verdict]
+
+
+def test_rows_are_matched_by_their_name() -> None:
+    """In another order, with one more and one less, each row is compared with itself."""
+    names = ("local only", "remote only", "cascade")
+    first = [{"name": name, "accuracy": proportion(0.1 * i, 900)} for i, name in enumerate(names, 1)]
+    second = [first[2], {"name": "oracle", "accuracy": proportion(0.9, 900)}, first[0]]
+    found = compare_results(_document(offload={"rows": first}), _document(offload={"rows": second}))
+    assert {change.place[2] for change in found.of("same")} == {"local only", "cascade"}
+    assert found.only_before == (("offload", "rows", "remote only", "accuracy"),)
+    assert found.only_after == (("offload", "rows", "oracle", "accuracy"),)
+
+
+def test_a_figure_that_was_not_measured_is_in_one_only() -> None:
+    """Not a number, an n of 0 or of 1, and text are no estimates to compare."""
+    nothing = Estimate(math.nan, math.nan, math.nan, 0)
+    whole = _document(latency={"p50": proportion(0.5, 100), "p90": proportion(0.5, 100), "p99": proportion(0.5, 100)})
+    holes = _document(
+        latency={
+            "p50": nothing,
+            "p90": Estimate(0.5, 0.5, 0.5, 1),
+            "p99": dict.fromkeys(("value", "low", "high", "n"), "x"),
+        }
+    )
+    found = compare_results(whole, holes)
+    assert found.changes == ()
+    assert len(found.only_before) == 3
+
+
+@pytest.mark.parametrize(
+    ("place", "more"),
+    [
+        (("offload", "strategies", "cascade", "accuracy"), True),
+        (("offload", "strategies", "cascade", "offload"), None),
+        (("offload", "strategies", "random, same rate", "gap"), None),
+        (("offload", "served", "latency", "all", "p99"), False),
+        (("offload", "corrected_ece", "local after"), False),
+        (("latency", "cells", "local", "answers_per_second"), True),
+        (("latency", "joules_per_answer"), False),
+        (("offload", "accuracy_loss"), False),
+        (("offload", "areas", "advantage"), True),
+        (("something", "else"), None),
+    ],
+)
+def test_better_is_what_the_name_tells(place: tuple[str, ...], more: bool | None) -> None:
+    """More accuracy and less time are better; of an offload rate or a lead nobody can say."""
+    assert more_is_better(place) is more
+
+
+def test_a_ratio_says_itself_what_is_better() -> None:
+    """Its own word goes before that of its name, and it is a median of pairs."""
+    times = np.full(15, 2.0) + np.arange(15) * 1e-3
+    found = find_estimates(_document(runtime={"a": ratio("x", times, times / 2, at_least=True)}))
+    ((place, one),) = found.items()
+    assert (place, one.at_least, one.quantile) == (("runtime", "a"), True, 0.5)
+    faster = _document(runtime={"latency": ratio("x", times * 2, times, at_least=True)})
+    slower = _document(runtime={"latency": ratio("x", times, times, at_least=True)})
+    assert [change.verdict for change in compare_results(slower, faster).changes] == ["better"]
+
+
+def test_a_quantile_is_known_from_its_name_or_its_q() -> None:
+    """`p99`, `p99.9`, and a row with `q` beside it."""
+    one = proportion(0.5, 100)
+    found = find_estimates(
+        _document(latency={"p99": one, "p99.9": one, "mean": one, "percentiles": [{"q": 0.999, "seconds": one}]})
+    )
+    assert {place[1:]: each.quantile for place, each in found.items()} == {
+        ("p99",): 0.99,
+        ("p99.9",): 0.999,
+        ("mean",): None,
+        ("percentiles", "0.999", "seconds"): 0.999,
+    }
+
+
+@given(st.integers(2, 10**6), st.sampled_from((None, 0.5, 0.9, 0.99, 0.999)))
+def test_few_values_give_few_degrees_of_freedom(n: int, q: float | None) -> None:
+    """At least 1, never more than n - 1, and fewer for rarer quantiles."""
+    assert 1 <= freedom(n, q) <= max(1, n - 1)
+    assert freedom(n, 0.99) <= freedom(n, 0.5) <= freedom(n, None)
+
+
+def test_a_percentile_knows_its_own_spread_as_well_as_its_gaps_do() -> None:
+    """Simulated: the chi-square that varies as an interval's arm does has about as many degrees of freedom."""
+    rng = np.random.default_rng(3)
+    found = [quantile(rng.exponential(size=400), 0.9) for _ in range(1000)]
+    for arms in ([one.high - one.value for one in found], [one.value - one.low for one in found]):
+        seen = float(np.mean(arms) ** 2 / np.var(arms)) / 2
+        assert freedom(400, 0.9) == pytest.approx(seen, rel=0.2)
+    assert freedom(400, 0.9) < 20 < freedom(400, None)
+
+
+@pytest.mark.parametrize("path", KEPT, ids=lambda path: path.parent.name)
+def test_every_kept_result_can_be_read(path: Path) -> None:
+    """Of schema 1 or 2; a result does not differ from itself."""
+    document = read_result(path)
+    found = compare_results(document, document)
+    assert found.of("same") == found.changes
+    if path.parent.name in ("flagship", "corruptions", "runtime"):
+        assert len(found.changes) > 10
+
+
+def test_an_offload_result_of_schema_1_is_read_as_one_of_schema_2(tmp_path: Path) -> None:
+    """The figures of both lie at the same places, so an old run can be compared with a new one."""
+    old = {"schema": 1, "environment": _ENVIRONMENT, "n": 900, **plain(_right(0.8)), "served": {}}
+    (tmp_path / "old.json").write_text(json.dumps(old))
+    (change,) = compare_results(read_result(tmp_path / "old.json"), _document(offload=_right(0.5))).changes
+    assert (change.place, change.verdict) == (("offload", "strategies", "cascade", "accuracy"), "worse")
+
+
+def _said(before: dict[str, Any], after: dict[str, Any], **options: bool) -> str:
+    return comparison_text(compare_results(before, after), compare_circumstances(before, after), **options)
+
+
+def test_another_machine_is_said_loudly() -> None:
+    """Where times are compared, that they compare the machines; where none are, only that it is another."""
+    loud = "Times, speeds, memory and energy below compare these machines"
+    for kind, timed in (({"latency": {"p50": proportion(0.5, 100)}}, True), ({"offload": _right(0.8)}, False)):
+        here, there = _document(**kind), _document(**kind)
+        assert "NOT THE SAME MACHINE" not in _said(here, there)
+        there["environment"] |= {"processor": "another", "versions": {"numpy": "2.1"}}
+        assert _said(here, there).startswith("NOT THE SAME MACHINE: processor: one > another.\n")
+        assert (loud in _said(here, there)) is timed
+        assert "Other software: versions numpy: 2.0 > 2.1." in _said(here, there)
+    assert depends_on_machine(("latency", "p50"))
+    assert not depends_on_machine(("offload", "cascade", "accuracy"))
+
+
+def test_runs_of_the_same_inputs_could_be_paired_and_that_is_said() -> None:
+    """By the command, or by n where an old result does not tell its command."""
+    same, other = _document(offload=_right(0.8)), _document(offload=_right(0.8, 900))
+    assert "paired by input would be narrower" in _said(same, same)
+    assert "paired by input" not in _said(same, other)
+    other = same | {"command": "run --data other.npz"}
+    assert "paired by input" not in _said(same, other)
+    assert "The runs were made by different commands." in _said(same, other)
+
+
+def test_what_is_printed() -> None:
+    """Verdict, place, both values, difference with its interval, n; the method; and all of it if asked."""
+    before, after = _document(offload=_right(0.83)), _document(offload=_right(0.76))
+    said = _said(before, after)
+    assert "1 figures in both: 1 worse, 0 better, 0 changed, 0 within noise." in said
+    assert "worse  offload / strategies / cascade / accuracy  0.83 > 0.76  -0.07 (-0.0876 to -0.0524)  n = 4000" in said
+    assert "Holm's method lets pass at 5 % over all 1 figures" in said
+    assert "same   offload" not in _said(before, before)
+    assert "same  offload / strategies / cascade / accuracy" in _said(before, before, everything=True)
+    assert "no figure in common" in _said(before, _document())
+    assert "Only in the first: offload / strategies / cascade / accuracy." in _said(before, _document())
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "expected a result.json, got: No such file"),
+        ("{", "expected JSON, got"),
+        ("[" * 100_000, "expected JSON, got"),
+        ("[]", "got other JSON"),
+        ('{"schema": 2}', "got other JSON"),
+        ('{"schema": 3, "environment": {}}', "expected a benchmark's result of schema 1 or 2, got schema 3"),
+        ('{"schema": true, "environment": {}}', "got schema True"),
+        ('{"schema": 2, "kind": "other", "environment": {}}', "expected a benchmark's result"),
+    ],
+)
+def test_what_is_no_result_is_refused(tmp_path: Path, content: str | None, said: str) -> None:
+    """In one sentence that begins with the file's name."""
+    path = tmp_path / "a.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(BenchmarkError) as refused:
+        read_result(path)
+    assert str(refused.value).startswith(f"{path}: ")
+    assert said in str(refused.value)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
+        lambda node: (
+            st.lists(node, max_size=3)
+            | st.dictionaries(st.sampled_from(("value", "low", "high", "n", "name", "q", "plan", "rate")), node)
+        ),
+    )
+)
+def test_any_json_can_be_compared(found: Any) -> None:
+    """Whatever a file of the right schema holds: no exception, and no change against itself."""
+    document = json.loads(json.dumps(_document() | {"offload": {"x": found}}))
+    text = _said(document, document)
+    assert " 0 worse" in text or "no figure in common" in text
+
+
+def test_a_result_too_deep_is_refused() -> None:
+    """In a sentence, and not by running out of stack."""
+    node: Any = {}
+    for _ in range(500):
+        node = {"a": node}
+    with pytest.raises(BenchmarkError, match="expected at most 60 levels"):
+        compare_results(_document() | {"offload": node}, _document())

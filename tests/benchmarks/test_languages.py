@@ -1,0 +1,132 @@
+"""Three words of a sentence: cut, and dealt out so that nothing is measured on what was learnt."""
+
+import unicodedata
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgecascade.benchmarks.errors import BenchmarkError
+from edgecascade.benchmarks.language_pair import prepare_languages
+from edgecascade.benchmarks.languages import LANGUAGES, Sizes, Snippets, load_languages, snippets_of, split_sentences
+from edgecascade.export import LabelledData
+from edgecascade.export.cache import cache_folder
+
+SPACED = [code for code in LANGUAGES if code not in ("ja", "th", "zh")]
+
+
+def _texts(data: LabelledData) -> list[str]:
+    return list(np.asarray(data.inputs).tolist())
+
+
+def _parts(snippets: Snippets) -> list[LabelledData]:
+    return [snippets.train, snippets.calibration, snippets.test]
+
+
+def _traceable(sentences: int, words: int) -> list[tuple[str, str]]:
+    """Sentences whose every word tells which one it is from, in the languages that set words apart."""
+    return [(code, " ".join(f"{code}-{i}-{j}" for j in range(words))) for code in SPACED for i in range(sentences)]
+
+
+def _assert_disjoint(parts: list[set[str]]) -> None:
+    for i, one in enumerate(parts):
+        for other in parts[i + 1 :]:
+            assert not one & other
+
+
+def _sentence(snippet: str) -> str:
+    return snippet.split(" ")[0].rpartition("-")[0]
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 5), st.integers(1, 4), st.integers(1, 4), st.integers(8, 14))
+def test_no_sentence_is_in_two_splits(seed: int, train: int, calibration: int, test: int, words: int) -> None:
+    """Each gives to one split, and one snippet at most to those that are measured on; sizes are per language."""
+    sizes = Sizes(train, calibration, test, seed)
+    snippets = split_sentences(_traceable(train + calibration + test + 1, words), sizes)
+    origins = [[_sentence(text) for text in _texts(part)] for part in _parts(snippets)]
+    _assert_disjoint([set(part) for part in origins])
+    for found, size in zip(origins[1:], (calibration, test), strict=True):
+        assert len(set(found)) == len(found) == len(SPACED) * size
+    for part in _parts(snippets):
+        assert [text.partition("-")[0] for text in _texts(part)] == [LANGUAGES[label] for label in part.labels]
+
+
+def test_the_same_seed_deals_the_same() -> None:
+    """Bit for bit, and another seed does not; other languages' sentences change nothing for one of them."""
+    sentences, seed = _traceable(8, 9), 7
+    first, again = (split_sentences(sentences, Sizes(4, 2, 2, seed)) for _ in range(2))
+    assert [part.digest for part in _parts(first)] == [part.digest for part in _parts(again)]
+    other = split_sentences(sentences, Sizes(4, 2, 2, seed + 1))
+    assert all(a.digest != b.digest for a, b in zip(_parts(first), _parts(other), strict=True))
+    alone = split_sentences([pair for pair in sentences if pair[0] == "da"], Sizes(4, 2, 2, seed))
+    for all_of_them, own in zip(_parts(first), _parts(alone), strict=True):
+        assert {text for text in _texts(all_of_them) if text.startswith("da")} == set(_texts(own))
+
+
+def test_a_text_in_two_splits_stays_where_it_is_measured() -> None:
+    """Sentences that share all their words leave them in the test alone, or calibration and training know them."""
+    shared = [("en", f"one and the same {i}") for i in range(3)] + _traceable(3, 6)
+    snippets = split_sentences(shared, Sizes(300, 300, 400))
+    texts = [set(_texts(part)) for part in _parts(snippets)]
+    _assert_disjoint(texts)
+    crowded = split_sentences([("en", f"one and the same {i}") for i in range(40)], Sizes(20, 10, 10))
+    assert set(_texts(crowded.test)) == {"one and the", "and the same"}
+    assert len(crowded.test.labels) == 10  # as drawn: a common phrase counts as often as it comes
+    assert len(crowded.calibration.labels) == len(crowded.train.labels) == 0
+
+
+@given(st.text(max_size=80), st.sampled_from(["en", "ko"]), st.integers(1, 3))
+def test_a_snippet_is_three_words_with_letters(sentence: str, code: str, step: int) -> None:
+    """In the order of the sentence, whatever it is; words without a letter are none."""
+    words = unicodedata.normalize("NFC", sentence).split()
+    for snippet in snippets_of(sentence, code, step):
+        own = snippet.split(" ")
+        assert len(own) == 3
+        assert all(any(map(str.isalpha, word)) for word in own)
+        assert any(words[start : start + 3] == own for start in range(len(words)))
+
+
+@given(st.text(max_size=40), st.sampled_from(["ja", "th", "zh"]))
+def test_where_words_are_not_set_apart_it_is_six_characters(sentence: str, code: str) -> None:
+    """Of which half or more are letters; spaces do not count."""
+    for snippet in snippets_of(sentence, code):
+        assert len(snippet) == 6
+        assert not any(map(str.isspace, snippet))
+        assert sum(map(str.isalpha, snippet)) >= 3
+
+
+@pytest.mark.parametrize("parts", [(0, 1, 1), (1, 1, -1), (600, 200, 201)])
+def test_sizes_that_no_language_has_are_refused(parts: tuple[int, int, int]) -> None:
+    """One sentence, with what came."""
+    with pytest.raises(BenchmarkError, match=r"sizes: expected at least 1 in each split and at most 1000 in all, got"):
+        Sizes(*parts)
+
+
+@pytest.mark.slow
+def test_the_real_sentences_are_all_there() -> None:
+    """A thousand of each language: nearly every one gives a snippet, and no text is in two splits."""
+    snippets = load_languages(cache_folder())
+    texts = [set(_texts(part)) for part in _parts(snippets)]
+    _assert_disjoint(texts)
+    for part, most in ((snippets.calibration, 150), (snippets.test, 250)):
+        counts = np.bincount(part.labels, minlength=len(LANGUAGES))
+        assert 0.9 * most < counts.min() <= counts.max() <= most
+
+
+@pytest.mark.slow
+def test_the_cascade_is_better_than_the_local_model_alone() -> None:
+    """From sentences to a served run, on fewer of them: a fifth or less is forwarded, as planned, and it pays."""
+    pytest.importorskip("lingua")
+    result = prepare_languages(cache_folder(), 0.2, Sizes(150, 60, 60)).measure(deadline=30.0)
+    planned = result.metadata.document["policy"]["chosen"]["offload_rate"]
+    n, rate = result.n, result.cascade.offload.value
+    assert n > 3000
+    assert 0.1 < planned <= 0.2
+    assert abs(rate - planned) < 5 * np.sqrt(planned * (1 - planned) * 2 / n)
+    assert result.served.reasons["confident"] + result.served.reasons["offloaded"] == n
+    assert result.local.accuracy.high < result.cascade.accuracy.low
+    assert result.local.accuracy.value > 0.6
+    assert result.remote.accuracy.value > 0.9
+    assert result.ece["remote after"] < result.ece["remote before"] / 2

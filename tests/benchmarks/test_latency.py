@@ -1,0 +1,238 @@
+"""MLPerf LoadGen over real sessions and cascades, on a pair of models small enough to know what must come out."""
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from edgecascade.benchmarks.latency.agreement import compare_with_loop
+from edgecascade.benchmarks.latency.cell import Cell
+from edgecascade.benchmarks.latency.data import Inputs, read_inputs_as_given
+from edgecascade.benchmarks.latency.distribution import distribution
+from edgecascade.benchmarks.latency.loadgen import run_loadgen
+from edgecascade.benchmarks.latency.measure import measure_cell, open_subject
+from edgecascade.benchmarks.latency.plan import DIRECT, Plan
+from edgecascade.benchmarks.latency.recorder import Outcome, Recorder
+from edgecascade.benchmarks.latency.scenario import STREAMS, Load, Scenario
+from edgecascade.benchmarks.latency.subject import Kind, drive
+from edgecascade.benchmarks.lateness import black_hole
+from edgecascade.runtime import Cascade
+from edgecascade.runtime.session import open_session
+
+Planner = Callable[..., Plan]
+
+
+@pytest.fixture(scope="module")
+def inputs(pair: Path) -> Inputs:
+    """The pair's 400 test images."""
+    return read_inputs_as_given(pair / "test.npz")
+
+
+@pytest.fixture
+def plan(pair: Path) -> Planner:
+    """A short cell over the pair; the remote runs in this process."""
+
+    def make(subject: Kind, scenario: Scenario, **changes: Any) -> Plan:
+        given: dict[str, Any] = {
+            "network": DIRECT,
+            "file": str(pair / "local.onnx"),
+            "data": str(pair / "test.npz"),
+            "remote": str(pair / "remote.onnx"),
+            "deadline": 30.0,
+            "seconds": 0.2,
+            "queries": 10,
+            "qps": 200.0 if scenario is Scenario.SERVER else 0.0,
+            "warm_up": 8,
+            "threads": 1,
+            "providers": (),
+            "engines": None,
+        }
+        return Plan(subject, scenario, **{**given, **changes})
+
+    return make
+
+
+def _load(scenario: Scenario, **changes: Any) -> Load:
+    given: dict[str, Any] = {"seconds": 0.2, "queries": 10, "expected": 1e-4, "qps": 200.0}
+    return Load(scenario, **{**given, **changes})
+
+
+def _labels(path: Path, given: Sequence[NDArray[np.uint8]], output: str) -> NDArray[Any]:
+    """What a file says about images, without any of the code that is tested."""
+    session = open_session(path)
+    found = session.run([output], {session.get_inputs()[0].name: np.stack(given)})[0]
+    return np.asarray(found if found.ndim == 1 else found.argmax(axis=1))
+
+
+@pytest.mark.parametrize("scenario", Scenario)
+@pytest.mark.parametrize("subject", [Kind.ALONE, Kind.LOCAL, Kind.REMOTE])
+def test_every_sample_is_answered_once_and_right(
+    pair: Path, inputs: Inputs, plan: Planner, subject: Kind, scenario: Scenario
+) -> None:
+    """With the label that the file it should come from gives for that very image, in the order of issue."""
+    with closing(open_subject(plan(subject, scenario), inputs)) as one:
+        run = run_loadgen(drive(one, scenario), _load(scenario), inputs=len(inputs.given))
+    asked = [inputs.given[index] for index in run.samples.index.tolist()]
+    file, output = ("remote.onnx", "logits") if subject is Kind.REMOTE else ("local.onnx", "label")
+    assert [outcome.label for outcome in run.outcomes] == _labels(pair / file, asked, output).tolist()
+    assert len(run.outcomes) == len(run.samples.latency) >= 10
+    per_query = STREAMS if scenario is Scenario.MULTI_STREAM else 1
+    if scenario is not Scenario.OFFLINE:
+        assert (
+            len(run.samples.per_query()) * per_query
+            == len(run.outcomes)
+            == run.detail["result_query_count"] * per_query
+        )
+
+
+def test_the_counts_of_a_cascade_add_up(inputs: Inputs, plan: Planner) -> None:
+    """Kept and forwarded are all answers, by reason and by latency, and it forwards what its file decides to."""
+    for scenario in Scenario:
+        cell = measure_cell(plan(Kind.CASCADE, scenario), inputs)
+        forwards = cell.forwards
+        assert forwards is not None
+        assert sum(forwards.reasons.values()) == cell.answers == forwards.share.n
+        kept = forwards.reasons.get("confident", 0)
+        assert forwards.share.value == pytest.approx(1 - kept / cell.answers)
+        assert set(forwards.reasons) <= {"confident", "offloaded"}
+        if scenario in (Scenario.SINGLE_STREAM, Scenario.SERVER):
+            assert forwards.kept is not None
+            assert forwards.forwarded is not None
+            assert (forwards.kept.n, forwards.forwarded.n) == (kept, cell.answers - kept)
+        else:
+            assert forwards.kept is None  # eight together, or all: no answer has a time of its own
+        assert (cell.latency is None) == (scenario is Scenario.OFFLINE)
+
+
+def test_the_cascade_decides_as_it_does_outside(pair: Path, inputs: Inputs, plan: Planner) -> None:
+    """What is forwarded under load is what `predict` forwards, image by image."""
+    with Cascade.load(pair / "local.onnx", remote=pair / "remote.onnx", deadline=30.0) as cascade:
+        alone = [(answer.label, answer.reason) for answer in map(cascade.predict, inputs.given)]
+    with closing(open_subject(plan(Kind.CASCADE, Scenario.SERVER), inputs)) as one:
+        run = run_loadgen(drive(one, Scenario.SERVER), _load(Scenario.SERVER), inputs=len(inputs.given))
+    expected = [alone[index] for index in run.samples.index.tolist()]
+    assert [(one.label, one.reason) for one in run.outcomes] == expected
+
+
+def test_percentiles_are_those_of_the_recorded_latencies(inputs: Inputs, plan: Planner) -> None:
+    """By numpy, by LoadGen's own statistics, and with the ends of the interval among the latencies."""
+    with closing(open_subject(plan(Kind.LOCAL, Scenario.SINGLE_STREAM), inputs)) as one:
+        load = _load(Scenario.SINGLE_STREAM, queries=400, seconds=0.1)
+        run = run_loadgen(drive(one, Scenario.SINGLE_STREAM), load, inputs=len(inputs.given))
+    latency = run.samples.latency
+    found = distribution(latency / 1e9)
+    for name, q in (("p50", 0.5), ("p90", 0.9), ("p99", 0.99)):
+        at = found.at(name)
+        assert at is not None
+        assert at.value == pytest.approx(np.quantile(latency, q) / 1e9)
+        assert at.low <= at.value <= at.high
+        assert {round(at.low * 1e9), round(at.high * 1e9)} <= set(latency.tolist())
+    own = run.detail
+    assert own["result_min_latency_ns"] == latency.min()
+    assert own["result_max_latency_ns"] == latency.max()
+    assert own["result_mean_latency_ns"] == int(latency.mean())
+    assert own["result_query_count"] == found.n == len(latency)
+
+
+def test_multi_stream_counts_until_the_last_of_eight(inputs: Inputs, plan: Planner) -> None:
+    """Its latencies are of queries, and LoadGen's figures for queries are the same."""
+    with closing(open_subject(plan(Kind.ALONE, Scenario.MULTI_STREAM), inputs)) as one:
+        run = run_loadgen(drive(one, Scenario.MULTI_STREAM), _load(Scenario.MULTI_STREAM), inputs=len(inputs.given))
+    per_query = run.samples.per_query()
+    assert run.detail["result_max_query_latency_ns"] == per_query.max()
+    assert run.detail["result_mean_query_latency_ns"] == int(per_query.mean())
+    brute = [run.samples.latency[run.samples.query == query].max() for query in range(len(per_query))]
+    assert per_query.tolist() == brute
+
+
+def test_a_server_counts_from_the_scheduled_arrival() -> None:
+    """An input that waits because those before it take too long is late from the moment at which it was due."""
+
+    def slow(recorder: Recorder, positions: Sequence[int], indices: Sequence[int]) -> None:
+        for position, index in zip(positions, indices, strict=True):
+            time.sleep(0.02)
+            recorder.answer(position, Outcome(index))
+
+    run = run_loadgen(slow, _load(Scenario.SERVER, qps=200.0, seconds=0.2), inputs=10)
+    assert run.samples.latency.max() > 0.1e9  # 40 or so arrivals of 20 ms each, in .2 s
+    assert (run.samples.latency >= run.samples.delay + 0.02e9).all()
+    assert min(run.own) >= 0.02
+    assert run.samples.delay.max() > 0.05e9
+
+
+def test_loadgen_and_our_own_clock_agree(inputs: Inputs, plan: Planner) -> None:
+    """From issue to answer, LoadGen's time holds ours, and beyond it little more than the call into Python."""
+    with closing(open_subject(plan(Kind.LOCAL, Scenario.SERVER), inputs)) as one:
+        run = run_loadgen(drive(one, Scenario.SERVER), _load(Scenario.SERVER), inputs=len(inputs.given))
+    theirs = (run.samples.latency - run.samples.delay) / 1e9
+    beyond = theirs - np.array(run.own)
+    assert beyond.min() > -1e-6
+    assert np.median(beyond) < 2e-3
+
+
+def test_a_silent_remote_costs_the_deadline_and_no_more(inputs: Inputs, plan: Planner) -> None:
+    """The remote takes every request and never answers; the answers come all the same, and how late is counted."""
+    with black_hole() as address:
+        for scenario in (Scenario.SINGLE_STREAM, Scenario.SERVER):
+            asked = plan(Kind.CASCADE, scenario, remote=address, deadline=0.05, seconds=1.0, qps=50.0)
+            cell = measure_cell(asked, inputs)
+            assert cell.forwards is not None
+            reasons = cell.forwards.reasons
+            assert sum(reasons.values()) == cell.answers
+            assert "offloaded" not in reasons
+            assert reasons.keys() & {"deadline", "circuit open"}
+            assert cell.forwards.overshoot < 2.0  # the remote would hold them for ever
+            assert (cell.forwards.late == 0) == (cell.forwards.overshoot == 0)
+
+
+def test_an_input_that_does_not_fit_is_the_error(inputs: Inputs, plan: Planner) -> None:
+    """Not a crash inside LoadGen, nor a run that never ends: whichever thread it happens in."""
+    wrong = Inputs([np.zeros((8, 8, 3), np.uint8), "no image"], inputs.labels[:2], "arrays", 2, "")
+    for scenario in Scenario:
+        with (
+            closing(open_subject(plan(Kind.LOCAL, scenario), wrong)) as one,
+            pytest.raises(Exception, match="image"),
+        ):
+            run_loadgen(drive(one, scenario), _load(scenario, expected=0.01), inputs=2)
+
+
+def test_the_harness_is_compared_with_a_bare_loop(inputs: Inputs, plan: Planner) -> None:
+    """On the same session, in turn; the figures are to be read, and add up."""
+    found = compare_with_loop(plan(Kind.ALONE, Scenario.SINGLE_STREAM), inputs, rounds=7, seconds=0.05)
+    assert found.latency.n == found.overhead.n == found.between.n == 7
+    assert found.latency.ours > 0 < found.latency.theirs
+    assert found.between.value > 0
+    assert found.met == (1 / 1.05 <= found.latency.value <= 1.05 or abs(found.overhead.value) <= 10e-6)
+    assert "per query" in str(found)
+
+
+def test_a_cell_says_what_it_took(inputs: Inputs, plan: Planner) -> None:
+    """Start, warm-up, processor time, provider and accuracy; what the machine does not tell is None, not 0."""
+    cell = measure_cell(plan(Kind.LOCAL, Scenario.SINGLE_STREAM), inputs)
+    assert isinstance(cell, Cell)
+    assert cell.warm_up.session > 0 < cell.warm_up.first
+    assert cell.warm_up.runs == 8
+    assert 0 < cell.cpu < 1
+    assert cell.provider == "CPUExecutionProvider"
+    assert cell.throughput == pytest.approx(cell.answers / cell.seconds)
+    assert cell.right.n <= min(cell.answers, 400)
+    assert (
+        cell.right.low
+        < np.mean(_labels(Path(cell.plan.file), inputs.given, "label") == inputs.labels)
+        < cell.right.high
+    )
+    for energy in cell.machine.energies:
+        assert energy.per(cell.answers) is None or energy.joules is not None
+    assert cell.machine.growth is None or cell.machine.growth >= 0
+
+
+def test_a_provider_that_is_not_here_is_said_aloud(inputs: Inputs, plan: Planner) -> None:
+    """The run goes on with the one that is, and says which."""
+    cell = measure_cell(plan(Kind.LOCAL, Scenario.SINGLE_STREAM, providers=("coreml",)), inputs)
+    assert cell.plan.providers == ("coreml",)
+    assert cell.provider == "CPUExecutionProvider"

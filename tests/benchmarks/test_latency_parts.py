@@ -1,0 +1,222 @@
+"""Percentiles, inputs and kept cells of `bench latency`, without LoadGen."""
+
+import json
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from edgecascade.benchmarks.errors import BenchmarkError
+from edgecascade.benchmarks.latency.data import read_inputs_as_given
+from edgecascade.benchmarks.latency.decode import decode
+from edgecascade.benchmarks.latency.distribution import QUANTILES, distribution, least
+from edgecascade.benchmarks.latency.loadgen_log import read_detail, read_samples, verdict_of
+from edgecascade.benchmarks.latency.plan import DIRECT, Plan, key_of
+from edgecascade.benchmarks.latency.scenario import Scenario
+from edgecascade.benchmarks.latency.store import Store
+from edgecascade.benchmarks.latency.subject import Kind
+from edgecascade.benchmarks.latency.words import milliseconds
+from edgecascade.export.errors import ExportError
+from edgecascade.export.labelled import read_labelled
+
+
+@given(st.floats(0.5, 0.9999))
+def test_an_interval_needs_as_many_latencies_as_enclose_the_quantile(q: float) -> None:
+    """With n all lie below it with probability 2.5 % at most, and with one fewer with more."""
+    n = least(q)
+    assert q**n <= 0.025 * (1 + 1e-9)
+    assert q ** (n - 1) > 0.025 * (1 - 1e-9)
+
+
+@settings(deadline=None)  # the first one imports scipy
+@given(st.integers(0, 4000))
+def test_a_percentile_with_too_few_latencies_is_none(n: int) -> None:
+    """And is there as soon as there are enough."""
+    found = distribution(np.linspace(0.001, 0.002, n))
+    assert found.n == n
+    for name, q in QUANTILES.items():
+        at = found.at(name)
+        assert (at is None) == (n < least(q))
+        assert at is None or (at.n == n and at.low <= at.value <= at.high)
+
+
+def test_too_few_is_said_and_not_guessed() -> None:
+    """Instead of the number stands how many there are and how many it takes."""
+    found = distribution(np.full(500, 0.004))
+    assert milliseconds(found, "p99") == "4 (4 to 4)"
+    assert milliseconds(found, "p99_9") == "n = 500; needs 3688"
+    assert milliseconds(None, "p50") == "not meaningful"
+
+
+def _plan() -> Plan:
+    return Plan(
+        subject=Kind.CASCADE,
+        scenario=Scenario.SERVER,
+        network=DIRECT,
+        file="a.onnx",
+        data="a.npz",
+        remote="http://127.0.0.1:8000/v2/models/m",
+        deadline=0.2,
+        seconds=1.0,
+        queries=64,
+        qps=50.0,
+        warm_up=20,
+        threads=1,
+        providers=("cpu",),
+        engines="engines",
+    )
+
+
+_OTHER: dict[str, Any] = {
+    "subject": Kind.LOCAL,
+    "scenario": Scenario.OFFLINE,
+    "network": "lan",
+    "deadline": 0.3,
+    "seconds": 2.0,
+    "queries": 65,
+    "qps": 51.0,
+    "warm_up": 21,
+    "threads": 2,
+    "providers": ("cuda", "cpu"),
+}
+
+
+def test_a_key_changes_with_everything_that_the_cell_depends_on() -> None:
+    """Every argument, and the content of file, data and remote; not the places where these lie."""
+    content = {"file": "1", "data": "2", "remote": "3"}
+    key = key_of(_plan(), content)
+    for name, value in _OTHER.items():
+        assert key_of(replace(_plan(), **{name: value}), content) != key, name
+    for name in content:
+        assert key_of(_plan(), {**content, name: "other"}) != key, name
+    places: dict[str, Any] = {
+        "file": "b.onnx",
+        "data": "b.npz",
+        "remote": "http://127.0.0.1:9/v2/models/m",
+        "engines": None,
+    }
+    assert key_of(replace(_plan(), **places), content) == key
+    assert _OTHER.keys() | places.keys() == {field.name for field in fields(Plan)}
+
+
+def test_a_store_gives_back_what_it_kept_under_that_key_only(tmp_path: Path) -> None:
+    """A damaged file, one of another kind, or one renamed to another key is nothing."""
+    store = Store(tmp_path / "cells")
+    store.keep("a", _plan())
+    assert store.get(Plan, "a") == _plan()
+    assert store.get(Plan, "b") is None
+    (tmp_path / "cells/b.json").write_bytes((tmp_path / "cells/a.json").read_bytes())
+    assert store.get(Plan, "b") is None
+    for damaged in ("", "{", '{"key": "a", "found": {}}', '{"key": "a", "found": []}', "[]", '{"key": "a"}'):
+        (tmp_path / "cells/a.json").write_text(damaged)
+        assert store.get(Plan, "a") is None
+    assert store.reused == 1
+    assert not list(tmp_path.glob("cells/*.part"))
+
+
+@dataclass(frozen=True)
+class _Leaf:
+    kind: Literal["a", "b"]
+    share: float | None
+
+
+@dataclass(frozen=True)
+class _Tree:
+    leaves: tuple[_Leaf, ...]
+    counts: dict[str, int]
+    scenario: Scenario
+
+
+@given(
+    st.lists(st.builds(_Leaf, st.sampled_from(["a", "b"]), st.none() | st.floats(allow_nan=False))),
+    st.dictionaries(st.text(), st.integers()),
+    st.sampled_from(Scenario),
+)
+def test_decoding_undoes_what_json_made_of_a_dataclass(
+    leaves: list[_Leaf], counts: dict[str, int], scenario: Scenario
+) -> None:
+    """Nested ones, tuples, dictionaries, enums, and what may be missing."""
+    tree = _Tree(tuple(leaves), counts, scenario)
+    assert decode(_Tree, json.loads(json.dumps(asdict(tree)))) == tree
+
+
+def test_decoding_refuses_another_type() -> None:
+    """A text is no number of inputs."""
+    document = {"leaves": [], "counts": {"a": "b"}, "scenario": "server"}
+    with pytest.raises(TypeError, match="expected int, got 'b'"):
+        decode(_Tree, document)
+    with pytest.raises(ValueError, match="nowhere"):
+        decode(_Tree, {**document, "counts": {}, "scenario": "nowhere"})
+
+
+def test_images_in_folders_stay_files(pair: Path, tmp_path: Path) -> None:
+    """Each with the label that `read_labelled` gives it, so that an answer begins with reading and decoding it."""
+    images, labels = (np.load(pair / "test.npz")[name][:30] for name in ("x", "y"))
+    for number, (image, label) in enumerate(zip(images, labels, strict=True)):
+        folder = tmp_path / "rgb"[label]
+        folder.mkdir(exist_ok=True)
+        Image.fromarray(image).save(folder / f"{number}.png")
+    found, whole = read_inputs_as_given(tmp_path), read_labelled(tmp_path)
+    assert found.kind == "image files"
+    assert found.of == len(found.given) == 30
+    pixels = {image.tobytes(): label for image, label in zip(whole.inputs, whole.labels, strict=True)}
+    for path, label in zip(found.given, found.labels, strict=True):
+        assert isinstance(path, str)
+        assert pixels[np.asarray(Image.open(path)).tobytes()] == label
+    (tmp_path / "r/0.png").unlink(missing_ok=True)
+    (tmp_path / "r/new.png").write_bytes(next(tmp_path.glob("*/*.png")).read_bytes())
+    assert read_inputs_as_given(tmp_path).digest != found.digest
+
+
+def test_inputs_are_drawn_at_random_and_always_the_same(pair: Path) -> None:
+    """Data are often sorted by class, so the first ones would not do."""
+    few = read_inputs_as_given(pair / "test.npz", limit=50)
+    assert (len(few.given), few.of, few.kind) == (50, 400, "arrays")
+    assert set(few.labels.tolist()) == {0, 1, 2}
+    again = read_inputs_as_given(pair / "test.npz", limit=50)
+    assert all(np.array_equal(a, b) for a, b in zip(few.given, again.given, strict=True))
+
+
+def test_sentences_and_several_arrays_are_given_as_an_application_has_them(tmp_path: Path) -> None:
+    """A text as `str`, and several inputs as one array by name."""
+    np.savez(tmp_path / "text.npz", x=np.array(["one", "two"]), y=np.array([0, 1]))
+    found = read_inputs_as_given(tmp_path / "text.npz")
+    assert found.kind == "sentences"
+    assert dict(zip(found.given, found.labels.tolist(), strict=True)) == {"one": 0, "two": 1}
+    np.savez(tmp_path / "two.npz", a=np.arange(2), b=np.arange(4).reshape(2, 2), y=np.array([0, 1]))
+    (first, _) = sorted(read_inputs_as_given(tmp_path / "two.npz").given, key=lambda one: int(one["a"]))
+    assert first["b"].tolist() == [0, 1]
+
+
+def test_an_empty_folder_is_a_sentence(tmp_path: Path) -> None:
+    """It says what was expected."""
+    with pytest.raises(ExportError, match="expected"):
+        read_inputs_as_given(tmp_path)
+
+
+def test_a_trace_with_a_hole_is_refused(tmp_path: Path) -> None:
+    """Percentiles of what happened to be written would not be LoadGen's."""
+    line = '"args":{{"sample_seq":{0},"query_seq":{0},"sample_idx":3,"issue_start_ns":1,"complete_ns":9}}'
+    (tmp_path / "trace").write_text("\n".join(line.format(n) for n in (1, 0)))
+    assert read_samples(tmp_path / "trace").latency.tolist() == [9, 9]
+    (tmp_path / "trace").write_text("\n".join(line.format(n) for n in (0, 2)))
+    with pytest.raises(BenchmarkError, match="expected samples 0 to 1 once each"):
+        read_samples(tmp_path / "trace")
+
+
+def test_the_verdict_is_loadgens_own(tmp_path: Path) -> None:
+    """With the conditions that were not met and its reason; a log without one is a run that did not end."""
+    entries = {"result_validity": "INVALID", "early_stopping_met": False, "early_stopping_result": " * Only 3 queries."}
+    text = "\n".join(f":::MLLOG {json.dumps({'key': key, 'value': value})}" for key, value in entries.items())
+    (tmp_path / "detail").write_text(f"{text}\n:::MLLOG {{not json\nnoise\n")
+    verdict = verdict_of(read_detail(tmp_path / "detail"))
+    assert not verdict.valid
+    assert verdict.unmet == ("early_stopping_met",)
+    assert verdict.reason == "Only 3 queries."
+    with pytest.raises(BenchmarkError, match="expected a verdict"):
+        verdict_of({})

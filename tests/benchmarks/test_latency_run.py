@@ -1,0 +1,222 @@
+"""`edgecascade bench latency` as a whole: cells in processes of their own, resumed runs, networks and refusals."""
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgecascade.benchmarks.document import result_document, result_schema
+from edgecascade.benchmarks.environment import read_environment
+from edgecascade.benchmarks.latency.cell import Cell
+from edgecascade.benchmarks.latency.connection import round_trips
+from edgecascade.benchmarks.latency.decode import decode
+from edgecascade.benchmarks.latency.request import Request
+from edgecascade.benchmarks.latency.run import LatencyRun, run_latency
+from edgecascade.benchmarks.latency.scenario import Scenario
+from edgecascade.benchmarks.latency.sections import latency_sections
+from edgecascade.benchmarks.latency.subject import Kind
+from edgecascade.benchmarks.latency.verdict import latency_summary, latency_verdict
+from edgecascade.benchmarks.network import Profile
+from edgecascade.benchmarks.section import Report
+from edgecascade.benchmarks.server import serving
+from edgecascade.benchmarks.shaping_proxy import shaped
+from edgecascade.cli import main
+
+
+@pytest.fixture(scope="module")
+def request_(pair: Path, tmp_path_factory: pytest.TempPathFactory) -> Request:
+    """Two cells, as short as they can be."""
+    return Request(
+        file=str(pair / "local.onnx"),
+        data=str(pair / "test.npz"),
+        report=str(tmp_path_factory.mktemp("report")),
+        subjects=(Kind.LOCAL,),
+        scenarios=(Scenario.SINGLE_STREAM, Scenario.SERVER),
+        seconds=0.2,
+        queries=10,
+        warm_up=4,
+    )
+
+
+@pytest.fixture(scope="module")
+def run(request_: Request) -> LatencyRun:
+    """Measured once."""
+    return run_latency(request_)
+
+
+def test_a_run_measures_every_cell_that_was_asked_for(run: LatencyRun) -> None:
+    """Once, by its name; the server's inputs arrive at half of what single stream reached."""
+    assert [cell.name for cell in run.cells] == ["local only, single stream", "local only, server"]
+    single, served = run.cells
+    assert served.plan.qps == pytest.approx(single.throughput / 2, abs=0.001)
+    assert run.reused == 0
+    assert run.agreement is None
+    assert not list(Path().glob("mlperf_log*"))
+
+
+def test_a_run_that_is_started_again_measures_nothing_again(run: LatencyRun, request_: Request) -> None:
+    """The cells are the very same, and it says so."""
+    again = run_latency(request_)
+    assert again.cells == run.cells
+    assert again.reused == 2
+    assert any("taken over from an earlier run" in line for line in latency_verdict(again))
+
+
+def test_an_interrupted_run_goes_on_where_it_stopped(run: LatencyRun, request_: Request) -> None:
+    """Only the cell that is missing or damaged is measured; the others stay as they were."""
+    kept = sorted(Path(request_.report, "cells").glob("*.json"))
+    assert len(kept) == 2
+    served = next(path for path in kept if json.loads(path.read_text())["found"]["plan"]["scenario"] == "server")
+    whole = served.read_bytes()
+    served.write_bytes(whole[: len(whole) // 2])
+    again = run_latency(request_)
+    served.write_bytes(whole)
+    assert again.reused == 1
+    assert again.cells[0] == run.cells[0]
+    assert again.cells[1] != run.cells[1]
+
+
+def test_a_cell_is_never_taken_for_another_model_or_argument(
+    run: LatencyRun, request_: Request, pair: Path, tmp_path: Path
+) -> None:
+    """Another threshold in the file, other data, another length: into the same folder, all measured anew."""
+    moved = ["recalibrate", str(pair / "local.onnx"), "--offload-rate", "0.1", "-o", str(tmp_path / "moved.onnx")]
+    assert main(moved) == 0
+    images = {name: array[::-1] for name, array in np.load(pair / "test.npz").items() if name != "names"}
+    np.savez(tmp_path / "reversed.npz", **images)
+    single = replace(request_, scenarios=(Scenario.SINGLE_STREAM,))
+    changes: list[dict[str, Any]] = [
+        {"file": str(tmp_path / "moved.onnx")},
+        {"data": str(tmp_path / "reversed.npz")},
+        {"seconds": 0.25},
+    ]
+    for change in changes:
+        other = run_latency(replace(single, **change))
+        assert other.reused == 0, change
+        assert other.cells[0] != run.cells[0]
+
+
+def test_a_cell_survives_its_file(run: LatencyRun) -> None:
+    """What JSON made of it is decoded to the same."""
+    for cell in run.cells:
+        assert decode(Cell, json.loads(json.dumps(asdict(cell)))) == cell
+
+
+def test_a_run_can_be_read_as_a_page_as_text_and_as_a_document(run: LatencyRun) -> None:
+    """Tables have as many cells as columns, the picture is one, and the document fits its schema."""
+    from jsonschema import validate
+
+    sections = latency_sections(run)
+    for table in (table for section in sections for table in section.tables):
+        assert table.rows
+        assert {len(row) for row in table.rows} == {len(table.columns)} != {0}
+        assert len(table.columns) <= 6
+    (figure,) = (figure for section in sections for figure in section.figures)
+    assert figure.svg.startswith("<svg")
+    assert "not an MLPerf submission" in latency_summary(run)
+    report = Report("t", latency_verdict(run), sections, ("m",), "edgecascade bench latency", {"latency": run})
+    validate(json.loads(json.dumps(result_document(report, read_environment()))), result_schema())
+
+
+def test_a_network_lies_between_device_and_remote(pair: Path, tmp_path: Path) -> None:
+    """Small requests to the remote itself take what the profile adds, and not less."""
+    profile = Profile("test", "for this test", latency=0.02, jitter=0.0, up=1e8, down=1e8)
+    with serving(pair / "remote.onnx", name="all", threads=1, log=tmp_path / "log") as direct:
+        with shaped(direct, profile) as address:
+            found = round_trips(direct, address, n=10)
+        assert round_trips(direct, "http://127.0.0.1:9/v2/models/all", n=10) is None
+    assert found is not None
+    assert found.shaped.low >= 0.038
+    assert found.added > 0.02
+    assert found.bare.n == found.shaped.n == 10
+    assert found.failed == 0
+    assert round_trips("grpc://127.0.0.1:9/v2/models/m", "grpc://127.0.0.1:9/v2/models/m") is None
+
+
+@pytest.mark.slow
+def test_a_profile_is_applied_and_what_was_measured_is_reported(pair: Path, tmp_path: Path) -> None:
+    """Answers of the remote take its round trip; the cascade's kept ones do not."""
+    request = Request(
+        file=str(pair / "local.onnx"),
+        data=str(pair / "test.npz"),
+        report=str(tmp_path),
+        remote=str(pair / "remote.onnx"),
+        subjects=(Kind.REMOTE, Kind.CASCADE),
+        scenarios=(Scenario.SINGLE_STREAM,),
+        networks=("direct", "wifi"),
+        seconds=0.5,
+        queries=40,
+        deadline=10.0,
+    )
+    run = run_latency(request)
+    names = ["remote only", "cascade"]
+    assert [cell.name for cell in run.cells] == [
+        f"{name}, single stream, {network}" for name in names for network in ("direct", "wifi")
+    ]
+    (network,) = run.networks
+    assert network.name == "wifi"
+    assert network.probed is not None
+    assert network.remote is not None
+    assert network.remote.added > 0.002
+    far, cascade = run.cells[1], run.cells[3]
+    assert far.latency is not None
+    assert far.latency.p50 is not None
+    assert far.latency.p50.value > 0.004
+    assert cascade.forwards is not None
+    assert cascade.forwards.forwarded is not None
+    assert cascade.forwards.forwarded.mean is not None
+    assert cascade.forwards.forwarded.mean > 0.004
+    assert "wifi: round trip, ms" in latency_summary(run)
+    assert run_latency(request).reused == 5
+
+
+_WRONG = (
+    (["--deadline", "0"], "--deadline: expected seconds above 0"),
+    (["--seconds", "nan"], "--seconds: expected seconds above 0"),
+    (["--queries", "0"], "--queries: expected 1 to 100000, got 0"),
+    (["--qps", "-1"], "--qps: expected arrivals per second above 0, got -1.0"),
+    (["--warm-up", "-1"], "--warm-up: expected 0 to 100000 answers, got -1"),
+    (["--threads", "0"], "--threads: expected 1 to 1024, got 0"),
+    (["--subject", "cascade"], "--subject: expected --remote with it, since it asks one, got cascade"),
+    (["--network", "lan"], "--network: expected with --remote, which it lies before, got lan alone"),
+    (["--network", "moon"], "--network: expected direct or one of lan, wifi"),
+    (["--remote", "nowhere.onnx"], "--remote: expected an address or an ONNX file, got nowhere.onnx"),
+    (
+        ["--remote", "http://192.0.2.1:80/v2/models/m", "--network", "lan"],
+        "--network: expected a remote on this machine, whose traffic alone is shaped",
+    ),
+    (["--provider", "gpu"], "providers: expected names among auto"),
+    (["--scenario", "offline", "--scenario", "offline"], "--scenario: expected each once, got offline"),
+)
+
+
+@pytest.mark.parametrize(("arguments", "sentence"), _WRONG)
+def test_wrong_arguments_are_one_sentence(
+    pair: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], sentence: str
+) -> None:
+    """It names the argument, what was expected and what came; nothing is measured or written."""
+    command = ["bench", "latency", str(pair / "local.onnx"), "--data", str(pair / "test.npz")]
+    assert main([*command, "--report", str(tmp_path / "report"), *arguments]) == 2
+    said = capsys.readouterr().err.strip().splitlines()
+    assert len(said) == 1
+    assert sentence in said[0]
+    assert not (tmp_path / "report").exists()
+
+
+def test_a_cell_that_fails_ends_the_run_with_its_reason(pair: Path, tmp_path: Path) -> None:
+    """In one sentence, from its own process."""
+    np.savez(tmp_path / "other.npz", x=np.zeros((20, 4), np.float32), y=np.zeros(20, np.int64))
+    with pytest.raises(Exception, match=r"local only, offline: x: expected uint8"):
+        run_latency(
+            Request(
+                file=str(pair / "local.onnx"),
+                data=str(tmp_path / "other.npz"),
+                report=str(tmp_path / "report"),
+                subjects=(Kind.LOCAL,),
+                scenarios=(Scenario.OFFLINE,),
+                seconds=0.2,
+            )
+        )

@@ -1,0 +1,366 @@
+"""Offloading measured on a pair of models small enough to know what must come out."""
+
+import json
+from argparse import ArgumentParser
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from edgecascade.benchmarks.class_names import labelled_as
+from edgecascade.benchmarks.commands.offload import configure, execute
+from edgecascade.benchmarks.errors import BenchmarkError
+from edgecascade.benchmarks.offload import Offload, measure_offload
+from edgecascade.benchmarks.offload_promise import compare_promise, difference
+from edgecascade.benchmarks.offload_report import offload_document, offload_sections, offload_verdict
+from edgecascade.benchmarks.offload_savings import Prices, savings
+from edgecascade.benchmarks.served import Served
+from edgecascade.benchmarks.verdict import summary
+from edgecascade.benchmarks.verdicts import Verdicts
+from edgecascade.calibration import paired_difference_interval
+from edgecascade.calibration.estimate import Estimate, mean, proportion
+from edgecascade.cli import main
+from edgecascade.export import read_labelled
+from edgecascade.export.labelled import LabelledData
+from edgecascade.runtime import Deadline
+from edgecascade.runtime.connect import connect
+from edgecascade.runtime.remotes.http import Traffic
+
+
+class Counting:
+    """The pair's remote behind a counter of traffic: 100 bytes out and 10 back for each input."""
+
+    def __init__(self, path: Path) -> None:
+        inside = connect(path)
+        assert inside is not None
+        self._inside, self.traffic, self.closed = inside, Traffic(), False
+
+    def infer(self, inputs: Any, deadline: Deadline) -> Any:
+        """As the one inside."""
+        n = len(inputs)
+        self.traffic = Traffic(self.traffic.requests + 1, self.traffic.sent + 100 * n, self.traffic.received + 10 * n)
+        return self._inside.infer(inputs, deadline)
+
+    def close(self) -> None:
+        """Only noted."""
+        self.closed = True
+
+
+@pytest.fixture(scope="module")
+def data(pair: Path) -> LabelledData:
+    """The test inputs."""
+    return read_labelled(pair / "test.npz")
+
+
+@pytest.fixture(scope="module")
+def scores(pair: Path, data: LabelledData) -> NDArray[Any]:
+    """What the remote says about them."""
+    remote = connect(pair / "remote.onnx")
+    assert remote is not None
+    return np.asarray(remote.infer(np.asarray(data.inputs), Deadline.after(60)))
+
+
+@pytest.fixture(scope="module")
+def counted(pair: Path, data: LabelledData, scores: NDArray[Any]) -> Offload:
+    """A run with a remote that counts its traffic, at a price."""
+    remote = Counting(pair / "remote.onnx")
+    result = measure_offload(
+        pair / "local.onnx", data, scores, remote=remote, deadline=30, prices=Prices(0.5, 2e9 / 110)
+    )
+    assert not remote.closed
+    return result
+
+
+def test_a_function_will_do_and_counts_no_bytes(pair: Path, data: LabelledData, scores: NDArray[Any]) -> None:
+    """The same answers as with any other remote; what nobody counts is not measured, in words and in the document."""
+    remote = connect(pair / "remote.onnx")
+    assert remote is not None
+
+    def function(inputs: Any) -> Any:
+        return remote.infer(inputs, Deadline.after(60))
+
+    result = measure_offload(pair / "local.onnx", data, scores, remote=function, deadline=30, prices=Prices(None, 1.0))
+    assert result.cascade.accuracy.value == pytest.approx(
+        np.where(result.verdicts.forward, result.verdicts.merged_correct, result.verdicts.local_correct).mean()
+    )
+    assert (result.served.requests, result.savings.bytes_out, result.savings.spent) == (None, None, None)
+    assert "not measured" in summary(result)
+    assert offload_document(result)["savings"]["always_out"] is None
+
+
+def test_bytes_and_money_add_up(counted: Offload) -> None:
+    """Traffic is that of the forwarded inputs alone, and the price that of requests and bytes together."""
+    forwarded = counted.n - counted.served.reasons["confident"]
+    assert (counted.served.requests, counted.served.sent) == (forwarded, 100 * forwarded)
+    assert counted.savings.always_out is not None
+    assert counted.savings.always_out.value == pytest.approx(100 * counted.n)
+    assert counted.savings.price == pytest.approx(0.5 + 2)
+    assert counted.savings.spent is not None
+    assert counted.savings.spent.value == pytest.approx(2.5e6 * forwarded / counted.n)
+    assert counted.savings.spent.low == pytest.approx(2.5e6 * counted.savings.offload.low)
+
+
+def test_every_merge_rule_and_order_is_there_with_its_curve(counted: Offload) -> None:
+    """The file's own rule is the cascade without a network; all curves of one merge rule have the same ends."""
+    by_name = {one.name: one for one in counted.strategies}
+    (own,) = (one for name, one in by_name.items() if name.endswith("(the file)"))
+    assert counted.metadata.merge in own.name
+    assert own.accuracy == counted.cascade.accuracy
+    assert own.gap is not None
+    assert own.gap.low < 0 < own.gap.high  # the same answers, and yet not known to a point
+    assert sum(name.startswith("plan, merge") for name in by_name) == 3
+    for name in ("lowest confidence", "lowest margin", "highest entropy", "lowest raw confidence", "oracle"):
+        assert by_name[f"{name}, same rate"].offload.value == pytest.approx(counted.cascade.offload.value)
+    for name in ("advantage", "calibrated confidence", "margin", "entropy", "confidence", "random", "oracle"):
+        curve = counted.curves[name]
+        assert (curve.accuracy[0], curve.accuracy[-1]) == (
+            pytest.approx(counted.local.accuracy.value),
+            pytest.approx(counted.verdicts.merged_correct.mean()),
+        )
+        assert counted.curves["oracle"].at(0.3) >= curve.at(0.3) - 1e-12
+
+
+def test_the_raw_confidence_is_the_graphs_at_temperature_one(counted: Offload, pair: Path, data: LabelledData) -> None:
+    """Taken from the calibrated probabilities, which is what a file whose temperature cannot be fed has."""
+    from edgecascade.runtime.session import open_session
+
+    feeds = {"image": np.asarray(data.inputs), "temperature": np.array(1.0, np.float32)}
+    (expected,) = open_session(pair / "local.onnx").run(["confidence"], feeds)
+    np.testing.assert_allclose(counted.verdicts.raw_confidence, expected, atol=1e-5)
+    assert np.abs(counted.verdicts.confidence - expected).max() > 0.01
+
+
+def test_the_page_has_every_part_and_its_tables_are_square(counted: Offload) -> None:
+    """Each row has a cell for each column, each figure a name of its own, and every sentence ends."""
+    sections = offload_sections(counted)
+    assert len(sections) == 5
+    for section in sections:
+        for table in section.tables:
+            assert table.rows
+            assert {len(row) for row in table.rows} == {len(table.columns)}
+            assert table.note.endswith(".")
+    names = [figure.name for section in sections for figure in section.figures]
+    assert len(set(names)) == len(names) == 2
+    assert all(sentence.endswith(".") for sentence in offload_verdict(counted))
+
+
+def test_the_terminal_has_a_hundred_columns_and_the_document_no_nan(counted: Offload) -> None:
+    """Tables fit; a document is strict JSON, whatever was not measured."""
+    tables = summary(counted).split("\n\n")[:-1]
+    assert len(tables) == 5
+    assert max(len(line) for table in tables for line in table.splitlines()) <= 100
+    never = replace(counted, served=replace(counted.served, latency={"none": _no_latency(counted.served)}))
+    for result in (counted, never):
+        document = json.loads(json.dumps(offload_document(result), allow_nan=False))
+        assert document["n"] == 400
+    assert document["served"]["latency"]["none"]["p50"] is None
+
+
+def _no_latency(served: Served) -> Any:
+    nothing = Estimate(float("nan"), float("nan"), float("nan"), 0)
+    return replace(served.latency["all"], n=0, p50=nothing, p90=nothing, p99=nothing)
+
+
+def test_a_remote_that_changed_its_mind_is_told(pair: Path, data: LabelledData, scores: NDArray[Any]) -> None:
+    """Scores of another model than the one that is served: the report counts the labels that differ."""
+    other = np.roll(scores, 1, axis=1)
+    result = measure_offload(pair / "local.onnx", data, other, remote=pair / "remote.onnx", deadline=30)
+    forwarded = result.n - result.served.reasons["confident"]
+    assert result.served.disagreed == forwarded > 0
+    assert any("another label" in line for section in offload_sections(result) for line in section.text)
+
+
+def test_what_it_was_calibrated_on_is_no_test(pair: Path, scores: NDArray[Any]) -> None:
+    """The file holds the hash of those inputs."""
+    seen = read_labelled(pair / "calibration.npz")
+    with pytest.raises(BenchmarkError, match=r"data: expected inputs that nothing was .*local\.onnx was calibrated on"):
+        measure_offload(pair / "local.onnx", seen, np.resize(scores, (600, 3)), remote="none", deadline=1)
+
+
+def test_labels_are_matched_by_name(pair: Path, data: LabelledData, scores: NDArray[Any], counted: Offload) -> None:
+    """The same inputs with their classes in alphabetical order, as folders would be, give the same result."""
+    order = np.argsort(np.array(data.names))
+    shuffled = replace(
+        data, labels=np.argsort(order)[data.labels], names=tuple(data.names[i] for i in order), digest="other"
+    )
+    assert shuffled.names == ("blue", "green", "red")
+    result = measure_offload(pair / "local.onnx", shuffled, scores, remote=pair / "remote.onnx", deadline=30)
+    assert result.local == counted.local
+    assert result.cascade == counted.cascade
+
+
+@pytest.mark.parametrize(
+    ("names", "classes", "expected"),
+    [
+        (("b", "a"), ("a", "b", "c"), [1, 0]),
+        (("0", "1", "10", "2"), tuple("abcdefghijk"), [0, 1, 10, 2]),
+        (("x", "y"), ("0", "1"), [0, 1]),
+        ((), ("a", "b", "c", "d"), [0, 1]),
+        (("a", "d"), ("a", "b", "c"), r"expected classes by the names that the model has \(a, b, c\), got d"),
+        (("x", "y"), ("0", "1", "2"), r"expected as many classes as the model's 3, which have no names, got 2"),
+        (("a", "b"), ("a", "a"), r"got b"),
+        (("a",), ("a", "a"), r"different names"),
+        ((), ("a",), r"data: expected labels from 0 to 0, got 1"),
+    ],
+)
+def test_names_mean_what_they_say(names: tuple[str, ...], classes: tuple[str, ...], expected: list[int] | str) -> None:
+    """A class may be missing from the data; numbers are labels; what cannot be told is refused."""
+    labels = np.arange(max(2, len(names)))
+    given = LabelledData(np.zeros((len(labels), 1)), labels, names, "")
+    if isinstance(expected, str):
+        with pytest.raises(BenchmarkError, match=expected):
+            labelled_as(replace(given, labels=labels[: len(names) or 2]), classes)
+    else:
+        assert labelled_as(given, classes).labels.tolist() == expected[: len(labels)]
+
+
+def _verdicts(remote: NDArray[np.bool_], cascade: NDArray[np.bool_]) -> Verdicts:
+    """Both models' rows, with everything kept."""
+    nothing = np.zeros(len(remote), np.float32)
+    never = np.zeros(len(remote), bool)
+    return Verdicts(
+        cascade, nothing, nothing, nothing, never, remote, remote, nothing, nothing, never.astype(np.int64), {}, {}
+    )
+
+
+@pytest.mark.parametrize(
+    ("n", "lost", "outcome"),
+    [(4000, 0, "kept"), (4000, 40, "cannot tell"), (4000, 200, "broken"), (50, 0, "cannot tell")],
+)
+def test_a_promise_is_kept_broken_or_beyond_these_inputs(n: int, lost: int, outcome: str) -> None:
+    """At most 1 % was promised: the outcome is where the whole interval lies, and few inputs never tell."""
+    remote, cascade = np.ones(n, bool), np.arange(n) >= lost
+    document = {"certificate": {"loss": 0.01, "risk": 0.05, "n": 2000}, "policy": {}}
+    found = compare_promise(document, _verdicts(remote, cascade), cascade)
+    assert found.outcome == outcome
+    assert found.measured.value == pytest.approx(lost / n)
+    assert (found.measured.low, found.measured.high) == pytest.approx(paired_difference_interval(remote, cascade))
+    assert compare_promise({"policy": {}}, _verdicts(remote, cascade), cascade).outcome == "none"
+
+
+def test_a_difference_of_two_shares_holds_the_true_one() -> None:
+    """In at least 93 % of 400 pairs of draws; it is the difference of independent inputs."""
+    rng = np.random.default_rng(0)
+    held = 0
+    for _ in range(400):
+        first, second = (proportion(float(rng.binomial(n, p) / n), n) for n, p in ((400, 0.84), (150, 0.76)))
+        found = difference(first, second)
+        held += found.low <= 0.08 <= found.high
+    assert held >= 0.93 * 400
+
+
+@pytest.mark.parametrize("price", [-1.0, float("nan"), float("inf")])
+def test_a_price_is_a_number_from_zero(price: float) -> None:
+    """One sentence that says what it is about."""
+    with pytest.raises(BenchmarkError, match="cost: expected a price of 0 or more, got"):
+        Prices(price)
+    with pytest.raises(BenchmarkError, match="cost per GB: expected a price of 0 or more, got"):
+        Prices(0.0, price)
+
+
+def test_money_without_bytes_is_not_guessed(counted: Offload) -> None:
+    """A price for bytes that nobody counted gives no sum, a price for requests alone does."""
+    uncounted = replace(counted.served, sent=None, received=None, requests=None, sent_each=None, received_each=None)
+    assert savings(uncounted, counted.n, Prices(1.0, 1.0)).spent is None
+    assert savings(uncounted, counted.n, Prices(1.0)).spent_always == 1e6
+    assert mean(np.array([100, 100])).value == 100
+
+
+def _run(*arguments: str) -> int:
+    parser = ArgumentParser()
+    configure(parser)
+    return execute(parser.parse_args(arguments))
+
+
+def _found(folder: Path) -> Mapping[str, Any]:
+    document: dict[str, Any] = json.loads((folder / "result.json").read_text())
+    found = document.get("offload", document.get("found", document))
+    return dict(found.get("offload", found))
+
+
+def test_the_command_goes_on_where_it_stopped(pair: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A second run asks about nothing again and says so; `--fresh` does."""
+    arguments = [str(pair / "local.onnx"), "--remote", str(pair / "remote.onnx"), "--data", str(pair / "test.npz")]
+    arguments += ["--deadline", "30", "--cost", "0.5", "--report", str(tmp_path)]
+    assert _run(*arguments) == 0
+    assert "kept from an earlier run" not in capsys.readouterr().err
+    first = _found(tmp_path)
+    assert _run(*arguments) == 0
+    assert "said about 400 of 400 inputs is kept from an earlier run" in capsys.readouterr().err
+    assert _found(tmp_path)["strategies"] == first["strategies"]
+    assert _run(*arguments, "--fresh") == 0
+    assert "kept from an earlier run" not in capsys.readouterr().err
+
+
+def test_a_promise_travels_from_the_file_to_the_verdict(
+    pair: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A certified file, measured: its bound, what was lost, and what these inputs tell about it."""
+    certified = tmp_path / "certified.onnx"
+    arguments = ["calibrate", str(pair / "corner.onnx"), "--remote", str(pair / "remote.onnx")]
+    arguments += ["--data", str(pair / "calibration.npz"), "--certify", "0.05", "-o", str(certified)]
+    assert main(arguments) == 0
+    report = tmp_path / "report"
+    assert _run(
+        str(certified), "--remote", str(pair / "remote.onnx"), "--data", str(pair / "test.npz"), "--report", str(report)
+    ) == 0  # fmt: skip
+    promised = _found(report)["promised"]
+    assert (promised["loss"], promised["risk"]) == (0.05, 0.05)
+    assert promised["outcome"] in ("kept", "cannot tell")
+    assert "Promised: a loss against asking the large model always of at most 5.0 points" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "message"),
+    [
+        ("--deadline", "0", "seconds above 0, and at most a day, got '0'"),
+        ("--deadline", "nan", "got 'nan'"),
+        ("--cost", "-1", "a price of 0 or more, such as 0.002, got '-1'"),
+        ("--cost-per-gb", "much", "got 'much'"),
+    ],
+)
+def test_an_option_that_means_nothing_is_a_sentence(
+    flag: str, value: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It names the option, what is expected and what came."""
+    with pytest.raises(SystemExit):
+        _run("f.onnx", "--remote", "r", "--data", "d", f"{flag}={value}")
+    assert f"argument {flag}: expected" in (said := capsys.readouterr().err)
+    assert message in said
+
+
+def test_saved_scores_cannot_be_asked_anew(pair: Path) -> None:
+    """The served run needs a remote that answers."""
+    with pytest.raises(BenchmarkError, match="--remote: expected an address or an ONNX file"):
+        _run(str(pair / "local.onnx"), "--remote", "saved.npy", "--data", str(pair / "test.npz"))
+
+
+def test_data_is_checked_before_a_remote_is_asked(pair: Path, tmp_path: Path, data: LabelledData) -> None:
+    """Strange classes or too few inputs are refused, though nobody listens at the address."""
+    arguments = [str(pair / "local.onnx"), "--remote", "http://127.0.0.1:9/v2/models/none", "--data"]
+    images = np.asarray(data.inputs)
+    np.savez(tmp_path / "strange.npz", x=images, y=data.labels, names=np.array(["cat", "dog", "ant"]))
+    np.savez(tmp_path / "few.npz", x=images[:9], y=data.labels[:9])
+    with pytest.raises(BenchmarkError, match=r"the model has \(red, green, blue\), got cat, dog, ant"):
+        _run(*arguments, str(tmp_path / "strange.npz"))
+    with pytest.raises(BenchmarkError, match="data: expected at least 10 labelled inputs, got 9"):
+        _run(*arguments, str(tmp_path / "few.npz"))
+
+
+def test_two_models_that_agree_have_no_area(pair: Path, data: LabelledData) -> None:
+    """A remote that is the local model itself: said in words, with no NaN anywhere."""
+    same = pair / "corner.onnx"
+    remote = connect(same)
+    assert remote is not None
+    scores = np.asarray(remote.infer(np.asarray(data.inputs), Deadline.after(60)))
+    result = measure_offload(pair / "local.onnx", data, scores, remote=same, deadline=30)
+    assert result.verdicts.merged["replace"].tolist() == result.verdicts.local_correct.tolist()
+    assert result.areas["advantage, replace"] is None
+    told = summary(result)
+    assert "none: sending changes nothing, or all alike" in told
+    assert "nan" not in told
+    json.dumps(offload_document(result), allow_nan=False)

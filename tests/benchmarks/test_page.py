@@ -1,0 +1,518 @@
+"""What a benchmark writes: one page that needs nothing else, and the same result for machines."""
+
+import csv
+import io
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from html.parser import HTMLParser
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+
+from edgecascade.benchmarks.document import plain, result_document, result_schema
+from edgecascade.benchmarks.environment import Environment, read_environment
+from edgecascade.benchmarks.errors import BenchmarkError
+from edgecascade.benchmarks.found import find_estimates
+from edgecascade.benchmarks.inline_svg import inline_svg
+from edgecascade.benchmarks.page import write_page
+from edgecascade.benchmarks.result_csv import result_csv
+from edgecascade.benchmarks.result_file import read_result
+from edgecascade.benchmarks.section import Figure, Report, Section, Table
+from edgecascade.calibration.estimate import Estimate, proportion
+
+RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
+SVG = (RESULTS / "flagship" / "offload-curve.svg").read_text()
+SMALL = '<svg xmlns="http://www.w3.org/2000/svg" width="40" height="30"><path id="a" d="M0 0"/></svg>'
+VOID = {"meta", "br", "hr", "img", "input", "link"}
+
+
+class Page(HTMLParser):
+    """Elements in order, each with its attributes and all the text inside it."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str], list[str]]] = []
+        self._open: list[int] = []
+        self.feed(html)
+        self.close()
+        assert self._open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Open it; no attribute may be given twice."""
+        assert len({name for name, _ in attrs}) == len(attrs)
+        self.elements.append((tag, {name: value or "" for name, value in attrs}, []))
+        if tag not in VOID:
+            self._open.append(len(self.elements) - 1)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """An element of a picture without content."""
+        self.elements.append((tag, {name: value or "" for name, value in attrs}, []))
+
+    def handle_endtag(self, tag: str) -> None:
+        """Close what was opened last."""
+        assert self.elements[self._open.pop()][0] == tag
+
+    def handle_data(self, data: str) -> None:
+        """Text belongs to every open element."""
+        for index in self._open:
+            self.elements[index][2].append(data)
+
+    def all(self, *tags: str) -> list[tuple[dict[str, str], str]]:
+        """Attributes and text of every element of these kinds."""
+        return [(found, "".join(text)) for tag, found, text in self.elements if tag in tags]
+
+
+def _real() -> Report:
+    """From the figures of the kept flagship run, with a table that is wide."""
+    offload = read_result(RESULTS / "flagship" / "result.json")["offload"]
+    rows = tuple(
+        (row["name"], f"{row['offload']['value']:.1%}", Estimate(**row["accuracy"]).percent(), "")
+        for row in offload["strategies"]
+    )
+    ms = {name: f"{q['value'] * 1e3:.2f} ({q['low'] * 1e3:.2f} to {q['high'] * 1e3:.2f})"
+          for name, q in offload["served"]["latency"]["all"].items() if name != "n"}  # fmt: skip
+    wide = Table(("answers", "n", "p50 ms", "p90 ms", "p99 ms", "CPU ms", "energy"),
+                 (("all", "4000", *list(ms.values())[:3], "1.2", "not measured"),))  # fmt: skip
+    return Report(
+        title="Small > large",
+        verdict=("Alone, the small model is right on 76.8 %.", "Asking the large one helps."),
+        sections=(
+            Section("Accuracy", ("One.", "Two."), (Figure("offload-curve", SVG, "Lines & points."),),
+                    (Table(("", "offload rate", "accuracy (95 % interval)", "lead"), rows, "n = 4000."),)),
+            Section("Latency", (), (Figure("again", SVG, "The same once more."),), (wide, wide)),
+        ),
+        method=("It was measured.",),
+        command="edgecascade bench offload local.onnx --data 'a b.npz'",
+        found={"offload": offload},
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Everything that is written about a real result."""
+    return write_page(_real(), tmp_path_factory.mktemp("made") / "report", summary="All is well.").parent
+
+
+@pytest.fixture(scope="module")
+def html(folder: Path) -> str:
+    """The page's source."""
+    return (folder / "report.html").read_text()
+
+
+@pytest.fixture(scope="module")
+def page(html: str) -> Page:
+    """The page, read."""
+    return Page(html)
+
+
+def test_the_files_are_there(folder: Path) -> None:
+    """Page, document, table, summary and each picture under its name; nothing else, and nothing half written."""
+    names = {"report.html", "result.json", "result.csv", "summary.txt", "offload-curve.svg", "again.svg"}
+    assert {path.name for path in folder.iterdir()} == names
+    assert (folder / "summary.txt").read_text() == "All is well.\n"
+    assert (folder / "again.svg").read_text().strip() == SVG.strip()
+
+
+def test_the_verdict_comes_first(page: Page) -> None:
+    """Then the sections in order, method, environment and how to repeat it; every heading one level below the title."""
+    headings = [(tag, "".join(text)) for tag, _, text in page.elements if re.fullmatch("h[1-6]", tag)]
+    order = ["Verdict", "Accuracy", "Latency", "Method", "Environment", "How to repeat it"]
+    assert headings == [("h1", "Small > large"), *(("h2", text) for text in order)]
+    ((_, command),) = page.all("pre")
+    assert command == "edgecascade bench offload local.onnx --data 'a b.npz'"
+
+
+def test_the_page_needs_nothing_from_elsewhere(html: str, page: Page) -> None:
+    """No script, no handler, no style sheet, font or picture of another file, no link but within the page."""
+    assert not {tag for tag, _, _ in page.elements} & {"script", "link", "iframe", "img", "object", "embed", "form"}
+    for _, found, _ in page.elements:
+        assert not [name for name in found if name.startswith("on") or name in ("src", "action", "srcset")]
+        assert all(value.startswith("#") for name, value in found.items() if name in ("href", "xlink:href"))
+    assert not re.search(r"@import|url\((?!#)|https?:", html)
+
+
+def test_every_id_is_unique_and_every_reference_leads_to_one(html: str, page: Page) -> None:
+    """Of headings and of the parts of pictures, though the same picture stands there twice."""
+    ids = [found["id"] for _, found, _ in page.elements if "id" in found]
+    assert len(ids) == len(set(ids)) > 100
+    named = [found[name] for _, found, _ in page.elements for name in ("aria-labelledby",) if name in found]
+    linked = [found["href"][1:] for _, found, _ in page.elements if "href" in found]
+    painted = re.findall(r"url\(#([^)]*)\)", html)
+    assert named
+    assert linked
+    assert painted
+    assert set(named + linked + painted) <= set(ids)
+
+
+def test_tables_can_be_read_in_any_order(page: Page) -> None:
+    """Each has a caption, headings with a scope, a row heading; each cell tells its column, for cards on a phone."""
+    tables, rows = page.all("table"), page.all("tbody")
+    assert len(tables) == len(page.all("caption")) == len(rows) == 3
+    assert [found["class"].split()[0] for found, _ in tables] == ["many", "wide", "wide"]
+    cells = [found for found, _ in page.all("td")]
+    assert {found["data-label"] for found in cells} == {
+        "offload rate", "accuracy", "lead", "n", "p50 ms", "p90 ms", "p99 ms", "CPU ms", "energy"
+    }  # fmt: skip
+    assert {found["scope"] for found, _ in page.all("th")} == {"col", "row"}
+    assert all(text.strip() for _, text in page.all("th", "caption"))
+    assert any("In brackets: 95 % intervals." in text for _, text in page.all("p"))
+
+
+def test_an_empty_cell_is_empty(html: str) -> None:
+    """Without so much as a space, so that a card leaves it out."""
+    assert '<td role="cell" data-label="lead"></td>' in html
+
+
+def test_pictures_have_a_title_and_follow_the_page(page: Page) -> None:
+    """An image with its caption for a name; no fixed size, but bounds within which its text can be read."""
+    pictures = page.all("svg")
+    assert len(pictures) == 2
+    for found, _ in pictures:
+        assert found["role"] == "img"
+        assert "width" not in found
+        assert re.fullmatch(r"min-width: \d+px; max-width: \d+px", found["style"])
+    titles = [text for found, text in page.all("title") if "id" in found]
+    assert titles == ["Lines & points.", "The same once more."]
+    least, most = (int(number) for number in re.findall(r"\d+", pictures[0][0]["style"]))
+    assert least <= 360  # a figure of matplotlib's size, on a small phone
+    assert most > 600
+
+
+def test_colours_have_enough_contrast(html: str) -> None:
+    """At least 4.5 to 1 for text on every background it stands on, in light and in dark (WCAG 2.2, AA)."""
+
+    def luminance(colour: str) -> float:
+        parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
+
+    schemes = [dict(re.findall(r"--(\w+): (#\w{6})", line)) for line in html.splitlines() if "--page:" in line]
+    assert len(schemes) == 2
+    for scheme in schemes:
+        for text in ("text", "muted", "accent"):
+            for ground in ("page", "box", "ours"):
+                light, dark = sorted((luminance(scheme[text]), luminance(scheme[ground])), reverse=True)
+                assert (light + 0.05) / (dark + 0.05) >= 4.5, (text, ground)
+
+
+_TEXT = st.text(st.sampled_from("<>&\"'{}%#/!-= abc\u00e9\u202e"), min_size=1, max_size=30)
+
+
+def _page_of(text: str, other: str) -> Report:
+    section = Section(other, (text,), (Figure("a", SMALL, text),), (Table((text, other), ((other, text),)),))
+    return Report(text, (text,), (section,), (other,), text, {"offload": {other: text}})
+
+
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(_TEXT, _TEXT)
+def test_everything_is_text(tmp_path: Path, text: str, other: str) -> None:
+    """Whatever it is made of, it comes out as it went in, and the page has the elements that it always has."""
+    report, plainly = _page_of(text, other), _page_of("a", "b")
+    seen = Page(write_page(report, tmp_path / "one", summary=text).read_text())
+    usual = Page(write_page(plainly, tmp_path / "two", summary="a").read_text())
+    skip = {"span"}  # an interval in a cell is set apart
+    assert [tag for tag, _, _ in seen.elements if tag not in skip] == [
+        tag for tag, _, _ in usual.elements if tag not in skip
+    ]
+    assert seen.all("h1")[0][1] == text
+    assert seen.all("pre")[0][1].strip() == text.strip()
+    assert seen.all("td")[0][0]["data-label"] == other
+    assert seen.all("td")[0][1] == text
+    assert [found for found, _ in seen.all("title") if "id" in found] == [{"id": "a--title"}]
+    assert json.loads((tmp_path / "one" / "result.json").read_text())["offload"] == {other: text}
+
+
+def test_names_in_backticks_are_code(tmp_path: Path) -> None:
+    """In paragraphs, notes and captions, as the summaries write them; whatever else is in them stays text."""
+    made = write_page(_page_of("`a<b>` and `c", "x"), tmp_path, summary="").read_text()
+    assert made.count("<p><code>a&lt;b&gt;</code> and `c</p>") == 2
+    assert "<figcaption><code>a&lt;b&gt;</code> and `c</figcaption>" in made
+
+
+def test_an_interrupt_leaves_no_half_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever file it hits, each is the old one or the new one, whole, and nothing else lies there."""
+    write_page(_real(), tmp_path, summary="old")
+    names = sorted(path.name for path in tmp_path.iterdir())
+    for stop in range(len(names)):
+        replace, left = os.replace, [stop]
+
+        def interrupted(*paths: Any, replace: Any = replace, left: list[int] = left) -> None:
+            if left[0] == 0:
+                raise KeyboardInterrupt
+            left[0] -= 1
+            replace(*paths)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "replace", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                write_page(_real(), tmp_path, summary="new")
+        assert sorted(path.name for path in tmp_path.iterdir()) == names
+        assert (tmp_path / "report.html").read_text().endswith("</html>\n")
+        json.loads((tmp_path / "result.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("figures", "table", "said"),
+    [
+        (("a", "a"), None, "expected a name of its own for each, got 'a' twice"),
+        (("../a",), None, "expected a name of a-z, 0-9 and single hyphens, got '../a'"),
+        (("a--b",), None, "single hyphens"),
+        ((), Table(("a", "b"), (("1", "2"), ("3",))), "expected 2 cells in each row, got 1 in the row ('3',)"),
+        ((), Table((), ()), "got no columns"),
+    ],
+)
+def test_what_cannot_be_shown_is_refused(
+    tmp_path: Path, figures: tuple[str, ...], table: Table | None, said: str
+) -> None:
+    """In a sentence, before anything is written."""
+    pictures = tuple(Figure(name, SMALL, "") for name in figures)
+    report = Report("x", (), (Section("s", (), pictures, (table,) if table else ()),), (), "x")
+    with pytest.raises(BenchmarkError, match=re.escape(said)):
+        write_page(report, tmp_path / "report", summary="")
+    assert not (tmp_path / "report").exists()
+
+
+@pytest.mark.parametrize(
+    ("svg", "said"),
+    [
+        ("no svg", "expected an SVG document"),
+        ("<html/>", "expected an SVG document"),
+        ('<svg xmlns="http://www.w3.org/2000/svg"/>', "expected an SVG with a viewBox, or a width and a height"),
+        (SMALL.replace("<path", "<script>1</script><path"), "got a <script> in it"),
+        (SMALL.replace("<path", "<style>@import 'x';</style><path"), "a link in its style"),
+        (SMALL.replace('id="a"', 'onclick="x"'), "got onclick='x'"),
+        (SMALL.replace('id="a"', 'href="https://example.org/"'), "got href="),
+        (SMALL.replace('id="a"', 'style="fill: url(https://example.org/)"'), "got style="),
+        (SMALL.replace("<path", '<image href="data:image/png;base64,AA"/><path'), "got a <image> in it"),
+    ],
+)
+def test_a_picture_that_needs_more_than_itself_is_refused(svg: str, said: str) -> None:
+    """By the figure's name."""
+    with pytest.raises(BenchmarkError) as refused:
+        inline_svg(Figure("curve", svg, ""))
+    assert str(refused.value).startswith("figure curve: ")
+    assert said in str(refused.value)
+
+
+def test_a_pictures_style_stays_in_it() -> None:
+    """Its rules and references are renamed with its ids, and so do not reach the picture beside it."""
+    svg = (
+        '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="0 0 40 30">'
+        "<style>*{stroke-linecap:butt} .b{fill:red}</style><defs><clipPath id='a'/></defs>"
+        "<use xlink:href='#a'/><g clip-path='url(#a)' style=\"mask: url('#a')\"/></svg>"
+    )
+    made = inline_svg(Figure("curve", svg, "x"))
+    assert re.findall(r"<style>(.*?)</style>", made) == [" #curve--svg *{stroke-linecap:butt} #curve--svg .b{fill:red}"]
+    assert 'href="#curve--a"' in made
+    assert 'clip-path="url(#curve--a)"' in made
+    assert 'style="mask: url(#curve--a)"' in made
+    assert 'id="curve--a"' in made
+
+
+class _Colour(Enum):
+    RED = "red"
+
+
+@dataclass(frozen=True)
+class _Inner:
+    share: Estimate
+    spread: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class _Outer:
+    inner: dict[_Colour, _Inner]
+    counts: Any
+
+
+def test_dataclasses_become_plain_values() -> None:
+    """Nested, in tuples and mappings, with enums and numpy inside; what is not finite is null."""
+    value = _Outer(
+        {_Colour.RED: _Inner(proportion(0.5, 4), (1.0, float("nan"), float("-inf")))}, np.array([[1, 2], [3, 4]])
+    )
+    made = plain(value)
+    assert made["inner"]["red"]["spread"] == [1.0, None, None]
+    assert made["counts"] == [[1, 2], [3, 4]]
+    assert made["inner"]["red"]["share"].keys() == {"value", "low", "high", "n"}
+    assert plain([np.float32(0.5), np.int64(3), np.bool_(True), np.float64("nan"), None]) == [0.5, 3, True, None, None]
+    assert plain(np.array([0.5, np.nan])) == [0.5, None]
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+        lambda node: st.lists(node) | st.dictionaries(st.text(), node),
+    )
+)
+def test_json_stays_as_it_is(value: Any) -> None:
+    """What JSON can hold already is not changed."""
+    assert plain(value) == value
+    assert json.loads(json.dumps(plain(value), allow_nan=False)) == value
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        ({"offload": {"a": [{"b": object()}]}}, "offload['a'][0]['b']: expected what JSON can hold"),
+        ({"offload": {1.5: 2}}, "offload: expected keys that are text or whole numbers, got 1.5"),
+        ({"offload": 3}, "found['offload']: expected a mapping or a dataclass, got int"),
+        ({"title": {}}, "got 'title'"),
+        ({"Off load": {}}, "got 'Off load'"),
+    ],
+)
+def test_what_json_cannot_hold_is_refused(found: Mapping[str, Any], said: str) -> None:
+    """The message says where it is."""
+    with pytest.raises(BenchmarkError, match=re.escape(said)):
+        result_document(Report("x", (), (), (), "x", found), read_environment())
+
+
+def test_endless_nesting_is_refused() -> None:
+    """A list within itself is a sentence, not a stack that runs out."""
+    endless: list[Any] = []
+    endless.append(endless)
+    with pytest.raises(BenchmarkError, match="expected at most 50 levels"):
+        plain(endless)
+
+
+def _errors(document: Any) -> list[str]:
+    return [error.message for error in Draft202012Validator(result_schema()).iter_errors(document)]
+
+
+def test_the_schema_is_one() -> None:
+    """Of JSON Schema's draft 2020-12, beside the module that writes by it."""
+    Draft202012Validator.check_schema(result_schema())
+    assert files("edgecascade.benchmarks").joinpath("schema/result.schema.json").is_file()
+
+
+def test_what_is_written_is_as_the_schema_says(folder: Path) -> None:
+    """Our own document, and every kept result that says it is of this schema."""
+    written = json.loads((folder / "result.json").read_text())
+    assert _errors(written) == []
+    assert (written["schema"], written["kind"]) == (2, "edgecascade benchmark")
+    for path in RESULTS.glob("*/result.json"):
+        document = json.loads(path.read_text())
+        if document["schema"] == 2:
+            assert _errors(document) == [], path
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"schema": 1},
+        {"kind": "other"},
+        {"title": ""},
+        {"latency": [1]},
+        {"Latency": {}},
+        {"latency": {"rows": [{"p50": {"value": 1.0, "low": 0.5, "high": 2.0}}]}},
+        {"latency": {"p50": {"value": 1.0, "low": 0.5, "high": 2.0, "n": 1.5}}},
+        {"latency": {"p50": {"value": "1", "low": 0.5, "high": 2.0, "n": 1}}},
+        {"offload": {"n": 3}},
+        {"offload": {"n": 3, "strategies": [{"name": "local only"}]}},
+        {"environment": {"date": "today"}},
+    ],
+    ids=str,
+)
+def test_what_is_not_as_the_schema_says_is_found(folder: Path, change: dict[str, Any]) -> None:
+    """A wrong head, a kind that is no object, an estimate without its n, an offload result without its table."""
+    document = json.loads((folder / "result.json").read_text())
+    assert _errors(document | change) != []
+
+
+def test_the_csv_has_every_estimate(folder: Path) -> None:
+    """One row each, with the numbers of the document to the last digit."""
+    document = json.loads((folder / "result.json").read_text())
+    rows = list(csv.DictReader(io.StringIO((folder / "result.csv").read_text())))
+    found = find_estimates(document)
+    assert len(rows) == len(found) > 20
+    for row, one in zip(rows, found.values(), strict=True):
+        value, low, high = (float(row[name]) for name in ("value", "low", "high"))
+        assert Estimate(value, low, high, int(row["n"])) == one.estimate
+    first = rows[0]
+    assert (first["kind"], first["row"], first["figure"]) == ("offload", "strategies / local only", "offload")
+
+
+def test_a_name_in_the_csv_is_no_formula() -> None:
+    """A spreadsheet would run what begins like one."""
+    estimate = plain(proportion(0.5, 10))
+    text = result_csv({"offload": {"=1+1": {"@x": estimate}}})
+    assert text.splitlines()[1].startswith("offload,'=1+1,'@x,0.5,")
+
+
+_RECORDED = {
+    "proc/cpuinfo": "processor\t: 0\nmodel name\t: Some CPU\ncpu MHz\t\t: 1200.5\nflags\t\t: fpu hypervisor sse\n",
+    "sys/fs/cgroup/cpu.max": "150000 100000\n",
+    ".dockerenv": "",
+    "proc/device-tree/model": "Some Board\0",
+    "sys/devices/system/cpu/cpufreq/policy0/related_cpus": "0 1\n",
+    "sys/devices/system/cpu/cpufreq/policy0/scaling_governor": "performance\n",
+    "sys/devices/system/cpu/cpufreq/policy0/scaling_cur_freq": "1500000\n",
+    "sys/devices/system/cpu/cpufreq/policy0/scaling_max_freq": "1800000\n",
+}
+
+
+def _environment(root: Path, recorded: Mapping[str, str]) -> Environment:
+    for name, content in recorded.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(content)
+    return read_environment(root)
+
+
+def test_the_machine_is_described(tmp_path: Path) -> None:
+    """As its files tell: processor, quota, board, clocks, and what it runs in."""
+    found = _environment(tmp_path, _RECORDED)
+    assert (found.processor, found.cpu_quota, found.board) == ("Some CPU", 1.5, "Some Board")
+    assert (found.governor, found.megahertz, found.limit_megahertz) == ("performance", 1500.0, 1800.0)
+    assert (found.container, found.virtual_machine) == ("Docker", True)
+    rows = dict(found.rows())
+    assert rows["clock"] == "1500 MHz"
+    assert rows["CPU quota"] == "1.5 cores"
+    assert rows["virtual machine"] == "yes"
+    assert "power mode" in rows["not set, or not told"]
+
+
+def test_what_the_machine_does_not_tell_is_not_guessed(tmp_path: Path) -> None:
+    """From an empty system nothing is known, and the page says so."""
+    found = _environment(tmp_path, {"sys/fs/cgroup/cpu.max": "max 100000\n", "proc/cpuinfo": "no such field\n"})
+    told = (found.cpu_quota, found.board, found.governor, found.megahertz, found.container, found.virtual_machine)
+    assert told == (None,) * 6
+    untold = dict(found.rows())["not set, or not told"].split(", ")
+    assert {"CPU quota", "board", "JetPack", "governor", "clock", "container", "virtual machine"} <= set(untold)
+
+
+@pytest.mark.parametrize(
+    ("recorded", "quota"),
+    [
+        ({"cpu/cpu.cfs_quota_us": "50000", "cpu/cpu.cfs_period_us": "100000"}, 0.5),
+        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, None),
+        ({"cpu.max": "rubbish"}, None),
+        ({"cpu.max": "100 0"}, None),
+    ],
+)
+def test_a_quota_is_read_from_either_kind_of_group(
+    tmp_path: Path, recorded: dict[str, str], quota: float | None
+) -> None:
+    """Of control groups version 1 and 2; no quota, or one that makes no sense, is None."""
+    found = _environment(tmp_path, {f"sys/fs/cgroup/{name}": content for name, content in recorded.items()})
+    assert found.cpu_quota == quota
+
+
+def test_no_host_name_and_no_path_is_told() -> None:
+    """Of this very machine: what a result says of it could be anyone's."""
+    import platform
+    import sys
+
+    told = json.dumps(plain(read_environment()))
+    assert os.path.dirname(sys.executable) not in told
+    assert os.path.expanduser("~") not in told
+    name = platform.node()
+    assert not name or not re.search(rf"\b{re.escape(name)}\b", told)
