@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgecascade.benchmarks.network import PROFILES
+from edgecascade.cli import main
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 FLAGSHIP = ROOT / "benchmarks" / "results" / "flagship"
@@ -29,11 +32,19 @@ def test_the_python_examples_run(
 def test_the_figures_are_those_of_the_kept_run() -> None:
     """What the README shows and says of the demo is what `make demo` printed and saved."""
     result = json.loads((FLAGSHIP / "result.json").read_text())
-    assert f"```text\n{(FLAGSHIP / 'summary.txt').read_text()}```" in README
-    before, after = (f"{result['ece'][f'local {when}']:.3f}".lstrip("0") for when in ("before", "after"))
+    summary = (FLAGSHIP / "summary.txt").read_text()
+    table, *_, verdict = summary.strip().split("\n\n")
+    assert f"```text\n{table}\n\n{verdict}\n```" in README
+    before, after = (f"{result['offload']['ece'][f'local {when}']:.3f}".lstrip("0") for when in ("before", "after"))
     assert f"(expected calibration error {before} > {after})" in README
     assert f"`make demo` on {result['environment']['date']}, " in README
     assert f"onnxruntime {result['environment']['versions']['onnxruntime']}" in README
+
+
+def test_the_table_of_pairs_is_what_the_kept_runs_give() -> None:
+    """As `edgecascade bench table` writes it."""
+    results = str(ROOT / "benchmarks" / "results")
+    assert main(["bench", "table", "--results", results, "--check", str(ROOT / "README.md")]) == 0
 
 
 def test_the_promises_are_those_of_the_kept_run() -> None:
@@ -116,3 +127,11 @@ def test_its_links_lead_somewhere() -> None:
     targets = re.findall(r"\]\((?!https?://)([^)#]+)\)", README)
     assert targets
     assert [target for target in targets if not (ROOT / target).exists()] == []
+
+
+def test_the_documented_networks_are_those_of_the_proxy() -> None:
+    """Each profile of docs/benchmarks.md with its round trip and its rates, and no other."""
+    page = (ROOT / "docs" / "benchmarks.md").read_text()
+    rows = re.findall(r"^\| ([a-z-]+) \| ([\d.]+) \| ([\d.]+) / ([\d.]+) \| ", page, re.MULTILINE)
+    told = {name: tuple(map(float, numbers)) for name, *numbers in rows}
+    assert told == {one.name: (1e3 * one.round_trip, one.up / 1e6, one.down / 1e6) for one in PROFILES.values()}

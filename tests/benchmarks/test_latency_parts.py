@@ -48,7 +48,7 @@ def test_a_percentile_with_too_few_latencies_is_none(n: int) -> None:
 def test_too_few_is_said_and_not_guessed() -> None:
     """Instead of the number stands how many there are and how many it takes."""
     found = distribution(np.full(500, 0.004))
-    assert milliseconds(found, "p99") == "4 (4 to 4)"
+    assert milliseconds(found, "p99") == "4.00 (4.00 to 4.00)"
     assert milliseconds(found, "p99_9") == "n = 500; needs 3688"
     assert milliseconds(None, "p50") == "not meaningful"
 

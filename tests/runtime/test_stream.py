@@ -90,6 +90,28 @@ def test_a_deadline_is_each_inputs_own(file: Path, stalled: Callable[[], float])
     assert time.monotonic() - started < 1 + stalled()
 
 
+def test_a_long_stream_is_not_read_on_past_a_deadline(file: Path, stalled: Callable[[], float]) -> None:
+    """However much room is left ahead of an input whose time is over."""
+    free = threading.Event()
+
+    def silent(inputs: NDArray[Any]) -> NDArray[Any]:
+        free.wait(30)
+        return slow(inputs)
+
+    def source() -> Iterator[NDArray[np.float32]]:
+        for _ in range(400):
+            time.sleep(0.005)
+            yield UNSURE
+
+    with Cascade.load(file, remote=silent, deadline=0.2) as cascade:
+        answers = cascade.stream(source())
+        first = [next(answers) for _ in range(20)]
+        free.set()
+        answers.close()  # type: ignore[attr-defined]
+    assert {answer.reason for answer in first} == {Reason.DEADLINE}
+    assert max(answer.elapsed for answer in first) < 0.5 + stalled()
+
+
 def test_an_input_that_does_not_fit_loses_none_before_it(file: Path) -> None:
     """Their answers come first; the rest can be streamed with another call."""
     inputs = iter([SURE, UNSURE, np.zeros(4, np.float32), SURE])

@@ -110,7 +110,7 @@ def _latency(result: Offload) -> Section:
         f"intervals; the deadline was {served.deadline * 1e3:.0f} ms. The remote is asked where it is: what the "
         "network there is like, these figures do not tell."
     )
-    return Section("Latency", tuple(text), tables=(_table(latency_rows(result), note),))
+    return Section("Latency as served", tuple(text), tables=(_table(latency_rows(result), note),))
 
 
 def _reliability(result: Offload) -> Section:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from edgecascade.benchmarks.digits import interval
 from edgecascade.benchmarks.offload import Offload
 from edgecascade.benchmarks.offload_savings import INPUTS
 from edgecascade.benchmarks.offload_strategies import Strategy
@@ -86,7 +87,7 @@ def latency_rows(result: Offload) -> list[Row]:
     rows: list[Row] = [("answers", "n", "p50 ms", "p90 ms", "p99 ms")]
     for name, latency in result.served.latency.items():
         if latency.n:
-            cells = [_plain(q, 2, 1e3) for q in (latency.p50, latency.p90, latency.p99)]
+            cells = [interval(q, 1e3) for q in (latency.p50, latency.p90, latency.p99)]
             rows.append((name, str(latency.n), *cells))
     return rows
 

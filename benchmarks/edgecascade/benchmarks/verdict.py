@@ -78,6 +78,8 @@ def _gap_closed(result: Offload) -> str:
     won = result.cascade.accuracy.value - result.local.accuracy.value
     if gap <= 0:
         return ", and the large one is no better than the small one on these inputs"
+    if won > gap:
+        return ", more than either of them alone"
     return f": {percent(won / gap, 0)} of the gap, for {percent(result.cascade.offload.value, 0)} of the requests"
 
 

@@ -167,6 +167,9 @@ class Cascade:
     def stream(self, inputs: Iterable[Any], *, ahead: int = 1024) -> Iterator[Answer]:
         """The answers to inputs, in order, each by its own deadline, while many forwards are under way.
 
+        An answer is given out as soon as it is there and the next input has been taken: a source that waits for its
+        next input delays those before it. A single call of `predict` or `predict_async` does not.
+
         Args:
             inputs: as `predict` takes them; taken as room allows.
             ahead: the most inputs decided and not yet answered, since an earlier one still waits for the remote.
@@ -373,4 +376,7 @@ class Cascade:
 
 
 def _is_ready(begun: Answer | _Begun) -> bool:
-    return isinstance(begun, Answer) or isinstance(begun.inquiry.reply, Failure) or begun.inquiry.reply.done()
+    """Whether there is nothing to wait for: a reply, a reason why there is none, or no time left."""
+    if isinstance(begun, Answer) or isinstance(begun.inquiry.reply, Failure):
+        return True
+    return begun.inquiry.reply.done() or begun.deadline.remaining() == 0

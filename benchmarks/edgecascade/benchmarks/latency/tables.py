@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from edgecascade.benchmarks.digits import digits, interval
 from edgecascade.benchmarks.latency.cell import Cell
 from edgecascade.benchmarks.latency.plan import DIRECT
 from edgecascade.benchmarks.latency.scenario import STREAMS, Scenario
-from edgecascade.benchmarks.latency.words import digits, interval, milliseconds, of
+from edgecascade.benchmarks.latency.words import milliseconds, of
 from edgecascade.benchmarks.section import Table
 
 __all__ = ["cost_table", "forward_tables", "latency_table", "start_table", "verdict_table", "who"]

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from edgecascade.benchmarks.latency.cell import Cell
 from edgecascade.benchmarks.latency.loadgen import METHOD
+from edgecascade.benchmarks.latency.plan import DIRECT
 from edgecascade.benchmarks.latency.run import LatencyRun
 from edgecascade.benchmarks.latency.scenario import Scenario
 from edgecascade.benchmarks.latency.sections import latency_sections
 from edgecascade.benchmarks.latency.subject import Kind
-from edgecascade.benchmarks.latency.tables import who
-from edgecascade.benchmarks.latency.words import digits, milliseconds
+from edgecascade.benchmarks.latency.words import milliseconds
 from edgecascade.benchmarks.section import Table
 from edgecascade.runtime.providers import PROVIDERS
 
@@ -21,12 +21,11 @@ __all__ = ["latency_summary", "latency_verdict"]
 def latency_verdict(run: LatencyRun) -> tuple[str, ...]:
     """What to know if nothing else is read: medians and tails of single stream, forwards, providers, validity."""
     single = [cell for cell in run.cells if cell.plan.scenario is Scenario.SINGLE_STREAM]
-    found = [
-        f"{who(cell)}: {_said(cell, 'p50')}, {_said(cell, 'p99')}, "
-        f"{digits(cell.throughput)} answers/s in single stream (n = {cell.answers})."
-        for cell in single
-    ]
-    found += [_forwarded(cell) for cell in single if cell.plan.subject is Kind.CASCADE]
+    here = [_said(cell) for cell in single if not cell.plan.subject.asks]
+    found = [f"On the device alone, one after the other: {'; '.join(here)}."] if here else []
+    for network in run.request.networks:
+        asking = [cell for cell in single if cell.plan.subject.asks and cell.plan.network == network]
+        found += [f"{_over(network)}: {'; '.join(map(_said, asking))}."] if asking else []
     found += _fallbacks(run.cells)
     valid = sum(cell.verdict.valid for cell in run.cells)
     found.append(f"LoadGen calls {valid} of {len(run.cells)} runs valid. {METHOD}")
@@ -44,16 +43,21 @@ def latency_summary(run: LatencyRun) -> str:
     return "\n\n".join(parts)
 
 
-def _said(cell: Cell, name: str) -> str:
-    known = cell.latency is not None and cell.latency.at(name) is not None
-    return f"{name} {milliseconds(cell.latency, name)} ms" if known else f"{name} not known from so few"
+def _over(network: str) -> str:
+    return "With the remote on this machine" if network == DIRECT else f"With the remote behind {network}"
 
 
-def _forwarded(cell: Cell) -> str:
+def _said(cell: Cell) -> str:
+    half, most = (milliseconds(cell.latency, name) for name in ("p50", "p99"))
+    known = cell.latency is not None and cell.latency.at("p99") is not None
+    within = f"{cell.plan.subject.value} gives half of its answers within {half} ms, " + (
+        f"99 % within {most} ms, n = {cell.answers}" if known else f"99 % not known from n = {cell.answers}"
+    )
+    if cell.plan.subject is not Kind.CASCADE:
+        return within
     assert cell.forwards is not None
-    late = f"{cell.forwards.late} answers came after the deadline" if cell.forwards.late else "no answer came late"
-    share = cell.forwards.share
-    return f"The cascade ({cell.plan.network}) forwarded {share.percent()} of {share.n} answers; {late}."
+    late = f"{cell.forwards.late} after their deadline" if cell.forwards.late else "none late"
+    return f"{within}, {cell.forwards.share.percent()} forwarded, {late}"
 
 
 def _fallbacks(cells: Sequence[Cell]) -> list[str]:

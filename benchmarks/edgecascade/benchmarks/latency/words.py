@@ -1,22 +1,11 @@
-"""Figures as they are read: in three digits, with their intervals, or the reason why there is none."""
+"""Figures as they are read, or the reason why there is none."""
 
 from __future__ import annotations
 
+from edgecascade.benchmarks.digits import digits, interval
 from edgecascade.benchmarks.latency.distribution import QUANTILES, Distribution, least
-from edgecascade.calibration.estimate import Estimate
 
-__all__ = ["digits", "interval", "milliseconds", "of"]
-
-
-def digits(value: float) -> str:
-    """Three significant ones, and no exponent."""
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
-
-
-def interval(found: Estimate, scale: float = 1.0) -> str:
-    """As `1.78 (1.75 to 1.80)`."""
-    value, low, high = (digits(scale * one) for one in (found.value, found.low, found.high))
-    return f"{value} ({low} to {high})"
+__all__ = ["milliseconds", "of"]
 
 
 def milliseconds(found: Distribution | None, name: str) -> str:
