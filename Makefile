@@ -22,11 +22,11 @@ format: $(VENV)/ready
 	$(BIN)/ruff format .
 
 # torch is named first and exactly: any other order can pull a build that is gigabytes larger.
-$(VENV)/ready: pyproject.toml constraints.txt
+$(VENV)/ready: pyproject.toml benchmarks/pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=24"
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt "torch$$(sed -n 's/^torch\(==[^ ;]*\).*/\1/p' constraints.txt)"
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ./benchmarks --editable ".[dev]"
 	touch $@
 
 clean:

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgecascade.benchmarks.digits import digits, interval
 from edgecascade.benchmarks.network import PROFILES
+from edgecascade.calibration.estimate import Estimate
 from edgecascade.cli import main
 
 ROOT = Path(__file__).parent.parent
@@ -33,7 +35,7 @@ def test_the_figures_are_those_of_the_kept_run() -> None:
     """What the README shows and says of the demo is what `make demo` printed and saved."""
     result = json.loads((FLAGSHIP / "result.json").read_text())
     summary = (FLAGSHIP / "summary.txt").read_text()
-    table, *_, verdict = summary.strip().split("\n\n")
+    table, *_, verdict = summary.rstrip().split("\n\n")
     assert f"```text\n{table}\n\n{verdict}\n```" in README
     before, after = (f"{result['offload']['ece'][f'local {when}']:.3f}".lstrip("0") for when in ("before", "after"))
     assert f"(expected calibration error {before} > {after})" in README
@@ -97,6 +99,24 @@ def test_the_shifts_are_those_of_the_kept_run() -> None:
         f"of {100 * result['clean']['ece']['value']:.1f} points grows to as much as {points('ece')[-1]:.1f};" in README
     )
     assert f"brings it to at most {points('refitted_ece')[-1]:.1f}." in README
+
+
+def test_the_latencies_are_those_of_the_kept_run() -> None:
+    """A row for each subject and network of single stream, but for the model alone."""
+    result = json.loads((ROOT / "benchmarks" / "results" / "latency" / "result.json").read_text())
+    assert f"`{result['command'].removesuffix('`').replace('--pair flagship ', '')}`" in " ".join(README.split())
+    rows = []
+    for cell in result["latency"]["cells"]:
+        subject, network = cell["plan"]["subject"], cell["plan"]["network"]
+        if cell["plan"]["scenario"] == "single-stream" and subject != "model alone":
+            quantiles = [cell["latency"][name] for name in ("p50", "p99")]
+            told = ["too few" if one is None else interval(Estimate(**one), 1e3) for one in quantiles]
+            who = subject if network == "direct" else f"{subject}, {network}"
+            rows.append(" | ".join([who, *told, digits(cell["throughput"]), str(cell["answers"])]))
+    assert len(rows) == 7
+    assert all(f"\n| {row} |\n" in README for row in rows)
+    harness = result["latency"]["agreement"]["latency"]
+    assert f"takes {harness['value']:.3f} ({harness['low']:.3f} to {harness['high']:.3f}) of a bare loop's" in README
 
 
 def test_the_costs_are_those_of_the_kept_run() -> None:

@@ -65,6 +65,7 @@ _EXTRAS = {
     "tokenizers": "text",
     "transformers": "hf",
 }  # what only some inputs of a command need
+_APART = "edgecascade.benchmarks"  # a distribution of its own
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -75,11 +76,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parsed = _parser(name).parse_args(arguments)
         return int(import_module(_COMMANDS[parsed.command].module).execute(parsed))
     except ModuleNotFoundError as error:
-        if name is None or (error.name or "").startswith("edgecascade"):
+        missing = error.name or ""
+        if name is None or (missing.startswith("edgecascade") and missing != _APART):
             raise
-        package = (error.name or "").partition(".")[0]
+        package = missing.partition(".")[0]
         extra = _EXTRAS.get(package, _COMMANDS[name].extra)
-        return _fail(f"{name} needs {error.name}: pip install 'edgecascade[{extra}]'")
+        return _fail(f"{name} needs {missing}: pip install 'edgecascade[{extra}]'")
     except BrokenPipeError:  # whoever read the output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

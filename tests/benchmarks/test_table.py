@@ -64,7 +64,7 @@ def test_each_pair_has_a_row_of_its_own_figures(tmp_path: Path) -> None:
     assert [row[0] for row in rows] == ["small > large", "comparable", "Fashion-MNIST", "languages"]
     assert [row[2][:4] for row in rows] == ["60.0", "70.0", "80.0", "90.0"]
     assert rows[0] == ["small > large", "1,000", "60.0 ± 3.1", "90.0 ± 2.0", "85.0 ± 2.3", "20.0 %", "84.0 ± 2.4",
-                       "3.00 of 15.00", "1.2 / 32.1"]  # fmt: skip
+                       "3.00 of 15.00", "1.20 / 32.1"]  # fmt: skip
 
 
 def test_the_arm_is_the_longer_one(tmp_path: Path) -> None:

@@ -37,8 +37,13 @@ def test_a_device_needs_no_more_than_the_wheel(pair: Path, tmp_path: Path) -> No
     installed = {entry["name"] for entry in json.loads(run(device / "python", "-m", "pip", "list", "--format", "json"))}
     assert {"numpy", "onnxruntime", "edgecascade"} <= installed
     assert installed & {"onnx", "torch", "scipy", "pillow", "kserve", "matplotlib", "scikit-learn"} == set()
+    parts = next((tmp_path / "device").glob("lib/python*/site-packages/edgecascade"))
+    assert sum(file.stat().st_size for file in parts.rglob("*") if file.suffix != ".pyc" and file.is_file()) < 1 << 20
     (tmp_path / "local.onnx").write_bytes((pair / "local.onnx").read_bytes())
     np.save(tmp_path / "images.npy", np.load(pair / "test.npz")["x"][:6])
     assert len(run(device / "python", "-c", USE).split()) == 6
     assert "<- chosen" in run(device / "edgecascade", "inspect", "local.onnx")
     assert len(run(device / "edgecascade", "run", "local.onnx", "images.npy").splitlines()) == 6
+    benched = subprocess.run([device / "edgecascade", "bench", "table"], capture_output=True, text=True, check=False)
+    assert benched.returncode == 2
+    assert benched.stderr == "edgecascade: bench needs edgecascade.benchmarks: pip install 'edgecascade[bench]'\n"

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecascade.benchmarks.difference import difference
 from edgecascade.benchmarks.verdicts import Verdicts
 from edgecascade.calibration import paired_difference_interval
 from edgecascade.calibration.estimate import Estimate, proportion
 
-__all__ = ["Planned", "Promised", "compare_promise", "difference"]
+__all__ = ["Planned", "Promised", "compare_promise"]
 
 
 @dataclass(frozen=True)
@@ -79,21 +80,6 @@ def compare_promise(document: Mapping[str, Any], v: Verdicts, correct: NDArray[n
     )
 
 
-def difference(first: Estimate, second: Estimate) -> Estimate:
-    """The first less the second, of independent inputs, by the square-and-add of their own intervals.
-
-    Newcombe, Statistics in Medicine 17 (1998), method 10; this is the first example of its table II.
-
-    >>> found = difference(proportion(56 / 70, 70), proportion(48 / 80, 80))
-    >>> round(found.value, 4), round(found.low, 4), round(found.high, 4)
-    (0.2, 0.0524, 0.3339)
-    """
-    value = first.value - second.value
-    low = value - float(np.hypot(first.value - first.low, second.high - second.value))
-    high = value + float(np.hypot(first.high - first.value, second.value - second.low))
-    return Estimate(value, low, high, min(first.n, second.n))
-
-
 def _loss(remote: NDArray[np.bool_], answers: NDArray[np.bool_]) -> Estimate:
     low, high = paired_difference_interval(remote, answers)
     value = float(remote.mean() - answers.mean())
@@ -121,5 +107,5 @@ def _plan(document: Mapping[str, Any], forward: NDArray[np.bool_], decided: NDAr
     for name, value, (low, high), here in figures:
         plan = Estimate(value, low, high, of)
         now = proportion(float(here.mean()), n)
-        found.append(Planned(name, plan, now, difference(now, plan)))
+        found.append(Planned(name, plan, now, difference(plan, now)))
     return found

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from edgecascade.benchmarks.digits import digits
 from edgecascade.benchmarks.errors import BenchmarkError
 from edgecascade.benchmarks.result_file import read_result
 
@@ -105,7 +106,7 @@ def _latency(served: dict[str, Any] | None) -> str:
     quantiles = [(every.get(name) or {}).get("value") for name in ("p50", "p99")] if every else [None]
     if None in quantiles:
         return _UNMEASURED
-    return " / ".join(f"{value * 1e3:.3g}" for value in quantiles if value is not None)
+    return " / ".join(digits(value * 1e3) for value in quantiles if value is not None)
 
 
 def _machine(environment: dict[str, Any]) -> str:
