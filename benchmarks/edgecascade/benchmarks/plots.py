@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,20 +10,12 @@ from numpy.typing import NDArray
 
 from edgecascade.benchmarks.offload import Offload
 from edgecascade.benchmarks.shift import Shifted
+from edgecascade.benchmarks.svg import STYLE, svg_of
 from edgecascade.calibration import reliability
 
 __all__ = ["offload_svg", "reliability_svg", "shift_svg"]
 
-_STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "edgecascade",
-    "font.family": "sans-serif",
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "figure.constrained_layout.use": True,
-}
-_SMALL: dict[Any, Any] = {**_STYLE, "font.size": 11, "axes.labelsize": 11, "legend.fontsize": 9.5}  # read on a phone
+_SMALL: dict[Any, Any] = {**STYLE, "font.size": 11, "axes.labelsize": 11, "legend.fontsize": 9.5}  # read on a phone
 _SIZE = (5.2, 4.6)
 _OTHER = {"color": "#2a8f6f", "linewidth": 0.9}
 _LINES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -59,7 +50,7 @@ def offload_svg(result: Offload) -> str:
         axes.set_ylim(low - 0.45 * (high - low), high)  # room for the legend, below every curve
         axes.grid(alpha=0.25)
         axes.legend(loc="lower right", frameon=False, labelspacing=0.25, borderaxespad=0.2)
-        return _svg(figure)
+        return svg_of(figure)
 
 
 def _draw_strategies(axes: Any, result: Offload) -> None:
@@ -95,7 +86,7 @@ def reliability_svg(result: Offload) -> str:
                 f"{name}\nECE {result.ece[name]:.3f}, corrected {ece.value:.3f}\n({ece.low:.3f} to {ece.high:.3f})",
                 fontsize=9.5,
             )
-        return _svg(figure)
+        return svg_of(figure)
 
 
 _PANELS = {
@@ -111,7 +102,7 @@ def shift_svg(clean: Shifted, shifted: Mapping[str, Sequence[Shifted]]) -> str:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.2, 6.2))
         panels = figure.subplots(2, 2, sharex=True).flat
         for axes, (name, title) in zip(panels, _PANELS.items(), strict=True):
@@ -134,7 +125,7 @@ def shift_svg(clean: Shifted, shifted: Mapping[str, Sequence[Shifted]]) -> str:
         for axes in figure.axes[2:]:
             axes.set_xlabel("severity")
         figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
-        return _svg(figure)
+        return svg_of(figure)
 
 
 def _draw_reliability(axes: Any, confidence: NDArray[np.float32], correct: NDArray[np.bool_]) -> None:
@@ -148,10 +139,3 @@ def _draw_reliability(axes: Any, confidence: NDArray[np.float32], correct: NDArr
     axes.set_ylim(0, 1)
     axes.set_xticks([0, 0.5, 1])
     axes.set_yticks([0, 0.5, 1])
-
-
-def _svg(figure: Any) -> str:
-    text = io.StringIO()
-    figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
-    svg = text.getvalue()
-    return svg[svg.index("<svg") :]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,18 +9,10 @@ from edgecascade.benchmarks.latency.cell import Cell
 from edgecascade.benchmarks.latency.distribution import QUANTILES
 from edgecascade.benchmarks.latency.scenario import Scenario
 from edgecascade.benchmarks.latency.tables import who
+from edgecascade.benchmarks.svg import STYLE, svg_of
 
 __all__ = ["latency_svg"]
 
-_STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "edgecascade",
-    "font.family": "sans-serif",
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "figure.constrained_layout.use": True,
-}
 _MARKS = {"p50": ("o", "#0a62b5"), "p90": ("s", "#2a8f6f"), "p99": ("^", "#c2660a"), "p99_9": ("D", "#8a3ffc")}
 
 
@@ -34,7 +25,7 @@ def latency_svg(cells: Sequence[Cell]) -> str:
     scenarios = [one for one in Scenario if any(cell.plan.scenario is one for cell in timed)]
     panels = [[cell for cell in timed if cell.plan.scenario is one] for one in scenarios]
     heights = [len(panel) + 1.5 for panel in panels]
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(5.2, 0.42 * sum(heights) + 0.6))
         axes = figure.subplots(len(panels), 1, squeeze=False, sharex=True, height_ratios=heights)[:, 0]
         for axis, scenario, panel in zip(axes, scenarios, panels, strict=True):
@@ -42,10 +33,7 @@ def latency_svg(cells: Sequence[Cell]) -> str:
             axis.set_title(scenario.words, fontsize=10, loc="left")
         axes[-1].set_xlabel("latency, ms")
         figure.legend(*_legend(list(axes)), loc="outside lower center", ncols=4, frameon=False)
-        text = io.StringIO()
-        figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
-    svg = text.getvalue()
-    return svg[svg.index("<svg") :]
+        return svg_of(figure)
 
 
 def _legend(axes: Sequence[Any]) -> tuple[list[Any], list[str]]:
