@@ -46,7 +46,12 @@ def test_wrong_arguments_are_a_sentence(capsys: pytest.CaptureFixture[str]) -> N
     assert capsys.readouterr().err.strip() == (
         "edgecascade: torch: expected no device with languages, only with the EfficientNets, got cuda"
     )
-    for wrong in (["--pair", "mine"], ["--images", "1,2"], ["--budget", "20"]):
+    for more, said in ((["--pair", "languages"], "languages"), (["--torch", "cpu"], "flagship with torch on cpu")):
+        assert main(["bench", "demo", "--latency", "1", *more]) == 2
+        assert capsys.readouterr().err.strip() == (
+            f"edgecascade: --latency: expected a pair whose large model a second process serves, got {said}"
+        )
+    for wrong in (["--latency", "0"], ["--pair", "mine"], ["--images", "1,2"], ["--budget", "20"]):
         with pytest.raises(SystemExit):
             main(["bench", "demo", *wrong])
         assert "edgecascade bench demo: error: argument --" in capsys.readouterr().err

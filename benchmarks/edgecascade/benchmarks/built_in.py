@@ -34,6 +34,7 @@ class BuiltIn:
             can be chosen.
         budget: offload rate planned for, unless another is asked for.
         prepare: what is not prepared yet, with that budget, in the cache.
+        served: whether its remote can be served from a second process.
     """
 
     name: str
@@ -41,6 +42,7 @@ class BuiltIn:
     method: str
     budget: float
     prepare: Callable[[Path, float, Images, str | None], Prepared]
+    served: bool = True
 
     def prepared(
         self, cache: Path, *, budget: float | None = None, images: Images | None = None, device: str | None = None
@@ -107,6 +109,7 @@ _PAIRS = (
         LANGUAGES_METHOD,
         0.2,
         lambda cache, budget, *_: prepare_languages(cache, budget),
+        served=False,
     ),
 )
 BUILT_IN = {pair.name: pair for pair in _PAIRS}

@@ -44,7 +44,7 @@ for _ in range(200):
 _RESIDENT = "print(next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')))"
 
 
-def measure_import(rounds: int = 15, goal: float = 1.10) -> Ratio:
+def measure_import(rounds: int = 41, goal: float = 1.10) -> Ratio:
     """Importing `Cascade` against importing onnxruntime, in turn, in new processes; compiled, as pip leaves them."""
     ours, theirs = [], []
     with tempfile.TemporaryDirectory() as compiled:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgecascade.benchmarks.commands.report_argument import add_report
@@ -20,6 +19,7 @@ __all__ = ["configure", "execute"]
 
 _PAIRS = ("flagship", "comparable", "fashion-mnist", "languages")
 _DEADLINE = 0.5
+_LONGEST = 3600.0  # seconds of one of LoadGen's runs
 
 
 def configure(parser: ArgumentParser) -> None:
@@ -39,7 +39,7 @@ def configure(parser: ArgumentParser) -> None:
     )
     parser.add_argument(
         "--latency",
-        type=float,
+        type=_seconds,
         metavar="SECONDS",
         help="also measure latencies in MLPerf LoadGen's scenarios, each for so long (not of languages)",
     )
@@ -59,6 +59,11 @@ def execute(arguments: Namespace) -> int:
     from edgecascade.export.cache import cache_folder
 
     pair = BUILT_IN[arguments.pair]
+    if arguments.latency is not None and (arguments.torch or not pair.served):
+        raise BenchmarkError(
+            f"--latency: expected a pair whose large model a second process serves, got {arguments.pair}"
+            + (f" with torch on {arguments.torch}" if arguments.torch else "")
+        )
     prepared = pair.prepared(cache_folder(), budget=arguments.budget, images=arguments.images, device=arguments.torch)
     print(f"cascade model: {prepared.cascade}\n", file=sys.stderr)
     timed = None if arguments.latency is None else _latency(prepared, arguments)
@@ -94,11 +99,6 @@ def _latency(prepared: Prepared, arguments: Namespace) -> LatencyRun:
     from edgecascade.benchmarks.latency.request import Request
     from edgecascade.benchmarks.latency.run import run_latency
 
-    if not isinstance(prepared.remote, Path):
-        raise BenchmarkError(
-            f"--latency: expected a pair whose large model a second process serves, got {arguments.pair}"
-            + (f" with torch on {arguments.torch}" if arguments.torch else "")
-        )
     request = Request(
         file=str(prepared.cascade),
         data=str(prepared.test_file()),
@@ -118,6 +118,16 @@ def _command(arguments: Namespace) -> str:
     if arguments.latency is not None:
         words += [f"--latency {arguments.latency:g}", *(f"--network {name}" for name in arguments.network or ())]
     return " ".join(["edgecascade bench demo", *words])
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= _LONGEST:
+        raise ArgumentTypeError(f"expected seconds above 0, and at most {_LONGEST:g}, got {text!r}")
+    return seconds
 
 
 def _images(text: str) -> tuple[int, int, int]:
