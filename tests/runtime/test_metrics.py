@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from edgecascade.runtime import ArgumentError
 from edgecascade.runtime.answer import Reason, Source
-from edgecascade.runtime.histogram import BOUNDS, Durations, Histogram
+from edgecascade.runtime.durations import Durations
+from edgecascade.runtime.histogram import BOUNDS, Histogram
 from edgecascade.runtime.metrics.metrics import metrics, snapshot
 from edgecascade.runtime.remotes.http import Traffic
 

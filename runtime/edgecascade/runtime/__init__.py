@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 from edgecascade.runtime.answer import Answer, LateAnswer, Reason, Source, Verdict
 from edgecascade.runtime.cascade import Cascade
-from edgecascade.runtime.counts import Counts
 from edgecascade.runtime.deadline import Deadline
 from edgecascade.runtime.errors import (
     ArgumentError,
@@ -32,6 +31,7 @@ from edgecascade.runtime.policy import Policy
 if TYPE_CHECKING:
     from edgecascade.runtime.budget.budget import Budget
     from edgecascade.runtime.budget.rate import Rate
+    from edgecascade.runtime.counts import Counts
     from edgecascade.runtime.metrics.prometheus import prometheus_text
     from edgecascade.runtime.metrics.telemetry import export_to_opentelemetry
     from edgecascade.runtime.outbox.outbox import Outbox
@@ -88,6 +88,7 @@ _LATER = {
     "Budget": "budget.budget",
     "Chat": "remotes.chat",
     "CircuitBreaker": "remotes.circuit",
+    "Counts": "counts",
     "Health": "watch.health",
     "Hedged": "remotes.hedge",
     "InProcess": "remote",

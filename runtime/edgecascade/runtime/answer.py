@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 __all__ = ["Answer", "LateAnswer", "Reason", "Source", "Verdict"]
 
@@ -45,7 +44,7 @@ class Verdict(NamedTuple):
 
     label: int
     confidence: float
-    probabilities: NDArray[np.float32]
+    probabilities: np.ndarray[Any, np.dtype[np.float32]]
 
 
 class Answer(NamedTuple):

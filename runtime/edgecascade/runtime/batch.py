@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, cast, overload
+from typing import TYPE_CHECKING, Any, TypeAlias, cast, overload
 
 import numpy as np
-from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 __all__ = [
     "Batch",
@@ -21,7 +23,7 @@ __all__ = [
     "stacked",
 ]
 
-Batch = NDArray[Any] | Mapping[str, NDArray[Any]]
+Batch: TypeAlias = "NDArray[Any] | Mapping[str, NDArray[Any]]"
 
 
 def size(batch: Batch) -> int:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import struct
 from collections import deque
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnxruntime as ort
-from numpy.typing import NDArray
 
 from edgecascade.runtime.model_inputs import check_input, numpy_dtype
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 __all__ = ["Bound"]
 

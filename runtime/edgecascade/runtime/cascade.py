@@ -11,11 +11,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from edgecascade.runtime.answer import Answer, LateAnswer, Reason, Source, Verdict
 from edgecascade.runtime.batch import as_batch, copied, rows, size
-from edgecascade.runtime.counts import Counts, Tally
 from edgecascade.runtime.deadline import Deadline
 from edgecascade.runtime.errors import ArgumentError, InputError
 from edgecascade.runtime.failure import Failure
@@ -26,11 +24,15 @@ from edgecascade.runtime.metadata import Metadata
 from edgecascade.runtime.model_inputs import ModelInputs
 from edgecascade.runtime.policy import Policy
 from edgecascade.runtime.stream import in_order
+from edgecascade.runtime.tally import Tally
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
+    from numpy.typing import ArrayLike, NDArray
+
     from edgecascade.runtime.budget.budget import Budget
+    from edgecascade.runtime.counts import Counts
     from edgecascade.runtime.outbox.outbox import Late, Outbox
     from edgecascade.runtime.remote import Remote
     from edgecascade.runtime.watch.watch import Watch

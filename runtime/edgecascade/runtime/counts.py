@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from _thread import allocate_lock  # what threading.Lock is; importing threading takes a millisecond
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from edgecascade.runtime.answer import Answer, Reason, Source
-from edgecascade.runtime.histogram import Durations, Histogram
+from edgecascade.runtime.answer import Reason, Source
+from edgecascade.runtime.durations import Durations
 
-__all__ = ["Counts", "Tally"]
+__all__ = ["Counts"]
 
 
 @dataclass(frozen=True)
@@ -51,27 +49,3 @@ class Counts:
     def forwarded(self) -> int:
         """Inputs that were: all that were not kept."""
         return self.inputs - self.kept
-
-
-class Tally:
-    """Counts answers from any thread."""
-
-    def __init__(self) -> None:
-        self._lock = allocate_lock()
-        self._kept, self._forwarded = Histogram(), Histogram()
-        self._answers: Counter[tuple[Source, Reason]] = Counter()
-        self.keep = self._kept.observe  # an answer that nothing was sent for, by the seconds that it took
-
-    def add(self, answer: Answer) -> None:
-        """Count the answer to an input that was to be forwarded."""
-        with self._lock:
-            self._answers[answer.source, answer.reason] += 1
-            self._forwarded.observe(answer.elapsed)
-
-    def snapshot(self) -> Counts:
-        """The counts as they are now."""
-        with self._lock:
-            kept, answers = self._kept.snapshot(), dict(self._answers)
-            if kept.count:
-                answers[Source.LOCAL, Reason.CONFIDENT] = kept.count
-            return Counts(answers, kept, self._forwarded.snapshot())

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from _thread import allocate_lock  # what threading.Lock is; importing threading takes a millisecond
 from bisect import bisect_left
-from dataclasses import dataclass
-from itertools import accumulate
+from typing import TYPE_CHECKING
 
-__all__ = ["BOUNDS", "Durations", "Histogram"]
+if TYPE_CHECKING:
+    from edgecascade.runtime.durations import Durations
+
+__all__ = ["BOUNDS", "Histogram"]
 
 # Seconds, 10 us to a minute: the upper ends of the buckets, to which they belong.
 BOUNDS = (
@@ -15,29 +17,6 @@ BOUNDS = (
     *(1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2),
     *(0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0),
 )
-
-
-@dataclass(frozen=True)
-class Durations:
-    """A snapshot of a histogram.
-
-    Attributes:
-        buckets: how many fell into each bucket of `BOUNDS`, and above the last.
-        sum: of all of them, in seconds.
-    """
-
-    buckets: tuple[int, ...]
-    sum: float
-
-    @property
-    def count(self) -> int:
-        """How many there were."""
-        return sum(self.buckets)
-
-    @property
-    def cumulative(self) -> list[int]:
-        """How many took at most each bound, and at last how many there were."""
-        return list(accumulate(self.buckets))
 
 
 class Histogram:
@@ -61,5 +40,7 @@ class Histogram:
 
     def snapshot(self) -> Durations:
         """What was counted so far."""
+        from edgecascade.runtime.durations import Durations  # for those who ask
+
         with self._lock:
             return Durations(tuple(self._buckets), self._sum)

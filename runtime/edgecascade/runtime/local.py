@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgecascade.runtime.answer import Verdict
 from edgecascade.runtime.batch import Batch, first_of, rows, size, stacked
@@ -19,6 +18,9 @@ from edgecascade.runtime.metadata import Metadata, read_metadata
 from edgecascade.runtime.model_inputs import model_inputs
 from edgecascade.runtime.policy import Policy
 from edgecascade.runtime.session import open_session
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 __all__ = ["OUTPUTS", "Decided", "LocalModel"]
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from edgecascade.runtime.errors import ModelFileError
 from edgecascade.runtime.properties import read_properties
@@ -19,8 +18,7 @@ MERGES = ("replace", "confident", "average")
 _LARGEST = 1 << 24  # characters: far above any real document, far below a device's memory
 
 
-@dataclass(frozen=True)
-class Metadata:
+class Metadata(NamedTuple):
     """What the runtime acts on, and the whole document for whoever wants to read the evidence.
 
     Attributes:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgecascade.runtime.batch import Batch, are_sentences
 from edgecascade.runtime.errors import InputError, ModelFileError
 from edgecascade.runtime.properties import PREPROCESSING_KEY, read_properties
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from edgecascade.runtime.text import TextInput
 
 __all__ = ["ModelInputs", "check_input", "model_inputs", "numpy_dtype"]
@@ -23,8 +23,7 @@ __all__ = ["ModelInputs", "check_input", "model_inputs", "numpy_dtype"]
 _DTYPES = {"float": "float32", "double": "float64", "float16": "float16", "bool": "bool", "string": "object"}
 
 
-@dataclass(frozen=True)
-class ModelInputs:
+class ModelInputs(NamedTuple):
     """What a model takes.
 
     Attributes:

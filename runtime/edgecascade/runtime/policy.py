@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgecascade.runtime.errors import ArgumentError, ModelFileError
 from edgecascade.runtime.metadata import MERGES, Metadata
 from edgecascade.runtime.remote_calibration import RemoteCalibration
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 __all__ = ["Policy"]
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 __all__ = ["RemoteCalibration"]
 
-_TINY = float(np.finfo(np.float32).tiny)
+_TINY = 2.0**-126  # the least normal float32
 
 
 class RemoteCalibration(NamedTuple):

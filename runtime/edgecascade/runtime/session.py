@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnxruntime as ort
-from numpy.typing import NDArray
 
 from edgecascade.runtime.batch import rows, size
 from edgecascade.runtime.errors import ModelFileError, first_line
 from edgecascade.runtime.model_inputs import ModelInputs
 from edgecascade.runtime.providers import CPU, PROVIDERS, available, engine_options, preferred
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 __all__ = ["open_session", "run_in_batches", "score_output", "sessions"]
 

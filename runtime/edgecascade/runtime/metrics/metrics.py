@@ -29,8 +29,9 @@ from numbers import Integral, Real
 from typing import Any, Protocol, TypeAlias
 
 from edgecascade.runtime.answer import Reason, Source
+from edgecascade.runtime.durations import Durations
 from edgecascade.runtime.errors import ArgumentError
-from edgecascade.runtime.histogram import BOUNDS, Durations
+from edgecascade.runtime.histogram import BOUNDS
 
 __all__ = ["CIRCUIT_STATES", "Answers", "Counted", "Parts", "metrics", "snapshot"]
 
