@@ -45,7 +45,7 @@ def measure_stream(
     share: float = 0.3,
     seconds: float = 0.05,
     goal: float = 0.95,
-    rounds: int = 11,
+    rounds: int = 31,
     length: int = 5000,
 ) -> Ratio:
     """Answers per second of `Cascade.stream` with a share forwarded, against the same stream kept local.
