@@ -82,26 +82,29 @@ def _network(found: Sequence[NetworkFound]) -> Section:
     rows = []
     for one in found:
         profile, remote, probed = one.profile, one.remote, one.probed
-        rows.append((f"{one.name}: round trip, ms", _ms(profile.round_trip), *_round_trip(one)))
+        round_trip = "not measured" if probed is None else interval(probed.median, 1e3)
+        rows.append((f"{one.name}: round trip, ms", _ms(profile.round_trip), round_trip))
         for name, up in (("up", True), ("down", False)):
             measured = "not measured" if probed is None else of(probed.up if up else probed.down, scale=1e-6)
             rows.append((f"{one.name}: {name}, Mbit/s", of(profile.goodput(up=up), scale=1e-6), measured))
+        rows.append((f"{one.name}: a small request, ms", "", _request(one)))
         failed = "not measured" if remote is None else f"{remote.failed}"
         promised = f"{profile.reset_share:.0%} reset; down {profile.outage_share:.0%} of the time"
         rows.append((f"{one.name}: requests that failed", promised, failed))
     text = (
-        "The remote's traffic went through a proxy on this machine that shapes it. The round trip is what it added to "
-        "small requests to the remote itself; rates are those of a transfer to a server of the probe's own.",
+        "The remote's traffic went through a proxy on this machine that shapes it. Round trip and rates are those of single "
+        "messages and of transfers to a server of the probe's own. A small request to the remote itself takes longer "
+        "than that, probably since it goes in several segments, of which the last to come counts.",
         *(f"{one.name}: {one.profile.why}." for one in found),
     )
     return Section("Network", text, tables=(Table(("", "promised", "measured"), tuple(rows)),))
 
 
-def _round_trip(one: NetworkFound) -> tuple[str]:
+def _request(one: NetworkFound) -> str:
     if one.remote is None:
-        return ("not measured",)
+        return "not measured"
     added = _ms(one.remote.added)
-    return (f"{added} added; {interval(one.remote.shaped, 1e3)} through it, {interval(one.remote.bare, 1e3)} without",)
+    return f"{added} added; {interval(one.remote.shaped, 1e3)} through it, {interval(one.remote.bare, 1e3)} without"
 
 
 def _ms(seconds: float) -> str:
