@@ -92,9 +92,9 @@ def _network(found: Sequence[NetworkFound]) -> Section:
         promised = f"{profile.reset_share:.0%} reset; down {profile.outage_share:.0%} of the time"
         rows.append((f"{one.name}: requests that failed", promised, failed))
     text = (
-        "The remote's traffic went through a proxy on this machine that shapes it. Round trip and rates are those of single "
-        "messages and of transfers to a server of the probe's own. A small request to the remote itself takes longer "
-        "than that, probably since it goes in several segments, of which the last to come counts.",
+        "The remote's traffic went through a proxy on this machine that shapes it. Round trip and rates are those of "
+        "single messages and of transfers to a server of the probe's own. A small request to the remote itself takes "
+        "longer than that, probably since it goes in several segments, of which the last to come counts.",
         *(f"{one.name}: {one.profile.why}." for one in found),
     )
     return Section("Network", text, tables=(Table(("", "promised", "measured"), tuple(rows)),))
