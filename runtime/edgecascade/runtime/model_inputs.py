@@ -77,7 +77,7 @@ class ModelInputs(NamedTuple):
             InputError: naming the argument, what came and what was expected.
         """
         if self.text is not None and are_sentences(batch):
-            batch = self.text.encode(cast(NDArray[Any], batch).tolist())
+            batch = self.text.encode(cast("NDArray[Any]", batch).tolist())
         if not isinstance(batch, Mapping):
             if len(self.declared) != 1:
                 raise InputError(f"{argument}: expected one array for each of {self}, got a single array")
