@@ -22,6 +22,9 @@ def test_a_process_that_stands_still_is_noticed(stalled: Callable[[], float]) ->
 
 def test_a_wait_is_none(stalled: Callable[[], float]) -> None:
     """However long: a call that waits for something else than the machine gets no allowance for it."""
-    before = stalled()
-    threading.Event().wait(0.5)
-    assert stalled() - before < 0.4
+    lost = []
+    for _ in range(5):  # the least of five, since a busy machine may really stand still during one
+        before = stalled()
+        threading.Event().wait(0.2)
+        lost.append(stalled() - before)
+    assert min(lost) < 0.1
