@@ -11,7 +11,7 @@ from edgecascade.benchmarks.certificate_draws import CertificateDraws
 from edgecascade.benchmarks.policy_splits import PolicyAtRate
 from edgecascade.benchmarks.promises import Promises
 from edgecascade.benchmarks.ratio import Ratio, ratio
-from edgecascade.benchmarks.runtime_cost import RuntimeCost
+from edgecascade.benchmarks.runtime_cost import LATE_GOAL, MEMORY_GOAL, SIZE_GOAL, RuntimeCost
 from edgecascade.calibration.estimate import proportion
 
 __all__ = ["Check", "Guard", "calibration_checks", "ratio_check", "runtime_checks"]
@@ -105,11 +105,11 @@ def runtime_checks(found: RuntimeCost) -> Iterator[Check]:
     yield ratio_check("export", found.head.bound)
     yield from (ratio_check("runtime", one) for one in found.ratios if one.goal is not None)
     beyond = found.memory.value - found.bare_memory.value
-    yield Check("runtime", "memory beyond a bare session", beyond, None, None, found.memory.n, 5.0, "MiB")
+    yield Check("runtime", "memory beyond a bare session", beyond, None, None, found.memory.n, MEMORY_GOAL, "MiB")
     late, ms = found.lateness, 1e3
     name = "beyond the deadline, 99.9th percentile"
-    yield Check("runtime", name, ms * late.value, ms * late.low, ms * late.high, late.n, 2.0, "ms")
-    yield Check("runtime", "installed beyond numpy and onnxruntime", found.installed, None, None, 1, 1.0, "MiB")
+    yield Check("runtime", name, ms * late.value, ms * late.low, ms * late.high, late.n, LATE_GOAL, "ms")
+    yield Check("runtime", "installed beyond numpy and onnxruntime", found.installed, None, None, 1, SIZE_GOAL, "MiB")
 
 
 def ratio_check(part: str, found: Ratio) -> Check:

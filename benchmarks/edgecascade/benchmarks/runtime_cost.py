@@ -18,10 +18,10 @@ from edgecascade.benchmarks.stream_speed import measure_stream
 from edgecascade.benchmarks.wire_cost import measure_wire_cost
 from edgecascade.calibration.estimate import Estimate
 
-__all__ = ["RuntimeCost", "measure_runtime_cost"]
+__all__ = ["LATE_GOAL", "MEMORY_GOAL", "SIZE_GOAL", "RuntimeCost", "measure_runtime_cost"]
 
-_MEMORY_GOAL, _SIZE_GOAL = 5.0, 1.0  # MiB
-_LATE_GOAL = 2.0  # ms
+MEMORY_GOAL, SIZE_GOAL = 5.0, 1.0  # MiB
+LATE_GOAL = 2.0  # ms
 
 
 @dataclass(frozen=True)
@@ -54,12 +54,12 @@ class RuntimeCost:
             [
                 str(self.head),
                 *map(str, self.ratios),
-                f"memory beyond a bare session: {beyond:.1f} MiB; {_said(beyond, _MEMORY_GOAL)}; "
+                f"memory beyond a bare session: {beyond:.1f} MiB; {_said(beyond, MEMORY_GOAL)}; "
                 f"medians {spread[0]} and {spread[1]} MiB, n = {self.memory.n} processes each",
                 f"beyond the deadline, 99.9th percentile: {_milliseconds(late)}; "
-                f"{_said(late.value * 1e3, _LATE_GOAL)}; of a bare wait {_milliseconds(self.overslept)}",
+                f"{_said(late.value * 1e3, LATE_GOAL)}; of a bare wait {_milliseconds(self.overslept)}",
                 f"installed beyond numpy and onnxruntime: {self.installed:.2f} MiB before compilation; "
-                f"{_said(self.installed, _SIZE_GOAL)}",
+                f"{_said(self.installed, SIZE_GOAL)}",
             ]
         )
 
