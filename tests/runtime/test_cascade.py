@@ -98,6 +98,7 @@ def test_an_answer_says_whose_it_is_and_why(
     assert bool(answer.detail) == (reason in (Reason.DEADLINE, Reason.OFFLINE, Reason.REMOTE_ERROR))
     assert answer.forwarded == (reason is not Reason.CONFIDENT)
     assert (answer.remote is not None) == (source is Source.REMOTE)
+    assert np.isnan(answer.advantage) == (reason is Reason.NOT_A_NUMBER)
     assert answer.elapsed < 0.4 + stalled()
 
 
@@ -163,6 +164,7 @@ def test_every_input_is_answered_and_counted_once(file: Path, data: st.DataObjec
         assert counts.reasons[reason] == sum(answer.reason is reason for answer in answers)
     for row, answer in zip(rows, answers, strict=True):
         np.testing.assert_array_equal(np.isnan(answer.local.confidence), np.isnan(row).any())
+        np.testing.assert_array_equal(np.isnan(answer.advantage), np.isnan(row).any())
         assert (answer.reason is Reason.CONFIDENT) == (row == SURE).all()
 
 

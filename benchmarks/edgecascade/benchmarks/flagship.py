@@ -46,7 +46,7 @@ from edgecascade.runtime.session import open_session
 
 __all__ = ["Protocol", "body", "prepare_comparable", "prepare_flagship", "scores", "split"]
 
-_RECIPE = 5  # part of the cache's folder name: raise it when a step below changes
+_RECIPE = 6  # part of the cache's folder name: raise it when a step below changes
 _QUANTIZATION_IMAGES = 256
 
 

@@ -33,13 +33,13 @@ class DecisionRule:
 
 @dataclass(frozen=True)
 class Decision:
-    """What the cascade graph gives for a batch.
+    """What the cascade graph gives for a batch; where the confidence is NaN, it may give any advantage.
 
     Attributes:
         label: int64 [n], the first largest logit; meaningless where the confidence is NaN.
         confidence: float32 [n], calibrated.
         advantage: float32 [n], NaN where the confidence is.
-        forward: bool [n], `not (advantage >= threshold)`, so NaN forwards.
+        forward: bool [n], the advantage is below the threshold, or the confidence is NaN.
         probabilities: float32 [n, classes].
     """
 

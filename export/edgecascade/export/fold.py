@@ -46,17 +46,16 @@ _CONSTANTS: dict[str, NDArray[Any]] = {
     "one": np.array(1, np.float32),
     "column": np.array([-1, 1], np.int64),
 }
-# From `score` to the decision. The difference of a confidence and itself is 0, or NaN where the confidence is, which
-# must forward.
+# From `score` to the decision, in as few operators as it takes: a NaN in the confidence is not carried on into the
+# advantage, and forwards all the same.
 _DECISION: list[Step] = [
     ("GreaterOrEqual", ["score", "advantage_edges"], "passed", {}),
     ("Cast", ["passed"], "steps", {"to": TensorProto.INT32}),
     ("ReduceSum", ["steps", "axis"], "bin", {"keepdims": 0}),
-    ("Gather", ["advantage_values", "bin"], "step", {}),
-    ("Sub", ["confidence", "confidence"], "nothing", {}),
-    ("Add", ["step", "nothing"], "advantage", {}),
-    ("GreaterOrEqual", ["advantage", "threshold"], "kept", {}),
-    ("Not", ["kept"], "forward", {}),
+    ("Gather", ["advantage_values", "bin"], "advantage", {}),
+    ("Less", ["advantage", "threshold"], "below", {}),
+    ("IsNaN", ["confidence"], "not_a_number", {}),
+    ("Or", ["below", "not_a_number"], "forward", {}),
 ]
 # From `scaled`, `largest` and `probabilities` to `score` [batch, 1], as `calibration.routing_score`.
 _SCORES: dict[str, list[Step]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from collections import deque
 from collections.abc import Mapping
@@ -46,6 +47,8 @@ class Bound:
     def __call__(self, x: NDArray[Any]) -> tuple[int, float, float, bool, NDArray[np.float32]]:
         """Label, confidence, advantage, forward and probabilities [classes] of one input, without the batch axis.
 
+        The advantage is NaN where the confidence is, whatever the file says of it.
+
         Raises:
             InputError: `x` is not what the file declares.
             Exception: whatever else onnxruntime raises.
@@ -63,6 +66,8 @@ class Bound:
         label, confidence, advantage, forward = _NUMBERS.unpack_from(buffers.numbers)
         probabilities = buffers.probabilities.copy()
         self._idle.append(buffers)
+        if confidence != confidence:
+            advantage = math.nan
         return label, confidence, advantage, forward, probabilities
 
 

@@ -109,7 +109,7 @@ class LiteSession:
                 self._interpreter.set_tensor(self._inputs[name]["index"], array)
             self._interpreter.invoke()
             got = {name: self._interpreter.get_tensor(one["index"]) for name, one in self._outputs.items()}
-        got["forward"] = ~(got["advantage"] >= feeds.get("threshold", self._threshold))
+        got["forward"] = (got["advantage"] < feeds.get("threshold", self._threshold)) | np.isnan(got["confidence"])
         return [got[name] for name in outputs]
 
 

@@ -169,10 +169,11 @@ class LocalModel:
         decided: list[Decided] = []
         for start in range(0, n, step):
             part = {**rows(feeds, slice(start, start + step)), **live.overrides}
-            *numbers, probabilities = self._session.run(OUTPUTS, part)
+            label, confidence, advantage, forward, probabilities = self._session.run(OUTPUTS, part)
             if probabilities.shape[1] != self._classes:
                 raise ModelFileError(f"the file names {self._classes} classes and gives {probabilities.shape[1]}")
-            columns = (column.tolist() for column in numbers)
+            advantage = np.where(np.isnan(confidence), np.float32(np.nan), advantage)
+            columns = (column.tolist() for column in (label, confidence, advantage, forward))
             decided += [Decided(*one) for one in zip(*columns, probabilities, strict=True)]
         return decided
 
