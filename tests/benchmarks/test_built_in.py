@@ -51,7 +51,12 @@ def test_wrong_arguments_are_a_sentence(capsys: pytest.CaptureFixture[str]) -> N
         assert capsys.readouterr().err.strip() == (
             f"edgecascade: --latency: expected a pair whose large model a second process serves, got {said}"
         )
-    for wrong in (["--latency", "0"], ["--pair", "mine"], ["--images", "1,2"], ["--budget", "20"]):
+    assert main(["bench", "demo", "--certify", "0"]) == 2
+    assert capsys.readouterr().err.strip() == (
+        "edgecascade: loss: expected a number between 0 and 1, such as 0.01, got 0.0"
+    )
+    wrongs = ("--latency 0", "--pair mine", "--images 1,2", "--budget 20", "--certify 2", "--budget .2 --certify .01")
+    for wrong in map(str.split, wrongs):
         with pytest.raises(SystemExit):
             main(["bench", "demo", *wrong])
         assert "edgecascade bench demo: error: argument --" in capsys.readouterr().err

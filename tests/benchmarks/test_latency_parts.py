@@ -1,9 +1,9 @@
 """Percentiles, inputs and kept cells of `bench latency`, without LoadGen."""
 
 import json
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,12 +13,10 @@ from PIL import Image
 
 from edgecascade.benchmarks.errors import BenchmarkError
 from edgecascade.benchmarks.latency.data import read_inputs_as_given
-from edgecascade.benchmarks.latency.decode import decode
 from edgecascade.benchmarks.latency.distribution import QUANTILES, distribution, least
 from edgecascade.benchmarks.latency.loadgen_log import read_detail, read_samples, verdict_of
 from edgecascade.benchmarks.latency.plan import DIRECT, Plan, key_of
 from edgecascade.benchmarks.latency.scenario import Scenario
-from edgecascade.benchmarks.latency.store import Store
 from edgecascade.benchmarks.latency.subject import Kind
 from edgecascade.benchmarks.latency.words import milliseconds
 from edgecascade.export.errors import ExportError
@@ -102,56 +100,6 @@ def test_a_key_changes_with_everything_that_the_cell_depends_on() -> None:
     }
     assert key_of(replace(_plan(), **places), content) == key
     assert _OTHER.keys() | places.keys() == {field.name for field in fields(Plan)}
-
-
-def test_a_store_gives_back_what_it_kept_under_that_key_only(tmp_path: Path) -> None:
-    """A damaged file, one of another kind, or one renamed to another key is nothing."""
-    store = Store(tmp_path / "cells")
-    store.keep("a", _plan())
-    assert store.get(Plan, "a") == _plan()
-    assert store.get(Plan, "b") is None
-    (tmp_path / "cells/b.json").write_bytes((tmp_path / "cells/a.json").read_bytes())
-    assert store.get(Plan, "b") is None
-    for damaged in ("", "{", '{"key": "a", "found": {}}', '{"key": "a", "found": []}', "[]", '{"key": "a"}'):
-        (tmp_path / "cells/a.json").write_text(damaged)
-        assert store.get(Plan, "a") is None
-    assert store.reused == 1
-    assert not list(tmp_path.glob("cells/*.part"))
-
-
-@dataclass(frozen=True)
-class _Leaf:
-    kind: Literal["a", "b"]
-    share: float | None
-
-
-@dataclass(frozen=True)
-class _Tree:
-    leaves: tuple[_Leaf, ...]
-    counts: dict[str, int]
-    scenario: Scenario
-
-
-@given(
-    st.lists(st.builds(_Leaf, st.sampled_from(["a", "b"]), st.none() | st.floats(allow_nan=False))),
-    st.dictionaries(st.text(), st.integers()),
-    st.sampled_from(Scenario),
-)
-def test_decoding_undoes_what_json_made_of_a_dataclass(
-    leaves: list[_Leaf], counts: dict[str, int], scenario: Scenario
-) -> None:
-    """Nested ones, tuples, dictionaries, enums, and what may be missing."""
-    tree = _Tree(tuple(leaves), counts, scenario)
-    assert decode(_Tree, json.loads(json.dumps(asdict(tree)))) == tree
-
-
-def test_decoding_refuses_another_type() -> None:
-    """A text is no number of inputs."""
-    document = {"leaves": [], "counts": {"a": "b"}, "scenario": "server"}
-    with pytest.raises(TypeError, match="expected int, got 'b'"):
-        decode(_Tree, document)
-    with pytest.raises(ValueError, match="nowhere"):
-        decode(_Tree, {**document, "counts": {}, "scenario": "nowhere"})
 
 
 def test_images_in_folders_stay_files(pair: Path, tmp_path: Path) -> None:

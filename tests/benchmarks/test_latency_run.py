@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgecascade.benchmarks.decode import decode
 from edgecascade.benchmarks.document import result_document, result_schema
 from edgecascade.benchmarks.environment import read_environment
 from edgecascade.benchmarks.latency.cell import Cell
 from edgecascade.benchmarks.latency.connection import round_trips
-from edgecascade.benchmarks.latency.decode import decode
 from edgecascade.benchmarks.latency.request import Request
 from edgecascade.benchmarks.latency.run import LatencyRun, run_latency
 from edgecascade.benchmarks.latency.scenario import Scenario

@@ -2,12 +2,14 @@
 
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from edgecascade.benchmarks.errors import BenchmarkError
+from edgecascade.benchmarks.lingua_library import check_library
 from edgecascade.benchmarks.lingua_remote import LinguaRemote
 from edgecascade.runtime.deadline import Deadline
 from edgecascade.runtime.errors import RemoteError
@@ -106,3 +108,11 @@ def test_without_lingua_a_sentence_says_what_to_install(monkeypatch: pytest.Monk
     monkeypatch.setitem(sys.modules, "lingua", None)
     with pytest.raises(BenchmarkError, match=r"lingua is not installed: pip install 'edgecascade\[languages\]'$"):
         LinguaRemote(FOUR)
+
+
+def test_another_library_is_refused(tmp_path: Path) -> None:
+    """The package's name and version say what it claims to be; the checksum, what it is."""
+    other = tmp_path / "lingua.cpython-311-x86_64-linux-gnu.so"
+    other.write_bytes(b"another")
+    with pytest.raises(BenchmarkError, match=r"^lingua\.cpython-311\S+: expected the library of .* got SHA-256 ae448"):
+        check_library(other)

@@ -9,7 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from edgecascade.benchmarks.errors import BenchmarkError
-from edgecascade.benchmarks.kept_scores import CHUNK, KeptScores
+from edgecascade.benchmarks.kept_chunks import CHUNK
+from edgecascade.benchmarks.kept_scores import KeptScores
 from edgecascade.export.labelled import LabelledData
 from edgecascade.runtime import Deadline, Opinions, RemoteError
 

@@ -11,6 +11,7 @@ from edgecascade.benchmarks.fashion_pair import prepare_fashion
 from edgecascade.benchmarks.flagship import Protocol, prepare_comparable, prepare_flagship
 from edgecascade.benchmarks.language_pair import LANGUAGES_METHOD, prepare_languages
 from edgecascade.benchmarks.prepared import Prepared
+from edgecascade.calibration import MostAccuracy, Objective, Promise
 
 __all__ = ["BUILT_IN", "BuiltIn"]
 
@@ -32,8 +33,8 @@ class BuiltIn:
         title: of its report.
         method: what it is made of, and what its figures do not show; with places for three counts of images if they
             can be chosen.
-        budget: offload rate planned for, unless another is asked for.
-        prepare: what is not prepared yet, with that budget, in the cache.
+        budget: offload rate planned for, unless something else is asked for.
+        prepare: what is not prepared yet, with that objective, in the cache.
         served: whether its remote can be served from a second process.
     """
 
@@ -41,17 +42,22 @@ class BuiltIn:
     title: str
     method: str
     budget: float
-    prepare: Callable[[Path, float, Images, str | None], Prepared]
+    prepare: Callable[[Path, Objective | Promise, Images, str | None], Prepared]
     served: bool = True
 
     def prepared(
-        self, cache: Path, *, budget: float | None = None, images: Images | None = None, device: str | None = None
+        self,
+        cache: Path,
+        *,
+        objective: Objective | Promise | None = None,
+        images: Images | None = None,
+        device: str | None = None,
     ) -> Prepared:
         """Ready to be measured.
 
         Args:
             cache: where downloads and models are kept.
-            budget: offload rate to plan for.
+            objective: what to plan for, instead of the most accuracy within the pair's budget.
             images: for the heads, for calibration and for the test.
             device: where torch runs the large model, in this process; by default a second process serves it.
 
@@ -64,7 +70,7 @@ class BuiltIn:
             raise BenchmarkError(
                 f"torch: expected no device with {self.name}, only with the EfficientNets, got {device}"
             )
-        return self.prepare(cache, self.budget if budget is None else budget, images or DEFAULT_IMAGES, device)
+        return self.prepare(cache, objective or MostAccuracy(self.budget), images or DEFAULT_IMAGES, device)
 
     @property
     def takes_images(self) -> bool:
@@ -84,7 +90,7 @@ _PAIRS = (
         "EfficientNet-Lite0 at 96 px in int8 (local) and EfficientNet-Lite2 at 260 px (remote), pretrained on "
         f"ImageNet. {_CIFAR}",
         0.2,
-        lambda cache, budget, images, device: prepare_flagship(Protocol(*images, budget=budget), cache, device),
+        lambda cache, goal, images, device: prepare_flagship(Protocol(*images, objective=goal), cache, device),
     ),
     BuiltIn(
         "comparable",
@@ -92,7 +98,7 @@ _PAIRS = (
         "EfficientNet-Lite0 at 224 px (local) and EfficientNet-Lite2 at 260 px (remote), pretrained on ImageNet: two "
         f"models of much the same accuracy, whose answers may be averaged. {_CIFAR}",
         0.3,
-        lambda cache, budget, images, device: prepare_comparable(Protocol(*images, budget=budget), cache, device),
+        lambda cache, goal, images, device: prepare_comparable(Protocol(*images, objective=goal), cache, device),
     ),
     BuiltIn(
         "fashion-mnist",
@@ -101,14 +107,14 @@ _PAIRS = (
         "and planned, and the 8,000 others tested: accuracies may be compared with published ones, but for the 2,000. "
         "The remote is a second process on the same machine: there is no network in these latencies.",
         0.2,
-        lambda cache, budget, *_: prepare_fashion(cache, budget),
+        lambda cache, goal, *_: prepare_fashion(cache, goal),
     ),
     BuiltIn(
         "languages",
         "Language identification: a bag of tokens asks lingua, three words at a time",
         LANGUAGES_METHOD,
         0.2,
-        lambda cache, budget, *_: prepare_languages(cache, budget),
+        lambda cache, goal, *_: prepare_languages(cache, goal),
         served=False,
     ),
 )

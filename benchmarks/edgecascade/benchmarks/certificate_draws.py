@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecascade.benchmarks.pairs import PairOutputs
-from edgecascade.benchmarks.progress import progress
 from edgecascade.calibration import (
     CalibrationError,
     LeastOffload,
@@ -56,7 +55,7 @@ def draw_certificates(outputs: PairOutputs, promise: Promise, *, n: int, draws: 
     """Certify on `draws` sets of `n` inputs, each drawn with replacement from all there are."""
     rng = np.random.default_rng(seed)
     broken, refused, offload, least = 0, 0, [], []
-    for _ in progress(range(draws), f"promises {outputs.name}", draws):
+    for _ in range(draws):
         drawn = rng.integers(0, len(outputs), n)
         testing = round(n * promise.testing_share)
         try:

@@ -11,7 +11,7 @@ import numpy as np
 
 from edgecascade.benchmarks.corrupt import CORRUPTIONS, corrupted
 from edgecascade.benchmarks.efficientnet_lite import LITE0_96, LITE2_260
-from edgecascade.benchmarks.flagship import Protocol, body, scores, split
+from edgecascade.benchmarks.flagship import BUDGET, Protocol, body, scores, split
 from edgecascade.benchmarks.pairs import PairOutputs
 from edgecascade.benchmarks.progress import counting
 from edgecascade.benchmarks.shift import Shifted, deploy, measure_shift
@@ -84,7 +84,7 @@ def measure_corruptions(
     clean: PairOutputs,
     kinds: Mapping[str, Sequence[PairOutputs]],
     *,
-    rate: float = Protocol.budget,
+    rate: float = BUDGET,
     labelled: int = _LABELLED,
 ) -> Corruptions:
     """Plan once, then look at what every corruption does to the plan.

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from edgecascade.benchmarks.fashion_mnist import load_fashion_mnist
-from edgecascade.benchmarks.prepared import Prepared
+from edgecascade.benchmarks.prepared import Prepared, planned_file
 from edgecascade.benchmarks.progress import counting
-from edgecascade.calibration import MostAccuracy
+from edgecascade.calibration import Objective, Promise
 from edgecascade.export import LabelledData, calibrate, export_torch, local_scores, remote_scores, save_model
 from edgecascade.export.cache import once
 
@@ -89,21 +89,21 @@ SMALL = Network("fashion-small", _small, epochs=3, peak=0.01)
 LARGE = Network("fashion-large", _large, epochs=3, peak=0.005)
 
 
-def prepare_fashion(cache: Path, budget: float) -> Prepared:
+def prepare_fashion(cache: Path, objective: Objective | Promise) -> Prepared:
     """The small network as a cascade model that asks the large one; the cache is asked for what is prepared already."""
     train, test = load_fashion_mnist(cache)
     local, remote = (trained(network, train, cache) for network in (SMALL, LARGE))
     scores = remote_scores(str(remote), test.inputs)
     planning, testing = (_part(test, slice(_CALIBRATION)), _part(test, slice(_CALIBRATION, None)))
     cascade = once(
-        local.with_name(f"local-b{budget:g}.onnx"),
+        local.with_name(planned_file("local", objective)),
         lambda part: calibrate(
             local,
             part,
             planning,
             local_scores(local, planning.inputs),
             scores[:_CALIBRATION],
-            objective=MostAccuracy(budget),
+            objective=objective,
         ),
     )
     return Prepared(cascade, remote, testing, scores[_CALIBRATION:])

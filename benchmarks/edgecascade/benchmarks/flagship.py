@@ -7,7 +7,7 @@ measures again without preparing again.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +26,10 @@ from edgecascade.benchmarks.efficientnet_lite import (
     feature_extractor,
     fit_head,
 )
-from edgecascade.benchmarks.prepared import Prepared
+from edgecascade.benchmarks.prepared import Prepared, planned_file
 from edgecascade.benchmarks.progress import counting
 from edgecascade.benchmarks.torch_remote import TorchRemote
-from edgecascade.calibration import MostAccuracy
+from edgecascade.calibration import MostAccuracy, Objective, Promise
 from edgecascade.export import (
     LabelledData,
     calibrate,
@@ -44,8 +44,9 @@ from edgecascade.export.cache import once
 from edgecascade.export.preprocess import standalone
 from edgecascade.runtime.session import open_session
 
-__all__ = ["Protocol", "body", "prepare_comparable", "prepare_flagship", "scores", "split"]
+__all__ = ["BUDGET", "Protocol", "body", "prepare_comparable", "prepare_flagship", "scores", "split"]
 
+BUDGET = 0.2  # offload rate that is planned for if nothing else is asked
 _RECIPE = 6  # part of the cache's folder name: raise it when a step below changes
 _QUANTIZATION_IMAGES = 256
 
@@ -59,14 +60,14 @@ class Protocol:
         calibration: images that fit both temperatures, the advantage table and the threshold.
         test: images that every figure is measured on.
         seed: of the shuffle before the split.
-        budget: offload rate planned for.
+        objective: what the cascade is planned for.
     """
 
     head: int = 5000
     calibration: int = 1000
     test: int = 4000
     seed: int = 2601
-    budget: float = 0.2
+    objective: Objective | Promise = field(default_factory=lambda: MostAccuracy(BUDGET))
 
     @property
     def folder(self) -> str:
@@ -78,7 +79,7 @@ def prepare_flagship(protocol: Protocol, cache: Path, device: str | None = None)
     """Small > large, planned by the paper's own rule; what is prepared already is taken from the cache.
 
     Args:
-        protocol: splits and budget.
+        protocol: splits and objective.
         cache: folder for downloads and finished steps.
         device: where torch runs the large model, in this process; by default it is served as ONNX from another.
     """
@@ -102,14 +103,14 @@ def _prepare(
         for part, part_name in ((calibration, "calibration"), (test, "test"))
     )
     cascade = once(
-        work / f"{name}-b{protocol.budget:g}.onnx",
+        work / planned_file(name, protocol.objective),
         lambda part: calibrate(
             local,
             part,
             calibration,
             local_scores(local, calibration.inputs),
             on_calibration,
-            objective=MostAccuracy(protocol.budget),
+            objective=protocol.objective,
             **choices,
         ),
     )

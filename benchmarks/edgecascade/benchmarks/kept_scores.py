@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,35 +13,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecascade.benchmarks.errors import BenchmarkError
-from edgecascade.export.cache import once
+from edgecascade.benchmarks.kept_chunks import CHUNK, KeptChunks, chunk_of
 from edgecascade.export.labelled import Inputs, LabelledData, batches, count
 from edgecascade.export.scores import Progress
-from edgecascade.runtime.batch import rows
 from edgecascade.runtime.connect import connect
 from edgecascade.runtime.deadline import Deadline
 from edgecascade.runtime.errors import RemoteError
 from edgecascade.runtime.remote import Opinions, Remote
 
-__all__ = ["CHUNK", "KeptScores", "RemoteLike", "ask"]
+__all__ = ["KeptScores", "RemoteLike", "ask"]
 
 RemoteLike = str | os.PathLike[str] | Remote | Callable[[Any], NDArray[Any]]
 
-CHUNK = 256  # inputs, as many as an interruption may cost
 _BATCH = 32
 _PATIENCE = 60.0  # seconds for one request, where nobody waits for the answer
+_WAY_OUT = "remove it or use --fresh"
 
 
 @dataclass(frozen=True)
-class KeptScores:
-    """A folder with one file for each chunk of inputs, of one remote on one set of data.
-
-    Attributes:
-        folder: of these scores and no others.
-        n: how many inputs there are.
-    """
-
-    folder: Path
-    n: int
+class KeptScores(KeptChunks):
+    """A folder with one file for each chunk of inputs, of one remote on one set of data."""
 
     @classmethod
     def of(cls, root: Path, data: LabelledData, remote: str, classes: int) -> KeptScores:
@@ -62,15 +51,6 @@ class KeptScores:
                     key.update(block)
         return cls(root / key.hexdigest()[:24], len(data.labels))
 
-    @property
-    def done(self) -> int:
-        """Inputs whose scores are kept."""
-        return sum(min(CHUNK, self.n - start) for start in range(0, self.n, CHUNK) if self._file(start).exists())
-
-    def forget(self) -> None:
-        """Remove what is kept."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-
     def complete(
         self, remote: RemoteLike, inputs: Inputs, *, classes: int, progress: Progress | None = None
     ) -> NDArray[np.floating]:
@@ -85,31 +65,19 @@ class KeptScores:
         Raises:
             BenchmarkError: the remote failed on an input, or what is kept is damaged. What came before it is kept.
         """
-        missing = [start for start in range(0, self.n, CHUNK) if not self._file(start).exists()]
+        missing = self.missing
         if missing:
             connection = connect(remote)
             assert connection is not None
             try:
                 for start in missing:
-                    part = _slice(inputs, start)
+                    part = chunk_of(inputs, start)
                     scores = ask(connection, part, classes, progress=progress, name=_named(remote), before=start)
-                    once(self._file(start), partial(_save, scores))
+                    self.keep(start, scores)
             finally:
                 if connection is not remote:  # the caller's own is the caller's to close
                     connection.close()
-        return np.concatenate([self._read(start, classes) for start in range(0, self.n, CHUNK)])
-
-    def _file(self, start: int) -> Path:
-        return self.folder / f"{start:09d}.npy"
-
-    def _read(self, start: int, classes: int) -> NDArray[np.floating]:
-        try:
-            scores = np.asarray(np.load(self._file(start), allow_pickle=False))
-        except (OSError, ValueError, EOFError) as error:
-            raise BenchmarkError(f"{self._file(start)}: damaged, remove it or use --fresh: {error}") from error
-        if scores.shape != (min(CHUNK, self.n - start), classes):
-            raise BenchmarkError(f"{self._file(start)}: damaged, remove it or use --fresh: got {list(scores.shape)}")
-        return scores
+        return np.concatenate([self._read(start, (classes,), _WAY_OUT) for start in range(0, self.n, CHUNK)])
 
 
 def ask(
@@ -152,15 +120,5 @@ def ask(
     return np.concatenate(parts)
 
 
-def _slice(inputs: Inputs, start: int) -> Inputs:
-    chunk = slice(start, start + CHUNK)
-    return rows(inputs, chunk) if isinstance(inputs, Mapping) else inputs[chunk]
-
-
 def _named(remote: RemoteLike) -> str:
     return os.fspath(remote) if isinstance(remote, (str, os.PathLike)) else "remote"
-
-
-def _save(scores: NDArray[np.floating], path: Path) -> None:
-    with path.open("wb") as file:  # np.save would add a suffix to a name without one
-        np.save(file, scores)

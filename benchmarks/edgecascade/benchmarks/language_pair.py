@@ -17,9 +17,9 @@ from edgecascade.benchmarks.language_model import language_body
 from edgecascade.benchmarks.languages import LANGUAGES, Sizes, Snippets, load_languages
 from edgecascade.benchmarks.lingua_remote import LinguaRemote
 from edgecascade.benchmarks.pairs import PairOutputs
-from edgecascade.benchmarks.prepared import Prepared
+from edgecascade.benchmarks.prepared import Prepared, planned_file
 from edgecascade.benchmarks.progress import counting
-from edgecascade.calibration import MostAccuracy
+from edgecascade.calibration import Objective, Promise
 from edgecascade.export import calibrate, local_scores
 from edgecascade.export.cache import once
 from edgecascade.runtime.remote_calibration import RemoteCalibration
@@ -42,12 +42,12 @@ LANGUAGES_METHOD = (
 _RECIPE = 1  # part of the cache's folder name: raise it when a step here, in the snippets or in the models changes
 
 
-def prepare_languages(cache: Path, budget: float, sizes: Sizes | None = None) -> Prepared:
+def prepare_languages(cache: Path, objective: Objective | Promise, sizes: Sizes | None = None) -> Prepared:
     """The cascade model, prepared if need be; lingua, loaded; and the snippets that test both.
 
     Args:
         cache: folder for downloads and finished steps.
-        budget: offload rate planned for.
+        objective: what the cascade is planned for.
         sizes: of the splits.
 
     Raises:
@@ -61,9 +61,9 @@ def prepare_languages(cache: Path, budget: float, sizes: Sizes | None = None) ->
     def make(part: Path) -> None:
         body = language_body(data.train, work)
         local = local_scores(body, data.calibration.inputs)
-        calibrate(body, part, data.calibration, local, scores["calibration"], objective=MostAccuracy(budget))
+        calibrate(body, part, data.calibration, local, scores["calibration"], objective=objective)
 
-    return Prepared(once(work / f"local-b{budget:g}.onnx", make), remote, data.test, scores["test"])
+    return Prepared(once(work / planned_file("local", objective), make), remote, data.test, scores["test"])
 
 
 def language_pair(cache: Path) -> PairOutputs:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecascade.benchmarks.errors import BenchmarkError
+from edgecascade.benchmarks.lingua_library import check_library
 from edgecascade.runtime.batch import Batch, are_sentences
 from edgecascade.runtime.deadline import Deadline
 from edgecascade.runtime.errors import RemoteError
@@ -32,7 +33,8 @@ class LinguaRemote:
         languages: ISO 639-1 codes, one per class, in the order of the labels.
 
     Raises:
-        BenchmarkError: the `languages` extra is not installed, or lingua knows no such language.
+        BenchmarkError: the `languages` extra is not installed, it is not the lingua that figures are made with, or it
+            knows no such language.
     """
 
     def __init__(self, languages: Sequence[str]) -> None:
@@ -40,6 +42,7 @@ class LinguaRemote:
             from lingua import Language, LanguageDetectorBuilder
         except ModuleNotFoundError as error:
             raise BenchmarkError("lingua is not installed: pip install 'edgecascade[languages]'") from error
+        check_library()
         known = {language.iso_code_639_1.name.lower(): language for language in Language.all()}
         own = [known.get(_OWN_CODES.get(code, code)) for code in languages]
         if None in own or len(set(own)) != len(own) or len(own) < 2:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from edgecascade.benchmarks.class_names import labelled_as
 from edgecascade.benchmarks.errors import BenchmarkError
+from edgecascade.benchmarks.kept_answers import KeptAnswers
 from edgecascade.benchmarks.kept_scores import RemoteLike
 from edgecascade.benchmarks.offload_area import Area, Rule, areas
 from edgecascade.benchmarks.offload_curve import OffloadCurve, offload_curve
@@ -86,6 +87,7 @@ def measure_offload(
     remote: RemoteLike,
     deadline: float,
     prices: Prices | None = None,
+    kept: KeptAnswers | None = None,
 ) -> Offload:
     """Measure a cascade model against its remote and against simple rules.
 
@@ -98,17 +100,20 @@ def measure_offload(
             a `Remote`, which is left open.
         deadline: seconds each call of the served run is given.
         prices: of a request and of traffic.
+        kept: where the answers of the served run are kept as they come; those that are there are not asked for again.
 
     Raises:
         BenchmarkError: the model gives no number for an input, the arrays do not fit, the data's classes are not the
-            model's, or the model was calibrated on just these inputs.
+            model's, the model was calibrated on just these inputs, or what is kept is damaged.
     """
     data = tested_on(path, data)
     verdicts, metadata = judge(path, data, remote_scores)
     if np.isnan(verdicts.confidence).any():
         where = int(np.flatnonzero(np.isnan(verdicts.confidence))[0])
         raise BenchmarkError(f"data: the local model's confidence on input {where} is not a number")
-    served, correct = run_served(path, data, remote=remote, deadline=deadline, expected=verdicts.remote_label)
+    served, correct = run_served(
+        path, data, remote=remote, deadline=deadline, expected=verdicts.remote_label, kept=kept
+    )
     rules = _rules(verdicts, metadata.merge)
     return Offload(
         metadata=metadata,

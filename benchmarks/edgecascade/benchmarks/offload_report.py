@@ -105,6 +105,11 @@ def _latency(result: Offload) -> Section:
             f"On {served.disagreed} of the forwarded inputs the remote gave another label than when it was asked about "
             "all of them: it is not the same model any more, or it does not always say the same."
         )
+    if served.sittings > 1:
+        text.append(
+            f"The run was interrupted and went on where it stopped: its latencies are those of {served.sittings} "
+            "processes, one after the other, each after a warm-up of its own."
+        )
     note = (
         "Milliseconds from the call of `predict` to its answer, one input at a time, after a warm-up, with 95 % "
         f"intervals; the deadline was {served.deadline * 1e3:.0f} ms. The remote is asked where it is: what the "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +41,14 @@ class PairOutputs:
     def __getitem__(self, rows: NDArray[np.intp]) -> PairOutputs:
         """Some of the inputs."""
         return PairOutputs(self.name, self.local[rows], self.remote[rows], self.labels[rows])
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all outputs and labels, hexadecimal."""
+        digest = hashlib.sha256()
+        for array in (self.local, self.remote, self.labels):
+            digest.update(f"{array.dtype.str}{array.shape}".encode() + array.tobytes())
+        return digest.hexdigest()
 
     def fitted(self, rows: NDArray[np.intp]) -> Pair:
         """All inputs, with both temperatures fitted on some of them."""

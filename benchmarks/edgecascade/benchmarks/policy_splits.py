@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from edgecascade.benchmarks.offload_curve import offload_curve
 from edgecascade.benchmarks.pairs import PairOutputs
-from edgecascade.benchmarks.progress import progress
 from edgecascade.calibration import MERGES, SCORES, MostAccuracy, Outcomes, choose_routing, plan, routing_score
 
 __all__ = ["PolicyAtRate", "compare_policies"]
@@ -57,8 +56,7 @@ def compare_policies(
     for rate in rates:
         rng = np.random.default_rng(seed)
         rows = [
-            _one_split(outputs, rate, rng.permutation(len(outputs)), calibration, merges, bins)
-            for _ in progress(range(splits), f"{outputs.name} at {rate:.0%}", splits)
+            _one_split(outputs, rate, rng.permutation(len(outputs)), calibration, merges, bins) for _ in range(splits)
         ]
         found = {name: np.array([row[name] for row in rows]) for name in rows[0]}
         best = max(SCORES, key=lambda score: float(found[score].mean()))

@@ -5,19 +5,22 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecascade.benchmarks.kept_answers import KeptAnswers
 from edgecascade.benchmarks.offload import Offload, measure_offload
+from edgecascade.benchmarks.packages import sha256_of
 from edgecascade.benchmarks.server import serving
+from edgecascade.calibration import Objective, Promise
 from edgecascade.export.cache import once
 from edgecascade.export.labelled import LabelledData
 from edgecascade.runtime.remote import Remote
 
-__all__ = ["Prepared"]
+__all__ = ["Prepared", "planned_file"]
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,32 @@ class Prepared:
 
         return once(self.cascade.with_name(f"{self.cascade.stem}-test.npz"), write)
 
-    def measure(self, deadline: float) -> Offload:
-        """Serve and measure, with that many seconds for each answer."""
+    def answers(self, root: Path, deadline: float, name: str) -> KeptAnswers:
+        """Where the answers of a served run are kept.
+
+        Args:
+            root: the folder with all such folders.
+            deadline: seconds for each answer.
+            name: tells the remote from others: a file is also known by its bytes, one in this process by nothing else.
+        """
+        # Not the address it is served at: that is another one each time.
+        remote = f"{name} {sha256_of(self.remote)}" if isinstance(self.remote, Path) else name
+        return KeptAnswers.of(root, self.cascade, self.test, remote, deadline)
+
+    def measure(self, deadline: float, kept: KeptAnswers | None = None) -> Offload:
+        """Serve and measure.
+
+        Args:
+            deadline: seconds for each answer.
+            kept: where the answers are kept as they come; those that are there are not asked for again.
+        """
         with self.served() as remote:
-            return measure_offload(self.cascade, self.test, self.remote_scores, remote=remote, deadline=deadline)
+            return measure_offload(
+                self.cascade, self.test, self.remote_scores, remote=remote, deadline=deadline, kept=kept
+            )
+
+
+def planned_file(name: str, objective: Objective | Promise) -> str:
+    """The file's name of a model that was planned for this: another name for any other objective."""
+    figures = (f"{figure:g}" for figure in astuple(objective))  # type: ignore[arg-type]
+    return "-".join([name, type(objective).__name__, *figures]) + ".onnx"

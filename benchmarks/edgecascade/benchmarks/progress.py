@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from edgecascade.export.scores import Progress
 
-__all__ = ["counting", "progress"]
+__all__ = ["counting", "progress", "stepping"]
 
 T = TypeVar("T")
 _STYLE: dict[str, Any] = {"ncols": 90, "mininterval": 0.5, "leave": True}
@@ -26,3 +26,10 @@ def counting(what: str, total: int) -> Iterator[Progress]:
     """A function to call with the number of inputs just done."""
     with tqdm(desc=f"{what:<28}", total=total, unit="", **_STYLE) as bar:
         yield bar.update
+
+
+@contextmanager
+def stepping(total: int) -> Iterator[tqdm[Any]]:
+    """A bar over steps; the time left is by the mean of all that were done, as one takes much longer than another."""
+    with tqdm(total=total, unit="", smoothing=0, **_STYLE) as bar:
+        yield bar

@@ -11,12 +11,14 @@ from edgecascade.benchmarks.certificate_draws import CertificateDraws, draw_cert
 from edgecascade.benchmarks.fit_speed import FitSpeed, compare_fits
 from edgecascade.benchmarks.pairs import PairOutputs
 from edgecascade.benchmarks.policy_splits import PolicyAtRate, compare_policies
+from edgecascade.benchmarks.steps import Steps, at_once
 from edgecascade.calibration import Promise, routing_score
 
-__all__ = ["Promises", "measure_promises", "summarize"]
+__all__ = ["Promises", "measure_promises", "promises_steps", "summarize"]
 
 _RATES = (0.1, 0.2, 0.3, 0.35, 0.4, 0.5)
 _PROMISE = Promise(0.01, 0.05)
+_DRAWN = (1000, 2000, 4000)  # inputs behind a certificate
 _SENSITIVITY = 0.2
 _BINS = (5, 10, 15, 25, 50)
 _INPUTS = (100, 200, 500, 1000, 2500, 5000)
@@ -49,29 +51,69 @@ class Promises:
     fit: FitSpeed
 
 
-def measure_promises(pairs: tuple[PairOutputs, ...], *, splits: int, draws: int, calibration: int = 1000) -> Promises:
-    """Measure all of it, on pairs that nothing else was fitted on."""
-    rule = {pair.name: float(np.mean(routing_score("confidence", pair.local) < _RULE)) for pair in pairs}
+def measure_promises(
+    pairs: tuple[PairOutputs, ...], steps: Steps = at_once, *, splits: int, draws: int, calibration: int = 1000
+) -> Promises:
+    """Measure all of it, on pairs that nothing else was fitted on, in `promises_steps` steps.
 
-    def at(pair: PairOutputs, bins: int | None, inputs: int) -> PolicyAtRate:
-        return next(compare_policies(pair, [_SENSITIVITY], calibration=inputs, splits=splits, bins=bins))
+    Args:
+        pairs: saved outputs.
+        steps: keep what is measured.
+        splits: random splits behind each row of policies and sensitivity.
+        draws: certificates in each row.
+        calibration: inputs that plan in each split.
+    """
 
-    def rows(pair: PairOutputs) -> list[PolicyAtRate]:
-        return list(compare_policies(pair, sorted({*_RATES, rule[pair.name]}), calibration=calibration, splits=splits))
+    def at(pair: PairOutputs, rate: float) -> PolicyAtRate:
+        return steps(
+            PolicyAtRate,
+            f"{pair.name}, {rate:.0%} offload" if rate in _RATES else f"{pair.name}, as the rule",
+            lambda: next(compare_policies(pair, [rate], calibration=calibration, splits=splits)),
+        )
+
+    def certificates(pair: PairOutputs, n: int) -> CertificateDraws:
+        return steps(
+            CertificateDraws,
+            f"{pair.name}, promise {n}",
+            lambda: draw_certificates(pair, _PROMISE, n=n, draws=draws),
+        )
+
+    def sensitivity(pair: PairOutputs, what: str, bins: int | None, inputs: int) -> PolicyAtRate:
+        return steps(
+            PolicyAtRate,
+            f"{pair.name}, {what}",
+            lambda: next(compare_policies(pair, [_SENSITIVITY], calibration=inputs, splits=splits, bins=bins)),
+        )
 
     return Promises(
         splits=splits,
         calibration=calibration,
-        policies={pair.name: rows(pair) for pair in pairs},
-        rule=rule,
-        certificates={
-            pair.name: [draw_certificates(pair, _PROMISE, n=n, draws=draws) for n in (1000, 2000, 4000)]
-            for pair in pairs
+        policies={pair.name: [at(pair, rate) for rate in _rates(pair)] for pair in pairs},
+        rule={pair.name: _by_rule(pair) for pair in pairs},
+        certificates={pair.name: [certificates(pair, n) for n in _DRAWN] for pair in pairs},
+        by_bins={
+            pair.name: {bins: sensitivity(pair, f"{bins} bins", bins, calibration) for bins in _BINS} for pair in pairs
         },
-        by_bins={pair.name: {bins: at(pair, bins, calibration) for bins in _BINS} for pair in pairs},
-        by_inputs={pair.name: {n: at(pair, None, n) for n in _INPUTS if 2 * n <= len(pair)} for pair in pairs},
-        fit=compare_fits(),
+        by_inputs={pair.name: {n: sensitivity(pair, f"{n} inputs", None, n) for n in _inputs(pair)} for pair in pairs},
+        fit=steps(FitSpeed, "temperature fit", compare_fits),
     )
+
+
+def promises_steps(pairs: tuple[PairOutputs, ...]) -> int:
+    """How many steps `measure_promises` takes."""
+    return 1 + sum(len(_rates(pair)) + len(_DRAWN) + len(_BINS) + len(_inputs(pair)) for pair in pairs)
+
+
+def _rates(pair: PairOutputs) -> list[float]:
+    return sorted({*_RATES, _by_rule(pair)})
+
+
+def _by_rule(pair: PairOutputs) -> float:
+    return float(np.mean(routing_score("confidence", pair.local) < _RULE))
+
+
+def _inputs(pair: PairOutputs) -> list[int]:
+    return [n for n in _INPUTS if 2 * n <= len(pair)]
 
 
 def summarize(found: Promises) -> str:

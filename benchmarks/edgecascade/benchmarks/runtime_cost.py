@@ -8,17 +8,18 @@ from pathlib import Path
 
 import numpy as np
 
-from edgecascade.benchmarks.flagship import Protocol, prepare_flagship
 from edgecascade.benchmarks.footprint import installed_size, measure_import, measure_memory
 from edgecascade.benchmarks.head_cost import HeadCost, measure_head_cost
 from edgecascade.benchmarks.hot_path import measure_hot_path, tiny_cascade
 from edgecascade.benchmarks.lateness import measure_lateness
+from edgecascade.benchmarks.prepared import Prepared
 from edgecascade.benchmarks.ratio import Ratio
+from edgecascade.benchmarks.steps import Steps, at_once
 from edgecascade.benchmarks.stream_speed import measure_stream
 from edgecascade.benchmarks.wire_cost import measure_wire_cost
 from edgecascade.calibration.estimate import Estimate
 
-__all__ = ["LATE_GOAL", "MEMORY_GOAL", "SIZE_GOAL", "RuntimeCost", "measure_runtime_cost"]
+__all__ = ["LATE_GOAL", "MEMORY_GOAL", "SIZE_GOAL", "RuntimeCost", "measure_runtime_cost", "runtime_steps"]
 
 MEMORY_GOAL, SIZE_GOAL = 5.0, 1.0  # MiB
 LATE_GOAL = 2.0  # ms
@@ -64,32 +65,51 @@ class RuntimeCost:
         )
 
 
-def measure_runtime_cost(cache: Path, *, rounds: int = 200, triton: bool = True) -> RuntimeCost:
-    """Measure on a tiny network and on the flagship's local model.
+def measure_runtime_cost(
+    flagship: Prepared, cache: Path, steps: Steps = at_once, *, rounds: int = 200, triton: bool = True
+) -> RuntimeCost:
+    """Measure on a tiny network and on the flagship's local model, in `runtime_steps` steps.
 
     Args:
-        cache: where the flagship's files are kept.
+        flagship: the pair.
+        cache: keeps the environment for tritonclient.
+        steps: keep what is measured.
         rounds: calls of each function of the hot path, for each of 15 pairs of sessions.
         triton: whether to compare with tritonclient too, in an environment of 500 MB.
     """
-    flagship = prepare_flagship(Protocol(), cache)
     path, images = flagship.cascade, np.asarray(flagship.test.inputs, np.uint8)
     some = list(images[:1000])
-    with tempfile.TemporaryDirectory() as folder:
-        tiny, numbers = tiny_cascade(Path(folder))
-        hot = measure_hot_path("784-128-10 network", tiny, numbers, goal=1.10, rounds=5 * rounds)
-    hot += measure_hot_path("EfficientNet-Lite0 at 96 px, int8", path, some, goal=1.01, rounds=rounds)
-    memory, bare = measure_memory(path, images[0])
-    lateness, overslept = measure_lateness(path, some)
+
+    def small() -> list[Ratio]:
+        with tempfile.TemporaryDirectory() as folder:
+            tiny, numbers = tiny_cascade(Path(folder))
+            return measure_hot_path("784-128-10 network", tiny, numbers, goal=1.10, rounds=5 * rounds)
+
+    def large() -> list[Ratio]:
+        return measure_hot_path("EfficientNet-Lite0 at 96 px, int8", path, some, goal=1.01, rounds=rounds)
+
+    hot = [*steps(list[Ratio], "hot path, tiny network", small), *steps(list[Ratio], "hot path, flagship", large)]
+    memory, bare = steps(tuple[Estimate, Estimate], "memory", lambda: measure_memory(path, images[0]))
+    lateness, overslept = steps(tuple[Estimate, Estimate], "lateness", lambda: measure_lateness(path, some))
     return RuntimeCost(
-        head=measure_head_cost(path, images, rounds=rounds),
-        ratios=(*hot, measure_stream(path, some), measure_import(), *(measure_wire_cost(cache) if triton else ())),
+        head=steps(HeadCost, "folded head", lambda: measure_head_cost(path, images, rounds=rounds)),
+        ratios=(
+            *hot,
+            steps(Ratio, "stream", lambda: measure_stream(path, some)),
+            steps(Ratio, "import", measure_import),
+            *(steps(list[Ratio], "forwards to Triton", lambda: measure_wire_cost(cache)) if triton else ()),
+        ),
         memory=memory,
         bare_memory=bare,
         installed=installed_size(),
         lateness=lateness,
         overslept=overslept,
     )
+
+
+def runtime_steps(*, triton: bool) -> int:
+    """How many steps `measure_runtime_cost` takes."""
+    return 7 + triton
 
 
 def _said(value: float, goal: float) -> str:

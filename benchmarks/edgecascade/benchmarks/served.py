@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecascade.benchmarks.kept_answers import NOBODY, ROW, KeptAnswers
+from edgecascade.benchmarks.kept_chunks import CHUNK, chunk_of
 from edgecascade.benchmarks.kept_scores import RemoteLike
-from edgecascade.benchmarks.progress import progress
+from edgecascade.benchmarks.progress import counting
 from edgecascade.calibration.estimate import Estimate, mean, quantile
 from edgecascade.export.labelled import LabelledData, each, first
-from edgecascade.runtime import Answer, Cascade
+from edgecascade.runtime import Answer, Cascade, Reason
 from edgecascade.runtime.batch import Batch
 from edgecascade.runtime.connect import connect
 from edgecascade.runtime.deadline import Deadline
@@ -50,6 +52,7 @@ class Served:
         sent_each: bytes sent for one forwarded input, or None where nobody counts, or nothing was forwarded.
         received_each: bytes that came back for one.
         disagreed: forwarded inputs on which the remote gave another label than when it was asked about all of them.
+        sittings: processes that answered, one after the other: more than one if the run was interrupted.
     """
 
     reasons: dict[str, int]
@@ -61,6 +64,7 @@ class Served:
     sent_each: Estimate | None = None
     received_each: Estimate | None = None
     disagreed: int = 0
+    sittings: int = 1
 
 
 def run_served(
@@ -70,6 +74,7 @@ def run_served(
     remote: RemoteLike,
     deadline: float,
     expected: NDArray[np.integer] | None = None,
+    kept: KeptAnswers | None = None,
 ) -> tuple[Served, NDArray[np.bool_]]:
     """Answer every input in turn through `Cascade.predict`; also whether each answer was right.
 
@@ -79,7 +84,35 @@ def run_served(
         remote: an address, an ONNX file, a function, or a `Remote`, which is left open.
         deadline: seconds each call is given.
         expected: int [n], the remote's label for each input when it was asked before.
+        kept: where answers are kept as they come; those that are there are not asked for again.
+
+    Raises:
+        BenchmarkError: what is kept is damaged.
     """
+    if kept is None:
+        every = range(0, len(data.labels), CHUNK)
+        chunks = _answered(path, data, every, remote=remote, deadline=deadline, sitting=1)
+        rows = np.concatenate([found for _, found in chunks])
+    else:
+        sitting = kept.sittings + 1
+        for start, found in _answered(path, data, kept.missing, remote=remote, deadline=deadline, sitting=sitting):
+            kept.keep(start, found)
+        rows = kept.rows()
+    return _served(rows, deadline, expected), rows["label"] == data.labels
+
+
+def _answered(
+    path: str | os.PathLike[str],
+    data: LabelledData,
+    starts: Sequence[int],
+    *,
+    remote: RemoteLike,
+    deadline: float,
+    sitting: int,
+) -> Iterator[tuple[int, NDArray[Any]]]:
+    """The chunks that begin with these inputs, each when it is answered, as `ROW` [chunk]."""
+    if not starts:
+        return
     connection = connect(remote)
     assert connection is not None
     given = _LeftOpen(connection) if connection is remote else connection
@@ -89,30 +122,16 @@ def run_served(
     ):
         for x in each(first(data.inputs, _WARM_UP)):  # forwards everything: opens the connection, wakes both models
             eager.predict(x)
-        answers, totals = [], [_traffic(connection)]
-        for x in progress(each(data.inputs), "served run", len(data.labels)):
-            answers.append(cascade.predict(x))
-            totals.append(_traffic(connection))
-        reasons = {reason.value: count for reason, count in cascade.counts().reasons.items()}
-    before, after = totals[0], totals[-1]
-    requests, sent, received = (None,) * 3 if before is None or after is None else np.subtract(after, before).tolist()
-    each_sent, each_received = _each(totals, answers)
-    served = Served(
-        reasons=reasons,
-        deadline=deadline,
-        requests=requests,
-        sent=sent,
-        received=received,
-        latency={
-            "all": _latency(answers),
-            "kept": _latency(a for a in answers if not a.forwarded),
-            "forwarded": _latency(a for a in answers if a.forwarded),
-        },
-        sent_each=each_sent,
-        received_each=each_received,
-        disagreed=0 if expected is None else _disagreed(answers, expected),
-    )
-    return served, np.array([a.label for a in answers]) == data.labels
+        after = _traffic(connection)
+        with counting("served run", sum(min(CHUNK, len(data.labels) - start) for start in starts)) as done:
+            for start in starts:
+                rows = []
+                for x in each(chunk_of(data.inputs, start)):
+                    answer = cascade.predict(x)
+                    before, after = after, _traffic(connection)  # what came between two chunks counts with the next
+                    rows.append(_row(answer, before, after, sitting))
+                    done(1)
+                yield start, np.array(rows, ROW)
 
 
 class _LeftOpen(Wrapped):
@@ -126,27 +145,48 @@ class _LeftOpen(Wrapped):
         """Leave it open."""
 
 
-def _traffic(connection: Any) -> tuple[int, int, int] | None:
+_Traffic = tuple[int, int, int] | None
+
+
+def _traffic(connection: Any) -> _Traffic:
     """Requests, bytes sent and bytes received so far, or None where nobody counts them."""
     traffic = getattr(connection, "traffic", None)
     return None if traffic is None else (traffic.requests, traffic.sent, traffic.received)
 
 
-def _each(totals: list[Any], answers: list[Answer]) -> tuple[Estimate, Estimate] | tuple[None, None]:
-    """Bytes sent and received for one forwarded input; what came for a late one counts with the next."""
-    forwarded = np.array([answer.forwarded for answer in answers])
-    if totals[0] is None or not forwarded.any():
-        return None, None
-    _, sent, received = np.diff(np.array(totals), axis=0)[forwarded].T
-    return mean(sent), mean(received)
+def _row(answer: Answer, before: _Traffic, after: _Traffic, sitting: int) -> tuple[Any, ...]:
+    label = NOBODY if answer.remote is None else answer.remote.label
+    traffic = (NOBODY,) * 3 if before is None or after is None else np.subtract(after, before).tolist()
+    return answer.label, answer.reason.value, answer.forwarded, label, answer.elapsed, *traffic, sitting
 
 
-def _disagreed(answers: list[Answer], expected: NDArray[np.integer]) -> int:
-    return sum(a.remote is not None and a.remote.label != label for a, label in zip(answers, expected, strict=True))
+def _served(rows: NDArray[Any], deadline: float, expected: NDArray[np.integer] | None) -> Served:
+    forwarded = rows["forwarded"]
+    columns = [rows[name] for name in ("requests", "sent", "received")]
+    counted = not any((column == NOBODY).any() for column in columns)
+    requests, sent, received = (int(column.sum()) if counted else None for column in columns)
+    # What came for a late answer counts with the next.
+    each_sent, each_received = (mean(c[forwarded]) if counted and forwarded.any() else None for c in columns[1:])
+    replied = rows["remote"] != NOBODY
+    return Served(
+        reasons={reason.value: int((rows["reason"] == reason.value).sum()) for reason in Reason},
+        deadline=deadline,
+        requests=requests,
+        sent=sent,
+        received=received,
+        latency={
+            "all": _latency(rows["elapsed"]),
+            "kept": _latency(rows["elapsed"][~forwarded]),
+            "forwarded": _latency(rows["elapsed"][forwarded]),
+        },
+        sent_each=each_sent,
+        received_each=each_received,
+        disagreed=0 if expected is None else int((replied & (rows["remote"] != expected)).sum()),
+        sittings=len(np.unique(rows["sitting"])),
+    )
 
 
-def _latency(answers: Iterable[Answer]) -> Latency:
-    seconds: NDArray[Any] = np.array([answer.elapsed for answer in answers])
+def _latency(seconds: NDArray[np.float64]) -> Latency:
     if len(seconds) == 0:
         nothing = Estimate(float("nan"), float("nan"), float("nan"), 0)
         return Latency(0, nothing, nothing, nothing)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.calibration.certificate import Certificate
+from edgecascade.calibration.certificate import Certificate, check_promise
 from edgecascade.calibration.decision import DecisionRule
 from edgecascade.calibration.errors import CalibrationError
 from edgecascade.calibration.labelled_logits import check_labelled_logits
@@ -36,6 +36,9 @@ class Promise:
     loss: float
     risk: float = 0.05
     testing_share: float = 2 / 3
+
+    def __post_init__(self) -> None:
+        check_promise(self.loss, self.risk)
 
 
 @dataclass(frozen=True)

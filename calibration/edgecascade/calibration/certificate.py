@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from edgecascade.calibration.errors import CalibrationError
 from edgecascade.calibration.noninferiority import betting_p_value, exact_p_value, sample_size
 
-__all__ = ["Certificate", "certify"]
+__all__ = ["Certificate", "certify", "check_promise"]
 
 
 @dataclass(frozen=True)
@@ -72,9 +72,7 @@ def certify(
         CalibrationError: nothing but forwarding everything can be promised; the message says how many inputs
             would do.
     """
-    for name, value in (("loss", loss), ("risk", risk)):
-        if not 0 < value < 1:
-            raise CalibrationError(f"{name}: expected a number between 0 and 1, such as 0.01, got {value}")
+    check_promise(loss, risk)
     found = None
     for threshold in np.sort(np.unique(thresholds))[::-1]:
         forward = ~(advantage >= np.float32(threshold))
@@ -86,6 +84,17 @@ def certify(
             return _or_refusal(found, losses, loss, risk)
         found = Certificate(loss, risk, float(threshold), float(forward.mean()), len(losses), p_value)
     return _or_refusal(found, np.zeros(len(advantage)), loss, risk)
+
+
+def check_promise(loss: float, risk: float) -> None:
+    """Whether both can be promised at all.
+
+    Raises:
+        CalibrationError: one of them is not in (0, 1).
+    """
+    for name, value in (("loss", loss), ("risk", risk)):
+        if not 0 < value < 1:
+            raise CalibrationError(f"{name}: expected a number between 0 and 1, such as 0.01, got {value}")
 
 
 def _p_value(losses: NDArray[np.float64], bound: float) -> float:

@@ -6,6 +6,9 @@ from argparse import ArgumentParser, Namespace
 from importlib import import_module
 from typing import Any
 
+from edgecascade.benchmarks.errors import BenchmarkError
+from edgecascade.calibration.errors import CalibrationError
+
 __all__ = ["configure", "execute"]
 
 _BENCHMARKS = {
@@ -30,7 +33,10 @@ def configure(parser: ArgumentParser) -> None:
 
 def execute(arguments: Namespace) -> int:
     """Run one."""
-    return int(_module(arguments.kind).execute(arguments))
+    try:
+        return int(_module(arguments.kind).execute(arguments))
+    except CalibrationError as error:
+        raise BenchmarkError(str(error)) from error
 
 
 def _module(name: str) -> Any:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgecascade.benchmarks.commands.report_argument import add_report
 from edgecascade.benchmarks.errors import BenchmarkError
+from edgecascade.calibration import MostAccuracy, Objective, Promise
 from edgecascade.calibration.commands.arguments import share
 
 if TYPE_CHECKING:
@@ -25,7 +27,15 @@ _LONGEST = 3600.0  # seconds of one of LoadGen's runs
 def configure(parser: ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument("--pair", choices=_PAIRS, default=_PAIRS[0], help="which one (default flagship)")
-    parser.add_argument("--budget", type=share, help="offload rate to plan for (default 0.2; 0.3 for comparable)")
+    goal = parser.add_mutually_exclusive_group()
+    goal.add_argument("--budget", type=share, help="offload rate to plan for (default 0.2; 0.3 for comparable)")
+    goal.add_argument(
+        "--certify",
+        type=share,
+        metavar="E",
+        help="plan for the least offload instead, with a promise that the loss against asking the remote always is at "
+        "most E (but for a risk of 5 %%)",
+    )
     parser.add_argument(
         "--images",
         type=_images,
@@ -64,10 +74,15 @@ def execute(arguments: Namespace) -> int:
             f"--latency: expected a pair whose large model a second process serves, got {arguments.pair}"
             + (f" with torch on {arguments.torch}" if arguments.torch else "")
         )
-    prepared = pair.prepared(cache_folder(), budget=arguments.budget, images=arguments.images, device=arguments.torch)
+    prepared = pair.prepared(
+        cache_folder(), objective=_objective(arguments), images=arguments.images, device=arguments.torch
+    )
     print(f"cascade model: {prepared.cascade}\n", file=sys.stderr)
     timed = None if arguments.latency is None else _latency(prepared, arguments)
-    found = prepared.measure(_DEADLINE)
+    kept = prepared.answers(Path(arguments.report) / "served", _DEADLINE, f"{arguments.pair} {arguments.torch}")
+    if kept.done:
+        print(f"{kept.told}; remove it to begin anew", file=sys.stderr)
+    found = prepared.measure(_DEADLINE, kept)
     text = summary(found)
     report = Report(
         title=pair.title,
@@ -89,6 +104,7 @@ def execute(arguments: Namespace) -> int:
         )
         text = f"{text}\n\n{latency_summary(timed)}"
     page = write_page(report, arguments.report, summary=text)
+    kept.forget()  # latencies are not to be used again
     print(f"report: {page.resolve()}\n")
     print(text)
     return 0
@@ -111,9 +127,21 @@ def _latency(prepared: Prepared, arguments: Namespace) -> LatencyRun:
     return run_latency(request)
 
 
+def _objective(arguments: Namespace) -> Objective | Promise | None:
+    if arguments.certify is not None:
+        return Promise(arguments.certify)
+    return None if arguments.budget is None else MostAccuracy(arguments.budget)
+
+
 def _command(arguments: Namespace) -> str:
     images = ",".join(map(str, arguments.images)) if arguments.images else None
-    given = {"pair": arguments.pair, "budget": arguments.budget, "images": images, "torch": arguments.torch}
+    given = {
+        "pair": arguments.pair,
+        "budget": arguments.budget,
+        "certify": arguments.certify,
+        "images": images,
+        "torch": arguments.torch,
+    }
     words = [f"--{name} {value}" for name, value in given.items() if value is not None]
     if arguments.latency is not None:
         words += [f"--latency {arguments.latency:g}", *(f"--network {name}" for name in arguments.network or ())]

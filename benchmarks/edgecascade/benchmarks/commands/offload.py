@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecascade.benchmarks.errors import BenchmarkError
+from edgecascade.benchmarks.kept_answers import KeptAnswers
 from edgecascade.benchmarks.kept_scores import KeptScores
 from edgecascade.benchmarks.offload import Offload, measure_offload, tested_on
 from edgecascade.benchmarks.offload_report import offload_document, offload_sections, offload_verdict, policy_text
@@ -46,7 +47,9 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument("--cost", type=_price, metavar="PRICE", help="of one request to the remote, in any currency")
     parser.add_argument("--cost-per-gb", type=_price, metavar="PRICE", help="of 10^9 bytes sent or received")
     parser.add_argument(
-        "--fresh", action="store_true", help="ask the remote anew about every input, whatever earlier runs have kept"
+        "--fresh",
+        action="store_true",
+        help="ask the remote anew about every input, whatever earlier runs have kept, finished or not",
     )
     parser.add_argument("--report", default="report", help="folder for the page and the figures (default: report)")
 
@@ -60,6 +63,7 @@ def execute(arguments: Namespace) -> int:
     classes = len(read_metadata(open_session(arguments.file), arguments.file).labels)
     data = tested_on(arguments.file, read_labelled(arguments.data))
     scores = _remote_scores(arguments, data, classes)
+    kept = _answers(arguments, data)
     result = measure_offload(
         arguments.file,
         data,
@@ -67,8 +71,10 @@ def execute(arguments: Namespace) -> int:
         remote=arguments.remote,
         deadline=arguments.deadline,
         prices=Prices(arguments.cost, arguments.cost_per_gb),
+        kept=kept,
     )
     page = write_page(_report(result, arguments), arguments.report, summary=summary(result))
+    kept.forget()  # unlike scores, latencies are not to be used again
     print(f"report: {page.resolve()}\n")
     print(summary(result))
     return 0
@@ -90,6 +96,17 @@ def _remote_scores(arguments: Namespace, data: LabelledData, classes: int) -> ND
         return kept.complete(arguments.remote, data.inputs, classes=classes)
     with counting("remote on the test data", n - done) as progress:
         return kept.complete(arguments.remote, data.inputs, classes=classes, progress=progress)
+
+
+def _answers(arguments: Namespace, data: LabelledData) -> KeptAnswers:
+    """Where the served run keeps its answers; what an interrupted one has left is not asked for again."""
+    root = Path(arguments.report) / "served"
+    kept = KeptAnswers.of(root, arguments.file, data, arguments.remote, arguments.deadline)
+    if arguments.fresh:
+        kept.forget()
+    if kept.done:
+        print(f"{kept.told}; --fresh begins anew", file=sys.stderr)
+    return kept
 
 
 def _report(result: Offload, arguments: Namespace) -> Report:

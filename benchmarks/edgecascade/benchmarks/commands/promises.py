@@ -18,15 +18,19 @@ def configure(parser: ArgumentParser) -> None:
 
 
 def execute(arguments: Namespace) -> int:
-    """Measure, print, and write the result."""
+    """Measure what an interrupted run did not, print, and write the result."""
     from edgecascade.benchmarks.pairs import fashion_pair, flagship_pairs
-    from edgecascade.benchmarks.promises import measure_promises, summarize
+    from edgecascade.benchmarks.promises import measure_promises, promises_steps, summarize
     from edgecascade.benchmarks.results import write_result
+    from edgecascade.benchmarks.steps import kept_steps
     from edgecascade.export.cache import cache_folder
 
-    cache = cache_folder()
+    cache, folder = cache_folder(), Path(arguments.report)
     pairs = (*flagship_pairs(cache), fashion_pair(cache))
-    found = measure_promises(pairs, splits=arguments.splits, draws=arguments.draws)
-    write_result(Path(arguments.report), found, summarize(found))
+    asked = {"splits": arguments.splits, "draws": arguments.draws}
+    about = {**asked, "outputs": [pair.digest for pair in pairs]}
+    with kept_steps(folder / "steps", about, promises_steps(pairs)) as steps:
+        found = measure_promises(pairs, steps, **asked)
+        write_result(folder, found, summarize(found))
     print(summarize(found))
     return 0

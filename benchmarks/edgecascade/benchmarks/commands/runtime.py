@@ -20,12 +20,19 @@ def configure(parser: ArgumentParser) -> None:
 
 
 def execute(arguments: Namespace) -> int:
-    """Measure, print, and write the result."""
+    """Measure what an interrupted run did not, print, and write the result."""
+    from edgecascade.benchmarks.flagship import Protocol, prepare_flagship
+    from edgecascade.benchmarks.packages import sha256_of
     from edgecascade.benchmarks.results import write_result
-    from edgecascade.benchmarks.runtime_cost import measure_runtime_cost
+    from edgecascade.benchmarks.runtime_cost import measure_runtime_cost, runtime_steps
+    from edgecascade.benchmarks.steps import kept_steps
     from edgecascade.export.cache import cache_folder
 
-    found = measure_runtime_cost(cache_folder(), rounds=arguments.rounds, triton=not arguments.no_triton)
-    write_result(Path(arguments.report), found, str(found))
+    cache, folder, triton = cache_folder(), Path(arguments.report), not arguments.no_triton
+    flagship = prepare_flagship(Protocol(), cache)
+    about = {"rounds": arguments.rounds, "cascade": sha256_of(flagship.cascade)}
+    with kept_steps(folder / "steps", about, runtime_steps(triton=triton)) as steps:
+        found = measure_runtime_cost(flagship, cache, steps, rounds=arguments.rounds, triton=triton)
+        write_result(folder, found, str(found))
     print(found)
     return 0

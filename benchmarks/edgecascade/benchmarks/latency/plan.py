@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeVar
 
-from edgecascade.benchmarks.environment import read_environment
 from edgecascade.benchmarks.latency.scenario import Scenario
 from edgecascade.benchmarks.latency.subject import Kind
+from edgecascade.benchmarks.store import hash_of
 
-__all__ = ["DIRECT", "Plan", "key_of", "named", "versions"]
+__all__ = ["DIRECT", "Plan", "key_of", "named"]
 
 P = TypeVar("P")
 _PLACES = ("file", "data", "remote", "engines", "report")
@@ -73,10 +69,7 @@ def key_of(plan: Any, content: Mapping[str, Any]) -> str:
         content: what is at these places, by name: hashes of file, data and remote, and the network's figures.
     """
     asked = {name: value for name, value in asdict(plan).items() if name not in _PLACES}
-    environment = read_environment()
-    machine = [environment.processor, environment.cores, environment.system]
-    whole = {"recipe": _RECIPE, "plan": asked, "content": dict(content), "machine": machine, "versions": versions()}
-    return hashlib.sha256(json.dumps(whole, sort_keys=True, default=str).encode()).hexdigest()[:24]
+    return hash_of({"recipe": _RECIPE, "plan": asked, "content": dict(content)})
 
 
 def named(plan: P) -> P:
@@ -88,14 +81,3 @@ def named(plan: P) -> P:
     held = {field.name: getattr(plan, field.name) for field in fields(plan) if field.name in _PLACES}  # type: ignore[arg-type]
     names = {name: value if value is None or "://" in value else Path(value).name for name, value in held.items()}
     return replace(plan, **names)  # type: ignore[type-var]
-
-
-def versions() -> dict[str, str]:
-    """Of what runs."""
-    found = {"python": platform.python_version()}
-    for name in ("edgecascade", "onnxruntime", "onnxruntime-gpu", "numpy", "mlcommons-loadgen", "ai-edge-litert"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found

@@ -17,12 +17,12 @@ from edgecascade.benchmarks.latency.loadgen import load_module
 from edgecascade.benchmarks.latency.plan import DIRECT, Plan, key_of, named
 from edgecascade.benchmarks.latency.request import Request
 from edgecascade.benchmarks.latency.scenario import Scenario
-from edgecascade.benchmarks.latency.store import Store
 from edgecascade.benchmarks.latency.subject import Kind
 from edgecascade.benchmarks.latency.worker import measured_apart
 from edgecascade.benchmarks.network import PROFILES
 from edgecascade.benchmarks.packages import sha256_of
 from edgecascade.benchmarks.progress import progress
+from edgecascade.benchmarks.store import Store
 
 __all__ = ["SHARE", "LatencyRun", "run_latency"]
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
+from edgecascade.benchmarks.decode import decode
 from edgecascade.benchmarks.errors import BenchmarkError
-from edgecascade.benchmarks.latency.decode import decode
 from edgecascade.benchmarks.latency.plan import Plan
 
 __all__ = ["measured_apart"]
