@@ -67,6 +67,26 @@ def test_each_pair_has_a_row_of_its_own_figures(tmp_path: Path) -> None:
                        "3.00 of 15.00", "1.20 / 32.1"]  # fmt: skip
 
 
+def test_a_certified_run_shows_its_promise_and_what_happened(tmp_path: Path) -> None:
+    """Rows after those of the pairs themselves, and a sentence that names the promise once; without one, a refusal."""
+    loss = {"value": 0.004, "low": -0.0017, "high": 0.0097, "n": 1000}
+    document = _result()
+    document["offload"]["promised"] = {"loss": 0.01, "risk": 0.05, "measured": loss, "outcome": "kept"}
+    made = readme_table(_keep(tmp_path, flagship=_result(), comparable_certified=document, flagship_certified=document))
+    assert [row[0] for row in _cells(made)[2:]] == [
+        "small > large",
+        "small > large, certified",
+        "comparable, certified",
+    ]
+    said = made.replace("\n", " ")
+    assert said.count("at most 1.0 points of accuracy, but for a risk of 5 %") == 1
+    happened = "+0.4 (-0.2 to +1.0), kept"
+    assert f"in points: small > large {happened}; comparable {happened}." in said
+    _keep(tmp_path, fashion_mnist_certified=_result())
+    with pytest.raises(BenchmarkError, match=r"fashion-mnist-certified.*: expected a model with a certificate"):
+        readme_table(tmp_path)
+
+
 def test_the_arm_is_the_longer_one(tmp_path: Path) -> None:
     """No interval is made to look shorter than it is."""
     document = _result()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ _PAIRS = {
     "fashion-mnist": "Fashion-MNIST",
     "languages": "languages",
 }
+_CERTIFIED = "-certified"  # after a pair's name: the folder of a run with `--certify`
 _BASELINE = "lowest raw confidence, same rate"
 _HEADING = ("pair", "n", "local", "remote", "cascade", "offload", "raw conf.", "MB sent", "p50 / p99 ms")
 _NOTE = """\
@@ -38,16 +40,29 @@ def readme_table(results: Path) -> str:
     Raises:
         BenchmarkError: there is none, or one is not of schema 2 or lacks what the table shows.
     """
-    rows, machines = [], []
-    for folder, title in _PAIRS.items():
+    rows, machines, promises = [], [], dict[str, tuple[str, str]]()
+    certified = {f"{pair}{_CERTIFIED}": f"{title}, certified" for pair, title in _PAIRS.items()}
+    for folder, title in {**_PAIRS, **certified}.items():
         path = results / folder / "result.json"
         if path.exists():
-            cells, machine = _read(path)
+            cells, machine, promise = _read(path)
             rows.append((title, *cells))
             machines.append(machine)
+            if folder in certified:
+                if promise is None:
+                    raise BenchmarkError(f"{path}: expected a model with a certificate (`--certify`), got one without")
+                promises[_PAIRS[folder.removesuffix(_CERTIFIED)]] = promise
     if not rows:
         raise BenchmarkError(f"{results}: expected a result.json in at least one of {', '.join(_PAIRS)}")
-    return "\n".join((*_markdown((_HEADING, *rows)), "", _NOTE, f"Measured on {_NEXT.join(dict.fromkeys(machines))}."))
+    return "\n".join(
+        (
+            *_markdown((_HEADING, *rows)),
+            "",
+            _NOTE,
+            *_kept(promises),
+            f"Measured on {_NEXT.join(dict.fromkeys(machines))}.",
+        )
+    )
 
 
 def with_table(text: str, table: str) -> str:
@@ -64,13 +79,14 @@ def with_table(text: str, table: str) -> str:
     return f"{before}{opening}\n{table}\n{closing}{after}"
 
 
-def _read(path: Path) -> tuple[tuple[str, ...], str]:
-    """The cells after the first, and the machine."""
+def _read(path: Path) -> tuple[tuple[str, ...], str, tuple[str, str] | None]:
+    """The cells after the first, the machine, and the promise, if there is one."""
     document = read_result(path)
     if document["schema"] == 1:
         raise BenchmarkError(f"{path}: expected schema 2, got 1; run the pair's benchmark again")
     try:
-        return _cells(document["offload"]), _machine(document["environment"])
+        offload = document["offload"]
+        return _cells(offload), _machine(document["environment"]), _promise(offload)
     except (KeyError, TypeError, AttributeError) as error:
         raise BenchmarkError(f"{path}: expected the result of an offload benchmark, but: {error}") from error
 
@@ -83,6 +99,34 @@ def _cells(offload: dict[str, Any]) -> tuple[str, ...]:
     rate = f"{by_name['cascade']['offload']['value'] * 100:.1f} %"
     served = offload.get("served")
     return (f"{offload['n']:,}", local, remote, cascade, rate, raw, _sent(served, offload["n"]), _latency(served))
+
+
+def _promise(offload: dict[str, Any]) -> tuple[str, str] | None:
+    """What the file certifies, and what happened."""
+    promised = offload.get("promised") or {}
+    if promised.get("loss") is None:
+        return None
+    risk = f"{promised['risk']:.0%}".replace("%", " %")
+    asked = f"at most {100 * promised['loss']:.1f} points of accuracy, but for a risk of {risk}"
+    return asked, f"{_signed(promised['measured'])}, {promised['outcome']}"
+
+
+def _kept(promises: dict[str, tuple[str, str]]) -> list[str]:
+    """All of them, in lines."""
+    if not promises:
+        return []
+    asked = dict.fromkeys(asked for asked, _ in promises.values())
+    happened = (f"{title} {outcome}" for title, (_, outcome) in promises.items())
+    text = (
+        "Certified: planned (`--certify`) for the least offload that loses, against asking always, "
+        f"{' or '.join(asked)}. Loss measured, in points: {'; '.join(happened)}."
+    )
+    return textwrap.wrap(text, 120, break_long_words=False, break_on_hyphens=False)
+
+
+def _signed(estimate: dict[str, Any]) -> str:
+    value, low, high = (f"{100 * estimate[end]:+.1f}" for end in ("value", "low", "high"))
+    return f"{value} ({low} to {high})"
 
 
 def _percent(estimate: dict[str, Any]) -> str:
