@@ -23,6 +23,7 @@ from edgecascade.benchmarks.network import Profile
 from edgecascade.benchmarks.section import Report
 from edgecascade.benchmarks.server import serving
 from edgecascade.benchmarks.shaping_proxy import shaped
+from edgecascade.calibration.estimate import Estimate
 from edgecascade.cli import main
 
 
@@ -119,6 +120,23 @@ def test_a_run_can_be_read_as_a_page_as_text_and_as_a_document(run: LatencyRun) 
     assert "not an MLPerf submission" in latency_summary(run)
     report = Report("t", latency_verdict(run), sections, ("m",), "edgecascade bench latency", {"latency": run})
     validate(json.loads(json.dumps(result_document(report, read_environment()))), result_schema())
+
+
+def test_a_part_that_is_slower_than_the_whole_is_said_aloud(run: LatencyRun) -> None:
+    """It cannot be: the machine was slower then. Within the intervals, nothing is said."""
+    whole, whole_latency = run.cells[0], run.cells[0].latency
+    assert whole_latency is not None
+    half = whole_latency.at("p50")
+    assert half is not None
+
+    def beside(low: float) -> str:
+        slow = replace(whole_latency, p50=Estimate(2 * half.value, low, 3 * half.high, half.n))
+        alone = replace(whole, plan=replace(whole.plan, subject=Kind.ALONE), latency=slow)
+        return " ".join(latency_verdict(replace(run, cells=(*run.cells, alone))))
+
+    assert "The model alone took 2.00 times as long as the local path" in beside(1.5 * half.high)
+    assert "this machine's speed changed" not in beside(half.high)
+    assert "this machine's speed changed" not in " ".join(latency_verdict(run))
 
 
 def test_a_network_lies_between_device_and_remote(pair: Path, tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ def latency_verdict(run: LatencyRun) -> tuple[str, ...]:
     for network in run.request.networks:
         asking = [cell for cell in single if cell.plan.subject.asks and cell.plan.network == network]
         found += [f"{_over(network)}: {'; '.join(map(_said, asking))}."] if asking else []
+    found += _drift(single)
     found += _fallbacks(run.cells)
     valid = sum(cell.verdict.valid for cell in run.cells)
     found.append(f"LoadGen calls {valid} of {len(run.cells)} runs valid. {METHOD}")
@@ -58,6 +59,18 @@ def _said(cell: Cell) -> str:
     assert cell.forwards is not None
     late = f"{cell.forwards.late} after their deadline" if cell.forwards.late else "none late"
     return f"{within}, {cell.forwards.share.percent()} forwarded, {late}"
+
+
+def _drift(single: Sequence[Cell]) -> list[str]:
+    """Said aloud: a part that came out slower than the whole was measured while the machine was slower."""
+    half = {cell.plan.subject: cell.latency.at("p50") for cell in single if cell.latency is not None}
+    part, whole = half.get(Kind.ALONE), half.get(Kind.LOCAL)
+    if part is None or whole is None or part.low <= whole.high:
+        return []
+    return [
+        f"The model alone took {part.value / whole.value:.2f} times as long as the local path that it is part of: "
+        "this machine's speed changed between the runs, and rows that differ by no more than that cannot be told apart."
+    ]
 
 
 def _fallbacks(cells: Sequence[Cell]) -> list[str]:
