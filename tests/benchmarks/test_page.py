@@ -480,6 +480,20 @@ def test_the_machine_is_described(tmp_path: Path) -> None:
     assert "power mode" in rows["not set, or not told"]
 
 
+@pytest.mark.parametrize(
+    ("cores", "name"),
+    [
+        pytest.param([("0x41", "0xd42")] * 8, "Cortex-A78AE", id="Jetson Orin"),
+        pytest.param([("0x4e", "0x003")] * 2 + [("0x41", "0xd07")] * 4, "Denver 2, Cortex-A57", id="Jetson TX2"),
+        pytest.param([("0x41", "0xfff")], "Arm core of implementer 0x41, part 0xfff", id="one that nobody knows yet"),
+    ],
+)
+def test_an_arm_processor_is_told_by_its_cores(tmp_path: Path, cores: list[tuple[str, str]], name: str) -> None:
+    """Linux gives numbers and no model there; each design once."""
+    told = "".join(f"processor\t: {i}\nCPU implementer\t: {a}\nCPU part\t: {b}\n\n" for i, (a, b) in enumerate(cores))
+    assert _environment(tmp_path, {"proc/cpuinfo": told}).processor == name
+
+
 def test_what_the_machine_does_not_tell_is_not_guessed(tmp_path: Path) -> None:
     """From an empty system nothing is known, and the page says so."""
     found = _environment(tmp_path, {"sys/fs/cgroup/cpu.max": "max 100000\n", "proc/cpuinfo": "no such field\n"})

@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from edgecascade.benchmarks.arm_cores import arm_processor
 from edgecascade.benchmarks.device.board import read_board
 from edgecascade.benchmarks.device.system import read_text
 
@@ -36,7 +37,7 @@ class Environment:
 
     Attributes:
         date: of the run, UTC.
-        processor: its model's name.
+        processor: its model's name, or the designs of its cores.
         cores: logical ones that the system has.
         memory_gib: of the system.
         system: its name and architecture.
@@ -104,7 +105,7 @@ def read_environment(root: Path = Path("/")) -> Environment:
     told = read_text(root / "proc/cpuinfo") or ""
     return Environment(
         date=datetime.now(timezone.utc).strftime("%Y-%m-%d"),
-        processor=next(iter(_values(told, "model name")), platform.processor()) or "processor not reported",
+        processor=_processor(told),
         cores=os.cpu_count() or 1,
         memory_gib=_memory(),
         system=f"{platform.system()} {platform.machine()}",
@@ -139,6 +140,11 @@ def _quota(root: Path) -> float | None:
     old = [read_text(groups / "cpu" / f"cpu.cfs_{name}_us") or "" for name in ("quota", "period")]
     quota, period = (*map(_number, (read_text(groups / "cpu.max") or " ".join(old)).split()), None, None)[:2]
     return quota / period if quota and period and quota > 0 else None
+
+
+def _processor(cpuinfo: str) -> str:
+    arm = arm_processor(_values(cpuinfo, "CPU implementer"), _values(cpuinfo, "CPU part"))
+    return next(iter(_values(cpuinfo, "model name")), arm or platform.processor()) or "processor not reported"
 
 
 def _values(cpuinfo: str, name: str) -> list[str]:
