@@ -1,7 +1,11 @@
 """Hugging Face classifiers with small random weights: the answers are those of transformers, on what people have."""
 
 import json
+import os
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +34,7 @@ SMALL: dict[str, Any] = {
     "intermediate_size": 64,
     "initializer_range": 0.6,
 }
+COMMIT = "0" * 40
 NAMES = {0: "negative", 1: "neutral", 2: "positive"}
 
 
@@ -142,6 +147,27 @@ def test_another_tokenizer_is_refused(
         (tmp_path / "tokenizer.json").write_bytes(content)
     with pytest.raises(ModelFileError, match=message):
         Cascade.load(tmp_path / "local.onnx")
+
+
+def test_a_name_of_the_hub_is_found_in_its_cache(text: tuple[Path, Any, Any], tmp_path: Path) -> None:
+    """A model that was downloaded before, and no network: the same body as from its folder."""
+    folder, _, _ = text
+    cached = tmp_path / "hub" / "models--someone--bert"
+    shutil.copytree(folder / "bert", cached / "snapshots" / COMMIT)
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text(COMMIT)
+    environment = {**os.environ, "HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-m", "edgecascade.cli", "export", "hf:someone/bert", "-o", str(tmp_path / "body.onnx")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    sentences = np.array(_sentences(20))
+    here, there = (local_scores(path, sentences) for path in (folder / "body" / "body.onnx", tmp_path / "body.onnx"))
+    np.testing.assert_array_equal(here, there)
+    unknown = [*command[:4], "hf:someone/else", "-o", str(tmp_path / "none.onnx")]
+    done = subprocess.run(unknown, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 2
+    assert "someone/else" in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_multiple_choice_is_fed_by_name(tmp_path: Path) -> None:

@@ -59,6 +59,7 @@ def export_hugging_face(source: str, task: str | None = None) -> HuggingFaceBody
         ModuleNotFoundError: the `hf` extra is not installed.
     """
     with _quiet():
+        from huggingface_hub.constants import HF_HUB_CACHE
         from optimum.exporters.onnx import main_export
         from transformers import AutoConfig
 
@@ -74,6 +75,7 @@ def export_hugging_face(source: str, task: str | None = None) -> HuggingFaceBody
                 opset=_OPSET,
                 do_validation=False,
                 no_post_process=True,
+                cache_dir=HF_HUB_CACHE,  # optimum itself knows only the variable's older name
                 local_files_only=offline,
                 trust_remote_code=False,
             )
