@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.benchmarks.environment import read_environment
 from edgecascade.benchmarks.kept_chunks import CHUNK, KeptChunks
 from edgecascade.benchmarks.packages import sha256_of
+from edgecascade.benchmarks.store import hash_of
 from edgecascade.export.labelled import LabelledData
 
 __all__ = ["NOBODY", "ROW", "KeptAnswers"]
@@ -53,18 +51,14 @@ class KeptAnswers(KeptChunks):
             remote: an address; an ONNX file, known by its bytes as well; or what else tells the remote from others.
             deadline: seconds each call is given.
         """
-        here = read_environment()
-        whole = {
+        about = {
             "recipe": [1, CHUNK],
             "cascade": sha256_of(Path(cascade)),
             "data": [data.digest, len(data.labels)],
             "remote": [remote, sha256_of(Path(remote)) if Path(remote).is_file() else None],
             "deadline": float(deadline),
-            "machine": [here.processor, here.cores, here.system],
-            "versions": here.versions,
         }
-        key = hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
-        return cls(root / key[:24], len(data.labels))
+        return cls(root / hash_of(about), len(data.labels))
 
     @property
     def told(self) -> str:

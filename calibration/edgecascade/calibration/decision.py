@@ -59,6 +59,6 @@ def decide(logits: NDArray[np.floating], rule: DecisionRule) -> Decision:
         label=logits.argmax(axis=1).astype(np.int64),
         confidence=confidence,
         advantage=advantage,
-        forward=~(advantage >= np.float32(rule.threshold)),
+        forward=(advantage < np.float32(rule.threshold)) | np.isnan(confidence),
         probabilities=probabilities,
     )
