@@ -127,6 +127,13 @@ def test_a_confidence_that_is_no_number_forwards(identity: Body, rule: DecisionR
 BATCH = np.random.default_rng(0).normal(0, 2, (200, 3)).astype(np.float32)
 
 
+def test_a_threshold_that_is_no_number_is_above_nothing(identity: Body, rule: DecisionRule) -> None:
+    """The runtime refuses one; whoever feeds it to the graph all the same gets what the reference gives."""
+    rows, absurd = np.array([[np.nan, 0, 0], [9, 0, 0], [0, 0.1, 0]], np.float32), replace(rule, threshold=np.nan)
+    decision = run(fold_and_open(identity(3), rule), rows, threshold=np.asarray(np.nan, np.float32))
+    assert decision.forward.tolist() == decide(rows, absurd).forward.tolist() == [True, False, False]
+
+
 @pytest.mark.parametrize("name", ["temperature", "threshold", "advantage_edges", "advantage_values"])
 def test_each_default_can_be_overridden_alone(identity: Body, rule: DecisionRule, name: str) -> None:
     """A new policy in the field is an input at `run`; what is not given keeps the file's value."""
