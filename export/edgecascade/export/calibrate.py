@@ -6,8 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from importlib.metadata import version
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,6 @@ from edgecascade.calibration import (
     SCORES,
     CascadePlan,
     Objective,
-    Policy,
     Promise,
     are_probabilities,
     plan_cascade,
@@ -34,12 +32,11 @@ from edgecascade.export.hugging_face import LABELS_KEY
 from edgecascade.export.labelled import LabelledData, batches, first
 from edgecascade.export.logits import LogitsSource, find_logits, logits_of, settle
 from edgecascade.export.parity import Parity, check_parity
+from edgecascade.export.plan_document import plan_document
 from edgecascade.export.scores import tensor_scores
 from edgecascade.export.source_parity import check_source
 from edgecascade.runtime.batch import are_sentences, size
 from edgecascade.runtime.golden import GOLDEN_KEY, Golden
-from edgecascade.runtime.metadata import FORMAT, KEY
-from edgecascade.runtime.properties import PREPROCESSING_KEY
 from edgecascade.runtime.remote_calibration import RemoteCalibration
 from edgecascade.runtime.session import open_session
 from edgecascade.runtime.text import text_input
@@ -202,7 +199,7 @@ def planned(
     probabilities = are_probabilities(remote_scores)
     remote_logits = RemoteCalibration(1.0, probabilities).logits(remote_scores)
     plan = plan_cascade(local_logits, remote_logits, data.labels, objective, **options)
-    document = _document(
+    document = plan_document(
         model,
         {**origin, "logits": source.tensor, "kind": kind, "data_sha256": data.digest},
         names,
@@ -254,46 +251,3 @@ def _golden(
     batch = next(batches(first(data.inputs, _PARITY_INPUTS), _PARITY_INPUTS))
     own = [one.name for one in model.graph.input if one.name not in {i.name for i in model.graph.initializer}]
     return choose_golden(batch, own[0], local_logits[: size(batch)], plan.rule)
-
-
-def _document(
-    model: ModelProto,
-    source: Mapping[str, str],
-    names: Sequence[str],
-    plan: CascadePlan,
-    probabilities: bool,
-) -> dict[str, Any]:
-    """The metadata of format 1, as docs/file-format.md describes it."""
-    properties = {entry.key: entry.value for entry in model.metadata_props}
-    preprocessing = properties.get(PREPROCESSING_KEY)
-    return {
-        "format": FORMAT,
-        "written_by": f"{KEY} {version(KEY)}",
-        "labels": list(names),
-        "preprocessing": json.loads(preprocessing) if preprocessing else None,
-        "calibration": asdict(plan.local),
-        "remote": {**asdict(plan.remote), "scores": "probabilities" if probabilities else "logits"},
-        "policy": _policy(plan),
-        "operating_curve": [asdict(point) for point in plan.policy.curve],
-        "certificate": asdict(plan.certificate) if plan.certificate else None,
-        "source": dict(source),
-    }
-
-
-def _policy(plan: CascadePlan) -> dict[str, Any]:
-    policy: Policy = plan.policy
-    return {
-        "score": plan.score,
-        "merge": plan.merge,
-        "estimate": policy.estimate,
-        "objective": policy.objective,
-        "threshold": policy.threshold,
-        "chosen": asdict(policy.chosen),
-        "verdict": list(policy.verdict),
-        "bins": len(policy.table.values),
-        "edges": np.asarray(policy.table.edges, np.float32).tolist(),
-        "values": np.asarray(policy.table.values, np.float32).tolist(),
-        "counts": policy.table.counts.tolist(),
-        "intervals": [list(interval) for interval in policy.intervals],
-        "considered": [asdict(candidate) for candidate in plan.routing],
-    }
