@@ -10,8 +10,8 @@ import pytest
 
 from edgecascade.benchmarks.digits import digits, interval
 from edgecascade.benchmarks.network import PROFILES
-from edgecascade.calibration.estimate import Estimate
 from edgecascade.cli import main
+from edgecascade.types.estimate import Estimate
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

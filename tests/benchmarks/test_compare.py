@@ -17,11 +17,12 @@ from edgecascade.benchmarks.comparison_text import comparison_text
 from edgecascade.benchmarks.difference import difference, freedom, holm, surprise
 from edgecascade.benchmarks.direction import depends_on_machine, more_is_better
 from edgecascade.benchmarks.document import plain
-from edgecascade.benchmarks.errors import BenchmarkError
 from edgecascade.benchmarks.found import find_estimates
 from edgecascade.benchmarks.ratio import ratio
 from edgecascade.benchmarks.result_file import read_result
-from edgecascade.calibration.estimate import Estimate, proportion, quantile
+from edgecascade.calibration.estimate import proportion, quantile
+from edgecascade.types.errors import BenchmarkError
+from edgecascade.types.estimate import Estimate
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 KEPT = sorted(RESULTS.glob("*/result.json"))
@@ -288,7 +289,7 @@ def test_runs_of_the_same_inputs_could_be_paired_and_that_is_said() -> None:
 
 
 def test_what_is_printed() -> None:
-    """Verdict, place, both values, difference with its interval, n; the method; and all of it if asked."""
+    """Prediction, place, both values, difference with its interval, n; the method; and all of it if asked."""
     before, after = _document(offload=_right(0.83)), _document(offload=_right(0.76))
     said = _said(before, after)
     assert "1 figures in both: 1 worse, 0 better, 0 changed, 0 within noise." in said

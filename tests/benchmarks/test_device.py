@@ -30,7 +30,7 @@ from edgecascade.benchmarks.device.thermal import (
     read_thermal,
     slowdowns,
 )
-from edgecascade.runtime.errors import ArgumentError
+from edgecascade.types.errors import ArgumentError
 
 _CPU = "sys/devices/system/cpu"
 _THERMAL = "sys/class/thermal"

@@ -19,7 +19,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from edgecascade.benchmarks.errors import BenchmarkError
 from edgecascade.benchmarks.loopback import LoopbackAddress
 from edgecascade.benchmarks.network import PROFILES, Profile
 from edgecascade.benchmarks.network_path import Budget, Line, Outages, Path
@@ -27,7 +26,7 @@ from edgecascade.benchmarks.network_probe import probe
 from edgecascade.benchmarks.probe_server import ORDER, probe_server, receive
 from edgecascade.benchmarks.shaping_proxy import shaped
 from edgecascade.runtime import Deadline, OpenInference
-from edgecascade.runtime.errors import ArgumentError
+from edgecascade.types.errors import ArgumentError, BenchmarkError
 
 PLAIN = Profile("plain", "for tests", latency=0.0, jitter=0.0, up=1e9, down=1e9)
 STEADY = Outages(0.0, 0.0)

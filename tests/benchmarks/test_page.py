@@ -21,14 +21,15 @@ from jsonschema import Draft202012Validator
 
 from edgecascade.benchmarks.document import plain, result_document, result_schema
 from edgecascade.benchmarks.environment import Environment, read_environment
-from edgecascade.benchmarks.errors import BenchmarkError
 from edgecascade.benchmarks.found import find_estimates
 from edgecascade.benchmarks.inline_svg import inline_svg
 from edgecascade.benchmarks.page import write_page
 from edgecascade.benchmarks.result_csv import result_csv
 from edgecascade.benchmarks.result_file import read_result
 from edgecascade.benchmarks.section import Figure, Report, Section, Table
-from edgecascade.calibration.estimate import Estimate, proportion
+from edgecascade.calibration.estimate import proportion
+from edgecascade.types.errors import BenchmarkError
+from edgecascade.types.estimate import Estimate
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 SVG = (RESULTS / "flagship" / "offload-curve.svg").read_text()
@@ -126,7 +127,7 @@ def test_the_files_are_there(folder: Path) -> None:
 def test_the_verdict_comes_first(page: Page) -> None:
     """Then the sections in order, method, environment and how to repeat it; every heading one level below the title."""
     headings = [(tag, "".join(text)) for tag, _, text in page.elements if re.fullmatch("h[1-6]", tag)]
-    order = ["Verdict", "Accuracy", "Latency", "Method", "Environment", "How to repeat it"]
+    order = ["Prediction", "Accuracy", "Latency", "Method", "Environment", "How to repeat it"]
     assert headings == [("h1", "Small > large"), *(("h2", text) for text in order)]
     ((_, command),) = page.all("pre")
     assert command == "edgecascade bench offload local.onnx --data 'a b.npz'"

@@ -12,8 +12,8 @@ from PIL import Image
 
 from edgecascade.export import ExportError, ImagePreprocessing, prepend
 from edgecascade.export.preprocess import standalone
-from edgecascade.runtime.properties import PREPROCESSING_KEY
 from edgecascade.runtime.session import open_session
+from edgecascade.types.document import PREPROCESSING_KEY
 
 Body = Callable[..., ModelProto]
 MEAN, STD = (100.0, 110.0, 120.0), (50.0, 60.0, 70.0)

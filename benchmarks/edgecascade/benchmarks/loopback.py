@@ -6,7 +6,7 @@ import ipaddress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from edgecascade.benchmarks.errors import BenchmarkError
+from edgecascade.types.errors import BenchmarkError
 
 __all__ = ["LoopbackAddress"]
 

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgecascade.benchmarks.errors import BenchmarkError
 from edgecascade.benchmarks.network import PROFILES, Profile
 from edgecascade.benchmarks.probe_server import ORDER, RATE, probe_server, receive, receiving_rate
 from edgecascade.benchmarks.shaping_proxy import shaped
-from edgecascade.calibration.estimate import Estimate, proportion, quantile
+from edgecascade.calibration.estimate import proportion, quantile
+from edgecascade.types.errors import BenchmarkError
+from edgecascade.types.estimate import Estimate
 
 __all__ = ["Measured", "probe"]
 

@@ -19,10 +19,10 @@ import threading
 from collections.abc import Coroutine, Iterator
 from typing import IO, Any
 
-from edgecascade.benchmarks.errors import BenchmarkError
 from edgecascade.benchmarks.loopback import LoopbackAddress
 from edgecascade.benchmarks.network import Profile
 from edgecascade.benchmarks.network_path import Budget, Line, Outages, Path
+from edgecascade.types.errors import BenchmarkError
 
 __all__ = ["shaped"]
 

@@ -16,7 +16,7 @@ from typing import Literal, Protocol
 
 from edgecascade.benchmarks.device.energy import CounterTotal, Energy, Reading, Trapezoid
 from edgecascade.benchmarks.device.power import Sensors
-from edgecascade.runtime.errors import ArgumentError
+from edgecascade.types.errors import ArgumentError
 
 __all__ = ["Measurement", "Range", "measured"]
 

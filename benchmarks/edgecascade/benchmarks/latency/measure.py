@@ -23,8 +23,9 @@ from edgecascade.benchmarks.latency.plan import Plan
 from edgecascade.benchmarks.latency.recorder import Outcome
 from edgecascade.benchmarks.latency.scenario import Scenario
 from edgecascade.benchmarks.latency.subject import Kind, drive
-from edgecascade.calibration.estimate import Estimate, proportion
-from edgecascade.runtime.answer import Reason
+from edgecascade.calibration.estimate import proportion
+from edgecascade.types.answer import Reason
+from edgecascade.types.estimate import Estimate
 
 __all__ = ["PATIENCE", "measure_cell", "open_subject"]
 
