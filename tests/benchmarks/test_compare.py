@@ -289,7 +289,7 @@ def test_runs_of_the_same_inputs_could_be_paired_and_that_is_said() -> None:
 
 
 def test_what_is_printed() -> None:
-    """Prediction, place, both values, difference with its interval, n; the method; and all of it if asked."""
+    """Verdict, place, both values, difference with its interval, n; the method; and all of it if asked."""
     before, after = _document(offload=_right(0.83)), _document(offload=_right(0.76))
     said = _said(before, after)
     assert "1 figures in both: 1 worse, 0 better, 0 changed, 0 within noise." in said

@@ -127,7 +127,7 @@ def test_the_files_are_there(folder: Path) -> None:
 def test_the_verdict_comes_first(page: Page) -> None:
     """Then the sections in order, method, environment and how to repeat it; every heading one level below the title."""
     headings = [(tag, "".join(text)) for tag, _, text in page.elements if re.fullmatch("h[1-6]", tag)]
-    order = ["Prediction", "Accuracy", "Latency", "Method", "Environment", "How to repeat it"]
+    order = ["Verdict", "Accuracy", "Latency", "Method", "Environment", "How to repeat it"]
     assert headings == [("h1", "Small > large"), *(("h2", text) for text in order)]
     ((_, command),) = page.all("pre")
     assert command == "edgecascade bench offload local.onnx --data 'a b.npz'"

@@ -1,6 +1,5 @@
 """The folded graph decides as the reference does, whatever the logits, and leaves the body what it was."""
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -18,6 +17,7 @@ from documents import document_of, some_document
 from edgecascade.calibration import AdvantageTable, Decision, DecisionRule, decide
 from edgecascade.export import ExportError, find_logits, fold
 from edgecascade.runtime.session import open_session
+from edgecascade.types.document import CascadeDocument
 
 Body = Callable[..., ModelProto]
 OUTPUTS = ("label", "confidence", "advantage", "forward", "probabilities")
@@ -175,7 +175,7 @@ def test_the_body_is_left_alone_and_its_outputs_stay_first(identity: Body, rule:
     assert [output.name for output in model.graph.output] == ["logits", *OUTPUTS]
     properties = {entry.key: entry.value for entry in model.metadata_props}
     assert properties.keys() == {"author", "edgecascade"}
-    assert json.loads(properties["edgecascade"]) == {"format": 1}
+    assert CascadeDocument.from_json(properties["edgecascade"], "model") == document_of(rule)
     (logits,) = open_session(model.SerializeToString()).run(["logits"], {"z": BATCH})
     np.testing.assert_array_equal(logits, BATCH)
 

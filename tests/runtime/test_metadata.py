@@ -1,6 +1,5 @@
 """A file is what it says it is, or it is refused with a sentence."""
 
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 import pytest
 from onnx import TensorProto, helper
 
+from documents import some_document
 from edgecascade.export import save_model
 from edgecascade.runtime import Cascade, ModelFileError
 from edgecascade.runtime.session import open_session
@@ -71,9 +71,7 @@ def test_a_plain_model_is_told_how_to_become_one(tmp_path: Path) -> None:
     """It lacks the metadata; or it has that, and lacks the outputs."""
     with pytest.raises(ModelFileError, match=r"not a cascade model .*; `edgecascade calibrate` makes one of it"):
         Cascade.load(plain(tmp_path / "plain.onnx"))
-    document = {"format": 1, "labels": [], "policy": {"merge": "replace"}}
-    document["remote"] = {"temperature": 1, "scores": "logits"}
-    forged = plain(tmp_path / "forged.onnx", edgecascade=json.dumps(document))
+    forged = plain(tmp_path / "forged.onnx", edgecascade=some_document().to_json())
     with pytest.raises(ModelFileError, match=r"not a cascade model: it lacks the outputs \['advantage', 'confidence'"):
         Cascade.load(forged)
 

@@ -10,9 +10,9 @@ from edgecascade.benchmarks.direction import more_is_better
 from edgecascade.benchmarks.found import Found, Place, find_estimates
 from edgecascade.types.estimate import Estimate
 
-__all__ = ["Change", "Comparison", "Prediction", "compare_results"]
+__all__ = ["Change", "Comparison", "Verdict", "compare_results"]
 
-Prediction = Literal["better", "worse", "changed", "same"]
+Verdict = Literal["better", "worse", "changed", "same"]
 _RISK = 0.05
 _FEWEST = 2  # with one run there is no spread
 
@@ -35,7 +35,7 @@ class Change:
     after: Estimate
     difference: Estimate
     p: float
-    verdict: Prediction
+    verdict: Verdict
 
     @property
     def alone(self) -> bool:
@@ -57,7 +57,7 @@ class Comparison:
     only_before: tuple[Place, ...]
     only_after: tuple[Place, ...]
 
-    def of(self, verdict: Prediction) -> tuple[Change, ...]:
+    def of(self, verdict: Verdict) -> tuple[Change, ...]:
         """Those with one verdict."""
         return tuple(change for change in self.changes if change.verdict == verdict)
 
@@ -92,7 +92,7 @@ def _change(place: Place, before: Found, after: Found, p: float) -> Change:
     return Change(place, *pair, difference(*pair), p, _verdict(place, before, after, p))
 
 
-def _verdict(place: Place, before: Found, after: Found, p: float) -> Prediction:
+def _verdict(place: Place, before: Found, after: Found, p: float) -> Verdict:
     if p > _RISK:
         return "same"
     told = before.at_least if before.at_least == after.at_least else None

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from edgecascade.benchmarks.circumstances import Circumstances
-from edgecascade.benchmarks.compare import Change, Comparison, Prediction
+from edgecascade.benchmarks.compare import Change, Comparison, Verdict
 from edgecascade.benchmarks.direction import depends_on_machine
 from edgecascade.benchmarks.found import Place, where
 
 __all__ = ["comparison_text"]
 
-_ORDER: tuple[Prediction, ...] = ("worse", "better", "changed", "same")
+_ORDER: tuple[Verdict, ...] = ("worse", "better", "changed", "same")
 _MOST_PLACES = 8
 
 

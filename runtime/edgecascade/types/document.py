@@ -285,7 +285,7 @@ class CascadeDocument:
         return {
             "format": FORMAT,
             "written_by": self.written_by,
-            "labels": self.labels,
+            "labels": list(self.labels),
             "preprocessing": None if self.preprocessing is None else preprocessing_dict(self.preprocessing),
             "calibration": asdict(self.calibration),
             "remote": {**asdict(self.remote), "scores": self.remote_scores},

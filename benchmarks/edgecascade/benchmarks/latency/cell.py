@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edgecascade.benchmarks.latency.distribution import Distribution
-from edgecascade.benchmarks.latency.loadgen_log import Prediction
+from edgecascade.benchmarks.latency.loadgen_log import Verdict
 from edgecascade.benchmarks.latency.machine import MachineState
 from edgecascade.benchmarks.latency.plan import Plan
 from edgecascade.types.estimate import Estimate
@@ -89,5 +89,5 @@ class Cell:
     warm_up: WarmUp
     machine: MachineState
     provider: str
-    verdict: Prediction
+    verdict: Verdict
     note: str

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from edgecascade.benchmarks.latency.loadgen_log import Prediction, Samples, read_detail, read_samples, verdict_of
+from edgecascade.benchmarks.latency.loadgen_log import Samples, Verdict, read_detail, read_samples, verdict_of
 from edgecascade.benchmarks.latency.recorder import Outcome, Recorder, complete_with
 from edgecascade.benchmarks.latency.scenario import STREAMS, Load, Scenario
 from edgecascade.types.errors import BenchmarkError
@@ -53,7 +53,7 @@ class Loaded:
     samples: Samples
     outcomes: list[Outcome]
     own: list[float]
-    verdict: Prediction
+    verdict: Verdict
     detail: dict[str, Any]
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edgecascade.types.errors import BenchmarkError
 
-__all__ = ["Prediction", "Samples", "read_detail", "read_samples", "verdict_of"]
+__all__ = ["Samples", "Verdict", "read_detail", "read_samples", "verdict_of"]
 
 _SAMPLE = re.compile(
     rb'"sample_seq":(\d+),"query_seq":(\d+),"sample_idx":(\d+),"issue_start_ns":(\d+),"complete_ns":(\d+)'
@@ -23,7 +23,7 @@ _EARLY = ("early_stopping_met", "result_min_duration_met", "result_min_queries_m
 
 
 @dataclass(frozen=True)
-class Prediction:
+class Verdict:
     """Whether LoadGen calls its run valid.
 
     Attributes:
@@ -91,7 +91,7 @@ def read_detail(detail: Path) -> dict[str, Any]:
     return found
 
 
-def verdict_of(detail: dict[str, Any]) -> Prediction:
+def verdict_of(detail: dict[str, Any]) -> Verdict:
     """LoadGen's verdict, from `read_detail`.
 
     Raises:
@@ -101,7 +101,7 @@ def verdict_of(detail: dict[str, Any]) -> Prediction:
         raise BenchmarkError("LoadGen: expected a verdict in its log, got none")
     reasons = [str(detail.get(key, "")) for key in ("result_invalid_reason", "early_stopping_result")]
     valid = detail["result_validity"] == "VALID"
-    return Prediction(
+    return Verdict(
         valid=valid,
         unmet=tuple(key for key in _EARLY if detail.get(key) is False),
         reason="" if valid else " ".join(" ".join(reasons).replace("*", " ").split()),

@@ -36,7 +36,7 @@ def latency_verdict(run: LatencyRun) -> tuple[str, ...]:
 
 
 def latency_summary(run: LatencyRun) -> str:
-    """Prediction and tables as they are printed and kept."""
+    """Verdict and tables as they are printed and kept."""
     parts = ["\n".join(latency_verdict(run))]
     for section in latency_sections(run):
         tables = "\n\n".join(_text(table) for table in section.tables)
