@@ -286,7 +286,7 @@ def test_this_machine_is_read_without_an_error() -> None:
     assert all(sensor.name for sensor in find_sensors().power)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.dictionaries(st.sampled_from(sorted(ORIN_NANO | LAPTOP | RASPBERRY_PI)), st.binary(max_size=40) | st.none()))
 def test_damaged_files_are_not_measured(damage: dict[str, bytes | None]) -> None:
     """Any bytes, or a folder where a file should be: no reader raises, and every number is a finite one."""
