@@ -311,7 +311,7 @@ def test_this_machine_is_watched_without_an_error() -> None:
     assert all(math.isfinite(course.mean) for course in state.during)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.dictionaries(st.sampled_from(sorted(_RECORDINGS)), st.binary(max_size=40) | st.none()))
 def test_damaged_files_are_not_measured(damage: dict[str, bytes | None]) -> None:
     """Any bytes, or a folder where a file should be: no reader raises, and every number is finite."""

@@ -160,7 +160,7 @@ def test_resets_come_as_often_as_the_profile_says() -> None:
     assert UntilReset(PLAIN, random.Random(0)).left == float("inf")
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.integers(0, 300_000), min_size=1, max_size=4), st.integers(0, 1000))
 def test_bytes_come_through_unchanged(through: str, sizes: list[int], seed: int) -> None:
     """In both directions, in order, whatever their number."""

@@ -213,7 +213,7 @@ def _page_of(text: str, other: str) -> Report:
     return Report(text, (text,), (section,), (other,), text, {"offload": {other: text}})
 
 
-@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(_TEXT, _TEXT)
 def test_everything_is_text(tmp_path: Path, text: str, other: str) -> None:
     """Whatever it is made of, it comes out as it went in, and the page has the elements that it always has."""
