@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from edgecascade.benchmarks import store as module
 from edgecascade.benchmarks.certificate_draws import CertificateDraws
 from edgecascade.benchmarks.decode import decode
-from edgecascade.benchmarks.environment import read_environment
+from edgecascade.benchmarks.device.environment import read_environment
 from edgecascade.benchmarks.fit_speed import FitSpeed
 from edgecascade.benchmarks.head_cost import HeadCost
 from edgecascade.benchmarks.latency.scenario import Scenario

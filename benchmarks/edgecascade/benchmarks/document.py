@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from edgecascade.benchmarks.environment import Environment
+from edgecascade.benchmarks.device.environment import Environment
 from edgecascade.benchmarks.section import Report
 from edgecascade.types.errors import BenchmarkError
 

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
+from edgecascade.benchmarks.device.environment import Environment, read_environment
 from edgecascade.benchmarks.document import result_document
-from edgecascade.benchmarks.environment import Environment, read_environment
 from edgecascade.benchmarks.inline_svg import inline_svg
 from edgecascade.benchmarks.result_csv import result_csv
 from edgecascade.benchmarks.section import Figure, Report
