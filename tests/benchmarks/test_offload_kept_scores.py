@@ -12,7 +12,7 @@ from edgecascade.benchmarks.errors import BenchmarkError
 from edgecascade.benchmarks.kept_chunks import CHUNK
 from edgecascade.benchmarks.kept_scores import KeptScores
 from edgecascade.export.labelled import LabelledData
-from edgecascade.runtime import Deadline, Opinions, RemoteError
+from edgecascade.runtime import Deadline, RemoteError, RemoteLabels
 
 N = 2 * CHUNK + 40
 DATA = LabelledData(np.arange(3 * N, dtype=np.float32).reshape(N, 3), np.zeros(N, np.int64), (), "digest")
@@ -100,7 +100,7 @@ def test_opinions_become_probabilities_and_other_shapes_are_refused(tmp_path: Pa
     """A remote that gives only a label and a confidence will do; one with other classes will not."""
 
     def opinions(inputs: NDArray[Any]) -> Any:
-        return Opinions(np.ones(len(inputs), np.int64), np.full(len(inputs), 0.8))
+        return RemoteLabels(np.ones(len(inputs), np.int64), np.full(len(inputs), 0.8))
 
     scores = _kept(tmp_path).complete(opinions, DATA.inputs, classes=3)
     np.testing.assert_allclose(scores, [[0.1, 0.8, 0.1]] * N)

@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as npst
 from edgecascade.runtime.answer import Verdict
 from edgecascade.runtime.errors import InputError
 from edgecascade.runtime.outbox.packed import PackedError, pack, pack_verdict, unpack, unpack_verdict
-from edgecascade.runtime.remotes.open_inference import DATATYPES
+from edgecascade.runtime.remotes.tensors import DATATYPES
 
 SHAPES = npst.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4).map(lambda shape: (1, *shape))
 ORDERS: tuple[Literal["<", ">"], ...] = ("<", ">")

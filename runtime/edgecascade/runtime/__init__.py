@@ -29,22 +29,20 @@ from edgecascade.runtime.errors import (
 from edgecascade.runtime.policy import Policy
 
 if TYPE_CHECKING:
-    from edgecascade.runtime.budget.budget import Budget
-    from edgecascade.runtime.budget.rate import Rate
+    from edgecascade.runtime.budget import Budget, Rate
     from edgecascade.runtime.counts import Counts
+    from edgecascade.runtime.metrics.opentelemetry import export_to_opentelemetry
     from edgecascade.runtime.metrics.prometheus import prometheus_text
-    from edgecascade.runtime.metrics.telemetry import export_to_opentelemetry
     from edgecascade.runtime.outbox.outbox import Outbox
-    from edgecascade.runtime.remote import InProcess, Opinions, Remote
     from edgecascade.runtime.remotes.chat import Chat
     from edgecascade.runtime.remotes.circuit import CircuitBreaker
     from edgecascade.runtime.remotes.hedge import Hedged
     from edgecascade.runtime.remotes.open_inference import OpenInference
     from edgecascade.runtime.remotes.open_inference_grpc import OpenInferenceGrpc
+    from edgecascade.runtime.remotes.remote import InProcess, Remote, RemoteLabels
     from edgecascade.runtime.remotes.retry import Retrying
     from edgecascade.runtime.watch.alarms import Alarm
-    from edgecascade.runtime.watch.health import Health
-    from edgecascade.runtime.watch.watch import Watch
+    from edgecascade.runtime.watch.watch import Health, Watch
 
 __all__ = [
     "Alarm",
@@ -67,13 +65,13 @@ __all__ = [
     "ModelFileError",
     "OpenInference",
     "OpenInferenceGrpc",
-    "Opinions",
     "Outbox",
     "Policy",
     "Rate",
     "Reason",
     "Remote",
     "RemoteError",
+    "RemoteLabels",
     "RemoteUnreachable",
     "Retrying",
     "Source",
@@ -85,22 +83,22 @@ __all__ = [
 
 _LATER = {
     "Alarm": "watch.alarms",
-    "Budget": "budget.budget",
+    "Budget": "budget",
     "Chat": "remotes.chat",
     "CircuitBreaker": "remotes.circuit",
     "Counts": "counts",
-    "Health": "watch.health",
+    "Health": "watch.watch",
     "Hedged": "remotes.hedge",
-    "InProcess": "remote",
+    "InProcess": "remotes.remote",
     "OpenInference": "remotes.open_inference",
     "OpenInferenceGrpc": "remotes.open_inference_grpc",
-    "Opinions": "remote",
+    "RemoteLabels": "remotes.remote",
     "Outbox": "outbox.outbox",
-    "Rate": "budget.rate",
-    "Remote": "remote",
+    "Rate": "budget",
+    "Remote": "remotes.remote",
     "Retrying": "remotes.retry",
     "Watch": "watch.watch",
-    "export_to_opentelemetry": "metrics.telemetry",
+    "export_to_opentelemetry": "metrics.opentelemetry",
     "prometheus_text": "metrics.prometheus",
 }
 

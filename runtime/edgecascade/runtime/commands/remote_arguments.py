@@ -9,9 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from edgecascade.runtime.connect import connect
 from edgecascade.runtime.errors import ArgumentError
-from edgecascade.runtime.remote import Remote
+from edgecascade.runtime.remotes.remote import Remote, connect
 
 __all__ = ["add_remote_arguments", "remote_of"]
 
