@@ -188,7 +188,7 @@ def test_content_codings_are_undone(
         pytest.param("gzip", gzip.compress(bytes(65 << 20)), "larger than 67108864 bytes", id="a bomb"),
         pytest.param("gzip", gzip.compress(b"ok")[:-3], "damaged", id="cut short"),
         pytest.param("gzip", b"ok", "damaged", id="nothing of the kind"),
-        pytest.param("br", b"ok", "a body in 'br' cannot be read", id="another coding"),
+        pytest.param("br", b"ok", "unknown .*'br'", id="another coding"),
     ],
 )
 def test_a_coded_body_that_is_none(
