@@ -17,11 +17,12 @@ from edgecascade.benchmarks.comparison_text import comparison_text
 from edgecascade.benchmarks.difference import difference, freedom, holm, surprise
 from edgecascade.benchmarks.direction import depends_on_machine, more_is_better
 from edgecascade.benchmarks.document import plain
-from edgecascade.benchmarks.errors import BenchmarkError
 from edgecascade.benchmarks.found import find_estimates
 from edgecascade.benchmarks.ratio import ratio
 from edgecascade.benchmarks.result_file import read_result
-from edgecascade.calibration.estimate import Estimate, proportion, quantile
+from edgecascade.calibration.estimate import proportion, quantile
+from edgecascade.types.errors import BenchmarkError
+from edgecascade.types.estimate import Estimate
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 KEPT = sorted(RESULTS.glob("*/result.json"))
@@ -49,7 +50,6 @@ _DOCUMENTS = st.dictionaries(
 ).map(lambda found: _document(offload=found))
 
 
-@settings(deadline=None)  # the first call imports scipy
 @given(_DOCUMENTS)
 def test_a_result_does_not_differ_from_itself(document: dict[str, Any]) -> None:
     """Whatever is in it: every figure is found, none has changed, and nothing is in one only."""
@@ -60,7 +60,6 @@ def test_a_result_does_not_differ_from_itself(document: dict[str, Any]) -> None:
     assert all(change.p == 1 and change.difference.value == 0 for change in found.changes)
 
 
-@settings(deadline=None)
 @given(_DOCUMENTS, _DOCUMENTS)
 def test_the_other_way_round_is_the_opposite(first: dict[str, Any], second: dict[str, Any]) -> None:
     """Differences change their sign, intervals turn round, better is worse, and p stays."""
@@ -94,7 +93,6 @@ def test_newcombes_own_example() -> None:
     assert (found.value, found.low, found.high) == pytest.approx((0.2, 0.0524, 0.3339), abs=5e-5)
 
 
-@settings(deadline=None)
 @given(_estimates(), st.floats(0.01, 100), st.integers(2, 10_000))
 def test_an_interval_that_ends_at_0_is_a_chance_of_5_in_100(before: Estimate, arm: float, n: int) -> None:
     """Whatever the degrees of freedom, p and the interval agree at 5 %."""
@@ -324,7 +322,7 @@ def test_what_is_no_result_is_refused(tmp_path: Path, content: str | None, said:
     assert said in str(refused.value)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),

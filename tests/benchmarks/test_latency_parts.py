@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from edgecascade.benchmarks.errors import BenchmarkError
 from edgecascade.benchmarks.latency.data import read_inputs_as_given
 from edgecascade.benchmarks.latency.distribution import QUANTILES, distribution, least
 from edgecascade.benchmarks.latency.loadgen_log import read_detail, read_samples, verdict_of
@@ -19,8 +18,8 @@ from edgecascade.benchmarks.latency.plan import DIRECT, Plan, key_of
 from edgecascade.benchmarks.latency.scenario import Scenario
 from edgecascade.benchmarks.latency.subject import Kind
 from edgecascade.benchmarks.latency.words import milliseconds
-from edgecascade.export.errors import ExportError
 from edgecascade.export.labelled import read_labelled
+from edgecascade.types.errors import BenchmarkError, ExportError
 
 
 @given(st.floats(0.5, 0.9999))
@@ -31,7 +30,6 @@ def test_an_interval_needs_as_many_latencies_as_enclose_the_quantile(q: float) -
     assert q ** (n - 1) > 0.025 * (1 - 1e-9)
 
 
-@settings(deadline=None)  # the first one imports scipy
 @given(st.integers(0, 4000))
 def test_a_percentile_with_too_few_latencies_is_none(n: int) -> None:
     """And is there as soon as there are enough."""

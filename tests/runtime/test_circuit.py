@@ -27,9 +27,9 @@ from edgecascade.runtime import (
     RemoteUnreachable,
 )
 from edgecascade.runtime.batch import Batch
-from edgecascade.runtime.errors import CircuitOpen
 from edgecascade.runtime.remotes.circuit import CircuitBreaker
 from edgecascade.runtime.remotes.retry import Retrying
+from edgecascade.types.errors import CircuitOpen
 
 X = np.zeros((1, 3), np.float32)
 GOOD = np.array([[0.0, 0.0, 9.0]], np.float32)
@@ -239,7 +239,7 @@ class CircuitMachine(RuleBasedStateMachine):
 
 
 CircuitMachine.TestCase.settings = settings(
-    max_examples=100, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=100, stateful_step_count=40, suppress_health_check=[HealthCheck.too_slow]
 )
 test_the_circuit_is_as_its_model = CircuitMachine.TestCase
 

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgecascade.runtime.errors import RemoteError
 from edgecascade.runtime.remotes import http_response
 from edgecascade.runtime.remotes.http_response import decompress
 from edgecascade.runtime.remotes.open_inference import Gzip
+from edgecascade.types.errors import RemoteError
 
 LIMIT = 1 << 20
 

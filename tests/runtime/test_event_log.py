@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 
 from edgecascade.runtime import Cascade, OpenInference, RemoteError
-from edgecascade.runtime.answer import Reason
 from edgecascade.runtime.counts import Counts
 from edgecascade.runtime.histogram import Histogram
 from edgecascade.runtime.metrics.event_log import EventLog, JsonFormatter
 from edgecascade.runtime.metrics.prometheus import prometheus_text
 from edgecascade.runtime.metrics.snapshot import metrics
+from edgecascade.types.answer import Reason
 
 SECRET = "Bearer s3cr3t-t0k3n"
 Received = list[tuple[str, Mapping[str, str], bytes]]

@@ -17,12 +17,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgecascade.runtime import ArgumentError
-from edgecascade.runtime.answer import Reason, Source
 from edgecascade.runtime.counts import Counts
 from edgecascade.runtime.durations import Durations
 from edgecascade.runtime.histogram import BOUNDS, Histogram
 from edgecascade.runtime.metrics.snapshot import metrics, snapshot
 from edgecascade.runtime.remotes.remote import Traffic
+from edgecascade.types.answer import Reason, Source
 
 NONE = Counts({}, Histogram().snapshot(), Histogram().snapshot())
 seconds = st.floats(0, 100) | st.sampled_from(BOUNDS)

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import TypeAlias
 
 from edgecascade.runtime.budget_file import BudgetFile
-from edgecascade.runtime.errors import ArgumentError
+from edgecascade.types.errors import ArgumentError
 
 __all__ = ["Budget", "Rate", "TokenBucket"]
 

@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from edgecascade.runtime.errors import ArgumentError
 from edgecascade.runtime.remotes.remote import Remote, connect
+from edgecascade.types.errors import ArgumentError
 
 __all__ = ["add_remote_arguments", "remote_of"]
 

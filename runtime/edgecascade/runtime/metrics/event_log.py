@@ -15,7 +15,7 @@ from datetime import datetime, timezone
 from threading import Lock
 from typing import Any
 
-from edgecascade.runtime.answer import Reason
+from edgecascade.types.answer import Reason
 
 __all__ = ["EventLog", "JsonFormatter"]
 

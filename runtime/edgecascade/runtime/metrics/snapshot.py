@@ -28,12 +28,12 @@ from enum import Enum
 from numbers import Integral, Real
 from typing import Any, Protocol
 
-from edgecascade.runtime.answer import Reason, Source
 from edgecascade.runtime.counts import Counts
 from edgecascade.runtime.durations import Durations
-from edgecascade.runtime.errors import ArgumentError
 from edgecascade.runtime.histogram import BOUNDS
 from edgecascade.runtime.tally import Tally
+from edgecascade.types.answer import Reason, Source
+from edgecascade.types.errors import ArgumentError
 
 __all__ = ["CIRCUIT_STATES", "Parts", "metrics", "snapshot"]
 

@@ -17,10 +17,10 @@ import numpy as np
 
 from edgecascade.runtime.batch import Batch, rows, size
 from edgecascade.runtime.deadline import Deadline
-from edgecascade.runtime.errors import ArgumentError, RemoteError
 from edgecascade.runtime.remotes.chat_reply import LabelMatcher, Reply, label_probabilities, read_reply
 from edgecascade.runtime.remotes.http import HttpClient
 from edgecascade.runtime.remotes.remote import RemoteLabels, Scores, Traffic
+from edgecascade.types.errors import ArgumentError, RemoteError
 
 __all__ = ["AnswerForm", "Chat", "Prompt"]
 

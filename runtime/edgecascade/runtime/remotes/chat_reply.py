@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.runtime.errors import ArgumentError, RemoteError
+from edgecascade.types.errors import ArgumentError, RemoteError
 
 __all__ = ["LabelMatcher", "Position", "Reply", "Token", "label_probabilities", "read_reply"]
 

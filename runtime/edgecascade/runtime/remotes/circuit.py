@@ -10,7 +10,8 @@ from typing import Literal
 
 from edgecascade.runtime.batch import Batch
 from edgecascade.runtime.deadline import Deadline
-from edgecascade.runtime.errors import (
+from edgecascade.runtime.remotes.remote import Remote, Scores, Wrapped
+from edgecascade.types.errors import (
     ArgumentError,
     CircuitOpen,
     InputError,
@@ -18,7 +19,6 @@ from edgecascade.runtime.errors import (
     RemoteUnreachable,
     first_line,
 )
-from edgecascade.runtime.remotes.remote import Remote, Scores, Wrapped
 
 __all__ = ["CircuitBreaker", "State"]
 

@@ -15,9 +15,9 @@ from typing import NamedTuple, cast
 
 from edgecascade.runtime.batch import Batch
 from edgecascade.runtime.deadline import Deadline
-from edgecascade.runtime.errors import ArgumentError, RemoteUnreachable
 from edgecascade.runtime.remotes.remote import Remote, Scores, Wrapped
 from edgecascade.runtime.remotes.retry import ExtraRequests
+from edgecascade.types.errors import ArgumentError, RemoteUnreachable
 
 __all__ = ["Hedged"]
 

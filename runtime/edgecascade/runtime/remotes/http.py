@@ -14,9 +14,9 @@ from threading import Lock
 from typing import TypeAlias
 
 from edgecascade.runtime.deadline import Deadline
-from edgecascade.runtime.errors import RemoteError, RemoteUnreachable
 from edgecascade.runtime.remotes.http_response import Response, ResponseReader
 from edgecascade.runtime.remotes.remote import Traffic
+from edgecascade.types.errors import RemoteError, RemoteUnreachable
 
 __all__ = ["Body", "HttpClient", "Response"]
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate
 
-from edgecascade.runtime.errors import RemoteError
+from edgecascade.types.errors import RemoteError
 
 __all__ = ["LARGEST_RESPONSE", "Response", "ResponseReader", "decompress", "retry_after", "worth_a_retry"]
 

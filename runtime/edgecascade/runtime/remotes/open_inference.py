@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 
 from edgecascade.runtime.batch import Batch
 from edgecascade.runtime.deadline import Deadline
-from edgecascade.runtime.errors import ArgumentError, RemoteError
 from edgecascade.runtime.remotes.http import HttpClient, Response
 from edgecascade.runtime.remotes.http_response import worth_a_retry
 from edgecascade.runtime.remotes.remote import Traffic
 from edgecascade.runtime.remotes.tensors import NUMPY, Signature, Tensor, as_table, check, contents, from_bytes
+from edgecascade.types.errors import ArgumentError, RemoteError
 
 __all__ = ["Gzip", "ModelAddress", "OpenInference", "read_address"]
 

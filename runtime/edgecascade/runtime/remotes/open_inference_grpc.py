@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 
 from edgecascade.runtime.batch import Batch
 from edgecascade.runtime.deadline import Deadline
-from edgecascade.runtime.errors import ArgumentError, RemoteError, RemoteUnreachable
 from edgecascade.runtime.remotes.open_inference import read_address
 from edgecascade.runtime.remotes.remote import Traffic
 from edgecascade.runtime.remotes.tensors import (
@@ -34,6 +33,7 @@ from edgecascade.runtime.remotes.tensors import (
     contents,
     from_bytes,
 )
+from edgecascade.types.errors import ArgumentError, RemoteError, RemoteUnreachable
 
 __all__ = ["OpenInferenceGrpc", "make_messages"]
 

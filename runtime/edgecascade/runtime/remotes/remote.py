@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from edgecascade.runtime.batch import Batch
 from edgecascade.runtime.deadline import Deadline
-from edgecascade.runtime.errors import ArgumentError, RemoteError
+from edgecascade.types.errors import ArgumentError, RemoteError
 
 __all__ = ["InProcess", "Remote", "RemoteLabels", "Scores", "Traffic", "Wrapped", "connect"]
 

@@ -8,8 +8,8 @@ from threading import TIMEOUT_MAX, Event, Lock
 
 from edgecascade.runtime.batch import Batch
 from edgecascade.runtime.deadline import Deadline
-from edgecascade.runtime.errors import ArgumentError, RemoteError
 from edgecascade.runtime.remotes.remote import Remote, Scores, Wrapped
+from edgecascade.types.errors import ArgumentError, RemoteError
 
 __all__ = ["ExtraRequests", "Retrying", "backoff"]
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from threading import Lock, Thread
 from typing import Any
 
-from edgecascade.runtime.watch.intervals import Estimate
+from edgecascade.types.estimate import Estimate
 
 __all__ = ["ALARMS", "Alarm", "Alarms"]
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgecascade.runtime.policy import Policy
+from edgecascade.types.policy import Policy
+
+if TYPE_CHECKING:
+    from edgecascade.types.document import CascadeDocument
 from edgecascade.runtime.watch.alarms import Alarms
-from edgecascade.runtime.watch.intervals import Estimate, rate
+from edgecascade.runtime.watch.intervals import rate
+from edgecascade.types.estimate import Estimate
 
 __all__ = [
     "BLOCKS",
@@ -52,28 +56,21 @@ class Reference:
     n: int = 0
 
     @classmethod
-    def of(cls, document: Mapping[str, Any], policy: Policy | None = None) -> Reference:
+    def of(cls, document: CascadeDocument, policy: Policy | None = None) -> Reference:
         """Return the histogram in a file's document, under the file's policy or another.
 
-        It has no bins if the document holds no histogram, or if the policy has another temperature or other edges,
-        which fill the bins otherwise than the calibration data did.
+        It has no bins if the document holds no advantage table, or if the policy has another temperature or other
+        edges, which fill the bins otherwise than the calibration data did.
         """
-        try:
-            return cls._of(document["policy"], document.get("calibration", {}), policy)
-        except (KeyError, TypeError, ValueError, AttributeError):  # an older file, or one without a histogram
+        own = document.device_policy()
+        policy = own if policy is None else policy
+        if (own.temperature, own.edges) != (policy.temperature, policy.edges) or policy.values is None:
             return cls()
-
-    @classmethod
-    def _of(cls, planned: Mapping[str, Any], calibration: Mapping[str, Any], policy: Policy | None) -> Reference:
-        own = (calibration.get("temperature"), planned.get("edges"))
-        if policy is not None and own != (policy.temperature, None if policy.edges is None else list(policy.edges)):
-            return cls()
-        values = planned["values"] if policy is None or policy.values is None else policy.values
-        threshold = planned["threshold"] if policy is None or policy.threshold is None else policy.threshold
+        threshold = own.threshold if policy.threshold is None else policy.threshold
         bins: dict[float, int] = {}
-        for value, count in zip(values, planned["counts"], strict=True):
+        for value, count in zip(policy.values, document.policy.counts, strict=True):
             value = float(np.float32(value))
-            bins[value] = bins.get(value, 0) + int(count)
+            bins[value] = bins.get(value, 0) + count
         forwarded = sum(count for value, count in bins.items() if not value >= np.float32(threshold))
         return cls(tuple(bins), tuple(bins.values()), forwarded, sum(bins.values()))
 

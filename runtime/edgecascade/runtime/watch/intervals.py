@@ -4,29 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
-__all__ = ["Estimate", "mean_gap", "rate", "stratified"]
+from edgecascade.types.estimate import Estimate
+
+__all__ = ["mean_gap", "rate", "stratified"]
 
 _HALVINGS = 50
+_BEST_AT = 1000  # observations at which the interval of a gap is narrowest
 _VARIANCE = 0.25  # of a sub-Gaussian bound on anything within an interval of length 1 (Hoeffding's lemma)
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A number with its interval and how many observations it rests on.
-
-    Attributes:
-        value: NaN without observations.
-        low: of the interval.
-        high: of the interval.
-        n: observations.
-    """
-
-    value: float
-    low: float
-    high: float
-    n: int
 
 
 def rate(successes: int, n: int, risk: float) -> Estimate:
@@ -58,7 +43,7 @@ def rate(successes: int, n: int, risk: float) -> Estimate:
     return Estimate(value, low, high, n)
 
 
-def mean_gap(total: float, n: int, risk: float, *, best_at: int = 1000) -> Estimate:
+def mean_gap(total: float, n: int, risk: float) -> Estimate:
     """Return the mean of claim minus outcome, where each claim in [0, 1] is known before its outcome in [0, 1].
 
     Claims minus outcomes, less their expectations given everything before, sum to a 1/2-sub-Gaussian martingale. The
@@ -70,12 +55,11 @@ def mean_gap(total: float, n: int, risk: float, *, best_at: int = 1000) -> Estim
         total: sum of the gaps.
         n: number of gaps.
         risk: the probability of a miss, in (0, 1).
-        best_at: the n at which the interval is to be narrowest.
     """
     if n == 0:
         return Estimate(math.nan, -1.0, 1.0, 0)
     doubt = 2 * math.log(1 / risk)
-    weight = best_at * _VARIANCE / (doubt + math.log1p(doubt))
+    weight = _BEST_AT * _VARIANCE / (doubt + math.log1p(doubt))
     mixed = n * _VARIANCE + weight
     radius = math.sqrt(mixed * (math.log(mixed / weight) + doubt)) / n
     value = total / n

@@ -15,9 +15,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.runtime.answer import Verdict
 from edgecascade.runtime.batch import Batch
-from edgecascade.runtime.errors import ArgumentError
+from edgecascade.types.answer import Prediction
+from edgecascade.types.errors import ArgumentError
 
 __all__ = ["PairRecorder"]
 
@@ -94,7 +94,7 @@ class PairRecorder:
     def __len__(self) -> int:
         return len(self._pairs)
 
-    def add(self, x: Batch, local: Verdict, remote: Verdict, *, audited: bool) -> bool:
+    def add(self, x: Batch, local: Prediction, remote: Prediction, *, audited: bool) -> bool:
         """Record a copy of one input, in place of the oldest if there is no room.
 
         Args:

@@ -9,15 +9,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from edgecascade.runtime.answer import Verdict
 from edgecascade.runtime.batch import Batch
-from edgecascade.runtime.errors import ArgumentError
-from edgecascade.runtime.policy import Policy
+from edgecascade.types.answer import Prediction
+from edgecascade.types.errors import ArgumentError
+from edgecascade.types.estimate import Estimate
+from edgecascade.types.policy import Policy
+
+if TYPE_CHECKING:
+    from edgecascade.types.document import CascadeDocument
 from edgecascade.runtime.watch.alarms import ALARMS, Alarm, Alarms
 from edgecascade.runtime.watch.drift import BLOCKS, Reference, Windows
-from edgecascade.runtime.watch.intervals import Estimate, mean_gap, rate, stratified
+from edgecascade.runtime.watch.intervals import mean_gap, rate, stratified
 from edgecascade.runtime.watch.recorder import PairRecorder
 
 __all__ = ["ALARMS", "Alarm", "Comparisons", "Health", "Watch"]
@@ -186,9 +190,9 @@ class Watch:
         self._new_local: list[float] = []  # advantages that are not counted yet
         self._new_forwarded: list[float] = []
         self._recorder: PairRecorder | None = None
-        self._restart(Reference(), {})
+        self._restart(None, None)
 
-    def begin(self, document: Mapping[str, Any], policy: Policy | None = None) -> None:
+    def begin(self, document: CascadeDocument, policy: Policy | None = None) -> None:
         """Watch a file; or, later, another file, or the same under another policy.
 
         Estimates, windows and alarms begin anew; counts go on.
@@ -201,14 +205,14 @@ class Watch:
         Raises:
             ArgumentError: the folder `record` cannot be made.
         """
-        names = [str(name) for name in document.get("labels", ())]
+        names = list(document.labels)
         if self.record is not None and (self._recorder is None or self._recorder.names != names):
             self.close()
             seed = None if self.seed is None else self.seed + 1  # draws of its own
             self._recorder = PairRecorder(Path(self.record), names, self.most_pairs, self.most_bytes, seed)
         with self._lock:
             self._collect()
-            self._restart(Reference.of(document, policy), document)
+            self._restart(document, policy)
 
     def saw(self, advantage: float, forward: bool) -> bool:
         """Count an input.
@@ -230,7 +234,7 @@ class Watch:
             self._totals["audited"] += 1
         return True
 
-    def compared(self, x: Batch, local: Verdict, remote: Verdict, *, audited: bool) -> None:
+    def compared(self, x: Batch, local: Prediction, remote: Prediction, *, audited: bool) -> None:
         """Count the remote's reply to an input.
 
         Args:
@@ -309,14 +313,17 @@ class Watch:
             ),
         )
 
-    def _restart(self, reference: Reference, document: Mapping[str, Any]) -> None:
+    def _restart(self, document: CascadeDocument | None, policy: Policy | None) -> None:
         """Forget what was estimated. The lock is held, or no other thread has the watch yet."""
         self._alarms.clear()
+        reference = Reference() if document is None else Reference.of(document, policy)
         self._windows = Windows(reference, self.window, self.risk, self._alarms)
-        # Both models are right, and so agree, on at least the sum of their accuracies less 1.
-        local, remote = (_number(document, model, "accuracy", "low") for model in ("calibration", "remote"))
-        self._least_agreement = max(0.0, local + remote - 1)
-        self._largest_gap = max(self.tolerance, _number(document, "calibration", "ece_after", "high"))
+        self._least_agreement, self._largest_gap = 0.0, self.tolerance
+        if document is not None:
+            # Both models are right, and so agree, on at least the sum of their accuracies less 1.
+            both = document.calibration.accuracy.low + document.remote.accuracy.low - 1
+            self._least_agreement = max(0.0, both)
+            self._largest_gap = max(self.tolerance, document.calibration.ece_after.high)
         self._older, self._newer = Comparisons(), Comparisons()
 
     def _collect(self) -> None:
@@ -339,13 +346,3 @@ def _taken(new: list[float]) -> list[float]:
     taken = new[:]
     del new[: len(taken)]
     return taken
-
-
-def _number(document: Any, *path: str) -> float:
-    """Return the number at a path of the document, or 0 if there is none."""
-    try:
-        for key in path:
-            document = document[key]
-        return float(document)
-    except (KeyError, TypeError, ValueError):
-        return 0.0
