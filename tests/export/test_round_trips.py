@@ -37,7 +37,6 @@ from edgecascade.export.logits import settle
 from edgecascade.export.tflite import export_tflite
 from edgecascade.runtime import Cascade, EdgecascadeError
 
-ROOT = Path(__file__).parents[2]
 INSPECT = """
 import sys, onnxruntime
 from edgecascade.cli import main
@@ -256,12 +255,12 @@ def test_what_litert_cannot_hold_is_refused(made: Callable[[str], Path], kind: s
 @pytest.mark.skipif(sys.version_info >= (3, 13), reason="the oldest supported ONNX Runtime has no wheel for it")
 @pytest.mark.parametrize("version", ["1.19.2", "1.23.2"])
 def test_older_runtimes_decide_alike(
-    environment: Callable[..., Path], made: Callable[[str], Path], version: str
+    environment: Callable[..., Path], unpacked: Path, made: Callable[[str], Path], version: str
 ) -> None:
     """As on JetPack 5 and 6: the golden inputs of every kind get the decisions that the newest runtime gives."""
     ran = subprocess.run(
         [environment(f"onnxruntime=={version}"), "-c", INSPECT, *(made(kind) / "local.onnx" for kind in KINDS)],
-        env={**os.environ, "PYTHONPATH": str(ROOT / "runtime")},
+        env={**os.environ, "PYTHONPATH": str(unpacked)},
         capture_output=True,
         text=True,
     )

@@ -1,6 +1,5 @@
 """The wheel alone: what a device installs, and nothing more."""
 
-import functools
 import json
 import subprocess
 import sys
@@ -23,22 +22,6 @@ with Cascade.load("local.onnx") as cascade:
 """
 
 
-def run_in(folder: Path, *command: object) -> str:
-    """Run a command in a folder, and return what it prints."""
-    ran = subprocess.run([str(c) for c in command], cwd=folder, capture_output=True, text=True, check=False)
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    return ran.stdout
-
-
-@pytest.fixture(scope="module")
-def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The wheels of both distributions, by name, built from a checkout."""
-    folder = tmp_path_factory.mktemp("wheels")
-    for source in (ROOT, ROOT / "benchmarks"):
-        run_in(folder, sys.executable, "-m", "build", "--wheel", "--outdir", folder, source)
-    return {wheel.name.split("-")[0]: wheel for wheel in folder.glob("*.whl")}
-
-
 @pytest.mark.parametrize(
     ("name", "roots"),
     [("edgecascade", ["runtime", "calibration", "export"]), ("edgecascade_benchmarks", ["benchmarks"])],
@@ -57,7 +40,12 @@ def test_a_wheel_carries_every_file_of_its_parts(wheels: dict[str, Path], name: 
 
 def test_a_device_needs_no_more_than_the_wheel(pair: Path, wheels: dict[str, Path], tmp_path: Path) -> None:
     """Installed without extras in an environment of its own, it runs a cascade file far from the source."""
-    run = functools.partial(run_in, tmp_path)
+
+    def run(*command: object) -> str:
+        ran = subprocess.run([str(c) for c in command], cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+        return ran.stdout
+
     wheel = wheels["edgecascade"]
     run(sys.executable, "-m", "venv", tmp_path / "device")
     device = tmp_path / "device" / "bin"
