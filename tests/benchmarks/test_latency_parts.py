@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from edgecascade.benchmarks.errors import BenchmarkError
 from edgecascade.benchmarks.latency.data import read_inputs_as_given
 from edgecascade.benchmarks.latency.distribution import QUANTILES, distribution, least
 from edgecascade.benchmarks.latency.loadgen_log import read_detail, read_samples, verdict_of
@@ -19,8 +18,8 @@ from edgecascade.benchmarks.latency.plan import DIRECT, Plan, key_of
 from edgecascade.benchmarks.latency.scenario import Scenario
 from edgecascade.benchmarks.latency.subject import Kind
 from edgecascade.benchmarks.latency.words import milliseconds
-from edgecascade.export.errors import ExportError
 from edgecascade.export.labelled import read_labelled
+from edgecascade.types.errors import BenchmarkError, ExportError
 
 
 @given(st.floats(0.5, 0.9999))

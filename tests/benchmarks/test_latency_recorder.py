@@ -4,8 +4,8 @@ import threading
 
 import pytest
 
-from edgecascade.benchmarks.errors import BenchmarkError
 from edgecascade.benchmarks.latency.recorder import Outcome, Recorder
+from edgecascade.types.errors import BenchmarkError
 
 
 def test_a_second_answer_is_refused() -> None:

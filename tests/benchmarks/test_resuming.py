@@ -20,9 +20,9 @@ from edgecascade.benchmarks.pairs import PairOutputs
 from edgecascade.benchmarks.policy_splits import PolicyAtRate
 from edgecascade.benchmarks.prepared import Prepared
 from edgecascade.benchmarks.ratio import Ratio
-from edgecascade.calibration.estimate import Estimate
 from edgecascade.cli import main
 from edgecascade.export import read_labelled
+from edgecascade.types.estimate import Estimate
 
 T = TypeVar("T")
 STEPS = {"runtime": 8, "promises": 1 + 3 * (7 + 3 + 5 + 3), "guard": 8 + 1 + 55}

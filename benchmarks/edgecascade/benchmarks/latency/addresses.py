@@ -7,12 +7,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
-from edgecascade.benchmarks.errors import BenchmarkError
 from edgecascade.benchmarks.latency.plan import DIRECT
-from edgecascade.benchmarks.loopback import LoopbackAddress
 from edgecascade.benchmarks.network import PROFILES
+from edgecascade.benchmarks.network.proxy import LoopbackAddress, shaped
 from edgecascade.benchmarks.server import serving
-from edgecascade.benchmarks.shaping_proxy import shaped
+from edgecascade.types.errors import BenchmarkError
 
 __all__ = ["Addresses", "check_remote"]
 

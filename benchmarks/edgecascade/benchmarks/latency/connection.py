@@ -11,10 +11,11 @@ from urllib.parse import urlsplit
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.benchmarks.errors import BenchmarkError
 from edgecascade.benchmarks.network import Profile
-from edgecascade.benchmarks.network_probe import Measured, probe
-from edgecascade.calibration.estimate import Estimate, quantile
+from edgecascade.benchmarks.network.probe import Measured, probe
+from edgecascade.calibration.estimate import quantile
+from edgecascade.types.errors import BenchmarkError
+from edgecascade.types.estimate import Estimate
 
 __all__ = ["NetworkFound", "RoundTrips", "measure_network", "round_trips"]
 

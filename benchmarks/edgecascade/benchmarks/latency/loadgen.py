@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from edgecascade.benchmarks.errors import BenchmarkError
 from edgecascade.benchmarks.latency.loadgen_log import Samples, Verdict, read_detail, read_samples, verdict_of
 from edgecascade.benchmarks.latency.recorder import Outcome, Recorder, complete_with
 from edgecascade.benchmarks.latency.scenario import STREAMS, Load, Scenario
+from edgecascade.types.errors import BenchmarkError
 
 __all__ = ["METHOD", "Drive", "Loaded", "load_module", "run_loadgen"]
 

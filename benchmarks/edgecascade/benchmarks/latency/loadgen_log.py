@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.benchmarks.errors import BenchmarkError
+from edgecascade.types.errors import BenchmarkError
 
 __all__ = ["Samples", "Verdict", "read_detail", "read_samples", "verdict_of"]
 

@@ -11,20 +11,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecascade.benchmarks.device.watching import resident_mib, watched
 from edgecascade.benchmarks.latency.bare import Bare
 from edgecascade.benchmarks.latency.cascading import Cascading
 from edgecascade.benchmarks.latency.cell import Cell, Forwards, WarmUp
 from edgecascade.benchmarks.latency.data import Inputs
 from edgecascade.benchmarks.latency.distribution import Distribution, distribution
 from edgecascade.benchmarks.latency.loadgen import Loaded, run_loadgen
-from edgecascade.benchmarks.latency.machine import resident_mib, watched
 from edgecascade.benchmarks.latency.pace import Pace, pace
 from edgecascade.benchmarks.latency.plan import Plan
 from edgecascade.benchmarks.latency.recorder import Outcome
 from edgecascade.benchmarks.latency.scenario import Scenario
 from edgecascade.benchmarks.latency.subject import Kind, drive
-from edgecascade.calibration.estimate import Estimate, proportion
-from edgecascade.runtime.answer import Reason
+from edgecascade.calibration.estimate import proportion
+from edgecascade.types.answer import Reason
+from edgecascade.types.estimate import Estimate
 
 __all__ = ["PATIENCE", "measure_cell", "open_subject"]
 

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from edgecascade.benchmarks.errors import BenchmarkError
-from edgecascade.runtime.answer import Reason
+from edgecascade.types.answer import Reason
+from edgecascade.types.errors import BenchmarkError
 
 __all__ = ["Outcome", "Recorder", "complete_with"]
 

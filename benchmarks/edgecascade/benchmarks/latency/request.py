@@ -6,11 +6,11 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgecascade.benchmarks.errors import BenchmarkError
 from edgecascade.benchmarks.latency.plan import DIRECT, Plan
 from edgecascade.benchmarks.latency.scenario import Scenario
 from edgecascade.benchmarks.latency.subject import Kind
 from edgecascade.runtime.providers import CPU, preferred
+from edgecascade.types.errors import BenchmarkError
 
 __all__ = ["Request"]
 

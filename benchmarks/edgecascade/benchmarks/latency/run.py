@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from edgecascade.benchmarks.errors import BenchmarkError
 from edgecascade.benchmarks.latency.addresses import Addresses, check_remote
 from edgecascade.benchmarks.latency.agreement import Agreement
 from edgecascade.benchmarks.latency.cell import Cell
@@ -23,6 +22,7 @@ from edgecascade.benchmarks.network import PROFILES
 from edgecascade.benchmarks.packages import sha256_of
 from edgecascade.benchmarks.progress import progress
 from edgecascade.benchmarks.store import Store
+from edgecascade.types.errors import BenchmarkError
 
 __all__ = ["SHARE", "LatencyRun", "run_latency"]
 

@@ -12,8 +12,8 @@ from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 from edgecascade.benchmarks.decode import decode
-from edgecascade.benchmarks.errors import BenchmarkError
 from edgecascade.benchmarks.latency.plan import Plan
+from edgecascade.types.errors import BenchmarkError
 
 __all__ = ["measured_apart"]
 
@@ -67,7 +67,7 @@ def _measure(what: str, plan: Plan) -> Any:
 
 def _main(what: str, out: str) -> int:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # else an interrupt would be one more exception inside LoadGen
-    from edgecascade.runtime.errors import EdgecascadeError
+    from edgecascade.types.errors import EdgecascadeError
 
     try:
         found = _measure(what, decode(Plan, json.load(sys.stdin)))

@@ -1,13 +1,13 @@
-"""A TCP proxy on this machine that shapes what passes: a network by profile, where the kernel has none to offer.
+"""A TCP proxy on this machine that shapes the traffic to a local server by a profile, without the kernel's help.
 
-It runs in a process of its own: the one that is measured loses neither processor time nor its interpreter lock to it.
+The proxy runs in a process of its own, so that the measured process keeps its interpreter lock to itself.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
+import ipaddress
 import json
 import random
 import selectors
@@ -17,39 +17,90 @@ import subprocess
 import sys
 import threading
 from collections.abc import Coroutine, Iterator
+from dataclasses import asdict, dataclass, replace
 from typing import IO, Any
+from urllib.parse import urlsplit
 
-from edgecascade.benchmarks.errors import BenchmarkError
-from edgecascade.benchmarks.loopback import LoopbackAddress
-from edgecascade.benchmarks.network import Profile
-from edgecascade.benchmarks.network_path import Budget, Line, Outages, Path
+from edgecascade.benchmarks.network.path import Line, Outages, Path, UntilReset
+from edgecascade.benchmarks.network.profile import Profile
+from edgecascade.types.errors import BenchmarkError
 
-__all__ = ["shaped"]
+__all__ = ["LoopbackAddress", "shaped"]
 
-_CONNECTIONS = 64  # at a time; others wait their turn, as yet unanswered
+_CONNECTIONS = 64  # at a time; others wait for their turn
 _KERNEL_BUFFER = 128 * 1024  # bytes that the kernel takes from a sender while the proxy reads nothing
+_PORTS = {"http": 80, "https": 443}
 _NEVER = 1e9  # seconds
 _OVERSLEEP = 200e-6  # seconds by which a sleep may be late
-_HANDLING = 50e-6  # seconds that a pass through here takes at the least beside its waits: they are that much shorter
+_HANDLING = 50e-6  # seconds that a pass takes at least beside its waits, which are shortened by it
+
+
+@dataclass(frozen=True)
+class LoopbackAddress:
+    """The address of a server on this machine, in parts; `str` joins them again.
+
+    Attributes:
+        scheme: with its slashes; empty if the address is not a URL.
+        host: localhost or a loopback address.
+        port: of the server.
+        rest: path and query.
+    """
+
+    scheme: str
+    host: str
+    port: int
+    rest: str
+
+    @classmethod
+    def parse(cls, address: str) -> LoopbackAddress:
+        """Return the parts of `host:port` or of a URL.
+
+        Raises:
+            BenchmarkError: the address is neither, or that of another machine.
+        """
+        scheme = address.partition("://")[0] + "://" if "://" in address else ""
+        try:
+            parts = urlsplit(address if scheme else f"//{address}")
+            host, port = parts.hostname or "", parts.port or _PORTS.get(parts.scheme)
+        except ValueError as error:
+            raise BenchmarkError(f"address: expected host:port or a URL, got {address!r}") from error
+        if not _is_loopback(host) or "@" in parts.netloc:
+            raise BenchmarkError(
+                f"address: expected a server on this machine (localhost, 127.0.0.1, ::1), got {address!r}"
+            )
+        if port is None:
+            raise BenchmarkError(f"address: expected a port, got {address!r}")
+        return cls(scheme, host, port, address[len(scheme) + len(parts.netloc) :])
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}{host}:{self.port}{self.rest}"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 @contextlib.contextmanager
 def shaped(address: str, profile: Profile, seed: int = 0) -> Iterator[str]:
-    """Give the address under which a server of this machine answers as if the network were in between.
+    """Yield an address at which a server of this machine answers as if the network were in between.
 
-    What a connection meets depends on the profile, the seed, its number and its traffic.
+    The fate of a connection depends on the profile, the seed, its number and its traffic.
 
     Args:
         address: of the server: `host:port`, or a URL, whose path is kept. Its host is localhost or a loopback address.
         profile: of the network, which comes up now.
-        seed: of all chance.
+        seed: of the random numbers.
 
     Raises:
-        BenchmarkError: the address is not on this machine, or the proxy did not come up.
+        BenchmarkError: the address is not on this machine, or the proxy failed.
     """
     server = LoopbackAddress.parse(address)
-    command = [sys.executable, "-m", "edgecascade.benchmarks.shaping_proxy", server.host, str(server.port)]
-    command += [str(seed), json.dumps(dataclasses.asdict(profile))]
+    command = [sys.executable, "-m", "edgecascade.benchmarks.network.proxy", server.host, str(server.port)]
+    command += [str(seed), json.dumps(asdict(profile))]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdin is not None
         assert process.stdout is not None
@@ -57,8 +108,8 @@ def shaped(address: str, profile: Profile, seed: int = 0) -> Iterator[str]:
         try:
             line = process.stdout.readline()
             if not line:
-                raise BenchmarkError(f"the shaping proxy did not come up: {_last_line(process.stderr)}")
-            yield str(dataclasses.replace(server, port=int(line)))
+                raise BenchmarkError(f"the shaping proxy did not start: {_last_line(process.stderr)}")
+            yield str(replace(server, port=int(line)))
         finally:
             process.stdin.close()  # which ends it
             try:
@@ -70,16 +121,16 @@ def shaped(address: str, profile: Profile, seed: int = 0) -> Iterator[str]:
 
 
 def _last_line(errors: IO[bytes]) -> str:
-    return (errors.read().decode().strip().splitlines() or ["it said nothing"])[-1]
+    return (errors.read().decode().strip().splitlines() or ["no message"])[-1]
 
 
 class _Proxy:
-    """Listens, and carries every connection to the target; times are since it began.
+    """Accepts connections and carries them to the target; times count from its start.
 
     Args:
         target: the server's host and port.
         profile: of the network.
-        seed: of all chance.
+        seed: of the random numbers.
     """
 
     def __init__(self, target: tuple[str, int], profile: Profile, seed: int) -> None:
@@ -88,7 +139,7 @@ class _Proxy:
         first = min(found, key=lambda one: one[0])  # IPv4 before IPv6
         self._family: int = first[0]
         self._target: tuple[Any, ...] = first[4]
-        self._place = self._bound(0)  # never listens: it keeps the port while nobody does
+        self._place = self._bound(0)  # never listens: it holds the port while the listener is closed
         self.port = int(self._place.getsockname()[1])
         self._listener = self._listening()
         self._outages = Outages(profile.outage_period, profile.outage_share)
@@ -114,7 +165,7 @@ class _Proxy:
         return made
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Carry connections until cancelled."""
         slots, carried, number = asyncio.Semaphore(_CONNECTIONS), set[asyncio.Task[None]](), 0
         try:
             while True:
@@ -147,7 +198,7 @@ class _Proxy:
                 await _cancel(accepting)
 
     async def _carry(self, client: socket.socket, number: int) -> None:
-        """One connection from beginning to end; an end that is not in order is a reset, of both sides."""
+        """Carry one connection; an irregular end resets both sides."""
         server = self._socket()
         tasks: list[asyncio.Task[None]] = []
         try:
@@ -171,7 +222,7 @@ class _Proxy:
         self, client: socket.socket, server: socket.socket, number: int, stands: float
     ) -> Iterator[Coroutine[Any, Any, None]]:
         profile, name = self._profile, f"{self._seed}/{number}"
-        passing = Budget(profile, random.Random(name))
+        passing = UntilReset(profile, random.Random(name))
         for line, source, sink in ((self._up, client, server), (self._down, server, client)):
             path = Path(profile, line, random.Random(f"{name}/{'up' if sink is server else 'down'}"), stands)
             held: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(line.held(profile.latency, profile.jitter))
@@ -179,7 +230,7 @@ class _Proxy:
             yield self._give(sink, held)
 
     async def _take(
-        self, source: socket.socket, path: Path, passing: Budget, held: asyncio.Queue[tuple[float, bytes]]
+        self, source: socket.socket, path: Path, passing: UntilReset, held: asyncio.Queue[tuple[float, bytes]]
     ) -> None:
         while True:
             await self._until(max(path.ready, path.line.ready))
@@ -213,7 +264,7 @@ async def _cancel(*tasks: asyncio.Future[Any]) -> None:
 
 
 async def _serve(host: str, port: str, seed: str, profile: str) -> None:
-    """Say the port, and serve until standard input ends, as it does when the process that started this one is gone."""
+    """Print the port, and serve until standard input ends, as it does when the parent process is gone."""
     proxy = _Proxy((host, int(port)), Profile(**json.loads(profile)), int(seed))
     running = asyncio.create_task(proxy.run())
     loop = asyncio.get_running_loop()

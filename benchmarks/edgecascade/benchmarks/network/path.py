@@ -1,6 +1,6 @@
-"""What a network does to bytes: pure arithmetic on times, without sockets or clocks.
+"""When bytes arrive over a shaped network: arithmetic on times, without sockets or clocks.
 
-Times are seconds since the network came up, on whatever clock the caller reads.
+Times are seconds since the network came up, on the caller's clock.
 """
 
 from __future__ import annotations
@@ -9,28 +9,28 @@ import math
 import random
 from dataclasses import dataclass, field
 
-from edgecascade.benchmarks.network import Profile
+from edgecascade.benchmarks.network.profile import Profile
 
-__all__ = ["Budget", "Line", "Outages", "Path"]
+__all__ = ["Line", "Outages", "Path", "UntilReset"]
 
 _QUEUE = 0.05  # seconds of its rate that a line queues before it stops taking more
 
 
 @dataclass(frozen=True)
 class Outages:
-    """When a network is down: the last `share` of each period."""
+    """Times at which a network is down: the last `share` of each period, in seconds."""
 
     period: float
     share: float
 
     def next_up(self, at: float) -> float:
-        """The first moment from this one on at which the network is up."""
+        """Return the first moment at or after `at` when the network is up."""
         if self.share == 0 or at % self.period < self.period * (1 - self.share):
             return at
         return (at // self.period + 1) * self.period
 
     def next_down(self, at: float) -> float:
-        """The first moment from this one on at which it is down; infinite if never."""
+        """Return the first moment at or after `at` when the network is down; infinite if it never is."""
         if self.share == 0:
             return math.inf
         return max(at, at // self.period * self.period + self.period * (1 - self.share))
@@ -38,14 +38,14 @@ class Outages:
 
 @dataclass
 class Line:
-    """One direction of the network, which its connections share: a token bucket that is never more than empty.
+    """One direction of the network, shared by its connections: a token bucket of depth 0.
 
-    Nothing leaves at once after a pause, as from a bucket with a depth: a bit takes its time, whenever it comes.
+    A bit takes its time even after a pause: nothing is saved up for a burst.
 
     Attributes:
         rate: bits per second.
         outages: when nothing leaves.
-        free: when it will have sent what it was given.
+        free: time at which everything accepted so far has been sent.
     """
 
     rate: float
@@ -54,33 +54,33 @@ class Line:
 
     @property
     def ready(self) -> float:
-        """From when on it takes more: once little enough is queued."""
+        """Time from which the line accepts more data, so that its queue stays short."""
         return self.free - _QUEUE
 
     @property
     def chunk(self) -> int:
-        """Bytes to give it at a time: about 5 ms of its rate, so that one connection cannot hold up the others."""
+        """Bytes to send at a time: about 5 ms of the rate, so that one connection does not delay the others."""
         return int(min(max(self.rate / 8 * 0.005, 1460), 65536))
 
     def send(self, size: int, now: float) -> float:
-        """When the last of so many bytes has left that were given now, after all those given before."""
+        """Return the time at which the last of `size` bytes sent now has left, after all those sent before."""
         self.free = self.outages.next_up(max(now, self.free)) + 8 * size / self.rate
         return self.free
 
     def held(self, latency: float, jitter: float) -> int:
-        """Chunks that one connection may have under way at most: what fills line, latency and queue."""
+        """Return the most chunks that one connection may have under way: enough to fill line, latency and queue."""
         return math.ceil(self.rate / 8 * (latency + 4 * jitter + _QUEUE) / self.chunk) + 16
 
 
 @dataclass
 class Path:
-    """One direction of one connection: when its bytes arrive, in order.
+    """One direction of one connection, whose bytes arrive in order.
 
     Attributes:
         profile: of the network.
         line: shared with other connections.
-        draws: chance.
-        ready: from when on it takes more bytes; until the connection stands, and while it is stalled, it takes none.
+        draws: random numbers.
+        ready: time from which it accepts bytes; it accepts none before the connection is open or while it is stalled.
     """
 
     profile: Profile
@@ -94,7 +94,7 @@ class Path:
         self._until_stall = self._next_stall()
 
     def send(self, size: int, now: float) -> float:
-        """When so many bytes that were given now arrive; a loss on the way delays them and stops those behind them."""
+        """Return the time at which `size` bytes sent now arrive; a loss delays them and stops the bytes behind them."""
         left = self.line.send(size, now)
         delay = max(0.0, self.draws.gauss(self.profile.latency, self.profile.jitter))
         arrives = max(left + delay, self._arrived)
@@ -110,11 +110,11 @@ class Path:
         return self.draws.expovariate(self.profile.stall_rate) if self.profile.stall_rate else math.inf
 
 
-class Budget:
-    """What a connection may pass before it is reset.
+class UntilReset:
+    """The bytes that a connection passes before it is reset.
 
     Attributes:
-        left: bytes of both directions; infinite if it never is.
+        left: bytes of both directions; infinite if the connection is never reset.
     """
 
     def __init__(self, profile: Profile, draws: random.Random) -> None:
@@ -124,11 +124,11 @@ class Budget:
             self.left = 0.0
 
     def spend(self, size: int) -> None:
-        """Pass so many bytes.
+        """Count `size` bytes.
 
         Raises:
-            ConnectionResetError: they are too many.
+            ConnectionResetError: the connection is reset now.
         """
         self.left -= size
         if self.left < 0:
-            raise ConnectionResetError("as the profile wants it")
+            raise ConnectionResetError("by the profile")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from edgecascade.runtime.errors import ArgumentError
+from edgecascade.types.errors import ArgumentError
 
 __all__ = ["PROFILES", "Profile"]
 
@@ -15,21 +15,24 @@ class Profile:
     """A network between a device and a server.
 
     Attributes:
-        name: what it is called.
-        why: where its numbers come from, in one line.
-        latency: seconds that each direction adds.
-        jitter: standard deviation of that in seconds, normal; at most half of it, so that it is hardly ever cut at 0.
+        name: short name.
+        why: source of the numbers, in one line.
+        latency: seconds added to each direction.
+        jitter: standard deviation of the latency in seconds, normal; at most half of it, so that it rarely reaches 0.
         up: bits per second from the device to the server, shared by all its connections.
         down: bits per second back.
-        stall_rate: losses that TCP sees as a retransmission time-out, per second in which a connection's direction has
-            something under way.
-        stall: seconds that each of them holds the direction up.
+        stall_rate: losses that TCP notices by a retransmission time-out, per second in which a connection's direction
+            has data under way.
+        stall: seconds that each of them delays the direction.
         reset_share: share of connections that are reset as soon as a byte passes.
         resets_per_megabyte: further resets, per 10^6 bytes of both directions.
         outage_period: seconds from one outage to the next; the network is up first.
-        outage_share: share of each period that it is down. What is under way waits until it is up again.
-        outage_refuses: whether a new connection is then refused, as on a device that knows that it is offline; else
+        outage_share: share of each period that the network is down. Data under way waits until it is up again.
+        outage_refuses: whether a new connection is then refused, as on a device that knows that it is offline; if not,
             it hangs like the others.
+
+    Raises:
+        ArgumentError: a value is out of range.
     """
 
     name: str
@@ -58,11 +61,11 @@ class Profile:
 
     @property
     def round_trip(self) -> float:
-        """Seconds that it adds to a round trip of next to no bytes: the median."""
+        """Median seconds added to the round trip of a very small message."""
         return 2 * self.latency
 
     def goodput(self, *, up: bool) -> float:
-        """Bits per second of one long transfer while the network is up: the rate, less the time stalled."""
+        """Return the bits per second of one long transfer while the network is up: the rate, less the time stalled."""
         return (self.up if up else self.down) / (1 + self.stall_rate * self.stall)
 
 
