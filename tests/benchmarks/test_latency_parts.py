@@ -12,14 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from edgecascade.benchmarks.errors import BenchmarkError
 from edgecascade.benchmarks.latency.cell import QUANTILES, distribution, least
 from edgecascade.benchmarks.latency.data import read_inputs_as_given
 from edgecascade.benchmarks.latency.loadgen import Outcome, Recorder, read_detail, read_samples, validity_of
 from edgecascade.benchmarks.latency.plan import DIRECT, Plan, Scenario, Subject, key_of
 from edgecascade.benchmarks.latency.tables import milliseconds
-from edgecascade.export.errors import ExportError
 from edgecascade.export.labelled import read_labelled
+from edgecascade.types.errors import BenchmarkError, ExportError
 
 
 @given(st.floats(0.5, 0.9999))

@@ -20,8 +20,8 @@ from edgecascade.benchmarks.network import Profile
 from edgecascade.benchmarks.network.proxy import shaped
 from edgecascade.benchmarks.section import Report
 from edgecascade.benchmarks.server import serving
-from edgecascade.calibration.estimate import Estimate
 from edgecascade.cli import main
+from edgecascade.types.estimate import Estimate
 
 
 @pytest.fixture(scope="module")

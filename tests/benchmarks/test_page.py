@@ -21,14 +21,15 @@ from jsonschema import Draft202012Validator
 
 from edgecascade.benchmarks.device.environment import read_environment
 from edgecascade.benchmarks.document import plain, result_document, result_schema
-from edgecascade.benchmarks.errors import BenchmarkError
 from edgecascade.benchmarks.found import find_estimates
 from edgecascade.benchmarks.inline_svg import inline_svg
 from edgecascade.benchmarks.page import write_page
 from edgecascade.benchmarks.result_csv import result_csv
 from edgecascade.benchmarks.result_file import read_result
 from edgecascade.benchmarks.section import Figure, Report, Section, Table
-from edgecascade.calibration.estimate import Estimate, proportion
+from edgecascade.calibration.estimate import proportion
+from edgecascade.types.errors import BenchmarkError
+from edgecascade.types.estimate import Estimate
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 SVG = (RESULTS / "flagship" / "offload-curve.svg").read_text()

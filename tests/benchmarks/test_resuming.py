@@ -19,9 +19,9 @@ from edgecascade.benchmarks.pairs import PairOutputs
 from edgecascade.benchmarks.policy_splits import PolicyAtRate
 from edgecascade.benchmarks.prepared import Prepared
 from edgecascade.benchmarks.ratio import Ratio
-from edgecascade.calibration.estimate import Estimate
 from edgecascade.cli import main
 from edgecascade.export import read_labelled
+from edgecascade.types.estimate import Estimate
 from studies import loadgen_agreement
 
 T = TypeVar("T")

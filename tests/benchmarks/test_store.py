@@ -19,7 +19,7 @@ from edgecascade.benchmarks.latency.plan import Scenario
 from edgecascade.benchmarks.policy_splits import PolicyAtRate
 from edgecascade.benchmarks.ratio import Ratio
 from edgecascade.benchmarks.store import Store, hash_of
-from edgecascade.calibration.estimate import Estimate
+from edgecascade.types.estimate import Estimate
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgecascade.benchmarks.commands.report_argument import add_report
-from edgecascade.benchmarks.errors import BenchmarkError
 from edgecascade.calibration import MostAccuracy, Objective, Promise
 from edgecascade.calibration.commands.arguments import share
+from edgecascade.types.errors import BenchmarkError
 
 if TYPE_CHECKING:
     from edgecascade.benchmarks.latency.run import LatencyRun

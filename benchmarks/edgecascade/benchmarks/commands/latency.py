@@ -33,14 +33,14 @@ def configure(parser: ArgumentParser) -> None:
         "--network",
         action="append",
         metavar="PROFILE",
-        help="A network before a remote on this machine: lan, wifi, lte-good, lte-poor, satellite, lossy, offline-half, "
-        "or direct for none. Repeatable (default: direct).",
+        help="A network before a remote on this machine: lan, wifi, lte-good, lte-poor, satellite, lossy, "
+        "offline-half, or direct for none. Repeatable (default: direct).",
     )
     parser.add_argument(
-        "--scenario", action="append", choices=_SCENARIOS, help="A scenario. Repeatable (default: all)."
+        "--scenario", action="append", choices=_SCENARIOS, help="A scenario; repeatable (default: all)."
     )
     parser.add_argument(
-        "--subject", action="append", choices=_SUBJECTS, help="A system to measure. Repeatable (default: all possible)."
+        "--subject", action="append", choices=_SUBJECTS, help="A system to measure; repeatable (default: all possible)."
     )
     parser.add_argument("--seconds", type=float, default=10.0, help="The least seconds of each run (default: 10).")
     parser.add_argument("--queries", type=int, default=64, help="The fewest queries of each run (default: 64).")
@@ -54,13 +54,13 @@ def configure(parser: ArgumentParser) -> None:
         "--providers",
         action="append",
         metavar="NAME",
-        help="An execution provider, preferred one first: cpu, cuda, tensorrt, ..., or auto. Repeatable (default: cpu).",
+        help="An execution provider: cpu, cuda, ..., or auto; repeatable, the preferred one first (default: cpu).",
     )
     parser.add_argument(
         "-o",
         "--out",
         default="report",
-        help="The folder of page and figures; it reuses finished runs (default: report).",
+        help="The folder of page and figures; finished runs are reused (default: report).",
     )
 
 

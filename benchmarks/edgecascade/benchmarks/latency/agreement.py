@@ -14,7 +14,8 @@ from edgecascade.benchmarks.latency.loadgen import Load, run_loadgen
 from edgecascade.benchmarks.latency.plan import Plan, Scenario
 from edgecascade.benchmarks.latency.systems import System, drive, open_system
 from edgecascade.benchmarks.ratio import Ratio, ratio
-from edgecascade.calibration.estimate import Estimate, quantile
+from edgecascade.calibration.estimate import quantile
+from edgecascade.types.estimate import Estimate
 
 __all__ = ["Agreement", "compare_with_loop"]
 

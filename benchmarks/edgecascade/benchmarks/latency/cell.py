@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from edgecascade.benchmarks.device.watching import MachineState
 from edgecascade.benchmarks.latency.loadgen import Validity
 from edgecascade.benchmarks.latency.plan import Plan
-from edgecascade.calibration.estimate import Estimate, quantile
+from edgecascade.calibration.estimate import quantile
+from edgecascade.types.estimate import Estimate
 
 __all__ = ["QUANTILES", "Cell", "Distribution", "Forwards", "WarmUp", "distribution", "least"]
 

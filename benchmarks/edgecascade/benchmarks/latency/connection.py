@@ -15,13 +15,14 @@ from urllib.parse import urlsplit
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.benchmarks.errors import BenchmarkError
 from edgecascade.benchmarks.latency.plan import DIRECT
 from edgecascade.benchmarks.network import PROFILES, Profile
 from edgecascade.benchmarks.network.probe import Measured, probe
 from edgecascade.benchmarks.network.proxy import LoopbackAddress, shaped
 from edgecascade.benchmarks.server import serving
-from edgecascade.calibration.estimate import Estimate, quantile
+from edgecascade.calibration.estimate import quantile
+from edgecascade.types.errors import BenchmarkError
+from edgecascade.types.estimate import Estimate
 
 __all__ = ["NetworkFound", "RoundTrips", "check_remote", "measure_network", "remote_addresses", "round_trips"]
 

@@ -21,9 +21,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.benchmarks.errors import BenchmarkError
 from edgecascade.benchmarks.latency.plan import STREAMS, Scenario
-from edgecascade.runtime.answer import Reason
+from edgecascade.types.answer import Reason
+from edgecascade.types.errors import BenchmarkError
 
 __all__ = [
     "METHOD",

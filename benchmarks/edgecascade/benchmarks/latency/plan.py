@@ -9,9 +9,9 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar
 
-from edgecascade.benchmarks.errors import BenchmarkError
 from edgecascade.benchmarks.store import hash_of
 from edgecascade.runtime.providers import CPU, preferred
+from edgecascade.types.errors import BenchmarkError
 
 __all__ = ["DIRECT", "STREAMS", "Plan", "Request", "Scenario", "Subject", "key_of", "without_paths"]
 

@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from edgecascade.benchmarks.errors import BenchmarkError
 from edgecascade.benchmarks.latency.agreement import Agreement
 from edgecascade.benchmarks.latency.cell import Cell
 from edgecascade.benchmarks.latency.connection import NetworkFound, check_remote, measure_network, remote_addresses
@@ -20,6 +19,7 @@ from edgecascade.benchmarks.network import PROFILES
 from edgecascade.benchmarks.packages import sha256_of
 from edgecascade.benchmarks.progress import progress
 from edgecascade.benchmarks.store import Store
+from edgecascade.types.errors import BenchmarkError
 
 __all__ = ["SHARE", "LatencyRun", "run_latency"]
 

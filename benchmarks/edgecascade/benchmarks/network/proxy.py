@@ -21,9 +21,9 @@ from dataclasses import asdict, dataclass, replace
 from typing import IO, Any
 from urllib.parse import urlsplit
 
-from edgecascade.benchmarks.errors import BenchmarkError
 from edgecascade.benchmarks.network.path import Line, Outages, Path, UntilReset
 from edgecascade.benchmarks.network.profile import Profile
+from edgecascade.types.errors import BenchmarkError
 
 __all__ = ["LoopbackAddress", "shaped"]
 
