@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgecascade.benchmarks.cache import cache_folder
 from edgecascade.benchmarks.language_pair import prepare_languages
 from edgecascade.benchmarks.languages import LANGUAGES, Sizes, Snippets, load_languages, snippets_of, split_sentences
 from edgecascade.calibration import MostAccuracy
 from edgecascade.export import LabelledData
-from edgecascade.export.cache import cache_folder
 from edgecascade.types.errors import BenchmarkError
 
 SPACED = [code for code in LANGUAGES if code not in ("ja", "th", "zh")]

@@ -25,7 +25,7 @@ from edgecascade.calibration import paired_difference_interval
 from edgecascade.calibration.estimate import mean, proportion
 from edgecascade.cli import main
 from edgecascade.export import read_labelled
-from edgecascade.export.labelled import LabelledData
+from edgecascade.export.data import LabelledData
 from edgecascade.runtime import Deadline
 from edgecascade.runtime.remotes.remote import Traffic, connect
 from edgecascade.types.errors import BenchmarkError

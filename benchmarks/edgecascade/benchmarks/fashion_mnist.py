@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecascade.benchmarks.cache import once
 from edgecascade.benchmarks.debian import DebianPackage, fetch_debian, member
 from edgecascade.export import LabelledData
-from edgecascade.export.cache import once
 from edgecascade.types.errors import BenchmarkError
 
 __all__ = ["CLASSES", "load_fashion_mnist"]

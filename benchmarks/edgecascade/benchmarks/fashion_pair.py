@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
+from edgecascade.benchmarks.cache import once
 from edgecascade.benchmarks.fashion_mnist import load_fashion_mnist
 from edgecascade.benchmarks.prepared import Prepared, planned_file
 from edgecascade.benchmarks.progress import counting
 from edgecascade.calibration import Objective, Promise
 from edgecascade.export import LabelledData, calibrate, export_torch, local_scores, remote_scores, save_model
-from edgecascade.export.cache import once
 
 __all__ = ["LARGE", "SMALL", "Network", "prepare_fashion", "trained"]
 

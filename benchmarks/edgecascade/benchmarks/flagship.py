@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto
 
+from edgecascade.benchmarks.cache import once
 from edgecascade.benchmarks.cifar10 import CLASSES, load_cifar10
 from edgecascade.benchmarks.efficientnet_lite import (
     LITE0_96,
@@ -40,8 +41,7 @@ from edgecascade.export import (
     remote_scores,
     save_model,
 )
-from edgecascade.export.cache import once
-from edgecascade.export.preprocess import standalone
+from edgecascade.export.sources import standalone
 from edgecascade.runtime.session import open_session
 
 __all__ = ["BUDGET", "Protocol", "body", "prepare_comparable", "prepare_flagship", "scores", "split"]

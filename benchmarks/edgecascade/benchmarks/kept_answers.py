@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from edgecascade.benchmarks.kept_chunks import CHUNK, KeptChunks
 from edgecascade.benchmarks.packages import sha256_of
 from edgecascade.benchmarks.store import hash_of
-from edgecascade.export.labelled import LabelledData
+from edgecascade.export.data import LabelledData
 
 __all__ = ["NOBODY", "ROW", "KeptAnswers"]
 

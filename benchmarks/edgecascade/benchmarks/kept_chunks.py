@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.export.cache import once
-from edgecascade.export.labelled import Inputs
+from edgecascade.benchmarks.cache import once
+from edgecascade.export.data import Inputs
 from edgecascade.runtime.batch import rows
 from edgecascade.types.errors import BenchmarkError
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecascade.benchmarks.kept_chunks import CHUNK, KeptChunks, chunk_of
-from edgecascade.export.labelled import Inputs, LabelledData, batches, count
+from edgecascade.export.data import Inputs, LabelledData, batches, count
 from edgecascade.export.scores import Progress
 from edgecascade.runtime.deadline import Deadline
 from edgecascade.runtime.remotes.remote import Remote, RemoteLabels, connect

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgecascade.benchmarks.cache import once
 from edgecascade.benchmarks.progress import counting
 from edgecascade.export import LabelledData, export_torch, save_model
-from edgecascade.export.cache import once
-from edgecascade.export.hugging_face import TOKENIZER
+from edgecascade.export.sources import TOKENIZER
 from edgecascade.types.document import LABELS_KEY, PREPROCESSING_KEY
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecascade.benchmarks.cache import once
 from edgecascade.benchmarks.kept_scores import ask
 from edgecascade.benchmarks.language_model import language_body
 from edgecascade.benchmarks.languages import LANGUAGES, Sizes, Snippets, load_languages
@@ -21,7 +22,6 @@ from edgecascade.benchmarks.prepared import Prepared, planned_file
 from edgecascade.benchmarks.progress import counting
 from edgecascade.calibration import Objective, Promise
 from edgecascade.export import calibrate, local_scores
-from edgecascade.export.cache import once
 from edgecascade.types.policy import RemoteCalibration
 
 __all__ = ["LANGUAGES_METHOD", "language_pair", "prepare_languages"]

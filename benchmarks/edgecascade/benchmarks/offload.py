@@ -22,7 +22,7 @@ from edgecascade.benchmarks.served import Served, run_served
 from edgecascade.benchmarks.verdicts import Verdicts, judge
 from edgecascade.calibration import expected_calibration_error
 from edgecascade.calibration.estimate import calibration_error
-from edgecascade.export.labelled import LabelledData
+from edgecascade.export.data import LabelledData
 from edgecascade.runtime.metadata import read_document
 from edgecascade.runtime.session import open_session
 from edgecascade.types.document import CascadeDocument

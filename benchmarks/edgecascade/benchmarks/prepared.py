@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecascade.benchmarks.cache import once
 from edgecascade.benchmarks.kept_answers import KeptAnswers
 from edgecascade.benchmarks.offload import Offload, measure_offload
 from edgecascade.benchmarks.packages import sha256_of
 from edgecascade.benchmarks.server import serving
 from edgecascade.calibration import Objective, Promise
-from edgecascade.export.cache import once
-from edgecascade.export.labelled import LabelledData
+from edgecascade.export.data import LabelledData
 from edgecascade.runtime.remotes.remote import Remote
 
 __all__ = ["Prepared", "planned_file"]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecascade.export.graph import load_model
-from edgecascade.export.preprocess import standalone
+from edgecascade.export.sources import standalone
 from edgecascade.runtime.batch import Batch
 from edgecascade.runtime.deadline import Deadline
 from edgecascade.runtime.session import open_session

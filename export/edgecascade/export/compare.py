@@ -1,4 +1,4 @@
-"""What a change of the body did to it: quantization, pruning, another exporter."""
+"""Compare two bodies on labelled data: before and after quantization, pruning or another export."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from edgecascade.calibration import Calibration, Estimate, calibrate_temperature, paired_difference_interval
 from edgecascade.calibration.estimate import proportion
+from edgecascade.export.data import LabelledData
 from edgecascade.export.graph import load_model
-from edgecascade.export.labelled import LabelledData
-from edgecascade.export.logits import find_logits, logits_of, settle
-from edgecascade.export.scores import local_scores
+from edgecascade.export.logits import find_logits, kind_of, logits_of
+from edgecascade.export.scores import tensor_scores
 from edgecascade.types.errors import ExportError
 
 __all__ = ["Compared", "compare_bodies"]
@@ -27,9 +27,9 @@ class Compared:
     Attributes:
         before: accuracy, T, NLL and ECE of the first; T is fitted on these inputs.
         after: the same of the second.
-        agreement: share of inputs that get the same label.
-        difference: accuracy of the second less that of the first, on the same inputs.
-        megabytes: of both files.
+        agreement: share of the inputs that get the same label from both.
+        difference: accuracy of the second minus that of the first, on the same inputs.
+        megabytes: sizes of both files.
     """
 
     before: Calibration
@@ -47,17 +47,17 @@ def compare_bodies(
     output: str | None = None,
     kind: str | None = None,
 ) -> Compared:
-    """Run both on the data, with one thread.
+    """Run two bodies on the data, on one thread each, and compare their accuracy and calibration.
 
     Args:
-        before: ONNX classifier.
-        after: another, which takes the same inputs.
+        before: an ONNX classifier.
+        after: another one, which takes the same inputs.
         data: labelled inputs, on which neither was trained or quantized.
-        output: as `calibrate` takes it.
-        kind: likewise.
+        output: the output that holds the logits, if it is not evident.
+        kind: one of `KINDS`, if the values do not tell.
 
     Raises:
-        ExportError: they do not take the data, or give other classes.
+        ExportError: they do not take the data, or have different classes.
         CalibrationError: no temperature can be fitted.
     """
     first, second = (_logits(path, data, output, kind) for path in (before, after))
@@ -79,7 +79,7 @@ def compare_bodies(
 def _logits(
     path: str | os.PathLike[str], data: LabelledData, output: str | None, kind: str | None
 ) -> NDArray[np.float32]:
-    raw = local_scores(path, data.inputs, output=output, kind=kind)
-    settled = settle(find_logits(load_model(path), output, kind), raw).kind
-    assert settled is not None
-    return logits_of(raw, settled)
+    model = load_model(path)
+    source = find_logits(model, output, kind)
+    scores = tensor_scores(model, source.tensor, data.inputs, str(path))
+    return logits_of(scores, kind_of(source, scores))

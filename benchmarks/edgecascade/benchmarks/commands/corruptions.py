@@ -26,10 +26,10 @@ def configure(parser: ArgumentParser) -> None:
 
 def execute(arguments: Namespace) -> int:
     """Measure, print, and write the result with its picture."""
+    from edgecascade.benchmarks.cache import cache_folder
     from edgecascade.benchmarks.corruptions import run_corruptions, summarize
     from edgecascade.benchmarks.plots import shift_svg
     from edgecascade.benchmarks.results import write_result
-    from edgecascade.export.cache import cache_folder
 
     found = run_corruptions(cache_folder(), arguments.images)
     folder = Path(arguments.report)

@@ -62,11 +62,11 @@ def configure(parser: ArgumentParser) -> None:
 def execute(arguments: Namespace) -> int:
     """Prepare, measure, print, and write the report."""
     from edgecascade.benchmarks.built_in import BUILT_IN
+    from edgecascade.benchmarks.cache import cache_folder
     from edgecascade.benchmarks.offload_report import offload_document, offload_sections, offload_verdict, policy_text
     from edgecascade.benchmarks.page import write_page
     from edgecascade.benchmarks.section import Report
     from edgecascade.benchmarks.verdict import summary
-    from edgecascade.export.cache import cache_folder
 
     pair = BUILT_IN[arguments.pair]
     if arguments.latency is not None and (arguments.torch or not pair.served):

@@ -21,6 +21,7 @@ def configure(parser: ArgumentParser) -> None:
 
 def execute(arguments: Namespace) -> int:
     """Measure what an interrupted run did not, print, and write the three results: 1 if a goal is missed."""
+    from edgecascade.benchmarks.cache import cache_folder
     from edgecascade.benchmarks.flagship import Protocol, prepare_flagship
     from edgecascade.benchmarks.guard import Guard, calibration_checks, ratio_check, runtime_checks
     from edgecascade.benchmarks.packages import sha256_of
@@ -30,7 +31,6 @@ def execute(arguments: Namespace) -> int:
     from edgecascade.benchmarks.results import write_result
     from edgecascade.benchmarks.runtime_cost import measure_runtime_cost, runtime_steps
     from edgecascade.benchmarks.steps import kept_steps
-    from edgecascade.export.cache import cache_folder
     from studies.loadgen_agreement import measure_agreement
 
     cache, folder, triton = cache_folder(), Path(arguments.report), not arguments.no_triton

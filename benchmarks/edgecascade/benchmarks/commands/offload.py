@@ -20,7 +20,7 @@ from edgecascade.benchmarks.page import write_page
 from edgecascade.benchmarks.progress import counting
 from edgecascade.benchmarks.section import Report
 from edgecascade.benchmarks.verdict import summary
-from edgecascade.export.labelled import LabelledData, read_labelled
+from edgecascade.export.data import LabelledData, read_labelled
 from edgecascade.runtime.metadata import read_document
 from edgecascade.runtime.session import open_session
 from edgecascade.types.errors import BenchmarkError

@@ -19,11 +19,11 @@ def configure(parser: ArgumentParser) -> None:
 
 def execute(arguments: Namespace) -> int:
     """Measure what an interrupted run did not, print, and write the result."""
+    from edgecascade.benchmarks.cache import cache_folder
     from edgecascade.benchmarks.pairs import fashion_pair, flagship_pairs
     from edgecascade.benchmarks.promises import measure_promises, promises_steps, summarize
     from edgecascade.benchmarks.results import write_result
     from edgecascade.benchmarks.steps import kept_steps
-    from edgecascade.export.cache import cache_folder
 
     cache, folder = cache_folder(), Path(arguments.report)
     pairs = (*flagship_pairs(cache), fashion_pair(cache))

@@ -21,12 +21,12 @@ def configure(parser: ArgumentParser) -> None:
 
 def execute(arguments: Namespace) -> int:
     """Measure what an interrupted run did not, print, and write the result."""
+    from edgecascade.benchmarks.cache import cache_folder
     from edgecascade.benchmarks.flagship import Protocol, prepare_flagship
     from edgecascade.benchmarks.packages import sha256_of
     from edgecascade.benchmarks.results import write_result
     from edgecascade.benchmarks.runtime_cost import measure_runtime_cost, runtime_steps
     from edgecascade.benchmarks.steps import kept_steps
-    from edgecascade.export.cache import cache_folder
 
     cache, folder, triton = cache_folder(), Path(arguments.report), not arguments.no_triton
     flagship = prepare_flagship(Protocol(), cache)
