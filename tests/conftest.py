@@ -1,16 +1,94 @@
-"""A pair of image classifiers small enough to write down: one looks at a corner, the other at everything."""
+"""Settings of the whole suite; environments of other people's packages; and a pair of image classifiers.
 
+The pair is small enough to write down: the local model looks at a corner, the remote one at everything.
+"""
+
+import hashlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
+from hypothesis import settings
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from edgecascade.cli import main
 from edgecascade.export import ImagePreprocessing, prepend, save_model
+from edgecascade.export.cache import cache_folder
 
+IN_CI = os.environ.get("CI", "").lower() not in ("", "0", "false")
 SIDE = 8
+
+# No deadline per example (machines differ), and the same examples in every run of the CI.
+settings.register_profile("tests", deadline=None, database=None, derandomize=IN_CI, print_blob=True)
+settings.load_profile("tests")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _interruptible() -> Iterator[None]:
+    """Give child processes the default action on SIGINT, which a job in the background inherits as ignored."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(scope="session")
+def unavailable() -> Callable[[str], None]:
+    """Skip a test whose requirement is missing on this machine; fail it in the CI (CI=true), which must have all."""
+
+    def unavailable(reason: str) -> None:
+        (pytest.fail if IN_CI else pytest.skip)(reason)
+
+    return unavailable
+
+
+@pytest.fixture(scope="session")
+def environment(unavailable: Callable[[str], None]) -> Callable[..., Path]:
+    """Return the Python of an environment with certain packages, made once in the user's cache folder.
+
+    The folder is named for the packages and their pins, so that another pin makes another environment. Without one,
+    the test is skipped, or fails in the CI.
+    """
+
+    def environment(*packages: str, options: tuple[str, ...] = ("--only-binary=:all:",)) -> Path:
+        key = hashlib.sha256("\n".join([sys.version, *packages, *options]).encode()).hexdigest()[:12]
+        folder = cache_folder() / "environments" / f"{re.sub('[^A-Za-z0-9.]+', '-', packages[0])}-{key}"
+        python = folder / "bin" / "python"
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_suffix(".lock")):  # other workers, and other checkouts, wait
+            if (folder / "ready").exists():  # written last: an interrupted installation starts again
+                return python
+            shutil.rmtree(folder, ignore_errors=True)
+            install = [
+                str(python),
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--disable-pip-version-check",
+                *options,
+                *packages,
+            ]
+            try:
+                for command in ([sys.executable, "-m", "venv", str(folder)], install):
+                    subprocess.run(command, check=True, capture_output=True, text=True, timeout=900)
+            except (OSError, subprocess.SubprocessError) as error:
+                said = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
+                unavailable(f"{' '.join(packages)} cannot be installed: {said[-1]}")
+            (folder / "ready").touch()
+        return python
+
+    return environment
 
 
 def _looking_at(weight: NDArray[np.float64], sharpness: float) -> ModelProto:

@@ -193,8 +193,7 @@ def run_corruptions(cache: Path, images: int) -> Corruptions:
             large = np.stack(list(corrupted(pixels, corruption, severity)))
             with counting(what, 2 * images) as done, part.open("wb") as file:
                 answers = [
-                    remote_scores(str(model), large, threads=cores(), progress=done)
-                    for model in (local, remote)
+                    remote_scores(str(model), large, threads=cores(), progress=done) for model in (local, remote)
                 ]
                 np.savez(file, allow_pickle=False, local=answers[0], remote=answers[1])
 
@@ -286,7 +285,9 @@ def measure_shift(
         offload=proportion(share, n),
         cascade=accuracy(seen, forward),
         random=float((1 - share) * seen.local_correct.mean() + share * seen.merged_correct.mean()),
-        at_planned_rate=proportion(offload_curve(seen.score, seen.local_correct, seen.merged_correct).at(deployed.rate), n),
+        at_planned_rate=proportion(
+            offload_curve(seen.score, seen.local_correct, seen.merged_correct).at(deployed.rate), n
+        ),
         labelled=labelled,
         temperature=again.local_temperature,
         refitted_ece=calibration_error(seen_again.local_confidence, seen_again.local_correct),
@@ -339,8 +340,8 @@ def _sentences(found: Corruptions, shifted: Sequence[Shifted]) -> Iterator[str]:
     more = [one for one in shifted if one.offload.low > found.clean.offload.high]
     rates = sorted(one.offload.value for one in shifted)
     yield (
-        f"The threshold as planned forwards more than on clean images on {len(more)} of {many} kinds, {rates[0]:.0%} to "
-        f"{rates[-1]:.0%}: the offload rate is an alarm, not a limit."
+        f"The threshold as planned forwards more than on clean images on {len(more)} of {many} kinds, {rates[0]:.0%} "
+        f"to {rates[-1]:.0%}: the offload rate is an alarm, not a limit."
     )
     costs = sorted(one.cascade.value - one.at_planned_rate.value for one in shifted)
     yield (
@@ -364,8 +365,8 @@ def _sentences(found: Corruptions, shifted: Sequence[Shifted]) -> Iterator[str]:
     if others:
         yield (
             "Where the remote is not worse, planning again is "
-            f"{_span([one.replanned.value - one.at_planned_rate.value for one in others])} points from the old order at the "
-            "planned rate."
+            f"{_span([one.replanned.value - one.at_planned_rate.value for one in others])} points from the old order "
+            "at the planned rate."
         )
 
 
@@ -427,7 +428,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = parser.parse_args(arguments)
     found = run_corruptions(cache_folder(), asked.images)
     command, pictures = f"python -m studies.corruptions --images {asked.images}", shift_svg(found.clean, found.shifted)
-    write_study(asked.out, "corruptions", found, command=command, summary=summarize(found), pictures={"shift": pictures})
+    write_study(
+        asked.out, "corruptions", found, command=command, summary=summarize(found), pictures={"shift": pictures}
+    )
     print(summarize(found))
     return 0
 

@@ -1,4 +1,4 @@
-"""What the device pays beside the time of an answer: import, memory, disk, and lateness with a remote that is silent."""
+"""The costs on the device beside the time of an answer: import, memory, disk, and lateness with a silent remote."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ _RESIDENT = "print(next(line.split()[1] for line in open('/proc/self/status') if
 
 
 def measure_import(rounds: int = 41, goal: float = 1.10) -> Ratio:
-    """Time the import of `Cascade` against that of onnxruntime, in turn, in new processes; compiled, as pip leaves them."""
+    """Time the import of `Cascade` against onnxruntime's, in turn, in new processes; compiled, as pip leaves them."""
     ours, theirs = [], []
     with tempfile.TemporaryDirectory() as compiled:
         for _ in range(rounds + 1):

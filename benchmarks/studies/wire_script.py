@@ -61,7 +61,10 @@ def serve(http_port: int, grpc_port: int) -> None:
     from pytriton.model_config import ModelConfig, Tensor
     from pytriton.triton import Triton, TritonConfig
 
-    models = {"small": ((3,), lambda z: {"logits": z * 2}), "image": ((3, 224, 224), lambda z: {"logits": z[:, :, 0, 0]})}
+    models = {
+        "small": ((3,), lambda z: {"logits": z * 2}),
+        "image": ((3, 224, 224), lambda z: {"logits": z[:, :, 0, 0]}),
+    }
     config = TritonConfig(
         http_address="127.0.0.1",
         http_port=http_port,

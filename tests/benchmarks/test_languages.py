@@ -8,8 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgecascade.benchmarks.errors import BenchmarkError
-from edgecascade.benchmarks.language_pair import prepare_languages
-from edgecascade.benchmarks.languages import LANGUAGES, Sizes, Snippets, load_languages, snippets_of, split_sentences
+from edgecascade.benchmarks.pairs.languages import (
+    LANGUAGES,
+    Sizes,
+    Snippets,
+    load_languages,
+    prepare_languages,
+    snippets_of,
+    split_sentences,
+)
 from edgecascade.calibration import MostAccuracy
 from edgecascade.export import LabelledData
 from edgecascade.export.cache import cache_folder
@@ -40,7 +47,7 @@ def _sentence(snippet: str) -> str:
     return snippet.split(" ")[0].rpartition("-")[0]
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 5), st.integers(1, 4), st.integers(1, 4), st.integers(8, 14))
 def test_no_sentence_is_in_two_splits(seed: int, train: int, calibration: int, test: int, words: int) -> None:
     """Each gives to one split, and one snippet at most to those that are measured on; sizes are per language."""

@@ -20,9 +20,9 @@ from edgecascade.benchmarks.latency.plan import DIRECT, Plan
 from edgecascade.benchmarks.latency.recorder import Outcome, Recorder
 from edgecascade.benchmarks.latency.scenario import STREAMS, Load, Scenario
 from edgecascade.benchmarks.latency.subject import Kind, drive
-from edgecascade.benchmarks.lateness import black_hole
 from edgecascade.runtime import Cascade
 from edgecascade.runtime.session import open_session
+from studies.footprint import black_hole
 
 Planner = Callable[..., Plan]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -31,7 +31,6 @@ def test_an_interval_needs_as_many_latencies_as_enclose_the_quantile(q: float) -
     assert q ** (n - 1) > 0.025 * (1 - 1e-9)
 
 
-@settings(deadline=None)  # the first one imports scipy
 @given(st.integers(0, 4000))
 def test_a_percentile_with_too_few_latencies_is_none(n: int) -> None:
     """And is there as soon as there are enough."""

@@ -8,9 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgecascade.benchmarks.decode import decode
-from edgecascade.benchmarks.document import result_document, result_schema
-from edgecascade.benchmarks.environment import read_environment
+from edgecascade.benchmarks.device.environment import read_environment
 from edgecascade.benchmarks.latency.cell import Cell
 from edgecascade.benchmarks.latency.connection import round_trips
 from edgecascade.benchmarks.latency.request import Request
@@ -20,9 +18,11 @@ from edgecascade.benchmarks.latency.sections import latency_sections
 from edgecascade.benchmarks.latency.subject import Kind
 from edgecascade.benchmarks.latency.verdict import latency_summary, latency_verdict
 from edgecascade.benchmarks.network import Profile
-from edgecascade.benchmarks.section import Report
+from edgecascade.benchmarks.network.proxy import shaped
+from edgecascade.benchmarks.report.contents import Report
+from edgecascade.benchmarks.report.result import result_document, result_schema
 from edgecascade.benchmarks.server import serving
-from edgecascade.benchmarks.shaping_proxy import shaped
+from edgecascade.benchmarks.stored import decode
 from edgecascade.calibration.estimate import Estimate
 from edgecascade.cli import main
 

@@ -6,16 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import settings
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from edgecascade.calibration import AdvantageTable, DecisionRule
 from edgecascade.export import export_torch
 from edgecascade.runtime.session import open_session
-
-settings.register_profile("untimed", deadline=None)
-settings.load_profile("untimed")
 
 Body = Callable[..., ModelProto]
 

@@ -51,7 +51,7 @@ def test_external_data_beside_the_file_is_read(tmp_path: Path) -> None:
     assert len(load_model(tmp_path / "m.onnx").graph.initializer) == 1
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(start=st.floats(0, 1), junk=st.binary(min_size=1, max_size=40))
 def test_a_file_with_junk_in_it_is_read_or_refused(pair: Path, tmp_path: Path, start: float, junk: bytes) -> None:
     """Wherever it lies: loading gives a cascade or a sentence, and nothing else."""

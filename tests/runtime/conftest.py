@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shutil
 import socket
 import subprocess
 import threading
@@ -246,12 +247,11 @@ class Authority:
 
 
 @pytest.fixture(scope="session")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+def authority(unavailable: Callable[[str], None], tmp_path_factory: pytest.TempPathFactory) -> Authority:
     """One for all tests."""
-    try:
-        return Authority(tmp_path_factory.mktemp("tls"))
-    except FileNotFoundError:
-        pytest.skip("openssl makes the certificates, and is not installed")
+    if shutil.which("openssl") is None:
+        unavailable("openssl, which makes the certificates, is not installed")
+    return Authority(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture

@@ -232,7 +232,6 @@ candidate = st.tuples(
     st.floats(10, 300),
     st.booleans(),
 )
-@settings(deadline=None)
 def test_no_window_is_ever_overspent(
     stream: list[tuple[float, float, float, int]],
     forwards: list[tuple[float, float]],
@@ -370,7 +369,7 @@ def test_without_a_file_it_starts_full_and_after_close_as_it_was(tmp_path: Path)
 
 
 @given(st.lists(st.tuples(st.integers(0, 200), st.floats(0, 20000)), min_size=1, max_size=60))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_a_crash_loop_overspends_by_one_part_at_most(
     tmp_path_factory: pytest.TempPathFactory, lives: list[tuple[int, float]]
 ) -> None:

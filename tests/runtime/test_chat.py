@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from edgecascade.calibration import Platt
@@ -283,7 +283,6 @@ def test_a_label_outside_the_list_is_never_impossible() -> None:
     assert 0 < all_told[1] < 1e-8
 
 
-@settings(deadline=None)
 @given(
     masses=st.lists(st.floats(1e-6, 1), min_size=1, max_size=20),
     other=st.floats(0, 1),
@@ -368,7 +367,6 @@ def test_the_longest_label_is_the_one_that_is_meant(ask: Any) -> None:
         assert ask(completion(at("x", x=0.5), text=text), answer="text", labels=labels).labels.tolist() == [label]
 
 
-@settings(deadline=None)
 @given(
     logprobs=st.lists(st.floats(-700, 0), min_size=1, max_size=20), slope=st.floats(-50, 50), shift=st.floats(-50, 50)
 )
@@ -456,7 +454,6 @@ ANY_JSON = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(data=st.data())
 def test_any_json_is_a_reply_or_an_error(data: st.DataObject) -> None:
     """Whatever stands in whatever place, there are probabilities or a `RemoteError`, and nothing else."""

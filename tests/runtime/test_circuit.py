@@ -241,7 +241,7 @@ class CircuitMachine(RuleBasedStateMachine):
 
 
 CircuitMachine.TestCase.settings = settings(
-    max_examples=100, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=100, stateful_step_count=40, suppress_health_check=[HealthCheck.too_slow]
 )
 test_the_circuit_is_as_its_model = CircuitMachine.TestCase
 

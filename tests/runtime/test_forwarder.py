@@ -118,7 +118,7 @@ def test_scores_that_are_no_numbers_fail_their_own_input_only() -> None:
 
 
 @given(n=st.integers(1, 100), in_flight=st.integers(1, 4), request=st.integers(1, 40), room=st.integers(1, 120))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_every_input_is_asked_once(n: int, in_flight: int, request: int, room: int) -> None:
     """Whatever the bounds."""
     seen: list[int] = []

@@ -936,7 +936,7 @@ def test_a_file_that_is_not_ours_is_moved_aside(
 
 
 @given(st.data())
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_file_damaged_anywhere_raises_nothing(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     """Each input is delivered as it was, or counted as damaged, or was in a file that was moved aside."""
     path = tmp_path_factory.mktemp("damaged") / "outbox.db"
@@ -1088,4 +1088,4 @@ class Machine(RuleBasedStateMachine):
 
 
 TestMachine = Machine.TestCase
-TestMachine.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestMachine.settings = settings(max_examples=60, stateful_step_count=30)

@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgecascade.export.cache import cache_folder, once
 from edgecascade.runtime import ArgumentError, Cascade, ModelFileError
 from edgecascade.runtime import providers as module
 from edgecascade.runtime.providers import PROVIDERS, engine_options, preferred
@@ -98,22 +96,14 @@ print(json.dumps(found))
 
 
 @pytest.mark.slow
-def test_another_real_provider_decides_alike(pair: Path, tmp_path: Path) -> None:
+def test_another_real_provider_decides_alike(environment: Callable[..., Path], pair: Path, tmp_path: Path) -> None:
     """OpenVINO, in an environment of its own: the same labels, confidences to 1e-4, and engines kept for next time."""
-    version = "onnxruntime-openvino==1.24.1"
-
-    def make(part: Path) -> None:
-        subprocess.run([sys.executable, "-m", "venv", part], check=True)
-        pip = [str(part / "bin" / "python"), "-m", "pip", "install", "--quiet", "--only-binary", ":all:"]
-        if subprocess.run([*pip, version, "numpy"], check=False).returncode:
-            pytest.skip(f"{version} cannot be installed here")
-
-    python = once(cache_folder() / f"{version}-python{sys.version_info.major}.{sys.version_info.minor}", make)
+    python = environment("onnxruntime-openvino==1.24.1", "numpy")
     images = tmp_path / "images.npy"
     np.save(images, np.load(pair / "test.npz")["x"][:40])
     root = Path(__file__).parents[2]
     ran = subprocess.run(
-        list(map(str, (python / "bin" / "python", "-c", ELSEWHERE, pair / "local.onnx", images, tmp_path / "engines"))),
+        list(map(str, (python, "-c", ELSEWHERE, pair / "local.onnx", images, tmp_path / "engines"))),
         env={**os.environ, "PYTHONPATH": str(root / "runtime")},
         capture_output=True,
         text=True,

@@ -4,9 +4,7 @@ import contextlib
 import http.client
 import json
 import math
-import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, TimeoutError
@@ -16,7 +14,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgecascade.export.cache import cache_folder
 from edgecascade.runtime import Cascade, Deadline, Opinions, Reason, RemoteError, Source
 from edgecascade.runtime.remotes.chat import Chat
 
@@ -29,31 +26,11 @@ TEXTS = np.array(["I love it, it is wonderful.", "I hate it, it is terrible.", "
 
 
 @pytest.fixture(scope="module")
-def python() -> Path:
-    """That of an environment with the server in it, made once; `ready` is written last."""
-    name = PACKAGES[0].replace("==", "-")
-    folder = cache_folder() / f"{name}-python{sys.version_info[0]}.{sys.version_info[1]}"
-    inside = folder / "bin" / "python"
-    if not (folder / "ready").exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        install = [inside, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", *PACKAGES]
-        try:
-            for command in ([sys.executable, "-m", "venv", folder], install, [inside, "-c", "import xllamacpp"]):
-                subprocess.run(
-                    [str(part) for part in command], check=True, capture_output=True, text=True, timeout=PATIENCE
-                )
-        except (OSError, subprocess.SubprocessError) as error:
-            said = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
-            pytest.skip(f"{' and '.join(PACKAGES)} cannot be installed here: {said[-1]}")
-        (folder / "ready").touch()
-    return inside
-
-
-@pytest.fixture(scope="module")
-def port(python: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+def port(environment: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """Of a running server, which ends with this process whatever happens to it."""
     log = tmp_path_factory.mktemp("xllamacpp") / "log"
     script = Path(__file__).parent / "servers" / "serve_xllamacpp.py"
+    python = environment(*PACKAGES, options=("--no-deps",))
     with log.open("w") as output, ThreadPoolExecutor(1) as reader:
         server = subprocess.Popen(
             [python, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=output, text=True

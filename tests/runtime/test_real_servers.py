@@ -5,11 +5,9 @@ shape of outputs of one dimension, in whether they take binary tensors or gzip, 
 """
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
-import sys
 import sysconfig
 import threading
 import time
@@ -22,7 +20,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgecascade.export.cache import cache_folder
 from edgecascade.runtime import Cascade, Deadline, OpenInference, Reason, RemoteError, Source
 from edgecascade.runtime.remotes.http import HttpClient
 from edgecascade.runtime.remotes.open_inference_grpc import OpenInferenceGrpc
@@ -33,7 +30,6 @@ WEIGHTS = np.array([[0.5, -1.25, 0.75], [2, 0.125, -0.5], [-0.3, 1.1, 0.7]], np.
 X = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
 FILES = [b"\xff\xd8\x00\x01\x00", b"a", b"\x89PNG" + bytes(range(256)) * 3 + b"\x00"]  # zeros at the end, not UTF-8
 PATIENCE = 60.0  # seconds for a server to come up
-INSTALLING = 600  # seconds
 
 
 @dataclass(frozen=True)
@@ -79,26 +75,8 @@ class Running:
         self.process.wait()
 
 
-def environment(kind: Kind) -> Path:
-    """The Python of an environment that holds the server; made once, and kept in the user's cache folder."""
-    version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
-    folder = cache_folder() / "servers" / f"{kind.packages[0].replace('==', '-')}-{version}"
-    python = folder / "bin" / "python"
-    if not (folder / "ready").exists():  # written last: an interrupted installation is begun anew
-        shutil.rmtree(folder, ignore_errors=True)
-        install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--only-binary=:all:"]
-        for command in ([sys.executable, "-m", "venv", str(folder)], [str(python), *install, *kind.packages]):
-            try:
-                subprocess.run(command, check=True, capture_output=True, text=True, timeout=INSTALLING)
-            except (subprocess.SubprocessError, OSError) as error:
-                said = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
-                pytest.skip(f"{kind.packages[0]} could not be installed: {said[-1] if said else 'no explanation'}")
-        (folder / "ready").touch()
-    return python
-
-
 @contextmanager
-def started(kind: Kind, folder: Path) -> Iterator[Running]:
+def started(kind: Kind, python: Path, folder: Path) -> Iterator[Running]:
     """A server on free ports, until the end of the block."""
     weights, log = folder / "weights.npy", folder / "log"
     np.save(weights, WEIGHTS)
@@ -107,7 +85,7 @@ def started(kind: Kind, folder: Path) -> Iterator[Running]:
     libraries = f"{sysconfig.get_config_var('LIBDIR')}:{os.environ.get('LD_LIBRARY_PATH', '')}"  # Triton embeds Python
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [environment(kind), script, weights, *map(str, ports)],
+            [python, script, weights, *map(str, ports)],
             cwd=folder,
             env={**os.environ, "LD_LIBRARY_PATH": libraries},
             stdin=subprocess.DEVNULL,
@@ -158,9 +136,12 @@ def free_ports(n: int) -> list[int]:
 
 
 @pytest.fixture(scope="module", params=[TRITON, KSERVE, MLSERVER], ids=lambda kind: kind.name)
-def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+def server(
+    request: pytest.FixtureRequest, environment: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Running]:
     """Each of them, for all tests."""
-    with started(request.param, tmp_path_factory.mktemp(request.param.name)) as running:
+    python = environment(*request.param.packages)
+    with started(request.param, python, tmp_path_factory.mktemp(request.param.name)) as running:
         yield running
 
 
@@ -253,11 +234,13 @@ def test_a_cascade_that_asks(file: Path, server: Running, way: str) -> None:
 
 
 @pytest.mark.parametrize("way", ["rest", "grpc"])
-def test_a_server_that_dies_while_it_is_asked(file: Path, tmp_path: Path, way: str) -> None:
+def test_a_server_that_dies_while_it_is_asked(
+    environment: Callable[..., Path], file: Path, tmp_path: Path, way: str
+) -> None:
     """The local answer, long before the deadline, with the reason; and so it stays while nobody is there."""
     busy = np.array([-1, 0.5, 0], np.float32)  # the model takes half a minute for this one
     with (
-        started(KSERVE, tmp_path) as running,
+        started(KSERVE, environment(*KSERVE.packages), tmp_path) as running,
         Cascade.load(file, remote=running.address(way), deadline=25, threshold=1.0) as cascade,
     ):
         assert cascade.predict(X[0]).reason is Reason.OFFLOADED

@@ -14,7 +14,7 @@ from edgecascade.runtime.session import open_session
 side = st.integers(3, 60)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     side, side, st.integers(1, 30), st.integers(1, 30), st.sampled_from(["linear", "cubic"]), st.booleans(), st.data()
 )

@@ -25,7 +25,7 @@ from typing import Any, Protocol, TypeVar, Union, get_args, get_origin, get_type
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.benchmarks.environment import read_environment
+from edgecascade.benchmarks.device.environment import read_environment
 from edgecascade.benchmarks.errors import BenchmarkError
 from edgecascade.benchmarks.progress import stepping
 from edgecascade.export.cache import once

@@ -84,9 +84,7 @@ def execute(arguments: Namespace) -> int:
         )
     cache = cache_folder()
     _say(f"1 of 3: preparing {pair.title[0].lower()}{pair.title[1:]}\n        downloads and finished steps: {cache}")
-    prepared = pair.prepared(
-        cache, objective=_objective(arguments), images=arguments.images, device=arguments.torch
-    )
+    prepared = pair.prepared(cache, objective=_objective(arguments), images=arguments.images, device=arguments.torch)
     _say(f"        cascade model: {prepared.cascade}")
     timed = None if arguments.latency is None else _latency(prepared, arguments)
     stored = prepared.answers(Path(arguments.out) / "served", _DEADLINE, f"{arguments.pair} {arguments.torch}")

@@ -48,14 +48,13 @@ def execute(arguments: Namespace) -> int:
     from edgecascade.benchmarks.latency.run import run_latency
     from edgecascade.benchmarks.latency.sections import latency_sections
     from edgecascade.benchmarks.latency.verdict import latency_summary, latency_verdict
-    from edgecascade.benchmarks.page import write_page
-    from edgecascade.benchmarks.section import Report
+    from edgecascade.benchmarks.report import Report, write_page
 
     request = request_of(arguments)
     run = run_latency(request)
     report = Report(
         title=f"Latency of {Path(request.file).name}",
-        verdict=latency_verdict(run),
+        findings=latency_verdict(run),
         sections=latency_sections(run),
         method=(f"{run.inputs}, from {request.data}; each run in a process of its own.",),
         command=_command(arguments),

@@ -57,9 +57,7 @@ def configure(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--cost", type=_price, metavar="PRICE", help="The price of one request, in any currency.")
     parser.add_argument("--cost-per-gb", type=_price, metavar="PRICE", help="The price of 10^9 bytes of traffic.")
-    parser.add_argument(
-        "--no-examples", action="store_true", help="Leave the inputs themselves out of the page."
-    )
+    parser.add_argument("--no-examples", action="store_true", help="Leave the inputs themselves out of the page.")
     parser.add_argument(
         "--fresh",
         action="store_true",
@@ -136,7 +134,7 @@ def _report(result: Offload, arguments: Namespace) -> Report:
         findings=offload_findings(result),
         sections=offload_sections(result),
         method=(
-            f"{name} asks {arguments.remote}, on {result.n} labelled inputs from {arguments.data}. The figures are valid "
+            f"{name} asks {arguments.remote}, on {result.n} labelled inputs from {arguments.data}. The figures hold "
             "only if nothing was fitted on these inputs.",
             policy_text(result),
         ),

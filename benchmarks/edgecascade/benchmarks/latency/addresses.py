@@ -9,10 +9,9 @@ from types import TracebackType
 
 from edgecascade.benchmarks.errors import BenchmarkError
 from edgecascade.benchmarks.latency.plan import DIRECT
-from edgecascade.benchmarks.loopback import LoopbackAddress
 from edgecascade.benchmarks.network import PROFILES
+from edgecascade.benchmarks.network.proxy import LoopbackAddress, shaped
 from edgecascade.benchmarks.server import serving
-from edgecascade.benchmarks.shaping_proxy import shaped
 
 __all__ = ["Addresses", "check_remote"]
 

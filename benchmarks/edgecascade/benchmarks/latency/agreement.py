@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from edgecascade.benchmarks.latency.data import Inputs, read_inputs_as_given
+from edgecascade.benchmarks.latency.data import Inputs
 from edgecascade.benchmarks.latency.loadgen import run_loadgen
 from edgecascade.benchmarks.latency.measure import open_subject
-from edgecascade.benchmarks.latency.plan import DIRECT, Plan
+from edgecascade.benchmarks.latency.plan import Plan
 from edgecascade.benchmarks.latency.scenario import Load, Scenario
-from edgecascade.benchmarks.latency.subject import Kind, Subject, drive
+from edgecascade.benchmarks.latency.subject import Subject, drive
 from edgecascade.benchmarks.ratio import Ratio, ratio
 from edgecascade.calibration.estimate import Estimate, quantile
 
-__all__ = ["Agreement", "compare_with_loop", "measure_agreement"]
+__all__ = ["Agreement", "compare_with_loop"]
 
 _GOAL = 1.05
 _OVERHEAD = 10e-6  # seconds that LoadGen's callback into Python may add to a query, where 5 % are less than that
@@ -85,33 +83,6 @@ def compare_with_loop(plan: Plan, inputs: Inputs, *, rounds: int = _ROUNDS, seco
     return Agreement(
         ratio(name, loadgen, loop, goal=_GOAL), quantile(loadgen - loop, 0.5), quantile(np.array(between[1:]), 0.5)
     )
-
-
-def measure_agreement(cache: Path) -> Ratio:
-    """On the flagship's local model and test images, prepared in the cache if need be."""
-    from edgecascade.benchmarks.flagship import Protocol, prepare_flagship
-
-    pair = prepare_flagship(Protocol(), cache)
-    with tempfile.TemporaryDirectory() as folder:
-        data = Path(folder, "test.npz")
-        np.savez(data, x=np.asarray(pair.test.inputs)[:1024], y=pair.test.labels[:1024])
-        plan = Plan(
-            subject=Kind.ALONE,
-            scenario=Scenario.SINGLE_STREAM,
-            network=DIRECT,
-            file=str(pair.cascade),
-            data=str(data),
-            remote=None,
-            deadline=1.0,
-            seconds=_SECONDS,
-            queries=64,
-            qps=0.0,
-            warm_up=20,
-            threads=1,
-            providers=(),
-            engines=None,
-        )
-        return compare_with_loop(plan, read_inputs_as_given(data)).latency
 
 
 def _loop(subject: Subject, order: Sequence[int]) -> list[float]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from edgecascade.benchmarks.device.watching import MachineState
 from edgecascade.benchmarks.latency.distribution import Distribution
 from edgecascade.benchmarks.latency.loadgen_log import Verdict
-from edgecascade.benchmarks.latency.machine import MachineState
 from edgecascade.benchmarks.latency.plan import Plan
 from edgecascade.calibration.estimate import Estimate
 

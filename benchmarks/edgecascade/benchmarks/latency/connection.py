@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edgecascade.benchmarks.errors import BenchmarkError
 from edgecascade.benchmarks.network import Profile
-from edgecascade.benchmarks.network_probe import Measured, probe
+from edgecascade.benchmarks.network.probe import Measured, probe
 from edgecascade.calibration.estimate import Estimate, quantile
 
 __all__ = ["NetworkFound", "RoundTrips", "measure_network", "round_trips"]

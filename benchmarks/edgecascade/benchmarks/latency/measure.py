@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecascade.benchmarks.device.watching import resident_mib, watched
 from edgecascade.benchmarks.latency.bare import Bare
 from edgecascade.benchmarks.latency.cascading import Cascading
 from edgecascade.benchmarks.latency.cell import Cell, Forwards, WarmUp
 from edgecascade.benchmarks.latency.data import Inputs
 from edgecascade.benchmarks.latency.distribution import Distribution, distribution
 from edgecascade.benchmarks.latency.loadgen import Loaded, run_loadgen
-from edgecascade.benchmarks.latency.machine import resident_mib, watched
 from edgecascade.benchmarks.latency.pace import Pace, pace
 from edgecascade.benchmarks.latency.plan import Plan
 from edgecascade.benchmarks.latency.recorder import Outcome

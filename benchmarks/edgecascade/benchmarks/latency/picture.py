@@ -9,7 +9,7 @@ from edgecascade.benchmarks.latency.cell import Cell
 from edgecascade.benchmarks.latency.distribution import QUANTILES
 from edgecascade.benchmarks.latency.scenario import Scenario
 from edgecascade.benchmarks.latency.tables import who
-from edgecascade.benchmarks.svg import STYLE, svg_of
+from edgecascade.benchmarks.report.formats import STYLE, svg_of
 
 __all__ = ["latency_svg"]
 

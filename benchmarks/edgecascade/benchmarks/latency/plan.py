@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from edgecascade.benchmarks.latency.scenario import Scenario
 from edgecascade.benchmarks.latency.subject import Kind
-from edgecascade.benchmarks.store import hash_of
+from edgecascade.benchmarks.stored import hash_of
 
 __all__ = ["DIRECT", "Plan", "key_of", "named"]
 

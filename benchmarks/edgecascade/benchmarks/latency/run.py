@@ -22,7 +22,7 @@ from edgecascade.benchmarks.latency.worker import measured_apart
 from edgecascade.benchmarks.network import PROFILES
 from edgecascade.benchmarks.packages import sha256_of
 from edgecascade.benchmarks.progress import progress
-from edgecascade.benchmarks.store import Store
+from edgecascade.benchmarks.stored import Store
 
 __all__ = ["SHARE", "LatencyRun", "run_latency"]
 
@@ -126,7 +126,7 @@ class _Measuring:
         found = self._store.get(Agreement, key)
         if found is None:
             found = measured_apart("agreement", Agreement, plan)
-            self._store.keep(key, found)
+            self._store.put(key, found)
         return found
 
     def _plans(self) -> Iterator[Plan]:
@@ -149,7 +149,7 @@ class _Measuring:
         if found is None:
             address = self._addresses.at(plan.network) if plan.subject.asks else None
             found = measured_apart("cell", Cell, replace(plan, remote=address))
-            self._store.keep(key, found)
+            self._store.put(key, found)
         if plan.scenario is Scenario.SINGLE_STREAM:
             self._paces[plan.subject, plan.network] = found.throughput
         return found
@@ -164,7 +164,7 @@ class _Measuring:
             if direct is None or shaped is None:
                 raise BenchmarkError(f"--network: expected a remote behind {name}, got none")
             found = measure_network(profile, direct, shaped)
-            self._store.keep(key, found)
+            self._store.put(key, found)
         return found
 
     def _about(self, plan: Plan) -> dict[str, object]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgecascade.benchmarks.digits import interval
 from edgecascade.benchmarks.latency.cascading import HOW
 from edgecascade.benchmarks.latency.cell import Cell
 from edgecascade.benchmarks.latency.connection import NetworkFound
@@ -14,7 +13,8 @@ from edgecascade.benchmarks.latency.run import SHARE, LatencyRun
 from edgecascade.benchmarks.latency.scenario import Scenario
 from edgecascade.benchmarks.latency.tables import cost_table, forward_tables, latency_table, start_table, verdict_table
 from edgecascade.benchmarks.latency.words import of
-from edgecascade.benchmarks.section import Figure, Section, Table
+from edgecascade.benchmarks.report.contents import Figure, Section, Table
+from edgecascade.benchmarks.report.formats import interval
 
 __all__ = ["latency_sections", "machine_sentences"]
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgecascade.benchmarks.digits import digits, interval
 from edgecascade.benchmarks.latency.cell import Cell
 from edgecascade.benchmarks.latency.plan import DIRECT
 from edgecascade.benchmarks.latency.scenario import STREAMS, Scenario
 from edgecascade.benchmarks.latency.words import milliseconds, of
-from edgecascade.benchmarks.section import Table
+from edgecascade.benchmarks.report.contents import Table
+from edgecascade.benchmarks.report.formats import digits, interval
 
 __all__ = ["cost_table", "forward_tables", "latency_table", "start_table", "verdict_table", "who"]
 

@@ -12,7 +12,7 @@ from edgecascade.benchmarks.latency.scenario import Scenario
 from edgecascade.benchmarks.latency.sections import latency_sections
 from edgecascade.benchmarks.latency.subject import Kind
 from edgecascade.benchmarks.latency.words import milliseconds
-from edgecascade.benchmarks.section import Table
+from edgecascade.benchmarks.report.contents import Table
 from edgecascade.runtime.providers import PROVIDERS
 
 __all__ = ["latency_summary", "latency_verdict"]

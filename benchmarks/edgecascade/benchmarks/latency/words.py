@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from edgecascade.benchmarks.digits import digits, interval
 from edgecascade.benchmarks.latency.distribution import QUANTILES, Distribution, least
+from edgecascade.benchmarks.report.formats import digits, interval
 
 __all__ = ["milliseconds", "of"]
 

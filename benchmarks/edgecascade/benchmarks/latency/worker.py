@@ -11,9 +11,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
-from edgecascade.benchmarks.decode import decode
 from edgecascade.benchmarks.errors import BenchmarkError
 from edgecascade.benchmarks.latency.plan import Plan
+from edgecascade.benchmarks.stored import decode
 
 __all__ = ["measured_apart"]
 

@@ -144,8 +144,7 @@ def check_test_data(path: str | os.PathLike[str], data: LabelledData) -> Labelle
 
 
 def _rules(v: Predictions) -> dict[str, Rule]:
-    """Return every order of inputs with the file's merge rule, and the advantage's with the others; the planned first.
-    """
+    """Return all orders with the file's merge rule, the planned one first, and the planned one with the others."""
     rules = {"advantage": Rule(v.advantage, v.merged_correct)}
     rules |= {_SCORES[name]: Rule(score, v.merged_correct) for name, score in v.scores.items()}
     rules["confidence"] = Rule(v.raw_confidence, v.merged_correct)

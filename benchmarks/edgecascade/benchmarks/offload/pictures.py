@@ -32,7 +32,7 @@ _LINES: dict[str, tuple[str, dict[str, Any]]] = {
 def offload_figure(result: Offload) -> Figure:
     """Draw accuracy against offload rate, with the served cascade as a point with its interval."""
     caption = (
-        f"Accuracy against the share of inputs forwarded. Lines: the saved outputs of both models on the {result.n} test "
+        f"Accuracy against the share of inputs forwarded. Lines: both models' saved outputs on the {result.n} test "
         "inputs, merged as the file says. Round point: the cascade as it was served, deadline misses and failures "
         f"included, with its 95 % interval. Square: the rule of thumb, {_by_hand(result).name}."
     )

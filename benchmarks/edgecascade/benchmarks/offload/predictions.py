@@ -58,12 +58,12 @@ class Predictions:
     @property
     def local_correct(self) -> NDArray[np.bool_]:
         """Whether the local model is right, bool [n]."""
-        return self.local_label == self.label
+        return np.equal(self.local_label, self.label)
 
     @property
     def remote_correct(self) -> NDArray[np.bool_]:
         """Whether the remote is right, bool [n]."""
-        return self.remote_label == self.label
+        return np.equal(self.remote_label, self.label)
 
     @property
     def merged_correct(self) -> NDArray[np.bool_]:

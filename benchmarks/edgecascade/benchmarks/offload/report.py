@@ -145,7 +145,7 @@ def _curve(result: Offload) -> Section:
         "Raw confidence is uncalibrated."
     )
     area = (
-        "Area between the curve and that of random offloading, as a share of the oracle's, over all offload rates; 95 % "
+        "Area between the curve and that of random offloading as a share of the oracle's, over all offload rates; 95 % "
         "intervals by bootstrap, the lead on the same resamples. Each merge rule has its own random line and oracle: "
         "its row shows how well the order suits the rule, not how often the rule is right, and has no lead."
     )
@@ -164,7 +164,7 @@ def _examples(result: Offload) -> Section:
 def _savings(result: Offload) -> Section:
     note = (
         "Bytes of requests and replies in the served run, headers and retries included, before TLS. Always asking is "
-        "the mean of a forwarded input times all inputs: local inputs may be larger or smaller. The intervals of shares "
+        "the mean of a forwarded input times all inputs: local ones may be larger or smaller. The intervals of shares "
         f"and costs are those of the offload rate, n = {result.n}."
     )
     return Section("What it saves", tables=(_table(_savings_rows(result), note),))
@@ -260,8 +260,10 @@ def _savings_rows(result: Offload) -> list[Row]:
 
 def _plan_rows(result: Offload) -> list[Row]:
     rows: list[Row] = [("", "by the file (95 %)", "here (95 %)", "change, points")]
-    for one in result.plan_check.plan:
-        rows.append((one.name, one.plan.percent(), one.here.percent(), fixed(one.change, 1, 100, signed=True)))
+    rows += [
+        (one.name, one.plan.percent(), one.here.percent(), fixed(one.change, 1, 100, signed=True))
+        for one in result.plan_check.plan
+    ]
     check = result.plan_check
     bound = "no certificate" if check.loss is None else f"at most {check.loss * 100:.1f}, risk {check.risk:.4g}"
     outcome = "" if check.outcome == "none" else check.outcome

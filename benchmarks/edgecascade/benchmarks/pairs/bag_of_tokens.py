@@ -45,8 +45,7 @@ def language_body(train: LabelledData, folder: Path) -> Path:
 
 
 def _tokenizer(train: LabelledData) -> Any:
-    """Train tokens of bytes, so that no character is unknown; of one length, so that answers do not depend on batches.
-    """
+    """Train byte-level tokens, which leave no character unknown; all inputs have one length, alone or in a batch."""
     from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())
@@ -158,8 +157,7 @@ def _gradients(
 
 
 class _Adam:
-    """Adam (Kingma and Ba, 2015) with a one-cycle learning rate (Smith and Topin, 2018); changes the weights in place.
-    """
+    """Adam (Kingma and Ba, 2015) with a one-cycle rate (Smith and Topin, 2018); it changes the weights in place."""
 
     def __init__(self, weights: Weights, steps: int) -> None:
         self._weights, self._steps, self._step = weights, steps, 0

@@ -1,4 +1,4 @@
-"""The table of built-in pairs, as `bench demo` offers them; each pair's own modules are imported when it is prepared."""
+"""The table of built-in pairs, as `bench demo` offers them; a pair's own modules are imported when it is prepared."""
 
 from __future__ import annotations
 
@@ -26,16 +26,17 @@ _FASHION = (
     "remote is a second process on the same machine: there is no network in these latencies."
 )
 _LANGUAGES = (
-    "A bag of 4,000 byte-level BPE tokens (local, 65,000 weights, trained here in seconds) and lingua 2.1.1 (remote, not "
-    "ONNX) choose among the same 54 languages. Of each language's 1,000 sentences in the test data of the package eld "
-    "1.0.6, 600 trained the local model, 150 calibrated and planned, and 250 tested; the latter 400 gave one snippet "
-    "each. A snippet is three words, or six characters of Chinese, Japanese or Thai: whole sentences are too easy, and "
-    "accuracies published for sentences or word pairs are not comparable. Every language has the same weight, unlike in "
-    "real traffic. Some lines of the source are in another language than their label. The package does not name the "
-    "origin of its sentences, which read like news and web pages. Lingua was trained on news of the Wortschatz corpora; "
-    "if some of these sentences were among them, its accuracy here is too high. The local model was trained on the "
-    "source that tests it, and would do worse elsewhere. Lingua runs in this process: there is no network in these "
-    "latencies, and it usually answers in under a millisecond. It needs a gigabyte of memory, too much for a device."
+    "A bag of 4,000 byte-level BPE tokens (local, 65,000 weights, trained here) and lingua 2.1.1 (remote, not ONNX) "
+    "choose among the same 54 languages. Of each language's 1,000 sentences in the test data of the package eld "
+    "1.0.6, 600 trained the local model, 150 calibrated and planned, and 250 tested; the latter 400 gave one "
+    "snippet each. A snippet is three words, or six characters of Chinese, Japanese or Thai: whole sentences are "
+    "too easy, and accuracies published for sentences or word pairs are not comparable. All languages have the same "
+    "weight, unlike in real traffic. Some lines of the source are in another language than their label. The package "
+    "does not name the origin of the sentences, which read like news and web pages. Lingua was trained on news of "
+    "the Wortschatz corpora; if some of these sentences were among them, its accuracy here is too high. The local "
+    "model was trained on the source that tests it, and would do worse elsewhere. Lingua runs in this process: "
+    "there is no network in these latencies, and it usually answers in under a millisecond. It needs a gigabyte of "
+    "memory, too much for a device."
 )
 
 

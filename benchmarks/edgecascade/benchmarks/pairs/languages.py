@@ -1,7 +1,8 @@
 """The pair `languages`: a bag of tokens on the device asks lingua, a remote that is not an ONNX model.
 
 Inputs are snippets of three words from 54,000 sentences in 54 languages, the test data of the package `eld`
-(Apache-2.0): whole sentences are too easy for any detector. The pair needs no torch. Every step leaves a file in the cache, so an interrupted run continues where it stopped.
+(Apache-2.0): whole sentences are too easy for any detector. The pair needs no torch. Every step leaves a file in the
+cache, so an interrupted run continues where it stopped.
 """
 
 from __future__ import annotations
@@ -41,7 +42,10 @@ LANGUAGES = (
 # fmt: on
 _PACKAGE = Package("eld", "1.0.6", "175f570537e8cdf65d48b6e3d2c14438e236d9e5ac5b5b5005d07cd8dab797b2", megabytes=5)
 _MEMBER = "eld/tests/data/big-test.txt"
-_UNSPACED, _CHARACTERS = frozenset({"ja", "th", "zh"}), 6  # languages written without spaces: characters instead of words
+_UNSPACED, _CHARACTERS = (
+    frozenset({"ja", "th", "zh"}),
+    6,
+)  # written without spaces: characters, not words
 _WORDS = 3
 
 

@@ -1,6 +1,6 @@
 """Reports: a self-contained page, the same result for machines, and the comparison of two results.
 
-    write_page(Report(title, findings, sections, method, command, {"offload": result}), "report", summary=text)
+write_page(Report(title, findings, sections, method, command, {"offload": result}), "report", summary=text)
 """
 
 from edgecascade.benchmarks.report.compare import Change, Comparison, compare_results, comparison_text

@@ -1,4 +1,4 @@
-"""The comparison of two results: which figures changed beyond noise, and under which circumstances each was measured."""
+"""The comparison of two results: which figures changed beyond noise, and how the runs themselves differ."""
 
 from __future__ import annotations
 
@@ -226,8 +226,10 @@ def _footnotes(found: Comparison) -> list[str]:
 def _same_inputs(found: Comparison) -> bool:
     """Return whether the command, or else the n of every accuracy, is the same in both."""
     right = [change for change in found.changes if "accuracy" in change.place[-1]]
-    return found.circumstances.same_command is not False and bool(right) and all(
-        change.before.n == change.after.n for change in right
+    return (
+        found.circumstances.same_command is not False
+        and bool(right)
+        and all(change.before.n == change.after.n for change in right)
     )
 
 

@@ -10,7 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from edgecascade.benchmarks.environment import Environment, read_environment
+from edgecascade.benchmarks.device.environment import Environment, read_environment
 from edgecascade.benchmarks.errors import BenchmarkError
 from edgecascade.benchmarks.report.contents import Report
 from edgecascade.benchmarks.report.estimates import result_csv

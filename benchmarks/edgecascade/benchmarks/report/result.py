@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from edgecascade.benchmarks.environment import Environment
+from edgecascade.benchmarks.device.environment import Environment
 from edgecascade.benchmarks.errors import BenchmarkError
 from edgecascade.benchmarks.report.contents import Report
 

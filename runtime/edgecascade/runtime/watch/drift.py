@@ -235,11 +235,12 @@ def _groups(reference: Sequence[int], window: int) -> list[tuple[int, int]]:
     if wanted < 2:
         return []
     starts = [0]
-    before, last = reference[0], 0
-    for place, count in enumerate(reference[1:], 1):  # a bin belongs to the group that its middle falls into
+    before, last = 0, 0
+    for place, count in enumerate(reference):  # a bin belongs to the group that its middle falls into
+        if not count:  # an empty bin joins the group before it or, if no calibration input came before, the first one
+            continue
         group = min(wanted - 1, int((before + count / 2) * wanted / n))
-        if group != last and count:
+        if before and group != last:
             starts.append(place)
-            last = group
-        before += count
+        before, last = before + count, group
     return list(zip(starts, [*starts[1:], len(reference)], strict=True))
