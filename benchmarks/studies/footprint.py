@@ -19,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecascade.benchmarks.ratio import Ratio, ratio
-from edgecascade.calibration.estimate import Estimate, quantile
+from edgecascade.calibration.estimate import quantile
 from edgecascade.runtime import Cascade, OpenInference
+from edgecascade.types.estimate import Estimate
 
 __all__ = ["black_hole", "installed_size", "measure_import", "measure_lateness", "measure_memory"]
 

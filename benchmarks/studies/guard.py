@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from argparse import ArgumentParser
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,10 +10,8 @@ from typing import Literal
 
 import numpy as np
 
-from edgecascade.benchmarks.latency.agreement import compare_with_loop
 from edgecascade.benchmarks.packages import sha256_of
 from edgecascade.benchmarks.pairs.flagship import Protocol, prepare_flagship
-from edgecascade.benchmarks.pairs.prepared import Prepared
 from edgecascade.benchmarks.ratio import Ratio, ratio
 from edgecascade.benchmarks.report import write_study
 from edgecascade.benchmarks.stored import stored_steps
@@ -28,6 +25,7 @@ from studies.guarantees import (
     measure_guarantees,
     summarize,
 )
+from studies.loadgen_agreement import measure_agreement
 from studies.outputs import fashion_pair, flagship_pairs
 from studies.runtime_costs import (
     LATE_GOAL,
@@ -38,7 +36,7 @@ from studies.runtime_costs import (
     runtime_steps,
 )
 
-__all__ = ["Check", "Guard", "calibration_checks", "main", "measure_agreement", "ratio_check", "runtime_checks"]
+__all__ = ["Check", "Guard", "calibration_checks", "main", "ratio_check", "runtime_checks"]
 
 _RISK = 0.05
 _SPREAD = 1.96  # standard deviations over splits
@@ -166,35 +164,6 @@ def _certificate(pair: str, draws: CertificateDraws) -> Iterator[Check]:
         yield Check("calibration", name, draws.offload / draws.least, None, None, draws.draws, 1.25)
 
 
-def measure_agreement(flagship: Prepared) -> Ratio:
-    """Compare LoadGen's single stream with a bare loop, on the flagship's local model and test images."""
-    from edgecascade.benchmarks.latency.data import read_inputs_as_given
-    from edgecascade.benchmarks.latency.plan import DIRECT, Plan
-    from edgecascade.benchmarks.latency.scenario import Scenario
-    from edgecascade.benchmarks.latency.subject import Kind
-
-    with tempfile.TemporaryDirectory() as folder:
-        data = Path(folder, "test.npz")
-        np.savez(data, x=np.asarray(flagship.test.inputs)[:1024], y=flagship.test.labels[:1024])
-        plan = Plan(
-            subject=Kind.ALONE,
-            scenario=Scenario.SINGLE_STREAM,
-            network=DIRECT,
-            file=str(flagship.cascade),
-            data=str(data),
-            remote=None,
-            deadline=1.0,
-            seconds=0.3,
-            queries=64,
-            qps=0.0,
-            warm_up=20,
-            threads=1,
-            providers=(),
-            engines=None,
-        )
-        return compare_with_loop(plan, read_inputs_as_given(data)).latency
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure what an interrupted run did not, print, and write the three results; return 1 if a goal is missed."""
     parser = ArgumentParser(prog="python -m studies.guard", description=__doc__)
@@ -213,7 +182,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with stored_steps(asked.out / "steps", about, total) as steps:
         cost = measure_runtime_costs(flagship, cache, steps, rounds=asked.rounds, triton=triton)
         write_study(asked.out / "runtime", "runtime", cost, command=command, summary=str(cost))
-        agreement = steps(Ratio, "agreement with LoadGen", lambda: measure_agreement(flagship))
+        agreement = steps(Ratio, "agreement with LoadGen", lambda: measure_agreement(cache))
         found = measure_guarantees(pairs, steps, splits=asked.splits, draws=asked.draws)
         write_study(asked.out / "guarantees", "guarantees", found, command=command, summary=summarize(found))
         guard = Guard((*calibration_checks(found), *runtime_checks(cost), ratio_check("benchmarks", agreement)))

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from edgecascade.benchmarks.errors import BenchmarkError
 from edgecascade.benchmarks.report import digits, read_result
 from edgecascade.export.graph import write_whole
+from edgecascade.types.errors import BenchmarkError
 
 __all__ = ["MARKERS", "main", "readme_table", "with_table"]
 

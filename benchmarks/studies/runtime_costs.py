@@ -16,8 +16,8 @@ from edgecascade.benchmarks.pairs.prepared import Prepared
 from edgecascade.benchmarks.ratio import Ratio
 from edgecascade.benchmarks.report import LOWER, write_study
 from edgecascade.benchmarks.stored import Steps, at_once, stored_steps
-from edgecascade.calibration.estimate import Estimate
 from edgecascade.export.cache import cache_folder
+from edgecascade.types.estimate import Estimate
 from studies.footprint import installed_size, measure_import, measure_lateness, measure_memory
 from studies.speed import HeadCost, measure_head_cost, measure_hot_path, measure_stream, tiny_cascade
 from studies.wire_cost import measure_wire_cost

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,8 @@ from edgecascade.export.graph import load_model
 from edgecascade.runtime import Cascade, Deadline
 from edgecascade.runtime.batch import Batch, size
 from edgecascade.runtime.session import open_session
+from edgecascade.types.document import Calibration, CascadeDocument, PolicyRecord, SourceRecord
+from edgecascade.types.estimate import Estimate, OperatingPoint
 
 __all__ = ["Distant", "HeadCost", "measure_head_cost", "measure_hot_path", "measure_stream", "tiny_cascade"]
 
@@ -168,12 +170,35 @@ def tiny_cascade(folder: Path, hidden: int = 128) -> tuple[Path, list[NDArray[np
     rng = np.random.default_rng(0)
     edges, values = (np.linspace(0.1, 0.9, n).astype(np.float32) for n in (9, 10))
     rule = DecisionRule(1.5, AdvantageTable(edges, values, np.full(10, 100)), threshold=0.0)
-    document = {
-        "format": 1,
-        "labels": [str(label) for label in range(10)],
-        "policy": {"merge": "replace", "threshold": 0.0},
-        "remote": {"temperature": 1.0, "scores": "logits"},
-    }
+    unmeasured = Estimate(0.0, 0.0, 1.0, 1)
+    calibration = Calibration("temperature", 1.5, 1, *[unmeasured] * 5)
+    point = OperatingPoint(0.0, 0.5, 0.5, (0.0, 1.0), (0.0, 1.0), (0.0, 1.0), 1)
+    document = CascadeDocument(
+        written_by="studies.speed",
+        labels=tuple(str(label) for label in range(10)),
+        preprocessing=None,
+        calibration=calibration,
+        remote=replace(calibration, temperature=1.0),
+        remote_scores="logits",
+        policy=PolicyRecord(
+            score="confidence",
+            merge="replace",
+            estimate="labels",
+            objective="none: random weights",
+            threshold=0.0,
+            chosen=point,
+            advice=(),
+            bins=10,
+            edges=tuple(edges.tolist()),
+            values=tuple(values.tolist()),
+            counts=(100,) * 10,
+            intervals=((0.0, 1.0),) * 10,
+            considered=(),
+        ),
+        operating_curve=(point,),
+        certificate=None,
+        source=SourceRecord("none", "0" * 64, "logits", "logits", "0" * 64),
+    )
     path = folder / "tiny.onnx"
     save_model(fold(_two_layers(rng, hidden), logits="logits", rule=rule, document=document), path)
     return path, list(rng.normal(size=(64, 784)).astype(np.float32))
@@ -244,7 +269,7 @@ def measure_stream(
     """
     with Cascade.load(path) as probe:
         advantages = np.sort([answer.advantage for answer in probe.stream(inputs)])
-        classes = len(probe.metadata.labels)
+        classes = len(probe.document.labels)
     threshold = float(np.nextafter(advantages[int(share * len(inputs))], -np.inf, dtype=np.float32))
     speeds: dict[str, list[float]] = {"local": [], "asking": []}
     with (

@@ -11,12 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgecascade.benchmarks.errors import BenchmarkError
 from edgecascade.benchmarks.ratio import ratio
 from edgecascade.benchmarks.report import compare_results, comparison_text, plain, read_result
 from edgecascade.benchmarks.report.difference import difference, freedom, holm, surprise
 from edgecascade.benchmarks.report.estimates import find_estimates
-from edgecascade.calibration.estimate import Estimate, proportion, quantile
+from edgecascade.calibration.estimate import proportion, quantile
+from edgecascade.types.errors import BenchmarkError
+from edgecascade.types.estimate import Estimate
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 COMMITTED = sorted(RESULTS.glob("*/result.json"))

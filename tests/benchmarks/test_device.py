@@ -29,7 +29,7 @@ from edgecascade.benchmarks.device.sensors import Sensor, Sensors, find_sensors
 from edgecascade.benchmarks.device.throttling import Throttling, decode_get_throttled, read_throttling, slowdowns
 from edgecascade.benchmarks.device.watching import Energy, Meter, hottest, measured, resident_mib, watched
 from edgecascade.benchmarks.report.result import plain
-from edgecascade.runtime.errors import ArgumentError
+from edgecascade.types.errors import ArgumentError
 
 _CPU = "sys/devices/system/cpu"
 _THERMAL = "sys/class/thermal"

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgecascade.benchmarks.errors import BenchmarkError
 from edgecascade.benchmarks.pairs.fashion_mnist import DebianPackage, fetch_debian, idx, member
+from edgecascade.types.errors import BenchmarkError
 
 PACKAGE = DebianPackage("some-data", "1.0-1", "", megabytes=0)
 

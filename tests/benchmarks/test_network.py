@@ -19,13 +19,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from edgecascade.benchmarks.errors import BenchmarkError
 from edgecascade.benchmarks.network import PROFILES, Profile
 from edgecascade.benchmarks.network.path import Line, Outages, Path, UntilReset
 from edgecascade.benchmarks.network.probe import ORDER, probe, probe_server, receive
 from edgecascade.benchmarks.network.proxy import LoopbackAddress, shaped
 from edgecascade.runtime import Deadline, OpenInference
-from edgecascade.runtime.errors import ArgumentError
+from edgecascade.types.errors import ArgumentError, BenchmarkError
 from studies.network_probe import check, errors, met
 
 PLAIN = Profile("plain", "for tests", latency=0.0, jitter=0.0, up=1e9, down=1e9)

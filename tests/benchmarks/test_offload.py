@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from documents import some_document
 from edgecascade.benchmarks.commands.offload import configure, execute
-from edgecascade.benchmarks.errors import BenchmarkError
 from edgecascade.benchmarks.offload import (
     Offload,
     Predictions,
@@ -36,6 +36,8 @@ from edgecascade.export.labelled import LabelledData
 from edgecascade.runtime import Deadline
 from edgecascade.runtime.connect import connect
 from edgecascade.runtime.remotes.http import Traffic
+from edgecascade.types.document import Certificate
+from edgecascade.types.errors import BenchmarkError
 
 
 class Counting:
@@ -113,7 +115,7 @@ def test_every_merge_rule_and_order_is_there_with_its_curve(counted: Offload) ->
     """The file's own rule is the cascade without a network; all curves of one merge rule have the same ends."""
     by_name = {one.name: one for one in counted.strategies}
     (own,) = (one for name, one in by_name.items() if name.endswith("(the file)"))
-    assert counted.metadata.merge in own.name
+    assert counted.document.policy.merge in own.name
     assert own.accuracy == counted.cascade.accuracy
     assert own.gap is not None
     assert own.gap.low < 0 < own.gap.high  # the same answers, and yet not known to a point
@@ -246,12 +248,13 @@ def _predictions(remote: NDArray[np.bool_], cascade: NDArray[np.bool_]) -> Predi
 def test_a_certificate_holds_is_violated_or_neither_can_be_told(n: int, lost: int, outcome: str) -> None:
     """At most 1 % is certified: the outcome is where the whole interval lies, and few inputs never tell."""
     remote, cascade = np.ones(n, bool), np.arange(n) >= lost
-    document = {"certificate": {"loss": 0.01, "risk": 0.05, "n": 2000}, "policy": {}}
-    found = check_plan(document, _predictions(remote, cascade), cascade)
+    document = some_document()
+    certified = replace(document, certificate=Certificate(0.01, 0.05, 0.0, 0.3, 2000, 0.01))
+    found = check_plan(certified, _predictions(remote, cascade), cascade)
     assert found.outcome == outcome
     assert found.measured.value == pytest.approx(lost / n)
     assert (found.measured.low, found.measured.high) == pytest.approx(paired_difference_interval(remote, cascade))
-    assert check_plan({"policy": {}}, _predictions(remote, cascade), cascade).outcome == "none"
+    assert check_plan(document, _predictions(remote, cascade), cascade).outcome == "none"
 
 
 def test_examples_are_of_their_group(counted: Offload) -> None:

@@ -21,7 +21,6 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from edgecascade.benchmarks.device.environment import read_environment
-from edgecascade.benchmarks.errors import BenchmarkError
 from edgecascade.benchmarks.report import (
     HIGHER,
     LOWER,
@@ -39,7 +38,9 @@ from edgecascade.benchmarks.report import (
 )
 from edgecascade.benchmarks.report.estimates import find_estimates, result_csv
 from edgecascade.benchmarks.report.result import json_text, result_schema
-from edgecascade.calibration.estimate import Estimate, proportion
+from edgecascade.calibration.estimate import proportion
+from edgecascade.types.errors import BenchmarkError
+from edgecascade.types.estimate import Estimate
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 SVG = (RESULTS / "flagship" / "offload-curve.svg").read_text()

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from edgecascade.benchmarks.commands import compare
-from edgecascade.benchmarks.errors import BenchmarkError
 from edgecascade.benchmarks.report import HIGHER, plain
-from edgecascade.calibration.estimate import Estimate, proportion
+from edgecascade.calibration.estimate import proportion
+from edgecascade.types.errors import BenchmarkError
+from edgecascade.types.estimate import Estimate
 from studies.readme_table import MARKERS, main, readme_table, with_table
 
 _PAIRS = ("flagship", "comparable", "fashion-mnist", "languages")

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from edgecascade.benchmarks.pairs.prepared import Prepared
 from edgecascade.benchmarks.ratio import Ratio
-from edgecascade.calibration.estimate import Estimate
 from edgecascade.export import read_labelled
+from edgecascade.types.estimate import Estimate
 from studies import guarantees, guard, runtime_costs
 from studies.fit_speed import FitSpeed
 from studies.guarantees import CertificateDraws, PolicyAtRate

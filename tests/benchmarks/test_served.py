@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgecascade.benchmarks.errors import BenchmarkError
 from edgecascade.benchmarks.offload import Served, measure_offload, offload_sections, run_served, stored_answers
 from edgecascade.benchmarks.offload.served import UNKNOWN
 from edgecascade.benchmarks.pairs.built_in import BUILT_IN
@@ -28,6 +27,7 @@ from edgecascade.export.scores import remote_scores
 from edgecascade.runtime import Cascade, Deadline
 from edgecascade.runtime.connect import connect
 from edgecascade.runtime.remotes.http import Traffic
+from edgecascade.types.errors import BenchmarkError
 
 N = 2 * CHUNK + 40
 WARM_UP = 20

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from edgecascade.benchmarks import stored as module
 from edgecascade.benchmarks.device.environment import read_environment
-from edgecascade.benchmarks.latency.scenario import Scenario
+from edgecascade.benchmarks.latency.plan import Scenario
 from edgecascade.benchmarks.ratio import Ratio
 from edgecascade.benchmarks.stored import Store, decode, hash_of
-from edgecascade.calibration.estimate import Estimate
+from edgecascade.types.estimate import Estimate
 from studies.fit_speed import FitSpeed
 from studies.guarantees import CertificateDraws, PolicyAtRate
 from studies.speed import HeadCost

@@ -17,7 +17,7 @@ import pytest
 from edgecascade.benchmarks import stored as module
 from edgecascade.benchmarks.progress import stepping
 from edgecascade.benchmarks.stored import at_once, stored_steps
-from edgecascade.calibration.estimate import Estimate
+from edgecascade.types.estimate import Estimate
 
 NAMES = ("first", "second", "third")
 ABOUT = {"rounds": 20, "cascade": "abc"}

@@ -26,11 +26,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecascade.benchmarks.device.environment import read_environment
-from edgecascade.benchmarks.errors import BenchmarkError
 from edgecascade.benchmarks.progress import stepping
 from edgecascade.export.cache import once
 from edgecascade.export.labelled import Inputs
 from edgecascade.runtime.batch import rows as batch_rows
+from edgecascade.types.errors import BenchmarkError
 
 __all__ = ["CHUNK", "Steps", "Store", "StoredRows", "at_once", "chunk_of", "decode", "hash_of", "stored_steps"]
 

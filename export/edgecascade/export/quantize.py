@@ -15,8 +15,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto
 
-from edgecascade.export.errors import ExportError
 from edgecascade.export.logits import find_logits
+from edgecascade.types.errors import ExportError
 
 __all__ = ["quantize_int8", "quantize_int8_dynamic", "to_float16"]
 

@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgecascade.benchmarks.errors import BenchmarkError
 from edgecascade.calibration import MostAccuracy, Objective, Promise
 from edgecascade.calibration.commands.arguments import share
+from edgecascade.types.errors import BenchmarkError
 
 if TYPE_CHECKING:
     from edgecascade.benchmarks.latency.run import LatencyRun
@@ -121,12 +121,11 @@ def _report(arguments: Namespace, pair: BuiltIn, found: Any) -> Report:
 
 
 def _with_latency(report: Report, text: str, timed: LatencyRun) -> tuple[Report, str]:
-    from edgecascade.benchmarks.latency.sections import latency_sections
-    from edgecascade.benchmarks.latency.verdict import latency_summary, latency_verdict
+    from edgecascade.benchmarks.latency.report import latency_findings, latency_sections, latency_summary
 
     report = replace(
         report,
-        findings=(*report.findings, *latency_verdict(timed)),
+        findings=(*report.findings, *latency_findings(timed)),
         sections=(*report.sections, *latency_sections(timed)),
         found={**report.found, "latency": timed},
     )
@@ -134,8 +133,7 @@ def _with_latency(report: Report, text: str, timed: LatencyRun) -> tuple[Report,
 
 
 def _latency(prepared: Prepared, arguments: Namespace) -> LatencyRun:
-    from edgecascade.benchmarks.latency.plan import DIRECT
-    from edgecascade.benchmarks.latency.request import Request
+    from edgecascade.benchmarks.latency.plan import DIRECT, Request
     from edgecascade.benchmarks.latency.run import run_latency
 
     request = Request(

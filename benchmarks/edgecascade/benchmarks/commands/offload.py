@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.benchmarks.errors import BenchmarkError
 from edgecascade.benchmarks.offload import (
     Offload,
     Prices,
@@ -31,8 +30,9 @@ from edgecascade.benchmarks.progress import counting
 from edgecascade.benchmarks.report import Report, write_page
 from edgecascade.benchmarks.stored import StoredRows
 from edgecascade.export.labelled import LabelledData, read_labelled
-from edgecascade.runtime.metadata import read_metadata
+from edgecascade.runtime.metadata import read_document
 from edgecascade.runtime.session import open_session
+from edgecascade.types.errors import BenchmarkError
 
 __all__ = ["configure", "execute"]
 
@@ -72,7 +72,7 @@ def execute(arguments: Namespace) -> int:
         raise BenchmarkError(
             f"--remote: expected an address or an ONNX file, which can be asked again, got {arguments.remote}"
         )
-    classes = len(read_metadata(open_session(arguments.file), arguments.file).labels)
+    classes = len(read_document(open_session(arguments.file), arguments.file).labels)
     data = check_test_data(arguments.file, read_labelled(arguments.data))
     scores = _remote_scores(arguments, data, classes)
     stored = _answers(arguments, data)

@@ -19,7 +19,7 @@ import psutil
 from edgecascade.benchmarks.device.board import Board, read_board, read_clocks
 from edgecascade.benchmarks.device.sensors import Sensor, find_sensors
 from edgecascade.benchmarks.device.throttling import read_throttling, slowdowns
-from edgecascade.runtime.errors import ArgumentError
+from edgecascade.types.errors import ArgumentError
 
 __all__ = ["Course", "Energy", "MachineState", "Measurement", "Meter", "hottest", "measured", "resident_mib", "watched"]
 

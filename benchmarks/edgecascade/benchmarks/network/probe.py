@@ -14,10 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.benchmarks.errors import BenchmarkError
 from edgecascade.benchmarks.network.profile import Profile
 from edgecascade.benchmarks.network.proxy import shaped
-from edgecascade.calibration.estimate import Estimate, proportion, quantile
+from edgecascade.calibration.estimate import proportion, quantile
+from edgecascade.types.errors import BenchmarkError
+from edgecascade.types.estimate import Estimate
 
 __all__ = ["MESSAGE", "ORDER", "Measured", "ping_seconds", "probe", "probe_server", "receive"]
 

@@ -21,9 +21,9 @@ from dataclasses import asdict, dataclass, replace
 from typing import IO, Any
 from urllib.parse import urlsplit
 
-from edgecascade.benchmarks.errors import BenchmarkError
 from edgecascade.benchmarks.network.path import Line, Outages, Path, UntilReset
 from edgecascade.benchmarks.network.profile import Profile
+from edgecascade.types.errors import BenchmarkError
 
 __all__ = ["LoopbackAddress", "shaped"]
 
@@ -91,7 +91,7 @@ def shaped(address: str, profile: Profile, seed: int = 0) -> Iterator[str]:
     The fate of a connection depends on the profile, the seed, its number and its traffic.
 
     Args:
-        address: of the server: `host:port`, or a URL, whose path is kept. Its host is localhost or a loopback address.
+        address: of the server: `host:port`, or a URL, whose path stays. Its host is localhost or a loopback address.
         profile: of the network, which comes up now.
         seed: of the random numbers.
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecascade.benchmarks.report.result import HIGHER
-from edgecascade.calibration.estimate import Estimate
+from edgecascade.types.estimate import Estimate
 
 __all__ = ["Area", "OffloadCurve", "Rule", "areas", "normalised_area", "offload_curve"]
 

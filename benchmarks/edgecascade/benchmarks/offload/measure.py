@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.benchmarks.errors import BenchmarkError
 from edgecascade.benchmarks.offload.curves import Area, OffloadCurve, Rule, areas, offload_curve
 from edgecascade.benchmarks.offload.examples import find_examples
 from edgecascade.benchmarks.offload.plan_check import PlanCheck, check_plan
@@ -21,10 +20,13 @@ from edgecascade.benchmarks.offload.strategies import Prices, Savings, Strategy,
 from edgecascade.benchmarks.report.contents import Examples
 from edgecascade.benchmarks.stored import StoredRows
 from edgecascade.calibration import expected_calibration_error
-from edgecascade.calibration.estimate import Estimate, calibration_error
+from edgecascade.calibration.estimate import calibration_error
 from edgecascade.export.labelled import LabelledData
-from edgecascade.runtime.metadata import Metadata, read_metadata
+from edgecascade.runtime.metadata import read_document
 from edgecascade.runtime.session import open_session
+from edgecascade.types.document import CascadeDocument
+from edgecascade.types.errors import BenchmarkError
+from edgecascade.types.estimate import Estimate
 
 __all__ = ["Offload", "check_test_data", "measure_offload"]
 
@@ -37,7 +39,7 @@ class Offload:
     """The whole measurement.
 
     Attributes:
-        metadata: The document of the cascade model.
+        document: The document of the cascade model.
         n: The number of test inputs.
         strategies: The table; the third is the cascade as it was served. Rules at the same rate merge as it does; the
             rule of thumb replaces.
@@ -52,7 +54,7 @@ class Offload:
         examples: A few inputs, where they are images or text.
     """
 
-    metadata: Metadata
+    document: CascadeDocument
     n: int
     strategies: tuple[Strategy, ...]
     curves: dict[str, OffloadCurve]
@@ -109,22 +111,22 @@ def measure_offload(
             calibrated on the same inputs, or a stored file is damaged.
     """
     data = check_test_data(path, data)
-    v, metadata = predict_all(path, data, remote_scores)
+    v, document = predict_all(path, data, remote_scores)
     served, correct = run_served(path, data, remote=remote, deadline=deadline, expected=v.remote_label, stored=stored)
     rules = _rules(v)
     return Offload(
-        metadata=metadata,
+        document=document,
         n=len(data.labels),
         strategies=strategies(v, served.reasons["confident"], correct),
         curves=_curves(v, rules),
         areas=areas(rules, v.local_correct),
         savings=savings(served, len(data.labels), prices or Prices()),
-        plan_check=check_plan(metadata.document, v, correct),
+        plan_check=check_plan(document, v, correct),
         ece={name: expected_calibration_error(*pair) for name, pair in v.confidences().items()},
         corrected_ece={name: calibration_error(*pair) for name, pair in v.confidences().items()},
         served=served,
         predictions=v,
-        examples=find_examples(data.inputs, v, metadata.labels),
+        examples=find_examples(data.inputs, v, document.labels),
     )
 
 
@@ -135,12 +137,12 @@ def check_test_data(path: str | os.PathLike[str], data: LabelledData) -> Labelle
         BenchmarkError: There are too few inputs, classes that the model does not have, or the inputs that the model was
             calibrated on.
     """
-    metadata = read_metadata(open_session(path), path)
+    document = read_document(open_session(path), path)
     if len(data.labels) < _FEWEST:
         raise BenchmarkError(f"data: expected at least {_FEWEST} labelled inputs, got {len(data.labels)}")
-    if metadata.document.get("source", {}).get("data_sha256") == data.digest:
+    if document.source.data_sha256 == data.digest:
         raise BenchmarkError(f"data: expected inputs that nothing was fitted on, got those {path} was calibrated on")
-    return labelled_as(data, metadata.labels)
+    return labelled_as(data, document.labels)
 
 
 def _rules(v: Predictions) -> dict[str, Rule]:

@@ -86,12 +86,11 @@ def _by_hand(result: Offload) -> Any:
 
 def reliability_figure(result: Offload) -> Figure:
     """Draw accuracy against confidence for both models, before and after calibration, on the test inputs."""
-    document = result.metadata.document
-    local, remote = document["calibration"], document["remote"]
+    local, remote = result.document.calibration, result.document.remote
     caption = (
         "Reliability on the test inputs, 15 equal-width bins (bars: share of inputs; dots: accuracy; dotted: perfect "
         "calibration), before (T = 1) and after temperature scaling: local "
-        f"T = {local['temperature']:.3f}, remote T = {remote['temperature']:.3f}, fitted on {local['n']} other inputs; "
+        f"T = {local.temperature:.3f}, remote T = {remote.temperature:.3f}, fitted on {local.n} other inputs; "
         f"n = {result.n}. ECE is above 0 on finite data even for perfect confidences; the corrected value subtracts "
         "that bias and has a 95 % interval."
     )

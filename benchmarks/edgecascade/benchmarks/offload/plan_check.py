@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +12,9 @@ from edgecascade.benchmarks.offload.predictions import Predictions
 from edgecascade.benchmarks.report.difference import difference
 from edgecascade.benchmarks.report.result import LOWER
 from edgecascade.calibration import paired_difference_interval
-from edgecascade.calibration.estimate import Estimate, proportion
+from edgecascade.calibration.estimate import proportion
+from edgecascade.types.document import CascadeDocument
+from edgecascade.types.estimate import Estimate
 
 __all__ = ["PlanCheck", "Planned", "check_plan"]
 
@@ -48,7 +49,7 @@ class PlanCheck:
         served: The same for the answers as served.
         outcome: Whether these inputs agree with the certificate: `held` if the whole interval is within the loss,
             `violated` if it is beyond, `inconclusive`, or `none` without a certificate.
-        plan: Offload rate and accuracy; empty if the file does not say.
+        plan: Offload rate and accuracy.
     """
 
     loss: float | None
@@ -60,7 +61,7 @@ class PlanCheck:
     plan: tuple[Planned, ...]
 
 
-def check_plan(document: Mapping[str, Any], v: Predictions, correct: NDArray[np.bool_]) -> PlanCheck:
+def check_plan(document: CascadeDocument, v: Predictions, correct: NDArray[np.bool_]) -> PlanCheck:
     """Compare the document of a cascade model with what happened.
 
     Args:
@@ -69,13 +70,13 @@ def check_plan(document: Mapping[str, Any], v: Predictions, correct: NDArray[np.
         correct: bool [n], whether the served answers were right.
     """
     decided = v.decided_correct
-    certificate = document.get("certificate") or {}
+    certificate = document.certificate
     measured = _loss(v.remote_correct, decided)
-    loss = certificate.get("loss")
+    loss = None if certificate is None else certificate.loss
     return PlanCheck(
         loss=loss,
-        risk=certificate.get("risk"),
-        certified_on=certificate.get("n"),
+        risk=None if certificate is None else certificate.risk,
+        certified_on=None if certificate is None else certificate.n,
         measured=measured,
         served=_loss(v.remote_correct, correct),
         outcome=_outcome(loss, measured),
@@ -97,17 +98,15 @@ def _outcome(loss: float | None, measured: Estimate) -> Literal["held", "violate
     return "violated" if measured.low > loss else "inconclusive"
 
 
-def _plan(document: Mapping[str, Any], forward: NDArray[np.bool_], decided: NDArray[np.bool_]) -> list[Planned]:
-    chosen, n = document["policy"].get("chosen"), len(forward)
-    if not chosen:
-        return []
+def _plan(document: CascadeDocument, forward: NDArray[np.bool_], decided: NDArray[np.bool_]) -> list[Planned]:
+    chosen, n = document.policy.chosen, len(forward)
     figures = (
-        ("offload rate", chosen["offload_rate"], chosen["offload_interval"], forward),
-        ("accuracy", chosen["accuracy"], chosen["accuracy_band"], decided),
+        ("offload rate", chosen.offload_rate, chosen.offload_interval, forward),
+        ("accuracy", chosen.accuracy, chosen.accuracy_band, decided),
     )
     found = []
     for name, value, (low, high), here in figures:
-        plan = Estimate(value, low, high, int(chosen["n"]))
+        plan = Estimate(value, low, high, chosen.n)
         now = proportion(float(here.mean()), n)
         found.append(Planned(name, plan, now, difference(plan, now)))
     return found

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.benchmarks.errors import BenchmarkError
 from edgecascade.calibration import MERGES, SCORES, merged_labels, routing_score, softmax
 from edgecascade.export.labelled import Inputs, LabelledData, batches
-from edgecascade.runtime.metadata import Metadata, read_metadata
+from edgecascade.runtime.metadata import read_document
 from edgecascade.runtime.model_inputs import model_inputs
 from edgecascade.runtime.session import open_session, run_in_batches
+from edgecascade.types.document import CascadeDocument
+from edgecascade.types.errors import BenchmarkError
 
 __all__ = ["Predictions", "labelled_as", "predict_all"]
 
@@ -87,7 +88,7 @@ class Predictions:
 
 def predict_all(
     path: str | os.PathLike[str], data: LabelledData, remote_scores: NDArray[np.floating]
-) -> tuple[Predictions, Metadata]:
+) -> tuple[Predictions, CascadeDocument]:
     """Run the cascade model on every input.
 
     Args:
@@ -99,8 +100,8 @@ def predict_all(
         BenchmarkError: The scores have another shape, or the local confidence on an input is not a number.
     """
     session = open_session(path)
-    metadata = read_metadata(session, path)
-    n, classes = len(data.labels), len(metadata.labels)
+    document = read_document(session, path)
+    n, classes = len(data.labels), len(document.labels)
     if remote_scores.shape != (n, classes):
         raise BenchmarkError(f"remote: expected {n} rows of {classes} scores, got {list(remote_scores.shape)}")
     label, confidence, advantage, forward, probabilities = _run(session, path, data.inputs, _COLUMNS)
@@ -108,7 +109,7 @@ def predict_all(
         where = int(np.flatnonzero(np.isnan(confidence))[0])
         raise BenchmarkError(f"data: the local model's confidence on input {where} is not a number")
     logits = np.log(np.maximum(probabilities, _TINY))  # divided by T, up to a constant for each input
-    calibrate = metadata.calibrate_remote
+    calibrate = document.calibrate_remote
     theirs = calibrate(remote_scores)
     uncalibrated = type(calibrate)(1.0, calibrate.probabilities)
     predictions = Predictions(
@@ -116,16 +117,16 @@ def predict_all(
         local_label=label,
         remote_label=remote_scores.argmax(axis=1),
         confidence=confidence,
-        raw_confidence=softmax(logits, 1 / float(metadata.document["calibration"]["temperature"])).max(axis=1),
+        raw_confidence=softmax(logits, 1 / document.calibration.temperature).max(axis=1),
         remote_confidence=theirs.max(axis=1),
         remote_raw_confidence=uncalibrated(remote_scores).max(axis=1),
         advantage=advantage,
         forward=forward,
         scores={name: routing_score(name, logits) for name in SCORES},
         merged={rule: merged_labels(rule, probabilities, theirs) == data.labels for rule in MERGES},
-        merge=metadata.merge,
+        merge=document.policy.merge,
     )
-    return predictions, metadata
+    return predictions, document
 
 
 def _run(session: Any, path: str | os.PathLike[str], inputs: Inputs, outputs: list[str]) -> list[NDArray[Any]]:

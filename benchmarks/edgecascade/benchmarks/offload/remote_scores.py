@@ -11,15 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.benchmarks.errors import BenchmarkError
 from edgecascade.benchmarks.packages import sha256_of
 from edgecascade.benchmarks.stored import CHUNK, StoredRows, chunk_of
 from edgecascade.export.labelled import Inputs, LabelledData, batches, count
 from edgecascade.export.scores import Progress
 from edgecascade.runtime.connect import connect
 from edgecascade.runtime.deadline import Deadline
-from edgecascade.runtime.errors import RemoteError
 from edgecascade.runtime.remote import Opinions, Remote
+from edgecascade.types.errors import BenchmarkError, RemoteError
 
 __all__ = ["RemoteLike", "ask", "complete_scores", "stored_scores"]
 

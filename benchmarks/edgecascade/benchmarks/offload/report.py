@@ -29,7 +29,7 @@ _OUTCOMES = {
 
 def offload_document(result: Offload) -> dict[str, Any]:
     """Return every figure; the curves and the file's operating curve are left out, as the page draws them."""
-    document = {name: value for name, value in result.metadata.document.items() if name != "operating_curve"}
+    document = {name: value for name, value in result.document.to_dict().items() if name != "operating_curve"}
     return {
         "n": result.n,
         "strategies": result.strategies,
@@ -217,11 +217,11 @@ def _reliability(result: Offload) -> Section:
 
 def policy_text(result: Offload) -> str:
     """Return the plan in the file as a sentence."""
-    policy = result.metadata.document["policy"]
+    policy = result.document.policy
     return (
-        f"Policy: forward where the advantage is below {policy['threshold']:+.4f}; advantage from {policy['estimate']} "
-        f"in {policy['bins']} equal-count bins of the {policy['score']} (Hao et al., arXiv 2601.07965); merge: "
-        f"{policy['merge']}; planned for {policy['objective']}."
+        f"Policy: forward where the advantage is below {policy.threshold:+.4f}; advantage from {policy.estimate} "
+        f"in {policy.bins} equal-count bins of the {policy.score} (Hao et al., arXiv 2601.07965); merge: "
+        f"{policy.merge}; planned for {policy.objective}."
     )
 
 

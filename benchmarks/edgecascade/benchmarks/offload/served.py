@@ -16,7 +16,7 @@ from edgecascade.benchmarks.packages import sha256_of
 from edgecascade.benchmarks.progress import counting
 from edgecascade.benchmarks.report.result import LOWER
 from edgecascade.benchmarks.stored import CHUNK, StoredRows, chunk_of, hash_of
-from edgecascade.calibration.estimate import Estimate, mean, quantile
+from edgecascade.calibration.estimate import mean, quantile
 from edgecascade.export.labelled import LabelledData, each, first
 from edgecascade.runtime import Answer, Cascade, Reason
 from edgecascade.runtime.batch import Batch
@@ -24,6 +24,7 @@ from edgecascade.runtime.connect import connect
 from edgecascade.runtime.deadline import Deadline
 from edgecascade.runtime.remote import Scores
 from edgecascade.runtime.remotes.wrapped import Wrapped
+from edgecascade.types.estimate import Estimate
 
 __all__ = ["ROW", "UNKNOWN", "Latency", "Served", "run_served", "stored_answers"]
 

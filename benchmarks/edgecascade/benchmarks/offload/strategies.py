@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.benchmarks.errors import BenchmarkError
 from edgecascade.benchmarks.offload.predictions import Predictions
 from edgecascade.benchmarks.offload.served import Served
 from edgecascade.benchmarks.report.result import HIGHER, LOWER
 from edgecascade.calibration import paired_difference_interval
-from edgecascade.calibration.estimate import Estimate, mean, proportion
+from edgecascade.calibration.estimate import mean, proportion
+from edgecascade.types.errors import BenchmarkError
+from edgecascade.types.estimate import Estimate
 
 __all__ = ["INPUTS", "RULE", "Prices", "Savings", "Strategy", "lowest", "savings", "strategies"]
 

@@ -21,8 +21,8 @@ from edgecascade.benchmarks.progress import counting
 from edgecascade.calibration import softmax
 from edgecascade.export import LabelledData, save_model
 from edgecascade.export.cache import once
-from edgecascade.export.hugging_face import LABELS_KEY, TOKENIZER
-from edgecascade.runtime.properties import PREPROCESSING_KEY
+from edgecascade.export.hugging_face import TOKENIZER
+from edgecascade.types.document import LABELS_KEY, PREPROCESSING_KEY
 
 __all__ = ["language_body"]
 

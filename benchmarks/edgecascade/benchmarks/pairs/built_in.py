@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgecascade.benchmarks.errors import BenchmarkError
 from edgecascade.benchmarks.pairs.prepared import Prepared
 from edgecascade.calibration import MostAccuracy, Objective, Promise
+from edgecascade.types.errors import BenchmarkError
 
 __all__ = ["BUILT_IN", "DEFAULT_IMAGES", "BuiltIn"]
 

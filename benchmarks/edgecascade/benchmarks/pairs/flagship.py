@@ -21,7 +21,6 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto
 
-from edgecascade.benchmarks.errors import BenchmarkError
 from edgecascade.benchmarks.packages import Package, fetch
 from edgecascade.benchmarks.pairs.built_in import DEFAULT_IMAGES
 from edgecascade.benchmarks.pairs.efficientnet_lite import (
@@ -50,6 +49,7 @@ from edgecascade.export import (
 from edgecascade.export.cache import once
 from edgecascade.export.preprocess import standalone
 from edgecascade.runtime.session import open_session
+from edgecascade.types.errors import BenchmarkError
 
 __all__ = ["CLASSES", "OFFLOAD_RATE", "Protocol", "body", "prepare_comparable", "prepare_flagship", "split"]
 

@@ -14,11 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.benchmarks.errors import BenchmarkError
 from edgecascade.benchmarks.packages import sha256_of
 from edgecascade.runtime.batch import Batch, are_sentences
 from edgecascade.runtime.deadline import Deadline
-from edgecascade.runtime.errors import RemoteError
+from edgecascade.types.errors import BenchmarkError, RemoteError
 
 __all__ = ["LinguaRemote", "check_library"]
 

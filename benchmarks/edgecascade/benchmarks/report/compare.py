@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from edgecascade.benchmarks.report.difference import difference, freedom, holm, surprise
 from edgecascade.benchmarks.report.estimates import Found, Place, find_estimates, where
-from edgecascade.calibration.estimate import Estimate
+from edgecascade.types.estimate import Estimate
 
 __all__ = ["Change", "Circumstances", "Comparison", "Outcome", "compare_results", "comparison_text"]
 

@@ -6,7 +6,7 @@ import io
 import re
 from typing import Any
 
-from edgecascade.calibration.estimate import Estimate
+from edgecascade.types.estimate import Estimate
 
 __all__ = ["STYLE", "digits", "fixed", "interval", "percent", "svg_of"]
 

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from edgecascade.benchmarks.device.environment import Environment, read_environment
-from edgecascade.benchmarks.errors import BenchmarkError
 from edgecascade.benchmarks.report.contents import Report
 from edgecascade.benchmarks.report.estimates import result_csv
 from edgecascade.benchmarks.report.result import json_text, result_document
 from edgecascade.export.graph import write_whole
+from edgecascade.types.errors import BenchmarkError
 
 __all__ = ["write_page", "write_study"]
 

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 
 from edgecascade.benchmarks.device.environment import Environment
-from edgecascade.benchmarks.errors import BenchmarkError
 from edgecascade.benchmarks.report.contents import Report
+from edgecascade.types.errors import BenchmarkError
 
 __all__ = [
     "HIGHER",

@@ -17,18 +17,18 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto
 
-from edgecascade.export.errors import ExportError
 from edgecascade.export.graph import load_model, save_model
 from edgecascade.export.hugging_face import TASKS, TOKENIZER, export_hugging_face
 from edgecascade.export.labelled import LabelledData, batches, read_labelled
 from edgecascade.export.logits import find_logits
-from edgecascade.export.preprocess import ImagePreprocessing, prepend, standalone
+from edgecascade.export.preprocess import prepend, standalone
 from edgecascade.export.quantize import quantize_int8, quantize_int8_dynamic, to_float16
 from edgecascade.export.torch_module import export_torch
-from edgecascade.runtime.errors import first_line
 from edgecascade.runtime.inputs import read_arrays
 from edgecascade.runtime.model_inputs import model_inputs
 from edgecascade.runtime.session import open_session
+from edgecascade.types.document import ImagePreprocessing
+from edgecascade.types.errors import ExportError, first_line
 
 __all__ = ["configure", "execute"]
 

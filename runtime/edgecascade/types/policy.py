@@ -1,26 +1,50 @@
-"""What a cascade decides and merges by, apart from its models: it may change while they run."""
+"""What a cascade decides and merges by, apart from its models. It may change while the cascade runs."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from edgecascade.runtime.errors import ArgumentError, ModelFileError
-from edgecascade.runtime.metadata import MERGES, Metadata
-from edgecascade.runtime.remote_calibration import RemoteCalibration
+from edgecascade.types.errors import ArgumentError
+from edgecascade.types.merge import MERGES
+from edgecascade.types.softmax import log_probabilities, softmax
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Policy"]
+__all__ = ["Policy", "RemoteCalibration"]
+
+
+class RemoteCalibration(NamedTuple):
+    """How to turn a remote's scores into calibrated probabilities on the device.
+
+    Attributes:
+        temperature: T that divides its logits.
+        probabilities: whether its scores are probabilities, whose logarithms serve as logits.
+    """
+
+    temperature: float
+    probabilities: bool
+
+    def __call__(self, scores: NDArray[Any]) -> NDArray[np.float32]:
+        """Return calibrated probabilities float32 [n, classes] of scores [n, classes]."""
+        logits = self.logits(scores)
+        return softmax(logits - logits.max(axis=1, keepdims=True), self.temperature)
+
+    def logits(self, scores: NDArray[Any]) -> NDArray[np.float64]:
+        """Return the scores as logits, up to a constant per row."""
+        wide = scores.astype(np.float64)
+        return log_probabilities(wide) if self.probabilities else wide
 
 
 @dataclass(frozen=True)
 class Policy:
-    """Change one with `dataclasses.replace`. None, in a file of an older edgecascade, is what the graph holds.
+    """The rule that decides which inputs are forwarded and what the answer is then. Change it by `dataclasses.replace`.
+
+    A value of None means the one in the graph, for a file that does not repeat it in its document.
 
     Attributes:
         merge: `replace`, `confident` or `average`.
@@ -31,7 +55,7 @@ class Policy:
         values: advantages between them, one more than the edges.
 
     Raises:
-        ArgumentError: a value that cannot mean anything.
+        ArgumentError: a value means nothing.
     """
 
     merge: str
@@ -46,8 +70,9 @@ class Policy:
             raise ArgumentError(f"merge: expected one of {', '.join(MERGES)}, got {self.merge!r}")
         if self.threshold is not None and math.isnan(self.threshold):
             raise ArgumentError("threshold: expected a number, got NaN")
-        if self.temperature is not None and not (0 < self.temperature < math.inf):
-            raise ArgumentError(f"temperature: expected a number above 0, got {self.temperature}")
+        for name, one in (("temperature", self.temperature), ("remote temperature", self.calibrate_remote.temperature)):
+            if one is not None and not 0 < one < math.inf:
+                raise ArgumentError(f"{name}: expected a number above 0, got {one}")
         if (self.edges is None) != (self.values is None):
             raise ArgumentError("edges, values: expected both or neither")
         if self.edges is not None and self.values is not None:
@@ -59,28 +84,8 @@ class Policy:
             if (np.diff(np.array(self.edges, np.float32)) < 0).any():
                 raise ArgumentError("edges: expected ascending scores")
 
-    @classmethod
-    def of(cls, metadata: Metadata) -> Policy:
-        """The policy that a file holds.
-
-        Raises:
-            ModelFileError: its document is damaged.
-        """
-        policy, calibration = metadata.document["policy"], metadata.document.get("calibration", {})
-        try:
-            return cls(
-                merge=metadata.merge,
-                calibrate_remote=metadata.calibrate_remote,
-                threshold=policy.get("threshold"),
-                temperature=calibration.get("temperature"),
-                edges=_tuple(policy.get("edges")),
-                values=_tuple(policy.get("values")),
-            )
-        except (TypeError, ValueError, AttributeError) as error:
-            raise ModelFileError(f"the file's policy is damaged: {error}") from error
-
     def overrides(self, own: Policy) -> dict[str, NDArray[np.float32]]:
-        """What to feed a file whose own policy is `own`, so that it decides by this one: arrays by input name."""
+        """Return the arrays, by input name, to feed a file whose own policy is `own` so that it decides by this one."""
         names = {
             "temperature": "temperature",
             "threshold": "threshold",
@@ -93,7 +98,3 @@ class Policy:
             for field, name in names.items()
             if ours[field] is not None and ours[field] != getattr(own, field)
         }
-
-
-def _tuple(values: Any) -> tuple[float, ...] | None:
-    return None if values is None else tuple(float(value) for value in values)
