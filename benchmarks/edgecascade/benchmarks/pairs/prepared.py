@@ -22,7 +22,7 @@ from edgecascade.calibration import Objective, Promise
 from edgecascade.export.cache import once
 from edgecascade.export.labelled import LabelledData
 from edgecascade.export.scores import remote_scores
-from edgecascade.runtime.remote import Remote
+from edgecascade.runtime.remotes.remote import Remote
 
 __all__ = ["Prepared", "cores", "planned_file", "save_array", "saved_scores"]
 
