@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from edgecascade.runtime import Cascade, OpenInference, RemoteError
-from edgecascade.runtime.histogram import Histogram
+from edgecascade.runtime.counts import Histogram
 from edgecascade.runtime.metrics.logs import EventLog, JsonFormatter
 from edgecascade.runtime.metrics.metrics import metrics
 from edgecascade.runtime.metrics.prometheus import prometheus_text

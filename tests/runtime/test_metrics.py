@@ -17,8 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgecascade.runtime import ArgumentError
-from edgecascade.runtime.durations import Durations
-from edgecascade.runtime.histogram import BOUNDS, Histogram
+from edgecascade.runtime.counts import BOUNDS, Durations, Histogram
 from edgecascade.runtime.metrics.metrics import metrics, snapshot
 from edgecascade.runtime.remotes.http import Traffic
 from edgecascade.types.answer import Reason, Source

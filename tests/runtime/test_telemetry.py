@@ -9,7 +9,7 @@ import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
-from edgecascade.runtime.histogram import BOUNDS, Histogram
+from edgecascade.runtime.counts import BOUNDS, Histogram
 from edgecascade.runtime.metrics.metrics import metrics
 from edgecascade.runtime.metrics.telemetry import export_to_opentelemetry
 from edgecascade.types.answer import Reason, Source

@@ -28,8 +28,7 @@ from enum import Enum
 from numbers import Integral, Real
 from typing import Any, Protocol, TypeAlias
 
-from edgecascade.runtime.durations import Durations
-from edgecascade.runtime.histogram import BOUNDS
+from edgecascade.runtime.counts import BOUNDS, Durations
 from edgecascade.types.answer import Reason, Source
 from edgecascade.types.errors import ArgumentError
 
