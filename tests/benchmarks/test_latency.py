@@ -22,7 +22,7 @@ from edgecascade.benchmarks.latency.scenario import STREAMS, Load, Scenario
 from edgecascade.benchmarks.latency.subject import Kind, drive
 from edgecascade.benchmarks.lateness import black_hole
 from edgecascade.runtime import Cascade
-from edgecascade.runtime.session import open_session
+from edgecascade.runtime.engine import open_session
 
 Planner = Callable[..., Plan]
 

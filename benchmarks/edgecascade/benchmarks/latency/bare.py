@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from edgecascade.benchmarks.latency.recorder import Outcome
 from edgecascade.runtime.batch import concatenated, stacked
-from edgecascade.runtime.local import OUTPUTS
+from edgecascade.runtime.engine import open_session
+from edgecascade.runtime.local_model import OUTPUTS
 from edgecascade.runtime.model_inputs import model_inputs
-from edgecascade.runtime.session import open_session
 
 __all__ = ["Bare"]
 
@@ -38,7 +38,7 @@ class Bare:
     """
 
     def __init__(self, path: str | os.PathLike[str], given: Sequence[Any], **options: Any) -> None:
-        self._session = open_session(path, **options)
+        self._session: Any = open_session(path, **options)
         inputs = model_inputs(self._session, path)
         self._batched = inputs.batch is None
         # A file's pixels, a sentence's tokens: what the runtime would make of each input before it runs the graph.
