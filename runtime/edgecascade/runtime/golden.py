@@ -60,7 +60,7 @@ class Golden:
         return size(self.inputs)
 
     def text(self) -> str:
-        """Return base64 text for the metadata: a compressed npz of `input:NAME` for each input and the expected arrays."""
+        """Return base64 text for the metadata: an npz of `input:NAME` for each input and the expected arrays."""
         packed = io.BytesIO()
         named = {f"{_INPUT}{name}": array for name, array in self.inputs.items()}
         np.savez_compressed(packed, allow_pickle=False, **named, **vars(self.expected))
