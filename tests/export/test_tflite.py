@@ -1,7 +1,9 @@
 """Cascade models for LiteRT: the same decisions as the ONNX file's, whatever the converter does."""
 
+import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,8 +21,7 @@ from edgecascade.export.tflite_graph import tflite_graph
 from edgecascade.export.tflite_quantize import quantize_tflite
 from edgecascade.runtime import Cascade, Reason
 
-ROOT = Path(__file__).parents[2]
-GOLDEN = ROOT / "tests" / "runtime" / "data" / "colours.tflite"
+GOLDEN = Path(__file__).parents[1] / "runtime" / "data" / "colours.tflite"
 EXTREME = [[200, 0, 0], [50, 0, 0], [300, 300, 0], [-np.inf, 0, 0], [np.inf, 0, 0], [1, np.nan, 0], [2, 1, 0]]
 
 
@@ -171,15 +172,15 @@ def test_a_quantized_network_is_a_quarter_of_the_size() -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.version_info >= (3, 12), reason="tflite-runtime has no wheel for it")
-def test_tflite_runtime_decides_alike(pair: Path, tmp_path: Path) -> None:
+def test_tflite_runtime_decides_alike(
+    environment: Callable[..., Path], unpacked: Path, pair: Path, tmp_path: Path
+) -> None:
     """The predecessor of LiteRT, with numpy 1.26, which it needs."""
-    subprocess.run([sys.executable, "-m", "venv", tmp_path / "old"], check=True)
-    python = tmp_path / "old" / "bin" / "python"
-    pinned = ["tflite-runtime==2.14.0", "numpy==1.26.4", "onnxruntime==1.23.2"]
-    subprocess.run([python, "-m", "pip", "install", "--quiet", *pinned, ROOT], check=True)
+    python = environment("tflite-runtime==2.14.0", "numpy==1.26.4", "onnxruntime==1.23.2")
     export_tflite(pair / "local.onnx", tmp_path / "colours.tflite")
     command = [python, "-m", "edgecascade.cli", "inspect", tmp_path / "colours.tflite", "--verify"]
-    ran = subprocess.run([str(part) for part in command], cwd=tmp_path, capture_output=True, text=True)
+    paths = {**os.environ, "PYTHONPATH": str(unpacked)}
+    ran = subprocess.run(list(map(str, command)), env=paths, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "LiteRT: 8 golden inputs decided as expected" in ran.stdout
 

@@ -91,7 +91,7 @@ def shaped(address: str, profile: Profile, seed: int = 0) -> Iterator[str]:
     The fate of a connection depends on the profile, the seed, its number and its traffic.
 
     Args:
-        address: of the server: `host:port`, or a URL, whose path is kept. Its host is localhost or a loopback address.
+        address: of the server: `host:port`, or a URL, whose path stays. Its host is localhost or a loopback address.
         profile: of the network, which comes up now.
         seed: of the random numbers.
 
