@@ -27,8 +27,7 @@ from edgecascade.cli import main
 from edgecascade.export import read_labelled
 from edgecascade.export.labelled import LabelledData
 from edgecascade.runtime import Deadline
-from edgecascade.runtime.connect import connect
-from edgecascade.runtime.remotes.http import Traffic
+from edgecascade.runtime.remotes.remote import Traffic, connect
 from edgecascade.types.errors import BenchmarkError
 from edgecascade.types.estimate import Estimate
 

@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-    from edgecascade.runtime.budget.budget import Budget
+    from edgecascade.runtime.budget import Budget
     from edgecascade.runtime.counts import Counts
     from edgecascade.runtime.outbox.outbox import Late, Outbox
-    from edgecascade.runtime.remote import Remote
+    from edgecascade.runtime.remotes.remote import Remote
     from edgecascade.runtime.watch.watch import Watch
 
 __all__ = ["Cascade"]
@@ -113,7 +113,7 @@ class Cascade:
             local.swap(replace(local.policy, threshold=threshold))
         connected = None
         if remote is not None:
-            from edgecascade.runtime.connect import connect
+            from edgecascade.runtime.remotes.remote import connect
 
             connected = connect(remote, threads=threads)
         forwarding = Forwarding(
@@ -286,7 +286,7 @@ class Cascade:
 
     def metrics(self) -> dict[str, Any]:
         """Everything that is counted, as plain numbers by name; `prometheus_text` and others present it."""
-        from edgecascade.runtime.metrics.metrics import snapshot
+        from edgecascade.runtime.metrics.snapshot import snapshot
 
         return snapshot(self._tally, self._forwarding)
 
