@@ -152,6 +152,8 @@ def _find(source: str) -> Any:
         module = _module_of(path) if path.suffix == ".py" and path.is_file() else import_module(module_name)
         found = getattr(module, name)
     except (ImportError, AttributeError, SyntaxError) as error:
+        if isinstance(error, ModuleNotFoundError) and error.name == "torch":
+            raise
         raise ExportError(f"source: cannot find {name!r} in {where}: {error}") from error
     finally:
         sys.path.pop(0)
