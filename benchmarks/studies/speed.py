@@ -25,7 +25,7 @@ from edgecascade.export.fold import OUTPUTS
 from edgecascade.export.graph import load_model
 from edgecascade.runtime import Cascade, Deadline
 from edgecascade.runtime.batch import Batch, size
-from edgecascade.runtime.session import open_session
+from edgecascade.runtime.engine import open_session
 from edgecascade.types.document import Calibration, CascadeDocument, PolicyRecord, SourceRecord
 from edgecascade.types.estimate import Estimate, OperatingPoint
 

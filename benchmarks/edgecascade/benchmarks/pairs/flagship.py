@@ -48,7 +48,7 @@ from edgecascade.export import (
 )
 from edgecascade.export.cache import once
 from edgecascade.export.preprocess import standalone
-from edgecascade.runtime.session import open_session
+from edgecascade.runtime.engine import open_session
 from edgecascade.types.errors import BenchmarkError
 
 __all__ = ["CLASSES", "OFFLOAD_RATE", "Protocol", "body", "prepare_comparable", "prepare_flagship", "split"]
