@@ -221,10 +221,10 @@ def test_every_kind_goes_through_and_comes_back(made: Callable[[str], Path], kin
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["cnn", "cropped-photo", "thousand-classes", "sigmoid", "two-inputs"])
-def test_litert_decides_alike(made: Callable[[str], Path], kind: str) -> None:
+def test_litert_decides_alike(made: Callable[[str], Path], kind: str, converter: str) -> None:
     """On every input that the file was calibrated on."""
     folder = made(kind)
-    export_tflite(folder / "local.onnx", folder / "local.tflite")
+    export_tflite(folder / "local.onnx", folder / "local.tflite", converter=converter)
     assert main(["inspect", str(folder / "local.tflite"), "--verify", "--tolerance", "1e-4"]) == 0
     inputs = KINDS[kind]()[1]
     lite, onnx_ = (Cascade.load(folder / f"local.{suffix}").predict_batch(inputs) for suffix in ("tflite", "onnx"))

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from edgecascade.runtime.counts import Counts
-from edgecascade.runtime.histogram import BOUNDS, Histogram
+from edgecascade.runtime.counts import BOUNDS, Counts, Histogram
 from edgecascade.runtime.metrics.prometheus import CONTENT_TYPE, prometheus_text
 from edgecascade.types.answer import Reason, Source
 from snapshots import metrics
