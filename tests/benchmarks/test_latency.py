@@ -19,7 +19,7 @@ from edgecascade.benchmarks.latency.plan import DIRECT, STREAMS, Plan, Scenario,
 from edgecascade.benchmarks.latency.systems import drive, open_system
 from edgecascade.benchmarks.lateness import black_hole
 from edgecascade.runtime import Cascade
-from edgecascade.runtime.session import open_session
+from edgecascade.runtime.engine import open_session
 
 Planner = Callable[..., Plan]
 

@@ -29,10 +29,9 @@ from edgecascade.export.scores import tensor_scores
 from edgecascade.export.tflite_graph import tflite_graph
 from edgecascade.export.tflite_quantize import quantize_tflite
 from edgecascade.runtime.batch import Batch, size
+from edgecascade.runtime.engine import open_session, read_document
 from edgecascade.runtime.golden import compare, read_golden
-from edgecascade.runtime.metadata import read_document
 from edgecascade.runtime.model_inputs import ModelInputs
-from edgecascade.runtime.session import open_session
 from edgecascade.types.document import GOLDEN_KEY
 from edgecascade.types.errors import ExportError, ModelFileError, ParityError
 
