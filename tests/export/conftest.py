@@ -12,7 +12,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from edgecascade.calibration import AdvantageTable, DecisionRule
 from edgecascade.export import export_torch
-from edgecascade.runtime.session import open_session
+from edgecascade.runtime.engine import open_session
 
 Body = Callable[..., ModelProto]
 

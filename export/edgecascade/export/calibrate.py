@@ -23,8 +23,7 @@ from edgecascade.export.logits import LogitsSource, find_logits, kind_of, logits
 from edgecascade.export.parity import Parity, check_parity, check_source, choose_golden, shuffled
 from edgecascade.export.scores import tensor_scores
 from edgecascade.runtime.batch import are_sentences, size
-from edgecascade.runtime.metadata import read_document
-from edgecascade.runtime.session import open_session
+from edgecascade.runtime.engine import open_session, read_document
 from edgecascade.runtime.text import TextInput, text_input
 from edgecascade.types.document import (
     GOLDEN_KEY,

@@ -13,8 +13,8 @@ from edgecascade.calibration import DecisionRule, are_probabilities, decide, rou
 from edgecascade.export.graph import own_inputs
 from edgecascade.export.logits import logits_of
 from edgecascade.runtime.batch import Batch, rows, size
+from edgecascade.runtime.engine import sessions
 from edgecascade.runtime.golden import Expected, Golden, compare
-from edgecascade.runtime.session import sessions
 from edgecascade.types.errors import ExportError, ModelFileError, ParityError
 
 __all__ = ["Parity", "check_parity", "check_source", "choose_golden", "expected_decisions", "shuffled"]

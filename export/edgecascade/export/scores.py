@@ -14,9 +14,9 @@ from edgecascade.export.graph import load_model
 from edgecascade.export.logits import find_logits
 from edgecascade.runtime.batch import size
 from edgecascade.runtime.deadline import Deadline
+from edgecascade.runtime.engine import open_session, run_in_batches
 from edgecascade.runtime.model_inputs import model_inputs
 from edgecascade.runtime.remotes.remote import connect
-from edgecascade.runtime.session import open_session, run_in_batches
 from edgecascade.types.errors import ExportError, RemoteError
 
 __all__ = ["Progress", "local_scores", "read_scores", "remote_scores", "tensor_scores"]

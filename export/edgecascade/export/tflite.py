@@ -25,9 +25,9 @@ from edgecascade.export.logits import kind_of, logits_of
 from edgecascade.export.parity import Parity, expected_decisions, shuffled
 from edgecascade.export.scores import tensor_scores
 from edgecascade.runtime.batch import Batch, size
+from edgecascade.runtime.engine import open_session
 from edgecascade.runtime.golden import compare, read_golden
 from edgecascade.runtime.model_inputs import ModelInputs
-from edgecascade.runtime.session import open_session
 from edgecascade.types.errors import ExportError, ModelFileError, ParityError
 
 __all__ = ["export_tflite", "export_tflite_int8"]

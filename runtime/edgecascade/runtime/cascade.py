@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from edgecascade.runtime.batch import as_batch, copied, rows, size
+from edgecascade.runtime.counts import Tally
 from edgecascade.runtime.deadline import Deadline
 from edgecascade.runtime.failure import Failure
 from edgecascade.runtime.forwarding import AT_ONCE, Forwarding, Inquiry
-from edgecascade.runtime.local import LocalModel
+from edgecascade.runtime.local_model import LocalModel
 from edgecascade.runtime.model_inputs import ModelInputs
 from edgecascade.runtime.stream import in_order
-from edgecascade.runtime.tally import Tally
 from edgecascade.types.answer import Answer, LateAnswer, Prediction, Reason, Source
 from edgecascade.types.document import CascadeDocument
 from edgecascade.types.errors import ArgumentError, InputError
@@ -208,18 +208,18 @@ class Cascade:
         asked = [i for i, one in enumerate(decided) if one.forward]
         inquiries = self._forwarding.begin(
             [rows(sent, [i]) for i in asked],
-            [decided[i].verdict for i in asked],
+            [decided[i].prediction for i in asked],
             [decided[i].advantage for i in asked],
             deadline,
             taken=[rows(batch, [i]) for i in asked],
         )
         begun = dict(zip(asked, inquiries, strict=True))
         for i in np.flatnonzero(audited).tolist():
-            self._forwarding.audit(rows(sent, [i]), decided[i].verdict, deadline, rows(batch, [i]))
+            self._forwarding.audit(rows(sent, [i]), decided[i].prediction, deadline, rows(batch, [i]))
         return [
             self._finish(_Begun(begun[i], one.advantage, started, deadline))
             if i in begun
-            else self._keep(one.verdict, one.advantage, started)
+            else self._keep(one.prediction, one.advantage, started)
             for i, one in enumerate(decided)
         ]
 

@@ -21,8 +21,8 @@ from edgecascade.benchmarks.latency.tables import (
     start_table,
     validity_table,
 )
-from edgecascade.benchmarks.section import Figure, Section, Table
-from edgecascade.benchmarks.svg import STYLE, svg_of
+from edgecascade.benchmarks.report.contents import Figure, Section, Table
+from edgecascade.benchmarks.report.formats import STYLE, svg_of
 from edgecascade.runtime.providers import PROVIDERS
 
 __all__ = ["latency_findings", "latency_sections", "latency_summary"]
@@ -69,7 +69,7 @@ def latency_sections(run: LatencyRun) -> tuple[Section, ...]:
     trust = [METHOD]
     if run.agreement is not None:
         agrees = "agrees" if run.agreement.met else "does NOT agree"
-        trust.append(f"The harness {agrees} with a bare loop, within 5 % or 10 us per query. {run.agreement}.")
+        trust.append(f"The harness {agrees} with a bare loop within 5 % or 10 us per query. {run.agreement}.")
     found.append(Section("How far to trust this", tuple(trust), tables=(validity_table(cells),)))
     return tuple(found)
 

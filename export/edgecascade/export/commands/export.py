@@ -23,9 +23,9 @@ from edgecascade.export.sources import (
     prepend,
     standalone,
 )
-from edgecascade.runtime.inputs import read_arrays
+from edgecascade.runtime.engine import open_session
+from edgecascade.runtime.files import read_arrays
 from edgecascade.runtime.model_inputs import model_inputs
-from edgecascade.runtime.session import open_session
 from edgecascade.types.document import ImagePreprocessing
 from edgecascade.types.errors import ExportError
 

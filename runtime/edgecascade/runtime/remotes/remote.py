@@ -183,8 +183,8 @@ def _server(address: str) -> Remote:
 
 
 def _onnx_function(path: str, threads: int) -> Callable[[Batch], NDArray[Any]]:
+    from edgecascade.runtime.engine import open_session, run_in_batches, score_output
     from edgecascade.runtime.model_inputs import model_inputs
-    from edgecascade.runtime.session import open_session, run_in_batches, score_output
 
     session = open_session(path, threads=threads)
     inputs, output = model_inputs(session, path), score_output(session, path)
