@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -13,12 +14,14 @@ from edgecascade.runtime.batch import rows, size
 from edgecascade.runtime.errors import ModelFileError, first_line
 from edgecascade.runtime.model_inputs import ModelInputs
 from edgecascade.runtime.providers import CPU, PROVIDERS, available, engine_options, preferred
+from edgecascade.runtime.saturation import saturates_here, unsafe_weights
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = ["open_session", "run_in_batches", "score_output", "sessions"]
 
+_LOG = logging.getLogger(__name__)
 _ERRORS_ONLY = 3  # else onnxruntime warns, at every load, that a threshold can be overridden
 
 
@@ -61,6 +64,9 @@ def open_session(
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = _ERRORS_ONLY
+    if saturates_here() and unsafe_weights(source):
+        options.add_session_config_entry("session.x64quantprecision", "1")
+        _LOG.info("%s: its int8 weights run in slower kernels here, since the fast ones clip sums on this CPU", name)
     try:
         session = ort.InferenceSession(
             source, options, providers=chosen, provider_options=[engine_options(p, engines, threads) for p in chosen]

@@ -11,6 +11,7 @@ from edgecascade.runtime.errors import ModelFileError
 from edgecascade.runtime.golden import compare, read_golden
 from edgecascade.runtime.metadata import read_metadata
 from edgecascade.runtime.model_inputs import model_inputs
+from edgecascade.runtime.saturation import unsafe_weights
 from edgecascade.runtime.session import open_session, sessions
 
 __all__ = ["configure", "execute"]
@@ -53,6 +54,12 @@ def _lines(document: Mapping[str, Any], path: str, inputs: str) -> Iterator[str]
     yield f"  input      {inputs}"
     yield f"  classes    {len(document['labels'])}: {_shorten(document['labels'])}"
     yield f"  body       {document['source']['model']}, sha256 {document['source']['model_sha256'][:12]}..."
+    if unsafe := unsafe_weights(path):
+        yield (
+            f"  int8       {len(unsafe)} weight tensors that x86 CPUs without VNNI add up wrongly: this runtime avoids "
+            "that,"
+        )
+        yield "             others must set the session option session.x64quantprecision to 1; or export the body anew"
     yield f"  local      {_calibration(document['calibration'])}"
     yield f"  remote     {_calibration(document['remote'])}"
     yield from _policy(document["policy"])
