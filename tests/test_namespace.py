@@ -1,16 +1,30 @@
-"""The layout: four source roots, one namespace; three of them in what a device installs, the benchmarks apart."""
+"""The layout: four source roots, one package; three of them in what a device installs, the benchmarks apart."""
 
 import re
 from pathlib import Path
 
+import pytest
+
+import edgecascade
+import edgecascade.runtime
+
 ROOT = Path(__file__).parent.parent
 
 
-def test_edgecascade_is_a_namespace_without_an_init_file() -> None:
-    """An `edgecascade/__init__.py` in any root would hide the other three."""
+def test_only_the_runtime_root_has_an_init_file() -> None:
+    """It extends its path over the other three, which a second `edgecascade/__init__.py` would break."""
     roots = [ROOT / part / "edgecascade" for part in ("runtime", "calibration", "export", "benchmarks")]
     assert all(root.is_dir() for root in roots)
-    assert [root / "__init__.py" for root in roots if (root / "__init__.py").exists()] == []
+    assert [root.parent.name for root in roots if (root / "__init__.py").exists()] == ["runtime"]
+
+
+def test_the_first_line_that_everyone_types_works() -> None:
+    """And it imports none of the parts that a device does not need."""
+    assert edgecascade.Cascade is edgecascade.runtime.Cascade
+    assert re.fullmatch(r"\d+\.\d+\.\d+.*", edgecascade.__version__)
+    assert {"Cascade", "__version__"} <= set(dir(edgecascade))
+    with pytest.raises(AttributeError, match="nothing"):
+        edgecascade.nothing  # noqa: B018
 
 
 def test_every_part_is_typed() -> None:

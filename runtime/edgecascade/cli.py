@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import version
 
-from edgecascade.runtime.errors import EdgecascadeError
+from edgecascade.types.errors import EdgecascadeError
 
 __all__ = ["main"]
 

@@ -7,11 +7,11 @@ import pytest
 
 from edgecascade.benchmarks.built_in import BUILT_IN
 from edgecascade.benchmarks.commands import demo
-from edgecascade.benchmarks.errors import BenchmarkError
 from edgecascade.benchmarks.prepared import Prepared
 from edgecascade.cli import main
 from edgecascade.export import read_labelled
 from edgecascade.export.scores import remote_scores
+from edgecascade.types.errors import BenchmarkError
 
 
 def test_the_command_offers_every_pair() -> None:

@@ -17,11 +17,12 @@ from edgecascade.benchmarks.comparison_text import comparison_text
 from edgecascade.benchmarks.difference import difference, freedom, holm, surprise
 from edgecascade.benchmarks.direction import depends_on_machine, more_is_better
 from edgecascade.benchmarks.document import plain
-from edgecascade.benchmarks.errors import BenchmarkError
 from edgecascade.benchmarks.found import find_estimates
 from edgecascade.benchmarks.ratio import ratio
 from edgecascade.benchmarks.result_file import read_result
-from edgecascade.calibration.estimate import Estimate, proportion, quantile
+from edgecascade.calibration.estimate import proportion, quantile
+from edgecascade.types.errors import BenchmarkError
+from edgecascade.types.estimate import Estimate
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 KEPT = sorted(RESULTS.glob("*/result.json"))

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from edgecascade.benchmarks.debian import DebianPackage, fetch_debian, member
-from edgecascade.benchmarks.errors import BenchmarkError
 from edgecascade.benchmarks.fashion_mnist import idx
+from edgecascade.types.errors import BenchmarkError
 
 PACKAGE = DebianPackage("some-data", "1.0-1", "", megabytes=0)
 

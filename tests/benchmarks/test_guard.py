@@ -14,7 +14,7 @@ from edgecascade.benchmarks.policy_splits import PolicyAtRate
 from edgecascade.benchmarks.promises import Promises
 from edgecascade.benchmarks.ratio import Ratio
 from edgecascade.benchmarks.runtime_cost import RuntimeCost
-from edgecascade.calibration.estimate import Estimate
+from edgecascade.types.estimate import Estimate
 
 KEPT = Path(__file__).parents[2] / "benchmarks" / "results"
 

@@ -11,15 +11,12 @@ import pytest
 from numpy.typing import NDArray
 
 from edgecascade.benchmarks.latency.agreement import compare_with_loop
-from edgecascade.benchmarks.latency.cell import Cell
+from edgecascade.benchmarks.latency.cell import Cell, distribution
 from edgecascade.benchmarks.latency.data import Inputs, read_inputs_as_given
-from edgecascade.benchmarks.latency.distribution import distribution
-from edgecascade.benchmarks.latency.loadgen import run_loadgen
-from edgecascade.benchmarks.latency.measure import measure_cell, open_subject
-from edgecascade.benchmarks.latency.plan import DIRECT, Plan
-from edgecascade.benchmarks.latency.recorder import Outcome, Recorder
-from edgecascade.benchmarks.latency.scenario import STREAMS, Load, Scenario
-from edgecascade.benchmarks.latency.subject import Kind, drive
+from edgecascade.benchmarks.latency.loadgen import Load, Outcome, Recorder, run_loadgen
+from edgecascade.benchmarks.latency.measure import measure_cell
+from edgecascade.benchmarks.latency.plan import DIRECT, STREAMS, Plan, Scenario, Subject
+from edgecascade.benchmarks.latency.systems import drive, open_system
 from edgecascade.benchmarks.lateness import black_hole
 from edgecascade.runtime import Cascade
 from edgecascade.runtime.session import open_session
@@ -37,7 +34,7 @@ def inputs(pair: Path) -> Inputs:
 def plan(pair: Path) -> Planner:
     """A short cell over the pair; the remote runs in this process."""
 
-    def make(subject: Kind, scenario: Scenario, **changes: Any) -> Plan:
+    def make(subject: Subject, scenario: Scenario, **changes: Any) -> Plan:
         given: dict[str, Any] = {
             "network": DIRECT,
             "file": str(pair / "local.onnx"),
@@ -70,15 +67,15 @@ def _labels(path: Path, given: Sequence[NDArray[np.uint8]], output: str) -> NDAr
 
 
 @pytest.mark.parametrize("scenario", Scenario)
-@pytest.mark.parametrize("subject", [Kind.ALONE, Kind.LOCAL, Kind.REMOTE])
+@pytest.mark.parametrize("subject", [Subject.ALONE, Subject.LOCAL, Subject.REMOTE])
 def test_every_sample_is_answered_once_and_right(
-    pair: Path, inputs: Inputs, plan: Planner, subject: Kind, scenario: Scenario
+    pair: Path, inputs: Inputs, plan: Planner, subject: Subject, scenario: Scenario
 ) -> None:
     """With the label that the file it should come from gives for that very image, in the order of issue."""
-    with closing(open_subject(plan(subject, scenario), inputs)) as one:
+    with closing(open_system(plan(subject, scenario), inputs)) as one:
         run = run_loadgen(drive(one, scenario), _load(scenario), inputs=len(inputs.given))
     asked = [inputs.given[index] for index in run.samples.index.tolist()]
-    file, output = ("remote.onnx", "logits") if subject is Kind.REMOTE else ("local.onnx", "label")
+    file, output = ("remote.onnx", "logits") if subject is Subject.REMOTE else ("local.onnx", "label")
     assert [outcome.label for outcome in run.outcomes] == _labels(pair / file, asked, output).tolist()
     assert len(run.outcomes) == len(run.samples.latency) >= 10
     per_query = STREAMS if scenario is Scenario.MULTI_STREAM else 1
@@ -93,7 +90,7 @@ def test_every_sample_is_answered_once_and_right(
 def test_the_counts_of_a_cascade_add_up(inputs: Inputs, plan: Planner) -> None:
     """Kept and forwarded are all answers, by reason and by latency, and it forwards what its file decides to."""
     for scenario in Scenario:
-        cell = measure_cell(plan(Kind.CASCADE, scenario), inputs)
+        cell = measure_cell(plan(Subject.CASCADE, scenario), inputs)
         forwards = cell.forwards
         assert forwards is not None
         assert sum(forwards.reasons.values()) == cell.answers == forwards.share.n
@@ -113,7 +110,7 @@ def test_the_cascade_decides_as_it_does_outside(pair: Path, inputs: Inputs, plan
     """What is forwarded under load is what `predict` forwards, image by image."""
     with Cascade.load(pair / "local.onnx", remote=pair / "remote.onnx", deadline=30.0) as cascade:
         alone = [(answer.label, answer.reason) for answer in map(cascade.predict, inputs.given)]
-    with closing(open_subject(plan(Kind.CASCADE, Scenario.SERVER), inputs)) as one:
+    with closing(open_system(plan(Subject.CASCADE, Scenario.SERVER), inputs)) as one:
         run = run_loadgen(drive(one, Scenario.SERVER), _load(Scenario.SERVER), inputs=len(inputs.given))
     expected = [alone[index] for index in run.samples.index.tolist()]
     assert [(one.label, one.reason) for one in run.outcomes] == expected
@@ -121,7 +118,7 @@ def test_the_cascade_decides_as_it_does_outside(pair: Path, inputs: Inputs, plan
 
 def test_percentiles_are_those_of_the_recorded_latencies(inputs: Inputs, plan: Planner) -> None:
     """By numpy, by LoadGen's own statistics, and with the ends of the interval among the latencies."""
-    with closing(open_subject(plan(Kind.LOCAL, Scenario.SINGLE_STREAM), inputs)) as one:
+    with closing(open_system(plan(Subject.LOCAL, Scenario.SINGLE_STREAM), inputs)) as one:
         load = _load(Scenario.SINGLE_STREAM, queries=400, seconds=0.1)
         run = run_loadgen(drive(one, Scenario.SINGLE_STREAM), load, inputs=len(inputs.given))
     latency = run.samples.latency
@@ -141,7 +138,7 @@ def test_percentiles_are_those_of_the_recorded_latencies(inputs: Inputs, plan: P
 
 def test_multi_stream_counts_until_the_last_of_eight(inputs: Inputs, plan: Planner) -> None:
     """Its latencies are of queries, and LoadGen's figures for queries are the same."""
-    with closing(open_subject(plan(Kind.ALONE, Scenario.MULTI_STREAM), inputs)) as one:
+    with closing(open_system(plan(Subject.ALONE, Scenario.MULTI_STREAM), inputs)) as one:
         run = run_loadgen(drive(one, Scenario.MULTI_STREAM), _load(Scenario.MULTI_STREAM), inputs=len(inputs.given))
     per_query = run.samples.per_query()
     assert run.detail["result_max_query_latency_ns"] == per_query.max()
@@ -167,7 +164,7 @@ def test_a_server_counts_from_the_scheduled_arrival() -> None:
 
 def test_loadgen_and_our_own_clock_agree(inputs: Inputs, plan: Planner) -> None:
     """From issue to answer, LoadGen's time holds ours, and beyond it little more than the call into Python."""
-    with closing(open_subject(plan(Kind.LOCAL, Scenario.SERVER), inputs)) as one:
+    with closing(open_system(plan(Subject.LOCAL, Scenario.SERVER), inputs)) as one:
         run = run_loadgen(drive(one, Scenario.SERVER), _load(Scenario.SERVER), inputs=len(inputs.given))
     theirs = (run.samples.latency - run.samples.delay) / 1e9
     beyond = theirs - np.array(run.own)
@@ -179,7 +176,7 @@ def test_a_silent_remote_costs_the_deadline_and_no_more(inputs: Inputs, plan: Pl
     """The remote takes every request and never answers; the answers come all the same, and how late is counted."""
     with black_hole() as address:
         for scenario in (Scenario.SINGLE_STREAM, Scenario.SERVER):
-            asked = plan(Kind.CASCADE, scenario, remote=address, deadline=0.05, seconds=1.0, qps=50.0)
+            asked = plan(Subject.CASCADE, scenario, remote=address, deadline=0.05, seconds=1.0, qps=50.0)
             cell = measure_cell(asked, inputs)
             assert cell.forwards is not None
             reasons = cell.forwards.reasons
@@ -195,7 +192,7 @@ def test_an_input_that_does_not_fit_is_the_error(inputs: Inputs, plan: Planner) 
     wrong = Inputs([np.zeros((8, 8, 3), np.uint8), "no image"], inputs.labels[:2], "arrays", 2, "")
     for scenario in Scenario:
         with (
-            closing(open_subject(plan(Kind.LOCAL, scenario), wrong)) as one,
+            closing(open_system(plan(Subject.LOCAL, scenario), wrong)) as one,
             pytest.raises(Exception, match="image"),
         ):
             run_loadgen(drive(one, scenario), _load(scenario, expected=0.01), inputs=2)
@@ -203,7 +200,7 @@ def test_an_input_that_does_not_fit_is_the_error(inputs: Inputs, plan: Planner) 
 
 def test_the_harness_is_compared_with_a_bare_loop(inputs: Inputs, plan: Planner) -> None:
     """On the same session, in turn; the figures are to be read, and add up."""
-    found = compare_with_loop(plan(Kind.ALONE, Scenario.SINGLE_STREAM), inputs, rounds=7, seconds=0.05)
+    found = compare_with_loop(plan(Subject.ALONE, Scenario.SINGLE_STREAM), inputs, rounds=7, seconds=0.05)
     assert found.latency.n == found.overhead.n == found.between.n == 7
     assert found.latency.ours > 0 < found.latency.theirs
     assert found.between.value > 0
@@ -213,7 +210,7 @@ def test_the_harness_is_compared_with_a_bare_loop(inputs: Inputs, plan: Planner)
 
 def test_a_cell_says_what_it_took(inputs: Inputs, plan: Planner) -> None:
     """Start, warm-up, processor time, provider and accuracy; what the machine does not tell is None, not 0."""
-    cell = measure_cell(plan(Kind.LOCAL, Scenario.SINGLE_STREAM), inputs)
+    cell = measure_cell(plan(Subject.LOCAL, Scenario.SINGLE_STREAM), inputs)
     assert isinstance(cell, Cell)
     assert cell.warm_up.session > 0 < cell.warm_up.first
     assert cell.warm_up.runs == 8
@@ -233,6 +230,6 @@ def test_a_cell_says_what_it_took(inputs: Inputs, plan: Planner) -> None:
 
 def test_a_provider_that_is_not_here_is_said_aloud(inputs: Inputs, plan: Planner) -> None:
     """The run goes on with the one that is, and says which."""
-    cell = measure_cell(plan(Kind.LOCAL, Scenario.SINGLE_STREAM, providers=("coreml",)), inputs)
+    cell = measure_cell(plan(Subject.LOCAL, Scenario.SINGLE_STREAM, providers=("coreml",)), inputs)
     assert cell.plan.providers == ("coreml",)
     assert cell.provider == "CPUExecutionProvider"

@@ -1,6 +1,7 @@
-"""Percentiles, inputs and kept cells of `bench latency`, without LoadGen."""
+"""Percentiles, inputs, stored cells and recorded answers of `bench latency`, without LoadGen."""
 
 import json
+import threading
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -11,16 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from edgecascade.benchmarks.errors import BenchmarkError
+from edgecascade.benchmarks.latency.cell import QUANTILES, distribution, least
 from edgecascade.benchmarks.latency.data import read_inputs_as_given
-from edgecascade.benchmarks.latency.distribution import QUANTILES, distribution, least
-from edgecascade.benchmarks.latency.loadgen_log import read_detail, read_samples, verdict_of
-from edgecascade.benchmarks.latency.plan import DIRECT, Plan, key_of
-from edgecascade.benchmarks.latency.scenario import Scenario
-from edgecascade.benchmarks.latency.subject import Kind
-from edgecascade.benchmarks.latency.words import milliseconds
-from edgecascade.export.errors import ExportError
+from edgecascade.benchmarks.latency.loadgen import Outcome, Recorder, read_detail, read_samples, validity_of
+from edgecascade.benchmarks.latency.plan import DIRECT, Plan, Scenario, Subject, key_of
+from edgecascade.benchmarks.latency.tables import milliseconds
 from edgecascade.export.labelled import read_labelled
+from edgecascade.types.errors import BenchmarkError, ExportError
 
 
 @given(st.floats(0.5, 0.9999))
@@ -52,7 +50,7 @@ def test_too_few_is_said_and_not_guessed() -> None:
 
 def _plan() -> Plan:
     return Plan(
-        subject=Kind.CASCADE,
+        subject=Subject.CASCADE,
         scenario=Scenario.SERVER,
         network=DIRECT,
         file="a.onnx",
@@ -70,7 +68,7 @@ def _plan() -> Plan:
 
 
 _OTHER: dict[str, Any] = {
-    "subject": Kind.LOCAL,
+    "subject": Subject.LOCAL,
     "scenario": Scenario.OFFLINE,
     "network": "lan",
     "deadline": 0.3,
@@ -156,14 +154,45 @@ def test_a_trace_with_a_hole_is_refused(tmp_path: Path) -> None:
         read_samples(tmp_path / "trace")
 
 
-def test_the_verdict_is_loadgens_own(tmp_path: Path) -> None:
+def test_the_validity_is_loadgens_own(tmp_path: Path) -> None:
     """With the conditions that were not met and its reason; a log without one is a run that did not end."""
     entries = {"result_validity": "INVALID", "early_stopping_met": False, "early_stopping_result": " * Only 3 queries."}
     text = "\n".join(f":::MLLOG {json.dumps({'key': key, 'value': value})}" for key, value in entries.items())
     (tmp_path / "detail").write_text(f"{text}\n:::MLLOG {{not json\nnoise\n")
-    verdict = verdict_of(read_detail(tmp_path / "detail"))
-    assert not verdict.valid
-    assert verdict.unmet == ("early_stopping_met",)
-    assert verdict.reason == "Only 3 queries."
-    with pytest.raises(BenchmarkError, match="expected a verdict"):
-        verdict_of({})
+    validity = validity_of(read_detail(tmp_path / "detail"))
+    assert not validity.valid
+    assert validity.unmet == ("early_stopping_met",)
+    assert validity.reason == "Only 3 queries."
+    with pytest.raises(BenchmarkError, match="expected result_validity"):
+        validity_of({})
+
+
+def test_a_second_answer_is_refused() -> None:
+    """LoadGen would take it for another sample's."""
+    recorder = Recorder(lambda _: None)
+    position = recorder.issue(7)
+    recorder.answer(position, Outcome(1))
+    with pytest.raises(BenchmarkError, match="expected one answer"):
+        recorder.answer(position, Outcome(1))
+
+
+def test_a_missing_answer_is_an_error() -> None:
+    """A run with holes has no percentiles."""
+    recorder = Recorder(lambda _: None)
+    recorder.issue(1)
+    with pytest.raises(BenchmarkError, match="expected 1, one for each sample, got 0"):
+        recorder.outcomes()
+
+
+def test_answers_may_come_from_any_thread() -> None:
+    """Each goes to its own sample, and LoadGen hears of all."""
+    heard: list[int] = []
+    recorder = Recorder(heard.append)
+    positions = [recorder.issue(identifier) for identifier in range(100, 164)]
+    threads = [threading.Thread(target=recorder.answer, args=(at, Outcome(at))) for at in reversed(positions)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [one.label for one in recorder.outcomes()] == positions
+    assert sorted(heard) == list(range(100, 164))

@@ -9,22 +9,19 @@ import numpy as np
 import pytest
 
 from edgecascade.benchmarks.decode import decode
+from edgecascade.benchmarks.device.environment import read_environment
 from edgecascade.benchmarks.document import result_document, result_schema
-from edgecascade.benchmarks.environment import read_environment
 from edgecascade.benchmarks.latency.cell import Cell
 from edgecascade.benchmarks.latency.connection import round_trips
-from edgecascade.benchmarks.latency.request import Request
+from edgecascade.benchmarks.latency.plan import Request, Scenario, Subject
+from edgecascade.benchmarks.latency.report import latency_findings, latency_sections, latency_summary
 from edgecascade.benchmarks.latency.run import LatencyRun, run_latency
-from edgecascade.benchmarks.latency.scenario import Scenario
-from edgecascade.benchmarks.latency.sections import latency_sections
-from edgecascade.benchmarks.latency.subject import Kind
-from edgecascade.benchmarks.latency.verdict import latency_summary, latency_verdict
 from edgecascade.benchmarks.network import Profile
+from edgecascade.benchmarks.network.proxy import shaped
 from edgecascade.benchmarks.section import Report
 from edgecascade.benchmarks.server import serving
-from edgecascade.benchmarks.shaping_proxy import shaped
-from edgecascade.calibration.estimate import Estimate
 from edgecascade.cli import main
+from edgecascade.types.estimate import Estimate
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +31,7 @@ def request_(pair: Path, tmp_path_factory: pytest.TempPathFactory) -> Request:
         file=str(pair / "local.onnx"),
         data=str(pair / "test.npz"),
         report=str(tmp_path_factory.mktemp("report")),
-        subjects=(Kind.LOCAL,),
+        subjects=(Subject.LOCAL,),
         scenarios=(Scenario.SINGLE_STREAM, Scenario.SERVER),
         seconds=0.2,
         queries=10,
@@ -63,7 +60,7 @@ def test_a_run_that_is_started_again_measures_nothing_again(run: LatencyRun, req
     again = run_latency(request_)
     assert again.cells == run.cells
     assert again.reused == 2
-    assert any("taken over from an earlier run" in line for line in latency_verdict(again))
+    assert any("reused from an earlier run" in line for line in latency_findings(again))
 
 
 def test_an_interrupted_run_goes_on_where_it_stopped(run: LatencyRun, request_: Request) -> None:
@@ -118,7 +115,7 @@ def test_a_run_can_be_read_as_a_page_as_text_and_as_a_document(run: LatencyRun) 
     (figure,) = (figure for section in sections for figure in section.figures)
     assert figure.svg.startswith("<svg")
     assert "not an MLPerf submission" in latency_summary(run)
-    report = Report("t", latency_verdict(run), sections, ("m",), "edgecascade bench latency", {"latency": run})
+    report = Report("t", latency_findings(run), sections, ("m",), "edgecascade bench latency", {"latency": run})
     validate(json.loads(json.dumps(result_document(report, read_environment()))), result_schema())
 
 
@@ -131,12 +128,12 @@ def test_a_part_that_is_slower_than_the_whole_is_said_aloud(run: LatencyRun) -> 
 
     def beside(low: float) -> str:
         slow = replace(whole_latency, p50=Estimate(2 * half.value, low, 3 * half.high, half.n))
-        alone = replace(whole, plan=replace(whole.plan, subject=Kind.ALONE), latency=slow)
-        return " ".join(latency_verdict(replace(run, cells=(*run.cells, alone))))
+        alone = replace(whole, plan=replace(whole.plan, subject=Subject.ALONE), latency=slow)
+        return " ".join(latency_findings(replace(run, cells=(*run.cells, alone))))
 
-    assert "The model alone took 2.00 times as long as the local path" in beside(1.5 * half.high)
+    assert "The model alone took 2.00 times" in beside(1.5 * half.high)
     assert "this machine's speed changed" not in beside(half.high)
-    assert "this machine's speed changed" not in " ".join(latency_verdict(run))
+    assert "this machine's speed changed" not in " ".join(latency_findings(run))
 
 
 def test_a_network_lies_between_device_and_remote(pair: Path, tmp_path: Path) -> None:
@@ -162,7 +159,7 @@ def test_a_profile_is_applied_and_what_was_measured_is_reported(pair: Path, tmp_
         data=str(pair / "test.npz"),
         report=str(tmp_path),
         remote=str(pair / "remote.onnx"),
-        subjects=(Kind.REMOTE, Kind.CASCADE),
+        subjects=(Subject.REMOTE, Subject.CASCADE),
         scenarios=(Scenario.SINGLE_STREAM,),
         networks=("direct", "wifi"),
         seconds=0.5,
@@ -198,15 +195,15 @@ _WRONG = (
     (["--qps", "-1"], "--qps: expected arrivals per second above 0, got -1.0"),
     (["--warm-up", "-1"], "--warm-up: expected 0 to 100000 answers, got -1"),
     (["--threads", "0"], "--threads: expected 1 to 1024, got 0"),
-    (["--subject", "cascade"], "--subject: expected --remote with it, since it asks one, got cascade"),
-    (["--network", "lan"], "--network: expected with --remote, which it lies before, got lan alone"),
+    (["--subject", "cascade"], "--subject: expected --remote for a subject that asks it, got cascade"),
+    (["--network", "lan"], "--network: expected --remote, which the network lies before, got lan alone"),
     (["--network", "moon"], "--network: expected direct or one of lan, wifi"),
     (["--remote", "nowhere.onnx"], "--remote: expected an address or an ONNX file, got nowhere.onnx"),
     (
         ["--remote", "http://192.0.2.1:80/v2/models/m", "--network", "lan"],
         "--network: expected a remote on this machine, whose traffic alone is shaped",
     ),
-    (["--provider", "gpu"], "providers: expected names among auto"),
+    (["--providers", "gpu"], "providers: expected names among auto"),
     (["--scenario", "offline", "--scenario", "offline"], "--scenario: expected each once, got offline"),
 )
 
@@ -217,7 +214,7 @@ def test_wrong_arguments_are_one_sentence(
 ) -> None:
     """It names the argument, what was expected and what came; nothing is measured or written."""
     command = ["bench", "latency", str(pair / "local.onnx"), "--data", str(pair / "test.npz")]
-    assert main([*command, "--report", str(tmp_path / "report"), *arguments]) == 2
+    assert main([*command, "--out", str(tmp_path / "report"), *arguments]) == 2
     said = capsys.readouterr().err.strip().splitlines()
     assert len(said) == 1
     assert sentence in said[0]
@@ -233,7 +230,7 @@ def test_a_cell_that_fails_ends_the_run_with_its_reason(pair: Path, tmp_path: Pa
                 file=str(pair / "local.onnx"),
                 data=str(tmp_path / "other.npz"),
                 report=str(tmp_path / "report"),
-                subjects=(Kind.LOCAL,),
+                subjects=(Subject.LOCAL,),
                 scenarios=(Scenario.OFFLINE,),
                 seconds=0.2,
             )

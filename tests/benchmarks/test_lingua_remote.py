@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgecascade.benchmarks.errors import BenchmarkError
 from edgecascade.benchmarks.lingua_library import check_library
 from edgecascade.benchmarks.lingua_remote import LinguaRemote
 from edgecascade.runtime.deadline import Deadline
-from edgecascade.runtime.errors import RemoteError
-from edgecascade.runtime.remote_calibration import RemoteCalibration
+from edgecascade.types.errors import BenchmarkError, RemoteError
+from edgecascade.types.policy import RemoteCalibration
 
 PATIENT = Deadline.after(3600)
 FOUR = ("en", "de", "ja", "no")

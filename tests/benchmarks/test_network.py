@@ -19,15 +19,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from edgecascade.benchmarks.errors import BenchmarkError
-from edgecascade.benchmarks.loopback import LoopbackAddress
 from edgecascade.benchmarks.network import PROFILES, Profile
-from edgecascade.benchmarks.network_path import Budget, Line, Outages, Path
-from edgecascade.benchmarks.network_probe import probe
-from edgecascade.benchmarks.probe_server import ORDER, probe_server, receive
-from edgecascade.benchmarks.shaping_proxy import shaped
+from edgecascade.benchmarks.network.path import Line, Outages, Path, UntilReset
+from edgecascade.benchmarks.network.probe import ORDER, probe, probe_server, receive
+from edgecascade.benchmarks.network.proxy import LoopbackAddress, shaped
 from edgecascade.runtime import Deadline, OpenInference
-from edgecascade.runtime.errors import ArgumentError
+from edgecascade.types.errors import ArgumentError, BenchmarkError
+from studies.network_probe import check, errors, met
 
 PLAIN = Profile("plain", "for tests", latency=0.0, jitter=0.0, up=1e9, down=1e9)
 STEADY = Outages(0.0, 0.0)
@@ -155,10 +153,10 @@ def test_stalls_cost_a_long_transfer_what_the_profile_says() -> None:
 def test_resets_come_as_often_as_the_profile_says() -> None:
     """A share of connections at their first byte, the others after so many bytes on average."""
     profile = dataclasses.replace(PLAIN, reset_share=0.25, resets_per_megabyte=0.5)
-    left = np.array([Budget(profile, random.Random(seed)).left for seed in range(4000)])
+    left = np.array([UntilReset(profile, random.Random(seed)).left for seed in range(4000)])
     assert np.mean(left == 0) == pytest.approx(0.25, abs=0.03)
     assert np.mean(left[left > 0]) == pytest.approx(2e6, rel=0.1)
-    assert Budget(PLAIN, random.Random(0)).left == float("inf")
+    assert UntilReset(PLAIN, random.Random(0)).left == float("inf")
 
 
 @settings(max_examples=25)
@@ -425,7 +423,7 @@ def test_it_ends_with_the_process_that_started_it(echo: str) -> None:
     """Even one that was killed and could not say so."""
     program = (
         "import time\nfrom edgecascade.benchmarks.network import PROFILES\n"
-        "from edgecascade.benchmarks.shaping_proxy import shaped\n"
+        "from edgecascade.benchmarks.network.proxy import shaped\n"
         f"with shaped({echo!r}, PROFILES['lan']) as address:\n    print(address, flush=True)\n    time.sleep(60)\n"
     )
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
@@ -445,7 +443,7 @@ def test_it_ends_with_the_process_that_started_it(echo: str) -> None:
     pytest.fail("it still listens")
 
 
-def test_a_probe_finds_what_the_profile_promises() -> None:
+def test_a_probe_finds_what_the_profile_specifies() -> None:
     """Within bounds that a busy machine keeps too: these are no benchmarks."""
     profile = dataclasses.replace(PLAIN, name="probed", latency=0.02, jitter=1e-3, up=4e6, down=8e6, reset_share=0.3)
     found = probe(profile, pings=20, seconds=1.0, connections=60)
@@ -455,11 +453,23 @@ def test_a_probe_finds_what_the_profile_promises() -> None:
     assert 4e6 < found.down < 8.8e6
     assert 0.1 < found.resets.value < 0.5
     assert found.time_down == 0
-    assert str(found).startswith("probed: round trip ")
+    perfect = dataclasses.replace(
+        found,
+        bare=0.0,
+        median=dataclasses.replace(found.median, value=0.04 + 32 * 8 * (1 / 4e6 + 1 / 8e6)),
+        up=4e6,
+        down=8e6,
+        resets=dataclasses.replace(found.resets, low=0.2, high=0.4),
+    )
+    assert errors(perfect) == {"round trip": pytest.approx(0), "up": 0, "down": 0}
+    assert met(perfect)
+    assert not met(dataclasses.replace(perfect, up=3e6))
+    assert not met(dataclasses.replace(perfect, time_down=0.2))
 
 
-def test_a_probe_finds_outages() -> None:
-    """As the share of time in which nothing came back."""
+def test_outages_are_found_as_a_share_of_time() -> None:
+    """In which nothing came back."""
     profile = dataclasses.replace(PLAIN, name="now and then", latency=1e-3, outage_period=2.0, outage_share=0.4)
-    found = probe(profile, pings=5, seconds=0.2, connections=10)
+    found = check(profile, pings=5, seconds=0.2, connections=10)
     assert 0.2 < found.time_down < 0.6
+    assert found.profile == profile

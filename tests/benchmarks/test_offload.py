@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from edgecascade.benchmarks.class_names import labelled_as
 from edgecascade.benchmarks.commands.offload import configure, execute
 from edgecascade.benchmarks.difference import difference
-from edgecascade.benchmarks.errors import BenchmarkError
 from edgecascade.benchmarks.offload import Offload, measure_offload
 from edgecascade.benchmarks.offload_promise import compare_promise
 from edgecascade.benchmarks.offload_report import offload_document, offload_sections, offload_verdict
@@ -23,13 +22,15 @@ from edgecascade.benchmarks.served import Served
 from edgecascade.benchmarks.verdict import summary
 from edgecascade.benchmarks.verdicts import Verdicts
 from edgecascade.calibration import paired_difference_interval
-from edgecascade.calibration.estimate import Estimate, mean, proportion
+from edgecascade.calibration.estimate import mean, proportion
 from edgecascade.cli import main
 from edgecascade.export import read_labelled
 from edgecascade.export.labelled import LabelledData
 from edgecascade.runtime import Deadline
 from edgecascade.runtime.connect import connect
 from edgecascade.runtime.remotes.http import Traffic
+from edgecascade.types.errors import BenchmarkError
+from edgecascade.types.estimate import Estimate
 
 
 class Counting:
@@ -109,7 +110,7 @@ def test_every_merge_rule_and_order_is_there_with_its_curve(counted: Offload) ->
     """The file's own rule is the cascade without a network; all curves of one merge rule have the same ends."""
     by_name = {one.name: one for one in counted.strategies}
     (own,) = (one for name, one in by_name.items() if name.endswith("(the file)"))
-    assert counted.metadata.merge in own.name
+    assert counted.document.policy.merge in own.name
     assert own.accuracy == counted.cascade.accuracy
     assert own.gap is not None
     assert own.gap.low < 0 < own.gap.high  # the same answers, and yet not known to a point

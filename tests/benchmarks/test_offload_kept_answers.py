@@ -15,7 +15,6 @@ import pytest
 from numpy.typing import NDArray
 
 from edgecascade.benchmarks.built_in import BUILT_IN
-from edgecascade.benchmarks.errors import BenchmarkError
 from edgecascade.benchmarks.kept_answers import NOBODY, KeptAnswers
 from edgecascade.benchmarks.kept_chunks import CHUNK
 from edgecascade.benchmarks.offload import measure_offload
@@ -30,6 +29,7 @@ from edgecascade.export.scores import remote_scores
 from edgecascade.runtime import Cascade, Deadline
 from edgecascade.runtime.connect import connect
 from edgecascade.runtime.remotes.http import Traffic
+from edgecascade.types.errors import BenchmarkError
 
 N = 2 * CHUNK + 40
 WARM_UP = 20

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgecascade.benchmarks.errors import BenchmarkError
 from edgecascade.benchmarks.kept_chunks import CHUNK
 from edgecascade.benchmarks.kept_scores import KeptScores
 from edgecascade.export.labelled import LabelledData
 from edgecascade.runtime import Deadline, Opinions, RemoteError
+from edgecascade.types.errors import BenchmarkError
 
 N = 2 * CHUNK + 40
 DATA = LabelledData(np.arange(3 * N, dtype=np.float32).reshape(N, 3), np.zeros(N, np.int64), (), "digest")

@@ -19,16 +19,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
+from edgecascade.benchmarks.device.environment import read_environment
 from edgecascade.benchmarks.document import plain, result_document, result_schema
-from edgecascade.benchmarks.environment import Environment, read_environment
-from edgecascade.benchmarks.errors import BenchmarkError
 from edgecascade.benchmarks.found import find_estimates
 from edgecascade.benchmarks.inline_svg import inline_svg
 from edgecascade.benchmarks.page import write_page
 from edgecascade.benchmarks.result_csv import result_csv
 from edgecascade.benchmarks.result_file import read_result
 from edgecascade.benchmarks.section import Figure, Report, Section, Table
-from edgecascade.calibration.estimate import Estimate, proportion
+from edgecascade.calibration.estimate import proportion
+from edgecascade.types.errors import BenchmarkError
+from edgecascade.types.estimate import Estimate
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 SVG = (RESULTS / "flagship" / "offload-curve.svg").read_text()
@@ -446,87 +447,3 @@ def test_a_name_in_the_csv_is_no_formula() -> None:
     estimate = plain(proportion(0.5, 10))
     text = result_csv({"offload": {"=1+1": {"@x": estimate}}})
     assert text.splitlines()[1].startswith("offload,'=1+1,'@x,0.5,")
-
-
-_RECORDED = {
-    "proc/cpuinfo": "processor\t: 0\nmodel name\t: Some CPU\ncpu MHz\t\t: 1200.5\nflags\t\t: fpu hypervisor sse\n",
-    "sys/fs/cgroup/cpu.max": "150000 100000\n",
-    ".dockerenv": "",
-    "proc/device-tree/model": "Some Board\0",
-    "sys/devices/system/cpu/cpufreq/policy0/related_cpus": "0 1\n",
-    "sys/devices/system/cpu/cpufreq/policy0/scaling_governor": "performance\n",
-    "sys/devices/system/cpu/cpufreq/policy0/scaling_cur_freq": "1500000\n",
-    "sys/devices/system/cpu/cpufreq/policy0/scaling_max_freq": "1800000\n",
-}
-
-
-def _environment(root: Path, recorded: Mapping[str, str]) -> Environment:
-    for name, content in recorded.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text(content)
-    return read_environment(root)
-
-
-def test_the_machine_is_described(tmp_path: Path) -> None:
-    """As its files tell: processor, quota, board, clocks, and what it runs in."""
-    found = _environment(tmp_path, _RECORDED)
-    assert (found.processor, found.cpu_quota, found.board) == ("Some CPU", 1.5, "Some Board")
-    assert (found.governor, found.megahertz, found.limit_megahertz) == ("performance", 1500.0, 1800.0)
-    assert (found.container, found.virtual_machine) == ("Docker", True)
-    rows = dict(found.rows())
-    assert rows["clock"] == "1500 MHz"
-    assert rows["CPU quota"] == "1.5 cores"
-    assert rows["virtual machine"] == "yes"
-    assert "power mode" in rows["not set, or not told"]
-
-
-@pytest.mark.parametrize(
-    ("cores", "name"),
-    [
-        pytest.param([("0x41", "0xd42")] * 8, "Cortex-A78AE", id="Jetson Orin"),
-        pytest.param([("0x4e", "0x003")] * 2 + [("0x41", "0xd07")] * 4, "Denver 2, Cortex-A57", id="Jetson TX2"),
-        pytest.param([("0x41", "0xfff")], "Arm core of implementer 0x41, part 0xfff", id="one that nobody knows yet"),
-    ],
-)
-def test_an_arm_processor_is_told_by_its_cores(tmp_path: Path, cores: list[tuple[str, str]], name: str) -> None:
-    """Linux gives numbers and no model there; each design once."""
-    told = "".join(f"processor\t: {i}\nCPU implementer\t: {a}\nCPU part\t: {b}\n\n" for i, (a, b) in enumerate(cores))
-    assert _environment(tmp_path, {"proc/cpuinfo": told}).processor == name
-
-
-def test_what_the_machine_does_not_tell_is_not_guessed(tmp_path: Path) -> None:
-    """From an empty system nothing is known, and the page says so."""
-    found = _environment(tmp_path, {"sys/fs/cgroup/cpu.max": "max 100000\n", "proc/cpuinfo": "no such field\n"})
-    told = (found.cpu_quota, found.board, found.governor, found.megahertz, found.container, found.virtual_machine)
-    assert told == (None,) * 6
-    untold = dict(found.rows())["not set, or not told"].split(", ")
-    assert {"CPU quota", "board", "JetPack", "governor", "clock", "container", "virtual machine"} <= set(untold)
-
-
-@pytest.mark.parametrize(
-    ("recorded", "quota"),
-    [
-        ({"cpu/cpu.cfs_quota_us": "50000", "cpu/cpu.cfs_period_us": "100000"}, 0.5),
-        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, None),
-        ({"cpu.max": "rubbish"}, None),
-        ({"cpu.max": "100 0"}, None),
-    ],
-)
-def test_a_quota_is_read_from_either_kind_of_group(
-    tmp_path: Path, recorded: dict[str, str], quota: float | None
-) -> None:
-    """Of control groups version 1 and 2; no quota, or one that makes no sense, is None."""
-    found = _environment(tmp_path, {f"sys/fs/cgroup/{name}": content for name, content in recorded.items()})
-    assert found.cpu_quota == quota
-
-
-def test_no_host_name_and_no_path_is_told() -> None:
-    """Of this very machine: what a result says of it could be anyone's."""
-    import platform
-    import sys
-
-    told = json.dumps(plain(read_environment()))
-    assert os.path.dirname(sys.executable) not in told
-    assert os.path.expanduser("~") not in told
-    name = platform.node()
-    assert not name or not re.search(rf"\b{re.escape(name)}\b", told)

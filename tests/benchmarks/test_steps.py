@@ -18,7 +18,7 @@ from edgecascade.benchmarks import steps as module
 from edgecascade.benchmarks import store
 from edgecascade.benchmarks.progress import stepping
 from edgecascade.benchmarks.steps import at_once, kept_steps
-from edgecascade.calibration.estimate import Estimate
+from edgecascade.types.estimate import Estimate
 
 NAMES = ("first", "second", "third")
 ABOUT = {"rounds": 20, "cascade": "abc"}

@@ -10,9 +10,10 @@ import pytest
 
 from edgecascade.benchmarks.commands import compare, table
 from edgecascade.benchmarks.document import plain
-from edgecascade.benchmarks.errors import BenchmarkError
 from edgecascade.benchmarks.readme_table import MARKERS, readme_table, with_table
-from edgecascade.calibration.estimate import Estimate, proportion
+from edgecascade.calibration.estimate import proportion
+from edgecascade.types.errors import BenchmarkError
+from edgecascade.types.estimate import Estimate
 
 _PAIRS = ("flagship", "comparable", "fashion-mnist", "languages")
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from edgecascade.benchmarks.errors import BenchmarkError
 from edgecascade.benchmarks.torch_remote import TorchRemote
 from edgecascade.export import ImagePreprocessing, export_torch, prepend, save_model
 from edgecascade.export.scores import remote_scores
 from edgecascade.runtime import Cascade, Deadline, Reason
+from edgecascade.types.errors import BenchmarkError
 
 PREPROCESSING = ImagePreprocessing(8, 8, (127.0,) * 3, (128.0,) * 3)
 

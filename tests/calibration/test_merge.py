@@ -6,9 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgecascade.calibration import CalibrationError
-from edgecascade.calibration.merge import MERGES, merged_labels
-from edgecascade.runtime import Verdict
-from edgecascade.runtime.merge import merge
+from edgecascade.runtime import Prediction
+from edgecascade.types.merge import MERGES, merge, merged_labels
 
 ROWS = st.lists(st.sampled_from([[0.5, 0.5, 0.0], [0.2, 0.3, 0.5], [0.9, 0.1, 0.0], [0.0, 1.0, 0.0]]), min_size=1)
 
@@ -21,8 +20,8 @@ def test_the_plan_and_the_device_merge_alike(rule: str, data: st.DataObject) -> 
     remote = np.array(data.draw(st.lists(st.sampled_from(local.tolist()), min_size=len(local), max_size=len(local))))
     remote = np.asarray(remote, np.float32)[:, ::-1].copy()
 
-    def verdict(row: np.ndarray[tuple[int], np.dtype[np.float32]]) -> Verdict:
-        return Verdict(int(row.argmax()), float(row.max()), row)
+    def verdict(row: np.ndarray[tuple[int], np.dtype[np.float32]]) -> Prediction:
+        return Prediction(int(row.argmax()), float(row.max()), row)
 
     on_device = [merge(rule, verdict(a), verdict(b))[0].label for a, b in zip(local, remote, strict=True)]
     assert merged_labels(rule, local, remote).tolist() == on_device

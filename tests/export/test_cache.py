@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from edgecascade.benchmarks.errors import BenchmarkError
 from edgecascade.benchmarks.packages import _PIP, fetch
 from edgecascade.export.cache import cache_folder, once
+from edgecascade.types.errors import BenchmarkError
 
 
 def test_a_finished_step_is_not_repeated(tmp_path: Path) -> None:

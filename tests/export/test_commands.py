@@ -142,7 +142,7 @@ def test_every_objective_and_choice_is_kept_in_the_file(
     assert run(*CALIBRATE, *options) == 0
     assert "wrote    out.onnx" in capsys.readouterr().out
     with Cascade.load(folder / "out.onnx", remote=folder / "remote.onnx") as cascade:
-        policy = cascade.metadata.document["policy"]
+        policy = cascade.document.to_dict()["policy"]
         assert len(cascade.predict_batch(np.load(folder / "test.npz")["x"][:5])) == 5
     asked = dict(zip(options[::2], options[1::2], strict=True))
     for option, key in (("--estimate", "estimate"), ("--score", "score"), ("--merge", "merge"), ("--bins", "bins")):

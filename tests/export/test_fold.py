@@ -1,6 +1,5 @@
 """The folded graph decides as the reference does, whatever the logits, and leaves the body what it was."""
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -14,9 +13,11 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper
 
+from documents import document_of, some_document
 from edgecascade.calibration import AdvantageTable, Decision, DecisionRule, decide
 from edgecascade.export import ExportError, find_logits, fold
 from edgecascade.runtime.session import open_session
+from edgecascade.types.document import CascadeDocument
 
 Body = Callable[..., ModelProto]
 OUTPUTS = ("label", "confidence", "advantage", "forward", "probabilities")
@@ -44,7 +45,7 @@ def run(session: Any, logits: NDArray[Any], **inputs: NDArray[np.float32]) -> De
 
 def fold_and_open(body: ModelProto, rule: DecisionRule, logits: str = "logits") -> Any:
     """A session of the folded body, after the checker has seen it."""
-    model = fold(body, logits=logits, rule=rule, document={})
+    model = fold(body, logits=logits, rule=rule, document=document_of(rule))
     onnx.checker.check_model(model, full_check=True)
     return open_session(model.SerializeToString())
 
@@ -158,7 +159,7 @@ def test_a_table_can_be_overridden_by_one_of_another_length(identity: Body, rule
 @pytest.mark.parametrize(("opset", "ir"), [(13, 7), (17, 8), (21, 10)])
 def test_the_versions_stay_those_of_the_body(identity: Body, rule: DecisionRule, opset: int, ir: int) -> None:
     """A runtime that reads the body reads the cascade model."""
-    model = fold(identity(3, opset=opset, ir=ir), logits="logits", rule=rule, document={})
+    model = fold(identity(3, opset=opset, ir=ir), logits="logits", rule=rule, document=document_of(rule))
     assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", opset)]
     assert model.ir_version == ir
     assert_agrees(run(fold_and_open(identity(3, opset=opset, ir=ir), rule), BATCH), BATCH, rule)
@@ -169,12 +170,12 @@ def test_the_body_is_left_alone_and_its_outputs_stay_first(identity: Body, rule:
     body = identity(3)
     body.metadata_props.add(key="author", value="me")
     before = body.SerializeToString()
-    model = fold(body, logits="logits", rule=rule, document={"format": 1})
+    model = fold(body, logits="logits", rule=rule, document=document_of(rule))
     assert body.SerializeToString() == before
     assert [output.name for output in model.graph.output] == ["logits", *OUTPUTS]
     properties = {entry.key: entry.value for entry in model.metadata_props}
     assert properties.keys() == {"author", "edgecascade"}
-    assert json.loads(properties["edgecascade"]) == {"format": 1}
+    assert CascadeDocument.from_json(properties["edgecascade"], "model") == document_of(rule)
     (logits,) = open_session(model.SerializeToString()).run(["logits"], {"z": BATCH})
     np.testing.assert_array_equal(logits, BATCH)
 
@@ -209,20 +210,20 @@ def test_an_output_of_the_body_may_have_a_reserved_name(identity: Body, rule: De
 def test_an_input_with_a_reserved_name_is_refused(identity: Body, rule: DecisionRule, name: str) -> None:
     """Callers feed inputs by name, so renaming one is for its owner to do."""
     with pytest.raises(ExportError, match=f"^body: its input '{name}'"):
-        fold(identity(3, source=name), logits="logits", rule=rule, document={})
+        fold(identity(3, source=name), logits="logits", rule=rule, document=document_of(rule))
 
 
 def test_a_cascade_model_is_not_folded_again(identity: Body, rule: DecisionRule) -> None:
     """Two heads on one body would be two opinions."""
-    once = fold(identity(3), logits="logits", rule=rule, document={})
+    once = fold(identity(3), logits="logits", rule=rule, document=document_of(rule))
     with pytest.raises(ExportError, match=r"^body: it is a cascade model already"):
-        fold(once, logits="logits", rule=rule, document={})
+        fold(once, logits="logits", rule=rule, document=document_of(rule))
 
 
 def test_a_document_with_a_number_that_json_lacks_is_refused(identity: Body, rule: DecisionRule) -> None:
     """NaN in the metadata would be read by Python and by nobody else."""
     with pytest.raises(ValueError, match="JSON"):
-        fold(identity(3), logits="logits", rule=rule, document={"ece": float("nan")})
+        fold(identity(3), logits="logits", rule=rule, document=some_document(threshold=float("nan")))
 
 
 def test_float16_logits_are_decided_in_float32(identity: Body, rule: DecisionRule) -> None:

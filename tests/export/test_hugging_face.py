@@ -18,8 +18,8 @@ from edgecascade.calibration import softmax
 from edgecascade.cli import main
 from edgecascade.export import local_scores, unfold
 from edgecascade.export.graph import load_model
-from edgecascade.export.hugging_face import LABELS_KEY
 from edgecascade.runtime import Cascade, ModelFileError, Reason
+from edgecascade.types.document import LABELS_KEY
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -91,10 +91,10 @@ def test_a_sentence_is_answered_as_transformers_does(text: tuple[Path, Any, Any]
     sentences = _sentences(30)
     expected = _logits(model, tokenizer, sentences)
     with Cascade.load(folder / "local.onnx") as cascade:
-        temperature = cascade.metadata.document["calibration"]["temperature"]
+        temperature = cascade.document.to_dict()["calibration"]["temperature"]
         together = cascade.predict_batch(sentences)
         alone = [cascade.predict(sentence) for sentence in sentences]
-    assert cascade.metadata.labels == tuple(NAMES.values())
+    assert cascade.document.labels == tuple(NAMES.values())
     for answers in (together, alone):
         probabilities = np.stack([answer.local.probabilities for answer in answers])
         np.testing.assert_allclose(probabilities, softmax(expected, temperature), atol=1e-5)

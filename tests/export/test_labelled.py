@@ -17,7 +17,7 @@ from PIL import Image
 
 from edgecascade.export import ExportError, read_labelled
 from edgecascade.export.labelled import batches, each
-from edgecascade.runtime.errors import EdgecascadeError
+from edgecascade.types.errors import EdgecascadeError
 
 X = np.arange(24, dtype=np.float32).reshape(4, 6)
 Y = np.array([0, 2, 1, 2])

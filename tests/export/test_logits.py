@@ -8,6 +8,7 @@ import pytest
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper
 
+from documents import document_of
 from edgecascade.calibration import DecisionRule, decide
 from edgecascade.export import KINDS, ExportError, LogitsSource, find_logits, fold, logits_of
 from edgecascade.export.logits import settle
@@ -46,7 +47,9 @@ def test_the_graph_recovers_logits_as_numpy_does(
     """Any kind, any precision: the folded file decides as the reference does on the recovered logits."""
     scores = _scores(kind).astype({1: np.float32, 10: np.float16, 11: np.float64}[int(datatype)])
     body = identity(scores.shape[1], kind=datatype)
-    session = open_session(fold(body, logits="logits", kind=kind, rule=rule, document={}).SerializeToString())
+    session = open_session(
+        fold(body, logits="logits", kind=kind, rule=rule, document=document_of(rule)).SerializeToString()
+    )
     label, confidence, probabilities = session.run(["label", "confidence", "probabilities"], {"z": scores})
     wanted = decide(logits_of(scores, kind), rule)
     np.testing.assert_allclose(probabilities, wanted.probabilities, atol=1e-6)
@@ -71,7 +74,9 @@ def test_a_binary_head_may_have_no_axis_of_its_own(build: Body, rule: DecisionRu
     body = build([node], [1], [], {"axis": np.array([1], np.int64)}, output="score")
     source = find_logits(body)
     assert source == LogitsSource("score", None, binary=True)
-    session = open_session(fold(body, logits="score", kind="binary-logits", rule=rule, document={}).SerializeToString())
+    session = open_session(
+        fold(body, logits="score", kind="binary-logits", rule=rule, document=document_of(rule)).SerializeToString()
+    )
     label, probabilities = session.run(["label", "probabilities"], {"z": np.array([[-3], [2]], np.float32)})
     assert label.tolist() == [0, 1]
     assert probabilities.shape == (2, 2)

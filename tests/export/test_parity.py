@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from onnx import ModelProto, TensorProto, helper
 
+from documents import document_of
 from edgecascade.calibration import SCORES, AdvantageTable, DecisionRule, decide
 from edgecascade.export import ParityError, check_parity, fold
 
@@ -17,7 +18,7 @@ LOGITS = np.random.default_rng(0).normal(0, 2, (200, 3)).astype(np.float32)
 
 def folded(body: ModelProto, rule: DecisionRule) -> ModelProto:
     """The cascade model of the body."""
-    return fold(body, logits="logits", rule=rule, document={})
+    return fold(body, logits="logits", rule=rule, document=document_of(rule))
 
 
 @pytest.mark.parametrize("score", SCORES)

@@ -12,8 +12,9 @@ from PIL import Image
 
 from edgecascade.export import ExportError, ImagePreprocessing, prepend
 from edgecascade.export.preprocess import standalone
-from edgecascade.runtime.properties import PREPROCESSING_KEY
 from edgecascade.runtime.session import open_session
+from edgecascade.types.document import PREPROCESSING_KEY
+from edgecascade.types.errors import ArgumentError
 
 Body = Callable[..., ModelProto]
 MEAN, STD = (100.0, 110.0, 120.0), (50.0, 60.0, 70.0)
@@ -175,5 +176,5 @@ def test_a_body_that_takes_something_else_is_refused(build: Body, options: dict[
 )
 def test_preprocessing_that_cannot_be_is_refused(arguments: tuple[object, ...], name: str) -> None:
     """One sentence that names the argument."""
-    with pytest.raises(ExportError, match=f"^{name}: expected"):
+    with pytest.raises(ArgumentError, match=f"^{name}: expected"):
         ImagePreprocessing(*arguments)  # type: ignore[arg-type]

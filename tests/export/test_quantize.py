@@ -111,11 +111,12 @@ def test_a_few_inputs_are_used_and_not_dropped(exported: ModelProto, logits_of: 
 def test_export_tells_what_int8_costs_and_refuses_too_much(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], outlier: float
 ) -> None:
-    """One input that is far larger than the others leaves them no steps; `--max-loss 1` lets that pass."""
+    """One input that is far larger than the others leaves them no steps; `--int8-loss 1` lets that pass."""
     torch.manual_seed(0)
-    layers = torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.ReLU(), torch.nn.Linear(16, 3))
+    first = torch.nn.Linear(8, 16)
+    layers = torch.nn.Sequential(first, torch.nn.ReLU(), torch.nn.Linear(16, 3))
     with torch.no_grad():
-        layers[0].weight[:, 0] = 0
+        first.weight[:, 0] = 0
     body = export_torch(layers, (8,))
     x = np.random.default_rng(0).normal(size=(400, 8)).astype(np.float32)
     x[:, 0] *= outlier
@@ -130,7 +131,7 @@ def test_export_tells_what_int8_costs_and_refuses_too_much(
     assert out.exists() != refused
     printed = capsys.readouterr()
     assert "points" in (printed.err if refused else printed.out)
-    assert main([*arguments, "--max-loss", "1"]) == 0
+    assert main([*arguments, "--int8-loss", "1"]) == 0
     assert out.exists()
 
 

@@ -24,7 +24,7 @@ from edgecascade.export import (
 )
 from edgecascade.export.graph import load_model, save_model
 from edgecascade.runtime import Cascade, ModelFileError
-from edgecascade.runtime.golden import GOLDEN_KEY
+from edgecascade.types.document import GOLDEN_KEY
 
 Run = Callable[..., int]
 
@@ -55,12 +55,12 @@ def test_the_threshold_moves_along_the_curve(pair: Path, tmp_path: Path) -> None
 def test_the_document_says_what_was_done(pair: Path, tmp_path: Path) -> None:
     """The new point and objective; no certificate, and no verdict on the old point."""
     chosen = move_threshold(pair / "local.onnx", tmp_path / "moved.onnx", MostAccuracy(0.1))
-    document = Cascade.load(tmp_path / "moved.onnx").metadata.document
+    document = Cascade.load(tmp_path / "moved.onnx").document.to_dict()
     assert document["policy"]["threshold"] == document["policy"]["chosen"]["threshold"] == chosen.threshold
     assert "10% offload" in document["policy"]["objective"]
     assert document["certificate"] is None
     assert "moved along the curve" in document["policy"]["verdict"][0]
-    assert document["calibration"] == Cascade.load(pair / "local.onnx").metadata.document["calibration"]
+    assert document["calibration"] == Cascade.load(pair / "local.onnx").document.to_dict()["calibration"]
 
 
 def test_it_still_verifies(pair: Path, tmp_path: Path) -> None:
@@ -107,8 +107,8 @@ def test_a_new_plan_fits_new_data(pair: Path, tmp_path: Path) -> None:
     remote = remote_scores(str(pair / "remote.onnx"), data.inputs)
     out = tmp_path / "new.onnx"
     written = recalibrate(pair / "local.onnx", out, data, local, remote, objective=MostAccuracy(0.2))
-    old = Cascade.load(pair / "local.onnx").metadata.document
-    new = Cascade.load(out).metadata.document
+    old = Cascade.load(pair / "local.onnx").document.to_dict()
+    new = Cascade.load(out).document.to_dict()
     assert written.plan.rule.temperature == new["calibration"]["temperature"] < 0.7 * old["calibration"]["temperature"]
     assert {key: new["source"][key] for key in ("model", "model_sha256", "logits", "kind")} == {
         key: old["source"][key] for key in ("model", "model_sha256", "logits", "kind")
@@ -124,7 +124,7 @@ def test_names_that_the_new_data_lacks_are_kept(pair: Path, tmp_path: Path) -> N
     arguments = [str(pair / "local.onnx"), "--remote", str(pair / "remote.onnx"), "--data", str(tmp_path / "field.npz")]
     out = tmp_path / "new.onnx"
     assert main(["recalibrate", *arguments, "--offload-rate", "0.2", "--no-golden", "-o", str(out)]) == 0
-    assert Cascade.load(out).metadata.labels == ("red", "green", "blue")
+    assert Cascade.load(out).document.labels == ("red", "green", "blue")
     assert GOLDEN_KEY not in {entry.key for entry in load_model(out).metadata_props}
 
 

@@ -72,7 +72,7 @@ def emulate(haswell: Callable[..., "subprocess.CompletedProcess[str]"], tmp_path
 
     def emulate(model: ModelProto, **inputs: NDArray[Any]) -> dict[str, Any]:
         onnx.save(model, tmp_path / "model.onnx")
-        np.savez(tmp_path / "inputs.npz", **inputs)
+        np.savez(tmp_path / "inputs.npz", allow_pickle=False, **inputs)
         done = haswell("-c", SCRIPT, str(tmp_path / "model.onnx"), str(tmp_path / "inputs.npz"))
         assert done.returncode == 0, done.stderr
         return dict(json.loads(done.stdout))
@@ -101,7 +101,7 @@ class Net(torch.nn.Module):
         )
         with torch.no_grad():
             for parameter in self.parameters():
-                parameter *= torch.where(torch.rand_like(parameter) < 0.1, 4.0, 1.0)
+                parameter.mul_(torch.where(torch.rand_like(parameter) < 0.1, 4.0, 1.0))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Give the logits."""

@@ -65,7 +65,7 @@ def test_a_classifier_becomes_a_cascade_model(tmp_path: Path, name: str, classes
     out = tmp_path / "local.onnx"
     calibrate(body, out, data, local_scores(body, data.inputs), remote, objective=MostAccuracy(0.2), expected=expected)
     with Cascade.load(out) as cascade:
-        assert cascade.metadata.document["source"]["kind"] == "probabilities"
+        assert cascade.document.to_dict()["source"]["kind"] == "probabilities"
         answers = cascade.predict_batch(x[1100:])
     assert np.mean([answer.label for answer in answers] == model.predict(x[1100:])) > 0.995
     assert unfold(load_model(out)).SerializeToString() == body.read_bytes()

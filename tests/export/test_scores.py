@@ -8,7 +8,7 @@ import pytest
 from onnx import ModelProto, TensorProto, helper
 
 from edgecascade.export import ExportError, ImagePreprocessing, local_scores, prepend, remote_scores, save_model
-from edgecascade.runtime.errors import EdgecascadeError
+from edgecascade.types.errors import EdgecascadeError
 
 Body = Callable[..., ModelProto]
 INPUTS = np.random.default_rng(0).normal(0, 2, (70, 3)).astype(np.float32)

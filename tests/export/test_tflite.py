@@ -2,13 +2,14 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
+from documents import document_of
 from edgecascade.calibration import AdvantageTable, DecisionRule, decide
 from edgecascade.cli import main
 from edgecascade.export import ExportError, ParityError, export_torch, fold, save_model
@@ -40,20 +41,11 @@ def _rule(score: str) -> DecisionRule:
     return DecisionRule(1.5, table, threshold=-0.1, score=score)
 
 
-def _document(rule: DecisionRule) -> dict[str, Any]:
-    policy = {"score": rule.score, "merge": "replace", "threshold": rule.threshold, "counts": [9, 9, 9]}
-    return {
-        "format": 1,
-        "labels": ["a", "b", "c"],
-        "policy": policy,
-        "remote": {"temperature": 1.0, "scores": "logits"},
-        "source": {"logits": "logits", "kind": "logits", "model": "m", "model_sha256": "0"},
-    }
-
-
 def _cascade(score: str = "confidence", body: ModelProto | None = None) -> ModelProto:
     rule = _rule(score)
-    return fold(body or _identity(), logits="logits", rule=rule, document=_document(rule))
+    return fold(
+        body or _identity(), logits="logits", rule=rule, document=replace(document_of(rule), labels=("a", "b", "c"))
+    )
 
 
 # What can be asked of the graph without the converter.
@@ -154,9 +146,9 @@ def test_int8_is_calibrated_and_planned_on_what_it_gives(pair: Path, tmp_path: P
     assert main(["inspect", str(out), "--verify", "--tolerance", "1e-5"]) == 0
     data = np.load(pair / "calibration.npz")
     with Cascade.load(out) as lite, Cascade.load(pair / "local.onnx") as float_:
-        assert lite.metadata.document["policy"]["chosen"]["offload_rate"] == pytest.approx(0.3, abs=0.02)
-        assert lite.metadata.document["calibration"]["n"] == len(data["y"])
-        assert lite.metadata.labels == float_.metadata.labels == ("red", "green", "blue")
+        assert lite.document.to_dict()["policy"]["chosen"]["offload_rate"] == pytest.approx(0.3, abs=0.02)
+        assert lite.document.to_dict()["calibration"]["n"] == len(data["y"])
+        assert lite.document.labels == float_.document.labels == ("red", "green", "blue")
         answers, wanted = lite.predict_batch(data["x"]), float_.predict_batch(data["x"])
     assert np.mean([a.label == b.label for a, b in zip(answers, wanted, strict=True)]) > 0.95
     assert np.mean([a.reason is not Reason.CONFIDENT for a in answers]) == pytest.approx(0.3, abs=0.02)

@@ -7,6 +7,7 @@ import onnx
 import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
+from documents import document_of
 from edgecascade.calibration import DecisionRule
 from edgecascade.export import ExportError, fold, unfold
 from edgecascade.export.fold import OUTPUTS, OVERRIDABLE
@@ -47,7 +48,7 @@ def test_the_body_comes_back_byte_for_byte(identity: Body, rule: DecisionRule, s
     body = identity(3)
     body.metadata_props.add(key="author", value="me")
     rule = DecisionRule(rule.temperature, rule.table, rule.threshold, score)
-    model = fold(body, logits="logits", kind=kind, rule=rule, document={"format": 1})
+    model = fold(body, logits="logits", kind=kind, rule=rule, document=document_of(rule))
     assert unfold(model).SerializeToString() == body.SerializeToString()
 
 
@@ -58,7 +59,7 @@ def test_names_that_made_room_come_back(rule: DecisionRule, name: str) -> None:
     """In subgraphs too, and on the way every model runs."""
     body = _with_subgraph(name)
     onnx.checker.check_model(body, full_check=True)
-    model = fold(body, logits="logits", rule=rule, document={})
+    model = fold(body, logits="logits", rule=rule, document=document_of(rule))
     onnx.checker.check_model(model, full_check=True)
     z = np.array([[1, -2, 3]], np.float32)
     session = open_session(model.SerializeToString())
@@ -70,7 +71,7 @@ def test_a_name_that_is_taken_is_not_moved_to(build: Body, rule: DecisionRule) -
     """Where `body/label` is a tensor of its own, `label` moves further."""
     nodes = [helper.make_node("Neg", ["z"], ["label"]), helper.make_node("Add", ["label", "body/label"], ["logits"])]
     body = build(nodes, [3], [3], {"body/label": np.ones(3, np.float32)})
-    model = fold(body, logits="logits", rule=rule, document={})
+    model = fold(body, logits="logits", rule=rule, document=document_of(rule))
     (logits,) = open_session(model.SerializeToString()).run(["logits"], {"z": np.zeros((1, 3), np.float32)})
     assert logits.tolist() == [[1, 1, 1]]
     assert unfold(model).SerializeToString() == body.SerializeToString()
@@ -79,7 +80,7 @@ def test_a_name_that_is_taken_is_not_moved_to(build: Body, rule: DecisionRule) -
 def test_outputs_of_the_body_with_our_names_come_back(identity: Body, rule: DecisionRule) -> None:
     """As scikit-learn's converters call theirs."""
     body = identity(3, output="probabilities")
-    model = fold(body, logits="probabilities", kind="probabilities", rule=rule, document={})
+    model = fold(body, logits="probabilities", kind="probabilities", rule=rule, document=document_of(rule))
     assert unfold(model).SerializeToString() == body.SerializeToString()
 
 

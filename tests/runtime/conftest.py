@@ -16,22 +16,12 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
+from documents import changed, document_of
 from edgecascade.calibration import AdvantageTable, DecisionRule
 from edgecascade.export import fold, save_model
-from edgecascade.runtime.metadata import KEY
+from edgecascade.types.document import KEY
 
 Behaviour = Callable[[socket.socket], None]
-
-
-def document(**changes: Any) -> dict[str, Any]:
-    """What the runtime reads of a document, with changes to its top level."""
-    return {
-        "format": 1,
-        "labels": ["red", "green", "blue"],
-        "policy": {"merge": "replace"},
-        "remote": {"temperature": 1.0, "scores": "logits"},
-        **changes,
-    }
 
 
 @pytest.fixture
@@ -48,10 +38,10 @@ def make_file(tmp_path: Path) -> Callable[..., Path]:
         body = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
         edges, values = np.array([0.6], np.float32), np.array([-0.25, 0.25], np.float32)
         rule = DecisionRule(1.0, AdvantageTable(edges, values, np.array([10, 10])), threshold=0.0)
-        model = fold(body, logits="logits", rule=rule, document=document(**changes))
-        if metadata is not None:
-            for entry in model.metadata_props:
-                entry.value = metadata if entry.key == KEY else entry.value
+        document = document_of(rule)
+        model = fold(body, logits="logits", rule=rule, document=document)
+        (entry,) = (entry for entry in model.metadata_props if entry.key == KEY)
+        entry.value = json.dumps(changed(document.to_dict(), changes)) if metadata is None else metadata
         save_model(model, tmp_path / name)
         return tmp_path / name
 

@@ -28,9 +28,9 @@ from edgecascade.runtime import (
     RemoteUnreachable,
 )
 from edgecascade.runtime.batch import Batch
-from edgecascade.runtime.errors import CircuitOpen
 from edgecascade.runtime.remotes.circuit import CircuitBreaker
 from edgecascade.runtime.remotes.retry import Retrying
+from edgecascade.types.errors import CircuitOpen
 
 X = np.zeros((1, 3), np.float32)
 GOOD = np.array([[0.0, 0.0, 9.0]], np.float32)

@@ -85,7 +85,7 @@ def test_inspect_shows_what_is_in_a_file(pair: Path, capsys: pytest.CaptureFixtu
     """Temperatures, policy, operating points with the chosen one marked, verdict, and what is promised."""
     assert run("inspect", pair / "local.onnx") == 0
     shown = capsys.readouterr().out
-    for part in ("T 1.", "forward below", "most accuracy at 30% offload", "<- chosen", "verdict", "promise    none"):
+    for part in ("T 1.", "forward below", "most accuracy at 30% offload", "<- chosen", "advice", "certificate none"):
         assert part in shown
     assert shown.count("<- chosen") == 1
     assert run("inspect", pair / "local.onnx", "--json") == 0

@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from edgecascade.runtime import Deadline, Opinions, Reason, RemoteError, Verdict
-from edgecascade.runtime.errors import CircuitOpen
+from edgecascade.runtime import Deadline, Opinions, Prediction, Reason, RemoteError
 from edgecascade.runtime.failure import Failure
 from edgecascade.runtime.forwarder import Forwarder, outcome
 from edgecascade.runtime.remote import InProcess
-from edgecascade.runtime.remote_calibration import RemoteCalibration
+from edgecascade.types.errors import CircuitOpen
+from edgecascade.types.policy import RemoteCalibration
 
 
 class Held:
@@ -72,7 +72,7 @@ def test_what_waits_leaves_in_one_request(held: Held) -> None:
     others = [one.submit([np.array([[i % 3]])], deadline)[0] for i in range(10)]
     held.free.set()
     labels = [outcome(forward, deadline) for forward in (*first, *others)]
-    assert [verdict.label for verdict in labels if isinstance(verdict, Verdict)] == [0, *(i % 3 for i in range(10))]
+    assert [verdict.label for verdict in labels if isinstance(verdict, Prediction)] == [0, *(i % 3 for i in range(10))]
     assert held.sizes == [1, 10]
     one.close()
 
@@ -88,7 +88,7 @@ def test_a_request_holds_inputs_of_one_kind(held: Held) -> None:
     held.free.set()
     for forward in forwards:
         verdict = outcome(forward, deadline)
-        assert isinstance(verdict, Verdict)
+        assert isinstance(verdict, Prediction)
         assert verdict.label == 1
     assert sorted(held.sizes[1:]) == [2, 2, 2, 2, 4, 4, 4, 4]
     one.close()
@@ -132,7 +132,7 @@ def test_every_input_is_asked_once(n: int, in_flight: int, request: int, room: i
 
     one = forwarder(remote, in_flight=in_flight, request_inputs=request, waiting=room)
     verdicts = ask(one, [np.array([[i]]) for i in range(n)], Deadline.after(10))
-    assert [verdict.label for verdict in verdicts if isinstance(verdict, Verdict)] == [i % 3 for i in range(n)]
+    assert [verdict.label for verdict in verdicts if isinstance(verdict, Prediction)] == [i % 3 for i in range(n)]
     assert sorted(seen) == list(range(n))
     one.close()
 
@@ -150,7 +150,7 @@ def test_without_room_a_caller_waits_no_longer_than_its_deadline(held: Held, sta
     assert refused.reason is Reason.DEADLINE
     assert 0.09 < time.monotonic() - started < 0.5 + stalled()
     held.free.set()
-    assert all(isinstance(outcome(forward, patient), Verdict) for forward in kept)
+    assert all(isinstance(outcome(forward, patient), Prediction) for forward in kept)
     assert sum(held.sizes) == 3
     one.close()
 
@@ -198,7 +198,7 @@ def test_a_remote_may_give_no_more_than_opinions() -> None:
     """A label and a confidence: the rest is shared by the other classes, before the remote's temperature."""
     one = forwarder(lambda x: Opinions(np.array([2] * len(x)), np.array([0.8] * len(x))))
     (verdict,) = ask(one, [np.zeros((1, 1))], Deadline.after(5))
-    assert isinstance(verdict, Verdict)
+    assert isinstance(verdict, Prediction)
     np.testing.assert_allclose(verdict.probabilities, [0.1, 0.1, 0.8], rtol=1e-6)
     one.close()
 

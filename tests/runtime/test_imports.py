@@ -25,7 +25,7 @@ def imported(code: str, *arguments: str) -> set[str]:
 
 def test_importing_the_runtime_imports_nothing_heavy() -> None:
     """Neither the other parts nor what they need."""
-    found = imported("import edgecascade.runtime")
+    found = imported("from edgecascade import Cascade")
     assert {"numpy", "onnxruntime", "edgecascade.runtime"} <= found
     assert found & (BEYOND | {"concurrent", "hashlib", "http", "logging", "sqlite3", "ssl"}) == set()
 

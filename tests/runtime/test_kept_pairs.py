@@ -15,17 +15,17 @@ from hypothesis import strategies as st
 
 from edgecascade.cli import main
 from edgecascade.export import cascade_scores, read_labelled
-from edgecascade.runtime import ArgumentError, Cascade, Verdict
+from edgecascade.runtime import ArgumentError, Cascade, Prediction
 from edgecascade.runtime.watch.kept_pairs import KeptPairs
 
 NAMES = ["red", "green", "blue"]
 
 
-def verdict(label: int, confidence: float = 0.8) -> Verdict:
+def verdict(label: int, confidence: float = 0.8) -> Prediction:
     """One of three classes."""
     probabilities = np.full(3, (1 - confidence) / 2, np.float32)
     probabilities[label] = confidence
-    return Verdict(label, confidence, probabilities)
+    return Prediction(label, confidence, probabilities)
 
 
 def keep(pairs: KeptPairs, value: Any, label: int = 0) -> bool:
@@ -75,8 +75,8 @@ def test_recalibrate_reads_it(pair: Path, tmp_path: Path) -> None:
         arguments = [str(pair / "local.onnx"), "--data", str(tmp_path / "pairs.npz"), "--remote", str(remote)]
         out = tmp_path / "new.onnx"
         assert main(["recalibrate", *arguments, "--offload-rate", "0.2", "-o", str(out)]) == 0
-        new = Cascade.load(out).metadata.document
-        old = Cascade.load(pair / "local.onnx").metadata.document
+        new = Cascade.load(out).document.to_dict()
+        old = Cascade.load(pair / "local.onnx").document.to_dict()
         assert (new["calibration"]["n"], new["labels"]) == (400, NAMES)
         assert new["calibration"]["temperature"] == pytest.approx(old["calibration"]["temperature"], rel=0.25)
         for who in ("calibration", "remote"):
@@ -99,7 +99,7 @@ def test_calibrate_reads_it(pair: Path, tmp_path: Path) -> None:
 def test_labels_are_drawn_as_the_remote_believes(tmp_path: Path) -> None:
     """Each class as often as its probability says, and one without a probability never."""
     pairs = KeptPairs(tmp_path, NAMES, seed=3)
-    remote = Verdict(2, 0.7, np.array([0.0, 0.3, 0.7], np.float32))
+    remote = Prediction(2, 0.7, np.array([0.0, 0.3, 0.7], np.float32))
     for _ in range(2000):
         pairs.add(np.zeros((1, 1)), verdict(0), remote, audited=True)
     often = np.bincount(saved(pairs)["y"], minlength=3) / 2000
@@ -191,7 +191,7 @@ def test_what_no_plain_file_could_hold_is_not_kept(tmp_path: Path, x: Any) -> No
 
 def test_verdicts_of_another_number_of_classes_are_not_kept(tmp_path: Path) -> None:
     """They are another model's."""
-    other = Verdict(0, 1.0, np.ones(4, np.float32))
+    other = Prediction(0, 1.0, np.ones(4, np.float32))
     assert not KeptPairs(tmp_path, NAMES).add(np.zeros((1, 2)), verdict(0), other, audited=True)
 
 

@@ -86,7 +86,7 @@ def test_what_does_not_fit_is_refused() -> None:
 def test_the_commands_of_a_device_take_it(capsys: pytest.CaptureFixture[str]) -> None:
     """`inspect`, `inspect --verify` and `run`."""
     assert main(["inspect", str(FILE)]) == 0
-    assert "input      image: uint8 [1, height, width, 3]" in capsys.readouterr().out
+    assert "input       image: uint8 [1, height, width, 3]" in capsys.readouterr().out
     assert main(["inspect", str(FILE), "--verify", "--tolerance", "1e-5"]) == 0
     assert capsys.readouterr().out.startswith("LiteRT: 8 golden inputs decided as expected")
 

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 
 from edgecascade.runtime import Cascade, OpenInference, RemoteError
-from edgecascade.runtime.answer import Reason
 from edgecascade.runtime.histogram import Histogram
 from edgecascade.runtime.metrics.logs import EventLog, JsonFormatter
 from edgecascade.runtime.metrics.metrics import metrics
 from edgecascade.runtime.metrics.prometheus import prometheus_text
+from edgecascade.types.answer import Reason
 
 SECRET = "Bearer s3cr3t-t0k3n"
 Received = list[tuple[str, Mapping[str, str], bytes]]

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from edgecascade.runtime import Source, Verdict
-from edgecascade.runtime.merge import merge
+from edgecascade.runtime import Prediction, Source
+from edgecascade.types.merge import merge
 
 
-def verdict(*probabilities: float) -> Verdict:
+def verdict(*probabilities: float) -> Prediction:
     """Of these probabilities."""
     row = np.array(probabilities, np.float32)
-    return Verdict(int(row.argmax()), float(row.max()), row)
+    return Prediction(int(row.argmax()), float(row.max()), row)
 
 
 @pytest.mark.parametrize(

@@ -17,11 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgecascade.runtime import ArgumentError
-from edgecascade.runtime.answer import Reason, Source
 from edgecascade.runtime.durations import Durations
 from edgecascade.runtime.histogram import BOUNDS, Histogram
 from edgecascade.runtime.metrics.metrics import metrics, snapshot
 from edgecascade.runtime.remotes.http import Traffic
+from edgecascade.types.answer import Reason, Source
 
 NONE = Histogram().snapshot()
 seconds = st.floats(0, 100) | st.sampled_from(BOUNDS)

@@ -44,7 +44,7 @@ def binary(rows: NDArray[Any], datatype: str, name: str = "logits") -> tuple[byt
 
 
 def test_tensors_travel_as_bytes(connect: Any, serve: Any, recording: Any, respond: Any) -> None:
-    """Metadata once; then each request is its JSON header and the array's own bytes, output in binary too."""
+    """CascadeDocument once; then each request is its JSON header and the array's own bytes, output in binary too."""
     record, kept = recording
     server = serve(record(respond(LOGITS)))
     remote = connect(server, headers={"Authorization": "Bearer secret"})

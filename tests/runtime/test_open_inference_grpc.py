@@ -176,7 +176,7 @@ def test_our_messages_are_part_of_those_published() -> None:
 
 
 def test_tensors_travel_as_bytes(start: Any, connect: Any) -> None:
-    """Metadata once; then each request names its input and its output, and holds the array's own bytes."""
+    """CascadeDocument once; then each request names its input and its output, and holds the array's own bytes."""
     server = start(raw(("logits", "FP32", LOGITS)))
     remote = connect(server, "/versions/3", headers={"Authorization": "Bearer secret"})
     for _ in range(2):

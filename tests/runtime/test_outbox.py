@@ -20,26 +20,26 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from edgecascade.runtime.answer import Reason, Verdict
 from edgecascade.runtime.deadline import Deadline
-from edgecascade.runtime.errors import ArgumentError
 from edgecascade.runtime.forwarder import Failure
 from edgecascade.runtime.outbox.clock import Clock
 from edgecascade.runtime.outbox.drain import Drain
 from edgecascade.runtime.outbox.outbox import Late, Outbox
 from edgecascade.runtime.outbox.records import Cause
+from edgecascade.types.answer import Prediction, Reason
+from edgecascade.types.errors import ArgumentError
 
 DAY = 86_400.0
 
 
-def local(i: int = 0) -> Verdict:
+def local(i: int = 0) -> Prediction:
     """What the application was told."""
-    return Verdict(i % 3, 0.4, np.array([0.4, 0.3, 0.3], np.float32))
+    return Prediction(i % 3, 0.4, np.array([0.4, 0.3, 0.3], np.float32))
 
 
-def of(inputs: Any) -> Verdict:
+def of(inputs: Any) -> Prediction:
     """The remote's verdict, which names its input."""
-    return Verdict(int(np.ravel(inputs)[0]), 0.9, np.array([0.9, 0.1, 0.0], np.float32))
+    return Prediction(int(np.ravel(inputs)[0]), 0.9, np.array([0.9, 0.1, 0.0], np.float32))
 
 
 def number(i: int, size: int = 3) -> Any:
@@ -72,7 +72,7 @@ class Link:
         self.bad: set[int] = set()
         self.condemns = True  # with a bad input, all in its request
 
-    def __call__(self, inputs: Any, _: Deadline) -> list[Verdict | Failure]:
+    def __call__(self, inputs: Any, _: Deadline) -> list[Prediction | Failure]:
         """A verdict or a failure for each."""
         names = [int(np.ravel(one)[0]) for one in inputs]
         self.asked.append(names)
@@ -158,7 +158,7 @@ def test_every_kind_of_input_reaches_the_remote_as_it_was(opened: Callable[..., 
     """Arrays, several by name, text, and files as bytes."""
     outbox, sent = opened(), []
 
-    def ask(batch: Any, _: Deadline) -> list[Verdict]:
+    def ask(batch: Any, _: Deadline) -> list[Prediction]:
         sent.append(batch)
         return [local()]
 
@@ -326,7 +326,7 @@ def test_on_a_thin_link_requests_shrink_until_they_arrive(
     for i in range(40):
         outbox.put(f"{i}", number(i), local())
 
-    def thin(inputs: Any, deadline: Deadline) -> list[Verdict | Failure]:
+    def thin(inputs: Any, deadline: Deadline) -> list[Prediction | Failure]:
         late = len(inputs) > 2 or 0 in inputs
         return [Failure(Reason.DEADLINE, "too much")] * len(inputs) if late else list(link(inputs, deadline))
 
@@ -675,7 +675,7 @@ def test_closing_does_not_wait_for_a_request(path: Path) -> None:
     """Its inputs stay, and what it brings later is forgotten."""
     asking, free = threading.Event(), threading.Event()
 
-    def ask(inputs: Any, _: Deadline) -> list[Verdict]:
+    def ask(inputs: Any, _: Deadline) -> list[Prediction]:
         asking.set()
         free.wait(20)
         return [local()] * len(inputs)
@@ -762,7 +762,7 @@ def test_a_writer_that_holds_the_file_delays_nobody(path: Path) -> None:
 OTHER = """
 import sys, numpy as np
 from edgecascade.runtime.outbox.outbox import Outbox
-from edgecascade.runtime.errors import ArgumentError
+from edgecascade.types.errors import ArgumentError
 try:
     Outbox(sys.argv[1])
 except ArgumentError as error:
@@ -817,8 +817,8 @@ FULL = """
 import resource, signal, sys, numpy as np
 from edgecascade.runtime.outbox.outbox import Outbox
 from edgecascade.runtime.outbox.drain import Drain
-from edgecascade.runtime.answer import Verdict
-verdict = Verdict(1, 0.5, np.ones(3, np.float32))
+from edgecascade.types.answer import Prediction
+verdict = Prediction(1, 0.5, np.ones(3, np.float32))
 outbox = Outbox(sys.argv[1])
 hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
 resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, hard))

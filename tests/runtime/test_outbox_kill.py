@@ -17,17 +17,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgecascade.runtime.answer import Verdict
 from edgecascade.runtime.deadline import Deadline
 from edgecascade.runtime.outbox.drain import Drain
 from edgecascade.runtime.outbox.outbox import Late, Outbox
+from edgecascade.types.answer import Prediction
 
-VERDICT = Verdict(1, 0.5, np.array([0.2, 0.5, 0.3], np.float32))
+VERDICT = Prediction(1, 0.5, np.array([0.2, 0.5, 0.3], np.float32))
 
 
-def ask(inputs: Any, _: Deadline) -> list[Verdict]:
+def ask(inputs: Any, _: Deadline) -> list[Prediction]:
     """A remote that is there."""
-    return [Verdict(int(one[0]), 0.9, VERDICT.probabilities) for one in inputs]
+    return [Prediction(int(one[0]), 0.9, VERDICT.probabilities) for one in inputs]
 
 
 def killed(child: int, begun: int) -> None:
@@ -60,7 +60,7 @@ def put_many(path: Path, n: int, said: int) -> None:
         if outbox.put(key, np.full((1, random.choice([3, 5000])), i, np.int64), VERDICT):
             os.write(said, key.encode() + b"\n")
         if i % 7 == 3:
-            outbox.answer(f"{n}/{i - 1}", Verdict(i - 1, 0.9, VERDICT.probabilities))
+            outbox.answer(f"{n}/{i - 1}", Prediction(i - 1, 0.9, VERDICT.probabilities))
         if i % 20 == 19:
             outbox._ledger.sync()
 

@@ -11,10 +11,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from edgecascade.runtime.answer import Verdict
-from edgecascade.runtime.errors import InputError
 from edgecascade.runtime.outbox.packed import PackedError, pack, pack_verdict, unpack, unpack_verdict
 from edgecascade.runtime.remotes.open_inference import DATATYPES
+from edgecascade.types.answer import Prediction
+from edgecascade.types.errors import InputError
 
 SHAPES = npst.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4).map(lambda shape: (1, *shape))
 ORDERS: tuple[Literal["<", ">"], ...] = ("<", ">")
@@ -163,7 +163,7 @@ def test_only_inputs_of_one_kind_may_leave_together() -> None:
 @given(st.integers(-(2**63), 2**63 - 1), st.floats(), npst.arrays(np.float32, st.integers(0, 5)))
 def test_a_verdict_comes_back_as_it_was(label: int, confidence: float, probabilities: Any) -> None:
     """Even one that is not a number."""
-    packed = pack_verdict(Verdict(label, confidence, probabilities))
+    packed = pack_verdict(Prediction(label, confidence, probabilities))
     back = unpack_verdict(packed)
     assert back.label == label
     assert back.confidence == confidence or (math.isnan(back.confidence) and math.isnan(confidence))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from edgecascade.cli import main
 from edgecascade.runtime import ArgumentError, Cascade, Policy, Reason, Source
-from edgecascade.runtime.remote_calibration import RemoteCalibration
+from edgecascade.types.policy import RemoteCalibration
 
 UNSURE = np.array([0, 0.5, 0], np.float32)
 PLAIN = Policy("replace", RemoteCalibration(1.0, False))

@@ -10,10 +10,10 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from edgecascade.runtime import ArgumentError
-from edgecascade.runtime.answer import Reason, Source
 from edgecascade.runtime.histogram import BOUNDS, Histogram
 from edgecascade.runtime.metrics.metrics import metrics
 from edgecascade.runtime.metrics.prometheus import CONTENT_TYPE, prometheus_text
+from edgecascade.types.answer import Reason, Source
 
 
 def example(**parts: Any) -> dict[str, Any]:

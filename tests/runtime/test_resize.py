@@ -1,5 +1,7 @@
 """Resizing before LiteRT is the resizing in the ONNX graph."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,6 +12,7 @@ from edgecascade.export import ImagePreprocessing
 from edgecascade.export.preprocess import standalone
 from edgecascade.runtime.resize import Resize
 from edgecascade.runtime.session import open_session
+from edgecascade.types.document import read_preprocessing
 
 side = st.integers(3, 60)
 
@@ -30,7 +33,7 @@ def test_it_is_that_of_the_graph(
     image = np.random.default_rng(rows * columns).integers(0, 256, (rows, columns, 3), np.uint8)
     session = open_session(standalone(preprocessing, like).SerializeToString())
     (wanted,) = session.run(None, {"image": image[None]})
-    found = Resize(height, width, interpolation, edge)(image)
+    found = Resize(preprocessing)(image)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, wanted[0].transpose(1, 2, 0), rtol=0, atol=0.01)
 
@@ -38,11 +41,14 @@ def test_it_is_that_of_the_graph(
 def test_an_image_of_the_right_size_is_only_converted() -> None:
     """To the bit."""
     image = np.random.default_rng(0).integers(0, 256, (7, 9, 3), np.uint8)
-    np.testing.assert_array_equal(Resize(7, 9, "cubic", None)(image), image.astype(np.float32))
+    np.testing.assert_array_equal(
+        Resize(ImagePreprocessing(7, 9, (0.0,) * 3, (1.0,) * 3, "cubic"))(image), image.astype(np.float32)
+    )
 
 
 @pytest.mark.parametrize("edge", [None, 20])
-def test_it_is_read_from_the_metadata(edge: int | None) -> None:
-    """As `ImagePreprocessing` writes it; files from before there was a crop do not name one."""
-    document = {"height": 16, "width": 12, "mean": [0, 0, 0], "std": [1, 1, 1], "interpolation": "cubic"}
-    assert Resize.of(document if edge is None else {**document, "shortest_edge": edge}) == Resize(16, 12, "cubic", edge)
+def test_preprocessing_is_read_from_the_metadata(edge: int | None) -> None:
+    """Files from before there was a crop do not name one."""
+    found = {"height": 16, "width": 12, "mean": [0, 0, 0], "std": [1, 1, 1], "interpolation": "cubic"}
+    text = json.dumps(found if edge is None else {**found, "shortest_edge": edge})
+    assert read_preprocessing(text, "f") == ImagePreprocessing(16, 12, (0.0,) * 3, (1.0,) * 3, "cubic", edge)

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from edgecascade.runtime import ArgumentError, Deadline, InProcess, OpenInference, RemoteError, RemoteUnreachable
 from edgecascade.runtime.batch import Batch
-from edgecascade.runtime.errors import CircuitOpen
 from edgecascade.runtime.remotes.retry import Retrying, backoff, retry_after, worth_a_retry
 from edgecascade.runtime.remotes.wrapped import Extras
+from edgecascade.types.errors import CircuitOpen
 
 X = np.zeros((1, 3), np.float32)
 GOOD = np.array([[1.0, 2.0, 3.0]], np.float32)

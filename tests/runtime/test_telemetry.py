@@ -9,10 +9,10 @@ import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
-from edgecascade.runtime.answer import Reason, Source
 from edgecascade.runtime.histogram import BOUNDS, Histogram
 from edgecascade.runtime.metrics.metrics import metrics
 from edgecascade.runtime.metrics.telemetry import export_to_opentelemetry
+from edgecascade.types.answer import Reason, Source
 
 Found = dict[str, dict[tuple[Any, ...], Any]]  # value by the attributes' values, by instrument
 

@@ -11,30 +11,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgecascade.runtime import ArgumentError, Cascade, Policy, Verdict
-from edgecascade.runtime.remote_calibration import RemoteCalibration
+from documents import some_document
+from edgecascade.runtime import ArgumentError, Cascade, Policy, Prediction
 from edgecascade.runtime.watch.drift import Reference
 from edgecascade.runtime.watch.watch import ALARMS, Alarm, Watch
+from edgecascade.types.document import CascadeDocument
+from edgecascade.types.policy import RemoteCalibration
 
 VALUES = [float(value) for value in np.linspace(-0.5, 0.4, 10, dtype=np.float32)]
 X = np.zeros((1, 2), np.float32)
 NAN = float("nan")
 
 
-def document(**changes: Any) -> dict[str, Any]:
+def document() -> CascadeDocument:
     """Ten bins of sixty calibration inputs each, of which the lowest three are forwarded."""
-    accuracy = {"value": 0.9, "low": 0.85, "high": 0.95, "n": 600}
-    return {
-        "labels": ["red", "green", "blue"],
-        "calibration": {
-            "temperature": 1.0,
-            "accuracy": accuracy,
-            "ece_after": {**accuracy, "value": 0.01, "high": 0.02},
-        },
-        "remote": {"temperature": 1.0, "accuracy": accuracy},
-        "policy": {"threshold": -0.25, "edges": VALUES[1:], "values": VALUES, "counts": [60] * 10},
-        **changes,
-    }
+    return some_document(threshold=-0.25, edges=tuple(VALUES[1:]), values=tuple(VALUES), counts=(60,) * 10)
 
 
 def watch(**options: Any) -> Watch:
@@ -44,11 +35,11 @@ def watch(**options: Any) -> Watch:
     return made
 
 
-def verdict(label: int, confidence: float) -> Verdict:
+def verdict(label: int, confidence: float) -> Prediction:
     """One of three classes."""
     probabilities = np.full(3, (1 - confidence) / 2, np.float32)
     probabilities[label] = confidence
-    return Verdict(label, confidence, probabilities)
+    return Prediction(label, confidence, probabilities)
 
 
 def see(made: Watch, n: int, *, seed: int = 0, places: Iterable[int] = range(10)) -> None:
@@ -164,7 +155,7 @@ def test_the_gaps_are_of_kept_inputs() -> None:
 def test_a_local_verdict_that_is_not_a_number_agrees_with_nobody() -> None:
     """It has no label worth the name."""
     made = watch()
-    broken = Verdict(0, NAN, np.full(3, NAN, np.float32))
+    broken = Prediction(0, NAN, np.full(3, NAN, np.float32))
     made.compared(X, broken, verdict(0, 0.9), audited=False)
     assert made.health().agreement_forwarded.value == 0
 
@@ -249,10 +240,10 @@ def test_the_rate_that_is_planned_is_that_of_the_policy_in_force() -> None:
 def test_the_rate_on_the_calibration_data_is_the_one_in_the_file(pair: Path) -> None:
     """The bins below the threshold hold what the chosen point says."""
     with Cascade.load(pair / "local.onnx") as cascade:
-        reference = Reference.of(cascade.metadata.document, cascade.policy)
-        chosen = cascade.metadata.document["policy"]["chosen"]
-        assert reference.n == chosen["n"]
-        assert reference.forwarded / reference.n == pytest.approx(chosen["offload_rate"])
+        reference = Reference.of(cascade.document, cascade.policy)
+        chosen = cascade.document.policy.chosen
+        assert reference.n == chosen.n
+        assert reference.forwarded / reference.n == pytest.approx(chosen.offload_rate)
 
 
 def test_a_real_file_is_watched(pair: Path) -> None:
@@ -261,7 +252,7 @@ def test_a_real_file_is_watched(pair: Path) -> None:
     with Cascade.load(pair / "local.onnx") as cascade:
         for images, expected in ((test, False), (test // 4, True)):
             made = Watch(window=400)
-            made.begin(cascade.metadata.document, cascade.policy)
+            made.begin(cascade.document, cascade.policy)
             for answer in cascade.predict_batch(images):
                 made.saw(answer.advantage, answer.forwarded)
             health = made.health()
@@ -318,7 +309,7 @@ def test_overconfidence_is_raised() -> None:
 def test_a_remote_that_doubts_itself_is_not_taken_for_overconfidence() -> None:
     """Its labels differ often, but it still holds the local label likely: the remote errs, and knows."""
     made = watch()
-    local, remote = verdict(0, 0.6), Verdict(1, 0.41, np.array([0.59, 0.41, 0.0], np.float32))
+    local, remote = verdict(0, 0.6), Prediction(1, 0.41, np.array([0.59, 0.41, 0.0], np.float32))
     for _ in range(2000):
         made.compared(X, local, remote, audited=True)
     assert made.health().calibration_gap.low > 0.5
@@ -386,15 +377,14 @@ def test_beginning_again_forgets_what_was_estimated() -> None:
     assert health.raised["agreement"] == 1
 
 
-@pytest.mark.parametrize("bare", [{}, {"labels": ["a"], "policy": {"merge": "replace"}, "remote": None}])
-def test_a_file_without_evidence_is_watched_as_far_as_can_be(bare: dict[str, Any]) -> None:
+def test_a_file_without_a_table_is_watched_as_far_as_possible() -> None:
     """Counts and comparisons, no drift."""
     made = Watch(share=0.5)
-    made.begin(bare)
+    made.begin(some_document(edges=None, values=None))
     see(made, 3000)
-    audit(made, 100, agreeing=0.0, confidence=0.1, remote=0.9)
+    audit(made, 100, agreeing=0.9)
     assert made.health().inputs == 3000
-    assert raised(made) == {}
+    assert "drift" not in raised(made)
 
 
 def test_pairs_are_a_plain_sample_of_all_inputs(tmp_path: Path) -> None:

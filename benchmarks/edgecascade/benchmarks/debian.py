@@ -11,9 +11,9 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgecascade.benchmarks.errors import BenchmarkError
 from edgecascade.benchmarks.packages import sha256_of
 from edgecascade.export.cache import once
+from edgecascade.types.errors import BenchmarkError
 
 __all__ = ["DebianPackage", "fetch_debian", "member"]
 

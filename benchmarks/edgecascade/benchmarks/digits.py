@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgecascade.calibration.estimate import Estimate
+from edgecascade.types.estimate import Estimate
 
 __all__ = ["digits", "interval"]
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from edgecascade.benchmarks.environment import Environment
-from edgecascade.benchmarks.errors import BenchmarkError
+from edgecascade.benchmarks.device.environment import Environment
 from edgecascade.benchmarks.section import Report
+from edgecascade.types.errors import BenchmarkError
 
 __all__ = ["KIND", "SCHEMA", "plain", "result_document", "result_schema"]
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecascade.benchmarks.packages import Package, fetch
-from edgecascade.export.preprocess import ImagePreprocessing
+from edgecascade.types.document import ImagePreprocessing
 
 __all__ = ["LITE0_96", "LITE0_224", "LITE2_260", "Head", "Variant", "classifier", "feature_extractor", "fit_head"]
 

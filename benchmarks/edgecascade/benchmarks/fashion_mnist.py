@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecascade.benchmarks.debian import DebianPackage, fetch_debian, member
-from edgecascade.benchmarks.errors import BenchmarkError
 from edgecascade.export import LabelledData
 from edgecascade.export.cache import once
+from edgecascade.types.errors import BenchmarkError
 
 __all__ = ["CLASSES", "load_fashion_mnist"]
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from edgecascade.benchmarks.errors import BenchmarkError
-from edgecascade.calibration.estimate import Estimate
+from edgecascade.types.errors import BenchmarkError
+from edgecascade.types.estimate import Estimate
 
 __all__ = ["Found", "Place", "find_estimates", "where"]
 

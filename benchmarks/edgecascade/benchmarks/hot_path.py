@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from edgecascade.export import fold, save_model, unfold
 from edgecascade.export.graph import load_model
 from edgecascade.runtime import Cascade
 from edgecascade.runtime.session import open_session
+from edgecascade.types.document import Calibration, CascadeDocument, PolicyRecord, SourceRecord
+from edgecascade.types.estimate import Estimate, OperatingPoint
 
 __all__ = ["measure_hot_path", "tiny_cascade"]
 
@@ -87,12 +90,35 @@ def tiny_cascade(folder: Path, hidden: int = 128) -> tuple[Path, list[NDArray[np
     rng = np.random.default_rng(0)
     edges, values = (np.linspace(0.1, 0.9, n).astype(np.float32) for n in (9, 10))
     rule = DecisionRule(1.5, AdvantageTable(edges, values, np.full(10, 100)), threshold=0.0)
-    document = {
-        "format": 1,
-        "labels": [str(label) for label in range(10)],
-        "policy": {"merge": "replace", "threshold": 0.0},
-        "remote": {"temperature": 1.0, "scores": "logits"},
-    }
+    unmeasured = Estimate(0.0, 0.0, 1.0, 1)
+    calibration = Calibration("temperature", 1.5, 1, *[unmeasured] * 5)
+    point = OperatingPoint(0.0, 0.5, 0.5, (0.0, 1.0), (0.0, 1.0), (0.0, 1.0), 1)
+    document = CascadeDocument(
+        written_by="edgecascade.benchmarks",
+        labels=tuple(str(label) for label in range(10)),
+        preprocessing=None,
+        calibration=calibration,
+        remote=replace(calibration, temperature=1.0),
+        remote_scores="logits",
+        policy=PolicyRecord(
+            score="confidence",
+            merge="replace",
+            estimate="labels",
+            objective="none: random weights",
+            threshold=0.0,
+            chosen=point,
+            advice=(),
+            bins=10,
+            edges=tuple(edges.tolist()),
+            values=tuple(values.tolist()),
+            counts=(100,) * 10,
+            intervals=((0.0, 1.0),) * 10,
+            considered=(),
+        ),
+        operating_curve=(point,),
+        certificate=None,
+        source=SourceRecord("none", "0" * 64, "logits", "logits", "0" * 64),
+    )
     path = folder / "tiny.onnx"
     save_model(fold(_two_layers(rng, hidden), logits="logits", rule=rule, document=document), path)
     return path, list(rng.normal(size=(64, 784)).astype(np.float32))

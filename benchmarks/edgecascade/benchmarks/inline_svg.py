@@ -6,8 +6,8 @@ import math
 import re
 from xml.etree import ElementTree
 
-from edgecascade.benchmarks.errors import BenchmarkError
 from edgecascade.benchmarks.section import Figure
+from edgecascade.types.errors import BenchmarkError
 
 __all__ = ["inline_svg"]
 

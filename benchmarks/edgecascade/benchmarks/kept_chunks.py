@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.benchmarks.errors import BenchmarkError
 from edgecascade.export.cache import once
 from edgecascade.export.labelled import Inputs
 from edgecascade.runtime.batch import rows
+from edgecascade.types.errors import BenchmarkError
 
 __all__ = ["CHUNK", "KeptChunks", "chunk_of"]
 

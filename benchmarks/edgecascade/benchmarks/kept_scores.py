@@ -12,14 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.benchmarks.errors import BenchmarkError
 from edgecascade.benchmarks.kept_chunks import CHUNK, KeptChunks, chunk_of
 from edgecascade.export.labelled import Inputs, LabelledData, batches, count
 from edgecascade.export.scores import Progress
 from edgecascade.runtime.connect import connect
 from edgecascade.runtime.deadline import Deadline
-from edgecascade.runtime.errors import RemoteError
 from edgecascade.runtime.remote import Opinions, Remote
+from edgecascade.types.errors import BenchmarkError, RemoteError
 
 __all__ = ["KeptScores", "RemoteLike", "ask"]
 

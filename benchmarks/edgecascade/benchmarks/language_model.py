@@ -16,8 +16,8 @@ import numpy as np
 from edgecascade.benchmarks.progress import counting
 from edgecascade.export import LabelledData, export_torch, save_model
 from edgecascade.export.cache import once
-from edgecascade.export.hugging_face import LABELS_KEY, TOKENIZER
-from edgecascade.runtime.properties import PREPROCESSING_KEY
+from edgecascade.export.hugging_face import TOKENIZER
+from edgecascade.types.document import LABELS_KEY, PREPROCESSING_KEY
 
 if TYPE_CHECKING:
     import torch

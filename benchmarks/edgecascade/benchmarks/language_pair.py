@@ -22,7 +22,7 @@ from edgecascade.benchmarks.progress import counting
 from edgecascade.calibration import Objective, Promise
 from edgecascade.export import calibrate, local_scores
 from edgecascade.export.cache import once
-from edgecascade.runtime.remote_calibration import RemoteCalibration
+from edgecascade.types.policy import RemoteCalibration
 
 __all__ = ["LANGUAGES_METHOD", "language_pair", "prepare_languages"]
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from edgecascade.benchmarks.errors import BenchmarkError
 from edgecascade.benchmarks.packages import Package, fetch
 from edgecascade.export import LabelledData
+from edgecascade.types.errors import BenchmarkError
 
 __all__ = ["LANGUAGES", "Sizes", "Snippets", "load_languages", "snippets_of", "split_sentences"]
 

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.calibration.estimate import Estimate, quantile
+from edgecascade.calibration.estimate import quantile
 from edgecascade.runtime import Cascade, OpenInference
+from edgecascade.types.estimate import Estimate
 
 __all__ = ["black_hole", "measure_lateness"]
 

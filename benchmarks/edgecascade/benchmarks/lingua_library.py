@@ -5,8 +5,8 @@ from __future__ import annotations
 from importlib.util import find_spec
 from pathlib import Path
 
-from edgecascade.benchmarks.errors import BenchmarkError
 from edgecascade.benchmarks.packages import sha256_of
+from edgecascade.types.errors import BenchmarkError
 
 __all__ = ["check_library"]
 

@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.benchmarks.errors import BenchmarkError
 from edgecascade.benchmarks.lingua_library import check_library
 from edgecascade.runtime.batch import Batch, are_sentences
 from edgecascade.runtime.deadline import Deadline
-from edgecascade.runtime.errors import RemoteError
+from edgecascade.types.errors import BenchmarkError, RemoteError
 
 __all__ = ["LinguaRemote"]
 

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecascade.benchmarks.class_names import labelled_as
-from edgecascade.benchmarks.errors import BenchmarkError
 from edgecascade.benchmarks.kept_answers import KeptAnswers
 from edgecascade.benchmarks.kept_scores import RemoteLike
 from edgecascade.benchmarks.offload_area import Area, Rule, areas
@@ -22,10 +21,13 @@ from edgecascade.benchmarks.offload_strategies import Strategy, strategies
 from edgecascade.benchmarks.served import Served, run_served
 from edgecascade.benchmarks.verdicts import Verdicts, judge
 from edgecascade.calibration import expected_calibration_error
-from edgecascade.calibration.estimate import Estimate, calibration_error
+from edgecascade.calibration.estimate import calibration_error
 from edgecascade.export.labelled import LabelledData
-from edgecascade.runtime.metadata import Metadata, read_metadata
+from edgecascade.runtime.metadata import read_document
 from edgecascade.runtime.session import open_session
+from edgecascade.types.document import CascadeDocument
+from edgecascade.types.errors import BenchmarkError
+from edgecascade.types.estimate import Estimate
 
 __all__ = ["Offload", "Strategy", "measure_offload", "tested_on"]
 
@@ -37,7 +39,7 @@ class Offload:
     """The whole measurement.
 
     Attributes:
-        metadata: of the cascade model.
+        document: of the cascade model.
         n: test inputs.
         strategies: the table; the third is the cascade as it was served. The rules at the same rate merge as it
             does; the rule by hand replaces.
@@ -51,7 +53,7 @@ class Offload:
         verdicts: the rows behind it all.
     """
 
-    metadata: Metadata
+    document: CascadeDocument
     n: int
     strategies: tuple[Strategy, ...]
     curves: dict[str, OffloadCurve]
@@ -107,22 +109,22 @@ def measure_offload(
             model's, the model was calibrated on just these inputs, or what is kept is damaged.
     """
     data = tested_on(path, data)
-    verdicts, metadata = judge(path, data, remote_scores)
+    verdicts, document = judge(path, data, remote_scores)
     if np.isnan(verdicts.confidence).any():
         where = int(np.flatnonzero(np.isnan(verdicts.confidence))[0])
         raise BenchmarkError(f"data: the local model's confidence on input {where} is not a number")
     served, correct = run_served(
         path, data, remote=remote, deadline=deadline, expected=verdicts.remote_label, kept=kept
     )
-    rules = _rules(verdicts, metadata.merge)
+    rules = _rules(verdicts, document.policy.merge)
     return Offload(
-        metadata=metadata,
+        document=document,
         n=len(data.labels),
-        strategies=strategies(verdicts, metadata.merge, served.reasons["confident"], correct),
+        strategies=strategies(verdicts, document.policy.merge, served.reasons["confident"], correct),
         curves=_curves(verdicts, rules),
         areas=areas(rules, verdicts.local_correct),
         savings=savings(served, len(data.labels), prices or Prices()),
-        promised=compare_promise(metadata.document, verdicts, correct),
+        promised=compare_promise(document.to_dict(), verdicts, correct),
         ece={name: expected_calibration_error(*pair) for name, pair in verdicts.confidences().items()},
         corrected_ece={name: calibration_error(*pair) for name, pair in verdicts.confidences().items()},
         served=served,
@@ -136,12 +138,12 @@ def tested_on(path: str | os.PathLike[str], data: LabelledData) -> LabelledData:
     Raises:
         BenchmarkError: too few inputs, classes that are not the model's, or what the model was calibrated on.
     """
-    metadata = read_metadata(open_session(path), path)
+    document = read_document(open_session(path), path)
     if len(data.labels) < _FEWEST:
         raise BenchmarkError(f"data: expected at least {_FEWEST} labelled inputs, got {len(data.labels)}")
-    if metadata.document.get("source", {}).get("data_sha256") == data.digest:
+    if document.source.data_sha256 == data.digest:
         raise BenchmarkError(f"data: expected inputs that nothing was fitted on, got what {path} was calibrated on")
-    return labelled_as(data, metadata.labels)
+    return labelled_as(data, document.labels)
 
 
 def _rules(v: Verdicts, own: str) -> dict[str, Rule]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.calibration.estimate import Estimate
+from edgecascade.types.estimate import Estimate
 
 __all__ = ["Area", "Rule", "areas", "normalised_area"]
 

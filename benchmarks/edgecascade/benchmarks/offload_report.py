@@ -37,7 +37,7 @@ def offload_document(result: Offload) -> dict[str, Any]:
         "corrected_ece": {name: asdict(estimate) for name, estimate in result.corrected_ece.items()},
         "served": asdict(result.served),
         "curves": {name: _thinned(curve) for name, curve in result.curves.items()},
-        "cascade_model": result.metadata.document,
+        "cascade_model": result.document.to_dict(),
     }
     plain: dict[str, Any] = _plain(found)
     return plain
@@ -119,7 +119,7 @@ def _latency(result: Offload) -> Section:
 
 
 def _reliability(result: Offload) -> Section:
-    document = result.metadata.document
+    document = result.document.to_dict()
     local, remote = document["calibration"], document["remote"]
     caption = (
         "Reliability on the test inputs, 15 equal-width bins (bars: share of inputs; dots: accuracy; dotted: "
@@ -156,7 +156,7 @@ def _plain(value: Any) -> Any:
 
 def policy_text(result: Offload) -> str:
     """The plan in the file, in a sentence."""
-    policy = result.metadata.document["policy"]
+    policy = result.document.to_dict()["policy"]
     return (
         f"Policy: forward where the advantage is below {policy['threshold']:+.4f}; advantage from {policy['estimate']} "
         f"in {policy['bins']} equal-count bins of the {policy['score']} (Hao et al., arXiv 2601.07965); merge: "

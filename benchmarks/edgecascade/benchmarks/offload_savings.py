@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from edgecascade.benchmarks.errors import BenchmarkError
 from edgecascade.benchmarks.served import Served
-from edgecascade.calibration.estimate import Estimate, proportion
+from edgecascade.calibration.estimate import proportion
+from edgecascade.types.errors import BenchmarkError
+from edgecascade.types.estimate import Estimate
 
 __all__ = ["INPUTS", "Prices", "Savings", "savings"]
 

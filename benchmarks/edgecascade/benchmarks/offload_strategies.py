@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from edgecascade.benchmarks.verdicts import Verdicts
 from edgecascade.calibration import paired_difference_interval
-from edgecascade.calibration.estimate import Estimate, mean, proportion
+from edgecascade.calibration.estimate import mean, proportion
+from edgecascade.types.estimate import Estimate
 
 __all__ = ["RULE", "Strategy", "lowest", "strategies"]
 

@@ -6,7 +6,7 @@ from edgecascade.benchmarks.digits import interval
 from edgecascade.benchmarks.offload import Offload
 from edgecascade.benchmarks.offload_savings import INPUTS
 from edgecascade.benchmarks.offload_strategies import Strategy
-from edgecascade.calibration.estimate import Estimate
+from edgecascade.types.estimate import Estimate
 
 __all__ = [
     "Row",

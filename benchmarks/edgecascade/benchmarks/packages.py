@@ -10,8 +10,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgecascade.benchmarks.errors import BenchmarkError
 from edgecascade.export.cache import once
+from edgecascade.types.errors import BenchmarkError
 
 __all__ = ["Package", "fetch", "sha256_of"]
 

@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
+from edgecascade.benchmarks.device.environment import Environment, read_environment
 from edgecascade.benchmarks.document import result_document
-from edgecascade.benchmarks.environment import Environment, read_environment
-from edgecascade.benchmarks.errors import BenchmarkError
 from edgecascade.benchmarks.inline_svg import inline_svg
 from edgecascade.benchmarks.result_csv import result_csv
 from edgecascade.benchmarks.section import Figure, Report
 from edgecascade.export.graph import write_whole
+from edgecascade.types.errors import BenchmarkError
 
 __all__ = ["write_page"]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from edgecascade.benchmarks.digits import digits
-from edgecascade.benchmarks.errors import BenchmarkError
 from edgecascade.benchmarks.result_file import read_result
+from edgecascade.types.errors import BenchmarkError
 
 __all__ = ["MARKERS", "readme_table", "with_table"]
 

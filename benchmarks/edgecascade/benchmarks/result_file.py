@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgecascade.benchmarks.document import KIND, SCHEMA
-from edgecascade.benchmarks.errors import BenchmarkError
+from edgecascade.types.errors import BenchmarkError
 
 __all__ = ["read_result"]
 

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from edgecascade.benchmarks.environment import read_environment
+from edgecascade.benchmarks.device.environment import read_environment
 
 __all__ = ["write_result"]
 

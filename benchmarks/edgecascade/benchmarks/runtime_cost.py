@@ -17,7 +17,7 @@ from edgecascade.benchmarks.ratio import Ratio
 from edgecascade.benchmarks.steps import Steps, at_once
 from edgecascade.benchmarks.stream_speed import measure_stream
 from edgecascade.benchmarks.wire_cost import measure_wire_cost
-from edgecascade.calibration.estimate import Estimate
+from edgecascade.types.estimate import Estimate
 
 __all__ = ["LATE_GOAL", "MEMORY_GOAL", "SIZE_GOAL", "RuntimeCost", "measure_runtime_cost", "runtime_steps"]
 

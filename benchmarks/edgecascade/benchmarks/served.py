@@ -14,7 +14,7 @@ from edgecascade.benchmarks.kept_answers import NOBODY, ROW, KeptAnswers
 from edgecascade.benchmarks.kept_chunks import CHUNK, chunk_of
 from edgecascade.benchmarks.kept_scores import RemoteLike
 from edgecascade.benchmarks.progress import counting
-from edgecascade.calibration.estimate import Estimate, mean, quantile
+from edgecascade.calibration.estimate import mean, quantile
 from edgecascade.export.labelled import LabelledData, each, first
 from edgecascade.runtime import Answer, Cascade, Reason
 from edgecascade.runtime.batch import Batch
@@ -22,6 +22,7 @@ from edgecascade.runtime.connect import connect
 from edgecascade.runtime.deadline import Deadline
 from edgecascade.runtime.remote import Scores
 from edgecascade.runtime.remotes.wrapped import Wrapped
+from edgecascade.types.estimate import Estimate
 
 __all__ = ["Latency", "Served", "run_served"]
 

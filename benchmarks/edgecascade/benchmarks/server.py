@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from edgecascade.benchmarks.errors import BenchmarkError
+from edgecascade.types.errors import BenchmarkError
 
 __all__ = ["free_port", "serving"]
 

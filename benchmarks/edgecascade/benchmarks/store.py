@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from edgecascade.benchmarks.decode import decode
-from edgecascade.benchmarks.environment import read_environment
+from edgecascade.benchmarks.device.environment import read_environment
 
 __all__ = ["Store", "hash_of"]
 

@@ -63,7 +63,7 @@ def measure_stream(
     """
     with Cascade.load(path) as probe:
         advantages = np.sort([answer.advantage for answer in probe.stream(inputs)])
-        classes = len(probe.metadata.labels)
+        classes = len(probe.document.labels)
     threshold = float(np.nextafter(advantages[int(share * len(inputs))], -np.inf, dtype=np.float32))
     speeds: dict[str, list[float]] = {"local": [], "asking": []}
     with (

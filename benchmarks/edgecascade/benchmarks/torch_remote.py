@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.benchmarks.errors import BenchmarkError
 from edgecascade.export.graph import load_model
-from edgecascade.export.preprocess import ImagePreprocessing, standalone
+from edgecascade.export.preprocess import standalone
 from edgecascade.runtime.batch import Batch
 from edgecascade.runtime.deadline import Deadline
 from edgecascade.runtime.session import open_session
+from edgecascade.types.document import ImagePreprocessing
+from edgecascade.types.errors import BenchmarkError
 
 __all__ = ["TorchRemote"]
 

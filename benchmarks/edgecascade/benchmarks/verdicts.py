@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.benchmarks.errors import BenchmarkError
 from edgecascade.calibration import MERGES, SCORES, merged_labels, routing_score, softmax
 from edgecascade.export.labelled import Inputs, LabelledData, batches
-from edgecascade.runtime.metadata import Metadata, read_metadata
+from edgecascade.runtime.metadata import read_document
 from edgecascade.runtime.model_inputs import model_inputs
 from edgecascade.runtime.session import open_session, run_in_batches
+from edgecascade.types.document import CascadeDocument
+from edgecascade.types.errors import BenchmarkError
 
 __all__ = ["Verdicts", "judge"]
 
@@ -67,7 +68,7 @@ class Verdicts:
 
 def judge(
     path: str | os.PathLike[str], data: LabelledData, remote_scores: NDArray[np.floating]
-) -> tuple[Verdicts, Metadata]:
+) -> tuple[Verdicts, CascadeDocument]:
     """Run the cascade model on every input.
 
     Args:
@@ -79,31 +80,31 @@ def judge(
         BenchmarkError: the scores are not those of these inputs.
     """
     session = open_session(path)
-    metadata = read_metadata(session, path)
-    n, classes = len(data.labels), len(metadata.labels)
+    document = read_document(session, path)
+    n, classes = len(data.labels), len(document.labels)
     if remote_scores.shape != (n, classes):
         raise BenchmarkError(f"remote: expected {n} rows of {classes} scores, got {list(remote_scores.shape)}")
     label, confidence, advantage, forward, probabilities = _run(session, path, data.inputs, _COLUMNS)
     logits = np.log(np.maximum(probabilities, _TINY))  # over T, up to a constant for each input
-    calibrate = metadata.calibrate_remote
+    calibrate = document.calibrate_remote
     theirs = calibrate(remote_scores)
     uncalibrated = type(calibrate)(1.0, calibrate.probabilities)
     merged = {rule: merged_labels(rule, probabilities, theirs) == data.labels for rule in MERGES}
     verdicts = Verdicts(
         local_correct=label == data.labels,
         confidence=confidence,
-        raw_confidence=softmax(logits, 1 / float(metadata.document["calibration"]["temperature"])).max(axis=1),
+        raw_confidence=softmax(logits, 1 / float(document.calibration.temperature)).max(axis=1),
         advantage=advantage,
         forward=forward,
         remote_correct=remote_scores.argmax(axis=1) == data.labels,
-        merged_correct=merged[metadata.merge],
+        merged_correct=merged[document.policy.merge],
         remote_confidence=theirs.max(axis=1),
         remote_raw_confidence=uncalibrated(remote_scores).max(axis=1),
         remote_label=remote_scores.argmax(axis=1),
         scores={name: routing_score(name, logits) for name in SCORES},
         merged=merged,
     )
-    return verdicts, metadata
+    return verdicts, document
 
 
 def _run(session: Any, path: str | os.PathLike[str], inputs: Inputs, outputs: list[str]) -> list[NDArray[Any]]:

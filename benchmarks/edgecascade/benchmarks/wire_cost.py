@@ -18,9 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
-from edgecascade.benchmarks.errors import BenchmarkError
 from edgecascade.benchmarks.ratio import Ratio, ratio
 from edgecascade.benchmarks.server import free_port
+from edgecascade.types.errors import BenchmarkError
 
 __all__ = ["measure_wire_cost"]
 

@@ -10,12 +10,10 @@ from edgecascade.calibration.advantage import (
     shrunk_advantage_table,
 )
 from edgecascade.calibration.cascade_plan import CascadePlan, Promise, plan_cascade
-from edgecascade.calibration.certificate import Certificate, certify
+from edgecascade.calibration.certificate import certify
 from edgecascade.calibration.chain import ChainPoint, ChainPolicy, Stage, plan_chain
 from edgecascade.calibration.confidence import ConfidenceFunction, Judged, Task, Verifier, relate
 from edgecascade.calibration.decision import Decision, DecisionRule, decide
-from edgecascade.calibration.errors import CalibrationError
-from edgecascade.calibration.estimate import Estimate
 from edgecascade.calibration.evaluation import evaluate
 from edgecascade.calibration.intervals import (
     Bootstrap,
@@ -24,21 +22,24 @@ from edgecascade.calibration.intervals import (
     proportion_interval,
     simultaneous_band,
 )
-from edgecascade.calibration.merge import MERGES, merged_labels
 from edgecascade.calibration.noninferiority import betting_p_value, exact_p_value, sample_size
 from edgecascade.calibration.objective import LeastCost, LeastOffload, MostAccuracy, Objective, WhileItHelps
-from edgecascade.calibration.operating_curve import OperatingPoint, Point, operating_curve
+from edgecascade.calibration.operating_curve import operating_curve
 from edgecascade.calibration.outcomes import Outcomes, Pair
 from edgecascade.calibration.plan import ESTIMATES, Policy, plan, plan_certified
 from edgecascade.calibration.platt import Platt, fit_platt
-from edgecascade.calibration.record import Calibration, calibrate_temperature
+from edgecascade.calibration.record import calibrate_temperature
 from edgecascade.calibration.reliability import Reliability, expected_calibration_error, reliability
-from edgecascade.calibration.routing import Routing, choose_routing
+from edgecascade.calibration.routing import choose_routing
 from edgecascade.calibration.scores import SCORES, routing_score
 from edgecascade.calibration.selection import choose_calibrator
-from edgecascade.calibration.softmax import are_probabilities, softmax
 from edgecascade.calibration.tasks import classification, generated_text, multiple_choice
 from edgecascade.calibration.temperature import fit_temperature, negative_log_likelihood
+from edgecascade.types.document import Calibration, Certificate, Routing
+from edgecascade.types.errors import CalibrationError
+from edgecascade.types.estimate import Estimate, OperatingPoint, Point
+from edgecascade.types.merge import MERGES, merged_labels
+from edgecascade.types.softmax import are_probabilities, softmax
 
 __all__ = [
     "ESTIMATES",

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.calibration.errors import CalibrationError
 from edgecascade.calibration.intervals import paired_difference_interval
+from edgecascade.types.errors import CalibrationError
 
 __all__ = ["AdvantageTable", "advantage_intervals", "advantage_table", "shrunk_advantage_table"]
 

@@ -8,17 +8,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.calibration.certificate import Certificate, check_promise
+from edgecascade.calibration.certificate import check_promise
 from edgecascade.calibration.decision import DecisionRule
-from edgecascade.calibration.errors import CalibrationError
 from edgecascade.calibration.labelled_logits import check_labelled_logits
-from edgecascade.calibration.merge import MERGES
 from edgecascade.calibration.objective import LeastOffload, Objective
 from edgecascade.calibration.outcomes import Pair
 from edgecascade.calibration.plan import Policy, plan, plan_certified
-from edgecascade.calibration.record import Calibration, calibrate_temperature
-from edgecascade.calibration.routing import Routing, choose_routing
+from edgecascade.calibration.record import calibrate_temperature
+from edgecascade.calibration.routing import choose_routing
 from edgecascade.calibration.scores import SCORES
+from edgecascade.types.document import Calibration, Certificate, Routing
+from edgecascade.types.errors import CalibrationError
+from edgecascade.types.merge import MERGES
 
 __all__ = ["CascadePlan", "Promise", "plan_cascade"]
 

@@ -7,42 +7,14 @@ shown to hold; the last that could is the promise. Testing in a fixed order pays
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.calibration.errors import CalibrationError
 from edgecascade.calibration.noninferiority import betting_p_value, exact_p_value, sample_size
+from edgecascade.types.document import Certificate
+from edgecascade.types.errors import CalibrationError
 
-__all__ = ["Certificate", "certify", "check_promise"]
-
-
-@dataclass(frozen=True)
-class Certificate:
-    """What is promised, and what it rests on.
-
-    Attributes:
-        loss: e, the largest loss of accuracy against asking the remote always.
-        risk: d, the probability, over the draw of the data, that the promise is false.
-        threshold: inputs whose advantage is below it are forwarded.
-        offload_rate: share of these inputs that it forwards.
-        n: labelled inputs that it was tested on, and that nothing was chosen on.
-        p_value: of the threshold's test, at most d.
-    """
-
-    loss: float
-    risk: float
-    threshold: float
-    offload_rate: float
-    n: int
-    p_value: float
-
-    def __str__(self) -> str:
-        return (
-            f"loss against asking the remote always at most {self.loss:.1%} with probability {1 - self.risk:.4g} "
-            f"(n = {self.n}), forwarding {self.offload_rate:.1%}"
-        )
+__all__ = ["certify", "check_promise"]
 
 
 def certify(

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecascade.calibration.advantage import AdvantageTable, shrunk_advantage_table
-from edgecascade.calibration.errors import CalibrationError
 from edgecascade.calibration.operating_curve import points
+from edgecascade.types.errors import CalibrationError
 
 __all__ = ["ChainPoint", "ChainPolicy", "Stage", "plan_chain"]
 

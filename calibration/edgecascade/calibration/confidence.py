@@ -14,8 +14,8 @@ from typing import Any, Generic, Protocol, TypeVar, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from edgecascade.calibration.errors import CalibrationError
 from edgecascade.calibration.reliability import Reliability, reliability
+from edgecascade.types.errors import CalibrationError
 
 __all__ = ["ConfidenceFunction", "Judged", "Task", "Verifier", "relate"]
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from edgecascade.calibration.advantage import AdvantageTable
 from edgecascade.calibration.scores import routing_score
-from edgecascade.calibration.softmax import softmax
+from edgecascade.types.softmax import softmax
 
 __all__ = ["Decision", "DecisionRule", "decide"]
 

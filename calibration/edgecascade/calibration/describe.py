@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from edgecascade.calibration.cascade_plan import CascadePlan
-from edgecascade.calibration.operating_curve import OperatingPoint
-from edgecascade.calibration.record import Calibration
+from edgecascade.types.document import Calibration
+from edgecascade.types.estimate import OperatingPoint
 
-__all__ = ["curve_lines", "describe"]
+__all__ = ["curve_table", "describe"]
 
 _LINES = 16
 
@@ -34,7 +34,7 @@ def describe(plan: CascadePlan) -> str:
     return "\n".join(lines)
 
 
-def curve_lines(curve: Sequence[OperatingPoint], chosen: OperatingPoint) -> Iterator[str]:
+def curve_table(curve: Sequence[OperatingPoint], chosen: OperatingPoint) -> Iterator[str]:
     """The curve as a table of at most 16 lines or so, the chosen point always among them."""
     yield "threshold   offload rate (95 % interval)   accuracy (95 % interval; at all thresholds at once)"
     step = max(1, -(-len(curve) // _LINES))

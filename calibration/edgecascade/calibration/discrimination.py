@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.calibration.errors import CalibrationError
 from edgecascade.calibration.judged_scores import check_judged_scores
 from edgecascade.calibration.reliability import reliability
+from edgecascade.types.errors import CalibrationError
 
 __all__ = ["auroc", "monotonicity"]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,22 +11,9 @@ from numpy.typing import NDArray
 from edgecascade.calibration.gap_intervals import calibration_error_interval
 from edgecascade.calibration.intervals import bootstrap, proportion_interval
 from edgecascade.calibration.reliability import expected_calibration_error, reliability
+from edgecascade.types.estimate import Estimate
 
-__all__ = ["Estimate", "calibration_error", "mean", "proportion", "quantile", "resampled"]
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """An estimate from n inputs, with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-    n: int
-
-    def percent(self) -> str:
-        """As a percentage with its interval: `84.0 % (82.8 to 85.1)`."""
-        return f"{self.value * 100:.1f} % ({self.low * 100:.1f} to {self.high * 100:.1f})"
+__all__ = ["calibration_error", "mean", "proportion", "quantile", "resampled"]
 
 
 def proportion(value: float, n: int) -> Estimate:

@@ -10,14 +10,15 @@ from numpy.typing import NDArray
 from edgecascade.calibration.brier import squared_distances
 from edgecascade.calibration.classwise import classwise_calibration_error, classwise_reliability
 from edgecascade.calibration.discrimination import auroc, monotonicity
-from edgecascade.calibration.errors import CalibrationError
-from edgecascade.calibration.estimate import Estimate, proportion
+from edgecascade.calibration.estimate import proportion
 from edgecascade.calibration.gap_intervals import calibration_error_interval, maximum_error_interval
 from edgecascade.calibration.intervals import bootstrap
 from edgecascade.calibration.labelled_probabilities import check_labelled_probabilities
 from edgecascade.calibration.rank_intervals import auroc_interval, monotonicity_interval
 from edgecascade.calibration.reliability import expected_calibration_error, maximum_calibration_error, reliability
 from edgecascade.calibration.risk_coverage import risk_coverage
+from edgecascade.types.errors import CalibrationError
+from edgecascade.types.estimate import Estimate
 
 __all__ = ["evaluate"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.calibration.errors import CalibrationError
+from edgecascade.types.errors import CalibrationError
 
 __all__ = ["check_judged_scores", "prior_corrected_targets"]
 

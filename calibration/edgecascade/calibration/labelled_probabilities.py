@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.calibration.errors import CalibrationError
-from edgecascade.calibration.softmax import are_probabilities
+from edgecascade.types.errors import CalibrationError
+from edgecascade.types.softmax import are_probabilities
 
 __all__ = ["check_labelled_probabilities"]
 

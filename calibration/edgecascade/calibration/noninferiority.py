@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.calibration.errors import CalibrationError
+from edgecascade.types.errors import CalibrationError
 
 __all__ = ["betting_p_value", "exact_p_value", "sample_size"]
 

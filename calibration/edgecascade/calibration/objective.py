@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from edgecascade.calibration.errors import CalibrationError
-from edgecascade.calibration.operating_curve import Point
+from edgecascade.types.errors import CalibrationError
+from edgecascade.types.estimate import Point
 
 __all__ = ["LeastCost", "LeastOffload", "MostAccuracy", "Objective", "WhileItHelps"]
 

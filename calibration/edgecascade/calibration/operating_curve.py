@@ -2,49 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgecascade.calibration.intervals import proportion_interval, simultaneous_band
+from edgecascade.types.estimate import OperatingPoint, Point
 
-__all__ = ["FORWARD_NOTHING", "OperatingPoint", "Point", "operating_curve", "points"]
+__all__ = ["FORWARD_NOTHING", "operating_curve", "points"]
 
 FORWARD_NOTHING = -1.0  # no advantage is below it
-
-
-@dataclass(frozen=True)
-class Point:
-    """What one threshold does on labelled inputs.
-
-    Attributes:
-        threshold: inputs whose advantage is below it are forwarded.
-        offload_rate: forwarded inputs / all inputs, in [0, 1].
-        accuracy: share of right answers.
-    """
-
-    threshold: float
-    offload_rate: float
-    accuracy: float
-
-
-@dataclass(frozen=True)
-class OperatingPoint(Point):
-    """A point with its 95 % intervals.
-
-    Attributes:
-        offload_interval: of the offload rate.
-        accuracy_interval: of the accuracy at this threshold, if it was fixed beforehand.
-        accuracy_band: of the accuracy at every threshold of the curve at once, so at a chosen one too.
-        n: how many inputs it was measured on.
-    """
-
-    offload_interval: tuple[float, float]
-    accuracy_interval: tuple[float, float]
-    accuracy_band: tuple[float, float]
-    n: int
 
 
 def points(

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.calibration.merge import merged_labels
 from edgecascade.calibration.scores import routing_score
-from edgecascade.calibration.softmax import softmax
+from edgecascade.types.merge import merged_labels
+from edgecascade.types.softmax import softmax
 
 __all__ = ["Outcomes", "Pair"]
 

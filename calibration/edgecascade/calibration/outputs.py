@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.calibration.errors import CalibrationError
-from edgecascade.calibration.softmax import are_probabilities
+from edgecascade.types.errors import CalibrationError
+from edgecascade.types.softmax import are_probabilities
 
 __all__ = ["SavedOutputs", "read_outputs"]
 

@@ -12,12 +12,14 @@ from edgecascade.calibration.advantage import (
     advantage_table,
     shrunk_advantage_table,
 )
-from edgecascade.calibration.certificate import Certificate, certify
-from edgecascade.calibration.errors import CalibrationError
+from edgecascade.calibration.certificate import certify
 from edgecascade.calibration.objective import Objective
-from edgecascade.calibration.operating_curve import OperatingPoint, operating_curve
+from edgecascade.calibration.operating_curve import operating_curve
 from edgecascade.calibration.outcomes import Outcomes
 from edgecascade.calibration.viability import viability
+from edgecascade.types.document import Certificate
+from edgecascade.types.errors import CalibrationError
+from edgecascade.types.estimate import OperatingPoint
 
 __all__ = ["ESTIMATES", "Policy", "advantage_of", "plan", "plan_certified"]
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.calibration.errors import CalibrationError
 from edgecascade.calibration.judged_scores import check_judged_scores, prior_corrected_targets
+from edgecascade.types.errors import CalibrationError
 
 __all__ = ["Platt", "fit_platt"]
 

@@ -10,7 +10,7 @@ import numpy as np
 from edgecascade.calibration.cascade_plan import CascadePlan
 from edgecascade.calibration.outputs import SavedOutputs
 from edgecascade.calibration.reliability import reliability
-from edgecascade.calibration.softmax import softmax
+from edgecascade.types.softmax import softmax
 
 __all__ = ["draw_plan"]
 

@@ -2,41 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.calibration.estimate import Estimate, calibration_error, proportion
-from edgecascade.calibration.softmax import softmax
+from edgecascade.calibration.estimate import calibration_error, proportion
 from edgecascade.calibration.temperature import fit_temperature, row_losses
+from edgecascade.types.document import Calibration
+from edgecascade.types.estimate import Estimate
+from edgecascade.types.softmax import softmax
 
-__all__ = ["Calibration", "calibrate_temperature"]
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """A fitted temperature. "Before" is T = 1; both are measured on the fitting data itself.
-
-    Attributes:
-        method: `temperature`.
-        temperature: T, which divides the logits.
-        n: labelled inputs it was fitted on.
-        accuracy: share of right labels among them; a temperature does not change it.
-        nll_before: mean negative log-likelihood, nats.
-        nll_after: the same at T.
-        ece_before: expected calibration error, 15 equal-width bins, less the bias that finite data gives it.
-        ece_after: the same at T.
-    """
-
-    method: str
-    temperature: float
-    n: int
-    accuracy: Estimate
-    nll_before: Estimate
-    nll_after: Estimate
-    ece_before: Estimate
-    ece_after: Estimate
+__all__ = ["calibrate_temperature"]
 
 
 def calibrate_temperature(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> Calibration:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.calibration.errors import CalibrationError
+from edgecascade.types.errors import CalibrationError
 
 __all__ = ["Reliability", "expected_calibration_error", "maximum_calibration_error", "reliability"]
 

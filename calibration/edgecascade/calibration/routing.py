@@ -7,39 +7,21 @@ judged; the figures are those of inputs that had no say in the plan they judge.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
 
-from edgecascade.calibration.errors import CalibrationError
-from edgecascade.calibration.merge import MERGES
 from edgecascade.calibration.objective import Objective
-from edgecascade.calibration.operating_curve import Point, points
+from edgecascade.calibration.operating_curve import points
 from edgecascade.calibration.outcomes import Outcomes
 from edgecascade.calibration.plan import advantage_of
 from edgecascade.calibration.scores import SCORES
+from edgecascade.types.document import Routing
+from edgecascade.types.errors import CalibrationError
+from edgecascade.types.estimate import Point
+from edgecascade.types.merge import MERGES
 
-__all__ = ["Routing", "choose_routing"]
-
-
-@dataclass(frozen=True)
-class Routing:
-    """One score with one merge rule, judged on inputs that did not plan it.
-
-    Attributes:
-        score: `confidence`, `margin` or `entropy`.
-        merge: `replace`, `confident` or `average`.
-        offload_rate: cross-fitted.
-        accuracy: cross-fitted.
-        merit: what the objective makes of the two; the candidate with the most is chosen.
-    """
-
-    score: str
-    merge: str
-    offload_rate: float
-    accuracy: float
-    merit: float
+__all__ = ["choose_routing"]
 
 
 def choose_routing(

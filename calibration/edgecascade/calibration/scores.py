@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.calibration.errors import CalibrationError
-from edgecascade.calibration.softmax import softmax
+from edgecascade.types.errors import CalibrationError
+from edgecascade.types.softmax import softmax
 
 __all__ = ["SCORES", "routing_score"]
 

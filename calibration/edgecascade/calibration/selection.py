@@ -14,11 +14,11 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.calibration.errors import CalibrationError
 from edgecascade.calibration.labelled_logits import check_labelled_logits
 from edgecascade.calibration.temperature import fit_temperature
 from edgecascade.calibration.top_label import fit_top_label_isotonic
 from edgecascade.calibration.vector_scaling import fit_vector_scaling
+from edgecascade.types.errors import CalibrationError
 
 __all__ = ["Calibrator", "Candidate", "Selection", "TemperatureScaling", "choose_calibrator"]
 

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecascade.calibration.confidence import Task, Verifier
-from edgecascade.calibration.errors import CalibrationError
-from edgecascade.calibration.softmax import softmax
+from edgecascade.types.errors import CalibrationError
+from edgecascade.types.softmax import softmax
 
 __all__ = ["Generation", "Options", "classification", "generated_text", "multiple_choice"]
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.calibration.errors import CalibrationError
 from edgecascade.calibration.labelled_logits import check_labelled_logits
+from edgecascade.types.errors import CalibrationError
 
 __all__ = ["fit_temperature", "negative_log_likelihood", "row_losses"]
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.calibration.errors import CalibrationError
 from edgecascade.calibration.labelled_logits import check_labelled_logits
 from edgecascade.calibration.temperature import fit_temperature
+from edgecascade.types.errors import CalibrationError
 
 __all__ = ["VectorScaling", "fit_vector_scaling"]
 

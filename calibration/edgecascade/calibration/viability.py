@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecascade.calibration.intervals import paired_difference_interval
-from edgecascade.calibration.operating_curve import OperatingPoint
+from edgecascade.types.estimate import OperatingPoint
 
 __all__ = ["viability"]
 

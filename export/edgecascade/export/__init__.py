@@ -6,17 +6,18 @@ plan, fold, prove parity, write. Read `calibrate.py` first, then `fold.py`.
 
 from edgecascade.export.calibrate import Calibrated, calibrate
 from edgecascade.export.compare import Compared, compare_bodies
-from edgecascade.export.errors import ExportError, ParityError
 from edgecascade.export.fold import fold, unfold
 from edgecascade.export.graph import load_model, save_model
 from edgecascade.export.labelled import LabelledData, read_labelled
 from edgecascade.export.logits import KINDS, LogitsSource, find_logits, logits_of
 from edgecascade.export.parity import Parity, check_parity
-from edgecascade.export.preprocess import ImagePreprocessing, prepend
+from edgecascade.export.preprocess import prepend
 from edgecascade.export.quantize import quantize_int8, quantize_int8_dynamic, to_float16
 from edgecascade.export.recalibrate import cascade_scores, move_threshold, recalibrate
 from edgecascade.export.scores import local_scores, remote_scores
 from edgecascade.export.torch_module import export_torch
+from edgecascade.types.document import ImagePreprocessing
+from edgecascade.types.errors import ExportError, ParityError
 
 __all__ = [
     "KINDS",

@@ -23,12 +23,9 @@ from edgecascade.calibration import (
     are_probabilities,
     plan_cascade,
 )
-from edgecascade.export.document import check_document
-from edgecascade.export.errors import ExportError
 from edgecascade.export.fold import fold
 from edgecascade.export.golden import choose_golden
 from edgecascade.export.graph import load_model, save_model
-from edgecascade.export.hugging_face import LABELS_KEY
 from edgecascade.export.labelled import LabelledData, batches, first
 from edgecascade.export.logits import LogitsSource, find_logits, logits_of, settle
 from edgecascade.export.parity import Parity, check_parity
@@ -36,10 +33,12 @@ from edgecascade.export.plan_document import plan_document
 from edgecascade.export.scores import tensor_scores
 from edgecascade.export.source_parity import check_source
 from edgecascade.runtime.batch import are_sentences, size
-from edgecascade.runtime.golden import GOLDEN_KEY, Golden
-from edgecascade.runtime.remote_calibration import RemoteCalibration
+from edgecascade.runtime.golden import Golden
 from edgecascade.runtime.session import open_session
 from edgecascade.runtime.text import text_input
+from edgecascade.types.document import GOLDEN_KEY, LABELS_KEY, CascadeDocument, SourceRecord
+from edgecascade.types.errors import ExportError
+from edgecascade.types.policy import RemoteCalibration
 
 __all__ = ["Calibrated", "calibrate", "fold_plan", "planned"]
 
@@ -152,10 +151,8 @@ def fold_plan(
         golden: likewise.
         options: likewise.
     """
-    plan, document = planned(
-        model, source, origin, out, data, local_scores, remote_scores, objective=objective, **options
-    )
-    kind = document["source"]["kind"]
+    plan, document = planned(model, source, origin, data, local_scores, remote_scores, objective=objective, **options)
+    kind = document.source.kind
     local_logits = logits_of(local_scores, kind)
     text = text_input(open_session(model.SerializeToString()), beside)
     if text is not None and are_sentences(data.inputs):
@@ -176,14 +173,13 @@ def planned(
     model: ModelProto,
     source: LogitsSource,
     origin: Mapping[str, str],
-    out: str | os.PathLike[str],
     data: LabelledData,
     local_scores: NDArray[np.floating],
     remote_scores: NDArray[np.floating],
     *,
     objective: Objective | Promise,
     **options: Any,
-) -> tuple[CascadePlan, dict[str, Any]]:
+) -> tuple[CascadePlan, CascadeDocument]:
     """The plan, and the document that will tell of it in the file; arguments as `fold_plan`."""
     kind = settle(source, local_scores).kind
     assert kind is not None
@@ -199,15 +195,8 @@ def planned(
     probabilities = are_probabilities(remote_scores)
     remote_logits = RemoteCalibration(1.0, probabilities).logits(remote_scores)
     plan = plan_cascade(local_logits, remote_logits, data.labels, objective, **options)
-    document = plan_document(
-        model,
-        {**origin, "logits": source.tensor, "kind": kind, "data_sha256": data.digest},
-        names,
-        plan,
-        probabilities,
-    )
-    check_document(document, str(out))
-    return plan, document
+    record = SourceRecord(origin["model"], origin["model_sha256"], source.tensor, kind, data.digest)
+    return plan, plan_document(model, record, names, plan, probabilities)
 
 
 def _named(model: ModelProto, classes: int) -> tuple[str, ...]:

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from edgecascade.calibration import Calibration, Estimate, calibrate_temperature, paired_difference_interval
 from edgecascade.calibration.estimate import proportion
-from edgecascade.export.errors import ExportError
 from edgecascade.export.graph import load_model
 from edgecascade.export.labelled import LabelledData
 from edgecascade.export.logits import find_logits, logits_of, settle
 from edgecascade.export.scores import local_scores
+from edgecascade.types.errors import ExportError
 
 __all__ = ["Compared", "compare_bodies"]
 

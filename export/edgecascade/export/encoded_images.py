@@ -8,9 +8,8 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.export.errors import ExportError
-from edgecascade.runtime.errors import InputError
 from edgecascade.runtime.inputs import read_image
+from edgecascade.types.errors import ExportError, InputError
 
 __all__ = ["EncodedImages"]
 

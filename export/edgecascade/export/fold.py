@@ -6,7 +6,7 @@ The arithmetic is that of `edgecascade.calibration.decision`, in ONNX operators 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,11 +14,10 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from edgecascade.calibration import AdvantageTable, DecisionRule
-from edgecascade.export.errors import ExportError
 from edgecascade.export.graph import keep, opset, renamed, tensor_names
 from edgecascade.export.logits import Step, logits_steps
-from edgecascade.runtime.golden import GOLDEN_KEY
-from edgecascade.runtime.metadata import KEY
+from edgecascade.types.document import GOLDEN_KEY, KEY, MOVED_KEY, CascadeDocument
+from edgecascade.types.errors import ExportError
 
 __all__ = ["INNER", "OUTPUTS", "OVERRIDABLE", "fold", "rule_of", "unfold"]
 
@@ -36,7 +35,6 @@ OVERRIDABLE: dict[str, list[int | str | None]] = {
     "advantage_values": ["bins"],
 }
 INNER = "edgecascade/"
-_MOVED = f"{KEY}.moved"  # metadata key: names of the body that made room for ours
 _CONSTANTS: dict[str, NDArray[Any]] = {
     "axis": np.array([1], np.int64),
     "two": np.array([2], np.int64),
@@ -76,7 +74,7 @@ _SCORES: dict[str, list[Step]] = {
 
 
 def fold(
-    body: ModelProto, *, logits: str, kind: str = "logits", rule: DecisionRule, document: Mapping[str, Any]
+    body: ModelProto, *, logits: str, kind: str = "logits", rule: DecisionRule, document: CascadeDocument
 ) -> ModelProto:
     """A copy of the body with the five outputs of a cascade model and its metadata added.
 
@@ -88,7 +86,7 @@ def fold(
         logits: the tensor that holds the logits [batch, classes], or what they are recovered from.
         kind: which of the two, one of `logits.KINDS`.
         rule: temperature, advantage table and threshold.
-        document: JSON for the metadata key `edgecascade`.
+        document: for the metadata key `edgecascade`.
 
     Raises:
         ExportError: the body is a cascade model already, or an input of it has a reserved name.
@@ -119,22 +117,23 @@ def fold(
     model.graph.node.extend(_nodes(steps))
     for name, (datatype, shape) in OUTPUTS.items():
         model.graph.output.append(helper.make_tensor_value_info(name, datatype, shape))
-    model.metadata_props.add(key=KEY, value=json.dumps(document, allow_nan=False))
+    model.metadata_props.add(key=KEY, value=document.to_json())
     if moved:
-        model.metadata_props.add(key=_MOVED, value=json.dumps(moved))
+        model.metadata_props.add(key=MOVED_KEY, value=json.dumps(moved))
     return model
 
 
 def rule_of(model: ModelProto) -> DecisionRule:
     """The rule that was folded into a cascade model."""
     value = {one.name: numpy_helper.to_array(one) for one in model.graph.initializer if one.name in OVERRIDABLE}
-    document = json.loads(next(entry.value for entry in model.metadata_props if entry.key == KEY))
-    counts = np.asarray(document["policy"]["counts"])
+    text = next(entry.value for entry in model.metadata_props if entry.key == KEY)
+    planned = CascadeDocument.from_json(text, "model").policy
+    counts = np.asarray(planned.counts)
     return DecisionRule(
         temperature=float(value["temperature"]),
         table=AdvantageTable(value["advantage_edges"], value["advantage_values"], counts),
         threshold=float(value["threshold"]),
-        score=document["policy"]["score"],
+        score=planned.score,
     )
 
 
@@ -151,8 +150,8 @@ def unfold(model: ModelProto) -> ModelProto:
     body.CopyFrom(model)
     for field in ("node", "initializer", "input", "output"):
         keep(getattr(body.graph, field), lambda one: not _reserved(one.name))
-    keep(body.metadata_props, lambda entry: entry.key not in (KEY, _MOVED, GOLDEN_KEY))
-    moved = json.loads(properties.get(_MOVED, "{}"))
+    keep(body.metadata_props, lambda entry: entry.key not in (KEY, MOVED_KEY, GOLDEN_KEY))
+    moved = json.loads(properties.get(MOVED_KEY, "{}"))
     return renamed(body, {new: old for old, new in moved.items()})
 
 

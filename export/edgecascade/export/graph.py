@@ -11,8 +11,7 @@ from typing import Any
 import onnx
 from onnx import GraphProto, ModelProto
 
-from edgecascade.export.errors import ExportError
-from edgecascade.runtime.errors import first_line
+from edgecascade.types.errors import ExportError, first_line
 
 __all__ = ["check_versions", "keep", "load_model", "opset", "renamed", "save_model", "tensor_names", "write_whole"]
 

@@ -16,14 +16,18 @@ from typing import Any
 import onnx
 from onnx import ModelProto
 
-from edgecascade.export.errors import ExportError
-from edgecascade.export.preprocess import ImagePreprocessing, prepend
-from edgecascade.runtime.errors import first_line
-from edgecascade.runtime.properties import PREPROCESSING_KEY
+from edgecascade.export.preprocess import prepend
+from edgecascade.types.document import (
+    LABELS_KEY,
+    PREPROCESSING_KEY,
+    ImagePreprocessing,
+    TextPreprocessing,
+    preprocessing_dict,
+)
+from edgecascade.types.errors import ExportError, first_line
 
 __all__ = ["LABELS_KEY", "TASKS", "TOKENIZER", "HuggingFaceBody", "export_hugging_face"]
 
-LABELS_KEY = "edgecascade.labels"
 TOKENIZER = "tokenizer.json"
 TASKS = {
     "ForSequenceClassification": "text-classification",
@@ -88,14 +92,13 @@ def export_hugging_face(source: str, task: str | None = None) -> HuggingFaceBody
             model = prepend(_image_preprocessing(Path(folder), source), model)
         tokenizer = Path(folder, TOKENIZER).read_bytes() if task == "text-classification" else None
         if tokenizer is not None:
-            text = {
-                "kind": "text",
-                "tokenizer": TOKENIZER,
-                "sha256": hashlib.sha256(tokenizer).hexdigest(),
-                "max_length": _max_length(config, Path(folder)),
-                "inputs": [one.name for one in model.graph.input],
-            }
-            model.metadata_props.add(key=PREPROCESSING_KEY, value=json.dumps(text))
+            text = TextPreprocessing(
+                tokenizer=TOKENIZER,
+                sha256=hashlib.sha256(tokenizer).hexdigest(),
+                max_length=_max_length(config, Path(folder)),
+                inputs=tuple(one.name for one in model.graph.input),
+            )
+            model.metadata_props.add(key=PREPROCESSING_KEY, value=json.dumps(preprocessing_dict(text)))
     if task != "multiple-choice":
         names = [str(config.id2label[label]) for label in range(len(config.id2label))]
         model.metadata_props.add(key=LABELS_KEY, value=json.dumps(names))

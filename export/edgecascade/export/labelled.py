@@ -14,11 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecascade.export.encoded_images import EncodedImages
-from edgecascade.export.errors import ExportError
 from edgecascade.export.tables import read_tables, table_files
 from edgecascade.runtime.batch import Batch, rows, size
-from edgecascade.runtime.errors import InputError
 from edgecascade.runtime.inputs import IMAGE_SUFFIXES, read_image
+from edgecascade.types.errors import ExportError, InputError
 
 __all__ = ["Inputs", "LabelledData", "batches", "count", "each", "first", "read_labelled"]
 

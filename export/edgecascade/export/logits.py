@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto
 
 from edgecascade.calibration import are_probabilities
-from edgecascade.export.errors import ExportError
+from edgecascade.types.errors import ExportError
 
 __all__ = ["KINDS", "LogitsSource", "Step", "find_logits", "logits_of", "logits_steps", "settle"]
 

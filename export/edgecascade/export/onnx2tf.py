@@ -12,7 +12,7 @@ import onnx
 from onnx import ModelProto
 
 from edgecascade.export.cache import cache_folder
-from edgecascade.export.errors import ExportError
+from edgecascade.types.errors import ExportError
 
 __all__ = ["convert"]
 

@@ -10,11 +10,10 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from edgecascade.calibration import DecisionRule, decide, routing_score
-from edgecascade.export.errors import ParityError
 from edgecascade.runtime.batch import Batch
-from edgecascade.runtime.errors import ModelFileError
 from edgecascade.runtime.golden import Expected, compare
 from edgecascade.runtime.session import sessions
+from edgecascade.types.errors import ModelFileError, ParityError
 
 __all__ = ["Parity", "check_parity", "expected_decisions"]
 

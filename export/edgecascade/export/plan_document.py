@@ -1,69 +1,63 @@
-"""A plan as the file tells of it."""
+"""Describe a plan as the document of a cascade file."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
 from importlib.metadata import version
-from typing import Any
 
 import numpy as np
 from onnx import ModelProto
 
-from edgecascade.calibration import CascadePlan, Policy
-from edgecascade.runtime.metadata import FORMAT, KEY
-from edgecascade.runtime.properties import PREPROCESSING_KEY
+from edgecascade.calibration import CascadePlan
+from edgecascade.types.document import (
+    KEY,
+    PREPROCESSING_KEY,
+    CascadeDocument,
+    PolicyRecord,
+    SourceRecord,
+    read_preprocessing,
+)
 
 __all__ = ["plan_document"]
 
 
 def plan_document(
-    model: ModelProto,
-    source: Mapping[str, str],
-    names: Sequence[str],
-    plan: CascadePlan,
-    probabilities: bool,
-) -> dict[str, Any]:
-    """The metadata of format 1, as docs/file-format.md describes it.
+    model: ModelProto, source: SourceRecord, names: Sequence[str], plan: CascadePlan, probabilities: bool
+) -> CascadeDocument:
+    """Return the document of a plan.
 
     Args:
         model: the body.
         source: where the body, its logits and the calibration data came from.
         names: of the classes.
         plan: what was fitted and chosen.
-        probabilities: whether the remote gives these, and not logits.
+        probabilities: whether the remote's scores are probabilities, and not logits.
     """
     properties = {entry.key: entry.value for entry in model.metadata_props}
-    preprocessing = properties.get(PREPROCESSING_KEY)
-    return {
-        "format": FORMAT,
-        "written_by": f"{KEY} {version(KEY)}",
-        "labels": list(names),
-        "preprocessing": json.loads(preprocessing) if preprocessing else None,
-        "calibration": asdict(plan.local),
-        "remote": {**asdict(plan.remote), "scores": "probabilities" if probabilities else "logits"},
-        "policy": _policy(plan),
-        "operating_curve": [asdict(point) for point in plan.policy.curve],
-        "certificate": asdict(plan.certificate) if plan.certificate else None,
-        "source": dict(source),
-    }
-
-
-def _policy(plan: CascadePlan) -> dict[str, Any]:
-    policy: Policy = plan.policy
-    return {
-        "score": plan.score,
-        "merge": plan.merge,
-        "estimate": policy.estimate,
-        "objective": policy.objective,
-        "threshold": policy.threshold,
-        "chosen": asdict(policy.chosen),
-        "verdict": list(policy.verdict),
-        "bins": len(policy.table.values),
-        "edges": np.asarray(policy.table.edges, np.float32).tolist(),
-        "values": np.asarray(policy.table.values, np.float32).tolist(),
-        "counts": policy.table.counts.tolist(),
-        "intervals": [list(interval) for interval in policy.intervals],
-        "considered": [asdict(candidate) for candidate in plan.routing],
-    }
+    policy = plan.policy
+    return CascadeDocument(
+        written_by=f"{KEY} {version(KEY)}",
+        labels=tuple(names),
+        preprocessing=read_preprocessing(properties.get(PREPROCESSING_KEY), source.model),
+        calibration=plan.local,
+        remote=plan.remote,
+        remote_scores="probabilities" if probabilities else "logits",
+        policy=PolicyRecord(
+            score=plan.score,
+            merge=plan.merge,
+            estimate=policy.estimate,
+            objective=policy.objective,
+            threshold=policy.threshold,
+            chosen=policy.chosen,
+            advice=policy.verdict,
+            bins=len(policy.table.values),
+            edges=tuple(np.asarray(policy.table.edges, np.float32).tolist()),
+            values=tuple(np.asarray(policy.table.values, np.float32).tolist()),
+            counts=tuple(policy.table.counts.tolist()),
+            intervals=policy.intervals,
+            considered=plan.routing,
+        ),
+        operating_curve=policy.curve,
+        certificate=plan.certificate,
+        source=source,
+    )

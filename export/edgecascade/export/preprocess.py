@@ -3,58 +3,20 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, compose, helper, numpy_helper
 
-from edgecascade.export.errors import ExportError
 from edgecascade.export.graph import check_versions, opset, tensor_names
-from edgecascade.runtime.properties import PREPROCESSING_KEY
+from edgecascade.types.document import PREPROCESSING_KEY, ImagePreprocessing, preprocessing_dict, read_preprocessing
+from edgecascade.types.errors import ExportError
 
-__all__ = ["ImagePreprocessing", "after_resizing", "prepend", "standalone"]
+__all__ = ["after_resizing", "prepend", "standalone"]
 
 _INNER = "preprocess/"
 _Step = tuple[str, list[str], str, dict[str, Any]]  # operator, inputs, output, attributes
-
-
-@dataclass(frozen=True)
-class ImagePreprocessing:
-    """From uint8 RGB [batch, height, width, 3] of any size to what the body takes, float32 NCHW.
-
-    Attributes:
-        height: rows that the body takes.
-        width: columns that the body takes.
-        mean: subtracted from each channel, in pixel values 0 to 255.
-        std: divides each channel after that.
-        interpolation: `linear` or `cubic`, with antialiasing, as Pillow resizes.
-        shortest_edge: what the shorter side is resized to, the other with it, before the centre is cropped to height
-            and width; None resizes to height and width whatever the shape.
-    """
-
-    height: int
-    width: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    interpolation: str = "linear"
-    shortest_edge: int | None = None
-
-    def __post_init__(self) -> None:
-        if min(self.height, self.width) < 1:
-            raise ExportError(f"size: expected at least 1 x 1 pixels, got {self.height} x {self.width}")
-        if self.interpolation not in ("linear", "cubic"):
-            raise ExportError(f"interpolation: expected linear or cubic, got {self.interpolation!r}")
-        if self.shortest_edge is not None and self.shortest_edge < max(self.height, self.width):
-            raise ExportError(
-                f"shortest_edge: expected at least {max(self.height, self.width)}, of which the centre is cropped, "
-                f"got {self.shortest_edge}"
-            )
-        if not np.isfinite(self.mean).all():
-            raise ExportError(f"mean: expected numbers, got {self.mean}")
-        if 0.0 in self.std or not np.isfinite(self.std).all():
-            raise ExportError(f"std: expected numbers other than 0, got {self.std}")
 
 
 def prepend(preprocessing: ImagePreprocessing, body: ModelProto) -> ModelProto:
@@ -85,7 +47,7 @@ def prepend(preprocessing: ImagePreprocessing, body: ModelProto) -> ModelProto:
     del model.graph.node[:], model.graph.input[:]
     model.graph.node.extend([*_nodes(preprocessing, declared.name), *body_nodes])
     _add_input_and_constants(model, preprocessing, batch=sides[0] or "batch")
-    model.metadata_props.add(key=PREPROCESSING_KEY, value=json.dumps(asdict(preprocessing)))
+    model.metadata_props.add(key=PREPROCESSING_KEY, value=json.dumps(preprocessing_dict(preprocessing)))
     return model
 
 
@@ -94,11 +56,12 @@ def after_resizing(model: ModelProto) -> tuple[str, tuple[int, int, int]] | None
 
     None if the model was not exported with image preprocessing.
     """
-    document = json.loads(next((one.value for one in model.metadata_props if one.key == PREPROCESSING_KEY), "{}"))
+    text = next((one.value for one in model.metadata_props if one.key == PREPROCESSING_KEY), None)
+    found = read_preprocessing(text, "model")
     centring = [node for node in model.graph.node if f"{_INNER}mean" in node.input]
-    if "height" not in document or not centring:
+    if not isinstance(found, ImagePreprocessing) or not centring:
         return None
-    return centring[0].input[0], (int(document["height"]), int(document["width"]), 3)
+    return centring[0].input[0], (found.height, found.width, 3)
 
 
 def standalone(preprocessing: ImagePreprocessing, like: ModelProto) -> ModelProto:

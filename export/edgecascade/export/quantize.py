@@ -19,9 +19,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, numpy_helper
 
-from edgecascade.export.errors import ExportError
 from edgecascade.export.logits import find_logits
 from edgecascade.runtime.saturation import LARGEST_PAIR, kernel_pairs, reduced_rows, unsafe_weights
+from edgecascade.types.errors import ExportError
 
 __all__ = ["quantize_int8", "quantize_int8_dynamic", "to_float16"]
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +13,17 @@ from onnx import ModelProto, numpy_helper
 
 from edgecascade.calibration import Objective, OperatingPoint, Promise
 from edgecascade.export.calibrate import Calibrated, fold_plan
-from edgecascade.export.document import check_document
-from edgecascade.export.errors import ExportError, ParityError
 from edgecascade.export.fold import unfold
 from edgecascade.export.graph import load_model, save_model
 from edgecascade.export.labelled import Inputs, LabelledData
 from edgecascade.export.logits import LogitsSource
 from edgecascade.export.scores import Progress, tensor_scores
-from edgecascade.runtime.golden import GOLDEN_KEY, compare, read_golden
-from edgecascade.runtime.metadata import KEY, read_metadata
+from edgecascade.runtime.golden import compare, read_golden
+from edgecascade.runtime.metadata import read_document
 from edgecascade.runtime.session import open_session
 from edgecascade.runtime.text import text_input
+from edgecascade.types.document import GOLDEN_KEY, KEY, CascadeDocument
+from edgecascade.types.errors import ExportError, ParityError
 
 __all__ = ["cascade_scores", "move_threshold", "recalibrate"]
 
@@ -36,8 +34,8 @@ def cascade_scores(
     path: str | os.PathLike[str], inputs: Inputs, *, progress: Progress | None = None
 ) -> NDArray[np.floating]:
     """What the body inside a cascade model gives for inputs, before any temperature: [n, classes] or [n]."""
-    source = _document(path)["source"]
-    return tensor_scores(unfold(load_model(path)), source["logits"], inputs, str(path), progress=progress)
+    source = _document(path).source
+    return tensor_scores(unfold(load_model(path)), source.logits, inputs, str(path), progress=progress)
 
 
 def recalibrate(
@@ -67,14 +65,14 @@ def recalibrate(
         ModelFileError: this is no cascade model.
         ExportError: as `calibrate`; nothing is written then.
     """
-    source = _document(path)["source"]
+    source = _document(path).source
     return fold_plan(
         unfold(load_model(path)),
-        LogitsSource(source["logits"], source["kind"], source["kind"].startswith("binary")),
-        {"model": source["model"], "model_sha256": source["model_sha256"]},
+        LogitsSource(source.logits, source.kind, source.kind.startswith("binary")),
+        {"model": source.model, "model_sha256": source.model_sha256},
         path,
         out,
-        data if data.names else replace(data, names=tuple(_document(path)["labels"])),
+        data if data.names else replace(data, names=_document(path).labels),
         local_scores,
         remote_scores,
         objective=objective,
@@ -98,20 +96,16 @@ def move_threshold(path: str | os.PathLike[str], out: str | os.PathLike[str], ob
         CalibrationError: no point of the curve serves the objective.
         ParityError: the file does not decide its golden inputs as it should; nothing is written then.
     """
-    model, document = load_model(path), dict(_document(path))
-    curve = [OperatingPoint(**point) for point in document["operating_curve"]]
+    model, document = load_model(path), _document(path)
     text = text_input(open_session(path), path)
-    chosen = objective.choose(curve, document["remote"]["accuracy"]["value"])
-    document["certificate"] = None
-    document["policy"] = {
-        **document["policy"],
-        "objective": str(objective),
-        "threshold": chosen.threshold,
-        "chosen": asdict(chosen),
-        "verdict": ["the threshold was moved along the curve of the calibration data; nothing was measured anew"],
-    }
+    chosen = objective.choose(document.operating_curve, document.remote.accuracy.value)
+    moved = "the threshold was moved along the curve of the calibration data; nothing was measured anew"
+    policy = replace(
+        document.policy, objective=str(objective), threshold=chosen.threshold, chosen=chosen, advice=(moved,)
+    )
+    document = replace(document, certificate=None, policy=policy)
     _set(model, "threshold", chosen.threshold)
-    _set_property(model, KEY, json.dumps(document, allow_nan=False))
+    _set_property(model, KEY, document.to_json())
     _keep_golden(model, chosen.threshold, path)
     if text is not None:
         text.copy(Path(out).parent)
@@ -119,12 +113,10 @@ def move_threshold(path: str | os.PathLike[str], out: str | os.PathLike[str], ob
     return chosen
 
 
-def _document(path: str | os.PathLike[str]) -> Mapping[str, Any]:
+def _document(path: str | os.PathLike[str]) -> CascadeDocument:
     if not Path(path).is_file():
         raise ExportError(f"{path}: no such file")
-    document = read_metadata(open_session(path), path).document
-    check_document(document, str(path))
-    return document
+    return read_document(open_session(path), path)
 
 
 def _keep_golden(model: ModelProto, threshold: float, path: str | os.PathLike[str]) -> None:

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecascade.calibration import are_probabilities, softmax
-from edgecascade.export.errors import ExportError, ParityError
 from edgecascade.export.logits import logits_of
+from edgecascade.types.errors import ExportError, ParityError
 
 __all__ = ["check_source"]
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecascade.export.encoded_images import EncodedImages
-from edgecascade.export.errors import ExportError
+from edgecascade.types.errors import ExportError
 
 __all__ = ["LABELS", "inputs_of", "labels_of", "wanted"]
 

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.export.errors import ExportError
 from edgecascade.export.table_columns import inputs_of, labels_of, wanted
+from edgecascade.types.errors import ExportError
 
 __all__ = ["read_tables", "table_files"]
 

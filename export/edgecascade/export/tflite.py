@@ -18,7 +18,6 @@ from onnx import ModelProto
 
 from edgecascade.calibration import DecisionRule, Objective, Promise
 from edgecascade.export.calibrate import Calibrated, planned
-from edgecascade.export.errors import ExportError, ParityError
 from edgecascade.export.fold import fold, rule_of, unfold
 from edgecascade.export.golden import choose_golden
 from edgecascade.export.graph import load_model, write_whole
@@ -30,11 +29,12 @@ from edgecascade.export.scores import tensor_scores
 from edgecascade.export.tflite_graph import tflite_graph
 from edgecascade.export.tflite_quantize import quantize_tflite
 from edgecascade.runtime.batch import Batch, size
-from edgecascade.runtime.errors import ModelFileError
-from edgecascade.runtime.golden import GOLDEN_KEY, compare, read_golden
-from edgecascade.runtime.metadata import read_metadata
+from edgecascade.runtime.golden import compare, read_golden
+from edgecascade.runtime.metadata import read_document
 from edgecascade.runtime.model_inputs import ModelInputs
 from edgecascade.runtime.session import open_session
+from edgecascade.types.document import GOLDEN_KEY
+from edgecascade.types.errors import ExportError, ModelFileError, ParityError
 
 __all__ = ["export_tflite", "export_tflite_int8"]
 
@@ -58,19 +58,19 @@ def export_tflite(path: str | os.PathLike[str], out: str | os.PathLike[str], inp
         ParityError: showing the first difference; nothing is written then.
     """
     model, session = load_model(path), open_session(path)
-    source = read_metadata(session, path).document["source"]
+    source = read_document(session, path).source
     golden = read_golden(session, path)
     if inputs is None:
         if golden is None:
             raise ExportError(f"{path}: it has no golden inputs to compare on; name some with --data")
         inputs = golden.inputs
-    content = _pack(convert(tflite_graph(model, source["logits"])), model)
+    content = _pack(convert(tflite_graph(model, source.logits)), model)
     body, rule = unfold(model), rule_of(model)
     rng, n, largest = np.random.default_rng(0), 0, 0.0
     with _opened(content) as lite:
         for real in batches(first(inputs, _PARITY_INPUTS), _PARITY_INPUTS):
             for batch in (real, _shuffled(real, rng)):
-                logits = logits_of(tensor_scores(body, source["logits"], batch, str(path)), source["kind"])
+                logits = logits_of(tensor_scores(body, source.logits, batch, str(path)), source.kind)
                 largest = max(largest, _prove(lite, batch, logits, rule, _TOLERANCE))
                 n += len(logits)
     write_whole(content, out)
@@ -106,15 +106,15 @@ def export_tflite_int8(
         ParityError: the written file would not decide as the reference arithmetic does; nothing is written then.
     """
     model: ModelProto = load_model(path)
-    document: Mapping[str, Any] = read_metadata(open_session(path), path).document
-    origin = {name: document["source"][name] for name in ("model", "model_sha256")}
-    kind, tensor = document["source"]["kind"], document["source"]["logits"]
+    record = read_document(open_session(path), path)
+    origin = {"model": record.source.model, "model_sha256": record.source.model_sha256}
+    kind, tensor = record.source.kind, record.source.logits
     source = LogitsSource(tensor, kind, kind.startswith("binary"))
     with _opened(_quantized(model, tensor, quantize)) as lite:
         scores = np.concatenate([lite.run([tensor], one)[0] for one in _singly(lite, data.inputs)])
-    named = data if data.names else replace(data, names=tuple(document["labels"]))
+    named = data if data.names else replace(data, names=record.labels)
     body = unfold(model)
-    plan, document = planned(body, source, origin, out, named, scores, remote_scores, objective=objective, **options)
+    plan, document = planned(body, source, origin, named, scores, remote_scores, objective=objective, **options)
     folded = fold(body, logits=tensor, kind=kind, rule=plan.rule, document=document)
     batch = next(batches(first(data.inputs, _PARITY_INPUTS), _PARITY_INPUTS))
     logits = logits_of(scores[: size(batch)], kind)

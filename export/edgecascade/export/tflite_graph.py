@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from onnx import ModelProto, TensorProto, ValueInfoProto, helper, shape_inference
 
-from edgecascade.export.errors import ExportError
 from edgecascade.export.fold import INNER, OUTPUTS, OVERRIDABLE
 from edgecascade.export.graph import keep
 from edgecascade.export.preprocess import after_resizing
+from edgecascade.types.errors import ExportError
 
 __all__ = ["tflite_graph"]
 

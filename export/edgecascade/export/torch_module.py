@@ -12,9 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto
 
-from edgecascade.export.errors import ExportError, ParityError
-from edgecascade.runtime.errors import first_line
 from edgecascade.runtime.session import open_session
+from edgecascade.types.errors import ExportError, ParityError, first_line
 
 __all__ = ["export_torch"]
 

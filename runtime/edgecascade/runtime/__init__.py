@@ -6,32 +6,18 @@
         answer = cascade.predict(image)      # always an answer, always in time
         print(answer.name, answer.confidence, answer.source.value, answer.reason.value)
 
-Needs numpy and onnxruntime, and nothing else. Read `cascade.py` first. What only some applications use is imported
-when it is first named.
+It needs numpy and onnxruntime only. Read `cascade.py` first. Each name is imported when it is first used.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from edgecascade.runtime.answer import Answer, LateAnswer, Reason, Source, Verdict
-from edgecascade.runtime.cascade import Cascade
-from edgecascade.runtime.deadline import Deadline
-from edgecascade.runtime.errors import (
-    ArgumentError,
-    CircuitOpen,
-    EdgecascadeError,
-    ForkedError,
-    InputError,
-    ModelFileError,
-    RemoteError,
-    RemoteUnreachable,
-)
-from edgecascade.runtime.policy import Policy
-
 if TYPE_CHECKING:
     from edgecascade.runtime.budget.budget import Budget
     from edgecascade.runtime.budget.rate import Rate
+    from edgecascade.runtime.cascade import Cascade
     from edgecascade.runtime.counts import Counts
+    from edgecascade.runtime.deadline import Deadline
     from edgecascade.runtime.metrics.prometheus import prometheus_text
     from edgecascade.runtime.metrics.telemetry import export_to_opentelemetry
     from edgecascade.runtime.outbox.outbox import Outbox
@@ -45,6 +31,19 @@ if TYPE_CHECKING:
     from edgecascade.runtime.watch.alarms import Alarm
     from edgecascade.runtime.watch.health import Health
     from edgecascade.runtime.watch.watch import Watch
+    from edgecascade.types.answer import Answer, LateAnswer, Prediction, Reason, Source
+    from edgecascade.types.document import CascadeDocument
+    from edgecascade.types.errors import (
+        ArgumentError,
+        CircuitOpen,
+        EdgecascadeError,
+        ForkedError,
+        InputError,
+        ModelFileError,
+        RemoteError,
+        RemoteUnreachable,
+    )
+    from edgecascade.types.policy import Policy, RemoteCalibration
 
 __all__ = [
     "Alarm",
@@ -52,6 +51,7 @@ __all__ = [
     "ArgumentError",
     "Budget",
     "Cascade",
+    "CascadeDocument",
     "Chat",
     "CircuitBreaker",
     "CircuitOpen",
@@ -70,42 +70,66 @@ __all__ = [
     "Opinions",
     "Outbox",
     "Policy",
+    "Prediction",
     "Rate",
     "Reason",
     "Remote",
+    "RemoteCalibration",
     "RemoteError",
     "RemoteUnreachable",
     "Retrying",
     "Source",
-    "Verdict",
     "Watch",
     "export_to_opentelemetry",
     "prometheus_text",
 ]
 
-_LATER = {
-    "Alarm": "watch.alarms",
-    "Budget": "budget.budget",
-    "Chat": "remotes.chat",
-    "CircuitBreaker": "remotes.circuit",
-    "Counts": "counts",
-    "Health": "watch.health",
-    "Hedged": "remotes.hedge",
-    "InProcess": "remote",
-    "OpenInference": "remotes.open_inference",
-    "OpenInferenceGrpc": "remotes.open_inference_grpc",
-    "Opinions": "remote",
-    "Outbox": "outbox.outbox",
-    "Rate": "budget.rate",
-    "Remote": "remote",
-    "Retrying": "remotes.retry",
-    "Watch": "watch.watch",
-    "export_to_opentelemetry": "metrics.telemetry",
-    "prometheus_text": "metrics.prometheus",
+_MODULES = {
+    "Alarm": "edgecascade.runtime.watch.alarms",
+    "Answer": "edgecascade.types.answer",
+    "ArgumentError": "edgecascade.types.errors",
+    "Budget": "edgecascade.runtime.budget.budget",
+    "Cascade": "edgecascade.runtime.cascade",
+    "CascadeDocument": "edgecascade.types.document",
+    "Chat": "edgecascade.runtime.remotes.chat",
+    "CircuitBreaker": "edgecascade.runtime.remotes.circuit",
+    "CircuitOpen": "edgecascade.types.errors",
+    "Counts": "edgecascade.runtime.counts",
+    "Deadline": "edgecascade.runtime.deadline",
+    "EdgecascadeError": "edgecascade.types.errors",
+    "ForkedError": "edgecascade.types.errors",
+    "Health": "edgecascade.runtime.watch.health",
+    "Hedged": "edgecascade.runtime.remotes.hedge",
+    "InProcess": "edgecascade.runtime.remote",
+    "InputError": "edgecascade.types.errors",
+    "LateAnswer": "edgecascade.types.answer",
+    "ModelFileError": "edgecascade.types.errors",
+    "OpenInference": "edgecascade.runtime.remotes.open_inference",
+    "OpenInferenceGrpc": "edgecascade.runtime.remotes.open_inference_grpc",
+    "Opinions": "edgecascade.runtime.remote",
+    "Outbox": "edgecascade.runtime.outbox.outbox",
+    "Policy": "edgecascade.types.policy",
+    "Prediction": "edgecascade.types.answer",
+    "Rate": "edgecascade.runtime.budget.rate",
+    "Reason": "edgecascade.types.answer",
+    "Remote": "edgecascade.runtime.remote",
+    "RemoteCalibration": "edgecascade.types.policy",
+    "RemoteError": "edgecascade.types.errors",
+    "RemoteUnreachable": "edgecascade.types.errors",
+    "Retrying": "edgecascade.runtime.remotes.retry",
+    "Source": "edgecascade.types.answer",
+    "Watch": "edgecascade.runtime.watch.watch",
+    "export_to_opentelemetry": "edgecascade.runtime.metrics.telemetry",
+    "prometheus_text": "edgecascade.runtime.metrics.prometheus",
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _LATER:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_LATER[name]}"), name)
+    globals()[name] = found = getattr(import_module(_MODULES[name]), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

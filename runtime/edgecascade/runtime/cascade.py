@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from edgecascade.runtime.answer import Answer, LateAnswer, Reason, Source, Verdict
 from edgecascade.runtime.batch import as_batch, copied, rows, size
 from edgecascade.runtime.deadline import Deadline
-from edgecascade.runtime.errors import ArgumentError, InputError
 from edgecascade.runtime.failure import Failure
 from edgecascade.runtime.forwarding import AT_ONCE, Forwarding, Inquiry
 from edgecascade.runtime.local import LocalModel
-from edgecascade.runtime.merge import merge
-from edgecascade.runtime.metadata import Metadata
 from edgecascade.runtime.model_inputs import ModelInputs
-from edgecascade.runtime.policy import Policy
 from edgecascade.runtime.stream import in_order
 from edgecascade.runtime.tally import Tally
+from edgecascade.types.answer import Answer, LateAnswer, Prediction, Reason, Source
+from edgecascade.types.document import CascadeDocument
+from edgecascade.types.errors import ArgumentError, InputError
+from edgecascade.types.merge import merge
+from edgecascade.types.policy import Policy
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
@@ -60,7 +60,7 @@ class Cascade:
 
     def __init__(self, local: LocalModel, forwarding: Forwarding, deadline: float) -> None:
         self._local, self._forwarding, self._deadline = local, forwarding, deadline
-        self._labels = local.metadata.labels
+        self._labels = local.document.labels
         self._watch = forwarding.watch
         self._tally = Tally()
         self._decider_pool: ThreadPoolExecutor | None = None
@@ -118,7 +118,7 @@ class Cascade:
             connected = connect(remote, threads=threads)
         forwarding = Forwarding(
             connected,
-            metadata=local.metadata,
+            document=local.document,
             policy=lambda: local.policy,
             budget=budget,
             egress=egress,
@@ -239,13 +239,13 @@ class Cascade:
         """
         before = self._local.swap(policy)
         if self._watch is not None:
-            self._watch.begin(self.metadata.document, policy)
+            self._watch.begin(self.document, policy)
         return before
 
     @property
-    def metadata(self) -> Metadata:
-        """What the file says of itself."""
-        return self._local.metadata
+    def document(self) -> CascadeDocument:
+        """What the file says about itself."""
+        return self._local.document
 
     @property
     def inputs(self) -> ModelInputs:
@@ -325,7 +325,7 @@ class Cascade:
         if type(x) is not np.ndarray:
             x, encoded = self._local.inputs.read(x)
         label, confidence, advantage, forward, probabilities = self._local.one(x)
-        local = Verdict(label, confidence, probabilities)
+        local = Prediction(label, confidence, probabilities)
         audited = self._watch is not None and self._watch.saw(advantage, forward)
         if not (forward or audited):
             return self._keep(local, advantage, started)
@@ -342,7 +342,7 @@ class Cascade:
         )
         return _Begun(inquiry, advantage, started, deadline)
 
-    def _keep(self, local: Verdict, advantage: float, started: float) -> Answer:
+    def _keep(self, local: Prediction, advantage: float, started: float) -> Answer:
         """The local answer, which nothing was sent for."""
         label, confidence, _ = local
         elapsed = time.monotonic() - started
@@ -359,7 +359,7 @@ class Cascade:
         self._tally.add(answer)
         return answer
 
-    def _answer(self, local: Verdict, reply: Verdict | Failure, advantage: float) -> Answer:
+    def _answer(self, local: Prediction, reply: Prediction | Failure, advantage: float) -> Answer:
         final, source, remote, detail, queued = local, Source.LOCAL, None, "", ""
         if isinstance(reply, Failure):
             reason, detail, queued = reply.reason, reply.detail, reply.queued

@@ -9,10 +9,10 @@ from typing import Any, cast
 from numpy.typing import NDArray
 
 from edgecascade.runtime.batch import Batch
-from edgecascade.runtime.errors import ArgumentError
 from edgecascade.runtime.model_inputs import model_inputs
 from edgecascade.runtime.remote import InProcess, Remote
 from edgecascade.runtime.session import open_session, run_in_batches, score_output
+from edgecascade.types.errors import ArgumentError
 
 __all__ = ["connect"]
 

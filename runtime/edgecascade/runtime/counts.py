@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from edgecascade.runtime.answer import Reason, Source
 from edgecascade.runtime.durations import Durations
+from edgecascade.types.answer import Reason, Source
 
 __all__ = ["Counts"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from edgecascade.runtime.answer import Reason
+from edgecascade.types.answer import Reason
 
 __all__ = ["Failure"]
 

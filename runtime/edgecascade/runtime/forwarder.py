@@ -13,17 +13,17 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.runtime.answer import Reason, Verdict
 from edgecascade.runtime.batch import Batch, concatenated
 from edgecascade.runtime.deadline import Deadline
-from edgecascade.runtime.errors import CircuitOpen, RemoteError, RemoteUnreachable
 from edgecascade.runtime.failure import Failure
 from edgecascade.runtime.remote import Opinions, Remote, Scores
-from edgecascade.runtime.remote_calibration import RemoteCalibration
+from edgecascade.types.answer import Prediction, Reason
+from edgecascade.types.errors import CircuitOpen, RemoteError, RemoteUnreachable
+from edgecascade.types.policy import RemoteCalibration
 
 __all__ = ["Failure", "Forward", "Forwarder", "outcome"]
 
-Forward: TypeAlias = "Future[Verdict]"
+Forward: TypeAlias = "Future[Prediction]"
 
 _AFTER = 0.003  # seconds that a request outlives its callers: were all to wake at once, they would be late
 
@@ -149,7 +149,7 @@ class Forwarder:
             self._changed.notify_all()
             return group
 
-    def _verdicts(self, scores: Scores, n: int) -> list[Verdict | None]:
+    def _verdicts(self, scores: Scores, n: int) -> list[Prediction | None]:
         """One for each input; None where its scores are no numbers, which is nothing to the others."""
         calibration = self._calibration()
         if isinstance(scores, Opinions):
@@ -166,12 +166,12 @@ class Forwarder:
         return [one if good else None for one, good in zip(verdicts, np.asarray(finite.all(axis=1)), strict=True)]
 
 
-def _most_likely(probabilities: NDArray[np.float32]) -> Iterator[Verdict]:
+def _most_likely(probabilities: NDArray[np.float32]) -> Iterator[Prediction]:
     for label, row in zip(probabilities.argmax(axis=1).tolist(), probabilities, strict=True):
-        yield Verdict(label, float(row[label]), row)
+        yield Prediction(label, float(row[label]), row)
 
 
-def outcome(forward: Forward, deadline: Deadline) -> Verdict | Failure:
+def outcome(forward: Forward, deadline: Deadline) -> Prediction | Failure:
     """What became of a forward by the deadline; one that has not left by then never will."""
     try:
         return forward.result(timeout=deadline.remaining())

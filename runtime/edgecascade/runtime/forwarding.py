@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from edgecascade.runtime.answer import Reason, Verdict
 from edgecascade.runtime.batch import Batch, bytes_of, first_of, rows, size
 from edgecascade.runtime.deadline import Deadline
-from edgecascade.runtime.errors import CircuitOpen
 from edgecascade.runtime.failure import Failure
-from edgecascade.runtime.metadata import Metadata
-from edgecascade.runtime.policy import Policy
+from edgecascade.types.answer import Prediction, Reason
+from edgecascade.types.document import CascadeDocument
+from edgecascade.types.errors import CircuitOpen
+from edgecascade.types.policy import Policy
 
 if TYPE_CHECKING:
     from edgecascade.runtime.budget.budget import Budget
@@ -43,7 +43,7 @@ class Inquiry(NamedTuple):
     """
 
     sent: Batch
-    local: Verdict
+    local: Prediction
     reply: Forward | Failure
     key: str | None
 
@@ -53,7 +53,7 @@ class Forwarding:
 
     Args:
         remote: whom to ask, or None.
-        metadata: of the file: how many classes there are, and what a watch compares with.
+        document: of the file: how many classes there are, and what a watch compares with.
         policy: of the cascade, asked for each time, since it may change: how to read the remote's scores.
         budget: how much may be forwarded.
         egress: whether an input, as it would be sent, may leave the device at all; one that raises says no.
@@ -65,7 +65,7 @@ class Forwarding:
         self,
         remote: Remote | None,
         *,
-        metadata: Metadata,
+        document: CascadeDocument,
         policy: Callable[[], Policy],
         budget: Budget | None = None,
         egress: Callable[[Any], bool] | None = None,
@@ -78,10 +78,10 @@ class Forwarding:
         if remote is not None:
             from edgecascade.runtime.forwarder import Forwarder  # threads and futures: not for those who never ask
 
-            classes = len(metadata.labels)
+            classes = len(document.labels)
             self._forwarder = Forwarder(remote, classes=classes, calibration=lambda: policy().calibrate_remote)
         if watch is not None:
-            watch.begin(metadata.document, policy())
+            watch.begin(document, policy())
 
     @property
     def encoded(self) -> bool:
@@ -91,7 +91,7 @@ class Forwarding:
     def begin(
         self,
         sent: Sequence[Batch],
-        locals: Sequence[Verdict],
+        locals: Sequence[Prediction],
         advantages: Sequence[float],
         deadline: Deadline,
         *,
@@ -123,9 +123,9 @@ class Forwarding:
                     forward.add_done_callback(partial(self._compare, (taken or sent)[i], locals[i], False))
         return [Inquiry(*one) for one in zip(sent, locals, replies, keys if keys else [None] * len(sent), strict=True)]
 
-    def end(self, inquiry: Inquiry, deadline: Deadline) -> Verdict | Failure:
+    def end(self, inquiry: Inquiry, deadline: Deadline) -> Prediction | Failure:
         """The reply, as soon as it is there or the deadline has passed; what failed is kept for later, if it can be."""
-        reply: Verdict | Failure
+        reply: Prediction | Failure
         if isinstance(inquiry.reply, Failure):
             reply = inquiry.reply
         else:
@@ -139,7 +139,7 @@ class Forwarding:
         self._log.event("forward failed", reason=reply.reason)
         return self._kept(inquiry, reply) if reply.later and self.outbox is not None else reply
 
-    def audit(self, sent: Batch, local: Verdict, deadline: Deadline, taken: Batch | None = None) -> None:
+    def audit(self, sent: Batch, local: Prediction, deadline: Deadline, taken: Batch | None = None) -> None:
         """Ask about an input whose local answer stands, and show the watch both verdicts; arguments as of `begin`.
 
         The deadline is that of any forward: a silent remote must not hold a request for an audit longer than for those
@@ -219,11 +219,11 @@ class Forwarding:
         if self.outbox is not None and not forward.cancelled() and forward.exception() is None:
             self.outbox.answer(key, forward.result())
 
-    def _compare(self, taken: Batch, local: Verdict, audited: bool, forward: Forward) -> None:
+    def _compare(self, taken: Batch, local: Prediction, audited: bool, forward: Forward) -> None:
         if self.watch is not None and not forward.cancelled() and forward.exception() is None:
             self.watch.compared(taken, local, forward.result(), audited=audited)
 
-    def _ask_later(self, inputs: Batch, deadline: Deadline) -> list[Verdict | Failure]:
+    def _ask_later(self, inputs: Batch, deadline: Deadline) -> list[Prediction | Failure]:
         """For the outbox: within the same budget, last in line, and only what may leave even now."""
         from edgecascade.runtime.forwarder import outcome
 

@@ -17,14 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecascade.runtime.batch import size
-from edgecascade.runtime.errors import ModelFileError
+from edgecascade.runtime.metadata import read_properties
 from edgecascade.runtime.model_inputs import ModelInputs
-from edgecascade.runtime.properties import read_properties
 from edgecascade.runtime.session import run_in_batches
+from edgecascade.types.document import GOLDEN_KEY
+from edgecascade.types.errors import ModelFileError
 
 __all__ = ["GOLDEN_KEY", "Expected", "Golden", "compare", "read_golden"]
 
-GOLDEN_KEY = "edgecascade.golden"
 _INPUT = "input:"
 _LARGEST_TEXT, _LARGEST_ARRAYS = 16 << 20, 64 << 20  # bytes: far above any real file, far below a device's memory
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.runtime.errors import InputError
+from edgecascade.types.errors import InputError
 
 __all__ = ["IMAGE_SUFFIXES", "check_path", "read_arrays", "read_bytes", "read_image", "read_inputs"]
 

@@ -6,7 +6,6 @@ which TFLite models carry files, and which every interpreter ignores.
 
 from __future__ import annotations
 
-import json
 import threading
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -17,10 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.runtime.errors import ModelFileError, first_line
-from edgecascade.runtime.metadata import read_metadata
-from edgecascade.runtime.properties import PREPROCESSING_KEY
+from edgecascade.runtime.metadata import read_document
 from edgecascade.runtime.resize import Resize
+from edgecascade.types.document import PREPROCESSING_KEY, ImagePreprocessing, read_preprocessing
+from edgecascade.types.errors import ModelFileError, first_line
 
 __all__ = ["Declared", "LiteSession"]
 
@@ -51,12 +50,9 @@ class LiteSession:
 
     def __init__(self, path: str, threads: int = 1) -> None:
         self._properties = _read_properties(path)
-        try:
-            self._threshold = np.float32(read_metadata(self, path).document["policy"]["threshold"])
-            preprocessing = json.loads(self._properties.get(PREPROCESSING_KEY, "{}"))
-            self._resize = Resize.of(preprocessing) if "height" in preprocessing else None
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise ModelFileError(f"{path}: its metadata is damaged: {error!r}") from error
+        self._threshold = np.float32(read_document(self, path).policy.threshold)
+        images = read_preprocessing(self._properties.get(PREPROCESSING_KEY), path)
+        self._resize = Resize(images) if isinstance(images, ImagePreprocessing) else None
         interpreter = _interpreter_class()
         try:
             self._interpreter = interpreter(model_path=path, num_threads=threads)

@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from edgecascade.runtime.answer import Verdict
 from edgecascade.runtime.batch import Batch, first_of, rows, size, stacked
 from edgecascade.runtime.bound import Bound
-from edgecascade.runtime.errors import ArgumentError, ForkedError, InputError, ModelFileError
 from edgecascade.runtime.fork import watch_forks
-from edgecascade.runtime.metadata import Metadata, read_metadata
+from edgecascade.runtime.metadata import read_document
 from edgecascade.runtime.model_inputs import model_inputs
-from edgecascade.runtime.policy import Policy
 from edgecascade.runtime.session import open_session
+from edgecascade.types.answer import Prediction
+from edgecascade.types.document import CascadeDocument
+from edgecascade.types.errors import ArgumentError, ForkedError, InputError, ModelFileError
+from edgecascade.types.policy import Policy
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,9 +38,9 @@ class Decided(NamedTuple):
     probabilities: NDArray[np.float32]
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> Prediction:
         """Without what follows from it."""
-        return Verdict(self.label, self.confidence, self.probabilities)
+        return Prediction(self.label, self.confidence, self.probabilities)
 
 
 class _Live(NamedTuple):
@@ -56,16 +57,16 @@ class LocalModel:
     Args:
         path: of the file.
         session: of the file.
-        metadata: of the file.
+        document: of the file.
 
     Raises:
         ModelFileError: its policy is damaged.
     """
 
-    def __init__(self, path: str | os.PathLike[str], session: Any, metadata: Metadata) -> None:
-        self.metadata, self.inputs = metadata, model_inputs(session, path)
-        self._path, self._session, self._classes = path, session, len(metadata.labels)
-        self._own = Policy.of(metadata)
+    def __init__(self, path: str | os.PathLike[str], session: Any, document: CascadeDocument) -> None:
+        self.document, self.inputs = document, model_inputs(session, path)
+        self._path, self._session, self._classes = path, session, len(document.labels)
+        self._own = document.device_policy()
         self._forked_from = 0
         self._live = self._under(self._own)
         watch_forks(self)
@@ -78,11 +79,11 @@ class LocalModel:
             ModelFileError: the file is missing, damaged, no cascade model, or of a newer format.
         """
         session = open_session(path, **options)
-        metadata = read_metadata(session, path)
+        document = read_document(session, path)
         missing = set(OUTPUTS) - {output.name for output in session.get_outputs()}
         if missing:
             raise ModelFileError(f"{path}: not a cascade model: it lacks the outputs {sorted(missing)}")
-        return cls(path, session, metadata)
+        return cls(path, session, document)
 
     @property
     def provider(self) -> str:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import numpy as np
 
 from edgecascade.runtime.batch import Batch, are_sentences
-from edgecascade.runtime.errors import InputError, ModelFileError
-from edgecascade.runtime.properties import PREPROCESSING_KEY, read_properties
+from edgecascade.runtime.metadata import read_properties
+from edgecascade.types.document import PREPROCESSING_KEY
+from edgecascade.types.errors import InputError, ModelFileError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

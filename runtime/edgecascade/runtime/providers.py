@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from edgecascade.runtime.errors import ArgumentError, ModelFileError
+from edgecascade.types.errors import ArgumentError, ModelFileError
 
 __all__ = ["CPU", "ELSEWHERE", "PROVIDERS", "available", "engine_options", "preferred"]
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edgecascade.runtime.batch import Batch
 from edgecascade.runtime.deadline import Deadline
-from edgecascade.runtime.errors import RemoteError
+from edgecascade.types.errors import RemoteError
 
 __all__ = ["InProcess", "Opinions", "Remote", "Scores"]
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from edgecascade.types.document import ImagePreprocessing
 
 __all__ = ["Resize"]
 
@@ -21,34 +21,17 @@ class Resize:
     """ONNX's antialiased `Resize` and a crop of the centre, in float32: nothing is rounded to whole pixel values.
 
     Attributes:
-        height: rows of the result.
-        width: its columns.
-        interpolation: `linear` or `cubic`.
-        shortest_edge: what the shorter side is resized to before the centre is cropped; None ignores the aspect.
+        to: the size, interpolation and crop.
     """
 
-    height: int
-    width: int
-    interpolation: str
-    shortest_edge: int | None
-
-    @classmethod
-    def of(cls, document: Mapping[str, Any]) -> Resize:
-        """From the metadata `edgecascade.preprocessing`."""
-        edge = document.get("shortest_edge")
-        return cls(
-            int(document["height"]),
-            int(document["width"]),
-            str(document["interpolation"]),
-            None if edge is None else int(edge),
-        )
+    to: ImagePreprocessing
 
     def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Float32 [height, width, channels] of uint8 [any, any, channels]."""
         rows, columns = image.shape[:2]
         down, across = (
-            _weights(side, wanted, min(rows, columns), self.shortest_edge, self.interpolation)
-            for side, wanted in ((rows, self.height), (columns, self.width))
+            _weights(side, wanted, min(rows, columns), self.to.shortest_edge, self.to.interpolation)
+            for side, wanted in ((rows, self.to.height), (columns, self.to.width))
         )
         narrow = np.tensordot(down, image.astype(np.float32), axes=(1, 0))
         resized: NDArray[np.float32] = np.moveaxis(np.tensordot(narrow, across, axes=(1, 1)), 2, 1)

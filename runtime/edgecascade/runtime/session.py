@@ -11,13 +11,14 @@ import numpy as np
 import onnxruntime as ort
 
 from edgecascade.runtime.batch import rows, size
-from edgecascade.runtime.errors import ModelFileError, first_line
 from edgecascade.runtime.model_inputs import ModelInputs
 from edgecascade.runtime.providers import CPU, PROVIDERS, available, engine_options, preferred
 from edgecascade.runtime.saturation import saturates_here, unsafe_weights
+from edgecascade.types.errors import ModelFileError, first_line
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
 
 __all__ = ["open_session", "run_in_batches", "score_output", "sessions"]
 

@@ -6,8 +6,8 @@ from _thread import allocate_lock  # what threading.Lock is; importing threading
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from edgecascade.runtime.answer import Answer, Reason, Source
 from edgecascade.runtime.histogram import Histogram
+from edgecascade.types.answer import Answer, Reason, Source
 
 if TYPE_CHECKING:
     from edgecascade.runtime.counts import Counts

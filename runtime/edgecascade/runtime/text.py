@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.runtime.errors import ModelFileError
-from edgecascade.runtime.properties import PREPROCESSING_KEY, read_properties
+from edgecascade.runtime.metadata import read_properties
+from edgecascade.types.document import PREPROCESSING_KEY, TextPreprocessing, read_preprocessing
+from edgecascade.types.errors import ModelFileError
 
 __all__ = ["TextInput", "text_input"]
 
@@ -25,31 +25,31 @@ class TextInput:
 
     Args:
         path: the model file.
-        document: `tokenizer`, `sha256`, `max_length` and `inputs`, from its metadata.
+        preprocessing: the tokenizer and how to use it, from its metadata.
 
     Raises:
         ModelFileError: the tokenizer is missing, another one, or none.
         ModuleNotFoundError: the `text` extra (tokenizers) is not installed.
     """
 
-    def __init__(self, path: str | os.PathLike[str], document: Mapping[str, Any]) -> None:
+    def __init__(self, path: str | os.PathLike[str], preprocessing: TextPreprocessing) -> None:
         from tokenizers import Tokenizer
 
-        file = Path(path).parent / Path(str(document["tokenizer"])).name
+        file = Path(path).parent / Path(preprocessing.tokenizer).name
         if not file.is_file() or file.stat().st_size > _LARGEST:
             raise ModelFileError(f"{path}: its tokenizer {file.name} is not beside it")
         content = file.read_bytes()
         self._file, self._content = file, content
-        if hashlib.sha256(content).hexdigest() != document["sha256"]:
+        if hashlib.sha256(content).hexdigest() != preprocessing.sha256:
             raise ModelFileError(f"{path}: {file.name} is not the tokenizer that it was exported with")
         try:
             self._tokenizer = Tokenizer.from_str(content.decode("utf-8"))
-            self._tokenizer.enable_truncation(int(document["max_length"]))
+            self._tokenizer.enable_truncation(preprocessing.max_length)
         except Exception as error:  # tokenizers raises bare Exceptions
             raise ModelFileError(f"{path}: {file.name} is no tokenizer: {error}") from error
         if self._tokenizer.padding is None:
             self._tokenizer.enable_padding()
-        self._inputs = [str(name) for name in document["inputs"]]
+        self._inputs = preprocessing.inputs
 
     def copy(self, folder: Path) -> None:
         """Put the tokenizer beside a file in another folder."""
@@ -70,11 +70,5 @@ class TextInput:
 
 def text_input(session: Any, path: str | os.PathLike[str]) -> TextInput | None:
     """The tokenizer of an open session, or None if the file's input is no text."""
-    text = read_properties(session, path).get(PREPROCESSING_KEY)
-    if text is None:
-        return None
-    try:
-        document = json.loads(text)
-        return TextInput(path, document) if document.get("kind") == "text" else None
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ModelFileError(f"{path}: its `{PREPROCESSING_KEY}` metadata is damaged: {error!r}") from error
+    preprocessing = read_preprocessing(read_properties(session, path).get(PREPROCESSING_KEY), str(path))
+    return TextInput(path, preprocessing) if isinstance(preprocessing, TextPreprocessing) else None

@@ -6,8 +6,7 @@ from argparse import ArgumentParser, Namespace
 from importlib import import_module
 from typing import Any
 
-from edgecascade.benchmarks.errors import BenchmarkError
-from edgecascade.calibration.errors import CalibrationError
+from edgecascade.types.errors import BenchmarkError, CalibrationError
 
 __all__ = ["configure", "execute"]
 

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.benchmarks.errors import BenchmarkError
 from edgecascade.benchmarks.kept_answers import KeptAnswers
 from edgecascade.benchmarks.kept_scores import KeptScores
 from edgecascade.benchmarks.offload import Offload, measure_offload, tested_on
@@ -22,8 +21,9 @@ from edgecascade.benchmarks.progress import counting
 from edgecascade.benchmarks.section import Report
 from edgecascade.benchmarks.verdict import summary
 from edgecascade.export.labelled import LabelledData, read_labelled
-from edgecascade.runtime.metadata import read_metadata
+from edgecascade.runtime.metadata import read_document
 from edgecascade.runtime.session import open_session
+from edgecascade.types.errors import BenchmarkError
 
 __all__ = ["configure", "execute"]
 
@@ -60,7 +60,7 @@ def execute(arguments: Namespace) -> int:
         raise BenchmarkError(
             f"--remote: expected an address or an ONNX file, which can be asked anew, got {arguments.remote}"
         )
-    classes = len(read_metadata(open_session(arguments.file), arguments.file).labels)
+    classes = len(read_document(open_session(arguments.file), arguments.file).labels)
     data = tested_on(arguments.file, read_labelled(arguments.data))
     scores = _remote_scores(arguments, data, classes)
     kept = _answers(arguments, data)

@@ -6,9 +6,9 @@ import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from edgecascade.benchmarks.errors import BenchmarkError
 from edgecascade.benchmarks.readme_table import readme_table, with_table
 from edgecascade.export.graph import write_whole
+from edgecascade.types.errors import BenchmarkError
 
 __all__ = ["configure", "execute"]
 

@@ -1,1 +1,6 @@
-"""The machine a benchmark runs on: what it is, how hot, how fast and at what power; what it does not tell is None."""
+"""What a benchmark records about the machine: identity, clocks, temperature, throttling, energy and memory.
+
+psutil gives memory and temperature; the extra `edgecascade[boards]` adds the power of NVIDIA GPUs
+(nvidia-ml-py) and the identity of Jetson boards (jetson-stats). A value that
+the machine does not report is None, never 0.
+"""

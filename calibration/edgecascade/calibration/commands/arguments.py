@@ -6,10 +6,10 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from typing import Any
 
 from edgecascade.calibration.cascade_plan import Promise
-from edgecascade.calibration.merge import MERGES
 from edgecascade.calibration.objective import LeastCost, LeastOffload, MostAccuracy, Objective, WhileItHelps
 from edgecascade.calibration.plan import ESTIMATES
 from edgecascade.calibration.scores import SCORES
+from edgecascade.types.merge import MERGES
 
 __all__ = ["add_plan_arguments", "objective_if_any", "objective_of", "plan_options", "share"]
 

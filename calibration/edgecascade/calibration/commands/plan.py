@@ -11,9 +11,10 @@ from typing import Any
 
 from edgecascade.calibration.cascade_plan import CascadePlan, plan_cascade
 from edgecascade.calibration.commands.arguments import add_plan_arguments, objective_of, plan_options
-from edgecascade.calibration.describe import curve_lines, describe
-from edgecascade.calibration.errors import CalibrationError
+from edgecascade.calibration.describe import describe
 from edgecascade.calibration.outputs import SavedOutputs, read_outputs
+from edgecascade.types.errors import CalibrationError
+from edgecascade.types.estimate import curve_table
 
 __all__ = ["configure", "execute"]
 
@@ -65,7 +66,7 @@ def _print(plan: CascadePlan, outputs: SavedOutputs) -> None:
         print(f"{model} gave probabilities; their logarithms serve as logits")
     print(describe(plan))
     print()
-    print("\n".join(curve_lines(plan.policy.curve, plan.policy.chosen)))
+    print("\n".join(curve_table(plan.policy.curve, plan.policy.threshold)))
 
 
 def _document(plan: CascadePlan) -> dict[str, Any]:

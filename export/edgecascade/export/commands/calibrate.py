@@ -13,10 +13,10 @@ from edgecascade.calibration import CalibrationError
 from edgecascade.calibration.commands.arguments import add_plan_arguments, objective_of, plan_options
 from edgecascade.calibration.describe import describe
 from edgecascade.export.calibrate import Calibrated, calibrate
-from edgecascade.export.errors import ExportError
 from edgecascade.export.labelled import read_labelled
 from edgecascade.export.logits import KINDS
 from edgecascade.export.scores import local_scores, remote_scores
+from edgecascade.types.errors import ExportError
 
 __all__ = ["add_golden_argument", "configure", "execute", "report"]
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from edgecascade.calibration import Calibration, CalibrationError, Estimate
 from edgecascade.export.compare import Compared, compare_bodies
-from edgecascade.export.errors import ExportError
 from edgecascade.export.labelled import read_labelled
 from edgecascade.export.logits import KINDS
+from edgecascade.types.errors import ExportError
 
 __all__ = ["configure", "execute"]
 

@@ -20,19 +20,19 @@ from onnx import ModelProto
 from edgecascade.calibration import paired_difference_interval
 from edgecascade.calibration.commands.arguments import share
 from edgecascade.calibration.estimate import proportion
-from edgecascade.export.errors import ExportError
 from edgecascade.export.graph import load_model, save_model
 from edgecascade.export.hugging_face import TASKS, TOKENIZER, export_hugging_face
 from edgecascade.export.labelled import LabelledData, batches, read_labelled
 from edgecascade.export.logits import find_logits, logits_of, settle
-from edgecascade.export.preprocess import ImagePreprocessing, prepend, standalone
+from edgecascade.export.preprocess import prepend, standalone
 from edgecascade.export.quantize import quantize_int8, quantize_int8_dynamic, to_float16
 from edgecascade.export.scores import tensor_scores
 from edgecascade.export.torch_module import export_torch
-from edgecascade.runtime.errors import first_line
 from edgecascade.runtime.inputs import read_arrays
 from edgecascade.runtime.model_inputs import model_inputs
 from edgecascade.runtime.session import open_session
+from edgecascade.types.document import ImagePreprocessing
+from edgecascade.types.errors import ExportError, first_line
 
 __all__ = ["configure", "execute"]
 
@@ -76,12 +76,12 @@ def configure(parser: ArgumentParser) -> None:
         "--int8", metavar="DATA", help="quantize the body on these inputs (npz with x and y, or class folders)"
     )
     parser.add_argument(
-        "--max-loss",
+        "--int8-loss",
         type=share,
         default=_MAX_LOSS,
         metavar="SHARE",
-        help="accuracy that --int8 may cost on its inputs, beyond the 95 %% interval of the loss (default 0.02; 1 allows "
-        "any loss)",
+        help="accuracy that --int8 may cost on its inputs: refused if the whole 95 %% interval of the loss is above it "
+        "(default 0.02; 1 allows any loss)",
     )
     bits.add_argument("--int8-dynamic", action="store_true", help="int8 weights, for transformers on CPUs")
     bits.add_argument("--float16", action="store_true", help="half precision, for GPUs")
@@ -101,7 +101,7 @@ def execute(arguments: Namespace) -> int:
         data = read_labelled(arguments.int8)
         inputs = _body_inputs(data, preprocessing, model)
         quantized = quantize_int8(model, inputs)
-        print(_int8_loss(model, quantized, LabelledData(inputs, data.labels, (), data.digest), arguments.max_loss))
+        print(_int8_loss(model, quantized, LabelledData(inputs, data.labels, (), data.digest), arguments.int8_loss))
         model = quantized
     if arguments.int8_dynamic:
         model = quantize_int8_dynamic(model)
@@ -141,7 +141,7 @@ def _int8_loss(before: ModelProto, after: ModelProto, data: LabelledData, allowe
         f"({100 * low:+.1f} to {100 * high:+.1f}), on the {n} inputs that it was quantized on"
     )
     if low > allowed:
-        raise ExportError(f"--int8: expected a loss of at most {100 * allowed:g} points (--max-loss), got {sentence}")
+        raise ExportError(f"--int8: expected a loss of at most {100 * allowed:g} points (--int8-loss), got {sentence}")
     return sentence
 
 

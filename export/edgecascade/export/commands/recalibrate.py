@@ -8,10 +8,10 @@ from argparse import ArgumentParser, Namespace
 from edgecascade.calibration import CalibrationError, Promise
 from edgecascade.calibration.commands.arguments import add_plan_arguments, objective_of, plan_options
 from edgecascade.export.commands.calibrate import add_golden_argument, report
-from edgecascade.export.errors import ExportError
 from edgecascade.export.labelled import read_labelled
 from edgecascade.export.recalibrate import cascade_scores, move_threshold, recalibrate
 from edgecascade.export.scores import remote_scores
+from edgecascade.types.errors import ExportError
 
 __all__ = ["configure", "execute"]
 

@@ -8,10 +8,10 @@ from argparse import ArgumentParser, Namespace
 from edgecascade.calibration import CalibrationError
 from edgecascade.calibration.commands.arguments import add_plan_arguments, objective_if_any, plan_options
 from edgecascade.export.commands.calibrate import add_golden_argument, report
-from edgecascade.export.errors import ExportError
 from edgecascade.export.labelled import read_labelled
 from edgecascade.export.scores import remote_scores
 from edgecascade.export.tflite import export_tflite, export_tflite_int8
+from edgecascade.types.errors import ExportError
 
 __all__ = ["configure", "execute"]
 

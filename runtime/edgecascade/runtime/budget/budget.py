@@ -14,7 +14,7 @@ from edgecascade.runtime.budget.file import BudgetFile
 from edgecascade.runtime.budget.ranks import RecentRanks
 from edgecascade.runtime.budget.rate import Rate, is_finite
 from edgecascade.runtime.budget.token_bucket import TokenBucket
-from edgecascade.runtime.errors import ArgumentError
+from edgecascade.types.errors import ArgumentError
 
 __all__ = ["Budget", "Rate"]
 

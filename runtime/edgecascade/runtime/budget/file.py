@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from edgecascade.runtime.errors import ArgumentError
 from edgecascade.runtime.metrics.logs import EventLog
+from edgecascade.types.errors import ArgumentError
 
 __all__ = ["BudgetFile"]
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgecascade.runtime.cascade import Cascade
 from edgecascade.runtime.commands.remote_arguments import add_remote_arguments, remote_of
-from edgecascade.runtime.errors import ArgumentError
+from edgecascade.types.errors import ArgumentError
 
 if TYPE_CHECKING:
     from edgecascade.runtime.outbox.outbox import Outbox

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from edgecascade.runtime.connect import connect
-from edgecascade.runtime.errors import ArgumentError
 from edgecascade.runtime.remote import Remote
+from edgecascade.types.errors import ArgumentError
 
 __all__ = ["add_remote_arguments", "remote_of"]
 

@@ -10,7 +10,6 @@ from threading import Thread
 
 from edgecascade.runtime.cascade import Cascade
 from edgecascade.runtime.commands.cascade_arguments import add_cascade_arguments, open_cascade
-from edgecascade.runtime.errors import ArgumentError
 from edgecascade.runtime.run.answer_line import late_line
 from edgecascade.runtime.run.answering import Answering
 from edgecascade.runtime.run.console import Console
@@ -18,6 +17,7 @@ from edgecascade.runtime.run.logged import logged
 from edgecascade.runtime.run.sources import Source, StandardInput, read_source
 from edgecascade.runtime.run.status import Progress, Status
 from edgecascade.runtime.run.stop import Stop
+from edgecascade.types.errors import ArgumentError
 
 __all__ = ["configure", "execute"]
 

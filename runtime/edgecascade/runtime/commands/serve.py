@@ -6,9 +6,9 @@ import logging
 from argparse import ArgumentParser, Namespace
 
 from edgecascade.runtime.commands.cascade_arguments import add_cascade_arguments, check_cascade_arguments, open_cascade
-from edgecascade.runtime.errors import ArgumentError
 from edgecascade.runtime.run.console import Console
 from edgecascade.runtime.run.logged import logged
+from edgecascade.types.errors import ArgumentError
 
 __all__ = ["configure", "execute"]
 

@@ -15,8 +15,8 @@ from datetime import datetime, timezone
 from threading import Lock
 from typing import Any
 
-from edgecascade.runtime.answer import Reason
 from edgecascade.runtime.budget.rate import is_finite
+from edgecascade.types.answer import Reason
 
 __all__ = ["EventLog", "JsonFormatter"]
 

@@ -28,10 +28,10 @@ from enum import Enum
 from numbers import Integral, Real
 from typing import Any, Protocol, TypeAlias
 
-from edgecascade.runtime.answer import Reason, Source
 from edgecascade.runtime.durations import Durations
-from edgecascade.runtime.errors import ArgumentError
 from edgecascade.runtime.histogram import BOUNDS
+from edgecascade.types.answer import Reason, Source
+from edgecascade.types.errors import ArgumentError
 
 __all__ = ["CIRCUIT_STATES", "Answers", "Counted", "Parts", "metrics", "snapshot"]
 

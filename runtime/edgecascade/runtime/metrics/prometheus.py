@@ -9,8 +9,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from edgecascade.runtime.errors import ArgumentError
 from edgecascade.runtime.metrics.metrics import CIRCUIT_STATES
+from edgecascade.types.errors import ArgumentError
 
 __all__ = ["CONTENT_TYPE", "prometheus_text"]
 

@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from threading import Event
 from typing import TypeAlias
 
-from edgecascade.runtime.answer import Reason, Verdict
 from edgecascade.runtime.batch import Batch, concatenated
 from edgecascade.runtime.deadline import Deadline
 from edgecascade.runtime.forwarder import Failure
@@ -18,6 +17,7 @@ from edgecascade.runtime.outbox.late import Late, OnLate, read_late
 from edgecascade.runtime.outbox.ledger import Ledger
 from edgecascade.runtime.outbox.packed import PackedError, pack_verdict, unpack
 from edgecascade.runtime.outbox.records import Answered, Ending, Waiting
+from edgecascade.types.answer import Prediction, Reason
 
 __all__ = ["UNSYNCED", "Ask", "Drain"]
 
@@ -32,7 +32,7 @@ _Kept: TypeAlias = tuple[Waiting, Batch]
 _UNREACHABLE = (Reason.OFFLINE, Reason.CIRCUIT_OPEN, Reason.DEADLINE, Reason.BUDGET)
 
 
-Ask: TypeAlias = Callable[[Batch, Deadline], Sequence[Verdict | Failure]]
+Ask: TypeAlias = Callable[[Batch, Deadline], Sequence[Prediction | Failure]]
 
 
 class Drain:
@@ -117,15 +117,15 @@ class Drain:
             self._settle(one, outcome)
         if len(group) > 1 and refused:  # they may have been condemned with another: one by one
             outcomes, refused = self._alone(refused, outcomes)
-        works = any(isinstance(outcome, Verdict) for outcome in outcomes)
+        works = any(isinstance(outcome, Prediction) for outcome in outcomes)
         for one, _ in refused:
             self._refuse(one, counts=works or self._works)
         self._works = works
         return self._went(works, any(_is_late(outcome) for outcome in outcomes))
 
     def _alone(
-        self, refused: list[_Kept], outcomes: list[Verdict | Failure]
-    ) -> tuple[list[Verdict | Failure], list[_Kept]]:
+        self, refused: list[_Kept], outcomes: list[Prediction | Failure]
+    ) -> tuple[list[Prediction | Failure], list[_Kept]]:
         """Ask for each by itself, unless it looks as if the remote refuses everything."""
         outcomes, again = [one for one in outcomes if not _is_refusal(one)], []
         for one, kept in refused:
@@ -140,7 +140,7 @@ class Drain:
                 break
         return outcomes, again
 
-    def _outcomes(self, inputs: list[Batch]) -> list[Verdict | Failure]:
+    def _outcomes(self, inputs: list[Batch]) -> list[Prediction | Failure]:
         self.asking = True
         try:
             outcomes = list(self._ask(concatenated(inputs), Deadline.after(self._patience)))
@@ -153,8 +153,8 @@ class Drain:
             self.asking = False
         return outcomes
 
-    def _settle(self, one: Waiting, outcome: Verdict | Failure) -> None:
-        if isinstance(outcome, Verdict):
+    def _settle(self, one: Waiting, outcome: Prediction | Failure) -> None:
+        if isinstance(outcome, Prediction):
             self._ledger.answer(one, pack_verdict(outcome))
         elif _is_late(outcome):  # it may be the input that takes so long: let others pass
             self._ledger.postpone(one, one.tries)
@@ -223,9 +223,9 @@ class Drain:
             self.delivering = self._handed is not None
 
 
-def _is_late(outcome: Verdict | Failure) -> bool:
+def _is_late(outcome: Prediction | Failure) -> bool:
     return isinstance(outcome, Failure) and outcome.reason is Reason.DEADLINE
 
 
-def _is_refusal(outcome: Verdict | Failure) -> bool:
+def _is_refusal(outcome: Prediction | Failure) -> bool:
     return isinstance(outcome, Failure) and outcome.reason not in _UNREACHABLE

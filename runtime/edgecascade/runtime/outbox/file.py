@@ -8,8 +8,8 @@ import re
 import sqlite3
 from pathlib import Path
 
-from edgecascade.runtime.errors import ArgumentError
 from edgecascade.runtime.outbox.records import Cause, Ending
+from edgecascade.types.errors import ArgumentError
 
 __all__ = ["PAGE", "cause_of", "connect", "create", "hold", "set_aside"]
 

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from edgecascade.runtime.answer import Verdict
 from edgecascade.runtime.outbox.ledger import Ledger
 from edgecascade.runtime.outbox.packed import PackedError, unpack_verdict
 from edgecascade.runtime.outbox.records import Answered, Cause, Ending
+from edgecascade.types.answer import Prediction
 
 __all__ = ["Late", "LateAnswers", "OnLate", "read_late"]
 
@@ -31,8 +31,8 @@ class Late:
     """
 
     key: str
-    local: Verdict
-    remote: Verdict
+    local: Prediction
+    remote: Prediction
     waited: float
 
 

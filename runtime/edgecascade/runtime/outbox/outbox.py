@@ -10,9 +10,7 @@ import threading
 import time
 from collections import Counter
 
-from edgecascade.runtime.answer import Verdict
 from edgecascade.runtime.batch import Batch
-from edgecascade.runtime.errors import ArgumentError
 from edgecascade.runtime.outbox.clock import Clock
 from edgecascade.runtime.outbox.counts import OutboxCounts
 from edgecascade.runtime.outbox.drain import UNSYNCED, Ask, Drain
@@ -20,6 +18,8 @@ from edgecascade.runtime.outbox.late import Late, LateAnswers, OnLate
 from edgecascade.runtime.outbox.ledger import Ledger
 from edgecascade.runtime.outbox.packed import pack, pack_verdict
 from edgecascade.runtime.outbox.records import Cause, Ending
+from edgecascade.types.answer import Prediction
+from edgecascade.types.errors import ArgumentError
 
 __all__ = ["Late", "Outbox", "OutboxCounts"]
 
@@ -77,7 +77,7 @@ class Outbox:
         self._drain: Drain | None = None
         self._thread: threading.Thread | None = None
 
-    def put(self, key: str, inputs: Batch, local: Verdict, *, grace: float = 0.0) -> bool:
+    def put(self, key: str, inputs: Batch, local: Prediction, *, grace: float = 0.0) -> bool:
         """Keep one input. Never raises, and waits a few milliseconds at most for others that write.
 
         It writes into the system's cache and does not wait for the disk, unless `power_safe` is set. (Without
@@ -105,7 +105,7 @@ class Outbox:
                 _LOG.warning("the outbox did not keep an input: %s; said once", cause.value)
         return cause is None
 
-    def answer(self, key: str, remote: Verdict) -> None:
+    def answer(self, key: str, remote: Prediction) -> None:
         """The remote has answered a waiting input in the ordinary way after all; other keys are ignored."""
         self._same_process()
         one = self._ledger.held.waiting.get(key)
@@ -194,7 +194,7 @@ class Outbox:
         drain.run()
         self._ledger.close()
 
-    def _put(self, key: str, inputs: Batch, local: Verdict, grace: float) -> Cause | None:
+    def _put(self, key: str, inputs: Batch, local: Prediction, grace: float) -> Cause | None:
         if os.getpid() != self._process:
             return Cause.FORKED
         if not isinstance(key, str) or not 0.0 <= grace < math.inf:

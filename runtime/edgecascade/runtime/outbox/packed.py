@@ -10,9 +10,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.runtime.answer import Verdict
 from edgecascade.runtime.batch import Batch
-from edgecascade.runtime.errors import EdgecascadeError, InputError
+from edgecascade.types.answer import Prediction
+from edgecascade.types.errors import EdgecascadeError, InputError
 
 __all__ = ["Bytes", "PackedError", "pack", "pack_verdict", "unpack", "unpack_verdict"]
 
@@ -77,13 +77,13 @@ def unpack(data: Bytes) -> Batch:
     return arrays.get(None, arrays)
 
 
-def pack_verdict(verdict: Verdict) -> bytearray:
+def pack_verdict(verdict: Prediction) -> bytearray:
     """A verdict as bytes: label, confidence and probabilities float32 [classes]."""
     probabilities = np.ascontiguousarray(verdict.probabilities, "<f4")
     return _sealed(_VERDICT, _OPINION.pack(verdict.label, verdict.confidence), probabilities.tobytes())
 
 
-def unpack_verdict(data: Bytes) -> Verdict:
+def unpack_verdict(data: Bytes) -> Prediction:
     """The verdict that was packed.
 
     Raises:
@@ -93,7 +93,7 @@ def unpack_verdict(data: Bytes) -> Verdict:
     if len(body) < _OPINION.size or (len(body) - _OPINION.size) % 4:
         raise PackedError(f"packed verdict: no verdict has {len(body)} bytes")
     label, confidence = _OPINION.unpack_from(body)
-    return Verdict(label, confidence, np.frombuffer(body[_OPINION.size :], "<f4").astype(np.float32))
+    return Prediction(label, confidence, np.frombuffer(body[_OPINION.size :], "<f4").astype(np.float32))
 
 
 def _dtype(array: NDArray[Any]) -> str:

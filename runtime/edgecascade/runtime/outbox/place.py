@@ -6,10 +6,10 @@ import logging
 import os
 import sqlite3
 
-from edgecascade.runtime.errors import ArgumentError
 from edgecascade.runtime.outbox.file import cause_of, hold, set_aside
 from edgecascade.runtime.outbox.records import Cause
 from edgecascade.runtime.outbox.store import Contents, Store
+from edgecascade.types.errors import ArgumentError
 
 __all__ = ["Place"]
 

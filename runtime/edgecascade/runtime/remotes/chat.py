@@ -15,13 +15,13 @@ import numpy as np
 
 from edgecascade.runtime.batch import Batch, rows, size
 from edgecascade.runtime.deadline import Deadline
-from edgecascade.runtime.errors import ArgumentError, RemoteError
 from edgecascade.runtime.remote import Opinions, Scores
 from edgecascade.runtime.remotes.chat_labels import Labels, label_probabilities
 from edgecascade.runtime.remotes.chat_prompt import AnswerForm, Prompt, letters, messages_for
 from edgecascade.runtime.remotes.chat_reply import Reply, read_reply
 from edgecascade.runtime.remotes.http import HttpClient, Traffic
 from edgecascade.runtime.remotes.successful import successful
+from edgecascade.types.errors import ArgumentError, RemoteError
 
 __all__ = ["Chat"]
 

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.runtime.errors import ArgumentError, RemoteError
 from edgecascade.runtime.remotes.chat_reply import Position, Reply, Token
+from edgecascade.types.errors import ArgumentError, RemoteError
 
 __all__ = ["Labels", "label_probabilities"]
 

@@ -8,7 +8,7 @@ import string
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeAlias
 
-from edgecascade.runtime.errors import ArgumentError, RemoteError
+from edgecascade.types.errors import ArgumentError, RemoteError
 
 __all__ = ["AnswerForm", "Prompt", "letters", "messages_for"]
 

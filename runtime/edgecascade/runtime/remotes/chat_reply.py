@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from edgecascade.runtime.errors import RemoteError
+from edgecascade.types.errors import RemoteError
 
 __all__ = ["Position", "Reply", "Token", "read_reply"]
 

@@ -12,16 +12,9 @@ from typing import Literal
 
 from edgecascade.runtime.batch import Batch
 from edgecascade.runtime.deadline import Deadline
-from edgecascade.runtime.errors import (
-    ArgumentError,
-    CircuitOpen,
-    InputError,
-    RemoteError,
-    RemoteUnreachable,
-    first_line,
-)
 from edgecascade.runtime.remote import Remote, Scores
 from edgecascade.runtime.remotes.wrapped import Wrapped
+from edgecascade.types.errors import ArgumentError, CircuitOpen, InputError, RemoteError, RemoteUnreachable, first_line
 
 __all__ = ["CircuitBreaker", "State"]
 

@@ -8,8 +8,8 @@ from threading import Lock
 from typing import Any
 
 from edgecascade.runtime.deadline import Deadline
-from edgecascade.runtime.errors import RemoteError, RemoteUnreachable
 from edgecascade.runtime.remotes.http import Traffic
+from edgecascade.types.errors import RemoteError, RemoteUnreachable
 
 __all__ = ["Certificates", "GrpcChannel"]
 

@@ -17,9 +17,9 @@ from typing import NamedTuple, cast
 
 from edgecascade.runtime.batch import Batch
 from edgecascade.runtime.deadline import Deadline
-from edgecascade.runtime.errors import ArgumentError, RemoteUnreachable
 from edgecascade.runtime.remote import Remote, Scores
 from edgecascade.runtime.remotes.wrapped import Extras, Wrapped
+from edgecascade.types.errors import ArgumentError, RemoteUnreachable
 
 __all__ = ["Hedged", "Latencies"]
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from threading import Lock
 
 from edgecascade.runtime.deadline import Deadline
-from edgecascade.runtime.errors import RemoteError, RemoteUnreachable
 from edgecascade.runtime.remotes.http_connection import Body, Connection
 from edgecascade.runtime.remotes.http_response import Response
+from edgecascade.types.errors import RemoteError, RemoteUnreachable
 
 __all__ = ["HttpClient", "Response", "Traffic"]
 

@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 from edgecascade.runtime.deadline import Deadline
-from edgecascade.runtime.errors import RemoteError
 from edgecascade.runtime.remotes.http_response import Response, ResponseReader
+from edgecascade.types.errors import RemoteError
 
 __all__ = ["Body", "Connection"]
 

@@ -9,8 +9,8 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from edgecascade.runtime.errors import RemoteError
 from edgecascade.runtime.remotes.compression import decoded
+from edgecascade.types.errors import RemoteError
 
 __all__ = ["LARGEST_RESPONSE", "Response", "ResponseReader"]
 

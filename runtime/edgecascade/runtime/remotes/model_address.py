@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from urllib.parse import quote, unquote, urlsplit
 
-from edgecascade.runtime.errors import ArgumentError
+from edgecascade.types.errors import ArgumentError
 
 __all__ = ["ModelAddress", "read_address"]
 

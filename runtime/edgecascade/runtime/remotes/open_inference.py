@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from edgecascade.runtime.batch import Batch
 from edgecascade.runtime.deadline import Deadline
-from edgecascade.runtime.errors import RemoteError
 from edgecascade.runtime.remotes.compression import Gzip
 from edgecascade.runtime.remotes.http import HttpClient, Response, Traffic
 from edgecascade.runtime.remotes.model_address import read_address
@@ -33,6 +32,7 @@ from edgecascade.runtime.remotes.tensors import (
     contents,
     from_bytes,
 )
+from edgecascade.types.errors import RemoteError
 
 __all__ = ["DATATYPES", "OpenInference"]
 

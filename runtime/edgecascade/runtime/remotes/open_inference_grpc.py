@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from edgecascade.runtime.batch import Batch
 from edgecascade.runtime.deadline import Deadline
-from edgecascade.runtime.errors import ArgumentError, RemoteError
 from edgecascade.runtime.remotes.grpc_channel import Certificates, GrpcChannel
 from edgecascade.runtime.remotes.http import Traffic
 from edgecascade.runtime.remotes.model_address import read_address
@@ -30,6 +29,7 @@ from edgecascade.runtime.remotes.tensors import (
     contents,
     from_bytes,
 )
+from edgecascade.types.errors import ArgumentError, RemoteError
 
 __all__ = ["OpenInferenceGrpc"]
 

@@ -12,9 +12,9 @@ from threading import TIMEOUT_MAX, Event
 
 from edgecascade.runtime.batch import Batch
 from edgecascade.runtime.deadline import Deadline
-from edgecascade.runtime.errors import ArgumentError, RemoteError
 from edgecascade.runtime.remote import Remote, Scores
 from edgecascade.runtime.remotes.wrapped import Extras, Wrapped
+from edgecascade.types.errors import ArgumentError, RemoteError
 
 __all__ = ["Retrying", "backoff", "retry_after", "worth_a_retry"]
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from edgecascade.runtime.errors import RemoteError
 from edgecascade.runtime.remotes.http_response import Response
 from edgecascade.runtime.remotes.retry import retry_after, worth_a_retry
+from edgecascade.types.errors import RemoteError
 
 __all__ = ["successful"]
 

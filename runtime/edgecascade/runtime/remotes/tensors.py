@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecascade.runtime.batch import Batch
-from edgecascade.runtime.errors import RemoteError
+from edgecascade.types.errors import RemoteError
 
 __all__ = ["DATATYPES", "NUMPY", "Described", "Signature", "Tensor", "as_table", "check", "contents", "from_bytes"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from threading import Lock
 from typing import Any, cast
 
-from edgecascade.runtime.errors import ArgumentError
 from edgecascade.runtime.remote import Remote
 from edgecascade.runtime.remotes.http import Traffic
+from edgecascade.types.errors import ArgumentError
 
 __all__ = ["Extras", "Wrapped"]
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.runtime.answer import Answer, LateAnswer
-from edgecascade.runtime.merge import merge
 from edgecascade.runtime.run.given import Answered, Refused
+from edgecascade.types.answer import Answer, LateAnswer
+from edgecascade.types.merge import merge
 
 __all__ = ["answer_line", "late_line", "probabilities_of"]
 

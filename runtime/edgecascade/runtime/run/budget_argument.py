@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from edgecascade.runtime.budget.rate import Rate
-from edgecascade.runtime.errors import ArgumentError
+from edgecascade.types.errors import ArgumentError
 
 if TYPE_CHECKING:
     from edgecascade.runtime.budget.budget import Budget

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from edgecascade.runtime.answer import Answer
+from edgecascade.types.answer import Answer
 
 __all__ = ["Answered", "Given", "Refused"]
 

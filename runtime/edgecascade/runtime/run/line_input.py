@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.runtime.errors import InputError
 from edgecascade.runtime.model_inputs import ModelInputs, numpy_dtype
 from edgecascade.runtime.run.given import Given, Refused
 from edgecascade.runtime.run.line_splitter import LONGEST_LINE
+from edgecascade.types.errors import InputError
 
 __all__ = ["LineInput"]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from edgecascade.runtime.errors import ArgumentError
+from edgecascade.types.errors import ArgumentError
 
 __all__ = ["Address", "open_listener", "read_listening", "reason"]
 

@@ -9,10 +9,10 @@ from contextlib import suppress
 from typing import TypeVar
 
 from edgecascade.runtime.cascade import Cascade
-from edgecascade.runtime.errors import InputError
 from edgecascade.runtime.run.given import Answered, Given, Refused
 from edgecascade.runtime.run.stop import Stop
 from edgecascade.runtime.run.stored import AHEAD
+from edgecascade.types.errors import InputError
 
 __all__ = ["answer_live", "from_thread"]
 

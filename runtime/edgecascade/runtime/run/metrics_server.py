@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from edgecascade.runtime.errors import ArgumentError
 from edgecascade.runtime.metrics.prometheus import CONTENT_TYPE
+from edgecascade.types.errors import ArgumentError
 
 __all__ = ["serving_metrics"]
 

@@ -8,13 +8,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from edgecascade.runtime.errors import ArgumentError, InputError
 from edgecascade.runtime.inputs import check_path, read_inputs
 from edgecascade.runtime.model_inputs import ModelInputs
 from edgecascade.runtime.run.given import Given, Refused
 from edgecascade.runtime.run.line_input import LineInput
 from edgecascade.runtime.run.line_splitter import LineSplitter
 from edgecascade.runtime.run.listening import Address, read_listening
+from edgecascade.types.errors import ArgumentError, InputError
 
 __all__ = ["Camera", "Files", "Source", "StandardInput", "Video", "read_source"]
 

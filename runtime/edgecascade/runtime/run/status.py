@@ -8,8 +8,8 @@ from collections.abc import Callable
 from math import ceil
 from threading import Event, Lock, Thread
 
-from edgecascade.runtime.answer import Answer, Reason
 from edgecascade.runtime.run.console import Console
+from edgecascade.types.answer import Answer, Reason
 
 __all__ = ["Progress", "Status"]
 

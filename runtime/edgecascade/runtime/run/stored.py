@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from edgecascade.runtime.cascade import Cascade
-from edgecascade.runtime.errors import InputError
 from edgecascade.runtime.run.given import Answered, Given, Refused
+from edgecascade.types.errors import InputError
 
 __all__ = ["AHEAD", "answer_stored"]
 

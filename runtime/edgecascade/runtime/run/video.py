@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.runtime.errors import InputError, first_line
+from edgecascade.types.errors import InputError, first_line
 
 __all__ = ["camera_frames", "video_frames"]
 

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.runtime.errors import ArgumentError, InputError
 from edgecascade.runtime.metrics.prometheus import CONTENT_TYPE
 from edgecascade.runtime.remotes.tensors import DATATYPES
 from edgecascade.runtime.run.listening import reason
+from edgecascade.types.errors import ArgumentError, InputError
 
 __all__ = ["ServedModel", "serve_model"]
 

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.runtime.answer import Answer
 from edgecascade.runtime.batch import Batch, first_of, size
 from edgecascade.runtime.cascade import Cascade
-from edgecascade.runtime.errors import InputError
 from edgecascade.runtime.metrics.prometheus import prometheus_text
 from edgecascade.runtime.run.answer_line import probabilities_of
 from edgecascade.runtime.serving.kserve_server import ServedModel, serve_model
 from edgecascade.runtime.serving.serve import describe
+from edgecascade.types.answer import Answer
+from edgecascade.types.errors import InputError
 
 __all__ = ["OUTPUTS", "serve_cascade", "served"]
 
@@ -70,7 +70,7 @@ def served(cascade: Cascade, name: str, threads: ThreadPoolExecutor) -> ServedMo
     declared = [describe(one) for one in inputs.declared]
     if inputs.text is not None:
         declared = [{"name": "text", "datatype": "BYTES", "shape": [-1]}]
-    classes = len(cascade.metadata.labels)
+    classes = len(cascade.document.labels)
 
     async def infer(feeds: Mapping[str, NDArray[Any]], names: list[str]) -> Mapping[str, NDArray[Any]]:
         unknown = [one for one in names if one not in OUTPUTS and one != _PROBABILITIES]

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgecascade.runtime.policy import Policy
 from edgecascade.runtime.watch.anytime import Estimate
+from edgecascade.types.policy import Policy
+
+if TYPE_CHECKING:
+    from edgecascade.types.document import CascadeDocument
 
 __all__ = ["BLOCKS", "CALM", "Departure", "Reference", "ScoreDrift", "differs", "rate_differs", "total_variation"]
 
@@ -37,27 +40,20 @@ class Reference:
     n: int = 0
 
     @classmethod
-    def of(cls, document: Mapping[str, Any], policy: Policy | None = None) -> Reference:
-        """That of a file, under its own policy or another: without bins if the file, or the policy, has none of it.
+    def of(cls, document: CascadeDocument, policy: Policy | None = None) -> Reference:
+        """Return the reference of a file under its own policy or another one; it has no bins if they do not fit.
 
         A policy with another temperature or other edges fills the bins otherwise than the calibration data did.
         """
-        try:
-            return cls._of(document["policy"], document.get("calibration", {}), policy)
-        except (KeyError, TypeError, ValueError, AttributeError):  # an older file, or one that holds no evidence
+        own = document.device_policy()
+        policy = own if policy is None else policy
+        if (own.temperature, own.edges) != (policy.temperature, policy.edges) or policy.values is None:
             return cls()
-
-    @classmethod
-    def _of(cls, planned: Mapping[str, Any], calibration: Mapping[str, Any], policy: Policy | None) -> Reference:
-        own = (calibration.get("temperature"), planned.get("edges"))
-        if policy is not None and own != (policy.temperature, None if policy.edges is None else list(policy.edges)):
-            return cls()
-        values = planned["values"] if policy is None or policy.values is None else policy.values
-        threshold = planned["threshold"] if policy is None or policy.threshold is None else policy.threshold
+        threshold = own.threshold if policy.threshold is None else policy.threshold
         bins: dict[float, int] = {}
-        for value, count in zip(values, planned["counts"], strict=True):
+        for value, count in zip(policy.values, document.policy.counts, strict=True):
             value = float(np.float32(value))
-            bins[value] = bins.get(value, 0) + int(count)
+            bins[value] = bins.get(value, 0) + count
         forwarded = sum(count for value, count in bins.items() if not value >= np.float32(threshold))
         return cls(tuple(bins), tuple(bins.values()), forwarded, sum(bins.values()))
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from edgecascade.runtime.watch.alarms import Alarms
 from edgecascade.runtime.watch.anytime import Comparisons, mean_gap, rate
+
+if TYPE_CHECKING:
+    from edgecascade.types.document import CascadeDocument
 
 __all__ = ["Expected", "judge"]
 
@@ -27,9 +29,9 @@ class Expected:
     gap: float
 
     @classmethod
-    def of(cls, document: Mapping[str, Any], least_agreement: float | None, tolerance: float) -> Expected:
+    def of(cls, document: CascadeDocument, least_agreement: float | None, tolerance: float) -> Expected:
         """From a file's document, and what the caller gave."""
-        return cls(least_agreement, _least_agreement(document), max(tolerance, _calibration_error(document)))
+        return cls(least_agreement, _least_agreement(document), max(tolerance, document.calibration.ece_after.high))
 
 
 def judge(stretch: Comparisons, expected: Expected, risk: float, alarms: Alarms) -> None:
@@ -54,17 +56,6 @@ def judge(stretch: Comparisons, expected: Expected, risk: float, alarms: Alarms)
     )
 
 
-def _least_agreement(document: Mapping[str, Any]) -> float:
+def _least_agreement(document: CascadeDocument) -> float:
     """Both models are right, and so agree, on at least the sum of their accuracies less 1."""
-    try:
-        local, remote = (float(document[who]["accuracy"]["low"]) for who in ("calibration", "remote"))
-        return max(0.0, local + remote - 1)
-    except (KeyError, TypeError, ValueError):
-        return 0.0
-
-
-def _calibration_error(document: Mapping[str, Any]) -> float:
-    try:
-        return float(document["calibration"]["ece_after"]["high"])
-    except (KeyError, TypeError, ValueError):
-        return 0.0
+    return max(0.0, document.calibration.accuracy.low + document.remote.accuracy.low - 1)

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.runtime.answer import Verdict
 from edgecascade.runtime.batch import Batch
-from edgecascade.runtime.errors import ArgumentError
+from edgecascade.types.answer import Prediction
+from edgecascade.types.errors import ArgumentError
 
 __all__ = ["KeptPairs"]
 
@@ -104,7 +104,7 @@ class KeptPairs:
     def __len__(self) -> int:
         return len(self._pairs)
 
-    def add(self, x: Batch, local: Verdict, remote: Verdict, *, audited: bool) -> bool:
+    def add(self, x: Batch, local: Prediction, remote: Prediction, *, audited: bool) -> bool:
         """Keep one input, in place of the oldest if there is no room.
 
         Args:

@@ -5,16 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from edgecascade.runtime.answer import Verdict
 from edgecascade.runtime.batch import Batch
-from edgecascade.runtime.errors import ArgumentError
-from edgecascade.runtime.policy import Policy
 from edgecascade.runtime.watch.alarms import ALARMS, Alarm, Alarms
 from edgecascade.runtime.watch.anytime import Comparisons, mean_gap, rate
 from edgecascade.runtime.watch.drift import BLOCKS, Reference
@@ -22,6 +19,12 @@ from edgecascade.runtime.watch.expected import Expected, judge
 from edgecascade.runtime.watch.health import Health
 from edgecascade.runtime.watch.kept_pairs import KeptPairs
 from edgecascade.runtime.watch.windows import Windows
+from edgecascade.types.answer import Prediction
+from edgecascade.types.errors import ArgumentError
+from edgecascade.types.policy import Policy
+
+if TYPE_CHECKING:
+    from edgecascade.types.document import CascadeDocument
 
 __all__ = ["ALARMS", "Alarm", "Health", "Watch"]
 
@@ -102,29 +105,30 @@ class Watch:
         self._new_kept: list[float] = []  # advantages that are not counted yet
         self._new_forwarded: list[float] = []
         self._pairs: KeptPairs | None = None
-        self._restart(Reference(), {})
+        self._restart(Reference(), Expected(self.least_agreement, 0.0, self.tolerance))
 
-    def begin(self, policy_document: Mapping[str, Any], policy: Policy | None = None) -> None:
+    def begin(self, document: CascadeDocument, policy: Policy | None = None) -> None:
         """Watch a file; or, later, another, or the same under another policy.
 
         Estimates, windows and alarms begin anew; counts go on.
 
         Args:
-            policy_document: the file's document.
+            document: the file's document.
             policy: what it decides by, if not by its own. With another temperature or other edges there is no
                 reference, so that `drift` and `offload rate` rest.
 
         Raises:
             ArgumentError: `keep` is no folder that can be made.
         """
-        names = [str(name) for name in policy_document.get("labels", ())]
+        names = list(document.labels)
         if self.keep is not None and (self._pairs is None or self._pairs.names != names):
             self.close()
             seed = None if self.seed is None else self.seed + 1  # draws of its own
             self._pairs = KeptPairs(Path(self.keep), names, self.most_kept, self.most_bytes, seed)
         with self._lock:
             self._collect()
-            self._restart(Reference.of(policy_document, policy), policy_document)
+            expected = Expected.of(document, self.least_agreement, self.tolerance)
+            self._restart(Reference.of(document, policy), expected)
 
     def saw(self, advantage: float, forward: bool) -> bool:
         """Count one input.
@@ -146,7 +150,7 @@ class Watch:
             self._totals["audited"] += 1
         return True
 
-    def compared(self, x: Batch, local: Verdict, remote: Verdict, *, audited: bool) -> None:
+    def compared(self, x: Batch, local: Prediction, remote: Prediction, *, audited: bool) -> None:
         """Take the remote's reply to one input.
 
         Args:
@@ -207,7 +211,7 @@ class Watch:
         except OSError as error:
             _log.warning("the audited pairs cannot be saved: %s", error)
 
-    def _restart(self, reference: Reference, document: Mapping[str, Any]) -> None:
+    def _restart(self, reference: Reference, expected: Expected) -> None:
         """Forget what was estimated. Under the lock, or before anybody else has this."""
         self._alarms.clear()
         self._windows = Windows(
@@ -218,7 +222,7 @@ class Watch:
             least_rate_change=self.least_rate_change,
             alarms=self._alarms,
         )
-        self._expected = Expected.of(document, self.least_agreement, self.tolerance)
+        self._expected = expected
         self._older, self._newer = Comparisons(), Comparisons()
 
     def _collect(self) -> None:

@@ -1,0 +1,35 @@
+"""A small calibrated model answers on the device, and asks a large remote one where it is at a disadvantage.
+
+    from edgecascade import Cascade
+
+    with Cascade.load("local.onnx", remote="http://host:8000/v2/models/large", deadline=0.15) as cascade:
+        answer = cascade.predict(image)
+
+The parts are `edgecascade.runtime` (the device), `edgecascade.calibration`, `edgecascade.export` and, in a distribution
+of its own, `edgecascade.benchmarks`. Importing this package imports none of them.
+"""
+
+from pkgutil import extend_path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edgecascade.runtime.cascade import Cascade
+
+__path__ = extend_path(__path__, __name__)  # the parts lie in four source roots of one checkout
+__all__ = ["Cascade", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Cascade":
+        from edgecascade.runtime.cascade import Cascade
+
+        return Cascade
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version(__name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,482 @@
+"""The document inside a cascade file: its format, written, read and versioned here.
+
+An ONNX file carries it as JSON under the metadata key `edgecascade`, a `.tflite` file in an archive behind the
+flatbuffer. Here it is one tree of frozen dataclasses; docs/file-format.md describes it for other languages.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from edgecascade.types.errors import ArgumentError, ModelFileError
+from edgecascade.types.estimate import Estimate, OperatingPoint
+from edgecascade.types.policy import Policy, RemoteCalibration
+
+__all__ = [
+    "FORMAT",
+    "GOLDEN_KEY",
+    "KEY",
+    "LABELS_KEY",
+    "MOVED_KEY",
+    "PREPROCESSING_KEY",
+    "Calibration",
+    "CascadeDocument",
+    "Certificate",
+    "ImagePreprocessing",
+    "PolicyRecord",
+    "Preprocessing",
+    "Routing",
+    "SourceRecord",
+    "TextPreprocessing",
+    "preprocessing_dict",
+    "read_preprocessing",
+]
+
+FORMAT = 1
+KEY = "edgecascade"
+GOLDEN_KEY = f"{KEY}.golden"  # inputs with the decisions that they must get
+LABELS_KEY = f"{KEY}.labels"  # the class names of a body
+MOVED_KEY = f"{KEY}.moved"  # names in the body that were changed to make room for ours, old to new
+PREPROCESSING_KEY = f"{KEY}.preprocessing"  # what happens to an input before the body
+_LARGEST = 1 << 24  # characters: far above any real document, far below a device's memory
+_DAMAGE = (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError, OverflowError)
+
+
+@dataclass(frozen=True)
+class ImagePreprocessing:
+    """From uint8 RGB [batch, height, width, 3] of any size to what the body takes, float32 NCHW.
+
+    Attributes:
+        height: rows that the body takes.
+        width: columns that the body takes.
+        mean: subtracted from each channel, in pixel values 0 to 255.
+        std: divides each channel after that.
+        interpolation: `linear` or `cubic`, with antialiasing, as Pillow resizes.
+        shortest_edge: the shorter side is resized to it, and the centre of height x width is cropped; None resizes to
+            height x width and ignores the aspect ratio.
+
+    Raises:
+        ArgumentError: a value means nothing.
+    """
+
+    height: int
+    width: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    interpolation: str = "linear"
+    shortest_edge: int | None = None
+
+    def __post_init__(self) -> None:
+        if min(self.height, self.width) < 1:
+            raise ArgumentError(f"size: expected at least 1 x 1 pixels, got {self.height} x {self.width}")
+        if self.interpolation not in ("linear", "cubic"):
+            raise ArgumentError(f"interpolation: expected linear or cubic, got {self.interpolation!r}")
+        if self.shortest_edge is not None and self.shortest_edge < max(self.height, self.width):
+            raise ArgumentError(
+                f"shortest_edge: expected at least {max(self.height, self.width)}, of which the centre is cropped, "
+                f"got {self.shortest_edge}"
+            )
+        if not all(map(math.isfinite, self.mean)):
+            raise ArgumentError(f"mean: expected numbers, got {self.mean}")
+        if 0.0 in self.std or not all(map(math.isfinite, self.std)):
+            raise ArgumentError(f"std: expected numbers other than 0, got {self.std}")
+
+
+@dataclass(frozen=True)
+class TextPreprocessing:
+    """From a sentence to token arrays, by a tokenizer file that lies beside the model file.
+
+    Attributes:
+        tokenizer: name of that file.
+        sha256: its SHA-256, in hexadecimal.
+        max_length: tokens; a longer sentence is truncated.
+        inputs: the model's inputs that it makes.
+    """
+
+    tokenizer: str
+    sha256: str
+    max_length: int
+    inputs: tuple[str, ...]
+
+
+Preprocessing = ImagePreprocessing | TextPreprocessing
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A fitted temperature. "Before" is T = 1; all is measured on the data that it was fitted on.
+
+    Attributes:
+        method: `temperature`.
+        temperature: T, which divides the logits.
+        n: number of labelled inputs that it was fitted on.
+        accuracy: share of right labels among them, which a temperature does not change.
+        nll_before: mean negative log-likelihood, in nats.
+        nll_after: the same at T.
+        ece_before: expected calibration error in 15 equal-width bins, less the bias that finite data gives it.
+        ece_after: the same at T.
+    """
+
+    method: str
+    temperature: float
+    n: int
+    accuracy: Estimate
+    nll_before: Estimate
+    nll_after: Estimate
+    ece_before: Estimate
+    ece_after: Estimate
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """A guarantee: the loss against asking the remote always is at most `loss`, with probability 1 - `risk`.
+
+    Attributes:
+        loss: e, the largest loss of accuracy against asking the remote always.
+        risk: d, the probability, over the draw of the data, that the loss is larger.
+        threshold: inputs whose advantage is below it are forwarded.
+        offload_rate: share of these inputs that it forwards.
+        n: number of labelled inputs that it was tested on, and that nothing was chosen on.
+        p_value: of the threshold's test, at most d.
+    """
+
+    loss: float
+    risk: float
+    threshold: float
+    offload_rate: float
+    n: int
+    p_value: float
+
+    def __str__(self) -> str:
+        return (
+            f"loss against asking the remote always at most {self.loss:.1%} with probability {1 - self.risk:.4g} "
+            f"(n = {self.n}), forwarding {self.offload_rate:.1%}"
+        )
+
+
+@dataclass(frozen=True)
+class Routing:
+    """One score with one merge rule, judged on inputs that it was not planned on.
+
+    Attributes:
+        score: `confidence`, `margin` or `entropy`.
+        merge: `replace`, `confident` or `average`.
+        offload_rate: cross-fitted.
+        accuracy: cross-fitted.
+        merit: the objective's value of the two; the candidate with the highest is chosen.
+    """
+
+    score: str
+    merge: str
+    offload_rate: float
+    accuracy: float
+    merit: float
+
+
+@dataclass(frozen=True)
+class PolicyRecord:
+    """The policy that was planned, and the evidence for it.
+
+    Attributes:
+        score: what the advantage table looks up: `confidence`, `margin` or `entropy`.
+        merge: `replace`, `confident` or `average`.
+        estimate: what the advantage was estimated from: `confidences`, `labels` or `shrunk`.
+        objective: the aim of the plan, in words.
+        threshold: inputs whose advantage is below it are forwarded.
+        chosen: the operating point of `threshold` on the calibration data.
+        advice: sentences about whether this pair is worth a cascade.
+        bins: number of bins of the advantage table.
+        edges: scores at which the table steps, ascending; None in a file that has them in the graph only.
+        values: advantages between them; likewise.
+        counts: calibration inputs in each bin.
+        intervals: 95 % interval of local minus merged accuracy in each bin.
+        considered: every score and merge rule considered, the chosen one first.
+    """
+
+    score: str
+    merge: str
+    estimate: str
+    objective: str
+    threshold: float
+    chosen: OperatingPoint
+    advice: tuple[str, ...]
+    bins: int
+    edges: tuple[float, ...] | None
+    values: tuple[float, ...] | None
+    counts: tuple[int, ...]
+    intervals: tuple[tuple[float, float], ...]
+    considered: tuple[Routing, ...]
+
+
+@dataclass(frozen=True)
+class SourceRecord:
+    """Where the body, its logits and the calibration data came from.
+
+    Attributes:
+        model: name of the body's file.
+        model_sha256: its SHA-256, in hexadecimal.
+        logits: the tensor in the body that holds the logits, or what they are computed from.
+        kind: what that tensor holds: `logits`, `probabilities`, `binary-logits` or `binary-probabilities`.
+        data_sha256: SHA-256 of the calibration data, in hexadecimal.
+    """
+
+    model: str
+    model_sha256: str
+    logits: str
+    kind: str
+    data_sha256: str
+
+
+@dataclass(frozen=True)
+class CascadeDocument:
+    """Everything that a cascade file says about itself.
+
+    Attributes:
+        written_by: program and version.
+        labels: class names, in the order of the columns of `probabilities`.
+        preprocessing: what happens to an input before the body, or None.
+        calibration: of the local model.
+        remote: calibration of the remote.
+        remote_scores: what the remote's scores are, `logits` or `probabilities`.
+        policy: the policy and the evidence for it.
+        operating_curve: every operating point that the threshold can reach, by rising offload rate.
+        certificate: the guarantee, if one was asked for.
+        source: where the body and the data came from.
+    """
+
+    written_by: str
+    labels: tuple[str, ...]
+    preprocessing: Preprocessing | None
+    calibration: Calibration
+    remote: Calibration
+    remote_scores: str
+    policy: PolicyRecord
+    operating_curve: tuple[OperatingPoint, ...]
+    certificate: Certificate | None
+    source: SourceRecord
+
+    @property
+    def calibrate_remote(self) -> RemoteCalibration:
+        """How to read the remote's scores."""
+        return RemoteCalibration(self.remote.temperature, self.remote_scores == "probabilities")
+
+    def device_policy(self) -> Policy:
+        """Return the policy that the device decides by."""
+        planned = self.policy
+        return Policy(
+            merge=planned.merge,
+            calibrate_remote=self.calibrate_remote,
+            threshold=planned.threshold,
+            temperature=self.calibration.temperature,
+            edges=planned.edges,
+            values=planned.values,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the document as it is in JSON, in the order of its fields."""
+        policy = asdict(self.policy)
+        policy["verdict"] = policy.pop("advice")
+        order = ("score", "merge", "estimate", "objective", "threshold", "chosen", "verdict", "bins")
+        tables = ("edges", "values", "counts", "intervals", "considered")
+        return {
+            "format": FORMAT,
+            "written_by": self.written_by,
+            "labels": list(self.labels),
+            "preprocessing": None if self.preprocessing is None else preprocessing_dict(self.preprocessing),
+            "calibration": asdict(self.calibration),
+            "remote": {**asdict(self.remote), "scores": self.remote_scores},
+            "policy": {name: policy[name] for name in (*order, *tables) if policy[name] is not None},
+            "operating_curve": [asdict(point) for point in self.operating_curve],
+            "certificate": None if self.certificate is None else asdict(self.certificate),
+            "source": asdict(self.source),
+        }
+
+    def to_json(self, indent: int | None = None) -> str:
+        """Return the document as JSON text.
+
+        Raises:
+            ValueError: a number is not finite.
+        """
+        return json.dumps(self.to_dict(), allow_nan=False, indent=indent)
+
+    @classmethod
+    def from_json(cls, text: str, where: str) -> CascadeDocument:
+        """Read a document.
+
+        Args:
+            text: JSON.
+            where: the file's name, for error messages.
+
+        Raises:
+            ModelFileError: the text is too long, damaged, or of a format that this version does not know.
+        """
+        if len(text) > _LARGEST:
+            raise ModelFileError(f"{where}: its `{KEY}` metadata has {len(text)} characters, over the limit {_LARGEST}")
+        try:
+            found = json.loads(text)
+            version = found["format"]
+        except _DAMAGE as error:
+            raise ModelFileError(f"{where}: its `{KEY}` metadata is damaged ({type(error).__name__})") from error
+        if version != FORMAT or isinstance(version, bool):
+            raise ModelFileError(
+                f"{where}: its format version is {version}, this edgecascade knows version {FORMAT}; "
+                "install a newer edgecascade, or write the file again"
+            )
+        try:
+            document = _document(found)
+            document.device_policy()
+        except _DAMAGE as error:
+            said = str(error) if isinstance(error, ArgumentError) else repr(error)
+            raise ModelFileError(f"{where}: its `{KEY}` metadata is damaged: {said}") from error
+        return document
+
+
+def preprocessing_dict(preprocessing: Preprocessing) -> dict[str, Any]:
+    """Return a preprocessing as it is in JSON."""
+    kind = {"kind": "text"} if isinstance(preprocessing, TextPreprocessing) else {}
+    return {**kind, **asdict(preprocessing)}
+
+
+def read_preprocessing(text: str | None, where: str) -> Preprocessing | None:
+    """Read the JSON under the metadata key `edgecascade.preprocessing`, or None if there is none.
+
+    Raises:
+        ModelFileError: it is damaged.
+    """
+    if text is None:
+        return None
+    try:
+        return _preprocessing(json.loads(text))
+    except _DAMAGE as error:
+        raise ModelFileError(f"{where}: its `{PREPROCESSING_KEY}` metadata is damaged: {error!r}") from error
+
+
+def _document(found: Mapping[str, Any]) -> CascadeDocument:
+    scores = found["remote"]["scores"]
+    if scores not in ("logits", "probabilities"):
+        raise ArgumentError(f"remote scores: expected logits or probabilities, got {scores!r}")
+    return CascadeDocument(
+        written_by=str(found["written_by"]),
+        labels=_strings(found["labels"]),
+        preprocessing=_preprocessing(found["preprocessing"]),
+        calibration=_calibration(found["calibration"]),
+        remote=_calibration(found["remote"]),
+        remote_scores=scores,
+        policy=_policy(found["policy"]),
+        operating_curve=tuple(_point(one) for one in found["operating_curve"]),
+        certificate=None if found["certificate"] is None else _certificate(found["certificate"]),
+        source=SourceRecord(**{name: str(found["source"][name]) for name in SourceRecord.__dataclass_fields__}),
+    )
+
+
+def _preprocessing(found: Mapping[str, Any] | None) -> Preprocessing | None:
+    if found is None:
+        return None
+    if found.get("kind") == "text":
+        return TextPreprocessing(
+            tokenizer=str(found["tokenizer"]),
+            sha256=str(found["sha256"]),
+            max_length=int(found["max_length"]),
+            inputs=_strings(found["inputs"]),
+        )
+    return ImagePreprocessing(
+        height=int(found["height"]),
+        width=int(found["width"]),
+        mean=_three(found["mean"]),
+        std=_three(found["std"]),
+        interpolation=str(found["interpolation"]),
+        shortest_edge=None if found.get("shortest_edge") is None else int(found["shortest_edge"]),
+    )
+
+
+def _calibration(found: Mapping[str, Any]) -> Calibration:
+    measured = ("accuracy", "nll_before", "nll_after", "ece_before", "ece_after")
+    return Calibration(
+        str(found["method"]),
+        float(found["temperature"]),
+        int(found["n"]),
+        *(_estimate(found[name]) for name in measured),
+    )
+
+
+def _estimate(found: Mapping[str, Any]) -> Estimate:
+    value = math.nan if found["value"] is None else float(found["value"])
+    return Estimate(value, float(found["low"]), float(found["high"]), int(found["n"]))
+
+
+def _point(found: Mapping[str, Any]) -> OperatingPoint:
+    return OperatingPoint(
+        threshold=float(found["threshold"]),
+        offload_rate=float(found["offload_rate"]),
+        accuracy=float(found["accuracy"]),
+        offload_interval=_two(found["offload_interval"]),
+        accuracy_interval=_two(found["accuracy_interval"]),
+        accuracy_band=_two(found["accuracy_band"]),
+        n=int(found["n"]),
+    )
+
+
+def _certificate(found: Mapping[str, Any]) -> Certificate:
+    return Certificate(
+        loss=float(found["loss"]),
+        risk=float(found["risk"]),
+        threshold=float(found["threshold"]),
+        offload_rate=float(found["offload_rate"]),
+        n=int(found["n"]),
+        p_value=float(found["p_value"]),
+    )
+
+
+def _policy(found: Mapping[str, Any]) -> PolicyRecord:
+    considered = found["considered"]
+    record = PolicyRecord(
+        score=str(found["score"]),
+        merge=found["merge"],
+        estimate=str(found["estimate"]),
+        objective=str(found["objective"]),
+        threshold=float(found["threshold"]),
+        chosen=_point(found["chosen"]),
+        advice=_strings(found["verdict"]),
+        bins=int(found["bins"]),
+        edges=None if found.get("edges") is None else _numbers(found["edges"]),
+        values=None if found.get("values") is None else _numbers(found["values"]),
+        counts=tuple(int(count) for count in found["counts"]),
+        intervals=tuple(_two(one) for one in found["intervals"]),
+        considered=tuple(
+            Routing(
+                str(one["score"]),
+                str(one["merge"]),
+                float(one["offload_rate"]),
+                float(one["accuracy"]),
+                float(one["merit"]),
+            )
+            for one in considered
+        ),
+    )
+    if record.values is not None and len(record.values) != len(record.counts):
+        raise ArgumentError(f"counts: expected {len(record.values)}, one per bin, got {len(record.counts)}")
+    return record
+
+
+def _strings(found: Sequence[Any]) -> tuple[str, ...]:
+    if isinstance(found, (str, Mapping)):
+        raise TypeError(f"expected a list, got {type(found).__name__}")
+    return tuple(str(one) for one in found)
+
+
+def _numbers(found: Sequence[Any]) -> tuple[float, ...]:
+    return tuple(float(one) for one in found)
+
+
+def _two(found: Sequence[Any]) -> tuple[float, float]:
+    low, high = _numbers(found)
+    return low, high
+
+
+def _three(found: Sequence[Any]) -> tuple[float, float, float]:
+    first, second, third = _numbers(found)
+    return first, second, third

@@ -1,0 +1,102 @@
+"""The exceptions that edgecascade raises, in one tree.
+
+    EdgecascadeError
+    +-- ModelFileError        the file is missing, damaged, not a cascade model, or of a newer format
+    +-- ArgumentError         an argument has a value that means nothing
+    +-- InputError            an input has another type or shape than the file declares
+    +-- ForkedError           a cascade is used in a fork of the process that loaded it
+    +-- RemoteError           the remote replied, and the reply is not an answer
+    |   +-- RemoteUnreachable the remote could not be reached
+    |       +-- CircuitOpen   the remote failed so often that it is not asked for a while
+    +-- CalibrationError      the data cannot support the number asked for
+    +-- ExportError           the model or the data cannot be turned into a cascade model
+    |   +-- ParityError       the graph and the reference arithmetic disagree
+    +-- BenchmarkError        a download, a server or the data of a benchmark failed
+
+`Cascade.predict` raises `InputError` only. A `RemoteError` ends inside it, as the reason of a local answer.
+"""
+
+__all__ = [
+    "ArgumentError",
+    "BenchmarkError",
+    "CalibrationError",
+    "CircuitOpen",
+    "EdgecascadeError",
+    "ExportError",
+    "ForkedError",
+    "InputError",
+    "ModelFileError",
+    "ParityError",
+    "RemoteError",
+    "RemoteUnreachable",
+    "first_line",
+]
+
+
+class EdgecascadeError(Exception):
+    """Base of every exception that edgecascade raises."""
+
+
+class ModelFileError(EdgecascadeError, ValueError):
+    """The file is missing, damaged, not a cascade model, or of a newer format."""
+
+
+class ArgumentError(EdgecascadeError, ValueError):
+    """An argument has a value that means nothing: an address of an unknown form, a deadline of no seconds."""
+
+
+class InputError(EdgecascadeError, ValueError):
+    """An input has another type or shape than the file declares."""
+
+
+class ForkedError(EdgecascadeError, RuntimeError):
+    """A cascade is used in a fork of the process that loaded it."""
+
+
+class RemoteError(EdgecascadeError):
+    """The remote replied, and the reply is not an answer.
+
+    Attributes:
+        retry: whether the same request may succeed if it is sent again.
+        retry_after: seconds for which the remote asked not to be called again, or None.
+    """
+
+    retry = False
+
+    def __init__(self, message: str, *, retry: bool | None = None, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry = type(self).retry if retry is None else retry
+        self.retry_after = retry_after
+
+
+class RemoteUnreachable(RemoteError):  # noqa: N818  # its parent has the suffix
+    """The remote could not be reached."""
+
+    retry = True
+
+
+class CircuitOpen(RemoteUnreachable):
+    """The remote failed so often that it is not asked for a while."""
+
+    retry = False
+
+
+class CalibrationError(EdgecascadeError, ValueError):
+    """The data cannot support the number asked for; the message says why, and what would."""
+
+
+class ExportError(EdgecascadeError, ValueError):
+    """The model or the data cannot be turned into a cascade model; the message says why, and what would."""
+
+
+class ParityError(ExportError):
+    """The graph and the reference arithmetic disagree; nothing was written."""
+
+
+class BenchmarkError(EdgecascadeError):
+    """A download, a server or the data of a benchmark failed; the message says which and how."""
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of another library's error message, or the error's type if it has no message."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,82 @@
+"""A number with its 95 % interval and the number of inputs behind it, and the points of an operating curve."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+__all__ = ["Estimate", "OperatingPoint", "Point", "curve_table"]
+
+_LINES = 16
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """An estimate with its 95 % interval.
+
+    Attributes:
+        value: the estimate.
+        low: lower end of the interval.
+        high: upper end of the interval.
+        n: number of inputs that it was measured on.
+    """
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    def percent(self) -> str:
+        """Return it as a percentage with its interval, such as `84.0 % (82.8 to 85.1)`."""
+        return f"{self.value * 100:.1f} % ({self.low * 100:.1f} to {self.high * 100:.1f})"
+
+
+@dataclass(frozen=True)
+class Point:
+    """What one threshold does on labelled inputs.
+
+    Attributes:
+        threshold: inputs whose advantage is below it are forwarded.
+        offload_rate: forwarded inputs / all inputs, in [0, 1].
+        accuracy: share of right answers, in [0, 1].
+    """
+
+    threshold: float
+    offload_rate: float
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class OperatingPoint(Point):
+    """A point of the operating curve with its 95 % intervals.
+
+    Attributes:
+        offload_interval: of the offload rate.
+        accuracy_interval: of the accuracy, for a threshold that was fixed beforehand.
+        accuracy_band: of the accuracy at all thresholds of the curve at once, which allows for the choice of one.
+        n: number of inputs that it was measured on.
+    """
+
+    offload_interval: tuple[float, float]
+    accuracy_interval: tuple[float, float]
+    accuracy_band: tuple[float, float]
+    n: int
+
+
+def curve_table(curve: Sequence[OperatingPoint], threshold: float) -> Iterator[str]:
+    """Yield the operating curve as a table of about 16 lines; the point of the given threshold is always shown."""
+    yield "threshold   offload rate (95 % interval)   accuracy (95 % interval; at all thresholds at once)"
+    step = max(1, -(-len(curve) // _LINES))
+    for position, point in enumerate(curve):
+        chosen = point.threshold == threshold
+        if position % step == 0 or chosen or position == len(curve) - 1:
+            low, high = point.accuracy_band
+            yield (
+                f"{point.threshold:+9.4f}   {_share(point.offload_rate, point.offload_interval):<28}   "
+                f"{_share(point.accuracy, point.accuracy_interval)[:-1]}; {low:.1%} to {high:.1%})"
+                f"{'  <- chosen' if chosen else ''}"
+            )
+
+
+def _share(value: float, interval: tuple[float, float]) -> str:
+    return f"{value:6.1%} ({interval[0]:.1%} to {interval[1]:.1%})"

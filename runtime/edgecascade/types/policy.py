@@ -1,0 +1,100 @@
+"""What a cascade decides and merges by, apart from its models. It may change while the cascade runs."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from edgecascade.types.errors import ArgumentError
+from edgecascade.types.merge import MERGES
+from edgecascade.types.softmax import log_probabilities, softmax
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["Policy", "RemoteCalibration"]
+
+
+class RemoteCalibration(NamedTuple):
+    """How to turn a remote's scores into calibrated probabilities on the device.
+
+    Attributes:
+        temperature: T that divides its logits.
+        probabilities: whether its scores are probabilities, whose logarithms serve as logits.
+    """
+
+    temperature: float
+    probabilities: bool
+
+    def __call__(self, scores: NDArray[Any]) -> NDArray[np.float32]:
+        """Return calibrated probabilities float32 [n, classes] of scores [n, classes]."""
+        logits = self.logits(scores)
+        return softmax(logits - logits.max(axis=1, keepdims=True), self.temperature)
+
+    def logits(self, scores: NDArray[Any]) -> NDArray[np.float64]:
+        """Return the scores as logits, up to a constant per row."""
+        wide = scores.astype(np.float64)
+        return log_probabilities(wide) if self.probabilities else wide
+
+
+@dataclass(frozen=True)
+class Policy:
+    """The rule that decides which inputs are forwarded and what the answer is then. Change it by `dataclasses.replace`.
+
+    A value of None means the one in the graph, for a file that does not repeat it in its document.
+
+    Attributes:
+        merge: `replace`, `confident` or `average`.
+        calibrate_remote: how to read the remote's scores.
+        threshold: inputs whose advantage is below it are forwarded.
+        temperature: T that divides the local model's logits.
+        edges: scores at which the advantage table steps, ascending.
+        values: advantages between them, one more than the edges.
+
+    Raises:
+        ArgumentError: a value means nothing.
+    """
+
+    merge: str
+    calibrate_remote: RemoteCalibration
+    threshold: float | None = None
+    temperature: float | None = None
+    edges: tuple[float, ...] | None = None
+    values: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.merge not in MERGES:
+            raise ArgumentError(f"merge: expected one of {', '.join(MERGES)}, got {self.merge!r}")
+        if self.threshold is not None and math.isnan(self.threshold):
+            raise ArgumentError("threshold: expected a number, got NaN")
+        for name, one in (("temperature", self.temperature), ("remote temperature", self.calibrate_remote.temperature)):
+            if one is not None and not 0 < one < math.inf:
+                raise ArgumentError(f"{name}: expected a number above 0, got {one}")
+        if (self.edges is None) != (self.values is None):
+            raise ArgumentError("edges, values: expected both or neither")
+        if self.edges is not None and self.values is not None:
+            if len(self.values) != len(self.edges) + 1 or not np.isfinite([*self.edges, *self.values]).all():
+                raise ArgumentError(
+                    f"values: expected one finite advantage more than there are edges, got {len(self.values)} "
+                    f"and {len(self.edges)}"
+                )
+            if (np.diff(np.array(self.edges, np.float32)) < 0).any():
+                raise ArgumentError("edges: expected ascending scores")
+
+    def overrides(self, own: Policy) -> dict[str, NDArray[np.float32]]:
+        """Return the arrays, by input name, to feed a file whose own policy is `own` so that it decides by this one."""
+        names = {
+            "temperature": "temperature",
+            "threshold": "threshold",
+            "edges": "advantage_edges",
+            "values": "advantage_values",
+        }
+        ours: dict[str, Any] = {field: getattr(self, field) for field in names}
+        return {
+            name: np.asarray(ours[field], np.float32)
+            for field, name in names.items()
+            if ours[field] is not None and ours[field] != getattr(own, field)
+        }

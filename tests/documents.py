@@ -1,0 +1,71 @@
+"""Documents of cascade files, for tests that need one and do not care what was measured."""
+
+from dataclasses import replace
+from typing import Any
+
+from edgecascade.calibration import DecisionRule
+from edgecascade.types.document import Calibration, CascadeDocument, PolicyRecord, SourceRecord
+from edgecascade.types.estimate import Estimate, OperatingPoint
+
+__all__ = ["changed", "document_of", "some_document"]
+
+
+def some_document(**policy: Any) -> CascadeDocument:
+    """Return a complete document of three classes, with changes to its policy."""
+    one = Estimate(0.9, 0.85, 0.95, 600)
+    small = Estimate(0.01, 0.0, 0.02, 600)
+    calibration = Calibration("temperature", 1.0, 600, one, one, one, small, small)
+    point = OperatingPoint(0.0, 0.3, 0.9, (0.25, 0.35), (0.85, 0.95), (0.8, 1.0), 600)
+    record = PolicyRecord(
+        score="confidence",
+        merge="replace",
+        estimate="labels",
+        objective="most accuracy",
+        threshold=0.0,
+        chosen=point,
+        advice=(),
+        bins=2,
+        edges=(0.6,),
+        values=(-0.25, 0.25),
+        counts=(10, 10),
+        intervals=((-0.5, 0.0), (0.0, 0.5)),
+        considered=(),
+    )
+    return CascadeDocument(
+        written_by="edgecascade tests",
+        labels=("red", "green", "blue"),
+        preprocessing=None,
+        calibration=calibration,
+        remote=calibration,
+        remote_scores="logits",
+        policy=replace(record, **policy),
+        operating_curve=(point,),
+        certificate=None,
+        source=SourceRecord("body.onnx", "0" * 64, "logits", "logits", "0" * 64),
+    )
+
+
+def document_of(rule: DecisionRule) -> CascadeDocument:
+    """Return a complete document whose policy is a rule."""
+    made = some_document(
+        score=rule.score,
+        threshold=rule.threshold,
+        bins=len(rule.table.values),
+        edges=tuple(rule.table.edges.tolist()),
+        values=tuple(rule.table.values.tolist()),
+        counts=tuple(rule.table.counts.tolist()),
+    )
+    return replace(made, calibration=replace(made.calibration, temperature=rule.temperature))
+
+
+def changed(document: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Return a document in JSON with changes, which go into inner objects rather than replacing them."""
+    return {
+        **document,
+        **{
+            name: changed(document[name], value)
+            if isinstance(value, dict) and isinstance(document.get(name), dict)
+            else value
+            for name, value in changes.items()
+        },
+    }
