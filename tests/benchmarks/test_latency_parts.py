@@ -23,7 +23,7 @@ from edgecascade.types.errors import BenchmarkError, ExportError
 
 @given(st.floats(0.5, 0.9999))
 def test_an_interval_needs_as_many_latencies_as_enclose_the_quantile(q: float) -> None:
-    """With n all lie below it with probability 2.5 % at most, and with one fewer with more."""
+    """All n lie below it with a probability of 2.5 % at most; with one fewer, the probability is larger."""
     n = least(q)
     assert q**n <= 0.025 * (1 + 1e-9)
     assert q ** (n - 1) > 0.025 * (1 - 1e-9)
@@ -31,7 +31,7 @@ def test_an_interval_needs_as_many_latencies_as_enclose_the_quantile(q: float) -
 
 @given(st.integers(0, 4000))
 def test_a_percentile_with_too_few_latencies_is_none(n: int) -> None:
-    """And is there as soon as there are enough."""
+    """With enough latencies it has an interval around it."""
     found = distribution(np.linspace(0.001, 0.002, n))
     assert found.n == n
     for name, q in QUANTILES.items():
@@ -40,8 +40,8 @@ def test_a_percentile_with_too_few_latencies_is_none(n: int) -> None:
         assert at is None or (at.n == n and at.low <= at.value <= at.high)
 
 
-def test_too_few_is_said_and_not_guessed() -> None:
-    """Instead of the number stands how many there are and how many it takes."""
+def test_too_few_latencies_give_the_number_needed() -> None:
+    """In place of the percentile."""
     found = distribution(np.full(500, 0.004))
     assert milliseconds(found, "p99") == "4.00 (4.00 to 4.00)"
     assert milliseconds(found, "p99_9") == "n = 500; needs 3688"
@@ -128,7 +128,7 @@ def test_inputs_are_drawn_at_random_and_always_the_same(pair: Path) -> None:
 
 
 def test_sentences_and_several_arrays_are_given_as_an_application_has_them(tmp_path: Path) -> None:
-    """A text as `str`, and several inputs as one array by name."""
+    """A text as `str`, and several inputs as arrays by name."""
     np.savez(tmp_path / "text.npz", x=np.array(["one", "two"]), y=np.array([0, 1]))
     found = read_inputs_as_given(tmp_path / "text.npz")
     assert found.kind == "sentences"
@@ -138,14 +138,14 @@ def test_sentences_and_several_arrays_are_given_as_an_application_has_them(tmp_p
     assert first["b"].tolist() == [0, 1]
 
 
-def test_an_empty_folder_is_a_sentence(tmp_path: Path) -> None:
-    """It says what was expected."""
+def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
+    """With the expected layout."""
     with pytest.raises(ExportError, match="expected"):
         read_inputs_as_given(tmp_path)
 
 
 def test_a_trace_with_a_hole_is_refused(tmp_path: Path) -> None:
-    """Percentiles of what happened to be written would not be LoadGen's."""
+    """Percentiles of an incomplete trace would not be LoadGen's."""
     line = '"args":{{"sample_seq":{0},"query_seq":{0},"sample_idx":3,"issue_start_ns":1,"complete_ns":9}}'
     (tmp_path / "trace").write_text("\n".join(line.format(n) for n in (1, 0)))
     assert read_samples(tmp_path / "trace").latency.tolist() == [9, 9]
@@ -168,7 +168,7 @@ def test_the_validity_is_loadgens_own(tmp_path: Path) -> None:
 
 
 def test_a_second_answer_is_refused() -> None:
-    """LoadGen would take it for another sample's."""
+    """LoadGen would count it for another sample."""
     recorder = Recorder(lambda _: None)
     position = recorder.issue(7)
     recorder.answer(position, Outcome(1))

@@ -1,4 +1,4 @@
-"""`edgecascade bench latency` as a whole: cells in processes of their own, resumed runs, networks and refusals."""
+"""`edgecascade bench latency` end to end: cells in processes of their own, resumed runs, networks, wrong arguments."""
 
 import json
 from dataclasses import asdict, replace
@@ -55,8 +55,8 @@ def test_a_run_measures_every_cell_that_was_asked_for(run: LatencyRun) -> None:
     assert not list(Path().glob("mlperf_log*"))
 
 
-def test_a_run_that_is_started_again_measures_nothing_again(run: LatencyRun, request_: Request) -> None:
-    """The cells are the very same, and it says so."""
+def test_a_finished_run_is_reused(run: LatencyRun, request_: Request) -> None:
+    """The cells are identical, and the findings mention it."""
     again = run_latency(request_)
     assert again.cells == run.cells
     assert again.reused == 2
@@ -65,9 +65,9 @@ def test_a_run_that_is_started_again_measures_nothing_again(run: LatencyRun, req
 
 def test_an_interrupted_run_goes_on_where_it_stopped(run: LatencyRun, request_: Request) -> None:
     """Only the cell that is missing or damaged is measured; the others stay as they were."""
-    kept = sorted(Path(request_.report, "cells").glob("*.json"))
-    assert len(kept) == 2
-    served = next(path for path in kept if json.loads(path.read_text())["found"]["plan"]["scenario"] == "server")
+    stored = sorted(Path(request_.report, "cells").glob("*.json"))
+    assert len(stored) == 2
+    served = next(path for path in stored if json.loads(path.read_text())["found"]["plan"]["scenario"] == "server")
     whole = served.read_bytes()
     served.write_bytes(whole[: len(whole) // 2])
     again = run_latency(request_)
@@ -97,8 +97,8 @@ def test_a_cell_is_never_taken_for_another_model_or_argument(
         assert other.cells[0] != run.cells[0]
 
 
-def test_a_cell_survives_its_file(run: LatencyRun) -> None:
-    """What JSON made of it is decoded to the same."""
+def test_a_cell_is_read_as_it_was_written(run: LatencyRun) -> None:
+    """From JSON, without loss."""
     for cell in run.cells:
         assert decode(Cell, json.loads(json.dumps(asdict(cell)))) == cell
 
@@ -119,8 +119,8 @@ def test_a_run_can_be_read_as_a_page_as_text_and_as_a_document(run: LatencyRun) 
     validate(json.loads(json.dumps(result_document(report, read_environment()))), result_schema())
 
 
-def test_a_part_that_is_slower_than_the_whole_is_said_aloud(run: LatencyRun) -> None:
-    """It cannot be: the machine was slower then. Within the intervals, nothing is said."""
+def test_a_part_slower_than_the_whole_is_a_finding(run: LatencyRun) -> None:
+    """The machine was slower then; within the intervals, there is no such finding."""
     whole, whole_latency = run.cells[0], run.cells[0].latency
     assert whole_latency is not None
     half = whole_latency.at("p50")
@@ -153,7 +153,7 @@ def test_a_network_lies_between_device_and_remote(pair: Path, tmp_path: Path) ->
 
 @pytest.mark.slow
 def test_a_profile_is_applied_and_what_was_measured_is_reported(pair: Path, tmp_path: Path) -> None:
-    """Answers of the remote take its round trip; the cascade's kept ones do not."""
+    """Answers of the remote take its round trip."""
     request = Request(
         file=str(pair / "local.onnx"),
         data=str(pair / "test.npz"),
@@ -212,7 +212,7 @@ _WRONG = (
 def test_wrong_arguments_are_one_sentence(
     pair: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], sentence: str
 ) -> None:
-    """It names the argument, what was expected and what came; nothing is measured or written."""
+    """With the argument, the expected values and the given one; nothing is measured or written."""
     command = ["bench", "latency", str(pair / "local.onnx"), "--data", str(pair / "test.npz")]
     assert main([*command, "--out", str(tmp_path / "report"), *arguments]) == 2
     said = capsys.readouterr().err.strip().splitlines()
@@ -221,7 +221,7 @@ def test_wrong_arguments_are_one_sentence(
     assert not (tmp_path / "report").exists()
 
 
-def test_a_cell_that_fails_ends_the_run_with_its_reason(pair: Path, tmp_path: Path) -> None:
+def test_a_failed_cell_ends_the_run_with_its_reason(pair: Path, tmp_path: Path) -> None:
     """In one sentence, from its own process."""
     np.savez(tmp_path / "other.npz", x=np.zeros((20, 4), np.float32), y=np.zeros(20, np.int64))
     with pytest.raises(Exception, match=r"local only, offline: x: expected uint8"):

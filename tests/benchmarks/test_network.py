@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from edgecascade.benchmarks.network import PROFILES, Profile
 from edgecascade.benchmarks.network.path import Line, Outages, Path, UntilReset
 from edgecascade.benchmarks.network.probe import ORDER, probe, probe_server, receive
-from edgecascade.benchmarks.network.proxy import LoopbackAddress, shaped
+from edgecascade.benchmarks.network.proxy import loopback, shaped
 from edgecascade.runtime import Deadline, OpenInference
 from edgecascade.types.errors import ArgumentError, BenchmarkError
 from studies.network_probe import check, errors, met
@@ -333,7 +333,8 @@ def test_only_this_machine_is_shaped(address: str, said: str) -> None:
 
 def test_an_address_keeps_its_form(echo: str) -> None:
     """Scheme, host name, path and query; only the port changes, and IPv6 keeps its brackets."""
-    assert str(dataclasses.replace(LoopbackAddress.parse("http://[::1]:9/v2"), port=10)) == "http://[::1]:10/v2"
+    assert loopback("http://[::1]:9/v2").geturl() == "http://[::1]:9/v2"
+    assert loopback("http://localhost/v2").geturl() == "http://localhost:80/v2"
     port = echo.rsplit(":", 1)[1]
     for before, after in (("http://localhost:", "/v2/models/m?x=1"), ("grpc://127.0.0.1:", "/m"), ("localhost:", "")):
         with shaped(f"{before}{port}{after}", PLAIN) as address:

@@ -38,7 +38,7 @@ import json, sys
 import numpy as np
 import onnxruntime as ort
 from edgecascade.runtime.saturation import saturates_here
-from edgecascade.runtime.session import open_session
+from edgecascade.runtime.engine import open_session
 def plain(option):
     options = ort.SessionOptions()
     options.add_session_config_entry("session.x64quantprecision", option)
@@ -296,7 +296,7 @@ def test_without_vnni_golden_inputs_show_the_difference(
     start = "import sys; from edgecascade.cli import main;"
     done = haswell("-c", f"{start} {verify}")
     assert done.returncode == 0, done.stdout + done.stderr
-    alone = "import edgecascade.runtime.session as s; s.unsafe_weights = lambda source: [];"
+    alone = "import edgecascade.runtime.engine as s; s.unsafe_weights = lambda source: [];"
     done = haswell("-c", f"{start} {alone} {verify}")
     assert done.returncode == 1, done.stdout + done.stderr
 

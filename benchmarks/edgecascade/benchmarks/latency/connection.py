@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from edgecascade.benchmarks.latency.plan import DIRECT
 from edgecascade.benchmarks.network import PROFILES, Profile
 from edgecascade.benchmarks.network.probe import Measured, probe
-from edgecascade.benchmarks.network.proxy import LoopbackAddress, shaped
+from edgecascade.benchmarks.network.proxy import loopback, shaped
 from edgecascade.benchmarks.server import serving
 from edgecascade.calibration.estimate import quantile
 from edgecascade.types.errors import BenchmarkError
@@ -89,7 +89,7 @@ def check_remote(remote: str | None, networks: tuple[str, ...]) -> None:
         return
     if between:
         try:
-            LoopbackAddress.parse(remote)
+            loopback(remote)
         except BenchmarkError as error:
             raise BenchmarkError(
                 f"--network: expected a remote on this machine, whose traffic alone is shaped, got {remote}"

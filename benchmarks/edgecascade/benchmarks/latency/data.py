@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from edgecascade.export.labelled import count, read_labelled
 from edgecascade.runtime.batch import rows
-from edgecascade.runtime.inputs import IMAGE_SUFFIXES
+from edgecascade.runtime.files import IMAGE_SUFFIXES
 
 __all__ = ["LIMIT", "Inputs", "read_inputs_as_given"]
 

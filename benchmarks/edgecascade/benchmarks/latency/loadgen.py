@@ -151,14 +151,12 @@ class LoadRun:
     Attributes:
         samples: as LoadGen recorded them.
         outcomes: the answer to each, in the same order.
-        own: seconds from issue to answer of each, by this process's clock.
         validity: LoadGen's.
         detail: everything else that LoadGen wrote, by its own names.
     """
 
     samples: Samples
     outcomes: list[Outcome]
-    own: list[float]
     validity: Validity
     detail: dict[str, Any]
 
@@ -177,8 +175,6 @@ class Recorder:
         self._complete = complete
         self._ids: list[int] = []
         self._outcomes: list[Outcome | None] = []
-        self._issued: list[int] = []
-        self._done: list[int] = []
         self._error: BaseException | None = None
         self._lock = threading.Lock()
 
@@ -191,8 +187,6 @@ class Recorder:
         """Take a sample, and return its position among all."""
         self._ids.append(identifier)
         self._outcomes.append(None)
-        self._issued.append(time.perf_counter_ns())
-        self._done.append(0)
         return len(self._ids) - 1
 
     def answer(self, position: int, outcome: Outcome) -> None:
@@ -204,7 +198,6 @@ class Recorder:
         if self._outcomes[position] is not None:
             raise BenchmarkError(f"sample {position}: expected one answer, got a second one")
         self._outcomes[position] = outcome
-        self._done[position] = time.perf_counter_ns()
         self._complete(self._ids[position])
 
     def fail(self, error: BaseException, *positions: int) -> None:
@@ -230,10 +223,6 @@ class Recorder:
         if len(found) != len(self._ids):
             raise BenchmarkError(f"answers: expected {len(self._ids)}, one for each sample, got {len(found)}")
         return found
-
-    def own_seconds(self) -> list[float]:
-        """Return the seconds from issue to answer of each sample, by this process's clock."""
-        return [(done - issued) / 1e9 for issued, done in zip(self._issued, self._done, strict=True)]
 
 
 Drive = Callable[[Recorder, Sequence[int], Sequence[int]], None]
@@ -265,7 +254,8 @@ def run_loadgen(drive: Drive, load: Load, *, inputs: int) -> LoadRun:
         Exception: the first error of `drive`.
     """
     loadgen = load_module()
-    recorder = Recorder(lambda identifier: _complete(loadgen, identifier))
+    response, completed = loadgen.QuerySampleResponse, loadgen.QuerySamplesComplete
+    recorder = Recorder(lambda identifier: completed([response(identifier, 0, 0)]))  # no data in performance mode
     indices: list[int] = []
 
     def issue(samples: Sequence[Any]) -> None:
@@ -287,7 +277,7 @@ def run_loadgen(drive: Drive, load: Load, *, inputs: int) -> LoadRun:
         detail = read_detail(Path(folder, "mlperf_log_detail.txt"))
     if not np.array_equal(samples.index, np.array(indices, np.int64)):
         raise BenchmarkError(f"LoadGen's trace: expected the {len(indices)} samples that it issued, got others")
-    return LoadRun(samples, outcomes, recorder.own_seconds(), validity_of(detail), detail)
+    return LoadRun(samples, outcomes, validity_of(detail), detail)
 
 
 def read_samples(trace: Path) -> Samples:
@@ -334,10 +324,6 @@ def validity_of(detail: dict[str, Any]) -> Validity:
         errors=int(detail.get("num_errors", 0)),
         version=str(detail.get("loadgen_version", "")).partition(" ")[0],
     )
-
-
-def _complete(loadgen: Any, identifier: int) -> None:
-    loadgen.QuerySamplesComplete([loadgen.QuerySampleResponse(identifier, 0, 0)])  # no data in performance mode
 
 
 def _start(loadgen: Any, issue: Callable[[Sequence[Any]], None], load: Load, inputs: int, folder: str) -> None:

@@ -69,7 +69,7 @@ def latency_sections(run: LatencyRun) -> tuple[Section, ...]:
     trust = [METHOD]
     if run.agreement is not None:
         agrees = "agrees" if run.agreement.met else "does NOT agree"
-        trust.append(f"The harness {agrees} with a bare loop, within 5 % or 10 us per query. {run.agreement}.")
+        trust.append(f"The harness {agrees} with a bare loop within 5 % or 10 us per query. {run.agreement}.")
     found.append(Section("How far to trust this", tuple(trust), tables=(validity_table(cells),)))
     return tuple(found)
 

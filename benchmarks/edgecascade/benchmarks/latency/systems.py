@@ -19,9 +19,9 @@ from edgecascade.benchmarks.latency.loadgen import Drive, Outcome, Recorder
 from edgecascade.benchmarks.latency.plan import Plan, Scenario, Subject
 from edgecascade.runtime import Answer, Cascade
 from edgecascade.runtime.batch import Batch, concatenated, stacked
-from edgecascade.runtime.local import OUTPUTS
+from edgecascade.runtime.engine import open_session
+from edgecascade.runtime.local_model import OUTPUTS
 from edgecascade.runtime.model_inputs import model_inputs
-from edgecascade.runtime.session import open_session
 
 __all__ = ["CALLS", "BareModel", "CascadeSystem", "System", "drive", "open_system"]
 
@@ -76,7 +76,7 @@ class BareModel:
     """
 
     def __init__(self, path: str | os.PathLike[str], given: Sequence[Any], **options: Any) -> None:
-        self._session = open_session(path, **options)
+        self._session: Any = open_session(path, **options)
         inputs = model_inputs(self._session, path)
         self._batched = inputs.batch is None
         self._feeds = [inputs.feeds("x", stacked(inputs.read(x)[0])) for x in given]

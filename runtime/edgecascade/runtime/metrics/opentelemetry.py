@@ -1,7 +1,7 @@
-"""The snapshot of `metrics` as OpenTelemetry instruments, with the extra `otel`.
+"""The metrics of a cascade as OpenTelemetry instruments, with the extra `otel`.
 
-OpenTelemetry has no histogram that is observed as a whole, so the latency's buckets are a counter by `le`, which is
-how many took at most so many seconds, beside `count` and `sum`.
+OpenTelemetry cannot observe a whole histogram, so the latency's buckets are a counter of answers by their bound `le`,
+beside `count` and `sum`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from edgecascade.runtime.metrics.metrics import CIRCUIT_STATES
+from edgecascade.runtime.metrics.snapshot import CIRCUIT_STATES
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import CallbackOptions, Meter, Observation
@@ -22,13 +22,13 @@ _Read = Callable[[Mapping[str, Any]], Iterable[_Sample]]
 
 
 def export_to_opentelemetry(snapshot: Callable[[], Mapping[str, Any]], *, meter: Meter | None = None) -> None:
-    """Register instruments that read a fresh snapshot, one for all of them, at each collection.
+    """Register instruments that share one fresh snapshot at each collection.
 
-    They cannot be taken back: call it once for each cascade and meter. Two cascades in one process need meters of
-    their own, or their streams would clash.
+    They cannot be removed: call it once for each cascade and meter. Two cascades in one process need two meters, or
+    their streams would clash.
 
     Args:
-        snapshot: gives that of `metrics`.
+        snapshot: returns the metrics, such as `cascade.metrics`.
         meter: of the provider that collects; by default the global provider's meter `edgecascade`.
 
     Raises:
@@ -45,7 +45,7 @@ def export_to_opentelemetry(snapshot: Callable[[], Mapping[str, Any]], *, meter:
 
 
 class _Shared:
-    """One snapshot for all instruments: when one asks for the second time, the next collection has begun."""
+    """A snapshot for all instruments; when one of them reads it a second time, the next collection has begun."""
 
     def __init__(self, snapshot: Callable[[], Mapping[str, Any]]) -> None:
         self._snapshot = snapshot
@@ -78,11 +78,7 @@ def _answers(snapshot: Mapping[str, Any]) -> Iterator[_Sample]:
 
 
 def _latency(key: str) -> _Read:
-    def read(snapshot: Mapping[str, Any]) -> Iterator[_Sample]:
-        for route, one in snapshot["latency"].items():
-            yield one[key], {"route": route}
-
-    return read
+    return lambda snapshot: [(one[key], {"route": route}) for route, one in snapshot["latency"].items()]
 
 
 def _buckets(snapshot: Mapping[str, Any]) -> Iterator[_Sample]:
@@ -102,7 +98,7 @@ def _circuit(snapshot: Mapping[str, Any]) -> Iterator[_Sample]:
 
 
 def _part(part: str, label: str) -> _Read:
-    """Its numbers by name; those of the second level as `first.second`."""
+    """Read the numbers of a part; those of a part inside it are named `first.second`."""
 
     def read(snapshot: Mapping[str, Any]) -> Iterator[_Sample]:
         for name, value in snapshot.get(part, {}).items():
@@ -114,9 +110,9 @@ def _part(part: str, label: str) -> _Read:
     return read
 
 
-# name, unit (UCUM), description, what to read of a snapshot
+# name, unit (UCUM), description, samples of a snapshot
 _COUNTERS: list[tuple[str, str, str, _Read]] = [
-    ("edgecascade.answers", "{answer}", "Answers, by whose label it is and why.", _answers),
+    ("edgecascade.answers", "{answer}", "Answers, by source and reason.", _answers),
     ("edgecascade.latency.count", "{answer}", "Answers, by route.", _latency("count")),
     ("edgecascade.latency.sum", "s", "Seconds from the call to the answer, summed.", _latency("sum")),
     ("edgecascade.latency.buckets", "{answer}", "Answers that took at most `le` seconds.", _buckets),
@@ -125,7 +121,7 @@ _COUNTERS: list[tuple[str, str, str, _Read]] = [
     ("edgecascade.remote.received", "By", "Bytes received from the remote, before TLS.", _traffic("received")),
 ]
 _GAUGES: list[tuple[str, str, str, _Read]] = [
-    ("edgecascade.circuit", "1", "1 for the state that the circuit breaker is in.", _circuit),
+    ("edgecascade.circuit", "1", "1 for the present state of the circuit breaker.", _circuit),
     ("edgecascade.budget", "1", "How full the budget is, from 0 to 1.", _part("budget", "budget")),
     ("edgecascade.outbox", "1", "The numbers of the queue of unsent inputs.", _part("outbox", "name")),
     ("edgecascade.watch", "1", "The numbers of the watch on live quality.", _part("watch", "name")),

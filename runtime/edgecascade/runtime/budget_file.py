@@ -1,4 +1,4 @@
-"""The file from which a budget goes on after a restart, be it after a crash."""
+"""The file with which a budget survives a restart or a crash."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from edgecascade.runtime.metrics.logs import EventLog
+from edgecascade.runtime.metrics.event_log import EventLog
 from edgecascade.types.errors import ArgumentError
 
 __all__ = ["BudgetFile"]
@@ -18,20 +18,20 @@ __all__ = ["BudgetFile"]
 _FORMAT = 1
 _PART = 1 / 64  # of an amount: what is written off at once
 _LARGEST = 1 << 16  # bytes
-_AGAIN = 1.0  # seconds after a failed write
+_PAUSE = 1.0  # seconds after a failed write
 
 
 class BudgetFile:
     """Levels by name. They are written lower than they are, by a part that may then be spent without writing.
 
     Args:
-        path: of the file.
+        path: the file.
         seconds: the time in which each bucket fills, by name.
-        clock: seconds that never go back.
-        wall_clock: seconds since 1970. The file's own time never goes back.
+        clock: returns seconds that never go back.
+        wall_clock: returns seconds since 1970. The file's own time never goes back.
 
     Raises:
-        ArgumentError: there is no folder for it.
+        ArgumentError: its folder does not exist.
     """
 
     def __init__(
@@ -45,13 +45,13 @@ class BudgetFile:
         if not self._path.parent.is_dir():
             raise ArgumentError(f"path: expected a file in a folder that exists, got {os.fspath(path)!r}")
         self._seconds, self._clock, self._wall_clock = seconds, clock, wall_clock
-        self._latest = -math.inf  # moment of the last entry
-        self._left: list[float] = []  # tokens of each bucket, written off and not spent
+        self._latest = -math.inf  # the time of the last entry
+        self._left: list[float] = []  # tokens of each bucket that are written off and not spent
         self._not_before = -math.inf
         self._log = EventLog()
 
     def read(self) -> dict[str, float]:
-        """The levels by now, in [0, 1]: nothing if there is no file, all empty if it cannot be understood."""
+        """Return the present levels, in [0, 1]: none if there is no file, all 0 if it is damaged."""
         try:
             with self._path.open("rb") as file:
                 entry = json.loads(file.read(_LARGEST))
@@ -68,11 +68,11 @@ class BudgetFile:
         }
 
     def spend(self, costs: Sequence[float], tokens: Callable[[], Sequence[tuple[float, float]]]) -> bool:
-        """Whether a spending is covered by what is written off, now if need be.
+        """Return whether the costs are covered by what is written off, after writing off more if needed.
 
         Args:
             costs: of each bucket.
-            tokens: what each holds once it is paid, and its amount.
+            tokens: returns the tokens that each bucket holds after the payment, and its amount.
         """
         if all(cost <= left for cost, left in zip(costs, self._left, strict=True)):
             self._left = [left - cost for cost, left in zip(costs, self._left, strict=True)]
@@ -80,7 +80,7 @@ class BudgetFile:
         return self.reserve(tokens())
 
     def reserve(self, tokens: Sequence[tuple[float, float]], *, durable: bool = False) -> bool:
-        """Write off a part, and whether that worked; if not, nothing is written for a second."""
+        """Write off a part; return whether that worked. After a failure nothing is written for a second."""
         parts = [min(held, _PART * amount) for held, amount in tokens]
         rest = [(held - part, amount) for (held, amount), part in zip(tokens, parts, strict=True)]
         written = self._write(rest, durable)
@@ -89,7 +89,7 @@ class BudgetFile:
         return written
 
     def settle(self, tokens: Sequence[tuple[float, float]]) -> None:
-        """Write the levels as they are; nothing may be spent after it."""
+        """Write the levels as they are; nothing may be spent afterwards."""
         self._not_before = -math.inf
         self._write(tokens, True)
 
@@ -109,7 +109,7 @@ class BudgetFile:
         except OSError as error:
             with contextlib.suppress(OSError):
                 new.unlink()
-            self._not_before = self._clock() + _AGAIN
+            self._not_before = self._clock() + _PAUSE
             self._log.event("budget file not written", error=error)
             return False
         self._latest = at
@@ -117,8 +117,8 @@ class BudgetFile:
 
 
 def _checked(entry: Any) -> tuple[float, dict[str, float]]:
-    """When it was written, and the levels."""
+    """Return the time of an entry, and its levels."""
     at, levels = float(entry["at"]), {str(name): float(level) for name, level in entry["levels"].items()}
     if entry["format"] != _FORMAT or not math.isfinite(at) or not all(0 <= level <= 1 for level in levels.values()):
-        raise ValueError("no entry")
+        raise ValueError("the entry is not valid")
     return at, levels

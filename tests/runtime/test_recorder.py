@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from edgecascade.cli import main
 from edgecascade.export import cascade_scores, read_labelled
 from edgecascade.runtime import ArgumentError, Cascade, Prediction
-from edgecascade.runtime.watch.kept_pairs import KeptPairs
+from edgecascade.runtime.watch.recorder import PairRecorder
 
 NAMES = ["red", "green", "blue"]
 
@@ -28,12 +28,12 @@ def verdict(label: int, confidence: float = 0.8) -> Prediction:
     return Prediction(label, confidence, probabilities)
 
 
-def keep(pairs: KeptPairs, value: Any, label: int = 0) -> bool:
+def keep(pairs: PairRecorder, value: Any, label: int = 0) -> bool:
     """One pixel, on which the local model says red."""
     return pairs.add(np.full((1, 2), value, np.float32), verdict(0, 0.6), verdict(label), audited=True)
 
 
-def saved(pairs: KeptPairs) -> dict[str, Any]:
+def saved(pairs: PairRecorder) -> dict[str, Any]:
     """What is in the file."""
     path = pairs.save()
     assert path is not None
@@ -43,7 +43,7 @@ def saved(pairs: KeptPairs) -> dict[str, Any]:
 
 def test_the_file_holds_what_both_models_said(tmp_path: Path) -> None:
     """Inputs in order, a label, and both models' probabilities beside it."""
-    pairs = KeptPairs(tmp_path, NAMES)
+    pairs = PairRecorder(tmp_path, NAMES)
     assert keep(pairs, 1, label=2)
     assert pairs.add(np.full((1, 2), 2, np.float32), verdict(1), verdict(1), audited=False)
     arrays = saved(pairs)
@@ -59,7 +59,7 @@ def test_the_file_holds_what_both_models_said(tmp_path: Path) -> None:
 def kept(pair: Path, folder: Path) -> dict[str, Any]:
     """All test images of the pair, with what both models say, in a file."""
     test = np.load(pair / "test.npz")["x"]
-    pairs = KeptPairs(folder, NAMES, seed=1)
+    pairs = PairRecorder(folder, NAMES, seed=1)
     with Cascade.load(pair / "local.onnx", remote=pair / "remote.onnx", threshold=2.0, deadline=60) as cascade:
         for x, answer in zip(test, cascade.predict_batch(test), strict=True):
             assert answer.remote is not None
@@ -98,7 +98,7 @@ def test_calibrate_reads_it(pair: Path, tmp_path: Path) -> None:
 
 def test_labels_are_drawn_as_the_remote_believes(tmp_path: Path) -> None:
     """Each class as often as its probability says, and one without a probability never."""
-    pairs = KeptPairs(tmp_path, NAMES, seed=3)
+    pairs = PairRecorder(tmp_path, NAMES, seed=3)
     remote = Prediction(2, 0.7, np.array([0.0, 0.3, 0.7], np.float32))
     for _ in range(2000):
         pairs.add(np.zeros((1, 1)), verdict(0), remote, audited=True)
@@ -109,7 +109,7 @@ def test_labels_are_drawn_as_the_remote_believes(tmp_path: Path) -> None:
 
 def test_the_latest_are_kept(tmp_path: Path) -> None:
     """In the order in which they came."""
-    pairs = KeptPairs(tmp_path, NAMES, most=3)
+    pairs = PairRecorder(tmp_path, NAMES, most=3)
     for i in range(10):
         keep(pairs, i)
     assert saved(pairs)["x"][:, 0].tolist() == [7, 8, 9]
@@ -120,7 +120,7 @@ def test_neither_bound_is_ever_passed(
     tmp_path_factory: pytest.TempPathFactory, sizes: list[int], most: int, most_bytes: int
 ) -> None:
     """Whatever comes; and what is larger than all the room is refused without losing the rest."""
-    pairs = KeptPairs(tmp_path_factory.mktemp("kept"), NAMES, most=most, most_bytes=most_bytes)
+    pairs = PairRecorder(tmp_path_factory.mktemp("kept"), NAMES, most=most, most_bytes=most_bytes)
     expected: list[int] = []
     for size in sizes:
         x = np.zeros((1, size), np.float64)
@@ -135,7 +135,7 @@ def test_neither_bound_is_ever_passed(
 
 def test_an_input_is_copied(tmp_path: Path) -> None:
     """A caller may use its buffer again."""
-    pairs = KeptPairs(tmp_path, NAMES)
+    pairs = PairRecorder(tmp_path, NAMES)
     x = np.ones((1, 2), np.float32)
     local, remote = verdict(0), verdict(1)
     pairs.add(x, local, remote, audited=True)
@@ -147,14 +147,14 @@ def test_an_input_is_copied(tmp_path: Path) -> None:
 
 def test_several_inputs_are_kept_by_name(tmp_path: Path) -> None:
     """One array for each, as the model names them."""
-    pairs = KeptPairs(tmp_path, NAMES)
+    pairs = PairRecorder(tmp_path, NAMES)
     for i in range(2):
         x = {"values": np.full((1, 3), i, np.float32), "kind": np.array([[i]])}
         pairs.add(x, verdict(0), verdict(i), audited=True)
     arrays = saved(pairs)
     assert arrays["values"].shape == (2, 3)
     assert (arrays["kind"].dtype, arrays["kind"].tolist()) == (np.int64, [[0], [1]])
-    again = KeptPairs(tmp_path, NAMES)
+    again = PairRecorder(tmp_path, NAMES)
     assert len(again) == 2
     assert saved(again).keys() == arrays.keys()
 
@@ -162,13 +162,13 @@ def test_several_inputs_are_kept_by_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["U", "O"])
 def test_sentences_of_any_length_are_of_one_kind(tmp_path: Path, kind: str) -> None:
     """Whatever array held them; the file is one of plain text."""
-    pairs = KeptPairs(tmp_path, NAMES)
+    pairs = PairRecorder(tmp_path, NAMES)
     sentences = ["short", "a much longer one", ""]
     for sentence in sentences:
         x = np.array([sentence]) if kind == "U" else np.array([sentence], object)
         assert pairs.add(x, verdict(0), verdict(1), audited=True)
     assert saved(pairs)["x"].tolist() == sentences
-    assert saved(KeptPairs(tmp_path, NAMES))["x"].tolist() == sentences
+    assert saved(PairRecorder(tmp_path, NAMES))["x"].tolist() == sentences
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ def test_sentences_of_any_length_are_of_one_kind(tmp_path: Path, kind: str) -> N
 )
 def test_what_no_plain_file_could_hold_is_not_kept(tmp_path: Path, x: Any) -> None:
     """Encoded images, objects, and inputs named like what is beside them."""
-    pairs = KeptPairs(tmp_path, NAMES)
+    pairs = PairRecorder(tmp_path, NAMES)
     assert not pairs.add(x, verdict(0), verdict(1), audited=True)
     assert pairs.save() is None
     assert list(tmp_path.iterdir()) == []
@@ -192,33 +192,33 @@ def test_what_no_plain_file_could_hold_is_not_kept(tmp_path: Path, x: Any) -> No
 def test_verdicts_of_another_number_of_classes_are_not_kept(tmp_path: Path) -> None:
     """They are another model's."""
     other = Prediction(0, 1.0, np.ones(4, np.float32))
-    assert not KeptPairs(tmp_path, NAMES).add(np.zeros((1, 2)), verdict(0), other, audited=True)
+    assert not PairRecorder(tmp_path, NAMES).add(np.zeros((1, 2)), verdict(0), other, audited=True)
 
 
 def test_the_commonest_shape_is_saved(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """One file has one; the log says how many were left out."""
-    pairs = KeptPairs(tmp_path, NAMES)
+    pairs = PairRecorder(tmp_path, NAMES)
     for side in (4, 3, 3, 5, 3):
         pairs.add(np.zeros((1, side, side), np.uint8), verdict(0), verdict(0), audited=True)
     with caplog.at_level(logging.WARNING):
         assert saved(pairs)["x"].shape == (3, 3, 3)
-    assert "2 kept inputs" in caplog.text
+    assert "2 recorded inputs" in caplog.text
 
 
 def test_a_restart_goes_on(tmp_path: Path) -> None:
     """What was saved is there again, in order, and the bounds hold for all."""
-    first = KeptPairs(tmp_path, NAMES, most=4)
+    first = PairRecorder(tmp_path, NAMES, most=4)
     for i in range(3):
         keep(first, i, label=i)
     before = saved(first)
-    second = KeptPairs(tmp_path, NAMES, most=4)
+    second = PairRecorder(tmp_path, NAMES, most=4)
     assert {name: array.tolist() for name, array in saved(second).items()} == {
         name: array.tolist() for name, array in before.items()
     }
     for i in (3, 4):
         keep(second, i)
     assert saved(second)["x"][:, 0].tolist() == [1, 2, 3, 4]
-    assert len(KeptPairs(tmp_path, NAMES, most=2)) == 2
+    assert len(PairRecorder(tmp_path, NAMES, most=2)) == 2
 
 
 def _truncate(path: Path) -> None:
@@ -255,14 +255,14 @@ def test_what_cannot_be_continued_is_set_aside(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: Callable[[Path], None]
 ) -> None:
     """It is still there for whoever wants to look, the log names it, and a new file begins."""
-    pairs = KeptPairs(tmp_path, NAMES)
+    pairs = PairRecorder(tmp_path, NAMES)
     keep(pairs, 1)
     keep(pairs, 2)
     pairs.save()
     damage(tmp_path / "pairs.npz")
     content = (tmp_path / "pairs.npz").read_bytes()
     with caplog.at_level(logging.WARNING):
-        again = KeptPairs(tmp_path, NAMES)
+        again = PairRecorder(tmp_path, NAMES)
     assert len(again) == 0
     assert "pairs.npz" in caplog.text
     assert (tmp_path / "pairs.npz.old").read_bytes() == content
@@ -272,7 +272,7 @@ def test_what_cannot_be_continued_is_set_aside(
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The disk is full: OSError, and nothing half-written is left behind."""
-    pairs = KeptPairs(tmp_path, NAMES)
+    pairs = PairRecorder(tmp_path, NAMES)
     keep(pairs, 1)
     pairs.save()
     before = (tmp_path / "pairs.npz").read_bytes()
@@ -290,7 +290,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pyt
 
 def test_a_reader_never_meets_half_a_file(tmp_path: Path) -> None:
     """Two threads save and one adds, while a reader loads all it can get."""
-    pairs = KeptPairs(tmp_path, NAMES, most=50)
+    pairs = PairRecorder(tmp_path, NAMES, most=50)
     keep(pairs, 0)
     pairs.save()
     stop, failures = threading.Event(), list[BaseException]()
@@ -319,11 +319,11 @@ def test_a_reader_never_meets_half_a_file(tmp_path: Path) -> None:
 def test_bounds_that_keep_nothing_are_refused(tmp_path: Path, options: dict[str, int]) -> None:
     """Naming the argument."""
     with pytest.raises(ArgumentError, match="expected 1 or more, got 0"):
-        KeptPairs(tmp_path, NAMES, **options)
+        PairRecorder(tmp_path, NAMES, **options)
 
 
 def test_a_folder_that_cannot_be_is_refused(tmp_path: Path) -> None:
     """At once, and not when the first pairs are to be saved."""
     (tmp_path / "file").write_text("")
-    with pytest.raises(ArgumentError, match="keep: expected a folder"):
-        KeptPairs(tmp_path / "file" / "below", NAMES)
+    with pytest.raises(ArgumentError, match="record: expected a folder"):
+        PairRecorder(tmp_path / "file" / "below", NAMES)

@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from edgecascade.runtime.watch.anytime import Comparisons, Estimate, mean_gap, rate, stratified
+from edgecascade.runtime.watch.intervals import mean_gap, rate, stratified
+from edgecascade.runtime.watch.watch import Comparisons
+from edgecascade.types.estimate import Estimate
 
 RUNS, LONGEST, RISK = 400, 10_000, 0.1
 MOST_MISSES = 64  # of 400: a rate of .1 is above it with a chance of 1e-4

@@ -9,9 +9,10 @@ import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
+from edgecascade.runtime.counts import Counts
 from edgecascade.runtime.histogram import BOUNDS, Histogram
-from edgecascade.runtime.metrics.metrics import metrics
-from edgecascade.runtime.metrics.telemetry import export_to_opentelemetry
+from edgecascade.runtime.metrics.opentelemetry import export_to_opentelemetry
+from edgecascade.runtime.metrics.snapshot import metrics
 from edgecascade.types.answer import Reason, Source
 
 Found = dict[str, dict[tuple[Any, ...], Any]]  # value by the attributes' values, by instrument
@@ -54,7 +55,7 @@ def example(kept: int, **parts: Any) -> dict[str, Any]:
         quick.observe(0.001)
     slow.observe(0.2)
     answers = {(Source.LOCAL, Reason.CONFIDENT): kept, (Source.REMOTE, Reason.OFFLOADED): 1}
-    return metrics(answers, kept=quick.snapshot(), forwarded=slow.snapshot(), **parts)
+    return metrics(Counts(answers, quick.snapshot(), slow.snapshot()), **parts)
 
 
 def test_the_instruments_say_what_the_snapshot_says(reader: InMemoryMetricReader, provider: MeterProvider) -> None:
@@ -130,7 +131,7 @@ def test_opentelemetry_is_imported_when_it_is_used() -> None:
     """The module itself is part of the device install, and says what is missing by the import's own error."""
     code = (
         "import sys\n"
-        "from edgecascade.runtime.metrics.telemetry import export_to_opentelemetry\n"
+        "from edgecascade.runtime.metrics.opentelemetry import export_to_opentelemetry\n"
         "assert 'opentelemetry' not in sys.modules\n"
         "sys.modules['opentelemetry'] = None\n"
         "try:\n    export_to_opentelemetry(dict)\n"

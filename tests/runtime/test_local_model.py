@@ -13,9 +13,8 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from edgecascade.runtime import InputError
-from edgecascade.runtime.bound import Bound
-from edgecascade.runtime.local import OUTPUTS
-from edgecascade.runtime.session import open_session
+from edgecascade.runtime.engine import open_session
+from edgecascade.runtime.local_model import OUTPUTS, Bound
 
 FLOATS = st.floats(-50, 50, width=32) | st.sampled_from([np.nan, np.inf, -np.inf])
 

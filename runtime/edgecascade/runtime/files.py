@@ -1,4 +1,4 @@
-"""Inputs from files: an image as the pixels in it, or arrays saved by numpy."""
+"""Read inputs from files: the pixels of an image, lines of text, or arrays saved by numpy."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _OTHER_SUFFIXES = (".npy", ".npz", ".txt")
 
 
 def read_bytes(path: str | os.PathLike[str]) -> bytes:
-    """A file's bytes.
+    """Return the bytes of an image file.
 
     Raises:
-        InputError: it cannot be read.
+        InputError: the file cannot be read.
     """
     try:
         return Path(path).read_bytes()
@@ -32,10 +32,10 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
 
 
 def read_image(source: str | os.PathLike[str] | bytes) -> NDArray[np.uint8]:
-    """An image file, or the bytes of one, as uint8 RGB [height, width, 3], turned upright as its EXIF data says.
+    """Return an image file, or the bytes of one, as uint8 RGB [height, width, 3], upright according to its EXIF data.
 
     Raises:
-        InputError: no readable image.
+        InputError: it is not a readable image.
         ModuleNotFoundError: the `images` extra (Pillow) is not installed.
     """
     from PIL import Image, ImageOps
@@ -49,10 +49,10 @@ def read_image(source: str | os.PathLike[str] | bytes) -> NDArray[np.uint8]:
 
 
 def check_path(path: str | os.PathLike[str]) -> None:
-    """Refuse what `read_inputs` could not even begin to read.
+    """Check that `read_inputs` can read a file or folder.
 
     Raises:
-        InputError: it is missing, or a file of another kind.
+        InputError: it is missing, or of another kind.
     """
     path = Path(path)
     if path.is_dir():
@@ -64,14 +64,14 @@ def check_path(path: str | os.PathLike[str]) -> None:
 
 
 def read_inputs(path: str | os.PathLike[str], *, unopened: bool = False) -> Iterator[tuple[str, Any]]:
-    """Name and input, one by one, from a folder of images, an image, lines of text (.txt), or arrays [n, ...].
+    """Yield name and input, one by one, from a folder of images, an image, lines of text (.txt), or arrays [n, ...].
 
     Arrays come from .npy, from `x` in .npz, or, for a model with several inputs, from .npz with one under each
     input's name; then every input is a dict.
 
     Args:
         path: of the file or folder.
-        unopened: whether images are given as their paths, and not as their pixels.
+        unopened: whether to yield the paths of images instead of their pixels.
 
     Raises:
         InputError: the file is missing, of another kind or damaged.
@@ -98,10 +98,10 @@ def read_inputs(path: str | os.PathLike[str], *, unopened: bool = False) -> Iter
 
 
 def read_arrays(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
-    """Inputs [n, ...] by name: `x` if the file has one or is a .npy, else all of the .npz but its labels.
+    """Return inputs [n, ...] by name: `x` if the file has it or is a .npy, otherwise every array except the labels.
 
     Raises:
-        InputError: the file is missing or damaged, or the arrays are not as many inputs each.
+        InputError: the file is missing or damaged, or its arrays differ in length.
     """
     path = Path(path)
     try:
@@ -109,7 +109,7 @@ def read_arrays(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
         arrays = {"x": loaded} if path.suffix == ".npy" else {name: loaded[name] for name in loaded}
     except Exception as error:  # numpy and zipfile raise many kinds
         raise InputError(f"{path}: cannot read an array from it: {error}") from error
-    inputs = {"x"} if "x" in arrays else arrays.keys() - {"y", "names"}  # which are labels
+    inputs = {"x"} if "x" in arrays else arrays.keys() - {"y", "names"}  # the labels
     arrays = {name: array for name, array in arrays.items() if name in inputs}
     if not arrays:
         raise InputError(f"{path}: expected `x`, or one array for each input of the model, got neither")

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from edgecascade.runtime import InputError
-from edgecascade.runtime.inputs import read_image, read_inputs
+from edgecascade.runtime.files import read_image, read_inputs
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (4, 6, 3), np.uint8)
 
