@@ -14,8 +14,7 @@ import numpy as np
 import pytest
 
 from edgecascade.runtime import Cascade, OpenInference, RemoteError
-from edgecascade.runtime.counts import Counts
-from edgecascade.runtime.histogram import Histogram
+from edgecascade.runtime.counts import Counts, Histogram
 from edgecascade.runtime.metrics.event_log import EventLog, JsonFormatter
 from edgecascade.runtime.metrics.prometheus import prometheus_text
 from edgecascade.runtime.metrics.snapshot import metrics

@@ -17,9 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgecascade.runtime import ArgumentError
-from edgecascade.runtime.counts import Counts
-from edgecascade.runtime.durations import Durations
-from edgecascade.runtime.histogram import BOUNDS, Histogram
+from edgecascade.runtime.counts import BOUNDS, Counts, Durations, Histogram
 from edgecascade.runtime.metrics.snapshot import metrics, snapshot
 from edgecascade.runtime.remotes.remote import Traffic
 from edgecascade.types.answer import Reason, Source

@@ -9,8 +9,7 @@ import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
-from edgecascade.runtime.counts import Counts
-from edgecascade.runtime.histogram import BOUNDS, Histogram
+from edgecascade.runtime.counts import BOUNDS, Counts, Histogram
 from edgecascade.runtime.metrics.opentelemetry import export_to_opentelemetry
 from edgecascade.runtime.metrics.snapshot import metrics
 from edgecascade.types.answer import Reason, Source

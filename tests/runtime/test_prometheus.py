@@ -10,8 +10,7 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from edgecascade.runtime import ArgumentError
-from edgecascade.runtime.counts import Counts
-from edgecascade.runtime.histogram import BOUNDS, Histogram
+from edgecascade.runtime.counts import BOUNDS, Counts, Histogram
 from edgecascade.runtime.metrics.prometheus import CONTENT_TYPE, prometheus_text
 from edgecascade.runtime.metrics.snapshot import metrics
 from edgecascade.types.answer import Reason, Source

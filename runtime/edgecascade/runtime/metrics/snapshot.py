@@ -28,10 +28,7 @@ from enum import Enum
 from numbers import Integral, Real
 from typing import Any, Protocol
 
-from edgecascade.runtime.counts import Counts
-from edgecascade.runtime.durations import Durations
-from edgecascade.runtime.histogram import BOUNDS
-from edgecascade.runtime.tally import Tally
+from edgecascade.runtime.counts import BOUNDS, Counts, Durations, Tally
 from edgecascade.types.answer import Reason, Source
 from edgecascade.types.errors import ArgumentError
 
