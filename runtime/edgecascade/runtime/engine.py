@@ -5,7 +5,6 @@ An engine is set up for a device: one thread, and no thread that spins while it 
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -36,7 +35,6 @@ __all__ = [
     "sessions",
 ]
 
-_LOG = logging.getLogger(__name__)
 _ERRORS_ONLY = 3  # otherwise onnxruntime warns at every load that a threshold can be overridden
 _DTYPES = {"float": "float32", "double": "float64", "float16": "float16", "bool": "bool", "string": "object"}
 
@@ -123,8 +121,11 @@ def open_session(
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = _ERRORS_ONLY
     if saturates_here() and unsafe_weights(source):
+        import logging
+
         options.add_session_config_entry("session.x64quantprecision", "1")
-        _LOG.info("%s: its int8 weights run in slower kernels here, since the fast ones clip sums on this CPU", name)
+        log = logging.getLogger(__name__)
+        log.info("%s: its int8 weights run in slower kernels here, since the fast ones clip sums on this CPU", name)
     try:
         session: Engine = ort.InferenceSession(
             source, options, providers=chosen, provider_options=[engine_options(p, engines, threads) for p in chosen]
