@@ -84,8 +84,8 @@ class Forwards:
 
     reasons: dict[str, int]
     share: Estimate
-    kept: Distribution | None
-    forwarded: Distribution | None
+    kept: Distribution | None = field(metadata=LOWER)
+    forwarded: Distribution | None = field(metadata=LOWER)
     late: int
     overshoot: float
 
@@ -119,7 +119,7 @@ class Cell:
     queries: int
     seconds: float
     throughput: float
-    latency: Distribution | None
+    latency: Distribution | None = field(metadata=LOWER)
     forwards: Forwards | None
     right: Estimate = field(metadata=HIGHER)
     cpu: float
