@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from onnx import ModelProto
 
 from edgecascade.calibration import Calibration, Estimate, calibrate_temperature, paired_difference_interval
 from edgecascade.calibration.estimate import proportion
@@ -17,7 +18,7 @@ from edgecascade.export.logits import find_logits, kind_of, logits_of
 from edgecascade.export.scores import tensor_scores
 from edgecascade.types.errors import ExportError
 
-__all__ = ["Compared", "compare_bodies"]
+__all__ = ["Compared", "check_quantized", "compare_bodies"]
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def compare_bodies(
         ExportError: they do not take the data, or have different classes.
         CalibrationError: no temperature can be fitted.
     """
-    first, second = (_logits(path, data, output, kind) for path in (before, after))
+    first, second = (_logits(load_model(path), data, str(path), output, kind) for path in (before, after))
     if first.shape != second.shape:
         raise ExportError(f"{after}: expected {first.shape[1]} classes as {before} has, got {second.shape[1]}")
     n, labels = len(data.labels), (first.argmax(axis=1), second.argmax(axis=1))
@@ -76,10 +77,34 @@ def compare_bodies(
     )
 
 
+def check_quantized(before: ModelProto, after: ModelProto, data: LabelledData, allowed: float) -> str:
+    """Compare the accuracy of a body before and after quantization, and return a sentence about it.
+
+    Args:
+        before: the body in float.
+        after: the same body in int8.
+        data: labelled inputs of both.
+        allowed: largest loss of accuracy, in [0, 1].
+
+    Raises:
+        ExportError: the whole 95 % interval of the loss is above what is allowed.
+    """
+    first, second = (_logits(model, data, "--int8").argmax(axis=1) == data.labels for model in (before, after))
+    n, (low, high) = len(data.labels), paired_difference_interval(first, second)
+    loss = float(first.mean() - second.mean())
+    sentence = (
+        f"accuracy {proportion(float(second.mean()), n).percent()}, in float "
+        f"{proportion(float(first.mean()), n).percent()}; loss {100 * loss:+.1f} points "
+        f"({100 * low:+.1f} to {100 * high:+.1f}), on the {n} inputs that the body was quantized on"
+    )
+    if low > allowed:
+        raise ExportError(f"--int8: expected a loss of at most {100 * allowed:g} points (--int8-loss), got {sentence}")
+    return sentence
+
+
 def _logits(
-    path: str | os.PathLike[str], data: LabelledData, output: str | None, kind: str | None
+    model: ModelProto, data: LabelledData, argument: str, output: str | None = None, kind: str | None = None
 ) -> NDArray[np.float32]:
-    model = load_model(path)
     source = find_logits(model, output, kind)
-    scores = tensor_scores(model, source.tensor, data.inputs, str(path))
+    scores = tensor_scores(model, source.tensor, data.inputs, argument)
     return logits_of(scores, kind_of(source, scores))

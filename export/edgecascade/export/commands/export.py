@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto
 
+from edgecascade.calibration.commands.arguments import share
+from edgecascade.export.compare import check_quantized
 from edgecascade.export.data import Inputs, batches, read_labelled
 from edgecascade.export.graph import load_model, save_model
 from edgecascade.export.logits import find_logits
@@ -73,9 +76,18 @@ def configure(parser: ArgumentParser) -> None:
     image.add_argument(
         "--interpolation", choices=("linear", "cubic"), default="linear", help="how images are resized (default linear)"
     )
-    precision = parser.add_argument_group("precision").add_mutually_exclusive_group()
+    group = parser.add_argument_group("precision")
+    precision = group.add_mutually_exclusive_group()
     precision.add_argument(
         "--int8", metavar="DATA", help="quantize the body on these inputs: an npz file with x and y, or class folders"
+    )
+    group.add_argument(
+        "--int8-loss",
+        type=share,
+        default=0.02,
+        metavar="SHARE",
+        help="largest loss of accuracy by --int8 on its inputs: a model is refused if the whole 95 %% interval of its "
+        "loss is above (default 0.02; 1 allows any loss)",
     )
     precision.add_argument("--int8-dynamic", action="store_true", help="quantize the weights, for transformers on CPUs")
     precision.add_argument("--float16", action="store_true", help="use half precision, for GPUs")
@@ -87,7 +99,11 @@ def execute(arguments: Namespace) -> int:
     find_logits(model)
     preprocessing = _preprocessing(arguments)
     if arguments.int8:
-        model = quantize_int8(model, _body_inputs(read_labelled(arguments.int8).inputs, preprocessing, model))
+        data = read_labelled(arguments.int8)
+        data = replace(data, inputs=_body_inputs(data.inputs, preprocessing, model))
+        quantized = quantize_int8(model, np.asarray(data.inputs))
+        print(f"int8     {check_quantized(model, quantized, data, arguments.int8_loss)}")
+        model = quantized
     if arguments.int8_dynamic:
         model = quantize_int8_dynamic(model)
     if arguments.float16:
