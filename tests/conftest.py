@@ -34,6 +34,13 @@ settings.register_profile("tests", deadline=None, database=None, derandomize=IN_
 settings.load_profile("tests")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Give parallel workers the files with slow tests first, so that none works on long after the others."""
+    if hasattr(config, "workerinput"):
+        slow = {item.path for item in items if item.get_closest_marker("slow")}
+        items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _interruptible() -> Iterator[None]:
     """Give child processes the default action on SIGINT, which a job in the background inherits as ignored."""

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from edgecascade.runtime.batch import as_batch, copied, rows, size
+from edgecascade.runtime.counts import Tally
 from edgecascade.runtime.deadline import Deadline
 from edgecascade.runtime.failure import Failure
 from edgecascade.runtime.forwarding import AT_ONCE, Forwarding, Inquiry
 from edgecascade.runtime.local_model import LocalModel
 from edgecascade.runtime.model_inputs import ModelInputs
 from edgecascade.runtime.stream import in_order
-from edgecascade.runtime.tally import Tally
 from edgecascade.types.answer import Answer, LateAnswer, Prediction, Reason, Source
 from edgecascade.types.document import CascadeDocument
 from edgecascade.types.errors import ArgumentError, InputError
