@@ -55,7 +55,7 @@ def test_run_answers_every_input_with_a_line(file: Path, inputs: Path, capsys: p
     assert [line["name"] for line in lines][:2] == ["red", "green"]
     assert [line["reason"] for line in lines] == ["confident", "offline", "offline"]
     assert lines[2]["confidence"] is None
-    assert shown.err == "3 answered: 1 kept, 2 to be forwarded (1 confident, 2 offline)\n"
+    assert shown.err == "3 answered: 1 locally, 2 to be forwarded (1 confident, 2 offline)\n"
 
 
 def test_run_asks_a_remote_in_this_process(pair: Path, capsys: pytest.CaptureFixture[str]) -> None:
