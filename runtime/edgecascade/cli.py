@@ -43,6 +43,11 @@ _COMMANDS = {
     "plan": _Command(
         "edgecascade.calibration.commands.plan", "plan", "what a cascade would do, from both models' saved outputs"
     ),
+    "evaluate": _Command(
+        "edgecascade.calibration.commands.evaluate",
+        "plan",
+        "how accurate and how well calibrated a model is, from its saved outputs",
+    ),
     "inspect": _Command("edgecascade.runtime.commands.inspect", "", "what a cascade model holds and promises"),
     "run": _Command(
         "edgecascade.runtime.commands.run", "images", "answer files, lines, sockets, videos or cameras, as JSON lines"

@@ -20,7 +20,7 @@ from edgecascade.benchmarks.document import plain
 from edgecascade.benchmarks.found import find_estimates
 from edgecascade.benchmarks.ratio import ratio
 from edgecascade.benchmarks.result_file import read_result
-from edgecascade.calibration.estimate import proportion, quantile
+from edgecascade.calibration import proportion, quantile
 from edgecascade.types.errors import BenchmarkError
 from edgecascade.types.estimate import Estimate
 

@@ -21,8 +21,7 @@ from edgecascade.benchmarks.offload_savings import Prices, savings
 from edgecascade.benchmarks.served import Served
 from edgecascade.benchmarks.verdict import summary
 from edgecascade.benchmarks.verdicts import Verdicts
-from edgecascade.calibration import paired_difference_interval
-from edgecascade.calibration.estimate import mean, proportion
+from edgecascade.calibration import mean, paired_difference_interval, proportion
 from edgecascade.cli import main
 from edgecascade.export import read_labelled
 from edgecascade.export.labelled import LabelledData

@@ -27,7 +27,7 @@ from edgecascade.benchmarks.page import write_page
 from edgecascade.benchmarks.result_csv import result_csv
 from edgecascade.benchmarks.result_file import read_result
 from edgecascade.benchmarks.section import Figure, Report, Section, Table
-from edgecascade.calibration.estimate import proportion
+from edgecascade.calibration import proportion
 from edgecascade.types.errors import BenchmarkError
 from edgecascade.types.estimate import Estimate
 

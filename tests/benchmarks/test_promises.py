@@ -12,7 +12,7 @@ from edgecascade.benchmarks.pairs import PairOutputs
 from edgecascade.benchmarks.policy_splits import compare_policies
 from edgecascade.benchmarks.promises import measure_promises, summarize
 from edgecascade.benchmarks.results import write_result
-from edgecascade.calibration import SCORES, Promise
+from edgecascade.calibration import SCORES, CertifiedLoss
 
 
 @pytest.fixture(scope="module")
@@ -38,13 +38,13 @@ def test_a_policy_lies_between_random_and_the_oracle(outputs: PairOutputs) -> No
 
 def test_promises_are_counted(outputs: PairOutputs) -> None:
     """Broken ones and refused ones; what is certified is never less than the least that would do, unless broken."""
-    found = draw_certificates(outputs, Promise(0.02, 0.1), n=1500, draws=20)
+    found = draw_certificates(outputs, CertifiedLoss(0.02, 0.1), n=1500, draws=20)
     assert found.broken <= 6
     assert found.broken_interval[0] <= found.broken / 20 <= found.broken_interval[1]
     assert found.offload is not None
     assert found.least is not None
     assert found.offload > found.least > 0
-    refused = draw_certificates(outputs, Promise(0.001, 0.001), n=300, draws=3)
+    refused = draw_certificates(outputs, CertifiedLoss(0.001, 0.001), n=300, draws=3)
     assert (refused.refused, refused.broken, refused.offload, refused.least) == (3, 0, None, None)
 
 

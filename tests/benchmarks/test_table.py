@@ -11,7 +11,7 @@ import pytest
 from edgecascade.benchmarks.commands import compare, table
 from edgecascade.benchmarks.document import plain
 from edgecascade.benchmarks.readme_table import MARKERS, readme_table, with_table
-from edgecascade.calibration.estimate import proportion
+from edgecascade.calibration import proportion
 from edgecascade.types.errors import BenchmarkError
 from edgecascade.types.estimate import Estimate
 

@@ -10,7 +10,7 @@ from edgecascade.benchmarks.fashion_pair import prepare_fashion
 from edgecascade.benchmarks.flagship import Protocol, prepare_comparable, prepare_flagship
 from edgecascade.benchmarks.language_pair import LANGUAGES_METHOD, prepare_languages
 from edgecascade.benchmarks.prepared import Prepared
-from edgecascade.calibration import MostAccuracy, Objective, Promise
+from edgecascade.calibration import MostAccuracy, Objective
 from edgecascade.types.errors import BenchmarkError
 
 __all__ = ["BUILT_IN", "BuiltIn"]
@@ -42,14 +42,14 @@ class BuiltIn:
     title: str
     method: str
     budget: float
-    prepare: Callable[[Path, Objective | Promise, Images, str | None], Prepared]
+    prepare: Callable[[Path, Objective, Images, str | None], Prepared]
     served: bool = True
 
     def prepared(
         self,
         cache: Path,
         *,
-        objective: Objective | Promise | None = None,
+        objective: Objective | None = None,
         images: Images | None = None,
         device: str | None = None,
     ) -> Prepared:

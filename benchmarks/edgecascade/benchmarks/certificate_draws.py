@@ -14,15 +14,15 @@ from numpy.typing import NDArray
 from edgecascade.benchmarks.pairs import PairOutputs
 from edgecascade.calibration import (
     CalibrationError,
+    CertifiedLoss,
     LeastOffload,
     Outcomes,
-    Promise,
     certify,
     choose_routing,
+    estimate_advantage,
+    operating_points,
     proportion_interval,
 )
-from edgecascade.calibration.operating_curve import points
-from edgecascade.calibration.plan import advantage_of
 
 __all__ = ["CertificateDraws", "draw_certificates"]
 
@@ -51,7 +51,9 @@ class CertificateDraws:
     least: float | None
 
 
-def draw_certificates(outputs: PairOutputs, promise: Promise, *, n: int, draws: int, seed: int = 0) -> CertificateDraws:
+def draw_certificates(
+    outputs: PairOutputs, promise: CertifiedLoss, *, n: int, draws: int, seed: int = 0
+) -> CertificateDraws:
     """Certify on `draws` sets of `n` inputs, each drawn with replacement from all there are."""
     rng = np.random.default_rng(seed)
     broken, refused, offload, least = 0, 0, [], []
@@ -79,15 +81,15 @@ def draw_certificates(outputs: PairOutputs, promise: Promise, *, n: int, draws: 
 
 
 def _one_draw(
-    outputs: PairOutputs, promise: Promise, planning: NDArray[np.intp], testing: NDArray[np.intp]
+    outputs: PairOutputs, promise: CertifiedLoss, planning: NDArray[np.intp], testing: NDArray[np.intp]
 ) -> tuple[float, float | None, float]:
     """Certified offload rate, the least that would do (if any), and the true loss, on the pool."""
     pair = outputs.fitted(planning)
     routing = choose_routing(lambda s, m: pair.outcomes(s, m)[planning], LeastOffload(loss=promise.loss))[0]
     pool = pair.outcomes(routing.score, routing.merge)
     seen, fresh = pool[planning], pool[testing]
-    table = advantage_of(seen)
-    thresholds = [p.threshold for p in points(table(seen.score), seen.local_correct, seen.merged_correct)]
+    table = estimate_advantage(seen)
+    thresholds = [p.threshold for p in operating_points(table(seen.score), seen.local_correct, seen.merged_correct)]
     certificate = certify(
         table(fresh.score),
         fresh.local_correct,

@@ -18,7 +18,7 @@ import numpy as np
 from edgecascade.benchmarks.fashion_mnist import load_fashion_mnist
 from edgecascade.benchmarks.prepared import Prepared, planned_file
 from edgecascade.benchmarks.progress import counting
-from edgecascade.calibration import Objective, Promise
+from edgecascade.calibration import Objective
 from edgecascade.export import LabelledData, calibrate, export_torch, local_scores, remote_scores, save_model
 from edgecascade.export.cache import once
 
@@ -89,7 +89,7 @@ SMALL = Network("fashion-small", _small, epochs=3, peak=0.01)
 LARGE = Network("fashion-large", _large, epochs=3, peak=0.005)
 
 
-def prepare_fashion(cache: Path, objective: Objective | Promise) -> Prepared:
+def prepare_fashion(cache: Path, objective: Objective) -> Prepared:
     """The small network as a cascade model that asks the large one; the cache is asked for what is prepared already."""
     train, test = load_fashion_mnist(cache)
     local, remote = (trained(network, train, cache) for network in (SMALL, LARGE))

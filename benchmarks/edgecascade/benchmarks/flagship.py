@@ -29,7 +29,7 @@ from edgecascade.benchmarks.efficientnet_lite import (
 from edgecascade.benchmarks.prepared import Prepared, planned_file
 from edgecascade.benchmarks.progress import counting
 from edgecascade.benchmarks.torch_remote import TorchRemote
-from edgecascade.calibration import MostAccuracy, Objective, Promise
+from edgecascade.calibration import MostAccuracy, Objective
 from edgecascade.export import (
     LabelledData,
     calibrate,
@@ -67,7 +67,7 @@ class Protocol:
     calibration: int = 1000
     test: int = 4000
     seed: int = 2601
-    objective: Objective | Promise = field(default_factory=lambda: MostAccuracy(BUDGET))
+    objective: Objective = field(default_factory=lambda: MostAccuracy(BUDGET))
 
     @property
     def folder(self) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecascade.benchmarks.ratio import Ratio, ratio
-from edgecascade.calibration.estimate import quantile
+from edgecascade.calibration import quantile
 from edgecascade.types.estimate import Estimate
 
 __all__ = ["installed_size", "measure_import", "measure_memory"]

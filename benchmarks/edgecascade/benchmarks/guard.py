@@ -12,7 +12,7 @@ from edgecascade.benchmarks.policy_splits import PolicyAtRate
 from edgecascade.benchmarks.promises import Promises
 from edgecascade.benchmarks.ratio import Ratio, ratio
 from edgecascade.benchmarks.runtime_cost import LATE_GOAL, MEMORY_GOAL, SIZE_GOAL, RuntimeCost
-from edgecascade.calibration.estimate import proportion
+from edgecascade.calibration import proportion
 
 __all__ = ["Check", "Guard", "calibration_checks", "ratio_check", "runtime_checks"]
 

@@ -19,7 +19,7 @@ from edgecascade.benchmarks.lingua_remote import LinguaRemote
 from edgecascade.benchmarks.pairs import PairOutputs
 from edgecascade.benchmarks.prepared import Prepared, planned_file
 from edgecascade.benchmarks.progress import counting
-from edgecascade.calibration import Objective, Promise
+from edgecascade.calibration import Objective
 from edgecascade.export import calibrate, local_scores
 from edgecascade.export.cache import once
 from edgecascade.types.policy import RemoteCalibration
@@ -42,7 +42,7 @@ LANGUAGES_METHOD = (
 _RECIPE = 1  # part of the cache's folder name: raise it when a step here, in the snippets or in the models changes
 
 
-def prepare_languages(cache: Path, objective: Objective | Promise, sizes: Sizes | None = None) -> Prepared:
+def prepare_languages(cache: Path, objective: Objective, sizes: Sizes | None = None) -> Prepared:
     """The cascade model, prepared if need be; lingua, loaded; and the snippets that test both.
 
     Args:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.calibration.estimate import quantile
+from edgecascade.calibration import quantile
 from edgecascade.runtime import Cascade, OpenInference
 from edgecascade.types.estimate import Estimate
 

@@ -20,8 +20,7 @@ from edgecascade.benchmarks.offload_savings import Prices, Savings, savings
 from edgecascade.benchmarks.offload_strategies import Strategy, strategies
 from edgecascade.benchmarks.served import Served, run_served
 from edgecascade.benchmarks.verdicts import Verdicts, judge
-from edgecascade.calibration import expected_calibration_error
-from edgecascade.calibration.estimate import calibration_error
+from edgecascade.calibration import calibration_error, expected_calibration_error
 from edgecascade.export.labelled import LabelledData
 from edgecascade.runtime.metadata import read_document
 from edgecascade.runtime.session import open_session

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from edgecascade.benchmarks.difference import difference
 from edgecascade.benchmarks.verdicts import Verdicts
-from edgecascade.calibration import paired_difference_interval
-from edgecascade.calibration.estimate import proportion
+from edgecascade.calibration import paired_difference_interval, proportion
 from edgecascade.types.estimate import Estimate
 
 __all__ = ["Planned", "Promised", "compare_promise"]

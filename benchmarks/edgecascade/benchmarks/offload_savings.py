@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from edgecascade.benchmarks.served import Served
-from edgecascade.calibration.estimate import proportion
+from edgecascade.calibration import proportion
 from edgecascade.types.errors import BenchmarkError
 from edgecascade.types.estimate import Estimate
 

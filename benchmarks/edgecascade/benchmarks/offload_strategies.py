@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecascade.benchmarks.verdicts import Verdicts
-from edgecascade.calibration import paired_difference_interval
-from edgecascade.calibration.estimate import mean, proportion
+from edgecascade.calibration import mean, paired_difference_interval, proportion
 from edgecascade.types.estimate import Estimate
 
 __all__ = ["RULE", "Strategy", "lowest", "strategies"]

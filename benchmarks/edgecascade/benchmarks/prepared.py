@@ -15,7 +15,7 @@ from edgecascade.benchmarks.kept_answers import KeptAnswers
 from edgecascade.benchmarks.offload import Offload, measure_offload
 from edgecascade.benchmarks.packages import sha256_of
 from edgecascade.benchmarks.server import serving
-from edgecascade.calibration import Objective, Promise
+from edgecascade.calibration import Objective
 from edgecascade.export.cache import once
 from edgecascade.export.labelled import LabelledData
 from edgecascade.runtime.remote import Remote
@@ -83,7 +83,7 @@ class Prepared:
             )
 
 
-def planned_file(name: str, objective: Objective | Promise) -> str:
+def planned_file(name: str, objective: Objective) -> str:
     """The file's name of a model that was planned for this: another name for any other objective."""
-    figures = (f"{figure:g}" for figure in astuple(objective))  # type: ignore[arg-type]
+    figures = (f"{figure:g}" for figure in astuple(objective))  # type: ignore[call-overload]
     return "-".join([name, type(objective).__name__, *figures]) + ".onnx"

@@ -12,12 +12,12 @@ from edgecascade.benchmarks.fit_speed import FitSpeed, compare_fits
 from edgecascade.benchmarks.pairs import PairOutputs
 from edgecascade.benchmarks.policy_splits import PolicyAtRate, compare_policies
 from edgecascade.benchmarks.steps import Steps, at_once
-from edgecascade.calibration import Promise, routing_score
+from edgecascade.calibration import CertifiedLoss, routing_score
 
 __all__ = ["Promises", "measure_promises", "promises_steps", "summarize"]
 
 _RATES = (0.1, 0.2, 0.3, 0.35, 0.4, 0.5)
-_PROMISE = Promise(0.01, 0.05)
+_PROMISE = CertifiedLoss(0.01, 0.05)
 _DRAWN = (1000, 2000, 4000)  # inputs behind a certificate
 _SENSITIVITY = 0.2
 _BINS = (5, 10, 15, 25, 50)

@@ -14,7 +14,7 @@ from edgecascade.benchmarks.kept_answers import NOBODY, ROW, KeptAnswers
 from edgecascade.benchmarks.kept_chunks import CHUNK, chunk_of
 from edgecascade.benchmarks.kept_scores import RemoteLike
 from edgecascade.benchmarks.progress import counting
-from edgecascade.calibration.estimate import mean, quantile
+from edgecascade.calibration import mean, quantile
 from edgecascade.export.labelled import LabelledData, each, first
 from edgecascade.runtime import Answer, Cascade, Reason
 from edgecascade.runtime.batch import Batch

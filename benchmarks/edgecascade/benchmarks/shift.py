@@ -17,10 +17,11 @@ from edgecascade.calibration import (
     MostAccuracy,
     Outcomes,
     Pair,
+    calibration_error,
     choose_routing,
     plan,
+    proportion,
 )
-from edgecascade.calibration.estimate import calibration_error, proportion
 
 __all__ = ["Deployed", "Shifted", "deploy", "measure_shift"]
 

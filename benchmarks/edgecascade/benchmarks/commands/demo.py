@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgecascade.benchmarks.commands.report_argument import add_report
-from edgecascade.calibration import MostAccuracy, Objective, Promise
+from edgecascade.calibration import CertifiedLoss, MostAccuracy, Objective
 from edgecascade.calibration.commands.arguments import share
 from edgecascade.types.errors import BenchmarkError
 
@@ -127,9 +127,9 @@ def _latency(prepared: Prepared, arguments: Namespace) -> LatencyRun:
     return run_latency(request)
 
 
-def _objective(arguments: Namespace) -> Objective | Promise | None:
+def _objective(arguments: Namespace) -> Objective | None:
     if arguments.certify is not None:
-        return Promise(arguments.certify)
+        return CertifiedLoss(arguments.certify)
     return None if arguments.budget is None else MostAccuracy(arguments.budget)
 
 

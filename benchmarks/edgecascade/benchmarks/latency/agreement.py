@@ -18,7 +18,7 @@ from edgecascade.benchmarks.latency.plan import DIRECT, Plan
 from edgecascade.benchmarks.latency.scenario import Load, Scenario
 from edgecascade.benchmarks.latency.subject import Kind, Subject, drive
 from edgecascade.benchmarks.ratio import Ratio, ratio
-from edgecascade.calibration.estimate import quantile
+from edgecascade.calibration import quantile
 from edgecascade.types.estimate import Estimate
 
 __all__ = ["Agreement", "compare_with_loop", "measure_agreement"]

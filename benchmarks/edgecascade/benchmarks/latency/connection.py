@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edgecascade.benchmarks.network import Profile
 from edgecascade.benchmarks.network.probe import Measured, probe
-from edgecascade.calibration.estimate import quantile
+from edgecascade.calibration import quantile
 from edgecascade.types.errors import BenchmarkError
 from edgecascade.types.estimate import Estimate
 

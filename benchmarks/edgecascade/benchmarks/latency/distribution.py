@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.calibration.estimate import quantile
+from edgecascade.calibration import quantile
 from edgecascade.types.estimate import Estimate
 
 __all__ = ["QUANTILES", "Distribution", "distribution", "least"]

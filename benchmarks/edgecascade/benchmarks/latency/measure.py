@@ -23,7 +23,7 @@ from edgecascade.benchmarks.latency.plan import Plan
 from edgecascade.benchmarks.latency.recorder import Outcome
 from edgecascade.benchmarks.latency.scenario import Scenario
 from edgecascade.benchmarks.latency.subject import Kind, drive
-from edgecascade.calibration.estimate import proportion
+from edgecascade.calibration import proportion
 from edgecascade.types.answer import Reason
 from edgecascade.types.estimate import Estimate
 
