@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 WORKERS ?= auto
+# Tests of one file share servers and models: they stay on one worker. tests/conftest.py puts the slow files first.
+PARALLEL = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 PIP = $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: demo test fast format figures clean
@@ -19,10 +21,10 @@ test: $(VENV)/ready ## style, types and every test
 	$(BIN)/mypy
 	@echo "==> every test, on all cores (about 10 minutes on two; the first run also downloads models and data, 0.5 GB,"
 	@echo "    and installs other people's servers and runtimes, 2 GB, into the cache folder)"
-	$(BIN)/pytest -n $(WORKERS) --dist loadgroup
+	$(BIN)/pytest $(PARALLEL)
 
 fast: $(VENV)/ready ## the tests that take seconds each
-	$(BIN)/pytest -n $(WORKERS) --dist loadgroup -m "not slow"
+	$(BIN)/pytest $(PARALLEL) -m "not slow"
 
 format: $(VENV)/ready ## style, in place
 	$(BIN)/ruff check --fix .

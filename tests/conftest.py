@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -25,11 +26,19 @@ from edgecascade.export import ImagePreprocessing, prepend, save_model
 from edgecascade.export.cache import cache_folder
 
 IN_CI = os.environ.get("CI", "").lower() not in ("", "0", "false")
+ROOT = Path(__file__).parent.parent
 SIDE = 8
 
 # No deadline per example (machines differ), and the same examples in every run of the CI.
 settings.register_profile("tests", deadline=None, database=None, derandomize=IN_CI, print_blob=True)
 settings.load_profile("tests")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Give parallel workers the files with slow tests first, so that none works on long after the others."""
+    if hasattr(config, "workerinput"):
+        slow = {item.path for item in items if item.get_closest_marker("slow")}
+        items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -65,7 +74,7 @@ def environment(unavailable: Callable[[str], None]) -> Callable[..., Path]:
         folder = cache_folder() / "environments" / f"{re.sub('[^A-Za-z0-9.]+', '-', packages[0])}-{key}"
         python = folder / "bin" / "python"
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.with_suffix(".lock")):  # other workers, and other checkouts, wait
+        with FileLock(f"{folder}.lock"):  # other workers, and other checkouts, wait
             if (folder / "ready").exists():  # written last: an interrupted installation starts again
                 return python
             shutil.rmtree(folder, ignore_errors=True)
@@ -89,6 +98,29 @@ def environment(unavailable: Callable[[str], None]) -> Callable[..., Path]:
         return python
 
     return environment
+
+
+@pytest.fixture(scope="session")
+def wheels(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> dict[str, Path]:
+    """Return the wheels of both distributions by name, built once for all workers."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own if worker_id == "master" else own.parent) / "wheels"
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            for source in (ROOT, ROOT / "benchmarks"):
+                command = [sys.executable, "-m", "build", "--wheel", "--outdir", f"{folder}.part", str(source)]
+                subprocess.run(command, check=True, capture_output=True)
+            os.rename(f"{folder}.part", folder)
+    return {wheel.name.split("-")[0]: wheel for wheel in folder.glob("*.whl")}
+
+
+@pytest.fixture(scope="session")
+def unpacked(wheels: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with the contents of the device's wheel, for the PYTHONPATH of other environments."""
+    folder = tmp_path_factory.mktemp("unpacked")
+    with zipfile.ZipFile(wheels["edgecascade"]) as wheel:
+        wheel.extractall(folder)
+    return folder
 
 
 def _looking_at(weight: NDArray[np.float64], sharpness: float) -> ModelProto:

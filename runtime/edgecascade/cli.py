@@ -65,9 +65,11 @@ _EXTRAS = {
     "grpc": "grpc",
     "lingua": "languages",
     "mlperf_loadgen": "latency",
+    "onnxscript": "torch",
     "optimum": "hf",
     "pyarrow": "plan",
     "tokenizers": "text",
+    "torch": "torch",
     "transformers": "hf",
 }  # what only some inputs of a command need
 _APART = "edgecascade.benchmarks"  # a distribution of its own

@@ -1,6 +1,7 @@
-"""Percentiles, inputs and kept cells of `bench latency`, without LoadGen."""
+"""Percentiles, inputs, stored cells and recorded answers of `bench latency`, without LoadGen."""
 
 import json
+import threading
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -11,20 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from edgecascade.benchmarks.latency.cell import QUANTILES, distribution, least
 from edgecascade.benchmarks.latency.data import read_inputs_as_given
-from edgecascade.benchmarks.latency.distribution import QUANTILES, distribution, least
-from edgecascade.benchmarks.latency.loadgen_log import read_detail, read_samples, verdict_of
-from edgecascade.benchmarks.latency.plan import DIRECT, Plan, key_of
-from edgecascade.benchmarks.latency.scenario import Scenario
-from edgecascade.benchmarks.latency.subject import Kind
-from edgecascade.benchmarks.latency.words import milliseconds
+from edgecascade.benchmarks.latency.loadgen import Outcome, Recorder, read_detail, read_samples, validity_of
+from edgecascade.benchmarks.latency.plan import DIRECT, Plan, Scenario, Subject, key_of
+from edgecascade.benchmarks.latency.tables import milliseconds
 from edgecascade.export.labelled import read_labelled
 from edgecascade.types.errors import BenchmarkError, ExportError
 
 
 @given(st.floats(0.5, 0.9999))
 def test_an_interval_needs_as_many_latencies_as_enclose_the_quantile(q: float) -> None:
-    """With n all lie below it with probability 2.5 % at most, and with one fewer with more."""
+    """All n lie below it with a probability of 2.5 % at most; with one fewer, the probability is larger."""
     n = least(q)
     assert q**n <= 0.025 * (1 + 1e-9)
     assert q ** (n - 1) > 0.025 * (1 - 1e-9)
@@ -32,7 +31,7 @@ def test_an_interval_needs_as_many_latencies_as_enclose_the_quantile(q: float) -
 
 @given(st.integers(0, 4000))
 def test_a_percentile_with_too_few_latencies_is_none(n: int) -> None:
-    """And is there as soon as there are enough."""
+    """With enough latencies it has an interval around it."""
     found = distribution(np.linspace(0.001, 0.002, n))
     assert found.n == n
     for name, q in QUANTILES.items():
@@ -41,8 +40,8 @@ def test_a_percentile_with_too_few_latencies_is_none(n: int) -> None:
         assert at is None or (at.n == n and at.low <= at.value <= at.high)
 
 
-def test_too_few_is_said_and_not_guessed() -> None:
-    """Instead of the number stands how many there are and how many it takes."""
+def test_too_few_latencies_give_the_number_needed() -> None:
+    """In place of the percentile."""
     found = distribution(np.full(500, 0.004))
     assert milliseconds(found, "p99") == "4.00 (4.00 to 4.00)"
     assert milliseconds(found, "p99_9") == "n = 500; needs 3688"
@@ -51,7 +50,7 @@ def test_too_few_is_said_and_not_guessed() -> None:
 
 def _plan() -> Plan:
     return Plan(
-        subject=Kind.CASCADE,
+        subject=Subject.CASCADE,
         scenario=Scenario.SERVER,
         network=DIRECT,
         file="a.onnx",
@@ -69,7 +68,7 @@ def _plan() -> Plan:
 
 
 _OTHER: dict[str, Any] = {
-    "subject": Kind.LOCAL,
+    "subject": Subject.LOCAL,
     "scenario": Scenario.OFFLINE,
     "network": "lan",
     "deadline": 0.3,
@@ -129,7 +128,7 @@ def test_inputs_are_drawn_at_random_and_always_the_same(pair: Path) -> None:
 
 
 def test_sentences_and_several_arrays_are_given_as_an_application_has_them(tmp_path: Path) -> None:
-    """A text as `str`, and several inputs as one array by name."""
+    """A text as `str`, and several inputs as arrays by name."""
     np.savez(tmp_path / "text.npz", x=np.array(["one", "two"]), y=np.array([0, 1]))
     found = read_inputs_as_given(tmp_path / "text.npz")
     assert found.kind == "sentences"
@@ -139,14 +138,14 @@ def test_sentences_and_several_arrays_are_given_as_an_application_has_them(tmp_p
     assert first["b"].tolist() == [0, 1]
 
 
-def test_an_empty_folder_is_a_sentence(tmp_path: Path) -> None:
-    """It says what was expected."""
+def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
+    """With the expected layout."""
     with pytest.raises(ExportError, match="expected"):
         read_inputs_as_given(tmp_path)
 
 
 def test_a_trace_with_a_hole_is_refused(tmp_path: Path) -> None:
-    """Percentiles of what happened to be written would not be LoadGen's."""
+    """Percentiles of an incomplete trace would not be LoadGen's."""
     line = '"args":{{"sample_seq":{0},"query_seq":{0},"sample_idx":3,"issue_start_ns":1,"complete_ns":9}}'
     (tmp_path / "trace").write_text("\n".join(line.format(n) for n in (1, 0)))
     assert read_samples(tmp_path / "trace").latency.tolist() == [9, 9]
@@ -155,14 +154,45 @@ def test_a_trace_with_a_hole_is_refused(tmp_path: Path) -> None:
         read_samples(tmp_path / "trace")
 
 
-def test_the_verdict_is_loadgens_own(tmp_path: Path) -> None:
+def test_the_validity_is_loadgens_own(tmp_path: Path) -> None:
     """With the conditions that were not met and its reason; a log without one is a run that did not end."""
     entries = {"result_validity": "INVALID", "early_stopping_met": False, "early_stopping_result": " * Only 3 queries."}
     text = "\n".join(f":::MLLOG {json.dumps({'key': key, 'value': value})}" for key, value in entries.items())
     (tmp_path / "detail").write_text(f"{text}\n:::MLLOG {{not json\nnoise\n")
-    verdict = verdict_of(read_detail(tmp_path / "detail"))
-    assert not verdict.valid
-    assert verdict.unmet == ("early_stopping_met",)
-    assert verdict.reason == "Only 3 queries."
-    with pytest.raises(BenchmarkError, match="expected a verdict"):
-        verdict_of({})
+    validity = validity_of(read_detail(tmp_path / "detail"))
+    assert not validity.valid
+    assert validity.unmet == ("early_stopping_met",)
+    assert validity.reason == "Only 3 queries."
+    with pytest.raises(BenchmarkError, match="expected result_validity"):
+        validity_of({})
+
+
+def test_a_second_answer_is_refused() -> None:
+    """LoadGen would count it for another sample."""
+    recorder = Recorder(lambda _: None)
+    position = recorder.issue(7)
+    recorder.answer(position, Outcome(1))
+    with pytest.raises(BenchmarkError, match="expected one answer"):
+        recorder.answer(position, Outcome(1))
+
+
+def test_a_missing_answer_is_an_error() -> None:
+    """A run with holes has no percentiles."""
+    recorder = Recorder(lambda _: None)
+    recorder.issue(1)
+    with pytest.raises(BenchmarkError, match="expected 1, one for each sample, got 0"):
+        recorder.outcomes()
+
+
+def test_answers_may_come_from_any_thread() -> None:
+    """Each goes to its own sample, and LoadGen hears of all."""
+    heard: list[int] = []
+    recorder = Recorder(heard.append)
+    positions = [recorder.issue(identifier) for identifier in range(100, 164)]
+    threads = [threading.Thread(target=recorder.answer, args=(at, Outcome(at))) for at in reversed(positions)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [one.label for one in recorder.outcomes()] == positions
+    assert sorted(heard) == list(range(100, 164))

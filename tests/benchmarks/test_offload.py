@@ -26,8 +26,7 @@ from edgecascade.cli import main
 from edgecascade.export import read_labelled
 from edgecascade.export.labelled import LabelledData
 from edgecascade.runtime import Deadline
-from edgecascade.runtime.connect import connect
-from edgecascade.runtime.remotes.http import Traffic
+from edgecascade.runtime.remotes.remote import Traffic, connect
 from edgecascade.types.errors import BenchmarkError
 from edgecascade.types.estimate import Estimate
 
@@ -127,7 +126,7 @@ def test_every_merge_rule_and_order_is_there_with_its_curve(counted: Offload) ->
 
 def test_the_raw_confidence_is_the_graphs_at_temperature_one(counted: Offload, pair: Path, data: LabelledData) -> None:
     """Taken from the calibrated probabilities, which is what a file whose temperature cannot be fed has."""
-    from edgecascade.runtime.session import open_session
+    from edgecascade.runtime.engine import open_session
 
     feeds = {"image": np.asarray(data.inputs), "temperature": np.array(1.0, np.float32)}
     (expected,) = open_session(pair / "local.onnx").run(["confidence"], feeds)

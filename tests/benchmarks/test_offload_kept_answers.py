@@ -27,8 +27,7 @@ from edgecascade.export import read_labelled
 from edgecascade.export.labelled import LabelledData
 from edgecascade.export.scores import remote_scores
 from edgecascade.runtime import Cascade, Deadline
-from edgecascade.runtime.connect import connect
-from edgecascade.runtime.remotes.http import Traffic
+from edgecascade.runtime.remotes.remote import Traffic, connect
 from edgecascade.types.errors import BenchmarkError
 
 N = 2 * CHUNK + 40

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from edgecascade.benchmarks.kept_chunks import CHUNK
 from edgecascade.benchmarks.kept_scores import KeptScores
 from edgecascade.export.labelled import LabelledData
-from edgecascade.runtime import Deadline, Opinions, RemoteError
+from edgecascade.runtime import Deadline, RemoteError, RemoteLabels
 from edgecascade.types.errors import BenchmarkError
 
 N = 2 * CHUNK + 40
@@ -100,7 +100,7 @@ def test_opinions_become_probabilities_and_other_shapes_are_refused(tmp_path: Pa
     """A remote that gives only a label and a confidence will do; one with other classes will not."""
 
     def opinions(inputs: NDArray[Any]) -> Any:
-        return Opinions(np.ones(len(inputs), np.int64), np.full(len(inputs), 0.8))
+        return RemoteLabels(np.ones(len(inputs), np.int64), np.full(len(inputs), 0.8))
 
     scores = _kept(tmp_path).complete(opinions, DATA.inputs, classes=3)
     np.testing.assert_allclose(scores, [[0.1, 0.8, 0.1]] * N)

@@ -15,7 +15,6 @@ from edgecascade.benchmarks import flagship, pairs, promises, runtime_cost
 from edgecascade.benchmarks.certificate_draws import CertificateDraws
 from edgecascade.benchmarks.fit_speed import FitSpeed
 from edgecascade.benchmarks.head_cost import HeadCost
-from edgecascade.benchmarks.latency import agreement
 from edgecascade.benchmarks.pairs import PairOutputs
 from edgecascade.benchmarks.policy_splits import PolicyAtRate
 from edgecascade.benchmarks.prepared import Prepared
@@ -23,6 +22,7 @@ from edgecascade.benchmarks.ratio import Ratio
 from edgecascade.cli import main
 from edgecascade.export import read_labelled
 from edgecascade.types.estimate import Estimate
+from studies import loadgen_agreement
 
 T = TypeVar("T")
 STEPS = {"runtime": 8, "promises": 1 + 3 * (7 + 3 + 5 + 3), "guard": 8 + 1 + 55}
@@ -98,7 +98,7 @@ def bench(pair: Path, monkeypatch: pytest.MonkeyPatch) -> _Bench:
         (runtime_cost, "measure_stream", lambda *_: bench.one_ratio("stream")),
         (runtime_cost, "measure_import", lambda: bench.one_ratio("import")),
         (runtime_cost, "measure_wire_cost", lambda _: bench.two_ratios("wire")),
-        (agreement, "measure_agreement", lambda _: bench.one_ratio("agreement")),
+        (loadgen_agreement, "measure_agreement", lambda _: bench.one_ratio("agreement")),
         (promises, "compare_policies", bench.policies),
         (promises, "draw_certificates", bench.certificates),
         (promises, "compare_fits", bench.fits),

@@ -15,7 +15,7 @@ from edgecascade.benchmarks.decode import decode
 from edgecascade.benchmarks.device.environment import read_environment
 from edgecascade.benchmarks.fit_speed import FitSpeed
 from edgecascade.benchmarks.head_cost import HeadCost
-from edgecascade.benchmarks.latency.scenario import Scenario
+from edgecascade.benchmarks.latency.plan import Scenario
 from edgecascade.benchmarks.policy_splits import PolicyAtRate
 from edgecascade.benchmarks.ratio import Ratio
 from edgecascade.benchmarks.store import Store, hash_of

@@ -1,6 +1,7 @@
 """ONNX bodies small enough to write down."""
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from edgecascade.calibration import AdvantageTable, DecisionRule
 from edgecascade.export import export_torch
-from edgecascade.runtime.session import open_session
+from edgecascade.runtime.engine import open_session
 
 Body = Callable[..., ModelProto]
 
@@ -107,3 +108,10 @@ def logits_of() -> Callable[[ModelProto, NDArray[np.float32]], NDArray[np.float3
         return np.asarray(session.run(["logits"], {session.get_inputs()[0].name: inputs})[0])
 
     return logits_of
+
+
+@pytest.fixture(scope="session")
+def converter(environment: Callable[..., Path]) -> str:
+    """Returns the command that runs onnx2tf, in an environment of its own (700 MB, made once)."""
+    # It asks for Python 3.12 and runs on 3.11 all the same; parity is checked on either.
+    return f"{environment('onnx2tf==2.6.9', options=('--ignore-requires-python',))} -m onnx2tf"

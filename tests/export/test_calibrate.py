@@ -37,7 +37,7 @@ from edgecascade.export import (
     save_model,
 )
 from edgecascade.runtime import Cascade
-from edgecascade.runtime.session import open_session
+from edgecascade.runtime.engine import open_session
 
 OUTPUTS = ["label", "confidence", "advantage", "forward", "probabilities"]
 

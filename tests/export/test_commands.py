@@ -9,7 +9,7 @@ import torch
 
 from edgecascade.cli import main
 from edgecascade.runtime import Cascade
-from edgecascade.runtime.session import open_session
+from edgecascade.runtime.engine import open_session
 
 NETWORK = """
 import torch

@@ -19,7 +19,7 @@ from edgecascade.export import (
     save_model,
     to_float16,
 )
-from edgecascade.runtime.session import open_session
+from edgecascade.runtime.engine import open_session
 
 
 @pytest.fixture(scope="module")

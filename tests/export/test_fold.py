@@ -16,7 +16,7 @@ from onnx import ModelProto, TensorProto, helper
 from documents import document_of, some_document
 from edgecascade.calibration import AdvantageTable, Decision, DecisionRule, decide
 from edgecascade.export import ExportError, find_logits, fold
-from edgecascade.runtime.session import open_session
+from edgecascade.runtime.engine import open_session
 from edgecascade.types.document import CascadeDocument
 
 Body = Callable[..., ModelProto]

@@ -17,8 +17,8 @@ from edgecascade.export import unfold
 from edgecascade.export.golden import choose_golden
 from edgecascade.export.graph import load_model
 from edgecascade.runtime import ModelFileError
+from edgecascade.runtime.engine import open_session
 from edgecascade.runtime.golden import Golden, read_golden
-from edgecascade.runtime.session import open_session
 from edgecascade.types.document import GOLDEN_KEY
 
 Edit = Callable[[ModelProto], None]

@@ -12,7 +12,7 @@ from documents import document_of
 from edgecascade.calibration import DecisionRule, decide
 from edgecascade.export import KINDS, ExportError, LogitsSource, find_logits, fold, logits_of
 from edgecascade.export.logits import settle
-from edgecascade.runtime.session import open_session
+from edgecascade.runtime.engine import open_session
 
 Body = Callable[..., ModelProto]
 

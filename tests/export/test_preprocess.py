@@ -12,7 +12,7 @@ from PIL import Image
 
 from edgecascade.export import ExportError, ImagePreprocessing, prepend
 from edgecascade.export.preprocess import standalone
-from edgecascade.runtime.session import open_session
+from edgecascade.runtime.engine import open_session
 from edgecascade.types.document import PREPROCESSING_KEY
 from edgecascade.types.errors import ArgumentError
 

@@ -1,7 +1,5 @@
 """In the field: another threshold or a new plan in the same file, around the same body."""
 
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -161,19 +159,3 @@ def test_what_is_no_cascade_model_is_refused(pair: Path, tmp_path: Path) -> None
         move_threshold(pair / "corner.onnx", tmp_path / "o.onnx", MostAccuracy(0.1))
     with pytest.raises(ExportError, match="no such file"):
         move_threshold(tmp_path / "gone.onnx", tmp_path / "o.onnx", MostAccuracy(0.1))
-
-
-def test_torch_is_not_needed(pair: Path, tmp_path: Path) -> None:
-    """On a device there is none."""
-    script = (
-        "import sys\n"
-        "class NoTorch:\n"
-        "    def find_spec(self, name, *_):\n"
-        "        assert name.partition('.')[0] != 'torch', 'somebody imports torch'\n"
-        "sys.meta_path.insert(0, NoTorch())\n"
-        "from edgecascade.cli import main\n"
-        f"sys.exit(main(['recalibrate', {str(pair / 'local.onnx')!r}, '--remote', {str(pair / 'remote.onnx')!r}, "
-        f"'--data', {str(pair / 'test.npz')!r}, '--offload-rate', '0.1', '-o', {str(tmp_path / 'o.onnx')!r}]))"
-    )
-    subprocess.run([sys.executable, "-c", script], check=True)
-    assert (tmp_path / "o.onnx").exists()

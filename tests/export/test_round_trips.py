@@ -1,5 +1,7 @@
 """All kinds of classifier: through the whole export and back, and in ONNX Runtimes old and new."""
 
+import functools
+import os
 import subprocess
 import sys
 import tempfile
@@ -35,7 +37,13 @@ from edgecascade.export.logits import settle
 from edgecascade.export.tflite import export_tflite
 from edgecascade.runtime import Cascade, EdgecascadeError
 
-ROOT = Path(__file__).parents[2]
+INSPECT = """
+import sys, onnxruntime
+from edgecascade.cli import main
+print(onnxruntime.__version__)
+for file in sys.argv[1:]:
+    assert main(["inspect", file, "--verify"]) == 0, file
+"""
 N = 400
 
 
@@ -115,6 +123,7 @@ def _scikit_learn() -> tuple[ModelProto, Any]:
     return body, x
 
 
+@functools.cache
 def _efficientnet() -> ModelProto:
     efficientnet = pytest.importorskip("efficientnet_lite_pytorch")
     torch.manual_seed(0)
@@ -212,10 +221,10 @@ def test_every_kind_goes_through_and_comes_back(made: Callable[[str], Path], kin
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["cnn", "cropped-photo", "thousand-classes", "sigmoid", "two-inputs"])
-def test_litert_decides_alike(made: Callable[[str], Path], kind: str) -> None:
+def test_litert_decides_alike(made: Callable[[str], Path], kind: str, converter: str) -> None:
     """On every input that the file was calibrated on."""
     folder = made(kind)
-    export_tflite(folder / "local.onnx", folder / "local.tflite")
+    export_tflite(folder / "local.onnx", folder / "local.tflite", converter=converter)
     assert main(["inspect", str(folder / "local.tflite"), "--verify", "--tolerance", "1e-4"]) == 0
     inputs = KINDS[kind]()[1]
     lite, onnx_ = (Cascade.load(folder / f"local.{suffix}").predict_batch(inputs) for suffix in ("tflite", "onnx"))
@@ -245,17 +254,16 @@ def test_what_litert_cannot_hold_is_refused(made: Callable[[str], Path], kind: s
 @pytest.mark.slow
 @pytest.mark.skipif(sys.version_info >= (3, 13), reason="the oldest supported ONNX Runtime has no wheel for it")
 @pytest.mark.parametrize("version", ["1.19.2", "1.23.2"])
-def test_older_runtimes_decide_alike(made: Callable[[str], Path], tmp_path: Path, version: str) -> None:
+def test_older_runtimes_decide_alike(
+    environment: Callable[..., Path], unpacked: Path, made: Callable[[str], Path], version: str
+) -> None:
     """As on JetPack 5 and 6: the golden inputs of every kind get the decisions that the newest runtime gives."""
-    subprocess.run([sys.executable, "-m", "venv", tmp_path / "old"], check=True)
-    python = tmp_path / "old" / "bin" / "python"
-    subprocess.run([python, "-m", "pip", "install", "--quiet", f"onnxruntime=={version}", ROOT], check=True)
-    said = subprocess.run(
-        [python, "-c", "import onnxruntime; print(onnxruntime.__version__)"], check=True, capture_output=True, text=True
+    ran = subprocess.run(
+        [environment(f"onnxruntime=={version}"), "-c", INSPECT, *(made(kind) / "local.onnx" for kind in KINDS)],
+        env={**os.environ, "PYTHONPATH": str(unpacked)},
+        capture_output=True,
+        text=True,
     )
-    assert said.stdout.strip() == version
-    for kind in KINDS:
-        command = [str(python), "-m", "edgecascade.cli", "inspect", str(made(kind) / "local.onnx"), "--verify"]
-        ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-        assert ran.returncode == 0, f"{kind}: {ran.stdout}{ran.stderr}"
-        assert "CPUExecutionProvider: " in ran.stdout
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert ran.stdout.startswith(f"{version}\n")
+    assert ran.stdout.count("CPUExecutionProvider: ") == len(KINDS)

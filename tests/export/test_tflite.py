@@ -1,9 +1,12 @@
 """Cascade models for LiteRT: the same decisions as the ONNX file's, whatever the converter does."""
 
+import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,8 +22,7 @@ from edgecascade.export.tflite_graph import tflite_graph
 from edgecascade.export.tflite_quantize import quantize_tflite
 from edgecascade.runtime import Cascade, Reason
 
-ROOT = Path(__file__).parents[2]
-GOLDEN = ROOT / "tests" / "runtime" / "data" / "colours.tflite"
+GOLDEN = Path(__file__).parents[1] / "runtime" / "data" / "colours.tflite"
 EXTREME = [[200, 0, 0], [50, 0, 0], [300, 300, 0], [-np.inf, 0, 0], [np.inf, 0, 0], [1, np.nan, 0], [2, 1, 0]]
 
 
@@ -101,16 +103,35 @@ def test_wrong_arguments_get_one_sentence(
     assert said.count("\n") == 1
 
 
+def test_without_the_converter_it_says_how_to_install_one(pair: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    """Nothing is installed for the user, and nothing is written."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ExportError, match=r"pipx install onnx2tf.*--converter"):
+        export_tflite(pair / "local.onnx", tmp_path / "local.tflite")
+    with pytest.raises(ExportError, match=r"^--converter: .*'/gone/onnx2tf'"):
+        export_tflite(pair / "local.onnx", tmp_path / "local.tflite", converter="/gone/onnx2tf")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_converter_that_fails_is_quoted(pair: Path, tmp_path: Path) -> None:
+    """Its own words about the model."""
+    script = tmp_path / "converter"
+    script.write_text("#!/bin/sh\necho ERROR: unknown operator\nexit 1\n")
+    script.chmod(0o755)
+    with pytest.raises(ExportError, match="onnx2tf cannot convert it: ERROR: unknown operator"):
+        export_tflite(pair / "local.onnx", tmp_path / "local.tflite", converter=str(script))
+
+
 # With the converter, whose environment takes a minute to install.
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("score", ["confidence", "margin", "entropy"])
-def test_extreme_logits_are_decided_as_the_reference_does(tmp_path: Path, score: str) -> None:
+def test_extreme_logits_are_decided_as_the_reference_does(tmp_path: Path, score: str, converter: str) -> None:
     """Saturated, tied, masked and not a number: none of it becomes another decision on the way."""
     logits, rule = np.array(EXTREME, np.float32), _rule(score)
     save_model(_cascade(score), tmp_path / "local.onnx")
-    export_tflite(tmp_path / "local.onnx", tmp_path / "local.tflite", logits)
+    export_tflite(tmp_path / "local.onnx", tmp_path / "local.tflite", logits, converter=converter)
     wanted = decide(logits, rule)
     answers = Cascade.load(tmp_path / "local.tflite").predict_batch(logits)
     number = ~np.isnan(wanted.confidence)
@@ -121,26 +142,29 @@ def test_extreme_logits_are_decided_as_the_reference_does(tmp_path: Path, score:
 
 
 @pytest.mark.slow
-def test_a_converter_that_errs_is_caught(pair: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_converter_that_errs_is_caught(
+    pair: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, converter: str
+) -> None:
     """It doubles the temperature and says nothing: neither is anything written."""
 
-    def lying(model: ModelProto) -> bytes:
+    def lying(model: ModelProto, command: str | None) -> bytes:
         for one in model.graph.initializer:
             if one.name == "temperature":
                 one.CopyFrom(numpy_helper.from_array(2 * numpy_helper.to_array(one), one.name))
-        return convert(model)
+        return convert(model, command)
 
     monkeypatch.setattr("edgecascade.export.tflite.convert", lying)
     with pytest.raises(ParityError, match=r"parity failed on LiteRT: confidence of input 0 is .*nothing was written"):
-        export_tflite(pair / "local.onnx", tmp_path / "local.tflite")
+        export_tflite(pair / "local.onnx", tmp_path / "local.tflite", converter=converter)
     assert not (tmp_path / "local.tflite").exists()
 
 
 @pytest.mark.slow
-def test_int8_is_calibrated_and_planned_on_what_it_gives(pair: Path, tmp_path: Path) -> None:
+def test_int8_is_calibrated_and_planned_on_what_it_gives(pair: Path, tmp_path: Path, converter: str) -> None:
     """Its temperature is its own, its body is int8, and its last layer and decision are float."""
     arguments = ["--int8", "test.npz", "--data", "calibration.npz", "--remote", "remote.onnx"]
     arguments = [str(pair / one) if "." in one else one for one in arguments]
+    arguments += ["--converter", converter]
     out = tmp_path / "local.tflite"
     assert main(["tflite", str(pair / "local.onnx"), *arguments, "--offload-rate", "0.3", "-o", str(out)]) == 0
     assert main(["inspect", str(out), "--verify", "--tolerance", "1e-5"]) == 0
@@ -155,7 +179,7 @@ def test_int8_is_calibrated_and_planned_on_what_it_gives(pair: Path, tmp_path: P
 
 
 @pytest.mark.slow
-def test_a_quantized_network_is_a_quarter_of_the_size() -> None:
+def test_a_quantized_network_is_a_quarter_of_the_size(converter: str) -> None:
     """All weights but the last layer's."""
     torch = pytest.importorskip("torch")
     torch.manual_seed(0)
@@ -163,7 +187,7 @@ def test_a_quantized_network_is_a_quarter_of_the_size() -> None:
     pooled = [torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(128, 3)]
     model = _cascade(body=export_torch(torch.nn.Sequential(*layers, *pooled).eval(), [3, 16, 16]))
     inputs = np.random.default_rng(0).normal(0, 1, (100, 3, 16, 16)).astype(np.float32)
-    flat = convert(tflite_graph(model, "logits"))
+    flat = convert(tflite_graph(model, "logits"), converter)
     (name,) = (one.name for one in tflite_graph(model, "logits").graph.input)
     small = quantize_tflite(flat, [{name: one[None]} for one in inputs], "logits")
     assert len(small) < 0.4 * len(flat)
@@ -171,23 +195,23 @@ def test_a_quantized_network_is_a_quarter_of_the_size() -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.version_info >= (3, 12), reason="tflite-runtime has no wheel for it")
-def test_tflite_runtime_decides_alike(pair: Path, tmp_path: Path) -> None:
+def test_tflite_runtime_decides_alike(
+    environment: Callable[..., Path], unpacked: Path, pair: Path, tmp_path: Path, converter: str
+) -> None:
     """The predecessor of LiteRT, with numpy 1.26, which it needs."""
-    subprocess.run([sys.executable, "-m", "venv", tmp_path / "old"], check=True)
-    python = tmp_path / "old" / "bin" / "python"
-    pinned = ["tflite-runtime==2.14.0", "numpy==1.26.4", "onnxruntime==1.23.2"]
-    subprocess.run([python, "-m", "pip", "install", "--quiet", *pinned, ROOT], check=True)
-    export_tflite(pair / "local.onnx", tmp_path / "colours.tflite")
+    python = environment("tflite-runtime==2.14.0", "numpy==1.26.4", "onnxruntime==1.23.2")
+    export_tflite(pair / "local.onnx", tmp_path / "colours.tflite", converter=converter)
     command = [python, "-m", "edgecascade.cli", "inspect", tmp_path / "colours.tflite", "--verify"]
-    ran = subprocess.run([str(part) for part in command], cwd=tmp_path, capture_output=True, text=True)
+    paths = {**os.environ, "PYTHONPATH": str(unpacked)}
+    ran = subprocess.run(list(map(str, command)), env=paths, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "LiteRT: 8 golden inputs decided as expected" in ran.stdout
 
 
 @pytest.mark.slow
-def test_the_golden_file_is_what_would_be_written_today(pair: Path, tmp_path: Path) -> None:
+def test_the_golden_file_is_what_would_be_written_today(pair: Path, tmp_path: Path, converter: str) -> None:
     """The one that the tests of the runtime read; to renew it, copy what this test writes."""
-    export_tflite(pair / "local.onnx", tmp_path / "colours.tflite")
+    export_tflite(pair / "local.onnx", tmp_path / "colours.tflite", converter=converter)
     images = np.load(pair / "test.npz")["x"]
     today, golden = (Cascade.load(file).predict_batch(images) for file in (tmp_path / "colours.tflite", GOLDEN))
     for one, other in zip(today, golden, strict=True):

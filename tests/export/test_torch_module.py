@@ -15,7 +15,7 @@ from onnx import ModelProto
 from edgecascade.cli import main
 from edgecascade.export import ExportError, ParityError, export_torch
 from edgecascade.export.graph import opset
-from edgecascade.runtime.session import open_session
+from edgecascade.runtime.engine import open_session
 
 INPUTS = np.random.default_rng(0).normal(size=(7, 3, 12, 12)).astype(np.float32)
 

@@ -11,7 +11,7 @@ from documents import document_of
 from edgecascade.calibration import DecisionRule
 from edgecascade.export import ExportError, fold, unfold
 from edgecascade.export.fold import OUTPUTS, OVERRIDABLE
-from edgecascade.runtime.session import open_session
+from edgecascade.runtime.engine import open_session
 
 Body = Callable[..., ModelProto]
 

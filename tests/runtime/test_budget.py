@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from edgecascade.runtime import ArgumentError
-from edgecascade.runtime.budget.budget import Budget, Rate
-from edgecascade.runtime.budget.token_bucket import TokenBucket
+from edgecascade.runtime.budget import Budget, Rate, TokenBucket
 
 DAY = 86400.0
 ADVANTAGES = np.linspace(-0.5, -0.02, 12)  # as many values as an advantage table has bins
@@ -206,10 +205,10 @@ def test_all_buckets_pay_or_none_does() -> None:
     assert budget.levels == {"forwards/86400s": 0.9, "bytes/86400s": 0.6}
 
 
-def test_money_is_the_price_of_a_forward_and_of_its_bytes() -> None:
-    """Both count; a refund gives both back."""
+def test_money_is_the_price_of_a_forward() -> None:
+    """Whatever its size; a refund gives it back."""
     clock = Clock()
-    budget = Budget(money=Rate.per_day(10.0), price=0.5, price_per_byte=0.01, clock=clock)
+    budget = Budget(money=Rate.per_day(10.0), price=2.5, clock=clock)
     assert budget.admits(-1.0, 0.0, 200)
     assert budget.levels == {"money/86400s": 0.75}
     budget.refund(200)
@@ -298,12 +297,10 @@ def test_threads_together_spend_no_more_than_one() -> None:
         ({"forwards": 3}, "forwards: expected a Rate or several, got 3"),
         ({"forwards": [3]}, "forwards: expected a Rate or several, got 3"),
         ({"forwards": Rate(0.5, 60)}, "forwards: expected an amount that pays for one forward, 1, got 0.5"),
-        ({"money": Rate(5, 60)}, "price: expected what a forward or a byte of it costs"),
+        ({"money": Rate(5, 60)}, "price: expected if and only if"),
         ({"money": Rate(0.5, 60), "price": 1.0}, "money: expected an amount that pays for one forward, 1, got 0.5"),
-        ({"forwards": Rate(5, 60), "price": 1.0}, "money: expected a rate, since there is a price, got None"),
+        ({"forwards": Rate(5, 60), "price": 1.0}, "price: expected if and only if"),
         ({"forwards": Rate(5, 60), "price": -1.0}, "price: expected a finite number of 0 or more, got -1.0"),
-        ({"forwards": Rate(5, 60), "price_per_byte": math.nan}, "price_per_byte: "),
-        ({"forwards": Rate(5, 60), "recent": 0}, "recent: expected 1 or more, got 0"),
         ({"forwards": Rate(5, 60), "path": "/no/such/folder/b"}, "path: expected a file in a folder that exists"),
     ],
 )

@@ -188,7 +188,7 @@ def test_audited_answers_stay_local(file: Path, link: Link, stalled: Callable[[]
         assert max(a.elapsed for a in answers) < 0.15 + stalled()
         until(lambda: watch.health().compared == 10)
         health = watch.health()
-        assert (health.inputs, health.audited, health.agreement_kept.value) == (10, 10, 0.0)
+        assert (health.inputs, health.audited, health.agreement_local.value) == (10, 10, 0.0)
         assert cascade.metrics()["watch"]["audited"] == 10
         assert cascade.counts().kept == 10
 
@@ -214,7 +214,7 @@ def test_an_audit_holds_a_request_no_longer_than_a_forward(file: Path) -> None:
 
 def test_the_watch_sees_what_the_local_model_saw(file: Path, link: Link, tmp_path: Path) -> None:
     """And not what was sent in its place; from `predict` and from batches."""
-    watch = Watch(share=1.0, keep=tmp_path)
+    watch = Watch(share=1.0, record=tmp_path)
     with Cascade.load(file, remote=link, watch=watch, deadline=5) as cascade:
         cascade.predict(SURE, original=np.zeros(7, np.float32))
         cascade.predict(UNSURE, original=np.zeros(7, np.float32))

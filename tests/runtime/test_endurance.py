@@ -30,7 +30,7 @@ def inputs(n):  # nine are kept, one is forwarded
 def resident():
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmRSS"))
 
-budget, watch = Budget(forwards=Rate(1e9, 60)), Watch(share=0.01, keep=sys.argv[2])
+budget, watch = Budget(forwards=Rate(1e9, 60)), Watch(share=0.01, record=sys.argv[2])
 parts = dict(budget=budget, watch=watch, outbox=Outbox(sys.argv[2] + "/outbox"))
 with Cascade.load(sys.argv[1], remote=remote, deadline=30, **parts) as cascade:
     seen = dict.fromkeys(Reason, 0)

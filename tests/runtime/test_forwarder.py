@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from edgecascade.runtime import Deadline, Opinions, Prediction, Reason, RemoteError
+from edgecascade.runtime import Deadline, Prediction, Reason, RemoteError, RemoteLabels
 from edgecascade.runtime.failure import Failure
 from edgecascade.runtime.forwarder import Forwarder, outcome
-from edgecascade.runtime.remote import InProcess
+from edgecascade.runtime.remotes.remote import InProcess
 from edgecascade.types.errors import CircuitOpen
 from edgecascade.types.policy import RemoteCalibration
 
@@ -196,7 +196,7 @@ def test_an_open_circuit_is_a_reason_of_its_own() -> None:
 
 def test_a_remote_may_give_no_more_than_opinions() -> None:
     """A label and a confidence: the rest is shared by the other classes, before the remote's temperature."""
-    one = forwarder(lambda x: Opinions(np.array([2] * len(x)), np.array([0.8] * len(x))))
+    one = forwarder(lambda x: RemoteLabels(np.array([2] * len(x)), np.array([0.8] * len(x))))
     (verdict,) = ask(one, [np.zeros((1, 1))], Deadline.after(5))
     assert isinstance(verdict, Prediction)
     np.testing.assert_allclose(verdict.probabilities, [0.1, 0.1, 0.8], rtol=1e-6)
@@ -210,4 +210,4 @@ def test_a_remote_may_give_no_more_than_opinions() -> None:
 def test_opinions_about_other_classes_are_none(labels: list[Any], confidences: list[Any]) -> None:
     """One sentence."""
     with pytest.raises(RemoteError, match=r"^remote: expected"):
-        Opinions(np.array(labels), np.array(confidences)).probabilities(3)
+        RemoteLabels(np.array(labels), np.array(confidences)).probabilities(3)

@@ -188,7 +188,7 @@ def test_content_codings_are_undone(
         pytest.param("gzip", gzip.compress(bytes(65 << 20)), "larger than 67108864 bytes", id="a bomb"),
         pytest.param("gzip", gzip.compress(b"ok")[:-3], "damaged", id="cut short"),
         pytest.param("gzip", b"ok", "damaged", id="nothing of the kind"),
-        pytest.param("br", b"ok", "a body in 'br' cannot be read", id="another coding"),
+        pytest.param("br", b"ok", "unknown .*'br'", id="another coding"),
     ],
 )
 def test_a_coded_body_that_is_none(
@@ -207,7 +207,7 @@ def test_a_header_that_would_be_more_than_one_is_refused(
 ) -> None:
     """Before a byte is sent."""
     client = connect(serve(replying).port)
-    with pytest.raises(RemoteError, match="is not HTTP"):
+    with pytest.raises(RemoteError, match="HTTP"):
         client.request("GET", "/", None, {"Authorization": header}, Deadline.after(5))
     assert client.traffic.sent == 0
 

@@ -81,21 +81,21 @@ def test_as_the_standard_library_reads_it(data: bytes) -> None:
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        pytest.param(b"SSH-2.0-OpenSSH_9.6\r\n", "it began with b'SSH-2.0", id="another protocol"),
-        pytest.param(b"HTTP/2 200\r\n\r\n", "it began with b'HTTP/2 200'", id="another version"),
-        pytest.param(HEAD + b"nonsense\r\n\r\n", "a header without a colon", id="no header"),
-        pytest.param(HEAD + b"Content-Length: many\r\n\r\n", "a Content-Length of 'many'", id="a length of many"),
-        pytest.param(HEAD + b"Content-Length: -1\r\n\r\n", "a Content-Length of '-1'", id="a length below 0"),
+        pytest.param(b"SSH-2.0-OpenSSH_9.6\r\n", "b'SSH-2.0", id="another protocol"),
+        pytest.param(b"HTTP/2 200\r\n\r\n", "b'HTTP/2 200'", id="another version"),
+        pytest.param(HEAD + b"nonsense\r\n\r\n", "header.*nonsense", id="no header"),
+        pytest.param(HEAD + b"Content-Length: many\r\n\r\n", "Content-Length.* 'many'", id="a length of many"),
+        pytest.param(HEAD + b"Content-Length: -1\r\n\r\n", "Content-Length.* '-1'", id="a length below 0"),
         pytest.param(
-            HEAD + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\nab", "a Content-Length of '1, 2'", id="two lengths"
+            HEAD + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\nab", "Content-Length.* '1, 2'", id="two lengths"
         ),
         pytest.param(HEAD + b"Content-Length: 67108865\r\n\r\n", "larger than 67108864", id="too long"),
-        pytest.param(HEAD + b"Transfer-Encoding: gzip\r\n\r\n", "in 'gzip' cannot be read", id="another coding"),
-        pytest.param(HEAD + b"Transfer-Encoding: chunked\r\n\r\nxyz\r\n", "a chunk of size", id="a size of xyz"),
-        pytest.param(HEAD + b"Transfer-Encoding: chunked\r\n\r\n-1\r\n", "a chunk of size", id="a size below 0"),
-        pytest.param(HEAD + b"Transfer-Encoding: chunked\r\n\r\n1\r\nabc\r\n", "a chunk longer", id="a longer chunk"),
+        pytest.param(HEAD + b"Transfer-Encoding: gzip\r\n\r\n", "coding.* 'gzip'", id="another coding"),
+        pytest.param(HEAD + b"Transfer-Encoding: chunked\r\n\r\nxyz\r\n", "chunk.* b'xyz'", id="a size of xyz"),
+        pytest.param(HEAD + b"Transfer-Encoding: chunked\r\n\r\n-1\r\n", "chunk.* b'-1'", id="a size below 0"),
+        pytest.param(HEAD + b"Transfer-Encoding: chunked\r\n\r\n1\r\nabc\r\n", "chunk.*longer", id="a longer chunk"),
         pytest.param(HEAD + b"Transfer-Encoding: chunked\r\n\r\n4000001\r\n", "larger than", id="a huge chunk"),
-        pytest.param(HEAD + b"A: b\r\n" * 20_000, "no end of its headers", id="headers without end"),
+        pytest.param(HEAD + b"A: b\r\n" * 20_000, "headers.* 65536 bytes", id="headers without end"),
     ],
 )
 def test_what_is_not_http(data: bytes, said: str) -> None:

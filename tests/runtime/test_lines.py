@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgecascade.runtime.budget.rate import Rate
+from edgecascade.runtime.budget import Rate
 from edgecascade.runtime.model_inputs import ModelInputs
 from edgecascade.runtime.run.budget_argument import read_rate
 from edgecascade.runtime.run.given import Given, Refused

@@ -11,7 +11,7 @@ from onnx import TensorProto, helper
 from documents import some_document
 from edgecascade.export import save_model
 from edgecascade.runtime import Cascade, ModelFileError
-from edgecascade.runtime.session import open_session
+from edgecascade.runtime.engine import open_session
 
 
 def test_labels_merge_and_the_remotes_temperature_are_read(make_file: Callable[..., Path]) -> None:
@@ -109,6 +109,7 @@ def test_a_provider_that_is_not_there_is_no_silent_fallback(file: Path) -> None:
 
 def test_a_session_uses_one_thread_and_does_not_spin(file: Path) -> None:
     """A device has better things to do."""
-    options = open_session(file).get_session_options()
+    session: Any = open_session(file)
+    options = session.get_session_options()
     assert (options.intra_op_num_threads, options.inter_op_num_threads) == (1, 1)
     assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"

@@ -17,32 +17,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgecascade.runtime import ArgumentError
-from edgecascade.runtime.durations import Durations
-from edgecascade.runtime.histogram import BOUNDS, Histogram
-from edgecascade.runtime.metrics.metrics import metrics, snapshot
-from edgecascade.runtime.remotes.http import Traffic
+from edgecascade.runtime.counts import BOUNDS, Counts, Durations, Histogram
+from edgecascade.runtime.metrics.snapshot import metrics, snapshot
+from edgecascade.runtime.remotes.remote import Traffic
 from edgecascade.types.answer import Reason, Source
 
-NONE = Histogram().snapshot()
+NONE = Counts({}, Histogram().snapshot(), Histogram().snapshot())
 seconds = st.floats(0, 100) | st.sampled_from(BOUNDS)
 answer = st.tuples(st.sampled_from(Source), st.sampled_from(Reason), seconds)
 
 
-@dataclass(frozen=True)
-class Counted:
-    """As a tally gives it."""
-
-    answers: Mapping[tuple[Source, Reason], int]
-    kept_seconds: Durations
-    forwarded_seconds: Durations
-
-
-def counted(stream: list[tuple[Source, Reason, float]]) -> Counted:
+def counted(stream: list[tuple[Source, Reason, float]]) -> Counts:
     """What a tally would have counted of these answers."""
-    kept, forwarded = Histogram(), Histogram()
+    local, forwarded = Histogram(), Histogram()
     for _, reason, elapsed in stream:
-        (kept if reason is Reason.CONFIDENT else forwarded).observe(elapsed)
-    return Counted(Counter((source, reason) for source, reason, _ in stream), kept.snapshot(), forwarded.snapshot())
+        (local if reason is Reason.CONFIDENT else forwarded).observe(elapsed)
+    return Counts(Counter((source, reason) for source, reason, _ in stream), local.snapshot(), forwarded.snapshot())
 
 
 def numbers(found: Any) -> list[Any]:
@@ -101,7 +91,7 @@ def test_threads_lose_no_duration() -> None:
 def test_everything_adds_up(stream: list[tuple[Source, Reason, float]]) -> None:
     """Kept and forwarded are all; so are the reasons, the sources, both together, and the histograms."""
     seen = counted(stream)
-    found = metrics(seen.answers, kept=seen.kept_seconds, forwarded=seen.forwarded_seconds)
+    found = metrics(seen)
     n = len(stream)
     assert found["inputs"] == n == found["kept"] + found["forwarded"]
     assert sum(found["reasons"].values()) == sum(found["sources"].values()) == n
@@ -115,9 +105,7 @@ def test_everything_adds_up(stream: list[tuple[Source, Reason, float]]) -> None:
 
 def test_a_part_that_is_not_there_has_no_key() -> None:
     """An absent outbox is not an empty one."""
-    assert set(metrics({}, kept=NONE, forwarded=NONE)) == {
-        *("inputs", "kept", "forwarded", "reasons", "sources", "answers", "latency")
-    }
+    assert set(metrics(NONE)) == {*("inputs", "kept", "forwarded", "reasons", "sources", "answers", "latency")}
 
 
 class Cause(str, Enum):
@@ -155,7 +143,7 @@ class Part:
 
 def test_of_a_part_only_numbers_are_taken() -> None:
     """Two levels of them, by name, as plain int and float; what is not finite is None; no text at all."""
-    found = metrics({}, kept=NONE, forwarded=NONE, watch=Part())["watch"]
+    found = metrics(NONE, watch=Part())["watch"]
     assert found == {
         "waiting": 3,
         "on": 1,
@@ -173,9 +161,7 @@ def test_of_a_part_only_numbers_are_taken() -> None:
 def test_parts_may_be_mappings_or_dataclasses() -> None:
     """Whatever a part uses itself."""
     found = metrics(
-        {},
-        kept=NONE,
-        forwarded=NONE,
+        NONE,
         traffic=Traffic(1, 2, 3),
         budget={"forwards/60s": 0.5},
         outbox={"waiting": 2},
@@ -190,19 +176,13 @@ def test_parts_may_be_mappings_or_dataclasses() -> None:
 def test_a_part_of_another_kind_is_refused(name: str) -> None:
     """With its name."""
     with pytest.raises(ArgumentError, match=f"{name}: expected a dataclass or numbers by name, got list"):
-        metrics({}, kept=NONE, forwarded=NONE, **{name: [1]})  # type: ignore[arg-type]
-
-
-def test_a_circuit_in_no_known_state_is_refused() -> None:
-    """Rather than shown as closed."""
-    with pytest.raises(ArgumentError, match="circuit: expected one of closed, open, half-open, got 'ajar'"):
-        metrics({}, kept=NONE, forwarded=NONE, circuit="ajar")
+        metrics(NONE, **{name: [1]})  # type: ignore[arg-type]
 
 
 def test_the_snapshot_of_a_cascade_asks_each_part_that_is_there() -> None:
     """Traffic and circuit of the remote, levels of the budget, counts of the outbox, health of the watch."""
     seen = counted([(Source.LOCAL, Reason.CONFIDENT, 0.1), (Source.REMOTE, Reason.OFFLOADED, 0.2)])
-    tally = SimpleNamespace(snapshot=lambda: seen)
+    tally: Any = SimpleNamespace(snapshot=lambda: seen)
     parts = SimpleNamespace(
         remote=SimpleNamespace(traffic=Traffic(1, 2, 3), state="open"),
         budget=SimpleNamespace(levels={"forwards/60s": 0.5}),
@@ -219,6 +199,6 @@ def test_the_snapshot_of_a_cascade_asks_each_part_that_is_there() -> None:
 @pytest.mark.parametrize("remote", [None, SimpleNamespace(), SimpleNamespace(state={"unhashable": []})])
 def test_the_snapshot_of_a_cascade_without_parts_has_the_counts_only(remote: Any) -> None:
     """A remote need not count anything, and its state may be its own."""
-    tally = SimpleNamespace(snapshot=lambda: counted([]))
+    tally: Any = SimpleNamespace(snapshot=lambda: NONE)
     parts = SimpleNamespace(remote=remote, budget=None, outbox=None, watch=None)
-    assert snapshot(tally, parts) == metrics({}, kept=NONE, forwarded=NONE)
+    assert snapshot(tally, parts) == metrics(NONE)

@@ -19,8 +19,7 @@ import numpy as np
 import pytest
 
 from edgecascade.runtime import ArgumentError, Cascade, Deadline, Reason, RemoteError, RemoteUnreachable
-from edgecascade.runtime.remotes.open_inference_grpc import OpenInferenceGrpc
-from edgecascade.runtime.remotes.open_inference_messages import make_messages
+from edgecascade.runtime.remotes.open_inference_grpc import OpenInferenceGrpc, make_messages
 
 X = np.array([[1, 2, 3], [4, 5, 6]], np.float32)
 LOGITS = np.array([[0, 0, 4], [1, 0, 0]], np.float32)

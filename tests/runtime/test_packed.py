@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from edgecascade.runtime.outbox.packed import PackedError, pack, pack_verdict, unpack, unpack_verdict
-from edgecascade.runtime.remotes.open_inference import DATATYPES
+from edgecascade.runtime.remotes.tensors import DATATYPES
 from edgecascade.types.answer import Prediction
 from edgecascade.types.errors import InputError
 

@@ -10,9 +10,9 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from edgecascade.runtime import ArgumentError
-from edgecascade.runtime.histogram import BOUNDS, Histogram
-from edgecascade.runtime.metrics.metrics import metrics
+from edgecascade.runtime.counts import BOUNDS, Counts, Histogram
 from edgecascade.runtime.metrics.prometheus import CONTENT_TYPE, prometheus_text
+from edgecascade.runtime.metrics.snapshot import metrics
 from edgecascade.types.answer import Reason, Source
 
 
@@ -23,7 +23,7 @@ def example(**parts: Any) -> dict[str, Any]:
     kept.observe(0.25)
     forwarded.observe(100.0)
     answers = {(Source.LOCAL, Reason.CONFIDENT): 2, (Source.REMOTE, Reason.NOT_A_NUMBER): 1}
-    return metrics(answers, kept=kept.snapshot(), forwarded=forwarded.snapshot(), **parts)
+    return metrics(Counts(answers, kept.snapshot(), forwarded.snapshot()), **parts)
 
 
 EVERYTHING: dict[str, Any] = {
@@ -96,7 +96,7 @@ def test_the_text_is_this_one() -> None:
     lines = prometheus_text(example(circuit="open", budget={"forwards/60s": 0.5}), {"model": "lamp"}).splitlines()
     head, tail = lines[:7], lines[-15:]
     assert "\n".join(head) == textwrap.dedent("""\
-        # HELP edgecascade_answers_total Answers, by whose label it is and why.
+        # HELP edgecascade_answers_total Answers, by source and reason.
         # TYPE edgecascade_answers_total counter
         edgecascade_answers_total{model="lamp",source="local",reason="confident"} 2
         edgecascade_answers_total{model="lamp",source="remote",reason="not a number"} 1
@@ -111,7 +111,7 @@ def test_the_text_is_this_one() -> None:
         edgecascade_latency_seconds_bucket{model="lamp",route="forwarded",le="+Inf"} 1
         edgecascade_latency_seconds_sum{model="lamp",route="forwarded"} 100.0
         edgecascade_latency_seconds_count{model="lamp",route="forwarded"} 1
-        # HELP edgecascade_circuit_state 1 for the state that the circuit breaker is in.
+        # HELP edgecascade_circuit_state 1 for the present state of the circuit breaker.
         # TYPE edgecascade_circuit_state gauge
         edgecascade_circuit_state{model="lamp",state="closed"} 0
         edgecascade_circuit_state{model="lamp",state="open"} 1

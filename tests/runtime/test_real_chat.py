@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgecascade.runtime import Cascade, Deadline, Opinions, Reason, RemoteError, Source
+from edgecascade.runtime import Cascade, Deadline, Reason, RemoteError, RemoteLabels, Source
 from edgecascade.runtime.remotes.chat import Chat
 
 pytestmark = pytest.mark.slow
@@ -123,7 +123,7 @@ def test_confidence_is_that_of_the_generated_tokens(connect: Any, overheard: Any
     scale = (1.5, 0.5)
     remote = connect(port=relay, answer="text", prompt=after_an_example, scale=scale, labels=["cat", "dog"])
     opinions = infer(remote, np.array(["dog"]))
-    assert isinstance(opinions, Opinions)
+    assert isinstance(opinions, RemoteLabels)
     (choice,) = replies[0]["choices"]
     logprobs = [token["logprob"] for token in choice["logprobs"]["content"]]
     assert choice["message"]["content"].strip() == "dog"

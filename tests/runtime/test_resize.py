@@ -10,8 +10,8 @@ from onnx import helper
 
 from edgecascade.export import ImagePreprocessing
 from edgecascade.export.preprocess import standalone
-from edgecascade.runtime.resize import Resize
-from edgecascade.runtime.session import open_session
+from edgecascade.runtime.engine import open_session
+from edgecascade.runtime.litert import Resize
 from edgecascade.types.document import read_preprocessing
 
 side = st.integers(3, 60)

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from edgecascade.runtime import ArgumentError, Deadline, InProcess, OpenInference, RemoteError, RemoteUnreachable
 from edgecascade.runtime.batch import Batch
-from edgecascade.runtime.remotes.retry import Retrying, backoff, retry_after, worth_a_retry
-from edgecascade.runtime.remotes.wrapped import Extras
+from edgecascade.runtime.remotes.http_response import retry_after, worth_a_retry
+from edgecascade.runtime.remotes.retry import ExtraRequests, Retrying, backoff
 from edgecascade.types.errors import CircuitOpen
 
 X = np.zeros((1, 3), np.float32)
@@ -299,7 +299,7 @@ def test_threads_share_the_budget() -> None:
 @given(st.lists(st.booleans(), max_size=200), st.floats(0, 1), st.floats(0, 10))
 def test_what_is_spent_was_earned(earns: list[bool], share: float, saved: float) -> None:
     """Never more than what was saved at first and a share of the requests since."""
-    extras = Extras(share, saved=saved)
+    extras = ExtraRequests(share, saved=saved)
     requests = spent = 0
     for earn in earns:
         if earn:

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 
 from edgecascade.runtime import ArgumentError, Cascade, Deadline, OpenInference, Reason, RemoteError, RemoteUnreachable
-from edgecascade.runtime.remotes.open_inference_grpc import OpenInferenceGrpc
-from edgecascade.runtime.remotes.open_inference_messages import make_messages
+from edgecascade.runtime.remotes.open_inference_grpc import OpenInferenceGrpc, make_messages
 
 X = np.zeros((1, 3), np.float32)
 LOGITS = np.array([[0, 0, 4]], np.float32)

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -21,16 +22,31 @@ with Cascade.load("local.onnx") as cascade:
 """
 
 
-def test_a_device_needs_no_more_than_the_wheel(pair: Path, tmp_path: Path) -> None:
-    """Built, installed without extras in an environment of its own, it runs a cascade file far from the source."""
+@pytest.mark.parametrize(
+    ("name", "roots"),
+    [("edgecascade", ["runtime", "calibration", "export"]), ("edgecascade_benchmarks", ["benchmarks"])],
+)
+def test_a_wheel_carries_every_file_of_its_parts(wheels: dict[str, Path], name: str, roots: list[str]) -> None:
+    """Modules, templates, schemas and markers of types alike, and nothing else."""
+    files = {
+        path.relative_to(ROOT / root).as_posix()
+        for root in roots
+        for path in (ROOT / root / "edgecascade").rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    with zipfile.ZipFile(wheels[name]) as wheel:
+        assert {file for file in wheel.namelist() if ".dist-info/" not in file} == files
+
+
+def test_a_device_needs_no_more_than_the_wheel(pair: Path, wheels: dict[str, Path], tmp_path: Path) -> None:
+    """Installed without extras in an environment of its own, it runs a cascade file far from the source."""
 
     def run(*command: object) -> str:
         ran = subprocess.run([str(c) for c in command], cwd=tmp_path, capture_output=True, text=True, check=False)
         assert ran.returncode == 0, ran.stdout + ran.stderr
         return ran.stdout
 
-    run(sys.executable, "-m", "build", "--wheel", "--outdir", tmp_path, ROOT)
-    (wheel,) = tmp_path.glob("*.whl")
+    wheel = wheels["edgecascade"]
     run(sys.executable, "-m", "venv", tmp_path / "device")
     device = tmp_path / "device" / "bin"
     run(device / "python", "-m", "pip", "install", "--quiet", "--constraint", ROOT / "constraints.txt", wheel)

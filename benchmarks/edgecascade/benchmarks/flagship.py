@@ -42,7 +42,7 @@ from edgecascade.export import (
 )
 from edgecascade.export.cache import once
 from edgecascade.export.preprocess import standalone
-from edgecascade.runtime.session import open_session
+from edgecascade.runtime.engine import open_session
 
 __all__ = ["BUDGET", "Protocol", "body", "prepare_comparable", "prepare_flagship", "scores", "split"]
 

@@ -16,7 +16,7 @@ from edgecascade.benchmarks.ratio import Ratio, medians, ratio
 from edgecascade.export import unfold
 from edgecascade.export.fold import OUTPUTS
 from edgecascade.export.graph import load_model
-from edgecascade.runtime.session import open_session
+from edgecascade.runtime.engine import open_session
 
 __all__ = ["HeadCost", "body_output", "measure_head_cost"]
 

@@ -18,7 +18,7 @@ from edgecascade.calibration import AdvantageTable, DecisionRule
 from edgecascade.export import fold, save_model, unfold
 from edgecascade.export.graph import load_model
 from edgecascade.runtime import Cascade
-from edgecascade.runtime.session import open_session
+from edgecascade.runtime.engine import open_session
 from edgecascade.types.document import Calibration, CascadeDocument, PolicyRecord, SourceRecord
 from edgecascade.types.estimate import Estimate, OperatingPoint
 

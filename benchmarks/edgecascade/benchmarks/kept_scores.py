@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 from edgecascade.benchmarks.kept_chunks import CHUNK, KeptChunks, chunk_of
 from edgecascade.export.labelled import Inputs, LabelledData, batches, count
 from edgecascade.export.scores import Progress
-from edgecascade.runtime.connect import connect
 from edgecascade.runtime.deadline import Deadline
-from edgecascade.runtime.remote import Opinions, Remote
+from edgecascade.runtime.remotes.remote import Remote, RemoteLabels, connect
 from edgecascade.types.errors import BenchmarkError, RemoteError
 
 __all__ = ["KeptScores", "RemoteLike", "ask"]
@@ -106,7 +105,7 @@ def ask(
     try:
         for batch in batches(inputs, max(1, min(_BATCH, most))):
             said = connection.infer(batch, Deadline.after(_PATIENCE))
-            scores = said.probabilities(classes) if isinstance(said, Opinions) else np.asarray(said)
+            scores = said.probabilities(classes) if isinstance(said, RemoteLabels) else np.asarray(said)
             n = count(batch)
             if scores.shape != (n, classes):
                 raise BenchmarkError(f"{name}: expected scores [{n}, {classes}], got {list(scores.shape)}")

@@ -22,8 +22,7 @@ from edgecascade.benchmarks.served import Served, run_served
 from edgecascade.benchmarks.verdicts import Verdicts, judge
 from edgecascade.calibration import calibration_error, expected_calibration_error
 from edgecascade.export.labelled import LabelledData
-from edgecascade.runtime.metadata import read_document
-from edgecascade.runtime.session import open_session
+from edgecascade.runtime.engine import open_session, read_document
 from edgecascade.types.document import CascadeDocument
 from edgecascade.types.errors import BenchmarkError
 from edgecascade.types.estimate import Estimate

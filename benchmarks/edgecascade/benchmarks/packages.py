@@ -1,4 +1,4 @@
-"""Files from the Python package index, by exact name and SHA-256: anyone can fetch the same bytes."""
+"""Files from the Python package index, pinned by name, version and SHA-256."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Package:
     Attributes:
         name: distribution name.
         version: its exact version.
-        sha256: of the file, hexadecimal.
-        megabytes: roughly, for whoever waits.
+        sha256: digest of the file, hexadecimal.
+        megabytes: approximate size, for progress messages.
         sdist: whether it is the source archive.
     """
 
@@ -35,15 +35,15 @@ class Package:
     sdist: bool = False
 
 
-# Newer ones refuse to download archives whose metadata names a file, as that of the images does.
+# Newer versions refuse to download archives whose metadata names a file, such as that of the images.
 _PIP = Package("pip", "25.3", "9655943313a94722b7774661c21049070f6bbb0a1516bf02f7c8d5d9201514cd", megabytes=2)
 
 
 def fetch(package: Package, folder: Path) -> Path:
-    """The package's file, downloaded by pip and never installed.
+    """Return the package's file, downloaded by pip into a folder and not installed.
 
     Raises:
-        BenchmarkError: pip failed, or the file is not the one that was pinned.
+        BenchmarkError: pip failed, or the file's SHA-256 is not the pinned one.
     """
     suffix = ".tar.gz" if package.sdist else ".whl"
     return once(folder / f"{package.name}-{package.version}{suffix}", lambda part: _download(package, part))
@@ -64,7 +64,7 @@ def _download(package: Package, part: Path) -> None:
         )
         files = list(Path(folder).iterdir())
         if done.returncode or len(files) != 1:
-            last = (done.stderr.strip().splitlines() or ["no explanation"])[-1]
+            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
             raise BenchmarkError(f"pip could not download {requirement}: {last}")
         seen = sha256_of(files[0])
         if seen != package.sha256:
@@ -73,7 +73,7 @@ def _download(package: Package, part: Path) -> None:
 
 
 def sha256_of(path: Path) -> str:
-    """Of the file's bytes, hexadecimal."""
+    """Return the SHA-256 of a file's bytes, hexadecimal."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):

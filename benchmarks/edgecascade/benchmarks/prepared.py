@@ -18,7 +18,7 @@ from edgecascade.benchmarks.server import serving
 from edgecascade.calibration import Objective
 from edgecascade.export.cache import once
 from edgecascade.export.labelled import LabelledData
-from edgecascade.runtime.remote import Remote
+from edgecascade.runtime.remotes.remote import Remote
 
 __all__ = ["Prepared", "planned_file"]
 

@@ -18,10 +18,8 @@ from edgecascade.calibration import mean, quantile
 from edgecascade.export.labelled import LabelledData, each, first
 from edgecascade.runtime import Answer, Cascade, Reason
 from edgecascade.runtime.batch import Batch
-from edgecascade.runtime.connect import connect
 from edgecascade.runtime.deadline import Deadline
-from edgecascade.runtime.remote import Scores
-from edgecascade.runtime.remotes.wrapped import Wrapped
+from edgecascade.runtime.remotes.remote import Scores, Wrapped, connect
 from edgecascade.types.estimate import Estimate
 
 __all__ = ["Latency", "Served", "run_served"]

@@ -12,7 +12,7 @@ from edgecascade.export.graph import load_model
 from edgecascade.export.preprocess import standalone
 from edgecascade.runtime.batch import Batch
 from edgecascade.runtime.deadline import Deadline
-from edgecascade.runtime.session import open_session
+from edgecascade.runtime.engine import open_session
 from edgecascade.types.document import ImagePreprocessing
 from edgecascade.types.errors import BenchmarkError
 

@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 
 from edgecascade.calibration import MERGES, SCORES, merged_labels, routing_score, softmax
 from edgecascade.export.labelled import Inputs, LabelledData, batches
-from edgecascade.runtime.metadata import read_document
+from edgecascade.runtime.engine import open_session, read_document, run_in_batches
 from edgecascade.runtime.model_inputs import model_inputs
-from edgecascade.runtime.session import open_session, run_in_batches
 from edgecascade.types.document import CascadeDocument
 from edgecascade.types.errors import BenchmarkError
 

@@ -32,8 +32,8 @@ from edgecascade.export.plan_document import plan_document
 from edgecascade.export.scores import tensor_scores
 from edgecascade.export.source_parity import check_source
 from edgecascade.runtime.batch import are_sentences, size
+from edgecascade.runtime.engine import open_session
 from edgecascade.runtime.golden import Golden
-from edgecascade.runtime.session import open_session
 from edgecascade.runtime.text import text_input
 from edgecascade.types.document import GOLDEN_KEY, LABELS_KEY, CascadeDocument, SourceRecord
 from edgecascade.types.errors import ExportError

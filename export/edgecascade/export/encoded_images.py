@@ -8,7 +8,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.runtime.inputs import read_image
+from edgecascade.runtime.files import read_image
 from edgecascade.types.errors import ExportError, InputError
 
 __all__ = ["EncodedImages"]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from edgecascade.export.encoded_images import EncodedImages
 from edgecascade.export.tables import read_tables, table_files
 from edgecascade.runtime.batch import Batch, rows, size
-from edgecascade.runtime.inputs import IMAGE_SUFFIXES, read_image
+from edgecascade.runtime.files import IMAGE_SUFFIXES, read_image
 from edgecascade.types.errors import ExportError, InputError
 
 __all__ = ["Inputs", "LabelledData", "batches", "count", "each", "first", "read_labelled"]

@@ -1,74 +1,84 @@
-"""The converter onnx2tf, in an environment of its own: it pins every package it needs, to versions unlike ours."""
+"""The converter onnx2tf, which the user installs: it pins every package it needs, to versions unlike ours."""
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 
 import onnx
 from onnx import ModelProto
 
-from edgecascade.export.cache import cache_folder
 from edgecascade.types.errors import ExportError
 
-__all__ = ["convert"]
+__all__ = ["convert", "converter_command"]
 
-_ONNX2TF = "onnx2tf==2.6.9"
-_PATIENCE = 600  # seconds
+_TIMEOUT = 600  # seconds
+_HOW_TO_INSTALL = (
+    "install it with `pipx install onnx2tf==2.6.9`, or into an environment of its own and give that environment's "
+    "command with --converter"
+)
 
 
-def convert(model: ModelProto) -> bytes:
-    """The `.tflite` flatbuffer of an ONNX model of fixed shapes; inputs keep their names and layout.
+def convert(model: ModelProto, converter: str | None = None) -> bytes:
+    """Convert an ONNX model of fixed shapes to a `.tflite` flatbuffer; its inputs keep their names and layout.
 
-    The first call makes the environment (700 MB, under a minute) in the user's cache folder.
+    Args:
+        model: the ONNX model.
+        converter: the command that runs onnx2tf, as `converter_command` takes it.
 
     Raises:
-        ExportError: the environment cannot be made, or the converter refuses the model.
+        ExportError: onnx2tf is not installed, or cannot convert the model.
     """
-    python = _environment()
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder, "model.onnx")
         onnx.save(model, source)
-        kept = [one.name for one in model.graph.input]
-        command = [python, "-m", "onnx2tf", "-i", source, "-o", folder, "-n", "-kat", *kept]
-        said = _run([str(part) for part in command], folder)
+        inputs = [one.name for one in model.graph.input]
+        command = [*converter_command(converter), "-i", str(source), "-o", folder, "-n", "-kat", *inputs]
+        try:
+            done = subprocess.run(
+                command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_TIMEOUT
+            )
+            said = done.stdout + done.stderr
+        except (OSError, subprocess.TimeoutExpired) as error:
+            said = str(error)
         written = Path(folder, "model_float32.tflite")
         if not written.is_file():
             raise ExportError(f"model: onnx2tf cannot convert it: {_reason(said)}")
         return written.read_bytes()
 
 
-def _environment() -> Path:
-    """Its Python; `ready` is written last, so that an interrupted installation is begun anew."""
-    folder = cache_folder() / f"{_ONNX2TF.replace('==', '-')}-python{sys.version_info[0]}.{sys.version_info[1]}"
-    python = folder / ("Scripts" if sys.platform == "win32" else "bin") / "python"
-    if not (folder / "ready").exists():
-        print(f"installing {_ONNX2TF} into {folder} (once; 700 MB)", file=sys.stderr, flush=True)
-        shutil.rmtree(folder, ignore_errors=True)
-        made = _run([sys.executable, "-m", "venv", str(folder)])
-        # It asks for Python 3.12 and runs on 3.11 all the same; parity is checked whatever it runs on.
-        quiet = ["--quiet", "--disable-pip-version-check", "--ignore-requires-python"]
-        said = _run([str(python), "-m", "pip", "install", *quiet, _ONNX2TF]) if python.exists() else made
-        if _run([str(python), "-c", "import onnx2tf"]) is None:
-            raise ExportError(f"{_ONNX2TF} could not be installed into {folder}: {_reason(said)}")
-        (folder / "ready").touch()
-    return python
+def converter_command(converter: str | None = None) -> list[str]:
+    """Return the command that runs onnx2tf.
 
+    Args:
+        converter: a path or a command, such as `/opt/onnx2tf/bin/python -m onnx2tf`. By default onnx2tf is run from
+            the environment of this process, or else from the search path.
 
-def _run(command: list[str], folder: str | None = None) -> str:
-    try:
-        done = subprocess.run(
-            command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_PATIENCE
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return str(error)
-    return done.stdout + done.stderr
+    Raises:
+        ExportError: there is no such command, or onnx2tf is not installed.
+    """
+    if converter is not None:
+        command = [converter] if Path(converter).is_file() else shlex.split(converter)
+        found = shutil.which(command[0]) if command else None
+        if found is None:
+            raise ExportError(
+                f"--converter: expected a command that runs onnx2tf, got {converter!r}, which is not found"
+            )
+        return [str(Path(found).absolute()), *command[1:]]
+    if find_spec("onnx2tf") is not None:
+        return [sys.executable, "-m", "onnx2tf"]
+    found = shutil.which("onnx2tf")
+    if found is None:
+        raise ExportError(f"the converter onnx2tf is not installed; {_HOW_TO_INSTALL}")
+    return [str(Path(found).absolute())]
 
 
 def _reason(said: str) -> str:
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     errors = [line for line in lines if "error" in line.lower()]
-    return (errors or lines or ["no explanation"])[-1]
+    return (errors or lines or ["it gave no reason"])[-1]

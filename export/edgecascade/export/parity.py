@@ -11,8 +11,8 @@ from onnx import ModelProto
 
 from edgecascade.calibration import DecisionRule, decide, routing_score
 from edgecascade.runtime.batch import Batch
+from edgecascade.runtime.engine import sessions
 from edgecascade.runtime.golden import Expected, compare
-from edgecascade.runtime.session import sessions
 from edgecascade.types.errors import ModelFileError, ParityError
 
 __all__ = ["Parity", "check_parity", "expected_decisions"]

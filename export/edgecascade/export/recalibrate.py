@@ -18,9 +18,8 @@ from edgecascade.export.graph import load_model, save_model
 from edgecascade.export.labelled import Inputs, LabelledData
 from edgecascade.export.logits import LogitsSource
 from edgecascade.export.scores import Progress, tensor_scores
+from edgecascade.runtime.engine import open_session, read_document
 from edgecascade.runtime.golden import compare, read_golden
-from edgecascade.runtime.metadata import read_document
-from edgecascade.runtime.session import open_session
 from edgecascade.runtime.text import text_input
 from edgecascade.types.document import GOLDEN_KEY, KEY, CascadeDocument
 from edgecascade.types.errors import ExportError, ParityError

@@ -13,10 +13,10 @@ from edgecascade.export.graph import load_model
 from edgecascade.export.labelled import Inputs, batches, count
 from edgecascade.export.logits import find_logits
 from edgecascade.runtime.batch import size
-from edgecascade.runtime.connect import connect
 from edgecascade.runtime.deadline import Deadline
+from edgecascade.runtime.engine import open_session, run_in_batches
 from edgecascade.runtime.model_inputs import model_inputs
-from edgecascade.runtime.session import open_session, run_in_batches
+from edgecascade.runtime.remotes.remote import connect
 from edgecascade.types.errors import ExportError, RemoteError
 
 __all__ = ["local_scores", "remote_scores", "tensor_scores"]

@@ -29,10 +29,9 @@ from edgecascade.export.scores import tensor_scores
 from edgecascade.export.tflite_graph import tflite_graph
 from edgecascade.export.tflite_quantize import quantize_tflite
 from edgecascade.runtime.batch import Batch, size
+from edgecascade.runtime.engine import open_session, read_document
 from edgecascade.runtime.golden import compare, read_golden
-from edgecascade.runtime.metadata import read_document
 from edgecascade.runtime.model_inputs import ModelInputs
-from edgecascade.runtime.session import open_session
 from edgecascade.types.document import GOLDEN_KEY
 from edgecascade.types.errors import ExportError, ModelFileError, ParityError
 
@@ -44,13 +43,20 @@ _SAME_BODY = 1e-5  # where only the head is computed twice
 _ENGINE = "LiteRT"
 
 
-def export_tflite(path: str | os.PathLike[str], out: str | os.PathLike[str], inputs: Inputs | None = None) -> Parity:
+def export_tflite(
+    path: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    inputs: Inputs | None = None,
+    *,
+    converter: str | None = None,
+) -> Parity:
     """Write a float cascade model as `.tflite`, once it has shown that it decides as the ONNX file does.
 
     Args:
         path: a cascade model (ONNX).
         out: the `.tflite` to write.
         inputs: to compare on, real ones; by default the file's golden inputs. They are shuffled too.
+        converter: the command that runs onnx2tf, if it is neither importable nor on the search path.
 
     Raises:
         ModelFileError: this is no cascade model.
@@ -64,7 +70,7 @@ def export_tflite(path: str | os.PathLike[str], out: str | os.PathLike[str], inp
         if golden is None:
             raise ExportError(f"{path}: it has no golden inputs to compare on; name some with --data")
         inputs = golden.inputs
-    content = _pack(convert(tflite_graph(model, source.logits)), model)
+    content = _pack(convert(tflite_graph(model, source.logits), converter), model)
     body, rule = unfold(model), rule_of(model)
     rng, n, largest = np.random.default_rng(0), 0, 0.0
     with _opened(content) as lite:
@@ -86,6 +92,7 @@ def export_tflite_int8(
     *,
     objective: Objective,
     golden: bool = True,
+    converter: str | None = None,
     **options: Any,
 ) -> Calibrated:
     """Quantize the body of a float cascade model for LiteRT, and calibrate and plan anew on what it then gives.
@@ -98,6 +105,7 @@ def export_tflite_int8(
         remote_scores: [n, classes], the remote's logits or probabilities on that data.
         objective: what the plan is to achieve.
         golden: whether a few of the data's inputs may travel in the file.
+        converter: the command that runs onnx2tf, if it is neither importable nor on the search path.
         options: `scores`, `merges`, `estimate` and `bins`, as `calibrate` takes them.
 
     Raises:
@@ -110,7 +118,7 @@ def export_tflite_int8(
     origin = {"model": record.source.model, "model_sha256": record.source.model_sha256}
     kind, tensor = record.source.kind, record.source.logits
     source = LogitsSource(tensor, kind, kind.startswith("binary"))
-    with _opened(_quantized(model, tensor, quantize)) as lite:
+    with _opened(_quantized(model, tensor, quantize, converter)) as lite:
         scores = np.concatenate([lite.run([tensor], one)[0] for one in _singly(lite, data.inputs)])
     named = data if data.names else replace(data, names=record.labels)
     body = unfold(model)
@@ -121,15 +129,15 @@ def export_tflite_int8(
     kept = choose_golden(batch, _input_name(model), logits, plan.rule) if golden else None
     if kept is not None:
         folded.metadata_props.add(key=GOLDEN_KEY, value=kept.text())
-    content = _quantized(folded, tensor, quantize)
+    content = _quantized(folded, tensor, quantize, converter)
     with _opened(content) as lite:
         largest = _prove(lite, batch, logits, plan.rule, _SAME_BODY)
     write_whole(content, out)
     return Calibrated(plan, Parity((_ENGINE,), size(batch), largest, _SAME_BODY), 0 if kept is None else len(kept))
 
 
-def _quantized(model: ModelProto, logits: str, inputs: Inputs) -> bytes:
-    content = convert(tflite_graph(model, logits))
+def _quantized(model: ModelProto, logits: str, inputs: Inputs, converter: str | None) -> bytes:
+    content = convert(tflite_graph(model, logits), converter)
     with _opened(_pack(content, model)) as lite:
         seen = [lite.tensors(one) for one in _singly(lite, inputs)]
     return _pack(quantize_tflite(content, seen, logits), model)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto
 
-from edgecascade.runtime.session import open_session
+from edgecascade.runtime.engine import open_session
 from edgecascade.types.errors import ExportError, ParityError, first_line
 
 __all__ = ["export_torch"]

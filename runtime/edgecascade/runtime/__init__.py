@@ -13,24 +13,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from edgecascade.runtime.budget.budget import Budget
-    from edgecascade.runtime.budget.rate import Rate
+    from edgecascade.runtime.budget import Budget, Rate
     from edgecascade.runtime.cascade import Cascade
     from edgecascade.runtime.counts import Counts
     from edgecascade.runtime.deadline import Deadline
+    from edgecascade.runtime.metrics.opentelemetry import export_to_opentelemetry
     from edgecascade.runtime.metrics.prometheus import prometheus_text
-    from edgecascade.runtime.metrics.telemetry import export_to_opentelemetry
     from edgecascade.runtime.outbox.outbox import Outbox
-    from edgecascade.runtime.remote import InProcess, Opinions, Remote
     from edgecascade.runtime.remotes.chat import Chat
     from edgecascade.runtime.remotes.circuit import CircuitBreaker
     from edgecascade.runtime.remotes.hedge import Hedged
     from edgecascade.runtime.remotes.open_inference import OpenInference
     from edgecascade.runtime.remotes.open_inference_grpc import OpenInferenceGrpc
+    from edgecascade.runtime.remotes.remote import InProcess, Remote, RemoteLabels
     from edgecascade.runtime.remotes.retry import Retrying
     from edgecascade.runtime.watch.alarms import Alarm
-    from edgecascade.runtime.watch.health import Health
-    from edgecascade.runtime.watch.watch import Watch
+    from edgecascade.runtime.watch.watch import Health, Watch
     from edgecascade.types.answer import Answer, LateAnswer, Prediction, Reason, Source
     from edgecascade.types.document import CascadeDocument
     from edgecascade.types.errors import (
@@ -67,7 +65,6 @@ __all__ = [
     "ModelFileError",
     "OpenInference",
     "OpenInferenceGrpc",
-    "Opinions",
     "Outbox",
     "Policy",
     "Prediction",
@@ -76,6 +73,7 @@ __all__ = [
     "Remote",
     "RemoteCalibration",
     "RemoteError",
+    "RemoteLabels",
     "RemoteUnreachable",
     "Retrying",
     "Source",
@@ -88,7 +86,7 @@ _MODULES = {
     "Alarm": "edgecascade.runtime.watch.alarms",
     "Answer": "edgecascade.types.answer",
     "ArgumentError": "edgecascade.types.errors",
-    "Budget": "edgecascade.runtime.budget.budget",
+    "Budget": "edgecascade.runtime.budget",
     "Cascade": "edgecascade.runtime.cascade",
     "CascadeDocument": "edgecascade.types.document",
     "Chat": "edgecascade.runtime.remotes.chat",
@@ -98,28 +96,28 @@ _MODULES = {
     "Deadline": "edgecascade.runtime.deadline",
     "EdgecascadeError": "edgecascade.types.errors",
     "ForkedError": "edgecascade.types.errors",
-    "Health": "edgecascade.runtime.watch.health",
+    "Health": "edgecascade.runtime.watch.watch",
     "Hedged": "edgecascade.runtime.remotes.hedge",
-    "InProcess": "edgecascade.runtime.remote",
+    "InProcess": "edgecascade.runtime.remotes.remote",
     "InputError": "edgecascade.types.errors",
     "LateAnswer": "edgecascade.types.answer",
     "ModelFileError": "edgecascade.types.errors",
     "OpenInference": "edgecascade.runtime.remotes.open_inference",
     "OpenInferenceGrpc": "edgecascade.runtime.remotes.open_inference_grpc",
-    "Opinions": "edgecascade.runtime.remote",
+    "RemoteLabels": "edgecascade.runtime.remotes.remote",
     "Outbox": "edgecascade.runtime.outbox.outbox",
     "Policy": "edgecascade.types.policy",
     "Prediction": "edgecascade.types.answer",
-    "Rate": "edgecascade.runtime.budget.rate",
+    "Rate": "edgecascade.runtime.budget",
     "Reason": "edgecascade.types.answer",
-    "Remote": "edgecascade.runtime.remote",
+    "Remote": "edgecascade.runtime.remotes.remote",
     "RemoteCalibration": "edgecascade.types.policy",
     "RemoteError": "edgecascade.types.errors",
     "RemoteUnreachable": "edgecascade.types.errors",
     "Retrying": "edgecascade.runtime.remotes.retry",
     "Source": "edgecascade.types.answer",
     "Watch": "edgecascade.runtime.watch.watch",
-    "export_to_opentelemetry": "edgecascade.runtime.metrics.telemetry",
+    "export_to_opentelemetry": "edgecascade.runtime.metrics.opentelemetry",
     "prometheus_text": "edgecascade.runtime.metrics.prometheus",
 }
 

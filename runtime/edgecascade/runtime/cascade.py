@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from edgecascade.runtime.batch import as_batch, copied, rows, size
+from edgecascade.runtime.counts import Tally
 from edgecascade.runtime.deadline import Deadline
 from edgecascade.runtime.failure import Failure
 from edgecascade.runtime.forwarding import AT_ONCE, Forwarding, Inquiry
-from edgecascade.runtime.local import LocalModel
+from edgecascade.runtime.local_model import LocalModel
 from edgecascade.runtime.model_inputs import ModelInputs
 from edgecascade.runtime.stream import in_order
-from edgecascade.runtime.tally import Tally
 from edgecascade.types.answer import Answer, LateAnswer, Prediction, Reason, Source
 from edgecascade.types.document import CascadeDocument
 from edgecascade.types.errors import ArgumentError, InputError
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-    from edgecascade.runtime.budget.budget import Budget
+    from edgecascade.runtime.budget import Budget
     from edgecascade.runtime.counts import Counts
     from edgecascade.runtime.outbox.outbox import Late, Outbox
-    from edgecascade.runtime.remote import Remote
+    from edgecascade.runtime.remotes.remote import Remote
     from edgecascade.runtime.watch.watch import Watch
 
 __all__ = ["Cascade"]
@@ -113,7 +113,7 @@ class Cascade:
             local.swap(replace(local.policy, threshold=threshold))
         connected = None
         if remote is not None:
-            from edgecascade.runtime.connect import connect
+            from edgecascade.runtime.remotes.remote import connect
 
             connected = connect(remote, threads=threads)
         forwarding = Forwarding(
@@ -208,18 +208,18 @@ class Cascade:
         asked = [i for i, one in enumerate(decided) if one.forward]
         inquiries = self._forwarding.begin(
             [rows(sent, [i]) for i in asked],
-            [decided[i].verdict for i in asked],
+            [decided[i].prediction for i in asked],
             [decided[i].advantage for i in asked],
             deadline,
             taken=[rows(batch, [i]) for i in asked],
         )
         begun = dict(zip(asked, inquiries, strict=True))
         for i in np.flatnonzero(audited).tolist():
-            self._forwarding.audit(rows(sent, [i]), decided[i].verdict, deadline, rows(batch, [i]))
+            self._forwarding.audit(rows(sent, [i]), decided[i].prediction, deadline, rows(batch, [i]))
         return [
             self._finish(_Begun(begun[i], one.advantage, started, deadline))
             if i in begun
-            else self._keep(one.verdict, one.advantage, started)
+            else self._keep(one.prediction, one.advantage, started)
             for i, one in enumerate(decided)
         ]
 
@@ -286,7 +286,7 @@ class Cascade:
 
     def metrics(self) -> dict[str, Any]:
         """Everything that is counted, as plain numbers by name; `prometheus_text` and others present it."""
-        from edgecascade.runtime.metrics.metrics import snapshot
+        from edgecascade.runtime.metrics.snapshot import snapshot
 
         return snapshot(self._tally, self._forwarding)
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from edgecascade.runtime.batch import Batch, concatenated
 from edgecascade.runtime.deadline import Deadline
 from edgecascade.runtime.failure import Failure
-from edgecascade.runtime.remote import Opinions, Remote, Scores
+from edgecascade.runtime.remotes.remote import Remote, RemoteLabels, Scores
 from edgecascade.types.answer import Prediction, Reason
 from edgecascade.types.errors import CircuitOpen, RemoteError, RemoteUnreachable
 from edgecascade.types.policy import RemoteCalibration
@@ -152,7 +152,7 @@ class Forwarder:
     def _verdicts(self, scores: Scores, n: int) -> list[Prediction | None]:
         """One for each input; None where its scores are no numbers, which is nothing to the others."""
         calibration = self._calibration()
-        if isinstance(scores, Opinions):
+        if isinstance(scores, RemoteLabels):
             scores, calibration = scores.probabilities(self._classes), calibration._replace(probabilities=True)
         scores = np.asarray(scores)
         if scores.shape != (n, self._classes) or scores.dtype.kind not in "fiu":

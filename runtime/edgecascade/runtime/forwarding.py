@@ -16,11 +16,11 @@ from edgecascade.types.errors import CircuitOpen
 from edgecascade.types.policy import Policy
 
 if TYPE_CHECKING:
-    from edgecascade.runtime.budget.budget import Budget
+    from edgecascade.runtime.budget import Budget
     from edgecascade.runtime.forwarder import Forward
-    from edgecascade.runtime.metrics.logs import EventLog
+    from edgecascade.runtime.metrics.event_log import EventLog
     from edgecascade.runtime.outbox.outbox import Outbox
-    from edgecascade.runtime.remote import Remote
+    from edgecascade.runtime.remotes.remote import Remote
     from edgecascade.runtime.watch.watch import Watch
 
 __all__ = ["AT_ONCE", "Forwarding", "Inquiry"]
@@ -173,7 +173,7 @@ class Forwarding:
 
     @cached_property
     def _log(self) -> EventLog:
-        from edgecascade.runtime.metrics.logs import EventLog
+        from edgecascade.runtime.metrics.event_log import EventLog
 
         return EventLog()
 

@@ -1,6 +1,6 @@
-"""Golden inputs: a few inputs in the file with the decisions they must get, to be replayed on the machine at hand.
+"""Golden inputs: a few inputs in the file with the decisions that they must get, to be replayed on any machine.
 
-They find what nothing else finds: a preprocessing, an execution provider or a runtime that changes the answers.
+They reveal a preprocessing, an execution provider or a version of the runtime that changes the answers.
 """
 
 from __future__ import annotations
@@ -17,9 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecascade.runtime.batch import size
-from edgecascade.runtime.metadata import read_properties
+from edgecascade.runtime.engine import Engine, read_properties, run_in_batches
 from edgecascade.runtime.model_inputs import ModelInputs
-from edgecascade.runtime.session import run_in_batches
 from edgecascade.types.document import GOLDEN_KEY
 from edgecascade.types.errors import ModelFileError
 
@@ -31,15 +30,15 @@ _LARGEST_TEXT, _LARGEST_ARRAYS = 16 << 20, 64 << 20  # bytes: far above any real
 
 @dataclass(frozen=True)
 class Expected:
-    """Decisions as the reference arithmetic takes them, each [n].
+    """The decisions of the reference arithmetic, each [n].
 
     Attributes:
         label: int64.
         confidence: float32.
         advantage: float32.
         forward: bool.
-        distance: float32, from the score to the nearest edge of the advantage table, as a share of the score where
-            that is above 1. Nearer than the tolerance, `advantage` and `forward` may fall either way.
+        distance: float32, from the score to the nearest edge of the advantage table, relative to the score where
+            the score is above 1. Within the tolerance, `advantage` and `forward` may differ.
     """
 
     label: NDArray[np.int64]
@@ -51,25 +50,25 @@ class Expected:
 
 @dataclass(frozen=True)
 class Golden:
-    """Inputs [n, ...] by name, and what they must get."""
+    """Inputs [n, ...] by name, and the decisions that they must get."""
 
     inputs: Mapping[str, NDArray[Any]]
     expected: Expected
 
     def __len__(self) -> int:
-        """How many."""
+        """Return the number of inputs."""
         return size(self.inputs)
 
     def text(self) -> str:
-        """For the metadata: base64 of a compressed npz with `input:NAME` for each input, and the expected arrays."""
+        """Return base64 text for the metadata: an npz of `input:NAME` for each input and the expected arrays."""
         packed = io.BytesIO()
         named = {f"{_INPUT}{name}": array for name, array in self.inputs.items()}
         np.savez_compressed(packed, allow_pickle=False, **named, **vars(self.expected))
         return base64.b64encode(packed.getvalue()).decode("ascii")
 
 
-def read_golden(session: Any, path: str | os.PathLike[str]) -> Golden | None:
-    """The golden inputs of an open session, or None if the file has none.
+def read_golden(session: Engine, path: str | os.PathLike[str]) -> Golden | None:
+    """Return the golden inputs of an open model, or None if the file has none.
 
     Raises:
         ModelFileError: they are damaged, or too large to be real.
@@ -98,18 +97,18 @@ def read_golden(session: Any, path: str | os.PathLike[str]) -> Golden | None:
 
 
 def compare(
-    session: Any, inputs: Mapping[str, NDArray[Any]], expected: Expected, tolerance: float
+    session: Engine, inputs: Mapping[str, NDArray[Any]], expected: Expected, tolerance: float
 ) -> tuple[float, str | None]:
-    """Run the inputs; the largest difference of a confidence, and the first decision that differs, in words.
+    """Run the inputs, and return the largest difference of a confidence and the first wrong decision in words, or None.
 
     Args:
-        session: of a cascade model.
+        session: an open cascade model.
         inputs: [n, ...] by name.
-        expected: what they must get.
-        tolerance: on confidences.
+        expected: the decisions that they must get.
+        tolerance: of confidences.
 
     Raises:
-        InputError: the inputs are not such as the model takes.
+        InputError: the inputs do not fit the model.
     """
     feeds = ModelInputs(tuple(session.get_inputs())).feeds("golden", inputs)
     names = ["label", "confidence", "advantage", "forward"]

@@ -1,7 +1,7 @@
-"""LiteRT (TensorFlow Lite) as a second engine, behind the few methods of an onnxruntime session that are used here.
+"""LiteRT (TensorFlow Lite) as a second engine.
 
-A `.tflite` cascade model is the flatbuffer with a zip archive behind it, one entry for each metadata key: the way in
-which TFLite models carry files, and which every interpreter ignores.
+A `.tflite` cascade model is a flatbuffer with a zip archive behind it that has one entry per metadata key. TFLite
+models carry files in this way, and interpreters ignore them.
 """
 
 from __future__ import annotations
@@ -10,42 +10,35 @@ import threading
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.runtime.metadata import read_document
-from edgecascade.runtime.resize import Resize
+from edgecascade.runtime.engine import Declared, read_document
 from edgecascade.types.document import PREPROCESSING_KEY, ImagePreprocessing, read_preprocessing
 from edgecascade.types.errors import ModelFileError, first_line
 
-__all__ = ["Declared", "LiteSession"]
+__all__ = ["LiteSession", "Resize"]
 
 _LARGEST = 1 << 25  # bytes of one metadata entry: far above any real one, far below a device's memory
 _MOST = 16  # entries
-
-
-@dataclass(frozen=True)
-class Declared:
-    """An input or output: its name, type such as `tensor(float)`, and shape."""
-
-    name: str
-    type: str
-    shape: list[int | str]
+_CUBIC = -0.5  # Keys' coefficient, as in Pillow and in the ONNX graph
+_SIZES = 16  # image sizes whose weights are cached
 
 
 class LiteSession:
-    """One `.tflite` cascade model. Takes one input at a time; safe to share between threads, which take turns.
+    """A `.tflite` cascade model as an `Engine`. It takes one input at a time; threads that share it take turns.
 
     Args:
         path: the file.
         threads: of the interpreter.
 
     Raises:
-        ModelFileError: the file is damaged, or no cascade model.
-        ModuleNotFoundError: neither ai-edge-litert nor tflite-runtime is installed, or Pillow, if it takes images.
+        ModelFileError: the file is damaged or not a cascade model.
+        ModuleNotFoundError: neither ai-edge-litert nor tflite-runtime is installed.
     """
 
     def __init__(self, path: str, threads: int = 1) -> None:
@@ -66,47 +59,47 @@ class LiteSession:
         self._lock = threading.Lock()
 
     def get_inputs(self) -> list[Declared]:
-        """What the caller gives: images of any size, if the metadata says how to resize them."""
+        """Return the inputs that a caller must give: images of any size, if the metadata says how to resize them."""
         if self._resize is not None:
             return [Declared("image", "tensor(uint8)", [1, "height", "width", 3])]
         return [_declared(name, detail) for name, detail in self._inputs.items()]
 
     def get_outputs(self) -> list[Declared]:
-        """What `run` gives."""
+        """Return the outputs that `run` can give."""
         return [
             *(_declared(name, one) for name, one in self._outputs.items()),
             Declared("forward", "tensor(bool)", [1]),
         ]
 
     def get_overridable_initializers(self) -> list[Declared]:
-        """What may be fed in place of the file's own: temperature and table are constants in its graph."""
+        """Return the threshold: temperature and table are constants in the graph."""
         return [Declared("threshold", "tensor(float)", [])]
 
     def get_providers(self) -> list[str]:
-        """What runs it."""
+        """Return `LiteRT`."""
         return ["LiteRT"]
 
     def get_modelmeta(self) -> Any:
-        """The metadata, under `custom_metadata_map`."""
+        """Return an object whose `custom_metadata_map` holds the metadata."""
         return SimpleNamespace(custom_metadata_map=self._properties)
 
     def tensors(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """What the interpreter takes, by name, of what a caller gives: [1, ...] each."""
+        """Return the interpreter's tensors [1, ...] by name, from the arrays that a caller gives."""
         if self._resize is None:
             return {name: feeds[name] for name in self._inputs}
         ((name, detail),) = self._inputs.items()
         return {name: self._resize(feeds["image"][0])[None].astype(detail["dtype"], copy=False)}
 
-    def run(self, outputs: Sequence[str], feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
-        """The outputs named, for one input [1, ...]; `threshold` among the feeds takes the place of the file's."""
-        tensors = self.tensors(feeds)
+    def run(self, output_names: Sequence[str] | None, input_feed: Mapping[str, NDArray[Any]]) -> list[Any]:
+        """Return the outputs named for one input [1, ...]; a `threshold` among the feeds replaces the file's."""
+        tensors = self.tensors(input_feed)
         with self._lock:
             for name, array in tensors.items():
                 self._interpreter.set_tensor(self._inputs[name]["index"], array)
             self._interpreter.invoke()
             got = {name: self._interpreter.get_tensor(one["index"]) for name, one in self._outputs.items()}
-        got["forward"] = (got["advantage"] < feeds.get("threshold", self._threshold)) | np.isnan(got["confidence"])
-        return [got[name] for name in outputs]
+        got["forward"] = (got["advantage"] < input_feed.get("threshold", self._threshold)) | np.isnan(got["confidence"])
+        return list(got.values()) if output_names is None else [got[name] for name in output_names]
 
 
 def _declared(name: str, detail: Mapping[str, Any]) -> Declared:
@@ -119,11 +112,11 @@ def _read_properties(path: str) -> dict[str, str]:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
             if len(entries) > _MOST or any(entry.file_size > _LARGEST for entry in entries):
-                raise ModelFileError(f"{path}: its metadata is larger than any real one")
+                raise ModelFileError(f"{path}: its metadata is too large")
             return {entry.filename: archive.read(entry).decode("utf-8") for entry in entries}
     except zipfile.BadZipFile as error:
         raise ModelFileError(
-            f"{path}: not a cascade model (it has no metadata behind it); `edgecascade tflite` makes one"
+            f"{path}: not a cascade model (it has no metadata); `edgecascade tflite` makes one"
         ) from error
     except (OSError, ValueError, NotImplementedError, RuntimeError, zipfile.error) as error:
         raise ModelFileError(f"{path}: its metadata is damaged: {error}") from error
@@ -138,3 +131,43 @@ def _interpreter_class() -> Any:
         except ModuleNotFoundError:
             raise missing from None
     return Interpreter
+
+
+@dataclass(frozen=True)
+class Resize:
+    """Resize images as the preprocessing in an ONNX file does: antialiased, with a crop of the centre, in float32.
+
+    Attributes:
+        to: the size, interpolation and crop.
+    """
+
+    to: ImagePreprocessing
+
+    def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return float32 [height, width, channels] of uint8 [any, any, channels]."""
+        rows, columns = image.shape[:2]
+        down, across = (
+            _weights(side, wanted, min(rows, columns), self.to.shortest_edge, self.to.interpolation)
+            for side, wanted in ((rows, self.to.height), (columns, self.to.width))
+        )
+        narrow = np.tensordot(down, image.astype(np.float32), axes=(1, 0))
+        resized: NDArray[np.float32] = np.moveaxis(np.tensordot(narrow, across, axes=(1, 1)), 2, 1)
+        return resized
+
+
+@lru_cache(maxsize=_SIZES)
+def _weights(side: int, wanted: int, shorter: int, edge: int | None, interpolation: str) -> NDArray[np.float32]:
+    """Return the weights [wanted, side] of `side` pixels along one axis for each of `wanted` pixels."""
+    step, start = side / wanted, 0
+    if edge is not None:
+        scale = np.float32(edge) / np.float32(shorter)  # as precise as in the graph
+        step, start = 1.0 / float(scale), (int(scale * np.float32(side) + np.float32(0.5)) - wanted) // 2
+    centre = (np.arange(start, start + wanted)[:, None] + 0.5) * step
+    distance = np.abs(np.arange(side) + 0.5 - centre) / max(step, 1.0)
+    if interpolation == "linear":
+        weights = np.maximum(0.0, 1.0 - distance)
+    else:
+        near = ((_CUBIC + 2) * distance - (_CUBIC + 3)) * distance**2 + 1
+        far = _CUBIC * (((distance - 5) * distance + 8) * distance - 4)
+        weights = np.where(distance < 1, near, np.where(distance < 2, far, 0.0))
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True), np.float32)

@@ -1,4 +1,4 @@
-"""What a model takes, and whether that is what came."""
+"""The inputs that a model declares, and the check that an input fits them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import numpy as np
 
 from edgecascade.runtime.batch import Batch, are_sentences
-from edgecascade.runtime.metadata import read_properties
+from edgecascade.runtime.engine import Declared, Engine, fixed_batch, numpy_dtype, read_properties
 from edgecascade.types.document import PREPROCESSING_KEY
 from edgecascade.types.errors import InputError, ModelFileError
 
@@ -18,48 +18,44 @@ if TYPE_CHECKING:
 
     from edgecascade.runtime.text import TextInput
 
-__all__ = ["ModelInputs", "check_input", "model_inputs", "numpy_dtype"]
-
-
-_DTYPES = {"float": "float32", "double": "float64", "float16": "float16", "bool": "bool", "string": "object"}
+__all__ = ["ModelInputs", "check_input", "model_inputs"]
 
 
 class ModelInputs(NamedTuple):
-    """What a model takes.
+    """The inputs that a model takes.
 
     Attributes:
-        declared: its inputs as onnxruntime declares them (name, type, shape), defaults left out.
-        text: makes them of sentences, if the file says how.
+        declared: its inputs, without those that have a default.
+        text: encodes sentences as these inputs, if the file says how.
     """
 
-    declared: tuple[Any, ...]
+    declared: tuple[Declared, ...]
     text: TextInput | None = None
 
     @property
     def batch(self) -> int | None:
-        """How many inputs the file takes at once, if that is fixed."""
-        sides = [one.shape[0] for one in self.declared if one.shape]
-        return next((side for side in sides if isinstance(side, int)), None)
+        """How many inputs the file takes at once, or None if it takes any number."""
+        return fixed_batch(self.declared)
 
     @property
     def images(self) -> bool:
-        """Whether it takes RGB pixels, so that an image file can be read for it."""
+        """Whether it takes RGB pixels, so that image files can be read for it."""
         if len(self.declared) != 1 or self.declared[0].type != "tensor(uint8)":
             return False
         shape = self.declared[0].shape
         return len(shape) == 4 and shape[3] == 3
 
     def read(self, x: Any) -> tuple[Any, bytes | None]:
-        """One input as `feeds` takes it; and the bytes that it came in, if it is an image's bytes or path.
+        """Return one input as `feeds` takes it, and the encoded bytes if it is an image's bytes or path.
 
         Raises:
-            InputError: an image that cannot be read.
+            InputError: an image cannot be read.
             ModuleNotFoundError: the `images` extra (Pillow) is not installed.
         """
         if not self.images or isinstance(x, (np.ndarray, Mapping, list, tuple)):
             return x, None
         if isinstance(x, (str, bytes, os.PathLike)):
-            from edgecascade.runtime.inputs import read_bytes, read_image
+            from edgecascade.runtime.files import read_bytes, read_image
 
             encoded = x if isinstance(x, bytes) else read_bytes(x)
             return read_image(encoded), encoded
@@ -68,14 +64,14 @@ class ModelInputs(NamedTuple):
         return x, None
 
     def feeds(self, argument: str, batch: Batch) -> dict[str, NDArray[Any]]:
-        """The arrays by input name, checked.
+        """Return the arrays by input name, checked.
 
         Args:
-            argument: what to call the batch in a refusal.
+            argument: name of the batch in an error message.
             batch: inputs [n, ...]; by name if the model has several; or sentences [n], if it takes text.
 
         Raises:
-            InputError: naming the argument, what came and what was expected.
+            InputError: the batch does not fit.
         """
         if self.text is not None and are_sentences(batch):
             batch = self.text.encode(cast("NDArray[Any]", batch).tolist())
@@ -85,7 +81,7 @@ class ModelInputs(NamedTuple):
             check_input(argument, batch, self.declared[0])
             return {self.declared[0].name: batch}
         if batch.keys() != {one.name for one in self.declared}:
-            raise InputError(f"{argument}: expected one array for each of {self}, got {', '.join(batch) or 'none'}")
+            raise InputError(f"{argument}: expected one array for each of {self}, got {', '.join(batch) or 'no array'}")
         for one in self.declared:
             check_input(f"{argument}[{one.name!r}]", batch[one.name], one)
         if len({len(array) for array in batch.values()}) != 1:
@@ -94,15 +90,19 @@ class ModelInputs(NamedTuple):
         return dict(batch)
 
     def __str__(self) -> str:
-        """Name, type and shape of every input."""
+        """Return name, type and shape of every input."""
         return ", ".join(
             f"{one.name}: {numpy_dtype(one.type)} [{', '.join(str(side) for side in one.shape)}]"
             for one in self.declared
         )
 
 
-def model_inputs(session: Any, path: str | os.PathLike[str]) -> ModelInputs:
-    """The inputs that a caller must give."""
+def model_inputs(session: Engine, path: str | os.PathLike[str]) -> ModelInputs:
+    """Return the inputs that a caller must give.
+
+    Raises:
+        ModelFileError: the file has no input, or its names or its tokenizer are damaged.
+    """
     try:
         declared = tuple(session.get_inputs())
         names = [one.name for one in declared]
@@ -112,22 +112,16 @@ def model_inputs(session: Any, path: str | os.PathLike[str]) -> ModelInputs:
         raise ModelFileError(f"{path}: expected a model with an input, got one with none")
     if '"text"' not in read_properties(session, path).get(PREPROCESSING_KEY, ""):
         return ModelInputs(declared)
-    from edgecascade.runtime.text import text_input  # hashes and a tokenizer, 4 MB: not for those who take no text
+    from edgecascade.runtime.text import text_input  # hashes and a tokenizer, 4 MB, needed for text only
 
     return ModelInputs(declared, text_input(session, path))
 
 
-def numpy_dtype(onnx_type: str) -> np.dtype[Any]:
-    """The numpy type of onnxruntime's `tensor(...)`."""
-    name = onnx_type.removeprefix("tensor(").removesuffix(")")
-    return np.dtype(_DTYPES.get(name, name))
-
-
-def check_input(argument: str, x: NDArray[Any], declared: Any) -> None:
-    """Refuse a batch whose type or shape is not the declared input's.
+def check_input(argument: str, x: NDArray[Any], declared: Declared) -> None:
+    """Check that a batch has the type and shape of a declared input.
 
     Raises:
-        InputError: naming the argument, what came and what was expected.
+        InputError: it has not.
     """
     dtype, shape = numpy_dtype(declared.type), declared.shape
     fits = len(x.shape) == len(shape) and all(

@@ -1,4 +1,4 @@
-"""Which of onnxruntime's execution providers run a model, and which one really does."""
+"""Execution providers: which ones this machine has, and the options they are given."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from edgecascade.types.errors import ArgumentError, ModelFileError
 __all__ = ["CPU", "ELSEWHERE", "PROVIDERS", "available", "engine_options", "preferred"]
 
 CPU = "CPUExecutionProvider"
-ELSEWHERE = {"AzureExecutionProvider"}  # calls a cloud service: not a way to run a file here
-# Short names, fastest first where a machine has several.
+ELSEWHERE = {"AzureExecutionProvider"}  # it calls a cloud service
+# Short names; where a machine has several, the fastest comes first.
 PROVIDERS = {
     "tensorrt": "TensorrtExecutionProvider",
     "cuda": "CUDAExecutionProvider",
@@ -25,22 +25,22 @@ PROVIDERS = {
 
 
 def available() -> list[str]:
-    """The execution providers that this onnxruntime was built with, but for those that send the input elsewhere."""
+    """Return the execution providers of this onnxruntime, except those that send inputs to a service."""
     import onnxruntime as ort
 
     return [name for name in ort.get_available_providers() if name not in ELSEWHERE]
 
 
 def preferred(providers: str | Sequence[str], *, fallback: bool = False) -> list[str]:
-    """The full names of those that are here, by preference.
+    """Return the full names of the wanted providers that are available, by preference.
 
     Args:
-        providers: names, short or full, the one wanted first; or `auto`, which is every one, fastest first.
-        fallback: whether another one may stand in for the first.
+        providers: short or full names, the preferred one first; or `auto`, all of them, fastest first.
+        fallback: whether another one may replace the first.
 
     Raises:
-        ArgumentError: none, or a name that no provider has.
-        ModelFileError: the first is not in this onnxruntime, and nothing may stand in for it.
+        ArgumentError: no name is given, or a name is unknown.
+        ModelFileError: this onnxruntime does not have the first, and nothing may replace it.
     """
     here = available()
     if providers == "auto":
@@ -59,15 +59,15 @@ def preferred(providers: str | Sequence[str], *, fallback: bool = False) -> list
 
 
 def engine_options(provider: str, cache: str | os.PathLike[str] | None, threads: int) -> Mapping[str, Any]:
-    """What a provider is told: its threads, and where it keeps the engines that it compiles.
+    """Return the options of a provider: its threads, and the folder for the engines that it compiles.
 
     Args:
         provider: full name.
-        cache: a folder for compiled engines, made if need be; None keeps none.
+        cache: a folder for compiled engines, created if it is missing; None stores none.
         threads: within one operator.
     """
     options: dict[str, Any] = {}
-    if provider == PROVIDERS["xnnpack"]:  # has a pool of its own; onnxruntime's should then have one thread
+    if provider == PROVIDERS["xnnpack"]:  # it has a pool of its own; onnxruntime's should then have one thread
         options["intra_op_num_threads"] = str(threads)
     if provider == PROVIDERS["openvino"]:
         options["num_of_threads"] = str(threads)
@@ -75,7 +75,7 @@ def engine_options(provider: str, cache: str | os.PathLike[str] | None, threads:
         return options
     folder = os.fspath(cache)
     os.makedirs(folder, exist_ok=True)
-    kept = {
+    folders = {
         PROVIDERS["tensorrt"]: {
             "trt_engine_cache_enable": "True",
             "trt_engine_cache_path": folder,
@@ -85,4 +85,4 @@ def engine_options(provider: str, cache: str | os.PathLike[str] | None, threads:
         PROVIDERS["openvino"]: {"cache_dir": folder},
         PROVIDERS["coreml"]: {"ModelCacheDirectory": folder},
     }
-    return {**options, **kept.get(provider, {})}
+    return {**options, **folders.get(provider, {})}

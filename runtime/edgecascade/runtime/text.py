@@ -1,4 +1,4 @@
-"""Sentences as the token arrays that a text model takes, by the tokenizer that it was trained with."""
+"""Encode sentences as the token arrays that a text model takes, with the tokenizer that it was trained with."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.runtime.metadata import read_properties
+from edgecascade.runtime.engine import Engine, read_properties
 from edgecascade.types.document import PREPROCESSING_KEY, TextPreprocessing, read_preprocessing
 from edgecascade.types.errors import ModelFileError
 
@@ -21,14 +20,14 @@ _LARGEST = 1 << 26  # bytes: above any real tokenizer
 
 
 class TextInput:
-    """A tokenizer file beside the model file, of which the model file holds the hash.
+    """A tokenizer file that lies beside the model file; the model file holds its hash.
 
     Args:
         path: the model file.
         preprocessing: the tokenizer and how to use it, from its metadata.
 
     Raises:
-        ModelFileError: the tokenizer is missing, another one, or none.
+        ModelFileError: the tokenizer is missing, damaged, or not the one that the file names.
         ModuleNotFoundError: the `text` extra (tokenizers) is not installed.
     """
 
@@ -46,19 +45,19 @@ class TextInput:
             self._tokenizer = Tokenizer.from_str(content.decode("utf-8"))
             self._tokenizer.enable_truncation(preprocessing.max_length)
         except Exception as error:  # tokenizers raises bare Exceptions
-            raise ModelFileError(f"{path}: {file.name} is no tokenizer: {error}") from error
+            raise ModelFileError(f"{path}: {file.name} is not a tokenizer: {error}") from error
         if self._tokenizer.padding is None:
             self._tokenizer.enable_padding()
         self._inputs = preprocessing.inputs
 
     def copy(self, folder: Path) -> None:
-        """Put the tokenizer beside a file in another folder."""
+        """Copy the tokenizer into another folder."""
         if folder.resolve() != self._file.parent.resolve():
             folder.mkdir(parents=True, exist_ok=True)
             (folder / self._file.name).write_bytes(self._content)
 
     def encode(self, sentences: Sequence[str]) -> dict[str, NDArray[np.int64]]:
-        """Token arrays int64 [n, longest] by input name, padded to the longest sentence."""
+        """Return token arrays int64 [n, longest] by input name, padded to the longest sentence."""
         encoded = self._tokenizer.encode_batch([str(sentence) for sentence in sentences])
         arrays = {
             "input_ids": [one.ids for one in encoded],
@@ -68,7 +67,7 @@ class TextInput:
         return {name: np.array(arrays[name], np.int64) for name in self._inputs}
 
 
-def text_input(session: Any, path: str | os.PathLike[str]) -> TextInput | None:
-    """The tokenizer of an open session, or None if the file's input is no text."""
+def text_input(session: Engine, path: str | os.PathLike[str]) -> TextInput | None:
+    """Return the tokenizer of an open model, or None if the model does not take text."""
     preprocessing = read_preprocessing(read_properties(session, path).get(PREPROCESSING_KEY), str(path))
     return TextInput(path, preprocessing) if isinstance(preprocessing, TextPreprocessing) else None

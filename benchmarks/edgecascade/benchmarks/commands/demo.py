@@ -93,12 +93,11 @@ def execute(arguments: Namespace) -> int:
         found={"offload": offload_document(found)},
     )
     if timed is not None:
-        from edgecascade.benchmarks.latency.sections import latency_sections
-        from edgecascade.benchmarks.latency.verdict import latency_summary, latency_verdict
+        from edgecascade.benchmarks.latency.report import latency_findings, latency_sections, latency_summary
 
         report = replace(
             report,
-            verdict=(*report.verdict, *latency_verdict(timed)),
+            verdict=(*report.verdict, *latency_findings(timed)),
             sections=(*report.sections, *latency_sections(timed)),
             found={**report.found, "latency": timed},
         )
@@ -111,8 +110,7 @@ def execute(arguments: Namespace) -> int:
 
 
 def _latency(prepared: Prepared, arguments: Namespace) -> LatencyRun:
-    from edgecascade.benchmarks.latency.plan import DIRECT
-    from edgecascade.benchmarks.latency.request import Request
+    from edgecascade.benchmarks.latency.plan import DIRECT, Request
     from edgecascade.benchmarks.latency.run import run_latency
 
     request = Request(

@@ -23,7 +23,6 @@ def execute(arguments: Namespace) -> int:
     """Measure what an interrupted run did not, print, and write the three results: 1 if a goal is missed."""
     from edgecascade.benchmarks.flagship import Protocol, prepare_flagship
     from edgecascade.benchmarks.guard import Guard, calibration_checks, ratio_check, runtime_checks
-    from edgecascade.benchmarks.latency.agreement import measure_agreement
     from edgecascade.benchmarks.packages import sha256_of
     from edgecascade.benchmarks.pairs import fashion_pair, flagship_pairs
     from edgecascade.benchmarks.promises import measure_promises, promises_steps, summarize
@@ -32,6 +31,7 @@ def execute(arguments: Namespace) -> int:
     from edgecascade.benchmarks.runtime_cost import measure_runtime_cost, runtime_steps
     from edgecascade.benchmarks.steps import kept_steps
     from edgecascade.export.cache import cache_folder
+    from studies.loadgen_agreement import measure_agreement
 
     cache, folder, triton = cache_folder(), Path(arguments.report), not arguments.no_triton
     flagship, pairs = prepare_flagship(Protocol(), cache), (*flagship_pairs(cache), fashion_pair(cache))

@@ -21,8 +21,7 @@ from edgecascade.benchmarks.progress import counting
 from edgecascade.benchmarks.section import Report
 from edgecascade.benchmarks.verdict import summary
 from edgecascade.export.labelled import LabelledData, read_labelled
-from edgecascade.runtime.metadata import read_document
-from edgecascade.runtime.session import open_session
+from edgecascade.runtime.engine import open_session, read_document
 from edgecascade.types.errors import BenchmarkError
 
 __all__ = ["configure", "execute"]

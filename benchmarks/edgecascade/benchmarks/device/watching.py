@@ -19,11 +19,9 @@ import psutil
 from edgecascade.benchmarks.device.board import Board, read_board, read_clocks
 from edgecascade.benchmarks.device.sensors import Sensor, find_sensors
 from edgecascade.benchmarks.device.throttling import read_throttling, slowdowns
-from edgecascade.types.errors import ArgumentError
 
 __all__ = ["Course", "Energy", "MachineState", "Measurement", "Meter", "hottest", "measured", "resident_mib", "watched"]
 
-_HIGHEST_RATE = 1000.0
 _STOP_SECONDS = 15.0
 _ABSENT = -256.0  # degrees Celsius that a Tegra reports for a part without power
 _MEMORY = "resident MiB"
@@ -55,24 +53,8 @@ class Energy:
     longest_gap: float
 
     def per(self, count: int) -> float | None:
-        """Return the joules per inference, the machine's consumption at rest included.
-
-        Args:
-            count: inferences that the block ran.
-
-        Raises:
-            ArgumentError: `count` is below 1.
-        """
-        if count < 1:
-            raise ArgumentError(f"count: expected at least 1 inference, got {count}")
+        """Return the joules per inference of `count`, the machine's consumption at rest included."""
         return None if self.joules is None else self.joules / count
-
-    def __str__(self) -> str:
-        """Return one line."""
-        how = "a counter's difference" if self.method == "counter" else f"{self.samples} samples"
-        if self.joules is None or self.watts is None:
-            return f"{self.sensor}: not measured ({self.samples} readings, {self.missed} missed)"
-        return f"{self.sensor}: {self.joules:.4g} J in {self.seconds:.3f} s, {self.watts:.4g} W mean; {how}"
 
 
 @dataclass(frozen=True)
@@ -131,12 +113,10 @@ class Measurement:
     """Filled in when the block of `measured` ends.
 
     Attributes:
-        seconds: duration of the block; None until it ends.
         energies: one for each sensor; empty if the machine has none.
         courses: one for each gauge that answered.
     """
 
-    seconds: float | None = None
     energies: tuple[Energy, ...] = ()
     courses: tuple[Course, ...] = ()
 
@@ -169,6 +149,12 @@ class Meter:
     missed: int = 0
     longest_gap: float = 0.0
     _value: float = 0.0
+
+    def read(self) -> None:
+        """Add one attempt now; of a slow sensor, in the middle of the call."""
+        asked = time.monotonic()
+        value = _answer(self.sensor.read)
+        self.add((asked + time.monotonic()) / 2, value)
 
     def add(self, moment: float, value: float | None) -> None:
         """Add one attempt at `moment`, in seconds that never fall: watts, or a counter's joules, or None."""
@@ -211,13 +197,14 @@ class Meter:
 @dataclass
 class _Gauge:
     name: str
-    read: Callable[[], float | None]
+    ask: Callable[[], float | None]
     least: float = math.inf
     most: float = -math.inf
     total: float = 0.0
     samples: int = 0
 
-    def add(self, value: float | None) -> None:
+    def read(self) -> None:
+        value = _answer(self.ask)
         if value is not None and math.isfinite(value):
             self.least, self.most = min(self.least, value), max(self.most, value)
             self.total += value
@@ -235,7 +222,6 @@ def measured(
     *,
     rate: float = 10.0,
     gauges: Mapping[str, Callable[[], float | None]] | None = None,
-    clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[Measurement]:
     """Measure the energy of a block, and follow gauges.
 
@@ -244,41 +230,28 @@ def measured(
 
     Args:
         sensors: those to read, from `find_sensors`; the slowest last.
-        rate: readings per second, above 0 and at most 1000; a counter must not run through its range between two.
+        rate: readings per second; a counter must not run through its range between two.
         gauges: further values to follow, by name.
-        clock: returns seconds, monotonic.
-
-    Raises:
-        ArgumentError: `rate` is out of range.
     """
-    if not 0 < rate <= _HIGHEST_RATE:
-        raise ArgumentError(f"rate: expected readings per second above 0 and at most {_HIGHEST_RATE:g}, got {rate:g}")
     meters = [Meter(sensor) for sensor in sensors]
     followed = [_Gauge(name, read) for name, read in (gauges or {}).items()]
 
-    def read_meter(meter: Meter) -> None:
-        asked = clock()
-        value = _answer(meter.sensor.read)
-        meter.add((asked + clock()) / 2, value)  # of a slow sensor, the middle of the call
-
-    readers: list[Callable[[], None]] = [lambda meter=meter: read_meter(meter) for meter in meters]  # type: ignore[misc]
-    readers += [lambda gauge=gauge: gauge.add(_answer(gauge.read)) for gauge in followed]  # type: ignore[misc]
+    readers = [*(meter.read for meter in meters), *(gauge.read for gauge in followed)]
     measurement, stop = Measurement(), threading.Event()
     thread = threading.Thread(target=_sample, args=(readers, 1 / rate, stop), name="power sampling", daemon=True)
     for read in readers[::-1]:  # the slow ones first here and last below, so that the others lie close to the block
         read()
-    started = clock()
+    started = time.monotonic()
     thread.start()
     try:
         yield measurement
     finally:
-        ended = clock()
+        ended = time.monotonic()
         stop.set()
         thread.join(_STOP_SECONDS)
         # A sensor that hangs is abandoned: without a reading after the block, its energy is unknown.
         for read in [] if thread.is_alive() else readers:
             read()
-        measurement.seconds = ended - started
         measurement.energies = tuple(meter.energy(started, ended) for meter in meters)
         measurement.courses = tuple(course for gauge in followed for course in gauge.courses())
 

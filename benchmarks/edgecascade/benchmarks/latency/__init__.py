@@ -1,1 +1,1 @@
-"""Latency by MLPerf LoadGen's scenarios, of a model alone, of a cascade, and of what it asks. Read `run.py` first."""
+"""Latency in MLPerf LoadGen's scenarios: of a model alone, of a cascade, and of its remote. Start with `run.py`."""

@@ -14,23 +14,23 @@ from numpy.typing import NDArray
 
 from edgecascade.export.labelled import count, read_labelled
 from edgecascade.runtime.batch import rows
-from edgecascade.runtime.inputs import IMAGE_SUFFIXES
+from edgecascade.runtime.files import IMAGE_SUFFIXES
 
 __all__ = ["LIMIT", "Inputs", "read_inputs_as_given"]
 
-LIMIT = 1024  # inputs that are asked about: as many as MLPerf's image tasks keep in memory
+LIMIT = 1024  # inputs that are asked about: as many as MLPerf's image tasks hold in memory
 _SEED = 2601
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What is asked about.
+    """The inputs of a measurement.
 
     Attributes:
         given: each as an application would pass it to `Cascade.predict`.
         labels: int64 [n].
         kind: "image files", "sentences" or "arrays".
-        of: inputs that the data holds; these are drawn from them, at most `LIMIT`.
+        of: number of inputs in the data, from which at most `LIMIT` are drawn.
         digest: SHA-256 of inputs and labels.
     """
 
@@ -40,17 +40,22 @@ class Inputs:
     of: int
     digest: str
 
+    def __str__(self) -> str:
+        """Return how many there are, of which kind, and from how many they were drawn."""
+        drawn = f", drawn from {self.of}" if self.of > len(self.given) else ""
+        return f"{len(self.given)} {self.kind}{drawn}"
+
     @property
     def preprocessing(self) -> str:
-        """What an answer takes beside the graph."""
+        """What an answer includes beside the graph."""
         return {
             "image files": "end to end from a file on disk: reading, decoding and the graph",
             "sentences": "end to end from a sentence: tokenizing and the graph",
-        }.get(self.kind, "end to end from an array in memory: what resizing and scaling there is, is in the graph")
+        }.get(self.kind, "end to end from an array in memory: resizing and scaling, if any, are in the graph")
 
 
 def read_inputs_as_given(path: str | os.PathLike[str], limit: int = LIMIT) -> Inputs:
-    """Labelled inputs drawn from what `read_labelled` reads; but images in folders stay files.
+    """Return labelled inputs drawn from what `read_labelled` reads, with images in folders as files.
 
     Raises:
         ExportError: there is no such data.
@@ -80,7 +85,7 @@ def _files(files: Sequence[tuple[Path, int]], limit: int) -> Inputs:
 
 
 def _labelled_files(path: Path) -> Iterator[tuple[Path, int]]:
-    """In the order and with the labels of `read_labelled`."""
+    """Yield files and labels in the order of `read_labelled`."""
     for label, folder in enumerate(sorted(folder for folder in path.iterdir() if folder.is_dir())):
         for file in sorted(folder.iterdir()):
             if file.suffix.lower() in IMAGE_SUFFIXES:
@@ -88,6 +93,6 @@ def _labelled_files(path: Path) -> Iterator[tuple[Path, int]]:
 
 
 def _chosen(n: int, limit: int) -> list[int]:
-    """Positions, drawn with a fixed seed: data are often sorted by class."""
+    """Return positions drawn with a fixed seed, since data are often sorted by class."""
     found: list[int] = np.random.default_rng(_SEED).permutation(n)[:limit].tolist()
     return found

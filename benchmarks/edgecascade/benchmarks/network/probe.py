@@ -54,19 +54,16 @@ class Measured:
     time_down: float = 0.0
 
 
-def probe(
-    profile: Profile, *, seed: int = 0, pings: int = 100, seconds: float = 3.0, connections: int = 200
-) -> Measured:
+def probe(profile: Profile, *, pings: int = 100, seconds: float = 3.0, connections: int = 200) -> Measured:
     """Measure a network without outages, on this machine, which should be idle.
 
     Args:
         profile: of the network.
-        seed: of the proxy's random numbers.
         pings: small messages, one after the other, whose round trips are measured.
         seconds: duration of each transfer, about.
         connections: connections opened to count the resets; a tenth of them if the profile resets none.
     """
-    with probe_server() as direct, shaped(direct, profile, seed) as address:
+    with probe_server() as direct, shaped(direct, profile) as address:
         bare, found = ping_seconds(direct, pings), ping_seconds(address, pings)
         up, down = (_transfer(address, up, int(profile.goodput(up=up) / 8 * seconds)) for up in (True, False))
         n = connections if profile.reset_share else max(1, connections // 10)

@@ -17,15 +17,15 @@ import subprocess
 import sys
 import threading
 from collections.abc import Coroutine, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from typing import IO, Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from edgecascade.benchmarks.network.path import Line, Outages, Path, UntilReset
 from edgecascade.benchmarks.network.profile import Profile
 from edgecascade.types.errors import BenchmarkError
 
-__all__ = ["LoopbackAddress", "shaped"]
+__all__ = ["loopback", "shaped"]
 
 _CONNECTIONS = 64  # at a time; others wait for their turn
 _KERNEL_BUFFER = 128 * 1024  # bytes that the kernel takes from a sender while the proxy reads nothing
@@ -35,46 +35,22 @@ _OVERSLEEP = 200e-6  # seconds by which a sleep may be late
 _HANDLING = 50e-6  # seconds that a pass takes at least beside its waits, which are shortened by it
 
 
-@dataclass(frozen=True)
-class LoopbackAddress:
-    """The address of a server on this machine, in parts; `str` joins them again.
+def loopback(address: str) -> SplitResult:
+    """Return the parts of `host:port`, whose scheme is then empty, or of a URL, on this machine.
 
-    Attributes:
-        scheme: with its slashes; empty if the address is not a URL.
-        host: localhost or a loopback address.
-        port: of the server.
-        rest: path and query.
+    Raises:
+        BenchmarkError: the address is neither, has no port, or is that of another machine.
     """
-
-    scheme: str
-    host: str
-    port: int
-    rest: str
-
-    @classmethod
-    def parse(cls, address: str) -> LoopbackAddress:
-        """Return the parts of `host:port` or of a URL.
-
-        Raises:
-            BenchmarkError: the address is neither, or that of another machine.
-        """
-        scheme = address.partition("://")[0] + "://" if "://" in address else ""
-        try:
-            parts = urlsplit(address if scheme else f"//{address}")
-            host, port = parts.hostname or "", parts.port or _PORTS.get(parts.scheme)
-        except ValueError as error:
-            raise BenchmarkError(f"address: expected host:port or a URL, got {address!r}") from error
-        if not _is_loopback(host) or "@" in parts.netloc:
-            raise BenchmarkError(
-                f"address: expected a server on this machine (localhost, 127.0.0.1, ::1), got {address!r}"
-            )
-        if port is None:
-            raise BenchmarkError(f"address: expected a port, got {address!r}")
-        return cls(scheme, host, port, address[len(scheme) + len(parts.netloc) :])
-
-    def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.scheme}{host}:{self.port}{self.rest}"
+    try:
+        parts = urlsplit(address if "://" in address else f"//{address}")
+        host, port = parts.hostname or "", parts.port or _PORTS.get(parts.scheme)
+    except ValueError as error:
+        raise BenchmarkError(f"address: expected host:port or a URL, got {address!r}") from error
+    if not _is_loopback(host) or "@" in parts.netloc:
+        raise BenchmarkError(f"address: expected a server on this machine (localhost, 127.0.0.1, ::1), got {address!r}")
+    if port is None:
+        raise BenchmarkError(f"address: expected a port, got {address!r}")
+    return parts._replace(netloc=_netloc(host, port))
 
 
 def _is_loopback(host: str) -> bool:
@@ -84,6 +60,10 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
+def _netloc(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 @contextlib.contextmanager
 def shaped(address: str, profile: Profile, seed: int = 0) -> Iterator[str]:
     """Yield an address at which a server of this machine answers as if the network were in between.
@@ -91,15 +71,16 @@ def shaped(address: str, profile: Profile, seed: int = 0) -> Iterator[str]:
     The fate of a connection depends on the profile, the seed, its number and its traffic.
 
     Args:
-        address: of the server: `host:port`, or a URL, whose path is kept. Its host is localhost or a loopback address.
+        address: of the server: `host:port`, or a URL, whose path stays. Its host is localhost or a loopback address.
         profile: of the network, which comes up now.
         seed: of the random numbers.
 
     Raises:
         BenchmarkError: the address is not on this machine, or the proxy failed.
     """
-    server = LoopbackAddress.parse(address)
-    command = [sys.executable, "-m", "edgecascade.benchmarks.network.proxy", server.host, str(server.port)]
+    server = loopback(address)
+    host = server.hostname or ""
+    command = [sys.executable, "-m", "edgecascade.benchmarks.network.proxy", host, str(server.port)]
     command += [str(seed), json.dumps(asdict(profile))]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdin is not None
@@ -109,7 +90,7 @@ def shaped(address: str, profile: Profile, seed: int = 0) -> Iterator[str]:
             line = process.stdout.readline()
             if not line:
                 raise BenchmarkError(f"the shaping proxy did not start: {_last_line(process.stderr)}")
-            yield str(replace(server, port=int(line)))
+            yield server._replace(netloc=_netloc(host, int(line))).geturl().removeprefix("//")
         finally:
             process.stdin.close()  # which ends it
             try:

@@ -24,9 +24,9 @@ from edgecascade.export.logits import find_logits
 from edgecascade.export.preprocess import prepend, standalone
 from edgecascade.export.quantize import quantize_int8, quantize_int8_dynamic, to_float16
 from edgecascade.export.torch_module import export_torch
-from edgecascade.runtime.inputs import read_arrays
+from edgecascade.runtime.engine import open_session
+from edgecascade.runtime.files import read_arrays
 from edgecascade.runtime.model_inputs import model_inputs
-from edgecascade.runtime.session import open_session
 from edgecascade.types.document import ImagePreprocessing
 from edgecascade.types.errors import ExportError, first_line
 
@@ -152,6 +152,8 @@ def _find(source: str) -> Any:
         module = _module_of(path) if path.suffix == ".py" and path.is_file() else import_module(module_name)
         found = getattr(module, name)
     except (ImportError, AttributeError, SyntaxError) as error:
+        if isinstance(error, ModuleNotFoundError) and error.name == "torch":
+            raise
         raise ExportError(f"source: cannot find {name!r} in {where}: {error}") from error
     finally:
         sys.path.pop(0)

@@ -26,8 +26,8 @@ def configure(parser: ArgumentParser) -> None:
         "  edgecascade tflite local.onnx --int8 quantize.npz --data calibration.npz --remote large.onnx \\\n"
         "      --offload-rate 0.2 -o local.tflite\n\n"
         "In float the file must decide as the ONNX file does, or it is not written. Int8 is another model: it is\n"
-        "calibrated and planned anew, on labelled data. The converter, onnx2tf, is installed once into an environment\n"
-        "of its own in the user's cache (700 MB)."
+        "calibrated and planned anew, on labelled data. The converter is onnx2tf, which you install. It pins all\n"
+        "packages that it needs, so give it an environment of its own: pipx install onnx2tf==2.6.9"
     )
     parser.add_argument("file", help="a cascade model in float, as `edgecascade calibrate` writes it")
     parser.add_argument("-o", "--out", required=True, help="the .tflite to write")
@@ -39,6 +39,12 @@ def configure(parser: ArgumentParser) -> None:
     )
     parser.add_argument(
         "--remote", help="for --int8: an address, an ONNX file, or its saved logits [n, classes] (.npy)"
+    )
+    parser.add_argument(
+        "--converter",
+        metavar="COMMAND",
+        help="the command that runs onnx2tf, such as '/opt/onnx2tf/bin/python -m onnx2tf' (default: onnx2tf, if it is "
+        "importable or on the search path)",
     )
     add_golden_argument(parser)
     add_plan_arguments(parser, required=False)
@@ -53,7 +59,7 @@ def execute(arguments: Namespace) -> int:
         if arguments.remote is not None or objective is not None:
             raise ExportError(f"{_INT8}: expected --int8 with --remote and an objective; in float nothing is planned")
         compared = read_labelled(arguments.data).inputs if arguments.data else None
-        parity = export_tflite(arguments.file, arguments.out, compared)
+        parity = export_tflite(arguments.file, arguments.out, compared, converter=arguments.converter)
         print(
             f"parity   {parity.n} inputs decided as by {arguments.file}; largest difference of a confidence "
             f"{parity.largest:.1e} (tolerance {parity.tolerance:g})\nwrote    {arguments.out}"
@@ -73,6 +79,7 @@ def execute(arguments: Namespace) -> int:
             remote,
             objective=objective,
             golden=arguments.golden,
+            converter=arguments.converter,
             **plan_options(arguments),
         )
     except CalibrationError as error:

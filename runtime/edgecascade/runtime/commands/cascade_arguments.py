@@ -20,7 +20,7 @@ __all__ = ["add_cascade_arguments", "check_cascade_arguments", "open_cascade"]
 
 _LONGEST = 86_400.0  # seconds
 # what the parts call an argument: what it is called here
-_FLAGS = {"budget": "--budget", "keep": "--keep-pairs", "providers": "--providers", "remote": "--remote"}
+_FLAGS = {"budget": "--budget", "record": "--keep-pairs", "providers": "--providers", "remote": "--remote"}
 _FLAGS |= dict.fromkeys(("forwards", "bytes", "money"), "--budget")
 _NEED_A_REMOTE = ("budget", "price", "budget_file", "audit", "keep_pairs")
 
@@ -152,7 +152,7 @@ def _watch(arguments: Namespace, on_alarm: Callable[[Alarm], None]) -> Watch | N
     from edgecascade.runtime.watch.watch import Watch
 
     share = {} if arguments.audit is None else {"share": arguments.audit}
-    return Watch(**share, keep=arguments.keep_pairs, on_alarm=on_alarm)
+    return Watch(**share, record=arguments.keep_pairs, on_alarm=on_alarm)
 
 
 def _outbox(path: str | None) -> Outbox | None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
 
+from edgecascade.runtime.engine import open_session, read_document, sessions
 from edgecascade.runtime.golden import compare, read_golden
-from edgecascade.runtime.metadata import read_document
 from edgecascade.runtime.model_inputs import model_inputs
-from edgecascade.runtime.session import open_session, sessions
 from edgecascade.types.document import FORMAT, Calibration, CascadeDocument
 from edgecascade.types.errors import ModelFileError
 from edgecascade.types.estimate import curve_table

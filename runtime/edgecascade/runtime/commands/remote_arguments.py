@@ -9,8 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from edgecascade.runtime.connect import connect
-from edgecascade.runtime.remote import Remote
+from edgecascade.runtime.remotes.remote import Remote, connect
 from edgecascade.types.errors import ArgumentError
 
 __all__ = ["add_remote_arguments", "remote_of"]

@@ -1,1 +1,1 @@
-"""What is counted, and how it is told."""
+"""The counts of a cascade: as plain numbers, for Prometheus and OpenTelemetry, and as log records."""

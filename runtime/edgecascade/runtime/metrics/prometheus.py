@@ -1,4 +1,4 @@
-"""The snapshot of `metrics` in Prometheus's text format, version 0.0.4.
+"""The metrics of a cascade in Prometheus's text format, version 0.0.4.
 
 Source: https://prometheus.io/docs/instrumenting/exposition_formats/
 """
@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from edgecascade.runtime.metrics.metrics import CIRCUIT_STATES
+from edgecascade.runtime.metrics.snapshot import CIRCUIT_STATES
 from edgecascade.types.errors import ArgumentError
 
 __all__ = ["CONTENT_TYPE", "prometheus_text"]
@@ -25,19 +25,19 @@ _TRAFFIC = {
     "received": ("remote_received_bytes_total", "Bytes received from the remote, before TLS."),
 }
 
-_Sample = tuple[str, Mapping[str, str], Any]  # what follows the family's name, labels, value
-_Family = tuple[str, str, str, Sequence[_Sample]]  # name, type, meaning, samples
+_Sample = tuple[str, Mapping[str, str], Any]  # suffix of the family's name, labels, value
+_Family = tuple[str, str, str, Sequence[_Sample]]  # name, type, help, samples
 
 
 def prometheus_text(snapshot: Mapping[str, Any], labels: Mapping[str, str] | None = None) -> str:
-    """The text that a scrape is to be answered with, as `CONTENT_TYPE`.
+    """Return the body of the reply to a scrape, of content type `CONTENT_TYPE`.
 
     Args:
-        snapshot: of `metrics`.
-        labels: put on every sample, such as the name of the model.
+        snapshot: what `Cascade.metrics` returns.
+        labels: added to every sample, such as the name of the model.
 
     Raises:
-        ArgumentError: a label with a name that Prometheus or edgecascade does not allow.
+        ArgumentError: Prometheus does not allow the name of a label, or edgecascade uses it.
     """
     common = {name: str(value) for name, value in (labels or {}).items()}
     for name in common:
@@ -51,7 +51,7 @@ def prometheus_text(snapshot: Mapping[str, Any], labels: Mapping[str, str] | Non
 
 def _families(snapshot: Mapping[str, Any]) -> Iterator[_Family]:
     answers = [("", {"source": a["source"], "reason": a["reason"]}, a["count"]) for a in snapshot["answers"]]
-    yield "answers_total", "counter", "Answers, by whose label it is and why.", answers
+    yield "answers_total", "counter", "Answers, by source and reason.", answers
     latencies = [sample for route, one in snapshot["latency"].items() for sample in _latency(route, one)]
     yield "latency_seconds", "histogram", "Seconds from the call to the answer.", latencies
     for key, (name, meaning) in _TRAFFIC.items():
@@ -59,7 +59,7 @@ def _families(snapshot: Mapping[str, Any]) -> Iterator[_Family]:
             yield name, "counter", meaning, [("", {}, snapshot["traffic"][key])]
     if "circuit" in snapshot:
         states = [("", {"state": state}, int(snapshot["circuit"] == state)) for state in CIRCUIT_STATES]
-        yield "circuit_state", "gauge", "1 for the state that the circuit breaker is in.", states
+        yield "circuit_state", "gauge", "1 for the present state of the circuit breaker.", states
     if "budget" in snapshot:
         levels = [("", {"budget": name}, level) for name, level in snapshot["budget"].items()]
         yield "budget_level", "gauge", "How full the budget is, from 0 to 1.", levels
@@ -67,7 +67,8 @@ def _families(snapshot: Mapping[str, Any]) -> Iterator[_Family]:
         for name, value in snapshot.get(part, {}).items():
             several = value.items() if isinstance(value, Mapping) else [("", value)]
             samples = [("", {"name": key} if key else {}, one) for key, one in several]
-            yield f"{part}_{_name(name)}", "gauge", f"The {part}'s {name.replace('_', ' ')}.", samples
+            family = f"{part}_{re.sub(r'[^a-zA-Z0-9_]', '_', name)}"
+            yield family, "gauge", f"The {part}'s {name.replace('_', ' ')}.", samples
 
 
 def _latency(route: str, one: Mapping[str, Any]) -> Iterator[_Sample]:
@@ -79,7 +80,7 @@ def _latency(route: str, one: Mapping[str, Any]) -> Iterator[_Sample]:
 
 
 def _lines(name: str, kind: str, meaning: str, samples: Iterable[_Sample], common: Mapping[str, str]) -> Iterator[str]:
-    """The lines of one family; a value that is not known has none."""
+    """Yield the lines of a family; a value that is None has no line."""
     name = f"edgecascade_{name}"
     meaning = meaning.replace("\\", r"\\").replace("\n", r"\n")
     yield f"# HELP {name} {meaning}"
@@ -88,7 +89,3 @@ def _lines(name: str, kind: str, meaning: str, samples: Iterable[_Sample], commo
         if value is not None:
             pairs = ",".join(f'{key}="{text.translate(_ESCAPES)}"' for key, text in {**common, **own}.items())
             yield f"{name}{suffix}{{{pairs}}} {value!r}" if pairs else f"{name}{suffix} {value!r}"
-
-
-def _name(text: str) -> str:
-    return re.sub(r"[^a-zA-Z0-9_]", "_", text)

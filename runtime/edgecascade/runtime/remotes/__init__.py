@@ -1,1 +1,1 @@
-"""Whom a cascade may ask, and what may be put around them."""
+"""The large remote model: the protocol that it follows, the servers that can be asked, and what wraps them."""

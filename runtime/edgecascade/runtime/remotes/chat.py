@@ -2,66 +2,71 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 import re
 import ssl
-from collections.abc import Mapping, Sequence
+import string
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from typing import Any, get_args
+from typing import Any, Literal, TypeAlias, get_args
 from urllib.parse import urlsplit
 
 import numpy as np
 
 from edgecascade.runtime.batch import Batch, rows, size
 from edgecascade.runtime.deadline import Deadline
-from edgecascade.runtime.remote import Opinions, Scores
-from edgecascade.runtime.remotes.chat_labels import Labels, label_probabilities
-from edgecascade.runtime.remotes.chat_prompt import AnswerForm, Prompt, letters, messages_for
-from edgecascade.runtime.remotes.chat_reply import Reply, read_reply
-from edgecascade.runtime.remotes.http import HttpClient, Traffic
-from edgecascade.runtime.remotes.successful import successful
+from edgecascade.runtime.remotes.chat_reply import LabelMatcher, Reply, label_probabilities, read_reply
+from edgecascade.runtime.remotes.http import HttpClient
+from edgecascade.runtime.remotes.remote import RemoteLabels, Scores, Traffic
 from edgecascade.types.errors import ArgumentError, RemoteError
 
-__all__ = ["Chat"]
+__all__ = ["AnswerForm", "Chat", "Prompt"]
+
+AnswerForm: TypeAlias = Literal["letter", "label", "text"]
+Prompt: TypeAlias = str | Callable[[Any], str | list[dict[str, Any]]]
 
 _ENDPOINT = "/chat/completions"
 _MAX_TOKENS = {"letter": 1, "label": 4, "text": 32}
 _LISTED = 20  # the most likely tokens that OpenAI's API lists
+_QUESTION = "Which label fits the input best? {labels}\n\nInput: {input}\n\nAnswer with the {form} alone."
+_PLACE = re.compile(r"(\{labels\}|\{input\})")
+_IMAGES = ((b"\xff\xd8\xff", "jpeg"), (b"\x89PNG\r\n", "png"), (b"GIF8", "gif"), (b"RIFF", "webp"))
 
 
 class Chat:
-    """A generating model on a server such as llama.cpp's, vLLM, or OpenAI's. Opens no connection until it is asked.
+    """A generative model on a server such as llama.cpp's, vLLM, or OpenAI's. It opens no connection before it is asked.
 
-    Each input is a request of its own; those of one call go out side by side. An answer is read in one of three ways:
+    Each input is a request of its own; those of one call are sent side by side. An answer is read in one of three ways:
 
-    - `letter`: the labels are listed as A, B, C..., and the probability of each is read from the likeliest tokens.
+    - `letter`: the labels are listed as A, B, C, ..., and the probability of each is read from the likeliest tokens.
     - `label`: the same, with the labels' own words.
-    - `text`: a text is generated and searched for a label. Its confidence is the logistic function of the mean
+    - `text`: text is generated and searched for a label. Its confidence is the logistic function of the mean
       log-probability of its tokens, by `scale`; without one, the exponential of that mean.
 
     Args:
-        url: `http[s]://host[:port]/v1`, or with `/chat/completions` and a query behind it.
-        labels: the classes' names, in order.
-        model: which of the server's models; None leaves it to the server.
-        answer: what to ask for and how to read it.
-        prompt: a text with {input} and maybe {labels} in it; or a function from one input to a text or to messages,
-            called from several threads at once.
+        url: `http[s]://host[:port]/v1`, or the same with `/chat/completions` and a query.
+        labels: the names of the classes, in order.
+        model: one of the server's models; None leaves the choice to the server.
+        answer: what to ask for, and how to read it.
+        prompt: a text that contains {input} and may contain {labels}; or a function from one input to a text or to
+            messages, which several threads call at once.
         scale: slope and intercept for `text`, as `edgecascade.calibration.fit_platt` fits them.
-        coverage: for `letter` and `label`, the least probability that the reply is any of the labels at all.
-        max_tokens: how many to generate at most; by default 1, 4 and 32. A model that begins with quotes, spaces or
+        coverage: for `letter` and `label`, the least probability that the reply is any of the labels.
+        max_tokens: the most tokens to generate; by default 1, 4 and 32. A model that begins with quotes, spaces or
             emphasis needs more.
-        fields: further fields of every request, such as `seed`; one that is None is left out.
-        encoded: whether images come as files, which become data URLs behind the text.
+        fields: further fields of every request, such as `seed`; those that are None are left out.
+        encoded: whether images come as files; they become data URLs after the text.
         headers: sent with every request, such as `Authorization`.
         context: TLS settings for https; by default the system's certificates.
         concurrency: the most requests under way at once.
 
     Raises:
-        ArgumentError: one of them cannot mean anything.
+        ArgumentError: an argument is out of range.
     """
 
-    request_inputs = 1  # a reply that is of no use is then one input's, not that of all that were asked with it
+    request_inputs = 1  # a reply that is not an answer then concerns one input, not all of a micro-batch
 
     def __init__(
         self,
@@ -84,10 +89,10 @@ class Chat:
         self._client, self._path = _endpoint(url, context)
         self._headers = {**(headers or {}), "Content-Type": "application/json"}
         self._answer, self._scale, self._coverage = answer, scale, coverage
-        self._labels = Labels(labels)
-        self._messages = messages_for(prompt, answer, labels)
+        self._labels = LabelMatcher(labels)
+        self._messages = _messages_for(prompt, answer, labels)
         if answer == "letter":
-            self._labels = Labels(letters(labels))
+            self._labels = LabelMatcher(_letters(labels))
         fields = {
             "model": model,
             "temperature": 0,
@@ -106,17 +111,18 @@ class Chat:
         return self._client.traffic
 
     def infer(self, inputs: Batch, deadline: Deadline) -> Scores:
-        """Probabilities [n, classes] of inputs [n, ...], or for `text` opinions.
+        """Return probabilities [n, classes] of inputs [n, ...]; for `text`, labels with confidences.
 
         Raises:
             TimeoutError: the deadline passed.
             RemoteUnreachable: no connection could be made.
-            RemoteError: an input cannot be asked about, or a reply is no answer; the first one, for all of them.
+            RemoteError: an input cannot be sent, or a reply is not an answer; the first such error of all inputs.
         """
         replies = self._ask([self._request(inputs, at) for at in range(size(inputs))], deadline)
         if self._answer == "text":
             chosen = np.array([self._labels.named(reply) for reply in replies], np.int64)
-            return Opinions(chosen, np.array([self._confidence(reply.mean_logprob) for reply in replies], np.float64))
+            sure = np.array([self._confidence(reply.mean_logprob) for reply in replies], np.float64)
+            return RemoteLabels(chosen, sure)
         tables = [label_probabilities(reply, self._labels, coverage=self._coverage) for reply in replies]
         return np.array(tables, np.float64).reshape(len(replies), len(self._labels.plain))
 
@@ -135,19 +141,18 @@ class Chat:
     def _ask(self, requests: Sequence[bytes], deadline: Deadline) -> list[Reply]:
         try:
             asked = [self._pool.submit(self._exchange, request, deadline) for request in requests]
-        except RuntimeError as error:  # after close, or no more threads to be had
+        except RuntimeError as error:  # closed, or no thread can be started
             raise RemoteError(f"remote: cannot ask: {error}") from error
         done, unfinished = wait(asked, deadline.remaining(), FIRST_EXCEPTION)
         for one in unfinished:
             one.cancel()
-        replies = [one.result() for one in asked if one in done]  # or the first error
+        replies = [one.result() for one in asked if one in done]  # raises the first error
         if unfinished:
             raise TimeoutError("the deadline has passed")
         return replies
 
     def _exchange(self, request: bytes, deadline: Deadline) -> Reply:
-        response = self._client.request("POST", self._path, request, self._headers, deadline)
-        return read_reply(successful(response).body)
+        return read_reply(self._client.request("POST", self._path, request, self._headers, deadline).content())
 
     def _confidence(self, mean_logprob: float) -> float:
         if self._scale is None:
@@ -163,8 +168,8 @@ def _endpoint(url: str, context: ssl.SSLContext | None) -> tuple[HttpClient, str
     except ValueError:
         port = 0
     path = parts.path.rstrip("/")
-    written = url.isascii() and not re.search(r"\s", url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0 or not path or not written:
+    plain = url.isascii() and not re.search(r"\s", url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0 or not path or not plain:
         raise ArgumentError(f"url: expected http[s]://host[:port]/v1, got {url!r}")
     secure = parts.scheme == "https"
     client = HttpClient(
@@ -182,10 +187,75 @@ def _check(
     if scale is not None and (len(scale) != 2 or not all(math.isfinite(number) for number in scale)):
         raise ArgumentError(f"scale: expected a slope and an intercept, got {scale!r}")
     if scale is not None and answer != "text":
-        raise ArgumentError(f"scale: only for answer='text', which has no other confidence; got answer={answer!r}")
+        raise ArgumentError(f"scale: expected only with answer='text', got answer={answer!r}")
     if not 0 < coverage <= 1:
-        raise ArgumentError(f"coverage: expected more than 0 and at most 1, got {coverage}")
+        raise ArgumentError(f"coverage: expected a number above 0 and at most 1, got {coverage}")
     if max_tokens is not None and max_tokens < 1:
         raise ArgumentError(f"max_tokens: expected 1 or more, got {max_tokens}")
     if concurrency < 1:
         raise ArgumentError(f"concurrency: expected 1 or more, got {concurrency}")
+
+
+def _letters(labels: Sequence[str]) -> list[str]:
+    """Return A, B, C, ..., each of which is one token in any tokenizer."""
+    if len(labels) > len(string.ascii_uppercase):
+        raise ArgumentError(
+            f"labels: expected at most 26 for answers in one letter, got {len(labels)}; use answer='label'"
+        )
+    return list(string.ascii_uppercase[: len(labels)])
+
+
+def _messages_for(
+    prompt: Prompt | None, answer: AnswerForm, labels: Sequence[str]
+) -> Callable[[Any], list[dict[str, Any]]]:
+    """Return a function from one input to the messages of a request.
+
+    Raises:
+        ArgumentError: the prompt does not contain {input}.
+    """
+    if prompt is None:
+        prompt = _QUESTION.replace("{form}", "letter" if answer == "letter" else "label")
+    if not isinstance(prompt, str):
+        return _written_by(prompt)
+    if "{input}" not in prompt:
+        raise ArgumentError(f"prompt: expected a text with {{input}}, got {prompt[:80]!r}")
+    listed = ", ".join(labels)
+    if answer == "letter":
+        listed = "".join(f"\n{letter}. {label}" for letter, label in zip(_letters(labels), labels, strict=True))
+    # Replaced in one pass, so that braces in an input or a label have no meaning.
+    parts = [listed if part == "{labels}" else part for part in _PLACE.split(prompt)]
+    places = [part == "{input}" for part in _PLACE.split(prompt)]
+
+    def messages(one: Any) -> list[dict[str, Any]]:
+        if not isinstance(one, str | bytes):
+            kind = getattr(one, "dtype", type(one).__name__)
+            raise RemoteError(f"remote: expected a text, got {kind}; give `prompt` a function that puts it in words")
+        said = "the image" if isinstance(one, bytes) else one
+        text = "".join(said if place else part for part, place in zip(parts, places, strict=True))
+        return _user([{"type": "text", "text": text}, _image(one)] if isinstance(one, bytes) else text)
+
+    return messages
+
+
+def _written_by(prompt: Callable[[Any], str | list[dict[str, Any]]]) -> Callable[[Any], list[dict[str, Any]]]:
+    def messages(one: Any) -> list[dict[str, Any]]:
+        written = prompt(one)
+        if not isinstance(written, str | list):
+            raise RemoteError(f"remote: prompt: expected it to return text or messages, got {type(written).__name__}")
+        return _user(written) if isinstance(written, str) else written
+
+    return messages
+
+
+def _user(content: Any) -> list[dict[str, Any]]:
+    return [{"role": "user", "content": content}]
+
+
+def _image(file: bytes) -> dict[str, Any]:
+    kinds = [kind for start, kind in _IMAGES if file.startswith(start)]
+    if not kinds:
+        raise RemoteError("remote: expected the bytes of a JPEG, PNG, GIF or WebP file")
+    return {
+        "type": "image_url",
+        "image_url": {"url": f"data:image/{kinds[0]};base64,{base64.b64encode(file).decode()}"},
+    }

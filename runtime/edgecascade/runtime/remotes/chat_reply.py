@@ -1,18 +1,32 @@
-"""What came back from a chat server: its text, and how likely the tokens of it were."""
+"""The reply of a chat server: its text, the log-probabilities of its tokens, and the labels that it names.
+
+A generated answer is one path through a tree of tokens. The server lists the likeliest branches at every token of
+the path, so the probability that the answer begins with a label is the sum, over the branches that do, of the
+probability of the path to them.
+"""
 
 from __future__ import annotations
 
 import json
 import math
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edgecascade.types.errors import RemoteError
+import numpy as np
+from numpy.typing import NDArray
 
-__all__ = ["Position", "Reply", "Token", "read_reply"]
+from edgecascade.types.errors import ArgumentError, RemoteError
+
+__all__ = ["LabelMatcher", "Position", "Reply", "Token", "label_probabilities", "read_reply"]
 
 _ROUNDING = 1e-3  # of a log-probability in half precision
-_MOST = 1.01  # that the probabilities of different tokens at one place may sum to, rounded
+_MOST = 1.01  # the largest sum of rounded probabilities of different tokens at one place
+# Characters that may stand before a label: spaces (including two tokenizers' own), emphasis, quotes, brackets.
+_BEFORE = " \t\r\n▁Ġ*_`\"'“‘«([{"
+_TELLING = 3  # bytes: a shorter beginning of a label, such as I of Insect, may as well begin another word
+_LEAST = 1e-9  # the least probability of a label
 
 
 @dataclass(frozen=True)
@@ -20,7 +34,7 @@ class Token:
     """A token that was, or could have been, generated.
 
     Attributes:
-        text: its bytes, which need not be whole characters; none where the text ends.
+        text: its bytes, which need not be whole characters; empty at the end of the text.
         logprob: natural logarithm of its probability, given the tokens before it.
     """
 
@@ -33,9 +47,9 @@ class Position:
     """One place in the generated text.
 
     Attributes:
-        sampled: the token that is there.
-        others: the likeliest of those that are not there, if the server told.
-        alternatives: whether it told.
+        sampled: the token at this place.
+        others: the likeliest other tokens, if the server lists them.
+        alternatives: whether the server lists them.
     """
 
     sampled: Token
@@ -48,9 +62,9 @@ class Reply:
     """The generated text.
 
     Attributes:
-        text: as a string; empty if the server refused to say anything.
-        positions: its tokens, in order; at least one.
-        cut_off: whether it ended only because `max_tokens` were generated.
+        text: the text; empty if the server declined to answer.
+        positions: its tokens in order, at least one.
+        cut_off: whether it ended because `max_tokens` were generated.
     """
 
     text: str
@@ -59,22 +73,22 @@ class Reply:
 
     @property
     def mean_logprob(self) -> float:
-        """Mean log-probability of the tokens that are there, the end of the text included if the server lists it."""
+        """Mean log-probability of the tokens, including the end of the text if the server lists it."""
         return math.fsum(position.sampled.logprob for position in self.positions) / len(self.positions)
 
 
 def read_reply(body: bytes) -> Reply:
-    """The first choice of a chat completion, the JSON of OpenAI's `POST /v1/chat/completions`.
+    """Return the first choice of a chat completion, the JSON of OpenAI's `POST /v1/chat/completions`.
 
     Raises:
-        RemoteError: it is not JSON, lacks a field, or has a log-probability that is none.
+        RemoteError: it is not valid JSON, lacks a field, or has an invalid log-probability.
     """
     try:
         reply = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise RemoteError("remote: the reply is not JSON") from error
+        raise RemoteError("remote: the reply is not valid JSON") from error
     if isinstance(reply, dict) and reply.get("error") and "choices" not in reply:
-        raise RemoteError(f"remote: the server says: {_said(reply['error'])}")
+        raise RemoteError(f"remote: the server says: {_message(reply['error'])}")
     content = _at(reply, "choices", 0, "message", "content")
     tokens = _at(reply, "choices", 0, "logprobs", "content")
     if not isinstance(tokens, list) or not tokens:
@@ -90,35 +104,31 @@ def _position(entry: Any) -> Position:
     sampled = _token(entry)
     if not math.isfinite(sampled.logprob):
         raise RemoteError("remote: a generated token has probability 0")
-    listed = _listed(entry.get("top_logprobs"))
-    others = tuple(token for token in listed if token.text != sampled.text)
+    listed = entry.get("top_logprobs")
+    if not isinstance(listed, list | None):
+        raise RemoteError(f"remote: top_logprobs: expected a list, got {type(listed).__name__}")
+    others = tuple(token for token in map(_token, listed or ()) if token.text != sampled.text)
     total = math.fsum(math.exp(token.logprob) for token in (sampled, *others))
     if total > _MOST:
         raise RemoteError(f"remote: the probabilities in top_logprobs sum to {total:.3f}")
     return Position(sampled, others, bool(listed))
 
 
-def _listed(entries: Any) -> list[Token]:
-    if not isinstance(entries, list | None):
-        raise RemoteError(f"remote: top_logprobs: expected a list, got {type(entries).__name__}")
-    return [_token(entry) for entry in entries or ()]
-
-
 def _token(entry: Any) -> Token:
     text, logprob, raw = _at(entry, "token"), _at(entry, "logprob"), entry.get("bytes") or []
     if not isinstance(text, str):
-        raise RemoteError(f"remote: token: expected a string, got {_short(text)}")
+        raise RemoteError(f"remote: token: expected a string, got {repr(text)[:40]}")
     if not _number(logprob) <= _ROUNDING:
-        raise RemoteError(f"remote: logprob: expected a number, at most 0, got {_short(logprob)}")
+        raise RemoteError(f"remote: logprob: expected a number, at most 0, got {repr(logprob)[:40]}")
     try:
         exact = bytes(raw if isinstance(raw, list) else [raw]) or text.encode(errors="replace")
     except (TypeError, ValueError) as error:
-        raise RemoteError("remote: a token's bytes are no bytes") from error
+        raise RemoteError("remote: bytes: expected a list of bytes for a token") from error
     return Token(exact, min(0.0, _number(logprob)))
 
 
 def _number(value: Any) -> float:
-    """As it is, or NaN if it is none."""
+    """Return a number as a float, and anything else as NaN."""
     try:
         return math.nan if isinstance(value, bool | str) else float(value)
     except (TypeError, OverflowError):
@@ -126,7 +136,7 @@ def _number(value: Any) -> float:
 
 
 def _at(reply: Any, *path: str | int) -> Any:
-    """The field at a path, which is named if it is missing."""
+    """Return the field at a path; an error names the part that is missing."""
     for depth, step in enumerate(path):
         try:
             reply = reply[step]
@@ -136,10 +146,140 @@ def _at(reply: Any, *path: str | int) -> Any:
     return reply
 
 
-def _said(error: Any) -> str:
+def _message(error: Any) -> str:
     said = error.get("message") if isinstance(error, dict) else error
     return str(said)[:200].strip().partition("\n")[0] or "no explanation"
 
 
-def _short(value: Any) -> str:
-    return repr(value)[:40]
+class LabelMatcher:
+    """Finds labels in text: in upper or lower case, and after spaces, quotes or brackets.
+
+    Args:
+        names: two or more labels.
+
+    Attributes:
+        plain: the labels as they are compared.
+
+    Raises:
+        ArgumentError: there are fewer than two, one is empty, or two are the same to the matcher.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        if isinstance(names, str) or len(names) < 2 or not all(isinstance(name, str) for name in names):
+            raise ArgumentError(f"labels: expected two or more names, got {names!r:.100}")
+        self.plain = [_plain(name).rstrip() for name in names]
+        for at, plain in enumerate(self.plain):
+            if not plain:
+                raise ArgumentError(f"labels: expected names, got {names[at]!r}")
+            if plain in self.plain[:at]:
+                raise ArgumentError(f"labels: {names[self.plain.index(plain)]!r} and {names[at]!r} look the same")
+        longest_first = sorted(self.plain, key=len, reverse=True)
+        self._any = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, longest_first))})(?!\w)")
+
+    def named(self, reply: Reply) -> int:
+        """Return the label at the beginning of the text, or else the only label in it, as a whole word.
+
+        Raises:
+            RemoteError: it names no label, or several.
+        """
+        text = _plain(reply.text)
+        first = self._first(text)
+        if first is not None:
+            return first
+        found = sorted(set(self._any.findall(text)))
+        if len(found) != 1:
+            how_many = "several" if found else "none"
+            cut_off = ", which max_tokens cut off" if reply.cut_off else ""
+            raise RemoteError(f"remote: the reply names {how_many} of the labels: {reply.text[:80]!r}{cut_off}")
+        return self.plain.index(found[0])
+
+    def begun(self, text: str) -> list[int]:
+        """Return the labels that begin with plain text; if there are none, the one at the beginning of the text."""
+        longer = [at for at, label in enumerate(self.plain) if text and label.startswith(text)]
+        if longer:
+            return longer
+        first = self._first(text)
+        return [] if first is None else [first]
+
+    def _first(self, text: str) -> int | None:
+        """Return the longest label at the beginning of plain text."""
+        found = [
+            label
+            for label in self.plain
+            if text.startswith(label) and not re.match(r"\w", text[len(label) : len(label) + 1])
+        ]
+        return self.plain.index(max(found, key=len)) if found else None
+
+
+def label_probabilities(reply: Reply, labels: LabelMatcher, *, coverage: float) -> NDArray[np.float64]:
+    """Return probabilities float64 [labels], each above 0, that the reply is a label, given that it is one of them.
+
+    Tokens that differ in case, or in spaces or quotes before the label, count together. A branch that was not taken
+    and fits several labels counts for each in equal parts. A label in no listed branch gets an equal part of what the
+    list leaves at the last token of the path, but no more than the least likely token listed there, nor than any
+    label that is listed.
+
+    Args:
+        reply: a reply with the likeliest tokens at every position.
+        labels: the possible answers.
+        coverage: the least probability that the reply is any of the labels.
+
+    Raises:
+        RemoteError: the server lists no tokens, or all labels together have a probability below `coverage`.
+    """
+    masses = np.zeros(len(labels.plain))
+    path, before = 1.0, b""
+    for at, position in enumerate(reply.positions, 1):
+        if not position.alternatives:
+            raise RemoteError("remote: the reply lacks top_logprobs; the server does not list likely tokens")
+        follow = at < len(reply.positions) and _is_open(labels, before, position.sampled)
+        for token in position.others if follow else (position.sampled, *position.others):
+            possible = _possible(labels, before, token)
+            masses[possible] += path * math.exp(token.logprob) / max(1, len(possible))
+        if not follow:
+            break
+        path *= math.exp(position.sampled.logprob)
+        before += position.sampled.text
+    covered = masses.sum()
+    if not covered >= coverage:
+        raise RemoteError(
+            f"remote: the reply names none of the labels: they have {covered:.1%} of its probability, "
+            f"and it begins {reply.text[:80]!r}"
+        )
+    unseen = masses == 0
+    if unseen.any():
+        masses[unseen] = min(path * _unlisted(position, int(unseen.sum())), masses[~unseen].min())
+    masses = np.maximum(masses, _LEAST)
+    return np.asarray(masses / masses.sum())
+
+
+def _is_open(labels: LabelMatcher, before: bytes, sampled: Token) -> bool:
+    """Return whether the next token can still tell labels apart, or tell a label from another word."""
+    text = _text(before + sampled.text)
+    if not sampled.text:
+        return False
+    return not text or any(len(labels.plain[one]) > len(text) for one in labels.begun(text))
+
+
+def _possible(labels: LabelMatcher, before: bytes, token: Token) -> list[int]:
+    """Return the labels that the text may be if this token is next and nothing more is known."""
+    text = _text(before + token.text)
+    possible = labels.begun(text)
+    if not token.text:  # the end of the text
+        return [one for one in possible if labels.plain[one] == text]
+    telling = len(text.encode()) >= _TELLING
+    return [one for one in possible if telling or len(labels.plain[one]) <= len(text)]
+
+
+def _unlisted(position: Position, labels: int) -> float:
+    """Return the probability of each of this many labels that are not listed."""
+    listed = np.exp([token.logprob for token in (position.sampled, *position.others)])
+    return float(min(max(0.0, 1 - listed.sum()) / labels, listed.min()))
+
+
+def _text(raw: bytes) -> str:
+    return _plain(raw.decode(errors="ignore"))
+
+
+def _plain(text: str) -> str:
+    return text.lstrip(_BEFORE).casefold()

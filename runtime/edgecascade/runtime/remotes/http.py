@@ -1,29 +1,29 @@
-"""HTTP/1.1 to one host over connections that are kept: each exchange ends by its deadline, and is counted."""
+"""An HTTP/1.1 client for one host, with keep-alive; each exchange ends by its deadline, and every byte is counted.
+
+Before each step the socket is given the time left until the deadline, so that connecting, sending and reading
+together end by it. A timeout for each read alone would never be exceeded by a server that sends one byte a second.
+"""
 
 from __future__ import annotations
 
+import select
+import socket
 import ssl
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from threading import Lock
+from typing import TypeAlias
 
 from edgecascade.runtime.deadline import Deadline
-from edgecascade.runtime.remotes.http_connection import Body, Connection
-from edgecascade.runtime.remotes.http_response import Response
+from edgecascade.runtime.remotes.http_response import Response, ResponseReader
+from edgecascade.runtime.remotes.remote import Traffic
 from edgecascade.types.errors import RemoteError, RemoteUnreachable
 
-__all__ = ["HttpClient", "Response", "Traffic"]
+__all__ = ["Body", "HttpClient", "Response"]
 
-_CUT = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)  # the connection's failure, not TLS's
+_PIECE = 64 << 10  # bytes to send at once, or to ask for
+_CUT = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)  # failures of the connection, not of TLS
 
-
-@dataclass(frozen=True)
-class Traffic:
-    """Requests, and bytes on the wire (before TLS), so far."""
-
-    requests: int = 0
-    sent: int = 0
-    received: int = 0
+Body: TypeAlias = bytes | Sequence[bytes | memoryview] | None
 
 
 class HttpClient:
@@ -37,42 +37,42 @@ class HttpClient:
 
     def __init__(self, host: str, port: int, context: ssl.SSLContext | None = None) -> None:
         self._host, self._port, self._context = host, port, context
-        self._idle: list[Connection] = []
+        self._idle: list[_Connection] = []
         self._lock = Lock()
         self._closed = False
         self._traffic = Traffic()
 
     @property
     def traffic(self) -> Traffic:
-        """What went over the wire so far."""
+        """Requests and bytes so far."""
         with self._lock:
             return self._traffic
 
     def request(self, method: str, path: str, body: Body, headers: Mapping[str, str], deadline: Deadline) -> Response:
-        """One exchange.
+        """Send a request and return its response.
 
         Args:
             method: such as `POST`.
-            path: what is asked for on this host.
+            path: path and query.
             body: bytes, whole or in parts, or None.
-            headers: beside `Host` and `Content-Length`.
-            deadline: until when to wait.
+            headers: all but `Host` and `Content-Length`.
+            deadline: when the exchange ends.
 
         Raises:
             TimeoutError: the deadline passed.
-            RemoteUnreachable: no connection could be made; not worth a retry if a certificate is to blame.
-            RemoteError: the connection broke, or what came is not HTTP.
+            RemoteUnreachable: no connection could be made; not worth a retry if a certificate is the cause.
+            RemoteError: the connection broke, or the reply is not HTTP.
         """
-        kept = self._take()
-        if kept is not None:
+        idle = self._take()
+        if idle is not None:
             try:
-                return self._exchange(kept, method, path, body, headers, deadline)
+                return self._exchange(idle, method, path, body, headers, deadline)
             except TimeoutError:
                 raise
             except OSError as error:
-                if kept.answered:
+                if idle.answered:
                     raise self._broken(error) from error
-                # an idle connection that the server had closed: the request was never served
+                # the server had closed the idle connection: it never saw the request
         fresh = self._connect(deadline)
         try:
             return self._exchange(fresh, method, path, body, headers, deadline)
@@ -89,7 +89,7 @@ class HttpClient:
         for connection in idle:
             connection.close()
 
-    def _take(self) -> Connection | None:
+    def _take(self) -> _Connection | None:
         while True:
             with self._lock:
                 if not self._idle:
@@ -99,9 +99,9 @@ class HttpClient:
                 return connection
             connection.close()
 
-    def _connect(self, deadline: Deadline) -> Connection:
+    def _connect(self, deadline: Deadline) -> _Connection:
         try:
-            return Connection(self._host, self._port, self._context, deadline)
+            return _Connection(self._host, self._port, self._context, deadline)
         except TimeoutError:
             raise
         except ssl.SSLCertVerificationError as error:
@@ -110,12 +110,12 @@ class HttpClient:
         except (OSError, UnicodeError) as error:  # the latter for a name that no host can have
             worth = not isinstance(error, ssl.SSLError) or isinstance(error, _CUT)
             raise RemoteUnreachable(
-                f"cannot connect to {self._host}:{self._port}: {_said(error)}", retry=worth
+                f"cannot connect to {self._host}:{self._port}: {_cause(error)}", retry=worth
             ) from error
 
     def _exchange(
         self,
-        connection: Connection,
+        connection: _Connection,
         method: str,
         path: str,
         body: Body,
@@ -142,11 +142,117 @@ class HttpClient:
 
     def _broken(self, error: OSError) -> RemoteError:
         if isinstance(error, ssl.SSLError) and not isinstance(error, _CUT):
-            return RemoteError(f"{self._host}:{self._port} refused this client: {_said(error)}", retry=False)
-        return RemoteError(f"the connection broke: {_said(error)}", retry=True)
+            return RemoteError(f"{self._host}:{self._port} refused this client: {_cause(error)}", retry=False)
+        return RemoteError(f"the connection broke: {_cause(error)}", retry=True)
 
 
-def _said(error: Exception) -> str:
+class _Connection:
+    """An open connection.
+
+    Attributes:
+        sent: bytes so far, before TLS.
+        received: bytes so far, before TLS.
+
+    Raises:
+        TimeoutError: the deadline passed.
+        ssl.SSLError: one side does not accept the other.
+        OSError: it cannot be opened.
+    """
+
+    def __init__(self, host: str, port: int, context: ssl.SSLContext | None, deadline: Deadline) -> None:
+        self.sent = self.received = 0
+        self._reader = ResponseReader(self._receive)
+        self._deadline = deadline
+        bracketed = f"[{host}]" if ":" in host else host
+        self._host = bracketed if port == (443 if context else 80) else f"{bracketed}:{port}"
+        self._socket = socket.create_connection((host, port), _seconds_left(deadline))
+        try:
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if context is not None:
+                self._socket.settimeout(_seconds_left(deadline))
+                self._socket = context.wrap_socket(self._socket, server_hostname=host)
+        except BaseException:
+            self._socket.close()
+            raise
+
+    @property
+    def answered(self) -> bool:
+        """Whether a byte of the response to the last request has arrived."""
+        return self._reader.begun
+
+    @property
+    def reusable(self) -> bool:
+        """Whether another exchange may follow."""
+        return self._reader.reusable
+
+    def is_quiet(self) -> bool:
+        """Return whether nothing has arrived since the last response: neither bytes nor the end of the stream."""
+        if not hasattr(select, "poll"):  # Windows: the next exchange finds out
+            return True
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN)
+        return not poll.poll(0)
+
+    def exchange(self, method: str, path: str, body: Body, headers: Mapping[str, str], deadline: Deadline) -> Response:
+        """Send a request, and return its response.
+
+        Raises:
+            TimeoutError: the deadline passed.
+            OSError: the connection broke.
+            RemoteError: the request or the response is not HTTP, or the response is too large.
+        """
+        self._deadline = deadline
+        parts = [body] if isinstance(body, bytes) else body or []
+        size = sum(len(part) for part in parts)
+        head = self._head(method, path, headers, None if body is None else size)
+        try:
+            for part in [b"".join([head, *parts])] if size < _PIECE else [head, *parts]:
+                self._socket.settimeout(_seconds_left(deadline))
+                self._socket.sendall(part)
+                self.sent += len(part)
+        except TimeoutError:
+            raise
+        except OSError:
+            if self.received:  # an idle connection that was closed, as they may be at any time
+                raise
+            # What the server said before it hung up on the request: an early response, or a TLS alert.
+            response = self._reader.read()
+            self._reader.reusable = False
+            return response
+        return self._reader.read()
+
+    def close(self) -> None:
+        """Close it."""
+        self._socket.close()
+
+    def _head(self, method: str, path: str, headers: Mapping[str, str], size: int | None) -> bytes:
+        lines = [f"{method} {path} HTTP/1.1", f"Host: {self._host}"]
+        if size is not None:
+            lines.append(f"Content-Length: {size}")
+        lines += [f"{name}: {value}" for name, value in headers.items()]
+        head = "\r\n".join(lines)
+        if " " in path or not head.count("\n") == head.count("\r") == len(lines) - 1:
+            raise RemoteError("remote: HTTP allows no space in the path, and no line break in the path or a header")
+        try:
+            return f"{head}\r\n\r\n".encode("latin-1")
+        except UnicodeEncodeError as error:
+            raise RemoteError(f"remote: HTTP does not allow {head[error.start]!r} in the path or a header") from error
+
+    def _receive(self) -> bytes:
+        self._socket.settimeout(_seconds_left(self._deadline))
+        data = self._socket.recv(_PIECE)
+        self.received += len(data)
+        return data
+
+
+def _seconds_left(deadline: Deadline) -> float:
+    seconds = deadline.remaining()
+    if seconds <= 0:
+        raise TimeoutError("the deadline has passed")
+    return seconds
+
+
+def _cause(error: Exception) -> str:
     if isinstance(error, ssl.SSLError) and error.reason:
         return f"TLS: {error.reason.replace('_', ' ').lower()}"
     return str(error) or type(error).__name__

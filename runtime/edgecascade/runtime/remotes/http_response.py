@@ -1,42 +1,67 @@
-"""Read HTTP/1.1 responses from a stream of bytes, within bounds (RFC 9112).
+"""HTTP/1.1 responses: read from a stream within bounds (RFC 9112), decompressed, and judged by their status.
 
-`http.client` does so too, and spends more time on the headers of a small reply than all the rest of a forward takes.
+`http.client` reads them, too, but takes longer for the headers of a small reply than all the rest of a forward takes.
 """
 
 from __future__ import annotations
 
 import re
+import time
+import zlib
+from calendar import timegm
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from email.utils import parsedate
 
-from edgecascade.runtime.remotes.compression import decoded
 from edgecascade.types.errors import RemoteError
 
-__all__ = ["LARGEST_RESPONSE", "Response", "ResponseReader"]
+__all__ = ["LARGEST_RESPONSE", "Response", "ResponseReader", "decompress", "retry_after", "worth_a_retry"]
 
 LARGEST_RESPONSE = 64 << 20  # bytes
 _LARGEST_HEAD = 64 << 10  # bytes
 _STATUS = re.compile(rb"HTTP/1\.([01]) (\d{3})(?: .*)?")
 _SIZE = re.compile(rb"([0-9a-fA-F]{1,15})[ \t]*(;.*)?")
+_GZIP_OR_ZLIB, _BARE = 47, -15  # zlib's window bits also name the format
+_PASSING = (429, 500, 502, 503, 504)
+# What servers say with status 500 to a request that they could not read: Triton, KServe and MLServer differ.
+_UNREADABLE = re.compile(
+    rb"(?i)pars(e|ing)\b|decode|malformed|(invalid|unexpected|unsupported) (json|request|input|shape|dtype|data.?type)"
+)
 
 
 @dataclass(frozen=True)
 class Response:
-    """Status, headers by lower-case name, and the whole body without its content codings."""
+    """Status, headers by lower-case name, and the whole body, decompressed."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
 
+    def content(self) -> bytes:
+        """Return the body of a successful response.
+
+        Raises:
+            RemoteError: the status is not 200; it says whether a retry may succeed.
+        """
+        if self.status != 200:
+            lines = self.body.decode(errors="replace").strip().splitlines() or ["no explanation"]
+            said = lines[-1 if lines[0].startswith("Traceback") else 0][:200]  # MLServer may send a whole traceback
+            raise RemoteError(
+                f"remote: HTTP {self.status}: {said}",
+                retry=worth_a_retry(self.status, self.body),
+                retry_after=retry_after(self.headers),
+            )
+        return self.body
+
 
 class ResponseReader:
-    """Responses, one after another, of one connection.
+    """Reads the responses of one connection, one after another.
 
     Args:
-        receive: gives the next bytes that come, and none at the end of the stream.
+        receive: returns the next bytes, or none at the end of the stream.
 
     Attributes:
-        begun: whether a byte of the response that is being read has come.
+        begun: whether a byte of the current response has arrived.
         reusable: whether another response may follow the last one.
     """
 
@@ -46,51 +71,51 @@ class ResponseReader:
         self._buffer = bytearray()
 
     def read(self) -> Response:
-        """The next response.
+        """Return the next response.
 
         Raises:
-            ConnectionResetError: the stream ended in the middle of it, or before.
+            ConnectionResetError: the stream ended before it, or in the middle of it.
             RemoteError: it is not HTTP, or larger than `LARGEST_RESPONSE` bytes.
         """
         self.begun = self.reusable = False
         status, minor, headers = self._head()
-        while 100 <= status < 200:  # says that the response is still to come
+        while 100 <= status < 200:  # an interim response: the final one follows
             status, minor, headers = self._head()
-        body, ends = self._body(status, headers)
+        body, delimited = self._body(status, headers)
         keeps = "close" not in headers.get("connection", "keep-alive" if minor == b"1" else "close").lower()
-        self.reusable = ends and keeps and not self._buffer
-        return Response(status, headers, _content(body, headers))
+        self.reusable = delimited and keeps and not self._buffer
+        return Response(status, headers, decompress(body, headers.get("content-encoding", "")))
 
     def _head(self) -> tuple[int, bytes, dict[str, str]]:
         while len(self._buffer) < 5:
             self._more("without a response")
         if not self._buffer.startswith(b"HTTP/"):
-            raise _not_http(f"it began with {bytes(self._buffer[:40])!r}")
+            raise _not_http(f"it begins with {bytes(self._buffer[:40])!r}")
         first, *lines = bytes(self._until(b"\r\n\r\n")).split(b"\r\n")
         match = _STATUS.fullmatch(first)
         if match is None:
-            raise _not_http(f"it began with {first[:40]!r}")
+            raise _not_http(f"it begins with {first[:40]!r}")
         headers: dict[str, str] = {}
         for line in lines:
             name, colon, value = line.decode("latin-1").partition(":")
             if not colon:
-                raise _not_http(f"a header without a colon, {line[:40]!r}")
+                raise _not_http(f"a header has no colon: {line[:40]!r}")
             name, value = name.lower(), value.strip()
             headers[name] = f"{headers[name]}, {value}" if name in headers else value
         return int(match[2]), match[1], headers
 
     def _body(self, status: int, headers: Mapping[str, str]) -> tuple[bytes, bool]:
-        """The body, and whether its end is not that of the connection."""
+        """Return the body, and whether its end is marked otherwise than by the end of the stream."""
         coding, length = headers.get("transfer-encoding"), headers.get("content-length")
         if status in (204, 304):
             return b"", True
         if coding is not None:
             if coding.lower() != "chunked":
-                raise RemoteError(f"remote: a response in {coding[:40]!r} cannot be read")
+                raise RemoteError(f"remote: the response has an unknown transfer coding, {coding[:40]!r}")
             return self._chunks(), True
         if length is not None:
             if not (length.isascii() and length.isdigit() and len(length) < 16):
-                raise _not_http(f"a Content-Length of {length[:40]!r}")
+                raise _not_http(f"its Content-Length is {length[:40]!r}")
             return self._take(int(length)), True
         while data := self._receive():
             self._buffer += data
@@ -103,15 +128,15 @@ class ResponseReader:
             line = bytes(self._until(b"\r\n"))
             match = _SIZE.fullmatch(line)
             if match is None:
-                raise _not_http(f"a chunk of size {line[:40]!r}")
+                raise _not_http(f"a chunk has the size {line[:40]!r}")
             size = int(match[1], 16)
             if not size:
                 break
             _bound(len(body) + size)
             body += self._take(size)
             if self._take(2) != b"\r\n":
-                raise _not_http("a chunk longer than its size")
-        while self._until(b"\r\n"):  # trailers, of which none is of interest
+                raise _not_http("a chunk is longer than its size")
+        while self._until(b"\r\n"):  # trailers
             pass
         return bytes(body)
 
@@ -124,11 +149,11 @@ class ResponseReader:
         return taken
 
     def _until(self, end: bytes) -> bytearray:
-        """What comes before `end`, which is taken too."""
+        """Take all bytes up to `end` and `end` itself; return those before it."""
         searched = 0
         while (found := self._buffer.find(end, searched)) < 0:
             if len(self._buffer) > _LARGEST_HEAD:
-                raise _not_http(f"no end of its headers within {_LARGEST_HEAD} bytes")
+                raise _not_http(f"its headers do not end within {_LARGEST_HEAD} bytes")
             searched = max(0, len(self._buffer) - len(end) + 1)
             self._more("in the middle of a response")
         taken = self._buffer[:found]
@@ -143,25 +168,73 @@ class ResponseReader:
         self._buffer += data
 
 
-def _content(body: bytes, headers: Mapping[str, str]) -> bytes:
-    codings = headers.get("content-encoding")
-    if not codings or not body:
-        return body
+def decompress(body: bytes, codings: str) -> bytes:
+    """Undo the codings of a body, listed as `Content-Encoding` does (RFC 9110, section 8.4.1).
+
+    Raises:
+        RemoteError: the content is larger than `LARGEST_RESPONSE` bytes or damaged, or a coding is neither gzip nor
+            deflate.
+    """
+    for coding in reversed(codings.lower().split(",")) if body else ():
+        if coding.strip() in ("gzip", "x-gzip", "deflate"):
+            body = _inflated(body)
+        elif coding.strip() not in ("", "identity"):
+            raise RemoteError(f"remote: the response has an unknown content coding, {coding.strip()!r}")
+    return body
+
+
+def _inflated(body: bytes) -> bytes:
+    # By `deflate` HTTP means zlib's format, but some servers send bare deflate.
+    bare = body[:2] != b"\x1f\x8b" and (len(body) < 2 or body[0] & 15 != 8 or int.from_bytes(body[:2], "big") % 31)
+    inflater = zlib.decompressobj(_BARE if bare else _GZIP_OR_ZLIB)
     try:
-        return decoded(body, codings, LARGEST_RESPONSE)
-    except OverflowError as error:
-        raise _too_large() from error
-    except ValueError as error:
-        raise RemoteError(f"remote: {error}") from error
+        content = inflater.decompress(body, LARGEST_RESPONSE + 1)
+    except zlib.error as error:
+        raise RemoteError(f"remote: the compressed response is damaged: {error}") from error
+    _bound(len(content))
+    if not inflater.eof or inflater.unused_data:
+        raise RemoteError("remote: the compressed response is damaged: it ends too early or too late")
+    return content
+
+
+def worth_a_retry(status: int, body: bytes) -> bool:
+    """Return whether the same request may succeed later, after an HTTP status other than 200.
+
+    Not every 500 is the server's fault: some servers send it, with an explanation, for a request that they cannot read.
+    """
+    said = body[:500] + body[-500:]  # a traceback ends with its message
+    return status in _PASSING and not (status == 500 and _UNREADABLE.search(said))
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Return for how many seconds an HTTP response asks not to be called again, or None.
+
+    A date counts from the response's own `Date` if there is one, since a device's clock may be wrong by years.
+
+    Args:
+        headers: by lower-case name.
+    """
+    said = headers.get("retry-after", "").strip()
+    if said.isascii() and said.isdigit():
+        return float(said)
+    until = _moment(said)
+    if until is None:
+        return None
+    now = _moment(headers.get("date", ""))
+    return max(0.0, until - (time.time() if now is None else now))
+
+
+def _moment(date: str) -> float | None:
+    fields = parsedate(date)
+    try:
+        return None if fields is None else timegm(fields)  # every date in HTTP is in GMT
+    except (ValueError, OverflowError):
+        return None
 
 
 def _bound(size: int) -> None:
     if size > LARGEST_RESPONSE:
-        raise _too_large()
-
-
-def _too_large() -> RemoteError:
-    return RemoteError(f"remote: the response is larger than {LARGEST_RESPONSE} bytes")
+        raise RemoteError(f"remote: the response is larger than {LARGEST_RESPONSE} bytes")
 
 
 def _not_http(found: str) -> RemoteError:

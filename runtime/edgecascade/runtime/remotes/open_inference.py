@@ -1,60 +1,56 @@
 """A remote that speaks the Open Inference Protocol v2 over REST: Triton, KServe, MLServer and others.
 
-Tensors travel as binary where the server can (the binary tensor data extension), else as JSON. Servers
-advertise that extension unreliably, so the first request tries it and the answer is remembered.
+Tensors travel as binary where the server can read them (the binary tensor data extension), else as JSON. Servers
+advertise that extension unreliably, so the first request tries it, and the outcome is remembered.
 """
 
 from __future__ import annotations
 
 import base64
 import json
+import re
 import ssl
+import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote, unquote, urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgecascade.runtime.batch import Batch
 from edgecascade.runtime.deadline import Deadline
-from edgecascade.runtime.remotes.compression import Gzip
-from edgecascade.runtime.remotes.http import HttpClient, Response, Traffic
-from edgecascade.runtime.remotes.model_address import read_address
-from edgecascade.runtime.remotes.retry import worth_a_retry
-from edgecascade.runtime.remotes.successful import successful
-from edgecascade.runtime.remotes.tensors import (
-    DATATYPES,
-    NUMPY,
-    Signature,
-    Tensor,
-    as_table,
-    check,
-    contents,
-    from_bytes,
-)
-from edgecascade.types.errors import RemoteError
+from edgecascade.runtime.remotes.http import HttpClient, Response
+from edgecascade.runtime.remotes.http_response import worth_a_retry
+from edgecascade.runtime.remotes.remote import Traffic
+from edgecascade.runtime.remotes.tensors import NUMPY, Signature, Tensor, as_table, check, contents, from_bytes
+from edgecascade.types.errors import ArgumentError, RemoteError
 
-__all__ = ["DATATYPES", "OpenInference"]
+__all__ = ["Gzip", "ModelAddress", "OpenInference", "read_address"]
 
-_REFUSALS = (400, 415, 422, 500, 501)  # what servers say to a body in a form that they cannot read
+_REFUSALS = (400, 415, 422, 500, 501)  # statuses for a body in a form that the server cannot read
 _HEADER_LENGTH = "Inference-Header-Content-Length"
+_PATH = re.compile(r"(?P<prefix>.*)/v2/models/(?P<name>[^/]+)(/versions/(?P<version>[^/]+))?/?")
+_QUOTED = re.compile(r"[\x00-\x20\x7f-\U0010ffff]+")  # characters that a path cannot hold as they are
+_GZIP = 31  # zlib's window bits also name the format
 
 
 class OpenInference:
-    """One model on one server. Opens no connection until it is asked.
+    """One model on one server. It opens no connection before the first request.
 
     Args:
         url: `http[s]://host[:port]/v2/models/NAME[/versions/VERSION]`.
         headers: sent with every request, such as `Authorization`.
-        input: the model's input name; by default the one it declares.
-        output: the output that holds the logits; by default `logits`, or the only floating [n, classes].
-        context: TLS settings for https, such as another root certificate or this client's own; by default the
+        input: the model's input name; by default the one that the server declares.
+        output: the output with the logits; by default `logits`, or the only floating one of shape [n, classes].
+        context: TLS settings for https, such as another root certificate or a client certificate; by default the
             system's certificates.
         compress: send bodies above 1 KiB in gzip if that makes them smaller by a tenth and the server reads it.
         encoded: the model takes image files as they are, as BYTES [n].
 
     Raises:
-        ArgumentError: the address is of another form.
+        ArgumentError: the address has another form.
     """
 
     def __init__(
@@ -77,7 +73,7 @@ class OpenInference:
         self._headers = {**(headers or {}), "Content-Type": "application/json"}
         self._input, self._output = input, output
         self._signature: Signature | None = None
-        self._binary: bool | None = None
+        self._binary: bool | None = None  # None until the server has shown it
         self._gzip = Gzip() if compress else None
 
     @property
@@ -86,12 +82,12 @@ class OpenInference:
         return self._client.traffic
 
     def infer(self, inputs: Batch, deadline: Deadline) -> NDArray[Any]:
-        """Logits [n, classes] of inputs [n, ...], which by name go to the server's inputs of these names.
+        """Return logits [n, classes] of inputs [n, ...]; named ones go to the server's inputs of these names.
 
         Raises:
             TimeoutError: the deadline passed.
             RemoteUnreachable: no connection could be made.
-            RemoteError: the server's answer is no answer.
+            RemoteError: the server's reply is not an answer.
         """
         check(inputs)
         if self._signature is None:
@@ -101,7 +97,7 @@ class OpenInference:
             return _logits(self._post(tensors, self._binary, deadline), signature)
         response = self._post(tensors, True, deadline)
         binary = response.status not in _REFUSALS
-        passing = worth_a_retry(response.status, response.body)  # not for a reason in the body: nothing is learnt
+        passing = worth_a_retry(response.status, response.body)  # its cause is not the form: nothing is learnt
         if not binary:
             response = self._post(tensors, False, deadline)
         scores = _logits(response, signature)
@@ -113,7 +109,7 @@ class OpenInference:
         self._client.close()
 
     def _ask_signature(self, deadline: Deadline) -> Signature:
-        declared = _json(successful(self._client.request("GET", self._path, None, self._headers, deadline)).body)
+        declared = _json(self._client.request("GET", self._path, None, self._headers, deadline).content())
         try:
             inputs, outputs = _described(declared.get("inputs")), _described(declared.get("outputs"))
         except (TypeError, KeyError, AttributeError) as error:
@@ -124,7 +120,12 @@ class OpenInference:
         assert self._signature is not None
         raw = [contents(one.array) for one in tensors] if binary else []
         inputs = [
-            _head(one, {"parameters": {"binary_data_size": len(raw[i])}} if binary else _data(one.array))
+            {
+                "name": one.name,
+                "shape": one.shape,
+                "datatype": one.datatype,
+                **({"parameters": {"binary_data_size": len(raw[i])}} if binary else _json_data(one.array)),
+            }
             for i, one in enumerate(tensors)
         ]
         request: dict[str, Any] = {"inputs": inputs}
@@ -151,16 +152,89 @@ class OpenInference:
         return response
 
 
+class Gzip:
+    """Compresses request bodies as long as that makes them smaller; several threads may use it.
+
+    Raw pixels shrink and JPEG does not, and an application mostly sends one of them: after a body that does not
+    shrink by a tenth, the next 31 are not compressed.
+
+    Attributes:
+        refused: whether the server is known not to read gzip.
+        accepted: whether the server is known to read it.
+    """
+
+    def __init__(self) -> None:
+        self.refused = self.accepted = False
+        self._pause = 0
+
+    def pack(self, body: bytes) -> bytes | None:
+        """Return the compressed body, or None to send it as it is."""
+        if self.refused or len(body) <= 1024:
+            return None
+        if self._pause > 0:
+            self._pause -= 1
+            return None
+        compressor = zlib.compressobj(level=1, wbits=_GZIP)
+        packed = compressor.compress(body) + compressor.flush()
+        if len(packed) <= 0.9 * len(body):
+            return packed
+        self._pause = 31
+        return None
+
+
+@dataclass(frozen=True)
+class ModelAddress:
+    """The parts of a model's address.
+
+    Attributes:
+        secure: whether to speak TLS.
+        host: name or address; an IPv6 address without brackets.
+        port: TCP port.
+        path: the model's HTTP path, percent-encoded.
+        prefix: the part of that path before `/v2`.
+        name: the model's name.
+        version: its version, or empty.
+    """
+
+    secure: bool
+    host: str
+    port: int
+    path: str
+    prefix: str
+    name: str
+    version: str
+
+
+def read_address(url: str, scheme: str) -> ModelAddress:
+    """Return the parts of `scheme[s]://host[:port]/v2/models/NAME[/versions/VERSION]`.
+
+    The default port is 80, or 443 with TLS.
+
+    Raises:
+        ArgumentError: the address has another form.
+    """
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = None
+    match = _PATH.fullmatch(parts.path) if host else None
+    if not host or match is None or parts.scheme not in (scheme, f"{scheme}s"):
+        raise ArgumentError(f"remote: expected {scheme}[s]://host[:port]/v2/models/NAME, got {url!r}")
+    secure = parts.scheme != scheme
+    path = _QUOTED.sub(lambda found: quote(found[0]), parts.path.removesuffix("/"))
+    version = unquote(match["version"] or "")
+    return ModelAddress(
+        secure, host, port or (443 if secure else 80), path, match["prefix"], unquote(match["name"]), version
+    )
+
+
 def _described(tensors: Sequence[Mapping[str, Any]] | None) -> dict[str, tuple[str, tuple[int, ...]]]:
     return {str(one["name"]): (str(one.get("datatype", "")), tuple(one.get("shape") or ())) for one in tensors or ()}
 
 
-def _head(tensor: Tensor, rest: Mapping[str, Any]) -> dict[str, Any]:
-    return {"name": tensor.name, "shape": tensor.shape, "datatype": tensor.datatype, **rest}
-
-
-def _data(array: NDArray[Any]) -> dict[str, Any]:
-    """Values as JSON has them; bytes, which it has not, in base64 and said so, as MLServer reads them."""
+def _json_data(array: NDArray[Any]) -> dict[str, Any]:
+    """Return the fields that hold values in JSON; bytes, which JSON lacks, as declared base64, as MLServer reads it."""
     values = array.ravel().tolist()
     if not any(isinstance(value, bytes) for value in values):
         return {"data": values}
@@ -168,7 +242,7 @@ def _data(array: NDArray[Any]) -> dict[str, Any]:
 
 
 def _logits(response: Response, signature: Signature) -> NDArray[Any]:
-    body = successful(response).body
+    body = response.content()
     try:
         split = int(response.headers.get(_HEADER_LENGTH.lower(), len(body)))
         outputs = {str(one["name"]): one for one in _json(body[:split])["outputs"]}
@@ -189,4 +263,4 @@ def _json(body: bytes) -> Any:
     try:
         return json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise RemoteError("remote: the response is not JSON") from error
+        raise RemoteError("remote: the response is not valid JSON") from error

@@ -1,6 +1,11 @@
 """A remote that speaks the Open Inference Protocol v2 over gRPC: Triton, KServe, MLServer and others.
 
-Inputs travel as their own bytes; replies are read both so and as protobuf's numbers, which some servers prefer.
+Inputs travel as raw bytes; replies are read both as raw bytes and as protobuf's numbers, which some servers send.
+
+The few messages that a client needs are described here and made at run time, in a descriptor pool of their own:
+generated modules tie the user to protobuf versions near the generator's, and clash with those of any other client of
+the protocol in the same process. Unused fields are left out, since protobuf skips what it does not know. Source: the
+protocol's `grpc_predict_v2.proto`, package `inference`.
 """
 
 from __future__ import annotations
@@ -8,6 +13,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -15,10 +21,8 @@ from numpy.typing import NDArray
 
 from edgecascade.runtime.batch import Batch
 from edgecascade.runtime.deadline import Deadline
-from edgecascade.runtime.remotes.grpc_channel import Certificates, GrpcChannel
-from edgecascade.runtime.remotes.http import Traffic
-from edgecascade.runtime.remotes.model_address import read_address
-from edgecascade.runtime.remotes.open_inference_messages import make_messages
+from edgecascade.runtime.remotes.open_inference import read_address
+from edgecascade.runtime.remotes.remote import Traffic
 from edgecascade.runtime.remotes.tensors import (
     NUMPY,
     Described,
@@ -29,36 +33,68 @@ from edgecascade.runtime.remotes.tensors import (
     contents,
     from_bytes,
 )
-from edgecascade.types.errors import ArgumentError, RemoteError
+from edgecascade.types.errors import ArgumentError, RemoteError, RemoteUnreachable
 
-__all__ = ["OpenInferenceGrpc"]
+__all__ = ["OpenInferenceGrpc", "make_messages"]
 
 _SERVICE = "/inference.GRPCInferenceService"
-_RAW_INPUT = bytes([7 << 3 | 2])  # the tag of the field `raw_input_contents`, whose length and bytes follow
-_FIELDS = {  # where protobuf has the numbers of each type
+_RAW_INPUT = bytes([7 << 3 | 2])  # the tag of the field `raw_input_contents`; its length and bytes follow
+_FIELDS = {  # the field with the numbers of each type
     "BOOL": "bool_contents",
     **dict.fromkeys(("INT8", "INT16", "INT32"), "int_contents"),
     **dict.fromkeys(("UINT8", "UINT16", "UINT32"), "uint_contents"),
     **{kind: f"{kind.lower()}_contents" for kind in ("INT64", "UINT64", "FP32", "FP64")},
 }
-_PATH = str | os.PathLike[str] | None
+_LARGEST_MESSAGE = 64 << 20  # bytes
+_OPTIONS = (
+    ("grpc.max_send_message_length", _LARGEST_MESSAGE),
+    ("grpc.max_receive_message_length", _LARGEST_MESSAGE),
+    ("grpc.enable_retries", 0),
+    ("grpc.enable_http_proxy", 0),
+    # After a failure to connect, calls fail at once until the next attempt: by default for minutes, here for a second.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    # Servers reject more frequent pings. None is sent in practice, since only calls under way are probed; but these
+    # options also set the timeout by which the system gives up a connection that acknowledges nothing.
+    ("grpc.keepalive_time_ms", 300_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+)
+# message > field: number, type, and * if it is repeated
+_MESSAGES = {
+    "ModelMetadataRequest": "name:1 string, version:2 string",
+    "TensorMetadata": "name:1 string, datatype:2 string, shape:3 int64*",
+    "ModelMetadataResponse": "inputs:4 TensorMetadata*, outputs:5 TensorMetadata*",
+    "InferTensorContents": (
+        "bool_contents:1 bool*, int_contents:2 int32*, int64_contents:3 int64*, uint_contents:4 uint32*, "
+        "uint64_contents:5 uint64*, fp32_contents:6 float*, fp64_contents:7 double*"
+    ),
+    "InferInputTensor": "name:1 string, datatype:2 string, shape:3 int64*",
+    "InferRequestedOutputTensor": "name:1 string",
+    "ModelInferRequest": (
+        "model_name:1 string, model_version:2 string, inputs:5 InferInputTensor*, "
+        "outputs:6 InferRequestedOutputTensor*, raw_input_contents:7 bytes*"
+    ),
+    "InferOutputTensor": "name:1 string, datatype:2 string, shape:3 int64*, contents:5 InferTensorContents",
+    "ModelInferResponse": "outputs:5 InferOutputTensor*, raw_output_contents:6 bytes*",
+}
+_FilePath = str | os.PathLike[str] | None
 
 
 class OpenInferenceGrpc:
-    """One model on one server. Opens no connection until it is asked.
+    """One model on one server. It opens no connection before the first request.
 
     Args:
         url: `grpc[s]://host[:port]/v2/models/NAME[/versions/VERSION]`.
-        headers: sent with every call as its metadata, such as `Authorization`.
-        input: the model's input name; by default the one it declares.
-        output: the output that holds the logits; by default `logits`, or the only floating [n, classes].
-        root_certificate: PEM file of who may vouch for the server, for grpcs; by default gRPC's own.
-        client_key: PEM file of this client's private key, for servers that ask for one.
-        client_certificate: PEM file of its certificate.
+        headers: sent with every call as metadata, such as `Authorization`.
+        input: the model's input name; by default the one that the server declares.
+        output: the output with the logits; by default `logits`, or the only floating one of shape [n, classes].
+        root_certificate: PEM file of the certificates that may sign the server's, for grpcs; by default gRPC's own.
+        client_key: PEM file of the client's private key, for servers that ask for a client certificate.
+        client_certificate: PEM file of the client's certificate.
         encoded: the model takes image files as they are, as BYTES [n].
 
     Raises:
-        ArgumentError: the address is of another form, or a file cannot be read.
+        ArgumentError: the address has another form, or a file cannot be read.
         ModuleNotFoundError: the `grpc` extra is not installed.
     """
 
@@ -69,48 +105,61 @@ class OpenInferenceGrpc:
         headers: Mapping[str, str] | None = None,
         input: str | None = None,
         output: str | None = None,
-        root_certificate: _PATH = None,
-        client_key: _PATH = None,
-        client_certificate: _PATH = None,
+        root_certificate: _FilePath = None,
+        client_key: _FilePath = None,
+        client_certificate: _FilePath = None,
         encoded: bool = False,
     ) -> None:
         address = read_address(url, "grpc")
         if address.prefix:
             raise ArgumentError(f"remote: gRPC knows no path before /v2/models, got {url!r}")
-        given = {"root": root_certificate, "key": client_key, "chain": client_certificate}
-        if not address.secure and any(given.values()):
+        files = (root_certificate, client_key, client_certificate)
+        if not address.secure and any(files):
             raise ArgumentError(f"remote: certificates need a grpcs:// address, got {url!r}")
-        certificates = Certificates(**{name: _pem(path) for name, path in given.items()}) if address.secure else None
+        import grpc
+
+        self._grpc = grpc
         self.encoded = encoded
         self._messages = make_messages()
         host = f"[{address.host}]" if ":" in address.host else address.host
-        self._channel = GrpcChannel(f"{host}:{address.port}", certificates, headers or {})
+        self._target = f"{host}:{address.port}"
+        self._certificates = tuple(map(_pem, files)) if address.secure else None  # root, private key, chain
+        self._lacks_certificate = address.secure and client_certificate is None
+        self._metadata = tuple((name.lower(), value) for name, value in (headers or {}).items())
         self._name, self._version = address.name, address.version
         self._input, self._output = input, output
         self._signature: Signature | None = None
+        self._lock = Lock()
+        self._channel: Any = None
+        self._calls: dict[str, Any] = {}
+        self._traffic = Traffic()
 
     @property
     def traffic(self) -> Traffic:
-        """Calls, and bytes of messages, so far."""
-        return self._channel.traffic
+        """Calls so far, and bytes of their messages."""
+        with self._lock:
+            return self._traffic
 
     def infer(self, inputs: Batch, deadline: Deadline) -> NDArray[Any]:
-        """Logits [n, classes] of inputs [n, ...], which by name go to the server's inputs of these names.
+        """Return logits [n, classes] of inputs [n, ...]; named ones go to the server's inputs of these names.
 
         Raises:
             TimeoutError: the deadline passed.
-            RemoteUnreachable: no connection could be made, or it broke.
-            RemoteError: the server's answer is no answer.
+            RemoteUnreachable: no connection could be made, or it broke; not worth a retry if TLS is the cause.
+            RemoteError: the server's reply is not an answer.
         """
         check(inputs)
         if self._signature is None:
             self._signature = self._ask_signature(deadline)
         request = self._request(self._signature.tensors(inputs), self._signature.output)
-        return self._logits(self._call("ModelInfer", request, deadline), self._signature)
+        return _logits(self._call("ModelInfer", request, deadline), self._signature)
 
     def close(self) -> None:
-        """Close the connection."""
-        self._channel.close()
+        """Close the connection; calls under way fail."""
+        with self._lock:
+            channel, self._channel, self._calls = self._channel, None, {}
+        if channel is not None:
+            channel.close()
 
     def _ask_signature(self, deadline: Deadline) -> Signature:
         request = self._messages["ModelMetadataRequest"](name=self._name, version=self._version)
@@ -125,29 +174,108 @@ class OpenInferenceGrpc:
         for one in tensors:
             message.inputs.add(name=one.name, datatype=one.datatype, shape=one.shape)
             raw = contents(one.array)
-            parts += [_RAW_INPUT, _varint(len(raw)), raw]  # appended to the message, which spares two copies of it
+            parts += [_RAW_INPUT, _varint(len(raw)), raw]  # appended to the message, which saves two copies
         if output:
             message.outputs.add(name=output)
         parts[0] = message.SerializeToString()
         return b"".join(parts)
 
-    def _call(self, method: str, message: bytes, deadline: Deadline) -> Any:
-        reply = self._channel.call(f"{_SERVICE}/{method}", message, deadline)
+    def _call(self, name: str, message: bytes, deadline: Deadline) -> Any:
+        """Send a serialized message; return the parsed reply."""
+        seconds = deadline.remaining()
+        if seconds <= 0:
+            raise TimeoutError("the deadline has passed")
+        reply = b""
         try:
-            return self._messages[f"{method}Response"].FromString(reply)
-        except Exception as error:  # protobuf's own class for it is another in each of its implementations
+            method = self._method(f"{_SERVICE}/{name}")
+            reply = bytes(method(message, timeout=seconds, metadata=self._metadata))
+        except self._grpc.RpcError as error:
+            raise self._as_remote_error(error) from error
+        except ValueError as error:  # another thread has closed the channel
+            raise RemoteUnreachable(f"cannot reach {self._target}: {error}") from error
+        finally:
+            with self._lock:
+                before = self._traffic
+                self._traffic = Traffic(before.requests + 1, before.sent + len(message), before.received + len(reply))
+        try:
+            return self._messages[f"{name}Response"].FromString(reply)
+        except Exception as error:  # its class differs among protobuf's implementations
             raise RemoteError("remote: the response is not the protocol's message") from error
 
-    def _logits(self, reply: Any, signature: Signature) -> NDArray[Any]:
-        name = signature.chosen(_described(reply.outputs))
-        at, chosen = next((i, one) for i, one in enumerate(reply.outputs) if one.name == name)
-        try:
-            if reply.raw_output_contents:
-                return as_table(from_bytes(reply.raw_output_contents[at], chosen.datatype, chosen.shape))
-            values = getattr(chosen.contents, _FIELDS[chosen.datatype])
-            return as_table(np.array(values, NUMPY[chosen.datatype]).reshape(chosen.shape))
-        except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
-            raise RemoteError(f"remote: the response is malformed: {error!r}") from error
+    def _method(self, path: str) -> Any:
+        with self._lock:
+            if self._channel is None:
+                self._channel = self._open()
+            if path not in self._calls:
+                self._calls[path] = self._channel.unary_unary(path)
+            return self._calls[path]
+
+    def _open(self) -> Any:
+        if self._certificates is None:
+            return self._grpc.insecure_channel(self._target, _OPTIONS)
+        credentials = self._grpc.ssl_channel_credentials(*self._certificates)
+        return self._grpc.secure_channel(self._target, credentials, _OPTIONS)
+
+    def _as_remote_error(self, error: Any) -> Exception:
+        code, said = error.code(), " ".join((error.details() or "no explanation").split())
+        status = self._grpc.StatusCode
+        if code is status.DEADLINE_EXCEEDED:
+            return TimeoutError("the deadline has passed")
+        if code is status.CANCELLED:
+            return RemoteUnreachable(f"cannot reach {self._target}: the channel was closed")
+        if code is status.UNAVAILABLE:
+            why = said.rpartition("last error: ")[2][:300]
+            # In TLS 1.3 the server refuses a client after the client's handshake: gRPC only sees that it hangs up.
+            if self._lacks_certificate and not self.traffic.received and _has(why, "closed", "reset"):
+                why += ", as servers do that ask for a client certificate"
+            of_tls = _has(why, "handshake", "certificate", "hostname verification", "ssl")
+            return RemoteUnreachable(f"cannot reach {self._target}: {why}", retry=not of_tls)
+        worth = code is status.RESOURCE_EXHAUSTED and "larger than max" not in said
+        return RemoteError(
+            f"remote: gRPC {code.name}: {said[:200]}", retry=worth, retry_after=_pushback(error.trailing_metadata())
+        )
+
+
+def make_messages() -> dict[str, Any]:
+    """Return a class for each message of the protocol, by name.
+
+    Raises:
+        ModuleNotFoundError: the `grpc` extra is not installed.
+    """
+    from google.protobuf.descriptor_pb2 import FileDescriptorProto
+    from google.protobuf.descriptor_pool import DescriptorPool
+    from google.protobuf.message_factory import GetMessageClass
+
+    file = FileDescriptorProto(name="edgecascade.proto", package="inference", syntax="proto3")
+    for message, fields in _MESSAGES.items():
+        described = file.message_type.add(name=message)
+        for field in fields.split(", "):
+            place, kind = field.split(" ")
+            name, number = place.split(":")
+            _describe(described.field.add(name=name, number=int(number)), kind.rstrip("*"), kind.endswith("*"))
+    pool = DescriptorPool()
+    pool.AddSerializedFile(file.SerializeToString())
+    return {name: GetMessageClass(pool.FindMessageTypeByName(f"inference.{name}")) for name in _MESSAGES}
+
+
+def _describe(field: Any, kind: str, repeated: bool) -> None:
+    field.label = field.LABEL_REPEATED if repeated else field.LABEL_OPTIONAL
+    if kind in _MESSAGES:
+        field.type, field.type_name = field.TYPE_MESSAGE, f".inference.{kind}"
+    else:
+        field.type = getattr(field, f"TYPE_{kind.upper()}")
+
+
+def _logits(reply: Any, signature: Signature) -> NDArray[Any]:
+    name = signature.chosen(_described(reply.outputs))
+    at, chosen = next((i, one) for i, one in enumerate(reply.outputs) if one.name == name)
+    try:
+        if reply.raw_output_contents:
+            return as_table(from_bytes(reply.raw_output_contents[at], chosen.datatype, chosen.shape))
+        values = getattr(chosen.contents, _FIELDS[chosen.datatype])
+        return as_table(np.array(values, NUMPY[chosen.datatype]).reshape(chosen.shape))
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+        raise RemoteError(f"remote: the response is malformed: {error!r}") from error
 
 
 def _described(tensors: Any) -> Described:
@@ -155,7 +283,7 @@ def _described(tensors: Any) -> Described:
 
 
 def _varint(value: int) -> bytes:
-    """An unsigned number as protobuf writes it: seven bits a byte, the lowest first."""
+    """Return an unsigned number as protobuf encodes it: seven bits a byte, the lowest first."""
     encoded = bytearray()
     while value > 127:
         encoded.append(value & 127 | 128)
@@ -164,7 +292,19 @@ def _varint(value: int) -> bytes:
     return bytes(encoded)
 
 
-def _pem(path: _PATH) -> bytes | None:
+def _pushback(metadata: Any) -> float | None:
+    """Return for how many seconds the server asks not to be called again (gRPC's retry design, A6)."""
+    for key, value in metadata or ():
+        if key == "grpc-retry-pushback-ms" and isinstance(value, str) and value.isascii() and value.isdigit():
+            return int(value) / 1000
+    return None
+
+
+def _has(text: str, *words: str) -> bool:
+    return any(word in text.lower() for word in words)
+
+
+def _pem(path: _FilePath) -> bytes | None:
     try:
         return None if path is None else Path(path).read_bytes()
     except OSError as error:

@@ -1,46 +1,36 @@
-"""Ask again: what is worth it, after how long, and how often."""
+"""Send a request again after a failure that may pass, with growing waits and never past the deadline."""
 
 from __future__ import annotations
 
 import random
-import re
-import time
-from calendar import timegm
-from collections.abc import Callable, Mapping
-from email.utils import parsedate
-from threading import TIMEOUT_MAX, Event
+from collections.abc import Callable
+from threading import TIMEOUT_MAX, Event, Lock
 
 from edgecascade.runtime.batch import Batch
 from edgecascade.runtime.deadline import Deadline
-from edgecascade.runtime.remote import Remote, Scores
-from edgecascade.runtime.remotes.wrapped import Extras, Wrapped
+from edgecascade.runtime.remotes.remote import Remote, Scores, Wrapped
 from edgecascade.types.errors import ArgumentError, RemoteError
 
-__all__ = ["Retrying", "backoff", "retry_after", "worth_a_retry"]
+__all__ = ["ExtraRequests", "Retrying", "backoff"]
 
-_RESERVE = 10  # retries
-_PASSING = (429, 500, 502, 503, 504)
-# What servers say with a 500 to a request that they could not read: Triton, KServe and MLServer differ.
-_UNREADABLE = re.compile(
-    rb"(?i)pars(e|ing)\b|decode|malformed|(invalid|unexpected|unsupported) (json|request|input|shape|dtype|data.?type)"
-)
+_RESERVE = 10  # extra requests
 
 
 class Retrying(Wrapped):
-    """A remote that is asked again where that may well help, and never past the deadline.
+    """A remote that is asked again after a failure that may pass.
 
-    What helps is for the remote inside to say: a `RemoteError` whose `retry` is true. A wait that would not end
-    before the deadline is not begun.
+    The remote inside says which failures may pass: those of a `RemoteError` whose `retry` is true. No wait is begun
+    that would end after the deadline.
 
     Args:
-        remote: whom to ask.
-        attempts: the most requests for one, the first included.
-        first: seconds, the longest wait before the first retry; each further one may wait twice as long.
-        longest: seconds, the longest wait of all, unless the remote asks for longer by `retry_after`.
-        share: retries per request in the long run. Ten are saved up at most, and to begin with.
+        remote: the remote inside.
+        attempts: the most requests for one call, the first included.
+        first: the longest wait before the first retry, in seconds; the longest wait doubles with each further retry.
+        longest: the longest wait of all, in seconds, unless the remote asks for more with `retry_after`.
+        share: retries per request in the long run. At most ten are saved up, and ten are there at the start.
 
     Raises:
-        ArgumentError: an argument cannot mean anything.
+        ArgumentError: an argument is out of range.
     """
 
     def __init__(
@@ -59,12 +49,12 @@ class Retrying(Wrapped):
         if not 0 < first <= longest:
             raise ArgumentError(f"first: expected seconds above 0 and at most {longest} (longest), got {first}")
         self._attempts, self._first, self._longest = attempts, first, longest
-        self._extras = Extras(share, saved=_RESERVE, most=_RESERVE)
+        self._extras = ExtraRequests(share, saved=_RESERVE)
         self._random = _random
         self._closed = Event()
 
     def infer(self, inputs: Batch, deadline: Deadline) -> Scores:
-        """Scores of inputs [n, ...]; if no attempt helped, the last error."""
+        """Return scores of inputs [n, ...], or raise the error of the last attempt."""
         self._extras.earn()
         for attempt in range(self._attempts):
             try:
@@ -75,61 +65,56 @@ class Retrying(Wrapped):
         raise AssertionError("unreachable: the last attempt returns or raises")
 
     def close(self) -> None:
-        """Close the remote inside; who waits for a retry gets the last error now."""
+        """Close the remote inside. A call that waits for a retry raises its last error at once."""
         self._closed.set()
         super().close()
 
     def _wait(self, attempt: int, error: RemoteError, deadline: Deadline) -> bool:
-        """Whether there is to be a retry; if so, returns when it is due."""
+        """Wait until the retry is due; return whether there is to be one."""
         seconds = backoff(attempt, first=self._first, longest=self._longest, random=self._random)
-        # Added, not the larger of both: whoever was told the same number is not to come back at the same moment.
+        # The sum, not the maximum: clients that were told the same `retry_after` must not return at the same moment.
         seconds += max(0.0, error.retry_after or 0.0)
         if not seconds < deadline.remaining() or self._closed.is_set() or not self._extras.spend():
             return False
         return not self._closed.wait(min(seconds, TIMEOUT_MAX))
 
 
-def backoff(attempt: int, *, first: float, longest: float, random: Callable[[], float] = random.random) -> float:
-    """Seconds to wait after a failed attempt, the first being 0: exponential, with full jitter.
+class ExtraRequests:
+    """The allowance of requests beyond those asked for: a token bucket that requests fill, as in gRPC and Finagle.
 
-    Source: M. Brooker, "Exponential Backoff and Jitter", AWS Architecture Blog, 2015.
-
-    Returns:
-        Evenly from 0 to `first * 2**attempt`, or to `longest` if that is less.
-    """
-    return random() * min(longest, first * 2.0 ** min(attempt, 1000))
-
-
-def worth_a_retry(status: int, body: bytes) -> bool:
-    """Whether the same request may well succeed later, after this HTTP status other than 200.
-
-    Not every 500 is the server's trouble: some send it, with an explanation, for a request that they cannot read.
-    """
-    said = body[:500] + body[-500:]  # of a traceback, the end
-    return status in _PASSING and not (status == 500 and _UNREADABLE.search(said))
-
-
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that an HTTP response asks to be left alone, or None.
-
-    A date is taken from the response's own `Date`, where there is one: a device's clock may be wrong by years.
+    It keeps extra requests a share of all requests, so that a remote in trouble does not get more load.
 
     Args:
-        headers: by lower-case name.
+        share: extra requests per request in the long run, in [0, 1].
+        saved: extra requests allowed before the first request; at most ten are ever saved up.
+
+    Raises:
+        ArgumentError: the share is out of range.
     """
-    said = headers.get("retry-after", "").strip()
-    if said.isascii() and said.isdigit():
-        return float(said)
-    until = _moment(said)
-    if until is None:
-        return None
-    now = _moment(headers.get("date", ""))
-    return max(0.0, until - (time.time() if now is None else now))
+
+    def __init__(self, share: float, *, saved: float = 0.0) -> None:
+        if not 0 <= share <= 1:
+            raise ArgumentError(f"share: expected a number from 0 to 1, got {share}")
+        self._share, self._saved = share, saved
+        self._lock = Lock()
+
+    def earn(self) -> None:
+        """Count a request."""
+        with self._lock:
+            self._saved = min(_RESERVE, self._saved + self._share)
+
+    def spend(self) -> bool:
+        """Return whether an extra request is allowed now, and if so take it from the allowance."""
+        with self._lock:
+            granted = self._saved >= 1
+            self._saved -= granted
+            return granted
 
 
-def _moment(date: str) -> float | None:
-    fields = parsedate(date)
-    try:
-        return None if fields is None else timegm(fields)  # in HTTP every date is in GMT, whatever it says
-    except (ValueError, OverflowError):
-        return None
+def backoff(attempt: int, *, first: float, longest: float, random: Callable[[], float] = random.random) -> float:
+    """Return the seconds to wait after failed attempt 0, 1, ...: exponential backoff with full jitter.
+
+    They are uniform from 0 to `min(longest, first * 2**attempt)`. Source: M. Brooker, "Exponential Backoff and
+    Jitter", AWS Architecture Blog, 2015.
+    """
+    return random() * min(longest, first * 2.0 ** min(attempt, 1000))

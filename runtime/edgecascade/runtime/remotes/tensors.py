@@ -1,4 +1,4 @@
-"""Tensors of the Open Inference Protocol v2, whatever carries them: their types, their bytes, and which hold logits."""
+"""Tensors of the Open Inference Protocol v2, over REST or gRPC: their types, their bytes, and which hold the logits."""
 
 from __future__ import annotations
 
@@ -22,16 +22,17 @@ DATATYPES = {
     "float32": "FP32",
     "float64": "FP64",
 }
-# protocol name -> numpy type, with the byte order of the wire
+# protocol name -> numpy type, in the byte order of the protocol
 NUMPY = {protocol: np.dtype(name).newbyteorder("<") for name, protocol in DATATYPES.items()}
 _BY_TYPE = {np.dtype(name): protocol for name, protocol in DATATYPES.items()}
 
-Described: TypeAlias = Mapping[str, tuple[str, Sequence[int]]]  # datatype and shape, by name
+Described: TypeAlias = Mapping[str, tuple[str, Sequence[int]]]
+"""Datatype and shape of tensors, by name."""
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """One input as it is sent: name, type and shape in the protocol's terms, and the array."""
+    """An input as it is sent: the array, with name, type and shape in the protocol's terms."""
 
     name: str
     datatype: str
@@ -41,11 +42,11 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Signature:
-    """What a model takes, and which of its outputs is of interest.
+    """The inputs of a model, and the output with the logits.
 
     Attributes:
         inputs: the shape declared for each input, by name.
-        output: the output that holds the logits, or None to find it in each reply.
+        output: the output with the logits, or None to find it in each reply.
     """
 
     inputs: Mapping[str, Sequence[int]]
@@ -53,15 +54,15 @@ class Signature:
 
     @classmethod
     def of(cls, inputs: Described, outputs: Described, *, input: str | None, output: str | None) -> Signature:
-        """From what the server declares, and the names that the user gave."""
+        """Return the signature that follows from the server's declaration and the names that the user gave."""
         shapes = {name: shape for name, (_, shape) in inputs.items()}
         return cls({input: shapes.get(input, ())} if input else shapes, output or _logits_among(outputs))
 
     def tensors(self, inputs: Batch) -> list[Tensor]:
-        """Inputs [n, ...] as the model takes them.
+        """Return inputs [n, ...] as tensors for the model.
 
         Raises:
-            RemoteError: they cannot be matched with the model's inputs, or have no type in the protocol.
+            RemoteError: they do not match the model's inputs, or have no type in the protocol.
         """
         if not isinstance(inputs, Mapping):
             if len(self.inputs) != 1:
@@ -72,10 +73,10 @@ class Signature:
         return [Tensor(name, _datatype(array), self._shape(name, array), array) for name, array in inputs.items()]
 
     def chosen(self, outputs: Described) -> str:
-        """The output of a reply that holds the logits.
+        """Return the name of the output with the logits among those of a reply.
 
         Raises:
-            RemoteError: none is known to.
+            RemoteError: none of them is known to hold logits.
         """
         name = self.output or _logits_among(outputs)
         if name is None or name not in outputs:
@@ -85,25 +86,21 @@ class Signature:
         return name
 
     def _shape(self, name: str, array: NDArray[Any]) -> tuple[int, ...]:
-        # Where a server batches by itself, one value for each input is declared, and to be sent, as [n, 1].
+        # Servers that batch by themselves declare one value per input as [n, 1], and expect it so.
         declared = self.inputs.get(name, ())
         return (*array.shape, 1) if len(declared) == array.ndim + 1 and declared[-1] == 1 else array.shape
 
 
 def check(inputs: Batch) -> None:
-    """See that every array has a type in the protocol.
-
-    Raises:
-        RemoteError: one has none.
-    """
+    """Raise a `RemoteError` if an array has no type in the protocol."""
     for array in inputs.values() if isinstance(inputs, Mapping) else [inputs]:
         _datatype(array)
 
 
 def contents(array: NDArray[Any]) -> bytes | memoryview:
-    """An array's values as they travel: in C order and little-endian.
+    """Return an array's values as they travel: in C order and little-endian.
 
-    For bytes and text: each as its length, uint32, and its bytes or UTF-8.
+    Bytes and text travel as their length, uint32, followed by the bytes or the UTF-8.
     """
     if array.dtype.kind not in "OSU":
         flat = np.ascontiguousarray(array, array.dtype.newbyteorder("<")).reshape(-1)
@@ -113,17 +110,17 @@ def contents(array: NDArray[Any]) -> bytes | memoryview:
 
 
 def from_bytes(raw: bytes | memoryview, datatype: str, shape: Sequence[int]) -> NDArray[Any]:
-    """An array from its values as they travel.
+    """Return the array whose values travelled as these bytes.
 
     Raises:
-        KeyError: the type is not one of numbers.
-        ValueError: the shape is of another size.
+        KeyError: the type is not numeric.
+        ValueError: the shape has another size.
     """
     return np.frombuffer(raw, NUMPY[datatype]).reshape(shape)
 
 
 def as_table(logits: NDArray[Any]) -> NDArray[Any]:
-    """Without the dimensions of one that some servers add: [n, 1, classes] or [n, classes, 1] as [n, classes]."""
+    """Return [n, 1, classes] or [n, classes, 1], as some servers reply, as [n, classes]."""
     if logits.ndim > 2:
         extra = tuple(axis for axis in range(1, logits.ndim) if logits.shape[axis] == 1)
         logits = logits.squeeze(extra[: logits.ndim - 2])

@@ -7,11 +7,11 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from edgecascade.runtime.budget.rate import Rate
+from edgecascade.runtime.budget import Rate
 from edgecascade.types.errors import ArgumentError
 
 if TYPE_CHECKING:
-    from edgecascade.runtime.budget.budget import Budget
+    from edgecascade.runtime.budget import Budget
 
 __all__ = ["read_budget", "read_rate"]
 
@@ -61,7 +61,7 @@ def read_budget(
     Raises:
         ArgumentError: one cannot mean anything, or they do not go together.
     """
-    from edgecascade.runtime.budget.budget import Budget
+    from edgecascade.runtime.budget import Budget
 
     rates: dict[str, list[Rate]] = {"forwards": [], "bytes": [], "money": []}
     for text in texts:

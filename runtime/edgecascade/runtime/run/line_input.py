@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.runtime.model_inputs import ModelInputs, numpy_dtype
+from edgecascade.runtime.engine import numpy_dtype
+from edgecascade.runtime.model_inputs import ModelInputs
 from edgecascade.runtime.run.given import Given, Refused
 from edgecascade.runtime.run.line_splitter import LONGEST_LINE
 from edgecascade.types.errors import InputError

@@ -18,7 +18,7 @@ def logged(console: Console, *, as_json: bool) -> Iterator[None]:
     """Within this context, warnings are shown as sentences; or everything that is logged as JSON lines."""
     handler = ConsoleHandler(console, events=as_json)
     if as_json:
-        from edgecascade.runtime.metrics.logs import JsonFormatter
+        from edgecascade.runtime.metrics.event_log import JsonFormatter
 
         handler.setFormatter(JsonFormatter())
     _LOG.addHandler(handler)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from edgecascade.runtime.inputs import check_path, read_inputs
+from edgecascade.runtime.files import check_path, read_inputs
 from edgecascade.runtime.model_inputs import ModelInputs
 from edgecascade.runtime.run.given import Given, Refused
 from edgecascade.runtime.run.line_input import LineInput

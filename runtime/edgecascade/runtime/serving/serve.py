@@ -9,10 +9,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from edgecascade.runtime.model_inputs import numpy_dtype
+from edgecascade.runtime.engine import numpy_dtype, open_session
 from edgecascade.runtime.remotes.tensors import DATATYPES
 from edgecascade.runtime.serving.kserve_server import ServedModel, serve_model
-from edgecascade.runtime.session import open_session
 from edgecascade.types.errors import InputError, first_line
 
 __all__ = ["describe", "serve"]

@@ -1,1 +1,1 @@
-"""Whether a deployed cascade still does what it did on its calibration data."""
+"""Whether a deployed cascade still performs as it did on its calibration data."""

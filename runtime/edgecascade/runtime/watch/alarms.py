@@ -1,4 +1,4 @@
-"""Named alarms: each raised once, as it starts, and told in a thread of its own."""
+"""Named alarms: each is raised once, when it starts, and reported from a thread of its own."""
 
 from __future__ import annotations
 
@@ -10,22 +10,26 @@ from dataclasses import dataclass
 from threading import Lock, Thread
 from typing import Any
 
-from edgecascade.runtime.watch.anytime import Estimate
+from edgecascade.types.estimate import Estimate
 
 __all__ = ["ALARMS", "Alarm", "Alarms"]
 
 ALARMS = ("drift", "offload rate", "agreement", "calibration")
+_MOST = 100  # alarms that are remembered, and that wait to be reported
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Alarm:
-    """Something is no longer as it was on the calibration data.
+    """A quantity that has departed from what the calibration data lets one expect.
 
     Attributes:
         name: one of `ALARMS`.
-        sentence: what was seen and what was expected.
-        value: total variation distance, rate, agreement or calibration gap, with `low`, `high` and `n` observations.
+        sentence: what was observed and what was expected.
+        value: total variation distance, rate, agreement or calibration gap.
+        low: lower end of its interval.
+        high: upper end of its interval.
+        n: number of observations.
         at: wall time, seconds since 1970.
     """
 
@@ -39,24 +43,30 @@ class Alarm:
 
 
 class Alarms:
-    """Raises each alarm once, as it starts, and tells of it in a thread of its own: nobody else waits for a callback.
+    """Raises each alarm when it starts, and reports it from a thread of its own, so that no caller waits.
 
     Args:
-        on_alarm: whom to tell.
-        most: alarms remembered, and waiting to be told.
+        on_alarm: called with each alarm, one at a time; its exceptions are logged.
     """
 
-    def __init__(self, on_alarm: Callable[[Alarm], None] | None, most: int = 100) -> None:
+    def __init__(self, on_alarm: Callable[[Alarm], None] | None) -> None:
         self._on_alarm = on_alarm
         self._lock = Lock()
         self._active: set[str] = set()
         self._raised: Counter[str] = Counter(dict.fromkeys(ALARMS, 0))
-        self._latest: deque[Alarm] = deque(maxlen=most)
-        self._untold: deque[Alarm] = deque(maxlen=most)
-        self._telling = False
+        self._latest: deque[Alarm] = deque(maxlen=_MOST)
+        self._unreported: deque[Alarm] = deque(maxlen=_MOST)
+        self._reporting = False
 
     def settle(self, name: str, starts: bool, clears: bool, seen: Callable[[], tuple[Estimate, str]]) -> None:
-        """Raise the alarm, with what was seen, if it starts and is not active; end it if it clears."""
+        """Raise an alarm if it starts and is not active; end it if it clears.
+
+        Args:
+            name: one of `ALARMS`.
+            starts: whether its condition holds.
+            clears: whether its condition no longer holds; between the two it stays as it is.
+            seen: returns what was observed, and a sentence about it.
+        """
         with self._lock:
             if clears:
                 self._active.discard(name)
@@ -69,17 +79,17 @@ class Alarms:
             self._latest.append(alarm)
             if self._on_alarm is None:
                 return
-            self._untold.append(alarm)
-            if not self._telling:
-                self._start_telling(self._on_alarm)
+            self._unreported.append(alarm)
+            if not self._reporting:
+                self._start_reporting(self._on_alarm)
 
     def clear(self) -> None:
-        """None is active any more."""
+        """End all active alarms."""
         with self._lock:
             self._active.clear()
 
     def snapshot(self) -> dict[str, Any]:
-        """The fields of `Health` about alarms."""
+        """Return the fields of `Health` about alarms."""
         with self._lock:
             return {
                 "active": frozenset(self._active),
@@ -87,21 +97,21 @@ class Alarms:
                 "alarms": tuple(self._latest),
             }
 
-    def _start_telling(self, on_alarm: Callable[[Alarm], None]) -> None:
+    def _start_reporting(self, on_alarm: Callable[[Alarm], None]) -> None:
         try:
-            Thread(target=self._tell, args=(on_alarm,), name="edgecascade-alarm", daemon=True).start()
-            self._telling = True
-        except RuntimeError as error:  # no more threads to be had, or the interpreter is going
-            _log.warning("nobody can be told of an alarm: %s", error)
+            Thread(target=self._report, args=(on_alarm,), name="edgecascade-alarm", daemon=True).start()
+            self._reporting = True
+        except RuntimeError as error:  # too many threads, or the interpreter is shutting down
+            _log.warning("an alarm cannot be reported: %s", error)
 
-    def _tell(self, on_alarm: Callable[[Alarm], None]) -> None:
+    def _report(self, on_alarm: Callable[[Alarm], None]) -> None:
         while True:
             with self._lock:
-                if not self._untold:
-                    self._telling = False
+                if not self._unreported:
+                    self._reporting = False
                     return
-                alarm = self._untold.popleft()
+                alarm = self._unreported.popleft()
             try:
                 on_alarm(alarm)
             except Exception:
-                _log.exception("on_alarm failed, at the alarm %r", alarm.name)
+                _log.exception("on_alarm failed for the alarm %r", alarm.name)

@@ -1,75 +1,162 @@
-"""The watch over a deployed cascade: does it still do what it did on the calibration data?"""
+"""The watch over a deployed cascade: audits, comparisons of the two models, and alarms."""
 
 from __future__ import annotations
 
 import logging
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from edgecascade.runtime.batch import Batch
-from edgecascade.runtime.watch.alarms import ALARMS, Alarm, Alarms
-from edgecascade.runtime.watch.anytime import Comparisons, mean_gap, rate
-from edgecascade.runtime.watch.drift import BLOCKS, Reference
-from edgecascade.runtime.watch.expected import Expected, judge
-from edgecascade.runtime.watch.health import Health
-from edgecascade.runtime.watch.kept_pairs import KeptPairs
-from edgecascade.runtime.watch.windows import Windows
 from edgecascade.types.answer import Prediction
 from edgecascade.types.errors import ArgumentError
+from edgecascade.types.estimate import Estimate
 from edgecascade.types.policy import Policy
 
 if TYPE_CHECKING:
     from edgecascade.types.document import CascadeDocument
+from edgecascade.runtime.watch.alarms import ALARMS, Alarm, Alarms
+from edgecascade.runtime.watch.drift import BLOCKS, Reference, Windows
+from edgecascade.runtime.watch.intervals import mean_gap, rate, stratified
+from edgecascade.runtime.watch.recorder import PairRecorder
 
-__all__ = ["ALARMS", "Alarm", "Health", "Watch"]
+__all__ = ["ALARMS", "Alarm", "Comparisons", "Health", "Watch"]
 
-
-_MISS = 0.05  # the chance that an interval of `Health` misses
+_MISS = 0.05  # the probability that an interval of `Health` misses
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Health:
+    """A snapshot of the watch. Counts are of all time; estimates are of the latest stretch of inputs, see `Watch`.
+
+    Every interval except that of `drift` holds at all times of its stretch at once, with probability .95. Where
+    replies fail to come, the compared inputs stand for those that were not compared.
+
+    Attributes:
+        inputs: all inputs.
+        forwarded: inputs that were to leave the device.
+        not_a_number: inputs whose advantage is NaN.
+        unplaced: inputs whose advantage is not in the file's table; the drift detector leaves them out.
+        audited: inputs that stay on the device and were drawn for an audit.
+        compared: replies compared, to audited and forwarded inputs.
+        pairs: recorded pairs in memory, for `Watch.save`.
+        agreement: the share of all inputs on which local and remote model give one label.
+        agreement_local: the same of inputs that stay on the device.
+        agreement_forwarded: the same of forwarded inputs.
+        calibration_gap: of inputs that stay on the device, mean local confidence less agreement: above 0 if the local
+            model is overconfident, and also if the remote errs.
+        judged_gap: of the same inputs, mean local confidence less the remote's calibrated probability of the local
+            label: if the remote is calibrated, this is the local model's own calibration gap.
+        offload_rate: the share of inputs that was to leave the device.
+        drift: total variation distance between the latest window and the calibration data.
+        active: names of the alarms that have started and not cleared.
+        raised: how often each alarm has started.
+        alarms: the latest alarms, oldest first.
+    """
+
+    inputs: int
+    forwarded: int
+    not_a_number: int
+    unplaced: int
+    audited: int
+    compared: int
+    pairs: int
+    agreement: Estimate
+    agreement_local: Estimate
+    agreement_forwarded: Estimate
+    calibration_gap: Estimate
+    judged_gap: Estimate
+    offload_rate: Estimate
+    drift: Estimate
+    active: frozenset[str]
+    raised: Mapping[str, int]
+    alarms: tuple[Alarm, ...]
+
+
+@dataclass
+class Comparisons:
+    """Sums over a stretch of inputs, of which some were compared: a sample of the local, and of the forwarded ones.
+
+    Attributes:
+        inputs: all inputs.
+        forwarded: inputs that were to leave the device.
+        local_n: audited inputs.
+        local_agreed: those of them to which both models gave one label.
+        forwarded_n: forwarded inputs to which the remote replied.
+        forwarded_agreed: those of them to which both models gave one label.
+        gap: sum over the audited inputs of the local confidence less the agreement.
+        judged: sum over the audited inputs of the local confidence less the remote's probability of the local label.
+    """
+
+    inputs: int = 0
+    forwarded: int = 0
+    local_n: int = 0
+    local_agreed: int = 0
+    forwarded_n: int = 0
+    forwarded_agreed: int = 0
+    gap: float = 0.0
+    judged: float = 0.0
+
+    def add(self, agreed: bool, confidence: float, judged: float, *, audited: bool) -> None:
+        """Count a comparison: agreement, local confidence, and the remote's probability of the local label."""
+        if audited:
+            self.local_n += 1
+            self.local_agreed += agreed
+            self.gap += confidence - agreed
+            self.judged += confidence - judged
+        else:
+            self.forwarded_n += 1
+            self.forwarded_agreed += agreed
+
+    def agreement(self, risk: float) -> Estimate:
+        """Return the agreement over all inputs: local and forwarded ones by their shares, each with half the risk."""
+        share = self.forwarded / self.inputs if self.inputs else 0.0
+        local = rate(self.local_agreed, self.local_n, risk / 2)
+        forwarded = rate(self.forwarded_agreed, self.forwarded_n, risk / 2)
+        return stratified([(1 - share, local), (share, forwarded)])
 
 
 @dataclass(kw_only=True, eq=False)
 class Watch:
-    """Draws kept inputs for an audit, compares what local and remote say, and raises alarms. Thread-safe.
+    """Draws inputs for an audit, compares the predictions of local and remote model, and raises alarms. Thread-safe.
 
     Estimates forget: they are of the latest `memory / 2` to `memory` inputs, so that a change shows. No alarm can say
     which of the two models fails: under noise, for one, the remote may fail before the local model does.
 
-    - `drift`: the scores of a window, or of a tenth of one, are unlike those of the calibration data beyond chance,
-      and by a total variation distance of at least `least_drift`.
-    - `offload rate`: in a window, it is off the planned one beyond chance, and by at least `least_rate_change`.
-    - `agreement`: its interval is wholly below `least_agreement`, of kept inputs; if none was given, the interval over
-      all inputs is wholly below the least that the accuracies on the calibration data allow (their sum less 1).
-    - `calibration`: the intervals of both gaps are wholly above `tolerance`, or above what calibration error (ECE)
-      the calibration data left possible, if that is more.
+    - `drift`: the scores of a window, or of a tenth of one, differ significantly from those of the calibration data,
+      with a total variation distance of at least .1.
+    - `offload rate`: in a window, it differs significantly from the planned rate, and by at least .05.
+    - `agreement`: its interval is wholly below `least_agreement`, of inputs that stay on the device; if none was
+      given, the interval over all inputs is wholly below the least agreement that the accuracies on the calibration
+      data allow (their sum less 1).
+    - `calibration`: the intervals of both gaps are wholly above `tolerance`, or above the calibration error (ECE)
+      that the calibration data leaves possible, if that is more.
 
-    Each is raised as it starts, and not again until it has cleared.
+    Each is raised when it starts, and not again until it has cleared.
 
     Args:
-        share: of the kept inputs, to be audited; of the replies to forwarded ones, to be kept as pairs. So the pairs
-            are a plain sample of all inputs, as far as replies come.
-        on_alarm: called with each alarm, one at a time, in a thread of its own; what it raises is logged.
+        share: of the inputs that stay on the device, to be audited; and of the replies to forwarded ones, to be
+            recorded. So the recorded pairs are a plain sample of all inputs, as far as replies come.
+        on_alarm: called with each alarm, one at a time, in a thread of its own; its exceptions are logged.
         window: inputs, a multiple of ten.
-        risk: the chance of a false alarm of one name. `drift`, `offload rate`: per window, averaged over calibration
-            sets, so that false alarms are `window / risk` inputs apart on average, or more. `agreement`,
-            `calibration`: per `memory / 2` inputs, however often one looks meanwhile.
+        risk: the probability of a false alarm of one name. `drift`, `offload rate`: per window, averaged over
+            calibration sets, so that false alarms are on average at least `window / risk` inputs apart. `agreement`,
+            `calibration`: per `memory / 2` inputs, however often they are read.
         memory: inputs after which the estimates have forgotten; at least two windows.
-        least_drift: see above.
-        least_rate_change: see above.
         least_agreement: see above.
         tolerance: see above.
-        keep: the folder for pairs, see `KeptPairs`; None keeps none.
-        most_kept: pairs.
-        most_bytes: of the pairs in memory.
+        record: the folder for recorded pairs, see `PairRecorder`; None records none.
+        most_pairs: the most recorded pairs.
+        most_bytes: the most bytes of recorded pairs in memory.
         seed: of the draws; None takes one from the system.
 
     Raises:
-        ArgumentError: a value that cannot mean anything.
+        ArgumentError: a value is out of range.
     """
 
     share: float = 0.01
@@ -77,22 +164,20 @@ class Watch:
     window: int = 1000
     risk: float = 1e-3
     memory: int = 200_000
-    least_drift: float = 0.1
-    least_rate_change: float = 0.05
     least_agreement: float | None = None
     tolerance: float = 0.05
-    keep: str | os.PathLike[str] | None = None
-    most_kept: int = 2000
+    record: str | os.PathLike[str] | None = None
+    most_pairs: int = 2000
     most_bytes: int = 64 << 20
     seed: int | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        for name in ("share", "least_drift", "least_rate_change", "least_agreement", "tolerance"):
+        for name in ("share", "least_agreement", "tolerance"):
             value = getattr(self, name)
             if value is not None and not 0 <= value <= 1:
                 raise ArgumentError(f"{name}: expected a number from 0 to 1, got {value}")
         if not 0 < self.risk < 1:
-            raise ArgumentError(f"risk: expected a chance between 0 and 1, got {self.risk}")
+            raise ArgumentError(f"risk: expected a probability between 0 and 1, got {self.risk}")
         if self.window < 100 or self.window % BLOCKS:
             raise ArgumentError(f"window: expected a multiple of {BLOCKS}, 100 or more, got {self.window}")
         if self.memory < 2 * self.window:
@@ -102,46 +187,45 @@ class Watch:
         self._alarms = Alarms(self.on_alarm)
         self._totals = dict.fromkeys(("inputs", "forwarded", "not_a_number", "unplaced", "audited", "compared"), 0)
         self._block = self.window // BLOCKS
-        self._new_kept: list[float] = []  # advantages that are not counted yet
+        self._new_local: list[float] = []  # advantages that are not counted yet
         self._new_forwarded: list[float] = []
-        self._pairs: KeptPairs | None = None
-        self._restart(Reference(), Expected(self.least_agreement, 0.0, self.tolerance))
+        self._recorder: PairRecorder | None = None
+        self._restart(None, None)
 
     def begin(self, document: CascadeDocument, policy: Policy | None = None) -> None:
-        """Watch a file; or, later, another, or the same under another policy.
+        """Watch a file; or, later, another file, or the same under another policy.
 
         Estimates, windows and alarms begin anew; counts go on.
 
         Args:
             document: the file's document.
-            policy: what it decides by, if not by its own. With another temperature or other edges there is no
-                reference, so that `drift` and `offload rate` rest.
+            policy: the policy in force, if it is not the file's own. With another temperature or other edges there is
+                no reference, so that `drift` and `offload rate` are not raised.
 
         Raises:
-            ArgumentError: `keep` is no folder that can be made.
+            ArgumentError: the folder `record` cannot be made.
         """
         names = list(document.labels)
-        if self.keep is not None and (self._pairs is None or self._pairs.names != names):
+        if self.record is not None and (self._recorder is None or self._recorder.names != names):
             self.close()
             seed = None if self.seed is None else self.seed + 1  # draws of its own
-            self._pairs = KeptPairs(Path(self.keep), names, self.most_kept, self.most_bytes, seed)
+            self._recorder = PairRecorder(Path(self.record), names, self.most_pairs, self.most_bytes, seed)
         with self._lock:
             self._collect()
-            expected = Expected.of(document, self.least_agreement, self.tolerance)
-            self._restart(Reference.of(document, policy), expected)
+            self._restart(document, policy)
 
     def saw(self, advantage: float, forward: bool) -> bool:
-        """Count one input.
+        """Count an input.
 
         Args:
-            advantage: as the file gives it.
+            advantage: its advantage.
             forward: whether it is to leave the device.
 
         Returns:
-            Whether to ask the remote about it in the background, although its local answer stands.
+            Whether to audit it: to ask the remote in the background, although the local answer stands.
         """
-        (self._new_forwarded if forward else self._new_kept).append(advantage)  # atomic: a lock would cost more
-        if len(self._new_kept) + len(self._new_forwarded) >= self._block:
+        (self._new_forwarded if forward else self._new_local).append(advantage)  # atomic: a lock would cost more
+        if len(self._new_local) + len(self._new_forwarded) >= self._block:
             with self._lock:
                 self._collect()
         if forward or self._random() >= self.share:
@@ -151,12 +235,12 @@ class Watch:
         return True
 
     def compared(self, x: Batch, local: Prediction, remote: Prediction, *, audited: bool) -> None:
-        """Take the remote's reply to one input.
+        """Count the remote's reply to an input.
 
         Args:
             x: the input as a batch of one, as the local model takes it.
-            local: the local verdict.
-            remote: the remote's, calibrated.
+            local: the local prediction.
+            remote: the remote prediction, calibrated.
             audited: whether `saw` asked for it; otherwise the input was forwarded.
         """
         sure = local.confidence == local.confidence
@@ -169,79 +253,96 @@ class Watch:
                 stretch.add(agreed, confidence, judged, audited=audited)
             stretch = replace(self._older)
         if audited:
-            judge(stretch, self._expected, self.risk, self._alarms)
-        pairs = self._pairs
-        if pairs is not None and (audited or self._random() < self.share):
-            pairs.add(x, local, remote, audited=audited)
+            self._judge(stretch)
+        recorder = self._recorder
+        if recorder is not None and (audited or self._random() < self.share):
+            recorder.add(x, local, remote, audited=audited)
 
     def health(self) -> Health:
-        """What is known by now."""
+        """Return what is known so far."""
         with self._lock:
             self._collect()
             counts: dict[str, Any] = dict(self._totals)
             stretch, drift = replace(self._older), self._windows.distance
         return Health(
             **counts,
-            pairs=0 if self._pairs is None else len(self._pairs),
+            pairs=0 if self._recorder is None else len(self._recorder),
             agreement=stretch.agreement(_MISS),
-            agreement_kept=rate(stretch.kept_agreed, stretch.kept_n, _MISS),
+            agreement_local=rate(stretch.local_agreed, stretch.local_n, _MISS),
             agreement_forwarded=rate(stretch.forwarded_agreed, stretch.forwarded_n, _MISS),
-            calibration_gap=mean_gap(stretch.gap, stretch.kept_n, _MISS),
-            judged_gap=mean_gap(stretch.judged, stretch.kept_n, _MISS),
+            calibration_gap=mean_gap(stretch.gap, stretch.local_n, _MISS),
+            judged_gap=mean_gap(stretch.judged, stretch.local_n, _MISS),
             offload_rate=rate(stretch.forwarded, stretch.inputs, _MISS),
             drift=drift,
             **self._alarms.snapshot(),
         )
 
     def save(self) -> Path | None:
-        """Write the pairs.
-
-        Returns:
-            The file, or None if there is nothing to write.
+        """Write the recorded pairs; return the file, or None if there is nothing to write.
 
         Raises:
-            OSError: it cannot be written; what was there before is still there.
+            OSError: it cannot be written; the old file is still there.
         """
-        return None if self._pairs is None else self._pairs.save()
+        return None if self._recorder is None else self._recorder.save()
 
     def close(self) -> None:
-        """Write the pairs; a failure is logged."""
+        """Write the recorded pairs; a failure is logged."""
         try:
             self.save()
         except OSError as error:
-            _log.warning("the audited pairs cannot be saved: %s", error)
+            _log.warning("the recorded pairs cannot be saved: %s", error)
 
-    def _restart(self, reference: Reference, expected: Expected) -> None:
-        """Forget what was estimated. Under the lock, or before anybody else has this."""
-        self._alarms.clear()
-        self._windows = Windows(
-            reference,
-            window=self.window,
-            risk=self.risk,
-            least_drift=self.least_drift,
-            least_rate_change=self.least_rate_change,
-            alarms=self._alarms,
+    def _judge(self, stretch: Comparisons) -> None:
+        """Raise `agreement` and `calibration`, or clear them, after an audit."""
+        if self.least_agreement is not None:
+            seen, least = rate(stretch.local_agreed, stretch.local_n, self.risk), self.least_agreement
+            which = "inputs that stay on the device"
+        else:
+            seen, least, which = stretch.agreement(self.risk), self._least_agreement, "all inputs"
+        sentence = f"local and remote agree on {seen.value:.1%} of {which}; at least {least:.1%} was expected"
+        self._alarms.settle("agreement", seen.high < least, seen.value >= least, lambda: (seen, sentence))
+        gap, judged = (mean_gap(total, stretch.local_n, self.risk) for total in (stretch.gap, stretch.judged))
+        self._alarms.settle(
+            "calibration",
+            min(gap.low, judged.low) > self._largest_gap,
+            min(gap.value, judged.value) <= self._largest_gap,
+            lambda: (
+                gap,
+                f"local confidence exceeds the remote's labels by {gap.value:.1%} and its probabilities by "
+                f"{judged.value:.1%}; at most {self._largest_gap:.1%} was expected",
+            ),
         )
-        self._expected = expected
+
+    def _restart(self, document: CascadeDocument | None, policy: Policy | None) -> None:
+        """Forget what was estimated. The lock is held, or no other thread has the watch yet."""
+        self._alarms.clear()
+        reference = Reference() if document is None else Reference.of(document, policy)
+        self._windows = Windows(reference, self.window, self.risk, self._alarms)
+        self._least_agreement, self._largest_gap = 0.0, self.tolerance
+        if document is not None:
+            # Both models are right, and so agree, on at least the sum of their accuracies less 1.
+            both = document.calibration.accuracy.low + document.remote.accuracy.low - 1
+            self._least_agreement = max(0.0, both)
+            self._largest_gap = max(self.tolerance, document.calibration.ece_after.high)
         self._older, self._newer = Comparisons(), Comparisons()
 
     def _collect(self) -> None:
-        """Count what is new. Under the lock."""
-        kept, forwarded = _taken(self._new_kept), _taken(self._new_forwarded)
-        not_a_number, unplaced = self._windows.count(kept, forwarded)
-        self._totals["inputs"] += len(kept) + len(forwarded)
+        """Count what is new. The lock is held."""
+        local, forwarded = _taken(self._new_local), _taken(self._new_forwarded)
+        not_a_number, unplaced = self._windows.count(local, forwarded)
+        self._totals["inputs"] += len(local) + len(forwarded)
         self._totals["forwarded"] += len(forwarded)
         self._totals["not_a_number"] += not_a_number
         self._totals["unplaced"] += unplaced
         for stretch in (self._older, self._newer):
-            stretch.inputs += len(kept) + len(forwarded)
+            stretch.inputs += len(local) + len(forwarded)
             stretch.forwarded += len(forwarded)
         if self._newer.inputs >= self.memory // 2:
             self._older, self._newer = self._newer, Comparisons()
 
 
 def _taken(new: list[float]) -> list[float]:
-    """What is in a list that others append to meanwhile, taken out of it."""
+    """Take out the entries of a list to which other threads append meanwhile."""
     taken = new[:]
     del new[: len(taken)]
     return taken

@@ -1,0 +1,223 @@
+"""The engine that runs a model: ONNX Runtime, or LiteRT behind the same few methods.
+
+An engine is set up for a device: one thread, and no thread that spins while it waits.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
+import onnxruntime as ort
+
+from edgecascade.runtime.batch import rows, size
+from edgecascade.runtime.providers import CPU, PROVIDERS, available, engine_options, preferred
+from edgecascade.types.errors import ModelFileError, first_line
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from edgecascade.types.document import CascadeDocument
+
+__all__ = [
+    "Declared",
+    "Engine",
+    "fixed_batch",
+    "numpy_dtype",
+    "open_session",
+    "read_document",
+    "read_properties",
+    "run_in_batches",
+    "score_output",
+    "sessions",
+]
+
+_ERRORS_ONLY = 3  # otherwise onnxruntime warns at every load that a threshold can be overridden
+_DTYPES = {"float": "float32", "double": "float64", "float16": "float16", "bool": "bool", "string": "object"}
+
+
+class Declared(NamedTuple):
+    """An input or output that a model declares, as onnxruntime's `NodeArg` has it.
+
+    Attributes:
+        name: of the tensor.
+        type: such as `tensor(float)`.
+        shape: the length of each side, or the name of a side of any length.
+    """
+
+    name: str
+    type: str
+    shape: list[int | str]
+
+
+class Engine(Protocol):
+    """An open model: the methods of `onnxruntime.InferenceSession` that edgecascade uses."""
+
+    def get_inputs(self) -> Sequence[Declared]:
+        """Return the inputs that a caller must give."""
+        ...
+
+    def get_outputs(self) -> Sequence[Declared]:
+        """Return the outputs that `run` can give."""
+        ...
+
+    def get_overridable_initializers(self) -> Sequence[Declared]:
+        """Return the inputs that have a default in the file."""
+        ...
+
+    def get_providers(self) -> list[str]:
+        """Return the execution providers in use, the first one first."""
+        ...
+
+    def get_modelmeta(self) -> Any:
+        """Return an object whose `custom_metadata_map` holds the file's metadata."""
+        ...
+
+    def run(self, output_names: Sequence[str] | None, input_feed: Mapping[str, NDArray[Any]]) -> list[Any]:
+        """Return the outputs named, or all of them, for arrays by input name."""
+        ...
+
+
+def open_session(
+    path: str | os.PathLike[str] | bytes,
+    *,
+    threads: int = 1,
+    providers: str | Sequence[str] = CPU,
+    fallback: bool = False,
+    engines: str | os.PathLike[str] | None = None,
+) -> Engine:
+    """Open an ONNX model, or a `.tflite` cascade model.
+
+    Args:
+        path: the file, or an ONNX file's bytes.
+        threads: the engine's threads within one operator; no thread of onnxruntime spins.
+        providers: execution providers by preference, or `auto`, as `providers.preferred` takes them.
+        fallback: whether another provider may replace the first; otherwise a missing one is an error.
+        engines: a folder in which providers that compile the model store the result.
+
+    Raises:
+        ModelFileError: the file is missing or not a model, or a provider is not available.
+        ArgumentError: a provider name is unknown.
+        ModuleNotFoundError: the file is a `.tflite`, and the `litert` extra is not installed.
+    """
+    source = path if isinstance(path, bytes) else os.fspath(path)
+    name = "model" if isinstance(source, bytes) else source
+    if isinstance(source, str) and not os.path.isfile(source):
+        raise ModelFileError(f"{name}: no such file")
+    if name.endswith(".tflite"):
+        from edgecascade.runtime.litert import LiteSession
+
+        if providers not in ("auto", "cpu", CPU, [CPU], (CPU,)):
+            given = providers if isinstance(providers, str) else ", ".join(providers)
+            raise ModelFileError(f"providers: expected {CPU} for a .tflite file, got {given}")
+        return LiteSession(name, threads)
+    chosen = preferred(providers, fallback=fallback)
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1 if chosen[0] == PROVIDERS["xnnpack"] else threads  # XNNPACK has a pool of its own
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = _ERRORS_ONLY
+    try:
+        session: Engine = ort.InferenceSession(
+            source, options, providers=chosen, provider_options=[engine_options(p, engines, threads) for p in chosen]
+        )
+    except Exception as error:  # onnxruntime's exceptions have no common base but this one
+        raise ModelFileError(f"{name}: onnxruntime cannot load it: {first_line(error)}") from error
+    used = session.get_providers()[0]
+    if used != chosen[0] and not fallback and providers != "auto":
+        raise ModelFileError(f"{name}: asked for {chosen[0]}, onnxruntime fell back to {used}")
+    return session
+
+
+def sessions(path: str | os.PathLike[str] | bytes) -> Iterator[tuple[str, Engine | ModelFileError]]:
+    """Open the model on every execution provider of this machine, and yield each by name, or its error.
+
+    Raises:
+        ModelFileError: the CPU cannot run it.
+    """
+    if not isinstance(path, bytes) and os.fspath(path).endswith(".tflite"):
+        yield "LiteRT", open_session(path)
+        return
+    for provider in available():
+        try:
+            yield provider, open_session(path, providers=provider)
+        except ModelFileError as error:
+            if provider == CPU:
+                raise
+            yield provider, error
+
+
+def score_output(session: Engine, path: str | os.PathLike[str]) -> str:
+    """Return the name of the output that holds logits: `logits`, or the only floating [n, classes] output.
+
+    Raises:
+        ModelFileError: there is no such output, or more than one.
+    """
+    outputs = {o.name: o for o in session.get_outputs()}
+    if "logits" in outputs:
+        return "logits"
+    tables = [n for n, o in outputs.items() if o.type in ("tensor(float)", "tensor(float16)") and len(o.shape) == 2]
+    if len(tables) != 1:
+        raise ModelFileError(
+            f"{path}: expected an output named `logits` or one floating [n, classes] output, "
+            f"got {', '.join(f'{o.name} {o.type} {o.shape}' for o in outputs.values())}"
+        )
+    return str(tables[0])
+
+
+def run_in_batches(session: Engine, outputs: Sequence[str], feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+    """Return outputs for checked feeds [n, ...]. A file of a fixed batch runs on batches of that size.
+
+    The last batch is filled up with its last input, and its outputs are cut again.
+    """
+    n = size(feeds)
+    step = fixed_batch(session.get_inputs()) or n
+    parts = []
+    for start in range(0, n, step):
+        part = rows(feeds, slice(start, start + step))
+        missing = step - size(part)
+        full = rows(part, np.append(np.arange(step - missing), np.full(missing, -1))) if missing else part
+        parts.append([array[: step - missing] for array in session.run(list(outputs), full)])
+    return [np.concatenate(columns) for columns in zip(*parts, strict=True)]
+
+
+def fixed_batch(declared: Sequence[Declared]) -> int | None:
+    """Return how many inputs a file takes at once, or None if it takes any number."""
+    sides = [one.shape[0] for one in declared if one.shape]
+    return next((side for side in sides if isinstance(side, int)), None)
+
+
+def numpy_dtype(onnx_type: str) -> np.dtype[Any]:
+    """Return the numpy type of onnxruntime's `tensor(...)`."""
+    name = onnx_type.removeprefix("tensor(").removesuffix(")")
+    return np.dtype(_DTYPES.get(name, name))
+
+
+def read_properties(session: Engine, path: str | os.PathLike[str]) -> dict[str, str]:
+    """Return the metadata of an open session, by key.
+
+    Raises:
+        ModelFileError: it is not UTF-8.
+    """
+    try:
+        return dict(session.get_modelmeta().custom_metadata_map)
+    except UnicodeDecodeError as error:
+        raise ModelFileError(f"{path}: its metadata is damaged: {error}") from error
+
+
+def read_document(session: Engine, path: str | os.PathLike[str]) -> CascadeDocument:
+    """Return the document of an open session.
+
+    Raises:
+        ModelFileError: there is no document, or it is damaged or of a format that this runtime does not know.
+    """
+    from edgecascade.types.document import KEY, CascadeDocument  # needed to load a file, not to import the runtime
+
+    text = read_properties(session, path).get(KEY)
+    if text is None:
+        raise ModelFileError(
+            f"{path}: not a cascade model (it has no `{KEY}` metadata); `edgecascade calibrate` makes one of it"
+        )
+    return CascadeDocument.from_json(text, str(path))

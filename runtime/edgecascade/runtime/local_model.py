@@ -1,0 +1,291 @@
+"""The local model: it decides about an input, with label, confidence, advantage, forward and probabilities."""
+
+from __future__ import annotations
+
+import math
+import os
+import struct
+import time
+from collections import deque
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakSet
+
+import numpy as np
+import onnxruntime as ort
+
+from edgecascade.runtime.batch import Batch, first_of, rows, size, stacked
+from edgecascade.runtime.engine import Declared, Engine, numpy_dtype, open_session, read_document
+from edgecascade.runtime.model_inputs import check_input, model_inputs
+from edgecascade.types.answer import Prediction
+from edgecascade.types.errors import ArgumentError, ForkedError, InputError, ModelFileError
+from edgecascade.types.policy import Policy
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from edgecascade.types.document import CascadeDocument
+
+__all__ = ["OUTPUTS", "Bound", "Decided", "LocalModel"]
+
+OUTPUTS = ["label", "confidence", "advantage", "forward", "probabilities"]
+# label, confidence, advantage and forward lie side by side in one buffer, so that one call reads them all.
+_NUMBERS = struct.Struct("=qff?")
+_OFFSETS = {"label": (0, np.int64), "confidence": (8, np.float32), "advantage": (12, np.float32), "forward": (16, bool)}
+_REUSED = 16  # sets of buffers that are reused: more threads at once allocate new ones
+_COPIED = 1 << 15  # bytes: up to here, copying an input costs less than binding it
+
+
+class Decided(NamedTuple):
+    """The decision about one input; the fields are those of the file's outputs."""
+
+    label: int
+    confidence: float
+    advantage: float
+    forward: bool
+    probabilities: NDArray[np.float32]
+
+    @property
+    def prediction(self) -> Prediction:
+        """The prediction, without the decision that follows from it."""
+        return Prediction(self.label, self.confidence, self.probabilities)
+
+
+class _Live(NamedTuple):
+    """What `swap` replaces in one assignment."""
+
+    policy: Policy
+    overrides: Mapping[str, NDArray[np.float32]]
+    bound: Bound | None
+
+
+class LocalModel:
+    """An open cascade model under a policy, which may change while it runs. Safe to share between threads.
+
+    Args:
+        path: of the file.
+        session: the open file.
+        document: of the file.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], session: Engine, document: CascadeDocument) -> None:
+        self.document, self.inputs = document, model_inputs(session, path)
+        self._path, self._session, self._classes = path, session, len(document.labels)
+        self._own = document.device_policy()
+        self._forked_from = 0
+        self._live = self._under(self._own)
+        _LIVING.add(self)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], **options: Any) -> LocalModel:
+        """Open a file with the options of `open_session`.
+
+        Raises:
+            ModelFileError: the file is missing, damaged, not a cascade model, or of a newer format.
+        """
+        session = open_session(path, **options)
+        document = read_document(session, path)
+        missing = set(OUTPUTS) - {output.name for output in session.get_outputs()}
+        if missing:
+            raise ModelFileError(f"{path}: not a cascade model: it lacks the outputs {sorted(missing)}")
+        return cls(path, session, document)
+
+    @property
+    def provider(self) -> str:
+        """The execution provider that runs it."""
+        return str(self._session.get_providers()[0])
+
+    @property
+    def policy(self) -> Policy:
+        """The policy in force."""
+        return self._live.policy
+
+    def swap(self, policy: Policy) -> Policy:
+        """Decide by another policy from now on, and return the policy until now.
+
+        Raises:
+            ArgumentError: the file cannot decide by it.
+        """
+        before, self._live = self._live, self._under(policy)
+        return before.policy
+
+    def forked(self, parent: int) -> None:
+        """Refuse to run from now on; called in a fork of the process that loaded it."""
+        self._forked_from = parent
+        self._live = self._live._replace(bound=None)
+
+    def warm_up(self, x: Any = None) -> float:
+        """Decide about `x`, or about one of the file's golden inputs, and return the seconds that it took.
+
+        Raises:
+            ArgumentError: there is no input.
+        """
+        started = time.monotonic()
+        if x is not None:
+            self.one(self.inputs.read(x)[0])
+            return time.monotonic() - started
+        from edgecascade.runtime.golden import read_golden
+
+        golden = read_golden(self._session, self._path)
+        if golden is None:
+            raise ArgumentError("x: expected an input to warm up with, since the file has no golden inputs, got None")
+        alone = first_of(golden.inputs)
+        self.one(alone if len(alone) > 1 else next(iter(alone.values())))
+        return time.monotonic() - started
+
+    def one(self, x: Any) -> tuple[int, float, float, bool, NDArray[np.float32]]:
+        """Return the decision about one input without the batch axis: the fields of `Decided`.
+
+        Raises:
+            InputError: the input does not fit.
+            ModelFileError: the file does not have one name per class.
+            ForkedError: this is a fork of the process that loaded it.
+        """
+        live = self._live
+        if live.bound is not None and type(x) is np.ndarray:
+            try:
+                return live.bound(x)
+            except InputError:
+                raise
+            except Exception:  # the path below is slower, and says what is wrong
+                pass
+        (decided,) = self._decide(self.inputs.feeds("x", stacked(x)), live)
+        return decided
+
+    def many(self, batch: Batch) -> list[Decided]:
+        """Return the decisions about inputs [n, ...]. A file of a fixed batch runs on batches of that size.
+
+        Raises:
+            InputError: the inputs do not fit, or n is not a multiple of that batch.
+            ModelFileError: the file does not have one name per class.
+            ForkedError: this is a fork of the process that loaded it.
+        """
+        return self._decide(self.inputs.feeds("x", batch), self._live)
+
+    def _decide(self, feeds: Mapping[str, NDArray[Any]], live: _Live) -> list[Decided]:
+        if self._forked_from:
+            raise ForkedError(
+                f"cascade: it was loaded in process {self._forked_from}, and its threads do not exist in this fork "
+                f"({os.getpid()}); load it after the fork"
+            )
+        n = size(feeds)
+        step = self.inputs.batch or max(n, 1)
+        if n % step:
+            raise InputError(f"x: expected a multiple of {step} inputs (the file's batch), got {n}")
+        decided: list[Decided] = []
+        for start in range(0, n, step):
+            part = {**rows(feeds, slice(start, start + step)), **live.overrides}
+            label, confidence, advantage, forward, probabilities = self._session.run(OUTPUTS, part)
+            if probabilities.shape[1] != self._classes:
+                raise ModelFileError(f"the file names {self._classes} classes and gives {probabilities.shape[1]}")
+            advantage = np.where(np.isnan(confidence), np.float32(np.nan), advantage)
+            columns = (column.tolist() for column in (label, confidence, advantage, forward))
+            decided += [Decided(*one) for one in zip(*columns, probabilities, strict=True)]
+        return decided
+
+    def _under(self, policy: Policy) -> _Live:
+        overrides = policy.overrides(self._own)
+        fixed = overrides.keys() - {one.name for one in self._session.get_overridable_initializers()}
+        if fixed:
+            raise ArgumentError(f"policy: this file cannot change its {', '.join(sorted(fixed))} without a new file")
+        inputs = self.inputs
+        simple = inputs.text is None and len(inputs.declared) == 1 and inputs.batch in (None, 1)
+        bindable = simple and not self._forked_from and _can_bind(self._session)
+        bound = Bound(self._session, inputs.declared[0], self._classes, overrides) if bindable else None
+        return _Live(policy, overrides, bound)
+
+
+def _can_bind(session: Engine) -> bool:
+    """Return whether it is an onnxruntime session of a version whose inner parts are where `Bound` expects them."""
+    return hasattr(session, "io_binding") and hasattr(getattr(session, "_sess", None), "run_with_iobinding")
+
+
+class Bound:
+    """Run a cascade model on one input at a time, with output buffers that are made once and bound to the session.
+
+    Compared with `session.run` this saves the allocation of five outputs and the look-up of names, which is a third
+    of the time of a very small model. Safe to share between threads: each call takes a set of buffers of its own.
+
+    Args:
+        session: onnxruntime's session of a cascade model with one input.
+        declared: that input.
+        classes: number of classes.
+        overrides: arrays by name that replace the file's defaults.
+    """
+
+    def __init__(
+        self, session: Any, declared: Declared, classes: int, overrides: Mapping[str, NDArray[np.float32]]
+    ) -> None:
+        self._session, self._declared, self._classes, self._overrides = session, declared, classes, overrides
+        self._dtype = numpy_dtype(declared.type)
+        self._options = ort.RunOptions()  # None would create one for each run, which costs a microsecond
+        self._idle: deque[_Buffers] = deque(maxlen=_REUSED)
+
+    def __call__(self, x: NDArray[Any]) -> tuple[int, float, float, bool, NDArray[np.float32]]:
+        """Return label, confidence, advantage, forward and probabilities [classes] of one input without the batch axis.
+
+        The advantage is NaN where the confidence is NaN.
+
+        Raises:
+            InputError: `x` does not fit.
+            Exception: onnxruntime failed.
+        """
+        try:
+            buffers = self._idle.pop()
+        except IndexError:
+            buffers = _Buffers(self._session, self._classes, self._overrides)
+        if x.shape == buffers.shape and x.dtype == self._dtype:
+            buffers.input[...] = x
+        else:
+            check_input("x", x[None], self._declared)
+            buffers.take(self._declared.name, x)
+        buffers.run(buffers.binding, self._options)
+        label, confidence, advantage, forward = _NUMBERS.unpack_from(buffers.numbers)
+        probabilities = buffers.probabilities.copy()
+        self._idle.append(buffers)
+        if confidence != confidence:
+            advantage = math.nan
+        return label, confidence, advantage, forward, probabilities
+
+
+class _Buffers:
+    __slots__ = ("alive", "binding", "input", "numbers", "probabilities", "run", "shape")
+
+    def __init__(self, session: Any, classes: int, overrides: Mapping[str, NDArray[np.float32]]) -> None:
+        self.numbers = bytearray(_NUMBERS.size)
+        numbers = np.frombuffer(self.numbers, np.uint8)
+        rows = np.zeros((1, classes), np.float32)
+        binding = session.io_binding()
+        outputs = {name: numbers[at : at + np.dtype(kind).itemsize].view(kind) for name, (at, kind) in _OFFSETS.items()}
+        values = {
+            name: ort.OrtValue.ortvalue_from_numpy(array) for name, array in (*outputs.items(), ("probabilities", rows))
+        }
+        for name, value in values.items():
+            binding.bind_ortvalue_output(name, value)
+        for name, array in overrides.items():
+            binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(array))
+        self.alive = (binding, values, overrides)  # the session reads and writes their memory
+        self.probabilities = rows[0]
+        # the Python layer of onnxruntime around these costs a microsecond
+        self.binding, self.run = binding._iobinding, session._sess.run_with_iobinding
+        self.shape: tuple[int, ...] | None = None
+        self.input: NDArray[Any] = rows
+
+    def take(self, name: str, x: NDArray[Any]) -> None:
+        """Bind an input, or a buffer that holds it and later inputs of its shape."""
+        small = x.nbytes <= _COPIED
+        batch = np.array(x[None], order="C", copy=True) if small else np.ascontiguousarray(x[None])
+        self.binding.bind_input(name, batch)
+        self.input, self.shape = batch[0], x.shape if small else None
+
+
+_LIVING: WeakSet[LocalModel] = WeakSet()  # in this process; Python cannot take a fork callback back
+
+
+def _after_fork() -> None:
+    for one in list(_LIVING):
+        one.forked(os.getppid())
+
+
+if hasattr(os, "register_at_fork"):  # Windows has no forks
+    os.register_at_fork(after_in_child=_after_fork)

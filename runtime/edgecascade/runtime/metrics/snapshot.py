@@ -1,0 +1,147 @@
+"""All counts of a cascade, as one dict of plain JSON types.
+
+    {
+      "inputs": 12, "kept": 9, "forwarded": 3,            kept + forwarded = inputs
+      "reasons": {"confident": 9, "offloaded": 2, ...},   every `Reason`; they sum to inputs
+      "sources": {"local": 10, "remote": 2, ...},         every `Source`; they sum to inputs
+      "answers": [{"source": "local", "reason": "confident", "count": 9}, ...],  the combinations that occurred
+      "latency": {                                        seconds from the call to the answer
+        "kept": {"count": 9, "sum": 0.003, "buckets": [[1e-05, 0], [2.5e-05, 4], ...]},   answers within each bound
+        "forwarded": {...}
+      },
+      "traffic": {"requests": 3, "sent": 4000, "received": 900},   bytes; this and the rest only if the part exists
+      "circuit": "closed",                                         or "open", "half-open"
+      "budget": {"forwards/60s": 0.8},                             levels, in [0, 1]
+      "outbox": {...}, "watch": {...}                              their own numbers, by name
+    }
+
+`kept` counts the inputs that stay on the device. A number that is not finite is None, since JSON has no such number.
+Only numbers are taken from a part, and the members of a set, as {"drift": 1}; never text, which could be private.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Set
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from numbers import Integral, Real
+from typing import Any, Protocol
+
+from edgecascade.runtime.counts import BOUNDS, Counts, Durations, Tally
+from edgecascade.types.answer import Reason, Source
+from edgecascade.types.errors import ArgumentError
+
+__all__ = ["CIRCUIT_STATES", "Parts", "metrics", "snapshot"]
+
+CIRCUIT_STATES = ("closed", "open", "half-open")
+
+
+class Parts(Protocol):
+    """The parts of a cascade that count on their own; None for a part that it lacks."""
+
+    @property
+    def remote(self) -> Any:
+        """The remote, which may have `traffic`, and the `state` of a circuit."""
+
+    @property
+    def budget(self) -> Any:
+        """The budget, with `levels`."""
+
+    @property
+    def outbox(self) -> Any:
+        """The outbox, with `counts()`."""
+
+    @property
+    def watch(self) -> Any:
+        """The watch, with `health()`."""
+
+
+def snapshot(tally: Tally, parts: Parts) -> dict[str, Any]:
+    """Return all counts of a cascade by name, as described above.
+
+    Raises:
+        ArgumentError: the remote's `traffic` is neither a dataclass nor a mapping.
+    """
+    state = getattr(parts.remote, "state", None)
+    return metrics(
+        tally.snapshot(),
+        traffic=getattr(parts.remote, "traffic", None),
+        circuit=state if state in CIRCUIT_STATES else None,  # a user's remote may have a state of its own
+        budget=None if parts.budget is None else parts.budget.levels,
+        outbox=None if parts.outbox is None else parts.outbox.counts(),
+        watch=None if parts.watch is None else parts.watch.health(),
+    )
+
+
+def metrics(
+    counts: Counts,
+    *,
+    traffic: Any = None,
+    circuit: str | None = None,
+    budget: Mapping[str, float] | None = None,
+    outbox: Any = None,
+    watch: Any = None,
+) -> dict[str, Any]:
+    """Return these counts by name, as described above.
+
+    Args:
+        counts: of the answers.
+        traffic: `requests`, `sent` and `received`, as a dataclass or mapping.
+        circuit: state of the circuit breaker.
+        budget: level of each bucket.
+        outbox: numbers of the queue of unsent inputs, or parts with numbers, as a dataclass or mapping.
+        watch: the same for the watch on live quality.
+
+    Raises:
+        ArgumentError: a part is neither a dataclass nor a mapping.
+    """
+    pairs = [(source, reason) for reason in Reason for source in Source if counts.answers.get((source, reason))]
+    taken: dict[str, Any] = {
+        "inputs": counts.inputs,
+        "kept": counts.kept,
+        "forwarded": counts.forwarded,
+        "reasons": {reason.value: n for reason, n in counts.reasons.items()},
+        "sources": {source.value: n for source, n in counts.sources.items()},
+        "answers": [{"source": s.value, "reason": r.value, "count": counts.answers[s, r]} for s, r in pairs],
+        "latency": {"kept": _latency(counts.kept_seconds), "forwarded": _latency(counts.forwarded_seconds)},
+    }
+    if circuit is not None:
+        taken["circuit"] = circuit
+    for name, part in {"traffic": traffic, "budget": budget, "outbox": outbox, "watch": watch}.items():
+        if part is not None:
+            if not (isinstance(part, Mapping) or is_dataclass(part)):
+                raise ArgumentError(f"{name}: expected a dataclass or numbers by name, got {type(part).__name__}")
+            taken[name] = _numbers(part)
+    return taken
+
+
+def _latency(seconds: Durations) -> dict[str, Any]:
+    *cumulative, count = seconds.cumulative
+    buckets = [[bound, n] for bound, n in zip(BOUNDS, cumulative, strict=True)]
+    return {"count": count, "sum": seconds.sum, "buckets": buckets}
+
+
+def _numbers(part: Any, levels: int = 2) -> dict[str, Any]:
+    """Return the numbers of a part by name, and those of the parts inside it, down to so many levels."""
+    found: dict[str, Any] = {}
+    items = part.items() if isinstance(part, Mapping) else [(one.name, getattr(part, one.name)) for one in fields(part)]
+    for key, value in items:
+        if isinstance(value, Real):
+            found[_text(key)] = _plain(value)
+        elif levels > 1 and (isinstance(value, Mapping) or is_dataclass(value)):
+            found[_text(key)] = _numbers(value, levels - 1)
+        elif levels > 1 and isinstance(value, Set):
+            found[_text(key)] = dict.fromkeys(sorted(map(_text, value)), 1)
+    return found
+
+
+def _text(key: object) -> str:
+    return str(key.value if isinstance(key, Enum) else key)
+
+
+def _plain(value: Real) -> int | float | None:
+    if isinstance(value, Integral):
+        return int(value)
+    number = float(value)
+    return number if math.isfinite(number) else None

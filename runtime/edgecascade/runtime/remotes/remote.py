@@ -1,0 +1,195 @@
+"""The large model: the `Remote` protocol, a model in this process, and `connect`, which reads an address."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecascade.runtime.batch import Batch
+from edgecascade.runtime.deadline import Deadline
+from edgecascade.types.errors import ArgumentError, RemoteError
+
+__all__ = ["InProcess", "Remote", "RemoteLabels", "Scores", "Traffic", "Wrapped", "connect"]
+
+
+@dataclass(frozen=True)
+class RemoteLabels:
+    """The reply of a remote that gives no scores, only a label and a confidence for each input.
+
+    Attributes:
+        labels: class indices, integers [n].
+        confidences: probabilities that the labels are right, floating [n], in [0, 1].
+    """
+
+    labels: NDArray[Any]
+    confidences: NDArray[Any]
+
+    def probabilities(self, classes: int) -> NDArray[np.float64]:
+        """Return probabilities [n, classes]; the other classes share equally what the confidence leaves.
+
+        Raises:
+            RemoteError: a label is not a class index, or a confidence is not a probability.
+        """
+        labels, confidences = np.asarray(self.labels), np.asarray(self.confidences)
+        if labels.ndim != 1 or labels.shape != confidences.shape or labels.dtype.kind not in "iu":
+            raise RemoteError(
+                f"remote: expected integer labels [n] and as many confidences, got {labels.dtype} "
+                f"{list(labels.shape)} and {confidences.dtype} {list(confidences.shape)}"
+            )
+        if not ((labels >= 0) & (labels < classes)).all() or not ((confidences >= 0) & (confidences <= 1)).all():
+            raise RemoteError(f"remote: expected labels below {classes} and confidences from 0 to 1")
+        rest = (1 - confidences.astype(np.float64)) / max(1, classes - 1)
+        table = np.repeat(rest[:, None], classes, axis=1)
+        table[np.arange(len(labels)), labels] = confidences
+        return table
+
+
+Scores: TypeAlias = NDArray[Any] | RemoteLabels
+"""Logits or probabilities [n, classes], or labels with confidences."""
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Requests so far, and the bytes sent and received, before TLS."""
+
+    requests: int = 0
+    sent: int = 0
+    received: int = 0
+
+
+class Remote(Protocol):
+    """A model that can be asked.
+
+    Optional attributes: `encoded`, true if it takes image files as they are, as an object array of bytes [n], where
+    the application gave files; `request_inputs`, the most inputs in one request; `traffic`, a `Traffic`.
+    """
+
+    def infer(self, inputs: Batch, deadline: Deadline) -> Scores:
+        """Return scores [n, classes] of original inputs [n, ...], which come by name if the application gave several.
+
+        Called from several threads at once. It should return by the deadline; the caller does in any case.
+
+        Raises:
+            RemoteUnreachable: the remote cannot be reached.
+            RemoteError: the remote replied, and the reply is not an answer.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release connections and memory."""
+        ...
+
+
+class InProcess:
+    """A model in this process: any function from inputs [n, ...] to scores [n, classes], or to `RemoteLabels`.
+
+    The function cannot be interrupted. Past the deadline its result is dropped, but it runs to its end.
+    """
+
+    def __init__(self, function: Callable[[Any], Scores]) -> None:
+        self._function = function
+
+    def infer(self, inputs: Batch, deadline: Deadline) -> Scores:  # noqa: ARG002
+        """Return the function's scores of inputs [n, ...]; its exceptions pass through."""
+        return self._function(inputs)
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+class Wrapped:
+    """Base of remotes around another remote, whose attributes they pass on.
+
+    Args:
+        remote: the remote inside.
+
+    Raises:
+        ArgumentError: it has no method `infer`.
+    """
+
+    def __init__(self, remote: Remote) -> None:
+        if not hasattr(remote, "infer"):
+            raise ArgumentError(f"remote: expected a Remote, got {type(remote).__name__}")
+        self._remote = remote
+
+    @property
+    def encoded(self) -> bool:
+        """Whether the remote inside takes image files as they are."""
+        return bool(getattr(self._remote, "encoded", False))
+
+    @property
+    def traffic(self) -> Traffic:
+        """Requests and bytes so far; an `AttributeError` if the remote inside does not count them."""
+        return cast(Traffic, cast(Any, self._remote).traffic)
+
+    @property
+    def request_inputs(self) -> int:
+        """The most inputs in one request; an `AttributeError` if the remote inside sets no limit."""
+        return int(cast(Any, self._remote).request_inputs)
+
+    def close(self) -> None:
+        """Close the remote inside."""
+        self._remote.close()
+
+
+def connect(
+    remote: str | os.PathLike[str] | Remote | Callable[[Any], NDArray[Any]] | None, *, threads: int = 1
+) -> Remote | None:
+    """Return the remote that an address, an ONNX file or a function stands for.
+
+    An address is wrapped as `CircuitBreaker(Retrying(...))`. A `Remote` is returned as it is.
+
+    Args:
+        remote: what to ask; None gives None.
+        threads: threads of ONNX Runtime for a file.
+
+    Raises:
+        ModelFileError: the file is missing or has no logits.
+        ArgumentError: the address is not that of an Open Inference Protocol v2 model.
+        ModuleNotFoundError: the address is grpc://, and the `grpc` extra is not installed.
+    """
+    if remote is None:
+        return None
+    if isinstance(remote, (str, os.PathLike)):
+        address = os.fspath(remote)
+        if "://" in address:
+            from edgecascade.runtime.remotes.circuit import CircuitBreaker
+            from edgecascade.runtime.remotes.retry import Retrying
+
+            return CircuitBreaker(Retrying(_server(address)))
+        return InProcess(_onnx_function(address, threads))
+    if hasattr(remote, "infer"):
+        return cast(Remote, remote)
+    if callable(remote):
+        return InProcess(remote)
+    raise ArgumentError(
+        f"remote: expected an address, an ONNX file, a function or a Remote, got {type(remote).__name__}"
+    )
+
+
+def _server(address: str) -> Remote:
+    if address.startswith(("grpc://", "grpcs://")):
+        from edgecascade.runtime.remotes.open_inference_grpc import OpenInferenceGrpc
+
+        return OpenInferenceGrpc(address)
+    from edgecascade.runtime.remotes.open_inference import OpenInference
+
+    return OpenInference(address)
+
+
+def _onnx_function(path: str, threads: int) -> Callable[[Batch], NDArray[Any]]:
+    from edgecascade.runtime.engine import open_session, run_in_batches, score_output
+    from edgecascade.runtime.model_inputs import model_inputs
+
+    session = open_session(path, threads=threads)
+    inputs, output = model_inputs(session, path), score_output(session, path)
+
+    def logits(batch: Batch) -> NDArray[Any]:
+        return run_in_batches(session, [output], inputs.feeds("remote input", batch))[0]
+
+    return logits

@@ -1,0 +1,150 @@
+"""Intervals that hold at all times at once."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from edgecascade.runtime.watch.intervals import mean_gap, rate, stratified
+from edgecascade.runtime.watch.watch import Comparisons
+from edgecascade.types.estimate import Estimate
+
+RUNS, LONGEST, RISK = 400, 10_000, 0.1
+MOST_MISSES = 64  # of 400: a rate of .1 is above it with a chance of 1e-4
+
+
+def log_mixture(successes: NDArray[np.int64], n: NDArray[np.int64], p: float) -> NDArray[np.float64]:
+    """By quadrature over the prior: how much better it explains what was seen than the rate p does."""
+    q = np.sin((np.arange(2000) + 0.5) * np.pi / 4000) ** 2  # equally likely under Beta(1/2, 1/2)
+    each = successes[:, None] * np.log(q / p) + (n - successes)[:, None] * np.log((1 - q) / (1 - p))
+    top = each.max(axis=1)
+    mean: NDArray[np.float64] = top + np.log(np.exp(each - top[:, None]).mean(axis=1))
+    return mean
+
+
+@pytest.mark.parametrize("p", [0.02, 0.5, 0.9])
+def test_a_rate_is_in_its_interval_at_all_times(p: float) -> None:
+    """Looked at 300 times up to 10,000, at first after each: the chance that it ever misses is `risk` at most.
+
+    Leaving the interval is crossing a border in the number of successes: the borders are the function's own.
+    """
+    rng = np.random.default_rng(7)
+    times = np.unique(np.geomspace(1, LONGEST, 300).astype(int))
+    seen = (rng.random((RUNS, LONGEST)) < p).cumsum(axis=1)[:, times - 1]
+    missed = np.zeros(RUNS, bool)
+    for n, column in zip(times.tolist(), seen.T, strict=True):
+        for successes in np.unique(column).tolist():
+            estimate = rate(successes, n, RISK)
+            missed |= (column == successes) & ((p < estimate.low) | (p > estimate.high))
+    assert missed.sum() <= MOST_MISSES
+
+
+def test_the_interval_of_a_rate_is_no_wider_than_it_must_be() -> None:
+    """Somebody who looks all the time pays with less than twice the width of an interval for one look."""
+    estimate = rate(900, 1000, 0.05)
+    assert estimate.high - estimate.low < 2 * 2 * 1.96 * math.sqrt(0.9 * 0.1 / 1000)
+
+
+@given(n=st.integers(1, 300), share=st.floats(0, 1), risk=st.sampled_from([0.3, 0.05, 1e-3]))
+def test_the_ends_are_where_the_mixture_is_1_over_risk_times_likelier(n: int, share: float, risk: float) -> None:
+    """By quadrature: an end refutes by just so much, and what is inside is not refuted."""
+    successes = round(share * n)
+    estimate = rate(successes, n, risk)
+    assert 0 <= estimate.low <= estimate.value <= estimate.high <= 1
+    for end in (estimate.low, estimate.high):
+        if 0 < end < 1:
+            found = log_mixture(np.array([successes]), np.array([n]), end)[0]
+            assert found == pytest.approx(-math.log(risk), abs=0.02)
+
+
+@pytest.mark.parametrize("n", [1, 10, 1000, 10**6])
+def test_all_and_none_are_mirror_images(n: int) -> None:
+    """Without a failure the interval reaches 1, without a success 0, and neither is a point."""
+    none, all_ = rate(0, n, 0.05), rate(n, n, 0.05)
+    assert none.low == 0
+    assert all_.high == 1
+    assert 0 < none.high == pytest.approx(1 - all_.low, rel=1e-6)
+
+
+def test_a_long_run_is_no_trouble() -> None:
+    """A thousand million observations: narrow, and round the value."""
+    estimate = rate(899_999_999, 10**9, 1e-6)
+    assert estimate.low < 0.9 < estimate.high
+    assert estimate.high - estimate.low < 2e-4
+
+
+@pytest.mark.parametrize("kind", ["alike", "drifting", "clairvoyant"])
+def test_the_mean_gap_is_in_its_interval_at_all_times(kind: str) -> None:
+    """At each n to 10,000, and though the gap drifts, or the claim depends on what was seen before."""
+    rng = np.random.default_rng(3)
+    claim = rng.uniform(0.5, 1, (RUNS, LONGEST))
+    truth = claim - 0.2
+    if kind == "drifting":
+        truth = claim - np.linspace(-0.0, 0.4, LONGEST)
+    outcome = rng.random((RUNS, LONGEST)) < truth
+    if kind == "clairvoyant":  # whoever was right just before is believed less, and is right less often
+        before = np.concatenate([np.zeros((RUNS, 1), bool), outcome[:, :-1]], axis=1)
+        claim = np.where(before, 0.5, 0.9)
+        truth = np.where(before, 0.5, 0.5)
+        outcome = rng.random((RUNS, LONGEST)) < truth
+    n = np.arange(1, LONGEST + 1)
+    total, expected = (claim - outcome).cumsum(axis=1), (claim - truth).cumsum(axis=1) / n
+    radius = np.array([mean_gap(0.0, i, RISK).high for i in n.tolist()])
+    missed = (np.abs(total / n - expected) > radius).any(axis=1)
+    assert missed.sum() <= MOST_MISSES
+    assert radius[-1] < 0.03
+
+
+@given(gaps=st.lists(st.floats(-1, 1), max_size=50), risk=st.sampled_from([0.3, 0.05, 1e-6]))
+def test_a_gap_is_within_its_interval_and_its_range(gaps: list[float], risk: float) -> None:
+    """Low, value and high are in order, whatever came; nothing is known of nothing."""
+    estimate = mean_gap(sum(gaps), len(gaps), risk)
+    assert -1 <= estimate.low <= estimate.high <= 1
+    assert estimate.n == len(gaps)
+    if gaps:
+        assert estimate.low - 1e-9 <= estimate.value <= estimate.high + 1e-9
+    else:
+        assert math.isnan(estimate.value)
+
+
+def test_nothing_is_known_of_nothing() -> None:
+    """No observations: no value, and everything possible."""
+    estimate = rate(0, 0, 0.05)
+    assert (math.isnan(estimate.value), estimate.low, estimate.high, estimate.n) == (True, 0, 1, 0)
+
+
+def test_strata_weigh_what_they_are_of_the_whole() -> None:
+    """Not what they are of the sample; one without a share says nothing."""
+    strata = [(0.7, Estimate(0.9, 0.8, 1.0, 10)), (0.3, Estimate(0.5, 0.4, 0.6, 5000))]
+    whole = stratified(strata)
+    assert [whole.value, whole.low, whole.high] == pytest.approx([0.78, 0.68, 0.88])
+    assert whole.n == 5010
+    assert stratified([(1.0, strata[0][1]), (0.0, Estimate(math.nan, 0, 1, 0))]) == strata[0][1]
+
+
+def test_a_stratum_of_which_nothing_is_known_widens() -> None:
+    """By all of its share."""
+    whole = stratified([(0.75, Estimate(0.9, 0.8, 1.0, 10)), (0.25, Estimate(math.nan, 0.0, 1.0, 0))])
+    assert math.isnan(whole.value)
+    assert [whole.low, whole.high] == pytest.approx([0.6, 1.0])
+
+
+def test_an_audited_sample_stands_for_all_that_was_kept() -> None:
+    """Overall agreement from 2 % of the kept and all forwarded: unbiased, and nearly always in its interval."""
+    rng = np.random.default_rng(11)
+    values, missed = [], 0
+    for _ in range(200):
+        forwarded = rng.random(20_000) < 0.3
+        agrees = rng.random(20_000) < np.where(forwarded, 0.5, 0.95)
+        audited = ~forwarded & (rng.random(20_000) < 0.02)
+        sums = Comparisons(inputs=20_000, forwarded=int(forwarded.sum()))
+        for one, was_audited in zip(agrees[audited | forwarded], audited[audited | forwarded], strict=True):
+            sums.add(bool(one), 0.9, 0.9, audited=bool(was_audited))
+        estimate = sums.agreement(RISK)
+        values.append(estimate.value)
+        missed += not estimate.low <= 0.7 * 0.95 + 0.3 * 0.5 <= estimate.high
+    assert np.mean(values) == pytest.approx(0.815, abs=0.004)
+    assert missed <= 36

@@ -1,0 +1,133 @@
+"""One input at a time through buffers made once: the same decisions as `session.run`, bit for bit."""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
+
+from edgecascade.runtime import InputError
+from edgecascade.runtime.engine import open_session
+from edgecascade.runtime.local_model import OUTPUTS, Bound
+
+FLOATS = st.floats(-50, 50, width=32) | st.sampled_from([np.nan, np.inf, -np.inf])
+
+
+@pytest.fixture
+def both(file: Path) -> tuple[Bound, Any]:
+    """A bound model, and the session that it is bound to."""
+    session = open_session(file)
+    return Bound(session, session.get_inputs()[0], 3, {}), session
+
+
+@given(rows=hnp.arrays(np.float32, st.tuples(st.integers(1, 5), st.just(3)), elements=FLOATS))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_it_decides_as_an_ordinary_run_does(both: tuple[Bound, Any], rows: NDArray[np.float32]) -> None:
+    """Numbers that are none included, one input after the other."""
+    bound, session = both
+    for row in rows:
+        wanted = {name: output[0] for name, output in zip(OUTPUTS, session.run(OUTPUTS, {"z": row[None]}), strict=True)}
+        if np.isnan(wanted["confidence"]):
+            wanted["advantage"] = np.nan  # whatever the file says of it
+        for got, want in zip(bound(row), wanted.values(), strict=True):
+            np.testing.assert_array_equal(got, want)
+
+
+def test_arrays_need_not_lie_in_order(both: tuple[Bound, Any]) -> None:
+    """A column, a reversed array, one that is read-only."""
+    bound, _ = both
+    wide = np.arange(12, dtype=np.float32).reshape(3, 4)
+    locked = np.array([1, 2, 3], np.float32)
+    locked.flags.writeable = False
+    for row in (wide[:, 1], wide[::-1, 2], locked):
+        np.testing.assert_array_equal(bound(row)[4], bound(row.copy())[4])
+
+
+def test_an_answer_is_not_changed_by_the_next(both: tuple[Bound, Any]) -> None:
+    """The buffers are reused; what was given is not."""
+    bound, _ = both
+    first = bound(np.array([5, 0, 0], np.float32))[4]
+    kept = first.copy()
+    bound(np.array([0, 5, 0], np.float32))
+    np.testing.assert_array_equal(first, kept)
+
+
+def test_an_input_is_not_kept(both: tuple[Bound, Any]) -> None:
+    """Changed by its owner after the call, it changes nothing."""
+    bound, _ = both
+    x = np.array([5, 0, 0], np.float32)
+    before = bound(x)[0]
+    x[:] = 0, 5, 0
+    assert (before, bound(x)[0]) == (0, 1)
+
+
+def test_overrides_are_bound_too(file: Path) -> None:
+    """A threshold that is the caller's."""
+    session = open_session(file)
+    for threshold, forwarded in ((-1.0, False), (1.0, True)):
+        bound = Bound(session, session.get_inputs()[0], 3, {"threshold": np.array(threshold, np.float32)})
+        assert bound(np.array([0, 0.5, 0], np.float32))[3] is forwarded
+
+
+def test_images_of_any_size(pair: Path) -> None:
+    """Small ones are copied, large ones bound as they are; in any order."""
+    session = open_session(pair / "local.onnx")
+    bound = Bound(session, session.get_inputs()[0], 3, {})
+    random = np.random.default_rng(0)
+    for side in (8, 200, 8, 8, 300, 9):
+        image = random.integers(0, 256, (side, side + 1, 3), np.uint8)
+        wanted = session.run(OUTPUTS, {"image": image[None]})
+        np.testing.assert_array_equal(bound(image)[4], wanted[4][0])
+
+
+@pytest.mark.parametrize("x", [np.zeros(3), np.zeros(4, np.float32), np.zeros((1, 3), np.float32)])
+def test_what_does_not_fit_is_refused(both: tuple[Bound, Any], x: NDArray[Any]) -> None:
+    """And the next input is answered."""
+    bound, _ = both
+    bound(np.zeros(3, np.float32))
+    with pytest.raises(InputError, match=r"^x: expected float32 \[3\] per input"):
+        bound(x)
+    assert bound(np.array([0, 0, 5], np.float32))[0] == 2
+
+
+def test_threads_do_not_see_each_others_inputs(file: Path) -> None:
+    """Twenty at once, more than there are buffers kept."""
+    session = open_session(file)
+    bound = Bound(session, session.get_inputs()[0], 3, {})
+    wrong: list[int] = []
+
+    def ask(label: int) -> None:
+        row = np.zeros(3, np.float32)
+        row[label] = 5
+        wrong.extend(label for _ in range(500) if bound(row)[0] != label)
+
+    threads = [threading.Thread(target=ask, args=(i % 3,)) for i in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_predict_goes_this_way(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For one array; a failure in it falls back on the ordinary run, which this would hide."""
+    from edgecascade.runtime import Cascade
+
+    taken: list[Any] = []
+    call: Callable[..., Any] = Bound.__call__
+
+    def watched(self: Bound, x: NDArray[Any]) -> Any:
+        decided = call(self, x)
+        taken.append(decided)
+        return decided
+
+    monkeypatch.setattr(Bound, "__call__", watched)
+    with Cascade.load(file, threshold=-1.0) as cascade:
+        cascade.predict(np.array([5, 0, 0], np.float32))
+    assert len(taken) == 1

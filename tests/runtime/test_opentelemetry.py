@@ -1,0 +1,145 @@
+"""OpenTelemetry reads the same numbers, all of one moment."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+
+from edgecascade.runtime.counts import BOUNDS, Counts, Histogram
+from edgecascade.runtime.metrics.opentelemetry import export_to_opentelemetry
+from edgecascade.runtime.metrics.snapshot import metrics
+from edgecascade.types.answer import Reason, Source
+
+Found = dict[str, dict[tuple[Any, ...], Any]]  # value by the attributes' values, by instrument
+
+
+@pytest.fixture
+def reader() -> Iterator[InMemoryMetricReader]:
+    """Collects when told to."""
+    reader = InMemoryMetricReader()
+    yield reader
+    reader.shutdown()
+
+
+@pytest.fixture
+def provider(reader: InMemoryMetricReader) -> Iterator[MeterProvider]:
+    """Of the meters that the reader collects."""
+    provider = MeterProvider([reader], shutdown_on_exit=False)
+    yield provider
+    provider.force_flush()
+
+
+def collected(reader: InMemoryMetricReader) -> Found:
+    """What the instruments say by now."""
+    data = reader.get_metrics_data()
+    found: Found = {}
+    for resource in data.resource_metrics if data else ():
+        for scope in resource.scope_metrics:
+            for metric in scope.metrics:
+                found[metric.name] = {
+                    tuple((point.attributes or {}).values()): getattr(point, "value", None)
+                    for point in metric.data.data_points
+                }
+    return found
+
+
+def example(kept: int, **parts: Any) -> dict[str, Any]:
+    """So many kept answers of 1 ms, and one of the remote."""
+    quick, slow = Histogram(), Histogram()
+    for _ in range(kept):
+        quick.observe(0.001)
+    slow.observe(0.2)
+    answers = {(Source.LOCAL, Reason.CONFIDENT): kept, (Source.REMOTE, Reason.OFFLOADED): 1}
+    return metrics(Counts(answers, quick.snapshot(), slow.snapshot()), **parts)
+
+
+def test_the_instruments_say_what_the_snapshot_says(reader: InMemoryMetricReader, provider: MeterProvider) -> None:
+    """Counts with source and reason, buckets with their bounds, and the numbers of each part by name."""
+    snapshot = example(
+        3,
+        traffic={"requests": 3, "sent": 4000, "received": 900},
+        circuit="open",
+        budget={"forwards/60s": 0.5},
+        outbox={"waiting": 2, "unkept": {"full": 1}},
+        watch={"drift": {"value": 0.25, "low": float("nan")}},
+    )
+    export_to_opentelemetry(lambda: snapshot, meter=provider.get_meter("test"))
+    found = collected(reader)
+    buckets = found.pop("edgecascade.latency.buckets")
+    assert found == {
+        "edgecascade.answers": {("local", "confident"): 3, ("remote", "offloaded"): 1},
+        "edgecascade.latency.count": {("kept",): 3, ("forwarded",): 1},
+        "edgecascade.latency.sum": {("kept",): pytest.approx(0.003), ("forwarded",): 0.2},
+        "edgecascade.remote.requests": {(): 3},
+        "edgecascade.remote.sent": {(): 4000},
+        "edgecascade.remote.received": {(): 900},
+        "edgecascade.circuit": {("closed",): 0, ("open",): 1, ("half-open",): 0},
+        "edgecascade.budget": {("forwards/60s",): 0.5},
+        "edgecascade.outbox": {("waiting",): 2, ("unkept.full",): 1},
+        "edgecascade.watch": {("drift.value",): 0.25},
+    }
+    assert len(buckets) == 2 * (len(BOUNDS) + 1)
+    assert (buckets["kept", "0.0005"], buckets["kept", "0.001"], buckets["kept", "+Inf"]) == (0, 3, 3)
+
+
+def test_a_part_that_is_not_there_says_nothing(reader: InMemoryMetricReader, provider: MeterProvider) -> None:
+    """An absent outbox is not an empty one."""
+    export_to_opentelemetry(lambda: example(1), meter=provider.get_meter("test"))
+    names = {name for name, points in collected(reader).items() if points}
+    assert names == {
+        "edgecascade.answers",
+        *(f"edgecascade.latency.{one}" for one in ("count", "sum", "buckets")),
+    }
+
+
+def test_each_collection_reads_one_snapshot_anew(reader: InMemoryMetricReader, provider: MeterProvider) -> None:
+    """One for all instruments, so that they add up; and another one the next time."""
+    taken: list[int] = []
+
+    def snapshot() -> dict[str, Any]:
+        taken.append(len(taken))
+        return example(len(taken), budget={"forwards/60s": 0.5})
+
+    export_to_opentelemetry(snapshot, meter=provider.get_meter("test"))
+    for n in (1, 2, 3):
+        found = collected(reader)
+        assert len(taken) == n
+        assert found["edgecascade.answers"]["local", "confident"] == found["edgecascade.latency.count"]["kept",] == n
+
+
+def test_a_snapshot_that_fails_does_not_end_the_export(reader: InMemoryMetricReader, provider: MeterProvider) -> None:
+    """The collection after it is complete again."""
+    fails = [True]
+
+    def snapshot() -> dict[str, Any]:
+        if fails[0]:
+            raise OSError("no")
+        return example(2)
+
+    export_to_opentelemetry(snapshot, meter=provider.get_meter("test"))
+    assert not any(collected(reader).values())
+    fails[0] = False
+    assert collected(reader)["edgecascade.answers"]["local", "confident"] == 2
+
+
+def test_opentelemetry_is_imported_when_it_is_used() -> None:
+    """The module itself is part of the device install, and says what is missing by the import's own error."""
+    code = (
+        "import sys\n"
+        "from edgecascade.runtime.metrics.opentelemetry import export_to_opentelemetry\n"
+        "assert 'opentelemetry' not in sys.modules\n"
+        "sys.modules['opentelemetry'] = None\n"
+        "try:\n    export_to_opentelemetry(dict)\n"
+        "except ModuleNotFoundError:\n    print('missing')"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "missing"
+
+
+def test_the_global_meter_is_the_default() -> None:
+    """Without an SDK it does nothing, and raises nothing."""
+    export_to_opentelemetry(lambda: example(1))

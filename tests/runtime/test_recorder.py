@@ -1,0 +1,329 @@
+"""Pairs for the next calibration: bounded, whole, and read by the commands that need them."""
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgecascade.cli import main
+from edgecascade.export import cascade_scores, read_labelled
+from edgecascade.runtime import ArgumentError, Cascade, Prediction
+from edgecascade.runtime.watch.recorder import PairRecorder
+
+NAMES = ["red", "green", "blue"]
+
+
+def verdict(label: int, confidence: float = 0.8) -> Prediction:
+    """One of three classes."""
+    probabilities = np.full(3, (1 - confidence) / 2, np.float32)
+    probabilities[label] = confidence
+    return Prediction(label, confidence, probabilities)
+
+
+def keep(pairs: PairRecorder, value: Any, label: int = 0) -> bool:
+    """One pixel, on which the local model says red."""
+    return pairs.add(np.full((1, 2), value, np.float32), verdict(0, 0.6), verdict(label), audited=True)
+
+
+def saved(pairs: PairRecorder) -> dict[str, Any]:
+    """What is in the file."""
+    path = pairs.save()
+    assert path is not None
+    with np.load(path, allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays}
+
+
+def test_the_file_holds_what_both_models_said(tmp_path: Path) -> None:
+    """Inputs in order, a label, and both models' probabilities beside it."""
+    pairs = PairRecorder(tmp_path, NAMES)
+    assert keep(pairs, 1, label=2)
+    assert pairs.add(np.full((1, 2), 2, np.float32), verdict(1), verdict(1), audited=False)
+    arrays = saved(pairs)
+    np.testing.assert_array_equal(arrays["x"], np.array([[1, 1], [2, 2]], np.float32))
+    assert (arrays["y"].shape, arrays["y"].dtype) == ((2,), np.int64)
+    assert arrays["names"].tolist() == NAMES
+    assert (arrays["local"].argmax(1).tolist(), arrays["remote"].argmax(1).tolist()) == ([0, 1], [2, 1])
+    assert arrays["local"].dtype == arrays["remote"].dtype == np.float32
+    np.testing.assert_allclose(arrays["confidence"], [0.6, 0.8])
+    assert arrays["audited"].tolist() == [True, False]
+
+
+def kept(pair: Path, folder: Path) -> dict[str, Any]:
+    """All test images of the pair, with what both models say, in a file."""
+    test = np.load(pair / "test.npz")["x"]
+    pairs = PairRecorder(folder, NAMES, seed=1)
+    with Cascade.load(pair / "local.onnx", remote=pair / "remote.onnx", threshold=2.0, deadline=60) as cascade:
+        for x, answer in zip(test, cascade.predict_batch(test), strict=True):
+            assert answer.remote is not None
+            assert pairs.add(x[None], answer.local, answer.remote, audited=False)
+    return saved(pairs)
+
+
+def test_recalibrate_reads_it(pair: Path, tmp_path: Path) -> None:
+    """The real command, with the remote asked again and with what it said saved; its figures are those of the truth."""
+    arrays = kept(pair, tmp_path)
+    np.save(tmp_path / "remote.npy", arrays["remote"])
+    for remote in (pair / "remote.onnx", tmp_path / "remote.npy"):
+        arguments = [str(pair / "local.onnx"), "--data", str(tmp_path / "pairs.npz"), "--remote", str(remote)]
+        out = tmp_path / "new.onnx"
+        assert main(["recalibrate", *arguments, "--offload-rate", "0.2", "-o", str(out)]) == 0
+        new = Cascade.load(out).document.to_dict()
+        old = Cascade.load(pair / "local.onnx").document.to_dict()
+        assert (new["calibration"]["n"], new["labels"]) == (400, NAMES)
+        assert new["calibration"]["temperature"] == pytest.approx(old["calibration"]["temperature"], rel=0.25)
+        for who in ("calibration", "remote"):
+            assert new[who]["accuracy"]["value"] == pytest.approx(old[who]["accuracy"]["value"], abs=0.06)
+
+
+def test_calibrate_reads_it(pair: Path, tmp_path: Path) -> None:
+    """The same for the body alone; and the inputs are those that the local model took, bit for bit."""
+    arrays = kept(pair, tmp_path)
+    path = str(tmp_path / "pairs.npz")
+    data = read_labelled(path)
+    assert isinstance(data.inputs, np.ndarray)
+    np.testing.assert_array_equal(data.inputs, np.load(pair / "test.npz")["x"])
+    scores = cascade_scores(pair / "local.onnx", data.inputs)
+    assert scores.argmax(1).tolist() == arrays["local"].argmax(1).tolist()
+    arguments = ["calibrate", str(pair / "corner.onnx"), "--remote", str(pair / "remote.onnx"), "--data", path]
+    assert main([*arguments, "--offload-rate", "0.2", "-o", str(tmp_path / "new.onnx")]) == 0
+
+
+def test_labels_are_drawn_as_the_remote_believes(tmp_path: Path) -> None:
+    """Each class as often as its probability says, and one without a probability never."""
+    pairs = PairRecorder(tmp_path, NAMES, seed=3)
+    remote = Prediction(2, 0.7, np.array([0.0, 0.3, 0.7], np.float32))
+    for _ in range(2000):
+        pairs.add(np.zeros((1, 1)), verdict(0), remote, audited=True)
+    often = np.bincount(saved(pairs)["y"], minlength=3) / 2000
+    assert often[0] == 0
+    assert often[1] == pytest.approx(0.3, abs=0.04)
+
+
+def test_the_latest_are_kept(tmp_path: Path) -> None:
+    """In the order in which they came."""
+    pairs = PairRecorder(tmp_path, NAMES, most=3)
+    for i in range(10):
+        keep(pairs, i)
+    assert saved(pairs)["x"][:, 0].tolist() == [7, 8, 9]
+
+
+@given(sizes=st.lists(st.integers(1, 40), max_size=30), most=st.integers(1, 10), most_bytes=st.integers(1, 400))
+def test_neither_bound_is_ever_passed(
+    tmp_path_factory: pytest.TempPathFactory, sizes: list[int], most: int, most_bytes: int
+) -> None:
+    """Whatever comes; and what is larger than all the room is refused without losing the rest."""
+    pairs = PairRecorder(tmp_path_factory.mktemp("kept"), NAMES, most=most, most_bytes=most_bytes)
+    expected: list[int] = []
+    for size in sizes:
+        x = np.zeros((1, size), np.float64)
+        if pairs.add(x, verdict(0), verdict(0), audited=True):
+            expected.append(x.nbytes + 24)
+        else:
+            assert x.nbytes + 24 > most_bytes
+        while len(expected) > most or sum(expected) > most_bytes:
+            expected.pop(0)
+        assert len(pairs) == len(expected)
+
+
+def test_an_input_is_copied(tmp_path: Path) -> None:
+    """A caller may use its buffer again."""
+    pairs = PairRecorder(tmp_path, NAMES)
+    x = np.ones((1, 2), np.float32)
+    local, remote = verdict(0), verdict(1)
+    pairs.add(x, local, remote, audited=True)
+    x[:], local.probabilities[:], remote.probabilities[:] = 9, 9, 9
+    arrays = saved(pairs)
+    assert arrays["x"].tolist() == [[1, 1]]
+    assert arrays["local"].max() < 1
+
+
+def test_several_inputs_are_kept_by_name(tmp_path: Path) -> None:
+    """One array for each, as the model names them."""
+    pairs = PairRecorder(tmp_path, NAMES)
+    for i in range(2):
+        x = {"values": np.full((1, 3), i, np.float32), "kind": np.array([[i]])}
+        pairs.add(x, verdict(0), verdict(i), audited=True)
+    arrays = saved(pairs)
+    assert arrays["values"].shape == (2, 3)
+    assert (arrays["kind"].dtype, arrays["kind"].tolist()) == (np.int64, [[0], [1]])
+    again = PairRecorder(tmp_path, NAMES)
+    assert len(again) == 2
+    assert saved(again).keys() == arrays.keys()
+
+
+@pytest.mark.parametrize("kind", ["U", "O"])
+def test_sentences_of_any_length_are_of_one_kind(tmp_path: Path, kind: str) -> None:
+    """Whatever array held them; the file is one of plain text."""
+    pairs = PairRecorder(tmp_path, NAMES)
+    sentences = ["short", "a much longer one", ""]
+    for sentence in sentences:
+        x = np.array([sentence]) if kind == "U" else np.array([sentence], object)
+        assert pairs.add(x, verdict(0), verdict(1), audited=True)
+    assert saved(pairs)["x"].tolist() == sentences
+    assert saved(PairRecorder(tmp_path, NAMES))["x"].tolist() == sentences
+
+
+@pytest.mark.parametrize(
+    "x",
+    [
+        np.array([b"\xff\xd8 a jpeg"], object),
+        np.array([None], object),
+        {"y": np.zeros((1, 2))},
+        {"file": np.zeros((1, 2))},
+        {"a": np.zeros((1, 2)), "remote": np.zeros((1, 2))},
+    ],
+)
+def test_what_no_plain_file_could_hold_is_not_kept(tmp_path: Path, x: Any) -> None:
+    """Encoded images, objects, and inputs named like what is beside them."""
+    pairs = PairRecorder(tmp_path, NAMES)
+    assert not pairs.add(x, verdict(0), verdict(1), audited=True)
+    assert pairs.save() is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_verdicts_of_another_number_of_classes_are_not_kept(tmp_path: Path) -> None:
+    """They are another model's."""
+    other = Prediction(0, 1.0, np.ones(4, np.float32))
+    assert not PairRecorder(tmp_path, NAMES).add(np.zeros((1, 2)), verdict(0), other, audited=True)
+
+
+def test_the_commonest_shape_is_saved(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """One file has one; the log says how many were left out."""
+    pairs = PairRecorder(tmp_path, NAMES)
+    for side in (4, 3, 3, 5, 3):
+        pairs.add(np.zeros((1, side, side), np.uint8), verdict(0), verdict(0), audited=True)
+    with caplog.at_level(logging.WARNING):
+        assert saved(pairs)["x"].shape == (3, 3, 3)
+    assert "2 recorded inputs" in caplog.text
+
+
+def test_a_restart_goes_on(tmp_path: Path) -> None:
+    """What was saved is there again, in order, and the bounds hold for all."""
+    first = PairRecorder(tmp_path, NAMES, most=4)
+    for i in range(3):
+        keep(first, i, label=i)
+    before = saved(first)
+    second = PairRecorder(tmp_path, NAMES, most=4)
+    assert {name: array.tolist() for name, array in saved(second).items()} == {
+        name: array.tolist() for name, array in before.items()
+    }
+    for i in (3, 4):
+        keep(second, i)
+    assert saved(second)["x"][:, 0].tolist() == [1, 2, 3, 4]
+    assert len(PairRecorder(tmp_path, NAMES, most=2)) == 2
+
+
+def _truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-40])
+
+
+def _drop_an_array(path: Path) -> None:
+    arrays = dict(np.load(path))
+    del arrays["remote"]
+    np.savez(path, **arrays)
+
+
+def _shorten_an_array(path: Path) -> None:
+    arrays = dict(np.load(path))
+    np.savez(path, **{**arrays, "local": arrays["local"][:1]})
+
+
+def _pickle(path: Path) -> None:
+    arrays = dict(np.load(path))
+    np.savez(path, **{**arrays, "x": np.array([{}, {}], object)})
+
+
+def _garbage(path: Path) -> None:
+    path.write_bytes(b"nothing that numpy wrote")
+
+
+def _rename_a_class(path: Path) -> None:
+    arrays = dict(np.load(path))
+    np.savez(path, **{**arrays, "names": np.array(["red", "green", "violet"])})
+
+
+@pytest.mark.parametrize("damage", [_truncate, _drop_an_array, _shorten_an_array, _pickle, _garbage, _rename_a_class])
+def test_what_cannot_be_continued_is_set_aside(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: Callable[[Path], None]
+) -> None:
+    """It is still there for whoever wants to look, the log names it, and a new file begins."""
+    pairs = PairRecorder(tmp_path, NAMES)
+    keep(pairs, 1)
+    keep(pairs, 2)
+    pairs.save()
+    damage(tmp_path / "pairs.npz")
+    content = (tmp_path / "pairs.npz").read_bytes()
+    with caplog.at_level(logging.WARNING):
+        again = PairRecorder(tmp_path, NAMES)
+    assert len(again) == 0
+    assert "pairs.npz" in caplog.text
+    assert (tmp_path / "pairs.npz.old").read_bytes() == content
+    keep(again, 3)
+    assert saved(again)["x"][:, 0].tolist() == [3]
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk is full: OSError, and nothing half-written is left behind."""
+    pairs = PairRecorder(tmp_path, NAMES)
+    keep(pairs, 1)
+    pairs.save()
+    before = (tmp_path / "pairs.npz").read_bytes()
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    keep(pairs, 2)
+    with pytest.raises(OSError, match="No space"):
+        pairs.save()
+    assert [path.name for path in tmp_path.iterdir()] == ["pairs.npz"]
+    assert (tmp_path / "pairs.npz").read_bytes() == before
+
+
+def test_a_reader_never_meets_half_a_file(tmp_path: Path) -> None:
+    """Two threads save and one adds, while a reader loads all it can get."""
+    pairs = PairRecorder(tmp_path, NAMES, most=50)
+    keep(pairs, 0)
+    pairs.save()
+    stop, failures = threading.Event(), list[BaseException]()
+
+    def work(step: Callable[[], object]) -> None:
+        try:
+            while not stop.is_set():
+                step()
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(step,)) for step in (pairs.save, pairs.save, lambda: keep(pairs, 1))]
+    for thread in threads:
+        thread.start()
+    until = time.monotonic() + 1
+    while time.monotonic() < until:
+        arrays = dict(np.load(tmp_path / "pairs.npz"))
+        assert len({len(array) for name, array in arrays.items() if name != "names"}) == 1
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+
+
+@pytest.mark.parametrize("options", [{"most": 0}, {"most_bytes": 0}])
+def test_bounds_that_keep_nothing_are_refused(tmp_path: Path, options: dict[str, int]) -> None:
+    """Naming the argument."""
+    with pytest.raises(ArgumentError, match="expected 1 or more, got 0"):
+        PairRecorder(tmp_path, NAMES, **options)
+
+
+def test_a_folder_that_cannot_be_is_refused(tmp_path: Path) -> None:
+    """At once, and not when the first pairs are to be saved."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ArgumentError, match="record: expected a folder"):
+        PairRecorder(tmp_path / "file" / "below", NAMES)
