@@ -8,9 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgecascade.benchmarks.decode import decode
 from edgecascade.benchmarks.device.environment import read_environment
-from edgecascade.benchmarks.document import result_document, result_schema
 from edgecascade.benchmarks.latency.cell import Cell
 from edgecascade.benchmarks.latency.connection import round_trips
 from edgecascade.benchmarks.latency.plan import Request, Scenario, Subject
@@ -18,8 +16,10 @@ from edgecascade.benchmarks.latency.report import latency_findings, latency_sect
 from edgecascade.benchmarks.latency.run import LatencyRun, run_latency
 from edgecascade.benchmarks.network import Profile
 from edgecascade.benchmarks.network.proxy import shaped
-from edgecascade.benchmarks.section import Report
+from edgecascade.benchmarks.report.contents import Report
+from edgecascade.benchmarks.report.result import result_document, result_schema
 from edgecascade.benchmarks.server import serving
+from edgecascade.benchmarks.stored import decode
 from edgecascade.cli import main
 from edgecascade.types.estimate import Estimate
 
