@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from edgecascade.benchmarks.device.watching import MachineState
 from edgecascade.benchmarks.latency.loadgen import Validity
 from edgecascade.benchmarks.latency.plan import Plan
+from edgecascade.benchmarks.report.result import HIGHER, LOWER
 from edgecascade.calibration import quantile
 from edgecascade.types.estimate import Estimate
 
@@ -83,8 +84,8 @@ class Forwards:
 
     reasons: dict[str, int]
     share: Estimate
-    kept: Distribution | None
-    forwarded: Distribution | None
+    kept: Distribution | None = field(metadata=LOWER)
+    forwarded: Distribution | None = field(metadata=LOWER)
     late: int
     overshoot: float
 
@@ -118,9 +119,9 @@ class Cell:
     queries: int
     seconds: float
     throughput: float
-    latency: Distribution | None
+    latency: Distribution | None = field(metadata=LOWER)
     forwards: Forwards | None
-    right: Estimate
+    right: Estimate = field(metadata=HIGHER)
     cpu: float
     warm_up: WarmUp
     machine: MachineState
