@@ -39,10 +39,10 @@ class Distribution:
     n: int
     mean: float | None
     worst: float | None
-    p50: Estimate | None
-    p90: Estimate | None
-    p99: Estimate | None
-    p99_9: Estimate | None
+    p50: Estimate | None = field(metadata=LOWER)
+    p90: Estimate | None = field(metadata=LOWER)
+    p99: Estimate | None = field(metadata=LOWER)
+    p99_9: Estimate | None = field(metadata=LOWER)
 
     def at(self, name: str) -> Estimate | None:
         """Return the percentile with one of the names in `QUANTILES`."""
