@@ -45,6 +45,9 @@ _COMMANDS = {
     "plan": _Command(
         "edgecascade.calibration.commands.plan", "plan", "Plan a cascade from the saved outputs of both models."
     ),
+    "evaluate": _Command(
+        "edgecascade.calibration.commands.evaluate", "plan", "Measure the accuracy and the calibration of a model."
+    ),
     "inspect": _Command("edgecascade.runtime.commands.inspect", "", "Show what a cascade model holds, or verify it."),
     "run": _Command(
         "edgecascade.runtime.commands.run", "images", "Answer files, lines, sockets, videos or cameras as JSON lines."
@@ -59,7 +62,7 @@ _COMMANDS = {
 _GROUPS = {
     "Plan and make a cascade model": ("plan", "export", "compare", "calibrate", "recalibrate", "tflite"),
     "Use it": ("inspect", "run", "serve"),
-    "Measure it": ("bench",),
+    "Measure it": ("evaluate", "bench"),
 }
 _EXTRAS = {
     "ai_edge_litert": "litert",

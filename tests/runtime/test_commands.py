@@ -12,7 +12,19 @@ import pytest
 
 from edgecascade.cli import main
 
-COMMANDS = ("export", "compare", "calibrate", "recalibrate", "tflite", "plan", "inspect", "run", "serve", "bench")
+COMMANDS = (
+    "export",
+    "compare",
+    "calibrate",
+    "recalibrate",
+    "tflite",
+    "plan",
+    "evaluate",
+    "inspect",
+    "run",
+    "serve",
+    "bench",
+)
 
 
 def run(*arguments: object) -> int:

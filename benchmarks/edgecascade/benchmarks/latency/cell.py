@@ -13,7 +13,7 @@ from edgecascade.benchmarks.device.watching import MachineState
 from edgecascade.benchmarks.latency.loadgen import Validity
 from edgecascade.benchmarks.latency.plan import Plan
 from edgecascade.benchmarks.report.result import HIGHER, LOWER
-from edgecascade.calibration.estimate import quantile
+from edgecascade.calibration import quantile
 from edgecascade.types.estimate import Estimate
 
 __all__ = ["QUANTILES", "Cell", "Distribution", "Forwards", "WarmUp", "distribution", "least"]
@@ -39,10 +39,10 @@ class Distribution:
     n: int
     mean: float | None
     worst: float | None
-    p50: Estimate | None
-    p90: Estimate | None
-    p99: Estimate | None
-    p99_9: Estimate | None
+    p50: Estimate | None = field(metadata=LOWER)
+    p90: Estimate | None = field(metadata=LOWER)
+    p99: Estimate | None = field(metadata=LOWER)
+    p99_9: Estimate | None = field(metadata=LOWER)
 
     def at(self, name: str) -> Estimate | None:
         """Return the percentile with one of the names in `QUANTILES`."""

@@ -1,4 +1,4 @@
-"""A plan as one picture: what each threshold would do, why, and whether the confidences can be believed."""
+"""A plan as one figure: operating curve, advantage and reliability."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from edgecascade.calibration.cascade_plan import CascadePlan
-from edgecascade.calibration.outputs import SavedOutputs
-from edgecascade.calibration.reliability import reliability
+from edgecascade.calibration.commands.outputs import SavedPair
+from edgecascade.calibration.metrics.reliability import reliability
+from edgecascade.calibration.plan import CascadePlan
 from edgecascade.types.softmax import softmax
 
 __all__ = ["draw_plan"]
@@ -25,13 +25,13 @@ _STYLE: dict[Any, Any] = {
 }
 
 
-def draw_plan(plan: CascadePlan, outputs: SavedOutputs, path: str | os.PathLike[str]) -> None:
+def draw_plan(plan: CascadePlan, outputs: SavedPair, path: str | os.PathLike[str]) -> None:
     """Draw the operating curve with its simultaneous band, the advantage by bin, and the local reliability.
 
     Args:
-        plan: made from the outputs.
+        plan: of these outputs.
         outputs: both models' logits and the labels.
-        path: .svg, .png or .pdf.
+        path: file to write; .svg, .png or .pdf.
     """
     import matplotlib as mpl
     from matplotlib.figure import Figure
@@ -56,7 +56,7 @@ def _draw_curve(axes: Any, plan: CascadePlan) -> None:
     ends = [100 * curve[0].accuracy, 100 * curve[-1].accuracy]
     axes.plot([0, 100], ends, color=_GREY, linestyle=":", label="random")
     axes.plot(100 * chosen.offload_rate, 100 * chosen.accuracy, "o", color=_ORANGE, label="chosen")
-    axes.set(xlabel="offload rate, %", ylabel="accuracy, % (on the data that chose)", title="What each threshold does")
+    axes.set(xlabel="offload rate, %", ylabel="accuracy, % (on the calibration data)", title="Operating curve")
     axes.legend(loc="lower right", frameon=False, fontsize=8)
 
 
@@ -67,15 +67,15 @@ def _draw_advantage(axes: Any, plan: CascadePlan) -> None:
     axes.step(position, 100 * table.values, where="mid", color=_BLUE, label=f"table ({plan.policy.estimate})")
     axes.axhline(100 * max(plan.policy.threshold, -1.0), color=_ORANGE, linestyle="--", label="threshold")
     axes.set(
-        xlabel=f"inputs by rising {plan.score}, %",
+        xlabel=f"inputs in order of {plan.score}, %",
         ylabel="advantage of the local model, points",
-        title="Where asking helps",
+        title="Where forwarding helps",
         ylim=(min(-10.0, float(intervals.min())), max(10.0, float(intervals.max()))),
     )
     axes.legend(loc="lower right", frameon=False, fontsize=8)
 
 
-def _draw_reliability(axes: Any, plan: CascadePlan, outputs: SavedOutputs) -> None:
+def _draw_reliability(axes: Any, plan: CascadePlan, outputs: SavedPair) -> None:
     correct = outputs.local.argmax(axis=1) == outputs.labels
     axes.plot([0, 1], [0, 1], color=_GREY, linestyle=":", label="calibrated")
     for temperature, colour, when in ((1.0, _ORANGE, "before"), (plan.local.temperature, _BLUE, "after")):
@@ -84,6 +84,10 @@ def _draw_reliability(axes: Any, plan: CascadePlan, outputs: SavedOutputs) -> No
             table.confidence, table.accuracy, "o-", color=colour, markersize=4, label=f"{when}, T = {temperature:.2f}"
         )
     axes.set(
-        xlabel="confidence of the local model", ylabel="accuracy", title="Can it be believed?", xlim=(0, 1), ylim=(0, 1)
+        xlabel="confidence of the local model",
+        ylabel="accuracy",
+        title="Reliability",
+        xlim=(0, 1),
+        ylim=(0, 1),
     )
     axes.legend(loc="upper left", frameon=False, fontsize=8)

@@ -1,4 +1,4 @@
-"""Vector scaling: each class its own scale and bias, held near temperature scaling where rows are few."""
+"""Vector scaling: a scale and a bias for each class, near temperature scaling where rows are few."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,8 +11,14 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import log_softmax
 
-from edgecascade.calibration import CalibrationError, fit_temperature, negative_log_likelihood, softmax
-from edgecascade.calibration.vector_scaling import VectorScaling, fit_vector_scaling
+from edgecascade.calibration import (
+    CalibrationError,
+    VectorScaling,
+    fit_temperature,
+    fit_vector_scaling,
+    negative_log_likelihood,
+    softmax,
+)
 
 Sampled = Callable[..., tuple[NDArray[np.float64], NDArray[np.int64]]]
 

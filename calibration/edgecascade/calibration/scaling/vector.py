@@ -1,4 +1,4 @@
-"""Vector scaling: a scale and a bias of its own for each class, for models that are surer of some than of others.
+"""Vector scaling: a scale and a bias for each class.
 
 Guo et al., "On Calibration of Modern Neural Networks" (ICML 2017), section 4.2.
 """
@@ -10,14 +10,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.calibration.labelled_logits import check_labelled_logits
-from edgecascade.calibration.temperature import fit_temperature
+from edgecascade.calibration._checks import check_labelled_logits
+from edgecascade.calibration.scaling.temperature import fit_temperature
 from edgecascade.types.errors import CalibrationError
 
 __all__ = ["VectorScaling", "fit_vector_scaling"]
 
 _CHUNK_ELEMENTS = 1 << 16
-_CONVERGED = 1e-5  # largest derivative of the mean loss, nats, that an optimum may have left
+_CONVERGED = 1e-5  # largest derivative of the mean loss at an optimum, in nats
 
 
 @dataclass(frozen=True)
@@ -33,29 +33,29 @@ class VectorScaling:
     bias: NDArray[np.float64]
 
     def __call__(self, logits: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Logits float64 [n, classes] whose softmax is calibrated; infinite ones, such as masks, stay as they are."""
+        """Return logits float64 [n, classes] whose softmax is calibrated; infinite ones, such as masks, stay."""
         infinite = np.isinf(logits)
         return np.where(infinite, logits, self.scale * np.where(infinite, 0, logits) + self.bias)
 
 
 def fit_vector_scaling(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> VectorScaling:
-    """The scales and biases that minimise the negative log-likelihood, held near the best temperature's.
+    """Fit the scales and biases by maximum a posteriori around temperature scaling.
 
-    Twice as many numbers as classes overfit few rows, so each has a Gaussian prior of unit variance around
-    temperature scaling: on the scale's departure from 1 / T, relative to it, and on the bias at the mean logit of
-    the class, in nats. A class without rows keeps about its temperature, and the optimum is finite and unique.
+    Two parameters per class overfit few rows, so each has a Gaussian prior of unit variance around temperature
+    scaling: on the relative departure of the scale from 1 / T, and on the bias at the mean logit of the class, in
+    nats. A class without rows stays near its temperature, and the optimum is finite and unique.
 
     Args:
         logits: [n, classes], floating; -inf masks a class.
         labels: [n], integer, in 0..classes - 1.
 
     Raises:
-        CalibrationError: where there is no temperature to start from, with the reason, or no convergence.
+        CalibrationError: there is no finite temperature, or the fit does not converge.
 
     >>> rng = np.random.default_rng(0)
     >>> truth = rng.normal(0.0, 2.0, (4000, 2))
     >>> labels = (truth + rng.gumbel(size=truth.shape)).argmax(axis=1)
-    >>> found = fit_vector_scaling(truth * [1.0, 4.0], labels)    # class 1 is four times too sure
+    >>> found = fit_vector_scaling(truth * [1.0, 4.0], labels)    # class 1 is four times too sharp
     >>> found.scale.round(1)
     array([1. , 0.2])
     """
@@ -72,7 +72,7 @@ def fit_vector_scaling(logits: NDArray[np.floating], labels: NDArray[np.integer]
 
 
 class _Objective:
-    """Mean loss and its gradient in [relative departures from 1 / T, biases at the mean logits], both [classes]."""
+    """Mean loss and gradient in [relative departures from 1 / T, biases at the mean logits], each [classes]."""
 
     def __init__(self, logits: NDArray[np.floating], labels: NDArray[np.integer], temperature: float) -> None:
         self.logits, self.labels, self.temperature = logits, labels, temperature

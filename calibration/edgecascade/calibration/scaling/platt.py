@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.calibration.judged_scores import check_judged_scores, prior_corrected_targets
+from edgecascade.calibration._checks import check_scored_answers
 from edgecascade.types.errors import CalibrationError
 
-__all__ = ["Platt", "fit_platt"]
+__all__ = ["Platt", "fit_platt", "prior_corrected_targets"]
 
 _MAX_STEPS = 100
-_PRECISION = 1e-8  # of the log-odds that a Newton step still moves; the step squares the error
+_PRECISION = 1e-8  # of the last Newton step but one in log-odds; the step squares the error
 _RIDGE = 1e-12
 _SUFFICIENT = 1e-4  # Armijo's constant
 _ROUNDING = 1e-14  # relative, of a sum of losses
@@ -32,7 +32,7 @@ class Platt:
     intercept: float
 
     def __call__(self, score: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Probability float64 [n] that answers with these scores [n] are right; NaN stays NaN.
+        """Return the probability float64 [n] that answers with these scores [n] are right; NaN stays NaN.
 
         >>> Platt(slope=2.0, intercept=1.0)(np.array([-0.5, 0.0, -np.inf])).round(3)
         array([0.5  , 0.731, 0.   ])
@@ -42,29 +42,28 @@ class Platt:
 
 
 def fit_platt(score: NDArray[np.floating], correct: NDArray[np.bool_]) -> Platt:
-    """The slope and intercept that make prior-corrected targets as likely as they can be.
+    """Fit slope and intercept to prior-corrected targets by maximum likelihood.
 
     Platt (1999), section 2.2, by the Newton method with backtracking of Lin, Lin and Weng, "A note on Platt's
-    probabilistic outputs for support vector machines" (2007), section 3, in float64. The targets lie inside
-    (0, 1), so two distinct scores are enough for one finite optimum, even where they separate right from
-    wrong. Where all answers are right, or all wrong, the targets are equal: the slope is 0 and every score
-    gets their probability, (n + 1) / (n + 2) or 1 / (n + 2).
+    probabilistic outputs for support vector machines" (2007), section 3, in float64. The targets lie inside (0, 1),
+    so two distinct scores suffice for one finite optimum, even where they separate right from wrong. Where all
+    answers are right, or all wrong, the slope is 0 and every score gets (n + 1) / (n + 2) or 1 / (n + 2).
 
     Args:
         score: [n], floating and finite, on any scale.
         correct: bool [n], whether the answer was right.
 
     Raises:
-        CalibrationError: other shapes, types or numbers, or scores that are all the same.
+        CalibrationError: other shapes, types or numbers, or the scores are all equal.
 
     >>> score = np.log([0.9, 0.8, 0.7, 0.4, 0.6, 0.3])
     >>> fit_platt(score, np.array([True, True, True, True, False, False]))(score).round(2)
     array([0.8 , 0.77, 0.72, 0.5 , 0.67, 0.38])
     """
-    check_judged_scores(score, correct)
+    check_scored_answers(score, correct)
     if score.min() == score.max():
         raise CalibrationError(f"score: expected at least two distinct values, got {score[0]} in all {len(score)} rows")
-    # By a power of two, which is exact: no difference of scores is lost or overflows.
+    # Scaling by a power of two is exact: no difference of scores is lost or overflows.
     exponent = int(np.frexp(np.abs(score).max())[1])
     unit = np.ldexp(score.astype(np.float64), -exponent)
     middle, half = (unit.max() + unit.min()) / 2, (unit.max() - unit.min()) / 2
@@ -77,8 +76,22 @@ def fit_platt(score: NDArray[np.floating], correct: NDArray[np.bool_]) -> Platt:
     return platt
 
 
+def prior_corrected_targets(correct: NDArray[np.bool_]) -> tuple[float, float]:
+    """Return the targets that replace 0 and 1: 1 / (w + 2) for w wrong answers, (r + 1) / (r + 2) for r right ones.
+
+    Platt, "Probabilistic Outputs for Support Vector Machines" (1999), section 2.2: the posterior means under a
+    uniform prior. A fit to them is never certain.
+
+    >>> prior_corrected_targets(np.array([True, True, False]))
+    (0.3333333333333333, 0.75)
+    """
+    right = int(np.count_nonzero(correct))
+    wrong = len(correct) - right
+    return 1 / (wrong + 2), (right + 1) / (right + 2)
+
+
 def _minimise(x: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Slope and intercept over x in [-1, 1]; from a flat line at the mean target, as in Platt's and Lin's code."""
+    """Return slope and intercept over x in [-1, 1], starting from a flat line at the mean target."""
     design = np.column_stack([x, np.ones_like(x)])
     mean = target.mean()
     parameters = np.array([0.0, np.log(mean / (1 - mean))])
@@ -98,7 +111,7 @@ def _minimise(x: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np
 
 
 def _loss(log_odds: NDArray[np.float64], target: NDArray[np.float64]) -> float:
-    """Summed cross-entropy, nats; equation 5 of Lin, Lin and Weng without its cancellation."""
+    """Return the summed cross-entropy in nats: equation 5 of Lin, Lin and Weng without its cancellation."""
     return float(np.sum(np.logaddexp(0.0, log_odds) - target * log_odds))
 
 

@@ -1,4 +1,4 @@
-"""Temperature scaling: the one scalar T that makes softmax(z / T) as likely as it can be.
+"""Temperature scaling: the scalar T that minimises the negative log-likelihood of softmax(z / T).
 
 Guo et al., "On Calibration of Modern Neural Networks" (ICML 2017), section 4.2.
 """
@@ -11,32 +11,37 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.calibration.labelled_logits import check_labelled_logits
+from edgecascade.calibration._checks import check_labelled_logits
+from edgecascade.calibration.intervals import proportion
+from edgecascade.calibration.metrics.reliability import calibration_error
+from edgecascade.types.document import Calibration
 from edgecascade.types.errors import CalibrationError
+from edgecascade.types.estimate import Estimate
+from edgecascade.types.softmax import softmax
 
-__all__ = ["fit_temperature", "negative_log_likelihood", "row_losses"]
+__all__ = ["calibrate_temperature", "fit_temperature", "negative_log_likelihood", "row_losses"]
 
-_CHUNK_ELEMENTS = 1 << 16  # 256 kB of float32: stays in cache, and is all the memory that is needed
-_FIRST_LOOK = 1000  # rows; where they put the optimum, eight times as many start, until it is all of them
+_CHUNK_ELEMENTS = 1 << 16  # 256 kB of float32, which stays in cache
+_FIRST_LOOK = 1000  # rows of the first fit, whose optimum starts the fit on eight times as many, and so on
 _MAX_STEPS = 400
-_LARGEST_SPREAD = 1e150  # of which the square is still a float64
-_NEWTON_STEPS = 8  # in a row; where they have not arrived, a longer stride may leave the flat that they creep on
-_PRECISION = 3e-5  # relative, of the last step but one: Newton squares the error
+_LARGEST_SPREAD = 1e150  # its square is still a float64
+_NEWTON_STEPS = 8  # in a row, before a longer stride is tried, which may leave a flat region
+_PRECISION = 3e-5  # relative, of the last step but one: Newton's method squares the error
 
 
 def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> float:
-    """The temperature T > 0 that minimises the negative log-likelihood of softmax(z / T).
+    """Return the temperature T > 0 that minimises the negative log-likelihood of softmax(z / T).
 
-    The likelihood is convex in b = 1 / T, so Newton's step on b, kept inside a shrinking bracket,
-    always arrives. Works in chunks, so the logits may be memory-mapped. Exponentials are taken in float32
-    unless the logits are float64; sums over rows are always float64.
+    The likelihood is convex in b = 1 / T, so Newton's method on b inside a shrinking bracket always converges. It
+    works in chunks, so the logits may be memory-mapped. Exponentials are taken in float32 unless the logits are
+    float64; sums over rows are always float64.
 
     Args:
         logits: [n, classes], floating; -inf masks a class.
         labels: [n], integer, in 0..classes - 1.
 
     Raises:
-        CalibrationError: when no finite T exists, with the reason.
+        CalibrationError: no finite T exists; the message says why.
 
     >>> logits = np.array([[4.0, 0.0]] * 10)          # always sure of class 0,
     >>> labels = np.array([0] * 9 + [1])              # and right nine times out of ten
@@ -64,14 +69,14 @@ def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.integer]) -
 def negative_log_likelihood(
     logits: NDArray[np.floating], labels: NDArray[np.integer], temperature: float = 1.0
 ) -> float:
-    """Mean of -log softmax(z / T)[label], in nats, from logits [n, classes] and labels [n]."""
+    """Return the mean of -log softmax(z / T)[label] in nats; arguments as `fit_temperature`."""
     return float(row_losses(logits, labels, temperature).mean())
 
 
 def row_losses(
     logits: NDArray[np.floating], labels: NDArray[np.integer], temperature: float = 1.0
 ) -> NDArray[np.float64]:
-    """-log softmax(z / T)[label] of each row, float64 [n], in nats."""
+    """Return -log softmax(z / T)[label] of each row, float64 [n], in nats."""
     check_labelled_logits(logits, labels)
     losses = []
     for below, truth in _chunks(logits, labels):
@@ -79,6 +84,33 @@ def row_losses(
         below /= below.dtype.type(temperature)
         losses.append(np.log(np.exp(below, out=below).sum(axis=1, dtype=np.float64)) - at_label / temperature)
     return np.concatenate(losses)
+
+
+def calibrate_temperature(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> Calibration:
+    """Fit T and record accuracy, NLL and ECE before and after, with 95 % intervals, on the data of the fit.
+
+    Arguments and errors as `fit_temperature`.
+    """
+    temperature = fit_temperature(logits, labels)
+    correct = logits.argmax(axis=1) == labels
+    return Calibration(
+        method="temperature",
+        temperature=temperature,
+        n=len(labels),
+        accuracy=proportion(float(correct.mean()), len(labels)),
+        nll_before=_mean_loss(logits, labels, 1.0),
+        nll_after=_mean_loss(logits, labels, temperature),
+        ece_before=calibration_error(softmax(logits).max(axis=1), correct),
+        ece_after=calibration_error(softmax(logits, temperature).max(axis=1), correct),
+    )
+
+
+def _mean_loss(logits: NDArray[np.floating], labels: NDArray[np.integer], temperature: float) -> Estimate:
+    """Return the negative log-likelihood with the interval of the normal approximation."""
+    losses = row_losses(logits, labels, temperature)
+    half = 1.96 * float(losses.std()) / np.sqrt(len(losses))
+    mean = float(losses.mean())
+    return Estimate(mean, mean - half, mean + half, len(losses))
 
 
 @dataclass(frozen=True)
@@ -92,7 +124,7 @@ class _Derivatives:
 def _minimise(
     logits: NDArray[np.floating], labels: NDArray[np.integer], start: float, precision: float
 ) -> float | None:
-    """The b > 0 at which the slope is 0, or None if there is none between the smallest and largest floats."""
+    """Return the b > 0 at which the slope is 0, or None if no float has it."""
     low, high, stride = 0.0, np.inf, 2.0
     inverse = start
     for step in range(1, _MAX_STEPS + 1):
@@ -110,7 +142,7 @@ def _minimise(
             inverse = float(np.sqrt(low) * np.sqrt(high))
             if high - low <= 1e-15 * high:
                 return inverse
-        else:  # strides that grow cross all magnitudes of a float in a dozen steps
+        else:  # growing strides cross all magnitudes of a float in a dozen steps
             inverse = inverse * stride if low == inverse else inverse / stride
             stride *= stride
         if not 0 < inverse < np.inf:
@@ -137,7 +169,7 @@ def _likelihood(logits: NDArray[np.floating], labels: NDArray[np.integer], inver
 
 
 def _usable_spread(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> float:
-    """Mean distance of a logit from its row's largest, once a finite optimum is known to exist."""
+    """Return the mean distance of a logit from its row's largest, after checking that a finite optimum exists."""
     any_wrong, slope_at_zero, spread, done = False, 0.0, 0.0, 0
     for below, truth in _chunks(logits, labels):
         at_label = _pick(below, truth)
@@ -170,7 +202,7 @@ def _usable_spread(logits: NDArray[np.floating], labels: NDArray[np.integer]) ->
 
 
 def _silence_masked(below: NDArray[np.floating]) -> NDArray[np.intp]:
-    """Set -inf to 0, where its weight of 0 makes it count for nothing; how many there were per row."""
+    """Set -inf to 0, which its weight of 0 cancels, and return how many there were per row."""
     if below.min() > -np.inf:
         return np.zeros(len(below), np.intp)
     masked = np.isneginf(below)
@@ -182,9 +214,9 @@ def _silence_masked(below: NDArray[np.floating]) -> NDArray[np.intp]:
 def _chunks(
     logits: NDArray[np.floating], labels: NDArray[np.integer]
 ) -> Iterator[tuple[NDArray[np.floating], NDArray[np.integer]]]:
-    """Rows as float32, or float64 if they are that, each less its largest logit: at most 0, whatever came in.
+    """Yield rows as float32, or as float64 if they are wider than that, less the largest logit of each row.
 
-    The array is overwritten by the next chunk and may be by the caller.
+    The next chunk overwrites the array, and the caller may.
     """
     dtype = np.float64 if logits.dtype.itemsize > 4 else np.float32
     rows = max(1, _CHUNK_ELEMENTS // logits.shape[1])

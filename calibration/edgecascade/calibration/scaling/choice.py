@@ -1,7 +1,7 @@
-"""Which calibration pays: temperature scaling, unless another is better on rows it was not fitted to.
+"""The choice among calibrators: temperature scaling, unless cross-validation shows that another is better.
 
 The one-standard-error rule of Breiman et al., "Classification and Regression Trees" (1984), section 3.4.3: of
-methods that cross-validation cannot tell apart, the simplest.
+methods that cross-validation cannot separate, choose the simplest.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.calibration.labelled_logits import check_labelled_logits
-from edgecascade.calibration.temperature import fit_temperature
-from edgecascade.calibration.top_label import fit_top_label_isotonic
-from edgecascade.calibration.vector_scaling import fit_vector_scaling
+from edgecascade.calibration._checks import check_labelled_logits
+from edgecascade.calibration.scaling.isotonic import fit_top_label_isotonic
+from edgecascade.calibration.scaling.temperature import fit_temperature
+from edgecascade.calibration.scaling.vector import fit_vector_scaling
 from edgecascade.types.errors import CalibrationError
 
 __all__ = ["Calibrator", "Candidate", "Selection", "TemperatureScaling", "choose_calibrator"]
@@ -27,30 +27,34 @@ class Calibrator(Protocol):
     """From the logits [n, classes] of a model to logits whose softmax is calibrated."""
 
     def __call__(self, logits: NDArray[np.floating], /) -> NDArray[np.floating]:
-        """Logits [n, classes]."""
+        """Return calibrated logits [n, classes]."""
 
 
 @dataclass(frozen=True)
 class TemperatureScaling:
-    """Logits z become z / T."""
+    """Logits z become z / T.
+
+    Attributes:
+        temperature: T.
+    """
 
     temperature: float
 
     def __call__(self, logits: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Logits float64 [n, classes] whose softmax is calibrated."""
+        """Return logits float64 [n, classes] whose softmax is calibrated."""
         return np.asarray(logits, np.float64) / self.temperature
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A method, and how well it foretells the labels of rows that it was not fitted to.
+    """A method and its cross-validated likelihood.
 
     Attributes:
         method: `temperature`, `vector scaling` or `isotonic`.
-        nll: mean negative log-likelihood of those rows, nats.
+        nll: mean negative log-likelihood of rows outside the fit, in nats.
         nll_error: its standard error.
-        gain: by how much that is below temperature scaling's, nats.
-        gain_error: standard error of the gain, from the differences row by row.
+        gain: temperature scaling's `nll` minus this one, in nats.
+        gain_error: standard error of the gain, from paired differences.
     """
 
     method: str
@@ -62,14 +66,14 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Selection:
-    """What was chosen, and why.
+    """The chosen calibrator and the evidence for it.
 
     Attributes:
         method: the candidate with the largest gain above one standard error of it, or `temperature`.
-        calibrator: that method, fitted to all rows.
+        calibrator: that method fitted to all rows.
         candidates: every method that could be fitted, temperature scaling first.
-        n: labelled rows.
-        folds: into how many parts they were split.
+        n: number of labelled rows.
+        folds: number of parts that they were split into.
     """
 
     method: str
@@ -82,10 +86,10 @@ class Selection:
 def choose_calibrator(
     logits: NDArray[np.floating], labels: NDArray[np.integer], *, folds: int = 5, seed: int = 0
 ) -> Selection:
-    """Temperature scaling, vector scaling or isotonic regression, by cross-fitted negative log-likelihood.
+    """Choose temperature scaling, vector scaling or isotonic regression by cross-fitted negative log-likelihood.
 
-    Each is fitted to all folds but one and judged on that one; wrong rows are dealt out evenly. The standard
-    errors take the rows for independent, which ignores what the fits have in common.
+    Each is fitted to all folds but one and measured on that one; folds are stratified by correctness. The standard
+    errors take the rows as independent, which ignores that the fits share data.
 
     Args:
         logits: [n, classes], floating; -inf masks a class.
@@ -94,7 +98,7 @@ def choose_calibrator(
         seed: of the split.
 
     Raises:
-        CalibrationError: fewer rows than folds, or too few to fit a temperature without one of them.
+        CalibrationError: there are fewer rows than folds, or a temperature cannot be fitted without one of them.
 
     >>> rng = np.random.default_rng(0)
     >>> logits = rng.normal(0.0, 2.0, (1000, 3))
@@ -110,7 +114,7 @@ def choose_calibrator(
     baseline = _cross_fitted(_fit_temperature_scaling, logits, labels, fold)
     losses = {"temperature": baseline}
     for method in ("vector scaling", "isotonic"):
-        with suppress(CalibrationError):  # logits that it cannot fit are no reason to go without a temperature
+        with suppress(CalibrationError):  # temperature scaling remains
             losses[method] = _cross_fitted(_METHODS[method], logits, labels, fold)
     candidates = tuple(
         Candidate(method, *_mean_and_error(loss), *_mean_and_error(baseline - loss)) for method, loss in losses.items()
@@ -132,7 +136,7 @@ _METHODS: dict[str, Callable[[NDArray[np.floating], NDArray[np.integer]], Calibr
 
 
 def _deal(correct: NDArray[np.bool_], folds: int, seed: int) -> NDArray[np.intp]:
-    """The fold [n] of each row, at random but with right and wrong rows spread evenly."""
+    """Return the fold [n] of each row, at random but stratified by correctness."""
     shuffled = np.random.default_rng(seed).permutation(len(correct))
     order = shuffled[np.argsort(correct[shuffled], kind="stable")]
     fold = np.empty(len(correct), np.intp)
@@ -146,14 +150,14 @@ def _cross_fitted(
     labels: NDArray[np.integer],
     fold: NDArray[np.intp],
 ) -> NDArray[np.float64]:
-    """Negative log-likelihood [n] of each label by the fit that has not seen it."""
+    """Return the negative log-likelihood [n] of each label under the fit that has not seen it."""
     loss = np.empty(len(labels))
     for left_out in np.unique(fold):
         out = fold == left_out
         try:
             calibrator = fit(logits[~out], labels[~out])
         except CalibrationError as reason:
-            raise CalibrationError(f"folds: nothing can be fitted without one of them: {reason}") from reason
+            raise CalibrationError(f"folds: the fit without one of them failed: {reason}") from reason
         loss[out] = _losses(calibrator(logits[out]), labels[out])
     return loss
 
