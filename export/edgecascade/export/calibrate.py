@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto
 
-from edgecascade.calibration import MERGES, SCORES, CascadePlan, Objective, Promise, are_probabilities, plan_cascade
+from edgecascade.calibration import MERGES, SCORES, CascadePlan, Objective, are_probabilities, plan_cascade
 from edgecascade.export.data import LabelledData, batches, first
 from edgecascade.export.fold import fold, unfold
 from edgecascade.export.graph import load_model, own_inputs, save_model
@@ -31,7 +31,6 @@ from edgecascade.types.document import (
     LABELS_KEY,
     PREPROCESSING_KEY,
     CascadeDocument,
-    PolicyRecord,
     SourceRecord,
     read_preprocessing,
 )
@@ -108,7 +107,7 @@ def calibrate(
     local_scores: NDArray[np.floating],
     remote_scores: NDArray[np.floating],
     *,
-    objective: Objective | Promise,
+    objective: Objective,
     scores: Sequence[str] = SCORES,
     merges: Sequence[str] = MERGES,
     estimate: str = "shrunk",
@@ -173,7 +172,7 @@ def write_cascade(
     local_scores: NDArray[np.floating],
     remote_scores: NDArray[np.floating],
     *,
-    objective: Objective | Promise,
+    objective: Objective,
     golden: bool = True,
     **options: Any,
 ) -> Calibrated:
@@ -193,7 +192,7 @@ def fold_plan(
     local_scores: NDArray[np.floating],
     remote_scores: NDArray[np.floating],
     *,
-    objective: Objective | Promise,
+    objective: Objective,
     golden: bool,
     **options: Any,
 ) -> Folded:
@@ -235,7 +234,6 @@ def _labels(body: Body, data: LabelledData, classes: int) -> tuple[str, ...]:
 def _document(
     body: Body, source: SourceRecord, labels: tuple[str, ...], plan: CascadePlan, remote_scores: str
 ) -> CascadeDocument:
-    policy = plan.policy
     return CascadeDocument(
         written_by=f"{KEY} {version(KEY)}",
         labels=labels,
@@ -243,22 +241,8 @@ def _document(
         calibration=plan.local,
         remote=plan.remote,
         remote_scores=remote_scores,
-        policy=PolicyRecord(
-            score=plan.score,
-            merge=plan.merge,
-            estimate=policy.estimate,
-            objective=policy.objective,
-            threshold=policy.threshold,
-            chosen=policy.chosen,
-            advice=policy.verdict,
-            bins=len(policy.table.values),
-            edges=tuple(np.asarray(policy.table.edges, np.float32).tolist()),
-            values=tuple(np.asarray(policy.table.values, np.float32).tolist()),
-            counts=tuple(policy.table.counts.tolist()),
-            intervals=policy.intervals,
-            considered=plan.routing,
-        ),
-        operating_curve=policy.curve,
+        policy=plan.record,
+        operating_curve=plan.policy.curve,
         certificate=plan.certificate,
         source=source,
     )

@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto
 
-from edgecascade.calibration import Calibration, Estimate, calibrate_temperature, paired_difference_interval
-from edgecascade.calibration.estimate import proportion
+from edgecascade.calibration import Calibration, Estimate, calibrate_temperature, paired_difference_interval, proportion
 from edgecascade.export.data import LabelledData
 from edgecascade.export.graph import load_model
 from edgecascade.export.logits import find_logits, kind_of, logits_of

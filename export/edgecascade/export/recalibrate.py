@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, numpy_helper
 
-from edgecascade.calibration import Objective, OperatingPoint, Promise
+from edgecascade.calibration import CertifiedLoss, Objective, OperatingPoint
 from edgecascade.export.calibrate import Calibrated, inner_body, write_cascade
 from edgecascade.export.data import Inputs, LabelledData
 from edgecascade.export.graph import load_model, save_model
@@ -20,7 +20,7 @@ from edgecascade.runtime.engine import open_session, read_document
 from edgecascade.runtime.golden import compare, read_golden
 from edgecascade.runtime.text import text_input
 from edgecascade.types.document import GOLDEN_KEY, KEY
-from edgecascade.types.errors import ParityError
+from edgecascade.types.errors import ExportError, ParityError
 
 __all__ = ["cascade_scores", "move_threshold", "recalibrate"]
 
@@ -48,7 +48,7 @@ def recalibrate(
     local_scores: NDArray[np.floating],
     remote_scores: NDArray[np.floating],
     *,
-    objective: Objective | Promise,
+    objective: Objective,
     golden: bool = True,
     **options: Any,
 ) -> Calibrated:
@@ -87,9 +87,12 @@ def move_threshold(path: str | os.PathLike[str], out: str | os.PathLike[str], ob
 
     Raises:
         ModelFileError: the file is not a cascade model.
+        ExportError: the objective is a `CertifiedLoss`, which needs fresh data.
         CalibrationError: no point of the curve serves the objective.
         ParityError: the file does not decide its golden inputs as it should; nothing is written then.
     """
+    if isinstance(objective, CertifiedLoss):
+        raise ExportError("objective: a CertifiedLoss needs fresh data; call recalibrate")
     model = load_model(path)
     session = open_session(path)
     document = read_document(session, path)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto
 
-from edgecascade.calibration import DecisionRule, Objective, Promise
+from edgecascade.calibration import DecisionRule, Objective
 from edgecascade.export.calibrate import PARITY_INPUTS, Calibrated, fold_plan, inner_body
 from edgecascade.export.converters import convert, quantize_tflite, tflite_graph
 from edgecascade.export.data import Inputs, LabelledData, batches, first
@@ -84,7 +84,7 @@ def export_tflite_int8(
     data: LabelledData,
     remote_scores: NDArray[np.floating],
     *,
-    objective: Objective | Promise,
+    objective: Objective,
     golden: bool = True,
     converter: str | None = None,
     **options: Any,

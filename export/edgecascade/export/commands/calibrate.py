@@ -7,7 +7,6 @@ from argparse import ArgumentParser, Namespace
 from typing import Any
 
 from edgecascade.calibration.commands.arguments import add_plan_arguments, objective_of, plan_options
-from edgecascade.calibration.describe import describe
 from edgecascade.export.calibrate import Calibrated, calibrate
 from edgecascade.export.data import read_labelled
 from edgecascade.export.logits import KINDS
@@ -84,14 +83,14 @@ def execute(arguments: Namespace) -> int:
 def report(written: Calibrated, out: str) -> None:
     """Print what was fitted, chosen, proved and written, and what comes next."""
     parity = written.parity
-    print(describe(written.plan))
+    print(written.plan)
     print(
-        f"parity   {parity.n} inputs agree on {', '.join(parity.providers)}; "
+        f"parity      {parity.n} inputs agree on {', '.join(parity.providers)}; "
         f"largest difference of a confidence {parity.largest:.1e}"
     )
     if parity.unusable:
-        print(f"         not compared, since they cannot run it on this machine: {', '.join(parity.unusable)}")
+        print(f"            not compared, because they cannot run it here: {', '.join(parity.unusable)}")
     if written.golden:
-        print(f"golden   {written.golden} calibration inputs travel in the file")
-    print(f"wrote    {out}\nnext     edgecascade inspect {out} --verify    # on the device")
-    print(f"         edgecascade run {out} INPUT ... --remote http://HOST:PORT/v2/models/NAME")
+        print(f"golden      {written.golden} calibration inputs travel in the file")
+    print(f"wrote       {out}\nnext        edgecascade inspect {out} --verify    # on the device")
+    print(f"            edgecascade run {out} INPUT ... --remote http://HOST:PORT/v2/models/NAME")

@@ -102,7 +102,7 @@ def execute(arguments: Namespace) -> int:
         data = read_labelled(arguments.int8)
         data = replace(data, inputs=_body_inputs(data.inputs, preprocessing, model))
         quantized = quantize_int8(model, np.asarray(data.inputs))
-        print(f"int8     {check_quantized(model, quantized, data, arguments.int8_loss)}")
+        print(f"int8        {check_quantized(model, quantized, data, arguments.int8_loss)}")
         model = quantized
     if arguments.int8_dynamic:
         model = quantize_int8_dynamic(model)
@@ -116,8 +116,8 @@ def execute(arguments: Namespace) -> int:
         (out.parent / TOKENIZER).write_bytes(tokenizer)
     save_model(model, out)
     beside = f", with {TOKENIZER} beside it" if tokenizer is not None else ""
-    print(f"wrote    {out} ({out.stat().st_size / 1e6:.1f} MB){beside}")
-    print(f"next     edgecascade calibrate {out} --remote REMOTE --data DATA --offload-rate 0.2 -o FILE")
+    print(f"wrote       {out} ({out.stat().st_size / 1e6:.1f} MB){beside}")
+    print(f"next        edgecascade calibrate {out} --remote REMOTE --data DATA --offload-rate 0.2 -o FILE")
     return 0
 
 

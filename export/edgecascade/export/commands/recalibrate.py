@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from argparse import ArgumentParser, Namespace
 
-from edgecascade.calibration import Promise
+from edgecascade.calibration import CertifiedLoss
 from edgecascade.calibration.commands.arguments import add_plan_arguments, objective_of, plan_options
 from edgecascade.export.commands.calibrate import DATA, REMOTE, add_golden_argument, report
 from edgecascade.export.data import read_labelled
@@ -39,17 +39,17 @@ def execute(arguments: Namespace) -> int:
     if (arguments.data is None) != (arguments.remote is None):
         raise ExportError("--data, --remote: expected both, to plan anew, or neither, to move the threshold")
     if arguments.data is None:
-        if isinstance(objective, Promise):
+        if isinstance(objective, CertifiedLoss):
             raise ExportError("--certify: expected --data and --remote with it, as a certificate needs fresh data")
         if (arguments.score, arguments.merge, arguments.estimate, arguments.bins) != ("auto", "auto", "shrunk", None):
             raise ExportError("--score, --merge, --estimate, --bins: expected --data and --remote with them")
         chosen = move_threshold(arguments.file, arguments.out, objective)
         low, high = chosen.accuracy_band
         print(
-            f"policy   {objective}\n"
-            f"         forward below advantage {chosen.threshold:+.4f}: {chosen.offload_rate:.1%} of the "
+            f"policy      {objective}\n"
+            f"            forward below advantage {chosen.threshold:+.4f}: {chosen.offload_rate:.1%} of the "
             f"calibration data, accuracy {chosen.accuracy:.1%} ({low:.1%} to {high:.1%}, n = {chosen.n})\n"
-            f"wrote    {arguments.out}"
+            f"wrote       {arguments.out}"
         )
         return 0
     data = read_labelled(arguments.data)

@@ -57,8 +57,8 @@ def execute(arguments: Namespace) -> int:
         compared = read_labelled(arguments.data).inputs if arguments.data else None
         parity = export_tflite(arguments.file, arguments.out, compared, converter=arguments.converter)
         print(
-            f"parity   {parity.n} inputs decided as by {arguments.file}; largest difference of a confidence "
-            f"{parity.largest:.1e} (tolerance {parity.tolerance:g})\nwrote    {arguments.out}"
+            f"parity      {parity.n} inputs decided as by {arguments.file}; largest difference of a confidence "
+            f"{parity.largest:.1e} (tolerance {parity.tolerance:g})\nwrote       {arguments.out}"
         )
         return 0
     if arguments.data is None or arguments.remote is None or objective is None:
