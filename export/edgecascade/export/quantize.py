@@ -140,7 +140,7 @@ def _without_saturation(
 def _safe_steps(
     rows: NDArray[np.float64], pairs: list[tuple[NDArray[np.intp], NDArray[np.intp]]]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return weights [outputs, k] in whole steps from -127 to 127, no pair beyond `LARGEST_PAIR`, and scales [outputs]."""
+    """Return weights [outputs, k] in steps from -127 to 127, no pair beyond `LARGEST_PAIR`, and scales [outputs]."""
     largest = np.abs(rows).max(axis=1)
     finest = np.where(largest > 0, largest / 127, 1.0)
     sums = [np.abs(rows[:, first] + rows[:, second]).max(axis=1, initial=0) for first, second in pairs]
