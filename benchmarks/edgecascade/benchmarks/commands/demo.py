@@ -6,7 +6,7 @@ import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from edgecascade.calibration import MostAccuracy, Objective, Promise
 from edgecascade.calibration.commands.arguments import share
@@ -14,7 +14,6 @@ from edgecascade.types.errors import BenchmarkError
 
 if TYPE_CHECKING:
     from edgecascade.benchmarks.latency.run import LatencyRun
-    from edgecascade.benchmarks.pairs.built_in import BuiltIn
     from edgecascade.benchmarks.pairs.prepared import Prepared
     from edgecascade.benchmarks.report import Report
 
@@ -71,7 +70,7 @@ def configure(parser: ArgumentParser) -> None:
 
 def execute(arguments: Namespace) -> int:
     """Prepare, measure, print, and write the report."""
-    from edgecascade.benchmarks.offload import offload_summary
+    from edgecascade.benchmarks.offload import offload_report, offload_summary
     from edgecascade.benchmarks.pairs.built_in import BUILT_IN
     from edgecascade.benchmarks.report import write_page
     from edgecascade.export.cache import cache_folder
@@ -96,28 +95,17 @@ def execute(arguments: Namespace) -> int:
         )
     found = prepared.measure(_DEADLINE, stored)
     _say("3 of 3: writing the report")
-    report = _report(arguments, pair, found)
-    text = offload_summary(found)
+    method = pair.described(arguments.images)
+    report, text = (
+        offload_report(found, title=pair.title, method=method, command=_command(arguments)),
+        offload_summary(found),
+    )
     if timed is not None:
         report, text = _with_latency(report, text, timed)
     page = write_page(report, arguments.out, summary=text)
     stored.clear()  # latencies are measured again by the next run
     print(f"report: {page.resolve()}\n\n{text}")
     return 0
-
-
-def _report(arguments: Namespace, pair: BuiltIn, found: Any) -> Report:
-    from edgecascade.benchmarks.offload import offload_document, offload_findings, offload_sections, policy_text
-    from edgecascade.benchmarks.report import Report
-
-    return Report(
-        title=pair.title,
-        findings=offload_findings(found),
-        sections=offload_sections(found),
-        method=(pair.described(arguments.images), policy_text(found)),
-        command=_command(arguments),
-        found={"offload": offload_document(found)},
-    )
 
 
 def _with_latency(report: Report, text: str, timed: LatencyRun) -> tuple[Report, str]:

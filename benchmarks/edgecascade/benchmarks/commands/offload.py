@@ -16,16 +16,12 @@ from edgecascade.benchmarks.offload import (
     Offload,
     Prices,
     check_test_data,
-    complete_scores,
     measure_offload,
-    offload_document,
-    offload_findings,
-    offload_sections,
+    offload_report,
     offload_summary,
-    policy_text,
-    stored_answers,
-    stored_scores,
 )
+from edgecascade.benchmarks.offload.remote_scores import complete_scores, stored_scores
+from edgecascade.benchmarks.offload.served import stored_answers
 from edgecascade.benchmarks.progress import counting
 from edgecascade.benchmarks.report import Report, write_page
 from edgecascade.benchmarks.stored import StoredRows
@@ -128,18 +124,11 @@ def _answers(arguments: Namespace, data: LabelledData) -> StoredRows:
 
 def _report(result: Offload, arguments: Namespace) -> Report:
     name = Path(arguments.file).name
-    return Report(
-        title=f"Offloading with {name}",
-        findings=offload_findings(result),
-        sections=offload_sections(result),
-        method=(
-            f"{name} asks {arguments.remote}, on {result.n} labelled inputs from {arguments.data}. The figures hold "
-            "only if nothing was fitted on these inputs.",
-            policy_text(result),
-        ),
-        command=_command(arguments),
-        found={"offload": offload_document(result)},
+    method = (
+        f"{name} asks {arguments.remote}, on {result.n} labelled inputs from {arguments.data}. The figures hold only "
+        "if nothing was fitted on these inputs."
     )
+    return offload_report(result, title=f"Offloading with {name}", method=method, command=_command(arguments))
 
 
 def _command(arguments: Namespace) -> str:
