@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecascade.benchmarks.cache import cache_folder, once
 from edgecascade.benchmarks.offload.curves import offload_curve
 from edgecascade.benchmarks.pairs.efficientnet_lite import LITE0_96, LITE2_260
 from edgecascade.benchmarks.pairs.flagship import OFFLOAD_RATE, Protocol, body, split
@@ -28,11 +29,11 @@ from edgecascade.calibration import (
     MostAccuracy,
     Outcomes,
     Pair,
+    calibration_error,
     choose_routing,
     plan,
+    proportion,
 )
-from edgecascade.calibration.estimate import calibration_error, proportion
-from edgecascade.export.cache import cache_folder, once
 from edgecascade.export.scores import remote_scores
 from edgecascade.types.errors import BenchmarkError
 from studies.outputs import PairOutputs

@@ -20,11 +20,10 @@ from edgecascade.benchmarks.offload.predictions import Predictions, labelled_as
 from edgecascade.benchmarks.offload.report import offload_document, offload_findings, offload_sections
 from edgecascade.benchmarks.offload.strategies import savings
 from edgecascade.benchmarks.report import difference, plain
-from edgecascade.calibration import paired_difference_interval
-from edgecascade.calibration.estimate import mean, proportion
+from edgecascade.calibration import mean, paired_difference_interval, proportion
 from edgecascade.cli import main
 from edgecascade.export import read_labelled
-from edgecascade.export.labelled import LabelledData
+from edgecascade.export.data import LabelledData
 from edgecascade.runtime import Deadline
 from edgecascade.runtime.remotes.remote import Traffic, connect
 from edgecascade.types.document import Certificate

@@ -38,7 +38,7 @@ from edgecascade.benchmarks.report import (
 )
 from edgecascade.benchmarks.report.estimates import find_estimates, result_csv
 from edgecascade.benchmarks.report.result import json_text, result_schema
-from edgecascade.calibration.estimate import proportion
+from edgecascade.calibration import proportion
 from edgecascade.types.errors import BenchmarkError
 from edgecascade.types.estimate import Estimate
 

@@ -24,10 +24,10 @@ import numpy as np
 from cattrs import Converter
 from numpy.typing import NDArray
 
+from edgecascade.benchmarks.cache import once
 from edgecascade.benchmarks.device.environment import read_environment
 from edgecascade.benchmarks.progress import stepping
-from edgecascade.export.cache import once
-from edgecascade.export.labelled import Inputs
+from edgecascade.export.data import Inputs
 from edgecascade.runtime.batch import rows as batch_rows
 from edgecascade.types.errors import BenchmarkError
 

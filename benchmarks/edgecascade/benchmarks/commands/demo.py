@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgecascade.calibration import MostAccuracy, Objective, Promise
+from edgecascade.calibration import CertifiedLoss, MostAccuracy, Objective
 from edgecascade.calibration.commands.arguments import share
 from edgecascade.types.errors import BenchmarkError
 
@@ -70,10 +70,10 @@ def configure(parser: ArgumentParser) -> None:
 
 def execute(arguments: Namespace) -> int:
     """Prepare, measure, print, and write the report."""
+    from edgecascade.benchmarks.cache import cache_folder
     from edgecascade.benchmarks.offload import offload_report, offload_summary
     from edgecascade.benchmarks.pairs.built_in import BUILT_IN
     from edgecascade.benchmarks.report import write_page
-    from edgecascade.export.cache import cache_folder
 
     pair = BUILT_IN[arguments.pair]
     if arguments.latency is not None and (arguments.torch or not pair.served):
@@ -136,9 +136,9 @@ def _latency(prepared: Prepared, arguments: Namespace) -> LatencyRun:
     return run_latency(request)
 
 
-def _objective(arguments: Namespace) -> Objective | Promise | None:
+def _objective(arguments: Namespace) -> Objective | None:
     if arguments.certify is not None:
-        return Promise(arguments.certify)
+        return CertifiedLoss(arguments.certify)
     return None if arguments.offload_rate is None else MostAccuracy(arguments.offload_rate)
 
 

@@ -15,7 +15,7 @@ from edgecascade.benchmarks.latency.plan import Plan, Scenario
 from edgecascade.benchmarks.latency.systems import System, drive, open_system
 from edgecascade.benchmarks.ratio import Ratio, ratio
 from edgecascade.benchmarks.report.result import LOWER
-from edgecascade.calibration.estimate import quantile
+from edgecascade.calibration import quantile
 from edgecascade.types.estimate import Estimate
 
 __all__ = ["Agreement", "compare_with_loop"]

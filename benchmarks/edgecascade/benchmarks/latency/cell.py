@@ -13,7 +13,7 @@ from edgecascade.benchmarks.device.watching import MachineState
 from edgecascade.benchmarks.latency.loadgen import Validity
 from edgecascade.benchmarks.latency.plan import Plan
 from edgecascade.benchmarks.report.result import HIGHER, LOWER
-from edgecascade.calibration.estimate import quantile
+from edgecascade.calibration import quantile
 from edgecascade.types.estimate import Estimate
 
 __all__ = ["QUANTILES", "Cell", "Distribution", "Forwards", "WarmUp", "distribution", "least"]

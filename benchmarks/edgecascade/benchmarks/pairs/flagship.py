@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto
 
+from edgecascade.benchmarks.cache import once
 from edgecascade.benchmarks.packages import Package, fetch
 from edgecascade.benchmarks.pairs.built_in import DEFAULT_IMAGES
 from edgecascade.benchmarks.pairs.efficientnet_lite import (
@@ -36,7 +37,7 @@ from edgecascade.benchmarks.pairs.efficientnet_lite import (
 )
 from edgecascade.benchmarks.pairs.prepared import Prepared, cores, planned_file, save_array, saved_scores
 from edgecascade.benchmarks.progress import counting
-from edgecascade.calibration import MostAccuracy, Objective, Promise
+from edgecascade.calibration import MostAccuracy, Objective
 from edgecascade.export import (
     LabelledData,
     calibrate,
@@ -46,8 +47,7 @@ from edgecascade.export import (
     quantize_int8,
     save_model,
 )
-from edgecascade.export.cache import once
-from edgecascade.export.preprocess import standalone
+from edgecascade.export.sources import standalone
 from edgecascade.runtime.engine import open_session
 from edgecascade.types.errors import BenchmarkError
 
@@ -83,7 +83,7 @@ class Protocol:
     calibration: int = DEFAULT_IMAGES[1]
     test: int = DEFAULT_IMAGES[2]
     seed: int = 2601
-    objective: Objective | Promise = field(default_factory=lambda: MostAccuracy(OFFLOAD_RATE))
+    objective: Objective = field(default_factory=lambda: MostAccuracy(OFFLOAD_RATE))
 
     @property
     def folder(self) -> str:

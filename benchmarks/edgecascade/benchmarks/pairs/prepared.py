@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecascade.benchmarks.cache import once
 from edgecascade.benchmarks.offload.measure import Offload, measure_offload
 from edgecascade.benchmarks.offload.served import stored_answers
 from edgecascade.benchmarks.packages import sha256_of
 from edgecascade.benchmarks.progress import counting
 from edgecascade.benchmarks.server import serving
 from edgecascade.benchmarks.stored import StoredRows
-from edgecascade.calibration import Objective, Promise
-from edgecascade.export.cache import once
-from edgecascade.export.labelled import LabelledData
+from edgecascade.calibration import Objective
+from edgecascade.export.data import LabelledData
 from edgecascade.export.scores import remote_scores
 from edgecascade.runtime.remotes.remote import Remote
 
@@ -87,9 +87,9 @@ class Prepared:
             )
 
 
-def planned_file(name: str, objective: Objective | Promise) -> str:
+def planned_file(name: str, objective: Objective) -> str:
     """Return the file name of a model planned for an objective, different for every objective."""
-    figures = (f"{figure:g}" for figure in astuple(objective))  # type: ignore[arg-type]
+    figures = (f"{figure:g}" for figure in astuple(objective))  # type: ignore[call-overload]
     return "-".join([name, type(objective).__name__, *figures]) + ".onnx"
 
 

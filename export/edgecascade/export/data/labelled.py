@@ -1,0 +1,173 @@
+"""Labelled inputs: their type, batches of them, and how they are read from a path."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecascade.export.data.tables import EncodedImages, read_tables, table_files
+from edgecascade.runtime.batch import Batch, rows, size
+from edgecascade.runtime.files import IMAGE_SUFFIXES, read_image
+from edgecascade.types.errors import ExportError, InputError
+
+__all__ = ["Inputs", "LabelledData", "batches", "count", "each", "first", "read_labelled"]
+
+Inputs = NDArray[Any] | Sequence[NDArray[Any]] | Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class LabelledData:
+    """Inputs with the labels that they should get.
+
+    Attributes:
+        inputs: an array [n, ...]; a sequence of arrays, where images differ in size or are decoded when they are read;
+            or, for a model with several inputs, one array [n, ...] by name.
+        labels: int64 [n], from 0.
+        names: one per class; empty if unknown.
+        digest: SHA-256 of inputs and labels, in hexadecimal; of images in a table, as they are encoded.
+    """
+
+    inputs: Inputs
+    labels: NDArray[np.int64]
+    names: tuple[str, ...]
+    digest: str
+
+
+def count(inputs: Inputs) -> int:
+    """Return the number of inputs."""
+    return size(inputs) if isinstance(inputs, Mapping) else len(inputs)
+
+
+def first(inputs: Inputs, n: int) -> Inputs:
+    """Return the first n inputs."""
+    return rows(inputs, slice(n)) if isinstance(inputs, Mapping) else inputs[:n]
+
+
+def each(inputs: Inputs) -> Iterator[Any]:
+    """Yield one input after the other, without a batch axis."""
+    if isinstance(inputs, Mapping):
+        yield from ({name: array[i] for name, array in inputs.items()} for i in range(count(inputs)))
+    else:
+        yield from inputs
+
+
+def batches(inputs: Inputs, size: int) -> Iterator[Batch]:
+    """Yield consecutive inputs of one shape, at most `size` at a time."""
+    if isinstance(inputs, Mapping):
+        yield from (rows(inputs, slice(start, start + size)) for start in range(0, count(inputs), size))
+        return
+    if isinstance(inputs, np.ndarray):
+        parts = (inputs[start : start + size] for start in range(0, len(inputs), size))
+        yield from (part.astype(np.str_) if part.dtype == object else part for part in parts)
+        return
+    alike: list[NDArray[Any]] = []
+    for one in inputs:
+        if alike and (len(alike) == size or one.shape != alike[0].shape):
+            yield np.stack(alike)
+            alike = []
+        alike.append(one)
+    if alike:
+        yield np.stack(alike)
+
+
+def read_labelled(path: str | os.PathLike[str]) -> LabelledData:
+    """Read labelled data.
+
+    - An npz file with the arrays `x`, `y` and optionally `names`. Instead of `x`, it may have one array for each input
+      of the model, under that input's name.
+    - A folder with one folder of images for each class.
+    - Parquet: a file, a folder of files, or a pattern such as `data/test-*.parquet`. It has a column `label` (whole
+      numbers or text) and either `x` (numbers, lists or tensors), `image` (bytes, or as Hugging Face writes it), `text`
+      or `sentence`; or one column of numbers for each feature, which become `x` float32 [n, features]; or one column
+      of lists for each input of the model.
+    - A folder that `save_to_disk` of Hugging Face's `datasets` wrote, with the same columns.
+
+    Tables hold at most five million rows and 8 GiB in the columns that are read. Their images are decoded when they
+    are read. Class names come from `ClassLabel`, if there is one.
+
+    Raises:
+        ExportError: the path is none of these, or is damaged, or its parts do not fit together.
+        ModuleNotFoundError: the path is a table, and pyarrow is not installed.
+    """
+    path = Path(path)
+    files = table_files(path)
+    if files:
+        inputs, labels, names = read_tables(path, files)
+    elif path.is_dir():
+        inputs, labels, names = _read_class_folders(path)
+    elif path.is_file():
+        inputs, labels, names = _read_npz(path)
+    else:
+        raise ExportError(f"{path}: no such file or folder{_download_hint(path)}")
+    return LabelledData(inputs, labels, names, _digest(inputs, labels))
+
+
+def _download_hint(path: Path) -> str:
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", path.as_posix()) or path.parent.exists():
+        return ""
+    return (
+        f"; if it is a data set on the Hugging Face hub, download it first: "
+        f"hf download {path.as_posix()} --repo-type dataset --local-dir FOLDER"
+    )
+
+
+def _read_npz(path: Path) -> tuple[Inputs, NDArray[np.int64], tuple[str, ...]]:
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            found = {name: arrays[name] for name in arrays}
+    except Exception as error:  # numpy and zipfile raise many kinds
+        raise ExportError(f"{path}: not an npz file of plain arrays: {error}") from error
+    if "y" not in found or len(found.keys() - {"y", "names"}) == 0:
+        raise ExportError(f"{path}: expected the arrays `x` [n, ...] and `y` [n], got {sorted(found) or 'no arrays'}")
+    y, names = found.pop("y"), found.pop("names", np.empty(0, "U1"))
+    inputs = {"x": found["x"]} if "x" in found else found
+    for name, array in inputs.items():
+        if array.ndim == 0 or names.ndim != 1:
+            raise ExportError(
+                f"{path}: expected `{name}` [n, ...] and `names` [classes], got {list(array.shape)} and "
+                f"{list(names.shape)}"
+            )
+        if y.ndim != 1 or len(array) != len(y) or y.dtype.kind not in "iu" or len(y) == 0:
+            raise ExportError(
+                f"{path}: expected integer labels `y` [{len(array)}], one per input in `{name}`, "
+                f"got {y.dtype} {list(y.shape)}"
+            )
+    return inputs.get("x", inputs), y.astype(np.int64), tuple(str(name) for name in names)
+
+
+def _read_class_folders(path: Path) -> tuple[Any, NDArray[np.int64], tuple[str, ...]]:
+    folders = sorted(folder for folder in path.iterdir() if folder.is_dir())
+    images: list[NDArray[np.uint8]] = []
+    labels: list[int] = []
+    for label, folder in enumerate(folders):
+        files = sorted(file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
+        try:
+            images += [read_image(file) for file in files]
+        except InputError as error:
+            raise ExportError(str(error)) from error
+        labels += [label] * len(files)
+    if not images:
+        raise ExportError(f"{path}: expected one folder of images for each class ({', '.join(IMAGE_SUFFIXES)})")
+    same = len({image.shape for image in images}) == 1
+    return (np.stack(images) if same else images), np.array(labels), tuple(folder.name for folder in folders)
+
+
+def _digest(inputs: Inputs, labels: NDArray[np.int64]) -> str:
+    digest = hashlib.sha256(labels.tobytes())
+    if isinstance(inputs, EncodedImages) or (isinstance(inputs, np.ndarray) and inputs.dtype == object):
+        parts = inputs.encoded() if isinstance(inputs, EncodedImages) else (str(one).encode() for one in inputs)
+        for part in parts:
+            digest.update(len(part).to_bytes(8, "little") + part)
+        return digest.hexdigest()
+    for name, array in inputs.items() if isinstance(inputs, Mapping) else [("", one) for one in inputs]:
+        digest.update(f"{name}{array.dtype.str}{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,56 @@
+"""Steps are done once and whole; downloads are the pinned bytes or nothing."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from edgecascade.benchmarks.cache import cache_folder, once
+from edgecascade.benchmarks.packages import _PIP, fetch
+from edgecascade.types.errors import BenchmarkError
+
+
+def test_a_finished_step_is_not_repeated(tmp_path: Path) -> None:
+    """The second call finds the first one's file."""
+    calls = []
+
+    def make(part: Path) -> None:
+        calls.append(part)
+        part.write_text("made")
+
+    assert once(tmp_path / "a" / "step", make).read_text() == "made"
+    assert once(tmp_path / "a" / "step", make).read_text() == "made"
+    assert len(calls) == 1
+
+
+def test_an_interrupted_step_leaves_nothing(tmp_path: Path) -> None:
+    """A step that fails halfway is as if it had not begun."""
+
+    def make(part: Path) -> None:
+        part.write_text("half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        once(tmp_path / "step", make)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_cache_can_be_moved(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """`EDGECASCADE_CACHE` says where it is."""
+    monkeypatch.setenv("EDGECASCADE_CACHE", str(tmp_path))
+    assert cache_folder() == tmp_path
+
+
+@pytest.mark.slow
+def test_a_download_with_other_bytes_is_refused(tmp_path: Path) -> None:
+    """A package whose checksum is not the pinned one is not used and not kept."""
+    with pytest.raises(BenchmarkError, match="expected SHA-256 0000"):
+        fetch(replace(_PIP, sha256="0000"), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_package_that_does_not_exist_is_a_sentence(tmp_path: Path) -> None:
+    """Pip's last line, and which package it was about."""
+    with pytest.raises(BenchmarkError, match=r"could not download pip==0\.0\.0"):
+        fetch(replace(_PIP, version="0.0.0"), tmp_path)
