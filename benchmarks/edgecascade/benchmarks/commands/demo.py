@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from edgecascade.calibration import CertifiedLoss, MostAccuracy, Objective
 from edgecascade.calibration.commands.arguments import share
+from edgecascade.cli import rare
 from edgecascade.types.errors import BenchmarkError
 
 if TYPE_CHECKING:
@@ -35,7 +36,10 @@ def configure(parser: ArgumentParser) -> None:
     )
     goal = parser.add_mutually_exclusive_group()
     goal.add_argument(
-        "--offload-rate", type=share, help="The offload rate to plan for (default: 0.2; 0.3 for comparable)."
+        "--offload-rate",
+        type=share,
+        metavar="RATE",
+        help="The offload rate to plan for (default: 0.2; 0.3 for comparable).",
     )
     goal.add_argument(
         "--certify",
@@ -45,27 +49,34 @@ def configure(parser: ArgumentParser) -> None:
         "the remote is at most E, with a risk of 5 %%.",
     )
     parser.add_argument(
-        "--images",
-        type=_images,
-        metavar="HEAD,CALIBRATION,TEST",
-        help="The number of images in each part of flagship and comparable (default: 5000,1000,4000).",
+        "-o", "--out", metavar="DIR", default="report", help="The folder of the page and figures (default: report)."
     )
-    parser.add_argument(
-        "--torch",
-        metavar="DEVICE",
-        help="Run the large EfficientNet with torch in this process, on cpu, cuda or cuda:1, instead of as ONNX in a "
-        "second process.",
+    rare(
+        parser.add_argument(
+            "--images",
+            type=_images,
+            metavar="HEAD,CALIBRATION,TEST",
+            help="The number of images in each part of flagship and comparable (default: 5000,1000,4000).",
+        )
     )
-    parser.add_argument(
-        "--latency",
-        type=_seconds,
-        metavar="SECONDS",
-        help="Measure latencies in MLPerf LoadGen's scenarios too, for this time each (not with languages).",
+    rare(
+        parser.add_argument(
+            "--torch",
+            metavar="DEVICE",
+            help="Run the large EfficientNet with torch in this process, on cpu, cuda or cuda:1, instead of as ONNX in "
+            "a second process.",
+        )
     )
-    parser.add_argument(
-        "--network", action="append", metavar="PROFILE", help="A network for --latency, as in `bench latency`."
+    rare(
+        parser.add_argument(
+            "--latency",
+            type=_seconds,
+            metavar="SECONDS",
+            help="Measure latencies in MLPerf LoadGen's scenarios too, for this time each (not with languages).",
+        )
     )
-    parser.add_argument("-o", "--out", default="report", help="The folder of the page and figures (default: report).")
+    network = parser.add_argument("--network", action="append", metavar="PROFILE", help="A network for --latency.")
+    rare(network)
 
 
 def execute(arguments: Namespace) -> int:

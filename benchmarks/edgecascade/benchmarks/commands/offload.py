@@ -25,6 +25,7 @@ from edgecascade.benchmarks.offload.served import stored_answers
 from edgecascade.benchmarks.progress import counting
 from edgecascade.benchmarks.report import Report, write_page
 from edgecascade.benchmarks.stored import StoredRows
+from edgecascade.cli import rare
 from edgecascade.export.data import LabelledData, read_labelled
 from edgecascade.runtime.engine import open_session, read_document
 from edgecascade.types.errors import BenchmarkError
@@ -52,13 +53,15 @@ def configure(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--cost", type=_price, metavar="PRICE", help="The price of one request, in any currency.")
     parser.add_argument("--cost-per-gb", type=_price, metavar="PRICE", help="The price of 10^9 bytes of traffic.")
-    parser.add_argument("--no-examples", action="store_true", help="Leave the inputs themselves out of the page.")
+    rare(parser.add_argument("--no-examples", action="store_true", help="Leave the inputs themselves out of the page."))
     parser.add_argument(
         "--fresh",
         action="store_true",
         help="Ask the remote about every input again, whatever earlier runs have stored.",
     )
-    parser.add_argument("-o", "--out", default="report", help="The folder of the page and figures (default: report).")
+    parser.add_argument(
+        "-o", "--out", metavar="DIR", default="report", help="The folder of the page and figures (default: report)."
+    )
 
 
 def execute(arguments: Namespace) -> int:
