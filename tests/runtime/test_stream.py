@@ -9,12 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from edgecascade.runtime import Answer, ArgumentError, Cascade, InputError, Reason
-from edgecascade.runtime.stream import in_order
 
 SURE = np.array([5, 0, 0], np.float32)
 UNSURE = np.array([0, 0.5, 0], np.float32)
@@ -24,25 +21,6 @@ def slow(inputs: NDArray[Any]) -> NDArray[Any]:
     """A remote that sees blue everywhere, a twentieth of a second away."""
     time.sleep(0.05)
     return np.tile(np.array([0, 0, 4], np.float32), (len(inputs), 1))
-
-
-@given(waits=st.lists(st.booleans()), ahead=st.integers(1, 5))
-def test_what_is_started_is_finished_in_order(waits: list[bool], ahead: int) -> None:
-    """Each once, never more than `ahead` at a time."""
-    open_now: set[int] = set()
-
-    def start(i: int) -> int:
-        assert len(open_now) < ahead
-        open_now.add(i)
-        return i
-
-    def finish(i: int) -> int:
-        open_now.remove(i)
-        return i
-
-    done = list(in_order(range(len(waits)), start=start, ready=lambda i: not waits[i], finish=finish, ahead=ahead))
-    assert done == list(range(len(waits)))
-    assert not open_now
 
 
 def test_forwards_overlap(file: Path, stalled: Callable[[], float]) -> None:
