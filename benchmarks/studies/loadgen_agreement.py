@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from edgecascade.benchmarks.flagship import Protocol, prepare_flagship
 from edgecascade.benchmarks.latency.agreement import compare_with_loop
 from edgecascade.benchmarks.latency.data import read_inputs_as_given
 from edgecascade.benchmarks.latency.plan import DIRECT, Request, Scenario, Subject
+from edgecascade.benchmarks.pairs.flagship import Protocol, prepare_flagship
 from edgecascade.benchmarks.ratio import Ratio
 
 __all__ = ["measure_agreement"]

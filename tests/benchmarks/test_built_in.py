@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgecascade.benchmarks.built_in import BUILT_IN
 from edgecascade.benchmarks.commands import demo
-from edgecascade.benchmarks.prepared import Prepared
+from edgecascade.benchmarks.pairs.built_in import BUILT_IN
+from edgecascade.benchmarks.pairs.prepared import Prepared
 from edgecascade.cli import main
 from edgecascade.export import read_labelled
 from edgecascade.export.scores import remote_scores
@@ -43,19 +43,25 @@ def test_the_method_tells_how_many_images(name: str) -> None:
 def test_wrong_arguments_are_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     """Whatever is wrong with them."""
     assert main(["bench", "demo", "--pair", "languages", "--torch", "cuda"]) == 2
-    assert capsys.readouterr().err.strip() == (
-        "edgecascade: torch: expected no device with languages, only with the EfficientNets, got cuda"
-    )
-    for more, said in ((["--pair", "languages"], "languages"), (["--torch", "cpu"], "flagship with torch on cpu")):
-        assert main(["bench", "demo", "--latency", "1", *more]) == 2
-        assert capsys.readouterr().err.strip() == (
-            f"edgecascade: --latency: expected a pair whose large model a second process serves, got {said}"
-        )
+    assert "torch: expected no device with languages" in capsys.readouterr().err
+    for more, said in (
+        ("--pair languages", "languages"),
+        ("--pair flagship --torch cpu", "torch on cpu"),
+    ):
+        assert main(["bench", "demo", "--latency", "1", *more.split()]) == 2
+        told = capsys.readouterr().err.strip()
+        assert told.startswith("edgecascade: --latency: expected ")
+        assert told.endswith(said)
     assert main(["bench", "demo", "--certify", "0"]) == 2
-    assert capsys.readouterr().err.strip() == (
-        "edgecascade: loss: expected a number between 0 and 1, such as 0.01, got 0.0"
+    assert "loss: expected a number between 0 and 1" in capsys.readouterr().err
+    wrongs = (
+        "--latency 0",
+        "--pair mine",
+        "--images 1,2",
+        "--offload-rate 20",
+        "--certify 2",
+        "--offload-rate .2 --certify .01",
     )
-    wrongs = ("--latency 0", "--pair mine", "--images 1,2", "--budget 20", "--certify 2", "--budget .2 --certify .01")
     for wrong in map(str.split, wrongs):
         with pytest.raises(SystemExit):
             main(["bench", "demo", *wrong])

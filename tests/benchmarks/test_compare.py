@@ -11,31 +11,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgecascade.benchmarks.circumstances import compare_circumstances
-from edgecascade.benchmarks.compare import compare_results
-from edgecascade.benchmarks.comparison_text import comparison_text
-from edgecascade.benchmarks.difference import difference, freedom, holm, surprise
-from edgecascade.benchmarks.direction import depends_on_machine, more_is_better
-from edgecascade.benchmarks.document import plain
-from edgecascade.benchmarks.found import find_estimates
 from edgecascade.benchmarks.ratio import ratio
-from edgecascade.benchmarks.result_file import read_result
+from edgecascade.benchmarks.report import compare_results, comparison_text, plain, read_result
+from edgecascade.benchmarks.report.difference import difference, freedom, holm, surprise
+from edgecascade.benchmarks.report.estimates import find_estimates
 from edgecascade.calibration.estimate import proportion, quantile
 from edgecascade.types.errors import BenchmarkError
 from edgecascade.types.estimate import Estimate
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
-KEPT = sorted(RESULTS.glob("*/result.json"))
+COMMITTED = sorted(RESULTS.glob("*/result.json"))
 _ENVIRONMENT = {"processor": "one", "cores": 4, "memory_gib": 7.6, "versions": {"numpy": "2.0"}, "date": "2026-01-01"}
 
 
 def _document(**kinds: Any) -> dict[str, Any]:
-    about = {"schema": 2, "kind": "edgecascade benchmark", "title": "x", "command": "run", "method": []}
+    about = {"schema": 3, "kind": "edgecascade benchmark", "title": "x", "command": "run", "method": []}
     return {**about, "environment": dict(_ENVIRONMENT), **{name: plain(found) for name, found in kinds.items()}}
 
 
 def _right(share: float, n: int = 4000, name: str = "cascade") -> dict[str, Any]:
-    return {"strategies": [{"name": name, "accuracy": proportion(share, n)}]}
+    return {"strategies": [{"name": name, "accuracy": {**vars(proportion(share, n)), "better": "higher"}}]}
 
 
 @st.composite
@@ -73,7 +68,7 @@ def test_the_other_way_round_is_the_opposite(first: dict[str, Any], second: dict
         ends = other.difference.value, other.difference.low, other.difference.high
         assert (change.difference.value, change.difference.high, change.difference.low) == tuple(-end for end in ends)
         assert other.p == pytest.approx(change.p, abs=1e-12)
-        assert opposite[change.verdict] == other.verdict
+        assert opposite[change.outcome] == other.outcome
 
 
 @given(_estimates(), _estimates())
@@ -147,7 +142,7 @@ def test_noise_is_called_a_change_less_than_5_times_in_100() -> None:
 def test_what_moved_is_seen(share: float, verdict: str) -> None:
     """83 % of 4,000 against 5 points more or less is no chance; half a point is."""
     found = compare_results(_document(offload=_right(0.83)), _document(offload=_right(share)))
-    assert [change.verdict for change in found.changes] == [verdict]
+    assert [change.outcome for change in found.changes] == [verdict]
 
 
 def test_rows_are_matched_by_their_name() -> None:
@@ -177,35 +172,39 @@ def test_a_figure_that_was_not_measured_is_in_one_only() -> None:
     assert len(found.only_before) == 3
 
 
-@pytest.mark.parametrize(
-    ("place", "more"),
-    [
-        (("offload", "strategies", "cascade", "accuracy"), True),
-        (("offload", "strategies", "cascade", "offload"), None),
-        (("offload", "strategies", "random, same rate", "gap"), None),
-        (("offload", "served", "latency", "all", "p99"), False),
-        (("offload", "corrected_ece", "local after"), False),
-        (("latency", "cells", "local", "answers_per_second"), True),
-        (("latency", "joules_per_answer"), False),
-        (("offload", "accuracy_loss"), False),
-        (("offload", "areas", "advantage"), True),
-        (("something", "else"), None),
-    ],
-)
-def test_better_is_what_the_name_tells(place: tuple[str, ...], more: bool | None) -> None:
-    """More accuracy and less time are better; of an offload rate or a lead nobody can say."""
-    assert more_is_better(place) is more
+def test_better_is_what_the_result_says() -> None:
+    """More accuracy and less time; where neither result says it, a change is only a change."""
+    slow, fast = ({"p50": {**vars(proportion(share, 4000)), "better": "lower"}} for share in (0.5, 0.4))
+    (change,) = compare_results(_document(latency=slow), _document(latency=fast)).changes
+    assert change.outcome == "better"
+    del slow["p50"]["better"]
+    (change,) = compare_results(_document(latency=slow), _document(latency=fast)).changes
+    assert change.outcome == "better"  # one of them is enough
+    del fast["p50"]["better"]
+    (change,) = compare_results(_document(latency=slow), _document(latency=fast)).changes
+    assert change.outcome == "changed"
+
+
+def test_a_ratio_of_an_older_result_says_it_as_at_least() -> None:
+    """Until schema 3."""
+    old = {"value": 1.0, "low": 0.5, "high": 2.0, "n": 9, "at_least": True}
+    assert [
+        one.better for one in find_estimates({"runtime": {"a": old, "b": {**old, "at_least": False}}}).values()
+    ] == [
+        "higher",
+        "lower",
+    ]
 
 
 def test_a_ratio_says_itself_what_is_better() -> None:
     """Its own word goes before that of its name, and it is a median of pairs."""
     times = np.full(15, 2.0) + np.arange(15) * 1e-3
-    found = find_estimates(_document(runtime={"a": ratio("x", times, times / 2, at_least=True)}))
+    found = find_estimates(_document(runtime={"a": ratio("x", times, times / 2, better="higher")}))
     ((place, one),) = found.items()
-    assert (place, one.at_least, one.quantile) == (("runtime", "a"), True, 0.5)
-    faster = _document(runtime={"latency": ratio("x", times * 2, times, at_least=True)})
-    slower = _document(runtime={"latency": ratio("x", times, times, at_least=True)})
-    assert [change.verdict for change in compare_results(slower, faster).changes] == ["better"]
+    assert (place, one.better, one.quantile) == (("runtime", "a"), "higher", 0.5)
+    faster = _document(runtime={"latency": ratio("x", times * 2, times, better="higher")})
+    slower = _document(runtime={"latency": ratio("x", times, times, better="higher")})
+    assert [change.outcome for change in compare_results(slower, faster).changes] == ["better"]
 
 
 def test_a_quantile_is_known_from_its_name_or_its_q() -> None:
@@ -239,9 +238,9 @@ def test_a_percentile_knows_its_own_spread_as_well_as_its_gaps_do() -> None:
     assert freedom(400, 0.9) < 20 < freedom(400, None)
 
 
-@pytest.mark.parametrize("path", KEPT, ids=lambda path: path.parent.name)
-def test_every_kept_result_can_be_read(path: Path) -> None:
-    """Of schema 1 or 2; a result does not differ from itself."""
+@pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.parent.name)
+def test_every_committed_result_can_be_read(path: Path) -> None:
+    """Of any schema; a result does not differ from itself."""
     document = read_result(path)
     found = compare_results(document, document)
     assert found.of("same") == found.changes
@@ -249,30 +248,33 @@ def test_every_kept_result_can_be_read(path: Path) -> None:
         assert len(found.changes) > 10
 
 
-def test_an_offload_result_of_schema_1_is_read_as_one_of_schema_2(tmp_path: Path) -> None:
-    """The figures of both lie at the same places, so an old run can be compared with a new one."""
-    old = {"schema": 1, "environment": _ENVIRONMENT, "n": 900, **plain(_right(0.8)), "served": {}}
+@pytest.mark.parametrize("schema", [1, 2])
+def test_an_older_offload_result_is_read_as_a_new_one(tmp_path: Path, schema: int) -> None:
+    """The figures lie at the same places, so an old run can be compared with a new one."""
+    latency = {"all": {"p50": plain(proportion(0.5, 900))}, "kept": {"p50": plain(proportion(0.5, 900))}}
+    offload = {"n": 900, **plain(_right(0.8)), "served": {"latency": latency}, "promised": {"loss": None}}
+    old = {"schema": schema, "environment": _ENVIRONMENT, **(offload if schema == 1 else {"offload": offload})}
+    old |= {"kind": "edgecascade benchmark"} if schema == 2 else {}
     (tmp_path / "old.json").write_text(json.dumps(old))
-    (change,) = compare_results(read_result(tmp_path / "old.json"), _document(offload=_right(0.5))).changes
-    assert (change.place, change.verdict) == (("offload", "strategies", "cascade", "accuracy"), "worse")
+    read = read_result(tmp_path / "old.json")
+    assert read["offload"]["served"]["latency"].keys() == {"all", "local"}
+    assert "plan_check" in read["offload"]
+    (change,) = compare_results(read, _document(offload=_right(0.5))).changes
+    assert (change.place, change.outcome) == (("offload", "strategies", "cascade", "accuracy"), "worse")
 
 
 def _said(before: dict[str, Any], after: dict[str, Any], **options: bool) -> str:
-    return comparison_text(compare_results(before, after), compare_circumstances(before, after), **options)
+    return comparison_text(compare_results(before, after), **options)
 
 
-def test_another_machine_is_said_loudly() -> None:
-    """Where times are compared, that they compare the machines; where none are, only that it is another."""
-    loud = "Times, speeds, memory and energy below compare these machines"
-    for kind, timed in (({"latency": {"p50": proportion(0.5, 100)}}, True), ({"offload": _right(0.8)}, False)):
-        here, there = _document(**kind), _document(**kind)
-        assert "NOT THE SAME MACHINE" not in _said(here, there)
-        there["environment"] |= {"processor": "another", "versions": {"numpy": "2.1"}}
-        assert _said(here, there).startswith("NOT THE SAME MACHINE: processor: one > another.\n")
-        assert (loud in _said(here, there)) is timed
-        assert "Other software: versions numpy: 2.0 > 2.1." in _said(here, there)
-    assert depends_on_machine(("latency", "p50"))
-    assert not depends_on_machine(("offload", "cascade", "accuracy"))
+def test_another_machine_is_said_first() -> None:
+    """With what differs, and what that means for times."""
+    here, there = _document(offload=_right(0.8)), _document(offload=_right(0.8))
+    assert "DIFFERENT MACHINES" not in _said(here, there)
+    there["environment"] |= {"processor": "another", "versions": {"numpy": "2.1"}}
+    said = _said(here, there)
+    assert said.startswith("DIFFERENT MACHINES: processor: one > another.\n")
+    assert "versions numpy: 2.0 > 2.1." in said
 
 
 def test_runs_of_the_same_inputs_could_be_paired_and_that_is_said() -> None:
@@ -291,7 +293,7 @@ def test_what_is_printed() -> None:
     said = _said(before, after)
     assert "1 figures in both: 1 worse, 0 better, 0 changed, 0 within noise." in said
     assert "worse  offload / strategies / cascade / accuracy  0.83 > 0.76  -0.07 (-0.0876 to -0.0524)  n = 4000" in said
-    assert "Holm's method lets pass at 5 % over all 1 figures" in said
+    assert "Holm's correction for all 1 figures" in said
     assert "same   offload" not in _said(before, before)
     assert "same  offload / strategies / cascade / accuracy" in _said(before, before, everything=True)
     assert "no figure in common" in _said(before, _document())
@@ -301,12 +303,12 @@ def test_what_is_printed() -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (None, "expected a result.json, got: No such file"),
-        ("{", "expected JSON, got"),
-        ("[" * 100_000, "expected JSON, got"),
+        (None, "expected a result.json: No such file"),
+        ("{", "is not valid JSON"),
+        ("[" * 100_000, "is not valid JSON"),
         ("[]", "got other JSON"),
         ('{"schema": 2}', "got other JSON"),
-        ('{"schema": 3, "environment": {}}', "expected a benchmark's result of schema 1 or 2, got schema 3"),
+        ('{"schema": 4, "environment": {}}', "schema 1 to 3, got schema 4"),
         ('{"schema": true, "environment": {}}', "got schema True"),
         ('{"schema": 2, "kind": "other", "environment": {}}', "expected a benchmark's result"),
     ],

@@ -7,12 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgecascade.benchmarks.corrupt import CORRUPTIONS, corrupted
-from edgecascade.benchmarks.corruptions import Corruptions, measure_corruptions, summarize
-from edgecascade.benchmarks.pairs import PairOutputs
-from edgecascade.benchmarks.plots import shift_svg
-from edgecascade.benchmarks.results import write_result
-from edgecascade.benchmarks.shift import Shifted
+from edgecascade.benchmarks.report import write_study
+from studies.corruptions import (
+    CORRUPTIONS,
+    Corruptions,
+    Shifted,
+    corrupted,
+    measure_corruptions,
+    shift_svg,
+    summarize,
+)
+from studies.outputs import PairOutputs
 
 
 def _outputs(noise: float, n: int = 3000, seed: int = 0) -> PairOutputs:
@@ -47,7 +52,7 @@ def test_a_plan_holds_on_inputs_like_its_own(found: Corruptions) -> None:
     """Rate and calibration are the planned ones, and planning anew gains nothing."""
     for row in (found.clean, *found.shifted["none"]):
         assert _holds(row)
-        assert abs(row.replanned.value - row.budgeted.value) < 0.03
+        assert abs(row.replanned.value - row.at_planned_rate.value) < 0.03
 
 
 def test_a_shift_is_seen(found: Corruptions) -> None:
@@ -65,15 +70,15 @@ def test_a_shift_is_seen(found: Corruptions) -> None:
 def test_every_figure_rests_on_the_test_inputs(found: Corruptions) -> None:
     """None of those that planned anew is counted, and the interval is around the value."""
     for row in (found.clean, *found.shifted["noise"]):
-        for estimate in (row.local, row.ece, row.offload, row.cascade, row.budgeted, row.replanned):
+        for estimate in (row.local, row.ece, row.offload, row.cascade, row.at_planned_rate, row.replanned):
             assert estimate.n == found.test == 2500
             assert estimate.low <= estimate.value <= estimate.high
 
 
 def test_it_is_written_and_read(found: Corruptions, tmp_path: Path) -> None:
     """A row for each kind in the summary, everything in the document, and a picture."""
-    write_result(tmp_path, found, summarize(found))
-    document = json.loads((tmp_path / "result.json").read_text())
+    write_study(tmp_path, "corruptions", found, command="x", summary=summarize(found))
+    document = json.loads((tmp_path / "result.json").read_text())["corruptions"]
     assert [row["severity"] for row in document["shifted"]["noise"]] == [1, 2, 3, 4, 5]
     summary = (tmp_path / "summary.txt").read_text()
     assert summary == summarize(found) + "\n"
@@ -84,7 +89,7 @@ def test_it_is_written_and_read(found: Corruptions, tmp_path: Path) -> None:
 def test_the_sentences_follow_the_figures(found: Corruptions) -> None:
     """Where nothing shifts nothing is claimed to."""
     same = replace(found, shifted={"none": found.shifted["none"]})
-    assert "sends more than on clean images on 0 of 5 kinds" in summarize(same)
+    assert "forwards more than on clean images on 0 of 5 kinds" in summarize(same)
     assert "The remote is worse than the local model on 0 of 5 kinds." in summarize(same)
     faint = _outputs(1.0, seed=2)
     unsure = measure_corruptions(
@@ -93,7 +98,7 @@ def test_the_sentences_follow_the_figures(found: Corruptions) -> None:
         {"faint": [replace(faint, local=faint.local / np.float32(2))]},
         rate=0.3,
     )
-    assert "sends more than on clean images on 1 of 1 kinds" in summarize(unsure)
+    assert "forwards more than on clean images on 1 of 1 kinds" in summarize(unsure)
 
 
 def test_a_remote_that_fails_is_named() -> None:

@@ -28,7 +28,7 @@ from edgecascade.benchmarks.device.environment import Environment, read_environm
 from edgecascade.benchmarks.device.sensors import Sensor, Sensors, find_sensors
 from edgecascade.benchmarks.device.throttling import Throttling, decode_get_throttled, read_throttling, slowdowns
 from edgecascade.benchmarks.device.watching import Energy, Meter, hottest, measured, resident_mib, watched
-from edgecascade.benchmarks.document import plain
+from edgecascade.benchmarks.report.result import plain
 
 _CPU = "sys/devices/system/cpu"
 _THERMAL = "sys/class/thermal"

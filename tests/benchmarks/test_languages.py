@@ -7,8 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgecascade.benchmarks.language_pair import prepare_languages
-from edgecascade.benchmarks.languages import LANGUAGES, Sizes, Snippets, load_languages, snippets_of, split_sentences
+from edgecascade.benchmarks.pairs.languages import (
+    LANGUAGES,
+    Sizes,
+    Snippets,
+    load_languages,
+    prepare_languages,
+    snippets_of,
+    split_sentences,
+)
 from edgecascade.calibration import MostAccuracy
 from edgecascade.export import LabelledData
 from edgecascade.export.cache import cache_folder
@@ -121,7 +128,7 @@ def test_the_cascade_is_better_than_the_local_model_alone() -> None:
     """From sentences to a served run, on fewer of them: a fifth or less is forwarded, as planned, and it pays."""
     pytest.importorskip("lingua")
     result = prepare_languages(cache_folder(), MostAccuracy(0.2), Sizes(150, 60, 60)).measure(deadline=30.0)
-    planned = result.document.to_dict()["policy"]["chosen"]["offload_rate"]
+    planned = result.document.policy.chosen.offload_rate
     n, rate = result.n, result.cascade.offload.value
     assert n > 3000
     assert 0.1 < planned <= 0.2

@@ -17,9 +17,9 @@ from edgecascade.benchmarks.latency.loadgen import Load, Outcome, Recorder, run_
 from edgecascade.benchmarks.latency.measure import measure_cell
 from edgecascade.benchmarks.latency.plan import DIRECT, STREAMS, Plan, Scenario, Subject
 from edgecascade.benchmarks.latency.systems import drive, open_system
-from edgecascade.benchmarks.lateness import black_hole
 from edgecascade.runtime import Cascade
 from edgecascade.runtime.engine import open_session
+from studies.footprint import black_hole
 
 Planner = Callable[..., Plan]
 

@@ -1,4 +1,4 @@
-"""A shaped network keeps its profile's promise, and every byte that goes through it."""
+"""A shaped network follows its profile, and delivers every byte that goes through it."""
 
 import dataclasses
 import json
@@ -33,27 +33,27 @@ STEADY = Outages(0.0, 0.0)
 
 @pytest.fixture(scope="module")
 def echo() -> Iterator[str]:
-    """The address of a server that echoes what it is ordered to."""
+    """The address of the probe's server."""
     with probe_server() as address:
         yield address
 
 
 @pytest.fixture(scope="module")
 def through(echo: str) -> Iterator[str]:
-    """The same server behind a network with some of everything that loses nothing."""
+    """The same server behind a network with latency, jitter and stalls, but without resets."""
     profile = dataclasses.replace(PLAIN, latency=2e-3, jitter=1e-3, up=400e6, down=300e6, stall_rate=2.0, stall=0.01)
     with shaped(echo, profile) as address:
         yield address
 
 
 def connected(address: str) -> socket.socket:
-    """A connection whose every wait ends within 30 s."""
+    """Return a connection with a time-out of 30 s."""
     host, port = address.rsplit(":", 1)
     return socket.create_connection((host, int(port)), timeout=30)
 
 
 def ping(connection: socket.socket) -> float:
-    """Seconds of a round trip."""
+    """Return the seconds of a round trip."""
     started = time.monotonic()
     connection.sendall(ORDER.pack(b"e", 0))
     receive(connection, ORDER.size)
@@ -73,26 +73,26 @@ def ping(connection: socket.socket) -> float:
         ("outage_share", 1.0),
     ],
 )
-def test_a_profile_that_cannot_be_is_refused(name: str, value: float) -> None:
-    """In one sentence that begins with the field's name."""
-    with pytest.raises(ArgumentError, match=f"^{name}: expected .*, got {value}"):
+def test_a_profile_out_of_range_is_refused(name: str, value: float) -> None:
+    """With the name of the field and the value."""
+    with pytest.raises(ArgumentError, match=f"^{name}: .*{value}"):
         dataclasses.replace(PLAIN, **{name: value})  # type: ignore[arg-type]
 
 
 def test_outages_need_a_period() -> None:
-    """A share of no time is no outage."""
-    with pytest.raises(ArgumentError, match=r"^outage_period: expected seconds above 0, got 0"):
+    """A share alone does not say when they come."""
+    with pytest.raises(ArgumentError, match=r"^outage_period: "):
         dataclasses.replace(PLAIN, outage_share=0.5)
 
 
 def test_built_in_profiles_are_found_by_name() -> None:
-    """And each says why its numbers are what they are."""
+    """Each gives the source of its numbers."""
     assert list(PROFILES) == ["lan", "wifi", "lte-good", "lte-poor", "satellite", "lossy", "offline-half"]
     assert all(profile.name == name and len(profile.why) > 20 for name, profile in PROFILES.items())
 
 
 def test_outages_come_at_the_end_of_each_period() -> None:
-    """Up first, then down for their share; what waits goes on at the next period's first moment."""
+    """The network is up first, then down for the share; waiting data goes on when the next period begins."""
     outages = Outages(10.0, 0.3)
     assert [outages.next_up(at) for at in (0.0, 6.9, 7.0, 9.9, 10.0, 18.0)] == [0.0, 6.9, 10.0, 10.0, 10.0, 20.0]
     assert [outages.next_down(at) for at in (0.0, 6.9, 8.0, 10.0)] == [7.0, 7.0, 8.0, 17.0]
@@ -100,8 +100,8 @@ def test_outages_come_at_the_end_of_each_period() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 100_000), st.floats(0, 0.5)), min_size=1, max_size=50))
-def test_a_line_sends_in_order_at_its_rate_and_saves_nothing_up(given: list[tuple[int, float]]) -> None:
-    """A byte leaves once all before it have, however long the line was idle before."""
+def test_a_line_sends_in_order_at_its_rate_without_bursts(given: list[tuple[int, float]]) -> None:
+    """A byte leaves after all before it, and takes its time also after a pause."""
     line, now, free = Line(1e6, STEADY), 0.0, 0.0
     for size, pause in given:
         now += pause
@@ -111,7 +111,7 @@ def test_a_line_sends_in_order_at_its_rate_and_saves_nothing_up(given: list[tupl
 
 
 def test_nothing_leaves_during_an_outage() -> None:
-    """What was given then leaves after it, at the rate of the line."""
+    """Data sent then leaves after it, at the rate of the line."""
     line = Line(8000.0, Outages(10.0, 0.5))
     assert line.send(100, 4.0) == pytest.approx(4.1)
     assert line.send(100, 6.0) == pytest.approx(10.1)
@@ -119,7 +119,7 @@ def test_nothing_leaves_during_an_outage() -> None:
 
 
 def test_a_path_adds_its_latency_and_jitter() -> None:
-    """To messages that are far apart: the profile's mean and standard deviation."""
+    """Messages far apart have the profile's mean and standard deviation."""
     profile = dataclasses.replace(PLAIN, latency=0.05, jitter=0.01)
     path = Path(profile, Line(1e9, STEADY), random.Random(0), 0.0)
     delays = [path.send(0, float(at)) - at for at in range(5000)]
@@ -129,7 +129,7 @@ def test_a_path_adds_its_latency_and_jitter() -> None:
 
 @given(st.integers(0, 1000), st.lists(st.floats(0, 0.02), min_size=2, max_size=100))
 def test_a_path_keeps_order(seed: int, pauses: list[float]) -> None:
-    """Whatever jitter and stalls do: nothing arrives before what was sent before it, nor before it was sent."""
+    """In spite of jitter and stalls, nothing arrives before it was sent, or before what was sent earlier."""
     profile = dataclasses.replace(PLAIN, latency=0.02, jitter=0.01, stall_rate=5.0, stall=0.2)
     path = Path(profile, Line(1e6, STEADY), random.Random(seed), 0.0)
     sent = np.cumsum(pauses)
@@ -138,8 +138,8 @@ def test_a_path_keeps_order(seed: int, pauses: list[float]) -> None:
     assert (arrived > sent).all()
 
 
-def test_stalls_cost_a_long_transfer_what_the_profile_says() -> None:
-    """The share of time stalled, with a clock that moves as a sender does who fills the queue."""
+def test_stalls_slow_a_long_transfer_by_their_share_of_time() -> None:
+    """For a sender that always fills the queue."""
     profile = dataclasses.replace(PLAIN, latency=0.02, jitter=0.005, up=10e6, stall_rate=0.5, stall=0.3)
     line = Line(profile.up, STEADY)
     path, now, arrived, chunks = Path(profile, line, random.Random(1), 0.0), 0.0, 0.0, 200_000
@@ -150,7 +150,7 @@ def test_stalls_cost_a_long_transfer_what_the_profile_says() -> None:
     assert profile.goodput(up=True) == pytest.approx(10e6 / 1.15)
 
 
-def test_resets_come_as_often_as_the_profile_says() -> None:
+def test_resets_are_as_frequent_as_in_the_profile() -> None:
     """A share of connections at their first byte, the others after so many bytes on average."""
     profile = dataclasses.replace(PLAIN, reset_share=0.25, resets_per_megabyte=0.5)
     left = np.array([UntilReset(profile, random.Random(seed)).left for seed in range(4000)])
@@ -162,7 +162,7 @@ def test_resets_come_as_often_as_the_profile_says() -> None:
 @settings(max_examples=25)
 @given(st.lists(st.integers(0, 300_000), min_size=1, max_size=4), st.integers(0, 1000))
 def test_bytes_come_through_unchanged(through: str, sizes: list[int], seed: int) -> None:
-    """In both directions, in order, whatever their number."""
+    """In both directions and in order, for any size."""
     draws = random.Random(seed)
     with connected(through) as connection:
         for size in sizes:
@@ -174,7 +174,7 @@ def test_bytes_come_through_unchanged(through: str, sizes: list[int], seed: int)
 
 
 def test_many_connections_at_once_keep_their_bytes_apart(through: str) -> None:
-    """More than the proxy carries at a time: the rest wait their turn."""
+    """More than the proxy carries at a time: the others wait for their turn."""
     failed = []
 
     def talk(number: int) -> None:
@@ -194,7 +194,7 @@ def test_many_connections_at_once_keep_their_bytes_apart(through: str) -> None:
 
 
 def test_a_direction_can_end_before_the_other() -> None:
-    """The server sees the end of the request, and its answer still comes back, followed by its own end."""
+    """The server sees the end of the request, and its answer still comes back."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def answer() -> None:
@@ -217,8 +217,8 @@ def test_a_direction_can_end_before_the_other() -> None:
         thread.join(10)
 
 
-def test_a_reset_is_a_reset(echo: str) -> None:
-    """Not an orderly end: the client's read fails."""
+def test_a_reset_makes_the_client_fail(echo: str) -> None:
+    """Its read raises, since the end is not an orderly one."""
     doomed = dataclasses.replace(PLAIN, reset_share=1.0)
     with (
         shaped(echo, doomed) as address,
@@ -229,7 +229,7 @@ def test_a_reset_is_a_reset(echo: str) -> None:
 
 
 def test_the_same_seed_resets_the_same_connections(echo: str) -> None:
-    """Their order decides, not the time of day; another seed has others."""
+    """Their order decides; another seed resets others."""
 
     def fates(seed: int) -> list[bool]:
         found = []
@@ -248,15 +248,15 @@ def test_the_same_seed_resets_the_same_connections(echo: str) -> None:
 
 
 def test_a_server_that_is_gone_looks_like_a_reset() -> None:
-    """The proxy has taken the connection, and can only drop it."""
+    """The proxy has accepted the connection, and can only reset it."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         gone = f"127.0.0.1:{listener.getsockname()[1]}"
     with shaped(gone, PLAIN) as address, pytest.raises(ConnectionError), connected(address) as connection:
         ping(connection)
 
 
-def test_latency_is_added_to_each_round_trip_and_the_hand_shake_is_one(echo: str) -> None:
-    """Never less than the profile says, and the first answer takes two round trips."""
+def test_latency_is_added_to_each_round_trip_and_to_the_handshake(echo: str) -> None:
+    """At least the profile's; the first answer takes two round trips."""
     with shaped(echo, dataclasses.replace(PLAIN, latency=0.05)) as address, connected(address) as connection:
         first, others = ping(connection), [ping(connection) for _ in range(11)]
     assert 0.19 < first < 2.0
@@ -265,7 +265,7 @@ def test_latency_is_added_to_each_round_trip_and_the_hand_shake_is_one(echo: str
 
 
 def test_a_sender_is_held_back(echo: str) -> None:
-    """By a slow line whose server reads all: a bounded number of bytes is taken in advance, the rest when it can go."""
+    """By a slow line, which accepts a bounded number of bytes in advance."""
     size = 20_000_000
     with shaped(echo, dataclasses.replace(PLAIN, up=1e6)) as address, connected(address) as connection:
         connection.setblocking(False)
@@ -278,8 +278,8 @@ def test_a_sender_is_held_back(echo: str) -> None:
     assert taken < size / 2
 
 
-def test_an_outage_holds_everything_up_and_passes(echo: str) -> None:
-    """A connection from before it survives, and so does one that was tried in it; they only wait."""
+def test_an_outage_delays_everything_and_ends(echo: str) -> None:
+    """Connections made before and during it survive."""
     profile = dataclasses.replace(PLAIN, outage_period=2.0, outage_share=0.5)
     with shaped(echo, profile) as address, connected(address) as connection:
         waits, began = [ping(connection)], time.monotonic()
@@ -294,7 +294,7 @@ def test_an_outage_holds_everything_up_and_passes(echo: str) -> None:
 
 
 def test_a_device_that_knows_of_its_outage_refuses_connections(echo: str) -> None:
-    """They fail at once, at a port that works again afterwards."""
+    """The same port works again afterwards."""
     profile = dataclasses.replace(PLAIN, outage_period=1.0, outage_share=0.5, outage_refuses=True)
     told: list[bool] = []
     with shaped(echo, profile) as address:
@@ -326,13 +326,13 @@ def test_a_device_that_knows_of_its_outage_refuses_connections(echo: str) -> Non
     ],
 )
 def test_only_this_machine_is_shaped(address: str, said: str) -> None:
-    """Another address is refused before anything is started."""
+    """Another address is refused before a proxy is started."""
     with pytest.raises(BenchmarkError, match=said), shaped(address, PLAIN):
         pytest.fail("it was taken")
 
 
 def test_an_address_keeps_its_form(echo: str) -> None:
-    """Scheme, host name, path and query; only the port changes, and IPv6 keeps its brackets."""
+    """Scheme, host name, path, query and IPv6 brackets stay; only the port changes."""
     assert loopback("http://[::1]:9/v2").geturl() == "http://[::1]:9/v2"
     assert loopback("http://localhost/v2").geturl() == "http://localhost:80/v2"
     port = echo.rsplit(":", 1)[1]
@@ -374,7 +374,7 @@ class _Model(BaseHTTPRequestHandler):
 
 
 def test_a_remote_is_asked_through_it() -> None:
-    """It answers as without a network in between, and later."""
+    """The answers are the same, and come later."""
     x = np.array([[1, 2, 3], [4, 5, 6]], np.float32)
     with ThreadingHTTPServer(("127.0.0.1", 0), _Model) as server:
         thread = threading.Thread(target=server.serve_forever)
@@ -393,7 +393,7 @@ def test_a_remote_is_asked_through_it() -> None:
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="open files are counted there")
 def test_nothing_is_left_behind(echo: str) -> None:
-    """No thread, no socket, no process, though connections were open and the body failed."""
+    """No thread, socket or process, although connections were open and the block raised."""
 
     def held() -> NDArray[np.int_]:
         ours = [thread for thread in threading.enumerate() if "Pool" not in thread.name]  # not the server's
@@ -421,7 +421,7 @@ def test_nothing_is_left_behind(echo: str) -> None:
 
 
 def test_it_ends_with_the_process_that_started_it(echo: str) -> None:
-    """Even one that was killed and could not say so."""
+    """Also if that process was killed."""
     program = (
         "import time\nfrom edgecascade.benchmarks.network import PROFILES\n"
         "from edgecascade.benchmarks.network.proxy import shaped\n"
@@ -445,7 +445,7 @@ def test_it_ends_with_the_process_that_started_it(echo: str) -> None:
 
 
 def test_a_probe_finds_what_the_profile_specifies() -> None:
-    """Within bounds that a busy machine keeps too: these are no benchmarks."""
+    """Within bounds that also hold on a busy machine."""
     profile = dataclasses.replace(PLAIN, name="probed", latency=0.02, jitter=1e-3, up=4e6, down=8e6, reset_share=0.3)
     found = probe(profile, pings=20, seconds=1.0, connections=60)
     assert 0.04 < found.median.value < 0.12

@@ -11,16 +11,23 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgecascade.benchmarks.class_names import labelled_as
+from documents import some_document
 from edgecascade.benchmarks.commands.offload import configure, execute
-from edgecascade.benchmarks.difference import difference
-from edgecascade.benchmarks.offload import Offload, measure_offload
-from edgecascade.benchmarks.offload_promise import compare_promise
-from edgecascade.benchmarks.offload_report import offload_document, offload_sections, offload_verdict
-from edgecascade.benchmarks.offload_savings import Prices, savings
-from edgecascade.benchmarks.served import Served
-from edgecascade.benchmarks.verdict import summary
-from edgecascade.benchmarks.verdicts import Verdicts
+from edgecascade.benchmarks.offload import (
+    Offload,
+    Predictions,
+    Prices,
+    check_plan,
+    labelled_as,
+    measure_offload,
+    offload_document,
+    offload_findings,
+    offload_sections,
+    offload_summary,
+    savings,
+)
+from edgecascade.benchmarks.offload.examples import _content
+from edgecascade.benchmarks.report import difference, plain
 from edgecascade.calibration import paired_difference_interval
 from edgecascade.calibration.estimate import mean, proportion
 from edgecascade.cli import main
@@ -28,8 +35,8 @@ from edgecascade.export import read_labelled
 from edgecascade.export.labelled import LabelledData
 from edgecascade.runtime import Deadline
 from edgecascade.runtime.remotes.remote import Traffic, connect
+from edgecascade.types.document import Certificate
 from edgecascade.types.errors import BenchmarkError
-from edgecascade.types.estimate import Estimate
 
 
 class Counting:
@@ -85,12 +92,10 @@ def test_a_function_will_do_and_counts_no_bytes(pair: Path, data: LabelledData, 
         return remote.infer(inputs, Deadline.after(60))
 
     result = measure_offload(pair / "local.onnx", data, scores, remote=function, deadline=30, prices=Prices(None, 1.0))
-    assert result.cascade.accuracy.value == pytest.approx(
-        np.where(result.verdicts.forward, result.verdicts.merged_correct, result.verdicts.local_correct).mean()
-    )
+    assert result.cascade.accuracy.value == pytest.approx(result.predictions.decided_correct.mean())
     assert (result.served.requests, result.savings.bytes_out, result.savings.spent) == (None, None, None)
-    assert "not measured" in summary(result)
-    assert offload_document(result)["savings"]["always_out"] is None
+    assert "not measured" in offload_summary(result)
+    assert plain(offload_document(result))["savings"]["always_out"] is None
 
 
 def test_bytes_and_money_add_up(counted: Offload) -> None:
@@ -120,7 +125,7 @@ def test_every_merge_rule_and_order_is_there_with_its_curve(counted: Offload) ->
         curve = counted.curves[name]
         assert (curve.accuracy[0], curve.accuracy[-1]) == (
             pytest.approx(counted.local.accuracy.value),
-            pytest.approx(counted.verdicts.merged_correct.mean()),
+            pytest.approx(counted.predictions.merged_correct.mean()),
         )
         assert counted.curves["oracle"].at(0.3) >= curve.at(0.3) - 1e-12
 
@@ -131,39 +136,36 @@ def test_the_raw_confidence_is_the_graphs_at_temperature_one(counted: Offload, p
 
     feeds = {"image": np.asarray(data.inputs), "temperature": np.array(1.0, np.float32)}
     (expected,) = open_session(pair / "local.onnx").run(["confidence"], feeds)
-    np.testing.assert_allclose(counted.verdicts.raw_confidence, expected, atol=1e-5)
-    assert np.abs(counted.verdicts.confidence - expected).max() > 0.01
+    np.testing.assert_allclose(counted.predictions.raw_confidence, expected, atol=1e-5)
+    assert np.abs(counted.predictions.confidence - expected).max() > 0.01
 
 
 def test_the_page_has_every_part_and_its_tables_are_square(counted: Offload) -> None:
     """Each row has a cell for each column, each figure a name of its own, and every sentence ends."""
     sections = offload_sections(counted)
-    assert len(sections) == 5
+    assert len(sections) == 6
     for section in sections:
         for table in section.tables:
             assert table.rows
             assert {len(row) for row in table.rows} == {len(table.columns)}
             assert table.note.endswith(".")
+        for group in section.examples:
+            assert all(one.content[:4] == b"\x89PNG" for one in group.examples)
     names = [figure.name for section in sections for figure in section.figures]
     assert len(set(names)) == len(names) == 2
-    assert all(sentence.endswith(".") for sentence in offload_verdict(counted))
+    assert all(sentence.endswith(".") for sentence in offload_findings(counted))
 
 
 def test_the_terminal_has_a_hundred_columns_and_the_document_no_nan(counted: Offload) -> None:
     """Tables fit; a document is strict JSON, whatever was not measured."""
-    tables = summary(counted).split("\n\n")[:-1]
+    tables = offload_summary(counted).split("\n\n")[:-1]
     assert len(tables) == 5
     assert max(len(line) for table in tables for line in table.splitlines()) <= 100
-    never = replace(counted, served=replace(counted.served, latency={"none": _no_latency(counted.served)}))
-    for result in (counted, never):
-        document = json.loads(json.dumps(offload_document(result), allow_nan=False))
-        assert document["n"] == 400
-    assert document["served"]["latency"]["none"]["p50"] is None
-
-
-def _no_latency(served: Served) -> Any:
-    nothing = Estimate(float("nan"), float("nan"), float("nan"), 0)
-    return replace(served.latency["all"], n=0, p50=nothing, p90=nothing, p99=nothing)
+    document = json.loads(json.dumps(plain(offload_document(counted)), allow_nan=False))
+    assert document["n"] == 400
+    assert [row["accuracy"]["better"] for row in document["strategies"]] == ["higher"] * len(counted.strategies)
+    assert document["served"]["latency"]["all"]["p50"]["better"] == "lower"
+    assert "better" not in document["strategies"][0]["offload"]
 
 
 def test_a_remote_that_changed_its_mind_is_told(pair: Path, data: LabelledData, scores: NDArray[Any]) -> None:
@@ -201,8 +203,8 @@ def test_labels_are_matched_by_name(pair: Path, data: LabelledData, scores: NDAr
         (("0", "1", "10", "2"), tuple("abcdefghijk"), [0, 1, 10, 2]),
         (("x", "y"), ("0", "1"), [0, 1]),
         ((), ("a", "b", "c", "d"), [0, 1]),
-        (("a", "d"), ("a", "b", "c"), r"expected classes by the names that the model has \(a, b, c\), got d"),
-        (("x", "y"), ("0", "1", "2"), r"expected as many classes as the model's 3, which have no names, got 2"),
+        (("a", "d"), ("a", "b", "c"), r"expected classes of the model \(a, b, c\), got d"),
+        (("x", "y"), ("0", "1", "2"), r"expected 3 classes, as many as .*, got 2"),
         (("a", "b"), ("a", "a"), r"got b"),
         (("a",), ("a", "a"), r"different names"),
         ((), ("a",), r"data: expected labels from 0 to 0, got 1"),
@@ -219,28 +221,70 @@ def test_names_mean_what_they_say(names: tuple[str, ...], classes: tuple[str, ..
         assert labelled_as(given, classes).labels.tolist() == expected[: len(labels)]
 
 
-def _verdicts(remote: NDArray[np.bool_], cascade: NDArray[np.bool_]) -> Verdicts:
-    """Both models' rows, with everything kept."""
+def _predictions(remote: NDArray[np.bool_], cascade: NDArray[np.bool_]) -> Predictions:
+    """Both models' rows, with every answer local: label 0 is right and 1 is wrong."""
     nothing = np.zeros(len(remote), np.float32)
-    never = np.zeros(len(remote), bool)
-    return Verdicts(
-        cascade, nothing, nothing, nothing, never, remote, remote, nothing, nothing, never.astype(np.int64), {}, {}
+    return Predictions(
+        label=np.zeros(len(remote), np.int64),
+        local_label=(~cascade).astype(np.int64),
+        remote_label=(~remote).astype(np.int64),
+        confidence=nothing,
+        raw_confidence=nothing,
+        remote_confidence=nothing,
+        remote_raw_confidence=nothing,
+        advantage=nothing,
+        forward=np.zeros(len(remote), bool),
+        scores={},
+        merged={"replace": remote},
+        merge="replace",
     )
 
 
 @pytest.mark.parametrize(
     ("n", "lost", "outcome"),
-    [(4000, 0, "kept"), (4000, 40, "cannot tell"), (4000, 200, "broken"), (50, 0, "cannot tell")],
+    [(4000, 0, "held"), (4000, 40, "inconclusive"), (4000, 200, "violated"), (50, 0, "inconclusive")],
 )
-def test_a_promise_is_kept_broken_or_beyond_these_inputs(n: int, lost: int, outcome: str) -> None:
-    """At most 1 % was promised: the outcome is where the whole interval lies, and few inputs never tell."""
+def test_a_certificate_holds_is_violated_or_neither_can_be_told(n: int, lost: int, outcome: str) -> None:
+    """At most 1 % is certified: the outcome is where the whole interval lies, and few inputs never tell."""
     remote, cascade = np.ones(n, bool), np.arange(n) >= lost
-    document = {"certificate": {"loss": 0.01, "risk": 0.05, "n": 2000}, "policy": {}}
-    found = compare_promise(document, _verdicts(remote, cascade), cascade)
+    document = some_document()
+    certified = replace(document, certificate=Certificate(0.01, 0.05, 0.0, 0.3, 2000, 0.01))
+    found = check_plan(certified, _predictions(remote, cascade), cascade)
     assert found.outcome == outcome
     assert found.measured.value == pytest.approx(lost / n)
     assert (found.measured.low, found.measured.high) == pytest.approx(paired_difference_interval(remote, cascade))
-    assert compare_promise({"policy": {}}, _verdicts(remote, cascade), cascade).outcome == "none"
+    assert check_plan(document, _predictions(remote, cascade), cascade).outcome == "none"
+
+
+def test_examples_are_of_their_group(counted: Offload) -> None:
+    """Forwarded and corrected, forwarded and made wrong, wrong on the device: as many as there are, six at most."""
+    v = counted.predictions
+    wrong = int((~v.forward & ~v.local_correct).sum())
+    (group,) = (one for one in counted.examples if one.title.startswith("Answered on the device and wrong"))
+    assert f"{len(group.examples)} of {wrong}," in group.title
+    assert len(group.examples) == min(6, wrong)
+    for one in group.examples:
+        local, true = one.caption.split(" ")[1], one.caption.rpartition(" ")[2]
+        assert local != true
+    (section,) = (one for one in offload_sections(counted) if one.examples)
+    assert section.examples == counted.examples
+    assert not any(one.examples for one in offload_sections(replace(counted, examples=())))
+
+
+@pytest.mark.parametrize(
+    ("x", "kind"),
+    [
+        ("a text", str),
+        (np.zeros((4, 5, 3), np.uint8), bytes),
+        (np.zeros((4, 5), np.uint8), bytes),
+        (np.full((1, 4, 5), 0.5, np.float32), bytes),
+        (np.full((3, 4, 5), 2.0, np.float32), type(None)),
+        (np.zeros(7, np.float32), type(None)),
+    ],
+)
+def test_images_and_texts_are_shown_and_nothing_else(x: Any, kind: type) -> None:
+    """Pixels as bytes, or as floats in [0, 1] with the channels first."""
+    assert isinstance(_content(x), kind)
 
 
 def test_a_difference_of_two_shares_holds_the_true_one() -> None:
@@ -286,18 +330,18 @@ def _found(folder: Path) -> Mapping[str, Any]:
 def test_the_command_goes_on_where_it_stopped(pair: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A second run asks about nothing again and says so; `--fresh` does."""
     arguments = [str(pair / "local.onnx"), "--remote", str(pair / "remote.onnx"), "--data", str(pair / "test.npz")]
-    arguments += ["--deadline", "30", "--cost", "0.5", "--report", str(tmp_path)]
+    arguments += ["--deadline", "30", "--cost", "0.5", "--out", str(tmp_path)]
     assert _run(*arguments) == 0
-    assert "kept from an earlier run" not in capsys.readouterr().err
+    assert "from an earlier run" not in capsys.readouterr().err
     first = _found(tmp_path)
     assert _run(*arguments) == 0
-    assert "said about 400 of 400 inputs is kept from an earlier run" in capsys.readouterr().err
+    assert "for 400 of 400 inputs are from an earlier run" in capsys.readouterr().err
     assert _found(tmp_path)["strategies"] == first["strategies"]
     assert _run(*arguments, "--fresh") == 0
-    assert "kept from an earlier run" not in capsys.readouterr().err
+    assert "from an earlier run" not in capsys.readouterr().err
 
 
-def test_a_promise_travels_from_the_file_to_the_verdict(
+def test_a_certificate_travels_from_the_file_to_the_findings(
     pair: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A certified file, measured: its bound, what was lost, and what these inputs tell about it."""
@@ -307,18 +351,18 @@ def test_a_promise_travels_from_the_file_to_the_verdict(
     assert main(arguments) == 0
     report = tmp_path / "report"
     assert _run(
-        str(certified), "--remote", str(pair / "remote.onnx"), "--data", str(pair / "test.npz"), "--report", str(report)
+        str(certified), "--remote", str(pair / "remote.onnx"), "--data", str(pair / "test.npz"), "--out", str(report)
     ) == 0  # fmt: skip
-    promised = _found(report)["promised"]
-    assert (promised["loss"], promised["risk"]) == (0.05, 0.05)
-    assert promised["outcome"] in ("kept", "cannot tell")
-    assert "Promised: a loss against asking the large model always of at most 5.0 points" in capsys.readouterr().out
+    check = _found(report)["plan_check"]
+    assert (check["loss"], check["risk"]) == (0.05, 0.05)
+    assert check["outcome"] in ("held", "inconclusive")
+    assert "Certified: " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("flag", "value", "message"),
     [
-        ("--deadline", "0", "seconds above 0, and at most a day, got '0'"),
+        ("--deadline", "0", "seconds above 0, at most a day, got '0'"),
         ("--deadline", "nan", "got 'nan'"),
         ("--cost", "-1", "a price of 0 or more, such as 0.002, got '-1'"),
         ("--cost-per-gb", "much", "got 'much'"),
@@ -346,7 +390,7 @@ def test_data_is_checked_before_a_remote_is_asked(pair: Path, tmp_path: Path, da
     images = np.asarray(data.inputs)
     np.savez(tmp_path / "strange.npz", x=images, y=data.labels, names=np.array(["cat", "dog", "ant"]))
     np.savez(tmp_path / "few.npz", x=images[:9], y=data.labels[:9])
-    with pytest.raises(BenchmarkError, match=r"the model has \(red, green, blue\), got cat, dog, ant"):
+    with pytest.raises(BenchmarkError, match=r"classes of the model \(red, green, blue\), got cat, dog, ant"):
         _run(*arguments, str(tmp_path / "strange.npz"))
     with pytest.raises(BenchmarkError, match="data: expected at least 10 labelled inputs, got 9"):
         _run(*arguments, str(tmp_path / "few.npz"))
@@ -359,9 +403,9 @@ def test_two_models_that_agree_have_no_area(pair: Path, data: LabelledData) -> N
     assert remote is not None
     scores = np.asarray(remote.infer(np.asarray(data.inputs), Deadline.after(60)))
     result = measure_offload(pair / "local.onnx", data, scores, remote=same, deadline=30)
-    assert result.verdicts.merged["replace"].tolist() == result.verdicts.local_correct.tolist()
+    assert result.predictions.merged["replace"].tolist() == result.predictions.local_correct.tolist()
     assert result.areas["advantage, replace"] is None
-    told = summary(result)
-    assert "none: sending changes nothing, or all alike" in told
+    told = offload_summary(result)
+    assert "none: forwarding changes nothing" in told
     assert "nan" not in told
-    json.dumps(offload_document(result), allow_nan=False)
+    json.dumps(plain(offload_document(result)), allow_nan=False)

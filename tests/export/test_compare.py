@@ -56,9 +56,9 @@ def test_a_body_is_like_itself(folder: Path) -> None:
     assert found.before == found.after
 
 
-@pytest.mark.parametrize(("name", "bytes_", "agreement"), [("half", 0.6, 0.99), ("int8", 0.4, 0.93)])
+@pytest.mark.parametrize(("name", "bytes_", "agreement"), [("half", 0.6, 0.99), ("int8", 0.45, 0.93)])
 def test_fewer_bits_are_nearly_like_it(folder: Path, name: str, bytes_: float, agreement: float) -> None:
-    """Half or a quarter of the weights' bytes, nearly the same labels, and intervals that hold no difference."""
+    """Half or a quarter of the weights' bytes and a scale per output, nearly the same labels, no sure difference."""
     found = compare_bodies(folder / "body.onnx", folder / f"{name}.onnx", _data(folder))
     assert found.megabytes[1] < bytes_ * found.megabytes[0]
     assert agreement < found.agreement.value

@@ -37,7 +37,7 @@ def test_a_provider_that_cannot_run_here_is_named(
 ) -> None:
     """As one that was not compared, instead of passing for one that agreed."""
     both = ["CUDAExecutionProvider", "CPUExecutionProvider"]
-    monkeypatch.setattr("edgecascade.runtime.session.available", lambda: both)
+    monkeypatch.setattr("edgecascade.runtime.engine.available", lambda: both)
     found = check_parity(folded(identity(3), rule), LOGITS, LOGITS, rule)
     assert (found.unusable, found.providers) == (("CUDAExecutionProvider",), ("CPUExecutionProvider",))
 

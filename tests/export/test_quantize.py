@@ -2,15 +2,18 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
 import pytest
+import torch
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper
 
 from edgecascade.calibration import softmax
-from edgecascade.export import ExportError, find_logits, quantize_int8
+from edgecascade.cli import main
+from edgecascade.export import ExportError, export_torch, find_logits, quantize_int8, save_model
 
 Run = Callable[[ModelProto, NDArray[np.float32]], NDArray[np.float32]]
 
@@ -102,6 +105,34 @@ def test_a_body_of_two_inputs_is_refused(exported: ModelProto) -> None:
 def test_a_few_inputs_are_used_and_not_dropped(exported: ModelProto, logits_of: Run, n: int) -> None:
     """Any number of them will do where the batch is free."""
     assert logits_of(quantize_int8(exported, INPUTS[:n]), INPUTS).shape == (96, 5)
+
+
+@pytest.mark.parametrize("outlier", [1.0, 1e5])
+def test_export_tells_what_int8_costs_and_refuses_too_much(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], outlier: float
+) -> None:
+    """One input that is far larger than the others leaves them no steps; `--int8-loss 1` lets that pass."""
+    torch.manual_seed(0)
+    first = torch.nn.Linear(8, 16)
+    layers = torch.nn.Sequential(first, torch.nn.ReLU(), torch.nn.Linear(16, 3))
+    with torch.no_grad():
+        first.weight[:, 0] = 0
+    body = export_torch(layers, (8,))
+    x = np.random.default_rng(0).normal(size=(400, 8)).astype(np.float32)
+    x[:, 0] *= outlier
+    with torch.no_grad():
+        logits = layers(torch.from_numpy(x)).numpy()
+    save_model(body, tmp_path / "body.onnx")
+    np.savez(tmp_path / "data.npz", x=x, y=(logits - logits.mean(axis=0)).argmax(axis=1))
+    out = tmp_path / "int8.onnx"
+    arguments = ["export", str(tmp_path / "body.onnx"), "--int8", str(tmp_path / "data.npz"), "-o", str(out)]
+    refused = outlier > 1
+    assert main(arguments) == (2 if refused else 0)
+    assert out.exists() != refused
+    printed = capsys.readouterr()
+    assert "points" in (printed.err if refused else printed.out)
+    assert main([*arguments, "--int8-loss", "1"]) == 0
+    assert out.exists()
 
 
 def onnxruntime_warns(capture: pytest.CaptureFixture[str]) -> bool:

@@ -94,10 +94,10 @@ def candidates(n: int) -> tuple[NDArray[Any], NDArray[Any]]:
 
 @pytest.mark.parametrize("per_second", [2.5, 5.0, 20.0, 50.0])
 def test_under_steady_overload_the_inflow_goes_to_the_worst_placed(per_second: float) -> None:
-    """At 1.5 to 30 times what can be afforded, all of it is used, nearly as well as by one who knew the future."""
+    """At 1.5 to 30 times what can be afforded, all of it is used, nearly as well as with knowledge of the future."""
     times, rate = steady(per_second, 15000), Rate.per_minute(100)
     run = Run(times, *candidates(len(times)), forwards=rate)
-    after = slice(5000, None)  # the first half of the bucket is for whoever comes
+    after = slice(5000, None)  # the first half of the bucket goes to all inputs alike
     inflow = (times[-1] - times[5000]) * rate.amount / rate.seconds
     assert 0.95 * inflow < run.admitted[after].sum() < 1.05 * inflow
     run.advantages, run.confidences, run.admitted = run.advantages[after], run.confidences[after], run.admitted[after]
@@ -190,7 +190,7 @@ def test_what_is_not_a_number_ranks_first(advantage: float, confidence: float) -
     assert run.admitted[4000:].mean() < 0.12
 
 
-def test_a_spent_budget_admits_nobody() -> None:
+def test_a_spent_budget_admits_nothing() -> None:
     """Not even what is not a number."""
     budget = Budget(forwards=Rate.per_day(2), clock=Clock())
     assert [budget.admits(math.nan, math.nan, 1) for _ in range(4)] == [True, True, False, False]
@@ -433,7 +433,7 @@ GOOD = {"format": 1, "at": 1.7e9, "levels": {"forwards/86400s": 0.5}}
     ],
 )
 def test_a_damaged_file_starts_empty(tmp_path: Path, content: bytes) -> None:
-    """Nobody knows what was spent; it fills again from there."""
+    """What was spent is unknown; it fills again from there."""
     device = Device(tmp_path / "budget.json")
     device.path.write_bytes(content)
     budget = device.start()

@@ -82,11 +82,11 @@ def scores(*tokens: dict[str, Any], labels: list[str] = COLOURS, coverage: float
 
 def test_a_request_is_a_multiple_choice_question(connect: Any, serve: Any, recording: Any, respond: Any) -> None:
     """The labels come as A, B and C before the input, one token is asked for, and the likeliest tokens with it."""
-    record, kept = recording
+    record, requests = recording
     server = serve(record(respond(completion(at("B", A=0.2, B=0.5, C=0.3)))))
     remote = connect(server, model="m", headers={"Authorization": "Bearer secret"}, fields={"seed": 1})
     np.testing.assert_allclose(remote.infer(X, Deadline.after(5)), [[0.2, 0.5, 0.3]])
-    ((first, headers, body),) = kept
+    ((first, headers, body),) = requests
     assert first == "POST /v1/chat/completions HTTP/1.1"
     assert (headers["authorization"], headers["content-type"]) == ("Bearer secret", "application/json")
     request = json.loads(body)
@@ -117,31 +117,31 @@ def test_the_address_is_of_the_api_or_of_its_endpoint(
     serve: Any, recording: Any, respond: Any, path: str, target: str
 ) -> None:
     """Both lead to the endpoint, and a query stays behind it."""
-    record, kept = recording
+    record, requests = recording
     server = serve(record(respond(completion(at("B", A=0.5, B=0.5)))))
     remote = Chat(f"http://127.0.0.1:{server.port}{path}", labels=COLOURS)
     remote.infer(X, Deadline.after(5))
     remote.close()
-    assert kept[0][0] == f"POST {target} HTTP/1.1"
+    assert requests[0][0] == f"POST {target} HTTP/1.1"
 
 
 def test_a_field_that_is_none_is_left_out(connect: Any, serve: Any, recording: Any, respond: Any) -> None:
     """So a server that knows `max_tokens` by another name, or fewer likely tokens, can be asked."""
-    record, kept = recording
+    record, requests = recording
     server = serve(record(respond(completion(at("B", A=0.5, B=0.5)))))
     fields = {"max_tokens": None, "max_completion_tokens": 1, "top_logprobs": 5}
     connect(server, fields=fields).infer(X, Deadline.after(5))
-    request = json.loads(kept[0][2])
+    request = json.loads(requests[0][2])
     assert "max_tokens" not in request
     assert (request["max_completion_tokens"], request["top_logprobs"]) == (1, 5)
 
 
 def content_sent(connect: Any, serve: Any, recording: Any, respond: Any, x: Any, **options: Any) -> Any:
     """The messages that one input makes."""
-    record, kept = recording
+    record, requests = recording
     server = serve(record(respond(completion(at("B", A=0.5, B=0.5), text="red"))))
     connect(server, **options).infer(x, Deadline.after(5))
-    return json.loads(kept[0][2])["messages"]
+    return json.loads(requests[0][2])["messages"]
 
 
 def test_braces_in_a_text_are_only_braces(connect: Any, serve: Any, recording: Any, respond: Any) -> None:
@@ -380,13 +380,13 @@ def test_confidence_is_platt_scaled_as_calibration_has_it(logprobs: list[float],
 
 def test_text_is_asked_for_without_alternatives(connect: Any, serve: Any, recording: Any, respond: Any) -> None:
     """The likeliest tokens are not of use, and may be missing."""
-    record, kept = recording
+    record, requests = recording
     token = {"token": "red", "logprob": -0.5}
     server = serve(record(respond(completion(token))))
     opinions = connect(server, answer="text", scale=(2.0, 1.0)).infer(X, Deadline.after(5))
     np.testing.assert_allclose(opinions.confidences, [0.5])
-    assert "top_logprobs" not in json.loads(kept[0][2])
-    assert json.loads(kept[0][2])["max_tokens"] == 32
+    assert "top_logprobs" not in json.loads(requests[0][2])
+    assert json.loads(requests[0][2])["max_tokens"] == 32
 
 
 # What goes wrong
@@ -492,7 +492,7 @@ def test_a_status_that_is_no_success(ask: Any, status: str, retry: bool) -> None
     assert caught.value.retry is retry
 
 
-def test_nobody_there() -> None:
+def test_an_address_without_a_server() -> None:
     """Unreachable, as with every remote."""
     with socket.create_server(("127.0.0.1", 0)) as unused:
         port = unused.getsockname()[1]
@@ -523,7 +523,7 @@ def read_question(connection: socket.socket) -> str:
 
 
 def test_several_inputs_go_out_side_by_side(connect: Any, serve: Any, respond: Any) -> None:
-    """At most `concurrency` at once, on connections that are kept; the rows are in the order of the inputs."""
+    """At most `concurrency` at once, on keep-alive connections; the rows are in the order of the inputs."""
     lock, now, most = threading.Lock(), 0, 0
     together = threading.Barrier(3)
 
@@ -614,7 +614,7 @@ PROBABILITIES = {"remote": {"temperature": 1.0, "scores": "probabilities"}}
 
 
 def test_in_a_cascade(make_file: Any, connect: Any, serve: Any, answering: Any, respond: Any) -> None:
-    """Its probabilities are the remote verdict; the text that is sent need not be what the local model sees."""
+    """Its probabilities are the remote prediction; the text that is sent need not be what the local model sees."""
     remote = connect(serve(answering(respond(completion(at("C", A=0.2, B=0.2, C=0.6))))))
     with Cascade.load(make_file(**PROBABILITIES), remote=remote, deadline=5) as cascade:
         answer = cascade.predict(UNSURE, original="the sky")

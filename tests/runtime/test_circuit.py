@@ -128,7 +128,7 @@ class Told:
 
 
 class CircuitMachine(RuleBasedStateMachine):
-    """Requests begin and end in any order, and time passes; the model knows no threads, and promises only bounds."""
+    """Requests begin and end in any order, and time passes; the model has no threads, and gives only bounds."""
 
     @initialize(
         failures=st.integers(1, 4),
@@ -198,7 +198,7 @@ class CircuitMachine(RuleBasedStateMachine):
             [
                 GOOD,
                 ABOUT_THE_REQUEST,
-                RemoteUnreachable("nobody there"),
+                RemoteUnreachable("no server"),
                 TimeoutError("late"),
                 RemoteError("busy", retry=True, retry_after=7.0),
                 ValueError("foreign"),
@@ -278,7 +278,7 @@ def test_an_answer_between_failures_starts_the_count_again(clock: Clock, answer:
         TimeoutError("late"),
         OSError("no route to host"),
         RemoteError("reset", retry=True),
-        RemoteUnreachable("nobody there"),
+        RemoteUnreachable("no server"),
         RemoteUnreachable("the certificate has expired", retry=False),
         CircuitOpen("another circuit inside"),
         ZeroDivisionError(),

@@ -43,7 +43,7 @@ def drifted(detector: ScoreDrift, tenths: NDArray[np.int64]) -> bool:
 
 @pytest.mark.parametrize(("n", "bins"), [(200, 10), (200, 15), (600, 15), (1000, 12), (1000, 50)])
 @pytest.mark.parametrize("quantiles", [True, False])
-def test_false_alarms_are_as_rare_as_promised(n: int, bins: int, quantiles: bool) -> None:
+def test_false_alarms_are_as_rare_as_their_bound(n: int, bins: int, quantiles: bool) -> None:
     """By windows and tenths together, with no floor to help, whether the bins were cut at quantiles or fixed before."""
     rng = np.random.default_rng(5)
     runs, risk = 2000, 0.02
@@ -62,7 +62,7 @@ def test_false_alarms_are_as_rare_as_promised(n: int, bins: int, quantiles: bool
 @pytest.mark.slow
 @pytest.mark.parametrize(("n", "bins"), [(200, 10), (200, 15), (600, 15), (1000, 15)])
 def test_false_alarms_at_the_default_risk(n: int, bins: int) -> None:
-    """In a window alone, far out in the tail: at most 1.5 times the promised half of 1e-3."""
+    """In a window alone, far out in the tail: at most 1.5 times half of 1e-3, the bound."""
     rng = np.random.default_rng(6)
     reference = np.bincount(np.arange(n) % bins).tolist()
     runs = 60_000
@@ -206,7 +206,7 @@ def test_the_reference_is_the_files() -> None:
 
 
 def test_bins_of_equal_advantage_are_one() -> None:
-    """Nobody can tell them apart by the advantage."""
+    """The advantage does not tell them apart."""
     reference = Reference.of(document(values=(0.3, 0.1, 0.3)))
     assert (len(reference.values), reference.counts) == (2, (40, 20))
 

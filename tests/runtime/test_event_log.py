@@ -17,8 +17,8 @@ from edgecascade.runtime import Cascade, OpenInference, RemoteError
 from edgecascade.runtime.counts import Counts, Histogram
 from edgecascade.runtime.metrics.event_log import EventLog, JsonFormatter
 from edgecascade.runtime.metrics.prometheus import prometheus_text
-from edgecascade.runtime.metrics.snapshot import metrics
 from edgecascade.types.answer import Reason
+from snapshots import metrics
 
 SECRET = "Bearer s3cr3t-t0k3n"
 Received = list[tuple[str, Mapping[str, str], bytes]]
@@ -39,18 +39,18 @@ class Clock:
 @pytest.fixture
 def records() -> Iterator[list[logging.LogRecord]]:
     """Every record of edgecascade's, of any level."""
-    kept: list[logging.LogRecord] = []
+    found: list[logging.LogRecord] = []
 
     class Keeping(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            kept.append(record)
+            found.append(record)
 
     handler = Keeping()
     logger = logging.getLogger("edgecascade")
     before = logger.level
     logger.addHandler(handler)
     logger.setLevel(logging.DEBUG)
-    yield kept
+    yield found
     logger.setLevel(before)
     logger.removeHandler(handler)
 
@@ -89,7 +89,7 @@ def test_each_kind_is_logged_once_an_interval_and_the_rest_counted(records: list
     assert records[2].getMessage() == "forward failed (2 more since the last such record)"
 
 
-def test_what_nobody_wants_to_see_is_not_counted_as_seen(records: list[logging.LogRecord]) -> None:
+def test_what_is_below_the_loggers_level_is_not_counted(records: list[logging.LogRecord]) -> None:
     """An event below the logger's level leaves no trace, not even for the interval."""
     log = EventLog(clock=Clock())
     logging.getLogger("edgecascade").setLevel(logging.ERROR)
@@ -191,7 +191,7 @@ def test_what_a_hostile_remote_echoes_is_in_no_record_and_no_metric(
     record, received = recording
     behave = record(respond(echo.encode(), f"500 {echo}", X_Echo=echo, Retry_After=echo))
     remote = OpenInference(serve(behave).address, headers={"Authorization": SECRET})
-    kept, forwarded, answers = Histogram(), Histogram(), Counter[Any]()
+    local, forwarded, answers = Histogram(), Histogram(), Counter[Any]()
     with Cascade.load(make_file(), remote=remote, deadline=20.0) as cascade:
         for _ in range(3):
             answer = cascade.predict(np.array([0.0, 0.0, 0.0], np.float32), original=np.full(3, PAYLOAD, np.float32))
@@ -199,7 +199,7 @@ def test_what_a_hostile_remote_echoes_is_in_no_record_and_no_metric(
             forwarded.observe(answer.elapsed)
             answers[answer.source, answer.reason] += 1
             EventLog().event("forward failed", reason=answer.reason, error=RemoteError(answer.detail))
-        found = metrics(Counts(answers, kept.snapshot(), forwarded.snapshot()), traffic=remote.traffic)
+        found = metrics(Counts(answers, local.snapshot(), forwarded.snapshot()), traffic=remote.traffic)
     assert any(headers.get("authorization") == SECRET for _, headers, _ in received)  # it has them
     assert len(records) >= 3
     shown = "\n".join([*map(everything, records), json.dumps(found), prometheus_text(found)])

@@ -255,7 +255,7 @@ def test_the_deadline_holds_whatever_the_remote_does(hedged: Callable[..., Hedge
     assert 0.2 <= time.monotonic() - started < 20
 
 
-def test_a_deadline_that_has_passed_asks_nobody(hedged: Callable[..., Hedged]) -> None:
+def test_a_deadline_that_has_passed_sends_nothing(hedged: Callable[..., Hedged]) -> None:
     """There is no time."""
     remote = Remote()
     with pytest.raises(TimeoutError):
@@ -331,9 +331,7 @@ def test_closed_it_asks_no_more_and_its_threads_end(hedged: Callable[..., Hedged
     until(lambda: not threads() - before)
 
 
-def test_without_a_thread_to_be_had_nobody_hangs(
-    hedged: Callable[..., Hedged], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_thread_no_call_hangs(hedged: Callable[..., Hedged], monkeypatch: pytest.MonkeyPatch) -> None:
     """The first request fails at once; where only the second lacks one, the first is waited for."""
 
     def slow() -> Any:

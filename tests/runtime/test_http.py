@@ -1,4 +1,4 @@
-"""HTTP held to a deadline, on connections that are kept, with every byte counted."""
+"""HTTP held to a deadline, on keep-alive connections, with every byte counted."""
 
 import gzip
 import socket
@@ -62,7 +62,7 @@ def test_a_connection_is_kept(serve: Callable[..., Any], connect: Callable[..., 
 def test_a_connection_that_the_server_dropped_is_replaced(
     serve: Callable[..., Any], connect: Callable[..., HttpClient]
 ) -> None:
-    """An idle connection may be closed at any time; nobody notices."""
+    """An idle connection may be closed at any time, unnoticed by the caller."""
     server = serve(replying_once)
     client = connect(server.port)
     assert [get(client) for _ in range(3)] == [b"ok"] * 3
@@ -96,8 +96,10 @@ def test_every_byte_is_counted(serve: Callable[..., Any], connect: Callable[...,
     assert client.traffic.received == 3 * len(OK)
 
 
-def test_a_deadline_that_has_passed_asks_nobody(serve: Callable[..., Any], connect: Callable[..., HttpClient]) -> None:
-    """Neither on a new connection nor on a kept one."""
+def test_a_deadline_that_has_passed_sends_nothing(
+    serve: Callable[..., Any], connect: Callable[..., HttpClient]
+) -> None:
+    """Neither on a new connection nor on an idle one."""
     server = serve(replying)
     client = connect(server.port)
     for connections in (0, 1):
@@ -107,7 +109,7 @@ def test_a_deadline_that_has_passed_asks_nobody(serve: Callable[..., Any], conne
         get(client)
 
 
-def test_a_large_upload_nobody_reads_ends_by_the_deadline(
+def test_a_large_upload_that_is_not_read_ends_by_the_deadline(
     serve: Callable[..., Any], connect: Callable[..., HttpClient]
 ) -> None:
     """Sending counts too."""
@@ -177,7 +179,7 @@ def test_a_kept_connection_that_breaks_within_an_answer_is_told(
 def test_content_codings_are_undone(
     serve: Callable[..., Any], connect: Callable[..., HttpClient], respond: Any, coding: str, body: bytes
 ) -> None:
-    """Whoever asked for them."""
+    """Whether or not the client asked for them."""
     server = serve(lambda c: (c.recv(65536), c.sendall(respond(body, Content_Encoding=coding))))
     assert get(connect(server.port)) == b"ok"
 
@@ -230,7 +232,7 @@ def test_a_response_before_the_request_has_ended_is_read(
         assert server.connections == connections
 
 
-def test_nobody_there(connect: Callable[..., HttpClient]) -> None:
+def test_an_address_without_a_server(connect: Callable[..., HttpClient]) -> None:
     """Unreachable, which is a remote error of its own kind."""
     with socket.create_server(("127.0.0.1", 0)) as unused:
         port = unused.getsockname()[1]
@@ -276,7 +278,7 @@ def test_tls_with_a_trusted_certificate(
     assert get(client) == b"ok"
 
 
-@pytest.mark.parametrize("host", ["localhost", "127.0.0.1"], ids=["nobody vouches for it", "another name"])
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1"], ids=["unknown authority", "another name"])
 def test_tls_with_a_certificate_that_is_none(
     tls_server: tuple[Any, list[bytes]], certificate: Path, host: str, connect: Callable[..., HttpClient]
 ) -> None:
@@ -291,7 +293,7 @@ def test_tls_with_a_certificate_that_is_none(
 def test_a_connection_that_comes_back_after_the_end_is_closed(
     serve: Callable[..., Any], connect: Callable[..., HttpClient]
 ) -> None:
-    """Whoever asks while the client is closed gets the answer, and leaves nothing open."""
+    """A request under way when the client is closed gets its answer, and leaves nothing open."""
     free, asked = threading.Event(), threading.Event()
     ended: list[bytes] = []
 

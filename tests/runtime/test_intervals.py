@@ -43,7 +43,7 @@ def test_a_rate_is_in_its_interval_at_all_times(p: float) -> None:
 
 
 def test_the_interval_of_a_rate_is_no_wider_than_it_must_be() -> None:
-    """Somebody who looks all the time pays with less than twice the width of an interval for one look."""
+    """The interval is less than twice as wide as one for a single n."""
     estimate = rate(900, 1000, 0.05)
     assert estimate.high - estimate.low < 2 * 2 * 1.96 * math.sqrt(0.9 * 0.1 / 1000)
 
@@ -85,7 +85,7 @@ def test_the_mean_gap_is_in_its_interval_at_all_times(kind: str) -> None:
     if kind == "drifting":
         truth = claim - np.linspace(-0.0, 0.4, LONGEST)
     outcome = rng.random((RUNS, LONGEST)) < truth
-    if kind == "clairvoyant":  # whoever was right just before is believed less, and is right less often
+    if kind == "clairvoyant":  # after a right answer the confidence is lower, and is right less often
         before = np.concatenate([np.zeros((RUNS, 1), bool), outcome[:, :-1]], axis=1)
         claim = np.where(before, 0.5, 0.9)
         truth = np.where(before, 0.5, 0.5)
@@ -133,7 +133,7 @@ def test_a_stratum_of_which_nothing_is_known_widens() -> None:
 
 
 def test_an_audited_sample_stands_for_all_that_was_kept() -> None:
-    """Overall agreement from 2 % of the kept and all forwarded: unbiased, and nearly always in its interval."""
+    """Overall agreement from 2 % of the local and all forwarded inputs: unbiased, and nearly always in its interval."""
     rng = np.random.default_rng(11)
     values, missed = [], 0
     for _ in range(200):

@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 
 from edgecascade.runtime import ArgumentError
 from edgecascade.runtime.counts import BOUNDS, Counts, Durations, Histogram
-from edgecascade.runtime.metrics.snapshot import metrics, snapshot
+from edgecascade.runtime.metrics.snapshot import snapshot
 from edgecascade.runtime.remotes.remote import Traffic
 from edgecascade.types.answer import Reason, Source
+from snapshots import metrics
 
 NONE = Counts({}, Histogram().snapshot(), Histogram().snapshot())
 seconds = st.floats(0, 100) | st.sampled_from(BOUNDS)
@@ -89,7 +90,7 @@ def test_threads_lose_no_duration() -> None:
 
 @given(st.lists(answer, max_size=40))
 def test_everything_adds_up(stream: list[tuple[Source, Reason, float]]) -> None:
-    """Kept and forwarded are all; so are the reasons, the sources, both together, and the histograms."""
+    """Local and forwarded inputs are all inputs; so are the reasons, the sources, both together, and the histograms."""
     seen = counted(stream)
     found = metrics(seen)
     n = len(stream)
@@ -176,7 +177,7 @@ def test_parts_may_be_mappings_or_dataclasses() -> None:
 def test_a_part_of_another_kind_is_refused(name: str) -> None:
     """With its name."""
     with pytest.raises(ArgumentError, match=f"{name}: expected a dataclass or numbers by name, got list"):
-        metrics(NONE, **{name: [1]})  # type: ignore[arg-type]
+        metrics(NONE, **{name: [1]})
 
 
 def test_the_snapshot_of_a_cascade_asks_each_part_that_is_there() -> None:

@@ -45,18 +45,18 @@ def binary(rows: NDArray[Any], datatype: str, name: str = "logits") -> tuple[byt
 
 def test_tensors_travel_as_bytes(connect: Any, serve: Any, recording: Any, respond: Any) -> None:
     """CascadeDocument once; then each request is its JSON header and the array's own bytes, output in binary too."""
-    record, kept = recording
+    record, requests = recording
     server = serve(record(respond(LOGITS)))
     remote = connect(server, headers={"Authorization": "Bearer secret"})
     for _ in range(2):
         np.testing.assert_array_equal(infer(remote), LOGITS)
-    assert [first for first, *_ in kept] == [
+    assert [first for first, *_ in requests] == [
         "GET /v2/models/m HTTP/1.1",
         "POST /v2/models/m/infer HTTP/1.1",
         "POST /v2/models/m/infer HTTP/1.1",
     ]
-    assert all(headers["authorization"] == "Bearer secret" for _, headers, _ in kept)
-    _, headers, body = kept[1]
+    assert all(headers["authorization"] == "Bearer secret" for _, headers, _ in requests)
+    _, headers, body = requests[1]
     length = int(headers["inference-header-content-length"])
     assert headers["content-type"] == "application/octet-stream"
     assert body[length:] == X.tobytes()
@@ -86,7 +86,7 @@ def test_a_server_without_the_binary_extension_gets_json(
     connect: Any, serve: Any, recording: Any, respond: Any, status: str
 ) -> None:
     """Tried once; from then on everything is JSON."""
-    record, kept = recording
+    record, requests = recording
     behave = record(respond(LOGITS))
 
     def only_json(connection: Any) -> None:
@@ -97,7 +97,7 @@ def test_a_server_without_the_binary_extension_gets_json(
                 return bytes(connection.recv(size))
 
             def sendall(self, data: bytes) -> None:
-                refused = "inference-header-content-length" in kept[-1][1]
+                refused = "inference-header-content-length" in requests[-1][1]
                 send(respond({"error": "failed to parse this"}, status) if refused else data)
 
         behave(Picky())
@@ -105,7 +105,7 @@ def test_a_server_without_the_binary_extension_gets_json(
     remote = connect(serve(only_json))
     for _ in range(3):
         np.testing.assert_array_equal(infer(remote), LOGITS)
-    posts = [(headers, body) for first, headers, body in kept if first.startswith("POST")]
+    posts = [(headers, body) for first, headers, body in requests if first.startswith("POST")]
     assert ["inference-header-content-length" in headers for headers, _ in posts] == [True, False, False, False]
     assert posts[1][0]["content-type"] == "application/json"
     assert json.loads(posts[1][1])["inputs"] == [
@@ -208,11 +208,11 @@ def test_dimensions_of_one_that_a_server_adds(
 
 def test_arrays_of_every_layout_arrive_the_same(connect: Any, serve: Any, recording: Any, respond: Any) -> None:
     """The wire has one: C order, little-endian."""
-    record, kept = recording
+    record, requests = recording
     remote = connect(serve(record(respond(LOGITS))))
     for x in (X, np.asfortranarray(X), X.astype(">f4"), np.repeat(X, 2, axis=1)[:, ::2]):
         infer(remote, x)
-        _, headers, body = kept[-1]
+        _, headers, body = requests[-1]
         head = int(headers["inference-header-content-length"])
         assert json.loads(body[:head])["inputs"][0]["datatype"] == "FP32"
         assert body[head:] == X.tobytes()
@@ -257,12 +257,12 @@ NOISE = np.random.default_rng(0).integers(0, 2**32, (2, 1000), np.uint32)
 
 def test_what_shrinks_is_compressed(connect: Any, serve: Any, recording: Any, respond: Any) -> None:
     """Only if so asked, only what is large, and only what gets smaller; the lengths are of what is inside."""
-    record, kept = recording
+    record, requests = recording
     server = serve(record(respond(LOGITS)))
     remote, plain = connect(server, compress=True), connect(server)
     for one, x, coded in ((remote, ZEROS, True), (remote, X, False), (plain, ZEROS, False), (remote, NOISE, False)):
         infer(one, x)
-        _, headers, body = kept[-1]
+        _, headers, body = requests[-1]
         assert (headers.get("content-encoding") == "gzip") is coded
         content = gzip.decompress(body) if coded else body
         assert content[int(headers["inference-header-content-length"]) :] == x.tobytes()
@@ -298,7 +298,7 @@ def test_a_server_that_reads_no_gzip_gets_none(connect: Any, serve: Any, respond
 
 def test_a_bad_input_does_not_end_compression(connect: Any, serve: Any, recording: Any, respond: Any) -> None:
     """A server that has read gzip before refuses for another reason."""
-    record, kept = recording
+    record, requests = recording
     refusals = iter([False, True, False])
     behave = record(respond(LOGITS))
 
@@ -308,7 +308,7 @@ def test_a_bad_input_does_not_end_compression(connect: Any, serve: Any, recordin
                 return bytes(connection.recv(size))
 
             def sendall(self, data: bytes) -> None:
-                refused = kept[-1][0].startswith("POST") and next(refusals)
+                refused = requests[-1][0].startswith("POST") and next(refusals)
                 connection.sendall(respond({"error": "bad input"}, "400 Bad Request") if refused else data)
 
         behave(Picky())
@@ -318,7 +318,7 @@ def test_a_bad_input_does_not_end_compression(connect: Any, serve: Any, recordin
     with pytest.raises(RemoteError, match="bad input"):
         infer(remote, ZEROS)
     infer(remote, ZEROS)
-    assert [headers.get("content-encoding") for _, headers, _ in kept] == [None, "gzip", "gzip", "gzip"]
+    assert [headers.get("content-encoding") for _, headers, _ in requests] == [None, "gzip", "gzip", "gzip"]
 
 
 def test_compressed_binary_responses_are_read(connect: Any, serve: Any, answering: Any, respond: Any) -> None:
@@ -367,8 +367,8 @@ def test_names_that_a_path_cannot_hold_as_they_are(
     serve: Any, recording: Any, respond: Any, name: str, quoted: str
 ) -> None:
     """They are quoted, once."""
-    record, kept = recording
+    record, requests = recording
     remote = OpenInference(serve(record(respond(LOGITS))).address.removesuffix("m") + name)
     infer(remote)
-    assert [first.split()[1] for first, *_ in kept] == [f"/v2/models/{quoted}", f"/v2/models/{quoted}/infer"]
+    assert [first.split()[1] for first, *_ in requests] == [f"/v2/models/{quoted}", f"/v2/models/{quoted}/infer"]
     remote.close()

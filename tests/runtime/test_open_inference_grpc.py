@@ -150,7 +150,7 @@ def infer(remote: OpenInferenceGrpc, x: Any = X, seconds: float = 10) -> Any:
 
 
 def refusing(code: Any, details: str, *trailing: tuple[str, str]) -> Answer:
-    """An answer that is none."""
+    """A reply that is not an answer."""
 
     def refuse(_: Any, context: Any) -> Any:
         context.set_trailing_metadata(trailing)
@@ -331,7 +331,7 @@ def test_a_slow_server_ends_by_the_deadline(start: Any, serve: Any, slow: str) -
     remote.close()
 
 
-def test_a_deadline_that_has_passed_asks_nobody(start: Any, connect: Any) -> None:
+def test_a_deadline_that_has_passed_sends_nothing(start: Any, connect: Any) -> None:
     """Neither for the metadata nor for logits."""
     server = start(raw(("logits", "FP32", LOGITS)))
     with pytest.raises(TimeoutError):
@@ -339,7 +339,7 @@ def test_a_deadline_that_has_passed_asks_nobody(start: Any, connect: Any) -> Non
     assert server.requests == []
 
 
-def test_nobody_there() -> None:
+def test_an_address_without_a_server() -> None:
     """Unreachable, at once, and with the system's reason."""
     with socket.create_server(("127.0.0.1", 0)) as unused:
         port = unused.getsockname()[1]
@@ -399,7 +399,7 @@ def test_many_threads_share_one_remote(start: Any, connect: Any) -> None:
 
 
 def test_closing_frees_those_who_wait(start: Any, connect: Any) -> None:
-    """They learn that nobody is there any more, and do not wait for the deadline; the next call connects anew."""
+    """They learn that the server is gone, and do not wait for the deadline; the next call connects anew."""
     asked, done = threading.Event(), threading.Event()
 
     def thinking(*_: Any) -> Any:

@@ -11,8 +11,8 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from edgecascade.runtime.counts import BOUNDS, Counts, Histogram
 from edgecascade.runtime.metrics.opentelemetry import export_to_opentelemetry
-from edgecascade.runtime.metrics.snapshot import metrics
 from edgecascade.types.answer import Reason, Source
+from snapshots import metrics
 
 Found = dict[str, dict[tuple[Any, ...], Any]]  # value by the attributes' values, by instrument
 
@@ -47,13 +47,13 @@ def collected(reader: InMemoryMetricReader) -> Found:
     return found
 
 
-def example(kept: int, **parts: Any) -> dict[str, Any]:
-    """So many kept answers of 1 ms, and one of the remote."""
+def example(local: int, **parts: Any) -> dict[str, Any]:
+    """The metrics after so many local answers of 1 ms, and one of the remote."""
     quick, slow = Histogram(), Histogram()
-    for _ in range(kept):
+    for _ in range(local):
         quick.observe(0.001)
     slow.observe(0.2)
-    answers = {(Source.LOCAL, Reason.CONFIDENT): kept, (Source.REMOTE, Reason.OFFLOADED): 1}
+    answers = {(Source.LOCAL, Reason.CONFIDENT): local, (Source.REMOTE, Reason.OFFLOADED): 1}
     return metrics(Counts(answers, quick.snapshot(), slow.snapshot()), **parts)
 
 

@@ -127,7 +127,7 @@ def wait_until_ready(running: Running, log: Path) -> None:
 
 
 def free_ports(n: int) -> list[int]:
-    """Ports that nobody listens on."""
+    """Ports without a server."""
     probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(n)]
     ports = [probe.getsockname()[1] for probe in probes]
     for probe in probes:
@@ -174,7 +174,7 @@ def test_the_same_logits_from_everyone(server: Running, ask: Any, way: str) -> N
         assert found.dtype == np.float32
         np.testing.assert_allclose(found, x @ WEIGHTS, rtol=0, atol=1e-6)
     expected = 5 if way == "rest" and not server.kind.binary else 4
-    assert remote.traffic.requests - expected in (0, 1)  # one more if a server ends a kept connection just then
+    assert remote.traffic.requests - expected in (0, 1)  # one more if a server ends an idle connection just then
 
 
 def test_json_where_binary_fails(server: Running, ask: Any) -> None:
@@ -237,7 +237,7 @@ def test_a_cascade_that_asks(file: Path, server: Running, way: str) -> None:
 def test_a_server_that_dies_while_it_is_asked(
     environment: Callable[..., Path], file: Path, tmp_path: Path, way: str
 ) -> None:
-    """The local answer, long before the deadline, with the reason; and so it stays while nobody is there."""
+    """The local answer, long before the deadline, with the reason; and so it stays while there is no server."""
     busy = np.array([-1, 0.5, 0], np.float32)  # the model takes half a minute for this one
     with (
         started(KSERVE, environment(*KSERVE.packages), tmp_path) as running,

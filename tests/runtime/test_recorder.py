@@ -21,16 +21,16 @@ from edgecascade.runtime.watch.recorder import PairRecorder
 NAMES = ["red", "green", "blue"]
 
 
-def verdict(label: int, confidence: float = 0.8) -> Prediction:
+def prediction(label: int, confidence: float = 0.8) -> Prediction:
     """One of three classes."""
     probabilities = np.full(3, (1 - confidence) / 2, np.float32)
     probabilities[label] = confidence
     return Prediction(label, confidence, probabilities)
 
 
-def keep(pairs: PairRecorder, value: Any, label: int = 0) -> bool:
+def record(pairs: PairRecorder, value: Any, label: int = 0) -> bool:
     """One pixel, on which the local model says red."""
-    return pairs.add(np.full((1, 2), value, np.float32), verdict(0, 0.6), verdict(label), audited=True)
+    return pairs.add(np.full((1, 2), value, np.float32), prediction(0, 0.6), prediction(label), audited=True)
 
 
 def saved(pairs: PairRecorder) -> dict[str, Any]:
@@ -44,8 +44,8 @@ def saved(pairs: PairRecorder) -> dict[str, Any]:
 def test_the_file_holds_what_both_models_said(tmp_path: Path) -> None:
     """Inputs in order, a label, and both models' probabilities beside it."""
     pairs = PairRecorder(tmp_path, NAMES)
-    assert keep(pairs, 1, label=2)
-    assert pairs.add(np.full((1, 2), 2, np.float32), verdict(1), verdict(1), audited=False)
+    assert record(pairs, 1, label=2)
+    assert pairs.add(np.full((1, 2), 2, np.float32), prediction(1), prediction(1), audited=False)
     arrays = saved(pairs)
     np.testing.assert_array_equal(arrays["x"], np.array([[1, 1], [2, 2]], np.float32))
     assert (arrays["y"].shape, arrays["y"].dtype) == ((2,), np.int64)
@@ -56,7 +56,7 @@ def test_the_file_holds_what_both_models_said(tmp_path: Path) -> None:
     assert arrays["audited"].tolist() == [True, False]
 
 
-def kept(pair: Path, folder: Path) -> dict[str, Any]:
+def recorded(pair: Path, folder: Path) -> dict[str, Any]:
     """All test images of the pair, with what both models say, in a file."""
     test = np.load(pair / "test.npz")["x"]
     pairs = PairRecorder(folder, NAMES, seed=1)
@@ -69,7 +69,7 @@ def kept(pair: Path, folder: Path) -> dict[str, Any]:
 
 def test_recalibrate_reads_it(pair: Path, tmp_path: Path) -> None:
     """The real command, with the remote asked again and with what it said saved; its figures are those of the truth."""
-    arrays = kept(pair, tmp_path)
+    arrays = recorded(pair, tmp_path)
     np.save(tmp_path / "remote.npy", arrays["remote"])
     for remote in (pair / "remote.onnx", tmp_path / "remote.npy"):
         arguments = [str(pair / "local.onnx"), "--data", str(tmp_path / "pairs.npz"), "--remote", str(remote)]
@@ -85,7 +85,7 @@ def test_recalibrate_reads_it(pair: Path, tmp_path: Path) -> None:
 
 def test_calibrate_reads_it(pair: Path, tmp_path: Path) -> None:
     """The same for the body alone; and the inputs are those that the local model took, bit for bit."""
-    arrays = kept(pair, tmp_path)
+    arrays = recorded(pair, tmp_path)
     path = str(tmp_path / "pairs.npz")
     data = read_labelled(path)
     assert isinstance(data.inputs, np.ndarray)
@@ -101,17 +101,17 @@ def test_labels_are_drawn_as_the_remote_believes(tmp_path: Path) -> None:
     pairs = PairRecorder(tmp_path, NAMES, seed=3)
     remote = Prediction(2, 0.7, np.array([0.0, 0.3, 0.7], np.float32))
     for _ in range(2000):
-        pairs.add(np.zeros((1, 1)), verdict(0), remote, audited=True)
+        pairs.add(np.zeros((1, 1)), prediction(0), remote, audited=True)
     often = np.bincount(saved(pairs)["y"], minlength=3) / 2000
     assert often[0] == 0
     assert often[1] == pytest.approx(0.3, abs=0.04)
 
 
-def test_the_latest_are_kept(tmp_path: Path) -> None:
+def test_the_latest_are_recorded(tmp_path: Path) -> None:
     """In the order in which they came."""
     pairs = PairRecorder(tmp_path, NAMES, most=3)
     for i in range(10):
-        keep(pairs, i)
+        record(pairs, i)
     assert saved(pairs)["x"][:, 0].tolist() == [7, 8, 9]
 
 
@@ -120,11 +120,11 @@ def test_neither_bound_is_ever_passed(
     tmp_path_factory: pytest.TempPathFactory, sizes: list[int], most: int, most_bytes: int
 ) -> None:
     """Whatever comes; and what is larger than all the room is refused without losing the rest."""
-    pairs = PairRecorder(tmp_path_factory.mktemp("kept"), NAMES, most=most, most_bytes=most_bytes)
+    pairs = PairRecorder(tmp_path_factory.mktemp("recorded"), NAMES, most=most, most_bytes=most_bytes)
     expected: list[int] = []
     for size in sizes:
         x = np.zeros((1, size), np.float64)
-        if pairs.add(x, verdict(0), verdict(0), audited=True):
+        if pairs.add(x, prediction(0), prediction(0), audited=True):
             expected.append(x.nbytes + 24)
         else:
             assert x.nbytes + 24 > most_bytes
@@ -137,7 +137,7 @@ def test_an_input_is_copied(tmp_path: Path) -> None:
     """A caller may use its buffer again."""
     pairs = PairRecorder(tmp_path, NAMES)
     x = np.ones((1, 2), np.float32)
-    local, remote = verdict(0), verdict(1)
+    local, remote = prediction(0), prediction(1)
     pairs.add(x, local, remote, audited=True)
     x[:], local.probabilities[:], remote.probabilities[:] = 9, 9, 9
     arrays = saved(pairs)
@@ -145,12 +145,12 @@ def test_an_input_is_copied(tmp_path: Path) -> None:
     assert arrays["local"].max() < 1
 
 
-def test_several_inputs_are_kept_by_name(tmp_path: Path) -> None:
+def test_several_inputs_are_recorded_by_name(tmp_path: Path) -> None:
     """One array for each, as the model names them."""
     pairs = PairRecorder(tmp_path, NAMES)
     for i in range(2):
         x = {"values": np.full((1, 3), i, np.float32), "kind": np.array([[i]])}
-        pairs.add(x, verdict(0), verdict(i), audited=True)
+        pairs.add(x, prediction(0), prediction(i), audited=True)
     arrays = saved(pairs)
     assert arrays["values"].shape == (2, 3)
     assert (arrays["kind"].dtype, arrays["kind"].tolist()) == (np.int64, [[0], [1]])
@@ -166,7 +166,7 @@ def test_sentences_of_any_length_are_of_one_kind(tmp_path: Path, kind: str) -> N
     sentences = ["short", "a much longer one", ""]
     for sentence in sentences:
         x = np.array([sentence]) if kind == "U" else np.array([sentence], object)
-        assert pairs.add(x, verdict(0), verdict(1), audited=True)
+        assert pairs.add(x, prediction(0), prediction(1), audited=True)
     assert saved(pairs)["x"].tolist() == sentences
     assert saved(PairRecorder(tmp_path, NAMES))["x"].tolist() == sentences
 
@@ -181,25 +181,25 @@ def test_sentences_of_any_length_are_of_one_kind(tmp_path: Path, kind: str) -> N
         {"a": np.zeros((1, 2)), "remote": np.zeros((1, 2))},
     ],
 )
-def test_what_no_plain_file_could_hold_is_not_kept(tmp_path: Path, x: Any) -> None:
+def test_what_no_plain_file_could_hold_is_not_recorded(tmp_path: Path, x: Any) -> None:
     """Encoded images, objects, and inputs named like what is beside them."""
     pairs = PairRecorder(tmp_path, NAMES)
-    assert not pairs.add(x, verdict(0), verdict(1), audited=True)
+    assert not pairs.add(x, prediction(0), prediction(1), audited=True)
     assert pairs.save() is None
     assert list(tmp_path.iterdir()) == []
 
 
-def test_verdicts_of_another_number_of_classes_are_not_kept(tmp_path: Path) -> None:
+def test_predictions_of_other_classes_are_not_recorded(tmp_path: Path) -> None:
     """They are another model's."""
     other = Prediction(0, 1.0, np.ones(4, np.float32))
-    assert not PairRecorder(tmp_path, NAMES).add(np.zeros((1, 2)), verdict(0), other, audited=True)
+    assert not PairRecorder(tmp_path, NAMES).add(np.zeros((1, 2)), prediction(0), other, audited=True)
 
 
 def test_the_commonest_shape_is_saved(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """One file has one; the log says how many were left out."""
     pairs = PairRecorder(tmp_path, NAMES)
     for side in (4, 3, 3, 5, 3):
-        pairs.add(np.zeros((1, side, side), np.uint8), verdict(0), verdict(0), audited=True)
+        pairs.add(np.zeros((1, side, side), np.uint8), prediction(0), prediction(0), audited=True)
     with caplog.at_level(logging.WARNING):
         assert saved(pairs)["x"].shape == (3, 3, 3)
     assert "2 recorded inputs" in caplog.text
@@ -209,14 +209,14 @@ def test_a_restart_goes_on(tmp_path: Path) -> None:
     """What was saved is there again, in order, and the bounds hold for all."""
     first = PairRecorder(tmp_path, NAMES, most=4)
     for i in range(3):
-        keep(first, i, label=i)
+        record(first, i, label=i)
     before = saved(first)
     second = PairRecorder(tmp_path, NAMES, most=4)
     assert {name: array.tolist() for name, array in saved(second).items()} == {
         name: array.tolist() for name, array in before.items()
     }
     for i in (3, 4):
-        keep(second, i)
+        record(second, i)
     assert saved(second)["x"][:, 0].tolist() == [1, 2, 3, 4]
     assert len(PairRecorder(tmp_path, NAMES, most=2)) == 2
 
@@ -254,10 +254,10 @@ def _rename_a_class(path: Path) -> None:
 def test_what_cannot_be_continued_is_set_aside(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: Callable[[Path], None]
 ) -> None:
-    """It is still there for whoever wants to look, the log names it, and a new file begins."""
+    """The file is still there under another name, the log names it, and a new file begins."""
     pairs = PairRecorder(tmp_path, NAMES)
-    keep(pairs, 1)
-    keep(pairs, 2)
+    record(pairs, 1)
+    record(pairs, 2)
     pairs.save()
     damage(tmp_path / "pairs.npz")
     content = (tmp_path / "pairs.npz").read_bytes()
@@ -266,14 +266,14 @@ def test_what_cannot_be_continued_is_set_aside(
     assert len(again) == 0
     assert "pairs.npz" in caplog.text
     assert (tmp_path / "pairs.npz.old").read_bytes() == content
-    keep(again, 3)
+    record(again, 3)
     assert saved(again)["x"][:, 0].tolist() == [3]
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The disk is full: OSError, and nothing half-written is left behind."""
     pairs = PairRecorder(tmp_path, NAMES)
-    keep(pairs, 1)
+    record(pairs, 1)
     pairs.save()
     before = (tmp_path / "pairs.npz").read_bytes()
 
@@ -281,7 +281,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pyt
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    keep(pairs, 2)
+    record(pairs, 2)
     with pytest.raises(OSError, match="No space"):
         pairs.save()
     assert [path.name for path in tmp_path.iterdir()] == ["pairs.npz"]
@@ -291,7 +291,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pyt
 def test_a_reader_never_meets_half_a_file(tmp_path: Path) -> None:
     """Two threads save and one adds, while a reader loads all it can get."""
     pairs = PairRecorder(tmp_path, NAMES, most=50)
-    keep(pairs, 0)
+    record(pairs, 0)
     pairs.save()
     stop, failures = threading.Event(), list[BaseException]()
 
@@ -302,7 +302,9 @@ def test_a_reader_never_meets_half_a_file(tmp_path: Path) -> None:
         except BaseException as error:
             failures.append(error)
 
-    threads = [threading.Thread(target=work, args=(step,)) for step in (pairs.save, pairs.save, lambda: keep(pairs, 1))]
+    threads = [
+        threading.Thread(target=work, args=(step,)) for step in (pairs.save, pairs.save, lambda: record(pairs, 1))
+    ]
     for thread in threads:
         thread.start()
     until = time.monotonic() + 1
@@ -316,7 +318,7 @@ def test_a_reader_never_meets_half_a_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("options", [{"most": 0}, {"most_bytes": 0}])
-def test_bounds_that_keep_nothing_are_refused(tmp_path: Path, options: dict[str, int]) -> None:
+def test_bounds_that_record_nothing_are_refused(tmp_path: Path, options: dict[str, int]) -> None:
     """Naming the argument."""
     with pytest.raises(ArgumentError, match="expected 1 or more, got 0"):
         PairRecorder(tmp_path, NAMES, **options)

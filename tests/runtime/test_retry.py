@@ -87,7 +87,7 @@ def busy(seconds: float | None = None) -> RemoteError:
 # --- what is worth it
 
 
-@pytest.mark.parametrize("error", [busy(), RemoteUnreachable("nobody there"), RemoteError("reset", retry=True)])
+@pytest.mark.parametrize("error", [busy(), RemoteUnreachable("no server"), RemoteError("reset", retry=True)])
 def test_what_may_pass_is_asked_again(error: Exception) -> None:
     """Two failures, and then an answer."""
     remote = Scripted(error, error, GOOD)
@@ -413,7 +413,7 @@ def hanging_up(connection: socket.socket) -> None:
 def test_a_server_that_recovers_is_not_given_up(
     serve: Any, answering: Any, respond: Any, ask: Callable[..., Any], status: str
 ) -> None:
-    """It refuses twice, and then answers; nobody notices."""
+    """It refuses twice, and then answers, unnoticed by the caller."""
     refusal = sending(respond({"error": "busy"}, status))
     behave, came = in_turn(refusal, refusal, sending(respond(ORDERED)))
     scores = ask(serve(answering(behave)), Deadline.after(20), first=0.01)

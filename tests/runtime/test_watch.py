@@ -35,7 +35,7 @@ def watch(**options: Any) -> Watch:
     return made
 
 
-def verdict(label: int, confidence: float) -> Prediction:
+def prediction(label: int, confidence: float) -> Prediction:
     """One of three classes."""
     probabilities = np.full(3, (1 - confidence) / 2, np.float32)
     probabilities[label] = confidence
@@ -51,13 +51,13 @@ def see(made: Watch, n: int, *, seed: int = 0, places: Iterable[int] = range(10)
 def audit(made: Watch, n: int, *, agreeing: float, confidence: float = 0.9, remote: float = 0.9, seed: int = 0) -> None:
     """Replies to audited inputs, as often agreeing as said."""
     for agrees in (np.random.default_rng(seed).random(n) < agreeing).tolist():
-        made.compared(X, verdict(0, confidence), verdict(0 if agrees else 1, remote), audited=True)
+        made.compared(X, prediction(0, confidence), prediction(0 if agrees else 1, remote), audited=True)
 
 
 def forwarded(made: Watch, n: int, *, agreeing: float = 0.5) -> None:
     """Replies to forwarded inputs."""
     for agrees in (np.random.default_rng(1).random(n) < agreeing).tolist():
-        made.compared(X, verdict(0, 0.5), verdict(0 if agrees else 1, 0.9), audited=False)
+        made.compared(X, prediction(0, 0.5), prediction(0 if agrees else 1, 0.9), audited=False)
 
 
 def raised(made: Watch) -> dict[str, int]:
@@ -65,7 +65,7 @@ def raised(made: Watch) -> dict[str, int]:
     return {name: n for name, n in made.health().raised.items() if n}
 
 
-def test_a_share_of_the_kept_is_audited_and_nothing_forwarded_is() -> None:
+def test_a_share_of_the_local_inputs_is_audited() -> None:
     """Forwarded inputs get a second opinion anyway."""
     made = watch(share=0.05)
     drawn = sum(made.saw(VALUES[9], False) for _ in range(20_000))
@@ -127,7 +127,7 @@ def test_before_anything_came_nothing_is_known() -> None:
 
 
 def test_agreement_is_that_of_all_inputs() -> None:
-    """Kept and forwarded inputs count by their shares, though nearly all forwarded and few kept were compared."""
+    """Local and forwarded inputs count by their shares, not by how many of them were compared."""
     made = watch(share=0.01)
     see(made, 50_000)
     audit(made, 350, agreeing=0.95)
@@ -140,7 +140,7 @@ def test_agreement_is_that_of_all_inputs() -> None:
     assert health.agreement_forwarded.high < 0.5 < health.agreement_local.low
 
 
-def test_the_gaps_are_of_kept_inputs() -> None:
+def test_the_gaps_are_of_local_inputs() -> None:
     """One against the remote's label, one against its probability of the local label."""
     made = watch()
     audit(made, 4000, agreeing=0.9, confidence=0.95, remote=0.8)
@@ -152,11 +152,11 @@ def test_the_gaps_are_of_kept_inputs() -> None:
     assert health.calibration_gap.n == 4000
 
 
-def test_a_local_verdict_that_is_not_a_number_agrees_with_nobody() -> None:
+def test_a_local_nan_never_agrees() -> None:
     """It has no label worth the name."""
     made = watch()
     broken = Prediction(0, NAN, np.full(3, NAN, np.float32))
-    made.compared(X, broken, verdict(0, 0.9), audited=False)
+    made.compared(X, broken, prediction(0, 0.9), audited=False)
     assert made.health().agreement_forwarded.value == 0
 
 
@@ -261,7 +261,7 @@ def test_a_real_file_is_watched(pair: Path) -> None:
 
 
 def test_agreement_below_the_floor_is_raised_and_clears() -> None:
-    """Of kept inputs, if the caller gave a floor; when the better times outweigh the bad ones, it is over."""
+    """For inputs that stay on the device, if the caller gave a floor; it clears once enough inputs agree."""
     made = watch(least_agreement=0.9)
     see(made, 1000)
     audit(made, 300, agreeing=0.75, confidence=0.75)
@@ -274,7 +274,7 @@ def test_agreement_below_the_floor_is_raised_and_clears() -> None:
 
 
 def test_without_a_floor_agreement_must_be_what_the_accuracies_allow() -> None:
-    """Two models at least 85 % right agree on at least 70 %, kept and forwarded together."""
+    """Two models at least 85 % right agree on at least 70 %, local and forwarded together."""
     made = watch()
     see(made, 1000)
     forwarded(made, 2000, agreeing=0.6)
@@ -298,7 +298,7 @@ def test_a_change_shows_though_much_went_well_before() -> None:
 
 
 def test_overconfidence_is_raised() -> None:
-    """The kept answers claim 95 %, and the remote, as sure, confirms 80 %."""
+    """The local answers claim 95 %, and the remote, as sure, confirms 80 %."""
     made = watch()
     audit(made, 1500, agreeing=0.8, confidence=0.95, remote=0.95)
     assert raised(made) == {"calibration": 1}
@@ -309,7 +309,7 @@ def test_overconfidence_is_raised() -> None:
 def test_a_remote_that_doubts_itself_is_not_taken_for_overconfidence() -> None:
     """Its labels differ often, but it still holds the local label likely: the remote errs, and knows."""
     made = watch()
-    local, remote = verdict(0, 0.6), Prediction(1, 0.41, np.array([0.59, 0.41, 0.0], np.float32))
+    local, remote = prediction(0, 0.6), Prediction(1, 0.41, np.array([0.59, 0.41, 0.0], np.float32))
     for _ in range(2000):
         made.compared(X, local, remote, audited=True)
     assert made.health().calibration_gap.low > 0.5
@@ -317,7 +317,7 @@ def test_a_remote_that_doubts_itself_is_not_taken_for_overconfidence() -> None:
 
 
 def test_alarms_are_told_in_order_and_outside_every_lock() -> None:
-    """A callback may ask for the health, and one that hangs delays nobody."""
+    """A callback may ask for the health, and one that hangs delays no caller."""
     told, hang, release = SimpleQueue[tuple[str, int]](), threading.Event(), threading.Event()
 
     def on_alarm(alarm: Alarm) -> None:
@@ -388,19 +388,19 @@ def test_a_file_without_a_table_is_watched_as_far_as_possible() -> None:
 
 
 def test_pairs_are_a_plain_sample_of_all_inputs(tmp_path: Path) -> None:
-    """Audited ones all, forwarded ones by a coin of the same share: 30 % of the kept pairs were forwarded, too."""
+    """Audited ones all, forwarded ones by a coin of the same share: 30 % of the recorded pairs were forwarded, too."""
     made = watch(share=0.2, record=tmp_path)
     for value in np.random.default_rng(0).choice(VALUES, 5000).tolist():
         forward = value < -0.25
         if made.saw(value, forward) or forward:
-            made.compared(X, verdict(0, 0.9), verdict(1, 0.9), audited=not forward)
+            made.compared(X, prediction(0, 0.9), prediction(1, 0.9), audited=not forward)
     made.close()
     audited = np.load(tmp_path / "pairs.npz")["audited"]
     assert len(audited) == made.health().pairs == pytest.approx(1000, abs=120)
     assert audited.mean() == pytest.approx(0.7, abs=0.05)
 
 
-def test_without_a_folder_nothing_is_kept() -> None:
+def test_without_a_folder_nothing_is_recorded() -> None:
     """And nothing is saved."""
     made = watch(share=1.0)
     audit(made, 10, agreeing=1.0)

@@ -1,4 +1,4 @@
-"""A second process that serves an ONNX file: a real remote on this machine."""
+"""A second process that serves an ONNX file, as a real remote on this machine."""
 
 from __future__ import annotations
 
@@ -16,15 +16,21 @@ from edgecascade.types.errors import BenchmarkError
 
 __all__ = ["free_port", "serving"]
 
-_PATIENCE = 60.0  # seconds for the server to come up
+_PATIENCE = 60.0  # seconds until the server answers
 
 
 @contextmanager
 def serving(model: Path, *, name: str, threads: int, log: Path) -> Iterator[str]:
-    """Run `edgecascade serve` on a free port; gives the model's address and stops it at the end.
+    """Run `edgecascade serve` on a free port; give the address of the model, and stop the server at the end.
+
+    Args:
+        model: The ONNX file.
+        name: The name of the model in its address.
+        threads: The number of threads of its session.
+        log: The file for its output.
 
     Raises:
-        BenchmarkError: it did not come up; the message ends with its last line.
+        BenchmarkError: The server did not start; the message ends with its last line.
     """
     port = free_port()
     command = [sys.executable, "-m", "edgecascade.cli", "serve", str(model)]
@@ -52,12 +58,12 @@ def _wait_until_ready(address: str, process: subprocess.Popen[bytes], log: Path)
                 return
         except (urllib.error.URLError, OSError):
             time.sleep(0.1)
-    last = (log.read_text().strip().splitlines() or ["it said nothing"])[-1]
-    raise BenchmarkError(f"the server did not come up: {last}")
+    last = (log.read_text().strip().splitlines() or ["no output"])[-1]
+    raise BenchmarkError(f"the server did not start: {last}")
 
 
 def free_port() -> int:
-    """A TCP port of this machine that nobody listens on at this moment."""
+    """Return a TCP port of this machine that is free at this moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

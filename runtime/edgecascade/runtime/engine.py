@@ -14,6 +14,7 @@ import onnxruntime as ort
 
 from edgecascade.runtime.batch import rows, size
 from edgecascade.runtime.providers import CPU, PROVIDERS, available, engine_options, preferred
+from edgecascade.runtime.saturation import saturates_here, unsafe_weights
 from edgecascade.types.errors import ModelFileError, first_line
 
 if TYPE_CHECKING:
@@ -119,6 +120,12 @@ def open_session(
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = _ERRORS_ONLY
+    if saturates_here() and unsafe_weights(source):
+        import logging
+
+        options.add_session_config_entry("session.x64quantprecision", "1")
+        log = logging.getLogger(__name__)
+        log.info("%s: its int8 weights run in slower kernels here, since the fast ones clip sums on this CPU", name)
     try:
         session: Engine = ort.InferenceSession(
             source, options, providers=chosen, provider_options=[engine_options(p, engines, threads) for p in chosen]

@@ -1,1 +1,1 @@
-"""The commands of this part, one module each."""
+"""The command `edgecascade bench`: one module for each benchmark."""

@@ -1,4 +1,4 @@
-"""`edgecascade bench`: measure a cascade model, the user's or a built-in one; one module for each benchmark."""
+"""`edgecascade bench`: measure a cascade model, the user's or a built-in one."""
 
 from __future__ import annotations
 
@@ -11,15 +11,10 @@ from edgecascade.types.errors import BenchmarkError, CalibrationError
 __all__ = ["configure", "execute"]
 
 _BENCHMARKS = {
-    "offload": "accuracy against offload rate, of your cascade model on your data",
-    "latency": "MLPerf LoadGen's scenarios: local only, remote only and the cascade, on any network",
-    "demo": "a built-in pair, from public weights or data to a report",
-    "compare": "what changed between two results, beyond noise",
-    "table": "the README's table, from the kept results",
-    "guard": "every ratio that this project promises, with its goal",
-    "promises": "do calibration and plan keep their word, on the three built-in pairs",
-    "corruptions": "the flagship pair on images as a worse camera would give them",
-    "runtime": "what the runtime costs: time, throughput, import, memory and disk",
+    "offload": "Measure accuracy against offload rate of a cascade model on your data.",
+    "latency": "Measure latencies in MLPerf LoadGen's scenarios: local only, remote only and cascade, on any network.",
+    "demo": "Run a built-in pair of models, from public weights or data to a report.",
+    "compare": "List what changed between two results, beyond noise.",
 }
 
 
@@ -27,11 +22,11 @@ def configure(parser: ArgumentParser) -> None:
     """Add the benchmarks and their arguments."""
     kinds = parser.add_subparsers(dest="kind", metavar="BENCHMARK", required=True)
     for name, summary in _BENCHMARKS.items():
-        _module(name).configure(kinds.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}."))
+        _module(name).configure(kinds.add_parser(name, help=summary, description=summary))
 
 
 def execute(arguments: Namespace) -> int:
-    """Run one."""
+    """Run one benchmark."""
     try:
         return int(_module(arguments.kind).execute(arguments))
     except CalibrationError as error:

@@ -1,4 +1,4 @@
-"""`edgecascade bench demo`: a built-in pair, from public weights or data to a report."""
+"""`edgecascade bench demo`: run a built-in pair, from public weights or data to a report."""
 
 from __future__ import annotations
 
@@ -6,66 +6,74 @@ import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from edgecascade.benchmarks.commands.report_argument import add_report
 from edgecascade.calibration import MostAccuracy, Objective, Promise
 from edgecascade.calibration.commands.arguments import share
 from edgecascade.types.errors import BenchmarkError
 
 if TYPE_CHECKING:
     from edgecascade.benchmarks.latency.run import LatencyRun
-    from edgecascade.benchmarks.prepared import Prepared
+    from edgecascade.benchmarks.pairs.built_in import BuiltIn
+    from edgecascade.benchmarks.pairs.prepared import Prepared
+    from edgecascade.benchmarks.report import Report
 
 __all__ = ["configure", "execute"]
 
-_PAIRS = ("flagship", "comparable", "fashion-mnist", "languages")
+_PAIRS = ("languages", "fashion-mnist", "comparable", "flagship")
 _DEADLINE = 0.5
 _LONGEST = 3600.0  # seconds of one of LoadGen's runs
 
 
 def configure(parser: ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument("--pair", choices=_PAIRS, default=_PAIRS[0], help="which one (default flagship)")
+    parser.add_argument(
+        "--pair",
+        choices=_PAIRS,
+        default=_PAIRS[0],
+        help="The pair of models. The default, languages, needs no torch; the others need "
+        "edgecascade-benchmarks[images].",
+    )
     goal = parser.add_mutually_exclusive_group()
-    goal.add_argument("--budget", type=share, help="offload rate to plan for (default 0.2; 0.3 for comparable)")
+    goal.add_argument(
+        "--offload-rate", type=share, help="The offload rate to plan for (default: 0.2; 0.3 for comparable)."
+    )
     goal.add_argument(
         "--certify",
         type=share,
         metavar="E",
-        help="plan for the least offload instead, with a promise that the loss against asking the remote always is at "
-        "most E (but for a risk of 5 %%)",
+        help="Plan for the least offload instead, with a certificate that the loss of accuracy against always asking "
+        "the remote is at most E, with a risk of 5 %%.",
     )
     parser.add_argument(
         "--images",
         type=_images,
         metavar="HEAD,CALIBRATION,TEST",
-        help="images for each part, of flagship and comparable (default 5000,1000,4000)",
+        help="The number of images in each part of flagship and comparable (default: 5000,1000,4000).",
     )
     parser.add_argument(
         "--torch",
         metavar="DEVICE",
-        help="run the large model with torch in this process, on cpu, cuda or cuda:1, and not as ONNX in a second one",
+        help="Run the large EfficientNet with torch in this process, on cpu, cuda or cuda:1, instead of as ONNX in a "
+        "second process.",
     )
     parser.add_argument(
         "--latency",
         type=_seconds,
         metavar="SECONDS",
-        help="also measure latencies in MLPerf LoadGen's scenarios, each for so long (not of languages)",
+        help="Measure latencies in MLPerf LoadGen's scenarios too, for this time each (not with languages).",
     )
     parser.add_argument(
-        "--network", action="append", metavar="PROFILE", help="as `bench latency` takes it, for --latency"
+        "--network", action="append", metavar="PROFILE", help="A network for --latency, as in `bench latency`."
     )
-    add_report(parser)
+    parser.add_argument("-o", "--out", default="report", help="The folder of the page and figures (default: report).")
 
 
 def execute(arguments: Namespace) -> int:
     """Prepare, measure, print, and write the report."""
-    from edgecascade.benchmarks.built_in import BUILT_IN
-    from edgecascade.benchmarks.offload_report import offload_document, offload_sections, offload_verdict, policy_text
-    from edgecascade.benchmarks.page import write_page
-    from edgecascade.benchmarks.section import Report
-    from edgecascade.benchmarks.verdict import summary
+    from edgecascade.benchmarks.offload import offload_summary
+    from edgecascade.benchmarks.pairs.built_in import BUILT_IN
+    from edgecascade.benchmarks.report import write_page
     from edgecascade.export.cache import cache_folder
 
     pair = BUILT_IN[arguments.pair]
@@ -74,39 +82,54 @@ def execute(arguments: Namespace) -> int:
             f"--latency: expected a pair whose large model a second process serves, got {arguments.pair}"
             + (f" with torch on {arguments.torch}" if arguments.torch else "")
         )
-    prepared = pair.prepared(
-        cache_folder(), objective=_objective(arguments), images=arguments.images, device=arguments.torch
-    )
-    print(f"cascade model: {prepared.cascade}\n", file=sys.stderr)
+    cache = cache_folder()
+    _say(f"1 of 3: preparing {pair.title[0].lower()}{pair.title[1:]}\n        downloads and finished steps: {cache}")
+    prepared = pair.prepared(cache, objective=_objective(arguments), images=arguments.images, device=arguments.torch)
+    _say(f"        cascade model: {prepared.cascade}")
     timed = None if arguments.latency is None else _latency(prepared, arguments)
-    kept = prepared.answers(Path(arguments.report) / "served", _DEADLINE, f"{arguments.pair} {arguments.torch}")
-    if kept.done:
-        print(f"{kept.told}; remove it to begin anew", file=sys.stderr)
-    found = prepared.measure(_DEADLINE, kept)
-    text = summary(found)
-    report = Report(
+    stored = prepared.answers(Path(arguments.out) / "served", _DEADLINE, f"{arguments.pair} {arguments.torch}")
+    _say("2 of 3: answering every test input through the cascade, one at a time")
+    if stored.done:
+        _say(
+            f"        continuing an interrupted run with {stored.done} of {stored.n} answers in {stored.folder}; "
+            "remove it to start again"
+        )
+    found = prepared.measure(_DEADLINE, stored)
+    _say("3 of 3: writing the report")
+    report = _report(arguments, pair, found)
+    text = offload_summary(found)
+    if timed is not None:
+        report, text = _with_latency(report, text, timed)
+    page = write_page(report, arguments.out, summary=text)
+    stored.clear()  # latencies are measured again by the next run
+    print(f"report: {page.resolve()}\n\n{text}")
+    return 0
+
+
+def _report(arguments: Namespace, pair: BuiltIn, found: Any) -> Report:
+    from edgecascade.benchmarks.offload import offload_document, offload_findings, offload_sections, policy_text
+    from edgecascade.benchmarks.report import Report
+
+    return Report(
         title=pair.title,
-        verdict=offload_verdict(found),
+        findings=offload_findings(found),
         sections=offload_sections(found),
         method=(pair.described(arguments.images), policy_text(found)),
         command=_command(arguments),
         found={"offload": offload_document(found)},
     )
-    if timed is not None:
-        from edgecascade.benchmarks.latency.report import latency_findings, latency_sections, latency_summary
 
-        report = replace(
-            report,
-            verdict=(*report.verdict, *latency_findings(timed)),
-            sections=(*report.sections, *latency_sections(timed)),
-            found={**report.found, "latency": timed},
-        )
-        text = f"{text}\n\n{latency_summary(timed)}"
-    page = write_page(report, arguments.report, summary=text)
-    kept.forget()  # latencies are not to be used again
-    print(f"report: {page.resolve()}\n")
-    print(text)
-    return 0
+
+def _with_latency(report: Report, text: str, timed: LatencyRun) -> tuple[Report, str]:
+    from edgecascade.benchmarks.latency.report import latency_findings, latency_sections, latency_summary
+
+    report = replace(
+        report,
+        findings=(*report.findings, *latency_findings(timed)),
+        sections=(*report.sections, *latency_sections(timed)),
+        found={**report.found, "latency": timed},
+    )
+    return report, f"{text}\n\n{latency_summary(timed)}"
 
 
 def _latency(prepared: Prepared, arguments: Namespace) -> LatencyRun:
@@ -116,7 +139,7 @@ def _latency(prepared: Prepared, arguments: Namespace) -> LatencyRun:
     request = Request(
         file=str(prepared.cascade),
         data=str(prepared.test_file()),
-        report=arguments.report,
+        report=arguments.out,
         remote=str(prepared.remote),
         networks=tuple(arguments.network or (DIRECT,)),
         seconds=arguments.latency,
@@ -128,14 +151,14 @@ def _latency(prepared: Prepared, arguments: Namespace) -> LatencyRun:
 def _objective(arguments: Namespace) -> Objective | Promise | None:
     if arguments.certify is not None:
         return Promise(arguments.certify)
-    return None if arguments.budget is None else MostAccuracy(arguments.budget)
+    return None if arguments.offload_rate is None else MostAccuracy(arguments.offload_rate)
 
 
 def _command(arguments: Namespace) -> str:
     images = ",".join(map(str, arguments.images)) if arguments.images else None
     given = {
         "pair": arguments.pair,
-        "budget": arguments.budget,
+        "offload-rate": arguments.offload_rate,
         "certify": arguments.certify,
         "images": images,
         "torch": arguments.torch,
@@ -146,13 +169,17 @@ def _command(arguments: Namespace) -> str:
     return " ".join(["edgecascade bench demo", *words])
 
 
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
 def _seconds(text: str) -> float:
     try:
         seconds = float(text)
     except ValueError:
         seconds = 0.0
     if not 0 < seconds <= _LONGEST:
-        raise ArgumentTypeError(f"expected seconds above 0, and at most {_LONGEST:g}, got {text!r}")
+        raise ArgumentTypeError(f"expected seconds above 0, at most {_LONGEST:g}, got {text!r}")
     return seconds
 
 

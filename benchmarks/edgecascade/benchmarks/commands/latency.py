@@ -68,14 +68,13 @@ def execute(arguments: Namespace) -> int:
     """Measure, write the report, and print the summary."""
     from edgecascade.benchmarks.latency.report import latency_findings, latency_sections, latency_summary
     from edgecascade.benchmarks.latency.run import run_latency
-    from edgecascade.benchmarks.page import write_page
-    from edgecascade.benchmarks.section import Report
+    from edgecascade.benchmarks.report import Report, write_page
 
     request = request_of(arguments)
     run = run_latency(request)
     report = Report(
         title=f"Latency of {Path(request.file).name}",
-        verdict=latency_findings(run),
+        findings=latency_findings(run),
         sections=latency_sections(run),
         method=(f"{run.inputs}, from {request.data}; each run in a process of its own.",),
         command=_command(arguments),

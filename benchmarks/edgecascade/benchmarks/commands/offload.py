@@ -1,4 +1,4 @@
-"""`edgecascade bench offload`: accuracy against offload rate, of the user's cascade model on the user's data."""
+"""`edgecascade bench offload`: accuracy against offload rate of the user's cascade model on the user's data."""
 
 from __future__ import annotations
 
@@ -6,20 +6,29 @@ import shlex
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.benchmarks.kept_answers import KeptAnswers
-from edgecascade.benchmarks.kept_scores import KeptScores
-from edgecascade.benchmarks.offload import Offload, measure_offload, tested_on
-from edgecascade.benchmarks.offload_report import offload_document, offload_sections, offload_verdict, policy_text
-from edgecascade.benchmarks.offload_savings import Prices
-from edgecascade.benchmarks.page import write_page
+from edgecascade.benchmarks.offload import (
+    Offload,
+    Prices,
+    check_test_data,
+    complete_scores,
+    measure_offload,
+    offload_document,
+    offload_findings,
+    offload_sections,
+    offload_summary,
+    policy_text,
+    stored_answers,
+    stored_scores,
+)
 from edgecascade.benchmarks.progress import counting
-from edgecascade.benchmarks.section import Report
-from edgecascade.benchmarks.verdict import summary
+from edgecascade.benchmarks.report import Report, write_page
+from edgecascade.benchmarks.stored import StoredRows
 from edgecascade.export.labelled import LabelledData, read_labelled
 from edgecascade.runtime.engine import open_session, read_document
 from edgecascade.types.errors import BenchmarkError
@@ -32,37 +41,40 @@ _LONGEST = 86_400.0
 
 def configure(parser: ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument("file", help="a cascade model, as `edgecascade calibrate` writes it")
-    parser.add_argument("--remote", required=True, help="http[s]:// or grpc[s]:// address of a model, or an ONNX file")
+    parser.add_argument("file", help="A cascade model, as `edgecascade calibrate` writes it.")
+    parser.add_argument(
+        "--remote", required=True, help="The http[s]:// or grpc[s]:// address of a model, or an ONNX file."
+    )
     parser.add_argument(
         "--data",
         required=True,
-        help="labelled inputs that nothing was fitted on: npz with x and y, one folder of images per class, parquet "
-        "(a file, a folder, or a pattern), or a folder that Hugging Face's `save_to_disk` wrote",
+        help="Labelled inputs that nothing was fitted on: npz with x and y, one folder of images per class, parquet "
+        "(a file, a folder, or a pattern), or a folder written by Hugging Face's `save_to_disk`.",
     )
     parser.add_argument(
-        "--deadline", type=_seconds, default=_DEADLINE, help="seconds until an answer is due (default 1)"
+        "--deadline", type=_seconds, default=_DEADLINE, help="The seconds for each answer (default: 1)."
     )
-    parser.add_argument("--cost", type=_price, metavar="PRICE", help="of one request to the remote, in any currency")
-    parser.add_argument("--cost-per-gb", type=_price, metavar="PRICE", help="of 10^9 bytes sent or received")
+    parser.add_argument("--cost", type=_price, metavar="PRICE", help="The price of one request, in any currency.")
+    parser.add_argument("--cost-per-gb", type=_price, metavar="PRICE", help="The price of 10^9 bytes of traffic.")
+    parser.add_argument("--no-examples", action="store_true", help="Leave the inputs themselves out of the page.")
     parser.add_argument(
         "--fresh",
         action="store_true",
-        help="ask the remote anew about every input, whatever earlier runs have kept, finished or not",
+        help="Ask the remote about every input again, whatever earlier runs have stored.",
     )
-    parser.add_argument("--report", default="report", help="folder for the page and the figures (default: report)")
+    parser.add_argument("-o", "--out", default="report", help="The folder of the page and figures (default: report).")
 
 
 def execute(arguments: Namespace) -> int:
     """Measure, write the report, and print the summary."""
     if arguments.remote.endswith(".npy"):
         raise BenchmarkError(
-            f"--remote: expected an address or an ONNX file, which can be asked anew, got {arguments.remote}"
+            f"--remote: expected an address or an ONNX file, which can be asked again, got {arguments.remote}"
         )
     classes = len(read_document(open_session(arguments.file), arguments.file).labels)
-    data = tested_on(arguments.file, read_labelled(arguments.data))
+    data = check_test_data(arguments.file, read_labelled(arguments.data))
     scores = _remote_scores(arguments, data, classes)
-    kept = _answers(arguments, data)
+    stored = _answers(arguments, data)
     result = measure_offload(
         arguments.file,
         data,
@@ -70,53 +82,59 @@ def execute(arguments: Namespace) -> int:
         remote=arguments.remote,
         deadline=arguments.deadline,
         prices=Prices(arguments.cost, arguments.cost_per_gb),
-        kept=kept,
+        stored=stored,
     )
-    page = write_page(_report(result, arguments), arguments.report, summary=summary(result))
-    kept.forget()  # unlike scores, latencies are not to be used again
-    print(f"report: {page.resolve()}\n")
-    print(summary(result))
+    if arguments.no_examples:
+        result = replace(result, examples=())
+    summary = offload_summary(result)
+    page = write_page(_report(result, arguments), arguments.out, summary=summary)
+    stored.clear()  # latencies, unlike scores, are measured again by the next run
+    print(f"report: {page.resolve()}\n\n{summary}")
     return 0
 
 
 def _remote_scores(arguments: Namespace, data: LabelledData, classes: int) -> NDArray[np.floating]:
-    """What the remote says about the data; what an earlier run has kept is not asked again."""
-    kept = KeptScores.of(Path(arguments.report) / "remote-scores", data, arguments.remote, classes)
+    """Return the remote's scores; the remote is not asked again about inputs that an earlier run has stored."""
+    stored = stored_scores(Path(arguments.out) / "remote-scores", data, arguments.remote, classes)
     if arguments.fresh:
-        kept.forget()
-    done, n = kept.done, kept.n
+        stored.clear()
+    done, n = stored.done, stored.n
     if done:
         print(
-            f"what the remote said about {done} of {n} inputs is kept from an earlier run, in {kept.folder}; "
-            "--fresh asks anew",
+            f"the remote's scores for {done} of {n} inputs are from an earlier run, in {stored.folder}; "
+            "--fresh asks again",
             file=sys.stderr,
         )
     if done == n:
-        return kept.complete(arguments.remote, data.inputs, classes=classes)
+        return complete_scores(stored, arguments.remote, data.inputs)
     with counting("remote on the test data", n - done) as progress:
-        return kept.complete(arguments.remote, data.inputs, classes=classes, progress=progress)
+        return complete_scores(stored, arguments.remote, data.inputs, progress=progress)
 
 
-def _answers(arguments: Namespace, data: LabelledData) -> KeptAnswers:
-    """Where the served run keeps its answers; what an interrupted one has left is not asked for again."""
-    root = Path(arguments.report) / "served"
-    kept = KeptAnswers.of(root, arguments.file, data, arguments.remote, arguments.deadline)
+def _answers(arguments: Namespace, data: LabelledData) -> StoredRows:
+    """Return the stored answers of the served run; those that an interrupted run has left are used."""
+    root = Path(arguments.out) / "served"
+    stored = stored_answers(root, arguments.file, data, arguments.remote, arguments.deadline)
     if arguments.fresh:
-        kept.forget()
-    if kept.done:
-        print(f"{kept.told}; --fresh begins anew", file=sys.stderr)
-    return kept
+        stored.clear()
+    if stored.done:
+        print(
+            f"continuing an interrupted run with {stored.done} of {stored.n} answers in {stored.folder}; "
+            "--fresh starts again",
+            file=sys.stderr,
+        )
+    return stored
 
 
 def _report(result: Offload, arguments: Namespace) -> Report:
     name = Path(arguments.file).name
     return Report(
         title=f"Offloading with {name}",
-        verdict=offload_verdict(result),
+        findings=offload_findings(result),
         sections=offload_sections(result),
         method=(
-            f"{name} asks {arguments.remote}, on {result.n} labelled inputs from {arguments.data}. Whether anything "
-            "was fitted on them, only you know.",
+            f"{name} asks {arguments.remote}, on {result.n} labelled inputs from {arguments.data}. The figures hold "
+            "only if nothing was fitted on these inputs.",
             policy_text(result),
         ),
         command=_command(arguments),
@@ -133,7 +151,7 @@ def _command(arguments: Namespace) -> str:
 
 
 def _seconds(text: str) -> float:
-    return _number(text, "seconds above 0, and at most a day", lambda number: 0 < number <= _LONGEST)
+    return _number(text, "seconds above 0, at most a day", lambda number: 0 < number <= _LONGEST)
 
 
 def _price(text: str) -> float:

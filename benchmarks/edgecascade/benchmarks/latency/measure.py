@@ -17,7 +17,6 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.benchmarks.decode import decode
 from edgecascade.benchmarks.device.watching import resident_mib, watched
 from edgecascade.benchmarks.latency.agreement import compare_with_loop
 from edgecascade.benchmarks.latency.cell import Cell, Distribution, Forwards, WarmUp, distribution
@@ -25,6 +24,7 @@ from edgecascade.benchmarks.latency.data import Inputs, read_inputs_as_given
 from edgecascade.benchmarks.latency.loadgen import Load, LoadRun, Outcome, run_loadgen
 from edgecascade.benchmarks.latency.plan import STREAMS, Plan, Scenario, Subject
 from edgecascade.benchmarks.latency.systems import CascadeSystem, System, drive, open_system
+from edgecascade.benchmarks.stored import decode
 from edgecascade.calibration.estimate import proportion
 from edgecascade.types.answer import Reason
 from edgecascade.types.errors import BenchmarkError, EdgecascadeError

@@ -9,7 +9,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar
 
-from edgecascade.benchmarks.store import hash_of
+from edgecascade.benchmarks.stored import hash_of
 from edgecascade.runtime.providers import CPU, preferred
 from edgecascade.types.errors import BenchmarkError
 

@@ -21,8 +21,8 @@ from edgecascade.benchmarks.latency.tables import (
     start_table,
     validity_table,
 )
-from edgecascade.benchmarks.section import Figure, Section, Table
-from edgecascade.benchmarks.svg import STYLE, svg_of
+from edgecascade.benchmarks.report.contents import Figure, Section, Table
+from edgecascade.benchmarks.report.formats import STYLE, svg_of
 from edgecascade.runtime.providers import PROVIDERS
 
 __all__ = ["latency_findings", "latency_sections", "latency_summary"]

@@ -18,7 +18,7 @@ from edgecascade.benchmarks.latency.plan import DIRECT, Plan, Request, Scenario,
 from edgecascade.benchmarks.network import PROFILES
 from edgecascade.benchmarks.packages import sha256_of
 from edgecascade.benchmarks.progress import progress
-from edgecascade.benchmarks.store import Store
+from edgecascade.benchmarks.stored import Store
 from edgecascade.types.errors import BenchmarkError
 
 __all__ = ["SHARE", "LatencyRun", "run_latency"]
@@ -157,7 +157,7 @@ class _Measuring:
         found = self._store.get(kind, key)
         if found is None:
             found = measure()
-            self._store.keep(key, found)
+            self._store.put(key, found)
         return found
 
     def _about(self, plan: Plan) -> dict[str, object]:

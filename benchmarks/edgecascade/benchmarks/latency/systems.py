@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -33,35 +33,6 @@ CALLS = (
 )
 _FORWARD_ALL, _FORWARD_NONE = 2.0, -2.0  # thresholds beyond every advantage
 Done = Callable[[Outcome | BaseException], None]
-
-
-class System(Protocol):
-    """A system under test, which answers for inputs by index."""
-
-    @property
-    def provider(self) -> str:
-        """The execution provider that really runs the local model."""
-        ...
-
-    def one(self, index: int) -> Outcome:
-        """Return one answer: single stream."""
-        ...
-
-    def several(self, indices: Sequence[int]) -> Iterator[Outcome]:
-        """Yield the answers to inputs that arrived together, in order: multi stream."""
-        ...
-
-    def many(self, indices: Sequence[int]) -> Iterator[Outcome]:
-        """Yield the answers to any number of inputs, in order: offline."""
-        ...
-
-    def submit(self, index: int, done: Done) -> None:
-        """Call `done` with the answer later, from another thread: server."""
-        ...
-
-    def close(self) -> None:
-        """Release everything."""
-        ...
 
 
 class BareModel:
@@ -89,7 +60,7 @@ class BareModel:
         return str(self._session.get_providers()[0])
 
     def one(self, index: int) -> Outcome:
-        """Run one input."""
+        """Run one input, by index."""
         if self._bound is not None:
             return Outcome(self._bound(self._feeds[index]))
         return Outcome(int(self._session.run(OUTPUTS, self._feeds[index])[0][0]))
@@ -103,11 +74,11 @@ class BareModel:
         return self.many(indices)
 
     def many(self, indices: Sequence[int]) -> Iterator[Outcome]:
-        """Run one after the other."""
+        """Run any number of inputs, one after the other."""
         return map(self.one, indices)
 
     def submit(self, index: int, done: Done) -> None:
-        """Run in the order of arrival, in one thread."""
+        """Run in the order of arrival, in one thread, and call `done` from it."""
         self._queue.submit(self._answer, index, done)
 
     def _answer(self, index: int, done: Done) -> None:
@@ -185,7 +156,7 @@ class CascadeSystem:
         return map(_outcome, self._cascade.stream(self._given[index] for index in indices))
 
     def submit(self, index: int, done: Done) -> None:
-        """Call `predict_async` on a loop in a thread of its own."""
+        """Call `predict_async` on a loop in a thread of its own, and `done` from it."""
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
             self._thread = threading.Thread(target=self._loop.run_forever, name="cascade loop", daemon=True)
@@ -212,7 +183,11 @@ class CascadeSystem:
         self._cascade.close()
 
 
-def open_system(plan: Plan, inputs: Inputs) -> BareModel | CascadeSystem:
+System = BareModel | CascadeSystem
+"""A system under test; single stream calls `one`, multi stream `several`, offline `many`, and server `submit`."""
+
+
+def open_system(plan: Plan, inputs: Inputs) -> System:
     """Return the system of a plan; the CPU may stand in for a provider, and the result says so."""
     wanted = tuple(dict.fromkeys((*plan.providers, "cpu")))
     options: dict[str, Any] = {"threads": plan.threads, "engines": plan.engines, "fallback": True}

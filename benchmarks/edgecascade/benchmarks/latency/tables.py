@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgecascade.benchmarks.digits import digits, interval
 from edgecascade.benchmarks.latency.cell import QUANTILES, Cell, Distribution, least
 from edgecascade.benchmarks.latency.connection import NetworkFound
 from edgecascade.benchmarks.latency.plan import DIRECT, STREAMS, Scenario
-from edgecascade.benchmarks.section import Table
+from edgecascade.benchmarks.report.contents import Table
+from edgecascade.benchmarks.report.formats import digits, interval
 
 __all__ = [
     "cost_table",

@@ -17,12 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto
 
+from edgecascade.calibration import paired_difference_interval
+from edgecascade.calibration.commands.arguments import share
+from edgecascade.calibration.estimate import proportion
 from edgecascade.export.graph import load_model, save_model
 from edgecascade.export.hugging_face import TASKS, TOKENIZER, export_hugging_face
 from edgecascade.export.labelled import LabelledData, batches, read_labelled
-from edgecascade.export.logits import find_logits
+from edgecascade.export.logits import find_logits, logits_of, settle
 from edgecascade.export.preprocess import prepend, standalone
 from edgecascade.export.quantize import quantize_int8, quantize_int8_dynamic, to_float16
+from edgecascade.export.scores import tensor_scores
 from edgecascade.export.torch_module import export_torch
 from edgecascade.runtime.engine import open_session
 from edgecascade.runtime.files import read_arrays
@@ -33,6 +37,7 @@ from edgecascade.types.errors import ExportError, first_line
 __all__ = ["configure", "execute"]
 
 _HUB = "hf:"
+_MAX_LOSS = 0.02
 
 
 def configure(parser: ArgumentParser) -> None:
@@ -70,6 +75,14 @@ def configure(parser: ArgumentParser) -> None:
     bits.add_argument(
         "--int8", metavar="DATA", help="quantize the body on these inputs (npz with x and y, or class folders)"
     )
+    parser.add_argument(
+        "--int8-loss",
+        type=share,
+        default=_MAX_LOSS,
+        metavar="SHARE",
+        help="accuracy that --int8 may cost on its inputs: refused if the whole 95 %% interval of the loss is above it "
+        "(default 0.02; 1 allows any loss)",
+    )
     bits.add_argument("--int8-dynamic", action="store_true", help="int8 weights, for transformers on CPUs")
     bits.add_argument("--float16", action="store_true", help="half precision, for GPUs")
 
@@ -86,7 +99,10 @@ def execute(arguments: Namespace) -> int:
         preprocessing = ImagePreprocessing(height, width, arguments.mean, arguments.std, arguments.interpolation)
     if arguments.int8:
         data = read_labelled(arguments.int8)
-        model = quantize_int8(model, _body_inputs(data, preprocessing, model))
+        inputs = _body_inputs(data, preprocessing, model)
+        quantized = quantize_int8(model, inputs)
+        print(_int8_loss(model, quantized, LabelledData(inputs, data.labels, (), data.digest), arguments.int8_loss))
+        model = quantized
     if arguments.int8_dynamic:
         model = quantize_int8_dynamic(model)
     if arguments.float16:
@@ -102,6 +118,31 @@ def execute(arguments: Namespace) -> int:
     beside = f", with {TOKENIZER} beside it" if tokenizer is not None else ""
     print(f"{arguments.out}: {size:.1f} MB{beside}, ready for `edgecascade calibrate`")
     return 0
+
+
+def _int8_loss(before: ModelProto, after: ModelProto, data: LabelledData, allowed: float) -> str:
+    """Compare both models on labelled inputs; return a sentence about it.
+
+    Raises:
+        ExportError: the whole interval of the loss is above what is allowed.
+    """
+    right = []
+    for model in (before, after):
+        source = find_logits(model)
+        raw = tensor_scores(model, source.tensor, data.inputs, "--int8")
+        kind = settle(source, raw).kind
+        assert kind is not None
+        right.append(logits_of(raw, kind).argmax(axis=1) == data.labels)
+    n, (low, high) = len(data.labels), paired_difference_interval(right[0], right[1])
+    loss = float(right[0].mean() - right[1].mean())
+    sentence = (
+        f"int8: accuracy {proportion(float(right[1].mean()), n).percent()}, in float "
+        f"{proportion(float(right[0].mean()), n).percent()}; loss {100 * loss:+.1f} points "
+        f"({100 * low:+.1f} to {100 * high:+.1f}), on the {n} inputs that it was quantized on"
+    )
+    if low > allowed:
+        raise ExportError(f"--int8: expected a loss of at most {100 * allowed:g} points (--int8-loss), got {sentence}")
+    return sentence
 
 
 def _load(arguments: Namespace) -> tuple[ModelProto, bytes | None]:

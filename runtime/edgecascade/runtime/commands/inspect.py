@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from edgecascade.runtime.engine import open_session, read_document, sessions
 from edgecascade.runtime.golden import compare, read_golden
 from edgecascade.runtime.model_inputs import model_inputs
+from edgecascade.runtime.saturation import unsafe_weights
 from edgecascade.types.document import FORMAT, Calibration, CascadeDocument
 from edgecascade.types.errors import ModelFileError
 from edgecascade.types.estimate import curve_table
@@ -48,6 +49,9 @@ def _lines(document: CascadeDocument, path: str, inputs: str) -> Iterator[str]:
     yield f"  input       {inputs}"
     yield f"  classes     {len(document.labels)}: {_shorten(document.labels)}"
     yield f"  body        {source.model}, sha256 {source.model_sha256[:12]}..."
+    if unsafe := unsafe_weights(path):
+        yield f"  int8        {len(unsafe)} weight tensors that fast kernels add up wrongly on x86 CPUs without VNNI;"
+        yield "              this runtime avoids that there, others must set session.x64quantprecision to 1"
     yield f"  local       {_calibration(document.calibration)}"
     yield f"  remote      {_calibration(document.remote)}"
     bins = f"{policy.bins} equal-count bins of {policy.score} ({counts})"

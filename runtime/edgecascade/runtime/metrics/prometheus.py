@@ -10,14 +10,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from edgecascade.runtime.metrics.snapshot import CIRCUIT_STATES
-from edgecascade.types.errors import ArgumentError
 
 __all__ = ["CONTENT_TYPE", "prometheus_text"]
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
-_LABEL = re.compile(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*")
-_OWN_LABELS = {"source", "reason", "route", "le", "budget", "state", "name"}
 _ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 _TRAFFIC = {
     "requests": ("remote_requests_total", "Requests to the remote."),
@@ -29,24 +26,13 @@ _Sample = tuple[str, Mapping[str, str], Any]  # suffix of the family's name, lab
 _Family = tuple[str, str, str, Sequence[_Sample]]  # name, type, help, samples
 
 
-def prometheus_text(snapshot: Mapping[str, Any], labels: Mapping[str, str] | None = None) -> str:
+def prometheus_text(snapshot: Mapping[str, Any]) -> str:
     """Return the body of the reply to a scrape, of content type `CONTENT_TYPE`.
 
     Args:
         snapshot: what `Cascade.metrics` returns.
-        labels: added to every sample, such as the name of the model.
-
-    Raises:
-        ArgumentError: Prometheus does not allow the name of a label, or edgecascade uses it.
     """
-    common = {name: str(value) for name, value in (labels or {}).items()}
-    for name in common:
-        if not _LABEL.fullmatch(name) or name in _OWN_LABELS:
-            raise ArgumentError(
-                f"labels: expected names of letters, digits and _ other than {', '.join(sorted(_OWN_LABELS))}, "
-                f"got {name!r}"
-            )
-    return "".join(line + "\n" for family in _families(snapshot) for line in _lines(*family, common))
+    return "".join(line + "\n" for family in _families(snapshot) for line in _lines(*family))
 
 
 def _families(snapshot: Mapping[str, Any]) -> Iterator[_Family]:
@@ -79,13 +65,13 @@ def _latency(route: str, one: Mapping[str, Any]) -> Iterator[_Sample]:
     yield "_count", {"route": route}, one["count"]
 
 
-def _lines(name: str, kind: str, meaning: str, samples: Iterable[_Sample], common: Mapping[str, str]) -> Iterator[str]:
+def _lines(name: str, kind: str, meaning: str, samples: Iterable[_Sample]) -> Iterator[str]:
     """Yield the lines of a family; a value that is None has no line."""
     name = f"edgecascade_{name}"
     meaning = meaning.replace("\\", r"\\").replace("\n", r"\n")
     yield f"# HELP {name} {meaning}"
     yield f"# TYPE {name} {kind}"
-    for suffix, own, value in samples:
+    for suffix, labels, value in samples:
         if value is not None:
-            pairs = ",".join(f'{key}="{text.translate(_ESCAPES)}"' for key, text in {**common, **own}.items())
+            pairs = ",".join(f'{key}="{text.translate(_ESCAPES)}"' for key, text in labels.items())
             yield f"{name}{suffix}{{{pairs}}} {value!r}" if pairs else f"{name}{suffix} {value!r}"

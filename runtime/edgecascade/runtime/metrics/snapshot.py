@@ -28,11 +28,11 @@ from enum import Enum
 from numbers import Integral, Real
 from typing import Any, Protocol
 
-from edgecascade.runtime.counts import BOUNDS, Counts, Durations, Tally
+from edgecascade.runtime.counts import BOUNDS, Durations, Tally
 from edgecascade.types.answer import Reason, Source
 from edgecascade.types.errors import ArgumentError
 
-__all__ = ["CIRCUIT_STATES", "Parts", "metrics", "snapshot"]
+__all__ = ["CIRCUIT_STATES", "Parts", "snapshot"]
 
 CIRCUIT_STATES = ("closed", "open", "half-open")
 
@@ -61,41 +61,9 @@ def snapshot(tally: Tally, parts: Parts) -> dict[str, Any]:
     """Return all counts of a cascade by name, as described above.
 
     Raises:
-        ArgumentError: the remote's `traffic` is neither a dataclass nor a mapping.
+        ArgumentError: the numbers of a part are neither a dataclass nor a mapping.
     """
-    state = getattr(parts.remote, "state", None)
-    return metrics(
-        tally.snapshot(),
-        traffic=getattr(parts.remote, "traffic", None),
-        circuit=state if state in CIRCUIT_STATES else None,  # a user's remote may have a state of its own
-        budget=None if parts.budget is None else parts.budget.levels,
-        outbox=None if parts.outbox is None else parts.outbox.counts(),
-        watch=None if parts.watch is None else parts.watch.health(),
-    )
-
-
-def metrics(
-    counts: Counts,
-    *,
-    traffic: Any = None,
-    circuit: str | None = None,
-    budget: Mapping[str, float] | None = None,
-    outbox: Any = None,
-    watch: Any = None,
-) -> dict[str, Any]:
-    """Return these counts by name, as described above.
-
-    Args:
-        counts: of the answers.
-        traffic: `requests`, `sent` and `received`, as a dataclass or mapping.
-        circuit: state of the circuit breaker.
-        budget: level of each bucket.
-        outbox: numbers of the queue of unsent inputs, or parts with numbers, as a dataclass or mapping.
-        watch: the same for the watch on live quality.
-
-    Raises:
-        ArgumentError: a part is neither a dataclass nor a mapping.
-    """
+    counts = tally.snapshot()
     pairs = [(source, reason) for reason in Reason for source in Source if counts.answers.get((source, reason))]
     taken: dict[str, Any] = {
         "inputs": counts.inputs,
@@ -106,9 +74,16 @@ def metrics(
         "answers": [{"source": s.value, "reason": r.value, "count": counts.answers[s, r]} for s, r in pairs],
         "latency": {"kept": _latency(counts.kept_seconds), "forwarded": _latency(counts.forwarded_seconds)},
     }
-    if circuit is not None:
-        taken["circuit"] = circuit
-    for name, part in {"traffic": traffic, "budget": budget, "outbox": outbox, "watch": watch}.items():
+    state = getattr(parts.remote, "state", None)
+    if state in CIRCUIT_STATES:  # a user's remote may have a state of its own
+        taken["circuit"] = state
+    found = {
+        "traffic": getattr(parts.remote, "traffic", None),
+        "budget": None if parts.budget is None else parts.budget.levels,
+        "outbox": None if parts.outbox is None else parts.outbox.counts(),
+        "watch": None if parts.watch is None else parts.watch.health(),
+    }
+    for name, part in found.items():
         if part is not None:
             if not (isinstance(part, Mapping) or is_dataclass(part)):
                 raise ArgumentError(f"{name}: expected a dataclass or numbers by name, got {type(part).__name__}")

@@ -1,0 +1,112 @@
+"""The plan and the certificate in a file, against what happened on inputs that it has never seen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecascade.benchmarks.offload.predictions import Predictions
+from edgecascade.benchmarks.report.difference import difference
+from edgecascade.benchmarks.report.result import LOWER
+from edgecascade.calibration import paired_difference_interval
+from edgecascade.calibration.estimate import proportion
+from edgecascade.types.document import CascadeDocument
+from edgecascade.types.estimate import Estimate
+
+__all__ = ["PlanCheck", "Planned", "check_plan"]
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One figure of the plan.
+
+    Attributes:
+        name: `offload rate` or `accuracy`.
+        plan: The estimate from the calibration inputs; the interval of an accuracy allows for the choice of the
+            threshold.
+        here: The same decisions on these inputs, without a network.
+        change: Here minus plan, with the uncertainty of both sets of inputs.
+    """
+
+    name: str
+    plan: Estimate
+    here: Estimate
+    change: Estimate
+
+
+@dataclass(frozen=True)
+class PlanCheck:
+    """The certificate and the plan, checked.
+
+    Attributes:
+        loss: The largest certified loss; None without a certificate.
+        risk: The probability that the certificate is false.
+        certified_on: The number of inputs behind it.
+        measured: The accuracy of the remote minus that of the file's decisions on these inputs, nothing late or lost.
+        served: The same for the answers as served.
+        outcome: Whether these inputs agree with the certificate: `held` if the whole interval is within the loss,
+            `violated` if it is beyond, `inconclusive`, or `none` without a certificate.
+        plan: Offload rate and accuracy.
+    """
+
+    loss: float | None
+    risk: float | None
+    certified_on: int | None
+    measured: Estimate = field(metadata=LOWER)
+    served: Estimate = field(metadata=LOWER)
+    outcome: Literal["held", "violated", "inconclusive", "none"]
+    plan: tuple[Planned, ...]
+
+
+def check_plan(document: CascadeDocument, v: Predictions, correct: NDArray[np.bool_]) -> PlanCheck:
+    """Compare the document of a cascade model with what happened.
+
+    Args:
+        document: The document in the file.
+        v: What both models say about these inputs.
+        correct: bool [n], whether the served answers were right.
+    """
+    decided = v.decided_correct
+    certificate = document.certificate
+    measured = _loss(v.remote_correct, decided)
+    loss = None if certificate is None else certificate.loss
+    return PlanCheck(
+        loss=loss,
+        risk=None if certificate is None else certificate.risk,
+        certified_on=None if certificate is None else certificate.n,
+        measured=measured,
+        served=_loss(v.remote_correct, correct),
+        outcome=_outcome(loss, measured),
+        plan=tuple(_plan(document, v.forward, decided)),
+    )
+
+
+def _loss(remote: NDArray[np.bool_], answers: NDArray[np.bool_]) -> Estimate:
+    low, high = paired_difference_interval(remote, answers)
+    value = float(remote.mean() - answers.mean())
+    return Estimate(value, min(low, value), max(high, value), len(remote))
+
+
+def _outcome(loss: float | None, measured: Estimate) -> Literal["held", "violated", "inconclusive", "none"]:
+    if loss is None:
+        return "none"
+    if measured.high <= loss:
+        return "held"
+    return "violated" if measured.low > loss else "inconclusive"
+
+
+def _plan(document: CascadeDocument, forward: NDArray[np.bool_], decided: NDArray[np.bool_]) -> list[Planned]:
+    chosen, n = document.policy.chosen, len(forward)
+    figures = (
+        ("offload rate", chosen.offload_rate, chosen.offload_interval, forward),
+        ("accuracy", chosen.accuracy, chosen.accuracy_band, decided),
+    )
+    found = []
+    for name, value, (low, high), here in figures:
+        plan = Estimate(value, low, high, chosen.n)
+        now = proportion(float(here.mean()), n)
+        found.append(Planned(name, plan, now, difference(plan, now)))
+    return found

@@ -1,0 +1,110 @@
+"""What a remote says about all inputs, stored as it comes: an interrupted measurement continues where it stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecascade.benchmarks.packages import sha256_of
+from edgecascade.benchmarks.stored import CHUNK, StoredRows, chunk_of
+from edgecascade.export.labelled import Inputs, LabelledData, batches, count
+from edgecascade.export.scores import Progress
+from edgecascade.runtime.deadline import Deadline
+from edgecascade.runtime.remotes.remote import Remote, RemoteLabels, connect
+from edgecascade.types.errors import BenchmarkError, RemoteError
+
+__all__ = ["RemoteLike", "ask", "complete_scores", "stored_scores"]
+
+RemoteLike = str | os.PathLike[str] | Remote | Callable[[Any], NDArray[Any]]
+
+_BATCH = 32
+_PATIENCE = 60.0  # seconds for one request; no caller is waiting
+
+
+def stored_scores(root: Path, data: LabelledData, remote: str, classes: int) -> StoredRows:
+    """Return the stored scores of a remote, found by a hash of the data and of the remote.
+
+    Args:
+        root: The folder of all stored scores.
+        data: Labelled inputs.
+        remote: An address, or an ONNX file, which is known by its bytes too.
+        classes: The number of scores for each input.
+    """
+    file = sha256_of(Path(remote)) if Path(remote).is_file() else ""
+    key = hashlib.sha256(f"2 {CHUNK} {classes} {data.digest} {len(data.labels)} {remote} {file}".encode())
+    return StoredRows(root / key.hexdigest()[:24], len(data.labels), (classes,))
+
+
+def complete_scores(
+    stored: StoredRows, remote: RemoteLike, inputs: Inputs, *, progress: Progress | None = None
+) -> NDArray[np.floating]:
+    """Ask the remote about the inputs that are not stored; return the scores [n, classes] of all.
+
+    Args:
+        stored: The scores so far.
+        remote: The remote to ask.
+        inputs: All inputs.
+        progress: Called with the number of inputs just done.
+
+    Raises:
+        BenchmarkError: The remote failed on an input, or a stored file is damaged. What came before is stored.
+    """
+    missing = stored.missing
+    if missing:
+        connection = connect(remote)
+        assert connection is not None
+        name = os.fspath(remote) if isinstance(remote, (str, os.PathLike)) else "remote"
+        try:
+            for start in missing:
+                part = chunk_of(inputs, start)
+                stored.put(start, ask(connection, part, stored.row[0], progress=progress, name=name, before=start))
+        finally:
+            if connection is not remote:  # the caller closes its own
+                connection.close()
+    return stored.rows()
+
+
+def ask(
+    connection: Remote,
+    inputs: Inputs,
+    classes: int,
+    *,
+    progress: Progress | None = None,
+    name: str = "remote",
+    before: int = 0,
+) -> NDArray[np.floating]:
+    """Return the scores [n, classes] of an open remote; of one that gives only label and confidence, probabilities.
+
+    Args:
+        connection: The remote.
+        inputs: The inputs.
+        classes: The number of scores that each input must have.
+        progress: Called with the number of inputs just done.
+        name: The name of the remote in an error.
+        before: The number of inputs done before these.
+
+    Raises:
+        BenchmarkError: The remote failed, or its scores have another shape.
+    """
+    parts: list[NDArray[Any]] = []
+    most = int(getattr(connection, "request_inputs", _BATCH))
+    try:
+        for batch in batches(inputs, max(1, min(_BATCH, most))):
+            said = connection.infer(batch, Deadline.after(_PATIENCE))
+            scores = said.probabilities(classes) if isinstance(said, RemoteLabels) else np.asarray(said)
+            n = count(batch)
+            if scores.shape != (n, classes):
+                raise BenchmarkError(f"{name}: expected scores [{n}, {classes}], got {list(scores.shape)}")
+            parts.append(scores)
+            if progress:
+                progress(n)
+    except (RemoteError, TimeoutError) as error:
+        failed = before + sum(map(len, parts))
+        raise BenchmarkError(f"{name}: it failed after {failed} inputs: {error}") from error
+    return np.concatenate(parts)

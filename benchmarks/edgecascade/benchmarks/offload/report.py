@@ -1,0 +1,290 @@
+"""The result as tables, sentences, the sections of a page, and the values of `result.json`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from edgecascade.benchmarks.offload.measure import Offload
+from edgecascade.benchmarks.offload.pictures import offload_figure, reliability_figure
+from edgecascade.benchmarks.offload.plan_check import Planned
+from edgecascade.benchmarks.offload.strategies import INPUTS
+from edgecascade.benchmarks.report.contents import Section, Table
+from edgecascade.benchmarks.report.formats import fixed, interval, percent
+
+__all__ = ["offload_document", "offload_findings", "offload_sections", "offload_summary", "policy_text"]
+
+Row = tuple[str, ...]
+
+_RULES = {
+    "calibrated confidence": "confidence",
+    "confidence": "raw confidence",
+    "advantage": "advantage (the plan)",
+}
+_OUTCOMES = {
+    "held": "on these inputs it holds",
+    "violated": "on these inputs it is violated, beyond noise",
+    "inconclusive": "these inputs are too few to tell",
+}
+
+
+def offload_document(result: Offload) -> dict[str, Any]:
+    """Return every figure; the curves and the file's operating curve are left out, as the page draws them."""
+    document = {name: value for name, value in result.document.to_dict().items() if name != "operating_curve"}
+    return {
+        "n": result.n,
+        "strategies": result.strategies,
+        "areas": result.areas,
+        "savings": result.savings,
+        "plan_check": result.plan_check,
+        "ece": result.ece,
+        "corrected_ece": result.corrected_ece,
+        "served": result.served,
+        "cascade_model": document,
+    }
+
+
+def offload_summary(result: Offload) -> str:
+    """Return the tables and the findings as plain text; tables have at most 100 columns."""
+    every = (_strategy_rows, _area_rows, _savings_rows, _plan_rows, _latency_rows)
+    tables = (_text(rows) for rows in (make(result) for make in every) if len(rows) > 1)
+    return "\n\n".join((*tables, "\n".join((*_order(result), *_plan(result), *_main_findings(result)))))
+
+
+def offload_findings(result: Offload) -> tuple[str, ...]:
+    """Return the main findings, what became of plan and certificate, and the value of the order."""
+    return (*_main_findings(result), *_plan(result), *_order(result))
+
+
+def _main_findings(result: Offload) -> tuple[str, ...]:
+    """Return accuracy of both models and the cascade, traffic, and latency: one sentence each."""
+    local, remote, cascade = result.local, result.remote, result.cascade
+    return (
+        f"Alone, the local model is right on {local.accuracy.percent()} of {result.n} inputs, "
+        f"the remote on {remote.accuracy.percent()}.",
+        f"Forwarding {percent(cascade.offload.value)} of them gives {cascade.accuracy.percent()}{_gap_closed(result)}.",
+        _traffic(result),
+        _time(result),
+    )
+
+
+def _gap_closed(result: Offload) -> str:
+    gap = result.remote.accuracy.value - result.local.accuracy.value
+    won = result.cascade.accuracy.value - result.local.accuracy.value
+    if gap <= 0:
+        return ", although the remote is no better than the local model on these inputs"
+    if won > gap:
+        return ", more than either model alone"
+    return f": {percent(won / gap, 0)} of the gap, for {percent(result.cascade.offload.value, 0)} of the requests"
+
+
+def _traffic(result: Offload) -> str:
+    saved = result.savings
+    stayed = f"{percent(1 - saved.offload.value)} of the inputs never left the device"
+    if result.served.sent is None or saved.always_out is None:
+        return f"{stayed}."
+    return (
+        f"{stayed}: {result.served.sent / 1e6:.2f} MB were sent, where always asking would send "
+        f"about {saved.always_out.value / 1e6:.2f} MB."
+    )
+
+
+def _time(result: Offload) -> str:
+    latency, allowed = result.served.latency["all"], f"{result.served.deadline * 1e3:.0f} ms"
+    failed = [
+        f"{count} ({reason})"
+        for reason, count in result.served.reasons.items()
+        if count and reason not in ("confident", "offloaded")
+    ]
+    ending = f"{', '.join(failed)} got the local answer" if failed else f"none missed the deadline of {allowed}"
+    return (
+        f"Half of the answers took at most {latency.p50.value * 1e3:.3g} ms, 99 % at most "
+        f"{latency.p99.value * 1e3:.3g} ms; {ending}."
+    )
+
+
+def _plan(result: Offload) -> tuple[str, ...]:
+    check = result.plan_check
+    sentences = [_differs(one) for one in check.plan if one.change.low > 0 or one.change.high < 0]
+    if check.loss is not None and check.risk is not None:
+        sentences.append(
+            f"Certified: a loss against always asking the remote of at most {check.loss * 100:.1f} points "
+            f"(risk {check.risk:.4g}); measured {fixed(check.measured, 1, 100, signed=True)}, "
+            f"n = {check.measured.n}: {_OUTCOMES[check.outcome]}."
+        )
+    return tuple(sentences)
+
+
+def _differs(one: Planned) -> str:
+    return (
+        f"Planned {one.name}: {one.plan.percent()} on {one.plan.n} inputs; here {one.here.percent()}, "
+        f"{one.change.value * 100:+.1f} points, beyond noise: these inputs differ from those of the calibration."
+    )
+
+
+def _order(result: Offload) -> tuple[str, ...]:
+    area = result.areas["advantage"]
+    if area is None:
+        return ("Forwarding changes nothing, or the same for every input: no order is better than another here.",)
+    return (
+        f"Between random offloading (0) and the oracle (1), the planned order reaches {area.area.value:.2f} "
+        f"({area.area.low:.2f} to {area.area.high:.2f}).",
+    )
+
+
+def offload_sections(result: Offload) -> tuple[Section, ...]:
+    """Return curve, examples (if there are any), savings, plan, latency and reliability, in this order."""
+    shown = (_examples(result),) if result.examples else ()
+    return (_curve(result), *shown, _savings(result), _checked(result), _latency(result), _reliability(result))
+
+
+def _curve(result: Offload) -> Section:
+    strategies = (
+        f"n = {result.n} for every row, in brackets 95 % intervals. The lead is paired, on the same inputs, in points. "
+        "Rows at the same rate forward as many inputs as the cascade did; only the plan knows that rate beforehand. "
+        "`plan, merge ...` is the file's own decision on the saved outputs with each merge rule, nothing late or lost. "
+        "Raw confidence is uncalibrated."
+    )
+    area = (
+        "Area between the curve and that of random offloading as a share of the oracle's, over all offload rates; 95 % "
+        "intervals by bootstrap, the lead on the same resamples. Each merge rule has its own random line and oracle: "
+        "its row shows how well the order suits the rule, not how often the rule is right, and has no lead."
+    )
+    return Section(
+        "Accuracy against offload rate",
+        figures=(offload_figure(result),),
+        tables=(_table(_strategy_rows(result), strategies), _table(_area_rows(result), area, "Areas under the curves")),
+    )
+
+
+def _examples(result: Offload) -> Section:
+    text = "By the file's decision on the saved outputs of both models; labels, with calibrated confidences."
+    return Section("Which inputs were forwarded", (text,), examples=result.examples)
+
+
+def _savings(result: Offload) -> Section:
+    note = (
+        "Bytes of requests and replies in the served run, headers and retries included, before TLS. Always asking is "
+        "the mean of a forwarded input times all inputs: local ones may be larger or smaller. The intervals of shares "
+        f"and costs are those of the offload rate, n = {result.n}."
+    )
+    return Section("What it saves", tables=(_table(_savings_rows(result), note),))
+
+
+def _checked(result: Offload) -> Section:
+    check = result.plan_check
+    if check.loss is None:
+        text = "The file has no certificate: its figures are estimates from the calibration inputs."
+    else:
+        text = (
+            f"The file certifies, from {check.certified_on} inputs, that its decisions lose at most "
+            f"{check.loss * 100:.1f} points of accuracy against always asking the remote, with a risk of "
+            f"{check.risk:.4g}, for inputs drawn like those of the calibration."
+        )
+    note = (
+        f"The loss is that of the file's decisions on the saved outputs, n = {result.n}. As served, with late and lost "
+        f"replies, it is {fixed(check.served, 1, 100, signed=True)} points. Held: the whole interval is within the "
+        "certified loss; violated: all of it is beyond. The change allows for the noise of both sets of inputs, and "
+        "that of the accuracy also for the choice of the threshold."
+    )
+    return Section("The plan, and what happened", (text,), tables=(_table(_plan_rows(result), note),))
+
+
+def _latency(result: Offload) -> Section:
+    served = result.served
+    reasons = ", ".join(f"{count} {reason}" for reason, count in served.reasons.items() if count)
+    text = [f"Answers by reason: {reasons}; in total {sum(served.reasons.values())}."]
+    if served.disagreed:
+        text.append(
+            f"On {served.disagreed} of the forwarded inputs the remote gave another label than when it was asked about "
+            "all of them: the model has changed, or its answers vary."
+        )
+    if served.processes > 1:
+        text.append(
+            f"The run was interrupted and continued: its latencies come from {served.processes} processes, one after "
+            "another, each with its own warm-up."
+        )
+    note = (
+        "Milliseconds from the call of `predict` to its answer, one input at a time, after a warm-up, with 95 % "
+        f"intervals; the deadline was {served.deadline * 1e3:.0f} ms. The latencies include the network to the remote "
+        "as it was, and no other."
+    )
+    return Section("Latency as served", tuple(text), tables=(_table(_latency_rows(result), note),))
+
+
+def _reliability(result: Offload) -> Section:
+    return Section("Are the confidences reliable?", figures=(reliability_figure(result),))
+
+
+def policy_text(result: Offload) -> str:
+    """Return the plan in the file as a sentence."""
+    policy = result.document.policy
+    return (
+        f"Policy: forward where the advantage is below {policy.threshold:+.4f}; advantage from {policy.estimate} "
+        f"in {policy.bins} equal-count bins of the {policy.score} (Hao et al., arXiv 2601.07965); merge: "
+        f"{policy.merge}; planned for {policy.objective}."
+    )
+
+
+def _strategy_rows(result: Offload) -> list[Row]:
+    rows: list[Row] = [("", "offload", "accuracy (95 %)", "cascade's lead, points")]
+    for one in result.strategies:
+        lead = "" if one.gap is None else fixed(one.gap, 1, 100, signed=True)
+        rows.append((one.name, percent(one.offload.value), one.accuracy.percent(), lead))
+    return rows
+
+
+def _area_rows(result: Offload) -> list[Row]:
+    rows: list[Row] = [("order", "area, 0 random to 1 oracle (95 %)", "plan's lead (95 %)")]
+    for name, area in result.areas.items():
+        label = _RULES.get(name, name.replace("advantage, ", "advantage, merge "))
+        if area is None:
+            rows.append((label, "none: forwarding changes nothing, or all alike", ""))
+        else:
+            rows.append((label, fixed(area.area, 3), "" if area.lead is None else fixed(area.lead, 3, signed=True)))
+    return rows
+
+
+def _savings_rows(result: Offload) -> list[Row]:
+    saved, served, n = result.savings, result.served, result.n
+    rows: list[Row] = [("", "cascade", "always asking (95 %)")]
+    rows.append(("forwarded inputs", saved.offload.percent(), "100 %"))
+    if served.sent is None or served.received is None:
+        rows.append(("bytes", "not measured: not counted by this remote", "not measured"))
+    elif saved.always_out is not None and saved.always_in is not None:
+        rows.append((f"MB sent, {n} inputs", f"{served.sent / 1e6:.3f}", fixed(saved.always_out, 3, 1e-6)))
+        rows.append((f"MB received, {n} inputs", f"{served.received / 1e6:.3f}", fixed(saved.always_in, 3, 1e-6)))
+    if saved.spent is not None and saved.spent_always is not None:
+        rows.append((f"cost, {INPUTS:,} inputs", fixed(saved.spent, 2), f"{saved.spent_always:.2f}"))
+    return rows
+
+
+def _plan_rows(result: Offload) -> list[Row]:
+    rows: list[Row] = [("", "by the file (95 %)", "here (95 %)", "change, points")]
+    rows += [
+        (one.name, one.plan.percent(), one.here.percent(), fixed(one.change, 1, 100, signed=True))
+        for one in result.plan_check.plan
+    ]
+    check = result.plan_check
+    bound = "no certificate" if check.loss is None else f"at most {check.loss * 100:.1f}, risk {check.risk:.4g}"
+    outcome = "" if check.outcome == "none" else check.outcome
+    rows.append(("loss against the remote, points", bound, fixed(check.measured, 1, 100, signed=True), outcome))
+    return rows
+
+
+def _latency_rows(result: Offload) -> list[Row]:
+    rows: list[Row] = [("answers", "n", "p50 ms", "p90 ms", "p99 ms")]
+    for name, latency in result.served.latency.items():
+        cells = [interval(q, 1e3) for q in (latency.p50, latency.p90, latency.p99)]
+        rows.append((name, str(latency.n), *cells))
+    return rows
+
+
+def _table(rows: list[Row], note: str, title: str = "") -> Table:
+    return Table(rows[0], tuple(rows[1:]), note, title)
+
+
+def _text(rows: list[Row]) -> str:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )

@@ -1,0 +1,224 @@
+"""The cascade as an application runs it: one input after another, with the remote where it really is."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecascade.benchmarks.offload.remote_scores import RemoteLike
+from edgecascade.benchmarks.packages import sha256_of
+from edgecascade.benchmarks.progress import counting
+from edgecascade.benchmarks.report.result import LOWER
+from edgecascade.benchmarks.stored import CHUNK, StoredRows, chunk_of, hash_of
+from edgecascade.calibration.estimate import mean, quantile
+from edgecascade.export.labelled import LabelledData, each, first
+from edgecascade.runtime import Answer, Cascade, Reason
+from edgecascade.runtime.batch import Batch
+from edgecascade.runtime.deadline import Deadline
+from edgecascade.runtime.remotes.remote import Scores, Wrapped, connect
+from edgecascade.types.estimate import Estimate
+
+__all__ = ["ROW", "UNKNOWN", "Latency", "Served", "run_served", "stored_answers"]
+
+_WARM_UP = 20
+UNKNOWN = -1  # in `remote`: it gave no label; in the traffic: the remote does not count it
+ROW = np.dtype(
+    [
+        ("label", np.int64),
+        ("reason", "U32"),
+        ("forwarded", np.bool_),
+        ("remote", np.int64),  # the remote's own label
+        ("elapsed", np.float64),  # seconds
+        ("requests", np.int64),  # since the previous answer, as the next two
+        ("sent", np.int64),  # bytes
+        ("received", np.int64),  # bytes
+        ("process", np.int64),  # which of the processes answered, from 1
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Seconds from the call to the answer, over n answers."""
+
+    n: int
+    p50: Estimate
+    p90: Estimate
+    p99: Estimate
+
+
+@dataclass(frozen=True)
+class Served:
+    """The served run.
+
+    Attributes:
+        reasons: Answers by reason; they add up to all inputs.
+        deadline: Seconds that each call was given.
+        requests: Requests sent; None where the remote counts none, such as one in this process.
+        sent: Bytes sent over the wire with them, headers included.
+        received: Bytes received.
+        latency: Latency of "all", "local" and "forwarded" answers, as far as there are any, without the warm-up.
+        sent_each: Bytes sent for one forwarded input; None where they are not counted or nothing was forwarded.
+        received_each: Bytes received for one.
+        disagreed: Forwarded inputs for which the remote gave another label than when it was asked about all of them.
+        processes: Processes that answered, one after another: more than one if the run was interrupted.
+    """
+
+    reasons: dict[str, int]
+    deadline: float
+    requests: int | None
+    sent: int | None
+    received: int | None
+    latency: dict[str, Latency] = field(metadata=LOWER)
+    sent_each: Estimate | None = field(default=None, metadata=LOWER)
+    received_each: Estimate | None = field(default=None, metadata=LOWER)
+    disagreed: int = 0
+    processes: int = 1
+
+
+def stored_answers(
+    root: Path, cascade: str | os.PathLike[str], data: LabelledData, remote: str, deadline: float
+) -> StoredRows:
+    """Return the stored answers of a served run, found by a hash of all that answers and latencies depend on.
+
+    Args:
+        root: The folder of all stored answers.
+        cascade: A cascade model, known by its bytes.
+        data: Labelled inputs.
+        remote: An address; an ONNX file, known by its bytes too; or another name for the remote.
+        deadline: Seconds that each call is given.
+    """
+    about = {
+        "recipe": [2, CHUNK],
+        "cascade": sha256_of(Path(cascade)),
+        "data": [data.digest, len(data.labels)],
+        "remote": [remote, sha256_of(Path(remote)) if Path(remote).is_file() else None],
+        "deadline": float(deadline),
+    }
+    return StoredRows(root / hash_of(about), len(data.labels), (), ROW)
+
+
+def run_served(
+    path: str | os.PathLike[str],
+    data: LabelledData,
+    *,
+    remote: RemoteLike,
+    deadline: float,
+    expected: NDArray[np.integer] | None = None,
+    stored: StoredRows | None = None,
+) -> tuple[Served, NDArray[np.bool_]]:
+    """Answer every input in turn through `Cascade.predict`; return also whether each answer was right, bool [n].
+
+    Args:
+        path: A cascade model.
+        data: Labelled inputs.
+        remote: An address, an ONNX file, a function, or a `Remote`, which is left open.
+        deadline: Seconds that each call is given.
+        expected: int [n], the remote's label for each input when it was asked before.
+        stored: Where answers are stored as they come; stored inputs are not asked again.
+
+    Raises:
+        BenchmarkError: A stored file is damaged.
+    """
+    if stored is None:
+        every = range(0, len(data.labels), CHUNK)
+        chunks = _answered(path, data, every, remote=remote, deadline=deadline, process=1)
+        rows = np.concatenate([found for _, found in chunks])
+    else:
+        process = int(stored.rows()["process"].max(initial=0)) + 1
+        for start, found in _answered(path, data, stored.missing, remote=remote, deadline=deadline, process=process):
+            stored.put(start, found)
+        rows = stored.rows()
+    return _served(rows, deadline, expected), rows["label"] == data.labels
+
+
+def _answered(
+    path: str | os.PathLike[str],
+    data: LabelledData,
+    starts: Sequence[int],
+    *,
+    remote: RemoteLike,
+    deadline: float,
+    process: int,
+) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Yield the chunks that begin with these inputs, each when it is answered, as `ROW` [chunk]."""
+    if not starts:
+        return
+    connection = connect(remote)
+    assert connection is not None
+    given = _LeftOpen(connection) if connection is remote else connection
+    with (
+        Cascade.load(path, remote=given, deadline=60.0, threshold=2.0) as eager,
+        Cascade.load(path, remote=given, deadline=deadline) as cascade,
+    ):
+        for x in each(first(data.inputs, _WARM_UP)):  # forwards everything: opens the connection, warms both models up
+            eager.predict(x)
+        after = _traffic(connection)
+        with counting("served run", sum(min(CHUNK, len(data.labels) - start) for start in starts)) as done:
+            for start in starts:
+                rows = []
+                for x in each(chunk_of(data.inputs, start)):
+                    answer = cascade.predict(x)
+                    before, after = after, _traffic(connection)  # traffic between two chunks counts with the next
+                    rows.append(_row(answer, before, after, process))
+                    done(1)
+                yield start, np.array(rows, ROW)
+
+
+class _LeftOpen(Wrapped):
+    """A remote that its owner will close."""
+
+    def infer(self, inputs: Batch, deadline: Deadline) -> Scores:
+        """Ask the remote inside."""
+        return self._remote.infer(inputs, deadline)
+
+    def close(self) -> None:
+        """Leave it open."""
+
+
+_Traffic = tuple[int, int, int] | None
+
+
+def _traffic(connection: Any) -> _Traffic:
+    """Return requests, bytes sent and bytes received so far, or None where the remote does not count them."""
+    traffic = getattr(connection, "traffic", None)
+    return None if traffic is None else (traffic.requests, traffic.sent, traffic.received)
+
+
+def _row(answer: Answer, before: _Traffic, after: _Traffic, process: int) -> tuple[Any, ...]:
+    label = UNKNOWN if answer.remote is None else answer.remote.label
+    traffic = (UNKNOWN,) * 3 if before is None or after is None else np.subtract(after, before).tolist()
+    return answer.label, answer.reason.value, answer.forwarded, label, answer.elapsed, *traffic, process
+
+
+def _served(rows: NDArray[Any], deadline: float, expected: NDArray[np.integer] | None) -> Served:
+    forwarded, elapsed = rows["forwarded"], rows["elapsed"]
+    columns = [rows[name] for name in ("requests", "sent", "received")]
+    counted = not any((column == UNKNOWN).any() for column in columns)
+    requests, sent, received = (int(column.sum()) if counted else None for column in columns)
+    # The traffic of a late answer counts with the next input.
+    each_sent, each_received = (mean(c[forwarded]) if counted and forwarded.any() else None for c in columns[1:])
+    groups = {"all": elapsed, "local": elapsed[~forwarded], "forwarded": elapsed[forwarded]}
+    replied = rows["remote"] != UNKNOWN
+    return Served(
+        reasons={reason.value: int((rows["reason"] == reason.value).sum()) for reason in Reason},
+        deadline=deadline,
+        requests=requests,
+        sent=sent,
+        received=received,
+        latency={name: _latency(seconds) for name, seconds in groups.items() if len(seconds)},
+        sent_each=each_sent,
+        received_each=each_received,
+        disagreed=0 if expected is None else int((replied & (rows["remote"] != expected)).sum()),
+        processes=len(np.unique(rows["process"])),
+    )
+
+
+def _latency(seconds: NDArray[np.float64]) -> Latency:
+    return Latency(len(seconds), *(quantile(seconds, q) for q in (0.5, 0.9, 0.99)))

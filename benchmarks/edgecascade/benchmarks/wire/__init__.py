@@ -1,1 +1,0 @@
-"""Scripts that run in an environment of their own, beside a real Triton."""

@@ -1,0 +1,210 @@
+"""Three studies, interrupted: nothing is measured twice, and nothing is lost."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from edgecascade.benchmarks.pairs.prepared import Prepared
+from edgecascade.benchmarks.ratio import Ratio
+from edgecascade.export import read_labelled
+from edgecascade.types.estimate import Estimate
+from studies import guarantees, guard, runtime_costs
+from studies.fit_speed import FitSpeed
+from studies.guarantees import CertificateDraws, PolicyAtRate
+from studies.outputs import PairOutputs
+from studies.speed import HeadCost
+
+T = TypeVar("T")
+STEPS = {"runtime_costs": 8, "guarantees": 1 + 3 * (7 + 3 + 5 + 3), "guard": 8 + 1 + 55}
+STUDIES: dict[str, Any] = {"runtime_costs": runtime_costs, "guarantees": guarantees, "guard": guard}
+
+
+class _Bench:
+    """In place of everything that takes minutes: it notes what is measured, and finds figures that tell it apart."""
+
+    def __init__(self) -> None:
+        self.measured: list[str] = []
+        self.stop_after: int | None = None
+        self.ready: Prepared
+        self.outputs: list[PairOutputs]
+
+    def _measure(self, what: str, found: T) -> T:
+        if len(self.measured) == self.stop_after:
+            raise KeyboardInterrupt
+        self.measured.append(what)
+        return found
+
+    def _ratio(self, name: str, goal: float | None = 1.1) -> Ratio:
+        return Ratio(name, 1 / (3 + len(name)), 0.1, 0.9, 15, goal, 1 / 7, 2.0, "us")
+
+    def one_ratio(self, name: str) -> Ratio:
+        return self._measure(name, self._ratio(name))
+
+    def two_ratios(self, name: str, *_: Any, **__: Any) -> list[Ratio]:
+        return self._measure(name, [self._ratio(name), self._ratio(f"{name} by hand", None)])
+
+    def two_estimates(self, name: str) -> tuple[Estimate, Estimate]:
+        return self._measure(name, (Estimate(1 / len(name), 0.0, 1.0, 7), Estimate(1 / 9, 0.0, 1.0, 7)))
+
+    def head(self, *_: Any, **__: Any) -> HeadCost:
+        return self._measure("head", HeadCost(self._ratio("bound"), self._ratio("run", None)))
+
+    def policies(
+        self, pair: PairOutputs, rates: list[float], *, calibration: int, splits: int, bins: int | None = None
+    ) -> Iterator[PolicyAtRate]:
+        for rate in rates:
+            figures = dict.fromkeys((*guarantees._COLUMNS, "policy"), rate / 3 + calibration / 1e5 + (bins or 0) / 1e3)
+            what = f"{pair.name} {rate} {calibration} {bins} {splits}"
+            row = PolicyAtRate(rate, rate, figures, figures, "margin", 1 / 3, 1e-3, 0.5, 0.75)
+            yield self._measure(what, row)
+
+    def certificates(self, pair: PairOutputs, _: Any, *, n: int, draws: int) -> CertificateDraws:
+        what = f"{pair.name} {n} of {draws}"
+        return self._measure(what, CertificateDraws(n, draws, 0, 1, (1 / n, 0.2), 0.5 + 1 / n, 0.5))
+
+    def fits(self) -> FitSpeed:
+        return self._measure("fits", FitSpeed(50, 10, (1 / 3, 0.5), (3.0, 4.0), 0.01, 1e-6))
+
+
+def _logits(rng: np.random.Generator) -> NDArray[np.float32]:
+    return rng.normal(size=(1000, 3)).astype(np.float32)
+
+
+@pytest.fixture
+def bench(pair: Path, monkeypatch: pytest.MonkeyPatch) -> _Bench:
+    """What the commands measure on, and all that they measure with."""
+    bench, test = _Bench(), read_labelled(pair / "test.npz")
+    ready = Prepared(pair / "local.onnx", pair / "remote.onnx", test, np.zeros((400, 3), np.float32))
+    rng = np.random.default_rng(0)
+    outputs = [
+        PairOutputs(name, _logits(rng), _logits(rng), rng.integers(0, 2, 1000))
+        for name in ("small > large", "comparable", "Fashion-MNIST")
+    ]
+    bench.ready, bench.outputs = ready, outputs
+    for module, name, instead in (
+        *((one, "prepare_flagship", lambda *_: ready) for one in (runtime_costs, guard)),
+        *((one, "flagship_pairs", lambda _: (outputs[0], outputs[1])) for one in (guarantees, guard)),
+        *((one, "fashion_pair", lambda _: outputs[2]) for one in (guarantees, guard)),
+        (runtime_costs, "measure_hot_path", bench.two_ratios),
+        (runtime_costs, "measure_memory", lambda *_: bench.two_estimates("memory")),
+        (runtime_costs, "measure_lateness", lambda *_: bench.two_estimates("lateness")),
+        (runtime_costs, "measure_head_cost", bench.head),
+        (runtime_costs, "measure_stream", lambda *_: bench.one_ratio("stream")),
+        (runtime_costs, "measure_import", lambda: bench.one_ratio("import")),
+        (runtime_costs, "measure_wire_cost", lambda _: bench.two_ratios("wire")),
+        (guard, "measure_agreement", lambda _: bench.one_ratio("agreement")),
+        (guarantees, "compare_policies", bench.policies),
+        (guarantees, "draw_certificates", bench.certificates),
+        (guarantees, "compare_fits", bench.fits),
+    ):
+        monkeypatch.setattr(module, name, instead)
+    return bench
+
+
+def _results(folder: Path) -> dict[str, Any]:
+    """Everything that was written there, but for the machine."""
+    found: dict[str, Any] = {}
+    for path in folder.rglob("*"):
+        if path.name == "result.json":
+            document = json.loads(path.read_text())
+            assert document.pop("environment")
+            found[str(path.relative_to(folder))] = document
+        elif path.is_file():
+            found[str(path.relative_to(folder))] = path.read_text()
+    return found
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
+@pytest.mark.parametrize("command", ["runtime_costs", "guarantees", "guard"])
+def test_an_interrupted_run_is_finished_by_the_next(
+    command: str, share: float, bench: _Bench, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each step is measured once in the two runs, in the usual order, and the result is that of one run."""
+    main, arguments = STUDIES[command].main, ["--out"]
+    code = main([*arguments, str(tmp_path / "whole")])
+    whole, bench.measured = bench.measured, []
+    assert len(whole) == STEPS[command]
+    assert not (tmp_path / "whole/steps").exists()
+    assert f"{len(whole)}/{len(whole)}" in capsys.readouterr().err
+
+    bench.stop_after = int(share * len(whole))
+    with pytest.raises(KeyboardInterrupt):
+        main([*arguments, str(tmp_path / "two")])
+    assert bench.measured == whole[: bench.stop_after]
+    assert "interrupted" not in capsys.readouterr().err
+
+    bench.stop_after = None
+    assert main([*arguments, str(tmp_path / "two")]) == code
+    assert bench.measured == whole
+    said = capsys.readouterr().err
+    assert f"{len(whole)}/{len(whole)}" in said
+    assert (f" of {len(whole)} steps of an interrupted run are in {tmp_path / 'two/steps'}" in said) == (share > 0)
+    assert _results(tmp_path / "two") == _results(tmp_path / "whole")
+    assert not (tmp_path / "two/steps").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "other"), [("runtime_costs", "--rounds"), ("guarantees", "--splits"), ("guarantees", "--draws")]
+)
+def test_other_arguments_measure_everything(command: str, other: str, bench: _Bench, tmp_path: Path) -> None:
+    """Nothing of the interrupted run with the usual ones is taken for theirs."""
+    bench.stop_after = 5
+    main, arguments = STUDIES[command].main, ["--out", str(tmp_path)]
+    with pytest.raises(KeyboardInterrupt):
+        main(arguments)
+    bench.stop_after, bench.measured = None, []
+    main([*arguments, other, "7"])
+    assert len(bench.measured) == STEPS[command]
+
+
+def test_another_model_measures_everything(
+    bench: _Bench, pair: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step is kept for the file that was measured, wherever it lies."""
+    bench.stop_after = 5
+    main, arguments = runtime_costs.main, ["--out", str(tmp_path / "report")]
+    with pytest.raises(KeyboardInterrupt):
+        main(arguments)
+    (tmp_path / "other.onnx").write_bytes((pair / "remote.onnx").read_bytes())
+    other = replace(bench.ready, cascade=tmp_path / "other.onnx")
+    monkeypatch.setattr(runtime_costs, "prepare_flagship", lambda *_: other)
+    bench.stop_after, bench.measured = None, []
+    assert main(arguments) == 0
+    assert len(bench.measured) == STEPS["runtime_costs"]
+
+
+@pytest.mark.parametrize("part", ["local", "remote", "labels"])
+def test_other_outputs_measure_everything(
+    part: str, bench: _Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step is kept for what both models said and for the labels, to the last one."""
+    bench.stop_after = 5
+    main, arguments = guarantees.main, ["--out", str(tmp_path)]
+    with pytest.raises(KeyboardInterrupt):
+        main(arguments)
+    usual = bench.outputs[2]
+    values = getattr(usual, part).copy()
+    values[-1] += 1
+    other = replace(usual, **{part: values})
+    monkeypatch.setattr(guarantees, "fashion_pair", lambda _: other)
+    bench.stop_after, bench.measured = None, []
+    assert main(arguments) == 0
+    assert len(bench.measured) == STEPS["guarantees"]
+
+
+def test_tritonclient_can_be_left_out_after_all(bench: _Bench, tmp_path: Path) -> None:
+    """Where its environment cannot be made, the other figures are not lost."""
+    bench.stop_after = STEPS["runtime_costs"] - 1
+    main, arguments = runtime_costs.main, ["--out", str(tmp_path)]
+    with pytest.raises(KeyboardInterrupt):
+        main(arguments)
+    assert main([*arguments, "--no-triton"]) == 0
+    assert max(Counter(bench.measured).values()) == 1
+    assert "wire" not in bench.measured

@@ -1,0 +1,344 @@
+"""A served run that was interrupted continues where it stopped, and measures what an uninterrupted one does."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from edgecascade.benchmarks.offload import Served, measure_offload, offload_sections, run_served, stored_answers
+from edgecascade.benchmarks.offload.served import UNKNOWN
+from edgecascade.benchmarks.pairs.built_in import BUILT_IN
+from edgecascade.benchmarks.pairs.prepared import Prepared
+from edgecascade.benchmarks.server import serving
+from edgecascade.benchmarks.stored import CHUNK, StoredRows
+from edgecascade.cli import main
+from edgecascade.export import read_labelled
+from edgecascade.export.labelled import LabelledData
+from edgecascade.export.scores import remote_scores
+from edgecascade.runtime import Cascade, Deadline
+from edgecascade.runtime.remotes.remote import Traffic, connect
+from edgecascade.types.errors import BenchmarkError
+
+N = 2 * CHUNK + 40
+WARM_UP = 20
+DEADLINE = 30.0
+
+
+class Counting:
+    """The pair's remote behind a counter: 100 bytes out and 10 back for each request."""
+
+    def __init__(self, path: Path) -> None:
+        inside = connect(path)
+        assert inside is not None
+        self._inside, self.traffic = inside, Traffic()
+
+    def infer(self, inputs: Any, deadline: Deadline) -> Any:
+        """As the one inside."""
+        self.more(sent=100, received=10)
+        return self._inside.infer(inputs, deadline)
+
+    def more(self, sent: int, received: int, requests: int = 1) -> None:
+        """So much more traffic."""
+        was = self.traffic
+        self.traffic = Traffic(was.requests + requests, was.sent + sent, was.received + received)
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+@pytest.fixture(scope="module")
+def data(pair: Path) -> LabelledData:
+    """The test inputs, and some of them again: two whole chunks and a part of one."""
+    return _repeated(pair, N)
+
+
+def _repeated(pair: Path, n: int) -> LabelledData:
+    read = read_labelled(pair / "test.npz")
+    rows = np.arange(n) % len(read.labels)
+    return LabelledData(np.asarray(read.inputs)[rows], read.labels[rows], read.names, f"repeated {n}")
+
+
+@pytest.fixture(scope="module")
+def scores(pair: Path, data: LabelledData) -> NDArray[Any]:
+    """What the remote says about them."""
+    return remote_scores(str(pair / "remote.onnx"), data.inputs)
+
+
+@pytest.fixture
+def stored(pair: Path, data: LabelledData, tmp_path: Path) -> StoredRows:
+    """Where nothing is stored yet."""
+    return stored_answers(tmp_path / "served", pair / "local.onnx", data, "counting", DEADLINE)
+
+
+@pytest.fixture
+def interrupt(monkeypatch: pytest.MonkeyPatch) -> Callable[[int | None], list[int]]:
+    """A function that has `predict` interrupted after so many answers, or never; gives the count of its answers."""
+    predict = Cascade.predict
+
+    def after(most: int | None) -> list[int]:
+        answers = [0]
+
+        def counted(self: Cascade, x: Any) -> Any:
+            if answers[0] == most:
+                raise KeyboardInterrupt
+            answers[0] += 1
+            return predict(self, x)
+
+        monkeypatch.setattr(Cascade, "predict", counted)
+        return answers
+
+    return after
+
+
+def _run(
+    pair: Path, data: LabelledData, remote: Any, stored: StoredRows | None, expected: NDArray[Any] | None = None
+) -> tuple[Served, NDArray[np.bool_]]:
+    return run_served(pair / "local.onnx", data, remote=remote, deadline=DEADLINE, stored=stored, expected=expected)
+
+
+def _untimed(served: Served) -> Any:
+    """Everything that must not depend on when it was measured."""
+    return replace(served, processes=1, latency={}), {name: latency.n for name, latency in served.latency.items()}
+
+
+@pytest.mark.parametrize("after", [0, CHUNK - 1, CHUNK + 50, 2 * CHUNK + 10])
+def test_an_interrupted_run_goes_on_where_it_stopped(
+    pair: Path, data: LabelledData, stored: StoredRows, interrupt: Callable[[int | None], list[int]], after: int
+) -> None:
+    """Whole chunks are not answered again, and every figure that is no time is that of one run over all inputs."""
+    expected = np.zeros(N, np.int64)
+    whole, right = _run(pair, data, Counting(pair / "remote.onnx"), None, expected)
+    interrupt(WARM_UP + after)
+    with pytest.raises(KeyboardInterrupt):
+        _run(pair, data, Counting(pair / "remote.onnx"), stored, expected)
+    done = after // CHUNK * CHUNK
+    assert stored.done == done
+    answers, remote = interrupt(None), Counting(pair / "remote.onnx")
+    served, now_right = _run(pair, data, remote, stored, expected)
+    assert answers == [WARM_UP + N - done]
+    assert remote.traffic.requests == WARM_UP + np.count_nonzero(stored.rows()["forwarded"][done:])
+    assert served.processes == (2 if done else 1)
+    assert whole.disagreed > 0
+    assert served.requests == N - served.reasons["confident"]
+    assert _untimed(served) == _untimed(whole)
+    np.testing.assert_array_equal(now_right, right)
+
+
+def test_with_everything_stored_the_remote_is_not_asked(
+    pair: Path, data: LabelledData, stored: StoredRows, interrupt: Callable[[int | None], list[int]]
+) -> None:
+    """No warm-up either, not even a connection; the figures are the same to the last digit."""
+    first, right = _run(pair, data, Counting(pair / "remote.onnx"), stored)
+    interrupt(0)
+    second, right_again = _run(pair, data, "http://127.0.0.1:9/v2/models/none", stored)
+    assert second == first
+    assert second.latency["all"].n == N
+    np.testing.assert_array_equal(right_again, right)
+
+
+def test_a_remote_that_nobody_counts_stays_uncounted(pair: Path, data: LabelledData, stored: StoredRows) -> None:
+    """No bytes, and not a negative number of them; an input that was kept has no label of the remote."""
+    served, _ = _run(pair, data, pair / "remote.onnx", stored)
+    assert (served.requests, served.sent, served.received) == (None, None, None)
+    assert (served.sent_each, served.received_each) == (None, None)
+    rows = stored.rows()
+    np.testing.assert_array_equal(rows["remote"] == UNKNOWN, ~rows["forwarded"])
+
+
+def test_what_comes_between_two_chunks_is_counted(
+    pair: Path, data: LabelledData, stored: StoredRows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reply to a late request may come while answers are written: its bytes belong to the next answer."""
+    remote, put = Counting(pair / "remote.onnx"), StoredRows.put
+
+    def slow(self: StoredRows, start: int, found: NDArray[Any]) -> None:
+        put(self, start, found)
+        remote.more(requests=0, sent=0, received=7)
+
+    monkeypatch.setattr(StoredRows, "put", slow)
+    served, _ = _run(pair, data, remote, stored)
+    assert served.received == 10 * (N - served.reasons["confident"]) + 2 * 7  # after the last chunk nothing is asked
+
+
+def test_they_are_of_one_cascade_one_remote_and_one_deadline(pair: Path, data: LabelledData, tmp_path: Path) -> None:
+    """Anything else that the answers or their times depend on shares nothing."""
+    cascade, file = tmp_path / "local.onnx", tmp_path / "remote.onnx"
+    for model in (cascade, file):
+        model.write_bytes((pair / model.name).read_bytes())
+
+    def where(given: LabelledData = data, remote: str = str(file), deadline: float = 1.0) -> Path:
+        return stored_answers(tmp_path, cascade, given, remote, deadline).folder
+
+    first = where()
+    assert where() == first
+    others = [where(deadline=0.5), where(replace(data, digest="other")), where(remote="http://a/v2/models/b")]
+    others.append(where(replace(data, labels=data.labels[:-1])))
+    for model in (cascade, file):
+        was = model.read_bytes()
+        model.write_bytes(b"other")
+        others.append(where())
+        model.write_bytes(was)
+    assert where() == first
+    assert len({first, *others}) == 7
+
+
+@pytest.mark.parametrize("damage", ["cut", "text", "shape", "columns"])
+def test_a_damaged_file_is_a_sentence(pair: Path, data: LabelledData, stored: StoredRows, damage: str) -> None:
+    """It names the file and the way out before anybody is asked, and never becomes a figure."""
+    _run(pair, data, pair / "remote.onnx", stored)
+    file = min(stored.folder.iterdir())
+    if damage == "cut":
+        file.write_bytes(file.read_bytes()[:-5])
+    elif damage == "text":
+        file.write_text("no array")
+    else:
+        np.save(file, stored.rows()[:3] if damage == "shape" else np.zeros(CHUNK))
+    max(stored.folder.iterdir()).unlink()
+    remote = Counting(pair / "remote.onnx")
+    with pytest.raises(BenchmarkError, match=rf"^\S+{file.name}: damaged; remove it or use --fresh: .+"):
+        _run(pair, data, remote, stored)
+    assert remote.traffic.requests == 0
+
+
+def test_the_report_says_that_it_was_interrupted(
+    pair: Path,
+    data: LabelledData,
+    scores: NDArray[Any],
+    stored: StoredRows,
+    interrupt: Callable[[int | None], list[int]],
+) -> None:
+    """How many processes its latencies come from; of one alone it says nothing."""
+    interrupt(WARM_UP + CHUNK)
+    with pytest.raises(KeyboardInterrupt):
+        _run(pair, data, pair / "remote.onnx", stored)
+    interrupt(None)
+    resumed = measure_offload(
+        pair / "local.onnx", data, scores, remote=pair / "remote.onnx", deadline=DEADLINE, stored=stored
+    )
+    for processes, sentences in ((2, 1), (1, 0)):
+        result = replace(resumed, served=replace(resumed.served, processes=processes))
+        told = [line for section in offload_sections(result) for line in section.text if "interrupted" in line]
+        assert len(told) == sentences
+        assert all("its latencies come from 2 processes" in line for line in told)
+    assert resumed.served.processes == 2
+
+
+def _offload(pair: Path, report: Path, data: Path, remote: str, *more: str) -> list[str]:
+    words = ["bench", "offload", str(pair / "local.onnx"), "--remote", remote, "--data", str(data)]
+    return [*words, "--deadline", f"{DEADLINE:g}", "--out", str(report), *more]
+
+
+def _written(report: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((report / "result.json").read_text())["offload"]
+    return found
+
+
+def test_the_command_stores_answers_until_the_report_is_written(
+    pair: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    interrupt: Callable[[int | None], list[int]],
+) -> None:
+    """It says how many an interrupted run has left, `--fresh` begins anew, and a complete run is timed anew."""
+    arguments = _offload(pair, tmp_path, pair / "test.npz", str(pair / "remote.onnx"))
+
+    def interrupted() -> None:
+        interrupt(WARM_UP + CHUNK + 3)
+        assert main(arguments) == 130
+        interrupt(None)
+
+    interrupted()
+    (folder,) = (tmp_path / "served").iterdir()
+    capsys.readouterr()
+    assert main(arguments) == 0
+    told = f"continuing an interrupted run with {CHUNK} of 400 answers in {folder}; --fresh starts again\n"
+    assert told in capsys.readouterr().err
+    assert _written(tmp_path)["served"]["processes"] == 2
+    assert not (tmp_path / "served").exists()
+    interrupted()
+    capsys.readouterr()
+    answers = interrupt(None)
+    assert main([*arguments, "--fresh"]) == 0
+    assert answers == [WARM_UP + 400]
+    assert "interrupted" not in capsys.readouterr().err
+    assert _written(tmp_path)["served"]["processes"] == 1
+
+
+def test_a_built_in_pair_goes_on_though_its_server_has_another_address(
+    pair: Path,
+    data: LabelledData,
+    scores: NDArray[Any],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    interrupt: Callable[[int | None], list[int]],
+) -> None:
+    """A file served from a second process is known by its bytes; the demo says what is kept, and removes it."""
+    cascade = tmp_path / "local.onnx"
+    cascade.write_bytes((pair / "local.onnx").read_bytes())
+    prepared = Prepared(cascade, pair / "remote.onnx", data, scores)
+    monkeypatch.setitem(BUILT_IN, "flagship", replace(BUILT_IN["flagship"], prepare=lambda *_: prepared))
+    arguments = ["bench", "demo", "--pair", "flagship", "--out", str(tmp_path / "report")]
+    interrupt(WARM_UP + CHUNK)
+    assert main(arguments) == 130
+    answers = interrupt(None)
+    capsys.readouterr()
+    assert main(arguments) == 0
+    told = f"continuing an interrupted run with {CHUNK} of {N} answers in {tmp_path}"
+    (line,) = (line.strip() for line in capsys.readouterr().err.splitlines() if told in line)
+    assert line.endswith("; remove it to start again")
+    assert answers == [WARM_UP + N - CHUNK]
+    served = _written(tmp_path / "report")["served"]
+    assert served["processes"] == 2
+    assert served["requests"] == N - served["reasons"]["confident"]
+    assert not (tmp_path / "report" / "served").exists()
+
+
+def test_a_remote_in_this_process_is_known_by_its_name(pair: Path, data: LabelledData, scores: NDArray[Any]) -> None:
+    """A pair on another device is another one, and so is the same file where a second process serves it."""
+    here = Prepared(pair / "local.onnx", Counting(pair / "remote.onnx"), data, scores)
+    served = replace(here, remote=pair / "remote.onnx")
+    folders = [one.answers(pair, 1.0, name).folder for one in (here, served) for name in ("a cpu", "a cuda")]
+    assert len(set(folders)) == 4
+
+
+@pytest.mark.slow
+def test_a_killed_process_costs_one_chunk(pair: Path, tmp_path: Path) -> None:
+    """SIGKILL in the served run, a real server: the next process asks for the rest, and the figures are of one run."""
+    many = _repeated(pair, 8 * CHUNK)
+    np.savez(tmp_path / "many.npz", x=np.asarray(many.inputs), y=many.labels, names=np.array(many.names))
+    report = tmp_path / "report"
+
+    def command(*more: str, folder: Path = report) -> list[str]:
+        return [sys.executable, "-m", "edgecascade.cli", *_offload(pair, folder, tmp_path / "many.npz", address, *more)]
+
+    with serving(pair / "remote.onnx", name="all", threads=1, log=tmp_path / "log") as address:
+        process = subprocess.Popen(command(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        while process.poll() is None and not list(report.glob("served/*/[0-9]*.npy")):
+            time.sleep(0.001)
+        process.send_signal(signal.SIGKILL)
+        said, _ = process.communicate()
+        assert process.returncode == -signal.SIGKILL, said.decode()
+        assert not (report / "result.json").exists()
+        done = sum(CHUNK for _ in report.glob("served/*/[0-9]*.npy"))
+        assert 0 < done < len(many.labels)
+        again = subprocess.run(command(), capture_output=True, text=True, check=True)
+        whole = subprocess.run(command(folder=tmp_path / "whole"), capture_output=True, check=True)
+    assert f"interrupted run with {done} of {len(many.labels)} answers" in again.stderr
+    assert b"interrupted" not in whole.stderr
+    resumed, uninterrupted = _written(report), _written(tmp_path / "whole")
+    assert (resumed["served"]["processes"], uninterrupted["served"]["processes"]) == (2, 1)
+    for name in ("reasons", "requests", "sent", "sent_each", "disagreed"):
+        assert resumed["served"][name] == uninterrupted["served"][name], name
+    assert resumed["strategies"] == uninterrupted["strategies"]
+    assert "its latencies come from 2 processes" in (report / "report.html").read_text()
+    assert not (report / "served").exists()

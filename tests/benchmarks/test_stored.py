@@ -1,0 +1,137 @@
+"""Results are read back as they were stored, or not at all."""
+
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgecascade.benchmarks import stored as module
+from edgecascade.benchmarks.device.environment import read_environment
+from edgecascade.benchmarks.latency.plan import Scenario
+from edgecascade.benchmarks.ratio import Ratio
+from edgecascade.benchmarks.stored import Store, decode, hash_of
+from edgecascade.types.estimate import Estimate
+from studies.fit_speed import FitSpeed
+from studies.guarantees import CertificateDraws, PolicyAtRate
+from studies.speed import HeadCost
+
+
+@dataclass(frozen=True)
+class _Leaf:
+    kind: Literal["a", "b"]
+    share: float | None
+
+
+@dataclass(frozen=True)
+class _Tree:
+    leaves: tuple[_Leaf, ...]
+    counts: dict[str, int]
+    scenario: Scenario
+
+
+def test_a_store_gives_back_what_it_kept_under_that_key_only(tmp_path: Path) -> None:
+    """A damaged file, one of another kind, or one renamed to another key is nothing."""
+    store = Store(tmp_path / "cells")
+    leaf = _Leaf("a", 0.5)
+    store.put("a", leaf)
+    assert store.get(_Leaf, "a") == leaf
+    assert store.get(_Leaf, "b") is None
+    (tmp_path / "cells/b.json").write_bytes((tmp_path / "cells/a.json").read_bytes())
+    assert store.get(_Leaf, "b") is None
+    for damaged in ("", "{", '{"key": "a", "found": {}}', '{"key": "a", "found": []}', "[]", '{"key": "a"}'):
+        (tmp_path / "cells/a.json").write_text(damaged)
+        assert store.get(_Leaf, "a") is None
+    assert store.reused == 1
+    assert not list(tmp_path.glob("cells/*.part"))
+
+
+@given(
+    st.lists(st.builds(_Leaf, st.sampled_from(["a", "b"]), st.none() | st.floats(allow_nan=False))),
+    st.dictionaries(st.text(), st.integers()),
+    st.sampled_from(Scenario),
+)
+def test_decoding_undoes_what_json_made_of_a_dataclass(
+    leaves: list[_Leaf], counts: dict[str, int], scenario: Scenario
+) -> None:
+    """Nested ones, tuples, dictionaries, enums, and what may be missing."""
+    tree = _Tree(tuple(leaves), counts, scenario)
+    assert decode(_Tree, json.loads(json.dumps(asdict(tree)))) == tree
+
+
+def test_decoding_refuses_another_type() -> None:
+    """A text is no number of inputs."""
+    document = {"leaves": [], "counts": {"a": "b"}, "scenario": "server"}
+    with pytest.raises(TypeError, match="expected int, got 'b'"):
+        decode(_Tree, document)
+    with pytest.raises(ValueError, match="nowhere"):
+        decode(_Tree, {**document, "counts": {}, "scenario": "nowhere"})
+    wrongs: tuple[dict[str, Any], ...] = ({"leaves": {}}, {"counts": []}, {"leaves": ["a"]})
+    for wrong in wrongs:
+        with pytest.raises(TypeError):
+            decode(_Tree, {**document, "counts": {}, **wrong})
+    for wrong_tuple in ([1], [1, 2, 3]):
+        with pytest.raises(ValueError, match="zip"):
+            decode(tuple[int, int], wrong_tuple)
+
+
+_THIRD, _LEAST = 1 / 3, 5e-324
+_ESTIMATE = Estimate(_THIRD, 0.1 + 0.2, 1e300, 7)
+_RATIO = Ratio("a to b", _THIRD, _LEAST, float("inf"), 15, None, 1.0, 3.0, "us", "higher")
+_POLICY = PolicyAtRate(_THIRD, 0.3, {"policy": 0.1 + 0.2}, {"policy": _LEAST}, "margin", -0.0, 1e-17, 0.5, 0.75)
+
+
+@pytest.mark.parametrize(
+    ("kind", "found"),
+    [
+        (Ratio, _RATIO),
+        (list[Ratio], [_RATIO, _RATIO]),
+        (HeadCost, HeadCost(_RATIO, _RATIO)),
+        (tuple[Estimate, Estimate], (_ESTIMATE, _ESTIMATE)),
+        (tuple[Estimate, ...], (_ESTIMATE,) * 3),
+        (tuple[Ratio, Estimate], (_RATIO, _ESTIMATE)),
+        (PolicyAtRate, _POLICY),
+        (dict[int, PolicyAtRate], {5: _POLICY, 1000: _POLICY}),
+        (dict[float, list[Estimate]], {_THIRD: [_ESTIMATE], 2.0: []}),
+        (dict[str, list[PolicyAtRate]], {"small > large": [_POLICY]}),
+        (CertificateDraws, CertificateDraws(1000, 20, 3, 1, (_THIRD, 0.1 + 0.2), None, _LEAST)),
+        (FitSpeed, FitSpeed(50, 10, (_THIRD, 2.0), (3.0,), 1e-9, 0.0)),
+    ],
+)
+def test_what_a_measurement_finds_comes_back_as_it_was(kind: type[Any], found: Any, tmp_path: Path) -> None:
+    """Every float to its last bit, and every key and every tuple of its own type."""
+    Store(tmp_path).put("a", found)
+    back = Store(tmp_path).get(kind, "a")
+    assert back == found
+    assert repr(back) == repr(found)  # 1 is not 1.0, and -0.0 not 0.0
+
+
+@given(st.dictionaries(st.integers(), st.tuples(st.floats(allow_nan=False), st.integers())))
+def test_numbers_come_back_to_the_last_bit(numbers: dict[int, tuple[float, int]]) -> None:
+    """As keys and as values."""
+    back = decode(dict[int, tuple[float, int]], json.loads(json.dumps(numbers)))
+    assert repr(back) == repr(numbers)
+
+
+def test_a_hash_changes_with_content_machine_and_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And with nothing else."""
+    seen = {hash_of({"rounds": 1})}
+    assert hash_of({"rounds": 1}) in seen
+    seen.add(hash_of({"rounds": 2}))
+    environment = read_environment()
+    for name, other in (("processor", "other"), ("cores", environment.cores + 1), ("system", "other")):
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                module, "read_environment", lambda name=name, other=other: replace(environment, **{name: other})
+            )
+            seen.add(hash_of({"rounds": 1}))
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "version", lambda name: f"{name} 99")
+        seen.add(hash_of({"rounds": 1}))
+    assert len(seen) == 6
+    moving = replace(environment, date="2001-01-01", megahertz=1.0)
+    monkeypatch.setattr(module, "read_environment", lambda: moving)
+    assert hash_of({"rounds": 1}) in seen
