@@ -4,7 +4,7 @@
 file, `packed.py` the bytes in it, and `clock.py` tells the age of a record whatever happens to the wall clock.
 """
 
+from edgecascade.runtime.outbox.file import Cause
 from edgecascade.runtime.outbox.outbox import Late, LateAnswers, Outbox, OutboxCounts
-from edgecascade.runtime.outbox.store import Cause
 
 __all__ = ["Cause", "Late", "LateAnswers", "Outbox", "OutboxCounts"]

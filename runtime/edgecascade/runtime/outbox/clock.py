@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 __all__ = ["Ages", "Clock", "Moment"]
 
@@ -42,8 +43,7 @@ class Clock:
     boot: Callable[[], str] = _boot
 
 
-@dataclass(frozen=True)
-class Moment:
+class Moment(NamedTuple):
     """One moment by all clocks, as stored on disk.
 
     Attributes:

@@ -17,9 +17,10 @@ from functools import partial
 from edgecascade.runtime.background import Background
 from edgecascade.runtime.batch import Batch
 from edgecascade.runtime.outbox.clock import Clock
+from edgecascade.runtime.outbox.file import Cause, Ending, cause_of
 from edgecascade.runtime.outbox.packed import Packing, pack_prediction, prediction_size
 from edgecascade.runtime.outbox.sender import UNSYNCED, Ask, Late, OnLate, Sender, read_late
-from edgecascade.runtime.outbox.store import Answered, Cause, Ending, Store, cause_of
+from edgecascade.runtime.outbox.store import Answered, Store
 from edgecascade.types.answer import Prediction
 from edgecascade.types.errors import ArgumentError
 
@@ -152,7 +153,7 @@ class Outbox:
         return self._counted(lambda: self._offer(key, inputs, local, grace))
 
     def put(self, key: str, inputs: Batch, local: Prediction, *, grace: float = 0.0) -> bool:
-        """Store one input, with the arguments of `offer`. Never raises; waits for others that write, up to a second.
+        """Store one input, with the arguments of `offer`. Never raises; waits for others that write, about a second.
 
         Returns:
             Whether it is stored, or its key was: it is there from now on, whatever happens to this process.
@@ -200,7 +201,7 @@ class Outbox:
 
     def nudge(self) -> None:
         """Say that the remote has just answered: what waits is sent at once, though at most once a second."""
-        if self._sender is not None and self._store.waiting:
+        if self._sender is not None and self._store.counts["waiting"]:
             self._sender.nudge()
 
     def late(self, timeout: float | None = 0.0) -> LateAnswers:
@@ -268,86 +269,80 @@ class Outbox:
         if first:
             self._writer.run(lambda: _LOG.warning("the outbox did not store an input: %s; logged once", cause.value))
 
-    def _refusal(self, key: str, grace: float) -> Cause | None:
-        if os.getpid() != self._process:
-            return Cause.FORKED
-        return self._store.unusable if isinstance(key, str) and 0.0 <= grace < math.inf else Cause.UNSUPPORTED
-
     def _offer(self, key: str, inputs: Batch, local: Prediction, grace: float) -> Cause | None:
         cause = self._refusal(key, grace) or self._failing
         if cause is not None:
             return cause
-        packing, moment = Packing(inputs), self._store.moment()
-        size = packing.size + prediction_size(local) + len(key)
+        size, add = self._adding(key, inputs, local, grace)
         cause = self._store.reserve(size, self._most, self._most_bytes, _MOST_PENDING)
-        if cause is not None:
-            return cause
-
-        def add() -> None:
-            data, kind, opinion = packing.data(), packing.kind, pack_prediction(local)
-            self._store.add(key, kind, data, opinion, moment=moment, grace=grace, reserved=size)
-
-        if self._writer.run(partial(self._write, add, size, moment.age + grace)):
-            return None
-        self._store.unreserve(size)
-        return Cause.CLOSED
+        if cause is None and not self._writer.run(partial(self._write, add, size)):
+            self._store.unreserve(size)
+            return Cause.CLOSED
+        return cause
 
     def _put(self, key: str, inputs: Batch, local: Prediction, grace: float) -> Cause | None:
         cause = self._refusal(key, grace)
         if cause is not None:
             return cause
-        packing, store, moment = Packing(inputs), self._store, self._store.moment()
-        data, opinion = packing.data(), pack_prediction(local)
-        size = len(data) + len(opinion) + len(key)
+        size, add = self._adding(key, inputs, local, grace)
         try:
-            with store.lock:
-                if store.has(key):
-                    return None
-                cause = store.reserve(size, self._most, self._most_bytes, self._most_bytes)
-                if cause is not None:
-                    return cause
+            if self._store.has(key):
+                return None
+            cause = self._store.reserve(size, self._most, self._most_bytes, self._most_bytes)
+            if cause is None:
                 try:
-                    store.add(key, packing.kind, data, opinion, moment=moment, grace=grace, reserved=size)
+                    add()
                 except BaseException:
-                    store.unreserve(size)
+                    self._store.unreserve(size)
                     raise
         except sqlite3.Error as error:
             return cause_of(error)
-        self._tell(moment.age + grace)
-        return None
+        return cause
 
-    def _write(self, add: Callable[[], None], size: int, ready: float) -> None:
-        """Store one input that was offered, as soon as the disk takes it."""
-        pause = _RETRY_SHORTEST
+    def _refusal(self, key: str, grace: float) -> Cause | None:
+        if os.getpid() != self._process:
+            return Cause.FORKED
+        return self._store.unusable if isinstance(key, str) and 0.0 <= grace < math.inf else Cause.UNSUPPORTED
+
+    def _adding(self, key: str, inputs: Batch, local: Prediction, grace: float) -> tuple[int, Callable[[], None]]:
+        """Return the bytes that an input needs, and what packs and stores it once these are reserved."""
+        packing, moment = Packing(inputs), self._store.moment()
+        size = packing.size + prediction_size(local) + len(key)
+
+        def add() -> None:
+            opinion = pack_prediction(local)
+            self._store.add(key, packing.kind, packing.data(), opinion, moment=moment, grace=grace, reserved=size)
+            sender, unsynced = self._sender, self._store.unsynced
+            if sender is not None and (moment.age + grace < sender.due_at or unsynced >= UNSYNCED):
+                sender.wake.set()
+            if sender is None and unsynced > UNSYNCED:
+                with suppress(sqlite3.Error):
+                    self._store.sync()
+
+        return size, add
+
+    def _write(self, add: Callable[[], None], size: int) -> None:
+        """Store one input that was offered; if the disk fails, try again until it does not or the outbox is closed."""
+        pause, cause = _RETRY_SHORTEST, Cause.UNSUPPORTED
         while True:
             try:
                 add()
                 self._failing = None
+                return
             except sqlite3.Error as error:
-                self._failing = self._store.unusable or cause_of(error)
-                if self._store.unusable is None and not self._closing.wait(pause):
-                    pause = min(_RETRY_LONGEST, 2 * pause)
-                    continue
-                self._unkept_for(self._failing)
-                self._store.unreserve(size)
+                self._failing = cause = self._store.unusable or cause_of(error)
             except Exception as error:
                 _LOG.warning("the outbox cannot store an input: %s", type(error).__name__)
-                self._unkept_for(Cause.UNSUPPORTED)
-                self._store.unreserve(size)
-            break
-        self._tell(ready)
+                break
+            if self._store.unusable is not None or self._closing.wait(pause):
+                break
+            pause = min(_RETRY_LONGEST, 2 * pause)
+        self._store.unreserve(size)
+        self._unkept_for(cause)
 
     def _write_answer(self, key: str, remote: Prediction) -> None:
         if self._store.unusable is None and self._store.answer_key(key, pack_prediction(remote)) and self._sender:
             self._sender.wake.set()
-
-    def _tell(self, ready: float) -> None:
-        sender, unsynced = self._sender, self._store.unsynced
-        if sender is not None and (ready < sender.due_at or unsynced >= UNSYNCED):
-            sender.wake.set()
-        if sender is None and unsynced > UNSYNCED:
-            with suppress(sqlite3.Error):
-                self._store.sync()
 
     def _check_process(self) -> None:
         if os.getpid() != self._process:

@@ -14,8 +14,9 @@ from typing import TypeAlias
 from edgecascade.runtime.batch import Batch, concatenated
 from edgecascade.runtime.deadline import Deadline
 from edgecascade.runtime.dispatch import Failure
+from edgecascade.runtime.outbox.file import Ending
 from edgecascade.runtime.outbox.packed import PackedError, pack_prediction, unpack, unpack_prediction
-from edgecascade.runtime.outbox.store import Answered, Ending, Question, Store
+from edgecascade.runtime.outbox.store import Answered, Question, Store
 from edgecascade.types.answer import Prediction, Reason
 
 __all__ = ["UNSYNCED", "Ask", "Late", "OnLate", "Sender", "read_late"]
@@ -135,7 +136,7 @@ class Sender:
         store = self._store
         if store.unsynced:
             return self._synced + (_SYNC_EVERY if store.unsynced < UNSYNCED else _SYNC_LEAST)
-        return self._synced + _SAVE_EVERY if store.waiting + store.answered else math.inf
+        return self._synced + _SAVE_EVERY if store.counts["waiting"] + store.counts["answered"] else math.inf
 
     def _send(self) -> bool:
         """Send one request. Return whether the remote answered any of it, so that more may be sent at once."""
@@ -188,7 +189,7 @@ class Sender:
 
     def _settle(self, one: Question, outcome: Prediction | Failure) -> None:
         if isinstance(outcome, Prediction):
-            self._store.answer(one, pack_prediction(outcome))
+            self._store.answer(one.digest, pack_prediction(outcome))
         elif _is_late(outcome):  # perhaps this input is what takes so long: let others pass
             self._store.postpone(one, _longer(one.pause), one.tries)
 
@@ -215,7 +216,8 @@ class Sender:
 
     def _input(self, one: Question) -> Batch | None:
         try:
-            return unpack(self._store.content(one))
+            data = self._store.content(one)
+            return None if data is None else unpack(data)
         except PackedError as error:
             _LOG.warning("an input in the outbox is damaged: %s", error)
             self._store.end(one, Ending.DAMAGED)
