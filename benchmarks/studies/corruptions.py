@@ -28,10 +28,11 @@ from edgecascade.calibration import (
     MostAccuracy,
     Outcomes,
     Pair,
+    calibration_error,
     choose_routing,
     plan,
+    proportion,
 )
-from edgecascade.calibration.estimate import calibration_error, proportion
 from edgecascade.export.cache import cache_folder, once
 from edgecascade.export.scores import remote_scores
 from edgecascade.types.errors import BenchmarkError

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecascade.benchmarks.ratio import Ratio, ratio
-from edgecascade.calibration.estimate import quantile
+from edgecascade.calibration import quantile
 from edgecascade.runtime import Cascade, OpenInference
 from edgecascade.types.estimate import Estimate
 

@@ -22,18 +22,18 @@ from edgecascade.calibration import (
     MERGES,
     SCORES,
     CalibrationError,
+    CertifiedLoss,
     LeastOffload,
     MostAccuracy,
     Outcomes,
-    Promise,
     certify,
     choose_routing,
+    estimate_advantage,
+    operating_points,
     plan,
     proportion_interval,
     routing_score,
 )
-from edgecascade.calibration.operating_curve import points
-from edgecascade.calibration.plan import advantage_of
 from edgecascade.export.cache import cache_folder
 from studies.fit_speed import FitSpeed, compare_fits
 from studies.outputs import PairOutputs, fashion_pair, flagship_pairs
@@ -51,7 +51,7 @@ __all__ = [
 ]
 
 _RATES = (0.1, 0.2, 0.3, 0.35, 0.4, 0.5)
-_CERTIFIED = Promise(0.01, 0.05)
+_CERTIFIED = CertifiedLoss(0.01, 0.05)
 _DRAWN = (1000, 2000, 4000)  # inputs behind a certificate
 _SENSITIVITY = 0.2
 _BINS = (5, 10, 15, 25, 50)
@@ -204,7 +204,7 @@ def _one_split(
 
 
 def draw_certificates(
-    outputs: PairOutputs, objective: Promise, *, n: int, draws: int, seed: int = 0
+    outputs: PairOutputs, objective: CertifiedLoss, *, n: int, draws: int, seed: int = 0
 ) -> CertificateDraws:
     """Certify on `draws` sets of `n` inputs, each drawn with replacement from the pool."""
     rng = np.random.default_rng(seed)
@@ -233,15 +233,15 @@ def draw_certificates(
 
 
 def _one_draw(
-    outputs: PairOutputs, objective: Promise, planning: NDArray[np.intp], testing: NDArray[np.intp]
+    outputs: PairOutputs, objective: CertifiedLoss, planning: NDArray[np.intp], testing: NDArray[np.intp]
 ) -> tuple[float, float | None, float]:
     """Return the certified offload rate, the least that satisfies the loss (if any), and the true loss on the pool."""
     pair = outputs.fitted(planning)
     routing = choose_routing(lambda s, m: pair.outcomes(s, m)[planning], LeastOffload(loss=objective.loss))[0]
     pool = pair.outcomes(routing.score, routing.merge)
     seen, fresh = pool[planning], pool[testing]
-    table = advantage_of(seen)
-    thresholds = [p.threshold for p in points(table(seen.score), seen.local_correct, seen.merged_correct)]
+    table = estimate_advantage(seen)
+    thresholds = [p.threshold for p in operating_points(table(seen.score), seen.local_correct, seen.merged_correct)]
     certificate = certify(
         table(fresh.score),
         fresh.local_correct,

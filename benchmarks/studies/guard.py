@@ -15,7 +15,7 @@ from edgecascade.benchmarks.pairs.flagship import Protocol, prepare_flagship
 from edgecascade.benchmarks.ratio import Ratio, ratio
 from edgecascade.benchmarks.report import write_study
 from edgecascade.benchmarks.stored import stored_steps
-from edgecascade.calibration.estimate import proportion
+from edgecascade.calibration import proportion
 from edgecascade.export.cache import cache_folder
 from studies.guarantees import (
     CertificateDraws,

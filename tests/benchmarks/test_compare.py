@@ -15,7 +15,7 @@ from edgecascade.benchmarks.ratio import ratio
 from edgecascade.benchmarks.report import compare_results, comparison_text, plain, read_result
 from edgecascade.benchmarks.report.difference import difference, freedom, holm, surprise
 from edgecascade.benchmarks.report.estimates import find_estimates
-from edgecascade.calibration.estimate import proportion, quantile
+from edgecascade.calibration import proportion, quantile
 from edgecascade.types.errors import BenchmarkError
 from edgecascade.types.estimate import Estimate
 

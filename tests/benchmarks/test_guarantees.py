@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from edgecascade.benchmarks.report import write_study
-from edgecascade.calibration import SCORES, Promise
+from edgecascade.calibration import SCORES, CertifiedLoss
 from studies.fit_speed import compare_fits
 from studies.guarantees import compare_policies, draw_certificates, measure_guarantees, summarize
 from studies.outputs import PairOutputs
@@ -36,13 +36,13 @@ def test_a_policy_lies_between_random_and_the_oracle(outputs: PairOutputs) -> No
 
 def test_violations_are_counted(outputs: PairOutputs) -> None:
     """Violated and refused ones; a certificate forwards no less than the least sufficient, unless it is violated."""
-    found = draw_certificates(outputs, Promise(0.02, 0.1), n=1500, draws=20)
+    found = draw_certificates(outputs, CertifiedLoss(0.02, 0.1), n=1500, draws=20)
     assert found.violated <= 6
     assert found.violated_interval[0] <= found.violated / 20 <= found.violated_interval[1]
     assert found.offload is not None
     assert found.least is not None
     assert found.offload > found.least > 0
-    refused = draw_certificates(outputs, Promise(0.001, 0.001), n=300, draws=3)
+    refused = draw_certificates(outputs, CertifiedLoss(0.001, 0.001), n=300, draws=3)
     assert (refused.refused, refused.violated, refused.offload, refused.least) == (3, 0, None, None)
 
 

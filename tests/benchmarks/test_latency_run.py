@@ -116,7 +116,10 @@ def test_a_run_can_be_read_as_a_page_as_text_and_as_a_document(run: LatencyRun) 
     assert figure.svg.startswith("<svg")
     assert "not an MLPerf submission" in latency_summary(run)
     report = Report("t", latency_findings(run), sections, ("m",), "edgecascade bench latency", {"latency": run})
-    validate(json.loads(json.dumps(result_document(report, read_environment()))), result_schema())
+    document = json.loads(json.dumps(result_document(report, read_environment())))
+    validate(document, result_schema())
+    cell = document["latency"]["cells"][0]
+    assert (cell["latency"]["p50"]["better"], cell["right"]["better"]) == ("lower", "higher")
 
 
 def test_a_part_slower_than_the_whole_is_a_finding(run: LatencyRun) -> None:

@@ -28,8 +28,7 @@ from edgecascade.benchmarks.offload import (
 )
 from edgecascade.benchmarks.offload.examples import _content
 from edgecascade.benchmarks.report import difference, plain
-from edgecascade.calibration import paired_difference_interval
-from edgecascade.calibration.estimate import mean, proportion
+from edgecascade.calibration import mean, paired_difference_interval, proportion
 from edgecascade.cli import main
 from edgecascade.export import read_labelled
 from edgecascade.export.labelled import LabelledData

@@ -38,7 +38,7 @@ from edgecascade.benchmarks.report import (
 )
 from edgecascade.benchmarks.report.estimates import find_estimates, result_csv
 from edgecascade.benchmarks.report.result import json_text, result_schema
-from edgecascade.calibration.estimate import proportion
+from edgecascade.calibration import proportion
 from edgecascade.types.errors import BenchmarkError
 from edgecascade.types.estimate import Estimate
 
@@ -167,12 +167,18 @@ def test_links_lead_to_an_element(page: Page) -> None:
 
 
 def test_tables_have_headings_and_scroll_in_a_box_of_their_own(page: Page) -> None:
-    """A caption and scopes for each; one with a title is in a closed box that bears it."""
-    assert len(page.all("table")) == len(page.all("caption")) == len(page.all("tbody")) == 3
+    """A name and scopes for each; one with a title is in a closed box that bears it, and so are the notes."""
+    assert len(page.all("table")) == len(page.all("tbody")) == 3
+    assert all(found["aria-label"] for found, _ in page.all("table"))
     assert {found["scope"] for found, _ in page.all("th")} == {"col", "row"}
-    assert all(text.strip() for _, text in page.all("th", "caption"))
+    assert all(text.strip() for _, text in page.all("th"))
     assert [found["class"] for found, _ in page.all("div") if found["class"] == "scroll"] == ["scroll"] * 3
-    assert [text for _, text in page.all("summary")] == ["More", "Machine and software"]
+    assert [text for _, text in page.all("summary")] == [
+        "About this table",
+        "More",
+        "Models, data and policy",
+        "Machine and software",
+    ]
 
 
 def test_pictures_have_a_text_and_follow_the_page(page: Page) -> None:

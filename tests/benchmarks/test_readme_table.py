@@ -10,7 +10,7 @@ import pytest
 
 from edgecascade.benchmarks.commands import compare
 from edgecascade.benchmarks.report import HIGHER, plain
-from edgecascade.calibration.estimate import proportion
+from edgecascade.calibration import proportion
 from edgecascade.types.errors import BenchmarkError
 from edgecascade.types.estimate import Estimate
 from studies.readme_table import MARKERS, main, readme_table, with_table

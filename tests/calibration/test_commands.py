@@ -1,4 +1,4 @@
-"""`edgecascade plan`, on saved outputs."""
+"""`edgecascade plan` and `edgecascade evaluate`, on saved outputs."""
 
 import json
 import xml.etree.ElementTree as ET
@@ -10,8 +10,18 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgecascade.calibration import CalibrationError, MostAccuracy, plan_cascade, softmax
-from edgecascade.calibration.outputs import read_outputs
+from documents import some_document
+from edgecascade.calibration import (
+    CalibrationError,
+    MostAccuracy,
+    evaluate,
+    fit_platt,
+    fit_temperature,
+    plan_cascade,
+    softmax,
+)
+from edgecascade.calibration.commands.evaluate import evaluate_held_out
+from edgecascade.calibration.commands.outputs import SavedOutputs, SavedScores, read_model, read_pair
 from edgecascade.cli import main
 
 Sampled = Callable[..., tuple[NDArray[np.float64], NDArray[np.int64]]]
@@ -33,10 +43,10 @@ def folder(sampled: Sampled, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(*arguments: object) -> int:
-    """The exit code, argparse's included."""
+def run(*arguments: object, command: str = "plan") -> int:
+    """Return the exit code, argparse's included."""
     try:
-        return main(["plan", *(str(argument) for argument in arguments)])
+        return main([command, *(str(argument) for argument in arguments)])
     except SystemExit as stop:
         return int(stop.code or 0)
 
@@ -46,11 +56,11 @@ def test_every_form_of_the_outputs_is_read_alike(folder: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    named = read_outputs(folder / "outputs.npz")
+    named = read_pair(folder / "outputs.npz")
     columns = {"local": named.local.tolist(), "remote": named.remote.tolist(), "labels": named.labels}
     pq.write_table(pa.table(columns), folder / "outputs.parquet")
-    three = read_outputs(*(folder / f"{name}.npy" for name in ("local", "remote", "labels")))
-    for other in (three, read_outputs(folder / "outputs.parquet")):
+    three = read_pair(*(folder / f"{name}.npy" for name in ("local", "remote", "labels")))
+    for other in (three, read_pair(folder / "outputs.parquet")):
         np.testing.assert_array_equal(other.local, named.local)
         np.testing.assert_array_equal(other.remote, named.remote)
         np.testing.assert_array_equal(other.labels, named.labels)
@@ -58,35 +68,36 @@ def test_every_form_of_the_outputs_is_read_alike(folder: Path) -> None:
 
 def test_probabilities_are_recognised(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """And said to have been turned into logits; the plan is that of the logits."""
-    given = read_outputs(folder / "outputs.npz")
+    given = read_pair(folder / "outputs.npz")
     np.save(folder / "remote.npy", softmax(given.remote))
-    read = read_outputs(*(folder / f"{name}.npy" for name in ("local", "remote", "labels")))
+    read = read_pair(*(folder / f"{name}.npy" for name in ("local", "remote", "labels")))
     assert read.were_probabilities == ("remote",)
     np.testing.assert_allclose(softmax(read.remote), softmax(given.remote), atol=1e-6)
     files = [folder / f"{name}.npy" for name in ("local", "remote", "labels")]
     assert run(*files, "--while-it-helps") == 0
-    assert capsys.readouterr().out.startswith("remote gave probabilities; their logarithms serve as logits\n")
+    assert capsys.readouterr().out.startswith("remote: ")
 
 
 def test_the_plan_is_printed_for_a_person(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Calibrations, policy, verdict, and the curve with the chosen point marked once."""
     assert run(folder / "outputs.npz", "--offload-rate", "0.3") == 0
     shown = capsys.readouterr().out
-    for part in ("local    accuracy", "remote   accuracy", "policy   most accuracy at 30%", "verdict  forwarding"):
+    for part in ("local       accuracy", "remote      accuracy", "policy      most accuracy at 30%", "advice      "):
         assert part in shown
     assert shown.count("<- chosen") == 1
 
 
 def test_the_plan_is_written_for_a_program(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The numbers of `plan_cascade`; to a file or to standard output, which then holds nothing else."""
-    outputs = read_outputs(folder / "outputs.npz")
+    outputs = read_pair(folder / "outputs.npz")
     plan = plan_cascade(outputs.local, outputs.remote, outputs.labels, MostAccuracy(0.3))
     assert run(folder / "outputs.npz", "--offload-rate", "0.3", "--json", "-") == 0
     document = json.loads(capsys.readouterr().out)
-    assert document["threshold"] == plan.policy.threshold
-    assert document["local"]["temperature"] == plan.local.temperature
-    assert document["advantage_values"] == plan.policy.table.values.tolist()
-    assert (document["score"], document["merge"]) == (plan.score, plan.merge)
+    assert document["remote"].pop("scores") == "logits"
+    assert document == json.loads(json.dumps(plan.to_dict()))
+    assert document["policy"]["threshold"] == plan.policy.threshold
+    assert document["policy"]["values"] == plan.policy.table.values.tolist()
+    document["remote"]["scores"] = "logits"
     assert run(folder / "outputs.npz", "--offload-rate", "0.3", "--json", folder / "plan.json") == 0
     assert json.loads((folder / "plan.json").read_text()) == document
 
@@ -124,7 +135,7 @@ def broken(folder: Path, **changes: Any) -> Path:
 def test_outputs_that_support_no_plan_are_refused(folder: Path, changes: dict[str, Any], message: str) -> None:
     """One sentence that names the array, what came and what was expected."""
     with pytest.raises(CalibrationError, match=message):  # noqa: PT012
-        outputs = read_outputs(broken(folder, **changes))
+        outputs = read_pair(broken(folder, **changes))
         plan_cascade(outputs.local, outputs.remote, outputs.labels, MostAccuracy(0.3))
 
 
@@ -144,3 +155,86 @@ def test_an_objective_is_needed(folder: Path, capsys: pytest.CaptureFixture[str]
     """Argparse says which there are."""
     assert run(folder / "outputs.npz") == 2
     assert "--offload-rate --accuracy --max-loss --certify --cost --while-it-helps" in capsys.readouterr().err
+
+
+def test_a_plan_has_the_sections_of_a_cascade_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A program that reads a file's document reads a plan with the same code."""
+    assert run(folder / "outputs.npz", "--certify", "0.05", "--json", "-") == 0
+    found = json.loads(capsys.readouterr().out)
+    file = json.loads(some_document().to_json())
+    assert found.keys() <= file.keys()
+    for section in ("calibration", "remote", "policy"):
+        assert list(found[section]) == list(file[section])
+    assert found["operating_curve"][0].keys() == file["operating_curve"][0].keys()
+
+
+def test_no_input_is_both_fitted_and_evaluated(sampled: Sampled) -> None:
+    """The temperature is that of one part, the metrics are those of the other."""
+    logits, labels = sampled(n=600, temperature=2.0)
+    found = evaluate_held_out(SavedOutputs(logits, labels, False), fit_share=0.4, seed=3)
+    rows = np.random.default_rng(3).permutation(600)
+    fit, test = np.sort(rows[:240]), np.sort(rows[240:])
+    assert (found.fitted_on, found.evaluated_on) == (240, 360)
+    temperature = fit_temperature(logits[fit], labels[fit])
+    for part, scale in ((found.before, 1.0), (found.after, temperature)):
+        expected = evaluate(softmax(logits[test] / scale), labels[test], seed=3)
+        assert {name: part[name] for name in expected} == expected
+    assert found.after["ece"].value < found.before["ece"].value
+    assert found.before["accuracy"] == found.after["accuracy"]
+
+
+def test_the_evaluation_is_printed_and_written(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A line per metric; the JSON has the same figures, and numbers only."""
+    assert run(folder / "outputs.npz", "--array", "local", "--json", folder / "e.json", command="evaluate") == 0
+    shown = capsys.readouterr().out
+    document = json.loads((folder / "e.json").read_text())
+    read = read_model(folder / "outputs.npz", array="local")
+    assert document == json.loads(json.dumps(evaluate_held_out(read).to_dict()))
+    assert len(shown.splitlines()) == 2 + len(document["after"])
+    assert f"T = {document['calibrator']['temperature']:.4f}" in shown
+    assert document["fitted_on"] + document["evaluated_on"] == 1500
+    for name in ("accuracy", "nll", "brier", "ece", "auroc", "aurc", "risk_at_0.8"):
+        assert document["after"][name]["low"] <= document["after"][name]["value"] <= document["after"][name]["high"]
+
+
+@pytest.mark.parametrize("classes_differ", [False, True])
+def test_calibrators_can_be_compared(sampled: Sampled, classes_differ: bool) -> None:
+    """On the part of the fit only; where each class has its own sharpness, vector scaling is chosen."""
+    logits, labels = sampled(n=2000)
+    if classes_differ:
+        logits = logits * [0.5, 1.0, 2.0, 4.0] + [0.0, 2.0, 0.0, -2.0]
+    found = evaluate_held_out(SavedOutputs(logits, labels, False), choose=True)
+    assert found.method == ("vector scaling" if classes_differ else "temperature")
+    assert len(found.candidates) == 3
+    json.dumps(found.to_dict(), allow_nan=False)
+
+
+def test_scores_of_any_task_are_evaluated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Raw scores have no calibration error before Platt scaling, and one after it."""
+    rng = np.random.default_rng(0)
+    score = -rng.exponential(size=1000)
+    correct = rng.random(1000) < 1 / (1 + np.exp(-3 * score - 2))
+    np.savez(tmp_path / "answers.npz", score=score, correct=correct)
+    np.save(tmp_path / "score.npy", score)
+    np.save(tmp_path / "correct.npy", correct.astype(int))
+    found = evaluate_held_out(SavedScores(score, correct))
+    assert ("ece" in found.before, "ece" in found.after) == (False, True)
+    assert found.before["auroc"] == found.after["auroc"]
+    fit = np.sort(np.random.default_rng(0).permutation(1000)[:500])
+    assert found.calibrator == fit_platt(score[fit], correct[fit])
+    assert run(tmp_path / "answers.npz", "--json", "-", command="evaluate") == 0
+    named = capsys.readouterr().out
+    assert json.loads(named)["calibrator"]["method"] == "platt"
+    assert run(tmp_path / "score.npy", tmp_path / "correct.npy", "--json", "-", command="evaluate") == 0
+    assert capsys.readouterr().out == named
+    assert run(tmp_path / "answers.npz", command="evaluate") == 0
+    assert run(tmp_path / "answers.npz", "--calibrators", command="evaluate") == 2
+
+
+@pytest.mark.parametrize("arguments", [["--array", "other"], ["--fit-share", "1"], ["--fit-share", "0"]])
+def test_an_evaluation_that_cannot_be_is_one_sentence(
+    folder: Path, arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code 2, no traceback."""
+    assert run(folder / "outputs.npz", "--array", "local", *arguments, command="evaluate") == 2
+    assert capsys.readouterr().err.count("\n") == 1

@@ -1,6 +1,7 @@
-"""Everything at once is what each says alone, and the intervals hold the truth."""
+"""All metrics at once, and the Brier score."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,24 +11,23 @@ from numpy.typing import NDArray
 
 from edgecascade.calibration import (
     CalibrationError,
+    auroc,
+    brier_score,
+    evaluate,
     expected_calibration_error,
     negative_log_likelihood,
     proportion_interval,
+    risk_coverage,
     softmax,
 )
-from edgecascade.calibration.brier import brier_score
-from edgecascade.calibration.classwise import classwise_calibration_error
-from edgecascade.calibration.discrimination import auroc, monotonicity
-from edgecascade.calibration.evaluation import evaluate
-from edgecascade.calibration.reliability import maximum_calibration_error
-from edgecascade.calibration.risk_coverage import risk_coverage
+from edgecascade.calibration.metrics.evaluation import squared_distances
 
+RANGES = {"brier": (0.0, 2.0), "nll": (0.0, np.inf)}  # of the others: 0 to 1
 Sampled = Callable[..., tuple[NDArray[np.float64], NDArray[np.int64]]]
-RANGES = {"brier": (0.0, 2.0), "nll": (0.0, np.inf), "monotonicity": (-1.0, 1.0)}  # of the others: 0 to 1
 
 
 def test_each_number_is_what_its_own_function_says(sampled: Sampled) -> None:
-    """All eleven of them, each with its n."""
+    """All eight of them, each with its n."""
     logits, labels = sampled(n=400, temperature=2.0)
     probabilities = softmax(logits).astype(np.float64)
     confidence, correct = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
@@ -36,14 +36,11 @@ def test_each_number_is_what_its_own_function_says(sampled: Sampled) -> None:
         "accuracy": correct.mean(),
         "nll": negative_log_likelihood(logits, labels),
         "brier": brier_score(probabilities, labels),
-        "ece_width": expected_calibration_error(confidence, correct),
-        "ece_mass": expected_calibration_error(confidence, correct, spacing="mass"),
+        "ece": expected_calibration_error(confidence, correct),
+        "ece_equal_mass": expected_calibration_error(confidence, correct, spacing="mass"),
         "ece_debiased": expected_calibration_error(confidence, correct, debiased=True),
-        "classwise_ece": classwise_calibration_error(probabilities, labels),
-        "mce": maximum_calibration_error(confidence, correct),
         "aurc": risk_coverage(confidence, correct).area,
         "auroc": auroc(confidence, correct),
-        "monotonicity": monotonicity(confidence, correct),
     }
     assert {name: estimate.value for name, estimate in found.items()} == pytest.approx(wanted, rel=1e-5)
     assert all(estimate.n == 400 for estimate in found.values())
@@ -70,7 +67,7 @@ def test_every_number_is_in_its_interval_and_that_in_its_range(n: int, classes: 
         least, most = RANGES.get(name, (0.0, 1.0))
         assert least <= estimate.low <= estimate.high <= most
         if np.isnan(estimate.value):
-            assert (name in ("auroc", "monotonicity"), estimate.low, estimate.high) == (True, least, most)
+            assert (name == "auroc", estimate.low, estimate.high) == (True, least, most)
         else:
             assert estimate.low - 1e-12 <= estimate.value <= estimate.high + 1e-12
 
@@ -78,7 +75,7 @@ def test_every_number_is_in_its_interval_and_that_in_its_range(n: int, classes: 
 def test_what_resampling_cannot_tell_is_left_open() -> None:
     """Twenty right answers, all alike: no area to speak of, and no certainty about any."""
     found = evaluate(np.tile([0.9, 0.1], (20, 1)), np.zeros(20, int))
-    assert np.isnan([found["auroc"].value, found["monotonicity"].value]).all()
+    assert np.isnan(found["auroc"].value)
     assert (found["aurc"].value, found["aurc"].low, found["aurc"].high) == (0.0, 0.0, 1.0)
     assert (found["nll"].low, found["nll"].high) == (0.0, np.inf)
     assert found["accuracy"].low < 0.9
@@ -106,13 +103,11 @@ def truths(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> dic
         "accuracy": float(correct.mean()),
         "nll": float(-np.log(probabilities[np.arange(len(labels)), labels]).mean()),
         "brier": brier_score(probabilities, labels),
-        "ece_width": expected_calibration_error(confidence, correct),
-        "ece_mass": expected_calibration_error(confidence, correct, spacing="mass"),
+        "ece": expected_calibration_error(confidence, correct),
+        "ece_equal_mass": expected_calibration_error(confidence, correct, spacing="mass"),
         "ece_debiased": expected_calibration_error(confidence, correct),
-        "classwise_ece": classwise_calibration_error(probabilities, labels),
         "aurc": risk_coverage(confidence, correct).area,
         "auroc": auroc(confidence, correct),
-        "monotonicity": monotonicity(confidence, correct),
     }
 
 
@@ -142,3 +137,89 @@ def test_logits_and_single_rows_are_refused(sampled: Sampled) -> None:
         evaluate(logits, labels)
     with pytest.raises(CalibrationError, match=r"^labels: expected at least 2.*got 1"):
         evaluate(softmax(logits[:1]), labels[:1])
+
+
+Labelled = tuple[NDArray[np.floating], NDArray[np.int64]]
+
+
+@st.composite
+def labelled(draw: st.DrawFn) -> Labelled:
+    """Distributions over some classes, certainties among them, with any labels."""
+    n, classes = draw(st.integers(1, 20)), draw(st.integers(2, 5))
+    rng = np.random.default_rng(draw(st.integers(0, 1000)))
+    probabilities = rng.dirichlet(np.full(classes, draw(st.sampled_from([0.01, 1.0]))), n)
+    dtype = draw(st.sampled_from([np.float32, np.float64]))
+    return probabilities.astype(dtype), rng.integers(classes, size=n)
+
+
+@given(labelled())
+def test_it_is_the_squared_distance_from_what_happened(labelled: Labelled) -> None:
+    """Summed over classes, row by row, and averaged over rows."""
+    probabilities, labels = labelled
+    happened = np.eye(probabilities.shape[1])[labels]
+    wanted = [sum((p - h) ** 2 for p, h in zip(*row, strict=True)) for row in zip(probabilities, happened, strict=True)]
+    np.testing.assert_allclose(squared_distances(*labelled), wanted, rtol=1e-6, atol=1e-12)
+    assert brier_score(*labelled) == pytest.approx(np.mean(wanted), rel=1e-6, abs=1e-12)
+
+
+@given(labelled())
+def test_it_is_scikit_learns(labelled: Labelled) -> None:
+    """Which takes half of it unless asked not to."""
+    pytest.importorskip("sklearn", minversion="1.7")
+    from sklearn.metrics import brier_score_loss
+
+    probabilities, labels = labelled[0].astype(np.float64), labelled[1]
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    classes = np.arange(probabilities.shape[1])
+    theirs = brier_score_loss(labels, probabilities, labels=classes, scale_by_half=False)
+    assert brier_score(probabilities, labels) == pytest.approx(theirs, abs=1e-12)
+
+
+@given(labelled())
+def test_it_is_between_certainly_right_and_certainly_wrong(labelled: Labelled) -> None:
+    """From 0 to 2, and both ends are reached."""
+    probabilities, labels = labelled
+    assert 0.0 <= brier_score(probabilities, labels) <= 2.0 + 1e-6
+    assert brier_score(np.eye(3), np.arange(3)) == 0.0
+    assert brier_score(np.eye(3), np.array([1, 2, 0])) == 2.0
+
+
+def test_honest_probabilities_are_best() -> None:
+    """It is proper: of labels drawn with p, no other distribution expects a smaller score than p."""
+    honest = np.array([0.6, 0.3, 0.1])
+    others = np.random.default_rng(0).dirichlet([1.0, 1.0, 1.0], 200)
+
+    def expected(claimed: NDArray[np.float64]) -> float:
+        return float(honest @ [brier_score(claimed[None], np.array([label])) for label in range(3)])
+
+    assert all(expected(honest) <= expected(other) for other in others)
+
+
+ROWS = np.array([[0.5, 0.5], [0.2, 0.8]])
+
+
+LABELS = np.array([0, 1])
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "labels", "message"),
+    [
+        pytest.param(ROWS[0], LABELS, r"^probabilities: .*float64 \[2\]", id="not rows"),
+        pytest.param(ROWS[:, :1], LABELS, r"^probabilities: .*\[2, 1\]", id="one class"),
+        pytest.param(ROWS[:0], LABELS[:0], r"^probabilities: .*\[0, 2\]", id="nothing"),
+        pytest.param(np.eye(2, dtype=int), LABELS, "^probabilities: .*int64", id="integers"),
+        pytest.param(ROWS * 3 - 1, LABELS, "^probabilities: .*logits", id="logits"),
+        pytest.param(ROWS / 2, LABELS, "^probabilities: .*sum to 1", id="halves"),
+        pytest.param(ROWS * np.nan, LABELS, "^probabilities: .*NaN", id="NaN"),
+        pytest.param(ROWS, LABELS[:1], r"^labels: .*\[2\].*\[1\]", id="too few labels"),
+        pytest.param(ROWS, LABELS.astype(float), "^labels: .*float64", id="labels that are not integers"),
+        pytest.param(ROWS, LABELS + 1, "^labels: expected 0 to 1.*1 to 2", id="a label too large"),
+        pytest.param(ROWS, LABELS - 1, "^labels: expected 0 to 1.*-1 to 0", id="a negative label"),
+    ],
+)
+def test_what_is_no_labelled_distribution_is_refused(
+    probabilities: NDArray[Any], labels: NDArray[Any], message: str
+) -> None:
+    """One sentence that names the argument."""
+    with pytest.raises(CalibrationError, match=message):
+        brier_score(probabilities, labels)

@@ -1,15 +1,18 @@
-"""Intervals: Wilson's for proportions, the bootstrap for the rest."""
+"""95 % intervals cover the truth as often as they say."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import binom
 
 from edgecascade.calibration import (
     bootstrap,
     expected_calibration_error,
+    mean,
     paired_difference_interval,
     proportion_interval,
+    quantile,
 )
 
 Z = 1.959963984540054
@@ -76,3 +79,36 @@ def test_models_that_never_differed_may_differ() -> None:
     """Agreement on 50 inputs is no proof; the interval has a width and holds 0."""
     low, high = paired_difference_interval(np.ones(50, bool), np.ones(50, bool))
     assert -0.1 < low < 0 < high < 0.1
+
+
+def test_a_mean_of_equal_values_is_certain() -> None:
+    """Nothing varies, so there is nothing to resample."""
+    assert mean(np.ones(50)).low == mean(np.ones(50)).high == 1.0
+
+
+def test_a_mean_estimate_has_the_interval_of_the_normal_approximation() -> None:
+    """For many values the bootstrap's interval is the mean plus or minus 1.96 standard errors."""
+    values = np.random.default_rng(0).normal(size=2000)
+    error = values.std() / np.sqrt(len(values))
+    estimate = mean(values)
+    assert estimate.low == pytest.approx(values.mean() - 1.96 * error, abs=0.3 * error)
+    assert estimate.high == pytest.approx(values.mean() + 1.96 * error, abs=0.3 * error)
+
+
+def test_the_interval_of_a_quantile_covers_it_19_times_in_20() -> None:
+    """Over repeated samples, the interval of p90 holds the true p90 about 95 % of the time."""
+    rng = np.random.default_rng(0)
+    truth = -np.log(0.1)
+    intervals = [quantile(rng.exponential(size=200), 0.9) for _ in range(400)]
+    covered = np.mean([i.low <= truth <= i.high for i in intervals])
+    assert 0.91 < covered <= 0.99
+
+
+@given(n=st.integers(1, 2000), q=st.floats(0.01, 0.99))
+def test_either_end_of_a_quantiles_interval_errs_in_at_most_one_of_40(n: int, q: float) -> None:
+    """Exactly: how many of n values lie below the quantile is binomial. A narrower end would err more often."""
+    found = quantile(np.arange(n, dtype=np.float64), q)
+    low, high = int(found.low), int(found.high)  # positions, as the values are
+    below = binom(n, q)
+    assert low == 0 or below.cdf(low) <= 0.025 < below.cdf(low + 1)
+    assert high == n - 1 or below.sf(high) <= 0.025 < below.sf(high - 1)

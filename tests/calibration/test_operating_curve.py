@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from edgecascade.calibration import operating_curve, simultaneous_band
-from edgecascade.calibration.operating_curve import points
+from edgecascade.calibration import operating_curve, operating_points, simultaneous_band
 
 Right = NDArray[np.bool_]
 Situation = tuple[NDArray[np.float32], Right, Right]
@@ -52,7 +51,7 @@ def test_the_curve_counts_what_each_threshold_forwards(situation: Situation) -> 
 @given(situations())
 def test_the_bare_points_are_those_of_the_curve(situation: Situation) -> None:
     """The quick way, for choosing, gives the numbers of the way with intervals."""
-    quick = [(p.threshold, p.offload_rate, p.accuracy) for p in points(*situation)]
+    quick = [(p.threshold, p.offload_rate, p.accuracy) for p in operating_points(*situation)]
     assert quick == [(p.threshold, p.offload_rate, p.accuracy) for p in operating_curve(*situation)]
 
 

@@ -1,18 +1,28 @@
-"""The plan serves its objective on the inputs given, and says what it rests on."""
+"""A plan serves its objective on the inputs given, and holds on inputs that it has not seen."""
+
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from edgecascade.calibration import (
     CalibrationError,
+    CascadePlan,
+    CertifiedLoss,
     LeastOffload,
     MostAccuracy,
     Outcomes,
     WhileItHelps,
     advantage_intervals,
     advantage_table,
+    choose_routing,
+    decide,
+    fit_temperature,
     operating_curve,
     plan,
+    plan_cascade,
     plan_certified,
     shrunk_advantage_table,
 )
@@ -37,7 +47,7 @@ def test_the_policy_is_the_chosen_point_of_its_curve(estimate: str) -> None:
     assert np.mean(advantage < np.float32(policy.threshold)) == policy.chosen.offload_rate <= 0.3
     assert policy.intervals == advantage_intervals(policy.table, seen.score, seen.local_correct, seen.merged_correct)
     assert (policy.estimate, policy.objective) == (estimate, str(MostAccuracy(0.3)))
-    assert policy.verdict
+    assert policy.advice
 
 
 def test_each_estimate_is_the_table_it_says() -> None:
@@ -80,7 +90,7 @@ def test_a_loss_is_against_the_remote_and_not_against_the_merged_answer() -> Non
 def test_a_certified_plan_forwards_what_its_certificate_says() -> None:
     """Table and thresholds from one part, the promise from the other."""
     planning, testing = outcomes(1000, 1), outcomes(3000, 2)
-    policy, certificate = plan_certified(planning, testing, loss=0.02, risk=0.05)
+    policy, certificate = plan_certified(planning, testing, CertifiedLoss(0.02))
     forward = policy.table(testing.score) < np.float32(policy.threshold)
     assert (certificate.n, certificate.offload_rate) == (3000, forward.mean())
     lost = testing.remote_correct.astype(int) - np.where(forward, testing.remote_correct, testing.local_correct)
@@ -91,11 +101,143 @@ def test_a_certified_plan_forwards_what_its_certificate_says() -> None:
 def test_a_certificate_costs_more_than_a_guess() -> None:
     """It forwards more than the plan that takes the same loss at its word."""
     planning = outcomes(1000, 1)
-    _, certificate = plan_certified(planning, outcomes(3000, 2), loss=0.02, risk=0.05)
+    _, certificate = plan_certified(planning, outcomes(3000, 2), CertifiedLoss(0.02))
     assert certificate.offload_rate > plan(planning, LeastOffload(loss=0.02)).chosen.offload_rate
+
+
+def test_a_certificate_is_not_planned_without_a_test() -> None:
+    """A `CertifiedLoss` chooses points, but a plan with one needs inputs of its own."""
+    with pytest.raises(CalibrationError, match=r"^objective: .*plan_certified"):
+        plan(outcomes(), CertifiedLoss(0.02))
 
 
 def test_an_unknown_estimate_is_refused() -> None:
     """One sentence with the three that there are."""
     with pytest.raises(CalibrationError, match=r"^estimate: expected one of confidences, labels, shrunk, got 'guess'"):
         plan(outcomes(), WhileItHelps(), estimate="guess")
+
+
+RNG = np.random.default_rng(0)
+
+
+N = 1000
+
+
+LOCAL_RIGHT = RNG.random(N) < 0.7
+
+
+def routed(score: str, merge: str) -> Outcomes:
+    """Margin knows where the local model is wrong, confidence half knows, entropy knows nothing; averaging helps."""
+    noise = {"margin": 0.3, "confidence": 1.0, "entropy": 100.0}[score]
+    order = LOCAL_RIGHT + noise * np.random.default_rng(1).normal(size=N)
+    remote = np.random.default_rng(2).random(N) < 0.9
+    merged = {"replace": remote, "average": remote | (np.random.default_rng(3).random(N) < 0.5)}[merge]
+    some = np.full(N, 0.5, np.float32)
+    return Outcomes(order.astype(np.float32), some, some, LOCAL_RIGHT, remote, merged)
+
+
+def test_the_better_score_and_rule_are_found() -> None:
+    """At 30 % offload, all six are judged, the best first."""
+    found = choose_routing(routed, MostAccuracy(0.3), merges=["replace", "average"])
+    assert len(found) == 6
+    assert (found[0].score, found[0].merge) == ("margin", "average")
+    assert found[-1].score == "entropy"
+    assert [c.merit for c in found] == sorted((c.merit for c in found), reverse=True)
+
+
+def test_what_is_judged_is_held_to_the_rate() -> None:
+    """Cross-fitted offload is the planned one, within chance."""
+    for candidate in choose_routing(routed, MostAccuracy(0.3), merges=["replace"]):
+        assert candidate.offload_rate <= 0.3 + 3 * np.sqrt(0.3 * 0.7 / N)
+
+
+def test_a_score_of_noise_is_not_flattered() -> None:
+    """Judged on the inputs that planned it, noise would beat random offloading; cross-fitted it does not."""
+    (noise,) = choose_routing(routed, WhileItHelps(), scores=["entropy"], merges=["replace"])
+    remote = routed("entropy", "replace").remote_correct
+    at_random = (1 - noise.offload_rate) * LOCAL_RIGHT.mean() + noise.offload_rate * remote.mean()
+    assert abs(noise.accuracy - at_random) < 0.03
+
+
+def test_least_offload_prefers_what_needs_least() -> None:
+    """For the same accuracy."""
+    found = choose_routing(routed, LeastOffload(accuracy=0.85), merges=["replace"])
+    assert found[0].score == "margin"
+    assert found[0].offload_rate == min(c.offload_rate for c in found)
+
+
+def test_an_objective_out_of_reach_for_all_is_refused() -> None:
+    """With the reason of the first."""
+    with pytest.raises(CalibrationError, match=r"^accuracy: 100\.0% is out of reach"):
+        choose_routing(routed, LeastOffload(accuracy=1.0), merges=["replace"])
+
+
+Sampled = Callable[..., tuple[NDArray[np.float64], NDArray[np.int64]]]
+
+
+@pytest.fixture(scope="module")
+def outputs(sampled: Sampled) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+    """A remote three times too sure, and a local model that sees it through noise, twice too sure."""
+    logits, labels = sampled(n=4000, classes=4, seed=5)
+    logits = 2 * logits
+    noise = np.random.default_rng(6).normal(0, 3, logits.shape)
+    return 2 * (logits + noise) / 3, 3 * logits, labels
+
+
+def planned(outputs: tuple[NDArray[Any], ...], *rows: slice, **options: Any) -> CascadePlan:
+    """A plan for 30 % offload on some rows, all by default."""
+    local, remote, labels = (array[rows] for array in outputs)
+    return plan_cascade(local, remote, labels, options.pop("objective", MostAccuracy(0.3)), **options)
+
+
+def test_the_rule_is_what_was_fitted_and_chosen(outputs: tuple[NDArray[Any], ...]) -> None:
+    """Both temperatures are the fitted ones; the device's decision forwards what the plan says."""
+    plan = planned(outputs)
+    local, remote, labels = outputs
+    assert plan.local.temperature == fit_temperature(local, labels)
+    assert plan.remote.temperature == fit_temperature(remote, labels)
+    assert (plan.rule.score, plan.rule.threshold) == (plan.score, plan.policy.threshold)
+    assert decide(local, plan.rule).forward.mean() == plan.policy.chosen.offload_rate
+    assert plan.certificate is None
+    assert len(plan.routing) == 9
+
+
+def test_it_holds_on_inputs_that_it_has_not_seen(outputs: tuple[NDArray[Any], ...]) -> None:
+    """Planned on 1,500, its offload rate and accuracy on the other 2,500 are in the bands it gave."""
+    plan = planned(outputs, slice(0, 1500), merges=["replace"])
+    local, remote, labels = (array[1500:] for array in outputs)
+    decision = decide(local, plan.rule)
+    right = np.where(decision.forward, remote.argmax(axis=1), decision.label) == labels
+    low, high = plan.policy.chosen.accuracy_band
+    assert low - 0.01 < right.mean() < high + 0.01
+    assert abs(decision.forward.mean() - 0.3) < 4 * np.sqrt(0.21 * (1 / 1500 + 1 / 2500))
+
+
+def test_one_score_and_one_rule_leave_no_choice(outputs: tuple[NDArray[Any], ...]) -> None:
+    """What the user names is what is used."""
+    plan = planned(outputs, scores=["entropy"], merges=["confident"])
+    assert (plan.score, plan.merge, len(plan.routing)) == ("entropy", "confident", 1)
+
+
+def test_a_promise_is_tested_on_inputs_that_chose_nothing(outputs: tuple[NDArray[Any], ...]) -> None:
+    """Fitted on a third, tested on two."""
+    plan = planned(outputs, objective=CertifiedLoss(0.03))
+    assert plan.certificate is not None
+    assert plan.local.n + plan.certificate.n == 4000
+    assert plan.certificate.n == round(4000 * 2 / 3)
+    assert plan.certificate.threshold == plan.policy.threshold
+
+
+@pytest.mark.parametrize("options", [{}, {"objective": CertifiedLoss(0.03)}])
+def test_the_same_seed_gives_the_same_plan(outputs: tuple[NDArray[Any], ...], options: dict[str, Any]) -> None:
+    """A plan can be made again."""
+    first, again = (planned(outputs, **options) for _ in range(2))
+    assert first.policy.threshold == again.policy.threshold
+    assert first.routing == again.routing
+
+
+def test_models_with_other_classes_are_refused(outputs: tuple[NDArray[Any], ...]) -> None:
+    """One sentence with both shapes."""
+    local, remote, labels = outputs
+    with pytest.raises(CalibrationError, match=r"^remote_logits: expected \[4000, 4\] .* got \[4000, 3\]"):
+        plan_cascade(local, remote[:, :3], labels, MostAccuracy(0.3))

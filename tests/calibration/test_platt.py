@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from edgecascade.calibration import CalibrationError
-from edgecascade.calibration.judged_scores import prior_corrected_targets
-from edgecascade.calibration.platt import Platt, fit_platt
+from edgecascade.calibration import CalibrationError, Platt, fit_platt
+from edgecascade.calibration.scaling.platt import prior_corrected_targets
 
 Judged = tuple[NDArray[np.float64], NDArray[np.bool_]]
 

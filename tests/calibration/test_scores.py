@@ -8,8 +8,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from scipy.stats import entropy
 
-from edgecascade.calibration import CalibrationError, softmax
-from edgecascade.calibration.scores import SCORES, routing_score
+from edgecascade.calibration import SCORES, CalibrationError, routing_score, softmax
 
 LOGITS = arrays(np.float64, st.tuples(st.integers(1, 5), st.integers(2, 6)), elements=st.floats(-20, 20))
 

@@ -17,9 +17,9 @@ from edgecascade.calibration import (
     ESTIMATES,
     SCORES,
     CalibrationError,
+    CertifiedLoss,
     LeastOffload,
     MostAccuracy,
-    Promise,
     decide,
     fit_temperature,
     plan_cascade,
@@ -143,7 +143,7 @@ def test_a_promise_travels_in_the_file(
 ) -> None:
     """And the threshold is the one that it was made for."""
     local = local_scores(body, data.inputs)
-    calibrate(body, tmp_path / "c.onnx", data, local, remote, objective=Promise(0.05, 0.1))
+    calibrate(body, tmp_path / "c.onnx", data, local, remote, objective=CertifiedLoss(0.05, 0.1))
     document = read(tmp_path / "c.onnx")
     assert (document["certificate"]["loss"], document["certificate"]["risk"]) == (0.05, 0.1)
     assert document["certificate"]["threshold"] == document["policy"]["threshold"]
@@ -180,7 +180,7 @@ def test_a_remote_may_give_probabilities(
         ({"names": ("a", "b")}, ExportError, r"^names: expected 3, one per class of the model, got 2"),
         ({"labels": np.full(900, 3)}, CalibrationError, r"^labels: expected 0 to 2"),
         ({"objective": LeastOffload(accuracy=1.0)}, CalibrationError, r"^accuracy: 100\.0% is out of reach"),
-        ({"objective": Promise(1e-4)}, CalibrationError, r"^certificate: 600 inputs do not show"),
+        ({"objective": CertifiedLoss(1e-4)}, CalibrationError, r"^certificate: 600 inputs do not show"),
         ({"local": np.full((900, 3), 1.0)}, CalibrationError, r"^logits: every row is constant"),
         ({"bins": 500}, CalibrationError, r"^bins: 500 bins need at least 5000"),
     ],

@@ -1,4 +1,4 @@
-"""A budget is never overspent, never wasted, and goes to the worst-placed inputs."""
+"""A budget is never overspent, leaves nothing unused, and goes to the inputs with the lowest advantage."""
 
 import json
 import math
@@ -21,7 +21,7 @@ ADVANTAGES = np.linspace(-0.5, -0.02, 12)  # as many values as an advantage tabl
 
 
 class Clock:
-    """Seconds that pass when told to."""
+    """A clock that is moved by hand."""
 
     def __init__(self, now: float = 0.0) -> None:
         self.now = now
@@ -32,7 +32,7 @@ class Clock:
 
 
 class Run:
-    """What became of candidates: which were admitted, and the level after each."""
+    """The outcome for a stream of candidates: which were admitted, and the level after each."""
 
     def __init__(self, times: NDArray[Any], advantages: NDArray[Any], confidences: NDArray[Any], **limits: Any) -> None:
         clock = Clock(float(times[0]))
@@ -58,7 +58,7 @@ class Run:
 
 
 def first_come(times: NDArray[Any], rates: Sequence[Rate]) -> NDArray[Any]:
-    """The cliff: whom a plain token bucket serves, which is as many as can be served."""
+    """Return which inputs a plain token bucket would serve."""
     tokens, before, served = [rate.amount for rate in rates], float(times[0]), []
     for now in times.tolist():
         tokens = [min(r.amount, t + (now - before) * r.amount / r.seconds) for t, r in zip(tokens, rates, strict=True)]
@@ -69,32 +69,32 @@ def first_come(times: NDArray[Any], rates: Sequence[Rate]) -> NDArray[Any]:
 
 
 def steady(per_second: float, n: int) -> NDArray[Any]:
-    """Arrivals of a Poisson process."""
+    """Return arrivals of a Poisson process."""
     return np.cumsum(np.random.default_rng(5).exponential(1 / per_second, n))
 
 
 def bursts(on: float, off: float, per_second: float, n: int) -> NDArray[Any]:
-    """Arrivals of one that is on and off by turns."""
+    """Return arrivals of a process that is on and off in turn."""
     t = steady(per_second, n)
     return t + np.floor(t / on) * off
 
 
 def diurnal(per_second: float, days: float) -> NDArray[Any]:
-    """Arrivals nineteen times as frequent at noon as at midnight."""
+    """Return arrivals nineteen times as frequent at noon as at midnight."""
     rng = np.random.default_rng(6)
     t = np.sort(rng.random(rng.poisson(2 * per_second * days * DAY))) * days * DAY
     return t[rng.random(len(t)) < (1 + 0.9 * np.sin(2 * np.pi * t / DAY)) / 2]
 
 
 def candidates(n: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Advantages of twelve values, and confidences to two digits: many of them alike."""
+    """Return advantages of twelve values, and confidences of two digits, so that many are equal."""
     rng = np.random.default_rng(7)
     return rng.choice(ADVANTAGES, n), rng.random(n).round(2)
 
 
 @pytest.mark.parametrize("per_second", [2.5, 5.0, 20.0, 50.0])
 def test_under_steady_overload_the_inflow_goes_to_the_worst_placed(per_second: float) -> None:
-    """At 1.5 to 30 times what can be afforded, all of it is used, nearly as well as with knowledge of the future."""
+    """At 1.5 to 30 times the affordable rate, all is used, nearly as well as with knowledge of the future."""
     times, rate = steady(per_second, 15000), Rate.per_minute(100)
     run = Run(times, *candidates(len(times)), forwards=rate)
     after = slice(5000, None)  # the first half of the bucket goes to all inputs alike
@@ -106,7 +106,7 @@ def test_under_steady_overload_the_inflow_goes_to_the_worst_placed(per_second: f
 
 
 def test_under_steady_overload_the_level_settles_above_nothing() -> None:
-    """At one sixth, as the formula says, so that there is always something left for the worst placed."""
+    """It settles at one sixth, as the formula says."""
     times = steady(20.0, 20000)
     levels = Run(times, *candidates(len(times)), forwards=Rate.per_minute(100)).levels[5000:]
     assert levels.min() > 0.05
@@ -114,7 +114,7 @@ def test_under_steady_overload_the_level_settles_above_nothing() -> None:
 
 
 def test_below_what_it_can_afford_it_admits_everything() -> None:
-    """A budget that is not short changes nothing."""
+    """A sufficient budget changes nothing."""
     times = steady(1.0, 3000)
     assert Run(times, *candidates(3000), forwards=Rate.per_minute(100)).admitted.all()
 
@@ -134,7 +134,7 @@ def test_below_what_it_can_afford_it_admits_everything() -> None:
 def test_uneven_arrivals_are_served_as_many_and_better_than_first_come(
     times: NDArray[Any], rates: list[Rate], least_used: float
 ) -> None:
-    """Nearly as many as can be, and at least a quarter of the way from first come, first served to the ideal."""
+    """Nearly as many, and at least a quarter of the way from first come, first served to the ideal."""
     run, cliff = Run(times, *candidates(len(times)), forwards=rates), first_come(times, rates)
     assert least_used * cliff.sum() < run.admitted.sum() <= cliff.sum()
     cliff_mean = float(run.advantages[cliff].mean())
@@ -143,7 +143,7 @@ def test_uneven_arrivals_are_served_as_many_and_better_than_first_come(
 
 @pytest.mark.parametrize("shift", [-1.0, 1.0])
 def test_when_all_become_worse_or_better_the_rate_stays(shift: float) -> None:
-    """Ranks among recent candidates follow the distribution; the bucket neither runs dry nor idles meanwhile."""
+    """Ranks follow the distribution; meanwhile the bucket neither runs empty nor stays full."""
     times = steady(20.0, 20000)
     advantages, confidences = candidates(len(times))
     advantages[10000:] += shift
@@ -154,7 +154,7 @@ def test_when_all_become_worse_or_better_the_rate_stays(shift: float) -> None:
 
 
 def test_a_surge_after_quiet_weeks_does_not_empty_the_bucket() -> None:
-    """Though the demand so far says nothing of it."""
+    """Although the past demand does not predict it."""
     quiet = np.arange(0, 20 * DAY, 20000.0)
     times = np.concatenate([quiet, 20 * DAY + steady(20.0, 20000)])
     run = Run(times, *candidates(len(times)), forwards=Rate.per_day(100))
@@ -163,7 +163,7 @@ def test_a_surge_after_quiet_weeks_does_not_empty_the_bucket() -> None:
 
 
 def test_of_inputs_that_are_all_alike_the_affordable_share_is_admitted() -> None:
-    """Ties are broken by lot: neither all nor none."""
+    """Ties are broken at random."""
     times, same = steady(10.0, 10000), np.full(10000, -0.25)
     run = Run(times, same, same, forwards=Rate.per_minute(60))
     inflow = (times[-1] - times[3000]) / 1.0
@@ -180,7 +180,7 @@ def test_among_equal_advantages_the_less_confident_win() -> None:
 
 @pytest.mark.parametrize(("advantage", "confidence"), [(math.nan, 0.5), (-0.1, math.nan), (math.nan, math.nan)])
 def test_what_is_not_a_number_ranks_first(advantage: float, confidence: float) -> None:
-    """One NaN in a thousand is admitted while ten in eleven are not, even those of the least advantage."""
+    """One NaN in a thousand is admitted while ten in eleven other inputs are not."""
     times = steady(11.0, 10000)
     advantages, confidences = candidates(10000)
     odd = np.arange(4000, 10000, 1000)
@@ -191,13 +191,13 @@ def test_what_is_not_a_number_ranks_first(advantage: float, confidence: float) -
 
 
 def test_a_spent_budget_admits_nothing() -> None:
-    """Not even what is not a number."""
+    """Not even a NaN."""
     budget = Budget(forwards=Rate.per_day(2), clock=Clock())
     assert [budget.admits(math.nan, math.nan, 1) for _ in range(4)] == [True, True, False, False]
 
 
 def test_all_buckets_pay_or_none_does() -> None:
-    """A refusal by one costs nothing in the others."""
+    """A refusal by one bucket costs nothing in the others."""
     budget = Budget(forwards=Rate.per_day(10), bytes=Rate.per_day(100), clock=Clock())
     assert not budget.admits(-1.0, 0.0, 101)
     assert budget.levels == {"forwards/86400s": 1.0, "bytes/86400s": 1.0}
@@ -261,7 +261,7 @@ def test_no_window_is_ever_overspent(
 
 
 def test_a_clock_that_goes_back_brings_nothing_and_takes_nothing() -> None:
-    """Whatever the clock is, tokens are not made twice, and what was left is left."""
+    """Tokens are neither made twice nor lost."""
     clock = Clock(100.0)
     budget = Budget(forwards=Rate(2, 10), clock=clock)
     assert budget.admits(math.nan, 0, 0)
@@ -272,7 +272,7 @@ def test_a_clock_that_goes_back_brings_nothing_and_takes_nothing() -> None:
 
 
 def test_threads_together_spend_no_more_than_one() -> None:
-    """Eight threads ask at once, and the clock stands still."""
+    """Eight threads ask at once while the clock stands still."""
     budget = Budget(forwards=Rate.per_day(500), clock=Clock())
     admitted: list[bool] = []
     threads = [
@@ -305,14 +305,14 @@ def test_threads_together_spend_no_more_than_one() -> None:
     ],
 )
 def test_arguments_that_cannot_mean_anything_are_refused(arguments: dict[str, Any], sentence: str) -> None:
-    """With the name of the argument, what was expected and what came."""
+    """The error names the argument, with the expected and the given value."""
     with pytest.raises(ArgumentError, match=sentence):
         Budget(**arguments)
 
 
 @pytest.mark.parametrize("value", [0, -1, math.nan, math.inf, "5", None])
 def test_a_rate_is_of_finite_numbers_above_0(value: Any) -> None:
-    """Of both: the amount and the time."""
+    """Both the amount and the time."""
     with pytest.raises(ArgumentError, match="amount: expected a finite number above 0"):
         Rate(value, 60)
     with pytest.raises(ArgumentError, match="seconds: expected a finite number above 0"):
@@ -326,7 +326,7 @@ def test_a_negative_size_is_refused() -> None:
 
 
 class Device:
-    """Starts the same budget again and again, with a wall clock that goes on meanwhile."""
+    """Starts the same budget again and again, on a wall clock that goes on meanwhile."""
 
     def __init__(self, path: Path, **limits: Any) -> None:
         self.path, self.limits = path, limits or {"forwards": Rate.per_day(640)}
@@ -343,18 +343,18 @@ class Device:
 
 
 def spend(budget: Budget, most: int) -> int:
-    """Forward what is not a number, which is let through as long as there is anything left."""
+    """Forward NaN inputs, which are admitted as long as there are tokens; return how many were."""
     return sum(budget.admits(math.nan, math.nan, 1) for _ in range(most))
 
 
 def level(budget: Budget) -> float:
-    """Of the only bucket."""
+    """Return the level of the only bucket."""
     (found,) = budget.levels.values()
     return found
 
 
 def test_without_a_file_it_starts_full_and_after_close_as_it_was(tmp_path: Path) -> None:
-    """What came in while nothing ran is added."""
+    """Tokens that came in while no process ran are added."""
     device = Device(tmp_path / "budget.json")
     with device.start() as budget:
         assert level(budget) == 1.0
@@ -370,7 +370,7 @@ def test_without_a_file_it_starts_full_and_after_close_as_it_was(tmp_path: Path)
 def test_a_crash_loop_overspends_by_one_part_at_most(
     tmp_path_factory: pytest.TempPathFactory, lives: list[tuple[int, float]]
 ) -> None:
-    """However often it is killed, whatever it spent: 1/64 of the amount beyond the bound of one life."""
+    """However often it is killed: 1/64 of the amount beyond the bound of one process."""
     device = Device(tmp_path_factory.mktemp("crash") / "budget.json")
     start, total = device.wall.now, 0
     with pytest.MonkeyPatch.context() as patch:
@@ -384,14 +384,14 @@ def test_a_crash_loop_overspends_by_one_part_at_most(
 
 
 def test_a_crash_costs_one_part_of_the_budget_at_most(tmp_path: Path) -> None:
-    """The part that was written off and not spent."""
+    """It is the part that was written off and not spent."""
     device = Device(tmp_path / "budget.json")
     assert spend(device.start(), 100) == 100
     assert 1 - 110 / 640 - 1 / 64 <= level(device.start()) <= 1 - 100 / 640
 
 
 def test_the_file_is_written_once_per_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Flash wears: 100 forwards of 640 are no more than a dozen writes."""
+    """Flash wears out: 100 forwards of 640 are at most a dozen writes."""
     writes = []
     replace = Path.replace
 
@@ -433,7 +433,7 @@ GOOD = {"format": 1, "at": 1.7e9, "levels": {"forwards/86400s": 0.5}}
     ],
 )
 def test_a_damaged_file_starts_empty(tmp_path: Path, content: bytes) -> None:
-    """What was spent is unknown; it fills again from there."""
+    """The amount spent is unknown; the bucket fills again from 0."""
     device = Device(tmp_path / "budget.json")
     device.path.write_bytes(content)
     budget = device.start()
@@ -447,13 +447,13 @@ def test_a_damaged_file_starts_empty(tmp_path: Path, content: bytes) -> None:
 
 
 def test_a_file_that_cannot_be_read_starts_empty(tmp_path: Path) -> None:
-    """As a damaged one."""
+    """Like a damaged one."""
     (tmp_path / "budget.json").mkdir()
     assert level(Device(tmp_path / "budget.json").start()) == 0.0
 
 
 def test_a_window_that_the_file_does_not_know_starts_full(tmp_path: Path) -> None:
-    """A new configuration is no crash; the windows that were there keep their levels."""
+    """A new configuration is not a crash; the other windows keep their levels."""
     path = tmp_path / "budget.json"
     path.write_text(json.dumps(GOOD))
     device = Device(path, forwards=[Rate.per_day(1000), Rate.per_minute(10)])
@@ -461,7 +461,7 @@ def test_a_window_that_the_file_does_not_know_starts_full(tmp_path: Path) -> Non
 
 
 def test_a_wall_clock_that_jumps_back_brings_nothing(tmp_path: Path) -> None:
-    """A device without a battery starts in 1970, and later learns the time: neither is a day's worth of tokens."""
+    """A device without a battery starts in 1970 and later learns the time: neither adds tokens."""
     device = Device(tmp_path / "budget.json")
     with device.start() as budget:
         assert spend(budget, 128) == 128
@@ -474,7 +474,7 @@ def test_a_wall_clock_that_jumps_back_brings_nothing(tmp_path: Path) -> None:
 
 
 def test_while_the_file_cannot_be_written_nothing_is_admitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else a device that crashes because its disk is full would spend its budget in every life."""
+    """Otherwise a device that crashes because its disk is full would spend its budget again and again."""
     device = Device(tmp_path / "budget.json")
     budget = device.start()
     tries = []
@@ -495,7 +495,7 @@ def test_while_the_file_cannot_be_written_nothing_is_admitted(tmp_path: Path, mo
 
 
 def test_a_closed_budget_admits_nothing(tmp_path: Path) -> None:
-    """What it spent after its last word in the file would be forgotten. It may be closed again."""
+    """What it spent after its last write would be lost. It may be closed twice."""
     budget = Device(tmp_path / "budget.json").start()
     budget.close()
     budget.close()

@@ -1,4 +1,4 @@
-"""A remote that generates text: what it is asked, and what is made of the probabilities of its tokens."""
+"""A remote that generates text: its requests, and how the probabilities of its tokens are read."""
 
 import base64
 import json
@@ -34,13 +34,13 @@ X = np.array(["grass"])
 
 
 def at(sampled: str, **others: float) -> dict[str, Any]:
-    """One generated token as the API has it: the probabilities of it and of others, by token."""
+    """Return a generated token as the API has it, from the probabilities of it and of others by token."""
     listed = [{"token": token, "logprob": math.log(p)} for token, p in others.items()]
     return {"token": sampled, "logprob": math.log(others[sampled]), "top_logprobs": listed}
 
 
 def completion(*tokens: dict[str, Any], text: str | None = None, finish: str = "stop") -> dict[str, Any]:
-    """A reply of one choice."""
+    """Return a reply of one choice."""
     content = "".join(token["token"] for token in tokens) if text is None else text
     choice = {"message": {"role": "assistant", "content": content}, "finish_reason": finish}
     return {"object": "chat.completion", "choices": [{**choice, "logprobs": {"content": list(tokens)}}]}
@@ -48,7 +48,7 @@ def completion(*tokens: dict[str, Any], text: str | None = None, finish: str = "
 
 @pytest.fixture
 def connect() -> Iterator[Callable[..., Chat]]:
-    """Makes remotes, and closes them afterwards."""
+    """Make remotes, and close them afterwards."""
     made: list[Chat] = []
 
     def connect(server: Any, **options: Any) -> Chat:
@@ -62,7 +62,7 @@ def connect() -> Iterator[Callable[..., Chat]]:
 
 @pytest.fixture
 def ask(connect: Any, serve: Any, answering: Any, respond: Any) -> Callable[..., Any]:
-    """What a remote makes of one reply."""
+    """Return the remote's scores of one reply."""
 
     def ask(reply: Any, *, status: str = "200 OK", **options: Any) -> Any:
         remote = connect(serve(answering(respond(reply, status))), **options)
@@ -72,7 +72,7 @@ def ask(connect: Any, serve: Any, answering: Any, respond: Any) -> Callable[...,
 
 
 def scores(*tokens: dict[str, Any], labels: list[str] = COLOURS, coverage: float = 0.1) -> list[float]:
-    """Probabilities of labels, read from tokens without a server."""
+    """Return the probabilities of labels, read from tokens without a server."""
     reply = read_reply(json.dumps(completion(*tokens)).encode())
     return [float(p) for p in label_probabilities(reply, LabelMatcher(labels), coverage=coverage)]
 
@@ -126,7 +126,7 @@ def test_the_address_is_of_the_api_or_of_its_endpoint(
 
 
 def test_a_field_that_is_none_is_left_out(connect: Any, serve: Any, recording: Any, respond: Any) -> None:
-    """So a server that knows `max_tokens` by another name, or fewer likely tokens, can be asked."""
+    """Servers that name `max_tokens` otherwise, or list fewer tokens, can be used."""
     record, requests = recording
     server = serve(record(respond(completion(at("B", A=0.5, B=0.5)))))
     fields = {"max_tokens": None, "max_completion_tokens": 1, "top_logprobs": 5}
@@ -137,7 +137,7 @@ def test_a_field_that_is_none_is_left_out(connect: Any, serve: Any, recording: A
 
 
 def content_sent(connect: Any, serve: Any, recording: Any, respond: Any, x: Any, **options: Any) -> Any:
-    """The messages that one input makes."""
+    """Return the messages for one input."""
     record, requests = recording
     server = serve(record(respond(completion(at("B", A=0.5, B=0.5), text="red"))))
     connect(server, **options).infer(x, Deadline.after(5))
@@ -145,7 +145,7 @@ def content_sent(connect: Any, serve: Any, recording: Any, respond: Any, x: Any,
 
 
 def test_braces_in_a_text_are_only_braces(connect: Any, serve: Any, recording: Any, respond: Any) -> None:
-    """Only the prompt's own places are filled, each with what belongs there."""
+    """Only the places in the prompt itself are filled."""
     x = np.array(["{labels} {input} {0} \ud800 ü"])
     sent = content_sent(connect, serve, recording, respond, x, prompt="{labels} | {input} | {input} {x}", answer="text")
     assert sent == [{"role": "user", "content": f"red, green, blue | {x[0]} | {x[0]} {{x}}"}]
@@ -155,7 +155,7 @@ def test_braces_in_a_text_are_only_braces(connect: Any, serve: Any, recording: A
 def test_a_function_puts_any_input_in_words(
     connect: Any, serve: Any, recording: Any, respond: Any, written: Any
 ) -> None:
-    """It gets one input without the batch axis, by name if there are several, and gives a text or messages."""
+    """It gets one input without the batch axis, by name if there are several, and returns a text or messages."""
     seen: list[Any] = []
 
     def prompt(one: Any) -> Any:
@@ -170,7 +170,7 @@ def test_a_function_puts_any_input_in_words(
 
 
 def test_an_image_file_becomes_a_data_url(connect: Any, serve: Any, recording: Any, respond: Any) -> None:
-    """The file as it is, behind the text."""
+    """The file is sent unchanged, after the text."""
     file = b"\xff\xd8\xff\x00\x00"
     x = np.empty(1, object)
     x[0] = file
@@ -181,7 +181,7 @@ def test_an_image_file_becomes_a_data_url(connect: Any, serve: Any, recording: A
 
 
 def test_image_files_are_asked_for_only_if_wanted(connect: Any, serve: Any) -> None:
-    """`encoded` tells the cascade whether to hand over files."""
+    """`encoded` tells the cascade whether to pass image files."""
     server = serve(lambda _: None)
     assert [connect(server, encoded=wanted).encoded for wanted in (False, True)] == [False, True]
 
@@ -201,7 +201,7 @@ def test_image_files_are_asked_for_only_if_wanted(connect: Any, serve: Any) -> N
 def test_an_input_that_cannot_be_asked_about(
     connect: Any, serve: Any, x: Any, options: dict[str, Any], message: str
 ) -> None:
-    """One sentence, and nothing is sent."""
+    """The error has one line, and nothing is sent."""
     server = serve(lambda _: None)
     with pytest.raises(RemoteError, match=message):
         connect(server, **options).infer(x, Deadline.after(5))
@@ -212,7 +212,7 @@ def test_an_input_that_cannot_be_asked_about(
 
 
 def test_variants_of_a_letter_count_together() -> None:
-    """Spaces, quotes, brackets and case do not matter, nor does what follows the letter."""
+    """Spaces, quotes, brackets and case are ignored, and so is what follows the letter."""
     found = scores(
         at(" B", **{" B": 0.3, "b": 0.1, "(B": 0.05, "B.": 0.05, "A": 0.2, "▁C": 0.1, "But": 0.1}), labels=list("ABC")
     )
@@ -220,7 +220,7 @@ def test_variants_of_a_letter_count_together() -> None:
 
 
 def test_a_path_is_followed_to_the_labels() -> None:
-    """What comes behind a bracket counts with the bracket's probability, and adds to what came without one."""
+    """A label after a bracket adds to the same label without one, weighted by the bracket's probability."""
     found = scores(
         at("(", **{"(": 0.5, "A": 0.4, "I": 0.1}), at("B", B=0.9, A=0.1), at(")", **{")": 1.0}), labels=["A", "B"]
     )
@@ -228,7 +228,7 @@ def test_a_path_is_followed_to_the_labels() -> None:
 
 
 def test_a_longer_path_is_the_less_likely() -> None:
-    """Every token of it takes its share; no label that is listed anywhere falls behind one that is not."""
+    """Every token of it takes its share; a listed label is never less likely than an unlisted one."""
     path = at(" ", **{" ": 0.5, "A": 0.1, "I": 0.4}), at("(", **{"(": 0.5, "A": 0.5}), at("B", B=0.8, A=0.1, I=0.04)
     np.testing.assert_allclose(scores(*path, labels=["A", "B"]), np.array([0.1 + 0.25 + 0.025, 0.2]) / 0.575)
     found = scores(at("(", **{"(": 0.9, "A": 0.001}), at("B", B=0.7, I=0.1), labels=["A", "B", "C"])
@@ -236,7 +236,7 @@ def test_a_longer_path_is_the_less_likely() -> None:
 
 
 def test_labels_are_told_apart_where_they_first_differ() -> None:
-    """A common beginning is followed; one that was not taken counts for all that it may become."""
+    """A common beginning that was generated is followed; one that was not counts for all its labels."""
     cities = ["New York", "New Jersey", "Boston"]
     found = scores(at("New", New=0.8, Bos=0.2), at(" York", **{" York": 0.75, " Jersey": 0.25}), labels=cities)
     np.testing.assert_allclose(found, [0.6, 0.2, 0.2])
@@ -245,7 +245,7 @@ def test_labels_are_told_apart_where_they_first_differ() -> None:
 
 
 def test_a_label_that_begins_another_ends_where_the_text_does() -> None:
-    """Behind `art`, the end or a full stop says `art`, and `ist` says `artist`."""
+    """After `art`, the end or a full stop gives `art`, and `ist` gives `artist`."""
     ways = {"ist": 0.5, "": 0.3, ".": 0.1, "if": 0.1}
     found = scores(at("art", art=1.0), at("ist", **ways), labels=["art", "artist"])
     np.testing.assert_allclose(found, np.array([0.4, 0.5]) / 0.9)
@@ -254,14 +254,14 @@ def test_a_label_that_begins_another_ends_where_the_text_does() -> None:
 
 
 def test_another_word_is_no_label() -> None:
-    """`possibly` begins as `positive` does; followed, it is known to be something else. `I` alone is no `insect`."""
+    """`possibly` begins as `positive` does, and is told apart if it was generated. `I` alone is not `insect`."""
     labels = ["positive", "insect"]
     tokens = at("pos", **{"pos": 0.7, "I": 0.2, "insect": 0.1}), at("sibly", **{"sibly": 0.9, "itive": 0.1})
     np.testing.assert_allclose(scores(*tokens, labels=labels), np.array([0.07, 0.1]) / 0.17)
 
 
 def test_tokens_are_bytes() -> None:
-    """A character may be spread over tokens; the bytes tell what the broken strings cannot."""
+    """A character may be spread over tokens; the bytes hold it where the strings are broken."""
     first, second, other = "积".encode()[:2], "积".encode()[2:] + "极".encode(), "消极".encode()
 
     def token(raw: bytes, p: float) -> dict[str, Any]:
@@ -275,7 +275,7 @@ def test_tokens_are_bytes() -> None:
 
 
 def test_a_label_outside_the_list_is_never_impossible() -> None:
-    """It shares what the list leaves, and gets no more than the least that is listed."""
+    """It shares what the list leaves, and is at most as likely as the least likely listed token."""
     np.testing.assert_allclose(scores(at("A", A=0.9, I=0.05), labels=list("ABC")), np.array([0.9, 0.025, 0.025]) / 0.95)
     np.testing.assert_allclose(scores(at("A", A=0.5, I=0.1), labels=["A", "B"]), np.array([0.5, 0.1]) / 0.6)
     all_told = scores(at("A", A=1.0), labels=["A", "B"])
@@ -289,7 +289,7 @@ def test_a_label_outside_the_list_is_never_impossible() -> None:
     unsaid=st.floats(0, 0.5),
 )
 def test_probabilities_of_labels(masses: list[float], other: float, unlisted: int, unsaid: float) -> None:
-    """Above 0 and summing to 1; listed labels in the proportions of the list; no unlisted one above a listed one."""
+    """They are above 0 and sum to 1; listed labels keep their proportions, and no unlisted one exceeds a listed one."""
     assume(len(masses) + unlisted >= 2)
     total = (math.fsum(masses) + other) / (1 - unsaid)
     shares = [mass / total for mass in masses]
@@ -309,7 +309,7 @@ def test_probabilities_of_labels(masses: list[float], other: float, unlisted: in
 
 
 def test_a_reply_that_names_no_label_is_no_answer(ask: Any) -> None:
-    """Less than `coverage` on all labels is an error that says so, never a label."""
+    """Less than `coverage` on all labels together is an error."""
     reply = completion(at("The", The=0.8, A=0.04, B=0.04), text="The " + 300 * "x")
     with pytest.raises(RemoteError, match=r"names none of the labels: they have 8\.0% of its probability") as caught:
         ask(reply)
@@ -318,7 +318,7 @@ def test_a_reply_that_names_no_label_is_no_answer(ask: Any) -> None:
 
 
 def test_labels_by_their_own_words(ask: Any) -> None:
-    """With `label`, whole words are read, and letters are not."""
+    """With `label`, whole words are read, not letters."""
     np.testing.assert_allclose(
         ask(completion(at("blue", red=0.1, green=0.3, blue=0.4, A=0.1)), answer="label"), [[0.125, 0.375, 0.5]]
     )
@@ -338,7 +338,7 @@ def test_labels_by_their_own_words(ask: Any) -> None:
     ],
 )
 def test_a_text_names_a_label(ask: Any, text: str, label: int) -> None:
-    """The one that it begins with, or else the only one that it has as a word."""
+    """The label at its beginning, or else the only one in it as a word."""
     opinions = ask(completion(at("x", x=0.5), at("y", y=0.25), text=text), answer="text")
     assert isinstance(opinions, RemoteLabels)
     assert opinions.labels.tolist() == [label]
@@ -354,13 +354,13 @@ def test_a_text_names_a_label(ask: Any, text: str, label: int) -> None:
     ],
 )
 def test_a_text_that_names_no_one_label_is_no_answer(ask: Any, text: str, found: str) -> None:
-    """None or several: an error, never a guess; and it says if the text was cut off."""
+    """No label or several are an error, which says whether the text was cut off."""
     with pytest.raises(RemoteError, match=f"the reply names {found}.*, which max_tokens cut off"):
         ask(completion(at("x", x=0.5), text=text, finish="length"), answer="text")
 
 
 def test_the_longest_label_is_the_one_that_is_meant(ask: Any) -> None:
-    """Where one label is a part of another."""
+    """One label may be a part of another."""
     labels = ["art", "art history", "modern art"]
     for text, label in [("Art history.", 1), ("It is modern art", 2), ("art", 0)]:
         assert ask(completion(at("x", x=0.5), text=text), answer="text", labels=labels).labels.tolist() == [label]
@@ -370,7 +370,7 @@ def test_the_longest_label_is_the_one_that_is_meant(ask: Any) -> None:
     logprobs=st.lists(st.floats(-700, 0), min_size=1, max_size=20), slope=st.floats(-50, 50), shift=st.floats(-50, 50)
 )
 def test_confidence_is_platt_scaled_as_calibration_has_it(logprobs: list[float], slope: float, shift: float) -> None:
-    """The same number as `Platt` gives for the mean log-probability, for any slope and intercept."""
+    """It is the number that `Platt` gives for the mean log-probability, for any slope and intercept."""
     tokens = tuple(Position(Token(b"x", one), (), False) for one in logprobs)
     remote = Chat("http://127.0.0.1:1/v1", labels=COLOURS, answer="text", scale=(slope, shift))
     mean = Reply("red", tokens, False).mean_logprob
@@ -379,7 +379,7 @@ def test_confidence_is_platt_scaled_as_calibration_has_it(logprobs: list[float],
 
 
 def test_text_is_asked_for_without_alternatives(connect: Any, serve: Any, recording: Any, respond: Any) -> None:
-    """The likeliest tokens are not of use, and may be missing."""
+    """The likeliest tokens are not needed, and may be missing."""
     record, requests = recording
     token = {"token": "red", "logprob": -0.5}
     server = serve(record(respond(completion(token))))
@@ -395,12 +395,12 @@ GOOD = completion(at("A", A=0.5, B=0.5))
 
 
 def changed(**changes: Any) -> dict[str, Any]:
-    """A good reply but for its choice."""
+    """Return a good reply with another choice."""
     return {"choices": [{**GOOD["choices"][0], **changes}]}
 
 
 def with_token(**changes: Any) -> dict[str, Any]:
-    """A good reply but for its token."""
+    """Return a good reply with another token."""
     return changed(logprobs={"content": [{**at("A", A=0.5, B=0.5), **changes}]})
 
 
@@ -439,7 +439,7 @@ def with_token(**changes: Any) -> dict[str, Any]:
     ],
 )
 def test_a_reply_that_is_none(ask: Any, reply: Any, message: str) -> None:
-    """One sentence that says what is wrong, without the reply in it."""
+    """The error has one line that says what is wrong, without the reply."""
     with pytest.raises(RemoteError, match=message) as caught:
         ask(reply)
     assert len(str(caught.value)) < 260
@@ -455,7 +455,7 @@ ANY_JSON = st.recursive(
 
 @given(data=st.data())
 def test_any_json_is_a_reply_or_an_error(data: st.DataObject) -> None:
-    """Whatever stands in whatever place, there are probabilities or a `RemoteError`, and nothing else."""
+    """Any value in any place gives probabilities or a `RemoteError`."""
     reply = completion(at("B", A=0.4, B=0.6), at(".", **{".": 0.9}))
     place: Any = reply
     while True:
@@ -475,7 +475,7 @@ def test_any_json_is_a_reply_or_an_error(data: st.DataObject) -> None:
 
 
 def test_rounding_is_no_error(ask: Any) -> None:
-    """A log-probability that half precision put a little above 0 is 0; one of minus infinity is listed, and is 0."""
+    """A log-probability slightly above 0, as of half precision, is 0; minus infinity is allowed in the list."""
     listed = [{"token": "A", "logprob": 1e-4}, {"token": "B", "logprob": -math.inf}]
     found = ask(with_token(logprob=1e-4, top_logprobs=listed))
     np.testing.assert_allclose(found, [[1, 0, 0]], atol=1e-8)
@@ -486,14 +486,14 @@ def test_rounding_is_no_error(ask: Any) -> None:
     ("status", "retry"), [("400 Bad", False), ("401 No", False), ("429 Slow", True), ("503 Down", True)]
 )
 def test_a_status_that_is_no_success(ask: Any, status: str, retry: bool) -> None:
-    """The status and what the server said of it, and whether to ask again."""
+    """The error holds the status, the server's explanation, and whether to retry."""
     with pytest.raises(RemoteError, match=f"HTTP {status[:3]}: .*quota") as caught:
         ask({"error": {"message": "quota"}}, status=status)
     assert caught.value.retry is retry
 
 
 def test_an_address_without_a_server() -> None:
-    """Unreachable, as with every remote."""
+    """It is unreachable, as with every remote."""
     with socket.create_server(("127.0.0.1", 0)) as unused:
         port = unused.getsockname()[1]
     with pytest.raises(RemoteUnreachable, match="cannot connect"):
@@ -501,7 +501,7 @@ def test_an_address_without_a_server() -> None:
 
 
 def test_after_close(connect: Any, serve: Any) -> None:
-    """An error, not a hang."""
+    """It raises, and does not hang."""
     remote = connect(serve(lambda _: None))
     remote.close()
     with pytest.raises(RemoteError, match="cannot ask"):
@@ -512,7 +512,7 @@ def test_after_close(connect: Any, serve: Any) -> None:
 
 
 def read_question(connection: socket.socket) -> str:
-    """One request, up to the last word of the default prompt."""
+    """Read one request, up to the last word of the default prompt."""
     received = b""
     while b"letter alone." not in received:
         more = connection.recv(65536)
@@ -523,7 +523,7 @@ def read_question(connection: socket.socket) -> str:
 
 
 def test_several_inputs_go_out_side_by_side(connect: Any, serve: Any, respond: Any) -> None:
-    """At most `concurrency` at once, on keep-alive connections; the rows are in the order of the inputs."""
+    """At most `concurrency` at once, on keep-alive connections; rows are in the order of the inputs."""
     lock, now, most = threading.Lock(), 0, 0
     together = threading.Barrier(3)
 
@@ -551,7 +551,7 @@ def test_several_inputs_go_out_side_by_side(connect: Any, serve: Any, respond: A
 
 
 def test_no_inputs(connect: Any, serve: Any) -> None:
-    """No request, and scores of no rows."""
+    """There is no request, and the scores have no rows."""
     server = serve(lambda _: None)
     assert connect(server).infer(X[:0], Deadline.after(1)).shape == (0, 3)
     opinions = connect(server, answer="text").infer(X[:0], Deadline.after(1))
@@ -560,13 +560,13 @@ def test_no_inputs(connect: Any, serve: Any) -> None:
 
 
 def silence(connection: socket.socket) -> None:
-    """Nothing, until the other side leaves."""
+    """Send nothing until the other side leaves."""
     while connection.recv(65536):
         pass
 
 
 def test_one_deadline_for_all(connect: Any, serve: Any) -> None:
-    """Late is late for all inputs together, and those that have not left by then never do."""
+    """It holds for all inputs together; requests that have not begun by then never do."""
     server = serve(silence)
     remote = connect(server, concurrency=2)
     started = time.monotonic()
@@ -577,7 +577,7 @@ def test_one_deadline_for_all(connect: Any, serve: Any) -> None:
 
 
 def test_one_failure_does_not_wait_for_the_others(connect: Any, serve: Any, respond: Any) -> None:
-    """The call is over with the first error."""
+    """The call ends with the first error."""
 
     def behave(connection: socket.socket) -> None:
         if "Input: bad" in read_question(connection):
@@ -592,7 +592,7 @@ def test_one_failure_does_not_wait_for_the_others(connect: Any, serve: Any, resp
 
 
 def test_from_many_threads(connect: Any, serve: Any, respond: Any, answering: Any) -> None:
-    """Callers share one remote, and every one gets its own number of rows."""
+    """Callers share a remote, and each gets its own number of rows."""
     remote = connect(serve(answering(respond(GOOD))), concurrency=2)
     found: list[tuple[int, ...]] = []
     callers = [
@@ -614,7 +614,7 @@ PROBABILITIES = {"remote": {"temperature": 1.0, "scores": "probabilities"}}
 
 
 def test_in_a_cascade(make_file: Any, connect: Any, serve: Any, answering: Any, respond: Any) -> None:
-    """Its probabilities are the remote prediction; the text that is sent need not be what the local model sees."""
+    """Its probabilities are the remote prediction; the text that is sent may differ from the local model's input."""
     remote = connect(serve(answering(respond(completion(at("C", A=0.2, B=0.2, C=0.6))))))
     with Cascade.load(make_file(**PROBABILITIES), remote=remote, deadline=5) as cascade:
         answer = cascade.predict(UNSURE, original="the sky")
@@ -633,7 +633,7 @@ def test_in_a_cascade(make_file: Any, connect: Any, serve: Any, answering: Any, 
 def test_a_cascade_answers_all_the_same(
     make_file: Any, connect: Any, serve: Any, answering: Any, respond: Any, behaviour: Any, reason: Reason, detail: str
 ) -> None:
-    """A chat server that is late or beside the point leaves the local answer, labelled as such."""
+    """If the chat server is late or names no label, the local answer stands, with its reason."""
     remote = connect(serve(behaviour if callable(behaviour) else answering(respond(behaviour))))
     with Cascade.load(Path(make_file(**PROBABILITIES)), remote=remote, deadline=0.5) as cascade:
         answer = cascade.predict(UNSURE, original="the sky")
@@ -661,7 +661,7 @@ def test_a_cascade_answers_all_the_same(
     ],
 )
 def test_an_address_of_another_form(url: str) -> None:
-    """Refused at once, and the form is given."""
+    """It is refused at once, and the error shows the form."""
     with pytest.raises(ArgumentError, match=r"url: expected http\[s\]://host\[:port\]/v1, got"):
         Chat(url, labels=COLOURS)
 
@@ -690,6 +690,6 @@ def test_an_address_of_another_form(url: str) -> None:
     ],
 )
 def test_an_argument_that_cannot_mean_anything(options: dict[str, Any], message: str) -> None:
-    """Refused at once, in one sentence that names it."""
+    """It is refused at once, by name."""
     with pytest.raises(ArgumentError, match=message):
         Chat("http://h/v1", **{"labels": COLOURS, **options})

@@ -1,4 +1,4 @@
-"""A remote that fails is left alone, and found again when it is back."""
+"""A remote that keeps failing is not asked for a while, and is used again when it is back."""
 
 import gc
 import threading
@@ -37,7 +37,7 @@ ABOUT_THE_REQUEST = RemoteError("remote: HTTP 400: no such input")
 
 
 class Remote:
-    """Does what it is told."""
+    """A remote that returns or raises what it is told."""
 
     def __init__(self, said: Any = GOOD) -> None:
         self.said = said
@@ -55,7 +55,7 @@ class Remote:
 
 
 class Clock:
-    """Goes when it is told to."""
+    """A clock that is moved by hand."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -76,12 +76,12 @@ def clock() -> Clock:
 
 
 def breaker(remote: Any, clock: Clock, **options: Any) -> CircuitBreaker:
-    """One without jitter, unless it is asked for."""
+    """Return a circuit breaker, without jitter by default."""
     return CircuitBreaker(remote, _clock=clock, **{"_random": lambda: 0.5, **options})
 
 
 def ask(one: CircuitBreaker, clock: Clock, seconds: float = 10.0) -> str:
-    """What became of a request: `good`, or the name of its error."""
+    """Return the outcome of a request: `good`, or the name of its error."""
     try:
         one.infer(X, clock.after(seconds))
     except BaseException as error:
@@ -93,7 +93,7 @@ def ask(one: CircuitBreaker, clock: Clock, seconds: float = 10.0) -> str:
 
 
 class _Begun:
-    """A request that is under way in a thread, until it is told how to end."""
+    """A request that runs in a thread until it is told how to end."""
 
     def __init__(self, one: CircuitBreaker, deadline: Deadline, reached: "Queue[_Begun | None]") -> None:
         self.ends: Queue[Any] = Queue()
@@ -128,7 +128,7 @@ class Told:
 
 
 class CircuitMachine(RuleBasedStateMachine):
-    """Requests begin and end in any order, and time passes; the model has no threads, and gives only bounds."""
+    """Requests begin and end in any order, and time passes; the model has no threads, and knows pauses by bounds."""
 
     @initialize(
         failures=st.integers(1, 4),
@@ -248,7 +248,7 @@ test_the_circuit_is_as_its_model = CircuitMachine.TestCase
 
 
 def test_it_opens_and_says_why(clock: Clock) -> None:
-    """After five failures in a row; then it is not asked, and the error says for how long, and why."""
+    """After five failures in a row it is not asked; the error says for how long, and why."""
     remote = Remote(RemoteUnreachable("cannot connect to host:8000: refused\nsecond line"))
     one = breaker(remote, clock)
     assert [ask(one, clock) for _ in range(5)] == ["RemoteUnreachable"] * 5
@@ -261,7 +261,7 @@ def test_it_opens_and_says_why(clock: Clock) -> None:
 
 @pytest.mark.parametrize("answer", [GOOD, ABOUT_THE_REQUEST, InputError("x: expected [3], got [4]")])
 def test_an_answer_between_failures_starts_the_count_again(clock: Clock, answer: Any) -> None:
-    """Even one that refuses the request: the remote is there."""
+    """So does an error that refuses the request, since the remote is there."""
     remote = Remote()
     one = breaker(remote, clock)
     for said in [TimeoutError("late")] * 4 + [answer] + [TimeoutError("late")] * 4:
@@ -287,7 +287,7 @@ def test_an_answer_between_failures_starts_the_count_again(clock: Clock, answer:
     ids=lambda error: type(error).__name__,
 )
 def test_everything_else_is_a_failure(clock: Clock, failure: BaseException) -> None:
-    """A late remote, one that is away, and one that raises something of its own."""
+    """A remote that is late, away, or raises an exception of its own."""
     one = breaker(Remote(failure), clock, failures=3)
     for _ in range(3):
         assert one.state == "closed"
@@ -296,7 +296,7 @@ def test_everything_else_is_a_failure(clock: Clock, failure: BaseException) -> N
 
 
 def test_the_pause_doubles_up_to_the_longest_and_starts_anew(clock: Clock) -> None:
-    """1, 2, 4 and then 5 s; an answer makes it 1 s again."""
+    """It is 1, 2, 4 and then 5 s; after an answer it is 1 s again."""
     remote = Remote(TimeoutError("late"))
     one = breaker(remote, clock, failures=1, longest=5)
     ask(one, clock)
@@ -316,7 +316,7 @@ def test_the_pause_doubles_up_to_the_longest_and_starts_anew(clock: Clock) -> No
 
 @given(luck=st.floats(0, 1), asked=st.none() | st.floats() | st.floats(0, 20), first=st.floats(0.1, 5))
 def test_a_pause_is_within_its_bounds(luck: float, asked: float | None, first: float) -> None:
-    """A fifth up or down; what the remote asks for is a lower bound, but for the longest there is."""
+    """It varies by a fifth; `retry_after` is a lower bound, up to the longest pause."""
     clock = Clock()
     remote = Remote(RemoteError("busy", retry=True, retry_after=asked))
     one = breaker(remote, clock, failures=1, first=first, longest=10.0, _random=lambda: luck)
@@ -330,7 +330,7 @@ def test_a_pause_is_within_its_bounds(luck: float, asked: float | None, first: f
 
 @pytest.mark.parametrize("death", [KeyboardInterrupt(), SystemExit(), GeneratorExit(), MemoryError()])
 def test_a_probe_that_dies_leaves_no_half_open_circuit(clock: Clock, death: BaseException) -> None:
-    """Of whatever it dies; after the next pause there is a next probe."""
+    """After the next pause there is another probe, whatever ended the last one."""
     remote = Remote(TimeoutError("late"))
     one = breaker(remote, clock, failures=1)
     ask(one, clock)
@@ -344,7 +344,7 @@ def test_a_probe_that_dies_leaves_no_half_open_circuit(clock: Clock, death: Base
 
 
 def test_a_probe_that_never_ends_counts_as_failed_at_its_deadline(clock: Clock) -> None:
-    """The circuit is not its prisoner; and when it ends after all, it is too late to count."""
+    """If it ends later, its outcome is ignored."""
     one = breaker(Told(), clock, failures=1)
 
     def begin(seconds: float) -> _Begun:
@@ -370,7 +370,7 @@ def test_a_probe_that_never_ends_counts_as_failed_at_its_deadline(clock: Clock) 
 
 
 def test_a_request_that_comes_too_late_is_neither_failure_nor_probe(clock: Clock) -> None:
-    """There is no time to ask, so it says nothing about the remote."""
+    """Its deadline has passed, so it says nothing about the remote."""
     remote = Remote(TimeoutError("late"))
     one = breaker(remote, clock, failures=2)
     assert [ask(one, clock, seconds=0) for _ in range(5)] == ["TimeoutError"] * 5
@@ -385,7 +385,7 @@ def test_a_request_that_comes_too_late_is_neither_failure_nor_probe(clock: Clock
 
 @pytest.mark.parametrize("end", ["good", "bad"])
 def test_of_many_at_the_half_open_moment_one_passes(clock: Clock, end: str) -> None:
-    """Thirty-two threads, at once, ten times: one probe each time, and thirty-one that are told so."""
+    """Of 32 threads at once, one is the probe and 31 get `CircuitOpen`, ten times in a row."""
     remote = Remote(TimeoutError("late"))
     release, inside = threading.Event(), list[int]()
 
@@ -434,7 +434,7 @@ def test_of_many_at_the_half_open_moment_one_passes(clock: Clock, end: str) -> N
 
 
 def test_an_open_circuit_does_not_hold_on_to_the_inputs(clock: Clock) -> None:
-    """It remembers what the last error said, and not the error."""
+    """It stores the message of the last error, not the error."""
 
     def fail(inputs: Any) -> Any:  # noqa: ARG001
         raise TimeoutError("late")
@@ -462,7 +462,7 @@ def test_an_open_circuit_does_not_hold_on_to_the_inputs(clock: Clock) -> None:
     ],
 )
 def test_an_argument_that_means_nothing_is_refused(options: Any, message: str) -> None:
-    """With its name, what was expected and what came."""
+    """The error names it, with the expected and the given value."""
     with pytest.raises(ArgumentError, match=message):
         CircuitBreaker(Remote(), **options)
 
@@ -470,7 +470,7 @@ def test_an_argument_that_means_nothing_is_refused(options: Any, message: str) -
 def test_a_server_that_was_away_is_found_again(
     serve: Callable[..., Any], answering: Any, respond: Any, file: Path
 ) -> None:
-    """Over a real socket, inside a cascade: remote error, circuit open, and after the pause its labels again."""
+    """Over a socket, in a cascade: remote error, circuit open, and after the pause the remote's labels again."""
     replies = [respond({"error": "busy"}, "503 Service Unavailable")]
     server = serve(answering(lambda connection: connection.sendall(replies[-1])))
     remote = CircuitBreaker(Retrying(OpenInference(server.address), attempts=1), failures=2, first=0.3, longest=0.3)

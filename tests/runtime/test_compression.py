@@ -18,7 +18,7 @@ LIMIT = 1 << 20
 
 @given(st.binary(max_size=3000), st.integers(1, 40))
 def test_what_is_packed_is_smaller_by_a_tenth_and_the_same(part: bytes, times: int) -> None:
-    """Or it is not packed."""
+    """Other bodies are not compressed."""
     body = part * times
     packed = Gzip().pack(body)
     if packed is not None:
@@ -28,7 +28,7 @@ def test_what_is_packed_is_smaller_by_a_tenth_and_the_same(part: bytes, times: i
 
 
 def test_after_a_body_that_does_not_shrink_the_next_are_left_alone() -> None:
-    """Thirty-one of them, since compressing in vain costs time; then it is tried anew."""
+    """The next 31 are not compressed, since trying costs time."""
     coder, noise, zeros = Gzip(), os.urandom(5000), bytes(5000)
     assert coder.pack(zeros) is not None
     assert coder.pack(noise) is None
@@ -37,7 +37,7 @@ def test_after_a_body_that_does_not_shrink_the_next_are_left_alone() -> None:
 
 
 def test_a_server_that_refuses_is_not_asked_again() -> None:
-    """Nothing is compressed for it."""
+    """Its requests are not compressed any more."""
     coder = Gzip()
     coder.refused = True
     assert coder.pack(bytes(5000)) is None
@@ -45,7 +45,7 @@ def test_a_server_that_refuses_is_not_asked_again() -> None:
 
 @given(st.binary(max_size=2000), st.lists(st.sampled_from(["gzip", "deflate", "x-gzip", "identity"]), max_size=4))
 def test_codings_are_undone_in_reverse(content: bytes, codings: list[str]) -> None:
-    """As many as there are."""
+    """Any number of them."""
     body = content
     for coding in codings:
         body = body if coding == "identity" else zlib.compress(body) if coding == "deflate" else gzip.compress(body)
@@ -54,13 +54,13 @@ def test_codings_are_undone_in_reverse(content: bytes, codings: list[str]) -> No
 
 @given(st.binary(max_size=2000))
 def test_deflate_without_its_frame(content: bytes) -> None:
-    """As some servers send it."""
+    """Some servers send bare deflate."""
     compressor = zlib.compressobj(wbits=-15)
     assert decompress(compressor.compress(content) + compressor.flush(), "deflate") == content
 
 
 def test_the_limit_is_exact(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As large is fine; one byte more is not, and is not even made."""
+    """A body of that size is accepted; one more byte is refused before it is decompressed."""
     monkeypatch.setattr(http_response, "LARGEST_RESPONSE", LIMIT)
     assert len(decompress(gzip.compress(bytes(LIMIT)), "gzip")) == LIMIT
     with pytest.raises(RemoteError, match="larger than"):
@@ -71,7 +71,7 @@ def test_the_limit_is_exact(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @given(st.binary(min_size=1, max_size=300))
 def test_noise_is_damaged(noise: bytes) -> None:
-    """A `RemoteError`, or by accident a body; never anything else."""
+    """It raises a `RemoteError`, or happens to be a body."""
     for coding in ("gzip", "deflate"):
         try:
             decompress(noise, coding)

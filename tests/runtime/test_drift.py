@@ -1,4 +1,4 @@
-"""Do the inputs still look like the calibration data?"""
+"""Inputs that no longer look like the calibration data are found."""
 
 import math
 from collections.abc import Sequence
@@ -19,32 +19,32 @@ from edgecascade.types.policy import RemoteCalibration
 
 
 def document(**changes: Any) -> CascadeDocument:
-    """The document that the reference is read from."""
+    """Return the document that the reference is read from."""
     table = {"threshold": 0.1, "edges": (0.5, 0.8), "values": (-0.1, 0.1, 0.3), "counts": (10, 20, 30), **changes}
     made = some_document(**table)
     return replace(made, calibration=replace(made.calibration, temperature=2.0))
 
 
 def policy(**changes: Any) -> Policy:
-    """The policy of that document, with changes."""
+    """Return the policy of that document, with changes."""
     own: dict[str, Any] = {"threshold": 0.1, "edges": (0.5, 0.8), "values": (-0.1, 0.1, 0.3), "temperature": 2.0}
     return Policy("replace", RemoteCalibration(1.0, False), **{**own, **changes})
 
 
 def urn(rng: np.random.Generator, runs: int, reference: Sequence[int], m: int) -> NDArray[np.int64]:
-    """Counts of m inputs in bins cut at quantiles of a calibration set that came from the same distribution."""
+    """Return counts of m inputs in bins cut at quantiles of a calibration set of the same distribution."""
     return rng.multinomial(m, rng.dirichlet(np.array(reference, float), runs))
 
 
 def drifted(detector: ScoreDrift, tenths: NDArray[np.int64]) -> bool:
-    """Whether any test of a window, given as ten rows of counts, finds drift."""
+    """Return whether any test of a window, given as ten rows of counts, finds drift."""
     return any(found.drifted for row in tenths.tolist() for found in detector.add([*row, 0]))
 
 
 @pytest.mark.parametrize(("n", "bins"), [(200, 10), (200, 15), (600, 15), (1000, 12), (1000, 50)])
 @pytest.mark.parametrize("quantiles", [True, False])
 def test_false_alarms_are_as_rare_as_their_bound(n: int, bins: int, quantiles: bool) -> None:
-    """By windows and tenths together, with no floor to help, whether the bins were cut at quantiles or fixed before."""
+    """With windows and tenths together and no floor, for bins at quantiles and for fixed bins."""
     rng = np.random.default_rng(5)
     runs, risk = 2000, 0.02
     even = np.bincount(np.arange(n) % bins).tolist()
@@ -75,7 +75,7 @@ def test_false_alarms_at_the_default_risk(n: int, bins: int) -> None:
 
 
 def test_a_sudden_change_is_found_within_a_tenth_of_a_window() -> None:
-    """All inputs in the lowest third of the bins: after 100 inputs, and not after 1000."""
+    """All inputs in the lowest third of the bins are found after 100 inputs, not after 1000."""
     detector = ScoreDrift([40] * 15, 1000, 1e-3, 0.1)
     found = detector.add([20] * 5 + [0] * 10 + [0])
     assert [one.drifted for one in found] == [True]
@@ -83,7 +83,7 @@ def test_a_sudden_change_is_found_within_a_tenth_of_a_window() -> None:
 
 
 def test_slow_drift_is_found() -> None:
-    """A step of 1 % of the inputs in each window: little from one to the next, much from the calibration data."""
+    """A step of 1 % of the inputs per window is little from one to the next, and adds up."""
     rng = np.random.default_rng(8)
     detector = ScoreDrift([60] * 10, 1000, 1e-3, 0.1)
     p = np.full(10, 0.1)
@@ -96,7 +96,7 @@ def test_slow_drift_is_found() -> None:
 
 
 def test_a_change_too_small_to_matter_is_no_drift() -> None:
-    """However certain it is."""
+    """However significant it is."""
     moved = [1100] * 5 + [900] * 5
     assert differs(moved, [10_000] * 10) < 1e-6
     detector = ScoreDrift([10_000] * 10, 10_000, 1e-3, 0.1)
@@ -113,7 +113,7 @@ def test_nan_is_a_bin_that_the_calibration_data_has_nothing_in() -> None:
 
 
 def test_drift_is_over_after_a_window_like_the_reference() -> None:
-    """A tenth of one is too little to say so."""
+    """A tenth of a window is too little for that."""
     detector = ScoreDrift([60] * 10, 1000, 1e-3, 0.1)
     found = [one for _ in range(10) for one in detector.add([10] * 10 + [0])]
     assert [one.whole for one in found] == [False] * 10 + [True]
@@ -122,7 +122,7 @@ def test_drift_is_over_after_a_window_like_the_reference() -> None:
 
 @pytest.mark.parametrize("reference", [[], [25], [10, 10]])
 def test_a_reference_too_small_to_tell_says_nothing(reference: list[int]) -> None:
-    """Neither that there is drift, nor that there is none."""
+    """Neither that there is drift nor that there is not."""
     detector = ScoreDrift(reference, 1000, 1e-3, 0.1)
     assert [one for _ in range(10) for one in detector.add([100] * len(reference) + [0])] == []
 
@@ -132,7 +132,7 @@ def test_a_reference_too_small_to_tell_says_nothing(reference: list[int]) -> Non
     seen=st.lists(st.integers(0, 50), min_size=61, max_size=61),
 )
 def test_every_input_is_counted_in_one_group(reference: list[int], seen: list[int]) -> None:
-    """Bins are put together, none is left out, and groups have calibration inputs."""
+    """Bins are merged, none is left out, and every group has calibration inputs."""
     detector = ScoreDrift(reference, 1000, 1e-3, 0.1)
     counts = [*seen[: len(reference)], seen[-1]]
     found: list[Departure] = [one for _ in range(10) for one in detector.add(counts)]
@@ -145,7 +145,7 @@ def test_every_input_is_counted_in_one_group(reference: list[int], seen: list[in
 
 @given(a=st.lists(st.integers(0, 40), min_size=2, max_size=20), data=st.data())
 def test_the_same_shape_is_no_difference(a: list[int], data: st.DataObject) -> None:
-    """Multiples of one histogram: chance 1 or nearly, distance 0; and order does not matter."""
+    """For multiples of a histogram the p-value is near 1 and the distance 0; order does not matter."""
     if not any(a):
         return
     assert differs(a, [3 * one for one in a]) > 0.9
@@ -156,7 +156,7 @@ def test_the_same_shape_is_no_difference(a: list[int], data: st.DataObject) -> N
 
 
 def test_the_chance_is_chi_squares() -> None:
-    """G of two samples in a two-by-ten table against the exact tail of chi-square with nine degrees of freedom."""
+    """G of a two-by-ten table against the exact tail of chi-square with nine degrees of freedom."""
     stats = pytest.importorskip("scipy.stats")
     rng = np.random.default_rng(1)
     for _ in range(50):
@@ -185,7 +185,7 @@ def test_large_counts_are_no_trouble() -> None:
 
 
 def test_the_distance_is_in_its_interval() -> None:
-    """Equal distributions and unlike ones: 95 % of the intervals, or more, hold the distance."""
+    """For equal and unequal distributions, at least 95 % of the intervals hold the distance."""
     rng = np.random.default_rng(2)
     for p in (np.full(10, 0.1), np.array([0.3] + [0.7 / 9] * 9)):
         distance = abs(p - 0.1).sum() / 2
@@ -198,7 +198,7 @@ def test_the_distance_is_in_its_interval() -> None:
 
 
 def test_the_reference_is_the_files() -> None:
-    """Bins by advantage as float32 rounds it; forwarded is what lies below the threshold, as the graph compares."""
+    """Bins are by advantage in float32; inputs below the threshold are forwarded, as in the graph."""
     reference = Reference.of(document())
     assert reference.values == tuple(np.array([-0.1, 0.1, 0.3], np.float32).tolist())
     assert (reference.counts, reference.forwarded, reference.n) == ((10, 20, 30), 10, 60)
@@ -212,7 +212,7 @@ def test_bins_of_equal_advantage_are_one() -> None:
 
 
 def test_another_threshold_has_the_same_bins_and_another_rate() -> None:
-    """And other advantages have the same counts."""
+    """Other advantages have the same counts."""
     assert Reference.of(document(), policy(threshold=0.2)).forwarded == 30
     other = Reference.of(document(), policy(values=(0.0, 0.2, 0.4)))
     assert (other.counts, other.forwarded) == ((10, 20, 30), 10)
@@ -220,7 +220,7 @@ def test_another_threshold_has_the_same_bins_and_another_rate() -> None:
 
 @pytest.mark.parametrize("changes", [{"temperature": 3.0}, {"edges": (0.5, 0.7)}])
 def test_a_policy_that_fills_the_bins_otherwise_has_no_reference(changes: dict[str, Any]) -> None:
-    """The calibration data was counted under another."""
+    """The calibration data was counted under another policy."""
     assert Reference.of(document(), policy(**changes)).n == 0
 
 

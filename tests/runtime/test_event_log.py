@@ -1,4 +1,4 @@
-"""Log records say what happened and why, seldom enough, and nothing that anyone said."""
+"""Log records say what happened and why, at a bounded rate, and never what was sent or replied."""
 
 import io
 import json
@@ -26,7 +26,7 @@ PAYLOAD = 31415.9265  # as an input that a remote might echo
 
 
 class Clock:
-    """Seconds that pass when told to."""
+    """A clock that is moved by hand."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -38,7 +38,7 @@ class Clock:
 
 @pytest.fixture
 def records() -> Iterator[list[logging.LogRecord]]:
-    """Every record of edgecascade's, of any level."""
+    """Collect all of edgecascade's records, of any level."""
     found: list[logging.LogRecord] = []
 
     class Keeping(logging.Handler):
@@ -71,7 +71,7 @@ def test_a_record_has_fields_and_a_sentence(records: list[logging.LogRecord]) ->
 
 
 def test_each_kind_is_logged_once_an_interval_and_the_rest_counted(records: list[logging.LogRecord]) -> None:
-    """A remote that is down for an hour is not a million lines; the next line says how many there were."""
+    """The next record says how many were suppressed."""
     clock = Clock()
     log = EventLog(clock=clock)
     for clock.now in (0.0, 1.0, 9.9, 10.0, 10.5, 30.0, 40.0):
@@ -90,7 +90,7 @@ def test_each_kind_is_logged_once_an_interval_and_the_rest_counted(records: list
 
 
 def test_what_is_below_the_loggers_level_is_not_counted(records: list[logging.LogRecord]) -> None:
-    """An event below the logger's level leaves no trace, not even for the interval."""
+    """It does not start an interval either."""
     log = EventLog(clock=Clock())
     logging.getLogger("edgecascade").setLevel(logging.ERROR)
     log.event("forward failed")
@@ -100,7 +100,7 @@ def test_what_is_below_the_loggers_level_is_not_counted(records: list[logging.Lo
 
 
 def test_a_handler_that_fails_costs_no_answer() -> None:
-    """Nothing that the application's logging does raises out of an event."""
+    """No exception of the application's logging leaves an event."""
 
     class Failing(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:  # noqa: ARG002
@@ -122,7 +122,7 @@ def test_an_application_that_did_not_ask_sees_nothing() -> None:
 
 
 def formatted(log: Callable[[logging.Logger], None]) -> list[dict[str, Any]]:
-    """What a stream handler with the formatter writes, each line of it parsed."""
+    """Return the parsed lines that a stream handler writes with the formatter."""
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonFormatter())
@@ -136,7 +136,7 @@ def formatted(log: Callable[[logging.Logger], None]) -> list[dict[str, Any]]:
 
 
 def test_json_lines_have_the_fields_of_an_event() -> None:
-    """One object a line, with the time in UTC; fields that the event has not are left out."""
+    """One object a line, with the time in UTC; missing fields are left out."""
 
     def log(_: logging.Logger) -> None:
         events = EventLog()
@@ -161,7 +161,7 @@ def test_json_lines_have_the_fields_of_an_event() -> None:
 
 
 def test_json_lines_take_other_records_too() -> None:
-    """Of whatever logger, on one line, with the class of an exception and not its text."""
+    """Of any logger, on one line, with the class of an exception and not its text."""
 
     def log(logger: logging.Logger) -> None:
         try:
@@ -175,7 +175,7 @@ def test_json_lines_take_other_records_too() -> None:
 
 
 def everything(record: logging.LogRecord) -> str:
-    """All that a handler or formatter could make of a record."""
+    """Return all that a handler or formatter could write of a record."""
     return "\n".join([str(vars(record)), logging.Formatter().format(record), JsonFormatter().format(record)])
 
 
@@ -186,7 +186,7 @@ def test_what_a_hostile_remote_echoes_is_in_no_record_and_no_metric(
     respond: Callable[..., bytes],
     records: list[logging.LogRecord],
 ) -> None:
-    """It was sent an input and a token, and gives both back as its error, in body, header and status line."""
+    """It returns the input and the token that it was sent, in body, header and status line."""
     echo = f"{SECRET} {PAYLOAD}"
     record, received = recording
     behave = record(respond(echo.encode(), f"500 {echo}", X_Echo=echo, Retry_After=echo))
@@ -211,7 +211,7 @@ def test_what_a_hostile_remote_echoes_is_in_no_record_and_no_metric(
 def test_what_a_hostile_function_raises_is_in_no_record(
     make_file: Callable[..., Path], records: list[logging.LogRecord]
 ) -> None:
-    """Nor are the arguments of an exception, nor what caused it."""
+    """Neither its arguments nor its cause."""
 
     def infer(inputs: Any) -> Any:
         raise RuntimeError(SECRET, inputs) from ValueError(SECRET)

@@ -1,4 +1,4 @@
-"""A second request where the first is unusually late; seldom, and never past the deadline."""
+"""A second request when the first is unusually late: rarely, and never past the deadline."""
 
 import gc
 import subprocess
@@ -27,7 +27,7 @@ OTHER = np.array([[9.0, 0.0, 0.0]], np.float32)
 
 
 class Remote:
-    """Each request, by its number, gives, raises or does what is scripted; those beyond the script are good at once."""
+    """A remote whose requests return, raise or call what is scripted; those beyond the script succeed at once."""
 
     def __init__(self, *script: Any) -> None:
         self.script = script
@@ -57,7 +57,7 @@ class Remote:
 
 @pytest.fixture
 def hedged() -> Iterator[Callable[..., Hedged]]:
-    """Makes remotes that are used to replies within a millisecond and may hedge at once; lets them go afterwards."""
+    """Make remotes with known latencies of a millisecond that may hedge at once, and release them afterwards."""
     made: list[tuple[Hedged, Any]] = []
 
     def make(remote: Any, warm: int = 20, saved: float = 1.0, **options: Any) -> Hedged:
@@ -76,12 +76,12 @@ def hedged() -> Iterator[Callable[..., Hedged]]:
 
 
 def threads() -> set[threading.Thread]:
-    """The module's, of all tests so far."""
+    """Return the module's threads, of all tests so far."""
     return {thread for thread in threading.enumerate() if thread.name == "edgecascade-hedge"}
 
 
 def until(condition: Callable[[], bool]) -> None:
-    """Wait for it, generously."""
+    """Wait for a condition, for up to 30 s."""
     end = time.monotonic() + 30
     while not condition():
         assert time.monotonic() < end
@@ -101,7 +101,7 @@ def test_a_late_reply_is_overtaken_by_a_second_one(hedged: Callable[..., Hedged]
 
 
 def test_the_first_good_reply_wins(hedged: Callable[..., Hedged]) -> None:
-    """Also if it is the first request's, while the second hangs."""
+    """It may be that of the first request, while the second hangs."""
 
     def first() -> Any:
         assert remote.second.wait(30)
@@ -113,7 +113,7 @@ def test_the_first_good_reply_wins(hedged: Callable[..., Hedged]) -> None:
 
 
 def test_before_it_is_warm_nothing_is_unusual(hedged: Callable[..., Hedged]) -> None:
-    """Nineteen latencies are too few to say, twenty are enough."""
+    """Nineteen latencies are too few, twenty are enough."""
 
     def slow() -> Any:
         time.sleep(0.1)
@@ -128,7 +128,7 @@ def test_before_it_is_warm_nothing_is_unusual(hedged: Callable[..., Hedged]) -> 
 
 
 def test_second_requests_stay_a_share_of_requests(hedged: Callable[..., Hedged]) -> None:
-    """Though every single one is later than the others were."""
+    """Even if every request is later than those before."""
 
     def slow() -> Any:
         time.sleep(0.005)
@@ -146,7 +146,7 @@ def test_second_requests_stay_a_share_of_requests(hedged: Callable[..., Hedged])
 
 
 def test_no_share_no_second_request(hedged: Callable[..., Hedged]) -> None:
-    """A share of nothing turns it off."""
+    """A share of 0 turns hedging off."""
 
     def slow() -> Any:
         time.sleep(0.05)
@@ -160,7 +160,7 @@ def test_no_share_no_second_request(hedged: Callable[..., Hedged]) -> None:
 
 
 def test_there_is_no_second_request_when_the_deadline_comes_first(hedged: Callable[..., Hedged]) -> None:
-    """It would be of no use."""
+    """It would come too late."""
     remote: Remote = Remote(lambda: remote.release.wait(30))
     one = hedged(remote, warm=0)
     for _ in range(20):
@@ -174,7 +174,7 @@ def test_there_is_no_second_request_when_the_deadline_comes_first(hedged: Callab
 
 
 def test_a_failure_before_the_second_request_is_raised_at_once(hedged: Callable[..., Hedged]) -> None:
-    """To ask again after a failure is for others to decide."""
+    """Retries are the task of another wrapper."""
     error = RemoteError("remote: HTTP 503: busy", retry=True)
     remote = Remote(error)
     one = hedged(remote, warm=0)
@@ -190,7 +190,7 @@ def test_a_failure_before_the_second_request_is_raised_at_once(hedged: Callable[
 
 @pytest.mark.parametrize("failing", ["first", "second"])
 def test_one_failure_of_two_is_not_the_end(hedged: Callable[..., Hedged], failing: str) -> None:
-    """The other may still be answered."""
+    """The other request may still be answered."""
     done = threading.Event()
 
     def fail() -> Any:
@@ -208,7 +208,7 @@ def test_one_failure_of_two_is_not_the_end(hedged: Callable[..., Hedged], failin
 
 
 def test_of_two_failures_the_first_is_raised(hedged: Callable[..., Hedged]) -> None:
-    """The first in time, which here is the second request's."""
+    """The first in time, here that of the second request."""
     early, late, done = RemoteError("early"), RemoteError("late"), threading.Event()
 
     def first() -> Any:
@@ -226,7 +226,7 @@ def test_of_two_failures_the_first_is_raised(hedged: Callable[..., Hedged]) -> N
 
 
 def test_a_failure_and_then_the_deadline(hedged: Callable[..., Hedged]) -> None:
-    """The failure says more than that the other request was late."""
+    """The failure is raised, since it says more than a timeout."""
     remote: Remote = Remote(lambda: remote.release.wait(30), RemoteError("reset"))
     with pytest.raises(RemoteError, match="reset"):
         hedged(remote).infer(X, Deadline.after(2))
@@ -234,7 +234,7 @@ def test_a_failure_and_then_the_deadline(hedged: Callable[..., Hedged]) -> None:
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3), ZeroDivisionError()])
 def test_whatever_the_remote_raises_reaches_the_caller(hedged: Callable[..., Hedged], error: BaseException) -> None:
-    """From the other thread, which lives on."""
+    """It passes from the request's thread to the caller's."""
     remote = Remote(error)
     one = hedged(remote, warm=0)
     with pytest.raises(type(error)):
@@ -247,7 +247,7 @@ def test_whatever_the_remote_raises_reaches_the_caller(hedged: Callable[..., Hed
 
 @pytest.mark.parametrize("warm", [0, 20])
 def test_the_deadline_holds_whatever_the_remote_does(hedged: Callable[..., Hedged], warm: int) -> None:
-    """This one never answers, and heeds no deadline."""
+    """This one never answers, and ignores its deadline."""
     remote: Remote = Remote(*[lambda: remote.release.wait(60)] * 2)
     started = time.monotonic()
     with pytest.raises(TimeoutError):
@@ -256,7 +256,7 @@ def test_the_deadline_holds_whatever_the_remote_does(hedged: Callable[..., Hedge
 
 
 def test_a_deadline_that_has_passed_sends_nothing(hedged: Callable[..., Hedged]) -> None:
-    """There is no time."""
+    """There is no request."""
     remote = Remote()
     with pytest.raises(TimeoutError):
         hedged(remote).infer(X, Deadline.after(-1))
@@ -264,7 +264,7 @@ def test_a_deadline_that_has_passed_sends_nothing(hedged: Callable[..., Hedged])
 
 
 def test_threads_are_bounded_and_come_back(hedged: Callable[..., Hedged]) -> None:
-    """Forty callers of a remote that hangs: all leave in time, sixteen requests were made, and then all is well."""
+    """Forty callers of a remote that hangs all return in time; sixteen requests were made; later ones succeed."""
     before = threads()
     remote: Remote = Remote(*[lambda: remote.release.wait(60)] * 16)
     one = hedged(remote, saved=10.0)
@@ -289,7 +289,7 @@ def test_threads_are_bounded_and_come_back(hedged: Callable[..., Hedged]) -> Non
 
 
 def test_many_callers_get_their_own_answers(hedged: Callable[..., Hedged]) -> None:
-    """However requests and second requests cross."""
+    """In whatever order requests and second requests end."""
 
     def echo(inputs: Any) -> Any:
         time.sleep(0.0005 * (int(inputs[0, 0]) % 5))
@@ -313,7 +313,7 @@ def test_many_callers_get_their_own_answers(hedged: Callable[..., Hedged]) -> No
 
 
 def test_closed_it_asks_no_more_and_its_threads_end(hedged: Callable[..., Hedged]) -> None:
-    """One that is under way is left to end, and answered."""
+    """A request under way runs to its end, and is answered."""
     before = threads()
     remote: Remote = Remote(lambda: remote.release.wait(30) and OTHER)
     one = hedged(remote, saved=0.0)
@@ -332,7 +332,7 @@ def test_closed_it_asks_no_more_and_its_threads_end(hedged: Callable[..., Hedged
 
 
 def test_without_a_thread_no_call_hangs(hedged: Callable[..., Hedged], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first request fails at once; where only the second lacks one, the first is waited for."""
+    """Without one for the first request the call fails at once; without one for the second the first goes on."""
 
     def slow() -> Any:
         time.sleep(0.1)
@@ -356,7 +356,7 @@ def test_without_a_thread_no_call_hangs(hedged: Callable[..., Hedged], monkeypat
 
 
 def test_a_request_that_hangs_does_not_keep_the_process() -> None:
-    """It may end, though the remote never does."""
+    """The process can end before the request does."""
     code = (
         "import threading\n"
         "from edgecascade.runtime import Deadline, InProcess\n"
@@ -370,7 +370,7 @@ def test_a_request_that_hangs_does_not_keep_the_process() -> None:
 
 @pytest.mark.parametrize("seconds", [0.0, 0.1], ids=["one request", "two"])
 def test_a_failure_does_not_hold_on_to_the_inputs(hedged: Callable[..., Hedged], seconds: float) -> None:
-    """They go when the error does, not when garbage is next collected."""
+    """They are freed with the error, not by the next garbage collection."""
 
     def fail(inputs: Any) -> Any:  # noqa: ARG001
         time.sleep(seconds)
@@ -397,7 +397,7 @@ def test_a_failure_does_not_hold_on_to_the_inputs(hedged: Callable[..., Hedged],
     share=st.floats(0, 1, exclude_min=True, exclude_max=True),
 )
 def test_a_reply_is_late_beyond_a_quantile_of_the_latest(seconds: list[float], share: float) -> None:
-    """The least of the last 256 latencies that is not exceeded by so many."""
+    """The least of the last 256 latencies that this share does not exceed."""
     one = Hedged(Remote(), quantile=share, warm_up=1)
     one._latencies.extend(seconds)
     latest = sorted(seconds[-256:])
@@ -406,7 +406,7 @@ def test_a_reply_is_late_beyond_a_quantile_of_the_latest(seconds: list[float], s
 
 
 def test_refusals_are_no_latencies_and_late_replies_are(hedged: Callable[..., Hedged]) -> None:
-    """A refusal says nothing of how long an answer takes; a deadline only if it came later than answers usually do."""
+    """A timeout counts only if it came later than replies usually do."""
 
     def late() -> Any:
         time.sleep(0.05)
@@ -433,7 +433,7 @@ def test_refusals_are_no_latencies_and_late_replies_are(hedged: Callable[..., He
     ],
 )
 def test_an_argument_that_means_nothing_is_refused(options: Any, message: str) -> None:
-    """With its name, what was expected and what came."""
+    """The error names it, with the expected and the given value."""
     with pytest.raises(ArgumentError, match=message):
         Hedged(Remote(), **options)
 
@@ -444,7 +444,7 @@ def test_an_argument_that_means_nothing_is_refused(options: Any, message: str) -
 def test_a_server_that_stalls_once_is_not_waited_for(
     serve: Any, answering: Any, respond: Any, hedged: Callable[..., Hedged]
 ) -> None:
-    """With circuit breaker, retries and hedges around it: 30 answers, of which one request's reply never came."""
+    """With retries and a circuit breaker around it, 30 answers come although one request is never answered."""
     came, release = list[int](), threading.Event()
 
     def behave(connection: Any) -> None:

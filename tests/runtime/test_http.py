@@ -1,4 +1,4 @@
-"""HTTP held to a deadline, on keep-alive connections, with every byte counted."""
+"""HTTP exchanges end by the deadline, connections are kept alive, and every byte is counted."""
 
 import gzip
 import socket
@@ -21,7 +21,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 @pytest.fixture
 def connect() -> Iterator[Callable[..., HttpClient]]:
-    """Makes clients, and closes them afterwards."""
+    """Make clients, and close them afterwards."""
     made: list[HttpClient] = []
 
     def connect(port: int, host: str = "127.0.0.1", context: ssl.SSLContext | None = None) -> HttpClient:
@@ -34,25 +34,25 @@ def connect() -> Iterator[Callable[..., HttpClient]]:
 
 
 def get(client: HttpClient) -> bytes:
-    """One exchange, generous with time."""
+    """Make one exchange, with a generous deadline."""
     return client.request("GET", "/", None, {}, Deadline.after(5)).body
 
 
 def replying(connection: socket.socket) -> None:
-    """Answers every request."""
+    """Answer every request."""
     while connection.recv(65536):
         connection.sendall(OK)
 
 
 def replying_once(connection: socket.socket) -> None:
-    """Answers one request, and hangs up without a word."""
+    """Answer one request, and hang up."""
     connection.recv(65536)
     connection.sendall(OK)
     connection.shutdown(socket.SHUT_RDWR)
 
 
 def test_a_connection_is_kept(serve: Callable[..., Any], connect: Callable[..., HttpClient]) -> None:
-    """Five requests, one connection."""
+    """Five requests use one connection."""
     server = serve(replying)
     client = connect(server.port)
     assert [get(client) for _ in range(5)] == [b"ok"] * 5
@@ -78,7 +78,7 @@ def test_a_server_that_asks_to_close_is_heeded(serve: Callable[..., Any], connec
 
 
 def test_every_byte_is_counted(serve: Callable[..., Any], connect: Callable[..., HttpClient]) -> None:
-    """What the server saw is what the client says it sent, and the other way round."""
+    """The client's counts are the server's, in both directions."""
     seen = bytearray()
 
     def replying(connection: socket.socket) -> None:
@@ -112,7 +112,7 @@ def test_a_deadline_that_has_passed_sends_nothing(
 def test_a_large_upload_that_is_not_read_ends_by_the_deadline(
     serve: Callable[..., Any], connect: Callable[..., HttpClient]
 ) -> None:
-    """Sending counts too."""
+    """The deadline holds while sending, too."""
 
     def reading_nothing(connection: socket.socket) -> None:
         connection.recv(1)
@@ -127,7 +127,7 @@ def test_a_large_upload_that_is_not_read_ends_by_the_deadline(
 def test_a_connection_that_was_ended_with_a_word_is_replaced(
     serve: Callable[..., Any], connect: Callable[..., HttpClient]
 ) -> None:
-    """Some servers announce that they close an idle connection: that is no answer to the next request."""
+    """Some servers announce that they close an idle connection: that is not a reply to the next request."""
 
     def announcing(connection: socket.socket) -> None:
         connection.recv(65536)
@@ -147,7 +147,7 @@ def test_a_connection_that_was_ended_with_a_word_is_replaced(
 def test_a_kept_connection_that_breaks_within_an_answer_is_told(
     serve: Callable[..., Any], connect: Callable[..., HttpClient]
 ) -> None:
-    """What has been answered in part is not asked again behind the caller's back; the caller may."""
+    """A request that was answered in part is not repeated by the client itself."""
     answers = iter([OK, OK[:30]])
 
     def breaking(connection: socket.socket) -> None:
@@ -207,7 +207,7 @@ def test_a_coded_body_that_is_none(
 def test_a_header_that_would_be_more_than_one_is_refused(
     serve: Callable[..., Any], connect: Callable[..., HttpClient], header: str
 ) -> None:
-    """Before a byte is sent."""
+    """Nothing is sent."""
     client = connect(serve(replying).port)
     with pytest.raises(RemoteError, match="HTTP"):
         client.request("GET", "/", None, {"Authorization": header}, Deadline.after(5))
@@ -217,7 +217,7 @@ def test_a_header_that_would_be_more_than_one_is_refused(
 def test_a_response_before_the_request_has_ended_is_read(
     serve: Callable[..., Any], connect: Callable[..., HttpClient], respond: Any
 ) -> None:
-    """A server that will not read so much says so, and hangs up."""
+    """A server that refuses a large body replies early, and hangs up."""
 
     def refusing(connection: socket.socket) -> None:
         connection.recv(1024)
@@ -233,7 +233,7 @@ def test_a_response_before_the_request_has_ended_is_read(
 
 
 def test_an_address_without_a_server(connect: Callable[..., HttpClient]) -> None:
-    """Unreachable, which is a remote error of its own kind."""
+    """It raises `RemoteUnreachable`."""
     with socket.create_server(("127.0.0.1", 0)) as unused:
         port = unused.getsockname()[1]
     with pytest.raises(RemoteUnreachable, match=f"cannot connect to 127.0.0.1:{port}"):
@@ -242,7 +242,7 @@ def test_an_address_without_a_server(connect: Callable[..., HttpClient]) -> None
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Key and self-signed certificate for `localhost`, in one file."""
+    """Return a file with a key and a self-signed certificate for `localhost`."""
     path = tmp_path_factory.mktemp("tls") / "cert.pem"
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
     command += ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(path), "-out", str(path.with_suffix(".crt"))]
@@ -256,7 +256,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def tls_server(serve: Callable[..., Any], certificate: Path) -> tuple[Any, list[bytes]]:
-    """A server that speaks TLS, and the requests it got to see."""
+    """Start a server that speaks TLS; return it and the requests that it gets."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
     seen: list[bytes] = []
@@ -273,7 +273,7 @@ def tls_server(serve: Callable[..., Any], certificate: Path) -> tuple[Any, list[
 def test_tls_with_a_trusted_certificate(
     tls_server: tuple[Any, list[bytes]], certificate: Path, connect: Callable[..., HttpClient]
 ) -> None:
-    """The exchange, encrypted."""
+    """The exchange takes place."""
     client = connect(tls_server[0].port, "localhost", ssl.create_default_context(cafile=str(certificate)))
     assert get(client) == b"ok"
 
@@ -282,7 +282,7 @@ def test_tls_with_a_trusted_certificate(
 def test_tls_with_a_certificate_that_is_none(
     tls_server: tuple[Any, list[bytes]], certificate: Path, host: str, connect: Callable[..., HttpClient]
 ) -> None:
-    """Refused before a byte of the request is sent."""
+    """Nothing of the request is sent."""
     trusted = str(certificate) if host == "127.0.0.1" else None
     client = connect(tls_server[0].port, host, ssl.create_default_context(cafile=trusted))
     with pytest.raises(RemoteError, match=r"(?i)certificate"):
@@ -293,7 +293,7 @@ def test_tls_with_a_certificate_that_is_none(
 def test_a_connection_that_comes_back_after_the_end_is_closed(
     serve: Callable[..., Any], connect: Callable[..., HttpClient]
 ) -> None:
-    """A request under way when the client is closed gets its answer, and leaves nothing open."""
+    """A request under way when the client is closed gets its answer, and leaves no connection open."""
     free, asked = threading.Event(), threading.Event()
     ended: list[bytes] = []
 

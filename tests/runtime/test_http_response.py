@@ -1,4 +1,4 @@
-"""HTTP/1.1 responses, in whatever pieces they come."""
+"""HTTP/1.1 responses, in pieces of any size."""
 
 import contextlib
 import http.client
@@ -14,7 +14,7 @@ from edgecascade.runtime.remotes.http_response import Response, ResponseReader
 
 
 def reading(data: bytes, cuts: list[int] | None = None) -> ResponseReader:
-    """A reader of data that comes in pieces of these sizes, again and again."""
+    """Return a reader of data that comes in pieces of these sizes, over and over."""
     source = io.BytesIO(data)
     sizes = cuts or [len(data) or 1]
     calls = iter(range(1 << 30))
@@ -22,12 +22,12 @@ def reading(data: bytes, cuts: list[int] | None = None) -> ResponseReader:
 
 
 def read(data: bytes) -> Response:
-    """The only response."""
+    """Return the only response."""
     return reading(data).read()
 
 
 def chunked(pieces: list[bytes], trailers: bytes = b"") -> bytes:
-    """A body in chunks."""
+    """Return a body in chunks."""
     return b"".join(b"%x;note=1\r\n%b\r\n" % (len(p), p) for p in pieces if p) + b"0\r\n" + trailers + b"\r\n"
 
 
@@ -99,7 +99,7 @@ def test_as_the_standard_library_reads_it(data: bytes) -> None:
     ],
 )
 def test_what_is_not_http(data: bytes, said: str) -> None:
-    """A remote error that tells what came, and that asking again would not help."""
+    """The error shows what came, and is not worth a retry."""
     with pytest.raises(RemoteError, match=said) as raised:
         read(data)
     assert not raised.value.retry
@@ -108,7 +108,7 @@ def test_what_is_not_http(data: bytes, said: str) -> None:
 
 @given(st.integers(0, 60), st.booleans())
 def test_what_ends_too_early(length: int, in_chunks: bool) -> None:
-    """A broken connection, wherever it breaks."""
+    """It is a broken connection, wherever it breaks."""
     whole = HEAD + (b"Transfer-Encoding: chunked\r\n\r\n" + chunked([b"hello"]) if in_chunks else b"")
     whole += b"" if in_chunks else b"Content-Length: 40\r\n\r\n" + b"x" * 40
     with pytest.raises(ConnectionResetError, match="the server closed it"):
@@ -117,6 +117,6 @@ def test_what_ends_too_early(length: int, in_chunks: bool) -> None:
 
 @given(st.binary(max_size=200), st.sampled_from([b"", b"HTTP/", HEAD, HEAD + b"Transfer-Encoding: chunked\r\n\r\n"]))
 def test_noise_is_an_error_of_a_known_kind(noise: bytes, start: bytes) -> None:
-    """Or, by accident, a response; never anything else."""
+    """It raises one of two errors, or happens to be a response."""
     with contextlib.suppress(RemoteError, ConnectionResetError):
         assert isinstance(read(start + noise), Response)

@@ -17,7 +17,7 @@ MOST_MISSES = 64  # of 400: a rate of .1 is above it with a chance of 1e-4
 
 
 def log_mixture(successes: NDArray[np.int64], n: NDArray[np.int64], p: float) -> NDArray[np.float64]:
-    """By quadrature over the prior: how much better it explains what was seen than the rate p does."""
+    """Return by quadrature over the prior how much better it explains the observations than the rate p does."""
     q = np.sin((np.arange(2000) + 0.5) * np.pi / 4000) ** 2  # equally likely under Beta(1/2, 1/2)
     each = successes[:, None] * np.log(q / p) + (n - successes)[:, None] * np.log((1 - q) / (1 - p))
     top = each.max(axis=1)
@@ -27,7 +27,7 @@ def log_mixture(successes: NDArray[np.int64], n: NDArray[np.int64], p: float) ->
 
 @pytest.mark.parametrize("p", [0.02, 0.5, 0.9])
 def test_a_rate_is_in_its_interval_at_all_times(p: float) -> None:
-    """Looked at 300 times up to 10,000, at first after each: the chance that it ever misses is `risk` at most.
+    """Read 300 times up to 10,000, at first after each: the probability that it ever misses is at most `risk`.
 
     Leaving the interval is crossing a border in the number of successes: the borders are the function's own.
     """
@@ -50,7 +50,7 @@ def test_the_interval_of_a_rate_is_no_wider_than_it_must_be() -> None:
 
 @given(n=st.integers(1, 300), share=st.floats(0, 1), risk=st.sampled_from([0.3, 0.05, 1e-3]))
 def test_the_ends_are_where_the_mixture_is_1_over_risk_times_likelier(n: int, share: float, risk: float) -> None:
-    """By quadrature: an end refutes by just so much, and what is inside is not refuted."""
+    """By quadrature: the ends are refuted by just that factor, and the inside is not refuted."""
     successes = round(share * n)
     estimate = rate(successes, n, risk)
     assert 0 <= estimate.low <= estimate.value <= estimate.high <= 1
@@ -62,7 +62,7 @@ def test_the_ends_are_where_the_mixture_is_1_over_risk_times_likelier(n: int, sh
 
 @pytest.mark.parametrize("n", [1, 10, 1000, 10**6])
 def test_all_and_none_are_mirror_images(n: int) -> None:
-    """Without a failure the interval reaches 1, without a success 0, and neither is a point."""
+    """Without failures the interval reaches 1, without successes 0, and neither is a point."""
     none, all_ = rate(0, n, 0.05), rate(n, n, 0.05)
     assert none.low == 0
     assert all_.high == 1
@@ -70,7 +70,7 @@ def test_all_and_none_are_mirror_images(n: int) -> None:
 
 
 def test_a_long_run_is_no_trouble() -> None:
-    """A thousand million observations: narrow, and round the value."""
+    """With a thousand million observations it is narrow, around the value."""
     estimate = rate(899_999_999, 10**9, 1e-6)
     assert estimate.low < 0.9 < estimate.high
     assert estimate.high - estimate.low < 2e-4
@@ -78,7 +78,7 @@ def test_a_long_run_is_no_trouble() -> None:
 
 @pytest.mark.parametrize("kind", ["alike", "drifting", "clairvoyant"])
 def test_the_mean_gap_is_in_its_interval_at_all_times(kind: str) -> None:
-    """At each n to 10,000, and though the gap drifts, or the claim depends on what was seen before."""
+    """At each n up to 10,000, also if the gap drifts or the claim depends on the past."""
     rng = np.random.default_rng(3)
     claim = rng.uniform(0.5, 1, (RUNS, LONGEST))
     truth = claim - 0.2
@@ -100,7 +100,7 @@ def test_the_mean_gap_is_in_its_interval_at_all_times(kind: str) -> None:
 
 @given(gaps=st.lists(st.floats(-1, 1), max_size=50), risk=st.sampled_from([0.3, 0.05, 1e-6]))
 def test_a_gap_is_within_its_interval_and_its_range(gaps: list[float], risk: float) -> None:
-    """Low, value and high are in order, whatever came; nothing is known of nothing."""
+    """Low, value and high are in order."""
     estimate = mean_gap(sum(gaps), len(gaps), risk)
     assert -1 <= estimate.low <= estimate.high <= 1
     assert estimate.n == len(gaps)
@@ -111,13 +111,13 @@ def test_a_gap_is_within_its_interval_and_its_range(gaps: list[float], risk: flo
 
 
 def test_nothing_is_known_of_nothing() -> None:
-    """No observations: no value, and everything possible."""
+    """Without observations there is no value, and the interval is the whole range."""
     estimate = rate(0, 0, 0.05)
     assert (math.isnan(estimate.value), estimate.low, estimate.high, estimate.n) == (True, 0, 1, 0)
 
 
 def test_strata_weigh_what_they_are_of_the_whole() -> None:
-    """Not what they are of the sample; one without a share says nothing."""
+    """Not their share of the sample; a stratum without a share is ignored."""
     strata = [(0.7, Estimate(0.9, 0.8, 1.0, 10)), (0.3, Estimate(0.5, 0.4, 0.6, 5000))]
     whole = stratified(strata)
     assert [whole.value, whole.low, whole.high] == pytest.approx([0.78, 0.68, 0.88])
@@ -132,8 +132,8 @@ def test_a_stratum_of_which_nothing_is_known_widens() -> None:
     assert [whole.low, whole.high] == pytest.approx([0.6, 1.0])
 
 
-def test_an_audited_sample_stands_for_all_that_was_kept() -> None:
-    """Overall agreement from 2 % of the local and all forwarded inputs: unbiased, and nearly always in its interval."""
+def test_an_audited_sample_stands_for_all_local_inputs() -> None:
+    """Agreement from 2 % of the local and all forwarded inputs is unbiased, and nearly always in its interval."""
     rng = np.random.default_rng(11)
     values, missed = [], 0
     for _ in range(200):

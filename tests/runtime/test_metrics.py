@@ -1,4 +1,4 @@
-"""What a cascade counts adds up, and is plain JSON."""
+"""The counts of a cascade add up, and are plain JSON."""
 
 import json
 import math
@@ -29,7 +29,7 @@ answer = st.tuples(st.sampled_from(Source), st.sampled_from(Reason), seconds)
 
 
 def counted(stream: list[tuple[Source, Reason, float]]) -> Counts:
-    """What a tally would have counted of these answers."""
+    """Return the counts that a tally would have of these answers."""
     local, forwarded = Histogram(), Histogram()
     for _, reason, elapsed in stream:
         (local if reason is Reason.CONFIDENT else forwarded).observe(elapsed)
@@ -37,7 +37,7 @@ def counted(stream: list[tuple[Source, Reason, float]]) -> Counts:
 
 
 def numbers(found: Any) -> list[Any]:
-    """All leaves."""
+    """Return all leaves."""
     if isinstance(found, dict):
         return [leaf for value in found.values() for leaf in numbers(value)]
     return [leaf for value in found for leaf in numbers(value)] if isinstance(found, list) else [found]
@@ -45,7 +45,7 @@ def numbers(found: Any) -> list[Any]:
 
 @given(st.lists(seconds))
 def test_a_histogram_counts_each_once_where_it_belongs(durations: list[float]) -> None:
-    """At most a bound belongs below it, as in Prometheus; count and sum are those of the durations."""
+    """Upper bounds are inclusive, as in Prometheus; count and sum are those of the durations."""
     histogram = Histogram()
     for one in durations:
         histogram.observe(one)
@@ -56,21 +56,21 @@ def test_a_histogram_counts_each_once_where_it_belongs(durations: list[float]) -
 
 
 def test_the_bounds_ascend_from_ten_microseconds_to_a_minute() -> None:
-    """Wide enough for a local answer and for the longest deadline."""
+    """They cover local answers and the longest deadlines."""
     assert list(BOUNDS) == sorted(set(BOUNDS))
     assert (BOUNDS[0], BOUNDS[-1]) == (1e-5, 60.0)
 
 
 @pytest.mark.parametrize("odd", [-1.0, math.nan, -math.inf])
 def test_a_duration_that_cannot_be_counts_as_none(odd: float) -> None:
-    """It must not turn the sum into no number for ever."""
+    """It must not make the sum NaN for ever."""
     histogram = Histogram()
     histogram.observe(odd)
     assert histogram.snapshot() == Durations((1, *[0] * len(BOUNDS)), 0.0)
 
 
 def test_threads_lose_no_duration() -> None:
-    """Eight of them at once; the durations are powers of two, so that their sum is exact."""
+    """Eight threads at once; the durations are powers of two, so that their sum is exact."""
     histogram = Histogram()
 
     def observe() -> None:
@@ -90,7 +90,7 @@ def test_threads_lose_no_duration() -> None:
 
 @given(st.lists(answer, max_size=40))
 def test_everything_adds_up(stream: list[tuple[Source, Reason, float]]) -> None:
-    """Local and forwarded inputs are all inputs; so are the reasons, the sources, both together, and the histograms."""
+    """Local and forwarded inputs are all inputs; so are the sums of reasons, sources, pairs and histograms."""
     seen = counted(stream)
     found = metrics(seen)
     n = len(stream)
@@ -105,19 +105,19 @@ def test_everything_adds_up(stream: list[tuple[Source, Reason, float]]) -> None:
 
 
 def test_a_part_that_is_not_there_has_no_key() -> None:
-    """An absent outbox is not an empty one."""
+    """A missing outbox is not an empty one."""
     assert set(metrics(NONE)) == {*("inputs", "kept", "forwarded", "reasons", "sources", "answers", "latency")}
 
 
 class Cause(str, Enum):
-    """Why not."""
+    """A key that is an enum."""
 
     FULL = "full"
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A number and how sure."""
+    """A number with the number of observations."""
 
     value: float
     n: int
@@ -125,7 +125,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Part:
-    """Of every kind that a part may have."""
+    """A part with a value of every kind."""
 
     waiting: int = 3
     on: bool = True
@@ -143,7 +143,7 @@ class Part:
 
 
 def test_of_a_part_only_numbers_are_taken() -> None:
-    """Two levels of them, by name, as plain int and float; what is not finite is None; no text at all."""
+    """Two levels of them by name, as plain int and float; non-finite ones as None; never text."""
     found = metrics(NONE, watch=Part())["watch"]
     assert found == {
         "waiting": 3,
@@ -160,7 +160,7 @@ def test_of_a_part_only_numbers_are_taken() -> None:
 
 
 def test_parts_may_be_mappings_or_dataclasses() -> None:
-    """Whatever a part uses itself."""
+    """Both kinds give the same numbers."""
     found = metrics(
         NONE,
         traffic=Traffic(1, 2, 3),
@@ -175,7 +175,7 @@ def test_parts_may_be_mappings_or_dataclasses() -> None:
 
 @pytest.mark.parametrize("name", ["traffic", "outbox", "watch"])
 def test_a_part_of_another_kind_is_refused(name: str) -> None:
-    """With its name."""
+    """The error names it."""
     with pytest.raises(ArgumentError, match=f"{name}: expected a dataclass or numbers by name, got list"):
         metrics(NONE, **{name: [1]})
 
@@ -199,7 +199,7 @@ def test_the_snapshot_of_a_cascade_asks_each_part_that_is_there() -> None:
 
 @pytest.mark.parametrize("remote", [None, SimpleNamespace(), SimpleNamespace(state={"unhashable": []})])
 def test_the_snapshot_of_a_cascade_without_parts_has_the_counts_only(remote: Any) -> None:
-    """A remote need not count anything, and its state may be its own."""
+    """A remote need not count anything, and may have a `state` of another kind."""
     tally: Any = SimpleNamespace(snapshot=lambda: NONE)
     parts = SimpleNamespace(remote=remote, budget=None, outbox=None, watch=None)
     assert snapshot(tally, parts) == metrics(NONE)

@@ -1,4 +1,4 @@
-"""The Open Inference Protocol v2: what goes over the wire, and what is made of what comes back."""
+"""The Open Inference Protocol v2 over REST: requests, and how replies are read."""
 
 import base64
 import gzip
@@ -18,7 +18,7 @@ LOGITS = np.array([[0, 0, 4], [1, 0, 0]], np.float64)
 
 @pytest.fixture
 def connect() -> Iterator[Callable[..., OpenInference]]:
-    """Makes remotes, and closes them afterwards."""
+    """Make remotes, and close them afterwards."""
     made: list[OpenInference] = []
 
     def connect(server: Any, **options: Any) -> OpenInference:
@@ -31,12 +31,12 @@ def connect() -> Iterator[Callable[..., OpenInference]]:
 
 
 def infer(remote: OpenInference, x: NDArray[Any] = X) -> NDArray[Any]:
-    """Ask, generous with time."""
+    """Ask, with a generous deadline."""
     return remote.infer(x, Deadline.after(5))
 
 
 def binary(rows: NDArray[Any], datatype: str, name: str = "logits") -> tuple[bytes, int]:
-    """A binary response's body, and the length of its JSON part."""
+    """Return the body of a binary response, and the length of its JSON part."""
     raw = rows.tobytes()
     output = {"name": name, "datatype": datatype, "shape": list(rows.shape)}
     head = json.dumps({"outputs": [{**output, "parameters": {"binary_data_size": len(raw)}}]}).encode()
@@ -44,7 +44,7 @@ def binary(rows: NDArray[Any], datatype: str, name: str = "logits") -> tuple[byt
 
 
 def test_tensors_travel_as_bytes(connect: Any, serve: Any, recording: Any, respond: Any) -> None:
-    """CascadeDocument once; then each request is its JSON header and the array's own bytes, output in binary too."""
+    """The model's metadata is read once; then each request is a JSON header and the bytes of the array."""
     record, requests = recording
     server = serve(record(respond(LOGITS)))
     remote = connect(server, headers={"Authorization": "Bearer secret"})
@@ -72,7 +72,7 @@ def test_tensors_travel_as_bytes(connect: Any, serve: Any, recording: Any, respo
 def test_a_passing_error_of_the_first_request_teaches_nothing(
     connect: Any, serve: Any, answering: Any, respond: Any
 ) -> None:
-    """Whether the server takes binary tensors is found out with the next one."""
+    """The next request finds out whether the server takes binary tensors."""
     answers = iter([respond({"error": "out of memory"}, "500 Oops"), *[respond(LOGITS)] * 2])
     remote = connect(serve(answering(lambda connection: connection.sendall(next(answers)))))
     np.testing.assert_array_equal(infer(remote), LOGITS)
@@ -85,7 +85,7 @@ def test_a_passing_error_of_the_first_request_teaches_nothing(
 def test_a_server_without_the_binary_extension_gets_json(
     connect: Any, serve: Any, recording: Any, respond: Any, status: str
 ) -> None:
-    """Tried once; from then on everything is JSON."""
+    """Binary is tried once; then everything is JSON."""
     record, requests = recording
     behave = record(respond(LOGITS))
 
@@ -130,7 +130,7 @@ def test_outputs_of_every_numeric_type_are_read(
 
 
 def test_several_binary_outputs_are_told_apart(connect: Any, serve: Any, answering: Any, respond: Any) -> None:
-    """Their bytes follow one another in the order of the JSON part."""
+    """Their bytes follow in the order of the JSON part."""
     label, logits = np.array([2, 0]), LOGITS.astype(np.float32)
     outputs = [
         {"name": "label", "datatype": "INT64", "shape": [2], "parameters": {"binary_data_size": label.nbytes}},
@@ -142,7 +142,7 @@ def test_several_binary_outputs_are_told_apart(connect: Any, serve: Any, answeri
 
 
 def described(respond: Any, inputs: list[str], outputs: list[dict[str, Any]], answer: bytes) -> Callable[[Any], None]:
-    """A server with this metadata."""
+    """Return a server with this metadata."""
     metadata = respond({"inputs": [{"name": name} for name in inputs], "outputs": outputs})
 
     def behave(connection: Any) -> None:
@@ -153,7 +153,7 @@ def described(respond: Any, inputs: list[str], outputs: list[dict[str, Any]], an
 
 
 def test_the_output_is_the_one_that_can_hold_logits(connect: Any, serve: Any, respond: Any) -> None:
-    """Of several, the only floating table; or the one that the user names; else a sentence."""
+    """The only floating table of several outputs, or the one that the user names; otherwise an error."""
     table = {"name": "scores", "datatype": "FP32", "shape": [-1, 3]}
     label = {"name": "label", "datatype": "INT64", "shape": [-1]}
     other = {"name": "embedding", "datatype": "FP32", "shape": [-1, 8]}
@@ -169,12 +169,12 @@ def test_the_output_is_the_one_that_can_hold_logits(connect: Any, serve: Any, re
 
 
 def test_a_server_that_declares_no_outputs_is_read_all_the_same(connect: Any, serve: Any, respond: Any) -> None:
-    """The response says what it holds."""
+    """The response declares them."""
     assert infer(connect(serve(described(respond, ["z"], [], respond(LOGITS))))).shape == (2, 3)
 
 
 def test_of_several_inputs_the_user_names_one(connect: Any, serve: Any, respond: Any) -> None:
-    """Else a sentence."""
+    """Otherwise there is an error."""
     server = serve(described(respond, ["a", "b"], [], respond(LOGITS)))
     assert infer(connect(server, input="b")).shape == (2, 3)
     with pytest.raises(RemoteError, match=r"expected a model with one input, got 2; name it with `input`"):
@@ -182,7 +182,7 @@ def test_of_several_inputs_the_user_names_one(connect: Any, serve: Any, respond:
 
 
 def test_outputs_of_one_dimension_are_not_taken_for_logits(connect: Any, serve: Any, respond: Any) -> None:
-    """Some servers declare them, and send them, as [n, 1]; nor do outputs of text matter."""
+    """Some servers declare and send them as [n, 1]; text outputs are ignored, too."""
     sure = {"name": "sure", "datatype": "FP32", "shape": [-1, 1]}
     word = {"name": "word", "datatype": "BYTES", "shape": [-1]}
     table = {"name": "scores", "datatype": "FP32", "shape": [-1, 3]}
@@ -201,13 +201,13 @@ def test_outputs_of_one_dimension_are_not_taken_for_logits(connect: Any, serve: 
 def test_dimensions_of_one_that_a_server_adds(
     connect: Any, serve: Any, answering: Any, respond: Any, shape: list[int]
 ) -> None:
-    """They are taken out again."""
+    """They are removed."""
     output = {"name": "logits", "datatype": "FP64", "shape": shape, "data": LOGITS.ravel().tolist()}
     np.testing.assert_array_equal(infer(connect(serve(answering(respond({"outputs": [output]}))))), LOGITS)
 
 
 def test_arrays_of_every_layout_arrive_the_same(connect: Any, serve: Any, recording: Any, respond: Any) -> None:
-    """The wire has one: C order, little-endian."""
+    """The protocol has one layout: C order, little-endian."""
     record, requests = recording
     remote = connect(serve(record(respond(LOGITS))))
     for x in (X, np.asfortranarray(X), X.astype(">f4"), np.repeat(X, 2, axis=1)[:, ::2]):
@@ -224,7 +224,7 @@ FILES[:] = [b"\xff\x00", b"a"]
 
 @pytest.mark.parametrize(("declared", "sent"), [([-1], [2]), ([-1, 1], [2, 1])])
 def test_files_as_they_are(connect: Any, serve: Any, respond: Any, declared: list[int], sent: list[int]) -> None:
-    """As BYTES, each behind its length, in the shape that the server declares; in base64, and said so, to JSON."""
+    """As BYTES, each after its length, in the declared shape; in JSON as declared base64."""
     seen: list[bytes] = []
     metadata = respond({"inputs": [{"name": "f", "datatype": "BYTES", "shape": declared}]})
 
@@ -246,7 +246,7 @@ def test_files_as_they_are(connect: Any, serve: Any, respond: Any, declared: lis
 
 
 def test_objects_that_are_neither_bytes_nor_text(connect: Any, serve: Any, answering: Any, respond: Any) -> None:
-    """One sentence."""
+    """The error has one line."""
     with pytest.raises(RemoteError, match="expected bytes or text in an array of objects, got int"):
         infer(connect(serve(answering(respond(LOGITS)))), np.array([1, 2], object))
 
@@ -256,7 +256,7 @@ NOISE = np.random.default_rng(0).integers(0, 2**32, (2, 1000), np.uint32)
 
 
 def test_what_shrinks_is_compressed(connect: Any, serve: Any, recording: Any, respond: Any) -> None:
-    """Only if so asked, only what is large, and only what gets smaller; the lengths are of what is inside."""
+    """Only if asked for, above 1 KiB, and if it gets smaller; lengths are those before compression."""
     record, requests = recording
     server = serve(record(respond(LOGITS)))
     remote, plain = connect(server, compress=True), connect(server)
@@ -270,7 +270,7 @@ def test_what_shrinks_is_compressed(connect: Any, serve: Any, recording: Any, re
 
 @pytest.mark.parametrize("status", ["400 Bad Request", "415 Unsupported Media Type", "500 Oops"])
 def test_a_server_that_reads_no_gzip_gets_none(connect: Any, serve: Any, respond: Any, status: str) -> None:
-    """Tried once; that it takes binary tensors is found out all the same."""
+    """Gzip is tried once; whether binary tensors work is found out all the same."""
     seen: list[bytes] = []
     metadata = respond({"inputs": [{"name": "z"}]})
 
@@ -329,14 +329,14 @@ def test_compressed_binary_responses_are_read(connect: Any, serve: Any, answerin
 
 
 def test_of_a_traceback_the_last_line_is_told(connect: Any, serve: Any, answering: Any, respond: Any) -> None:
-    """MLServer explains itself by one."""
+    """MLServer sends one as its explanation."""
     said = b'Traceback (most recent call last):\n  File "x.py", line 1\nValueError: no such shape\n'
     with pytest.raises(RemoteError, match=r"HTTP 500: ValueError: no such shape$"):
         infer(connect(serve(answering(respond(said, "500 Internal Server Error")))))
 
 
 def test_arrays_that_the_protocol_cannot_carry_are_refused() -> None:
-    """Before anything is sent."""
+    """Nothing is sent."""
     with pytest.raises(RemoteError, match=r"arrays of complex128 have no type"):
         infer(OpenInference("http://127.0.0.1:9/v2/models/m"), X.astype(complex))
 
@@ -357,7 +357,7 @@ def test_addresses(address: str) -> None:
     ],
 )
 def test_other_addresses_are_refused(address: str) -> None:
-    """One sentence with the form that is expected."""
+    """The error shows the expected form."""
     with pytest.raises(ArgumentError, match=r"^remote: expected http\[s\]://host\[:port\]/v2/models/NAME"):
         OpenInference(address)
 
@@ -366,7 +366,7 @@ def test_other_addresses_are_refused(address: str) -> None:
 def test_names_that_a_path_cannot_hold_as_they_are(
     serve: Any, recording: Any, respond: Any, name: str, quoted: str
 ) -> None:
-    """They are quoted, once."""
+    """They are percent-encoded, once."""
     record, requests = recording
     remote = OpenInference(serve(record(respond(LOGITS))).address.removesuffix("m") + name)
     infer(remote)

@@ -1,4 +1,4 @@
-"""The Open Inference Protocol v2 over gRPC: what goes over the wire, what is made of what comes back, and of failures.
+"""The Open Inference Protocol v2 over gRPC: requests, how replies are read, and failures.
 
 The server here speaks with the message classes that KServe publishes, not with ours.
 """
@@ -26,7 +26,7 @@ LOGITS = np.array([[0, 0, 4], [1, 0, 0]], np.float32)
 
 
 def published() -> Any:
-    """KServe's generated module, without KServe, which parses the command line and takes seconds to import."""
+    """Return KServe's generated module without KServe, which parses the command line and imports slowly."""
     found = importlib.util.find_spec("kserve")
     assert found is not None
     assert found.origin is not None
@@ -44,7 +44,7 @@ Answer = Callable[[Any, Any], Any]
 
 
 def described(inputs: list[Any], outputs: list[Any]) -> Any:
-    """A model's metadata, from tuples of name, type and shape."""
+    """Return a model's metadata, from tuples of name, type and shape."""
     reply = PUBLISHED.ModelMetadataResponse(name="m")
     for tensors, to in ((inputs, reply.inputs), (outputs, reply.outputs)):
         for name, datatype, shape in tensors:
@@ -53,7 +53,7 @@ def described(inputs: list[Any], outputs: list[Any]) -> Any:
 
 
 def raw(*tensors: Any) -> Any:
-    """A reply of tensors as their own bytes, from tuples of name, type and array."""
+    """Return a reply of tensors as raw bytes, from tuples of name, type and array."""
     reply = PUBLISHED.ModelInferResponse(model_name="m")
     for name, datatype, array in tensors:
         reply.outputs.add(name=name, datatype=datatype, shape=array.shape)
@@ -62,7 +62,7 @@ def raw(*tensors: Any) -> Any:
 
 
 def typed(datatype: str, field: str, array: Any) -> Any:
-    """A reply of one tensor as protobuf's numbers."""
+    """Return a reply of one tensor as protobuf's numbers."""
     reply = PUBLISHED.ModelInferResponse(model_name="m")
     output = reply.outputs.add(name="logits", datatype=datatype, shape=array.shape)
     getattr(output.contents, field).extend(array.ravel().tolist())
@@ -73,7 +73,7 @@ USUAL = described([("z", "FP32", [-1, 3])], [("logits", "FP32", [-1, 3])])
 
 
 class GrpcServer:
-    """Describes a model and answers by a function of the request and its context; keeps what it got."""
+    """Describes a model, answers by a function of the request and its context, and records the requests."""
 
     def __init__(self, answer: Any, metadata: Any = USUAL, port: int = 0) -> None:
         self.requests: list[Any] = []
@@ -118,7 +118,7 @@ class GrpcServer:
 
 @pytest.fixture
 def start() -> Iterator[Callable[..., GrpcServer]]:
-    """Starts servers, and stops them afterwards."""
+    """Start servers, and stop them afterwards."""
     started: list[GrpcServer] = []
 
     def start(*arguments: Any, **options: Any) -> GrpcServer:
@@ -132,7 +132,7 @@ def start() -> Iterator[Callable[..., GrpcServer]]:
 
 @pytest.fixture
 def connect() -> Iterator[Callable[..., OpenInferenceGrpc]]:
-    """Makes remotes, and closes them afterwards."""
+    """Make remotes, and close them afterwards."""
     made: list[OpenInferenceGrpc] = []
 
     def connect(server: Any, path: str = "", **options: Any) -> OpenInferenceGrpc:
@@ -145,7 +145,7 @@ def connect() -> Iterator[Callable[..., OpenInferenceGrpc]]:
 
 
 def infer(remote: OpenInferenceGrpc, x: Any = X, seconds: float = 10) -> Any:
-    """Ask, generous with time."""
+    """Ask, with a generous deadline."""
     return remote.infer(x, Deadline.after(seconds))
 
 
@@ -160,7 +160,7 @@ def refusing(code: Any, details: str, *trailing: tuple[str, str]) -> Answer:
 
 
 def test_our_messages_are_part_of_those_published() -> None:
-    """Every field that is described here has the number, the type and the count of the protocol's own."""
+    """Every field has the protocol's number, type and cardinality."""
     for name, message in make_messages().items():
         theirs = {
             "InferInputTensor": PUBLISHED.ModelInferRequest.InferInputTensor,
@@ -175,7 +175,7 @@ def test_our_messages_are_part_of_those_published() -> None:
 
 
 def test_tensors_travel_as_bytes(start: Any, connect: Any) -> None:
-    """CascadeDocument once; then each request names its input and its output, and holds the array's own bytes."""
+    """The model's metadata is read once; then each request names input and output, and holds the array's bytes."""
     server = start(raw(("logits", "FP32", LOGITS)))
     remote = connect(server, "/versions/3", headers={"Authorization": "Bearer secret"})
     for _ in range(2):
@@ -191,7 +191,7 @@ def test_tensors_travel_as_bytes(start: Any, connect: Any) -> None:
 
 
 def test_every_byte_of_the_messages_is_counted(start: Any, connect: Any) -> None:
-    """As many as the server got and gave."""
+    """The counts are the server's."""
     reply = raw(("logits", "FP32", LOGITS))
     server = start(reply)
     remote = connect(server)
@@ -227,7 +227,7 @@ def test_outputs_of_every_numeric_type_are_read(
 
 
 def test_the_logits_are_found_among_others(start: Any, connect: Any) -> None:
-    """By their shape, even where outputs of one dimension come as [n, 1], and wherever they are in the reply."""
+    """By their shape, wherever they are in the reply, even if one-dimensional outputs come as [n, 1]."""
     label, sure = np.array([[2], [0]]), np.array([[0.9], [0.8]], np.float32)
     outputs = [("label", "INT64", [-1, 1]), ("sure", "FP32", [-1, 1]), ("scores", "FP32", [-1, 3])]
     reply = raw(("label", "INT64", label), ("sure", "FP32", sure), ("scores", "FP32", LOGITS))
@@ -237,7 +237,7 @@ def test_the_logits_are_found_among_others(start: Any, connect: Any) -> None:
 
 
 def test_several_inputs_by_name(start: Any, connect: Any) -> None:
-    """Each with its own bytes, in the order of the names."""
+    """Each has its own bytes, in the order of the names."""
     server = start(raw(("logits", "FP32", LOGITS)), described([("a", "FP32", [-1, 3]), ("b", "INT64", [-1])], []))
     b = np.array([7, 8])
     infer(connect(server), {"b": b, "a": X})
@@ -248,7 +248,7 @@ def test_several_inputs_by_name(start: Any, connect: Any) -> None:
 
 
 def test_files_and_text_travel_as_bytes(start: Any, connect: Any) -> None:
-    """Each behind its length; as [n, 1] where the server declares them so."""
+    """Each after its length; as [n, 1] if the server declares them so."""
     files = np.empty(2, object)
     files[:] = [b"\xff\x00", b""]
     for shape, sent in (([-1], [2]), ([-1, 1], [2, 1])):
@@ -279,7 +279,7 @@ def test_files_and_text_travel_as_bytes(start: Any, connect: Any) -> None:
     ],
 )
 def test_an_answer_that_is_none(start: Any, connect: Any, reply: Any, said: str) -> None:
-    """A remote error, in one line, that asking again would not help."""
+    """A remote error in one line, not worth a retry."""
     with pytest.raises(RemoteError, match=said) as raised:
         infer(connect(start(reply)))
     assert not raised.value.retry
@@ -298,7 +298,7 @@ def test_an_answer_that_is_none(start: Any, connect: Any, reply: Any, said: str)
     ids=lambda value: getattr(value, "name", None),
 )
 def test_refusals(start: Any, connect: Any, code: Any, kind: type[RemoteError], retry: bool) -> None:
-    """Each in one line, with whether asking again may help."""
+    """Each error has one line, and says whether a retry may help."""
     server = start(refusing(code, "the first line\n and the second"))
     with pytest.raises(RemoteError, match="the first line and the second") as raised:
         infer(connect(server))
@@ -307,7 +307,7 @@ def test_refusals(start: Any, connect: Any, code: Any, kind: type[RemoteError], 
 
 
 def test_a_server_that_asks_to_be_left_alone(start: Any, connect: Any) -> None:
-    """In the milliseconds that gRPC has for it."""
+    """It says so in milliseconds, as gRPC's retry design has it."""
     busy = refusing(grpc.StatusCode.RESOURCE_EXHAUSTED, "busy", ("grpc-retry-pushback-ms", "1500"))
     with pytest.raises(RemoteError) as raised:
         infer(connect(start(busy)))
@@ -316,7 +316,7 @@ def test_a_server_that_asks_to_be_left_alone(start: Any, connect: Any) -> None:
 
 @pytest.mark.parametrize("slow", ["sending nothing", "thinking"])
 def test_a_slow_server_ends_by_the_deadline(start: Any, serve: Any, slow: str) -> None:
-    """Whether it accepts and says nothing, or takes its time over the answer."""
+    """Whether it accepts and never replies, or replies late."""
     done = threading.Event()
     if slow == "thinking":
         path = start(lambda *_: (done.wait(5), raw())[1]).address
@@ -340,7 +340,7 @@ def test_a_deadline_that_has_passed_sends_nothing(start: Any, connect: Any) -> N
 
 
 def test_an_address_without_a_server() -> None:
-    """Unreachable, at once, and with the system's reason."""
+    """It is unreachable at once, with the system's reason."""
     with socket.create_server(("127.0.0.1", 0)) as unused:
         port = unused.getsockname()[1]
     remote = OpenInferenceGrpc(f"grpc://127.0.0.1:{port}/v2/models/m")
@@ -351,7 +351,7 @@ def test_an_address_without_a_server() -> None:
 
 
 def test_a_server_that_comes_back_is_found(start: Any, connect: Any) -> None:
-    """Within seconds, on the same channel: gRPC alone would wait for minutes after some failures."""
+    """Within seconds on the same channel; gRPC's defaults would wait for minutes after some failures."""
     server = start(raw(("logits", "FP32", LOGITS)))
     remote = connect(server)
     infer(remote)
@@ -372,7 +372,7 @@ def test_a_server_that_comes_back_is_found(start: Any, connect: Any) -> None:
 
 
 def test_what_is_too_large_is_refused(start: Any, connect: Any) -> None:
-    """Beyond 64 MiB neither way; below it goes through, and asking again would not help."""
+    """Messages above 64 MiB are refused in both directions, and are not worth a retry."""
     large = np.zeros((17, 1 << 20), np.float32)
     with pytest.raises(RemoteError, match=r"larger than max") as raised:
         infer(connect(start(raw(("logits", "FP32", large)))), seconds=60)
@@ -384,7 +384,7 @@ def test_what_is_too_large_is_refused(start: Any, connect: Any) -> None:
 
 
 def test_many_threads_share_one_remote(start: Any, connect: Any) -> None:
-    """Every one gets its own answer, and every call is counted."""
+    """Each gets its own answer, and every call is counted."""
 
     def echo(request: Any, _: Any) -> Any:
         x = np.frombuffer(request.raw_input_contents[0], np.float32).reshape(-1, 3)
@@ -399,7 +399,7 @@ def test_many_threads_share_one_remote(start: Any, connect: Any) -> None:
 
 
 def test_closing_frees_those_who_wait(start: Any, connect: Any) -> None:
-    """They learn that the server is gone, and do not wait for the deadline; the next call connects anew."""
+    """Their calls fail before the deadline; the next call connects anew."""
     asked, done = threading.Event(), threading.Event()
 
     def thinking(*_: Any) -> Any:
@@ -419,7 +419,7 @@ def test_closing_frees_those_who_wait(start: Any, connect: Any) -> None:
 
 
 def test_a_cascade_by_its_address(file: Path, start: Any) -> None:
-    """`grpc://` is all that it takes."""
+    """A `grpc://` address is enough."""
     server = start(raw(("logits", "FP32", LOGITS[:1])))
     with Cascade.load(file, remote=server.address, deadline=10) as cascade:
         answer = cascade.predict(np.array([0, 0.5, 0], np.float32))
@@ -438,19 +438,19 @@ def test_addresses(address: str) -> None:
     "address", ["grpc://h:8001", "grpc://h:8001/v2/models/", "http://h/v2/models/m", "grpc://h:port/v2/models/m"]
 )
 def test_other_addresses_are_refused(address: str) -> None:
-    """One sentence with the form that is expected."""
+    """The error shows the expected form."""
     with pytest.raises(ArgumentError, match=r"^remote: expected grpc\[s\]://host\[:port\]/v2/models/NAME, got"):
         OpenInferenceGrpc(address)
 
 
 def test_a_path_before_the_model_is_refused() -> None:
-    """Since gRPC could not send it."""
+    """It cannot be sent over gRPC."""
     with pytest.raises(ArgumentError, match=r"gRPC knows no path before /v2/models"):
         OpenInferenceGrpc("grpc://h/prefix/v2/models/m")
 
 
 def test_without_the_extra_the_missing_module_is_named(file: Path) -> None:
-    """When the cascade is loaded, not when an input is to be forwarded."""
+    """When the cascade is loaded, not at the first forward."""
     code = (
         "import sys\n"
         "sys.modules['grpc'] = None\n"

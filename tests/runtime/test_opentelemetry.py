@@ -1,4 +1,4 @@
-"""OpenTelemetry reads the same numbers, all of one moment."""
+"""OpenTelemetry reads the same numbers, all from one snapshot."""
 
 import subprocess
 import sys
@@ -19,7 +19,7 @@ Found = dict[str, dict[tuple[Any, ...], Any]]  # value by the attributes' values
 
 @pytest.fixture
 def reader() -> Iterator[InMemoryMetricReader]:
-    """Collects when told to."""
+    """Return a reader that collects on demand."""
     reader = InMemoryMetricReader()
     yield reader
     reader.shutdown()
@@ -27,14 +27,14 @@ def reader() -> Iterator[InMemoryMetricReader]:
 
 @pytest.fixture
 def provider(reader: InMemoryMetricReader) -> Iterator[MeterProvider]:
-    """Of the meters that the reader collects."""
+    """Return a provider of the meters that the reader collects."""
     provider = MeterProvider([reader], shutdown_on_exit=False)
     yield provider
     provider.force_flush()
 
 
 def collected(reader: InMemoryMetricReader) -> Found:
-    """What the instruments say by now."""
+    """Return the present values of the instruments."""
     data = reader.get_metrics_data()
     found: Found = {}
     for resource in data.resource_metrics if data else ():
@@ -48,7 +48,7 @@ def collected(reader: InMemoryMetricReader) -> Found:
 
 
 def example(local: int, **parts: Any) -> dict[str, Any]:
-    """The metrics after so many local answers of 1 ms, and one of the remote."""
+    """Return the metrics after so many local answers of 1 ms, and a remote one."""
     quick, slow = Histogram(), Histogram()
     for _ in range(local):
         quick.observe(0.001)
@@ -58,7 +58,7 @@ def example(local: int, **parts: Any) -> dict[str, Any]:
 
 
 def test_the_instruments_say_what_the_snapshot_says(reader: InMemoryMetricReader, provider: MeterProvider) -> None:
-    """Counts with source and reason, buckets with their bounds, and the numbers of each part by name."""
+    """Counts by source and reason, buckets by bound, and the numbers of each part by name."""
     snapshot = example(
         3,
         traffic={"requests": 3, "sent": 4000, "received": 900},
@@ -87,7 +87,7 @@ def test_the_instruments_say_what_the_snapshot_says(reader: InMemoryMetricReader
 
 
 def test_a_part_that_is_not_there_says_nothing(reader: InMemoryMetricReader, provider: MeterProvider) -> None:
-    """An absent outbox is not an empty one."""
+    """A missing outbox is not an empty one."""
     export_to_opentelemetry(lambda: example(1), meter=provider.get_meter("test"))
     names = {name for name, points in collected(reader).items() if points}
     assert names == {
@@ -97,7 +97,7 @@ def test_a_part_that_is_not_there_says_nothing(reader: InMemoryMetricReader, pro
 
 
 def test_each_collection_reads_one_snapshot_anew(reader: InMemoryMetricReader, provider: MeterProvider) -> None:
-    """One for all instruments, so that they add up; and another one the next time."""
+    """All instruments share it, so that they add up."""
     taken: list[int] = []
 
     def snapshot() -> dict[str, Any]:
@@ -127,7 +127,7 @@ def test_a_snapshot_that_fails_does_not_end_the_export(reader: InMemoryMetricRea
 
 
 def test_opentelemetry_is_imported_when_it_is_used() -> None:
-    """The module itself is part of the device install, and says what is missing by the import's own error."""
+    """The module is part of the device install; without the extra the import error says what is missing."""
     code = (
         "import sys\n"
         "from edgecascade.runtime.metrics.opentelemetry import export_to_opentelemetry\n"
@@ -141,5 +141,5 @@ def test_opentelemetry_is_imported_when_it_is_used() -> None:
 
 
 def test_the_global_meter_is_the_default() -> None:
-    """Without an SDK it does nothing, and raises nothing."""
+    """Without an SDK it does nothing."""
     export_to_opentelemetry(lambda: example(1))

@@ -1,4 +1,4 @@
-"""The text is what Prometheus reads, and says what the snapshot says."""
+"""Prometheus reads the text, and finds the numbers of the snapshot."""
 
 import textwrap
 from typing import Any
@@ -16,7 +16,7 @@ from snapshots import metrics
 
 
 def example(**parts: Any) -> dict[str, Any]:
-    """The metrics after two local answers, and one of the remote that took 200 ms."""
+    """Return the metrics after two local answers, and a remote one that took 100 s."""
     local, forwarded = Histogram(), Histogram()
     local.observe(1e-5)
     local.observe(0.25)
@@ -35,19 +35,19 @@ EVERYTHING: dict[str, Any] = {
 
 
 def parsed(text: str) -> dict[str, Metric]:
-    """By the reference parser, which raises on most of what is malformed."""
+    """Parse a text with the reference parser, which raises on most malformed text."""
     families = list(text_string_to_metric_families(text))
     assert len({family.name for family in families}) == len(families)
     return {family.name: family for family in families}
 
 
 def values(family: Metric) -> dict[tuple[str, ...], float]:
-    """Of its samples, by what follows the name and the labels' values."""
+    """Return the samples' values by the suffix of the name and the values of the labels."""
     return {(sample.name.removeprefix(family.name), *sample.labels.values()): sample.value for sample in family.samples}
 
 
 def test_the_reference_parser_reads_what_the_snapshot_says() -> None:
-    """Every family with its type and help, every sample with its labels."""
+    """Every family has its type and help, every sample its labels."""
     found = parsed(prometheus_text(example(**EVERYTHING)))
     assert {name.removeprefix("edgecascade_"): family.type for name, family in found.items()} == {
         "answers": "counter",
@@ -77,7 +77,7 @@ def test_the_reference_parser_reads_what_the_snapshot_says() -> None:
 
 
 def test_a_histogram_ends_with_all_and_never_falls() -> None:
-    """Cumulative, a bucket for each bound and one for the rest, which is the count."""
+    """It is cumulative, with a bucket for each bound and one for all durations."""
     found = values(parsed(prometheus_text(example()))["edgecascade_latency_seconds"])
     for route, count, total in (("kept", 2, 0.25001), ("forwarded", 1, 100.0)):
         buckets = [(float(key[2]), value) for key, value in found.items() if key[:2] == ("_bucket", route)]
@@ -91,7 +91,7 @@ def test_a_histogram_ends_with_all_and_never_falls() -> None:
 
 
 def test_the_text_is_this_one() -> None:
-    """What dashboards are built on does not change unnoticed."""
+    """Dashboards depend on it."""
     lines = prometheus_text(example(circuit="open", budget={"forwards/60s": 0.5})).splitlines()
     head, tail = lines[:7], lines[-15:]
     assert "\n".join(head) == textwrap.dedent("""\
@@ -121,7 +121,7 @@ def test_the_text_is_this_one() -> None:
 
 
 def test_it_ends_with_a_line_feed_and_names_its_version() -> None:
-    """As the format asks for."""
+    """As the format requires."""
     assert prometheus_text(example()).endswith("\n")
     assert CONTENT_TYPE.startswith("text/plain; version=0.0.4")
 
@@ -135,5 +135,5 @@ def test_any_text_survives_as_a_label(text: str) -> None:
 
 
 def test_a_name_that_prometheus_does_not_allow_is_changed() -> None:
-    """Names of a part's numbers may be of any characters."""
+    """The numbers of a part may have any name."""
     assert "edgecascade_outbox_too_late_" in parsed(prometheus_text(example(outbox={"too late!": 1})))

@@ -1,4 +1,4 @@
-"""Pairs for the next calibration: bounded, whole, and read by the commands that need them."""
+"""Recorded pairs for the next calibration: bounded, complete, and readable by the commands."""
 
 import logging
 import os
@@ -22,19 +22,19 @@ NAMES = ["red", "green", "blue"]
 
 
 def prediction(label: int, confidence: float = 0.8) -> Prediction:
-    """One of three classes."""
+    """Return a prediction of one of three classes."""
     probabilities = np.full(3, (1 - confidence) / 2, np.float32)
     probabilities[label] = confidence
     return Prediction(label, confidence, probabilities)
 
 
 def record(pairs: PairRecorder, value: Any, label: int = 0) -> bool:
-    """One pixel, on which the local model says red."""
+    """Record one pixel that the local model calls red."""
     return pairs.add(np.full((1, 2), value, np.float32), prediction(0, 0.6), prediction(label), audited=True)
 
 
 def saved(pairs: PairRecorder) -> dict[str, Any]:
-    """What is in the file."""
+    """Return the arrays of the file."""
     path = pairs.save()
     assert path is not None
     with np.load(path, allow_pickle=False) as arrays:
@@ -42,7 +42,7 @@ def saved(pairs: PairRecorder) -> dict[str, Any]:
 
 
 def test_the_file_holds_what_both_models_said(tmp_path: Path) -> None:
-    """Inputs in order, a label, and both models' probabilities beside it."""
+    """Inputs in order, a label, and both models' probabilities."""
     pairs = PairRecorder(tmp_path, NAMES)
     assert record(pairs, 1, label=2)
     assert pairs.add(np.full((1, 2), 2, np.float32), prediction(1), prediction(1), audited=False)
@@ -57,7 +57,7 @@ def test_the_file_holds_what_both_models_said(tmp_path: Path) -> None:
 
 
 def recorded(pair: Path, folder: Path) -> dict[str, Any]:
-    """All test images of the pair, with what both models say, in a file."""
+    """Return the file of all test images of the pair, with the predictions of both models."""
     test = np.load(pair / "test.npz")["x"]
     pairs = PairRecorder(folder, NAMES, seed=1)
     with Cascade.load(pair / "local.onnx", remote=pair / "remote.onnx", threshold=2.0, deadline=60) as cascade:
@@ -68,7 +68,7 @@ def recorded(pair: Path, folder: Path) -> dict[str, Any]:
 
 
 def test_recalibrate_reads_it(pair: Path, tmp_path: Path) -> None:
-    """The real command, with the remote asked again and with what it said saved; its figures are those of the truth."""
+    """With the remote asked again and with its saved probabilities; the figures are those of the truth."""
     arrays = recorded(pair, tmp_path)
     np.save(tmp_path / "remote.npy", arrays["remote"])
     for remote in (pair / "remote.onnx", tmp_path / "remote.npy"):
@@ -84,7 +84,7 @@ def test_recalibrate_reads_it(pair: Path, tmp_path: Path) -> None:
 
 
 def test_calibrate_reads_it(pair: Path, tmp_path: Path) -> None:
-    """The same for the body alone; and the inputs are those that the local model took, bit for bit."""
+    """The same for the body alone; the inputs are those that the local model took, bit for bit."""
     arrays = recorded(pair, tmp_path)
     path = str(tmp_path / "pairs.npz")
     data = read_labelled(path)
@@ -97,7 +97,7 @@ def test_calibrate_reads_it(pair: Path, tmp_path: Path) -> None:
 
 
 def test_labels_are_drawn_as_the_remote_believes(tmp_path: Path) -> None:
-    """Each class as often as its probability says, and one without a probability never."""
+    """Each class as often as its probability, and never one of probability 0."""
     pairs = PairRecorder(tmp_path, NAMES, seed=3)
     remote = Prediction(2, 0.7, np.array([0.0, 0.3, 0.7], np.float32))
     for _ in range(2000):
@@ -119,7 +119,7 @@ def test_the_latest_are_recorded(tmp_path: Path) -> None:
 def test_neither_bound_is_ever_passed(
     tmp_path_factory: pytest.TempPathFactory, sizes: list[int], most: int, most_bytes: int
 ) -> None:
-    """Whatever comes; and what is larger than all the room is refused without losing the rest."""
+    """A pair larger than all the room is refused without losing others."""
     pairs = PairRecorder(tmp_path_factory.mktemp("recorded"), NAMES, most=most, most_bytes=most_bytes)
     expected: list[int] = []
     for size in sizes:
@@ -134,7 +134,7 @@ def test_neither_bound_is_ever_passed(
 
 
 def test_an_input_is_copied(tmp_path: Path) -> None:
-    """A caller may use its buffer again."""
+    """The caller may reuse its buffer."""
     pairs = PairRecorder(tmp_path, NAMES)
     x = np.ones((1, 2), np.float32)
     local, remote = prediction(0), prediction(1)
@@ -161,7 +161,7 @@ def test_several_inputs_are_recorded_by_name(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["U", "O"])
 def test_sentences_of_any_length_are_of_one_kind(tmp_path: Path, kind: str) -> None:
-    """Whatever array held them; the file is one of plain text."""
+    """From arrays of text or of objects; the file holds plain text."""
     pairs = PairRecorder(tmp_path, NAMES)
     sentences = ["short", "a much longer one", ""]
     for sentence in sentences:
@@ -182,7 +182,7 @@ def test_sentences_of_any_length_are_of_one_kind(tmp_path: Path, kind: str) -> N
     ],
 )
 def test_what_no_plain_file_could_hold_is_not_recorded(tmp_path: Path, x: Any) -> None:
-    """Encoded images, objects, and inputs named like what is beside them."""
+    """Encoded images, objects, and inputs with the name of another array of the file."""
     pairs = PairRecorder(tmp_path, NAMES)
     assert not pairs.add(x, prediction(0), prediction(1), audited=True)
     assert pairs.save() is None
@@ -190,13 +190,13 @@ def test_what_no_plain_file_could_hold_is_not_recorded(tmp_path: Path, x: Any) -
 
 
 def test_predictions_of_other_classes_are_not_recorded(tmp_path: Path) -> None:
-    """They are another model's."""
+    """They come from another model."""
     other = Prediction(0, 1.0, np.ones(4, np.float32))
     assert not PairRecorder(tmp_path, NAMES).add(np.zeros((1, 2)), prediction(0), other, audited=True)
 
 
 def test_the_commonest_shape_is_saved(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """One file has one; the log says how many were left out."""
+    """A file has one shape; the log says how many inputs were left out."""
     pairs = PairRecorder(tmp_path, NAMES)
     for side in (4, 3, 3, 5, 3):
         pairs.add(np.zeros((1, side, side), np.uint8), prediction(0), prediction(0), audited=True)
@@ -206,7 +206,7 @@ def test_the_commonest_shape_is_saved(tmp_path: Path, caplog: pytest.LogCaptureF
 
 
 def test_a_restart_goes_on(tmp_path: Path) -> None:
-    """What was saved is there again, in order, and the bounds hold for all."""
+    """The saved pairs are read in order, and the bounds hold for all."""
     first = PairRecorder(tmp_path, NAMES, most=4)
     for i in range(3):
         record(first, i, label=i)
@@ -254,7 +254,7 @@ def _rename_a_class(path: Path) -> None:
 def test_what_cannot_be_continued_is_set_aside(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: Callable[[Path], None]
 ) -> None:
-    """The file is still there under another name, the log names it, and a new file begins."""
+    """The file is renamed, the log names it, and a new file begins."""
     pairs = PairRecorder(tmp_path, NAMES)
     record(pairs, 1)
     record(pairs, 2)
@@ -271,7 +271,7 @@ def test_what_cannot_be_continued_is_set_aside(
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The disk is full: OSError, and nothing half-written is left behind."""
+    """The disk is full: it raises `OSError`, and leaves no partial file."""
     pairs = PairRecorder(tmp_path, NAMES)
     record(pairs, 1)
     pairs.save()
@@ -289,7 +289,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pyt
 
 
 def test_a_reader_never_meets_half_a_file(tmp_path: Path) -> None:
-    """Two threads save and one adds, while a reader loads all it can get."""
+    """Two threads save and one adds while a reader loads."""
     pairs = PairRecorder(tmp_path, NAMES, most=50)
     record(pairs, 0)
     pairs.save()
@@ -319,13 +319,13 @@ def test_a_reader_never_meets_half_a_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("options", [{"most": 0}, {"most_bytes": 0}])
 def test_bounds_that_record_nothing_are_refused(tmp_path: Path, options: dict[str, int]) -> None:
-    """Naming the argument."""
+    """The error names the argument."""
     with pytest.raises(ArgumentError, match="expected 1 or more, got 0"):
         PairRecorder(tmp_path, NAMES, **options)
 
 
 def test_a_folder_that_cannot_be_is_refused(tmp_path: Path) -> None:
-    """At once, and not when the first pairs are to be saved."""
+    """At once, not at the first save."""
     (tmp_path / "file").write_text("")
     with pytest.raises(ArgumentError, match="record: expected a folder"):
         PairRecorder(tmp_path / "file" / "below", NAMES)

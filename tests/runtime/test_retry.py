@@ -1,4 +1,4 @@
-"""Asking again: where it helps, within the deadline, and not so often that it hurts."""
+"""Retries: where they may help, within the deadline, and as a small share of requests."""
 
 import socket
 import threading
@@ -24,7 +24,7 @@ ORDERED = np.array([[0.0, 0.0, 9.0]], np.float32)
 
 
 class Scripted:
-    """A remote that gives, or raises, one thing after another; at the end it repeats the last."""
+    """A remote that returns or raises one thing after another, and then repeats the last."""
 
     encoded = True
 
@@ -47,7 +47,7 @@ class Scripted:
 
 
 class Clock(threading.Event):
-    """An event that lets no time pass but on this clock, and keeps the waits."""
+    """An event that waits on this clock without real time, and records the waits."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -73,14 +73,14 @@ class Clock(threading.Event):
 
 
 def retrying(remote: Any, clock: Clock, **options: Any) -> Retrying:
-    """One that waits on that clock."""
+    """Return a remote with retries that waits on that clock."""
     one = Retrying(remote, **options)
     one._closed = clock
     return one
 
 
 def busy(seconds: float | None = None) -> RemoteError:
-    """An error that is worth a retry."""
+    """Return an error that is worth a retry."""
     return RemoteError("remote: HTTP 503: busy", retry=True, retry_after=seconds)
 
 
@@ -89,7 +89,7 @@ def busy(seconds: float | None = None) -> RemoteError:
 
 @pytest.mark.parametrize("error", [busy(), RemoteUnreachable("no server"), RemoteError("reset", retry=True)])
 def test_what_may_pass_is_asked_again(error: Exception) -> None:
-    """Two failures, and then an answer."""
+    """Two failures, then an answer."""
     remote = Scripted(error, error, GOOD)
     assert retrying(remote, Clock()).infer(X, Deadline.after(100)) is GOOD
     assert remote.asked == 3
@@ -107,7 +107,7 @@ def test_what_may_pass_is_asked_again(error: Exception) -> None:
     ids=lambda error: type(error).__name__,
 )
 def test_nothing_else_is_asked_again(error: BaseException) -> None:
-    """A request that is wrong stays wrong, and after a deadline there is no time."""
+    """A wrong request stays wrong, and after the deadline there is no time."""
     remote = Scripted(error, GOOD)
     with pytest.raises(type(error)) as raised:
         retrying(remote, Clock()).infer(X, Deadline.after(100))
@@ -117,7 +117,7 @@ def test_nothing_else_is_asked_again(error: BaseException) -> None:
 
 @given(attempts=st.integers(1, 8))
 def test_there_are_so_many_attempts_and_no_more(attempts: int) -> None:
-    """Of a remote that never recovers, the last error is what is raised."""
+    """If the remote never recovers, the last error is raised."""
     errors = [busy() for _ in range(10)]
     remote = Scripted(*errors)
     with pytest.raises(RemoteError) as raised:
@@ -143,7 +143,7 @@ def test_a_status_that_may_pass(status: int) -> None:
     ],
 )
 def test_a_status_that_will_not(status: int, body: bytes) -> None:
-    """The request is at fault; some servers say so with a 500, and an explanation."""
+    """The request is at fault; some servers say so with a 500 and an explanation."""
     assert not worth_a_retry(status, body)
 
 
@@ -157,7 +157,7 @@ def test_a_status_that_will_not(status: int, body: bytes) -> None:
     luck=st.floats(0, 1, exclude_max=True),
 )
 def test_a_wait_is_within_its_bounds(attempt: int, first: float, times: float, luck: float) -> None:
-    """From nothing up to the first wait, doubled for each attempt, and never beyond the longest."""
+    """From 0 to the first wait, doubled for each attempt, up to the longest."""
     longest = first * times
     ceiling = longest
     for k in range(min(attempt, 60)):
@@ -181,7 +181,7 @@ def test_a_wait_is_within_its_bounds(attempt: int, first: float, times: float, l
 def test_no_wait_outlasts_the_deadline(
     attempts: int, first: float, times: float, seconds: float, asked: list[float | None], luck: list[float]
 ) -> None:
-    """Nor is any shorter than the remote asked for; and a wait is omitted only if it would be too long."""
+    """None is shorter than the remote asked for, and one is omitted only if it would be too long."""
     longest = first * times
     draws = iter(luck)
     clock, errors = Clock(), [busy(after) for after in asked]
@@ -203,7 +203,7 @@ def test_no_wait_outlasts_the_deadline(
 
 @given(when=st.integers(0, 4_000_000_000), seconds=st.integers(-1000, 10_000))
 def test_a_date_is_read_by_the_clock_of_the_server(when: int, seconds: int) -> None:
-    """However wrong the clock of the device is; a moment that has passed asks for nothing."""
+    """Whatever the device's clock says; a moment in the past asks for nothing."""
     headers = {"date": formatdate(when, usegmt=True), "retry-after": formatdate(max(0, when + seconds), usegmt=True)}
     assert retry_after(headers) == max(0, max(0, when + seconds) - when)
 
@@ -215,7 +215,7 @@ def test_without_a_date_the_clock_of_the_device_has_to_do() -> None:
 
 
 def test_seconds_are_read_as_they_are() -> None:
-    """Whole numbers, as HTTP has them; a number beyond reason is merely large."""
+    """They are whole numbers of any size."""
     assert retry_after({"retry-after": " 120 "}) == 120
     assert retry_after({"retry-after": "0"}) == 0
     assert retry_after({"retry-after": "9" * 400}) == float("inf")
@@ -224,7 +224,7 @@ def test_seconds_are_read_as_they_are() -> None:
 
 @given(st.text() | st.from_regex(r"\w{3}, \d+ \w{3} \d+ \d+:\d+:\d+ \S*", fullmatch=True), st.text())
 def test_nonsense_asks_for_nothing_or_for_some_time(said: str, date: str) -> None:
-    """Whatever a server puts into these headers, it does no harm."""
+    """No value of these headers does harm."""
     asked = retry_after({"retry-after": said, "date": date})
     assert asked is None or asked >= 0
 
@@ -239,7 +239,7 @@ def test_nonsense_asks_for_nothing_or_for_some_time(said: str, date: str) -> Non
 )
 @settings(max_examples=60)
 def test_retries_stay_a_share_of_requests(share: float, failing: list[bool], attempts: int) -> None:
-    """Over every run of requests: at most ten and the share; counted by hand, exactly what is earned and not spent."""
+    """Over any run of requests they are at most ten and the share, exactly what was earned and not spent."""
     clock = Clock()
     remote = Scripted(GOOD)
     one = retrying(remote, clock, attempts=attempts, share=share)
@@ -263,7 +263,7 @@ def test_retries_stay_a_share_of_requests(share: float, failing: list[bool], att
 
 
 def test_a_long_time_of_peace_saves_up_no_storm_of_retries() -> None:
-    """After ten thousand answers, a server that dies is asked again ten times, and then once in five requests."""
+    """After ten thousand answers, a dead server gets ten retries, and then one for five requests."""
     clock, remote = Clock(), Scripted(*[GOOD] * 10_000, busy())
     one = retrying(remote, clock)
     for _ in range(10_000):
@@ -275,7 +275,7 @@ def test_a_long_time_of_peace_saves_up_no_storm_of_retries() -> None:
 
 
 def test_threads_share_the_budget() -> None:
-    """Of a dead remote, however many ask at once."""
+    """However many ask a dead remote at once."""
     asked = [0] * 8
 
     def ask(i: int) -> None:
@@ -298,7 +298,7 @@ def test_threads_share_the_budget() -> None:
 
 @given(st.lists(st.booleans(), max_size=200), st.floats(0, 1), st.floats(0, 10))
 def test_what_is_spent_was_earned(earns: list[bool], share: float, saved: float) -> None:
-    """Never more than what was saved at first and a share of the requests since."""
+    """Never more than was saved at first and a share of the requests since."""
     extras = ExtraRequests(share, saved=saved)
     requests = spent = 0
     for earn in earns:
@@ -337,7 +337,7 @@ def test_closing_wakes_who_waits() -> None:
 
 
 def test_it_is_as_the_remote_inside() -> None:
-    """What it wants to be sent, and what it counts; a remote that counts nothing has nothing to tell."""
+    """It passes on what the remote takes and counts; without counts it has none."""
     assert Retrying(Scripted(GOOD)).encoded
     assert not Retrying(InProcess(lambda x: x)).encoded
     assert Retrying(Retrying(OpenInference("http://127.0.0.1:9/v2/models/m"))).traffic.requests == 0
@@ -356,13 +356,13 @@ def test_it_is_as_the_remote_inside() -> None:
     ],
 )
 def test_an_argument_that_means_nothing_is_refused(options: Any, message: str) -> None:
-    """With its name, what was expected and what came."""
+    """The error names it, with the expected and the given value."""
     with pytest.raises(ArgumentError, match=message):
         Retrying(Scripted(GOOD), **options)
 
 
 def test_an_address_is_no_remote() -> None:
-    """The mistake that is easily made."""
+    """A common mistake."""
     with pytest.raises(ArgumentError, match="remote: expected a Remote, got str"):
         Retrying("http://host/v2/models/m")  # type: ignore[arg-type]
 
@@ -372,7 +372,7 @@ def test_an_address_is_no_remote() -> None:
 
 @pytest.fixture
 def ask() -> Iterator[Callable[..., Any]]:
-    """Asks a server, with retries, and closes what was opened."""
+    """Ask a server, with retries, and close what was opened."""
     opened: list[Retrying] = []
 
     def ask(server: Any, deadline: Deadline, **options: Any) -> Any:
@@ -385,7 +385,7 @@ def ask() -> Iterator[Callable[..., Any]]:
 
 
 def in_turn(*behaviours: Callable[[socket.socket], Any]) -> tuple[Callable[[socket.socket], None], list[float]]:
-    """A behaviour for each inference in turn, the last for ever; and when each came."""
+    """Return a behaviour for each inference in turn, the last one for all others, and when each came."""
     lock, came = threading.Lock(), list[float]()
 
     def behave(connection: socket.socket) -> None:
@@ -398,12 +398,12 @@ def in_turn(*behaviours: Callable[[socket.socket], Any]) -> tuple[Callable[[sock
 
 
 def sending(data: bytes) -> Callable[[socket.socket], Any]:
-    """Sends that."""
+    """Return a behaviour that sends these bytes."""
     return lambda connection: connection.sendall(data)
 
 
 def hanging_up(connection: socket.socket) -> None:
-    """Resets the connection in the middle of a reply."""
+    """Reset the connection in the middle of a reply."""
     connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Le")
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
     connection.close()
@@ -422,7 +422,7 @@ def test_a_server_that_recovers_is_not_given_up(
 
 
 def test_a_server_that_asks_for_time_gets_it(serve: Any, answering: Any, respond: Any, ask: Callable[..., Any]) -> None:
-    """`Retry-After: 1` is not answered by a request before that second is over."""
+    """After `Retry-After: 1` no request comes within that second."""
     refusal = sending(respond({"error": "busy"}, "503 Service Unavailable", Retry_After="1"))
     behave, came = in_turn(refusal, sending(respond(ORDERED)))
     np.testing.assert_array_equal(ask(serve(answering(behave)), Deadline.after(20), first=0.01), ORDERED)
@@ -433,7 +433,7 @@ def test_a_server_that_asks_for_time_gets_it(serve: Any, answering: Any, respond
 def test_a_server_that_asks_for_more_than_there_is_gets_no_second_request(
     serve: Any, answering: Any, respond: Any, ask: Callable[..., Any], asked: str
 ) -> None:
-    """The deadline comes first, so the answer is that error, at once."""
+    """The deadline comes first, so the error is raised at once."""
     behave, came = in_turn(sending(respond({"error": "slow down"}, "429 Too Many Requests", Retry_After=asked)))
     deadline = Deadline.after(60)
     with pytest.raises(RemoteError, match=r"HTTP 429: .*slow down") as raised:
@@ -448,14 +448,14 @@ def test_a_server_that_asks_for_more_than_there_is_gets_no_second_request(
 def test_a_connection_that_breaks_is_tried_again(
     serve: Any, answering: Any, respond: Any, ask: Callable[..., Any]
 ) -> None:
-    """Reset in the middle of a reply, then well."""
+    """It is reset in the middle of a reply, and then works."""
     behave, came = in_turn(hanging_up, sending(respond(ORDERED)))
     np.testing.assert_array_equal(ask(serve(answering(behave)), Deadline.after(20), first=0.01), ORDERED)
     assert len(came) == 2
 
 
 def test_what_is_not_http_is_not_tried_again(serve: Any, answering: Any, ask: Callable[..., Any]) -> None:
-    """It would not be the next time either."""
+    """It would not be HTTP the next time either."""
     behave, came = in_turn(sending(b"SSH-2.0-OpenSSH_9.6\r\n"))
     with pytest.raises(RemoteError, match="HTTP") as raised:
         ask(serve(answering(behave)), Deadline.after(20))
@@ -466,7 +466,7 @@ def test_what_is_not_http_is_not_tried_again(serve: Any, answering: Any, ask: Ca
 def test_a_request_that_is_wrong_is_sent_once(
     serve: Any, answering: Any, respond: Any, ask: Callable[..., Any]
 ) -> None:
-    """404 is no trouble of the moment."""
+    """A 404 does not pass."""
     behave, came = in_turn(sending(respond({"error": "no such model"}, "404 Not Found")))
     with pytest.raises(RemoteError, match="HTTP 404") as raised:
         ask(serve(answering(behave)), Deadline.after(20))

@@ -1,4 +1,4 @@
-"""Tensors of the Open Inference Protocol v2: their bytes, their shapes, and which of them hold logits."""
+"""Tensors of the Open Inference Protocol v2: their bytes, their shapes, and which hold the logits."""
 
 from typing import Any
 
@@ -42,7 +42,7 @@ def test_bytes_and_text_can_be_told_apart_again(values: list[bytes | str]) -> No
 
 @pytest.mark.parametrize("dtype", [complex, "datetime64[s]", "V3"])
 def test_types_that_the_protocol_has_not(dtype: Any) -> None:
-    """One sentence, also for one array of several."""
+    """The error has one line, also for one array of several."""
     array = np.zeros(2, dtype)
     for batch in (array, {"a": np.zeros(2), "b": array}):
         with pytest.raises(RemoteError, match="have no type in the Open Inference Protocol"):
@@ -62,7 +62,7 @@ def test_types_that_the_protocol_has_not(dtype: Any) -> None:
     ],
 )
 def test_which_output_holds_the_logits(outputs: Any, chosen: str | None) -> None:
-    """The one of that name, else the only floating table; among several, one column is no table."""
+    """The one named so, or the only floating table; among several, a single column is not a table."""
     assert Signature.of({}, outputs, input=None, output=None).output == chosen
     unknown = Signature({}, None)
     if chosen:
@@ -86,14 +86,14 @@ def test_which_output_holds_the_logits(outputs: Any, chosen: str | None) -> None
 def test_inputs_take_the_shape_that_is_declared(
     declared: list[int], given_shape: tuple[int, ...], sent: tuple[int, ...]
 ) -> None:
-    """A last dimension of one is added where the model wants it; nothing else is changed."""
+    """A last dimension of 1 is added where the model declares it; nothing else changes."""
     (tensor,) = Signature({"x": declared}, None).tensors(np.zeros(given_shape, np.float32))
     assert (tensor.name, tensor.datatype, tensor.shape) == ("x", "FP32", sent)
 
 
 @given(array_shapes(min_dims=1, max_dims=5, min_side=1, max_side=3))
 def test_a_table_is_left_as_it_is(shape: tuple[int, ...]) -> None:
-    """Only dimensions of one go, only from three on, and never the first."""
+    """Dimensions of 1 are removed only beyond two, and never the first."""
     found = as_table(np.zeros(shape))
     assert found.size == np.prod(shape)
     assert found.shape[0] == shape[0]

@@ -1,4 +1,4 @@
-"""TLS over HTTP and over gRPC: who is trusted, who is not, and in what words."""
+"""TLS over HTTP and over gRPC: certificates that are accepted and refused, and the errors."""
 
 import socket
 import ssl
@@ -94,12 +94,12 @@ class Grpc:
 
 @pytest.fixture(params=["http", "grpc"])
 def protocol(request: pytest.FixtureRequest, authority: Any, serve: Any, answering: Any, respond: Any) -> Http | Grpc:
-    """What TLS is to carry."""
+    """The protocol over TLS."""
     return Http(authority, serve, answering, respond) if request.param == "http" else Grpc(authority)
 
 
 def ask(protocol: Http | Grpc, port: int, **options: Any) -> Any:
-    """One forward, generous with time."""
+    """Make one forward, with a generous deadline."""
     remote = protocol.remote(f"{protocol.scheme}://localhost:{port}/v2/models/m", **options)
     try:
         return remote.infer(X, Deadline.after(10))
@@ -114,7 +114,7 @@ def test_a_certificate_that_the_given_authority_vouches_for(protocol: Http | Grp
 
 
 def test_a_client_that_shows_its_own_certificate(protocol: Http | Grpc) -> None:
-    """The server knows whom it serves."""
+    """The server identifies the client."""
     with protocol.serving("server", asks=True) as port:
         np.testing.assert_array_equal(ask(protocol, port, client="client"), LOGITS)
 
@@ -128,7 +128,7 @@ def test_a_client_that_shows_its_own_certificate(protocol: Http | Grpc) -> None:
     ],
 )
 def test_a_server_that_cannot_be_trusted(protocol: Http | Grpc, certificate: str, trusting: bool, said: str) -> None:
-    """Unreachable, in one sentence with the reason; asking again would not help."""
+    """It is unreachable, with the reason in one line, and not worth a retry."""
     with (
         protocol.serving(certificate, asks=False) as port,
         pytest.raises(RemoteUnreachable, match=said) as raised,
@@ -140,7 +140,7 @@ def test_a_server_that_cannot_be_trusted(protocol: Http | Grpc, certificate: str
 
 
 def test_a_client_without_the_certificate_that_the_server_asks_for(protocol: Http | Grpc) -> None:
-    """A remote error that says so; asking again would not help."""
+    """The remote error says so, and is not worth a retry."""
     with protocol.serving("server", asks=True) as port, pytest.raises(RemoteError, match=r"(?i)certificate") as raised:
         ask(protocol, port)
     assert not raised.value.retry
@@ -148,7 +148,7 @@ def test_a_client_without_the_certificate_that_the_server_asks_for(protocol: Htt
 
 
 def test_a_server_that_speaks_no_tls(authority: Any, serve: Callable[..., Any], respond: Any) -> None:
-    """Unreachable, in one sentence; asking again would not help."""
+    """It is unreachable, in one line, and not worth a retry."""
     server = serve(lambda connection: (connection.recv(65536), connection.sendall(respond({}, "400 Bad Request"))))
     remote = OpenInference(f"https://localhost:{server.port}/v2/models/m")
     with pytest.raises(RemoteUnreachable, match="TLS: ") as raised:
@@ -158,7 +158,7 @@ def test_a_server_that_speaks_no_tls(authority: Any, serve: Callable[..., Any], 
 
 
 def test_a_cascade_whose_remote_has_expired(file: Path, protocol: Http | Grpc) -> None:
-    """Answers by itself, and says why."""
+    """The local answer stands, with the reason."""
     with protocol.serving("expired", asks=False) as port:
         remote = protocol.remote(f"{protocol.scheme}://localhost:{port}/v2/models/m")
         with Cascade.load(file, remote=remote, deadline=10) as cascade:
@@ -168,12 +168,12 @@ def test_a_cascade_whose_remote_has_expired(file: Path, protocol: Http | Grpc) -
 
 
 def test_certificates_need_an_address_with_tls(authority: Any) -> None:
-    """Else they would be left out without a word."""
+    """Otherwise they would be ignored silently."""
     with pytest.raises(ArgumentError, match=r"certificates need a grpcs:// address"):
         OpenInferenceGrpc("grpc://localhost:1/v2/models/m", root_certificate=authority.path("ca.crt"))
 
 
 def test_a_certificate_that_is_not_there(tmp_path: Path) -> None:
-    """Said when the remote is made, not when it is asked."""
+    """The error comes when the remote is made, not at the first request."""
     with pytest.raises(ArgumentError, match=r"cannot read the certificate or key '.*none.pem'"):
         OpenInferenceGrpc("grpcs://localhost:1/v2/models/m", root_certificate=tmp_path / "none.pem")

@@ -1,4 +1,4 @@
-"""The watch: what is audited, what is known, and when it raises an alarm."""
+"""The watch: audits, estimates and alarms."""
 
 import gc
 import threading
@@ -24,49 +24,49 @@ NAN = float("nan")
 
 
 def document() -> CascadeDocument:
-    """Ten bins of sixty calibration inputs each, of which the lowest three are forwarded."""
+    """Return a document with ten bins of sixty calibration inputs, of which the lowest three are forwarded."""
     return some_document(threshold=-0.25, edges=tuple(VALUES[1:]), values=tuple(VALUES), counts=(60,) * 10)
 
 
 def watch(**options: Any) -> Watch:
-    """A watch that has begun; its draws are the same each time."""
+    """Return a watch that has begun, with the same draws each time."""
     made = Watch(**{"seed": 0, **options})
     made.begin(document())
     return made
 
 
 def prediction(label: int, confidence: float) -> Prediction:
-    """One of three classes."""
+    """Return a prediction of one of three classes."""
     probabilities = np.full(3, (1 - confidence) / 2, np.float32)
     probabilities[label] = confidence
     return Prediction(label, confidence, probabilities)
 
 
 def see(made: Watch, n: int, *, seed: int = 0, places: Iterable[int] = range(10)) -> None:
-    """Inputs spread evenly over bins."""
+    """Count inputs spread evenly over bins."""
     for value in np.random.default_rng(seed).choice(np.array(VALUES)[list(places)], n).tolist():
         made.saw(value, value < -0.25)
 
 
 def audit(made: Watch, n: int, *, agreeing: float, confidence: float = 0.9, remote: float = 0.9, seed: int = 0) -> None:
-    """Replies to audited inputs, as often agreeing as said."""
+    """Count replies to audited inputs, of which a share agrees."""
     for agrees in (np.random.default_rng(seed).random(n) < agreeing).tolist():
         made.compared(X, prediction(0, confidence), prediction(0 if agrees else 1, remote), audited=True)
 
 
 def forwarded(made: Watch, n: int, *, agreeing: float = 0.5) -> None:
-    """Replies to forwarded inputs."""
+    """Count replies to forwarded inputs."""
     for agrees in (np.random.default_rng(1).random(n) < agreeing).tolist():
         made.compared(X, prediction(0, 0.5), prediction(0 if agrees else 1, 0.9), audited=False)
 
 
 def raised(made: Watch) -> dict[str, int]:
-    """The alarms that were raised, and how often."""
+    """Return how often each alarm was raised."""
     return {name: n for name, n in made.health().raised.items() if n}
 
 
 def test_a_share_of_the_local_inputs_is_audited() -> None:
-    """Forwarded inputs get a second opinion anyway."""
+    """Forwarded inputs are never audited, since the remote answers them anyway."""
     made = watch(share=0.05)
     drawn = sum(made.saw(VALUES[9], False) for _ in range(20_000))
     assert 880 < drawn < 1120
@@ -77,13 +77,13 @@ def test_a_share_of_the_local_inputs_is_audited() -> None:
 
 @pytest.mark.parametrize(("share", "drawn"), [(0.0, 0), (1.0, 500)])
 def test_none_and_all_can_be_audited(share: float, drawn: int) -> None:
-    """Exactly."""
+    """Shares of 0 and 1 are exact."""
     made = watch(share=share)
     assert sum(made.saw(VALUES[9], False) for _ in range(500)) == drawn
 
 
 def test_counts_are_exact_from_many_threads() -> None:
-    """Nothing is lost between threads, also while others ask for the health."""
+    """Also while other threads read the health."""
     made = watch(share=0.1)
     drawn = SimpleQueue[int]()
 
@@ -103,7 +103,7 @@ def test_counts_are_exact_from_many_threads() -> None:
 
 
 def test_memory_does_not_grow() -> None:
-    """A hundred thousand inputs and thousands of comparisons leave no more objects than a few."""
+    """A hundred thousand inputs and thousands of comparisons leave only a few more objects."""
     made = watch()
     see(made, 5000)
     gc.collect()
@@ -116,7 +116,7 @@ def test_memory_does_not_grow() -> None:
 
 
 def test_before_anything_came_nothing_is_known() -> None:
-    """Every estimate says n = 0, and every interval is all that is possible."""
+    """Every estimate has n = 0 and the widest possible interval."""
     health = Watch().health()
     for name in ("agreement", "agreement_local", "agreement_forwarded", "offload_rate", "drift", "calibration_gap"):
         estimate = getattr(health, name)
@@ -141,7 +141,7 @@ def test_agreement_is_that_of_all_inputs() -> None:
 
 
 def test_the_gaps_are_of_local_inputs() -> None:
-    """One against the remote's label, one against its probability of the local label."""
+    """One is against the remote's label, one against its probability of the local label."""
     made = watch()
     audit(made, 4000, agreeing=0.9, confidence=0.95, remote=0.8)
     forwarded(made, 5000, agreeing=0.0)
@@ -153,7 +153,7 @@ def test_the_gaps_are_of_local_inputs() -> None:
 
 
 def test_a_local_nan_never_agrees() -> None:
-    """It has no label worth the name."""
+    """Its label means nothing."""
     made = watch()
     broken = Prediction(0, NAN, np.full(3, NAN, np.float32))
     made.compared(X, broken, prediction(0, 0.9), audited=False)
@@ -161,7 +161,7 @@ def test_a_local_nan_never_agrees() -> None:
 
 
 def test_inputs_like_the_calibration_data_raise_no_alarm() -> None:
-    """Half a million of them, and two thousand audits."""
+    """Half a million inputs, and two thousand audits."""
     made = watch(least_agreement=0.85)
     for seed in range(10):
         see(made, 50_000, seed=seed)
@@ -171,7 +171,7 @@ def test_inputs_like_the_calibration_data_raise_no_alarm() -> None:
 
 
 def test_drift_is_raised_once_and_again_after_it_has_cleared() -> None:
-    """And tells when, how far and on how many inputs."""
+    """The alarm says when, how far and on how many inputs."""
     made = watch()
     see(made, 3000)
     see(made, 6000, places=range(5, 10))
@@ -189,7 +189,7 @@ def test_drift_is_raised_once_and_again_after_it_has_cleared() -> None:
 
 
 def test_nan_advantages_are_counted_apart_and_are_drift() -> None:
-    """A broken sensor, say."""
+    """As a broken sensor would cause."""
     made = watch()
     for i in range(1000):
         made.saw(NAN if i % 4 == 0 else VALUES[i % 10], i % 10 < 3)
@@ -209,7 +209,7 @@ def test_advantages_of_another_table_are_left_out() -> None:
 
 @pytest.mark.parametrize("places", [range(3, 10), range(5)])
 def test_an_offload_rate_off_the_plan_is_raised(places: range) -> None:
-    """None forwarded, or twice as many as the planned 30 %."""
+    """No input forwarded, or twice as many as the planned 30 %."""
     made = watch()
     see(made, 1000, places=places)
     (alarm,) = (one for one in made.health().alarms if one.name == "offload rate")
@@ -220,7 +220,7 @@ def test_an_offload_rate_off_the_plan_is_raised(places: range) -> None:
 
 
 def test_the_rate_that_is_planned_is_that_of_the_policy_in_force() -> None:
-    """A caller's own threshold is no fault of the inputs."""
+    """The user's own threshold is not drift."""
     made = watch()
     policy = Policy(
         "replace",
@@ -238,7 +238,7 @@ def test_the_rate_that_is_planned_is_that_of_the_policy_in_force() -> None:
 
 
 def test_the_rate_on_the_calibration_data_is_the_one_in_the_file(pair: Path) -> None:
-    """The bins below the threshold hold what the chosen point says."""
+    """The bins below the threshold hold the offload rate of the chosen point."""
     with Cascade.load(pair / "local.onnx") as cascade:
         reference = Reference.of(cascade.document, cascade.policy)
         chosen = cascade.document.policy.chosen
@@ -247,7 +247,7 @@ def test_the_rate_on_the_calibration_data_is_the_one_in_the_file(pair: Path) -> 
 
 
 def test_a_real_file_is_watched(pair: Path) -> None:
-    """Its own test images raise nothing; the same images darkened are drift."""
+    """Its test images raise nothing; the same images darkened are drift."""
     test = np.load(pair / "test.npz")["x"]
     with Cascade.load(pair / "local.onnx") as cascade:
         for images, expected in ((test, False), (test // 4, True)):
@@ -286,7 +286,7 @@ def test_without_a_floor_agreement_must_be_what_the_accuracies_allow() -> None:
 
 
 def test_a_change_shows_though_much_went_well_before() -> None:
-    """Estimates forget: a million good inputs do not drown the bad ones after them."""
+    """Estimates forget: a million good inputs do not hide the bad ones after them."""
     made = watch(memory=20_000, least_agreement=0.9)
     for _ in range(5):
         see(made, 20_000)
@@ -307,7 +307,7 @@ def test_overconfidence_is_raised() -> None:
 
 
 def test_a_remote_that_doubts_itself_is_not_taken_for_overconfidence() -> None:
-    """Its labels differ often, but it still holds the local label likely: the remote errs, and knows."""
+    """Its labels often differ, but it gives the local label a high probability."""
     made = watch()
     local, remote = prediction(0, 0.6), Prediction(1, 0.41, np.array([0.59, 0.41, 0.0], np.float32))
     for _ in range(2000):
@@ -336,7 +336,7 @@ def test_alarms_are_told_in_order_and_outside_every_lock() -> None:
 
 
 def test_a_callback_that_raises_is_logged_and_called_again(caplog: pytest.LogCaptureFixture) -> None:
-    """It is the application's fault, and no reason to go blind."""
+    """Its exceptions do not end the reporting."""
     told = SimpleQueue[str]()
 
     def on_alarm(alarm: Alarm) -> None:
@@ -353,7 +353,7 @@ def test_a_callback_that_raises_is_logged_and_called_again(caplog: pytest.LogCap
 
 
 def test_only_the_last_alarms_are_remembered() -> None:
-    """A hundred, and the count of all."""
+    """The last hundred, and the count of all."""
     made = watch(window=300, memory=600)
     for _ in range(120):
         see(made, 300, places=[9])
@@ -365,7 +365,7 @@ def test_only_the_last_alarms_are_remembered() -> None:
 
 
 def test_beginning_again_forgets_what_was_estimated() -> None:
-    """Another policy keeps other inputs; counts go on."""
+    """Another policy forwards other inputs; counts go on."""
     made = watch(least_agreement=0.9)
     see(made, 1050, places=range(5, 10))
     audit(made, 300, agreeing=0.5)
@@ -378,7 +378,7 @@ def test_beginning_again_forgets_what_was_estimated() -> None:
 
 
 def test_a_file_without_a_table_is_watched_as_far_as_possible() -> None:
-    """Counts and comparisons, no drift."""
+    """There are counts and comparisons, but no drift."""
     made = Watch(share=0.5)
     made.begin(some_document(edges=None, values=None))
     see(made, 3000)
@@ -388,7 +388,7 @@ def test_a_file_without_a_table_is_watched_as_far_as_possible() -> None:
 
 
 def test_pairs_are_a_plain_sample_of_all_inputs(tmp_path: Path) -> None:
-    """Audited ones all, forwarded ones by a coin of the same share: 30 % of the recorded pairs were forwarded, too."""
+    """All audited ones and the same share of the forwarded ones: 30 % of the pairs were forwarded."""
     made = watch(share=0.2, record=tmp_path)
     for value in np.random.default_rng(0).choice(VALUES, 5000).tolist():
         forward = value < -0.25
@@ -401,7 +401,7 @@ def test_pairs_are_a_plain_sample_of_all_inputs(tmp_path: Path) -> None:
 
 
 def test_without_a_folder_nothing_is_recorded() -> None:
-    """And nothing is saved."""
+    """Nothing is saved."""
     made = watch(share=1.0)
     audit(made, 10, agreeing=1.0)
     assert made.save() is None
@@ -410,7 +410,7 @@ def test_without_a_folder_nothing_is_recorded() -> None:
 
 
 def test_closing_twice_and_going_on_is_no_error(tmp_path: Path) -> None:
-    """A reply may still come after."""
+    """A reply may still come afterwards."""
     made = watch(share=1.0, record=tmp_path)
     audit(made, 1, agreeing=1.0)
     made.close()
@@ -448,6 +448,6 @@ def test_a_full_disk_at_the_end_is_logged(
     ],
 )
 def test_an_argument_that_means_nothing_is_refused(options: dict[str, Any], message: str) -> None:
-    """One sentence names it."""
+    """The error names it."""
     with pytest.raises(ArgumentError, match=message):
         Watch(**options)

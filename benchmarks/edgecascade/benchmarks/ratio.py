@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.calibration.estimate import quantile
+from edgecascade.calibration import quantile
 
 __all__ = ["Ratio", "interleaved", "medians", "ratio"]
 

@@ -1,41 +1,75 @@
-"""Arrays in, numbers out: temperature, reliability, advantage, plan.
+"""Calibration and planning: arrays in, numbers out.
 
-Nothing here knows a model, a file or a network. Read `plan.py` first.
+Temperature scaling and its relatives, calibration metrics with intervals, the advantage table, the plan of a cascade
+and its certificate. Nothing here knows a model file or a network. Read `plan.py` first.
 """
 
 from edgecascade.calibration.advantage import (
+    ESTIMATES,
     AdvantageTable,
     advantage_intervals,
     advantage_table,
+    estimate_advantage,
     shrunk_advantage_table,
 )
-from edgecascade.calibration.cascade_plan import CascadePlan, Promise, plan_cascade
-from edgecascade.calibration.certificate import certify
-from edgecascade.calibration.chain import ChainPoint, ChainPolicy, Stage, plan_chain
-from edgecascade.calibration.confidence import ConfidenceFunction, Judged, Task, Verifier, relate
+from edgecascade.calibration.certificate import betting_p_value, certify, exact_p_value, sample_size
+from edgecascade.calibration.confidence import ConfidenceFunction, Verifier, mean_log_probability, relate
 from edgecascade.calibration.decision import Decision, DecisionRule, decide
-from edgecascade.calibration.evaluation import evaluate
 from edgecascade.calibration.intervals import (
     Bootstrap,
     bootstrap,
+    mean,
     paired_difference_interval,
+    proportion,
     proportion_interval,
+    quantile,
     simultaneous_band,
 )
-from edgecascade.calibration.noninferiority import betting_p_value, exact_p_value, sample_size
-from edgecascade.calibration.objective import LeastCost, LeastOffload, MostAccuracy, Objective, WhileItHelps
-from edgecascade.calibration.operating_curve import operating_curve
+from edgecascade.calibration.metrics import (
+    Reliability,
+    RiskCoverage,
+    auroc,
+    auroc_interval,
+    brier_score,
+    calibration_error,
+    calibration_error_interval,
+    evaluate,
+    evaluate_scores,
+    expected_calibration_error,
+    reliability,
+    risk_coverage,
+)
+from edgecascade.calibration.objective import (
+    CertifiedLoss,
+    LeastCost,
+    LeastOffload,
+    MostAccuracy,
+    Objective,
+    WhileItHelps,
+)
+from edgecascade.calibration.operating_curve import operating_curve, operating_points
 from edgecascade.calibration.outcomes import Outcomes, Pair
-from edgecascade.calibration.plan import ESTIMATES, Policy, plan, plan_certified
-from edgecascade.calibration.platt import Platt, fit_platt
-from edgecascade.calibration.record import calibrate_temperature
-from edgecascade.calibration.reliability import Reliability, expected_calibration_error, reliability
-from edgecascade.calibration.routing import choose_routing
+from edgecascade.calibration.plan import CascadePlan, Plan, choose_routing, plan, plan_cascade, plan_certified
+from edgecascade.calibration.scaling import (
+    Calibrator,
+    Candidate,
+    Isotonic,
+    Platt,
+    Selection,
+    TemperatureScaling,
+    TopLabelIsotonic,
+    VectorScaling,
+    calibrate_temperature,
+    choose_calibrator,
+    fit_isotonic,
+    fit_platt,
+    fit_temperature,
+    fit_top_label_isotonic,
+    fit_vector_scaling,
+    negative_log_likelihood,
+)
 from edgecascade.calibration.scores import SCORES, routing_score
-from edgecascade.calibration.selection import choose_calibrator
-from edgecascade.calibration.tasks import classification, generated_text, multiple_choice
-from edgecascade.calibration.temperature import fit_temperature, negative_log_likelihood
-from edgecascade.types.document import Calibration, Certificate, Routing
+from edgecascade.types.document import Calibration, Certificate, PolicyRecord, Routing
 from edgecascade.types.errors import CalibrationError
 from edgecascade.types.estimate import Estimate, OperatingPoint, Point
 from edgecascade.types.merge import MERGES, merged_labels
@@ -49,15 +83,16 @@ __all__ = [
     "Bootstrap",
     "Calibration",
     "CalibrationError",
+    "Calibrator",
+    "Candidate",
     "CascadePlan",
     "Certificate",
-    "ChainPoint",
-    "ChainPolicy",
+    "CertifiedLoss",
     "ConfidenceFunction",
     "Decision",
     "DecisionRule",
     "Estimate",
-    "Judged",
+    "Isotonic",
     "LeastCost",
     "LeastOffload",
     "MostAccuracy",
@@ -65,45 +100,60 @@ __all__ = [
     "OperatingPoint",
     "Outcomes",
     "Pair",
+    "Plan",
     "Platt",
     "Point",
-    "Policy",
-    "Promise",
+    "PolicyRecord",
     "Reliability",
+    "RiskCoverage",
     "Routing",
-    "Stage",
-    "Task",
+    "Selection",
+    "TemperatureScaling",
+    "TopLabelIsotonic",
+    "VectorScaling",
     "Verifier",
     "WhileItHelps",
     "advantage_intervals",
     "advantage_table",
     "are_probabilities",
+    "auroc",
+    "auroc_interval",
     "betting_p_value",
     "bootstrap",
+    "brier_score",
     "calibrate_temperature",
+    "calibration_error",
+    "calibration_error_interval",
     "certify",
     "choose_calibrator",
     "choose_routing",
-    "classification",
     "decide",
+    "estimate_advantage",
     "evaluate",
+    "evaluate_scores",
     "exact_p_value",
     "expected_calibration_error",
+    "fit_isotonic",
     "fit_platt",
     "fit_temperature",
-    "generated_text",
+    "fit_top_label_isotonic",
+    "fit_vector_scaling",
+    "mean",
+    "mean_log_probability",
     "merged_labels",
-    "multiple_choice",
     "negative_log_likelihood",
     "operating_curve",
+    "operating_points",
     "paired_difference_interval",
     "plan",
     "plan_cascade",
     "plan_certified",
-    "plan_chain",
+    "proportion",
     "proportion_interval",
+    "quantile",
     "relate",
     "reliability",
+    "risk_coverage",
     "routing_score",
     "sample_size",
     "shrunk_advantage_table",

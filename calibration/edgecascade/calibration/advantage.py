@@ -1,7 +1,7 @@
-"""Advantage: how much better the local model is expected to do than the remote, given its score.
+"""The advantage table: how much better the local model is expected to do than the remote, given its score.
 
-Hao et al., arXiv 2601.07965, section on cascades: equal-count bins of the small model's confidence. The
-paper writes large minus small; here it is local minus remote, so that *low advantage is forwarded*.
+Hao et al., arXiv 2601.07965, section on cascades: equal-count bins of the small model's confidence. The paper writes
+large minus small; here it is local minus remote, so that *low advantage is forwarded*.
 """
 
 from __future__ import annotations
@@ -12,12 +12,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecascade.calibration.intervals import paired_difference_interval
+from edgecascade.calibration.outcomes import Outcomes
 from edgecascade.types.errors import CalibrationError
 
-__all__ = ["AdvantageTable", "advantage_intervals", "advantage_table", "shrunk_advantage_table"]
+__all__ = [
+    "ESTIMATES",
+    "AdvantageTable",
+    "advantage_intervals",
+    "advantage_table",
+    "estimate_advantage",
+    "shrunk_advantage_table",
+]
 
+ESTIMATES = ("confidences", "labels", "shrunk")
 _FEWEST_PER_BIN = 10
-_TIE_BREAK = 1e-6  # advantage per bin, so that of equal bins the one of lower score is forwarded first
+_TIE_BREAK = 1e-6  # advantage per bin, which orders equal bins by their score
 
 
 @dataclass(frozen=True)
@@ -25,9 +34,9 @@ class AdvantageTable:
     """A step function from score to advantage.
 
     Attributes:
-        edges: float32 [bins - 1], rising; a score equal to an edge belongs to the bin above it.
+        edges: float32 [bins - 1], ascending; a score equal to an edge belongs to the bin above it.
         values: float32 [bins], in [-1, 1].
-        counts: int64 [bins], the calibration inputs behind each value.
+        counts: int64 [bins], number of calibration inputs in each bin.
     """
 
     edges: NDArray[np.float32]
@@ -35,9 +44,37 @@ class AdvantageTable:
     counts: NDArray[np.int64]
 
     def __call__(self, score: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Advantage float32 [n] of scores float32 [n]; NaN stays NaN."""
+        """Return the advantage float32 [n] of scores float32 [n]; NaN stays NaN.
+
+        >>> table = AdvantageTable(np.float32([0.6]), np.float32([-0.25, 0.25]), np.array([10, 10]))
+        >>> table(np.float32([0.5, 0.6]))
+        array([-0.25,  0.25], dtype=float32)
+        """
         bins = np.searchsorted(self.edges, score, side="right")
         return np.where(np.isnan(score), np.float32(np.nan), self.values[bins])
+
+
+def estimate_advantage(outcomes: Outcomes, estimate: str = "shrunk", bins: int | None = None) -> AdvantageTable:
+    """Return the advantage table of one of the three estimates.
+
+    Args:
+        outcomes: at least ten inputs per bin.
+        estimate: `confidences`, from calibrated confidences alone as in the paper; `labels`, from correctness;
+            `shrunk`, from correctness in small bins that borrow strength from their neighbours.
+        bins: number of bins; by default the paper's 15, or for `shrunk` one per twenty inputs, up to 50.
+
+    Raises:
+        CalibrationError: the estimate is unknown, or as `advantage_table`.
+    """
+    few = 15 if bins is None else bins
+    many = max(1, min(50, len(outcomes.score) // 20)) if bins is None else bins
+    if estimate == "confidences":
+        return advantage_table(outcomes.score, outcomes.local_confidence, outcomes.remote_confidence, few)
+    if estimate == "labels":
+        return advantage_table(outcomes.score, outcomes.local_correct, outcomes.merged_correct, few)
+    if estimate == "shrunk":
+        return shrunk_advantage_table(outcomes.score, outcomes.local_correct, outcomes.merged_correct, many)
+    raise CalibrationError(f"estimate: expected one of {', '.join(ESTIMATES)}, got {estimate!r}")
 
 
 def advantage_table(
@@ -46,19 +83,23 @@ def advantage_table(
     remote: NDArray[np.floating] | NDArray[np.bool_],
     bins: int = 15,
 ) -> AdvantageTable:
-    """Mean of local minus remote over equal-count bins of the score.
+    """Return the mean of local minus remote in equal-count bins of the score.
 
-    With calibrated confidences in `local` and `remote` this is the paper's estimate, which needs no
-    labels; with correctness (bool) in both it is the labelled estimate.
+    With calibrated confidences this is the paper's estimate, which needs no labels; with correctness it is the
+    labelled estimate.
 
     Args:
         score: float32 [n], as the cascade graph computes it.
         local: [n], the local model's calibrated confidence, or whether it was right.
         remote: [n], the same of the remote model.
-        bins: how many; tied scores are never split, so ties can leave fewer.
+        bins: number of bins; tied scores are never split, so ties can leave fewer.
 
     Raises:
-        CalibrationError: shapes that differ, a NaN, or fewer than ten inputs per bin.
+        CalibrationError: the shapes differ, a number is NaN, or there are fewer than ten inputs per bin.
+
+    >>> score = np.linspace(0, 1, 40, dtype=np.float32)
+    >>> advantage_table(score, score > 0.75, score > 0.25, bins=2).values
+    array([-0.5, -0.5], dtype=float32)
     """
     if not score.shape == local.shape == remote.shape or score.ndim != 1:
         raise CalibrationError(
@@ -86,16 +127,19 @@ def shrunk_advantage_table(
     remote_correct: NDArray[np.bool_],
     bins: int = 50,
 ) -> AdvantageTable:
-    """The labelled estimate in many small bins, each shrunk toward a fit that rises with the score.
+    """Return the labelled estimate in many small bins, each shrunk toward an isotonic fit.
 
-    A bin keeps as much of its own mean as the spread of the bins round the fit exceeds what chance explains:
-    empirical Bayes with one variance between bins (DerSimonian and Laird, Controlled Clinical Trials 7, 1986).
+    Empirical Bayes with one variance between bins (DerSimonian and Laird, Controlled Clinical Trials 7, 1986): the
+    more the bins scatter round the fit beyond chance, the more weight the bin's own mean has.
 
     Args:
-        score: float32 [n], the higher the surer.
-        local_correct: bool [n], the local model's answers.
-        remote_correct: bool [n], those that would replace them.
-        bins: how many; ties can leave fewer.
+        score: float32 [n]; higher is surer.
+        local_correct: bool [n], whether the local answer is right.
+        remote_correct: bool [n], whether the answer after forwarding is right.
+        bins: number of bins; ties can leave fewer.
+
+    Raises:
+        CalibrationError: as `advantage_table`.
     """
     from scipy.optimize import isotonic_regression
 
@@ -117,7 +161,7 @@ def advantage_intervals(
     local_correct: NDArray[np.bool_],
     remote_correct: NDArray[np.bool_],
 ) -> tuple[tuple[float, float], ...]:
-    """For each bin of a table, the 95 % interval of local minus remote accuracy on labelled inputs [n] in it."""
+    """Return the 95 % interval of local minus remote accuracy in each bin of a table; arguments as there."""
     index = np.searchsorted(table.edges, score, side="right")
     return tuple(
         paired_difference_interval(local_correct[index == one], remote_correct[index == one])
@@ -126,7 +170,7 @@ def advantage_intervals(
 
 
 def _equal_count_edges(score: NDArray[np.float32], bins: int) -> NDArray[np.float32]:
-    """Edges halfway between neighbouring scores, so that rounding on another device moves no input."""
+    """Return edges halfway between neighbouring scores, so that rounding on another device moves no input."""
     distinct, counts = np.unique(score, return_counts=True)
     starts = np.concatenate([[0], np.cumsum(counts)[:-1]])  # where each distinct score begins, in sorted order
     cuts = np.round(np.arange(1, bins) * len(score) / bins)

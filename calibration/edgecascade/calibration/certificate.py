@@ -1,8 +1,10 @@
-"""A promise: the loss against asking the remote always is at most e, with probability at least 1 - d.
+"""Certificates: the loss against asking the remote always is at most e, with probability at least 1 - d.
 
-Thresholds are tested one after the other, from forwarding everything downwards, until one cannot be
-shown to hold; the last that could is the promise. Testing in a fixed order pays for no more than one test
-(fixed-sequence testing; Angelopoulos et al., "Learn then Test", arXiv 2110.01052, section 4).
+Learn then Test: thresholds are tested in a fixed order, from forwarding everything downwards, until a test fails; the
+last that passed is certified. A fixed sequence needs no correction for the number of tests (Angelopoulos et al.,
+arXiv 2110.01052, section 4). Each is a test of non-inferiority on n paired observations, valid at any n: the loss of
+one input is remote right minus cascade right, which is -1, 0 or 1 and has an exact test; any other bounded loss has a
+betting test.
 """
 
 from __future__ import annotations
@@ -10,47 +12,50 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.calibration.noninferiority import betting_p_value, exact_p_value, sample_size
+from edgecascade.calibration.objective import CertifiedLoss
 from edgecascade.types.document import Certificate
 from edgecascade.types.errors import CalibrationError
 
-__all__ = ["certify", "check_promise"]
+__all__ = ["betting_p_value", "certify", "exact_p_value", "sample_size"]
+
+_NUISANCE_LEVEL = 1e-4  # the smallest p-value; spent on an interval for the rate of disagreement
+_NUISANCE_GRID = 20
+_BOLDEST_BET = 0.95  # share of the bet that a single loss of 1 would ruin
 
 
 def certify(
     advantage: NDArray[np.float32],
-    kept_correct: NDArray[np.bool_] | NDArray[np.floating],
-    forwarded_correct: NDArray[np.bool_] | NDArray[np.floating],
+    local_correct: NDArray[np.bool_] | NDArray[np.floating],
+    merged_correct: NDArray[np.bool_] | NDArray[np.floating],
     remote_correct: NDArray[np.bool_] | NDArray[np.floating],
     thresholds: NDArray[np.floating],
     *,
     loss: float,
     risk: float,
 ) -> Certificate:
-    """The threshold that forwards least and whose loss is certified.
+    """Return the certificate of the threshold that forwards least.
 
     The table, the score, the merge rule and the thresholds must come from other data than these arrays.
 
     Args:
         advantage: float32 [n], of fresh inputs.
-        kept_correct: bool [n], the local answers; or a verifier's scores in [0, 1], here and in the next two.
-        forwarded_correct: bool [n], the merged answers; the remote's, if it replaces.
-        remote_correct: bool [n], the remote's answers.
-        thresholds: to be tested from the highest down.
+        local_correct: bool [n], whether the local answer is right; or a verifier's scores in [0, 1], here and below.
+        merged_correct: bool [n], whether the answer is right once the remote has replied.
+        remote_correct: bool [n], whether the remote's answer is right.
+        thresholds: floating [thresholds], tested from the highest down.
         loss: e, in (0, 1).
         risk: d, in (0, 1).
 
     Raises:
-        CalibrationError: nothing but forwarding everything can be promised; the message says how many inputs
-            would do.
+        CalibrationError: only forwarding everything can be certified; the message says how many inputs would do.
     """
-    check_promise(loss, risk)
+    CertifiedLoss(loss, risk)
     found = None
     for threshold in np.sort(np.unique(thresholds))[::-1]:
         forward = ~(advantage >= np.float32(threshold))
-        if forward.all() and np.array_equal(forwarded_correct, remote_correct):
-            continue  # it is the remote
-        losses = remote_correct.astype(float) - np.where(forward, forwarded_correct, kept_correct)
+        if forward.all() and np.array_equal(merged_correct, remote_correct):
+            continue  # the cascade is the remote
+        losses = remote_correct.astype(float) - np.where(forward, merged_correct, local_correct)
         p_value = _p_value(losses, loss)
         if p_value > risk:
             return _or_refusal(found, losses, loss, risk)
@@ -58,21 +63,106 @@ def certify(
     return _or_refusal(found, np.zeros(len(advantage)), loss, risk)
 
 
-def check_promise(loss: float, risk: float) -> None:
-    """Whether both can be promised at all.
+def exact_p_value(worse: int, better: int, n: int, bound: float) -> float:
+    """Return the exact p-value of "the mean loss is above the bound" for losses of -1, 0 and 1.
+
+    The unconditional test of non-inferiority for matched pairs (Hsueh, Liu and Chen, Biometrics 57, 2001),
+    with the rate of disagreement held to a confidence interval (Berger and Boos, JASA 89, 1994).
+
+    Args:
+        worse: number of inputs with loss 1.
+        better: number of inputs with loss -1.
+        n: number of inputs.
+        bound: e, in (0, 1).
 
     Raises:
-        CalibrationError: one of them is not in (0, 1).
+        CalibrationError: the counts do not fit into n, or the bound is not in (0, 1).
+
+    >>> exact_p_value(0, 0, 400, 0.01) < 0.05 < exact_p_value(0, 0, 250, 0.01)
+    True
     """
-    for name, value in (("loss", loss), ("risk", risk)):
-        if not 0 < value < 1:
-            raise CalibrationError(f"{name}: expected a number between 0 and 1, such as 0.01, got {value}")
+    from scipy.special import bdtr
+    from scipy.stats import beta, binom
+
+    if not (0 < bound < 1 and min(worse, better) >= 0 and worse + better <= n and n > 0):
+        raise CalibrationError(
+            f"worse, better, n, bound: expected counts within n > 0 and a bound in (0, 1), "
+            f"got {worse}, {better}, {n} and {bound}"
+        )
+    disagree = worse + better
+    low = float(beta.ppf(_NUISANCE_LEVEL / 2, disagree, n - disagree + 1)) if disagree else 0.0
+    high = float(beta.ppf(1 - _NUISANCE_LEVEL / 2, disagree + 1, n - disagree)) if disagree < n else 1.0
+    if high < bound:
+        return _NUISANCE_LEVEL
+    observed = _statistic(np.array(worse), np.array(better), n, bound)
+    rates = np.linspace(max(low, bound), high, _NUISANCE_GRID)
+    width = 6 * np.sqrt(n * rates * (1 - rates)) + 10
+    first = np.maximum(0, n * rates - width).astype(int)
+    last = np.minimum(n, n * rates + width).astype(int)
+    m = np.arange(first.min(), last.max() + 1)
+    most = _most_worse(float(observed), m, n, bound)
+    largest = 0.0
+    for rate, start, stop in zip(rates, first - m[0], last - m[0] + 1, strict=True):
+        near, allowed = m[start:stop], most[start:stop]
+        share = min(1.0, (rate + bound) / (2 * rate))
+        at_most = np.where(allowed < 0, 0.0, bdtr(np.maximum(allowed, 0), near, share))
+        largest = max(largest, float(np.sum(binom.pmf(near, n, rate) * at_most)))
+    return min(1.0, largest + _NUISANCE_LEVEL)
+
+
+def betting_p_value(losses: NDArray[np.floating], bound: float) -> float:
+    """Return the p-value of "the mean loss is above the bound" for losses in [-1, 1].
+
+    The capital of a gambler who bets on small losses, with predictable bets tuned to this n (Waudby-Smith and Ramdas,
+    JRSS-B 86, 2024, sections 3 and 4); by Ville's inequality p is one over its largest value.
+
+    Args:
+        losses: floating [n], in an order independent of their values.
+        bound: e, in (-1, 1).
+
+    Raises:
+        CalibrationError: a loss or the bound is out of range.
+
+    >>> betting_p_value(np.zeros(400), 0.01) < 0.05 < betting_p_value(np.zeros(250), 0.01)
+    True
+    """
+    losses = np.asarray(losses, np.float64)
+    if losses.ndim != 1 or len(losses) == 0 or not (np.abs(losses) <= 1).all():
+        raise CalibrationError(f"losses: expected numbers in [-1, 1], one per input, got {list(losses.shape)}")
+    if not -1 < bound < 1:
+        raise CalibrationError(f"bound: expected a number in (-1, 1), got {bound}")
+    seen = np.arange(1, len(losses) + 1)
+    mean = np.concatenate([[0.0], np.cumsum(losses)[:-1]]) / seen
+    square = (0.25 + np.concatenate([[0.0], np.cumsum(losses**2)[:-1]])) / seen
+    variance = np.maximum(square - mean**2, 1e-9)
+    bet = np.minimum(np.sqrt(2 * np.log(20.0) / (len(losses) * variance)), _BOLDEST_BET / (1 - bound))
+    capital = np.cumsum(np.log1p(bet * (bound - losses)))
+    return float(min(1.0, np.exp(-capital.max())))
+
+
+def sample_size(bound: float, risk: float, disagreement: float = 0.0, loss: float = 0.0) -> int:
+    """Return the number of inputs that shows a loss of at most `bound` at level `risk` with power 0.8.
+
+    Args:
+        bound: e, in (0, 1).
+        risk: d, in (0, 1).
+        disagreement: share of the inputs that stay local and on which exactly one of local and remote is right.
+        loss: the true loss, below the bound.
+
+    >>> sample_size(0.01, 0.05)
+    299
+    """
+    from scipy.stats import norm
+
+    least = np.log(max(risk - _NUISANCE_LEVEL, 1e-12)) / np.log1p(-bound)
+    usual = (norm.ppf(1 - risk) + norm.ppf(0.8)) ** 2 * disagreement / (bound - loss) ** 2
+    return int(np.ceil(max(least, usual)))
 
 
 def _p_value(losses: NDArray[np.float64], bound: float) -> float:
     if np.isin(losses, (-1.0, 0.0, 1.0)).all():
         return exact_p_value(int((losses > 0).sum()), int((losses < 0).sum()), len(losses), bound)
-    shuffled = np.random.default_rng(0).permutation(losses)  # data may come sorted, and a bettor would see it
+    shuffled = np.random.default_rng(0).permutation(losses)  # sorted data would be predictable
     return betting_p_value(shuffled, bound)
 
 
@@ -81,10 +171,29 @@ def _or_refusal(found: Certificate | None, losses: NDArray[np.float64], loss: fl
         return found
     n, mean = len(losses), float(losses.mean())
     if mean < loss:
-        enough = f"about {sample_size(loss, risk, float(np.abs(losses).mean()), max(mean, 0.0))} would do"
+        enough = f"about {sample_size(loss, risk, float(np.abs(losses).mean()), max(mean, 0.0))} would"
     else:
-        enough = f"more would help only if chance alone made it lose {mean:.1%} on these"
+        enough = f"more would help only if its loss of {mean:.1%} on these is chance"
     raise CalibrationError(
         f"certificate: {n} inputs do not show a loss of at most {loss:.1%} with probability "
-        f"{100 * (1 - risk):g}% for any cascade that keeps some local; {enough}"
+        f"{100 * (1 - risk):g}% for any cascade that answers some inputs locally; {enough}"
     )
+
+
+def _statistic(worse: NDArray[np.int64], better: NDArray[np.int64], n: int, bound: float) -> NDArray[np.float64]:
+    """Return Tango's score statistic (Statistics in Medicine 17, 1998), which rises with the loss."""
+    linear = (1 - bound) * (worse + better) - 2 * bound * (n - worse)
+    rate = (linear + np.sqrt(linear**2 + 8 * n * better * bound * (1 - bound))) / (4 * n)
+    deviation = np.sqrt(n * (2 * np.maximum(rate, 0.0) + bound - bound**2))
+    statistic: NDArray[np.float64] = (worse - better - n * bound) / deviation
+    return statistic
+
+
+def _most_worse(observed: float, disagree: NDArray[np.int64], n: int, bound: float) -> NDArray[np.int64]:
+    """Return, for each number of disagreements, the most losses whose statistic is at most the observed one, or -1."""
+    low, high = np.full(len(disagree), -1), disagree.copy()
+    while (low < high).any():
+        middle = (low + high + 1) // 2
+        within = _statistic(middle, disagree - middle, n, bound) <= observed + 1e-9
+        low, high = np.where(within, middle, low), np.where(within, high, middle - 1)
+    return low

@@ -1,108 +1,92 @@
-"""How sure a model is, how right it was, and how the two relate: one interface for all kinds of answers.
+"""Calibrated confidence for tasks other than classification, such as generated text.
 
-As Hao et al., arXiv 2601.07965, frame it: a *confidence function* makes a score of a model's internal values, a
-*verifier* gives each answer a score in [0, 1], and binning says what the one is worth in terms of the other. The
-instances are in `tasks.py`.
+A `ConfidenceFunction` gives each answer a raw score, a `Verifier` says how good the answer was, `fit_platt` turns raw
+scores into probabilities, and `relate` checks them. These are the two plug-ins of Hao et al., arXiv 2601.07965:
+
+>>> import numpy as np
+>>> from edgecascade.calibration import fit_platt
+>>> answers = ["Paris.", "Rome", "It is Oslo", "Bern"]
+>>> sampled = [np.log([0.9, 0.8]), np.log([0.3]), np.log([0.8, 0.9, 0.7]), np.log([0.4])]    # of each token
+>>> def contains(answers, references):
+...     return np.array([reference in answer for answer, reference in zip(answers, references)])
+>>> score = mean_log_probability(sampled)
+>>> verified = contains(answers, ["Paris", "Madrid", "Oslo", "Vienna"])
+>>> confidence = fit_platt(score, verified)(score)
+>>> confidence.round(2)
+array([0.75, 0.2 , 0.72, 0.33])
+>>> relate(confidence, verified, bins=2).accuracy
+array([0., 1.])
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar, cast
+from collections.abc import Sequence
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from edgecascade.calibration.reliability import Reliability, reliability
+from edgecascade.calibration.metrics.reliability import Reliability, reliability
 from edgecascade.types.errors import CalibrationError
 
-__all__ = ["ConfidenceFunction", "Judged", "Task", "Verifier", "relate"]
+__all__ = ["ConfidenceFunction", "Verifier", "mean_log_probability", "relate"]
 
-_Internals = TypeVar("_Internals")
-_Internals_in = TypeVar("_Internals_in", contravariant=True)
-_Answers = TypeVar("_Answers")
-_Answers_in = TypeVar("_Answers_in", contravariant=True)
-
-
-class ConfidenceFunction(Protocol[_Internals_in]):
-    """From a model's internal values for n inputs to a raw score [n]: the higher, the surer, on any scale."""
-
-    def __call__(self, internals: _Internals_in, /) -> NDArray[np.floating]:
-        """Scores [n]; NaN where the model gives none."""
+_Internals = TypeVar("_Internals", contravariant=True)
+_Answers = TypeVar("_Answers", contravariant=True)
+_ROUNDING = 1e-3  # by which float16 may raise a log-probability above 0
 
 
-class Verifier(Protocol[_Answers_in]):
-    """From n answers, and whatever it takes to judge them by, to scores [n] in [0, 1], or right and wrong."""
+class ConfidenceFunction(Protocol[_Internals]):
+    """From a model's internal values for n inputs to raw scores [n]. Higher is surer, on any scale."""
 
-    def __call__(self, answers: _Answers_in, references: Any, /) -> ArrayLike:
-        """Scores [n]: 1 is right, 0 is wrong."""
-
-
-@dataclass(frozen=True)
-class Judged:
-    """What n answers were believed to be worth, and what they were.
-
-    Attributes:
-        score: floating [n], raw confidences.
-        verdict: float64 [n], the verifier's scores in [0, 1].
-    """
-
-    score: NDArray[np.floating]
-    verdict: NDArray[np.float64]
+    def __call__(self, internals: _Internals, /) -> NDArray[np.floating]:
+        """Return scores [n], NaN where the model gives none."""
 
 
-@dataclass(frozen=True)
-class Task(Generic[_Internals, _Answers]):
-    """A kind of question: how to read a model's answers, and its confidence in them, and how to verify them.
+class Verifier(Protocol[_Answers]):
+    """From n answers and their references to scores [n] in [0, 1]: 1 is right, 0 is wrong. Bool will do."""
 
-    Attributes:
-        answers: from the model's internal values to its n answers.
-        confidence: from the same values to raw scores [n].
-        verifier: from answers and references to scores [n] in [0, 1].
-    """
-
-    answers: Callable[[_Internals], _Answers]
-    confidence: ConfidenceFunction[_Internals]
-    verifier: Verifier[_Answers]
-
-    def judge(self, internals: _Internals, references: Any) -> Judged:
-        """Score and verdict of every answer; `references` are what the verifier judges by.
-
-        Raises:
-            CalibrationError: unequal numbers of them, or a verdict outside [0, 1].
-        """
-        score = self.confidence(internals)
-        verdict = np.asarray(self.verifier(self.answers(internals), references), np.float64)
-        if score.ndim != 1 or verdict.shape != score.shape:
-            raise CalibrationError(
-                f"verifier: expected one score for each of {len(score)} answers, got {list(verdict.shape)}"
-            )
-        _check_verdict(verdict)
-        return Judged(score, verdict)
+    def __call__(self, answers: _Answers, references: Any, /) -> ArrayLike:
+        """Return scores [n]."""
 
 
-def relate(confidence: NDArray[np.floating], verdict: NDArray[np.floating], bins: int = 15) -> Reliability:
-    """Is a confidence of 0.8 worth a verdict of 0.8? The reliability bins of any verifier.
+def mean_log_probability(log_probabilities: Sequence[NDArray[np.floating]]) -> NDArray[np.floating]:
+    """Return the mean log-probability float64 [n] of the tokens of n sampled answers: a `ConfidenceFunction`.
 
     Args:
-        confidence: [n], in [0, 1]; scores on another scale become so by `fit_platt`.
-        verdict: [n], in [0, 1].
-        bins: how many, of equal width.
+        log_probabilities: for each answer floating [tokens], at most 0, of the tokens that were sampled.
+
+    Raises:
+        CalibrationError: an answer has no tokens, or a log-probability is above 0.
+    """
+    for i, answer in enumerate(log_probabilities):
+        if np.ndim(answer) != 1 or len(answer) == 0:
+            raise CalibrationError(
+                f"log_probabilities: expected at least one token [tokens], got {list(np.shape(answer))} in answer {i}"
+            )
+        if (answer > _ROUNDING).any():
+            raise CalibrationError(f"log_probabilities: expected at most 0, got {answer.max()} in answer {i}")
+    return np.array([np.mean(answer, dtype=np.float64) for answer in log_probabilities])
+
+
+def relate(
+    confidence: NDArray[np.floating], verified: NDArray[np.floating] | NDArray[np.bool_], bins: int = 15
+) -> Reliability:
+    """Return reliability bins of a verifier's scores: whether a confidence of 0.8 goes with a mean score of 0.8.
+
+    Args:
+        confidence: floating [n], in [0, 1], such as `fit_platt` makes of raw scores.
+        verified: [n], a verifier's scores in [0, 1].
+        bins: number of bins of equal width.
 
     Returns:
-        Reliability bins whose `accuracy` is the mean verdict.
+        Bins whose `accuracy` is the mean score.
 
-    >>> bins = relate(np.array([0.2, 0.3, 0.9]), np.array([0.0, 0.5, 1.0]), bins=2)
-    >>> bins.confidence.round(2), bins.accuracy
-    (array([0.25, 0.9 ]), array([0.25, 1.  ]))
+    Raises:
+        CalibrationError: a score is outside [0, 1], or as `reliability`.
     """
-    _check_verdict(verdict)
-    return reliability(confidence, cast(NDArray[np.bool_], verdict), bins)  # which averages any numbers
-
-
-def _check_verdict(verdict: NDArray[np.floating]) -> None:
-    outside = ~((verdict >= 0) & (verdict <= 1))
+    outside = ~((verified >= 0) & (verified <= 1))
     if outside.any():
         row = int(np.flatnonzero(outside)[0])
-        raise CalibrationError(f"verdict: expected numbers in [0, 1], got {verdict.flat[row]} in row {row}")
+        raise CalibrationError(f"verified: expected numbers in [0, 1], got {verified.flat[row]} in row {row}")
+    return reliability(confidence, verified, bins)

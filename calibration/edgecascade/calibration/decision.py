@@ -1,4 +1,4 @@
-"""The decision in numpy: the reference that every written file must agree with."""
+"""The decision in numpy: the reference arithmetic that every written file must agree with."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ __all__ = ["Decision", "DecisionRule", "decide"]
 
 @dataclass(frozen=True)
 class DecisionRule:
-    """All that turns logits into a decision.
+    """Everything that turns logits into a decision.
 
     Attributes:
         temperature: T that divides the logits.
-        table: advantage by score.
+        table: the advantage table.
         threshold: inputs whose advantage is below it are forwarded.
-        score: what the table looks up: `confidence`, `margin` or `entropy` (see `routing_score`).
+        score: what the table looks up: `confidence`, `margin` or `entropy`, as in `routing_score`.
     """
 
     temperature: float
@@ -33,14 +33,14 @@ class DecisionRule:
 
 @dataclass(frozen=True)
 class Decision:
-    """What the cascade graph gives for a batch; where the confidence is NaN, it may give any advantage.
+    """The outputs of the cascade graph for a batch; where the confidence is NaN, the graph may give any advantage.
 
     Attributes:
-        label: int64 [n], the first largest logit; meaningless where the confidence is NaN.
+        label: int64 [n], the first of the largest logits; meaningless where the confidence is NaN.
         confidence: float32 [n], calibrated.
         advantage: float32 [n], NaN where the confidence is.
-        forward: bool [n], the advantage is below the threshold, or the confidence is NaN.
-        probabilities: float32 [n, classes].
+        forward: bool [n], whether the advantage is below the threshold or the confidence is NaN.
+        probabilities: float32 [n, classes], calibrated.
     """
 
     label: NDArray[np.int64]
@@ -51,7 +51,7 @@ class Decision:
 
 
 def decide(logits: NDArray[np.floating], rule: DecisionRule) -> Decision:
-    """Label, confidence, advantage and forward of logits [n, classes]."""
+    """Return the decision on logits, floating [n, classes]."""
     probabilities = softmax(logits, rule.temperature)
     confidence = probabilities.max(axis=1)
     advantage = rule.table(routing_score(rule.score, logits, rule.temperature))

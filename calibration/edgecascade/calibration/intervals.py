@@ -1,4 +1,4 @@
-"""95 % intervals, from scipy: an estimate is never printed without one."""
+"""95 % intervals, and numbers that carry theirs as `Estimate`."""
 
 from __future__ import annotations
 
@@ -9,11 +9,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Bootstrap", "bootstrap", "paired_difference_interval", "proportion_interval", "simultaneous_band"]
+from edgecascade.types.estimate import Estimate
+
+__all__ = [
+    "Bootstrap",
+    "bootstrap",
+    "mean",
+    "paired_difference_interval",
+    "proportion",
+    "proportion_interval",
+    "quantile",
+    "simultaneous_band",
+]
 
 
 def proportion_interval(count: int, n: int) -> tuple[float, float]:
-    """Wilson score interval (95 %) of a proportion seen as `count` out of `n`.
+    """Return the Wilson score interval (95 %) of a proportion observed as `count` out of `n`.
 
     >>> low, high = proportion_interval(780, 1000)
     >>> round(low, 3), round(high, 3)
@@ -28,10 +39,10 @@ def proportion_interval(count: int, n: int) -> tuple[float, float]:
 def paired_difference_interval(
     first: NDArray[np.bool_], second: NDArray[np.bool_], level: float = 0.95
 ) -> tuple[float, float]:
-    """Interval of the accuracy of `first` minus that of `second`, bool [n], on the same inputs.
+    """Return the interval of the accuracy of `first` minus that of `second`, bool [n], on the same inputs.
 
-    The adjusted Wald interval of Agresti and Min (Statistics in Medicine 24, 2005), which adds half an input
-    to each of the four ways in which two answers can agree or differ; so it has a width even where all agree.
+    The adjusted Wald interval of Agresti and Min (Statistics in Medicine 24, 2005) adds half an input to each of the
+    four ways in which two answers can agree or differ, so the interval has a width even where all agree.
 
     >>> low, high = paired_difference_interval(np.ones(100, bool), np.arange(100) < 90)
     >>> round(low, 3), round(high, 3)
@@ -50,10 +61,16 @@ def paired_difference_interval(
 def simultaneous_band(
     correct: NDArray[np.bool_], level: float = 0.95, resamples: int = 2000, seed: int = 0
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Bounds [points] that hold the accuracies of all columns of correct [n, points] at once.
+    """Return bounds float64 [points] that hold the accuracies of all columns of `correct` at once.
 
     The sup-t band by the Gaussian multiplier bootstrap (Montiel Olea and Plagborg-Moller, Journal of Applied
-    Econometrics 34, 2019). A column on which all inputs agree has the exact bound for its n.
+    Econometrics 34, 2019). A column on which all inputs agree gets the exact bound for its n.
+
+    Args:
+        correct: bool [n, points].
+        level: simultaneous coverage.
+        resamples: number of resamples.
+        seed: of the resampling.
     """
     n, points = correct.shape
     mean = correct.mean(axis=0)
@@ -71,13 +88,13 @@ def simultaneous_band(
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """What resampling says about a statistic.
+    """The result of resampling a statistic.
 
     Attributes:
         low: lower end of the basic (reverse percentile) 95 % interval.
-        high: its upper end.
-        bias: how far resampling moves the statistic on average. A statistic that finite data inflates, such
-            as the expected calibration error, is that far above its true value too; the interval allows for it.
+        high: upper end.
+        bias: mean of the resampled statistic minus the statistic. A statistic that finite data inflates, such as the
+            expected calibration error, lies about that far above its true value; the interval allows for it.
     """
 
     low: float
@@ -86,7 +103,7 @@ class Bootstrap:
 
 
 def bootstrap(statistic: Callable[..., float], *arrays: NDArray[Any], resamples: int = 500, seed: int = 0) -> Bootstrap:
-    """Resample rows of paired arrays [n] together (Efron and Tibshirani 1993, chapters 10 and 13)."""
+    """Resample rows of paired arrays [n, ...] together (Efron and Tibshirani 1993, chapters 10 and 13)."""
     from scipy.stats import bootstrap as resample
 
     found = resample(
@@ -101,3 +118,33 @@ def bootstrap(statistic: Callable[..., float], *arrays: NDArray[Any], resamples:
     interval = found.confidence_interval
     bias = float(found.bootstrap_distribution.mean() - statistic(*arrays))
     return Bootstrap(float(interval.low), float(interval.high), bias)
+
+
+def proportion(value: float, n: int) -> Estimate:
+    """Return a share of n inputs with Wilson's interval.
+
+    >>> proportion(0.78, 1000).percent()
+    '78.0 % (75.3 to 80.5)'
+    """
+    return Estimate(value, *proportion_interval(round(value * n), n), n)
+
+
+def mean(values: NDArray[Any]) -> Estimate:
+    """Return the mean of values [n], such as paired differences, with the bootstrap's interval."""
+    if np.ptp(values) == 0:  # there is nothing to resample: the bootstrap would warn and give NaN
+        return Estimate(float(values[0]), float(values[0]), float(values[0]), len(values))
+    found = bootstrap(np.mean, values)
+    return Estimate(float(values.mean()), found.low, found.high, len(values))
+
+
+def quantile(values: NDArray[np.float64], q: float) -> Estimate:
+    """Return the q-quantile of values [n] with the exact, distribution-free interval between order statistics.
+
+    Where n is too small for an end of the interval, that end is the smallest or the largest value.
+    """
+    from scipy.stats import binom
+
+    ordered, n = np.sort(values), len(values)
+    low, high = binom.ppf([0.025, 0.975], n, q).astype(int)
+    at = [ordered[min(max(position, 0), n - 1)] for position in (low - 1, high)]
+    return Estimate(float(np.quantile(ordered, q)), float(at[0]), float(at[1]), n)

@@ -1,4 +1,4 @@
-"""What a plan is to achieve: which point of an operating curve to choose."""
+"""Objectives: which point of an operating curve a plan chooses."""
 
 from __future__ import annotations
 
@@ -9,38 +9,38 @@ from typing import Protocol, TypeVar
 from edgecascade.types.errors import CalibrationError
 from edgecascade.types.estimate import Point
 
-__all__ = ["LeastCost", "LeastOffload", "MostAccuracy", "Objective", "WhileItHelps"]
+__all__ = ["CertifiedLoss", "LeastCost", "LeastOffload", "MostAccuracy", "Objective", "WhileItHelps"]
 
 _ROUNDING = 1e-9
 P = TypeVar("P", bound=Point)
 
 
 class Objective(Protocol):
-    """Anything that can choose."""
+    """A rule that chooses a point of an operating curve. Its `str` is the aim in words."""
 
     def choose(self, curve: Sequence[P], remote_accuracy: float) -> P:
-        """One point of a curve that runs from forwarding nothing to forwarding everything.
+        """Return one point of a curve that runs from forwarding nothing to forwarding everything.
 
         Args:
-            curve: by rising offload rate.
-            remote_accuracy: of the remote's own answers on the same inputs.
+            curve: points by rising offload rate.
+            remote_accuracy: accuracy of the remote's own answers on the same inputs.
 
         Raises:
-            CalibrationError: no point will do, with the nearest.
+            CalibrationError: no point meets the objective; the message names the nearest.
         """
         ...
 
     def merit(self, point: Point) -> float:
-        """How well a point that was chosen on other inputs serves; the higher the better."""
+        """Return how well a point that was chosen on other inputs serves; higher is better."""
         ...
 
 
 @dataclass(frozen=True)
 class MostAccuracy:
-    """Most accuracy at an offload rate: forward as much as the rate allows, but only where it is expected to help.
+    """Most accuracy at an offload rate: forward as much as the rate allows, where the remote is expected to help.
 
     Attributes:
-        offload_rate: the largest wanted, in [0, 1].
+        offload_rate: the largest offload rate, in [0, 1].
     """
 
     offload_rate: float
@@ -52,11 +52,11 @@ class MostAccuracy:
         return f"most accuracy at {self.offload_rate:.0%} offload or less"
 
     def merit(self, point: Point) -> float:
-        """Its accuracy."""
+        """Return its accuracy."""
         return point.accuracy
 
     def choose(self, curve: Sequence[P], remote_accuracy: float) -> P:  # noqa: ARG002
-        """The last point within the rate whose threshold is not above 0."""
+        """Return the last point within the rate whose threshold is not above 0."""
         return max(
             (p for p in curve if p.offload_rate <= self.offload_rate + _ROUNDING and p.threshold <= 0.0),
             key=lambda point: point.offload_rate,
@@ -65,27 +65,30 @@ class MostAccuracy:
 
 @dataclass(frozen=True)
 class WhileItHelps:
-    """Forward wherever the remote is expected to do better: stop where advantage crosses zero."""
+    """Forward wherever the remote is expected to do better: up to the point where the advantage crosses zero."""
 
     def __str__(self) -> str:
         return "forward wherever the remote is expected to do better"
 
     def merit(self, point: Point) -> float:
-        """Its accuracy."""
+        """Return its accuracy."""
         return point.accuracy
 
     def choose(self, curve: Sequence[P], remote_accuracy: float) -> P:
-        """The last point whose threshold is not above 0."""
+        """Return the last point whose threshold is not above 0."""
         return MostAccuracy(1.0).choose(curve, remote_accuracy)
 
 
 @dataclass(frozen=True)
 class LeastOffload:
-    """Least offload at an accuracy, or at a loss against asking the remote always.
+    """Least offload at an accuracy, or at a loss against asking the remote always. Give one of the two.
 
     Attributes:
-        accuracy: the least wanted, in [0, 1]; or None.
-        loss: the largest difference to the accuracy of asking always; or None.
+        accuracy: the least accuracy, in [0, 1], or None.
+        loss: the largest loss of accuracy against asking the remote always, in [0, 1], or None.
+
+    Raises:
+        CalibrationError: not exactly one is given, or it is not in [0, 1].
     """
 
     accuracy: float | None = None
@@ -93,7 +96,7 @@ class LeastOffload:
 
     def __post_init__(self) -> None:
         if (self.accuracy is None) == (self.loss is None):
-            raise CalibrationError("accuracy, loss: expected one of the two")
+            raise CalibrationError(f"accuracy, loss: expected one of the two, got {self.accuracy} and {self.loss}")
         if self.accuracy is not None:
             _check_share("accuracy", self.accuracy)
         if self.loss is not None:
@@ -105,11 +108,11 @@ class LeastOffload:
         return f"least offload at a loss of {self.loss:.1%} against asking the remote always"
 
     def merit(self, point: Point) -> float:
-        """How little it forwards; of a score or merge rule that needs less for the same accuracy, more."""
+        """Return its offload rate, negative."""
         return -point.offload_rate
 
     def choose(self, curve: Sequence[P], remote_accuracy: float) -> P:
-        """The first point that is accurate enough."""
+        """Return the first point that is accurate enough."""
         wanted = self.accuracy if self.accuracy is not None else remote_accuracy - (self.loss or 0.0)
         for point in curve:
             if point.accuracy >= wanted - _ROUNDING:
@@ -122,14 +125,58 @@ class LeastOffload:
 
 
 @dataclass(frozen=True)
-class LeastCost:
-    """Least expected cost per input, in any one currency.
+class CertifiedLoss:
+    """Least offload with a certificate that the loss against asking the remote always is at most `loss`.
+
+    A certificate is tested on inputs that nothing was fitted or chosen on. `plan_cascade` sets them aside, and
+    `plan_certified` takes them as an argument. Until the test, points are chosen as `LeastOffload(loss=loss)` does.
 
     Attributes:
-        local: of one local inference.
-        remote: of one remote inference.
-        transfer: of the bytes of one forward.
-        error: of one wrong answer.
+        loss: e, the largest loss of accuracy against asking the remote always, in (0, 1).
+        risk: d, the probability, over the draw of the data, that the loss is larger, in (0, 1).
+        testing_share: share of the inputs that `plan_cascade` sets aside for the test.
+
+    Raises:
+        CalibrationError: loss or risk is not in (0, 1).
+    """
+
+    loss: float
+    risk: float = 0.05
+    testing_share: float = 2 / 3
+
+    def __post_init__(self) -> None:
+        for name in ("loss", "risk"):
+            value = getattr(self, name)
+            if not 0 < value < 1:
+                raise CalibrationError(f"{name}: expected a number between 0 and 1, such as 0.01, got {value}")
+
+    def __str__(self) -> str:
+        return (
+            f"least offload at a loss of at most {self.loss:.1%} against asking the remote always, "
+            f"certified with probability {1 - self.risk:.4g}"
+        )
+
+    def merit(self, point: Point) -> float:
+        """Return its offload rate, negative."""
+        return -point.offload_rate
+
+    def choose(self, curve: Sequence[P], remote_accuracy: float) -> P:
+        """Return the first point whose loss on these inputs is small enough. It is not certified."""
+        return LeastOffload(loss=self.loss).choose(curve, remote_accuracy)
+
+
+@dataclass(frozen=True)
+class LeastCost:
+    """Least expected cost per input. All costs are in one unit of the user's choice.
+
+    Attributes:
+        local: cost of one local inference.
+        remote: cost of one remote inference.
+        transfer: cost of the bytes of one forward.
+        error: cost of one wrong answer.
+
+    Raises:
+        CalibrationError: a cost is negative or not finite.
     """
 
     local: float
@@ -150,16 +197,16 @@ class LeastCost:
         )
 
     def cost(self, point: Point) -> float:
-        """Expected cost per input at a point."""
+        """Return the expected cost per input at a point."""
         forwarding = point.offload_rate * (self.remote + self.transfer)
         return self.local + forwarding + (1 - point.accuracy) * self.error
 
     def merit(self, point: Point) -> float:
-        """Its cost, negative."""
+        """Return its cost, negative."""
         return -self.cost(point)
 
     def choose(self, curve: Sequence[P], remote_accuracy: float) -> P:  # noqa: ARG002
-        """The cheapest point; of equally cheap ones that which forwards least."""
+        """Return the cheapest point, and of equally cheap ones the one that forwards least."""
         return min(curve, key=self.cost)
 
 

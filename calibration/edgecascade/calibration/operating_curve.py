@@ -1,4 +1,4 @@
-"""What every threshold would do: offload rate and accuracy, with intervals for each and for all at once."""
+"""The operating curve: offload rate and accuracy at every threshold, with pointwise and simultaneous intervals."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from numpy.typing import NDArray
 from edgecascade.calibration.intervals import proportion_interval, simultaneous_band
 from edgecascade.types.estimate import OperatingPoint, Point
 
-__all__ = ["FORWARD_NOTHING", "operating_curve", "points"]
+__all__ = ["FORWARD_NOTHING", "operating_curve", "operating_points"]
 
 FORWARD_NOTHING = -1.0  # no advantage is below it
 
 
-def points(
-    advantage: NDArray[np.float32], kept_correct: NDArray[np.bool_], forwarded_correct: NDArray[np.bool_]
+def operating_points(
+    advantage: NDArray[np.float32], local_correct: NDArray[np.bool_], merged_correct: NDArray[np.bool_]
 ) -> tuple[Point, ...]:
-    """Every point of the curve, from forwarding nothing to forwarding everything; arguments as `operating_curve`."""
+    """Return every point of `operating_curve` without intervals; arguments as there."""
     values, index = np.unique(advantage, return_inverse=True)
-    gain = np.bincount(index, forwarded_correct.astype(int) - kept_correct, len(values))
-    right = np.concatenate([[0], np.cumsum(gain)]) + kept_correct.sum()
+    gain = np.bincount(index, merged_correct.astype(int) - local_correct, len(values))
+    right = np.concatenate([[0], np.cumsum(gain)]) + local_correct.sum()
     forwarded = np.concatenate([[0], np.cumsum(np.bincount(index, minlength=len(values)))])
     thresholds = [FORWARD_NOTHING, *(_cut(low, high) for low, high in pairwise([*values.tolist(), 2.0]))]
     n = len(advantage)
@@ -29,18 +29,22 @@ def points(
 
 
 def operating_curve(
-    advantage: NDArray[np.float32], kept_correct: NDArray[np.bool_], forwarded_correct: NDArray[np.bool_]
+    advantage: NDArray[np.float32], local_correct: NDArray[np.bool_], merged_correct: NDArray[np.bool_]
 ) -> tuple[OperatingPoint, ...]:
-    """Every operating point of the advantages, from forwarding nothing to forwarding everything.
+    """Return every operating point that a threshold can reach, from forwarding nothing to forwarding everything.
 
     Args:
         advantage: float32 [n].
-        kept_correct: bool [n], whether the local answer is right.
-        forwarded_correct: bool [n], whether the answer is right once the remote has replied.
+        local_correct: bool [n], whether the local answer is right.
+        merged_correct: bool [n], whether the answer is right once the remote has replied.
+
+    >>> curve = operating_curve(np.float32([-0.5, 0.5]), np.array([False, True]), np.array([True, True]))
+    >>> [(point.threshold, point.offload_rate, point.accuracy) for point in curve]
+    [(-1.0, 0.0, 0.5), (0.0, 0.5, 1.0), (1.25, 1.0, 1.0)]
     """
-    bare, n = points(advantage, kept_correct, forwarded_correct), len(advantage)
+    bare, n = operating_points(advantage, local_correct, merged_correct), len(advantage)
     forward = advantage[:, None] < np.array([point.threshold for point in bare], np.float32)
-    low, high = simultaneous_band(np.where(forward, forwarded_correct[:, None], kept_correct[:, None]))
+    low, high = simultaneous_band(np.where(forward, merged_correct[:, None], local_correct[:, None]))
     return tuple(
         OperatingPoint(
             threshold=point.threshold,
@@ -56,7 +60,7 @@ def operating_curve(
 
 
 def _cut(low: float, high: float) -> float:
-    """A float32 in (low, high]: zero itself where it lies there, else halfway."""
+    """Return a float32 in (low, high]: zero if it lies there, else the middle."""
     if low < 0.0 <= high:
         return 0.0
     middle = float(np.float32((low + high) / 2))

@@ -1,4 +1,4 @@
-"""What both models did on the same labelled inputs: all that a plan is made from."""
+"""What both models did on the same labelled inputs: the data of every plan."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ __all__ = ["Outcomes", "Pair"]
 
 @dataclass(frozen=True)
 class Outcomes:
-    """Both models, seen through one score and one merge rule.
+    """Both models under one score and one merge rule.
 
     Attributes:
-        score: float32 [n], the local model's, which orders inputs.
+        score: float32 [n], the local model's routing score.
         local_confidence: float32 [n], calibrated.
         remote_confidence: float32 [n], calibrated.
-        local_correct: bool [n].
-        remote_correct: bool [n].
+        local_correct: bool [n], whether the local answer is right.
+        remote_correct: bool [n], whether the remote's answer is right.
         merged_correct: bool [n], whether the answer is right once the remote has replied.
     """
 
@@ -35,24 +35,24 @@ class Outcomes:
     merged_correct: NDArray[np.bool_]
 
     def __getitem__(self, rows: NDArray[np.intp] | NDArray[np.bool_]) -> Outcomes:
-        """Some of the inputs."""
+        """Return the outcomes of some of the inputs."""
         return Outcomes(*(column[rows] for column in vars(self).values()))
 
     def __len__(self) -> int:
-        """How many inputs."""
+        """Return the number of inputs."""
         return len(self.score)
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Both models' logits with their temperatures.
+    """Both models' logits on the same labelled inputs, with their temperatures.
 
     Attributes:
-        local_logits: [n, classes].
+        local_logits: floating [n, classes].
         local_temperature: T of the local model.
-        remote_logits: [n, classes].
+        remote_logits: floating [n, classes].
         remote_temperature: T of the remote.
-        labels: int64 [n].
+        labels: integer [n].
     """
 
     local_logits: NDArray[np.floating]
@@ -62,7 +62,11 @@ class Pair:
     labels: NDArray[np.integer]
 
     def outcomes(self, score: str, merge: str) -> Outcomes:
-        """Both models, seen through a score and a merge rule."""
+        """Return what both models did under a score of `SCORES` and a merge rule of `MERGES`.
+
+        Raises:
+            CalibrationError: one of the names is unknown.
+        """
         local = softmax(self.local_logits, self.local_temperature)
         remote = softmax(self.remote_logits, self.remote_temperature)
         return Outcomes(

@@ -1,8 +1,7 @@
-"""The scalar that orders inputs for routing: the higher, the surer the local model.
+"""Routing scores: the scalars that order inputs by how sure the local model is. Higher is surer.
 
-Confidence is the paper's (Hao et al., arXiv 2601.07965). The margin ignores all but the two likeliest
-classes, the entropy looks at all of them; which one finds the local model's errors best is a property of
-the model, to be chosen on calibration data.
+Confidence is the score of Hao et al., arXiv 2601.07965. The margin looks at the two likeliest classes, the entropy at
+all of them. Which one finds the local model's errors best depends on the model and is chosen on calibration data.
 """
 
 from __future__ import annotations
@@ -11,22 +10,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecascade.types.errors import CalibrationError
-from edgecascade.types.softmax import softmax
+from edgecascade.types.softmax import SMALLEST, softmax
 
 __all__ = ["SCORES", "routing_score"]
 
 SCORES = ("confidence", "margin", "entropy")
-_TINY = np.finfo(np.float32).tiny
 
 
 def routing_score(name: str, logits: NDArray[np.floating], temperature: float = 1.0) -> NDArray[np.float32]:
-    """A score float32 [n] of logits [n, classes], in the arithmetic that the cascade graph uses.
+    """Return a score float32 [n] of logits [n, classes], in the arithmetic of the cascade graph.
 
     Args:
-        name: `confidence`, max softmax(z / T); `margin`, the top-2 log-odds (z_1 - z_2) / T; or `entropy`,
-            the *negative* entropy of softmax(z / T) in nats, so that higher is surer in all three.
-        logits: a row with a NaN, a +inf or nothing but -inf scores NaN.
+        name: `confidence`, max softmax(z / T); `margin`, the top-2 log-odds (z_1 - z_2) / T; or `entropy`, the
+            *negative* entropy of softmax(z / T) in nats.
+        logits: floating; a row with a NaN or +inf, or with nothing but -inf, scores NaN.
         temperature: T.
+
+    Raises:
+        CalibrationError: the name is unknown.
 
     >>> logits = np.array([[2.0, 0.0], [5.0, 0.0]])
     >>> routing_score("margin", logits, temperature=2.0)
@@ -42,6 +43,6 @@ def routing_score(name: str, logits: NDArray[np.floating], temperature: float = 
             top = np.partition(scaled, -2, axis=1)[:, -2:]
             return np.where(np.isnan(confidence), np.float32(np.nan), top[:, 1] - top[:, 0])
     if name == "entropy":
-        surprise = np.log(np.maximum(probabilities, _TINY))
+        surprise = np.log(np.maximum(probabilities, np.float32(SMALLEST)))
         return np.asarray((probabilities * surprise).sum(axis=1), np.float32)
     raise CalibrationError(f"score: expected one of {', '.join(SCORES)}, got {name!r}")

@@ -19,7 +19,6 @@ from edgecascade.calibration import (
     SCORES,
     CascadePlan,
     Objective,
-    Promise,
     are_probabilities,
     plan_cascade,
 )
@@ -62,7 +61,7 @@ def calibrate(
     local_scores: NDArray[np.floating],
     remote_scores: NDArray[np.floating],
     *,
-    objective: Objective | Promise,
+    objective: Objective,
     scores: Sequence[str] = SCORES,
     merges: Sequence[str] = MERGES,
     estimate: str = "shrunk",
@@ -132,7 +131,7 @@ def fold_plan(
     local_scores: NDArray[np.floating],
     remote_scores: NDArray[np.floating],
     *,
-    objective: Objective | Promise,
+    objective: Objective,
     golden: bool,
     **options: Any,
 ) -> Calibrated:
@@ -177,7 +176,7 @@ def planned(
     local_scores: NDArray[np.floating],
     remote_scores: NDArray[np.floating],
     *,
-    objective: Objective | Promise,
+    objective: Objective,
     **options: Any,
 ) -> tuple[CascadePlan, CascadeDocument]:
     """The plan, and the document that will tell of it in the file; arguments as `fold_plan`."""

@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.calibration import Calibration, Estimate, calibrate_temperature, paired_difference_interval
-from edgecascade.calibration.estimate import proportion
+from edgecascade.calibration import Calibration, Estimate, calibrate_temperature, paired_difference_interval, proportion
 from edgecascade.export.graph import load_model
 from edgecascade.export.labelled import LabelledData
 from edgecascade.export.logits import find_logits, logits_of, settle

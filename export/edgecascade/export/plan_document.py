@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib.metadata import version
 
-import numpy as np
 from onnx import ModelProto
 
 from edgecascade.calibration import CascadePlan
@@ -13,7 +12,6 @@ from edgecascade.types.document import (
     KEY,
     PREPROCESSING_KEY,
     CascadeDocument,
-    PolicyRecord,
     SourceRecord,
     read_preprocessing,
 )
@@ -34,7 +32,6 @@ def plan_document(
         probabilities: whether the remote's scores are probabilities, and not logits.
     """
     properties = {entry.key: entry.value for entry in model.metadata_props}
-    policy = plan.policy
     return CascadeDocument(
         written_by=f"{KEY} {version(KEY)}",
         labels=tuple(names),
@@ -42,22 +39,8 @@ def plan_document(
         calibration=plan.local,
         remote=plan.remote,
         remote_scores="probabilities" if probabilities else "logits",
-        policy=PolicyRecord(
-            score=plan.score,
-            merge=plan.merge,
-            estimate=policy.estimate,
-            objective=policy.objective,
-            threshold=policy.threshold,
-            chosen=policy.chosen,
-            advice=policy.verdict,
-            bins=len(policy.table.values),
-            edges=tuple(np.asarray(policy.table.edges, np.float32).tolist()),
-            values=tuple(np.asarray(policy.table.values, np.float32).tolist()),
-            counts=tuple(policy.table.counts.tolist()),
-            intervals=policy.intervals,
-            considered=plan.routing,
-        ),
-        operating_curve=policy.curve,
+        policy=plan.record,
+        operating_curve=plan.policy.curve,
         certificate=plan.certificate,
         source=source,
     )

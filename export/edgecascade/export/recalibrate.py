@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, numpy_helper
 
-from edgecascade.calibration import Objective, OperatingPoint, Promise
+from edgecascade.calibration import CertifiedLoss, Objective, OperatingPoint
 from edgecascade.export.calibrate import Calibrated, fold_plan
 from edgecascade.export.fold import unfold
 from edgecascade.export.graph import load_model, save_model
@@ -44,7 +44,7 @@ def recalibrate(
     local_scores: NDArray[np.floating],
     remote_scores: NDArray[np.floating],
     *,
-    objective: Objective | Promise,
+    objective: Objective,
     golden: bool = True,
     **options: Any,
 ) -> Calibrated:
@@ -92,9 +92,12 @@ def move_threshold(path: str | os.PathLike[str], out: str | os.PathLike[str], ob
 
     Raises:
         ModelFileError: this is no cascade model.
+        ExportError: the objective is a `CertifiedLoss`, which needs fresh data.
         CalibrationError: no point of the curve serves the objective.
         ParityError: the file does not decide its golden inputs as it should; nothing is written then.
     """
+    if isinstance(objective, CertifiedLoss):
+        raise ExportError("objective: a CertifiedLoss needs fresh data; call recalibrate")
     model, document = load_model(path), _document(path)
     text = text_input(open_session(path), path)
     chosen = objective.choose(document.operating_curve, document.remote.accuracy.value)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto
 
-from edgecascade.calibration import DecisionRule, Objective, Promise
+from edgecascade.calibration import DecisionRule, Objective
 from edgecascade.export.calibrate import Calibrated, planned
 from edgecascade.export.fold import fold, rule_of, unfold
 from edgecascade.export.golden import choose_golden
@@ -90,7 +90,7 @@ def export_tflite_int8(
     data: LabelledData,
     remote_scores: NDArray[np.floating],
     *,
-    objective: Objective | Promise,
+    objective: Objective,
     golden: bool = True,
     converter: str | None = None,
     **options: Any,

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from edgecascade.runtime.remotes.hedge import Hedged
     from edgecascade.runtime.remotes.open_inference import OpenInference
     from edgecascade.runtime.remotes.open_inference_grpc import OpenInferenceGrpc
-    from edgecascade.runtime.remotes.remote import InProcess, Remote, RemoteLabels
+    from edgecascade.runtime.remotes.remote import InProcess, Remote, RemoteLabels, Scores, Traffic
     from edgecascade.runtime.remotes.retry import Retrying
     from edgecascade.runtime.watch.alarms import Alarm
     from edgecascade.runtime.watch.watch import Health, Watch
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         RemoteError,
         RemoteUnreachable,
     )
+    from edgecascade.types.estimate import Estimate
     from edgecascade.types.policy import Policy, RemoteCalibration
 
 __all__ = [
@@ -56,6 +57,7 @@ __all__ = [
     "Counts",
     "Deadline",
     "EdgecascadeError",
+    "Estimate",
     "ForkedError",
     "Health",
     "Hedged",
@@ -76,7 +78,9 @@ __all__ = [
     "RemoteLabels",
     "RemoteUnreachable",
     "Retrying",
+    "Scores",
     "Source",
+    "Traffic",
     "Watch",
     "export_to_opentelemetry",
     "prometheus_text",
@@ -95,6 +99,7 @@ _MODULES = {
     "Counts": "edgecascade.runtime.counts",
     "Deadline": "edgecascade.runtime.deadline",
     "EdgecascadeError": "edgecascade.types.errors",
+    "Estimate": "edgecascade.types.estimate",
     "ForkedError": "edgecascade.types.errors",
     "Health": "edgecascade.runtime.watch.watch",
     "Hedged": "edgecascade.runtime.remotes.hedge",
@@ -104,7 +109,6 @@ _MODULES = {
     "ModelFileError": "edgecascade.types.errors",
     "OpenInference": "edgecascade.runtime.remotes.open_inference",
     "OpenInferenceGrpc": "edgecascade.runtime.remotes.open_inference_grpc",
-    "RemoteLabels": "edgecascade.runtime.remotes.remote",
     "Outbox": "edgecascade.runtime.outbox",
     "Policy": "edgecascade.types.policy",
     "Prediction": "edgecascade.types.answer",
@@ -113,9 +117,12 @@ _MODULES = {
     "Remote": "edgecascade.runtime.remotes.remote",
     "RemoteCalibration": "edgecascade.types.policy",
     "RemoteError": "edgecascade.types.errors",
+    "RemoteLabels": "edgecascade.runtime.remotes.remote",
     "RemoteUnreachable": "edgecascade.types.errors",
     "Retrying": "edgecascade.runtime.remotes.retry",
+    "Scores": "edgecascade.runtime.remotes.remote",
     "Source": "edgecascade.types.answer",
+    "Traffic": "edgecascade.runtime.remotes.remote",
     "Watch": "edgecascade.runtime.watch.watch",
     "export_to_opentelemetry": "edgecascade.runtime.metrics.opentelemetry",
     "prometheus_text": "edgecascade.runtime.metrics.prometheus",

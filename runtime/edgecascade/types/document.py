@@ -32,6 +32,7 @@ __all__ = [
     "Routing",
     "SourceRecord",
     "TextPreprocessing",
+    "policy_dict",
     "preprocessing_dict",
     "read_preprocessing",
 ]
@@ -129,6 +130,13 @@ class Calibration:
     nll_after: Estimate
     ece_before: Estimate
     ece_after: Estimate
+
+    def __str__(self) -> str:
+        before, after = self.ece_before, self.ece_after
+        return (
+            f"accuracy {self.accuracy.percent()}, T = {self.temperature:.4f} on n = {self.n}, "
+            f"ECE {before.value:.3f} -> {after.value:.3f} ({after.low:.3f} to {after.high:.3f})"
+        )
 
 
 @dataclass(frozen=True)
@@ -278,10 +286,6 @@ class CascadeDocument:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the document as it is in JSON, in the order of its fields."""
-        policy = asdict(self.policy)
-        policy["verdict"] = policy.pop("advice")
-        order = ("score", "merge", "estimate", "objective", "threshold", "chosen", "verdict", "bins")
-        tables = ("edges", "values", "counts", "intervals", "considered")
         return {
             "format": FORMAT,
             "written_by": self.written_by,
@@ -289,7 +293,7 @@ class CascadeDocument:
             "preprocessing": None if self.preprocessing is None else preprocessing_dict(self.preprocessing),
             "calibration": asdict(self.calibration),
             "remote": {**asdict(self.remote), "scores": self.remote_scores},
-            "policy": {name: policy[name] for name in (*order, *tables) if policy[name] is not None},
+            "policy": policy_dict(self.policy),
             "operating_curve": [asdict(point) for point in self.operating_curve],
             "certificate": None if self.certificate is None else asdict(self.certificate),
             "source": asdict(self.source),
@@ -333,6 +337,12 @@ class CascadeDocument:
             said = str(error) if isinstance(error, ArgumentError) else repr(error)
             raise ModelFileError(f"{where}: its `{KEY}` metadata is damaged: {said}") from error
         return document
+
+
+def policy_dict(record: PolicyRecord) -> dict[str, Any]:
+    """Return a policy as it is in JSON, where its advice is called `verdict`."""
+    policy = {"verdict" if name == "advice" else name: value for name, value in asdict(record).items()}
+    return {name: value for name, value in policy.items() if value is not None}
 
 
 def preprocessing_dict(preprocessing: Preprocessing) -> dict[str, Any]:

@@ -62,6 +62,13 @@ class OperatingPoint(Point):
     accuracy_band: tuple[float, float]
     n: int
 
+    def __str__(self) -> str:
+        low, high = self.accuracy_band
+        return (
+            f"offload {_share(self.offload_rate, self.offload_interval).strip()}, accuracy {self.accuracy:.1%} "
+            f"({low:.1%} to {high:.1%}, allowing for the choice) on n = {self.n}"
+        )
+
 
 def curve_table(curve: Sequence[OperatingPoint], threshold: float) -> Iterator[str]:
     """Yield the operating curve as a table of about 16 lines; the point of the given threshold is always shown."""

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgecascade.calibration import MostAccuracy, Objective, Promise
+from edgecascade.calibration import CertifiedLoss, MostAccuracy, Objective
 from edgecascade.calibration.commands.arguments import share
 from edgecascade.types.errors import BenchmarkError
 
@@ -148,9 +148,9 @@ def _latency(prepared: Prepared, arguments: Namespace) -> LatencyRun:
     return run_latency(request)
 
 
-def _objective(arguments: Namespace) -> Objective | Promise | None:
+def _objective(arguments: Namespace) -> Objective | None:
     if arguments.certify is not None:
-        return Promise(arguments.certify)
+        return CertifiedLoss(arguments.certify)
     return None if arguments.offload_rate is None else MostAccuracy(arguments.offload_rate)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -14,7 +14,8 @@ from edgecascade.benchmarks.latency.loadgen import Load, run_loadgen
 from edgecascade.benchmarks.latency.plan import Plan, Scenario
 from edgecascade.benchmarks.latency.systems import System, drive, open_system
 from edgecascade.benchmarks.ratio import Ratio, ratio
-from edgecascade.calibration.estimate import quantile
+from edgecascade.benchmarks.report.result import LOWER
+from edgecascade.calibration import quantile
 from edgecascade.types.estimate import Estimate
 
 __all__ = ["Agreement", "compare_with_loop"]
@@ -36,8 +37,8 @@ class Agreement:
     """
 
     latency: Ratio
-    overhead: Estimate
-    between: Estimate
+    overhead: Estimate = field(metadata=LOWER)
+    between: Estimate = field(metadata=LOWER)
 
     @property
     def met(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from edgecascade.benchmarks.device.watching import MachineState
 from edgecascade.benchmarks.latency.loadgen import Validity
 from edgecascade.benchmarks.latency.plan import Plan
-from edgecascade.calibration.estimate import quantile
+from edgecascade.benchmarks.report.result import HIGHER, LOWER
+from edgecascade.calibration import quantile
 from edgecascade.types.estimate import Estimate
 
 __all__ = ["QUANTILES", "Cell", "Distribution", "Forwards", "WarmUp", "distribution", "least"]
@@ -38,10 +39,10 @@ class Distribution:
     n: int
     mean: float | None
     worst: float | None
-    p50: Estimate | None
-    p90: Estimate | None
-    p99: Estimate | None
-    p99_9: Estimate | None
+    p50: Estimate | None = field(metadata=LOWER)
+    p90: Estimate | None = field(metadata=LOWER)
+    p99: Estimate | None = field(metadata=LOWER)
+    p99_9: Estimate | None = field(metadata=LOWER)
 
     def at(self, name: str) -> Estimate | None:
         """Return the percentile with one of the names in `QUANTILES`."""
@@ -83,8 +84,8 @@ class Forwards:
 
     reasons: dict[str, int]
     share: Estimate
-    kept: Distribution | None
-    forwarded: Distribution | None
+    kept: Distribution | None = field(metadata=LOWER)
+    forwarded: Distribution | None = field(metadata=LOWER)
     late: int
     overshoot: float
 
@@ -118,9 +119,9 @@ class Cell:
     queries: int
     seconds: float
     throughput: float
-    latency: Distribution | None
+    latency: Distribution | None = field(metadata=LOWER)
     forwards: Forwards | None
-    right: Estimate
+    right: Estimate = field(metadata=HIGHER)
     cpu: float
     warm_up: WarmUp
     machine: MachineState

@@ -20,7 +20,7 @@ from edgecascade.benchmarks.network import PROFILES, Profile
 from edgecascade.benchmarks.network.probe import Measured, probe
 from edgecascade.benchmarks.network.proxy import loopback, shaped
 from edgecascade.benchmarks.server import serving
-from edgecascade.calibration.estimate import quantile
+from edgecascade.calibration import quantile
 from edgecascade.types.errors import BenchmarkError
 from edgecascade.types.estimate import Estimate
 

@@ -25,7 +25,7 @@ from edgecascade.benchmarks.latency.loadgen import Load, LoadRun, Outcome, run_l
 from edgecascade.benchmarks.latency.plan import STREAMS, Plan, Scenario, Subject
 from edgecascade.benchmarks.latency.systems import CascadeSystem, System, drive, open_system
 from edgecascade.benchmarks.stored import decode
-from edgecascade.calibration.estimate import proportion
+from edgecascade.calibration import proportion
 from edgecascade.types.answer import Reason
 from edgecascade.types.errors import BenchmarkError, EdgecascadeError
 from edgecascade.types.estimate import Estimate

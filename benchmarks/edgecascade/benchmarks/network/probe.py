@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from edgecascade.benchmarks.network.profile import Profile
 from edgecascade.benchmarks.network.proxy import shaped
-from edgecascade.calibration.estimate import proportion, quantile
+from edgecascade.calibration import proportion, quantile
 from edgecascade.types.errors import BenchmarkError
 from edgecascade.types.estimate import Estimate
 

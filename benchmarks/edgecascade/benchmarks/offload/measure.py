@@ -19,8 +19,7 @@ from edgecascade.benchmarks.offload.served import Served, run_served
 from edgecascade.benchmarks.offload.strategies import Prices, Savings, Strategy, savings, strategies
 from edgecascade.benchmarks.report.contents import Examples
 from edgecascade.benchmarks.stored import StoredRows
-from edgecascade.calibration import expected_calibration_error
-from edgecascade.calibration.estimate import calibration_error
+from edgecascade.calibration import calibration_error, expected_calibration_error
 from edgecascade.export.labelled import LabelledData
 from edgecascade.runtime.engine import open_session, read_document
 from edgecascade.types.document import CascadeDocument

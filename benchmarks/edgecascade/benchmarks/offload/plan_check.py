@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from edgecascade.benchmarks.offload.predictions import Predictions
 from edgecascade.benchmarks.report.difference import difference
 from edgecascade.benchmarks.report.result import LOWER
-from edgecascade.calibration import paired_difference_interval
-from edgecascade.calibration.estimate import proportion
+from edgecascade.calibration import paired_difference_interval, proportion
 from edgecascade.types.document import CascadeDocument
 from edgecascade.types.estimate import Estimate
 

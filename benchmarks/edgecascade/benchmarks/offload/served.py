@@ -16,7 +16,7 @@ from edgecascade.benchmarks.packages import sha256_of
 from edgecascade.benchmarks.progress import counting
 from edgecascade.benchmarks.report.result import LOWER
 from edgecascade.benchmarks.stored import CHUNK, StoredRows, chunk_of, hash_of
-from edgecascade.calibration.estimate import mean, quantile
+from edgecascade.calibration import mean, quantile
 from edgecascade.export.labelled import LabelledData, each, first
 from edgecascade.runtime import Answer, Cascade, Reason
 from edgecascade.runtime.batch import Batch

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from edgecascade.benchmarks.offload.predictions import Predictions
 from edgecascade.benchmarks.offload.served import Served
 from edgecascade.benchmarks.report.result import HIGHER, LOWER
-from edgecascade.calibration import paired_difference_interval
-from edgecascade.calibration.estimate import mean, proportion
+from edgecascade.calibration import mean, paired_difference_interval, proportion
 from edgecascade.types.errors import BenchmarkError
 from edgecascade.types.estimate import Estimate
 

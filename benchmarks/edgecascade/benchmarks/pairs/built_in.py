@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgecascade.benchmarks.pairs.prepared import Prepared
-from edgecascade.calibration import MostAccuracy, Objective, Promise
+from edgecascade.calibration import MostAccuracy, Objective
 from edgecascade.types.errors import BenchmarkError
 
 __all__ = ["BUILT_IN", "DEFAULT_IMAGES", "BuiltIn"]
@@ -60,14 +60,14 @@ class BuiltIn:
     method: str
     offload_rate: float
     extra: str
-    prepare: Callable[[Path, Objective | Promise, Images, str | None], Prepared]
+    prepare: Callable[[Path, Objective, Images, str | None], Prepared]
     served: bool = True
 
     def prepared(
         self,
         cache: Path,
         *,
-        objective: Objective | Promise | None = None,
+        objective: Objective | None = None,
         images: Images | None = None,
         device: str | None = None,
     ) -> Prepared:
@@ -103,25 +103,25 @@ class BuiltIn:
         return self.method.format(*(images or DEFAULT_IMAGES)) if self.takes_images else self.method
 
 
-def _languages(cache: Path, goal: Objective | Promise, *_: object) -> Prepared:
+def _languages(cache: Path, goal: Objective, *_: object) -> Prepared:
     from edgecascade.benchmarks.pairs.languages import prepare_languages
 
     return prepare_languages(cache, goal)
 
 
-def _fashion(cache: Path, goal: Objective | Promise, *_: object) -> Prepared:
+def _fashion(cache: Path, goal: Objective, *_: object) -> Prepared:
     from edgecascade.benchmarks.pairs.fashion_mnist import prepare_fashion
 
     return prepare_fashion(cache, goal)
 
 
-def _flagship(cache: Path, goal: Objective | Promise, images: Images, device: str | None) -> Prepared:
+def _flagship(cache: Path, goal: Objective, images: Images, device: str | None) -> Prepared:
     from edgecascade.benchmarks.pairs.flagship import Protocol, prepare_flagship
 
     return prepare_flagship(Protocol(*images, objective=goal), cache, device)
 
 
-def _comparable(cache: Path, goal: Objective | Promise, images: Images, device: str | None) -> Prepared:
+def _comparable(cache: Path, goal: Objective, images: Images, device: str | None) -> Prepared:
     from edgecascade.benchmarks.pairs.flagship import Protocol, prepare_comparable
 
     return prepare_comparable(Protocol(*images, objective=goal), cache, device)

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from edgecascade.benchmarks.packages import sha256_of
 from edgecascade.benchmarks.pairs.prepared import Prepared, cores, planned_file
 from edgecascade.benchmarks.progress import counting
-from edgecascade.calibration import Objective, Promise
+from edgecascade.calibration import Objective
 from edgecascade.export import LabelledData, calibrate, export_torch, local_scores, remote_scores, save_model
 from edgecascade.export.cache import once
 from edgecascade.types.errors import BenchmarkError
@@ -143,7 +143,7 @@ SMALL = Network("fashion-small", _small, epochs=3, peak=0.01)
 LARGE = Network("fashion-large", _large, epochs=3, peak=0.005)
 
 
-def prepare_fashion(cache: Path, objective: Objective | Promise) -> Prepared:
+def prepare_fashion(cache: Path, objective: Objective) -> Prepared:
     """Prepare the small network as a cascade model that asks the large one; finished steps are taken from the cache."""
     train, test = load_fashion_mnist(cache)
     local, remote = (trained(network, train, cache) for network in (SMALL, LARGE))

@@ -36,7 +36,7 @@ from edgecascade.benchmarks.pairs.efficientnet_lite import (
 )
 from edgecascade.benchmarks.pairs.prepared import Prepared, cores, planned_file, save_array, saved_scores
 from edgecascade.benchmarks.progress import counting
-from edgecascade.calibration import MostAccuracy, Objective, Promise
+from edgecascade.calibration import MostAccuracy, Objective
 from edgecascade.export import (
     LabelledData,
     calibrate,
@@ -83,7 +83,7 @@ class Protocol:
     calibration: int = DEFAULT_IMAGES[1]
     test: int = DEFAULT_IMAGES[2]
     seed: int = 2601
-    objective: Objective | Promise = field(default_factory=lambda: MostAccuracy(OFFLOAD_RATE))
+    objective: Objective = field(default_factory=lambda: MostAccuracy(OFFLOAD_RATE))
 
     @property
     def folder(self) -> str:

@@ -24,7 +24,7 @@ from edgecascade.benchmarks.pairs.bag_of_tokens import language_body
 from edgecascade.benchmarks.pairs.lingua import LinguaRemote
 from edgecascade.benchmarks.pairs.prepared import Prepared, planned_file
 from edgecascade.benchmarks.progress import counting
-from edgecascade.calibration import Objective, Promise
+from edgecascade.calibration import Objective
 from edgecascade.export import LabelledData, calibrate, local_scores
 from edgecascade.export.cache import once
 from edgecascade.types.errors import BenchmarkError
@@ -86,7 +86,7 @@ class Snippets:
     test: LabelledData
 
 
-def prepare_languages(cache: Path, objective: Objective | Promise, sizes: Sizes | None = None) -> Prepared:
+def prepare_languages(cache: Path, objective: Objective, sizes: Sizes | None = None) -> Prepared:
     """Return the cascade model, lingua with its language models loaded, and the snippets that test both.
 
     Args:

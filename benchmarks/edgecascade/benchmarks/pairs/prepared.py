@@ -18,7 +18,7 @@ from edgecascade.benchmarks.packages import sha256_of
 from edgecascade.benchmarks.progress import counting
 from edgecascade.benchmarks.server import serving
 from edgecascade.benchmarks.stored import StoredRows
-from edgecascade.calibration import Objective, Promise
+from edgecascade.calibration import Objective
 from edgecascade.export.cache import once
 from edgecascade.export.labelled import LabelledData
 from edgecascade.export.scores import remote_scores
@@ -87,9 +87,9 @@ class Prepared:
             )
 
 
-def planned_file(name: str, objective: Objective | Promise) -> str:
+def planned_file(name: str, objective: Objective) -> str:
     """Return the file name of a model planned for an objective, different for every objective."""
-    figures = (f"{figure:g}" for figure in astuple(objective))  # type: ignore[arg-type]
+    figures = (f"{figure:g}" for figure in astuple(objective))  # type: ignore[call-overload]
     return "-".join([name, type(objective).__name__, *figures]) + ".onnx"
 
 

@@ -1,1 +1,1 @@
-"""The commands of this part, one module each."""
+"""The commands `edgecascade plan` and `edgecascade evaluate`."""

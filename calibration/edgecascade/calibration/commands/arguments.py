@@ -1,13 +1,19 @@
-"""What every command that plans is asked: what to achieve, and what to choose among."""
+"""The arguments of every command that plans: the objective, and what to choose among."""
 
 from __future__ import annotations
 
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from typing import Any
 
-from edgecascade.calibration.cascade_plan import Promise
-from edgecascade.calibration.objective import LeastCost, LeastOffload, MostAccuracy, Objective, WhileItHelps
-from edgecascade.calibration.plan import ESTIMATES
+from edgecascade.calibration.advantage import ESTIMATES
+from edgecascade.calibration.objective import (
+    CertifiedLoss,
+    LeastCost,
+    LeastOffload,
+    MostAccuracy,
+    Objective,
+    WhileItHelps,
+)
 from edgecascade.calibration.scores import SCORES
 from edgecascade.types.merge import MERGES
 
@@ -15,7 +21,7 @@ __all__ = ["add_plan_arguments", "objective_if_any", "objective_of", "plan_optio
 
 
 def share(text: str) -> float:
-    """A number from 0 to 1."""
+    """Parse a number from 0 to 1."""
     try:
         number = float(text)
     except ValueError:
@@ -26,10 +32,10 @@ def share(text: str) -> float:
 
 
 def add_plan_arguments(parser: ArgumentParser, *, required: bool = True) -> None:
-    """One objective, and what the plan may choose among."""
-    objective = parser.add_argument_group("what to achieve, one of").add_mutually_exclusive_group(required=required)
+    """Add one objective, and what the plan may choose among."""
+    objective = parser.add_argument_group("objective (choose one)").add_mutually_exclusive_group(required=required)
     objective.add_argument(
-        "--offload-rate", type=share, metavar="R", help="most accuracy, forwarding at most this share of inputs"
+        "--offload-rate", type=share, metavar="R", help="most accuracy, forwarding at most this share of the inputs"
     )
     objective.add_argument("--accuracy", type=share, metavar="A", help="least offload at this accuracy")
     objective.add_argument(
@@ -39,48 +45,49 @@ def add_plan_arguments(parser: ArgumentParser, *, required: bool = True) -> None
         "--certify",
         type=share,
         metavar="E",
-        help="the same as a promise that holds with probability 1 - RISK; two thirds of the data are kept to test it",
+        help="least offload at a loss that is certified with probability 1 - RISK; two thirds of the data test it",
     )
     objective.add_argument(
         "--cost",
         type=_costs,
         metavar="L,R,B,X",
-        help="least cost: of a local inference, a remote one, the bytes of one forward, and a wrong answer",
+        help="least cost, given the costs of a local inference, a remote inference, the bytes of one forward and a "
+        "wrong answer",
     )
     objective.add_argument(
         "--while-it-helps", action="store_true", help="forward wherever the remote is expected to do better"
     )
-    parser.add_argument(
-        "--risk", type=share, default=0.05, help="of --certify, that the promise is false (default .05)"
+    choice = parser.add_argument_group("policy")
+    choice.add_argument(
+        "--risk", type=share, default=0.05, help="probability that a certificate does not hold (default 0.05)"
     )
-    parser.add_argument(
-        "--score", choices=("auto", *SCORES), default="auto", help="what orders inputs (default auto: cross-fitted)"
+    choice.add_argument(
+        "--score", choices=("auto", *SCORES), default="auto", help="routing score (default auto: cross-fitted)"
     )
-    parser.add_argument(
-        "--merge",
-        choices=("auto", *MERGES),
-        default="auto",
-        help="what the answer is once the remote has replied (default auto: cross-fitted)",
+    choice.add_argument(
+        "--merge", choices=("auto", *MERGES), default="auto", help="merge rule (default auto: cross-fitted)"
     )
-    parser.add_argument(
+    choice.add_argument(
         "--estimate",
         choices=ESTIMATES,
         default="shrunk",
-        help="of the advantage: from calibrated confidences alone (the paper's rule), from labels, or from labels "
-        "in small bins that borrow from their neighbours (default shrunk)",
+        help="estimate of the advantage: from calibrated confidences alone (the paper's rule), from labels, or from "
+        "labels in small bins that borrow strength from their neighbours (default shrunk)",
     )
-    parser.add_argument("--bins", type=int, help="of the advantage table (default 15; for shrunk up to 50)")
+    choice.add_argument(
+        "--bins", type=int, help="bins of the advantage table (default 15; for shrunk one per 20 inputs, up to 50)"
+    )
 
 
-def objective_of(arguments: Namespace) -> Objective | Promise:
-    """The objective that was asked for, where one is required."""
+def objective_of(arguments: Namespace) -> Objective:
+    """Return the objective, where one is required."""
     objective = objective_if_any(arguments)
     assert objective is not None
     return objective
 
 
-def objective_if_any(arguments: Namespace) -> Objective | Promise | None:
-    """The objective that was asked for, or None."""
+def objective_if_any(arguments: Namespace) -> Objective | None:
+    """Return the objective, or None if none was given."""
     if arguments.offload_rate is not None:
         return MostAccuracy(arguments.offload_rate)
     if arguments.accuracy is not None:
@@ -88,14 +95,14 @@ def objective_if_any(arguments: Namespace) -> Objective | Promise | None:
     if arguments.max_loss is not None:
         return LeastOffload(loss=arguments.max_loss)
     if arguments.certify is not None:
-        return Promise(arguments.certify, arguments.risk)
+        return CertifiedLoss(arguments.certify, arguments.risk)
     if arguments.cost is not None:
         return LeastCost(*arguments.cost)
     return WhileItHelps() if arguments.while_it_helps else None
 
 
 def plan_options(arguments: Namespace) -> dict[str, Any]:
-    """The other arguments, as `plan_cascade` takes them."""
+    """Return the other arguments, as `plan_cascade` takes them."""
     return {
         "scores": SCORES if arguments.score == "auto" else (arguments.score,),
         "merges": MERGES if arguments.merge == "auto" else (arguments.merge,),

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from edgecascade.calibration import CalibrationError
 from edgecascade.calibration.commands.arguments import add_plan_arguments, objective_of, plan_options
-from edgecascade.calibration.describe import describe
 from edgecascade.export.calibrate import Calibrated, calibrate
 from edgecascade.export.labelled import read_labelled
 from edgecascade.export.logits import KINDS
@@ -101,13 +100,13 @@ def _saved(path: str) -> NDArray[Any]:
 
 def report(written: Calibrated, out: str) -> None:
     """Print what was fitted, chosen, proved and written."""
-    print(describe(written.plan))
+    print(written.plan)
     print(
-        f"parity   {written.parity.n} inputs agree on {', '.join(written.parity.providers)}; "
+        f"parity      {written.parity.n} inputs agree on {', '.join(written.parity.providers)}; "
         f"largest difference of a confidence {written.parity.largest:.1e}"
     )
     if written.parity.unusable:
-        print(f"         not compared, since they cannot run it on this machine: {', '.join(written.parity.unusable)}")
+        print(f"            not compared, because they cannot run it here: {', '.join(written.parity.unusable)}")
     if written.golden:
-        print(f"golden   {written.golden} calibration inputs travel in the file, for `edgecascade inspect --verify`")
-    print(f"wrote    {out}")
+        print(f"golden      {written.golden} calibration inputs travel in the file, for `edgecascade inspect --verify`")
+    print(f"wrote       {out}")

@@ -17,9 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto
 
-from edgecascade.calibration import paired_difference_interval
+from edgecascade.calibration import paired_difference_interval, proportion
 from edgecascade.calibration.commands.arguments import share
-from edgecascade.calibration.estimate import proportion
 from edgecascade.export.graph import load_model, save_model
 from edgecascade.export.hugging_face import TASKS, TOKENIZER, export_hugging_face
 from edgecascade.export.labelled import LabelledData, batches, read_labelled

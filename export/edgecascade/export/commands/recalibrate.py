@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from argparse import ArgumentParser, Namespace
 
-from edgecascade.calibration import CalibrationError, Promise
+from edgecascade.calibration import CalibrationError, CertifiedLoss
 from edgecascade.calibration.commands.arguments import add_plan_arguments, objective_of, plan_options
 from edgecascade.export.commands.calibrate import add_golden_argument, report
 from edgecascade.export.labelled import read_labelled
@@ -44,7 +44,7 @@ def execute(arguments: Namespace) -> int:
         raise ExportError("--data, --remote: expected both, to plan anew, or neither, to move the threshold")
     try:
         if arguments.data is None:
-            if isinstance(objective, Promise):
+            if isinstance(objective, CertifiedLoss):
                 raise ExportError("--certify: expected --data and --remote with it, as a promise needs fresh data")
             if (arguments.score, arguments.merge, arguments.estimate, arguments.bins) != (
                 "auto",

@@ -23,6 +23,7 @@ __all__ = ["Hedged"]
 
 _THREADS = 16
 _WINDOW = 256  # requests
+_AT_ONCE = 1e-9  # seconds
 
 
 class Hedged(Wrapped):
@@ -120,7 +121,7 @@ class Hedged(Wrapped):
 
     def _ask_again(self, ask: Callable[[], None], deadline: Deadline) -> bool:
         try:
-            return deadline.remaining() > 0 and self._extras.spend() and self._start(ask, 1e-9)
+            return deadline.remaining() > 0 and self._extras.spend() and self._start(ask, _AT_ONCE)
         except RemoteUnreachable:  # no thread, or closed meanwhile; the first request is still under way
             return False
 

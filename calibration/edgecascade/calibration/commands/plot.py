@@ -1,0 +1,93 @@
+"""A plan as one figure: operating curve, advantage and reliability."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+
+from edgecascade.calibration.commands.outputs import SavedPair
+from edgecascade.calibration.metrics.reliability import reliability
+from edgecascade.calibration.plan import CascadePlan
+from edgecascade.types.softmax import softmax
+
+__all__ = ["draw_plan"]
+
+_BLUE, _ORANGE, _GREY = "#0a62b5", "#c2660a", "#999999"
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "edgecascade",
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "figure.constrained_layout.use": True,
+}
+
+
+def draw_plan(plan: CascadePlan, outputs: SavedPair, path: str | os.PathLike[str]) -> None:
+    """Draw the operating curve with its simultaneous band, the advantage by bin, and the local reliability.
+
+    Args:
+        plan: of these outputs.
+        outputs: both models' logits and the labels.
+        path: file to write; .svg, .png or .pdf.
+    """
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(12.5, 4.2))
+        curve, advantage, local = figure.subplots(1, 3)
+        _draw_curve(curve, plan)
+        _draw_advantage(advantage, plan)
+        _draw_reliability(local, plan, outputs)
+        figure.savefig(path, metadata={"Date": None} if str(path).endswith(".svg") else None)
+
+
+def _draw_curve(axes: Any, plan: CascadePlan) -> None:
+    curve, chosen = plan.policy.curve, plan.policy.chosen
+    rate = [100 * point.offload_rate for point in curve]
+    band = 100 * np.array([point.accuracy_band for point in curve])
+    axes.fill_between(
+        rate, band[:, 0], band[:, 1], color=_BLUE, alpha=0.15, linewidth=0, label="95 %, all points at once"
+    )
+    axes.plot(rate, [100 * point.accuracy for point in curve], color=_BLUE, label=f"cascade, n = {chosen.n}")
+    ends = [100 * curve[0].accuracy, 100 * curve[-1].accuracy]
+    axes.plot([0, 100], ends, color=_GREY, linestyle=":", label="random")
+    axes.plot(100 * chosen.offload_rate, 100 * chosen.accuracy, "o", color=_ORANGE, label="chosen")
+    axes.set(xlabel="offload rate, %", ylabel="accuracy, % (on the calibration data)", title="Operating curve")
+    axes.legend(loc="lower right", frameon=False, fontsize=8)
+
+
+def _draw_advantage(axes: Any, plan: CascadePlan) -> None:
+    table, intervals = plan.policy.table, 100 * np.array(plan.policy.intervals)
+    position = 100 * (np.cumsum(table.counts) - table.counts / 2) / table.counts.sum()
+    axes.vlines(position, intervals[:, 0], intervals[:, 1], color=_GREY, linewidth=1, label="from labels, 95 %")
+    axes.step(position, 100 * table.values, where="mid", color=_BLUE, label=f"table ({plan.policy.estimate})")
+    axes.axhline(100 * max(plan.policy.threshold, -1.0), color=_ORANGE, linestyle="--", label="threshold")
+    axes.set(
+        xlabel=f"inputs in order of {plan.score}, %",
+        ylabel="advantage of the local model, points",
+        title="Where forwarding helps",
+        ylim=(min(-10.0, float(intervals.min())), max(10.0, float(intervals.max()))),
+    )
+    axes.legend(loc="lower right", frameon=False, fontsize=8)
+
+
+def _draw_reliability(axes: Any, plan: CascadePlan, outputs: SavedPair) -> None:
+    correct = outputs.local.argmax(axis=1) == outputs.labels
+    axes.plot([0, 1], [0, 1], color=_GREY, linestyle=":", label="calibrated")
+    for temperature, colour, when in ((1.0, _ORANGE, "before"), (plan.local.temperature, _BLUE, "after")):
+        table = reliability(softmax(outputs.local, temperature).max(axis=1), correct)
+        axes.plot(
+            table.confidence, table.accuracy, "o-", color=colour, markersize=4, label=f"{when}, T = {temperature:.2f}"
+        )
+    axes.set(
+        xlabel="confidence of the local model",
+        ylabel="accuracy",
+        title="Reliability",
+        xlim=(0, 1),
+        ylim=(0, 1),
+    )
+    axes.legend(loc="upper left", frameon=False, fontsize=8)

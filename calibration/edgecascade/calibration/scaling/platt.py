@@ -1,0 +1,119 @@
+"""Platt scaling: from a score on any scale, such as a mean log-probability, to the probability of being right."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecascade.calibration._checks import check_scored_answers
+from edgecascade.types.errors import CalibrationError
+
+__all__ = ["Platt", "fit_platt", "prior_corrected_targets"]
+
+_MAX_STEPS = 100
+_PRECISION = 1e-8  # of the last Newton step but one in log-odds; the step squares the error
+_RIDGE = 1e-12
+_SUFFICIENT = 1e-4  # Armijo's constant
+_ROUNDING = 1e-14  # relative, of a sum of losses
+
+
+@dataclass(frozen=True)
+class Platt:
+    """A logistic function of a score.
+
+    Attributes:
+        slope: log-odds per unit of the score; negative where lower scores were right more often.
+        intercept: log-odds at score 0.
+    """
+
+    slope: float
+    intercept: float
+
+    def __call__(self, score: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Return the probability float64 [n] that answers with these scores [n] are right; NaN stays NaN.
+
+        >>> Platt(slope=2.0, intercept=1.0)(np.array([-0.5, 0.0, -np.inf])).round(3)
+        array([0.5  , 0.731, 0.   ])
+        """
+        with np.errstate(over="ignore", invalid="ignore"):
+            return _sigmoid(self.slope * np.asarray(score, np.float64) + self.intercept)
+
+
+def fit_platt(score: NDArray[np.floating], correct: NDArray[np.bool_]) -> Platt:
+    """Fit slope and intercept to prior-corrected targets by maximum likelihood.
+
+    Platt (1999), section 2.2, by the Newton method with backtracking of Lin, Lin and Weng, "A note on Platt's
+    probabilistic outputs for support vector machines" (2007), section 3, in float64. The targets lie inside (0, 1),
+    so two distinct scores suffice for one finite optimum, even where they separate right from wrong. Where all
+    answers are right, or all wrong, the slope is 0 and every score gets (n + 1) / (n + 2) or 1 / (n + 2).
+
+    Args:
+        score: [n], floating and finite, on any scale.
+        correct: bool [n], whether the answer was right.
+
+    Raises:
+        CalibrationError: other shapes, types or numbers, or the scores are all equal.
+
+    >>> score = np.log([0.9, 0.8, 0.7, 0.4, 0.6, 0.3])
+    >>> fit_platt(score, np.array([True, True, True, True, False, False]))(score).round(2)
+    array([0.8 , 0.77, 0.72, 0.5 , 0.67, 0.38])
+    """
+    check_scored_answers(score, correct)
+    if score.min() == score.max():
+        raise CalibrationError(f"score: expected at least two distinct values, got {score[0]} in all {len(score)} rows")
+    # Scaling by a power of two is exact: no difference of scores is lost or overflows.
+    exponent = int(np.frexp(np.abs(score).max())[1])
+    unit = np.ldexp(score.astype(np.float64), -exponent)
+    middle, half = (unit.max() + unit.min()) / 2, (unit.max() - unit.min()) / 2
+    if_wrong, if_right = prior_corrected_targets(correct)
+    slope, intercept = _minimise((unit - middle) / half, np.where(correct, if_right, if_wrong))
+    with np.errstate(over="ignore"):
+        platt = Platt(float(np.ldexp(slope / half, -exponent)), float(intercept - slope * middle / half))
+    if not np.isfinite(platt.slope):
+        raise CalibrationError(f"score: expected values that differ by more, got at most {np.ptp(score)}; scale them")
+    return platt
+
+
+def prior_corrected_targets(correct: NDArray[np.bool_]) -> tuple[float, float]:
+    """Return the targets that replace 0 and 1: 1 / (w + 2) for w wrong answers, (r + 1) / (r + 2) for r right ones.
+
+    Platt, "Probabilistic Outputs for Support Vector Machines" (1999), section 2.2: the posterior means under a
+    uniform prior. A fit to them is never certain.
+
+    >>> prior_corrected_targets(np.array([True, True, False]))
+    (0.3333333333333333, 0.75)
+    """
+    right = int(np.count_nonzero(correct))
+    wrong = len(correct) - right
+    return 1 / (wrong + 2), (right + 1) / (right + 2)
+
+
+def _minimise(x: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return slope and intercept over x in [-1, 1], starting from a flat line at the mean target."""
+    design = np.column_stack([x, np.ones_like(x)])
+    mean = target.mean()
+    parameters = np.array([0.0, np.log(mean / (1 - mean))])
+    loss = _loss(design @ parameters, target)
+    for _ in range(_MAX_STEPS):
+        p = _sigmoid(design @ parameters)
+        gradient = design.T @ (p - target)
+        curvature = (design.T * (p * (1 - p))) @ design + _RIDGE * np.eye(2)
+        step = -np.linalg.solve(curvature, gradient)
+        if np.abs(step).sum() <= _PRECISION:
+            return np.asarray(parameters + step)
+        expected = _SUFFICIENT * float(gradient @ step)
+        while (tried := _loss(design @ (parameters + step), target)) > loss + expected + _ROUNDING * loss:
+            step, expected = step / 2, expected / 2
+        parameters, loss = parameters + step, tried
+    raise CalibrationError(f"score: Newton's method found no optimum in {_MAX_STEPS} steps")
+
+
+def _loss(log_odds: NDArray[np.float64], target: NDArray[np.float64]) -> float:
+    """Return the summed cross-entropy in nats: equation 5 of Lin, Lin and Weng without its cancellation."""
+    return float(np.sum(np.logaddexp(0.0, log_odds) - target * log_odds))
+
+
+def _sigmoid(log_odds: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(np.exp(-np.logaddexp(0.0, -log_odds)))

@@ -1,0 +1,234 @@
+"""Temperature scaling: the scalar T that minimises the negative log-likelihood of softmax(z / T).
+
+Guo et al., "On Calibration of Modern Neural Networks" (ICML 2017), section 4.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecascade.calibration._checks import check_labelled_logits
+from edgecascade.calibration.intervals import proportion
+from edgecascade.calibration.metrics.reliability import calibration_error
+from edgecascade.types.document import Calibration
+from edgecascade.types.errors import CalibrationError
+from edgecascade.types.estimate import Estimate
+from edgecascade.types.softmax import softmax
+
+__all__ = ["calibrate_temperature", "fit_temperature", "negative_log_likelihood", "row_losses"]
+
+_CHUNK_ELEMENTS = 1 << 16  # 256 kB of float32, which stays in cache
+_FIRST_LOOK = 1000  # rows of the first fit, whose optimum starts the fit on eight times as many, and so on
+_MAX_STEPS = 400
+_LARGEST_SPREAD = 1e150  # its square is still a float64
+_NEWTON_STEPS = 8  # in a row, before a longer stride is tried, which may leave a flat region
+_PRECISION = 3e-5  # relative, of the last step but one: Newton's method squares the error
+
+
+def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> float:
+    """Return the temperature T > 0 that minimises the negative log-likelihood of softmax(z / T).
+
+    The likelihood is convex in b = 1 / T, so Newton's method on b inside a shrinking bracket always converges. It
+    works in chunks, so the logits may be memory-mapped. Exponentials are taken in float32 unless the logits are
+    float64; sums over rows are always float64.
+
+    Args:
+        logits: [n, classes], floating; -inf masks a class.
+        labels: [n], integer, in 0..classes - 1.
+
+    Raises:
+        CalibrationError: no finite T exists; the message says why.
+
+    >>> logits = np.array([[4.0, 0.0]] * 10)          # always sure of class 0,
+    >>> labels = np.array([0] * 9 + [1])              # and right nine times out of ten
+    >>> round(fit_temperature(logits, labels), 3)     # softmax(4 / T) = 0.9
+    1.82
+    """
+    check_labelled_logits(logits, labels)
+    spread = _usable_spread(logits, labels)
+    if spread > _LARGEST_SPREAD:
+        raise CalibrationError(f"logits: expected distances below {_LARGEST_SPREAD:.0e}, got {spread:.0e} on average")
+    if not 1e-15 < spread < 1e15:  # their squares are no float32
+        logits = logits.astype(np.float64)
+    start, rows = 1.0 / spread, _FIRST_LOOK
+    while rows < len(logits) // 4:
+        every = len(logits) // rows
+        start = _minimise(logits[::every], labels[::every], start, precision=0.01) or start
+        rows *= 8
+    inverse = _minimise(logits, labels, start, _PRECISION)
+    if inverse is None:
+        raise CalibrationError("logits: no finite T was found for them; are some of them huge by mistake?")
+    as_it_was = negative_log_likelihood(logits, labels)
+    return 1.0 / inverse if negative_log_likelihood(logits, labels, 1.0 / inverse) <= as_it_was else 1.0
+
+
+def negative_log_likelihood(
+    logits: NDArray[np.floating], labels: NDArray[np.integer], temperature: float = 1.0
+) -> float:
+    """Return the mean of -log softmax(z / T)[label] in nats; arguments as `fit_temperature`."""
+    return float(row_losses(logits, labels, temperature).mean())
+
+
+def row_losses(
+    logits: NDArray[np.floating], labels: NDArray[np.integer], temperature: float = 1.0
+) -> NDArray[np.float64]:
+    """Return -log softmax(z / T)[label] of each row, float64 [n], in nats."""
+    check_labelled_logits(logits, labels)
+    losses = []
+    for below, truth in _chunks(logits, labels):
+        at_label = _pick(below, truth).astype(np.float64)
+        below /= below.dtype.type(temperature)
+        losses.append(np.log(np.exp(below, out=below).sum(axis=1, dtype=np.float64)) - at_label / temperature)
+    return np.concatenate(losses)
+
+
+def calibrate_temperature(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> Calibration:
+    """Fit T and record accuracy, NLL and ECE before and after, with 95 % intervals, on the data of the fit.
+
+    Arguments and errors as `fit_temperature`.
+    """
+    temperature = fit_temperature(logits, labels)
+    correct = logits.argmax(axis=1) == labels
+    return Calibration(
+        method="temperature",
+        temperature=temperature,
+        n=len(labels),
+        accuracy=proportion(float(correct.mean()), len(labels)),
+        nll_before=_mean_loss(logits, labels, 1.0),
+        nll_after=_mean_loss(logits, labels, temperature),
+        ece_before=calibration_error(softmax(logits).max(axis=1), correct),
+        ece_after=calibration_error(softmax(logits, temperature).max(axis=1), correct),
+    )
+
+
+def _mean_loss(logits: NDArray[np.floating], labels: NDArray[np.integer], temperature: float) -> Estimate:
+    """Return the negative log-likelihood with the interval of the normal approximation."""
+    losses = row_losses(logits, labels, temperature)
+    half = 1.96 * float(losses.std()) / np.sqrt(len(losses))
+    mean = float(losses.mean())
+    return Estimate(mean, mean - half, mean + half, len(losses))
+
+
+@dataclass(frozen=True)
+class _Derivatives:
+    """First and second derivative of the summed negative log-likelihood in b = 1 / T."""
+
+    slope: float
+    curvature: float
+
+
+def _minimise(
+    logits: NDArray[np.floating], labels: NDArray[np.integer], start: float, precision: float
+) -> float | None:
+    """Return the b > 0 at which the slope is 0, or None if no float has it."""
+    low, high, stride = 0.0, np.inf, 2.0
+    inverse = start
+    for step in range(1, _MAX_STEPS + 1):
+        at = _likelihood(logits, labels, inverse)
+        if at.slope > 0:
+            high = inverse
+        else:
+            low = inverse
+        newton = inverse - at.slope / at.curvature if at.curvature > 0 else np.inf
+        if abs(newton - inverse) <= precision * inverse:
+            return newton
+        if low < newton < high and step % _NEWTON_STEPS:
+            inverse = newton
+        elif low > 0 and high < np.inf:
+            inverse = float(np.sqrt(low) * np.sqrt(high))
+            if high - low <= 1e-15 * high:
+                return inverse
+        else:  # growing strides cross all magnitudes of a float in a dozen steps
+            inverse = inverse * stride if low == inverse else inverse / stride
+            stride *= stride
+        if not 0 < inverse < np.inf:
+            return None
+    return None
+
+
+def _likelihood(logits: NDArray[np.floating], labels: NDArray[np.integer], inverse: float) -> _Derivatives:
+    slope = curvature = 0.0
+    weight: NDArray[np.floating] = np.empty(0)
+    for below, truth in _chunks(logits, labels):
+        if weight.shape != below.shape:
+            weight = np.empty_like(below)
+        np.multiply(below, below.dtype.type(inverse), out=weight)
+        np.exp(weight, out=weight)
+        _silence_masked(below)
+        total = weight.sum(axis=1)
+        weight *= below
+        mean = weight.sum(axis=1) / total
+        square = np.einsum("ij,ij->i", weight, below) / total
+        slope += float(np.sum(mean - _pick(below, truth), dtype=np.float64))
+        curvature += float(np.sum(square - mean**2, dtype=np.float64))
+    return _Derivatives(slope, curvature)
+
+
+def _usable_spread(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> float:
+    """Return the mean distance of a logit from its row's largest, after checking that a finite optimum exists."""
+    any_wrong, slope_at_zero, spread, done = False, 0.0, 0.0, 0
+    for below, truth in _chunks(logits, labels):
+        at_label = _pick(below, truth)
+        classes = np.full(len(below), below.shape[1]) - _silence_masked(below)
+        sums = below.sum(axis=1)
+        if not np.isfinite(sums).all():
+            row = done + int(np.flatnonzero(~np.isfinite(sums))[0])
+            raise CalibrationError(
+                f"logits: expected finite numbers or -inf for a masked class, got NaN or +inf in row {row}"
+            )
+        if np.isneginf(at_label).any():
+            raise CalibrationError("logits: the true class of a row is masked (-inf), so no T explains it")
+        any_wrong |= bool((at_label < 0).any())
+        slope_at_zero += float(np.sum(sums / classes - at_label, dtype=np.float64))
+        spread -= float(np.sum(sums, dtype=np.float64)) / below.shape[1]
+        done += len(below)
+    if spread == 0.0:
+        raise CalibrationError("logits: every row is constant, so every temperature gives the same answer")
+    if not any_wrong:
+        raise CalibrationError(
+            f"labels: the model is right on all {len(labels)} rows, so no finite T is best; "
+            "calibrate on more, or harder, inputs"
+        )
+    if slope_at_zero >= 0:
+        raise CalibrationError(
+            "labels: the logits say no more than chance about them, so no finite T is best; "
+            "check the order of the classes"
+        )
+    return spread / len(labels)
+
+
+def _silence_masked(below: NDArray[np.floating]) -> NDArray[np.intp]:
+    """Set -inf to 0, which its weight of 0 cancels, and return how many there were per row."""
+    if below.min() > -np.inf:
+        return np.zeros(len(below), np.intp)
+    masked = np.isneginf(below)
+    below[masked] = 0
+    per_row: NDArray[np.intp] = np.count_nonzero(masked, axis=1)
+    return per_row
+
+
+def _chunks(
+    logits: NDArray[np.floating], labels: NDArray[np.integer]
+) -> Iterator[tuple[NDArray[np.floating], NDArray[np.integer]]]:
+    """Yield rows as float32, or as float64 if they are wider than that, less the largest logit of each row.
+
+    The next chunk overwrites the array, and the caller may.
+    """
+    dtype = np.float64 if logits.dtype.itemsize > 4 else np.float32
+    rows = max(1, _CHUNK_ELEMENTS // logits.shape[1])
+    buffer = np.empty((min(rows, len(logits)), logits.shape[1]), dtype)
+    for start in range(0, len(logits), rows):
+        chunk = np.asarray(logits[start : start + rows], dtype)
+        below = buffer[: len(chunk)]
+        with np.errstate(invalid="ignore"):
+            np.subtract(chunk, chunk.max(axis=1, keepdims=True), out=below)
+        yield below, labels[start : start + rows]
+
+
+def _pick(rows: NDArray[np.floating], labels: NDArray[np.integer]) -> NDArray[np.floating]:
+    picked: NDArray[np.floating] = np.take_along_axis(rows, labels[:, None].astype(np.intp), axis=1)[:, 0]
+    return picked
