@@ -162,8 +162,13 @@ def create(db: sqlite3.Connection, path: str, *, power_safe: bool) -> None:
 
 
 def _check(db: sqlite3.Connection) -> None:
-    """See that every value has the type that its column declares, and that the counts are those of the rows."""
+    """See that tables and indexes agree, and every value has its column's type; make the counts those of the rows.
+
+    The large bytes in `content` are not read: each has a checksum.
+    """
     for table in ("question", "input", "answer", "count", "moment"):
+        if db.execute(f"PRAGMA integrity_check({table})").fetchone() != ("ok",):
+            raise sqlite3.DatabaseError(f"the table {table} is damaged")
         wrong = " OR ".join(
             f"typeof({name})<>'{kind.lower()}'" + (f" OR abs({name})>1e15" if kind == "REAL" else "")
             for _, name, kind, *_ in db.execute(f"PRAGMA table_info({table})").fetchall()

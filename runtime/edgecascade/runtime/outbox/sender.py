@@ -97,9 +97,12 @@ class Sender:
         """
         if self._store.now() < self._rests_until:
             return max(_LEAST, self._rests_until - self._store.now())
+        files = self._store.damaged_files
         try:
             pause = self._step()
         except sqlite3.Error:  # logged there: nothing can be read or written now
+            if self._store.damaged_files > files:
+                return 0.0  # a new file was begun
             rest = min(_LONGEST, _SHORTEST * 2.0 ** min(self._unwritten, 30))
             self._unwritten += 1
             self._rests_until = self._store.now() + rest

@@ -398,8 +398,8 @@ class Store:
             try:
                 return self._read(self._path)
             except (sqlite3.Error, ValueError, TypeError) as error:
-                if isinstance(error, ArgumentError) or cause_of(error) is not Cause.DAMAGED:
-                    raise
+                if isinstance(error, ArgumentError) or cause_of(error) not in (Cause.DAMAGED, Cause.OTHER):
+                    raise  # the disk's error, and not the file's
                 self._set_aside(error)
                 return self._read(self._path)
         except ArgumentError:
