@@ -892,6 +892,67 @@ def test_a_newer_file_is_refused_and_left_as_it_is(path: Path) -> None:
     Outbox(path).close()
 
 
+def test_an_older_file_is_moved_aside(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Whole, under a name that says so; the log and the counts say it, too."""
+    Outbox(path).close()
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA user_version=1")
+    content = path.read_bytes()
+    with contextlib.closing(Outbox(path)) as outbox:
+        assert outbox.put("a", number(1), local())
+        assert outbox.counts().damaged_files == 1
+    assert Path(f"{path}.old-1").read_bytes() == content
+    assert f"{path}.old-1" in caplog.text
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such permissions here")
+def test_only_the_owner_can_read_the_files(path: Path) -> None:
+    """Whatever the umask, and whatever the files were before."""
+    before = os.umask(0)
+    try:
+        path.touch(0o666)
+        with contextlib.closing(Outbox(path)) as outbox:
+            outbox.put("a", number(1), local())
+            files = [one for one in path.parent.iterdir() if one.name.startswith(path.name)]
+            assert {one.name for one in files} >= {path.name, f"{path.name}-wal", f"{path.name}-lock"}
+            assert {one.stat().st_mode & 0o777 for one in files} == {0o600}
+    finally:
+        os.umask(before)
+
+
+def test_the_same_content_is_asked_once_and_answered_under_each_key(opened: Callable[..., Outbox], link: Link) -> None:
+    """Each key counts as an input; the bytes are stored once, and are gone with the last of them."""
+    outbox, late = opened(), list[Late]()
+    outbox.put("a", number(1, 5000), local(0))
+    alone = outbox.counts().waiting_bytes
+    outbox.put("b", number(1, 5000), local(1))
+    assert outbox.offer("c", number(1, 5000), local(2))
+    outbox.flush()
+    assert (outbox.counts().waiting, outbox.counts().waiting_bytes < alone + 1000) == (3, True)
+    drain(outbox, link, late.append).step()
+    assert link.asked == [[1]]
+    assert [(one.key, one.local.label, one.remote.label) for one in late] == [("a", 0, 1), ("b", 1, 1), ("c", 2, 1)]
+    counts = outbox.counts()
+    assert (counts.delivered, counts.acknowledged, counts.waiting_bytes) == (3, 3, 0)
+
+
+def test_parts_that_are_exchanged_are_noticed(path: Path, link: Link) -> None:
+    """Two parts of an image in each other's place: the sum of their words would be the same."""
+    image = random.Random(0).randbytes(80_000)
+    with contextlib.closing(Outbox(path)) as outbox:
+        outbox.put("a", np.frombuffer(image, np.uint8)[None], local())
+    content = path.read_bytes()
+    places = [content.find(image[i : i + 4000]) for i in (10_000, 15_000, 40_000, 45_000)]  # -1 across two pages
+    b, c = next(one for one in places[:2] if one > 0), next(one for one in places[2:] if one > 0)
+    changed = bytearray(content)
+    changed[b : b + 4000], changed[c : c + 4000] = content[c : c + 4000], content[b : b + 4000]
+    path.write_bytes(changed)
+    with contextlib.closing(Outbox(path)) as outbox:
+        drain(outbox, link).step()
+        assert outbox.counts().damaged == 1
+    assert link.asked == []
+
+
 def foreign(path: Path) -> None:
     """Another application's database."""
     with contextlib.closing(sqlite3.connect(path)) as db:

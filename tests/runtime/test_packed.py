@@ -16,6 +16,7 @@ from edgecascade.runtime.outbox.packed import (
     PackedError,
     Packing,
     pack_prediction,
+    prediction_size,
     unpack,
     unpack_prediction,
 )
@@ -84,6 +85,21 @@ def test_damaged_bytes_raise_one_error(inputs: Any, data: st.DataObject) -> None
     for one in damaged:
         with pytest.raises(PackedError):
             unpack(bytes(one))
+
+
+def test_words_that_are_exchanged_are_noticed() -> None:
+    """Which a sum of words would not show."""
+    packed = Packing(np.arange(4096, dtype=np.uint64)[None]).data()
+    packed[8000:8008], packed[9000:9008] = packed[9000:9008], packed[8000:8008]
+    with pytest.raises(PackedError):
+        unpack(packed)
+
+
+@given(INPUTS)
+def test_the_size_is_known_before_packing(inputs: Any) -> None:
+    """To the byte: the bounds rest on it."""
+    packing = Packing(inputs)
+    assert packing.size == len(packing.data())
 
 
 def sealed(header: Any, raw: bytes = b"") -> bytes:
@@ -170,6 +186,7 @@ def test_only_inputs_of_one_kind_may_leave_together() -> None:
 def test_a_verdict_comes_back_as_it_was(label: int, confidence: float, probabilities: Any) -> None:
     """Even one that is not a number."""
     packed = pack_prediction(Prediction(label, confidence, probabilities))
+    assert prediction_size(Prediction(label, confidence, probabilities)) == len(packed)
     back = unpack_prediction(packed)
     assert back.label == label
     assert back.confidence == confidence or (math.isnan(back.confidence) and math.isnan(confidence))
