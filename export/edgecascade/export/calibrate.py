@@ -14,14 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto
 
-from edgecascade.calibration import (
-    MERGES,
-    SCORES,
-    CascadePlan,
-    Objective,
-    are_probabilities,
-    plan_cascade,
-)
+from edgecascade.calibration import MERGES, SCORES, CascadePlan, Objective, are_probabilities, plan_cascade
 from edgecascade.export.fold import fold
 from edgecascade.export.golden import choose_golden
 from edgecascade.export.graph import load_model, save_model

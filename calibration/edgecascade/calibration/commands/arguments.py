@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from typing import Any
 
-from edgecascade.calibration.advantage import ESTIMATES
+from edgecascade.calibration.decision import SCORES
 from edgecascade.calibration.objective import (
     CertifiedLoss,
     LeastCost,
@@ -14,7 +14,7 @@ from edgecascade.calibration.objective import (
     Objective,
     WhileItHelps,
 )
-from edgecascade.calibration.scores import SCORES
+from edgecascade.calibration.plan import ESTIMATES
 from edgecascade.types.merge import MERGES
 
 __all__ = ["add_plan_arguments", "objective_if_any", "objective_of", "plan_options", "share"]
