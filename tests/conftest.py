@@ -21,9 +21,9 @@ from hypothesis import settings
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
+from edgecascade.benchmarks.cache import cache_folder
 from edgecascade.cli import main
 from edgecascade.export import ImagePreprocessing, prepend, save_model
-from edgecascade.export.cache import cache_folder
 
 IN_CI = os.environ.get("CI", "").lower() not in ("", "0", "false")
 ROOT = Path(__file__).parent.parent

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecascade.benchmarks.cache import cache_folder, once
 from edgecascade.benchmarks.offload.curves import offload_curve
 from edgecascade.benchmarks.pairs.efficientnet_lite import LITE0_96, LITE2_260
 from edgecascade.benchmarks.pairs.flagship import OFFLOAD_RATE, Protocol, body, split
@@ -33,7 +34,6 @@ from edgecascade.calibration import (
     plan,
     proportion,
 )
-from edgecascade.export.cache import cache_folder, once
 from edgecascade.export.scores import remote_scores
 from edgecascade.types.errors import BenchmarkError
 from studies.outputs import PairOutputs

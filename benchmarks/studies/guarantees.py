@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecascade.benchmarks.cache import cache_folder
 from edgecascade.benchmarks.offload.curves import offload_curve
 from edgecascade.benchmarks.report import write_study
 from edgecascade.benchmarks.stored import Steps, at_once, stored_steps
@@ -34,7 +35,6 @@ from edgecascade.calibration import (
     proportion_interval,
     routing_score,
 )
-from edgecascade.export.cache import cache_folder
 from studies.fit_speed import FitSpeed, compare_fits
 from studies.outputs import PairOutputs, fashion_pair, flagship_pairs
 

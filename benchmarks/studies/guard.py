@@ -10,13 +10,13 @@ from typing import Literal
 
 import numpy as np
 
+from edgecascade.benchmarks.cache import cache_folder
 from edgecascade.benchmarks.packages import sha256_of
 from edgecascade.benchmarks.pairs.flagship import Protocol, prepare_flagship
 from edgecascade.benchmarks.ratio import Ratio, ratio
 from edgecascade.benchmarks.report import write_study
 from edgecascade.benchmarks.stored import stored_steps
 from edgecascade.calibration import proportion
-from edgecascade.export.cache import cache_folder
 from studies.guarantees import (
     CertificateDraws,
     Guarantees,

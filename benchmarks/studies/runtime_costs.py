@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
+from edgecascade.benchmarks.cache import cache_folder
 from edgecascade.benchmarks.packages import sha256_of
 from edgecascade.benchmarks.pairs.flagship import Protocol, prepare_flagship
 from edgecascade.benchmarks.pairs.prepared import Prepared
 from edgecascade.benchmarks.ratio import Ratio
 from edgecascade.benchmarks.report import LOWER, write_study
 from edgecascade.benchmarks.stored import Steps, at_once, stored_steps
-from edgecascade.export.cache import cache_folder
 from edgecascade.types.estimate import Estimate
 from studies.footprint import installed_size, measure_import, measure_lateness, measure_memory
 from studies.speed import HeadCost, measure_head_cost, measure_hot_path, measure_stream, tiny_cascade

@@ -1,18 +1,20 @@
-"""The command `edgecascade`. A command's module is imported when it is called, and no other."""
+"""The command `edgecascade`. Only the module of the command that is called is imported."""
 
 from __future__ import annotations
 
 import os
 import sys
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
-from collections.abc import Sequence
+from argparse import SUPPRESS, Action, ArgumentParser, RawDescriptionHelpFormatter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import version
+from typing import Any
 
 from edgecascade.types.errors import EdgecascadeError
 
-__all__ = ["main"]
+__all__ = ["main", "rare"]
 
 
 @dataclass(frozen=True)
@@ -24,41 +26,44 @@ class _Command:
 
 _COMMANDS = {
     "export": _Command(
-        "edgecascade.export.commands.export", "export", "a torch module or ONNX file -> an ONNX body for the device"
+        "edgecascade.export.commands.export",
+        "export",
+        "Export a torch or Hugging Face model, or an ONNX file, as a body.",
     ),
-    "compare": _Command(
-        "edgecascade.export.commands.compare", "export", "what quantization did to a body, on labelled data"
-    ),
+    "compare": _Command("edgecascade.export.commands.compare", "export", "Compare two bodies on labelled data."),
     "calibrate": _Command(
-        "edgecascade.export.commands.calibrate", "export", "a body, a remote and labelled data -> a cascade model"
+        "edgecascade.export.commands.calibrate",
+        "export",
+        "Make a cascade model of a body, a remote and labelled data.",
     ),
     "recalibrate": _Command(
-        "edgecascade.export.commands.recalibrate",
-        "export",
-        "a cascade model -> the same one, with another threshold or planned anew",
+        "edgecascade.export.commands.recalibrate", "export", "Move a cascade model's threshold, or plan it anew."
     ),
     "tflite": _Command(
-        "edgecascade.export.commands.tflite", "tflite", "a cascade model -> the same one for LiteRT (TensorFlow Lite)"
+        "edgecascade.export.commands.tflite", "tflite", "Convert a cascade model for LiteRT (TensorFlow Lite)."
     ),
     "plan": _Command(
-        "edgecascade.calibration.commands.plan", "plan", "what a cascade would do, from both models' saved outputs"
+        "edgecascade.calibration.commands.plan", "plan", "Plan a cascade from the saved outputs of both models."
     ),
     "evaluate": _Command(
-        "edgecascade.calibration.commands.evaluate",
-        "plan",
-        "how accurate and how well calibrated a model is, from its saved outputs",
+        "edgecascade.calibration.commands.evaluate", "plan", "Measure the accuracy and the calibration of a model."
     ),
-    "inspect": _Command("edgecascade.runtime.commands.inspect", "", "what a cascade model holds and promises"),
+    "inspect": _Command("edgecascade.runtime.commands.inspect", "", "Show what a cascade model holds, or verify it."),
     "run": _Command(
-        "edgecascade.runtime.commands.run", "images", "answer files, lines, sockets, videos or cameras, as JSON lines"
+        "edgecascade.runtime.commands.run", "images", "Answer files, lines, sockets, videos or cameras as JSON lines."
     ),
     "serve": _Command(
-        "edgecascade.runtime.commands.serve", "serve", "serve an ONNX file as a remote, or a cascade's answers"
+        "edgecascade.runtime.commands.serve", "serve", "Serve an ONNX file as a remote, or the answers of a cascade."
     ),
-    "bench": _Command("edgecascade.benchmarks.commands.bench", "bench", "accuracy against offload rate, with a report"),
+    "bench": _Command(
+        "edgecascade.benchmarks.commands.bench", "bench", "Measure accuracy against offload rate, and latency."
+    ),
 }
-
-
+_GROUPS = {
+    "Plan and make a cascade model": ("plan", "export", "compare", "calibrate", "recalibrate", "tflite"),
+    "Use it": ("inspect", "run", "serve"),
+    "Measure it": ("evaluate", "bench"),
+}
 _EXTRAS = {
     "ai_edge_litert": "litert",
     "av": "video",
@@ -71,8 +76,8 @@ _EXTRAS = {
     "tokenizers": "text",
     "torch": "torch",
     "transformers": "hf",
-}  # what only some inputs of a command need
-_APART = "edgecascade.benchmarks"  # a distribution of its own
+}  # packages that only some inputs of a command need, and their extras
+_APART = "edgecascade.benchmarks"  # in a distribution of its own
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -89,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         package = missing.partition(".")[0]
         extra = _EXTRAS.get(package, _COMMANDS[name].extra)
         return _fail(f"{name} needs {missing}: pip install 'edgecascade[{extra}]'")
-    except BrokenPipeError:  # whoever read the output has seen enough
+    except BrokenPipeError:  # the reader of the output has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (EdgecascadeError, OSError) as error:
@@ -98,23 +103,78 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail("interrupted", code=130)
 
 
+def rare(action: Action) -> Action:
+    """Mark an option as one that only `--help-all` shows, and return it."""
+    vars(action)["rare"] = True
+    return action
+
+
+class _HelpAll(Action):
+    def __call__(self, parser: ArgumentParser, *_: object) -> None:
+        vars(parser)["everything"] = True
+        parser.print_help()
+        parser.exit()
+
+
+class _Parser(ArgumentParser):
+    """A parser whose help leaves out options marked as `rare`, and whose `--help-all` shows them."""
+
+    everything = False
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"formatter_class": _formatter, **options})
+        self.add_argument("--help-all", action=_HelpAll, nargs=0, help="show this help with all options and exit")
+
+    def format_help(self) -> str:
+        """Return the help text."""
+        with self._hidden():
+            return super().format_help()
+
+    def format_usage(self) -> str:
+        """Return the usage line."""
+        with self._hidden():
+            return super().format_usage()
+
+    @contextmanager
+    def _hidden(self) -> Iterator[None]:
+        hidden = [] if self.everything else [action for action in self._actions if vars(action).get("rare")]
+        if not hidden:
+            hidden = [action for action in self._actions if isinstance(action, _HelpAll)]
+        shown = [action.help for action in hidden]
+        for action in hidden:
+            action.help = SUPPRESS
+        try:
+            yield
+        finally:
+            for action, text in zip(hidden, shown, strict=True):
+                action.help = text
+
+
 def _parser(name: str | None) -> ArgumentParser:
-    """All commands; only the one called knows its arguments."""
-    parser = ArgumentParser(
+    """Return the parser of all commands; only the command that is called has its arguments."""
+    parser = _Parser(
         prog="edgecascade",
-        description="A small calibrated model answers on the device, and asks a large remote one only where "
-        "it is at a disadvantage.",
-        epilog="In order: export, calibrate, then run with serve (or any server) as the remote; bench measures.\n"
-        "`edgecascade COMMAND --help` explains each.",
-        formatter_class=_formatter,
+        usage="edgecascade [--help] [--version] COMMAND ...",
+        description="A small calibrated model answers on the device, and asks a large remote one where it is at a "
+        "disadvantage.",
+        epilog=_overview(),
     )
     parser.add_argument("--version", action="version", version=f"edgecascade {version('edgecascade')}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(
+        dest="command", metavar="COMMAND", required=True, help=SUPPRESS, prog="edgecascade"
+    )
     for command, about in _COMMANDS.items():
-        added = commands.add_parser(command, help=about.summary, description=about.summary, formatter_class=_formatter)
+        added = commands.add_parser(command, description=about.summary)
         if command == name:
             import_module(about.module).configure(added)
     return parser
+
+
+def _overview() -> str:
+    lines = []
+    for heading, names in _GROUPS.items():
+        lines += [f"{heading}:", *(f"  {name:<12} {_COMMANDS[name].summary}" for name in names), ""]
+    return "\n".join([*lines, "`edgecascade COMMAND --help` explains each."])
 
 
 def _formatter(prog: str) -> RawDescriptionHelpFormatter:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgecascade.benchmarks.cache import cache_folder
 from edgecascade.benchmarks.pairs.languages import (
     LANGUAGES,
     Sizes,
@@ -18,7 +19,6 @@ from edgecascade.benchmarks.pairs.languages import (
 )
 from edgecascade.calibration import MostAccuracy
 from edgecascade.export import LabelledData
-from edgecascade.export.cache import cache_folder
 from edgecascade.types.errors import BenchmarkError
 
 SPACED = [code for code in LANGUAGES if code not in ("ja", "th", "zh")]

@@ -31,7 +31,7 @@ from edgecascade.benchmarks.report import difference, plain
 from edgecascade.calibration import mean, paired_difference_interval, proportion
 from edgecascade.cli import main
 from edgecascade.export import read_labelled
-from edgecascade.export.labelled import LabelledData
+from edgecascade.export.data import LabelledData
 from edgecascade.runtime import Deadline
 from edgecascade.runtime.remotes.remote import Traffic, connect
 from edgecascade.types.document import Certificate

@@ -173,7 +173,12 @@ def test_tables_have_headings_and_scroll_in_a_box_of_their_own(page: Page) -> No
     assert {found["scope"] for found, _ in page.all("th")} == {"col", "row"}
     assert all(text.strip() for _, text in page.all("th"))
     assert [found["class"] for found, _ in page.all("div") if found["class"] == "scroll"] == ["scroll"] * 3
-    assert [text for _, text in page.all("summary")] == ["About this table", "More", "Models, data and policy", "Machine and software"]
+    assert [text for _, text in page.all("summary")] == [
+        "About this table",
+        "More",
+        "Models, data and policy",
+        "Machine and software",
+    ]
 
 
 def test_pictures_have_a_text_and_follow_the_page(page: Page) -> None:

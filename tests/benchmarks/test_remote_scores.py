@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from edgecascade.benchmarks.offload import complete_scores, stored_scores
 from edgecascade.benchmarks.stored import CHUNK, StoredRows
-from edgecascade.export.labelled import LabelledData
+from edgecascade.export.data import LabelledData
 from edgecascade.runtime import Deadline, RemoteError, RemoteLabels
 from edgecascade.types.errors import BenchmarkError
 

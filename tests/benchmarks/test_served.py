@@ -22,7 +22,7 @@ from edgecascade.benchmarks.server import serving
 from edgecascade.benchmarks.stored import CHUNK, StoredRows
 from edgecascade.cli import main
 from edgecascade.export import read_labelled
-from edgecascade.export.labelled import LabelledData
+from edgecascade.export.data import LabelledData
 from edgecascade.export.scores import remote_scores
 from edgecascade.runtime import Cascade, Deadline
 from edgecascade.runtime.remotes.remote import Traffic, connect

@@ -1,6 +1,7 @@
 """`edgecascade export` and `edgecascade calibrate`, as a newcomer uses them."""
 
 import pickle
+import re
 from pathlib import Path
 
 import numpy as np
@@ -64,7 +65,7 @@ def test_from_a_torch_module_to_answers(folder: Path, capsys: pytest.CaptureFixt
     source = ["nets.py:small", "--shape", "3,8,8", "--weights", "small.pt"]
     image = ["--image-size", "8x8", "--mean", "127,127,127", "--std", "128,128,128", "--int8", "test.npz"]
     assert run("export", *source, *image, "-o", "body.onnx") == 0
-    assert "ready for `edgecascade calibrate`" in capsys.readouterr().out
+    assert re.search(r"wrote +body.onnx .*\nnext +edgecascade calibrate body.onnx ", capsys.readouterr().out)
     arguments = ["--remote", "remote.onnx", "--data", "calibration.npz", "--offload-rate", "0.5", "-o", "cascade.onnx"]
     assert run("calibrate", "body.onnx", *arguments) == 0
     printed = capsys.readouterr().out

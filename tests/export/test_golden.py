@@ -14,8 +14,8 @@ from onnx import ModelProto, numpy_helper
 from edgecascade.calibration import DecisionRule, decide
 from edgecascade.cli import main
 from edgecascade.export import unfold
-from edgecascade.export.golden import choose_golden
 from edgecascade.export.graph import load_model
+from edgecascade.export.parity import choose_golden
 from edgecascade.runtime import ModelFileError
 from edgecascade.runtime.engine import open_session
 from edgecascade.runtime.golden import Golden, read_golden

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from edgecascade.export import ExportError, read_labelled
-from edgecascade.export.labelled import batches, each
+from edgecascade.export.data import batches, each
 from edgecascade.types.errors import EdgecascadeError
 
 X = np.arange(24, dtype=np.float32).reshape(4, 6)
@@ -77,7 +77,7 @@ def test_the_digest_is_of_shapes_and_types_too(tmp_path: Path, other: NDArray[An
         ({"x": X}, r"expected the arrays `x` \[n, ...\] and `y` \[n\], got \['x'\]"),
         ({"z": X}, r"got \['z'\]"),
         ({"y": Y}, r"got \['y'\]"),
-        ({}, r"got neither"),
+        ({}, r"got no arrays"),
         ({"x": X, "y": Y[:3]}, r"integer labels `y` \[4\], one per input in `x`, got int64 \[3\]"),
         ({"x": X, "y": Y * 1.0}, r"got float64 \[4\]"),
         ({"x": X, "y": Y[:, None]}, r"got int64 \[4, 1\]"),
@@ -158,7 +158,11 @@ def test_what_is_neither_is_refused(tmp_path: Path) -> None:
     """Missing, another kind of file, or a folder without images."""
     (tmp_path / "notes.txt").write_text("hello")
     (tmp_path / "empty").mkdir()
-    for name, message in (("gone", "no such file"), ("notes.txt", "not an npz"), ("empty", "one folder per class")):
+    for name, message in (
+        ("gone", "no such file"),
+        ("notes.txt", "not an npz"),
+        ("empty", "one folder of images for each class"),
+    ):
         with pytest.raises(ExportError, match=message):
             read_labelled(tmp_path / name)
 

@@ -11,7 +11,7 @@ from onnx import ModelProto, TensorProto, helper
 from documents import document_of
 from edgecascade.calibration import DecisionRule, decide
 from edgecascade.export import KINDS, ExportError, LogitsSource, find_logits, fold, logits_of
-from edgecascade.export.logits import settle
+from edgecascade.export.logits import kind_of
 from edgecascade.runtime.engine import open_session
 
 Body = Callable[..., ModelProto]
@@ -73,7 +73,7 @@ def test_a_binary_head_may_have_no_axis_of_its_own(build: Body, rule: DecisionRu
     node = helper.make_node("Squeeze", ["z", "axis"], ["score"])
     body = build([node], [1], [], {"axis": np.array([1], np.int64)}, output="score")
     source = find_logits(body)
-    assert source == LogitsSource("score", None, binary=True)
+    assert source == LogitsSource("score", None)
     session = open_session(
         fold(body, logits="score", kind="binary-logits", rule=rule, document=document_of(rule)).SerializeToString()
     )
@@ -86,7 +86,7 @@ def test_a_binary_head_may_have_no_axis_of_its_own(build: Body, rule: DecisionRu
 def test_before_a_sigmoid_comes_the_binary_logit(build: Body, shape: list[int], tensor: str) -> None:
     """As before a softmax come the logits."""
     nodes = [helper.make_node("Neg", ["z"], ["raw"]), helper.make_node("Sigmoid", ["raw"], ["chance"])]
-    assert find_logits(build(nodes, shape, shape, output="chance")) == LogitsSource(tensor, "binary-logits", True)
+    assert find_logits(build(nodes, shape, shape, output="chance")) == LogitsSource(tensor, "binary-logits")
 
 
 def test_several_sigmoids_are_no_classifier(build: Body) -> None:
@@ -102,22 +102,22 @@ def test_log_probabilities_are_logits(build: Body) -> None:
     assert find_logits(body) == LogitsSource("logp", "logits")
 
 
-OPEN, ONE = LogitsSource("out", None), LogitsSource("out", None, binary=True)
+OPEN = LogitsSource("out", None)
 
 
 def test_values_tell_what_the_graph_leaves_open() -> None:
     """Rows that are distributions are probabilities; a number outside [0, 1] is none."""
-    assert settle(OPEN, _scores("logits")).kind == "logits"
-    assert settle(OPEN, _scores("probabilities")).kind == "probabilities"
-    assert settle(ONE, _scores("binary-logits")).kind == "binary-logits"
-    assert settle(LogitsSource("out", "binary-probabilities", True), _scores("binary-probabilities")[:, 0]).binary
+    assert kind_of(OPEN, _scores("logits")) == "logits"
+    assert kind_of(OPEN, _scores("probabilities")) == "probabilities"
+    assert kind_of(OPEN, _scores("binary-logits")) == "binary-logits"
+    assert kind_of(LogitsSource("out", KINDS[3]), _scores(KINDS[3])[:, 0]) == "binary-probabilities"
 
 
 @pytest.mark.parametrize(
     ("source", "scores", "message"),
     [
-        (ONE, _scores("binary-probabilities"), r"all 100 numbers in 'out' lie in \[0, 1\].* --kind binary-prob"),
-        (LogitsSource("out", "binary-logits", True), _scores("logits"), r"expected binary-logits .* got \[100, 3\]"),
+        (OPEN, _scores("binary-probabilities"), r"all 100 numbers in 'out' lie in \[0, 1\].* --kind binary-prob"),
+        (LogitsSource("out", "binary-logits"), _scores("logits"), r"expected binary-logits .* got \[100, 3\]"),
         (LogitsSource("out", "logits"), _scores("binary-logits"), r"expected logits in 'out', got \[100, 1\]"),
         (OPEN, np.zeros((2, 3, 4), np.float32), r"expected scores in 'out', got \[2, 3, 4\]"),
     ],
@@ -125,7 +125,7 @@ def test_values_tell_what_the_graph_leaves_open() -> None:
 def test_what_values_do_not_tell_is_asked_for(source: LogitsSource, scores: NDArray[Any], message: str) -> None:
     """One sentence, with what came."""
     with pytest.raises(ExportError, match=f"^logits: .*{message}"):
-        settle(source, scores)
+        kind_of(source, scores)
 
 
 def test_an_unknown_kind_is_refused(identity: Body) -> None:

@@ -32,8 +32,8 @@ from edgecascade.export import (
     unfold,
 )
 from edgecascade.export.graph import load_model
-from edgecascade.export.hugging_face import export_hugging_face
-from edgecascade.export.logits import settle
+from edgecascade.export.logits import kind_of
+from edgecascade.export.sources import export_hugging_face
 from edgecascade.export.tflite import export_tflite
 from edgecascade.runtime import Cascade, EdgecascadeError
 
@@ -197,7 +197,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
             body, inputs = KINDS[kind]()
             save_model(body, path / "body.onnx")
             raw = local_scores(path / "body.onnx", inputs)
-            scores = logits_of(raw, settle(find_logits(body), raw).kind or "")
+            scores = logits_of(raw, kind_of(find_logits(body), raw))
             scores = scores / scores.std() * 2  # random weights leave some of them nearly flat
             rng = np.random.default_rng(1)
             labels = (scores + rng.gumbel(size=scores.shape)).argmax(axis=1)

@@ -12,8 +12,8 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 from edgecascade.benchmarks.server import serving
 from edgecascade.calibration import MostAccuracy
 from edgecascade.export import ExportError, calibrate, local_scores, read_labelled, remote_scores, save_model, unfold
+from edgecascade.export.data import each
 from edgecascade.export.graph import load_model
-from edgecascade.export.labelled import each
 from edgecascade.runtime import Cascade, InputError, Reason
 from edgecascade.runtime.files import read_inputs
 

@@ -86,5 +86,5 @@ def test_outputs_of_the_body_with_our_names_come_back(identity: Body, rule: Deci
 
 def test_what_was_never_folded_is_refused(identity: Body) -> None:
     """A body has no head to take off."""
-    with pytest.raises(ExportError, match=r"^model: not a cascade model"):
+    with pytest.raises(ExportError, match=r"^model: expected a cascade model"):
         unfold(identity(3))

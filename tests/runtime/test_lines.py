@@ -10,12 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgecascade.runtime.budget import Rate
+from edgecascade.runtime.commands.cascade_arguments import read_rate
+from edgecascade.runtime.commands.console import Progress
+from edgecascade.runtime.commands.lines import Given, LineInput, LineSplitter, Refused
 from edgecascade.runtime.model_inputs import ModelInputs
-from edgecascade.runtime.run.budget_argument import read_rate
-from edgecascade.runtime.run.given import Given, Refused
-from edgecascade.runtime.run.line_input import LineInput
-from edgecascade.runtime.run.line_splitter import LineSplitter
-from edgecascade.runtime.run.status import Progress
 
 
 @given(text=st.lists(st.binary(max_size=12).filter(lambda b: b"\n" not in b and not b.endswith(b"\r"))), data=st.data())

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from onnx import helper
 
 from edgecascade.export import ImagePreprocessing
-from edgecascade.export.preprocess import standalone
+from edgecascade.export.sources import standalone
 from edgecascade.runtime.engine import open_session
 from edgecascade.runtime.litert import Resize
 from edgecascade.types.document import read_preprocessing

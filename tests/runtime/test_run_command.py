@@ -30,7 +30,7 @@ from PIL import Image
 
 from edgecascade.cli import main
 from edgecascade.runtime.commands.cascade_arguments import open_cascade
-from edgecascade.runtime.run.socket_lines import MOST_CONNECTIONS
+from edgecascade.runtime.commands.sockets import MOST_CONNECTIONS
 
 PATIENCE = 60.0  # seconds, for a busy machine
 SURE, UNSURE = "[5, 0, 0]", "[0, 0.5, 0]"
@@ -144,24 +144,25 @@ def test_lines_are_answered_in_order_with_their_keys(file: Path) -> None:
     assert [one["input"] for one in answers] == ["-:1", "-:2", "-:3", "-:4", "-:6", "-:7"]
     assert [one.get("key") for one in answers] == [None, "mine", None, None, None, None]
     assert [one.get("name") for one in answers] == ["red", "green", None, "red", None, "red"]
-    assert answers[2]["error"] == "x: expected float32 [3] per input, got float32 [2]"
-    assert answers[4]["error"].startswith("expected JSON, got a line that is none")
-    assert said == "4 answered: 2 kept, 2 to be forwarded (2 confident, 2 offline); 2 refused\n"
+    assert [part in answers[2]["error"] for part in ("x: ", "float32 [3]", "float32 [2]")] == [True] * 3
+    assert "JSON" in answers[4]["error"]
+    assert said == "4 answered: 2 locally, 2 to be forwarded (2 confident, 2 offline); 2 refused\n"
 
 
+# a line, and what its error names: the argument if it is one, or the names and values that were expected
 WRONG_LINES = {
-    "words": ('["a", 0, 0]', "expected numbers in arrays of equal lengths, got an array of something else"),
-    "truths": ("[true, false, true]", "expected numbers"),
-    "ragged": ("[1, [2, 3], 4]", "expected numbers in arrays of equal lengths"),
-    "too large": ("[1e300, 0, 0]", "expected numbers that fit float32"),
-    "too large for anything": (f"[1{'0' * 400}, 0, 0]", "expected numbers"),
-    "nothing": ("null", "expected numbers in arrays of equal lengths, got null of something else"),
-    "other names": ('{"y": [1, 2, 3]}', 'or an object with z or "x", got one with other names'),
-    "a key that is none": ('{"x": [5, 0, 0], "key": 7}', "key: expected a string of 1 to 256 characters, got a number"),
-    "a key too long": (json.dumps({"x": [5, 0, 0], "key": "k" * 257}), "key: expected a string of 1 to 256"),
-    "a well too deep": ("[" * 100_000, "too many levels"),
-    "half a line": ('{"x": [5, 0', "expected JSON"),
-    "no text": ("\xff\xfe{}", "expected JSON"),
+    "words": ('["a", 0, 0]', "x: "),
+    "truths": ("[true, false, true]", "x: "),
+    "ragged": ("[1, [2, 3], 4]", "x: "),
+    "too large": ("[1e300, 0, 0]", "float32"),
+    "too large for anything": (f"[1{'0' * 400}, 0, 0]", "x: "),
+    "nothing": ("null", "null"),
+    "other names": ('{"y": [1, 2, 3]}', 'z or "x"'),
+    "a key that is none": ('{"x": [5, 0, 0], "key": 7}', "key: "),
+    "a key too long": (json.dumps({"x": [5, 0, 0], "key": "k" * 257}), "key: "),
+    "a well too deep": ("[" * 100_000, "JSON"),
+    "half a line": ('{"x": [5, 0', "JSON"),
+    "no text": ("\xff\xfe{}", "JSON"),
 }
 
 
@@ -170,8 +171,8 @@ def test_every_wrong_line_is_one_sentence_and_repeats_nothing(file: Path) -> Non
     lines = [line.encode("latin-1") for line, _ in WRONG_LINES.values()]
     code, answers, said = piped(b"\n".join([*lines, SURE.encode()]), file, "-")
     assert code == 2
-    for (_, sentence), answer in zip(WRONG_LINES.values(), answers, strict=False):
-        assert sentence in answer["error"]
+    for (_, named), answer in zip(WRONG_LINES.values(), answers, strict=False):
+        assert named in answer["error"]
         assert len(answer["error"]) < 200
     assert answers[-1]["name"] == "red"
     assert "Traceback" not in said
@@ -211,7 +212,8 @@ def test_a_line_too_long_is_refused_and_the_next_is_answered(file: Path) -> None
     """Sixteen MiB are the most; of what is longer nothing is kept."""
     code, answers, _ = piped(b"[" + b" " * (17 << 20) + b"]\n" + SURE.encode(), file, "-")
     assert code == 2
-    assert answers[0] == {"input": "-:1", "error": "expected a line of at most 16 MiB, got a longer one"}
+    assert answers[0]["input"] == "-:1"
+    assert "16 MiB" in answers[0]["error"]
     assert answers[1]["name"] == "red"
 
 
@@ -225,7 +227,7 @@ def test_a_signal_ends_it_with_its_totals(
     assert running.line()["name"] == "red"
     running.process.send_signal(signum)
     assert running.process.wait(PATIENCE) == code
-    assert running.said() == "1 answered: 1 kept, 0 to be forwarded (1 confident)"
+    assert running.said() == "1 answered: 1 locally, 0 to be forwarded (1 confident)"
 
 
 def test_a_signal_in_the_middle_of_files_loses_no_answer(
@@ -271,7 +273,7 @@ def test_each_connection_gets_its_own_answers(
     assert second is not None
     assert (first["input"], first["name"], second["key"]) == ("line 1", "red", "k")
     assert (other.line() or {})["name"] == "blue"
-    assert (other.line() or {})["error"].startswith("x: expected float32 [3]")
+    assert (other.line() or {})["error"].startswith("x: ")
     other.send('{"x": [0')
     other.socket.shutdown(socket.SHUT_WR)
     assert (other.line() or {})["error"].startswith("expected JSON")
@@ -286,7 +288,7 @@ def test_each_connection_gets_its_own_answers(
     assert running.process.wait(PATIENCE) == 143
     assert third.line() is None
     third.close()
-    assert running.said().startswith("4 answered: 3 kept, 1 to be forwarded")
+    assert running.said().startswith("4 answered: 3 locally, 1 to be forwarded")
     assert not (tmp_path / "s").exists()
 
 
@@ -299,7 +301,7 @@ def test_connections_are_bounded(start: Callable[..., Running], file: Path) -> N
         client.send(SURE + "\n")
         assert (client.line() or {})["name"] == "red"
     extra = Client(address)
-    assert (extra.line() or {}) == {"error": "there are 16 connections, and no room for another"}
+    assert str(MOST_CONNECTIONS) in (extra.line() or {})["error"]
     assert extra.line() is None
     clients.pop().close()
     end = time.monotonic() + PATIENCE
@@ -326,7 +328,8 @@ def test_a_unix_socket_is_its_users_own_and_can_be_taken_over(
     assert path.stat().st_mode & 0o777 == 0o600
     code, _, said = piped("", file, f"unix:{path}")
     assert code == 2
-    assert f"edgecascade: inputs: cannot listen at unix:{path}: Address already in use\n" in said
+    assert said.splitlines()[-1].startswith("edgecascade: inputs: ")
+    assert str(path) in said
     running.process.kill()
     running.process.wait()
     again = start(file, f"unix:{path}")
@@ -376,7 +379,7 @@ def test_the_live_line_is_for_terminals_only(file: Path) -> None:
     for part in ("/s | forwarded 50.0% (offline 50.0%) | p50 ", " ms, p99 ", " | 1 refused"):
         assert part in live
     assert "\n" not in live
-    assert drawings[-1].strip() == "2 answered: 1 kept, 1 to be forwarded (1 confident, 1 offline); 1 refused"
+    assert drawings[-1].strip() == "2 answered: 1 locally, 1 to be forwarded (1 confident, 1 offline); 1 refused"
 
 
 def _shown(terminal: int) -> str:
@@ -447,22 +450,14 @@ def test_a_budget_is_kept_to(pair: Path, tmp_path: Path) -> None:
     assert reasons.count("offloaded") + reasons.count("budget") == 50
 
 
-def test_audited_pairs_are_kept(pair: Path, tmp_path: Path) -> None:
+def test_audited_pairs_are_recorded(pair: Path, tmp_path: Path) -> None:
     """In the folder that was named, in the form that calibration reads."""
-    arguments = [
-        "--remote",
-        pair / "remote.onnx",
-        "--deadline",
-        "30",
-        "--audit",
-        "1",
-        "--keep-pairs",
-        tmp_path / "kept",
-    ]
+    remote = ["--remote", pair / "remote.onnx", "--deadline", "30"]
+    arguments = [*remote, "--audit", "1", "--record", tmp_path / "recorded"]
     code, _, _ = piped("", pair / "local.onnx", pair / "test.npz", *arguments)
     assert code == 0
-    with np.load(tmp_path / "kept" / "pairs.npz") as kept:
-        assert len(kept["x"]) > 0
+    with np.load(tmp_path / "recorded" / "pairs.npz") as recorded:
+        assert len(recorded["x"]) > 0
 
 
 def test_probabilities_are_added_if_asked_for(pair: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -517,7 +512,7 @@ def test_strangers_cannot_have_files_opened(start: Callable[..., Running], pair:
     running = start(pair / "local.onnx", "tcp://0.0.0.0:0", "--listen-anywhere")
     client = Client(running.address())
     client.send("/etc/hostname\n" + json.dumps(np.zeros((8, 8, 3), int).tolist()) + "\n")
-    assert "not opened for others" in (client.line() or {})["error"]
+    assert (client.line() or {})["error"].startswith("x: ")
     assert "name" in (client.line() or {})
     client.close()
 
@@ -547,7 +542,7 @@ def test_a_video_is_answered_frame_by_frame(pair: Path, video: Path) -> None:
 
 def test_frames_are_pixels(video: Path) -> None:
     """uint8 RGB [height, width, 3], in order of time."""
-    from edgecascade.runtime.run.video import video_frames
+    from edgecascade.runtime.commands.sources import video_frames
 
     frames = dict(video_frames(video))
     assert list(frames) == list(range(30))
@@ -566,7 +561,7 @@ def test_what_is_no_video_is_said_to_be_none(pair: Path, video: Path, tmp_path: 
     assert code == 2
     names = ["none.mp4", "half.mp4", "list.m3u8", "camera:97"]
     for name, one in zip(names, lines, strict=True):
-        assert f"{name}: not a readable video: " in one["error"] or one["error"].endswith("got a file without one")
+        assert f"{name}: " in one["error"]
     assert "Traceback" not in said
 
 
@@ -604,7 +599,7 @@ def test_both_sides_show_their_certificates(
     _, (unknown,), _ = piped(UNSURE, file, "-", *remote, *ours)
     _, (anonymous,), _ = piped(UNSURE, file, "-", *remote, "--ca", tmp_path / "there.crt")
     assert (known["name"], known["reason"]) == ("blue", "offloaded")
-    assert "cannot trust localhost" in unknown["detail"]
+    assert "localhost" in unknown["detail"]
     assert anonymous["reason"] in ("remote error", "offline")
 
 
@@ -655,55 +650,59 @@ def test_a_reader_that_has_seen_enough_ends_it_quietly(file: Path) -> None:
 
 
 HTTP, HTTPS = "http://127.0.0.1:9/v2/models/m", "https://127.0.0.1:9/v2/models/m"
+# arguments, and what the message names: the argument first, then the value or another option
 WRONG = {
-    "a deadline of for ever": (("--deadline", "inf"), "--deadline: expected seconds above 0"),
-    "a threshold that is no number": (("--threshold", "nan"), "--threshold: expected a number, got NaN"),
-    "no threads": (("--threads", "0"), "--threads: expected 1 or more, got 0"),
-    "an unknown provider": (("--providers", "warp"), "--providers: expected names among auto"),
-    "a provider that is not here": (("--providers", "qnn"), "QNNExecutionProvider not in this onnxruntime"),
-    "engines nowhere": (("--engines", "/proc/x"), "No such file or directory: '/proc/x'"),
-    "a header without a remote": (("--header", "A: b"), "--header: expected with --remote and an address"),
-    "a header without a colon": (("--remote", HTTP, "--header", "secret"), "--header: expected 'Name: value'"),
-    "a header of two lines": (("--remote", HTTP, "--header", "A: b\nC: d"), "--header: expected 'Name: value'"),
-    "a header file nowhere": (("--remote", HTTP, "--header-file", "nowhere"), "--header-file: cannot read nowhere"),
-    "an authority nowhere": (("--remote", HTTPS, "--ca", "nowhere"), "--ca: cannot read certificates from nowhere"),
-    "an authority that is none": (("--remote", HTTPS, "--ca", "INPUTS"), "--ca: cannot read certificates"),
-    "an authority in plain HTTP": (("--remote", HTTP, "--ca", "x"), "--ca: expected with an https://"),
-    "a certificate nowhere": (("--remote", HTTPS, "--cert", "nowhere"), "--cert: cannot read a certificate"),
-    "a certificate that is none": (("--remote", HTTPS, "--cert", "INPUTS"), "--cert: cannot read a certificate"),
-    "a key alone": (("--remote", HTTPS, "--key", "x"), "--key: expected with --cert"),
-    "a hedge around a file": (("--remote", "INPUTS", "--hedge"), "--hedge: expected with --remote and an address"),
-    "no retries of nothing": (("--no-retry",), "--no-retry: expected with --remote and an address"),
-    "a remote of another kind": (("--remote", "ftp://h/v2/models/m"), "--remote: expected http[s]://"),
-    "an outbox nowhere": (("--outbox", "/nowhere/x"), "--outbox: expected a file in a folder that exists"),
-    "an outbox that is a folder": (("--outbox", "/tmp"), "--outbox: expected a file, got /tmp"),
-    "a budget of nothing": (("--remote", HTTP, "--budget", "0/min"), "--budget: expected an amount above 0 per s"),
-    "a budget of no time": (("--remote", HTTP, "--budget", "5"), "--budget: expected an amount above 0 per s"),
-    "a budget in stones": (("--remote", HTTP, "--budget", "5 stones/day"), "--budget: expected an amount above 0"),
-    "a budget twice": (("--remote", HTTP, "--budget", "5/s", "--budget", "6/s"), "--budget: expected one or more"),
-    "a budget for nobody": (("--budget", "5/s"), "--budget: expected with --remote"),
-    "money without a price": (("--remote", HTTP, "--budget", "5 money/day"), "--price: expected what one forward"),
-    "a price without money": (("--remote", HTTP, "--budget", "5/s", "--price", "1"), "--price: expected what one"),
-    "a price without a budget": (("--remote", HTTP, "--price", "1"), "--price: expected with --budget"),
-    "a price below nothing": (("--remote", HTTP, "--price", "-1"), "--price: expected a number above 0, got -1"),
-    "money for no forward": (("--remote", HTTP, "--budget", "1 money/day", "--price", "2"), "--budget: expected an"),
-    "levels nowhere": (("--remote", HTTP, "--budget", "5/s", "--budget-file", "/nowhere/x"), "--budget-file: expected"),
-    "an audit of more than all": (("--remote", HTTP, "--audit", "2"), "--audit: expected a share above 0"),
-    "an audit by nobody": (("--audit", "0.1"), "--audit: expected with --remote"),
-    "pairs nowhere": (("--remote", HTTP, "--keep-pairs", "/proc/x"), "--keep-pairs: expected a folder"),
-    "metrics at no port": (("--metrics", "70000"), "--metrics: expected a port from 0 to 65535, got 70000"),
-    "every no frame": (("--every", "0"), "--every: expected 1 or more, got 0"),
-    "standard input twice": (("-", "-"), "inputs: expected - once"),
-    "an open door": (("tcp://0.0.0.0:9000",), "can be reached from other machines; say --listen-anywhere"),
-    "a name that may be anywhere": (("tcp://host.test:9000",), "can be reached from other machines"),
-    "no port": (("tcp://127.0.0.1",), "inputs: expected tcp://HOST:PORT"),
-    "a port out of range": (("tcp://127.0.0.1:99999",), "inputs: expected tcp://HOST:PORT"),
-    "a path behind the port": (("tcp://127.0.0.1:9000/x",), "inputs: expected tcp://HOST:PORT"),
-    "no path": (("unix:",), "inputs: expected unix:PATH"),
-    "a socket nowhere": (("unix:/nowhere/s",), "inputs: cannot listen at unix:/nowhere/s: No such file"),
-    "a video nowhere": (("video:nowhere.mp4",), "nowhere.mp4: no such file"),
-    "a camera of no number": (("camera:front",), "inputs: expected camera:NUMBER"),
-    "an input of another kind": (("pyproject.toml",), "expected an image"),
+    "a deadline of for ever": (("--deadline", "inf"), ("--deadline", "inf")),
+    "a threshold that is no number": (("--threshold", "nan"), ("--threshold", "NaN")),
+    "no threads": (("--threads", "0"), ("--threads", "0")),
+    "an unknown provider": (("--providers", "warp"), ("--providers", "auto", "warp")),
+    "a provider that is not here": (("--providers", "qnn"), ("providers", "QNNExecutionProvider")),
+    "engines nowhere": (("--engines", "/proc/x"), ("", "/proc/x")),
+    "a header without a remote": (("--header", "A: b"), ("--header", "--remote")),
+    "a header without a colon": (("--remote", HTTP, "--header", "secret"), ("--header",)),
+    "a header of two lines": (("--remote", HTTP, "--header", "A: b\nC: d"), ("--header",)),
+    "a header file nowhere": (("--remote", HTTP, "--header-file", "nowhere"), ("--header-file", "nowhere")),
+    "an authority nowhere": (("--remote", HTTPS, "--ca", "nowhere"), ("--ca", "nowhere")),
+    "an authority that is none": (("--remote", HTTPS, "--ca", "INPUTS"), ("--ca", "x.npy")),
+    "an authority in plain HTTP": (("--remote", HTTP, "--ca", "x"), ("--ca", "https://", HTTP)),
+    "a certificate nowhere": (("--remote", HTTPS, "--cert", "nowhere"), ("--cert", "nowhere")),
+    "a certificate that is none": (("--remote", HTTPS, "--cert", "INPUTS"), ("--cert", "x.npy")),
+    "a key alone": (("--remote", HTTPS, "--key", "x"), ("--key", "--cert")),
+    "a hedge around a file": (("--remote", "INPUTS", "--hedge"), ("--hedge", "--remote", "x.npy")),
+    "no retries of nothing": (("--no-retry",), ("--no-retry", "--remote")),
+    "a remote of another kind": (("--remote", "ftp://h/v2/models/m"), ("--remote", "http[s]://", "ftp://h")),
+    "an outbox nowhere": (("--outbox", "/nowhere/x"), ("--outbox", "/nowhere/x")),
+    "an outbox that is a folder": (("--outbox", "/tmp"), ("--outbox", "/tmp")),
+    "a budget of nothing": (("--remote", HTTP, "--budget", "0/min"), ("--budget", "'0/min'")),
+    "a budget of no time": (("--remote", HTTP, "--budget", "5"), ("--budget", "'5'")),
+    "a budget in stones": (("--remote", HTTP, "--budget", "5 stones/day"), ("--budget", "'5 stones/day'")),
+    "a budget twice": (("--remote", HTTP, "--budget", "5/s", "--budget", "6/s"), ("--budget",)),
+    "a budget without a remote": (("--budget", "5/s"), ("--budget", "--remote")),
+    "money without a price": (("--remote", HTTP, "--budget", "5 money/day"), ("--price", "None")),
+    "a price without money": (("--remote", HTTP, "--budget", "5/s", "--price", "1"), ("--price", "money")),
+    "a price without a budget": (("--remote", HTTP, "--price", "1"), ("--price", "--budget")),
+    "a price below nothing": (("--remote", HTTP, "--price", "-1"), ("--price", "-1")),
+    "money for no forward": (("--remote", HTTP, "--budget", "1 money/day", "--price", "2"), ("--budget", "2")),
+    "levels nowhere": (
+        ("--remote", HTTP, "--budget", "5/s", "--budget-file", "/nowhere/x"),
+        ("--budget-file", "/nowhere"),
+    ),
+    "an audit of more than all": (("--remote", HTTP, "--audit", "2"), ("--audit", "2")),
+    "an audit without a remote": (("--audit", "0.1"), ("--audit", "--remote")),
+    "records nowhere": (("--remote", HTTP, "--record", "/proc/x"), ("--record", "/proc/x")),
+    "metrics at no port": (("--metrics", "70000"), ("--metrics", "65535", "70000")),
+    "every no frame": (("--every", "0"), ("--every", "0")),
+    "standard input twice": (("-", "-"), ("inputs", "2 times")),
+    "an open door": (("tcp://0.0.0.0:9000",), ("inputs", "tcp://0.0.0.0:9000", "--listen-anywhere")),
+    "a name that may be anywhere": (("tcp://host.test:9000",), ("inputs", "--listen-anywhere")),
+    "no port": (("tcp://127.0.0.1",), ("inputs", "tcp://HOST:PORT", "tcp://127.0.0.1")),
+    "a port out of range": (("tcp://127.0.0.1:99999",), ("inputs", "tcp://HOST:PORT", "99999")),
+    "a path behind the port": (("tcp://127.0.0.1:9000/x",), ("inputs", "tcp://HOST:PORT", "9000/x")),
+    "no path": (("unix:",), ("inputs", "unix:PATH")),
+    "a socket nowhere": (("unix:/nowhere/s",), ("inputs", "unix:/nowhere/s", "No such file")),
+    "a video nowhere": (("video:nowhere.mp4",), ("nowhere.mp4",)),
+    "a camera of no number": (("camera:front",), ("inputs", "camera:NUMBER", "camera:front")),
+    "an input of another kind": (("pyproject.toml",), ("pyproject.toml", ".npz")),
 }
 
 
@@ -711,8 +710,8 @@ WRONG = {
 def test_every_argument_can_be_wrong_in_one_sentence(
     wrong: str, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Exit code 2, what was expected, nothing on standard output, and no traceback."""
-    given, sentence = WRONG[wrong]
+    """Exit code 2, the argument and the value, nothing on standard output, and no traceback."""
+    given, (argument, *named) = WRONG[wrong]
     np.save(tmp_path / "x.npy", np.zeros((1, 3), np.float32))
     (tmp_path / "pyproject.toml").write_text("no input")
     monkeypatch.chdir(tmp_path)
@@ -722,8 +721,8 @@ def test_every_argument_can_be_wrong_in_one_sentence(
     assert main(["run", str(file), *arguments]) == 2
     shown = capsys.readouterr()
     last = shown.err.splitlines()[-1]
-    assert last.startswith("edgecascade: ")
-    assert sentence in last
+    assert last.startswith(f"edgecascade: {argument}: " if argument else "edgecascade: ")
+    assert [one for one in named if one not in last] == []
     assert "secret" not in shown.err
     assert shown.out == ""
 
@@ -746,7 +745,7 @@ def test_arguments_become_the_remote_that_they_describe(file: Path) -> None:
     ]
     for options, kinds in cases:
         arguments = parser.parse_args([str(file), "-", "--remote", HTTPS, *options])
-        with open_cascade(arguments, on_alarm=lambda alarm: pytest.fail(alarm.sentence)) as cascade:
+        with open_cascade(arguments) as cascade:
             found, one = [], cast(Any, cascade._forwarding.remote)
             while hasattr(one, "_remote"):
                 found.append(type(one))

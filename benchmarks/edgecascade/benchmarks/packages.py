@@ -10,7 +10,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgecascade.export.cache import once
+from edgecascade.benchmarks.cache import once
 from edgecascade.types.errors import BenchmarkError
 
 __all__ = ["Package", "fetch", "sha256_of"]

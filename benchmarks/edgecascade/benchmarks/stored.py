@@ -25,10 +25,10 @@ from typing import Any, Protocol, TypeVar, Union, get_args, get_origin, get_type
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecascade.benchmarks.cache import once
 from edgecascade.benchmarks.device.environment import read_environment
 from edgecascade.benchmarks.progress import stepping
-from edgecascade.export.cache import once
-from edgecascade.export.labelled import Inputs
+from edgecascade.export.data import Inputs
 from edgecascade.runtime.batch import rows as batch_rows
 from edgecascade.types.errors import BenchmarkError
 

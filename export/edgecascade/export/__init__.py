@@ -1,21 +1,21 @@
-"""From a trained model to the one file a device needs.
+"""From a trained model to the one file that a device needs.
 
-The order of work, always: export the body, quantize it, run *that* model on the calibration data, fit,
-plan, fold, prove parity, write. Read `calibrate.py` first, then `fold.py`.
+The order of work is always the same: export the body, quantize it, run *that* model on the calibration data, fit, plan,
+fold, prove parity, write. Read `calibrate.py` first, then `fold.py`.
 """
 
 from edgecascade.export.calibrate import Calibrated, calibrate
 from edgecascade.export.compare import Compared, compare_bodies
+from edgecascade.export.data import LabelledData, read_labelled
 from edgecascade.export.fold import fold, unfold
 from edgecascade.export.graph import load_model, save_model
-from edgecascade.export.labelled import LabelledData, read_labelled
-from edgecascade.export.logits import KINDS, LogitsSource, find_logits, logits_of
+from edgecascade.export.logits import KINDS, LogitsSource, find_logits, kind_of, logits_of
 from edgecascade.export.parity import Parity, check_parity
-from edgecascade.export.preprocess import prepend
 from edgecascade.export.quantize import quantize_int8, quantize_int8_dynamic, to_float16
 from edgecascade.export.recalibrate import cascade_scores, move_threshold, recalibrate
 from edgecascade.export.scores import local_scores, remote_scores
-from edgecascade.export.torch_module import export_torch
+from edgecascade.export.sources import HuggingFaceBody, export_hugging_face, export_torch, prepend
+from edgecascade.export.tflite import export_tflite, export_tflite_int8
 from edgecascade.types.document import ImagePreprocessing
 from edgecascade.types.errors import ExportError, ParityError
 
@@ -24,6 +24,7 @@ __all__ = [
     "Calibrated",
     "Compared",
     "ExportError",
+    "HuggingFaceBody",
     "ImagePreprocessing",
     "LabelledData",
     "LogitsSource",
@@ -33,9 +34,13 @@ __all__ = [
     "cascade_scores",
     "check_parity",
     "compare_bodies",
+    "export_hugging_face",
+    "export_tflite",
+    "export_tflite_int8",
     "export_torch",
     "find_logits",
     "fold",
+    "kind_of",
     "load_model",
     "local_scores",
     "logits_of",

@@ -1,12 +1,13 @@
-"""From a body and calibration data to a cascade model: fit, plan, fold, prove, write."""
+"""From a body, a remote's scores and labelled data to a cascade model: fit, plan, fold, prove, write."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,36 +16,88 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from edgecascade.calibration import MERGES, SCORES, CascadePlan, Objective, are_probabilities, plan_cascade
-from edgecascade.export.fold import fold
-from edgecascade.export.golden import choose_golden
-from edgecascade.export.graph import load_model, save_model
-from edgecascade.export.labelled import LabelledData, batches, first
-from edgecascade.export.logits import LogitsSource, find_logits, logits_of, settle
-from edgecascade.export.parity import Parity, check_parity
-from edgecascade.export.plan_document import plan_document
+from edgecascade.export.data import LabelledData, batches, first
+from edgecascade.export.fold import fold, unfold
+from edgecascade.export.graph import load_model, own_inputs, save_model
+from edgecascade.export.logits import LogitsSource, find_logits, kind_of, logits_of
+from edgecascade.export.parity import Parity, check_parity, check_source, choose_golden, shuffled
 from edgecascade.export.scores import tensor_scores
-from edgecascade.export.source_parity import check_source
 from edgecascade.runtime.batch import are_sentences, size
-from edgecascade.runtime.engine import open_session
-from edgecascade.runtime.golden import Golden
-from edgecascade.runtime.text import text_input
-from edgecascade.types.document import GOLDEN_KEY, LABELS_KEY, CascadeDocument, SourceRecord
+from edgecascade.runtime.engine import open_session, read_document
+from edgecascade.runtime.text import TextInput, text_input
+from edgecascade.types.document import (
+    GOLDEN_KEY,
+    KEY,
+    LABELS_KEY,
+    PREPROCESSING_KEY,
+    CascadeDocument,
+    SourceRecord,
+    read_preprocessing,
+)
 from edgecascade.types.errors import ExportError
 from edgecascade.types.policy import RemoteCalibration
 
-__all__ = ["Calibrated", "calibrate", "fold_plan", "planned"]
+__all__ = ["PARITY_INPUTS", "Body", "Calibrated", "Folded", "calibrate", "fold_plan", "inner_body", "write_cascade"]
 
-_PARITY_INPUTS = 128
+PARITY_INPUTS = 128  # calibration inputs on which the written file is proved
 _SOURCE_TOLERANCE = 1e-3  # of a source in float64, or in another library's float32
 
 
 @dataclass(frozen=True)
+class Body:
+    """A classifier without a decision, on its way into a cascade file.
+
+    Attributes:
+        model: the ONNX model.
+        logits: the tensor that holds its logits, or what they are computed from.
+        path: the file that it was read from; a tokenizer lies beside it.
+        name: the name of the body's own file, for the document.
+        sha256: the SHA-256 of that file, in hexadecimal.
+        labels: class names that its file gives; empty if it gives none.
+    """
+
+    model: ModelProto
+    logits: LogitsSource
+    path: str
+    name: str
+    sha256: str
+    labels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Calibrated:
-    """What was fitted, chosen and proved on the way to a written file."""
+    """What was fitted, chosen and proved on the way to a written file.
+
+    Attributes:
+        plan: temperatures, policy and evidence.
+        parity: the comparison with the reference arithmetic.
+        golden: number of calibration inputs that travel in the file.
+    """
 
     plan: CascadePlan
     parity: Parity
-    golden: int = 0  # calibration inputs that travel in the file
+    golden: int = 0
+
+
+@dataclass(frozen=True)
+class Folded:
+    """A cascade model in memory, not yet proved.
+
+    Attributes:
+        model: the ONNX model, with golden inputs if they were asked for.
+        source: the tensor of its logits.
+        plan: temperatures, policy and evidence.
+        data: the calibration data, with sentences as tokens.
+        logits: float32 [n, classes], of the body on that data.
+        golden: number of golden inputs.
+    """
+
+    model: ModelProto
+    source: SourceRecord
+    plan: CascadePlan
+    data: LabelledData
+    logits: NDArray[np.float32]
+    golden: int
 
 
 def calibrate(
@@ -64,62 +117,77 @@ def calibrate(
     expected: NDArray[np.floating] | None = None,
     golden: bool = True,
 ) -> Calibrated:
-    """Write the cascade model `out` of an ONNX body.
+    """Write the cascade model of an ONNX body: plan (see `plan_cascade`), fold the plan into the graph, check parity.
 
-    Plans (see `plan_cascade`), folds the plan into the body's graph and checks parity. On any failure nothing
-    is written.
+    If a step fails, nothing is written.
 
     Args:
-        body: ONNX file, already quantized if it is to be.
+        body: the ONNX file, quantized already if it is to be quantized.
         out: the file to write.
         data: labelled calibration data, used for nothing else before or after.
-        local_scores: the body's on that data, as `local_scores` gives them.
+        local_scores: raw scores of the body on that data, from `local_scores`.
         remote_scores: [n, classes], the remote's logits or probabilities on that data.
-        objective: what the plan is to achieve.
-        scores: to choose among.
-        merges: to choose among.
-        estimate: of the advantage: `confidences` (the paper's rule), `labels` or `shrunk`.
-        bins: of the advantage table; by default 15, or for `shrunk` up to 50.
+        objective: the aim of the plan.
+        scores: routing scores to choose among.
+        merges: merge rules to choose among.
+        estimate: what the advantage is estimated from: `confidences` (the paper's rule), `labels` or `shrunk`.
+        bins: number of bins of the advantage table; by default 15, or for `shrunk` up to 50.
         output: the body's output that holds the logits, if it is not evident.
-        kind: one of `KINDS`, if its values cannot tell.
-        expected: [n, classes], what the model that the body was converted from gives on that data, logits or
-            probabilities; the body must give the same.
+        kind: one of `KINDS`, if the values do not tell.
+        expected: [n, classes], logits or probabilities on that data of the model that the body was converted from;
+            the body must give the same.
         golden: whether a few of the calibration inputs may travel in the file, for `edgecascade inspect --verify`.
 
     Raises:
         ExportError: the files or the data do not fit together, or parity failed.
         CalibrationError: the data cannot support the numbers asked for.
     """
-    model = load_model(body)
-    origin = {"model": Path(body).name, "model_sha256": hashlib.sha256(Path(body).read_bytes()).hexdigest()}
-    source = settle(find_logits(model, output, kind), local_scores)
+    model, sha256 = load_model(body), hashlib.sha256(Path(body).read_bytes()).hexdigest()
+    logits, labels = find_logits(model, output, kind), json.loads(_properties(model).get(LABELS_KEY, "[]"))
+    found = Body(model, logits, str(body), Path(body).name, sha256, tuple(map(str, labels)))
     if expected is not None:
-        assert source.kind is not None
-        check_source(local_scores, source.kind, expected, _SOURCE_TOLERANCE)
-    return fold_plan(
-        model,
-        source,
-        origin,
-        body,
-        out,
-        data,
-        local_scores,
-        remote_scores,
-        objective=objective,
-        scores=scores,
-        merges=merges,
-        estimate=estimate,
-        bins=bins,
-        golden=golden,
-    )
+        check_source(local_scores, kind_of(logits, local_scores), expected, _SOURCE_TOLERANCE)
+    options = {"scores": scores, "merges": merges, "estimate": estimate, "bins": bins}
+    return write_cascade(found, out, data, local_scores, remote_scores, objective=objective, golden=golden, **options)
+
+
+def inner_body(path: str | os.PathLike[str]) -> Body:
+    """Return the body inside a cascade model.
+
+    Raises:
+        ModelFileError: the file is not a cascade model.
+        ExportError: the file is missing, or not an ONNX file.
+    """
+    model = load_model(path)
+    document = read_document(open_session(path), path)
+    source = document.source
+    logits = LogitsSource(source.logits, source.kind)
+    return Body(unfold(model), logits, str(path), source.model, source.model_sha256, document.labels)
+
+
+def write_cascade(
+    body: Body,
+    out: str | os.PathLike[str],
+    data: LabelledData,
+    local_scores: NDArray[np.floating],
+    remote_scores: NDArray[np.floating],
+    *,
+    objective: Objective,
+    golden: bool = True,
+    **options: Any,
+) -> Calibrated:
+    """Plan, fold, prove and write; arguments as in `calibrate`, and its options for `plan_cascade`."""
+    folded = fold_plan(body, data, local_scores, remote_scores, objective=objective, golden=golden, **options)
+    parity = _prove(folded, body)
+    text = _text_input(body)
+    if text is not None:
+        text.copy(Path(out).parent)
+    save_model(folded.model, out)
+    return Calibrated(folded.plan, parity, folded.golden)
 
 
 def fold_plan(
-    model: ModelProto,
-    source: LogitsSource,
-    origin: Mapping[str, str],
-    beside: str | os.PathLike[str],
-    out: str | os.PathLike[str],
+    body: Body,
     data: LabelledData,
     local_scores: NDArray[np.floating],
     remote_scores: NDArray[np.floating],
@@ -127,108 +195,75 @@ def fold_plan(
     objective: Objective,
     golden: bool,
     **options: Any,
-) -> Calibrated:
-    """`calibrate` from a body in memory.
-
-    Args:
-        model: the body.
-        source: of its logits.
-        origin: `model` and `model_sha256` of the file that it came from.
-        beside: that file, beside which a tokenizer lies if it takes text.
-        out: as `calibrate`, like all others.
-        data: likewise.
-        local_scores: likewise.
-        remote_scores: likewise.
-        objective: likewise.
-        golden: likewise.
-        options: likewise.
-    """
-    plan, document = planned(model, source, origin, data, local_scores, remote_scores, objective=objective, **options)
-    kind = document.source.kind
-    local_logits = logits_of(local_scores, kind)
-    text = text_input(open_session(model.SerializeToString()), beside)
-    if text is not None and are_sentences(data.inputs):
-        data = replace(data, inputs=text.encode(np.asarray(data.inputs).tolist()))
-    folded = fold(model, logits=source.tensor, kind=kind, rule=plan.rule, document=document)
-    parity = _prove(folded, data, local_logits, plan)
-    _prove_on_noise(folded, model, LogitsSource(source.tensor, kind), beside, data, plan)
-    kept = _golden(model, data, local_logits, plan) if golden else None
-    if kept is not None:
-        folded.metadata_props.add(key=GOLDEN_KEY, value=kept.text())
-    if text is not None:
-        text.copy(Path(out).parent)
-    save_model(folded, out)
-    return Calibrated(plan, parity, 0 if kept is None else len(kept))
-
-
-def planned(
-    model: ModelProto,
-    source: LogitsSource,
-    origin: Mapping[str, str],
-    data: LabelledData,
-    local_scores: NDArray[np.floating],
-    remote_scores: NDArray[np.floating],
-    *,
-    objective: Objective,
-    **options: Any,
-) -> tuple[CascadePlan, CascadeDocument]:
-    """The plan, and the document that will tell of it in the file; arguments as `fold_plan`."""
-    kind = settle(source, local_scores).kind
-    assert kind is not None
-    local_logits = logits_of(local_scores, kind)
-    if local_logits.shape != remote_scores.shape:
+) -> Folded:
+    """Plan, and fold the plan into the body; arguments as in `write_cascade`."""
+    kind = kind_of(body.logits, local_scores)
+    logits = logits_of(local_scores, kind)
+    if logits.shape != remote_scores.shape:
         raise ExportError(
-            f"remote: expected scores {list(local_logits.shape)} as the local model gives, "
-            f"got {list(remote_scores.shape)}"
+            f"remote: expected scores {list(logits.shape)}, as of the local model, got {list(remote_scores.shape)}"
         )
-    names = data.names or _named(model, local_logits.shape[1])
-    if len(names) != local_logits.shape[1]:
-        raise ExportError(f"names: expected {local_logits.shape[1]}, one per class of the model, got {len(names)}")
     probabilities = are_probabilities(remote_scores)
     remote_logits = RemoteCalibration(1.0, probabilities).logits(remote_scores)
-    plan = plan_cascade(local_logits, remote_logits, data.labels, objective, **options)
-    record = SourceRecord(origin["model"], origin["model_sha256"], source.tensor, kind, data.digest)
-    return plan, plan_document(model, record, names, plan, probabilities)
+    labels = _labels(body, data, logits.shape[1])
+    plan = plan_cascade(logits, remote_logits, data.labels, objective, **options)
+    source = SourceRecord(body.name, body.sha256, body.logits.tensor, kind, data.digest)
+    document = _document(body, source, labels, plan, "probabilities" if probabilities else "logits")
+    model = fold(body.model, logits=source.logits, kind=kind, rule=plan.rule, document=document)
+    text = _text_input(body)
+    if text is not None and are_sentences(data.inputs):
+        data = replace(data, inputs=text.encode(np.asarray(data.inputs).tolist()))
+    chosen = None
+    if golden:
+        batch = next(batches(first(data.inputs, PARITY_INPUTS), PARITY_INPUTS))
+        chosen = choose_golden(batch, own_inputs(body.model)[0], logits[: size(batch)], plan.rule)
+    if chosen is not None:
+        model.metadata_props.add(key=GOLDEN_KEY, value=chosen.text())
+    return Folded(model, source, plan, data, logits, 0 if chosen is None else len(chosen))
 
 
-def _named(model: ModelProto, classes: int) -> tuple[str, ...]:
-    """The names that the body was exported with, or numbers."""
-    properties = {entry.key: entry.value for entry in model.metadata_props}
-    names = tuple(str(name) for name in json.loads(properties.get(LABELS_KEY, "[]")))
-    return names if len(names) == classes else tuple(str(label) for label in range(classes))
+def _labels(body: Body, data: LabelledData, classes: int) -> tuple[str, ...]:
+    """Return the class names of the data, else those of the body, else numbers."""
+    if data.names:
+        if len(data.names) != classes:
+            raise ExportError(f"names: expected {classes}, one per class of the model, got {len(data.names)}")
+        return data.names
+    return body.labels if len(body.labels) == classes else tuple(str(label) for label in range(classes))
 
 
-def _prove(folded: ModelProto, data: LabelledData, local_logits: NDArray[np.floating], plan: CascadePlan) -> Parity:
-    """Parity on the first inputs, images of every size among them included."""
-    done, checks = 0, []
-    for batch in batches(first(data.inputs, _PARITY_INPUTS), _PARITY_INPUTS):
-        checks.append(check_parity(folded, batch, local_logits[done : done + size(batch)], plan.rule))
-        done += size(batch)
-    return replace(checks[0], n=done, largest=max(check.largest for check in checks))
-
-
-def _prove_on_noise(
-    folded: ModelProto,
-    model: ModelProto,
-    source: LogitsSource,
-    beside: str | os.PathLike[str],
-    data: LabelledData,
-    plan: CascadePlan,
-) -> None:
-    """Parity on inputs unlike any: the numbers of real ones, shuffled."""
-    rng, batch = np.random.default_rng(0), next(batches(first(data.inputs, _PARITY_INPUTS), _PARITY_INPUTS))
-    noise = (
-        {name: rng.permuted(array) for name, array in batch.items()}
-        if isinstance(batch, Mapping)
-        else rng.permuted(batch)
+def _document(
+    body: Body, source: SourceRecord, labels: tuple[str, ...], plan: CascadePlan, remote_scores: str
+) -> CascadeDocument:
+    return CascadeDocument(
+        written_by=f"{KEY} {version(KEY)}",
+        labels=labels,
+        preprocessing=read_preprocessing(_properties(body.model).get(PREPROCESSING_KEY), source.model),
+        calibration=plan.local,
+        remote=plan.remote,
+        remote_scores=remote_scores,
+        policy=plan.record,
+        operating_curve=plan.policy.curve,
+        certificate=plan.certificate,
+        source=source,
     )
-    raw = tensor_scores(model, source.tensor, noise, str(beside))
-    check_parity(folded, noise, logits_of(raw, source.kind or "logits"), plan.rule)
 
 
-def _golden(
-    model: ModelProto, data: LabelledData, local_logits: NDArray[np.floating], plan: CascadePlan
-) -> Golden | None:
-    batch = next(batches(first(data.inputs, _PARITY_INPUTS), _PARITY_INPUTS))
-    own = [one.name for one in model.graph.input if one.name not in {i.name for i in model.graph.initializer}]
-    return choose_golden(batch, own[0], local_logits[: size(batch)], plan.rule)
+def _text_input(body: Body) -> TextInput | None:
+    return text_input(open_session(body.model.SerializeToString()), body.path)
+
+
+def _properties(model: ModelProto) -> dict[str, str]:
+    return {entry.key: entry.value for entry in model.metadata_props}
+
+
+def _prove(folded: Folded, body: Body) -> Parity:
+    """Check parity on the first inputs, images of every size included, and on shuffled ones."""
+    source, rule, done, checks = folded.source, folded.plan.rule, 0, []
+    for batch in batches(first(folded.data.inputs, PARITY_INPUTS), PARITY_INPUTS):
+        checks.append(check_parity(folded.model, batch, folded.logits[done : done + size(batch)], rule))
+        if not done:
+            noise = shuffled(batch, np.random.default_rng(0))
+        done += size(batch)
+    raw = tensor_scores(body.model, source.logits, noise, body.path)
+    check_parity(folded.model, noise, logits_of(raw, source.kind), rule)
+    return replace(checks[0], n=done, largest=max(check.largest for check in checks))

@@ -1,4 +1,4 @@
-"""What a change of the body did to it: quantization, pruning, another exporter."""
+"""Compare two bodies on labelled data: before and after quantization, pruning or another export."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from onnx import ModelProto
 
 from edgecascade.calibration import Calibration, Estimate, calibrate_temperature, paired_difference_interval, proportion
+from edgecascade.export.data import LabelledData
 from edgecascade.export.graph import load_model
-from edgecascade.export.labelled import LabelledData
-from edgecascade.export.logits import find_logits, logits_of, settle
-from edgecascade.export.scores import local_scores
+from edgecascade.export.logits import find_logits, kind_of, logits_of
+from edgecascade.export.scores import tensor_scores
 from edgecascade.types.errors import ExportError
 
-__all__ = ["Compared", "compare_bodies"]
+__all__ = ["Compared", "check_quantized", "compare_bodies"]
 
 
 @dataclass(frozen=True)
@@ -26,9 +27,9 @@ class Compared:
     Attributes:
         before: accuracy, T, NLL and ECE of the first; T is fitted on these inputs.
         after: the same of the second.
-        agreement: share of inputs that get the same label.
-        difference: accuracy of the second less that of the first, on the same inputs.
-        megabytes: of both files.
+        agreement: share of the inputs that get the same label from both.
+        difference: accuracy of the second minus that of the first, on the same inputs.
+        megabytes: sizes of both files.
     """
 
     before: Calibration
@@ -46,20 +47,20 @@ def compare_bodies(
     output: str | None = None,
     kind: str | None = None,
 ) -> Compared:
-    """Run both on the data, with one thread.
+    """Run two bodies on the data, on one thread each, and compare their accuracy and calibration.
 
     Args:
-        before: ONNX classifier.
-        after: another, which takes the same inputs.
+        before: an ONNX classifier.
+        after: another one, which takes the same inputs.
         data: labelled inputs, on which neither was trained or quantized.
-        output: as `calibrate` takes it.
-        kind: likewise.
+        output: the output that holds the logits, if it is not evident.
+        kind: one of `KINDS`, if the values do not tell.
 
     Raises:
-        ExportError: they do not take the data, or give other classes.
+        ExportError: they do not take the data, or have different classes.
         CalibrationError: no temperature can be fitted.
     """
-    first, second = (_logits(path, data, output, kind) for path in (before, after))
+    first, second = (_logits(load_model(path), data, str(path), output, kind) for path in (before, after))
     if first.shape != second.shape:
         raise ExportError(f"{after}: expected {first.shape[1]} classes as {before} has, got {second.shape[1]}")
     n, labels = len(data.labels), (first.argmax(axis=1), second.argmax(axis=1))
@@ -75,10 +76,34 @@ def compare_bodies(
     )
 
 
+def check_quantized(before: ModelProto, after: ModelProto, data: LabelledData, allowed: float) -> str:
+    """Compare the accuracy of a body before and after quantization, and return a sentence about it.
+
+    Args:
+        before: the body in float.
+        after: the same body in int8.
+        data: labelled inputs of both.
+        allowed: largest loss of accuracy, in [0, 1].
+
+    Raises:
+        ExportError: the whole 95 % interval of the loss is above what is allowed.
+    """
+    first, second = (_logits(model, data, "--int8").argmax(axis=1) == data.labels for model in (before, after))
+    n, (low, high) = len(data.labels), paired_difference_interval(first, second)
+    loss = float(first.mean() - second.mean())
+    sentence = (
+        f"accuracy {proportion(float(second.mean()), n).percent()}, in float "
+        f"{proportion(float(first.mean()), n).percent()}; loss {100 * loss:+.1f} points "
+        f"({100 * low:+.1f} to {100 * high:+.1f}), on the {n} inputs that the body was quantized on"
+    )
+    if low > allowed:
+        raise ExportError(f"--int8: expected a loss of at most {100 * allowed:g} points (--int8-loss), got {sentence}")
+    return sentence
+
+
 def _logits(
-    path: str | os.PathLike[str], data: LabelledData, output: str | None, kind: str | None
+    model: ModelProto, data: LabelledData, argument: str, output: str | None = None, kind: str | None = None
 ) -> NDArray[np.float32]:
-    raw = local_scores(path, data.inputs, output=output, kind=kind)
-    settled = settle(find_logits(load_model(path), output, kind), raw).kind
-    assert settled is not None
-    return logits_of(raw, settled)
+    source = find_logits(model, output, kind)
+    scores = tensor_scores(model, source.tensor, data.inputs, argument)
+    return logits_of(scores, kind_of(source, scores))

@@ -1,6 +1,6 @@
-"""Fold the decision into the graph, and take it off again: one file, and every runtime decides alike.
+"""Fold the decision into a body's graph, so that every runtime decides alike from one file; and unfold it again.
 
-The arithmetic is that of `edgecascade.calibration.decision`, in ONNX operators of opset 13 and newer.
+The arithmetic is that of `edgecascade.calibration.decide`, in ONNX operators of opset 13 and newer.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from edgecascade.calibration import AdvantageTable, DecisionRule
-from edgecascade.export.graph import keep, opset, renamed, tensor_names
-from edgecascade.export.logits import Step, logits_steps
+from edgecascade.export.graph import Step, keep, opset, renamed, tensor_names
+from edgecascade.export.logits import logits_steps
 from edgecascade.types.document import GOLDEN_KEY, KEY, MOVED_KEY, CascadeDocument
 from edgecascade.types.errors import ExportError
 
@@ -44,8 +44,8 @@ _CONSTANTS: dict[str, NDArray[Any]] = {
     "one": np.array(1, np.float32),
     "column": np.array([-1, 1], np.int64),
 }
-# From `score` to the decision, in as few operators as it takes: a NaN in the confidence is not carried on into the
-# advantage, and forwards all the same.
+# From `score` to the decision, in as few operators as possible: a NaN in the confidence does not become a NaN in the
+# advantage, and forwards anyway.
 _DECISION: list[Step] = [
     ("GreaterOrEqual", ["score", "advantage_edges"], "passed", {}),
     ("Cast", ["passed"], "steps", {"to": TensorProto.INT32}),
@@ -76,23 +76,25 @@ _SCORES: dict[str, list[Step]] = {
 def fold(
     body: ModelProto, *, logits: str, kind: str = "logits", rule: DecisionRule, document: CascadeDocument
 ) -> ModelProto:
-    """A copy of the body with the five outputs of a cascade model and its metadata added.
+    """Return a copy of the body with the five outputs of a cascade model and its metadata.
 
-    Temperature, threshold and table are initializers that are also inputs: defaults, which a caller may
+    Temperature, threshold and advantage table are initializers that are also inputs: defaults, which a caller may
     override at `run`.
 
     Args:
-        body: an ONNX model, opset 13 or newer, not yet a cascade model.
-        logits: the tensor that holds the logits [batch, classes], or what they are recovered from.
-        kind: which of the two, one of `logits.KINDS`.
-        rule: temperature, advantage table and threshold.
-        document: for the metadata key `edgecascade`.
+        body: an ONNX model of opset 13 or newer, not a cascade model.
+        logits: the tensor that holds the logits [batch, classes], or what they are computed from.
+        kind: what that tensor holds, one of `KINDS`.
+        rule: temperature, advantage table, threshold and score.
+        document: the content of the metadata key `edgecascade`.
 
     Raises:
-        ExportError: the body is a cascade model already, or an input of it has a reserved name.
+        ExportError: the body is a cascade model already, or one of its inputs has a reserved name.
     """
     if any(entry.key == KEY for entry in body.metadata_props):
-        raise ExportError("body: it is a cascade model already; fold the model it was made from")
+        raise ExportError(
+            "body: expected a model without a decision, got a cascade model; use the body it was made from"
+        )
     inputs = {i.name for i in body.graph.input}
     taken = sorted(filter(_reserved, inputs))
     if taken:
@@ -124,7 +126,7 @@ def fold(
 
 
 def rule_of(model: ModelProto) -> DecisionRule:
-    """The rule that was folded into a cascade model."""
+    """Return the rule that was folded into a cascade model."""
     value = {one.name: numpy_helper.to_array(one) for one in model.graph.initializer if one.name in OVERRIDABLE}
     text = next(entry.value for entry in model.metadata_props if entry.key == KEY)
     planned = CascadeDocument.from_json(text, "model").policy
@@ -138,14 +140,14 @@ def rule_of(model: ModelProto) -> DecisionRule:
 
 
 def unfold(model: ModelProto) -> ModelProto:
-    """The body that a cascade model was folded from, equal to it in every field.
+    """Return the body that a cascade model was folded from, equal in every field.
 
     Raises:
-        ExportError: it is no cascade model.
+        ExportError: the model is not a cascade model.
     """
     properties = {entry.key: entry.value for entry in model.metadata_props}
     if KEY not in properties:
-        raise ExportError(f"model: not a cascade model (it has no `{KEY}` metadata); it has no head to take off")
+        raise ExportError(f"model: expected a cascade model, got one without `{KEY}` metadata")
     body = ModelProto()
     body.CopyFrom(model)
     for field in ("node", "initializer", "input", "output"):
@@ -156,7 +158,7 @@ def unfold(model: ModelProto) -> ModelProto:
 
 
 def _confidence_steps(version: int) -> list[Step]:
-    """From `logits` to what scores are made of."""
+    """Return the steps from `logits` to everything that a score is computed from."""
     inputs, attributes = (["probabilities"], {"axes": [1]}) if version < 18 else (["probabilities", "axis"], {})
     return [
         ("ArgMax", ["logits"], "label", {"axis": 1, "keepdims": 0}),
@@ -184,7 +186,9 @@ def _nodes(steps: Sequence[Step]) -> list[NodeProto]:
 
     nodes = []
     for position, (operator, inputs, output, attributes) in enumerate(steps):
-        feeds = inputs if position == 0 else [named(name) for name in inputs]  # the first is the body's own
+        feeds = (
+            inputs if position == 0 else [named(name) for name in inputs]
+        )  # the first step reads the body's own tensor
         outputs = [named(output), named("top_index")] if operator == "TopK" else [named(output)]
         nodes.append(helper.make_node(operator, feeds, outputs, name=f"{INNER}{position}_{operator}", **attributes))
     return nodes

@@ -1,4 +1,4 @@
-"""What every edit of an ONNX graph here needs: loading, writing, names that collide with nothing."""
+"""Reading, writing and editing ONNX models: what every change of a graph here needs."""
 
 from __future__ import annotations
 
@@ -13,17 +13,28 @@ from onnx import GraphProto, ModelProto
 
 from edgecascade.types.errors import ExportError, first_line
 
-__all__ = ["check_versions", "keep", "load_model", "opset", "renamed", "save_model", "tensor_names", "write_whole"]
+__all__ = [
+    "Step",
+    "check_versions",
+    "keep",
+    "load_model",
+    "opset",
+    "own_inputs",
+    "renamed",
+    "save_model",
+    "tensor_names",
+    "write_whole",
+]
 
-# ONNX Runtime 1.19, the oldest this project supports, reads up to these.
-_NEWEST_OPSET, _NEWEST_IR = 21, 10
+Step = tuple[str, list[str], str, dict[str, Any]]  # operator, inputs, output, attributes
+_NEWEST_OPSET, _NEWEST_IR = 21, 10  # that ONNX Runtime 1.19 reads, the oldest supported
 
 
 def load_model(path: str | os.PathLike[str]) -> ModelProto:
     """Read and check an ONNX file.
 
     Raises:
-        ExportError: it is missing, no ONNX model, or of a version that old runtimes cannot read.
+        ExportError: the file is missing, not an ONNX model, or of a version that old runtimes cannot read.
     """
     if not Path(path).is_file():
         raise ExportError(f"{path}: no such file")
@@ -37,13 +48,13 @@ def load_model(path: str | os.PathLike[str]) -> ModelProto:
 
 
 def save_model(model: ModelProto, path: str | os.PathLike[str]) -> None:
-    """Check a model and write it whole or not at all."""
+    """Check a model and write it. The file appears whole or not at all."""
     onnx.checker.check_model(model)
     write_whole(model.SerializeToString(), path)
 
 
 def write_whole(content: bytes, path: str | os.PathLike[str]) -> None:
-    """Write a file whole or not at all."""
+    """Write a file. It appears whole or not at all."""
     folder = Path(path).resolve().parent
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=folder, suffix=".part", delete=False) as part:
@@ -58,12 +69,21 @@ def write_whole(content: bytes, path: str | os.PathLike[str]) -> None:
 
 
 def opset(model: ModelProto) -> int:
-    """The version of the standard operator set that a model imports."""
+    """Return the version of the standard operator set that a model imports."""
     return max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=0)
 
 
 def check_versions(model: ModelProto, path: str | os.PathLike[str], oldest: int) -> None:
-    """Refuse opset or IR versions outside what the added operators and the oldest runtime allow."""
+    """Check that added operators and the oldest runtime allow a model's opset and IR version.
+
+    Args:
+        model: the model.
+        path: its name in error messages.
+        oldest: the oldest opset that has the operators to add.
+
+    Raises:
+        ExportError: a version is out of range.
+    """
     if not oldest <= opset(model) <= _NEWEST_OPSET:
         raise ExportError(
             f"{path}: its opset is {opset(model)}, expected {oldest} to {_NEWEST_OPSET}; export the model again"
@@ -74,23 +94,29 @@ def check_versions(model: ModelProto, path: str | os.PathLike[str], oldest: int)
         )
 
 
+def own_inputs(model: ModelProto) -> list[str]:
+    """Return the names of the inputs that a caller must feed: those without a default."""
+    defaults = {one.name for one in model.graph.initializer}
+    return [one.name for one in model.graph.input if one.name not in defaults]
+
+
 def keep(entries: Any, wanted: Callable[[Any], bool]) -> None:
-    """Only the wanted entries of a repeated field, in their order."""
+    """Delete the unwanted entries of a repeated field; the others stay in order."""
     for position in reversed(range(len(entries))):
         if not wanted(entries[position]):
             del entries[position]
 
 
 def tensor_names(model: ModelProto) -> set[str]:
-    """Every tensor and node name, those in subgraphs included."""
+    """Return the names of all tensors and nodes, including those in subgraphs."""
     return {name for part, field in _named(model.graph) for name in _values(part, field)}
 
 
 def renamed(model: ModelProto, names: Mapping[str, str]) -> ModelProto:
-    """A copy in which tensors and nodes have other names, in subgraphs too.
+    """Return a copy in which tensors and nodes have other names, in subgraphs too.
 
     Args:
-        model: which has none of the new names.
+        model: a model that has none of the new names.
         names: new names by old ones.
     """
     copy = ModelProto()
@@ -108,7 +134,7 @@ def renamed(model: ModelProto, names: Mapping[str, str]) -> ModelProto:
 
 
 def _named(graph: GraphProto) -> Iterator[tuple[Any, str]]:
-    """Every message of a graph and its subgraphs that names tensors or a node, with the field that does."""
+    """Yield every message of a graph and its subgraphs that names tensors or a node, with the field that names them."""
     for one in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
         yield one, "name"
     for sparse in graph.sparse_initializer:

@@ -1,12 +1,12 @@
-"""Where a classifier's logits are, and how other scores become logits: in numpy, and in the graph alike.
+"""Where a classifier's logits are, and how other scores become logits: in numpy and in the graph alike.
 
-A temperature divides logits. Probabilities give them up to a constant per row, by their logarithm; a binary head gives
-one number, z, which is the logits (0, z) of two classes.
+A temperature divides logits. Probabilities give logits up to a constant per row, by their logarithm. A binary head
+gives one number z, which stands for the logits (0, z) of two classes.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,46 +15,39 @@ from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto
 
 from edgecascade.calibration import are_probabilities
+from edgecascade.export.graph import Step
 from edgecascade.types.errors import ExportError
 
-__all__ = ["KINDS", "LogitsSource", "Step", "find_logits", "logits_of", "logits_steps", "settle"]
+__all__ = ["KINDS", "LogitsSource", "find_logits", "kind_of", "logits_of", "logits_steps"]
 
 KINDS = ("logits", "probabilities", "binary-logits", "binary-probabilities")
-_FLOATING = {
-    TensorProto.FLOAT: "float32",
-    TensorProto.FLOAT16: "float16",
-    TensorProto.DOUBLE: "float64",
-}
+_FLOATING = {TensorProto.FLOAT: "float32", TensorProto.FLOAT16: "float16", TensorProto.DOUBLE: "float64"}
 _TINY = np.finfo(np.float32).tiny
-
-Step = tuple[str, list[str], str, dict[str, Any]]  # operator, inputs, output, attributes
 
 
 @dataclass(frozen=True)
 class LogitsSource:
-    """A tensor that the logits can be had from.
+    """A tensor that the logits can be computed from.
 
     Attributes:
         tensor: its name in the graph.
-        kind: one of `KINDS`, or None while only its values could tell.
-        binary: whether it is one number per input, [batch] or [batch, 1], and no table.
+        kind: one of `KINDS`, or None as long as only its values can tell.
     """
 
     tensor: str
     kind: str | None
-    binary: bool = False
 
 
 def find_logits(model: ModelProto, name: str | None = None, kind: str | None = None) -> LogitsSource:
-    """The tensor that holds the logits [batch, classes], or what they can be recovered from.
+    """Find the tensor that holds the logits [batch, classes], or what they can be computed from.
 
-    It is the output named, else the output `logits`, else the only floating [batch, classes] output, else the only
-    floating [batch] or [batch, 1] output. If that comes out of a Softmax or a Sigmoid, the logits are what went in.
+    It is the named output, else the output `logits`, else the only floating [batch, classes] output, else the only
+    floating [batch] or [batch, 1] output. If a Softmax or a Sigmoid makes that output, it is the input of that node.
 
     Args:
         model: a classifier.
-        name: of the output, if it is not evident.
-        kind: one of `KINDS`, if its values cannot tell.
+        name: the output, if it is not evident.
+        kind: one of `KINDS`, if the values do not tell.
 
     Raises:
         ExportError: there is no such output, or more than one.
@@ -78,37 +71,36 @@ def find_logits(model: ModelProto, name: str | None = None, kind: str | None = N
     while producer is not None and producer.op_type in ("Identity", "Cast"):
         producer = producers.get(producer.input[0])
     last = producer.op_type if producer is not None else ""
-    if producer is not None and last == ("Sigmoid" if binary else "Softmax") and kind in (None, *_ends_in(last)):
-        return LogitsSource(producer.input[0], "binary-logits" if binary else "logits", binary)
+    of_probabilities = kind in (None, "probabilities", "binary-probabilities")
+    if producer is not None and last == ("Sigmoid" if binary else "Softmax") and of_probabilities:
+        return LogitsSource(producer.input[0], "binary-logits" if binary else "logits")
     if last == "Sigmoid":
         raise ExportError(
             f"logits: {name!r} is a Sigmoid over {listed}: independent labels, of which several may be right; "
             "expected a classifier whose classes exclude each other"
         )
-    if last == "LogSoftmax":
-        kind = kind or "logits"
-    return LogitsSource(name, kind, binary)
+    return LogitsSource(name, kind or ("logits" if last == "LogSoftmax" else None))
 
 
-def settle(source: LogitsSource, scores: NDArray[np.floating]) -> LogitsSource:
-    """The source with its kind, told by the values that it gave.
+def kind_of(source: LogitsSource, scores: NDArray[np.floating]) -> str:
+    """Return what a tensor holds, one of `KINDS`, from its values if the graph does not tell.
 
     Args:
         source: from `find_logits`.
-        scores: [n, classes], or [n] or [n, 1] of a binary head; raw.
+        scores: its raw values, [n, classes], or [n] or [n, 1] of a binary head.
 
     Raises:
-        ExportError: they do not have such a shape, or leave the kind open.
+        ExportError: the values have another shape, or do not tell.
     """
     wide = scores.ndim == 2 and scores.shape[1] > 1
     if scores.ndim not in (1, 2) or (source.kind is not None and source.kind.startswith("binary") == wide):
         raise ExportError(f"logits: expected {source.kind or 'scores'} in {source.tensor!r}, got {list(scores.shape)}")
     if source.kind is not None:
-        return source
+        return source.kind
     if wide:
-        return replace(source, kind="probabilities" if are_probabilities(scores) else "logits", binary=False)
+        return "probabilities" if are_probabilities(scores) else "logits"
     if ((scores < 0) | (scores > 1)).any():
-        return replace(source, kind="binary-logits", binary=True)
+        return "binary-logits"
     raise ExportError(
         f"logits: all {len(scores)} numbers in {source.tensor!r} lie in [0, 1], as probabilities do and logits may; "
         "say which with --kind binary-probabilities or --kind binary-logits"
@@ -116,7 +108,7 @@ def settle(source: LogitsSource, scores: NDArray[np.floating]) -> LogitsSource:
 
 
 def logits_of(scores: NDArray[Any], kind: str) -> NDArray[np.float32]:
-    """Logits float32 [n, classes] of a model's raw scores, in the arithmetic of `logits_steps`."""
+    """Return the logits float32 [n, classes] of a model's raw scores, in the arithmetic of `logits_steps`."""
     values = scores.astype(np.float32)
     if kind.startswith("binary"):
         one = values.reshape(-1, 1)
@@ -125,17 +117,16 @@ def logits_of(scores: NDArray[Any], kind: str) -> NDArray[np.float32]:
 
 
 def logits_steps(tensor: str, kind: str) -> list[Step]:
-    """From a source to `logits` float32 [batch, classes]; `tiny`, `one` and `column` are constants of the head."""
+    """Return the steps from a tensor to `logits` float32 [batch, classes].
+
+    They use the constants `tiny`, `one` and `column` of the head.
+    """
     cast: Step = ("Cast", [tensor], "logits" if kind == "logits" else "scores", {"to": TensorProto.FLOAT})
+    made = "logits" if kind == "binary-logits" else "distribution"
     binary: list[Step] = [
         ("Reshape", ["scores", "column"], "second_class", {}),
         ("Sub", ["one" if kind == "binary-probabilities" else "second_class", "second_class"], "first_class", {}),
-        (
-            "Concat",
-            ["first_class", "second_class"],
-            "logits" if kind == "binary-logits" else "distribution",
-            {"axis": 1},
-        ),
+        ("Concat", ["first_class", "second_class"], made, {"axis": 1}),
     ]
     logarithm: list[Step] = [
         ("Max", ["scores" if kind == "probabilities" else "distribution", "tiny"], "likely", {}),
@@ -165,10 +156,6 @@ def _only(outputs: dict[str, onnx.TypeProto.Tensor], listed: str) -> str:
 def _is_binary(output: onnx.TypeProto.Tensor) -> bool:
     sides = output.shape.dim
     return output.HasField("shape") and (len(sides) == 1 or (len(sides) == 2 and sides[1].dim_value == 1))
-
-
-def _ends_in(operator: str) -> tuple[str, ...]:
-    return ("probabilities", "binary-probabilities") if operator in ("Softmax", "Sigmoid") else ()
 
 
 def _side(dim: onnx.TensorShapeProto.Dimension) -> str:

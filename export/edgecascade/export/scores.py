@@ -1,4 +1,4 @@
-"""What a model says about every input: from a file, a server, or saved from an earlier run."""
+"""The scores that a model gives every input: from a file, a server, or saved by an earlier run."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, ValueInfoProto
 
+from edgecascade.export.data import Inputs, batches, count
 from edgecascade.export.graph import load_model
-from edgecascade.export.labelled import Inputs, batches, count
 from edgecascade.export.logits import find_logits
 from edgecascade.runtime.batch import size
 from edgecascade.runtime.deadline import Deadline
@@ -19,9 +19,9 @@ from edgecascade.runtime.model_inputs import model_inputs
 from edgecascade.runtime.remotes.remote import connect
 from edgecascade.types.errors import ExportError, RemoteError
 
-__all__ = ["local_scores", "remote_scores", "tensor_scores"]
+__all__ = ["Progress", "local_scores", "read_scores", "remote_scores", "tensor_scores"]
 
-_PATIENCE = 60.0  # seconds for one request while calibrating, where nobody waits for the answer
+_PATIENCE = 60.0  # seconds for one request while calibrating, which has no deadline
 
 Progress = Callable[[int], object]
 
@@ -34,13 +34,15 @@ def local_scores(
     kind: str | None = None,
     progress: Progress | None = None,
 ) -> NDArray[np.floating]:
-    """What an ONNX file's `find_logits` gives, with the single thread that the device will use: [n, classes] or [n].
+    """Return the raw scores [n, classes] or [n] of an ONNX classifier, from the tensor that `find_logits` finds.
+
+    It runs on one thread, as on the device.
 
     Args:
         path: the file.
         inputs: [n, ...].
         output: the output that holds the logits, if it is not evident.
-        kind: one of `KINDS`, if its values cannot tell.
+        kind: one of `KINDS`, if the values do not tell.
         progress: called with the number of inputs just done.
     """
     model = load_model(path)
@@ -50,7 +52,15 @@ def local_scores(
 def tensor_scores(
     model: ModelProto, tensor: str, inputs: Inputs, argument: str, *, progress: Progress | None = None
 ) -> NDArray[np.floating]:
-    """The values of a tensor inside a model, for all inputs; `argument` is what a refusal calls them."""
+    """Return the values of a tensor inside a model for all inputs.
+
+    Args:
+        model: the model.
+        tensor: the name of the tensor, which need not be an output.
+        inputs: [n, ...].
+        argument: the name of the inputs in error messages, and the path beside which a tokenizer lies.
+        progress: called with the number of inputs just done.
+    """
     watched = ModelProto()
     watched.CopyFrom(model)
     if tensor not in {o.name for o in model.graph.output}:
@@ -68,16 +78,19 @@ def tensor_scores(
 def remote_scores(
     remote: str, inputs: Inputs, *, threads: int = 1, progress: Progress | None = None
 ) -> NDArray[np.floating]:
-    """Scores [n, classes] of a remote: an address, an ONNX file, or saved logits (.npy).
+    """Return the scores [n, classes] of a remote.
+
+    Args:
+        remote: an address, an ONNX file, or saved logits (.npy).
+        inputs: [n, ...].
+        threads: of an ONNX file's engine.
+        progress: called with the number of inputs just done.
 
     Raises:
         ExportError: the remote failed on an input, or the saved logits are not one row per input.
     """
     if remote.endswith(".npy"):
-        try:
-            saved = np.asarray(np.load(remote, allow_pickle=False))
-        except (OSError, ValueError, EOFError) as error:
-            raise ExportError(f"{remote}: not an array saved by numpy: {error}") from error
+        saved = read_scores(remote)
         if saved.ndim != 2 or len(saved) != count(inputs):
             raise ExportError(f"{remote}: expected logits [{count(inputs)}, classes], got {list(saved.shape)}")
         return saved
@@ -94,3 +107,18 @@ def remote_scores(
     finally:
         connection.close()
     return np.concatenate(parts)
+
+
+def read_scores(path: str | os.PathLike[str]) -> NDArray[np.floating]:
+    """Read one array that numpy saved.
+
+    Raises:
+        ExportError: the file is not one array (.npy).
+    """
+    try:
+        saved = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise ExportError(f"{path}: not an array saved by numpy: {error}") from error
+    if not isinstance(saved, np.ndarray):
+        raise ExportError(f"{path}: expected one array (.npy), got several (.npz)")
+    return saved

@@ -1,4 +1,4 @@
-"""A cascade model for LiteRT (TensorFlow Lite): a `.tflite` with the same decision, and its metadata behind it."""
+"""Write a cascade model for LiteRT (TensorFlow Lite): a `.tflite` with the same decision, its metadata behind it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import os
 import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,27 +16,22 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from edgecascade.calibration import DecisionRule, Objective
-from edgecascade.export.calibrate import Calibrated, planned
-from edgecascade.export.fold import fold, rule_of, unfold
-from edgecascade.export.golden import choose_golden
+from edgecascade.export.calibrate import PARITY_INPUTS, Calibrated, fold_plan, inner_body
+from edgecascade.export.converters import convert, quantize_tflite, tflite_graph
+from edgecascade.export.data import Inputs, LabelledData, batches, first
+from edgecascade.export.fold import rule_of
 from edgecascade.export.graph import load_model, write_whole
-from edgecascade.export.labelled import Inputs, LabelledData, batches, first
-from edgecascade.export.logits import LogitsSource, logits_of
-from edgecascade.export.onnx2tf import convert
-from edgecascade.export.parity import Parity, expected_decisions
+from edgecascade.export.logits import kind_of, logits_of
+from edgecascade.export.parity import Parity, expected_decisions, shuffled
 from edgecascade.export.scores import tensor_scores
-from edgecascade.export.tflite_graph import tflite_graph
-from edgecascade.export.tflite_quantize import quantize_tflite
 from edgecascade.runtime.batch import Batch, size
-from edgecascade.runtime.engine import open_session, read_document
+from edgecascade.runtime.engine import open_session
 from edgecascade.runtime.golden import compare, read_golden
 from edgecascade.runtime.model_inputs import ModelInputs
-from edgecascade.types.document import GOLDEN_KEY
 from edgecascade.types.errors import ExportError, ModelFileError, ParityError
 
 __all__ = ["export_tflite", "export_tflite_int8"]
 
-_PARITY_INPUTS = 64
 _TOLERANCE = 1e-4  # on confidences, of two engines that add in different orders
 _SAME_BODY = 1e-5  # where only the head is computed twice
 _ENGINE = "LiteRT"
@@ -50,33 +44,33 @@ def export_tflite(
     *,
     converter: str | None = None,
 ) -> Parity:
-    """Write a float cascade model as `.tflite`, once it has shown that it decides as the ONNX file does.
+    """Write a float cascade model as `.tflite`, after checking that it decides as the ONNX file does.
 
     Args:
-        path: a cascade model (ONNX).
-        out: the `.tflite` to write.
-        inputs: to compare on, real ones; by default the file's golden inputs. They are shuffled too.
-        converter: the command that runs onnx2tf, if it is neither importable nor on the search path.
+        path: the cascade model (ONNX).
+        out: the `.tflite` file to write.
+        inputs: real inputs to compare both on; by default the file's golden inputs. They are compared shuffled too.
+        converter: the command that runs onnx2tf, as in `convert`.
 
     Raises:
-        ModelFileError: this is no cascade model.
-        ExportError: it cannot be converted, or there is nothing to compare on.
-        ParityError: showing the first difference; nothing is written then.
+        ModelFileError: the file is not a cascade model.
+        ExportError: the model cannot be converted, or there are no inputs to compare on.
+        ParityError: a decision differs; the message shows the first one, and nothing is written.
     """
-    model, session = load_model(path), open_session(path)
-    source = read_document(session, path).source
-    golden = read_golden(session, path)
+    model, body = load_model(path), inner_body(path)
     if inputs is None:
+        golden = read_golden(open_session(path), path)
         if golden is None:
-            raise ExportError(f"{path}: it has no golden inputs to compare on; name some with --data")
+            raise ExportError(f"{path}: it has no golden inputs to compare on; give inputs with --data")
         inputs = golden.inputs
-    content = _pack(convert(tflite_graph(model, source.logits), converter), model)
-    body, rule = unfold(model), rule_of(model)
+    content = _pack(convert(tflite_graph(model, body.logits.tensor), converter), model)
+    rule = rule_of(model)
     rng, n, largest = np.random.default_rng(0), 0, 0.0
     with _opened(content) as lite:
-        for real in batches(first(inputs, _PARITY_INPUTS), _PARITY_INPUTS):
-            for batch in (real, _shuffled(real, rng)):
-                logits = logits_of(tensor_scores(body, source.logits, batch, str(path)), source.kind)
+        for real in batches(first(inputs, PARITY_INPUTS), PARITY_INPUTS):
+            for batch in (real, shuffled(real, rng)):
+                scores = tensor_scores(body.model, body.logits.tensor, batch, body.path)
+                logits = logits_of(scores, kind_of(body.logits, scores))
                 largest = max(largest, _prove(lite, batch, logits, rule, _TOLERANCE))
                 n += len(logits)
     write_whole(content, out)
@@ -95,45 +89,35 @@ def export_tflite_int8(
     converter: str | None = None,
     **options: Any,
 ) -> Calibrated:
-    """Quantize the body of a float cascade model for LiteRT, and calibrate and plan anew on what it then gives.
+    """Quantize the body of a float cascade model for LiteRT, and calibrate and plan anew on its outputs.
 
     Args:
-        path: a cascade model (ONNX).
-        out: the `.tflite` to write.
-        quantize: inputs that set the ranges of the activations, a hundred or more, used for nothing else.
+        path: the cascade model (ONNX).
+        out: the `.tflite` file to write.
+        quantize: inputs that set the ranges of the activations; a hundred or more, used for nothing else.
         data: labelled data, used for nothing else before or after.
         remote_scores: [n, classes], the remote's logits or probabilities on that data.
-        objective: what the plan is to achieve.
+        objective: the aim of the plan.
         golden: whether a few of the data's inputs may travel in the file.
-        converter: the command that runs onnx2tf, if it is neither importable nor on the search path.
-        options: `scores`, `merges`, `estimate` and `bins`, as `calibrate` takes them.
+        converter: the command that runs onnx2tf, as in `convert`.
+        options: `scores`, `merges`, `estimate` and `bins`, as in `calibrate`.
 
     Raises:
-        ModelFileError: this is no cascade model.
-        ExportError: it cannot be converted, or the data does not fit.
+        ModelFileError: the file is not a cascade model.
+        ExportError: the model cannot be converted, or the data does not fit.
         ParityError: the written file would not decide as the reference arithmetic does; nothing is written then.
     """
-    model: ModelProto = load_model(path)
-    record = read_document(open_session(path), path)
-    origin = {"model": record.source.model, "model_sha256": record.source.model_sha256}
-    kind, tensor = record.source.kind, record.source.logits
-    source = LogitsSource(tensor, kind, kind.startswith("binary"))
-    with _opened(_quantized(model, tensor, quantize, converter)) as lite:
+    body = inner_body(path)
+    tensor = body.logits.tensor
+    with _opened(_quantized(load_model(path), tensor, quantize, converter)) as lite:
         scores = np.concatenate([lite.run([tensor], one)[0] for one in _singly(lite, data.inputs)])
-    named = data if data.names else replace(data, names=record.labels)
-    body = unfold(model)
-    plan, document = planned(body, source, origin, named, scores, remote_scores, objective=objective, **options)
-    folded = fold(body, logits=tensor, kind=kind, rule=plan.rule, document=document)
-    batch = next(batches(first(data.inputs, _PARITY_INPUTS), _PARITY_INPUTS))
-    logits = logits_of(scores[: size(batch)], kind)
-    kept = choose_golden(batch, _input_name(model), logits, plan.rule) if golden else None
-    if kept is not None:
-        folded.metadata_props.add(key=GOLDEN_KEY, value=kept.text())
-    content = _quantized(folded, tensor, quantize, converter)
+    folded = fold_plan(body, data, scores, remote_scores, objective=objective, golden=golden, **options)
+    batch = next(batches(first(data.inputs, PARITY_INPUTS), PARITY_INPUTS))
+    content = _quantized(folded.model, tensor, quantize, converter)
     with _opened(content) as lite:
-        largest = _prove(lite, batch, logits, plan.rule, _SAME_BODY)
+        largest = _prove(lite, batch, folded.logits[: size(batch)], folded.plan.rule, _SAME_BODY)
     write_whole(content, out)
-    return Calibrated(plan, Parity((_ENGINE,), size(batch), largest, _SAME_BODY), 0 if kept is None else len(kept))
+    return Calibrated(folded.plan, Parity((_ENGINE,), size(batch), largest, _SAME_BODY), folded.golden)
 
 
 def _quantized(model: ModelProto, logits: str, inputs: Inputs, converter: str | None) -> bytes:
@@ -144,11 +128,11 @@ def _quantized(model: ModelProto, logits: str, inputs: Inputs, converter: str | 
 
 
 def _pack(content: bytes, model: ModelProto) -> bytes:
-    """The flatbuffer with the model's metadata behind it, as `runtime.litert` reads it."""
+    """Append the model's metadata to the flatbuffer as an archive, which the runtime reads."""
     file = io.BytesIO(content)
     with zipfile.ZipFile(file, "a", zipfile.ZIP_DEFLATED) as archive:
         for entry in model.metadata_props:
-            archive.writestr(zipfile.ZipInfo(entry.key), entry.value)  # whose date is fixed: same model, same bytes
+            archive.writestr(zipfile.ZipInfo(entry.key), entry.value)  # of a fixed date: same model, same bytes
     return file.getvalue()
 
 
@@ -161,7 +145,7 @@ def _opened(content: bytes) -> Iterator[Any]:
             session = open_session(file)
         except ModelFileError as error:
             said = str(error).removeprefix(f"{file}: ")
-            raise ExportError(f"model: what onnx2tf made of it is of no use: {said}") from error
+            raise ExportError(f"model: onnx2tf wrote a file that cannot be used: {said}") from error
         yield session
 
 
@@ -174,19 +158,7 @@ def _prove(lite: Any, inputs: Batch, logits: NDArray[np.floating], rule: Decisio
 
 
 def _singly(lite: Any, inputs: Inputs) -> Iterator[dict[str, NDArray[Any]]]:
-    """One input at a time, as the session takes them."""
+    """Yield one input at a time, as the session takes them."""
     declared = ModelInputs(tuple(lite.get_inputs()))
     for batch in batches(inputs, 1):
         yield declared.feeds("data", batch)
-
-
-def _shuffled(batch: Batch, rng: np.random.Generator) -> Batch:
-    """Inputs unlike any: the numbers of real ones."""
-    if isinstance(batch, Mapping):
-        return {name: rng.permuted(array) for name, array in batch.items()}
-    return rng.permuted(batch)
-
-
-def _input_name(model: ModelProto) -> str:
-    defaults = {one.name for one in model.graph.initializer}
-    return next(str(one.name) for one in model.graph.input if one.name not in defaults)

@@ -71,10 +71,10 @@ def configure(parser: ArgumentParser) -> None:
 
 def execute(arguments: Namespace) -> int:
     """Prepare, measure, print, and write the report."""
+    from edgecascade.benchmarks.cache import cache_folder
     from edgecascade.benchmarks.offload import offload_summary
     from edgecascade.benchmarks.pairs.built_in import BUILT_IN
     from edgecascade.benchmarks.report import write_page
-    from edgecascade.export.cache import cache_folder
 
     pair = BUILT_IN[arguments.pair]
     if arguments.latency is not None and (arguments.torch or not pair.served):

@@ -29,7 +29,7 @@ from edgecascade.benchmarks.offload import (
 from edgecascade.benchmarks.progress import counting
 from edgecascade.benchmarks.report import Report, write_page
 from edgecascade.benchmarks.stored import StoredRows
-from edgecascade.export.labelled import LabelledData, read_labelled
+from edgecascade.export.data import LabelledData, read_labelled
 from edgecascade.runtime.engine import open_session, read_document
 from edgecascade.types.errors import BenchmarkError
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.export.labelled import count, read_labelled
+from edgecascade.export.data import count, read_labelled
 from edgecascade.runtime.batch import rows
 from edgecascade.runtime.files import IMAGE_SUFFIXES
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edgecascade.benchmarks.offload.predictions import Predictions
 from edgecascade.benchmarks.report.contents import Example, Examples
-from edgecascade.export.labelled import Inputs
+from edgecascade.export.data import Inputs
 
 __all__ = ["find_examples"]
 

@@ -20,7 +20,7 @@ from edgecascade.benchmarks.offload.strategies import Prices, Savings, Strategy,
 from edgecascade.benchmarks.report.contents import Examples
 from edgecascade.benchmarks.stored import StoredRows
 from edgecascade.calibration import calibration_error, expected_calibration_error
-from edgecascade.export.labelled import LabelledData
+from edgecascade.export.data import LabelledData
 from edgecascade.runtime.engine import open_session, read_document
 from edgecascade.types.document import CascadeDocument
 from edgecascade.types.errors import BenchmarkError

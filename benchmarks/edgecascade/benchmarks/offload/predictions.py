@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecascade.calibration import MERGES, SCORES, merged_labels, routing_score, softmax
-from edgecascade.export.labelled import Inputs, LabelledData, batches
+from edgecascade.export.data import Inputs, LabelledData, batches
 from edgecascade.runtime.engine import open_session, read_document, run_in_batches
 from edgecascade.runtime.model_inputs import model_inputs
 from edgecascade.types.document import CascadeDocument

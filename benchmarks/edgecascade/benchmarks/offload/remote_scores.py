@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edgecascade.benchmarks.packages import sha256_of
 from edgecascade.benchmarks.stored import CHUNK, StoredRows, chunk_of
-from edgecascade.export.labelled import Inputs, LabelledData, batches, count
+from edgecascade.export.data import Inputs, LabelledData, batches, count
 from edgecascade.export.scores import Progress
 from edgecascade.runtime.deadline import Deadline
 from edgecascade.runtime.remotes.remote import Remote, RemoteLabels, connect

@@ -17,7 +17,7 @@ from edgecascade.benchmarks.progress import counting
 from edgecascade.benchmarks.report.result import LOWER
 from edgecascade.benchmarks.stored import CHUNK, StoredRows, chunk_of, hash_of
 from edgecascade.calibration import mean, quantile
-from edgecascade.export.labelled import LabelledData, each, first
+from edgecascade.export.data import LabelledData, each, first
 from edgecascade.runtime import Answer, Cascade, Reason
 from edgecascade.runtime.batch import Batch
 from edgecascade.runtime.deadline import Deadline

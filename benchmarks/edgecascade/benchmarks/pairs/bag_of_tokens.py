@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
+from edgecascade.benchmarks.cache import once
 from edgecascade.benchmarks.progress import counting
 from edgecascade.calibration import softmax
 from edgecascade.export import LabelledData, save_model
-from edgecascade.export.cache import once
-from edgecascade.export.hugging_face import TOKENIZER
+from edgecascade.export.sources import TOKENIZER
 from edgecascade.types.document import LABELS_KEY, PREPROCESSING_KEY
 
 __all__ = ["language_body"]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edgecascade.benchmarks.packages import Package, fetch
 from edgecascade.export.graph import load_model
-from edgecascade.export.preprocess import standalone
+from edgecascade.export.sources import standalone
 from edgecascade.runtime.batch import Batch
 from edgecascade.runtime.deadline import Deadline
 from edgecascade.runtime.engine import open_session

@@ -23,12 +23,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecascade.benchmarks.cache import once
 from edgecascade.benchmarks.packages import sha256_of
 from edgecascade.benchmarks.pairs.prepared import Prepared, cores, planned_file
 from edgecascade.benchmarks.progress import counting
 from edgecascade.calibration import Objective
 from edgecascade.export import LabelledData, calibrate, export_torch, local_scores, remote_scores, save_model
-from edgecascade.export.cache import once
 from edgecascade.types.errors import BenchmarkError
 
 __all__ = [

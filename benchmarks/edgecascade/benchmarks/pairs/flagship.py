@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto
 
+from edgecascade.benchmarks.cache import once
 from edgecascade.benchmarks.packages import Package, fetch
 from edgecascade.benchmarks.pairs.built_in import DEFAULT_IMAGES
 from edgecascade.benchmarks.pairs.efficientnet_lite import (
@@ -46,8 +47,7 @@ from edgecascade.export import (
     quantize_int8,
     save_model,
 )
-from edgecascade.export.cache import once
-from edgecascade.export.preprocess import standalone
+from edgecascade.export.sources import standalone
 from edgecascade.runtime.engine import open_session
 from edgecascade.types.errors import BenchmarkError
 

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecascade.benchmarks.cache import once
 from edgecascade.benchmarks.offload.remote_scores import ask
 from edgecascade.benchmarks.packages import Package, fetch
 from edgecascade.benchmarks.pairs.bag_of_tokens import language_body
@@ -26,7 +27,6 @@ from edgecascade.benchmarks.pairs.prepared import Prepared, planned_file
 from edgecascade.benchmarks.progress import counting
 from edgecascade.calibration import Objective
 from edgecascade.export import LabelledData, calibrate, local_scores
-from edgecascade.export.cache import once
 from edgecascade.types.errors import BenchmarkError
 
 __all__ = ["LANGUAGES", "Sizes", "Snippets", "load_languages", "prepare_languages", "snippets_of", "split_sentences"]

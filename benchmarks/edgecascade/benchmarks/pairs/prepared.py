@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecascade.benchmarks.cache import once
 from edgecascade.benchmarks.offload.measure import Offload, measure_offload
 from edgecascade.benchmarks.offload.served import stored_answers
 from edgecascade.benchmarks.packages import sha256_of
@@ -19,8 +20,7 @@ from edgecascade.benchmarks.progress import counting
 from edgecascade.benchmarks.server import serving
 from edgecascade.benchmarks.stored import StoredRows
 from edgecascade.calibration import Objective
-from edgecascade.export.cache import once
-from edgecascade.export.labelled import LabelledData
+from edgecascade.export.data import LabelledData
 from edgecascade.export.scores import remote_scores
 from edgecascade.runtime.remotes.remote import Remote
 

@@ -18,6 +18,7 @@ from edgecascade.calibration.commands.outputs import SavedOutputs, SavedScores, 
 from edgecascade.calibration.intervals import proportion_interval
 from edgecascade.calibration.metrics import evaluate, evaluate_scores, risk_coverage
 from edgecascade.calibration.scaling import Candidate, choose_calibrator, fit_platt, fit_temperature
+from edgecascade.cli import rare
 from edgecascade.types.errors import CalibrationError
 from edgecascade.types.estimate import Estimate
 from edgecascade.types.softmax import softmax
@@ -79,20 +80,20 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument(
         "outputs",
         nargs="+",
-        help="logits or probabilities [n, classes] and labels [n], or scores [n] on any scale and correctness [n]: "
-        "one .npz or .parquet file with outputs and labels, or score and correct; or two .npy files in this order",
+        help="Logits or probabilities [n, classes] and labels [n], or scores [n] on any scale and correctness [n]: "
+        "one .npz or .parquet file with outputs and labels, or score and correct; or two .npy files in this order.",
     )
-    parser.add_argument("--json", metavar="FILE", help="write the figures as JSON to FILE, or - for standard output")
+    parser.add_argument("--json", metavar="FILE", help="Write the figures as JSON to FILE, or - for standard output.")
     parser.add_argument(
         "--calibrators",
         action="store_true",
-        help="for scores: choose between Platt scaling and isotonic regression by cross-fitted likelihood",
+        help="For scores: choose between Platt scaling and isotonic regression by cross-fitted likelihood.",
     )
-    parser.add_argument("--array", default="outputs", metavar="NAME", help="array of the outputs (default outputs)")
-    parser.add_argument(
-        "--fit-share", type=share, default=0.5, metavar="S", help="share of the inputs for the fit (default 0.5)"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="seed of the split and the resampling (default 0)")
+    parser.add_argument("--array", default="outputs", metavar="NAME", help="Array of the outputs (default outputs).")
+    text = "Share of the inputs for the fit (default 0.5)."
+    rare(parser.add_argument("--fit-share", type=share, default=0.5, metavar="S", help=text))
+    text = "Seed of the split and the resampling (default 0)."
+    rare(parser.add_argument("--seed", type=int, default=0, help=text))
 
 
 def execute(arguments: Namespace) -> int:

@@ -1,1 +1,1 @@
-"""The commands of this part, one module each."""
+"""The commands of this part, each a module with `configure` and `execute`."""

@@ -6,18 +6,16 @@ import sys
 from argparse import ArgumentParser, Namespace
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from edgecascade.calibration import CalibrationError
 from edgecascade.calibration.commands.arguments import add_plan_arguments, objective_of, plan_options
 from edgecascade.export.calibrate import Calibrated, calibrate
-from edgecascade.export.labelled import read_labelled
+from edgecascade.export.data import read_labelled
 from edgecascade.export.logits import KINDS
-from edgecascade.export.scores import local_scores, remote_scores
-from edgecascade.types.errors import ExportError
+from edgecascade.export.scores import local_scores, read_scores, remote_scores
 
-__all__ = ["add_golden_argument", "configure", "execute", "report"]
+__all__ = ["DATA", "REMOTE", "add_golden_argument", "add_logits_arguments", "configure", "execute", "report"]
+
+DATA = "labelled inputs: an npz file with x and y (and names), a folder of images for each class, or parquet"
+REMOTE = "http://HOST:PORT/v2/models/NAME, an ONNX file, or its saved logits [n, classes] (.npy)"
 
 
 def configure(parser: ArgumentParser) -> None:
@@ -25,40 +23,38 @@ def configure(parser: ArgumentParser) -> None:
     parser.epilog = (
         "example:\n"
         "  edgecascade calibrate body.onnx --remote large.onnx --data calibration/ --offload-rate 0.2 -o local.onnx\n\n"
-        "The data must be labelled, a thousand inputs or so, and used for nothing else: not for training,\n"
-        "not for quantizing, not for the benchmark afterwards."
+        "The data must be labelled, about a thousand inputs, and used for nothing else: not for training, not for\n"
+        "quantization, and not for a benchmark afterwards."
     )
     parser.add_argument("body", help="an ONNX classifier, as `edgecascade export` writes it")
     parser.add_argument("-o", "--out", required=True, help="the cascade model to write")
-    parser.add_argument(
-        "--remote",
-        required=True,
-        help="http://HOST:PORT/v2/models/NAME, an ONNX file, or its saved logits [n, classes] (.npy)",
-    )
-    parser.add_argument(
-        "--data",
-        required=True,
-        help="labelled inputs: npz with x, y (and names), one folder of images per class, or parquet",
-    )
-    parser.add_argument("--logits", help="the body's output that holds the logits, if it is not evident")
-    parser.add_argument("--kind", choices=KINDS, help="what that output holds, if its values cannot tell")
-    parser.add_argument(
+    parser.add_argument("--remote", required=True, help=f"the remote: {REMOTE}")
+    parser.add_argument("--data", required=True, help=f"{DATA}")
+    add_plan_arguments(parser)
+    body = parser.add_argument_group("body")
+    add_logits_arguments(body)
+    body.add_argument(
         "--expected",
         metavar="NPY",
-        help="what the model that the body was converted from gives on the data [n, classes], such as scikit-learn's "
+        help="scores [n, classes] on the data of the model that the body was converted from, such as scikit-learn's "
         "predict_proba; the body must give the same",
     )
     add_golden_argument(parser)
-    add_plan_arguments(parser)
+
+
+def add_logits_arguments(group: Any) -> None:
+    """Add the arguments that say where a body's logits are."""
+    group.add_argument("--logits", metavar="OUTPUT", help="the output that holds the logits, if it is not evident")
+    group.add_argument("--kind", choices=KINDS, help="what that output holds, if its values do not tell")
 
 
 def add_golden_argument(parser: ArgumentParser) -> None:
-    """Whether inputs may travel in the file."""
+    """Add the argument that keeps inputs out of the file."""
     parser.add_argument(
         "--no-golden",
         dest="golden",
         action="store_false",
-        help="let no calibration input travel in the file (`inspect --verify` then has nothing to replay)",
+        help="put no inputs into the file, so that `edgecascade inspect --verify` has nothing to replay",
     )
 
 
@@ -67,46 +63,34 @@ def execute(arguments: Namespace) -> int:
     data = read_labelled(arguments.data)
     print(f"running both models on {len(data.labels)} inputs ...", file=sys.stderr)
     local = local_scores(arguments.body, data.inputs, output=arguments.logits, kind=arguments.kind)
-    remote = remote_scores(arguments.remote, data.inputs)
-    try:
-        written = calibrate(
-            arguments.body,
-            arguments.out,
-            data,
-            local,
-            remote,
-            objective=objective_of(arguments),
-            output=arguments.logits,
-            kind=arguments.kind,
-            expected=_saved(arguments.expected) if arguments.expected else None,
-            golden=arguments.golden,
-            **plan_options(arguments),
-        )
-    except CalibrationError as error:
-        raise ExportError(str(error)) from error
+    written = calibrate(
+        arguments.body,
+        arguments.out,
+        data,
+        local,
+        remote_scores(arguments.remote, data.inputs),
+        objective=objective_of(arguments),
+        output=arguments.logits,
+        kind=arguments.kind,
+        expected=read_scores(arguments.expected) if arguments.expected else None,
+        golden=arguments.golden,
+        **plan_options(arguments),
+    )
     report(written, arguments.out)
     return 0
 
 
-def _saved(path: str) -> NDArray[Any]:
-    try:
-        loaded = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise ExportError(f"--expected: {path} is no array saved by numpy: {error}") from error
-    if not isinstance(loaded, np.ndarray):
-        raise ExportError(f"--expected: {path}: expected one array (.npy), got several (.npz)")
-    return loaded
-
-
 def report(written: Calibrated, out: str) -> None:
-    """Print what was fitted, chosen, proved and written."""
+    """Print what was fitted, chosen, proved and written, and what comes next."""
+    parity = written.parity
     print(written.plan)
     print(
-        f"parity      {written.parity.n} inputs agree on {', '.join(written.parity.providers)}; "
-        f"largest difference of a confidence {written.parity.largest:.1e}"
+        f"parity      {parity.n} inputs agree on {', '.join(parity.providers)}; "
+        f"largest difference of a confidence {parity.largest:.1e}"
     )
-    if written.parity.unusable:
-        print(f"            not compared, because they cannot run it here: {', '.join(written.parity.unusable)}")
+    if parity.unusable:
+        print(f"            not compared, because they cannot run it here: {', '.join(parity.unusable)}")
     if written.golden:
-        print(f"golden      {written.golden} calibration inputs travel in the file, for `edgecascade inspect --verify`")
-    print(f"wrote       {out}")
+        print(f"golden      {written.golden} calibration inputs travel in the file")
+    print(f"wrote       {out}\nnext        edgecascade inspect {out} --verify    # on the device")
+    print(f"            edgecascade run {out} INPUT ... --remote http://HOST:PORT/v2/models/NAME")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from argparse import ArgumentParser, Namespace
 
-from edgecascade.calibration import CalibrationError, CertifiedLoss
+from edgecascade.calibration import CertifiedLoss
 from edgecascade.calibration.commands.arguments import add_plan_arguments, objective_of, plan_options
-from edgecascade.export.commands.calibrate import add_golden_argument, report
-from edgecascade.export.labelled import read_labelled
+from edgecascade.export.commands.calibrate import DATA, REMOTE, add_golden_argument, report
+from edgecascade.export.data import read_labelled
 from edgecascade.export.recalibrate import cascade_scores, move_threshold, recalibrate
 from edgecascade.export.scores import remote_scores
 from edgecascade.types.errors import ExportError
@@ -22,19 +22,15 @@ def configure(parser: ArgumentParser) -> None:
         "examples:\n"
         "  edgecascade recalibrate local.onnx --offload-rate 0.1 -o frugal.onnx\n"
         "  edgecascade recalibrate local.onnx --remote large.onnx --data field.npz --offload-rate 0.2 -o local.onnx\n\n"
-        "Without --data the threshold moves along the curve in the file. With it, everything but the body is fitted\n"
-        "anew. Neither needs torch, and the body stays the same, byte for byte."
+        "Without --data the threshold moves along the operating curve in the file. With it, everything but the body\n"
+        "is fitted anew. Neither needs torch, and the body stays the same, byte for byte."
     )
     parser.add_argument("file", help="a cascade model, as `edgecascade calibrate` writes it")
-    parser.add_argument("-o", "--out", required=True, help="the cascade model to write; it may be the same file")
-    parser.add_argument(
-        "--remote", help="http://HOST:PORT/v2/models/NAME, an ONNX file, or its saved logits [n, classes] (.npy)"
-    )
-    parser.add_argument(
-        "--data", help="labelled inputs: npz with x, y (and names), one folder of images per class, or parquet"
-    )
-    add_golden_argument(parser)
+    parser.add_argument("-o", "--out", required=True, help="the cascade model to write, which may be the same file")
+    parser.add_argument("--remote", help=f"the remote, to plan anew: {REMOTE}")
+    parser.add_argument("--data", help=f"{DATA}; to plan anew")
     add_plan_arguments(parser)
+    add_golden_argument(parser)
 
 
 def execute(arguments: Namespace) -> int:
@@ -42,41 +38,31 @@ def execute(arguments: Namespace) -> int:
     objective = objective_of(arguments)
     if (arguments.data is None) != (arguments.remote is None):
         raise ExportError("--data, --remote: expected both, to plan anew, or neither, to move the threshold")
-    try:
-        if arguments.data is None:
-            if isinstance(objective, CertifiedLoss):
-                raise ExportError("--certify: expected --data and --remote with it, as a promise needs fresh data")
-            if (arguments.score, arguments.merge, arguments.estimate, arguments.bins) != (
-                "auto",
-                "auto",
-                "shrunk",
-                None,
-            ):
-                raise ExportError("--score, --merge, --estimate, --bins: expected --data and --remote with them")
-            chosen = move_threshold(arguments.file, arguments.out, objective)
-            low, high = chosen.accuracy_band
-            print(
-                f"policy   {objective}\n"
-                f"         forward below advantage {chosen.threshold:+.4f}: {chosen.offload_rate:.1%} of the "
-                f"calibration data, accuracy {chosen.accuracy:.1%} ({low:.1%} to {high:.1%}, n = {chosen.n})\n"
-                f"wrote    {arguments.out}"
-            )
-            return 0
-        data = read_labelled(arguments.data)
-        print(f"running both models on {len(data.labels)} inputs ...", file=sys.stderr)
-        local = cascade_scores(arguments.file, data.inputs)
-        remote = remote_scores(arguments.remote, data.inputs)
-        written = recalibrate(
-            arguments.file,
-            arguments.out,
-            data,
-            local,
-            remote,
-            objective=objective,
-            golden=arguments.golden,
-            **plan_options(arguments),
+    if arguments.data is None:
+        if isinstance(objective, CertifiedLoss):
+            raise ExportError("--certify: expected --data and --remote with it, as a certificate needs fresh data")
+        if (arguments.score, arguments.merge, arguments.estimate, arguments.bins) != ("auto", "auto", "shrunk", None):
+            raise ExportError("--score, --merge, --estimate, --bins: expected --data and --remote with them")
+        chosen = move_threshold(arguments.file, arguments.out, objective)
+        low, high = chosen.accuracy_band
+        print(
+            f"policy      {objective}\n"
+            f"            forward below advantage {chosen.threshold:+.4f}: {chosen.offload_rate:.1%} of the "
+            f"calibration data, accuracy {chosen.accuracy:.1%} ({low:.1%} to {high:.1%}, n = {chosen.n})\n"
+            f"wrote       {arguments.out}"
         )
-    except CalibrationError as error:
-        raise ExportError(str(error)) from error
+        return 0
+    data = read_labelled(arguments.data)
+    print(f"running both models on {len(data.labels)} inputs ...", file=sys.stderr)
+    written = recalibrate(
+        arguments.file,
+        arguments.out,
+        data,
+        cascade_scores(arguments.file, data.inputs),
+        remote_scores(arguments.remote, data.inputs),
+        objective=objective,
+        golden=arguments.golden,
+        **plan_options(arguments),
+    )
     report(written, arguments.out)
     return 0

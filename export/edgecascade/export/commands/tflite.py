@@ -5,10 +5,9 @@ from __future__ import annotations
 import sys
 from argparse import ArgumentParser, Namespace
 
-from edgecascade.calibration import CalibrationError
 from edgecascade.calibration.commands.arguments import add_plan_arguments, objective_if_any, plan_options
-from edgecascade.export.commands.calibrate import add_golden_argument, report
-from edgecascade.export.labelled import read_labelled
+from edgecascade.export.commands.calibrate import DATA, REMOTE, add_golden_argument, report
+from edgecascade.export.data import read_labelled
 from edgecascade.export.scores import remote_scores
 from edgecascade.export.tflite import export_tflite, export_tflite_int8
 from edgecascade.types.errors import ExportError
@@ -30,24 +29,21 @@ def configure(parser: ArgumentParser) -> None:
         "packages that it needs, so give it an environment of its own: pipx install onnx2tf==2.6.9"
     )
     parser.add_argument("file", help="a cascade model in float, as `edgecascade calibrate` writes it")
-    parser.add_argument("-o", "--out", required=True, help="the .tflite to write")
-    parser.add_argument("--int8", metavar="DATA", help="quantize the body on these inputs (npz, or class folders)")
+    parser.add_argument("-o", "--out", required=True, help="the .tflite file to write")
+    parser.add_argument("--int8", metavar="DATA", help="inputs to quantize the body on, in the forms of --data")
     parser.add_argument(
         "--data",
-        help="labelled inputs (npz with x, y, or class folders): for --int8 to calibrate on, else only to compare on, "
-        "instead of the file's golden inputs",
+        help=f"{DATA}; with --int8 to calibrate on, otherwise to compare on instead of the file's golden inputs",
     )
-    parser.add_argument(
-        "--remote", help="for --int8: an address, an ONNX file, or its saved logits [n, classes] (.npy)"
-    )
+    parser.add_argument("--remote", help=f"the remote, for --int8: {REMOTE}")
     parser.add_argument(
         "--converter",
         metavar="COMMAND",
         help="the command that runs onnx2tf, such as '/opt/onnx2tf/bin/python -m onnx2tf' (default: onnx2tf, if it is "
         "importable or on the search path)",
     )
-    add_golden_argument(parser)
     add_plan_arguments(parser, required=False)
+    add_golden_argument(parser)
 
 
 def execute(arguments: Namespace) -> int:
@@ -61,28 +57,24 @@ def execute(arguments: Namespace) -> int:
         compared = read_labelled(arguments.data).inputs if arguments.data else None
         parity = export_tflite(arguments.file, arguments.out, compared, converter=arguments.converter)
         print(
-            f"parity   {parity.n} inputs decided as by {arguments.file}; largest difference of a confidence "
-            f"{parity.largest:.1e} (tolerance {parity.tolerance:g})\nwrote    {arguments.out}"
+            f"parity      {parity.n} inputs decided as by {arguments.file}; largest difference of a confidence "
+            f"{parity.largest:.1e} (tolerance {parity.tolerance:g})\nwrote       {arguments.out}"
         )
         return 0
     if arguments.data is None or arguments.remote is None or objective is None:
         raise ExportError(f"{_INT8}: expected all three and an objective, as int8 needs a calibration of its own")
     data = read_labelled(arguments.data)
     print(f"running the remote on {len(data.labels)} inputs ...", file=sys.stderr)
-    remote = remote_scores(arguments.remote, data.inputs)
-    try:
-        written = export_tflite_int8(
-            arguments.file,
-            arguments.out,
-            read_labelled(arguments.int8).inputs,
-            data,
-            remote,
-            objective=objective,
-            golden=arguments.golden,
-            converter=arguments.converter,
-            **plan_options(arguments),
-        )
-    except CalibrationError as error:
-        raise ExportError(str(error)) from error
+    written = export_tflite_int8(
+        arguments.file,
+        arguments.out,
+        read_labelled(arguments.int8).inputs,
+        data,
+        remote_scores(arguments.remote, data.inputs),
+        objective=objective,
+        golden=arguments.golden,
+        converter=arguments.converter,
+        **plan_options(arguments),
+    )
     report(written, arguments.out)
     return 0

@@ -1,1 +1,1 @@
-"""The commands of this part, one module each."""
+"""The commands `run`, `serve` and `inspect`, and what the first two are made of."""

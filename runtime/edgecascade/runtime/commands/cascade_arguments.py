@@ -1,77 +1,112 @@
-"""Arguments that say how a cascade runs: its time, its budget, its local model, and what it keeps."""
+"""Arguments of `run` and `serve` that describe a cascade: its remote, deadline, budget, records and local model."""
 
 from __future__ import annotations
 
 import math
+import re
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
+from edgecascade.cli import rare
+from edgecascade.runtime.budget import Budget, Rate
 from edgecascade.runtime.cascade import Cascade
-from edgecascade.runtime.commands.remote_arguments import add_remote_arguments, remote_of
+from edgecascade.runtime.commands.remote_arguments import add_remote_arguments, flag, remote_of
 from edgecascade.types.errors import ArgumentError
 
 if TYPE_CHECKING:
     from edgecascade.runtime.outbox.outbox import Outbox
-    from edgecascade.runtime.watch.watch import Alarm, Watch
+    from edgecascade.runtime.watch.watch import Watch
 
-__all__ = ["add_cascade_arguments", "check_cascade_arguments", "open_cascade"]
+__all__ = ["add_cascade_arguments", "check_cascade_arguments", "open_cascade", "read_rate"]
 
 _LONGEST = 86_400.0  # seconds
-# what the parts call an argument: what it is called here
-_FLAGS = {"budget": "--budget", "record": "--keep-pairs", "providers": "--providers", "remote": "--remote"}
+# the option behind an argument of the classes that are made of the options
+_FLAGS = {name: flag(name) for name in ("budget", "record", "providers", "remote")}
 _FLAGS |= dict.fromkeys(("forwards", "bytes", "money"), "--budget")
-_NEED_A_REMOTE = ("budget", "price", "budget_file", "audit", "keep_pairs")
+_NEED_A_REMOTE = ("budget", "price", "budget_file", "audit", "record")
+
+_UNITS = {
+    **dict.fromkeys(("", "forward", "forwards"), ("forwards", 1)),
+    **dict.fromkeys(("b", "byte", "bytes"), ("bytes", 1)),
+    **{f"{prefix}b": ("bytes", 1000 ** (power + 1)) for power, prefix in enumerate("kmgt")},
+    **{f"{prefix}ib": ("bytes", 1024 ** (power + 1)) for power, prefix in enumerate("kmgt")},
+    "money": ("money", 1),
+}
+_SECONDS = {
+    **dict.fromkeys(("s", "sec", "second"), 1),
+    **dict.fromkeys(("min", "minute"), 60),
+    **dict.fromkeys(("h", "hour"), 3600),
+    **dict.fromkeys(("d", "day"), 86400),
+}
+_RATE = re.compile(r"\s*(?P<amount>[0-9]+(\.[0-9]+)?)\s*(?P<unit>[a-z]*)\s*/\s*(?P<time>[a-z]+)\s*", re.IGNORECASE)
 
 
 def add_cascade_arguments(parser: ArgumentParser) -> None:
     """Add the arguments, in groups, those of the remote first."""
     add_remote_arguments(parser)
-    group = parser.add_argument_group("how long and how much")
+    _add_forwarding(parser)
+    _add_local(parser)
+
+
+def _add_forwarding(parser: ArgumentParser) -> None:
+    group = parser.add_argument_group("forwarding")
     group.add_argument(
-        "--deadline", metavar="SECONDS", type=float, default=1.0, help="until an answer is due (default 1)"
+        "--deadline", metavar="SECONDS", type=float, default=1.0, help="Seconds until an answer is due (default 1)."
     )
     group.add_argument(
-        "--threshold", metavar="T", type=float, help="forward below this advantage, instead of the file's own"
+        "--threshold",
+        metavar="T",
+        type=float,
+        help="Forward inputs with an advantage below this, instead of the threshold in the file.",
     )
     group.add_argument(
         "--budget",
         metavar="RATE",
         action="append",
         default=[],
-        help="forward no more than this: 100/min, 5MB/day, '2.50 money/day' (repeatable; per s, min, hour or day)",
+        help="Limit on forwards per s, min, hour or day: 100/min, 5MB/day, '2.50 money/day' (repeatable).",
     )
-    group.add_argument("--price", metavar="MONEY", type=float, help="of one forward, for a budget of money")
-    group.add_argument("--budget-file", metavar="FILE", help="where the budget's levels outlive this process")
-    group = parser.add_argument_group("what is kept and watched")
+    rare(group.add_argument("--price", metavar="MONEY", type=float, help="Price of one forward, for a money budget."))
+    rare(group.add_argument("--budget-file", metavar="FILE", help="File that keeps the budget across restarts."))
     group.add_argument(
-        "--outbox", metavar="FILE", help="keep what could not be sent in time on disk, and send it when it can be"
-    )
-    group.add_argument(
-        "--audit", metavar="SHARE", type=float, help="ask about this share of the kept inputs too, and raise alarms"
+        "--outbox", metavar="FILE", help="Store inputs that could not be sent in time, and send them later."
     )
     group.add_argument(
-        "--keep-pairs",
+        "--audit",
+        metavar="SHARE",
+        type=float,
+        help="Also forward this share of the confident inputs, and warn when agreement or scores drift.",
+    )
+    group.add_argument(
+        "--record",
         metavar="DIR",
-        help="keep audited inputs with both verdicts, for `edgecascade recalibrate` (audits 0.01 unless told)",
+        help="Save audited inputs and the predictions of both models for `edgecascade recalibrate` "
+        "(implies --audit 0.01).",
     )
-    group.add_argument("--log-json", action="store_true", help="log what happens on standard error, as JSON lines")
+    rare(group.add_argument("--log-json", action="store_true", help="Log events on standard error as JSON lines."))
+
+
+def _add_local(parser: ArgumentParser) -> None:
     group = parser.add_argument_group("the local model")
     group.add_argument(
         "--providers",
         metavar="A,B",
         default="cpu",
-        help="execution providers by preference: tensorrt, cuda, openvino, qnn, coreml, xnnpack, cpu; or auto "
-        "(default cpu)",
+        help="Execution providers in order of preference: tensorrt, cuda, openvino, qnn, coreml, xnnpack, cpu, or "
+        "auto (default cpu).",
     )
-    group.add_argument("--fallback", action="store_true", help="let another provider stand in for the first")
-    group.add_argument("--threads", metavar="N", type=int, default=1, help="of onnxruntime (default 1)")
-    group.add_argument("--engines", metavar="DIR", help="where providers that compile the model keep the outcome")
+    group.add_argument("--threads", metavar="N", type=int, default=1, help="Threads of ONNX Runtime (default 1).")
+    rare(group.add_argument("--fallback", action="store_true", help="Accept another provider than the first."))
+    rare(
+        group.add_argument(
+            "--engines", metavar="DIR", help="Folder where providers that compile the model store their engines."
+        )
+    )
 
 
 def check_cascade_arguments(arguments: Namespace) -> None:
-    """Refuse what cannot mean anything, before anything is loaded.
+    """Check the arguments before anything is loaded.
 
     Raises:
         ArgumentError: naming the argument.
@@ -86,31 +121,23 @@ def check_cascade_arguments(arguments: Namespace) -> None:
         raise ArgumentError(f"--audit: expected a share above 0 and at most 1, got {arguments.audit:g}")
     if arguments.price is not None and not 0 < arguments.price < math.inf:
         raise ArgumentError(f"--price: expected a number above 0, got {arguments.price:g}")
-    idle = [name for name in _NEED_A_REMOTE if getattr(arguments, name) not in (None, [])]
-    if idle and arguments.remote is None:
-        raise ArgumentError(f"--{idle[0].replace('_', '-')}: expected with --remote, without which nothing is sent")
+    given = [name for name in _NEED_A_REMOTE if getattr(arguments, name) not in (None, [])]
+    if given and arguments.remote is None:
+        raise ArgumentError(f"{flag(given[0])}: expected with --remote, got no remote")
     for name in ("price", "budget_file"):
-        if name in idle and not arguments.budget:
-            raise ArgumentError(f"--{name.replace('_', '-')}: expected with --budget")
+        if name in given and not arguments.budget:
+            raise ArgumentError(f"{flag(name)}: expected with --budget, got no budget")
 
 
-def open_cascade(arguments: Namespace, *, on_alarm: Callable[[Alarm], None]) -> Cascade:
-    """Load the file as the arguments say. The cascade's `close` closes everything that they name.
+def open_cascade(arguments: Namespace) -> Cascade:
+    """Return the cascade that the arguments describe; alarms are logged. Its `close` closes all of its parts.
 
     Raises:
-        ArgumentError: an argument cannot mean anything.
-        ModelFileError: the file, or the remote's, cannot be loaded.
+        ArgumentError: an argument is wrong.
+        ModelFileError: the file, or that of the remote, cannot be loaded.
         ModuleNotFoundError: an extra is not installed.
     """
     check_cascade_arguments(arguments)
-    try:
-        return _open(arguments, on_alarm)
-    except ArgumentError as error:
-        name, _, rest = str(error).partition(": ")
-        raise ArgumentError(f"{_FLAGS[name]}: {rest}" if name in _FLAGS else str(error)) from error
-
-
-def _open(arguments: Namespace, on_alarm: Callable[[Alarm], None]) -> Cascade:
     with ExitStack() as opened:
 
         def own(part: Any) -> Any:
@@ -118,41 +145,73 @@ def _open(arguments: Namespace, on_alarm: Callable[[Alarm], None]) -> Cascade:
                 opened.callback(part.close)
             return part
 
-        cascade = Cascade.load(
-            arguments.file,
-            remote=own(remote_of(arguments)),
-            budget=own(_budget(arguments)),
-            watch=own(_watch(arguments, on_alarm)),
-            outbox=own(_outbox(arguments.outbox)),
-            deadline=arguments.deadline,
-            threshold=arguments.threshold,
-            threads=arguments.threads,
-            providers=arguments.providers if arguments.providers == "auto" else arguments.providers.split(","),
-            fallback=arguments.fallback,
-            engines=arguments.engines,
-        )
-        opened.pop_all()  # they are the cascade's now
+        try:
+            cascade = Cascade.load(
+                arguments.file,
+                remote=own(remote_of(arguments)),
+                budget=own(_budget(arguments)),
+                watch=own(_watch(arguments)),
+                outbox=own(_outbox(arguments.outbox)),
+                deadline=arguments.deadline,
+                threshold=arguments.threshold,
+                threads=arguments.threads,
+                providers=arguments.providers if arguments.providers == "auto" else arguments.providers.split(","),
+                fallback=arguments.fallback,
+                engines=arguments.engines,
+            )
+        except ArgumentError as error:
+            raise _with_flag(error, _FLAGS) from error
+        opened.pop_all()  # the cascade closes them now
     return cascade
 
 
-def _budget(arguments: Namespace) -> Any:
+def read_rate(text: str) -> tuple[str, Rate]:
+    """Return what a rate limits (`forwards`, `bytes` or `money`), and the rate.
+
+    Args:
+        text: such as `100/min`, `5MB/day` or `2.50 money/day`.
+
+    Raises:
+        ArgumentError: the text has another form.
+    """
+    match = _RATE.fullmatch(text)
+    kind, scale = _UNITS.get(match["unit"].lower(), ("", 0)) if match else ("", 0)
+    seconds = _SECONDS.get(match["time"].lower(), 0) if match else 0
+    if match is None or not kind or not seconds or not float(match["amount"]) > 0:
+        raise ArgumentError(
+            "--budget: expected an amount above 0 per s, min, hour or day, such as 100/min, 5MB/day or "
+            f"'2.50 money/day', got {text!r}"
+        )
+    return kind, Rate(float(match["amount"]) * scale, float(seconds))
+
+
+def _budget(arguments: Namespace) -> Budget | None:
     if not arguments.budget:
         return None
-    from edgecascade.runtime.run.budget_argument import read_budget
-
+    rates: dict[str, list[Rate]] = {"forwards": [], "bytes": [], "money": []}
+    for text in arguments.budget:
+        kind, rate = read_rate(text)
+        rates[kind].append(rate)
+    if bool(rates["money"]) != (arguments.price is not None):
+        raise ArgumentError(f"--price: expected with a --budget of money and only then, got {arguments.price}")
+    forwards, sent, money = (several or None for several in rates.values())
+    price, path = arguments.price or 0.0, arguments.budget_file
     try:
-        return read_budget(arguments.budget, price=arguments.price, path=arguments.budget_file)
+        return Budget(forwards=forwards, bytes=sent, money=money, price=price, path=path)
     except ArgumentError as error:
-        raise ArgumentError(str(error).replace("path: ", "--budget-file: ", 1)) from error
+        raise _with_flag(error, {"path": "--budget-file"}) from error
 
 
-def _watch(arguments: Namespace, on_alarm: Callable[[Alarm], None]) -> Watch | None:
-    if arguments.audit is None and arguments.keep_pairs is None:
+def _watch(arguments: Namespace) -> Watch | None:
+    if arguments.audit is None and arguments.record is None:
         return None
+    import logging
+
     from edgecascade.runtime.watch.watch import Watch
 
+    log = logging.getLogger("edgecascade")
     share = {} if arguments.audit is None else {"share": arguments.audit}
-    return Watch(**share, record=arguments.keep_pairs, on_alarm=on_alarm)
+    return Watch(**share, record=arguments.record, on_alarm=lambda alarm: log.warning("alarm: %s", alarm.sentence))
 
 
 def _outbox(path: str | None) -> Outbox | None:
@@ -163,4 +222,10 @@ def _outbox(path: str | None) -> Outbox | None:
     try:
         return Outbox(path)
     except ArgumentError as error:
-        raise ArgumentError(str(error).replace("path: ", "--outbox: ", 1)) from error
+        raise _with_flag(error, {"path": "--outbox"}) from error
+
+
+def _with_flag(error: ArgumentError, flags: dict[str, str]) -> ArgumentError:
+    """Return the error with the option in place of the argument that it names."""
+    name, _, rest = str(error).partition(": ")
+    return ArgumentError(f"{flags[name]}: {rest}") if name in flags else error

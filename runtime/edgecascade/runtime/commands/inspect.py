@@ -9,7 +9,7 @@ from edgecascade.runtime.engine import open_session, read_document, sessions
 from edgecascade.runtime.golden import compare, read_golden
 from edgecascade.runtime.model_inputs import model_inputs
 from edgecascade.runtime.saturation import unsafe_weights
-from edgecascade.types.document import FORMAT, Calibration, CascadeDocument
+from edgecascade.types.document import FORMAT, CascadeDocument
 from edgecascade.types.errors import ModelFileError
 from edgecascade.types.estimate import curve_table
 
@@ -52,8 +52,8 @@ def _lines(document: CascadeDocument, path: str, inputs: str) -> Iterator[str]:
     if unsafe := unsafe_weights(path):
         yield f"  int8        {len(unsafe)} weight tensors that fast kernels add up wrongly on x86 CPUs without VNNI;"
         yield "              this runtime avoids that there, others must set session.x64quantprecision to 1"
-    yield f"  local       {_calibration(document.calibration)}"
-    yield f"  remote      {_calibration(document.remote)}"
+    yield f"  local       {document.calibration}"
+    yield f"  remote      {document.remote}"
     bins = f"{policy.bins} equal-count bins of {policy.score} ({counts})"
     yield f"  policy      advantage from {policy.estimate} in {bins}"
     yield f"              forward below {policy.threshold:+.4f}; merge: {policy.merge}"
@@ -84,14 +84,6 @@ def _verify(path: str, tolerance: float) -> int:
             f"{largest:.1e} (tolerance {tolerance:g})"
         )
     return 1 if failed else 0
-
-
-def _calibration(record: Calibration) -> str:
-    before, after = record.ece_before, record.ece_after
-    return (
-        f"accuracy {record.accuracy.percent()}, T {record.temperature:.4f} by {record.method} scaling "
-        f"on n = {record.n}; ECE {before.value:.3f} > {after.value:.3f} ({after.low:.3f} to {after.high:.3f})"
-    )
 
 
 def _shorten(labels: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""Arguments that say whom a cascade asks, and how."""
+"""Arguments that describe the remote."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from edgecascade.cli import rare
 from edgecascade.runtime.remotes.remote import Remote, connect
 from edgecascade.types.errors import ArgumentError
 
-__all__ = ["add_remote_arguments", "remote_of"]
+__all__ = ["add_remote_arguments", "flag", "remote_of"]
 
 _HEADER = re.compile(r"(?P<name>[!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(?P<value>[ -~\xa1-\xff]*)")
 _OF_ADDRESSES = ("header", "header_file", "ca", "cert", "key", "hedge", "no_retry")
@@ -24,41 +25,64 @@ def add_remote_arguments(parser: ArgumentParser) -> None:
     group.add_argument(
         "--remote",
         metavar="REMOTE",
-        help="whom to ask: http[s]://HOST:PORT/v2/models/NAME or grpc[s]://... (Open Inference Protocol v2), or an "
-        "ONNX file to run in this process; without it every answer is local",
+        help="Address http[s]://HOST:PORT/v2/models/NAME or grpc[s]://... (Open Inference Protocol v2), or an ONNX "
+        "file to run in this process. Without a remote, every answer is local.",
     )
     group.add_argument(
-        "--header",
-        metavar="'NAME: VALUE'",
-        action="append",
-        default=[],
-        help="sent with every request (repeatable); others on this machine can read it, so for secrets rather:",
+        "--header-file", metavar="FILE", help="File of headers to send with every request, one 'Name: value' a line."
     )
-    group.add_argument("--header-file", metavar="FILE", help="a file of such headers, one a line")
-    group.add_argument("--ca", metavar="FILE", help="certificates (PEM) of who may vouch for the remote")
-    group.add_argument("--cert", metavar="FILE", help="this client's certificate (PEM), for a remote that asks for one")
-    group.add_argument("--key", metavar="FILE", help="its private key (PEM), if it is not in the same file")
-    group.add_argument(
-        "--hedge", action="store_true", help="ask a second time when a reply is later than 95%% of the others were"
+    rare(
+        group.add_argument(
+            "--header",
+            metavar="'NAME: VALUE'",
+            action="append",
+            default=[],
+            help="Header to send with every request (repeatable). Other users of this machine can read it: put "
+            "secrets into --header-file.",
+        )
     )
-    group.add_argument("--no-retry", action="store_true", help="never ask again after a failure")
+    rare(group.add_argument("--ca", metavar="FILE", help="Certificates (PEM) of the authorities to trust."))
+    rare(group.add_argument("--cert", metavar="FILE", help="Certificate (PEM) of this client, if the remote asks."))
+    rare(group.add_argument("--key", metavar="FILE", help="Private key (PEM) of --cert, if it is in another file."))
+    rare(
+        group.add_argument(
+            "--hedge",
+            action="store_true",
+            help="Send a second request when a reply takes longer than 95%% of the replies before.",
+        )
+    )
+    rare(group.add_argument("--no-retry", action="store_true", help="Do not send a request again after a failure."))
+
+
+def flag(name: str) -> str:
+    """Return the option that sets an attribute of the parsed arguments."""
+    return f"--{name.replace('_', '-')}"
 
 
 def remote_of(arguments: Namespace) -> Remote | None:
-    """The remote that the arguments describe.
+    """Return the remote that the arguments describe, or None without `--remote`.
 
     Raises:
-        ArgumentError: they cannot mean anything, or do not go together.
+        ArgumentError: an argument is wrong, or two of them do not go together.
         ModelFileError: the remote is a file that cannot be loaded.
-        ModuleNotFoundError: a grpc:// address, and the `grpc` extra is not installed.
+        ModuleNotFoundError: the address is grpc://, and the `grpc` extra is not installed.
     """
     address = arguments.remote
     if address is None or "://" not in address:
         idle = next((name for name in _OF_ADDRESSES if getattr(arguments, name)), None)
         if idle is not None:
-            raise ArgumentError(f"{_flag(idle)}: expected with --remote and an address, which it is about")
+            raise ArgumentError(f"{flag(idle)}: expected with --remote and an address, got {address or 'no remote'}")
         return connect(address, threads=arguments.threads)
-    return _guarded(_at(address, arguments), arguments)
+    remote = _at(address, arguments)
+    from edgecascade.runtime.remotes.circuit import CircuitBreaker
+    from edgecascade.runtime.remotes.hedge import Hedged
+    from edgecascade.runtime.remotes.retry import Retrying
+
+    if arguments.hedge:
+        remote = Hedged(remote)
+    if not arguments.no_retry:
+        remote = Retrying(remote)
+    return CircuitBreaker(remote)
 
 
 def _at(address: str, arguments: Namespace) -> Remote:
@@ -66,10 +90,10 @@ def _at(address: str, arguments: Namespace) -> Remote:
     secure = address.startswith(("https://", "grpcs://"))
     idle = next((name for name in ("ca", "cert", "key") if getattr(arguments, name)), None)
     if idle is not None and not secure:
-        raise ArgumentError(f"{_flag(idle)}: expected with an https:// or grpcs:// address, got {address}")
+        raise ArgumentError(f"{flag(idle)}: expected with an https:// or grpcs:// address, got {address}")
     if arguments.key and not arguments.cert:
-        raise ArgumentError("--key: expected with --cert, whose key it is")
-    context = _context(arguments) if secure else None  # for gRPC, too: it would say much less about a wrong file
+        raise ArgumentError("--key: expected with --cert, got no certificate for the key")
+    context = _context(arguments) if secure else None  # also for gRPC, which would say less about a wrong file
     if address.startswith(("grpc://", "grpcs://")):
         from edgecascade.runtime.remotes.open_inference_grpc import OpenInferenceGrpc
 
@@ -85,20 +109,6 @@ def _at(address: str, arguments: Namespace) -> Remote:
     return OpenInference(address, headers=headers, context=context)
 
 
-def _guarded(remote: Remote, arguments: Namespace) -> Remote:
-    from edgecascade.runtime.remotes.circuit import CircuitBreaker
-
-    if arguments.hedge:
-        from edgecascade.runtime.remotes.hedge import Hedged
-
-        remote = Hedged(remote)
-    if not arguments.no_retry:
-        from edgecascade.runtime.remotes.retry import Retrying
-
-        remote = Retrying(remote)
-    return CircuitBreaker(remote)
-
-
 def _headers(given: Iterable[str], path: str | None) -> dict[str, str]:
     headers = dict(_header(text, "--header") for text in given)
     if path is not None:
@@ -112,7 +122,7 @@ def _headers(given: Iterable[str], path: str | None) -> dict[str, str]:
 
 def _header(text: str, where: str) -> tuple[str, str]:
     match = _HEADER.fullmatch(text.rstrip())
-    if match is None:  # what came is not repeated: it may be a secret
+    if match is None:  # the text itself may be a secret
         raise ArgumentError(f"{where}: expected 'Name: value' in plain characters, got something else")
     return match["name"], match["value"]
 
@@ -132,14 +142,10 @@ def _context(arguments: Namespace) -> ssl.SSLContext:
 
 
 def _no_password() -> str:
-    raise ValueError("the key has a password, which cannot be given here")
+    raise ValueError("expected a key without a password, got one with a password")
 
 
 def _why(error: Any) -> str:
     if isinstance(error, ssl.SSLError) and error.reason:
         return error.reason.replace("_", " ").lower()
     return str(getattr(error, "strerror", None) or error)
-
-
-def _flag(name: str) -> str:
-    return f"--{name.replace('_', '-')}"

@@ -1,28 +1,27 @@
-"""`edgecascade run`: inputs from anywhere, one JSON line per answer out."""
+"""`edgecascade run`: inputs from anywhere, one JSON line per answer."""
 
 from __future__ import annotations
 
-import logging
+import asyncio
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from threading import Thread
+from typing import Any
 
+from edgecascade.cli import rare
 from edgecascade.runtime.cascade import Cascade
+from edgecascade.runtime.commands.answering import Stop, answer_live, answer_stored, from_thread
 from edgecascade.runtime.commands.cascade_arguments import add_cascade_arguments, open_cascade
-from edgecascade.runtime.run.answer_line import late_line
-from edgecascade.runtime.run.answering import Answering
-from edgecascade.runtime.run.console import Console
-from edgecascade.runtime.run.logged import logged
-from edgecascade.runtime.run.sources import Source, StandardInput, read_source
-from edgecascade.runtime.run.status import Progress, Status
-from edgecascade.runtime.run.stop import Stop
+from edgecascade.runtime.commands.console import Console, Progress, drawn, logged
+from edgecascade.runtime.commands.lines import Answered, Refused, answer_line, late_line
+from edgecascade.runtime.commands.sockets import Address, answer_connections
+from edgecascade.runtime.commands.sources import Camera, Files, Source, StandardInput, Video, read_source
 from edgecascade.types.errors import ArgumentError
 
 __all__ = ["configure", "execute"]
 
-_LOG = logging.getLogger("edgecascade")
-_PATIENCE = 5.0  # seconds for the last late answer to be printed
+_PATIENCE = 5.0  # seconds for the last late answers to be printed
 
 
 def configure(parser: ArgumentParser) -> None:
@@ -31,32 +30,32 @@ def configure(parser: ArgumentParser) -> None:
         "examples:\n"
         "  edgecascade run local.onnx photos/ --remote http://127.0.0.1:8000/v2/models/large --deadline 0.15\n"
         "  tail -f sentences.log | edgecascade run local.onnx - --remote https://... --header-file token.txt\n"
-        "  edgecascade run local.onnx tcp://127.0.0.1:9000 --outbox later.db --remote ...\n"
         "  edgecascade run local.onnx camera:0 --every 10 --budget 100/hour --budget 5MB/day --remote ...\n\n"
-        "Each answer is one line of JSON on standard output, in the order of the inputs; on a socket, it goes back\n"
-        "over the connection. On standard error there is a live line, if that is a terminal, and at last the totals.\n"
-        "An input that does not fit the file gets a line with `error`, and the exit code is then 2.\n\n"
-        "A line of input is a sentence or a path to an image, as the file takes it; or, for every file, JSON: an\n"
-        'array of numbers, an object of arrays by name, or {"x": any of these, "key": "comes back with the answer"}.\n'
-        'An image can also be {"b64": its file in base64}. An answer that comes too late (see --outbox) has a line\n'
-        "of its own on standard output, with `late` and that key.\n\n"
-        "Ctrl-C or SIGTERM: no more inputs are taken, those that were get their answers; a second one ends at once."
+        "A line of input is a sentence, a path to an image, or JSON: an array, an object of arrays by name, or\n"
+        '{"x": any of these, "key": "..."}; an image can be {"b64": its file in base64}. Each answer is a JSON line\n'
+        "with that key, in the order of the inputs, on standard output or the socket. Late answers (--outbox) follow\n"
+        "on standard output with `late`. The first Ctrl-C or SIGTERM takes no more inputs; the second ends at once.\n"
+        "The exit code is 2 if an input does not fit the model; its line then has `error`."
     )
-    parser.add_argument("file", metavar="FILE", help="a cascade model, as `edgecascade calibrate` writes it")
+    parser.add_argument("file", metavar="FILE", help="Cascade model, as `edgecascade calibrate` writes it.")
     parser.add_argument(
         "inputs",
         metavar="INPUT",
         nargs="+",
-        help="an image, a folder of images, lines of text (.txt), arrays (.npy, .npz); - for lines on standard input; "
-        "tcp://127.0.0.1:PORT or unix:PATH to listen for lines; video:FILE; camera:NUMBER",
+        help="Image, folder of images, lines of text (.txt), arrays (.npy, .npz); - for lines on standard input; "
+        "tcp://127.0.0.1:PORT or unix:PATH to listen for lines; video:FILE; camera:NUMBER.",
     )
-    parser.add_argument("--probabilities", action="store_true", help="add every class's probability to each line")
-    parser.add_argument("--every", metavar="N", type=int, default=1, help="of a video, every N-th frame (default 1)")
+    parser.add_argument("--probabilities", action="store_true", help="Add the probability of every class to each line.")
     parser.add_argument(
-        "--listen-anywhere", action="store_true", help="allow tcp:// addresses that other machines can reach"
+        "--every", metavar="N", type=int, default=1, help="Answer every N-th frame of a video or camera (default 1)."
     )
     parser.add_argument(
-        "--metrics", metavar="PORT", type=int, help="serve Prometheus text at http://127.0.0.1:PORT/metrics"
+        "--metrics", metavar="PORT", type=int, help="Serve http://127.0.0.1:PORT/metrics to Prometheus."
+    )
+    rare(
+        parser.add_argument(
+            "--listen-anywhere", action="store_true", help="Allow tcp:// addresses that other machines can reach."
+        )
     )
     add_cascade_arguments(parser)
 
@@ -71,15 +70,40 @@ def execute(arguments: Namespace) -> int:
         if arguments.metrics is not None:
             stack.enter_context(_metrics(cascade, arguments.metrics, console))
         progress = Progress(lambda: cascade.metrics().get("traffic", {}).get("sent"))
-        with Stop() as stop, Status(console, progress):
-            answering = Answering(cascade, console, progress, stop, probabilities=arguments.probabilities)
+
+        def line(one: Answered | Refused) -> dict[str, Any]:
+            progress.saw(one.answer if isinstance(one, Answered) else None)
+            return answer_line(one, merged_by=cascade.policy.merge if arguments.probabilities else None)
+
+        with Stop() as stop, drawn(progress, console):
             for source in sources:
-                if not stop:
-                    answering.answer(source)
-        console.say(_totals(cascade, answering.refused))
+                if isinstance(source, (Files, Video)):
+                    for one in answer_stored(cascade, source.items(cascade.inputs), stop):
+                        console.line(line(one))
+                elif not stop:
+                    asyncio.run(_answer_live(cascade, source, line, console, stop))
+        console.say(_totals(cascade, progress.refused))
     if stop:
         return stop.exit_code
-    return 2 if answering.refused else 0
+    return 2 if progress.refused else 0
+
+
+async def _answer_live(
+    cascade: Cascade, source: Camera | StandardInput | Address, line: Any, console: Console, stop: Stop
+) -> None:
+    if cascade.inputs.images and not isinstance(source, Camera):
+        import PIL.Image  # noqa: F401  # so that a missing Pillow is an error now, and not at the first line
+
+    if isinstance(source, Address):
+        await answer_connections(
+            cascade, source, line, stop, listening=lambda where: console.say(f"listening at {where}")
+        )
+        return
+
+    async def write(one: Answered | Refused) -> None:
+        console.line(line(one))
+
+    await answer_live(cascade, from_thread(source.chunks(cascade.inputs)), write, stop)
 
 
 def _sources(arguments: Namespace) -> list[Source]:
@@ -88,16 +112,23 @@ def _sources(arguments: Namespace) -> list[Source]:
     if arguments.metrics is not None and not 0 <= arguments.metrics < 65536:
         raise ArgumentError(f"--metrics: expected a port from 0 to 65535, got {arguments.metrics}")
     sources = [read_source(one, every=arguments.every, anywhere=arguments.listen_anywhere) for one in arguments.inputs]
-    if sources.count(StandardInput()) > 1:
-        raise ArgumentError("inputs: expected - once, since standard input can be read once, got it more often")
+    lines = sources.count(StandardInput())
+    if lines > 1:
+        raise ArgumentError(f"inputs: expected - once, because standard input can be read once, got it {lines} times")
     return sources
 
 
 @contextmanager
 def _opened(arguments: Namespace, console: Console) -> Iterator[Cascade]:
-    """The cascade, with its late answers printed as they come."""
-    cascade = open_cascade(arguments, on_alarm=lambda alarm: _LOG.warning("alarm: %s", alarm.sentence))
-    printing = Thread(target=_print_late, args=(cascade, console, arguments.probabilities), daemon=True)
+    """Open the cascade, and print its late answers as they come."""
+    cascade = open_cascade(arguments)
+
+    def print_late() -> None:
+        with suppress(BrokenPipeError):  # raised for the other answers, too
+            for late in cascade.late(timeout=None):
+                console.line(late_line(late, merged_by=cascade.policy.merge if arguments.probabilities else None))
+
+    printing = Thread(target=print_late, daemon=True)
     printing.start()
     try:
         yield cascade
@@ -106,16 +137,10 @@ def _opened(arguments: Namespace, console: Console) -> Iterator[Cascade]:
         printing.join(_PATIENCE)
 
 
-def _print_late(cascade: Cascade, console: Console, probabilities: bool) -> None:
-    with suppress(BrokenPipeError):  # which whoever prints the other answers will find out, too
-        for late in cascade.late(timeout=None):
-            console.line(late_line(late, merged_by=cascade.policy.merge if probabilities else None))
-
-
 @contextmanager
 def _metrics(cascade: Cascade, port: int, console: Console) -> Iterator[None]:
+    from edgecascade.runtime.commands.metrics_server import serving_metrics
     from edgecascade.runtime.metrics.prometheus import prometheus_text
-    from edgecascade.runtime.run.metrics_server import serving_metrics
 
     with serving_metrics(port, lambda: prometheus_text(cascade.metrics())) as address:
         console.say(f"metrics at {address}")
@@ -125,8 +150,9 @@ def _metrics(cascade: Cascade, port: int, console: Console) -> Iterator[None]:
 def _totals(cascade: Cascade, refused: int) -> str:
     counts, waiting = cascade.counts(), cascade.metrics().get("outbox", {}).get("waiting", 0)
     reasons = ", ".join(f"{n} {reason.value}" for reason, n in counts.reasons.items() if n)
+    local, forwarded = counts.inputs - counts.forwarded, counts.forwarded
     return (
-        f"{counts.inputs} answered: {counts.kept} kept, {counts.forwarded} to be forwarded ({reasons or 'none'})"
+        f"{counts.inputs} answered: {local} locally, {forwarded} to be forwarded ({reasons or 'none'})"
         + (f"; {refused} refused" if refused else "")
         + (f"; {waiting} in the outbox" if waiting else "")
     )

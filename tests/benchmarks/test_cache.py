@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from edgecascade.benchmarks.cache import cache_folder, once
 from edgecascade.benchmarks.packages import _PIP, fetch
-from edgecascade.export.cache import cache_folder, once
 from edgecascade.types.errors import BenchmarkError
 
 

@@ -1,4 +1,4 @@
-"""Image preprocessing as part of the graph: the file takes the camera's pixels, so nobody can get it wrong."""
+"""Image preprocessing as part of the graph, so that every runtime feeds the body the same pixels."""
 
 from __future__ import annotations
 
@@ -9,26 +9,29 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, compose, helper, numpy_helper
 
-from edgecascade.export.graph import check_versions, opset, tensor_names
+from edgecascade.export.graph import Step, check_versions, opset, tensor_names
 from edgecascade.types.document import PREPROCESSING_KEY, ImagePreprocessing, preprocessing_dict, read_preprocessing
 from edgecascade.types.errors import ExportError
 
 __all__ = ["after_resizing", "prepend", "standalone"]
 
 _INNER = "preprocess/"
-_Step = tuple[str, list[str], str, dict[str, Any]]  # operator, inputs, output, attributes
 
 
 def prepend(preprocessing: ImagePreprocessing, body: ModelProto) -> ModelProto:
-    """A copy of the body whose input is `image`, uint8 [batch, height, width, 3].
+    """Return a copy of a body that takes `image`, uint8 RGB [batch, height, width, 3] of any size.
+
+    Args:
+        preprocessing: resizing, cropping and normalization.
+        body: a model with one input, float32 [batch, 3, height, width] of the preprocessing's size, of opset 18 or
+            newer.
 
     Raises:
-        ExportError: the body has not one float32 [batch, 3, height, width] input of that size, or an opset
-            below 18.
+        ExportError: the body is not such a model.
     """
     check_versions(body, "body", oldest=18)
     if len(body.graph.input) != 1:
-        raise ExportError(f"body: expected one input to put preprocessing before, got {len(body.graph.input)}")
+        raise ExportError(f"body: expected one input to preprocess, got {len(body.graph.input)}")
     (declared,) = body.graph.input
     sides = [d.dim_value for d in declared.type.tensor_type.shape.dim]
     wanted = [3, preprocessing.height, preprocessing.width]
@@ -52,9 +55,9 @@ def prepend(preprocessing: ImagePreprocessing, body: ModelProto) -> ModelProto:
 
 
 def after_resizing(model: ModelProto) -> tuple[str, tuple[int, int, int]] | None:
-    """The tensor that holds resized and cropped pixels, and its height, width and channels.
+    """Return the tensor that holds resized and cropped pixels, and its height, width and channels.
 
-    None if the model was not exported with image preprocessing.
+    It is None if the model has no image preprocessing in its graph.
     """
     text = next((one.value for one in model.metadata_props if one.key == PREPROCESSING_KEY), None)
     found = read_preprocessing(text, "model")
@@ -65,7 +68,7 @@ def after_resizing(model: ModelProto) -> tuple[str, tuple[int, int, int]] | None
 
 
 def standalone(preprocessing: ImagePreprocessing, like: ModelProto) -> ModelProto:
-    """Only the preprocessing, of the same opset and IR version: from `image` to `pixels`."""
+    """Return a model of the preprocessing only, from `image` to `pixels`, with the opset and IR version of another."""
     shape: list[int | str | None] = ["batch", 3, preprocessing.height, preprocessing.width]
     graph = helper.make_graph(
         _nodes(preprocessing, "pixels"),
@@ -96,7 +99,7 @@ def _add_input_and_constants(model: ModelProto, preprocessing: ImagePreprocessin
 
 
 def _nodes(preprocessing: ImagePreprocessing, output: str) -> list[NodeProto]:
-    """Resized while channels are last: after a Transpose, ONNX Runtime 1.32 loses Resize's `sizes`."""
+    """Return the nodes; they resize before the Transpose, after which ONNX Runtime 1.32 loses Resize's `sizes`."""
     resize: dict[str, Any] = {
         "mode": preprocessing.interpolation,
         "axes": [1, 2],
@@ -105,9 +108,7 @@ def _nodes(preprocessing: ImagePreprocessing, output: str) -> list[NodeProto]:
         "cubic_coeff_a": -0.5,
     }
     if preprocessing.shortest_edge is None:
-        sized: list[tuple[str, list[str], str, dict[str, Any]]] = [
-            ("Resize", ["float", "", "", "size"], "sized", resize)
-        ]
+        sized: list[Step] = [("Resize", ["float", "", "", "size"], "sized", resize)]
     else:
         sized = [
             (
@@ -122,7 +123,7 @@ def _nodes(preprocessing: ImagePreprocessing, output: str) -> list[NodeProto]:
             ("Add", ["start", "size"], "end", {}),
             ("Slice", ["resized", "start", "end", "axes"], "sized", {}),
         ]
-    steps: list[_Step] = [
+    steps: list[Step] = [
         ("Cast", ["image"], "float", {"to": TensorProto.FLOAT}),
         *sized,
         ("Sub", ["sized", "mean"], "centred", {}),

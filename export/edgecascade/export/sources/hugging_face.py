@@ -1,14 +1,11 @@
-"""Hugging Face classifiers by way of optimum: a local folder, or the name of a model on the hub."""
+"""A Hugging Face classifier, exported by optimum: from a local folder, or by the name of a model on the hub."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import tempfile
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +13,8 @@ from typing import Any
 import onnx
 from onnx import ModelProto
 
-from edgecascade.export.preprocess import prepend
+from edgecascade.export.sources.preprocess import prepend
+from edgecascade.export.sources.torch_module import quiet
 from edgecascade.types.document import (
     LABELS_KEY,
     PREPROCESSING_KEY,
@@ -26,7 +24,7 @@ from edgecascade.types.document import (
 )
 from edgecascade.types.errors import ExportError, first_line
 
-__all__ = ["LABELS_KEY", "TASKS", "TOKENIZER", "HuggingFaceBody", "export_hugging_face"]
+__all__ = ["TASKS", "TOKENIZER", "HuggingFaceBody", "export_hugging_face"]
 
 TOKENIZER = "tokenizer.json"
 TASKS = {
@@ -35,16 +33,17 @@ TASKS = {
     "ForImageClassification": "image-classification",
 }
 _OPSET = 18
+_LOGGERS = ("transformers", "optimum", "torch.onnx")
 _INTERPOLATIONS = {2: "linear", 3: "cubic"}  # Pillow's numbers, which the processors use
 
 
 @dataclass(frozen=True)
 class HuggingFaceBody:
-    """What was exported.
+    """An exported Hugging Face classifier.
 
     Attributes:
         model: the body, with class names and preprocessing in its metadata.
-        tokenizer: the content of `tokenizer.json`, which must lie beside the file; None if the model takes no text.
+        tokenizer: the content of `tokenizer.json`, which must lie beside the file, or None if the model takes no text.
     """
 
     model: ModelProto
@@ -52,22 +51,22 @@ class HuggingFaceBody:
 
 
 def export_hugging_face(source: str, task: str | None = None) -> HuggingFaceBody:
-    """Export a classifier with everything that it needs to be fed pixels or sentences.
+    """Export a classifier with everything that it needs to take pixels or sentences.
 
     Args:
-        source: a folder as `save_pretrained` writes it (nothing is downloaded then), or a model's name on the hub.
+        source: a folder that `save_pretrained` wrote (nothing is downloaded then), or the name of a model on the hub.
         task: `text-classification`, `multiple-choice` or `image-classification`, if the model's class does not tell.
 
     Raises:
-        ExportError: no such model, one that is no classifier, or preprocessing that has no equal in the graph.
+        ExportError: there is no such model, it is not a classifier, or its preprocessing cannot be put in the graph.
         ModuleNotFoundError: the `hf` extra is not installed.
     """
-    with _quiet():
+    with quiet(*_LOGGERS):
         from huggingface_hub.constants import HF_HUB_CACHE
         from optimum.exporters.onnx import main_export
         from transformers import AutoConfig
 
-    with _quiet(), tempfile.TemporaryDirectory() as folder:
+    with quiet(*_LOGGERS), tempfile.TemporaryDirectory() as folder:
         offline = Path(source).is_dir()
         try:
             config = AutoConfig.from_pretrained(source, local_files_only=offline, trust_remote_code=False)
@@ -111,13 +110,13 @@ def _task_of(architectures: list[str] | None, source: str) -> str:
             if architecture.endswith(ending):
                 return task
     raise ExportError(
-        f"source: {source!r} is {', '.join(architectures or ['of no known class'])}; expected a model "
-        f"{', '.join(TASKS)}, or --task"
+        f"source: expected a model of a class {', '.join(f'...{ending}' for ending in TASKS)}, or --task; "
+        f"{source!r} is {', '.join(architectures or ['of an unknown class'])}"
     )
 
 
 def _image_preprocessing(folder: Path, source: str) -> ImagePreprocessing:
-    """From `preprocessor_config.json`; the processors' arithmetic on pixels 0 to 255."""
+    """Read `preprocessor_config.json`; mean and std in the scale of pixels, 0 to 255."""
     said = json.loads((folder / "preprocessor_config.json").read_text(encoding="utf-8"))
     size = said.get("crop_size" if said.get("do_center_crop") else "size") or {}
     size = {"height": size, "width": size} if isinstance(size, int) else size
@@ -127,7 +126,7 @@ def _image_preprocessing(folder: Path, source: str) -> ImagePreprocessing:
     if not said.get("do_resize", True) or not {"height", "width"} <= size.keys() or (crop and not shortest):
         raise ExportError(
             f"source: the image processor of {source!r} does not resize to a height and width, or to a shortest edge "
-            "of which the centre is cropped; export it without preprocessing and put your own in front"
+            "of which the centre is cropped; export the model without preprocessing and prepend your own"
         )
     scale = 1 / float(said.get("rescale_factor", 1 / 255)) if said.get("do_rescale", True) else 1.0
     normalize = said.get("do_normalize", True)
@@ -152,22 +151,7 @@ def _channels(values: Sequence[float], scale: float) -> tuple[float, float, floa
 
 
 def _max_length(config: Any, folder: Path) -> int:
-    """What the model's positions and its tokenizer both allow."""
+    """Return the number of tokens that the model's positions and its tokenizer both allow."""
     said = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8")).get("model_max_length")
     limits = [getattr(config, "max_position_embeddings", None), said]
     return int(min(limit for limit in (*limits, 512) if isinstance(limit, (int, float)) and limit > 0))
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """The tracer warns of its own internals, on standard error and through logging."""
-    levels = {name: logging.getLogger(name).level for name in ("transformers", "optimum", "torch.onnx")}
-    try:
-        for name in levels:
-            logging.getLogger(name).setLevel(logging.ERROR)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for name, level in levels.items():
-            logging.getLogger(name).setLevel(level)

@@ -1,4 +1,4 @@
-"""Labelled data from what people have: npz, parquet, a Hugging Face data set, or one folder of images per class."""
+"""Labelled inputs: their type, batches of them, and how they are read from a path."""
 
 from __future__ import annotations
 
@@ -13,28 +13,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.export.encoded_images import EncodedImages
-from edgecascade.export.tables import read_tables, table_files
+from edgecascade.export.data.tables import EncodedImages, read_tables, table_files
 from edgecascade.runtime.batch import Batch, rows, size
 from edgecascade.runtime.files import IMAGE_SUFFIXES, read_image
 from edgecascade.types.errors import ExportError, InputError
 
 __all__ = ["Inputs", "LabelledData", "batches", "count", "each", "first", "read_labelled"]
 
-
 Inputs = NDArray[Any] | Sequence[NDArray[Any]] | Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
 class LabelledData:
-    """Inputs with the labels they should get.
+    """Inputs with the labels that they should get.
 
     Attributes:
-        inputs: an array [n, ...], a list of arrays where images differ in size, images that are decoded when they are
-            looked at, or one array [n, ...] by name for a model with several inputs.
+        inputs: an array [n, ...]; a sequence of arrays, where images differ in size or are decoded when they are read;
+            or, for a model with several inputs, one array [n, ...] by name.
         labels: int64 [n], from 0.
         names: one per class; empty if unknown.
-        digest: SHA-256 of inputs and labels, hexadecimal; of images in a table, as they are encoded.
+        digest: SHA-256 of inputs and labels, in hexadecimal; of images in a table, as they are encoded.
     """
 
     inputs: Inputs
@@ -44,17 +42,17 @@ class LabelledData:
 
 
 def count(inputs: Inputs) -> int:
-    """How many inputs."""
+    """Return the number of inputs."""
     return size(inputs) if isinstance(inputs, Mapping) else len(inputs)
 
 
 def first(inputs: Inputs, n: int) -> Inputs:
-    """The first n inputs."""
+    """Return the first n inputs."""
     return rows(inputs, slice(n)) if isinstance(inputs, Mapping) else inputs[:n]
 
 
 def each(inputs: Inputs) -> Iterator[Any]:
-    """One input after the other, without a batch axis."""
+    """Yield one input after the other, without a batch axis."""
     if isinstance(inputs, Mapping):
         yield from ({name: array[i] for name, array in inputs.items()} for i in range(count(inputs)))
     else:
@@ -62,7 +60,7 @@ def each(inputs: Inputs) -> Iterator[Any]:
 
 
 def batches(inputs: Inputs, size: int) -> Iterator[Batch]:
-    """Consecutive inputs of one shape, at most `size` at a time."""
+    """Yield consecutive inputs of one shape, at most `size` at a time."""
     if isinstance(inputs, Mapping):
         yield from (rows(inputs, slice(start, start + size)) for start in range(0, count(inputs), size))
         return
@@ -83,21 +81,21 @@ def batches(inputs: Inputs, size: int) -> Iterator[Batch]:
 def read_labelled(path: str | os.PathLike[str]) -> LabelledData:
     """Read labelled data.
 
-    - An npz file: `x`, `y` and optionally `names`. Instead of `x`, it may have one array for each input of the model,
-      under that input's name.
-    - A folder with one folder of images per class.
-    - Parquet: a file, a folder of files, or a pattern such as `data/test-*.parquet`. The column `label` (whole numbers
-      or text) and, beside it, `x` (numbers, lists or tensors), `image` (bytes, or as Hugging Face writes it) or `text`
-      or `sentence`; or else one column of numbers for each feature, which become `x` float32 [n, features], or one of
-      lists for each input of the model.
-    - A folder that Hugging Face's `datasets` wrote with `save_to_disk`: the same columns.
+    - An npz file with the arrays `x`, `y` and optionally `names`. Instead of `x`, it may have one array for each input
+      of the model, under that input's name.
+    - A folder with one folder of images for each class.
+    - Parquet: a file, a folder of files, or a pattern such as `data/test-*.parquet`. It has a column `label` (whole
+      numbers or text) and either `x` (numbers, lists or tensors), `image` (bytes, or as Hugging Face writes it), `text`
+      or `sentence`; or one column of numbers for each feature, which become `x` float32 [n, features]; or one column
+      of lists for each input of the model.
+    - A folder that `save_to_disk` of Hugging Face's `datasets` wrote, with the same columns.
 
     Tables hold at most five million rows and 8 GiB in the columns that are read. Their images are decoded when they
-    are looked at. Class names come from `ClassLabel`, if there is one.
+    are read. Class names come from `ClassLabel`, if there is one.
 
     Raises:
-        ExportError: none of these, damaged, or parts that do not fit together.
-        ModuleNotFoundError: a table, and pyarrow is not installed.
+        ExportError: the path is none of these, or is damaged, or its parts do not fit together.
+        ModuleNotFoundError: the path is a table, and pyarrow is not installed.
     """
     path = Path(path)
     files = table_files(path)
@@ -108,11 +106,11 @@ def read_labelled(path: str | os.PathLike[str]) -> LabelledData:
     elif path.is_file():
         inputs, labels, names = _read_npz(path)
     else:
-        raise ExportError(f"{path}: no such file or folder{_from_the_hub(path)}")
+        raise ExportError(f"{path}: no such file or folder{_download_hint(path)}")
     return LabelledData(inputs, labels, names, _digest(inputs, labels))
 
 
-def _from_the_hub(path: Path) -> str:
+def _download_hint(path: Path) -> str:
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", path.as_posix()) or path.parent.exists():
         return ""
     return (
@@ -128,7 +126,7 @@ def _read_npz(path: Path) -> tuple[Inputs, NDArray[np.int64], tuple[str, ...]]:
     except Exception as error:  # numpy and zipfile raise many kinds
         raise ExportError(f"{path}: not an npz file of plain arrays: {error}") from error
     if "y" not in found or len(found.keys() - {"y", "names"}) == 0:
-        raise ExportError(f"{path}: expected the arrays `x` [n, ...] and `y` [n], got {sorted(found) or 'neither'}")
+        raise ExportError(f"{path}: expected the arrays `x` [n, ...] and `y` [n], got {sorted(found) or 'no arrays'}")
     y, names = found.pop("y"), found.pop("names", np.empty(0, "U1"))
     inputs = {"x": found["x"]} if "x" in found else found
     for name, array in inputs.items():
@@ -157,7 +155,7 @@ def _read_class_folders(path: Path) -> tuple[Any, NDArray[np.int64], tuple[str, 
             raise ExportError(str(error)) from error
         labels += [label] * len(files)
     if not images:
-        raise ExportError(f"{path}: expected one folder per class with images in it ({', '.join(IMAGE_SUFFIXES)})")
+        raise ExportError(f"{path}: expected one folder of images for each class ({', '.join(IMAGE_SUFFIXES)})")
     same = len({image.shape for image in images}) == 1
     return (np.stack(images) if same else images), np.array(labels), tuple(folder.name for folder in folders)
 

@@ -1,4 +1,4 @@
-"""Metrics for Prometheus to scrape, on this machine."""
+"""Metrics for Prometheus to scrape on this machine."""
 
 from __future__ import annotations
 
@@ -13,19 +13,16 @@ from edgecascade.types.errors import ArgumentError
 __all__ = ["serving_metrics"]
 
 _HOST = "127.0.0.1"
-_PATIENCE = 5.0  # seconds that a client may take over its request
+_PATIENCE = 5.0  # seconds that a client may take for its request
 
 
 @contextmanager
 def serving_metrics(port: int, text: Callable[[], str]) -> Iterator[str]:
-    """Serve a text at `/metrics`, to this machine only, until the context is left.
+    """Within this context, serve a text at `/metrics` to this machine; gives the address.
 
     Args:
         port: TCP port; 0 takes a free one.
-        text: called for each request.
-
-    Yields:
-        The address.
+        text: called for each request, in the thread of the request.
 
     Raises:
         ArgumentError: the port is taken.
@@ -46,7 +43,7 @@ def serving_metrics(port: int, text: Callable[[], str]) -> Iterator[str]:
             self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:
-            """Nothing: a scrape every few seconds is no news."""
+            """Write nothing: there is a scrape every few seconds."""
 
     try:
         server = _Server((_HOST, port), Handler)
@@ -67,4 +64,4 @@ class _Server(ThreadingHTTPServer):
     block_on_close = False
 
     def handle_error(self, *_: object) -> None:
-        """Nothing: a client that goes away is no news."""
+        """Write nothing: a client may go away."""

@@ -1,0 +1,336 @@
+"""Tables of labelled data: parquet files, and data sets as Hugging Face's `datasets` saves them.
+
+They are read with pyarrow alone: both formats carry the names of their classes in the schema's metadata.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecascade.runtime.files import read_image
+from edgecascade.types.errors import ExportError, InputError, first_line
+
+__all__ = ["EncodedImages", "read_tables", "table_files"]
+
+_MOST_ROWS = 5_000_000
+_MOST_BYTES = 8 << 30  # of the columns that are read, uncompressed
+_MOST_FILES = 10_000
+_SHARD = re.compile(r"(?P<split>[\w.]+?)-\d{5}-of-\d{5}\b.*")
+_LABELS = ("label", "labels")
+_INPUTS = ("x", "image", "img", "text", "sentence")
+_INDEX = "__index_level_0__"  # pandas adds it
+
+
+class EncodedImages(Sequence[NDArray[np.uint8]]):
+    """A sequence of images uint8 RGB [height, width, 3] in encoded form; each is decoded whenever it is read.
+
+    So a data set may be larger than memory.
+
+    Args:
+        column: a pyarrow column of binary values, one image file each.
+        where: the file that they come from, for error messages.
+        start: the row of the first one in that file.
+    """
+
+    def __init__(self, column: Any, where: str, start: int = 0) -> None:
+        self._column, self._where, self._start = column, where, start
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self._column)
+
+    @overload
+    def __getitem__(self, index: int) -> NDArray[np.uint8]: ...
+    @overload
+    def __getitem__(self, index: slice) -> EncodedImages: ...
+    def __getitem__(self, index: int | slice) -> NDArray[np.uint8] | EncodedImages:
+        """Return the pixels of one image; or consecutive images, still encoded.
+
+        Raises:
+            ExportError: the bytes are not a readable image.
+        """
+        if isinstance(index, slice):
+            start, stop, step = index.indices(len(self))
+            if step != 1:
+                raise ExportError(f"images: expected a slice of consecutive images, got a step of {step}")
+            return EncodedImages(self._column.slice(start, max(0, stop - start)), self._where, self._start + start)
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        index %= len(self)
+        try:
+            return read_image(self._column[index].as_py())
+        except InputError as error:
+            said = str(error).removeprefix("x: ")
+            raise ExportError(f"{self._where}: row {self._start + index}: {said}") from error
+
+    def encoded(self) -> Iterator[bytes]:
+        """Yield the bytes of one image file after the other."""
+        for chunk in self._column.chunks:
+            for value in chunk:
+                yield value.as_py()
+
+
+def table_files(path: Path) -> list[Path]:
+    """Return the parquet or arrow files at a path, in order: a file, a folder, or a pattern such as `test-*.parquet`.
+
+    Raises:
+        ExportError: they belong to several splits of a data set.
+    """
+    if path.is_file():
+        return [path] if path.suffix in (".parquet", ".arrow") else []
+    if not path.is_dir():
+        return sorted(path.parent.glob(path.name)) if "*" in path.name and path.suffix == ".parquet" else []
+    if (path / "dataset_dict.json").is_file():
+        splits = sorted(one.name for one in path.iterdir() if one.is_dir())
+        raise ExportError(
+            f"{path}: it holds the splits {', '.join(splits)}: name the folder of one, such as {path / _likely(splits)}"
+            if splits
+            else f"{path}: expected a data set with splits, got one without any"
+        )
+    if (path / "state.json").is_file():
+        return _saved_files(path)
+    files = sorted(file for file in path.rglob("*.parquet"))[: _MOST_FILES + 1]
+    if len(files) > _MOST_FILES:
+        raise ExportError(f"{path}: expected at most {_MOST_FILES} parquet files, got more")
+    matches = [_SHARD.fullmatch(file.name) for file in files]
+    found = {match["split"] if match else file.stem for file, match in zip(files, matches, strict=True)}
+    if len(found) > 1 and found & {"train", "test", "validation", "valid", "dev", "val"}:
+        some = files[0].parent / f"{_likely(sorted(found))}*.parquet"
+        raise ExportError(
+            f"{path}: it holds the splits {', '.join(sorted(found))}: name the files of one, such as '{some}'"
+        )
+    return files
+
+
+def read_tables(path: Path, files: list[Path]) -> tuple[Any, NDArray[np.int64], tuple[str, ...]]:
+    """Return inputs, labels int64 [n] and class names (empty if unknown) of files that have the same columns.
+
+    Args:
+        path: the name of the data in error messages.
+        files: parquet or arrow.
+
+    Raises:
+        ExportError: a file is damaged, or its columns are not as `read_labelled` describes them.
+        ModuleNotFoundError: pyarrow is not installed.
+    """
+    import pyarrow
+
+    where = str(path)
+    try:
+        schema = _schema(files[0])
+        columns = _wanted(schema, where)
+        tables = list(_read(files, columns, path))
+        table = pyarrow.concat_tables([one.replace_schema_metadata(None) for one in tables])
+        if table.num_rows == 0:
+            raise ExportError(f"{path}: expected rows of labelled inputs, got none")
+        labels, names = _labels_of(table, where)
+        return _inputs_of(table, where), labels, names or _class_names(schema, path)
+    except (OSError, pyarrow.ArrowException, KeyError) as error:
+        raise ExportError(f"{path}: not a readable table: {first_line(error)}") from error
+
+
+def _saved_files(path: Path) -> list[Path]:
+    """Return the files of a data set that `save_to_disk` wrote, in its order."""
+    try:
+        named = json.loads((path / "state.json").read_text(encoding="utf-8"))["_data_files"]
+        files = [path / Path(str(one["filename"])).name for one in named]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ExportError(f"{path}: its state.json is damaged: {error!r}") from error
+    missing = [file.name for file in files if not file.is_file()]
+    if missing or not files:
+        raise ExportError(
+            f"{path}: expected the files that its state.json lists, missing {', '.join(missing) or 'all'}"
+        )
+    return files
+
+
+def _likely(splits: list[str]) -> str:
+    return "test" if "test" in splits else splits[0]
+
+
+def _schema(file: Path) -> Any:
+    import pyarrow.parquet
+
+    if file.suffix == ".parquet":
+        return pyarrow.parquet.read_schema(file)
+    with _opened(file) as reader:
+        return reader.schema
+
+
+def _read(files: list[Path], columns: list[str], path: Path) -> Iterator[Any]:
+    """Yield the columns of each file; those of arrow files stay on disk until they are read."""
+    import pyarrow.parquet
+
+    rows = size = 0
+    for file in files:
+        if file.suffix == ".parquet":
+            with pyarrow.parquet.ParquetFile(file) as parquet:
+                _check_size(path, rows + parquet.metadata.num_rows, size + _stored(parquet.metadata, columns))
+                table = parquet.read(columns=columns)
+        else:
+            with _opened(file) as reader:
+                table = reader.read_all().select(columns)
+        rows, size = rows + table.num_rows, size + table.nbytes
+        _check_size(path, rows, size)
+        yield table
+
+
+def _stored(metadata: Any, columns: list[str]) -> int:
+    """Return the bytes of some columns before compression, as the file states them."""
+    groups = (metadata.row_group(i) for i in range(metadata.num_row_groups))
+    cells = (group.column(j) for group in groups for j in range(group.num_columns))
+    return sum(cell.total_uncompressed_size for cell in cells if cell.path_in_schema.partition(".")[0] in columns)
+
+
+def _check_size(path: Path, rows: int, size: int) -> None:
+    if rows > _MOST_ROWS or size > _MOST_BYTES:
+        raise ExportError(
+            f"{path}: expected at most {_MOST_ROWS} rows and {_MOST_BYTES >> 30} GiB in the columns that are read, "
+            f"got {rows} rows and {size / (1 << 30):.1f} GiB; take a sample"
+        )
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[Any]:
+    """Open an arrow stream, as `datasets` writes it."""
+    import pyarrow.ipc
+
+    with pyarrow.memory_map(str(file)) as mapped, pyarrow.ipc.open_stream(mapped) as reader:
+        yield reader
+
+
+def _wanted(schema: Any, where: str) -> list[str]:
+    """Return the columns to read: the labels, and the first of `x`, `image`, `text`, or else all others."""
+    label = next((name for name in _LABELS if name in schema.names), None)
+    inputs = [name for name in schema.names if name not in (label, _INDEX)]
+    one = next((name for name in _INPUTS if name in inputs), None)
+    if label is None or not inputs:
+        raise ExportError(
+            f"{where}: expected a column `label` and the inputs beside it (`x`, `image`, `text`, or one column for "
+            f"each feature), got {', '.join(schema.names) or 'no columns'}"
+        )
+    return [label, one] if one else [label, *inputs]
+
+
+def _labels_of(table: Any, where: str) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """Return the first column as labels int64 [n]; and names in alphabetical order, if it holds text."""
+    import pyarrow.types as types
+
+    column, name = table.column(0), table.column_names[0]
+    if column.null_count:
+        raise ExportError(f"{where}: expected a label in every row of `{name}`, got {column.null_count} without")
+    if types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if types.is_string(column.type) or types.is_large_string(column.type):
+        names, labels = np.unique(np.array(column.to_pylist(), dtype=np.str_), return_inverse=True)
+        return labels.astype(np.int64).reshape(-1), tuple(str(one) for one in names)
+    if not (types.is_integer(column.type) or types.is_boolean(column.type)):
+        raise ExportError(f"{where}: expected whole numbers or text in `{name}`, got {column.type}")
+    values = column.to_numpy().astype(np.int64)
+    if values.min() < 0:
+        raise ExportError(
+            f"{where}: expected labels from 0 in `{name}`, got {values.min()}, which marks a label that is withheld"
+        )
+    return values, ()
+
+
+def _class_names(schema: Any, path: Path) -> tuple[str, ...]:
+    """Return the names that a Hugging Face `ClassLabel` has, or none."""
+    texts = [(schema.metadata or {}).get(b"huggingface")]
+    described = path / "dataset_info.json"
+    if described.is_file():
+        texts.append(described.read_bytes())
+    for text in texts:
+        try:
+            document = json.loads(text or b"{}")
+            feature = document.get("info", document)["features"][next(n for n in _LABELS if n in schema.names)]
+            if feature.get("_type") == "ClassLabel":
+                return tuple(str(name) for name in feature["names"])
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            continue  # this text has no names
+    return ()
+
+
+def _inputs_of(table: Any, where: str) -> Any:
+    """Return what stands beside the labels: images, sentences, one array [n, ...], or one array by name."""
+    import pyarrow.types as types
+
+    names = table.column_names[1:]
+    for name in names:
+        if table[name].null_count:
+            raise ExportError(
+                f"{where}: expected a value in every row of `{name}`, got {table[name].null_count} without"
+            )
+    column, only = table[names[0]], names[0]
+    if len(names) == 1 and only in _INPUTS:
+        if types.is_struct(column.type) or types.is_binary(column.type) or types.is_large_binary(column.type):
+            return _images(column, only, where)
+        if types.is_string(column.type) or types.is_large_string(column.type):
+            return np.array(column.to_pylist(), dtype=object)
+        return _array(column, only, where)
+    shaped = [name for name in names if not _is_number(table[name].type)]
+    if not shaped:
+        return np.stack([_array(table[name], name, where).astype(np.float32) for name in names], axis=1)
+    if len(shaped) < len(names):
+        raise ExportError(
+            f"{where}: expected numbers in every column beside the labels, or a list in every one; got "
+            f"{', '.join(f'`{name}` {table[name].type}' for name in names[:8])}"
+        )
+    return {name: _array(table[name], name, where) for name in names}
+
+
+def _is_number(kind: Any) -> bool:
+    import pyarrow.types as types
+
+    return bool(types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind))
+
+
+def _images(column: Any, name: str, where: str) -> EncodedImages:
+    """Return images from the bytes of their files, alone or as Hugging Face writes them beside a path."""
+    import pyarrow
+    import pyarrow.types as types
+
+    if types.is_struct(column.type):
+        if column.type.get_field_index("bytes") < 0:
+            raise ExportError(f"{where}: expected `{name}` with the images' bytes in it, got {column.type}")
+        column = pyarrow.chunked_array([chunk.field("bytes") for chunk in column.chunks])
+    if column.null_count:
+        raise ExportError(
+            f"{where}: expected the images' bytes in `{name}`, got only the path in {column.null_count} rows; "
+            "save the data with its images in it"
+        )
+    return EncodedImages(column, where)
+
+
+def _array(column: Any, name: str, where: str) -> NDArray[Any]:
+    """Return a column of numbers, tensors or lists (of lists) of one length as numbers [n, ...]."""
+    import pyarrow
+    import pyarrow.compute as compute
+    import pyarrow.types as types
+
+    shape = [len(column)]
+    if isinstance(column.type, pyarrow.BaseExtensionType):
+        inner = getattr(column.type, "shape", None)
+        shape += list(inner or ())
+        column = pyarrow.chunked_array([chunk.storage for chunk in column.chunks])
+        if inner and types.is_fixed_size_list(column.type):
+            column = compute.list_flatten(column)
+    while types.is_list(column.type) or types.is_large_list(column.type) or types.is_fixed_size_list(column.type):
+        lengths = compute.unique(compute.list_value_length(column)).to_pylist()
+        if len(lengths) != 1 or lengths[0] is None:
+            some = ", ".join(map(str, lengths[:5])) + (", ..." if len(lengths) > 5 else "")
+            raise ExportError(f"{where}: expected as many values in every row of `{name}`, got {some}")
+        column = compute.list_flatten(column)
+        shape.append(lengths[0])
+    if not _is_number(column.type) or column.null_count:
+        missing = f", {column.null_count} of them missing" if column.null_count else ""
+        raise ExportError(f"{where}: expected numbers in `{name}`, got {column.type}{missing}")
+    return np.ascontiguousarray(column.to_numpy().reshape(shape))

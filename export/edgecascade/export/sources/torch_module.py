@@ -1,0 +1,170 @@
+"""A torch module: found by name, and exported by torch's own exporter as an ONNX model with a dynamic batch."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import ModelProto
+
+from edgecascade.runtime.engine import open_session
+from edgecascade.types.errors import ExportError, ParityError, first_line
+
+__all__ = ["export_torch", "load_torch_module", "quiet"]
+
+_TRACED = 2  # a batch of one would be taken for a constant
+_BATCH = 3  # so that the proof is on more than what was traced
+_TOLERANCE = 1e-3  # of the largest output
+
+
+def export_torch(
+    module: Any, inputs: Sequence[int] | Mapping[str, NDArray[Any]], *, output: str = "logits"
+) -> ModelProto:
+    """Export a classifier to `logits` [batch, classes], and check that the graph gives what the module gives.
+
+    Args:
+        module: a `torch.nn.Module`; it is put in eval mode.
+        inputs: the shape of its only input, float32 and called `input`, without the batch axis; or real inputs
+            [n, ...], three or more, by the names of its arguments.
+        output: the name of the output.
+
+    Raises:
+        ExportError: the argument is not a module, or torch cannot export it.
+        ParityError: the graph gives other outputs than the module.
+        ModuleNotFoundError: the `torch` extra is not installed.
+    """
+    import torch
+
+    if not isinstance(module, torch.nn.Module):
+        raise ExportError(f"module: expected a torch.nn.Module, got {type(module).__name__}")
+    module.eval()
+    example = _example(module, inputs)
+    shapes = ", ".join(str(list(array.shape[1:])) for array in example.values())
+    tensors = [torch.from_numpy(np.ascontiguousarray(array)) for array in example.values()]
+    try:
+        with quiet("torch.onnx"):
+            program = torch.onnx.export(
+                module,
+                tuple(tensor[:_TRACED] for tensor in tensors),
+                dynamo=True,
+                verbose=False,
+                input_names=list(example),
+                output_names=[output],
+                dynamic_shapes=tuple({0: torch.export.Dim("batch")} for _ in tensors),
+            )
+    except ModuleNotFoundError:
+        raise
+    except Exception as error:  # torch's exporter raises whatever its passes raise
+        cause = error.__cause__ or error
+        raise ExportError(f"module: torch cannot export it for inputs {shapes}: {first_line(cause)}") from error
+    assert program is not None
+    model = program.model_proto
+    for part in (model.graph, *model.graph.node, *model.graph.input, *model.graph.output):
+        del part.metadata_props[:]  # torch leaves stack traces there, with paths of this machine
+    with torch.no_grad():
+        wanted = module(*tensors).numpy()
+    (got,) = open_session(model.SerializeToString()).run(None, dict(example))
+    if got.shape != wanted.shape or not np.allclose(got, wanted, 0, _TOLERANCE * max(1.0, np.abs(wanted).max()), True):
+        raise ParityError(
+            f"parity with the module failed: torch gives {wanted.flat[0]:.6g}, ... {list(wanted.shape)} and the "
+            f"exported graph {got.flat[0]:.6g}, ... {list(got.shape)}; nothing was written"
+        )
+    return model
+
+
+def load_torch_module(source: str, weights: str | os.PathLike[str] | None = None) -> Any:
+    """Import a torch module, or call the function that makes one.
+
+    Args:
+        source: `FILE.py:NAME` or `PACKAGE.MODULE:NAME`; of a module, or of a function without arguments.
+        weights: a state dict for it (.pt), which is loaded with `weights_only`.
+
+    Raises:
+        ExportError: there is no such module, or the weights do not fit.
+        ModuleNotFoundError: the `torch` extra is not installed.
+    """
+    where, _, name = source.rpartition(":")
+    if not where:
+        raise ExportError(f"source: expected an ONNX file, FILE.py:NAME, a folder or hf:NAME, got {source!r}")
+    import torch
+
+    path = Path(where)
+    folder, module_name = (path.parent, path.stem) if path.suffix == ".py" else (Path(), where)
+    sys.path.insert(0, str(folder.resolve()))
+    try:
+        file = _imported(path) if path.suffix == ".py" and path.is_file() else import_module(module_name)
+        found = getattr(file, name)
+    except (ImportError, AttributeError, SyntaxError) as error:
+        raise ExportError(f"source: cannot find {name!r} in {where}: {error}") from error
+    finally:
+        sys.path.pop(0)
+    if not isinstance(found, torch.nn.Module):
+        try:
+            inspect.signature(found).bind()
+        except (TypeError, ValueError) as error:
+            raise ExportError(f"source: expected a module, or a function without arguments: {error}") from error
+        found = found()
+    if weights is not None:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                found.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+        except OSError:
+            raise
+        except Exception as error:  # torch and pickle each raise their own
+            raise ExportError(
+                f"--weights: {weights} is not a state dict for this module: {first_line(error)}"
+            ) from error
+    return found
+
+
+@contextmanager
+def quiet(*loggers: str) -> Iterator[None]:
+    """Silence warnings and all but the errors of some loggers: exporters warn of their own internals."""
+    levels = {name: logging.getLogger(name).level for name in loggers}
+    try:
+        for name in levels:
+            logging.getLogger(name).setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
+
+
+def _imported(path: Path) -> ModuleType:
+    spec = spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _example(module: Any, inputs: Sequence[int] | Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Return inputs by name, in the order of the module's arguments; noise where only a shape is known."""
+    if not isinstance(inputs, Mapping):
+        return {"input": np.random.default_rng(0).standard_normal((_BATCH, *inputs)).astype(np.float32)}
+    arguments = list(inspect.signature(module.forward).parameters)[: len(inputs)]
+    if set(arguments) != inputs.keys():
+        raise ExportError(f"inputs: expected arrays called {', '.join(arguments)}, got {', '.join(inputs) or 'none'}")
+    for name in arguments:
+        if inputs[name].ndim == 0 or len(inputs[name]) < _BATCH or len(inputs[name]) != len(inputs[arguments[0]]):
+            raise ExportError(
+                f"inputs: expected {_BATCH} inputs or more, as many in every array, got {list(inputs[name].shape)} in "
+                f"{name!r}"
+            )
+    return {name: inputs[name] for name in arguments}

@@ -1,0 +1,285 @@
+"""Lines in and lines out: bytes that arrive in pieces, the input in a line, and the JSON line of an answer."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import os
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecascade.runtime.engine import numpy_dtype
+from edgecascade.runtime.model_inputs import ModelInputs
+from edgecascade.types.answer import Answer, LateAnswer
+from edgecascade.types.errors import InputError
+from edgecascade.types.merge import merge
+
+__all__ = [
+    "Answered",
+    "Given",
+    "LineInput",
+    "LineSplitter",
+    "NumberedLines",
+    "Refused",
+    "answer_line",
+    "late_line",
+    "probabilities_of",
+]
+
+_LONGEST_LINE = 16 << 20  # bytes
+_LONGEST_KEY = 256  # characters
+
+
+class Given(NamedTuple):
+    """An input as `Cascade.predict` takes it, the name of its source, and the key that the application gave it."""
+
+    name: str
+    x: Any
+    key: str | None = None
+
+
+class Refused(NamedTuple):
+    """An input that cannot be answered, with the reason in one sentence."""
+
+    name: str
+    error: str
+    key: str | None = None
+
+
+class Answered(NamedTuple):
+    """The answer to an input, which itself is not stored."""
+
+    name: str
+    key: str | None
+    answer: Answer
+
+
+class LineSplitter:
+    """Splits bytes that arrive in pieces into lines. A line above `longest` bytes is dropped as it arrives."""
+
+    def __init__(self, longest: int = _LONGEST_LINE) -> None:
+        self._longest = longest
+        self._line = bytearray()
+        self._too_long = False
+
+    def feed(self, piece: bytes) -> list[bytes | None]:
+        """Return the lines that are complete now, without their ends; None for each that was too long."""
+        *ended, begun = piece.split(b"\n")
+        lines = []
+        for part in ended:
+            self._grow(part)
+            lines.append(self._take())
+        self._grow(begun)
+        return lines
+
+    def end(self) -> list[bytes | None]:
+        """Return the last line, if it had no end."""
+        return [self._take()] if self._line or self._too_long else []
+
+    def _grow(self, part: bytes) -> None:
+        if self._too_long or len(self._line) + len(part) > self._longest:
+            self._too_long, self._line = True, bytearray()
+        else:
+            self._line += part
+
+    def _take(self) -> bytes | None:
+        line = None if self._too_long else bytes(self._line).removesuffix(b"\r")
+        self._too_long, self._line = False, bytearray()
+        return line
+
+
+class LineInput:
+    """Reads the inputs of one model from lines.
+
+    - A model of text takes a sentence, a model of images a path. Either can also be JSON, as all other inputs are.
+    - JSON is an array for a model with one input, an object of arrays by name for a model with several, or
+      `{"x": ..., "key": ...}`, where `x` is any of these and `key` returns with the answer.
+    - An image in JSON is a path, pixels [height, width, 3], or `{"b64": "..."}`, its file in base64.
+
+    Args:
+        inputs: what the model takes.
+        paths: whether a line may name a file to open.
+    """
+
+    def __init__(self, inputs: ModelInputs, *, paths: bool = True) -> None:
+        self._inputs, self._paths = inputs, paths
+        self._declared = {one.name: one for one in inputs.declared}
+
+    def read(self, line: bytes | None, name: str) -> Given | Refused | None:
+        """Return the input in a line under a name, or None for a blank line, unless the model takes text.
+
+        A `line` of None was too long.
+        """
+        if line is None:
+            return Refused(name, f"expected a line of at most {_LONGEST_LINE >> 20} MiB, got a longer one")
+        key = None
+        try:
+            if not line.strip() and self._inputs.text is None:
+                return None
+            value = self._value(line)
+            if isinstance(value, Mapping) and self._is_wrapped(value):
+                key = _key(value.get("key"))
+                value = value["x"]
+            return Given(name, self._input(value), key)
+        except InputError as error:
+            return Refused(name, str(error), key)
+
+    def _value(self, line: bytes) -> Any:
+        is_json = line.lstrip()[:1] in (b"{", b"[")
+        if self._inputs.text is not None:
+            return self._sentence(line, is_json)
+        if self._inputs.images and not is_json:
+            return os.fsdecode(line)
+        try:
+            return json.loads(line)
+        except ValueError as error:
+            raise InputError(f"expected JSON, got a line that is not valid JSON: {_where(error)}") from error
+        except RecursionError as error:
+            raise InputError("expected numbers in JSON, got too many levels of nesting") from error
+
+    def _sentence(self, line: bytes, is_json: bool) -> Any:
+        if is_json:  # a sentence may look like JSON and is a sentence all the same
+            try:
+                value = json.loads(line)
+            except (ValueError, RecursionError):
+                value = None
+            if isinstance(value, Mapping) and self._is_wrapped(value) and isinstance(value["x"], str):
+                return value
+        return line.decode("utf-8", "replace")
+
+    def _is_wrapped(self, value: Mapping[str, Any]) -> bool:
+        return "x" in value and value.keys() <= {"x", "key"} and value.keys() != self._declared.keys()
+
+    def _input(self, value: Any) -> Any:
+        if self._inputs.text is not None and isinstance(value, str):
+            return value
+        if self._inputs.images and isinstance(value, str):
+            return self._path(value)
+        if self._inputs.images and isinstance(value, Mapping) and value.keys() == {"b64"}:
+            return _decoded(value["b64"])
+        if isinstance(value, Mapping):
+            if value.keys() != self._declared.keys():
+                names = ", ".join(self._declared)
+                raise InputError(f'expected an array, or an object with {names} or "x", got one with other names')
+            arrays = {name: _array(each, self._dtype(name), name) for name, each in value.items()}
+            return arrays if len(arrays) > 1 else next(iter(arrays.values()))
+        if len(self._declared) != 1:
+            raise InputError(f"expected an object with {', '.join(self._declared)}, got {_kind(value)}")
+        return _array(value, self._dtype(next(iter(self._declared))), "x")
+
+    def _dtype(self, name: str) -> np.dtype[Any]:
+        return numpy_dtype(self._declared[name].type)
+
+    def _path(self, text: str) -> str:
+        if not self._paths:
+            raise InputError('x: expected pixels or {"b64": ...}, got a path, which is not opened for other machines')
+        if "\0" in text:
+            raise InputError("x: expected a path, got one with a null character")
+        return text
+
+
+class NumberedLines:
+    """Reads inputs from bytes that arrive in pieces; their names are a prefix and the line's number, from 1."""
+
+    def __init__(self, reader: LineInput, prefix: str) -> None:
+        self._reader, self._prefix = reader, prefix
+        self._splitter, self._number = LineSplitter(), 0
+
+    def feed(self, piece: bytes) -> list[Given | Refused]:
+        """Return the inputs in the lines that are complete now; an empty piece ends the last line."""
+        found = []
+        for line in self._splitter.feed(piece) if piece else self._splitter.end():
+            self._number += 1
+            item = self._reader.read(line, f"{self._prefix}{self._number}")
+            if item is not None:
+                found.append(item)
+        return found
+
+
+def answer_line(one: Answered | Refused, *, merged_by: str | None = None) -> dict[str, Any]:
+    """Return the fields of an answer's line, plain types without NaN.
+
+    With the policy's merge rule as `merged_by`, they include the probabilities behind the answer's label.
+    """
+    named = {"input": one.name, **({} if one.key is None else {"key": one.key})}
+    if isinstance(one, Refused):
+        return {**named, "error": one.error}
+    return {**named, **_fields(one.answer, merged_by)}
+
+
+def late_line(late: LateAnswer, *, merged_by: str | None = None) -> dict[str, Any]:
+    """Return the fields of a late answer's line, as `answer_line` does."""
+    return {"late": True, "key": late.key, **_fields(late.answer, merged_by)}
+
+
+def probabilities_of(answer: Answer, merged_by: str) -> NDArray[np.float32]:
+    """Return the calibrated probabilities float32 [classes] behind an answer's label."""
+    prediction = answer.local if answer.remote is None else merge(merged_by, answer.local, answer.remote)[0]
+    return prediction.probabilities
+
+
+def _fields(answer: Answer, merged_by: str | None) -> dict[str, Any]:
+    line: dict[str, Any] = {
+        "label": answer.label,
+        "name": answer.name,
+        "confidence": _number(answer.confidence),
+        "source": answer.source.value,
+        "reason": answer.reason.value,
+        "advantage": _number(answer.advantage),
+        "elapsed_ms": round(answer.elapsed * 1e3, 3),
+    }
+    if merged_by is not None:
+        line["probabilities"] = [_number(value) for value in probabilities_of(answer, merged_by).tolist()]
+    return line | {name: text for name, text in (("detail", answer.detail), ("queued", answer.queued)) if text}
+
+
+def _number(value: float) -> float | None:
+    return round(value, 6) if math.isfinite(value) else None
+
+
+def _key(key: Any) -> str | None:
+    if key is not None and not (isinstance(key, str) and 0 < len(key) <= _LONGEST_KEY):
+        raise InputError(f"key: expected a string of 1 to {_LONGEST_KEY} characters, got {_kind(key)}")
+    return key
+
+
+def _array(value: Any, dtype: np.dtype[Any], name: str) -> NDArray[Any]:
+    """Return numbers in the model's own type, which may cost them digits and nothing else."""
+    try:
+        given = np.array(value)
+    except (ValueError, OverflowError) as error:
+        raise InputError(f"{name}: expected numbers in arrays of equal lengths") from error
+    if given.size == 0:
+        return given.astype(dtype)
+    if given.dtype.kind not in "biuf" or (given.dtype.kind == "b") != (dtype.kind == "b"):
+        wanted = "true and false" if dtype.kind == "b" else "numbers"
+        raise InputError(f"{name}: expected {wanted} in arrays of equal lengths, got {_kind(value)} of something else")
+    with np.errstate(over="ignore", invalid="ignore"):
+        array = given.astype(dtype)
+    lost = (array != given).any() if dtype.kind in "iu" else (np.isinf(array) & np.isfinite(given)).any()
+    if lost:
+        raise InputError(f"{name}: expected numbers that fit {dtype}, got others")
+    return array
+
+
+def _decoded(text: Any) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except (ValueError, TypeError) as error:
+        raise InputError("x: expected an image file in base64, got something else") from error
+
+
+def _where(error: ValueError) -> str:
+    """Return where a line stops being JSON, without repeating any of it."""
+    if isinstance(error, json.JSONDecodeError):
+        return f"{error.msg} at column {error.colno}"
+    return "it is not UTF-8, or has a number with too many digits"
+
+
+def _kind(value: Any) -> str:
+    kinds = {dict: "an object", list: "an array", str: "a string", bool: "true or false", type(None): "null"}
+    return kinds.get(type(value), "a number")

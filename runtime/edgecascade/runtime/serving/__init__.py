@@ -1,1 +1,0 @@
-"""What `edgecascade serve` is made of."""
