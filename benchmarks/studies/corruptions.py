@@ -298,7 +298,7 @@ def measure_shift(
 
 
 def summarize(found: Corruptions) -> str:
-    """Return the table and what follows from it as plain text."""
+    """Return the table as plain text."""
     return "\n".join(line.rstrip() for line in _lines(found))
 
 
@@ -328,51 +328,10 @@ def _lines(found: Corruptions) -> Iterator[str]:
         )
         name = f"{row.corruption} {row.severity}".replace("_compression", "").replace("nothing 0", "clean")
         yield f"{name:<19}" + "".join(f"{_cell(cell):<{width}}" for cell, width in zip(cells, widths, strict=True))
-    yield ""
-    yield from _sentences(found, shifted)
 
 
 def _cell(found: Estimate) -> str:
     return f"{100 * found.value:4.1f} ({100 * found.low:.1f} to {100 * found.high:.1f})"
-
-
-def _sentences(found: Corruptions, shifted: Sequence[Shifted]) -> Iterator[str]:
-    many = len(shifted)
-    more = [one for one in shifted if one.offload.low > found.clean.offload.high]
-    rates = sorted(one.offload.value for one in shifted)
-    yield (
-        f"The threshold as planned forwards more than on clean images on {len(more)} of {many} kinds, {rates[0]:.0%} "
-        f"to {rates[-1]:.0%}: the offload rate is an alarm, not a limit."
-    )
-    costs = sorted(one.cascade.value - one.at_planned_rate.value for one in shifted)
-    yield (
-        f"Forwarding only the planned {found.rate:.0%}, those with the lowest advantage, changes accuracy by "
-        f"{-100 * costs[-1]:+.1f} to {-100 * costs[0]:+.1f} points against that."
-    )
-    blind = [one for one in shifted if one.remote.high < one.local.low]
-    yield f"The remote is worse than the local model on {len(blind)} of {many} kinds" + (
-        f" ({', '.join(f'{one.corruption} {one.severity}' for one in blind)}): there the threshold as planned is "
-        f"{_span([one.cascade.value - one.local.value for one in blind])} points from never asking, and the new "
-        f"plan {_span([one.replanned.value - one.local.value for one in blind])}."
-        if blind
-        else "."
-    )
-    before, after = ([getattr(one, name).value for one in shifted] for name in ("ece", "refitted_ece"))
-    yield (
-        f"The calibration error is {_span(before, sign='')} points, and with a new temperature from {found.labelled} "
-        f"labelled inputs {_span(after, sign='')}; clean, {100 * found.clean.ece.value:.1f}."
-    )
-    others = [one for one in shifted if one not in blind]
-    if others:
-        yield (
-            "Where the remote is not worse, planning again is "
-            f"{_span([one.replanned.value - one.at_planned_rate.value for one in others])} points from the old order "
-            "at the planned rate."
-        )
-
-
-def _span(values: Sequence[float], sign: str = "+") -> str:
-    return f"{100 * min(values):{sign}.1f} to {100 * max(values):{sign}.1f}"
 
 
 _PANELS = {

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
@@ -19,15 +19,13 @@ from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from edgecascade.benchmarks.ratio import Ratio, medians, ratio
-from edgecascade.calibration import AdvantageTable, DecisionRule
-from edgecascade.export import fold, save_model, unfold
+from edgecascade.calibration import MostAccuracy
+from edgecascade.export import LabelledData, calibrate, local_scores, save_model, unfold
 from edgecascade.export.fold import OUTPUTS
 from edgecascade.export.graph import load_model
 from edgecascade.runtime import Cascade, Deadline
 from edgecascade.runtime.batch import Batch, size
 from edgecascade.runtime.engine import open_session
-from edgecascade.types.document import Calibration, CascadeDocument, PolicyRecord, SourceRecord
-from edgecascade.types.estimate import Estimate, OperatingPoint
 
 __all__ = ["Distant", "HeadCost", "measure_head_cost", "measure_hot_path", "measure_stream", "tiny_cascade"]
 
@@ -168,40 +166,15 @@ def _decision(logits: NDArray[Any]) -> tuple[int, float, bool]:
 def tiny_cascade(folder: Path, hidden: int = 128) -> tuple[Path, list[NDArray[np.float32]]]:
     """Write a cascade of two layers on 784 numbers with random weights, which takes tens of microseconds."""
     rng = np.random.default_rng(0)
-    edges, values = (np.linspace(0.1, 0.9, n).astype(np.float32) for n in (9, 10))
-    rule = DecisionRule(1.5, AdvantageTable(edges, values, np.full(10, 100)), threshold=0.0)
-    unmeasured = Estimate(0.0, 0.0, 1.0, 1)
-    calibration = Calibration("temperature", 1.5, 1, *[unmeasured] * 5)
-    point = OperatingPoint(0.0, 0.5, 0.5, (0.0, 1.0), (0.0, 1.0), (0.0, 1.0), 1)
-    document = CascadeDocument(
-        written_by="studies.speed",
-        labels=tuple(str(label) for label in range(10)),
-        preprocessing=None,
-        calibration=calibration,
-        remote=replace(calibration, temperature=1.0),
-        remote_scores="logits",
-        policy=PolicyRecord(
-            score="confidence",
-            merge="replace",
-            estimate="labels",
-            objective="none: random weights",
-            threshold=0.0,
-            chosen=point,
-            advice=(),
-            bins=10,
-            edges=tuple(edges.tolist()),
-            values=tuple(values.tolist()),
-            counts=(100,) * 10,
-            intervals=((0.0, 1.0),) * 10,
-            considered=(),
-        ),
-        operating_curve=(point,),
-        certificate=None,
-        source=SourceRecord("none", "0" * 64, "logits", "logits", "0" * 64),
-    )
-    path = folder / "tiny.onnx"
-    save_model(fold(_two_layers(rng, hidden), logits="logits", rule=rule, document=document), path)
-    return path, list(rng.normal(size=(64, 784)).astype(np.float32))
+    body, path = folder / "body.onnx", folder / "tiny.onnx"
+    save_model(_two_layers(rng, hidden), body)
+    inputs = rng.normal(size=(600, 784)).astype(np.float32)
+    logits = local_scores(body, inputs)
+    remote = logits + rng.normal(size=logits.shape)
+    labels = (remote + rng.gumbel(size=logits.shape)).argmax(axis=1)
+    data = LabelledData(inputs, labels, tuple(map(str, range(10))), "0" * 64)
+    calibrate(body, path, data, logits, remote, objective=MostAccuracy(0.2), scores=["confidence"], merges=["replace"])
+    return path, list(inputs[:64])
 
 
 def _two_layers(rng: np.random.Generator, hidden: int) -> ModelProto:

@@ -86,22 +86,7 @@ def test_it_is_written_and_read(found: Corruptions, tmp_path: Path) -> None:
     assert shift_svg(found.clean, found.shifted).startswith("<svg")
 
 
-def test_the_sentences_follow_the_figures(found: Corruptions) -> None:
-    """Where nothing shifts nothing is claimed to."""
-    same = replace(found, shifted={"none": found.shifted["none"]})
-    assert "forwards more than on clean images on 0 of 5 kinds" in summarize(same)
-    assert "The remote is worse than the local model on 0 of 5 kinds." in summarize(same)
-    faint = _outputs(1.0, seed=2)
-    unsure = measure_corruptions(
-        _outputs(1.0, 2000, seed=1),
-        _outputs(1.0, seed=2),
-        {"faint": [replace(faint, local=faint.local / np.float32(2))]},
-        rate=0.3,
-    )
-    assert "forwards more than on clean images on 1 of 1 kinds" in summarize(unsure)
-
-
-def test_a_remote_that_fails_is_named() -> None:
+def test_a_remote_that_fails_is_seen() -> None:
     """Blurred beyond use for the remote only: asking it costs, and a new plan with labels stops asking."""
     before, after = _outputs(1.0, 2000, seed=1), _outputs(1.0, seed=2)
     blind = replace(after, remote=np.random.default_rng(3).normal(0, 3, after.remote.shape).astype(np.float32))
@@ -109,7 +94,6 @@ def test_a_remote_that_fails_is_named() -> None:
     (row,) = found.shifted["blind"]
     assert row.cascade.high < row.local.low
     assert row.replanned.value == pytest.approx(row.local.value, abs=0.02)
-    assert "The remote is worse than the local model on 1 of 1 kinds (blind 1): " in summarize(found)
 
 
 @pytest.mark.parametrize("corruption", CORRUPTIONS)

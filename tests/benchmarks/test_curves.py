@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from edgecascade.benchmarks.offload import Rule, areas, lowest, normalised_area, offload_curve
+from edgecascade.benchmarks.offload.curves import Rule, areas, normalised_area, offload_curve
+from edgecascade.benchmarks.offload.strategies import lowest
 
 Rows = list[tuple[int, bool, bool]]
 cases = st.lists(st.tuples(st.integers(0, 3), st.booleans(), st.booleans()), min_size=1, max_size=30)

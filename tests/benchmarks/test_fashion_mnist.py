@@ -62,20 +62,12 @@ def test_packages_of_debian_s_own_tool_are_read(tmp_path: Path) -> None:
     assert member(built, "usr/data") == b"content"
 
 
-@pytest.mark.parametrize(
-    ("content", "sentence"),
-    [
-        (b"", "expected a Debian package, got something else"),
-        (b"<html>not found</html>", "expected a Debian package, got something else"),
-        (b"!<arch>\n", "expected a member data.tar"),
-        (_deb({"usr/share/a": b"first"}), "expected a member usr/share/b"),
-    ],
-)
-def test_what_is_no_such_package_is_refused(tmp_path: Path, content: bytes, sentence: str) -> None:
+@pytest.mark.parametrize("content", [b"", b"<html>not found</html>", b"!<arch>\n", _deb({"usr/share/a": b"first"})])
+def test_what_is_no_such_package_is_refused(tmp_path: Path, content: bytes) -> None:
     """One sentence that names the file."""
     path = tmp_path / PACKAGE.file
     path.write_bytes(content)
-    with pytest.raises(BenchmarkError, match=f"{PACKAGE.file}: {sentence}"):
+    with pytest.raises(BenchmarkError, match=f"{PACKAGE.file}: expected a Debian package with the file usr/share/b"):
         member(path, "usr/share/b")
 
 

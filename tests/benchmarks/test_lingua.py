@@ -2,13 +2,13 @@
 
 import sys
 import threading
-from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgecascade.benchmarks.pairs.lingua import LinguaRemote, check_library
+from edgecascade.benchmarks.pairs import lingua as module
+from edgecascade.benchmarks.pairs.lingua import LinguaRemote
 from edgecascade.runtime.deadline import Deadline
 from edgecascade.types.errors import BenchmarkError, RemoteError
 from edgecascade.types.policy import RemoteCalibration
@@ -110,9 +110,9 @@ def test_without_lingua_a_sentence_says_what_to_install(monkeypatch: pytest.Monk
         LinguaRemote(FOUR)
 
 
-def test_another_library_is_refused(tmp_path: Path) -> None:
-    """The package's name and version say what it claims to be; the checksum, what it is."""
-    other = tmp_path / "lingua.cpython-311-x86_64-linux-gnu.so"
-    other.write_bytes(b"another")
-    with pytest.raises(BenchmarkError, match=r"^lingua\.cpython-311\S+: expected the library of .* got SHA-256 ae448"):
-        check_library(other)
+def test_another_version_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its language models would give other figures."""
+    pytest.importorskip("lingua")
+    monkeypatch.setattr(module, "version", lambda name: "9.0")  # noqa: ARG005
+    with pytest.raises(BenchmarkError, match=r"expected version 2\.1\.1, .*got 9\.0"):
+        LinguaRemote(FOUR)

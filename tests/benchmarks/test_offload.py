@@ -13,20 +13,12 @@ from numpy.typing import NDArray
 
 from documents import some_document
 from edgecascade.benchmarks.commands.offload import configure, execute
-from edgecascade.benchmarks.offload import (
-    Offload,
-    Predictions,
-    Prices,
-    check_plan,
-    labelled_as,
-    measure_offload,
-    offload_document,
-    offload_findings,
-    offload_sections,
-    offload_summary,
-    savings,
-)
+from edgecascade.benchmarks.offload import Offload, Prices, measure_offload, offload_summary
 from edgecascade.benchmarks.offload.examples import _content
+from edgecascade.benchmarks.offload.plan_check import check_plan
+from edgecascade.benchmarks.offload.predictions import Predictions, labelled_as
+from edgecascade.benchmarks.offload.report import offload_document, offload_findings, offload_sections
+from edgecascade.benchmarks.offload.strategies import savings
 from edgecascade.benchmarks.report import difference, plain
 from edgecascade.calibration import mean, paired_difference_interval, proportion
 from edgecascade.cli import main

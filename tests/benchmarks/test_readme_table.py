@@ -73,8 +73,8 @@ def test_each_pair_has_a_row_of_its_own_figures(tmp_path: Path) -> None:
                        "3.00 of 15.00", "1.20 / 32.1"]  # fmt: skip
 
 
-def test_a_certified_run_shows_its_promise_and_what_happened(tmp_path: Path) -> None:
-    """Rows after those of the pairs themselves, and a sentence that names the promise once; without one, a refusal."""
+def test_a_certified_run_shows_its_certificate_and_what_happened(tmp_path: Path) -> None:
+    """Rows after those of the pairs themselves, and one sentence for the certificate; without one, a refusal."""
     loss = {"value": 0.004, "low": -0.0017, "high": 0.0097, "n": 1000}
     document = _result()
     document["offload"]["plan_check"] = {"loss": 0.01, "risk": 0.05, "measured": loss, "outcome": "held"}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgecascade.benchmarks.offload import complete_scores, stored_scores
+from edgecascade.benchmarks.offload.remote_scores import complete_scores, stored_scores
 from edgecascade.benchmarks.stored import CHUNK, StoredRows
 from edgecascade.export.data import LabelledData
 from edgecascade.runtime import Deadline, RemoteError, RemoteLabels

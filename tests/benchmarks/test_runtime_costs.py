@@ -29,7 +29,7 @@ def test_a_stream_is_measured_with_the_share_that_was_asked_for(pair: Path) -> N
 def test_answers_are_late_by_milliseconds_at_most_if_the_machine_is_idle(pair: Path) -> None:
     """Which is not asserted here; they never come before the deadline."""
     for found in measure_lateness(pair / "local.onnx", list(np.load(pair / "test.npz")["x"]), n=20):
-        assert 0 <= found.value < 1
+        assert found.value >= 0
 
 
 def test_processes_tell_what_they_take(pair: Path) -> None:

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgecascade.benchmarks.offload import Served, measure_offload, offload_sections, run_served, stored_answers
-from edgecascade.benchmarks.offload.served import UNKNOWN
+from edgecascade.benchmarks.offload import measure_offload
+from edgecascade.benchmarks.offload.report import offload_sections
+from edgecascade.benchmarks.offload.served import UNKNOWN, Served, run_served, stored_answers
 from edgecascade.benchmarks.pairs.built_in import BUILT_IN
 from edgecascade.benchmarks.pairs.prepared import Prepared
 from edgecascade.benchmarks.server import serving

@@ -1,4 +1,4 @@
-"""The user's cache folder, and steps that are done once: interrupted work goes on where it stopped."""
+"""The user's cache folder, and steps that are done once: interrupted work continues where it stopped."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["cache_folder", "once"]
 
 
 def cache_folder() -> Path:
-    """Where downloads and finished steps are kept: `$EDGECASCADE_CACHE`, or the system's place for caches."""
+    """Return the folder of downloads and finished steps: `$EDGECASCADE_CACHE`, or the system's cache folder."""
     from platformdirs import user_cache_path
 
     chosen = os.environ.get("EDGECASCADE_CACHE")
@@ -18,7 +18,7 @@ def cache_folder() -> Path:
 
 
 def once(path: Path, make: Callable[[Path], object]) -> Path:
-    """The file at `path`, made by `make(part)` if it is not there yet; it appears whole or not at all."""
+    """Return `path`, made by `make(part)` if it does not exist yet; the file appears whole or not at all."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f".{os.getpid()}-{path.name}")

@@ -13,16 +13,15 @@ import os
 import platform
 import shutil
 import sys
-import types
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, fields, is_dataclass
-from enum import Enum
+from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
+from cattrs import Converter
 from numpy.typing import NDArray
 
 from edgecascade.benchmarks.cache import once
@@ -71,7 +70,7 @@ class Store:
         try:
             document = json.loads(self._path(key).read_text(encoding="utf-8"))
             return decode(kind, document["found"]) if document["key"] == key else None
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, AttributeError, KeyError, TypeError, ValueError):
             return None
 
     def _path(self, key: str) -> Path:
@@ -229,45 +228,7 @@ def decode(kind: type[T], value: Any) -> T:
         value: The value as `json` reads it.
 
     Raises:
-        KeyError: A field is missing.
-        TypeError: A value has another type than its field.
-        ValueError: An enum has no such value, or a tuple has another length.
+        AttributeError, KeyError, TypeError, ValueError: The value does not have this type.
     """
-    found: T = _decode(kind, value)
+    found: T = Converter(detailed_validation=False).structure(value, kind)
     return found
-
-
-def _decode(kind: Any, value: Any) -> Any:
-    origin, inner = get_origin(kind), get_args(kind)
-    if kind is Any:
-        return value
-    if is_dataclass(kind) and isinstance(kind, type):
-        hints = get_type_hints(kind)
-        return kind(**{field.name: _decode(hints[field.name], value[field.name]) for field in fields(kind)})
-    if origin in (Union, types.UnionType):
-        return None if value is None else _decode(next(one for one in inner if one is not type(None)), value)
-    if origin is tuple:
-        kinds = inner if inner[-1] is not Ellipsis else inner[:1] * len(value)
-        return tuple(_decode(each, one) for each, one in zip(kinds, _checked(list, value), strict=True))
-    if origin is list:
-        return [_decode(inner[0], one) for one in _checked(list, value)]
-    if origin in (dict, Mapping):
-        return {_key(inner[0], name): _decode(inner[1], one) for name, one in _checked(dict, value).items()}
-    if origin is not None:  # Literal: asdict wrote one of its values
-        return value
-    if issubclass(kind, Enum):
-        return kind(value)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    return _checked(kind, value)
-
-
-def _checked(kind: type[T], value: Any) -> T:
-    if not isinstance(value, kind):
-        raise TypeError(f"expected {kind.__name__}, got {value!r}")
-    return value
-
-
-def _key(kind: Any, name: str) -> Any:
-    """Return a dictionary's key, which JSON holds as text; a number was written as its `repr`."""
-    return kind(name) if kind in (int, float) else _decode(kind, name)

@@ -6,15 +6,15 @@ import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from edgecascade.calibration import CertifiedLoss, MostAccuracy, Objective
 from edgecascade.calibration.commands.arguments import share
+from edgecascade.cli import rare
 from edgecascade.types.errors import BenchmarkError
 
 if TYPE_CHECKING:
     from edgecascade.benchmarks.latency.run import LatencyRun
-    from edgecascade.benchmarks.pairs.built_in import BuiltIn
     from edgecascade.benchmarks.pairs.prepared import Prepared
     from edgecascade.benchmarks.report import Report
 
@@ -36,7 +36,10 @@ def configure(parser: ArgumentParser) -> None:
     )
     goal = parser.add_mutually_exclusive_group()
     goal.add_argument(
-        "--offload-rate", type=share, help="The offload rate to plan for (default: 0.2; 0.3 for comparable)."
+        "--offload-rate",
+        type=share,
+        metavar="RATE",
+        help="The offload rate to plan for (default: 0.2; 0.3 for comparable).",
     )
     goal.add_argument(
         "--certify",
@@ -46,33 +49,40 @@ def configure(parser: ArgumentParser) -> None:
         "the remote is at most E, with a risk of 5 %%.",
     )
     parser.add_argument(
-        "--images",
-        type=_images,
-        metavar="HEAD,CALIBRATION,TEST",
-        help="The number of images in each part of flagship and comparable (default: 5000,1000,4000).",
+        "-o", "--out", metavar="DIR", default="report", help="The folder of the page and figures (default: report)."
     )
-    parser.add_argument(
-        "--torch",
-        metavar="DEVICE",
-        help="Run the large EfficientNet with torch in this process, on cpu, cuda or cuda:1, instead of as ONNX in a "
-        "second process.",
+    rare(
+        parser.add_argument(
+            "--images",
+            type=_images,
+            metavar="HEAD,CALIBRATION,TEST",
+            help="The number of images in each part of flagship and comparable (default: 5000,1000,4000).",
+        )
     )
-    parser.add_argument(
-        "--latency",
-        type=_seconds,
-        metavar="SECONDS",
-        help="Measure latencies in MLPerf LoadGen's scenarios too, for this time each (not with languages).",
+    rare(
+        parser.add_argument(
+            "--torch",
+            metavar="DEVICE",
+            help="Run the large EfficientNet with torch in this process, on cpu, cuda or cuda:1, instead of as ONNX in "
+            "a second process.",
+        )
     )
-    parser.add_argument(
-        "--network", action="append", metavar="PROFILE", help="A network for --latency, as in `bench latency`."
+    rare(
+        parser.add_argument(
+            "--latency",
+            type=_seconds,
+            metavar="SECONDS",
+            help="Measure latencies in MLPerf LoadGen's scenarios too, for this time each (not with languages).",
+        )
     )
-    parser.add_argument("-o", "--out", default="report", help="The folder of the page and figures (default: report).")
+    network = parser.add_argument("--network", action="append", metavar="PROFILE", help="A network for --latency.")
+    rare(network)
 
 
 def execute(arguments: Namespace) -> int:
     """Prepare, measure, print, and write the report."""
     from edgecascade.benchmarks.cache import cache_folder
-    from edgecascade.benchmarks.offload import offload_summary
+    from edgecascade.benchmarks.offload import offload_report, offload_summary
     from edgecascade.benchmarks.pairs.built_in import BUILT_IN
     from edgecascade.benchmarks.report import write_page
 
@@ -96,28 +106,17 @@ def execute(arguments: Namespace) -> int:
         )
     found = prepared.measure(_DEADLINE, stored)
     _say("3 of 3: writing the report")
-    report = _report(arguments, pair, found)
-    text = offload_summary(found)
+    method = pair.described(arguments.images)
+    report, text = (
+        offload_report(found, title=pair.title, method=method, command=_command(arguments)),
+        offload_summary(found),
+    )
     if timed is not None:
         report, text = _with_latency(report, text, timed)
     page = write_page(report, arguments.out, summary=text)
     stored.clear()  # latencies are measured again by the next run
     print(f"report: {page.resolve()}\n\n{text}")
     return 0
-
-
-def _report(arguments: Namespace, pair: BuiltIn, found: Any) -> Report:
-    from edgecascade.benchmarks.offload import offload_document, offload_findings, offload_sections, policy_text
-    from edgecascade.benchmarks.report import Report
-
-    return Report(
-        title=pair.title,
-        findings=offload_findings(found),
-        sections=offload_sections(found),
-        method=(pair.described(arguments.images), policy_text(found)),
-        command=_command(arguments),
-        found={"offload": offload_document(found)},
-    )
 
 
 def _with_latency(report: Report, text: str, timed: LatencyRun) -> tuple[Report, str]:

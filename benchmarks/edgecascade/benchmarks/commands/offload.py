@@ -16,19 +16,16 @@ from edgecascade.benchmarks.offload import (
     Offload,
     Prices,
     check_test_data,
-    complete_scores,
     measure_offload,
-    offload_document,
-    offload_findings,
-    offload_sections,
+    offload_report,
     offload_summary,
-    policy_text,
-    stored_answers,
-    stored_scores,
 )
+from edgecascade.benchmarks.offload.remote_scores import complete_scores, stored_scores
+from edgecascade.benchmarks.offload.served import stored_answers
 from edgecascade.benchmarks.progress import counting
 from edgecascade.benchmarks.report import Report, write_page
 from edgecascade.benchmarks.stored import StoredRows
+from edgecascade.cli import rare
 from edgecascade.export.data import LabelledData, read_labelled
 from edgecascade.runtime.engine import open_session, read_document
 from edgecascade.types.errors import BenchmarkError
@@ -56,13 +53,15 @@ def configure(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--cost", type=_price, metavar="PRICE", help="The price of one request, in any currency.")
     parser.add_argument("--cost-per-gb", type=_price, metavar="PRICE", help="The price of 10^9 bytes of traffic.")
-    parser.add_argument("--no-examples", action="store_true", help="Leave the inputs themselves out of the page.")
+    rare(parser.add_argument("--no-examples", action="store_true", help="Leave the inputs themselves out of the page."))
     parser.add_argument(
         "--fresh",
         action="store_true",
         help="Ask the remote about every input again, whatever earlier runs have stored.",
     )
-    parser.add_argument("-o", "--out", default="report", help="The folder of the page and figures (default: report).")
+    parser.add_argument(
+        "-o", "--out", metavar="DIR", default="report", help="The folder of the page and figures (default: report)."
+    )
 
 
 def execute(arguments: Namespace) -> int:
@@ -128,18 +127,11 @@ def _answers(arguments: Namespace, data: LabelledData) -> StoredRows:
 
 def _report(result: Offload, arguments: Namespace) -> Report:
     name = Path(arguments.file).name
-    return Report(
-        title=f"Offloading with {name}",
-        findings=offload_findings(result),
-        sections=offload_sections(result),
-        method=(
-            f"{name} asks {arguments.remote}, on {result.n} labelled inputs from {arguments.data}. The figures hold "
-            "only if nothing was fitted on these inputs.",
-            policy_text(result),
-        ),
-        command=_command(arguments),
-        found={"offload": offload_document(result)},
+    method = (
+        f"{name} asks {arguments.remote}, on {result.n} labelled inputs from {arguments.data}. The figures hold only "
+        "if nothing was fitted on these inputs."
     )
+    return offload_report(result, title=f"Offloading with {name}", method=method, command=_command(arguments))
 
 
 def _command(arguments: Namespace) -> str:

@@ -8,10 +8,10 @@ from edgecascade.benchmarks.offload.measure import Offload
 from edgecascade.benchmarks.offload.pictures import offload_figure, reliability_figure
 from edgecascade.benchmarks.offload.plan_check import Planned
 from edgecascade.benchmarks.offload.strategies import INPUTS
-from edgecascade.benchmarks.report.contents import Section, Table
+from edgecascade.benchmarks.report.contents import Report, Section, Table
 from edgecascade.benchmarks.report.formats import fixed, interval, percent
 
-__all__ = ["offload_document", "offload_findings", "offload_sections", "offload_summary", "policy_text"]
+__all__ = ["offload_document", "offload_findings", "offload_report", "offload_sections", "offload_summary"]
 
 Row = tuple[str, ...]
 
@@ -25,6 +25,20 @@ _OUTCOMES = {
     "violated": "on these inputs it is violated, beyond noise",
     "inconclusive": "these inputs are too few to tell",
 }
+
+
+def offload_report(result: Offload, *, title: str, method: str, command: str) -> Report:
+    """Return everything that is written about a result.
+
+    Args:
+        result: The measurement.
+        title: The title of the page.
+        method: What was measured; the policy of the file is added.
+        command: The command that repeats the run.
+    """
+    found = {"offload": offload_document(result)}
+    method_and_policy = (method, _policy(result))
+    return Report(title, offload_findings(result), offload_sections(result), method_and_policy, command, found)
 
 
 def offload_document(result: Offload) -> dict[str, Any]:
@@ -215,7 +229,7 @@ def _reliability(result: Offload) -> Section:
     return Section("Are the confidences reliable?", figures=(reliability_figure(result),))
 
 
-def policy_text(result: Offload) -> str:
+def _policy(result: Offload) -> str:
     """Return the plan in the file as a sentence."""
     policy = result.document.policy
     return (

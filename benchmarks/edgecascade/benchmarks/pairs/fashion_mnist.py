@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import io
 import shutil
 import subprocess
 import sys
-import tarfile
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -44,8 +42,6 @@ __all__ = [
     "prepare_fashion",
     "trained",
 ]
-
-_MAGIC, _HEADER = b"!<arch>\n", 60  # of the ar format: the outer archive of a Debian package
 
 
 @dataclass(frozen=True)
@@ -258,14 +254,15 @@ def member(package: Path, name: str) -> bytes:
     Raises:
         BenchmarkError: This is not a Debian package, or it holds no such file.
     """
-    with tarfile.open(fileobj=io.BytesIO(_data(package))) as archive:
-        try:
-            extracted = archive.extractfile(f"./{name}")
-        except KeyError:
-            extracted = None
-        if extracted is None:
-            raise BenchmarkError(f"{package}: expected a member {name}")
-        return extracted.read()
+    from debian.arfile import ArError
+    from debian.debfile import DebError, DebFile
+
+    try:
+        with DebFile(filename=str(package)) as archive:
+            content = archive.data.get_content(name)
+    except (ArError, DebError, EOFError, KeyError) as error:
+        raise BenchmarkError(f"{package}: expected a Debian package with the file {name}, got: {error}") from error
+    return content or b""
 
 
 def _download(package: DebianPackage, part: Path) -> None:
@@ -291,16 +288,3 @@ def _check(package: DebianPackage, path: Path) -> None:
     seen = sha256_of(path)
     if seen != package.sha256:
         raise BenchmarkError(f"{path}: expected SHA-256 {package.sha256}, got {seen}; not used")
-
-
-def _data(package: Path) -> bytes:
-    """Return the inner archive of installed files, compressed as it is."""
-    with package.open("rb") as file:
-        if file.read(len(_MAGIC)) != _MAGIC:
-            raise BenchmarkError(f"{package}: expected a Debian package, got something else")
-        while len(header := file.read(_HEADER)) == _HEADER:
-            size = int(header[48:58])
-            if header[:16].startswith(b"data.tar"):
-                return file.read(size)
-            file.seek(size + size % 2, 1)
-    raise BenchmarkError(f"{package}: expected a member data.tar")
