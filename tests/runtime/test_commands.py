@@ -59,6 +59,21 @@ def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixtu
         assert f"  edgecascade {command} " in shown
 
 
+@pytest.mark.parametrize(("command", "option"), [("run", "--hedge"), ("serve", "--cert"), ("plan", "--bins")])
+def test_rare_options_wait_for_help_all(command: str, option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--help` fits a screen of about 40 lines, and `--help-all` shows every option."""
+    assert run(command, "--help") == 0
+    short = capsys.readouterr().out
+    assert run(command, "--help-all") == 0
+    whole = capsys.readouterr().out
+    assert len(short.splitlines()) <= 44
+    assert option not in short
+    assert option in whole
+    assert set(re.findall(r"^  (--[a-z-]+)", short, re.MULTILINE)) - {"--help-all"} < set(
+        re.findall(r"^  (--[a-z-]+)", whole, re.MULTILINE)
+    )
+
+
 def test_run_answers_every_input_with_a_line(file: Path, inputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """JSON that any reader takes (no NaN), and the totals apart from it."""
     assert run("run", file, inputs) == 0
