@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from argparse import SUPPRESS, Action, ArgumentParser, RawDescriptionHelpFormatter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
@@ -109,6 +109,26 @@ def rare(action: Action) -> Action:
     return action
 
 
+class _Formatter(RawDescriptionHelpFormatter):
+    """A formatter whose usage line names the required arguments, and the others as `[options]`."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=28, width=110)
+
+    def add_usage(self, usage: str | None, actions: Iterable[Action], groups: Any, prefix: str | None = None) -> None:
+        """Add the usage line."""
+        required = [group for group in groups if group.required]
+        choices = {id(action) for group in required for action in group._group_actions}
+        actions = list(actions)
+        shown = [one for one in actions if not one.option_strings or one.required or id(one) in choices]
+        if prefix is None and len(shown) + 2 < len(actions):  # more than the two of help
+            shown.insert(0, Action([], "options", metavar="[options]"))
+        super().add_usage(usage, shown, required, prefix)
+
+    def _get_default_metavar_for_positional(self, action: Action) -> str:
+        return action.dest.upper()
+
+
 class _HelpAll(Action):
     def __call__(self, parser: ArgumentParser, *_: object) -> None:
         vars(parser)["everything"] = True
@@ -122,8 +142,10 @@ class _Parser(ArgumentParser):
     everything = False
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(**{"formatter_class": _formatter, **options})
-        self.add_argument("--help-all", action=_HelpAll, nargs=0, help="show this help with all options and exit")
+        super().__init__(**{"formatter_class": _Formatter, "add_help": False, **options})
+        self._positionals.title = "arguments"
+        self.add_argument("-h", "--help", action="help", help="Show this help and exit.")
+        self.add_argument("--help-all", action=_HelpAll, nargs=0, help="Show this help with the rare options and exit.")
 
     def format_help(self) -> str:
         """Return the help text."""
@@ -159,7 +181,12 @@ def _parser(name: str | None) -> ArgumentParser:
         "disadvantage.",
         epilog=_overview(),
     )
-    parser.add_argument("--version", action="version", version=f"edgecascade {version('edgecascade')}")
+    parser.add_argument(
+        "--version",
+        action="version",
+        version=f"edgecascade {version('edgecascade')}",
+        help="Show the version and exit.",
+    )
     commands = parser.add_subparsers(
         dest="command", metavar="COMMAND", required=True, help=SUPPRESS, prog="edgecascade"
     )
@@ -175,10 +202,6 @@ def _overview() -> str:
     for heading, names in _GROUPS.items():
         lines += [f"{heading}:", *(f"  {name:<12} {_COMMANDS[name].summary}" for name in names), ""]
     return "\n".join([*lines, "`edgecascade COMMAND --help` explains each."])
-
-
-def _formatter(prog: str) -> RawDescriptionHelpFormatter:
-    return RawDescriptionHelpFormatter(prog, max_help_position=28, width=110)
 
 
 def _fail(sentence: str, code: int = 2) -> int:

@@ -63,7 +63,8 @@ def test_whole_numbers_are_kept_whole_or_refused(values: list[int]) -> None:
         assert found.x.tolist() == values
     else:
         assert isinstance(found, Refused)
-        assert found.error == "x: expected numbers that fit uint8, got others"
+        assert found.error.startswith("x: ")
+        assert "uint8" in found.error
 
 
 def test_types_are_the_models_own() -> None:
@@ -90,7 +91,7 @@ def test_several_inputs_come_by_name() -> None:
     }
     refused = two.read(b"[1]", "here")
     assert isinstance(refused, Refused)
-    assert refused.error == "expected an object with a, b, got an array"
+    assert "a, b" in refused.error
 
 
 @pytest.mark.parametrize("line", ["", "  ", "[1, 2]", '{"x": 1}', '{"y": "a"}', "{never closed", "plain"])

@@ -87,7 +87,7 @@ import numpy as np
 from edgecascade.runtime import Cascade
 images, found = np.load(sys.argv[2]), {}
 for name in ("cpu", "openvino", "auto"):
-    with Cascade.load(sys.argv[1], providers=name, engines=sys.argv[3]) as cascade:
+    with Cascade.load(sys.argv[1], providers=name, engine_cache=sys.argv[3]) as cascade:
         cascade.warm_up()
         answers = [cascade.predict(image) for image in images]
         found[name] = [cascade.provider, [a.label for a in answers], [a.confidence for a in answers]]

@@ -657,7 +657,7 @@ WRONG = {
     "no threads": (("--threads", "0"), ("--threads", "0")),
     "an unknown provider": (("--providers", "warp"), ("--providers", "auto", "warp")),
     "a provider that is not here": (("--providers", "qnn"), ("providers", "QNNExecutionProvider")),
-    "engines nowhere": (("--engines", "/proc/x"), ("", "/proc/x")),
+    "an engine cache nowhere": (("--engine-cache", "/proc/x"), ("", "/proc/x")),
     "a header without a remote": (("--header", "A: b"), ("--header", "--remote")),
     "a header without a colon": (("--remote", HTTP, "--header", "secret"), ("--header",)),
     "a header of two lines": (("--remote", HTTP, "--header", "A: b\nC: d"), ("--header",)),

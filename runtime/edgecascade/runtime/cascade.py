@@ -81,7 +81,7 @@ class Cascade:
         threads: int = 1,
         providers: str | Sequence[str] = "cpu",
         fallback: bool = False,
-        engines: str | os.PathLike[str] | None = None,
+        engine_cache: str | os.PathLike[str] | None = None,
     ) -> Cascade:
         """Load a cascade model. Opens no connection; the first forward does.
 
@@ -100,7 +100,7 @@ class Cascade:
             threads: the engine's threads for the local model.
             providers: execution providers by preference, such as `("cuda", "cpu")`, or `auto`.
             fallback: whether another provider may do the work of the first; see `provider`.
-            engines: a folder in which providers that compile the model keep what they compiled.
+            engine_cache: a folder in which providers that compile the model keep what they compiled.
 
         Raises:
             ModelFileError: the file is missing, damaged, no cascade model, or of a newer format.
@@ -108,7 +108,9 @@ class Cascade:
         """
         if not 0 < deadline <= _LONGEST:
             raise ArgumentError(f"deadline: expected seconds above 0, and at most a day, got {deadline}")
-        local = LocalModel.load(path, threads=threads, providers=providers, fallback=fallback, engines=engines)
+        local = LocalModel.load(
+            path, threads=threads, providers=providers, fallback=fallback, engine_cache=engine_cache
+        )
         if threshold is not None:
             local.swap(replace(local.policy, threshold=threshold))
         connected = None

@@ -87,7 +87,7 @@ def open_session(
     threads: int = 1,
     providers: str | Sequence[str] = CPU,
     fallback: bool = False,
-    engines: str | os.PathLike[str] | None = None,
+    engine_cache: str | os.PathLike[str] | None = None,
 ) -> Engine:
     """Open an ONNX model, or a `.tflite` cascade model.
 
@@ -96,7 +96,7 @@ def open_session(
         threads: the engine's threads within one operator; no thread of onnxruntime spins.
         providers: execution providers by preference, or `auto`, as `providers.preferred` takes them.
         fallback: whether another provider may replace the first; otherwise a missing one is an error.
-        engines: a folder in which providers that compile the model store the result.
+        engine_cache: a folder in which providers that compile the model store the result.
 
     Raises:
         ModelFileError: the file is missing or not a model, or a provider is not available.
@@ -128,7 +128,10 @@ def open_session(
         log.info("%s: its int8 weights run in slower kernels here, since the fast ones clip sums on this CPU", name)
     try:
         session: Engine = ort.InferenceSession(
-            source, options, providers=chosen, provider_options=[engine_options(p, engines, threads) for p in chosen]
+            source,
+            options,
+            providers=chosen,
+            provider_options=[engine_options(p, engine_cache, threads) for p in chosen],
         )
     except Exception as error:  # onnxruntime's exceptions have no common base but this one
         raise ModelFileError(f"{name}: onnxruntime cannot load it: {first_line(error)}") from error

@@ -190,7 +190,7 @@ System = BareModel | CascadeSystem
 def open_system(plan: Plan, inputs: Inputs) -> System:
     """Return the system of a plan; the CPU may stand in for a provider, and the result says so."""
     wanted = tuple(dict.fromkeys((*plan.providers, "cpu")))
-    options: dict[str, Any] = {"threads": plan.threads, "engines": plan.engines, "fallback": True}
+    options: dict[str, Any] = {"threads": plan.threads, "engine_cache": plan.engines, "fallback": True}
     options["providers"] = plan.providers[0] if plan.providers == ("auto",) else wanted if len(wanted) > 1 else "cpu"
     if plan.subject is Subject.ALONE:
         return BareModel(plan.file, inputs.given, **options)

@@ -45,64 +45,25 @@ _RATE = re.compile(r"\s*(?P<amount>[0-9]+(\.[0-9]+)?)\s*(?P<unit>[a-z]*)\s*/\s*(
 def add_cascade_arguments(parser: ArgumentParser) -> None:
     """Add the arguments, in groups, those of the remote first."""
     add_remote_arguments(parser)
-    _add_forwarding(parser)
-    _add_local(parser)
-
-
-def _add_forwarding(parser: ArgumentParser) -> None:
-    group = parser.add_argument_group("forwarding")
-    group.add_argument(
-        "--deadline", metavar="SECONDS", type=float, default=1.0, help="Seconds until an answer is due (default 1)."
-    )
-    group.add_argument(
-        "--threshold",
-        metavar="T",
-        type=float,
-        help="Forward inputs with an advantage below this, instead of the threshold in the file.",
-    )
-    group.add_argument(
-        "--budget",
-        metavar="RATE",
-        action="append",
-        default=[],
-        help="Limit on forwards per s, min, hour or day: 100/min, 5MB/day, '2.50 money/day' (repeatable).",
-    )
-    rare(group.add_argument("--price", metavar="MONEY", type=float, help="Price of one forward, for a money budget."))
-    rare(group.add_argument("--budget-file", metavar="FILE", help="File that keeps the budget across restarts."))
-    group.add_argument(
-        "--outbox", metavar="FILE", help="Store inputs that could not be sent in time, and send them later."
-    )
-    group.add_argument(
-        "--audit",
-        metavar="SHARE",
-        type=float,
-        help="Also forward this share of the confident inputs, and warn when agreement or scores drift.",
-    )
-    group.add_argument(
-        "--record",
-        metavar="DIR",
-        help="Save audited inputs and the predictions of both models for `edgecascade recalibrate` "
-        "(implies --audit 0.01).",
-    )
-    rare(group.add_argument("--log-json", action="store_true", help="Log events on standard error as JSON lines."))
-
-
-def _add_local(parser: ArgumentParser) -> None:
-    group = parser.add_argument_group("the local model")
-    group.add_argument(
-        "--providers",
-        metavar="A,B",
-        default="cpu",
-        help="Execution providers in order of preference: tensorrt, cuda, openvino, qnn, coreml, xnnpack, cpu, or "
-        "auto (default cpu).",
-    )
-    group.add_argument("--threads", metavar="N", type=int, default=1, help="Threads of ONNX Runtime (default 1).")
-    rare(group.add_argument("--fallback", action="store_true", help="Accept another provider than the first."))
-    rare(
-        group.add_argument(
-            "--engines", metavar="DIR", help="Folder where providers that compile the model store their engines."
-        )
-    )
+    add = parser.add_argument_group("forwarding").add_argument
+    add("--deadline", metavar="SECONDS", type=float, default=1.0, help="Seconds until an answer is due (default 1).")
+    add("--threshold", metavar="T", type=float, help="Forward below this advantage, instead of the file's threshold.")
+    budget = "Limit on forwards per s, min, hour or day: 100/min, 5MB/day, '2 money/day' (repeatable)."
+    add("--budget", metavar="RATE", action="append", default=[], help=budget)
+    rare(add("--price", metavar="MONEY", type=float, help="Price of one forward, for a --budget of money."))
+    rare(add("--budget-file", metavar="FILE", help="File that keeps the level of the budget across restarts."))
+    add("--outbox", metavar="FILE", help="Store inputs that could not be sent in time, and send them later.")
+    add("--audit", metavar="SHARE", type=float, help="Also forward this share of the confident inputs; warn of drift.")
+    record = "Save audited inputs and both predictions for `recalibrate` (implies --audit 0.01)."
+    add("--record", metavar="DIR", help=record)
+    rare(add("--log-json", action="store_true", help="Log events on standard error as JSON lines."))
+    add = parser.add_argument_group("the local model").add_argument
+    providers = "Execution providers in order of preference, such as cuda,cpu, or auto (default cpu)."
+    add("--providers", metavar="A,B", default="cpu", help=providers)
+    add("--threads", metavar="N", type=int, default=1, help="Threads of ONNX Runtime (default 1).")
+    rare(add("--fallback", action="store_true", help="Accept another provider than the first."))
+    engines = "Folder in which providers that compile the model store the result."
+    rare(add("--engine-cache", metavar="DIR", help=engines))
 
 
 def check_cascade_arguments(arguments: Namespace) -> None:
@@ -157,7 +118,7 @@ def open_cascade(arguments: Namespace) -> Cascade:
                 threads=arguments.threads,
                 providers=arguments.providers if arguments.providers == "auto" else arguments.providers.split(","),
                 fallback=arguments.fallback,
-                engines=arguments.engines,
+                engine_cache=arguments.engine_cache,
             )
         except ArgumentError as error:
             raise _with_flag(error, _FLAGS) from error

@@ -1,15 +1,16 @@
-"""`edgecascade inspect`: what is in this file."""
+"""`edgecascade inspect`: what a cascade model holds."""
 
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
 
+from edgecascade.cli import rare
 from edgecascade.runtime.engine import open_session, read_document, sessions
 from edgecascade.runtime.golden import compare, read_golden
 from edgecascade.runtime.model_inputs import model_inputs
 from edgecascade.runtime.saturation import unsafe_weights
-from edgecascade.types.document import FORMAT, Calibration, CascadeDocument
+from edgecascade.types.document import FORMAT, CascadeDocument
 from edgecascade.types.errors import ModelFileError
 from edgecascade.types.estimate import curve_table
 
@@ -19,79 +20,75 @@ __all__ = ["configure", "execute"]
 def configure(parser: ArgumentParser) -> None:
     """Add the arguments."""
     parser.epilog = "examples:\n  edgecascade inspect local.onnx\n  edgecascade inspect local.onnx --verify"
-    parser.add_argument("file", help="a cascade model, as `edgecascade calibrate` or `tflite` writes it")
+    parser.add_argument("file", help="Cascade model, as `edgecascade calibrate` or `tflite` writes it.")
     parser.add_argument(
         "--verify",
         action="store_true",
-        help="replay the file's golden inputs on every execution provider here, and compare the decisions",
+        help="Run the golden inputs of the file on every execution provider of this machine, and compare the "
+        "decisions. The exit code is 1 if they differ.",
     )
-    parser.add_argument("--tolerance", type=float, default=1e-3, help="on confidences, for --verify (default 0.001)")
-    parser.add_argument("--json", action="store_true", help="print the whole metadata document as JSON")
+    rare(
+        parser.add_argument(
+            "--tolerance",
+            type=float,
+            default=1e-3,
+            help="Largest difference of a confidence that --verify accepts (default 0.001).",
+        )
+    )
+    parser.add_argument("--json", action="store_true", help="Print the metadata document of the file as JSON.")
 
 
 def execute(arguments: Namespace) -> int:
-    """Print the metadata, for a person or as JSON."""
-    session = open_session(arguments.file)
-    document = read_document(session, arguments.file)
+    """Print the metadata, as a summary or as JSON, or verify the file."""
+    path = arguments.file
+    session = open_session(path)
+    document = read_document(session, path)
     if arguments.verify:
-        return _verify(arguments.file, arguments.tolerance)
+        return _verify(path, arguments.tolerance)
     if arguments.json:
         print(document.to_json(indent=2))
         return 0
-    print("\n".join(_lines(document, arguments.file, str(model_inputs(session, arguments.file)))))
+    print(f"{path}: cascade model, format {FORMAT}, written by {document.written_by}")
+    for head, text in _rows(document, path, str(model_inputs(session, path))):
+        print(f"  {head:<12}{text}")
     return 0
 
 
-def _lines(document: CascadeDocument, path: str, inputs: str) -> Iterator[str]:
+def _rows(document: CascadeDocument, path: str, inputs: str) -> Iterator[tuple[str, str]]:
+    """Yield the heading, empty for a continuation, and the text of each line of the summary."""
     policy, source = document.policy, document.source
-    counts = f"{min(policy.counts)} to {max(policy.counts)} inputs each" if policy.counts else "no inputs"
-    yield f"{path}: cascade model, format {FORMAT}, written by {document.written_by}"
-    yield f"  input       {inputs}"
-    yield f"  classes     {len(document.labels)}: {_shorten(document.labels)}"
-    yield f"  body        {source.model}, sha256 {source.model_sha256[:12]}..."
+    yield "input", inputs
+    yield "classes", f"{len(document.labels)}: {_shorten(document.labels)}"
+    yield "body", f"{source.model}, sha256 {source.model_sha256[:12]}..."
     if unsafe := unsafe_weights(path):
-        yield f"  int8        {len(unsafe)} weight tensors that fast kernels add up wrongly on x86 CPUs without VNNI;"
-        yield "              this runtime avoids that there, others must set session.x64quantprecision to 1"
-    yield f"  local       {_calibration(document.calibration)}"
-    yield f"  remote      {_calibration(document.remote)}"
-    bins = f"{policy.bins} equal-count bins of {policy.score} ({counts})"
-    yield f"  policy      advantage from {policy.estimate} in {bins}"
-    yield f"              forward below {policy.threshold:+.4f}; merge: {policy.merge}"
-    yield f"              {policy.objective}"
-    yield "  operating points on the calibration data, which also chose them: expect a little less on new data"
-    for line in curve_table(document.operating_curve, policy.threshold):
-        yield f"    {line}"
-    for sentence in policy.advice:
-        yield f"  advice      {sentence}"
-    yield f"  certificate {document.certificate or 'none: the accuracies above are estimates'}"
+        yield "int8", f"{len(unsafe)} weight tensors that fast kernels add up wrongly on x86 CPUs without VNNI;"
+        yield "", "this runtime avoids that there, others must set session.x64quantprecision to 1"
+    yield "local", str(document.calibration)
+    yield "remote", str(document.remote)
+    yield "policy", policy.objective
+    yield "", f"forward below advantage {policy.threshold:+.4f}; score: {policy.score}; merge: {policy.merge}"
+    counts = f" of {min(policy.counts)} to {max(policy.counts)} inputs" if policy.counts else ""
+    yield "", f"advantage: {policy.estimate}, {policy.bins} bins{counts}"
+    yield "curve", "operating points on the calibration data, which also chose them; expect a little less on new data"
+    yield from (("", line) for line in curve_table(document.operating_curve, policy.threshold))
+    yield from (("advice", sentence) for sentence in policy.advice)
+    yield "certificate", str(document.certificate or "none: the accuracies above are estimates")
 
 
 def _verify(path: str, tolerance: float) -> int:
     failed = False
     for provider, session in sessions(path):
         if isinstance(session, ModelFileError):
-            print(f"{provider}: not usable here: {session}")
+            print(f"{provider}: not usable on this machine: {session}")
             continue
         golden = read_golden(session, path)
         if golden is None:
-            raise ModelFileError(f"{path}: it has no golden inputs to replay; `edgecascade calibrate` puts them in")
-        largest, sentence = compare(session, golden.inputs, golden.expected, tolerance)
-        failed |= sentence is not None
-        print(
-            f"{provider}: {sentence}"
-            if sentence
-            else f"{provider}: {len(golden)} golden inputs decided as expected; largest difference of a confidence "
-            f"{largest:.1e} (tolerance {tolerance:g})"
-        )
+            raise ModelFileError(f"{path}: it has no golden inputs to replay; `edgecascade calibrate` stores them")
+        largest, difference = compare(session, golden.inputs, golden.expected, tolerance)
+        failed |= difference is not None
+        same = f"{len(golden)} golden inputs decided as expected; largest difference of a confidence {largest:.1e}"
+        print(f"{provider}: {difference or f'{same} (tolerance {tolerance:g})'}")
     return 1 if failed else 0
-
-
-def _calibration(record: Calibration) -> str:
-    before, after = record.ece_before, record.ece_after
-    return (
-        f"accuracy {record.accuracy.percent()}, T {record.temperature:.4f} by {record.method} scaling "
-        f"on n = {record.n}; ECE {before.value:.3f} > {after.value:.3f} ({after.low:.3f} to {after.high:.3f})"
-    )
 
 
 def _shorten(labels: Sequence[str]) -> str:

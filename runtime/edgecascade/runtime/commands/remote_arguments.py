@@ -21,37 +21,21 @@ _OF_ADDRESSES = ("header", "header_file", "ca", "cert", "key", "hedge", "no_retr
 
 def add_remote_arguments(parser: ArgumentParser) -> None:
     """Add the arguments, as a group."""
-    group = parser.add_argument_group("the remote")
-    group.add_argument(
+    add = parser.add_argument_group("the remote").add_argument
+    add(
         "--remote",
         metavar="REMOTE",
-        help="Address http[s]://HOST:PORT/v2/models/NAME or grpc[s]://... (Open Inference Protocol v2), or an ONNX "
-        "file to run in this process. Without a remote, every answer is local.",
+        help="Model to ask: http[s]:// or grpc[s]://HOST:PORT/v2/models/NAME, or an ONNX file.",
     )
-    group.add_argument(
-        "--header-file", metavar="FILE", help="File of headers to send with every request, one 'Name: value' a line."
-    )
-    rare(
-        group.add_argument(
-            "--header",
-            metavar="'NAME: VALUE'",
-            action="append",
-            default=[],
-            help="Header to send with every request (repeatable). Other users of this machine can read it: put "
-            "secrets into --header-file.",
-        )
-    )
-    rare(group.add_argument("--ca", metavar="FILE", help="Certificates (PEM) of the authorities to trust."))
-    rare(group.add_argument("--cert", metavar="FILE", help="Certificate (PEM) of this client, if the remote asks."))
-    rare(group.add_argument("--key", metavar="FILE", help="Private key (PEM) of --cert, if it is in another file."))
-    rare(
-        group.add_argument(
-            "--hedge",
-            action="store_true",
-            help="Send a second request when a reply takes longer than 95%% of the replies before.",
-        )
-    )
-    rare(group.add_argument("--no-retry", action="store_true", help="Do not send a request again after a failure."))
+    add("--header-file", metavar="FILE", help="Headers to send with every request, one 'Name: value' a line.")
+    header = "Header to send (repeatable). Other users of this machine can read it: use --header-file for secrets."
+    rare(add("--header", metavar="'NAME: VALUE'", action="append", default=[], help=header))
+    rare(add("--ca", metavar="FILE", help="Certificates (PEM) of the authorities to trust."))
+    rare(add("--cert", metavar="FILE", help="Certificate (PEM) of this client, if the remote asks for one."))
+    rare(add("--key", metavar="FILE", help="Private key (PEM) of --cert, if it is in another file."))
+    hedge = "Send a second request when a reply takes longer than 95%% of the replies before."
+    rare(add("--hedge", action="store_true", help=hedge))
+    rare(add("--no-retry", action="store_true", help="Do not send a request again after a failure."))
 
 
 def flag(name: str) -> str:

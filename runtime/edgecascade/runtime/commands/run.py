@@ -37,7 +37,7 @@ def configure(parser: ArgumentParser) -> None:
         "on standard output with `late`. The first Ctrl-C or SIGTERM takes no more inputs; the second ends at once.\n"
         "The exit code is 2 if an input does not fit the model; its line then has `error`."
     )
-    parser.add_argument("file", metavar="FILE", help="Cascade model, as `edgecascade calibrate` writes it.")
+    parser.add_argument("file", help="Cascade model, as `edgecascade calibrate` writes it.")
     parser.add_argument(
         "inputs",
         metavar="INPUT",
@@ -45,18 +45,13 @@ def configure(parser: ArgumentParser) -> None:
         help="Image, folder of images, lines of text (.txt), arrays (.npy, .npz); - for lines on standard input; "
         "tcp://127.0.0.1:PORT or unix:PATH to listen for lines; video:FILE; camera:NUMBER.",
     )
-    parser.add_argument("--probabilities", action="store_true", help="Add the probability of every class to each line.")
-    parser.add_argument(
-        "--every", metavar="N", type=int, default=1, help="Answer every N-th frame of a video or camera (default 1)."
-    )
-    parser.add_argument(
-        "--metrics", metavar="PORT", type=int, help="Serve http://127.0.0.1:PORT/metrics to Prometheus."
-    )
-    rare(
-        parser.add_argument(
-            "--listen-anywhere", action="store_true", help="Allow tcp:// addresses that other machines can reach."
-        )
-    )
+    add = parser.add_argument
+    add("--probabilities", action="store_true", help="Add the probability of every class to each line.")
+    every = "Answer every N-th frame of a video or camera (default 1)."
+    add("--every", metavar="N", type=int, default=1, help=every)
+    add("--metrics", metavar="PORT", type=int, help="Serve Prometheus metrics at 127.0.0.1:PORT/metrics.")
+    anywhere = "Allow tcp:// addresses that other machines can reach."
+    rare(add("--listen-anywhere", action="store_true", help=anywhere))
     add_cascade_arguments(parser)
 
 
