@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.stats import multinomial
 
-from edgecascade.calibration import CalibrationError, Certificate, betting_p_value, certify, exact_p_value, sample_size
+from edgecascade.calibration import CalibrationError, Certificate, certify, sample_size
+from edgecascade.calibration.certificate import betting_p_value, exact_p_value
 
 THRESHOLDS = np.linspace(-0.5, 0.5, 21)
 

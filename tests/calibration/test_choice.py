@@ -1,123 +1,94 @@
-"""The choice among calibrators: temperature scaling unless another is better by more than one standard error."""
-
-from collections.abc import Callable
-from typing import Any
+"""The choice of a calibrator of scores: Platt scaling unless isotonic regression is clearly better."""
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgecascade.calibration import (
-    CalibrationError,
-    Isotonic,
-    TemperatureScaling,
-    TopLabelIsotonic,
-    VectorScaling,
-    choose_calibrator,
-    fit_temperature,
-    negative_log_likelihood,
-)
+from edgecascade.calibration import CalibrationError, Platt, choose_calibrator, fit_isotonic, fit_platt
+from edgecascade.calibration.scaling import Isotonic
 
-Sampled = Callable[..., tuple[NDArray[np.float64], NDArray[np.int64]]]
+Scored = tuple[NDArray[np.float64], NDArray[np.bool_]]
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_logits_that_a_temperature_explains_keep_it(sampled: Sampled, seed: int) -> None:
-    """More freedom buys nothing there, and is not bought."""
-    logits, labels = sampled(n=500, temperature=2.0, seed=seed)
-    chosen = choose_calibrator(logits, labels)
-    assert chosen.method == "temperature"
-    assert chosen.calibrator == TemperatureScaling(fit_temperature(logits, labels))
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_classes_of_different_sharpness_get_vector_scaling(sampled: Sampled, seed: int) -> None:
-    """And it pays on fresh rows too."""
-    honest, every = sampled(n=2000, seed=seed)
-    logits, labels = honest * [0.5, 1.0, 2.0, 4.0] + [0.0, 2.0, 0.0, -2.0], every
-    chosen = choose_calibrator(logits[:500], labels[:500])
-    assert chosen.method == "vector scaling"
-    assert isinstance(chosen.calibrator, VectorScaling)
-    fresh, truth = logits[500:], labels[500:]
-    scaled = negative_log_likelihood(fresh, truth, fit_temperature(logits[:500], labels[:500]))
-    assert negative_log_likelihood(chosen.calibrator(fresh), truth) < scaled - 0.1
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_a_confidence_that_no_formula_fits_gets_isotonic_regression(seed: int) -> None:
-    """Where the answers that seem half sure are nearly always right, and all others right by half."""
+def logistic(n: int, seed: int) -> Scored:
+    """Scores whose log-odds of being right are linear."""
     rng = np.random.default_rng(seed)
-    margin, top = rng.uniform(0.5, 8.0, 2000), rng.integers(0, 3, 2000)
-    logits = margin[:, None] * (np.arange(3) == top[:, None])
-    right = rng.random(2000) < np.where(margin < 2.0, 0.4, 0.95)
-    labels = np.where(right, top, (top + rng.integers(1, 3, 2000)) % 3)
-    chosen = choose_calibrator(logits, labels)
+    score = rng.normal(size=n)
+    return score, rng.random(n) < 1 / (1 + np.exp(-2 * score))
+
+
+def stepped(n: int, seed: int) -> Scored:
+    """Scores that are right half the time up to a point, and nearly always in between."""
+    rng = np.random.default_rng(seed)
+    score = rng.uniform(0.5, 8.0, n)
+    return score, rng.random(n) < np.where(score < 2.0, 0.4, 0.95)
+
+
+def losses(calibrator: Platt | Isotonic, scored: Scored) -> NDArray[np.float64]:
+    """Return the negative log-likelihood of each answer."""
+    probability = calibrator(scored[0])
+    return -np.log(np.where(scored[1], probability, 1 - probability))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_scores_with_linear_log_odds_keep_platt_scaling(seed: int) -> None:
+    """More freedom gains nothing there."""
+    scored = logistic(500, seed)
+    chosen = choose_calibrator(*scored)
+    assert (chosen.method, chosen.calibrator) == ("platt", fit_platt(*scored))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_scores_that_no_formula_fits_get_isotonic_regression(seed: int) -> None:
+    """It is the better one on fresh inputs too."""
+    scored, fresh = stepped(2000, seed), stepped(5000, seed + 100)
+    chosen = choose_calibrator(*scored)
     assert chosen.method == "isotonic"
-    assert isinstance(chosen.calibrator, TopLabelIsotonic)
-    assert isinstance(chosen.calibrator.isotonic, Isotonic)
+    assert losses(chosen.calibrator, fresh).mean() < losses(fit_platt(*scored), fresh).mean()
 
 
-def test_the_choice_follows_from_the_figures(sampled: Sampled) -> None:
-    """The largest gain among those above their standard error; gains are differences of the likelihoods."""
-    for seed in range(10):
-        chosen = choose_calibrator(*sampled(n=60, temperature=1.5, seed=seed), seed=seed)
-        temperature, *_ = chosen.candidates
-        assert [c.method for c in chosen.candidates] == ["temperature", "vector scaling", "isotonic"]
-        assert (temperature.gain, temperature.gain_error, chosen.n, chosen.folds) == (0.0, 0.0, 60, 5)
-        for candidate in chosen.candidates:
-            assert candidate.gain == pytest.approx(temperature.nll - candidate.nll)
-            assert candidate.nll_error > 0
-        pays = {c.gain: c.method for c in chosen.candidates if c.gain > c.gain_error}
-        assert chosen.method == (pays[max(pays)] if pays else "temperature")
+def test_the_choice_follows_from_the_figures() -> None:
+    """Isotonic regression only if its gain is above one standard error; gains are differences of likelihoods."""
+    methods = set()
+    for seed in range(20):
+        chosen = choose_calibrator(*stepped(60, seed), seed=seed)
+        platt, isotonic = chosen.candidates
+        assert (platt.method, isotonic.method, platt.gain, platt.gain_error) == ("platt", "isotonic", 0.0, 0.0)
+        assert isotonic.gain == pytest.approx(platt.nll - isotonic.nll)
+        assert chosen.method == ("isotonic" if isotonic.gain > isotonic.gain_error else "platt")
+        methods.add(chosen.method)
+    assert methods == {"platt", "isotonic"}
 
 
-def test_every_row_is_judged_by_a_fit_that_has_not_seen_it(sampled: Sampled) -> None:
-    """With as many folds as rows: the temperature's likelihood is the mean over fits that leave one row out."""
-    logits, labels = sampled(n=30)
-    rows = np.arange(30)
-    losses = [
-        negative_log_likelihood(
-            logits[[i]], labels[[i]], fit_temperature(np.delete(logits, i, axis=0), np.delete(labels, i))
-        )
-        for i in rows
+@pytest.mark.parametrize(("position", "fit"), [(0, fit_platt), (1, fit_isotonic)])
+def test_every_row_is_measured_by_a_fit_that_has_not_seen_it(position: int, fit: type[Platt]) -> None:
+    """With as many folds as rows, the likelihood is the mean over fits that leave one row out."""
+    score, correct = logistic(30, 0)
+    left_out = [
+        losses(fit(np.delete(score, i), np.delete(correct, i)), (score[[i]], correct[[i]])).item()  # type: ignore[arg-type]
+        for i in range(30)
     ]
-    found = choose_calibrator(logits, labels, folds=30).candidates[0]
-    assert found.nll == pytest.approx(np.mean(losses), rel=1e-5)
-    assert found.nll_error == pytest.approx(np.std(losses, ddof=1) / np.sqrt(30), rel=1e-5)
+    found = choose_calibrator(score, correct, folds=30).candidates[position]
+    assert found.nll == pytest.approx(np.mean(left_out))
+    assert found.nll_error == pytest.approx(np.std(left_out, ddof=1) / np.sqrt(30))
 
 
-def test_what_cannot_be_fitted_is_no_candidate(sampled: Sampled) -> None:
-    """Vector scaling finds no optimum beside an outlier that leaves the temperature alone, which is then kept."""
-    logits, labels = sampled(n=300)
-    logits[0, labels[0]] = 1e20
-    chosen = choose_calibrator(logits, labels)
-    assert chosen.method == "temperature"
-    assert [candidate.method for candidate in chosen.candidates] == ["temperature", "isotonic"]
-
-
-def test_the_same_seed_gives_the_same_figures(sampled: Sampled) -> None:
-    """A report can be made again."""
-    problem = sampled(n=100)
-    first, again, other = (choose_calibrator(*problem, seed=seed).candidates for seed in (1, 1, 2))
+def test_the_same_seed_gives_the_same_figures() -> None:
+    """Another seed gives others."""
+    first, again, other = (choose_calibrator(*logistic(100, 0), seed=seed).candidates for seed in (1, 1, 2))
     assert first == again != other
 
 
-RIGHT_BUT_ONE = np.array([[2.0, 0.0]] * 10)
-
-
 @pytest.mark.parametrize(
-    ("logits", "labels", "options", "message"),
+    ("score", "correct", "folds", "message"),
     [
-        pytest.param(RIGHT_BUT_ONE, [0] * 9 + [1], {}, "^folds: .*labels: ", id="one row wrong"),
-        pytest.param(RIGHT_BUT_ONE, [0] * 9 + [1], {"folds": 1}, "^folds: expected 2 to 10.* got 1", id="one fold"),
-        pytest.param(RIGHT_BUT_ONE, [0] * 9 + [1], {"folds": 11}, "^folds: .* got 11", id="more folds than rows"),
-        pytest.param(RIGHT_BUT_ONE, [0] * 9, {}, r"^labels: .*\[9\]", id="unequal lengths"),
-        pytest.param(RIGHT_BUT_ONE, [0] * 10, {}, "right on all", id="none wrong"),
+        ([0.1, 0.2, 0.3], [True, False, True], 1, "^folds: expected 2 to 3.* got 1"),
+        ([0.1, 0.2, 0.3], [True, False, True], 4, "^folds: .* got 4"),
+        ([0.1, 0.2, 0.3], [True, False], 2, r"^correct: .*\[3\].*\[2\]"),
+        ([0.5, 0.5, 0.5, 0.5], [True, False, True, False], 2, "^score: .*distinct"),
     ],
 )
-def test_what_leaves_no_choice_is_refused(
-    logits: NDArray[np.float64], labels: list[int], options: dict[str, Any], message: str
-) -> None:
-    """One sentence that names the argument."""
+def test_what_leaves_no_choice_is_refused(score: list[float], correct: list[bool], folds: int, message: str) -> None:
+    """The error names the argument and the value."""
     with pytest.raises(CalibrationError, match=message):
-        choose_calibrator(logits, np.array(labels), **options)
+        choose_calibrator(np.array(score), np.array(correct), folds=folds)

@@ -3,6 +3,7 @@
 import json
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from documents import some_document
 from edgecascade.calibration import (
     CalibrationError,
     MostAccuracy,
+    choose_calibrator,
     evaluate,
     fit_platt,
     fit_temperature,
@@ -177,7 +179,7 @@ def test_no_input_is_both_fitted_and_evaluated(sampled: Sampled) -> None:
     assert (found.fitted_on, found.evaluated_on) == (240, 360)
     temperature = fit_temperature(logits[fit], labels[fit])
     for part, scale in ((found.before, 1.0), (found.after, temperature)):
-        expected = evaluate(softmax(logits[test] / scale), labels[test], seed=3)
+        expected = evaluate(softmax(logits[test], scale), labels[test], seed=3)
         assert {name: part[name] for name in expected} == expected
     assert found.after["ece"].value < found.before["ece"].value
     assert found.before["accuracy"] == found.after["accuracy"]
@@ -191,21 +193,21 @@ def test_the_evaluation_is_printed_and_written(folder: Path, capsys: pytest.Capt
     read = read_model(folder / "outputs.npz", array="local")
     assert document == json.loads(json.dumps(evaluate_held_out(read).to_dict()))
     assert len(shown.splitlines()) == 2 + len(document["after"])
-    assert f"T = {document['calibrator']['temperature']:.4f}" in shown
+    assert f"temperature {document['parameters']['temperature']:.4g}" in shown
     assert document["fitted_on"] + document["evaluated_on"] == 1500
     for name in ("accuracy", "nll", "brier", "ece", "auroc", "aurc", "risk_at_0.8"):
         assert document["after"][name]["low"] <= document["after"][name]["value"] <= document["after"][name]["high"]
 
 
-@pytest.mark.parametrize("classes_differ", [False, True])
-def test_calibrators_can_be_compared(sampled: Sampled, classes_differ: bool) -> None:
-    """On the part of the fit only; where each class has its own sharpness, vector scaling is chosen."""
-    logits, labels = sampled(n=2000)
-    if classes_differ:
-        logits = logits * [0.5, 1.0, 2.0, 4.0] + [0.0, 2.0, 0.0, -2.0]
-    found = evaluate_held_out(SavedOutputs(logits, labels, False), choose=True)
-    assert found.method == ("vector scaling" if classes_differ else "temperature")
-    assert len(found.candidates) == 3
+def test_calibrators_of_scores_can_be_compared() -> None:
+    """On the part of the fit only."""
+    rng = np.random.default_rng(0)
+    score = rng.uniform(0.5, 8.0, 3000)
+    correct = rng.random(3000) < np.where(score < 2.0, 0.4, 0.95)
+    found = evaluate_held_out(SavedScores(score, correct), choose=True)
+    fit = np.sort(np.random.default_rng(0).permutation(3000)[:1500])
+    chosen = choose_calibrator(score[fit], correct[fit])
+    assert (found.method, found.candidates) == (chosen.method, chosen.candidates) != ("platt", ())
     json.dumps(found.to_dict(), allow_nan=False)
 
 
@@ -221,17 +223,20 @@ def test_scores_of_any_task_are_evaluated(tmp_path: Path, capsys: pytest.Capture
     assert ("ece" in found.before, "ece" in found.after) == (False, True)
     assert found.before["auroc"] == found.after["auroc"]
     fit = np.sort(np.random.default_rng(0).permutation(1000)[:500])
-    assert found.calibrator == fit_platt(score[fit], correct[fit])
+    assert found.parameters == asdict(fit_platt(score[fit], correct[fit]))
     assert run(tmp_path / "answers.npz", "--json", "-", command="evaluate") == 0
     named = capsys.readouterr().out
-    assert json.loads(named)["calibrator"]["method"] == "platt"
+    assert json.loads(named)["method"] == "platt"
     assert run(tmp_path / "score.npy", tmp_path / "correct.npy", "--json", "-", command="evaluate") == 0
     assert capsys.readouterr().out == named
     assert run(tmp_path / "answers.npz", command="evaluate") == 0
-    assert run(tmp_path / "answers.npz", "--calibrators", command="evaluate") == 2
+    assert run(tmp_path / "answers.npz", "--calibrators", command="evaluate") == 0
+    assert "<- chosen" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("arguments", [["--array", "other"], ["--fit-share", "1"], ["--fit-share", "0"]])
+@pytest.mark.parametrize(
+    "arguments", [["--array", "other"], ["--fit-share", "1"], ["--fit-share", "0"], ["--calibrators"]]
+)
 def test_an_evaluation_that_cannot_be_is_one_sentence(
     folder: Path, arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,15 +11,14 @@ from numpy.typing import NDArray
 
 from edgecascade.calibration import (
     CalibrationError,
-    auroc,
-    brier_score,
+    calibration_error,
     evaluate,
     expected_calibration_error,
     negative_log_likelihood,
     proportion_interval,
-    risk_coverage,
     softmax,
 )
+from edgecascade.calibration.metrics import auroc, brier_score, risk_coverage
 from edgecascade.calibration.metrics.evaluation import squared_distances
 
 RANGES = {"brier": (0.0, 2.0), "nll": (0.0, np.inf)}  # of the others: 0 to 1
@@ -38,7 +37,7 @@ def test_each_number_is_what_its_own_function_says(sampled: Sampled) -> None:
         "brier": brier_score(probabilities, labels),
         "ece": expected_calibration_error(confidence, correct),
         "ece_equal_mass": expected_calibration_error(confidence, correct, spacing="mass"),
-        "ece_debiased": expected_calibration_error(confidence, correct, debiased=True),
+        "ece_corrected": calibration_error(confidence, correct).value,
         "aurc": risk_coverage(confidence, correct).area,
         "auroc": auroc(confidence, correct),
     }
@@ -105,7 +104,7 @@ def truths(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> dic
         "brier": brier_score(probabilities, labels),
         "ece": expected_calibration_error(confidence, correct),
         "ece_equal_mass": expected_calibration_error(confidence, correct, spacing="mass"),
-        "ece_debiased": expected_calibration_error(confidence, correct),
+        "ece_corrected": expected_calibration_error(confidence, correct),
         "aurc": risk_coverage(confidence, correct).area,
         "auroc": auroc(confidence, correct),
     }

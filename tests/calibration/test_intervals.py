@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 
 from edgecascade.calibration import (
-    bootstrap,
     expected_calibration_error,
     mean,
     paired_difference_interval,
     proportion_interval,
     quantile,
 )
+from edgecascade.calibration.intervals import bootstrap
 
 Z = 1.959963984540054
 

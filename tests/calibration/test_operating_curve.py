@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from edgecascade.calibration import operating_curve, operating_points, simultaneous_band
+from edgecascade.calibration import operating_curve, operating_points
+from edgecascade.calibration.intervals import simultaneous_band
 
 Right = NDArray[np.bool_]
 Situation = tuple[NDArray[np.float32], Right, Right]

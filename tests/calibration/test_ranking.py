@@ -9,12 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from edgecascade.calibration import (
-    CalibrationError,
-    auroc,
-    auroc_interval,
-    risk_coverage,
-)
+from edgecascade.calibration import CalibrationError
+from edgecascade.calibration.metrics import auroc, auroc_interval, risk_coverage
 
 Columns = tuple[NDArray[np.float64], NDArray[np.bool_]]
 

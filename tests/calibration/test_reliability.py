@@ -9,14 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from edgecascade.calibration import (
-    CalibrationError,
-    bootstrap,
-    calibration_error,
-    calibration_error_interval,
-    expected_calibration_error,
-    reliability,
-)
+from edgecascade.calibration import CalibrationError, calibration_error, expected_calibration_error, reliability
+from edgecascade.calibration.intervals import bootstrap
+from edgecascade.calibration.metrics import calibration_error_interval
 
 Verdicts = list[tuple[float, bool]]
 
@@ -95,44 +90,6 @@ def test_the_diagram_is_scikit_learns(spacing: str, strategy: str, bins: int) ->
     accuracy, mean = calibration.calibration_curve(correct, confidence, n_bins=bins, strategy=strategy)
     np.testing.assert_allclose(table.confidence[table.count > 0], mean)
     np.testing.assert_allclose(table.accuracy[table.count > 0], accuracy)
-
-
-def test_the_bias_is_what_sampling_says() -> None:
-    """Accuracies drawn from a normal around those seen have gaps that are larger by what is taken away."""
-    rng = np.random.default_rng(0)
-    confidence = rng.uniform(0.0, 1.0, 300)
-    correct = rng.random(300) < confidence
-    table = reliability(confidence, correct)
-    deviation = np.sqrt(table.accuracy * (1 - table.accuracy) / table.count)
-    drawn = rng.normal(table.confidence - table.accuracy, deviation, (40_000, 15))
-    plain, share = expected_calibration_error(confidence, correct), table.count / 300
-    wanted = plain - (np.mean(np.abs(drawn) @ share) - plain)
-    found = expected_calibration_error(confidence, correct, debiased=True)
-    assert 0.0 < found < plain
-    assert found == pytest.approx(wanted, abs=5e-4)
-
-
-@SPACINGS
-@given(VERDICTS | TIED)
-def test_debiasing_takes_away_and_never_too_much(spacing: str, verdicts: Verdicts) -> None:
-    """Down to 0, and nothing where chance had no part."""
-    plain = expected_calibration_error(*columns(verdicts), spacing=spacing)
-    assert 0.0 <= expected_calibration_error(*columns(verdicts), spacing=spacing, debiased=True) <= plain + 1e-12
-    settled = columns([(confidence, True) for confidence, _ in verdicts])
-    assert expected_calibration_error(*settled, debiased=True) == expected_calibration_error(*settled)
-
-
-@pytest.mark.parametrize(("shift", "left"), [(0.0, 0.65), (0.03, 0.65), (0.05, 0.5)])
-def test_the_debiased_error_is_nearer_the_truth(shift: float, left: float) -> None:
-    """On average over repeated draws of a model that is calibrated, or nearly."""
-    plain, debiased = [], []
-    for seed in range(100):
-        rng = np.random.default_rng(seed)
-        confidence = rng.uniform(0.5, 0.9, 600)
-        correct = rng.random(600) < confidence - shift
-        plain.append(expected_calibration_error(confidence, correct, spacing="mass"))
-        debiased.append(expected_calibration_error(confidence, correct, spacing="mass", debiased=True))
-    assert abs(np.mean(debiased) - shift) < left * abs(np.mean(plain) - shift)
 
 
 @pytest.mark.parametrize(

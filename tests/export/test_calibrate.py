@@ -138,7 +138,7 @@ def test_a_rate_of_nothing_forwards_nothing(
     assert written.plan.policy.chosen.offload_rate == 0
 
 
-def test_a_promise_travels_in_the_file(
+def test_a_certificate_travels_in_the_file(
     body: Path, data: LabelledData, remote: NDArray[np.float64], tmp_path: Path
 ) -> None:
     """And the threshold is the one that it was made for."""

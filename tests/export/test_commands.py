@@ -154,7 +154,7 @@ def test_every_objective_and_choice_is_kept_in_the_file(
 
 
 @pytest.mark.usefixtures("folder")
-def test_a_promise_can_be_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_certificate_can_be_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
     """And is refused with the reason where the data do not show it."""
     arguments = ["corner.onnx", "--remote", "remote.onnx", "--data", "calibration.npz", "-o", "cascade.onnx"]
     assert run("calibrate", *arguments, "--certify", "0.2", "--risk", "0.1") == 0

@@ -1,5 +1,6 @@
 """The folded graph decides as the reference does, whatever the logits, and leaves the body what it was."""
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -245,3 +246,42 @@ def test_logits_that_are_the_input_itself_survive_renaming(build: Body, rule: De
     """A body that is one Softmax over its input, into a reserved name: its logits are the input."""
     body = build([helper.make_node("Softmax", ["z"], ["probabilities"])], [3], [3], output="probabilities")
     assert_agrees(run(fold_and_open(body, rule, logits=find_logits(body).tensor), BATCH), BATCH, rule)
+
+
+# SHA-256 of the head by kind of the body's output and score, as files in use have it. A change of one is a change of
+# the file format: bump its version, or restore the graph.
+HEADS = {
+    ("logits", "confidence"): "bcfcaa5112454c6f",
+    ("logits", "margin"): "407477bbcbe4505b",
+    ("logits", "entropy"): "5ed3733adc1d7f4b",
+    ("probabilities", "confidence"): "67bb891663209ee6",
+    ("probabilities", "margin"): "a8c5842a7f4fba56",
+    ("probabilities", "entropy"): "097df36593dba091",
+    ("binary-logits", "confidence"): "49e27d9954f4266b",
+    ("binary-logits", "margin"): "e2d53372a649d2da",
+    ("binary-logits", "entropy"): "76a3a1ccaafa7405",
+    ("binary-probabilities", "confidence"): "a97a456fc6ff87a8",
+    ("binary-probabilities", "margin"): "d9645e622f43caa7",
+    ("binary-probabilities", "entropy"): "f85e3838cc35d5d0",
+}
+
+
+def _head(kind: str, score: str, identity: Body, rule: DecisionRule) -> str:
+    """Nodes, constants, inputs and outputs as text, hashed."""
+    body = identity(1) if kind.startswith("binary") else identity(3)
+    model = fold(body, logits="logits", kind=kind, rule=replace(rule, score=score), document=some_document())
+    lines = [
+        f"{node.name}: {node.op_type} {list(node.input)} -> {list(node.output)} "
+        f"{sorted((one.name, str(helper.get_attribute_value(one))) for one in node.attribute)}"
+        for node in model.graph.node
+    ]
+    lines += [f"{one.name} = {onnx.numpy_helper.to_array(one).tolist()}" for one in model.graph.initializer]
+    lines += [onnx.helper.printable_value_info(one) for one in (*model.graph.input, *model.graph.output)]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+@pytest.mark.parametrize("score", ["confidence", "margin", "entropy"])
+@pytest.mark.parametrize("kind", ["logits", "probabilities", "binary-logits", "binary-probabilities"])
+def test_the_head_is_that_of_the_files_in_use(kind: str, score: str, identity: Body, rule: DecisionRule) -> None:
+    """Node for node."""
+    assert _head(kind, score, identity, rule) == HEADS[kind, score]

@@ -219,6 +219,13 @@ def test_dynamic_weights_cannot_be_clipped_either() -> None:
     assert clipped_pairs(model) == 0
 
 
+def test_dynamic_quantization_takes_convolutions(body: ModelProto) -> None:
+    """With one scale for all weights of a layer, as onnxruntime's integer convolution has it."""
+    model = quantize_int8_dynamic(body)
+    assert "ConvInteger" in {node.op_type for node in model.graph.node}
+    assert clipped_pairs(model) == 0
+
+
 def test_the_scales_do_not_lose_what_seven_bits_would(body: ModelProto, logits_of: Callable[..., Any]) -> None:
     """The error of the logits stays near that of the full range."""
     expected = logits_of(body, INPUTS)

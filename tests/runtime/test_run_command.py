@@ -746,7 +746,7 @@ def test_arguments_become_the_remote_that_they_describe(file: Path) -> None:
     for options, kinds in cases:
         arguments = parser.parse_args([str(file), "-", "--remote", HTTPS, *options])
         with open_cascade(arguments) as cascade:
-            found, one = [], cast(Any, cascade._forwarding.remote)
+            found, one = [], cast(Any, cascade._dispatcher.remote)
             while hasattr(one, "_remote"):
                 found.append(type(one))
                 one = one._remote

@@ -1,43 +1,33 @@
 """Calibration and planning: arrays in, numbers out.
 
-Temperature scaling and its relatives, calibration metrics with intervals, the advantage table, the plan of a cascade
-and its certificate. Nothing here knows a model file or a network. Read `plan.py` first.
+The plan of a cascade with its advantage table, operating curve and certificate; here too the names most used of the
+rooms `metrics` (calibration error, AUROC, risk-coverage) and `scaling` (temperature, Platt, isotonic). Nothing here
+knows a model file or a network. Read `plan.py` first.
 """
 
 from edgecascade.calibration.advantage import (
-    ESTIMATES,
     AdvantageTable,
     advantage_intervals,
     advantage_table,
-    estimate_advantage,
     shrunk_advantage_table,
 )
-from edgecascade.calibration.certificate import betting_p_value, certify, exact_p_value, sample_size
+from edgecascade.calibration.certificate import certify, sample_size
 from edgecascade.calibration.confidence import ConfidenceFunction, Verifier, mean_log_probability, relate
-from edgecascade.calibration.decision import Decision, DecisionRule, decide
+from edgecascade.calibration.decision import SCORES, Decision, DecisionRule, decide, routing_score
 from edgecascade.calibration.intervals import (
-    Bootstrap,
-    bootstrap,
     mean,
     paired_difference_interval,
     proportion,
     proportion_interval,
     quantile,
-    simultaneous_band,
 )
 from edgecascade.calibration.metrics import (
     Reliability,
-    RiskCoverage,
-    auroc,
-    auroc_interval,
-    brier_score,
     calibration_error,
-    calibration_error_interval,
     evaluate,
     evaluate_scores,
     expected_calibration_error,
     reliability,
-    risk_coverage,
 )
 from edgecascade.calibration.objective import (
     CertifiedLoss,
@@ -49,26 +39,25 @@ from edgecascade.calibration.objective import (
 )
 from edgecascade.calibration.operating_curve import operating_curve, operating_points
 from edgecascade.calibration.outcomes import Outcomes, Pair
-from edgecascade.calibration.plan import CascadePlan, Plan, choose_routing, plan, plan_cascade, plan_certified
+from edgecascade.calibration.plan import (
+    ESTIMATES,
+    CascadePlan,
+    Plan,
+    choose_routing,
+    estimate_advantage,
+    plan,
+    plan_cascade,
+    plan_certified,
+)
 from edgecascade.calibration.scaling import (
-    Calibrator,
-    Candidate,
-    Isotonic,
     Platt,
-    Selection,
-    TemperatureScaling,
-    TopLabelIsotonic,
-    VectorScaling,
     calibrate_temperature,
     choose_calibrator,
     fit_isotonic,
     fit_platt,
     fit_temperature,
-    fit_top_label_isotonic,
-    fit_vector_scaling,
     negative_log_likelihood,
 )
-from edgecascade.calibration.scores import SCORES, routing_score
 from edgecascade.types.document import Calibration, Certificate, PolicyRecord, Routing
 from edgecascade.types.errors import CalibrationError
 from edgecascade.types.estimate import Estimate, OperatingPoint, Point
@@ -80,11 +69,8 @@ __all__ = [
     "MERGES",
     "SCORES",
     "AdvantageTable",
-    "Bootstrap",
     "Calibration",
     "CalibrationError",
-    "Calibrator",
-    "Candidate",
     "CascadePlan",
     "Certificate",
     "CertifiedLoss",
@@ -92,7 +78,6 @@ __all__ = [
     "Decision",
     "DecisionRule",
     "Estimate",
-    "Isotonic",
     "LeastCost",
     "LeastOffload",
     "MostAccuracy",
@@ -105,25 +90,14 @@ __all__ = [
     "Point",
     "PolicyRecord",
     "Reliability",
-    "RiskCoverage",
     "Routing",
-    "Selection",
-    "TemperatureScaling",
-    "TopLabelIsotonic",
-    "VectorScaling",
     "Verifier",
     "WhileItHelps",
     "advantage_intervals",
     "advantage_table",
     "are_probabilities",
-    "auroc",
-    "auroc_interval",
-    "betting_p_value",
-    "bootstrap",
-    "brier_score",
     "calibrate_temperature",
     "calibration_error",
-    "calibration_error_interval",
     "certify",
     "choose_calibrator",
     "choose_routing",
@@ -131,13 +105,10 @@ __all__ = [
     "estimate_advantage",
     "evaluate",
     "evaluate_scores",
-    "exact_p_value",
     "expected_calibration_error",
     "fit_isotonic",
     "fit_platt",
     "fit_temperature",
-    "fit_top_label_isotonic",
-    "fit_vector_scaling",
     "mean",
     "mean_log_probability",
     "merged_labels",
@@ -153,10 +124,8 @@ __all__ = [
     "quantile",
     "relate",
     "reliability",
-    "risk_coverage",
     "routing_score",
     "sample_size",
     "shrunk_advantage_table",
-    "simultaneous_band",
     "softmax",
 ]

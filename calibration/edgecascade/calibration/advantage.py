@@ -12,19 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecascade.calibration.intervals import paired_difference_interval
-from edgecascade.calibration.outcomes import Outcomes
 from edgecascade.types.errors import CalibrationError
 
-__all__ = [
-    "ESTIMATES",
-    "AdvantageTable",
-    "advantage_intervals",
-    "advantage_table",
-    "estimate_advantage",
-    "shrunk_advantage_table",
-]
+__all__ = ["AdvantageTable", "advantage_intervals", "advantage_table", "shrunk_advantage_table"]
 
-ESTIMATES = ("confidences", "labels", "shrunk")
 _FEWEST_PER_BIN = 10
 _TIE_BREAK = 1e-6  # advantage per bin, which orders equal bins by their score
 
@@ -52,29 +43,6 @@ class AdvantageTable:
         """
         bins = np.searchsorted(self.edges, score, side="right")
         return np.where(np.isnan(score), np.float32(np.nan), self.values[bins])
-
-
-def estimate_advantage(outcomes: Outcomes, estimate: str = "shrunk", bins: int | None = None) -> AdvantageTable:
-    """Return the advantage table of one of the three estimates.
-
-    Args:
-        outcomes: at least ten inputs per bin.
-        estimate: `confidences`, from calibrated confidences alone as in the paper; `labels`, from correctness;
-            `shrunk`, from correctness in small bins that borrow strength from their neighbours.
-        bins: number of bins; by default the paper's 15, or for `shrunk` one per twenty inputs, up to 50.
-
-    Raises:
-        CalibrationError: the estimate is unknown, or as `advantage_table`.
-    """
-    few = 15 if bins is None else bins
-    many = max(1, min(50, len(outcomes.score) // 20)) if bins is None else bins
-    if estimate == "confidences":
-        return advantage_table(outcomes.score, outcomes.local_confidence, outcomes.remote_confidence, few)
-    if estimate == "labels":
-        return advantage_table(outcomes.score, outcomes.local_correct, outcomes.merged_correct, few)
-    if estimate == "shrunk":
-        return shrunk_advantage_table(outcomes.score, outcomes.local_correct, outcomes.merged_correct, many)
-    raise CalibrationError(f"estimate: expected one of {', '.join(ESTIMATES)}, got {estimate!r}")
 
 
 def advantage_table(

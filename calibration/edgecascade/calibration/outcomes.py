@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.calibration.scores import routing_score
+from edgecascade.calibration.decision import routing_score
 from edgecascade.types.merge import merged_labels
 from edgecascade.types.softmax import softmax
 

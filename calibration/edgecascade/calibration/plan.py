@@ -15,21 +15,36 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecascade.calibration._checks import check_labelled_logits
-from edgecascade.calibration.advantage import AdvantageTable, advantage_intervals, estimate_advantage
+from edgecascade.calibration.advantage import (
+    AdvantageTable,
+    advantage_intervals,
+    advantage_table,
+    shrunk_advantage_table,
+)
 from edgecascade.calibration.certificate import certify
-from edgecascade.calibration.decision import DecisionRule
+from edgecascade.calibration.decision import SCORES, DecisionRule
 from edgecascade.calibration.objective import CertifiedLoss, Objective
 from edgecascade.calibration.operating_curve import operating_curve, operating_points
 from edgecascade.calibration.outcomes import Outcomes, Pair
 from edgecascade.calibration.scaling.temperature import calibrate_temperature
-from edgecascade.calibration.scores import SCORES
 from edgecascade.calibration.summary import advise, as_html, as_text, cascade_rows, plan_rows
 from edgecascade.types.document import Calibration, Certificate, PolicyRecord, Routing, policy_dict
 from edgecascade.types.errors import CalibrationError
 from edgecascade.types.estimate import OperatingPoint, Point
 from edgecascade.types.merge import MERGES
 
-__all__ = ["CascadePlan", "Plan", "choose_routing", "plan", "plan_cascade", "plan_certified"]
+__all__ = [
+    "ESTIMATES",
+    "CascadePlan",
+    "Plan",
+    "choose_routing",
+    "estimate_advantage",
+    "plan",
+    "plan_cascade",
+    "plan_certified",
+]
+
+ESTIMATES = ("confidences", "labels", "shrunk")
 
 
 @dataclass(frozen=True)
@@ -253,6 +268,29 @@ def plan_certified(
     )
     chosen = next(point for point in curve if point.threshold == certificate.threshold)
     return _plan(planning, table, curve, chosen, estimate, f"least offload, {certificate}"), certificate
+
+
+def estimate_advantage(outcomes: Outcomes, estimate: str = "shrunk", bins: int | None = None) -> AdvantageTable:
+    """Return the advantage table of one of the three estimates.
+
+    Args:
+        outcomes: at least ten inputs per bin.
+        estimate: `confidences`, from calibrated confidences alone as in the paper; `labels`, from correctness;
+            `shrunk`, from correctness in small bins that borrow strength from their neighbours.
+        bins: number of bins; by default the paper's 15, or for `shrunk` one per twenty inputs, up to 50.
+
+    Raises:
+        CalibrationError: the estimate is unknown, or as `advantage_table`.
+    """
+    few = 15 if bins is None else bins
+    many = max(1, min(50, len(outcomes.score) // 20)) if bins is None else bins
+    if estimate == "confidences":
+        return advantage_table(outcomes.score, outcomes.local_confidence, outcomes.remote_confidence, few)
+    if estimate == "labels":
+        return advantage_table(outcomes.score, outcomes.local_correct, outcomes.merged_correct, few)
+    if estimate == "shrunk":
+        return shrunk_advantage_table(outcomes.score, outcomes.local_correct, outcomes.merged_correct, many)
+    raise CalibrationError(f"estimate: expected one of {', '.join(ESTIMATES)}, got {estimate!r}")
 
 
 def choose_routing(

@@ -1,11 +1,11 @@
-"""Fewer bits for the body, by onnxruntime's own tools: int8, static on real inputs or dynamic, and float16.
+"""Quantize a body with onnxruntime's own tools: int8, static on real inputs or dynamic, and float16.
 
-The layer that makes the logits stays in float. Quantizing it too leaves a few hundred distinct
-confidences, which no temperature can repair.
+The layer that makes the logits stays in float. Quantizing it too would leave a few hundred distinct confidences, which
+no temperature can repair.
 
-Int8 weights are chosen so that no kernel clips a sum (see `runtime.saturation`): the file decides alike on CPUs with
-VNNI and without. Per output channel, the scale is the one of least squared error after each pair of weights that adds
-up to more than 128 steps has been moved together until it does not. That costs less than 7-bit weights do.
+Int8 weights are chosen so that no kernel clips a sum (see `runtime.saturation`), and the file decides alike on CPUs
+with and without VNNI. Pairs of weights that add up to more than 128 steps are moved until they do not; the scale of
+each output channel is the one with the least squared error after that. This costs less accuracy than 7-bit weights.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ _SCALES = 17  # tried per output channel
 
 
 def quantize_int8(body: ModelProto, inputs: NDArray[np.floating]) -> ModelProto:
-    """The body with int8 weights and activations.
+    """Return the body with int8 weights and activations.
 
     Args:
-        body: float32 model with one input.
-        inputs: float32 [n, ...], real and already preprocessed; a hundred or more, from data that is used
-            for nothing else.
+        body: a float32 model with one input.
+        inputs: float32 [n, ...], real and already preprocessed; a hundred or more, from data that is used for nothing
+            else.
 
     Raises:
-        ExportError: the body has no input of its own, or not one.
+        ExportError: the body does not have exactly one input.
     """
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
@@ -61,7 +61,7 @@ def quantize_int8(body: ModelProto, inputs: NDArray[np.floating]) -> ModelProto:
         quant_pre_process(source, prepared, skip_symbolic_shape=True)
         model = onnx.load(prepared)
         excluded = _last_layer(model)
-        overrides = _without_saturation(model, excluded)
+        overrides = _without_saturation(model, excluded, ("Conv", "Gemm", "MatMul"))
         onnx.save(model, prepared)
         quantize_static(
             prepared,
@@ -79,13 +79,13 @@ def quantize_int8(body: ModelProto, inputs: NDArray[np.floating]) -> ModelProto:
 
 
 def quantize_int8_dynamic(body: ModelProto) -> ModelProto:
-    """The body with int8 weights, and activations quantized as they come: for transformers, on CPUs.
+    """Return the body with int8 weights, and activations that are quantized as they come: for transformers on CPUs.
 
     Args:
-        body: float32 model; its inputs need not be known.
+        body: a float32 model; no inputs are needed.
 
     Raises:
-        ExportError: it has nothing that could be quantized.
+        ExportError: the body has nothing that could be quantized.
     """
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
@@ -93,7 +93,8 @@ def quantize_int8_dynamic(body: ModelProto) -> ModelProto:
         source, quantized = (Path(folder, f"{step}.onnx") for step in ("a", "b"))
         model, excluded = ModelProto(), _last_layer(body)
         model.CopyFrom(body)
-        overrides = _without_saturation(model, excluded)
+        # A dynamic convolution has one scale for all channels, and seven bits by `reduce_range`.
+        overrides = _without_saturation(model, excluded, ("Gemm", "MatMul"))
         onnx.save(model, source)
         quantize_dynamic(
             source,
@@ -106,16 +107,18 @@ def quantize_int8_dynamic(body: ModelProto) -> ModelProto:
         )
         model = _checked(onnx.load(quantized))
     if not any(node.op_type in ("MatMulInteger", "ConvInteger", "DynamicQuantizeLSTM") for node in model.graph.node):
-        raise ExportError("body: it has no MatMul or convolution before the logits that could be quantized")
+        raise ExportError("body: expected a MatMul or convolution before the last layer, got none to quantize")
     return model
 
 
-def _without_saturation(model: ModelProto, excluded: list[str]) -> dict[str, list[dict[str, Any]]]:
+def _without_saturation(
+    model: ModelProto, excluded: list[str], operators: tuple[str, ...]
+) -> dict[str, list[dict[str, Any]]]:
     """Move the weights to values that int8 holds and no kernel clips; return the quantizer's overrides for them."""
     weights = {one.name: one for one in model.graph.initializer if one.data_type == TensorProto.FLOAT}
     overrides: dict[str, list[dict[str, Any]]] = {}
     for node in model.graph.node:
-        if node.op_type not in ("Conv", "Gemm", "MatMul") or node.name in excluded or node.input[1] not in weights:
+        if node.op_type not in operators or node.name in excluded or node.input[1] not in weights:
             continue
         tensor, attributes = weights[node.input[1]], {one.name: one.i for one in node.attribute}
         if tensor.name in overrides or (node.op_type != "Conv" and len(tensor.dims) != 2):
@@ -137,7 +140,7 @@ def _without_saturation(model: ModelProto, excluded: list[str]) -> dict[str, lis
 def _safe_steps(
     rows: NDArray[np.float64], pairs: list[tuple[NDArray[np.intp], NDArray[np.intp]]]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Weights [outputs, k] as whole steps from -127 to 127, no pair beyond `LARGEST_PAIR`, and the scales [outputs]."""
+    """Return weights [outputs, k] in steps from -127 to 127, no pair beyond `LARGEST_PAIR`, and scales [outputs]."""
     largest = np.abs(rows).max(axis=1)
     finest = np.where(largest > 0, largest / 127, 1.0)
     sums = [np.abs(rows[:, first] + rows[:, second]).max(axis=1, initial=0) for first, second in pairs]
@@ -165,7 +168,7 @@ def _checked(model: ModelProto) -> ModelProto:
 
 
 def _last_layer(model: ModelProto) -> list[str]:
-    """The nodes from the last product of weights to the logits, under the names that the quantizer gives them too."""
+    """Return the nodes from the last product of weights to the logits, and the names that the quantizer gives them."""
     producers = {output: node for node in model.graph.node for output in node.output}
     constants = {one.name for one in model.graph.initializer}
     names, node = [], producers.get(find_logits(model).tensor)
@@ -178,10 +181,10 @@ def _last_layer(model: ModelProto) -> list[str]:
 
 
 def to_float16(body: ModelProto) -> ModelProto:
-    """The body in half precision, with inputs and outputs as they were: for GPUs; on most CPUs it is not faster.
+    """Return the body in half precision, with its inputs and outputs unchanged: for GPUs; most CPUs gain no speed.
 
     Args:
-        body: float32 model.
+        body: a float32 model.
     """
     from onnxruntime.transformers.float16 import convert_float_to_float16
     from onnxruntime.transformers.onnx_model import OnnxModel

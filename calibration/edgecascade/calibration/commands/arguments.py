@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from typing import Any
 
-from edgecascade.calibration.advantage import ESTIMATES
+from edgecascade.calibration.decision import SCORES
 from edgecascade.calibration.objective import (
     CertifiedLoss,
     LeastCost,
@@ -14,7 +14,8 @@ from edgecascade.calibration.objective import (
     Objective,
     WhileItHelps,
 )
-from edgecascade.calibration.scores import SCORES
+from edgecascade.calibration.plan import ESTIMATES
+from edgecascade.cli import rare
 from edgecascade.types.merge import MERGES
 
 __all__ = ["add_plan_arguments", "objective_if_any", "objective_of", "plan_options", "share"]
@@ -35,48 +36,49 @@ def add_plan_arguments(parser: ArgumentParser, *, required: bool = True) -> None
     """Add one objective, and what the plan may choose among."""
     objective = parser.add_argument_group("objective (choose one)").add_mutually_exclusive_group(required=required)
     objective.add_argument(
-        "--offload-rate", type=share, metavar="R", help="most accuracy, forwarding at most this share of the inputs"
+        "--offload-rate", type=share, metavar="R", help="Most accuracy, forwarding at most this share of the inputs."
     )
-    objective.add_argument("--accuracy", type=share, metavar="A", help="least offload at this accuracy")
+    objective.add_argument("--accuracy", type=share, metavar="A", help="Least offload at this accuracy.")
     objective.add_argument(
-        "--max-loss", type=share, metavar="E", help="least offload at this loss against asking the remote always"
+        "--max-loss", type=share, metavar="E", help="Least offload at this loss against asking the remote always."
     )
     objective.add_argument(
         "--certify",
         type=share,
         metavar="E",
-        help="least offload at a loss that is certified with probability 1 - RISK; two thirds of the data test it",
+        help="Least offload at a loss that is certified with probability 1 - RISK; two thirds of the data test it.",
     )
     objective.add_argument(
         "--cost",
         type=_costs,
         metavar="L,R,B,X",
-        help="least cost, given the costs of a local inference, a remote inference, the bytes of one forward and a "
-        "wrong answer",
+        help="Least cost, given the costs of a local inference, a remote inference, the bytes of one forward and a "
+        "wrong answer.",
     )
     objective.add_argument(
-        "--while-it-helps", action="store_true", help="forward wherever the remote is expected to do better"
+        "--while-it-helps", action="store_true", help="Forward wherever the remote is expected to do better."
     )
     choice = parser.add_argument_group("policy")
     choice.add_argument(
-        "--risk", type=share, default=0.05, help="probability that a certificate does not hold (default 0.05)"
+        "--risk", type=share, default=0.05, help="Probability that a certificate does not hold (default 0.05)."
     )
-    choice.add_argument(
-        "--score", choices=("auto", *SCORES), default="auto", help="routing score (default auto: cross-fitted)"
+    options = (
+        ("--score", SCORES, "Routing score (default auto: cross-fitted)."),
+        ("--merge", MERGES, "Merge rule (default auto: cross-fitted)."),
     )
-    choice.add_argument(
-        "--merge", choices=("auto", *MERGES), default="auto", help="merge rule (default auto: cross-fitted)"
+    for name, values, text in options:
+        rare(choice.add_argument(name, choices=("auto", *values), default="auto", help=text))
+    rare(
+        choice.add_argument(
+            "--estimate",
+            choices=ESTIMATES,
+            default="shrunk",
+            help="Estimate of the advantage: from calibrated confidences alone (the paper's rule), from labels, or "
+            "from labels in small bins that borrow strength from their neighbours (default shrunk).",
+        )
     )
-    choice.add_argument(
-        "--estimate",
-        choices=ESTIMATES,
-        default="shrunk",
-        help="estimate of the advantage: from calibrated confidences alone (the paper's rule), from labels, or from "
-        "labels in small bins that borrow strength from their neighbours (default shrunk)",
-    )
-    choice.add_argument(
-        "--bins", type=int, help="bins of the advantage table (default 15; for shrunk one per 20 inputs, up to 50)"
-    )
+    text = "Bins of the advantage table (default 15; for shrunk one per 20 inputs, up to 50)."
+    rare(choice.add_argument("--bins", type=int, help=text))
 
 
 def objective_of(arguments: Namespace) -> Objective:

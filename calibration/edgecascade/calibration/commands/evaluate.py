@@ -8,7 +8,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,15 +17,8 @@ from edgecascade.calibration.commands.arguments import share
 from edgecascade.calibration.commands.outputs import SavedOutputs, SavedScores, read_model
 from edgecascade.calibration.intervals import proportion_interval
 from edgecascade.calibration.metrics import evaluate, evaluate_scores, risk_coverage
-from edgecascade.calibration.scaling import (
-    Calibrator,
-    Candidate,
-    Platt,
-    TemperatureScaling,
-    choose_calibrator,
-    fit_platt,
-    fit_temperature,
-)
+from edgecascade.calibration.scaling import Candidate, choose_calibrator, fit_platt, fit_temperature
+from edgecascade.cli import rare
 from edgecascade.types.errors import CalibrationError
 from edgecascade.types.estimate import Estimate
 from edgecascade.types.softmax import softmax
@@ -37,9 +30,9 @@ _NAMES = {
     "accuracy": "accuracy",
     "nll": "negative log-likelihood",
     "brier": "Brier score",
-    "ece": "ECE, equal width",
-    "ece_debiased": "ECE, debiased",
-    "ece_equal_mass": "ECE, equal mass",
+    "ece": "ECE",
+    "ece_corrected": "ECE, bias-corrected",
+    "ece_equal_mass": "ECE, equal-mass bins",
     "auroc": "AUROC of correctness",
     "aurc": "AURC",
 }
@@ -50,8 +43,8 @@ class Evaluation:
     """Metrics before and after calibration, on inputs that the calibrator was not fitted on.
 
     Attributes:
-        method: `temperature`, `vector scaling`, `isotonic`, or `platt` for scored answers.
-        calibrator: fitted on the other inputs.
+        method: `temperature`; or `platt` or `isotonic`, for scored answers.
+        parameters: of the fitted calibrator.
         candidates: the calibrators compared, if a choice was asked for.
         fitted_on: number of inputs of the fit.
         evaluated_on: number of inputs of the metrics.
@@ -61,7 +54,7 @@ class Evaluation:
     """
 
     method: str
-    calibrator: Calibrator | Platt
+    parameters: Mapping[str, Any]
     candidates: tuple[Candidate, ...]
     fitted_on: int
     evaluated_on: int
@@ -70,18 +63,10 @@ class Evaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON-like values; numbers that are not finite become None."""
-        parameters = {
-            name: value.tolist() if isinstance(value, np.ndarray) else value
-            for name, value in _flat(asdict(cast(Any, self.calibrator))).items()
-        }
-        return {
-            "fitted_on": self.fitted_on,
-            "evaluated_on": self.evaluated_on,
-            "calibrator": {"method": self.method, **parameters},
-            "candidates": [asdict(candidate) for candidate in self.candidates],
-            "before": {name: _finite(asdict(estimate)) for name, estimate in self.before.items()},
-            "after": {name: _finite(asdict(estimate)) for name, estimate in self.after.items()},
-        }
+        found = asdict(self)
+        for part in ("before", "after"):
+            found[part] = {name: _finite(estimate) for name, estimate in found[part].items()}
+        return found
 
 
 def configure(parser: ArgumentParser) -> None:
@@ -89,26 +74,26 @@ def configure(parser: ArgumentParser) -> None:
     parser.epilog = (
         "examples:\n"
         "  edgecascade evaluate outputs.npz\n"
-        "  edgecascade evaluate pair.npz --array local --calibrators --json evaluation.json\n\n"
+        "  edgecascade evaluate pair.npz --array local --json evaluation.json\n\n"
         "A random part of the inputs fits the calibrator, the others are evaluated; no input does both."
     )
     parser.add_argument(
         "outputs",
         nargs="+",
-        help="logits or probabilities [n, classes] and labels [n], or scores [n] on any scale and correctness [n]: "
-        "one .npz or .parquet file with outputs and labels, or score and correct; or two .npy files in this order",
+        help="Logits or probabilities [n, classes] and labels [n], or scores [n] on any scale and correctness [n]: "
+        "one .npz or .parquet file with outputs and labels, or score and correct; or two .npy files in this order.",
     )
-    parser.add_argument("--json", metavar="FILE", help="write the figures as JSON to FILE, or - for standard output")
+    parser.add_argument("--json", metavar="FILE", help="Write the figures as JSON to FILE, or - for standard output.")
     parser.add_argument(
         "--calibrators",
         action="store_true",
-        help="choose among temperature scaling, vector scaling and isotonic regression by cross-fitted likelihood",
+        help="For scores: choose between Platt scaling and isotonic regression by cross-fitted likelihood.",
     )
-    parser.add_argument("--array", default="outputs", metavar="NAME", help="array of the outputs (default outputs)")
-    parser.add_argument(
-        "--fit-share", type=share, default=0.5, metavar="S", help="share of the inputs for the fit (default 0.5)"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="seed of the split and the resampling (default 0)")
+    parser.add_argument("--array", default="outputs", metavar="NAME", help="Array of the outputs (default outputs).")
+    text = "Share of the inputs for the fit (default 0.5)."
+    rare(parser.add_argument("--fit-share", type=share, default=0.5, metavar="S", help=text))
+    text = "Seed of the split and the resampling (default 0)."
+    rare(parser.add_argument("--seed", type=int, default=0, help=text))
 
 
 def execute(arguments: Namespace) -> int:
@@ -135,50 +120,62 @@ def evaluate_held_out(
     Args:
         outputs: logits and labels, for a temperature; or scores and correctness, for Platt scaling.
         fit_share: share of the inputs for the fit, in (0, 1).
-        choose: whether to choose among calibrators of logits by `choose_calibrator`.
-        seed: of the split and the resampling.
+        choose: whether to choose between calibrators of scores by `choose_calibrator`.
+        seed: of the splits and the resampling.
 
     Raises:
         CalibrationError: the arrays do not fit together, or a part is too small for its use.
     """
-    n = len(outputs.labels if isinstance(outputs, SavedOutputs) else outputs.correct)
-    fitting = round(n * fit_share)
-    if not 0 < fitting < n - 1:
-        raise CalibrationError(f"fit-share: expected a share that leaves inputs on both sides, got {fit_share} of {n}")
-    rows = np.random.default_rng(seed).permutation(n)
-    fit, test = np.sort(rows[:fitting]), np.sort(rows[fitting:])
-    candidates: tuple[Candidate, ...] = ()
-    calibrator: Calibrator | Platt
-    if isinstance(outputs, SavedScores):
+    if isinstance(outputs, SavedOutputs):
         if choose:
-            raise CalibrationError("calibrators: expected outputs [n, classes] to choose for, got scores")
-        score, correct = _same_length(outputs.score, outputs.correct)
-        method, calibrator = "platt", fit_platt(score[fit], correct[fit])
-        before = _with_risks(evaluate_scores(score[test], correct[test], seed=seed), score[test], correct[test])
-        confidence = calibrator(score[test])
-        after = _with_risks(evaluate_scores(confidence, correct[test], seed=seed), confidence, correct[test])
-        return Evaluation(method, calibrator, candidates, len(fit), len(test), before, after)
-    logits, labels = _same_length(outputs.logits, outputs.labels)
-    if choose:
-        selection = choose_calibrator(logits[fit], labels[fit], seed=seed)
-        method, calibrator, candidates = selection.method, selection.calibrator, selection.candidates
-    else:
-        method, calibrator = "temperature", TemperatureScaling(fit_temperature(logits[fit], labels[fit]))
+            raise CalibrationError("calibrators: expected score and correct to choose for, got outputs of classes")
+        return _evaluate_classes(outputs, fit_share, seed)
+    fit, test = _split(outputs.score, outputs.correct, fit_share, seed)
+    score, correct = outputs.score, outputs.correct
+    selection = choose_calibrator(score[fit], correct[fit], seed=seed) if choose else None
+    calibrator = selection.calibrator if selection else fit_platt(score[fit], correct[fit])
+    before, after = (
+        _with_risks(evaluate_scores(some, correct[test], seed=seed), some, correct[test])
+        for some in (score[test], calibrator(score[test]))
+    )
+    return Evaluation(
+        method=selection.method if selection else "platt",
+        parameters={name: np.asarray(value).tolist() for name, value in asdict(calibrator).items()},
+        candidates=selection.candidates if selection else (),
+        fitted_on=len(fit),
+        evaluated_on=len(test),
+        before=before,
+        after=after,
+    )
+
+
+def _evaluate_classes(outputs: SavedOutputs, fit_share: float, seed: int) -> Evaluation:
+    logits, labels = outputs.logits, outputs.labels
+    fit, test = _split(logits, labels, fit_share, seed)
+    temperature = fit_temperature(logits[fit], labels[fit])
     before, after = (
         _with_risks(
             evaluate(probabilities, labels[test], seed=seed),
             probabilities.max(axis=1),
             probabilities.argmax(axis=1) == labels[test],
         )
-        for probabilities in (softmax(logits[test]), softmax(calibrator(logits[test])))
+        for probabilities in (softmax(logits[test]), softmax(logits[test], temperature))
     )
-    return Evaluation(method, calibrator, candidates, len(fit), len(test), before, after)
+    return Evaluation("temperature", {"temperature": temperature}, (), len(fit), len(test), before, after)
 
 
-def _same_length(first: NDArray[Any], second: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    if len(first) != len(second):
-        raise CalibrationError(f"outputs: expected as many rows as labels, got {len(first)} and {len(second)}")
-    return first, second
+def _split(
+    outputs: NDArray[Any], truth: NDArray[Any], fit_share: float, seed: int
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the rows of the fit and the rows of the evaluation."""
+    n = len(truth)
+    if len(outputs) != n:
+        raise CalibrationError(f"outputs: expected one row per label, got {len(outputs)} rows and {n} labels")
+    fitting = round(n * fit_share)
+    if not 0 < fitting < n - 1:
+        raise CalibrationError(f"fit-share: expected a share that leaves inputs on both sides, got {fit_share} of {n}")
+    rows = np.random.default_rng(seed).permutation(n)
+    return np.sort(rows[:fitting]), np.sort(rows[fitting:])
 
 
 def _with_risks(
@@ -193,40 +190,25 @@ def _with_risks(
 
 
 def _lines(found: Evaluation) -> Iterator[str]:
-    yield f"{_described(found)} fitted on {found.fitted_on} inputs; figures with 95 % intervals on {found.evaluated_on}"
+    fitted = ", ".join(f"{name} {value:.4g}" for name, value in found.parameters.items() if isinstance(value, float))
+    yield f"{found.method}{': ' if fitted else ''}{fitted}; fitted on {found.fitted_on} inputs"
     for candidate in found.candidates:
-        likelihood = f"cross-fitted NLL {candidate.nll:.4f} +- {candidate.nll_error:.4f}"
-        gain = f"gain {candidate.gain:+.4f} +- {candidate.gain_error:.4f}"
-        yield f"  {candidate.method:<16}{likelihood}, {gain}{'  <- chosen' if candidate.method == found.method else ''}"
-    yield f"{'':<26}{'before':<30}after"
-    for name in found.after:
+        yield (
+            f"  {candidate.method:<10}cross-fitted NLL {candidate.nll:.4f} +- {candidate.nll_error:.4f}, "
+            f"gain {candidate.gain:+.4f} +- {candidate.gain_error:.4f}"
+            f"{'  <- chosen' if candidate.method == found.method else ''}"
+        )
+    yield f"{f'95 % intervals, n = {found.evaluated_on}':<26}{'before':<30}after"
+    for name, after in found.after.items():
         before = _shown(name, found.before[name]) if name in found.before else "not a probability"
-        yield f"{_title(name):<26}{before:<30}{_shown(name, found.after[name])}"
-
-
-def _described(found: Evaluation) -> str:
-    if isinstance(found.calibrator, TemperatureScaling):
-        return f"temperature T = {found.calibrator.temperature:.4f}"
-    if isinstance(found.calibrator, Platt):
-        return f"Platt scaling, slope {found.calibrator.slope:.4g} and intercept {found.calibrator.intercept:.4g},"
-    return found.method
-
-
-def _title(name: str) -> str:
-    return _NAMES.get(name) or f"risk at {float(name.removeprefix('risk_at_')):.0%} coverage"
+        title = _NAMES.get(name) or f"risk at {float(name.removeprefix('risk_at_')):.0%} coverage"
+        yield f"{title:<26}{before:<30}{_shown(name, after)}"
 
 
 def _shown(name: str, estimate: Estimate) -> str:
     if name == "accuracy" or name.startswith("risk_at"):
         return estimate.percent()
     return f"{estimate.value:.4f} ({estimate.low:.4f} to {estimate.high:.4f})"
-
-
-def _flat(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in parameters.items():
-        flat |= _flat(value) if isinstance(value, Mapping) else {name: value}
-    return flat
 
 
 def _finite(values: Mapping[str, Any]) -> dict[str, Any]:

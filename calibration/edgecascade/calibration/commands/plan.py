@@ -25,11 +25,11 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument(
         "outputs",
         nargs="+",
-        help="logits or probabilities of both models [n, classes] and labels [n]: one .npz or .parquet file with "
-        "local, remote and labels, or three .npy files in this order",
+        help="Logits or probabilities of both models [n, classes] and labels [n]: one .npz or .parquet file with "
+        "local, remote and labels, or three .npy files in this order.",
     )
-    parser.add_argument("--json", metavar="FILE", help="write the plan as JSON to FILE, or - for standard output")
-    parser.add_argument("--plot", metavar="FILE", help="draw curve, advantage and reliability (.svg, .png or .pdf)")
+    parser.add_argument("--json", metavar="FILE", help="Write the plan as JSON to FILE, or - for standard output.")
+    parser.add_argument("--plot", metavar="FILE", help="Draw curve, advantage and reliability (.svg, .png or .pdf).")
     add_plan_arguments(parser)
 
 

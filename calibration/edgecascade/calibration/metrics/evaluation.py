@@ -11,6 +11,7 @@ from edgecascade.calibration._checks import check_labelled_probabilities, check_
 from edgecascade.calibration.intervals import bootstrap, proportion
 from edgecascade.calibration.metrics.ranking import auroc, auroc_interval, risk_coverage
 from edgecascade.calibration.metrics.reliability import (
+    calibration_error,
     calibration_error_interval,
     expected_calibration_error,
     reliability,
@@ -46,7 +47,7 @@ def evaluate(
     >>> found = evaluate(probabilities, labels)
     >>> found["accuracy"].percent()
     '62.2 % (59.2 to 65.2)'
-    >>> found["ece"].low, round(found["ece"].value, 3), round(found["ece_debiased"].value, 3)
+    >>> found["ece"].low, round(found["ece"].value, 3), round(found["ece_corrected"].value, 3)
     (0.0, 0.031, 0.017)
     """
     check_labelled_probabilities(probabilities, labels)
@@ -73,8 +74,8 @@ def evaluate_scores(
 ) -> dict[str, Estimate]:
     """Return the metrics of scores and the correctness of the answers that they belong to.
 
-    The keys: `accuracy`, with Wilson's interval; `ece` over 15 bins of equal width, `ece_debiased`, the same less
-    its bias, and `ece_equal_mass`, all as `expected_calibration_error` and only where every score is in [0, 1];
+    The keys: `accuracy`, with Wilson's interval; `ece` over 15 bins of equal width, `ece_corrected`, the same less
+    its bias as in `calibration_error` and in cascade files, and `ece_equal_mass`, only where every score is in [0, 1];
     `auroc`, NaN where all answers are right or all wrong; `aurc`, by bootstrap.
 
     Args:
@@ -96,7 +97,7 @@ def evaluate_scores(
         mass = calibration_error_interval(reliability(score, correct, spacing="mass"))
         found |= {
             "ece": Estimate(expected_calibration_error(score, correct), *interval, n),
-            "ece_debiased": Estimate(expected_calibration_error(score, correct, debiased=True), *interval, n),
+            "ece_corrected": calibration_error(score, correct),
             "ece_equal_mass": Estimate(expected_calibration_error(score, correct, spacing="mass"), *mass, n),
         }
     one_kind = bool(correct.all() or not correct.any())

@@ -88,40 +88,27 @@ def reliability(
 
 
 def expected_calibration_error(
-    confidence: NDArray[np.floating],
-    correct: NDArray[np.bool_],
-    bins: int = 15,
-    *,
-    spacing: str = "width",
-    debiased: bool = False,
+    confidence: NDArray[np.floating], correct: NDArray[np.bool_], bins: int = 15, *, spacing: str = "width"
 ) -> float:
     """Return the ECE, the mean distance of confidence from accuracy over bins, weighted by count; in [0, 1].
 
     Chance moves the accuracy of a bin away from its confidence more often than toward it, so the ECE of finite data
-    is too large. `debiased` subtracts from each bin what chance would add if the observed gap were the true one, with
-    a normally distributed accuracy: Kumar et al., "Verified Uncertainty Calibration" (NeurIPS 2019), section 4, with
-    the mean of a folded normal in place of a mean over samples. It removes about two fifths of the ECE that a
-    calibrated model appears to have, and slightly too much of a gap of one or two standard errors.
+    is too large; `calibration_error` corrects for that.
 
     Args:
         confidence: floating [n], in [0, 1].
         correct: bool [n], whether the answer was right.
         bins: number of bins.
         spacing: `width` or `mass`, as in `reliability`.
-        debiased: whether to subtract the bias of finite data, down to 0.
 
     Raises:
         CalibrationError: as `reliability`.
 
     >>> expected_calibration_error(np.array([0.8, 0.8]), np.array([True, False]))
     0.30000000000000004
-    >>> round(expected_calibration_error(np.array([0.8, 0.8]), np.array([True, False]), debiased=True), 3)
-    0.222
     """
     table = reliability(confidence, correct, bins, spacing)
     gap = np.abs(table.confidence - table.accuracy)
-    if debiased:
-        gap = gap - _added_by_chance(gap, table)
     return max(0.0, float(np.nansum(table.count * gap) / table.count.sum()))
 
 
@@ -182,14 +169,3 @@ def _edges(confidence: NDArray[np.float64], bins: int, spacing: str) -> NDArray[
         inner = np.unique(ordered[last])
         return np.concatenate([[0.0], inner[inner < ordered[-1]], [1.0]])
     raise CalibrationError(f"spacing: expected width or mass, got {spacing!r}")
-
-
-def _added_by_chance(gap: NDArray[np.float64], table: Reliability) -> NDArray[np.float64]:
-    """Return E|N(gap, accuracy (1 - accuracy) / count)| - gap, for gaps >= 0."""
-    from scipy.special import ndtr
-
-    with np.errstate(invalid="ignore", divide="ignore"):
-        deviation = np.sqrt(table.accuracy * (1 - table.accuracy) / table.count)
-        steps = gap / deviation  # infinite or NaN where the accuracy is 0 or 1
-        added = deviation * np.sqrt(2 / np.pi) * np.exp(-(steps**2) / 2) - 2 * gap * ndtr(-steps)
-    return np.where(deviation > 0, added, 0.0)

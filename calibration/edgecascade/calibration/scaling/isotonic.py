@@ -1,4 +1,4 @@
-"""Isotonic regression: a rising step function from score to probability, where no formula fits."""
+"""Isotonic regression: a rising function from score to probability, where no formula fits."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.calibration._checks import check_labelled_logits, check_scored_answers
+from edgecascade.calibration._checks import check_scored_answers
 from edgecascade.calibration.scaling.platt import prior_corrected_targets
-from edgecascade.calibration.scaling.temperature import fit_temperature
 
-__all__ = ["Isotonic", "TopLabelIsotonic", "fit_isotonic", "fit_top_label_isotonic"]
+__all__ = ["Isotonic", "fit_isotonic"]
 
 
 @dataclass(frozen=True)
@@ -58,58 +57,3 @@ def fit_isotonic(score: NDArray[np.floating], correct: NDArray[np.bool_]) -> Iso
     ends = np.unique(np.concatenate([first, last]))  # a constant stretch needs no points between its ends
     if_wrong, if_right = prior_corrected_targets(correct)  # an affine map, which commutes with the fit
     return Isotonic(scores[ends], if_wrong + (if_right - if_wrong) * np.asarray(fitted.x[ends], np.float64))
-
-
-@dataclass(frozen=True)
-class TopLabelIsotonic:
-    """Isotonic regression of the confidence max softmax(z / T).
-
-    Attributes:
-        temperature: T.
-        isotonic: from that confidence to the probability that the label is right.
-    """
-
-    temperature: float
-    isotonic: Isotonic
-
-    def __call__(self, logits: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Return calibrated log-probabilities float64 [n, classes]; masked classes stay at -inf.
-
-        The other classes keep their proportions; one of them becomes the label where it is now the likeliest.
-        """
-        with np.errstate(invalid="ignore", divide="ignore"):
-            found = _log_softmax(np.asarray(logits, np.float64) / self.temperature)
-            likeliest = found.argmax(axis=1)[:, None]
-            right = self.isotonic(np.exp(np.take_along_axis(found, likeliest, axis=1)))
-            np.put_along_axis(found, likeliest, np.where(np.isnan(right), right, -np.inf), axis=1)
-            others = np.where(np.isneginf(found), found, _log_softmax(found) + np.log1p(-right))
-            np.put_along_axis(others, likeliest, np.log(right), axis=1)
-        return np.asarray(others)
-
-
-def fit_top_label_isotonic(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> TopLabelIsotonic:
-    """Fit the temperature, then isotonic regression of the confidence.
-
-    Args:
-        logits: [n, classes], floating; -inf masks a class.
-        labels: [n], integer, in 0..classes - 1.
-
-    Raises:
-        CalibrationError: there is no finite temperature; the message says why.
-
-    >>> logits = np.array([[4.0, 0.0, 0.0]] * 10 + [[1.0, 0.0, 0.0]] * 10)
-    >>> labels = np.array([0] * 9 + [1] + [0] * 4 + [1] * 3 + [2] * 3)
-    >>> np.exp(fit_top_label_isotonic(logits, labels)(logits[[0, -1]])).round(2)
-    array([[0.85, 0.07, 0.07],
-           [0.44, 0.28, 0.28]])
-    """
-    check_labelled_logits(logits, labels)
-    temperature = fit_temperature(logits, labels)
-    confidence = np.exp(_log_softmax(np.asarray(logits, np.float64) / temperature).max(axis=1))
-    return TopLabelIsotonic(temperature, fit_isotonic(confidence, logits.argmax(axis=1) == labels))
-
-
-def _log_softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return log-probabilities that, unlike scipy's, are NaN wherever `softmax` is."""
-    below = logits - logits.max(axis=1, keepdims=True)
-    return np.asarray(below - np.log(np.exp(below).sum(axis=1, keepdims=True)))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser, Namespace
-from typing import Any
 
 from edgecascade.calibration.commands.arguments import add_plan_arguments, objective_of, plan_options
+from edgecascade.cli import rare
 from edgecascade.export.calibrate import Calibrated, calibrate
 from edgecascade.export.data import read_labelled
 from edgecascade.export.logits import KINDS
@@ -14,7 +14,7 @@ from edgecascade.export.scores import local_scores, read_scores, remote_scores
 
 __all__ = ["DATA", "REMOTE", "add_golden_argument", "add_logits_arguments", "configure", "execute", "report"]
 
-DATA = "labelled inputs: an npz file with x and y (and names), a folder of images for each class, or parquet"
+DATA = "Labelled inputs: an npz file with x and y (and names), a folder of images for each class, or parquet"
 REMOTE = "http://HOST:PORT/v2/models/NAME, an ONNX file, or its saved logits [n, classes] (.npy)"
 
 
@@ -26,35 +26,36 @@ def configure(parser: ArgumentParser) -> None:
         "The data must be labelled, about a thousand inputs, and used for nothing else: not for training, not for\n"
         "quantization, and not for a benchmark afterwards."
     )
-    parser.add_argument("body", help="an ONNX classifier, as `edgecascade export` writes it")
-    parser.add_argument("-o", "--out", required=True, help="the cascade model to write")
-    parser.add_argument("--remote", required=True, help=f"the remote: {REMOTE}")
-    parser.add_argument("--data", required=True, help=f"{DATA}")
+    parser.add_argument("body", metavar="BODY", help="ONNX classifier, as `edgecascade export` writes it.")
+    parser.add_argument("-o", "--out", metavar="FILE", required=True, help="Cascade model to write.")
+    parser.add_argument("--remote", required=True, help=f"The remote: {REMOTE}.")
+    parser.add_argument("--data", required=True, help=f"{DATA}.")
     add_plan_arguments(parser)
-    body = parser.add_argument_group("body")
-    add_logits_arguments(body)
-    body.add_argument(
+    add_logits_arguments(parser)
+    parser.add_argument(
         "--expected",
         metavar="NPY",
-        help="scores [n, classes] on the data of the model that the body was converted from, such as scikit-learn's "
-        "predict_proba; the body must give the same",
+        help="Scores [n, classes] on the data of the model that the body was converted from, such as scikit-learn's "
+        "predict_proba; the body must give the same.",
     )
     add_golden_argument(parser)
 
 
-def add_logits_arguments(group: Any) -> None:
+def add_logits_arguments(parser: ArgumentParser) -> None:
     """Add the arguments that say where a body's logits are."""
-    group.add_argument("--logits", metavar="OUTPUT", help="the output that holds the logits, if it is not evident")
-    group.add_argument("--kind", choices=KINDS, help="what that output holds, if its values do not tell")
+    rare(parser.add_argument("--logits", metavar="OUTPUT", help="Output that holds the logits, if it is not evident."))
+    rare(parser.add_argument("--kind", choices=KINDS, help="What that output holds, if its values do not tell."))
 
 
 def add_golden_argument(parser: ArgumentParser) -> None:
     """Add the argument that keeps inputs out of the file."""
-    parser.add_argument(
-        "--no-golden",
-        dest="golden",
-        action="store_false",
-        help="put no inputs into the file, so that `edgecascade inspect --verify` has nothing to replay",
+    rare(
+        parser.add_argument(
+            "--no-golden",
+            dest="golden",
+            action="store_false",
+            help="Put no inputs into the file; `edgecascade inspect --verify` then has nothing to replay.",
+        )
     )
 
 

@@ -19,11 +19,13 @@ __all__ = ["configure", "execute"]
 def configure(parser: ArgumentParser) -> None:
     """Add the arguments."""
     parser.epilog = "example:\n  edgecascade compare small.onnx small-int8.onnx --data calibration.npz"
-    parser.add_argument("before", help="an ONNX classifier")
-    parser.add_argument("after", help="another one that takes the same inputs, such as the same model in int8")
-    parser.add_argument("--data", required=True, help=f"{DATA}; neither model was trained or quantized on them")
-    parser.add_argument("--json", action="store_true", help="print all figures as JSON")
-    add_logits_arguments(parser.add_argument_group("bodies"))
+    parser.add_argument("before", metavar="BEFORE", help="ONNX classifier.")
+    parser.add_argument(
+        "after", metavar="AFTER", help="Another one that takes the same inputs, such as the same model in int8."
+    )
+    parser.add_argument("--data", required=True, help=f"{DATA}. Neither model was trained or quantized on them.")
+    parser.add_argument("--json", action="store_true", help="Print all figures as JSON.")
+    add_logits_arguments(parser)
 
 
 def execute(arguments: Namespace) -> int:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from edgecascade.calibration.commands.arguments import share
+from edgecascade.cli import rare
 from edgecascade.export.compare import check_quantized
 from edgecascade.export.data import Inputs, batches, read_labelled
 from edgecascade.export.graph import load_model, save_model
@@ -51,46 +52,56 @@ def configure(parser: ArgumentParser) -> None:
     )
     parser.add_argument(
         "source",
-        help="an ONNX file; FILE.py:NAME of a torch module or of a function that makes one; a folder with a Hugging "
-        "Face model, or hf:NAME of one on the hub",
+        metavar="SOURCE",
+        help="ONNX file; FILE.py:NAME of a torch module or of a function that makes one; folder with a Hugging Face "
+        "model, or hf:NAME of one on the hub.",
     )
-    parser.add_argument("-o", "--out", required=True, help="the ONNX file to write")
-    source = parser.add_argument_group("source")
-    source.add_argument("--shape", type=_integers, help="shape of one input of a torch module, such as 3,96,96")
-    source.add_argument(
-        "--example",
-        metavar="NPZ",
-        help="real inputs of a torch module, one array [n, ...] under the name of each argument; instead of --shape, "
-        "where the module takes several inputs or other types than float32",
+    parser.add_argument("-o", "--out", metavar="FILE", required=True, help="ONNX file to write.")
+    source = parser.add_argument_group("torch modules and Hugging Face models")
+    source.add_argument("--shape", type=_integers, help="Shape of one input of a torch module, such as 3,96,96.")
+    source.add_argument("--weights", metavar="PT", help="State dict of the torch module, loaded with weights_only.")
+    rare(
+        source.add_argument(
+            "--example",
+            metavar="NPZ",
+            help="Real inputs of a torch module, one array [n, ...] under the name of each argument. They replace "
+            "--shape for a module that takes several inputs, or other types than float32.",
+        )
     )
-    source.add_argument("--weights", help="state dict of the torch module (.pt), loaded with weights_only")
-    source.add_argument("--task", choices=sorted(TASKS.values()), help="task of a Hugging Face model of another class")
-    image = parser.add_argument_group("image preprocessing")
-    image.add_argument("--image-size", type=_size, metavar="HxW", help="size to which images are resized in the graph")
+    rare(source.add_argument("--task", choices=sorted(TASKS.values()), help="Task of a Hugging Face model."))
+    image = parser.add_argument_group("image preprocessing in the graph")
+    image.add_argument("--image-size", type=_size, metavar="HxW", help="Resize images to this size.")
     image.add_argument(
-        "--mean", type=_floats, default=_MEAN, help="mean of each channel, in pixel values 0 to 255 (default 0,0,0)"
+        "--mean", type=_floats, default=_MEAN, help="Mean of each channel, in pixel values 0 to 255 (default 0,0,0)."
     )
     image.add_argument(
-        "--std", type=_floats, default=_STD, help="standard deviation of each channel (default 255,255,255)"
+        "--std", type=_floats, default=_STD, help="Standard deviation of each channel (default 255,255,255)."
     )
-    image.add_argument(
-        "--interpolation", choices=("linear", "cubic"), default="linear", help="how images are resized (default linear)"
+    rare(
+        image.add_argument(
+            "--interpolation",
+            choices=("linear", "cubic"),
+            default="linear",
+            help="How images are resized (default linear).",
+        )
     )
     group = parser.add_argument_group("precision")
     precision = group.add_mutually_exclusive_group()
     precision.add_argument(
-        "--int8", metavar="DATA", help="quantize the body on these inputs: an npz file with x and y, or class folders"
+        "--int8", metavar="DATA", help="Quantize the body on these labelled inputs, in the forms of `calibrate --data`."
     )
-    group.add_argument(
-        "--int8-loss",
-        type=share,
-        default=0.02,
-        metavar="SHARE",
-        help="largest loss of accuracy by --int8 on its inputs: a model is refused if the whole 95 %% interval of its "
-        "loss is above (default 0.02; 1 allows any loss)",
+    rare(
+        group.add_argument(
+            "--int8-loss",
+            type=share,
+            default=0.02,
+            metavar="SHARE",
+            help="Largest loss of accuracy by --int8 on its inputs: a model is refused if the whole 95 %% interval of "
+            "its loss is above (default 0.02; 1 allows any loss).",
+        )
     )
-    precision.add_argument("--int8-dynamic", action="store_true", help="quantize the weights, for transformers on CPUs")
-    precision.add_argument("--float16", action="store_true", help="use half precision, for GPUs")
+    precision.add_argument("--int8-dynamic", action="store_true", help="Use int8 weights, for transformers on CPUs.")
+    precision.add_argument("--float16", action="store_true", help="Use half precision, for GPUs.")
 
 
 def execute(arguments: Namespace) -> int:

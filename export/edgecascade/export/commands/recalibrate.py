@@ -25,10 +25,10 @@ def configure(parser: ArgumentParser) -> None:
         "Without --data the threshold moves along the operating curve in the file. With it, everything but the body\n"
         "is fitted anew. Neither needs torch, and the body stays the same, byte for byte."
     )
-    parser.add_argument("file", help="a cascade model, as `edgecascade calibrate` writes it")
-    parser.add_argument("-o", "--out", required=True, help="the cascade model to write, which may be the same file")
-    parser.add_argument("--remote", help=f"the remote, to plan anew: {REMOTE}")
-    parser.add_argument("--data", help=f"{DATA}; to plan anew")
+    parser.add_argument("file", metavar="FILE", help="Cascade model, as `edgecascade calibrate` writes it.")
+    parser.add_argument("-o", "--out", metavar="FILE", required=True, help="Cascade model to write; may be the same.")
+    parser.add_argument("--remote", help=f"The remote, to plan anew: {REMOTE}.")
+    parser.add_argument("--data", help=f"{DATA}; to plan anew.")
     add_plan_arguments(parser)
     add_golden_argument(parser)
 

@@ -28,19 +28,19 @@ def configure(parser: ArgumentParser) -> None:
         "calibrated and planned anew, on labelled data. The converter is onnx2tf, which you install. It pins all\n"
         "packages that it needs, so give it an environment of its own: pipx install onnx2tf==2.6.9"
     )
-    parser.add_argument("file", help="a cascade model in float, as `edgecascade calibrate` writes it")
-    parser.add_argument("-o", "--out", required=True, help="the .tflite file to write")
-    parser.add_argument("--int8", metavar="DATA", help="inputs to quantize the body on, in the forms of --data")
+    parser.add_argument("file", metavar="FILE", help="Cascade model in float, as `edgecascade calibrate` writes it.")
+    parser.add_argument("-o", "--out", metavar="FILE", required=True, help="The .tflite file to write.")
+    parser.add_argument("--int8", metavar="DATA", help="Quantize the body on these inputs, in the forms of --data.")
     parser.add_argument(
         "--data",
-        help=f"{DATA}; with --int8 to calibrate on, otherwise to compare on instead of the file's golden inputs",
+        help=f"{DATA}; with --int8 to calibrate on, otherwise to compare on instead of the file's golden inputs.",
     )
-    parser.add_argument("--remote", help=f"the remote, for --int8: {REMOTE}")
+    parser.add_argument("--remote", help=f"The remote, for --int8: {REMOTE}.")
     parser.add_argument(
         "--converter",
         metavar="COMMAND",
-        help="the command that runs onnx2tf, such as '/opt/onnx2tf/bin/python -m onnx2tf' (default: onnx2tf, if it is "
-        "importable or on the search path)",
+        help="Command that runs onnx2tf, such as '/opt/onnx2tf/bin/python -m onnx2tf' (default: onnx2tf, if it is "
+        "importable or on the search path).",
     )
     add_plan_arguments(parser, required=False)
     add_golden_argument(parser)
