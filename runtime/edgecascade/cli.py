@@ -7,57 +7,33 @@ import sys
 from argparse import SUPPRESS, Action, ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import version
-from typing import Any
+from typing import Any, NamedTuple
 
 from edgecascade.types.errors import EdgecascadeError
 
 __all__ = ["main", "rare"]
 
 
-@dataclass(frozen=True)
-class _Command:
-    module: str
+class _Command(NamedTuple):
+    part: str  # its module is edgecascade.PART.commands.NAME
     extra: str
     summary: str
 
 
 _COMMANDS = {
-    "export": _Command(
-        "edgecascade.export.commands.export",
-        "export",
-        "Export a torch or Hugging Face model, or an ONNX file, as a body.",
-    ),
-    "compare": _Command("edgecascade.export.commands.compare", "export", "Compare two bodies on labelled data."),
-    "calibrate": _Command(
-        "edgecascade.export.commands.calibrate",
-        "export",
-        "Make a cascade model of a body, a remote and labelled data.",
-    ),
-    "recalibrate": _Command(
-        "edgecascade.export.commands.recalibrate", "export", "Move a cascade model's threshold, or plan it anew."
-    ),
-    "tflite": _Command(
-        "edgecascade.export.commands.tflite", "tflite", "Convert a cascade model for LiteRT (TensorFlow Lite)."
-    ),
-    "plan": _Command(
-        "edgecascade.calibration.commands.plan", "plan", "Plan a cascade from the saved outputs of both models."
-    ),
-    "evaluate": _Command(
-        "edgecascade.calibration.commands.evaluate", "plan", "Measure the accuracy and the calibration of a model."
-    ),
-    "inspect": _Command("edgecascade.runtime.commands.inspect", "", "Show what a cascade model holds, or verify it."),
-    "run": _Command(
-        "edgecascade.runtime.commands.run", "images", "Answer files, lines, sockets, videos or cameras as JSON lines."
-    ),
-    "serve": _Command(
-        "edgecascade.runtime.commands.serve", "serve", "Serve an ONNX file as a remote, or the answers of a cascade."
-    ),
-    "bench": _Command(
-        "edgecascade.benchmarks.commands.bench", "bench", "Measure accuracy against offload rate, and latency."
-    ),
+    "export": _Command("export", "export", "Export a torch or Hugging Face model, or an ONNX file, as a body."),
+    "compare": _Command("export", "export", "Compare two bodies on labelled data."),
+    "calibrate": _Command("export", "export", "Make a cascade model of a body, a remote and labelled data."),
+    "recalibrate": _Command("export", "export", "Move a cascade model's threshold, or plan it anew."),
+    "tflite": _Command("export", "tflite", "Convert a cascade model for LiteRT (TensorFlow Lite)."),
+    "plan": _Command("calibration", "plan", "Plan a cascade from the saved outputs of both models."),
+    "evaluate": _Command("calibration", "plan", "Measure the accuracy and the calibration of a model."),
+    "inspect": _Command("runtime", "", "Show what a cascade model holds, or verify it."),
+    "run": _Command("runtime", "images", "Answer files, lines, sockets, videos or cameras as JSON lines."),
+    "serve": _Command("runtime", "serve", "Serve an ONNX file as a remote, or the answers of a cascade."),
+    "bench": _Command("benchmarks", "bench", "Measure accuracy against offload rate, and latency."),
 }
 _GROUPS = {
     "Plan and make a cascade model": ("plan", "export", "compare", "calibrate", "recalibrate", "tflite"),
@@ -86,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     name = arguments[0] if arguments and arguments[0] in _COMMANDS else None
     try:
         parsed = _parser(name).parse_args(arguments)
-        return int(import_module(_COMMANDS[parsed.command].module).execute(parsed))
+        return int(_module(parsed.command).execute(parsed))
     except ModuleNotFoundError as error:
         missing = error.name or ""
         if name is None or (missing.startswith("edgecascade") and missing != _APART):
@@ -110,20 +86,21 @@ def rare(action: Action) -> Action:
 
 
 class _Formatter(RawDescriptionHelpFormatter):
-    """A formatter whose usage line names the required arguments, and the others as `[options]`."""
+    """A formatter whose usage line names the required arguments; `[options]` stands for the others."""
 
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=28, width=110)
 
     def add_usage(self, usage: str | None, actions: Iterable[Action], groups: Any, prefix: str | None = None) -> None:
         """Add the usage line."""
-        required = [group for group in groups if group.required]
-        choices = {id(action) for group in required for action in group._group_actions}
-        actions = list(actions)
-        shown = [one for one in actions if not one.option_strings or one.required or id(one) in choices]
-        if prefix is None and len(shown) + 2 < len(actions):  # more than the two of help
+        actions, choices = list(actions), [group._group_actions for group in groups if group.required]
+        shown = [one for one in actions if not one.option_strings or one.required]
+        optional = len(actions) - len(shown) - sum(map(len, choices)) - 2  # without the two of help
+        if prefix is None and optional > 0:
             shown.insert(0, Action([], "options", metavar="[options]"))
-        super().add_usage(usage, shown, required, prefix)
+        for first, *_ in choices:
+            shown.insert(0, Action([], "choice", metavar=f"({first.option_strings[0]} {first.metavar} | ...)"))
+        super().add_usage(usage, shown, [], prefix)
 
     def _get_default_metavar_for_positional(self, action: Action) -> str:
         return action.dest.upper()
@@ -193,8 +170,12 @@ def _parser(name: str | None) -> ArgumentParser:
     for command, about in _COMMANDS.items():
         added = commands.add_parser(command, description=about.summary)
         if command == name:
-            import_module(about.module).configure(added)
+            _module(command).configure(added)
     return parser
+
+
+def _module(command: str) -> Any:
+    return import_module(f"edgecascade.{_COMMANDS[command].part}.commands.{command}")
 
 
 def _overview() -> str:

@@ -19,6 +19,7 @@ from edgecascade.runtime import (
     Cascade,
     InputError,
     ModelFileError,
+    Outbox,
     Reason,
     RemoteError,
     RemoteUnreachable,
@@ -238,6 +239,28 @@ def test_originals_come_one_per_input(file: Path) -> None:
         with pytest.raises(InputError, match=r"^originals: expected 2, one per input, got 1"):
             cascade.predict_batch(np.stack([SURE, SURE]), originals=np.zeros((1, 2)))
         assert cascade.predict_batch(np.zeros((0, 3), np.float32)) == []
+
+
+def test_keys_come_one_per_input(file: Path, tmp_path: Path) -> None:
+    """Each names its late answer; None stands for a key of its own."""
+    with Cascade.load(file, outbox=Outbox(tmp_path / "outbox")) as cascade:
+        with pytest.raises(InputError, match=r"^keys: expected 2, one per input, got 1"):
+            cascade.predict_batch(np.stack([SURE, SURE]), keys=["a"])
+        first, second, third = cascade.predict_batch(np.stack([UNSURE, SURE, UNSURE]), keys=["a", "b", None])
+    assert (first.queued, second.queued) == ("a", "")
+    assert third.queued not in ("", "a")
+
+
+def test_it_shows_its_file_and_how_it_decides(file: Path) -> None:
+    """And no password of an address."""
+    with Cascade.load(file, remote="http://user:secret@host:1/v2/models/m?token=secret", deadline=0.5) as cascade:
+        shown = repr(cascade)
+    for part in (file.name, "http://host:1/v2/models/m", "0.5", "threshold=0.0", "CPUExecutionProvider"):
+        assert part in shown
+    assert "secret" not in shown
+    with Cascade.load(file, remote=says_blue, threshold=0.25) as cascade:
+        assert "remote=says_blue" in repr(cascade)
+        assert "threshold=0.25" in repr(cascade)
 
 
 @pytest.mark.parametrize("deadline", [0, -1, math.nan])

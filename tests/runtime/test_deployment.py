@@ -137,13 +137,18 @@ def test_what_could_not_be_sent_is_answered_late(file: Path, link: Link, tmp_pat
     assert all(one.answer.local.label == 1 and 0 < one.answer.elapsed < 60 for one in late)
 
 
-def test_the_same_input_waits_once(file: Path, link: Link, tmp_path: Path) -> None:
-    """Without a key, its content is its key."""
+def test_the_same_input_is_sent_once(file: Path, link: Link, tmp_path: Path) -> None:
+    """And answered under each of its keys: nothing in the caller compares inputs."""
     link.up = False
     with Cascade.load(file, remote=link, outbox=Outbox(tmp_path / "outbox")) as cascade:
-        keys = [cascade.predict(x).queued for x in (UNSURE, UNSURE.copy(), UNSURE * 0.9)]
-        assert cascade.metrics()["outbox"]["waiting"] == 2
-    assert keys[0] == keys[1] != keys[2]
+        keys = [cascade.predict(x, key=key).queued for x in (UNSURE, UNSURE * 0.9) for key in (None, None, "mine")]
+        assert (len({*keys}), keys[2], keys[5]) == (5, "mine", "mine")
+        cascade.predict(UNSURE, key="other")
+        until(lambda: cascade.metrics()["outbox"]["waiting"] == 6)  # an input of a key that waits is dropped
+        link.up = True
+        coming = cascade.late(timeout=20)
+        assert {next(coming).key for _ in range(6)} == {*keys, "other"}
+    assert len(link.asked) == 2
 
 
 def test_a_reply_that_comes_late_needs_no_second_request(file: Path, link: Link, tmp_path: Path) -> None:

@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 
 from edgecascade.runtime.deadline import Deadline
-from edgecascade.runtime.outbox.drain import Drain
-from edgecascade.runtime.outbox.outbox import Late, Outbox
+from edgecascade.runtime.outbox import Late, Outbox
+from edgecascade.runtime.outbox.sender import Sender
 from edgecascade.types.answer import Prediction
 
 VERDICT = Prediction(1, 0.5, np.array([0.2, 0.5, 0.3], np.float32))
@@ -62,7 +62,7 @@ def put_many(path: Path, n: int, said: int) -> None:
         if i % 7 == 3:
             outbox.answer(f"{n}/{i - 1}", Prediction(i - 1, 0.9, VERDICT.probabilities))
         if i % 20 == 19:
-            outbox._ledger.sync()
+            outbox._store.sync()
 
 
 def kill_while_putting(path: Path, n: int) -> bool:
@@ -84,7 +84,7 @@ def drained(path: Path, start: str) -> list[str]:
     delivered: list[Late] = []
     outbox = Outbox(path)
     before = outbox.counts()
-    drain = Drain(outbox._ledger, ask, delivered.append, keep=1e9, patience=1.0)
+    drain = Sender(outbox._store, ask, delivered.append, keep=1e9, patience=1.0)
     while drain.step() == 0.0:
         pass
     after = outbox.counts()

@@ -4,17 +4,17 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from edgecascade.runtime import Answer, ArgumentError, Cascade, InputError, Reason
-from edgecascade.runtime.stream import in_order
+from edgecascade.runtime import Answer, ArgumentError, Cascade, InputError, Outbox, Reason
 
 SURE = np.array([5, 0, 0], np.float32)
 UNSURE = np.array([0, 0.5, 0], np.float32)
@@ -24,25 +24,6 @@ def slow(inputs: NDArray[Any]) -> NDArray[Any]:
     """A remote that sees blue everywhere, a twentieth of a second away."""
     time.sleep(0.05)
     return np.tile(np.array([0, 0, 4], np.float32), (len(inputs), 1))
-
-
-@given(waits=st.lists(st.booleans()), ahead=st.integers(1, 5))
-def test_what_is_started_is_finished_in_order(waits: list[bool], ahead: int) -> None:
-    """Each once, never more than `ahead` at a time."""
-    open_now: set[int] = set()
-
-    def start(i: int) -> int:
-        assert len(open_now) < ahead
-        open_now.add(i)
-        return i
-
-    def finish(i: int) -> int:
-        open_now.remove(i)
-        return i
-
-    done = list(in_order(range(len(waits)), start=start, ready=lambda i: not waits[i], finish=finish, ahead=ahead))
-    assert done == list(range(len(waits)))
-    assert not open_now
 
 
 def test_forwards_overlap(file: Path, stalled: Callable[[], float]) -> None:
@@ -122,6 +103,42 @@ def test_an_input_that_does_not_fit_loses_none_before_it(file: Path) -> None:
         answers += cascade.stream(inputs)
         assert cascade.counts().inputs == 3
     assert [a.name for a in answers][-1] == "red"
+
+
+def test_keys_and_originals_come_beside_the_inputs(file: Path, tmp_path: Path) -> None:
+    """One for each, also endless ones; None stands for neither."""
+    pictures = [np.full(7, i, np.float32) for i in range(4)]
+    seen: list[Any] = []
+
+    def egress(x: NDArray[Any]) -> bool:
+        seen.append(x)
+        return True
+
+    with Cascade.load(file, outbox=Outbox(tmp_path / "outbox"), egress=egress) as cascade:
+        keys = (f"frame {i}" for i in count())
+        answers = list(cascade.stream([UNSURE, SURE, UNSURE, UNSURE], keys=keys, originals=[*pictures[:3], None]))
+    assert [answer.queued for answer in answers] == ["frame 0", "", "frame 2", "frame 3"]
+    assert [x.tolist() for x in seen] == [pictures[0].tolist(), pictures[2].tolist(), UNSURE.tolist()]
+
+
+@pytest.mark.parametrize("name", ["keys", "originals"])
+def test_too_few_keys_or_originals_are_refused(file: Path, name: str) -> None:
+    """After the answers to the inputs that have one."""
+    beside: Any = {name: iter([None])}
+    answers: list[Answer] = []
+    with Cascade.load(file) as cascade, pytest.raises(ArgumentError, match=rf"^{name}: .* got 1$"):
+        answers.extend(iter(cascade.stream([SURE, SURE], **beside)))
+    assert len(answers) == 1
+
+
+@given(st.lists(st.sampled_from([0, 1])), st.integers(1, 5))
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_every_input_is_answered_once_in_order(file: Path, forwarded: list[int], ahead: int) -> None:
+    """However few may be under way."""
+    with Cascade.load(file, remote=lambda x: -x, deadline=20) as cascade:
+        answers = [*cascade.stream(([SURE, UNSURE][one] for one in forwarded), ahead=ahead)]
+        assert cascade.counts().inputs == len(forwarded)
+    assert [answer.forwarded for answer in answers] == [*map(bool, forwarded)]
 
 
 def test_ahead_of_nothing_is_refused(file: Path) -> None:

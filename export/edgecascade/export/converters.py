@@ -25,7 +25,7 @@ from edgecascade.export.graph import keep
 from edgecascade.export.sources import after_resizing
 from edgecascade.types.errors import ExportError
 
-__all__ = ["convert", "quantize_tflite", "tflite_graph"]
+__all__ = ["convert", "converter_command", "quantize_tflite", "tflite_graph"]
 
 _TIMEOUT = 600  # seconds
 _HOW_TO_INSTALL = (
@@ -126,7 +126,7 @@ def convert(model: ModelProto, converter: str | None = None) -> bytes:
         source = Path(folder, "model.onnx")
         onnx.save(model, source)
         inputs = [one.name for one in model.graph.input]
-        command = [*_command(converter), "-i", str(source), "-o", folder, "-n", "-kat", *inputs]
+        command = [*converter_command(converter), "-i", str(source), "-o", folder, "-n", "-kat", *inputs]
         try:
             done = subprocess.run(
                 command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_TIMEOUT
@@ -143,7 +143,15 @@ def convert(model: ModelProto, converter: str | None = None) -> bytes:
         return written.read_bytes()
 
 
-def _command(converter: str | None) -> list[str]:
+def converter_command(converter: str | None = None) -> list[str]:
+    """Return the command that runs onnx2tf.
+
+    Args:
+        converter: as in `convert`.
+
+    Raises:
+        ExportError: it is not installed.
+    """
     if converter is None:
         if find_spec("onnx2tf") is not None:
             return [sys.executable, "-m", "onnx2tf"]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from edgecascade.runtime.deadline import Deadline
     from edgecascade.runtime.metrics.opentelemetry import export_to_opentelemetry
     from edgecascade.runtime.metrics.prometheus import prometheus_text
-    from edgecascade.runtime.outbox.outbox import Outbox
+    from edgecascade.runtime.outbox import Outbox
     from edgecascade.runtime.remotes.chat import Chat
     from edgecascade.runtime.remotes.circuit import CircuitBreaker
     from edgecascade.runtime.remotes.hedge import Hedged
@@ -109,7 +109,7 @@ _MODULES = {
     "ModelFileError": "edgecascade.types.errors",
     "OpenInference": "edgecascade.runtime.remotes.open_inference",
     "OpenInferenceGrpc": "edgecascade.runtime.remotes.open_inference_grpc",
-    "Outbox": "edgecascade.runtime.outbox.outbox",
+    "Outbox": "edgecascade.runtime.outbox",
     "Policy": "edgecascade.types.policy",
     "Prediction": "edgecascade.types.answer",
     "Rate": "edgecascade.runtime.budget",

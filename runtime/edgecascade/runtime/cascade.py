@@ -5,21 +5,21 @@ from __future__ import annotations
 import math
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from edgecascade.runtime.batch import as_batch, copied, rows, size
 from edgecascade.runtime.counts import Tally
 from edgecascade.runtime.deadline import Deadline
-from edgecascade.runtime.failure import Failure
-from edgecascade.runtime.forwarding import AT_ONCE, Forwarding, Inquiry
+from edgecascade.runtime.dispatch import AT_ONCE, Dispatcher, Failure, Purpose, Request
 from edgecascade.runtime.local_model import LocalModel
 from edgecascade.runtime.model_inputs import ModelInputs
-from edgecascade.runtime.stream import in_order
 from edgecascade.types.answer import Answer, LateAnswer, Prediction, Reason, Source
 from edgecascade.types.document import CascadeDocument
 from edgecascade.types.errors import ArgumentError, InputError
@@ -33,35 +33,28 @@ if TYPE_CHECKING:
 
     from edgecascade.runtime.budget import Budget
     from edgecascade.runtime.counts import Counts
-    from edgecascade.runtime.outbox.outbox import Late, Outbox
+    from edgecascade.runtime.outbox import Late, Outbox
     from edgecascade.runtime.remotes.remote import Remote
     from edgecascade.runtime.watch.watch import Watch
 
 __all__ = ["Cascade"]
 
 _LONGEST = 86_400.0  # seconds
-_LOCAL, _CONFIDENT = Source.LOCAL, Reason.CONFIDENT  # looked up once: an attribute of an Enum is a slow one
-
-
-class _Begun(NamedTuple):
-    """An input that is to be forwarded, until it is answered."""
-
-    inquiry: Inquiry
-    advantage: float
-    started: float
-    deadline: Deadline
+_LOCAL, _CONFIDENT = Source.LOCAL, Reason.CONFIDENT  # looked up once: attribute access on an Enum is slow
+T = TypeVar("T")
 
 
 class Cascade:
-    """One cascade model file, and optionally the remote it may ask. Make one with `Cascade.load`.
+    """One cascade model file, and optionally a remote that it may ask. Make one with `Cascade.load`.
 
-    Safe to share between threads, not with a fork. A context manager: leaving it closes whatever it was given.
+    Safe to share between threads, but not with a fork of the process. A context manager: leaving it closes the remote,
+    outbox, budget and watch that it was given.
     """
 
-    def __init__(self, local: LocalModel, forwarding: Forwarding, deadline: float) -> None:
-        self._local, self._forwarding, self._deadline = local, forwarding, deadline
+    def __init__(self, local: LocalModel, dispatcher: Dispatcher, deadline: float, *, shown: str = "") -> None:
+        self._local, self._dispatcher, self._deadline, self._shown = local, dispatcher, deadline, shown
         self._labels = local.document.labels
-        self._watch = forwarding.watch
+        self._watch = dispatcher.watch
         self._tally = Tally()
         self._decider_pool: ThreadPoolExecutor | None = None
 
@@ -88,23 +81,23 @@ class Cascade:
         Args:
             path: a file written by `edgecascade calibrate`.
             remote: an Open Inference Protocol v2 address (`http://host:8000/v2/models/large`, or `grpc://`), an ONNX
-                file or a function from inputs [n, ...] to logits [n, classes] to run in this process, or
-                anything with the methods of `Remote`. None keeps every answer local.
-            deadline: seconds from a call to its answer; what has not come back by then is not waited for.
+                file or a function from inputs [n, ...] to logits [n, classes] to run in this process, or an object
+                with the methods of `Remote`. None makes every answer local.
+            deadline: seconds from a call to its answer. A reply that comes later is not waited for.
             threshold: forward inputs whose advantage is below this, instead of the file's threshold.
-            budget: how much may be forwarded; when it runs short, the worst-placed inputs still are.
-            egress: whether an input, as it would be sent, may leave the device at all.
-            outbox: keeps on disk what could not be sent or came too late, and sends it when the remote is back.
-            on_late: gets the late answers that the outbox brings; without it, `late` gives them.
+            budget: limits forwards in time; when it runs short, the inputs of lowest advantage are still forwarded.
+            egress: whether an input, as it would be sent, may leave the device.
+            outbox: stores on disk what could not be sent or answered in time, and sends it when the remote is back.
+            on_late: is called with each late answer that the outbox brings; without it, `late` returns them.
             watch: audits a share of the confident answers, and raises alarms.
             threads: the engine's threads for the local model.
             providers: execution providers by preference, such as `("cuda", "cpu")`, or `auto`.
-            fallback: whether another provider may do the work of the first; see `provider`.
-            engine_cache: a folder in which providers that compile the model keep what they compiled.
+            fallback: whether another provider may run what the first cannot; see `provider`.
+            engine_cache: a folder for what providers compile from the model.
 
         Raises:
-            ModelFileError: the file is missing, damaged, no cascade model, or of a newer format.
-            ArgumentError: another argument cannot mean anything.
+            ModelFileError: the file is missing, damaged, not a cascade model, or of a newer format.
+            ArgumentError: another argument has a value that means nothing.
         """
         if not 0 < deadline <= _LONGEST:
             raise ArgumentError(f"deadline: expected seconds above 0, and at most a day, got {deadline}")
@@ -118,120 +111,154 @@ class Cascade:
             from edgecascade.runtime.remotes.remote import connect
 
             connected = connect(remote, threads=threads)
-        forwarding = Forwarding(
+        dispatcher = Dispatcher(
             connected,
-            document=local.document,
+            classes=len(local.document.labels),
             policy=lambda: local.policy,
             budget=budget,
             egress=egress,
             outbox=outbox,
             watch=watch,
         )
-        cascade = cls(local, forwarding, deadline)
-        forwarding.start(None if on_late is None else lambda late: on_late(cascade._settle(late)))
+        if watch is not None:
+            watch.begin(local.document, local.policy)
+        cascade = cls(local, dispatcher, deadline, shown=f"{os.fspath(path)!r}, remote={_shown(remote)}")
+        dispatcher.start(None if on_late is None else lambda late: on_late(cascade._settle(late)))
         return cascade
 
     def predict(self, x: Any, *, original: Any = None, key: str | None = None) -> Answer:
-        """The answer to one input, by the deadline.
+        """Return the answer to one input, by the deadline.
 
         Args:
             x: one input as the file declares it, without the batch axis; one array by name if it takes several;
                 a sentence, if it takes text; an image file's bytes or path, or a PIL image, if it takes images.
-            original: what to send to the remote, if not `x` itself: the pixels of an image, or its file as it is
-                if the remote has `encoded` set.
-            key: names the input in a late answer; by default a hash of what is sent.
+            original: what to send to the remote instead of `x`: by default the pixels of an image, or the image file
+                itself if the remote has `encoded` set.
+            key: your name for the input, under which a late answer comes. An input whose key waits in the outbox
+                already is not stored again. By default a unique key; see `Answer.queued`.
 
         Raises:
             InputError: `x` has another type or shape than the file declares.
-            ModuleNotFoundError: an image file, and the `images` extra is not installed. Nothing else is raised, but
-                for a `ForkedError` in a fork of the process that loaded the file.
+            ModuleNotFoundError: `x` is an image file, and the `images` extra is not installed.
+            ForkedError: this is a fork of the process that loaded the file. Nothing else is raised.
         """
-        return self._finish(self._start(x, original, key))
+        begun = self._start(x, original, key)
+        return begun if isinstance(begun, Answer) else self._finish(begun)
 
     async def predict_async(self, x: Any, *, original: Any = None, key: str | None = None) -> Answer:
-        """As `predict`, for asyncio: the local model runs in a thread of its own, one input at a time.
+        """Do as `predict` does, for asyncio: the local model runs in a thread of its own, one input at a time.
 
-        Cancelled, it forgets the forward; one that has not been sent is not sent.
+        When it is cancelled, it forgets the forward; one that has not been sent is not sent.
         """
         import asyncio
 
         started = time.monotonic()
         loop = asyncio.get_running_loop()
         begun = await loop.run_in_executor(self._decider(), self._start, x, original, key, started, AT_ONCE)
-        if isinstance(begun, _Begun) and not isinstance(begun.inquiry.reply, Failure):
-            try:
-                reply = asyncio.wrap_future(begun.inquiry.reply)
-                reply.add_done_callback(lambda one: one.cancelled() or one.exception())  # else asyncio would print it
-                await asyncio.wait({reply}, timeout=begun.deadline.remaining())
-            except asyncio.CancelledError:
-                begun.inquiry.reply.cancel()
-                raise
+        if isinstance(begun, Answer):
+            return begun
+        done = asyncio.Event()
+
+        def tell() -> None:
+            with suppress(RuntimeError):  # the loop was closed meanwhile
+                loop.call_soon_threadsafe(done.set)
+
+        self._dispatcher.when_done(begun, tell)
+        try:
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(done.wait(), begun.deadline.remaining())
+        except asyncio.CancelledError:
+            self._dispatcher.cancel(begun)
+            raise
         return self._finish(begun)
 
-    def stream(self, inputs: Iterable[Any], *, ahead: int = 1024) -> Iterator[Answer]:
-        """The answers to inputs, in order, each by its own deadline, while many forwards are under way.
+    def stream(
+        self,
+        inputs: Iterable[Any],
+        *,
+        keys: Iterable[str | None] | None = None,
+        originals: Iterable[Any] | None = None,
+        ahead: int = 1024,
+    ) -> Iterator[Answer]:
+        """Return the answers to inputs, in order, each by its own deadline, while many forwards are under way.
 
         An answer is given out as soon as it is there and the next input has been taken: a source that waits for its
         next input delays those before it. A single call of `predict` or `predict_async` does not.
 
+            cascade.stream(frames, keys=(f"frame {i}" for i in itertools.count()))
+
         Args:
-            inputs: as `predict` takes them; taken as room allows.
-            ahead: the most inputs decided and not yet answered, since an earlier one still waits for the remote.
+            inputs: as `predict` takes them; taken when there is room.
+            keys: as `predict` takes them, one per input; taken after their input. They may be endless.
+            originals: as `predict` takes them, one per input or None; taken after their input.
+            ahead: most inputs that are decided and not answered yet, since an earlier one waits for the remote.
 
         Raises:
             InputError: an input does not fit. The answers to those before it come first; iterate over the rest of
                 `inputs` with another call.
+            ArgumentError: `ahead` is below 1, or `keys` or `originals` end before the inputs do.
         """
         if ahead < 1:
             raise ArgumentError(f"ahead: expected 1 or more, got {ahead}")
-        return in_order(inputs, start=self._start, ready=_is_ready, finish=self._finish, ahead=ahead)
+        return self._stream(inputs, _beside("keys", keys), _beside("originals", originals), ahead)
 
     def predict_batch(
-        self, x: ArrayLike | Mapping[str, ArrayLike], *, originals: ArrayLike | Mapping[str, ArrayLike] | None = None
+        self,
+        x: ArrayLike | Mapping[str, ArrayLike],
+        *,
+        keys: Sequence[str | None] | None = None,
+        originals: ArrayLike | Mapping[str, ArrayLike] | None = None,
     ) -> list[Answer]:
-        """The answers to inputs [n, ...], in order, all by one deadline.
+        """Return the answers to inputs [n, ...], in order, all by one deadline.
 
         Args:
             x: inputs as the file declares them; one array [n, ...] by name if it takes several.
-            originals: [n, ...], what to send to the remote, if not `x` itself.
+            keys: as `predict` takes them, one per input.
+            originals: [n, ...], what to send to the remote instead of `x`.
 
         Raises:
-            InputError: `x` or `originals` does not fit.
-            ModelFileError: the file has not as many names as classes. Nothing else is raised, but as by `predict`.
+            InputError: `x`, or the number of `keys` or `originals`, does not fit.
+            ModelFileError: the file has not as many names as classes. Otherwise as `predict`.
         """
         started = time.monotonic()
         batch = as_batch(x)
         decided = self._local.many(batch)
         sent = batch if originals is None else as_batch(originals)
-        if size(sent) != len(decided):
-            raise InputError(f"originals: expected {len(decided)}, one per input, got {size(sent)}")
+        for name, n in (("originals", size(sent)), ("keys", len(decided) if keys is None else len(keys))):
+            if n != len(decided):
+                raise InputError(f"{name}: expected {len(decided)}, one per input, got {n}")
         deadline = Deadline(started + self._deadline)
+
+        def request(i: int, purpose: Purpose) -> Request:
+            return Request(
+                rows(sent, [i]),
+                decided[i].prediction,
+                deadline,
+                purpose=purpose,
+                advantage=decided[i].advantage,
+                seen=None if originals is None else rows(batch, [i]),
+                key=None if keys is None else keys[i],
+                started=started,
+            )
+
         audited = [self._watch is not None and self._watch.saw(one.advantage, one.forward) for one in decided]
-        asked = [i for i, one in enumerate(decided) if one.forward]
-        inquiries = self._forwarding.begin(
-            [rows(sent, [i]) for i in asked],
-            [decided[i].prediction for i in asked],
-            [decided[i].advantage for i in asked],
-            deadline,
-            taken=[rows(batch, [i]) for i in asked],
+        begun = {i: request(i, Purpose.FORWARD) for i, one in enumerate(decided) if one.forward}
+        self._dispatcher.begin([*begun.values()])
+        self._dispatcher.begin(
+            [request(i, Purpose.AUDIT) for i, chosen in enumerate(audited) if chosen], room_by=AT_ONCE
         )
-        begun = dict(zip(asked, inquiries, strict=True))
-        for i in np.flatnonzero(audited).tolist():
-            self._forwarding.audit(rows(sent, [i]), decided[i].prediction, deadline, rows(batch, [i]))
         return [
-            self._finish(_Begun(begun[i], one.advantage, started, deadline))
-            if i in begun
-            else self._keep(one.prediction, one.advantage, started)
+            self._finish(begun[i]) if i in begun else self._keep(one.prediction, one.advantage, started)
             for i, one in enumerate(decided)
         ]
 
     @property
     def policy(self) -> Policy:
-        """What it decides and merges by now."""
+        """The policy that it decides and merges by."""
         return self._local.policy
 
     def swap(self, policy: Policy) -> Policy:
-        """From now on, decide inputs and read and merge replies by another policy.
+        """Decide inputs, and read and merge replies, by another policy from now on.
 
         Returns:
             The policy until now, to go back to.
@@ -246,17 +273,17 @@ class Cascade:
 
     @property
     def document(self) -> CascadeDocument:
-        """What the file says about itself."""
+        """The document in the file."""
         return self._local.document
 
     @property
     def inputs(self) -> ModelInputs:
-        """What the file takes."""
+        """The inputs that the file declares."""
         return self._local.inputs
 
     @property
     def provider(self) -> str:
-        """The execution provider that really runs the local model."""
+        """The execution provider that runs the local model."""
         return self._local.provider
 
     def warm_up(self, x: Any = None) -> float:
@@ -274,29 +301,36 @@ class Cascade:
         return self._local.warm_up(x)
 
     def late(self, timeout: float | None = 0.0) -> Iterator[LateAnswer]:
-        """The late answers that have come; none if there is no outbox. Each is let go when the next is asked for.
+        """Iterate over the late answers that have come; there are none without an outbox.
+
+        Each answer is removed from the outbox when the next one is asked for.
 
         Args:
             timeout: seconds to wait for the next one; None waits until the cascade is closed.
         """
-        outbox = self._forwarding.outbox
+        outbox = self._dispatcher.outbox
         return iter(()) if outbox is None else map(self._settle, outbox.late(timeout))
 
     def counts(self) -> Counts:
-        """How many answers there were so far, by reason and by source."""
+        """Return the number of answers so far, by reason and by source."""
         return self._tally.snapshot()
 
     def metrics(self) -> dict[str, Any]:
-        """Everything that is counted, as plain numbers by name; `prometheus_text` and others present it."""
+        """Return everything that is counted, as plain numbers by name; `prometheus_text` and others present it."""
         from edgecascade.runtime.metrics.snapshot import snapshot
 
-        return snapshot(self._tally, self._forwarding)
+        return snapshot(self._tally, self._dispatcher)
 
     def close(self) -> None:
-        """Close the remote's connections. Calls under way still get their answers."""
-        self._forwarding.close()
+        """Close the remote's connections. Calls under way still return their answers."""
+        self._dispatcher.close()
         if self._decider_pool is not None:
             self._decider_pool.shutdown(wait=False)
+
+    def __repr__(self) -> str:
+        threshold = self.policy.threshold
+        rest = f"deadline={self._deadline}, threshold={threshold}, provider={self.provider!r}"
+        return f"Cascade({self._shown}, {rest})"
 
     def __enter__(self) -> Cascade:
         return self
@@ -320,8 +354,8 @@ class Cascade:
         key: str | None = None,
         started: float | None = None,
         room_by: Deadline | None = None,
-    ) -> Answer | _Begun:
-        """Decide about one input, and send it off if need be."""
+    ) -> Answer | Request:
+        """Decide about one input. Return its answer, or the request for it, which is under way."""
         started = time.monotonic() if started is None else started
         encoded = None
         if type(x) is not np.ndarray:
@@ -332,55 +366,94 @@ class Cascade:
         if not (forward or audited):
             return self._keep(local, advantage, started)
         if original is None:
-            original = encoded if encoded is not None and self._forwarding.encoded else x
-        sent = copied(original)
-        taken = sent if self._watch is None or original is x else copied(x)
-        deadline = Deadline(started + self._deadline)
-        if not forward:
-            self._forwarding.audit(sent, local, deadline, taken)
-            return self._keep(local, advantage, started)
-        (inquiry,) = self._forwarding.begin(
-            [sent], [local], [advantage], deadline, room_by=room_by, keys=[key], taken=[taken]
+            original = encoded if encoded is not None and self._dispatcher.encoded else x
+        request = Request(
+            copied(original),
+            local,
+            Deadline(started + self._deadline),
+            purpose=Purpose.FORWARD if forward else Purpose.AUDIT,
+            advantage=advantage,
+            seen=None if self._watch is None or original is x else copied(x),
+            key=key,
+            started=started,
         )
-        return _Begun(inquiry, advantage, started, deadline)
+        self._dispatcher.begin([request], room_by=room_by if forward else AT_ONCE)
+        return request if forward else self._keep(local, advantage, started)
 
     def _keep(self, local: Prediction, advantage: float, started: float) -> Answer:
-        """The local answer, which nothing was sent for."""
+        """Return the local answer to an input that stays on the device."""
         label, confidence, _ = local
         elapsed = time.monotonic() - started
         self._tally.keep(elapsed)
         return Answer(label, self._labels[label], confidence, _LOCAL, _CONFIDENT, advantage, local, None, "", elapsed)
 
-    def _finish(self, begun: Answer | _Begun) -> Answer:
-        """The answer, as soon as there is a reply or the deadline has passed."""
-        if isinstance(begun, Answer):
-            return begun
-        reply = self._forwarding.end(begun.inquiry, begun.deadline)
-        answer = self._answer(begun.inquiry.local, reply, begun.advantage)
-        answer = answer._replace(elapsed=time.monotonic() - begun.started)
+    def _finish(self, request: Request) -> Answer:
+        """Return the answer as soon as there is a reply, or once the deadline has passed."""
+        outcome = self._dispatcher.end(request)
+        assert request.local is not None
+        answer = self._answer(request.local, outcome, request.advantage)
+        answer = answer._replace(elapsed=time.monotonic() - request.started, queued=request.queued)
         self._tally.add(answer)
         return answer
 
-    def _answer(self, local: Prediction, reply: Prediction | Failure, advantage: float) -> Answer:
-        final, source, remote, detail, queued = local, Source.LOCAL, None, "", ""
-        if isinstance(reply, Failure):
-            reason, detail, queued = reply.reason, reply.detail, reply.queued
+    def _answer(self, local: Prediction, outcome: Prediction | Failure, advantage: float) -> Answer:
+        final, source, remote, detail = local, Source.LOCAL, None, ""
+        if isinstance(outcome, Failure):
+            reason, detail, _ = outcome
         else:
-            remote = reply
+            remote = outcome
             final, source = merge(self.policy.merge, local, remote)
             reason = Reason.NOT_A_NUMBER if np.isnan(local.confidence) else Reason.OFFLOADED
         name = self._labels[final.label]
-        return Answer(
-            final.label, name, final.confidence, source, reason, advantage, local, remote, detail, 0.0, queued
-        )
+        return Answer(final.label, name, final.confidence, source, reason, advantage, local, remote, detail, 0.0)
 
     def _settle(self, late: Late) -> LateAnswer:
         answer = self._answer(late.local, late.remote, math.nan)
         return LateAnswer(late.key, answer._replace(elapsed=late.waited))
 
+    def _stream(
+        self, inputs: Iterable[Any], keys: Iterator[str | None], originals: Iterator[Any], ahead: int
+    ) -> Iterator[Answer]:
+        started: deque[Answer | Request] = deque()
 
-def _is_ready(begun: Answer | _Begun) -> bool:
-    """Whether there is nothing to wait for: a reply, a reason why there is none, or no time left."""
-    if isinstance(begun, Answer) or isinstance(begun.inquiry.reply, Failure):
-        return True
-    return begun.inquiry.reply.done() or begun.deadline.remaining() == 0
+        def finished() -> Answer:
+            one = started.popleft()
+            return one if isinstance(one, Answer) else self._finish(one)
+
+        try:
+            for x in inputs:
+                try:
+                    started.append(self._start(x, next(originals), next(keys)))
+                except Exception:
+                    while started:
+                        yield finished()
+                    raise
+                while started and (len(started) >= ahead or isinstance(started[0], Answer) or started[0].ready):
+                    yield finished()
+            while started:
+                yield finished()
+        finally:  # the reader has left: what was started is still counted
+            while started:
+                finished()
+
+
+def _beside(name: str, given: Iterable[T] | None) -> Iterator[T | None]:
+    """Iterate over what comes beside the inputs, and raise an `ArgumentError` if it ends."""
+    if given is None:
+        while True:
+            yield None
+    n = 0
+    for n, one in enumerate(given, 1):  # noqa: B007  # read after the loop
+        yield one
+    raise ArgumentError(f"{name}: expected one per input, got {n}")
+
+
+def _shown(remote: Any) -> str:
+    """Describe a remote in a few words, without the user and password of an address."""
+    if isinstance(remote, (str, os.PathLike)):
+        scheme, separator, rest = os.fspath(remote).rpartition("://")
+        host, slash, path = rest.partition("/")
+        return repr(
+            scheme + separator + host.rpartition("@")[2] + slash + path.partition("?")[0] if separator else rest
+        )
+    return str(None if remote is None else getattr(remote, "__name__", type(remote).__name__))

@@ -6,8 +6,8 @@ from _thread import allocate_lock  # threading.Lock itself; importing threading 
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from itertools import accumulate
+from typing import NamedTuple
 
 from edgecascade.types.answer import Answer, Reason, Source
 
@@ -21,8 +21,7 @@ BOUNDS = (
 )
 
 
-@dataclass(frozen=True)
-class Durations:
+class Durations(NamedTuple):
     """A snapshot of a histogram.
 
     Attributes:
@@ -34,7 +33,7 @@ class Durations:
     sum: float
 
     @property
-    def count(self) -> int:
+    def count(self) -> int:  # type: ignore[override]  # not how often a tuple has an item
         """Number of durations."""
         return sum(self.buckets)
 
@@ -69,8 +68,7 @@ class Histogram:
             return Durations(tuple(self._buckets), self._sum)
 
 
-@dataclass(frozen=True)
-class Counts:
+class Counts(NamedTuple):
     """A snapshot of the answers given so far. Every input is either kept or forwarded, and has one reason.
 
     Attributes:

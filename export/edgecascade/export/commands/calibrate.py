@@ -62,6 +62,7 @@ def add_golden_argument(parser: ArgumentParser) -> None:
 def execute(arguments: Namespace) -> int:
     """Run both models on the data, then write the cascade model."""
     data = read_labelled(arguments.data)
+    expected = read_scores(arguments.expected) if arguments.expected else None
     print(f"running both models on {len(data.labels)} inputs ...", file=sys.stderr)
     local = local_scores(arguments.body, data.inputs, output=arguments.logits, kind=arguments.kind)
     written = calibrate(
@@ -73,7 +74,7 @@ def execute(arguments: Namespace) -> int:
         objective=objective_of(arguments),
         output=arguments.logits,
         kind=arguments.kind,
-        expected=read_scores(arguments.expected) if arguments.expected else None,
+        expected=expected,
         golden=arguments.golden,
         **plan_options(arguments),
     )

@@ -7,6 +7,7 @@ from argparse import ArgumentParser, Namespace
 
 from edgecascade.calibration.commands.arguments import add_plan_arguments, objective_if_any, plan_options
 from edgecascade.export.commands.calibrate import DATA, REMOTE, add_golden_argument, report
+from edgecascade.export.converters import converter_command
 from edgecascade.export.data import read_labelled
 from edgecascade.export.scores import remote_scores
 from edgecascade.export.tflite import export_tflite, export_tflite_int8
@@ -63,6 +64,7 @@ def execute(arguments: Namespace) -> int:
         return 0
     if arguments.data is None or arguments.remote is None or objective is None:
         raise ExportError(f"{_INT8}: expected all three and an objective, as int8 needs a calibration of its own")
+    converter_command(arguments.converter)  # before the remote is asked
     data = read_labelled(arguments.data)
     print(f"running the remote on {len(data.labels)} inputs ...", file=sys.stderr)
     written = export_tflite_int8(

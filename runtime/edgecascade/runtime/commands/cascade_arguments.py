@@ -15,7 +15,7 @@ from edgecascade.runtime.commands.remote_arguments import add_remote_arguments, 
 from edgecascade.types.errors import ArgumentError
 
 if TYPE_CHECKING:
-    from edgecascade.runtime.outbox.outbox import Outbox
+    from edgecascade.runtime.outbox import Outbox
     from edgecascade.runtime.watch.watch import Watch
 
 __all__ = ["add_cascade_arguments", "check_cascade_arguments", "open_cascade", "read_rate"]
@@ -178,7 +178,7 @@ def _watch(arguments: Namespace) -> Watch | None:
 def _outbox(path: str | None) -> Outbox | None:
     if path is None:
         return None
-    from edgecascade.runtime.outbox.outbox import Outbox
+    from edgecascade.runtime.outbox import Outbox
 
     try:
         return Outbox(path)

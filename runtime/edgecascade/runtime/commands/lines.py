@@ -103,9 +103,14 @@ class LineInput:
     Args:
         inputs: what the model takes.
         paths: whether a line may name a file to open.
+
+    Raises:
+        ModuleNotFoundError: the model takes images, and the `images` extra (Pillow) is not installed.
     """
 
     def __init__(self, inputs: ModelInputs, *, paths: bool = True) -> None:
+        if inputs.images:
+            import PIL.Image  # noqa: F401  # not only when the first image comes
         self._inputs, self._paths = inputs, paths
         self._declared = {one.name: one for one in inputs.declared}
 

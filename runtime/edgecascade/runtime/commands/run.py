@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from threading import Thread
 from typing import Any
@@ -16,7 +16,7 @@ from edgecascade.runtime.commands.cascade_arguments import add_cascade_arguments
 from edgecascade.runtime.commands.console import Console, Progress, drawn, logged
 from edgecascade.runtime.commands.lines import Answered, Refused, answer_line, late_line
 from edgecascade.runtime.commands.sockets import Address, answer_connections
-from edgecascade.runtime.commands.sources import Camera, Files, Source, StandardInput, Video, read_source
+from edgecascade.runtime.commands.sources import Live, Source, Stored, read_source
 from edgecascade.types.errors import ArgumentError
 
 __all__ = ["configure", "execute"]
@@ -72,7 +72,7 @@ def execute(arguments: Namespace) -> int:
 
         with Stop() as stop, drawn(progress, console):
             for source in sources:
-                if isinstance(source, (Files, Video)):
+                if isinstance(source, Stored):
                     for one in answer_stored(cascade, source.items(cascade.inputs), stop):
                         console.line(line(one))
                 elif not stop:
@@ -84,11 +84,8 @@ def execute(arguments: Namespace) -> int:
 
 
 async def _answer_live(
-    cascade: Cascade, source: Camera | StandardInput | Address, line: Any, console: Console, stop: Stop
+    cascade: Cascade, source: Live | Address, line: Callable[[Answered | Refused], Any], console: Console, stop: Stop
 ) -> None:
-    if cascade.inputs.images and not isinstance(source, Camera):
-        import PIL.Image  # noqa: F401  # so that a missing Pillow is an error now, and not at the first line
-
     if isinstance(source, Address):
         await answer_connections(
             cascade, source, line, stop, listening=lambda where: console.say(f"listening at {where}")
@@ -106,11 +103,9 @@ def _sources(arguments: Namespace) -> list[Source]:
         raise ArgumentError(f"--every: expected 1 or more, got {arguments.every}")
     if arguments.metrics is not None and not 0 <= arguments.metrics < 65536:
         raise ArgumentError(f"--metrics: expected a port from 0 to 65535, got {arguments.metrics}")
-    sources = [read_source(one, every=arguments.every, anywhere=arguments.listen_anywhere) for one in arguments.inputs]
-    lines = sources.count(StandardInput())
-    if lines > 1:
+    if (lines := arguments.inputs.count("-")) > 1:
         raise ArgumentError(f"inputs: expected - once, because standard input can be read once, got it {lines} times")
-    return sources
+    return [read_source(one, every=arguments.every, anywhere=arguments.listen_anywhere) for one in arguments.inputs]
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -18,7 +18,7 @@ from edgecascade.runtime.files import check_path, read_inputs
 from edgecascade.runtime.model_inputs import ModelInputs
 from edgecascade.types.errors import ArgumentError, InputError, first_line
 
-__all__ = ["Camera", "Files", "Source", "StandardInput", "Video", "camera_frames", "read_source", "video_frames"]
+__all__ = ["Live", "Source", "Stored", "camera_frames", "read_source", "video_frames"]
 
 _STANDARD_INPUT = 0  # the descriptor, because reading `sys.stdin` takes a lock that the interpreter needs to exit
 _PIECE = 64 << 10  # bytes
@@ -26,55 +26,28 @@ _CAMERAS = {"linux": ("v4l2", "/dev/video{}"), "darwin": ("avfoundation", "{}")}
 
 
 @dataclass(frozen=True)
-class Files:
-    """A folder, or a file of a known kind."""
+class Stored:
+    """Inputs that are all there: a folder, or a file.
 
-    path: str
+    Attributes:
+        items: returns the inputs for a model; the last is refused if the file breaks off.
+    """
 
-    def items(self, inputs: ModelInputs) -> Iterator[Given | Refused]:
-        """Yield the inputs; the last is refused if the file breaks off."""
-        return _items(self.path, read_inputs(self.path, unopened=inputs.images))
-
-
-@dataclass(frozen=True)
-class Video:
-    """Every `every`-th frame of a video file."""
-
-    path: str
-    every: int
-
-    def items(self, _inputs: ModelInputs) -> Iterator[Given | Refused]:
-        """Yield the frames; the last is refused if the file breaks off."""
-        frames = video_frames(self.path, self.every)
-        return _items(f"video:{self.path}", ((f"{self.path}#{number}", frame) for number, frame in frames))
+    items: Callable[[ModelInputs], Iterator[Given | Refused]]
 
 
 @dataclass(frozen=True)
-class Camera:
-    """Every `every`-th frame of a camera."""
+class Live:
+    """Inputs that arrive in time: a camera, or standard input.
 
-    number: int
-    every: int
+    Attributes:
+        chunks: returns the inputs for a model as they arrive, and blocks while none does.
+    """
 
-    def chunks(self, _inputs: ModelInputs) -> Iterator[list[Given | Refused]]:
-        """Yield the frames as they arrive, one at a time."""
-        name, frames = f"camera:{self.number}", camera_frames(self.number, self.every)
-        return ([item] for item in _items(name, ((f"{name}#{number}", frame) for number, frame in frames)))
+    chunks: Callable[[ModelInputs], Iterator[list[Given | Refused]]]
 
 
-@dataclass(frozen=True)
-class StandardInput:
-    """Lines on standard input."""
-
-    def chunks(self, inputs: ModelInputs) -> Iterator[list[Given | Refused]]:
-        """Yield the lines as they arrive."""
-        lines = NumberedLines(LineInput(inputs), "-:")
-        while piece := os.read(_STANDARD_INPUT, _PIECE):
-            yield lines.feed(piece)
-        yield lines.feed(b"")
-
-
-Source: TypeAlias = Files | Video | Camera | StandardInput | Address
+Source: TypeAlias = Stored | Live | Address
 
 
 def read_source(text: str, *, every: int = 1, anywhere: bool = False) -> Source:
@@ -89,21 +62,40 @@ def read_source(text: str, *, every: int = 1, anywhere: bool = False) -> Source:
         ArgumentError: the argument has none of these forms.
         InputError: the file does not exist, or is of an unknown kind.
     """
+    kind, _, rest = text.partition(":")
     if text == "-":
-        return StandardInput()
-    if text.startswith(("tcp:", "unix:")):
+        return Live(_standard_input)
+    if kind in ("tcp", "unix") and text != kind:
         return read_address(text, anywhere=anywhere)
-    if text.startswith("video:"):
-        path = text.removeprefix("video:")
-        if not os.path.isfile(path):
-            raise InputError(f"{path}: no such file")
-        return Video(path, every)
-    if text.startswith("camera:"):
-        if not re.fullmatch(r"camera:[0-9]{1,3}", text):
+    if kind == "video" and text != kind:
+        if not os.path.isfile(rest):
+            raise InputError(f"{rest}: no such file")
+        return Stored(lambda _: _items(text, rest, video_frames(rest, every)))
+    if kind == "camera" and text != kind:
+        if not re.fullmatch("[0-9]{1,3}", rest):
             raise ArgumentError(f"inputs: expected camera:NUMBER, such as camera:0, got {text}")
-        return Camera(int(text.removeprefix("camera:")), every)
+        return Live(lambda _: ([item] for item in _items(text, text, camera_frames(int(rest), every))))
     check_path(text)
-    return Files(text)
+    return Stored(lambda inputs: _given(text, read_inputs(text, unopened=inputs.images)))
+
+
+def _standard_input(inputs: ModelInputs) -> Iterator[list[Given | Refused]]:
+    lines = NumberedLines(LineInput(inputs), "-:")
+    while piece := os.read(_STANDARD_INPUT, _PIECE):
+        yield lines.feed(piece)
+    yield lines.feed(b"")
+
+
+def _items(source: str, name: str, frames: Iterable[tuple[int, Any]]) -> Iterator[Given | Refused]:
+    return _given(source, ((f"{name}#{number}", frame) for number, frame in frames))
+
+
+def _given(source: str, inputs: Iterable[tuple[str, Any]]) -> Iterator[Given | Refused]:
+    try:
+        for name, x in inputs:
+            yield Given(name, x)
+    except InputError as error:
+        yield Refused(source, str(error))
 
 
 def video_frames(path: str | os.PathLike[str], every: int = 1) -> Iterator[tuple[int, NDArray[np.uint8]]]:
@@ -155,11 +147,3 @@ def _upright(frame: Any) -> NDArray[np.uint8]:
     pixels: NDArray[np.uint8] = frame.to_ndarray(format="rgb24")
     turned = np.rot90(pixels, round(getattr(frame, "rotation", 0) / 90))  # phones record how they were held
     return np.ascontiguousarray(turned)
-
-
-def _items(name: str, inputs: Iterable[tuple[str, Any]]) -> Iterator[Given | Refused]:
-    try:
-        for where, x in inputs:
-            yield Given(where, x)
-    except InputError as error:
-        yield Refused(name, str(error))

@@ -1,1 +1,10 @@
-"""Inputs kept on disk until the remote can be asked."""
+"""A bounded queue on disk for inputs that the remote did not answer in time, and for its late answers.
+
+`outbox.py` is the public class, `sender.py` asks the remote again and delivers the answers, `store.py` is the SQLite
+file, `packed.py` the bytes in it, and `clock.py` tells the age of a record whatever happens to the wall clock.
+"""
+
+from edgecascade.runtime.outbox.file import Cause
+from edgecascade.runtime.outbox.outbox import Late, LateAnswers, Outbox, OutboxCounts
+
+__all__ = ["Cause", "Late", "LateAnswers", "Outbox", "OutboxCounts"]

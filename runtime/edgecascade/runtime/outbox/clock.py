@@ -1,4 +1,4 @@
-"""How old a thing is, whatever happens to the wall clock."""
+"""The age of a record, whatever happens to the wall clock."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 __all__ = ["Ages", "Clock", "Moment"]
 
-_SETTLED = 600.0  # seconds after a start in which a clock without battery is set right
+_SETTLED = 600.0  # seconds after a start in which a clock without a battery is set right
 
 
 def _since_boot() -> float:
-    """Seconds, those of sleep included where the system counts them."""
+    """Return seconds, including those of sleep where the system counts them."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) if sys.platform == "linux" else time.monotonic()
 
 
 def _boot() -> str:
-    """Another text for each start of the machine; empty where it cannot be known."""
+    """Return a text that differs for each start of the machine; empty where it is unknown."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
@@ -28,13 +29,13 @@ def _boot() -> str:
 
 @dataclass(frozen=True)
 class Clock:
-    """Where time comes from.
+    """A source of time.
 
     Attributes:
-        wall: seconds since 1970, as somebody has set them; may jump.
-        monotonic: seconds since some moment; never jumps.
-        boot: the name of what `monotonic` counts from: readings under one name compare across processes. Empty if
-            they never do.
+        wall: seconds since 1970, which may jump.
+        monotonic: seconds since some moment, which never jump.
+        boot: name of the moment that `monotonic` counts from: readings under the same name compare across processes.
+            Empty if they never compare.
     """
 
     wall: Callable[[], float] = time.time
@@ -42,15 +43,14 @@ class Clock:
     boot: Callable[[], str] = _boot
 
 
-@dataclass(frozen=True)
-class Moment:
-    """One moment, by all clocks: what is kept on disk.
+class Moment(NamedTuple):
+    """One moment by all clocks, as stored on disk.
 
     Attributes:
         age: seconds, by `Ages`.
         wall: by the wall clock.
         monotonic: by the monotonic clock.
-        boot: what that counts from.
+        boot: name of the moment that `monotonic` counts from.
     """
 
     age: float
@@ -60,12 +60,16 @@ class Moment:
 
 
 class Ages:
-    """A time that goes on by a second each second, across processes, and never jumps.
+    """A time that advances by a second each second, across processes, and never jumps.
 
-    Between two processes under one boot the monotonic clock tells how much time has passed. Across a restart of the
-    machine only the wall clock can, and that may be wrong on either side. So this time leaves the machine's absence
-    out; `absence` gives it apart, ten minutes later, when a wrong clock has had the time to be set right: if the
-    clock has jumped in these, the shorter of both readings counts, since nothing may be dropped early.
+    Between two processes under one boot, the monotonic clock tells how much time has passed. Across a restart of the
+    machine only the wall clock can, and it may be wrong on either side. So this time leaves out the time for which the
+    machine was off; `absence` returns that separately, ten minutes later, when a wrong clock has had time to be set
+    right. If the clock has jumped meanwhile, the shorter of both readings counts, since nothing may be dropped early.
+
+    Args:
+        clock: the source of time.
+        last: the last moment that an earlier process stored, if any.
     """
 
     def __init__(self, clock: Clock, last: Moment | None) -> None:
@@ -80,16 +84,16 @@ class Ages:
         self._least = self._absence
 
     def now(self) -> float:
-        """Seconds."""
+        """Return this time, in seconds."""
         return self._base + self._clock.monotonic() - self._monotonic
 
     def moment(self) -> Moment:
-        """Now, by all clocks."""
+        """Return now, by all clocks."""
         monotonic = self._clock.monotonic()
         return Moment(self._base + monotonic - self._monotonic, self._clock.wall(), monotonic, self._boot)
 
     def absence(self) -> float:
-        """How long the machine was off before this process, once: then, and while it cannot be known, 0."""
+        """Return once for how many seconds the machine was off before this process; 0 at other times."""
         up = self._clock.monotonic() - self._monotonic
         jumped = self._clock.wall() - self._wall - up
         self._least = min(self._least, max(0.0, self._absence + jumped))

@@ -1,4 +1,4 @@
-"""Opening the outbox's file: whose it is, what is wrong with it, and where a damaged one goes."""
+"""Open the outbox's file: who holds it, what is wrong with it, and where a damaged one goes."""
 
 from __future__ import annotations
 
@@ -6,29 +6,80 @@ import contextlib
 import os
 import re
 import sqlite3
+from enum import Enum
 from pathlib import Path
 
-from edgecascade.runtime.outbox.records import Cause, Ending
 from edgecascade.types.errors import ArgumentError
 
-__all__ = ["PAGE", "cause_of", "connect", "create", "hold", "set_aside"]
+__all__ = ["PAGE", "Cause", "Ending", "OlderVersion", "cause_of", "connect", "create", "hold", "set_aside"]
 
-_APPLICATION, _VERSION = 0x65634F42, 1
-PAGE = 8192  # bytes: larger ones are quicker for images, and wear flash more with small inputs
-_DAMAGED_KEPT = 3
+_APPLICATION, _VERSION = 0x65634F42, 2
+PAGE = 8192  # bytes: larger pages are faster for images, and wear flash more with small inputs
+_KEPT_ASIDE = 3  # damaged files
+_BUSY = 1.0  # seconds that a program which reads the file may delay a write
+
+
+def _counted(table: str, name: str | None) -> list[str]:
+    """Return triggers that count the rows of a table under a name, and the size of all."""
+    return [
+        f"CREATE TRIGGER {table}_{event} AFTER {event} ON {table} BEGIN"
+        f" UPDATE count SET n=n{sign}{row}.size WHERE name='size';"
+        f" UPDATE count SET n=n{sign}1 WHERE name='{name}'; END"
+        for event, sign, row in (("insert", "+", "new"), ("delete", "-", "old"))
+    ]
+
+
 _SCHEMA = (
-    "CREATE TABLE input(id INTEGER PRIMARY KEY, key BLOB NOT NULL, since REAL NOT NULL, wall REAL NOT NULL,"
-    " ready REAL NOT NULL, kind TEXT NOT NULL, size INTEGER NOT NULL, local BLOB NOT NULL, data BLOB NOT NULL)",
-    "CREATE TABLE answer(id INTEGER PRIMARY KEY, key BLOB NOT NULL, since REAL NOT NULL, arrived REAL NOT NULL,"
-    " size INTEGER NOT NULL, local BLOB NOT NULL, remote BLOB NOT NULL)",
-    "CREATE TABLE attempt(id INTEGER PRIMARY KEY, tries INTEGER NOT NULL)",
-    "CREATE TABLE total(ending TEXT PRIMARY KEY, n INTEGER NOT NULL)",
+    "CREATE TABLE question(id INTEGER PRIMARY KEY AUTOINCREMENT, digest BLOB NOT NULL UNIQUE, kind TEXT NOT NULL,"
+    " size INTEGER NOT NULL, ready REAL NOT NULL, pause REAL NOT NULL, tries INTEGER NOT NULL)",
+    "CREATE TABLE content(id INTEGER PRIMARY KEY, data BLOB NOT NULL)",
+    "CREATE TABLE input(id INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, digest BLOB NOT NULL, since REAL NOT NULL,"
+    " wall REAL NOT NULL, size INTEGER NOT NULL, checksum INTEGER NOT NULL, local BLOB NOT NULL)",
+    "CREATE INDEX asking ON input(digest)",
+    "CREATE INDEX age ON input(since, wall)",
+    "CREATE TABLE answer(id INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, digest BLOB NOT NULL, since REAL NOT NULL,"
+    " arrived REAL NOT NULL, ready REAL NOT NULL, pause REAL NOT NULL, tries INTEGER NOT NULL, size INTEGER NOT NULL,"
+    " checksum INTEGER NOT NULL, local BLOB NOT NULL, remote BLOB NOT NULL)",
+    "CREATE INDEX arrival ON answer(arrived, since, ready)",
+    "CREATE TABLE count(name TEXT PRIMARY KEY, n INTEGER NOT NULL)",
+    *_counted("question", None),
+    *_counted("input", "waiting"),
+    *_counted("answer", "answered"),
+    "CREATE TRIGGER asked AFTER DELETE ON input WHEN NOT EXISTS(SELECT 1 FROM input WHERE digest=old.digest)"
+    " BEGIN DELETE FROM question WHERE digest=old.digest; END",
+    "CREATE TRIGGER emptied AFTER DELETE ON question BEGIN DELETE FROM content WHERE id=old.id; END",
     "CREATE TABLE moment(age REAL NOT NULL, wall REAL NOT NULL, monotonic REAL NOT NULL, boot TEXT NOT NULL)",
-    "CREATE TABLE absence(before INTEGER PRIMARY KEY, seconds REAL NOT NULL)",
     f"PRAGMA application_id={_APPLICATION}",
     f"PRAGMA user_version={_VERSION}",
 )
-# By message, since Python 3.10 has no codes; sqlite's messages are fixed.
+
+
+class Cause(str, Enum):
+    """Why an input was not stored."""
+
+    FULL = "full"  # by count or bytes: what is stored already has been acknowledged, so the newest is refused
+    DISK_FULL = "disk full"
+    READ_ONLY = "read-only"
+    DISK_ERROR = "disk error"
+    BUSY = "busy"  # the file was written by others, or inputs came faster than they could be written
+    DAMAGED = "damaged"  # the file was found to be damaged; the next input goes to a new one
+    UNSUPPORTED = "unsupported"  # an input of a type that cannot be stored
+    CLOSED = "closed"
+    FORKED = "forked"  # in a child of the process that opened the file
+    OTHER = "other"
+
+
+class Ending(str, Enum):
+    """What became of an input that was acknowledged and is not stored any more."""
+
+    DELIVERED = "delivered"
+    REFUSED = "refused"
+    EXPIRED = "expired"
+    UNTAKEN = "untaken"
+    DAMAGED = "damaged"
+
+
+# By message, since Python 3.10 has no error codes; SQLite's messages do not change.
 _CAUSES = {
     "database or disk is full": Cause.DISK_FULL,
     "attempt to write a readonly database": Cause.READ_ONLY,
@@ -40,19 +91,47 @@ _CAUSES = {
 }
 
 
+class OlderVersion(sqlite3.DatabaseError):
+    """The file was written by an older version, whose inputs this one cannot read."""
+
+
+def cause_of(error: BaseException) -> Cause:
+    """Return what is wrong with the file, from what SQLite or the system raised."""
+    if isinstance(error, sqlite3.Error):
+        if type(error) in (sqlite3.DatabaseError, sqlite3.IntegrityError, OlderVersion):
+            return Cause.DAMAGED
+        return next((cause for said, cause in _CAUSES.items() if said in str(error)), Cause.OTHER)
+    if isinstance(error, (PermissionError, IsADirectoryError)):
+        return Cause.READ_ONLY
+    return Cause.DAMAGED if isinstance(error, (ValueError, TypeError)) else Cause.OTHER
+
+
 def connect(path: str) -> sqlite3.Connection:
-    """A connection for any thread, without transactions of Python's own."""
-    connection = sqlite3.connect(path, timeout=1.0, isolation_level=None, check_same_thread=False)
-    connection.execute("PRAGMA trusted_schema=OFF")
-    return connection
+    """Open a database that only the owner can read, for any thread, without transactions of Python's own."""
+    if path != ":memory:":
+        _make_private(path)
+        with open(path, "rb") as file:  # the only connection of this process is not open yet: no lock is lost
+            versions = file.read(20)[18:]
+        if versions not in (b"", b"\1\1", b"\2\2"):  # SQLite would take the file for read-only
+            raise sqlite3.DatabaseError("the file is not a database of a known format")
+    db = sqlite3.connect(path, timeout=_BUSY, isolation_level=None, check_same_thread=False)
+    db.execute("PRAGMA trusted_schema=OFF")
+    return db
+
+
+def _make_private(path: str) -> None:
+    with contextlib.suppress(FileExistsError):  # never opened here if it exists: closing it would free SQLite's locks
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    with contextlib.suppress(OSError):
+        os.chmod(path, 0o600)
 
 
 def create(db: sqlite3.Connection, path: str, *, power_safe: bool) -> None:
-    """Make the file ours: create it if it is empty, else see that it is.
+    """Create the tables if the file is empty, else see that it is an outbox of this version.
 
     Raises:
         ArgumentError: it is of a newer version.
-        sqlite3.DatabaseError: it is somebody else's, or damaged.
+        sqlite3.DatabaseError: it is another application's, damaged, or of an older version.
     """
     (application,), (version,) = (
         db.execute(f"PRAGMA {name}").fetchone() for name in ("application_id", "user_version")
@@ -61,7 +140,9 @@ def create(db: sqlite3.Connection, path: str, *, power_safe: bool) -> None:
     if not empty and application != _APPLICATION:
         raise sqlite3.DatabaseError("the file is another application's")
     if not empty and version > _VERSION:
-        raise ArgumentError(f"path: {path} is of version {version}, and this edgecascade knows {_VERSION}")
+        raise ArgumentError(f"path: expected an outbox of version {_VERSION} or older, got {path} of version {version}")
+    if not empty and version < _VERSION:
+        raise OlderVersion(f"it is of version {version}, and this edgecascade reads version {_VERSION}")
     if empty:
         db.execute(f"PRAGMA page_size={PAGE}")
     mode = db.execute("PRAGMA journal_mode=WAL").fetchone()[0]
@@ -69,25 +150,52 @@ def create(db: sqlite3.Connection, path: str, *, power_safe: bool) -> None:
         raise sqlite3.OperationalError(f"no write-ahead log here, but {mode}")
     db.execute(f"PRAGMA synchronous={'FULL' if power_safe else 'NORMAL'}")
     db.execute("PRAGMA wal_autocheckpoint=0")
+    endings = [ending.value for ending in Ending]
     if empty:
         db.execute("BEGIN IMMEDIATE")
         for statement in _SCHEMA:
             db.execute(statement)
-        db.executemany("INSERT INTO total VALUES(?,0)", [(ending.value,) for ending in Ending])
+        db.executemany("INSERT INTO count VALUES(?,0)", [(name,) for name in ("waiting", "answered", "size", *endings)])
         db.execute("COMMIT")
+    else:
+        _check(db)
+
+
+def _check(db: sqlite3.Connection) -> None:
+    """See that tables and indexes agree, and every value has its column's type; make the counts those of the rows.
+
+    The large bytes in `content` are not read: each has a checksum.
+    """
+    for table in ("question", "input", "answer", "count", "moment"):
+        if db.execute(f"PRAGMA integrity_check({table})").fetchone() != ("ok",):
+            raise sqlite3.DatabaseError(f"the table {table} is damaged")
+        wrong = " OR ".join(
+            f"typeof({name})<>'{kind.lower()}'" + (f" OR abs({name})>1e15" if kind == "REAL" else "")
+            for _, name, kind, *_ in db.execute(f"PRAGMA table_info({table})").fetchall()
+        )
+        if db.execute(f"SELECT 1 FROM {table} WHERE {wrong} LIMIT 1").fetchone():
+            raise sqlite3.DatabaseError(f"the table {table} has values of another type")
+    db.execute("BEGIN IMMEDIATE")
+    sizes = " + ".join(f"(SELECT total(size) FROM {table})" for table in ("question", "input", "answer"))
+    for name, n in (("waiting", "(SELECT count(*) FROM input)"), ("answered", "(SELECT count(*) FROM answer)")):
+        db.execute(f"UPDATE count SET n={n} WHERE name=?", (name,))
+    db.execute(f"UPDATE count SET n=CAST({sizes} AS INTEGER) WHERE name='size'")
+    db.execute("COMMIT")
 
 
 def hold(path: str) -> sqlite3.Connection:
     """Hold a file for this process until the connection is closed, or the process ends.
 
-    sqlite's locks are the system's own, are not inherited by children, and exclude this process itself as well.
+    SQLite's locks are the system's own. They are not inherited by children, and exclude this process itself as well.
 
     Raises:
         ArgumentError: it is held already.
         sqlite3.Error: nothing can be written there.
     """
+    lock = f"{path}-lock"
     for once_more in (True, False):
-        connection = sqlite3.connect(f"{path}-lock", timeout=0.0, isolation_level=None, check_same_thread=False)
+        _make_private(lock)
+        connection = sqlite3.connect(lock, timeout=0.0, isolation_level=None, check_same_thread=False)
         try:
             connection.execute("BEGIN EXCLUSIVE")
             break
@@ -97,33 +205,24 @@ def hold(path: str) -> sqlite3.Connection:
                 raise ArgumentError(f"path: {path} is in use by another outbox, in this process or another") from None
             if cause_of(error) is not Cause.DAMAGED or not once_more:
                 raise
-            os.unlink(f"{path}-lock")  # somebody wrote into it: it holds nothing, ever
+            os.unlink(lock)  # another program wrote into it; it never holds anything
     return connection
 
 
-def cause_of(error: BaseException) -> Cause:
-    """What is wrong with the file, by what sqlite or reading raised."""
-    if isinstance(error, sqlite3.Error):
-        if type(error) in (sqlite3.DatabaseError, sqlite3.IntegrityError):
-            return Cause.DAMAGED
-        return next((cause for said, cause in _CAUSES.items() if said in str(error)), Cause.OTHER)
-    return Cause.DAMAGED if isinstance(error, ValueError | TypeError) else Cause.OTHER
-
-
-def set_aside(path: str) -> str:
-    """Rename a damaged file to `path.damaged-<n>`; the last three such are kept.
+def set_aside(path: str, word: str) -> str:
+    """Rename a file to `path.<word>-<n>`, and return that name; the last three such files are kept.
 
     Raises:
         OSError: it cannot be renamed.
     """
     place, name = Path(path).parent, Path(path).name
-    numbered = re.compile(re.escape(name) + r"\.damaged-(\d+)")
+    numbered = re.compile(re.escape(f"{name}.{word}-") + r"(\d+)")
     kept = sorted(int(match[1]) for match in map(numbered.fullmatch, os.listdir(place)) if match)
-    aside = f"{path}.damaged-{kept[-1] + 1 if kept else 1}"
+    aside = f"{path}.{word}-{kept[-1] + 1 if kept else 1}"
     os.replace(path, aside)
     with contextlib.suppress(FileNotFoundError):
         os.replace(f"{path}-wal", f"{aside}-wal")
-    outdated = [f"{path}.damaged-{n}{end}" for n in kept[: -(_DAMAGED_KEPT - 1)] for end in ("", "-wal")]
+    outdated = [f"{path}.{word}-{n}{end}" for n in kept[: -(_KEPT_ASIDE - 1)] for end in ("", "-wal")]
     for old in (f"{path}-shm", f"{path}-journal", *outdated):
         with contextlib.suppress(OSError):
             os.unlink(old)

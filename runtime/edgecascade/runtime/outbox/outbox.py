@@ -1,4 +1,4 @@
-"""Inputs that the remote could not be asked in time, kept on disk until it answers."""
+"""Inputs that the remote did not answer in time, stored on disk until it does."""
 
 from __future__ import annotations
 
@@ -9,48 +9,104 @@ import sqlite3
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 
+from edgecascade.runtime.background import Background
 from edgecascade.runtime.batch import Batch
 from edgecascade.runtime.outbox.clock import Clock
-from edgecascade.runtime.outbox.counts import OutboxCounts
-from edgecascade.runtime.outbox.drain import UNSYNCED, Ask, Drain
-from edgecascade.runtime.outbox.late import Late, LateAnswers, OnLate
-from edgecascade.runtime.outbox.ledger import Ledger
-from edgecascade.runtime.outbox.packed import pack, pack_verdict
-from edgecascade.runtime.outbox.records import Cause, Ending
+from edgecascade.runtime.outbox.file import Cause, Ending, cause_of
+from edgecascade.runtime.outbox.packed import Packing, pack_prediction, prediction_size
+from edgecascade.runtime.outbox.sender import UNSYNCED, Ask, Late, OnLate, Sender, read_late
+from edgecascade.runtime.outbox.store import Answered, Store
 from edgecascade.types.answer import Prediction
 from edgecascade.types.errors import ArgumentError
 
-__all__ = ["Late", "Outbox", "OutboxCounts"]
+__all__ = ["Late", "LateAnswers", "OnLate", "Outbox", "OutboxCounts"]
 
 _LOG = logging.getLogger("edgecascade.outbox")
-_PATIENCE = 0.005  # seconds that `put` waits for others that write
-_MOST_UNSYNCED = 64 << 20  # bytes written ahead, beyond which `put` itself must move them
+_MOST_PENDING = 64 << 20  # bytes that are taken and not written yet
+_RETRY_SHORTEST, _RETRY_LONGEST = 0.05, 60.0  # seconds until a write that failed is tried again
+_CLOSING = 5.0  # seconds
 _CLOCK = Clock()
 
 
+@dataclass(frozen=True)
+class OutboxCounts:
+    """A snapshot. The first eight are stored on disk with what they count.
+
+    Attributes:
+        waiting: inputs that wait for the remote.
+        waiting_bytes: their size, and that of the answers not delivered.
+        answered: answers not delivered yet.
+        delivered: answers that the application has taken.
+        refused: inputs that the remote refused for good.
+        expired: inputs and answers that became too old.
+        untaken: answers that `on_late` failed to take too often.
+        damaged: inputs and answers that were lost because the file was damaged.
+        unkept: inputs that were not stored, by cause, in this process.
+        damaged_files: files moved aside, in this process.
+        unusable: why nothing can be stored at all; None if it can.
+    """
+
+    waiting: int
+    waiting_bytes: int
+    answered: int
+    delivered: int
+    refused: int
+    expired: int
+    untaken: int
+    damaged: int
+    unkept: Mapping[Cause, int]
+    damaged_files: int
+    unusable: Cause | None
+
+    @property
+    def acknowledged(self) -> int:
+        """All inputs that were stored: each is counted as exactly one of the others."""
+        ended = self.delivered + self.refused + self.expired + self.untaken + self.damaged
+        return self.waiting + self.answered + ended
+
+    @property
+    def dropped_full(self) -> int:
+        """Inputs that were not stored because the outbox was full."""
+        return self.unkept[Cause.FULL]
+
+    @property
+    def failed_writes(self) -> int:
+        """Inputs that were not stored for any other cause."""
+        return sum(self.unkept.values()) - self.dropped_full
+
+
 class Outbox:
-    """A queue on disk for one process: what it has acknowledged survives kill -9.
+    """A queue on disk for one process.
 
-    A damaged or foreign file is moved to `path.damaged-<n>` and a new one begun, which is logged and counted. Where
-    nothing can be written, nothing is kept, which is logged and counted too: only wrong arguments raise.
+    A cascade hands an input over with `offer`: a thread of the outbox's own stores it a moment later, and from then on
+    it survives kill -9. `put` stores it before it returns. Inputs with the same content are sent once, and answered
+    under each of their keys.
 
-    Beside `path` there are `path-wal`, `path-shm` and `path-lock`; together they grow to about twice `most_bytes`
-    plus 64 MiB, and never shrink. Do not open them in the same process by other means: closing them would free the
-    system's lock.
+    A damaged or foreign file is moved to `path.damaged-<n>`, one of an older version to `path.old-<n>`, and a new one
+    begun, which is logged and counted. Where nothing can be written, nothing is stored, which is logged and counted as
+    well: only wrong arguments raise.
+
+    Beside `path` there are `path-wal`, `path-shm` and `path-lock`; only their owner can read them. Together they grow
+    to about twice `most_bytes` plus 64 MiB, and never shrink. Do not open them in the same process by other means:
+    closing them would free the system's lock.
 
     Args:
-        path: of the file; its folder exists.
+        path: of the file, in a folder that exists.
         most: inputs and undelivered answers together.
         most_bytes: of them together.
-        keep: seconds after which an input that waits, or an answer that nobody takes, is let go. Clocks that jump
+        keep: seconds after which an input that waits, or an answer that is not taken, is dropped. Clocks that jump
             do not shorten it.
-        power_safe: whether each `put` waits until the disk has it (milliseconds), so that it survives the loss of
-            power too. Otherwise that may cost the last minute's.
-        clock: where time comes from.
+        power_safe: whether each write waits until the disk has it (milliseconds), so that it survives the loss of
+            power, too. Otherwise that may cost the last minute's.
+        clock: the source of time.
 
     Raises:
-        ArgumentError: an argument cannot mean anything, another outbox has the file open, or a newer version wrote it.
+        ArgumentError: an argument means nothing, another outbox has the file open, or a newer version wrote it.
     """
 
     def __init__(
@@ -69,165 +125,280 @@ class Outbox:
         if not keep > 0:
             raise ArgumentError(f"keep: expected seconds above 0, got {keep}")
         self._most, self._most_bytes, self._keep = most, most_bytes, keep
-        self._patience = _PATIENCE if not power_safe else 0.1
         self._process = os.getpid()
         self._unkept: Counter[Cause] = Counter()
         self._counting = threading.Lock()
-        self._ledger = Ledger(os.path.abspath(os.fspath(path)), power_safe=power_safe, clock=clock)
-        self._drain: Drain | None = None
+        self._store = Store(os.path.abspath(os.fspath(path)), power_safe=power_safe, clock=clock)
+        self._writer = Background("edgecascade-outbox-write")
+        self._failing: Cause | None = None  # why the last write of the writer failed
+        self._closing = threading.Event()
+        self._sender: Sender | None = None
         self._thread: threading.Thread | None = None
 
-    def put(self, key: str, inputs: Batch, local: Prediction, *, grace: float = 0.0) -> bool:
-        """Keep one input. Never raises, and waits a few milliseconds at most for others that write.
+    def offer(self, key: str, inputs: Batch, local: Prediction, *, grace: float = 0.0) -> bool:
+        """Take one input, to be stored in the background. Never raises, and never waits for the disk.
 
-        It writes into the system's cache and does not wait for the disk, unless `power_safe` is set. (Without
-        `start`, once in 64 MiB it does.)
+        Nothing is copied: do not write to `inputs` afterwards. If the disk fails, the input waits in memory and the
+        write is tried again; meanwhile no other is taken.
 
         Args:
-            key: names the input to the application; one that is kept already is kept once.
+            key: names the input to the application; an input whose key is stored already is dropped.
             inputs: arrays [1, ...] of numbers, strings or, as objects, bytes; one, or one by name.
-            local: what the application was told.
+            local: the prediction that the application was told.
             grace: seconds in which its request may still be answered, so that it is not sent again.
 
         Returns:
-            Whether it is kept, from now on whatever happens to this process; `counts` says why not.
+            Whether it is taken, which the bounds decide; `counts` says why not.
         """
-        try:
-            cause = self._put(key, inputs, local, grace)
-        except Exception as error:  # of the arguments: this is the way to an answer, and must not end it
-            _LOG.warning("the outbox cannot keep this input: %s", type(error).__name__)
-            cause = Cause.UNSUPPORTED
-        if cause is not None:
-            with self._counting:
-                self._unkept[cause] += 1
-                first = self._unkept[cause] == 1
-            if first:
-                _LOG.warning("the outbox did not keep an input: %s; said once", cause.value)
-        return cause is None
+        return self._counted(lambda: self._offer(key, inputs, local, grace))
+
+    def put(self, key: str, inputs: Batch, local: Prediction, *, grace: float = 0.0) -> bool:
+        """Store one input, with the arguments of `offer`. Never raises; waits for others that write, about a second.
+
+        Returns:
+            Whether it is stored, or its key was: it is there from now on, whatever happens to this process.
+        """
+        return self._counted(lambda: self._put(key, inputs, local, grace))
 
     def answer(self, key: str, remote: Prediction) -> None:
-        """The remote has answered a waiting input in the ordinary way after all; other keys are ignored."""
-        self._same_process()
-        one = self._ledger.held.waiting.get(key)
-        if one is not None and self._ledger.answer(one, pack_verdict(remote)) and self._drain is not None:
-            self._drain.wake.set()
+        """Take notice that the remote has answered an input after all; keys that do not wait are ignored.
+
+        It is stored in the background, after what was offered before.
+        """
+        self._check_process()
+        self._writer.run(partial(self._write_answer, key, remote))
+
+    def flush(self, timeout: float = 5.0) -> bool:
+        """Wait until what was offered before is stored, and return whether it is."""
+        self._check_process()
+        done = threading.Event()
+        return self._writer.run(done.set) and done.wait(timeout)
 
     def start(self, ask: Ask, on_late: OnLate | None = None, *, patience: float = 30.0) -> None:
         """Start the thread that sends what waits, oldest first.
 
-        Inputs of one kind leave together, 32 at most. While the remote cannot be reached, the thread tries again
-        after 1 s to 300 s. An input that the remote refuses three times while it answers others is dropped.
+        Inputs of one kind leave together, at most 32. While the remote cannot be reached, the thread tries again after
+        1 s to 300 s. An input that the remote refuses three times while it answers others is dropped.
 
         Args:
-            ask: sends inputs [n, ...] and returns n verdicts or failures.
-            on_late: takes each answer, in that thread: once if it returns, and again, up to five times, if it
-                raises. If the process dies in it, the same answer comes again after the next start: its key tells.
-                None leaves the answers to `late`.
+            ask: sends inputs [n, ...] and returns n predictions or failures.
+            on_late: takes each answer, in that thread: once if it returns, and up to five times if it raises. If the
+                process dies in it, the same answer comes again after the next start, with the same key. None leaves the
+                answers to `late`.
             patience: seconds that one request may take.
 
         Raises:
             ArgumentError: it was started already, is closed, or `patience` is not above 0.
         """
-        self._same_process()
-        if self._drain is not None or self._ledger.unusable is Cause.CLOSED:
+        self._check_process()
+        if self._sender is not None or self._store.unusable is Cause.CLOSED:
             raise ArgumentError("start: this outbox was started or closed already")
         if not patience > 0:
             raise ArgumentError(f"patience: expected seconds above 0, got {patience}")
-        self._drain = Drain(self._ledger, ask, on_late, keep=self._keep, patience=patience)
-        self._thread = threading.Thread(target=self._run, args=(self._drain,), name="edgecascade-outbox", daemon=True)
+        self._sender = Sender(self._store, ask, on_late, keep=self._keep, patience=patience)
+        self._thread = threading.Thread(target=self._run, args=(self._sender,), name="edgecascade-outbox", daemon=True)
         self._thread.start()
 
     def nudge(self) -> None:
-        """Say that the remote has just answered: what waits is sent at once, though once a second at most."""
-        if self._drain is not None and self._ledger.held.waiting:
-            self._drain.nudge()
+        """Say that the remote has just answered: what waits is sent at once, though at most once a second."""
+        if self._sender is not None and self._store.counts["waiting"]:
+            self._sender.nudge()
 
     def late(self, timeout: float | None = 0.0) -> LateAnswers:
-        """The answers that have come, oldest first, for an application that gave no `on_late`.
+        """Return the answers that have come, oldest first, for an application that gave no `on_late`.
 
         Each is removed when the next one is asked for, or by `close`; after an exception or a `break` the last one
         comes again.
 
         Args:
-            timeout: seconds to wait for each; None: until the outbox is closed.
+            timeout: seconds to wait for each; None waits until the outbox is closed.
         """
-        self._same_process()
-        return LateAnswers(self._ledger, timeout)
+        self._check_process()
+        return LateAnswers(self._store, timeout)
 
     def counts(self) -> OutboxCounts:
-        """The counts as they are now."""
-        self._same_process()
+        """Return the counts as they are now."""
+        self._check_process()
         with self._counting:
             unkept = {cause: self._unkept[cause] for cause in Cause}
-        ledger = self._ledger
-        with ledger.lock:
-            return OutboxCounts(
-                waiting=len(ledger.held.waiting),
-                waiting_bytes=ledger.held.size,
-                answered=len(ledger.held.answered),
-                **{ending.value: ledger.held.totals[ending] for ending in Ending},
-                unkept=unkept,
-                damaged_files=ledger.damaged_files,
-                unusable=ledger.unusable,
-            )
+        store = self._store
+        return OutboxCounts(
+            **store.snapshot(), unkept=unkept, damaged_files=store.damaged_files, unusable=store.unusable
+        )
 
     def close(self) -> None:
-        """Stop the thread and let go of the file. A request under way is given up, and its inputs stay.
+        """Store what was offered, stop the threads, and close the file. Inputs of a request under way stay stored.
 
-        A callback under way is waited for, up to 5 s; if it takes longer, the file is let go when it has returned.
+        A callback under way is waited for, up to 5 s; if it takes longer, the file is closed when it has returned.
         """
         if os.getpid() != self._process:
             return
-        if self._drain is not None and self._thread is not None:
-            self._drain.closed = True
-            self._drain.wake.set()
-            until = time.monotonic() + 5.0
-            while self._thread.is_alive() and not self._drain.asking and time.monotonic() < until:
+        self._closing.set()
+        self._writer.close()
+        if self._sender is not None and self._thread is not None:
+            self._sender.closed = True
+            self._sender.wake.set()
+            until = time.monotonic() + _CLOSING
+            while self._thread.is_alive() and not self._sender.asking and time.monotonic() < until:
                 if self._thread is threading.current_thread():
-                    return  # called by `on_late`: the thread lets go when that has returned
+                    return  # called by `on_late`: the thread closes the file when that has returned
                 self._thread.join(0.005)
-            if self._drain.delivering and self._thread.is_alive():
+            if self._sender.delivering and self._thread.is_alive():
                 return
-        self._ledger.close()
+        self._store.close()
 
-    def _run(self, drain: Drain) -> None:
-        drain.run()
-        self._ledger.close()
+    def _run(self, sender: Sender) -> None:
+        sender.run()
+        self._store.close()
+
+    def _counted(self, take: Callable[[], Cause | None]) -> bool:
+        try:
+            cause = take()
+        except Exception:  # of the arguments: this must not cost an answer
+            cause = Cause.UNSUPPORTED
+        if cause is not None:
+            self._unkept_for(cause)
+        return cause is None
+
+    def _unkept_for(self, cause: Cause) -> None:
+        if cause is Cause.FORKED:
+            return
+        with self._counting:
+            self._unkept[cause] += 1
+            first = self._unkept[cause] == 1
+        if first:
+            self._writer.run(lambda: _LOG.warning("the outbox did not store an input: %s; logged once", cause.value))
+
+    def _offer(self, key: str, inputs: Batch, local: Prediction, grace: float) -> Cause | None:
+        cause = self._refusal(key, grace) or self._failing
+        if cause is not None:
+            return cause
+        size, add = self._adding(key, inputs, local, grace)
+        cause = self._store.reserve(size, self._most, self._most_bytes, _MOST_PENDING)
+        if cause is None and not self._writer.run(partial(self._write, add, size)):
+            self._store.unreserve(size)
+            return Cause.CLOSED
+        return cause
 
     def _put(self, key: str, inputs: Batch, local: Prediction, grace: float) -> Cause | None:
+        cause = self._refusal(key, grace)
+        if cause is not None:
+            return cause
+        size, add = self._adding(key, inputs, local, grace)
+        try:
+            if self._store.has(key):
+                return None
+            cause = self._store.reserve(size, self._most, self._most_bytes, self._most_bytes)
+            if cause is None:
+                try:
+                    add()
+                except BaseException:
+                    self._store.unreserve(size)
+                    raise
+        except sqlite3.Error as error:
+            return cause_of(error)
+        return cause
+
+    def _refusal(self, key: str, grace: float) -> Cause | None:
         if os.getpid() != self._process:
             return Cause.FORKED
-        if not isinstance(key, str) or not 0.0 <= grace < math.inf:
-            return Cause.UNSUPPORTED
-        data, kind = pack(inputs)
-        opinion = pack_verdict(local)
-        ledger = self._ledger
-        if not ledger.lock.acquire(timeout=self._patience):
-            return Cause.BUSY
-        try:
-            if ledger.unusable is not None:
-                return ledger.unusable
-            if key in ledger.held.waiting or key in ledger.held.answered:
-                return None
-            if len(ledger.held) >= self._most:
-                return Cause.FULL
-            if ledger.held.size + len(data) + len(opinion) + len(key) > self._most_bytes:
-                return Cause.FULL
-            ready = ledger.keep(key, kind, data, opinion, grace).ready
-        except sqlite3.Error as error:
-            return ledger.failed(error)
-        finally:
-            ledger.lock.release()
-        self._tell(ready)
-        return None
+        return self._store.unusable if isinstance(key, str) and 0.0 <= grace < math.inf else Cause.UNSUPPORTED
 
-    def _tell(self, ready: float) -> None:
-        drain, unsynced = self._drain, self._ledger.unsynced
-        if drain is not None and (ready < drain.due_at or unsynced >= UNSYNCED):
-            drain.wake.set()
-        if drain is None and unsynced > _MOST_UNSYNCED:
-            self._ledger.sync()
+    def _adding(self, key: str, inputs: Batch, local: Prediction, grace: float) -> tuple[int, Callable[[], None]]:
+        """Return the bytes that an input needs, and what packs and stores it once these are reserved."""
+        packing, moment = Packing(inputs), self._store.moment()
+        size = packing.size + prediction_size(local) + len(key)
 
-    def _same_process(self) -> None:
+        def add() -> None:
+            opinion = pack_prediction(local)
+            self._store.add(key, packing.kind, packing.data(), opinion, moment=moment, grace=grace, reserved=size)
+            sender, unsynced = self._sender, self._store.unsynced
+            if sender is not None and (moment.age + grace < sender.due_at or unsynced >= UNSYNCED):
+                sender.wake.set()
+            if sender is None and unsynced > UNSYNCED:
+                with suppress(sqlite3.Error):
+                    self._store.sync()
+
+        return size, add
+
+    def _write(self, add: Callable[[], None], size: int) -> None:
+        """Store one input that was offered; if the disk fails, try again until it does not or the outbox is closed."""
+        pause, cause = _RETRY_SHORTEST, Cause.UNSUPPORTED
+        while True:
+            try:
+                add()
+                self._failing = None
+                return
+            except sqlite3.Error as error:
+                self._failing = cause = self._store.unusable or cause_of(error)
+            except Exception as error:
+                _LOG.warning("the outbox cannot store an input: %s", type(error).__name__)
+                break
+            if self._store.unusable is not None or self._closing.wait(pause):
+                break
+            pause = min(_RETRY_LONGEST, 2 * pause)
+        self._store.unreserve(size)
+        self._unkept_for(cause)
+
+    def _write_answer(self, key: str, remote: Prediction) -> None:
+        if self._store.unusable is None and self._store.answer_key(key, pack_prediction(remote)) and self._sender:
+            self._sender.wake.set()
+
+    def _check_process(self) -> None:
         if os.getpid() != self._process:
             raise ArgumentError("this outbox was opened before a fork: a child process opens one of its own")
+
+
+class LateAnswers:
+    """An iterator over late answers. What it gave last is removed when the next is asked for, or by `close`.
+
+    Not a generator: one that is dropped after an exception looks as if it had been closed.
+    """
+
+    def __init__(self, store: Store, timeout: float | None) -> None:
+        self._store, self._timeout = store, timeout
+        self._given: Answered | None = None
+        self._closed = False
+
+    def __iter__(self) -> LateAnswers:
+        return self
+
+    def __next__(self) -> Late:
+        """Return the next answer; it is not removed yet."""
+        self._remove()
+        until = None if self._timeout is None else time.monotonic() + self._timeout
+        while (one := self._take(until)) is not None:
+            with suppress(sqlite3.Error):
+                late = read_late(self._store, one)
+                if late is not None:
+                    self._given = one
+                    return late
+        raise StopIteration
+
+    def close(self) -> None:
+        """Take what was given last, and end."""
+        self._closed = True
+        self._remove()
+
+    def __del__(self) -> None:
+        if self._given is not None:
+            self._store.give_back(self._given.id)
+
+    def _remove(self) -> None:
+        if self._given is not None:
+            given, self._given = self._given, None
+            with suppress(sqlite3.Error):  # it stays taken, and comes again after the next start
+                self._store.end(given, Ending.DELIVERED)
+
+    def _take(self, until: float | None) -> Answered | None:
+        store = self._store
+        with store.arrived:
+            while not self._closed and store.unusable is not Cause.CLOSED:
+                one = None
+                with suppress(sqlite3.Error):
+                    one = store.take()
+                left = None if until is None else until - time.monotonic()
+                if one is not None or (left is not None and left <= 0):
+                    return one
+                store.arrived.wait(left)
+        return None

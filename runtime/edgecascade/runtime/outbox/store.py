@@ -1,188 +1,481 @@
-"""The outbox's file: one sqlite3 database, written ahead, so that what was committed survives kill -9."""
+"""The outbox's file: one SQLite database that holds everything, so that what was committed survives kill -9.
+
+An input has a row with its key in `input`, and points to a `question`, which is what the remote is asked. Inputs of the
+same content share a question. The question's bytes lie apart in `content`, since SQLite rewrites a row as a whole. Once
+the remote has replied, `answer` takes over the rows of `input`. Triggers keep the numbers in `count`; only a copy of
+these is in memory, for the bounds.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
+import os
 import sqlite3
+import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
-from threading import Lock
-from typing import Any
+from hashlib import blake2b
+from threading import Condition, Lock, RLock
+from typing import Any, NamedTuple
 
-from edgecascade.runtime.outbox.clock import Moment
-from edgecascade.runtime.outbox.file import PAGE, connect, create
-from edgecascade.runtime.outbox.packed import Bytes
-from edgecascade.runtime.outbox.records import Answered, Ending, Kept, Waiting
+from edgecascade.runtime.outbox.clock import Ages, Clock, Moment
+from edgecascade.runtime.outbox.file import (
+    PAGE,
+    Cause,
+    Ending,
+    OlderVersion,
+    cause_of,
+    connect,
+    create,
+    hold,
+    set_aside,
+)
+from edgecascade.runtime.outbox.packed import Bytes, PackedError
+from edgecascade.types.errors import ArgumentError
 
-__all__ = ["Contents", "Store"]
+__all__ = ["Answered", "Question", "Store"]
+
+_LOG = logging.getLogger("edgecascade.outbox")
+_QUESTION = "q.id, q.digest, q.kind, q.size, q.pause, q.tries FROM question q"  # the fields of `Question`
 
 
-_PATIENCE = 5  # milliseconds for which somebody else may keep a writer waiting
+class Question(NamedTuple):
+    """What the remote is to be asked, for one input or for several of the same content.
+
+    Attributes:
+        id: higher for a later one.
+        digest: of its bytes.
+        kind: questions of one kind can be sent in one request.
+        size: number of bytes.
+        pause: seconds by which it was postponed last.
+        tries: how often the remote has refused it.
+    """
+
+    id: int
+    digest: bytes
+    kind: str
+    size: int
+    pause: float
+    tries: int
 
 
-@dataclass(frozen=True)
-class Contents:
-    """What a file holds, in the order of arrival."""
+class Answered(NamedTuple):
+    """An answer that waits for the application.
 
-    waiting: list[Waiting]
-    answered: list[Answered]
-    totals: dict[Ending, int]
-    last: Moment | None
-    next_id: int
+    Attributes:
+        id: of the input.
+        key: the application's.
+        since: when the input came, by `Store.now`.
+        local: the local prediction's bytes.
+        remote: the remote prediction's bytes.
+        pause: seconds by which it was postponed last.
+        tries: how often the application failed to take it.
+    """
+
+    id: int
+    key: str
+    since: float
+    local: bytes
+    remote: bytes
+    pause: float
+    tries: int
 
 
 class Store:
-    """The open file. Methods that write are for one thread at a time; the others have a connection of their own.
+    """The open file. Safe to share between threads; every change is one transaction.
+
+    Methods raise `sqlite3.Error` if a change cannot be committed, which has then not happened. A file that turns out to
+    be damaged is moved to `path.damaged-<n>`, and a new one begun. Where no file can be used, `unusable` says why, and
+    an empty database in memory takes its place.
 
     Args:
-        path: created if it does not exist; ":memory:" for none.
-        power_safe: whether a commit waits until the disk has it.
+        path: of the file; created if it does not exist.
+        power_safe: whether each commit waits for the disk.
+        clock: the source of time.
+
+    Attributes:
+        lock: guards the file; `arrived` is notified of an answer, and of the end.
+        counts: numbers that are committed: `waiting` inputs, `answered` ones, the `size` of both in bytes, and how
+            others ended.
+        unsynced: bytes written since the last checkpoint, about: what a loss of power may cost.
+        damaged_files: number of files moved aside.
+        unusable: why nothing can be stored; None if it can.
 
     Raises:
-        ArgumentError: the file is of a newer version.
-        sqlite3.Error: it is damaged, foreign, or cannot be written; `cause_of` tells.
+        ArgumentError: the path is not a file's, is in use, or the file is of a newer version.
     """
 
-    def __init__(self, path: str, *, power_safe: bool = False) -> None:
-        self._writer = self._reader = connect(path)
-        self._reading = Lock()
-        self.unsynced = 0  # bytes written since the last complete checkpoint, about
-        try:
-            create(self._writer, path, power_safe=power_safe)
-            if path != ":memory:":
-                self._reader = connect(path)
-            self._writer.execute(f"PRAGMA busy_timeout={_PATIENCE}")
-        except BaseException:
-            self.close()
-            raise
+    def __init__(self, path: str, *, power_safe: bool, clock: Clock) -> None:
+        self._path, self._power_safe = path, power_safe
+        self.lock = RLock()
+        self.arrived = Condition(self.lock)
+        self._counting = Lock()  # never held during a write, so that `reserve` does not wait for the disk
+        self.counts: dict[str, int] = {}
+        self._pending = self._pending_size = 0
+        self.unsynced = self.damaged_files = 0
+        self.unusable: Cause | None = None
+        self._said: set[Cause] = set()
+        self._taken: set[int] = set()  # answers that are being delivered
+        self._held: sqlite3.Connection | None = None
+        self._db, last = self._open()
+        ids = "SELECT max(id) FROM (SELECT max(id) AS id FROM input UNION ALL SELECT max(id) FROM answer)"
+        self._next = self._own = int(self._db.execute(ids).fetchone()[0] or 0) + 1
+        self._ages = Ages(clock, last)
+        self.now, self.moment = self._ages.now, self._ages.moment
+        with contextlib.suppress(sqlite3.Error):
+            self.save()
 
-    def contents(self) -> Contents:
-        """All that is kept, without the inputs' and answers' bytes."""
-        db = self._writer
-        tries = dict(db.execute("SELECT id, tries FROM attempt").fetchall())
-        rows = db.execute("SELECT id, key, since, ready, kind, size, wall FROM input ORDER BY id").fetchall()
-        waiting = [
-            Waiting(id=i, key=_text(key), since=_real(since), ready=_real(ready), kind=str(kind), size=int(size))
-            for i, key, since, ready, kind, size, _ in rows
-        ]
-        answers = db.execute("SELECT id, key, since, arrived, size FROM answer ORDER BY arrived, id").fetchall()
-        answered = [
-            Answered(id=i, key=_text(key), since=_real(since), arrived=_real(arrived), size=int(size))
-            for i, key, since, arrived, size in answers
-        ]
-        kept: list[Kept] = [*waiting, *answered]
-        for one in kept:
-            one.tries = int(tries.get(one.id, 0))
-        absences = db.execute("SELECT before, seconds FROM absence").fetchall()
-        for before, seconds in absences:
-            for one in kept:
-                one.since -= seconds if one.id < before else 0.0
-        totals = {Ending(name): int(n) for name, n in db.execute("SELECT ending, n FROM total")}
-        saved = [Moment(*one) for one in db.execute("SELECT age, wall, monotonic, boot FROM moment")]
-        ids = [*(one.id + 1 for one in kept), *(before for before, _ in absences)]
-        return Contents(waiting, answered, totals, _latest(saved, rows), max(ids, default=1))
+    def reserve(self, size: int, most: int, most_bytes: int, most_pending: int) -> Cause | None:
+        """Count an input as pending, or return why there is no room for it. Does not wait for the disk."""
+        with self._counting:
+            if self.counts["waiting"] + self.counts["answered"] + self._pending >= most:
+                return Cause.FULL
+            if self.counts["size"] + self._pending_size + size > most_bytes:
+                return Cause.FULL
+            if self._pending and self._pending_size + size > most_pending:
+                return Cause.BUSY
+            self._pending += 1
+            self._pending_size += size
+            return None
 
-    def insert(self, one: Waiting, wall: float, local: Bytes, data: Bytes) -> None:
-        """Keep an input: one transaction."""
-        values = (one.id, _blob(one.key), one.since, wall, one.ready, one.kind, one.size, local, data)
-        self._writer.execute("INSERT INTO input VALUES(?,?,?,?,?,?,?,?,?)", values)
-        self.unsynced += len(data) + len(local) + 2 * PAGE
+    def unreserve(self, size: int) -> None:
+        """Forget an input that is pending."""
+        with self._counting:
+            self._pending -= 1
+            self._pending_size -= size
 
-    def answer(self, one: Answered, remote: Bytes) -> None:
-        """Put its answer in place of an input: one transaction."""
-        with self._transaction() as db:
-            db.execute(
-                "INSERT INTO answer SELECT id, key, since, ?, ?, local, ? FROM input WHERE id=?",
-                (one.arrived, one.size, remote, one.id),
-            )
-            db.execute("DELETE FROM input WHERE id=?", (one.id,))
-            db.execute("DELETE FROM attempt WHERE id=?", (one.id,))
+    def snapshot(self) -> dict[str, int]:
+        """Return the numbers at one moment; inputs that are pending are among those that wait."""
+        with self._counting:
+            found = dict(self.counts)
+            found["waiting"] += self._pending
+            found["waiting_bytes"] = found.pop("size") + self._pending_size
+            return found
 
-    def end(self, one: Kept, ending: Ending) -> None:
-        """Remove an input or its answer, and count it: one transaction."""
-        with self._transaction() as db:
-            db.execute(f"DELETE FROM {'input' if isinstance(one, Waiting) else 'answer'} WHERE id=?", (one.id,))
-            db.execute("DELETE FROM attempt WHERE id=?", (one.id,))
-            db.execute("UPDATE total SET n = n + 1 WHERE ending=?", (ending.value,))
+    def has(self, key: str) -> bool:
+        """Return whether an input or an answer of this key is stored."""
+        found = "SELECT 1 FROM input WHERE key=?1 UNION ALL SELECT 1 FROM answer WHERE key=?1"
+        with self._reading() as db:
+            return db.execute(found, (_blob(key),)).fetchone() is not None
 
-    def attempt(self, id: int, tries: int) -> None:
-        """Remember how often an input was refused, or an answer not taken."""
-        with self._transaction() as db:
-            db.execute("INSERT OR REPLACE INTO attempt VALUES(?,?)", (id, tries))
+    def add(
+        self, key: str, kind: str, data: Bytes, local: Bytes, *, moment: Moment, grace: float, reserved: int
+    ) -> None:
+        """Store an input that was reserved, unless its key is stored already.
 
-    def count(self, totals: dict[Ending, int]) -> None:
-        """Begin with these totals."""
-        with self._transaction() as db:
-            db.executemany("UPDATE total SET n=? WHERE ending=?", [(n, e.value) for e, n in totals.items()])
+        Args:
+            key: the application's.
+            kind: of the input.
+            data: its bytes.
+            local: the local prediction's bytes.
+            moment: when it came.
+            grace: seconds from then in which it is not sent.
+            reserved: bytes by which it was counted as pending.
+        """
+        blob, digest = _blob(key), blake2b(data, digest_size=16).digest()
+        question = (digest, kind, len(data), moment.age + grace)
+        with self._writing(reserved) as db:
+            if not self.has(key):
+                if db.execute("INSERT OR IGNORE INTO question VALUES(NULL,?,?,?,?,0,0)", question).rowcount:
+                    db.execute("INSERT INTO content VALUES(last_insert_rowid(),?)", (data,))
+                size, checksum = len(local) + len(blob), _checksum(blob, digest, local)
+                row = (self._next, blob, digest, moment.age, moment.wall, size, checksum, local)
+                db.execute("INSERT INTO input VALUES(?,?,?,?,?,?,?,?)", row)
+                self._next += 1
+                self.unsynced += len(data) + len(local)
 
-    def save(self, moment: Moment) -> None:
-        """Remember the time. The first write after a checkpoint waits for the disk: let it be this one."""
-        with self._transaction() as db:
+    def due(self, most: int, most_bytes: int) -> list[Question]:
+        """Return the oldest question that may be sent now, and others of its kind.
+
+        Those that were postponed come after those that were postponed for less: one that never gets through stops no
+        other.
+
+        Args:
+            most: number of questions in one request.
+            most_bytes: of them together; a question that is larger leaves alone.
+        """
+        with self._reading() as db:
+            now = self.now()
+            row = db.execute(f"SELECT {_QUESTION} WHERE ready<=? ORDER BY pause, id LIMIT 1", (now,)).fetchone()
+            if row is None:
+                return []
+            first = Question._make(row)
+            alike = f"SELECT {_QUESTION} WHERE ready<=? AND kind=? AND pause=? ORDER BY id LIMIT ?"
+            rows = db.execute(alike, (now, first.kind, first.pause, most)).fetchall()
+        group, size = list[Question](), 0
+        for one in map(Question._make, rows):
+            size += one.size
+            if group and size > most_bytes:
+                break
+            group.append(one)
+        return group
+
+    def content(self, one: Question) -> bytes | None:
+        """Return a question's bytes; None if the question is answered already.
+
+        Raises:
+            PackedError: they are damaged, or missing.
+        """
+        with self._reading() as db:
+            found = "SELECT data FROM question q LEFT JOIN content c ON c.id=q.id WHERE q.id=?"
+            row = db.execute(found, (one.id,)).fetchone()
+        if row is None:
+            return None
+        data: bytes | None = row[0]
+        if not isinstance(data, bytes) or blake2b(data, digest_size=16).digest() != one.digest:
+            raise PackedError("content: the bytes are damaged: their hash differs")
+        return data
+
+    def postpone(self, one: Question | Answered, pause: float, tries: int) -> None:
+        """Leave a question or an answer alone for some seconds, and store how often it was tried."""
+        table = "question" if isinstance(one, Question) else "answer"
+        with self._writing() as db:
+            values = (self.now() + pause, pause, tries, one.id)
+            db.execute(f"UPDATE {table} SET ready=?, pause=?, tries=? WHERE id=?", values)
+        if isinstance(one, Answered):
+            self.give_back(one.id)
+
+    def answer(self, digest: bytes, remote: Bytes) -> None:
+        """Put the answer in place of all inputs that ask a question."""
+        now, answers = self.now(), []
+        with self._writing() as db:
+            found = db.execute("SELECT id, key, since, size, local, checksum FROM input WHERE digest=?", (digest,))
+            for i, key, since, size, local, checksum in found.fetchall():
+                good = _checksum(key, digest, local) == checksum  # else the answer's never matches, either
+                sealed = _checksum(key, digest, local, remote) if good else -1
+                answers.append((i, key, digest, since, now, now, size + len(remote), sealed, local, remote))
+            db.executemany("INSERT INTO answer VALUES(?,?,?,?,?,?,0,0,?,?,?,?)", answers)
+            db.execute("DELETE FROM input WHERE digest=?", (digest,))
+            self.arrived.notify_all()
+
+    def answer_key(self, key: str, remote: Bytes) -> bool:
+        """Put the answer in place of the input with this key; return whether there is one."""
+        with self._reading() as db:
+            row = db.execute("SELECT digest FROM input WHERE key=?", (_blob(key),)).fetchone()
+            if row is not None:
+                self.answer(row[0], remote)
+            return row is not None
+
+    def end(self, one: Question | Answered, ending: Ending) -> None:
+        """Remove a question with its inputs, or an answer, and count how it ended."""
+        with self._writing() as db:
+            if isinstance(one, Question):
+                asked = "DELETE FROM input WHERE digest IN (SELECT digest FROM question WHERE id=?)"
+                n = db.execute(asked, (one.id,)).rowcount
+                db.execute("DELETE FROM question WHERE id=?", (one.id,))
+            else:
+                n = db.execute("DELETE FROM answer WHERE id=?", (one.id,)).rowcount
+            db.execute("UPDATE count SET n=n+? WHERE name=?", (n, ending.value))
+        if isinstance(one, Answered):
+            self.give_back(one.id)
+
+    def expire(self, keep: float) -> None:
+        """Remove inputs and answers that came more than `keep` seconds ago, except answers that are being taken."""
+        absence, before = self._ages.absence(), self.now() - keep
+        with self._reading() as db:
+            if absence:
+                with self._writing():
+                    for table in ("input", "answer"):
+                        db.execute(f"UPDATE {table} SET since=since-? WHERE id<?", (absence, self._own))
+            oldest = "SELECT min(t) FROM (SELECT min(since) AS t FROM input UNION ALL SELECT min(arrived) FROM answer)"
+            (first,) = db.execute(oldest).fetchone()
+            if first is None or first >= before:
+                return
+            with self._writing():
+                n = db.execute("DELETE FROM input WHERE since<?", (before,)).rowcount
+                old = f"DELETE FROM answer WHERE arrived<? AND id NOT IN {self._not_free}"
+                n += db.execute(old, (before,)).rowcount
+                db.execute("UPDATE count SET n=n+? WHERE name=?", (n, Ending.EXPIRED.value))
+
+    def take(self) -> Answered | None:
+        """Return the oldest answer that may be delivered and that is not taken; `end`, `postpone` or give it back.
+
+        A damaged answer is removed.
+        """
+        columns = "id, key, since, local, remote, pause, tries, digest, checksum"
+        while True:
+            with self._reading() as db:
+                which = f"WHERE ready<=? AND id NOT IN {self._not_free} ORDER BY arrived, id LIMIT 1"
+                row = db.execute(f"SELECT {columns} FROM answer {which}", (self.now(),)).fetchone()
+                if row is None:
+                    return None
+                i, key, since, local, remote, pause, tries, digest, checksum = row
+                if checksum == _checksum(key, digest, local, remote):
+                    self._taken.add(i)
+                    return Answered(i, key.decode("utf-8", "surrogatepass"), since, local, remote, pause, tries)
+                _LOG.warning("an answer in the outbox is damaged: its CRC-32 differs")
+                self.end(Answered(i, "", 0.0, b"", b"", 0.0, 0), Ending.DAMAGED)
+
+    def give_back(self, id: int) -> None:
+        """Let others take an answer that was taken."""
+        self._taken.discard(id)
+
+    def due_at(self) -> tuple[float, float]:
+        """Return when the next question may be sent, and the next answer delivered; infinity if there is none."""
+        with self._reading() as db:
+            (send,) = db.execute("SELECT min(ready) FROM question").fetchone()
+            (deliver,) = db.execute(f"SELECT min(ready) FROM answer WHERE id NOT IN {self._not_free}").fetchone()
+        return (math.inf if send is None else send), (math.inf if deliver is None else deliver)
+
+    def sync(self) -> None:
+        """Move what was written ahead into its place, wait for the disk, and store the time."""
+        with self._reading() as db:
+            db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            self.save()  # the first write after a checkpoint waits for the disk
+            self.unsynced = 0
+
+    def save(self) -> None:
+        """Store the time."""
+        now = self.moment()
+        with self._writing() as db:
             db.execute("DELETE FROM moment")
-            values = (moment.age, moment.wall, moment.monotonic, moment.boot)
-            db.execute("INSERT INTO moment VALUES(?,?,?,?)", values)
-
-    def absent(self, before: int, seconds: float, oldest: int) -> None:
-        """Remember that inputs of lower ids than `before` are older, and forget what no id from `oldest` on needs."""
-        with self._transaction() as db:
-            db.execute("DELETE FROM absence WHERE before<=?", (oldest,))
-            longer = "ON CONFLICT(before) DO UPDATE SET seconds = seconds + excluded.seconds"
-            db.execute(f"INSERT INTO absence VALUES(?,?) {longer}", (before, seconds))
-
-    def read(self, one: Kept) -> tuple[bytes, bytes] | None:
-        """The local verdict, and the input's or the remote's verdict's bytes."""
-        table = "data FROM input" if isinstance(one, Waiting) else "remote FROM answer"
-        with self._reading:
-            rows = self._reader.execute(f"SELECT local, {table} WHERE id=?", (one.id,)).fetchall()
-        return rows[0] if rows else None
-
-    def checkpoint(self) -> None:
-        """Move what was written ahead into its place and wait for the disk, while writers go on."""
-        with self._reading:
-            self._reader.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            db.execute("INSERT INTO moment VALUES(?,?,?,?)", (now.age, now.wall, now.monotonic, now.boot))
 
     def close(self) -> None:
-        """Let go of the file."""
-        with self._reading:
-            for connection in (self._reader, self._writer):
+        """Close the file; from then on nothing changes."""
+        with self.lock:
+            if self.unusable is not Cause.CLOSED:
                 with contextlib.suppress(sqlite3.Error):
-                    connection.close()
+                    self.save()
+                self.unusable = Cause.CLOSED
+                with contextlib.suppress(sqlite3.Error):
+                    self._db.close()
+                self._release()
+                self.arrived.notify_all()
+
+    @property
+    def _not_free(self) -> str:
+        """The answers that are taken, as a list in SQL."""
+        return f"({','.join(map(str, self._taken))})"
 
     @contextlib.contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        self._writer.execute("BEGIN IMMEDIATE")
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        with self.lock:
+            db = self._db
+            try:
+                yield db
+            except sqlite3.Error as error:
+                if db is self._db:  # else a call within this one has replaced it
+                    self._failed(error)
+                raise
+
+    @contextlib.contextmanager
+    def _writing(self, reserved: int | None = None) -> Iterator[sqlite3.Connection]:
+        with self._reading() as db:
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                yield db
+                counts = dict(db.execute("SELECT name, n FROM count").fetchall())
+                db.execute("COMMIT")
+            except BaseException:
+                with contextlib.suppress(sqlite3.Error):
+                    db.execute("ROLLBACK")
+                raise
+            self.unsynced += 4 * PAGE
+            with self._counting:
+                self.counts = counts
+                if reserved is not None:
+                    self._pending -= 1
+                    self._pending_size -= reserved
+
+    def _failed(self, error: BaseException) -> None:
+        """Log what a failed access means; if the file is damaged, begin a new one. Call it with the lock held."""
+        cause = cause_of(error)
+        if cause not in self._said:
+            self._said.add(cause)
+            _LOG.warning("the outbox cannot be used: %s (%s); logged once", cause.value, error)
+        if cause is Cause.DAMAGED and self.unusable is None:
+            self._renew(error)
+
+    def _open(self) -> tuple[sqlite3.Connection, Moment | None]:
+        if not os.path.isdir(os.path.dirname(self._path)):
+            raise ArgumentError(f"path: expected a file in a folder that exists, got {self._path}")
+        if os.path.exists(self._path) and not os.path.isfile(self._path):
+            raise ArgumentError(f"path: expected a regular file, got {self._path}")
         try:
-            yield self._writer
-            self._writer.execute("COMMIT")
-        except BaseException:
-            with contextlib.suppress(sqlite3.Error):
-                self._writer.execute("ROLLBACK")
+            self._held = self._held or hold(self._path)
+            try:
+                return self._read(self._path)
+            except (sqlite3.Error, ValueError, TypeError) as error:
+                if isinstance(error, ArgumentError) or cause_of(error) not in (Cause.DAMAGED, Cause.OTHER):
+                    raise  # the disk's error, and not the file's
+                self._set_aside(error)
+                return self._read(self._path)
+        except ArgumentError:
+            self._release()
             raise
-        self.unsynced += 4 * PAGE
+        except (sqlite3.Error, OSError, ValueError, TypeError) as error:
+            return self._nowhere(error)
+
+    def _read(self, path: str) -> tuple[sqlite3.Connection, Moment | None]:
+        db = connect(path)
+        try:
+            create(db, path, power_safe=self._power_safe)
+            last, counts = _last_moment(db), dict(db.execute("SELECT name, n FROM count").fetchall())
+            if not all(type(n) is int for n in counts.values()) or {one.value for one in Ending} - counts.keys():
+                raise sqlite3.DatabaseError("the table count has values that cannot be")
+        except BaseException:
+            db.close()
+            raise
+        with self._counting:
+            self.counts = counts
+        return db, last
+
+    def _nowhere(self, error: BaseException) -> tuple[sqlite3.Connection, None]:
+        self._release()
+        self.unusable = cause_of(error)
+        _LOG.warning("the outbox cannot be used, and nothing is stored: %s (%s)", self.unusable.value, error)
+        return self._read(":memory:")[0], None
+
+    def _set_aside(self, error: BaseException) -> None:
+        self.damaged_files += 1
+        aside = set_aside(self._path, "old" if isinstance(error, OlderVersion) else "damaged")
+        _LOG.warning("the outbox was moved to %s, and a new one begun: %s", aside, error)
+
+    def _renew(self, error: BaseException) -> None:
+        """Begin a new file, with the totals of the old one."""
+        with contextlib.suppress(sqlite3.Error):
+            self._db.close()
+        before = self.counts
+        try:
+            self._set_aside(error)
+            self._db, _ = self._open()
+        except (OSError, ArgumentError) as reason:
+            self._db, _ = self._nowhere(reason)
+        self._taken.clear()
+        totals = [(before[one.value], one.value) for one in Ending]
+        totals.append((before["waiting"] + before["answered"], Ending.DAMAGED.value))
+        with contextlib.suppress(sqlite3.Error):
+            with self._writing() as db:
+                db.executemany("UPDATE count SET n=n+? WHERE name=?", totals)
+            self.save()
+
+    def _release(self) -> None:
+        if self._held is not None:
+            self._held.close()
+            self._held = None
 
 
-def _latest(saved: list[Moment], rows: list[Any]) -> Moment | None:
-    """The last moment known: the one saved, or that of a later input, of the same process."""
-    if not saved:
+def _last_moment(db: sqlite3.Connection) -> Moment | None:
+    """Return the last moment known: the one stored, or that of a later input of the same process."""
+    saved = db.execute("SELECT age, wall, monotonic, boot FROM moment").fetchone()
+    if saved is None:
         return None
-    last = saved[0]
-    age, wall = max(((since, wall) for _, _, since, _, _, _, wall in rows), default=(last.age, last.wall))
-    return last if age <= last.age else Moment(age, wall, last.monotonic + age - last.age, last.boot)
+    last = Moment._make(saved)
+    since, wall = db.execute("SELECT since, wall FROM input ORDER BY since DESC LIMIT 1").fetchone() or last[:2]
+    return last if since <= last.age else Moment(since, wall, last.monotonic + since - last.age, last.boot)
+
+
+def _checksum(*parts: Any) -> int:
+    """Return the CRC-32 of parts with their lengths; a number that never matches if a part is not bytes."""
+    total = 0
+    for part in parts:
+        if not isinstance(part, (bytes, bytearray)):
+            return -2
+        total = zlib.crc32(part, zlib.crc32(len(part).to_bytes(8, "little"), total))
+    return total
 
 
 def _blob(key: str) -> bytes:
     return key.encode("utf-8", "surrogatepass")
-
-
-def _text(key: Any) -> str:
-    if not isinstance(key, bytes):
-        raise TypeError("a key is no blob")
-    return key.decode("utf-8", "surrogatepass")
-
-
-def _real(value: Any) -> float:
-    number = float(value)
-    if not math.isfinite(number):
-        raise ValueError("a time is no number")
-    return number

@@ -1,0 +1,88 @@
+"""Run small jobs in a thread of their own, so that a caller with a deadline does not wait for them."""
+
+from __future__ import annotations
+
+import atexit
+import os
+from _thread import allocate_lock
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from threading import Thread
+
+__all__ = ["Background"]
+
+_PATIENCE = 5.0  # seconds that `close` waits for the jobs
+
+
+class Background:
+    """One daemon thread that runs jobs in the order given. It starts with the first job and ends with `close`.
+
+    At the interpreter's exit, the jobs that wait are still run. A fork has no such thread, and runs nothing.
+
+    Args:
+        name: name of the thread.
+        most: jobs that may wait; `run` refuses others. None: no bound.
+    """
+
+    def __init__(self, name: str, *, most: int | None = None) -> None:
+        self._name, self._most, self._process = name, most, os.getpid()
+        self._jobs: deque[Callable[[], object]] = deque()
+        self._lock, self._wake = allocate_lock(), allocate_lock()
+        self._wake.acquire()
+        self._thread: Thread | None = None
+        self.closed = False
+
+    def run(self, job: Callable[[], object]) -> bool:
+        """Run `job` soon, and return whether it will be. An exception of the job is dropped."""
+        with self._lock:
+            if self.closed or (self._most is not None and len(self._jobs) >= self._most):
+                return False
+            if self._thread is None and not self._start():
+                return False
+            self._jobs.append(job)
+            self._notify()
+        return True
+
+    def close(self) -> None:
+        """Run what waits, for up to 5 s, and end the thread. From then on, `run` refuses every job."""
+        if os.getpid() != self._process:
+            return
+        with self._lock:
+            self.closed = True
+            thread = self._thread
+            self._notify()
+        atexit.unregister(self.close)
+        if thread is not None:
+            from threading import current_thread
+
+            if thread is not current_thread():
+                thread.join(_PATIENCE)
+
+    def _start(self) -> bool:
+        from threading import Thread
+
+        thread = Thread(target=self._work, name=self._name, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # the system has no thread left, or the interpreter is exiting
+            return False
+        self._thread = thread
+        atexit.register(self.close)
+        return True
+
+    def _notify(self) -> None:
+        if self._wake.locked():
+            self._wake.release()
+
+    def _work(self) -> None:
+        while True:
+            self._wake.acquire()
+            while self._jobs:
+                with suppress(Exception):
+                    self._jobs.popleft()()
+            if self.closed:
+                return

@@ -1,0 +1,451 @@
+"""Forward inputs to a remote: what may leave the device, in which request, and what comes of it by the deadline.
+
+A `Request` is made when an input is to be forwarded, and finished once: by a refusal, by the remote's reply, or by its
+caller when the deadline passes. Once a deadline has passed, the caller's thread only returns the answer: it logs,
+refunds, packs and stores nothing itself.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from _thread import allocate_lock
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from enum import Enum
+from functools import cached_property, partial
+from math import ceil
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from edgecascade.runtime.background import Background
+from edgecascade.runtime.batch import Batch, bytes_of, concatenated, first_of, rows, size
+from edgecascade.runtime.deadline import Deadline
+from edgecascade.types.answer import Prediction, Reason
+from edgecascade.types.errors import CircuitOpen, RemoteError, RemoteUnreachable, first_line
+from edgecascade.types.policy import Policy
+
+if TYPE_CHECKING:
+    from edgecascade.runtime.budget import Budget
+    from edgecascade.runtime.metrics.event_log import EventLog
+    from edgecascade.runtime.outbox import Outbox
+    from edgecascade.runtime.outbox.outbox import OnLate
+    from edgecascade.runtime.remotes.remote import Remote, Scores
+    from edgecascade.runtime.watch.watch import Watch
+
+__all__ = ["AT_ONCE", "Dispatcher", "Failure", "Purpose", "Request"]
+
+AT_ONCE = Deadline(0.0)
+_GRACE = 1.0  # seconds before an input is sent again whose first request may still be answered
+_EXTRA = 0.003  # seconds that a request outlives its deadline: if all callers woke at the same time, they would be late
+_MOST_JOBS = 10_000
+
+
+class Failure(NamedTuple):
+    """Why there is no prediction of the remote.
+
+    Attributes:
+        reason: the answer's reason.
+        detail: one sentence for a person; it may repeat what the remote said.
+        later: whether the same input may be answered if it is sent later.
+    """
+
+    reason: Reason
+    detail: str
+    later: bool = False
+
+
+_NO_REMOTE = Failure(Reason.OFFLINE, "no remote was given", later=True)
+_NOT_ALLOWED = Failure(Reason.EGRESS, "the application does not let this input leave the device")
+_SPENT = Failure(Reason.BUDGET, "the budget for forwards is short, and other inputs need it more")
+_TOO_LATE = Failure(Reason.DEADLINE, "the remote did not answer in time", later=True)
+_NOT_SENT = Failure(Reason.DEADLINE, "no request was free in time: all are waiting for the remote", later=True)
+_CLOSED = Failure(Reason.OFFLINE, "the remote cannot be asked: the cascade was closed", later=True)
+
+
+class Purpose(Enum):
+    """Why an input is sent."""
+
+    FORWARD = "forward"  # its answer is waited for
+    AUDIT = "audit"  # its local answer stands; the watch compares the two
+    LATE = "late"  # it was stored in the outbox
+
+
+class _State(Enum):
+    REFUSED = "refused"  # or not begun
+    WAITING = "waiting"  # in no request yet
+    SENT = "sent"
+
+
+class Request:
+    """One input on its way to the remote.
+
+    Args:
+        sent: what is sent, a batch of one that is written to by nobody else.
+        local: the local prediction; None if it is not known, for `Purpose.LATE`.
+        deadline: when the caller leaves.
+        purpose: why it is sent.
+        advantage: by which the budget ranks a forward.
+        seen: the input as the local model takes it, a batch of one, if that is not what is sent.
+        key: the application's name for the input.
+        started: when the call began, on the monotonic clock.
+
+    Attributes:
+        outcome: the remote's prediction, or why there is none; None until then.
+        queued: the key of the late answer, or empty.
+    """
+
+    __slots__ = (
+        *("advantage", "deadline", "done", "key", "kind", "late", "listener", "local", "outcome", "paid", "purpose"),
+        *("queued", "seen", "sent", "started", "state"),
+    )
+
+    def __init__(
+        self,
+        sent: Batch,
+        local: Prediction | None,
+        deadline: Deadline,
+        *,
+        purpose: Purpose = Purpose.FORWARD,
+        advantage: float = math.nan,
+        seen: Batch | None = None,
+        key: str | None = None,
+        started: float = 0.0,
+    ) -> None:
+        self.sent, self.local, self.deadline, self.purpose = sent, local, deadline, purpose
+        self.advantage, self.seen, self.key, self.started = advantage, seen, key, started
+        self.outcome: Prediction | Failure | None = None
+        self.late: Prediction | None = None  # a reply after the deadline
+        self.queued = ""
+        self.listener: Callable[[], object] | None = None
+        self.state, self.paid = _State.REFUSED, False
+        self.done = allocate_lock()  # free once there is an outcome
+        self.done.acquire()
+        arrays: Mapping[str, Any] = sent if isinstance(sent, Mapping) else {"": sent}
+        # Late ones stay among themselves: a bad input fails all in its request.
+        self.kind = (purpose is Purpose.LATE, [(name, a.dtype, a.shape) for name, a in arrays.items()])
+
+    @property
+    def rank(self) -> tuple[float, float]:
+        """Advantage and confidence by which a budget ranks it: audits first, forwards next, late ones last."""
+        if self.purpose is Purpose.FORWARD and self.local is not None:
+            return self.advantage, self.local.confidence
+        return (math.nan, math.nan) if self.purpose is Purpose.AUDIT else (math.inf, math.inf)
+
+    @property
+    def ready(self) -> bool:
+        """Whether `Dispatcher.end` would return at once."""
+        return self.outcome is not None or self.deadline.remaining() == 0
+
+
+class Dispatcher:
+    """Sends requests to a remote from worker threads, so that a caller can leave at its deadline.
+
+    Inputs that wait while all requests are under way, from any number of callers, leave together in one request as soon
+    as one is free: micro-batching without a delay. A request that outlives its deadline occupies its worker until it
+    ends. Safe to share between threads.
+
+    Args:
+        remote: the remote, or None.
+        classes: number of columns that the remote's scores must have.
+        policy: returns the policy, which may change: it says how to read the scores.
+        budget: how much may be forwarded.
+        egress: whether an input, as it would be sent, may leave the device; if it raises, the input stays.
+        outbox: stores forwards that failed, to be sent later.
+        watch: is shown the remote's replies.
+        in_flight: most requests under way at the same time.
+        request_inputs: most inputs in one request, unless the remote has an attribute of this name.
+        waiting: most inputs that wait for a request. Beyond it, callers wait for room, until their deadlines.
+    """
+
+    def __init__(
+        self,
+        remote: Remote | None,
+        *,
+        classes: int,
+        policy: Callable[[], Policy],
+        budget: Budget | None = None,
+        egress: Callable[[Any], bool] | None = None,
+        outbox: Outbox | None = None,
+        watch: Watch | None = None,
+        in_flight: int = 4,
+        request_inputs: int = 32,
+        waiting: int = 1024,
+    ) -> None:
+        self.remote, self.budget, self.outbox, self.watch = remote, budget, outbox, watch
+        self._classes, self._policy, self._egress = classes, policy, egress
+        self._in_flight, self._most = in_flight, waiting
+        self._request_inputs = int(getattr(remote, "request_inputs", request_inputs))
+        self._lock = allocate_lock()
+        self._waiting: deque[Request] = deque()
+        self._working = 0
+        self._closed = False
+        self._background = Background("edgecascade-log", most=_MOST_JOBS)
+        if remote is not None:  # a cascade without a remote does not import these
+            from concurrent.futures import ThreadPoolExecutor
+            from threading import Condition
+
+            self._changed = Condition(self._lock)
+            self._workers = ThreadPoolExecutor(in_flight, thread_name_prefix="edgecascade-forward")
+
+    @property
+    def encoded(self) -> bool:
+        """Whether the remote takes image files as they are."""
+        return bool(getattr(self.remote, "encoded", False))
+
+    def start(self, on_late: OnLate | None) -> None:
+        """Begin to send what the outbox stores."""
+        if self.outbox is not None and self.remote is not None:
+            self.outbox.start(self._ask_later, on_late)
+
+    def begin(self, requests: Sequence[Request], *, room_by: Deadline | None = None) -> None:
+        """Send requests, without waiting for replies.
+
+        Args:
+            requests: new ones. Call `end` for each forward; audits need no more.
+            room_by: how long to wait for room among the inputs that wait; by default until the deadline.
+        """
+        going = []
+        for one in requests:
+            refusal = self._refusal(one)
+            if refusal is None:
+                one.state, one.paid = _State.WAITING, True
+                going.append(one)
+            else:
+                self._finish(one, refusal)
+        if going:
+            self._submit(going, room_by)
+
+    def end(self, one: Request) -> Prediction | Failure:
+        """Return the outcome as soon as there is one, or once the deadline has passed.
+
+        A forward that failed and may be answered later goes to the outbox; `queued` is then its key.
+        """
+        if one.done.acquire(True, one.deadline.remaining()):
+            one.done.release()
+        outcome = self._leave(one)
+        if isinstance(outcome, Failure) and one.purpose is Purpose.FORWARD:
+            self._log("forward failed", reason=outcome.reason)
+            if outcome.later and self.outbox is not None:
+                self._store(one, self.outbox)
+        return outcome
+
+    def cancel(self, one: Request) -> None:
+        """Forget a request. If it has not been sent, it is not sent."""
+        self._leave(one)
+
+    def when_done(self, one: Request, listener: Callable[[], object]) -> None:
+        """Call `listener` once there is an outcome, in any thread."""
+        with self._lock:
+            if one.outcome is None:
+                one.listener = listener
+                return
+        listener()
+
+    def close(self) -> None:
+        """Stop asking, and close the remote, outbox, watch and budget. Requests under way end by themselves."""
+        if self.outbox is not None:
+            self.outbox.close()
+        with self._lock:
+            closing, self._closed = not self._closed, True
+            waiting, self._waiting = self._waiting, deque()
+            if self.remote is not None:
+                self._changed.notify_all()
+        for one in waiting:
+            self._finish(one, _CLOSED)
+        if self.remote is not None and closing:
+            self._workers.shutdown(wait=False, cancel_futures=True)
+            self.remote.close()
+        for part in (self.watch, self.budget):
+            if part is not None:
+                part.close()
+        self._background.close()
+
+    def _refusal(self, one: Request) -> Failure | None:
+        if not self._may_leave(one.sent):  # first: what may not leave is not stored for a later remote, either
+            return _NOT_ALLOWED
+        if self.remote is None:
+            return _NO_REMOTE
+        if self.budget is not None and not self.budget.admits(*one.rank, bytes_of(one.sent)):
+            return _SPENT
+        return None
+
+    def _may_leave(self, sent: Batch) -> bool:
+        if self._egress is None:
+            return True
+        try:
+            return bool(self._egress(first_of(sent)))
+        except Exception as error:  # the application's: what it cannot judge stays
+            self._log("egress failed", error=error)
+            return False
+
+    def _submit(self, requests: Sequence[Request], room_by: Deadline | None) -> None:
+        with self._changed:
+            failed = [(one, why) for one in requests if (why := self._enqueue(one, room_by or one.deadline))]
+            failed += self._start_workers()
+        for one, why in failed:
+            self._finish(one, why)
+
+    def _enqueue(self, one: Request, room_by: Deadline) -> Failure | None:
+        if len(self._waiting) >= self._most:
+            self._start_workers()
+        has_room = self._changed.wait_for(lambda: self._closed or len(self._waiting) < self._most, room_by.remaining())
+        if self._closed:
+            return _CLOSED
+        if has_room:
+            self._waiting.append(one)
+        return None if has_room else _NOT_SENT
+
+    def _start_workers(self) -> list[tuple[Request, Failure]]:
+        """Start as many workers as there is work for; return what fails because there is no thread at all."""
+        wanted = min(self._in_flight, self._working + ceil(len(self._waiting) / self._request_inputs))
+        try:
+            while self._working < wanted:
+                self._workers.submit(self._work)
+                self._working += 1
+        except RuntimeError as error:  # the system has no thread left, or the interpreter is exiting
+            if not self._working:
+                waiting, self._waiting = self._waiting, deque()
+                return [(one, Failure(Reason.OFFLINE, f"the remote cannot be asked: {error}", True)) for one in waiting]
+        return []
+
+    def _work(self) -> None:
+        while group := self._next_group():
+            for one, outcome in zip(group, self._ask(group), strict=True):
+                self._finish(one, outcome)
+
+    def _next_group(self) -> list[Request]:
+        """Return the oldest request with a caller and others of its kind; an empty list ends the worker."""
+        with self._changed:
+            group: list[Request] = []
+            others: deque[Request] = deque()
+            while self._waiting and len(group) < self._request_inputs:
+                one = self._waiting.popleft()
+                if group and one.kind != group[0].kind:
+                    others.append(one)
+                elif one.outcome is None:
+                    one.state = _State.SENT
+                    group.append(one)
+            self._waiting.extendleft(reversed(others))
+            self._working -= not group
+            self._changed.notify_all()
+            return group
+
+    def _ask(self, group: list[Request]) -> Sequence[Prediction | Failure]:
+        assert self.remote is not None
+        deadline = Deadline(max(one.deadline.at for one in group) + _EXTRA)
+        try:
+            return self._predictions(self.remote.infer(concatenated([one.sent for one in group]), deadline), len(group))
+        except BaseException as error:  # a remote is foreign code: whatever it raises is its failure, not ours
+            return [_failure(error)] * len(group)
+
+    def _predictions(self, scores: Scores, n: int) -> list[Prediction | Failure]:
+        """Return a prediction for each input; a row that is not finite fails, and the other rows do not."""
+        from edgecascade.runtime.remotes.remote import RemoteLabels
+
+        calibration = self._policy().calibrate_remote
+        if isinstance(scores, RemoteLabels):
+            scores, calibration = scores.probabilities(self._classes), calibration._replace(probabilities=True)
+        scores = np.asarray(scores)
+        if scores.shape != (n, self._classes) or scores.dtype.kind not in "fiu":
+            raise RemoteError(
+                f"remote: expected numbers [{n}, {self._classes}], got {scores.dtype} {list(scores.shape)}"
+            )
+        finite = np.isfinite(scores)
+        probabilities = calibration(scores if finite.all() else np.where(finite, scores, 0))
+        labels = probabilities.argmax(axis=1).tolist()
+        return [
+            Prediction(label, float(row[label]), row) if good else _NOT_FINITE
+            for label, row, good in zip(labels, probabilities, np.asarray(finite.all(axis=1)), strict=True)
+        ]
+
+    def _finish(self, one: Request, outcome: Prediction | Failure) -> None:
+        """Give a request its outcome; if its caller has left, the reply is a late answer."""
+        with self._lock:
+            left = one.outcome is not None
+            if not left:
+                one.outcome = outcome
+                one.done.release()
+            elif isinstance(outcome, Prediction):
+                one.late = outcome
+            listener, queued = one.listener, one.queued
+        if listener is not None and not left:
+            listener()
+        if isinstance(outcome, Failure):
+            if one.state is _State.WAITING or outcome.reason is Reason.CIRCUIT_OPEN:
+                self._refund(one)
+            return
+        if self.watch is not None and one.local is not None:
+            seen = one.sent if one.seen is None else one.seen
+            try:
+                self.watch.compared(seen, one.local, outcome, audited=one.purpose is Purpose.AUDIT)
+            except Exception as error:  # never end a worker
+                self._log("watch failed", error=error)
+        if self.outbox is not None:
+            if left and queued:
+                self.outbox.answer(queued, outcome)
+            elif one.purpose is Purpose.FORWARD:
+                self.outbox.nudge()
+
+    def _leave(self, one: Request) -> Prediction | Failure:
+        """Return the outcome; if there is none, it is that the deadline has passed."""
+        with self._lock:
+            if one.outcome is not None:
+                return one.outcome
+            outcome = one.outcome = _TOO_LATE if one.state is _State.SENT else _NOT_SENT
+        if one.state is _State.WAITING and self.budget is not None:
+            self._background.run(partial(self._refund, one))
+        return outcome
+
+    def _refund(self, one: Request) -> None:
+        if self.budget is not None and one.paid:
+            one.paid = False
+            self.budget.refund(bytes_of(one.sent))
+
+    def _store(self, one: Request, outbox: Outbox) -> None:
+        """Let the outbox have a request that failed. It writes in a thread of its own."""
+        assert one.local is not None
+        key = one.key or os.urandom(16).hex()
+        grace = 0.0 if one.state is _State.REFUSED else _GRACE
+        if not outbox.offer(key, one.sent, one.local, grace=grace):
+            return
+        with self._lock:
+            one.queued, late = key, one.late
+        if late is not None:  # it came between the deadline and now
+            outbox.answer(key, late)
+
+    def _ask_later(self, inputs: Batch, deadline: Deadline) -> list[Prediction | Failure]:
+        """Ask for the outbox: within the same budget, last in line, and only for what may leave even now."""
+        requests = [Request(rows(inputs, [i]), None, deadline, purpose=Purpose.LATE) for i in range(size(inputs))]
+        self.begin(requests)
+        return [self.end(one) for one in requests]
+
+    def _log(self, event: str, *, reason: Reason | None = None, error: BaseException | None = None) -> None:
+        self._background.run(lambda: self._events.event(event, reason=reason, error=error))
+
+    @cached_property
+    def _events(self) -> EventLog:
+        from edgecascade.runtime.metrics.event_log import EventLog
+
+        return EventLog()
+
+
+_NOT_FINITE = Failure(Reason.REMOTE_ERROR, "remote: expected finite scores, got NaN or infinity")
+
+
+def _failure(error: BaseException) -> Failure:
+    """Return what an exception of the remote means."""
+    from concurrent.futures import CancelledError
+    from concurrent.futures import TimeoutError as FutureTimeoutError
+
+    if isinstance(error, (TimeoutError, FutureTimeoutError, CancelledError)):
+        return _TOO_LATE
+    try:
+        detail = first_line(error)
+    except Exception:
+        detail = type(error).__name__
+    if isinstance(error, RemoteUnreachable):
+        reason = Reason.CIRCUIT_OPEN if isinstance(error, CircuitOpen) else Reason.OFFLINE
+        return Failure(reason, detail, later=True)
+    return Failure(Reason.REMOTE_ERROR, detail, later=getattr(error, "retry", False) is True)

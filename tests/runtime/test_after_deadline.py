@@ -1,0 +1,149 @@
+"""Once a deadline has passed, the caller's thread and the event loop only return the answer.
+
+Held by structure, not by a stopwatch: what must not happen in the caller blocks here until the answer is there.
+"""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from edgecascade.runtime import Answer, Budget, Cascade, Outbox, Rate, Reason
+from edgecascade.runtime.outbox import Cause
+from edgecascade.runtime.outbox.packed import Packing
+from edgecascade.runtime.outbox.store import Store
+
+UNSURE = np.array([0, 0.5, 0], np.float32)
+FRAME = np.zeros((1080, 1920, 3), np.uint8)
+
+
+class Silent:
+    """A remote that does not answer until it is released, and then sees blue."""
+
+    def __init__(self) -> None:
+        self.free = threading.Event()
+
+    def __call__(self, inputs: NDArray[Any]) -> NDArray[Any]:
+        """Return scores."""
+        self.free.wait(30)
+        return np.tile(np.array([0, 0, 4], np.float32), (len(inputs), 1))
+
+
+@pytest.fixture
+def silent() -> Iterator[Silent]:
+    """Released at the end."""
+    remote = Silent()
+    yield remote
+    remote.free.set()
+
+
+@contextmanager
+def blocked(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> Iterator[list[str]]:
+    """Hold a function until the end of the block; yield the names of the threads that called it."""
+    free, callers, original = threading.Event(), list[str](), getattr(owner, name)
+
+    def hold(*args: Any, **options: Any) -> Any:
+        callers.append(threading.current_thread().name)
+        if threading.current_thread() is threading.main_thread():
+            raise AssertionError(f"{name} was called in the caller's thread")
+        free.wait(30)
+        return original(*args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, hold)
+        try:
+            yield callers
+        finally:
+            free.set()
+
+
+def ask(cascade: Cascade) -> Answer:
+    """Ask in this thread."""
+    return cascade.predict(UNSURE, original=FRAME)
+
+
+def ask_in_a_loop(cascade: Cascade) -> Answer:
+    """Ask in an event loop of this thread."""
+
+    async def one() -> Answer:
+        return await cascade.predict_async(UNSURE, original=FRAME)
+
+    return asyncio.run(one())
+
+
+@pytest.mark.parametrize("way", [ask, ask_in_a_loop])
+@pytest.mark.parametrize(("owner", "name"), [(Packing, "data"), (Store, "add"), (Store, "has"), (Budget, "refund")])
+def test_packing_hashing_and_storing_happen_elsewhere(
+    file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    silent: Silent,
+    way: Callable[[Cascade], Answer],
+    owner: Any,
+    name: str,
+) -> None:
+    """Each may take as long as it likes; the answer comes, with the key of the late one, which then comes."""
+    budget = Budget(forwards=Rate(1e6, 60))
+    with Cascade.load(file, remote=silent, outbox=Outbox(tmp_path / "outbox"), budget=budget, deadline=0.05) as cascade:
+        with blocked(monkeypatch, owner, name):
+            answers = [way(cascade) for _ in range(6)]
+            assert {answer.reason for answer in answers} == {Reason.DEADLINE}
+            assert cascade.metrics()["outbox"]["waiting"] == 6
+        silent.free.set()
+        coming = cascade.late(timeout=20)
+        late = {next(coming).key for _ in answers}
+    assert late == {answer.queued for answer in answers}
+    assert len(late) == 6
+
+
+def test_a_log_handler_that_blocks_delays_nobody(file: Path, silent: Silent) -> None:
+    """The application's handlers run elsewhere."""
+    free, told = threading.Event(), threading.Event()
+
+    class Slow(logging.Handler):
+        def emit(self, _: logging.LogRecord) -> None:
+            assert threading.current_thread() is not threading.main_thread()
+            told.set()
+            free.wait(30)
+
+    handler = Slow()
+    logging.getLogger("edgecascade").addHandler(handler)
+    try:
+        with Cascade.load(file, remote=silent, deadline=0.05) as cascade:
+            assert [cascade.predict(UNSURE).reason for _ in range(3)] == [Reason.DEADLINE] * 3
+            assert told.wait(20)
+            free.set()
+    finally:
+        free.set()
+        logging.getLogger("edgecascade").removeHandler(handler)
+
+
+def test_what_is_queued_is_bounded_though_nothing_is_written_yet(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, silent: Silent
+) -> None:
+    """By bytes and by count: an answer says that it is queued only if there is room for it."""
+    room = FRAME.nbytes * 2 + 10_000
+    with Cascade.load(
+        file, remote=silent, outbox=Outbox(tmp_path / "outbox", most_bytes=room), deadline=0.02
+    ) as cascade:
+        with blocked(monkeypatch, Packing, "data"):
+            assert [bool(ask(cascade).queued) for _ in range(4)] == [True, True, False, False]
+            assert cascade.metrics()["outbox"]["waiting"] == 2
+        assert cascade.metrics()["outbox"]["unkept"][Cause.FULL.value] == 2
+
+
+def test_what_was_queued_is_stored_when_the_cascade_is_closed(file: Path, tmp_path: Path, silent: Silent) -> None:
+    """However fast that is."""
+    with Cascade.load(file, remote=silent, outbox=Outbox(tmp_path / "outbox"), deadline=0.02) as cascade:
+        keys = {cascade.predict(UNSURE, original=FRAME + i).queued for i in range(5)}
+    silent.free.set()
+    with Cascade.load(file, remote=silent, outbox=Outbox(tmp_path / "outbox")) as cascade:
+        coming = cascade.late(timeout=20)
+        assert {next(coming).key for _ in range(5)} == keys
