@@ -29,7 +29,6 @@ _NOTE = """\
 Right answers in %, ± the longer arm of the 95 % interval. Raw conf.: the inputs of lowest uncalibrated confidence, as
 many as the cascade sent. MB sent: by the cascade, of what asking always would send. p50, p99: from call to answer, all
 inputs. All intervals: `benchmarks/results/*/summary.txt`."""
-_OLDER = {"kept": "held", "broken": "violated", "cannot tell": "inconclusive"}  # outcomes until schema 3
 _UNMEASURED = "not measured"
 _NEXT = ";\n"
 
@@ -111,7 +110,7 @@ def _certificate(offload: dict[str, Any]) -> tuple[str, str] | None:
         return None
     risk = f"{check['risk']:.0%}".replace("%", " %")
     asked = f"at most {100 * check['loss']:.1f} points of accuracy, with a risk of {risk}"
-    return asked, f"{_signed(check['measured'])}, {_OLDER.get(check['outcome'], check['outcome'])}"
+    return asked, f"{_signed(check['measured'])}, {check['outcome']}"
 
 
 def _certified(certificates: dict[str, tuple[str, str]]) -> list[str]:

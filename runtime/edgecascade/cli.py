@@ -86,20 +86,21 @@ def rare(action: Action) -> Action:
 
 
 class _Formatter(RawDescriptionHelpFormatter):
-    """A formatter whose usage line names the required arguments, and the others as `[options]`."""
+    """A formatter whose usage line names the required arguments; `[options]` stands for the others."""
 
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=28, width=110)
 
     def add_usage(self, usage: str | None, actions: Iterable[Action], groups: Any, prefix: str | None = None) -> None:
         """Add the usage line."""
-        required = [group for group in groups if group.required]
-        choices = {id(action) for group in required for action in group._group_actions}
-        actions = list(actions)
-        shown = [one for one in actions if not one.option_strings or one.required or id(one) in choices]
-        if prefix is None and len(shown) + 2 < len(actions):  # more than the two of help
+        actions, choices = list(actions), [group._group_actions for group in groups if group.required]
+        shown = [one for one in actions if not one.option_strings or one.required]
+        optional = len(actions) - len(shown) - sum(map(len, choices)) - 2  # without the two of help
+        if prefix is None and optional > 0:
             shown.insert(0, Action([], "options", metavar="[options]"))
-        super().add_usage(usage, shown, required, prefix)
+        for first, *_ in choices:
+            shown.insert(0, Action([], "choice", metavar=f"({first.option_strings[0]} {first.metavar} | ...)"))
+        super().add_usage(usage, shown, [], prefix)
 
     def _get_default_metavar_for_positional(self, action: Action) -> str:
         return action.dest.upper()

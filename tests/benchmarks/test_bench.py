@@ -31,7 +31,7 @@ def _strategy(result: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def test_every_input_is_counted_once(result: dict[str, Any]) -> None:
-    """The answers by reason add up to the test inputs, and what was not kept was forwarded."""
+    """The answers by reason add up to the test inputs, and what is not local was forwarded."""
     reasons = result["served"]["reasons"]
     assert sum(reasons.values()) == result["n"] == 400
     rate = _strategy(result, "cascade")["offload"]["value"]

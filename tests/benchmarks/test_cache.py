@@ -43,7 +43,7 @@ def test_the_cache_can_be_moved(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 
 @pytest.mark.slow
 def test_a_download_with_other_bytes_is_refused(tmp_path: Path) -> None:
-    """A package whose checksum is not the pinned one is not used and not kept."""
+    """A package whose checksum is not the pinned one is neither used nor stored."""
     with pytest.raises(BenchmarkError, match="expected SHA-256 0000"):
         fetch(replace(_PIP, sha256="0000"), tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -129,7 +129,7 @@ def _run(rng: np.random.Generator) -> dict[str, Any]:
 
 
 def test_noise_is_called_a_change_less_than_5_times_in_100() -> None:
-    """Of 200 pairs of runs that differ by chance alone, with 36 figures each, counting any verdict on any of them."""
+    """Of 200 pairs of runs that differ by chance alone, with 36 figures each, counting any outcome but "same"."""
     rng = np.random.default_rng(2601)
     found = [compare_results(_run(rng), _run(rng)) for _ in range(200)]
     assert all(len(one.changes) == 36 for one in found)
@@ -138,11 +138,11 @@ def test_noise_is_called_a_change_less_than_5_times_in_100() -> None:
     assert 0.02 < alone < 0.07  # one by one, they do leave out 0 as often as they should
 
 
-@pytest.mark.parametrize(("share", "verdict"), [(0.76, "worse"), (0.88, "better"), (0.83, "same"), (0.835, "same")])
-def test_what_moved_is_seen(share: float, verdict: str) -> None:
+@pytest.mark.parametrize(("share", "outcome"), [(0.76, "worse"), (0.88, "better"), (0.83, "same"), (0.835, "same")])
+def test_what_moved_is_seen(share: float, outcome: str) -> None:
     """83 % of 4,000 against 5 points more or less is no chance; half a point is."""
     found = compare_results(_document(offload=_right(0.83)), _document(offload=_right(share)))
-    assert [change.outcome for change in found.changes] == [verdict]
+    assert [change.outcome for change in found.changes] == [outcome]
 
 
 def test_rows_are_matched_by_their_name() -> None:
@@ -288,7 +288,7 @@ def test_runs_of_the_same_inputs_could_be_paired_and_that_is_said() -> None:
 
 
 def test_what_is_printed() -> None:
-    """Verdict, place, both values, difference with its interval, n; the method; and all of it if asked."""
+    """Outcome, place, both values, difference with its interval, n; the method; and all of it if asked."""
     before, after = _document(offload=_right(0.83)), _document(offload=_right(0.76))
     said = _said(before, after)
     assert "1 figures in both: 1 worse, 0 better, 0 changed, 0 within noise." in said

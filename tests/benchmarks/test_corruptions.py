@@ -49,14 +49,14 @@ def _holds(row: Shifted) -> bool:
 
 
 def test_a_plan_holds_on_inputs_like_its_own(found: Corruptions) -> None:
-    """Rate and calibration are the planned ones, and planning anew gains nothing."""
+    """Rate and calibration are the planned ones, and planning again gains nothing."""
     for row in (found.clean, *found.shifted["none"]):
         assert _holds(row)
         assert abs(row.replanned.value - row.at_planned_rate.value) < 0.03
 
 
 def test_a_shift_is_seen(found: Corruptions) -> None:
-    """The local model gets worse and overconfident, and a temperature fitted anew is higher and mends it."""
+    """The local model gets worse and overconfident, and a refitted temperature is higher and corrects it."""
     by_severity = found.shifted["noise"]
     accuracies = [row.local.value for row in by_severity]
     assert accuracies == sorted(accuracies, reverse=True)
@@ -68,7 +68,7 @@ def test_a_shift_is_seen(found: Corruptions) -> None:
 
 
 def test_every_figure_rests_on_the_test_inputs(found: Corruptions) -> None:
-    """None of those that planned anew is counted, and the interval is around the value."""
+    """None of those that planned again is counted, and the interval is around the value."""
     for row in (found.clean, *found.shifted["noise"]):
         for estimate in (row.local, row.ece, row.offload, row.cascade, row.at_planned_rate, row.replanned):
             assert estimate.n == found.test == 2500

@@ -101,7 +101,7 @@ def test_a_failing_apt_is_quoted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_download_is_kept_only_if_it_is_the_pinned_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Asked for by exact version; checked before it is kept."""
+    """Asked for by exact version; checked before it is stored."""
     content = _deb({"a": b"1"})
     (tmp_path / "mirror").write_bytes(content)
     _apt(tmp_path, f'[ "$3" = some-data=1.0-1 ] && cp {tmp_path}/mirror {PACKAGE.file}', monkeypatch)

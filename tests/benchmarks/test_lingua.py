@@ -80,7 +80,7 @@ def test_many_may_ask_at_once(lingua: LinguaRemote) -> None:
 
 
 def test_it_gives_up_at_the_deadline(lingua: LinguaRemote) -> None:
-    """Nobody would wait for the rest."""
+    """The rest would come too late."""
     with pytest.raises(TimeoutError, match="the deadline passed"):
         lingua.infer(np.array(TEXTS), Deadline.after(0.0))
 

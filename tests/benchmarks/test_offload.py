@@ -75,7 +75,7 @@ def counted(pair: Path, data: LabelledData, scores: NDArray[Any]) -> Offload:
 
 
 def test_a_function_will_do_and_counts_no_bytes(pair: Path, data: LabelledData, scores: NDArray[Any]) -> None:
-    """The same answers as with any other remote; what nobody counts is not measured, in words and in the document."""
+    """The same answers as with any other remote; what is not counted is not measured, in words and in the document."""
     remote = connect(pair / "remote.onnx")
     assert remote is not None
 
@@ -299,7 +299,7 @@ def test_a_price_is_a_number_from_zero(price: float) -> None:
 
 
 def test_money_without_bytes_is_not_guessed(counted: Offload) -> None:
-    """A price for bytes that nobody counted gives no sum, a price for requests alone does."""
+    """A price for bytes that are not counted gives no sum, a price for requests alone does."""
     uncounted = replace(counted.served, sent=None, received=None, requests=None, sent_each=None, received_each=None)
     assert savings(uncounted, counted.n, Prices(1.0, 1.0)).spent is None
     assert savings(uncounted, counted.n, Prices(1.0)).spent_always == 1e6
@@ -369,14 +369,14 @@ def test_an_option_that_means_nothing_is_a_sentence(
     assert message in said
 
 
-def test_saved_scores_cannot_be_asked_anew(pair: Path) -> None:
+def test_saved_scores_cannot_be_asked_again(pair: Path) -> None:
     """The served run needs a remote that answers."""
     with pytest.raises(BenchmarkError, match="--remote: expected an address or an ONNX file"):
         _run(str(pair / "local.onnx"), "--remote", "saved.npy", "--data", str(pair / "test.npz"))
 
 
 def test_data_is_checked_before_a_remote_is_asked(pair: Path, tmp_path: Path, data: LabelledData) -> None:
-    """Strange classes or too few inputs are refused, though nobody listens at the address."""
+    """Strange classes or too few inputs are refused, though no server listens at the address."""
     arguments = [str(pair / "local.onnx"), "--remote", "http://127.0.0.1:9/v2/models/none", "--data"]
     images = np.asarray(data.inputs)
     np.savez(tmp_path / "strange.npz", x=images, y=data.labels, names=np.array(["cat", "dog", "ant"]))

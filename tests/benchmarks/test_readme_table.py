@@ -1,4 +1,4 @@
-"""The README's table of the built-in pairs is what their kept results give."""
+"""The README's table of the built-in pairs is what their committed results give."""
 
 import json
 import re

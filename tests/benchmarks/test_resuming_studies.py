@@ -167,7 +167,7 @@ def test_other_arguments_measure_everything(command: str, other: str, bench: _Be
 def test_another_model_measures_everything(
     bench: _Bench, pair: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A step is kept for the file that was measured, wherever it lies."""
+    """A step is stored for the file that was measured, wherever it lies."""
     bench.stop_after = 5
     main, arguments = runtime_costs.main, ["--out", str(tmp_path / "report")]
     with pytest.raises(KeyboardInterrupt):
@@ -184,7 +184,7 @@ def test_another_model_measures_everything(
 def test_other_outputs_measure_everything(
     part: str, bench: _Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A step is kept for what both models said and for the labels, to the last one."""
+    """A step is stored for what both models said and for the labels, to the last one."""
     bench.stop_after = 5
     main, arguments = guarantees.main, ["--out", str(tmp_path)]
     with pytest.raises(KeyboardInterrupt):

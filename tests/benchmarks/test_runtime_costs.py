@@ -9,7 +9,7 @@ from studies.speed import measure_head_cost, measure_hot_path, measure_stream, t
 
 
 def test_the_hot_path_is_measured_beside_the_bare_run(tmp_path: Path) -> None:
-    """On the same inputs, all of which are kept; and so are the lines that people write themselves."""
+    """On the same inputs, all of them local; and so are the usual lines of numpy."""
     path, inputs = tiny_cascade(tmp_path)
     ours, by_hand = measure_hot_path("tiny", path, inputs, goal=1.1, rounds=20, builds=8)
     assert (ours.goal, by_hand.goal, ours.n) == (1.1, None, 8)

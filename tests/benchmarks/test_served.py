@@ -146,8 +146,8 @@ def test_with_everything_stored_the_remote_is_not_asked(
     np.testing.assert_array_equal(right_again, right)
 
 
-def test_a_remote_that_nobody_counts_stays_uncounted(pair: Path, data: LabelledData, stored: StoredRows) -> None:
-    """No bytes, and not a negative number of them; an input that was kept has no label of the remote."""
+def test_a_remote_without_counts_stays_uncounted(pair: Path, data: LabelledData, stored: StoredRows) -> None:
+    """No bytes, and not a negative number of them; a local input has no label of the remote."""
     served, _ = _run(pair, data, pair / "remote.onnx", stored)
     assert (served.requests, served.sent, served.received) == (None, None, None)
     assert (served.sent_each, served.received_each) == (None, None)
@@ -249,7 +249,7 @@ def test_the_command_stores_answers_until_the_report_is_written(
     capsys: pytest.CaptureFixture[str],
     interrupt: Callable[[int | None], list[int]],
 ) -> None:
-    """It says how many an interrupted run has left, `--fresh` begins anew, and a complete run is timed anew."""
+    """It says how many an interrupted run has left, `--fresh` starts again, and a complete run is timed again."""
     arguments = _offload(pair, tmp_path, pair / "test.npz", str(pair / "remote.onnx"))
 
     def interrupted() -> None:
@@ -283,7 +283,7 @@ def test_a_built_in_pair_goes_on_though_its_server_has_another_address(
     monkeypatch: pytest.MonkeyPatch,
     interrupt: Callable[[int | None], list[int]],
 ) -> None:
-    """A file served from a second process is known by its bytes; the demo says what is kept, and removes it."""
+    """A file served from a second process is known by its bytes; the demo says what is stored, and removes it."""
     cascade = tmp_path / "local.onnx"
     cascade.write_bytes((pair / "local.onnx").read_bytes())
     prepared = Prepared(cascade, pair / "remote.onnx", data, scores)

@@ -52,7 +52,7 @@ def test_an_interrupted_measurement_goes_on_where_it_stopped(at: str, tmp_path: 
 
 
 def test_a_measurement_that_came_to_its_end_leaves_nothing(tmp_path: Path) -> None:
-    """So that the next measures everything anew."""
+    """So that the next measures everything again."""
     _interrupt(tmp_path / "steps")
     _measure(tmp_path / "steps")
     assert not list(tmp_path.iterdir())
@@ -90,7 +90,7 @@ def test_another_version_shares_nothing(tmp_path: Path, monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize("damage", ["", '{"key": "', "[]", '{"found": {"value": 1.0}}'])
 def test_a_damaged_step_is_measured_again(damage: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """It is not counted among those that are kept; the others stay."""
+    """It is not counted among the stored ones; the others stay."""
     _interrupt(tmp_path / "steps")
     first, second = sorted((tmp_path / "steps").glob("*/*.json"))
     name = "second" if json.loads(first.read_text())["found"]["n"] == len("first") else "first"
@@ -116,13 +116,13 @@ def test_it_says_what_is_kept_and_where(tmp_path: Path, capsys: pytest.CaptureFi
     (own,) = (tmp_path / "steps").iterdir()
     _measure(tmp_path / "steps")
     said, _, bar = capsys.readouterr().err.partition("\n")
-    assert said == f"2 of 3 steps of an interrupted run are in {own}: remove it to measure anew"
+    assert said == f"2 of 3 steps of an interrupted run are in {own}: remove it to start again"
     assert "third" in bar
     assert "3/3" in bar
 
 
 def test_the_time_left_is_by_what_this_run_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Kept steps are counted as done, and not as fast."""
+    """Stored steps are counted as done, and not as fast."""
     _interrupt(tmp_path / "steps")
     bars: list[Any] = []
 
@@ -137,7 +137,7 @@ def test_the_time_left_is_by_what_this_run_measured(tmp_path: Path, monkeypatch:
     assert [(bar.initial, bar.n, bar.total) for bar in bars] == [(2, 3, 3)]
 
 
-def test_a_step_that_nobody_keeps_is_measured() -> None:
+def test_a_step_that_is_not_stored_is_measured() -> None:
     """The default of every measurement."""
     assert at_once(float, "first", lambda: 0.5) == 0.5
 
@@ -167,10 +167,10 @@ def test_a_killed_measurement_goes_on_where_it_stopped(tmp_path: Path) -> None:
         time.sleep(0.01)
     os.kill(first.pid, signal.SIGKILL)
     assert first.wait() == -signal.SIGKILL
-    kept = {path: path.read_bytes() for path in tmp_path.glob("*/*.json")}
-    assert 5 <= len(kept) < many
-    assert all(json.loads(content)["found"] for content in kept.values())
+    left = {path: path.read_bytes() for path in tmp_path.glob("*/*.json")}
+    assert 5 <= len(left) < many
+    assert all(json.loads(content)["found"] for content in left.values())
     again = subprocess.run([*command, str(many)], capture_output=True, text=True, check=True)
-    assert again.stderr.startswith(f"{len(kept)} of {many} steps ")
+    assert again.stderr.startswith(f"{len(left)} of {many} steps ")
     assert (tmp_path / "result.txt").read_text() == repr([[n / 3] for n in range(many)])
     assert [path.name for path in tmp_path.iterdir()] == ["result.txt"]

@@ -153,7 +153,7 @@ def test_shrinking_brings_sparse_bins_nearer_the_truth() -> None:
 
 
 def test_shrinking_leaves_what_the_data_show() -> None:
-    """A dip that many inputs show is kept, though it does not rise."""
+    """A dip that many inputs show remains, though it does not rise."""
     data = drawn(20_000, 0, bump=0.5)
     assert error_of(shrunk_advantage_table(*data, 20), bump=0.5) < 0.01
 

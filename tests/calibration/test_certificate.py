@@ -28,9 +28,9 @@ def drawn(n: int, seed: int) -> tuple[NDArray[np.float32], NDArray[np.bool_], ND
 
 
 def true_loss(threshold: float) -> float:
-    """Integral of the disadvantage over what is kept, advantages uniform on [-.5, .5]."""
-    kept = min(threshold, 0.0)
-    return kept**2 / 2
+    """Return the integral of the disadvantage over inputs that stay local, for advantages uniform on [-.5, .5]."""
+    highest = min(threshold, 0.0)
+    return highest**2 / 2
 
 
 def certified(n: int, seed: int, loss: float = 0.01, risk: float = 0.05) -> Certificate:
@@ -40,7 +40,7 @@ def certified(n: int, seed: int, loss: float = 0.01, risk: float = 0.05) -> Cert
 
 
 def test_it_is_broken_as_rarely_as_it_says() -> None:
-    """Over 200 draws at risk 20 %, the true loss is above the promised one in at most 20 % or so."""
+    """Over 200 draws at risk 20 %, the true loss is above the certified one in at most 20 % or so."""
     broken = []
     for seed in range(200):
         with contextlib.suppress(CalibrationError):  # no certified is no broken certified
@@ -56,7 +56,7 @@ def test_it_comes_near_the_least_that_would_do() -> None:
     assert np.mean(found) == pytest.approx(least, abs=0.05)
 
 
-def test_more_inputs_promise_more() -> None:
+def test_more_inputs_certify_less_offload() -> None:
     """Less has to be forwarded for the same certified."""
     few, many = (np.mean([certified(n, seed).offload_rate for seed in range(10)]) for n in (2000, 10_000))
     assert many < few
@@ -81,7 +81,7 @@ def test_it_stops_at_the_first_threshold_that_fails() -> None:
     assert found.threshold == 0.0
 
 
-def test_a_verifiers_scores_can_be_promised_too() -> None:
+def test_a_verifiers_scores_can_be_certified_too() -> None:
     """Scores in [0, 1] in place of right and wrong, tested by betting."""
     advantage, local, remote = drawn(4000, 0)
     local_score, remote_score = local * 0.9 + 0.05, remote * 0.9 + 0.05
@@ -92,7 +92,7 @@ def test_a_verifiers_scores_can_be_promised_too() -> None:
 
 @pytest.mark.parametrize("risk", [0.05, 0.001])
 def test_too_few_inputs_are_refused_with_the_number_that_would_do(risk: float) -> None:
-    """One sentence; with twice as many as it says, the same is promised."""
+    """One sentence; with twice as many as it says, the same is certified."""
     half = np.array([0.0])
     advantage, local, remote = drawn(1000, 2)
     with pytest.raises(CalibrationError, match=r"^certificate: 1000 inputs do not show .* about \d+ would") as refusal:
@@ -110,7 +110,7 @@ def test_a_remote_that_merging_makes_worse_is_refused() -> None:
 
 
 @pytest.mark.parametrize(("loss", "risk", "name"), [(0.0, 0.05, "loss"), (1.0, 0.05, "loss"), (0.01, 0.0, "risk")])
-def test_what_is_no_promise_is_refused(loss: float, risk: float, name: str) -> None:
+def test_what_is_no_certificate_is_refused(loss: float, risk: float, name: str) -> None:
     """One sentence that names it."""
     with pytest.raises(CalibrationError, match=rf"^{name}: expected a number between 0 and 1"):
         certified(500, 0, loss, risk)

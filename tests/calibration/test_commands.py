@@ -81,7 +81,7 @@ def test_probabilities_are_recognised(folder: Path, capsys: pytest.CaptureFixtur
 
 
 def test_the_plan_is_printed_for_a_person(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Calibrations, policy, verdict, and the curve with the chosen point marked once."""
+    """Calibrations, policy, advice, and the curve with the chosen point marked once."""
     assert run(folder / "outputs.npz", "--offload-rate", "0.3") == 0
     shown = capsys.readouterr().out
     for part in ("local       accuracy", "remote      accuracy", "policy      most accuracy at 30%", "advice      "):

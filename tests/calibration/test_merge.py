@@ -20,10 +20,10 @@ def test_the_plan_and_the_device_merge_alike(rule: str, data: st.DataObject) -> 
     remote = np.array(data.draw(st.lists(st.sampled_from(local.tolist()), min_size=len(local), max_size=len(local))))
     remote = np.asarray(remote, np.float32)[:, ::-1].copy()
 
-    def verdict(row: np.ndarray[tuple[int], np.dtype[np.float32]]) -> Prediction:
+    def prediction(row: np.ndarray[tuple[int], np.dtype[np.float32]]) -> Prediction:
         return Prediction(int(row.argmax()), float(row.max()), row)
 
-    on_device = [merge(rule, verdict(a), verdict(b))[0].label for a, b in zip(local, remote, strict=True)]
+    on_device = [merge(rule, prediction(a), prediction(b))[0].label for a, b in zip(local, remote, strict=True)]
     assert merged_labels(rule, local, remote).tolist() == on_device
 
 

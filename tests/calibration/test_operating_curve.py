@@ -25,12 +25,12 @@ def situations(draw: st.DrawFn) -> Situation:
     return advantage, draw(right), draw(right)
 
 
-def by_hand(advantage: NDArray[np.float32], kept: Right, forwarded: Right) -> list[tuple[float, float]]:
+def by_hand(advantage: NDArray[np.float32], local: Right, merged: Right) -> list[tuple[float, float]]:
     """For each advantage there is, forward all below it, then everything: share forwarded, and accuracy."""
     found = []
     for bound in [*sorted(set(advantage.tolist())), np.inf]:
         asked = [a < bound for a in advantage]
-        right = [r if ask else own for ask, own, r in zip(asked, kept, forwarded, strict=True)]
+        right = [r if ask else own for ask, own, r in zip(asked, local, merged, strict=True)]
         found.append((sum(asked) / len(asked), sum(right) / len(right)))
     return found
 

@@ -88,7 +88,7 @@ def test_a_loss_is_against_the_remote_and_not_against_the_merged_answer() -> Non
 
 
 def test_a_certified_plan_forwards_what_its_certificate_says() -> None:
-    """Table and thresholds from one part, the promise from the other."""
+    """Table and thresholds from one part, the certificate from the other."""
     planning, testing = outcomes(1000, 1), outcomes(3000, 2)
     policy, certificate = plan_certified(planning, testing, CertifiedLoss(0.02))
     forward = policy.table(testing.score) < np.float32(policy.threshold)
@@ -219,7 +219,7 @@ def test_one_score_and_one_rule_leave_no_choice(outputs: tuple[NDArray[Any], ...
     assert (plan.score, plan.merge, len(plan.routing)) == ("entropy", "confident", 1)
 
 
-def test_a_promise_is_tested_on_inputs_that_chose_nothing(outputs: tuple[NDArray[Any], ...]) -> None:
+def test_a_certificate_is_tested_on_inputs_that_chose_nothing(outputs: tuple[NDArray[Any], ...]) -> None:
     """Fitted on a third, tested on two."""
     plan = planned(outputs, objective=CertifiedLoss(0.03))
     assert plan.certificate is not None

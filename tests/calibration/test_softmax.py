@@ -40,7 +40,7 @@ def test_its_rows_are_distributions(logits: NDArray[np.float32]) -> None:
     ],
 )
 def test_unusual_rows_have_defined_results_and_touch_no_other_row(row: list[float], expected: list[float]) -> None:
-    """Each answer as promised, without a warning, and the row beside it stays what it was."""
+    """Each has its defined result, without a warning, and the row beside it stays what it was."""
     table = np.array([row, np.zeros(len(row))])
     np.testing.assert_array_equal(softmax(table)[0], expected)
     np.testing.assert_allclose(softmax(table)[1], 1 / len(row), rtol=1e-6)

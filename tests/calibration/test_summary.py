@@ -14,12 +14,12 @@ from edgecascade.calibration.summary import advise
 Right = NDArray[np.bool_]
 
 
-def sentences(advantage: NDArray[np.floating], kept: Right, forwarded: Right, rate: float = 0.5) -> str:
+def sentences(advantage: NDArray[np.floating], local: Right, merged: Right, rate: float = 0.5) -> str:
     """Return all advice for a plan at the rate."""
     advantage = advantage.astype(np.float32)
-    curve = operating_curve(advantage, kept, forwarded)
-    chosen = MostAccuracy(rate).choose(curve, float(forwarded.mean()))
-    return "; ".join(advise(advantage, kept, forwarded, curve, chosen))
+    curve = operating_curve(advantage, local, merged)
+    chosen = MostAccuracy(rate).choose(curve, float(merged.mean()))
+    return "; ".join(advise(advantage, local, merged, curve, chosen))
 
 
 RNG = np.random.default_rng(0)
@@ -45,8 +45,8 @@ def test_a_local_model_that_is_too_weak_is_called_so() -> None:
 
 def test_a_local_model_as_good_as_the_remote_is_called_so() -> None:
     """Only one input in 200 differs."""
-    kept = np.arange(2000) % 200 > 0
-    assert "the local model alone is within a point" in sentences(ADVANTAGE, kept, ALWAYS)
+    local = np.arange(2000) % 200 > 0
+    assert "the local model alone is within a point" in sentences(ADVANTAGE, local, ALWAYS)
 
 
 def test_a_remote_that_is_worse_is_called_so() -> None:

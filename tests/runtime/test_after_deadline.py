@@ -5,6 +5,8 @@ Held by structure, not by a stopwatch: what must not happen in the caller blocks
 
 import asyncio
 import logging
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -147,3 +149,22 @@ def test_what_was_queued_is_stored_when_the_cascade_is_closed(file: Path, tmp_pa
     with Cascade.load(file, remote=silent, outbox=Outbox(tmp_path / "outbox")) as cascade:
         coming = cascade.late(timeout=20)
         assert {next(coming).key for _ in range(5)} == keys
+
+
+SCRIPT = """
+import sys, numpy as np
+from edgecascade.runtime import Cascade, Outbox
+cascade = Cascade.load(sys.argv[1], outbox=Outbox(sys.argv[2]))
+keys = [cascade.predict(np.array([0, 0.5, 0], np.float32), original=np.full((1000, 1000), i)).queued for i in range(5)]
+print(*keys)
+"""
+
+
+def test_what_was_queued_is_stored_when_the_interpreter_exits(file: Path, tmp_path: Path, silent: Silent) -> None:
+    """Without a call of `close`."""
+    command = [sys.executable, "-c", SCRIPT, str(file), str(tmp_path / "outbox")]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    silent.free.set()
+    with Cascade.load(file, remote=silent, outbox=Outbox(tmp_path / "outbox")) as cascade:
+        coming = cascade.late(timeout=20)
+        assert {next(coming).key for _ in range(5)} == {*ran.stdout.split()}

@@ -103,17 +103,17 @@ def test_an_answer_says_whose_it_is_and_why(
     assert answer.elapsed < 0.4 + stalled()
 
 
-def test_both_verdicts_are_there_to_be_read(file: Path) -> None:
+def test_both_predictions_are_there_to_be_read(file: Path) -> None:
     """Calibrated probabilities of both models, and the advantage that decided."""
     with Cascade.load(file, remote=says_blue) as cascade:
         answer = cascade.predict(UNSURE)
     assert answer.advantage == -0.25
-    for verdict, logits in ((answer.local, UNSURE), (answer.remote, BLUE)):
-        assert verdict is not None
+    for prediction, logits in ((answer.local, UNSURE), (answer.remote, BLUE)):
+        assert prediction is not None
         expected = np.exp(logits) / np.exp(logits).sum()
-        np.testing.assert_allclose(verdict.probabilities, expected, rtol=1e-6)
-        assert verdict.label == logits.argmax()
-        assert verdict.confidence == pytest.approx(expected.max())
+        np.testing.assert_allclose(prediction.probabilities, expected, rtol=1e-6)
+        assert prediction.label == logits.argmax()
+        assert prediction.confidence == pytest.approx(expected.max())
     assert (answer.label, answer.confidence) == (2, answer.remote.confidence if answer.remote else None)
 
 

@@ -1,4 +1,4 @@
-"""The command line: helpful, and one clear sentence with exit code 2 for whatever is wrong."""
+"""The command line: its help, and one sentence with exit code 2 for each error."""
 
 import json
 import re
@@ -28,7 +28,7 @@ COMMANDS = (
 
 
 def run(*arguments: object) -> int:
-    """The exit code, argparse's included."""
+    """Return the exit code, argparse's included."""
     try:
         return main([str(argument) for argument in arguments])
     except SystemExit as stop:
@@ -37,13 +37,13 @@ def run(*arguments: object) -> int:
 
 @pytest.fixture
 def inputs(tmp_path: Path) -> Path:
-    """Three logits: sure, unsure, and not a number."""
+    """Return a file of three logits: confident, unsure, and not a number."""
     np.save(tmp_path / "x.npy", np.array([[5, 0, 0], [0, 0.5, 0], [np.nan, 0, 0]], np.float32))
     return tmp_path / "x.npy"
 
 
 def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
-    """Each once, in groups."""
+    """Each command is listed once."""
     assert run("--help") == 0
     shown = capsys.readouterr().out
     assert sorted(re.findall(r"^  (\w+)  ", shown, re.MULTILINE)) == sorted(COMMANDS)
@@ -51,7 +51,7 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """What it does, each argument, and for those that take files an example."""
+    """The help has a usage line and an example."""
     assert run(command, "--help") == 0
     shown = capsys.readouterr().out
     assert "usage: edgecascade" in shown
@@ -59,8 +59,23 @@ def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixtu
         assert f"  edgecascade {command} " in shown
 
 
+@pytest.mark.parametrize(("command", "option"), [("run", "--hedge"), ("serve", "--cert"), ("plan", "--bins")])
+def test_rare_options_wait_for_help_all(command: str, option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--help` fits a screen of about 40 lines, and `--help-all` shows every option."""
+    assert run(command, "--help") == 0
+    short = capsys.readouterr().out
+    assert run(command, "--help-all") == 0
+    whole = capsys.readouterr().out
+    assert len(short.splitlines()) <= 44
+    assert option not in short
+    assert option in whole
+    assert set(re.findall(r"^  (--[a-z-]+)", short, re.MULTILINE)) - {"--help-all"} < set(
+        re.findall(r"^  (--[a-z-]+)", whole, re.MULTILINE)
+    )
+
+
 def test_run_answers_every_input_with_a_line(file: Path, inputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """JSON that any reader takes (no NaN), and the totals apart from it."""
+    """The lines are valid JSON without NaN; the totals are on standard error."""
     assert run("run", file, inputs) == 0
     shown = capsys.readouterr()
     lines = [json.loads(line, parse_constant=pytest.fail) for line in shown.out.splitlines()]
@@ -71,7 +86,7 @@ def test_run_answers_every_input_with_a_line(file: Path, inputs: Path, capsys: p
 
 
 def test_run_asks_a_remote_in_this_process(pair: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """An ONNX file will do; everything is forwarded if the threshold says so."""
+    """An ONNX file can be the remote; with threshold 1 everything is forwarded."""
     arguments = ["--remote", pair / "remote.onnx", "--threshold", "1", "--deadline", "30"]
     assert run("run", pair / "local.onnx", pair / "test.npz", *arguments) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -82,7 +97,7 @@ def test_run_asks_a_remote_in_this_process(pair: Path, capsys: pytest.CaptureFix
 def test_run_names_the_inputs_that_do_not_fit(
     file: Path, inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The others are answered; the exit code says that some were not."""
+    """The others are answered, and the exit code is 2."""
     np.save(tmp_path / "wide.npy", np.zeros((1, 4), np.float32))
     assert run("run", file, tmp_path / "wide.npy", inputs) == 2
     shown = capsys.readouterr()
@@ -139,7 +154,7 @@ WRONG = {
 def test_what_is_wrong_is_one_sentence(
     wrong: str, file: Path, inputs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Exit code 2, the sentence last, nothing on standard output, no traceback."""
+    """The exit code is 2, and one sentence comes last on standard error."""
     arguments = [{"FILE": str(file), "INPUTS": str(inputs)}.get(a, a) for a in WRONG[wrong]]
     assert run(*arguments) == 2
     shown = capsys.readouterr()
@@ -150,7 +165,7 @@ def test_what_is_wrong_is_one_sentence(
     assert len(usage) == 1
 
 
-def test_a_newer_file_says_what_to_do(make_file: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_newer_file_is_refused(make_file: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
     """Which version the file has, and which this edgecascade knows."""
     assert run("inspect", make_file(format=9)) == 2
     said = capsys.readouterr().err
@@ -160,7 +175,7 @@ def test_a_newer_file_says_what_to_do(make_file: Callable[..., Path], capsys: py
 def test_a_missing_extra_is_named(
     file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With the command that installs it."""
+    """The message has the command that installs it."""
     monkeypatch.setitem(sys.modules, "kserve", None)
     assert run("serve", file) == 2
     assert "pip install 'edgecascade[serve]'" in capsys.readouterr().err
@@ -179,7 +194,7 @@ def test_a_reader_that_has_seen_enough_is_no_error(pair: Path) -> None:
 def test_what_is_missing_is_named_with_its_extra(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], missing: str, extra: str
 ) -> None:
-    """What only some inputs of a command need is in an extra of its own."""
+    """A package that only some inputs need has an extra of its own."""
 
     def execute(_: object) -> int:
         raise ModuleNotFoundError(f"No module named {missing!r}", name=missing)

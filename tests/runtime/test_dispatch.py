@@ -81,7 +81,10 @@ def test_what_waits_leaves_in_one_request(held: Waits) -> None:
     others = [begin(one, [np.array([[i % 3]])], deadline)[0] for i in range(10)]
     held.free.set()
     labels = [one.end(forward) for forward in (*first, *others)]
-    assert [verdict.label for verdict in labels if isinstance(verdict, Prediction)] == [0, *(i % 3 for i in range(10))]
+    assert [prediction.label for prediction in labels if isinstance(prediction, Prediction)] == [
+        0,
+        *(i % 3 for i in range(10)),
+    ]
     assert held.sizes == [1, 10]
     one.close()
 
@@ -96,9 +99,9 @@ def test_a_request_holds_inputs_of_one_kind(held: Waits) -> None:
     forwards = [begin(one, [kinds[i % 4]], deadline)[0] for i in range(24)]
     held.free.set()
     for forward in forwards:
-        verdict = one.end(forward)
-        assert isinstance(verdict, Prediction)
-        assert verdict.label == 1
+        prediction = one.end(forward)
+        assert isinstance(prediction, Prediction)
+        assert prediction.label == 1
     assert sorted(held.sizes[1:]) == [2, 2, 2, 2, 4, 4, 4, 4]
     one.close()
 
@@ -142,8 +145,10 @@ def test_every_input_is_asked_once(n: int, in_flight: int, request: int, room: i
         return np.eye(3)[inputs[:, 0] % 3]
 
     one = dispatcher(remote, in_flight=in_flight, request_inputs=request, waiting=room)
-    verdicts = ask(one, [np.array([[i]]) for i in range(n)], Deadline.after(10))
-    assert [verdict.label for verdict in verdicts if isinstance(verdict, Prediction)] == [i % 3 for i in range(n)]
+    predictions = ask(one, [np.array([[i]]) for i in range(n)], Deadline.after(10))
+    assert [prediction.label for prediction in predictions if isinstance(prediction, Prediction)] == [
+        i % 3 for i in range(n)
+    ]
     assert sorted(seen) == list(range(n))
     one.close()
 
@@ -181,7 +186,7 @@ def test_a_forward_that_nobody_waits_for_is_not_sent(held: Waits) -> None:
 
 
 def test_closing_answers_those_who_wait(held: Waits) -> None:
-    """At once: nobody waits for a cascade that is gone."""
+    """At once, since the cascade is gone."""
     one = dispatcher(held, in_flight=1)
     begin(one, [np.array([[0]])], Deadline.after(5))
     waiting(held, 1)
@@ -194,7 +199,7 @@ def test_closing_answers_those_who_wait(held: Waits) -> None:
 
 
 def test_an_open_circuit_is_a_reason_of_its_own() -> None:
-    """Not `offline`: nobody tried."""
+    """Not `offline`: nothing was tried."""
 
     def refuses(_: Any) -> Any:
         raise CircuitOpen("left alone for 3 s")
@@ -209,9 +214,9 @@ def test_an_open_circuit_is_a_reason_of_its_own() -> None:
 def test_a_remote_may_give_no_more_than_opinions() -> None:
     """A label and a confidence: the rest is shared by the other classes, before the remote's temperature."""
     one = dispatcher(lambda x: RemoteLabels(np.array([2] * len(x)), np.array([0.8] * len(x))))
-    (verdict,) = ask(one, [np.zeros((1, 1))], Deadline.after(5))
-    assert isinstance(verdict, Prediction)
-    np.testing.assert_allclose(verdict.probabilities, [0.1, 0.1, 0.8], rtol=1e-6)
+    (prediction,) = ask(one, [np.zeros((1, 1))], Deadline.after(5))
+    assert isinstance(prediction, Prediction)
+    np.testing.assert_allclose(prediction.probabilities, [0.1, 0.1, 0.8], rtol=1e-6)
     one.close()
 
 

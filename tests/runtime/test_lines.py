@@ -1,4 +1,4 @@
-"""Lines of inputs, from pieces of bytes to arrays."""
+"""Lines of inputs: from pieces of bytes to arrays."""
 
 import json
 from types import SimpleNamespace
@@ -18,7 +18,7 @@ from edgecascade.runtime.model_inputs import ModelInputs
 
 @given(text=st.lists(st.binary(max_size=12).filter(lambda b: b"\n" not in b and not b.endswith(b"\r"))), data=st.data())
 def test_lines_do_not_depend_on_how_they_come(text: list[bytes], data: Any) -> None:
-    """Cut anywhere, and with either end of line, they are the same; the last needs no end."""
+    """Pieces of any size and either line end give the same lines; the last line needs no end."""
     joined = data.draw(st.sampled_from([b"\n", b"\r\n"])).join(text)
     splitter, lines, rest = LineSplitter(), list[bytes | None](), joined
     while rest:
@@ -30,8 +30,8 @@ def test_lines_do_not_depend_on_how_they_come(text: list[bytes], data: Any) -> N
 
 
 @given(lines=st.lists(st.integers(0, 20)), size=st.integers(1, 7))
-def test_what_is_too_long_is_given_up_and_nothing_else(lines: list[int], size: int) -> None:
-    """Ten bytes fit, eleven do not; a splitter never holds more than fits."""
+def test_only_lines_that_are_too_long_are_dropped(lines: list[int], size: int) -> None:
+    """Ten bytes fit, eleven do not, and a splitter never holds more than ten."""
     text = b"".join(b"a" * n + b"\n" for n in lines)
     splitter, found = LineSplitter(longest=10), list[bytes | None]()
     for i in range(0, len(text), size):
@@ -41,21 +41,21 @@ def test_what_is_too_long_is_given_up_and_nothing_else(lines: list[int], size: i
 
 
 def reader(*declared: tuple[str, str, list[Any]], text: bool = False, paths: bool = True) -> LineInput:
-    """For a model with these inputs."""
+    """Return a reader for a model with these inputs."""
     inputs = tuple(SimpleNamespace(name=name, type=kind, shape=shape) for name, kind, shape in declared)
     return LineInput(ModelInputs(inputs, SimpleNamespace() if text else None), paths=paths)  # type: ignore[arg-type]
 
 
 def read(lines: LineInput, line: str) -> Any:
-    """The input in a line."""
+    """Return the input in a line."""
     found = lines.read(line.encode(), "here")
     assert isinstance(found, Given), found
     return found.x
 
 
 @given(values=st.lists(st.integers(-300, 300), min_size=1))
-def test_whole_numbers_are_kept_whole_or_refused(values: list[int]) -> None:
-    """For a model of bytes, what is no byte does not become one."""
+def test_integers_stay_exact_or_are_refused(values: list[int]) -> None:
+    """For a model of uint8, a number outside 0 to 255 is refused."""
     found = reader(("x", "tensor(uint8)", ["n", "m"])).read(json.dumps(values).encode(), "here")
     if all(0 <= value < 256 for value in values):
         assert isinstance(found, Given)
@@ -68,7 +68,7 @@ def test_whole_numbers_are_kept_whole_or_refused(values: list[int]) -> None:
 
 
 def test_types_are_the_models_own() -> None:
-    """Whatever JSON calls them: whole numbers may be given for floating ones, truths only for truths."""
+    """Integers are accepted for floating types, booleans only for booleans."""
     assert read(reader(("x", "tensor(float)", ["n", 2])), "[1, 2]").dtype == np.float32
     assert read(reader(("x", "tensor(bool)", ["n", 2])), "[true, false]").dtype == np.bool_
     assert read(reader(("x", "tensor(int64)", ["n", 2])), "[1.0, 2]").tolist() == [1, 2]
@@ -77,7 +77,7 @@ def test_types_are_the_models_own() -> None:
 
 
 def test_several_inputs_come_by_name() -> None:
-    """Plain, or with a key; a model whose inputs are called `x` and `key` is not misread."""
+    """Objects work with and without a key, also for a model whose inputs are called `x` and `key`."""
     two = reader(("a", "tensor(float)", ["n", 1]), ("b", "tensor(int64)", ["n", 1]))
     for line in ('{"a": [1], "b": [2]}', '{"x": {"a": [1], "b": [2]}, "key": "k"}'):
         found = read(two, line)
@@ -96,12 +96,12 @@ def test_several_inputs_come_by_name() -> None:
 
 @pytest.mark.parametrize("line", ["", "  ", "[1, 2]", '{"x": 1}', '{"y": "a"}', "{never closed", "plain"])
 def test_a_sentence_may_look_like_anything(line: str) -> None:
-    """For a model of text, only an object with a sentence `x` in it is taken apart."""
+    """For a model of text, only an object with a string `x` is read as JSON."""
     assert read(reader(("ids", "tensor(int64)", ["n", "m"]), text=True), line) == line
 
 
 def test_a_sentence_can_have_a_key() -> None:
-    """In JSON, as any other input; bytes that are no UTF-8 are replaced."""
+    """JSON gives a sentence a key; bytes that are not UTF-8 are replaced."""
     text = reader(("ids", "tensor(int64)", ["n", "m"]), text=True)
     assert text.read(b'{"x": "so", "key": "k"}', "here") == Given("here", "so", "k")
     assert text.read(b"caf\xe9", "here") == Given("here", "caf\ufffd")
@@ -118,13 +118,13 @@ def test_a_sentence_can_have_a_key() -> None:
         ("2.50 money/day", "money", 2.5, 86400),
     ],
 )
-def test_a_rate_is_read_as_it_is_written(text: str, kind: str, amount: float, seconds: float) -> None:
-    """Forwards, bytes in decimal and binary units, and money."""
+def test_rates_are_read(text: str, kind: str, amount: float, seconds: float) -> None:
+    """Rates are of forwards, bytes in decimal or binary units, or money."""
     assert read_rate(text) == (kind, Rate(amount, seconds))
 
 
-def test_progress_is_told_in_one_line() -> None:
-    """The rate is that of late; nothing is divided by nothing."""
+def test_progress_is_one_line() -> None:
+    """Without answers and time, the rate is 0."""
     now = 0.0
     progress = Progress(lambda: 1_234_567, lambda: now)
     assert str(progress) == "0 answered, 0.0/s | 1.2 MB sent"

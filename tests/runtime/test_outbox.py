@@ -37,7 +37,7 @@ def local(i: int = 0) -> Prediction:
 
 
 def of(inputs: Any) -> Prediction:
-    """The remote's verdict, which names its input."""
+    """Return the remote's prediction, which names its input."""
     return Prediction(int(np.ravel(inputs)[0]), 0.9, np.array([0.9, 0.1, 0.0], np.float32))
 
 
@@ -72,7 +72,7 @@ class Link:
         self.condemns = True  # with a bad input, all in its request
 
     def __call__(self, inputs: Any, _: Deadline) -> list[Prediction | Failure]:
-        """A verdict or a failure for each."""
+        """Return a prediction or a failure for each."""
         names = [int(np.ravel(one)[0]) for one in inputs]
         self.asked.append(names)
         if self.down is not None:
@@ -136,7 +136,7 @@ def until(true: Callable[[], bool]) -> None:
 
 
 def test_a_kept_input_is_answered_after_a_restart(opened: Callable[..., Outbox], link: Link, clock: Time) -> None:
-    """With its key, both verdicts, and how long it took, downtime included."""
+    """With its key, both predictions, and how long it took, downtime included."""
     outbox = opened()
     assert outbox.put("schlüssel\0\udcff", number(7), local())
     outbox.close()
@@ -800,15 +800,15 @@ import resource, signal, sys, numpy as np
 from edgecascade.runtime.outbox import Outbox
 from edgecascade.runtime.outbox.sender import Sender
 from edgecascade.types.answer import Prediction
-verdict = Prediction(1, 0.5, np.ones(3, np.float32))
+prediction = Prediction(1, 0.5, np.ones(3, np.float32))
 outbox = Outbox(sys.argv[1])
 hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
 resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, hard))
-kept = [key for key in map(str, range(20)) if outbox.put(key, np.zeros((1, 50_000), np.uint8), verdict)]
-drain = Sender(outbox._store, lambda x, _: [verdict] * len(x), None, keep=1e6, patience=1.0)
+kept = [key for key in map(str, range(20)) if outbox.put(key, np.zeros((1, 50_000), np.uint8), prediction)]
+drain = Sender(outbox._store, lambda x, _: [prediction] * len(x), None, keep=1e6, patience=1.0)
 drain.step()
 resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
-kept += [key for key in map(str, range(20, 25)) if outbox.put(key, np.zeros((1, 50_000), np.uint8), verdict)]
+kept += [key for key in map(str, range(20, 25)) if outbox.put(key, np.zeros((1, 50_000), np.uint8), prediction)]
 counts = outbox.counts()
 assert 0 < len(kept) - 5 < 20, kept
 assert counts.failed_writes == 25 - len(kept) and counts.acknowledged == len(kept), counts
@@ -817,10 +817,10 @@ outbox.close()
 outbox = Outbox(sys.argv[1])
 delivered = []
 take = lambda late: delivered.append(late.key)
-drain = Sender(outbox._store, lambda x, _: [verdict] * len(x), take, keep=1e6, patience=1.0)
+drain = Sender(outbox._store, lambda x, _: [prediction] * len(x), take, keep=1e6, patience=1.0)
 while drain.step() == 0.0: pass
 assert sorted(delivered) == sorted(kept), (delivered, kept)
-print("as promised")
+print("all well")
 """
 
 
@@ -828,7 +828,7 @@ print("as promised")
 def test_a_full_disk_loses_nothing_that_was_acknowledged(path: Path) -> None:
     """What does not fit is not kept, and counted; when there is room again, all goes on."""
     ran = subprocess.run([sys.executable, "-c", FULL, path], capture_output=True, text=True, check=False)
-    assert ran.stdout.strip() == "as promised", ran.stderr
+    assert ran.stdout.strip() == "all well", ran.stderr
 
 
 def test_a_full_file_system_is_told_as_such(path: Path) -> None:

@@ -147,7 +147,7 @@ def test_a_malicious_description_runs_nothing(data: bytes) -> None:
 
 @given(st.binary(max_size=80))
 def test_other_bytes_are_no_input(data: bytes) -> None:
-    """Nor a verdict."""
+    """Nor a prediction."""
     for read in (unpack, unpack_prediction):
         with pytest.raises(PackedError):
             read(data)

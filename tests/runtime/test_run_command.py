@@ -1,4 +1,4 @@
-"""`edgecascade run` as its users meet it: real processes, pipes, sockets and terminals."""
+"""`edgecascade run` in real processes, with pipes, sockets and terminals."""
 
 import base64
 import contextlib
@@ -38,7 +38,7 @@ BLUE = np.array([[0, 0, 4]], np.float32)
 
 
 class Running:
-    """A command in a process of its own, whose lines can be waited for."""
+    """A command in its own process, with threads that read its lines."""
 
     def __init__(self, arguments: Sequence[object]) -> None:
         command = [sys.executable, "-m", "edgecascade.cli", "run", *map(str, arguments)]
@@ -50,24 +50,24 @@ class Running:
             threading.Thread(target=_read_lines, args=(stream, lines), daemon=True).start()
 
     def send(self, text: str | bytes) -> None:
-        """To its standard input."""
+        """Write to its standard input."""
         assert self.process.stdin is not None
         self.process.stdin.write(text if isinstance(text, bytes) else text.encode())
 
     def line(self) -> dict[str, Any]:
-        """The next on its standard output."""
+        """Wait for the next line on its standard output."""
         return dict(json.loads(self._lines.get(timeout=PATIENCE), parse_constant=pytest.fail))
 
     def said(self) -> str:
-        """The next line on its standard error."""
+        """Wait for the next line on its standard error."""
         return self._said.get(timeout=PATIENCE).decode().rstrip()
 
     def address(self) -> str:
-        """Where it says that it listens."""
+        """Return the address that it says it listens at."""
         return self.said().rpartition(" at ")[2]
 
     def end(self) -> int:
-        """Close its standard input, and wait for its exit code."""
+        """Close its standard input, and return its exit code."""
         assert self.process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
             self.process.stdin.close()
@@ -81,7 +81,7 @@ def _read_lines(stream: Any, lines: "queue.Queue[bytes]") -> None:
 
 @pytest.fixture
 def start() -> Iterator[Callable[..., Running]]:
-    """Starts commands, and ends them afterwards."""
+    """Start commands, and end them after the test."""
     started: list[Running] = []
 
     def start(*arguments: object) -> Running:
@@ -98,7 +98,7 @@ def start() -> Iterator[Callable[..., Running]]:
 
 
 def piped(text: str | bytes, *arguments: object) -> tuple[int, list[dict[str, Any]], str]:
-    """Exit code, lines and standard error of a command that is given all of its standard input at once."""
+    """Return exit code, lines and standard error of a command that is given all of its standard input at once."""
     ran = subprocess.run(
         [sys.executable, "-m", "edgecascade.cli", "run", *map(str, arguments)],
         input=text if isinstance(text, bytes) else text.encode(),
@@ -110,7 +110,7 @@ def piped(text: str | bytes, *arguments: object) -> tuple[int, list[dict[str, An
 
 
 class Client:
-    """One connection to a command that listens."""
+    """A connection to a command that listens."""
 
     def __init__(self, address: str) -> None:
         if address.startswith("unix:"):
@@ -122,22 +122,22 @@ class Client:
         self._file = self.socket.makefile("rb")
 
     def send(self, text: str | bytes) -> None:
-        """Some of a line, or some lines."""
+        """Send part of a line, or several lines."""
         self.socket.sendall(text if isinstance(text, bytes) else text.encode())
 
     def line(self) -> dict[str, Any] | None:
-        """The next answer; None if the other side has ended it."""
+        """Return the next answer, or None if the other side has closed the connection."""
         line = self._file.readline()
         return json.loads(line) if line else None
 
     def close(self) -> None:
-        """End it."""
+        """Close the connection."""
         self._file.close()
         self.socket.close()
 
 
 def test_lines_are_answered_in_order_with_their_keys(file: Path) -> None:
-    """JSON arrays, objects by name, and objects with a key; what does not fit has its own line."""
+    """JSON arrays, objects by name and objects with a key are read; an input that does not fit has its own line."""
     lines = [SURE, '{"x": [0, 0.5, 0], "key": "mine"}', "[1, 2]", '{"z": [5, 0, 0]}', "", '{"x": [1', "[NaN, 0, 0]"]
     code, answers, said = piped("\n".join(lines), file, "-")
     assert code == 2
@@ -166,8 +166,8 @@ WRONG_LINES = {
 }
 
 
-def test_every_wrong_line_is_one_sentence_and_repeats_nothing(file: Path) -> None:
-    """Of those that are wrong in whatever way, none ends the others."""
+def test_every_wrong_line_has_an_error_that_repeats_nothing(file: Path) -> None:
+    """No wrong line ends the run or appears in its error."""
     lines = [line.encode("latin-1") for line, _ in WRONG_LINES.values()]
     code, answers, said = piped(b"\n".join([*lines, SURE.encode()]), file, "-")
     assert code == 2
@@ -178,8 +178,8 @@ def test_every_wrong_line_is_one_sentence_and_repeats_nothing(file: Path) -> Non
     assert "Traceback" not in said
 
 
-def test_whoever_types_a_line_sees_its_answer(start: Callable[..., Running], file: Path) -> None:
-    """Before the next line: kept, forwarded, and refused ones alike."""
+def test_a_typed_line_is_answered_at_once(start: Callable[..., Running], file: Path) -> None:
+    """Each answer comes before the next line is sent, whether local, forwarded or refused."""
     running = start(file, "-")
     for line, found in ((SURE, "red"), (UNSURE, "green"), ("[1]", None), (SURE, "red")):
         running.send(line + "\n")
@@ -190,7 +190,7 @@ def test_whoever_types_a_line_sees_its_answer(start: Callable[..., Running], fil
 def test_a_slow_remote_changes_no_order_and_forwards_overlap(
     file: Path, serve: Any, answering: Any, respond: Any
 ) -> None:
-    """Forty forwards of a quarter of a second, each asked for on its own, are answered in order and together."""
+    """Forwards of a quarter of a second each are under way together, and are answered in order."""
 
     def slow(connection: socket.socket) -> None:
         time.sleep(0.25)
@@ -209,7 +209,7 @@ def test_a_slow_remote_changes_no_order_and_forwards_overlap(
 
 
 def test_a_line_too_long_is_refused_and_the_next_is_answered(file: Path) -> None:
-    """Sixteen MiB are the most; of what is longer nothing is kept."""
+    """The limit is 16 MiB."""
     code, answers, _ = piped(b"[" + b" " * (17 << 20) + b"]\n" + SURE.encode(), file, "-")
     assert code == 2
     assert answers[0]["input"] == "-:1"
@@ -221,7 +221,7 @@ def test_a_line_too_long_is_refused_and_the_next_is_answered(file: Path) -> None
 def test_a_signal_ends_it_with_its_totals(
     start: Callable[..., Running], file: Path, signum: signal.Signals, code: int
 ) -> None:
-    """While it waits for a line: what was answered stays answered, and nothing is traced back."""
+    """A signal that comes while it waits for a line leads to the totals and the exit code, without a traceback."""
     running = start(file, "-")
     running.send(SURE + "\n")
     assert running.line()["name"] == "red"
@@ -233,7 +233,7 @@ def test_a_signal_ends_it_with_its_totals(
 def test_a_signal_in_the_middle_of_files_loses_no_answer(
     start: Callable[..., Running], file: Path, tmp_path: Path
 ) -> None:
-    """Lines up to it are whole and in order, and as many as the totals say."""
+    """The lines are whole, in order, and as many as the totals say."""
     np.save(tmp_path / "many.npy", np.tile(np.array([5, 0, 0], np.float32), (300_000, 1)))
     running = start(file, tmp_path / "many.npy")
     lines = [running.line()]
@@ -245,8 +245,8 @@ def test_a_signal_in_the_middle_of_files_loses_no_answer(
     assert [one["input"] for one in lines] == [f"{tmp_path}/many.npy[{i}]" for i in range(total)]
 
 
-def test_what_was_begun_is_answered_after_a_signal(start: Callable[..., Running], file: Path, serve: Any) -> None:
-    """By its deadline, though the remote never answers; a second signal would not wait so long."""
+def test_forwards_under_way_are_answered_after_a_signal(start: Callable[..., Running], file: Path, serve: Any) -> None:
+    """The answer comes by its deadline, although the remote never replies."""
     server = serve(lambda _: time.sleep(PATIENCE))
     running = start(file, "-", "--remote", server.address, "--deadline", "1.5")
     running.send(UNSURE + "\n")
@@ -261,7 +261,7 @@ def test_what_was_begun_is_answered_after_a_signal(start: Callable[..., Running]
 def test_each_connection_gets_its_own_answers(
     start: Callable[..., Running], file: Path, tmp_path: Path, kind: str
 ) -> None:
-    """In order, at once, and with the names of its own lines; half a line at the end is refused, and harms nobody."""
+    """Answers come at once, in order, under the numbers of the connection; half a line at its end is refused."""
     running = start(file, "tcp://127.0.0.1:0" if kind == "tcp" else f"unix:{tmp_path / 's'}")
     address = running.address()
     one, other = Client(address), Client(address)
@@ -293,7 +293,7 @@ def test_each_connection_gets_its_own_answers(
 
 
 def test_connections_are_bounded(start: Callable[..., Running], file: Path) -> None:
-    """One too many is told so; when another has gone, there is room again."""
+    """One connection too many gets an error; when another one closes, there is room again."""
     running = start(file, "tcp://127.0.0.1:0")
     address = running.address()
     clients = [Client(address) for _ in range(MOST_CONNECTIONS)]
@@ -318,10 +318,10 @@ def test_connections_are_bounded(start: Callable[..., Running], file: Path) -> N
         client.close()
 
 
-def test_a_unix_socket_is_its_users_own_and_can_be_taken_over(
+def test_a_unix_socket_is_private_and_replaces_a_stale_one(
     start: Callable[..., Running], file: Path, tmp_path: Path
 ) -> None:
-    """Mode 600. While somebody listens it is taken; what a killed process left is replaced."""
+    """Its mode is 600. It cannot be taken while a process listens; one left by a killed process is replaced."""
     path = tmp_path / "s"
     running = start(file, f"unix:{path}")
     running.address()
@@ -339,8 +339,8 @@ def test_a_unix_socket_is_its_users_own_and_can_be_taken_over(
     client.close()
 
 
-def test_a_port_in_use_is_one_sentence(file: Path) -> None:
-    """Whether it was to be listened at for lines or for scrapes."""
+def test_a_port_in_use_is_an_error(file: Path) -> None:
+    """This holds for the port of lines and for that of metrics."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         for arguments in ([f"tcp://127.0.0.1:{port}"], ["-", "--metrics", port]):
@@ -352,7 +352,7 @@ def test_a_port_in_use_is_one_sentence(file: Path) -> None:
 
 
 def test_the_live_line_is_for_terminals_only(file: Path) -> None:
-    """Drawn a few times a second with what matters, and cleared before the totals; standard output stays JSON."""
+    """The line is drawn a few times a second and cleared before the totals; standard output stays JSON."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 24, 200, 0, 0))
     command = [sys.executable, "-m", "edgecascade.cli", "run", str(file), "-"]
@@ -387,12 +387,12 @@ def _shown(terminal: int) -> str:
         return ""
     try:
         return os.read(terminal, 65536).decode()
-    except OSError:  # as Linux says that nobody holds the other side
+    except OSError:  # as Linux reports that the other side is closed
         return ""
 
 
 def test_metrics_can_be_scraped_while_it_runs(start: Callable[..., Running], file: Path) -> None:
-    """From this machine, as Prometheus reads them; anything else is not found."""
+    """The text is as Prometheus reads it; other paths are not found."""
     running = start(file, "-", "--metrics", "0")
     address = running.address()
     running.send(f"{SURE}\n{UNSURE}\n")
@@ -410,7 +410,7 @@ def test_metrics_can_be_scraped_while_it_runs(start: Callable[..., Running], fil
 def test_late_answers_come_with_their_keys(
     start: Callable[..., Running], file: Path, tmp_path: Path, serve: Any, answering: Any, respond: Any
 ) -> None:
-    """What the remote gave too late, or in another run, is printed under the caller's key."""
+    """A reply that came too late, or in a later run, is printed under the key of the input."""
     server = serve(answering(respond(BLUE)))
     port, outbox = server.port, tmp_path / "later.db"
     code, (line,), said = piped('{"x": [0, 0.5, 0], "key": "mine"}', file, "-", "--outbox", outbox)
@@ -425,22 +425,23 @@ def test_late_answers_come_with_their_keys(
 def test_headers_reach_the_remote_and_no_log(
     file: Path, tmp_path: Path, serve: Any, recording: Any, respond: Any
 ) -> None:
-    """From the command line and from a file; and nothing of them is said, even with `--log-json`."""
-    behave, kept = recording
+    """Headers come from the command line and a file, and are not logged, even with `--log-json`."""
+    behave, received = recording
     server = serve(behave(respond({"error": "no"}, status="403 Forbidden")))
     (tmp_path / "secret").write_text("Authorization: Bearer s3cret\n\nX-Two: 2\n")
     arguments = ["--remote", server.address, "--header", "X-One: 1", "--header-file", tmp_path / "secret", "--log-json"]
     code, lines, said = piped(UNSURE + "\n" + SURE, file, "-", *arguments)
     assert code == 0
     assert [one["reason"] for one in lines] == ["remote error", "confident"]
-    assert (kept[-1][1]["authorization"], kept[-1][1]["x-one"], kept[-1][1]["x-two"]) == ("Bearer s3cret", "1", "2")
+    headers = received[-1][1]
+    assert (headers["authorization"], headers["x-one"], headers["x-two"]) == ("Bearer s3cret", "1", "2")
     assert "s3cret" not in said
     event = next(json.loads(line) for line in said.splitlines() if line.startswith("{"))
     assert (event["event"], event["reason"]) == ("forward failed", "remote error")
 
 
-def test_a_budget_is_kept_to(pair: Path, tmp_path: Path) -> None:
-    """Of many inputs that would leave, as many do as may."""
+def test_a_budget_limits_forwards(pair: Path, tmp_path: Path) -> None:
+    """At most as many inputs are forwarded as the budget allows."""
     np.save(tmp_path / "x.npy", np.load(pair / "test.npz")["x"][:50])
     arguments = ["--remote", pair / "remote.onnx", "--threshold", "1", "--deadline", "30", "--budget", "10/day"]
     code, lines, _ = piped("", pair / "local.onnx", tmp_path / "x.npy", *arguments, "--budget", "1MB/hour")
@@ -451,7 +452,7 @@ def test_a_budget_is_kept_to(pair: Path, tmp_path: Path) -> None:
 
 
 def test_audited_pairs_are_recorded(pair: Path, tmp_path: Path) -> None:
-    """In the folder that was named, in the form that calibration reads."""
+    """The folder of --record holds what calibration reads."""
     remote = ["--remote", pair / "remote.onnx", "--deadline", "30"]
     arguments = [*remote, "--audit", "1", "--record", tmp_path / "recorded"]
     code, _, _ = piped("", pair / "local.onnx", pair / "test.npz", *arguments)
@@ -461,7 +462,7 @@ def test_audited_pairs_are_recorded(pair: Path, tmp_path: Path) -> None:
 
 
 def test_probabilities_are_added_if_asked_for(pair: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """They sum to one, and the largest is the answer's own, whoever gave it."""
+    """They sum to one, and the largest is that of the label, whichever model gave it."""
     arguments = [pair / "local.onnx", pair / "test.npz", "--remote", pair / "remote.onnx", "--deadline", "30"]
     assert main(["run", *map(str, arguments), "--probabilities"]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -472,7 +473,7 @@ def test_probabilities_are_added_if_asked_for(pair: Path, capsys: pytest.Capture
 
 
 def test_images_come_as_paths_pixels_or_base64(pair: Path, tmp_path: Path) -> None:
-    """All are one image, and answered alike; a path to none is refused."""
+    """One image gets one answer in every form; a path that does not exist is refused."""
     pixels = np.load(pair / "test.npz")["x"][0]
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")
@@ -496,7 +497,7 @@ def test_images_come_as_paths_pixels_or_base64(pair: Path, tmp_path: Path) -> No
 
 
 def test_a_damaged_image_among_others_does_not_end_them(pair: Path, tmp_path: Path) -> None:
-    """It has its own line, in its own place; and so has a file that cannot be read at all."""
+    """Each unreadable file has its own line in its own place."""
     for n in range(3):
         Image.fromarray(np.full((8, 8, 3), 80 * n, np.uint8)).save(tmp_path / f"{n}.png")
     (tmp_path / "1.png").write_bytes(b"no image")
@@ -507,8 +508,8 @@ def test_a_damaged_image_among_others_does_not_end_them(pair: Path, tmp_path: Pa
     assert [("error" in one) for one in lines] == [True, False, True, False]
 
 
-def test_strangers_cannot_have_files_opened(start: Callable[..., Running], pair: Path) -> None:
-    """Where other machines can connect, an image's path is refused; its pixels are not."""
+def test_other_machines_cannot_name_files(start: Callable[..., Running], pair: Path) -> None:
+    """Where other machines can connect, paths are refused and pixels are accepted."""
     running = start(pair / "local.onnx", "tcp://0.0.0.0:0", "--listen-anywhere")
     client = Client(running.address())
     client.send("/etc/hostname\n" + json.dumps(np.zeros((8, 8, 3), int).tolist()) + "\n")
@@ -519,7 +520,7 @@ def test_strangers_cannot_have_files_opened(start: Callable[..., Running], pair:
 
 @pytest.fixture(scope="module")
 def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Thirty frames that begin black and end white."""
+    """Return a video of thirty frames from black to white."""
     av = pytest.importorskip("av")
     path = tmp_path_factory.mktemp("video") / "v.mp4"
     with av.open(str(path), "w") as container:
@@ -533,7 +534,7 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_video_is_answered_frame_by_frame(pair: Path, video: Path) -> None:
-    """Every tenth frame if told so, under its number."""
+    """With --every 10, every tenth frame is answered under its number."""
     code, lines, _ = piped("", pair / "local.onnx", f"video:{video}", "--every", "10")
     assert code == 0
     assert [one["input"] for one in lines] == [f"{video}#{n}" for n in (0, 10, 20)]
@@ -541,7 +542,7 @@ def test_a_video_is_answered_frame_by_frame(pair: Path, video: Path) -> None:
 
 
 def test_frames_are_pixels(video: Path) -> None:
-    """uint8 RGB [height, width, 3], in order of time."""
+    """They are uint8 RGB [height, width, 3], in order of time."""
     from edgecascade.runtime.commands.sources import video_frames
 
     frames = dict(video_frames(video))
@@ -550,8 +551,8 @@ def test_frames_are_pixels(video: Path) -> None:
     assert np.abs(frames[20].astype(int) - 160).max() < 12
 
 
-def test_what_is_no_video_is_said_to_be_none(pair: Path, video: Path, tmp_path: Path) -> None:
-    """Another file, half of one, a playlist that leads elsewhere, and a camera that is not there."""
+def test_what_is_not_a_video_is_refused(pair: Path, video: Path, tmp_path: Path) -> None:
+    """Another kind of file, half a video, a playlist that leads elsewhere, and a missing camera are refused."""
     whole = video.read_bytes()
     (tmp_path / "none.mp4").write_bytes(b"no video" * 100)
     (tmp_path / "half.mp4").write_bytes(whole[: len(whole) // 2])
@@ -566,7 +567,7 @@ def test_what_is_no_video_is_said_to_be_none(pair: Path, video: Path, tmp_path: 
 
 
 def test_standard_input_can_come_between_files(file: Path, tmp_path: Path) -> None:
-    """Sources are answered one after the other, in the order of the command line."""
+    """Sources are answered in the order of the command line."""
     np.save(tmp_path / "x.npy", np.array([[5, 0, 0]], np.float32))
     code, lines, _ = piped("[0, 0, 9]", file, tmp_path / "x.npy", "-", tmp_path / "x.npy")
     assert code == 0
@@ -576,7 +577,7 @@ def test_standard_input_can_come_between_files(file: Path, tmp_path: Path) -> No
 def test_both_sides_show_their_certificates(
     file: Path, tmp_path: Path, serve: Any, answering: Any, respond: Any
 ) -> None:
-    """With --ca, --cert and --key; without one of them, the remote is not asked, and why is said in the line."""
+    """TLS needs --ca, --cert and --key here; without one of them, the line tells why there is no reply."""
     made = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost"
     try:
         for name in ("here", "there"):
@@ -603,8 +604,8 @@ def test_both_sides_show_their_certificates(
     assert anonymous["reason"] in ("remote error", "offline")
 
 
-def test_a_client_that_does_not_read_holds_up_itself_only(start: Callable[..., Running], file: Path) -> None:
-    """Its lines are not taken while its answers are not; others are answered, and the command still ends."""
+def test_a_client_that_does_not_read_delays_only_itself(start: Callable[..., Running], file: Path) -> None:
+    """Its lines wait while its answers do; other clients are answered, and the command still ends."""
     running = start(file, "tcp://127.0.0.1:0")
     address = running.address()
     greedy, other = Client(address), Client(address)
@@ -627,7 +628,7 @@ def test_a_client_that_does_not_read_holds_up_itself_only(start: Callable[..., R
 
 
 def test_a_second_signal_ends_it_at_once(start: Callable[..., Running], file: Path, serve: Any) -> None:
-    """However long the deadline is."""
+    """The deadline of a forward under way does not matter."""
     server = serve(lambda _: time.sleep(PATIENCE))
     running = start(file, "-", "--remote", server.address, "--deadline", "600")
     running.send(UNSURE + "\n")
@@ -642,7 +643,7 @@ def test_a_second_signal_ends_it_at_once(start: Callable[..., Running], file: Pa
 
 
 def test_a_reader_that_has_seen_enough_ends_it_quietly(file: Path) -> None:
-    """Though more lines are on their way."""
+    """It ends although more lines follow."""
     command = f"yes '{SURE}' | {sys.executable} -m edgecascade.cli run {file} - | head -1"
     ran = subprocess.run(["bash", "-c", command], capture_output=True, timeout=PATIENCE, check=False)
     assert json.loads(ran.stdout)["name"] == "red"
@@ -707,10 +708,10 @@ WRONG = {
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-def test_every_argument_can_be_wrong_in_one_sentence(
+def test_every_wrong_argument_is_named(
     wrong: str, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Exit code 2, the argument and the value, nothing on standard output, and no traceback."""
+    """The exit code is 2; the message names argument and value; there is no output and no traceback."""
     given, (argument, *named) = WRONG[wrong]
     np.save(tmp_path / "x.npy", np.zeros((1, 3), np.float32))
     (tmp_path / "pyproject.toml").write_text("no input")
@@ -728,7 +729,7 @@ def test_every_argument_can_be_wrong_in_one_sentence(
 
 
 def test_arguments_become_the_remote_that_they_describe(file: Path) -> None:
-    """Hedged, asked again, and left alone when it fails, from the inside out."""
+    """Hedging is inside retries, which are inside the circuit breaker."""
     from argparse import ArgumentParser
 
     from edgecascade.runtime.commands.run import configure

@@ -16,14 +16,14 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), np.uint8)
 
 @pytest.fixture(scope="module")
 def address(pair: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Where `edgecascade serve remote.onnx` listens."""
+    """Return the address of `edgecascade serve remote.onnx`."""
     log = tmp_path_factory.mktemp("serve") / "log"
     with serving(pair / "remote.onnx", name="all", threads=1, log=log) as address:
         yield address
 
 
 def test_it_answers_as_the_file_does(address: str, pair: Path) -> None:
-    """Bit for bit, in one request or many, as bytes and as JSON."""
+    """Scores are the same bit for bit, in one request, as bytes and as JSON, and within 1e-6 in many."""
     session = ort.InferenceSession(pair / "remote.onnx", providers=["CPUExecutionProvider"])
     (expected,) = session.run(["logits"], {"image": IMAGES})
     remote = OpenInference(address)
@@ -38,17 +38,17 @@ def test_it_answers_as_the_file_does(address: str, pair: Path) -> None:
 
 
 def test_a_cascade_asks_it(address: str, pair: Path) -> None:
-    """Everything forwarded, over one connection's keep-alive, and answered."""
+    """Everything is forwarded over a kept-alive connection, and answered."""
     with Cascade.load(pair / "local.onnx", remote=address, deadline=10, threshold=1.0) as cascade:
         assert {answer.reason for answer in cascade.predict_batch(IMAGES)} == {Reason.OFFLOADED}
 
 
 def test_what_it_cannot_take_is_explained(address: str) -> None:
-    """An input of another rank, and a model that is not there."""
-    remote, nobody = OpenInference(address), OpenInference(address.replace("/all", "/none"))
+    """An input of another rank and a missing model have errors of their own."""
+    remote, missing = OpenInference(address), OpenInference(address.replace("/all", "/none"))
     with pytest.raises(RemoteError, match=r"HTTP 400: .*image"):
         remote.infer(np.zeros((1, 8, 8), np.uint8), Deadline.after(10))
     with pytest.raises(RemoteError, match="HTTP 404"):
-        nobody.infer(IMAGES, Deadline.after(10))
+        missing.infer(IMAGES, Deadline.after(10))
     remote.close()
-    nobody.close()
+    missing.close()

@@ -1,4 +1,4 @@
-"""A cascade behind the Open Inference Protocol, in a process of its own, and who asks it."""
+"""A cascade behind the Open Inference Protocol, in a process of its own, and its clients."""
 
 import asyncio
 import base64
@@ -31,14 +31,14 @@ UNSURE = np.array([0, 0.5, 0], np.float32)
 
 
 def free_port() -> int:
-    """One that nobody listens at."""
+    """Return a port that is free at this moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def post(address: str, body: bytes, **headers: str) -> Any:
-    """The reply to an inference; status and error, if it is refused."""
+    """Return the reply to an inference, or status and error if it is refused."""
     names = {name.replace("_", "-"): value for name, value in headers.items()}
     request = urllib.request.Request(f"{address}/infer", body, {"Content-Type": "application/json", **names})
     try:
@@ -50,19 +50,19 @@ def post(address: str, body: bytes, **headers: str) -> Any:
 
 
 def as_json(array: Any, name: str = "image", datatype: str = "UINT8", **rest: Any) -> bytes:
-    """A request of one input."""
+    """Return the body of a request with one input."""
     tensor = {"name": name, "shape": list(array.shape), "datatype": datatype, "data": array.ravel().tolist(), **rest}
     return json.dumps({"inputs": [tensor]}).encode()
 
 
 def outputs(reply: Any) -> dict[str, Any]:
-    """Data by name."""
+    """Return the data of the outputs by name."""
     return {one["name"]: one["data"] for one in reply["outputs"]}
 
 
 @pytest.fixture(scope="module")
 def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., tuple[str, Any]]]:
-    """Starts `edgecascade serve`, gives the model's address and the process, and ends it afterwards."""
+    """Start `edgecascade serve`, return the model's address and the process, and end it after the tests."""
     started = []
 
     def start(*arguments: object) -> tuple[str, Any]:
@@ -87,13 +87,13 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., tu
 
 @pytest.fixture(scope="module")
 def address(start: Callable[..., tuple[str, Any]], pair: Path) -> str:
-    """Of a cascade that forwards everything."""
+    """Return the address of a cascade that forwards everything."""
     arguments = [pair / "local.onnx", "--remote", pair / "remote.onnx", "--threshold", "1", "--deadline", "30"]
     return start(*arguments)[0]
 
 
 def test_it_answers_as_the_cascade_does(address: str, pair: Path) -> None:
-    """Every part of the answer, for one input and for several."""
+    """Every part of the answer is the same, for one input and for several."""
     with Cascade.load(pair / "local.onnx", remote=pair / "remote.onnx", threshold=1.0, deadline=30) as cascade:
         expected = cascade.predict_batch(IMAGES)
     for images, answers in ((IMAGES, expected), (IMAGES[:1], expected[:1])):
@@ -111,7 +111,7 @@ def test_it_answers_as_the_cascade_does(address: str, pair: Path) -> None:
 
 
 def test_it_takes_image_files_as_they_are(address: str) -> None:
-    """As BYTES, of whatever sizes; as pixels they give the same answer."""
+    """BYTES of several sizes give the same answer as pixels."""
     files = []
     for side in (8, 20):
         buffer = io.BytesIO()
@@ -124,13 +124,13 @@ def test_it_takes_image_files_as_they_are(address: str) -> None:
 
 
 def test_it_can_be_the_remote_of_another_cascade(address: str, pair: Path) -> None:
-    """Which finds the probabilities among its outputs, in binary."""
+    """The other cascade finds the probabilities among the outputs, in binary."""
     with Cascade.load(pair / "local.onnx", remote=address, threshold=1.0, deadline=30) as cascade:
         assert {answer.reason for answer in cascade.predict_batch(IMAGES)} == {Reason.OFFLOADED}
 
 
 def test_what_it_cannot_take_is_explained(address: str) -> None:
-    """With status 400, and the server goes on."""
+    """The status is 400, and the server goes on."""
     whole = json.loads(as_json(IMAGES))
     wrong = {
         "uint8 [height, width, 3]": as_json(IMAGES[..., 0]),
@@ -147,7 +147,7 @@ def test_what_it_cannot_take_is_explained(address: str) -> None:
 
 
 def test_its_metrics_are_the_cascades_and_the_servers(address: str) -> None:
-    """In one scrape."""
+    """One scrape has both."""
     with urllib.request.urlopen(f"{address.partition('/v2')[0]}/metrics", timeout=PATIENCE) as response:
         text = response.read().decode()
     assert 'edgecascade_answers_total{source="remote",reason="offloaded"}' in text
@@ -157,7 +157,7 @@ def test_its_metrics_are_the_cascades_and_the_servers(address: str) -> None:
 def test_it_ends_by_a_signal_and_writes_its_records(
     start: Callable[..., tuple[str, Any]], pair: Path, tmp_path: Path
 ) -> None:
-    """Exit code 0, and the audited pairs on disk."""
+    """The exit code is 0, and the audited pairs are on disk."""
     remote = ["--remote", pair / "remote.onnx", "--deadline", "30"]
     arguments = [*remote, "--audit", "1", "--record", tmp_path / "recorded"]
     where, process = start(pair / "local.onnx", *arguments)
@@ -167,8 +167,8 @@ def test_it_ends_by_a_signal_and_writes_its_records(
     assert (tmp_path / "recorded" / "pairs.npz").exists()
 
 
-def test_a_confidence_that_is_no_number_is_null(start: Callable[..., tuple[str, Any]], make_file: Any) -> None:
-    """JSON has no NaN. And `--cascade` serves a cascade without a remote."""
+def test_a_confidence_of_nan_is_null(start: Callable[..., tuple[str, Any]], make_file: Any) -> None:
+    """JSON has no NaN. `--cascade` serves a cascade without a remote."""
     where, _ = start(make_file(), "--cascade")
     logits = np.array([[np.nan, 0, 0], [5, 0, 0]], np.float32)
     size = {"parameters": {"binary_data_size": logits.nbytes}}
@@ -180,7 +180,7 @@ def test_a_confidence_that_is_no_number_is_null(start: Callable[..., tuple[str, 
 
 
 def infer(cascade: Cascade, feeds: dict[str, Any], names: list[str]) -> Any:
-    """One request, without a server."""
+    """Return the outputs of one request, without a server."""
     with ThreadPoolExecutor(2) as threads:
         return asyncio.run(_awaited(served_cascade(cascade, threads).infer(feeds, names)))
 
@@ -189,8 +189,8 @@ async def _awaited(one: Any) -> Any:
     return await one
 
 
-def test_the_loop_goes_on_while_a_remote_thinks(file: Path) -> None:
-    """For one input and for several, until their deadlines."""
+def test_the_event_loop_is_free_while_a_remote_computes(file: Path) -> None:
+    """The event loop is free until the deadlines, for one input and for several."""
     free = threading.Event()
 
     def silent(inputs: Any) -> Any:
@@ -220,7 +220,7 @@ def test_the_loop_goes_on_while_a_remote_thinks(file: Path) -> None:
 
 
 def test_no_inputs_have_no_answers(file: Path) -> None:
-    """Of the right types and shapes all the same."""
+    """The outputs have the right types and shapes."""
     with Cascade.load(file) as cascade:
         found = infer(cascade, {"z": np.zeros((0, 3), np.float32)}, [*OUTPUTS, "probabilities"])
     assert {name: array.shape for name, array in found.items() if len(array)} == {}
@@ -238,7 +238,7 @@ def test_no_inputs_have_no_answers(file: Path) -> None:
     ],
 )
 def test_wrong_inputs_are_refused(file: Path, feeds: dict[str, Any], named: str) -> None:
-    """One sentence, for the client."""
+    """The error names what came."""
     with Cascade.load(file) as cascade, pytest.raises(InputError, match=named):
         infer(cascade, feeds, ["label"])
 
@@ -254,7 +254,7 @@ WRONG = {
 
 @pytest.mark.parametrize("wrong", WRONG)
 def test_wrong_arguments_are_named(wrong: str, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Exit code 2, and no traceback."""
+    """The exit code is 2, and there is no traceback."""
     given, named = WRONG[wrong]
     assert main(["serve", str(file), *given, "--port", str(free_port())]) == 2
     (line,) = capsys.readouterr().err.splitlines()
@@ -262,15 +262,15 @@ def test_wrong_arguments_are_named(wrong: str, file: Path, capsys: pytest.Captur
     assert [one for one in named if one not in line] == []
 
 
-def test_a_file_that_is_no_cascade_is_refused(pair: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """With what makes one of it."""
+def test_a_file_that_is_not_a_cascade_is_refused(pair: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The message names the file."""
     assert main(["serve", str(pair / "corner.onnx"), "--cascade"]) == 2
     assert "corner.onnx: " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("options", [(), ("--cascade",)])
-def test_a_port_in_use_is_one_sentence(file: Path, options: tuple[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """Before anything is served."""
+def test_a_port_in_use_is_an_error(file: Path, options: tuple[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """The error comes before anything is served."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert main(["serve", str(file), *options, "--port", str(port)]) == 2

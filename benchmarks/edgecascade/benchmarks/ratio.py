@@ -88,7 +88,7 @@ def interleaved(
 def medians(
     build: Callable[[], Mapping[str, Callable[[int], object]]], *, builds: int, rounds: int
 ) -> dict[str, NDArray[np.float64]]:
-    """Return the median seconds [builds] of functions that are built anew each time and called in turn.
+    """Return the median seconds [builds] of functions that are built again each time and called in turn.
 
     The place of a session in memory changes its speed by some percent for as long as it lives: many runs of one pair of
     sessions agree with each other, but not with those of the next pair.

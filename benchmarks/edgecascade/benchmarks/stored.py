@@ -34,6 +34,7 @@ from edgecascade.types.errors import BenchmarkError
 __all__ = ["CHUNK", "Steps", "Store", "StoredRows", "at_once", "chunk_of", "decode", "hash_of", "stored_steps"]
 
 T = TypeVar("T")
+_CONVERTER = Converter(detailed_validation=False)
 CHUNK = 256  # inputs in one file of `StoredRows`: the most that an interruption can cost
 
 
@@ -108,7 +109,7 @@ def stored_steps(folder: Path, about: Mapping[str, Any], total: int) -> Iterator
     own = folder / measurement
     store = Store(own)
     if done := store.count():
-        print(f"{done} of {total} steps of an interrupted run are in {own}: remove it to measure anew", file=sys.stderr)
+        print(f"{done} of {total} steps of an interrupted run are in {own}: remove it to start again", file=sys.stderr)
     with stepping(total) as bar:
 
         def step(kind: type[T], name: str, measure: Callable[[], T]) -> T:
@@ -230,5 +231,5 @@ def decode(kind: type[T], value: Any) -> T:
     Raises:
         AttributeError, KeyError, TypeError, ValueError: The value does not have this type.
     """
-    found: T = Converter(detailed_validation=False).structure(value, kind)
+    found: T = _CONVERTER.structure(value, kind)
     return found

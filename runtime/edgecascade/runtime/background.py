@@ -82,7 +82,7 @@ class Background:
         while True:
             self._wake.acquire()
             while self._jobs:
-                with suppress(Exception):
+                with suppress(BaseException):
                     self._jobs.popleft()()
             if self.closed:
                 return

@@ -1,4 +1,4 @@
-"""A moment after which nobody waits any more."""
+"""A moment after which a caller does not wait any longer."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class Deadline(NamedTuple):
 
     @classmethod
     def after(cls, seconds: float) -> Deadline:
-        """The deadline this many seconds from now."""
+        """Return the deadline this many seconds from now."""
         return cls(time.monotonic() + seconds)
 
     def remaining(self) -> float:
-        """Seconds left; 0 once it has passed."""
+        """Return the seconds left; 0 once it has passed."""
         return max(0.0, self.at - time.monotonic())

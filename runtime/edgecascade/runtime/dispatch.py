@@ -82,7 +82,7 @@ class Request:
     """One input on its way to the remote.
 
     Args:
-        sent: what is sent, a batch of one that is written to by nobody else.
+        sent: what is sent, a batch of one in memory that no other code writes to.
         local: the local prediction; None if it is not known, for `Purpose.LATE`.
         deadline: when the caller leaves.
         purpose: why it is sent.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from argparse import ArgumentParser, Namespace
 
 from edgecascade.benchmarks.report import compare_results, comparison_text, read_result
 
@@ -11,7 +11,6 @@ __all__ = ["configure", "execute"]
 
 def configure(parser: ArgumentParser) -> None:
     """Add the arguments."""
-    parser.formatter_class = RawDescriptionHelpFormatter
     parser.epilog = (
         "exit code: 0 if nothing got worse beyond noise, 1 if something did, 2 if a file cannot be read.\n"
         "example: edgecascade bench compare benchmarks/results/flagship/result.json report/result.json"

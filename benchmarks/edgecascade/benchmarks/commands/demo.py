@@ -93,24 +93,24 @@ def execute(arguments: Namespace) -> int:
             + (f" with torch on {arguments.torch}" if arguments.torch else "")
         )
     cache = cache_folder()
-    _say(f"1 of 3: preparing {pair.title[0].lower()}{pair.title[1:]}\n        downloads and finished steps: {cache}")
+    _say(
+        f"{pair.title}\n1 of 3: preparing a cascade model: both models, calibration, when to ask, one ONNX file\n"
+        f"        (downloads and finished steps are in {cache} and are used again)"
+    )
     prepared = pair.prepared(cache, objective=_objective(arguments), images=arguments.images, device=arguments.torch)
     _say(f"        cascade model: {prepared.cascade}")
     timed = None if arguments.latency is None else _latency(prepared, arguments)
     stored = prepared.answers(Path(arguments.out) / "served", _DEADLINE, f"{arguments.pair} {arguments.torch}")
-    _say("2 of 3: answering every test input through the cascade, one at a time")
+    _say("2 of 3: answering every test input as an application would, one at a time, to measure what that saves")
     if stored.done:
         _say(
             f"        continuing an interrupted run with {stored.done} of {stored.n} answers in {stored.folder}; "
             "remove it to start again"
         )
     found = prepared.measure(_DEADLINE, stored)
-    _say("3 of 3: writing the report")
-    method = pair.described(arguments.images)
-    report, text = (
-        offload_report(found, title=pair.title, method=method, command=_command(arguments)),
-        offload_summary(found),
-    )
+    _say("3 of 3: writing the report and a summary")
+    method, text = pair.described(arguments.images), offload_summary(found)
+    report = offload_report(found, title=pair.title, method=method, command=_command(arguments))
     if timed is not None:
         report, text = _with_latency(report, text, timed)
     page = write_page(report, arguments.out, summary=text)

@@ -5,6 +5,7 @@ https://github.com/pemistahl/lingua-py, Apache-2.0; a Rust library with Python b
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
@@ -54,6 +55,7 @@ class LinguaRemote:
             )
         chosen = [language for language in own if language is not None]
         self._columns = {language: column for column, language in enumerate(chosen)}
+        print("loading lingua's language models (1 GB of memory)", file=sys.stderr, flush=True)
         self._detector: Any = LanguageDetectorBuilder.from_languages(*chosen).with_preloaded_language_models().build()
 
     def infer(self, inputs: Batch, deadline: Deadline) -> NDArray[np.float64]:

@@ -40,7 +40,7 @@ _SCHEMA = (
     "CREATE TABLE answer(id INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, digest BLOB NOT NULL, since REAL NOT NULL,"
     " arrived REAL NOT NULL, ready REAL NOT NULL, pause REAL NOT NULL, tries INTEGER NOT NULL, size INTEGER NOT NULL,"
     " checksum INTEGER NOT NULL, local BLOB NOT NULL, remote BLOB NOT NULL)",
-    "CREATE INDEX arrival ON answer(arrived, since, ready)",
+    "CREATE INDEX arrival ON answer(arrived, id, ready)",
     "CREATE TABLE count(name TEXT PRIMARY KEY, n INTEGER NOT NULL)",
     *_counted("question", None),
     *_counted("input", "waiting"),

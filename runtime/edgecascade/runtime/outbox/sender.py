@@ -150,8 +150,7 @@ class Sender:
             return False
         outcomes = self._outcomes([inputs for _, inputs in group])
         refused = [pair for pair, outcome in zip(group, outcomes, strict=True) if _is_refusal(outcome)]
-        for (one, _), outcome in zip(group, outcomes, strict=True):
-            self._settle(one, outcome)
+        self._settle([one for one, _ in group], outcomes)
         if len(group) > 1 and refused:  # one bad input may have failed all of them: ask one by one
             outcomes, refused = self._alone(refused, outcomes)
         works = any(isinstance(outcome, Prediction) for outcome in outcomes)
@@ -168,7 +167,7 @@ class Sender:
         for one, inputs in refused:
             (outcome,) = self._outcomes([inputs])
             outcomes.append(outcome)
-            self._settle(one, outcome)
+            self._settle([one], [outcome])
             if _is_refusal(outcome):
                 again.append((one, inputs))
             elif isinstance(outcome, Failure):
@@ -190,11 +189,12 @@ class Sender:
             self.asking = False
         return outcomes
 
-    def _settle(self, one: Question, outcome: Prediction | Failure) -> None:
-        if isinstance(outcome, Prediction):
-            self._store.answer(one.digest, pack_prediction(outcome))
-        elif _is_late(outcome):  # perhaps this input is what takes so long: let others pass
-            self._store.postpone(one, _longer(one.pause), one.tries)
+    def _settle(self, asked: list[Question], outcomes: list[Prediction | Failure]) -> None:
+        pairs = [*zip(asked, outcomes, strict=True)]
+        self._store.answer([(one.digest, pack_prediction(got)) for one, got in pairs if isinstance(got, Prediction)])
+        for one, got in pairs:
+            if _is_late(got):  # perhaps this input is what takes so long: let others pass
+                self._store.postpone(one, _longer(one.pause), one.tries)
 
     def _refuse(self, one: Question, *, counts: bool) -> None:
         """Take notice of a refusal; it counts against the input only if the remote answers others."""

@@ -14,7 +14,7 @@ import math
 import os
 import sqlite3
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 from threading import Condition, Lock, RLock
 from typing import Any, NamedTuple
@@ -236,17 +236,18 @@ class Store:
         if isinstance(one, Answered):
             self.give_back(one.id)
 
-    def answer(self, digest: bytes, remote: Bytes) -> None:
-        """Put the answer in place of all inputs that ask a question."""
-        now, answers = self.now(), []
+    def answer(self, answers: Sequence[tuple[bytes, Bytes]]) -> None:
+        """Put answers in place of all inputs that ask the questions of these digests."""
+        now, rows = self.now(), []
         with self._writing() as db:
-            found = db.execute("SELECT id, key, since, size, local, checksum FROM input WHERE digest=?", (digest,))
-            for i, key, since, size, local, checksum in found.fetchall():
-                good = _checksum(key, digest, local) == checksum  # else the answer's never matches, either
-                sealed = _checksum(key, digest, local, remote) if good else -1
-                answers.append((i, key, digest, since, now, now, size + len(remote), sealed, local, remote))
-            db.executemany("INSERT INTO answer VALUES(?,?,?,?,?,?,0,0,?,?,?,?)", answers)
-            db.execute("DELETE FROM input WHERE digest=?", (digest,))
+            for digest, remote in answers:
+                found = db.execute("SELECT id, key, since, size, local, checksum FROM input WHERE digest=?", (digest,))
+                for i, key, since, size, local, checksum in found.fetchall():
+                    good = _checksum(key, digest, local) == checksum  # else the answer's never matches, either
+                    sealed = _checksum(key, digest, local, remote) if good else -1
+                    rows.append((i, key, digest, since, now, now, size + len(remote), sealed, local, remote))
+            db.executemany("INSERT INTO answer VALUES(?,?,?,?,?,?,0,0,?,?,?,?)", rows)
+            db.executemany("DELETE FROM input WHERE digest=?", [(digest,) for digest, _ in answers])
             self.arrived.notify_all()
 
     def answer_key(self, key: str, remote: Bytes) -> bool:
@@ -254,7 +255,7 @@ class Store:
         with self._reading() as db:
             row = db.execute("SELECT digest FROM input WHERE key=?", (_blob(key),)).fetchone()
             if row is not None:
-                self.answer(row[0], remote)
+                self.answer([(row[0], remote)])
             return row is not None
 
     def end(self, one: Question | Answered, ending: Ending) -> None:
