@@ -15,8 +15,8 @@ def configure(parser: ArgumentParser) -> None:
         "exit code: 0 if nothing got worse beyond noise, 1 if something did, 2 if a file cannot be read.\n"
         "example: edgecascade bench compare benchmarks/results/flagship/result.json report/result.json"
     )
-    parser.add_argument("before", help="First result.json.")
-    parser.add_argument("after", help="Result.json to compare with it.")
+    parser.add_argument("before", help="The first result.json.")
+    parser.add_argument("after", help="The result.json to compare with it.")
     parser.add_argument("--all", action="store_true", help="List also the figures that did not change.")
 
 

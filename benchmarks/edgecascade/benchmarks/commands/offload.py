@@ -39,7 +39,9 @@ _LONGEST = 86_400.0
 def configure(parser: ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument("file", help="Cascade model, as `edgecascade calibrate` writes it.")
-    parser.add_argument("--remote", required=True, help="Http[s]:// or grpc[s]:// address of a model, or an ONNX file.")
+    parser.add_argument(
+        "--remote", required=True, help="Address (http[s]:// or grpc[s]://) of a model, or an ONNX file."
+    )
     parser.add_argument(
         "--data",
         required=True,
