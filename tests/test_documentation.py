@@ -152,14 +152,17 @@ def example_folder(pair: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_the_examples_run(page: Path, example_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """As printed, one after the other; answers are given without a server, too."""
+    """As printed, one after the other, without a server; a text block just below an example is what that prints."""
     names: dict[str, Any] = {}
-    for language, example in re.findall(r"^```(python|bash)\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE):
+    blocks = r"^```(python|bash)\n(.*?)^```\n(?:\n```text\n(.*?)^```)?"
+    for language, example, printed in re.findall(blocks, page.read_text(), re.DOTALL | re.MULTILINE):
+        capsys.readouterr()
         if language == "python":
             exec(compile(example, page.name, "exec"), names)
-            continue
-        for arguments in commands(example):
+        for arguments in commands(example) if language == "bash" else ():
             assert cli.main(arguments) == 0, (arguments, capsys.readouterr().err)
+        out = capsys.readouterr().out
+        assert printed in ("", out)
     with Cascade.load(example_folder / "local.onnx") as cascade:
         assert cascade.document.labels == ("red", "green", "blue")
 
