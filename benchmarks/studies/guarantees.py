@@ -1,4 +1,4 @@
-"""The guarantees of calibration and plan on the built-in image pairs: policy, certificate, sensitivity and speed.
+"""The guarantees of calibration and plan on the built-in image pairs: policy, certificate, and the speed of the fit.
 
 The planned policy is compared with every fixed score over repeated random splits into calibration and test.
 Certificates are drawn from a population whose loss is known: the pool of labelled inputs stands for it, each
@@ -7,8 +7,10 @@ calibration set is drawn from it with replacement, and so the true loss of what 
 
 from __future__ import annotations
 
+import time
+import tracemalloc
 from argparse import ArgumentParser
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,18 +32,20 @@ from edgecascade.calibration import (
     certify,
     choose_routing,
     estimate_advantage,
+    fit_temperature,
     operating_points,
     plan,
     proportion_interval,
     routing_score,
 )
-from studies.fit_speed import FitSpeed, compare_fits
 from studies.outputs import PairOutputs, fashion_pair, flagship_pairs
 
 __all__ = [
     "CertificateDraws",
+    "FitSpeed",
     "Guarantees",
     "PolicyAtRate",
+    "compare_fits",
     "compare_policies",
     "draw_certificates",
     "guarantees_steps",
@@ -53,9 +57,6 @@ __all__ = [
 _RATES = (0.1, 0.2, 0.3, 0.35, 0.4, 0.5)
 _CERTIFIED = CertifiedLoss(0.01, 0.05)
 _DRAWN = (1000, 2000, 4000)  # inputs behind a certificate
-_SENSITIVITY = 0.2
-_BINS = (5, 10, 15, 25, 50)
-_INPUTS = (100, 200, 500, 1000, 2500, 5000)
 _RULE = 0.8  # the usual threshold on raw confidence
 _COLUMNS = ("policy", "confidence", "margin", "entropy", "raw confidence", "random", "oracle")
 
@@ -112,17 +113,41 @@ class CertificateDraws:
 
 
 @dataclass(frozen=True)
+class FitSpeed:
+    """Both fits on logits [n, classes] in float32.
+
+    Attributes:
+        n: Rows.
+        classes: Columns.
+        seconds: The seconds of each of our runs.
+        theirs: The seconds of each of scikit-learn's runs, in turn with ours.
+        memory: Our peak memory beyond the logits, as a share of theirs.
+        difference: The relative difference of the two temperatures.
+    """
+
+    n: int
+    classes: int
+    seconds: tuple[float, ...]
+    theirs: tuple[float, ...]
+    memory: float
+    difference: float
+
+    @property
+    def ratio(self) -> float:
+        """The median of our time over scikit-learn's, pair by pair."""
+        return float(np.median(np.array(self.seconds) / np.array(self.theirs)))
+
+
+@dataclass(frozen=True)
 class Guarantees:
     """The whole measurement.
 
     Attributes:
-        splits: Random splits behind each row of policies and sensitivity.
-        calibration: Inputs that plan in each split of `policies`; all others test.
+        splits: Random splits behind each row of policies.
+        calibration: Inputs that plan in each split; all others test.
         policies: By pair, one row per offload rate.
         rule: By pair, the rate that `raw confidence < 0.8` forwards; `policies` has a row at it.
         certificates: By pair, one row per size of the draws.
-        by_bins: By pair, at 20 % offload, by the bins of the advantage table.
-        by_inputs: The same by the number of calibration inputs.
         fit: The temperature fit against scikit-learn's.
     """
 
@@ -131,8 +156,6 @@ class Guarantees:
     policies: dict[str, list[PolicyAtRate]]
     rule: dict[str, float]
     certificates: dict[str, list[CertificateDraws]]
-    by_bins: dict[str, dict[int, PolicyAtRate]]
-    by_inputs: dict[str, dict[int, PolicyAtRate]]
     fit: FitSpeed
 
 
@@ -142,16 +165,12 @@ def compare_policies(
     *,
     calibration: int,
     splits: int,
-    merges: Sequence[str] = MERGES,
-    bins: int | None = None,
     seed: int = 0,
 ) -> Iterator[PolicyAtRate]:
     """Plan on `calibration` random inputs and test on the others, `splits` times for each rate."""
     for rate in rates:
         rng = np.random.default_rng(seed)
-        rows = [
-            _one_split(outputs, rate, rng.permutation(len(outputs)), calibration, merges, bins) for _ in range(splits)
-        ]
+        rows = [_one_split(outputs, rate, rng.permutation(len(outputs)), calibration) for _ in range(splits)]
         found = {name: np.array([row[name] for row in rows]) for name in rows[0]}
         best = max(SCORES, key=lambda score: float(found[score].mean()))
         shortfall = found["policy"] - found[best]
@@ -168,20 +187,13 @@ def compare_policies(
         )
 
 
-def _one_split(
-    outputs: PairOutputs,
-    rate: float,
-    order: NDArray[np.intp],
-    calibration: int,
-    merges: Sequence[str],
-    bins: int | None,
-) -> dict[str, float]:
+def _one_split(outputs: PairOutputs, rate: float, order: NDArray[np.intp], calibration: int) -> dict[str, float]:
     planning, testing = order[:calibration], order[calibration:]
     pair = outputs.fitted(planning)
     objective = MostAccuracy(rate)
-    seen = {(s, m): pair.outcomes(s, m) for s in SCORES for m in merges}
-    routing = choose_routing(lambda s, m: seen[s, m][planning], objective, merges=merges)[0]
-    policy = plan(seen[routing.score, routing.merge][planning], objective, bins=bins)
+    seen = {(s, m): pair.outcomes(s, m) for s in SCORES for m in MERGES}
+    routing = choose_routing(lambda s, m: seen[s, m][planning], objective)[0]
+    policy = plan(seen[routing.score, routing.merge][planning], objective)
     test = {score: seen[score, routing.merge][testing] for score in SCORES}
     chosen = test[routing.score]
     forward = policy.table(chosen.score) < np.float32(policy.threshold)
@@ -265,6 +277,33 @@ def _loss(pool: Outcomes, advantage: NDArray[np.float32], threshold: float) -> f
     return float(np.mean(pool.remote_correct.astype(int) - np.where(forward, pool.merged_correct, pool.local_correct)))
 
 
+def compare_fits(n: int = 50_000, classes: int = 1_000, repeats: int = 5, seed: int = 0) -> FitSpeed:
+    """Fit logits that are 1.7 times too sharp for labels drawn from them."""
+    from sklearn.calibration import _TemperatureScaling
+
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(0, 2, (n, classes)).astype(np.float32)
+    labels = (logits + rng.gumbel(size=logits.shape).astype(np.float32)).argmax(axis=1)
+    logits *= np.float32(1.7)
+    ours, theirs, scaling = [], [], _TemperatureScaling()
+    for _ in range(repeats):
+        ours.append(_seconds(lambda: fit_temperature(logits, labels)))
+        theirs.append(_seconds(lambda: scaling.fit(logits, labels)))
+    tracemalloc.start()
+    temperature = fit_temperature(logits, labels)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return FitSpeed(
+        n, classes, tuple(ours), tuple(theirs), peak / logits.nbytes, abs(temperature * float(scaling.beta_) - 1)
+    )
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
 def measure_guarantees(
     pairs: tuple[PairOutputs, ...], steps: Steps = at_once, *, splits: int, draws: int, calibration: int = 1000
 ) -> Guarantees:
@@ -273,7 +312,7 @@ def measure_guarantees(
     Args:
         pairs: Saved outputs.
         steps: Stores what is measured.
-        splits: Random splits behind each row of policies and sensitivity.
+        splits: Random splits behind each row of policies.
         draws: Certificates in each row.
         calibration: Inputs that plan in each split.
     """
@@ -292,30 +331,19 @@ def measure_guarantees(
             lambda: draw_certificates(pair, _CERTIFIED, n=n, draws=draws),
         )
 
-    def sensitivity(pair: PairOutputs, what: str, bins: int | None, inputs: int) -> PolicyAtRate:
-        return steps(
-            PolicyAtRate,
-            f"{pair.name}, {what}",
-            lambda: next(compare_policies(pair, [_SENSITIVITY], calibration=inputs, splits=splits, bins=bins)),
-        )
-
     return Guarantees(
         splits=splits,
         calibration=calibration,
         policies={pair.name: [at(pair, rate) for rate in _rates(pair)] for pair in pairs},
         rule={pair.name: _by_rule(pair) for pair in pairs},
         certificates={pair.name: [certificates(pair, n) for n in _DRAWN] for pair in pairs},
-        by_bins={
-            pair.name: {bins: sensitivity(pair, f"{bins} bins", bins, calibration) for bins in _BINS} for pair in pairs
-        },
-        by_inputs={pair.name: {n: sensitivity(pair, f"{n} inputs", None, n) for n in _inputs(pair)} for pair in pairs},
         fit=steps(FitSpeed, "temperature fit", compare_fits),
     )
 
 
 def guarantees_steps(pairs: tuple[PairOutputs, ...]) -> int:
     """Return the number of steps of `measure_guarantees`."""
-    return 1 + sum(len(_rates(pair)) + len(_DRAWN) + len(_BINS) + len(_inputs(pair)) for pair in pairs)
+    return 1 + sum(len(_rates(pair)) + len(_DRAWN) for pair in pairs)
 
 
 def _rates(pair: PairOutputs) -> list[float]:
@@ -324,10 +352,6 @@ def _rates(pair: PairOutputs) -> list[float]:
 
 def _by_rule(pair: PairOutputs) -> float:
     return float(np.mean(routing_score("confidence", pair.local) < _RULE))
-
-
-def _inputs(pair: PairOutputs) -> list[int]:
-    return [n for n in _INPUTS if 2 * n <= len(pair)]
 
 
 def summarize(found: Guarantees) -> str:
@@ -358,11 +382,6 @@ def _lines(found: Guarantees) -> Iterator[str]:
     for name, draws in found.certificates.items():
         yield from (_certificate(name, one) for one in draws)
     yield ""
-    for name, by_bins in found.by_bins.items():
-        yield f"sensitivity: {name}, planned for {_SENSITIVITY:.0%} offload"
-        yield from (_sensitivity(f"{value:5} bins", row) for value, row in by_bins.items())
-        yield from (_sensitivity(f"{value:5} inputs", row) for value, row in found.by_inputs[name].items())
-        yield ""
     yield _speed(found.fit)
 
 
@@ -373,13 +392,6 @@ def _certificate(name: str, found: CertificateDraws) -> str:
     if found.offload is None or found.least is None:
         return f"{row}  all refused"
     return f"{row}  {found.offload:17.1%}  {found.least:16.1%}  {found.offload / found.least:5.2f}"
-
-
-def _sensitivity(what: str, row: PolicyAtRate) -> str:
-    return (
-        f"{what:<13} offload {row.offload:6.1%}, accuracy {100 * row.accuracy['policy']:.2f} "
-        f"(sd {100 * row.deviation['policy']:.2f}), minus best fixed score {_shortfall(row)}"
-    )
 
 
 def _speed(fit: FitSpeed) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from argparse import ArgumentParser
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,8 +12,12 @@ from typing import Literal
 import numpy as np
 
 from edgecascade.benchmarks.cache import cache_folder
+from edgecascade.benchmarks.latency.agreement import compare_with_loop
+from edgecascade.benchmarks.latency.data import read_inputs_as_given
+from edgecascade.benchmarks.latency.plan import DIRECT, Request, Scenario, Subject
 from edgecascade.benchmarks.packages import sha256_of
 from edgecascade.benchmarks.pairs.flagship import Protocol, prepare_flagship
+from edgecascade.benchmarks.pairs.prepared import Prepared
 from edgecascade.benchmarks.ratio import Ratio, ratio
 from edgecascade.benchmarks.report import write_study
 from edgecascade.benchmarks.stored import stored_steps
@@ -25,15 +30,14 @@ from studies.guarantees import (
     measure_guarantees,
     summarize,
 )
-from studies.loadgen_agreement import measure_agreement
 from studies.outputs import fashion_pair, flagship_pairs
 from studies.runtime_costs import (
     LATE_GOAL,
     MEMORY_GOAL,
     SIZE_GOAL,
+    STEPS,
     RuntimeCosts,
     measure_runtime_costs,
-    runtime_steps,
 )
 
 __all__ = ["Check", "Guard", "calibration_checks", "main", "ratio_check", "runtime_checks"]
@@ -164,25 +168,34 @@ def _certificate(pair: str, draws: CertificateDraws) -> Iterator[Check]:
         yield Check("calibration", name, draws.offload / draws.least, None, None, draws.draws, 1.25)
 
 
+def _agreement(flagship: Prepared) -> Ratio:
+    """Return the ratio of LoadGen's median latency to a bare loop's, on the flagship's local model."""
+    with tempfile.TemporaryDirectory() as folder:
+        data = Path(folder, "test.npz")
+        np.savez(data, x=np.asarray(flagship.test.inputs)[:1024], y=flagship.test.labels[:1024])
+        request = Request(file=str(flagship.cascade), data=str(data), report=folder)
+        plan = request.plan(Subject.ALONE, Scenario.SINGLE_STREAM, DIRECT)
+        return compare_with_loop(plan, read_inputs_as_given(data)).latency
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure what an interrupted run did not, print, and write the three results; return 1 if a goal is missed."""
     parser = ArgumentParser(prog="python -m studies.guard", description=__doc__)
     parser.add_argument("--splits", type=int, default=50, help="Random splits behind each figure (default: 50).")
     parser.add_argument("--draws", type=int, default=1000, help="Certificates in each row (default: 1000).")
     parser.add_argument("--rounds", type=int, default=200, help="Calls of each timed function (default: 200).")
-    parser.add_argument("--no-triton", action="store_true", help="Leave out tritonclient (an environment of 500 MB).")
     parser.add_argument("-o", "--out", type=Path, default=Path("report"), help="The folder (default: report).")
     asked = parser.parse_args(arguments)
-    cache, triton = cache_folder(), not asked.no_triton
+    cache = cache_folder()
     flagship, pairs = prepare_flagship(Protocol(), cache), (*flagship_pairs(cache), fashion_pair(cache))
     given = {name: getattr(asked, name) for name in ("rounds", "splits", "draws")}
     about = {**given, "cascade": sha256_of(flagship.cascade), "outputs": [pair.digest for pair in pairs]}
-    total = runtime_steps(triton=triton) + 1 + guarantees_steps(pairs)
+    total = STEPS + 1 + guarantees_steps(pairs)
     command = f"python -m studies.guard --splits {asked.splits} --draws {asked.draws} --rounds {asked.rounds}"
     with stored_steps(asked.out / "steps", about, total) as steps:
-        cost = measure_runtime_costs(flagship, cache, steps, rounds=asked.rounds, triton=triton)
+        cost = measure_runtime_costs(flagship, steps, rounds=asked.rounds)
         write_study(asked.out / "runtime", "runtime", cost, command=command, summary=str(cost))
-        agreement = steps(Ratio, "agreement with LoadGen", lambda: measure_agreement(cache))
+        agreement = steps(Ratio, "agreement with LoadGen", lambda: _agreement(flagship))
         found = measure_guarantees(pairs, steps, splits=asked.splits, draws=asked.draws)
         write_study(asked.out / "guarantees", "guarantees", found, command=command, summary=summarize(found))
         guard = Guard((*calibration_checks(found), *runtime_checks(cost), ratio_check("benchmarks", agreement)))

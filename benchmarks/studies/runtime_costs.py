@@ -2,30 +2,78 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import socket
+import subprocess
+import sys
 import tempfile
+import threading
+import time
 from argparse import ArgumentParser
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgecascade.benchmarks.cache import cache_folder
 from edgecascade.benchmarks.packages import sha256_of
 from edgecascade.benchmarks.pairs.flagship import Protocol, prepare_flagship
 from edgecascade.benchmarks.pairs.prepared import Prepared
-from edgecascade.benchmarks.ratio import Ratio
+from edgecascade.benchmarks.ratio import Ratio, ratio
 from edgecascade.benchmarks.report import LOWER, write_study
 from edgecascade.benchmarks.stored import Steps, at_once, stored_steps
+from edgecascade.calibration import quantile
+from edgecascade.runtime import Cascade, OpenInference
 from edgecascade.types.estimate import Estimate
-from studies.footprint import installed_size, measure_import, measure_lateness, measure_memory
 from studies.speed import HeadCost, measure_head_cost, measure_hot_path, measure_stream, tiny_cascade
-from studies.wire_cost import measure_wire_cost
 
-__all__ = ["LATE_GOAL", "MEMORY_GOAL", "SIZE_GOAL", "RuntimeCosts", "main", "measure_runtime_costs", "runtime_steps"]
+__all__ = [
+    "LATE_GOAL",
+    "MEMORY_GOAL",
+    "SIZE_GOAL",
+    "STEPS",
+    "RuntimeCosts",
+    "black_hole",
+    "installed_size",
+    "main",
+    "measure_import",
+    "measure_lateness",
+    "measure_memory",
+    "measure_runtime_costs",
+]
 
 MEMORY_GOAL, SIZE_GOAL = 5.0, 1.0  # MiB
 LATE_GOAL = 2.0  # ms
+STEPS = 7  # of `measure_runtime_costs`
+_IMPORT = "import time; a = time.perf_counter(); {}; print(time.perf_counter() - a)"
+_THEIRS = "import onnxruntime"
+_OURS = "from edgecascade.runtime import Cascade"
+_BARE = """
+import onnxruntime as ort, numpy as np, sys
+options = ort.SessionOptions()
+options.intra_op_num_threads = options.inter_op_num_threads = 1
+options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+options.log_severity_level = 3
+session = ort.InferenceSession(sys.argv[1], options, providers=["CPUExecutionProvider"])
+x = np.load(sys.argv[2], allow_pickle=False)
+for _ in range(200):
+    session.run(None, {session.get_inputs()[0].name: x[None]})
+"""
+_CASCADE = """
+from edgecascade.runtime import Cascade
+import numpy as np, sys
+cascade = Cascade.load(sys.argv[1], threshold=-2.0)
+x = np.load(sys.argv[2], allow_pickle=False)
+for _ in range(200):
+    cascade.predict(x)
+"""
+# Not the figure of getrusage, which a new process inherits from its parent.
+_RESIDENT = "print(next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')))"
 
 
 @dataclass(frozen=True)
@@ -68,17 +116,13 @@ class RuntimeCosts:
         )
 
 
-def measure_runtime_costs(
-    flagship: Prepared, cache: Path, steps: Steps = at_once, *, rounds: int = 200, triton: bool = True
-) -> RuntimeCosts:
-    """Measure on a tiny network and on the flagship's local model, in `runtime_steps` steps.
+def measure_runtime_costs(flagship: Prepared, steps: Steps = at_once, *, rounds: int = 200) -> RuntimeCosts:
+    """Measure on a tiny network and on the flagship's local model, in `STEPS` steps.
 
     Args:
         flagship: The pair.
-        cache: The folder of the environment for tritonclient.
         steps: Stores what is measured.
         rounds: Calls of each function of the hot path, for each of 15 pairs of sessions.
-        triton: Whether to compare with tritonclient too, in an environment of 500 MB.
     """
     path, images = flagship.cascade, np.asarray(flagship.test.inputs, np.uint8)
     some = list(images[:1000])
@@ -100,7 +144,6 @@ def measure_runtime_costs(
             *hot,
             steps(Ratio, "stream", lambda: measure_stream(path, some)),
             steps(Ratio, "import", measure_import),
-            *(steps(list[Ratio], "forwards to Triton", lambda: measure_wire_cost(cache)) if triton else ()),
         ),
         memory=memory,
         bare_memory=bare,
@@ -110,9 +153,109 @@ def measure_runtime_costs(
     )
 
 
-def runtime_steps(*, triton: bool) -> int:
-    """Return the number of steps of `measure_runtime_costs`."""
-    return 7 + triton
+def measure_import(rounds: int = 41, goal: float = 1.10) -> Ratio:
+    """Time the import of `Cascade` against onnxruntime's, in turn, in new processes; compiled, as pip leaves them."""
+    ours, theirs = [], []
+    with tempfile.TemporaryDirectory() as compiled:
+        for _ in range(rounds + 1):
+            theirs.append(float(_python(_IMPORT.format(_THEIRS), compiled=compiled)))
+            ours.append(float(_python(_IMPORT.format(_OURS), compiled=compiled)))
+    return ratio(
+        "import Cascade against import onnxruntime",
+        np.array(ours[1:]),  # the first of each compiles
+        np.array(theirs[1:]),
+        goal=goal,
+        unit="ms",
+        scale=1e3,
+    )
+
+
+def measure_memory(path: str | os.PathLike[str], x: NDArray[Any], rounds: int = 7) -> tuple[Estimate, Estimate]:
+    """Return the peak resident MiB of a process that answers by `predict`, and of one with a bare session (Linux only).
+
+    Args:
+        path: A cascade model with one input.
+        x: One input; each process answers it 200 times.
+        rounds: Processes of each, in turn.
+    """
+    ours, theirs = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        saved = os.path.join(folder, "x.npy")
+        np.save(saved, x)
+        for _ in range(rounds):
+            theirs.append(int(_python(_BARE + _RESIDENT, os.fspath(path), saved)) / 1024)
+            ours.append(int(_python(_CASCADE + _RESIDENT, os.fspath(path), saved)) / 1024)
+    return quantile(np.array(ours), 0.5), quantile(np.array(theirs), 0.5)
+
+
+def installed_size() -> float:
+    """Return the MiB of the files that `pip install edgecascade` unpacks, before compilation."""
+    namespace = (Path(root) for root in import_module("edgecascade").__path__)
+    files = ((file, root) for root in namespace for file in root.rglob("*") if file.is_file())
+    own = (file for file, root in files if file.relative_to(root).parts[0] != "benchmarks" and file.suffix != ".pyc")
+    return sum(file.stat().st_size for file in own) / 2**20
+
+
+def _python(code: str, *arguments: str, compiled: str | None = None) -> str:
+    """Return what a new Python prints that runs this code; its compiled modules go to a folder, if one is given."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    if compiled is not None:
+        environment["PYTHONPYCACHEPREFIX"] = compiled
+    command = [sys.executable, "-c", code, *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def measure_lateness(
+    path: str | os.PathLike[str], inputs: Sequence[NDArray[Any]], *, deadline: float = 0.02, n: int = 3000
+) -> tuple[Estimate, Estimate]:
+    """Return the 99.9th percentile of seconds after the deadline, when the remote accepts requests and never replies.
+
+    The second estimate is that of the seconds by which a bare wait of the same length oversleeps, in turn.
+
+    Args:
+        path: A cascade model with one input.
+        inputs: Inputs without the batch axis, accepted in turn.
+        deadline: Seconds.
+        n: The number of answers.
+    """
+    late, overslept = [], []
+    never = threading.Event()
+    with (
+        black_hole() as address,
+        Cascade.load(path, remote=OpenInference(address), deadline=deadline, threshold=2.0) as cascade,
+    ):
+        for i in range(n):
+            late.append(cascade.predict(inputs[i % len(inputs)]).elapsed - deadline)
+            started = time.monotonic()
+            never.wait(deadline)
+            overslept.append(time.monotonic() - started - deadline)
+    return quantile(np.array(late), 0.999), quantile(np.array(overslept), 0.999)
+
+
+@contextlib.contextmanager
+def black_hole() -> Iterator[str]:
+    """Give the address of a server that accepts everything and never replies."""
+    listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+    accepted: list[socket.socket] = []
+
+    def accept() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                accepted.append(listener.accept()[0])
+                for old in accepted[:-64]:  # their clients have left
+                    old.close()
+                del accepted[:-64]
+
+    thread = threading.Thread(target=accept, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/v2/models/m"
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        thread.join(5)
+        for one in accepted:
+            one.close()
 
 
 def _said(value: float, goal: float) -> str:
@@ -128,14 +271,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure what an interrupted run did not, print, and write the result."""
     parser = ArgumentParser(prog="python -m studies.runtime_costs", description=__doc__)
     parser.add_argument("--rounds", type=int, default=200, help="Calls of each function for each pair (default: 200).")
-    parser.add_argument("--no-triton", action="store_true", help="Leave out tritonclient (an environment of 500 MB).")
     parser.add_argument("-o", "--out", type=Path, default=Path("report"), help="The folder (default: report).")
     asked = parser.parse_args(arguments)
-    cache, triton = cache_folder(), not asked.no_triton
-    flagship = prepare_flagship(Protocol(), cache)
+    flagship = prepare_flagship(Protocol(), cache_folder())
     about = {"rounds": asked.rounds, "cascade": sha256_of(flagship.cascade)}
-    with stored_steps(asked.out / "steps", about, runtime_steps(triton=triton)) as steps:
-        found = measure_runtime_costs(flagship, cache, steps, rounds=asked.rounds, triton=triton)
+    with stored_steps(asked.out / "steps", about, STEPS) as steps:
+        found = measure_runtime_costs(flagship, steps, rounds=asked.rounds)
         command = f"python -m studies.runtime_costs --rounds {asked.rounds}"
         write_study(asked.out, "runtime", found, command=command, summary=str(found))
     print(found)

@@ -122,7 +122,8 @@ class _Parser(ArgumentParser):
         super().__init__(**{"formatter_class": _Formatter, "add_help": False, **options})
         self._positionals.title = "arguments"
         self.add_argument("-h", "--help", action="help", help="Show this help and exit.")
-        self.add_argument("--help-all", action=_HelpAll, nargs=0, help="Show this help with the rare options and exit.")
+        text = "Show this help with the rare options and exit."
+        self.add_argument("--help-all", action=_HelpAll, nargs=0, default=SUPPRESS, help=text)
 
     def format_help(self) -> str:
         """Return the help text."""

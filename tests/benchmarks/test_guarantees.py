@@ -8,8 +8,7 @@ import pytest
 
 from edgecascade.benchmarks.report import write_study
 from edgecascade.calibration import SCORES, CertifiedLoss
-from studies.fit_speed import compare_fits
-from studies.guarantees import compare_policies, draw_certificates, measure_guarantees, summarize
+from studies.guarantees import compare_fits, compare_policies, draw_certificates, measure_guarantees, summarize
 from studies.outputs import PairOutputs
 
 
@@ -64,6 +63,5 @@ def test_the_whole_measurement_is_written_and_read(outputs: PairOutputs, tmp_pat
     assert (tmp_path / "summary.txt").read_text() == summarize(found) + "\n"
     rates = {row["rate"] for row in document["policies"]["small > large"]}
     assert rates == {0.1, 0.2, 0.3, 0.35, 0.4, 0.5, document["rule"]["small > large"]}
-    assert list(document["by_inputs"]["small > large"]) == ["100", "200", "500", "1000"]
-    for part in ("certificate: loss at most 1%", "sensitivity: ", "of scikit-learn's time"):
+    for part in ("certificate: loss at most 1%", "of scikit-learn's time"):
         assert part in summarize(found)

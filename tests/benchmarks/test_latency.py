@@ -19,7 +19,7 @@ from edgecascade.benchmarks.latency.plan import DIRECT, STREAMS, Plan, Scenario,
 from edgecascade.benchmarks.latency.systems import drive, open_system
 from edgecascade.runtime import Cascade
 from edgecascade.runtime.engine import open_session
-from studies.footprint import black_hole
+from studies.runtime_costs import black_hole
 
 Planner = Callable[..., Plan]
 

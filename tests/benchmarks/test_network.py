@@ -25,7 +25,6 @@ from edgecascade.benchmarks.network.probe import ORDER, probe, probe_server, rec
 from edgecascade.benchmarks.network.proxy import loopback, shaped
 from edgecascade.runtime import Deadline, OpenInference
 from edgecascade.types.errors import ArgumentError, BenchmarkError
-from studies.network_probe import check, errors, met
 
 PLAIN = Profile("plain", "for tests", latency=0.0, jitter=0.0, up=1e9, down=1e9)
 STEADY = Outages(0.0, 0.0)
@@ -453,24 +452,3 @@ def test_a_probe_finds_what_the_profile_specifies() -> None:
     assert 2e6 < found.up < 4.4e6
     assert 4e6 < found.down < 8.8e6
     assert 0.1 < found.resets.value < 0.5
-    assert found.time_down == 0
-    perfect = dataclasses.replace(
-        found,
-        bare=0.0,
-        median=dataclasses.replace(found.median, value=0.04 + 32 * 8 * (1 / 4e6 + 1 / 8e6)),
-        up=4e6,
-        down=8e6,
-        resets=dataclasses.replace(found.resets, low=0.2, high=0.4),
-    )
-    assert errors(perfect) == {"round trip": pytest.approx(0), "up": 0, "down": 0}
-    assert met(perfect)
-    assert not met(dataclasses.replace(perfect, up=3e6))
-    assert not met(dataclasses.replace(perfect, time_down=0.2))
-
-
-def test_outages_are_found_as_a_share_of_time() -> None:
-    """In which nothing came back."""
-    profile = dataclasses.replace(PLAIN, name="now and then", latency=1e-3, outage_period=2.0, outage_share=0.4)
-    found = check(profile, pings=5, seconds=0.2, connections=10)
-    assert 0.2 < found.time_down < 0.6
-    assert found.profile == profile

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from studies.footprint import installed_size, measure_import, measure_lateness, measure_memory
+from studies.runtime_costs import installed_size, measure_import, measure_lateness, measure_memory
 from studies.speed import measure_head_cost, measure_hot_path, measure_stream, tiny_cascade
 
 

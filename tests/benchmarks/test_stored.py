@@ -15,8 +15,7 @@ from edgecascade.benchmarks.latency.plan import Scenario
 from edgecascade.benchmarks.ratio import Ratio
 from edgecascade.benchmarks.stored import Store, decode, hash_of
 from edgecascade.types.estimate import Estimate
-from studies.fit_speed import FitSpeed
-from studies.guarantees import CertificateDraws, PolicyAtRate
+from studies.guarantees import CertificateDraws, FitSpeed, PolicyAtRate
 from studies.speed import HeadCost
 
 

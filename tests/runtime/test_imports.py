@@ -27,7 +27,7 @@ def test_importing_the_runtime_imports_nothing_heavy() -> None:
     """Neither the other parts nor what they need."""
     found = imported("from edgecascade import Cascade")
     assert {"numpy", "onnxruntime", "edgecascade.runtime"} <= found
-    assert found & (BEYOND | {"concurrent", "hashlib", "http", "logging", "sqlite3", "ssl"}) == set()
+    assert found & (BEYOND | {"concurrent", "hashlib", "http", "json", "logging", "sqlite3", "ssl"}) == set()
 
 
 def test_answering_imports_nothing_heavy_either(file: Path) -> None:

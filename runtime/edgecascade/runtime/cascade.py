@@ -21,12 +21,12 @@ from edgecascade.runtime.dispatch import AT_ONCE, Dispatcher, Failure, Purpose, 
 from edgecascade.runtime.local_model import LocalModel
 from edgecascade.runtime.model_inputs import ModelInputs
 from edgecascade.types.answer import Answer, LateAnswer, Prediction, Reason, Source
-from edgecascade.types.document import CascadeDocument
 from edgecascade.types.errors import ArgumentError, InputError
 from edgecascade.types.merge import merge
 from edgecascade.types.policy import Policy
 
 if TYPE_CHECKING:
+    from edgecascade.types.document import CascadeDocument
     from concurrent.futures import ThreadPoolExecutor
 
     from numpy.typing import ArrayLike, NDArray

@@ -14,7 +14,6 @@ import onnxruntime as ort
 
 from edgecascade.runtime.batch import rows, size
 from edgecascade.runtime.providers import CPU, PROVIDERS, available, engine_options, preferred
-from edgecascade.runtime.saturation import saturates_here, unsafe_weights
 from edgecascade.types.errors import ModelFileError, first_line
 
 if TYPE_CHECKING:
@@ -120,6 +119,8 @@ def open_session(
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = _ERRORS_ONLY
+    from edgecascade.runtime.saturation import saturates_here, unsafe_weights  # needed to load a file only
+
     if saturates_here() and unsafe_weights(source):
         import logging
 

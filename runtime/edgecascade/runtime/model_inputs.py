@@ -10,7 +10,6 @@ import numpy as np
 
 from edgecascade.runtime.batch import Batch, are_sentences
 from edgecascade.runtime.engine import Declared, Engine, fixed_batch, numpy_dtype, read_properties
-from edgecascade.types.document import PREPROCESSING_KEY
 from edgecascade.types.errors import InputError, ModelFileError
 
 if TYPE_CHECKING:
@@ -110,6 +109,8 @@ def model_inputs(session: Engine, path: str | os.PathLike[str]) -> ModelInputs:
         raise ModelFileError(f"{path}: the names of its inputs are damaged: {error}") from error
     if not names:
         raise ModelFileError(f"{path}: expected a model with an input, got one with none")
+    from edgecascade.types.document import PREPROCESSING_KEY  # needed to load a file, not to import the runtime
+
     if '"text"' not in read_properties(session, path).get(PREPROCESSING_KEY, ""):
         return ModelInputs(declared)
     from edgecascade.runtime.text import text_input  # hashes and a tokenizer, 4 MB, needed for text only

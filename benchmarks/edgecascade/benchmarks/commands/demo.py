@@ -31,15 +31,14 @@ def configure(parser: ArgumentParser) -> None:
         "--pair",
         choices=_PAIRS,
         default=_PAIRS[0],
-        help="The pair of models. The default, languages, needs no torch; the others need "
-        "edgecascade-benchmarks[images].",
+        help="Pair of models. The default, languages, needs no torch; the others need edgecascade-benchmarks[images].",
     )
     goal = parser.add_mutually_exclusive_group()
     goal.add_argument(
         "--offload-rate",
         type=share,
         metavar="RATE",
-        help="The offload rate to plan for (default: 0.2; 0.3 for comparable).",
+        help="Offload rate to plan for (default 0.2; 0.3 for comparable).",
     )
     goal.add_argument(
         "--certify",
@@ -49,14 +48,14 @@ def configure(parser: ArgumentParser) -> None:
         "the remote is at most E, with a risk of 5 %%.",
     )
     parser.add_argument(
-        "-o", "--out", metavar="DIR", default="report", help="The folder of the page and figures (default: report)."
+        "-o", "--out", metavar="DIR", default="report", help="Folder of the page and figures (default report)."
     )
     rare(
         parser.add_argument(
             "--images",
             type=_images,
             metavar="HEAD,CALIBRATION,TEST",
-            help="The number of images in each part of flagship and comparable (default: 5000,1000,4000).",
+            help="Number of images in each part of flagship and comparable (default 5000,1000,4000).",
         )
     )
     rare(
@@ -75,7 +74,7 @@ def configure(parser: ArgumentParser) -> None:
             help="Measure latencies in MLPerf LoadGen's scenarios too, for this time each (not with languages).",
         )
     )
-    network = parser.add_argument("--network", action="append", metavar="PROFILE", help="A network for --latency.")
+    network = parser.add_argument("--network", action="append", metavar="PROFILE", help="Network for --latency.")
     rare(network)
 
 

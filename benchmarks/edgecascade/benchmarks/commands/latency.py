@@ -18,7 +18,7 @@ _SUBJECTS = ("model alone", "local only", "remote only", "cascade")
 
 def configure(parser: ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument("file", help="A cascade model, as `edgecascade calibrate` writes it.")
+    parser.add_argument("file", help="Cascade model, as `edgecascade calibrate` writes it.")
     parser.add_argument(
         "--data",
         required=True,
@@ -33,34 +33,33 @@ def configure(parser: ArgumentParser) -> None:
         "--network",
         action="append",
         metavar="PROFILE",
-        help="A network before a remote on this machine: lan, wifi, lte-good, lte-poor, satellite, lossy, "
-        "offline-half, or direct for none. Repeatable (default: direct).",
+        help="Network before a remote on this machine: lan, wifi, lte-good, lte-poor, satellite, lossy, "
+        "offline-half, or direct for none. Repeatable (default direct).",
     )
+    parser.add_argument("--scenario", action="append", choices=_SCENARIOS, help="Scenario; repeatable (default all).")
     parser.add_argument(
-        "--scenario", action="append", choices=_SCENARIOS, help="A scenario; repeatable (default: all)."
+        "--subject", action="append", choices=_SUBJECTS, help="System to measure; repeatable (default all possible)."
     )
+    parser.add_argument("--seconds", type=float, default=10.0, help="Least seconds of each run (default 10).")
+    parser.add_argument("--queries", type=int, default=64, help="Fewest queries of each run (default 64).")
     parser.add_argument(
-        "--subject", action="append", choices=_SUBJECTS, help="A system to measure; repeatable (default: all possible)."
+        "--qps", type=float, help="Arrivals per second in server (default half of single stream's throughput)."
     )
-    parser.add_argument("--seconds", type=float, default=10.0, help="The least seconds of each run (default: 10).")
-    parser.add_argument("--queries", type=int, default=64, help="The fewest queries of each run (default: 64).")
+    parser.add_argument("--deadline", type=float, default=1.0, help="Seconds until an answer is due (default 1).")
     parser.add_argument(
-        "--qps", type=float, help="The arrivals per second in server (default: half of single stream's throughput)."
+        "--warm-up", type=int, default=20, help="Answers before each run that do not count (default 20)."
     )
-    parser.add_argument("--deadline", type=float, default=1.0, help="The seconds for each answer (default: 1).")
-    parser.add_argument("--warm-up", type=int, default=20, help="The uncounted answers before each run (default: 20).")
-    parser.add_argument("--threads", type=int, default=1, help="The engine's threads (default: 1).")
+    parser.add_argument("--threads", type=int, default=1, help="Threads of ONNX Runtime (default 1).")
     parser.add_argument(
         "--providers",
-        action="append",
-        metavar="NAME",
-        help="An execution provider: cpu, cuda, ..., or auto; repeatable, the preferred one first (default: cpu).",
+        metavar="A,B",
+        help="Execution providers in order of preference, such as cuda,cpu, or auto (default cpu).",
     )
     parser.add_argument(
         "-o",
         "--out",
         default="report",
-        help="The folder of page and figures; finished runs are reused (default: report).",
+        help="Folder of page and figures; finished runs are reused (default report).",
     )
 
 
@@ -107,7 +106,7 @@ def request_of(arguments: Namespace) -> Request:
         deadline=arguments.deadline,
         warm_up=arguments.warm_up,
         threads=arguments.threads,
-        providers=tuple(arguments.providers or ()),
+        providers=tuple(arguments.providers.split(",")) if arguments.providers else (),
     )
 
 

@@ -38,9 +38,9 @@ _LONGEST = 86_400.0
 
 def configure(parser: ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument("file", help="A cascade model, as `edgecascade calibrate` writes it.")
+    parser.add_argument("file", help="Cascade model, as `edgecascade calibrate` writes it.")
     parser.add_argument(
-        "--remote", required=True, help="The http[s]:// or grpc[s]:// address of a model, or an ONNX file."
+        "--remote", required=True, help="Address (http[s]:// or grpc[s]://) of a model, or an ONNX file."
     )
     parser.add_argument(
         "--data",
@@ -49,10 +49,10 @@ def configure(parser: ArgumentParser) -> None:
         "(a file, a folder, or a pattern), or a folder written by Hugging Face's `save_to_disk`.",
     )
     parser.add_argument(
-        "--deadline", type=_seconds, default=_DEADLINE, help="The seconds for each answer (default: 1)."
+        "--deadline", type=_seconds, default=_DEADLINE, help="Seconds until an answer is due (default 1)."
     )
-    parser.add_argument("--cost", type=_price, metavar="PRICE", help="The price of one request, in any currency.")
-    parser.add_argument("--cost-per-gb", type=_price, metavar="PRICE", help="The price of 10^9 bytes of traffic.")
+    parser.add_argument("--cost", type=_price, metavar="PRICE", help="Price of one request, in any currency.")
+    parser.add_argument("--cost-per-gb", type=_price, metavar="PRICE", help="Price of 10^9 bytes of traffic.")
     rare(parser.add_argument("--no-examples", action="store_true", help="Leave the inputs themselves out of the page."))
     parser.add_argument(
         "--fresh",
@@ -60,7 +60,7 @@ def configure(parser: ArgumentParser) -> None:
         help="Ask the remote about every input again, whatever earlier runs have stored.",
     )
     parser.add_argument(
-        "-o", "--out", metavar="DIR", default="report", help="The folder of the page and figures (default: report)."
+        "-o", "--out", metavar="DIR", default="report", help="Folder of the page and figures (default report)."
     )
 
 

@@ -20,9 +20,9 @@ from edgecascade.calibration import proportion, quantile
 from edgecascade.types.errors import BenchmarkError
 from edgecascade.types.estimate import Estimate
 
-__all__ = ["MESSAGE", "ORDER", "Measured", "ping_seconds", "probe", "probe_server", "receive"]
+__all__ = ["ORDER", "Measured", "probe", "probe_server", "receive"]
 
-MESSAGE = 32  # bytes of a ping
+_MESSAGE = 32  # bytes of a ping
 ORDER = struct.Struct("!cQ")  # to the server: e(cho), r(eceive) or s(end), and how many bytes
 _RATE = struct.Struct("!d")  # from the server: bits per second of the bytes it received
 _PATIENCE = 60.0  # seconds that one answer may take
@@ -41,7 +41,6 @@ class Measured:
         up: bits per second of one long transfer to the server, as received, while the network is up.
         down: bits per second back.
         resets: share of connections that were reset before their first answer.
-        time_down: share of time without an answer; 0 if the profile has no outages.
     """
 
     profile: Profile
@@ -51,7 +50,6 @@ class Measured:
     up: float
     down: float
     resets: Estimate
-    time_down: float = 0.0
 
 
 def probe(profile: Profile, *, pings: int = 100, seconds: float = 3.0, connections: int = 200) -> Measured:
@@ -64,7 +62,7 @@ def probe(profile: Profile, *, pings: int = 100, seconds: float = 3.0, connectio
         connections: connections opened to count the resets; a tenth of them if the profile resets none.
     """
     with probe_server() as direct, shaped(direct, profile) as address:
-        bare, found = ping_seconds(direct, pings), ping_seconds(address, pings)
+        bare, found = _ping_seconds(direct, pings), _ping_seconds(address, pings)
         up, down = (_transfer(address, up, int(profile.goodput(up=up) / 8 * seconds)) for up in (True, False))
         n = connections if profile.reset_share else max(1, connections // 10)
         with ThreadPoolExecutor(8) as pool:
@@ -73,14 +71,13 @@ def probe(profile: Profile, *, pings: int = 100, seconds: float = 3.0, connectio
     return Measured(profile, float(np.median(bare)), quantile(found, 0.5), quantile(found, 0.95), up, down, resets)
 
 
-def ping_seconds(address: str, n: int, at_least: float = 0.0) -> NDArray[np.float64]:
-    """Return the seconds of n round trips or more, over `at_least` seconds; a reset connection is replaced."""
+def _ping_seconds(address: str, n: int) -> NDArray[np.float64]:
+    """Return the seconds of n round trips; a reset connection is replaced."""
     found: list[float] = []
-    began = time.perf_counter()
     while True:
         with contextlib.suppress(ConnectionError), _connection(address) as connection:
             _ping(connection)  # opens the connection
-            while len(found) < n or time.perf_counter() - began < at_least:
+            while len(found) < n:
                 started = time.perf_counter()
                 _ping(connection)
                 found.append(time.perf_counter() - started)
@@ -163,8 +160,8 @@ def _connection(address: str) -> Iterator[socket.socket]:
 
 
 def _ping(connection: socket.socket) -> None:
-    connection.sendall(ORDER.pack(b"e", MESSAGE - ORDER.size) + bytes(MESSAGE - ORDER.size))
-    receive(connection, MESSAGE)
+    connection.sendall(ORDER.pack(b"e", _MESSAGE - ORDER.size) + bytes(_MESSAGE - ORDER.size))
+    receive(connection, _MESSAGE)
 
 
 def _transfer(address: str, up: bool, size: int) -> float:

@@ -40,7 +40,7 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--converter",
         metavar="COMMAND",
-        help="Command that runs onnx2tf, such as '/opt/onnx2tf/bin/python -m onnx2tf' (default: onnx2tf, if it is "
+        help="Command that runs onnx2tf, such as '/opt/onnx2tf/bin/python -m onnx2tf' (default onnx2tf, if it is "
         "importable or on the search path).",
     )
     add_plan_arguments(parser, required=False)

@@ -72,10 +72,12 @@ def execute(arguments: Namespace) -> int:
 
         with Stop() as stop, drawn(progress, console):
             for source in sources:
+                if stop:
+                    break
                 if isinstance(source, Stored):
                     for one in answer_stored(cascade, source.items(cascade.inputs), stop):
                         console.line(line(one))
-                elif not stop:
+                else:
                     asyncio.run(_answer_live(cascade, source, line, console, stop))
         console.say(_totals(cascade, progress.refused))
     if stop:

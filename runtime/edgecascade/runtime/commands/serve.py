@@ -31,8 +31,8 @@ def configure(parser: ArgumentParser) -> None:
         "has no access control: use another host than 127.0.0.1 only in a trusted network."
     )
     parser.add_argument("file", help="ONNX model, or cascade model.")
-    parser.add_argument("--name", default="model", help="Name in the address /v2/models/NAME (default: model).")
-    parser.add_argument("--host", default="127.0.0.1", help="Address to listen on (default: this machine only).")
+    parser.add_argument("--name", default="model", help="Name in the address /v2/models/NAME (default model).")
+    parser.add_argument("--host", default="127.0.0.1", help="Address to listen on (default this machine only).")
     parser.add_argument("--port", type=int, default=8000, help="TCP port to listen on (default 8000).")
     parser.add_argument("--cascade", action="store_true", help="Serve the answers of a cascade without a remote.")
     add_cascade_arguments(parser)
