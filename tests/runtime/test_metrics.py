@@ -94,10 +94,10 @@ def test_everything_adds_up(stream: list[tuple[Source, Reason, float]]) -> None:
     seen = counted(stream)
     found = metrics(seen)
     n = len(stream)
-    assert found["inputs"] == n == found["kept"] + found["forwarded"]
+    assert found["inputs"] == n == found["local"] + found["forwarded"]
     assert sum(found["reasons"].values()) == sum(found["sources"].values()) == n
     assert sum(one["count"] for one in found["answers"]) == n
-    assert found["latency"]["kept"]["count"] == found["kept"] == found["reasons"]["confident"]
+    assert found["latency"]["local"]["count"] == found["local"] == found["reasons"]["confident"]
     assert found["latency"]["forwarded"]["count"] == found["forwarded"]
     assert set(found["reasons"]) == {one.value for one in Reason}
     assert set(found["sources"]) == {one.value for one in Source}
@@ -106,7 +106,7 @@ def test_everything_adds_up(stream: list[tuple[Source, Reason, float]]) -> None:
 
 def test_a_part_that_is_not_there_has_no_key() -> None:
     """A missing outbox is not an empty one."""
-    assert set(metrics(NONE)) == {*("inputs", "kept", "forwarded", "reasons", "sources", "answers", "latency")}
+    assert set(metrics(NONE)) == {*("inputs", "local", "forwarded", "reasons", "sources", "answers", "latency")}
 
 
 class Cause(str, Enum):
@@ -132,7 +132,7 @@ class Part:
     rate: Any = field(default_factory=lambda: np.float32(0.5))
     many: Any = field(default_factory=lambda: np.int64(7))
     unknown: float = math.nan
-    unkept: Mapping[Cause, int] = field(default_factory=lambda: MappingProxyType({Cause.FULL: 2}))
+    not_stored: Mapping[Cause, int] = field(default_factory=lambda: MappingProxyType({Cause.FULL: 2}))
     agreement: Interval = Interval(math.inf, 4)
     active: frozenset[str] = frozenset({"drift", "agreement"})
     words: str = "secret"
@@ -151,7 +151,7 @@ def test_of_a_part_only_numbers_are_taken() -> None:
         "rate": 0.5,
         "many": 7,
         "unknown": None,
-        "unkept": {"full": 2},
+        "not_stored": {"full": 2},
         "agreement": {"value": None, "n": 4},
         "active": {"agreement": 1, "drift": 1},
         "deep": {"y": 2},
@@ -191,7 +191,7 @@ def test_the_snapshot_of_a_cascade_asks_each_part_that_is_there() -> None:
         watch=SimpleNamespace(health=Part),
     )
     found = snapshot(tally, parts)
-    assert (found["inputs"], found["kept"], found["forwarded"]) == (2, 1, 1)
+    assert (found["inputs"], found["local"], found["forwarded"]) == (2, 1, 1)
     assert (found["traffic"]["requests"], found["circuit"]) == (1, "open")
     assert (found["budget"], found["outbox"]) == ({"forwards/60s": 0.5}, {"waiting": 2})
     assert found["watch"]["waiting"] == 3
