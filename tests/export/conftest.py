@@ -1,4 +1,4 @@
-"""ONNX bodies small enough to write down."""
+"""Small ONNX bodies for the tests of the export."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -19,7 +19,7 @@ Body = Callable[..., ModelProto]
 
 @pytest.fixture(scope="session")
 def build() -> Body:
-    """Makes a body of nodes that lead from one input to one output."""
+    """Return a body made of these nodes, from one input to one output."""
 
     def build(
         nodes: Sequence[NodeProto],
@@ -48,7 +48,7 @@ def build() -> Body:
 
 @pytest.fixture(scope="session")
 def identity(build: Body) -> Body:
-    """Makes a body whose logits are its input."""
+    """Return a body whose logits are its input."""
 
     def identity(*shape: int, source: str = "z", output: str = "logits", **others: Any) -> ModelProto:
         node = helper.make_node("Identity", [source], [output])
@@ -59,7 +59,7 @@ def identity(build: Body) -> Body:
 
 @pytest.fixture(scope="session")
 def linear(build: Body) -> Body:
-    """Makes a body with logits x @ weight + bias."""
+    """Return a body with logits `x @ weight + bias`."""
 
     def linear(weight: NDArray[Any], bias: NDArray[Any], **others: Any) -> ModelProto:
         constants = {"weight": weight.astype(np.float32), "bias": bias.astype(np.float32)}
@@ -71,14 +71,14 @@ def linear(build: Body) -> Body:
 
 @pytest.fixture(scope="session")
 def rule() -> DecisionRule:
-    """A temperature, a table of four bins, and a threshold between the second and the third."""
+    """Return a rule with a temperature, a table of four bins, and a threshold between the second and the third."""
     edges, values = np.array([0.4, 0.6, 0.8], np.float32), np.array([-0.5, -0.25, 0.125, 0.25], np.float32)
     return DecisionRule(temperature=1.5, table=AdvantageTable(edges, values, np.ones(4, np.int64)), threshold=0.0)
 
 
 @pytest.fixture(scope="session")
 def network() -> torch.nn.Module:
-    """Two convolutions and a head, with what training leaves behind: batch norm and dropout."""
+    """Return a network of two convolutions and a head, with the batch norm and dropout that training leaves in it."""
     torch.manual_seed(0)
     return torch.nn.Sequential(
         torch.nn.Conv2d(3, 32, 3, padding=1),
@@ -95,13 +95,13 @@ def network() -> torch.nn.Module:
 
 @pytest.fixture(scope="session")
 def exported(network: torch.nn.Module) -> ModelProto:
-    """As ONNX, for inputs [batch, 3, 12, 12]."""
+    """Return the network as ONNX, for inputs [batch, 3, 12, 12]."""
     return export_torch(network.train(), (3, 12, 12))
 
 
 @pytest.fixture(scope="session")
 def logits_of() -> Callable[[ModelProto, NDArray[np.float32]], NDArray[np.float32]]:
-    """Runs a model."""
+    """Run a model and return its logits."""
 
     def logits_of(model: ModelProto, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
         session = open_session(model.SerializeToString())
@@ -112,6 +112,6 @@ def logits_of() -> Callable[[ModelProto, NDArray[np.float32]], NDArray[np.float3
 
 @pytest.fixture(scope="session")
 def converter(environment: Callable[..., Path]) -> str:
-    """Returns the command that runs onnx2tf, in an environment of its own (700 MB, made once)."""
-    # It asks for Python 3.12 and runs on 3.11 all the same; parity is checked on either.
+    """Return the command that runs onnx2tf in its own environment (700 MB, created once)."""
+    # onnx2tf declares Python 3.12 but also runs on 3.11; the tests check parity on both.
     return f"{environment('onnx2tf==2.6.9', options=('--ignore-requires-python',))} -m onnx2tf"

@@ -1,4 +1,4 @@
-"""From a body and data to a file that decides as planned."""
+"""`calibrate` turns a body and data into a file that decides as planned."""
 
 import hashlib
 import json
@@ -44,7 +44,7 @@ OUTPUTS = ["label", "confidence", "advantage", "forward", "probabilities"]
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> LabelledData:
-    """900 inputs of three numbers, the largest of which is the label, more or less."""
+    """Return 900 inputs of three numbers; the label is the index of the largest one, with noise."""
     rng = np.random.default_rng(0)
     x = rng.normal(0, 2, (900, 3)).astype(np.float32)
     path = tmp_path_factory.mktemp("data") / "d.npz"
@@ -54,7 +54,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> LabelledData:
 
 @pytest.fixture(scope="module")
 def body(identity: Callable[..., ModelProto], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model whose logits are its input."""
+    """Return a model whose logits are its input."""
     path = tmp_path_factory.mktemp("body") / "body.onnx"
     save_model(identity(3), path)
     return path
@@ -62,13 +62,13 @@ def body(identity: Callable[..., ModelProto], tmp_path_factory: pytest.TempPathF
 
 @pytest.fixture(scope="module")
 def remote(data: LabelledData) -> NDArray[np.float64]:
-    """Logits of a model that is nearly always right, and too sure."""
+    """Return the logits of an accurate, overconfident remote."""
     noise = np.random.default_rng(1).normal(0, 1, (900, 3))
     return 6 * np.eye(3)[data.labels] + 2.2 * noise
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The document in a file."""
+    """Return the document in a file."""
     (text,) = (entry.value for entry in onnx.load(path).metadata_props if entry.key == "edgecascade")
     document: dict[str, Any] = json.loads(text)
     return document
@@ -79,7 +79,7 @@ def read(path: Path) -> dict[str, Any]:
 def test_the_file_decides_as_planned(
     body: Path, data: LabelledData, remote: NDArray[np.float64], tmp_path: Path, score: str, estimate: str
 ) -> None:
-    """Label, confidence, advantage and forward of the reference arithmetic, on every input."""
+    """The label, confidence, advantage and forward decision equal those of the reference arithmetic on every input."""
     local = local_scores(body, data.inputs)
     objective = MostAccuracy(0.3)
     written = calibrate(
@@ -98,10 +98,10 @@ def test_the_file_decides_as_planned(
     assert written.parity.largest < 1e-5
 
 
-def test_the_document_says_what_was_done(
+def test_the_document_records_the_calibration(
     body: Path, data: LabelledData, remote: NDArray[np.float64], tmp_path: Path
 ) -> None:
-    """Both calibrations, the policy with what it was chosen over, the curve, and where it all came from."""
+    """The document holds both calibrations, the policy and its alternatives, the curve, and all sources."""
     local = local_scores(body, data.inputs)
     calibrate(body, tmp_path / "c.onnx", data, local, remote, objective=MostAccuracy(0.3))
     document, plan = read(tmp_path / "c.onnx"), plan_cascade(local, remote, data.labels, MostAccuracy(0.3))
@@ -126,10 +126,10 @@ def test_the_document_says_what_was_done(
     assert document["source"]["data_sha256"] == data.digest
 
 
-def test_a_rate_of_nothing_forwards_nothing(
+def test_an_offload_rate_of_zero_forwards_only_nan(
     body: Path, data: LabelledData, remote: NDArray[np.float64], tmp_path: Path
 ) -> None:
-    """But an input whose confidence is not a number."""
+    """At an offload rate of 0, only an input with a NaN confidence is forwarded."""
     local = local_scores(body, data.inputs)
     written = calibrate(body, tmp_path / "c.onnx", data, local, remote, objective=MostAccuracy(0.0))
     inputs = np.concatenate([np.asarray(data.inputs), np.full((1, 3), np.nan, np.float32)])
@@ -138,10 +138,10 @@ def test_a_rate_of_nothing_forwards_nothing(
     assert written.plan.policy.chosen.offload_rate == 0
 
 
-def test_a_certificate_travels_in_the_file(
+def test_the_certificate_is_stored_in_the_file(
     body: Path, data: LabelledData, remote: NDArray[np.float64], tmp_path: Path
 ) -> None:
-    """And the threshold is the one that it was made for."""
+    """The file stores the certificate together with the threshold that it was made for."""
     local = local_scores(body, data.inputs)
     calibrate(body, tmp_path / "c.onnx", data, local, remote, objective=CertifiedLoss(0.05, 0.1))
     document = read(tmp_path / "c.onnx")
@@ -150,10 +150,10 @@ def test_a_certificate_travels_in_the_file(
     assert document["certificate"]["n"] + document["calibration"]["n"] == 900
 
 
-def test_a_remote_may_give_probabilities(
+def test_a_remote_may_return_probabilities(
     body: Path, data: LabelledData, remote: NDArray[np.float64], tmp_path: Path
 ) -> None:
-    """They are recognised, their logarithms calibrated, and the runtime is told."""
+    """Probabilities are recognised, their logarithms are calibrated, and the document records their kind."""
     local = local_scores(body, data.inputs)
     objective = MostAccuracy(0.3)
     calibrate(body, tmp_path / "p.onnx", data, local, softmax(remote), objective=objective)
@@ -185,7 +185,7 @@ def test_a_remote_may_give_probabilities(
         ({"bins": 500}, CalibrationError, r"^bins: 500 bins need at least 5000"),
     ],
 )
-def test_what_does_not_fit_is_refused_and_nothing_is_written(
+def test_invalid_arguments_are_refused_and_nothing_is_written(
     body: Path,
     data: LabelledData,
     remote: NDArray[np.float64],
@@ -194,7 +194,7 @@ def test_what_does_not_fit_is_refused_and_nothing_is_written(
     error: type[Exception],
     message: str,
 ) -> None:
-    """One sentence that names the argument."""
+    """The error names the argument, and no file is written."""
     labelled = LabelledData(data.inputs, change.pop("labels", data.labels), change.pop("names", data.names), "")
     local = change.pop("local", np.asarray(data.inputs))
     options = {"objective": MostAccuracy(0.3), **change}
@@ -203,10 +203,10 @@ def test_what_does_not_fit_is_refused_and_nothing_is_written(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_failure_leaves_the_file_that_was_there(
+def test_a_failure_leaves_the_existing_file_unchanged(
     body: Path, data: LabelledData, remote: NDArray[np.float64], tmp_path: Path
 ) -> None:
-    """A device may be reading it."""
+    """A failed export does not touch the existing file, which a device may be reading."""
     (tmp_path / "c.onnx").write_bytes(b"the old one")
     with pytest.raises(CalibrationError):
         calibrate(body, tmp_path / "c.onnx", data, np.asarray(data.inputs), remote, objective=LeastOffload(1.0))
@@ -217,7 +217,7 @@ def test_a_failure_leaves_the_file_that_was_there(
 def test_classes_without_names_are_numbered(
     body: Path, data: LabelledData, remote: NDArray[np.float64], tmp_path: Path
 ) -> None:
-    """From 0."""
+    """Class names default to the numbers from 0."""
     nameless = replace(data, names=())
     calibrate(body, tmp_path / "c.onnx", nameless, np.asarray(data.inputs), remote, objective=MostAccuracy(0.3))
     assert read(tmp_path / "c.onnx")["labels"] == ["0", "1", "2"]
@@ -227,7 +227,7 @@ def test_classes_without_names_are_numbered(
 def test_a_body_that_ends_in_softmax_is_calibrated_on_its_logits(
     build: Callable[..., ModelProto], data: LabelledData, remote: NDArray[np.float64], tmp_path: Path, output: str
 ) -> None:
-    """Its temperature is that of the model without the softmax, and so are its decisions."""
+    """The temperature and the decisions equal those of the same model without the softmax."""
     nodes = [helper.make_node("Identity", ["z"], ["raw"]), helper.make_node("Softmax", ["raw"], [output])]
     save_model(build(nodes, [3], [3], output=output), tmp_path / "body.onnx")
     local = local_scores(tmp_path / "body.onnx", data.inputs)
@@ -241,7 +241,7 @@ def test_a_body_that_ends_in_softmax_is_calibrated_on_its_logits(
 def of_images(
     build: Callable[..., ModelProto], remote: NDArray[np.float64], data: LabelledData, tmp_path: Path
 ) -> tuple[Calibrated, Path]:
-    """A calibrated model of images whose sizes alternate, and its file."""
+    """Return a calibrated model of images of alternating sizes, and its file."""
     constants = {"axes": np.array([2, 3]), "tenth": np.array(0.1, np.float32)}
     nodes = [
         helper.make_node("ReduceMean", ["z", "axes"], ["mean"], keepdims=0),
@@ -256,8 +256,8 @@ def of_images(
     return calibrate(tmp_path / "body.onnx", out, labelled, local, remote, objective=MostAccuracy(0.3)), out
 
 
-def test_preprocessing_in_the_body_is_told_in_the_document(of_images: tuple[Calibrated, Path]) -> None:
-    """As it was put there."""
+def test_preprocessing_in_the_body_is_recorded_in_the_document(of_images: tuple[Calibrated, Path]) -> None:
+    """The document holds the preprocessing that was added to the body."""
     assert read(of_images[1])["preprocessing"] == {
         "height": 4,
         "width": 4,
@@ -268,8 +268,8 @@ def test_preprocessing_in_the_body_is_told_in_the_document(of_images: tuple[Cali
     }
 
 
-def test_parity_is_proved_on_images_of_any_sizes(of_images: tuple[Calibrated, Path]) -> None:
-    """On as many of them as of images of one size."""
+def test_parity_is_checked_on_images_of_different_sizes(of_images: tuple[Calibrated, Path]) -> None:
+    """As many images are compared as when all have one size."""
     assert of_images[0].parity.n == 128
 
 
@@ -284,17 +284,17 @@ def test_parity_is_proved_on_images_of_any_sizes(of_images: tuple[Calibrated, Pa
 def test_a_body_of_a_fixed_batch_is_calibrated(
     identity: Callable[..., ModelProto], data: LabelledData, remote: NDArray[np.float64], tmp_path: Path, batch: int
 ) -> None:
-    """Whatever the batch: what is kept of it is told by the file."""
+    """A body with a fixed batch size is calibrated, and the file keeps that batch size."""
     save_model(identity(3, batch=batch), tmp_path / "body.onnx")
     local = np.asarray(data.inputs)
     calibrate(tmp_path / "body.onnx", tmp_path / "c.onnx", data, local, remote, objective=MostAccuracy(0.3))
     assert open_session(tmp_path / "c.onnx").get_inputs()[0].shape == [batch, 3]
 
 
-def test_logits_that_are_not_the_bodys_fail_parity(
+def test_logits_of_another_model_fail_parity(
     body: Path, data: LabelledData, remote: NDArray[np.float64], tmp_path: Path
 ) -> None:
-    """Saved outputs of another model are the commonest mistake; nothing is written."""
+    """Saved outputs that another model produced are refused, and nothing is written."""
     other = np.asarray(data.inputs)[:, ::-1].copy()
     with pytest.raises(ExportError, match=r"^parity failed"):
         calibrate(body, tmp_path / "c.onnx", data, other + remote, remote, objective=MostAccuracy(0.3))

@@ -1,4 +1,4 @@
-"""`edgecascade export` and `edgecascade calibrate`, as a newcomer uses them."""
+"""`edgecascade export` and `edgecascade calibrate` as a new user runs them."""
 
 import pickle
 import re
@@ -27,7 +27,7 @@ number = 3
 
 
 def run(*arguments: object) -> int:
-    """The exit code, argparse's included."""
+    """Run a command and return its exit code, including those of argparse."""
     try:
         return main([str(argument) for argument in arguments])
     except SystemExit as stop:
@@ -36,7 +36,7 @@ def run(*arguments: object) -> int:
 
 @pytest.fixture
 def folder(tmp_path: Path, pair: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder with a network, its weights, images and a remote."""
+    """Return a working folder with a network, its weights, images and a remote."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "nets.py").write_text(NETWORK)
     for name in ("calibration.npz", "test.npz", "remote.onnx", "corner.onnx", "local.onnx"):
@@ -61,7 +61,7 @@ def folder(tmp_path: Path, pair: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_from_a_torch_module_to_answers(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Export with preprocessing and int8, calibrate, run: the README's four steps."""
+    """The four steps of the README work: export with preprocessing and int8, calibrate, run."""
     source = ["nets.py:small", "--shape", "3,8,8", "--weights", "small.pt"]
     image = ["--image-size", "8x8", "--mean", "127,127,127", "--std", "128,128,128", "--int8", "test.npz"]
     assert run("export", *source, *image, "-o", "body.onnx") == 0
@@ -82,23 +82,23 @@ def test_from_a_torch_module_to_answers(folder: Path, capsys: pytest.CaptureFixt
 
 
 @pytest.mark.parametrize("name", ["ready", "small"])
-def test_a_module_or_a_function_that_makes_one(folder: Path, name: str) -> None:
-    """By name, from a file."""
+def test_a_module_or_its_factory_is_exported(folder: Path, name: str) -> None:
+    """A file may name a module or a function that returns one."""
     assert run("export", f"nets.py:{name}", "--shape", "3,8,8", "-o", "body.onnx") == 0
     assert (folder / "body.onnx").exists()
 
 
 @pytest.mark.parametrize("path", ["types.py", "elsewhere/nets.py"])
-def test_the_file_that_is_named_is_the_one_that_is_read(folder: Path, path: str) -> None:
-    """Whatever else is called so: a module of Python's own, or another file of that name."""
+def test_the_named_file_is_read_despite_namesakes(folder: Path, path: str) -> None:
+    """The named file is loaded even if the standard library or another folder has a module of the same name."""
     assert run("export", "nets.py:ready", "--shape", "3,8,8", "-o", "first.onnx") == 0
     (folder / path).parent.mkdir(exist_ok=True)
     (folder / path).write_text("import torch\n\nlinear = torch.nn.Linear(2, 3)\n")
     assert run("export", f"{path}:linear", "--shape", "2", "-o", "body.onnx") == 0
 
 
-def test_weights_are_those_of_the_file(folder: Path) -> None:
-    """The state dict's, and not what the module was made with."""
+def test_weights_are_read_from_the_file(folder: Path) -> None:
+    """The exported weights are those of the state dict, not those of the module's constructor."""
     source = ["nets.py:small", "--shape", "3,8,8", "--weights", "small.pt"]
     assert run("export", *source, "-o", "body.onnx") == 0
     x = np.random.default_rng(0).normal(size=(2, 3, 8, 8)).astype(np.float32)
@@ -106,14 +106,14 @@ def test_weights_are_those_of_the_file(folder: Path) -> None:
     np.testing.assert_allclose(found, 0.4 * x[:, :, :4, :4].sum(axis=(2, 3)), atol=1e-4)
 
 
-def test_an_onnx_file_is_passed_on(folder: Path) -> None:
-    """A body that has no need of anything is checked and copied."""
+def test_an_onnx_file_is_checked_and_copied(folder: Path) -> None:
+    """An ONNX body that needs no change is checked and copied."""
     assert run("export", "corner.onnx", "-o", "deep/body.onnx") == 0
     assert (folder / "deep" / "body.onnx").read_bytes() == (folder / "corner.onnx").read_bytes()
 
 
-def test_weights_with_code_in_them_are_not_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Loaded as weights only: a sentence, and no side effect."""
+def test_weights_that_contain_code_are_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Weights are loaded with `weights_only`: code in them causes an error and is not run."""
 
     class Evil:
         def __reduce__(self) -> tuple[object, tuple[str]]:
@@ -136,10 +136,10 @@ def test_weights_with_code_in_them_are_not_run(folder: Path, capsys: pytest.Capt
     ],
     ids=" ".join,
 )
-def test_every_objective_and_choice_is_kept_in_the_file(
+def test_every_objective_and_option_is_stored_in_the_file(
     folder: Path, capsys: pytest.CaptureFixture[str], options: tuple[str, ...]
 ) -> None:
-    """What was asked for is what the document says, and what runs."""
+    """The document records the requested options, and the runtime uses them."""
     assert run(*CALIBRATE, *options) == 0
     assert "wrote       out.onnx" in capsys.readouterr().out
     with Cascade.load(folder / "out.onnx", remote=folder / "remote.onnx") as cascade:
@@ -154,8 +154,8 @@ def test_every_objective_and_choice_is_kept_in_the_file(
 
 
 @pytest.mark.usefixtures("folder")
-def test_a_certificate_can_be_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
-    """And is refused with the reason where the data do not show it."""
+def test_a_certificate_can_be_requested(capsys: pytest.CaptureFixture[str]) -> None:
+    """A certificate that the data do not support is refused with the reason."""
     arguments = ["corner.onnx", "--remote", "remote.onnx", "--data", "calibration.npz", "-o", "cascade.onnx"]
     assert run("calibrate", *arguments, "--certify", "0.2", "--risk", "0.1") == 0
     assert "certificate loss against asking the remote always at most 20.0%" in capsys.readouterr().out
@@ -229,8 +229,8 @@ WRONG = {
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-def test_what_is_wrong_is_one_sentence(wrong: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Exit code 2, no traceback, nothing written."""
+def test_wrong_arguments_end_in_one_sentence(wrong: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The exit code is 2, there is no traceback, and nothing is written."""
     assert run(*WRONG[wrong]) == 2
     shown = capsys.readouterr()
     assert [line for line in shown.err.splitlines() if line.startswith("edgecascade")] == shown.err.splitlines()[-1:]

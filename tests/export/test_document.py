@@ -1,4 +1,4 @@
-"""The metadata is as its schema says, in files and in the documentation; anything else is a sentence."""
+"""The document follows its schema in files and in the documentation; any other document is refused in one sentence."""
 
 import copy
 import json
@@ -25,13 +25,13 @@ FORMAT = (ROOT / "docs" / "file-format.md").read_text()
 
 @pytest.fixture(scope="module")
 def document(pair: Path) -> dict[str, Any]:
-    """Of the pair's cascade model."""
+    """Return the document of the pair's cascade model."""
     found: dict[str, Any] = json.loads(Cascade.load(pair / "local.onnx").document.to_json())
     return found
 
 
 def _paths(value: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Every place in a document, the first element of a list standing for all."""
+    """Yield the path of every value in a document, with the first element of a list for all of them."""
     if at:
         yield at
     items = value.items() if isinstance(value, dict) else list(enumerate(value))[:1] if isinstance(value, list) else ()
@@ -40,7 +40,7 @@ def _paths(value: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 
 def _shape(value: Any) -> Any:
-    """Keys and types, without numbers."""
+    """Return the document's keys and types, without its numbers."""
     if isinstance(value, dict):
         return {key: _shape(inner) for key, inner in value.items()}
     if isinstance(value, list):
@@ -48,19 +48,19 @@ def _shape(value: Any) -> Any:
     return "number" if isinstance(value, (int, float)) else type(value).__name__
 
 
-def test_the_schema_is_one() -> None:
-    """Draft 2020-12."""
+def test_the_schema_is_valid() -> None:
+    """The schema is valid under draft 2020-12."""
     Draft202012Validator.check_schema(SCHEMA)
 
 
-def test_a_written_document_is_as_the_schema_says(document: dict[str, Any]) -> None:
-    """And the schema lists every key that is written."""
+def test_a_written_document_follows_the_schema(document: dict[str, Any]) -> None:
+    """Every key that is written is in the schema."""
     Draft202012Validator(SCHEMA).validate(document)
     assert document.keys() == SCHEMA["properties"].keys()
 
 
-def test_the_documented_example_is_such_a_document(document: dict[str, Any]) -> None:
-    """The same keys and types as in a file that was just written, and a certificate."""
+def test_the_documented_example_has_the_shape_of_a_written_document(document: dict[str, Any]) -> None:
+    """The example has the same keys and types as a newly written file, and also a certificate."""
     (example,) = re.findall(r"```json\n(.*?)```", FORMAT, re.DOTALL)
     shown = json.loads(example)
     Draft202012Validator(SCHEMA).validate(shown)
@@ -71,7 +71,7 @@ def test_the_documented_example_is_such_a_document(document: dict[str, Any]) -> 
 
 
 def test_the_documentation_names_every_output_input_and_kind() -> None:
-    """As tables."""
+    """The documentation lists the outputs, inputs and kinds in tables."""
     for name in (*OUTPUTS, *OVERRIDABLE, *KINDS):
         assert f"| `{name}` |" in FORMAT
 
@@ -79,10 +79,10 @@ def test_the_documentation_names_every_output_input_and_kind() -> None:
 JUNK: list[Any] = [None, -1, "x" * 5000, [], {}, [[[]]], True, 1e400]
 
 
-def test_any_other_document_is_refused_or_read(
+def test_a_changed_document_is_read_or_refused(
     pair: Path, tmp_path: Path, document: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Every place in turn left out or filled with junk: `inspect` prints or says a sentence, and never fails."""
+    """With any value removed or replaced by junk, `inspect` prints the document or one sentence."""
     model = onnx.load(pair / "local.onnx")
     (entry,) = (one for one in model.metadata_props if one.key == "edgecascade")
     path = tmp_path / "hostile.onnx"
@@ -104,8 +104,8 @@ def test_any_other_document_is_refused_or_read(
     assert refused > 10
 
 
-def test_a_document_read_and_written_is_the_same(document: dict[str, Any]) -> None:
-    """Key for key, in the same order."""
+def test_a_document_survives_a_round_trip(document: dict[str, Any]) -> None:
+    """A document that is read and written again has the same keys in the same order."""
     again = CascadeDocument.from_json(json.dumps(document), "f").to_json()
     assert again == json.dumps(document)
 
@@ -124,7 +124,7 @@ CHANGES: list[Callable[[dict[str, Any]], Any]] = [
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_damaged_document_is_refused(document: dict[str, Any], change: Callable[[dict[str, Any]], Any]) -> None:
-    """The message names the file."""
+    """The error names the file."""
     hostile = copy.deepcopy(document)
     change(hostile)
     with pytest.raises(ModelFileError, match=r"^f: its `edgecascade` metadata is damaged"):
@@ -132,7 +132,7 @@ def test_a_damaged_document_is_refused(document: dict[str, Any], change: Callabl
 
 
 def test_a_file_with_fewer_names_than_classes_is_refused(pair: Path, tmp_path: Path, document: dict[str, Any]) -> None:
-    """Before a label without a name is given."""
+    """The error is raised before a label without a name is returned."""
     model = onnx.load(pair / "local.onnx")
     for one in model.metadata_props:
         if one.key == "edgecascade":

@@ -1,4 +1,4 @@
-"""The folded graph decides as the reference does, whatever the logits, and leaves the body what it was."""
+"""The folded graph decides as the reference does for any logits, and leaves the body unchanged."""
 
 import hashlib
 from collections.abc import Callable
@@ -25,12 +25,12 @@ OUTPUTS = ("label", "confidence", "advantage", "forward", "probabilities")
 
 
 def table_of(edges: NDArray[np.float32], values: NDArray[np.float32]) -> AdvantageTable:
-    """A table whose counts, which decide nothing, are all 1."""
+    """Return a table whose counts, which do not affect decisions, are all 1."""
     return AdvantageTable(edges, values, np.ones(len(values), np.int64))
 
 
 def overrides(rule: DecisionRule) -> dict[str, NDArray[np.float32]]:
-    """A rule as inputs of a cascade model."""
+    """Return a rule as the override inputs of a cascade model."""
     return {
         "temperature": np.asarray(rule.temperature, np.float32),
         "threshold": np.asarray(rule.threshold, np.float32),
@@ -40,19 +40,19 @@ def overrides(rule: DecisionRule) -> dict[str, NDArray[np.float32]]:
 
 
 def run(session: Any, logits: NDArray[Any], **inputs: NDArray[np.float32]) -> Decision:
-    """The graph's decision."""
+    """Run the graph and return its decision."""
     return Decision(*session.run(OUTPUTS, {"z": logits, **inputs}))
 
 
 def fold_and_open(body: ModelProto, rule: DecisionRule, logits: str = "logits") -> Any:
-    """A session of the folded body, after the checker has seen it."""
+    """Check the folded body with the ONNX checker and open a session on it."""
     model = fold(body, logits=logits, rule=rule, document=document_of(rule))
     onnx.checker.check_model(model, full_check=True)
     return open_session(model.SerializeToString())
 
 
 def assert_agrees(graph: Decision, logits: NDArray[np.floating], rule: DecisionRule) -> None:
-    """The contract: to 1e-6 in probability, and exact in all that follows from the confidence."""
+    """Assert that probabilities agree to 1e-6 and that all values that follow from the confidence are equal."""
     reference = decide(logits, rule)
     np.testing.assert_allclose(graph.probabilities, reference.probabilities, rtol=0, atol=1e-6)
     np.testing.assert_allclose(graph.confidence, reference.confidence, rtol=0, atol=1e-6)
@@ -67,7 +67,7 @@ def assert_agrees(graph: Decision, logits: NDArray[np.floating], rule: DecisionR
 
 @pytest.fixture(scope="module", params=[(2, 1), (3, 4), (10, 15), (33, 2)], ids="{0[0]} classes, {0[1]} bins".format)
 def folded(request: pytest.FixtureRequest, identity: Body) -> tuple[Any, int, int]:
-    """A session of an identity body with a rule that every run overrides; its classes, and bins in its table."""
+    """Return a session of an identity body with a rule to override, its classes, and the bins of its table."""
     classes, bins = request.param
     table = table_of(np.zeros(bins - 1, np.float32), np.zeros(bins, np.float32))
     return fold_and_open(identity(classes), DecisionRule(1.0, table, 0.0)), classes, bins
@@ -75,7 +75,7 @@ def folded(request: pytest.FixtureRequest, identity: Body) -> tuple[Any, int, in
 
 @st.composite
 def rules(draw: st.DrawFn, bins: int) -> DecisionRule:
-    """Any rule with so many bins."""
+    """Draw any rule with this number of bins."""
     edges = draw(arrays(np.float32, bins - 1, elements=st.floats(0.0, 1.0, width=32), unique=True))
     values = draw(arrays(np.float32, bins, elements=st.floats(-1.0, 1.0, width=32)))
     temperature = draw(st.floats(2**-10, 2**10, width=32))
@@ -83,13 +83,14 @@ def rules(draw: st.DrawFn, bins: int) -> DecisionRule:
 
 
 SPECIAL = st.sampled_from([np.nan, np.inf, -np.inf, float(np.finfo(np.float32).max), float(np.finfo(np.float32).min)])
-# Three kinds, each as likely: round numbers, so that rows have ties; any number; and what breaks arithmetic.
+# Draw one of three kinds with equal chance: round numbers, which make ties; any number; and special values such as NaN
+# and infinity.
 LOGITS = st.integers(-3, 3).map(float) | st.floats(width=32) | SPECIAL
 
 
 @given(data=st.data())
 def test_the_graph_decides_as_the_reference(folded: tuple[Any, int, int], data: st.DataObject) -> None:
-    """Ties, NaN, infinities, huge values, masked rows: same label, confidence, advantage and forward."""
+    """All outputs agree on ties, NaN, infinities, huge values and masked rows."""
     session, classes, bins = folded
     logits = data.draw(arrays(np.float32, (data.draw(st.integers(1, 5)), classes), elements=LOGITS))
     rule = data.draw(rules(bins))
@@ -97,8 +98,8 @@ def test_the_graph_decides_as_the_reference(folded: tuple[Any, int, int], data: 
 
 
 @pytest.mark.parametrize("scale", [0.1, 1.0, 10.0])
-def test_ten_thousand_ordinary_rows_are_decided_alike(folded: tuple[Any, int, int], scale: float) -> None:
-    """Logits as a network gives them, and equal-count bins of their confidence."""
+def test_ten_thousand_ordinary_rows_are_decided_as_by_the_reference(folded: tuple[Any, int, int], scale: float) -> None:
+    """The graph and the reference agree on network-like logits with equal-count bins of their confidence."""
     session, classes, bins = folded
     rng = np.random.default_rng(0)
     logits = rng.normal(0, scale, (10_000, classes)).astype(np.float32)
@@ -118,8 +119,8 @@ def test_ten_thousand_ordinary_rows_are_decided_alike(folded: tuple[Any, int, in
         pytest.param([-np.inf] * 3, id="nothing but -inf"),
     ],
 )
-def test_a_confidence_that_is_no_number_forwards(identity: Body, rule: DecisionRule, row: list[float]) -> None:
-    """Forwarded even where nothing is to be; the row beside it stays."""
+def test_a_nan_confidence_is_forwarded(identity: Body, rule: DecisionRule, row: list[float]) -> None:
+    """A NaN confidence is forwarded even if the rule forwards no input; the row beside it is answered locally."""
     session = fold_and_open(identity(3), replace(rule, threshold=-1.0))
     decision = run(session, np.array([row, [9, 0, 0]], np.float32))
     assert decision.forward.tolist() == [True, False]
@@ -129,8 +130,8 @@ def test_a_confidence_that_is_no_number_forwards(identity: Body, rule: DecisionR
 BATCH = np.random.default_rng(0).normal(0, 2, (200, 3)).astype(np.float32)
 
 
-def test_a_threshold_that_is_no_number_is_above_nothing(identity: Body, rule: DecisionRule) -> None:
-    """The runtime refuses one; whoever feeds it to the graph all the same gets what the reference gives."""
+def test_no_advantage_is_below_a_nan_threshold(identity: Body, rule: DecisionRule) -> None:
+    """The runtime refuses a NaN threshold; fed directly to the graph, it gives the same result as the reference."""
     rows, absurd = np.array([[np.nan, 0, 0], [9, 0, 0], [0, 0.1, 0]], np.float32), replace(rule, threshold=np.nan)
     decision = run(fold_and_open(identity(3), rule), rows, threshold=np.asarray(np.nan, np.float32))
     assert decision.forward.tolist() == decide(rows, absurd).forward.tolist() == [True, False, False]
@@ -138,7 +139,7 @@ def test_a_threshold_that_is_no_number_is_above_nothing(identity: Body, rule: De
 
 @pytest.mark.parametrize("name", ["temperature", "threshold", "advantage_edges", "advantage_values"])
 def test_each_default_can_be_overridden_alone(identity: Body, rule: DecisionRule, name: str) -> None:
-    """A new policy in the field is an input at `run`; what is not given keeps the file's value."""
+    """A policy given at `run` replaces the default of the file; each value that is not given stays."""
     others = {
         "temperature": replace(rule, temperature=0.5),
         "threshold": replace(rule, threshold=0.2),
@@ -151,23 +152,23 @@ def test_each_default_can_be_overridden_alone(identity: Body, rule: DecisionRule
     assert (run(session, BATCH).forward != decide(BATCH, other).forward).any()
 
 
-def test_a_table_can_be_overridden_by_one_of_another_length(identity: Body, rule: DecisionRule) -> None:
-    """Ties can leave a new table with fewer bins than the file's; it fits all the same."""
+def test_a_table_can_be_overridden_by_one_of_a_different_length(identity: Body, rule: DecisionRule) -> None:
+    """The graph accepts an override table with fewer bins than the file's, which ties can cause."""
     shorter = replace(rule, table=table_of(rule.table.edges[:1], rule.table.values[:2]))
     assert_agrees(run(fold_and_open(identity(3), rule), BATCH, **overrides(shorter)), BATCH, shorter)
 
 
 @pytest.mark.parametrize(("opset", "ir"), [(13, 7), (17, 8), (21, 10)])
 def test_the_versions_stay_those_of_the_body(identity: Body, rule: DecisionRule, opset: int, ir: int) -> None:
-    """A runtime that reads the body reads the cascade model."""
+    """A runtime that reads the body also reads the cascade model."""
     model = fold(identity(3, opset=opset, ir=ir), logits="logits", rule=rule, document=document_of(rule))
     assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", opset)]
     assert model.ir_version == ir
     assert_agrees(run(fold_and_open(identity(3, opset=opset, ir=ir), rule), BATCH), BATCH, rule)
 
 
-def test_the_body_is_left_alone_and_its_outputs_stay_first(identity: Body, rule: DecisionRule) -> None:
-    """The logits are still an output, with the five of a cascade model behind them; metadata is added to metadata."""
+def test_the_body_is_unchanged_and_its_outputs_come_first(identity: Body, rule: DecisionRule) -> None:
+    """The logits stay an output, the five outputs of the cascade model follow, and metadata is added to the body's."""
     body = identity(3)
     body.metadata_props.add(key="author", value="me")
     before = body.SerializeToString()
@@ -182,8 +183,8 @@ def test_the_body_is_left_alone_and_its_outputs_stay_first(identity: Body, rule:
 
 
 @pytest.mark.parametrize("name", [*OUTPUTS, "temperature", "advantage_edges", "edgecascade/index", "edgecascade/axis"])
-def test_names_inside_the_body_collide_with_nothing(build: Body, rule: DecisionRule, name: str) -> None:
-    """A body may use any of the names that folding adds, for a tensor, a constant or a node."""
+def test_names_in_the_body_do_not_collide(build: Body, rule: DecisionRule, name: str) -> None:
+    """The body may use any name that folding adds, for a tensor, a constant or a node."""
     nodes = [
         helper.make_node("Add", ["z", "zero"], [name], name="edgecascade/0_Cast"),
         helper.make_node("Identity", [name], ["logits"], name=name),
@@ -193,8 +194,8 @@ def test_names_inside_the_body_collide_with_nothing(build: Body, rule: DecisionR
 
 
 @pytest.mark.parametrize("name", ["label", "probabilities", "edgecascade/index"])
-def test_an_output_of_the_body_may_have_a_reserved_name(identity: Body, rule: DecisionRule, name: str) -> None:
-    """The cascade model's own output keeps the name; the body's is still there under another."""
+def test_an_output_of_the_body_with_a_reserved_name_is_renamed(identity: Body, rule: DecisionRule, name: str) -> None:
+    """The cascade model's output has the reserved name, and the body's output gets another name."""
     session = fold_and_open(identity(3, output=name), rule, logits=name)
     assert_agrees(run(session, BATCH), BATCH, rule)
     assert [output.name for output in session.get_outputs()] == [f"body/{name}", *OUTPUTS]
@@ -209,47 +210,47 @@ def test_an_output_of_the_body_may_have_a_reserved_name(identity: Body, rule: De
     ],
 )
 def test_an_input_with_a_reserved_name_is_refused(identity: Body, rule: DecisionRule, name: str) -> None:
-    """Callers feed inputs by name, so renaming one is for its owner to do."""
+    """Callers feed inputs by name, so folding does not rename one and raises an error."""
     with pytest.raises(ExportError, match=f"^body: its input '{name}'"):
         fold(identity(3, source=name), logits="logits", rule=rule, document=document_of(rule))
 
 
-def test_a_cascade_model_is_not_folded_again(identity: Body, rule: DecisionRule) -> None:
-    """Two heads on one body would be two opinions."""
+def test_a_cascade_model_is_not_folded_twice(identity: Body, rule: DecisionRule) -> None:
+    """A body that already has a head is refused."""
     once = fold(identity(3), logits="logits", rule=rule, document=document_of(rule))
     with pytest.raises(ExportError, match=r"^body: .*got a cascade model"):
         fold(once, logits="logits", rule=rule, document=document_of(rule))
 
 
-def test_a_document_with_a_number_that_json_lacks_is_refused(identity: Body, rule: DecisionRule) -> None:
-    """NaN in the metadata would be read by Python and by nobody else."""
+def test_a_document_with_nan_is_refused(identity: Body, rule: DecisionRule) -> None:
+    """JSON has no NaN, and only Python's parser would read it."""
     with pytest.raises(ValueError, match="JSON"):
         fold(identity(3), logits="logits", rule=rule, document=some_document(threshold=float("nan")))
 
 
 def test_float16_logits_are_decided_in_float32(identity: Body, rule: DecisionRule) -> None:
-    """A half-precision body gives the confidence of its logits and not a half-precision one."""
+    """Half-precision logits give a confidence in full precision."""
     session = fold_and_open(identity(3, kind=TensorProto.FLOAT16), rule)
     logits = BATCH.astype(np.float16)
     assert_agrees(run(session, logits), logits, rule)
 
 
 @pytest.mark.parametrize("output", ["scores", "probabilities"])
-def test_a_body_that_ends_in_softmax_is_decided_by_its_logits(build: Body, rule: DecisionRule, output: str) -> None:
-    """The temperature belongs before the softmax, so the one that the body has is passed by."""
+def test_a_body_that_ends_in_softmax_is_decided_on_its_logits(build: Body, rule: DecisionRule, output: str) -> None:
+    """The temperature divides the logits before the softmax, so the head bypasses the body's own softmax."""
     nodes = [helper.make_node("Neg", ["z"], ["negative"]), helper.make_node("Softmax", ["negative"], [output])]
     body = build(nodes, [3], [3], output=output)
     assert_agrees(run(fold_and_open(body, rule, logits=find_logits(body).tensor), BATCH), -BATCH, rule)
 
 
-def test_logits_that_are_the_input_itself_survive_renaming(build: Body, rule: DecisionRule) -> None:
-    """A body that is one Softmax over its input, into a reserved name: its logits are the input."""
+def test_logits_that_are_the_input_survive_renaming(build: Body, rule: DecisionRule) -> None:
+    """The logits of a single Softmax over the input, with a reserved output name, are the input."""
     body = build([helper.make_node("Softmax", ["z"], ["probabilities"])], [3], [3], output="probabilities")
     assert_agrees(run(fold_and_open(body, rule, logits=find_logits(body).tensor), BATCH), BATCH, rule)
 
 
-# SHA-256 of the head by kind of the body's output and score, as files in use have it. A change of one is a change of
-# the file format: bump its version, or restore the graph.
+# SHA-256 of the head, for each kind of output and score, as in the files in use. A changed hash means a changed file
+# format: bump the version or restore the graph.
 HEADS = {
     ("logits", "confidence"): "bcfcaa5112454c6f",
     ("logits", "margin"): "407477bbcbe4505b",
@@ -267,7 +268,7 @@ HEADS = {
 
 
 def _head(kind: str, score: str, identity: Body, rule: DecisionRule) -> str:
-    """Nodes, constants, inputs and outputs as text, hashed."""
+    """Return the hash of the head's nodes, constants, inputs and outputs as text."""
     body = identity(1) if kind.startswith("binary") else identity(3)
     model = fold(body, logits="logits", kind=kind, rule=replace(rule, score=score), document=some_document())
     lines = [
@@ -282,6 +283,6 @@ def _head(kind: str, score: str, identity: Body, rule: DecisionRule) -> str:
 
 @pytest.mark.parametrize("score", ["confidence", "margin", "entropy"])
 @pytest.mark.parametrize("kind", ["logits", "probabilities", "binary-logits", "binary-probabilities"])
-def test_the_head_is_that_of_the_files_in_use(kind: str, score: str, identity: Body, rule: DecisionRule) -> None:
-    """Node for node."""
+def test_the_head_equals_that_of_existing_files(kind: str, score: str, identity: Body, rule: DecisionRule) -> None:
+    """The head has the recorded hash."""
     assert _head(kind, score, identity, rule) == HEADS[kind, score]

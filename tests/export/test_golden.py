@@ -1,4 +1,4 @@
-"""A few inputs travel in the file, and replaying them finds out what changed since it was written."""
+"""Golden inputs are stored in the file; replaying them detects any change since it was written."""
 
 import base64
 import io
@@ -26,7 +26,7 @@ Edit = Callable[[ModelProto], None]
 
 @pytest.fixture
 def edited(pair: Path, tmp_path: Path) -> Callable[[Edit], Path]:
-    """Makes an edited copy of the pair's cascade model."""
+    """Return an edited copy of the pair's cascade model."""
 
     def edited(edit: Edit) -> Path:
         model = onnx.load(pair / "local.onnx")
@@ -55,15 +55,15 @@ def _packed(**arrays: object) -> str:
 
 
 def test_the_file_verifies_itself(pair: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """On every provider here, with what was compared."""
+    """`verify` reports what it compared on every available provider."""
     assert main(["inspect", str(pair / "local.onnx"), "--verify"]) == 0
     printed = capsys.readouterr().out
     assert "CPUExecutionProvider: 8 golden inputs decided as expected; largest difference of a confidence " in printed
     assert "(tolerance 0.001)" in printed
 
 
-def test_golden_inputs_are_spread_and_expect_the_decisions_of_the_reference(pair: Path) -> None:
-    """From the least sure to the surest of the first calibration inputs, kept and forwarded ones."""
+def test_golden_inputs_span_the_confidences_and_expect_the_reference_decisions(pair: Path) -> None:
+    """They range from the least to the most confident of the first calibration inputs, both local and forwarded."""
     golden = read_golden(open_session(pair / "local.onnx"), "local.onnx")
     assert golden is not None
     assert len(golden) == 8
@@ -86,24 +86,24 @@ def _hotter(model: ModelProto) -> None:
 
 
 @pytest.mark.parametrize("edit", [_other_scale, _hotter])
-def test_a_changed_preprocessing_or_temperature_is_found_out(
+def test_changed_preprocessing_or_temperature_is_detected(
     edited: Callable[[Edit], Path], capsys: pytest.CaptureFixture[str], edit: Edit
 ) -> None:
-    """The first difference is shown, and the exit code says that there is one."""
+    """The output shows the first difference, and the exit code is not 0."""
     assert main(["inspect", str(edited(edit)), "--verify"]) == 1
     assert "CPUExecutionProvider: " in (printed := capsys.readouterr().out)
     assert "of 8 inputs differ)" in printed
 
 
-def test_a_tolerance_can_be_given(edited: Callable[[Edit], Path]) -> None:
-    """All confidences are within 1 of each other, and near every edge then; labels still count."""
+def test_a_tolerance_can_be_set(edited: Callable[[Edit], Path]) -> None:
+    """At a tolerance of 1 every confidence agrees and is near an edge, but the labels are still compared."""
     assert main(["inspect", str(edited(_hotter)), "--verify", "--tolerance", "1"]) == 0
 
 
-def test_a_file_without_golden_inputs_says_so(
+def test_a_file_without_golden_inputs_is_reported(
     edited: Callable[[Edit], Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """And has nothing to read."""
+    """The file has no golden inputs to read."""
     path = edited(_with_golden(None))
     assert read_golden(open_session(path), path) is None
     assert main(["inspect", str(path), "--verify"]) == 2
@@ -136,21 +136,21 @@ EXPECTED = {name: np.zeros(2) for name in ("label", "confidence", "advantage", "
     ids=["text", "empty", "no archive", "no inputs", "lengths", "no expectation", "code", "bomb", "long"],
 )
 def test_damaged_golden_inputs_are_refused(edited: Callable[[Edit], Path], text: str, message: str) -> None:
-    """One sentence, no code run, no memory filled."""
+    """The error is one sentence; no code is run and memory stays bounded."""
     path = edited(_with_golden(text))
     with pytest.raises(ModelFileError, match=rf"edited\.onnx: its golden inputs .*{message}"):
         read_golden(open_session(path), path)
 
 
-def test_the_body_comes_back_without_them(pair: Path) -> None:
-    """They belong to the head."""
+def test_unfolding_removes_golden_inputs(pair: Path) -> None:
+    """Golden inputs belong to the head, so the recovered body has none."""
     body = unfold(load_model(pair / "local.onnx"))
     assert GOLDEN_KEY not in {entry.key for entry in body.metadata_props}
 
 
 @pytest.mark.parametrize(("side", "many"), [(10, 8), (200, 4), (300, 2), (400, 1), (600, None)])
-def test_large_inputs_are_fewer(rule: DecisionRule, side: int, many: int | None) -> None:
-    """The file grows by a megabyte at most."""
+def test_large_golden_inputs_are_fewer(rule: DecisionRule, side: int, many: int | None) -> None:
+    """Golden inputs add at most one megabyte to the file."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (8, side, side, 3), dtype=np.uint8)
     logits = rng.normal(0, 2, (8, 3)).astype(np.float32)

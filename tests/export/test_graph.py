@@ -1,4 +1,4 @@
-"""Reading, finding the logits, and writing whole or not at all."""
+"""Models are read, their logits found, and files written atomically."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +14,7 @@ Body = Callable[..., ModelProto]
 
 
 def with_outputs(**outputs: tuple[int, list[int | str]]) -> ModelProto:
-    """A model with outputs of these types and shapes."""
+    """Return a model with outputs of these types and shapes."""
     nodes = [helper.make_node("Identity", ["z"], [name]) for name in outputs]
     graph = helper.make_graph(
         nodes,
@@ -30,8 +30,8 @@ HALF: tuple[int, list[int | str]] = (TensorProto.FLOAT16, ["batch", 3])
 LABEL: tuple[int, list[int | str]] = (TensorProto.INT64, ["batch"])
 
 
-def test_the_logits_are_the_output_named_so_or_the_only_table() -> None:
-    """A name given by the user comes first."""
+def test_the_logits_output_is_found() -> None:
+    """The user's name comes first, then an output called `logits`, then the only two-dimensional output."""
     assert find_logits(with_outputs(a=TABLE, logits=TABLE)).tensor == "logits"
     assert find_logits(with_outputs(label=LABEL, scores=TABLE)).tensor == "scores"
     assert find_logits(with_outputs(scores=HALF)).tensor == "scores"
@@ -57,13 +57,13 @@ def test_the_logits_are_the_output_named_so_or_the_only_table() -> None:
     ],
 )
 def test_logits_are_never_guessed(model: ModelProto, name: str | None, message: str) -> None:
-    """One sentence with the outputs that there are."""
+    """The error lists the outputs of the model."""
     with pytest.raises(ExportError, match=rf"^logits: .*{message}"):
         find_logits(model, name)
 
 
-def test_before_a_softmax_come_the_logits(build: Body) -> None:
-    """What goes into it."""
+def test_logits_before_a_softmax_are_found(build: Body) -> None:
+    """The logits are the input of the softmax."""
     nodes = [helper.make_node("Neg", ["z"], ["raw"]), helper.make_node("Softmax", ["raw"], ["probabilities"])]
     assert find_logits(build(nodes, [3], [3], output="probabilities")).tensor == "raw"
 
@@ -76,7 +76,7 @@ def test_before_a_softmax_come_the_logits(build: Body) -> None:
     ],
     ids=["Identity", "Cast"],
 )
-def test_a_softmax_is_seen_through_what_changes_nothing(build: Body, after: NodeProto) -> None:
+def test_a_softmax_is_found_behind_identity_and_cast(build: Body, after: NodeProto) -> None:
     """Exporters rename an output by an Identity, and half-precision bodies end in a Cast."""
     nodes = [helper.make_node("Neg", ["z"], ["raw"]), helper.make_node("Softmax", ["raw"], ["inner"]), after]
     assert find_logits(build(nodes, [3], [3], output="probabilities")).tensor == "raw"
@@ -89,15 +89,15 @@ def test_a_softmax_is_seen_through_what_changes_nothing(build: Body, after: Node
 def test_versions_that_old_runtimes_cannot_read_are_refused(
     identity: Body, tmp_path: Path, opset: int, ir: int, message: str
 ) -> None:
-    """By file name, with what is expected."""
+    """The error names the file, the version found and the version expected."""
     onnx.save(identity(3, opset=opset, ir=ir), tmp_path / "m.onnx")
     with pytest.raises(ExportError, match=rf"m\.onnx: {message}"):
         load_model(tmp_path / "m.onnx")
 
 
 @pytest.mark.parametrize("content", [None, b"", b"noise" * 100], ids=["missing", "empty", "noise"])
-def test_what_is_no_model_is_refused(tmp_path: Path, content: bytes | None) -> None:
-    """One sentence."""
+def test_a_file_that_is_not_a_model_is_refused(tmp_path: Path, content: bytes | None) -> None:
+    """The error is one sentence."""
     if content is not None:
         (tmp_path / "m.onnx").write_bytes(content)
     with pytest.raises(ExportError, match=r"m\.onnx: (no such file|not a valid ONNX model: )") as refusal:
@@ -106,24 +106,24 @@ def test_what_is_no_model_is_refused(tmp_path: Path, content: bytes | None) -> N
 
 
 @pytest.mark.parametrize("share", [0.01, 0.5, 0.99])
-def test_a_model_cut_short_is_refused(identity: Body, tmp_path: Path, share: float) -> None:
-    """Wherever the download stopped."""
+def test_a_truncated_model_is_refused(identity: Body, tmp_path: Path, share: float) -> None:
+    """A model cut at any byte is refused."""
     whole = identity(3).SerializeToString()
     (tmp_path / "m.onnx").write_bytes(whole[: max(1, int(share * len(whole)))])
     with pytest.raises(ExportError, match=r"m\.onnx: not a valid ONNX model: "):
         load_model(tmp_path / "m.onnx")
 
 
-def test_a_file_that_cannot_be_put_in_place_leaves_nothing(identity: Body, tmp_path: Path) -> None:
-    """Written beside the target first, and cleared away if that is a folder."""
+def test_a_failed_replacement_leaves_no_temporary_file(identity: Body, tmp_path: Path) -> None:
+    """The file is written beside the target, and removed if the target is a folder."""
     (tmp_path / "m.onnx").mkdir()
     with pytest.raises(IsADirectoryError):
         save_model(identity(3), tmp_path / "m.onnx")
     assert [p.name for p in tmp_path.iterdir()] == ["m.onnx"]
 
 
-def test_a_file_is_replaced(identity: Body, tmp_path: Path) -> None:
-    """By the new model, readable for everyone, with nothing left beside it."""
+def test_an_existing_file_is_replaced(identity: Body, tmp_path: Path) -> None:
+    """The new model is readable for all users, and no temporary file is left."""
     for sides in (3, 4):
         save_model(identity(sides), tmp_path / "m.onnx")
     assert load_model(tmp_path / "m.onnx") == identity(4)
@@ -131,8 +131,8 @@ def test_a_file_is_replaced(identity: Body, tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["m.onnx"]
 
 
-def test_a_file_is_written_whole_or_not_at_all(identity: Body, tmp_path: Path) -> None:
-    """A model that the checker refuses leaves the old file and nothing else."""
+def test_writing_is_atomic(identity: Body, tmp_path: Path) -> None:
+    """A model that the checker refuses leaves the old file unchanged and no other file."""
     save_model(identity(3), tmp_path / "deep" / "m.onnx")
     before = (tmp_path / "deep" / "m.onnx").read_bytes()
     broken = identity(3)

@@ -1,4 +1,4 @@
-"""Files from strangers: no code is run, nothing outside their folder is read, and a refusal is one sentence."""
+"""Untrusted files: no code is run, no file outside their folder is read, and a refusal is one sentence."""
 
 import contextlib
 from collections.abc import Callable
@@ -31,7 +31,7 @@ def _with_external_data(location: str) -> ModelProto:
 
 @pytest.mark.parametrize("location", ["../secret.bin", "{}/secret.bin", "a/../../secret.bin", "link.bin"])
 def test_external_data_cannot_point_outside_the_folder(tmp_path: Path, location: str) -> None:
-    """Neither by a path upwards, nor by an absolute one, nor by a link."""
+    """A relative path upwards, an absolute path and a link are all refused."""
     (tmp_path / "secret.bin").write_bytes(np.eye(3, dtype=np.float32).tobytes())
     (tmp_path / "model" / "a").mkdir(parents=True)
     (tmp_path / "model" / "link.bin").symlink_to(tmp_path / "secret.bin")
@@ -45,7 +45,7 @@ def test_external_data_cannot_point_outside_the_folder(tmp_path: Path, location:
 
 
 def test_external_data_beside_the_file_is_read(tmp_path: Path) -> None:
-    """As large models come."""
+    """Large models store their weights in a file beside the model."""
     (tmp_path / "weight.bin").write_bytes(np.eye(3, dtype=np.float32).tobytes())
     (tmp_path / "m.onnx").write_bytes(_with_external_data("weight.bin").SerializeToString())
     assert len(load_model(tmp_path / "m.onnx").graph.initializer) == 1
@@ -53,8 +53,8 @@ def test_external_data_beside_the_file_is_read(tmp_path: Path) -> None:
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(start=st.floats(0, 1), junk=st.binary(min_size=1, max_size=40))
-def test_a_file_with_junk_in_it_is_read_or_refused(pair: Path, tmp_path: Path, start: float, junk: bytes) -> None:
-    """Wherever it lies: loading gives a cascade or a sentence, and nothing else."""
+def test_a_corrupted_file_is_read_or_refused(pair: Path, tmp_path: Path, start: float, junk: bytes) -> None:
+    """With junk bytes anywhere in the file, loading returns a cascade or raises an error of edgecascade."""
     content = bytearray((pair / "local.onnx").read_bytes())
     at = int(start * (len(content) - len(junk)))
     content[at : at + len(junk)] = junk
@@ -65,7 +65,7 @@ def test_a_file_with_junk_in_it_is_read_or_refused(pair: Path, tmp_path: Path, s
 
 
 def test_a_body_that_is_a_pickle_is_refused(tmp_path: Path) -> None:
-    """Torch's old format would run what is in it; here it is no ONNX model."""
+    """A file in torch's pickle format is refused as invalid ONNX, and its code is not run."""
     import torch
 
     torch.save(torch.nn.Linear(2, 2), tmp_path / "m.onnx")

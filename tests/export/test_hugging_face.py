@@ -1,4 +1,4 @@
-"""Hugging Face classifiers with small random weights: the answers are those of transformers, on what people have."""
+"""Hugging Face classifiers with small random weights give the same answers as transformers."""
 
 import json
 import os
@@ -40,7 +40,7 @@ NAMES = {0: "negative", 1: "neutral", 2: "positive"}
 
 @pytest.fixture(scope="module", autouse=True)
 def seeded() -> None:
-    """The same weights every time."""
+    """Seed the weights, so that they are the same on every run."""
     torch.manual_seed(0)
 
 
@@ -68,7 +68,7 @@ def _logits(model: Any, tokenizer: Any, sentences: list[str]) -> NDArray[np.floa
 
 @pytest.fixture(scope="module")
 def text(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any, Any]:
-    """A folder with `body.onnx`, its tokenizer, and `local.onnx` calibrated on 400 sentences; and the model."""
+    """Return a folder with `body.onnx`, its tokenizer and `local.onnx`, calibrated on 400 sentences; and the model."""
     folder = tmp_path_factory.mktemp("text")
     model, tokenizer = _text_model(folder / "bert", "BertForSequenceClassification")
     assert main(["export", str(folder / "bert"), "-o", str(folder / "body" / "body.onnx")]) == 0
@@ -85,8 +85,8 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any, Any]:
     return folder, model, tokenizer
 
 
-def test_a_sentence_is_answered_as_transformers_does(text: tuple[Path, Any, Any]) -> None:
-    """Tokenized on the device by the tokenizer beside the file, long sentences cut; one by one or padded together."""
+def test_a_sentence_gets_the_answer_of_transformers(text: tuple[Path, Any, Any]) -> None:
+    """The tokenizer beside the file runs on the device and truncates long sentences, alone or in a batch."""
     folder, model, tokenizer = text
     sentences = _sentences(30)
     expected = _logits(model, tokenizer, sentences)
@@ -103,7 +103,7 @@ def test_a_sentence_is_answered_as_transformers_does(text: tuple[Path, Any, Any]
 def test_lines_of_a_file_are_sentences(
     text: tuple[Path, Any, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """`edgecascade run local.onnx sentences.txt`."""
+    """`edgecascade run local.onnx sentences.txt` answers one sentence per line."""
     (tmp_path / "sentences.txt").write_text("w1 w2\nw3\n")
     assert main(["run", str(text[0] / "local.onnx"), str(tmp_path / "sentences.txt")]) == 0
     answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -113,7 +113,7 @@ def test_lines_of_a_file_are_sentences(
 
 
 def test_the_remote_gets_the_sentence(text: tuple[Path, Any, Any]) -> None:
-    """And not the tokens of somebody else's tokenizer."""
+    """The remote gets the text, not the tokens of the local model's tokenizer."""
     asked: list[str] = []
 
     def remote(sentences: Any) -> NDArray[Any]:
@@ -125,8 +125,8 @@ def test_the_remote_gets_the_sentence(text: tuple[Path, Any, Any]) -> None:
     assert asked == ["w1 w2 w3"]
 
 
-def test_a_text_file_verifies_and_comes_back(text: tuple[Path, Any, Any]) -> None:
-    """The tokenizer was copied beside it."""
+def test_a_text_file_verifies_and_unfolds(text: tuple[Path, Any, Any]) -> None:
+    """The tokenizer was copied beside the file."""
     folder = text[0]
     assert main(["inspect", str(folder / "local.onnx"), "--verify"]) == 0
     body = (folder / "body" / "body.onnx").read_bytes()
@@ -141,7 +141,7 @@ def test_a_text_file_verifies_and_comes_back(text: tuple[Path, Any, Any]) -> Non
 def test_another_tokenizer_is_refused(
     text: tuple[Path, Any, Any], tmp_path: Path, content: bytes | None, message: str
 ) -> None:
-    """Other tokens would be silently wrong."""
+    """Another tokenizer would give wrong answers without an error, so it is refused."""
     (tmp_path / "local.onnx").write_bytes((text[0] / "local.onnx").read_bytes())
     if content is not None:
         (tmp_path / "tokenizer.json").write_bytes(content)
@@ -150,7 +150,7 @@ def test_another_tokenizer_is_refused(
 
 
 def test_a_name_of_the_hub_is_found_in_its_cache(text: tuple[Path, Any, Any], tmp_path: Path) -> None:
-    """A model that was downloaded before, and no network: the same body as from its folder."""
+    """A model in the hub's cache gives the same body without a network as from its folder."""
     folder, _, _ = text
     cached = tmp_path / "hub" / "models--someone--bert"
     shutil.copytree(folder / "bert", cached / "snapshots" / COMMIT)
@@ -171,7 +171,7 @@ def test_a_name_of_the_hub_is_found_in_its_cache(text: tuple[Path, Any, Any], tm
 
 
 def test_multiple_choice_is_fed_by_name(tmp_path: Path) -> None:
-    """Three token arrays [batch, choices, tokens]; logits [batch, choices]."""
+    """A multiple-choice model takes three token arrays [batch, choices, tokens] and returns logits [batch, choices]."""
     model, tokenizer = _text_model(tmp_path / "mc", "BertForMultipleChoice")
     assert main(["export", str(tmp_path / "mc"), "-o", str(tmp_path / "body.onnx")]) == 0
     encoded = tokenizer(_sentences(8), padding=True, truncation=True, return_tensors="pt")
@@ -184,7 +184,7 @@ def test_multiple_choice_is_fed_by_name(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("crop", [False, True])
 def test_an_image_model_takes_pixels(tmp_path: Path, crop: bool) -> None:
-    """The processor's resizing, cropping and normalising are in the graph, near enough to give its answers."""
+    """The graph resizes, crops and normalises as the processor does, closely enough for the same answers."""
     config = transformers.ViTConfig(image_size=32, patch_size=8, id2label=NAMES, **{**SMALL, "initializer_range": 0.2})
     model = transformers.ViTForImageClassification(config).eval()
     model.save_pretrained(tmp_path / "vit")
@@ -222,10 +222,10 @@ def test_an_image_model_takes_pixels(tmp_path: Path, crop: bool) -> None:
         (["{}/masked"], "source: .*ForSequenceClassification.* is BertForMaskedLM"),
     ],
 )
-def test_what_is_no_classifier_is_refused(
+def test_a_model_that_is_not_a_classifier_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
-    """One sentence, and nothing is written."""
+    """The error is one sentence, and nothing is written."""
     (tmp_path / "none").mkdir()
     _text_model(tmp_path / "masked", "BertForMaskedLM")
     filled = [argument.format(tmp_path) for argument in arguments]

@@ -1,4 +1,4 @@
-"""The extra `export` is light: it calibrates without torch and without anything else that only some sources need."""
+"""The extra `export` calibrates without torch or any other package that only some sources need."""
 
 import subprocess
 import sys
@@ -22,7 +22,7 @@ sys.exit(main(sys.argv[2:]))
 
 
 def without(packages: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-    """Run a command where some packages cannot be imported."""
+    """Run a command in a process in which these packages cannot be imported."""
     command = [sys.executable, "-c", WITHOUT, packages, *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True)
 
@@ -40,7 +40,7 @@ def without(packages: str, *arguments: object) -> subprocess.CompletedProcess[st
     ids=" ".join,
 )
 def test_the_light_install_is_enough(pair: Path, tmp_path: Path, arguments: tuple[str, ...]) -> None:
-    """Only onnx, scipy, Pillow and what the device has."""
+    """Calibration needs only onnx, scipy, Pillow and the packages of the runtime."""
     found = [str(pair / one) if one.endswith((".onnx", ".npz")) else one for one in arguments]
     out = () if arguments[0] == "compare" else ("-o", tmp_path / "out.onnx")
     ran = without(BEYOND, *found, *out)
@@ -49,7 +49,7 @@ def test_the_light_install_is_enough(pair: Path, tmp_path: Path, arguments: tupl
 
 
 def test_a_torch_module_without_torch_names_the_extra(tmp_path: Path) -> None:
-    """And not the module, in which there is nothing wrong."""
+    """The error names the missing extra and does not blame the module."""
     (tmp_path / "nets.py").write_text("import torch\n\nnet = torch.nn.Linear(2, 3)\n")
     ran = without("torch", "export", f"{tmp_path / 'nets.py'}:net", "--shape", "2", "-o", tmp_path / "out.onnx")
     assert ran.returncode == 2

@@ -1,4 +1,4 @@
-"""Labelled data as people have it."""
+"""Labelled data is read from the formats that users have."""
 
 import gc
 import re
@@ -23,8 +23,8 @@ X = np.arange(24, dtype=np.float32).reshape(4, 6)
 Y = np.array([0, 2, 1, 2])
 
 
-def test_an_archive_holds_inputs_labels_and_perhaps_names(tmp_path: Path) -> None:
-    """Any integer labels; names as text."""
+def test_an_archive_holds_inputs_labels_and_optional_names(tmp_path: Path) -> None:
+    """Labels are integers of any type, and names are text."""
     np.savez(tmp_path / "d.npz", x=X, y=Y.astype(np.uint8), names=np.array(["a", "b", "c"]))
     data = read_labelled(tmp_path / "d.npz")
     np.testing.assert_array_equal(data.inputs, X)
@@ -35,8 +35,8 @@ def test_an_archive_holds_inputs_labels_and_perhaps_names(tmp_path: Path) -> Non
     assert read_labelled(tmp_path / "e.npz").names == ()
 
 
-def test_a_folder_of_class_folders_is_labelled_by_them(tmp_path: Path) -> None:
-    """In order of their names; images of different sizes stay a list."""
+def test_class_folders_give_the_labels(tmp_path: Path) -> None:
+    """Classes are numbered in the order of their folders' names; images of different sizes stay a list."""
     for name, grey in (("cat/1.png", 10), ("cat/2.png", 20), ("ant/1.png", 30)):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         Image.new("RGB", (4, 4), (grey,) * 3).save(tmp_path / name)
@@ -51,8 +51,8 @@ def test_a_folder_of_class_folders_is_labelled_by_them(tmp_path: Path) -> None:
     assert [image.shape for image in each(read_labelled(tmp_path).inputs)][:2] == [(4, 4, 3), (4, 5, 3)]
 
 
-def test_the_digest_is_of_inputs_and_labels(tmp_path: Path) -> None:
-    """The same data, the same digest; one number more or less, another."""
+def test_the_digest_covers_inputs_and_labels(tmp_path: Path) -> None:
+    """Equal data have equal digests, and one changed, added or removed number changes the digest."""
     digests = []
     for x, y in ((X, Y), (X, Y), (X + 1, Y), (X, Y[::-1])):
         np.savez(tmp_path / "d.npz", x=x, y=y)
@@ -62,8 +62,8 @@ def test_the_digest_is_of_inputs_and_labels(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("other", [X.reshape(4, 2, 3), X.view(np.int32)], ids=["shape", "type"])
-def test_the_digest_is_of_shapes_and_types_too(tmp_path: Path, other: NDArray[Any]) -> None:
-    """The same bytes as other pictures are other data."""
+def test_the_digest_covers_shapes_and_types(tmp_path: Path, other: NDArray[Any]) -> None:
+    """The same bytes in another shape or type have another digest."""
     digests = []
     for x in (X, other):
         np.savez(tmp_path / "d.npz", x=x, y=Y)
@@ -90,8 +90,8 @@ def test_the_digest_is_of_shapes_and_types_too(tmp_path: Path, other: NDArray[An
         pytest.param({"x": X, "y": Y, "names": "abc"}, r"names"),
     ],
 )
-def test_an_archive_that_does_not_fit_is_refused(tmp_path: Path, arrays: dict[str, object], message: str) -> None:
-    """One sentence that names the file; code in it is never run."""
+def test_an_invalid_archive_is_refused(tmp_path: Path, arrays: dict[str, object], message: str) -> None:
+    """The error names the file, and code in the file is not run."""
     np.savez(tmp_path / "d.npz", allow_pickle=True, **arrays)  # type: ignore[arg-type]
     with pytest.raises(ExportError, match=rf"d\.npz: .*{message}"):
         read_labelled(tmp_path / "d.npz")
@@ -99,7 +99,7 @@ def test_an_archive_that_does_not_fit_is_refused(tmp_path: Path, arrays: dict[st
 
 @contextmanager
 def collecting() -> Iterator[list[warnings.WarningMessage]]:
-    """Collects garbage at its end; what that warns of is what was left open."""
+    """Collect garbage at the end, so that files left open cause a warning."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ResourceWarning)
         yield caught
@@ -107,15 +107,15 @@ def collecting() -> Iterator[list[warnings.WarningMessage]]:
 
 
 def refusal(path: Path) -> str:
-    """What it is refused with."""
+    """Return the message of the error."""
     with pytest.raises(ExportError) as found:
         read_labelled(path)
     return str(found.value)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
-def test_an_archive_cut_short_is_refused(tmp_path: Path, share: float) -> None:
-    """One sentence that names the file."""
+def test_a_truncated_archive_is_refused(tmp_path: Path, share: float) -> None:
+    """The error names the file."""
     np.savez(tmp_path / "d.npz", x=X, y=Y)
     whole = (tmp_path / "d.npz").read_bytes()
     (tmp_path / "d.npz").write_bytes(whole[: int(share * len(whole))])
@@ -123,8 +123,8 @@ def test_an_archive_cut_short_is_refused(tmp_path: Path, share: float) -> None:
         assert re.search(r"d\.npz: not an npz file of plain arrays: .+$", refusal(tmp_path / "d.npz"))
 
 
-def test_an_archive_that_is_refused_is_closed(tmp_path: Path) -> None:
-    """Whoever repairs it can write to it, on Windows too."""
+def test_a_refused_archive_is_closed(tmp_path: Path) -> None:
+    """The file can be written again afterwards, also on Windows."""
     np.savez(tmp_path / "d.npz", x=X, y=Y)
     (tmp_path / "d.npz").write_bytes((tmp_path / "d.npz").read_bytes()[:-1])
     with collecting() as left_open:
@@ -133,7 +133,7 @@ def test_an_archive_that_is_refused_is_closed(tmp_path: Path) -> None:
 
 
 def test_an_array_alone_is_refused(tmp_path: Path) -> None:
-    """It has no labels."""
+    """An array without labels is refused."""
     np.save(tmp_path / "x.npy", X)
     with pytest.raises(ExportError, match=r"x\.npy: not an npz file"):
         read_labelled(tmp_path / "x.npy")
@@ -146,16 +146,16 @@ def test_an_array_alone_is_refused(tmp_path: Path) -> None:
         pytest.param(ExportError),
     ],
 )
-def test_an_image_that_is_none_is_refused(tmp_path: Path, error: type[Exception]) -> None:
-    """One sentence that names the image, and not only the folder."""
+def test_an_invalid_image_is_refused(tmp_path: Path, error: type[Exception]) -> None:
+    """The error names the image, not only the folder."""
     (tmp_path / "ant").mkdir()
     (tmp_path / "ant" / "1.png").write_bytes(b"no image")
     with pytest.raises(error, match=r"1\.png: not a readable image: "):
         read_labelled(tmp_path)
 
 
-def test_what_is_neither_is_refused(tmp_path: Path) -> None:
-    """Missing, another kind of file, or a folder without images."""
+def test_other_paths_are_refused(tmp_path: Path) -> None:
+    """A missing path, another kind of file, and a folder without images are refused."""
     (tmp_path / "notes.txt").write_text("hello")
     (tmp_path / "empty").mkdir()
     for name, message in (
@@ -168,8 +168,8 @@ def test_what_is_neither_is_refused(tmp_path: Path) -> None:
 
 
 @given(st.integers(0, 30), st.integers(1, 7))
-def test_batches_of_one_array_are_its_parts(n: int, size: int) -> None:
-    """All full but the last; together they are the array."""
+def test_batches_of_one_array_are_its_slices(n: int, size: int) -> None:
+    """All batches but the last are full, and together they are the array."""
     inputs = np.arange(3 * n).reshape(n, 3)
     found = list(batches(inputs, size))
     assert [len(batch) for batch in found] == [size] * (n // size) + [n % size] * (n % size > 0)
@@ -177,8 +177,8 @@ def test_batches_of_one_array_are_its_parts(n: int, size: int) -> None:
 
 
 @given(st.lists(st.integers(1, 3), max_size=30), st.integers(1, 7))
-def test_batches_hold_everything_once_and_in_order(sides: list[int], size: int) -> None:
-    """At most so many at a time, all of one shape."""
+def test_batches_hold_every_input_once_and_in_order(sides: list[int], size: int) -> None:
+    """A batch holds at most the given number of inputs, all of one shape."""
     inputs = [np.full((side, 2), i) for i, side in enumerate(sides)]
     found = [np.asarray(batch) for batch in batches(inputs, size)]
     assert all(1 <= len(batch) <= size for batch in found)

@@ -1,4 +1,4 @@
-"""Labelled data from parquet, and as Hugging Face's `datasets` saves it."""
+"""Labelled data is read from parquet and from data sets saved by Hugging Face's `datasets`."""
 
 import io
 import json
@@ -36,12 +36,12 @@ def _features(names: Sequence[str] = NAMES) -> dict[str, Any]:
 
 
 def _named(table: Any) -> Any:
-    """With the class names where `datasets` 5.2 writes them."""
+    """Return the table with class names stored as `datasets` 5.2 stores them."""
     return table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": _features()}})})
 
 
 def _saved(folder: Path, tables: Sequence[Any], *, described: bool = False) -> Path:
-    """As `save_to_disk` of `datasets` 5.2 does: arrow streams, and two JSON files beside them."""
+    """Save a data set as `save_to_disk` of `datasets` 5.2 does: arrow streams and two JSON files beside them."""
     folder.mkdir(parents=True)
     names = [f"data-{i:05d}-of-{len(tables):05d}.arrow" for i in range(len(tables))]
     for name, table in zip(names, tables, strict=True):
@@ -63,8 +63,8 @@ def _images() -> Any:
 
 
 @pytest.mark.parametrize("how", ["parquet", "folder", "pattern", "saved", "shards", "described"])
-def test_images_and_class_names_come_out_as_they_went_in(tmp_path: Path, how: str) -> None:
-    """However the data set was saved: pixels, labels and names are the same, and so is the digest."""
+def test_images_and_class_names_survive_a_round_trip(tmp_path: Path, how: str) -> None:
+    """Every way of saving the data set gives the same pixels, labels, names and digest."""
     table = _images()
     where = {
         "parquet": lambda: _write(tmp_path / "d.parquet", table),
@@ -84,8 +84,8 @@ def test_images_and_class_names_come_out_as_they_went_in(tmp_path: Path, how: st
     assert data.digest != read_labelled(_write(tmp_path / "less.parquet", table.slice(0, 3))).digest
 
 
-def test_images_are_decoded_when_they_are_looked_at(tmp_path: Path) -> None:
-    """A row that is no image is found when its turn comes, and named; the rows before it are served."""
+def test_images_are_decoded_when_they_are_read(tmp_path: Path) -> None:
+    """A row that is not an image raises an error that names it when it is read; the rows before it are read."""
     rows = [*IMAGES[:3], {"bytes": b"no image", "path": None}]
     data = read_labelled(_write(tmp_path / "d.parquet", {"image": rows, "label": Y}))
     assert isinstance(data.inputs, EncodedImages)
@@ -110,7 +110,7 @@ def test_images_are_decoded_when_they_are_looked_at(tmp_path: Path) -> None:
     ids=["lists", "fixed lists", "tensors", "chunks"],
 )
 def test_a_column_of_lists_or_tensors_is_an_array(tmp_path: Path, column: Any) -> None:
-    """[n, ...] in the type of the file, as from an npz file."""
+    """The array has the shape [n, ...] and the type of the file, as from an npz file."""
     data = read_labelled(_write(tmp_path / "d.parquet", {"id": list("abcd"), "x": column, "label": Y}))
     assert isinstance(data.inputs, np.ndarray)
     np.testing.assert_array_equal(data.inputs, X)
@@ -119,8 +119,8 @@ def test_a_column_of_lists_or_tensors_is_an_array(tmp_path: Path, column: Any) -
     assert data.digest == read_labelled(tmp_path / "d.npz").digest
 
 
-def test_columns_of_numbers_are_features_in_the_order_of_the_file(tmp_path: Path) -> None:
-    """As float32 [n, features], whatever they were; pandas' index is none of them."""
+def test_columns_of_numbers_are_features_in_file_order(tmp_path: Path) -> None:
+    """All columns become float32 [n, features], without the index that pandas writes."""
     columns = {"b": [1, 2, 3, 4], "label": Y, "a": [0.5, 1.5, 2.5, 3.5], "__index_level_0__": [9, 9, 9, 9]}
     data = read_labelled(_write(tmp_path / "d.parquet", columns))
     assert isinstance(data.inputs, np.ndarray)
@@ -129,7 +129,7 @@ def test_columns_of_numbers_are_features_in_the_order_of_the_file(tmp_path: Path
 
 
 def test_columns_of_lists_are_the_inputs_of_a_model_with_several(tmp_path: Path) -> None:
-    """By name."""
+    """Each column of lists is fed to the input of its name."""
     columns = {"left": [[1, 2]] * 4, "label": Y, "right": [[1.0]] * 4}
     data = read_labelled(_write(tmp_path / "d.parquet", columns))
     assert isinstance(data.inputs, dict)
@@ -137,8 +137,8 @@ def test_columns_of_lists_are_the_inputs_of_a_model_with_several(tmp_path: Path)
 
 
 @pytest.mark.parametrize("column", ["text", "sentence"])
-def test_sentences_keep_their_length(tmp_path: Path, column: str) -> None:
-    """One long one costs the others nothing; batches are arrays of strings, and the digest is of the words."""
+def test_sentences_have_their_own_length(tmp_path: Path, column: str) -> None:
+    """A long sentence does not pad the others; batches are arrays of strings, and the digest covers the text."""
     words = ["a", "b\0", "wörld", "x" * 100_000]
     data = read_labelled(_write(tmp_path / "d.parquet", {column: words, "label": Y}))
     assert isinstance(data.inputs, np.ndarray)
@@ -151,8 +151,8 @@ def test_sentences_keep_their_length(tmp_path: Path, column: str) -> None:
 
 
 @pytest.mark.parametrize("encode", [False, True])
-def test_labels_may_be_words(tmp_path: Path, encode: bool) -> None:
-    """Their names are in alphabetical order."""
+def test_labels_may_be_strings(tmp_path: Path, encode: bool) -> None:
+    """The class names are in alphabetical order."""
     labels = pa.array(["cat", "ant", "cat", "bee"])
     columns = {"x": [1.0, 2.0, 3.0, 4.0], "label": labels.dictionary_encode() if encode else labels}
     data = read_labelled(_write(tmp_path / "d.parquet", columns))
@@ -179,8 +179,8 @@ def test_labels_may_be_words(tmp_path: Path, encode: bool) -> None:
         ({"image": [{"path": "1.png"}], "label": [0]}, r"`image` with the images' bytes in it"),
     ],
 )
-def test_columns_that_do_not_fit_are_refused(tmp_path: Path, columns: dict[str, Any], message: str | None) -> None:
-    """One sentence with the file, the column, what was expected and what came; words in `x` are sentences."""
+def test_invalid_columns_are_refused(tmp_path: Path, columns: dict[str, Any], message: str | None) -> None:
+    """The error names the file and the column, the expected type and the one found; strings in `x` are sentences."""
     path = _write(tmp_path / "d.parquet", columns)
     if message is None:
         assert read_labelled(path).inputs[0] == "a"  # type: ignore[index]
@@ -191,8 +191,8 @@ def test_columns_that_do_not_fit_are_refused(tmp_path: Path, columns: dict[str, 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.7, 0.99])
 @pytest.mark.parametrize("kind", ["parquet", "arrow"])
-def test_a_file_cut_short_is_refused(tmp_path: Path, kind: str, share: float) -> None:
-    """One sentence that names it, on one line."""
+def test_a_truncated_file_is_refused(tmp_path: Path, kind: str, share: float) -> None:
+    """The error names the file, on one line."""
     if kind == "arrow":
         where = _saved(tmp_path / "d", [_images()])
         (file,) = where.glob("*.arrow")
@@ -209,8 +209,8 @@ def test_a_file_cut_short_is_refused(tmp_path: Path, kind: str, share: float) ->
 @pytest.mark.parametrize(
     "state", ["{", "[]", "{}", '{"_data_files": []}', '{"_data_files": [{"filename": "gone.arrow"}]}']
 )
-def test_a_saved_data_set_without_its_files_is_refused(tmp_path: Path, state: str) -> None:
-    """A damaged state, or one that names what is not there; a name cannot lead out of the folder."""
+def test_a_saved_data_set_with_missing_files_is_refused(tmp_path: Path, state: str) -> None:
+    """A damaged state, a missing file, and a name that leads out of the folder are refused."""
     folder = _saved(tmp_path / "d", [_images()])
     (folder / "state.json").write_text(state)
     with pytest.raises(ExportError, match=r"d: (its state\.json is damaged|expected the files that its state)"):
@@ -220,8 +220,8 @@ def test_a_saved_data_set_without_its_files_is_refused(tmp_path: Path, state: st
         read_labelled(folder)
 
 
-def test_splits_are_not_mixed(tmp_path: Path) -> None:
-    """Train and test in one folder: the sentence says how to name one, and what it says works."""
+def test_several_splits_are_refused(tmp_path: Path) -> None:
+    """If a folder holds train and test, the error shows how to name one split, and that form works."""
     for split in ("train", "test"):
         _write(tmp_path / "hub" / "data" / f"{split}-00000-of-00001.parquet", _images())
         _saved(tmp_path / "dict" / split, [_images()])
@@ -233,15 +233,15 @@ def test_splits_are_not_mixed(tmp_path: Path) -> None:
         assert len(read_labelled(suggested).labels) == 4
 
 
-def test_damaged_names_are_no_names(tmp_path: Path) -> None:
-    """Labels and inputs are still good."""
+def test_damaged_class_names_are_ignored(tmp_path: Path) -> None:
+    """Labels and inputs are still read."""
     for i, metadata in enumerate((b"{", b"[]", b'{"info": {"features": {"label": 3}}}', b"\xff")):
         table = _images().replace_schema_metadata({b"huggingface": metadata})
         assert read_labelled(_write(tmp_path / f"{i}.parquet", table)).names == ()
 
 
-def test_too_much_is_refused_before_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By what the file says of its size; columns that are not read do not count."""
+def test_too_much_data_is_refused_before_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The size stated in the file is checked, without the columns that are not read."""
     path = _write(tmp_path / "d.parquet", {"x": [1.0] * 4, "note": [str(i) * 10_000 for i in range(4)], "label": Y})
     monkeypatch.setattr("edgecascade.export.data.tables._MOST_BYTES", 2000)
     assert len(read_labelled(path).labels) == 4
@@ -250,8 +250,8 @@ def test_too_much_is_refused_before_it_is_read(tmp_path: Path, monkeypatch: pyte
         read_labelled(path)
 
 
-def test_a_name_on_the_hub_is_told_how_to_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is downloaded behind anyone's back."""
+def test_a_hub_name_is_refused_with_instructions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is downloaded; the error tells how to download the data set."""
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ExportError, match=r"^owner/name: no such file or folder; .* hf download owner/name "):
         read_labelled("owner/name")

@@ -1,4 +1,4 @@
-"""Logits are found or recovered without a guess, and alike in numpy and in the graph."""
+"""Logits are found or recovered without guessing, and numpy and the graph agree."""
 
 from collections.abc import Callable
 from typing import Any
@@ -23,7 +23,7 @@ def _softmax(logits: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def _scores(kind: str, n: int = 100) -> NDArray[np.float32]:
-    """What a model of this kind gives, extremes included."""
+    """Return outputs of this kind, extremes included."""
     rng = np.random.default_rng(0)
     table = rng.normal(0, 4, (n, 3)).astype(np.float32)
     one = rng.normal(0, 4, (n, 1)).astype(np.float32)
@@ -44,7 +44,7 @@ def _scores(kind: str, n: int = 100) -> NDArray[np.float32]:
 def test_the_graph_recovers_logits_as_numpy_does(
     identity: Body, rule: DecisionRule, kind: str, datatype: TensorProto.DataType
 ) -> None:
-    """Any kind, any precision: the folded file decides as the reference does on the recovered logits."""
+    """For every kind and precision, the folded file decides as the reference does on the recovered logits."""
     scores = _scores(kind).astype({1: np.float32, 10: np.float16, 11: np.float64}[int(datatype)])
     body = identity(scores.shape[1], kind=datatype)
     session = open_session(
@@ -57,8 +57,8 @@ def test_the_graph_recovers_logits_as_numpy_does(
     np.testing.assert_array_equal(label, wanted.label)
 
 
-def test_recovered_logits_give_the_probabilities_back() -> None:
-    """At temperature 1, softmax undoes what was done."""
+def test_recovered_logits_give_the_same_probabilities() -> None:
+    """At temperature 1, the softmax of the recovered logits is the input."""
     for kind, expected in {
         "probabilities": _scores("probabilities"),
         "binary-probabilities": np.hstack([1 - _scores("binary-probabilities"), _scores("binary-probabilities")]),
@@ -68,8 +68,8 @@ def test_recovered_logits_give_the_probabilities_back() -> None:
     np.testing.assert_allclose(_softmax(logits_of(z, "binary-logits"))[:, 1:], 1 / (1 + np.exp(-z)), atol=1e-6)
 
 
-def test_a_binary_head_may_have_no_axis_of_its_own(build: Body, rule: DecisionRule) -> None:
-    """[batch] is read as [batch, 1]."""
+def test_a_binary_head_may_omit_its_axis(build: Body, rule: DecisionRule) -> None:
+    """Scores [batch] are read as [batch, 1]."""
     node = helper.make_node("Squeeze", ["z", "axis"], ["score"])
     body = build([node], [1], [], {"axis": np.array([1], np.int64)}, output="score")
     source = find_logits(body)
@@ -83,21 +83,21 @@ def test_a_binary_head_may_have_no_axis_of_its_own(build: Body, rule: DecisionRu
 
 
 @pytest.mark.parametrize(("shape", "tensor"), [([1], "raw"), ([], "raw")], ids=["[batch, 1]", "[batch]"])
-def test_before_a_sigmoid_comes_the_binary_logit(build: Body, shape: list[int], tensor: str) -> None:
-    """As before a softmax come the logits."""
+def test_logits_before_a_sigmoid_are_found(build: Body, shape: list[int], tensor: str) -> None:
+    """The binary logit is the input of the sigmoid."""
     nodes = [helper.make_node("Neg", ["z"], ["raw"]), helper.make_node("Sigmoid", ["raw"], ["chance"])]
     assert find_logits(build(nodes, shape, shape, output="chance")) == LogitsSource(tensor, "binary-logits")
 
 
-def test_several_sigmoids_are_no_classifier(build: Body) -> None:
-    """Independent labels exclude no other, so no softmax over them means anything."""
+def test_several_sigmoids_are_refused(build: Body) -> None:
+    """Independent labels do not exclude each other, so a softmax over them has no meaning."""
     body = build([helper.make_node("Sigmoid", ["z"], ["labels"])], [3], [3], output="labels")
     with pytest.raises(ExportError, match=r"^logits: 'labels' is a Sigmoid over labels \[batch, 3\]: independent"):
         find_logits(body)
 
 
 def test_log_probabilities_are_logits(build: Body) -> None:
-    """They differ from them by a constant per row."""
+    """Log-probabilities differ from logits by a constant per row."""
     body = build([helper.make_node("LogSoftmax", ["z"], ["logp"])], [3], [3], output="logp")
     assert find_logits(body) == LogitsSource("logp", "logits")
 
@@ -105,8 +105,8 @@ def test_log_probabilities_are_logits(build: Body) -> None:
 OPEN = LogitsSource("out", None)
 
 
-def test_values_tell_what_the_graph_leaves_open() -> None:
-    """Rows that are distributions are probabilities; a number outside [0, 1] is none."""
+def test_the_values_decide_what_the_graph_leaves_open() -> None:
+    """Rows that are distributions are probabilities; rows with a number outside [0, 1] are not."""
     assert kind_of(OPEN, _scores("logits")) == "logits"
     assert kind_of(OPEN, _scores("probabilities")) == "probabilities"
     assert kind_of(OPEN, _scores("binary-logits")) == "binary-logits"
@@ -122,13 +122,13 @@ def test_values_tell_what_the_graph_leaves_open() -> None:
         (OPEN, np.zeros((2, 3, 4), np.float32), r"expected scores in 'out', got \[2, 3, 4\]"),
     ],
 )
-def test_what_values_do_not_tell_is_asked_for(source: LogitsSource, scores: NDArray[Any], message: str) -> None:
-    """One sentence, with what came."""
+def test_ambiguous_scores_require_the_option(source: LogitsSource, scores: NDArray[Any], message: str) -> None:
+    """The error is one sentence that describes the values."""
     with pytest.raises(ExportError, match=f"^logits: .*{message}"):
         kind_of(source, scores)
 
 
 def test_an_unknown_kind_is_refused(identity: Body) -> None:
-    """With the ones there are."""
+    """The error lists the known kinds."""
     with pytest.raises(ExportError, match=r"^kind: expected one of logits, probabilities, .* got 'odds'"):
         find_logits(identity(3), kind="odds")

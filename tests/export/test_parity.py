@@ -1,4 +1,4 @@
-"""A file that decides otherwise than the reference is never written."""
+"""A file that decides differently from the reference is not written."""
 
 import re
 from collections.abc import Callable
@@ -17,13 +17,13 @@ LOGITS = np.random.default_rng(0).normal(0, 2, (200, 3)).astype(np.float32)
 
 
 def folded(body: ModelProto, rule: DecisionRule) -> ModelProto:
-    """The cascade model of the body."""
+    """Return the cascade model of the body."""
     return fold(body, logits="logits", rule=rule, document=document_of(rule))
 
 
 @pytest.mark.parametrize("score", SCORES)
-def test_a_true_copy_passes(identity: Body, rule: DecisionRule, score: str) -> None:
-    """On every provider here, with the largest difference seen."""
+def test_a_faithful_copy_passes(identity: Body, rule: DecisionRule, score: str) -> None:
+    """The report names every available provider and the largest difference."""
     edges = {"confidence": [0.4, 0.6, 0.8], "margin": [0.3, 1.0, 3.0], "entropy": [-1.0, -0.6, -0.2]}[score]
     scored = replace(rule, score=score, table=replace(rule.table, edges=np.array(edges, np.float32)))
     found = check_parity(folded(identity(3), scored), LOGITS, LOGITS, scored)
@@ -32,24 +32,24 @@ def test_a_true_copy_passes(identity: Body, rule: DecisionRule, score: str) -> N
     assert found.largest < found.tolerance == 1e-5
 
 
-def test_a_provider_that_cannot_run_here_is_named(
+def test_an_unavailable_provider_is_reported(
     identity: Body, rule: DecisionRule, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As one that was not compared, instead of passing for one that agreed."""
+    """A provider that cannot run here is listed as not compared."""
     both = ["CUDAExecutionProvider", "CPUExecutionProvider"]
     monkeypatch.setattr("edgecascade.runtime.engine.available", lambda: both)
     found = check_parity(folded(identity(3), rule), LOGITS, LOGITS, rule)
     assert (found.unusable, found.providers) == (("CUDAExecutionProvider",), ("CPUExecutionProvider",))
 
 
-def test_rows_that_are_no_numbers_agree_too(identity: Body, rule: DecisionRule) -> None:
-    """NaN here and there is the same decision."""
+def test_nan_rows_agree(identity: Body, rule: DecisionRule) -> None:
+    """Rows with NaN get the same decision."""
     rows = np.array([[np.nan, 0, 0], [np.inf, 0, 0], [5, 0, 0], [-np.inf, 1, 0]], np.float32)
     assert check_parity(folded(identity(3), rule), rows, rows, rule).n == 4
 
 
-def test_a_number_where_there_is_none_is_found_out(build: Body, rule: DecisionRule) -> None:
-    """A file that repairs NaN hides what the device must not trust."""
+def test_a_number_in_place_of_nan_is_detected(build: Body, rule: DecisionRule) -> None:
+    """A file that replaces NaN by a number would hide an input that must be forwarded."""
     nodes = [
         helper.make_node("IsNaN", ["z"], ["broken"]),
         helper.make_node("Where", ["broken", "zero", "z"], ["logits"]),
@@ -73,13 +73,13 @@ def test_a_number_where_there_is_none_is_found_out(build: Body, rule: DecisionRu
         ),
     ],
 )
-def test_a_fixed_batch_is_fed_as_it_wants(identity: Body, rule: DecisionRule, batch: int) -> None:
-    """So many at a time, and every input is compared."""
+def test_a_fixed_batch_is_fed_in_full_batches(identity: Body, rule: DecisionRule, batch: int) -> None:
+    """Inputs are fed in batches of the fixed size, and every input is compared."""
     assert check_parity(folded(identity(3, batch=batch), rule), LOGITS, LOGITS, rule).n == 200
 
 
 def other_table(rule: DecisionRule) -> AdvantageTable:
-    """The same bins with the opposite advantage."""
+    """Return the same bins with the opposite advantage."""
     return replace(rule.table, values=-rule.table.values)
 
 
@@ -97,10 +97,10 @@ def other_table(rule: DecisionRule) -> AdvantageTable:
         ),
     ],
 )
-def test_another_rule_is_found_out(
+def test_another_rule_is_detected(
     identity: Body, rule: DecisionRule, change: Callable[[DecisionRule], DecisionRule], name: str
 ) -> None:
-    """The sentence shows the provider, the first input that differs, what it got and what was expected."""
+    """The error names the provider, the first input that differs, the value found and the value expected."""
     with pytest.raises(
         ParityError,
         match=rf"^parity failed on CPUExecutionProvider: {name} of input \d+ is \S+, expected \S+ \(\d+ of 200",
@@ -108,8 +108,8 @@ def test_another_rule_is_found_out(
         check_parity(folded(identity(3), change(rule)), LOGITS, LOGITS, rule)
 
 
-def test_the_first_difference_is_shown(identity: Body, rule: DecisionRule) -> None:
-    """Where it is, what the file gives, what the rule gives, and how many there are."""
+def test_the_first_difference_is_reported(identity: Body, rule: DecisionRule) -> None:
+    """The report holds its index, both values, and the number of differences."""
     rows = np.array([[0, 0, 0], [0, 0, 0], [3, 0, 0], [0, 3, 0]], np.float32)
     with pytest.raises(ParityError) as refusal:
         check_parity(folded(identity(3), replace(rule, temperature=3.0)), rows, rows, rule)
@@ -119,8 +119,8 @@ def test_the_first_difference_is_shown(identity: Body, rule: DecisionRule) -> No
     )
 
 
-def test_classes_in_another_order_are_found_out(build: Body, rule: DecisionRule) -> None:
-    """A label is compared and not only how sure it is."""
+def test_permuted_classes_are_detected(build: Body, rule: DecisionRule) -> None:
+    """Labels are compared as well as confidences."""
     body = build(
         [helper.make_node("Gather", ["z", "order"], ["logits"], axis=1)], [3], [3], {"order": np.array([1, 2, 0])}
     )
@@ -128,8 +128,8 @@ def test_classes_in_another_order_are_found_out(build: Body, rule: DecisionRule)
         check_parity(folded(body, rule), LOGITS, LOGITS, rule)
 
 
-def test_a_model_that_loses_precision_is_found_out(build: Body, rule: DecisionRule) -> None:
-    """Half precision on the way is more than the tolerance."""
+def test_lost_precision_is_detected(build: Body, rule: DecisionRule) -> None:
+    """A cast to half precision exceeds the tolerance."""
     nodes = [
         helper.make_node("Cast", ["z"], ["half"], to=TensorProto.FLOAT16),
         helper.make_node("Cast", ["half"], ["logits"], to=TensorProto.FLOAT),
@@ -138,8 +138,8 @@ def test_a_model_that_loses_precision_is_found_out(build: Body, rule: DecisionRu
         check_parity(folded(build(nodes, [3], [3]), rule), LOGITS, LOGITS, rule)
 
 
-def test_a_score_on_an_edge_may_fall_either_way(build: Body, rule: DecisionRule) -> None:
-    """Within the tolerance of an edge, rounding decides, and that is no failure."""
+def test_a_score_near_an_edge_may_fall_on_either_side(build: Body, rule: DecisionRule) -> None:
+    """Within the tolerance of an edge, either decision is accepted."""
     drift = np.array([2e-5, 0, 0], np.float32)
     body = build([helper.make_node("Add", ["z", "drift"], ["logits"])], [3], [3], {"drift": drift})
     rows = np.array([[1.6, 0, 0]], np.float32)

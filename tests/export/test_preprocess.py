@@ -1,4 +1,4 @@
-"""Preprocessing in the graph is what Pillow does, so training and device agree."""
+"""Preprocessing in the graph equals Pillow's, so training and device agree."""
 
 import json
 from collections.abc import Callable
@@ -21,7 +21,7 @@ MEAN, STD = (100.0, 110.0, 120.0), (50.0, 60.0, 70.0)
 
 
 def smooth(height: int, width: int) -> NDArray[np.uint8]:
-    """A picture with shapes and noise, like a photo."""
+    """Return a picture of smooth shapes and noise, like a photograph."""
     rng = np.random.default_rng(height * width)
     coarse = Image.fromarray(rng.integers(0, 256, (6, 5, 3), np.uint8)).resize(
         (width, height), Image.Resampling.BICUBIC
@@ -32,7 +32,7 @@ def smooth(height: int, width: int) -> NDArray[np.uint8]:
 
 @pytest.fixture
 def pixels(build: Body) -> Callable[[ImagePreprocessing], ModelProto]:
-    """Makes a body that gives back the pixels it gets."""
+    """Return a body that outputs the pixels of its input."""
 
     def pixels(preprocessing: ImagePreprocessing) -> ModelProto:
         shape = [3, preprocessing.height, preprocessing.width]
@@ -43,8 +43,8 @@ def pixels(build: Body) -> Callable[[ImagePreprocessing], ModelProto]:
 
 @pytest.mark.parametrize("interpolation", ["linear", "cubic"])
 @pytest.mark.parametrize("size", [(32, 32), (64, 48), (300, 200), (97, 131), (1, 7)], ids="{0[0]}x{0[1]}".format)
-def test_resizing_is_pillows(pixels: Body, interpolation: str, size: tuple[int, int]) -> None:
-    """Up and down, any aspect, to within the bytes that Pillow rounds and clips to between its two passes."""
+def test_resizing_equals_pillow(pixels: Body, interpolation: str, size: tuple[int, int]) -> None:
+    """At any scale and aspect ratio, the graph agrees with Pillow up to Pillow's rounding between its two passes."""
     preprocessing = ImagePreprocessing(48, 56, MEAN, STD, interpolation)
     image = smooth(*size)
     resampling = {"linear": Image.Resampling.BILINEAR, "cubic": Image.Resampling.BICUBIC}[interpolation]
@@ -59,8 +59,8 @@ def test_resizing_is_pillows(pixels: Body, interpolation: str, size: tuple[int, 
 
 @pytest.mark.parametrize("interpolation", ["linear", "cubic"])
 @pytest.mark.parametrize("size", [(32, 32), (300, 200), (97, 131), (1, 7)], ids="{0[0]}x{0[1]}".format)
-def test_before_rounding_it_is_pillow_to_a_thousandth(pixels: Body, interpolation: str, size: tuple[int, int]) -> None:
-    """In Pillow's floating-point mode, which neither rounds nor clips, the two are one resize."""
+def test_resizing_equals_pillow_in_floating_point(pixels: Body, interpolation: str, size: tuple[int, int]) -> None:
+    """In Pillow's floating-point mode, which neither rounds nor clips, the difference is at most one thousandth."""
     preprocessing = ImagePreprocessing(48, 56, (0.0,) * 3, (1.0,) * 3, interpolation)
     image = smooth(*size)
     resampling = {"linear": Image.Resampling.BILINEAR, "cubic": Image.Resampling.BICUBIC}[interpolation]
@@ -72,7 +72,7 @@ def test_before_rounding_it_is_pillow_to_a_thousandth(pixels: Body, interpolatio
 
 @pytest.mark.parametrize("interpolation", ["linear", "cubic"])
 def test_an_image_of_the_right_size_is_only_normalised(pixels: Body, interpolation: str) -> None:
-    """Pixel less mean, by standard deviation, channel by channel, to the bit."""
+    """Each channel becomes (pixel - mean) / standard deviation, bit for bit."""
     preprocessing = ImagePreprocessing(9, 7, MEAN, STD, interpolation)
     image = smooth(9, 7)
     model = prepend(preprocessing, pixels(preprocessing))
@@ -81,8 +81,8 @@ def test_an_image_of_the_right_size_is_only_normalised(pixels: Body, interpolati
     np.testing.assert_array_equal(found[0], wanted.transpose(2, 0, 1))
 
 
-def test_one_file_takes_images_of_any_size(pixels: Body) -> None:
-    """Batch, height and width are free; the type is not."""
+def test_one_file_accepts_images_of_any_size(pixels: Body) -> None:
+    """Batch, height and width are free; the type is fixed."""
     preprocessing = ImagePreprocessing(8, 8, MEAN, STD)
     session = open_session(prepend(preprocessing, pixels(preprocessing)).SerializeToString())
     for n, height, width in ((1, 8, 8), (3, 20, 10)):
@@ -92,8 +92,8 @@ def test_one_file_takes_images_of_any_size(pixels: Body) -> None:
     assert (declared.name, declared.type, declared.shape[3]) == ("image", "tensor(uint8)", 3)
 
 
-def test_it_can_stand_alone(pixels: Body) -> None:
-    """The same pixels as in front of the body, for quantizing on."""
+def test_preprocessing_can_run_alone(pixels: Body) -> None:
+    """It returns the same pixels as in front of the body, for use in quantization."""
     preprocessing = ImagePreprocessing(8, 8, MEAN, STD)
     image = smooth(20, 30)[None]
     whole = open_session(prepend(preprocessing, pixels(preprocessing)).SerializeToString())
@@ -101,8 +101,8 @@ def test_it_can_stand_alone(pixels: Body) -> None:
     np.testing.assert_array_equal(whole.run(None, {"image": image})[0], alone.run(None, {"image": image})[0])
 
 
-def test_it_is_recorded_in_the_file(pixels: Body) -> None:
-    """For whoever has to do the same elsewhere."""
+def test_preprocessing_is_recorded_in_the_file(pixels: Body) -> None:
+    """The record lets other programs reproduce it."""
     preprocessing = ImagePreprocessing(8, 8, MEAN, STD)
     properties = {entry.key: entry.value for entry in prepend(preprocessing, pixels(preprocessing)).metadata_props}
     assert json.loads(properties[PREPROCESSING_KEY]) == {
@@ -115,8 +115,8 @@ def test_it_is_recorded_in_the_file(pixels: Body) -> None:
     }
 
 
-def test_the_body_is_left_alone_and_its_batch_stays(build: Body) -> None:
-    """A copy is made; a batch that was fixed is still fixed, and sides that were free take the size."""
+def test_the_body_is_unchanged_and_its_batch_stays(build: Body) -> None:
+    """The body is copied; a fixed batch stays fixed, and free sides take the given size."""
     body = build([helper.make_node("Identity", ["z"], ["logits"])], ["c", "h", "w"], [3, 8, 8], batch=2)
     before = body.SerializeToString()
     session = open_session(prepend(ImagePreprocessing(8, 8, MEAN, STD), body).SerializeToString())
@@ -128,8 +128,8 @@ def test_the_body_is_left_alone_and_its_batch_stays(build: Body) -> None:
 @pytest.mark.parametrize(
     ("source", "inner"), [("image", "inner"), ("z", "image"), ("z", "preprocess/float"), ("preprocess/size", "inner")]
 )
-def test_names_inside_the_body_collide_with_nothing(build: Body, source: str, inner: str) -> None:
-    """A body may call its input `image`, as many do, or use any name that prepending adds."""
+def test_names_in_the_body_do_not_collide(build: Body, source: str, inner: str) -> None:
+    """The body may call its input `image` or use any other name that the preprocessing adds."""
     nodes = [helper.make_node("Neg", [source], [inner]), helper.make_node("Neg", [inner], ["logits"])]
     body = build(nodes, [3, 8, 8], [3, 8, 8], source=source)
     model = prepend(ImagePreprocessing(8, 8, MEAN, STD), body)
@@ -139,7 +139,7 @@ def test_names_inside_the_body_collide_with_nothing(build: Body, source: str, in
 
 
 def test_a_body_of_two_inputs_is_refused(build: Body) -> None:
-    """There is one image to put before it."""
+    """Preprocessing takes one image, so the body must have one input."""
     body = build([helper.make_node("Identity", ["z"], ["logits"])], [3, 8, 8], [3, 8, 8])
     body.graph.input.add().CopyFrom(body.graph.input[0])
     with pytest.raises(ExportError, match=r"^body: expected one input .*got 2"):
@@ -156,8 +156,8 @@ def test_a_body_of_two_inputs_is_refused(build: Body) -> None:
         pytest.param({"shape": [3, 8, 8], "opset": 17}, r"its opset is 17, expected 18", id="an old opset"),
     ],
 )
-def test_a_body_that_takes_something_else_is_refused(build: Body, options: dict[str, object], message: str) -> None:
-    """One sentence."""
+def test_a_body_with_an_incompatible_input_is_refused(build: Body, options: dict[str, object], message: str) -> None:
+    """The error is one sentence."""
     shape = options.pop("shape")
     body = build([helper.make_node("Identity", ["z"], ["logits"])], shape, shape, **options)
     with pytest.raises(ExportError, match=rf"^body: {message}"):
@@ -174,7 +174,7 @@ def test_a_body_that_takes_something_else_is_refused(build: Body, options: dict[
         pytest.param((8, 8, (np.inf, 0.0, 0.0), STD), "mean"),
     ],
 )
-def test_preprocessing_that_cannot_be_is_refused(arguments: tuple[object, ...], name: str) -> None:
-    """One sentence that names the argument."""
+def test_invalid_preprocessing_is_refused(arguments: tuple[object, ...], name: str) -> None:
+    """The error names the argument."""
     with pytest.raises(ArgumentError, match=f"^{name}: expected"):
         ImagePreprocessing(*arguments)  # type: ignore[arg-type]

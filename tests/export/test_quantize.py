@@ -1,4 +1,4 @@
-"""In int8, nearly the same classifier in less than half the bytes."""
+"""Int8 bodies have less than half the bytes and nearly the same answers."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -19,7 +19,7 @@ Run = Callable[[ModelProto, NDArray[np.float32]], NDArray[np.float32]]
 
 
 def waves() -> NDArray[np.float32]:
-    """96 pictures: waves of eight lengths in four directions, in each of three colours, over a slope."""
+    """Return 96 pictures: waves of eight lengths in four directions, in each of three colours, on a gradient."""
     row, column = np.mgrid[:12, :12]
     pictures = np.zeros((8, 4, 3, 3, 12, 12))
     for length, angle, colour in np.ndindex(8, 4, 3):
@@ -34,35 +34,35 @@ INPUTS = waves()
 
 @pytest.fixture(scope="module")
 def original(exported: ModelProto) -> bytes:
-    """The model as it was before anyone quantized it."""
+    """Return the float model."""
     return bytes(exported.SerializeToString())
 
 
 @pytest.fixture(scope="module")
 def quantized(exported: ModelProto, original: bytes) -> ModelProto:  # noqa: ARG001  # it must come first
-    """On half of the pictures."""
+    """Return the model quantized on half of the pictures."""
     return quantize_int8(exported, INPUTS[::2])
 
 
 def test_int8_is_less_than_half_the_bytes(exported: ModelProto, quantized: ModelProto) -> None:
-    """Both convolutions are stored as int8."""
+    """Both convolutions are stored in int8."""
     assert quantized.ByteSize() < 0.5 * exported.ByteSize()
     assert sum(i.data_type == TensorProto.INT8 and len(i.dims) == 4 for i in quantized.graph.initializer) == 2
 
 
-def test_int8_says_nearly_the_same(exported: ModelProto, quantized: ModelProto, logits_of: Run) -> None:
-    """On pictures that it was not quantized on too: each class's logits, and the label."""
+def test_int8_gives_nearly_the_same_logits(exported: ModelProto, quantized: ModelProto, logits_of: Run) -> None:
+    """The logits of each class and the labels agree, also on pictures that were not used to quantize."""
     before, after = logits_of(exported, INPUTS[1::2]), logits_of(quantized, INPUTS[1::2])
     for old, new in zip(before.T, after.T, strict=True):
         assert np.corrcoef(old, new)[0, 1] > 0.999
         assert np.abs(new - old).max() < 0.1 * old.std()
-    centre = before.mean(axis=0)  # an untrained network prefers one class; without that, all five occur
+    centre = before.mean(axis=0)  # an untrained network prefers one class; after centring, all five occur
     assert len(np.unique((before - centre).argmax(axis=1))) == 5
     assert ((before - centre).argmax(axis=1) == (after - centre).argmax(axis=1)).mean() > 0.9
 
 
-def test_the_layer_that_makes_the_logits_stays_in_float(quantized: ModelProto) -> None:
-    """Its weights are float, as nothing else's are."""
+def test_the_layer_before_the_logits_stays_in_float(quantized: ModelProto) -> None:
+    """Only the last layer has float weights."""
     produced = {output: node for node in quantized.graph.node for output in node.output}
     head = produced[find_logits(quantized).tensor]
     assert head.op_type == "Gemm"
@@ -71,19 +71,19 @@ def test_the_layer_that_makes_the_logits_stays_in_float(quantized: ModelProto) -
     assert [produced[node.input[1]].op_type for node in convolutions] == ["DequantizeLinear"] * 2
 
 
-def test_confidences_keep_their_many_values(quantized: ModelProto, logits_of: Run) -> None:
-    """One per picture, so that there is something to bin."""
+def test_confidences_have_many_values(quantized: ModelProto, logits_of: Run) -> None:
+    """Every picture has a distinct confidence, so the bins can separate them."""
     assert len(np.unique(softmax(logits_of(quantized, INPUTS)).max(axis=1))) == len(INPUTS)
 
 
 @pytest.mark.usefixtures("quantized")
-def test_the_model_it_was_given_is_left_alone(exported: ModelProto, original: bytes) -> None:
-    """To the byte."""
+def test_the_given_model_is_not_modified(exported: ModelProto, original: bytes) -> None:
+    """The model stays the same byte for byte."""
     assert exported.SerializeToString() == original
 
 
-def test_a_fixed_batch_is_fed_as_it_wants(exported: ModelProto, logits_of: Run) -> None:
-    """Four by four, here; ten inputs make two of them."""
+def test_a_fixed_batch_is_fed_in_full_batches(exported: ModelProto, logits_of: Run) -> None:
+    """With a batch size of four, ten inputs make two batches."""
     fixed = ModelProto()
     fixed.CopyFrom(exported)
     for value in (*fixed.graph.input, *fixed.graph.output):
@@ -93,7 +93,7 @@ def test_a_fixed_batch_is_fed_as_it_wants(exported: ModelProto, logits_of: Run) 
 
 
 def test_a_body_of_two_inputs_is_refused(exported: ModelProto) -> None:
-    """There is one array to quantize on."""
+    """Quantization takes one array, so the body must have one input."""
     two = ModelProto()
     two.CopyFrom(exported)
     two.graph.input.append(two.graph.input[0])
@@ -102,16 +102,16 @@ def test_a_body_of_two_inputs_is_refused(exported: ModelProto) -> None:
 
 
 @pytest.mark.parametrize("n", [1, 15])
-def test_a_few_inputs_are_used_and_not_dropped(exported: ModelProto, logits_of: Run, n: int) -> None:
-    """Any number of them will do where the batch is free."""
+def test_few_inputs_are_all_used(exported: ModelProto, logits_of: Run, n: int) -> None:
+    """With a free batch size, any number of inputs is used."""
     assert logits_of(quantize_int8(exported, INPUTS[:n]), INPUTS).shape == (96, 5)
 
 
 @pytest.mark.parametrize("outlier", [1.0, 1e5])
-def test_export_tells_what_int8_costs_and_refuses_too_much(
+def test_export_reports_the_loss_of_int8_and_limits_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], outlier: float
 ) -> None:
-    """One input that is far larger than the others leaves them no steps; `--int8-loss 1` lets that pass."""
+    """One input much larger than the others leaves them few int8 steps; `--int8-loss 1` accepts the loss."""
     torch.manual_seed(0)
     first = torch.nn.Linear(8, 16)
     layers = torch.nn.Sequential(first, torch.nn.ReLU(), torch.nn.Linear(16, 3))
@@ -136,7 +136,7 @@ def test_export_tells_what_int8_costs_and_refuses_too_much(
 
 
 def onnxruntime_warns(capture: pytest.CaptureFixture[str]) -> bool:
-    """Whether opening a session that gives cause for a warning brings one: here, a constant that is an input too."""
+    """Return whether opening a session on a model with a constant that is also an input logs a warning."""
     inputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("z", "constant")]
     outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])]
     constants = [helper.make_tensor("constant", TensorProto.FLOAT, [1], [0.0])]
@@ -149,7 +149,7 @@ def onnxruntime_warns(capture: pytest.CaptureFixture[str]) -> bool:
 
 @pytest.fixture
 def severity() -> Iterator[Callable[[int], None]]:
-    """Sets onnxruntime's log severity for one test: 2 is its default, warnings; 3 is errors only."""
+    """Set the log severity of onnxruntime for one test: 2 is its default, warnings; 3 is errors only."""
     yield onnxruntime.set_default_logger_severity
     onnxruntime.set_default_logger_severity(2)
 
@@ -170,14 +170,14 @@ def severity() -> Iterator[Callable[[int], None]]:
         ),
     ],
 )
-def test_onnxruntimes_logging_is_left_as_found(
+def test_the_log_severity_of_onnxruntime_is_restored(
     exported: ModelProto,
     severity: Callable[[int], None],
     capfd: pytest.CaptureFixture[str],
     level: int,
     inputs: NDArray[np.float32],
 ) -> None:
-    """It belongs to the process, not to the quantizer."""
+    """The severity is global to the process, so the quantizer restores it."""
     severity(level)
     with contextlib.suppress(Exception):
         quantize_int8(exported, inputs)

@@ -1,4 +1,4 @@
-"""In the field: another threshold or a new plan in the same file, around the same body."""
+"""`recalibrate` gives a deployed file another threshold or a new plan around the same body."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -39,7 +39,7 @@ def _body(path: Path) -> bytes:
 
 
 def test_the_threshold_moves_along_the_curve(pair: Path, tmp_path: Path) -> None:
-    """No data, no remote: the planned rates are met on other inputs, and the body is the same."""
+    """Without data or a remote, the planned offload rates hold on other inputs, and the body is the same."""
     rates = []
     for rate in (0.05, 0.15, 0.3):
         chosen = move_threshold(pair / "local.onnx", tmp_path / "moved.onnx", MostAccuracy(rate))
@@ -50,8 +50,8 @@ def test_the_threshold_moves_along_the_curve(pair: Path, tmp_path: Path) -> None
     assert rates == sorted(rates)
 
 
-def test_the_document_says_what_was_done(pair: Path, tmp_path: Path) -> None:
-    """The new point and objective; no certificate, and no verdict on the old point."""
+def test_the_document_records_the_change(pair: Path, tmp_path: Path) -> None:
+    """It has the new point and objective, no certificate, and no advice about the old point."""
     chosen = move_threshold(pair / "local.onnx", tmp_path / "moved.onnx", MostAccuracy(0.1))
     document = Cascade.load(tmp_path / "moved.onnx").document.to_dict()
     assert document["policy"]["threshold"] == document["policy"]["chosen"]["threshold"] == chosen.threshold
@@ -61,21 +61,21 @@ def test_the_document_says_what_was_done(pair: Path, tmp_path: Path) -> None:
     assert document["calibration"] == Cascade.load(pair / "local.onnx").document.to_dict()["calibration"]
 
 
-def test_it_still_verifies(pair: Path, tmp_path: Path) -> None:
-    """The golden inputs expect the decisions of the new threshold, and get them."""
+def test_the_changed_file_verifies(pair: Path, tmp_path: Path) -> None:
+    """The golden inputs expect the decisions at the new threshold."""
     move_threshold(pair / "local.onnx", tmp_path / "moved.onnx", MostAccuracy(0.0))
     assert main(["inspect", str(tmp_path / "moved.onnx"), "--verify"]) == 0
 
 
-def test_what_is_out_of_reach_writes_nothing(pair: Path, tmp_path: Path) -> None:
-    """With the nearest point in the message."""
+def test_an_unreachable_objective_writes_nothing(pair: Path, tmp_path: Path) -> None:
+    """The error names the nearest point."""
     with pytest.raises(CalibrationError, match="out of reach"):
         move_threshold(pair / "local.onnx", tmp_path / "moved.onnx", LeastOffload(accuracy=1.0))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_that_decides_otherwise_is_not_written(pair: Path, tmp_path: Path) -> None:
-    """Whoever broke the body learns of it here."""
+def test_a_file_with_a_broken_body_is_not_written(pair: Path, tmp_path: Path) -> None:
+    """The parity check detects the broken body."""
     model = load_model(pair / "local.onnx")
     for node in model.graph.node:
         if node.op_type == "Flatten":
@@ -95,8 +95,8 @@ def _swap_softmax(model: ModelProto) -> None:
             node.op_type = "Mul"
 
 
-def test_a_new_plan_fits_new_data(pair: Path, tmp_path: Path) -> None:
-    """Inverted images, on which the old temperature means nothing: the temperature follows, the body does not."""
+def test_a_new_plan_fits_the_new_data(pair: Path, tmp_path: Path) -> None:
+    """On inverted images the temperature changes and the body does not."""
     with np.load(pair / "test.npz") as arrays:
         np.savez(tmp_path / "field.npz", x=arrays["x"] // 2, y=arrays["y"], names=arrays["names"])
     data = read_labelled(tmp_path / "field.npz")
@@ -115,8 +115,8 @@ def test_a_new_plan_fits_new_data(pair: Path, tmp_path: Path) -> None:
     assert _body(out) == (pair / "corner.onnx").read_bytes()
 
 
-def test_names_that_the_new_data_lacks_are_kept(pair: Path, tmp_path: Path) -> None:
-    """The classes are the body's; the data need not name them again."""
+def test_class_names_missing_from_the_new_data_are_taken_from_the_file(pair: Path, tmp_path: Path) -> None:
+    """The classes are those of the body, so the data need not name them."""
     with np.load(pair / "test.npz") as arrays:
         np.savez(tmp_path / "field.npz", x=arrays["x"], y=arrays["y"])
     arguments = [str(pair / "local.onnx"), "--remote", str(pair / "remote.onnx"), "--data", str(tmp_path / "field.npz")]
@@ -126,8 +126,8 @@ def test_names_that_the_new_data_lacks_are_kept(pair: Path, tmp_path: Path) -> N
     assert GOLDEN_KEY not in {entry.key for entry in load_model(out).metadata_props}
 
 
-def test_a_file_can_be_replaced_by_itself(pair: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """In the field there is one path."""
+def test_a_file_can_be_replaced_in_place(pair: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The output path may be the input path."""
     path = tmp_path / "local.onnx"
     path.write_bytes((pair / "local.onnx").read_bytes())
     assert main(["recalibrate", str(path), "--offload-rate", "0.1", "-o", str(path)]) == 0
@@ -144,17 +144,17 @@ def test_a_file_can_be_replaced_by_itself(pair: Path, tmp_path: Path, capsys: py
         (["--accuracy", "1.0"], "accuracy: 100.0% is out of reach"),
     ],
 )
-def test_arguments_that_need_data_say_so(
+def test_options_that_need_data_are_refused_without_it(
     pair: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
-    """One sentence, and nothing is written."""
+    """The error is one sentence, and nothing is written."""
     assert main(["recalibrate", str(pair / "local.onnx"), *arguments, "-o", str(tmp_path / "o.onnx")]) == 2
     assert message in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_no_cascade_model_is_refused(pair: Path, tmp_path: Path) -> None:
-    """A body, and a file that is not there."""
+def test_a_file_that_is_not_a_cascade_model_is_refused(pair: Path, tmp_path: Path) -> None:
+    """A body and a missing file are refused."""
     with pytest.raises(ModelFileError, match="not a cascade model"):
         move_threshold(pair / "corner.onnx", tmp_path / "o.onnx", MostAccuracy(0.1))
     with pytest.raises(ExportError, match="no such file"):

@@ -1,4 +1,4 @@
-"""All kinds of classifier: through the whole export and back, and in ONNX Runtimes old and new."""
+"""Every kind of classifier survives export and unfolding, and decides alike in old and new ONNX Runtimes."""
 
 import functools
 import os
@@ -141,7 +141,7 @@ def _lite0_int8() -> tuple[ModelProto, Any]:
 
 
 def _bert() -> tuple[ModelProto, Any]:
-    """By way of optimum; fed tokens, since no tokenizer is needed to replay them."""
+    """Export a small BERT with optimum; it is fed tokens, so replaying needs no tokenizer."""
     transformers = pytest.importorskip("transformers")
     pytest.importorskip("optimum.exporters.onnx")
     torch.manual_seed(0)
@@ -188,7 +188,7 @@ QUICK = [kind for kind in KINDS if not kind.startswith(("lite0", "bert"))]
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Makes `body.onnx` and `local.onnx` of a kind, once."""
+    """Make `body.onnx` and `local.onnx` of a kind, once."""
     folder = tmp_path_factory.mktemp("kinds")
 
     def made(kind: str) -> Path:
@@ -198,7 +198,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
             save_model(body, path / "body.onnx")
             raw = local_scores(path / "body.onnx", inputs)
             scores = logits_of(raw, kind_of(find_logits(body), raw))
-            scores = scores / scores.std() * 2  # random weights leave some of them nearly flat
+            scores = scores / scores.std() * 2  # random weights can make the outputs nearly flat
             rng = np.random.default_rng(1)
             labels = (scores + rng.gumbel(size=scores.shape)).argmax(axis=1)
             remote = np.eye(scores.shape[1])[labels] * 6 + rng.gumbel(size=scores.shape)
@@ -210,8 +210,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 
 @pytest.mark.parametrize("kind", [*QUICK, *(pytest.param(k, marks=pytest.mark.slow) for k in KINDS if k not in QUICK)])
-def test_every_kind_goes_through_and_comes_back(made: Callable[[str], Path], kind: str) -> None:
-    """Checked, decided as the reference does, replayed, and unfolded to the same bytes."""
+def test_every_kind_of_classifier_survives_a_round_trip(made: Callable[[str], Path], kind: str) -> None:
+    """Each is checked, decides as the reference does, replays its golden inputs, and unfolds to the same bytes."""
     folder = made(kind)
     model = load_model(folder / "local.onnx")
     onnx.checker.check_model(model, full_check=True)
@@ -221,8 +221,8 @@ def test_every_kind_goes_through_and_comes_back(made: Callable[[str], Path], kin
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["cnn", "cropped-photo", "thousand-classes", "sigmoid", "two-inputs"])
-def test_litert_decides_alike(made: Callable[[str], Path], kind: str, converter: str) -> None:
-    """On every input that the file was calibrated on."""
+def test_litert_gives_the_same_decisions(made: Callable[[str], Path], kind: str, converter: str) -> None:
+    """They agree on every input of the calibration."""
     folder = made(kind)
     export_tflite(folder / "local.onnx", folder / "local.tflite", converter=converter)
     assert main(["inspect", str(folder / "local.tflite"), "--verify", "--tolerance", "1e-4"]) == 0
@@ -243,8 +243,8 @@ def test_litert_decides_alike(made: Callable[[str], Path], kind: str, converter:
         ("bert", r"^model: its input input_ids has a side `sequence_length` of no fixed size"),
     ],
 )
-def test_what_litert_cannot_hold_is_refused(made: Callable[[str], Path], kind: str, sentence: str) -> None:
-    """In one sentence, and not as a log of a thousand lines."""
+def test_models_that_litert_cannot_hold_are_refused(made: Callable[[str], Path], kind: str, sentence: str) -> None:
+    """The error is one sentence, not the converter's log."""
     with pytest.raises(EdgecascadeError, match=sentence) as refusal:
         export_tflite(made(kind) / "local.onnx", made(kind) / "local.tflite")
     assert "\n" not in str(refusal.value)
@@ -254,10 +254,10 @@ def test_what_litert_cannot_hold_is_refused(made: Callable[[str], Path], kind: s
 @pytest.mark.slow
 @pytest.mark.skipif(sys.version_info >= (3, 13), reason="the oldest supported ONNX Runtime has no wheel for it")
 @pytest.mark.parametrize("version", ["1.19.2", "1.23.2"])
-def test_older_runtimes_decide_alike(
+def test_older_runtimes_give_the_same_decisions(
     environment: Callable[..., Path], unpacked: Path, made: Callable[[str], Path], version: str
 ) -> None:
-    """As on JetPack 5 and 6: the golden inputs of every kind get the decisions that the newest runtime gives."""
+    """In the ONNX Runtimes of JetPack 5 and 6, the golden inputs of every kind get the decisions of the newest one."""
     ran = subprocess.run(
         [environment(f"onnxruntime=={version}"), "-c", INSPECT, *(made(kind) / "local.onnx" for kind in KINDS)],
         env={**os.environ, "PYTHONPATH": str(unpacked)},

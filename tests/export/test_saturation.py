@@ -1,4 +1,4 @@
-"""Int8 files decide alike on CPUs with VNNI and without: no pair of weights can be clipped at 16 bits."""
+"""Int8 files decide alike on CPUs with and without VNNI: no pair of weights saturates 16 bits."""
 
 import json
 import os
@@ -32,7 +32,7 @@ from edgecascade.runtime.saturation import saturates_here, unsafe_weights
 
 Emulate = Callable[..., dict[str, Any]]
 
-# Runs a file plainly, plainly with the session option, and as the runtime does; prints all outputs as JSON.
+# Run a file with defaults, with the session option, and as the runtime does; print all outputs as JSON.
 SCRIPT = """
 import json, sys
 import numpy as np
@@ -52,7 +52,7 @@ print(json.dumps({"saturates": saturates_here(), **found}))
 
 @pytest.fixture(scope="session")
 def haswell() -> Callable[..., "subprocess.CompletedProcess[str]"]:
-    """Run Python on an emulated CPU with AVX2 and no VNNI, or skip."""
+    """Return a command that runs Python on an emulated CPU with AVX2 and without VNNI, or skip the test."""
     emulator = shutil.which("qemu-x86_64")
     if emulator is None:
         pytest.skip("qemu-x86_64 is not installed")
@@ -68,7 +68,7 @@ def haswell() -> Callable[..., "subprocess.CompletedProcess[str]"]:
 
 @pytest.fixture
 def emulate(haswell: Callable[..., "subprocess.CompletedProcess[str]"], tmp_path: Path) -> Emulate:
-    """Run a model on inputs with `SCRIPT` on the emulated CPU."""
+    """Run `SCRIPT` with a model and inputs on the emulated CPU and return its outputs."""
 
     def emulate(model: ModelProto, **inputs: NDArray[Any]) -> dict[str, Any]:
         onnx.save(model, tmp_path / "model.onnx")
@@ -81,10 +81,10 @@ def emulate(haswell: Callable[..., "subprocess.CompletedProcess[str]"], tmp_path
 
 
 class Net(torch.nn.Module):
-    """Kernels of every kind: 3 x 3, grouped, depthwise, 1 x 1, of odd and even depth, and a matrix."""
+    """A network with every kind of kernel: 3 x 3, grouped, depthwise, 1 x 1, of odd and even depth, and a matrix."""
 
     def __init__(self) -> None:
-        """With weights that are far from even: one in ten is large."""
+        """Draw heavy-tailed weights: one in ten is large."""
         super().__init__()
         self.layers = torch.nn.Sequential(
             torch.nn.Conv2d(3, 16, 3, padding=1),
@@ -104,7 +104,7 @@ class Net(torch.nn.Module):
                 parameter.mul_(torch.where(torch.rand_like(parameter) < 0.1, 4.0, 1.0))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Give the logits."""
+        """Return the logits."""
         found: torch.Tensor = self.layers(x)
         return found
 
@@ -114,14 +114,14 @@ INPUTS = np.random.default_rng(0).normal(size=(64, 3, 8, 8)).astype(np.float32)
 
 @pytest.fixture(scope="module")
 def body() -> ModelProto:
-    """In float."""
+    """Return the float body."""
     torch.manual_seed(0)
     return export_torch(Net().eval(), (3, 8, 8))
 
 
 @pytest.fixture(scope="module")
 def unsafe(body: ModelProto, tmp_path_factory: pytest.TempPathFactory) -> ModelProto:
-    """As onnxruntime quantizes it by default: full range, without regard to pairs."""
+    """Return the body quantized with onnxruntime's defaults: full range, without a limit on pairs."""
     folder = tmp_path_factory.mktemp("unsafe")
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no types
@@ -146,7 +146,7 @@ def unsafe(body: ModelProto, tmp_path_factory: pytest.TempPathFactory) -> ModelP
 
 
 def clipped_pairs(model: ModelProto) -> int:
-    """Count the pairs of int8 weights, in any order in which a kernel may take them, whose sum can be clipped."""
+    """Count the pairs of int8 weights whose sum can saturate, in any order in which a kernel may pair them."""
     tensors = {one.name: numpy_helper.to_array(one).astype(int) for one in model.graph.initializer}
     dequantized = {n.output[0]: n.input[0] for n in model.graph.node if n.op_type == "DequantizeLinear"}
     found = 0
@@ -174,7 +174,7 @@ def clipped_pairs(model: ModelProto) -> int:
 
 
 def matmul(weights: NDArray[np.int8]) -> ModelProto:
-    """Integer product, whose sums come out as they are."""
+    """Return a model of one integer matrix product that outputs its sums."""
     graph = helper.make_graph(
         [helper.make_node("MatMulInteger", ["x", "w"], ["y"])],
         "sums",
@@ -186,22 +186,22 @@ def matmul(weights: NDArray[np.int8]) -> ModelProto:
 
 
 def worst_weights(k: int, n: int) -> NDArray[np.int8]:
-    """Pairs that add up to 128 or -128 exactly, the last one alone where k is odd."""
+    """Return pairs that add up to exactly 128 or -128, with a single last weight where k is odd."""
     first = np.random.default_rng(k).integers(1, 128, (k // 2, n))
     pairs = np.stack([first, 128 - first], axis=1).reshape(-1, n)
     signed = pairs * np.where(np.arange(n) % 2, -1, 1)
     return np.concatenate([signed, np.full((k % 2, n), 127)]).astype(np.int8)
 
 
-def test_no_pair_of_weights_can_be_clipped(body: ModelProto, unsafe: ModelProto) -> None:
-    """In what is written; onnxruntime's default has many such pairs in every layer but the depthwise one."""
+def test_no_pair_of_weights_can_saturate(body: ModelProto, unsafe: ModelProto) -> None:
+    """The written file has no such pair; onnxruntime's default has many in every layer but the depthwise one."""
     assert clipped_pairs(quantize_int8(body, INPUTS)) == 0
     assert clipped_pairs(unsafe) > 100
     assert len(unsafe_weights(unsafe.SerializeToString())) == 4
 
 
-def test_dynamic_weights_cannot_be_clipped_either() -> None:
-    """Those of a matrix, and of an LSTM in both directions."""
+def test_dynamic_weights_cannot_saturate() -> None:
+    """The weights of a matrix and of an LSTM in both directions are limited too."""
 
     class Text(torch.nn.Module):
         def __init__(self) -> None:
@@ -219,14 +219,14 @@ def test_dynamic_weights_cannot_be_clipped_either() -> None:
     assert clipped_pairs(model) == 0
 
 
-def test_dynamic_quantization_takes_convolutions(body: ModelProto) -> None:
-    """With one scale for all weights of a layer, as onnxruntime's integer convolution has it."""
+def test_dynamic_quantization_includes_convolutions(body: ModelProto) -> None:
+    """One scale serves all weights of a layer, as onnxruntime's integer convolution requires."""
     model = quantize_int8_dynamic(body)
     assert "ConvInteger" in {node.op_type for node in model.graph.node}
     assert clipped_pairs(model) == 0
 
 
-def test_the_scales_do_not_lose_what_seven_bits_would(body: ModelProto, logits_of: Callable[..., Any]) -> None:
+def test_pairwise_limits_lose_less_than_seven_bits(body: ModelProto, logits_of: Callable[..., Any]) -> None:
     """The error of the logits stays near that of the full range."""
     expected = logits_of(body, INPUTS)
     error = np.abs(logits_of(quantize_int8(body, INPUTS), INPUTS) - expected).mean()
@@ -234,8 +234,8 @@ def test_the_scales_do_not_lose_what_seven_bits_would(body: ModelProto, logits_o
 
 
 @pytest.mark.parametrize("k", [2, 7, 64, 401])
-def test_the_worst_case_is_added_up_as_integers_are(k: int) -> None:
-    """On this CPU, whatever it is: activations of 255, pairs at the limit."""
+def test_the_worst_case_is_summed_exactly(k: int) -> None:
+    """Activations of 255 and pairs at the limit give exact sums on the CPU that runs the tests."""
     weights = worst_weights(k, 40)
     x = np.random.default_rng(0).choice([0, 255], (5, k), p=[0.1, 0.9]).astype(np.uint8)
     x[0] = 255
@@ -246,15 +246,15 @@ def test_the_worst_case_is_added_up_as_integers_are(k: int) -> None:
 
 
 def run(model: ModelProto, x: NDArray[np.uint8]) -> NDArray[np.int32]:
-    """On onnxruntime as it is."""
+    """Run the model on an unmodified onnxruntime session."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     return np.asarray(session.run(None, {"x": x})[0])
 
 
-def test_without_vnni_the_worst_case_is_exact_and_one_step_more_is_not(emulate: Emulate) -> None:
-    """One pair of 127 and 2 is clipped there; the runtime gets it right all the same."""
+def test_without_vnni_the_limit_is_exact(emulate: Emulate) -> None:
+    """A pair of 127 and 2 saturates without VNNI, while the runtime still returns the exact sum."""
     k = 37
     x = np.full((2, k), 255, np.uint8)
     weights = worst_weights(k, 40)
@@ -270,10 +270,10 @@ def test_without_vnni_the_worst_case_is_exact_and_one_step_more_is_not(emulate: 
     assert np.array_equal(found["runtime"], expected)
 
 
-def test_without_vnni_a_written_file_says_the_same(
+def test_without_vnni_a_written_file_gives_the_same_outputs(
     body: ModelProto, unsafe: ModelProto, emulate: Emulate, logits_of: Callable[..., Any]
 ) -> None:
-    """To a rounding; onnxruntime's default file does so only with the session option that the runtime sets."""
+    """They agree up to rounding; onnxruntime's default file needs the session option that the runtime sets."""
     name = body.graph.input[0].name
     ours = quantize_int8(body, INPUTS)
     here, found = logits_of(ours, INPUTS), emulate(ours, **{name: INPUTS})
@@ -284,20 +284,20 @@ def test_without_vnni_a_written_file_says_the_same(
     assert np.abs(np.asarray(found["runtime"]) - here).max() < 0.02 * here.std()
 
 
-def test_a_file_that_can_be_clipped_is_told_so_and_verified(
+def test_inspect_reports_a_file_that_can_saturate(
     unsafe: ModelProto, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """`inspect` has a line for it, and none for one that cannot."""
+    """`inspect` prints a line for such a file and none for a safe one, and verifies it."""
     path = cascade_of(unsafe, tmp_path)
     assert main(["inspect", str(path)]) == 0
     assert "session.x64quantprecision" in capsys.readouterr().out
     assert main(["inspect", str(path), "--verify"]) == 0
 
 
-def test_without_vnni_golden_inputs_show_the_difference(
+def test_without_vnni_golden_inputs_detect_saturation(
     unsafe: ModelProto, tmp_path: Path, haswell: Callable[..., "subprocess.CompletedProcess[str]"]
 ) -> None:
-    """`inspect --verify` passes as the runtime runs the file, and fails if the runtime left the option alone."""
+    """`inspect --verify` passes with the runtime's session option, and would fail without it."""
     path = cascade_of(unsafe, tmp_path)
     verify = f"sys.exit(main(['inspect', {str(path)!r}, '--verify']))"
     start = "import sys; from edgecascade.cli import main;"
@@ -309,7 +309,7 @@ def test_without_vnni_golden_inputs_show_the_difference(
 
 
 def cascade_of(body: ModelProto, folder: Path) -> Path:
-    """Calibrated against labels that follow it."""
+    """Calibrate a body on labels that follow its logits."""
     save_model(body, folder / "body.onnx")
     inputs = np.random.default_rng(1).normal(size=(256, 3, 8, 8)).astype(np.float32)
     scores = local_scores(folder / "body.onnx", inputs)
@@ -322,15 +322,15 @@ def cascade_of(body: ModelProto, folder: Path) -> Path:
     return folder / "cascade.onnx"
 
 
-def test_whether_this_cpu_clips_is_found_by_trying() -> None:
-    """As the kernel itself shows."""
+def test_saturation_of_this_cpu_is_detected_by_a_trial() -> None:
+    """The result equals what the kernel itself computes."""
     weights, x = np.full((2, 1), 127, np.int8), np.full((1, 2), 255, np.uint8)
     assert saturates_here() == bool(run(matmul(weights), x)[0, 0] != 2 * 255 * 127)
 
 
 @pytest.mark.parametrize("content", [b"", b"\x3a\xff\xff\xff", os.urandom(500), b"\x3a\x02\x2a\x00"])
-def test_what_is_no_model_has_no_such_weights(content: bytes, tmp_path: Path) -> None:
-    """The engine says what is wrong with it."""
+def test_a_file_that_is_not_a_model_has_no_saturating_weights(content: bytes, tmp_path: Path) -> None:
+    """The engine reports the invalid file when it opens it."""
     (tmp_path / "model.onnx").write_bytes(content)
     assert unsafe_weights(content) == unsafe_weights(tmp_path / "model.onnx") == []
     assert unsafe_weights(tmp_path / "nowhere.onnx") == []

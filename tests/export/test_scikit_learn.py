@@ -1,4 +1,4 @@
-"""Models from scikit-learn by way of skl2onnx: they calibrate, decide, come back, and are not believed unseen."""
+"""Models converted by skl2onnx are calibrated, decide, unfold, and are checked against scikit-learn."""
 
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ def _data(classes: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
 
 
 def _remote(labels: NDArray[np.int64], classes: int) -> NDArray[np.float64]:
-    """Logits of somebody who is nearly always right."""
+    """Return the logits of an accurate remote."""
     return np.eye(classes)[labels] * 4.0 + np.random.default_rng(0).gumbel(size=(len(labels), classes))
 
 
@@ -54,7 +54,7 @@ MODELS = {
 @pytest.mark.parametrize("classes", [2, 3])
 @pytest.mark.parametrize("name", MODELS)
 def test_a_classifier_becomes_a_cascade_model(tmp_path: Path, name: str, classes: int) -> None:
-    """Probabilities are recognised as such; the file decides as predict does; the body comes back."""
+    """Its probabilities are recognised, the file predicts as `predict` does, and the body unfolds."""
     x, y = _data(classes)
     model = MODELS[name].fit(x[:700], y[:700])
     body = _converted(model, tmp_path / "body.onnx")
@@ -71,8 +71,8 @@ def test_a_classifier_becomes_a_cascade_model(tmp_path: Path, name: str, classes
     assert unfold(load_model(out)).SerializeToString() == body.read_bytes()
 
 
-def test_a_conversion_that_is_silently_wrong_is_caught(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A sigmoid-calibrated pipeline, whose probabilities skl2onnx gets wrong (its issue 1246)."""
+def test_a_wrong_conversion_is_detected(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """skl2onnx converts a sigmoid-calibrated pipeline to wrong probabilities (its issue 1246)."""
     x, y = _data(2)
     model = CalibratedClassifierCV(make_pipeline(FunctionTransformer(), LogisticRegression()), method="sigmoid", cv=3)
     model.fit(x[:700], y[:700])
@@ -95,8 +95,8 @@ def test_a_conversion_that_is_silently_wrong_is_caught(tmp_path: Path, capsys: p
         (np.zeros((400, 2), "U1"), r"^expected: expected numbers"),
     ],
 )
-def test_expectations_that_do_not_fit_are_refused(tmp_path: Path, expected: NDArray[Any], message: str) -> None:
-    """One sentence with both shapes."""
+def test_expectations_of_another_shape_are_refused(tmp_path: Path, expected: NDArray[Any], message: str) -> None:
+    """The error names both shapes."""
     x, y = _data(2)
     body = _converted(MODELS["logistic"].fit(x[:700], y[:700]), tmp_path / "body.onnx")
     np.savez(tmp_path / "data.npz", x=x[700:1100], y=y[700:1100])
@@ -107,7 +107,7 @@ def test_expectations_that_do_not_fit_are_refused(tmp_path: Path, expected: NDAr
 
 
 def test_logits_are_compared_up_to_a_constant(tmp_path: Path) -> None:
-    """Two bodies whose logits differ by a constant per row are the same classifier; a factor is another."""
+    """Two bodies whose logits differ by a constant per row are the same classifier; a factor makes a different one."""
     x, y = _data(3)
     model = MODELS["logistic"].fit(x[:700], y[:700])
     body = _converted(model, tmp_path / "body.onnx")

@@ -1,4 +1,4 @@
-"""What a model says about every input, wherever it is."""
+"""Scores of every input are computed by a local model or a remote, or read from a file."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,8 +15,8 @@ INPUTS = np.random.default_rng(0).normal(0, 2, (70, 3)).astype(np.float32)
 
 
 @pytest.mark.parametrize("batch", ["batch", 1, 7, pytest.param(32), pytest.param(100)])
-def test_a_local_model_is_run_at_the_batch_it_has(identity: Body, tmp_path: Path, batch: int | str) -> None:
-    """Free or fixed; one row for each input, in order."""
+def test_a_local_model_runs_at_its_batch_size(identity: Body, tmp_path: Path, batch: int | str) -> None:
+    """With a free or fixed batch, there is one row for each input, in order."""
     save_model(identity(3, batch=batch), tmp_path / "m.onnx")
     np.testing.assert_array_equal(local_scores(tmp_path / "m.onnx", INPUTS), INPUTS)
 
@@ -28,8 +28,8 @@ def test_a_local_model_is_run_at_the_batch_it_has(identity: Body, tmp_path: Path
         pytest.param(1),
     ],
 )
-def test_a_remote_file_is_run_at_the_batch_it_has(identity: Body, tmp_path: Path, batch: int | str) -> None:
-    """What can be a remote on the device can be one here."""
+def test_a_remote_file_runs_at_its_batch_size(identity: Body, tmp_path: Path, batch: int | str) -> None:
+    """Any remote of the runtime can be used in calibration."""
     save_model(identity(3, batch=batch), tmp_path / "m.onnx")
     np.testing.assert_array_equal(remote_scores(str(tmp_path / "m.onnx"), INPUTS), INPUTS)
 
@@ -45,7 +45,7 @@ def test_a_remote_file_is_run_at_the_batch_it_has(identity: Body, tmp_path: Path
     ids=["float32", "float16"],
 )
 def test_a_local_model_that_ends_in_softmax_gives_its_logits(build: Body, tmp_path: Path, kind: int) -> None:
-    """The temperature is fitted on what it will divide."""
+    """The temperature is fitted on the values that it divides."""
     nodes = [helper.make_node("Neg", ["z"], ["raw"]), helper.make_node("Softmax", ["raw"], ["probabilities"])]
     save_model(build(nodes, [3], [3], output="probabilities", kind=kind), tmp_path / "m.onnx")
     inputs = INPUTS.astype(helper.tensor_dtype_to_np_dtype(kind))
@@ -53,15 +53,15 @@ def test_a_local_model_that_ends_in_softmax_gives_its_logits(build: Body, tmp_pa
 
 
 def test_the_output_can_be_named(build: Body, tmp_path: Path) -> None:
-    """Where a model has several."""
+    """The name selects one of several outputs."""
     body = build([helper.make_node("Neg", ["z"], ["a"]), helper.make_node("Neg", ["a"], ["logits"])], [3], [3])
     body.graph.output.add().CopyFrom(helper.make_tensor_value_info("a", TensorProto.FLOAT, ["batch", 3]))
     save_model(body, tmp_path / "m.onnx")
     np.testing.assert_array_equal(local_scores(tmp_path / "m.onnx", INPUTS, output="a"), -INPUTS)
 
 
-def test_progress_adds_up_to_every_input(identity: Body, tmp_path: Path) -> None:
-    """Batch by batch, local or remote."""
+def test_progress_adds_up_to_the_number_of_inputs(identity: Body, tmp_path: Path) -> None:
+    """Progress is reported after every batch, local or remote."""
     save_model(identity(3), tmp_path / "m.onnx")
     local: list[int] = []
     remote: list[int] = []
@@ -70,8 +70,8 @@ def test_progress_adds_up_to_every_input(identity: Body, tmp_path: Path) -> None
     assert local == remote == [32, 32, 6]
 
 
-def test_images_of_many_sizes_are_scored(build: Body, tmp_path: Path) -> None:
-    """One by one where they differ."""
+def test_images_of_different_sizes_are_scored(build: Body, tmp_path: Path) -> None:
+    """Images of different sizes are scored one at a time."""
     body = build(
         [helper.make_node("ReduceMean", ["z", "axes"], ["logits"], keepdims=0)],
         [3, 4, 4],
@@ -84,7 +84,7 @@ def test_images_of_many_sizes_are_scored(build: Body, tmp_path: Path) -> None:
 
 
 def test_inputs_of_another_shape_are_refused(identity: Body, tmp_path: Path) -> None:
-    """One sentence with what came and what was expected, local or remote."""
+    """The error names the shape found and the one expected, local or remote."""
     save_model(identity(3), tmp_path / "m.onnx")
     with pytest.raises(EdgecascadeError, match=r"m\.onnx: expected float32 \[3\] per input, got float32 \[2\]$"):
         local_scores(tmp_path / "m.onnx", INPUTS[:, :2])
@@ -93,14 +93,14 @@ def test_inputs_of_another_shape_are_refused(identity: Body, tmp_path: Path) -> 
 
 
 def test_saved_scores_are_read(tmp_path: Path) -> None:
-    """As they are."""
+    """Saved scores are returned unchanged."""
     np.save(tmp_path / "saved.npy", 2 * INPUTS)
     np.testing.assert_array_equal(remote_scores(str(tmp_path / "saved.npy"), INPUTS), 2 * INPUTS)
 
 
 @pytest.mark.parametrize("shape", [(69, 3), (70,), (70, 3, 1), (0, 3)], ids=str)
 def test_saved_scores_of_another_shape_are_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
-    """By file name, with the number of inputs."""
+    """The error names the file and the number of inputs."""
     np.save(tmp_path / "saved.npy", np.zeros(shape))
     with pytest.raises(ExportError, match=r"saved\.npy: expected logits \[70, classes\], got \[\d+"):
         remote_scores(str(tmp_path / "saved.npy"), INPUTS)
@@ -109,29 +109,29 @@ def test_saved_scores_of_another_shape_are_refused(tmp_path: Path, shape: tuple[
 @pytest.mark.parametrize(
     "content", [None, b"", b"noise" * 9, b"\x93NUMPY\x01\x00"], ids=["missing", "empty", "noise", "cut short"]
 )
-def test_saved_scores_that_are_none_are_refused(tmp_path: Path, content: bytes | None) -> None:
-    """One sentence that names the file."""
+def test_invalid_saved_scores_are_refused(tmp_path: Path, content: bytes | None) -> None:
+    """The error names the file."""
     if content is not None:
         (tmp_path / "saved.npy").write_bytes(content)
     with pytest.raises(ExportError, match=r"saved\.npy: "):
         remote_scores(str(tmp_path / "saved.npy"), INPUTS)
 
 
-def test_saved_objects_are_not_run(tmp_path: Path) -> None:
+def test_pickled_scores_are_not_loaded(tmp_path: Path) -> None:
     """Pickles can hold code."""
     np.save(tmp_path / "saved.npy", np.array([[print]] * 70, object), allow_pickle=True)
     with pytest.raises(ExportError, match=r"saved\.npy: "):
         remote_scores(str(tmp_path / "saved.npy"), INPUTS)
 
 
-def test_a_remote_that_cannot_be_reached_is_told_apart() -> None:
-    """After how many inputs, and why."""
+def test_an_unreachable_remote_is_reported() -> None:
+    """The error names the reason and the number of inputs scored before it."""
     with pytest.raises(ExportError, match=r"^http://127\.0\.0\.1:9/v2/models/m: it failed after 0 inputs: cannot"):
         remote_scores("http://127.0.0.1:9/v2/models/m", INPUTS[:2])
 
 
 @pytest.mark.parametrize("remote", ["ftp://host/v2/models/m", "http://127.0.0.1:9/models/m", "missing.onnx"])
-def test_what_is_no_remote_is_refused(remote: str) -> None:
-    """One sentence that says what would be."""
+def test_an_invalid_remote_is_refused(remote: str) -> None:
+    """The error names the accepted kinds."""
     with pytest.raises(EdgecascadeError, match=r"^remote: expected http\[s\]://|^missing\.onnx: no such file$"):
         remote_scores(remote, INPUTS)

@@ -1,4 +1,4 @@
-"""Cascade models for LiteRT: the same decisions as the ONNX file's, whatever the converter does."""
+"""Cascade models for LiteRT decide as the ONNX file does, or are refused."""
 
 import os
 import subprocess
@@ -25,7 +25,7 @@ EXTREME = [[200, 0, 0], [50, 0, 0], [300, 300, 0], [-np.inf, 0, 0], [np.inf, 0, 
 
 
 def _identity(kind: int = TensorProto.FLOAT, side: int | str = 3) -> ModelProto:
-    """A body whose input is its logits."""
+    """Return a body whose input is its logits."""
     graph = helper.make_graph(
         [helper.make_node("Identity", ["z"], ["logits"])],
         "identity",
@@ -48,12 +48,12 @@ def _cascade(score: str = "confidence", body: ModelProto | None = None) -> Model
     )
 
 
-# What can be asked of the graph without the converter.
+# Tests of the graph that need no converter.
 
 
 @pytest.mark.parametrize("score", ["confidence", "margin", "entropy"])
 def test_the_converter_gets_one_input_at_a_time_and_no_defaults(score: str) -> None:
-    """No input but the body's own, no symbolic side, and every output but `forward`."""
+    """The graph has only the body's own inputs, no symbolic dimension, and every output except `forward`."""
     graph = tflite_graph(_cascade(score), "logits").graph
     assert [one.name for one in graph.input] == ["z"]
     assert [side.dim_value for side in graph.input[0].type.tensor_type.shape.dim] == [1, 3]
@@ -61,8 +61,8 @@ def test_the_converter_gets_one_input_at_a_time_and_no_defaults(score: str) -> N
     assert "threshold" not in {one.name for one in graph.initializer}
 
 
-def test_what_tflite_cannot_hold_is_refused() -> None:
-    """A side of no fixed size, float16, and a body that is quantized for ONNX Runtime already."""
+def test_models_that_tflite_cannot_hold_are_refused() -> None:
+    """A free dimension, float16, and a body already quantized for ONNX Runtime are refused."""
     with pytest.raises(ExportError, match=r"its input z has a side `length` of no fixed size"):
         tflite_graph(_cascade(body=_identity(side="length")), "logits")
     with pytest.raises(ExportError, match=r"expected float32 inputs, got float16 in z"):
@@ -75,8 +75,8 @@ def test_what_tflite_cannot_hold_is_refused() -> None:
         tflite_graph(_cascade(body=body), "logits")
 
 
-def test_without_anything_to_compare_on_it_asks(tmp_path: Path) -> None:
-    """Rather than write what nothing was compared on."""
+def test_conversion_requires_inputs_to_compare_on(tmp_path: Path) -> None:
+    """Without inputs to compare on, no file is written."""
     save_model(_cascade(), tmp_path / "local.onnx")
     with pytest.raises(ExportError, match=r"no golden inputs .*--data"):
         export_tflite(tmp_path / "local.onnx", tmp_path / "local.tflite")
@@ -91,17 +91,17 @@ def test_without_anything_to_compare_on_it_asks(tmp_path: Path) -> None:
         (["-o", "x.tflite", "--int8", "q.npz"], "expected all three and an objective"),
     ],
 )
-def test_wrong_arguments_get_one_sentence(
+def test_wrong_arguments_are_refused_in_one_sentence(
     pair: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], sentence: str
 ) -> None:
-    """Before anything is run."""
+    """The error is raised before the converter runs."""
     assert main(["tflite", str(pair / "local.onnx"), *arguments]) == 2
     said = capsys.readouterr().err
     assert sentence in said
     assert said.count("\n") == 1
 
 
-def test_without_the_converter_it_says_how_to_install_one(pair: Path, tmp_path: Path, monkeypatch: Any) -> None:
+def test_a_missing_converter_is_reported_with_instructions(pair: Path, tmp_path: Path, monkeypatch: Any) -> None:
     """Nothing is installed for the user, and nothing is written."""
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ExportError, match=r"pipx install onnx2tf.*--converter"):
@@ -111,8 +111,8 @@ def test_without_the_converter_it_says_how_to_install_one(pair: Path, tmp_path: 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_converter_that_fails_is_quoted(pair: Path, tmp_path: Path) -> None:
-    """Its own words about the model."""
+def test_a_failing_converter_is_quoted(pair: Path, tmp_path: Path) -> None:
+    """The error holds the converter's own message about the model."""
     script = tmp_path / "converter"
     script.write_text("#!/bin/sh\necho ERROR: unknown operator\nexit 1\n")
     script.chmod(0o755)
@@ -120,13 +120,13 @@ def test_a_converter_that_fails_is_quoted(pair: Path, tmp_path: Path) -> None:
         export_tflite(pair / "local.onnx", tmp_path / "local.tflite", converter=str(script))
 
 
-# With the converter, whose environment takes a minute to install.
+# Tests that run the converter, whose environment takes a minute to install.
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("score", ["confidence", "margin", "entropy"])
-def test_extreme_logits_are_decided_as_the_reference_does(tmp_path: Path, score: str, converter: str) -> None:
-    """Saturated, tied, masked and not a number: none of it becomes another decision on the way."""
+def test_extreme_logits_are_decided_as_by_the_reference(tmp_path: Path, score: str, converter: str) -> None:
+    """Saturated, tied, masked and NaN logits get the same decision after conversion."""
     logits, rule = np.array(EXTREME, np.float32), _rule(score)
     save_model(_cascade(score), tmp_path / "local.onnx")
     export_tflite(tmp_path / "local.onnx", tmp_path / "local.tflite", logits, converter=converter)
@@ -140,10 +140,10 @@ def test_extreme_logits_are_decided_as_the_reference_does(tmp_path: Path, score:
 
 
 @pytest.mark.slow
-def test_a_converter_that_errs_is_caught(
+def test_a_converter_error_is_detected(
     pair: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, converter: str
 ) -> None:
-    """It doubles the temperature and says nothing: neither is anything written."""
+    """A converter that silently doubles the temperature is detected, and nothing is written."""
 
     def lying(model: ModelProto, command: str | None) -> bytes:
         for one in model.graph.initializer:
@@ -158,8 +158,8 @@ def test_a_converter_that_errs_is_caught(
 
 
 @pytest.mark.slow
-def test_int8_is_calibrated_and_planned_on_what_it_gives(pair: Path, tmp_path: Path, converter: str) -> None:
-    """Its temperature is its own, its body is int8, and its last layer and decision are float."""
+def test_int8_is_calibrated_and_planned_on_its_own_outputs(pair: Path, tmp_path: Path, converter: str) -> None:
+    """The int8 file has its own temperature; its body is int8, its last layer and decision are float."""
     arguments = ["--int8", "test.npz", "--data", "calibration.npz", "--remote", "remote.onnx"]
     arguments = [str(pair / one) if "." in one else one for one in arguments]
     arguments += ["--converter", converter]
@@ -178,7 +178,7 @@ def test_int8_is_calibrated_and_planned_on_what_it_gives(pair: Path, tmp_path: P
 
 @pytest.mark.slow
 def test_a_quantized_network_is_a_quarter_of_the_size(converter: str) -> None:
-    """All weights but the last layer's."""
+    """All weights except those of the last layer are int8."""
     torch = pytest.importorskip("torch")
     torch.manual_seed(0)
     layers = [torch.nn.Conv2d(3, 64, 3, stride=2), torch.nn.ReLU(), torch.nn.Conv2d(64, 128, 3), torch.nn.ReLU()]
@@ -193,10 +193,10 @@ def test_a_quantized_network_is_a_quarter_of_the_size(converter: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.version_info >= (3, 12), reason="tflite-runtime has no wheel for it")
-def test_tflite_runtime_decides_alike(
+def test_tflite_runtime_gives_the_same_decisions(
     environment: Callable[..., Path], unpacked: Path, pair: Path, tmp_path: Path, converter: str
 ) -> None:
-    """The predecessor of LiteRT, with numpy 1.26, which it needs."""
+    """tflite_runtime, the predecessor of LiteRT, runs with numpy 1.26, which it needs."""
     python = environment("tflite-runtime==2.14.0", "numpy==1.26.4", "onnxruntime==1.23.2")
     export_tflite(pair / "local.onnx", tmp_path / "colours.tflite", converter=converter)
     command = [python, "-m", "edgecascade.cli", "inspect", tmp_path / "colours.tflite", "--verify"]
@@ -207,8 +207,8 @@ def test_tflite_runtime_decides_alike(
 
 
 @pytest.mark.slow
-def test_the_golden_file_is_what_would_be_written_today(pair: Path, tmp_path: Path, converter: str) -> None:
-    """The one that the tests of the runtime read; to renew it, copy what this test writes."""
+def test_the_golden_file_is_current(pair: Path, tmp_path: Path, converter: str) -> None:
+    """The file that the runtime's tests read equals a new one; to renew it, copy the file written here."""
     export_tflite(pair / "local.onnx", tmp_path / "colours.tflite", converter=converter)
     images = np.load(pair / "test.npz")["x"]
     today, golden = (Cascade.load(file).predict_batch(images) for file in (tmp_path / "colours.tflite", GOLDEN))

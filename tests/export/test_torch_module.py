@@ -1,4 +1,4 @@
-"""From torch to ONNX, the same classifier."""
+"""A torch module and its ONNX export are the same classifier."""
 
 import logging
 import os
@@ -27,46 +27,46 @@ def test_the_export_agrees_with_torch(
     logits_of: Callable[[ModelProto, NDArray[np.float32]], NDArray[np.float32]],
     n: int,
 ) -> None:
-    """In eval mode, whatever mode it was handed over in, at any batch."""
+    """The export is in eval mode, whatever the module's mode, and agrees at any batch size."""
     with torch.no_grad():
         wanted = network.eval()(torch.from_numpy(INPUTS[:n])).numpy()
     np.testing.assert_allclose(logits_of(exported, INPUTS[:n]), wanted, atol=1e-5)
 
 
 def test_old_runtimes_can_read_it(exported: ModelProto) -> None:
-    """Opset and IR within ONNX Runtime 1.19."""
+    """The opset and IR version are supported by ONNX Runtime 1.19."""
     assert opset(exported) <= 21
     assert exported.ir_version <= 10
 
 
-def test_it_tells_nothing_about_the_machine(exported: ModelProto) -> None:
-    """Torch writes stack traces into the graph; they are gone."""
+def test_the_export_contains_no_paths_of_the_machine(exported: ModelProto) -> None:
+    """The stack traces that torch writes into the graph are removed."""
     for path in (os.getcwd(), str(Path.home()), os.path.dirname(torch.__file__)):
         assert path.encode() not in exported.SerializeToString()
 
 
-def test_what_is_no_module_is_refused() -> None:
-    """By type."""
+def test_an_object_that_is_not_a_module_is_refused() -> None:
+    """The error names the type."""
     with pytest.raises(ExportError, match=r"^module: expected a torch\.nn\.Module, got dict"):
         export_torch({}, (3, 12, 12))
 
 
-def test_what_torch_cannot_export_is_one_sentence(network: torch.nn.Module) -> None:
-    """With the shape that was tried."""
+def test_an_export_failure_is_one_sentence(network: torch.nn.Module) -> None:
+    """The error names the shape that was tried."""
     with pytest.raises(ExportError, match=r"^module: torch cannot export it for inputs \[4, 12, 12\]: ") as refusal:
         export_torch(network, (4, 12, 12))
     assert "\n" not in str(refusal.value)
 
 
-def test_what_torch_cannot_export_says_why(network: torch.nn.Module) -> None:
-    """The reason that torch found, and no terminal codes."""
+def test_an_export_failure_names_the_reason(network: torch.nn.Module) -> None:
+    """The error holds torch's reason, without terminal codes."""
     with pytest.raises(ExportError, match="to have 3 channels, but got 4 channels") as refusal:
         export_torch(network, (4, 12, 12))
     assert "\x1b" not in str(refusal.value)
 
 
-def test_torchs_own_logging_is_left_as_found() -> None:
-    """Whoever debugs their own export afterwards still gets its messages."""
+def test_the_logging_of_torch_is_restored() -> None:
+    """Torch's own log messages appear again after the export."""
     logger = logging.getLogger("torch.onnx")
     before = logger.level
     logger.setLevel(logging.INFO)
@@ -78,14 +78,14 @@ def test_torchs_own_logging_is_left_as_found() -> None:
 
 
 class Two(torch.nn.Module):
-    """Counts of tokens and three numbers, to three logits."""
+    """A model from token counts and three numbers to three logits."""
 
     def __init__(self) -> None:
         super().__init__()
         self.table = torch.nn.Embedding(10, 3)
 
     def forward(self, tokens: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
-        """Logits [batch, 3] of int64 tokens [batch, 4] and float32 numbers [batch, 3]."""
+        """Return logits [batch, 3] of int64 tokens [batch, 4] and float32 numbers [batch, 3]."""
         looked_up: torch.Tensor = self.table(tokens)
         return looked_up.sum(dim=1) + numbers
 
@@ -96,8 +96,8 @@ TWO: dict[str, NDArray[Any]] = {
 }
 
 
-def test_several_inputs_are_taken_by_name() -> None:
-    """In the order of the module's arguments, with the types of the examples, at any batch."""
+def test_several_inputs_are_exported_by_name() -> None:
+    """They have the order of the module's arguments and the types of the examples, at any batch size."""
     torch.manual_seed(0)
     module = Two()
     model = export_torch(module, TWO)
@@ -117,14 +117,14 @@ def test_several_inputs_are_taken_by_name() -> None:
         ({"tokens": TWO["tokens"], "numbers": TWO["numbers"][:4]}, r"got \[4, 3\] in 'numbers'"),
     ],
 )
-def test_examples_that_do_not_fit_are_refused(inputs: dict[str, NDArray[Any]], message: str) -> None:
-    """By the names of the module's arguments, and with the shape that came."""
+def test_examples_of_the_wrong_shape_are_refused(inputs: dict[str, NDArray[Any]], message: str) -> None:
+    """The error names the module's arguments and the shape found."""
     with pytest.raises(ExportError, match=rf"^inputs: .*{message}"):
         export_torch(Two(), inputs)
 
 
-def test_a_graph_that_gives_something_else_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An exporter that drops a constant, say."""
+def test_a_graph_with_different_outputs_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An exporter that drops a constant is detected."""
     export = torch.onnx.export
 
     def wrong(module: Any, *arguments: Any, **options: Any) -> Any:
@@ -136,8 +136,8 @@ def test_a_graph_that_gives_something_else_is_not_believed(monkeypatch: pytest.M
         export_torch(torch.nn.Linear(4, 4), [4])
 
 
-def test_examples_come_from_a_file(tmp_path: Path) -> None:
-    """`edgecascade export models.py:Two --example inputs.npz`, labels in it or not."""
+def test_examples_are_read_from_a_file(tmp_path: Path) -> None:
+    """`edgecascade export models.py:Two --example inputs.npz` works with or without labels in the file."""
     (tmp_path / "models.py").write_text(
         "import torch\n"
         "class Two(torch.nn.Module):\n"

@@ -1,4 +1,4 @@
-"""A model with two inputs, of two types: from labelled arrays by name to an answer, local or from a server."""
+"""A model with two inputs of different types works from named arrays to an answer, local or from a server."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +21,7 @@ N = 600
 
 
 def _model(noise: float) -> ModelProto:
-    """Logits = values [n, 3] + row of a table by `kind` [n, 1], the table being off by noise."""
+    """Return a model with logits = values [n, 3] + row of a noisy table selected by `kind` [n, 1]."""
     table = (np.eye(3) * 2 + np.random.default_rng(1).normal(0, noise, (3, 3))).astype(np.float32)
     nodes = [
         helper.make_node("Gather", ["table", "kind"], ["looked_up"]),
@@ -43,7 +43,7 @@ def _model(noise: float) -> ModelProto:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`body.onnx`, `remote.onnx`, `data.npz` and the cascade model `local.onnx`."""
+    """Return a folder with `body.onnx`, `remote.onnx`, `data.npz` and the cascade model `local.onnx`."""
     folder = tmp_path_factory.mktemp("two")
     rng = np.random.default_rng(0)
     values, kind = rng.normal(0, 2, (N, 3)).astype(np.float32), rng.integers(0, 3, (N, 1))
@@ -63,8 +63,8 @@ def _inputs(folder: Path, n: int) -> dict[str, NDArray[Any]]:
         return {name: arrays[name][:n] for name in ("values", "kind")}
 
 
-def test_it_answers_one_and_many(folder: Path) -> None:
-    """By name; a batch and its inputs one by one give the same answers."""
+def test_one_input_and_a_batch_are_answered(folder: Path) -> None:
+    """Inputs are given by name; a batch and its single inputs get the same answers."""
     with Cascade.load(folder / "local.onnx", remote=folder / "remote.onnx") as cascade:
         answers = cascade.predict_batch(_inputs(folder, 50))
         single = [cascade.predict(x) for x in each(_inputs(folder, 50))]
@@ -72,13 +72,13 @@ def test_it_answers_one_and_many(folder: Path) -> None:
     assert [answer.label for answer in answers] == [answer.label for answer in single]
 
 
-def test_the_body_comes_back(folder: Path) -> None:
-    """With both of its inputs."""
+def test_the_body_unfolds(folder: Path) -> None:
+    """The unfolded body has both inputs."""
     assert unfold(load_model(folder / "local.onnx")).SerializeToString() == (folder / "body.onnx").read_bytes()
 
 
-def test_a_function_is_asked_by_name(folder: Path) -> None:
-    """It gets the rows that are forwarded, of every array."""
+def test_a_function_is_called_with_named_arrays(folder: Path) -> None:
+    """It gets the forwarded rows of every array."""
     asked = []
 
     def remote(inputs: Any) -> NDArray[Any]:
@@ -102,13 +102,13 @@ def test_a_function_is_asked_by_name(folder: Path) -> None:
     ],
 )
 def test_other_inputs_are_refused(folder: Path, x: Any, message: str) -> None:
-    """One sentence that names what came and what was expected."""
+    """The error names the inputs found and those expected."""
     with Cascade.load(folder / "local.onnx") as cascade, pytest.raises(InputError, match=message):
         cascade.predict(x)
 
 
 def test_arrays_of_different_lengths_are_refused(folder: Path) -> None:
-    """No row of one belongs to the row of another."""
+    """Arrays with different numbers of rows are refused."""
     inputs = {**_inputs(folder, 3), "kind": np.zeros((2, 1), np.int64)}
     with Cascade.load(folder / "local.onnx") as cascade:
         with pytest.raises(InputError, match=r"^x: expected as many inputs in every array, got 3 in values, 2 in kind"):
@@ -118,14 +118,14 @@ def test_arrays_of_different_lengths_are_refused(folder: Path) -> None:
 
 
 def test_labelled_arrays_of_different_lengths_are_refused(tmp_path: Path) -> None:
-    """By the name of the array that does not fit the labels."""
+    """The error names the array whose length differs from that of the labels."""
     np.savez(tmp_path / "d.npz", a=np.zeros((3, 1)), b=np.zeros((2, 1)), y=np.zeros(3, int))
     with pytest.raises(ExportError, match=r"expected integer labels `y` \[2\], one per input in `b`, got int64 \[3\]"):
         read_labelled(tmp_path / "d.npz")
 
 
 def test_inputs_are_read_by_name(folder: Path, tmp_path: Path) -> None:
-    """For `edgecascade run`: an npz without `x` has one array for each input."""
+    """For `edgecascade run`, an npz file without `x` has one array for each input."""
     np.savez(tmp_path / "inputs.npz", **_inputs(folder, 2))  # type: ignore[arg-type]
     (first, x), _ = read_inputs(tmp_path / "inputs.npz")
     assert first.endswith("inputs.npz[0]")
@@ -134,14 +134,14 @@ def test_inputs_are_read_by_name(folder: Path, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def address(folder: Path) -> Iterator[str]:
-    """The remote, served."""
+    """Serve the remote and return its address."""
     with serving(folder / "remote.onnx", name="two", threads=1, log=folder / "log") as address:
         yield address
 
 
 @pytest.mark.slow
-def test_a_server_is_asked_by_name(folder: Path, address: str) -> None:
-    """Both tensors in one request, as bytes."""
+def test_a_server_is_sent_named_tensors(folder: Path, address: str) -> None:
+    """One request carries both tensors as bytes."""
     with (
         Cascade.load(folder / "local.onnx", remote=address, deadline=10, threshold=2.0) as served,
         Cascade.load(folder / "local.onnx", remote=folder / "remote.onnx", deadline=10, threshold=2.0) as here,

@@ -1,4 +1,4 @@
-"""The head comes off, and the body is what it was, byte for byte."""
+"""Unfolding removes the head and returns the body, byte for byte."""
 
 from collections.abc import Callable
 
@@ -17,7 +17,7 @@ Body = Callable[..., ModelProto]
 
 
 def _with_subgraph(name: str) -> ModelProto:
-    """A body with an If whose branches use a tensor of this name from outside, and make one of it inside."""
+    """Return a body with an If whose branches use a tensor of this name from outside and create another one inside."""
     branches = []
     for position, operator in enumerate(("Neg", "Abs")):
         inner = [
@@ -43,8 +43,8 @@ def _with_subgraph(name: str) -> ModelProto:
 
 @pytest.mark.parametrize("score", ["confidence", "margin", "entropy"])
 @pytest.mark.parametrize("kind", ["logits", "probabilities"])
-def test_the_body_comes_back_byte_for_byte(identity: Body, rule: DecisionRule, score: str, kind: str) -> None:
-    """Whatever was folded, and with other metadata around it."""
+def test_the_body_is_restored_byte_for_byte(identity: Body, rule: DecisionRule, score: str, kind: str) -> None:
+    """The body is restored whatever was folded, and with other metadata around it."""
     body = identity(3)
     body.metadata_props.add(key="author", value="me")
     rule = DecisionRule(rule.temperature, rule.table, rule.threshold, score)
@@ -55,8 +55,8 @@ def test_the_body_comes_back_byte_for_byte(identity: Body, rule: DecisionRule, s
 @pytest.mark.parametrize(
     "name", [*OUTPUTS, *OVERRIDABLE, "edgecascade/index", "edgecascade/axis", "edgecascade/0_Cast", "body/label"]
 )
-def test_names_that_made_room_come_back(rule: DecisionRule, name: str) -> None:
-    """In subgraphs too, and on the way every model runs."""
+def test_renamed_tensors_get_their_names_back(rule: DecisionRule, name: str) -> None:
+    """Names are restored in subgraphs as well, and every model runs in between."""
     body = _with_subgraph(name)
     onnx.checker.check_model(body, full_check=True)
     model = fold(body, logits="logits", rule=rule, document=document_of(rule))
@@ -67,8 +67,8 @@ def test_names_that_made_room_come_back(rule: DecisionRule, name: str) -> None:
     assert unfold(model).SerializeToString() == body.SerializeToString()
 
 
-def test_a_name_that_is_taken_is_not_moved_to(build: Body, rule: DecisionRule) -> None:
-    """Where `body/label` is a tensor of its own, `label` moves further."""
+def test_folding_avoids_taken_names(build: Body, rule: DecisionRule) -> None:
+    """If `body/label` already exists, `label` is renamed to another free name."""
     nodes = [helper.make_node("Neg", ["z"], ["label"]), helper.make_node("Add", ["label", "body/label"], ["logits"])]
     body = build(nodes, [3], [3], {"body/label": np.ones(3, np.float32)})
     model = fold(body, logits="logits", rule=rule, document=document_of(rule))
@@ -77,14 +77,14 @@ def test_a_name_that_is_taken_is_not_moved_to(build: Body, rule: DecisionRule) -
     assert unfold(model).SerializeToString() == body.SerializeToString()
 
 
-def test_outputs_of_the_body_with_our_names_come_back(identity: Body, rule: DecisionRule) -> None:
-    """As scikit-learn's converters call theirs."""
+def test_outputs_with_reserved_names_are_restored(identity: Body, rule: DecisionRule) -> None:
+    """The converters of scikit-learn use such names."""
     body = identity(3, output="probabilities")
     model = fold(body, logits="probabilities", kind="probabilities", rule=rule, document=document_of(rule))
     assert unfold(model).SerializeToString() == body.SerializeToString()
 
 
-def test_what_was_never_folded_is_refused(identity: Body) -> None:
-    """A body has no head to take off."""
+def test_a_body_without_a_head_is_refused(identity: Body) -> None:
+    """A model that was never folded cannot be unfolded."""
     with pytest.raises(ExportError, match=r"^model: expected a cascade model"):
         unfold(identity(3))

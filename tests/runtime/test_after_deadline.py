@@ -141,7 +141,7 @@ def test_what_is_queued_is_bounded_though_nothing_is_written_yet(
         with blocked(monkeypatch, Packing, "data"):
             assert [bool(ask(cascade).queued) for _ in range(4)] == [True, True, False, False]
             assert cascade.metrics()["outbox"]["waiting"] == 2
-        assert cascade.metrics()["outbox"]["unkept"][Cause.FULL.value] == 2
+        assert cascade.metrics()["outbox"]["not_stored"][Cause.FULL.value] == 2
 
 
 def test_what_was_queued_is_stored_when_the_cascade_is_closed(file: Path, tmp_path: Path, silent: Silent) -> None:

@@ -144,7 +144,7 @@ def test_the_remote_gets_the_original(file: Path) -> None:
 @given(data=st.data())
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
 def test_every_input_is_answered_and_counted_once(file: Path, data: st.DataObject) -> None:
-    """Any mixture of inputs, with a remote that fails at random: kept + forwarded = all, in the order given."""
+    """Any mixture of inputs, with a remote that fails at random: local + forwarded = all, in the order given."""
     rows = np.stack(data.draw(st.lists(st.sampled_from([SURE, UNSURE, LOST]), min_size=1, max_size=80)))
     failing = data.draw(st.sampled_from([None, RemoteError("x"), RemoteUnreachable("y"), TimeoutError(), ValueError()]))
     calls = iter(range(1000))
@@ -158,8 +158,8 @@ def test_every_input_is_answered_and_counted_once(file: Path, data: st.DataObjec
         answers = cascade.predict_batch(rows)
         counts = cascade.counts()
     assert counts.inputs == len(answers) == len(rows)
-    assert counts.kept + counts.forwarded == counts.inputs
-    assert counts.kept == sum((row == SURE).all() for row in rows)
+    assert counts.local + counts.forwarded == counts.inputs
+    assert counts.local == sum((row == SURE).all() for row in rows)
     assert sum(counts.sources.values()) == counts.inputs
     for reason in Reason:
         assert counts.reasons[reason] == sum(answer.reason is reason for answer in answers)
@@ -177,7 +177,7 @@ def test_counts_are_exact_from_many_threads(file: Path) -> None:
             thread.start()
         for thread in threads:
             thread.join()
-        assert cascade.counts().kept == cascade.counts().inputs == 400
+        assert cascade.counts().local == cascade.counts().inputs == 400
 
 
 def test_a_batch_is_answered_as_its_inputs_are(file: Path) -> None:

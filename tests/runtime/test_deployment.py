@@ -69,7 +69,7 @@ def test_a_spent_budget_keeps_answers_local(file: Path, link: Link) -> None:
         assert cascade.metrics()["budget"] == {"forwards/3600s": pytest.approx(1 - len(link.asked) / 10, abs=0.05)}
     assert 5 <= len(link.asked) == reasons.count(Reason.OFFLOADED) <= 10
     assert reasons.count(Reason.BUDGET) == 100 - len(link.asked)
-    assert (counts.kept, counts.forwarded, counts.reasons[Reason.OFFLOADED]) == (100, 100, len(link.asked))
+    assert (counts.local, counts.forwarded, counts.reasons[Reason.OFFLOADED]) == (100, 100, len(link.asked))
 
 
 def test_what_was_never_sent_is_not_paid_for(file: Path) -> None:
@@ -195,7 +195,7 @@ def test_audited_answers_stay_local(file: Path, link: Link, stalled: Callable[[]
         health = watch.health()
         assert (health.inputs, health.audited, health.agreement_local.value) == (10, 10, 0.0)
         assert cascade.metrics()["watch"]["audited"] == 10
-        assert cascade.counts().kept == 10
+        assert cascade.counts().local == 10
 
 
 def test_an_audit_holds_a_request_no_longer_than_a_forward(file: Path) -> None:
@@ -262,7 +262,7 @@ def test_everything_that_is_counted_can_be_scraped(file: Path, link: Link, tmp_p
             thread.join()
         found = cascade.metrics()
         text = prometheus_text(found)
-    assert found["inputs"] == found["kept"] + found["forwarded"] == sum(found["reasons"].values()) == 400
-    assert found["latency"]["kept"]["count"] == found["kept"] == 200
+    assert found["inputs"] == found["local"] + found["forwarded"] == sum(found["reasons"].values()) == 400
+    assert found["latency"]["local"]["count"] == found["local"] == 200
     assert found["latency"]["forwarded"]["count"] == 200
     assert 'edgecascade_answers_total{source="local",reason="confident"} 200' in text

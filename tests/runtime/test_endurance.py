@@ -43,9 +43,9 @@ with Cascade.load(sys.argv[1], remote=remote, deadline=30, **parts) as cascade:
     for _ in cascade.late(): pass
     grown = resident() - before
     found = cascade.metrics()
-assert found["inputs"] == N and found["kept"] == N // 10 * 9 and found["forwarded"] == N // 10, found
+assert found["inputs"] == N and found["local"] == N // 10 * 9 and found["forwarded"] == N // 10, found
 assert found["reasons"] == {reason.value: n for reason, n in seen.items()}, (found["reasons"], seen)
-assert found["latency"]["kept"]["count"] + found["latency"]["forwarded"]["count"] == N
+assert found["latency"]["local"]["count"] + found["latency"]["forwarded"]["count"] == N
 assert found["watch"]["inputs"] == N and found["watch"]["audited"] > N // 200
 assert seen[Reason.OFFLOADED] > 0 and seen[Reason.NOT_A_NUMBER] > 0 and seen[Reason.OFFLINE] > 0, seen
 print(grown)

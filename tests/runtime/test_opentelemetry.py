@@ -64,7 +64,7 @@ def test_the_instruments_say_what_the_snapshot_says(reader: InMemoryMetricReader
         traffic={"requests": 3, "sent": 4000, "received": 900},
         circuit="open",
         budget={"forwards/60s": 0.5},
-        outbox={"waiting": 2, "unkept": {"full": 1}},
+        outbox={"waiting": 2, "not_stored": {"full": 1}},
         watch={"drift": {"value": 0.25, "low": float("nan")}},
     )
     export_to_opentelemetry(lambda: snapshot, meter=provider.get_meter("test"))
@@ -72,18 +72,18 @@ def test_the_instruments_say_what_the_snapshot_says(reader: InMemoryMetricReader
     buckets = found.pop("edgecascade.latency.buckets")
     assert found == {
         "edgecascade.answers": {("local", "confident"): 3, ("remote", "offloaded"): 1},
-        "edgecascade.latency.count": {("kept",): 3, ("forwarded",): 1},
-        "edgecascade.latency.sum": {("kept",): pytest.approx(0.003), ("forwarded",): 0.2},
+        "edgecascade.latency.count": {("local",): 3, ("forwarded",): 1},
+        "edgecascade.latency.sum": {("local",): pytest.approx(0.003), ("forwarded",): 0.2},
         "edgecascade.remote.requests": {(): 3},
         "edgecascade.remote.sent": {(): 4000},
         "edgecascade.remote.received": {(): 900},
         "edgecascade.circuit": {("closed",): 0, ("open",): 1, ("half-open",): 0},
         "edgecascade.budget": {("forwards/60s",): 0.5},
-        "edgecascade.outbox": {("waiting",): 2, ("unkept.full",): 1},
+        "edgecascade.outbox": {("waiting",): 2, ("not_stored.full",): 1},
         "edgecascade.watch": {("drift.value",): 0.25},
     }
     assert len(buckets) == 2 * (len(BOUNDS) + 1)
-    assert (buckets["kept", "0.0005"], buckets["kept", "0.001"], buckets["kept", "+Inf"]) == (0, 3, 3)
+    assert (buckets["local", "0.0005"], buckets["local", "0.001"], buckets["local", "+Inf"]) == (0, 3, 3)
 
 
 def test_a_part_that_is_not_there_says_nothing(reader: InMemoryMetricReader, provider: MeterProvider) -> None:
@@ -108,7 +108,7 @@ def test_each_collection_reads_one_snapshot_anew(reader: InMemoryMetricReader, p
     for n in (1, 2, 3):
         found = collected(reader)
         assert len(taken) == n
-        assert found["edgecascade.answers"]["local", "confident"] == found["edgecascade.latency.count"]["kept",] == n
+        assert found["edgecascade.answers"]["local", "confident"] == found["edgecascade.latency.count"]["local",] == n
 
 
 def test_a_snapshot_that_fails_does_not_end_the_export(reader: InMemoryMetricReader, provider: MeterProvider) -> None:

@@ -228,7 +228,7 @@ def test_what_cannot_be_written_down_is_not_kept(
     """And raises nothing, since this is the way to an answer."""
     outbox = opened()
     assert outbox.put(key, inputs, local(), grace=grace) is False
-    assert outbox.counts().unkept[Cause.UNSUPPORTED] == 1
+    assert outbox.counts().not_stored[Cause.UNSUPPORTED] == 1
     assert outbox.counts().acknowledged == 0
 
 
@@ -647,7 +647,7 @@ def test_the_thread_sends_delivers_and_stops(path: Path, link: Link) -> None:
     assert time.monotonic() - started < 4
     assert not any(thread.name == "edgecascade-outbox" for thread in threading.enumerate())
     assert not outbox.put("d", number(4), local())
-    assert outbox.counts().unkept[Cause.CLOSED] == 1
+    assert outbox.counts().not_stored[Cause.CLOSED] == 1
     with contextlib.closing(Outbox(path)) as again:
         assert keys(again) == ["c"]
 
@@ -721,7 +721,7 @@ def test_many_threads_may_put_while_it_drains(path: Path, link: Link) -> None:
         assert sorted(delivered) == acknowledged
         counts = outbox.counts()
         assert counts.acknowledged == len(acknowledged)
-        assert counts.failed_writes == counts.unkept[Cause.BUSY] == 800 - len(acknowledged)
+        assert counts.failed_writes == counts.not_stored[Cause.BUSY] == 800 - len(acknowledged)
         assert counts.waiting_bytes == 0
         assert outbox._store._db.execute("SELECT count(*) FROM content").fetchone() == (0,)
 
@@ -733,7 +733,7 @@ def test_a_program_that_writes_to_the_file_delays_no_offer(path: Path) -> None:
             other.execute("BEGIN IMMEDIATE")
             assert outbox.offer("a", number(1), local())
             assert not outbox.put("b", number(2), local())
-            assert outbox.counts().unkept[Cause.BUSY] == 1
+            assert outbox.counts().not_stored[Cause.BUSY] == 1
             assert not outbox.flush(0.0)
             other.execute("ROLLBACK")
         assert outbox.flush()
@@ -851,7 +851,7 @@ def test_a_full_file_system_is_told_as_such(path: Path) -> None:
         assert kept[0]
         assert not kept[-1]
         counts = outbox.counts()
-        assert counts.unkept[Cause.DISK_FULL] == counts.failed_writes == 5 - sum(kept)
+        assert counts.not_stored[Cause.DISK_FULL] == counts.failed_writes == 5 - sum(kept)
         assert counts.acknowledged == sum(kept)
 
 
@@ -863,7 +863,7 @@ def test_where_nothing_can_be_written_nothing_is_kept(path: Path, caplog: pytest
         outbox.answer("a", of(1))
         assert list(outbox.late()) == []
         assert outbox.counts().unusable is Cause.READ_ONLY
-        assert outbox.counts().unkept[Cause.READ_ONLY] == 1
+        assert outbox.counts().not_stored[Cause.READ_ONLY] == 1
     assert "read-only" in caplog.text
 
 

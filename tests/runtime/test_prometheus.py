@@ -29,7 +29,7 @@ EVERYTHING: dict[str, Any] = {
     "traffic": {"requests": 3, "sent": 4000, "received": 900},
     "circuit": "half-open",
     "budget": {"forwards/60s": 0.5, "money/86400s": 1.0},
-    "outbox": {"waiting": 2, "unkept": {"disk full": 1, "full": 0}},
+    "outbox": {"waiting": 2, "not_stored": {"disk full": 1, "full": 0}},
     "watch": {"agreement": {"value": 0.9, "low": float("nan")}, "active": {"drift"}},
 }
 
@@ -58,7 +58,7 @@ def test_the_reference_parser_reads_what_the_snapshot_says() -> None:
         "circuit_state": "gauge",
         "budget_level": "gauge",
         "outbox_waiting": "gauge",
-        "outbox_unkept": "gauge",
+        "outbox_not_stored": "gauge",
         "watch_agreement": "gauge",
         "watch_active": "gauge",
     }
@@ -71,7 +71,7 @@ def test_the_reference_parser_reads_what_the_snapshot_says() -> None:
     assert values(found["edgecascade_circuit_state"]) == {("", "closed"): 0, ("", "open"): 0, ("", "half-open"): 1}
     assert values(found["edgecascade_budget_level"]) == {("", "forwards/60s"): 0.5, ("", "money/86400s"): 1.0}
     assert values(found["edgecascade_outbox_waiting"]) == {("",): 2}
-    assert values(found["edgecascade_outbox_unkept"]) == {("", "disk full"): 1, ("", "full"): 0}
+    assert values(found["edgecascade_outbox_not_stored"]) == {("", "disk full"): 1, ("", "full"): 0}
     assert values(found["edgecascade_watch_agreement"]) == {("", "value"): 0.9}  # the other is not known
     assert values(found["edgecascade_watch_active"]) == {("", "drift"): 1}
 
@@ -79,15 +79,15 @@ def test_the_reference_parser_reads_what_the_snapshot_says() -> None:
 def test_a_histogram_ends_with_all_and_never_falls() -> None:
     """It is cumulative, with a bucket for each bound and one for all durations."""
     found = values(parsed(prometheus_text(example()))["edgecascade_latency_seconds"])
-    for route, count, total in (("kept", 2, 0.25001), ("forwarded", 1, 100.0)):
+    for route, count, total in (("local", 2, 0.25001), ("forwarded", 1, 100.0)):
         buckets = [(float(key[2]), value) for key, value in found.items() if key[:2] == ("_bucket", route)]
         assert [bound for bound, _ in buckets] == [*BOUNDS, float("inf")]
         assert [value for _, value in buckets] == sorted(value for _, value in buckets)
         assert buckets[-1][1] == found["_count", route] == count
         assert found["_sum", route] == pytest.approx(total)
-    assert found["_bucket", "kept", "1e-05"] == 1
-    assert found["_bucket", "kept", "0.1"] == 1
-    assert found["_bucket", "kept", "0.25"] == 2
+    assert found["_bucket", "local", "1e-05"] == 1
+    assert found["_bucket", "local", "0.1"] == 1
+    assert found["_bucket", "local", "0.25"] == 2
 
 
 def test_the_text_is_this_one() -> None:
@@ -101,7 +101,7 @@ def test_the_text_is_this_one() -> None:
         edgecascade_answers_total{source="remote",reason="not a number"} 1
         # HELP edgecascade_latency_seconds Seconds from the call to the answer.
         # TYPE edgecascade_latency_seconds histogram
-        edgecascade_latency_seconds_bucket{route="kept",le="1e-05"} 1""")
+        edgecascade_latency_seconds_bucket{route="local",le="1e-05"} 1""")
     assert "\n".join(tail) == textwrap.dedent("""\
         edgecascade_latency_seconds_bucket{route="forwarded",le="5.0"} 0
         edgecascade_latency_seconds_bucket{route="forwarded",le="10.0"} 0

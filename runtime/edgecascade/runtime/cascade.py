@@ -253,7 +253,7 @@ class Cascade:
             [request(i, Purpose.AUDIT) for i, chosen in enumerate(audited) if chosen], room_by=AT_ONCE
         )
         return [
-            self._finish(begun[i]) if i in begun else self._keep(one.prediction, one.advantage, started)
+            self._finish(begun[i]) if i in begun else self._answer_local(one.prediction, one.advantage, started)
             for i, one in enumerate(decided)
         ]
 
@@ -377,7 +377,7 @@ class Cascade:
         local = Prediction(label, confidence, probabilities)
         audited = self._watch is not None and self._watch.saw(advantage, forward)
         if not (forward or audited):
-            return self._keep(local, advantage, started)
+            return self._answer_local(local, advantage, started)
         if original is None:
             original = encoded if encoded is not None and self._dispatcher.encoded else x
         request = Request(
@@ -391,13 +391,13 @@ class Cascade:
             started=started,
         )
         self._dispatcher.begin([request], room_by=room_by if forward else AT_ONCE)
-        return request if forward else self._keep(local, advantage, started)
+        return request if forward else self._answer_local(local, advantage, started)
 
-    def _keep(self, local: Prediction, advantage: float, started: float) -> Answer:
+    def _answer_local(self, local: Prediction, advantage: float, started: float) -> Answer:
         """Return the local answer to an input that stays on the device."""
         label, confidence, _ = local
         elapsed = time.monotonic() - started
-        self._tally.keep(elapsed)
+        self._tally.add_local(elapsed)
         return Answer(label, self._labels[label], confidence, _LOCAL, _CONFIDENT, advantage, local, None, "", elapsed)
 
     def _finish(self, request: Request) -> Answer:

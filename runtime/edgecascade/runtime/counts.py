@@ -1,4 +1,4 @@
-"""Count answers and how long they took, in numbers that add up: kept + forwarded = inputs."""
+"""Count answers and how long they took, in numbers that add up: local + forwarded = inputs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Durations(NamedTuple):
 
     Attributes:
         buckets: number of durations in each bucket of `BOUNDS`, and above the last bound.
-        sum: of all durations, in seconds.
+        sum: sum of all durations, in seconds.
     """
 
     buckets: tuple[int, ...]
@@ -54,7 +54,7 @@ class Histogram:
         self._sum = 0.0
 
     def observe(self, seconds: float) -> None:
-        """Count one duration; a negative one or NaN counts as 0."""
+        """Count one duration in seconds; a negative one or NaN counts as 0."""
         if not seconds >= 0.0:
             seconds = 0.0
         bucket = bisect_left(BOUNDS, seconds)
@@ -69,16 +69,16 @@ class Histogram:
 
 
 class Counts(NamedTuple):
-    """A snapshot of the answers given so far. Every input is either kept or forwarded, and has one reason.
+    """A snapshot of the answers given so far. Every input is local or forwarded, and has one reason.
 
     Attributes:
         answers: number of answers by source and reason; pairs that never occurred are absent.
-        kept_seconds: how long the kept inputs took.
+        local_seconds: how long the inputs that stay on the device took.
         forwarded_seconds: how long the forwarded inputs took.
     """
 
     answers: Mapping[tuple[Source, Reason], int]
-    kept_seconds: Durations
+    local_seconds: Durations
     forwarded_seconds: Durations
 
     @property
@@ -97,14 +97,14 @@ class Counts(NamedTuple):
         return sum(self.answers.values())
 
     @property
-    def kept(self) -> int:
-        """Number of inputs that the policy kept on the device."""
-        return self.kept_seconds.count
+    def local(self) -> int:
+        """Number of inputs that the policy answers on the device, without the remote."""
+        return self.local_seconds.count
 
     @property
     def forwarded(self) -> int:
-        """Number of inputs that the policy forwarded, whatever became of them."""
-        return self.inputs - self.kept
+        """Number of inputs that the policy forwarded, including those that got a local answer."""
+        return self.inputs - self.local
 
 
 class Tally:
@@ -112,9 +112,9 @@ class Tally:
 
     def __init__(self) -> None:
         self._lock = allocate_lock()
-        self._kept, self._forwarded = Histogram(), Histogram()
+        self._local, self._forwarded = Histogram(), Histogram()
         self._answers: Counter[tuple[Source, Reason]] = Counter()
-        self.keep = self._kept.observe  # counts the answer to a kept input, given the seconds it took
+        self.add_local = self._local.observe  # count an input that stays on the device
 
     def add(self, answer: Answer) -> None:
         """Count the answer to a forwarded input."""
@@ -125,7 +125,7 @@ class Tally:
     def snapshot(self) -> Counts:
         """Return the counts so far."""
         with self._lock:
-            kept, answers = self._kept.snapshot(), dict(self._answers)
-            if kept.count:
-                answers[Source.LOCAL, Reason.CONFIDENT] = kept.count
-            return Counts(answers, kept, self._forwarded.snapshot())
+            local, answers = self._local.snapshot(), dict(self._answers)
+            if local.count:
+                answers[Source.LOCAL, Reason.CONFIDENT] = local.count
+            return Counts(answers, local, self._forwarded.snapshot())

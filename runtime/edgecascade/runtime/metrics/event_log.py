@@ -1,4 +1,4 @@
-"""Structured log records that hold nothing of what was sent, kept secret or replied.
+"""Structured log records that hold no input, secret or reply.
 
 A record has the kind of event, the reason, the class of an exception, and how many such records were suppressed. It
 never has the text of an exception, which may repeat what a remote echoed.

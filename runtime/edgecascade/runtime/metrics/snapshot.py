@@ -1,12 +1,12 @@
 """All counts of a cascade, as one dict of plain JSON types.
 
     {
-      "inputs": 12, "kept": 9, "forwarded": 3,            kept + forwarded = inputs
+      "inputs": 12, "local": 9, "forwarded": 3,           local + forwarded = inputs
       "reasons": {"confident": 9, "offloaded": 2, ...},   every `Reason`; they sum to inputs
       "sources": {"local": 10, "remote": 2, ...},         every `Source`; they sum to inputs
       "answers": [{"source": "local", "reason": "confident", "count": 9}, ...],  the combinations that occurred
       "latency": {                                        seconds from the call to the answer
-        "kept": {"count": 9, "sum": 0.003, "buckets": [[1e-05, 0], [2.5e-05, 4], ...]},   answers within each bound
+        "local": {"count": 9, "sum": 0.003, "buckets": [[1e-05, 0], [2.5e-05, 4], ...]},  answers within each bound
         "forwarded": {...}
       },
       "traffic": {"requests": 3, "sent": 4000, "received": 900},   bytes; this and the rest only if the part exists
@@ -15,8 +15,9 @@
       "outbox": {...}, "watch": {...}                              their own numbers, by name
     }
 
-`kept` counts the inputs that stay on the device. A number that is not finite is None, since JSON has no such number.
-Only numbers are taken from a part, and the members of a set, as {"drift": 1}; never text, which could be private.
+`local` counts the inputs that stay on the device; `sources` also counts the local answers to forwarded inputs. A number
+that is not finite becomes None, since JSON has no such number. A part contributes only numbers, and the members of a
+set as {"drift": 1}, but no text, which could be private.
 """
 
 from __future__ import annotations
@@ -67,12 +68,12 @@ def snapshot(tally: Tally, parts: Parts) -> dict[str, Any]:
     pairs = [(source, reason) for reason in Reason for source in Source if counts.answers.get((source, reason))]
     taken: dict[str, Any] = {
         "inputs": counts.inputs,
-        "kept": counts.kept,
+        "local": counts.local,
         "forwarded": counts.forwarded,
         "reasons": {reason.value: n for reason, n in counts.reasons.items()},
         "sources": {source.value: n for source, n in counts.sources.items()},
         "answers": [{"source": s.value, "reason": r.value, "count": counts.answers[s, r]} for s, r in pairs],
-        "latency": {"kept": _latency(counts.kept_seconds), "forwarded": _latency(counts.forwarded_seconds)},
+        "latency": {"local": _latency(counts.local_seconds), "forwarded": _latency(counts.forwarded_seconds)},
     }
     state = getattr(parts.remote, "state", None)
     if state in CIRCUIT_STATES:  # a user's remote may have a state of its own

@@ -15,7 +15,7 @@ __all__ = ["PAGE", "Cause", "Ending", "OlderVersion", "cause_of", "connect", "cr
 
 _APPLICATION, _VERSION = 0x65634F42, 2
 PAGE = 8192  # bytes: larger pages are faster for images, and wear flash more with small inputs
-_KEPT_ASIDE = 3  # damaged files
+_MOST_ASIDE = 3  # files that were set aside
 _BUSY = 1.0  # seconds that a program which reads the file may delay a write
 
 
@@ -210,19 +210,19 @@ def hold(path: str) -> sqlite3.Connection:
 
 
 def set_aside(path: str, word: str) -> str:
-    """Rename a file to `path.<word>-<n>`, and return that name; the last three such files are kept.
+    """Rename a file to `path.<word>-<n>`, and return that name; the last three such files remain.
 
     Raises:
         OSError: it cannot be renamed.
     """
     place, name = Path(path).parent, Path(path).name
     numbered = re.compile(re.escape(f"{name}.{word}-") + r"(\d+)")
-    kept = sorted(int(match[1]) for match in map(numbered.fullmatch, os.listdir(place)) if match)
-    aside = f"{path}.{word}-{kept[-1] + 1 if kept else 1}"
+    numbers = sorted(int(match[1]) for match in map(numbered.fullmatch, os.listdir(place)) if match)
+    aside = f"{path}.{word}-{numbers[-1] + 1 if numbers else 1}"
     os.replace(path, aside)
     with contextlib.suppress(FileNotFoundError):
         os.replace(f"{path}-wal", f"{aside}-wal")
-    outdated = [f"{path}.{word}-{n}{end}" for n in kept[: -(_KEPT_ASIDE - 1)] for end in ("", "-wal")]
+    outdated = [f"{path}.{word}-{n}{end}" for n in numbers[: -(_MOST_ASIDE - 1)] for end in ("", "-wal")]
     for old in (f"{path}-shm", f"{path}-journal", *outdated):
         with contextlib.suppress(OSError):
             os.unlink(old)

@@ -46,7 +46,7 @@ class OutboxCounts:
         expired: inputs and answers that became too old.
         untaken: answers that `on_late` failed to take too often.
         damaged: inputs and answers that were lost because the file was damaged.
-        unkept: inputs that were not stored, by cause, in this process.
+        not_stored: inputs that were not stored, by cause, in this process.
         damaged_files: files moved aside, in this process.
         unusable: why nothing can be stored at all; None if it can.
     """
@@ -59,7 +59,7 @@ class OutboxCounts:
     expired: int
     untaken: int
     damaged: int
-    unkept: Mapping[Cause, int]
+    not_stored: Mapping[Cause, int]
     damaged_files: int
     unusable: Cause | None
 
@@ -72,12 +72,12 @@ class OutboxCounts:
     @property
     def dropped_full(self) -> int:
         """Inputs that were not stored because the outbox was full."""
-        return self.unkept[Cause.FULL]
+        return self.not_stored[Cause.FULL]
 
     @property
     def failed_writes(self) -> int:
         """Inputs that were not stored for any other cause."""
-        return sum(self.unkept.values()) - self.dropped_full
+        return sum(self.not_stored.values()) - self.dropped_full
 
 
 class Outbox:
@@ -126,7 +126,7 @@ class Outbox:
             raise ArgumentError(f"keep: expected seconds above 0, got {keep}")
         self._most, self._most_bytes, self._keep = most, most_bytes, keep
         self._process = os.getpid()
-        self._unkept: Counter[Cause] = Counter()
+        self._not_stored: Counter[Cause] = Counter()
         self._counting = threading.Lock()
         self._store = Store(os.path.realpath(path), power_safe=power_safe, clock=clock)
         self._writer = Background("edgecascade-outbox-write")
@@ -221,10 +221,10 @@ class Outbox:
         """Return the counts as they are now."""
         self._check_process()
         with self._counting:
-            unkept = {cause: self._unkept[cause] for cause in Cause}
+            not_stored = {cause: self._not_stored[cause] for cause in Cause}
         store = self._store
         return OutboxCounts(
-            **store.snapshot(), unkept=unkept, damaged_files=store.damaged_files, unusable=store.unusable
+            **store.snapshot(), not_stored=not_stored, damaged_files=store.damaged_files, unusable=store.unusable
         )
 
     def close(self) -> None:
@@ -260,15 +260,15 @@ class Outbox:
         except Exception:  # of the arguments: this must not cost an answer
             cause = Cause.UNSUPPORTED
         if cause is not None:
-            self._unkept_for(cause)
+            self._count_refused(cause)
         return cause is None
 
-    def _unkept_for(self, cause: Cause) -> None:
+    def _count_refused(self, cause: Cause) -> None:
         if cause is Cause.FORKED:
             return
         with self._counting:
-            self._unkept[cause] += 1
-            first = self._unkept[cause] == 1
+            self._not_stored[cause] += 1
+            first = self._not_stored[cause] == 1
         if first:
             self._writer.run(lambda: _LOG.warning("the outbox did not store an input: %s; logged once", cause.value))
 
@@ -345,7 +345,7 @@ class Outbox:
                 break
             pause = min(_RETRY_LONGEST, 2 * pause)
         self._store.unreserve(size)
-        self._unkept_for(cause)
+        self._count_refused(cause)
 
     def _write_answer(self, key: str, remote: Prediction) -> None:
         if self._store.unusable is None and self._store.answer_key(key, pack_prediction(remote)) and self._sender:
