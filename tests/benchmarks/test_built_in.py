@@ -20,17 +20,10 @@ def test_the_command_offers_every_pair() -> None:
 
 
 @pytest.mark.parametrize("name", ["fashion-mnist", "languages"])
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ({"images": (1, 2, 3)}, r"^images: expected none with "),
-        ({"device": "cuda"}, r"^torch: expected no device with "),
-    ],
-)
-def test_options_of_another_pair_are_refused(name: str, given: dict[str, object], message: str) -> None:
+def test_options_of_another_pair_are_refused(name: str) -> None:
     """The error is raised before anything is downloaded."""
-    with pytest.raises(BenchmarkError, match=message + name):
-        BUILT_IN[name].prepared(Path("/nowhere"), **given)  # type: ignore[arg-type]
+    with pytest.raises(BenchmarkError, match=f"^images: expected none with {name}"):
+        BUILT_IN[name].prepared(Path("/nowhere"), images=(1, 2, 3))
 
 
 @pytest.mark.parametrize("name", ["flagship", "comparable"])
@@ -42,16 +35,10 @@ def test_the_method_states_the_number_of_images(name: str) -> None:
 
 def test_wrong_arguments_end_in_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     """Every wrong argument gives exit code 2 and one sentence."""
-    assert main(["bench", "demo", "--pair", "languages", "--torch", "cuda"]) == 2
-    assert "torch: expected no device with languages" in capsys.readouterr().err
-    for more, said in (
-        ("--pair languages", "languages"),
-        ("--pair flagship --torch cpu", "torch on cpu"),
-    ):
-        assert main(["bench", "demo", "--latency", "1", *more.split()]) == 2
-        told = capsys.readouterr().err.strip()
-        assert told.startswith("edgecascade: --latency: expected ")
-        assert told.endswith(said)
+    assert main(["bench", "demo", "--latency", "1", "--pair", "languages"]) == 2
+    told = capsys.readouterr().err.strip()
+    assert told.startswith("edgecascade: --latency: expected ")
+    assert told.endswith("languages")
     assert main(["bench", "demo", "--certify", "0"]) == 2
     assert "loss: expected a number between 0 and 1" in capsys.readouterr().err
     wrongs = (

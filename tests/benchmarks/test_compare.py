@@ -185,17 +185,6 @@ def test_the_result_defines_what_is_better() -> None:
     assert change.outcome == "changed"
 
 
-def test_at_least_of_an_older_ratio_defines_what_is_better() -> None:
-    """Results before schema 3 have `at_least` in place of `better`."""
-    old = {"value": 1.0, "low": 0.5, "high": 2.0, "n": 9, "at_least": True}
-    assert [
-        one.better for one in find_estimates({"runtime": {"a": old, "b": {**old, "at_least": False}}}).values()
-    ] == [
-        "higher",
-        "lower",
-    ]
-
-
 def test_a_ratio_defines_what_is_better() -> None:
     """Its own field precedes that of its name, and it is a median of pairs."""
     times = np.full(15, 2.0) + np.arange(15) * 1e-3
@@ -240,27 +229,12 @@ def test_the_degrees_of_freedom_of_a_percentile_match_a_simulation() -> None:
 
 @pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.parent.name)
 def test_every_committed_result_can_be_read(path: Path) -> None:
-    """Results of every schema are read, and each equals itself."""
+    """Each result equals itself."""
     document = read_result(path)
     found = compare_results(document, document)
     assert found.of("same") == found.changes
     if path.parent.name in ("flagship", "corruptions", "runtime"):
         assert len(found.changes) > 10
-
-
-@pytest.mark.parametrize("schema", [1, 2])
-def test_an_older_offload_result_can_be_compared(tmp_path: Path, schema: int) -> None:
-    """Its figures have the same paths as in a new result."""
-    latency = {"all": {"p50": plain(proportion(0.5, 900))}, "kept": {"p50": plain(proportion(0.5, 900))}}
-    offload = {"n": 900, **plain(_right(0.8)), "served": {"latency": latency}, "promised": {"loss": None}}
-    old = {"schema": schema, "environment": _ENVIRONMENT, **(offload if schema == 1 else {"offload": offload})}
-    old |= {"kind": "edgecascade benchmark"} if schema == 2 else {}
-    (tmp_path / "old.json").write_text(json.dumps(old))
-    read = read_result(tmp_path / "old.json")
-    assert read["offload"]["served"]["latency"].keys() == {"all", "local"}
-    assert "plan_check" in read["offload"]
-    (change,) = compare_results(read, _document(offload=_right(0.5))).changes
-    assert (change.place, change.outcome) == (("offload", "strategies", "cascade", "accuracy"), "worse")
 
 
 def _said(before: dict[str, Any], after: dict[str, Any], **options: bool) -> str:
@@ -308,9 +282,9 @@ def test_the_report_is_printed() -> None:
         ("[" * 100_000, "is not valid JSON"),
         ("[]", "got other JSON"),
         ('{"schema": 2}', "got other JSON"),
-        ('{"schema": 4, "environment": {}}', "schema 1 to 3, got schema 4"),
+        ('{"schema": 4, "environment": {}}', "schema 3, got schema 4"),
         ('{"schema": true, "environment": {}}', "got schema True"),
-        ('{"schema": 2, "kind": "other", "environment": {}}', "expected a benchmark's result"),
+        ('{"schema": 3, "kind": "other", "environment": {}}', "expected a benchmark's result"),
     ],
 )
 def test_an_invalid_result_is_refused(tmp_path: Path, content: str | None, said: str) -> None:

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from edgecascade.benchmarks.network import PROFILES, Profile
-from edgecascade.benchmarks.network.path import Line, Outages, Path, UntilReset
+from edgecascade.benchmarks.network.path import Line, Outages, Path
 from edgecascade.benchmarks.network.probe import ORDER, probe, probe_server, receive
 from edgecascade.benchmarks.network.proxy import loopback, shaped
 from edgecascade.runtime import Deadline, OpenInference
@@ -147,15 +147,6 @@ def test_stalls_slow_a_long_transfer_by_their_share_of_time() -> None:
         arrived = path.send(line.chunk, now)
     assert chunks * line.chunk * 8 / arrived == pytest.approx(profile.goodput(up=True), rel=0.02)
     assert profile.goodput(up=True) == pytest.approx(10e6 / 1.15)
-
-
-def test_resets_are_as_frequent_as_in_the_profile() -> None:
-    """A share is reset at the first byte, the others after a random number of bytes with the profile's mean."""
-    profile = dataclasses.replace(PLAIN, reset_share=0.25, resets_per_megabyte=0.5)
-    left = np.array([UntilReset(profile, random.Random(seed)).left for seed in range(4000)])
-    assert np.mean(left == 0) == pytest.approx(0.25, abs=0.03)
-    assert np.mean(left[left > 0]) == pytest.approx(2e6, rel=0.1)
-    assert UntilReset(PLAIN, random.Random(0)).left == float("inf")
 
 
 @settings(max_examples=25)

@@ -136,13 +136,6 @@ def test_the_machine_is_named_once(tmp_path: Path) -> None:
     assert readme_table(results).endswith(f"{told};\n{told[:-1]}3.")
 
 
-def test_a_result_of_schema_1_is_refused(tmp_path: Path) -> None:
-    """The error says how to renew the result."""
-    old = {"schema": 1, "environment": _result()["environment"], "n": 3, "strategies": [], "served": {}}
-    with pytest.raises(BenchmarkError, match="expected schema 2 or 3, got 1"):
-        readme_table(_keep(tmp_path, flagship=old))
-
-
 @pytest.mark.parametrize("lacking", ["offload", "strategies", "cascade", "processor"])
 def test_a_result_without_a_figure_is_refused(tmp_path: Path, lacking: str) -> None:
     """The error names the missing figure."""

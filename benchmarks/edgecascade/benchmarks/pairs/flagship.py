@@ -29,7 +29,6 @@ from edgecascade.benchmarks.pairs.efficientnet_lite import (
     LITE0_224,
     LITE2_260,
     Head,
-    TorchRemote,
     Variant,
     classifier,
     feature_extractor,
@@ -91,26 +90,23 @@ class Protocol:
         return f"flagship-r{_RECIPE}-{self.head}-{self.calibration}-{self.test}-s{self.seed}"
 
 
-def prepare_flagship(protocol: Protocol, cache: Path, device: str | None = None) -> Prepared:
+def prepare_flagship(protocol: Protocol, cache: Path) -> Prepared:
     """Prepare small > large, planned by the paper's own rule; finished steps are taken from the cache.
 
     Args:
         protocol: The split and the objective.
         cache: The folder of downloads and finished steps.
-        device: Where torch runs the large model in this process; by default it is served as ONNX from another.
     """
     paper: dict[str, Any] = {"scores": ["confidence"], "merges": ["replace"], "estimate": "confidences"}
-    return _prepare(protocol, cache, LITE0_96, "local", paper, device)
+    return _prepare(protocol, cache, LITE0_96, "local", paper)
 
 
-def prepare_comparable(protocol: Protocol, cache: Path, device: str | None = None) -> Prepared:
+def prepare_comparable(protocol: Protocol, cache: Path) -> Prepared:
     """Prepare two models of comparable scale, with score and merge rule chosen on the calibration images."""
-    return _prepare(protocol, cache, LITE0_224, "comparable", {}, device)
+    return _prepare(protocol, cache, LITE0_224, "comparable", {})
 
 
-def _prepare(
-    protocol: Protocol, cache: Path, variant: Variant, name: str, choices: dict[str, Any], device: str | None
-) -> Prepared:
+def _prepare(protocol: Protocol, cache: Path, variant: Variant, name: str, choices: dict[str, Any]) -> Prepared:
     work = cache / protocol.folder
     head, calibration, test = split(protocol, cache)
     local, remote = (body(one, head, cache, work) for one in (variant, LITE2_260))
@@ -130,10 +126,7 @@ def _prepare(
             **choices,
         ),
     )
-    if device is None:
-        return Prepared(cascade, remote, test, on_test)
-    module = classifier(LITE2_260, _head(LITE2_260, head, cache, work), cache)
-    return Prepared(cascade, TorchRemote(module, LITE2_260.preprocessing, remote, device), test, on_test)
+    return Prepared(cascade, remote, test, on_test)
 
 
 def split(protocol: Protocol, cache: Path) -> tuple[LabelledData, LabelledData, LabelledData]:

@@ -102,10 +102,8 @@ def _estimate(node: dict[str, Any]) -> Estimate | None:
 
 
 def _better(node: dict[str, Any]) -> Literal["higher", "lower"] | None:
-    """Return what the result says; until schema 3, ratios alone did, as `at_least`."""
-    told, at_least = node.get("better"), node.get("at_least")
-    if told is None and isinstance(at_least, bool):
-        return "higher" if at_least else "lower"
+    """Return what the result says."""
+    told = node.get("better")
     return told if told in ("higher", "lower") else None
 
 
