@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Background"]
 
-_PATIENCE = 5.0  # seconds that `close` waits for the jobs
+_PATIENCE = 5.0  # seconds that `close` waits for the next job to end
 
 
 class Background:
@@ -25,21 +25,20 @@ class Background:
 
     Args:
         name: name of the thread.
-        most: jobs that may wait; `run` refuses others. None: no bound.
     """
 
-    def __init__(self, name: str, *, most: int | None = None) -> None:
-        self._name, self._most, self._process = name, most, os.getpid()
+    def __init__(self, name: str) -> None:
+        self._name, self._process = name, os.getpid()
         self._jobs: deque[Callable[[], object]] = deque()
         self._lock, self._wake = allocate_lock(), allocate_lock()
         self._wake.acquire()
         self._thread: Thread | None = None
         self.closed = False
 
-    def run(self, job: Callable[[], object]) -> bool:
-        """Run `job` soon, and return whether it will be. An exception of the job is dropped."""
+    def run(self, job: Callable[[], object], *, most: int | None = None) -> bool:
+        """Run `job` soon, unless `most` jobs wait; return whether it will be. An exception of the job is dropped."""
         with self._lock:
-            if self.closed or (self._most is not None and len(self._jobs) >= self._most):
+            if self.closed or (most is not None and len(self._jobs) >= most):
                 return False
             if self._thread is None and not self._start():
                 return False
@@ -48,7 +47,10 @@ class Background:
         return True
 
     def close(self) -> None:
-        """Run what waits, for up to 5 s, and end the thread. From then on, `run` refuses every job."""
+        """Run what waits, and end the thread. From then on, `run` refuses every job.
+
+        A job that takes longer than 5 s is not waited for.
+        """
         if os.getpid() != self._process:
             return
         with self._lock:
@@ -59,7 +61,9 @@ class Background:
         if thread is not None:
             from threading import current_thread
 
-            if thread is not current_thread():
+            left = -1
+            while thread is not current_thread() and thread.is_alive() and left != len(self._jobs):
+                left = len(self._jobs)
                 thread.join(_PATIENCE)
 
     def _start(self) -> bool:
