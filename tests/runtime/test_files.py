@@ -77,5 +77,5 @@ def test_arrays_with_code_in_them_are_not_loaded(tmp_path: Path) -> None:
 
 def test_a_folder_without_images_is_said_to_be_one(tmp_path: Path) -> None:
     """With the kinds that are known."""
-    with pytest.raises(InputError, match=r"no images in this folder \(\.bmp, "):
+    with pytest.raises(InputError, match=r"expected images \(\.bmp, "):
         list(read_inputs(tmp_path))

@@ -44,12 +44,10 @@ def test_auto_is_all_that_are_here_fastest_first(here: Callable[..., None]) -> N
 def test_one_that_is_not_here_is_replaced_only_if_told(here: Callable[..., None]) -> None:
     """Naming a second one is not telling: people write that without thinking."""
     here("cpu")
-    with pytest.raises(
-        ModelFileError, match=r"^providers: CUDAExecutionProvider not in this onnxruntime, which has CPU"
-    ):
+    with pytest.raises(ModelFileError, match=r"^providers: .* got CUDAExecutionProvider; it has CPU"):
         preferred(("cuda", "cpu"))
     assert preferred(("cuda", "cpu"), fallback=True) == [CPU]
-    with pytest.raises(ModelFileError, match=r"^providers: CUDAExecutionProvider not in"):
+    with pytest.raises(ModelFileError, match=r"^providers: .* got CUDAExecutionProvider"):
         preferred("cuda", fallback=True)
 
 

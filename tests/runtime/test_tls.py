@@ -169,7 +169,7 @@ def test_a_cascade_whose_remote_has_expired(file: Path, protocol: Http | Grpc) -
 
 def test_certificates_need_an_address_with_tls(authority: Any) -> None:
     """Otherwise they would be ignored silently."""
-    with pytest.raises(ArgumentError, match=r"certificates need a grpcs:// address"):
+    with pytest.raises(ArgumentError, match=r"expected a grpcs:// address"):
         OpenInferenceGrpc("grpc://localhost:1/v2/models/m", root_certificate=authority.path("ca.crt"))
 
 

@@ -1,4 +1,4 @@
-"""Run small jobs in a thread of their own, so that a caller with a deadline does not wait for them."""
+"""Run small jobs in a background thread, so that a caller with a deadline does not wait for them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ _PATIENCE = 5.0  # seconds that `close` waits for the jobs
 class Background:
     """One daemon thread that runs jobs in the order given. It starts with the first job and ends with `close`.
 
-    At the interpreter's exit, the jobs that wait are still run. A fork has no such thread, and runs nothing.
+    At the interpreter's exit, the waiting jobs are still run. In a fork of the process there is no thread, and no job
+    runs.
 
     Args:
         name: name of the thread.
@@ -37,7 +38,7 @@ class Background:
         self.closed = False
 
     def run(self, job: Callable[[], object]) -> bool:
-        """Run `job` soon, and return whether it will be. An exception of the job is dropped."""
+        """Schedule `job`, and return whether it was accepted. Exceptions of the job are dropped."""
         with self._lock:
             if self.closed or (self._most is not None and len(self._jobs) >= self._most):
                 return False
@@ -48,7 +49,7 @@ class Background:
         return True
 
     def close(self) -> None:
-        """Run what waits, for up to 5 s, and end the thread. From then on, `run` refuses every job."""
+        """Run the waiting jobs, for up to 5 s, and end the thread. From then on, `run` refuses every job."""
         if os.getpid() != self._process:
             return
         with self._lock:
