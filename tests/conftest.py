@@ -1,6 +1,6 @@
-"""Settings of the whole suite; environments of other people's packages; and a pair of image classifiers.
+"""Settings of the whole suite, environments of third-party packages, and a pair of image classifiers.
 
-The pair is small enough to write down: the local model looks at a corner, the remote one at everything.
+The models of the pair are a few weights: the local model reads one corner of an image, the remote all of it.
 """
 
 import hashlib
@@ -29,13 +29,13 @@ IN_CI = os.environ.get("CI", "").lower() not in ("", "0", "false")
 ROOT = Path(__file__).parent.parent
 SIDE = 8
 
-# No deadline per example (machines differ), and the same examples in every run of the CI.
+# Examples have no deadline, because machines differ, and are the same in every run of the CI.
 settings.register_profile("tests", deadline=None, database=None, derandomize=IN_CI, print_blob=True)
 settings.load_profile("tests")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Give parallel workers the files with slow tests first, so that none works on long after the others."""
+    """Give parallel workers the files with slow tests first, so that all workers finish at about the same time."""
     if hasattr(config, "workerinput"):
         slow = {item.path for item in items if item.get_closest_marker("slow")}
         items.sort(key=lambda item: item.path not in slow)
@@ -116,7 +116,7 @@ def wheels(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> dict[str
 
 @pytest.fixture(scope="session")
 def unpacked(wheels: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with the contents of the device's wheel, for the PYTHONPATH of other environments."""
+    """Return a folder with the contents of the runtime wheel, for the PYTHONPATH of other environments."""
     folder = tmp_path_factory.mktemp("unpacked")
     with zipfile.ZipFile(wheels["edgecascade"]) as wheel:
         wheel.extractall(folder)
@@ -124,7 +124,7 @@ def unpacked(wheels: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) 
 
 
 def _looking_at(weight: NDArray[np.float64], sharpness: float) -> ModelProto:
-    """Logits of three colours: each channel's weighted mean over the pixels."""
+    """Return weights for logits of three colours: each channel's weighted mean over the pixels."""
     kernel = np.einsum("oi,hw->oihw", np.eye(3), weight / weight.sum()) * sharpness
     graph = helper.make_graph(
         [
@@ -141,7 +141,7 @@ def _looking_at(weight: NDArray[np.float64], sharpness: float) -> ModelProto:
 
 
 def _images(n: int, seed: int, path: Path) -> Path:
-    """Noise with a little more of one colour; the label is that colour."""
+    """Return noise images with a slightly stronger colour, and that colour as the label."""
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, 3, n)
     pixels = rng.normal(127, 60, (n, SIDE, SIDE, 3))

@@ -1,4 +1,4 @@
-"""Documents of cascade files, for tests that need one and do not care what was measured."""
+"""Documents of cascade files, for tests that need a valid one."""
 
 from dataclasses import replace
 from typing import Any
@@ -59,7 +59,7 @@ def document_of(rule: DecisionRule) -> CascadeDocument:
 
 
 def changed(document: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """Return a document in JSON with changes, which go into inner objects rather than replacing them."""
+    """Return a document in JSON with changes, which are merged into inner objects."""
     return {
         **document,
         **{

@@ -1,4 +1,4 @@
-"""The metrics of a cascade whose counts and parts are given."""
+"""Snapshots of a cascade's metrics with given counts and parts."""
 
 from types import SimpleNamespace
 from typing import Any

@@ -1,16 +1,16 @@
-"""README.md and docs/ hold true: examples run, links lead somewhere, and figures are those of committed results.
+"""README.md and docs/ are correct: examples run, links resolve, and figures equal those of the committed results.
 
-Python blocks and blocks marked `bash` are run, one after the other, in a folder with models and data under the names
-that the pages use. Commands in blocks marked `sh` are only parsed.
+Python blocks and blocks marked `bash` are run in order, in a folder with models and data under the names that the pages
+use. Commands in blocks marked `sh` are only parsed.
 
-Prose is free; figures are marked in the source of a page, where a reader of the rendered page does not see the marks:
+Figures in the text are marked in the source of a page; the marks do not appear in the rendered page:
 
     costs <!-- = {100 * runtime.runtime.head.bound.value - 100:.1f} % -->1.5 %<!-- / --> of the model's time
 
-The comment holds the inside of an f-string over `benchmarks/results/*/result.json`; the text between it and
-`<!-- / -->` must be what the f-string gives. A folder `fashion-mnist` is the name `fashion_mnist`, and so with keys. No
-mark begins a line, because Markdown takes such a line for HTML. A fenced text block under
-`<!-- lines of latency/summary.txt -->` holds lines of that file. `make figures` writes figures and lines of all pages.
+The comment holds the inside of an f-string over `benchmarks/results/*/result.json`; the text between it and `<!-- /
+-->` must equal the f-string's value. A folder `fashion-mnist` has the name `fashion_mnist`; keys are renamed the same
+way. No mark begins a line, because Markdown would take the line for HTML. A fenced text block under `<!-- lines of
+latency/summary.txt -->` holds lines of that file. `make figures` writes figures and lines of all pages.
 """
 
 import json
@@ -39,10 +39,10 @@ LINES = re.compile(r"^<!-- lines of (\S+) -->\n+```text\n(.*?)```", re.DOTALL | 
 
 
 class Record(dict[str, Any]):
-    """A JSON object whose values are attributes too: `-` and spaces of a key are `_` there."""
+    """A JSON object whose values are also attributes, with `_` for `-` and spaces in a key."""
 
     def __getattr__(self, name: str) -> Any:
-        """Return a value by its name."""
+        """Return the value of a key."""
         found = [value for key, value in self.items() if re.sub(r"\W", "_", key) == name]
         if len(found) != 1:
             raise AttributeError(f"{name}: expected one of {', '.join(self)}")
@@ -56,12 +56,12 @@ def results() -> dict[str, Any]:
 
 
 def figure(template: str, names: dict[str, Any]) -> str:
-    """Return an f-string's value; `median` is there beside Python's own functions."""
+    """Return the value of an f-string, which may use `median` and Python's built-in functions."""
     return str(eval(f"f'''{template}'''", {"median": np.median, **names}))
 
 
 def with_figures(page: str, names: dict[str, Any]) -> str:
-    """Return a page with the figures that the results give; a figure that is right keeps its line breaks."""
+    """Return a page with the figures of the results; a correct figure keeps its line breaks."""
 
     def written(found: re.Match[str]) -> str:
         opening, template, told, closing = found.groups()
@@ -72,7 +72,7 @@ def with_figures(page: str, names: dict[str, Any]) -> str:
 
 
 def with_lines(page: str) -> str:
-    """Return a page with the lines that the summaries have now; a line that is gone, with its neighbours, stays."""
+    """Return a page with the current lines of the summaries; a line without a match in a summary is left unchanged."""
 
     def written(found: re.Match[str]) -> str:
         lines = (RESULTS / found[1]).read_text().splitlines()
@@ -82,7 +82,7 @@ def with_lines(page: str) -> str:
 
 
 def _renewed(part: str, lines: list[str]) -> str:
-    """Return neighbouring lines of a block as they are among `lines`, where rows of the same names are neighbours."""
+    """Return a block's adjacent lines with the figures in `lines`, where rows of the same names are adjacent."""
     old = part.rstrip("\n").splitlines()
     for start in range(len(lines) - len(old) + 1):
         new = lines[start : start + len(old)]
@@ -92,13 +92,13 @@ def _renewed(part: str, lines: list[str]) -> str:
 
 
 def _name(line: str) -> str:
-    """Return what names a row: its first words without figures."""
+    """Return the name of a row: its first words without figures."""
     return re.sub(r"[\d.%]", "", " ".join(line.split()[:3])).strip()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_marked_figures_are_those_of_the_committed_results(page: Path) -> None:
-    """Written again, the page is the same; no mark is misspelt, and none begins a line or a list item."""
+def test_marked_figures_equal_those_of_the_committed_results(page: Path) -> None:
+    """Rewriting the page does not change it, no mark is misspelt, and none begins a line or a list item."""
     text = page.read_text()
     assert re.findall(r"^[ >*+-]*<!-- [=/] .*", text, re.MULTILINE) == []
     assert text.count("<!-- / -->") == text.count("<!-- = ") == len(FIGURE.findall(text))
@@ -109,8 +109,8 @@ def test_marked_figures_are_those_of_the_committed_results(page: Path) -> None:
         assert set(block.splitlines()) <= {"", *(RESULTS / file).read_text().splitlines()}
 
 
-def test_a_wrong_figure_is_noticed_and_mended() -> None:
-    """And one that is right stays as it is written, over two lines if need be."""
+def test_a_wrong_figure_is_detected_and_corrected() -> None:
+    """A correct figure stays as it is written, even across two lines."""
     names = {"run_a": json.loads('{"the share": [0.25]}', object_hook=Record)}
     right = "<!-- = {100 * run_a.the_share[0]:.1f} % -->25.0\n%<!-- / -->"
     assert with_figures(right, names) == right
@@ -120,21 +120,21 @@ def test_a_wrong_figure_is_noticed_and_mended() -> None:
 
 
 def test_lines_of_a_summary_are_renewed() -> None:
-    """A block with outdated figures gets those of the rows with the same names."""
+    """A block with outdated figures gets the figures of the rows with the same names."""
     (block,) = (one[0] for one in LINES.finditer((ROOT / "docs" / "benchmarks.md").read_text()) if "flagship" in one[1])
     assert with_lines(block) == block
     assert with_lines(block.replace("100.0 % ", "99.0 %  ")) == block
     assert with_lines(block.replace("remote only", "another row")) != block
 
 
-def test_the_table_of_pairs_is_what_the_committed_results_give() -> None:
-    """As `python -m studies.readme_table` writes it."""
-    assert readme_table.main(["--results", str(RESULTS), "--check", str(ROOT / "README.md")]) == 0
+def test_the_table_of_pairs_equals_the_committed_results() -> None:
+    """It equals the output of `python -m studies.readme_table`."""
+    assert readme_table.main(["--results", str(RESULTS), "--check", str(ROOT / "docs" / "benchmarks.md")]) == 0
 
 
 @pytest.fixture
 def example_folder(pair: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Enter a folder with models and data under the names that the pages use. No server is listening."""
+    """Enter a folder with models and data under the names that the pages use; no server is listening."""
     from PIL import Image
 
     folder = tmp_path / "examples"
@@ -152,7 +152,7 @@ def example_folder(pair: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_the_examples_run(page: Path, example_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """As printed, one after the other, without a server; a text block just below an example is what that prints."""
+    """The examples run in order without a server, and a text block just below an example is its output."""
     names: dict[str, Any] = {}
     blocks = r"^```(python|bash)\n(.*?)^```\n(?:\n```text\n(.*?)^```)?"
     for language, example, printed in re.findall(blocks, page.read_text(), re.DOTALL | re.MULTILINE):
@@ -168,14 +168,14 @@ def test_the_examples_run(page: Path, example_folder: Path, capsys: pytest.Captu
 
 
 def commands(example: str) -> Iterator[list[str]]:
-    """Yield the arguments of each `edgecascade` in a block of shell commands."""
+    """Yield the arguments of each `edgecascade` command in a block of shell commands."""
     for line in example.replace("\\\n", " ").splitlines():
         if line.strip().startswith("edgecascade "):
             yield shlex.split(line.replace("$pair", "languages"), comments=True)[1:]
 
 
 def parsers(parser: ArgumentParser) -> Iterator[ArgumentParser]:
-    """Yield a parser and those of all commands below it."""
+    """Yield a parser and those of all its nested commands."""
     yield parser
     for action in parser._actions:
         if isinstance(action.choices, dict):
@@ -185,7 +185,7 @@ def parsers(parser: ArgumentParser) -> Iterator[ArgumentParser]:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_options_and_extras_exist(page: Path) -> None:
-    """Those that are only parsed, and those that the text mentions."""
+    """Commands that are only parsed and options named in the text are checked."""
     text = page.read_text()
     for example in re.findall(r"^```sh\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
         for arguments in commands(example):
@@ -210,14 +210,14 @@ def test_commands_options_and_extras_exist(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_lead_somewhere(page: Path) -> None:
-    """Every picture and page of this repository that it names is there."""
+def test_links_resolve(page: Path) -> None:
+    """Every picture and page of this repository that a page names exists."""
     targets = re.findall(r"\]\((?!https?://|mailto:)([^)#]+)(?:#[^)]*)?\)", page.read_text())
     assert [target for target in targets if not (page.parent / target).exists()] == []
 
 
-def test_the_documented_networks_are_those_of_the_proxy() -> None:
-    """Each profile of docs/benchmarks.md with its round trip and its rates, and no other."""
+def test_the_documented_networks_equal_those_of_the_proxy() -> None:
+    """docs/benchmarks.md lists each profile with its round trip and rates, and no other."""
     page = (ROOT / "docs" / "benchmarks.md").read_text()
     rows = re.findall(r"^\| ([a-z-]+) \| ([\d.]+) \| ([\d.]+) / ([\d.]+) \| ", page, re.MULTILINE)
     told = {name: tuple(map(float, numbers)) for name, *numbers in rows}

@@ -1,4 +1,4 @@
-"""The layout: four source roots, one package; three of them in what a device installs, the benchmarks apart."""
+"""The layout has four source roots for one package; the device installs all but the benchmarks."""
 
 import re
 from pathlib import Path
@@ -12,14 +12,14 @@ ROOT = Path(__file__).parent.parent
 
 
 def test_only_the_runtime_root_has_an_init_file() -> None:
-    """It extends its path over the other three, which a second `edgecascade/__init__.py` would break."""
+    """The file extends its path over the other three roots; a second `edgecascade/__init__.py` would break that."""
     roots = [ROOT / part / "edgecascade" for part in ("runtime", "calibration", "export", "benchmarks")]
     assert all(root.is_dir() for root in roots)
     assert [root.parent.name for root in roots if (root / "__init__.py").exists()] == ["runtime"]
 
 
-def test_the_first_line_that_everyone_types_works() -> None:
-    """And it imports none of the parts that a device does not need."""
+def test_cascade_is_imported_from_the_package() -> None:
+    """`edgecascade.Cascade` is the runtime's class, and an unknown name raises AttributeError."""
     assert edgecascade.Cascade is edgecascade.runtime.Cascade
     assert re.fullmatch(r"\d+\.\d+\.\d+.*", edgecascade.__version__)
     assert {"Cascade", "__version__"} <= set(dir(edgecascade))
@@ -27,14 +27,14 @@ def test_the_first_line_that_everyone_types_works() -> None:
         edgecascade.nothing  # noqa: B018
 
 
-def test_every_part_is_typed() -> None:
-    """A type checker reads the types of each part."""
+def test_every_part_has_type_information() -> None:
+    """Every part contains `py.typed`."""
     for part in ("runtime", "calibration", "export", "benchmarks"):
         assert (ROOT / part / "edgecascade" / part / "py.typed").exists()
 
 
-def test_both_distributions_are_of_one_version() -> None:
-    """And each asks for just that version of the other."""
+def test_both_distributions_have_one_version() -> None:
+    """Each requires exactly that version of the other."""
     device, apart = ((ROOT / part / "pyproject.toml").read_text() for part in (".", "benchmarks"))
     (version,) = re.findall(r'^version = "(.+)"$', device, re.MULTILINE)
     assert f'\nversion = "{version}"\n' in apart

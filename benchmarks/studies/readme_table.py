@@ -40,7 +40,7 @@ def readme_table(results: Path) -> str:
         results: The folder with a folder for each pair.
 
     Raises:
-        BenchmarkError: There is no result, or one is of schema 1 or lacks a figure of the table.
+        BenchmarkError: There is no result, or one of them lacks a figure of the table.
     """
     rows, machines, certificates = [], [], dict[str, tuple[str, str]]()
     certified = {f"{pair}{_CERTIFIED}": f"{title}, certified" for pair, title in _PAIRS.items()}
@@ -84,8 +84,6 @@ def with_table(text: str, table: str) -> str:
 def _read(path: Path) -> tuple[tuple[str, ...], str, tuple[str, str] | None]:
     """Return the cells after the first, the machine, and what the certificate says, if there is one."""
     document = read_result(path)
-    if document["schema"] == 1:
-        raise BenchmarkError(f"{path}: expected schema 2 or 3, got 1; run the benchmark of the pair again")
     try:
         offload = document["offload"]
         return _cells(offload), _machine(document["environment"]), _certificate(offload)

@@ -1,4 +1,4 @@
-"""The language pair's local model: small, trained here, and fed with sentences as they are."""
+"""The local model of the language pair: small, trained here, and fed with text."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from edgecascade.runtime import Cascade
 
 
 def _alphabets(n: int, seed: int) -> LabelledData:
-    """Snippets of four languages that use the same letters, in other proportions."""
+    """Return snippets of four languages that use the same letters in different proportions."""
     rng = np.random.default_rng(seed)
     letters = np.array(list("abcdefghijklmnopqrst"))
     shares = np.random.default_rng(0).dirichlet(np.full(len(letters), 0.7), 4)
@@ -24,27 +24,27 @@ def _alphabets(n: int, seed: int) -> LabelledData:
 
 @pytest.fixture(scope="module")
 def body(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The local model, trained on four languages that are none."""
+    """Train the local model on four artificial languages."""
     return language_body(_alphabets(3000, 1), tmp_path_factory.mktemp("body"))
 
 
 @pytest.fixture(scope="module")
 def cascade(body: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cascade model of it, in another folder, calibrated with a remote that is wrong one time in ten."""
+    """Calibrate a cascade model of it in another folder, with a remote that is wrong one time in ten."""
     calibration, path = _alphabets(800, 2), tmp_path_factory.mktemp("cascade") / "local.onnx"
     rng = np.random.default_rng(0)
     said = np.where(rng.random(800) < 0.1, rng.integers(0, 4, 800), calibration.labels)
     remote = softmax(np.eye(4)[said] * 4 + rng.normal(size=(800, 4)))
     scores = local_scores(body, calibration.inputs)
-    calibrate(body, path, calibration, scores, remote, objective=MostAccuracy(0.2))  # which proves parity
+    calibrate(body, path, calibration, scores, remote, objective=MostAccuracy(0.2))  # also checks parity
     return path
 
 
-def test_a_cascade_of_it_takes_sentences(body: Path, cascade: Path) -> None:
-    """Tokens are its own affair: alone or in a batch, the answer is the argmax of the scores that were saved."""
+def test_a_cascade_of_the_model_takes_sentences(body: Path, cascade: Path) -> None:
+    """Alone or in a batch, the answer is the argmax of the saved scores."""
     test = _alphabets(200, 3)
     saved = local_scores(body, test.inputs).argmax(axis=1)
-    assert (saved == test.labels).mean() > 0.6  # of four
+    assert (saved == test.labels).mean() > 0.6  # out of four
     with Cascade.load(cascade) as loaded:
         alone = [loaded.predict(text) for text in np.asarray(test.inputs).tolist()]
         together = loaded.predict_batch(np.asarray(test.inputs))
@@ -55,13 +55,13 @@ def test_a_cascade_of_it_takes_sentences(body: Path, cascade: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", " ", "\n", "a" * 100_000, "ሄሮዶቶስ 我 🙂", "a\x00b", "e\u0301"])
 def test_any_text_has_an_answer(cascade: Path, text: str) -> None:
-    """Empty, endless, of unknown letters: no token is unknown, and what is too long is cut."""
+    """Empty, long and foreign text is answered: no token is unknown, and long text is truncated."""
     with Cascade.load(cascade) as loaded:
         assert 0.25 <= loaded.predict(text).local.confidence <= 1.0
 
 
-def test_the_remote_is_asked_with_the_sentence(cascade: Path) -> None:
-    """Not with the tokens; and its probabilities are read as such, zeros among them."""
+def test_the_remote_is_sent_the_sentence(cascade: Path) -> None:
+    """The remote gets text, and its probabilities, some of them 0, are read as probabilities."""
     asked: list[str] = []
 
     def remote(sentences: NDArray[np.str_]) -> NDArray[np.float64]:
@@ -77,7 +77,7 @@ def test_the_remote_is_asked_with_the_sentence(cascade: Path) -> None:
 
 
 def test_training_twice_gives_the_same_model(body: Path, tmp_path: Path) -> None:
-    """The same tokens and, on one machine, the same weights."""
+    """The tokens are the same and, on one machine, so are the weights."""
     again = language_body(_alphabets(3000, 1), tmp_path)
     for name in ("tokenizer.json", "body.onnx"):
         assert again.with_name(name).read_bytes() == body.with_name(name).read_bytes()

@@ -1,4 +1,4 @@
-"""`edgecascade bench offload`, on a pair of models small enough to know what must come out."""
+"""`edgecascade bench offload` on a small pair of models with a known result."""
 
 import json
 import re
@@ -21,7 +21,7 @@ def _bench(pair: Path, report: Path, remote: str, *more: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def result(pair: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """One run with the remote in this process, generous with time."""
+    """Return the result of one run with the remote in this process and a long deadline."""
     return _bench(pair, tmp_path_factory.mktemp("report"), str(pair / "remote.onnx"), "--deadline", "30")
 
 
@@ -31,35 +31,35 @@ def _strategy(result: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def test_every_input_is_counted_once(result: dict[str, Any]) -> None:
-    """The answers by reason add up to the test inputs, and what is not local was forwarded."""
+    """The answers by reason add up to the test inputs, and every answer that is not local was forwarded."""
     reasons = result["served"]["reasons"]
     assert sum(reasons.values()) == result["n"] == 400
     rate = _strategy(result, "cascade")["offload"]["value"]
     assert rate == pytest.approx(1 - reasons["confident"] / 400)
 
 
-def test_the_served_cascade_is_the_planned_one(result: dict[str, Any]) -> None:
-    """With nothing late or lost, serving gives the accuracy that the saved outputs predict."""
+def test_the_served_accuracy_equals_the_planned_one(result: dict[str, Any]) -> None:
+    """Without late or lost answers, the served accuracy is that of the saved outputs."""
     planned = _strategy(result, f"plan, merge {result['cascade_model']['policy']['merge']} (the file)")
     cascade = _strategy(result, "cascade")
     assert (cascade["offload"], cascade["accuracy"]) == (planned["offload"], planned["accuracy"])
 
 
 def test_the_cascade_lies_between_random_and_the_oracle(result: dict[str, Any]) -> None:
-    """Sending the right inputs beats sending any, and knowing the answers beats that."""
+    """The cascade is more accurate than random offloading and less accurate than the oracle."""
     accuracy = {s["name"]: s["accuracy"]["value"] for s in result["strategies"]}
     assert accuracy["local only"] < accuracy["random, same rate"] < accuracy["cascade"]
     assert accuracy["cascade"] < accuracy["oracle, same rate"]
 
 
 def test_the_offload_rate_is_near_the_planned_one(result: dict[str, Any]) -> None:
-    """30 % was planned on 600 other images; 400 test images agree within chance."""
+    """A rate of 30 % planned on 600 images holds on 400 test images within sampling error."""
     offload = _strategy(result, "cascade")["offload"]
     assert abs(offload["value"] - 0.3) < 4 * np.sqrt(0.3 * 0.7 * (1 / 400 + 1 / 600))
 
 
 def test_every_estimate_has_its_interval_and_n(result: dict[str, Any]) -> None:
-    """No number of the result stands alone."""
+    """Every figure of the result has an interval and n."""
 
     def estimates(node: Any) -> list[dict[str, Any]]:
         if isinstance(node, dict) and "low" in node:
@@ -74,8 +74,8 @@ def test_every_estimate_has_its_interval_and_n(result: dict[str, Any]) -> None:
         assert estimate["n"] > 0
 
 
-def test_the_page_needs_nothing_from_elsewhere(pair: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """One file, no scripts, no links; it starts with the four lines that the command ends with."""
+def test_the_page_is_self_contained(pair: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is one file without scripts or links, and begins with the four lines that the command prints last."""
     _bench(pair, tmp_path, str(pair / "remote.onnx"))
     page = (tmp_path / "report.html").read_text()
     printed = capsys.readouterr().out.strip().splitlines()[-4:]
@@ -86,7 +86,7 @@ def test_the_page_needs_nothing_from_elsewhere(pair: Path, tmp_path: Path, capsy
 
 @pytest.mark.slow
 def test_a_served_remote_gives_the_same_decisions(pair: Path, result: dict[str, Any], tmp_path: Path) -> None:
-    """Over the wire, from a second process, the cascade is as accurate, and its bytes are counted."""
+    """A remote in a second process gives the same accuracy over the network, and its bytes are counted."""
     with serving(pair / "remote.onnx", name="all", threads=1, log=tmp_path / "log") as address:
         served = _bench(pair, tmp_path / "report", address, "--deadline", "30")
     assert _strategy(served, "cascade") == _strategy(result, "cascade")
@@ -95,8 +95,8 @@ def test_a_served_remote_gives_the_same_decisions(pair: Path, result: dict[str, 
     assert served["served"]["sent"] > forwarded * 8 * 8 * 3
 
 
-def test_a_remote_that_is_not_there_is_a_sentence(pair: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Without the remote's outputs there is nothing to compare with."""
+def test_an_unreachable_remote_ends_in_one_sentence(pair: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The comparison needs the remote's outputs."""
     address = "http://127.0.0.1:9/v2/models/none"
     assert (
         main(["bench", "offload", str(pair / "local.onnx"), "--remote", address, "--data", str(pair / "test.npz")]) == 2
@@ -106,7 +106,7 @@ def test_a_remote_that_is_not_there_is_a_sentence(pair: Path, capsys: pytest.Cap
 
 @pytest.mark.slow
 def test_the_demo_runs_from_pretrained_weights_to_a_report(tmp_path: Path) -> None:
-    """The whole path on fewer images: downloads, two networks, int8, fold, a server, the page."""
+    """On fewer images, it downloads the data, prepares two networks, serves the remote and writes the page."""
     assert main(["bench", "demo", "--pair", "flagship", "--images", "1200,300,300", "--out", str(tmp_path)]) == 0
     result = json.loads((tmp_path / "result.json").read_text())["offload"]
     assert sum(result["served"]["reasons"].values()) == 300

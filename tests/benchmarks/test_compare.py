@@ -1,4 +1,4 @@
-"""`bench compare` tells what changed between two results beyond noise, and nothing else."""
+"""`bench compare` reports which differences between two results exceed noise."""
 
 import copy
 import json
@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 from edgecascade.benchmarks.ratio import ratio
 from edgecascade.benchmarks.report import compare_results, comparison_text, plain, read_result
-from edgecascade.benchmarks.report.difference import difference, freedom, holm, surprise
-from edgecascade.benchmarks.report.estimates import find_estimates
+from edgecascade.benchmarks.report.estimates import difference, find_estimates, freedom, holm, surprise
 from edgecascade.calibration import proportion, quantile
 from edgecascade.types.errors import BenchmarkError
 from edgecascade.types.estimate import Estimate
@@ -46,8 +45,8 @@ _DOCUMENTS = st.dictionaries(
 
 
 @given(_DOCUMENTS)
-def test_a_result_does_not_differ_from_itself(document: dict[str, Any]) -> None:
-    """Whatever is in it: every figure is found, none has changed, and nothing is in one only."""
+def test_a_result_equals_itself(document: dict[str, Any]) -> None:
+    """Every figure of a result is found and none has changed."""
     found = compare_results(document, copy.deepcopy(document))
     assert len(found.changes) == len(document["offload"])
     assert found.of("same") == found.changes
@@ -56,8 +55,8 @@ def test_a_result_does_not_differ_from_itself(document: dict[str, Any]) -> None:
 
 
 @given(_DOCUMENTS, _DOCUMENTS)
-def test_the_other_way_round_is_the_opposite(first: dict[str, Any], second: dict[str, Any]) -> None:
-    """Differences change their sign, intervals turn round, better is worse, and p stays."""
+def test_swapping_the_results_inverts_the_comparison(first: dict[str, Any], second: dict[str, Any]) -> None:
+    """Differences change sign, intervals are mirrored, better becomes worse, and p stays."""
     opposite = {"better": "worse", "worse": "better", "changed": "changed", "same": "same"}
     there, back = compare_results(first, second), compare_results(second, first)
     assert (there.only_before, there.only_after) == (back.only_after, back.only_before)
@@ -72,8 +71,8 @@ def test_the_other_way_round_is_the_opposite(first: dict[str, Any], second: dict
 
 
 @given(_estimates(), _estimates())
-def test_the_difference_is_squared_and_added(before: Estimate, after: Estimate) -> None:
-    """Each end from the two arms that it depends on; as long as the longer of them, and no longer than both."""
+def test_the_interval_combines_the_arms_in_quadrature(before: Estimate, after: Estimate) -> None:
+    """Each end is at least as long as the longer of its two arms, and at most their sum."""
     found = difference(before, after)
     assert found.value == after.value - before.value
     arms = (after.value - after.low, before.high - before.value)
@@ -82,31 +81,31 @@ def test_the_difference_is_squared_and_added(before: Estimate, after: Estimate) 
     assert found.low <= found.value <= found.high
 
 
-def test_newcombes_own_example() -> None:
-    """56 of 70 against 48 of 80 by his method 10: .0524 to .3339 (Statistics in Medicine 17:873, table II)."""
+def test_the_interval_equals_newcombes_example() -> None:
+    """56 of 70 against 48 of 80 by method 10: 0.0524 to 0.3339 (Statistics in Medicine 17:873, table II)."""
     found = difference(proportion(48 / 80, 80), proportion(56 / 70, 70))
     assert (found.value, found.low, found.high) == pytest.approx((0.2, 0.0524, 0.3339), abs=5e-5)
 
 
 @given(_estimates(), st.floats(0.01, 100), st.integers(2, 10_000))
-def test_an_interval_that_ends_at_0_is_a_chance_of_5_in_100(before: Estimate, arm: float, n: int) -> None:
-    """Whatever the degrees of freedom, p and the interval agree at 5 %."""
+def test_an_interval_that_ends_at_0_has_a_p_value_of_5_percent(before: Estimate, arm: float, n: int) -> None:
+    """For any degrees of freedom, p and the interval agree at 5 %."""
     before = Estimate(0.0, -arm, arm, before.n)
     after = Estimate(math.sqrt(2) * arm, (math.sqrt(2) - 1) * arm, (math.sqrt(2) + 1) * arm, n)
     p = surprise(before, after, (freedom(before.n, None), freedom(n, 0.99)))
     assert p == pytest.approx(0.05, rel=1e-6)
 
 
-def test_constants_differ_or_they_do_not() -> None:
-    """Where nothing varied in either run, any difference is one, and none is none."""
+def test_constants_are_compared_exactly() -> None:
+    """Without variance in either run, any difference is a change."""
     one, two = Estimate(1.0, 1.0, 1.0, 50), Estimate(2.0, 2.0, 2.0, 50)
     assert surprise(one, two, (49.0, 49.0)) == 0.0
     assert surprise(one, one, (49.0, 49.0)) == 1.0
 
 
 @given(st.lists(st.floats(0, 1), max_size=30))
-def test_holm_steps_down(surprises: list[float]) -> None:
-    """As the definition says: in order, while the k-th smallest of m is at most .05 / (m - k + 1)."""
+def test_holm_follows_its_definition(surprises: list[float]) -> None:
+    """Hypotheses are rejected in order while the k-th smallest p of m is at most 0.05 / (m - k + 1)."""
     order = sorted(range(len(surprises)), key=surprises.__getitem__)
     adjusted, holds = holm(surprises), True
     for k, index in enumerate(order):
@@ -119,7 +118,7 @@ def test_holm_steps_down(surprises: list[float]) -> None:
 
 
 def _run(rng: np.random.Generator) -> dict[str, Any]:
-    """Shares, percentiles and ratios of a system that never changes."""
+    """Return shares, percentiles and ratios of a system that does not change."""
     shares = np.linspace(0.03, 0.97, 20)
     rows = [{"name": f"{p:.2f}", "accuracy": proportion(rng.binomial(500, p) / 500, 500)} for p in shares]
     times = [rng.lognormal(size=400) for _ in range(4)]
@@ -128,25 +127,25 @@ def _run(rng: np.random.Generator) -> dict[str, Any]:
     return _document(offload={"strategies": rows}, latency=latency, runtime={"ratios": ratios})
 
 
-def test_noise_is_called_a_change_less_than_5_times_in_100() -> None:
-    """Of 200 pairs of runs that differ by chance alone, with 36 figures each, counting any outcome but "same"."""
+def test_noise_is_reported_as_a_change_less_than_5_times_in_100() -> None:
+    """Of 200 pairs of runs with 36 figures each, those with any outcome but "same" are counted."""
     rng = np.random.default_rng(2601)
     found = [compare_results(_run(rng), _run(rng)) for _ in range(200)]
     assert all(len(one.changes) == 36 for one in found)
     assert sum(len(one.of("same")) < 36 for one in found) < 0.05 * 200
     alone = np.mean([change.alone for one in found for change in one.changes])
-    assert 0.02 < alone < 0.07  # one by one, they do leave out 0 as often as they should
+    assert 0.02 < alone < 0.07  # uncorrected intervals exclude 0 as often as expected
 
 
 @pytest.mark.parametrize(("share", "outcome"), [(0.76, "worse"), (0.88, "better"), (0.83, "same"), (0.835, "same")])
-def test_what_moved_is_seen(share: float, outcome: str) -> None:
-    """83 % of 4,000 against 5 points more or less is no chance; half a point is."""
+def test_a_real_change_is_detected(share: float, outcome: str) -> None:
+    """Five points from 83 % of 4,000 are significant; half a point is not."""
     found = compare_results(_document(offload=_right(0.83)), _document(offload=_right(share)))
     assert [change.outcome for change in found.changes] == [outcome]
 
 
 def test_rows_are_matched_by_their_name() -> None:
-    """In another order, with one more and one less, each row is compared with itself."""
+    """In another order, with one row added and one removed, each row is compared with itself."""
     names = ("local only", "remote only", "cascade")
     first = [{"name": name, "accuracy": proportion(0.1 * i, 900)} for i, name in enumerate(names, 1)]
     second = [first[2], {"name": "oracle", "accuracy": proportion(0.9, 900)}, first[0]]
@@ -156,8 +155,8 @@ def test_rows_are_matched_by_their_name() -> None:
     assert found.only_after == (("offload", "rows", "oracle", "accuracy"),)
 
 
-def test_a_figure_that_was_not_measured_is_in_one_only() -> None:
-    """Not a number, an n of 0 or of 1, and text are no estimates to compare."""
+def test_a_figure_that_was_not_measured_is_not_compared() -> None:
+    """NaN, an n of 0 or 1, and text are not estimates."""
     nothing = Estimate(math.nan, math.nan, math.nan, 0)
     whole = _document(latency={"p50": proportion(0.5, 100), "p90": proportion(0.5, 100), "p99": proportion(0.5, 100)})
     holes = _document(
@@ -172,32 +171,21 @@ def test_a_figure_that_was_not_measured_is_in_one_only() -> None:
     assert len(found.only_before) == 3
 
 
-def test_better_is_what_the_result_says() -> None:
-    """More accuracy and less time; where neither result says it, a change is only a change."""
+def test_the_result_defines_what_is_better() -> None:
+    """More accuracy and less time are better; where neither result defines it, a change is only reported as one."""
     slow, fast = ({"p50": {**vars(proportion(share, 4000)), "better": "lower"}} for share in (0.5, 0.4))
     (change,) = compare_results(_document(latency=slow), _document(latency=fast)).changes
     assert change.outcome == "better"
     del slow["p50"]["better"]
     (change,) = compare_results(_document(latency=slow), _document(latency=fast)).changes
-    assert change.outcome == "better"  # one of them is enough
+    assert change.outcome == "better"  # one of the two fields suffices
     del fast["p50"]["better"]
     (change,) = compare_results(_document(latency=slow), _document(latency=fast)).changes
     assert change.outcome == "changed"
 
 
-def test_a_ratio_of_an_older_result_says_it_as_at_least() -> None:
-    """Until schema 3."""
-    old = {"value": 1.0, "low": 0.5, "high": 2.0, "n": 9, "at_least": True}
-    assert [
-        one.better for one in find_estimates({"runtime": {"a": old, "b": {**old, "at_least": False}}}).values()
-    ] == [
-        "higher",
-        "lower",
-    ]
-
-
-def test_a_ratio_says_itself_what_is_better() -> None:
-    """Its own word goes before that of its name, and it is a median of pairs."""
+def test_a_ratio_defines_what_is_better() -> None:
+    """Its own field precedes that of its name, and it is a median of pairs."""
     times = np.full(15, 2.0) + np.arange(15) * 1e-3
     found = find_estimates(_document(runtime={"a": ratio("x", times, times / 2, better="higher")}))
     ((place, one),) = found.items()
@@ -207,8 +195,8 @@ def test_a_ratio_says_itself_what_is_better() -> None:
     assert [change.outcome for change in compare_results(slower, faster).changes] == ["better"]
 
 
-def test_a_quantile_is_known_from_its_name_or_its_q() -> None:
-    """`p99`, `p99.9`, and a row with `q` beside it."""
+def test_a_quantile_is_identified_by_its_name_or_its_q() -> None:
+    """`p99`, `p99.9` and a row with a field `q` are quantiles."""
     one = proportion(0.5, 100)
     found = find_estimates(
         _document(latency={"p99": one, "p99.9": one, "mean": one, "percentiles": [{"q": 0.999, "seconds": one}]})
@@ -223,13 +211,13 @@ def test_a_quantile_is_known_from_its_name_or_its_q() -> None:
 
 @given(st.integers(2, 10**6), st.sampled_from((None, 0.5, 0.9, 0.99, 0.999)))
 def test_few_values_give_few_degrees_of_freedom(n: int, q: float | None) -> None:
-    """At least 1, never more than n - 1, and fewer for rarer quantiles."""
+    """They are between 1 and n - 1, and lower for rarer quantiles."""
     assert 1 <= freedom(n, q) <= max(1, n - 1)
     assert freedom(n, 0.99) <= freedom(n, 0.5) <= freedom(n, None)
 
 
-def test_a_percentile_knows_its_own_spread_as_well_as_its_gaps_do() -> None:
-    """Simulated: the chi-square that varies as an interval's arm does has about as many degrees of freedom."""
+def test_the_degrees_of_freedom_of_a_percentile_match_a_simulation() -> None:
+    """A chi-square with the spread of an interval's arm has about as many degrees of freedom."""
     rng = np.random.default_rng(3)
     found = [quantile(rng.exponential(size=400), 0.9) for _ in range(1000)]
     for arms in ([one.high - one.value for one in found], [one.value - one.low for one in found]):
@@ -240,7 +228,7 @@ def test_a_percentile_knows_its_own_spread_as_well_as_its_gaps_do() -> None:
 
 @pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.parent.name)
 def test_every_committed_result_can_be_read(path: Path) -> None:
-    """Of any schema; a result does not differ from itself."""
+    """Each result equals itself."""
     document = read_result(path)
     found = compare_results(document, document)
     assert found.of("same") == found.changes
@@ -248,27 +236,12 @@ def test_every_committed_result_can_be_read(path: Path) -> None:
         assert len(found.changes) > 10
 
 
-@pytest.mark.parametrize("schema", [1, 2])
-def test_an_older_offload_result_is_read_as_a_new_one(tmp_path: Path, schema: int) -> None:
-    """The figures lie at the same places, so an old run can be compared with a new one."""
-    latency = {"all": {"p50": plain(proportion(0.5, 900))}, "kept": {"p50": plain(proportion(0.5, 900))}}
-    offload = {"n": 900, **plain(_right(0.8)), "served": {"latency": latency}, "promised": {"loss": None}}
-    old = {"schema": schema, "environment": _ENVIRONMENT, **(offload if schema == 1 else {"offload": offload})}
-    old |= {"kind": "edgecascade benchmark"} if schema == 2 else {}
-    (tmp_path / "old.json").write_text(json.dumps(old))
-    read = read_result(tmp_path / "old.json")
-    assert read["offload"]["served"]["latency"].keys() == {"all", "local"}
-    assert "plan_check" in read["offload"]
-    (change,) = compare_results(read, _document(offload=_right(0.5))).changes
-    assert (change.place, change.outcome) == (("offload", "strategies", "cascade", "accuracy"), "worse")
-
-
 def _said(before: dict[str, Any], after: dict[str, Any], **options: bool) -> str:
     return comparison_text(compare_results(before, after), **options)
 
 
-def test_another_machine_is_said_first() -> None:
-    """With what differs, and what that means for times."""
+def test_another_machine_is_reported_first() -> None:
+    """The report names the differences and their effect on times."""
     here, there = _document(offload=_right(0.8)), _document(offload=_right(0.8))
     assert "DIFFERENT MACHINES" not in _said(here, there)
     there["environment"] |= {"processor": "another", "versions": {"numpy": "2.1"}}
@@ -277,8 +250,8 @@ def test_another_machine_is_said_first() -> None:
     assert "versions numpy: 2.0 > 2.1." in said
 
 
-def test_runs_of_the_same_inputs_could_be_paired_and_that_is_said() -> None:
-    """By the command, or by n where an old result does not tell its command."""
+def test_a_paired_comparison_is_suggested_for_the_same_inputs() -> None:
+    """The report suggests a paired comparison if the commands, or n in old results, are equal."""
     same, other = _document(offload=_right(0.8)), _document(offload=_right(0.8, 900))
     assert "paired by input would be narrower" in _said(same, same)
     assert "paired by input" not in _said(same, other)
@@ -287,8 +260,8 @@ def test_runs_of_the_same_inputs_could_be_paired_and_that_is_said() -> None:
     assert "The runs were made by different commands." in _said(same, other)
 
 
-def test_what_is_printed() -> None:
-    """Outcome, place, both values, difference with its interval, n; the method; and all of it if asked."""
+def test_the_report_is_printed() -> None:
+    """Each row has outcome, path, both values, difference with interval and n; all rows appear on request."""
     before, after = _document(offload=_right(0.83)), _document(offload=_right(0.76))
     said = _said(before, after)
     assert "1 figures in both: 1 worse, 0 better, 0 changed, 0 within noise." in said
@@ -308,13 +281,13 @@ def test_what_is_printed() -> None:
         ("[" * 100_000, "is not valid JSON"),
         ("[]", "got other JSON"),
         ('{"schema": 2}', "got other JSON"),
-        ('{"schema": 4, "environment": {}}', "schema 1 to 3, got schema 4"),
+        ('{"schema": 4, "environment": {}}', "schema 3, got schema 4"),
         ('{"schema": true, "environment": {}}', "got schema True"),
-        ('{"schema": 2, "kind": "other", "environment": {}}', "expected a benchmark's result"),
+        ('{"schema": 3, "kind": "other", "environment": {}}', "expected a benchmark's result"),
     ],
 )
-def test_what_is_no_result_is_refused(tmp_path: Path, content: str | None, said: str) -> None:
-    """In one sentence that begins with the file's name."""
+def test_an_invalid_result_is_refused(tmp_path: Path, content: str | None, said: str) -> None:
+    """The error begins with the file's name."""
     path = tmp_path / "a.json"
     if content is not None:
         path.write_text(content)
@@ -334,15 +307,15 @@ def test_what_is_no_result_is_refused(tmp_path: Path, content: str | None, said:
         ),
     )
 )
-def test_any_json_can_be_compared(found: Any) -> None:
-    """Whatever a file of the right schema holds: no exception, and no change against itself."""
+def test_any_json_of_the_schema_can_be_compared(found: Any) -> None:
+    """The comparison does not raise, and a document equals itself."""
     document = json.loads(json.dumps(_document() | {"offload": {"x": found}}))
     text = _said(document, document)
     assert " 0 worse" in text or "no figure in common" in text
 
 
-def test_a_result_too_deep_is_refused() -> None:
-    """In a sentence, and not by running out of stack."""
+def test_a_deeply_nested_result_is_refused() -> None:
+    """The error is one sentence, not a RecursionError."""
     node: Any = {}
     for _ in range(500):
         node = {"a": node}

@@ -26,8 +26,8 @@ def _by_trapezoids(key: NDArray[np.int64], local: NDArray[np.bool_], remote: NDA
 
 
 @given(cases)
-def test_it_is_the_area_between_the_curves(rows: Rows) -> None:
-    """As the three curves, drawn and measured one by one, give it; None exactly where the oracle is random's line."""
+def test_the_area_is_that_between_the_curves(rows: Rows) -> None:
+    """It equals the areas measured separately, and is None only where oracle and random coincide."""
     key, local, remote = _columns(rows)
     gain = remote.astype(int) - local
     random = (local.mean() + remote.mean()) / 2
@@ -40,7 +40,7 @@ def test_it_is_the_area_between_the_curves(rows: Rows) -> None:
 
 @given(cases.filter(lambda rows: len(rows) <= 5))
 def test_ties_count_as_the_mean_of_their_orders(rows: Rows) -> None:
-    """Every order of inputs that the key allows, tried out."""
+    """The mean is taken over every order of inputs that the key allows."""
     key, local, remote = _columns(rows)
     found = normalised_area(key, local, remote)
     if found is not None:
@@ -50,8 +50,8 @@ def test_ties_count_as_the_mean_of_their_orders(rows: Rows) -> None:
 
 
 @given(cases)
-def test_the_oracle_has_one_random_none_and_reversal_changes_the_sign(rows: Rows) -> None:
-    """The two ends of the scale, and its symmetry."""
+def test_the_area_is_1_for_the_oracle_and_0_for_random(rows: Rows) -> None:
+    """Reversing the order changes the sign."""
     key, local, remote = _columns(rows)
     found = normalised_area(key, local, remote)
     if found is not None:
@@ -62,13 +62,13 @@ def test_the_oracle_has_one_random_none_and_reversal_changes_the_sign(rows: Rows
 
 
 def _drawn(n: int, rng: np.random.Generator) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_]]:
-    """A key that tells how likely the local model is right, and a remote that is right nine times in ten."""
+    """Draw a key that predicts local correctness, and a remote that is right nine times in ten."""
     key = rng.random(n)
     return key, rng.random(n) < key, rng.random(n) < 0.9
 
 
-def test_the_interval_holds_the_areas_of_the_population() -> None:
-    """In at least 88 of 100 draws of 300 inputs; 95 are to be expected."""
+def test_the_interval_covers_the_area_of_the_population() -> None:
+    """At least 88 of 100 draws of 300 inputs are covered; 95 are expected."""
     rng = np.random.default_rng(5)
     truth = normalised_area(*_drawn(400_000, rng))
     assert truth is not None
@@ -81,8 +81,8 @@ def test_the_interval_holds_the_areas_of_the_population() -> None:
     assert held >= 88
 
 
-def test_the_lead_is_of_the_same_inputs() -> None:
-    """Two orders that differ in nothing but noise have a lead far surer than either area."""
+def test_the_difference_of_two_areas_is_paired() -> None:
+    """Two orders that differ only in noise have a much narrower interval of their difference than of either area."""
     rng = np.random.default_rng(1)
     key, local, remote = _drawn(1000, rng)
     rules = {"plan": Rule(key, remote), "almost": Rule(key + rng.normal(0, 1e-3, 1000), remote)}
@@ -93,8 +93,8 @@ def test_the_lead_is_of_the_same_inputs() -> None:
     assert found.lead.low <= 0 <= found.lead.high
 
 
-def test_other_scales_have_no_lead_and_no_choice_has_no_area() -> None:
-    """With another merge rule sending does something else; where both models agree there is nothing to order."""
+def test_undefined_differences_and_areas_are_none() -> None:
+    """Different merge rules have no difference of areas, and models that always agree have no area."""
     rng = np.random.default_rng(1)
     key, local, remote = _drawn(200, rng)
     found = areas({"plan": Rule(key, remote), "other": Rule(key, rng.permutation(remote))}, local)
@@ -104,8 +104,8 @@ def test_other_scales_have_no_lead_and_no_choice_has_no_area() -> None:
 
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=20), st.data())
-def test_the_lowest_are_as_many_as_asked_for(keys: list[int], data: st.DataObject) -> None:
-    """Shares add up to the count; none goes to a key while a lower one is not sent whole, and ties share alike."""
+def test_the_lowest_keys_are_forwarded_first(keys: list[int], data: st.DataObject) -> None:
+    """Shares add up to the count, lower keys are forwarded completely first, and ties get equal shares."""
     count = data.draw(st.integers(0, len(keys)))
     key = np.array(keys)
     share = lowest(key, count)
@@ -118,7 +118,7 @@ def test_the_lowest_are_as_many_as_asked_for(keys: list[int], data: st.DataObjec
 
 @given(cases)
 def test_every_point_is_a_count_of_right_answers(rows: list[tuple[int, bool, bool]]) -> None:
-    """Forwarding all inputs up to a key gives the accuracy that counting by hand gives."""
+    """Forwarding all inputs up to a key gives the accuracy counted directly."""
     key, local, remote = (np.array(column) for column in zip(*rows, strict=True))
     curve = offload_curve(key, local, remote)
     for threshold in range(6):
@@ -128,8 +128,8 @@ def test_every_point_is_a_count_of_right_answers(rows: list[tuple[int, bool, boo
 
 
 @given(cases)
-def test_no_order_beats_the_oracle_and_random_is_a_straight_line(rows: list[tuple[int, bool, bool]]) -> None:
-    """The oracle bounds every curve from above; random offloading joins the two ends."""
+def test_the_oracle_is_the_upper_bound_and_random_is_a_line(rows: list[tuple[int, bool, bool]]) -> None:
+    """No curve exceeds the oracle; random offloading is a straight line between its ends."""
     key, local, remote = (np.array(column) for column in zip(*rows, strict=True))
     curve = offload_curve(key, local, remote)
     oracle = offload_curve(local.astype(int) - remote, local, remote)

@@ -1,4 +1,4 @@
-"""What a benchmark records about its machine, tested on recordings and on stand-ins for the boards' libraries."""
+"""Descriptions and sensors of the machine, tested on recordings and on fakes of the boards' libraries."""
 
 import json
 import math
@@ -113,7 +113,7 @@ LAPTOP = {
     "sys/class/powercap/intel-rapl-mmio:0/energy_uj": "262140000000\n",
 }
 _RECORDINGS = ORIN_NANO | LAPTOP | RASPBERRY_PI
-del _RECORDINGS["etc/nv_tegra_release"]  # which would ask this machine's jetson-stats
+del _RECORDINGS["etc/nv_tegra_release"]  # which would query the jetson-stats of this machine
 
 
 def _write(root: Path, files: Mapping[str, str]) -> Path:
@@ -130,7 +130,7 @@ def _read(found: Sensors) -> dict[str, float | None]:
 
 @pytest.fixture
 def jetson(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
-    """jetson-stats, as its documentation describes it, with a service that answers."""
+    """Return a fake of jetson-stats, as documented, with a running service."""
     service = SimpleNamespace(
         board={"hardware": {"L4T": "36.4.3", "Jetpack": "6.2"}}, nvpmodel=SimpleNamespace(name="MAXN_SUPER", id=2)
     )
@@ -148,7 +148,7 @@ def jetson(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
 
 
 def test_a_jetson_is_identified_by_jetson_stats(tmp_path: Path, jetson: SimpleNamespace) -> None:
-    """Release, JetPack and power mode; model and clocks come from the kernel, each with its limit and its maximum."""
+    """jetson-stats gives release, JetPack and power mode; the kernel gives model and clocks."""
     board = read_board(_write(tmp_path, ORIN_NANO))
     assert board.model == "NVIDIA Jetson Orin Nano Engineering Reference Developer Kit Super"
     assert (board.l4t, board.jetpack, board.power_mode) == ("36.4.3", "6.2", "MAXN_SUPER (2)")
@@ -161,24 +161,24 @@ def test_a_jetson_is_identified_by_jetson_stats(tmp_path: Path, jetson: SimpleNa
 
 
 @pytest.mark.parametrize("board", [None, {}, {"hardware": {"L4T": "", "Jetpack": ""}}])
-def test_what_jetson_stats_does_not_report_is_none(
+def test_missing_values_of_jetson_stats_are_none(
     tmp_path: Path, jetson: SimpleNamespace, board: dict[str, Any] | None
 ) -> None:
-    """Without a running service, with another layout, and for a release that it does not know."""
+    """Cases are a stopped service, another layout, and an unknown release."""
     jetson.board, jetson.nvpmodel = board, None
     found = read_board(_write(tmp_path, ORIN_NANO))
     assert (found.l4t, found.jetpack, found.power_mode) == (None, None, None)
     assert len(found.clocks) == 3
 
 
-def test_only_a_jetson_asks_jetson_stats(tmp_path: Path, jetson: SimpleNamespace) -> None:
-    """Any other board has no release of Jetson Linux."""
+def test_only_a_jetson_queries_jetson_stats(tmp_path: Path, jetson: SimpleNamespace) -> None:
+    """Other boards have no release of Jetson Linux."""
     assert read_board(_write(tmp_path, RASPBERRY_PI)).l4t is None
     assert jetson.board is not None
 
 
-def test_slowing_down_is_told_from_cooling(tmp_path: Path) -> None:
-    """A fan that turns is no slowdown; a throttle alert, and an over-current event between the readings, are."""
+def test_throttling_is_distinguished_from_cooling(tmp_path: Path) -> None:
+    """A running fan is not throttling; a throttle alert and an over-current event between readings are."""
     before = read_throttling(_write(tmp_path, ORIN_NANO))
     assert before.counts == {"oc1 event": 0, "oc3 event": 37}
     assert slowdowns(before, before) == ()
@@ -186,8 +186,8 @@ def test_slowing_down_is_told_from_cooling(tmp_path: Path) -> None:
     assert slowdowns(before, read_throttling(tmp_path)) == ("oc3 event: 3 times", "cpu-throttle-alert: state 1 of 1")
 
 
-def test_rails_are_voltage_times_current(tmp_path: Path) -> None:
-    """Three rails of an Orin Nano, named with their sensor; the shunt voltages beside them are no rails."""
+def test_power_of_a_rail_is_voltage_times_current(tmp_path: Path) -> None:
+    """An Orin Nano has three rails named with their sensor; shunt voltages are not rails."""
     sensors = find_sensors(_write(tmp_path, ORIN_NANO))
     assert sensors.silent == ()
     assert _read(sensors) == {
@@ -198,7 +198,7 @@ def test_rails_are_voltage_times_current(tmp_path: Path) -> None:
 
 
 def test_a_raspberry_pi_reports_throttling_and_no_power(tmp_path: Path) -> None:
-    """What happened before the first reading is not blamed on the run; what lasts, or is new, is."""
+    """Throttling before the first reading is not counted; throttling that persists or begins later is."""
     board, before = read_board(_write(tmp_path, RASPBERRY_PI)), read_throttling(tmp_path)
     assert (board.model, board.l4t, board.power_mode) == ("Raspberry Pi 5 Model B Rev 1.0", None, None)
     assert find_sensors(tmp_path) == Sensors((), ())
@@ -211,7 +211,7 @@ def test_a_raspberry_pi_reports_throttling_and_no_power(tmp_path: Path) -> None:
 
 
 def test_energy_and_throttling_are_counted_once_each(tmp_path: Path) -> None:
-    """Threads share their core's count and cores their package's; the same package seen through MMIO is no second."""
+    """Threads share the count of their core, and cores that of their package; MMIO adds no second package."""
     sensors = find_sensors(_write(tmp_path, LAPTOP))
     assert read_board(tmp_path).model == "LENOVO 20XW0026GE"
     assert [(sensor.name, sensor.method) for sensor in sensors.found] == [
@@ -225,8 +225,8 @@ def test_energy_and_throttling_are_counted_once_each(tmp_path: Path) -> None:
     assert slowdowns(before, read_throttling(tmp_path)) == ("package throttled: 3 times",)
 
 
-def test_a_counter_that_only_root_may_read_is_named_and_not_measured(tmp_path: Path) -> None:
-    """The report can say why there is no energy."""
+def test_an_unreadable_energy_counter_is_reported(tmp_path: Path) -> None:
+    """The report names the counter, which only root may read."""
     _write(tmp_path, LAPTOP)
     energy = tmp_path / "sys/class/powercap/intel-rapl:0/energy_uj"
     energy.unlink()
@@ -237,10 +237,10 @@ def test_a_counter_that_only_root_may_read_is_named_and_not_measured(tmp_path: P
 
 
 def test_gpus_are_read_through_nvml(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A GPU that reports its power is a sensor, in watts; one that does not is named among the silent."""
+    """A GPU that reports power is a sensor in watts; any other GPU is listed as not measured."""
 
     class NVMLError(Exception):
-        """As the library raises it."""
+        """The error of the fake library."""
 
     def power(handle: int) -> int:
         if handle:
@@ -268,7 +268,7 @@ def test_gpus_are_read_through_nvml(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_bare_machine_reports_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every figure is None or empty, and whether it slowed down is not known: not "it did not"."""
+    """Every figure is None or empty, and throttling is unknown instead of false."""
     board, throttling = read_board(tmp_path), read_throttling(tmp_path)
     assert (board.model, board.l4t, board.jetpack, board.power_mode, board.clocks) == (None, None, None, None, ())
     assert throttling == Throttling({}, {}, False, None)
@@ -282,8 +282,8 @@ def test_a_bare_machine_reports_nothing(tmp_path: Path, monkeypatch: pytest.Monk
     assert (found.energies, found.courses) == ((), ())
 
 
-def test_a_part_without_power_has_no_temperature(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A Tegra reports -256 degrees for it."""
+def test_a_disabled_part_has_no_temperature(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Tegra reports -256 degrees for a part without power."""
 
     def zone(celsius: float | None) -> list[SimpleNamespace]:
         return [SimpleNamespace(current=celsius)]
@@ -295,8 +295,8 @@ def test_a_part_without_power_has_no_temperature(monkeypatch: pytest.MonkeyPatch
     assert hottest() is None
 
 
-def test_this_machine_is_watched_without_an_error() -> None:
-    """On any machine; its memory is measured, and what it does not report is None or empty."""
+def test_this_machine_is_measured_without_an_error() -> None:
+    """Its memory is measured, and unavailable values are None or empty."""
     before = resident_mib()
     with watched(before) as found:
         assert found.state is None
@@ -313,7 +313,7 @@ def test_this_machine_is_watched_without_an_error() -> None:
 @settings(max_examples=60)
 @given(st.dictionaries(st.sampled_from(sorted(_RECORDINGS)), st.binary(max_size=40) | st.none()))
 def test_damaged_files_are_not_measured(damage: dict[str, bytes | None]) -> None:
-    """Any bytes, or a folder where a file should be: no reader raises, and every number is finite."""
+    """With random bytes, or a folder in place of a file, no reader raises and every number is finite."""
     with tempfile.TemporaryDirectory() as folder:
         root = _write(Path(folder), _RECORDINGS)
         for name, content in damage.items():
@@ -326,8 +326,8 @@ def test_damaged_files_are_not_measured(damage: dict[str, bytes | None]) -> None
 
 
 @given(st.text())
-def test_no_text_makes_the_firmware_s_reader_raise(text: str) -> None:
-    """Anything else than its bits is None."""
+def test_invalid_firmware_output_is_none(text: str) -> None:
+    """Any text but a bit mask gives None."""
     decode_get_throttled(text)
 
 
@@ -343,14 +343,14 @@ def test_no_text_makes_the_firmware_s_reader_raise(text: str) -> None:
         ("", None),
     ],
 )
-def test_get_throttled_is_put_in_words(text: str, said: tuple[str, ...] | None) -> None:
-    """As sysfs and as vcgencmd write it."""
+def test_get_throttled_is_described_in_words(text: str, said: tuple[str, ...] | None) -> None:
+    """The formats of sysfs and vcgencmd are both read."""
     assert decode_get_throttled(text) == said
 
 
 @pytest.mark.parametrize("content", ["", "\0", "five", "nan", "inf", "-", "1 2"])
-def test_what_is_no_number_is_not_measured(tmp_path: Path, content: str) -> None:
-    """And neither is a file that is not there, or a folder."""
+def test_an_unreadable_number_is_none(tmp_path: Path, content: str) -> None:
+    """Text, a missing file and a folder give None."""
     (tmp_path / "file").write_text(content)
     assert read_number(tmp_path / "file") is None
     assert read_number(tmp_path) is None
@@ -377,7 +377,7 @@ def _environment(root: Path, recorded: Mapping[str, str]) -> Environment:
 
 
 def test_the_machine_is_described(tmp_path: Path) -> None:
-    """As its files tell: processor, quota, board, clocks, and what it runs in."""
+    """The description has the processor, quota, board, clocks, and container from the machine's files."""
     found = _environment(tmp_path, _RECORDED)
     assert (found.processor, found.cpu_quota, found.board) == ("Some CPU", 1.5, "Some Board")
     assert (found.governor, found.megahertz, found.limit_megahertz) == ("performance", 1500.0, 1800.0)
@@ -397,14 +397,14 @@ def test_the_machine_is_described(tmp_path: Path) -> None:
         pytest.param([("0x41", "0xfff")], "Arm core of implementer 0x41, part 0xfff", id="one that nobody knows yet"),
     ],
 )
-def test_an_arm_processor_is_told_by_its_cores(tmp_path: Path, cores: list[tuple[str, str]], name: str) -> None:
-    """Linux gives numbers and no model there; each design once."""
+def test_an_arm_processor_is_named_by_its_cores(tmp_path: Path, cores: list[tuple[str, str]], name: str) -> None:
+    """Linux gives only numbers for Arm; each design is named once."""
     told = "".join(f"processor\t: {i}\nCPU implementer\t: {a}\nCPU part\t: {b}\n\n" for i, (a, b) in enumerate(cores))
     assert _environment(tmp_path, {"proc/cpuinfo": told}).processor == name
 
 
-def test_what_the_machine_does_not_tell_is_not_guessed(tmp_path: Path) -> None:
-    """From an empty system nothing is known, and the page says so."""
+def test_unknown_properties_of_the_machine_are_none(tmp_path: Path) -> None:
+    """An empty system gives no values, and the page says so."""
     found = _environment(tmp_path, {"sys/fs/cgroup/cpu.max": "max 100000\n", "proc/cpuinfo": "no such field\n"})
     told = (found.cpu_quota, found.board, found.governor, found.megahertz, found.container, found.virtual_machine)
     assert told == (None,) * 6
@@ -421,16 +421,14 @@ def test_what_the_machine_does_not_tell_is_not_guessed(tmp_path: Path) -> None:
         ({"cpu.max": "100 0"}, None),
     ],
 )
-def test_a_quota_is_read_from_either_kind_of_group(
-    tmp_path: Path, recorded: dict[str, str], quota: float | None
-) -> None:
-    """Of control groups version 1 and 2; no quota, or one that makes no sense, is None."""
+def test_a_cpu_quota_is_read_from_cgroups(tmp_path: Path, recorded: dict[str, str], quota: float | None) -> None:
+    """Versions 1 and 2 are read; a missing or invalid quota is None."""
     found = _environment(tmp_path, {f"sys/fs/cgroup/{name}": content for name, content in recorded.items()})
     assert found.cpu_quota == quota
 
 
-def test_no_host_name_and_no_path_is_told() -> None:
-    """Of this very machine: what a result says of it could be anyone's."""
+def test_no_host_name_and_no_path_is_recorded() -> None:
+    """The description of this machine does not identify it."""
     import sys
 
     told = json.dumps(plain(read_environment()))
@@ -453,7 +451,7 @@ def _counter(limit: float | None) -> Meter:
 
 @given(attempts)
 def test_the_integral_is_the_area_under_the_readings(steps: list[tuple[int, int | None]]) -> None:
-    """As summing the height in the middle of every second gives it, with missing readings bridged by straight lines."""
+    """It equals the sum of heights at the middle of every second, with missing readings interpolated linearly."""
     meter, moment, answers = _power(), 0, dict[int, int]()
     for gap, watts in steps:
         moment += gap + 1
@@ -468,8 +466,8 @@ def test_the_integral_is_the_area_under_the_readings(steps: list[tuple[int, int 
 
 
 @given(st.integers(1, 1000), st.data())
-def test_a_counter_is_followed_through_any_number_of_rounds(limit: int, data: st.DataObject) -> None:
-    """As long as it is read once a round."""
+def test_a_counter_may_wrap_any_number_of_times(limit: int, data: st.DataObject) -> None:
+    """It must be read at least once per wrap."""
     rises = data.draw(st.lists(st.integers(0, limit - 1), max_size=40))
     start = data.draw(st.integers(0, limit - 1))
     meter = _counter(float(limit))
@@ -479,8 +477,8 @@ def test_a_counter_is_followed_through_any_number_of_rounds(limit: int, data: st
 
 
 @pytest.mark.parametrize("make", [_power, lambda: _counter(100.0)])
-def test_memory_does_not_grow_with_the_run(make: Callable[[], Meter]) -> None:
-    """A night's readings take no more room than a minute's."""
+def test_memory_does_not_grow_with_the_measurement(make: Callable[[], Meter]) -> None:
+    """The readings of a night take no more memory than those of a minute."""
     sizes = []
     meter = make()
     for moment in range(20_000):
@@ -499,10 +497,10 @@ def test_memory_does_not_grow_with_the_run(make: Callable[[], Meter]) -> None:
         (None, (1.0, 3.0, 2.0, 9.0), None),
     ],
 )
-def test_a_counter_that_fell_for_an_unknown_reason_measures_nothing(
+def test_an_unexplained_fall_of_a_counter_is_not_measured(
     limit: float | None, values: tuple[float, ...], joules: float | None
 ) -> None:
-    """Neither a missing range nor one that the counter exceeds explains its fall."""
+    """A missing range, or a range below the counter's value, cannot explain a fall."""
     meter = _counter(limit)
     for value in values:
         meter.add(0.0, value)
@@ -510,7 +508,7 @@ def test_a_counter_that_fell_for_an_unknown_reason_measures_nothing(
 
 
 class _Answers:
-    """Answers made by a function of how often it was asked before."""
+    """A callable whose result is a function of the number of earlier calls."""
 
     def __init__(self, answer: Callable[[int], float | None]) -> None:
         self._answer = answer
@@ -540,7 +538,7 @@ def _sampling() -> list[threading.Thread]:
 
 
 def test_constant_power_is_power_times_time() -> None:
-    """From just before the block to just after it, and per inference."""
+    """The energy covers the block from just before to just after it, and is also given per inference."""
     energy = _measure(_Answers(lambda _: 5.0))
     assert energy.joules == pytest.approx(5.0 * energy.seconds)
     assert energy.watts == pytest.approx(5.0)
@@ -550,7 +548,7 @@ def test_constant_power_is_power_times_time() -> None:
 
 
 def test_readings_enclose_the_block_and_the_thread_ends_with_it() -> None:
-    """A block shorter than the time between two samples has its two readings all the same."""
+    """Even a block shorter than the sampling interval has two readings."""
     answers = _Answers(lambda _: 2.0)
     with measured([Sensor("made up", "samples", answers)], rate=0.01) as found:
         assert answers.asked == 1
@@ -560,8 +558,8 @@ def test_readings_enclose_the_block_and_the_thread_ends_with_it() -> None:
     assert not _sampling()
 
 
-def test_a_counter_is_read_by_its_difference() -> None:
-    """Through its rounds: 30 J more at every reading, of a counter that starts again at 100."""
+def test_energy_is_the_difference_of_a_counter() -> None:
+    """The counter rises by 30 J at every reading and wraps at 100 J."""
     answers = _Answers(lambda n: (90.0 + 30.0 * n) % 100)
     with measured([Sensor("made up", "counter", answers, 100.0)], rate=500) as found:
         _asked(answers, 8)
@@ -571,16 +569,16 @@ def test_a_counter_is_read_by_its_difference() -> None:
 
 
 @pytest.mark.parametrize("answers_at", [lambda n: n > 0, lambda n: n < 3, lambda _: False])
-def test_readings_that_do_not_enclose_the_block_are_no_energy(answers_at: Callable[[int], bool]) -> None:
-    """A sensor that came late, went away, or never answered: the energy is not measured, and is not 0."""
+def test_readings_that_do_not_enclose_the_block_give_no_energy(answers_at: Callable[[int], bool]) -> None:
+    """With a sensor that starts late, stops or never answers, the energy is None, not 0."""
     energy = _measure(_Answers(lambda n: 5.0 if answers_at(n) else None))
     assert energy.joules is None
     assert energy.per(10) is None
     assert energy.missed > 0
 
 
-def test_a_sensor_that_fails_now_and_then_is_bridged_and_counted() -> None:
-    """An exception is no answer, and ends neither the thread nor the block."""
+def test_an_intermittent_sensor_is_interpolated_and_counted() -> None:
+    """An exception counts as a missing reading and ends neither the thread nor the block."""
 
     def answer(asked: int) -> float | None:
         if asked == 2:
@@ -592,8 +590,8 @@ def test_a_sensor_that_fails_now_and_then_is_bridged_and_counted() -> None:
     assert energy.missed == 2
 
 
-def test_a_sensor_that_hangs_does_not_hold_the_block(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The block ends, and the energy is not known."""
+def test_a_blocked_sensor_does_not_delay_the_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The block ends, and the energy is None."""
     monkeypatch.setattr(watching, "_STOP_SECONDS", 0.05)
     released = threading.Event()
 
@@ -612,16 +610,16 @@ def test_a_sensor_that_hangs_does_not_hold_the_block(monkeypatch: pytest.MonkeyP
     assert energy.samples == 1
 
 
-def test_an_error_in_the_block_passes_and_the_energy_is_there() -> None:
-    """What was measured until then."""
+def test_an_error_in_the_block_is_raised_and_the_energy_recorded() -> None:
+    """The energy covers the time until the error."""
     sensor = Sensor("made up", "samples", lambda: 1.0)
     with pytest.raises(KeyError), measured([sensor]) as found:
         raise KeyError("block")
     assert found.energies[0].joules is not None
 
 
-def test_gauges_are_followed_beside_the_power() -> None:
-    """Lowest, mean and highest; one that never answers is left out."""
+def test_gauges_are_recorded_with_the_power() -> None:
+    """Lowest, mean and highest values are recorded; a gauge that never answers is omitted."""
     rising = _Answers(float)
     gauges: dict[str, Callable[[], float | None]] = {"celsius": rising, "nothing": lambda: None}
     with measured([], rate=500, gauges=gauges) as found:

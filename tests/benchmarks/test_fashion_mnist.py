@@ -1,4 +1,4 @@
-"""Debian packages are read without installing them, and only if they are the pinned ones."""
+"""Debian packages with the pinned checksum are read without installing them."""
 
 import gzip
 import hashlib
@@ -18,7 +18,7 @@ PACKAGE = DebianPackage("some-data", "1.0-1", "", megabytes=0)
 
 
 def _deb(files: dict[str, bytes]) -> bytes:
-    """A package as `dpkg-deb` builds it, with members of odd length before the data."""
+    """Return a package as `dpkg-deb` builds it, with members of odd length before the data."""
     data = io.BytesIO()
     with tarfile.open(fileobj=data, mode="w:xz") as archive:
         for name, content in files.items():
@@ -37,16 +37,16 @@ def _pinned(content: bytes) -> DebianPackage:
     return DebianPackage("some-data", "1.0-1", hashlib.sha256(content).hexdigest(), megabytes=0)
 
 
-def test_a_file_comes_out_as_it_went_in(tmp_path: Path) -> None:
-    """Members of the outer archive are padded to even lengths; the reader steps over that."""
+def test_a_file_is_extracted_unchanged(tmp_path: Path) -> None:
+    """The reader skips the padding of members of odd length."""
     path = tmp_path / PACKAGE.file
     path.write_bytes(_deb({"usr/share/a": b"first", "usr/share/b": b"second"}))
     assert member(path, "usr/share/b") == b"second"
 
 
 @pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="needs Debian's own tool")
-def test_packages_of_debian_s_own_tool_are_read(tmp_path: Path) -> None:
-    """What `dpkg-deb` builds, whatever its compression."""
+def test_packages_of_dpkg_deb_are_read(tmp_path: Path) -> None:
+    """Every compression of `dpkg-deb` is supported."""
     import subprocess
 
     root = tmp_path / "root"
@@ -63,16 +63,16 @@ def test_packages_of_debian_s_own_tool_are_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>not found</html>", b"!<arch>\n", _deb({"usr/share/a": b"first"})])
-def test_what_is_no_such_package_is_refused(tmp_path: Path, content: bytes) -> None:
-    """One sentence that names the file."""
+def test_an_invalid_package_is_refused(tmp_path: Path, content: bytes) -> None:
+    """The error names the file."""
     path = tmp_path / PACKAGE.file
     path.write_bytes(content)
     with pytest.raises(BenchmarkError, match=f"{PACKAGE.file}: expected a Debian package with the file usr/share/b"):
         member(path, "usr/share/b")
 
 
-def test_a_package_put_there_by_hand_is_used_if_it_is_the_pinned_one(tmp_path: Path) -> None:
-    """Where there is no apt, people copy the file; other bytes are refused and left alone."""
+def test_a_package_copied_by_hand_is_used_if_it_is_the_pinned_one(tmp_path: Path) -> None:
+    """Without apt, users copy the file; a file with another checksum is refused and left unchanged."""
     content = _deb({"a": b"1"})
     path = tmp_path / PACKAGE.file
     path.write_bytes(content)
@@ -83,8 +83,8 @@ def test_a_package_put_there_by_hand_is_used_if_it_is_the_pinned_one(tmp_path: P
     assert path.exists()
 
 
-def test_without_apt_the_message_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Which file, and where to put it."""
+def test_without_apt_the_message_gives_instructions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It names the file and the folder to copy it to."""
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(
         BenchmarkError, match=rf"apt-get is not installed; download {PACKAGE.file} .* put it into {tmp_path}"
@@ -93,15 +93,15 @@ def test_without_apt_the_message_says_what_to_do(tmp_path: Path, monkeypatch: py
 
 
 def test_a_failing_apt_is_quoted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its last line, and nothing is left behind."""
+    """The error has the last line of apt, and no file is left."""
     _apt(tmp_path, "echo 'E: Unable to locate package' >&2; exit 100", monkeypatch)
     with pytest.raises(BenchmarkError, match=r"some-data: apt-get failed with 'E: Unable to locate package'"):
         fetch_debian(PACKAGE, tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []
 
 
-def test_a_download_is_kept_only_if_it_is_the_pinned_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Asked for by exact version; checked before it is stored."""
+def test_a_download_is_stored_only_if_it_is_the_pinned_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The exact version is requested, and its checksum is verified before it is stored."""
     content = _deb({"a": b"1"})
     (tmp_path / "mirror").write_bytes(content)
     _apt(tmp_path, f'[ "$3" = some-data=1.0-1 ] && cp {tmp_path}/mirror {PACKAGE.file}', monkeypatch)
@@ -118,8 +118,8 @@ def _apt(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", f"{folder / 'bin'}:/usr/bin:/bin")
 
 
-def test_idx_arrays_have_the_shape_they_say() -> None:
-    """As in the MNIST files, after decompression."""
+def test_idx_arrays_have_their_stated_shape() -> None:
+    """They are decompressed as in the MNIST files."""
     values = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
     data = b"\0\0\x08\x03" + np.array(values.shape, ">u4").tobytes() + values.tobytes()
     assert np.array_equal(idx(gzip.decompress(gzip.compress(data))), values)

@@ -1,4 +1,4 @@
-"""The statistical benchmark, on a made-up pair of which the truth is known."""
+"""The statistical study on an artificial pair with known properties."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ from studies.outputs import PairOutputs
 
 @pytest.fixture(scope="module")
 def outputs() -> PairOutputs:
-    """A remote that is nearly right, and a local model that sees it through noise."""
+    """Return an accurate remote, and a local model that sees its logits through noise."""
     rng = np.random.default_rng(0)
     honest = rng.normal(0, 3, (4000, 4))
     labels = (honest + rng.gumbel(size=honest.shape)).argmax(axis=1)
@@ -22,8 +22,8 @@ def outputs() -> PairOutputs:
     return PairOutputs("small > large", local.astype(np.float32), honest.astype(np.float32), labels)
 
 
-def test_a_policy_lies_between_random_and_the_oracle(outputs: PairOutputs) -> None:
-    """At the rate that it really has, near the planned one; no fixed score is far above it."""
+def test_policies_lie_between_random_and_the_oracle(outputs: PairOutputs) -> None:
+    """They are compared at their actual rate, near the planned one, and no fixed score is far above them."""
     (row,) = compare_policies(outputs, [0.3], calibration=800, splits=5)
     assert row.offload == pytest.approx(0.3, abs=0.03)
     accuracy = row.accuracy
@@ -34,7 +34,7 @@ def test_a_policy_lies_between_random_and_the_oracle(outputs: PairOutputs) -> No
 
 
 def test_violations_are_counted(outputs: PairOutputs) -> None:
-    """Violated and refused ones; a certificate forwards no less than the least sufficient, unless it is violated."""
+    """Violated and refused certificates are counted, and a valid one forwards at least the least sufficient rate."""
     found = draw_certificates(outputs, CertifiedLoss(0.02, 0.1), n=1500, draws=20)
     assert found.violated <= 6
     assert found.violated_interval[0] <= found.violated / 20 <= found.violated_interval[1]
@@ -45,8 +45,8 @@ def test_violations_are_counted(outputs: PairOutputs) -> None:
     assert (refused.refused, refused.violated, refused.offload, refused.least) == (3, 0, None, None)
 
 
-def test_the_fits_agree() -> None:
-    """Ours and scikit-learn's, on the same logits; time and memory are numbers to be read, not tested."""
+def test_the_fit_agrees_with_scikit_learn() -> None:
+    """Both fit the same logits; time and memory are recorded but not tested."""
     pytest.importorskip("sklearn", minversion="1.8")
     found = compare_fits(n=2000, classes=10, repeats=1)
     assert found.difference < 1e-3
@@ -54,8 +54,8 @@ def test_the_fits_agree() -> None:
 
 
 @pytest.mark.slow
-def test_the_whole_measurement_is_written_and_read(outputs: PairOutputs, tmp_path: Path) -> None:
-    """Every table in the summary, every number in the document."""
+def test_the_study_is_written_and_read(outputs: PairOutputs, tmp_path: Path) -> None:
+    """Every table is in the summary and every number in the document."""
     pytest.importorskip("sklearn", minversion="1.8")
     found = measure_guarantees((outputs,), splits=2, draws=2, calibration=800)
     write_study(tmp_path, "guarantees", found, command="x", summary=summarize(found))

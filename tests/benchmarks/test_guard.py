@@ -1,4 +1,4 @@
-"""The guard gives goal and figure of every check, and whether the goal is met."""
+"""The guard reports goal, figure and outcome of every check."""
 
 import json
 from pathlib import Path
@@ -20,18 +20,18 @@ def _committed(name: str) -> Any:
 
 @pytest.fixture
 def guarantees() -> Guarantees:
-    """The committed run."""
+    """Return the committed run."""
     return decode(Guarantees, _committed("guarantees"))
 
 
 @pytest.fixture
 def cost() -> RuntimeCosts:
-    """The committed run."""
+    """Return the committed run."""
     return decode(RuntimeCosts, _committed("runtime"))
 
 
-def test_calibration_is_held_to_its_goals(guarantees: Guarantees) -> None:
-    """The fit's time and memory, the policy on every pair, averaging, and the certificate on two pairs."""
+def test_calibration_is_compared_with_its_goals(guarantees: Guarantees) -> None:
+    """The checks cover time and memory of the fit, the policies, averaging, and two certificates."""
     checks = list(calibration_checks(guarantees))
     assert [check.goal for check in checks] == [0.1, 0.05, 0.2, 0.2, 2.0, 0.2, 0.05, 1.25, 0.05, 1.25]
     worst = {pair: min(row.shortfall for row in rows) for pair, rows in guarantees.policies.items()}
@@ -47,8 +47,8 @@ def test_calibration_is_held_to_its_goals(guarantees: Guarantees) -> None:
     )
 
 
-def test_the_runtime_is_held_to_its_goals(cost: RuntimeCosts) -> None:
-    """Each ratio that has a goal, once, and memory, lateness and size in the units of their goals."""
+def test_the_runtime_is_compared_with_its_goals(cost: RuntimeCosts) -> None:
+    """Each ratio with a goal appears once, and memory, lateness and size have the units of their goals."""
     checks = list(runtime_checks(cost))
     goals = [one.goal for one in (cost.head.bound, *cost.ratios) if one.goal is not None]
     assert [check.goal for check in checks] == [*goals, 5.0, 2.0, 1.0]
@@ -64,8 +64,8 @@ def test_the_runtime_is_held_to_its_goals(cost: RuntimeCosts) -> None:
     ("value", "better", "met"),
     [(1.1, "lower", True), (1.2, "lower", False), (1.2, "higher", True), (1.0, "higher", False)],
 )
-def test_a_goal_is_missed_aloud(value: float, better: Any, met: bool) -> None:
-    """By the figure itself, not by the kinder end of its interval; and counted."""
+def test_a_missed_goal_is_reported_and_counted(value: float, better: Any, met: bool) -> None:
+    """The figure itself decides, not the more favourable end of its interval."""
     check = Check("runtime", "speed", value, 1.0, 1.3, 15, 1.1, better=better)
     assert check.met == met
     assert str(check).startswith("met " if met else "MISSED")

@@ -1,4 +1,4 @@
-"""Three words of a sentence: cut, and dealt out so that nothing is measured on what was learnt."""
+"""Sentences are cut to three words and split so that no test text is in the training set."""
 
 import unicodedata
 
@@ -33,7 +33,7 @@ def _parts(snippets: Snippets) -> list[LabelledData]:
 
 
 def _traceable(sentences: int, words: int) -> list[tuple[str, str]]:
-    """Sentences whose every word tells which one it is from, in the languages that set words apart."""
+    """Return sentences in which every word identifies its sentence, for languages with spaces between words."""
     return [(code, " ".join(f"{code}-{i}-{j}" for j in range(words))) for code in SPACED for i in range(sentences)]
 
 
@@ -50,7 +50,7 @@ def _sentence(snippet: str) -> str:
 @settings(max_examples=10)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 5), st.integers(1, 4), st.integers(1, 4), st.integers(8, 14))
 def test_no_sentence_is_in_two_splits(seed: int, train: int, calibration: int, test: int, words: int) -> None:
-    """Each gives to one split, and one snippet at most to those that are measured on; sizes are per language."""
+    """Each sentence belongs to one split, and gives at most one snippet outside training; sizes are per language."""
     sizes = Sizes(train, calibration, test, seed)
     snippets = split_sentences(_traceable(train + calibration + test + 1, words), sizes)
     origins = [[_sentence(text) for text in _texts(part)] for part in _parts(snippets)]
@@ -61,8 +61,8 @@ def test_no_sentence_is_in_two_splits(seed: int, train: int, calibration: int, t
         assert [text.partition("-")[0] for text in _texts(part)] == [LANGUAGES[label] for label in part.labels]
 
 
-def test_the_same_seed_deals_the_same() -> None:
-    """Bit for bit, and another seed does not; other languages' sentences change nothing for one of them."""
+def test_the_same_seed_gives_the_same_splits() -> None:
+    """Another seed gives others, and a language's splits do not depend on the other languages."""
     sentences, seed = _traceable(8, 9), 7
     first, again = (split_sentences(sentences, Sizes(4, 2, 2, seed)) for _ in range(2))
     assert [part.digest for part in _parts(first)] == [part.digest for part in _parts(again)]
@@ -73,21 +73,21 @@ def test_the_same_seed_deals_the_same() -> None:
         assert {text for text in _texts(all_of_them) if text.startswith("da")} == set(_texts(own))
 
 
-def test_a_text_in_two_splits_stays_where_it_is_measured() -> None:
-    """Sentences that share all their words leave them in the test alone, or calibration and training know them."""
+def test_a_text_in_two_splits_stays_in_the_later_one() -> None:
+    """It stays in the test rather than calibration, and in calibration rather than training."""
     shared = [("en", f"one and the same {i}") for i in range(3)] + _traceable(3, 6)
     snippets = split_sentences(shared, Sizes(300, 300, 400))
     texts = [set(_texts(part)) for part in _parts(snippets)]
     _assert_disjoint(texts)
     crowded = split_sentences([("en", f"one and the same {i}") for i in range(40)], Sizes(20, 10, 10))
     assert set(_texts(crowded.test)) == {"one and the", "and the same"}
-    assert len(crowded.test.labels) == 10  # as drawn: a common phrase counts as often as it comes
+    assert len(crowded.test.labels) == 10  # repeated texts count each time they are drawn
     assert len(crowded.calibration.labels) == len(crowded.train.labels) == 0
 
 
 @given(st.text(max_size=80), st.sampled_from(["en", "ko"]), st.integers(1, 3))
 def test_a_snippet_is_three_words_with_letters(sentence: str, code: str, step: int) -> None:
-    """In the order of the sentence, whatever it is; words without a letter are none."""
+    """The words are consecutive, and words without a letter are skipped."""
     words = unicodedata.normalize("NFC", sentence).split()
     for snippet in snippets_of(sentence, code, step):
         own = snippet.split(" ")
@@ -97,8 +97,8 @@ def test_a_snippet_is_three_words_with_letters(sentence: str, code: str, step: i
 
 
 @given(st.text(max_size=40), st.sampled_from(["ja", "th", "zh"]))
-def test_where_words_are_not_set_apart_it_is_six_characters(sentence: str, code: str) -> None:
-    """Of which half or more are letters; spaces do not count."""
+def test_languages_without_spaces_give_six_characters(sentence: str, code: str) -> None:
+    """At least half of the characters are letters, and spaces do not count."""
     for snippet in snippets_of(sentence, code):
         assert len(snippet) == 6
         assert not any(map(str.isspace, snippet))
@@ -106,15 +106,15 @@ def test_where_words_are_not_set_apart_it_is_six_characters(sentence: str, code:
 
 
 @pytest.mark.parametrize("parts", [(0, 1, 1), (1, 1, -1), (600, 200, 201)])
-def test_sizes_that_no_language_has_are_refused(parts: tuple[int, int, int]) -> None:
-    """One sentence, with what came."""
+def test_sizes_above_the_data_are_refused(parts: tuple[int, int, int]) -> None:
+    """The error names the size."""
     with pytest.raises(BenchmarkError, match=r"sizes: expected at least 1 in each split and at most 1000 in all, got"):
         Sizes(*parts)
 
 
 @pytest.mark.slow
-def test_the_real_sentences_are_all_there() -> None:
-    """A thousand of each language: nearly every one gives a snippet, and no text is in two splits."""
+def test_the_real_sentences_are_complete() -> None:
+    """There are a thousand of each language; nearly every one gives a snippet, and no text is in two splits."""
     snippets = load_languages(cache_folder())
     texts = [set(_texts(part)) for part in _parts(snippets)]
     _assert_disjoint(texts)
@@ -125,7 +125,7 @@ def test_the_real_sentences_are_all_there() -> None:
 
 @pytest.mark.slow
 def test_the_cascade_is_better_than_the_local_model_alone() -> None:
-    """From sentences to a served run, on fewer of them: a fifth or less is forwarded, as planned, and it pays."""
+    """A complete run on fewer sentences forwards a fifth or less, as planned, and is more accurate."""
     pytest.importorskip("lingua")
     result = prepare_languages(cache_folder(), MostAccuracy(0.2), Sizes(150, 60, 60)).measure(deadline=30.0)
     planned = result.document.policy.chosen.offload_rate

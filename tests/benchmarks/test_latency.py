@@ -1,4 +1,4 @@
-"""MLPerf LoadGen over real sessions and cascades, on models small enough to know every answer."""
+"""MLPerf LoadGen runs on real sessions and cascades of small models with known answers."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -26,13 +26,13 @@ Planner = Callable[..., Plan]
 
 @pytest.fixture(scope="module")
 def inputs(pair: Path) -> Inputs:
-    """The pair's 400 test images."""
+    """Return the 400 test images of the pair."""
     return read_inputs_as_given(pair / "test.npz")
 
 
 @pytest.fixture
 def plan(pair: Path) -> Planner:
-    """A short cell over the pair; the remote runs in this process."""
+    """Return the plan of a short cell on the pair, with the remote in this process."""
 
     def make(subject: Subject, scenario: Scenario, **changes: Any) -> Plan:
         given: dict[str, Any] = {
@@ -68,10 +68,10 @@ def _labels(path: Path, given: Sequence[NDArray[np.uint8]], output: str) -> NDAr
 
 @pytest.mark.parametrize("scenario", Scenario)
 @pytest.mark.parametrize("subject", [Subject.ALONE, Subject.LOCAL, Subject.REMOTE])
-def test_every_sample_is_answered_once_and_right(
+def test_every_sample_gets_one_correct_answer(
     pair: Path, inputs: Inputs, plan: Planner, subject: Subject, scenario: Scenario
 ) -> None:
-    """With the label that the right file gives for that image, in the order of issue."""
+    """The label is that of the right file for the image, in the order of issue."""
     with closing(open_system(plan(subject, scenario), inputs)) as one:
         run = run_loadgen(drive(one, scenario), _load(scenario), inputs=len(inputs.given))
     asked = [inputs.given[index] for index in run.samples.index.tolist()]
@@ -88,7 +88,7 @@ def test_every_sample_is_answered_once_and_right(
 
 
 def test_the_counts_of_a_cascade_add_up(inputs: Inputs, plan: Planner) -> None:
-    """Local and forwarded answers are all answers, by reason and by latency."""
+    """Local and forwarded answers add up to all answers, by reason and by latency."""
     for scenario in Scenario:
         cell = measure_cell(plan(Subject.CASCADE, scenario), inputs)
         forwards = cell.forwards
@@ -102,12 +102,12 @@ def test_the_counts_of_a_cascade_add_up(inputs: Inputs, plan: Planner) -> None:
             assert forwards.forwarded is not None
             assert (forwards.kept.n, forwards.forwarded.n) == (local, cell.answers - local)
         else:
-            assert forwards.kept is None  # eight together, or all: no answer has a time of its own
+            assert forwards.kept is None  # queries of eight or of all: answers have no times of their own
         assert (cell.latency is None) == (scenario is Scenario.OFFLINE)
 
 
-def test_the_cascade_decides_under_load_as_alone(pair: Path, inputs: Inputs, plan: Planner) -> None:
-    """Image by image, as `predict` decides."""
+def test_the_cascade_gives_the_same_answers_under_load(pair: Path, inputs: Inputs, plan: Planner) -> None:
+    """Each image gets the answer of `predict`."""
     with Cascade.load(pair / "local.onnx", remote=pair / "remote.onnx", deadline=30.0) as cascade:
         alone = [(answer.label, answer.reason) for answer in map(cascade.predict, inputs.given)]
     with closing(open_system(plan(Subject.CASCADE, Scenario.SERVER), inputs)) as one:
@@ -116,8 +116,8 @@ def test_the_cascade_decides_under_load_as_alone(pair: Path, inputs: Inputs, pla
     assert [(one.label, one.reason) for one in run.outcomes] == expected
 
 
-def test_percentiles_are_those_of_the_recorded_latencies(inputs: Inputs, plan: Planner) -> None:
-    """By numpy, by LoadGen's own statistics, and with the ends of the interval among the latencies."""
+def test_percentiles_equal_those_of_numpy_and_loadgen(inputs: Inputs, plan: Planner) -> None:
+    """The ends of the interval are among the recorded latencies."""
     with closing(open_system(plan(Subject.LOCAL, Scenario.SINGLE_STREAM), inputs)) as one:
         load = _load(Scenario.SINGLE_STREAM, queries=400, seconds=0.1)
         run = run_loadgen(drive(one, Scenario.SINGLE_STREAM), load, inputs=len(inputs.given))
@@ -136,8 +136,8 @@ def test_percentiles_are_those_of_the_recorded_latencies(inputs: Inputs, plan: P
     assert own["result_query_count"] == found.n == len(latency)
 
 
-def test_multi_stream_counts_until_the_last_of_eight(inputs: Inputs, plan: Planner) -> None:
-    """Its latencies are of queries, and LoadGen's figures for queries are the same."""
+def test_multi_stream_measures_queries_of_eight(inputs: Inputs, plan: Planner) -> None:
+    """Latencies are those of whole queries, and LoadGen's figures are the same."""
     with closing(open_system(plan(Subject.ALONE, Scenario.MULTI_STREAM), inputs)) as one:
         run = run_loadgen(drive(one, Scenario.MULTI_STREAM), _load(Scenario.MULTI_STREAM), inputs=len(inputs.given))
     per_query = run.samples.per_query()
@@ -147,8 +147,8 @@ def test_multi_stream_counts_until_the_last_of_eight(inputs: Inputs, plan: Plann
     assert per_query.tolist() == brute
 
 
-def test_a_server_counts_from_the_scheduled_arrival() -> None:
-    """An input that waits for those before it is late from the time at which it was due."""
+def test_the_server_scenario_measures_from_the_scheduled_arrival() -> None:
+    """The latency of an input includes its wait for earlier inputs."""
 
     def slow(recorder: Recorder, positions: Sequence[int], indices: Sequence[int]) -> None:
         for position, index in zip(positions, indices, strict=True):
@@ -156,13 +156,13 @@ def test_a_server_counts_from_the_scheduled_arrival() -> None:
             recorder.answer(position, Outcome(index))
 
     run = run_loadgen(slow, _load(Scenario.SERVER, qps=200.0, seconds=0.2), inputs=10)
-    assert run.samples.latency.max() > 0.1e9  # 40 or so arrivals of 20 ms each, in .2 s
+    assert run.samples.latency.max() > 0.1e9  # about 40 arrivals of 20 ms each, in 0.2 s
     assert (run.samples.latency >= run.samples.delay + 0.02e9).all()
     assert run.samples.delay.max() > 0.05e9
 
 
 class _Timed(Recorder):
-    """A recorder that notes when each answer came."""
+    """A recorder that notes the time of each answer."""
 
     def __init__(self, inner: Recorder, done: dict[int, int]) -> None:
         self._inner, self._answered = inner, done
@@ -175,8 +175,8 @@ class _Timed(Recorder):
         self._inner.fail(error, *positions)
 
 
-def test_loadgen_and_our_own_clock_agree(inputs: Inputs, plan: Planner) -> None:
-    """From issue to answer, LoadGen's time contains ours, and beyond it little more than the call into Python."""
+def test_latencies_of_loadgen_agree_with_our_clock(inputs: Inputs, plan: Planner) -> None:
+    """LoadGen's time includes ours, plus little more than the call into Python."""
     issued: dict[int, int] = {}
     done: dict[int, int] = {}
     with closing(open_system(plan(Subject.LOCAL, Scenario.SERVER), inputs)) as one:
@@ -193,8 +193,8 @@ def test_loadgen_and_our_own_clock_agree(inputs: Inputs, plan: Planner) -> None:
     assert np.median(beyond) < 2e6
 
 
-def test_a_silent_remote_costs_the_deadline_and_no_more(inputs: Inputs, plan: Planner) -> None:
-    """The remote takes every request and never answers; every input is answered, and lateness is counted."""
+def test_a_silent_remote_costs_at_most_the_deadline(inputs: Inputs, plan: Planner) -> None:
+    """The remote never answers a request; every input is answered, and late answers are counted."""
     with black_hole() as address:
         for scenario in (Scenario.SINGLE_STREAM, Scenario.SERVER):
             asked = plan(Subject.CASCADE, scenario, remote=address, deadline=0.05, seconds=1.0, qps=50.0)
@@ -204,12 +204,12 @@ def test_a_silent_remote_costs_the_deadline_and_no_more(inputs: Inputs, plan: Pl
             assert sum(reasons.values()) == cell.answers
             assert "offloaded" not in reasons
             assert reasons.keys() & {"deadline", "circuit open"}
-            assert cell.forwards.overshoot < 2.0  # the remote would hold them forever
+            assert cell.forwards.overshoot < 2.0  # these requests would otherwise never end
             assert (cell.forwards.late == 0) == (cell.forwards.overshoot == 0)
 
 
-def test_an_input_that_does_not_fit_raises(inputs: Inputs, plan: Planner) -> None:
-    """In every scenario and thread; LoadGen neither crashes nor waits forever."""
+def test_an_invalid_input_raises(inputs: Inputs, plan: Planner) -> None:
+    """In every scenario and thread, LoadGen neither crashes nor hangs."""
     wrong = Inputs([np.zeros((8, 8, 3), np.uint8), "no image"], inputs.labels[:2], "arrays", 2, "")
     for scenario in Scenario:
         with (
@@ -220,7 +220,7 @@ def test_an_input_that_does_not_fit_raises(inputs: Inputs, plan: Planner) -> Non
 
 
 def test_the_harness_is_compared_with_a_bare_loop(inputs: Inputs, plan: Planner) -> None:
-    """On the same session, in turn, with consistent figures."""
+    """Both run the same session in turn, with consistent figures."""
     found = compare_with_loop(plan(Subject.ALONE, Scenario.SINGLE_STREAM), inputs, rounds=7, seconds=0.05)
     assert found.latency.n == found.overhead.n == found.between.n == 7
     assert found.latency.ours > 0 < found.latency.theirs
@@ -230,7 +230,7 @@ def test_the_harness_is_compared_with_a_bare_loop(inputs: Inputs, plan: Planner)
 
 
 def test_a_cell_records_start_cost_and_accuracy(inputs: Inputs, plan: Planner) -> None:
-    """A sensor that the machine does not have is None or empty, not 0."""
+    """A sensor that the machine lacks is None or empty, not 0."""
     cell = measure_cell(plan(Subject.LOCAL, Scenario.SINGLE_STREAM), inputs)
     assert isinstance(cell, Cell)
     assert cell.warm_up.session > 0 < cell.warm_up.first
@@ -249,8 +249,8 @@ def test_a_cell_records_start_cost_and_accuracy(inputs: Inputs, plan: Planner) -
     assert cell.machine.growth is None or cell.machine.growth >= 0
 
 
-def test_the_provider_that_really_ran_is_recorded(inputs: Inputs, plan: Planner) -> None:
-    """Where the requested one is not available, the CPU stands in."""
+def test_the_provider_in_use_is_recorded(inputs: Inputs, plan: Planner) -> None:
+    """If the requested provider is unavailable, it is the CPU."""
     cell = measure_cell(plan(Subject.LOCAL, Scenario.SINGLE_STREAM, providers=("coreml",)), inputs)
     assert cell.plan.providers == ("coreml",)
     assert cell.provider == "CPUExecutionProvider"

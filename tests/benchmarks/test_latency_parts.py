@@ -16,14 +16,14 @@ from edgecascade.benchmarks.latency.cell import QUANTILES, distribution, least
 from edgecascade.benchmarks.latency.data import read_inputs_as_given
 from edgecascade.benchmarks.latency.loadgen import Outcome, Recorder, read_detail, read_samples, validity_of
 from edgecascade.benchmarks.latency.plan import DIRECT, Plan, Scenario, Subject, key_of
-from edgecascade.benchmarks.latency.tables import milliseconds
+from edgecascade.benchmarks.latency.report import milliseconds
 from edgecascade.export.data import read_labelled
 from edgecascade.types.errors import BenchmarkError, ExportError
 
 
 @given(st.floats(0.5, 0.9999))
-def test_an_interval_needs_as_many_latencies_as_enclose_the_quantile(q: float) -> None:
-    """All n lie below it with a probability of 2.5 % at most; with one fewer, the probability is larger."""
+def test_the_number_of_latencies_for_an_interval_is_minimal(q: float) -> None:
+    """All n lie below the quantile with a probability of at most 2.5 %; for n - 1 it is larger."""
     n = least(q)
     assert q**n <= 0.025 * (1 + 1e-9)
     assert q ** (n - 1) > 0.025 * (1 - 1e-9)
@@ -31,7 +31,7 @@ def test_an_interval_needs_as_many_latencies_as_enclose_the_quantile(q: float) -
 
 @given(st.integers(0, 4000))
 def test_a_percentile_with_too_few_latencies_is_none(n: int) -> None:
-    """With enough latencies it has an interval around it."""
+    """With enough latencies it has an interval."""
     found = distribution(np.linspace(0.001, 0.002, n))
     assert found.n == n
     for name, q in QUANTILES.items():
@@ -40,8 +40,8 @@ def test_a_percentile_with_too_few_latencies_is_none(n: int) -> None:
         assert at is None or (at.n == n and at.low <= at.value <= at.high)
 
 
-def test_too_few_latencies_give_the_number_needed() -> None:
-    """In place of the percentile."""
+def test_too_few_latencies_report_the_number_needed() -> None:
+    """The number replaces the percentile."""
     found = distribution(np.full(500, 0.004))
     assert milliseconds(found, "p99") == "4.00 (4.00 to 4.00)"
     assert milliseconds(found, "p99_9") == "n = 500; needs 3688"
@@ -81,8 +81,8 @@ _OTHER: dict[str, Any] = {
 }
 
 
-def test_a_key_changes_with_everything_that_the_cell_depends_on() -> None:
-    """Every argument, and the content of file, data and remote; not the places where these lie."""
+def test_the_key_depends_on_everything_that_affects_the_cell() -> None:
+    """It depends on every argument and the content of file, data and remote, not on their paths."""
     content = {"file": "1", "data": "2", "remote": "3"}
     key = key_of(_plan(), content)
     for name, value in _OTHER.items():
@@ -100,7 +100,7 @@ def test_a_key_changes_with_everything_that_the_cell_depends_on() -> None:
 
 
 def test_images_in_folders_stay_files(pair: Path, tmp_path: Path) -> None:
-    """Each with the label that `read_labelled` gives it, so that an answer begins with reading and decoding it."""
+    """Each has the label of `read_labelled`, and its latency includes reading and decoding the file."""
     images, labels = (np.load(pair / "test.npz")[name][:30] for name in ("x", "y"))
     for number, (image, label) in enumerate(zip(images, labels, strict=True)):
         folder = tmp_path / "rgb"[label]
@@ -118,8 +118,8 @@ def test_images_in_folders_stay_files(pair: Path, tmp_path: Path) -> None:
     assert read_inputs_as_given(tmp_path).digest != found.digest
 
 
-def test_inputs_are_drawn_at_random_and_always_the_same(pair: Path) -> None:
-    """Data are often sorted by class, so the first ones would not do."""
+def test_inputs_are_a_reproducible_random_sample(pair: Path) -> None:
+    """Data are often sorted by class, so the first inputs would not be representative."""
     few = read_inputs_as_given(pair / "test.npz", limit=50)
     assert (len(few.given), few.of, few.kind) == (50, 400, "arrays")
     assert set(few.labels.tolist()) == {0, 1, 2}
@@ -127,8 +127,8 @@ def test_inputs_are_drawn_at_random_and_always_the_same(pair: Path) -> None:
     assert all(np.array_equal(a, b) for a, b in zip(few.given, again.given, strict=True))
 
 
-def test_sentences_and_several_arrays_are_given_as_an_application_has_them(tmp_path: Path) -> None:
-    """A text as `str`, and several inputs as arrays by name."""
+def test_sentences_and_named_arrays_have_the_form_of_an_application(tmp_path: Path) -> None:
+    """A text is a `str`, and several inputs are arrays by name."""
     np.savez(tmp_path / "text.npz", x=np.array(["one", "two"]), y=np.array([0, 1]))
     found = read_inputs_as_given(tmp_path / "text.npz")
     assert found.kind == "sentences"
@@ -139,13 +139,13 @@ def test_sentences_and_several_arrays_are_given_as_an_application_has_them(tmp_p
 
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
-    """With the expected layout."""
+    """The error describes the expected layout."""
     with pytest.raises(ExportError, match="expected"):
         read_inputs_as_given(tmp_path)
 
 
-def test_a_trace_with_a_hole_is_refused(tmp_path: Path) -> None:
-    """Percentiles of an incomplete trace would not be LoadGen's."""
+def test_an_incomplete_trace_is_refused(tmp_path: Path) -> None:
+    """Percentiles of an incomplete trace would differ from LoadGen's."""
     line = '"args":{{"sample_seq":{0},"query_seq":{0},"sample_idx":3,"issue_start_ns":1,"complete_ns":9}}'
     (tmp_path / "trace").write_text("\n".join(line.format(n) for n in (1, 0)))
     assert read_samples(tmp_path / "trace").latency.tolist() == [9, 9]
@@ -154,8 +154,8 @@ def test_a_trace_with_a_hole_is_refused(tmp_path: Path) -> None:
         read_samples(tmp_path / "trace")
 
 
-def test_the_validity_is_loadgens_own(tmp_path: Path) -> None:
-    """With the conditions that were not met and its reason; a log without one is a run that did not end."""
+def test_the_validity_is_that_of_loadgen(tmp_path: Path) -> None:
+    """It includes the unmet conditions; a log without a result is a run that did not end."""
     entries = {"result_validity": "INVALID", "early_stopping_met": False, "early_stopping_result": " * Only 3 queries."}
     text = "\n".join(f":::MLLOG {json.dumps({'key': key, 'value': value})}" for key, value in entries.items())
     (tmp_path / "detail").write_text(f"{text}\n:::MLLOG {{not json\nnoise\n")
@@ -168,7 +168,7 @@ def test_the_validity_is_loadgens_own(tmp_path: Path) -> None:
 
 
 def test_a_second_answer_is_refused() -> None:
-    """LoadGen would count it for another sample."""
+    """LoadGen would assign a second answer to another sample."""
     recorder = Recorder(lambda _: None)
     position = recorder.issue(7)
     recorder.answer(position, Outcome(1))
@@ -177,7 +177,7 @@ def test_a_second_answer_is_refused() -> None:
 
 
 def test_a_missing_answer_is_an_error() -> None:
-    """A run with holes has no percentiles."""
+    """A run with missing answers has no percentiles."""
     recorder = Recorder(lambda _: None)
     recorder.issue(1)
     with pytest.raises(BenchmarkError, match="expected 1, one for each sample, got 0"):
@@ -185,7 +185,7 @@ def test_a_missing_answer_is_an_error() -> None:
 
 
 def test_answers_may_come_from_any_thread() -> None:
-    """Each goes to its own sample, and LoadGen hears of all."""
+    """Each answer is assigned to its sample, and LoadGen receives all of them."""
     heard: list[int] = []
     recorder = Recorder(heard.append)
     positions = [recorder.issue(identifier) for identifier in range(100, 164)]

@@ -1,4 +1,4 @@
-"""`edgecascade bench latency` end to end: cells in processes of their own, resumed runs, networks, wrong arguments."""
+"""`edgecascade bench latency` end to end: cells in their own processes, resumed runs, networks, wrong arguments."""
 
 import json
 from dataclasses import asdict, replace
@@ -26,7 +26,7 @@ from edgecascade.types.estimate import Estimate
 
 @pytest.fixture(scope="module")
 def request_(pair: Path, tmp_path_factory: pytest.TempPathFactory) -> Request:
-    """Two cells, as short as they can be."""
+    """Return a request for two cells, as short as possible."""
     return Request(
         file=str(pair / "local.onnx"),
         data=str(pair / "test.npz"),
@@ -41,12 +41,12 @@ def request_(pair: Path, tmp_path_factory: pytest.TempPathFactory) -> Request:
 
 @pytest.fixture(scope="module")
 def run(request_: Request) -> LatencyRun:
-    """Measured once."""
+    """Return one run, shared by the tests."""
     return run_latency(request_)
 
 
-def test_a_run_measures_every_cell_that_was_asked_for(run: LatencyRun) -> None:
-    """Once, by its name; the server's inputs arrive at half of what single stream reached."""
+def test_a_run_measures_every_requested_cell(run: LatencyRun) -> None:
+    """Each is measured once, and the server's inputs arrive at half the rate of single stream."""
     assert [cell.name for cell in run.cells] == ["local only, single stream", "local only, server"]
     single, served = run.cells
     assert served.plan.qps == pytest.approx(single.throughput / 2, abs=0.001)
@@ -56,15 +56,15 @@ def test_a_run_measures_every_cell_that_was_asked_for(run: LatencyRun) -> None:
 
 
 def test_a_finished_run_is_reused(run: LatencyRun, request_: Request) -> None:
-    """The cells are identical, and the findings mention it."""
+    """The cells are identical, and the findings mention the reuse."""
     again = run_latency(request_)
     assert again.cells == run.cells
     assert again.reused == 2
     assert any("reused from an earlier run" in line for line in latency_findings(again))
 
 
-def test_an_interrupted_run_goes_on_where_it_stopped(run: LatencyRun, request_: Request) -> None:
-    """Only the cell that is missing or damaged is measured; the others stay as they were."""
+def test_an_interrupted_run_resumes(run: LatencyRun, request_: Request) -> None:
+    """Only a missing or damaged cell is measured; the others stay unchanged."""
     stored = sorted(Path(request_.report, "cells").glob("*.json"))
     assert len(stored) == 2
     served = next(path for path in stored if json.loads(path.read_text())["found"]["plan"]["scenario"] == "server")
@@ -77,10 +77,10 @@ def test_an_interrupted_run_goes_on_where_it_stopped(run: LatencyRun, request_: 
     assert again.cells[1] != run.cells[1]
 
 
-def test_a_cell_is_never_taken_for_another_model_or_argument(
+def test_a_cell_is_not_reused_for_another_model_or_argument(
     run: LatencyRun, request_: Request, pair: Path, tmp_path: Path
 ) -> None:
-    """Another threshold in the file, other data, another length: into the same folder, all measured anew."""
+    """Another threshold, other data and another duration are all measured anew in the same folder."""
     moved = ["recalibrate", str(pair / "local.onnx"), "--offload-rate", "0.1", "-o", str(tmp_path / "moved.onnx")]
     assert main(moved) == 0
     images = {name: array[::-1] for name, array in np.load(pair / "test.npz").items() if name != "names"}
@@ -97,14 +97,14 @@ def test_a_cell_is_never_taken_for_another_model_or_argument(
         assert other.cells[0] != run.cells[0]
 
 
-def test_a_cell_is_read_as_it_was_written(run: LatencyRun) -> None:
-    """From JSON, without loss."""
+def test_a_cell_survives_a_round_trip(run: LatencyRun) -> None:
+    """JSON preserves every value."""
     for cell in run.cells:
         assert decode(Cell, json.loads(json.dumps(asdict(cell)))) == cell
 
 
-def test_a_run_can_be_read_as_a_page_as_text_and_as_a_document(run: LatencyRun) -> None:
-    """Tables have as many cells as columns, the picture is one, and the document fits its schema."""
+def test_a_run_is_written_as_page_text_and_document(run: LatencyRun) -> None:
+    """Tables are rectangular, there is one picture, and the document follows its schema."""
     from jsonschema import validate
 
     sections = latency_sections(run)
@@ -122,8 +122,8 @@ def test_a_run_can_be_read_as_a_page_as_text_and_as_a_document(run: LatencyRun) 
     assert (cell["latency"]["p50"]["better"], cell["right"]["better"]) == ("lower", "higher")
 
 
-def test_a_part_slower_than_the_whole_is_a_finding(run: LatencyRun) -> None:
-    """The machine was slower then; within the intervals, there is no such finding."""
+def test_a_part_slower_than_the_whole_is_reported(run: LatencyRun) -> None:
+    """The machine was slower during that cell; a difference within the intervals is not reported."""
     whole, whole_latency = run.cells[0], run.cells[0].latency
     assert whole_latency is not None
     half = whole_latency.at("p50")
@@ -139,8 +139,8 @@ def test_a_part_slower_than_the_whole_is_a_finding(run: LatencyRun) -> None:
     assert "this machine's speed changed" not in " ".join(latency_findings(run))
 
 
-def test_a_network_lies_between_device_and_remote(pair: Path, tmp_path: Path) -> None:
-    """Small requests to the remote itself take what the profile adds, and not less."""
+def test_a_network_is_placed_between_device_and_remote(pair: Path, tmp_path: Path) -> None:
+    """A small request to the remote takes at least the time that the profile adds."""
     profile = Profile("test", "for this test", latency=0.02, jitter=0.0, up=1e8, down=1e8)
     with serving(pair / "remote.onnx", name="all", threads=1, log=tmp_path / "log") as direct:
         with shaped(direct, profile) as address:
@@ -155,8 +155,8 @@ def test_a_network_lies_between_device_and_remote(pair: Path, tmp_path: Path) ->
 
 
 @pytest.mark.slow
-def test_a_profile_is_applied_and_what_was_measured_is_reported(pair: Path, tmp_path: Path) -> None:
-    """Answers of the remote take its round trip."""
+def test_a_profile_is_applied_and_reported(pair: Path, tmp_path: Path) -> None:
+    """Forwarded answers take at least its round trip."""
     request = Request(
         file=str(pair / "local.onnx"),
         data=str(pair / "test.npz"),
@@ -212,7 +212,7 @@ _WRONG = (
 def test_wrong_arguments_are_refused_in_one_line(
     pair: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], named: list[str]
 ) -> None:
-    """It names the argument, the expected values and the given one; nothing is measured or written."""
+    """The line names the argument, the value found and the values expected; nothing is measured or written."""
     command = ["bench", "latency", str(pair / "local.onnx"), "--data", str(pair / "test.npz")]
     assert main([*command, "--out", str(tmp_path / "report"), *arguments]) == 2
     said = capsys.readouterr().err.strip().splitlines()
@@ -222,7 +222,7 @@ def test_wrong_arguments_are_refused_in_one_line(
 
 
 def test_a_failed_cell_ends_the_run_with_its_reason(pair: Path, tmp_path: Path) -> None:
-    """In one sentence, from its own process."""
+    """Its process reports one sentence."""
     np.savez(tmp_path / "other.npz", x=np.zeros((20, 4), np.float32), y=np.zeros(20, np.int64))
     with pytest.raises(Exception, match=r"local only, offline: x: expected uint8"):
         run_latency(

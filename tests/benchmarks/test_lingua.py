@@ -1,4 +1,4 @@
-"""Lingua as a remote: its own answers, as probabilities that the runtime can calibrate."""
+"""Lingua as a remote gives its own answers, as probabilities that the runtime can calibrate."""
 
 import sys
 import threading
@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgecascade.benchmarks.pairs import lingua as module
-from edgecascade.benchmarks.pairs.lingua import LinguaRemote
+from edgecascade.benchmarks.pairs import languages as module
+from edgecascade.benchmarks.pairs.languages import LinguaRemote
 from edgecascade.runtime.deadline import Deadline
 from edgecascade.types.errors import BenchmarkError, RemoteError
 from edgecascade.types.policy import RemoteCalibration
@@ -28,13 +28,13 @@ TEXTS = [
 
 @pytest.fixture(scope="module")
 def lingua() -> LinguaRemote:
-    """Four languages of it."""
+    """Return a remote of four languages."""
     pytest.importorskip("lingua")
     return LinguaRemote(FOUR)
 
 
-def test_its_answers_are_lingua_s_own(lingua: LinguaRemote) -> None:
-    """Rows of finite probabilities that sum to one, in the order of the labels; the likeliest is lingua's answer."""
+def test_answers_equal_those_of_lingua(lingua: LinguaRemote) -> None:
+    """Rows are finite probabilities in the order of the labels; the most probable label is lingua's answer."""
     from lingua import Language, LanguageDetectorBuilder
 
     known = (Language.ENGLISH, Language.GERMAN, Language.JAPANESE, Language.BOKMAL)
@@ -48,8 +48,8 @@ def test_its_answers_are_lingua_s_own(lingua: LinguaRemote) -> None:
     assert np.allclose(table[0], [0.99 * own.get(language, 0.0) + 0.01 / 4 for language in known])
 
 
-def test_what_its_rules_exclude_is_still_possible(lingua: LinguaRemote) -> None:
-    """No probability is zero, so that a temperature below 1 leaves all of them finite."""
+def test_languages_excluded_by_rules_have_positive_probability(lingua: LinguaRemote) -> None:
+    """With a temperature below 1, all logarithms stay finite."""
     table = lingua.infer(np.array(["大リーグの試"]), PATIENT)
     assert table.min() == pytest.approx(0.01 / 4)
     read = RemoteCalibration(0.3, True)
@@ -57,13 +57,13 @@ def test_what_its_rules_exclude_is_still_possible(lingua: LinguaRemote) -> None:
     assert 0 < read(table).min() < 1e-6
 
 
-def test_a_text_without_letters_is_anything(lingua: LinguaRemote) -> None:
-    """Lingua says nothing then; nothing is equal probabilities."""
+def test_a_text_without_letters_has_equal_probabilities(lingua: LinguaRemote) -> None:
+    """Lingua gives no answer for such a text."""
     assert np.allclose(lingua.infer(np.array(["", "12 345", "!?"], object), PATIENT), 0.25)
 
 
-def test_many_may_ask_at_once(lingua: LinguaRemote) -> None:
-    """As the runtime does, from several threads; also after it was closed, which only lets go of memory."""
+def test_concurrent_calls_are_answered(lingua: LinguaRemote) -> None:
+    """The runtime calls from several threads; calls after closing work too, because closing only frees memory."""
     expected = lingua.infer(np.array(TEXTS), PATIENT)
     found: list[NDArray[np.float64]] = []
     threads = [
@@ -79,14 +79,14 @@ def test_many_may_ask_at_once(lingua: LinguaRemote) -> None:
         assert np.allclose(table, np.tile(expected, (20, 1)))
 
 
-def test_it_gives_up_at_the_deadline(lingua: LinguaRemote) -> None:
-    """The rest would come too late."""
+def test_it_stops_at_the_deadline(lingua: LinguaRemote) -> None:
+    """Later results would be too late."""
     with pytest.raises(TimeoutError, match="the deadline passed"):
         lingua.infer(np.array(TEXTS), Deadline.after(0.0))
 
 
-def test_only_sentences_are_understood(lingua: LinguaRemote) -> None:
-    """Tokens, pixels and the like are refused."""
+def test_only_sentences_are_accepted(lingua: LinguaRemote) -> None:
+    """Tokens, pixels and other types are refused."""
     with pytest.raises(RemoteError, match=r"lingua: expected sentences \[n\], got float64 \[3, 4\]"):
         lingua.infer(np.zeros((3, 4)), PATIENT)
 
@@ -94,15 +94,15 @@ def test_only_sentences_are_understood(lingua: LinguaRemote) -> None:
 @pytest.mark.parametrize(
     ("codes", "seen"), [(("en", "qq"), "qq"), (("en",), "en"), ((), "none"), (("en", "de", "en"), "en, de, en")]
 )
-def test_languages_that_cannot_be_told_apart_are_refused(codes: tuple[str, ...], seen: str) -> None:
-    """Unknown ones by name."""
+def test_unknown_languages_are_refused(codes: tuple[str, ...], seen: str) -> None:
+    """The error names them."""
     pytest.importorskip("lingua")
     with pytest.raises(BenchmarkError, match=f"different ISO 639-1 codes that lingua knows, got {seen}$"):
         LinguaRemote(codes)
 
 
-def test_without_lingua_a_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The extra, by name."""
+def test_without_lingua_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error is one sentence."""
     monkeypatch.setitem(sys.modules, "lingua", None)
     with pytest.raises(
         BenchmarkError, match=r"lingua is not installed: pip install .edgecascade-benchmarks\[languages\]'$"

@@ -1,4 +1,4 @@
-"""A shaped network follows its profile, and delivers every byte that goes through it."""
+"""A shaped network follows its profile and delivers every byte."""
 
 import dataclasses
 import json
@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from edgecascade.benchmarks.network import PROFILES, Profile
-from edgecascade.benchmarks.network.path import Line, Outages, Path, UntilReset
+from edgecascade.benchmarks.network.path import Line, Outages, Path
 from edgecascade.benchmarks.network.probe import ORDER, probe, probe_server, receive
 from edgecascade.benchmarks.network.proxy import loopback, shaped
 from edgecascade.runtime import Deadline, OpenInference
@@ -32,14 +32,14 @@ STEADY = Outages(0.0, 0.0)
 
 @pytest.fixture(scope="module")
 def echo() -> Iterator[str]:
-    """The address of the probe's server."""
+    """Return the address of the probe's server."""
     with probe_server() as address:
         yield address
 
 
 @pytest.fixture(scope="module")
 def through(echo: str) -> Iterator[str]:
-    """The same server behind a network with latency, jitter and stalls, but without resets."""
+    """Return the address of the same server behind a network with latency, jitter and stalls, but without resets."""
     profile = dataclasses.replace(PLAIN, latency=2e-3, jitter=1e-3, up=400e6, down=300e6, stall_rate=2.0, stall=0.01)
     with shaped(echo, profile) as address:
         yield address
@@ -73,25 +73,25 @@ def ping(connection: socket.socket) -> float:
     ],
 )
 def test_a_profile_out_of_range_is_refused(name: str, value: float) -> None:
-    """With the name of the field and the value."""
+    """The error names the field and the value."""
     with pytest.raises(ArgumentError, match=f"^{name}: .*{value}"):
         dataclasses.replace(PLAIN, **{name: value})  # type: ignore[arg-type]
 
 
-def test_outages_need_a_period() -> None:
-    """A share alone does not say when they come."""
+def test_outages_require_a_period() -> None:
+    """A share alone does not define when outages occur."""
     with pytest.raises(ArgumentError, match=r"^outage_period: "):
         dataclasses.replace(PLAIN, outage_share=0.5)
 
 
 def test_built_in_profiles_are_found_by_name() -> None:
-    """Each gives the source of its numbers."""
+    """Each has the source of its numbers."""
     assert list(PROFILES) == ["lan", "wifi", "lte-good", "lte-poor", "satellite", "lossy", "offline-half"]
     assert all(profile.name == name and len(profile.why) > 20 for name, profile in PROFILES.items())
 
 
 def test_outages_come_at_the_end_of_each_period() -> None:
-    """The network is up first, then down for the share; waiting data goes on when the next period begins."""
+    """The network is up first and then down for the share; waiting data continue when the next period begins."""
     outages = Outages(10.0, 0.3)
     assert [outages.next_up(at) for at in (0.0, 6.9, 7.0, 9.9, 10.0, 18.0)] == [0.0, 6.9, 10.0, 10.0, 10.0, 20.0]
     assert [outages.next_down(at) for at in (0.0, 6.9, 8.0, 10.0)] == [7.0, 7.0, 8.0, 17.0]
@@ -100,7 +100,7 @@ def test_outages_come_at_the_end_of_each_period() -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 100_000), st.floats(0, 0.5)), min_size=1, max_size=50))
 def test_a_line_sends_in_order_at_its_rate_without_bursts(given: list[tuple[int, float]]) -> None:
-    """A byte leaves after all before it, and takes its time also after a pause."""
+    """A byte leaves after all earlier ones, and takes its time also after a pause."""
     line, now, free = Line(1e6, STEADY), 0.0, 0.0
     for size, pause in given:
         now += pause
@@ -110,7 +110,7 @@ def test_a_line_sends_in_order_at_its_rate_without_bursts(given: list[tuple[int,
 
 
 def test_nothing_leaves_during_an_outage() -> None:
-    """Data sent then leaves after it, at the rate of the line."""
+    """Data sent during an outage leave after it, at the rate of the line."""
     line = Line(8000.0, Outages(10.0, 0.5))
     assert line.send(100, 4.0) == pytest.approx(4.1)
     assert line.send(100, 6.0) == pytest.approx(10.1)
@@ -118,7 +118,7 @@ def test_nothing_leaves_during_an_outage() -> None:
 
 
 def test_a_path_adds_its_latency_and_jitter() -> None:
-    """Messages far apart have the profile's mean and standard deviation."""
+    """Widely spaced messages have the profile's mean and standard deviation."""
     profile = dataclasses.replace(PLAIN, latency=0.05, jitter=0.01)
     path = Path(profile, Line(1e9, STEADY), random.Random(0), 0.0)
     delays = [path.send(0, float(at)) - at for at in range(5000)]
@@ -127,8 +127,8 @@ def test_a_path_adds_its_latency_and_jitter() -> None:
 
 
 @given(st.integers(0, 1000), st.lists(st.floats(0, 0.02), min_size=2, max_size=100))
-def test_a_path_keeps_order(seed: int, pauses: list[float]) -> None:
-    """In spite of jitter and stalls, nothing arrives before it was sent, or before what was sent earlier."""
+def test_a_path_preserves_order(seed: int, pauses: list[float]) -> None:
+    """Despite jitter and stalls, no message arrives before it was sent or before an earlier one."""
     profile = dataclasses.replace(PLAIN, latency=0.02, jitter=0.01, stall_rate=5.0, stall=0.2)
     path = Path(profile, Line(1e6, STEADY), random.Random(seed), 0.0)
     sent = np.cumsum(pauses)
@@ -138,7 +138,7 @@ def test_a_path_keeps_order(seed: int, pauses: list[float]) -> None:
 
 
 def test_stalls_slow_a_long_transfer_by_their_share_of_time() -> None:
-    """For a sender that always fills the queue."""
+    """The sender keeps the queue full."""
     profile = dataclasses.replace(PLAIN, latency=0.02, jitter=0.005, up=10e6, stall_rate=0.5, stall=0.3)
     line = Line(profile.up, STEADY)
     path, now, arrived, chunks = Path(profile, line, random.Random(1), 0.0), 0.0, 0.0, 200_000
@@ -149,19 +149,10 @@ def test_stalls_slow_a_long_transfer_by_their_share_of_time() -> None:
     assert profile.goodput(up=True) == pytest.approx(10e6 / 1.15)
 
 
-def test_resets_are_as_frequent_as_in_the_profile() -> None:
-    """A share of connections at their first byte, the others after so many bytes on average."""
-    profile = dataclasses.replace(PLAIN, reset_share=0.25, resets_per_megabyte=0.5)
-    left = np.array([UntilReset(profile, random.Random(seed)).left for seed in range(4000)])
-    assert np.mean(left == 0) == pytest.approx(0.25, abs=0.03)
-    assert np.mean(left[left > 0]) == pytest.approx(2e6, rel=0.1)
-    assert UntilReset(PLAIN, random.Random(0)).left == float("inf")
-
-
 @settings(max_examples=25)
 @given(st.lists(st.integers(0, 300_000), min_size=1, max_size=4), st.integers(0, 1000))
-def test_bytes_come_through_unchanged(through: str, sizes: list[int], seed: int) -> None:
-    """In both directions and in order, for any size."""
+def test_bytes_are_delivered_unchanged(through: str, sizes: list[int], seed: int) -> None:
+    """They arrive in both directions, in order, at any size."""
     draws = random.Random(seed)
     with connected(through) as connection:
         for size in sizes:
@@ -172,8 +163,8 @@ def test_bytes_come_through_unchanged(through: str, sizes: list[int], seed: int)
             thread.join()
 
 
-def test_many_connections_at_once_keep_their_bytes_apart(through: str) -> None:
-    """More than the proxy carries at a time: the others wait for their turn."""
+def test_concurrent_connections_do_not_mix_their_bytes(through: str) -> None:
+    """Connections above the limit of the proxy wait."""
     failed = []
 
     def talk(number: int) -> None:
@@ -193,7 +184,7 @@ def test_many_connections_at_once_keep_their_bytes_apart(through: str) -> None:
 
 
 def test_a_direction_can_end_before_the_other() -> None:
-    """The server sees the end of the request, and its answer still comes back."""
+    """The server sees the end of the request, and its answer is still delivered."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def answer() -> None:
@@ -217,7 +208,7 @@ def test_a_direction_can_end_before_the_other() -> None:
 
 
 def test_a_reset_makes_the_client_fail(echo: str) -> None:
-    """Its read raises, since the end is not an orderly one."""
+    """The client's read raises an error."""
     doomed = dataclasses.replace(PLAIN, reset_share=1.0)
     with (
         shaped(echo, doomed) as address,
@@ -228,7 +219,7 @@ def test_a_reset_makes_the_client_fail(echo: str) -> None:
 
 
 def test_the_same_seed_resets_the_same_connections(echo: str) -> None:
-    """Their order decides; another seed resets others."""
+    """The order of connections decides, and another seed resets others."""
 
     def fates(seed: int) -> list[bool]:
         found = []
@@ -246,8 +237,8 @@ def test_the_same_seed_resets_the_same_connections(echo: str) -> None:
     assert fates(7) == fates(7) != fates(8)
 
 
-def test_a_server_that_is_gone_looks_like_a_reset() -> None:
-    """The proxy has accepted the connection, and can only reset it."""
+def test_a_stopped_server_looks_like_a_reset() -> None:
+    """The proxy has already accepted the connection, so it resets it."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         gone = f"127.0.0.1:{listener.getsockname()[1]}"
     with shaped(gone, PLAIN) as address, pytest.raises(ConnectionError), connected(address) as connection:
@@ -255,7 +246,7 @@ def test_a_server_that_is_gone_looks_like_a_reset() -> None:
 
 
 def test_latency_is_added_to_each_round_trip_and_to_the_handshake(echo: str) -> None:
-    """At least the profile's; the first answer takes two round trips."""
+    """Each takes at least the profile's latency, and the first answer takes two round trips."""
     with shaped(echo, dataclasses.replace(PLAIN, latency=0.05)) as address, connected(address) as connection:
         first, others = ping(connection), [ping(connection) for _ in range(11)]
     assert 0.19 < first < 2.0
@@ -263,8 +254,8 @@ def test_latency_is_added_to_each_round_trip_and_to_the_handshake(echo: str) -> 
     assert np.median(others) < 0.2
 
 
-def test_a_sender_is_held_back(echo: str) -> None:
-    """By a slow line, which accepts a bounded number of bytes in advance."""
+def test_a_slow_line_applies_back_pressure(echo: str) -> None:
+    """It accepts a bounded number of bytes in advance."""
     size = 20_000_000
     with shaped(echo, dataclasses.replace(PLAIN, up=1e6)) as address, connected(address) as connection:
         connection.setblocking(False)
@@ -277,7 +268,7 @@ def test_a_sender_is_held_back(echo: str) -> None:
     assert taken < size / 2
 
 
-def test_an_outage_delays_everything_and_ends(echo: str) -> None:
+def test_an_outage_delays_all_data_and_ends(echo: str) -> None:
     """Connections made before and during it survive."""
     profile = dataclasses.replace(PLAIN, outage_period=2.0, outage_share=0.5)
     with shaped(echo, profile) as address, connected(address) as connection:
@@ -286,14 +277,14 @@ def test_an_outage_delays_everything_and_ends(echo: str) -> None:
             waits.append(ping(connection))
         assert 0.5 < max(waits) < 5.0
         assert np.median(waits) < 0.2
-        time.sleep(1.2)  # into the next
+        time.sleep(1.2)  # into the next outage
         with connected(address) as other:
             ping(other)
         ping(connection)
 
 
-def test_a_device_that_knows_of_its_outage_refuses_connections(echo: str) -> None:
-    """The same port works again afterwards."""
+def test_a_device_without_a_link_refuses_connections(echo: str) -> None:
+    """The same port works again after the outage."""
     profile = dataclasses.replace(PLAIN, outage_period=1.0, outage_share=0.5, outage_refuses=True)
     told: list[bool] = []
     with shaped(echo, profile) as address:
@@ -324,14 +315,14 @@ def test_a_device_that_knows_of_its_outage_refuses_connections(echo: str) -> Non
         ("127.0.0.1:no", "expected host:port or a URL"),
     ],
 )
-def test_only_this_machine_is_shaped(address: str, said: str) -> None:
+def test_only_local_addresses_are_shaped(address: str, said: str) -> None:
     """Another address is refused before a proxy is started."""
     with pytest.raises(BenchmarkError, match=said), shaped(address, PLAIN):
         pytest.fail("it was taken")
 
 
-def test_an_address_keeps_its_form(echo: str) -> None:
-    """Scheme, host name, path, query and IPv6 brackets stay; only the port changes."""
+def test_an_address_changes_only_its_port(echo: str) -> None:
+    """Scheme, host name, path, query and IPv6 brackets stay."""
     assert loopback("http://[::1]:9/v2").geturl() == "http://[::1]:9/v2"
     assert loopback("http://localhost/v2").geturl() == "http://localhost:80/v2"
     port = echo.rsplit(":", 1)[1]
@@ -343,17 +334,17 @@ def test_an_address_keeps_its_form(echo: str) -> None:
 
 
 class _Model(BaseHTTPRequestHandler):
-    """The model `m` of the Open Inference Protocol, which gives its input back."""
+    """A server of model `m` of the Open Inference Protocol, which returns its input."""
 
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        """Its metadata."""
+        """Return the metadata."""
         tensor = {"datatype": "FP32", "shape": [-1, 3]}
         self._say({"name": "m", "inputs": [{"name": "z", **tensor}], "outputs": [{"name": "logits", **tensor}]})
 
     def do_POST(self) -> None:
-        """An inference, in JSON only."""
+        """Run an inference, in JSON only."""
         body = self.rfile.read(int(self.headers["Content-Length"]))
         if "Inference-Header-Content-Length" in self.headers:
             self._say({"error": "no binary tensors here"}, 400)
@@ -369,11 +360,11 @@ class _Model(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
-        """Not to the terminal."""
+        """Log nothing."""
 
 
-def test_a_remote_is_asked_through_it() -> None:
-    """The answers are the same, and come later."""
+def test_a_remote_is_called_through_it() -> None:
+    """The answers are the same, and later."""
     x = np.array([[1, 2, 3], [4, 5, 6]], np.float32)
     with ThreadingHTTPServer(("127.0.0.1", 0), _Model) as server:
         thread = threading.Thread(target=server.serve_forever)
@@ -391,11 +382,11 @@ def test_a_remote_is_asked_through_it() -> None:
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="open files are counted there")
-def test_nothing_is_left_behind(echo: str) -> None:
-    """No thread, socket or process, although connections were open and the block raised."""
+def test_no_thread_socket_or_process_is_left(echo: str) -> None:
+    """This also holds with open connections and an error in the block."""
 
     def held() -> NDArray[np.int_]:
-        ours = [thread for thread in threading.enumerate() if "Pool" not in thread.name]  # not the server's
+        ours = [thread for thread in threading.enumerate() if "Pool" not in thread.name]  # without the server's threads
         return np.array([len(ours), len(os.listdir("/proc/self/fd"))])
 
     before = held()
@@ -410,17 +401,17 @@ def test_nothing_is_left_behind(echo: str) -> None:
     began = time.monotonic()
     with pytest.raises(KeyError):
         fail()
-    assert time.monotonic() - began < 9  # it was not killed after ten
+    assert time.monotonic() - began < 9  # it was not killed after ten seconds
     with pytest.raises(ConnectionRefusedError):
         connected(address)
     end = time.monotonic() + 10
     while (held() > before).any() and time.monotonic() < end:
-        time.sleep(0.05)  # the server has its own side of the connection to close
+        time.sleep(0.05)  # the server still has to close its side of the connection
     assert (held() <= before).all()
 
 
-def test_it_ends_with_the_process_that_started_it(echo: str) -> None:
-    """Also if that process was killed."""
+def test_it_ends_with_its_parent_process(echo: str) -> None:
+    """It also ends if the parent is killed."""
     program = (
         "import time\nfrom edgecascade.benchmarks.network import PROFILES\n"
         "from edgecascade.benchmarks.network.proxy import shaped\n"
@@ -443,8 +434,8 @@ def test_it_ends_with_the_process_that_started_it(echo: str) -> None:
     pytest.fail("it still listens")
 
 
-def test_a_probe_finds_what_the_profile_specifies() -> None:
-    """Within bounds that also hold on a busy machine."""
+def test_a_probe_measures_the_profile() -> None:
+    """The bounds also hold on a busy machine."""
     profile = dataclasses.replace(PLAIN, name="probed", latency=0.02, jitter=1e-3, up=4e6, down=8e6, reset_share=0.3)
     found = probe(profile, pings=20, seconds=1.0, connections=60)
     assert 0.04 < found.median.value < 0.12

@@ -1,4 +1,4 @@
-"""Offloading measured on a pair of models small enough to know what must come out."""
+"""`bench offload` measures a small pair of models with a known result."""
 
 import json
 from argparse import ArgumentParser
@@ -31,7 +31,7 @@ from edgecascade.types.errors import BenchmarkError
 
 
 class Counting:
-    """The pair's remote behind a counter of traffic: 100 bytes out and 10 back for each input."""
+    """The pair's remote with a traffic counter: 100 bytes sent and 10 received for each input."""
 
     def __init__(self, path: Path) -> None:
         inside = connect(path)
@@ -39,25 +39,25 @@ class Counting:
         self._inside, self.traffic, self.closed = inside, Traffic(), False
 
     def infer(self, inputs: Any, deadline: Deadline) -> Any:
-        """As the one inside."""
+        """Call the wrapped remote."""
         n = len(inputs)
         self.traffic = Traffic(self.traffic.requests + 1, self.traffic.sent + 100 * n, self.traffic.received + 10 * n)
         return self._inside.infer(inputs, deadline)
 
     def close(self) -> None:
-        """Only noted."""
+        """Note that the remote was closed."""
         self.closed = True
 
 
 @pytest.fixture(scope="module")
 def data(pair: Path) -> LabelledData:
-    """The test inputs."""
+    """Return the test inputs."""
     return read_labelled(pair / "test.npz")
 
 
 @pytest.fixture(scope="module")
 def scores(pair: Path, data: LabelledData) -> NDArray[Any]:
-    """What the remote says about them."""
+    """Return the remote's scores of the test inputs."""
     remote = connect(pair / "remote.onnx")
     assert remote is not None
     return np.asarray(remote.infer(np.asarray(data.inputs), Deadline.after(60)))
@@ -65,7 +65,7 @@ def scores(pair: Path, data: LabelledData) -> NDArray[Any]:
 
 @pytest.fixture(scope="module")
 def counted(pair: Path, data: LabelledData, scores: NDArray[Any]) -> Offload:
-    """A run with a remote that counts its traffic, at a price."""
+    """Return a run with a remote that counts its traffic, at a price."""
     remote = Counting(pair / "remote.onnx")
     result = measure_offload(
         pair / "local.onnx", data, scores, remote=remote, deadline=30, prices=Prices(0.5, 2e9 / 110)
@@ -74,8 +74,10 @@ def counted(pair: Path, data: LabelledData, scores: NDArray[Any]) -> Offload:
     return result
 
 
-def test_a_function_will_do_and_counts_no_bytes(pair: Path, data: LabelledData, scores: NDArray[Any]) -> None:
-    """The same answers as with any other remote; what is not counted is not measured, in words and in the document."""
+def test_a_function_is_accepted_as_remote_without_byte_counts(
+    pair: Path, data: LabelledData, scores: NDArray[Any]
+) -> None:
+    """It gives the same answers; traffic is reported as not measured in text and document."""
     remote = connect(pair / "remote.onnx")
     assert remote is not None
 
@@ -90,7 +92,7 @@ def test_a_function_will_do_and_counts_no_bytes(pair: Path, data: LabelledData, 
 
 
 def test_bytes_and_money_add_up(counted: Offload) -> None:
-    """Traffic is that of the forwarded inputs alone, and the price that of requests and bytes together."""
+    """Traffic is that of the forwarded inputs only, and the price that of requests and bytes together."""
     forwarded = counted.n - counted.served.reasons["confident"]
     assert (counted.served.requests, counted.served.sent) == (forwarded, 100 * forwarded)
     assert counted.savings.always_out is not None
@@ -101,14 +103,14 @@ def test_bytes_and_money_add_up(counted: Offload) -> None:
     assert counted.savings.spent.low == pytest.approx(2.5e6 * counted.savings.offload.low)
 
 
-def test_every_merge_rule_and_order_is_there_with_its_curve(counted: Offload) -> None:
-    """The file's own rule is the cascade without a network; all curves of one merge rule have the same ends."""
+def test_every_merge_rule_and_order_has_its_curve(counted: Offload) -> None:
+    """The file's own rule is the cascade without a network; all curves of one merge rule share their ends."""
     by_name = {one.name: one for one in counted.strategies}
     (own,) = (one for name, one in by_name.items() if name.endswith("(the file)"))
     assert counted.document.policy.merge in own.name
     assert own.accuracy == counted.cascade.accuracy
     assert own.gap is not None
-    assert own.gap.low < 0 < own.gap.high  # the same answers, and yet not known to a point
+    assert own.gap.low < 0 < own.gap.high  # the same answers, but the areas are uncertain
     assert sum(name.startswith("plan, merge") for name in by_name) == 3
     for name in ("lowest confidence", "lowest margin", "highest entropy", "lowest raw confidence", "oracle"):
         assert by_name[f"{name}, same rate"].offload.value == pytest.approx(counted.cascade.offload.value)
@@ -121,8 +123,10 @@ def test_every_merge_rule_and_order_is_there_with_its_curve(counted: Offload) ->
         assert counted.curves["oracle"].at(0.3) >= curve.at(0.3) - 1e-12
 
 
-def test_the_raw_confidence_is_the_graphs_at_temperature_one(counted: Offload, pair: Path, data: LabelledData) -> None:
-    """Taken from the calibrated probabilities, which is what a file whose temperature cannot be fed has."""
+def test_the_raw_confidence_is_that_of_the_graph_at_temperature_1(
+    counted: Offload, pair: Path, data: LabelledData
+) -> None:
+    """It is derived from the calibrated probabilities, for files whose temperature cannot be overridden."""
     from edgecascade.runtime.engine import open_session
 
     feeds = {"image": np.asarray(data.inputs), "temperature": np.array(1.0, np.float32)}
@@ -131,8 +135,8 @@ def test_the_raw_confidence_is_the_graphs_at_temperature_one(counted: Offload, p
     assert np.abs(counted.predictions.confidence - expected).max() > 0.01
 
 
-def test_the_page_has_every_part_and_its_tables_are_square(counted: Offload) -> None:
-    """Each row has a cell for each column, each figure a name of its own, and every sentence ends."""
+def test_the_page_has_every_section_and_rectangular_tables(counted: Offload) -> None:
+    """Each row has a cell for each column, each figure its own name, and every sentence ends with a full stop."""
     sections = offload_sections(counted)
     assert len(sections) == 6
     for section in sections:
@@ -147,8 +151,8 @@ def test_the_page_has_every_part_and_its_tables_are_square(counted: Offload) -> 
     assert all(sentence.endswith(".") for sentence in offload_findings(counted))
 
 
-def test_the_terminal_has_a_hundred_columns_and_the_document_no_nan(counted: Offload) -> None:
-    """Tables fit; a document is strict JSON, whatever was not measured."""
+def test_the_text_fits_100_columns_and_the_document_has_no_nan(counted: Offload) -> None:
+    """The document is strict JSON even where figures were not measured."""
     tables = offload_summary(counted).split("\n\n")[:-1]
     assert len(tables) == 5
     assert max(len(line) for table in tables for line in table.splitlines()) <= 100
@@ -159,8 +163,8 @@ def test_the_terminal_has_a_hundred_columns_and_the_document_no_nan(counted: Off
     assert "better" not in document["strategies"][0]["offload"]
 
 
-def test_a_remote_that_changed_its_mind_is_told(pair: Path, data: LabelledData, scores: NDArray[Any]) -> None:
-    """Scores of another model than the one that is served: the report counts the labels that differ."""
+def test_a_changed_remote_is_reported(pair: Path, data: LabelledData, scores: NDArray[Any]) -> None:
+    """If the scores are of another model than the served one, the report counts the labels that differ."""
     other = np.roll(scores, 1, axis=1)
     result = measure_offload(pair / "local.onnx", data, other, remote=pair / "remote.onnx", deadline=30)
     forwarded = result.n - result.served.reasons["confident"]
@@ -168,15 +172,15 @@ def test_a_remote_that_changed_its_mind_is_told(pair: Path, data: LabelledData, 
     assert any("another label" in line for section in offload_sections(result) for line in section.text)
 
 
-def test_what_it_was_calibrated_on_is_no_test(pair: Path, scores: NDArray[Any]) -> None:
-    """The file holds the hash of those inputs."""
+def test_calibration_inputs_are_refused_as_test_inputs(pair: Path, scores: NDArray[Any]) -> None:
+    """The file holds the hash of its calibration inputs."""
     seen = read_labelled(pair / "calibration.npz")
     with pytest.raises(BenchmarkError, match=r"data: expected inputs that nothing was .*local\.onnx was calibrated on"):
         measure_offload(pair / "local.onnx", seen, np.resize(scores, (600, 3)), remote="none", deadline=1)
 
 
 def test_labels_are_matched_by_name(pair: Path, data: LabelledData, scores: NDArray[Any], counted: Offload) -> None:
-    """The same inputs with their classes in alphabetical order, as folders would be, give the same result."""
+    """The same inputs with classes in alphabetical order, as from folders, give the same result."""
     order = np.argsort(np.array(data.names))
     shuffled = replace(
         data, labels=np.argsort(order)[data.labels], names=tuple(data.names[i] for i in order), digest="other"
@@ -201,8 +205,10 @@ def test_labels_are_matched_by_name(pair: Path, data: LabelledData, scores: NDAr
         ((), ("a",), r"data: expected labels from 0 to 0, got 1"),
     ],
 )
-def test_names_mean_what_they_say(names: tuple[str, ...], classes: tuple[str, ...], expected: list[int] | str) -> None:
-    """A class may be missing from the data; numbers are labels; what cannot be told is refused."""
+def test_class_names_are_matched_or_refused(
+    names: tuple[str, ...], classes: tuple[str, ...], expected: list[int] | str
+) -> None:
+    """A class may be missing from the data and numbers are labels; ambiguous names are refused."""
     labels = np.arange(max(2, len(names)))
     given = LabelledData(np.zeros((len(labels), 1)), labels, names, "")
     if isinstance(expected, str):
@@ -213,7 +219,7 @@ def test_names_mean_what_they_say(names: tuple[str, ...], classes: tuple[str, ..
 
 
 def _predictions(remote: NDArray[np.bool_], cascade: NDArray[np.bool_]) -> Predictions:
-    """Both models' rows, with every answer local: label 0 is right and 1 is wrong."""
+    """Return both models' rows with every answer local: label 0 is right and 1 is wrong."""
     nothing = np.zeros(len(remote), np.float32)
     return Predictions(
         label=np.zeros(len(remote), np.int64),
@@ -235,8 +241,8 @@ def _predictions(remote: NDArray[np.bool_], cascade: NDArray[np.bool_]) -> Predi
     ("n", "lost", "outcome"),
     [(4000, 0, "held"), (4000, 40, "inconclusive"), (4000, 200, "violated"), (50, 0, "inconclusive")],
 )
-def test_a_certificate_holds_is_violated_or_neither_can_be_told(n: int, lost: int, outcome: str) -> None:
-    """At most 1 % is certified: the outcome is where the whole interval lies, and few inputs never tell."""
+def test_a_certificate_is_confirmed_violated_or_undecided(n: int, lost: int, outcome: str) -> None:
+    """The position of the interval relative to the certified 1 % decides, and few inputs never suffice."""
     remote, cascade = np.ones(n, bool), np.arange(n) >= lost
     document = some_document()
     certified = replace(document, certificate=Certificate(0.01, 0.05, 0.0, 0.3, 2000, 0.01))
@@ -247,8 +253,8 @@ def test_a_certificate_holds_is_violated_or_neither_can_be_told(n: int, lost: in
     assert check_plan(document, _predictions(remote, cascade), cascade).outcome == "none"
 
 
-def test_examples_are_of_their_group(counted: Offload) -> None:
-    """Forwarded and corrected, forwarded and made wrong, wrong on the device: as many as there are, six at most."""
+def test_examples_belong_to_their_group(counted: Offload) -> None:
+    """The groups are corrected by the remote, made wrong by it, and wrong on the device, six at most each."""
     v = counted.predictions
     wrong = int((~v.forward & ~v.local_correct).sum())
     (group,) = (one for one in counted.examples if one.title.startswith("Answered on the device and wrong"))
@@ -273,13 +279,13 @@ def test_examples_are_of_their_group(counted: Offload) -> None:
         (np.zeros(7, np.float32), type(None)),
     ],
 )
-def test_images_and_texts_are_shown_and_nothing_else(x: Any, kind: type) -> None:
-    """Pixels as bytes, or as floats in [0, 1] with the channels first."""
+def test_only_images_and_texts_are_shown(x: Any, kind: type) -> None:
+    """Images are bytes, or floats in [0, 1] with the channels first."""
     assert isinstance(_content(x), kind)
 
 
-def test_a_difference_of_two_shares_holds_the_true_one() -> None:
-    """In at least 93 % of 400 pairs of draws; it is the difference of independent inputs."""
+def test_the_interval_of_a_difference_of_shares_has_its_coverage() -> None:
+    """At least 93 % of 400 pairs of draws on independent inputs are covered."""
     rng = np.random.default_rng(0)
     held = 0
     for _ in range(400):
@@ -290,16 +296,16 @@ def test_a_difference_of_two_shares_holds_the_true_one() -> None:
 
 
 @pytest.mark.parametrize("price", [-1.0, float("nan"), float("inf")])
-def test_a_price_is_a_number_from_zero(price: float) -> None:
-    """One sentence that says what it is about."""
+def test_a_price_is_a_number_of_at_least_0(price: float) -> None:
+    """The error names the price."""
     with pytest.raises(BenchmarkError, match="cost: expected a price of 0 or more, got"):
         Prices(price)
     with pytest.raises(BenchmarkError, match="cost per GB: expected a price of 0 or more, got"):
         Prices(0.0, price)
 
 
-def test_money_without_bytes_is_not_guessed(counted: Offload) -> None:
-    """A price for bytes that are not counted gives no sum, a price for requests alone does."""
+def test_a_cost_without_byte_counts_is_not_computed(counted: Offload) -> None:
+    """A price per byte gives no sum without byte counts; a price per request alone does."""
     uncounted = replace(counted.served, sent=None, received=None, requests=None, sent_each=None, received_each=None)
     assert savings(uncounted, counted.n, Prices(1.0, 1.0)).spent is None
     assert savings(uncounted, counted.n, Prices(1.0)).spent_always == 1e6
@@ -318,8 +324,8 @@ def _found(folder: Path) -> Mapping[str, Any]:
     return dict(found.get("offload", found))
 
 
-def test_the_command_goes_on_where_it_stopped(pair: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A second run asks about nothing again and says so; `--fresh` does."""
+def test_the_command_resumes(pair: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A second run calls the remote for no stored input and says so; `--fresh` calls it again."""
     arguments = [str(pair / "local.onnx"), "--remote", str(pair / "remote.onnx"), "--data", str(pair / "test.npz")]
     arguments += ["--deadline", "30", "--cost", "0.5", "--out", str(tmp_path)]
     assert _run(*arguments) == 0
@@ -332,10 +338,10 @@ def test_the_command_goes_on_where_it_stopped(pair: Path, tmp_path: Path, capsys
     assert "from an earlier run" not in capsys.readouterr().err
 
 
-def test_a_certificate_travels_from_the_file_to_the_findings(
+def test_a_certificate_is_tested_in_the_findings(
     pair: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A certified file, measured: its bound, what was lost, and what these inputs tell about it."""
+    """For a certified file, the findings show the bound, the measured loss and the conclusion."""
     certified = tmp_path / "certified.onnx"
     arguments = ["calibrate", str(pair / "corner.onnx"), "--remote", str(pair / "remote.onnx")]
     arguments += ["--data", str(pair / "calibration.npz"), "--certify", "0.05", "-o", str(certified)]
@@ -359,24 +365,24 @@ def test_a_certificate_travels_from_the_file_to_the_findings(
         ("--cost-per-gb", "much", "got 'much'"),
     ],
 )
-def test_an_option_that_means_nothing_is_a_sentence(
+def test_an_option_without_effect_is_refused(
     flag: str, value: str, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It names the option, what is expected and what came."""
+    """The error names the option, the value found and the value expected."""
     with pytest.raises(SystemExit):
         _run("f.onnx", "--remote", "r", "--data", "d", f"{flag}={value}")
     assert f"argument {flag}: expected" in (said := capsys.readouterr().err)
     assert message in said
 
 
-def test_saved_scores_cannot_be_asked_again(pair: Path) -> None:
+def test_saved_scores_cannot_serve_as_remote(pair: Path) -> None:
     """The served run needs a remote that answers."""
     with pytest.raises(BenchmarkError, match="--remote: expected an address or an ONNX file"):
         _run(str(pair / "local.onnx"), "--remote", "saved.npy", "--data", str(pair / "test.npz"))
 
 
-def test_data_is_checked_before_a_remote_is_asked(pair: Path, tmp_path: Path, data: LabelledData) -> None:
-    """Strange classes or too few inputs are refused, though no server listens at the address."""
+def test_data_is_checked_before_the_remote_is_called(pair: Path, tmp_path: Path, data: LabelledData) -> None:
+    """Unknown classes and too few inputs are refused although no server listens at the address."""
     arguments = [str(pair / "local.onnx"), "--remote", "http://127.0.0.1:9/v2/models/none", "--data"]
     images = np.asarray(data.inputs)
     np.savez(tmp_path / "strange.npz", x=images, y=data.labels, names=np.array(["cat", "dog", "ant"]))
@@ -387,8 +393,8 @@ def test_data_is_checked_before_a_remote_is_asked(pair: Path, tmp_path: Path, da
         _run(*arguments, str(tmp_path / "few.npz"))
 
 
-def test_two_models_that_agree_have_no_area(pair: Path, data: LabelledData) -> None:
-    """A remote that is the local model itself: said in words, with no NaN anywhere."""
+def test_models_that_always_agree_have_no_area(pair: Path, data: LabelledData) -> None:
+    """With the local model as the remote, the report says so and contains no NaN."""
     same = pair / "corner.onnx"
     remote = connect(same)
     assert remote is not None

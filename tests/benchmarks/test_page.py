@@ -1,4 +1,4 @@
-"""What a benchmark writes: one page that needs nothing else, and the same result for machines."""
+"""A benchmark writes one self-contained page, and the same result in machine-readable form."""
 
 import base64
 import csv
@@ -50,7 +50,7 @@ VOID = {"meta", "br", "hr", "img", "input", "link", "source"}
 
 
 class Page(HTMLParser):
-    """Elements in order, each with its attributes and all the text inside it."""
+    """Elements in order, each with its attributes and all its text."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -61,32 +61,32 @@ class Page(HTMLParser):
         assert self._open == []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Open it; no attribute may be given twice."""
+        """Open the element; a repeated attribute is an error."""
         assert len({name for name, _ in attrs}) == len(attrs)
         self.elements.append((tag, {name: value or "" for name, value in attrs}, []))
         if tag not in VOID:
             self._open.append(len(self.elements) - 1)
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """An element of a picture without content."""
+        """Add an element without content."""
         self.elements.append((tag, {name: value or "" for name, value in attrs}, []))
 
     def handle_endtag(self, tag: str) -> None:
-        """Close what was opened last."""
+        """Close the element that was opened last."""
         assert self.elements[self._open.pop()][0] == tag
 
     def handle_data(self, data: str) -> None:
-        """Text belongs to every open element."""
+        """Add the text to every open element."""
         for index in self._open:
             self.elements[index][2].append(data)
 
     def all(self, *tags: str) -> list[tuple[dict[str, str], str]]:
-        """Attributes and text of every element of these kinds."""
+        """Return attributes and text of every element of these kinds."""
         return [(found, "".join(text)) for tag, found, text in self.elements if tag in tags]
 
 
 def _real() -> Report:
-    """From the figures of the committed flagship run, with a table that is wide."""
+    """Return a result with the figures of the committed flagship run and a wide table."""
     offload = read_result(RESULTS / "flagship" / "result.json")["offload"]
     rows = tuple(
         (row["name"], f"{row['offload']['value']:.1%}", f"{100 * row['accuracy']['value']:.1f} % (1.0 to 2.0)", "")
@@ -113,24 +113,24 @@ def _real() -> Report:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Everything that is written about a real result."""
+    """Write a real result and return its folder."""
     return write_page(_real(), tmp_path_factory.mktemp("made") / "report", summary="All is well.").parent
 
 
 @pytest.fixture(scope="module")
 def html(folder: Path) -> str:
-    """The page's source."""
+    """Return the page's source."""
     return (folder / "report.html").read_text()
 
 
 @pytest.fixture(scope="module")
 def page(html: str) -> Page:
-    """The page, read."""
+    """Return the parsed page."""
     return Page(html)
 
 
-def test_the_files_are_there(folder: Path) -> None:
-    """Page, document, table, summary and each picture under its name; nothing else, and nothing half written."""
+def test_exactly_the_expected_files_are_written(folder: Path) -> None:
+    """They are the page, document, table, summary and each picture, without partial files."""
     names = {"report.html", "result.json", "result.csv", "summary.txt", "offload-curve.svg", "again.svg"}
     assert {path.name for path in folder.iterdir()} == names
     assert (folder / "summary.txt").read_text() == "All is well.\n"
@@ -138,7 +138,7 @@ def test_the_files_are_there(folder: Path) -> None:
 
 
 def test_the_findings_come_first(page: Page) -> None:
-    """Then the sections in order, method, environment and how to repeat it; every heading one level below the title."""
+    """Then come the sections in order, method, environment and command; every heading is one level below the title."""
     headings = [(tag, "".join(text)) for tag, _, text in page.elements if re.fullmatch("h[1-6]", tag)]
     order = ["Findings", "Accuracy", "Latency", "Method", "How to repeat it"]
     h2 = [(tag, text) for tag, text in headings if tag != "h3"]
@@ -147,8 +147,8 @@ def test_the_findings_come_first(page: Page) -> None:
     assert command == "edgecascade bench offload local.onnx --data 'a b.npz'"
 
 
-def test_the_page_needs_nothing_from_elsewhere(html: str, page: Page) -> None:
-    """No script, no handler, no style sheet, font or picture of another file, no link but within the page."""
+def test_the_page_is_self_contained(html: str, page: Page) -> None:
+    """It has no script, event handler, external style sheet, font or picture, and no link but to itself."""
     assert not {tag for tag, _, _ in page.elements} & {"script", "link", "iframe", "object", "embed", "form", "svg"}
     for _, found, _ in page.elements:
         assert not [name for name in found if name.startswith("on") or name == "action"]
@@ -158,7 +158,7 @@ def test_the_page_needs_nothing_from_elsewhere(html: str, page: Page) -> None:
 
 
 def test_links_lead_to_an_element(page: Page) -> None:
-    """Each id is there once."""
+    """Each id is unique."""
     ids = [found["id"] for _, found, _ in page.elements if "id" in found]
     linked = [found["href"][1:] for _, found, _ in page.elements if "href" in found]
     assert len(ids) == len(set(ids))
@@ -166,8 +166,8 @@ def test_links_lead_to_an_element(page: Page) -> None:
     assert set(linked) <= set(ids)
 
 
-def test_tables_have_headings_and_scroll_in_a_box_of_their_own(page: Page) -> None:
-    """A name and scopes for each; one with a title is in a closed box that bears it, and so are the notes."""
+def test_tables_have_headings_and_scroll_in_their_own_box(page: Page) -> None:
+    """Each has a name and scopes; titled tables and the notes are in a closed box with a title."""
     assert len(page.all("table")) == len(page.all("tbody")) == 3
     assert all(found["aria-label"] for found, _ in page.all("table"))
     assert {found["scope"] for found, _ in page.all("th")} == {"col", "row"}
@@ -181,8 +181,8 @@ def test_tables_have_headings_and_scroll_in_a_box_of_their_own(page: Page) -> No
     ]
 
 
-def test_pictures_have_a_text_and_follow_the_page(page: Page) -> None:
-    """Each with its caption as its text; a second drawing for wide screens where there is one."""
+def test_pictures_have_alternative_text_and_adapt_to_the_page(page: Page) -> None:
+    """The text is the caption, and some have a second drawing for wide screens."""
     plots = [found for found, _ in page.all("img") if found["alt"]]
     assert [found["alt"] for found in plots] == ["Lines & points.", "The same once more."]
     assert all(base64.b64decode(found["src"].partition(",")[2]).decode() == SVG for found in plots)
@@ -190,8 +190,8 @@ def test_pictures_have_a_text_and_follow_the_page(page: Page) -> None:
     assert base64.b64decode(wide["srcset"].partition(",")[2]).decode() == SMALL
 
 
-def test_examples_are_shown_as_they_are(page: Page) -> None:
-    """A text as a quotation, an image as a picture, each with what was said of it."""
+def test_examples_are_shown_unchanged(page: Page) -> None:
+    """A text is a quotation and an image a picture, each with its predictions."""
     assert [text for _, text in page.all("blockquote")] == ["a text"]
     (image,) = (found for found, _ in page.all("img") if not found["alt"])
     assert base64.b64decode(image["src"].partition(",")[2]) == PNG
@@ -199,7 +199,7 @@ def test_examples_are_shown_as_they_are(page: Page) -> None:
 
 
 def test_colours_have_enough_contrast(html: str) -> None:
-    """At least 4.5 to 1 for text on every background it stands on, in light and in dark (WCAG 2.2, AA)."""
+    """The contrast of text is at least 4.5 to 1 on every background, in light and dark mode (WCAG 2.2, AA)."""
 
     def luminance(colour: str) -> float:
         parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
@@ -226,12 +226,12 @@ def _page_of(text: str, other: str) -> Report:
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(_TEXT, _TEXT)
-def test_everything_is_text(tmp_path: Path, text: str, other: str) -> None:
-    """Whatever it is made of, it comes out as it went in, and the page has the elements that it always has."""
+def test_all_content_is_escaped(tmp_path: Path, text: str, other: str) -> None:
+    """Any text appears unchanged, and the page has the same elements as always."""
     report, plainly = _page_of(text, other), _page_of("a", "b")
     seen = Page(write_page(report, tmp_path / "one", summary=text).read_text())
     usual = Page(write_page(plainly, tmp_path / "two", summary="a").read_text())
-    skip = {"span"}  # an interval in a cell is set apart
+    skip = {"span"}  # an interval in a cell has its own element
     assert [tag for tag, _, _ in seen.elements if tag not in skip] == [
         tag for tag, _, _ in usual.elements if tag not in skip
     ]
@@ -244,14 +244,14 @@ def test_everything_is_text(tmp_path: Path, text: str, other: str) -> None:
 
 
 def test_names_in_backticks_are_code(tmp_path: Path) -> None:
-    """In paragraphs, notes and captions, as the summaries write them; whatever else is in them stays text."""
+    """They are code in paragraphs, notes and captions; any other markup stays text."""
     made = write_page(_page_of("`a<b>` and `c", "x"), tmp_path, summary="").read_text()
     assert made.count("<p><code>a&lt;b&gt;</code> and `c</p>") == 2
     assert "<figcaption><code>a&lt;b&gt;</code> and `c</figcaption>" in made
 
 
-def test_an_interrupt_leaves_no_half_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whichever file it hits, each is the old one or the new one, whole, and nothing else lies there."""
+def test_an_interrupt_leaves_no_partial_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each file is completely old or completely new, and no other file is left."""
     write_page(_real(), tmp_path, summary="old")
     names = sorted(path.name for path in tmp_path.iterdir())
     for stop in range(len(names)):
@@ -282,10 +282,8 @@ def test_an_interrupt_leaves_no_half_page(tmp_path: Path, monkeypatch: pytest.Mo
         ((), Table((), ()), "got no columns"),
     ],
 )
-def test_what_cannot_be_shown_is_refused(
-    tmp_path: Path, figures: tuple[str, ...], table: Table | None, said: str
-) -> None:
-    """In a sentence, before anything is written."""
+def test_invalid_content_is_refused(tmp_path: Path, figures: tuple[str, ...], table: Table | None, said: str) -> None:
+    """The error is raised before a file is written."""
     pictures = tuple(Figure(name, SMALL, "") for name in figures)
     report = Report("x", (), (Section("s", (), pictures, (table,) if table else ()),), (), "x")
     with pytest.raises(BenchmarkError, match=re.escape(said)):
@@ -294,7 +292,7 @@ def test_what_cannot_be_shown_is_refused(
 
 
 def test_a_picture_is_an_svg_element(tmp_path: Path) -> None:
-    """Anything else is refused by the figure's name."""
+    """Anything else is refused, with the figure's name."""
     report = Report("x", (), (Section("s", (), (Figure("curve", "<html/>", ""),)),), (), "x")
     with pytest.raises(BenchmarkError, match="figure curve: expected an <svg> element"):
         write_page(report, tmp_path, summary="")
@@ -323,8 +321,8 @@ class _Marked:
     rate: Estimate
 
 
-def test_a_field_says_which_way_is_better() -> None:
-    """Of every estimate in it, and of nothing else."""
+def test_a_field_defines_which_direction_is_better() -> None:
+    """It applies to every estimate in the field and to no other."""
     one = proportion(0.5, 10)
     made = plain(_Marked(one, {"p99": [one]}, one))
     assert (made["right"]["better"], made["late"]["p99"][0]["better"]) == ("higher", "lower")
@@ -333,7 +331,7 @@ def test_a_field_says_which_way_is_better() -> None:
 
 
 def test_dataclasses_become_plain_values() -> None:
-    """Nested, in tuples and mappings, with enums and numpy inside; what is not finite is null."""
+    """Nested dataclasses, mappings, enums and numpy values are converted; NaN and infinity become null."""
     value = _Outer(
         {_Colour.RED: _Inner(proportion(0.5, 4), (1.0, float("nan"), float("-inf")))}, np.array([[1, 2], [3, 4]])
     )
@@ -351,8 +349,8 @@ def test_dataclasses_become_plain_values() -> None:
         lambda node: st.lists(node) | st.dictionaries(st.text(), node),
     )
 )
-def test_json_stays_as_it_is(value: Any) -> None:
-    """What JSON can hold already is not changed, in values or in text."""
+def test_json_values_stay_unchanged(value: Any) -> None:
+    """Values that JSON can hold keep their value and text."""
     assert plain(value) == value
     assert json.loads(json_text(plain(value))) == value
 
@@ -367,14 +365,14 @@ def test_json_stays_as_it_is(value: Any) -> None:
         ({"Off load": {}}, "got 'Off load'"),
     ],
 )
-def test_what_json_cannot_hold_is_refused(found: Mapping[str, Any], said: str) -> None:
-    """The message says where it is."""
+def test_values_that_json_cannot_hold_are_refused(found: Mapping[str, Any], said: str) -> None:
+    """The error has the path of the value."""
     with pytest.raises(BenchmarkError, match=re.escape(said)):
         result_document(Report("x", (), (), (), "x", found), read_environment())
 
 
-def test_endless_nesting_is_refused() -> None:
-    """A list within itself is a sentence, not a stack that runs out."""
+def test_cyclic_values_are_refused() -> None:
+    """A list that contains itself gives one sentence, not a RecursionError."""
     endless: list[Any] = []
     endless.append(endless)
     with pytest.raises(BenchmarkError, match="expected at most 50 levels"):
@@ -385,21 +383,19 @@ def _errors(document: Any) -> list[str]:
     return [error.message for error in Draft202012Validator(result_schema()).iter_errors(document)]
 
 
-def test_the_schema_is_one() -> None:
-    """Of JSON Schema's draft 2020-12, beside the module that writes by it."""
+def test_the_result_schema_is_valid() -> None:
+    """It is valid under JSON Schema draft 2020-12."""
     Draft202012Validator.check_schema(result_schema())
     assert files("edgecascade.benchmarks.report").joinpath("result.schema.json").is_file()
 
 
-def test_what_is_written_is_as_the_schema_says(folder: Path) -> None:
-    """Our own document, and every committed result that says it is of this schema."""
+def test_written_results_follow_the_schema(folder: Path) -> None:
+    """A new document and every committed result are checked."""
     written = json.loads((folder / "result.json").read_text())
     assert _errors(written) == []
     assert (written["schema"], written["kind"]) == (3, "edgecascade benchmark")
     for path in RESULTS.glob("*/result.json"):
-        document = json.loads(path.read_text())
-        if document["schema"] == 3:
-            assert _errors(document) == [], path
+        assert _errors(json.loads(path.read_text())) == [], path
 
 
 @pytest.mark.parametrize(
@@ -420,14 +416,14 @@ def test_what_is_written_is_as_the_schema_says(folder: Path) -> None:
     ],
     ids=str,
 )
-def test_what_is_not_as_the_schema_says_is_found(folder: Path, change: dict[str, Any]) -> None:
-    """A wrong head, a kind that is no object, an estimate without its n, an offload result without its table."""
+def test_documents_that_violate_the_schema_are_refused(folder: Path, change: dict[str, Any]) -> None:
+    """Cases are a wrong head, a kind that is not an object, and a missing n or table."""
     document = json.loads((folder / "result.json").read_text())
     assert _errors(document | change) != []
 
 
 def test_the_csv_has_every_estimate(folder: Path) -> None:
-    """One row each, with the numbers of the document to the last digit."""
+    """Each has a row with the numbers of the document to the last digit."""
     document = json.loads((folder / "result.json").read_text())
     rows = list(csv.DictReader(io.StringIO((folder / "result.csv").read_text())))
     found = find_estimates(document)
@@ -439,15 +435,15 @@ def test_the_csv_has_every_estimate(folder: Path) -> None:
     assert (first["kind"], first["row"], first["figure"]) == ("offload", "strategies / local only", "offload")
 
 
-def test_a_name_in_the_csv_is_no_formula() -> None:
-    """A spreadsheet would run what begins like one."""
+def test_a_name_in_the_csv_is_not_a_formula() -> None:
+    """A spreadsheet would run a cell that begins like a formula."""
     estimate = plain(proportion(0.5, 10))
     text = result_csv({"offload": {"=1+1": {"@x": estimate}}})
     assert text.splitlines()[1].startswith("offload,'=1+1,'@x,0.5,")
 
 
 def test_a_study_writes_its_result_without_a_page(tmp_path: Path) -> None:
-    """As the schema says, under its kind, with the summary's first line as its title."""
+    """The document follows the schema under the study's kind, with the first line of the summary as title."""
     found = {"share": proportion(0.5, 10)}
     write_study(tmp_path, "shift", found, command="python -m x", summary="A title\nmore", pictures={"one": SMALL})
     assert {path.name for path in tmp_path.iterdir()} == {"result.json", "summary.txt", "one.svg"}

@@ -1,4 +1,4 @@
-"""Ratios are medians of pairs, with an interval, and say whether their goal was met."""
+"""Ratios are medians of pairs with an interval and a goal."""
 
 from typing import Any
 
@@ -8,8 +8,8 @@ import pytest
 from edgecascade.benchmarks.ratio import interleaved, ratio
 
 
-def test_every_function_has_its_turn() -> None:
-    """As often as the others, in an order that turns, and only the rounds after the warm-up count."""
+def test_functions_are_timed_in_turn() -> None:
+    """Each is timed equally often in a rotating order, and warm-up rounds are not counted."""
     called: list[str] = []
     now = iter(range(10_000))
     seconds = interleaved(
@@ -27,7 +27,7 @@ def test_every_function_has_its_turn() -> None:
     ("goal", "better", "said"), [(1.6, "lower", "met"), (1.4, "lower", "missed"), (1.4, "higher", "met")]
 )
 def test_a_ratio_is_the_median_of_its_pairs(goal: float, better: Any, said: str) -> None:
-    """Not the ratio of medians: what slows both at once does not count."""
+    """It is not the ratio of medians, so a slowdown of both functions has no effect."""
     theirs = np.array([1.0, 10.0, 2.0, 4.0, 8.0] * 20)
     found = ratio("x", 1.5 * theirs, theirs, goal=goal, better=better)
     assert (found.value, found.low, found.high, found.n) == (1.5, 1.5, 1.5, 100)

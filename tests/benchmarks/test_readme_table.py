@@ -1,4 +1,4 @@
-"""The README's table of the built-in pairs is what their committed results give."""
+"""The README's table of the built-in pairs equals their committed results."""
 
 import json
 import re
@@ -62,8 +62,8 @@ def _cells(made: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in made.splitlines() if line[:1] == "|"]
 
 
-def test_each_pair_has_a_row_of_its_own_figures(tmp_path: Path) -> None:
-    """In one order, whatever the folders': n, four accuracies with the longer arm, rate, megabytes, milliseconds."""
+def test_each_pair_has_a_row_of_figures(tmp_path: Path) -> None:
+    """In a fixed order, a row has n, four accuracies with the longer arm, rate, megabytes and milliseconds."""
     results = _keep(tmp_path, **{name.replace("-", "_"): _result(0.6 + i / 10) for i, name in enumerate(_PAIRS)})
     heading, _, *rows = _cells(readme_table(results))
     assert heading[:3] == ["pair", "n", "local"]
@@ -73,8 +73,8 @@ def test_each_pair_has_a_row_of_its_own_figures(tmp_path: Path) -> None:
                        "3.00 of 15.00", "1.20 / 32.1"]  # fmt: skip
 
 
-def test_a_certified_run_shows_its_certificate_and_what_happened(tmp_path: Path) -> None:
-    """Rows after those of the pairs themselves, and one sentence for the certificate; without one, a refusal."""
+def test_a_certified_run_shows_its_certificate_and_outcome(tmp_path: Path) -> None:
+    """Its row follows those of the pairs, with one sentence on the certificate; without a certificate it is refused."""
     loss = {"value": 0.004, "low": -0.0017, "high": 0.0097, "n": 1000}
     document = _result()
     document["offload"]["plan_check"] = {"loss": 0.01, "risk": 0.05, "measured": loss, "outcome": "held"}
@@ -94,14 +94,14 @@ def test_a_certified_run_shows_its_certificate_and_what_happened(tmp_path: Path)
 
 
 def test_the_arm_is_the_longer_one(tmp_path: Path) -> None:
-    """No interval is made to look shorter than it is."""
+    """The interval shown is at least as long as the real one."""
     document = _result()
     document["offload"]["strategies"][2]["accuracy"] = {"value": 0.85, "low": 0.80, "high": 0.86, "n": 1000}
     assert "85.0 ± 5.0" in readme_table(_keep(tmp_path, flagship=document))
 
 
-def test_what_was_not_measured_is_said_so(tmp_path: Path) -> None:
-    """A remote that counts no bytes, nothing forwarded, no latency, nothing served at all."""
+def test_figures_that_were_not_measured_are_marked(tmp_path: Path) -> None:
+    """Cases are no byte counts, nothing forwarded, no latency, and no served run."""
     nothing = {"value": None, "low": None, "high": None, "n": 0}
     _keep(
         tmp_path,
@@ -117,8 +117,8 @@ def test_what_was_not_measured_is_said_so(tmp_path: Path) -> None:
     assert "not measured" not in rows[2]
 
 
-def test_it_reads_as_well_in_a_terminal(tmp_path: Path) -> None:
-    """Every row is as long as the others, its bars one below the other, and no line is long."""
+def test_the_table_is_readable_in_a_terminal(tmp_path: Path) -> None:
+    """Rows have equal lengths and aligned bars, and no line is too long."""
     made = readme_table(_keep(tmp_path, flagship=_result(), languages=_result(n=100_000)))
     rows = [line for line in made.splitlines() if line.startswith("|")]
     assert len({tuple(i for i, letter in enumerate(row) if letter == "|") for row in rows}) == 1
@@ -126,7 +126,7 @@ def test_it_reads_as_well_in_a_terminal(tmp_path: Path) -> None:
 
 
 def test_the_machine_is_named_once(tmp_path: Path) -> None:
-    """All pairs on one machine and day: one line; another day: both."""
+    """Results of one machine and day give one line; another day adds a line."""
     results = _keep(tmp_path, flagship=_result(), comparable=_result())
     told = "Some CPU, 4 cores, 8 GiB, Linux aarch64, onnxruntime 1.30.0, 2026-01-02"
     assert readme_table(results).endswith(f"\nMeasured on {told}.")
@@ -136,16 +136,9 @@ def test_the_machine_is_named_once(tmp_path: Path) -> None:
     assert readme_table(results).endswith(f"{told};\n{told[:-1]}3.")
 
 
-def test_a_result_of_schema_1_is_refused(tmp_path: Path) -> None:
-    """It would leave the pair out, or guess; the message says what to do."""
-    old = {"schema": 1, "environment": _result()["environment"], "n": 3, "strategies": [], "served": {}}
-    with pytest.raises(BenchmarkError, match="expected schema 2 or 3, got 1"):
-        readme_table(_keep(tmp_path, flagship=old))
-
-
 @pytest.mark.parametrize("lacking", ["offload", "strategies", "cascade", "processor"])
-def test_a_result_that_lacks_a_figure_is_refused(tmp_path: Path, lacking: str) -> None:
-    """By the name of what is not there."""
+def test_a_result_without_a_figure_is_refused(tmp_path: Path, lacking: str) -> None:
+    """The error names the missing figure."""
     document = _result()
     if lacking == "cascade":
         del document["offload"]["strategies"][2]
@@ -157,13 +150,13 @@ def test_a_result_that_lacks_a_figure_is_refused(tmp_path: Path, lacking: str) -
 
 
 def test_no_results_are_refused(tmp_path: Path) -> None:
-    """An empty table would be a claim, too."""
+    """An empty table would be misleading."""
     with pytest.raises(BenchmarkError, match=re.escape(f"{tmp_path}: expected a result.json in at least one of")):
         readme_table(tmp_path)
 
 
-def test_only_what_is_between_the_markers_changes() -> None:
-    """And doing it twice is doing it once."""
+def test_only_the_text_between_the_markers_changes() -> None:
+    """A second run changes nothing."""
     opening, closing = MARKERS
     text = f"before\n{opening}\nold\n{closing}\nafter\n"
     made = with_table(text, "new")
@@ -173,7 +166,7 @@ def test_only_what_is_between_the_markers_changes() -> None:
 
 @pytest.mark.parametrize("text", ["", MARKERS[0], "".join(MARKERS[::-1]), "".join(MARKERS * 2), MARKERS[1] * 2])
 def test_a_page_without_its_two_markers_is_refused(text: str) -> None:
-    """None, one, two of each, or the wrong way round: there is no one place for the table."""
+    """No marker, one marker, repeated markers and swapped markers are refused."""
     with pytest.raises(BenchmarkError, match="expected <!-- results --> and then <!-- /results -->, once each"):
         with_table(text, "new")
 
@@ -190,7 +183,7 @@ def _run(command: Any, *arguments: str) -> int:
 
 
 def test_the_command_prints_writes_and_checks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A page is checked against its results: 1 until the table is written, 0 after, 1 again when a result changes."""
+    """The check gives 1 until the table is written, 0 after it, and 1 again when a result changes."""
     results = _keep(tmp_path / "results", flagship=_result())
     readme = tmp_path / "README.md"
     readme.write_text(f"é\n{MARKERS[0]}\n{MARKERS[1]}\n", encoding="utf-8")
@@ -205,15 +198,15 @@ def test_the_command_prints_writes_and_checks(tmp_path: Path, capsys: pytest.Cap
     assert _table("--results", str(results), "--check", str(readme)) == 1
 
 
-def test_a_page_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    """In a sentence."""
+def test_a_missing_page_is_refused(tmp_path: Path) -> None:
+    """The error is one sentence."""
     results = _keep(tmp_path / "results", flagship=_result())
     with pytest.raises(OSError, match=r"none\.md"):
         _table("--results", str(results), "--check", str(tmp_path / "none.md"))
 
 
-def test_compare_tells_by_its_exit_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """0 if nothing got worse, and if something got better; 1 if something got worse; a bad file is refused."""
+def test_compare_reports_by_its_exit_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The code is 1 if a figure got worse, else 0; an invalid file is refused."""
     results = _keep(tmp_path, flagship=_result(0.7), comparable=_result(0.8))
     worse, better = (str(results / name / "result.json") for name in ("flagship", "comparable"))
     assert _run(compare, better, better) == 0

@@ -1,4 +1,4 @@
-"""A remote's scores are stored as they come, and used again for the same data and the same remote only."""
+"""A remote's scores are stored as they arrive, and reused only for the same data and remote."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -19,20 +19,20 @@ DATA = LabelledData(np.arange(3 * N, dtype=np.float32).reshape(N, 3), np.zeros(N
 
 
 class Failing:
-    """A remote that says what it is asked, and fails after so many inputs."""
+    """A remote that records its calls and fails after a number of inputs."""
 
     def __init__(self, after: int) -> None:
         self.after, self.asked, self.closed = after, 0, False
 
     def infer(self, inputs: Any, deadline: Deadline) -> NDArray[Any]:  # noqa: ARG002
-        """What came."""
+        """Return the input, or fail."""
         self.asked += len(inputs)
         if self.asked > self.after:
             raise RemoteError("out of order")
         return np.asarray(inputs)
 
     def close(self) -> None:
-        """Only noted."""
+        """Note that the remote was closed."""
         self.closed = True
 
 
@@ -41,8 +41,8 @@ def _stored(folder: Path, data: LabelledData = DATA, remote: str = "http://a/v2/
 
 
 @pytest.mark.parametrize("after", [0, CHUNK - 1, CHUNK + 50, 2 * CHUNK + 10])
-def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path: Path, after: int) -> None:
-    """Whole chunks are not asked about again, and the scores are those of one run."""
+def test_an_interrupted_run_resumes(tmp_path: Path, after: int) -> None:
+    """Complete chunks are not requested again, and the scores equal those of one run."""
     stored, whole = _stored(tmp_path), after // CHUNK * CHUNK
     with pytest.raises(BenchmarkError, match=r"remote: it failed after \d+ inputs: out of order"):
         complete_scores(stored, Failing(after), DATA.inputs)
@@ -52,14 +52,14 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path: Path, after: int)
     scores = complete_scores(_stored(tmp_path), second, DATA.inputs, progress=seen.append)
     np.testing.assert_array_equal(scores, DATA.inputs)
     assert second.asked == sum(seen) == N - whole
-    assert not second.closed  # it is the caller's
+    assert not second.closed  # the caller closes it
     third = Failing(0)
     np.testing.assert_array_equal(complete_scores(_stored(tmp_path), third, DATA.inputs), DATA.inputs)
     assert third.asked == 0
 
 
-def test_they_are_of_one_set_of_data_and_one_remote(tmp_path: Path) -> None:
-    """Other data, another address, another number of classes, or other bytes in the same file: nothing is stored."""
+def test_scores_belong_to_one_data_set_and_one_remote(tmp_path: Path) -> None:
+    """With other data, address, number of classes, or content of the file, nothing is reused."""
     complete_scores(_stored(tmp_path), Failing(N), DATA.inputs)
     assert _stored(tmp_path).done == N
     assert _stored(tmp_path, replace(DATA, digest="other")).done == 0
@@ -73,8 +73,8 @@ def test_they_are_of_one_set_of_data_and_one_remote(tmp_path: Path) -> None:
     assert _stored(tmp_path, remote=str(file)).done == 0
 
 
-def test_what_is_forgotten_is_asked_again(tmp_path: Path) -> None:
-    """And nothing of another remote is lost with it."""
+def test_removed_scores_are_requested_again(tmp_path: Path) -> None:
+    """The scores of other remotes stay."""
     for remote in ("http://a/v2/b", "http://a/v2/c"):
         complete_scores(_stored(tmp_path, remote=remote), Failing(N), DATA.inputs)
     _stored(tmp_path).clear()
@@ -83,8 +83,8 @@ def test_what_is_forgotten_is_asked_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [b"", b"no array", None])
-def test_a_damaged_file_is_a_sentence(tmp_path: Path, damage: bytes | None) -> None:
-    """It names the file and the way out, and never becomes scores."""
+def test_a_damaged_file_ends_in_one_sentence(tmp_path: Path, damage: bytes | None) -> None:
+    """The error names the file and the remedy."""
     stored = _stored(tmp_path)
     complete_scores(stored, Failing(N), DATA.inputs)
     file = min(stored.folder.iterdir())
@@ -96,8 +96,8 @@ def test_a_damaged_file_is_a_sentence(tmp_path: Path, damage: bytes | None) -> N
         complete_scores(stored, Failing(N), DATA.inputs)
 
 
-def test_opinions_become_probabilities_and_other_shapes_are_refused(tmp_path: Path) -> None:
-    """A remote that gives only a label and a confidence will do; one with other classes will not."""
+def test_predictions_become_probabilities_and_other_shapes_are_refused(tmp_path: Path) -> None:
+    """A remote that returns only a label and a confidence is accepted; one with other classes is refused."""
 
     def opinions(inputs: NDArray[Any]) -> Any:
         return RemoteLabels(np.ones(len(inputs), np.int64), np.full(len(inputs), 0.8))

@@ -1,4 +1,4 @@
-"""Three studies, interrupted: nothing is measured twice, and nothing is lost."""
+"""Three interrupted studies resume without measuring anything twice or losing a figure."""
 
 import json
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ STUDIES: dict[str, Any] = {"runtime_costs": runtime_costs, "guarantees": guarant
 
 
 class _Bench:
-    """In place of everything that takes minutes: it notes what is measured, and finds figures that tell it apart."""
+    """A fake of all slow measurements, which records each call and returns distinguishable figures."""
 
     def __init__(self) -> None:
         self.measured: list[str] = []
@@ -77,7 +77,7 @@ def _logits(rng: np.random.Generator) -> NDArray[np.float32]:
 
 @pytest.fixture
 def bench(pair: Path, monkeypatch: pytest.MonkeyPatch) -> _Bench:
-    """What the commands measure on, and all that they measure with."""
+    """Replace the commands' inputs and measurements by the fake."""
     bench, test = _Bench(), read_labelled(pair / "test.npz")
     ready = Prepared(pair / "local.onnx", pair / "remote.onnx", test, np.zeros((400, 3), np.float32))
     rng = np.random.default_rng(0)
@@ -106,7 +106,7 @@ def bench(pair: Path, monkeypatch: pytest.MonkeyPatch) -> _Bench:
 
 
 def _results(folder: Path) -> dict[str, Any]:
-    """Everything that was written there, but for the machine."""
+    """Return all written results, except the description of the machine."""
     found: dict[str, Any] = {}
     for path in folder.rglob("*"):
         if path.name == "result.json":
@@ -120,10 +120,10 @@ def _results(folder: Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
 @pytest.mark.parametrize("command", ["runtime_costs", "guarantees", "guard"])
-def test_an_interrupted_run_is_finished_by_the_next(
+def test_an_interrupted_run_is_completed_by_the_next(
     command: str, share: float, bench: _Bench, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Each step is measured once in the two runs, in the usual order, and the result is that of one run."""
+    """Each step is measured once in the two runs, in the usual order, and the result equals that of one run."""
     main, arguments = STUDIES[command].main, ["--out"]
     code = main([*arguments, str(tmp_path / "whole")])
     whole, bench.measured = bench.measured, []
@@ -151,7 +151,7 @@ def test_an_interrupted_run_is_finished_by_the_next(
     ("command", "other"), [("runtime_costs", "--rounds"), ("guarantees", "--splits"), ("guarantees", "--draws")]
 )
 def test_other_arguments_measure_everything(command: str, other: str, bench: _Bench, tmp_path: Path) -> None:
-    """Nothing of the interrupted run with the usual ones is taken for theirs."""
+    """The stored steps of a run with default arguments are not used."""
     bench.stop_after = 5
     main, arguments = STUDIES[command].main, ["--out", str(tmp_path)]
     with pytest.raises(KeyboardInterrupt):
@@ -164,7 +164,7 @@ def test_other_arguments_measure_everything(command: str, other: str, bench: _Be
 def test_another_model_measures_everything(
     bench: _Bench, pair: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A step is stored for the file that was measured, wherever it lies."""
+    """A step is stored for the content of the model file, not for its path."""
     bench.stop_after = 5
     main, arguments = runtime_costs.main, ["--out", str(tmp_path / "report")]
     with pytest.raises(KeyboardInterrupt):
@@ -181,7 +181,7 @@ def test_another_model_measures_everything(
 def test_other_outputs_measure_everything(
     part: str, bench: _Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A step is stored for what both models said and for the labels, to the last one."""
+    """A step is stored for every output of both models and every label."""
     bench.stop_after = 5
     main, arguments = guarantees.main, ["--out", str(tmp_path)]
     with pytest.raises(KeyboardInterrupt):

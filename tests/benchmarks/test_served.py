@@ -1,4 +1,4 @@
-"""A served run that was interrupted continues where it stopped, and measures what an uninterrupted one does."""
+"""An interrupted served run resumes and measures what an uninterrupted one does."""
 
 import json
 import signal
@@ -35,7 +35,7 @@ DEADLINE = 30.0
 
 
 class Counting:
-    """The pair's remote behind a counter: 100 bytes out and 10 back for each request."""
+    """The pair's remote with a counter: 100 bytes sent and 10 received for each request."""
 
     def __init__(self, path: Path) -> None:
         inside = connect(path)
@@ -43,22 +43,22 @@ class Counting:
         self._inside, self.traffic = inside, Traffic()
 
     def infer(self, inputs: Any, deadline: Deadline) -> Any:
-        """As the one inside."""
+        """Call the wrapped remote."""
         self.more(sent=100, received=10)
         return self._inside.infer(inputs, deadline)
 
     def more(self, sent: int, received: int, requests: int = 1) -> None:
-        """So much more traffic."""
+        """Add traffic."""
         was = self.traffic
         self.traffic = Traffic(was.requests + requests, was.sent + sent, was.received + received)
 
     def close(self) -> None:
-        """Nothing to close."""
+        """Do nothing."""
 
 
 @pytest.fixture(scope="module")
 def data(pair: Path) -> LabelledData:
-    """The test inputs, and some of them again: two whole chunks and a part of one."""
+    """Return the test inputs, with some repeated: two complete chunks and a partial one."""
     return _repeated(pair, N)
 
 
@@ -70,19 +70,19 @@ def _repeated(pair: Path, n: int) -> LabelledData:
 
 @pytest.fixture(scope="module")
 def scores(pair: Path, data: LabelledData) -> NDArray[Any]:
-    """What the remote says about them."""
+    """Return the remote's scores of the inputs."""
     return remote_scores(str(pair / "remote.onnx"), data.inputs)
 
 
 @pytest.fixture
 def stored(pair: Path, data: LabelledData, tmp_path: Path) -> StoredRows:
-    """Where nothing is stored yet."""
+    """Return an empty folder for stored answers."""
     return stored_answers(tmp_path / "served", pair / "local.onnx", data, "counting", DEADLINE)
 
 
 @pytest.fixture
 def interrupt(monkeypatch: pytest.MonkeyPatch) -> Callable[[int | None], list[int]]:
-    """A function that has `predict` interrupted after so many answers, or never; gives the count of its answers."""
+    """Return a function that interrupts `predict` after a number of answers and returns their count."""
     predict = Cascade.predict
 
     def after(most: int | None) -> list[int]:
@@ -107,15 +107,15 @@ def _run(
 
 
 def _untimed(served: Served) -> Any:
-    """Everything that must not depend on when it was measured."""
+    """Return everything that must not depend on the time of the measurement."""
     return replace(served, processes=1, latency={}), {name: latency.n for name, latency in served.latency.items()}
 
 
 @pytest.mark.parametrize("after", [0, CHUNK - 1, CHUNK + 50, 2 * CHUNK + 10])
-def test_an_interrupted_run_goes_on_where_it_stopped(
+def test_an_interrupted_run_resumes(
     pair: Path, data: LabelledData, stored: StoredRows, interrupt: Callable[[int | None], list[int]], after: int
 ) -> None:
-    """Whole chunks are not answered again, and every figure that is no time is that of one run over all inputs."""
+    """Complete chunks are not answered again, and every figure except times equals that of one run."""
     expected = np.zeros(N, np.int64)
     whole, right = _run(pair, data, Counting(pair / "remote.onnx"), None, expected)
     interrupt(WARM_UP + after)
@@ -134,10 +134,10 @@ def test_an_interrupted_run_goes_on_where_it_stopped(
     np.testing.assert_array_equal(now_right, right)
 
 
-def test_with_everything_stored_the_remote_is_not_asked(
+def test_a_fully_stored_run_does_not_call_the_remote(
     pair: Path, data: LabelledData, stored: StoredRows, interrupt: Callable[[int | None], list[int]]
 ) -> None:
-    """No warm-up either, not even a connection; the figures are the same to the last digit."""
+    """There is no warm-up and no connection, and the figures are identical."""
     first, right = _run(pair, data, Counting(pair / "remote.onnx"), stored)
     interrupt(0)
     second, right_again = _run(pair, data, "http://127.0.0.1:9/v2/models/none", stored)
@@ -146,8 +146,8 @@ def test_with_everything_stored_the_remote_is_not_asked(
     np.testing.assert_array_equal(right_again, right)
 
 
-def test_a_remote_without_counts_stays_uncounted(pair: Path, data: LabelledData, stored: StoredRows) -> None:
-    """No bytes, and not a negative number of them; a local input has no label of the remote."""
+def test_a_remote_without_counts_has_no_byte_count(pair: Path, data: LabelledData, stored: StoredRows) -> None:
+    """Byte counts are None rather than negative, and a local input has no remote label."""
     served, _ = _run(pair, data, pair / "remote.onnx", stored)
     assert (served.requests, served.sent, served.received) == (None, None, None)
     assert (served.sent_each, served.received_each) == (None, None)
@@ -155,10 +155,10 @@ def test_a_remote_without_counts_stays_uncounted(pair: Path, data: LabelledData,
     np.testing.assert_array_equal(rows["remote"] == UNKNOWN, ~rows["forwarded"])
 
 
-def test_what_comes_between_two_chunks_is_counted(
+def test_traffic_between_two_chunks_is_counted(
     pair: Path, data: LabelledData, stored: StoredRows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The reply to a late request may come while answers are written: its bytes belong to the next answer."""
+    """The reply to a late request may arrive while answers are written; its bytes belong to the next answer."""
     remote, put = Counting(pair / "remote.onnx"), StoredRows.put
 
     def slow(self: StoredRows, start: int, found: NDArray[Any]) -> None:
@@ -167,11 +167,11 @@ def test_what_comes_between_two_chunks_is_counted(
 
     monkeypatch.setattr(StoredRows, "put", slow)
     served, _ = _run(pair, data, remote, stored)
-    assert served.received == 10 * (N - served.reasons["confident"]) + 2 * 7  # after the last chunk nothing is asked
+    assert served.received == 10 * (N - served.reasons["confident"]) + 2 * 7  # no request follows the last chunk
 
 
-def test_they_are_of_one_cascade_one_remote_and_one_deadline(pair: Path, data: LabelledData, tmp_path: Path) -> None:
-    """Anything else that the answers or their times depend on shares nothing."""
+def test_answers_belong_to_one_cascade_remote_and_deadline(pair: Path, data: LabelledData, tmp_path: Path) -> None:
+    """A change of anything that affects answers or times reuses nothing."""
     cascade, file = tmp_path / "local.onnx", tmp_path / "remote.onnx"
     for model in (cascade, file):
         model.write_bytes((pair / model.name).read_bytes())
@@ -193,8 +193,8 @@ def test_they_are_of_one_cascade_one_remote_and_one_deadline(pair: Path, data: L
 
 
 @pytest.mark.parametrize("damage", ["cut", "text", "shape", "columns"])
-def test_a_damaged_file_is_a_sentence(pair: Path, data: LabelledData, stored: StoredRows, damage: str) -> None:
-    """It names the file and the way out before anybody is asked, and never becomes a figure."""
+def test_a_damaged_file_ends_in_one_sentence(pair: Path, data: LabelledData, stored: StoredRows, damage: str) -> None:
+    """The error names the file and the remedy before the remote is called."""
     _run(pair, data, pair / "remote.onnx", stored)
     file = min(stored.folder.iterdir())
     if damage == "cut":
@@ -210,14 +210,14 @@ def test_a_damaged_file_is_a_sentence(pair: Path, data: LabelledData, stored: St
     assert remote.traffic.requests == 0
 
 
-def test_the_report_says_that_it_was_interrupted(
+def test_the_report_states_the_interruption(
     pair: Path,
     data: LabelledData,
     scores: NDArray[Any],
     stored: StoredRows,
     interrupt: Callable[[int | None], list[int]],
 ) -> None:
-    """How many processes its latencies come from; of one alone it says nothing."""
+    """It states how many processes the latencies come from, if there were several."""
     interrupt(WARM_UP + CHUNK)
     with pytest.raises(KeyboardInterrupt):
         _run(pair, data, pair / "remote.onnx", stored)
@@ -249,7 +249,7 @@ def test_the_command_stores_answers_until_the_report_is_written(
     capsys: pytest.CaptureFixture[str],
     interrupt: Callable[[int | None], list[int]],
 ) -> None:
-    """It says how many an interrupted run has left, `--fresh` starts again, and a complete run is timed again."""
+    """It states the number of stored answers, `--fresh` starts again, and a complete run is measured again."""
     arguments = _offload(pair, tmp_path, pair / "test.npz", str(pair / "remote.onnx"))
 
     def interrupted() -> None:
@@ -274,7 +274,7 @@ def test_the_command_stores_answers_until_the_report_is_written(
     assert _written(tmp_path)["served"]["processes"] == 1
 
 
-def test_a_built_in_pair_goes_on_though_its_server_has_another_address(
+def test_a_built_in_pair_resumes_with_another_address(
     pair: Path,
     data: LabelledData,
     scores: NDArray[Any],
@@ -283,7 +283,7 @@ def test_a_built_in_pair_goes_on_though_its_server_has_another_address(
     monkeypatch: pytest.MonkeyPatch,
     interrupt: Callable[[int | None], list[int]],
 ) -> None:
-    """A file served from a second process is known by its bytes; the demo says what is stored, and removes it."""
+    """A served file is identified by its content; the demo reports stored answers and removes them."""
     cascade = tmp_path / "local.onnx"
     cascade.write_bytes((pair / "local.onnx").read_bytes())
     prepared = Prepared(cascade, pair / "remote.onnx", data, scores)
@@ -304,8 +304,10 @@ def test_a_built_in_pair_goes_on_though_its_server_has_another_address(
     assert not (tmp_path / "report" / "served").exists()
 
 
-def test_a_remote_in_this_process_is_known_by_its_name(pair: Path, data: LabelledData, scores: NDArray[Any]) -> None:
-    """A pair on another device is another one, and so is the same file where a second process serves it."""
+def test_a_remote_in_this_process_is_identified_by_its_name(
+    pair: Path, data: LabelledData, scores: NDArray[Any]
+) -> None:
+    """A pair on another device, and the same file served by a second process, are different remotes."""
     here = Prepared(pair / "local.onnx", Counting(pair / "remote.onnx"), data, scores)
     served = replace(here, remote=pair / "remote.onnx")
     folders = [one.answers(pair, 1.0, name).folder for one in (here, served) for name in ("a cpu", "a cuda")]
@@ -313,8 +315,8 @@ def test_a_remote_in_this_process_is_known_by_its_name(pair: Path, data: Labelle
 
 
 @pytest.mark.slow
-def test_a_killed_process_costs_one_chunk(pair: Path, tmp_path: Path) -> None:
-    """SIGKILL in the served run, a real server: the next process asks for the rest, and the figures are of one run."""
+def test_a_killed_process_loses_at_most_one_chunk(pair: Path, tmp_path: Path) -> None:
+    """After SIGKILL, the next process requests only the rest, and the figures equal those of one run."""
     many = _repeated(pair, 8 * CHUNK)
     np.savez(tmp_path / "many.npz", x=np.asarray(many.inputs), y=many.labels, names=np.array(many.names))
     report = tmp_path / "report"

@@ -1,4 +1,4 @@
-"""Results are read back as they were stored, or not at all."""
+"""Stored results are read back unchanged or not at all."""
 
 import json
 from dataclasses import asdict, dataclass, replace
@@ -32,8 +32,8 @@ class _Tree:
     scenario: Scenario
 
 
-def test_a_store_gives_back_what_it_kept_under_that_key_only(tmp_path: Path) -> None:
-    """A damaged file, one of another kind, or one renamed to another key is nothing."""
+def test_a_store_returns_a_value_only_for_its_key(tmp_path: Path) -> None:
+    """A damaged file, one of another kind, and one renamed to another key are ignored."""
     store = Store(tmp_path / "cells")
     leaf = _Leaf("a", 0.5)
     store.put("a", leaf)
@@ -53,16 +53,16 @@ def test_a_store_gives_back_what_it_kept_under_that_key_only(tmp_path: Path) -> 
     st.dictionaries(st.text(), st.integers()),
     st.sampled_from(Scenario),
 )
-def test_decoding_undoes_what_json_made_of_a_dataclass(
+def test_decoding_inverts_the_encoding_of_a_dataclass(
     leaves: list[_Leaf], counts: dict[str, int], scenario: Scenario
 ) -> None:
-    """Nested ones, tuples, dictionaries, enums, and what may be missing."""
+    """Nested dataclasses, tuples, dictionaries, enums and optional fields are restored."""
     tree = _Tree(tuple(leaves), counts, scenario)
     assert decode(_Tree, json.loads(json.dumps(asdict(tree)))) == tree
 
 
 def test_decoding_refuses_another_type() -> None:
-    """A text is not a number of inputs, and a scenario is one of those there are."""
+    """A string is not a number of inputs, and a scenario must be a known one."""
     document = {"leaves": [], "counts": {"a": "b"}, "scenario": "server"}
     with pytest.raises(ValueError, match="invalid literal"):
         decode(_Tree, document)
@@ -95,23 +95,23 @@ _POLICY = PolicyAtRate(_THIRD, 0.3, {"policy": 0.1 + 0.2}, {"policy": _LEAST}, "
         (FitSpeed, FitSpeed(50, 10, (_THIRD, 2.0), (3.0,), 1e-9, 0.0)),
     ],
 )
-def test_what_a_measurement_finds_comes_back_as_it_was(kind: type[Any], found: Any, tmp_path: Path) -> None:
-    """Every float to its last bit, and every key and every tuple of its own type."""
+def test_a_measurement_survives_a_round_trip(kind: type[Any], found: Any, tmp_path: Path) -> None:
+    """Every float keeps its bits, and every key and tuple its type."""
     Store(tmp_path).put("a", found)
     back = Store(tmp_path).get(kind, "a")
     assert back == found
-    assert repr(back) == repr(found)  # 1 is not 1.0, and -0.0 not 0.0
+    assert repr(back) == repr(found)  # 1 differs from 1.0, and -0.0 from 0.0
 
 
 @given(st.dictionaries(st.integers(), st.tuples(st.floats(allow_nan=False), st.integers())))
-def test_numbers_come_back_to_the_last_bit(numbers: dict[int, tuple[float, int]]) -> None:
-    """As keys and as values."""
+def test_numbers_keep_every_bit(numbers: dict[int, tuple[float, int]]) -> None:
+    """Numbers are tested as keys and as values."""
     back = decode(dict[int, tuple[float, int]], json.loads(json.dumps(numbers)))
     assert repr(back) == repr(numbers)
 
 
-def test_a_hash_changes_with_content_machine_and_version(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And with nothing else."""
+def test_the_hash_depends_on_content_machine_and_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It depends on nothing else."""
     seen = {hash_of({"rounds": 1})}
     assert hash_of({"rounds": 1}) in seen
     seen.add(hash_of({"rounds": 2}))

@@ -1,4 +1,4 @@
-"""A long measurement is taken in steps, and an interrupted one goes on with the step that it did not finish."""
+"""A long measurement is stored in steps, and an interrupted one resumes at its unfinished step."""
 
 import json
 import os
@@ -24,7 +24,7 @@ ABOUT = {"rounds": 20, "cascade": "abc"}
 
 
 def _measure(folder: Path, *, fails: str = "", about: Mapping[str, Any] = ABOUT) -> tuple[list[Estimate], list[str]]:
-    """What was found, and what had to be measured for it."""
+    """Return the result and the list of steps that were measured."""
     measured: list[str] = []
 
     def found(name: str) -> Estimate:
@@ -43,24 +43,24 @@ def _interrupt(folder: Path, at: str = "third") -> None:
 
 
 @pytest.mark.parametrize("at", NAMES)
-def test_an_interrupted_measurement_goes_on_where_it_stopped(at: str, tmp_path: Path) -> None:
-    """It measures what is missing and nothing else, and finds what an uninterrupted one finds."""
+def test_an_interrupted_measurement_resumes(at: str, tmp_path: Path) -> None:
+    """It measures only the missing steps, and its result equals that of an uninterrupted one."""
     _interrupt(tmp_path / "steps", at)
     found, measured = _measure(tmp_path / "steps")
     assert measured == list(NAMES[NAMES.index(at) :])
     assert found == _measure(tmp_path / "other")[0]
 
 
-def test_a_measurement_that_came_to_its_end_leaves_nothing(tmp_path: Path) -> None:
-    """So that the next measures everything again."""
+def test_a_finished_measurement_removes_its_steps(tmp_path: Path) -> None:
+    """The next run measures every step again."""
     _interrupt(tmp_path / "steps")
     _measure(tmp_path / "steps")
     assert not list(tmp_path.iterdir())
     assert _measure(tmp_path / "steps")[1] == list(NAMES)
 
 
-def test_steps_are_kept_until_the_result_is_written(tmp_path: Path) -> None:
-    """An error between the last step and the end of the block loses none of them."""
+def test_steps_are_stored_until_the_result_is_written(tmp_path: Path) -> None:
+    """An error between the last step and the end of the block loses no step."""
 
     def fails_to_write() -> None:
         with stored_steps(tmp_path, ABOUT, 1) as steps:
@@ -74,15 +74,15 @@ def test_steps_are_kept_until_the_result_is_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("other", [{**ABOUT, "rounds": 21}, {**ABOUT, "cascade": "abd"}, {}])
-def test_other_arguments_share_nothing(other: dict[str, Any], tmp_path: Path) -> None:
-    """And neither removes the other's steps."""
+def test_other_arguments_reuse_nothing(other: dict[str, Any], tmp_path: Path) -> None:
+    """Neither run removes the other's steps."""
     _interrupt(tmp_path / "steps")
     assert _measure(tmp_path / "steps", about=other)[1] == list(NAMES)
     assert _measure(tmp_path / "steps")[1] == ["third"]
 
 
-def test_another_version_shares_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was measured may have changed with it."""
+def test_another_version_reuses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The measured code may have changed."""
     _interrupt(tmp_path / "steps")
     monkeypatch.setattr(module, "version", lambda name: f"{name} 99")
     assert _measure(tmp_path / "steps")[1] == list(NAMES)
@@ -90,7 +90,7 @@ def test_another_version_shares_nothing(tmp_path: Path, monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize("damage", ["", '{"key": "', "[]", '{"found": {"value": 1.0}}'])
 def test_a_damaged_step_is_measured_again(damage: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """It is not counted among the stored ones; the others stay."""
+    """It is not counted as stored, and the others stay."""
     _interrupt(tmp_path / "steps")
     first, second = sorted((tmp_path / "steps").glob("*/*.json"))
     name = "second" if json.loads(first.read_text())["found"]["n"] == len("first") else "first"
@@ -103,14 +103,16 @@ def test_a_damaged_step_is_measured_again(damage: str, tmp_path: Path, capsys: p
 
 
 def test_a_step_of_another_kind_is_measured_again(tmp_path: Path) -> None:
-    """As after a change of what it finds."""
+    """The type of a step's result may change between versions."""
     _interrupt(tmp_path / "steps")
     with stored_steps(tmp_path / "steps", ABOUT, 1) as steps:
         assert steps(list[Estimate], "first", list) == []
 
 
-def test_it_says_what_is_kept_and_where(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """In one sentence before the bar, if there is anything; and one bar counts all the steps."""
+def test_the_number_of_stored_steps_and_their_folder_are_reported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One sentence precedes the progress bar if any are stored, and the bar counts all steps."""
     _interrupt(tmp_path / "steps")
     assert "interrupted" not in capsys.readouterr().err
     (own,) = (tmp_path / "steps").iterdir()
@@ -121,8 +123,8 @@ def test_it_says_what_is_kept_and_where(tmp_path: Path, capsys: pytest.CaptureFi
     assert "3/3" in bar
 
 
-def test_the_time_left_is_by_what_this_run_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stored steps are counted as done, and not as fast."""
+def test_the_remaining_time_depends_on_this_run_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stored steps count as done but do not affect the estimated speed."""
     _interrupt(tmp_path / "steps")
     bars: list[Any] = []
 
@@ -137,8 +139,8 @@ def test_the_time_left_is_by_what_this_run_measured(tmp_path: Path, monkeypatch:
     assert [(bar.initial, bar.n, bar.total) for bar in bars] == [(2, 3, 3)]
 
 
-def test_a_step_that_is_not_stored_is_measured() -> None:
-    """The default of every measurement."""
+def test_without_a_store_every_step_is_measured() -> None:
+    """This is the default of every measurement."""
     assert at_once(float, "first", lambda: 0.5) == 0.5
 
 
@@ -158,8 +160,8 @@ with stored_steps(Path(sys.argv[1]), {"seconds": 0.05}, int(sys.argv[2])) as ste
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="the system has no SIGKILL")
-def test_a_killed_measurement_goes_on_where_it_stopped(tmp_path: Path) -> None:
-    """Killed outright, wherever it happens to be; what it had finished is whole."""
+def test_a_killed_measurement_resumes(tmp_path: Path) -> None:
+    """A process killed at any time leaves only complete steps."""
     command, many = [sys.executable, "-c", _LONG, str(tmp_path)], 60
     first = subprocess.Popen([*command, str(many)], stderr=subprocess.DEVNULL)
     end = time.monotonic() + 60

@@ -1,4 +1,4 @@
-"""Logits whose right temperature is known, because the labels were drawn with it."""
+"""Fixtures: logits whose temperature is known, because the labels were drawn with it."""
 
 from collections.abc import Callable
 
@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 
 @pytest.fixture(scope="session")
 def sampled() -> Callable[..., tuple[NDArray[np.float64], NDArray[np.int64]]]:
-    """Draws logits [n, classes] that are `temperature` times too sharp, and labels [n]."""
+    """Draw logits [n, classes] that are too sharp by the factor `temperature`, and labels [n]."""
 
     def draw(
         n: int = 2000, classes: int = 4, temperature: float = 1.0, seed: int = 0
     ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         rng = np.random.default_rng(seed)
         honest = rng.normal(0.0, 2.0, (n, classes))
-        # The largest of logits + Gumbel noise is a draw from their softmax.
+        # The index of the largest logit + Gumbel noise is a draw from the softmax.
         labels = (honest + rng.gumbel(size=honest.shape)).argmax(axis=1)
         return temperature * honest, labels
 

@@ -1,4 +1,4 @@
-"""The advantage table: equal-count bins that any device finds again."""
+"""The advantage table has equal-count bins that every device reproduces."""
 
 from itertools import pairwise
 from typing import Any
@@ -24,7 +24,7 @@ CONFIDENCES = st.floats(0.0, 1.0, width=32)
 
 @st.composite
 def columns(draw: st.DrawFn) -> Columns:
-    """Score, all of them distinct, and the confidences of both models."""
+    """Draw distinct scores and the confidences of both models."""
     n = draw(st.integers(60, 120))
     score = draw(arrays(np.float32, n, elements=CONFIDENCES, unique=True))
     rng = np.random.default_rng(draw(st.integers(0, 1000)))
@@ -32,14 +32,14 @@ def columns(draw: st.DrawFn) -> Columns:
 
 
 def table_of(score: list[float], bins: int) -> AdvantageTable:
-    """The table of scores whose rank among them is the local model's confidence, and the remote's is 0."""
+    """Return a table whose local confidence is the rank of the score and whose remote confidence is 0."""
     ranked = np.argsort(np.argsort(score)) / len(score)
     return advantage_table(np.array(score, np.float32), ranked, np.zeros(len(score)), bins)
 
 
 @given(columns(), st.integers(1, 6))
 def test_distinct_scores_fill_the_bins_equally(columns: Columns, bins: int) -> None:
-    """No bin has more than one input above its share."""
+    """No bin has more than one input above its equal share."""
     counts = advantage_table(*columns, bins).counts
     assert len(counts) == bins
     assert counts.max() - counts.min() <= 1
@@ -48,7 +48,7 @@ def test_distinct_scores_fill_the_bins_equally(columns: Columns, bins: int) -> N
 
 @given(columns(), st.integers(1, 6))
 def test_each_value_is_the_mean_of_its_bin(columns: Columns, bins: int) -> None:
-    """Local minus remote, over the scores from one edge up to, and without, the next."""
+    """The mean is of local minus remote confidence, over the scores in [edge, next edge)."""
     score, local, remote = columns
     table = advantage_table(score, local, remote, bins)
     bounds = [-np.inf, *table.edges, np.inf]
@@ -59,8 +59,8 @@ def test_each_value_is_the_mean_of_its_bin(columns: Columns, bins: int) -> None:
 
 
 @given(columns(), st.integers(2, 6))
-def test_edges_rise_and_keep_clear_of_the_scores(columns: Columns, bins: int) -> None:
-    """An edge is halfway between two neighbouring scores: what rounds differently elsewhere crosses no edge."""
+def test_edges_rise_and_lie_between_scores(columns: Columns, bins: int) -> None:
+    """An edge is halfway between two neighbouring scores, so rounding on another device moves no score across it."""
     score, edges = columns[0], advantage_table(*columns, bins).edges
     assert (np.diff(edges) > 0).all()
     for edge in edges:
@@ -79,12 +79,12 @@ def test_edges_rise_and_keep_clear_of_the_scores(columns: Columns, bins: int) ->
     ],
 )
 def test_tied_scores_are_never_split(scores: list[float], bins: int, counts: list[int]) -> None:
-    """Ties stay in one bin, even if that leaves fewer bins."""
+    """Equal scores stay in one bin, even if that leaves fewer bins."""
     assert table_of(scores, bins).counts.tolist() == counts
 
 
-def test_an_edge_keeps_clear_of_tied_scores_too() -> None:
-    """A confidence that many inputs share is the last place for an edge that rounding can cross."""
+def test_an_edge_is_not_placed_at_tied_scores() -> None:
+    """The edge stays away from a confidence that many inputs share, where rounding would move all of them."""
     assert table_of([0.25] * 5 + [0.5] * 15, 2).edges.tolist() == [0.375]
 
 
@@ -98,8 +98,8 @@ def test_a_lookup_counts_the_edges_at_or_below_the_score(edges: set[float], scor
     np.testing.assert_array_equal(table(table.edges), values[1:])
 
 
-def test_correctness_serves_as_well_as_confidence() -> None:
-    """With right and wrong in place of confidences a value is the difference of the accuracies."""
+def test_a_table_can_be_made_from_correctness() -> None:
+    """With correctness in place of confidences, a value is the difference of the accuracies."""
     score = np.linspace(0, 1, 40, dtype=np.float32)
     local, remote = score > 0.7, score > 0.2
     table = advantage_table(score, local, remote, bins=2)
@@ -122,14 +122,14 @@ WITH_NAN = np.where(SCORE > 0.9, np.nan, SCORE)
         pytest.param((SCORE, SCORE, WITH_NAN), "^score, local, remote: .*NaN", id="NaN among the confidences"),
     ],
 )
-def test_what_supports_no_table_is_refused(arguments: tuple[Any, ...], message: str) -> None:
-    """One sentence that names the argument."""
+def test_invalid_arguments_are_refused(arguments: tuple[Any, ...], message: str) -> None:
+    """The error names the argument."""
     with pytest.raises(CalibrationError, match=message):
         advantage_table(*arguments)
 
 
 def drawn(n: int, seed: int, bump: float = 0.0) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]:
-    """A true advantage of score - 1, rising; `bump` lower among scores from .7 to .8."""
+    """Draw scores whose true advantage is score - 1, rising, and lower by `bump` for scores from 0.7 to 0.8."""
     rng = np.random.default_rng(seed)
     score = rng.random(n).astype(np.float32)
     advantage = score - 1 - bump * ((score > 0.7) & (score < 0.8))
@@ -137,13 +137,13 @@ def drawn(n: int, seed: int, bump: float = 0.0) -> tuple[NDArray[np.float32], ND
 
 
 def error_of(table: AdvantageTable, bump: float = 0.0) -> float:
-    """Mean squared distance from the truth, over scores in [0, 1]."""
+    """Return the mean squared error against the true advantage, over scores in [0, 1]."""
     score = np.linspace(0, 1, 2001).astype(np.float32)
     return float(np.mean((table(score) - (score - 1 - bump * ((score > 0.7) & (score < 0.8)))) ** 2))
 
 
-def test_shrinking_brings_sparse_bins_nearer_the_truth() -> None:
-    """Where advantage rises with the score, 50 bins of 20 inputs come much closer than their plain means."""
+def test_shrinking_reduces_the_error_of_sparse_bins() -> None:
+    """Where the advantage rises with the score, shrinking 50 bins of 20 inputs greatly reduces their error."""
     plain, shrunk = [], []
     for seed in range(20):
         data = drawn(1000, seed)
@@ -152,22 +152,22 @@ def test_shrinking_brings_sparse_bins_nearer_the_truth() -> None:
     assert np.mean(shrunk) < 0.4 * np.mean(plain)
 
 
-def test_shrinking_leaves_what_the_data_show() -> None:
-    """A dip that many inputs show remains, though it does not rise."""
+def test_shrinking_preserves_what_the_data_show() -> None:
+    """A dip supported by many inputs remains, although it makes the advantage fall."""
     data = drawn(20_000, 0, bump=0.5)
     assert error_of(shrunk_advantage_table(*data, 20), bump=0.5) < 0.01
 
 
-def test_no_two_shrunk_bins_are_equal() -> None:
-    """So any share of the inputs can be forwarded, lowest score first, even where the fit is flat."""
+def test_shrunk_bins_are_distinct() -> None:
+    """Distinct values allow any offload rate, lowest score first, even where the fit is flat."""
     score, _, remote = drawn(1000, 0)
     values = shrunk_advantage_table(score, remote, remote, 50).values
     assert (np.diff(values) > 0).all()
     assert np.abs(values).max() < 1e-3
 
 
-def test_the_interval_of_a_bin_holds_its_advantage_19_times_in_20() -> None:
-    """Over repeated draws, in each of five bins."""
+def test_the_interval_of_a_bin_covers_its_advantage_at_95_percent() -> None:
+    """Coverage holds over repeated draws, in each of five bins."""
     inside = []
     for seed in range(150):
         score, local, remote = drawn(500, seed)

@@ -1,4 +1,4 @@
-"""Certificates hold as often as they say, and are refused where the data cannot support one."""
+"""Certificates hold at their stated risk, and are refused where the data do not support one."""
 
 import contextlib
 import re
@@ -18,7 +18,7 @@ THRESHOLDS = np.linspace(-0.5, 0.5, 21)
 
 
 def drawn(n: int, seed: int) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]:
-    """Inputs whose advantage is what it says: local is right with .9 + min(advantage, 0), the remote with .9."""
+    """Draw inputs on which local is right with probability 0.9 + min(advantage, 0) and the remote with 0.9."""
     rng = np.random.default_rng(seed)
     advantage = rng.uniform(-0.5, 0.5, n).astype(np.float32)
     chance = rng.random(n)
@@ -34,36 +34,36 @@ def true_loss(threshold: float) -> float:
 
 
 def certified(n: int, seed: int, loss: float = 0.01, risk: float = 0.05) -> Certificate:
-    """On n fresh inputs, with the remote's answer replacing."""
+    """Certify a threshold on n new inputs, where the remote's answer replaces the local one."""
     advantage, local, remote = drawn(n, seed)
     return certify(advantage, local, remote, remote, THRESHOLDS, loss=loss, risk=risk)
 
 
-def test_it_is_broken_as_rarely_as_it_says() -> None:
-    """Over 200 draws at risk 20 %, the true loss is above the certified one in at most 20 % or so."""
+def test_a_certificate_fails_at_most_at_its_risk() -> None:
+    """Over 200 draws at a risk of 20 %, the true loss exceeds the certified one in about 20 % of them at most."""
     broken = []
     for seed in range(200):
-        with contextlib.suppress(CalibrationError):  # no certified is no broken certified
+        with contextlib.suppress(CalibrationError):  # a refused certificate cannot fail
             broken.append(true_loss(certified(800, seed, risk=0.2).threshold) > 0.01)
     assert len(broken) > 100
     assert np.mean(broken) <= 0.2 + 2 * np.sqrt(0.16 / len(broken))
 
 
-def test_it_comes_near_the_least_that_would_do() -> None:
-    """With 20,000 inputs the certified threshold is close to the one whose true loss is the bound."""
+def test_the_certified_threshold_is_close_to_the_best_one() -> None:
+    """With 20,000 inputs, the threshold is close to the one whose true loss equals the bound."""
     least = -np.sqrt(2 * 0.01)
     found = [certified(20_000, seed).threshold for seed in range(5)]
     assert np.mean(found) == pytest.approx(least, abs=0.05)
 
 
-def test_more_inputs_certify_less_offload() -> None:
-    """Less has to be forwarded for the same certified."""
+def test_more_inputs_certify_a_lower_offload_rate() -> None:
+    """A larger sample needs a lower offload rate for the same certificate."""
     few, many = (np.mean([certified(n, seed).offload_rate for seed in range(10)]) for n in (2000, 10_000))
     assert many < few
 
 
-def test_it_says_what_it_rests_on() -> None:
-    """Loss, risk, n, the rate and a p-value within the risk, and a sentence with all but the last."""
+def test_a_certificate_records_its_evidence() -> None:
+    """It holds the loss, risk, n, rate and a p-value below the risk; its sentence states all but the p-value."""
     found = certified(2000, 0)
     advantage, _, _ = drawn(2000, 0)
     assert (found.loss, found.risk, found.n) == (0.01, 0.05, 2000)
@@ -72,8 +72,8 @@ def test_it_says_what_it_rests_on() -> None:
     assert str(found).startswith("loss against asking the remote always at most 1.0% with probability 0.95 (n = 2000)")
 
 
-def test_it_stops_at_the_first_threshold_that_fails() -> None:
-    """A lucky threshold further down is not looked at: testing on would be paid for by the risk."""
+def test_testing_stops_at_the_first_threshold_that_fails() -> None:
+    """A lower threshold that would pass by luck is not tested, because further tests would exceed the risk."""
     advantage = np.repeat(np.array([-0.3, -0.1, 0.1], np.float32), 500)
     remote = np.ones(1500, bool)
     local = np.repeat([True, False, True], 500)
@@ -81,8 +81,8 @@ def test_it_stops_at_the_first_threshold_that_fails() -> None:
     assert found.threshold == 0.0
 
 
-def test_a_verifiers_scores_can_be_certified_too() -> None:
-    """Scores in [0, 1] in place of right and wrong, tested by betting."""
+def test_scores_of_a_verifier_can_be_certified() -> None:
+    """Scores in [0, 1] in place of correctness are tested by betting."""
     advantage, local, remote = drawn(4000, 0)
     local_score, remote_score = local * 0.9 + 0.05, remote * 0.9 + 0.05
     found = certify(advantage, local_score, remote_score, remote_score, THRESHOLDS, loss=0.02, risk=0.05)
@@ -91,8 +91,8 @@ def test_a_verifiers_scores_can_be_certified_too() -> None:
 
 
 @pytest.mark.parametrize("risk", [0.05, 0.001])
-def test_too_few_inputs_are_refused_with_the_number_that_would_do(risk: float) -> None:
-    """One sentence; with twice as many as it says, the same is certified."""
+def test_too_few_inputs_are_refused_with_the_number_needed(risk: float) -> None:
+    """With twice the number stated in the error, the same data are certified."""
     half = np.array([0.0])
     advantage, local, remote = drawn(1000, 2)
     with pytest.raises(CalibrationError, match=r"^certificate: 1000 inputs do not show .* about \d+ would") as refusal:
@@ -102,16 +102,16 @@ def test_too_few_inputs_are_refused_with_the_number_that_would_do(risk: float) -
     assert certify(advantage, local, remote, remote, half, loss=0.005, risk=risk).threshold == 0.0
 
 
-def test_a_remote_that_merging_makes_worse_is_refused() -> None:
-    """Where even forwarding everything loses more than the bound, no number of inputs helps."""
+def test_a_merge_worse_than_the_bound_is_refused() -> None:
+    """If forwarding every input loses more than the bound, the error says that more inputs do not help."""
     advantage, local, remote = drawn(3000, 0)
     with pytest.raises(CalibrationError, match=r"^certificate: 3000 inputs"):
         certify(advantage, local, remote & (advantage > -0.3), remote, THRESHOLDS, loss=0.01, risk=0.05)
 
 
 @pytest.mark.parametrize(("loss", "risk", "name"), [(0.0, 0.05, "loss"), (1.0, 0.05, "loss"), (0.01, 0.0, "risk")])
-def test_what_is_no_certificate_is_refused(loss: float, risk: float, name: str) -> None:
-    """One sentence that names it."""
+def test_an_invalid_certificate_is_refused(loss: float, risk: float, name: str) -> None:
+    """The error names the argument."""
     with pytest.raises(CalibrationError, match=rf"^{name}: expected a number between 0 and 1"):
         certified(500, 0, loss, risk)
 
@@ -119,7 +119,7 @@ def test_what_is_no_certificate_is_refused(loss: float, risk: float, name: str) 
 @pytest.mark.parametrize("n", [8, 15])
 @pytest.mark.parametrize("bound", [0.05, 0.3])
 def test_the_exact_test_is_exact(n: int, bound: float) -> None:
-    """Over all outcomes of n inputs, and every rate of disagreement at the bound, P(p <= a) <= a."""
+    """Over all outcomes of n inputs and every rate of disagreement at the bound, P(p <= a) <= a."""
     outcomes = [(w, b) for w, b in product(range(n + 1), repeat=2) if w + b <= n]
     p_values = np.array([exact_p_value(w, b, n, bound) for w, b in outcomes])
     counts = [(w, b, n - w - b) for w, b in outcomes]
@@ -130,8 +130,8 @@ def test_the_exact_test_is_exact(n: int, bound: float) -> None:
 
 
 @pytest.mark.parametrize(("rate", "n"), [(0.02, 400), (0.1, 1000)])
-def test_the_exact_test_wastes_little(rate: float, n: int) -> None:
-    """At the bound it rejects nearly as often as it may: 3 to 5.5 % of the time at 5 %."""
+def test_the_exact_test_is_nearly_tight(rate: float, n: int) -> None:
+    """At the bound and a level of 5 %, it rejects 3 % to 5.5 % of the time."""
     worse, better = (rate + 0.01) / 2, (rate - 0.01) / 2
     drawn = np.random.default_rng(0).multinomial(n, [worse, better, 1 - rate], size=1000)
     seen, index = np.unique(drawn[:, :2], axis=0, return_inverse=True)
@@ -141,38 +141,38 @@ def test_the_exact_test_wastes_little(rate: float, n: int) -> None:
 
 @given(st.integers(1, 60), st.data())
 @settings(max_examples=50)
-def test_more_losses_are_more_evidence_of_loss(n: int, data: st.DataObject) -> None:
-    """One more wrong answer, in place of a right one, never lowers the p-value."""
+def test_more_losses_do_not_lower_the_p_value(n: int, data: st.DataObject) -> None:
+    """One more wrong answer in place of a right one never lowers the p-value."""
     worse = data.draw(st.integers(0, n - 1))
     better = data.draw(st.integers(0, n - 1 - worse))
     assert exact_p_value(worse, better, n, 0.1) <= exact_p_value(worse + 1, better, n, 0.1) + 1e-9
 
 
 @pytest.mark.parametrize(("mean", "spread"), [(0.01, 0.0), (0.01, 0.2), (0.1, 0.5)])
-def test_the_bet_is_lost_where_the_loss_is_at_the_bound(mean: float, spread: float) -> None:
-    """Over repeated draws with a loss at the bound, at most 5 % have p <= 5 %, whatever the losses look like."""
+def test_the_betting_test_holds_its_level_at_the_bound(mean: float, spread: float) -> None:
+    """Over repeated draws with a loss at the bound, at most 5 % have p <= 5 %, for several distributions of losses."""
     rng = np.random.default_rng(0)
     draws = mean + spread * rng.choice([-1.0, 1.0], (1000, 500))
     rejected = np.mean([betting_p_value(row, mean) <= 0.05 for row in draws])
     assert rejected <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / 1000)
 
 
-def test_both_see_a_cascade_that_loses_nothing() -> None:
-    """2,000 inputs, 4 % disagreement, no loss: both certify 2 %."""
+def test_both_tests_certify_a_cascade_without_loss() -> None:
+    """With 2,000 inputs, 4 % disagreement and no loss, both tests certify 2 %."""
     losses = np.random.default_rng(0).permutation(np.repeat([1.0, -1.0, 0.0], [40, 40, 1920]))
     assert exact_p_value(40, 40, 2000, 0.02) < 0.001 + 1e-4
     assert betting_p_value(losses, 0.02) < 0.01
 
 
 @pytest.mark.parametrize(("bound", "risk"), [(0.01, 0.05), (0.05, 0.1)])
-def test_the_least_sample_is_the_least(bound: float, risk: float) -> None:
-    """With no disagreement at all, that many inputs show it and one fewer do not."""
+def test_the_least_sample_is_minimal(bound: float, risk: float) -> None:
+    """Without disagreement, that number of inputs passes the test and one fewer does not."""
     n = sample_size(bound, risk)
     assert exact_p_value(0, 0, n, bound) <= risk < exact_p_value(0, 0, n - 1, bound)
 
 
-def test_the_usual_sample_shows_it_four_times_in_five() -> None:
-    """Drawn with the loss and the disagreement that it was made for."""
+def test_the_usual_sample_passes_with_80_percent_power() -> None:
+    """The samples are drawn with the loss and the disagreement that the number was computed for."""
     n = sample_size(0.02, 0.05, disagreement=0.06, loss=0.0)
     drawn = np.random.default_rng(0).multinomial(n, [0.03, 0.03, 0.94], size=300)
     shown = np.mean([exact_p_value(int(w), int(b), n, 0.02) <= 0.05 for w, b, _ in drawn])
@@ -182,14 +182,14 @@ def test_the_usual_sample_shows_it_four_times_in_five() -> None:
 @pytest.mark.parametrize(
     ("worse", "better", "n", "bound"), [(1, 1, 1, 0.1), (-1, 0, 5, 0.1), (0, 0, 0, 0.1), (0, 0, 9, 0.0)]
 )
-def test_counts_that_cannot_be_are_refused(worse: int, better: int, n: int, bound: float) -> None:
-    """One sentence that names them."""
+def test_impossible_counts_are_refused(worse: int, better: int, n: int, bound: float) -> None:
+    """The error names the counts."""
     with pytest.raises(CalibrationError, match=r"^worse, better, n, bound: "):
         exact_p_value(worse, better, n, bound)
 
 
 @pytest.mark.parametrize("losses", [[], [2.0], [np.nan], [[0.0]]])
-def test_losses_that_cannot_be_are_refused(losses: list[float]) -> None:
-    """Outside [-1, 1] no bet is safe."""
+def test_losses_outside_the_range_are_refused(losses: list[float]) -> None:
+    """The betting test is valid only for losses in [-1, 1]."""
     with pytest.raises(CalibrationError, match=r"^losses: "):
         betting_p_value(np.array(losses), 0.1)

@@ -1,4 +1,4 @@
-"""The choice of a calibrator of scores: Platt scaling unless isotonic regression is clearly better."""
+"""The default calibrator of scores is Platt scaling, unless isotonic regression is clearly better."""
 
 import numpy as np
 import pytest
@@ -11,14 +11,14 @@ Scored = tuple[NDArray[np.float64], NDArray[np.bool_]]
 
 
 def logistic(n: int, seed: int) -> Scored:
-    """Scores whose log-odds of being right are linear."""
+    """Draw scores whose log-odds of being right are linear."""
     rng = np.random.default_rng(seed)
     score = rng.normal(size=n)
     return score, rng.random(n) < 1 / (1 + np.exp(-2 * score))
 
 
 def stepped(n: int, seed: int) -> Scored:
-    """Scores that are right half the time up to a point, and nearly always in between."""
+    """Draw scores that are right half the time below a point and nearly always above it."""
     rng = np.random.default_rng(seed)
     score = rng.uniform(0.5, 8.0, n)
     return score, rng.random(n) < np.where(score < 2.0, 0.4, 0.95)
@@ -31,16 +31,16 @@ def losses(calibrator: Platt | Isotonic, scored: Scored) -> NDArray[np.float64]:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_scores_with_linear_log_odds_keep_platt_scaling(seed: int) -> None:
-    """More freedom gains nothing there."""
+def test_platt_scaling_is_chosen_for_linear_log_odds(seed: int) -> None:
+    """Isotonic regression gains nothing there."""
     scored = logistic(500, seed)
     chosen = choose_calibrator(*scored)
     assert (chosen.method, chosen.calibrator) == ("platt", fit_platt(*scored))
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_scores_that_no_formula_fits_get_isotonic_regression(seed: int) -> None:
-    """It is the better one on fresh inputs too."""
+def test_isotonic_regression_is_chosen_for_a_step(seed: int) -> None:
+    """It has the higher likelihood on new inputs too."""
     scored, fresh = stepped(2000, seed), stepped(5000, seed + 100)
     chosen = choose_calibrator(*scored)
     assert chosen.method == "isotonic"
@@ -48,7 +48,7 @@ def test_scores_that_no_formula_fits_get_isotonic_regression(seed: int) -> None:
 
 
 def test_the_choice_follows_from_the_figures() -> None:
-    """Isotonic regression only if its gain is above one standard error; gains are differences of likelihoods."""
+    """Isotonic regression is chosen only if its gain in likelihood exceeds one standard error."""
     methods = set()
     for seed in range(20):
         chosen = choose_calibrator(*stepped(60, seed), seed=seed)
@@ -61,8 +61,8 @@ def test_the_choice_follows_from_the_figures() -> None:
 
 
 @pytest.mark.parametrize(("position", "fit"), [(0, fit_platt), (1, fit_isotonic)])
-def test_every_row_is_measured_by_a_fit_that_has_not_seen_it(position: int, fit: type[Platt]) -> None:
-    """With as many folds as rows, the likelihood is the mean over fits that leave one row out."""
+def test_every_row_is_scored_by_a_fit_without_it(position: int, fit: type[Platt]) -> None:
+    """With as many folds as rows, the likelihood is the mean over leave-one-out fits."""
     score, correct = logistic(30, 0)
     left_out = [
         losses(fit(np.delete(score, i), np.delete(correct, i)), (score[[i]], correct[[i]])).item()  # type: ignore[arg-type]
@@ -74,7 +74,7 @@ def test_every_row_is_measured_by_a_fit_that_has_not_seen_it(position: int, fit:
 
 
 def test_the_same_seed_gives_the_same_figures() -> None:
-    """Another seed gives others."""
+    """Another seed gives different figures."""
     first, again, other = (choose_calibrator(*logistic(100, 0), seed=seed).candidates for seed in (1, 1, 2))
     assert first == again != other
 
@@ -88,7 +88,7 @@ def test_the_same_seed_gives_the_same_figures() -> None:
         ([0.5, 0.5, 0.5, 0.5], [True, False, True, False], 2, "^score: .*distinct"),
     ],
 )
-def test_what_leaves_no_choice_is_refused(score: list[float], correct: list[bool], folds: int, message: str) -> None:
+def test_invalid_arguments_are_refused(score: list[float], correct: list[bool], folds: int, message: str) -> None:
     """The error names the argument and the value."""
     with pytest.raises(CalibrationError, match=message):
         choose_calibrator(np.array(score), np.array(correct), folds=folds)

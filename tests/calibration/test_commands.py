@@ -1,4 +1,4 @@
-"""`edgecascade plan` and `edgecascade evaluate`, on saved outputs."""
+"""`edgecascade plan` and `edgecascade evaluate` on saved outputs."""
 
 import json
 import xml.etree.ElementTree as ET
@@ -31,7 +31,7 @@ Sampled = Callable[..., tuple[NDArray[np.float64], NDArray[np.int64]]]
 
 @pytest.fixture
 def folder(sampled: Sampled, tmp_path: Path) -> Path:
-    """Outputs of a local model that sees what its remote sees through noise, in every form."""
+    """Return a folder with outputs, in every format, of a local model that sees the remote's logits through noise."""
     logits, labels = sampled(n=1500, seed=3)
     logits = 2 * logits
     arrays: dict[str, Any] = {
@@ -46,15 +46,15 @@ def folder(sampled: Sampled, tmp_path: Path) -> Path:
 
 
 def run(*arguments: object, command: str = "plan") -> int:
-    """Return the exit code, argparse's included."""
+    """Run a command and return its exit code, including those of argparse."""
     try:
         return main([command, *(str(argument) for argument in arguments)])
     except SystemExit as stop:
         return int(stop.code or 0)
 
 
-def test_every_form_of_the_outputs_is_read_alike(folder: Path) -> None:
-    """One archive, three arrays, or a parquet table."""
+def test_every_format_of_the_outputs_gives_the_same_plan(folder: Path) -> None:
+    """The formats are one archive, three arrays and a parquet table."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -69,7 +69,7 @@ def test_every_form_of_the_outputs_is_read_alike(folder: Path) -> None:
 
 
 def test_probabilities_are_recognised(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """And said to have been turned into logits; the plan is that of the logits."""
+    """The output says that they were converted to logits, and the plan equals that of the logits."""
     given = read_pair(folder / "outputs.npz")
     np.save(folder / "remote.npy", softmax(given.remote))
     read = read_pair(*(folder / f"{name}.npy" for name in ("local", "remote", "labels")))
@@ -80,8 +80,8 @@ def test_probabilities_are_recognised(folder: Path, capsys: pytest.CaptureFixtur
     assert capsys.readouterr().out.startswith("remote: ")
 
 
-def test_the_plan_is_printed_for_a_person(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Calibrations, policy, advice, and the curve with the chosen point marked once."""
+def test_the_plan_is_printed_as_text(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The text holds the calibrations, policy, advice, and the curve with the chosen point marked once."""
     assert run(folder / "outputs.npz", "--offload-rate", "0.3") == 0
     shown = capsys.readouterr().out
     for part in ("local       accuracy", "remote      accuracy", "policy      most accuracy at 30%", "advice      "):
@@ -89,8 +89,8 @@ def test_the_plan_is_printed_for_a_person(folder: Path, capsys: pytest.CaptureFi
     assert shown.count("<- chosen") == 1
 
 
-def test_the_plan_is_written_for_a_program(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The numbers of `plan_cascade`; to a file or to standard output, which then holds nothing else."""
+def test_the_plan_is_written_as_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The JSON holds the numbers of `plan_cascade`; on standard output, nothing else is printed."""
     outputs = read_pair(folder / "outputs.npz")
     plan = plan_cascade(outputs.local, outputs.remote, outputs.labels, MostAccuracy(0.3))
     assert run(folder / "outputs.npz", "--offload-rate", "0.3", "--json", "-") == 0
@@ -104,8 +104,8 @@ def test_the_plan_is_written_for_a_program(folder: Path, capsys: pytest.CaptureF
     assert json.loads((folder / "plan.json").read_text()) == document
 
 
-def test_the_plan_is_drawn(folder: Path) -> None:
-    """Three panels in one SVG, which is well-formed, with the words of the field in it."""
+def test_the_plan_is_drawn_as_svg(folder: Path) -> None:
+    """The drawing is one well-formed SVG of three panels, labelled with the terms of the field."""
     assert run(folder / "outputs.npz", "--certify", "0.05", "--plot", folder / "plan.svg") == 0
     text = " ".join(ET.parse(folder / "plan.svg").getroot().itertext())
     for part in ("offload rate, %", "advantage of the local model", "confidence of the local model", "threshold"):
@@ -113,7 +113,7 @@ def test_the_plan_is_drawn(folder: Path) -> None:
 
 
 def broken(folder: Path, **changes: Any) -> Path:
-    """An archive with changes; None leaves an array out."""
+    """Write an archive with changes; None removes an array."""
     with np.load(folder / "outputs.npz") as archive:
         arrays = {**{name: archive[name] for name in archive}, **changes}
     np.savez(folder / "broken.npz", **{name: array for name, array in arrays.items() if array is not None})
@@ -134,18 +134,18 @@ def broken(folder: Path, **changes: Any) -> Path:
         pytest.param({"labels": np.zeros(1500, int)}, "no finite T", id="one class"),
     ],
 )
-def test_outputs_that_support_no_plan_are_refused(folder: Path, changes: dict[str, Any], message: str) -> None:
-    """One sentence that names the array, what came and what was expected."""
+def test_invalid_outputs_are_refused(folder: Path, changes: dict[str, Any], message: str) -> None:
+    """The error names the array, the value found and the value expected."""
     with pytest.raises(CalibrationError, match=message):  # noqa: PT012
         outputs = read_pair(broken(folder, **changes))
         plan_cascade(outputs.local, outputs.remote, outputs.labels, MostAccuracy(0.3))
 
 
 @pytest.mark.parametrize("files", [["nowhere.npz"], ["notes.txt"], ["a.npy", "b.npy"], ["x.npy", "y.npy", "z.npy"]])
-def test_files_that_are_none_are_one_sentence(
+def test_unreadable_files_end_in_one_sentence(
     folder: Path, files: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Exit code 2, no traceback."""
+    """The exit code is 2, and there is no traceback."""
     (folder / "notes.txt").write_text("no outputs")
     assert run(*(folder / file for file in files), "--while-it-helps") == 2
     shown = capsys.readouterr().err
@@ -153,8 +153,8 @@ def test_files_that_are_none_are_one_sentence(
     assert shown.count("\n") == 1
 
 
-def test_an_objective_is_needed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Argparse says which there are."""
+def test_an_objective_is_required(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The error lists the objectives."""
     assert run(folder / "outputs.npz") == 2
     assert "--offload-rate --accuracy --max-loss --certify --cost --while-it-helps" in capsys.readouterr().err
 
@@ -170,8 +170,8 @@ def test_a_plan_has_the_sections_of_a_cascade_file(folder: Path, capsys: pytest.
     assert found["operating_curve"][0].keys() == file["operating_curve"][0].keys()
 
 
-def test_no_input_is_both_fitted_and_evaluated(sampled: Sampled) -> None:
-    """The temperature is that of one part, the metrics are those of the other."""
+def test_no_input_is_used_for_both_fit_and_evaluation(sampled: Sampled) -> None:
+    """The temperature comes from one part, the metrics from the other."""
     logits, labels = sampled(n=600, temperature=2.0)
     found = evaluate_held_out(SavedOutputs(logits, labels, False), fit_share=0.4, seed=3)
     rows = np.random.default_rng(3).permutation(600)
@@ -186,7 +186,7 @@ def test_no_input_is_both_fitted_and_evaluated(sampled: Sampled) -> None:
 
 
 def test_the_evaluation_is_printed_and_written(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A line per metric; the JSON has the same figures, and numbers only."""
+    """The text has a line per metric; the JSON holds the same figures, as numbers only."""
     assert run(folder / "outputs.npz", "--array", "local", "--json", folder / "e.json", command="evaluate") == 0
     shown = capsys.readouterr().out
     document = json.loads((folder / "e.json").read_text())
@@ -200,7 +200,7 @@ def test_the_evaluation_is_printed_and_written(folder: Path, capsys: pytest.Capt
 
 
 def test_calibrators_of_scores_can_be_compared() -> None:
-    """On the part of the fit only."""
+    """They are compared on the part used for the fit only."""
     rng = np.random.default_rng(0)
     score = rng.uniform(0.5, 8.0, 3000)
     correct = rng.random(3000) < np.where(score < 2.0, 0.4, 0.95)
@@ -212,7 +212,7 @@ def test_calibrators_of_scores_can_be_compared() -> None:
 
 
 def test_scores_of_any_task_are_evaluated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Raw scores have no calibration error before Platt scaling, and one after it."""
+    """Raw scores have no calibration error before Platt scaling and have one after it."""
     rng = np.random.default_rng(0)
     score = -rng.exponential(size=1000)
     correct = rng.random(1000) < 1 / (1 + np.exp(-3 * score - 2))
@@ -237,9 +237,9 @@ def test_scores_of_any_task_are_evaluated(tmp_path: Path, capsys: pytest.Capture
 @pytest.mark.parametrize(
     "arguments", [["--array", "other"], ["--fit-share", "1"], ["--fit-share", "0"], ["--calibrators"]]
 )
-def test_an_evaluation_that_cannot_be_is_one_sentence(
+def test_an_invalid_evaluation_ends_in_one_sentence(
     folder: Path, arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Exit code 2, no traceback."""
+    """The exit code is 2, and there is no traceback."""
     assert run(folder / "outputs.npz", "--array", "local", *arguments, command="evaluate") == 2
     assert capsys.readouterr().err.count("\n") == 1

@@ -1,4 +1,4 @@
-"""Confidence of sampled answers, and the bins that relate confidence and a verifier's scores."""
+"""Confidence of sampled answers, and the bins that relate confidence to a verifier's scores."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -24,7 +24,7 @@ CONFIDENCE: ConfidenceFunction[Sequence[NDArray[np.floating]]] = mean_log_probab
 
 
 def shared_words(answers: Sequence[str], references: Sequence[str]) -> NDArray[np.float64]:
-    """Return the share of the reference's words that each answer has."""
+    """Return the share of the reference's words that each answer contains."""
     return np.array(
         [
             np.mean([word in answer.split() for word in reference.split()])
@@ -37,18 +37,18 @@ VERIFIER: Verifier[Sequence[str]] = shared_words
 
 
 def test_the_score_is_the_mean_over_tokens() -> None:
-    """It does not depend on their number."""
+    """The score does not depend on the number of tokens."""
     np.testing.assert_allclose(CONFIDENCE([np.log([0.5, 0.25, 0.125]), np.log([1.0])]), [np.log(0.25), 0.0])
 
 
-def test_a_verifier_may_give_partial_credit() -> None:
-    """Its scores are related to confidence as right and wrong are."""
+def test_a_verifier_may_give_partial_scores() -> None:
+    """Partial scores are related to confidence as correctness is."""
     verified = np.asarray(VERIFIER(["the white cat", "a dog"], ["the black cat", "dog"]))
     np.testing.assert_allclose(relate(np.array([0.4, 0.9]), verified, bins=2).accuracy, [2 / 3, 1.0])
 
 
 def test_platt_scaling_calibrates_the_score() -> None:
-    """Mean log-probabilities become confidences that a verifier confirms."""
+    """Mean log-probabilities become confidences that agree with a verifier."""
     rng = np.random.default_rng(0)
     mean = -rng.exponential(size=2000)
     right = rng.random(2000) < 1 / (1 + np.exp(-3 * mean - 2))
@@ -58,8 +58,8 @@ def test_platt_scaling_calibrates_the_score() -> None:
 
 
 @given(st.integers(1, 40).flatmap(lambda n: st.tuples(*(arrays(np.float64, n, elements=st.floats(0, 1)),) * 2)))
-def test_the_bins_average_the_verifiers_scores(columns: tuple[NDArray[np.float64], NDArray[np.float64]]) -> None:
-    """As `reliability` averages right and wrong."""
+def test_the_bins_average_the_scores_of_the_verifier(columns: tuple[NDArray[np.float64], NDArray[np.float64]]) -> None:
+    """They are averaged as `reliability` averages correctness."""
     confidence, verified = columns
     found = relate(confidence, verified)
     assert found.count.sum() == len(verified)
@@ -81,7 +81,7 @@ def test_the_bins_average_the_verifiers_scores(columns: tuple[NDArray[np.float64
         ),
     ],
 )
-def test_what_cannot_be_related_is_refused(call: Callable[[], Any], message: str) -> None:
+def test_invalid_scores_are_refused(call: Callable[[], Any], message: str) -> None:
     """The error names the argument and the value."""
     with pytest.raises(CalibrationError, match=message):
         call()

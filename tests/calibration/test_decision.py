@@ -1,4 +1,4 @@
-"""The reference decision, on rows whose answer is plain; the graph is held to it in `tests/export/test_fold.py`."""
+"""The reference decision on rows with a known answer; `tests/export/test_fold.py` compares the graph with it."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ RULE = DecisionRule(temperature=2.0, table=TABLE, threshold=0.25)
     ],
 )
 def test_a_row_is_decided(row: list[float], label: int, advantage: float, forward: bool) -> None:
-    """Label, advantage and forward as the words of the design say; the confidence is the calibrated one."""
+    """The label, advantage and forward decision follow their definitions, and the confidence is the calibrated one."""
     decision = decide(np.array([row], np.float32), RULE)
     assert (decision.label[0], decision.advantage[0], decision.forward[0]) == (label, advantage, forward)
     assert decision.confidence[0] == softmax(np.array([row]), 2.0).max() == decision.probabilities.max()
@@ -27,7 +27,7 @@ def test_a_row_is_decided(row: list[float], label: int, advantage: float, forwar
 
 @pytest.mark.parametrize("row", [[np.nan, 0.0], [np.inf, 0.0], [-np.inf, -np.inf]])
 def test_a_row_without_confidence_is_forwarded_at_any_threshold(row: list[float]) -> None:
-    """NaN is below no threshold and yet leaves the device."""
+    """A NaN confidence is below no threshold, yet the row is forwarded."""
     decision = decide(np.array([row], np.float32), DecisionRule(1.0, TABLE, threshold=-1.0))
     assert decision.forward[0]
     assert np.isnan([decision.confidence[0], decision.advantage[0]]).all()

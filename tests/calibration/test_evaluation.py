@@ -1,4 +1,4 @@
-"""All metrics at once, and the Brier score."""
+"""All metrics of an evaluation, and the Brier score."""
 
 from collections.abc import Callable
 from typing import Any
@@ -21,12 +21,12 @@ from edgecascade.calibration import (
 from edgecascade.calibration.metrics import auroc, brier_score, risk_coverage
 from edgecascade.calibration.metrics.evaluation import squared_distances
 
-RANGES = {"brier": (0.0, 2.0), "nll": (0.0, np.inf)}  # of the others: 0 to 1
+RANGES = {"brier": (0.0, 2.0), "nll": (0.0, np.inf)}  # the other metrics lie between 0 and 1
 Sampled = Callable[..., tuple[NDArray[np.float64], NDArray[np.int64]]]
 
 
-def test_each_number_is_what_its_own_function_says(sampled: Sampled) -> None:
-    """All eight of them, each with its n."""
+def test_each_metric_equals_that_of_its_own_function(sampled: Sampled) -> None:
+    """All eight metrics are compared, each with its n."""
     logits, labels = sampled(n=400, temperature=2.0)
     probabilities = softmax(logits).astype(np.float64)
     confidence, correct = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
@@ -46,8 +46,8 @@ def test_each_number_is_what_its_own_function_says(sampled: Sampled) -> None:
     assert (found["accuracy"].low, found["accuracy"].high) == proportion_interval(int(correct.sum()), 400)
 
 
-def test_the_log_loss_is_scikit_learns(sampled: Sampled) -> None:
-    """In nats."""
+def test_the_log_loss_equals_that_of_scikit_learn(sampled: Sampled) -> None:
+    """The unit is nats."""
     metrics = pytest.importorskip("sklearn.metrics")
     logits, labels = sampled(n=300)
     probabilities = softmax(logits).astype(np.float64)
@@ -58,8 +58,8 @@ def test_the_log_loss_is_scikit_learns(sampled: Sampled) -> None:
 
 @given(st.integers(2, 40), st.integers(2, 4), st.sampled_from([0.01, 1.0]), st.integers(0, 1000))
 @settings(max_examples=25)
-def test_every_number_is_in_its_interval_and_that_in_its_range(n: int, classes: int, spread: float, seed: int) -> None:
-    """Few rows, certainties and classes that never occur included; a number that is open is NaN."""
+def test_every_metric_is_in_its_interval_and_range(n: int, classes: int, spread: float, seed: int) -> None:
+    """Cases include few rows, certain predictions and classes that never occur; an undefined metric is NaN."""
     rng = np.random.default_rng(seed)
     probabilities = rng.dirichlet(np.full(classes, spread), n).astype(np.float32)
     for name, estimate in evaluate(probabilities, rng.integers(classes, size=n), resamples=20).items():
@@ -71,8 +71,8 @@ def test_every_number_is_in_its_interval_and_that_in_its_range(n: int, classes: 
             assert estimate.low - 1e-12 <= estimate.value <= estimate.high + 1e-12
 
 
-def test_what_resampling_cannot_tell_is_left_open() -> None:
-    """Twenty right answers, all alike: no area to speak of, and no certainty about any."""
+def test_identical_answers_leave_the_metrics_uncertain() -> None:
+    """Twenty identical right answers have no AUROC, and every interval has a positive width."""
     found = evaluate(np.tile([0.9, 0.1], (20, 1)), np.zeros(20, int))
     assert np.isnan(found["auroc"].value)
     assert (found["aurc"].value, found["aurc"].low, found["aurc"].high) == (0.0, 0.0, 1.0)
@@ -80,23 +80,23 @@ def test_what_resampling_cannot_tell_is_left_open() -> None:
     assert found["accuracy"].low < 0.9
 
 
-def test_what_was_called_impossible_costs_everything() -> None:
-    """A probability of 0 for what happened has an infinite log loss, and the other numbers stay what they are."""
+def test_an_outcome_of_probability_zero_has_infinite_log_loss() -> None:
+    """The other metrics are not affected."""
     probabilities = np.tile([0.9, 0.1, 0.0], (20, 1))
     found = evaluate(probabilities, np.array([0] * 17 + [1, 1, 2]), resamples=20)
     assert (found["nll"].value, found["nll"].high) == (np.inf, np.inf)
     assert found["brier"].high < 1.0
 
 
-def test_the_same_seed_gives_the_same_numbers(sampled: Sampled) -> None:
-    """A report can be made again."""
+def test_the_same_seed_gives_the_same_metrics(sampled: Sampled) -> None:
+    """An evaluation is reproducible."""
     logits, labels = sampled(n=100)
     first, again, other = (evaluate(softmax(logits), labels, resamples=50, seed=seed) for seed in (1, 1, 2))
     assert first == again != other
 
 
 def truths(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str, float]:
-    """What so many inputs say that chance no longer counts."""
+    """Return the metrics of a sample so large that chance is negligible."""
     confidence, correct = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
     return {
         "accuracy": float(correct.mean()),
@@ -112,8 +112,8 @@ def truths(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> dic
 
 @pytest.mark.slow
 @pytest.mark.parametrize("scale", [1.0, 3.0])
-def test_the_truth_is_held_19_times_in_20(scale: float) -> None:
-    """Each number, over a hundred draws of 300 that are half again too sure, of models often and rarely wrong."""
+def test_the_intervals_cover_the_truth_at_95_percent(scale: float) -> None:
+    """Each metric is checked over a hundred overconfident samples of 300, from accurate and inaccurate models."""
 
     def draw(n: int, seed: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         rng = np.random.default_rng(seed)
@@ -126,11 +126,11 @@ def test_the_truth_is_held_19_times_in_20(scale: float) -> None:
         found = evaluate(*draw(300, seed), resamples=200)
         for name, value in truth.items():
             held[name] += found[name].low - 1e-9 <= value <= found[name].high + 1e-9
-    assert min(held.values()) >= 88, held  # 95 would be so in all but three of a thousand
+    assert min(held.values()) >= 88, held  # a true coverage of 95 % fails this bound three times in a thousand
 
 
 def test_logits_and_single_rows_are_refused(sampled: Sampled) -> None:
-    """One sentence that names the argument."""
+    """The error names the argument."""
     logits, labels = sampled(n=10)
     with pytest.raises(CalibrationError, match=r"^probabilities: .*logits"):
         evaluate(logits, labels)
@@ -143,7 +143,7 @@ Labelled = tuple[NDArray[np.floating], NDArray[np.int64]]
 
 @st.composite
 def labelled(draw: st.DrawFn) -> Labelled:
-    """Distributions over some classes, certainties among them, with any labels."""
+    """Draw distributions over some classes, certain ones among them, with any labels."""
     n, classes = draw(st.integers(1, 20)), draw(st.integers(2, 5))
     rng = np.random.default_rng(draw(st.integers(0, 1000)))
     probabilities = rng.dirichlet(np.full(classes, draw(st.sampled_from([0.01, 1.0]))), n)
@@ -152,8 +152,8 @@ def labelled(draw: st.DrawFn) -> Labelled:
 
 
 @given(labelled())
-def test_it_is_the_squared_distance_from_what_happened(labelled: Labelled) -> None:
-    """Summed over classes, row by row, and averaged over rows."""
+def test_the_brier_score_is_the_squared_distance_from_the_label(labelled: Labelled) -> None:
+    """It is summed over classes and averaged over rows."""
     probabilities, labels = labelled
     happened = np.eye(probabilities.shape[1])[labels]
     wanted = [sum((p - h) ** 2 for p, h in zip(*row, strict=True)) for row in zip(probabilities, happened, strict=True)]
@@ -162,8 +162,8 @@ def test_it_is_the_squared_distance_from_what_happened(labelled: Labelled) -> No
 
 
 @given(labelled())
-def test_it_is_scikit_learns(labelled: Labelled) -> None:
-    """Which takes half of it unless asked not to."""
+def test_the_brier_score_equals_that_of_scikit_learn(labelled: Labelled) -> None:
+    """scikit-learn halves it by default."""
     pytest.importorskip("sklearn", minversion="1.7")
     from sklearn.metrics import brier_score_loss
 
@@ -175,16 +175,16 @@ def test_it_is_scikit_learns(labelled: Labelled) -> None:
 
 
 @given(labelled())
-def test_it_is_between_certainly_right_and_certainly_wrong(labelled: Labelled) -> None:
-    """From 0 to 2, and both ends are reached."""
+def test_the_brier_score_ranges_from_0_to_2(labelled: Labelled) -> None:
+    """Both ends are reached: certainly right and certainly wrong."""
     probabilities, labels = labelled
     assert 0.0 <= brier_score(probabilities, labels) <= 2.0 + 1e-6
     assert brier_score(np.eye(3), np.arange(3)) == 0.0
     assert brier_score(np.eye(3), np.array([1, 2, 0])) == 2.0
 
 
-def test_honest_probabilities_are_best() -> None:
-    """It is proper: of labels drawn with p, no other distribution expects a smaller score than p."""
+def test_the_brier_score_is_proper() -> None:
+    """For labels drawn with p, no other distribution has a lower expected score than p."""
     honest = np.array([0.6, 0.3, 0.1])
     others = np.random.default_rng(0).dirichlet([1.0, 1.0, 1.0], 200)
 
@@ -216,9 +216,9 @@ LABELS = np.array([0, 1])
         pytest.param(ROWS, LABELS - 1, "^labels: expected 0 to 1.*-1 to 0", id="a negative label"),
     ],
 )
-def test_what_is_no_labelled_distribution_is_refused(
+def test_invalid_distributions_and_labels_are_refused(
     probabilities: NDArray[Any], labels: NDArray[Any], message: str
 ) -> None:
-    """One sentence that names the argument."""
+    """The error names the argument."""
     with pytest.raises(CalibrationError, match=message):
         brier_score(probabilities, labels)

@@ -1,4 +1,4 @@
-"""The wall around this part: arrays in, numbers out."""
+"""The calibration part imports no other part: it maps arrays to numbers."""
 
 import subprocess
 import sys
@@ -14,8 +14,8 @@ print(*sys.modules)
 """
 
 
-def test_it_knows_no_model_no_file_format_and_no_other_part() -> None:
-    """Fitting a temperature imports neither export nor runtime, neither torch nor onnx nor onnxruntime."""
+def test_calibration_imports_no_other_part() -> None:
+    """Fitting a temperature imports neither export nor runtime, and neither torch, onnx nor onnxruntime."""
     ran = subprocess.run([sys.executable, "-c", USE], capture_output=True, text=True, check=True)
     imported = {".".join(name.split(".")[:2]) for name in ran.stdout.split()}
     assert "edgecascade.calibration" in imported

@@ -1,4 +1,4 @@
-"""95 % intervals cover the truth as often as they say."""
+"""Intervals at 95 % have the stated coverage."""
 
 import numpy as np
 import pytest
@@ -19,8 +19,8 @@ Z = 1.959963984540054
 
 
 @given(st.integers(1, 10**6), st.data())
-def test_a_proportion_has_wilsons_interval(n: int, data: st.DataObject) -> None:
-    """The closed form of Wilson (1927), kept within [0, 1]."""
+def test_a_proportion_has_the_wilson_interval(n: int, data: st.DataObject) -> None:
+    """It equals the closed form of Wilson (1927), clipped to [0, 1]."""
     count = data.draw(st.integers(0, n))
     p = count / n
     centre = (p + Z**2 / (2 * n)) / (1 + Z**2 / n)
@@ -31,8 +31,8 @@ def test_a_proportion_has_wilsons_interval(n: int, data: st.DataObject) -> None:
     assert high == pytest.approx(min(1.0, centre + half), abs=1e-9)
 
 
-def test_a_mean_has_the_interval_of_the_normal_approximation() -> None:
-    """For a thousand values: the mean plus or minus 1.96 standard errors, and no bias."""
+def test_the_bootstrap_of_a_mean_agrees_with_the_normal_approximation() -> None:
+    """For a thousand values, it is the mean plus or minus 1.96 standard errors, without bias."""
     values = np.random.default_rng(0).exponential(size=1000)
     found = bootstrap(lambda v: float(v.mean()), values, resamples=2000)
     error = values.std() / np.sqrt(len(values))
@@ -42,14 +42,14 @@ def test_a_mean_has_the_interval_of_the_normal_approximation() -> None:
 
 
 def test_rows_are_resampled_together() -> None:
-    """Two columns that are the same stay the same in every resample."""
+    """Two equal columns stay equal in every resample."""
     values = np.arange(50.0)
     found = bootstrap(lambda a, b: float(np.abs(a - b).max()), values, values)
     assert (found.low, found.high, found.bias) == (0.0, 0.0, 0.0)
 
 
-def test_the_bias_of_a_calibration_error_is_seen() -> None:
-    """Perfect confidences show an error above 0 in finite data; resampling says about by how much."""
+def test_the_bias_of_a_calibration_error_is_estimated() -> None:
+    """Perfect confidences have a positive error in finite data; resampling estimates its size."""
     rng = np.random.default_rng(0)
     confidence = rng.uniform(0.5, 1.0, 1000)
     correct = rng.random(1000) < confidence
@@ -58,14 +58,14 @@ def test_the_bias_of_a_calibration_error_is_seen() -> None:
 
 
 def test_the_same_seed_gives_the_same_interval() -> None:
-    """A report can be made again."""
+    """An interval is reproducible."""
     values = np.random.default_rng(0).normal(size=100)
     first, again, other = (bootstrap(lambda v: float(v.mean()), values, seed=seed) for seed in (1, 1, 2))
     assert first == again != other
 
 
-def test_a_paired_difference_is_held_19_times_in_20() -> None:
-    """Over repeated draws, few inputs and rare disagreement included."""
+def test_a_paired_difference_is_covered_at_95_percent() -> None:
+    """Coverage holds over repeated draws, including few inputs and rare disagreement."""
     rng = np.random.default_rng(0)
     for n, better, worse in ((30, 0.1, 0.05), (200, 0.02, 0.02), (500, 0.3, 0.1)):
         draws = rng.random((2000, n))
@@ -75,19 +75,19 @@ def test_a_paired_difference_is_held_19_times_in_20() -> None:
         assert 0.93 < covered.mean() <= 1.0
 
 
-def test_models_that_never_differed_may_differ() -> None:
-    """Agreement on 50 inputs is no proof; the interval has a width and holds 0."""
+def test_models_that_always_agreed_have_an_interval_of_positive_width() -> None:
+    """Agreement on 50 inputs proves no equality; the interval contains 0."""
     low, high = paired_difference_interval(np.ones(50, bool), np.ones(50, bool))
     assert -0.1 < low < 0 < high < 0.1
 
 
-def test_a_mean_of_equal_values_is_certain() -> None:
-    """Nothing varies, so there is nothing to resample."""
+def test_a_mean_of_equal_values_has_an_interval_of_width_zero() -> None:
+    """The values do not vary."""
     assert mean(np.ones(50)).low == mean(np.ones(50)).high == 1.0
 
 
 def test_a_mean_estimate_has_the_interval_of_the_normal_approximation() -> None:
-    """For many values the bootstrap's interval is the mean plus or minus 1.96 standard errors."""
+    """For many values, the bootstrap interval is the mean plus or minus 1.96 standard errors."""
     values = np.random.default_rng(0).normal(size=2000)
     error = values.std() / np.sqrt(len(values))
     estimate = mean(values)
@@ -95,8 +95,8 @@ def test_a_mean_estimate_has_the_interval_of_the_normal_approximation() -> None:
     assert estimate.high == pytest.approx(values.mean() + 1.96 * error, abs=0.3 * error)
 
 
-def test_the_interval_of_a_quantile_covers_it_19_times_in_20() -> None:
-    """Over repeated samples, the interval of p90 holds the true p90 about 95 % of the time."""
+def test_the_interval_of_a_quantile_has_95_percent_coverage() -> None:
+    """Over repeated samples, the interval of p90 contains the true p90 about 95 % of the time."""
     rng = np.random.default_rng(0)
     truth = -np.log(0.1)
     intervals = [quantile(rng.exponential(size=200), 0.9) for _ in range(400)]
@@ -105,10 +105,10 @@ def test_the_interval_of_a_quantile_covers_it_19_times_in_20() -> None:
 
 
 @given(n=st.integers(1, 2000), q=st.floats(0.01, 0.99))
-def test_either_end_of_a_quantiles_interval_errs_in_at_most_one_of_40(n: int, q: float) -> None:
-    """Exactly: how many of n values lie below the quantile is binomial. A narrower end would err more often."""
+def test_each_end_of_a_quantile_interval_errs_at_most_1_in_40(n: int, q: float) -> None:
+    """The number of n values below the quantile is binomial, and a narrower end would err more often."""
     found = quantile(np.arange(n, dtype=np.float64), q)
-    low, high = int(found.low), int(found.high)  # positions, as the values are
+    low, high = int(found.low), int(found.high)  # positions, and therefore values, counted from the lowest
     below = binom(n, q)
     assert low == 0 or below.cdf(low) <= 0.025 < below.cdf(low + 1)
     assert high == n - 1 or below.sf(high) <= 0.025 < below.sf(high - 1)

@@ -1,4 +1,4 @@
-"""Isotonic regression: scikit-learn's function of the score, with Platt's targets, so that nothing is certain."""
+"""Isotonic regression equals scikit-learn's on Platt's targets, so no probability is 0 or 1."""
 
 import numpy as np
 import pytest
@@ -16,26 +16,26 @@ Judged = tuple[NDArray[np.float64], NDArray[np.bool_]]
 
 @st.composite
 def judged(draw: st.DrawFn) -> Judged:
-    """Scores, ties among them, and any of them right."""
+    """Draw scores, with ties, and correctness."""
     n = draw(st.integers(1, 40))
     score = draw(arrays(np.float64, n, elements=st.integers(-5, 5).map(float) | st.floats(-5, 5)))
     return score, draw(arrays(np.bool_, n, elements=st.booleans()))
 
 
 def targets(correct: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Platt's, row by row."""
+    """Return Platt's target for each row."""
     if_wrong, if_right = prior_corrected_targets(correct)
     return np.where(correct, if_right, if_wrong)
 
 
 @given(judged(), arrays(np.float64, 20, elements=st.floats(-6, 6)))
-def test_it_is_scikit_learns_function(judged: Judged, anywhere: NDArray[np.float64]) -> None:
-    """At the scores, between them and beyond them."""
+def test_the_function_equals_that_of_scikit_learn(judged: Judged, anywhere: NDArray[np.float64]) -> None:
+    """They agree at the scores, between them and beyond them."""
     pytest.importorskip("sklearn")
     from sklearn.isotonic import IsotonicRegression
 
     score, correct = judged
-    score, anywhere = np.round(score, 3), np.round(anywhere, 3)  # scikit-learn merges scores that nearly tie
+    score, anywhere = np.round(score, 3), np.round(anywhere, 3)  # scikit-learn merges nearly equal scores
     theirs = IsotonicRegression(out_of_bounds="clip").fit(score, targets(correct))
     found = fit_isotonic(score, correct)
     np.testing.assert_allclose(found(score), theirs.predict(score), atol=1e-12)
@@ -43,8 +43,8 @@ def test_it_is_scikit_learns_function(judged: Judged, anywhere: NDArray[np.float
 
 
 @given(judged())
-def test_it_never_falls_and_is_never_certain(judged: Judged) -> None:
-    """Higher scores are never less probable, and no probability is 0 or 1."""
+def test_probabilities_rise_and_are_never_0_or_1(judged: Judged) -> None:
+    """Higher scores never have lower probabilities."""
     score, correct = judged
     probability = fit_isotonic(score, correct)(np.linspace(-6, 6, 50))
     target = targets(correct)
@@ -54,22 +54,22 @@ def test_it_never_falls_and_is_never_certain(judged: Judged) -> None:
 
 
 @given(judged())
-def test_any_rising_map_of_the_scores_changes_no_probability(judged: Judged) -> None:
-    """Only the order of the scores counts."""
+def test_a_rising_map_of_the_scores_changes_no_probability(judged: Judged) -> None:
+    """Only the order of the scores matters."""
     score, correct = np.round(judged[0], 3), judged[1]
     mapped = np.exp(score)
     np.testing.assert_allclose(fit_isotonic(mapped, correct)(mapped), fit_isotonic(score, correct)(score), atol=1e-12)
 
 
 @given(judged())
-def test_on_average_it_is_right(judged: Judged) -> None:
-    """The mean probability is the mean target."""
+def test_the_mean_probability_is_the_mean_target(judged: Judged) -> None:
+    """The fit is unbiased on its own data."""
     score, correct = judged
     assert fit_isotonic(score, correct)(score).mean() == pytest.approx(targets(correct).mean())
 
 
-def test_it_keeps_only_the_points_where_it_bends() -> None:
-    """A thousand rows in two levels are four points."""
+def test_only_the_vertices_are_stored() -> None:
+    """A thousand rows in two levels are stored as four points."""
     score = np.linspace(0, 1, 1000)
     found = fit_isotonic(score, score > 0.5)
     np.testing.assert_allclose(found.scores, score[[0, 499, 500, 999]])
@@ -77,7 +77,7 @@ def test_it_keeps_only_the_points_where_it_bends() -> None:
 
 
 def test_nan_stays_nan() -> None:
-    """What has no score has no probability."""
+    """A NaN score has a NaN probability."""
     found = Isotonic(np.array([0.0, 1.0]), np.array([0.2, 0.8]))(np.array([np.nan, -np.inf, 0.5, np.inf]))
     np.testing.assert_allclose(found, [np.nan, 0.2, 0.5, 0.8])
 
@@ -91,7 +91,7 @@ def test_nan_stays_nan() -> None:
         pytest.param([0.1, 0.2], [True], r"^correct: .*\[1\]", id="unequal lengths"),
     ],
 )
-def test_what_has_no_isotonic_function_is_refused(score: list[float], correct: list[bool], message: str) -> None:
-    """One sentence that names the argument."""
+def test_invalid_arguments_are_refused(score: list[float], correct: list[bool], message: str) -> None:
+    """The error names the argument."""
     with pytest.raises(CalibrationError, match=message):
         fit_isotonic(np.array(score, float), np.array(correct, bool))

@@ -1,4 +1,4 @@
-"""Merging in whole arrays, as the device merges one answer at a time."""
+"""Merging of whole arrays equals the device's merging of single answers."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ ROWS = st.lists(st.sampled_from([[0.5, 0.5, 0.0], [0.2, 0.3, 0.5], [0.9, 0.1, 0.
 @pytest.mark.parametrize("rule", MERGES)
 @given(data=st.data())
 def test_the_plan_and_the_device_merge_alike(rule: str, data: st.DataObject) -> None:
-    """The same labels from the same probabilities, ties included."""
+    """The same probabilities give the same labels, ties included."""
     local = np.array(data.draw(ROWS), np.float32)
     remote = np.array(data.draw(st.lists(st.sampled_from(local.tolist()), min_size=len(local), max_size=len(local))))
     remote = np.asarray(remote, np.float32)[:, ::-1].copy()
@@ -28,13 +28,13 @@ def test_the_plan_and_the_device_merge_alike(rule: str, data: st.DataObject) -> 
 
 
 @pytest.mark.parametrize("rule", MERGES)
-def test_what_is_not_a_number_is_replaced(rule: str) -> None:
-    """A local model that has no opinion has no say."""
+def test_nan_probabilities_are_replaced(rule: str) -> None:
+    """A local prediction of NaN does not take part in the merge."""
     assert merged_labels(rule, np.array([[np.nan, np.nan]]), np.array([[0.1, 0.9]])).tolist() == [1]
 
 
 def test_other_rules_and_shapes_are_refused() -> None:
-    """One sentence that names the argument."""
+    """The error names the argument."""
     with pytest.raises(CalibrationError, match=r"^merge: expected one of replace, confident, average, got 'vote'"):
         merged_labels("vote", np.zeros((1, 2)), np.zeros((1, 2)))
     with pytest.raises(CalibrationError, match=r"^local, remote: .*\[1, 2\] and \[1, 3\]"):

@@ -1,4 +1,4 @@
-"""The curve counts what each threshold does, and says how sure it is of each point and of all of them."""
+"""The operating curve measures what each threshold does, with pointwise and simultaneous intervals."""
 
 from itertools import pairwise
 
@@ -18,7 +18,7 @@ Situation = tuple[NDArray[np.float32], Right, Right]
 
 @st.composite
 def situations(draw: st.DrawFn) -> Situation:
-    """Advantages with ties, in exact eighths, and who was right."""
+    """Draw advantages in exact eighths, with ties, and the correctness of both models."""
     n = draw(st.integers(1, 40))
     advantage = draw(arrays(np.int64, n, elements=st.integers(-8, 8))).astype(np.float32) / np.float32(8)
     right = arrays(np.bool_, n, elements=st.booleans())
@@ -26,7 +26,7 @@ def situations(draw: st.DrawFn) -> Situation:
 
 
 def by_hand(advantage: NDArray[np.float32], local: Right, merged: Right) -> list[tuple[float, float]]:
-    """For each advantage there is, forward all below it, then everything: share forwarded, and accuracy."""
+    """Return the offload rate and accuracy of each distinct advantage as threshold, and of forwarding everything."""
     found = []
     for bound in [*sorted(set(advantage.tolist())), np.inf]:
         asked = [a < bound for a in advantage]
@@ -36,8 +36,8 @@ def by_hand(advantage: NDArray[np.float32], local: Right, merged: Right) -> list
 
 
 @given(situations())
-def test_the_curve_counts_what_each_threshold_forwards(situation: Situation) -> None:
-    """Every point that the advantages can reach, from nothing to everything, and no other."""
+def test_the_curve_has_a_point_for_each_threshold(situation: Situation) -> None:
+    """It has exactly the points that the advantages can reach, from no offload to everything."""
     curve = operating_curve(*situation)
     assert [(p.offload_rate, p.accuracy) for p in curve] == by_hand(*situation)
     assert all(a.threshold < b.threshold for a, b in pairwise(curve))
@@ -50,19 +50,19 @@ def test_the_curve_counts_what_each_threshold_forwards(situation: Situation) -> 
 
 
 @given(situations())
-def test_the_bare_points_are_those_of_the_curve(situation: Situation) -> None:
-    """The quick way, for choosing, gives the numbers of the way with intervals."""
+def test_points_without_intervals_equal_those_of_the_curve(situation: Situation) -> None:
+    """The faster function used for choosing gives the same numbers."""
     quick = [(p.threshold, p.offload_rate, p.accuracy) for p in operating_points(*situation)]
     assert quick == [(p.threshold, p.offload_rate, p.accuracy) for p in operating_curve(*situation)]
 
 
-def test_the_band_holds_the_whole_curve_19_times_in_20() -> None:
-    """Over repeated draws, all true accuracies lie in it at once about 95 % of the time; pointwise intervals do not."""
+def test_the_band_covers_the_whole_curve_at_95_percent() -> None:
+    """Over repeated draws, all true accuracies lie in the band about 95 % of the time."""
     rng = np.random.default_rng(0)
     truth = np.linspace(0.6, 0.9, 15)
     held, held_pointwise, repeats = 0, 0, 300
     for _ in range(repeats):
-        correct = rng.random((300, 1)) < truth  # one draw for all: neighbouring points share most of their inputs
+        correct = rng.random((300, 1)) < truth  # one draw for all points
         correct[:150] = rng.random((150, 15)) < truth
         low, high = simultaneous_band(correct, resamples=500)
         held += bool(((low <= truth) & (truth <= high)).all())
@@ -72,8 +72,8 @@ def test_the_band_holds_the_whole_curve_19_times_in_20() -> None:
     assert held_pointwise / repeats < 0.85
 
 
-def test_a_point_on_which_all_agree_is_not_certain() -> None:
-    """30 of 30 right leaves room for a true accuracy below 1."""
+def test_a_point_without_errors_has_an_interval() -> None:
+    """For 30 of 30 right, the interval contains accuracies below 1."""
     low, high = simultaneous_band(np.ones((30, 2), bool))
     assert (low < 0.9).all()
     assert high == pytest.approx(1.0)

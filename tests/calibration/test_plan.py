@@ -1,4 +1,4 @@
-"""A plan serves its objective on the inputs given, and holds on inputs that it has not seen."""
+"""A plan meets its objective on the given inputs and on new ones."""
 
 from collections.abc import Callable
 from typing import Any
@@ -29,7 +29,7 @@ from edgecascade.calibration import (
 
 
 def outcomes(n: int = 1000, seed: int = 0) -> Outcomes:
-    """A local model whose confidence is honest, a remote that is right 90 % of the time."""
+    """Draw a local model with calibrated confidence and a remote that is right 90 % of the time."""
     rng = np.random.default_rng(seed)
     score = rng.uniform(0.3, 1.0, n).astype(np.float32)
     remote = rng.random(n) < 0.9
@@ -38,7 +38,7 @@ def outcomes(n: int = 1000, seed: int = 0) -> Outcomes:
 
 @pytest.mark.parametrize("estimate", ["confidences", "labels", "shrunk"])
 def test_the_policy_is_the_chosen_point_of_its_curve(estimate: str) -> None:
-    """Threshold, curve, intervals and words all belong to the table of that estimate."""
+    """The threshold, curve, intervals and text all belong to the table of that estimate."""
     seen = outcomes()
     policy = plan(seen, MostAccuracy(0.3), estimate=estimate)
     advantage = policy.table(seen.score)
@@ -50,8 +50,8 @@ def test_the_policy_is_the_chosen_point_of_its_curve(estimate: str) -> None:
     assert policy.advice
 
 
-def test_each_estimate_is_the_table_it_says() -> None:
-    """Confidences of both models; correctness; correctness in many small bins."""
+def test_each_estimate_uses_its_table() -> None:
+    """The estimates use the confidences of both models, correctness, or correctness in many small bins."""
     seen = outcomes()
     tables = {
         "confidences": advantage_table(seen.score, seen.local_confidence, seen.remote_confidence, 15),
@@ -63,23 +63,23 @@ def test_each_estimate_is_the_table_it_says() -> None:
 
 
 @pytest.mark.parametrize("bins", [1, 5])
-def test_a_remote_that_is_better_everywhere_is_always_asked(bins: int) -> None:
-    """With no limit on the budget, and a disadvantage in every bin, every input is forwarded."""
+def test_a_remote_better_everywhere_gets_every_input(bins: int) -> None:
+    """Without a limit on the rate and with a negative advantage in every bin, every input is forwarded."""
     score = np.linspace(0.3, 0.9, 100, dtype=np.float32)
     right = np.ones(100, bool)
     seen = Outcomes(score, score, np.ones_like(score), ~right, right, right)
     assert plan(seen, MostAccuracy(1.0), estimate="confidences", bins=bins).chosen.offload_rate == 1.0
 
 
-def test_no_budget_forwards_nothing() -> None:
-    """Not even the worst conceivable advantage."""
+def test_an_offload_rate_of_zero_forwards_nothing() -> None:
+    """Not even the lowest possible advantage is forwarded."""
     policy = plan(outcomes(), MostAccuracy(0.0))
     assert policy.chosen.offload_rate == 0.0
     assert not (np.float32(-1.0) < np.float32(policy.threshold))
 
 
-def test_a_loss_is_against_the_remote_and_not_against_the_merged_answer() -> None:
-    """Merging that is always right does not raise the bar."""
+def test_the_allowed_loss_is_relative_to_the_remote() -> None:
+    """A merge that is always right does not raise the required accuracy."""
     seen = outcomes()
     merged = Outcomes(**{**vars(seen), "merged_correct": np.ones(len(seen), bool)})
     chosen = plan(merged, LeastOffload(loss=0.01)).chosen
@@ -87,8 +87,8 @@ def test_a_loss_is_against_the_remote_and_not_against_the_merged_answer() -> Non
     assert chosen.offload_rate < 0.6
 
 
-def test_a_certified_plan_forwards_what_its_certificate_says() -> None:
-    """Table and thresholds from one part, the certificate from the other."""
+def test_a_certified_plan_forwards_at_the_certified_rate() -> None:
+    """Table and thresholds come from one part of the inputs, the certificate from the other."""
     planning, testing = outcomes(1000, 1), outcomes(3000, 2)
     policy, certificate = plan_certified(planning, testing, CertifiedLoss(0.02))
     forward = policy.table(testing.score) < np.float32(policy.threshold)
@@ -98,21 +98,21 @@ def test_a_certified_plan_forwards_what_its_certificate_says() -> None:
     assert str(certificate) in policy.objective
 
 
-def test_a_certificate_costs_more_than_a_guess() -> None:
-    """It forwards more than the plan that takes the same loss at its word."""
+def test_a_certificate_needs_more_offload_than_an_estimate() -> None:
+    """The certified plan forwards more than a plan with the same loss as a point estimate."""
     planning = outcomes(1000, 1)
     _, certificate = plan_certified(planning, outcomes(3000, 2), CertifiedLoss(0.02))
     assert certificate.offload_rate > plan(planning, LeastOffload(loss=0.02)).chosen.offload_rate
 
 
-def test_a_certificate_is_not_planned_without_a_test() -> None:
-    """A `CertifiedLoss` chooses points, but a plan with one needs inputs of its own."""
+def test_a_certified_loss_requires_test_inputs() -> None:
+    """A `CertifiedLoss` can choose a point, but a plan with a certificate needs inputs of its own."""
     with pytest.raises(CalibrationError, match=r"^objective: .*plan_certified"):
         plan(outcomes(), CertifiedLoss(0.02))
 
 
 def test_an_unknown_estimate_is_refused() -> None:
-    """One sentence with the three that there are."""
+    """The error lists the three estimates."""
     with pytest.raises(CalibrationError, match=r"^estimate: expected one of confidences, labels, shrunk, got 'guess'"):
         plan(outcomes(), WhileItHelps(), estimate="guess")
 
@@ -127,7 +127,7 @@ LOCAL_RIGHT = RNG.random(N) < 0.7
 
 
 def routed(score: str, merge: str) -> Outcomes:
-    """Margin knows where the local model is wrong, confidence half knows, entropy knows nothing; averaging helps."""
+    """Draw scores: margin predicts local errors, confidence partly does, entropy does not; averaging helps."""
     noise = {"margin": 0.3, "confidence": 1.0, "entropy": 100.0}[score]
     order = LOCAL_RIGHT + noise * np.random.default_rng(1).normal(size=N)
     remote = np.random.default_rng(2).random(N) < 0.9
@@ -136,8 +136,8 @@ def routed(score: str, merge: str) -> Outcomes:
     return Outcomes(order.astype(np.float32), some, some, LOCAL_RIGHT, remote, merged)
 
 
-def test_the_better_score_and_rule_are_found() -> None:
-    """At 30 % offload, all six are judged, the best first."""
+def test_the_best_score_and_merge_rule_are_chosen() -> None:
+    """At 30 % offload, all six combinations are rated, the best first."""
     found = choose_routing(routed, MostAccuracy(0.3), merges=["replace", "average"])
     assert len(found) == 6
     assert (found[0].score, found[0].merge) == ("margin", "average")
@@ -145,29 +145,29 @@ def test_the_better_score_and_rule_are_found() -> None:
     assert [c.merit for c in found] == sorted((c.merit for c in found), reverse=True)
 
 
-def test_what_is_judged_is_held_to_the_rate() -> None:
-    """Cross-fitted offload is the planned one, within chance."""
+def test_the_compared_offload_rate_is_the_planned_one() -> None:
+    """Cross-fitted offload rates equal the planned one within sampling error."""
     for candidate in choose_routing(routed, MostAccuracy(0.3), merges=["replace"]):
         assert candidate.offload_rate <= 0.3 + 3 * np.sqrt(0.3 * 0.7 / N)
 
 
-def test_a_score_of_noise_is_not_flattered() -> None:
-    """Judged on the inputs that planned it, noise would beat random offloading; cross-fitted it does not."""
+def test_cross_fitting_does_not_favour_noise() -> None:
+    """Rated on its own planning inputs, noise would beat random offloading; cross-fitted, it does not."""
     (noise,) = choose_routing(routed, WhileItHelps(), scores=["entropy"], merges=["replace"])
     remote = routed("entropy", "replace").remote_correct
     at_random = (1 - noise.offload_rate) * LOCAL_RIGHT.mean() + noise.offload_rate * remote.mean()
     assert abs(noise.accuracy - at_random) < 0.03
 
 
-def test_least_offload_prefers_what_needs_least() -> None:
-    """For the same accuracy."""
+def test_least_offload_prefers_the_lowest_rate() -> None:
+    """The candidates are compared at the same accuracy."""
     found = choose_routing(routed, LeastOffload(accuracy=0.85), merges=["replace"])
     assert found[0].score == "margin"
     assert found[0].offload_rate == min(c.offload_rate for c in found)
 
 
-def test_an_objective_out_of_reach_for_all_is_refused() -> None:
-    """With the reason of the first."""
+def test_an_objective_that_no_candidate_reaches_is_refused() -> None:
+    """The error gives the reason of the first candidate."""
     with pytest.raises(CalibrationError, match=r"^accuracy: 100\.0% is out of reach"):
         choose_routing(routed, LeastOffload(accuracy=1.0), merges=["replace"])
 
@@ -177,7 +177,7 @@ Sampled = Callable[..., tuple[NDArray[np.float64], NDArray[np.int64]]]
 
 @pytest.fixture(scope="module")
 def outputs(sampled: Sampled) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
-    """A remote three times too sure, and a local model that sees it through noise, twice too sure."""
+    """Draw a remote three times too sharp, and a local model twice too sharp that sees it through noise."""
     logits, labels = sampled(n=4000, classes=4, seed=5)
     logits = 2 * logits
     noise = np.random.default_rng(6).normal(0, 3, logits.shape)
@@ -185,13 +185,13 @@ def outputs(sampled: Sampled) -> tuple[NDArray[np.float64], NDArray[np.float64],
 
 
 def planned(outputs: tuple[NDArray[Any], ...], *rows: slice, **options: Any) -> CascadePlan:
-    """A plan for 30 % offload on some rows, all by default."""
+    """Plan for 30 % offload on some rows, with defaults otherwise."""
     local, remote, labels = (array[rows] for array in outputs)
     return plan_cascade(local, remote, labels, options.pop("objective", MostAccuracy(0.3)), **options)
 
 
-def test_the_rule_is_what_was_fitted_and_chosen(outputs: tuple[NDArray[Any], ...]) -> None:
-    """Both temperatures are the fitted ones; the device's decision forwards what the plan says."""
+def test_the_rule_has_the_fitted_temperatures_and_the_policy(outputs: tuple[NDArray[Any], ...]) -> None:
+    """The device's decision forwards at the planned rate."""
     plan = planned(outputs)
     local, remote, labels = outputs
     assert plan.local.temperature == fit_temperature(local, labels)
@@ -202,8 +202,8 @@ def test_the_rule_is_what_was_fitted_and_chosen(outputs: tuple[NDArray[Any], ...
     assert len(plan.routing) == 9
 
 
-def test_it_holds_on_inputs_that_it_has_not_seen(outputs: tuple[NDArray[Any], ...]) -> None:
-    """Planned on 1,500, its offload rate and accuracy on the other 2,500 are in the bands it gave."""
+def test_a_plan_holds_on_new_inputs(outputs: tuple[NDArray[Any], ...]) -> None:
+    """Planned on 1,500 inputs, the rate and accuracy on 2,500 others are within the plan's bands."""
     plan = planned(outputs, slice(0, 1500), merges=["replace"])
     local, remote, labels = (array[1500:] for array in outputs)
     decision = decide(local, plan.rule)
@@ -213,14 +213,14 @@ def test_it_holds_on_inputs_that_it_has_not_seen(outputs: tuple[NDArray[Any], ..
     assert abs(decision.forward.mean() - 0.3) < 4 * np.sqrt(0.21 * (1 / 1500 + 1 / 2500))
 
 
-def test_one_score_and_one_rule_leave_no_choice(outputs: tuple[NDArray[Any], ...]) -> None:
-    """What the user names is what is used."""
+def test_a_given_score_and_merge_rule_are_used(outputs: tuple[NDArray[Any], ...]) -> None:
+    """With one score and one merge rule there is no comparison."""
     plan = planned(outputs, scores=["entropy"], merges=["confident"])
     assert (plan.score, plan.merge, len(plan.routing)) == ("entropy", "confident", 1)
 
 
 def test_a_certificate_is_tested_on_inputs_that_chose_nothing(outputs: tuple[NDArray[Any], ...]) -> None:
-    """Fitted on a third, tested on two."""
+    """The calibration uses a third of the inputs and the test the other two."""
     plan = planned(outputs, objective=CertifiedLoss(0.03))
     assert plan.certificate is not None
     assert plan.local.n + plan.certificate.n == 4000
@@ -230,14 +230,14 @@ def test_a_certificate_is_tested_on_inputs_that_chose_nothing(outputs: tuple[NDA
 
 @pytest.mark.parametrize("options", [{}, {"objective": CertifiedLoss(0.03)}])
 def test_the_same_seed_gives_the_same_plan(outputs: tuple[NDArray[Any], ...], options: dict[str, Any]) -> None:
-    """A plan can be made again."""
+    """A plan is reproducible."""
     first, again = (planned(outputs, **options) for _ in range(2))
     assert first.policy.threshold == again.policy.threshold
     assert first.routing == again.routing
 
 
 def test_models_with_other_classes_are_refused(outputs: tuple[NDArray[Any], ...]) -> None:
-    """One sentence with both shapes."""
+    """The error names both shapes."""
     local, remote, labels = outputs
     with pytest.raises(CalibrationError, match=r"^remote_logits: expected \[4000, 4\] .* got \[4000, 3\]"):
         plan_cascade(local, remote[:, :3], labels, MostAccuracy(0.3))

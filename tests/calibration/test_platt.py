@@ -1,4 +1,4 @@
-"""Platt scaling: the most likely logistic function of any score, or a refusal with the reason."""
+"""Platt scaling fits the maximum-likelihood logistic function of a score, or raises an error with the reason."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ Judged = tuple[NDArray[np.float64], NDArray[np.bool_]]
 
 
 def drawn(seed: int, n: int = 200, slope: float = 1.5, intercept: float = -0.5) -> Judged:
-    """Scores of unit spread, and rights drawn with those log-odds."""
+    """Draw scores of unit variance, and correctness with those log-odds."""
     rng = np.random.default_rng(seed)
     score = rng.normal(size=n)
     return score, rng.random(n) < expit(slope * score + intercept)
@@ -26,7 +26,7 @@ def drawn(seed: int, n: int = 200, slope: float = 1.5, intercept: float = -0.5) 
 
 @st.composite
 def judged(draw: st.DrawFn) -> Judged:
-    """Scores of any kind, ties among them, of which at least two are distinct; any of them right."""
+    """Draw scores with ties and at least two distinct values, and correctness."""
     n = draw(st.integers(2, 30))
     numbers = st.integers(-3, 3).map(float) | st.floats(-1e6, 1e6)
     score = draw(arrays(np.float64, n, elements=numbers))
@@ -35,28 +35,28 @@ def judged(draw: st.DrawFn) -> Judged:
 
 
 def targets(correct: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Platt's, row by row."""
+    """Return Platt's target for each row."""
     if_wrong, if_right = prior_corrected_targets(correct)
     return np.where(correct, if_right, if_wrong)
 
 
 def loss(parameters: NDArray[np.float64], score: NDArray[np.float64], target: NDArray[np.float64]) -> float:
-    """Cross-entropy of the logistic function from the targets, as Platt writes it."""
+    """Return the cross-entropy of the logistic function from the targets, as in Platt's paper."""
     log_odds = parameters[0] * score + parameters[1]
     return float(np.sum(np.logaddexp(0, log_odds) - target * log_odds))
 
 
 @given(arrays(np.bool_, st.integers(1, 50), elements=st.booleans()))
 def test_the_targets_are_platts(correct: NDArray[np.bool_]) -> None:
-    """(n+ + 1) / (n+ + 2) for the right and 1 / (n- + 2) for the wrong."""
+    """They are (n+ + 1) / (n+ + 2) for right answers and 1 / (n- + 2) for wrong ones."""
     right, wrong = int(correct.sum()), int((~correct).sum())
     assert prior_corrected_targets(correct) == (1 / (wrong + 2), (right + 1) / (right + 2))
 
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("kind", ["drawn", "separated", "reversed", "tied", "one kind"])
-def test_it_is_where_scikit_learn_finds_the_optimum(seed: int, kind: str) -> None:
-    """The reference implementation gives the same probabilities."""
+def test_the_fit_equals_that_of_scikit_learn(seed: int, kind: str) -> None:
+    """Both give the same probabilities."""
     pytest.importorskip("sklearn")
     from sklearn.calibration import _SigmoidCalibration
 
@@ -71,8 +71,8 @@ def test_it_is_where_scikit_learn_finds_the_optimum(seed: int, kind: str) -> Non
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_it_is_where_scipy_finds_the_optimum(seed: int) -> None:
-    """A general-purpose minimiser, polished to convergence, ends at the same slope and intercept."""
+def test_the_fit_equals_that_of_scipy(seed: int) -> None:
+    """A general-purpose minimiser, run to convergence, finds the same slope and intercept."""
     score, correct = drawn(seed)
     target = targets(correct)
     options: Any = {"xatol": 1e-10, "fatol": 1e-14}
@@ -82,8 +82,8 @@ def test_it_is_where_scipy_finds_the_optimum(seed: int) -> None:
 
 
 @given(judged())
-def test_it_leaves_no_slope_at_the_optimum(judged: Judged) -> None:
-    """The mean probability is the mean target, and the probabilities have the targets' covariance with the score."""
+def test_the_gradient_is_zero_at_the_optimum(judged: Judged) -> None:
+    """The probabilities have the mean of the targets and the targets' covariance with the score."""
     score, correct = judged
     left = fit_platt(score, correct)(score) - targets(correct)
     assert left.sum() == pytest.approx(0.0, abs=1e-7)
@@ -91,8 +91,8 @@ def test_it_leaves_no_slope_at_the_optimum(judged: Judged) -> None:
 
 
 @given(judged())
-def test_probabilities_are_monotone_in_the_score_and_never_certain(judged: Judged) -> None:
-    """All rise, or all fall, as the slope says; on the scores it was fitted to none is 0 or 1."""
+def test_probabilities_are_monotone_and_never_0_or_1(judged: Judged) -> None:
+    """The sign of the slope gives the direction; the bounds hold on the scores of the fit."""
     found = fit_platt(*judged)
     probability = found(np.sort(judged[0]))
     assert (np.diff(probability) * np.sign(found.slope) >= 0).all()
@@ -103,23 +103,23 @@ def test_probabilities_are_monotone_in_the_score_and_never_certain(judged: Judge
 def test_an_affine_map_of_the_scores_changes_no_probability(
     seed: int, scale: float, sign: float, offset: float
 ) -> None:
-    """Scores c s + d get the probabilities of s, also with the sign turned."""
+    """Scores c s + d get the probabilities of s, also for negative c."""
     score, correct = drawn(seed, n=40)
     mapped = sign * scale * (score + offset)
     np.testing.assert_allclose(fit_platt(mapped, correct)(mapped), fit_platt(score, correct)(score), atol=1e-8)
 
 
 @pytest.mark.parametrize("scale", [1e-300, 1e-30, 1e30, 1e307])
-def test_it_works_at_any_size_of_the_scores(scale: float) -> None:
-    """Neither vanishing nor enormous scores lose precision."""
+def test_the_scale_of_the_scores_does_not_matter(scale: float) -> None:
+    """Neither tiny nor huge scores lose precision."""
     score, correct = drawn(0)
     found, plain = fit_platt(scale * score, correct), fit_platt(score, correct)
     assert found.slope * scale == pytest.approx(plain.slope, rel=1e-9)
     assert found.intercept == pytest.approx(plain.intercept, rel=1e-9)
 
 
-def test_an_outlier_leaves_an_optimum_to_find() -> None:
-    """Scores of very different size still have the one that no neighbour beats."""
+def test_an_outlier_does_not_prevent_convergence() -> None:
+    """With scores of very different size, no neighbour of the fit has a lower loss."""
     score, correct = drawn(0)
     score[0], correct[0] = -1e9, False
     target, found = targets(correct), fit_platt(score, correct)
@@ -130,22 +130,22 @@ def test_an_outlier_leaves_an_optimum_to_find() -> None:
 
 
 @pytest.mark.parametrize(("right", "expected"), [(True, 11 / 12), (False, 1 / 12)])
-def test_one_kind_of_answer_has_the_probability_of_succession(right: bool, expected: float) -> None:
-    """All ten right: 11 / 12 whatever the score; all wrong: 1 / 12."""
+def test_answers_all_right_or_all_wrong_follow_the_rule_of_succession(right: bool, expected: float) -> None:
+    """Ten right answers give 11 / 12 for any score; ten wrong ones give 1 / 12."""
     found = fit_platt(np.arange(10.0), np.full(10, right))
     assert found.slope == pytest.approx(0.0, abs=1e-12)
     np.testing.assert_allclose(found(np.array([-5.0, 50.0])), expected, rtol=1e-9)
 
 
 def test_narrow_scores_are_summed_in_float64() -> None:
-    """float16 scores are fitted as the numbers they are."""
+    """float16 scores are fitted without further rounding."""
     score, correct = drawn(0)
     narrow = score.astype(np.float16)
     assert fit_platt(narrow, correct) == fit_platt(narrow.astype(np.float64), correct)
 
 
-def test_scores_without_end_have_probabilities_and_nan_has_none() -> None:
-    """Infinity is 0 or 1, NaN is NaN, and nothing warns."""
+def test_infinite_scores_have_probabilities_and_nan_has_none() -> None:
+    """Infinity gives 0 or 1, NaN gives NaN, and there is no warning."""
     found = Platt(2.0, 0.0)(np.array([-np.inf, -1e308, 1e308, np.inf, np.nan], np.float64))
     np.testing.assert_array_equal(found, [0.0, 0.0, 1.0, 1.0, np.nan])
 
@@ -168,9 +168,7 @@ INFINITE, NAN = (np.where(SCORE == 0.5, bad, SCORE) for bad in (-np.inf, np.nan)
         pytest.param(SCORE, CORRECT.astype(int), "^correct: .*int64", id="labels in place of right and wrong"),
     ],
 )
-def test_what_has_no_logistic_function_is_refused(
-    score: NDArray[np.floating], correct: NDArray[np.bool_], message: str
-) -> None:
-    """One sentence that names the argument, and no number."""
+def test_invalid_arguments_are_refused(score: NDArray[np.floating], correct: NDArray[np.bool_], message: str) -> None:
+    """The error names the argument, and no result is returned."""
     with pytest.raises(CalibrationError, match=message):
         fit_platt(score, correct)

@@ -26,20 +26,20 @@ SPACINGS = pytest.mark.parametrize("spacing", ["width", "mass"])
 
 
 def columns(verdicts: Verdicts) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Confidences and whether they were right."""
+    """Draw confidences and correctness."""
     confidence, correct = zip(*verdicts, strict=True)
     return np.array(confidence), np.array(correct)
 
 
 def members(verdicts: Verdicts, edges: NDArray[np.float64]) -> list[Verdicts]:
-    """Those in (low, high] of each bin, and 0 in the first, which has nothing below it."""
+    """Return the members of each bin (low, high]; the first bin includes 0."""
     return [[v for v in verdicts if low < v[0] <= high] for low, high in pairwise([-1.0, *edges[1:]])]
 
 
 @SPACINGS
 @given(VERDICTS | TIED, st.integers(1, 20))
-def test_each_bin_holds_its_own(spacing: str, verdicts: Verdicts, bins: int) -> None:
-    """Count, mean confidence and accuracy of every bin; NaN where it is empty."""
+def test_each_bin_has_its_count_confidence_and_accuracy(spacing: str, verdicts: Verdicts, bins: int) -> None:
+    """All are computed for every bin; an empty bin has NaN."""
     table = reliability(*columns(verdicts), bins, spacing)
     assert table.count.sum() == len(verdicts)
     for i, inside in enumerate(members(verdicts, table.edges)):
@@ -49,16 +49,16 @@ def test_each_bin_holds_its_own(spacing: str, verdicts: Verdicts, bins: int) -> 
 
 
 @given(VERDICTS)
-def test_the_error_is_the_mean_gap_of_the_bins(verdicts: Verdicts) -> None:
-    """The sum over 15 bins of share times |mean confidence - accuracy|."""
+def test_the_calibration_error_is_the_weighted_gap_of_the_bins(verdicts: Verdicts) -> None:
+    """It is the sum over 15 bins of share times |mean confidence - accuracy|."""
     bins = members(verdicts, np.linspace(0.0, 1.0, 16))
     gaps = [abs(sum(confidence - correct for confidence, correct in inside)) for inside in bins]
     assert expected_calibration_error(*columns(verdicts)) == pytest.approx(sum(gaps) / len(verdicts), abs=1e-12)
 
 
 @given(st.lists(st.floats(0.0, 1.0), min_size=1, max_size=100, unique=True), st.integers(1, 20))
-def test_bins_of_equal_mass_hold_equally_many(confidences: list[float], bins: int) -> None:
-    """To within one, where no two confidences are the same; bins without any do not come about."""
+def test_bins_of_equal_mass_hold_equal_counts(confidences: list[float], bins: int) -> None:
+    """Counts differ by at most one for distinct confidences, and no bin is empty."""
     count = reliability(np.array(confidences), np.ones(len(confidences), bool), bins, "mass").count
     assert len(count) == min(bins, len(confidences))
     assert count.max() - count.min() <= 1
@@ -66,7 +66,7 @@ def test_bins_of_equal_mass_hold_equally_many(confidences: list[float], bins: in
 
 @given(TIED, st.integers(1, 20))
 def test_ties_are_never_split(verdicts: Verdicts, bins: int) -> None:
-    """A bin has more than its share only by the ties of its highest confidence, and edges rise."""
+    """A bin exceeds its share only by ties of its highest confidence, and edges rise."""
     confidence, correct = columns(verdicts)
     table = reliability(confidence, correct, bins, "mass")
     assert (table.count > 0).all()
@@ -80,8 +80,8 @@ def test_ties_are_never_split(verdicts: Verdicts, bins: int) -> None:
 
 @pytest.mark.parametrize(("spacing", "strategy"), [("width", "uniform"), ("mass", "quantile")])
 @pytest.mark.parametrize("bins", [1, 4, 15])
-def test_the_diagram_is_scikit_learns(spacing: str, strategy: str, bins: int) -> None:
-    """Of the bins that are not empty; its quantile bins are ours where they divide the inputs evenly."""
+def test_the_bins_equal_those_of_scikit_learn(spacing: str, strategy: str, bins: int) -> None:
+    """Non-empty bins agree; quantile bins agree where they divide the inputs evenly."""
     calibration = pytest.importorskip("sklearn.calibration")
     rng = np.random.default_rng(0)
     confidence = rng.beta(5.0, 1.0, 600)
@@ -103,14 +103,14 @@ def test_the_diagram_is_scikit_learns(spacing: str, strategy: str, bins: int) ->
         pytest.param([np.nan], [True], "^confidence: .*NaN", id="NaN"),
     ],
 )
-def test_what_has_no_reliability_is_refused(confidence: list[float], correct: list[bool], message: str) -> None:
-    """One sentence that names the argument."""
+def test_invalid_confidences_are_refused(confidence: list[float], correct: list[bool], message: str) -> None:
+    """The error names the argument."""
     with pytest.raises(CalibrationError, match=message):
         reliability(np.array(confidence, float), np.array(correct, bool))
 
 
-def test_bins_that_there_are_not_are_refused() -> None:
-    """One sentence that names the argument."""
+def test_invalid_bins_are_refused() -> None:
+    """The error names the argument."""
     with pytest.raises(CalibrationError, match=r"^bins: expected at least 1, got 0"):
         reliability(np.ones(2), np.ones(2, bool), 0)
     with pytest.raises(CalibrationError, match=r"^spacing: expected width or mass, got 'odd'"):
@@ -121,25 +121,25 @@ Draw = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
 def calibrated(n: int, rng: np.random.Generator) -> Draw:
-    """Confidences that are right as often as they say, and that probability."""
+    """Draw calibrated confidences, and their probability of being right."""
     confidence = rng.uniform(0.0, 1.0, n)
     return confidence, confidence
 
 
 def overconfident(n: int, rng: np.random.Generator) -> Draw:
-    """A twentieth too sure, everywhere."""
+    """Draw confidences that are 0.05 too high everywhere."""
     confidence = rng.uniform(0.5, 1.0, n)
     return confidence, confidence - 0.05
 
 
 def saturated(n: int, rng: np.random.Generator) -> Draw:
-    """Most confidences near 1, where bins are skewed, and too high."""
+    """Draw confidences that are mostly near 1, where bins are skewed, and too high."""
     confidence = rng.beta(20.0, 1.0, n)
     return confidence, confidence**1.5
 
 
 def curved(n: int, rng: np.random.Generator) -> Draw:
-    """Too sure in the middle, right at the ends."""
+    """Draw confidences that are too high in the middle and right at the ends."""
     confidence = rng.uniform(0.1, 1.0, n)
     return confidence, confidence**1.3
 
@@ -150,8 +150,8 @@ DRAWS = pytest.mark.parametrize("draw", [calibrated, overconfident, saturated, c
 @DRAWS
 @SPACINGS
 @pytest.mark.parametrize("n", [100, 1000])
-def test_the_error_is_held_19_times_in_20(draw: Callable[..., Draw], spacing: str, n: int) -> None:
-    """Over repeated draws, the interval holds the error that a hundred thousand have in expectation."""
+def test_the_calibration_error_is_covered_at_95_percent(draw: Callable[..., Draw], spacing: str, n: int) -> None:
+    """Over repeated draws, the interval contains the expected error of a hundred thousand inputs."""
     truth = expected_calibration_error(*draw(100_000, np.random.default_rng(1)), spacing=spacing)  # type: ignore[arg-type]
     held = []
     for seed in range(200):
@@ -162,8 +162,8 @@ def test_the_error_is_held_19_times_in_20(draw: Callable[..., Draw], spacing: st
     assert np.mean(held) > 0.93
 
 
-def test_a_calibrated_model_is_not_said_to_be_miscalibrated() -> None:
-    """Its error of 0 is in the interval all but rarely; the basic bootstrap's leaves it out a quarter of the time."""
+def test_a_calibrated_model_is_rarely_reported_as_miscalibrated() -> None:
+    """The interval nearly always contains 0; the basic bootstrap excludes it a quarter of the time."""
     ours, theirs = [], []
     for seed in range(60):
         rng = np.random.default_rng(seed)
@@ -175,8 +175,8 @@ def test_a_calibrated_model_is_not_said_to_be_miscalibrated() -> None:
     assert np.mean(theirs) < 0.75
 
 
-def test_a_plain_error_is_found() -> None:
-    """A gap of 0.1 everywhere, on 5,000 inputs, within two hundredths."""
+def test_a_constant_gap_is_measured() -> None:
+    """A gap of 0.1 everywhere is measured to 0.02 on 5,000 inputs."""
     rng = np.random.default_rng(0)
     confidence = rng.uniform(0.6, 1.0, 5000)
     low, high = calibration_error_interval(reliability(confidence, rng.random(5000) < confidence - 0.1))
@@ -185,8 +185,8 @@ def test_a_plain_error_is_found() -> None:
 
 @pytest.mark.parametrize("right", [True, False])
 @pytest.mark.parametrize("confidence", [0.0, 0.95, 1.0])
-def test_five_inputs_that_agree_leave_room_for_doubt(right: bool, confidence: float) -> None:
-    """No variance was seen, but five are few."""
+def test_five_identical_inputs_have_a_wide_interval(right: bool, confidence: float) -> None:
+    """Their variance is 0, but five inputs are few."""
     table = reliability(np.full(5, confidence), np.full(5, right))
     low, high = calibration_error_interval(table)
     assert 0.0 <= low <= abs(confidence - right) + 1e-12
@@ -195,7 +195,7 @@ def test_five_inputs_that_agree_leave_room_for_doubt(right: bool, confidence: fl
 
 
 def test_the_corrected_error_of_a_calibrated_model_is_near_zero() -> None:
-    """Plain ECE is above 0 for perfect confidences; the corrected one is near 0 and its interval holds 0."""
+    """Plain ECE is above 0 for perfect confidences; the corrected one is near 0 and its interval contains 0."""
     rng = np.random.default_rng(0)
     confidence = rng.uniform(0.5, 1.0, 2000).astype(np.float32)
     correct = rng.random(2000) < confidence
@@ -205,8 +205,8 @@ def test_the_corrected_error_of_a_calibrated_model_is_near_zero() -> None:
     assert estimate.low == 0.0
 
 
-def test_an_overconfident_model_is_said_to_be_overconfident() -> None:
-    """A gap of 0.1 everywhere is found, with a narrow interval round it."""
+def test_an_overconfident_model_is_detected() -> None:
+    """A gap of 0.1 everywhere is measured with a narrow interval."""
     rng = np.random.default_rng(0)
     confidence = rng.uniform(0.6, 1.0, 4000).astype(np.float32)
     estimate = calibration_error(confidence, rng.random(4000) < confidence - 0.1)

@@ -1,4 +1,4 @@
-"""Probabilities in the arithmetic of the graph, and how to tell them from logits."""
+"""Softmax in the arithmetic of the graph, and the distinction of probabilities from logits."""
 
 import numpy as np
 import pytest
@@ -15,16 +15,16 @@ TABLES = arrays(np.float32, array_shapes(min_dims=2, max_dims=2), elements=st.fl
 
 
 @given(TABLES, st.floats(0.125, 8.0, width=32))
-def test_it_is_scipys_to_the_precision_of_float32(logits: NDArray[np.float32], temperature: float) -> None:
-    """softmax(z / T), in float32."""
+def test_softmax_equals_that_of_scipy_in_float32(logits: NDArray[np.float32], temperature: float) -> None:
+    """The function is softmax(z / T), in float32."""
     found = softmax(logits, temperature)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, scipy_softmax(logits.astype(np.float64) / temperature, axis=1), atol=2e-5)
 
 
 @given(TABLES)
-def test_its_rows_are_distributions(logits: NDArray[np.float32]) -> None:
-    """Every row of finite logits gets probabilities that sum to 1."""
+def test_rows_are_distributions(logits: NDArray[np.float32]) -> None:
+    """Every row of finite logits has probabilities that sum to 1."""
     assert are_probabilities(softmax(logits))
     np.testing.assert_allclose(softmax(logits).sum(axis=1), 1.0, atol=1e-6)
 
@@ -39,15 +39,15 @@ def test_its_rows_are_distributions(logits: NDArray[np.float32]) -> None:
         pytest.param([-INF, -INF], [NAN, NAN], id="nothing but masked classes leaves no probabilities"),
     ],
 )
-def test_unusual_rows_have_defined_results_and_touch_no_other_row(row: list[float], expected: list[float]) -> None:
-    """Each has its defined result, without a warning, and the row beside it stays what it was."""
+def test_unusual_rows_have_defined_results(row: list[float], expected: list[float]) -> None:
+    """Each is computed without a warning, and the row beside it is not affected."""
     table = np.array([row, np.zeros(len(row))])
     np.testing.assert_array_equal(softmax(table)[0], expected)
     np.testing.assert_allclose(softmax(table)[1], 1 / len(row), rtol=1e-6)
 
 
-def test_no_rows_give_no_probabilities() -> None:
-    """An empty batch is a batch."""
+def test_an_empty_batch_is_accepted() -> None:
+    """An empty batch gives an empty result."""
     assert softmax(np.zeros((0, 3))).shape == (0, 3)
 
 
@@ -62,6 +62,6 @@ def test_no_rows_give_no_probabilities() -> None:
         pytest.param([[INF, 0.0]], False, id="infinity"),
     ],
 )
-def test_probabilities_are_told_from_logits(scores: list[list[float]], expected: bool) -> None:
-    """Only where every row is a distribution are the scores probabilities."""
+def test_probabilities_are_distinguished_from_logits(scores: list[list[float]], expected: bool) -> None:
+    """Scores are probabilities only if every row is a distribution."""
     assert are_probabilities(np.array(scores)) is expected

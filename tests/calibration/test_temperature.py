@@ -1,4 +1,4 @@
-"""The temperature is the most likely one, or it is refused with the reason."""
+"""The temperature maximises the likelihood, or is refused with the reason."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -21,21 +21,21 @@ Problem = tuple[NDArray[np.float64], NDArray[np.int64]]
 
 @st.composite
 def problems(draw: st.DrawFn) -> Problem:
-    """Logits of any kind, masked classes among them, with labels drawn from softmax(z / T) for some T."""
+    """Draw logits of any kind, with masked classes, and labels drawn from softmax(z / T) for some T."""
     n, classes = draw(st.integers(1, 20)), draw(st.integers(2, 5))
     numbers = st.floats(-20.0, 20.0, width=32)
     logits = draw(arrays(np.float64, (n, classes), elements=numbers | st.just(-np.inf)))
     logits[:, 0] = draw(arrays(np.float64, n, elements=numbers))
     noise = np.random.default_rng(draw(st.integers(0, 1000))).gumbel(size=logits.shape)
     labels = (logits / draw(st.floats(1.0, 20.0)) + noise).argmax(axis=1)
-    # Ten plain rows, nine of them right, without which most examples would have no finite T.
+    # Ten ordinary rows, nine of them right; without them most examples would have no finite T.
     plain = np.zeros((10, classes))
     plain[:, 0] = 4.0
     return np.concatenate([logits, plain]), np.concatenate([labels, [0] * 9 + [1]])
 
 
 def fit_or_reject(problem: Problem) -> float:
-    """T, or another example where there is none."""
+    """Return T, or reject an example without a finite T."""
     try:
         return fit_temperature(*problem)
     except CalibrationError:
@@ -43,7 +43,7 @@ def fit_or_reject(problem: Problem) -> float:
 
 
 def oracle(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> float:
-    """T by scipy's scalar minimiser on scipy's log-softmax."""
+    """Return T found by scipy's scalar minimiser on scipy's log-softmax."""
     rows = np.arange(len(labels))
     found: Any = minimize_scalar(
         lambda log_t: -log_softmax(logits / np.exp(log_t), axis=1)[rows, labels].sum(),
@@ -56,15 +56,15 @@ def oracle(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> float:
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("classes", [2, 3, 50])
-def test_it_is_where_scipy_finds_the_optimum(sampled: Sampled, classes: int, seed: int) -> None:
-    """A general-purpose minimiser ends at the same T."""
+def test_the_fit_equals_that_of_scipy(sampled: Sampled, classes: int, seed: int) -> None:
+    """A general-purpose minimiser finds the same T."""
     logits, labels = sampled(n=300, classes=classes, temperature=0.5 + seed, seed=seed)
     assert fit_temperature(logits, labels) == pytest.approx(oracle(logits, labels), rel=1e-6)
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_it_is_where_scikit_learn_finds_the_optimum(sampled: Sampled, seed: int) -> None:
-    """scikit-learn's own temperature scaling, read off its probabilities, is the same T."""
+def test_the_fit_equals_that_of_scikit_learn(sampled: Sampled, seed: int) -> None:
+    """The T of scikit-learn's temperature scaling, derived from its probabilities, is the same."""
     pytest.importorskip("sklearn", minversion="1.8")
     from sklearn.base import BaseEstimator, ClassifierMixin
     from sklearn.calibration import CalibratedClassifierCV
@@ -89,15 +89,15 @@ def test_it_is_where_scikit_learn_finds_the_optimum(sampled: Sampled, seed: int)
 
 
 @pytest.mark.parametrize("temperature", [0.3, 1.0, 4.0])
-def test_it_recovers_the_temperature_that_the_labels_were_drawn_with(sampled: Sampled, temperature: float) -> None:
-    """On 20,000 rows the truth is found to within a few percent."""
+def test_the_fit_recovers_the_temperature_of_the_draw(sampled: Sampled, temperature: float) -> None:
+    """With 20,000 rows the estimate is within a few percent of the truth."""
     logits, labels = sampled(n=20_000, temperature=temperature)
     assert fit_temperature(logits, labels) == pytest.approx(temperature, rel=0.03)
 
 
 @given(problems())
 def test_no_other_temperature_is_better(problem: Problem) -> None:
-    """The likelihood has one optimum, so T beats its neighbours near and far, T = 1 among them."""
+    """The likelihood has one maximum, so T beats near and far neighbours, including T = 1."""
     best = fit_or_reject(problem)
     others = [1.0, *(best * factor for factor in (0.01, 0.5, 0.99, 1.01, 2.0, 100.0))]
     least = negative_log_likelihood(*problem, best)
@@ -106,10 +106,10 @@ def test_no_other_temperature_is_better(problem: Problem) -> None:
 
 @given(st.integers(0, 1000), st.floats(0.01, 100.0), st.floats(-1e3, 1e3))
 @settings(max_examples=25)
-def test_it_follows_the_scale_and_ignores_the_offset_of_the_logits(
+def test_temperature_is_equivariant_to_scale_and_invariant_to_offset(
     sampled: Sampled, seed: int, scale: float, offset: float
 ) -> None:
-    """Logits c z + d, with another d for every row, have the temperature c T."""
+    """Logits c z + d, with a different d for every row, have the temperature c T."""
     logits, labels = sampled(n=100, seed=seed)
     offsets = offset * np.arange(len(labels))[:, None]
     assert fit_temperature(scale * logits + offsets, labels) == pytest.approx(
@@ -118,15 +118,15 @@ def test_it_follows_the_scale_and_ignores_the_offset_of_the_logits(
 
 
 @pytest.mark.parametrize("scale", [1e-300, 1e-30, 1e30, 1e149])
-def test_it_works_at_any_size_of_the_logits(sampled: Sampled, scale: float) -> None:
-    """Neither vanishing nor enormous logits lose precision."""
+def test_the_scale_of_the_logits_does_not_matter(sampled: Sampled, scale: float) -> None:
+    """Neither tiny nor huge logits lose precision."""
     logits, labels = sampled(n=300)
     assert fit_temperature(scale * logits, labels) == pytest.approx(scale * fit_temperature(logits, labels), rel=1e-9)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
-def test_it_takes_the_logits_as_the_model_gives_them(sampled: Sampled, dtype: type[np.floating[Any]]) -> None:
-    """float16 and float32 logits are summed in float64, which leaves T right to a millionth."""
+def test_narrow_logits_are_summed_in_float64(sampled: Sampled, dtype: type[np.floating[Any]]) -> None:
+    """float16 and float32 logits give T to one part in a million."""
     logits, labels = sampled(n=300)
     narrow = logits.astype(dtype)
     wide = fit_temperature(narrow.astype(np.float64), labels)
@@ -143,7 +143,7 @@ def test_it_takes_the_logits_as_the_model_gives_them(sampled: Sampled, dtype: ty
     ],
 )
 def test_a_masked_class_changes_nothing(sampled: Sampled, mask: float) -> None:
-    """A class that is masked everywhere, by -inf or by a number as good as it, might as well be absent."""
+    """A class that is masked in every row, by -inf or by an equivalent number, has no effect."""
     logits, labels = sampled(n=300)
     masked = np.column_stack([logits, np.full(len(labels), mask)])
     assert fit_temperature(masked, labels) == pytest.approx(fit_temperature(logits, labels), rel=1e-9)
@@ -151,14 +151,14 @@ def test_a_masked_class_changes_nothing(sampled: Sampled, mask: float) -> None:
 
 @pytest.mark.parametrize("scale", [1e-30, 1e30])
 def test_float32_logits_of_any_size_are_fitted(sampled: Sampled, scale: float) -> None:
-    """Their squares would be no float32."""
+    """Their squares exceed the range of float32."""
     logits, labels = sampled(n=300)
     scaled = (scale * logits).astype(np.float32)
     assert fit_temperature(scaled, labels) == pytest.approx(scale * fit_temperature(logits, labels), rel=1e-5)
 
 
-def test_rows_of_very_different_size_share_one_temperature(sampled: Sampled) -> None:
-    """Outlying rows that are right at any T leave the optimum to the other rows."""
+def test_outlying_rows_do_not_change_the_optimum(sampled: Sampled) -> None:
+    """Rows that are right at any T leave the optimum to the other rows."""
     logits, labels = sampled(n=300, temperature=2.0)
     outliers = np.zeros((3, logits.shape[1]))
     outliers[:, 1] = [1e5, 1e10, 1e20]
@@ -167,7 +167,7 @@ def test_rows_of_very_different_size_share_one_temperature(sampled: Sampled) -> 
 
 
 def test_memory_mapped_logits_give_the_same_number(sampled: Sampled, tmp_path: Path) -> None:
-    """Logits that are never all in memory, larger than one chunk, have the T that they have in memory."""
+    """Logits in chunks, never all in memory, give the same T."""
     logits, labels = sampled(n=3000, classes=100)
     np.save(tmp_path / "logits.npy", logits)
     assert fit_temperature(np.load(tmp_path / "logits.npy", mmap_mode="r"), labels) == fit_temperature(logits, labels)
@@ -206,24 +206,22 @@ NAN[1, 1], INFINITE[1, 1], MASKED[1, 1], HOPELESS[1] = np.nan, np.inf, -np.inf, 
         pytest.param(ROWS[[0, 0]], np.array([0, 1]), "^labels: .*no more than chance", id="at chance level"),
     ],
 )
-def test_what_has_no_temperature_is_refused(
-    logits: NDArray[np.floating], labels: NDArray[np.integer], message: str
-) -> None:
-    """One sentence that names the argument, and no number."""
+def test_invalid_arguments_are_refused(logits: NDArray[np.floating], labels: NDArray[np.integer], message: str) -> None:
+    """The error names the argument, and no result is returned."""
     with pytest.raises(CalibrationError, match=message):
         fit_temperature(logits, labels)
 
 
 @given(problems())
-def test_the_likelihood_is_scipys(problem: Problem) -> None:
-    """Mean of -log softmax(z / T) at the label."""
+def test_the_likelihood_equals_that_of_scipy(problem: Problem) -> None:
+    """It is the mean of -log softmax(z / T) at the label."""
     logits, labels = problem
     wanted = -log_softmax(logits / 2.5, axis=1)[np.arange(len(labels)), labels].mean()
     assert negative_log_likelihood(logits, labels, 2.5) == pytest.approx(wanted, rel=1e-9, abs=1e-12)
 
 
-def test_the_record_says_what_the_temperature_did(sampled: Sampled) -> None:
-    """Overconfident logits get better in both measures, and their accuracy stays what it is."""
+def test_the_record_shows_the_effect_of_the_temperature(sampled: Sampled) -> None:
+    """Overconfident logits improve in both measures, and their accuracy does not change."""
     logits, labels = sampled(temperature=3.0)
     record = calibrate_temperature(logits, labels)
     assert (record.method, record.n) == ("temperature", len(labels))

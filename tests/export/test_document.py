@@ -132,7 +132,7 @@ def test_a_damaged_document_is_refused(document: dict[str, Any], change: Callabl
 
 
 def test_a_file_with_fewer_names_than_classes_is_refused(pair: Path, tmp_path: Path, document: dict[str, Any]) -> None:
-    """The error is raised when the file is opened, before any answer."""
+    """The error is raised before a label without a name is returned."""
     model = onnx.load(pair / "local.onnx")
     for one in model.metadata_props:
         if one.key == "edgecascade":

@@ -75,7 +75,7 @@ def test_an_unreachable_objective_writes_nothing(pair: Path, tmp_path: Path) -> 
 
 
 def test_a_file_with_a_broken_body_is_not_written(pair: Path, tmp_path: Path) -> None:
-    """The check against the golden inputs detects the broken body."""
+    """The parity check detects the broken body."""
     model = load_model(pair / "local.onnx")
     for node in model.graph.node:
         if node.op_type == "Flatten":

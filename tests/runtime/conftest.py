@@ -1,4 +1,4 @@
-"""A cascade model whose input is its logits, and servers that misbehave on purpose."""
+"""Fixtures: a cascade model whose input is its logits, and servers with configurable faults."""
 
 import contextlib
 import json
@@ -26,7 +26,7 @@ Behaviour = Callable[[socket.socket], None]
 
 @pytest.fixture
 def make_file(tmp_path: Path) -> Callable[..., Path]:
-    """Writes a cascade model of three logits that keeps what it is 60 % sure of."""
+    """Write a cascade model of three logits that answers inputs of confidence 0.6 or more locally."""
 
     def make(batch: int | str = "batch", metadata: str | None = None, name: str = "local.onnx", **changes: Any) -> Path:
         graph = helper.make_graph(
@@ -50,12 +50,12 @@ def make_file(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def file(make_file: Callable[..., Path]) -> Path:
-    """A cascade model of three logits."""
+    """Return a cascade model of three logits."""
     return make_file()
 
 
 class Server:
-    """Accepts connections on a free port and lets a behaviour answer each, in a thread of its own."""
+    """A server on a free port that runs a behaviour for each connection in its own thread."""
 
     def __init__(self, behaviour: Behaviour) -> None:
         self.behaviour = behaviour
@@ -67,16 +67,16 @@ class Server:
 
     @property
     def port(self) -> int:
-        """Where it listens."""
+        """Return the port."""
         return int(self._listener.getsockname()[1])
 
     @property
     def address(self) -> str:
-        """Of the model `m`, as a remote."""
+        """Return the address of model `m`, for a remote."""
         return f"http://127.0.0.1:{self.port}/v2/models/m"
 
     def close(self) -> None:
-        """Stop, and drop every connection."""
+        """Stop, and close every connection."""
         with self._lock:
             self._closed = True
         for one in (self._listener, *self._open):
@@ -105,7 +105,7 @@ class Server:
 
 @pytest.fixture
 def serve() -> Iterator[Callable[[Behaviour], Server]]:
-    """Starts servers, and stops them afterwards."""
+    """Start servers, and stop them after the test."""
     started: list[Server] = []
 
     def start(behaviour: Behaviour) -> Server:
@@ -118,7 +118,7 @@ def serve() -> Iterator[Callable[[Behaviour], Server]]:
 
 
 def read_request(connection: socket.socket) -> tuple[str, dict[str, str], bytes]:
-    """First line, headers by lower-case name, and body of one request."""
+    """Return the first line, the headers by lower-case name, and the body of one request."""
     data = b""
     while b"\r\n\r\n" not in data:
         received = connection.recv(65536)
@@ -134,7 +134,7 @@ def read_request(connection: socket.socket) -> tuple[str, dict[str, str], bytes]
 
 
 def http(body: bytes, status: str = "200 OK", **headers: Any) -> bytes:
-    """One response; a header given as None is left out."""
+    """Return one response; a header given as None is omitted."""
     given = {"Content-Length": len(body), **{name.replace("_", "-"): value for name, value in headers.items()}}
     lines = "".join(f"{name}: {value}\r\n" for name, value in given.items() if value is not None)
     return f"HTTP/1.1 {status}\r\n{lines}\r\n".encode() + body
@@ -153,7 +153,7 @@ METADATA = http(
 
 @pytest.fixture
 def answering() -> Callable[[bytes | Behaviour], Behaviour]:
-    """A behaviour that gives the model's metadata, and to each inference the bytes or the behaviour given."""
+    """Return a behaviour that gives the model's metadata, and the given bytes or behaviour for each inference."""
 
     def answering(answer: bytes | Behaviour) -> Behaviour:
         def behave(connection: socket.socket) -> None:
@@ -173,7 +173,7 @@ def answering() -> Callable[[bytes | Behaviour], Behaviour]:
 
 @pytest.fixture
 def recording() -> tuple[Callable[[bytes], Behaviour], list[tuple[str, dict[str, str], bytes]]]:
-    """A behaviour that keeps every request and gives metadata to GET and the bytes given to POST; and what it kept."""
+    """Return a behaviour that records each request, gives metadata to GET and these bytes to POST; and its record."""
     kept: list[tuple[str, dict[str, str], bytes]] = []
 
     def recording(answer: bytes) -> Behaviour:
@@ -188,14 +188,14 @@ def recording() -> tuple[Callable[[bytes], Behaviour], list[tuple[str, dict[str,
 
 
 def logits_response(rows: NDArray[Any]) -> bytes:
-    """The logits as a JSON response of the protocol."""
+    """Return the logits as a JSON response of the protocol."""
     output = {"name": "logits", "datatype": "FP32", "shape": list(rows.shape), "data": rows.ravel().tolist()}
     return http(json.dumps({"model_name": "m", "outputs": [output]}).encode())
 
 
 @pytest.fixture
 def respond() -> Callable[..., bytes]:
-    """Makes a response: of logits if given an array, else of a body with a status and headers."""
+    """Return a response with logits if given an array, else with a body, a status and headers."""
 
     def respond(content: Any, status: str = "200 OK", **headers: Any) -> bytes:
         if isinstance(content, np.ndarray):
@@ -207,7 +207,7 @@ def respond() -> Callable[..., bytes]:
 
 
 class Authority:
-    """Vouches for keys of its own making."""
+    """A certificate authority for tests."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -218,18 +218,18 @@ class Authority:
         self.issue("client", "device")
 
     def issue(self, name: str, host: str, days: int = 2) -> None:
-        """A key and a certificate for a host."""
+        """Issue a key and a certificate for a host."""
         alternative = f"-addext subjectAltName=DNS:{host}"
         self._openssl(f"req -newkey rsa:2048 -nodes -subj /CN={host} {alternative} -keyout {name}.key -out {name}.csr")
         signed = f"-CA ca.crt -CAkey ca.key -CAcreateserial -days {days} -copy_extensions copy"
         self._openssl(f"x509 -req -in {name}.csr {signed} -out {name}.crt")
 
     def path(self, name: str) -> str:
-        """Of a file."""
+        """Return the path of a file."""
         return str(self.folder / name)
 
     def bytes(self, name: str) -> bytes:
-        """Of a file."""
+        """Return the bytes of a file."""
         return (self.folder / name).read_bytes()
 
     def _openssl(self, arguments: str) -> None:
@@ -238,7 +238,7 @@ class Authority:
 
 @pytest.fixture(scope="session")
 def authority(unavailable: Callable[[str], None], tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    """One for all tests."""
+    """Return one authority for all tests."""
     if shutil.which("openssl") is None:
         unavailable("openssl, which makes the certificates, is not installed")
     return Authority(tmp_path_factory.mktemp("tls"))
@@ -246,8 +246,9 @@ def authority(unavailable: Callable[[str], None], tmp_path_factory: pytest.TempP
 
 @pytest.fixture
 def stalled() -> Iterator[Callable[[], float]]:
-    """Seconds that this process has stood still since the test began: what a busy machine, or the collection of a large
-    heap, adds to any wait; a wait that is too long for another reason adds nothing.
+    """Return the seconds for which this process was stopped since the test began.
+
+    A busy machine or the collection of a large heap adds them to any wait; a wait for any other reason does not count.
     """
     lost, over = 0.0, threading.Event()
 

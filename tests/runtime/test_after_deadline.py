@@ -5,11 +5,13 @@ Held by structure, not by a stopwatch: what must not happen in the caller blocks
 
 import asyncio
 import logging
+import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgecascade.runtime import Answer, Budget, Cascade, Outbox, Rate, Reason
+from edgecascade.runtime import Answer, Budget, Cascade, Outbox, Prediction, Rate, Reason, background, dispatch
 from edgecascade.runtime.outbox import Cause
+from edgecascade.runtime.outbox import outbox as queue
 from edgecascade.runtime.outbox.packed import Packing
 from edgecascade.runtime.outbox.store import Store
 
@@ -149,6 +152,67 @@ def test_what_was_queued_is_stored_when_the_cascade_is_closed(file: Path, tmp_pa
     with Cascade.load(file, remote=silent, outbox=Outbox(tmp_path / "outbox")) as cascade:
         coming = cascade.late(timeout=20)
         assert {next(coming).key for _ in range(5)} == keys
+
+
+def test_closing_waits_for_a_slow_disk(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As long as it stores one input after the other, and not for a fixed time."""
+    add = Store.add
+
+    def slow(*given: Any, **options: Any) -> None:
+        time.sleep(0.02)
+        add(*given, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(background, "_PATIENCE", 0.2)
+        patch.setattr(Store, "add", slow)
+        with Cascade.load(file, outbox=Outbox(tmp_path / "outbox")) as cascade:
+            keys = {cascade.predict(UNSURE + np.float32(i / 1000)).queued for i in range(40)}
+    with closing(Outbox(tmp_path / "outbox")) as outbox:
+        assert outbox.counts().waiting == len(keys) == 40
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+def test_closing_does_not_wait_for_a_disk_that_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hangs: bool
+) -> None:
+    """Nor for one that hangs."""
+    offered, free, tries = threading.Event(), threading.Event(), list[int]()
+
+    def fails(*_: Any, **__: Any) -> None:
+        tries.append(1)
+        offered.wait(30)
+        free.wait(30 if hangs else 0.01)
+        raise sqlite3.OperationalError("disk I/O error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(background, "_PATIENCE", 0.2)
+        patch.setattr(queue, "_CLOSING", 0.2)
+        patch.setattr(Store, "add", fails)
+        outbox = Outbox(tmp_path / "outbox")
+        local = Prediction(0, 0.5, np.array([0.5, 0.3, 0.2], np.float32))
+        assert all(outbox.offer(str(i), np.array([[i]]), local) for i in range(200))
+        offered.set()
+        outbox.close()
+        assert len(tries) < 100
+        free.set()
+
+
+def test_an_event_log_that_is_full_costs_no_refund(file: Path, silent: Silent, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though the application's handler hangs."""
+    monkeypatch.setattr(dispatch, "_MOST_LOGS", 3)
+    free = threading.Event()
+    handler = logging.Handler()
+    handler.emit = lambda _: free.wait(30)  # type: ignore[method-assign,assignment]
+    logging.getLogger("edgecascade").addHandler(handler)
+    budget = Budget(forwards=Rate(100, 1e9))
+    try:
+        with Cascade.load(file, remote=silent, deadline=0.01, budget=budget) as cascade:
+            assert {cascade.predict(UNSURE).reason for _ in range(20)} == {Reason.DEADLINE}
+            free.set()
+        assert budget.levels["forwards/1e+09s"] == pytest.approx(0.96)  # four were sent
+    finally:
+        free.set()
+        logging.getLogger("edgecascade").removeHandler(handler)
 
 
 SCRIPT = """

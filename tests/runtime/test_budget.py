@@ -1,4 +1,4 @@
-"""A budget is never overspent, leaves nothing unused, and goes to the inputs with the lowest advantage."""
+"""A budget is never exceeded, is used completely, and serves the inputs with the lowest advantage."""
 
 import json
 import math
@@ -21,18 +21,18 @@ ADVANTAGES = np.linspace(-0.5, -0.02, 12)  # as many values as an advantage tabl
 
 
 class Clock:
-    """A clock that is moved by hand."""
+    """A clock that is set by the test."""
 
     def __init__(self, now: float = 0.0) -> None:
         self.now = now
 
     def __call__(self) -> float:
-        """The time by now."""
+        """Return the time."""
         return self.now
 
 
 class Run:
-    """The outcome for a stream of candidates: which were admitted, and the level after each."""
+    """The result for a stream of candidates: which were admitted, and the level after each."""
 
     def __init__(self, times: NDArray[Any], advantages: NDArray[Any], confidences: NDArray[Any], **limits: Any) -> None:
         clock = Clock(float(times[0]))
@@ -47,18 +47,18 @@ class Run:
 
     @property
     def mean(self) -> float:
-        """Mean advantage of what was forwarded."""
+        """Return the mean advantage of the forwarded inputs."""
         return float(self.advantages[self.admitted].mean())
 
     @property
     def ideal(self) -> float:
-        """The least that it could have been for as many forwards, had all candidates been known at first."""
+        """Return the lowest possible mean for the same number of forwards, if all candidates were known in advance."""
         order = np.lexsort((self.confidences, self.advantages))
         return float(self.advantages[order[: self.admitted.sum()]].mean())
 
 
 def first_come(times: NDArray[Any], rates: Sequence[Rate]) -> NDArray[Any]:
-    """Return which inputs a plain token bucket would serve."""
+    """Return the inputs that a plain token bucket would serve."""
     tokens, before, served = [rate.amount for rate in rates], float(times[0]), []
     for now in times.tolist():
         tokens = [min(r.amount, t + (now - before) * r.amount / r.seconds) for t, r in zip(tokens, rates, strict=True)]
@@ -74,7 +74,7 @@ def steady(per_second: float, n: int) -> NDArray[Any]:
 
 
 def bursts(on: float, off: float, per_second: float, n: int) -> NDArray[Any]:
-    """Return arrivals of a process that is on and off in turn."""
+    """Return arrivals of an on-off process."""
     t = steady(per_second, n)
     return t + np.floor(t / on) * off
 
@@ -87,17 +87,17 @@ def diurnal(per_second: float, days: float) -> NDArray[Any]:
 
 
 def candidates(n: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return advantages of twelve values, and confidences of two digits, so that many are equal."""
+    """Return advantages with twelve distinct values, and confidences of two digits, so that many are equal."""
     rng = np.random.default_rng(7)
     return rng.choice(ADVANTAGES, n), rng.random(n).round(2)
 
 
 @pytest.mark.parametrize("per_second", [2.5, 5.0, 20.0, 50.0])
-def test_under_steady_overload_the_inflow_goes_to_the_worst_placed(per_second: float) -> None:
-    """At 1.5 to 30 times the affordable rate, all is used, nearly as well as with knowledge of the future."""
+def test_under_steady_overload_the_lowest_advantages_are_forwarded(per_second: float) -> None:
+    """At 1.5 to 30 times the affordable rate, all tokens are used, nearly as well as with knowledge of the future."""
     times, rate = steady(per_second, 15000), Rate.per_minute(100)
     run = Run(times, *candidates(len(times)), forwards=rate)
-    after = slice(5000, None)  # the first half of the bucket goes to all inputs alike
+    after = slice(5000, None)  # the first half of the bucket is available to all inputs
     inflow = (times[-1] - times[5000]) * rate.amount / rate.seconds
     assert 0.95 * inflow < run.admitted[after].sum() < 1.05 * inflow
     run.advantages, run.confidences, run.admitted = run.advantages[after], run.confidences[after], run.admitted[after]
@@ -105,16 +105,16 @@ def test_under_steady_overload_the_inflow_goes_to_the_worst_placed(per_second: f
     assert average - run.mean > 0.9 * (average - run.ideal)
 
 
-def test_under_steady_overload_the_level_settles_above_nothing() -> None:
-    """It settles at one sixth, as the formula says."""
+def test_under_steady_overload_the_level_settles_above_zero() -> None:
+    """It settles at one sixth, as the formula predicts."""
     times = steady(20.0, 20000)
     levels = Run(times, *candidates(len(times)), forwards=Rate.per_minute(100)).levels[5000:]
     assert levels.min() > 0.05
     assert abs(np.median(levels) - 1 / 6) < 0.03
 
 
-def test_below_what_it_can_afford_it_admits_everything() -> None:
-    """A sufficient budget changes nothing."""
+def test_a_sufficient_budget_admits_every_input() -> None:
+    """Below the affordable rate, the budget changes nothing."""
     times = steady(1.0, 3000)
     assert Run(times, *candidates(3000), forwards=Rate.per_minute(100)).admitted.all()
 
@@ -125,16 +125,16 @@ def test_below_what_it_can_afford_it_admits_everything() -> None:
         (bursts(5, 10, 30, 15000), [Rate.per_minute(100)], 0.95),
         (bursts(2, 20, 200, 15000), [Rate.per_minute(100)], 0.95),
         (bursts(10, 50, 50, 15000), [Rate.per_minute(100)], 0.95),
-        (bursts(60, 240, 40, 30000), [Rate.per_minute(100)], 0.88),  # what it holds back at each end of a long burst
+        (bursts(60, 240, 40, 30000), [Rate.per_minute(100)], 0.88),  # tokens are left at the end of a long burst
         (diurnal(0.05, 6), [Rate.per_day(1000)], 0.95),
         (diurnal(0.05, 6), [Rate.per_day(1000), Rate.per_minute(3)], 0.95),
     ],
     ids=["short bursts", "steep bursts", "bursts a minute", "long bursts", "diurnal", "diurnal, two windows"],
 )
-def test_uneven_arrivals_are_served_as_many_and_better_than_first_come(
+def test_uneven_arrivals_are_served_better_than_first_come(
     times: NDArray[Any], rates: list[Rate], least_used: float
 ) -> None:
-    """Nearly as many, and at least a quarter of the way from first come, first served to the ideal."""
+    """Nearly as many are served, with at least a quarter of the possible gain over first come, first served."""
     run, cliff = Run(times, *candidates(len(times)), forwards=rates), first_come(times, rates)
     assert least_used * cliff.sum() < run.admitted.sum() <= cliff.sum()
     cliff_mean = float(run.advantages[cliff].mean())
@@ -142,8 +142,8 @@ def test_uneven_arrivals_are_served_as_many_and_better_than_first_come(
 
 
 @pytest.mark.parametrize("shift", [-1.0, 1.0])
-def test_when_all_become_worse_or_better_the_rate_stays(shift: float) -> None:
-    """Ranks follow the distribution; meanwhile the bucket neither runs empty nor stays full."""
+def test_a_shift_of_all_advantages_keeps_the_rate(shift: float) -> None:
+    """Ranks follow the distribution; meanwhile the bucket is neither empty nor always full."""
     times = steady(20.0, 20000)
     advantages, confidences = candidates(len(times))
     advantages[10000:] += shift
@@ -154,7 +154,7 @@ def test_when_all_become_worse_or_better_the_rate_stays(shift: float) -> None:
 
 
 def test_a_surge_after_quiet_weeks_does_not_empty_the_bucket() -> None:
-    """Although the past demand does not predict it."""
+    """Past demand does not predict the surge."""
     quiet = np.arange(0, 20 * DAY, 20000.0)
     times = np.concatenate([quiet, 20 * DAY + steady(20.0, 20000)])
     run = Run(times, *candidates(len(times)), forwards=Rate.per_day(100))
@@ -162,7 +162,7 @@ def test_a_surge_after_quiet_weeks_does_not_empty_the_bucket() -> None:
     assert run.levels.min() > 0.02
 
 
-def test_of_inputs_that_are_all_alike_the_affordable_share_is_admitted() -> None:
+def test_equal_inputs_are_admitted_at_the_affordable_rate() -> None:
     """Ties are broken at random."""
     times, same = steady(10.0, 10000), np.full(10000, -0.25)
     run = Run(times, same, same, forwards=Rate.per_minute(60))
@@ -170,8 +170,8 @@ def test_of_inputs_that_are_all_alike_the_affordable_share_is_admitted() -> None
     assert 0.9 * inflow < run.admitted[3000:].sum() < 1.1 * inflow
 
 
-def test_among_equal_advantages_the_less_confident_win() -> None:
-    """The second key of the ranking."""
+def test_the_less_confident_of_equal_advantages_is_admitted() -> None:
+    """Confidence is the second key of the ranking."""
     times = steady(10.0, 10000)
     confidences = np.random.default_rng(8).random(10000)
     run = Run(times, np.full(10000, -0.25), confidences, forwards=Rate.per_minute(60))
@@ -179,7 +179,7 @@ def test_among_equal_advantages_the_less_confident_win() -> None:
 
 
 @pytest.mark.parametrize(("advantage", "confidence"), [(math.nan, 0.5), (-0.1, math.nan), (math.nan, math.nan)])
-def test_what_is_not_a_number_ranks_first(advantage: float, confidence: float) -> None:
+def test_nan_ranks_first(advantage: float, confidence: float) -> None:
     """One NaN in a thousand is admitted while ten in eleven other inputs are not."""
     times = steady(11.0, 10000)
     advantages, confidences = candidates(10000)
@@ -191,12 +191,12 @@ def test_what_is_not_a_number_ranks_first(advantage: float, confidence: float) -
 
 
 def test_a_spent_budget_admits_nothing() -> None:
-    """Not even a NaN."""
+    """An empty bucket refuses even NaN."""
     budget = Budget(forwards=Rate.per_day(2), clock=Clock())
     assert [budget.admits(math.nan, math.nan, 1) for _ in range(4)] == [True, True, False, False]
 
 
-def test_all_buckets_pay_or_none_does() -> None:
+def test_a_forward_is_charged_to_all_buckets_or_to_none() -> None:
     """A refusal by one bucket costs nothing in the others."""
     budget = Budget(forwards=Rate.per_day(10), bytes=Rate.per_day(100), clock=Clock())
     assert not budget.admits(-1.0, 0.0, 101)
@@ -205,8 +205,8 @@ def test_all_buckets_pay_or_none_does() -> None:
     assert budget.levels == {"forwards/86400s": 0.9, "bytes/86400s": 0.6}
 
 
-def test_money_is_the_price_of_a_forward() -> None:
-    """Whatever its size; a refund gives it back."""
+def test_a_money_bucket_charges_the_price_of_a_forward() -> None:
+    """The size does not matter, and a refund restores the price."""
     clock = Clock()
     budget = Budget(money=Rate.per_day(10.0), price=2.5, clock=clock)
     assert budget.admits(-1.0, 0.0, 200)
@@ -218,7 +218,7 @@ def test_money_is_the_price_of_a_forward() -> None:
 
 
 candidate = st.tuples(
-    st.floats(0, 40),  # seconds since the one before
+    st.floats(0, 40),  # seconds since the previous one
     st.sampled_from([-0.5, -0.25, -0.1, math.nan, math.inf]),
     st.sampled_from([0.2, 0.5, 0.9, math.nan]),
     st.integers(0, 60),
@@ -237,9 +237,9 @@ def test_no_window_is_ever_overspent(
     most_bytes: float,
     greedy: bool,
 ) -> None:
-    """Between any two forwards T apart, both included, at most amount * (1 + T / seconds) was spent in every bucket.
+    """For any two forwards T apart, at most amount * (1 + T / seconds) is spent in every bucket, both included.
 
-    Whether or not ranks hold anyone back.
+    The bound holds with and without the ranking.
     """
     clock = Clock()
     rates = [Rate(*one) for one in forwards]
@@ -260,8 +260,8 @@ def test_no_window_is_ever_overspent(
             assert sum(within) <= most_bytes * (1 + (end - start) / 30.0) + 1e-6
 
 
-def test_a_clock_that_goes_back_brings_nothing_and_takes_nothing() -> None:
-    """Tokens are neither made twice nor lost."""
+def test_a_clock_set_back_neither_adds_nor_removes_tokens() -> None:
+    """No interval is counted twice or lost."""
     clock = Clock(100.0)
     budget = Budget(forwards=Rate(2, 10), clock=clock)
     assert budget.admits(math.nan, 0, 0)
@@ -271,8 +271,8 @@ def test_a_clock_that_goes_back_brings_nothing_and_takes_nothing() -> None:
         assert not budget.admits(math.nan, 0, 0)
 
 
-def test_threads_together_spend_no_more_than_one() -> None:
-    """Eight threads ask at once while the clock stands still."""
+def test_concurrent_threads_stay_within_the_budget() -> None:
+    """Eight threads spend at once while the clock does not advance."""
     budget = Budget(forwards=Rate.per_day(500), clock=Clock())
     admitted: list[bool] = []
     threads = [
@@ -304,15 +304,15 @@ def test_threads_together_spend_no_more_than_one() -> None:
         ({"forwards": Rate(5, 60), "path": "/no/such/folder/b"}, "path: expected a file in a folder that exists"),
     ],
 )
-def test_arguments_that_cannot_mean_anything_are_refused(arguments: dict[str, Any], sentence: str) -> None:
-    """The error names the argument, with the expected and the given value."""
+def test_invalid_arguments_are_refused(arguments: dict[str, Any], sentence: str) -> None:
+    """The error names the argument, the value expected and the value found."""
     with pytest.raises(ArgumentError, match=sentence):
         Budget(**arguments)
 
 
 @pytest.mark.parametrize("value", [0, -1, math.nan, math.inf, "5", None])
-def test_a_rate_is_of_finite_numbers_above_0(value: Any) -> None:
-    """Both the amount and the time."""
+def test_a_rate_needs_finite_positive_numbers(value: Any) -> None:
+    """Both the amount and the time are checked."""
     with pytest.raises(ArgumentError, match="amount: expected a finite number above 0"):
         Rate(value, 60)
     with pytest.raises(ArgumentError, match="seconds: expected a finite number above 0"):
@@ -320,30 +320,30 @@ def test_a_rate_is_of_finite_numbers_above_0(value: Any) -> None:
 
 
 def test_a_negative_size_is_refused() -> None:
-    """It would fill the bucket."""
+    """A negative size would add tokens."""
     with pytest.raises(ArgumentError, match="nbytes: expected 0 or more, got -1"):
         Budget(bytes=Rate(5, 60)).admits(-1.0, 0.0, -1)
 
 
 class Device:
-    """Starts the same budget again and again, on a wall clock that goes on meanwhile."""
+    """A device that restarts with the same budget while the wall clock goes on."""
 
     def __init__(self, path: Path, **limits: Any) -> None:
         self.path, self.limits = path, limits or {"forwards": Rate.per_day(640)}
         self.clock, self.wall = Clock(), Clock(1.7e9)
 
     def start(self) -> Budget:
-        """A new life of the process."""
+        """Start a new process."""
         return Budget(**self.limits, path=self.path, clock=self.clock, wall_clock=self.wall)
 
     def wait(self, seconds: float) -> None:
-        """Both clocks go on."""
+        """Advance both clocks."""
         self.clock.now += seconds
         self.wall.now += seconds
 
 
 def spend(budget: Budget, most: int) -> int:
-    """Forward NaN inputs, which are admitted as long as there are tokens; return how many were."""
+    """Forward NaN inputs, which are admitted while there are tokens, and return the number admitted."""
     return sum(budget.admits(math.nan, math.nan, 1) for _ in range(most))
 
 
@@ -353,8 +353,8 @@ def level(budget: Budget) -> float:
     return found
 
 
-def test_without_a_file_it_starts_full_and_after_close_as_it_was(tmp_path: Path) -> None:
-    """Tokens that came in while no process ran are added."""
+def test_a_new_file_starts_full_and_a_closed_one_resumes_its_level(tmp_path: Path) -> None:
+    """Tokens that accrue while no process runs are added."""
     device = Device(tmp_path / "budget.json")
     with device.start() as budget:
         assert level(budget) == 1.0
@@ -367,31 +367,31 @@ def test_without_a_file_it_starts_full_and_after_close_as_it_was(tmp_path: Path)
 
 @given(st.lists(st.tuples(st.integers(0, 200), st.floats(0, 20000)), min_size=1, max_size=60))
 @settings(max_examples=40)
-def test_a_crash_loop_overspends_by_one_part_at_most(
+def test_a_crash_loop_overspends_at_most_one_part(
     tmp_path_factory: pytest.TempPathFactory, lives: list[tuple[int, float]]
 ) -> None:
-    """However often it is killed: 1/64 of the amount beyond the bound of one process."""
+    """For any number of crashes, the excess over the bound of one process is at most 1/64 of the amount."""
     device = Device(tmp_path_factory.mktemp("crash") / "budget.json")
     start, total = device.wall.now, 0
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(TokenBucket, "share", lambda _: 1.0)  # spends all that it can
+        patch.setattr(TokenBucket, "share", lambda _: 1.0)  # spends every available token
         for wanted, pause in lives:
-            budget = device.start()  # and the one before is gone without a word
+            budget = device.start()  # and the previous process crashes without closing
             total += spend(budget, wanted)
             device.wait(pause)
             total += spend(budget, wanted)
             assert total <= 640 * (1 + 1 / 64 + (device.wall.now - start) / DAY) + 1e-6
 
 
-def test_a_crash_costs_one_part_of_the_budget_at_most(tmp_path: Path) -> None:
-    """It is the part that was written off and not spent."""
+def test_a_crash_costs_at_most_one_part_of_the_budget(tmp_path: Path) -> None:
+    """The part was reserved in the file and not spent."""
     device = Device(tmp_path / "budget.json")
     assert spend(device.start(), 100) == 100
     assert 1 - 110 / 640 - 1 / 64 <= level(device.start()) <= 1 - 100 / 640
 
 
 def test_the_file_is_written_once_per_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Flash wears out: 100 forwards of 640 are at most a dozen writes."""
+    """Flash memory wears out: 100 forwards of 640 need at most a dozen writes."""
     writes = []
     replace = Path.replace
 
@@ -433,7 +433,7 @@ GOOD = {"format": 1, "at": 1.7e9, "levels": {"forwards/86400s": 0.5}}
     ],
 )
 def test_a_damaged_file_starts_empty(tmp_path: Path, content: bytes) -> None:
-    """The amount spent is unknown; the bucket fills again from 0."""
+    """The amount spent is unknown, so the bucket fills from 0."""
     device = Device(tmp_path / "budget.json")
     device.path.write_bytes(content)
     budget = device.start()
@@ -446,13 +446,13 @@ def test_a_damaged_file_starts_empty(tmp_path: Path, content: bytes) -> None:
     assert 0.2 < level(device.start()) < 0.25
 
 
-def test_a_file_that_cannot_be_read_starts_empty(tmp_path: Path) -> None:
-    """Like a damaged one."""
+def test_an_unreadable_file_starts_empty(tmp_path: Path) -> None:
+    """It is treated like a damaged one."""
     (tmp_path / "budget.json").mkdir()
     assert level(Device(tmp_path / "budget.json").start()) == 0.0
 
 
-def test_a_window_that_the_file_does_not_know_starts_full(tmp_path: Path) -> None:
+def test_a_window_missing_from_the_file_starts_full(tmp_path: Path) -> None:
     """A new configuration is not a crash; the other windows keep their levels."""
     path = tmp_path / "budget.json"
     path.write_text(json.dumps(GOOD))
@@ -460,8 +460,8 @@ def test_a_window_that_the_file_does_not_know_starts_full(tmp_path: Path) -> Non
     assert device.start().levels == {"forwards/86400s": 0.5, "forwards/60s": 1.0}
 
 
-def test_a_wall_clock_that_jumps_back_brings_nothing(tmp_path: Path) -> None:
-    """A device without a battery starts in 1970 and later learns the time: neither adds tokens."""
+def test_a_wall_clock_set_back_adds_nothing(tmp_path: Path) -> None:
+    """A device without a battery starts in 1970 and later learns the time; neither change adds tokens."""
     device = Device(tmp_path / "budget.json")
     with device.start() as budget:
         assert spend(budget, 128) == 128
@@ -473,8 +473,8 @@ def test_a_wall_clock_that_jumps_back_brings_nothing(tmp_path: Path) -> None:
     assert level(device.start()) < 0.702
 
 
-def test_while_the_file_cannot_be_written_nothing_is_admitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Otherwise a device that crashes because its disk is full would spend its budget again and again."""
+def test_nothing_is_admitted_while_the_file_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise a device that crashes because its disk is full would spend its budget repeatedly."""
     device = Device(tmp_path / "budget.json")
     budget = device.start()
     tries = []
@@ -485,9 +485,9 @@ def test_while_the_file_cannot_be_written_nothing_is_admitted(tmp_path: Path, mo
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "replace", full)
-        assert spend(budget, 100) == 10  # the part that was written off before
+        assert spend(budget, 100) == 10  # the part that was reserved before
         assert len(tries) == 1
-        assert (before := level(budget)) == pytest.approx(630 / 640)  # the others cost nothing
+        assert (before := level(budget)) == pytest.approx(630 / 640)  # the refused forwards cost nothing
         assert spend(Device(tmp_path / "another.json").start(), 5) == 0
     device.wait(1.0)
     assert level(budget) == pytest.approx(before, abs=1e-4)
@@ -495,7 +495,7 @@ def test_while_the_file_cannot_be_written_nothing_is_admitted(tmp_path: Path, mo
 
 
 def test_a_closed_budget_admits_nothing(tmp_path: Path) -> None:
-    """What it spent after its last write would be lost. It may be closed twice."""
+    """What it spends after its last write would be lost; closing twice is allowed."""
     budget = Device(tmp_path / "budget.json").start()
     budget.close()
     budget.close()

@@ -1,4 +1,4 @@
-"""A remote that generates text: its requests, and how the probabilities of its tokens are read."""
+"""A remote that generates text: its requests, and the label probabilities read from its tokens."""
 
 import base64
 import json
@@ -34,13 +34,13 @@ X = np.array(["grass"])
 
 
 def at(sampled: str, **others: float) -> dict[str, Any]:
-    """Return a generated token as the API has it, from the probabilities of it and of others by token."""
+    """Return a generated token in the API's format, from its probability and those of alternatives."""
     listed = [{"token": token, "logprob": math.log(p)} for token, p in others.items()]
     return {"token": sampled, "logprob": math.log(others[sampled]), "top_logprobs": listed}
 
 
 def completion(*tokens: dict[str, Any], text: str | None = None, finish: str = "stop") -> dict[str, Any]:
-    """Return a reply of one choice."""
+    """Return a reply with one choice."""
     content = "".join(token["token"] for token in tokens) if text is None else text
     choice = {"message": {"role": "assistant", "content": content}, "finish_reason": finish}
     return {"object": "chat.completion", "choices": [{**choice, "logprobs": {"content": list(tokens)}}]}
@@ -62,7 +62,7 @@ def connect() -> Iterator[Callable[..., Chat]]:
 
 @pytest.fixture
 def ask(connect: Any, serve: Any, answering: Any, respond: Any) -> Callable[..., Any]:
-    """Return the remote's scores of one reply."""
+    """Return the remote's scores for one reply."""
 
     def ask(reply: Any, *, status: str = "200 OK", **options: Any) -> Any:
         remote = connect(serve(answering(respond(reply, status))), **options)
@@ -77,11 +77,11 @@ def scores(*tokens: dict[str, Any], labels: list[str] = COLOURS, coverage: float
     return [float(p) for p in label_probabilities(reply, LabelMatcher(labels), coverage=coverage)]
 
 
-# What is sent
+# --- requests
 
 
 def test_a_request_is_a_multiple_choice_question(connect: Any, serve: Any, recording: Any, respond: Any) -> None:
-    """The labels come as A, B and C before the input, one token is asked for, and the likeliest tokens with it."""
+    """Labels are listed as A, B and C before the input; one token and its likeliest alternatives are requested."""
     record, requests = recording
     server = serve(record(respond(completion(at("B", A=0.2, B=0.5, C=0.3)))))
     remote = connect(server, model="m", headers={"Authorization": "Bearer secret"}, fields={"seed": 1})
@@ -113,10 +113,10 @@ def test_a_request_is_a_multiple_choice_question(connect: Any, serve: Any, recor
         ("/openai/v1?api-version=2", "/openai/v1/chat/completions?api-version=2"),
     ],
 )
-def test_the_address_is_of_the_api_or_of_its_endpoint(
+def test_the_address_may_be_that_of_the_api_or_the_endpoint(
     serve: Any, recording: Any, respond: Any, path: str, target: str
 ) -> None:
-    """Both lead to the endpoint, and a query stays behind it."""
+    """Both lead to the endpoint, and a query is preserved."""
     record, requests = recording
     server = serve(record(respond(completion(at("B", A=0.5, B=0.5)))))
     remote = Chat(f"http://127.0.0.1:{server.port}{path}", labels=COLOURS)
@@ -125,8 +125,8 @@ def test_the_address_is_of_the_api_or_of_its_endpoint(
     assert requests[0][0] == f"POST {target} HTTP/1.1"
 
 
-def test_a_field_that_is_none_is_left_out(connect: Any, serve: Any, recording: Any, respond: Any) -> None:
-    """Servers that name `max_tokens` otherwise, or list fewer tokens, can be used."""
+def test_a_field_set_to_none_is_omitted(connect: Any, serve: Any, recording: Any, respond: Any) -> None:
+    """This supports servers with another name for `max_tokens` or shorter lists of tokens."""
     record, requests = recording
     server = serve(record(respond(completion(at("B", A=0.5, B=0.5)))))
     fields = {"max_tokens": None, "max_completion_tokens": 1, "top_logprobs": 5}
@@ -144,15 +144,15 @@ def content_sent(connect: Any, serve: Any, recording: Any, respond: Any, x: Any,
     return json.loads(requests[0][2])["messages"]
 
 
-def test_braces_in_a_text_are_only_braces(connect: Any, serve: Any, recording: Any, respond: Any) -> None:
-    """Only the places in the prompt itself are filled."""
+def test_braces_in_a_text_are_not_substituted(connect: Any, serve: Any, recording: Any, respond: Any) -> None:
+    """Only the placeholders of the prompt are replaced."""
     x = np.array(["{labels} {input} {0} \ud800 ü"])
     sent = content_sent(connect, serve, recording, respond, x, prompt="{labels} | {input} | {input} {x}", answer="text")
     assert sent == [{"role": "user", "content": f"red, green, blue | {x[0]} | {x[0]} {{x}}"}]
 
 
 @pytest.mark.parametrize("written", ["Is it 3?", [{"role": "system", "content": "Be brief."}]])
-def test_a_function_puts_any_input_in_words(
+def test_a_function_describes_any_input_in_words(
     connect: Any, serve: Any, recording: Any, respond: Any, written: Any
 ) -> None:
     """It gets one input without the batch axis, by name if there are several, and returns a text or messages."""
@@ -170,7 +170,7 @@ def test_a_function_puts_any_input_in_words(
 
 
 def test_an_image_file_becomes_a_data_url(connect: Any, serve: Any, recording: Any, respond: Any) -> None:
-    """The file is sent unchanged, after the text."""
+    """The file is sent unchanged after the text."""
     file = b"\xff\xd8\xff\x00\x00"
     x = np.empty(1, object)
     x[0] = file
@@ -180,7 +180,7 @@ def test_an_image_file_becomes_a_data_url(connect: Any, serve: Any, recording: A
     assert image["image_url"]["url"] == "data:image/jpeg;base64," + base64.b64encode(file).decode()
 
 
-def test_image_files_are_asked_for_only_if_wanted(connect: Any, serve: Any) -> None:
+def test_image_files_are_requested_only_if_needed(connect: Any, serve: Any) -> None:
     """`encoded` tells the cascade whether to pass image files."""
     server = serve(lambda _: None)
     assert [connect(server, encoded=wanted).encoded for wanted in (False, True)] == [False, True]
@@ -198,7 +198,7 @@ def test_image_files_are_asked_for_only_if_wanted(connect: Any, serve: Any) -> N
         (X, {"prompt": lambda _: [{"content": X}]}, "the request cannot be written as JSON"),
     ],
 )
-def test_an_input_that_cannot_be_asked_about(
+def test_an_unsupported_input_is_refused(
     connect: Any, serve: Any, x: Any, options: dict[str, Any], message: str
 ) -> None:
     """The error has one line, and nothing is sent."""
@@ -208,18 +208,18 @@ def test_an_input_that_cannot_be_asked_about(
     assert server.connections == 0
 
 
-# Probabilities of labels
+# --- probabilities of labels
 
 
-def test_variants_of_a_letter_count_together() -> None:
-    """Spaces, quotes, brackets and case are ignored, and so is what follows the letter."""
+def test_variants_of_a_letter_are_added() -> None:
+    """Spaces, quotes, brackets, case and text after the letter are ignored."""
     found = scores(
         at(" B", **{" B": 0.3, "b": 0.1, "(B": 0.05, "B.": 0.05, "A": 0.2, "▁C": 0.1, "But": 0.1}), labels=list("ABC")
     )
     np.testing.assert_allclose(found, np.array([0.2, 0.5, 0.1]) / 0.8)
 
 
-def test_a_path_is_followed_to_the_labels() -> None:
+def test_a_path_of_tokens_leads_to_the_labels() -> None:
     """A label after a bracket adds to the same label without one, weighted by the bracket's probability."""
     found = scores(
         at("(", **{"(": 0.5, "A": 0.4, "I": 0.1}), at("B", B=0.9, A=0.1), at(")", **{")": 1.0}), labels=["A", "B"]
@@ -227,16 +227,16 @@ def test_a_path_is_followed_to_the_labels() -> None:
     np.testing.assert_allclose(found, np.array([0.4 + 0.05, 0.45]) / 0.9)
 
 
-def test_a_longer_path_is_the_less_likely() -> None:
-    """Every token of it takes its share; a listed label is never less likely than an unlisted one."""
+def test_a_longer_path_is_less_probable() -> None:
+    """Every token multiplies its probability; a listed label is never less probable than an unlisted one."""
     path = at(" ", **{" ": 0.5, "A": 0.1, "I": 0.4}), at("(", **{"(": 0.5, "A": 0.5}), at("B", B=0.8, A=0.1, I=0.04)
     np.testing.assert_allclose(scores(*path, labels=["A", "B"]), np.array([0.1 + 0.25 + 0.025, 0.2]) / 0.575)
     found = scores(at("(", **{"(": 0.9, "A": 0.001}), at("B", B=0.7, I=0.1), labels=["A", "B", "C"])
     np.testing.assert_allclose(found, np.array([0.001, 0.63, 0.001]) / 0.632)
 
 
-def test_labels_are_told_apart_where_they_first_differ() -> None:
-    """A common beginning that was generated is followed; one that was not counts for all its labels."""
+def test_labels_with_a_common_prefix_are_distinguished() -> None:
+    """A generated prefix is followed; a prefix that was not generated counts for all its labels."""
     cities = ["New York", "New Jersey", "Boston"]
     found = scores(at("New", New=0.8, Bos=0.2), at(" York", **{" York": 0.75, " Jersey": 0.25}), labels=cities)
     np.testing.assert_allclose(found, [0.6, 0.2, 0.2])
@@ -244,7 +244,7 @@ def test_labels_are_told_apart_where_they_first_differ() -> None:
     np.testing.assert_allclose(found, [0.2, 0.2, 0.6])
 
 
-def test_a_label_that_begins_another_ends_where_the_text_does() -> None:
+def test_a_label_that_is_a_prefix_ends_with_the_text() -> None:
     """After `art`, the end or a full stop gives `art`, and `ist` gives `artist`."""
     ways = {"ist": 0.5, "": 0.3, ".": 0.1, "if": 0.1}
     found = scores(at("art", art=1.0), at("ist", **ways), labels=["art", "artist"])
@@ -253,15 +253,15 @@ def test_a_label_that_begins_another_ends_where_the_text_does() -> None:
     np.testing.assert_allclose(found, np.array([0.4, 0.5]) / 0.9)
 
 
-def test_another_word_is_no_label() -> None:
-    """`possibly` begins as `positive` does, and is told apart if it was generated. `I` alone is not `insect`."""
+def test_another_word_is_not_a_label() -> None:
+    """`possibly` begins like `positive` and is distinguished if it was generated; `I` alone is not `insect`."""
     labels = ["positive", "insect"]
     tokens = at("pos", **{"pos": 0.7, "I": 0.2, "insect": 0.1}), at("sibly", **{"sibly": 0.9, "itive": 0.1})
     np.testing.assert_allclose(scores(*tokens, labels=labels), np.array([0.07, 0.1]) / 0.17)
 
 
-def test_tokens_are_bytes() -> None:
-    """A character may be spread over tokens; the bytes hold it where the strings are broken."""
+def test_tokens_are_decoded_from_bytes() -> None:
+    """A character may be split over tokens, in which case only their bytes are valid."""
     first, second, other = "积".encode()[:2], "积".encode()[2:] + "极".encode(), "消极".encode()
 
     def token(raw: bytes, p: float) -> dict[str, Any]:
@@ -274,8 +274,8 @@ def test_tokens_are_bytes() -> None:
     np.testing.assert_allclose(scores(*tokens, labels=["积极", "消极"]), [0.6, 0.4])
 
 
-def test_a_label_outside_the_list_is_never_impossible() -> None:
-    """It shares what the list leaves, and is at most as likely as the least likely listed token."""
+def test_a_label_outside_the_list_has_positive_probability() -> None:
+    """It shares the remaining probability and is at most as probable as the least probable listed token."""
     np.testing.assert_allclose(scores(at("A", A=0.9, I=0.05), labels=list("ABC")), np.array([0.9, 0.025, 0.025]) / 0.95)
     np.testing.assert_allclose(scores(at("A", A=0.5, I=0.1), labels=["A", "B"]), np.array([0.5, 0.1]) / 0.6)
     all_told = scores(at("A", A=1.0), labels=["A", "B"])
@@ -288,8 +288,8 @@ def test_a_label_outside_the_list_is_never_impossible() -> None:
     unlisted=st.integers(0, 6),
     unsaid=st.floats(0, 0.5),
 )
-def test_probabilities_of_labels(masses: list[float], other: float, unlisted: int, unsaid: float) -> None:
-    """They are above 0 and sum to 1; listed labels keep their proportions, and no unlisted one exceeds a listed one."""
+def test_probabilities_of_labels_sum_to_1(masses: list[float], other: float, unlisted: int, unsaid: float) -> None:
+    """They are positive; listed labels keep their proportions, and no unlisted one exceeds a listed one."""
     assume(len(masses) + unlisted >= 2)
     total = (math.fsum(masses) + other) / (1 - unsaid)
     shares = [mass / total for mass in masses]
@@ -308,8 +308,8 @@ def test_probabilities_of_labels(masses: list[float], other: float, unlisted: in
     assert rest.sum() <= max(unsaid / max(1e-9, seen.sum()), 1e-8 / seen.min()) * (1 + 1e-6)
 
 
-def test_a_reply_that_names_no_label_is_no_answer(ask: Any) -> None:
-    """Less than `coverage` on all labels together is an error."""
+def test_a_reply_without_a_label_is_an_error(ask: Any) -> None:
+    """It is raised if all labels together have a probability below `coverage`."""
     reply = completion(at("The", The=0.8, A=0.04, B=0.04), text="The " + 300 * "x")
     with pytest.raises(
         RemoteError, match=r"expected a reply that names a label; the labels have 8\.0% of its probability"
@@ -319,14 +319,14 @@ def test_a_reply_that_names_no_label_is_no_answer(ask: Any) -> None:
     np.testing.assert_allclose(ask(reply, coverage=0.05).sum(), 1)
 
 
-def test_labels_by_their_own_words(ask: Any) -> None:
-    """With `label`, whole words are read, not letters."""
+def test_labels_may_be_read_as_words(ask: Any) -> None:
+    """With `label`, whole words are read instead of letters."""
     np.testing.assert_allclose(
         ask(completion(at("blue", red=0.1, green=0.3, blue=0.4, A=0.1)), answer="label"), [[0.125, 0.375, 0.5]]
     )
 
 
-# Generated text
+# --- generated text
 
 
 @pytest.mark.parametrize(
@@ -340,7 +340,7 @@ def test_labels_by_their_own_words(ask: Any) -> None:
     ],
 )
 def test_a_text_names_a_label(ask: Any, text: str, label: int) -> None:
-    """The label at its beginning, or else the only one in it as a word."""
+    """The label is at the beginning of the text, or is the only one in it as a word."""
     opinions = ask(completion(at("x", x=0.5), at("y", y=0.25), text=text), answer="text")
     assert isinstance(opinions, RemoteLabels)
     assert opinions.labels.tolist() == [label]
@@ -355,14 +355,14 @@ def test_a_text_names_a_label(ask: Any, text: str, label: int) -> None:
         ("", "expected a reply with one label, got no labels"),
     ],
 )
-def test_a_text_that_names_no_one_label_is_no_answer(ask: Any, text: str, found: str) -> None:
-    """No label or several are an error, which says whether the text was cut off."""
+def test_a_text_without_a_unique_label_is_an_error(ask: Any, text: str, found: str) -> None:
+    """With no label or several, the error says whether the text was truncated."""
     with pytest.raises(RemoteError, match=f"{found}.*, which max_tokens cut off"):
         ask(completion(at("x", x=0.5), text=text, finish="length"), answer="text")
 
 
-def test_the_longest_label_is_the_one_that_is_meant(ask: Any) -> None:
-    """One label may be a part of another."""
+def test_the_longest_matching_label_is_chosen(ask: Any) -> None:
+    """One label may be part of another."""
     labels = ["art", "art history", "modern art"]
     for text, label in [("Art history.", 1), ("It is modern art", 2), ("art", 0)]:
         assert ask(completion(at("x", x=0.5), text=text), answer="text", labels=labels).labels.tolist() == [label]
@@ -371,8 +371,8 @@ def test_the_longest_label_is_the_one_that_is_meant(ask: Any) -> None:
 @given(
     logprobs=st.lists(st.floats(-700, 0), min_size=1, max_size=20), slope=st.floats(-50, 50), shift=st.floats(-50, 50)
 )
-def test_confidence_is_platt_scaled_as_calibration_has_it(logprobs: list[float], slope: float, shift: float) -> None:
-    """It is the number that `Platt` gives for the mean log-probability, for any slope and intercept."""
+def test_confidence_is_platt_scaled_as_in_calibration(logprobs: list[float], slope: float, shift: float) -> None:
+    """It equals `Platt` of the mean log-probability, for any slope and intercept."""
     tokens = tuple(Position(Token(b"x", one), (), False) for one in logprobs)
     remote = Chat("http://127.0.0.1:1/v1", labels=COLOURS, answer="text", scale=(slope, shift))
     mean = Reply("red", tokens, False).mean_logprob
@@ -380,8 +380,8 @@ def test_confidence_is_platt_scaled_as_calibration_has_it(logprobs: list[float],
     assert remote._confidence(mean) == pytest.approx(float(Platt(slope, shift)(np.array([mean]))[0]), abs=1e-12)
 
 
-def test_text_is_asked_for_without_alternatives(connect: Any, serve: Any, recording: Any, respond: Any) -> None:
-    """The likeliest tokens are not needed, and may be missing."""
+def test_text_is_requested_without_alternatives(connect: Any, serve: Any, recording: Any, respond: Any) -> None:
+    """The likeliest tokens are not needed and may be missing."""
     record, requests = recording
     token = {"token": "red", "logprob": -0.5}
     server = serve(record(respond(completion(token))))
@@ -391,18 +391,18 @@ def test_text_is_asked_for_without_alternatives(connect: Any, serve: Any, record
     assert json.loads(requests[0][2])["max_tokens"] == 32
 
 
-# What goes wrong
+# --- errors
 
 GOOD = completion(at("A", A=0.5, B=0.5))
 
 
 def changed(**changes: Any) -> dict[str, Any]:
-    """Return a good reply with another choice."""
+    """Return a valid reply with another choice."""
     return {"choices": [{**GOOD["choices"][0], **changes}]}
 
 
 def with_token(**changes: Any) -> dict[str, Any]:
-    """Return a good reply with another token."""
+    """Return a valid reply with another token."""
     return changed(logprobs={"content": [{**at("A", A=0.5, B=0.5), **changes}]})
 
 
@@ -440,8 +440,8 @@ def with_token(**changes: Any) -> dict[str, Any]:
         (with_token(top_logprobs=[{"token": "B", "logprob": -0.1}]), r"top_logprobs: .* got 1\.4"),
     ],
 )
-def test_a_reply_that_is_none(ask: Any, reply: Any, message: str) -> None:
-    """The error has one line that says what is wrong, without the reply."""
+def test_an_invalid_reply_is_an_error(ask: Any, reply: Any, message: str) -> None:
+    """The error describes the fault in one line, without the reply."""
     with pytest.raises(RemoteError, match=message) as caught:
         ask(reply)
     assert len(str(caught.value)) < 260
@@ -457,7 +457,7 @@ ANY_JSON = st.recursive(
 
 @given(data=st.data())
 def test_any_json_is_a_reply_or_an_error(data: st.DataObject) -> None:
-    """Any value in any place gives probabilities or a `RemoteError`."""
+    """Any value at any path gives probabilities or a `RemoteError`."""
     reply = completion(at("B", A=0.4, B=0.6), at(".", **{".": 0.9}))
     place: Any = reply
     while True:
@@ -476,8 +476,8 @@ def test_any_json_is_a_reply_or_an_error(data: st.DataObject) -> None:
     assert 0 <= math.exp(read.mean_logprob) <= 1
 
 
-def test_rounding_is_no_error(ask: Any) -> None:
-    """A log-probability slightly above 0, as of half precision, is 0; minus infinity is allowed in the list."""
+def test_rounding_errors_are_accepted(ask: Any) -> None:
+    """A log-probability slightly above 0, as in half precision, is 0; minus infinity is allowed in the list."""
     listed = [{"token": "A", "logprob": 1e-4}, {"token": "B", "logprob": -math.inf}]
     found = ask(with_token(logprob=1e-4, top_logprobs=listed))
     np.testing.assert_allclose(found, [[1, 0, 0]], atol=1e-8)
@@ -487,30 +487,30 @@ def test_rounding_is_no_error(ask: Any) -> None:
 @pytest.mark.parametrize(
     ("status", "retry"), [("400 Bad", False), ("401 No", False), ("429 Slow", True), ("503 Down", True)]
 )
-def test_a_status_that_is_no_success(ask: Any, status: str, retry: bool) -> None:
-    """The error holds the status, the server's explanation, and whether to retry."""
+def test_an_error_status_is_reported(ask: Any, status: str, retry: bool) -> None:
+    """The error has the status, the server's explanation, and whether to retry."""
     with pytest.raises(RemoteError, match=f"HTTP {status[:3]}: .*quota") as caught:
         ask({"error": {"message": "quota"}}, status=status)
     assert caught.value.retry is retry
 
 
-def test_an_address_without_a_server() -> None:
-    """It is unreachable, as with every remote."""
+def test_an_address_without_a_server_is_unreachable() -> None:
+    """The error is the same as for every remote."""
     with socket.create_server(("127.0.0.1", 0)) as unused:
         port = unused.getsockname()[1]
     with pytest.raises(RemoteUnreachable, match="cannot connect"):
         Chat(f"http://127.0.0.1:{port}/v1", labels=COLOURS).infer(X, Deadline.after(5))
 
 
-def test_after_close(connect: Any, serve: Any) -> None:
-    """It raises, and does not hang."""
+def test_a_call_after_close_raises(connect: Any, serve: Any) -> None:
+    """It does not hang."""
     remote = connect(serve(lambda _: None))
     remote.close()
     with pytest.raises(RemoteError, match="cannot ask"):
         remote.infer(X, Deadline.after(5))
 
 
-# Several inputs, and time
+# --- several inputs, and time
 
 
 def read_question(connection: socket.socket) -> str:
@@ -524,8 +524,8 @@ def read_question(connection: socket.socket) -> str:
     return received.decode()
 
 
-def test_several_inputs_go_out_side_by_side(connect: Any, serve: Any, respond: Any) -> None:
-    """At most `concurrency` at once, on keep-alive connections; rows are in the order of the inputs."""
+def test_several_inputs_are_sent_in_parallel(connect: Any, serve: Any, respond: Any) -> None:
+    """At most `concurrency` requests run at once on keep-alive connections; rows are in the order of the inputs."""
     lock, now, most = threading.Lock(), 0, 0
     together = threading.Barrier(3)
 
@@ -552,8 +552,8 @@ def test_several_inputs_go_out_side_by_side(connect: Any, serve: Any, respond: A
     assert remote.traffic.requests == 9
 
 
-def test_no_inputs(connect: Any, serve: Any) -> None:
-    """There is no request, and the scores have no rows."""
+def test_an_empty_batch_sends_nothing(connect: Any, serve: Any) -> None:
+    """The scores have no rows."""
     server = serve(lambda _: None)
     assert connect(server).infer(X[:0], Deadline.after(1)).shape == (0, 3)
     opinions = connect(server, answer="text").infer(X[:0], Deadline.after(1))
@@ -562,13 +562,13 @@ def test_no_inputs(connect: Any, serve: Any) -> None:
 
 
 def silence(connection: socket.socket) -> None:
-    """Send nothing until the other side leaves."""
+    """Send nothing until the client disconnects."""
     while connection.recv(65536):
         pass
 
 
-def test_one_deadline_for_all(connect: Any, serve: Any) -> None:
-    """It holds for all inputs together; requests that have not begun by then never do."""
+def test_one_deadline_holds_for_all_inputs(connect: Any, serve: Any) -> None:
+    """Requests that have not begun by the deadline are not sent."""
     server = serve(silence)
     remote = connect(server, concurrency=2)
     started = time.monotonic()
@@ -578,8 +578,8 @@ def test_one_deadline_for_all(connect: Any, serve: Any) -> None:
     assert server.connections <= 2
 
 
-def test_one_failure_does_not_wait_for_the_others(connect: Any, serve: Any, respond: Any) -> None:
-    """The call ends with the first error."""
+def test_the_first_error_ends_the_call(connect: Any, serve: Any, respond: Any) -> None:
+    """It does not wait for the other requests."""
 
     def behave(connection: socket.socket) -> None:
         if "Input: bad" in read_question(connection):
@@ -593,8 +593,8 @@ def test_one_failure_does_not_wait_for_the_others(connect: Any, serve: Any, resp
     assert time.monotonic() - started < 4
 
 
-def test_from_many_threads(connect: Any, serve: Any, respond: Any, answering: Any) -> None:
-    """Callers share a remote, and each gets its own number of rows."""
+def test_many_threads_share_one_remote(connect: Any, serve: Any, respond: Any, answering: Any) -> None:
+    """Each caller gets its own number of rows."""
     remote = connect(serve(answering(respond(GOOD))), concurrency=2)
     found: list[tuple[int, ...]] = []
     callers = [
@@ -609,14 +609,14 @@ def test_from_many_threads(connect: Any, serve: Any, respond: Any, answering: An
     assert remote.traffic.requests == 36
 
 
-# In a cascade
+# --- in a cascade
 
 UNSURE = np.array([0, 0.5, 0], np.float32)
 PROBABILITIES = {"remote": {"temperature": 1.0, "scores": "probabilities"}}
 
 
-def test_in_a_cascade(make_file: Any, connect: Any, serve: Any, answering: Any, respond: Any) -> None:
-    """Its probabilities are the remote prediction; the text that is sent may differ from the local model's input."""
+def test_a_cascade_uses_the_chat_remote(make_file: Any, connect: Any, serve: Any, answering: Any, respond: Any) -> None:
+    """Its probabilities are the remote prediction; the text sent may differ from the local model's input."""
     remote = connect(serve(answering(respond(completion(at("C", A=0.2, B=0.2, C=0.6))))))
     with Cascade.load(make_file(**PROBABILITIES), remote=remote, deadline=5) as cascade:
         answer = cascade.predict(UNSURE, original="the sky")
@@ -632,10 +632,10 @@ def test_in_a_cascade(make_file: Any, connect: Any, serve: Any, answering: Any, 
         (completion(at("The", The=1.0)), Reason.REMOTE_ERROR, "expected a reply that names a label"),
     ],
 )
-def test_a_cascade_answers_all_the_same(
+def test_a_cascade_answers_locally_on_failure(
     make_file: Any, connect: Any, serve: Any, answering: Any, respond: Any, behaviour: Any, reason: Reason, detail: str
 ) -> None:
-    """If the chat server is late or names no label, the local answer stands, with its reason."""
+    """If the chat server is late or names no label, the answer is local, with its reason."""
     remote = connect(serve(behaviour if callable(behaviour) else answering(respond(behaviour))))
     with Cascade.load(Path(make_file(**PROBABILITIES)), remote=remote, deadline=0.5) as cascade:
         answer = cascade.predict(UNSURE, original="the sky")
@@ -644,7 +644,7 @@ def test_a_cascade_answers_all_the_same(
     assert answer.elapsed < 2
 
 
-# Arguments
+# --- arguments
 
 
 @pytest.mark.parametrize(
@@ -662,8 +662,8 @@ def test_a_cascade_answers_all_the_same(
         "http://h/v1\r\nX: y",
     ],
 )
-def test_an_address_of_another_form(url: str) -> None:
-    """It is refused at once, and the error shows the form."""
+def test_an_invalid_address_is_refused(url: str) -> None:
+    """It is refused at once, and the error shows the expected form."""
     with pytest.raises(ArgumentError, match=r"url: expected http\[s\]://host\[:port\]/v1, got"):
         Chat(url, labels=COLOURS)
 
@@ -691,7 +691,7 @@ def test_an_address_of_another_form(url: str) -> None:
         ({"concurrency": 0}, "concurrency: expected 1 or more, got 0"),
     ],
 )
-def test_an_argument_that_cannot_mean_anything(options: dict[str, Any], message: str) -> None:
-    """It is refused at once, by name."""
+def test_an_invalid_argument_is_refused(options: dict[str, Any], message: str) -> None:
+    """It is refused at once, and the error names it."""
     with pytest.raises(ArgumentError, match=message):
         Chat("http://h/v1", **{"labels": COLOURS, **options})

@@ -1,4 +1,4 @@
-"""A remote that keeps failing is not asked for a while, and is used again when it is back."""
+"""A remote that fails repeatedly is not called for a while, and is used again when it recovers."""
 
 import gc
 import threading
@@ -37,41 +37,41 @@ ABOUT_THE_REQUEST = RemoteError("remote: HTTP 400: no such input")
 
 
 class Remote:
-    """A remote that returns or raises what it is told."""
+    """A remote that returns or raises a given outcome."""
 
     def __init__(self, said: Any = GOOD) -> None:
         self.said = said
         self.asked = 0
 
     def infer(self, inputs: Batch, deadline: Deadline) -> Any:  # noqa: ARG002
-        """Gives or raises it."""
+        """Return or raise the outcome."""
         self.asked += 1
         if isinstance(self.said, BaseException):
             raise self.said
         return self.said
 
     def close(self) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
 
 class Clock:
-    """A clock that is moved by hand."""
+    """A clock that is set by the test."""
 
     def __init__(self) -> None:
         self.now = 1000.0
 
     def __call__(self) -> float:
-        """The time."""
+        """Return the time."""
         return self.now
 
     def after(self, seconds: float) -> Deadline:
-        """A deadline on this clock."""
+        """Return a deadline on this clock."""
         return Deadline(self.now + seconds)
 
 
 @pytest.fixture
 def clock() -> Clock:
-    """One for each test."""
+    """Return a new clock."""
     return Clock()
 
 
@@ -89,11 +89,11 @@ def ask(one: CircuitBreaker, clock: Clock, seconds: float = 10.0) -> str:
     return "good"
 
 
-# --- against a model
+# --- comparison with a model
 
 
 class _Begun:
-    """A request that runs in a thread until it is told how to end."""
+    """A request in a thread that ends when told."""
 
     def __init__(self, one: CircuitBreaker, deadline: Deadline, reached: "Queue[_Begun | None]") -> None:
         self.ends: Queue[Any] = Queue()
@@ -107,15 +107,15 @@ class _Begun:
         except CircuitOpen as error:
             self.refused = error
             self.reached.put(None)
-        except BaseException:  # what it was told
+        except BaseException:  # the outcome
             return
 
 
 class Told:
-    """A remote whose requests end when and how they are told to."""
+    """A remote whose requests end when and how the test tells them."""
 
     def infer(self, inputs: Any, deadline: Deadline) -> Any:  # noqa: ARG002
-        """Says that it was reached, and waits."""
+        """Signal that it was called, and wait."""
         begun = inputs[0]
         begun.reached.put(begun)
         said = begun.ends.get(timeout=30)
@@ -124,11 +124,11 @@ class Told:
         return said
 
     def close(self) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
 
 class CircuitMachine(RuleBasedStateMachine):
-    """Requests begin and end in any order, and time passes; the model has no threads, and knows pauses by bounds."""
+    """Requests begin and end in any order while time passes; the model has no threads and bounds each pause."""
 
     @initialize(
         failures=st.integers(1, 4),
@@ -137,7 +137,7 @@ class CircuitMachine(RuleBasedStateMachine):
         luck=st.floats(0, 1),
     )
     def begin(self, failures: int, first: float, times: float, luck: float) -> None:
-        """A closed circuit."""
+        """Start with a closed circuit."""
         self.clock = Clock()
         self.most, self.first, self.longest = failures, first, first * times
         self.one = CircuitBreaker(
@@ -153,12 +153,12 @@ class CircuitMachine(RuleBasedStateMachine):
         self.under_way: list[_Begun] = []
 
     def change(self, state: str) -> None:
-        """In the model."""
+        """Change the state of the model."""
         self.state = state
         self.changes.append(state)
 
     def fail(self, asked: float = 0.0) -> None:
-        """In the model: a failure that counts."""
+        """Count a failure in the model."""
         self.failed += 1
         if self.state == "half-open":
             self.pause = min(self.longest, 2 * self.pause)
@@ -170,7 +170,7 @@ class CircuitMachine(RuleBasedStateMachine):
 
     @rule(seconds=st.floats(0.001, 100))
     def ask(self, seconds: float) -> None:
-        """A request begins; it passes if and only if the model lets it."""
+        """Begin a request, which passes if and only if the model allows it."""
         now = self.clock.now
         if self.state == "half-open" and now >= self.probe_ends:
             self.fail()
@@ -206,7 +206,7 @@ class CircuitMachine(RuleBasedStateMachine):
         ),
     )
     def end(self, which: int, said: Any) -> None:
-        """A request ends; it counts if nothing changed since it began."""
+        """End a request, which counts if the state has not changed since it began."""
         begun = self.under_way.pop(which % len(self.under_way))
         begun.ends.put(said)
         begun.thread.join(30)
@@ -221,18 +221,18 @@ class CircuitMachine(RuleBasedStateMachine):
 
     @rule(seconds=st.floats(0, 100) | st.floats(0, 3))
     def wait(self, seconds: float) -> None:
-        """Time passes."""
+        """Advance the time."""
         self.clock.now += seconds
 
     @invariant()
     def same(self) -> None:
-        """The state is the model's, after as many changes."""
+        """Assert that the state and the number of changes equal the model's."""
         if hasattr(self, "one"):
             assert self.one.state == self.state
             assert self.one._changes == len(self.changes)
 
     def teardown(self) -> None:
-        """Let go of what is under way."""
+        """End the requests in progress."""
         for begun in getattr(self, "under_way", []):
             begun.ends.put(GOOD)
             begun.thread.join(30)
@@ -244,11 +244,11 @@ CircuitMachine.TestCase.settings = settings(
 test_the_circuit_is_as_its_model = CircuitMachine.TestCase
 
 
-# --- in words
+# --- examples
 
 
-def test_it_opens_and_says_why(clock: Clock) -> None:
-    """After five failures in a row it is not asked; the error says for how long, and why."""
+def test_it_opens_and_gives_the_reason(clock: Clock) -> None:
+    """After five failures in a row the remote is not called; the error gives the remaining time and the cause."""
     remote = Remote(RemoteUnreachable("cannot connect to host:8000: refused\nsecond line"))
     one = breaker(remote, clock)
     assert [ask(one, clock) for _ in range(5)] == ["RemoteUnreachable"] * 5
@@ -260,8 +260,8 @@ def test_it_opens_and_says_why(clock: Clock) -> None:
 
 
 @pytest.mark.parametrize("answer", [GOOD, ABOUT_THE_REQUEST, InputError("x: expected [3], got [4]")])
-def test_an_answer_between_failures_starts_the_count_again(clock: Clock, answer: Any) -> None:
-    """So does an error that refuses the request, since the remote is there."""
+def test_a_success_between_failures_resets_the_count(clock: Clock, answer: Any) -> None:
+    """An error that refuses the request also resets it, since the remote is reachable."""
     remote = Remote()
     one = breaker(remote, clock)
     for said in [TimeoutError("late")] * 4 + [answer] + [TimeoutError("late")] * 4:
@@ -286,8 +286,8 @@ def test_an_answer_between_failures_starts_the_count_again(clock: Clock, answer:
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_everything_else_is_a_failure(clock: Clock, failure: BaseException) -> None:
-    """A remote that is late, away, or raises an exception of its own."""
+def test_every_other_error_is_a_failure(clock: Clock, failure: BaseException) -> None:
+    """Cases are a timeout, an unreachable remote, and an exception of the remote itself."""
     one = breaker(Remote(failure), clock, failures=3)
     for _ in range(3):
         assert one.state == "closed"
@@ -295,8 +295,8 @@ def test_everything_else_is_a_failure(clock: Clock, failure: BaseException) -> N
     assert one.state == "open"
 
 
-def test_the_pause_doubles_up_to_the_longest_and_starts_anew(clock: Clock) -> None:
-    """It is 1, 2, 4 and then 5 s; after an answer it is 1 s again."""
+def test_the_pause_doubles_up_to_its_maximum_and_resets(clock: Clock) -> None:
+    """It is 1, 2, 4 and then 5 s; after a success it is 1 s again."""
     remote = Remote(TimeoutError("late"))
     one = breaker(remote, clock, failures=1, longest=5)
     ask(one, clock)
@@ -316,7 +316,7 @@ def test_the_pause_doubles_up_to_the_longest_and_starts_anew(clock: Clock) -> No
 
 @given(luck=st.floats(0, 1), asked=st.none() | st.floats() | st.floats(0, 20), first=st.floats(0.1, 5))
 def test_a_pause_is_within_its_bounds(luck: float, asked: float | None, first: float) -> None:
-    """It varies by a fifth; `retry_after` is a lower bound, up to the longest pause."""
+    """The jitter is a fifth, and `retry_after` is a lower bound up to the maximum."""
     clock = Clock()
     remote = Remote(RemoteError("busy", retry=True, retry_after=asked))
     one = breaker(remote, clock, failures=1, first=first, longest=10.0, _random=lambda: luck)
@@ -329,8 +329,8 @@ def test_a_pause_is_within_its_bounds(luck: float, asked: float | None, first: f
 
 
 @pytest.mark.parametrize("death", [KeyboardInterrupt(), SystemExit(), GeneratorExit(), MemoryError()])
-def test_a_probe_that_dies_leaves_no_half_open_circuit(clock: Clock, death: BaseException) -> None:
-    """After the next pause there is another probe, whatever ended the last one."""
+def test_a_failed_probe_is_followed_by_another_one(clock: Clock, death: BaseException) -> None:
+    """The next probe comes after the next pause, whatever ended the last one."""
     remote = Remote(TimeoutError("late"))
     one = breaker(remote, clock, failures=1)
     ask(one, clock)
@@ -344,7 +344,7 @@ def test_a_probe_that_dies_leaves_no_half_open_circuit(clock: Clock, death: Base
 
 
 def test_a_probe_that_never_ends_counts_as_failed_at_its_deadline(clock: Clock) -> None:
-    """If it ends later, its outcome is ignored."""
+    """A result after the deadline is ignored."""
     one = breaker(Told(), clock, failures=1)
 
     def begin(seconds: float) -> _Begun:
@@ -369,8 +369,8 @@ def test_a_probe_that_never_ends_counts_as_failed_at_its_deadline(clock: Clock) 
         assert one.state == state
 
 
-def test_a_request_that_comes_too_late_is_neither_failure_nor_probe(clock: Clock) -> None:
-    """Its deadline has passed, so it says nothing about the remote."""
+def test_a_request_past_its_deadline_is_neither_failure_nor_probe(clock: Clock) -> None:
+    """Its outcome does not depend on the remote."""
     remote = Remote(TimeoutError("late"))
     one = breaker(remote, clock, failures=2)
     assert [ask(one, clock, seconds=0) for _ in range(5)] == ["TimeoutError"] * 5
@@ -384,8 +384,8 @@ def test_a_request_that_comes_too_late_is_neither_failure_nor_probe(clock: Clock
 
 
 @pytest.mark.parametrize("end", ["good", "bad"])
-def test_of_many_at_the_half_open_moment_one_passes(clock: Clock, end: str) -> None:
-    """Of 32 threads at once, one is the probe and 31 get `CircuitOpen`, ten times in a row."""
+def test_one_of_many_concurrent_requests_is_the_probe(clock: Clock, end: str) -> None:
+    """Of 32 threads at the half-open moment, 31 get `CircuitOpen`, ten times in a row."""
     remote = Remote(TimeoutError("late"))
     release, inside = threading.Event(), list[int]()
 
@@ -423,17 +423,17 @@ def test_of_many_at_the_half_open_moment_one_passes(clock: Clock, end: str) -> N
             thread.join(30)
         assert outcomes[31] == ("good" if end == "good" else "TimeoutError")
         assert one.state == ("closed" if end == "good" else "open")
-        if end == "bad":  # so that the next round begins with a circuit that is not open
+        if end == "bad":  # the next round then begins with a circuit that is not open
             clock.now += 100
             remote.said = GOOD
             assert ask(one, clock) == "good"
     assert one._changes == 10 * (3 if end == "good" else 5)
 
 
-# --- and the rest
+# --- other properties
 
 
-def test_an_open_circuit_does_not_hold_on_to_the_inputs(clock: Clock) -> None:
+def test_an_open_circuit_does_not_retain_the_inputs(clock: Clock) -> None:
     """It stores the message of the last error, not the error."""
 
     def fail(inputs: Any) -> Any:  # noqa: ARG001
@@ -461,16 +461,14 @@ def test_an_open_circuit_does_not_hold_on_to_the_inputs(clock: Clock) -> None:
         ({"longest": float("nan")}, "first: expected"),
     ],
 )
-def test_an_argument_that_means_nothing_is_refused(options: Any, message: str) -> None:
-    """The error names it, with the expected and the given value."""
+def test_an_invalid_argument_is_refused(options: Any, message: str) -> None:
+    """The error names the argument, the value expected and the value found."""
     with pytest.raises(ArgumentError, match=message):
         CircuitBreaker(Remote(), **options)
 
 
-def test_a_server_that_was_away_is_found_again(
-    serve: Callable[..., Any], answering: Any, respond: Any, file: Path
-) -> None:
-    """Over a socket, in a cascade: remote error, circuit open, and after the pause the remote's labels again."""
+def test_a_recovered_server_is_used_again(serve: Callable[..., Any], answering: Any, respond: Any, file: Path) -> None:
+    """In a cascade over a socket, the remote answers again after its failures and the open circuit."""
     replies = [respond({"error": "busy"}, "503 Service Unavailable")]
     server = serve(answering(lambda connection: connection.sendall(replies[-1])))
     remote = CircuitBreaker(Retrying(OpenInference(server.address), attempts=1), failures=2, first=0.3, longest=0.3)

@@ -1,4 +1,4 @@
-"""Request bodies in gzip where that makes them smaller; responses decompressed within bounds."""
+"""Request bodies are compressed with gzip where that shrinks them; responses are decompressed within bounds."""
 
 import gzip
 import os
@@ -17,8 +17,8 @@ LIMIT = 1 << 20
 
 
 @given(st.binary(max_size=3000), st.integers(1, 40))
-def test_what_is_packed_is_smaller_by_a_tenth_and_the_same(part: bytes, times: int) -> None:
-    """Other bodies are not compressed."""
+def test_a_compressed_body_is_at_least_a_tenth_smaller(part: bytes, times: int) -> None:
+    """Other bodies are sent uncompressed."""
     body = part * times
     packed = Gzip().pack(body)
     if packed is not None:
@@ -27,8 +27,8 @@ def test_what_is_packed_is_smaller_by_a_tenth_and_the_same(part: bytes, times: i
         assert gzip.decompress(packed) == body
 
 
-def test_after_a_body_that_does_not_shrink_the_next_are_left_alone() -> None:
-    """The next 31 are not compressed, since trying costs time."""
+def test_after_an_incompressible_body_the_next_are_not_tried() -> None:
+    """The next 31 bodies are sent uncompressed, since trying costs time."""
     coder, noise, zeros = Gzip(), os.urandom(5000), bytes(5000)
     assert coder.pack(zeros) is not None
     assert coder.pack(noise) is None
@@ -36,16 +36,16 @@ def test_after_a_body_that_does_not_shrink_the_next_are_left_alone() -> None:
     assert coder.pack(zeros) is not None
 
 
-def test_a_server_that_refuses_is_not_asked_again() -> None:
-    """Its requests are not compressed any more."""
+def test_a_server_that_refuses_gzip_gets_no_more_of_it() -> None:
+    """Later requests to it are uncompressed."""
     coder = Gzip()
     coder.refused = True
     assert coder.pack(bytes(5000)) is None
 
 
 @given(st.binary(max_size=2000), st.lists(st.sampled_from(["gzip", "deflate", "x-gzip", "identity"]), max_size=4))
-def test_codings_are_undone_in_reverse(content: bytes, codings: list[str]) -> None:
-    """Any number of them."""
+def test_content_codings_are_removed_in_reverse_order(content: bytes, codings: list[str]) -> None:
+    """Any number of codings is supported."""
     body = content
     for coding in codings:
         body = body if coding == "identity" else zlib.compress(body) if coding == "deflate" else gzip.compress(body)
@@ -53,25 +53,25 @@ def test_codings_are_undone_in_reverse(content: bytes, codings: list[str]) -> No
 
 
 @given(st.binary(max_size=2000))
-def test_deflate_without_its_frame(content: bytes) -> None:
-    """Some servers send bare deflate."""
+def test_raw_deflate_is_decoded(content: bytes) -> None:
+    """Some servers send deflate without the zlib header."""
     compressor = zlib.compressobj(wbits=-15)
     assert decompress(compressor.compress(content) + compressor.flush(), "deflate") == content
 
 
-def test_the_limit_is_exact(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_size_limit_is_exact(monkeypatch: pytest.MonkeyPatch) -> None:
     """A body of that size is accepted; one more byte is refused before it is decompressed."""
     monkeypatch.setattr(http_response, "LARGEST_RESPONSE", LIMIT)
     assert len(decompress(gzip.compress(bytes(LIMIT)), "gzip")) == LIMIT
     with pytest.raises(RemoteError, match="larger than"):
         decompress(gzip.compress(bytes(LIMIT + 1)), "gzip")
-    with pytest.raises(RemoteError, match="larger than"):  # a bomb in a bomb
+    with pytest.raises(RemoteError, match="larger than"):  # a compression bomb inside another
         decompress(gzip.compress(gzip.compress(bytes(100 * LIMIT))), "gzip, gzip")
 
 
 @given(st.binary(min_size=1, max_size=300))
-def test_noise_is_damaged(noise: bytes) -> None:
-    """It raises a `RemoteError`, or happens to be a body."""
+def test_random_bytes_are_refused_or_decoded(noise: bytes) -> None:
+    """They raise a `RemoteError`, unless they are a valid body."""
     for coding in ("gzip", "deflate"):
         try:
             decompress(noise, coding)

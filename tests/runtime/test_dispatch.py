@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from edgecascade.runtime import Deadline, Prediction, Reason, RemoteError, RemoteLabels
+from edgecascade.runtime import Budget, Deadline, Prediction, Rate, Reason, RemoteError, RemoteLabels
 from edgecascade.runtime.dispatch import Dispatcher, Failure, Purpose, Request
 from edgecascade.runtime.remotes.remote import InProcess
 from edgecascade.types.errors import CircuitOpen
@@ -185,6 +185,43 @@ def test_a_forward_that_nobody_waits_for_is_not_sent(held: Waits) -> None:
     one.close()
 
 
+class UnreadableError(Exception):
+    """An error of foreign code that cannot be looked at."""
+
+    def __str__(self) -> str:
+        raise KeyboardInterrupt
+
+    @property
+    def retry(self) -> bool:
+        """Whether to ask again."""
+        raise ValueError("nor this")
+
+
+def test_no_error_of_a_remote_ends_the_asking() -> None:
+    """More often than there are workers."""
+
+    def fails(_: Any) -> Any:
+        raise UnreadableError
+
+    one = dispatcher(fails, in_flight=2)
+    for _ in range(6):
+        (failure,) = ask(one, [np.zeros((1, 1))], Deadline.after(5))
+        assert failure == Failure(Reason.REMOTE_ERROR, "UnreadableError")
+    one.close()
+
+
+def test_a_listener_that_raises_costs_no_worker(held: Waits) -> None:
+    """More often than there are workers."""
+    held.free.set()
+    one = dispatcher(held, in_flight=2)
+    for _ in range(6):
+        request = Request(np.array([[1]]), LOCAL, Deadline.after(5))
+        request.listener = lambda: 1 / 0
+        one.begin([request])
+        assert isinstance(one.end(request), Prediction)
+    one.close()
+
+
 def test_closing_answers_those_who_wait(held: Waits) -> None:
     """At once, since the cascade is gone."""
     one = dispatcher(held, in_flight=1)
@@ -196,6 +233,21 @@ def test_closing_answers_those_who_wait(held: Waits) -> None:
     assert isinstance(failure, Failure)
     assert failure.reason is Reason.OFFLINE
     assert "closed" in failure.detail
+
+
+def test_a_remote_that_cannot_be_closed_leaves_nothing_else_open() -> None:
+    """The budget admits nothing afterwards."""
+
+    class Stuck(InProcess):
+        def close(self) -> None:
+            raise OSError("stuck")
+
+    budget = Budget(forwards=Rate(100, 60))
+    policy = Policy("replace", RemoteCalibration(1.0, False))
+    one = Dispatcher(Stuck(np.zeros_like), classes=3, policy=lambda: policy, budget=budget)
+    with pytest.raises(OSError, match="stuck"):
+        one.close()
+    assert not budget.admits(0, 0, 1)
 
 
 def test_an_open_circuit_is_a_reason_of_its_own() -> None:

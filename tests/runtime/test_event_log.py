@@ -1,4 +1,4 @@
-"""Log records say what happened and why, at a bounded rate, and never what was sent or replied."""
+"""Log records describe events with their reasons, at a bounded rate, and never contain inputs or replies."""
 
 import io
 import json
@@ -22,23 +22,23 @@ from snapshots import metrics
 
 SECRET = "Bearer s3cr3t-t0k3n"
 Received = list[tuple[str, Mapping[str, str], bytes]]
-PAYLOAD = 31415.9265  # as an input that a remote might echo
+PAYLOAD = 31415.9265  # an input that a remote might echo
 
 
 class Clock:
-    """A clock that is moved by hand."""
+    """A clock that is set by the test."""
 
     def __init__(self) -> None:
         self.now = 0.0
 
     def __call__(self) -> float:
-        """The time by now."""
+        """Return the time."""
         return self.now
 
 
 @pytest.fixture
 def records() -> Iterator[list[logging.LogRecord]]:
-    """Collect all of edgecascade's records, of any level."""
+    """Collect all records of edgecascade, at any level."""
     found: list[logging.LogRecord] = []
 
     class Keeping(logging.Handler):
@@ -56,7 +56,7 @@ def records() -> Iterator[list[logging.LogRecord]]:
 
 
 def test_a_record_has_fields_and_a_sentence(records: list[logging.LogRecord]) -> None:
-    """What happened, for which reason, and the class of the exception."""
+    """The fields are the event, its reason, and the class of the exception."""
     EventLog().event("forward failed", reason=Reason.REMOTE_ERROR, error=RemoteError("no"))
     (record,) = records
     assert (record.name, record.levelno) == ("edgecascade", logging.WARNING)
@@ -70,8 +70,8 @@ def test_a_record_has_fields_and_a_sentence(records: list[logging.LogRecord]) ->
     }
 
 
-def test_each_kind_is_logged_once_an_interval_and_the_rest_counted(records: list[logging.LogRecord]) -> None:
-    """The next record says how many were suppressed."""
+def test_each_event_is_logged_once_per_interval_and_the_others_counted(records: list[logging.LogRecord]) -> None:
+    """The next record has the number of suppressed ones."""
     clock = Clock()
     log = EventLog(clock=clock)
     for clock.now in (0.0, 1.0, 9.9, 10.0, 10.5, 30.0, 40.0):
@@ -89,8 +89,8 @@ def test_each_kind_is_logged_once_an_interval_and_the_rest_counted(records: list
     assert records[2].getMessage() == "forward failed (2 more since the last such record)"
 
 
-def test_what_is_below_the_loggers_level_is_not_counted(records: list[logging.LogRecord]) -> None:
-    """It does not start an interval either."""
+def test_events_below_the_level_are_not_counted(records: list[logging.LogRecord]) -> None:
+    """They do not start an interval either."""
     log = EventLog(clock=Clock())
     logging.getLogger("edgecascade").setLevel(logging.ERROR)
     log.event("forward failed")
@@ -99,8 +99,8 @@ def test_what_is_below_the_loggers_level_is_not_counted(records: list[logging.Lo
     assert [record.levelno for record in records] == [logging.WARNING]
 
 
-def test_a_handler_that_fails_costs_no_answer() -> None:
-    """No exception of the application's logging leaves an event."""
+def test_a_failing_handler_costs_no_answer() -> None:
+    """An exception in the application's logging is not raised to the caller."""
 
     class Failing(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:  # noqa: ARG002
@@ -114,7 +114,7 @@ def test_a_handler_that_fails_costs_no_answer() -> None:
         logging.getLogger("edgecascade").removeHandler(handler)
 
 
-def test_an_application_that_did_not_ask_sees_nothing() -> None:
+def test_without_configuration_nothing_is_written() -> None:
     """A library does not write to stderr."""
     code = "from edgecascade.runtime.metrics.event_log import EventLog\nEventLog().event('forward failed')"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -136,7 +136,7 @@ def formatted(log: Callable[[logging.Logger], None]) -> list[dict[str, Any]]:
 
 
 def test_json_lines_have_the_fields_of_an_event() -> None:
-    """One object a line, with the time in UTC; missing fields are left out."""
+    """Each line is one object with the time in UTC; missing fields are omitted."""
 
     def log(_: logging.Logger) -> None:
         events = EventLog()
@@ -160,8 +160,8 @@ def test_json_lines_have_the_fields_of_an_event() -> None:
     }
 
 
-def test_json_lines_take_other_records_too() -> None:
-    """Of any logger, on one line, with the class of an exception and not its text."""
+def test_json_lines_include_records_of_other_loggers() -> None:
+    """Each is on one line, with the class of an exception and without its text."""
 
     def log(logger: logging.Logger) -> None:
         try:
@@ -175,18 +175,18 @@ def test_json_lines_take_other_records_too() -> None:
 
 
 def everything(record: logging.LogRecord) -> str:
-    """Return all that a handler or formatter could write of a record."""
+    """Return everything that a handler or formatter could write of a record."""
     return "\n".join([str(vars(record)), logging.Formatter().format(record), JsonFormatter().format(record)])
 
 
-def test_what_a_hostile_remote_echoes_is_in_no_record_and_no_metric(
+def test_an_echo_of_a_hostile_remote_is_in_no_record_and_no_metric(
     make_file: Callable[..., Path],
     serve: Callable[..., Any],
     recording: tuple[Callable[[bytes], Any], Received],
     respond: Callable[..., bytes],
     records: list[logging.LogRecord],
 ) -> None:
-    """It returns the input and the token that it was sent, in body, header and status line."""
+    """It returns the input and the token in body, header and status line."""
     echo = f"{SECRET} {PAYLOAD}"
     record, received = recording
     behave = record(respond(echo.encode(), f"500 {echo}", X_Echo=echo, Retry_After=echo))
@@ -200,7 +200,7 @@ def test_what_a_hostile_remote_echoes_is_in_no_record_and_no_metric(
             answers[answer.source, answer.reason] += 1
             EventLog().event("forward failed", reason=answer.reason, error=RemoteError(answer.detail))
         found = metrics(Counts(answers, local.snapshot(), forwarded.snapshot()), traffic=remote.traffic)
-    assert any(headers.get("authorization") == SECRET for _, headers, _ in received)  # it has them
+    assert any(headers.get("authorization") == SECRET for _, headers, _ in received)  # the remote received it
     assert len(records) >= 3
     shown = "\n".join([*map(everything, records), json.dumps(found), prometheus_text(found)])
     assert "remote error" in shown
@@ -208,10 +208,10 @@ def test_what_a_hostile_remote_echoes_is_in_no_record_and_no_metric(
         assert secret not in shown
 
 
-def test_what_a_hostile_function_raises_is_in_no_record(
+def test_an_error_of_a_hostile_function_is_in_no_record(
     make_file: Callable[..., Path], records: list[logging.LogRecord]
 ) -> None:
-    """Neither its arguments nor its cause."""
+    """Neither its arguments nor its cause are logged."""
 
     def infer(inputs: Any) -> Any:
         raise RuntimeError(SECRET, inputs) from ValueError(SECRET)

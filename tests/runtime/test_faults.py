@@ -1,4 +1,4 @@
-"""Whatever goes wrong with a remote, the local answer stands: in time, labelled, kept if it can be, and counted."""
+"""For every fault of a remote, the local answer is given in time, with its reason, and counted."""
 
 import json
 import socket
@@ -15,13 +15,13 @@ import pytest
 from edgecascade.runtime import Cascade, OpenInference, Outbox, Reason, Source, Watch
 
 DEADLINE = 0.3
-SLACK = 0.25  # of a busy machine
+SLACK = 0.25  # allowed for a busy machine
 UNSURE = np.array([0, 0.5, 0], np.float32)
 
 
 @dataclass(frozen=True)
 class Servers:
-    """What faults are made of: the fixtures of this folder."""
+    """The fixtures that faults are made of."""
 
     serve: Callable[..., Any]
     answering: Callable[..., Any]
@@ -29,17 +29,17 @@ class Servers:
     authority: Any
 
     def replying(self, content: Any, status: str = "200 OK", **headers: Any) -> str:
-        """An address whose model gives its metadata, and then this to every inference."""
+        """Return the address of a model with metadata that gives this reply to every inference."""
         address: str = self.serve(self.answering(self.respond(content, status, **headers))).address
         return address
 
     def behaving(self, behaviour: Callable[[socket.socket], None]) -> str:
-        """An address whose model gives its metadata, and then behaves like this."""
+        """Return the address of a model with metadata and this behaviour for every inference."""
         address: str = self.serve(self.answering(behaviour)).address
         return address
 
     def certified(self, certificate: str) -> Any:
-        """A server with that certificate, which the remote checks against the authority."""
+        """Return a server with that certificate, which the remote verifies with the authority."""
 
         def behave(connection: socket.socket) -> None:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -60,8 +60,8 @@ class Fault:
     Attributes:
         remote: makes the remote.
         reason: of the answer.
-        detail: part of its sentence.
-        kept: whether the input is worth sending again later.
+        detail: part of its error message.
+        kept: whether the input is stored to be sent again.
     """
 
     remote: Callable[[Servers], Any]
@@ -72,50 +72,50 @@ class Fault:
 
 @pytest.fixture
 def servers(serve: Any, answering: Any, respond: Any, authority: Any) -> Servers:
-    """Closed afterwards."""
+    """Return the fixtures, and close them after the test."""
     return Servers(serve, answering, respond, authority)
 
 
 def nobody(_: Servers) -> str:
-    """A port where nobody listens."""
+    """Return a port without a server."""
     with socket.create_server(("127.0.0.1", 0)) as unused:
         return f"http://127.0.0.1:{unused.getsockname()[1]}/v2/models/m"
 
 
 def silence(_: socket.socket) -> None:
-    """Nothing, for longer than anyone waits."""
+    """Send nothing for longer than any deadline."""
     time.sleep(5)
 
 
 def slow_first_byte(connection: socket.socket) -> None:
-    """A good answer, too late."""
+    """Send a valid reply after the deadline."""
     time.sleep(DEADLINE * 3)
     connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
 
 
 def drip(connection: socket.socket) -> None:
-    """A good answer, one byte every fifth of a second: no read is slow, their sum is."""
+    """Send a valid reply at five bytes per second, so that each read is fast and their sum is slow."""
     for byte in b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n" + b" " * 1000:
         connection.sendall(bytes([byte]))
         time.sleep(0.2)
 
 
 def flood(connection: socket.socket) -> None:
-    """A body without end."""
+    """Send an endless body."""
     connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
     while True:
         connection.sendall(b" " * 1_000_000)
 
 
 def reset(connection: socket.socket) -> None:
-    """Half an answer, and then a reset."""
+    """Send half a reply, and reset the connection."""
     connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{")
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
     connection.close()
 
 
 def sending(raw: bytes) -> Callable[[socket.socket], None]:
-    """These bytes, and then the end."""
+    """Return a behaviour that sends these bytes and closes."""
 
     def behave(connection: socket.socket) -> None:
         connection.sendall(raw)
@@ -126,13 +126,13 @@ def sending(raw: bytes) -> Callable[[socket.socket], None]:
 
 
 def output(**changes: Any) -> dict[str, Any]:
-    """A good response, with changes to its one output."""
+    """Return a valid response with changes to its one output."""
     good = {"name": "logits", "datatype": "FP32", "shape": [1, 3], "data": [0.0, 0.0, 4.0]}
     return {"outputs": [{**good, **changes}]}
 
 
 def raising(error: Exception) -> Callable[[Servers], Any]:
-    """A function of the application that fails."""
+    """Raise an error in the application's function."""
 
     def remote(_: Any) -> Any:
         raise error
@@ -183,10 +183,10 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_the_local_answer_stands(
+def test_the_local_answer_is_given(
     name: str, file: Path, servers: Servers, tmp_path: Path, stalled: Callable[[], float]
 ) -> None:
-    """With its reason and one sentence, by the deadline; what may be answered later is kept; everything is counted."""
+    """The answer has its reason by the deadline; an input that may be answered later is stored."""
     fault = FAULTS[name]
     with Cascade.load(
         file, remote=fault.remote(servers), deadline=DEADLINE, outbox=Outbox(tmp_path / "outbox"), watch=Watch()
@@ -205,16 +205,16 @@ def test_the_local_answer_stands(
     assert found["latency"]["forwarded"]["count"] == 1
 
 
-def test_a_name_that_does_not_resolve(file: Path, stalled: Callable[[], float]) -> None:
-    """Offline, or late if the resolver is slow to say so."""
+def test_an_unresolvable_name_is_offline(file: Path, stalled: Callable[[], float]) -> None:
+    """It is late if the resolver is slow."""
     with Cascade.load(file, remote="http://nobody.invalid/v2/models/m", deadline=DEADLINE) as cascade:
         answer = cascade.predict(UNSURE)
     assert answer.reason in (Reason.OFFLINE, Reason.DEADLINE)
     assert answer.elapsed < DEADLINE + SLACK + stalled()
 
 
-def test_a_body_without_end(file: Path, servers: Servers, stalled: Callable[[], float]) -> None:
-    """Given up at the deadline or at 64 MB, whichever comes first."""
+def test_an_endless_body_is_abandoned(file: Path, servers: Servers, stalled: Callable[[], float]) -> None:
+    """Reading stops at the deadline or at 64 MB, whichever comes first."""
     with Cascade.load(file, remote=servers.behaving(flood), deadline=DEADLINE) as cascade:
         answer = cascade.predict(UNSURE)
     assert answer.source is Source.LOCAL
@@ -223,10 +223,10 @@ def test_a_body_without_end(file: Path, servers: Servers, stalled: Callable[[], 
 
 
 @pytest.mark.parametrize("years", [-30, 30])
-def test_a_clock_that_jumps(
+def test_a_change_of_the_wall_clock_has_no_effect(
     years: int, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stalled: Callable[[], float]
 ) -> None:
-    """The deadline is not the wall clock's, and nothing that waits is too old because of it."""
+    """The deadline uses the monotonic clock, and waiting inputs do not expire early."""
     moment = time.time
     monkeypatch.setattr(time, "time", lambda: moment() + years * 365 * 86_400)
     link = {"up": False}
@@ -245,8 +245,8 @@ def test_a_clock_that_jumps(
         assert next(cascade.late(timeout=10)).key == answer.queued
 
 
-def test_a_queue_that_is_full_or_damaged(file: Path, tmp_path: Path) -> None:
-    """Costs no answer: the one is not kept, and says so; the other begins anew."""
+def test_a_full_or_damaged_queue_costs_no_answer(file: Path, tmp_path: Path) -> None:
+    """A full queue refuses the input and reports it; a damaged one is replaced."""
     with Cascade.load(file, outbox=Outbox(tmp_path / "full", most=1)) as cascade:
         assert [bool(cascade.predict(UNSURE * (i + 1) / 4).queued) for i in range(3)] == [True, False, False]
     (tmp_path / "damaged").write_bytes(b"not a database" * 1000)
@@ -255,10 +255,10 @@ def test_a_queue_that_is_full_or_damaged(file: Path, tmp_path: Path) -> None:
         assert cascade.metrics()["outbox"]["damaged_files"] == 1
 
 
-def test_when_the_fault_is_over_the_next_forward_succeeds(
+def test_the_next_forward_after_a_fault_succeeds(
     file: Path, serve: Callable[..., Any], answering: Callable[..., Any], respond: Any
 ) -> None:
-    """One bad answer leaves nothing behind, and a passing one is asked again."""
+    """An invalid answer leaves no state behind, and a transient one is requested again."""
     answers = iter([respond(b"<html>"), respond({}, "503 Service Unavailable"), respond(np.array([[0, 0, 4.0]]))])
     server = serve(answering(lambda connection: connection.sendall(next(answers))))
     with Cascade.load(file, remote=server.address, deadline=2) as cascade:
@@ -266,8 +266,8 @@ def test_when_the_fault_is_over_the_next_forward_succeeds(
     assert reasons == [Reason.REMOTE_ERROR, Reason.OFFLOADED]
 
 
-def test_metadata_that_is_no_description(file: Path, serve: Callable[..., Any], respond: Any) -> None:
-    """Asked for before the first inference, and just as little trusted."""
+def test_invalid_metadata_is_refused(file: Path, serve: Callable[..., Any], respond: Any) -> None:
+    """Metadata is requested before the first inference and validated too."""
     for body in (b"[]", b"{}", json.dumps({"inputs": [{}]}).encode(), json.dumps({"inputs": [7]}).encode()):
         server = serve(lambda connection, body=body: (connection.recv(65536), connection.sendall(respond(body))))
         with Cascade.load(file, remote=server.address, deadline=DEADLINE) as cascade:
@@ -276,8 +276,8 @@ def test_metadata_that_is_no_description(file: Path, serve: Callable[..., Any], 
         assert "remote: " in answer.detail
 
 
-def test_a_remote_that_keeps_failing_is_left_alone(file: Path, servers: Servers, stalled: Callable[[], float]) -> None:
-    """After five failures in a row nobody waits for it any more, and nothing is sent."""
+def test_a_remote_that_keeps_failing_is_not_called(file: Path, servers: Servers, stalled: Callable[[], float]) -> None:
+    """After five failures in a row, callers do not wait for it and nothing is sent."""
     server = servers.serve(servers.answering(servers.respond({}, "503 Service Unavailable")))
     with Cascade.load(file, remote=server.address, deadline=5) as cascade:
         answers = [cascade.predict(UNSURE) for _ in range(20)]

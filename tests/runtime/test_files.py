@@ -1,4 +1,4 @@
-"""Inputs from files."""
+"""Inputs are read from files."""
 
 from pathlib import Path
 
@@ -12,16 +12,16 @@ from edgecascade.runtime.files import read_image, read_inputs
 PIXELS = np.random.default_rng(0).integers(0, 256, (4, 6, 3), np.uint8)
 
 
-def test_an_image_is_its_pixels(tmp_path: Path) -> None:
-    """uint8 RGB, whatever it was saved as."""
+def test_an_image_becomes_uint8_rgb(tmp_path: Path) -> None:
+    """The mode in which it was saved does not matter."""
     Image.fromarray(PIXELS).save(tmp_path / "a.png")
     np.testing.assert_array_equal(read_image(tmp_path / "a.png"), PIXELS)
     Image.fromarray(PIXELS[..., 0]).save(tmp_path / "grey.png")
     np.testing.assert_array_equal(read_image(tmp_path / "grey.png"), np.repeat(PIXELS[..., :1], 3, axis=2))
 
 
-def test_a_photo_is_turned_upright(tmp_path: Path) -> None:
-    """As its EXIF orientation says; a model would see it lying down otherwise."""
+def test_a_photo_is_rotated_by_its_exif_orientation(tmp_path: Path) -> None:
+    """The model sees it upright."""
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(PIXELS).save(tmp_path / "a.png", exif=exif)
@@ -29,7 +29,7 @@ def test_a_photo_is_turned_upright(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_read_in_order_of_names(tmp_path: Path) -> None:
-    """Images only, folders within included."""
+    """Only images are read, including those in subfolders."""
     (tmp_path / "b").mkdir()
     for name in ("c.png", "a.bmp", "b/d.PNG"):
         Image.fromarray(PIXELS).save(tmp_path / name)
@@ -38,7 +38,7 @@ def test_a_folder_is_read_in_order_of_names(tmp_path: Path) -> None:
 
 
 def test_arrays_are_read_one_by_one(tmp_path: Path) -> None:
-    """From .npy, and from `x` in .npz."""
+    """Arrays come from .npy files, and from `x` in .npz files."""
     np.save(tmp_path / "a.npy", PIXELS)
     np.savez(tmp_path / "b.npz", x=PIXELS)
     for file in ("a.npy", "b.npz"):
@@ -57,16 +57,16 @@ def test_arrays_are_read_one_by_one(tmp_path: Path) -> None:
         ("a.npz", b"no archive", "cannot read an array"),
     ],
 )
-def test_what_cannot_be_read_is_refused(tmp_path: Path, name: str, content: bytes | None, message: str) -> None:
-    """One sentence that names the file."""
+def test_unreadable_files_are_refused(tmp_path: Path, name: str, content: bytes | None, message: str) -> None:
+    """The error names the file."""
     if content is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match=f"{name}: {message}"):
         list(read_inputs(tmp_path / name))
 
 
-def test_arrays_with_code_in_them_are_not_loaded(tmp_path: Path) -> None:
-    """Pickles are refused unread; so are a number alone and an archive without `x`."""
+def test_pickled_arrays_are_not_loaded(tmp_path: Path) -> None:
+    """Pickles are refused without loading; so are a scalar and an archive without `x`."""
     np.save(tmp_path / "objects.npy", np.array([print], object), allow_pickle=True)
     np.save(tmp_path / "number.npy", 7)
     np.savez(tmp_path / "other.npz", y=PIXELS)
@@ -75,7 +75,7 @@ def test_arrays_with_code_in_them_are_not_loaded(tmp_path: Path) -> None:
             list(read_inputs(tmp_path / name))
 
 
-def test_a_folder_without_images_is_said_to_be_one(tmp_path: Path) -> None:
-    """With the kinds that are known."""
+def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
+    """The error lists the supported formats."""
     with pytest.raises(InputError, match=r"expected images \(\.bmp, "):
         list(read_inputs(tmp_path))

@@ -1,4 +1,4 @@
-"""A fork has none of its parent's threads: a cascade says so there, and goes on in the parent."""
+"""A cascade raises an error in a forked child, which has no threads, and keeps working in the parent."""
 
 import subprocess
 import sys
@@ -29,8 +29,8 @@ with Cascade.load(sys.argv[1], remote=lambda x: x, outbox=Outbox(sys.argv[2])) a
 """
 
 
-def test_a_child_is_told_in_one_sentence(file: Path, tmp_path: Path) -> None:
-    """Whatever it asks; one that it loads itself works, and the parent's is as it was."""
+def test_every_call_in_a_forked_child_raises_one_error(file: Path, tmp_path: Path) -> None:
+    """A cascade loaded in the child works, and the parent's is not affected."""
     ran = subprocess.run(
         [sys.executable, "-c", SCRIPT, str(file), str(tmp_path / "outbox")],
         capture_output=True,

@@ -1,4 +1,4 @@
-"""A second request when the first is unusually late: rarely, and never past the deadline."""
+"""Hedging sends a second request if the first is unusually late, rarely and within the deadline."""
 
 import gc
 import subprocess
@@ -27,7 +27,7 @@ OTHER = np.array([[9.0, 0.0, 0.0]], np.float32)
 
 
 class Remote:
-    """A remote whose requests return, raise or call what is scripted; those beyond the script succeed at once."""
+    """A remote whose requests return, raise or call scripted outcomes; requests beyond the script succeed at once."""
 
     def __init__(self, *script: Any) -> None:
         self.script = script
@@ -38,7 +38,7 @@ class Remote:
         self.closed = False
 
     def infer(self, inputs: Any, deadline: Deadline) -> Any:  # noqa: ARG002
-        """As scripted."""
+        """Run the next outcome of the script."""
         with self.lock:
             self.asked += 1
             said = self.script[self.asked - 1] if self.asked <= len(self.script) else GOOD
@@ -51,13 +51,13 @@ class Remote:
         return said
 
     def close(self) -> None:
-        """Remembered."""
+        """Note that it was closed."""
         self.closed = True
 
 
 @pytest.fixture
 def hedged() -> Iterator[Callable[..., Hedged]]:
-    """Make remotes with known latencies of a millisecond that may hedge at once, and release them afterwards."""
+    """Make remotes with known latencies of a millisecond that may hedge at once, and release them after the test."""
     made: list[tuple[Hedged, Any]] = []
 
     def make(remote: Any, warm: int = 20, saved: float = 1.0, **options: Any) -> Hedged:
@@ -76,7 +76,7 @@ def hedged() -> Iterator[Callable[..., Hedged]]:
 
 
 def threads() -> set[threading.Thread]:
-    """Return the module's threads, of all tests so far."""
+    """Return the module's threads of all tests so far."""
     return {thread for thread in threading.enumerate() if thread.name == "edgecascade-hedge"}
 
 
@@ -91,8 +91,8 @@ def until(condition: Callable[[], bool]) -> None:
 # --- the second request
 
 
-def test_a_late_reply_is_overtaken_by_a_second_one(hedged: Callable[..., Hedged]) -> None:
-    """The first request hangs; the second is answered, long before the deadline."""
+def test_a_late_reply_is_replaced_by_a_second_one(hedged: Callable[..., Hedged]) -> None:
+    """The first request hangs; the second is answered long before the deadline."""
     remote: Remote = Remote(lambda: remote.release.wait(30))
     deadline = Deadline.after(25)
     assert hedged(remote).infer(X, deadline) is GOOD
@@ -100,8 +100,8 @@ def test_a_late_reply_is_overtaken_by_a_second_one(hedged: Callable[..., Hedged]
     assert deadline.remaining() > 5
 
 
-def test_the_first_good_reply_wins(hedged: Callable[..., Hedged]) -> None:
-    """It may be that of the first request, while the second hangs."""
+def test_the_first_successful_reply_is_returned(hedged: Callable[..., Hedged]) -> None:
+    """It may be that of the first request while the second hangs."""
 
     def first() -> Any:
         assert remote.second.wait(30)
@@ -112,8 +112,8 @@ def test_the_first_good_reply_wins(hedged: Callable[..., Hedged]) -> None:
     assert remote.asked == 2
 
 
-def test_before_it_is_warm_nothing_is_unusual(hedged: Callable[..., Hedged]) -> None:
-    """Nineteen latencies are too few, twenty are enough."""
+def test_without_enough_latencies_there_is_no_second_request(hedged: Callable[..., Hedged]) -> None:
+    """Nineteen latencies are too few; twenty are enough."""
 
     def slow() -> Any:
         time.sleep(0.1)
@@ -127,8 +127,8 @@ def test_before_it_is_warm_nothing_is_unusual(hedged: Callable[..., Hedged]) -> 
     assert remote.asked == 3
 
 
-def test_second_requests_stay_a_share_of_requests(hedged: Callable[..., Hedged]) -> None:
-    """Even if every request is later than those before."""
+def test_second_requests_stay_within_their_share(hedged: Callable[..., Hedged]) -> None:
+    """The bound holds even if every request is later than those before."""
 
     def slow() -> Any:
         time.sleep(0.005)
@@ -137,7 +137,7 @@ def test_second_requests_stay_a_share_of_requests(hedged: Callable[..., Hedged])
     remote = Remote(*[slow] * 1000)
     one = hedged(remote, warm=256, saved=0.0, share=0.25)
     for i in range(1, 101):
-        for _ in range(100):  # so that nothing stays the usual latency
+        for _ in range(100):  # so that a latency near 0 stays the usual one
             one._latencies.append(0.0)
         one.infer(X, Deadline.after(25))
         until(lambda: one._free._value == 16)
@@ -145,8 +145,8 @@ def test_second_requests_stay_a_share_of_requests(hedged: Callable[..., Hedged])
     assert remote.asked >= 115
 
 
-def test_no_share_no_second_request(hedged: Callable[..., Hedged]) -> None:
-    """A share of 0 turns hedging off."""
+def test_a_share_of_0_turns_hedging_off(hedged: Callable[..., Hedged]) -> None:
+    """No second request is sent."""
 
     def slow() -> Any:
         time.sleep(0.05)
@@ -159,8 +159,8 @@ def test_no_share_no_second_request(hedged: Callable[..., Hedged]) -> None:
     assert remote.asked == 3
 
 
-def test_there_is_no_second_request_when_the_deadline_comes_first(hedged: Callable[..., Hedged]) -> None:
-    """It would come too late."""
+def test_a_second_request_past_the_deadline_is_not_sent(hedged: Callable[..., Hedged]) -> None:
+    """Its reply would come too late."""
     remote: Remote = Remote(lambda: remote.release.wait(30))
     one = hedged(remote, warm=0)
     for _ in range(20):
@@ -189,7 +189,7 @@ def test_a_failure_before_the_second_request_is_raised_at_once(hedged: Callable[
 
 
 @pytest.mark.parametrize("failing", ["first", "second"])
-def test_one_failure_of_two_is_not_the_end(hedged: Callable[..., Hedged], failing: str) -> None:
+def test_one_failure_of_two_requests_is_not_raised(hedged: Callable[..., Hedged], failing: str) -> None:
     """The other request may still be answered."""
     done = threading.Event()
 
@@ -207,8 +207,8 @@ def test_one_failure_of_two_is_not_the_end(hedged: Callable[..., Hedged], failin
     assert hedged(remote).infer(X, Deadline.after(25)) is OTHER
 
 
-def test_of_two_failures_the_first_is_raised(hedged: Callable[..., Hedged]) -> None:
-    """The first in time, here that of the second request."""
+def test_the_first_of_two_failures_is_raised(hedged: Callable[..., Hedged]) -> None:
+    """The first in time is that of the second request here."""
     early, late, done = RemoteError("early"), RemoteError("late"), threading.Event()
 
     def first() -> Any:
@@ -225,15 +225,15 @@ def test_of_two_failures_the_first_is_raised(hedged: Callable[..., Hedged]) -> N
     assert raised.value is early
 
 
-def test_a_failure_and_then_the_deadline(hedged: Callable[..., Hedged]) -> None:
-    """The failure is raised, since it says more than a timeout."""
+def test_a_failure_is_raised_at_the_deadline(hedged: Callable[..., Hedged]) -> None:
+    """The failure is more informative than a timeout."""
     remote: Remote = Remote(lambda: remote.release.wait(30), RemoteError("reset"))
     with pytest.raises(RemoteError, match="reset"):
         hedged(remote).infer(X, Deadline.after(2))
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3), ZeroDivisionError()])
-def test_whatever_the_remote_raises_reaches_the_caller(hedged: Callable[..., Hedged], error: BaseException) -> None:
+def test_every_exception_of_the_remote_reaches_the_caller(hedged: Callable[..., Hedged], error: BaseException) -> None:
     """It passes from the request's thread to the caller's."""
     remote = Remote(error)
     one = hedged(remote, warm=0)
@@ -246,8 +246,8 @@ def test_whatever_the_remote_raises_reaches_the_caller(hedged: Callable[..., Hed
 
 
 @pytest.mark.parametrize("warm", [0, 20])
-def test_the_deadline_holds_whatever_the_remote_does(hedged: Callable[..., Hedged], warm: int) -> None:
-    """This one never answers, and ignores its deadline."""
+def test_the_deadline_holds_for_a_remote_that_ignores_it(hedged: Callable[..., Hedged], warm: int) -> None:
+    """This remote never answers."""
     remote: Remote = Remote(*[lambda: remote.release.wait(60)] * 2)
     started = time.monotonic()
     with pytest.raises(TimeoutError):
@@ -256,15 +256,15 @@ def test_the_deadline_holds_whatever_the_remote_does(hedged: Callable[..., Hedge
 
 
 def test_a_deadline_that_has_passed_sends_nothing(hedged: Callable[..., Hedged]) -> None:
-    """There is no request."""
+    """No request is made."""
     remote = Remote()
     with pytest.raises(TimeoutError):
         hedged(remote).infer(X, Deadline.after(-1))
     assert remote.asked == 0
 
 
-def test_threads_are_bounded_and_come_back(hedged: Callable[..., Hedged]) -> None:
-    """Forty callers of a remote that hangs all return in time; sixteen requests were made; later ones succeed."""
+def test_threads_are_bounded_and_released(hedged: Callable[..., Hedged]) -> None:
+    """Forty callers of a hanging remote return in time with sixteen requests made; later calls succeed."""
     before = threads()
     remote: Remote = Remote(*[lambda: remote.release.wait(60)] * 16)
     one = hedged(remote, saved=10.0)
@@ -289,7 +289,7 @@ def test_threads_are_bounded_and_come_back(hedged: Callable[..., Hedged]) -> Non
 
 
 def test_many_callers_get_their_own_answers(hedged: Callable[..., Hedged]) -> None:
-    """In whatever order requests and second requests end."""
+    """Requests and second requests may end in any order."""
 
     def echo(inputs: Any) -> Any:
         time.sleep(0.0005 * (int(inputs[0, 0]) % 5))
@@ -312,8 +312,8 @@ def test_many_callers_get_their_own_answers(hedged: Callable[..., Hedged]) -> No
     until(lambda: one._free._value == 16)
 
 
-def test_closed_it_asks_no_more_and_its_threads_end(hedged: Callable[..., Hedged]) -> None:
-    """A request under way runs to its end, and is answered."""
+def test_a_closed_remote_sends_nothing_and_ends_its_threads(hedged: Callable[..., Hedged]) -> None:
+    """A request in progress is completed."""
     before = threads()
     remote: Remote = Remote(lambda: remote.release.wait(30) and OTHER)
     one = hedged(remote, saved=0.0)
@@ -331,8 +331,10 @@ def test_closed_it_asks_no_more_and_its_threads_end(hedged: Callable[..., Hedged
     until(lambda: not threads() - before)
 
 
-def test_without_a_thread_no_call_hangs(hedged: Callable[..., Hedged], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without one for the first request the call fails at once; without one for the second the first goes on."""
+def test_a_failure_to_start_a_thread_does_not_hang(
+    hedged: Callable[..., Hedged], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a thread for the first request the call fails at once; without one for the second the first continues."""
 
     def slow() -> Any:
         time.sleep(0.1)
@@ -355,7 +357,7 @@ def test_without_a_thread_no_call_hangs(hedged: Callable[..., Hedged], monkeypat
     assert one._free._value == 16
 
 
-def test_a_request_that_hangs_does_not_keep_the_process() -> None:
+def test_a_hanging_request_does_not_block_the_exit_of_the_process() -> None:
     """The process can end before the request does."""
     code = (
         "import threading\n"
@@ -369,8 +371,8 @@ def test_a_request_that_hangs_does_not_keep_the_process() -> None:
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.1], ids=["one request", "two"])
-def test_a_failure_does_not_hold_on_to_the_inputs(hedged: Callable[..., Hedged], seconds: float) -> None:
-    """They are freed with the error, not by the next garbage collection."""
+def test_a_failure_does_not_retain_the_inputs(hedged: Callable[..., Hedged], seconds: float) -> None:
+    """They are freed with the error, without the garbage collector."""
 
     def fail(inputs: Any) -> Any:  # noqa: ARG001
         time.sleep(seconds)
@@ -389,15 +391,15 @@ def test_a_failure_does_not_hold_on_to_the_inputs(hedged: Callable[..., Hedged],
         gc.enable()
 
 
-# --- what is unusual
+# --- the threshold of latency
 
 
 @given(
     seconds=st.lists(st.floats(0, 10) | st.sampled_from([0.5, 1.0]), min_size=1, max_size=600),
     share=st.floats(0, 1, exclude_min=True, exclude_max=True),
 )
-def test_a_reply_is_late_beyond_a_quantile_of_the_latest(seconds: list[float], share: float) -> None:
-    """The least of the last 256 latencies that this share does not exceed."""
+def test_a_reply_is_late_beyond_a_quantile_of_recent_latencies(seconds: list[float], share: float) -> None:
+    """The threshold is the least of the last 256 latencies that this share does not exceed."""
     one = Hedged(Remote(), quantile=share, warm_up=1)
     one._latencies.extend(seconds)
     latest = sorted(seconds[-256:])
@@ -405,8 +407,8 @@ def test_a_reply_is_late_beyond_a_quantile_of_the_latest(seconds: list[float], s
     assert sum(known <= one._patience() for known in latest) >= share * len(latest) - 1e-9
 
 
-def test_refusals_are_no_latencies_and_late_replies_are(hedged: Callable[..., Hedged]) -> None:
-    """A timeout counts only if it came later than replies usually do."""
+def test_refusals_are_not_latencies_and_late_replies_are(hedged: Callable[..., Hedged]) -> None:
+    """A timeout counts only if it came later than usual replies."""
 
     def late() -> Any:
         time.sleep(0.05)
@@ -432,8 +434,8 @@ def test_refusals_are_no_latencies_and_late_replies_are(hedged: Callable[..., He
         ({"warm_up": 257}, "warm_up: expected 1 to 256 requests, got 257"),
     ],
 )
-def test_an_argument_that_means_nothing_is_refused(options: Any, message: str) -> None:
-    """The error names it, with the expected and the given value."""
+def test_an_invalid_argument_is_refused(options: Any, message: str) -> None:
+    """The error names the argument, the value expected and the value found."""
     with pytest.raises(ArgumentError, match=message):
         Hedged(Remote(), **options)
 
@@ -441,10 +443,10 @@ def test_an_argument_that_means_nothing_is_refused(options: Any, message: str) -
 # --- against a real socket
 
 
-def test_a_server_that_stalls_once_is_not_waited_for(
+def test_a_server_that_stalls_once_is_bypassed(
     serve: Any, answering: Any, respond: Any, hedged: Callable[..., Hedged]
 ) -> None:
-    """With retries and a circuit breaker around it, 30 answers come although one request is never answered."""
+    """With retries and a circuit breaker, 30 answers arrive although one request is never answered."""
     came, release = list[int](), threading.Event()
 
     def behave(connection: Any) -> None:

@@ -1,4 +1,4 @@
-"""HTTP exchanges end by the deadline, connections are kept alive, and every byte is counted."""
+"""HTTP exchanges end by the deadline, connections are reused, and every byte is counted."""
 
 import gzip
 import socket
@@ -34,7 +34,7 @@ def connect() -> Iterator[Callable[..., HttpClient]]:
 
 
 def get(client: HttpClient) -> bytes:
-    """Make one exchange, with a generous deadline."""
+    """Make one exchange with a long deadline."""
     return client.request("GET", "/", None, {}, Deadline.after(5)).body
 
 
@@ -45,13 +45,13 @@ def replying(connection: socket.socket) -> None:
 
 
 def replying_once(connection: socket.socket) -> None:
-    """Answer one request, and hang up."""
+    """Answer one request and close the connection."""
     connection.recv(65536)
     connection.sendall(OK)
     connection.shutdown(socket.SHUT_RDWR)
 
 
-def test_a_connection_is_kept(serve: Callable[..., Any], connect: Callable[..., HttpClient]) -> None:
+def test_a_connection_is_reused(serve: Callable[..., Any], connect: Callable[..., HttpClient]) -> None:
     """Five requests use one connection."""
     server = serve(replying)
     client = connect(server.port)
@@ -59,18 +59,18 @@ def test_a_connection_is_kept(serve: Callable[..., Any], connect: Callable[..., 
     assert server.connections == 1
 
 
-def test_a_connection_that_the_server_dropped_is_replaced(
+def test_a_connection_dropped_by_the_server_is_replaced(
     serve: Callable[..., Any], connect: Callable[..., HttpClient]
 ) -> None:
-    """An idle connection may be closed at any time, unnoticed by the caller."""
+    """The server may close an idle connection at any time without an error to the caller."""
     server = serve(replying_once)
     client = connect(server.port)
     assert [get(client) for _ in range(3)] == [b"ok"] * 3
     assert server.connections == 3
 
 
-def test_a_server_that_asks_to_close_is_heeded(serve: Callable[..., Any], connect: Callable[..., HttpClient]) -> None:
-    """`Connection: close` ends it."""
+def test_connection_close_is_respected(serve: Callable[..., Any], connect: Callable[..., HttpClient]) -> None:
+    """`Connection: close` ends the connection."""
     server = serve(lambda c: (c.recv(65536), c.sendall(OK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))))
     client = connect(server.port)
     assert [get(client) for _ in range(2)] == [b"ok"] * 2
@@ -78,7 +78,7 @@ def test_a_server_that_asks_to_close_is_heeded(serve: Callable[..., Any], connec
 
 
 def test_every_byte_is_counted(serve: Callable[..., Any], connect: Callable[..., HttpClient]) -> None:
-    """The client's counts are the server's, in both directions."""
+    """The client's counts equal the server's in both directions."""
     seen = bytearray()
 
     def replying(connection: socket.socket) -> None:
@@ -99,7 +99,7 @@ def test_every_byte_is_counted(serve: Callable[..., Any], connect: Callable[...,
 def test_a_deadline_that_has_passed_sends_nothing(
     serve: Callable[..., Any], connect: Callable[..., HttpClient]
 ) -> None:
-    """Neither on a new connection nor on an idle one."""
+    """This holds for new and idle connections."""
     server = serve(replying)
     client = connect(server.port)
     for connections in (0, 1):
@@ -109,10 +109,8 @@ def test_a_deadline_that_has_passed_sends_nothing(
         get(client)
 
 
-def test_a_large_upload_that_is_not_read_ends_by_the_deadline(
-    serve: Callable[..., Any], connect: Callable[..., HttpClient]
-) -> None:
-    """The deadline holds while sending, too."""
+def test_an_unread_upload_ends_by_the_deadline(serve: Callable[..., Any], connect: Callable[..., HttpClient]) -> None:
+    """The deadline also holds while sending."""
 
     def reading_nothing(connection: socket.socket) -> None:
         connection.recv(1)
@@ -124,10 +122,10 @@ def test_a_large_upload_that_is_not_read_ends_by_the_deadline(
         client.request("POST", "/", b"x" * 50_000_000, {}, Deadline.after(0.2))
 
 
-def test_a_connection_that_was_ended_with_a_word_is_replaced(
+def test_a_connection_ended_with_a_message_is_replaced(
     serve: Callable[..., Any], connect: Callable[..., HttpClient]
 ) -> None:
-    """Some servers announce that they close an idle connection: that is not a reply to the next request."""
+    """Some servers announce that they close an idle connection; that is not a reply to the next request."""
 
     def announcing(connection: socket.socket) -> None:
         connection.recv(65536)
@@ -144,10 +142,10 @@ def test_a_connection_that_was_ended_with_a_word_is_replaced(
     assert server.connections == 3
 
 
-def test_a_kept_connection_that_breaks_within_an_answer_is_told(
+def test_a_reused_connection_that_breaks_during_a_reply_is_an_error(
     serve: Callable[..., Any], connect: Callable[..., HttpClient]
 ) -> None:
-    """A request that was answered in part is not repeated by the client itself."""
+    """The client itself does not repeat a request that was partly answered."""
     answers = iter([OK, OK[:30]])
 
     def breaking(connection: socket.socket) -> None:
@@ -176,10 +174,10 @@ def test_a_kept_connection_that_breaks_within_an_answer_is_told(
     ],
     ids=["gzip", "deflate", "deflate without its frame", "identity", "both"],
 )
-def test_content_codings_are_undone(
+def test_content_codings_are_decoded(
     serve: Callable[..., Any], connect: Callable[..., HttpClient], respond: Any, coding: str, body: bytes
 ) -> None:
-    """Whether or not the client asked for them."""
+    """They are decoded even if the client did not request them."""
     server = serve(lambda c: (c.recv(65536), c.sendall(respond(body, Content_Encoding=coding))))
     assert get(connect(server.port)) == b"ok"
 
@@ -193,10 +191,10 @@ def test_content_codings_are_undone(
         pytest.param("br", b"ok", "unknown .*'br'", id="another coding"),
     ],
 )
-def test_a_coded_body_that_is_none(
+def test_an_invalid_coded_body_is_an_error(
     serve: Callable[..., Any], connect: Callable[..., HttpClient], respond: Any, coding: str, body: bytes, said: str
 ) -> None:
-    """A remote error, in bounded memory."""
+    """The RemoteError is raised in bounded memory."""
     server = serve(lambda c: (c.recv(65536), c.sendall(respond(body, Content_Encoding=coding))))
     with pytest.raises(RemoteError, match=said) as raised:
         get(connect(server.port))
@@ -204,7 +202,7 @@ def test_a_coded_body_that_is_none(
 
 
 @pytest.mark.parametrize("header", ["x\r\nEvil: yes", "x\nEvil: yes", "☃"])
-def test_a_header_that_would_be_more_than_one_is_refused(
+def test_an_invalid_header_is_refused(
     serve: Callable[..., Any], connect: Callable[..., HttpClient], header: str
 ) -> None:
     """Nothing is sent."""
@@ -214,10 +212,10 @@ def test_a_header_that_would_be_more_than_one_is_refused(
     assert client.traffic.sent == 0
 
 
-def test_a_response_before_the_request_has_ended_is_read(
+def test_a_response_before_the_end_of_the_request_is_read(
     serve: Callable[..., Any], connect: Callable[..., HttpClient], respond: Any
 ) -> None:
-    """A server that refuses a large body replies early, and hangs up."""
+    """A server that refuses a large body replies early and closes."""
 
     def refusing(connection: socket.socket) -> None:
         connection.recv(1024)
@@ -232,7 +230,7 @@ def test_a_response_before_the_request_has_ended_is_read(
         assert server.connections == connections
 
 
-def test_an_address_without_a_server(connect: Callable[..., HttpClient]) -> None:
+def test_an_address_without_a_server_is_unreachable(connect: Callable[..., HttpClient]) -> None:
     """It raises `RemoteUnreachable`."""
     with socket.create_server(("127.0.0.1", 0)) as unused:
         port = unused.getsockname()[1]
@@ -256,7 +254,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def tls_server(serve: Callable[..., Any], certificate: Path) -> tuple[Any, list[bytes]]:
-    """Start a server that speaks TLS; return it and the requests that it gets."""
+    """Start a server with TLS; return it and its requests."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
     seen: list[bytes] = []
@@ -270,16 +268,16 @@ def tls_server(serve: Callable[..., Any], certificate: Path) -> tuple[Any, list[
     return serve(behave), seen
 
 
-def test_tls_with_a_trusted_certificate(
+def test_a_trusted_certificate_is_accepted(
     tls_server: tuple[Any, list[bytes]], certificate: Path, connect: Callable[..., HttpClient]
 ) -> None:
-    """The exchange takes place."""
+    """The exchange succeeds."""
     client = connect(tls_server[0].port, "localhost", ssl.create_default_context(cafile=str(certificate)))
     assert get(client) == b"ok"
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"], ids=["unknown authority", "another name"])
-def test_tls_with_a_certificate_that_is_none(
+def test_an_untrusted_certificate_is_refused(
     tls_server: tuple[Any, list[bytes]], certificate: Path, host: str, connect: Callable[..., HttpClient]
 ) -> None:
     """Nothing of the request is sent."""
@@ -290,10 +288,10 @@ def test_tls_with_a_certificate_that_is_none(
     assert tls_server[1] == []
 
 
-def test_a_connection_that_comes_back_after_the_end_is_closed(
+def test_a_connection_returned_after_close_is_closed(
     serve: Callable[..., Any], connect: Callable[..., HttpClient]
 ) -> None:
-    """A request under way when the client is closed gets its answer, and leaves no connection open."""
+    """A request in progress when the client is closed gets its answer and leaves no connection open."""
     free, asked = threading.Event(), threading.Event()
     ended: list[bytes] = []
 

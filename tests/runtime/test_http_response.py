@@ -1,4 +1,4 @@
-"""HTTP/1.1 responses, in pieces of any size."""
+"""HTTP/1.1 responses are parsed from pieces of any size."""
 
 import contextlib
 import http.client
@@ -14,7 +14,7 @@ from edgecascade.runtime.remotes.http_response import Response, ResponseReader
 
 
 def reading(data: bytes, cuts: list[int] | None = None) -> ResponseReader:
-    """Return a reader of data that comes in pieces of these sizes, over and over."""
+    """Return a reader of data in pieces of these sizes, repeated."""
     source = io.BytesIO(data)
     sizes = cuts or [len(data) or 1]
     calls = iter(range(1 << 30))
@@ -36,8 +36,8 @@ PIECES = st.lists(st.binary(max_size=50), max_size=5)
 
 
 @given(PIECES, st.lists(st.integers(1, 9), min_size=1, max_size=5), st.booleans())
-def test_any_body_in_any_pieces(pieces: list[bytes], cuts: list[int], in_chunks: bool) -> None:
-    """The same bytes come out, and so do those of the next response."""
+def test_a_body_does_not_depend_on_its_pieces(pieces: list[bytes], cuts: list[int], in_chunks: bool) -> None:
+    """The bytes of this response and the next are unchanged."""
     body = b"".join(pieces)
     one = b"%bTransfer-Encoding: chunked\r\n\r\n%b" % (HEAD, chunked(pieces, b"A: b\r\n"))
     if not in_chunks:
@@ -67,8 +67,8 @@ class _Given(io.BytesIO):
         ]
     )
 )
-def test_as_the_standard_library_reads_it(data: bytes) -> None:
-    """Status, body, and whether the connection may go on."""
+def test_responses_are_read_as_by_the_standard_library(data: bytes) -> None:
+    """Status, body, and whether the connection is reusable are compared."""
     theirs: Any = http.client.HTTPResponse(_Given(data))  # type: ignore[arg-type]
     theirs.begin()
     reader = reading(data)
@@ -98,8 +98,8 @@ def test_as_the_standard_library_reads_it(data: bytes) -> None:
         pytest.param(HEAD + b"A: b\r\n" * 20_000, "headers.* 65536 bytes", id="headers without end"),
     ],
 )
-def test_what_is_not_http(data: bytes, said: str) -> None:
-    """The error shows what came, and is not worth a retry."""
+def test_invalid_http_is_refused(data: bytes, said: str) -> None:
+    """The error shows the data and is not worth a retry."""
     with pytest.raises(RemoteError, match=said) as raised:
         read(data)
     assert not raised.value.retry
@@ -107,8 +107,8 @@ def test_what_is_not_http(data: bytes, said: str) -> None:
 
 
 @given(st.integers(0, 60), st.booleans())
-def test_what_ends_too_early(length: int, in_chunks: bool) -> None:
-    """It is a broken connection, wherever it breaks."""
+def test_a_truncated_response_is_a_broken_connection(length: int, in_chunks: bool) -> None:
+    """This holds at any length."""
     whole = HEAD + (b"Transfer-Encoding: chunked\r\n\r\n" + chunked([b"hello"]) if in_chunks else b"")
     whole += b"" if in_chunks else b"Content-Length: 40\r\n\r\n" + b"x" * 40
     with pytest.raises(ConnectionResetError, match="the server closed it"):
@@ -116,7 +116,7 @@ def test_what_ends_too_early(length: int, in_chunks: bool) -> None:
 
 
 @given(st.binary(max_size=200), st.sampled_from([b"", b"HTTP/", HEAD, HEAD + b"Transfer-Encoding: chunked\r\n\r\n"]))
-def test_noise_is_an_error_of_a_known_kind(noise: bytes, start: bytes) -> None:
-    """It raises one of two errors, or happens to be a response."""
+def test_random_bytes_raise_a_known_error(noise: bytes, start: bytes) -> None:
+    """They raise one of two errors, unless they are a response."""
     with contextlib.suppress(RemoteError, ConnectionResetError):
         assert isinstance(read(start + noise), Response)

@@ -1,4 +1,4 @@
-"""The wall: a device needs numpy and onnxruntime, and loads nothing else."""
+"""Import boundaries of the runtime: a device needs numpy and onnxruntime only."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ BEYOND = {
 
 
 def imported(code: str, *arguments: str) -> set[str]:
-    """The modules, and parts of edgecascade, that running the code imports."""
+    """Return the modules, and the parts of edgecascade, that the code imports."""
     ran = subprocess.run(
         [sys.executable, "-c", f"import sys\n{code}\nprint(*sys.modules)", *arguments],
         capture_output=True,
@@ -23,8 +23,8 @@ def imported(code: str, *arguments: str) -> set[str]:
     return {n.split(".")[0] for n in names} | {".".join(n.split(".")[:2]) for n in names if n.startswith("edgec")}
 
 
-def test_importing_the_runtime_imports_nothing_heavy() -> None:
-    """Neither the other parts nor what they need."""
+def test_importing_the_runtime_imports_no_other_part() -> None:
+    """Packages that only other parts need are not imported either."""
     found = imported("from edgecascade import Cascade")
     assert {"numpy", "onnxruntime", "edgecascade.runtime"} <= found
     assert found & (BEYOND | {"concurrent", "hashlib", "http", "json", "logging", "sqlite3", "ssl"}) == set()
@@ -40,8 +40,8 @@ def test_every_public_name_can_be_imported() -> None:
         assert found.__doc__ or name in ("Batch", "Scores")
 
 
-def test_answering_imports_nothing_heavy_either(file: Path) -> None:
-    """Nor does a forward over HTTP, even one that fails."""
+def test_answering_imports_no_other_part(file: Path) -> None:
+    """This includes a forward over HTTP, even one that fails."""
     code = (
         "import numpy as np\n"
         "from edgecascade.runtime import Cascade\n"
@@ -51,7 +51,7 @@ def test_answering_imports_nothing_heavy_either(file: Path) -> None:
     assert imported(code, str(file)) & BEYOND == set()
 
 
-def test_the_commands_of_a_device_import_nothing_heavy(file: Path) -> None:
+def test_the_commands_of_a_device_import_no_other_part(file: Path) -> None:
     """`inspect` and `run` work in the device install."""
     code = "from edgecascade.cli import main\nassert main(['run', sys.argv[1], sys.argv[2]]) == 0"
     inputs = file.with_suffix(".npy")

@@ -1,4 +1,4 @@
-"""Intervals that hold at all times at once."""
+"""Intervals that are valid at all times simultaneously."""
 
 import math
 
@@ -13,11 +13,11 @@ from edgecascade.runtime.watch.watch import Comparisons
 from edgecascade.types.estimate import Estimate
 
 RUNS, LONGEST, RISK = 400, 10_000, 0.1
-MOST_MISSES = 64  # of 400: a rate of .1 is above it with a chance of 1e-4
+MOST_MISSES = 64  # of 400: a rate of 0.1 exceeds it with a probability of 1e-4
 
 
 def log_mixture(successes: NDArray[np.int64], n: NDArray[np.int64], p: float) -> NDArray[np.float64]:
-    """Return by quadrature over the prior how much better it explains the observations than the rate p does."""
+    """Return, by quadrature over the prior, the log of the likelihood ratio of the mixture and the rate p."""
     q = np.sin((np.arange(2000) + 0.5) * np.pi / 4000) ** 2  # equally likely under Beta(1/2, 1/2)
     each = successes[:, None] * np.log(q / p) + (n - successes)[:, None] * np.log((1 - q) / (1 - p))
     top = each.max(axis=1)
@@ -27,9 +27,9 @@ def log_mixture(successes: NDArray[np.int64], n: NDArray[np.int64], p: float) ->
 
 @pytest.mark.parametrize("p", [0.02, 0.5, 0.9])
 def test_a_rate_is_in_its_interval_at_all_times(p: float) -> None:
-    """Read 300 times up to 10,000, at first after each: the probability that it ever misses is at most `risk`.
+    """Over 300 looks up to n = 10,000, the probability of ever missing the rate is at most `risk`.
 
-    Leaving the interval is crossing a border in the number of successes: the borders are the function's own.
+    The interval is left by crossing a bound on the number of successes, which is computed from the function itself.
     """
     rng = np.random.default_rng(7)
     times = np.unique(np.geomspace(1, LONGEST, 300).astype(int))
@@ -42,15 +42,15 @@ def test_a_rate_is_in_its_interval_at_all_times(p: float) -> None:
     assert missed.sum() <= MOST_MISSES
 
 
-def test_the_interval_of_a_rate_is_no_wider_than_it_must_be() -> None:
-    """The interval is less than twice as wide as one for a single n."""
+def test_the_interval_of_a_rate_is_nearly_tight() -> None:
+    """It is less than twice as wide as an interval for a single n."""
     estimate = rate(900, 1000, 0.05)
     assert estimate.high - estimate.low < 2 * 2 * 1.96 * math.sqrt(0.9 * 0.1 / 1000)
 
 
 @given(n=st.integers(1, 300), share=st.floats(0, 1), risk=st.sampled_from([0.3, 0.05, 1e-3]))
-def test_the_ends_are_where_the_mixture_is_1_over_risk_times_likelier(n: int, share: float, risk: float) -> None:
-    """By quadrature: the ends are refuted by just that factor, and the inside is not refuted."""
+def test_the_ends_have_a_likelihood_ratio_of_1_over_risk(n: int, share: float, risk: float) -> None:
+    """By quadrature, the ends are rejected by exactly that factor, and the inside is not rejected."""
     successes = round(share * n)
     estimate = rate(successes, n, risk)
     assert 0 <= estimate.low <= estimate.value <= estimate.high <= 1
@@ -61,31 +61,31 @@ def test_the_ends_are_where_the_mixture_is_1_over_risk_times_likelier(n: int, sh
 
 
 @pytest.mark.parametrize("n", [1, 10, 1000, 10**6])
-def test_all_and_none_are_mirror_images(n: int) -> None:
-    """Without failures the interval reaches 1, without successes 0, and neither is a point."""
+def test_no_failures_and_no_successes_are_mirrored(n: int) -> None:
+    """Without failures the interval reaches 1, without successes 0, and it has a positive width."""
     none, all_ = rate(0, n, 0.05), rate(n, n, 0.05)
     assert none.low == 0
     assert all_.high == 1
     assert 0 < none.high == pytest.approx(1 - all_.low, rel=1e-6)
 
 
-def test_a_long_run_is_no_trouble() -> None:
-    """With a thousand million observations it is narrow, around the value."""
+def test_a_long_run_has_a_narrow_interval() -> None:
+    """A thousand million observations cause no numerical error."""
     estimate = rate(899_999_999, 10**9, 1e-6)
     assert estimate.low < 0.9 < estimate.high
     assert estimate.high - estimate.low < 2e-4
 
 
 @pytest.mark.parametrize("kind", ["alike", "drifting", "clairvoyant"])
-def test_the_mean_gap_is_in_its_interval_at_all_times(kind: str) -> None:
-    """At each n up to 10,000, also if the gap drifts or the claim depends on the past."""
+def test_the_mean_gap_is_covered_at_all_times(kind: str) -> None:
+    """The coverage holds at each n up to 10,000, also if the gap drifts or the confidence depends on the past."""
     rng = np.random.default_rng(3)
     claim = rng.uniform(0.5, 1, (RUNS, LONGEST))
     truth = claim - 0.2
     if kind == "drifting":
         truth = claim - np.linspace(-0.0, 0.4, LONGEST)
     outcome = rng.random((RUNS, LONGEST)) < truth
-    if kind == "clairvoyant":  # after a right answer the confidence is lower, and is right less often
+    if kind == "clairvoyant":  # after a right answer, the confidence is lower and right less often
         before = np.concatenate([np.zeros((RUNS, 1), bool), outcome[:, :-1]], axis=1)
         claim = np.where(before, 0.5, 0.9)
         truth = np.where(before, 0.5, 0.5)
@@ -99,7 +99,7 @@ def test_the_mean_gap_is_in_its_interval_at_all_times(kind: str) -> None:
 
 
 @given(gaps=st.lists(st.floats(-1, 1), max_size=50), risk=st.sampled_from([0.3, 0.05, 1e-6]))
-def test_a_gap_is_within_its_interval_and_its_range(gaps: list[float], risk: float) -> None:
+def test_a_gap_is_within_its_interval_and_range(gaps: list[float], risk: float) -> None:
     """Low, value and high are in order."""
     estimate = mean_gap(sum(gaps), len(gaps), risk)
     assert -1 <= estimate.low <= estimate.high <= 1
@@ -110,14 +110,14 @@ def test_a_gap_is_within_its_interval_and_its_range(gaps: list[float], risk: flo
         assert math.isnan(estimate.value)
 
 
-def test_nothing_is_known_of_nothing() -> None:
-    """Without observations there is no value, and the interval is the whole range."""
+def test_without_observations_the_interval_is_the_whole_range() -> None:
+    """There is no value."""
     estimate = rate(0, 0, 0.05)
     assert (math.isnan(estimate.value), estimate.low, estimate.high, estimate.n) == (True, 0, 1, 0)
 
 
-def test_strata_weigh_what_they_are_of_the_whole() -> None:
-    """Not their share of the sample; a stratum without a share is ignored."""
+def test_strata_have_the_weights_of_the_population() -> None:
+    """The share of the sample does not matter, and a stratum without weight is ignored."""
     strata = [(0.7, Estimate(0.9, 0.8, 1.0, 10)), (0.3, Estimate(0.5, 0.4, 0.6, 5000))]
     whole = stratified(strata)
     assert [whole.value, whole.low, whole.high] == pytest.approx([0.78, 0.68, 0.88])
@@ -125,15 +125,15 @@ def test_strata_weigh_what_they_are_of_the_whole() -> None:
     assert stratified([(1.0, strata[0][1]), (0.0, Estimate(math.nan, 0, 1, 0))]) == strata[0][1]
 
 
-def test_a_stratum_of_which_nothing_is_known_widens() -> None:
-    """By all of its share."""
+def test_a_stratum_without_observations_widens_the_interval() -> None:
+    """It widens by the weight of the stratum."""
     whole = stratified([(0.75, Estimate(0.9, 0.8, 1.0, 10)), (0.25, Estimate(math.nan, 0.0, 1.0, 0))])
     assert math.isnan(whole.value)
     assert [whole.low, whole.high] == pytest.approx([0.6, 1.0])
 
 
-def test_an_audited_sample_stands_for_all_local_inputs() -> None:
-    """Agreement from 2 % of the local and all forwarded inputs is unbiased, and nearly always in its interval."""
+def test_an_audited_sample_represents_all_local_inputs() -> None:
+    """Agreement from 2 % of the local inputs and all forwarded ones is unbiased, and nearly always in its interval."""
     rng = np.random.default_rng(11)
     values, missed = [], 0
     for _ in range(200):

@@ -1,4 +1,4 @@
-"""Lines of inputs: from pieces of bytes to arrays."""
+"""Lines of inputs are parsed from bytes to arrays."""
 
 import json
 from types import SimpleNamespace
@@ -17,8 +17,8 @@ from edgecascade.runtime.model_inputs import ModelInputs
 
 
 @given(text=st.lists(st.binary(max_size=12).filter(lambda b: b"\n" not in b and not b.endswith(b"\r"))), data=st.data())
-def test_lines_do_not_depend_on_how_they_come(text: list[bytes], data: Any) -> None:
-    """Pieces of any size and either line end give the same lines; the last line needs no end."""
+def test_lines_do_not_depend_on_their_pieces(text: list[bytes], data: Any) -> None:
+    """Pieces of any size and either line ending give the same lines; the last line needs no ending."""
     joined = data.draw(st.sampled_from([b"\n", b"\r\n"])).join(text)
     splitter, lines, rest = LineSplitter(), list[bytes | None](), joined
     while rest:
@@ -30,8 +30,8 @@ def test_lines_do_not_depend_on_how_they_come(text: list[bytes], data: Any) -> N
 
 
 @given(lines=st.lists(st.integers(0, 20)), size=st.integers(1, 7))
-def test_only_lines_that_are_too_long_are_dropped(lines: list[int], size: int) -> None:
-    """Ten bytes fit, eleven do not, and a splitter never holds more than ten."""
+def test_only_lines_above_the_limit_are_dropped(lines: list[int], size: int) -> None:
+    """Ten bytes fit, eleven do not, and a splitter never stores more than ten."""
     text = b"".join(b"a" * n + b"\n" for n in lines)
     splitter, found = LineSplitter(longest=10), list[bytes | None]()
     for i in range(0, len(text), size):
@@ -67,8 +67,8 @@ def test_integers_stay_exact_or_are_refused(values: list[int]) -> None:
         assert "uint8" in found.error
 
 
-def test_types_are_the_models_own() -> None:
-    """Integers are accepted for floating types, booleans only for booleans."""
+def test_values_have_the_types_of_the_model() -> None:
+    """Integers are accepted for floating types, and booleans only for booleans."""
     assert read(reader(("x", "tensor(float)", ["n", 2])), "[1, 2]").dtype == np.float32
     assert read(reader(("x", "tensor(bool)", ["n", 2])), "[true, false]").dtype == np.bool_
     assert read(reader(("x", "tensor(int64)", ["n", 2])), "[1.0, 2]").tolist() == [1, 2]
@@ -76,8 +76,8 @@ def test_types_are_the_models_own() -> None:
         assert isinstance(reader(("x", "tensor(int64)", ["n", 2])).read(line.encode(), "here"), Refused)
 
 
-def test_several_inputs_come_by_name() -> None:
-    """Objects work with and without a key, also for a model whose inputs are called `x` and `key`."""
+def test_several_inputs_are_given_by_name() -> None:
+    """Objects work with and without a key, also for a model with inputs called `x` and `key`."""
     two = reader(("a", "tensor(float)", ["n", 1]), ("b", "tensor(int64)", ["n", 1]))
     for line in ('{"a": [1], "b": [2]}', '{"x": {"a": [1], "b": [2]}, "key": "k"}'):
         found = read(two, line)
@@ -95,8 +95,8 @@ def test_several_inputs_come_by_name() -> None:
 
 
 @pytest.mark.parametrize("line", ["", "  ", "[1, 2]", '{"x": 1}', '{"y": "a"}', "{never closed", "plain"])
-def test_a_sentence_may_look_like_anything(line: str) -> None:
-    """For a model of text, only an object with a string `x` is read as JSON."""
+def test_a_sentence_may_have_any_form(line: str) -> None:
+    """For a text model, only an object with a string `x` is read as JSON."""
     assert read(reader(("ids", "tensor(int64)", ["n", "m"]), text=True), line) == line
 
 
@@ -118,8 +118,8 @@ def test_a_sentence_can_have_a_key() -> None:
         ("2.50 money/day", "money", 2.5, 86400),
     ],
 )
-def test_rates_are_read(text: str, kind: str, amount: float, seconds: float) -> None:
-    """Rates are of forwards, bytes in decimal or binary units, or money."""
+def test_rates_are_parsed(text: str, kind: str, amount: float, seconds: float) -> None:
+    """A rate is a number of forwards, bytes in decimal or binary units, or money."""
     assert read_rate(text) == (kind, Rate(amount, seconds))
 
 

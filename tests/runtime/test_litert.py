@@ -1,4 +1,4 @@
-"""LiteRT behind the runtime: one file with its metadata behind it, the same call, the same answers."""
+"""LiteRT models run with metadata in the same file, the same calls and the same answers."""
 
 import io
 import json
@@ -21,14 +21,14 @@ FILE = Path(__file__).parent / "data" / "colours.tflite"
 
 @pytest.fixture(scope="module")
 def images(pair: Path) -> NDArray[np.uint8]:
-    """Photographs of another size than the model takes."""
+    """Return photographs of another size than the model's."""
     small = np.load(pair / "test.npz")["x"][:60]
     enlarged: NDArray[np.uint8] = small.repeat(3, axis=1).repeat(2, axis=2)
     return enlarged
 
 
-def test_it_decides_as_the_onnx_file_does(pair: Path, images: NDArray[Any]) -> None:
-    """Images of any size, resized on the way in."""
+def test_it_gives_the_decisions_of_the_onnx_file(pair: Path, images: NDArray[Any]) -> None:
+    """Images of any size are resized first."""
     with Cascade.load(FILE) as lite, Cascade.load(pair / "local.onnx") as onnx:
         answers, wanted = lite.predict_batch(images), onnx.predict_batch(images)
     assert {a.reason for a in wanted} == {Reason.CONFIDENT, Reason.OFFLINE}
@@ -37,8 +37,8 @@ def test_it_decides_as_the_onnx_file_does(pair: Path, images: NDArray[Any]) -> N
         assert one.confidence == pytest.approx(other.confidence, abs=1e-5)
 
 
-def test_the_remote_is_asked(images: NDArray[Any]) -> None:
-    """With the original image."""
+def test_the_remote_is_sent_the_original_image(images: NDArray[Any]) -> None:
+    """The model's resized image is not sent."""
     seen = []
 
     def remote(x: NDArray[Any]) -> NDArray[Any]:
@@ -52,15 +52,15 @@ def test_the_remote_is_asked(images: NDArray[Any]) -> None:
     assert sent.shape[1:] == images.shape[1:]
 
 
-def test_another_threshold_takes_the_place_of_the_files(images: NDArray[Any]) -> None:
-    """Though the file has no such input."""
+def test_another_threshold_overrides_the_one_of_the_file(images: NDArray[Any]) -> None:
+    """The file has no such input."""
     for threshold, forwarded in ((-2.0, 0), (2.0, len(images))):
         answers = Cascade.load(FILE, threshold=threshold).predict_batch(images)
         assert sum(a.reason is not Reason.CONFIDENT for a in answers) == forwarded
 
 
-def test_threads_take_turns(images: NDArray[Any]) -> None:
-    """And get the answers that one alone would."""
+def test_threads_share_the_interpreter(images: NDArray[Any]) -> None:
+    """Each gets the answers of a single thread."""
     cascade = Cascade.load(FILE)
     wanted = [a.confidence for a in cascade.predict_batch(images)]
     found: dict[int, list[float]] = {}
@@ -75,16 +75,16 @@ def test_threads_take_turns(images: NDArray[Any]) -> None:
     assert found == dict.fromkeys(range(4), wanted)
 
 
-def test_what_does_not_fit_is_refused() -> None:
-    """As with any other file."""
+def test_invalid_inputs_are_refused() -> None:
+    """The errors are those of any other file."""
     with pytest.raises(InputError, match=r"x: expected uint8 \[height, width, 3\] per input, got float32 \[8, 8, 3\]"):
         Cascade.load(FILE).predict(np.zeros((8, 8, 3), np.float32))
     with pytest.raises(ModelFileError, match=r"providers: expected CPUExecutionProvider for a \.tflite file, got CUDA"):
         Cascade.load(FILE, providers=["CUDAExecutionProvider"])
 
 
-def test_the_commands_of_a_device_take_it(capsys: pytest.CaptureFixture[str]) -> None:
-    """`inspect`, `inspect --verify` and `run`."""
+def test_the_commands_of_a_device_accept_litert_files(capsys: pytest.CaptureFixture[str]) -> None:
+    """The commands are `inspect`, `inspect --verify` and `run`."""
     assert main(["inspect", str(FILE)]) == 0
     assert "input       image: uint8 [1, height, width, 3]" in capsys.readouterr().out
     assert main(["inspect", str(FILE), "--verify", "--tolerance", "1e-5"]) == 0
@@ -92,7 +92,7 @@ def test_the_commands_of_a_device_take_it(capsys: pytest.CaptureFixture[str]) ->
 
 
 def _with(entries: dict[str, bytes]) -> bytes:
-    """The file's flatbuffer with other metadata behind it."""
+    """Return the file's flatbuffer followed by other metadata."""
     content = FILE.read_bytes()
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         start = min(entry.header_offset for entry in archive.infolist())
@@ -120,8 +120,8 @@ def _with(entries: dict[str, bytes]) -> bytes:
         (lambda: b"nothing" + _with({})[7:], "LiteRT cannot load it"),
     ],
 )
-def test_damaged_files_get_one_sentence(tmp_path: Path, content: Callable[[], bytes], sentence: str) -> None:
-    """Whatever is damaged, and however large it says it is."""
+def test_damaged_files_are_refused_in_one_sentence(tmp_path: Path, content: Callable[[], bytes], sentence: str) -> None:
+    """Any damage and any stated size are handled."""
     path = tmp_path / "bad.tflite"
     path.write_bytes(content())
     with pytest.raises(EdgecascadeError, match=sentence) as refusal:

@@ -1,4 +1,4 @@
-"""One input at a time through buffers made once: the same decisions as `session.run`, bit for bit."""
+"""Single inputs run through reused buffers and get the decisions of `session.run`, bit for bit."""
 
 import threading
 from collections.abc import Callable
@@ -21,26 +21,26 @@ FLOATS = st.floats(-50, 50, width=32) | st.sampled_from([np.nan, np.inf, -np.inf
 
 @pytest.fixture
 def both(file: Path) -> tuple[Bound, Any]:
-    """A bound model, and the session that it is bound to."""
+    """Return a bound model and its session."""
     session = open_session(file)
     return Bound(session, session.get_inputs()[0], 3, {}), session
 
 
 @given(rows=hnp.arrays(np.float32, st.tuples(st.integers(1, 5), st.just(3)), elements=FLOATS))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_it_decides_as_an_ordinary_run_does(both: tuple[Bound, Any], rows: NDArray[np.float32]) -> None:
-    """Numbers that are none included, one input after the other."""
+def test_it_gives_the_decisions_of_session_run(both: tuple[Bound, Any], rows: NDArray[np.float32]) -> None:
+    """Inputs include NaN and infinity, one after the other."""
     bound, session = both
     for row in rows:
         wanted = {name: output[0] for name, output in zip(OUTPUTS, session.run(OUTPUTS, {"z": row[None]}), strict=True)}
         if np.isnan(wanted["confidence"]):
-            wanted["advantage"] = np.nan  # whatever the file says of it
+            wanted["advantage"] = np.nan  # whatever type the file declares
         for got, want in zip(bound(row), wanted.values(), strict=True):
             np.testing.assert_array_equal(got, want)
 
 
-def test_arrays_need_not_lie_in_order(both: tuple[Bound, Any]) -> None:
-    """A column, a reversed array, one that is read-only."""
+def test_arrays_of_any_layout_are_accepted(both: tuple[Bound, Any]) -> None:
+    """Cases are a column, a reversed array, and a read-only one."""
     bound, _ = both
     wide = np.arange(12, dtype=np.float32).reshape(3, 4)
     locked = np.array([1, 2, 3], np.float32)
@@ -49,8 +49,8 @@ def test_arrays_need_not_lie_in_order(both: tuple[Bound, Any]) -> None:
         np.testing.assert_array_equal(bound(row)[4], bound(row.copy())[4])
 
 
-def test_an_answer_is_not_changed_by_the_next(both: tuple[Bound, Any]) -> None:
-    """The buffers are reused; what was given is not."""
+def test_an_answer_is_not_changed_by_the_next_one(both: tuple[Bound, Any]) -> None:
+    """Buffers are reused, but returned arrays are not."""
     bound, _ = both
     first = bound(np.array([5, 0, 0], np.float32))[4]
     kept = first.copy()
@@ -58,8 +58,8 @@ def test_an_answer_is_not_changed_by_the_next(both: tuple[Bound, Any]) -> None:
     np.testing.assert_array_equal(first, kept)
 
 
-def test_an_input_is_not_kept(both: tuple[Bound, Any]) -> None:
-    """Changed by its owner after the call, it changes nothing."""
+def test_an_input_is_not_retained(both: tuple[Bound, Any]) -> None:
+    """A change by the caller after the call has no effect."""
     bound, _ = both
     x = np.array([5, 0, 0], np.float32)
     before = bound(x)[0]
@@ -68,15 +68,15 @@ def test_an_input_is_not_kept(both: tuple[Bound, Any]) -> None:
 
 
 def test_overrides_are_bound_too(file: Path) -> None:
-    """A threshold that is the caller's."""
+    """The caller's threshold is used."""
     session = open_session(file)
     for threshold, forwarded in ((-1.0, False), (1.0, True)):
         bound = Bound(session, session.get_inputs()[0], 3, {"threshold": np.array(threshold, np.float32)})
         assert bound(np.array([0, 0.5, 0], np.float32))[3] is forwarded
 
 
-def test_images_of_any_size(pair: Path) -> None:
-    """Small ones are copied, large ones bound as they are; in any order."""
+def test_images_of_any_size_are_accepted(pair: Path) -> None:
+    """Small ones are copied and large ones bound directly, in any order."""
     session = open_session(pair / "local.onnx")
     bound = Bound(session, session.get_inputs()[0], 3, {})
     random = np.random.default_rng(0)
@@ -87,8 +87,8 @@ def test_images_of_any_size(pair: Path) -> None:
 
 
 @pytest.mark.parametrize("x", [np.zeros(3), np.zeros(4, np.float32), np.zeros((1, 3), np.float32)])
-def test_what_does_not_fit_is_refused(both: tuple[Bound, Any], x: NDArray[Any]) -> None:
-    """And the next input is answered."""
+def test_invalid_inputs_are_refused(both: tuple[Bound, Any], x: NDArray[Any]) -> None:
+    """The next input is answered."""
     bound, _ = both
     bound(np.zeros(3, np.float32))
     with pytest.raises(InputError, match=r"^x: expected float32 \[3\] per input"):
@@ -97,7 +97,7 @@ def test_what_does_not_fit_is_refused(both: tuple[Bound, Any], x: NDArray[Any]) 
 
 
 def test_threads_do_not_see_each_others_inputs(file: Path) -> None:
-    """Twenty at once, more than there are buffers kept."""
+    """Twenty run at once, more than the number of stored buffers."""
     session = open_session(file)
     bound = Bound(session, session.get_inputs()[0], 3, {})
     wrong: list[int] = []
@@ -115,8 +115,8 @@ def test_threads_do_not_see_each_others_inputs(file: Path) -> None:
     assert not wrong
 
 
-def test_predict_goes_this_way(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """For one array; a failure in it falls back on the ordinary run, which this would hide."""
+def test_predict_uses_the_bound_model(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does so for one array; without this test, a failure would be hidden by the fallback to the ordinary run."""
     from edgecascade.runtime import Cascade
 
     taken: list[Any] = []

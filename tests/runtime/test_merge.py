@@ -1,4 +1,4 @@
-"""The joint verdict of two."""
+"""Merging of a local and a remote prediction."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from edgecascade.types.merge import merge
 
 
 def verdict(*probabilities: float) -> Prediction:
-    """Of these probabilities."""
+    """Return a prediction with these probabilities."""
     row = np.array(probabilities, np.float32)
     return Prediction(int(row.argmax()), float(row.max()), row)
 
@@ -25,10 +25,10 @@ def verdict(*probabilities: float) -> Prediction:
         *((rule, (np.nan, np.nan), (0.4, 0.6), 1, 0.6, Source.REMOTE) for rule in ("replace", "confident", "average")),
     ],
 )
-def test_two_verdicts_become_one(
+def test_two_predictions_are_merged(
     rule: str, local: tuple[float, ...], remote: tuple[float, ...], label: int, confidence: float, source: Source
 ) -> None:
-    """By hand: label, confidence and whose it is."""
+    """Label, confidence and source equal values computed by hand."""
     final, whose = merge(rule, verdict(*local), verdict(*remote))
     assert (final.label, whose) == (label, source)
     assert final.confidence == pytest.approx(confidence)

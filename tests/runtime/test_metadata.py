@@ -1,4 +1,4 @@
-"""A file is what it says it is, or it is refused with a sentence."""
+"""A file's metadata is valid, or the file is refused in one sentence."""
 
 import os
 from collections.abc import Callable
@@ -42,10 +42,8 @@ def test_labels_merge_and_the_remotes_temperature_are_read(make_file: Callable[.
         pytest.param({"metadata": " " * (1 << 24) + "{}"}, "over the limit", id="a document without end"),
     ],
 )
-def test_a_document_that_is_none_is_refused(
-    make_file: Callable[..., Path], changes: dict[str, Any], message: str
-) -> None:
-    """One sentence that names the file."""
+def test_an_invalid_document_is_refused(make_file: Callable[..., Path], changes: dict[str, Any], message: str) -> None:
+    """The error names the file."""
     path = make_file(**changes)
     with pytest.raises(ModelFileError, match=message) as refusal:
         Cascade.load(path)
@@ -54,7 +52,7 @@ def test_a_document_that_is_none_is_refused(
 
 
 def plain(path: Path, **properties: str) -> Path:
-    """An ONNX model that is no cascade model."""
+    """Return an ONNX model that is not a cascade model."""
     graph = helper.make_graph(
         [helper.make_node("Identity", ["z"], ["logits"])],
         "plain",
@@ -67,8 +65,8 @@ def plain(path: Path, **properties: str) -> Path:
     return path
 
 
-def test_a_plain_model_is_told_how_to_become_one(tmp_path: Path) -> None:
-    """It lacks the metadata; or it has that, and lacks the outputs."""
+def test_a_plain_model_is_refused_with_instructions(tmp_path: Path) -> None:
+    """It lacks the metadata, or has it and lacks the outputs."""
     with pytest.raises(ModelFileError, match=r"not a cascade model .*; create one with `edgecascade calibrate`"):
         Cascade.load(plain(tmp_path / "plain.onnx"))
     forged = plain(tmp_path / "forged.onnx", edgecascade=some_document().to_json())
@@ -77,8 +75,8 @@ def test_a_plain_model_is_told_how_to_become_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 not onnx", os.urandom(1000)], ids=["empty", "a zip", "noise"])
-def test_a_file_that_is_no_model_is_refused(tmp_path: Path, content: bytes) -> None:
-    """With onnxruntime's reason, on one line."""
+def test_a_file_that_is_not_a_model_is_refused(tmp_path: Path, content: bytes) -> None:
+    """The error has onnxruntime's reason on one line."""
     path = tmp_path / "broken.onnx"
     path.write_bytes(content)
     with pytest.raises(ModelFileError, match=r"broken\.onnx: onnxruntime cannot load it: ") as refusal:
@@ -86,8 +84,8 @@ def test_a_file_that_is_no_model_is_refused(tmp_path: Path, content: bytes) -> N
     assert "\n" not in str(refusal.value)
 
 
-def test_a_file_that_was_cut_short_is_refused(file: Path) -> None:
-    """At any length."""
+def test_a_truncated_file_is_refused(file: Path) -> None:
+    """This holds at any length."""
     whole = file.read_bytes()
     for share in (0.1, 0.5, 0.9):
         file.write_bytes(whole[: int(share * len(whole))])
@@ -95,20 +93,20 @@ def test_a_file_that_was_cut_short_is_refused(file: Path) -> None:
             Cascade.load(file)
 
 
-def test_a_missing_file_is_said_to_be_missing() -> None:
-    """By name."""
+def test_a_missing_file_is_refused() -> None:
+    """The error names it."""
     with pytest.raises(ModelFileError, match=r"^nowhere\.onnx: no such file"):
         Cascade.load("nowhere.onnx")
 
 
-def test_a_provider_that_is_not_there_is_no_silent_fallback(file: Path) -> None:
-    """What onnxruntime lacks is named, and so is what it has."""
+def test_an_unavailable_provider_is_refused(file: Path) -> None:
+    """The error names it and the available ones, with no silent fallback."""
     with pytest.raises(ModelFileError, match=r"^providers: .* got TensorrtExecutionProvider; .*CPUExecution"):
         Cascade.load(file, providers=["TensorrtExecutionProvider", "CPUExecutionProvider"])
 
 
 def test_a_session_uses_one_thread_and_does_not_spin(file: Path) -> None:
-    """A device has better things to do."""
+    """The device's other programs need the CPU."""
     session: Any = open_session(file)
     options = session.get_session_options()
     assert (options.intra_op_num_threads, options.inter_op_num_threads) == (1, 1)

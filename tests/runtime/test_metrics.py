@@ -1,4 +1,4 @@
-"""The counts of a cascade add up, and are plain JSON."""
+"""The counts of a cascade add up and are plain JSON."""
 
 import json
 import math
@@ -29,7 +29,7 @@ answer = st.tuples(st.sampled_from(Source), st.sampled_from(Reason), seconds)
 
 
 def counted(stream: list[tuple[Source, Reason, float]]) -> Counts:
-    """Return the counts that a tally would have of these answers."""
+    """Return the counts of a tally with these answers."""
     local, forwarded = Histogram(), Histogram()
     for _, reason, elapsed in stream:
         (local if reason is Reason.CONFIDENT else forwarded).observe(elapsed)
@@ -44,7 +44,7 @@ def numbers(found: Any) -> list[Any]:
 
 
 @given(st.lists(seconds))
-def test_a_histogram_counts_each_once_where_it_belongs(durations: list[float]) -> None:
+def test_a_histogram_counts_each_duration_in_one_bucket(durations: list[float]) -> None:
     """Upper bounds are inclusive, as in Prometheus; count and sum are those of the durations."""
     histogram = Histogram()
     for one in durations:
@@ -55,22 +55,22 @@ def test_a_histogram_counts_each_once_where_it_belongs(durations: list[float]) -
     assert found.sum == pytest.approx(math.fsum(durations))
 
 
-def test_the_bounds_ascend_from_ten_microseconds_to_a_minute() -> None:
+def test_the_bounds_rise_from_ten_microseconds_to_a_minute() -> None:
     """They cover local answers and the longest deadlines."""
     assert list(BOUNDS) == sorted(set(BOUNDS))
     assert (BOUNDS[0], BOUNDS[-1]) == (1e-5, 60.0)
 
 
 @pytest.mark.parametrize("odd", [-1.0, math.nan, -math.inf])
-def test_a_duration_that_cannot_be_counts_as_none(odd: float) -> None:
-    """It must not make the sum NaN for ever."""
+def test_an_invalid_duration_counts_as_0(odd: float) -> None:
+    """Otherwise the sum would stay NaN."""
     histogram = Histogram()
     histogram.observe(odd)
     assert histogram.snapshot() == Durations((1, *[0] * len(BOUNDS)), 0.0)
 
 
 def test_threads_lose_no_duration() -> None:
-    """Eight threads at once; the durations are powers of two, so that their sum is exact."""
+    """Eight threads add powers of two, so that the sum is exact."""
     histogram = Histogram()
 
     def observe() -> None:
@@ -89,7 +89,7 @@ def test_threads_lose_no_duration() -> None:
 
 
 @given(st.lists(answer, max_size=40))
-def test_everything_adds_up(stream: list[tuple[Source, Reason, float]]) -> None:
+def test_all_counts_add_up(stream: list[tuple[Source, Reason, float]]) -> None:
     """Local and forwarded inputs are all inputs; so are the sums of reasons, sources, pairs and histograms."""
     seen = counted(stream)
     found = metrics(seen)
@@ -104,8 +104,8 @@ def test_everything_adds_up(stream: list[tuple[Source, Reason, float]]) -> None:
     assert json.loads(json.dumps(found, allow_nan=False)) == found
 
 
-def test_a_part_that_is_not_there_has_no_key() -> None:
-    """A missing outbox is not an empty one."""
+def test_a_missing_part_has_no_key() -> None:
+    """A missing outbox differs from an empty one."""
     assert set(metrics(NONE)) == {*("inputs", "local", "forwarded", "reasons", "sources", "answers", "latency")}
 
 
@@ -117,7 +117,7 @@ class Cause(str, Enum):
 
 @dataclass(frozen=True)
 class Interval:
-    """A number with the number of observations."""
+    """A number with its number of observations."""
 
     value: float
     n: int
@@ -142,8 +142,8 @@ class Part:
     deep: Mapping[str, Any] = field(default_factory=lambda: {"more": {"x": 1}, "text": "secret", "y": 2})
 
 
-def test_of_a_part_only_numbers_are_taken() -> None:
-    """Two levels of them by name, as plain int and float; non-finite ones as None; never text."""
+def test_only_the_numbers_of_a_part_are_included() -> None:
+    """Two levels are included by name, as plain int and float; non-finite ones become None, and text is excluded."""
     found = metrics(NONE, watch=Part())["watch"]
     assert found == {
         "waiting": 3,
@@ -180,8 +180,8 @@ def test_a_part_of_another_kind_is_refused(name: str) -> None:
         metrics(NONE, **{name: [1]})
 
 
-def test_the_snapshot_of_a_cascade_asks_each_part_that_is_there() -> None:
-    """Traffic and circuit of the remote, levels of the budget, counts of the outbox, health of the watch."""
+def test_the_snapshot_of_a_cascade_includes_each_part() -> None:
+    """The parts are the remote's traffic and circuit, the budget, the outbox and the watch."""
     seen = counted([(Source.LOCAL, Reason.CONFIDENT, 0.1), (Source.REMOTE, Reason.OFFLOADED, 0.2)])
     tally: Any = SimpleNamespace(snapshot=lambda: seen)
     parts = SimpleNamespace(
@@ -198,8 +198,8 @@ def test_the_snapshot_of_a_cascade_asks_each_part_that_is_there() -> None:
 
 
 @pytest.mark.parametrize("remote", [None, SimpleNamespace(), SimpleNamespace(state={"unhashable": []})])
-def test_the_snapshot_of_a_cascade_without_parts_has_the_counts_only(remote: Any) -> None:
-    """A remote need not count anything, and may have a `state` of another kind."""
+def test_the_snapshot_of_a_cascade_without_parts_has_only_counts(remote: Any) -> None:
+    """A remote may lack counts and have a `state` of another kind."""
     tally: Any = SimpleNamespace(snapshot=lambda: NONE)
     parts = SimpleNamespace(remote=remote, budget=None, outbox=None, watch=None)
     assert snapshot(tally, parts) == metrics(NONE)

@@ -765,6 +765,17 @@ def test_one_process_at_a_time_has_the_file(path: Path) -> None:
         assert again.counts().waiting == 1
 
 
+def test_a_symbolic_link_is_the_file_that_it_points_to(path: Path, tmp_path: Path) -> None:
+    """So that two names give no two outboxes."""
+    (tmp_path / "link").symlink_to(path)
+    with contextlib.closing(Outbox(tmp_path / "link")) as outbox:
+        with pytest.raises(ArgumentError, match="in use"):
+            Outbox(path)
+        assert outbox.put("a", number(1), local())
+    with contextlib.closing(Outbox(path)) as again:
+        assert again.counts().waiting == 1
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_child_leaves_the_file_alone(path: Path, link: Link) -> None:

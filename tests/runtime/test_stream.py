@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from edgecascade.runtime import Answer, ArgumentError, Cascade, InputError, Outbox, Reason
+from edgecascade.runtime import Answer, ArgumentError, Budget, Cascade, InputError, Outbox, Rate, Reason
 
 SURE = np.array([5, 0, 0], np.float32)
 UNSURE = np.array([0, 0.5, 0], np.float32)
@@ -220,3 +220,54 @@ def test_a_cancelled_forward_is_not_sent(file: Path) -> None:
     with Cascade.load(file, remote=counting, deadline=5) as cascade:
         asyncio.run(ask())
     assert sum(sent) == 4
+
+
+def test_a_forward_that_was_cancelled_while_it_was_decided_is_not_sent(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unless it has left, and the budget has it back."""
+    free, deciding, decide = threading.Event(), threading.Event(), threading.Event()
+    sent: list[int] = []
+
+    def counting(inputs: NDArray[Any]) -> NDArray[Any]:
+        sent.append(len(inputs))
+        free.wait(10)
+        return slow(inputs)
+
+    async def ask() -> None:
+        first = []
+        for i in range(4):
+            first.append(asyncio.create_task(cascade.predict_async(UNSURE)))
+            while len(sent) <= i:
+                await asyncio.sleep(0.001)
+        one = cascade._local.one
+
+        def held(x: Any) -> Any:
+            deciding.set()
+            decide.wait(10)
+            return one(x)
+
+        monkeypatch.setattr(cascade._local, "one", held)
+        late = asyncio.create_task(cascade.predict_async(UNSURE))
+        while not deciding.is_set():
+            await asyncio.sleep(0.001)
+        late.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await late
+        decide.set()
+        await asyncio.get_running_loop().run_in_executor(cascade._decider(), int)  # the late one is begun
+        free.set()
+        await asyncio.gather(*first)
+
+    budget = Budget(forwards=Rate(100, 1e9))
+    with Cascade.load(file, remote=counting, deadline=5, budget=budget) as cascade:
+        asyncio.run(ask())
+    assert sum(sent) == 4
+    assert budget.levels["forwards/1e+09s"] == pytest.approx(0.96)
+
+
+def test_asyncio_is_answered_after_closing(file: Path) -> None:
+    """As other callers are."""
+    with Cascade.load(file, remote=slow) as cascade:
+        assert asyncio.run(cascade.predict_async(UNSURE)).reason is Reason.OFFLOADED
+    assert asyncio.run(cascade.predict_async(UNSURE)).reason is Reason.OFFLINE

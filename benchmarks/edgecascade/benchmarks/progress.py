@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 from tqdm import tqdm
 
 from edgecascade.export.scores import Progress
 
-__all__ = ["counting", "progress", "stepping"]
+__all__ = ["counting", "stepping"]
 
-T = TypeVar("T")
 _STYLE: dict[str, Any] = {"ncols": 90, "mininterval": 0.5, "leave": True}
-
-
-def progress(items: Iterable[T], what: str, total: int) -> Iterator[T]:
-    """Yield the items behind a bar that says what is being done."""
-    yield from tqdm(items, desc=f"{what:<28}", total=total, unit="", **_STYLE)
 
 
 @contextmanager

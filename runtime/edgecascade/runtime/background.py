@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Background"]
 
-_PATIENCE = 5.0  # seconds that `close` waits for the jobs
+_PATIENCE = 5.0  # seconds that `close` waits for the next job to end
 
 
 class Background:
@@ -26,21 +26,20 @@ class Background:
 
     Args:
         name: name of the thread.
-        most: jobs that may wait; `run` refuses others. None: no bound.
     """
 
-    def __init__(self, name: str, *, most: int | None = None) -> None:
-        self._name, self._most, self._process = name, most, os.getpid()
+    def __init__(self, name: str) -> None:
+        self._name, self._process = name, os.getpid()
         self._jobs: deque[Callable[[], object]] = deque()
         self._lock, self._wake = allocate_lock(), allocate_lock()
         self._wake.acquire()
         self._thread: Thread | None = None
         self.closed = False
 
-    def run(self, job: Callable[[], object]) -> bool:
-        """Schedule `job`, and return whether it was accepted. Exceptions of the job are dropped."""
+    def run(self, job: Callable[[], object], *, most: int | None = None) -> bool:
+        """Schedule `job`, unless `most` jobs wait; return whether it was accepted. Exceptions of the job are dropped."""
         with self._lock:
-            if self.closed or (self._most is not None and len(self._jobs) >= self._most):
+            if self.closed or (most is not None and len(self._jobs) >= most):
                 return False
             if self._thread is None and not self._start():
                 return False
@@ -49,7 +48,10 @@ class Background:
         return True
 
     def close(self) -> None:
-        """Run the waiting jobs, for up to 5 s, and end the thread. From then on, `run` refuses every job."""
+        """Run the waiting jobs, and end the thread. From then on, `run` refuses every job.
+
+        It does not wait for a job that takes longer than 5 s.
+        """
         if os.getpid() != self._process:
             return
         with self._lock:
@@ -60,7 +62,9 @@ class Background:
         if thread is not None:
             from threading import current_thread
 
-            if thread is not current_thread():
+            left = -1
+            while thread is not current_thread() and thread.is_alive() and left != len(self._jobs):
+                left = len(self._jobs)
                 thread.join(_PATIENCE)
 
     def _start(self) -> bool:

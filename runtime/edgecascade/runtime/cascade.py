@@ -26,7 +26,7 @@ from edgecascade.types.merge import merge
 from edgecascade.types.policy import Policy
 
 if TYPE_CHECKING:
-    from concurrent.futures import ThreadPoolExecutor
+    from concurrent.futures import Future, ThreadPoolExecutor
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -154,7 +154,12 @@ class Cascade:
 
         started = time.monotonic()
         loop = asyncio.get_running_loop()
-        begun = await loop.run_in_executor(self._decider(), self._start, x, original, key, started, AT_ONCE)
+        deciding = self._decider().submit(self._start, x, original, key, started, AT_ONCE)
+        try:
+            begun = await asyncio.wrap_future(deciding)
+        except asyncio.CancelledError:
+            deciding.add_done_callback(self._forget)
+            raise
         if isinstance(begun, Answer):
             return begun
         done = asyncio.Event()
@@ -324,8 +329,9 @@ class Cascade:
     def close(self) -> None:
         """Close the remote's connections. Calls under way still return their answers."""
         self._dispatcher.close()
-        if self._decider_pool is not None:
-            self._decider_pool.shutdown(wait=False)
+        pool, self._decider_pool = self._decider_pool, None  # a later call makes another
+        if pool is not None:
+            pool.shutdown(wait=False)
 
     def __repr__(self) -> str:
         threshold = self.policy.threshold
@@ -346,6 +352,13 @@ class Cascade:
 
             self._decider_pool = ThreadPoolExecutor(1, thread_name_prefix="edgecascade-decide")
         return self._decider_pool
+
+    def _forget(self, deciding: Future[Answer | Request]) -> None:
+        """Cancel a request that was begun after its caller had been cancelled."""
+        if not deciding.cancelled() and deciding.exception() is None:
+            begun = deciding.result()
+            if isinstance(begun, Request):
+                self._dispatcher.cancel(begun)
 
     def _start(
         self,

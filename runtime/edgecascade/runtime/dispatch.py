@@ -12,6 +12,7 @@ import os
 from _thread import allocate_lock
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from enum import Enum
 from functools import cached_property, partial
 from math import ceil
@@ -39,7 +40,7 @@ __all__ = ["AT_ONCE", "Dispatcher", "Failure", "Purpose", "Request"]
 AT_ONCE = Deadline(0.0)
 _GRACE = 1.0  # seconds before an input is sent again whose first request may still be answered
 _EXTRA = 0.003  # seconds that a request outlives its deadline: if all callers woke at the same time, they would be late
-_MOST_JOBS = 10_000
+_MOST_LOGS = 10_000  # events that wait to be logged; refunds are not bounded, but by the budget
 
 
 class Failure(NamedTuple):
@@ -181,7 +182,7 @@ class Dispatcher:
         self._waiting: deque[Request] = deque()
         self._working = 0
         self._closed = False
-        self._background = Background("edgecascade-log", most=_MOST_JOBS)
+        self._background = Background("edgecascade-log")
         if remote is not None:  # a cascade without a remote does not import these
             from concurrent.futures import ThreadPoolExecutor
             from threading import Condition
@@ -254,13 +255,15 @@ class Dispatcher:
                 self._changed.notify_all()
         for one in waiting:
             self._finish(one, _CLOSED)
-        if self.remote is not None and closing:
-            self._workers.shutdown(wait=False, cancel_futures=True)
-            self.remote.close()
-        for part in (self.watch, self.budget):
-            if part is not None:
-                part.close()
-        self._background.close()
+        try:
+            if self.remote is not None and closing:
+                self._workers.shutdown(wait=False, cancel_futures=True)
+                self.remote.close()
+        finally:
+            self._background.close()  # first: it may have something to refund
+            for part in (self.watch, self.budget):
+                if part is not None:
+                    part.close()
 
     def _refusal(self, one: Request) -> Failure | None:
         if not self._may_leave(one.sent):  # first, because such an input must not be stored for a later remote
@@ -311,9 +314,17 @@ class Dispatcher:
         return []
 
     def _work(self) -> None:
-        while group := self._next_group():
-            for one, outcome in zip(group, self._ask(group), strict=True):
-                self._finish(one, outcome)
+        try:
+            while group := self._next_group():
+                for one, outcome in zip(group, self._ask(group), strict=True):
+                    self._finish(one, outcome)
+        except BaseException:  # of foreign code, such as a callback: another worker takes its place
+            with self._changed:
+                self._working -= 1
+                failed = self._start_workers()
+            for one, why in failed:
+                self._finish(one, why)
+            raise
 
     def _next_group(self) -> list[Request]:
         """Return the oldest request with a caller and others of its kind; an empty list ends the worker."""
@@ -396,13 +407,16 @@ class Dispatcher:
             if one.outcome is not None:
                 return one.outcome
             outcome = one.outcome = _TOO_LATE if one.state is _State.SENT else _NOT_SENT
-        if one.state is _State.WAITING and self.budget is not None:
-            self._background.run(partial(self._refund, one))
+            refunded = one.state is _State.WAITING and one.paid
+            one.paid = one.paid and not refunded
+        if refunded and self.budget is not None:
+            self._background.run(partial(self.budget.refund, bytes_of(one.sent)))
         return outcome
 
     def _refund(self, one: Request) -> None:
-        if self.budget is not None and one.paid:
-            one.paid = False
+        with self._lock:
+            paid, one.paid = one.paid, False
+        if self.budget is not None and paid:
             self.budget.refund(bytes_of(one.sent))
 
     def _store(self, one: Request, outbox: Outbox) -> None:
@@ -424,7 +438,7 @@ class Dispatcher:
         return [self.end(one) for one in requests]
 
     def _log(self, event: str, *, reason: Reason | None = None, error: BaseException | None = None) -> None:
-        self._background.run(lambda: self._events.event(event, reason=reason, error=error))
+        self._background.run(lambda: self._events.event(event, reason=reason, error=error), most=_MOST_LOGS)
 
     @cached_property
     def _events(self) -> EventLog:
@@ -443,11 +457,11 @@ def _failure(error: BaseException) -> Failure:
 
     if isinstance(error, (TimeoutError, FutureTimeoutError, CancelledError)):
         return _TOO_LATE
-    try:
+    detail, later = type(error).__name__, False
+    with suppress(BaseException):  # the error is foreign code, too
         detail = first_line(error)
-    except Exception:
-        detail = type(error).__name__
+        later = getattr(error, "retry", False) is True
     if isinstance(error, RemoteUnreachable):
         reason = Reason.CIRCUIT_OPEN if isinstance(error, CircuitOpen) else Reason.OFFLINE
         return Failure(reason, detail, later=True)
-    return Failure(Reason.REMOTE_ERROR, detail, later=getattr(error, "retry", False) is True)
+    return Failure(Reason.REMOTE_ERROR, detail, later)

@@ -1,3 +1,3 @@
-"""The scripts here run in environments of their own, each with its server: no tests, and not to be imported."""
+"""The scripts in this folder run in their own environments, each with its server; they contain no tests."""
 
 collect_ignore_glob = ["serve_*.py"]

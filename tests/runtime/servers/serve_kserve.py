@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 weights, http_port, grpc_port = sys.argv[1:]
-sys.argv = sys.argv[:1]  # kserve parses the command line as it is imported
+sys.argv = sys.argv[:1]  # kserve parses the command line when it is imported
 
 import kserve  # noqa: E402
 
@@ -16,14 +16,14 @@ W = np.load(weights)
 
 
 class Linear(kserve.Model):  # type: ignore[misc]
-    """A linear model. An input of -1 keeps it busy for half a minute."""
+    """A linear model that takes half a minute for an input of -1."""
 
     async def get_input_types(self) -> list[dict[str, Any]]:
-        """As the metadata declares them."""
+        """Return the inputs in the metadata."""
         return [{"name": "z", "datatype": "FP32", "shape": [-1, 3]}]
 
     async def get_output_types(self) -> list[dict[str, Any]]:
-        """As the metadata declares them."""
+        """Return the outputs in the metadata."""
         return [
             {"name": "label", "datatype": "INT64", "shape": [-1]},
             {"name": "certainty", "datatype": "FP32", "shape": [-1]},
@@ -31,7 +31,7 @@ class Linear(kserve.Model):  # type: ignore[misc]
         ]
 
     async def predict(self, payload: Any, *_: Any) -> Any:
-        """Scores, and what follows from them."""
+        """Return scores and the outputs derived from them."""
         z = payload.inputs[0].as_numpy()
         if z[0, 0] == -1:
             await asyncio.sleep(30)
@@ -40,24 +40,24 @@ class Linear(kserve.Model):  # type: ignore[misc]
 
 
 class Files(kserve.Model):  # type: ignore[misc]
-    """Says how long each file is, and its first and last byte."""
+    """A model that returns the length of each file and its first and last byte."""
 
     async def get_input_types(self) -> list[dict[str, Any]]:
-        """As the metadata declares them."""
+        """Return the inputs in the metadata."""
         return [{"name": "file", "datatype": "BYTES", "shape": [-1]}]
 
     async def get_output_types(self) -> list[dict[str, Any]]:
-        """As the metadata declares them."""
+        """Return the outputs in the metadata."""
         return [{"name": "scores", "datatype": "FP32", "shape": [-1, 3]}]
 
     async def predict(self, payload: Any, *_: Any) -> Any:
-        """One row for each. Over REST the SDK takes only text, so that files come in base64, as text."""
+        """Return one row for each file, which the SDK takes over REST only as base64 text."""
         files = [base64.b64decode(one) if isinstance(one, str) else one for one in payload.inputs[0].as_numpy()]
         return reply(payload, {"scores": np.array([[len(f), f[0], f[-1]] for f in files], np.float32)})
 
 
 def reply(payload: Any, arrays: dict[str, Any]) -> Any:
-    """The arrays that were asked for, in binary if so asked."""
+    """Return the requested arrays, in binary if requested."""
     asked = {o.name for o in payload.request_outputs or ()} or set(arrays)
     outputs = []
     for name, array in arrays.items():

@@ -14,12 +14,12 @@ class Linear(MLModel):  # type: ignore[misc]
     """A linear model."""
 
     async def load(self) -> bool:
-        """From the file of weights."""
+        """Load the weights from their file."""
         self.weights = np.load(sys.argv[1])
         return True
 
     async def predict(self, payload: Any) -> Any:
-        """Scores, and what follows from them; an output of one dimension leaves as [n, 1]."""
+        """Return scores and the outputs derived from them; an output of one dimension is sent as [n, 1]."""
         scores = NumpyCodec.decode_input(payload.inputs[0]) @ self.weights
         arrays = {"label": scores.argmax(1), "certainty": scores.max(1), "scores": scores}
         outputs = [NumpyCodec.encode_output(name, array) for name, array in arrays.items()]
@@ -27,22 +27,22 @@ class Linear(MLModel):  # type: ignore[misc]
 
 
 class Files(MLModel):  # type: ignore[misc]
-    """Says how long each file is, and its first and last byte."""
+    """A model that returns the length of each file and its first and last byte."""
 
     async def predict(self, payload: Any) -> Any:
-        """One row for each."""
+        """Return one row for each file."""
         files = Base64Codec.decode_input(payload.inputs[0])
         scores = np.array([[len(f), f[0], f[-1]] for f in files], np.float32)
         return InferenceResponse(model_name=self.name, outputs=[NumpyCodec.encode_output("scores", scores)])
 
 
 def tensor(name: str, datatype: str, shape: list[int]) -> Any:
-    """As the metadata declares it."""
+    """Return an output as the metadata declares it."""
     return MetadataTensor(name=name, datatype=datatype, shape=shape)
 
 
 async def main() -> None:
-    """Both models, until a signal."""
+    """Serve both models until a signal."""
     settings = Settings(
         host="127.0.0.1",
         http_port=int(sys.argv[2]),

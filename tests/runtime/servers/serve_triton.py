@@ -14,14 +14,14 @@ W = np.load(weights)
 
 @batch  # type: ignore[untyped-decorator, unused-ignore]
 def large(z: Any) -> dict[str, Any]:
-    """A linear model; its outputs of one dimension are declared, and come, as [n, 1]."""
+    """Serve a linear model whose one-dimensional outputs are declared and sent as [n, 1]."""
     scores = z @ W
     return {"label": scores.argmax(1)[:, None], "certainty": scores.max(1)[:, None], "scores": scores}
 
 
 @batch  # type: ignore[untyped-decorator, unused-ignore]
 def files(file: Any) -> dict[str, Any]:
-    """Says how long each file is, and its first and last byte."""
+    """Return the length of each file and its first and last byte."""
     return {"scores": np.array([[len(f), f[0], f[-1]] for (f,) in file], np.float32)}
 
 

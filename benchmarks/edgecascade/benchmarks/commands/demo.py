@@ -60,14 +60,6 @@ def configure(parser: ArgumentParser) -> None:
     )
     rare(
         parser.add_argument(
-            "--torch",
-            metavar="DEVICE",
-            help="Run the large EfficientNet with torch in this process, on cpu, cuda or cuda:1, instead of as ONNX in "
-            "a second process.",
-        )
-    )
-    rare(
-        parser.add_argument(
             "--latency",
             type=_seconds,
             metavar="SECONDS",
@@ -86,20 +78,19 @@ def execute(arguments: Namespace) -> int:
     from edgecascade.benchmarks.report import write_page
 
     pair = BUILT_IN[arguments.pair]
-    if arguments.latency is not None and (arguments.torch or not pair.served):
+    if arguments.latency is not None and not pair.served:
         raise BenchmarkError(
             f"--latency: expected a pair whose large model a second process serves, got {arguments.pair}"
-            + (f" with torch on {arguments.torch}" if arguments.torch else "")
         )
     cache = cache_folder()
     _say(
         f"{pair.title}\n1 of 3: preparing a cascade model: both models, calibration, when to ask, one ONNX file\n"
         f"        (downloads and finished steps are in {cache} and are used again)"
     )
-    prepared = pair.prepared(cache, objective=_objective(arguments), images=arguments.images, device=arguments.torch)
+    prepared = pair.prepared(cache, objective=_objective(arguments), images=arguments.images)
     _say(f"        cascade model: {prepared.cascade}")
     timed = None if arguments.latency is None else _latency(prepared, arguments)
-    stored = prepared.answers(Path(arguments.out) / "served", _DEADLINE, f"{arguments.pair} {arguments.torch}")
+    stored = prepared.answers(Path(arguments.out) / "served", _DEADLINE, arguments.pair)
     _say("2 of 3: answering every test input as an application would, one at a time, to measure what that saves")
     if stored.done:
         _say(
@@ -159,7 +150,6 @@ def _command(arguments: Namespace) -> str:
         "offload-rate": arguments.offload_rate,
         "certify": arguments.certify,
         "images": images,
-        "torch": arguments.torch,
     }
     words = [f"--{name} {value}" for name, value in given.items() if value is not None]
     if arguments.latency is not None:

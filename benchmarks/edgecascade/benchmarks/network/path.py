@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from edgecascade.benchmarks.network.profile import Profile
 
-__all__ = ["Line", "Outages", "Path", "UntilReset"]
+__all__ = ["Line", "Outages", "Path"]
 
 _QUEUE = 0.05  # seconds of its rate that a line queues before it stops taking more
 
@@ -108,27 +108,3 @@ class Path:
 
     def _next_stall(self) -> float:
         return self.draws.expovariate(self.profile.stall_rate) if self.profile.stall_rate else math.inf
-
-
-class UntilReset:
-    """The bytes that a connection passes before it is reset.
-
-    Attributes:
-        left: bytes of both directions; infinite if the connection is never reset.
-    """
-
-    def __init__(self, profile: Profile, draws: random.Random) -> None:
-        rate = profile.resets_per_megabyte / 1e6
-        self.left = draws.expovariate(rate) if rate else math.inf
-        if draws.random() < profile.reset_share:
-            self.left = 0.0
-
-    def spend(self, size: int) -> None:
-        """Count `size` bytes.
-
-        Raises:
-            ConnectionResetError: the connection is reset now.
-        """
-        self.left -= size
-        if self.left < 0:
-            raise ConnectionResetError("by the profile")

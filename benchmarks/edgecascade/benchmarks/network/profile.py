@@ -25,7 +25,6 @@ class Profile:
             has data under way.
         stall: seconds that each of them delays the direction.
         reset_share: share of connections that are reset as soon as a byte passes.
-        resets_per_megabyte: further resets, per 10^6 bytes of both directions.
         outage_period: seconds from one outage to the next; the network is up first.
         outage_share: share of each period that the network is down. Data under way waits until it is up again.
         outage_refuses: whether a new connection is then refused, as on a device that knows that it is offline; if not,
@@ -44,13 +43,12 @@ class Profile:
     stall_rate: float = 0.0
     stall: float = 0.0
     reset_share: float = 0.0
-    resets_per_megabyte: float = 0.0
     outage_period: float = 0.0
     outage_share: float = 0.0
     outage_refuses: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("latency", "stall_rate", "stall", "resets_per_megabyte", "outage_period"):
+        for name in ("latency", "stall_rate", "stall", "outage_period"):
             _expect(0 <= getattr(self, name) < math.inf, name, "a number of 0 or more", getattr(self, name))
         for name in ("up", "down"):
             _expect(0 < getattr(self, name) < math.inf, name, "bits per second above 0", getattr(self, name))

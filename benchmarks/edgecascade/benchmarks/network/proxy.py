@@ -21,7 +21,7 @@ from dataclasses import asdict
 from typing import IO, Any
 from urllib.parse import SplitResult, urlsplit
 
-from edgecascade.benchmarks.network.path import Line, Outages, Path, UntilReset
+from edgecascade.benchmarks.network.path import Line, Outages, Path
 from edgecascade.benchmarks.network.profile import Profile
 from edgecascade.types.errors import BenchmarkError
 
@@ -203,20 +203,21 @@ class _Proxy:
         self, client: socket.socket, server: socket.socket, number: int, stands: float
     ) -> Iterator[Coroutine[Any, Any, None]]:
         profile, name = self._profile, f"{self._seed}/{number}"
-        passing = UntilReset(profile, random.Random(name))
+        resets = random.Random(name).random() < profile.reset_share
         for line, source, sink in ((self._up, client, server), (self._down, server, client)):
             path = Path(profile, line, random.Random(f"{name}/{'up' if sink is server else 'down'}"), stands)
             held: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(line.held(profile.latency, profile.jitter))
-            yield self._take(source, path, passing, held)
+            yield self._take(source, path, resets, held)
             yield self._give(sink, held)
 
     async def _take(
-        self, source: socket.socket, path: Path, passing: UntilReset, held: asyncio.Queue[tuple[float, bytes]]
+        self, source: socket.socket, path: Path, resets: bool, held: asyncio.Queue[tuple[float, bytes]]
     ) -> None:
         while True:
             await self._until(max(path.ready, path.line.ready))
             data = await self._loop.sock_recv(source, path.line.chunk)
-            passing.spend(len(data))
+            if data and resets:
+                raise ConnectionResetError("by the profile")
             await held.put((path.send(len(data), self._now()), data))
             if not data:
                 return

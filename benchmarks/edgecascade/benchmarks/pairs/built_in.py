@@ -51,7 +51,7 @@ class BuiltIn:
             can be chosen.
         offload_rate: The offload rate planned for by default.
         extra: The optional dependencies it needs.
-        prepare: Prepares the pair for an objective in the cache, from images and a torch device if it takes these.
+        prepare: Prepares the pair for an objective in the cache, from images if it takes them.
         served: Whether a second process can serve its remote.
     """
 
@@ -60,34 +60,24 @@ class BuiltIn:
     method: str
     offload_rate: float
     extra: str
-    prepare: Callable[[Path, Objective, Images, str | None], Prepared]
+    prepare: Callable[[Path, Objective, Images], Prepared]
     served: bool = True
 
-    def prepared(
-        self,
-        cache: Path,
-        *,
-        objective: Objective | None = None,
-        images: Images | None = None,
-        device: str | None = None,
-    ) -> Prepared:
+    def prepared(self, cache: Path, *, objective: Objective | None = None, images: Images | None = None) -> Prepared:
         """Prepare the pair, or find it in the cache.
 
         Args:
             cache: The folder of downloads and models.
             objective: What to plan for, instead of the most accuracy at the pair's offload rate.
             images: The number of images for the heads, for calibration and for the test.
-            device: Where torch runs the large model in this process; by default a second process serves it.
 
         Raises:
-            BenchmarkError: The pair takes no such images or device, or a package is missing.
+            BenchmarkError: The pair takes no such images, or a package is missing.
         """
         if images is not None and not self.takes_images:
             raise BenchmarkError(f"images: expected none with {self.name}, whose data has its own splits, got {images}")
-        if device is not None and not self.takes_images:
-            raise BenchmarkError(f"torch: expected no device with {self.name}, only with EfficientNets, got {device}")
         try:
-            return self.prepare(cache, objective or MostAccuracy(self.offload_rate), images or DEFAULT_IMAGES, device)
+            return self.prepare(cache, objective or MostAccuracy(self.offload_rate), images or DEFAULT_IMAGES)
         except ModuleNotFoundError as error:
             raise BenchmarkError(
                 f"{self.name} needs {error.name}: pip install 'edgecascade-benchmarks[{self.extra}]'"
@@ -115,16 +105,16 @@ def _fashion(cache: Path, goal: Objective, *_: object) -> Prepared:
     return prepare_fashion(cache, goal)
 
 
-def _flagship(cache: Path, goal: Objective, images: Images, device: str | None) -> Prepared:
+def _flagship(cache: Path, goal: Objective, images: Images) -> Prepared:
     from edgecascade.benchmarks.pairs.flagship import Protocol, prepare_flagship
 
-    return prepare_flagship(Protocol(*images, objective=goal), cache, device)
+    return prepare_flagship(Protocol(*images, objective=goal), cache)
 
 
-def _comparable(cache: Path, goal: Objective, images: Images, device: str | None) -> Prepared:
+def _comparable(cache: Path, goal: Objective, images: Images) -> Prepared:
     from edgecascade.benchmarks.pairs.flagship import Protocol, prepare_comparable
 
-    return prepare_comparable(Protocol(*images, objective=goal), cache, device)
+    return prepare_comparable(Protocol(*images, objective=goal), cache)
 
 
 _PAIRS = (

@@ -1,4 +1,4 @@
-"""The document in `result.json`: written here from dataclasses, and read here in every schema there has been.
+"""The document in `result.json`: written here from dataclasses, and read here.
 
 A field whose metadata is `HIGHER` or `LOWER` says which way is better; the estimates in it carry that as `better`.
 """
@@ -126,10 +126,10 @@ def _key(key: Any, name: str) -> str:
 
 
 def read_result(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read a `result.json` of any schema; figures of an older one lie where schema 3 has them.
+    """Read a `result.json`.
 
     Raises:
-        BenchmarkError: There is no such file, or it is not the result of a benchmark.
+        BenchmarkError: There is no such file, or it is not the result of a benchmark in this schema.
     """
     try:
         with Path(path).open("rb") as file:
@@ -144,23 +144,8 @@ def read_result(path: str | os.PathLike[str]) -> dict[str, Any]:
     if not isinstance(document, dict) or not isinstance(document.get("environment"), dict):
         raise BenchmarkError(f"{path}: expected the result.json of a benchmark, got other JSON")
     schema = document.get("schema")
-    if isinstance(schema, bool) or schema not in (1, 2, SCHEMA) or (schema > 1 and document.get("kind") != KIND):
-        raise BenchmarkError(f"{path}: expected a benchmark's result of schema 1 to {SCHEMA}, got schema {schema!r}")
-    return document if schema == SCHEMA else _as_newer(document)
-
-
-def _as_newer(document: dict[str, Any]) -> dict[str, Any]:
-    """Return a document of schema 1, which had no kinds, or 2, whose offload results had other names."""
-    if document["schema"] == 1 and {"strategies", "served"} <= document.keys():
-        common = ("schema", "environment")
-        found = {name: value for name, value in document.items() if name not in common}
-        document = {**{name: document[name] for name in common}, "offload": found}
-    offload = document.get("offload")
-    if not isinstance(offload, dict):
-        return document
-    offload = {"plan_check" if name == "promised" else name: value for name, value in offload.items()}
-    served = offload.get("served")
-    if isinstance(served, dict) and isinstance(served.get("latency"), dict):
-        latency = {"local" if name == "kept" else name: value for name, value in served["latency"].items()}
-        offload["served"] = {**served, "latency": latency}
-    return {**document, "offload": offload}
+    if isinstance(schema, bool) or schema != SCHEMA or document.get("kind") != KIND:
+        raise BenchmarkError(
+            f"{path}: expected a benchmark's result of schema {SCHEMA}, got schema {schema!r}; measure it again"
+        )
+    return document

@@ -128,10 +128,11 @@ class Outbox:
         self._process = os.getpid()
         self._not_stored: Counter[Cause] = Counter()
         self._counting = threading.Lock()
-        self._store = Store(os.path.abspath(os.fspath(path)), power_safe=power_safe, clock=clock)
+        self._store = Store(os.path.realpath(path), power_safe=power_safe, clock=clock)
         self._writer = Background("edgecascade-outbox-write")
         self._failing: Cause | None = None  # why the last write of the writer failed
         self._closing = threading.Event()
+        self._give_up = math.inf  # when to stop trying to write to a disk that fails
         self._sender: Sender | None = None
         self._thread: threading.Thread | None = None
 
@@ -229,10 +230,12 @@ class Outbox:
     def close(self) -> None:
         """Store the offered inputs, stop the threads, and close the file. Inputs of a request under way stay stored.
 
-        It waits up to 5 s for a running callback; if that takes longer, the file is closed when it returns.
+        It takes as long as the disk needs to store them; if the disk fails, it gives up after 5 s. It also
+        waits up to 5 s for a running callback; if that takes longer, the file is closed when it returns.
         """
         if os.getpid() != self._process:
             return
+        self._give_up = time.monotonic() + _CLOSING
         self._closing.set()
         self._writer.close()
         if self._sender is not None and self._thread is not None:
@@ -325,6 +328,9 @@ class Outbox:
         """Store one offered input; if the disk fails, try again until it succeeds or the outbox is closed."""
         pause, cause = _RETRY_SHORTEST, Cause.UNSUPPORTED
         while True:
+            if self._failing is not None and time.monotonic() >= self._give_up:
+                cause = self._failing
+                break
             try:
                 add()
                 self._failing = None
@@ -333,6 +339,7 @@ class Outbox:
                 self._failing = cause = self._store.unusable or cause_of(error)
             except Exception as error:
                 _LOG.warning("the outbox cannot store an input: %s", type(error).__name__)
+                self._failing = None  # this input is at fault, and not the file
                 break
             if self._store.unusable is not None or self._closing.wait(pause):
                 break
