@@ -37,7 +37,7 @@ class Background:
         self.closed = False
 
     def run(self, job: Callable[[], object], *, most: int | None = None) -> bool:
-        """Schedule `job`, unless `most` jobs wait; return whether it was accepted. Exceptions of the job are dropped."""
+        """Schedule `job`, unless `most` jobs wait; return whether it was accepted. Its exceptions are dropped."""
         with self._lock:
             if self.closed or (most is not None and len(self._jobs) >= most):
                 return False
