@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 
 from edgecascade.benchmarks.cache import cache_folder, once
 from edgecascade.benchmarks.offload.curves import offload_curve
-from edgecascade.benchmarks.pairs.efficientnet_lite import LITE0_96, LITE2_260
-from edgecascade.benchmarks.pairs.flagship import OFFLOAD_RATE, Protocol, body, split
+from edgecascade.benchmarks.pairs.flagship import LITE0_96, LITE2_260, OFFLOAD_RATE, Protocol, body, split
 from edgecascade.benchmarks.pairs.prepared import cores, saved_scores
 from edgecascade.benchmarks.progress import counting
 from edgecascade.benchmarks.report import HIGHER, LOWER, STYLE, svg_of, write_study

@@ -11,11 +11,10 @@ from typing import Literal
 
 import numpy as np
 
-from edgecascade.benchmarks.cache import cache_folder
+from edgecascade.benchmarks.cache import cache_folder, sha256_of
 from edgecascade.benchmarks.latency.agreement import compare_with_loop
 from edgecascade.benchmarks.latency.data import read_inputs_as_given
 from edgecascade.benchmarks.latency.plan import DIRECT, Request, Scenario, Subject
-from edgecascade.benchmarks.packages import sha256_of
 from edgecascade.benchmarks.pairs.flagship import Protocol, prepare_flagship
 from edgecascade.benchmarks.pairs.prepared import Prepared
 from edgecascade.benchmarks.ratio import Ratio, ratio

@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.benchmarks.pairs.efficientnet_lite import LITE0_96, LITE0_224, LITE2_260
 from edgecascade.benchmarks.pairs.fashion_mnist import LARGE, SMALL, load_fashion_mnist, trained
-from edgecascade.benchmarks.pairs.flagship import Protocol, body, split
+from edgecascade.benchmarks.pairs.flagship import LITE0_96, LITE0_224, LITE2_260, Protocol, body, split
 from edgecascade.benchmarks.pairs.prepared import saved_scores
 from edgecascade.calibration import Pair, fit_temperature
 

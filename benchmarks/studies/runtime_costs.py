@@ -20,8 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.benchmarks.cache import cache_folder
-from edgecascade.benchmarks.packages import sha256_of
+from edgecascade.benchmarks.cache import cache_folder, sha256_of
 from edgecascade.benchmarks.pairs.flagship import Protocol, prepare_flagship
 from edgecascade.benchmarks.pairs.prepared import Prepared
 from edgecascade.benchmarks.ratio import Ratio, ratio

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from edgecascade.benchmarks.cache import cache_folder, once
-from edgecascade.benchmarks.packages import _PIP, fetch
+from edgecascade.benchmarks.cache import _PIP, cache_folder, fetch, once
 from edgecascade.types.errors import BenchmarkError
 
 

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 from edgecascade.benchmarks.ratio import ratio
 from edgecascade.benchmarks.report import compare_results, comparison_text, plain, read_result
-from edgecascade.benchmarks.report.difference import difference, freedom, holm, surprise
-from edgecascade.benchmarks.report.estimates import find_estimates
+from edgecascade.benchmarks.report.estimates import difference, find_estimates, freedom, holm, surprise
 from edgecascade.calibration import proportion, quantile
 from edgecascade.types.errors import BenchmarkError
 from edgecascade.types.estimate import Estimate

@@ -16,7 +16,7 @@ from edgecascade.benchmarks.latency.cell import QUANTILES, distribution, least
 from edgecascade.benchmarks.latency.data import read_inputs_as_given
 from edgecascade.benchmarks.latency.loadgen import Outcome, Recorder, read_detail, read_samples, validity_of
 from edgecascade.benchmarks.latency.plan import DIRECT, Plan, Scenario, Subject, key_of
-from edgecascade.benchmarks.latency.tables import milliseconds
+from edgecascade.benchmarks.latency.report import milliseconds
 from edgecascade.export.data import read_labelled
 from edgecascade.types.errors import BenchmarkError, ExportError
 

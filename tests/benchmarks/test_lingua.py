@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgecascade.benchmarks.pairs import lingua as module
-from edgecascade.benchmarks.pairs.lingua import LinguaRemote
+from edgecascade.benchmarks.pairs import languages as module
+from edgecascade.benchmarks.pairs.languages import LinguaRemote
 from edgecascade.runtime.deadline import Deadline
 from edgecascade.types.errors import BenchmarkError, RemoteError
 from edgecascade.types.policy import RemoteCalibration

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
+from edgecascade.benchmarks.cache import sha256_of
 from edgecascade.benchmarks.latency.agreement import Agreement
 from edgecascade.benchmarks.latency.cell import Cell
 from edgecascade.benchmarks.latency.connection import NetworkFound, check_remote, measure_network, remote_addresses
@@ -16,7 +17,6 @@ from edgecascade.benchmarks.latency.loadgen import load_module
 from edgecascade.benchmarks.latency.measure import measured_apart
 from edgecascade.benchmarks.latency.plan import DIRECT, Plan, Request, Scenario, Subject, key_of, without_paths
 from edgecascade.benchmarks.network import PROFILES
-from edgecascade.benchmarks.packages import sha256_of
 from edgecascade.benchmarks.progress import counting
 from edgecascade.benchmarks.stored import Store
 from edgecascade.types.errors import BenchmarkError

@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecascade.benchmarks.offload.measure import Offload
-from edgecascade.benchmarks.report.contents import Figure
-from edgecascade.benchmarks.report.formats import STYLE, svg_of
+from edgecascade.benchmarks.report.contents import STYLE, Figure, svg_of
 from edgecascade.calibration import reliability
 
 __all__ = ["offload_figure", "reliability_figure"]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecascade.benchmarks.offload.predictions import Predictions
-from edgecascade.benchmarks.report.difference import difference
+from edgecascade.benchmarks.report.estimates import difference
 from edgecascade.benchmarks.report.result import LOWER
 from edgecascade.calibration import paired_difference_interval, proportion
 from edgecascade.types.document import CascadeDocument

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.benchmarks.packages import sha256_of
+from edgecascade.benchmarks.cache import sha256_of
 from edgecascade.benchmarks.stored import CHUNK, StoredRows, chunk_of
 from edgecascade.export.data import Inputs, LabelledData, batches, count
 from edgecascade.export.scores import Progress

@@ -8,8 +8,7 @@ from edgecascade.benchmarks.offload.measure import Offload
 from edgecascade.benchmarks.offload.pictures import offload_figure, reliability_figure
 from edgecascade.benchmarks.offload.plan_check import Planned
 from edgecascade.benchmarks.offload.strategies import INPUTS
-from edgecascade.benchmarks.report.contents import Report, Section, Table
-from edgecascade.benchmarks.report.formats import fixed, interval, percent
+from edgecascade.benchmarks.report.contents import Report, Section, Table, fixed, interval, percent
 
 __all__ = ["offload_document", "offload_findings", "offload_report", "offload_sections", "offload_summary"]
 

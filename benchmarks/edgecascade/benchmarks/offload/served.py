@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecascade.benchmarks.cache import sha256_of
 from edgecascade.benchmarks.offload.remote_scores import RemoteLike
-from edgecascade.benchmarks.packages import sha256_of
 from edgecascade.benchmarks.progress import counting
 from edgecascade.benchmarks.report.result import LOWER
 from edgecascade.benchmarks.stored import CHUNK, StoredRows, chunk_of, hash_of

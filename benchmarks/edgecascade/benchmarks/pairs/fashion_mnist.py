@@ -21,8 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.benchmarks.cache import once
-from edgecascade.benchmarks.packages import sha256_of
+from edgecascade.benchmarks.cache import once, sha256_of
 from edgecascade.benchmarks.pairs.prepared import Prepared, cores, planned_file
 from edgecascade.benchmarks.progress import counting
 from edgecascade.calibration import Objective

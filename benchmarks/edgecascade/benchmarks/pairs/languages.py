@@ -8,28 +8,39 @@ cache, so an interrupted run continues where it stopped.
 from __future__ import annotations
 
 import hashlib
+import sys
 import unicodedata
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.benchmarks.cache import once
+from edgecascade.benchmarks.cache import Package, fetch, once
 from edgecascade.benchmarks.offload.remote_scores import ask
-from edgecascade.benchmarks.packages import Package, fetch
 from edgecascade.benchmarks.pairs.bag_of_tokens import language_body
-from edgecascade.benchmarks.pairs.lingua import LinguaRemote
 from edgecascade.benchmarks.pairs.prepared import Prepared, planned_file
 from edgecascade.benchmarks.progress import counting
 from edgecascade.calibration import Objective
 from edgecascade.export import LabelledData, calibrate, local_scores
-from edgecascade.types.errors import BenchmarkError
+from edgecascade.runtime.batch import Batch, are_sentences
+from edgecascade.runtime.deadline import Deadline
+from edgecascade.types.errors import BenchmarkError, RemoteError
 
-__all__ = ["LANGUAGES", "Sizes", "Snippets", "load_languages", "prepare_languages", "snippets_of", "split_sentences"]
+__all__ = [
+    "LANGUAGES",
+    "LinguaRemote",
+    "Sizes",
+    "Snippets",
+    "load_languages",
+    "prepare_languages",
+    "snippets_of",
+    "split_sentences",
+]
 
 _RECIPE = 2  # part of the cache's folder name: raise it when a step here, in the snippets or in the models changes
 # ISO 639-1; the 54 of the file's 60 that the remote knows too, where `no` is Bokmål.
@@ -190,3 +201,68 @@ def _labelled(pairs: list[tuple[str, int]], seed: int) -> LabelledData:
     labels = np.array([pairs[i][1] for i in order], np.int64)
     digest = hashlib.sha256(labels.tobytes() + "\n".join(texts.tolist()).encode()).hexdigest()
     return LabelledData(texts, labels, LANGUAGES, digest)
+
+
+_FLOOR = 0.01  # its rules give some languages exactly 0; does the right one, in under 1 % of the training snippets
+_OWN_CODES = {"no": "nb"}  # it distinguishes Bokmål from Nynorsk
+_VERSION = "2.1.1"  # of the committed results; others have other language models
+
+
+class LinguaRemote:
+    """A `Remote` in this process: probabilities of languages for sentences.
+
+    Lingua's rules on scripts and letters give most languages a probability of exactly zero. No temperature can correct
+    that where the rules are wrong, so all languages share 1 % of the probability equally; no answer changes.
+
+    Args:
+        languages: ISO 639-1 codes, one per class, in the order of the labels.
+
+    Raises:
+        BenchmarkError: lingua is not installed, is another version than the results were made with, or does not know a
+            language.
+    """
+
+    def __init__(self, languages: Sequence[str]) -> None:
+        try:
+            from lingua import Language, LanguageDetectorBuilder
+        except ModuleNotFoundError as error:
+            raise BenchmarkError("lingua is not installed: pip install 'edgecascade-benchmarks[languages]'") from error
+        if (installed := version("lingua-language-detector")) != _VERSION:
+            raise BenchmarkError(f"lingua: expected version {_VERSION}, as in the committed results, got {installed}")
+        known = {language.iso_code_639_1.name.lower(): language for language in Language.all()}
+        own = [known.get(_OWN_CODES.get(code, code)) for code in languages]
+        if None in own or len(set(own)) != len(own) or len(own) < 2:
+            unknown = [code for code, language in zip(languages, own, strict=True) if language is None]
+            raise BenchmarkError(
+                "languages: expected two or more different ISO 639-1 codes that lingua knows, got "
+                f"{', '.join(unknown or languages) or 'none'}"
+            )
+        chosen = [language for language in own if language is not None]
+        self._columns = {language: column for column, language in enumerate(chosen)}
+        print("loading lingua's language models (1 GB of memory)", file=sys.stderr, flush=True)
+        self._detector: Any = LanguageDetectorBuilder.from_languages(*chosen).with_preloaded_language_models().build()
+
+    def infer(self, inputs: Batch, deadline: Deadline) -> NDArray[np.float64]:
+        """Return probabilities float64 [n, classes] of sentences [n]; equal ones for a sentence without a letter.
+
+        Raises:
+            RemoteError: The inputs are not sentences.
+            TimeoutError: The deadline passed before the last sentence.
+        """
+        if not are_sentences(inputs):
+            seen = f"{inputs.dtype} {list(inputs.shape)}" if isinstance(inputs, np.ndarray) else "arrays by name"
+            raise RemoteError(f"lingua: expected sentences [n], got {seen}")
+        table = np.zeros((len(inputs), len(self._columns)))
+        for row, sentence in zip(table, inputs, strict=True):
+            if deadline.remaining() == 0:
+                raise TimeoutError("lingua: the deadline passed")
+            for found in self._detector.compute_language_confidence_values(str(sentence)):
+                row[self._columns[found.language]] = found.value
+        total = table.sum(axis=1, keepdims=True)
+        shares = np.divide(table, total, out=np.full_like(table, 1 / table.shape[1]), where=total > 0)
+        floored: NDArray[np.float64] = (1 - _FLOOR) * shares + _FLOOR / table.shape[1]
+        return floored
+
+    def close(self) -> None:
+        """Free the language models; the next call would load them again."""
+        self._detector.unload_language_models()

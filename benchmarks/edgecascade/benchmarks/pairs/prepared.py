@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.benchmarks.cache import once
+from edgecascade.benchmarks.cache import once, sha256_of
 from edgecascade.benchmarks.offload.measure import Offload, measure_offload
 from edgecascade.benchmarks.offload.served import stored_answers
-from edgecascade.benchmarks.packages import sha256_of
 from edgecascade.benchmarks.progress import counting
 from edgecascade.benchmarks.server import serving
 from edgecascade.benchmarks.stored import StoredRows

@@ -4,9 +4,21 @@ write_page(Report(title, findings, sections, method, command, {"offload": result
 """
 
 from edgecascade.benchmarks.report.compare import Change, Comparison, compare_results, comparison_text
-from edgecascade.benchmarks.report.contents import Example, Examples, Figure, Report, Section, Table
-from edgecascade.benchmarks.report.difference import difference
-from edgecascade.benchmarks.report.formats import STYLE, digits, fixed, interval, percent, svg_of
+from edgecascade.benchmarks.report.contents import (
+    STYLE,
+    Example,
+    Examples,
+    Figure,
+    Report,
+    Section,
+    Table,
+    digits,
+    fixed,
+    interval,
+    percent,
+    svg_of,
+)
+from edgecascade.benchmarks.report.estimates import difference
 from edgecascade.benchmarks.report.page import write_page, write_study
 from edgecascade.benchmarks.report.result import HIGHER, LOWER, SCHEMA, plain, read_result, result_document
 

@@ -6,8 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from edgecascade.benchmarks.report.difference import difference, freedom, holm, surprise
-from edgecascade.benchmarks.report.estimates import Found, Place, find_estimates, where
+from edgecascade.benchmarks.report.estimates import (
+    Found,
+    Place,
+    difference,
+    find_estimates,
+    freedom,
+    holm,
+    surprise,
+    where,
+)
 from edgecascade.types.estimate import Estimate
 
 __all__ = ["Change", "Circumstances", "Comparison", "Outcome", "compare_results", "comparison_text"]
