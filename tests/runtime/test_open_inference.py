@@ -1,4 +1,4 @@
-"""The Open Inference Protocol v2 over REST: requests, and how replies are read."""
+"""The Open Inference Protocol v2 over REST: requests and the parsing of replies."""
 
 import base64
 import gzip
@@ -31,7 +31,7 @@ def connect() -> Iterator[Callable[..., OpenInference]]:
 
 
 def infer(remote: OpenInference, x: NDArray[Any] = X) -> NDArray[Any]:
-    """Ask, with a generous deadline."""
+    """Call the remote with a long deadline."""
     return remote.infer(x, Deadline.after(5))
 
 
@@ -43,7 +43,7 @@ def binary(rows: NDArray[Any], datatype: str, name: str = "logits") -> tuple[byt
     return head + raw, len(head)
 
 
-def test_tensors_travel_as_bytes(connect: Any, serve: Any, recording: Any, respond: Any) -> None:
+def test_tensors_are_sent_as_bytes(connect: Any, serve: Any, recording: Any, respond: Any) -> None:
     """The model's metadata is read once; then each request is a JSON header and the bytes of the array."""
     record, requests = recording
     server = serve(record(respond(LOGITS)))
@@ -69,10 +69,10 @@ def test_tensors_travel_as_bytes(connect: Any, serve: Any, recording: Any, respo
     assert remote.traffic.requests == 3
 
 
-def test_a_passing_error_of_the_first_request_teaches_nothing(
+def test_a_transient_error_leaves_binary_support_unknown(
     connect: Any, serve: Any, answering: Any, respond: Any
 ) -> None:
-    """The next request finds out whether the server takes binary tensors."""
+    """The next request tests whether the server accepts binary tensors."""
     answers = iter([respond({"error": "out of memory"}, "500 Oops"), *[respond(LOGITS)] * 2])
     remote = connect(serve(answering(lambda connection: connection.sendall(next(answers)))))
     np.testing.assert_array_equal(infer(remote), LOGITS)
@@ -85,7 +85,7 @@ def test_a_passing_error_of_the_first_request_teaches_nothing(
 def test_a_server_without_the_binary_extension_gets_json(
     connect: Any, serve: Any, recording: Any, respond: Any, status: str
 ) -> None:
-    """Binary is tried once; then everything is JSON."""
+    """Binary is tried once; afterwards every request is JSON."""
     record, requests = recording
     behave = record(respond(LOGITS))
 
@@ -119,7 +119,7 @@ def test_a_server_without_the_binary_extension_gets_json(
 def test_outputs_of_every_numeric_type_are_read(
     connect: Any, serve: Any, answering: Any, respond: Any, datatype: str, dtype: str
 ) -> None:
-    """As bytes and as JSON."""
+    """Both bytes and JSON are read."""
     rows = LOGITS.astype(dtype)
     body, head = binary(rows, datatype)
     as_json = {"outputs": [{"name": "logits", "datatype": datatype, "shape": [2, 3], "data": rows.ravel().tolist()}]}
@@ -129,7 +129,7 @@ def test_outputs_of_every_numeric_type_are_read(
         np.testing.assert_array_equal(found, rows)
 
 
-def test_several_binary_outputs_are_told_apart(connect: Any, serve: Any, answering: Any, respond: Any) -> None:
+def test_several_binary_outputs_are_separated(connect: Any, serve: Any, answering: Any, respond: Any) -> None:
     """Their bytes follow in the order of the JSON part."""
     label, logits = np.array([2, 0]), LOGITS.astype(np.float32)
     outputs = [
@@ -152,8 +152,8 @@ def described(respond: Any, inputs: list[str], outputs: list[dict[str, Any]], an
     return behave
 
 
-def test_the_output_is_the_one_that_can_hold_logits(connect: Any, serve: Any, respond: Any) -> None:
-    """The only floating table of several outputs, or the one that the user names; otherwise an error."""
+def test_the_output_with_logits_is_selected(connect: Any, serve: Any, respond: Any) -> None:
+    """It is the only two-dimensional floating output or the one that the user names; otherwise an error is raised."""
     table = {"name": "scores", "datatype": "FP32", "shape": [-1, 3]}
     label = {"name": "label", "datatype": "INT64", "shape": [-1]}
     other = {"name": "embedding", "datatype": "FP32", "shape": [-1, 8]}
@@ -164,25 +164,25 @@ def test_the_output_is_the_one_that_can_hold_logits(connect: Any, serve: Any, re
     both = respond(
         {"outputs": [{**o, "shape": [2, 3], "data": [0.0] * 6} for o in (table, {**other, "name": "embedding"})]}
     )
-    with pytest.raises(RemoteError, match=r"no output is known to hold logits among .*name it with `output`"):
+    with pytest.raises(RemoteError, match=r"expected one output with logits, got .*name it with `output`"):
         infer(connect(serve(described(respond, ["z"], [table, other], both))))
 
 
-def test_a_server_that_declares_no_outputs_is_read_all_the_same(connect: Any, serve: Any, respond: Any) -> None:
-    """The response declares them."""
+def test_a_server_without_declared_outputs_is_read(connect: Any, serve: Any, respond: Any) -> None:
+    """The response declares the outputs."""
     assert infer(connect(serve(described(respond, ["z"], [], respond(LOGITS))))).shape == (2, 3)
 
 
-def test_of_several_inputs_the_user_names_one(connect: Any, serve: Any, respond: Any) -> None:
-    """Otherwise there is an error."""
+def test_with_several_inputs_the_user_names_one(connect: Any, serve: Any, respond: Any) -> None:
+    """Otherwise an error is raised."""
     server = serve(described(respond, ["a", "b"], [], respond(LOGITS)))
     assert infer(connect(server, input="b")).shape == (2, 3)
     with pytest.raises(RemoteError, match=r"expected a model with one input, got 2; name it with `input`"):
         infer(connect(server))
 
 
-def test_outputs_of_one_dimension_are_not_taken_for_logits(connect: Any, serve: Any, respond: Any) -> None:
-    """Some servers declare and send them as [n, 1]; text outputs are ignored, too."""
+def test_outputs_of_one_dimension_are_not_logits(connect: Any, serve: Any, respond: Any) -> None:
+    """Some servers declare and send them as [n, 1]; text outputs are ignored too."""
     sure = {"name": "sure", "datatype": "FP32", "shape": [-1, 1]}
     word = {"name": "word", "datatype": "BYTES", "shape": [-1]}
     table = {"name": "scores", "datatype": "FP32", "shape": [-1, 3]}
@@ -198,16 +198,16 @@ def test_outputs_of_one_dimension_are_not_taken_for_logits(connect: Any, serve: 
 
 
 @pytest.mark.parametrize("shape", [[2, 1, 3], [2, 3, 1], [2, 1, 1, 3]])
-def test_dimensions_of_one_that_a_server_adds(
+def test_added_dimensions_of_one_are_removed(
     connect: Any, serve: Any, answering: Any, respond: Any, shape: list[int]
 ) -> None:
-    """They are removed."""
+    """Some servers add them."""
     output = {"name": "logits", "datatype": "FP64", "shape": shape, "data": LOGITS.ravel().tolist()}
     np.testing.assert_array_equal(infer(connect(serve(answering(respond({"outputs": [output]}))))), LOGITS)
 
 
-def test_arrays_of_every_layout_arrive_the_same(connect: Any, serve: Any, recording: Any, respond: Any) -> None:
-    """The protocol has one layout: C order, little-endian."""
+def test_arrays_of_every_layout_are_sent_alike(connect: Any, serve: Any, recording: Any, respond: Any) -> None:
+    """The protocol uses C order and little-endian."""
     record, requests = recording
     remote = connect(serve(record(respond(LOGITS))))
     for x in (X, np.asfortranarray(X), X.astype(">f4"), np.repeat(X, 2, axis=1)[:, ::2]):
@@ -223,8 +223,8 @@ FILES[:] = [b"\xff\x00", b"a"]
 
 
 @pytest.mark.parametrize(("declared", "sent"), [([-1], [2]), ([-1, 1], [2, 1])])
-def test_files_as_they_are(connect: Any, serve: Any, respond: Any, declared: list[int], sent: list[int]) -> None:
-    """As BYTES, each after its length, in the declared shape; in JSON as declared base64."""
+def test_files_are_sent_unchanged(connect: Any, serve: Any, respond: Any, declared: list[int], sent: list[int]) -> None:
+    """They are BYTES, each after its length, in the declared shape; in JSON they are declared as base64."""
     seen: list[bytes] = []
     metadata = respond({"inputs": [{"name": "f", "datatype": "BYTES", "shape": declared}]})
 
@@ -245,7 +245,7 @@ def test_files_as_they_are(connect: Any, serve: Any, respond: Any, declared: lis
     assert [base64.b64decode(one) for one in described["data"]] == FILES.tolist()
 
 
-def test_objects_that_are_neither_bytes_nor_text(connect: Any, serve: Any, answering: Any, respond: Any) -> None:
+def test_objects_other_than_bytes_and_text_are_refused(connect: Any, serve: Any, answering: Any, respond: Any) -> None:
     """The error has one line."""
     with pytest.raises(RemoteError, match="expected bytes or text in an array of objects, got int"):
         infer(connect(serve(answering(respond(LOGITS)))), np.array([1, 2], object))
@@ -255,8 +255,8 @@ ZEROS = np.zeros((2, 1000), np.float32)
 NOISE = np.random.default_rng(0).integers(0, 2**32, (2, 1000), np.uint32)
 
 
-def test_what_shrinks_is_compressed(connect: Any, serve: Any, recording: Any, respond: Any) -> None:
-    """Only if asked for, above 1 KiB, and if it gets smaller; lengths are those before compression."""
+def test_compressible_requests_are_compressed(connect: Any, serve: Any, recording: Any, respond: Any) -> None:
+    """This is done only if enabled, above 1 KiB and if the body shrinks; lengths are those before compression."""
     record, requests = recording
     server = serve(record(respond(LOGITS)))
     remote, plain = connect(server, compress=True), connect(server)
@@ -269,8 +269,8 @@ def test_what_shrinks_is_compressed(connect: Any, serve: Any, recording: Any, re
 
 
 @pytest.mark.parametrize("status", ["400 Bad Request", "415 Unsupported Media Type", "500 Oops"])
-def test_a_server_that_reads_no_gzip_gets_none(connect: Any, serve: Any, respond: Any, status: str) -> None:
-    """Gzip is tried once; whether binary tensors work is found out all the same."""
+def test_a_server_without_gzip_gets_uncompressed_requests(connect: Any, serve: Any, respond: Any, status: str) -> None:
+    """Gzip is tried once; binary support is still detected."""
     seen: list[bytes] = []
     metadata = respond({"inputs": [{"name": "z"}]})
 
@@ -296,8 +296,8 @@ def test_a_server_that_reads_no_gzip_gets_none(connect: Any, serve: Any, respond
     assert all(b"inference-header-content-length" in head for head in seen[1:])
 
 
-def test_a_bad_input_does_not_end_compression(connect: Any, serve: Any, recording: Any, respond: Any) -> None:
-    """A server that has read gzip before refuses for another reason."""
+def test_an_invalid_input_does_not_disable_compression(connect: Any, serve: Any, recording: Any, respond: Any) -> None:
+    """A server that has accepted gzip before refuses for another reason."""
     record, requests = recording
     refusals = iter([False, True, False])
     behave = record(respond(LOGITS))
@@ -328,24 +328,24 @@ def test_compressed_binary_responses_are_read(connect: Any, serve: Any, answerin
     np.testing.assert_array_equal(infer(connect(serve(answering(response)))), LOGITS)
 
 
-def test_of_a_traceback_the_last_line_is_told(connect: Any, serve: Any, answering: Any, respond: Any) -> None:
+def test_only_the_last_line_of_a_traceback_is_quoted(connect: Any, serve: Any, answering: Any, respond: Any) -> None:
     """MLServer sends one as its explanation."""
     said = b'Traceback (most recent call last):\n  File "x.py", line 1\nValueError: no such shape\n'
     with pytest.raises(RemoteError, match=r"HTTP 500: ValueError: no such shape$"):
         infer(connect(serve(answering(respond(said, "500 Internal Server Error")))))
 
 
-def test_arrays_that_the_protocol_cannot_carry_are_refused() -> None:
+def test_arrays_outside_the_protocol_are_refused() -> None:
     """Nothing is sent."""
-    with pytest.raises(RemoteError, match=r"arrays of complex128 have no type"):
+    with pytest.raises(RemoteError, match=r"got an array of complex128"):
         infer(OpenInference("http://127.0.0.1:9/v2/models/m"), X.astype(complex))
 
 
 @pytest.mark.parametrize(
     "address", ["http://h/v2/models/m", "https://h:8443/a/b/v2/models/m/versions/3", "http://[::1]:80/v2/models/m/"]
 )
-def test_addresses(address: str) -> None:
-    """With a port, a prefix, a version, or in brackets."""
+def test_valid_addresses_are_parsed(address: str) -> None:
+    """They may have a port, a prefix, a version, or brackets."""
     OpenInference(address).close()
 
 
@@ -356,17 +356,15 @@ def test_addresses(address: str) -> None:
         *("http://h:port/v2/models/m", "http://h:99999/v2/models/m", "http://[::1/v2/models/m"),
     ],
 )
-def test_other_addresses_are_refused(address: str) -> None:
+def test_invalid_addresses_are_refused(address: str) -> None:
     """The error shows the expected form."""
     with pytest.raises(ArgumentError, match=r"^remote: expected http\[s\]://host\[:port\]/v2/models/NAME"):
         OpenInference(address)
 
 
 @pytest.mark.parametrize(("name", "quoted"), [("my model", "my%20model"), ("grün", "gr%C3%BCn"), ("a%2Fb", "a%2Fb")])
-def test_names_that_a_path_cannot_hold_as_they_are(
-    serve: Any, recording: Any, respond: Any, name: str, quoted: str
-) -> None:
-    """They are percent-encoded, once."""
+def test_names_are_percent_encoded_in_paths(serve: Any, recording: Any, respond: Any, name: str, quoted: str) -> None:
+    """They are encoded once."""
     record, requests = recording
     remote = OpenInference(serve(record(respond(LOGITS))).address.removesuffix("m") + name)
     infer(remote)

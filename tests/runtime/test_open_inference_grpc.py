@@ -1,6 +1,6 @@
-"""The Open Inference Protocol v2 over gRPC: requests, how replies are read, and failures.
+"""The Open Inference Protocol v2 over gRPC: requests, the parsing of replies, and failures.
 
-The server here speaks with the message classes that KServe publishes, not with ours.
+The server here uses the message classes that KServe publishes, not those of edgecascade.
 """
 
 import importlib.util
@@ -26,7 +26,7 @@ LOGITS = np.array([[0, 0, 4], [1, 0, 0]], np.float32)
 
 
 def published() -> Any:
-    """Return KServe's generated module without KServe, which parses the command line and imports slowly."""
+    """Return KServe's generated module without importing KServe, which is slow and parses the command line."""
     found = importlib.util.find_spec("kserve")
     assert found is not None
     assert found.origin is not None
@@ -44,7 +44,7 @@ Answer = Callable[[Any, Any], Any]
 
 
 def described(inputs: list[Any], outputs: list[Any]) -> Any:
-    """Return a model's metadata, from tuples of name, type and shape."""
+    """Return a model's metadata from tuples of name, type and shape."""
     reply = PUBLISHED.ModelMetadataResponse(name="m")
     for tensors, to in ((inputs, reply.inputs), (outputs, reply.outputs)):
         for name, datatype, shape in tensors:
@@ -73,7 +73,7 @@ USUAL = described([("z", "FP32", [-1, 3])], [("logits", "FP32", [-1, 3])])
 
 
 class GrpcServer:
-    """Describes a model, answers by a function of the request and its context, and records the requests."""
+    """A server that describes a model, answers by a function of the request and its context, and records requests."""
 
     def __init__(self, answer: Any, metadata: Any = USUAL, port: int = 0) -> None:
         self.requests: list[Any] = []
@@ -103,7 +103,7 @@ class GrpcServer:
 
     @property
     def address(self) -> str:
-        """Of the model `m`."""
+        """Return the address of model `m`."""
         return f"grpc://127.0.0.1:{self.port}/v2/models/m"
 
     def close(self) -> None:
@@ -145,12 +145,12 @@ def connect() -> Iterator[Callable[..., OpenInferenceGrpc]]:
 
 
 def infer(remote: OpenInferenceGrpc, x: Any = X, seconds: float = 10) -> Any:
-    """Ask, with a generous deadline."""
+    """Call the remote with a long deadline."""
     return remote.infer(x, Deadline.after(seconds))
 
 
 def refusing(code: Any, details: str, *trailing: tuple[str, str]) -> Answer:
-    """A reply that is not an answer."""
+    """Return a reply with an error status."""
 
     def refuse(_: Any, context: Any) -> Any:
         context.set_trailing_metadata(trailing)
@@ -159,7 +159,7 @@ def refusing(code: Any, details: str, *trailing: tuple[str, str]) -> Answer:
     return refuse
 
 
-def test_our_messages_are_part_of_those_published() -> None:
+def test_our_messages_are_a_subset_of_the_published_ones() -> None:
     """Every field has the protocol's number, type and cardinality."""
     for name, message in make_messages().items():
         theirs = {
@@ -174,8 +174,8 @@ def test_our_messages_are_part_of_those_published() -> None:
             assert (field.number, field.type, field.label) == (same.number, same.type, same.label)
 
 
-def test_tensors_travel_as_bytes(start: Any, connect: Any) -> None:
-    """The model's metadata is read once; then each request names input and output, and holds the array's bytes."""
+def test_tensors_are_sent_as_bytes(start: Any, connect: Any) -> None:
+    """The model's metadata is read once; then each request names input and output and holds the array's bytes."""
     server = start(raw(("logits", "FP32", LOGITS)))
     remote = connect(server, "/versions/3", headers={"Authorization": "Bearer secret"})
     for _ in range(2):
@@ -191,7 +191,7 @@ def test_tensors_travel_as_bytes(start: Any, connect: Any) -> None:
 
 
 def test_every_byte_of_the_messages_is_counted(start: Any, connect: Any) -> None:
-    """The counts are the server's."""
+    """The counts equal the server's."""
     reply = raw(("logits", "FP32", LOGITS))
     server = start(reply)
     remote = connect(server)
@@ -218,7 +218,7 @@ def test_every_byte_of_the_messages_is_counted(start: Any, connect: Any) -> None
 def test_outputs_of_every_numeric_type_are_read(
     start: Any, connect: Any, datatype: str, dtype: str, field: str | None
 ) -> None:
-    """As bytes and as protobuf's numbers."""
+    """Both bytes and protobuf's numbers are read."""
     rows = LOGITS.astype(dtype)
     for reply in (raw(("logits", datatype, rows)), *([typed(datatype, field, rows)] if field else [])):
         found = infer(connect(start(reply)))
@@ -226,8 +226,8 @@ def test_outputs_of_every_numeric_type_are_read(
         np.testing.assert_array_equal(found, rows)
 
 
-def test_the_logits_are_found_among_others(start: Any, connect: Any) -> None:
-    """By their shape, wherever they are in the reply, even if one-dimensional outputs come as [n, 1]."""
+def test_the_logits_are_selected_by_their_shape(start: Any, connect: Any) -> None:
+    """They may be at any position, even if one-dimensional outputs come as [n, 1]."""
     label, sure = np.array([[2], [0]]), np.array([[0.9], [0.8]], np.float32)
     outputs = [("label", "INT64", [-1, 1]), ("sure", "FP32", [-1, 1]), ("scores", "FP32", [-1, 3])]
     reply = raw(("label", "INT64", label), ("sure", "FP32", sure), ("scores", "FP32", LOGITS))
@@ -236,7 +236,7 @@ def test_the_logits_are_found_among_others(start: Any, connect: Any) -> None:
         np.testing.assert_array_equal(infer(connect(server)), LOGITS)
 
 
-def test_several_inputs_by_name(start: Any, connect: Any) -> None:
+def test_several_inputs_are_sent_by_name(start: Any, connect: Any) -> None:
     """Each has its own bytes, in the order of the names."""
     server = start(raw(("logits", "FP32", LOGITS)), described([("a", "FP32", [-1, 3]), ("b", "INT64", [-1])], []))
     b = np.array([7, 8])
@@ -247,8 +247,8 @@ def test_several_inputs_by_name(start: Any, connect: Any) -> None:
         infer(connect(server))
 
 
-def test_files_and_text_travel_as_bytes(start: Any, connect: Any) -> None:
-    """Each after its length; as [n, 1] if the server declares them so."""
+def test_files_and_text_are_sent_as_bytes(start: Any, connect: Any) -> None:
+    """Each follows its length, as [n, 1] if the server declares that."""
     files = np.empty(2, object)
     files[:] = [b"\xff\x00", b""]
     for shape, sent in (([-1], [2]), ([-1, 1], [2, 1])):
@@ -266,8 +266,8 @@ def test_files_and_text_travel_as_bytes(start: Any, connect: Any) -> None:
 @pytest.mark.parametrize(
     ("reply", "said"),
     [
-        pytest.param(b"\xff\xff\xff", "not the protocol's message", id="no message"),
-        pytest.param(raw(), "no output is known to hold logits", id="no outputs"),
+        pytest.param(b"\xff\xff\xff", "not a valid message of the protocol", id="no message"),
+        pytest.param(raw(), "expected one output with logits", id="no outputs"),
         pytest.param(raw(("logits", "FP32", LOGITS.astype(np.float64))), "malformed", id="too many bytes"),
         pytest.param(raw(("logits", "BYTES", LOGITS)), "malformed", id="no numbers"),
         pytest.param(typed("FP32", "fp64_contents", LOGITS), "malformed", id="numbers of another type"),
@@ -278,8 +278,8 @@ def test_files_and_text_travel_as_bytes(start: Any, connect: Any) -> None:
         ),
     ],
 )
-def test_an_answer_that_is_none(start: Any, connect: Any, reply: Any, said: str) -> None:
-    """A remote error in one line, not worth a retry."""
+def test_an_invalid_reply_is_an_error(start: Any, connect: Any, reply: Any, said: str) -> None:
+    """The RemoteError has one line and is not worth a retry."""
     with pytest.raises(RemoteError, match=said) as raised:
         infer(connect(start(reply)))
     assert not raised.value.retry
@@ -297,8 +297,8 @@ def test_an_answer_that_is_none(start: Any, connect: Any, reply: Any, said: str)
     ],
     ids=lambda value: getattr(value, "name", None),
 )
-def test_refusals(start: Any, connect: Any, code: Any, kind: type[RemoteError], retry: bool) -> None:
-    """Each error has one line, and says whether a retry may help."""
+def test_error_statuses_are_reported(start: Any, connect: Any, code: Any, kind: type[RemoteError], retry: bool) -> None:
+    """Each error has one line and says whether a retry may help."""
     server = start(refusing(code, "the first line\n and the second"))
     with pytest.raises(RemoteError, match="the first line and the second") as raised:
         infer(connect(server))
@@ -306,8 +306,8 @@ def test_refusals(start: Any, connect: Any, code: Any, kind: type[RemoteError], 
     assert raised.value.retry is retry
 
 
-def test_a_server_that_asks_to_be_left_alone(start: Any, connect: Any) -> None:
-    """It says so in milliseconds, as gRPC's retry design has it."""
+def test_a_requested_pause_is_reported(start: Any, connect: Any) -> None:
+    """The server states it in milliseconds, as in gRPC's retry design."""
     busy = refusing(grpc.StatusCode.RESOURCE_EXHAUSTED, "busy", ("grpc-retry-pushback-ms", "1500"))
     with pytest.raises(RemoteError) as raised:
         infer(connect(start(busy)))
@@ -315,8 +315,8 @@ def test_a_server_that_asks_to_be_left_alone(start: Any, connect: Any) -> None:
 
 
 @pytest.mark.parametrize("slow", ["sending nothing", "thinking"])
-def test_a_slow_server_ends_by_the_deadline(start: Any, serve: Any, slow: str) -> None:
-    """Whether it accepts and never replies, or replies late."""
+def test_a_call_to_a_slow_server_ends_by_the_deadline(start: Any, serve: Any, slow: str) -> None:
+    """The server either never replies or replies late."""
     done = threading.Event()
     if slow == "thinking":
         path = start(lambda *_: (done.wait(5), raw())[1]).address
@@ -332,15 +332,15 @@ def test_a_slow_server_ends_by_the_deadline(start: Any, serve: Any, slow: str) -
 
 
 def test_a_deadline_that_has_passed_sends_nothing(start: Any, connect: Any) -> None:
-    """Neither for the metadata nor for logits."""
+    """Neither metadata nor an inference is requested."""
     server = start(raw(("logits", "FP32", LOGITS)))
     with pytest.raises(TimeoutError):
         infer(connect(server), seconds=0)
     assert server.requests == []
 
 
-def test_an_address_without_a_server() -> None:
-    """It is unreachable at once, with the system's reason."""
+def test_an_address_without_a_server_is_unreachable() -> None:
+    """The error is raised at once, with the system's reason."""
     with socket.create_server(("127.0.0.1", 0)) as unused:
         port = unused.getsockname()[1]
     remote = OpenInferenceGrpc(f"grpc://127.0.0.1:{port}/v2/models/m")
@@ -350,8 +350,8 @@ def test_an_address_without_a_server() -> None:
     remote.close()
 
 
-def test_a_server_that_comes_back_is_found(start: Any, connect: Any) -> None:
-    """Within seconds on the same channel; gRPC's defaults would wait for minutes after some failures."""
+def test_a_recovered_server_is_used_again(start: Any, connect: Any) -> None:
+    """It takes seconds on the same channel; with gRPC's defaults it could take minutes."""
     server = start(raw(("logits", "FP32", LOGITS)))
     remote = connect(server)
     infer(remote)
@@ -371,8 +371,8 @@ def test_a_server_that_comes_back_is_found(start: Any, connect: Any) -> None:
             time.sleep(0.1)
 
 
-def test_what_is_too_large_is_refused(start: Any, connect: Any) -> None:
-    """Messages above 64 MiB are refused in both directions, and are not worth a retry."""
+def test_messages_above_the_limit_are_refused(start: Any, connect: Any) -> None:
+    """The limit is 64 MiB in both directions, and the error is not worth a retry."""
     large = np.zeros((17, 1 << 20), np.float32)
     with pytest.raises(RemoteError, match=r"larger than max") as raised:
         infer(connect(start(raw(("logits", "FP32", large)))), seconds=60)
@@ -398,8 +398,8 @@ def test_many_threads_share_one_remote(start: Any, connect: Any) -> None:
     assert 201 <= remote.traffic.requests <= 208  # up to eight threads ask for the metadata
 
 
-def test_closing_frees_those_who_wait(start: Any, connect: Any) -> None:
-    """Their calls fail before the deadline; the next call connects anew."""
+def test_closing_ends_calls_in_progress(start: Any, connect: Any) -> None:
+    """They fail before the deadline; the next call connects anew."""
     asked, done = threading.Event(), threading.Event()
 
     def thinking(*_: Any) -> Any:
@@ -418,8 +418,8 @@ def test_closing_frees_those_who_wait(start: Any, connect: Any) -> None:
     np.testing.assert_array_equal(infer(remote), LOGITS)
 
 
-def test_a_cascade_by_its_address(file: Path, start: Any) -> None:
-    """A `grpc://` address is enough."""
+def test_a_cascade_accepts_the_address_as_remote(file: Path, start: Any) -> None:
+    """A `grpc://` address suffices."""
     server = start(raw(("logits", "FP32", LOGITS[:1])))
     with Cascade.load(file, remote=server.address, deadline=10) as cascade:
         answer = cascade.predict(np.array([0, 0.5, 0], np.float32))
@@ -429,28 +429,28 @@ def test_a_cascade_by_its_address(file: Path, start: Any) -> None:
 @pytest.mark.parametrize(
     "address", ["grpc://h:8001/v2/models/m", "grpcs://h/v2/models/m/versions/3", "grpc://[::1]:80/v2/models/m/"]
 )
-def test_addresses(address: str) -> None:
-    """With a port or without, with a version, or in brackets."""
+def test_valid_addresses_are_parsed(address: str) -> None:
+    """The port and version are optional, and the host may be in brackets."""
     OpenInferenceGrpc(address).close()
 
 
 @pytest.mark.parametrize(
     "address", ["grpc://h:8001", "grpc://h:8001/v2/models/", "http://h/v2/models/m", "grpc://h:port/v2/models/m"]
 )
-def test_other_addresses_are_refused(address: str) -> None:
+def test_invalid_addresses_are_refused(address: str) -> None:
     """The error shows the expected form."""
     with pytest.raises(ArgumentError, match=r"^remote: expected grpc\[s\]://host\[:port\]/v2/models/NAME, got"):
         OpenInferenceGrpc(address)
 
 
 def test_a_path_before_the_model_is_refused() -> None:
-    """It cannot be sent over gRPC."""
-    with pytest.raises(ArgumentError, match=r"gRPC knows no path before /v2/models"):
+    """Such a prefix is not supported over gRPC."""
+    with pytest.raises(ArgumentError, match=r"a path before /v2/models"):
         OpenInferenceGrpc("grpc://h/prefix/v2/models/m")
 
 
 def test_without_the_extra_the_missing_module_is_named(file: Path) -> None:
-    """When the cascade is loaded, not at the first forward."""
+    """The error is raised when the cascade is loaded, not at the first forward."""
     code = (
         "import sys\n"
         "sys.modules['grpc'] = None\n"

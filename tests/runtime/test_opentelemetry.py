@@ -1,4 +1,4 @@
-"""OpenTelemetry reads the same numbers, all from one snapshot."""
+"""OpenTelemetry exports the numbers of one snapshot."""
 
 import subprocess
 import sys
@@ -14,7 +14,7 @@ from edgecascade.runtime.metrics.opentelemetry import export_to_opentelemetry
 from edgecascade.types.answer import Reason, Source
 from snapshots import metrics
 
-Found = dict[str, dict[tuple[Any, ...], Any]]  # value by the attributes' values, by instrument
+Found = dict[str, dict[tuple[Any, ...], Any]]  # values by the attributes' values, by instrument
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def provider(reader: InMemoryMetricReader) -> Iterator[MeterProvider]:
 
 
 def collected(reader: InMemoryMetricReader) -> Found:
-    """Return the present values of the instruments."""
+    """Return the current values of the instruments."""
     data = reader.get_metrics_data()
     found: Found = {}
     for resource in data.resource_metrics if data else ():
@@ -48,7 +48,7 @@ def collected(reader: InMemoryMetricReader) -> Found:
 
 
 def example(local: int, **parts: Any) -> dict[str, Any]:
-    """Return the metrics after so many local answers of 1 ms, and a remote one."""
+    """Return the metrics after this many local answers of 1 ms and one remote answer."""
     quick, slow = Histogram(), Histogram()
     for _ in range(local):
         quick.observe(0.001)
@@ -57,8 +57,10 @@ def example(local: int, **parts: Any) -> dict[str, Any]:
     return metrics(Counts(answers, quick.snapshot(), slow.snapshot()), **parts)
 
 
-def test_the_instruments_say_what_the_snapshot_says(reader: InMemoryMetricReader, provider: MeterProvider) -> None:
-    """Counts by source and reason, buckets by bound, and the numbers of each part by name."""
+def test_the_instruments_have_the_numbers_of_the_snapshot(
+    reader: InMemoryMetricReader, provider: MeterProvider
+) -> None:
+    """They have counts by source and reason, buckets by bound, and the numbers of each part by name."""
     snapshot = example(
         3,
         traffic={"requests": 3, "sent": 4000, "received": 900},
@@ -86,8 +88,8 @@ def test_the_instruments_say_what_the_snapshot_says(reader: InMemoryMetricReader
     assert (buckets["local", "0.0005"], buckets["local", "0.001"], buckets["local", "+Inf"]) == (0, 3, 3)
 
 
-def test_a_part_that_is_not_there_says_nothing(reader: InMemoryMetricReader, provider: MeterProvider) -> None:
-    """A missing outbox is not an empty one."""
+def test_a_missing_part_has_no_instruments(reader: InMemoryMetricReader, provider: MeterProvider) -> None:
+    """A missing outbox differs from an empty one."""
     export_to_opentelemetry(lambda: example(1), meter=provider.get_meter("test"))
     names = {name for name, points in collected(reader).items() if points}
     assert names == {
@@ -96,7 +98,7 @@ def test_a_part_that_is_not_there_says_nothing(reader: InMemoryMetricReader, pro
     }
 
 
-def test_each_collection_reads_one_snapshot_anew(reader: InMemoryMetricReader, provider: MeterProvider) -> None:
+def test_each_collection_reads_one_new_snapshot(reader: InMemoryMetricReader, provider: MeterProvider) -> None:
     """All instruments share it, so that they add up."""
     taken: list[int] = []
 
@@ -111,8 +113,8 @@ def test_each_collection_reads_one_snapshot_anew(reader: InMemoryMetricReader, p
         assert found["edgecascade.answers"]["local", "confident"] == found["edgecascade.latency.count"]["local",] == n
 
 
-def test_a_snapshot_that_fails_does_not_end_the_export(reader: InMemoryMetricReader, provider: MeterProvider) -> None:
-    """The collection after it is complete again."""
+def test_a_failing_snapshot_does_not_end_the_export(reader: InMemoryMetricReader, provider: MeterProvider) -> None:
+    """The next collection is complete."""
     fails = [True]
 
     def snapshot() -> dict[str, Any]:
@@ -126,8 +128,8 @@ def test_a_snapshot_that_fails_does_not_end_the_export(reader: InMemoryMetricRea
     assert collected(reader)["edgecascade.answers"]["local", "confident"] == 2
 
 
-def test_opentelemetry_is_imported_when_it_is_used() -> None:
-    """The module is part of the device install; without the extra the import error says what is missing."""
+def test_opentelemetry_is_imported_on_use() -> None:
+    """The module is part of the device install; without the extra, the import error names the missing package."""
     code = (
         "import sys\n"
         "from edgecascade.runtime.metrics.opentelemetry import export_to_opentelemetry\n"

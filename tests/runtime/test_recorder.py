@@ -1,4 +1,4 @@
-"""Recorded pairs for the next calibration: bounded, complete, and readable by the commands."""
+"""Recorded pairs for the next calibration are bounded, complete, and readable by the commands."""
 
 import logging
 import os
@@ -29,7 +29,7 @@ def prediction(label: int, confidence: float = 0.8) -> Prediction:
 
 
 def record(pairs: PairRecorder, value: Any, label: int = 0) -> bool:
-    """Record one pixel that the local model calls red."""
+    """Record one pixel that the local model labels red."""
     return pairs.add(np.full((1, 2), value, np.float32), prediction(0, 0.6), prediction(label), audited=True)
 
 
@@ -41,8 +41,8 @@ def saved(pairs: PairRecorder) -> dict[str, Any]:
         return {name: arrays[name] for name in arrays}
 
 
-def test_the_file_holds_what_both_models_said(tmp_path: Path) -> None:
-    """Inputs in order, a label, and both models' probabilities."""
+def test_the_file_holds_both_predictions(tmp_path: Path) -> None:
+    """It has the inputs in order, a label, and both models' probabilities."""
     pairs = PairRecorder(tmp_path, NAMES)
     assert record(pairs, 1, label=2)
     assert pairs.add(np.full((1, 2), 2, np.float32), prediction(1), prediction(1), audited=False)
@@ -67,8 +67,8 @@ def recorded(pair: Path, folder: Path) -> dict[str, Any]:
     return saved(pairs)
 
 
-def test_recalibrate_reads_it(pair: Path, tmp_path: Path) -> None:
-    """With the remote asked again and with its saved probabilities; the figures are those of the truth."""
+def test_recalibrate_reads_the_file(pair: Path, tmp_path: Path) -> None:
+    """With the remote called again or with its saved probabilities, the figures equal the true ones."""
     arrays = recorded(pair, tmp_path)
     np.save(tmp_path / "remote.npy", arrays["remote"])
     for remote in (pair / "remote.onnx", tmp_path / "remote.npy"):
@@ -83,8 +83,8 @@ def test_recalibrate_reads_it(pair: Path, tmp_path: Path) -> None:
             assert new[who]["accuracy"]["value"] == pytest.approx(old[who]["accuracy"]["value"], abs=0.06)
 
 
-def test_calibrate_reads_it(pair: Path, tmp_path: Path) -> None:
-    """The same for the body alone; the inputs are those that the local model took, bit for bit."""
+def test_calibrate_reads_the_file(pair: Path, tmp_path: Path) -> None:
+    """It does so for the body alone; the inputs are those of the local model, bit for bit."""
     arrays = recorded(pair, tmp_path)
     path = str(tmp_path / "pairs.npz")
     data = read_labelled(path)
@@ -96,8 +96,8 @@ def test_calibrate_reads_it(pair: Path, tmp_path: Path) -> None:
     assert main([*arguments, "--offload-rate", "0.2", "-o", str(tmp_path / "new.onnx")]) == 0
 
 
-def test_labels_are_drawn_as_the_remote_believes(tmp_path: Path) -> None:
-    """Each class as often as its probability, and never one of probability 0."""
+def test_labels_are_drawn_from_the_remote_probabilities(tmp_path: Path) -> None:
+    """Each class is drawn with its probability, and never with a probability of 0."""
     pairs = PairRecorder(tmp_path, NAMES, seed=3)
     remote = Prediction(2, 0.7, np.array([0.0, 0.3, 0.7], np.float32))
     for _ in range(2000):
@@ -107,8 +107,8 @@ def test_labels_are_drawn_as_the_remote_believes(tmp_path: Path) -> None:
     assert often[1] == pytest.approx(0.3, abs=0.04)
 
 
-def test_the_latest_are_recorded(tmp_path: Path) -> None:
-    """In the order in which they came."""
+def test_the_latest_pairs_are_recorded(tmp_path: Path) -> None:
+    """They are in the order in which they came."""
     pairs = PairRecorder(tmp_path, NAMES, most=3)
     for i in range(10):
         record(pairs, i)
@@ -116,10 +116,10 @@ def test_the_latest_are_recorded(tmp_path: Path) -> None:
 
 
 @given(sizes=st.lists(st.integers(1, 40), max_size=30), most=st.integers(1, 10), most_bytes=st.integers(1, 400))
-def test_neither_bound_is_ever_passed(
+def test_both_bounds_hold(
     tmp_path_factory: pytest.TempPathFactory, sizes: list[int], most: int, most_bytes: int
 ) -> None:
-    """A pair larger than all the room is refused without losing others."""
+    """A pair larger than the whole bound is refused without removing others."""
     pairs = PairRecorder(tmp_path_factory.mktemp("recorded"), NAMES, most=most, most_bytes=most_bytes)
     expected: list[int] = []
     for size in sizes:
@@ -146,7 +146,7 @@ def test_an_input_is_copied(tmp_path: Path) -> None:
 
 
 def test_several_inputs_are_recorded_by_name(tmp_path: Path) -> None:
-    """One array for each, as the model names them."""
+    """Each has its own array, under its name in the model."""
     pairs = PairRecorder(tmp_path, NAMES)
     for i in range(2):
         x = {"values": np.full((1, 3), i, np.float32), "kind": np.array([[i]])}
@@ -160,8 +160,8 @@ def test_several_inputs_are_recorded_by_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["U", "O"])
-def test_sentences_of_any_length_are_of_one_kind(tmp_path: Path, kind: str) -> None:
-    """From arrays of text or of objects; the file holds plain text."""
+def test_sentences_of_any_length_are_recorded_together(tmp_path: Path, kind: str) -> None:
+    """They come from arrays of text or of objects; the file holds plain text."""
     pairs = PairRecorder(tmp_path, NAMES)
     sentences = ["short", "a much longer one", ""]
     for sentence in sentences:
@@ -181,8 +181,8 @@ def test_sentences_of_any_length_are_of_one_kind(tmp_path: Path, kind: str) -> N
         {"a": np.zeros((1, 2)), "remote": np.zeros((1, 2))},
     ],
 )
-def test_what_no_plain_file_could_hold_is_not_recorded(tmp_path: Path, x: Any) -> None:
-    """Encoded images, objects, and inputs with the name of another array of the file."""
+def test_inputs_that_npz_cannot_hold_are_not_recorded(tmp_path: Path, x: Any) -> None:
+    """Cases are encoded images, objects, and inputs with the name of another array of the file."""
     pairs = PairRecorder(tmp_path, NAMES)
     assert not pairs.add(x, prediction(0), prediction(1), audited=True)
     assert pairs.save() is None
@@ -190,13 +190,13 @@ def test_what_no_plain_file_could_hold_is_not_recorded(tmp_path: Path, x: Any) -
 
 
 def test_predictions_of_other_classes_are_not_recorded(tmp_path: Path) -> None:
-    """They come from another model."""
+    """They belong to another model."""
     other = Prediction(0, 1.0, np.ones(4, np.float32))
     assert not PairRecorder(tmp_path, NAMES).add(np.zeros((1, 2)), prediction(0), other, audited=True)
 
 
-def test_the_commonest_shape_is_saved(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A file has one shape; the log says how many inputs were left out."""
+def test_the_most_common_shape_is_saved(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A file has one shape; the log has the number of omitted inputs."""
     pairs = PairRecorder(tmp_path, NAMES)
     for side in (4, 3, 3, 5, 3):
         pairs.add(np.zeros((1, side, side), np.uint8), prediction(0), prediction(0), audited=True)
@@ -205,7 +205,7 @@ def test_the_commonest_shape_is_saved(tmp_path: Path, caplog: pytest.LogCaptureF
     assert "2 recorded inputs" in caplog.text
 
 
-def test_a_restart_goes_on(tmp_path: Path) -> None:
+def test_a_restart_appends_to_the_file(tmp_path: Path) -> None:
     """The saved pairs are read in order, and the bounds hold for all."""
     first = PairRecorder(tmp_path, NAMES, most=4)
     for i in range(3):
@@ -251,10 +251,10 @@ def _rename_a_class(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [_truncate, _drop_an_array, _shorten_an_array, _pickle, _garbage, _rename_a_class])
-def test_what_cannot_be_continued_is_set_aside(
+def test_an_incompatible_file_is_renamed(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: Callable[[Path], None]
 ) -> None:
-    """The file is renamed, the log names it, and a new file begins."""
+    """The log names it, and a new file begins."""
     pairs = PairRecorder(tmp_path, NAMES)
     record(pairs, 1)
     record(pairs, 2)
@@ -270,8 +270,8 @@ def test_what_cannot_be_continued_is_set_aside(
     assert saved(again)["x"][:, 0].tolist() == [3]
 
 
-def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The disk is full: it raises `OSError`, and leaves no partial file."""
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a full disk it raises `OSError` and leaves no partial file."""
     pairs = PairRecorder(tmp_path, NAMES)
     record(pairs, 1)
     pairs.save()
@@ -288,7 +288,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pyt
     assert (tmp_path / "pairs.npz").read_bytes() == before
 
 
-def test_a_reader_never_meets_half_a_file(tmp_path: Path) -> None:
+def test_a_reader_never_sees_a_partial_file(tmp_path: Path) -> None:
     """Two threads save and one adds while a reader loads."""
     pairs = PairRecorder(tmp_path, NAMES, most=50)
     record(pairs, 0)
@@ -318,14 +318,14 @@ def test_a_reader_never_meets_half_a_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("options", [{"most": 0}, {"most_bytes": 0}])
-def test_bounds_that_record_nothing_are_refused(tmp_path: Path, options: dict[str, int]) -> None:
+def test_bounds_of_zero_are_refused(tmp_path: Path, options: dict[str, int]) -> None:
     """The error names the argument."""
     with pytest.raises(ArgumentError, match="expected 1 or more, got 0"):
         PairRecorder(tmp_path, NAMES, **options)
 
 
-def test_a_folder_that_cannot_be_is_refused(tmp_path: Path) -> None:
-    """At once, not at the first save."""
+def test_an_invalid_folder_is_refused(tmp_path: Path) -> None:
+    """It is refused at once, not at the first save."""
     (tmp_path / "file").write_text("")
     with pytest.raises(ArgumentError, match="record: expected a folder"):
         PairRecorder(tmp_path / "file" / "below", NAMES)

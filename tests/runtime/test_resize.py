@@ -1,4 +1,4 @@
-"""Resizing before LiteRT is the resizing in the ONNX graph."""
+"""Resizing before LiteRT equals the resizing in the ONNX graph."""
 
 import json
 
@@ -21,10 +21,10 @@ side = st.integers(3, 60)
 @given(
     side, side, st.integers(1, 30), st.integers(1, 30), st.sampled_from(["linear", "cubic"]), st.booleans(), st.data()
 )
-def test_it_is_that_of_the_graph(
+def test_it_equals_the_graph(
     rows: int, columns: int, height: int, width: int, interpolation: str, crop: bool, data: st.DataObject
 ) -> None:
-    """Up, down, to any aspect, or to a shortest edge and cropped, to a hundredth of a pixel value."""
+    """At any scale, aspect ratio and crop, they agree to a hundredth of a pixel value."""
     edge = data.draw(st.integers(max(height, width), 40)) if crop else None
     preprocessing = ImagePreprocessing(height, width, (0.0,) * 3, (1.0,) * 3, interpolation, edge)
     like = helper.make_model(
@@ -39,7 +39,7 @@ def test_it_is_that_of_the_graph(
 
 
 def test_an_image_of_the_right_size_is_only_converted() -> None:
-    """To the bit."""
+    """The values are equal bit for bit."""
     image = np.random.default_rng(0).integers(0, 256, (7, 9, 3), np.uint8)
     np.testing.assert_array_equal(
         Resize(ImagePreprocessing(7, 9, (0.0,) * 3, (1.0,) * 3, "cubic"))(image), image.astype(np.float32)
@@ -48,7 +48,7 @@ def test_an_image_of_the_right_size_is_only_converted() -> None:
 
 @pytest.mark.parametrize("edge", [None, 20])
 def test_preprocessing_is_read_from_the_metadata(edge: int | None) -> None:
-    """Files from before there was a crop do not name one."""
+    """Older files have no crop."""
     found = {"height": 16, "width": 12, "mean": [0, 0, 0], "std": [1, 1, 1], "interpolation": "cubic"}
     text = json.dumps(found if edge is None else {**found, "shortest_edge": edge})
     assert read_preprocessing(text, "f") == ImagePreprocessing(16, 12, (0.0,) * 3, (1.0,) * 3, "cubic", edge)

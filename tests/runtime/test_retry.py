@@ -1,4 +1,4 @@
-"""Retries: where they may help, within the deadline, and as a small share of requests."""
+"""Retries are made where they may help, within the deadline, and as a small share of requests."""
 
 import socket
 import threading
@@ -24,7 +24,7 @@ ORDERED = np.array([[0.0, 0.0, 9.0]], np.float32)
 
 
 class Scripted:
-    """A remote that returns or raises one thing after another, and then repeats the last."""
+    """A remote that returns or raises scripted outcomes in turn, and repeats the last."""
 
     encoded = True
 
@@ -34,7 +34,7 @@ class Scripted:
         self.closed = False
 
     def infer(self, inputs: Batch, deadline: Deadline) -> Any:  # noqa: ARG002
-        """The next of the script."""
+        """Return or raise the next outcome."""
         said = self.script[min(self.asked, len(self.script) - 1)]
         self.asked += 1
         if isinstance(said, BaseException):
@@ -42,7 +42,7 @@ class Scripted:
         return said
 
     def close(self) -> None:
-        """Remembered."""
+        """Note that it was closed."""
         self.closed = True
 
 
@@ -55,14 +55,14 @@ class Clock(threading.Event):
         self.waits: list[float] = []
 
     def wait(self, timeout: float | None = None) -> bool:
-        """As if so much time had passed."""
+        """Advance the clock by this time."""
         assert timeout is not None
         self.waits.append(timeout)
         self.now += timeout
         return self.is_set()
 
     def deadline(self, seconds: float) -> Deadline:
-        """A deadline on this clock."""
+        """Return a deadline on this clock."""
         clock = self
 
         class OnThisClock(Deadline):
@@ -84,12 +84,12 @@ def busy(seconds: float | None = None) -> RemoteError:
     return RemoteError("remote: HTTP 503: busy", retry=True, retry_after=seconds)
 
 
-# --- what is worth it
+# --- errors that are worth a retry
 
 
 @pytest.mark.parametrize("error", [busy(), RemoteUnreachable("no server"), RemoteError("reset", retry=True)])
-def test_what_may_pass_is_asked_again(error: Exception) -> None:
-    """Two failures, then an answer."""
+def test_a_transient_error_is_retried(error: Exception) -> None:
+    """Two failures are followed by an answer."""
     remote = Scripted(error, error, GOOD)
     assert retrying(remote, Clock()).infer(X, Deadline.after(100)) is GOOD
     assert remote.asked == 3
@@ -106,8 +106,8 @@ def test_what_may_pass_is_asked_again(error: Exception) -> None:
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_nothing_else_is_asked_again(error: BaseException) -> None:
-    """A wrong request stays wrong, and after the deadline there is no time."""
+def test_other_errors_are_not_retried(error: BaseException) -> None:
+    """An invalid request stays invalid, and after the deadline there is no time."""
     remote = Scripted(error, GOOD)
     with pytest.raises(type(error)) as raised:
         retrying(remote, Clock()).infer(X, Deadline.after(100))
@@ -116,8 +116,8 @@ def test_nothing_else_is_asked_again(error: BaseException) -> None:
 
 
 @given(attempts=st.integers(1, 8))
-def test_there_are_so_many_attempts_and_no_more(attempts: int) -> None:
-    """If the remote never recovers, the last error is raised."""
+def test_the_number_of_attempts_is_bounded(attempts: int) -> None:
+    """If the remote does not recover, the last error is raised."""
     errors = [busy() for _ in range(10)]
     remote = Scripted(*errors)
     with pytest.raises(RemoteError) as raised:
@@ -127,7 +127,7 @@ def test_there_are_so_many_attempts_and_no_more(attempts: int) -> None:
 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
-def test_a_status_that_may_pass(status: int) -> None:
+def test_transient_statuses_are_retried(status: int) -> None:
     """The server is overloaded, restarting, or behind a proxy that cannot reach it."""
     assert worth_a_retry(status, b'{"error": "CUDA out of memory"}')
 
@@ -142,12 +142,12 @@ def test_a_status_that_may_pass(status: int) -> None:
         (500, b"Traceback:\n" + b"  File ...\n" * 500 + b"UnicodeDecodeError: invalid start byte"),
     ],
 )
-def test_a_status_that_will_not(status: int, body: bytes) -> None:
-    """The request is at fault; some servers say so with a 500 and an explanation."""
+def test_permanent_statuses_are_not_retried(status: int, body: bytes) -> None:
+    """The request is invalid; some servers report that with a 500 and an explanation."""
     assert not worth_a_retry(status, body)
 
 
-# --- after how long
+# --- the wait before a retry
 
 
 @given(
@@ -157,7 +157,7 @@ def test_a_status_that_will_not(status: int, body: bytes) -> None:
     luck=st.floats(0, 1, exclude_max=True),
 )
 def test_a_wait_is_within_its_bounds(attempt: int, first: float, times: float, luck: float) -> None:
-    """From 0 to the first wait, doubled for each attempt, up to the longest."""
+    """It is from 0 to the first wait, doubled for each attempt, up to the maximum."""
     longest = first * times
     ceiling = longest
     for k in range(min(attempt, 60)):
@@ -178,10 +178,10 @@ def test_a_wait_is_within_its_bounds(attempt: int, first: float, times: float, l
     asked=st.lists(st.none() | st.floats(-1, 10), min_size=12, max_size=12),
     luck=st.lists(st.floats(0, 1, exclude_max=True), min_size=12, max_size=12),
 )
-def test_no_wait_outlasts_the_deadline(
+def test_no_wait_exceeds_the_deadline(
     attempts: int, first: float, times: float, seconds: float, asked: list[float | None], luck: list[float]
 ) -> None:
-    """None is shorter than the remote asked for, and one is omitted only if it would be too long."""
+    """None is shorter than the remote requested, and a retry is omitted only if its wait would be too long."""
     longest = first * times
     draws = iter(luck)
     clock, errors = Clock(), [busy(after) for after in asked]
@@ -197,24 +197,24 @@ def test_no_wait_outlasts_the_deadline(
         for k, (after, share) in enumerate(zip(asked, luck, strict=True))
     ]
     assert clock.waits == pytest.approx(due[: len(clock.waits)])
-    if remote.asked < min(attempts, 11):  # 10 retries are saved up
+    if remote.asked < min(attempts, 11):  # saves up 10 retries
         assert sum(due[: remote.asked]) >= seconds - 1e-9
 
 
 @given(when=st.integers(0, 4_000_000_000), seconds=st.integers(-1000, 10_000))
-def test_a_date_is_read_by_the_clock_of_the_server(when: int, seconds: int) -> None:
-    """Whatever the device's clock says; a moment in the past asks for nothing."""
+def test_a_date_is_relative_to_the_clock_of_the_server(when: int, seconds: int) -> None:
+    """The device's clock does not matter; a past date requests no wait."""
     headers = {"date": formatdate(when, usegmt=True), "retry-after": formatdate(max(0, when + seconds), usegmt=True)}
     assert retry_after(headers) == max(0, max(0, when + seconds) - when)
 
 
-def test_without_a_date_the_clock_of_the_device_has_to_do() -> None:
-    """To the second."""
+def test_without_a_server_date_the_clock_of_the_device_is_used() -> None:
+    """The precision is one second."""
     asked = retry_after({"retry-after": formatdate(time.time() + 1000, usegmt=True)})
     assert asked == pytest.approx(1000, abs=60)
 
 
-def test_seconds_are_read_as_they_are() -> None:
+def test_seconds_are_parsed() -> None:
     """They are whole numbers of any size."""
     assert retry_after({"retry-after": " 120 "}) == 120
     assert retry_after({"retry-after": "0"}) == 0
@@ -223,13 +223,13 @@ def test_seconds_are_read_as_they_are() -> None:
 
 
 @given(st.text() | st.from_regex(r"\w{3}, \d+ \w{3} \d+ \d+:\d+:\d+ \S*", fullmatch=True), st.text())
-def test_nonsense_asks_for_nothing_or_for_some_time(said: str, date: str) -> None:
-    """No value of these headers does harm."""
+def test_invalid_values_request_no_wait_or_a_finite_one(said: str, date: str) -> None:
+    """Every value of these headers is handled."""
     asked = retry_after({"retry-after": said, "date": date})
     assert asked is None or asked >= 0
 
 
-# --- how often
+# --- the number of retries
 
 
 @given(
@@ -238,8 +238,8 @@ def test_nonsense_asks_for_nothing_or_for_some_time(said: str, date: str) -> Non
     attempts=st.integers(1, 5),
 )
 @settings(max_examples=60)
-def test_retries_stay_a_share_of_requests(share: float, failing: list[bool], attempts: int) -> None:
-    """Over any run of requests they are at most ten and the share, exactly what was earned and not spent."""
+def test_retries_stay_within_their_share_of_requests(share: float, failing: list[bool], attempts: int) -> None:
+    """Over any run of requests, they are at most ten plus the share of the requests."""
     clock = Clock()
     remote = Scripted(GOOD)
     one = retrying(remote, clock, attempts=attempts, share=share)
@@ -255,15 +255,15 @@ def test_retries_stay_a_share_of_requests(share: float, failing: list[bool], att
         granted = min(wanted, int(saved))
         saved -= granted
         made.append(remote.asked - 1)
-        assert abs(made[-1] - granted) <= 1  # the sums of floats may fall to either side of a whole one
+        assert abs(made[-1] - granted) <= 1  # sums of floats may round to either side of a whole number
         saved += granted - made[-1]
     for start in range(0, len(made), 7):
         for end in range(start + 1, len(made) + 1, 5):
             assert sum(made[start:end]) <= 10 + share * (end - start) + 1e-6
 
 
-def test_a_long_time_of_peace_saves_up_no_storm_of_retries() -> None:
-    """After ten thousand answers, a dead server gets ten retries, and then one for five requests."""
+def test_many_successes_save_up_a_bounded_number_of_retries() -> None:
+    """After ten thousand answers, a failed server gets ten retries, and then one for five requests."""
     clock, remote = Clock(), Scripted(*[GOOD] * 10_000, busy())
     one = retrying(remote, clock)
     for _ in range(10_000):
@@ -274,8 +274,8 @@ def test_a_long_time_of_peace_saves_up_no_storm_of_retries() -> None:
     assert 10_000 + 100 + 29 <= remote.asked <= 10_000 + 100 + 30
 
 
-def test_threads_share_the_budget() -> None:
-    """However many ask a dead remote at once."""
+def test_threads_share_the_bound_on_retries() -> None:
+    """The bound holds for any number of concurrent callers."""
     asked = [0] * 8
 
     def ask(i: int) -> None:
@@ -297,8 +297,8 @@ def test_threads_share_the_budget() -> None:
 
 
 @given(st.lists(st.booleans(), max_size=200), st.floats(0, 1), st.floats(0, 10))
-def test_what_is_spent_was_earned(earns: list[bool], share: float, saved: float) -> None:
-    """Never more than was saved at first and a share of the requests since."""
+def test_retries_never_exceed_those_saved_up(earns: list[bool], share: float, saved: float) -> None:
+    """They are at most the initial number plus a share of the requests since."""
     extras = ExtraRequests(share, saved=saved)
     requests = spent = 0
     for earn in earns:
@@ -310,10 +310,10 @@ def test_what_is_spent_was_earned(earns: list[bool], share: float, saved: float)
         assert spent <= saved + share * requests + 1e-6
 
 
-# --- and when it is closed
+# --- closing
 
 
-def test_closing_wakes_who_waits() -> None:
+def test_closing_ends_waits() -> None:
     """A caller in a wait of a minute gets the last error at once."""
     remote = Scripted(busy(60), GOOD)
     one = Retrying(remote)
@@ -336,8 +336,8 @@ def test_closing_wakes_who_waits() -> None:
     assert remote.closed
 
 
-def test_it_is_as_the_remote_inside() -> None:
-    """It passes on what the remote takes and counts; without counts it has none."""
+def test_it_has_the_properties_of_the_wrapped_remote() -> None:
+    """It passes on what the remote accepts and counts; without counts it has none."""
     assert Retrying(Scripted(GOOD)).encoded
     assert not Retrying(InProcess(lambda x: x)).encoded
     assert Retrying(Retrying(OpenInference("http://127.0.0.1:9/v2/models/m"))).traffic.requests == 0
@@ -355,24 +355,24 @@ def test_it_is_as_the_remote_inside() -> None:
         ({"share": float("nan")}, "share: expected"),
     ],
 )
-def test_an_argument_that_means_nothing_is_refused(options: Any, message: str) -> None:
-    """The error names it, with the expected and the given value."""
+def test_an_invalid_argument_is_refused(options: Any, message: str) -> None:
+    """The error names the argument, the value expected and the value found."""
     with pytest.raises(ArgumentError, match=message):
         Retrying(Scripted(GOOD), **options)
 
 
-def test_an_address_is_no_remote() -> None:
-    """A common mistake."""
+def test_an_address_in_place_of_a_remote_is_refused() -> None:
+    """This is a common mistake."""
     with pytest.raises(ArgumentError, match="remote: expected a Remote, got str"):
         Retrying("http://host/v2/models/m")  # type: ignore[arg-type]
 
 
-# --- against real sockets
+# --- real sockets
 
 
 @pytest.fixture
 def ask() -> Iterator[Callable[..., Any]]:
-    """Ask a server, with retries, and close what was opened."""
+    """Call a server with retries, and close the connections."""
     opened: list[Retrying] = []
 
     def ask(server: Any, deadline: Deadline, **options: Any) -> Any:
@@ -385,7 +385,7 @@ def ask() -> Iterator[Callable[..., Any]]:
 
 
 def in_turn(*behaviours: Callable[[socket.socket], Any]) -> tuple[Callable[[socket.socket], None], list[float]]:
-    """Return a behaviour for each inference in turn, the last one for all others, and when each came."""
+    """Return a behaviour for each inference in turn, with the last one repeated, and the list of their times."""
     lock, came = threading.Lock(), list[float]()
 
     def behave(connection: socket.socket) -> None:
@@ -410,10 +410,10 @@ def hanging_up(connection: socket.socket) -> None:
 
 
 @pytest.mark.parametrize("status", ["503 Service Unavailable", "502 Bad Gateway", "429 Too Many Requests"])
-def test_a_server_that_recovers_is_not_given_up(
+def test_a_server_that_recovers_is_retried(
     serve: Any, answering: Any, respond: Any, ask: Callable[..., Any], status: str
 ) -> None:
-    """It refuses twice, and then answers, unnoticed by the caller."""
+    """It refuses twice and then answers, without an error to the caller."""
     refusal = sending(respond({"error": "busy"}, status))
     behave, came = in_turn(refusal, refusal, sending(respond(ORDERED)))
     scores = ask(serve(answering(behave)), Deadline.after(20), first=0.01)
@@ -421,8 +421,8 @@ def test_a_server_that_recovers_is_not_given_up(
     assert len(came) == 3
 
 
-def test_a_server_that_asks_for_time_gets_it(serve: Any, answering: Any, respond: Any, ask: Callable[..., Any]) -> None:
-    """After `Retry-After: 1` no request comes within that second."""
+def test_retry_after_is_respected(serve: Any, answering: Any, respond: Any, ask: Callable[..., Any]) -> None:
+    """After `Retry-After: 1`, no request comes within that second."""
     refusal = sending(respond({"error": "busy"}, "503 Service Unavailable", Retry_After="1"))
     behave, came = in_turn(refusal, sending(respond(ORDERED)))
     np.testing.assert_array_equal(ask(serve(answering(behave)), Deadline.after(20), first=0.01), ORDERED)
@@ -430,10 +430,10 @@ def test_a_server_that_asks_for_time_gets_it(serve: Any, answering: Any, respond
 
 
 @pytest.mark.parametrize("asked", ["3600", formatdate(4_000_000_000, usegmt=True)], ids=["seconds", "date"])
-def test_a_server_that_asks_for_more_than_there_is_gets_no_second_request(
+def test_a_retry_after_past_the_deadline_is_not_waited_for(
     serve: Any, answering: Any, respond: Any, ask: Callable[..., Any], asked: str
 ) -> None:
-    """The deadline comes first, so the error is raised at once."""
+    """The error is raised at once."""
     behave, came = in_turn(sending(respond({"error": "slow down"}, "429 Too Many Requests", Retry_After=asked)))
     deadline = Deadline.after(60)
     with pytest.raises(RemoteError, match=r"HTTP 429: .*slow down") as raised:
@@ -445,17 +445,15 @@ def test_a_server_that_asks_for_more_than_there_is_gets_no_second_request(
     assert deadline.remaining() > 30
 
 
-def test_a_connection_that_breaks_is_tried_again(
-    serve: Any, answering: Any, respond: Any, ask: Callable[..., Any]
-) -> None:
+def test_a_broken_connection_is_retried(serve: Any, answering: Any, respond: Any, ask: Callable[..., Any]) -> None:
     """It is reset in the middle of a reply, and then works."""
     behave, came = in_turn(hanging_up, sending(respond(ORDERED)))
     np.testing.assert_array_equal(ask(serve(answering(behave)), Deadline.after(20), first=0.01), ORDERED)
     assert len(came) == 2
 
 
-def test_what_is_not_http_is_not_tried_again(serve: Any, answering: Any, ask: Callable[..., Any]) -> None:
-    """It would not be HTTP the next time either."""
+def test_invalid_http_is_not_retried(serve: Any, answering: Any, ask: Callable[..., Any]) -> None:
+    """The next response would be invalid too."""
     behave, came = in_turn(sending(b"SSH-2.0-OpenSSH_9.6\r\n"))
     with pytest.raises(RemoteError, match="HTTP") as raised:
         ask(serve(answering(behave)), Deadline.after(20))
@@ -463,10 +461,8 @@ def test_what_is_not_http_is_not_tried_again(serve: Any, answering: Any, ask: Ca
     assert not raised.value.retry
 
 
-def test_a_request_that_is_wrong_is_sent_once(
-    serve: Any, answering: Any, respond: Any, ask: Callable[..., Any]
-) -> None:
-    """A 404 does not pass."""
+def test_an_invalid_request_is_sent_once(serve: Any, answering: Any, respond: Any, ask: Callable[..., Any]) -> None:
+    """A 404 is permanent."""
     behave, came = in_turn(sending(respond({"error": "no such model"}, "404 Not Found")))
     with pytest.raises(RemoteError, match="HTTP 404") as raised:
         ask(serve(answering(behave)), Deadline.after(20))

@@ -38,7 +38,7 @@ BLUE = np.array([[0, 0, 4]], np.float32)
 
 
 class Running:
-    """A command in its own process, with threads that read its lines."""
+    """A command in its own process, with threads that read its output lines."""
 
     def __init__(self, arguments: Sequence[object]) -> None:
         command = [sys.executable, "-m", "edgecascade.cli", "run", *map(str, arguments)]
@@ -63,7 +63,7 @@ class Running:
         return self._said.get(timeout=PATIENCE).decode().rstrip()
 
     def address(self) -> str:
-        """Return the address that it says it listens at."""
+        """Return the address at which it reports to listen."""
         return self.said().rpartition(" at ")[2]
 
     def end(self) -> int:
@@ -98,7 +98,7 @@ def start() -> Iterator[Callable[..., Running]]:
 
 
 def piped(text: str | bytes, *arguments: object) -> tuple[int, list[dict[str, Any]], str]:
-    """Return exit code, lines and standard error of a command that is given all of its standard input at once."""
+    """Return exit code, lines and standard error of a command that gets all of its standard input at once."""
     ran = subprocess.run(
         [sys.executable, "-m", "edgecascade.cli", "run", *map(str, arguments)],
         input=text if isinstance(text, bytes) else text.encode(),
@@ -137,7 +137,7 @@ class Client:
 
 
 def test_lines_are_answered_in_order_with_their_keys(file: Path) -> None:
-    """JSON arrays, objects by name and objects with a key are read; an input that does not fit has its own line."""
+    """JSON arrays, objects by name and objects with a key are read; an invalid input gets a line with an error."""
     lines = [SURE, '{"x": [0, 0.5, 0], "key": "mine"}', "[1, 2]", '{"z": [5, 0, 0]}', "", '{"x": [1', "[NaN, 0, 0]"]
     code, answers, said = piped("\n".join(lines), file, "-")
     assert code == 2
@@ -149,7 +149,7 @@ def test_lines_are_answered_in_order_with_their_keys(file: Path) -> None:
     assert said == "4 answered: 2 locally, 2 to be forwarded (2 confident, 2 offline); 2 refused\n"
 
 
-# a line, and what its error names: the argument if it is one, or the names and values that were expected
+# a line, and a part of its error: the argument, or the names and values expected
 WRONG_LINES = {
     "words": ('["a", 0, 0]', "x: "),
     "truths": ("[true, false, true]", "x: "),
@@ -166,8 +166,8 @@ WRONG_LINES = {
 }
 
 
-def test_every_wrong_line_has_an_error_that_repeats_nothing(file: Path) -> None:
-    """No wrong line ends the run or appears in its error."""
+def test_every_invalid_line_has_an_error_without_its_content(file: Path) -> None:
+    """No invalid line ends the run or appears in its error."""
     lines = [line.encode("latin-1") for line, _ in WRONG_LINES.values()]
     code, answers, said = piped(b"\n".join([*lines, SURE.encode()]), file, "-")
     assert code == 2
@@ -187,10 +187,10 @@ def test_a_typed_line_is_answered_at_once(start: Callable[..., Running], file: P
     assert running.end() == 2
 
 
-def test_a_slow_remote_changes_no_order_and_forwards_overlap(
+def test_a_slow_remote_keeps_the_order_and_forwards_overlap(
     file: Path, serve: Any, answering: Any, respond: Any
 ) -> None:
-    """Forwards of a quarter of a second each are under way together, and are answered in order."""
+    """Forwards of a quarter of a second each run in parallel and are answered in order."""
 
     def slow(connection: socket.socket) -> None:
         time.sleep(0.25)
@@ -204,7 +204,7 @@ def test_a_slow_remote_changes_no_order_and_forwards_overlap(
     assert [one["input"] for one in answers] == [f"-:{n}" for n in range(1, 25)]
     assert [one.get("name") for one in answers[1::3]] == ["red"] * 8
     assert [("error" in one) for one in answers] == [False, False, True] * 8
-    assert {one["reason"] for one in answers[::3]} <= {"offloaded", "remote error"}  # it gives one row for many
+    assert {one["reason"] for one in answers[::3]} <= {"offloaded", "remote error"}  # one row for several inputs
     assert time.monotonic() - began < 20
 
 
@@ -221,7 +221,7 @@ def test_a_line_too_long_is_refused_and_the_next_is_answered(file: Path) -> None
 def test_a_signal_ends_it_with_its_totals(
     start: Callable[..., Running], file: Path, signum: signal.Signals, code: int
 ) -> None:
-    """A signal that comes while it waits for a line leads to the totals and the exit code, without a traceback."""
+    """A signal while it waits for a line causes the totals and the exit code, without a traceback."""
     running = start(file, "-")
     running.send(SURE + "\n")
     assert running.line()["name"] == "red"
@@ -230,10 +230,8 @@ def test_a_signal_ends_it_with_its_totals(
     assert running.said() == "1 answered: 1 locally, 0 to be forwarded (1 confident)"
 
 
-def test_a_signal_in_the_middle_of_files_loses_no_answer(
-    start: Callable[..., Running], file: Path, tmp_path: Path
-) -> None:
-    """The lines are whole, in order, and as many as the totals say."""
+def test_a_signal_during_files_loses_no_answer(start: Callable[..., Running], file: Path, tmp_path: Path) -> None:
+    """The lines are complete, in order, and as many as the totals state."""
     np.save(tmp_path / "many.npy", np.tile(np.array([5, 0, 0], np.float32), (300_000, 1)))
     running = start(file, tmp_path / "many.npy")
     lines = [running.line()]
@@ -245,7 +243,9 @@ def test_a_signal_in_the_middle_of_files_loses_no_answer(
     assert [one["input"] for one in lines] == [f"{tmp_path}/many.npy[{i}]" for i in range(total)]
 
 
-def test_forwards_under_way_are_answered_after_a_signal(start: Callable[..., Running], file: Path, serve: Any) -> None:
+def test_forwards_in_progress_are_answered_after_a_signal(
+    start: Callable[..., Running], file: Path, serve: Any
+) -> None:
     """The answer comes by its deadline, although the remote never replies."""
     server = serve(lambda _: time.sleep(PATIENCE))
     running = start(file, "-", "--remote", server.address, "--deadline", "1.5")
@@ -261,7 +261,7 @@ def test_forwards_under_way_are_answered_after_a_signal(start: Callable[..., Run
 def test_each_connection_gets_its_own_answers(
     start: Callable[..., Running], file: Path, tmp_path: Path, kind: str
 ) -> None:
-    """Answers come at once, in order, under the numbers of the connection; half a line at its end is refused."""
+    """Answers come at once, in order, numbered per connection; an incomplete line at its end is refused."""
     running = start(file, "tcp://127.0.0.1:0" if kind == "tcp" else f"unix:{tmp_path / 's'}")
     address = running.address()
     one, other = Client(address), Client(address)
@@ -276,9 +276,9 @@ def test_each_connection_gets_its_own_answers(
     assert (other.line() or {})["error"].startswith("x: ")
     other.send('{"x": [0')
     other.socket.shutdown(socket.SHUT_WR)
-    assert (other.line() or {})["error"].startswith("expected JSON")
+    assert (other.line() or {})["error"].startswith("the line is not valid JSON")
     assert other.line() is None
-    one.send(b"x" * 100)  # and gone, in the middle of a line
+    one.send(b"x" * 100)  # and disconnect in the middle of a line
     one.close()
     other.close()
     third = Client(address)
@@ -293,7 +293,7 @@ def test_each_connection_gets_its_own_answers(
 
 
 def test_connections_are_bounded(start: Callable[..., Running], file: Path) -> None:
-    """One connection too many gets an error; when another one closes, there is room again."""
+    """One connection too many gets an error; after another one closes, a new one is accepted."""
     running = start(file, "tcp://127.0.0.1:0")
     address = running.address()
     clients = [Client(address) for _ in range(MOST_CONNECTIONS)]
@@ -321,7 +321,7 @@ def test_connections_are_bounded(start: Callable[..., Running], file: Path) -> N
 def test_a_unix_socket_is_private_and_replaces_a_stale_one(
     start: Callable[..., Running], file: Path, tmp_path: Path
 ) -> None:
-    """Its mode is 600. It cannot be taken while a process listens; one left by a killed process is replaced."""
+    """Its mode is 600; it cannot be taken from a listening process, and one left by a killed process is replaced."""
     path = tmp_path / "s"
     running = start(file, f"unix:{path}")
     running.address()
@@ -340,7 +340,7 @@ def test_a_unix_socket_is_private_and_replaces_a_stale_one(
 
 
 def test_a_port_in_use_is_an_error(file: Path) -> None:
-    """This holds for the port of lines and for that of metrics."""
+    """This holds for the port for lines and the one for metrics."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         for arguments in ([f"tcp://127.0.0.1:{port}"], ["-", "--metrics", port]):
@@ -387,12 +387,12 @@ def _shown(terminal: int) -> str:
         return ""
     try:
         return os.read(terminal, 65536).decode()
-    except OSError:  # as Linux reports that the other side is closed
+    except OSError:  # as Linux reports when the other side is closed
         return ""
 
 
 def test_metrics_can_be_scraped_while_it_runs(start: Callable[..., Running], file: Path) -> None:
-    """The text is as Prometheus reads it; other paths are not found."""
+    """The text is in the Prometheus format; other paths are not found."""
     running = start(file, "-", "--metrics", "0")
     address = running.address()
     running.send(f"{SURE}\n{UNSURE}\n")
@@ -410,7 +410,7 @@ def test_metrics_can_be_scraped_while_it_runs(start: Callable[..., Running], fil
 def test_late_answers_come_with_their_keys(
     start: Callable[..., Running], file: Path, tmp_path: Path, serve: Any, answering: Any, respond: Any
 ) -> None:
-    """A reply that came too late, or in a later run, is printed under the key of the input."""
+    """A reply after the deadline, or in a later run, is printed under the key of the input."""
     server = serve(answering(respond(BLUE)))
     port, outbox = server.port, tmp_path / "later.db"
     code, (line,), said = piped('{"x": [0, 0.5, 0], "key": "mine"}', file, "-", "--outbox", outbox)
@@ -422,10 +422,10 @@ def test_late_answers_come_with_their_keys(
     assert running.end() == 0
 
 
-def test_headers_reach_the_remote_and_no_log(
+def test_headers_are_sent_to_the_remote_and_not_logged(
     file: Path, tmp_path: Path, serve: Any, recording: Any, respond: Any
 ) -> None:
-    """Headers come from the command line and a file, and are not logged, even with `--log-json`."""
+    """They come from the command line and a file, and are not logged even with `--log-json`."""
     behave, received = recording
     server = serve(behave(respond({"error": "no"}, status="403 Forbidden")))
     (tmp_path / "secret").write_text("Authorization: Bearer s3cret\n\nX-Two: 2\n")
@@ -452,7 +452,7 @@ def test_a_budget_limits_forwards(pair: Path, tmp_path: Path) -> None:
 
 
 def test_audited_pairs_are_recorded(pair: Path, tmp_path: Path) -> None:
-    """The folder of --record holds what calibration reads."""
+    """The folder of --record holds data that calibration reads."""
     remote = ["--remote", pair / "remote.onnx", "--deadline", "30"]
     arguments = [*remote, "--audit", "1", "--record", tmp_path / "recorded"]
     code, _, _ = piped("", pair / "local.onnx", pair / "test.npz", *arguments)
@@ -461,8 +461,8 @@ def test_audited_pairs_are_recorded(pair: Path, tmp_path: Path) -> None:
         assert len(recorded["x"]) > 0
 
 
-def test_probabilities_are_added_if_asked_for(pair: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """They sum to one, and the largest is that of the label, whichever model gave it."""
+def test_probabilities_are_added_on_request(pair: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """They sum to 1, and the largest is that of the label, from either model."""
     arguments = [pair / "local.onnx", pair / "test.npz", "--remote", pair / "remote.onnx", "--deadline", "30"]
     assert main(["run", *map(str, arguments), "--probabilities"]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -472,8 +472,8 @@ def test_probabilities_are_added_if_asked_for(pair: Path, capsys: pytest.Capture
         assert max(one["probabilities"]) == one["probabilities"][one["label"]] == one["confidence"]
 
 
-def test_images_come_as_paths_pixels_or_base64(pair: Path, tmp_path: Path) -> None:
-    """One image gets one answer in every form; a path that does not exist is refused."""
+def test_images_are_given_as_paths_pixels_or_base64(pair: Path, tmp_path: Path) -> None:
+    """Every form of an image gets the same answer; a missing path is refused."""
     pixels = np.load(pair / "test.npz")["x"][0]
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")
@@ -496,8 +496,8 @@ def test_images_come_as_paths_pixels_or_base64(pair: Path, tmp_path: Path) -> No
     assert [one["error"].partition(":")[0] for one in answers[5:]] == ["x"] * 4
 
 
-def test_a_damaged_image_among_others_does_not_end_them(pair: Path, tmp_path: Path) -> None:
-    """Each unreadable file has its own line in its own place."""
+def test_a_damaged_image_does_not_end_the_run(pair: Path, tmp_path: Path) -> None:
+    """Each unreadable file has its own line in its place."""
     for n in range(3):
         Image.fromarray(np.full((8, 8, 3), 80 * n, np.uint8)).save(tmp_path / f"{n}.png")
     (tmp_path / "1.png").write_bytes(b"no image")
@@ -509,7 +509,7 @@ def test_a_damaged_image_among_others_does_not_end_them(pair: Path, tmp_path: Pa
 
 
 def test_other_machines_cannot_name_files(start: Callable[..., Running], pair: Path) -> None:
-    """Where other machines can connect, paths are refused and pixels are accepted."""
+    """If other machines can connect, paths are refused and pixels are accepted."""
     running = start(pair / "local.onnx", "tcp://0.0.0.0:0", "--listen-anywhere")
     client = Client(running.address())
     client.send("/etc/hostname\n" + json.dumps(np.zeros((8, 8, 3), int).tolist()) + "\n")
@@ -551,8 +551,8 @@ def test_frames_are_pixels(video: Path) -> None:
     assert np.abs(frames[20].astype(int) - 160).max() < 12
 
 
-def test_what_is_not_a_video_is_refused(pair: Path, video: Path, tmp_path: Path) -> None:
-    """Another kind of file, half a video, a playlist that leads elsewhere, and a missing camera are refused."""
+def test_an_invalid_video_is_refused(pair: Path, video: Path, tmp_path: Path) -> None:
+    """Cases are another kind of file, half a video, a playlist with an outside path, and a missing camera."""
     whole = video.read_bytes()
     (tmp_path / "none.mp4").write_bytes(b"no video" * 100)
     (tmp_path / "half.mp4").write_bytes(whole[: len(whole) // 2])
@@ -574,10 +574,10 @@ def test_standard_input_can_come_between_files(file: Path, tmp_path: Path) -> No
     assert [one["name"] for one in lines] == ["red", "blue", "red"]
 
 
-def test_both_sides_show_their_certificates(
+def test_both_sides_present_their_certificates(
     file: Path, tmp_path: Path, serve: Any, answering: Any, respond: Any
 ) -> None:
-    """TLS needs --ca, --cert and --key here; without one of them, the line tells why there is no reply."""
+    """TLS needs --ca, --cert and --key here; without one of them, the line has the reason."""
     made = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost"
     try:
         for name in ("here", "there"):
@@ -605,7 +605,7 @@ def test_both_sides_show_their_certificates(
 
 
 def test_a_client_that_does_not_read_delays_only_itself(start: Callable[..., Running], file: Path) -> None:
-    """Its lines wait while its answers do; other clients are answered, and the command still ends."""
+    """Its lines wait until its answers are read; other clients are answered, and the command still ends."""
     running = start(file, "tcp://127.0.0.1:0")
     address = running.address()
     greedy, other = Client(address), Client(address)
@@ -628,7 +628,7 @@ def test_a_client_that_does_not_read_delays_only_itself(start: Callable[..., Run
 
 
 def test_a_second_signal_ends_it_at_once(start: Callable[..., Running], file: Path, serve: Any) -> None:
-    """The deadline of a forward under way does not matter."""
+    """The deadline of a forward in progress does not matter."""
     server = serve(lambda _: time.sleep(PATIENCE))
     running = start(file, "-", "--remote", server.address, "--deadline", "600")
     running.send(UNSURE + "\n")
@@ -642,7 +642,7 @@ def test_a_second_signal_ends_it_at_once(start: Callable[..., Running], file: Pa
     assert running.said() == "edgecascade: interrupted"
 
 
-def test_a_reader_that_has_seen_enough_ends_it_quietly(file: Path) -> None:
+def test_a_closed_pipe_ends_it_without_an_error(file: Path) -> None:
     """It ends although more lines follow."""
     command = f"yes '{SURE}' | {sys.executable} -m edgecascade.cli run {file} - | head -1"
     ran = subprocess.run(["bash", "-c", command], capture_output=True, timeout=PATIENCE, check=False)
@@ -651,7 +651,7 @@ def test_a_reader_that_has_seen_enough_ends_it_quietly(file: Path) -> None:
 
 
 HTTP, HTTPS = "http://127.0.0.1:9/v2/models/m", "https://127.0.0.1:9/v2/models/m"
-# arguments, and what the message names: the argument first, then the value or another option
+# arguments, and words in the error: the argument first, then the value or another option
 WRONG = {
     "a deadline of for ever": (("--deadline", "inf"), ("--deadline", "inf")),
     "a threshold that is no number": (("--threshold", "nan"), ("--threshold", "NaN")),
@@ -708,7 +708,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-def test_every_wrong_argument_is_named(
+def test_every_invalid_argument_is_named(
     wrong: str, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The exit code is 2; the message names argument and value; there is no output and no traceback."""
@@ -728,7 +728,7 @@ def test_every_wrong_argument_is_named(
     assert shown.out == ""
 
 
-def test_arguments_become_the_remote_that_they_describe(file: Path) -> None:
+def test_arguments_become_the_described_remote(file: Path) -> None:
     """Hedging is inside retries, which are inside the circuit breaker."""
     from argparse import ArgumentParser
 

@@ -1,4 +1,4 @@
-"""A real server in a second process, and the cascade that asks it."""
+"""A real server in a second process, used by a cascade."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,8 +22,8 @@ def address(pair: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[st
         yield address
 
 
-def test_it_answers_as_the_file_does(address: str, pair: Path) -> None:
-    """Scores are the same bit for bit, in one request, as bytes and as JSON, and within 1e-6 in many."""
+def test_it_answers_as_the_file(address: str, pair: Path) -> None:
+    """Scores are the same bit for bit in one request, as bytes and as JSON, and within 1e-6 in several."""
     session = ort.InferenceSession(pair / "remote.onnx", providers=["CPUExecutionProvider"])
     (expected,) = session.run(["logits"], {"image": IMAGES})
     remote = OpenInference(address)
@@ -37,14 +37,14 @@ def test_it_answers_as_the_file_does(address: str, pair: Path) -> None:
     assert remote.traffic.sent < in_json.traffic.sent
 
 
-def test_a_cascade_asks_it(address: str, pair: Path) -> None:
-    """Everything is forwarded over a kept-alive connection, and answered."""
+def test_a_cascade_uses_it_as_a_remote(address: str, pair: Path) -> None:
+    """Every input is forwarded over one reused connection and answered."""
     with Cascade.load(pair / "local.onnx", remote=address, deadline=10, threshold=1.0) as cascade:
         assert {answer.reason for answer in cascade.predict_batch(IMAGES)} == {Reason.OFFLOADED}
 
 
-def test_what_it_cannot_take_is_explained(address: str) -> None:
-    """An input of another rank and a missing model have errors of their own."""
+def test_invalid_requests_are_refused(address: str) -> None:
+    """An input of another rank and a missing model have their own errors."""
     remote, missing = OpenInference(address), OpenInference(address.replace("/all", "/none"))
     with pytest.raises(RemoteError, match=r"HTTP 400: .*image"):
         remote.infer(np.zeros((1, 8, 8), np.uint8), Deadline.after(10))

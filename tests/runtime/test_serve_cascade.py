@@ -1,4 +1,4 @@
-"""A cascade behind the Open Inference Protocol, in a process of its own, and its clients."""
+"""A cascade served over the Open Inference Protocol in its own process, and its clients."""
 
 import asyncio
 import base64
@@ -31,14 +31,14 @@ UNSURE = np.array([0, 0.5, 0], np.float32)
 
 
 def free_port() -> int:
-    """Return a port that is free at this moment."""
+    """Return a free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def post(address: str, body: bytes, **headers: str) -> Any:
-    """Return the reply to an inference, or status and error if it is refused."""
+    """Return the reply to an inference, or the status and error if it is refused."""
     names = {name.replace("_", "-"): value for name, value in headers.items()}
     request = urllib.request.Request(f"{address}/infer", body, {"Content-Type": "application/json", **names})
     try:
@@ -92,7 +92,7 @@ def address(start: Callable[..., tuple[str, Any]], pair: Path) -> str:
     return start(*arguments)[0]
 
 
-def test_it_answers_as_the_cascade_does(address: str, pair: Path) -> None:
+def test_it_answers_as_the_cascade(address: str, pair: Path) -> None:
     """Every part of the answer is the same, for one input and for several."""
     with Cascade.load(pair / "local.onnx", remote=pair / "remote.onnx", threshold=1.0, deadline=30) as cascade:
         expected = cascade.predict_batch(IMAGES)
@@ -110,7 +110,7 @@ def test_it_answers_as_the_cascade_does(address: str, pair: Path) -> None:
         np.testing.assert_allclose(found["probabilities"], np.concatenate(rows), rtol=1e-5)
 
 
-def test_it_takes_image_files_as_they_are(address: str) -> None:
+def test_it_accepts_image_files(address: str) -> None:
     """BYTES of several sizes give the same answer as pixels."""
     files = []
     for side in (8, 20):
@@ -124,13 +124,13 @@ def test_it_takes_image_files_as_they_are(address: str) -> None:
 
 
 def test_it_can_be_the_remote_of_another_cascade(address: str, pair: Path) -> None:
-    """The other cascade finds the probabilities among the outputs, in binary."""
+    """The other cascade reads the probabilities among the outputs, in binary."""
     with Cascade.load(pair / "local.onnx", remote=address, threshold=1.0, deadline=30) as cascade:
         assert {answer.reason for answer in cascade.predict_batch(IMAGES)} == {Reason.OFFLOADED}
 
 
-def test_what_it_cannot_take_is_explained(address: str) -> None:
-    """The status is 400, and the server goes on."""
+def test_invalid_requests_are_refused(address: str) -> None:
+    """The status is 400, and the server continues."""
     whole = json.loads(as_json(IMAGES))
     wrong = {
         "uint8 [height, width, 3]": as_json(IMAGES[..., 0]),
@@ -146,7 +146,7 @@ def test_what_it_cannot_take_is_explained(address: str) -> None:
     assert len(outputs(post(address, as_json(IMAGES)))["label"]) == 5
 
 
-def test_its_metrics_are_the_cascades_and_the_servers(address: str) -> None:
+def test_its_metrics_are_those_of_cascade_and_server(address: str) -> None:
     """One scrape has both."""
     with urllib.request.urlopen(f"{address.partition('/v2')[0]}/metrics", timeout=PATIENCE) as response:
         text = response.read().decode()
@@ -154,7 +154,7 @@ def test_its_metrics_are_the_cascades_and_the_servers(address: str) -> None:
     assert "request_predict_seconds" in text
 
 
-def test_it_ends_by_a_signal_and_writes_its_records(
+def test_a_signal_ends_it_and_its_records_are_written(
     start: Callable[..., tuple[str, Any]], pair: Path, tmp_path: Path
 ) -> None:
     """The exit code is 0, and the audited pairs are on disk."""
@@ -189,8 +189,8 @@ async def _awaited(one: Any) -> Any:
     return await one
 
 
-def test_the_event_loop_is_free_while_a_remote_computes(file: Path) -> None:
-    """The event loop is free until the deadlines, for one input and for several."""
+def test_the_event_loop_is_not_blocked_by_a_remote(file: Path) -> None:
+    """It stays free until the deadlines, for one input and for several."""
     free = threading.Event()
 
     def silent(inputs: Any) -> Any:
@@ -219,7 +219,7 @@ def test_the_event_loop_is_free_while_a_remote_computes(file: Path) -> None:
     assert ticks >= 4
 
 
-def test_no_inputs_have_no_answers(file: Path) -> None:
+def test_an_empty_batch_is_answered(file: Path) -> None:
     """The outputs have the right types and shapes."""
     with Cascade.load(file) as cascade:
         found = infer(cascade, {"z": np.zeros((0, 3), np.float32)}, [*OUTPUTS, "probabilities"])
@@ -237,8 +237,8 @@ def test_no_inputs_have_no_answers(file: Path) -> None:
         ({"z": np.zeros((2, 3), np.float32), "y": np.zeros(2)}, "inputs: .*z, y"),
     ],
 )
-def test_wrong_inputs_are_refused(file: Path, feeds: dict[str, Any], named: str) -> None:
-    """The error names what came."""
+def test_invalid_inputs_are_refused(file: Path, feeds: dict[str, Any], named: str) -> None:
+    """The error describes the input."""
     with Cascade.load(file) as cascade, pytest.raises(InputError, match=named):
         infer(cascade, feeds, ["label"])
 
@@ -253,7 +253,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-def test_wrong_arguments_are_named(wrong: str, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_arguments_are_named(wrong: str, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The exit code is 2, and there is no traceback."""
     given, named = WRONG[wrong]
     assert main(["serve", str(file), *given, "--port", str(free_port())]) == 2
@@ -270,7 +270,7 @@ def test_a_file_that_is_not_a_cascade_is_refused(pair: Path, capsys: pytest.Capt
 
 @pytest.mark.parametrize("options", [(), ("--cascade",)])
 def test_a_port_in_use_is_an_error(file: Path, options: tuple[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """The error comes before anything is served."""
+    """The error is raised before anything is served."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert main(["serve", str(file), *options, "--port", str(port)]) == 2

@@ -1,4 +1,4 @@
-"""What the other tests allow a busy machine is what it took, and nothing else."""
+"""The allowance of the other tests for a busy machine equals the time for which it stopped the process."""
 
 import sys
 import threading
@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 
 
-def test_a_process_that_stands_still_is_noticed(stalled: Callable[[], float]) -> None:
-    """Here because one thread does not let go of the interpreter."""
+def test_a_stopped_process_is_detected(stalled: Callable[[], float]) -> None:
+    """Here one thread holds the interpreter lock."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(5)
     try:
@@ -20,10 +20,10 @@ def test_a_process_that_stands_still_is_noticed(stalled: Callable[[], float]) ->
     assert stalled() > 0.3
 
 
-def test_a_wait_is_none(stalled: Callable[[], float]) -> None:
-    """However long: a call that waits for something else than the machine gets no allowance for it."""
+def test_waiting_gives_no_allowance(stalled: Callable[[], float]) -> None:
+    """A call that waits for anything but the machine gets no allowance, whatever its length."""
     lost = []
-    for _ in range(5):  # the least of five, since a busy machine may really stand still during one
+    for _ in range(5):  # the least of five, since a busy machine may really stop the process during one
         before = stalled()
         threading.Event().wait(0.2)
         lost.append(stalled() - before)

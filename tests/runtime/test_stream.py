@@ -1,4 +1,4 @@
-"""Answers in order, while many forwards are under way; and the same for asyncio."""
+"""Answers are streamed in order with many forwards in progress, also with asyncio."""
 
 import asyncio
 import threading
@@ -21,13 +21,13 @@ UNSURE = np.array([0, 0.5, 0], np.float32)
 
 
 def slow(inputs: NDArray[Any]) -> NDArray[Any]:
-    """A remote that sees blue everywhere, a twentieth of a second away."""
+    """Return blue for every input after 50 ms."""
     time.sleep(0.05)
     return np.tile(np.array([0, 0, 4], np.float32), (len(inputs), 1))
 
 
 def test_forwards_overlap(file: Path, stalled: Callable[[], float]) -> None:
-    """Sixty forwards of 50 ms take far less than 3 s, and the answers come in order."""
+    """Sixty forwards of 50 ms take far less than 3 s, and the answers are in order."""
     inputs = [SURE, UNSURE] * 60
     started = time.monotonic()
     with Cascade.load(file, remote=slow, deadline=5) as cascade:
@@ -37,7 +37,7 @@ def test_forwards_overlap(file: Path, stalled: Callable[[], float]) -> None:
     assert time.monotonic() - started < 1.5 + stalled()
 
 
-def test_inputs_are_taken_as_there_is_room(file: Path) -> None:
+def test_inputs_are_read_at_most_ahead(file: Path) -> None:
     """An endless source is read no further than `ahead`."""
     taken = 0
 
@@ -55,8 +55,8 @@ def test_inputs_are_taken_as_there_is_room(file: Path) -> None:
         assert cascade.counts().inputs == taken
 
 
-def test_a_deadline_is_each_inputs_own(file: Path, stalled: Callable[[], float]) -> None:
-    """A remote that never answers costs one deadline, not one for each input."""
+def test_each_input_has_its_own_deadline(file: Path, stalled: Callable[[], float]) -> None:
+    """A remote that never answers costs one deadline in all, not one for each input."""
     free = threading.Event()
 
     def silent(inputs: NDArray[Any]) -> NDArray[Any]:
@@ -71,8 +71,8 @@ def test_a_deadline_is_each_inputs_own(file: Path, stalled: Callable[[], float])
     assert time.monotonic() - started < 1 + stalled()
 
 
-def test_a_long_stream_is_not_read_on_past_a_deadline(file: Path, stalled: Callable[[], float]) -> None:
-    """However much room is left ahead of an input whose time is over."""
+def test_a_long_stream_is_not_read_past_a_deadline(file: Path, stalled: Callable[[], float]) -> None:
+    """An input past its deadline is answered first, however large `ahead` is."""
     free = threading.Event()
 
     def silent(inputs: NDArray[Any]) -> NDArray[Any]:
@@ -93,8 +93,8 @@ def test_a_long_stream_is_not_read_on_past_a_deadline(file: Path, stalled: Calla
     assert max(answer.elapsed for answer in first) < 0.5 + stalled()
 
 
-def test_an_input_that_does_not_fit_loses_none_before_it(file: Path) -> None:
-    """Their answers come first; the rest can be streamed with another call."""
+def test_an_invalid_input_loses_no_earlier_answer(file: Path) -> None:
+    """The earlier answers come first; the rest can be streamed by another call."""
     inputs = iter([SURE, UNSURE, np.zeros(4, np.float32), SURE])
     answers: list[Answer] = []
     with Cascade.load(file, remote=slow) as cascade:
@@ -105,8 +105,8 @@ def test_an_input_that_does_not_fit_loses_none_before_it(file: Path) -> None:
     assert [a.name for a in answers][-1] == "red"
 
 
-def test_keys_and_originals_come_beside_the_inputs(file: Path, tmp_path: Path) -> None:
-    """One for each, also endless ones; None stands for neither."""
+def test_keys_and_originals_are_given_beside_the_inputs(file: Path, tmp_path: Path) -> None:
+    """There is one for each input, also without end; None stands for neither."""
     pictures = [np.full(7, i, np.float32) for i in range(4)]
     seen: list[Any] = []
 
@@ -123,7 +123,7 @@ def test_keys_and_originals_come_beside_the_inputs(file: Path, tmp_path: Path) -
 
 @pytest.mark.parametrize("name", ["keys", "originals"])
 def test_too_few_keys_or_originals_are_refused(file: Path, name: str) -> None:
-    """After the answers to the inputs that have one."""
+    """The error follows the answers to the inputs that have one."""
     beside: Any = {name: iter([None])}
     answers: list[Answer] = []
     with Cascade.load(file) as cascade, pytest.raises(ArgumentError, match=rf"^{name}: .* got 1$"):
@@ -134,21 +134,21 @@ def test_too_few_keys_or_originals_are_refused(file: Path, name: str) -> None:
 @given(st.lists(st.sampled_from([0, 1])), st.integers(1, 5))
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_every_input_is_answered_once_in_order(file: Path, forwarded: list[int], ahead: int) -> None:
-    """However few may be under way."""
+    """The number of forwards in progress does not matter."""
     with Cascade.load(file, remote=lambda x: -x, deadline=20) as cascade:
         answers = [*cascade.stream(([SURE, UNSURE][one] for one in forwarded), ahead=ahead)]
         assert cascade.counts().inputs == len(forwarded)
     assert [answer.forwarded for answer in answers] == [*map(bool, forwarded)]
 
 
-def test_ahead_of_nothing_is_refused(file: Path) -> None:
-    """One sentence."""
+def test_ahead_of_0_is_refused(file: Path) -> None:
+    """The error is one sentence."""
     with Cascade.load(file) as cascade, pytest.raises(ArgumentError, match=r"^ahead: expected 1 or more, got 0"):
         cascade.stream([], ahead=0)
 
 
-def test_asyncio_awaits_many_at_once(file: Path, stalled: Callable[[], float]) -> None:
-    """The loop goes on while the remote thinks."""
+def test_asyncio_awaits_many_inputs_at_once(file: Path, stalled: Callable[[], float]) -> None:
+    """The event loop continues while the remote computes."""
 
     async def ask(cascade: Cascade) -> tuple[list[str], int]:
         ticks = 0
@@ -173,8 +173,8 @@ def test_asyncio_awaits_many_at_once(file: Path, stalled: Callable[[], float]) -
     assert time.monotonic() - started < 1.5 + stalled()
 
 
-def test_asyncio_keeps_the_deadline(file: Path, stalled: Callable[[], float]) -> None:
-    """And a misfit raises where it is awaited."""
+def test_asyncio_respects_the_deadline(file: Path, stalled: Callable[[], float]) -> None:
+    """An invalid input raises where it is awaited."""
     free = threading.Event()
 
     def silent(inputs: NDArray[Any]) -> NDArray[Any]:
@@ -194,7 +194,7 @@ def test_asyncio_keeps_the_deadline(file: Path, stalled: Callable[[], float]) ->
 
 
 def test_a_cancelled_forward_is_not_sent(file: Path) -> None:
-    """If it has not left yet."""
+    """A forward that has already been sent is not affected."""
     sent: list[int] = []
     free = threading.Event()
 
@@ -205,7 +205,7 @@ def test_a_cancelled_forward_is_not_sent(file: Path) -> None:
 
     async def ask() -> None:
         first = []
-        for i in range(4):  # one by one: two that wait together would leave in one request
+        for i in range(4):  # one at a time: two that wait together would be sent in one request
             first.append(asyncio.create_task(cascade.predict_async(UNSURE)))
             while len(sent) <= i:
                 await asyncio.sleep(0.001)

@@ -1,4 +1,4 @@
-"""Tensors of the Open Inference Protocol v2: their bytes, their shapes, and which hold the logits."""
+"""Tensors of the Open Inference Protocol v2: bytes, shapes, and the selection of the logits."""
 
 from typing import Any
 
@@ -18,8 +18,8 @@ NUMBERS = st.sampled_from(list(DATATYPES)).flatmap(
 
 
 @given(NUMBERS, st.sampled_from("<>"))
-def test_numbers_come_back_as_they_left(array: NDArray[Any], order: str) -> None:
-    """Whatever their type, byte order and layout."""
+def test_numbers_survive_a_round_trip(array: NDArray[Any], order: str) -> None:
+    """This holds for every type, byte order and layout."""
     for laid_out in (array, np.asfortranarray(array)):
         raw = contents(laid_out.astype(array.dtype.newbyteorder(order)))  # type: ignore[arg-type]
         assert len(raw) == array.nbytes
@@ -28,8 +28,8 @@ def test_numbers_come_back_as_they_left(array: NDArray[Any], order: str) -> None
 
 
 @given(st.lists(st.binary(max_size=20) | st.text(max_size=20), max_size=5))
-def test_bytes_and_text_can_be_told_apart_again(values: list[bytes | str]) -> None:
-    """Each is its length, and as many bytes."""
+def test_bytes_and_text_survive_a_round_trip(values: list[bytes | str]) -> None:
+    """Each is its length followed by its bytes."""
     array = np.empty(len(values), object)
     array[:] = values
     raw, found = bytes(contents(array)), []
@@ -41,11 +41,11 @@ def test_bytes_and_text_can_be_told_apart_again(values: list[bytes | str]) -> No
 
 
 @pytest.mark.parametrize("dtype", [complex, "datetime64[s]", "V3"])
-def test_types_that_the_protocol_has_not(dtype: Any) -> None:
+def test_types_outside_the_protocol_are_refused(dtype: Any) -> None:
     """The error has one line, also for one array of several."""
     array = np.zeros(2, dtype)
     for batch in (array, {"a": np.zeros(2), "b": array}):
-        with pytest.raises(RemoteError, match="have no type in the Open Inference Protocol"):
+        with pytest.raises(RemoteError, match="expected a type of the Open Inference Protocol"):
             check(batch)
 
 
@@ -61,14 +61,14 @@ def test_types_that_the_protocol_has_not(dtype: Any) -> None:
         ({}, None),
     ],
 )
-def test_which_output_holds_the_logits(outputs: Any, chosen: str | None) -> None:
-    """The one named so, or the only floating table; among several, a single column is not a table."""
+def test_the_output_with_logits_is_selected(outputs: Any, chosen: str | None) -> None:
+    """It is called `logits` or is the only two-dimensional floating output; among several, [n, 1] does not count."""
     assert Signature.of({}, outputs, input=None, output=None).output == chosen
     unknown = Signature({}, None)
     if chosen:
         assert unknown.chosen(outputs) == chosen
     else:
-        with pytest.raises(RemoteError, match="no output is known to hold logits among"):
+        with pytest.raises(RemoteError, match="expected one output with logits, got"):
             unknown.chosen(outputs)
 
 
@@ -83,7 +83,7 @@ def test_which_output_holds_the_logits(outputs: Any, chosen: str | None) -> None
         ([], (5,), (5,)),
     ],
 )
-def test_inputs_take_the_shape_that_is_declared(
+def test_inputs_get_the_declared_shape(
     declared: list[int], given_shape: tuple[int, ...], sent: tuple[int, ...]
 ) -> None:
     """A last dimension of 1 is added where the model declares it; nothing else changes."""
@@ -92,7 +92,7 @@ def test_inputs_take_the_shape_that_is_declared(
 
 
 @given(array_shapes(min_dims=1, max_dims=5, min_side=1, max_side=3))
-def test_a_table_is_left_as_it_is(shape: tuple[int, ...]) -> None:
+def test_a_two_dimensional_output_is_unchanged(shape: tuple[int, ...]) -> None:
     """Dimensions of 1 are removed only beyond two, and never the first."""
     found = as_table(np.zeros(shape))
     assert found.size == np.prod(shape)

@@ -1,4 +1,4 @@
-"""TLS over HTTP and over gRPC: certificates that are accepted and refused, and the errors."""
+"""TLS over HTTP and gRPC: accepted and refused certificates, and the errors."""
 
 import socket
 import ssl
@@ -28,7 +28,7 @@ class Http:
 
     @contextmanager
     def serving(self, certificate: str, *, asks: bool) -> Iterator[int]:
-        """A server's port."""
+        """Return the port of a server."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self._authority.path(f"{certificate}.crt"), self._authority.path(f"{certificate}.key"))
         if asks:
@@ -42,7 +42,7 @@ class Http:
         yield self._serve(behave).port
 
     def remote(self, url: str, *, trusting: bool = True, client: str | None = None) -> OpenInference:
-        """Who asks."""
+        """Return a remote."""
         context = ssl.create_default_context(cafile=self._authority.path("ca.crt") if trusting else None)
         if client:
             context.load_cert_chain(self._authority.path(f"{client}.crt"), self._authority.path(f"{client}.key"))
@@ -59,7 +59,7 @@ class Grpc:
 
     @contextmanager
     def serving(self, certificate: str, *, asks: bool) -> Iterator[int]:
-        """A server's port."""
+        """Return the port of a server."""
         import grpc
 
         messages = make_messages()
@@ -83,7 +83,7 @@ class Grpc:
         server.stop(None).wait()
 
     def remote(self, url: str, *, trusting: bool = True, client: str | None = None) -> OpenInferenceGrpc:
-        """Who asks."""
+        """Return a remote."""
         return OpenInferenceGrpc(
             url,
             root_certificate=self._authority.path("ca.crt") if trusting else None,
@@ -99,7 +99,7 @@ def protocol(request: pytest.FixtureRequest, authority: Any, serve: Any, answeri
 
 
 def ask(protocol: Http | Grpc, port: int, **options: Any) -> Any:
-    """Make one forward, with a generous deadline."""
+    """Make one forward with a long deadline."""
     remote = protocol.remote(f"{protocol.scheme}://localhost:{port}/v2/models/m", **options)
     try:
         return remote.infer(X, Deadline.after(10))
@@ -107,13 +107,13 @@ def ask(protocol: Http | Grpc, port: int, **options: Any) -> Any:
         remote.close()
 
 
-def test_a_certificate_that_the_given_authority_vouches_for(protocol: Http | Grpc) -> None:
-    """The exchange takes place."""
+def test_a_certificate_of_the_given_authority_is_accepted(protocol: Http | Grpc) -> None:
+    """The exchange succeeds."""
     with protocol.serving("server", asks=False) as port:
         np.testing.assert_array_equal(ask(protocol, port), LOGITS)
 
 
-def test_a_client_that_shows_its_own_certificate(protocol: Http | Grpc) -> None:
+def test_a_client_can_present_its_certificate(protocol: Http | Grpc) -> None:
     """The server identifies the client."""
     with protocol.serving("server", asks=True) as port:
         np.testing.assert_array_equal(ask(protocol, port, client="client"), LOGITS)
@@ -127,7 +127,7 @@ def test_a_client_that_shows_its_own_certificate(protocol: Http | Grpc) -> None:
         pytest.param("server", False, "certificate", id="an unknown authority's"),
     ],
 )
-def test_a_server_that_cannot_be_trusted(protocol: Http | Grpc, certificate: str, trusting: bool, said: str) -> None:
+def test_an_untrusted_server_is_refused(protocol: Http | Grpc, certificate: str, trusting: bool, said: str) -> None:
     """It is unreachable, with the reason in one line, and not worth a retry."""
     with (
         protocol.serving(certificate, asks=False) as port,
@@ -139,15 +139,15 @@ def test_a_server_that_cannot_be_trusted(protocol: Http | Grpc, certificate: str
     assert f"localhost:{port}" in str(raised.value)
 
 
-def test_a_client_without_the_certificate_that_the_server_asks_for(protocol: Http | Grpc) -> None:
-    """The remote error says so, and is not worth a retry."""
+def test_a_client_without_a_required_certificate_is_refused(protocol: Http | Grpc) -> None:
+    """The RemoteError says so and is not worth a retry."""
     with protocol.serving("server", asks=True) as port, pytest.raises(RemoteError, match=r"(?i)certificate") as raised:
         ask(protocol, port)
     assert not raised.value.retry
     assert "\n" not in str(raised.value)
 
 
-def test_a_server_that_speaks_no_tls(authority: Any, serve: Callable[..., Any], respond: Any) -> None:
+def test_a_server_without_tls_is_refused(authority: Any, serve: Callable[..., Any], respond: Any) -> None:
     """It is unreachable, in one line, and not worth a retry."""
     server = serve(lambda connection: (connection.recv(65536), connection.sendall(respond({}, "400 Bad Request"))))
     remote = OpenInference(f"https://localhost:{server.port}/v2/models/m")
@@ -157,8 +157,8 @@ def test_a_server_that_speaks_no_tls(authority: Any, serve: Callable[..., Any], 
     assert authority
 
 
-def test_a_cascade_whose_remote_has_expired(file: Path, protocol: Http | Grpc) -> None:
-    """The local answer stands, with the reason."""
+def test_an_expired_certificate_causes_a_local_answer(file: Path, protocol: Http | Grpc) -> None:
+    """The answer has its reason."""
     with protocol.serving("expired", asks=False) as port:
         remote = protocol.remote(f"{protocol.scheme}://localhost:{port}/v2/models/m")
         with Cascade.load(file, remote=remote, deadline=10) as cascade:
@@ -167,13 +167,13 @@ def test_a_cascade_whose_remote_has_expired(file: Path, protocol: Http | Grpc) -
     assert "certificate has expired" in answer.detail
 
 
-def test_certificates_need_an_address_with_tls(authority: Any) -> None:
+def test_certificates_require_an_address_with_tls(authority: Any) -> None:
     """Otherwise they would be ignored silently."""
-    with pytest.raises(ArgumentError, match=r"certificates need a grpcs:// address"):
+    with pytest.raises(ArgumentError, match=r"expected a grpcs:// address"):
         OpenInferenceGrpc("grpc://localhost:1/v2/models/m", root_certificate=authority.path("ca.crt"))
 
 
-def test_a_certificate_that_is_not_there(tmp_path: Path) -> None:
-    """The error comes when the remote is made, not at the first request."""
+def test_a_missing_certificate_file_is_refused(tmp_path: Path) -> None:
+    """The error is raised when the remote is made, not at the first request."""
     with pytest.raises(ArgumentError, match=r"cannot read the certificate or key '.*none.pem'"):
         OpenInferenceGrpc("grpcs://localhost:1/v2/models/m", root_certificate=tmp_path / "none.pem")

@@ -29,7 +29,7 @@ def document() -> CascadeDocument:
 
 
 def watch(**options: Any) -> Watch:
-    """Return a watch that has begun, with the same draws each time."""
+    """Return a watch that has started, with the same draws each time."""
     made = Watch(**{"seed": 0, **options})
     made.begin(document())
     return made
@@ -49,7 +49,7 @@ def see(made: Watch, n: int, *, seed: int = 0, places: Iterable[int] = range(10)
 
 
 def audit(made: Watch, n: int, *, agreeing: float, confidence: float = 0.9, remote: float = 0.9, seed: int = 0) -> None:
-    """Count replies to audited inputs, of which a share agrees."""
+    """Count replies to audited inputs, of which this share agrees."""
     for agrees in (np.random.default_rng(seed).random(n) < agreeing).tolist():
         made.compared(X, prediction(0, confidence), prediction(0 if agrees else 1, remote), audited=True)
 
@@ -61,12 +61,12 @@ def forwarded(made: Watch, n: int, *, agreeing: float = 0.5) -> None:
 
 
 def raised(made: Watch) -> dict[str, int]:
-    """Return how often each alarm was raised."""
+    """Return the number of times that each alarm was raised."""
     return {name: n for name, n in made.health().raised.items() if n}
 
 
 def test_a_share_of_the_local_inputs_is_audited() -> None:
-    """Forwarded inputs are never audited, since the remote answers them anyway."""
+    """Forwarded inputs are not audited, since the remote answers them anyway."""
     made = watch(share=0.05)
     drawn = sum(made.saw(VALUES[9], False) for _ in range(20_000))
     assert 880 < drawn < 1120
@@ -76,14 +76,14 @@ def test_a_share_of_the_local_inputs_is_audited() -> None:
 
 
 @pytest.mark.parametrize(("share", "drawn"), [(0.0, 0), (1.0, 500)])
-def test_none_and_all_can_be_audited(share: float, drawn: int) -> None:
-    """Shares of 0 and 1 are exact."""
+def test_audit_shares_of_0_and_1_are_exact(share: float, drawn: int) -> None:
+    """No input, or every local one, is audited."""
     made = watch(share=share)
     assert sum(made.saw(VALUES[9], False) for _ in range(500)) == drawn
 
 
 def test_counts_are_exact_from_many_threads() -> None:
-    """Also while other threads read the health."""
+    """Other threads read the health at the same time."""
     made = watch(share=0.1)
     drawn = SimpleQueue[int]()
 
@@ -103,7 +103,7 @@ def test_counts_are_exact_from_many_threads() -> None:
 
 
 def test_memory_does_not_grow() -> None:
-    """A hundred thousand inputs and thousands of comparisons leave only a few more objects."""
+    """A hundred thousand inputs and thousands of comparisons add only a few objects."""
     made = watch()
     see(made, 5000)
     gc.collect()
@@ -115,7 +115,7 @@ def test_memory_does_not_grow() -> None:
     assert len(gc.get_objects()) - before < 200
 
 
-def test_before_anything_came_nothing_is_known() -> None:
+def test_without_inputs_estimates_are_unknown() -> None:
     """Every estimate has n = 0 and the widest possible interval."""
     health = Watch().health()
     for name in ("agreement", "agreement_local", "agreement_forwarded", "offload_rate", "drift", "calibration_gap"):
@@ -126,8 +126,8 @@ def test_before_anything_came_nothing_is_known() -> None:
     assert health.raised == dict.fromkeys(ALARMS, 0)
 
 
-def test_agreement_is_that_of_all_inputs() -> None:
-    """Local and forwarded inputs count by their shares, not by how many of them were compared."""
+def test_agreement_is_estimated_for_all_inputs() -> None:
+    """Local and forwarded inputs are weighted by their shares, not by the number compared."""
     made = watch(share=0.01)
     see(made, 50_000)
     audit(made, 350, agreeing=0.95)
@@ -140,8 +140,8 @@ def test_agreement_is_that_of_all_inputs() -> None:
     assert health.agreement_forwarded.high < 0.5 < health.agreement_local.low
 
 
-def test_the_gaps_are_of_local_inputs() -> None:
-    """One is against the remote's label, one against its probability of the local label."""
+def test_the_gaps_are_those_of_local_inputs() -> None:
+    """One uses the remote's label, the other its probability of the local label."""
     made = watch()
     audit(made, 4000, agreeing=0.9, confidence=0.95, remote=0.8)
     forwarded(made, 5000, agreeing=0.0)
@@ -153,7 +153,7 @@ def test_the_gaps_are_of_local_inputs() -> None:
 
 
 def test_a_local_nan_never_agrees() -> None:
-    """Its label means nothing."""
+    """Its label has no meaning."""
     made = watch()
     broken = Prediction(0, NAN, np.full(3, NAN, np.float32))
     made.compared(X, broken, prediction(0, 0.9), audited=False)
@@ -161,7 +161,7 @@ def test_a_local_nan_never_agrees() -> None:
 
 
 def test_inputs_like_the_calibration_data_raise_no_alarm() -> None:
-    """Half a million inputs, and two thousand audits."""
+    """Half a million inputs and two thousand audits are counted."""
     made = watch(least_agreement=0.85)
     for seed in range(10):
         see(made, 50_000, seed=seed)
@@ -170,8 +170,8 @@ def test_inputs_like_the_calibration_data_raise_no_alarm() -> None:
     assert made.health().drift.value < 0.1
 
 
-def test_drift_is_raised_once_and_again_after_it_has_cleared() -> None:
-    """The alarm says when, how far and on how many inputs."""
+def test_drift_is_raised_once_until_it_clears() -> None:
+    """The alarm has the time, the distance and the number of inputs."""
     made = watch()
     see(made, 3000)
     see(made, 6000, places=range(5, 10))
@@ -188,8 +188,8 @@ def test_drift_is_raised_once_and_again_after_it_has_cleared() -> None:
     assert made.health().raised["drift"] == 2
 
 
-def test_nan_advantages_are_counted_apart_and_are_drift() -> None:
-    """As a broken sensor would cause."""
+def test_nan_advantages_are_counted_separately_and_are_drift() -> None:
+    """A broken sensor would cause them."""
     made = watch()
     for i in range(1000):
         made.saw(NAN if i % 4 == 0 else VALUES[i % 10], i % 10 < 3)
@@ -197,8 +197,8 @@ def test_nan_advantages_are_counted_apart_and_are_drift() -> None:
     assert "drift" in made.health().active
 
 
-def test_advantages_of_another_table_are_left_out() -> None:
-    """They say nothing about the inputs."""
+def test_advantages_of_another_table_are_ignored() -> None:
+    """They do not describe the inputs."""
     made = watch()
     for _ in range(3000):
         made.saw(0.123, False)
@@ -208,8 +208,8 @@ def test_advantages_of_another_table_are_left_out() -> None:
 
 
 @pytest.mark.parametrize("places", [range(3, 10), range(5)])
-def test_an_offload_rate_off_the_plan_is_raised(places: range) -> None:
-    """No input forwarded, or twice as many as the planned 30 %."""
+def test_an_unplanned_offload_rate_is_raised(places: range) -> None:
+    """Either no input is forwarded, or twice the planned 30 %."""
     made = watch()
     see(made, 1000, places=places)
     (alarm,) = (one for one in made.health().alarms if one.name == "offload rate")
@@ -219,7 +219,7 @@ def test_an_offload_rate_off_the_plan_is_raised(places: range) -> None:
     assert "offload rate" not in made.health().active
 
 
-def test_the_rate_that_is_planned_is_that_of_the_policy_in_force() -> None:
+def test_the_planned_rate_is_that_of_the_current_policy() -> None:
     """The user's own threshold is not drift."""
     made = watch()
     policy = Policy(
@@ -237,8 +237,8 @@ def test_the_rate_that_is_planned_is_that_of_the_policy_in_force() -> None:
     assert made.health().offload_rate.value > 0.5
 
 
-def test_the_rate_on_the_calibration_data_is_the_one_in_the_file(pair: Path) -> None:
-    """The bins below the threshold hold the offload rate of the chosen point."""
+def test_the_rate_on_the_calibration_data_equals_that_of_the_file(pair: Path) -> None:
+    """The bins below the threshold have the offload rate of the chosen point."""
     with Cascade.load(pair / "local.onnx") as cascade:
         reference = Reference.of(cascade.document, cascade.policy)
         chosen = cascade.document.policy.chosen
@@ -247,7 +247,7 @@ def test_the_rate_on_the_calibration_data_is_the_one_in_the_file(pair: Path) -> 
 
 
 def test_a_real_file_is_watched(pair: Path) -> None:
-    """Its test images raise nothing; the same images darkened are drift."""
+    """Its test images raise no alarm; the same images darkened are drift."""
     test = np.load(pair / "test.npz")["x"]
     with Cascade.load(pair / "local.onnx") as cascade:
         for images, expected in ((test, False), (test // 4, True)):
@@ -261,7 +261,7 @@ def test_a_real_file_is_watched(pair: Path) -> None:
 
 
 def test_agreement_below_the_floor_is_raised_and_clears() -> None:
-    """For inputs that stay on the device, if the caller gave a floor; it clears once enough inputs agree."""
+    """This applies to local inputs if the caller gave a floor; it clears once enough inputs agree."""
     made = watch(least_agreement=0.9)
     see(made, 1000)
     audit(made, 300, agreeing=0.75, confidence=0.75)
@@ -273,8 +273,8 @@ def test_agreement_below_the_floor_is_raised_and_clears() -> None:
     assert "agreement" not in made.health().active
 
 
-def test_without_a_floor_agreement_must_be_what_the_accuracies_allow() -> None:
-    """Two models at least 85 % right agree on at least 70 %, local and forwarded together."""
+def test_without_a_floor_agreement_is_bounded_by_the_accuracies() -> None:
+    """Two models at least 85 % right agree on at least 70 % of all inputs."""
     made = watch()
     see(made, 1000)
     forwarded(made, 2000, agreeing=0.6)
@@ -285,8 +285,8 @@ def test_without_a_floor_agreement_must_be_what_the_accuracies_allow() -> None:
     assert "at least 70.0%" in made.health().alarms[0].sentence
 
 
-def test_a_change_shows_though_much_went_well_before() -> None:
-    """Estimates forget: a million good inputs do not hide the bad ones after them."""
+def test_a_change_is_detected_after_many_good_inputs() -> None:
+    """Estimates forget, so a million good inputs do not hide later bad ones."""
     made = watch(memory=20_000, least_agreement=0.9)
     for _ in range(5):
         see(made, 20_000)
@@ -298,7 +298,7 @@ def test_a_change_shows_though_much_went_well_before() -> None:
 
 
 def test_overconfidence_is_raised() -> None:
-    """The local answers claim 95 %, and the remote, as sure, confirms 80 %."""
+    """The local confidence is 95 %, and the equally confident remote agrees with 80 %."""
     made = watch()
     audit(made, 1500, agreeing=0.8, confidence=0.95, remote=0.95)
     assert raised(made) == {"calibration": 1}
@@ -306,7 +306,7 @@ def test_overconfidence_is_raised() -> None:
     assert alarm.low > 0.05
 
 
-def test_a_remote_that_doubts_itself_is_not_taken_for_overconfidence() -> None:
+def test_an_uncertain_remote_is_not_reported_as_overconfidence() -> None:
     """Its labels often differ, but it gives the local label a high probability."""
     made = watch()
     local, remote = prediction(0, 0.6), Prediction(1, 0.41, np.array([0.59, 0.41, 0.0], np.float32))
@@ -316,8 +316,8 @@ def test_a_remote_that_doubts_itself_is_not_taken_for_overconfidence() -> None:
     assert "calibration" not in raised(made)
 
 
-def test_alarms_are_told_in_order_and_outside_every_lock() -> None:
-    """A callback may ask for the health, and one that hangs delays no caller."""
+def test_alarms_are_reported_in_order_and_outside_every_lock() -> None:
+    """A callback may read the health, and one that hangs delays no caller."""
     told, hang, release = SimpleQueue[tuple[str, int]](), threading.Event(), threading.Event()
 
     def on_alarm(alarm: Alarm) -> None:
@@ -352,8 +352,8 @@ def test_a_callback_that_raises_is_logged_and_called_again(caplog: pytest.LogCap
     assert "on_alarm failed" in caplog.text
 
 
-def test_only_the_last_alarms_are_remembered() -> None:
-    """The last hundred, and the count of all."""
+def test_only_the_last_alarms_are_stored() -> None:
+    """The last hundred are stored, and all are counted."""
     made = watch(window=300, memory=600)
     for _ in range(120):
         see(made, 300, places=[9])
@@ -364,8 +364,8 @@ def test_only_the_last_alarms_are_remembered() -> None:
     assert len(health.alarms) == 100
 
 
-def test_beginning_again_forgets_what_was_estimated() -> None:
-    """Another policy forwards other inputs; counts go on."""
+def test_a_restart_resets_the_estimates() -> None:
+    """Another policy forwards other inputs; counts continue."""
     made = watch(least_agreement=0.9)
     see(made, 1050, places=range(5, 10))
     audit(made, 300, agreeing=0.5)
@@ -378,7 +378,7 @@ def test_beginning_again_forgets_what_was_estimated() -> None:
 
 
 def test_a_file_without_a_table_is_watched_as_far_as_possible() -> None:
-    """There are counts and comparisons, but no drift."""
+    """There are counts and comparisons but no drift."""
     made = Watch(share=0.5)
     made.begin(some_document(edges=None, values=None))
     see(made, 3000)
@@ -387,8 +387,8 @@ def test_a_file_without_a_table_is_watched_as_far_as_possible() -> None:
     assert "drift" not in raised(made)
 
 
-def test_pairs_are_a_plain_sample_of_all_inputs(tmp_path: Path) -> None:
-    """All audited ones and the same share of the forwarded ones: 30 % of the pairs were forwarded."""
+def test_pairs_are_a_uniform_sample_of_all_inputs(tmp_path: Path) -> None:
+    """All audited inputs and the same share of the forwarded ones are recorded, so 30 % of the pairs were forwarded."""
     made = watch(share=0.2, record=tmp_path)
     for value in np.random.default_rng(0).choice(VALUES, 5000).tolist():
         forward = value < -0.25
@@ -409,8 +409,8 @@ def test_without_a_folder_nothing_is_recorded() -> None:
     assert made.health().pairs == 0
 
 
-def test_closing_twice_and_going_on_is_no_error(tmp_path: Path) -> None:
-    """A reply may still come afterwards."""
+def test_closing_twice_and_continuing_is_allowed(tmp_path: Path) -> None:
+    """A reply may still arrive afterwards."""
     made = watch(share=1.0, record=tmp_path)
     audit(made, 1, agreeing=1.0)
     made.close()
@@ -422,7 +422,7 @@ def test_closing_twice_and_going_on_is_no_error(tmp_path: Path) -> None:
 def test_a_full_disk_at_the_end_is_logged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Closing raises nothing."""
+    """Closing does not raise."""
     made = watch(share=1.0, record=tmp_path)
     audit(made, 1, agreeing=1.0)
 
@@ -447,7 +447,7 @@ def test_a_full_disk_at_the_end_is_logged(
         ({"memory": 1500}, r"memory: expected two windows \(2000\) or more, got 1500"),
     ],
 )
-def test_an_argument_that_means_nothing_is_refused(options: dict[str, Any], message: str) -> None:
+def test_an_invalid_argument_is_refused(options: dict[str, Any], message: str) -> None:
     """The error names it."""
     with pytest.raises(ArgumentError, match=message):
         Watch(**options)

@@ -1,4 +1,4 @@
-"""The wheel alone: what a device installs, and nothing more."""
+"""The wheel alone is what a device installs."""
 
 import json
 import subprocess
@@ -26,8 +26,8 @@ with Cascade.load("local.onnx") as cascade:
     ("name", "roots"),
     [("edgecascade", ["runtime", "calibration", "export"]), ("edgecascade_benchmarks", ["benchmarks"])],
 )
-def test_a_wheel_carries_every_file_of_its_parts(wheels: dict[str, Path], name: str, roots: list[str]) -> None:
-    """Modules, templates, schemas and markers of types alike, and nothing else."""
+def test_a_wheel_contains_every_file_of_its_parts(wheels: dict[str, Path], name: str, roots: list[str]) -> None:
+    """These are modules, templates, schemas and `py.typed` files, and no others."""
     files = {
         path.relative_to(ROOT / root).as_posix()
         for root in roots
@@ -38,8 +38,8 @@ def test_a_wheel_carries_every_file_of_its_parts(wheels: dict[str, Path], name: 
         assert {file for file in wheel.namelist() if ".dist-info/" not in file} == files
 
 
-def test_a_device_needs_no_more_than_the_wheel(pair: Path, wheels: dict[str, Path], tmp_path: Path) -> None:
-    """Installed without extras in an environment of its own, it runs a cascade file far from the source."""
+def test_a_device_needs_only_the_wheel(pair: Path, wheels: dict[str, Path], tmp_path: Path) -> None:
+    """Installed without extras in its own environment, it runs a cascade file outside the source tree."""
 
     def run(*command: object) -> str:
         ran = subprocess.run([str(c) for c in command], cwd=tmp_path, capture_output=True, text=True, check=False)
