@@ -238,6 +238,9 @@ def test_there_is_one_original_per_input(file: Path) -> None:
     with Cascade.load(file) as cascade:
         with pytest.raises(InputError, match=r"^originals: expected 2, one per input, got 1"):
             cascade.predict_batch(np.stack([SURE, SURE]), originals=np.zeros((1, 2)))
+        for wrong in ({}, 5, {"a": np.zeros((2, 1)), "b": np.zeros((1, 1))}):
+            with pytest.raises(InputError, match=r"^originals: expected 2, one per input"):
+                cascade.predict_batch(np.stack([SURE, SURE]), originals=wrong)
         assert cascade.predict_batch(np.zeros((0, 3), np.float32)) == []
 
 
