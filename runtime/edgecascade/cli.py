@@ -43,8 +43,10 @@ _GROUPS = {
 _EXTRAS = {
     "ai_edge_litert": "litert",
     "av": "video",
+    "google": "grpc",
     "grpc": "grpc",
-    "lingua": "languages",
+    "huggingface_hub": "hf",
+    "kserve": "serve",
     "mlperf_loadgen": "latency",
     "onnxscript": "torch",
     "optimum": "hf",

@@ -1,5 +1,6 @@
 """Each built-in pair has its own options and refuses those of other pairs."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,16 @@ def test_options_of_another_pair_are_refused(name: str) -> None:
     """The error is raised before anything is downloaded."""
     with pytest.raises(BenchmarkError, match=f"^images: expected none with {name}"):
         BUILT_IN[name].prepared(Path("/nowhere"), images=(1, 2, 3))
+
+
+@pytest.mark.parametrize(
+    ("name", "package"), [("flagship", "kserve"), ("comparable", "torch"), ("languages", "lingua")]
+)
+def test_a_missing_package_is_named_at_the_start(name: str, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error is raised before anything is downloaded, and names the extra."""
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(BenchmarkError, match=rf"^{name} needs {package}: .*\[{BUILT_IN[name].extra}\]"):
+        BUILT_IN[name].prepared(Path("/nowhere"))
 
 
 @pytest.mark.parametrize("name", ["flagship", "comparable"])

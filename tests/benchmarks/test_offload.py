@@ -28,6 +28,7 @@ from edgecascade.runtime import Deadline
 from edgecascade.runtime.remotes.remote import Traffic, connect
 from edgecascade.types.document import Certificate
 from edgecascade.types.errors import BenchmarkError
+from edgecascade.types.estimate import Estimate
 
 
 class Counting:
@@ -161,6 +162,17 @@ def test_the_text_fits_100_columns_and_the_document_has_no_nan(counted: Offload)
     assert [row["accuracy"]["better"] for row in document["strategies"]] == ["higher"] * len(counted.strategies)
     assert document["served"]["latency"]["all"]["p50"]["better"] == "lower"
     assert "better" not in document["strategies"][0]["offload"]
+
+
+@pytest.mark.parametrize(("low", "more"), [(0.002, True), (-0.003, False)])
+def test_only_a_paired_lead_above_noise_is_called_more(counted: Offload, low: float, more: bool) -> None:
+    """The cascade is ahead of the remote by 0.004; the interval of that lead decides."""
+    local, remote, cascade, *others = counted.strategies
+    worse = replace(local, accuracy=replace(local.accuracy, value=0.5))
+    remote = replace(remote, accuracy=replace(remote.accuracy, value=0.9), gap=Estimate(0.004, low, 0.006, counted.n))
+    cascade = replace(cascade, accuracy=replace(cascade.accuracy, value=0.904))
+    findings = offload_findings(replace(counted, strategies=(worse, remote, cascade, *others)))
+    assert any("more than either" in finding for finding in findings) is more
 
 
 def test_a_changed_remote_is_reported(pair: Path, data: LabelledData, scores: NDArray[Any]) -> None:

@@ -163,6 +163,25 @@ def test_a_certificate_can_be_requested(capsys: pytest.CaptureFixture[str]) -> N
     assert "edgecascade: certificate: 400 inputs do not show" in capsys.readouterr().err
 
 
+def test_the_body_is_not_overwritten(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The path may be spelled in another way."""
+    body = (folder / "corner.onnx").read_bytes()
+    assert run(*CALIBRATE[:-1], folder / "corner.onnx", "--while-it-helps") == 2
+    assert "--out: " in capsys.readouterr().err
+    assert (folder / "corner.onnx").read_bytes() == body
+
+
+def test_inputs_to_quantize_on_are_finite(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The error names the argument and the row."""
+    images = np.random.default_rng(0).normal(size=(32, 3, 8, 8)).astype(np.float32)
+    images[5, 0, 0, 0] = np.nan
+    np.savez("nan.npz", x=images, y=np.arange(32) % 3)
+    assert run("export", *NET, "--int8", "nan.npz", "-o", "out.onnx") == 2
+    said = capsys.readouterr().err
+    assert [part in said for part in ("--int8", "row 5", "Traceback")] == [True, True, False]
+    assert not (folder / "out.onnx").exists()
+
+
 NET = ("nets.py:small", "--shape", "3,8,8")
 CALIBRATE = ("calibrate", "corner.onnx", "--remote", "remote.onnx", "--data", "calibration.npz", "-o", "out.onnx")
 WRONG = {
@@ -224,6 +243,7 @@ WRONG = {
     "a mean without a size": ("export", *NET, "--mean", "1,2,3", "-o", "out.onnx"),
     "weights for an ONNX file": ("export", "corner.onnx", "--weights", "small.pt", "-o", "out.onnx"),
     "a remote that is noise": (*CALIBRATE[:3], "noise.npy", *CALIBRATE[4:], "--while-it-helps"),
+    "a cascade model as source": ("export", "local.onnx", "-o", "out.onnx"),
     "no bins": (*CALIBRATE, "--while-it-helps", "--bins", "0"),
 }
 

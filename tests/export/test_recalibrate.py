@@ -67,6 +67,15 @@ def test_the_changed_file_verifies(pair: Path, tmp_path: Path) -> None:
     assert main(["inspect", str(tmp_path / "moved.onnx"), "--verify"]) == 0
 
 
+def test_golden_inputs_can_be_left_out(pair: Path, tmp_path: Path) -> None:
+    """The file written then holds none."""
+    out = tmp_path / "moved.onnx"
+    arguments = ["recalibrate", str(pair / "local.onnx"), "--offload-rate", "0.1", "--no-golden", "-o", str(out)]
+    assert main(arguments) == 0
+    assert GOLDEN_KEY in {entry.key for entry in load_model(pair / "local.onnx").metadata_props}
+    assert GOLDEN_KEY not in {entry.key for entry in load_model(out).metadata_props}
+
+
 def test_an_unreachable_objective_writes_nothing(pair: Path, tmp_path: Path) -> None:
     """The error names the nearest point."""
     with pytest.raises(CalibrationError, match="out of reach"):

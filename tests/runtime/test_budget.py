@@ -415,11 +415,7 @@ GOOD = {"format": 1, "at": 1.7e9, "levels": {"forwards/86400s": 0.5}}
         b"",
         b"\0" * 200,
         b"{",
-        b"[]",
-        b"3",
-        b"null",
-        b"\xff\xfe",
-        b"[" * 100_000,
+        b'{"format": ' + b"[" * 100_000,
         json.dumps(GOOD).encode()[:-9],
         json.dumps({**GOOD, "format": 2}).encode(),
         json.dumps({**GOOD, "at": math.nan}).encode(),
@@ -444,6 +440,16 @@ def test_a_damaged_file_starts_empty(tmp_path: Path, content: bytes) -> None:
     assert spend(budget, 5) > 0
     budget.close()
     assert 0.2 < level(device.start()) < 0.25
+
+
+@pytest.mark.parametrize("content", [b"my notes\n", b'{"a": 1}', b"[]", b"\xff\xfe"])
+def test_a_file_of_something_else_is_refused(tmp_path: Path, content: bytes) -> None:
+    """The file stays as it is."""
+    device = Device(tmp_path / "mine.txt")
+    device.path.write_bytes(content)
+    with pytest.raises(ArgumentError, match=r"^path: .*mine\.txt"):
+        device.start()
+    assert device.path.read_bytes() == content
 
 
 def test_an_unreadable_file_starts_empty(tmp_path: Path) -> None:

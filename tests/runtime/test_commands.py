@@ -146,6 +146,8 @@ WRONG = {
     ),
     "no objective": ("calibrate", "FILE", "--remote", "r", "--data", "d", "-o", "o"),
     "missing data": ("calibrate", "FILE", "--remote", "r", "--data", "d", "-o", "o", "--while-it-helps"),
+    "a tolerance of no number": ("inspect", "FILE", "--verify", "--tolerance", "nan"),
+    "a tolerance below nothing": ("inspect", "FILE", "--verify", "--tolerance=-1"),
     "images for nothing": ("bench", "demo", "--images", "0,1,2"),
 }
 
@@ -190,7 +192,10 @@ def test_a_closed_pipe_is_not_an_error(pair: Path) -> None:
     assert "Traceback" not in ran.stderr
 
 
-@pytest.mark.parametrize(("missing", "extra"), [("tokenizers", "text"), ("optimum", "hf"), ("PIL", "images")])
+@pytest.mark.parametrize(
+    ("missing", "extra"),
+    [("tokenizers", "text"), ("optimum", "hf"), ("huggingface_hub", "hf"), ("kserve", "serve"), ("PIL", "images")],
+)
 def test_a_missing_package_is_reported_with_its_extra(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], missing: str, extra: str
 ) -> None:

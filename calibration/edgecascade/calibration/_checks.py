@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from edgecascade.types.errors import CalibrationError
 from edgecascade.types.softmax import are_probabilities
 
-__all__ = ["check_labelled_logits", "check_labelled_probabilities", "check_scored_answers"]
+__all__ = ["check_labelled_logits", "check_labelled_probabilities", "check_scored_answers", "check_seed"]
 
 
 def check_labelled_logits(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> None:
@@ -60,6 +60,16 @@ def check_scored_answers(score: NDArray[np.floating], correct: NDArray[np.bool_]
     if not np.isfinite(score).all():
         row = int(np.flatnonzero(~np.isfinite(score))[0])
         raise CalibrationError(f"score: expected finite numbers, got {score[row]} in row {row}")
+
+
+def check_seed(seed: int) -> None:
+    """Refuse a seed below 0.
+
+    Raises:
+        CalibrationError: names the argument, what was expected and what came.
+    """
+    if seed < 0:
+        raise CalibrationError(f"seed: expected an integer of 0 or more, got {seed}")
 
 
 def _check_labels(labels: NDArray[np.integer], table: NDArray[np.floating]) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.calibration._checks import check_labelled_logits
+from edgecascade.calibration._checks import check_labelled_logits, check_seed
 from edgecascade.calibration.advantage import (
     AdvantageTable,
     advantage_intervals,
@@ -190,6 +190,7 @@ def plan_cascade(
     >>> print(found.policy.chosen)
     offload 20.0% (17.6% to 22.6%), accuracy 66.7% (62.9% to 70.5%, allowing for the choice) on n = 1000
     """
+    check_seed(seed)
     if np.shape(local_logits) != np.shape(remote_logits):
         raise CalibrationError(
             f"remote_logits: expected {list(np.shape(local_logits))} as the local model's, "

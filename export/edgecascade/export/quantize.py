@@ -37,13 +37,16 @@ def quantize_int8(body: ModelProto, inputs: NDArray[np.floating]) -> ModelProto:
             else.
 
     Raises:
-        ExportError: the body does not have exactly one input.
+        ExportError: the body does not have exactly one input, or an input is not finite.
     """
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     if len(body.graph.input) != 1:
         raise ExportError(f"body: expected one input to quantize for, got {len(body.graph.input)}")
+    finite = np.isfinite(inputs).reshape(len(inputs), -1).all(axis=1)
+    if not finite.all():
+        raise ExportError(f"inputs (--int8): expected finite numbers, got NaN or infinity in row {finite.argmin()}")
     name = body.graph.input[0].name
     batch = body.graph.input[0].type.tensor_type.shape.dim[0].dim_value or min(16, len(inputs))
 

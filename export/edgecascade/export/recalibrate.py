@@ -14,7 +14,7 @@ from onnx import ModelProto, numpy_helper
 from edgecascade.calibration import CertifiedLoss, Objective, OperatingPoint
 from edgecascade.export.calibrate import Calibrated, inner_body, write_cascade
 from edgecascade.export.data import Inputs, LabelledData
-from edgecascade.export.graph import load_model, save_model
+from edgecascade.export.graph import keep, load_model, save_model
 from edgecascade.export.scores import Progress, tensor_scores
 from edgecascade.runtime.engine import open_session, read_document
 from edgecascade.runtime.golden import compare, read_golden
@@ -72,7 +72,9 @@ def recalibrate(
     return write_cascade(body, out, data, local_scores, remote_scores, objective=objective, golden=golden, **options)
 
 
-def move_threshold(path: str | os.PathLike[str], out: str | os.PathLike[str], objective: Objective) -> OperatingPoint:
+def move_threshold(
+    path: str | os.PathLike[str], out: str | os.PathLike[str], objective: Objective, *, golden: bool = True
+) -> OperatingPoint:
     """Choose another point of the operating curve in a cascade model, without data or remote.
 
     The advantage table stays the same. A certificate is removed, since it was for the old threshold.
@@ -81,6 +83,7 @@ def move_threshold(path: str | os.PathLike[str], out: str | os.PathLike[str], ob
         path: the cascade model.
         out: the file to write, which may be the same.
         objective: the aim of the threshold.
+        golden: whether the golden inputs of the file, if any, stay in it.
 
     Returns:
         The operating point chosen.
@@ -105,6 +108,7 @@ def move_threshold(path: str | os.PathLike[str], out: str | os.PathLike[str], ob
     threshold.CopyFrom(numpy_helper.from_array(np.asarray(chosen.threshold, np.float32), "threshold"))
     _set_property(model, KEY, replace(document, certificate=None, policy=policy).to_json())
     _move_golden(model, chosen.threshold, path)
+    keep(model.metadata_props, lambda entry: golden or entry.key != GOLDEN_KEY)
     text = text_input(session, path)
     if text is not None:
         text.copy(Path(out).parent)

@@ -16,6 +16,7 @@ from edgecascade.types.errors import ArgumentError
 __all__ = ["BudgetFile"]
 
 _FORMAT = 1
+_START = b'{"format":'  # of every budget file
 _PART = 1 / 64  # share of an amount that is written off at once
 _LARGEST = 1 << 16  # bytes
 _PAUSE = 1.0  # seconds after a failed write
@@ -31,7 +32,7 @@ class BudgetFile:
         wall_clock: returns seconds since 1970. The file's own time never goes back.
 
     Raises:
-        ArgumentError: its folder does not exist.
+        ArgumentError: its folder does not exist, or it holds something else than a budget.
     """
 
     def __init__(
@@ -44,6 +45,8 @@ class BudgetFile:
         self._path = Path(path)
         if not self._path.parent.is_dir():
             raise ArgumentError(f"path: expected a file in a folder that exists, got {os.fspath(path)!r}")
+        if not _may_hold_a_budget(self._path):
+            raise ArgumentError(f"path: expected a new file or a budget file, got {os.fspath(path)!r} of other content")
         self._seconds, self._clock, self._wall_clock = seconds, clock, wall_clock
         self._latest = -math.inf  # the time of the last entry
         self._left: list[float] = []  # tokens of each bucket that are written off and not spent
@@ -114,6 +117,16 @@ class BudgetFile:
             return False
         self._latest = at
         return True
+
+
+def _may_hold_a_budget(path: Path) -> bool:
+    """Return whether a file is missing, unreadable, empty, zeroed by a power failure, or begins like a budget file."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(_LARGEST).strip(b"\0")[: len(_START)]
+    except OSError:
+        return True
+    return _START.startswith(start)
 
 
 def _checked(entry: Any) -> tuple[float, dict[str, float]]:

@@ -86,7 +86,10 @@ def _gap_closed(result: Offload) -> str:
     if gap <= 0:
         return ", although the remote is no better than the local model on these inputs"
     if won > gap:
-        return ", more than either model alone"
+        lead = result.remote.gap
+        if lead is not None and lead.low > 0:
+            return ", more than either model alone"
+        return ", as good as the remote alone within the noise"
     return f": {percent(won / gap, 0)} of the gap, for {percent(result.cascade.offload.value, 0)} of the requests"
 
 
@@ -130,7 +133,7 @@ def _plan(result: Offload) -> tuple[str, ...]:
 def _differs(one: Planned) -> str:
     return (
         f"Planned {one.name}: {one.plan.percent()} on {one.plan.n} inputs; here {one.here.percent()}, "
-        f"{one.change.value * 100:+.1f} points, beyond noise: these inputs differ from those of the calibration."
+        f"{one.change.value * 100:+.1f} points, beyond noise: these inputs may differ from those of the calibration."
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from edgecascade.benchmarks.pairs.prepared import Prepared
@@ -13,6 +14,11 @@ from edgecascade.types.errors import BenchmarkError
 __all__ = ["BUILT_IN", "DEFAULT_IMAGES", "BuiltIn"]
 
 Images = tuple[int, int, int]
+
+_PACKAGES = {
+    "languages": ("lingua", "tokenizers"),
+    "images": ("torch", "onnxscript", "kserve", "efficientnet_lite_pytorch", "debian", "sklearn"),
+}  # what each extra installs to import
 
 DEFAULT_IMAGES: Images = (5000, 1000, 4000)
 _CIFAR = (
@@ -76,12 +82,12 @@ class BuiltIn:
         """
         if images is not None and not self.takes_images:
             raise BenchmarkError(f"images: expected none with {self.name}, whose data has its own splits, got {images}")
-        try:
-            return self.prepare(cache, objective or MostAccuracy(self.offload_rate), images or DEFAULT_IMAGES)
-        except ModuleNotFoundError as error:
+        missing = [package for package in _PACKAGES[self.extra] if find_spec(package) is None]
+        if missing:
             raise BenchmarkError(
-                f"{self.name} needs {error.name}: pip install 'edgecascade-benchmarks[{self.extra}]'"
-            ) from error
+                f"{self.name} needs {', '.join(missing)}: pip install 'edgecascade-benchmarks[{self.extra}]'"
+            )
+        return self.prepare(cache, objective or MostAccuracy(self.offload_rate), images or DEFAULT_IMAGES)
 
     @property
     def takes_images(self) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecascade.calibration._checks import check_seed
 from edgecascade.calibration.commands.arguments import share
 from edgecascade.calibration.commands.outputs import SavedOutputs, SavedScores, read_model
 from edgecascade.calibration.intervals import proportion_interval
@@ -124,8 +125,9 @@ def evaluate_held_out(
         seed: of the splits and the resampling.
 
     Raises:
-        CalibrationError: the arrays do not fit together, or a part is too small for its use.
+        CalibrationError: the arrays do not fit together, a part is too small for its use, or the seed is below 0.
     """
+    check_seed(seed)
     if isinstance(outputs, SavedOutputs):
         if choose:
             raise CalibrationError("calibrators: expected score and correct to choose for, got outputs of classes")

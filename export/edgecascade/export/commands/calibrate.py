@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser, Namespace
+from os.path import samefile
+from pathlib import Path
 
 from edgecascade.calibration.commands.arguments import add_plan_arguments, objective_of, plan_options
 from edgecascade.cli import rare
@@ -11,6 +13,7 @@ from edgecascade.export.calibrate import Calibrated, calibrate
 from edgecascade.export.data import read_labelled
 from edgecascade.export.logits import KINDS
 from edgecascade.export.scores import local_scores, read_scores, remote_scores
+from edgecascade.types.errors import ExportError
 
 __all__ = ["DATA", "REMOTE", "add_golden_argument", "add_logits_arguments", "configure", "execute", "report"]
 
@@ -61,6 +64,9 @@ def add_golden_argument(parser: ArgumentParser) -> None:
 
 def execute(arguments: Namespace) -> int:
     """Run both models on the data, then write the cascade model."""
+    for name, path in (("the body", arguments.body), ("--remote", arguments.remote), ("--data", arguments.data)):
+        if Path(arguments.out).exists() and Path(path).exists() and samefile(path, arguments.out):
+            raise ExportError(f"--out: expected another file than {name}, got {arguments.out}")
     data = read_labelled(arguments.data)
     expected = read_scores(arguments.expected) if arguments.expected else None
     print(f"running both models on {len(data.labels)} inputs ...", file=sys.stderr)

@@ -30,7 +30,7 @@ from edgecascade.export.sources import (
 from edgecascade.runtime.engine import open_session
 from edgecascade.runtime.files import read_arrays
 from edgecascade.runtime.model_inputs import model_inputs
-from edgecascade.types.document import ImagePreprocessing
+from edgecascade.types.document import KEY, ImagePreprocessing
 from edgecascade.types.errors import ExportError
 
 __all__ = ["configure", "execute"]
@@ -145,7 +145,13 @@ def _load(arguments: Namespace) -> tuple[ModelProto, bytes | None]:
     if source.endswith(".onnx"):
         if arguments.weights:
             raise ExportError("--weights: expected a torch module with them, got an ONNX file, which has its own")
-        return load_model(source), None
+        model = load_model(source)
+        if any(entry.key == KEY for entry in model.metadata_props):
+            raise ExportError(
+                f"source: expected a model to make a body of, got a cascade model, {source}; export the "
+                "body that it was made of, or change the file with `edgecascade recalibrate`"
+            )
+        return model, None
     if (arguments.shape is None) == (arguments.example is None):
         raise ExportError("--shape: a torch module needs the shape of one input, such as --shape 3,96,96, or --example")
     module = load_torch_module(source, arguments.weights)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
+import math
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Iterator, Sequence
 
 from edgecascade.cli import rare
@@ -30,7 +31,7 @@ def configure(parser: ArgumentParser) -> None:
     rare(
         parser.add_argument(
             "--tolerance",
-            type=float,
+            type=_tolerance,
             default=1e-3,
             help="Largest difference of a confidence that --verify accepts (default 0.001).",
         )
@@ -91,6 +92,16 @@ def _verify(path: str, tolerance: float) -> int:
         same = f"{len(golden)} golden inputs decided as expected; largest difference of a confidence {largest:.1e}"
         print(f"{provider}: {difference or f'{same} (tolerance {tolerance:g})'}")
     return 1 if failed else 0
+
+
+def _tolerance(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number < math.inf:
+        raise ArgumentTypeError(f"expected a number of 0 or more, such as 0.001, got {text!r}")
+    return number
 
 
 def _shorten(labels: Sequence[str]) -> str:
