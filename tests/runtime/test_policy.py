@@ -135,3 +135,13 @@ def test_a_renewed_policy_goes_live_and_back(pair: Path, tmp_path: Path) -> None
         assert sum(after) > sum(before)
         cascade.swap(original)
         assert [answer.forwarded for answer in cascade.predict_batch(images)] == before
+
+
+@pytest.mark.parametrize("temperature", [1 / 3, 1.7, 1e-50])
+def test_a_remotes_scores_are_calibrated_in_float64(temperature: float) -> None:
+    """To the nearest float32, so that a file decides alike in every version."""
+    scores = np.random.default_rng(0).normal(size=(1000, 3)).astype(np.float32) * 9
+    logits = scores.astype(np.float64) / temperature
+    raised = np.exp(logits - logits.max(axis=1, keepdims=True))
+    expected = (raised / raised.sum(axis=1, keepdims=True)).astype(np.float32)
+    assert np.array_equal(RemoteCalibration(temperature, False)(scores), expected)
