@@ -1,12 +1,12 @@
-"""A small calibrated model answers on the device, and asks a large remote one where it is at a disadvantage.
+"""A small calibrated model answers on the device, and forwards the inputs on which a large remote model is better.
 
     from edgecascade import Cascade
 
     with Cascade.load("local.onnx", remote="http://host:8000/v2/models/large", deadline=0.15) as cascade:
         answer = cascade.predict(image)
 
-The parts are `edgecascade.runtime` (the device), `edgecascade.calibration`, `edgecascade.export` and, in a distribution
-of its own, `edgecascade.benchmarks`. Importing this package imports none of them.
+The parts are `edgecascade.runtime` (the device), `edgecascade.calibration`, `edgecascade.export` and, in a separate
+distribution, `edgecascade.benchmarks`. Importing this package does not import them.
 """
 
 from pkgutil import extend_path

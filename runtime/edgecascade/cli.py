@@ -26,7 +26,7 @@ _COMMANDS = {
     "export": _Command("export", "export", "Export a torch or Hugging Face model, or an ONNX file, as a body."),
     "compare": _Command("export", "export", "Compare two bodies on labelled data."),
     "calibrate": _Command("export", "export", "Make a cascade model of a body, a remote and labelled data."),
-    "recalibrate": _Command("export", "export", "Move a cascade model's threshold, or plan it anew."),
+    "recalibrate": _Command("export", "export", "Move a cascade model's threshold, or plan it again."),
     "tflite": _Command("export", "tflite", "Convert a cascade model for LiteRT (TensorFlow Lite)."),
     "plan": _Command("calibration", "plan", "Plan a cascade from the saved outputs of both models."),
     "evaluate": _Command("calibration", "plan", "Measure the accuracy and the calibration of a model."),
@@ -53,7 +53,7 @@ _EXTRAS = {
     "torch": "torch",
     "transformers": "hf",
 }  # packages that only some inputs of a command need, and their extras
-_APART = "edgecascade.benchmarks"  # in a distribution of its own
+_APART = "edgecascade.benchmarks"  # a separate distribution
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -138,5 +138,5 @@ def test_a_file_with_fewer_names_than_classes_is_refused(pair: Path, tmp_path: P
         if one.key == "edgecascade":
             one.value = json.dumps({**document, "labels": ["red", "green"]})
     onnx.save(model, tmp_path / "f.onnx")
-    with Cascade.load(tmp_path / "f.onnx") as cascade, pytest.raises(EdgecascadeError, match="names 2 classes and giv"):
+    with Cascade.load(tmp_path / "f.onnx") as cascade, pytest.raises(EdgecascadeError, match="2 classes"):
         cascade.predict_batch(np.zeros((1, 8, 8, 3), np.uint8))

@@ -107,7 +107,7 @@ def test_a_file_without_golden_inputs_is_reported(
     path = edited(_with_golden(None))
     assert read_golden(open_session(path), path) is None
     assert main(["inspect", str(path), "--verify"]) == 2
-    assert "it has no golden inputs to replay" in capsys.readouterr().err
+    assert "expected golden inputs to replay" in capsys.readouterr().err
 
 
 def _bomb() -> str:

@@ -136,7 +136,7 @@ def test_a_text_file_verifies_and_unfolds(text: tuple[Path, Any, Any]) -> None:
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "its tokenizer tokenizer.json is not beside it"), (b"{}", "is not the tokenizer that it was exported wi")],
+    [(None, "expected its tokenizer tokenizer.json"), (b"{}", "the tokenizer that it was exported with, got")],
 )
 def test_another_tokenizer_is_refused(
     text: tuple[Path, Any, Any], tmp_path: Path, content: bytes | None, message: str

@@ -165,7 +165,7 @@ FAULTS = {
     "HTML": Fault(lambda s: s.replying(b"<html>login</html>"), ERROR, "JSON", kept=False),
     "JSON without bottom": Fault(lambda s: s.replying(b"[" * 100_000), ERROR, "JSON", kept=False),
     "another JSON": Fault(lambda s: s.replying(b"[1, 2]"), ERROR, "malformed", kept=False),
-    "no outputs": Fault(lambda s: s.replying({"outputs": []}), ERROR, "no output", kept=False),
+    "no outputs": Fault(lambda s: s.replying({"outputs": []}), ERROR, "one output", kept=False),
     "other classes": Fault(
         lambda s: s.replying(output(shape=[1, 4], data=[0.0] * 4)), ERROR, "got float32 [1, 4]", kept=False
     ),

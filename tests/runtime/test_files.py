@@ -77,5 +77,5 @@ def test_pickled_arrays_are_not_loaded(tmp_path: Path) -> None:
 
 def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
     """The error lists the supported formats."""
-    with pytest.raises(InputError, match=r"no images in this folder \(\.bmp, "):
+    with pytest.raises(InputError, match=r"expected images \(\.bmp, "):
         list(read_inputs(tmp_path))

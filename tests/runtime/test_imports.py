@@ -30,6 +30,16 @@ def test_importing_the_runtime_imports_no_other_part() -> None:
     assert found & (BEYOND | {"concurrent", "hashlib", "http", "json", "logging", "sqlite3", "ssl"}) == set()
 
 
+def test_every_public_name_can_be_imported() -> None:
+    """Each is listed by `dir`, and has a docstring unless it is an alias."""
+    import edgecascade.runtime as runtime
+
+    assert set(runtime.__all__) <= set(dir(runtime))
+    for name in runtime.__all__:
+        found = getattr(runtime, name)
+        assert found.__doc__ or name in ("Batch", "Scores")
+
+
 def test_answering_imports_no_other_part(file: Path) -> None:
     """This includes a forward over HTTP, even one that fails."""
     code = (

@@ -164,7 +164,7 @@ def test_the_output_with_logits_is_selected(connect: Any, serve: Any, respond: A
     both = respond(
         {"outputs": [{**o, "shape": [2, 3], "data": [0.0] * 6} for o in (table, {**other, "name": "embedding"})]}
     )
-    with pytest.raises(RemoteError, match=r"no output is known to hold logits among .*name it with `output`"):
+    with pytest.raises(RemoteError, match=r"expected one output with logits, got .*name it with `output`"):
         infer(connect(serve(described(respond, ["z"], [table, other], both))))
 
 
@@ -337,7 +337,7 @@ def test_only_the_last_line_of_a_traceback_is_quoted(connect: Any, serve: Any, a
 
 def test_arrays_outside_the_protocol_are_refused() -> None:
     """Nothing is sent."""
-    with pytest.raises(RemoteError, match=r"arrays of complex128 have no type"):
+    with pytest.raises(RemoteError, match=r"got an array of complex128"):
         infer(OpenInference("http://127.0.0.1:9/v2/models/m"), X.astype(complex))
 
 

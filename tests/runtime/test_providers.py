@@ -44,12 +44,10 @@ def test_auto_is_every_available_provider_fastest_first(here: Callable[..., None
 def test_an_unavailable_provider_is_replaced_only_if_allowed(here: Callable[..., None]) -> None:
     """Naming a second provider does not allow it, since many users name one by habit."""
     here("cpu")
-    with pytest.raises(
-        ModelFileError, match=r"^providers: CUDAExecutionProvider not in this onnxruntime, which has CPU"
-    ):
+    with pytest.raises(ModelFileError, match=r"^providers: .* got CUDAExecutionProvider; it has CPU"):
         preferred(("cuda", "cpu"))
     assert preferred(("cuda", "cpu"), fallback=True) == [CPU]
-    with pytest.raises(ModelFileError, match=r"^providers: CUDAExecutionProvider not in"):
+    with pytest.raises(ModelFileError, match=r"^providers: .* got CUDAExecutionProvider"):
         preferred("cuda", fallback=True)
 
 

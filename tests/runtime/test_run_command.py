@@ -276,7 +276,7 @@ def test_each_connection_gets_its_own_answers(
     assert (other.line() or {})["error"].startswith("x: ")
     other.send('{"x": [0')
     other.socket.shutdown(socket.SHUT_WR)
-    assert (other.line() or {})["error"].startswith("expected JSON")
+    assert (other.line() or {})["error"].startswith("the line is not valid JSON")
     assert other.line() is None
     one.send(b"x" * 100)  # and disconnect in the middle of a line
     one.close()

@@ -169,7 +169,7 @@ def test_an_expired_certificate_causes_a_local_answer(file: Path, protocol: Http
 
 def test_certificates_require_an_address_with_tls(authority: Any) -> None:
     """Otherwise they would be ignored silently."""
-    with pytest.raises(ArgumentError, match=r"certificates need a grpcs:// address"):
+    with pytest.raises(ArgumentError, match=r"expected a grpcs:// address"):
         OpenInferenceGrpc("grpc://localhost:1/v2/models/m", root_certificate=authority.path("ca.crt"))
 
 

@@ -6,19 +6,23 @@
         answer = cascade.predict(image)      # always an answer, always in time
         print(answer.name, answer.confidence, answer.source.value, answer.reason.value)
 
-It needs numpy and onnxruntime only. Read `cascade.py` first. Each name is imported when it is first used.
+It needs numpy and onnxruntime only. Read `cascade.py` first. The types in public signatures are public, too:
+here, or for the outbox in `edgecascade.runtime.outbox`. Each name is imported when it is first used.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from edgecascade.runtime.batch import Batch
     from edgecascade.runtime.budget import Budget, Rate
     from edgecascade.runtime.cascade import Cascade
-    from edgecascade.runtime.counts import Counts
+    from edgecascade.runtime.counts import Counts, Durations
     from edgecascade.runtime.deadline import Deadline
+    from edgecascade.runtime.engine import Declared
     from edgecascade.runtime.metrics.opentelemetry import export_to_opentelemetry
     from edgecascade.runtime.metrics.prometheus import prometheus_text
+    from edgecascade.runtime.model_inputs import ModelInputs
     from edgecascade.runtime.outbox import Outbox
     from edgecascade.runtime.remotes.chat import Chat
     from edgecascade.runtime.remotes.circuit import CircuitBreaker
@@ -30,7 +34,16 @@ if TYPE_CHECKING:
     from edgecascade.runtime.watch.alarms import Alarm
     from edgecascade.runtime.watch.watch import Health, Watch
     from edgecascade.types.answer import Answer, LateAnswer, Prediction, Reason, Source
-    from edgecascade.types.document import CascadeDocument
+    from edgecascade.types.document import (
+        Calibration,
+        CascadeDocument,
+        Certificate,
+        ImagePreprocessing,
+        PolicyRecord,
+        Routing,
+        SourceRecord,
+        TextPreprocessing,
+    )
     from edgecascade.types.errors import (
         ArgumentError,
         CircuitOpen,
@@ -41,34 +54,43 @@ if TYPE_CHECKING:
         RemoteError,
         RemoteUnreachable,
     )
-    from edgecascade.types.estimate import Estimate
+    from edgecascade.types.estimate import Estimate, OperatingPoint
     from edgecascade.types.policy import Policy, RemoteCalibration
 
 __all__ = [
     "Alarm",
     "Answer",
     "ArgumentError",
+    "Batch",
     "Budget",
+    "Calibration",
     "Cascade",
     "CascadeDocument",
+    "Certificate",
     "Chat",
     "CircuitBreaker",
     "CircuitOpen",
     "Counts",
     "Deadline",
+    "Declared",
+    "Durations",
     "EdgecascadeError",
     "Estimate",
     "ForkedError",
     "Health",
     "Hedged",
+    "ImagePreprocessing",
     "InProcess",
     "InputError",
     "LateAnswer",
     "ModelFileError",
+    "ModelInputs",
     "OpenInference",
     "OpenInferenceGrpc",
+    "OperatingPoint",
     "Outbox",
     "Policy",
+    "PolicyRecord",
     "Prediction",
     "Rate",
     "Reason",
@@ -78,8 +100,11 @@ __all__ = [
     "RemoteLabels",
     "RemoteUnreachable",
     "Retrying",
+    "Routing",
     "Scores",
     "Source",
+    "SourceRecord",
+    "TextPreprocessing",
     "Traffic",
     "Watch",
     "export_to_opentelemetry",
@@ -90,27 +115,36 @@ _MODULES = {
     "Alarm": "edgecascade.runtime.watch.alarms",
     "Answer": "edgecascade.types.answer",
     "ArgumentError": "edgecascade.types.errors",
+    "Batch": "edgecascade.runtime.batch",
     "Budget": "edgecascade.runtime.budget",
+    "Calibration": "edgecascade.types.document",
     "Cascade": "edgecascade.runtime.cascade",
     "CascadeDocument": "edgecascade.types.document",
+    "Certificate": "edgecascade.types.document",
     "Chat": "edgecascade.runtime.remotes.chat",
     "CircuitBreaker": "edgecascade.runtime.remotes.circuit",
     "CircuitOpen": "edgecascade.types.errors",
     "Counts": "edgecascade.runtime.counts",
     "Deadline": "edgecascade.runtime.deadline",
+    "Declared": "edgecascade.runtime.engine",
+    "Durations": "edgecascade.runtime.counts",
     "EdgecascadeError": "edgecascade.types.errors",
     "Estimate": "edgecascade.types.estimate",
     "ForkedError": "edgecascade.types.errors",
     "Health": "edgecascade.runtime.watch.watch",
     "Hedged": "edgecascade.runtime.remotes.hedge",
+    "ImagePreprocessing": "edgecascade.types.document",
     "InProcess": "edgecascade.runtime.remotes.remote",
     "InputError": "edgecascade.types.errors",
     "LateAnswer": "edgecascade.types.answer",
     "ModelFileError": "edgecascade.types.errors",
+    "ModelInputs": "edgecascade.runtime.model_inputs",
     "OpenInference": "edgecascade.runtime.remotes.open_inference",
     "OpenInferenceGrpc": "edgecascade.runtime.remotes.open_inference_grpc",
+    "OperatingPoint": "edgecascade.types.estimate",
     "Outbox": "edgecascade.runtime.outbox",
     "Policy": "edgecascade.types.policy",
+    "PolicyRecord": "edgecascade.types.document",
     "Prediction": "edgecascade.types.answer",
     "Rate": "edgecascade.runtime.budget",
     "Reason": "edgecascade.types.answer",
@@ -120,8 +154,11 @@ _MODULES = {
     "RemoteLabels": "edgecascade.runtime.remotes.remote",
     "RemoteUnreachable": "edgecascade.types.errors",
     "Retrying": "edgecascade.runtime.remotes.retry",
+    "Routing": "edgecascade.types.document",
     "Scores": "edgecascade.runtime.remotes.remote",
     "Source": "edgecascade.types.answer",
+    "SourceRecord": "edgecascade.types.document",
+    "TextPreprocessing": "edgecascade.types.document",
     "Traffic": "edgecascade.runtime.remotes.remote",
     "Watch": "edgecascade.runtime.watch.watch",
     "export_to_opentelemetry": "edgecascade.runtime.metrics.opentelemetry",

@@ -1,4 +1,4 @@
-"""Run small jobs in a thread of their own, so that a caller with a deadline does not wait for them."""
+"""Run small jobs in a background thread, so that a caller with a deadline does not wait for them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ _PATIENCE = 5.0  # seconds that `close` waits for the next job to end
 class Background:
     """One daemon thread that runs jobs in the order given. It starts with the first job and ends with `close`.
 
-    At the interpreter's exit, the jobs that wait are still run. A fork has no such thread, and runs nothing.
+    At the interpreter's exit, the waiting jobs are still run. In a fork of the process there is no thread, and no job
+    runs.
 
     Args:
         name: name of the thread.
@@ -36,7 +37,7 @@ class Background:
         self.closed = False
 
     def run(self, job: Callable[[], object], *, most: int | None = None) -> bool:
-        """Run `job` soon, unless `most` jobs wait; return whether it will be. An exception of the job is dropped."""
+        """Schedule `job`, unless `most` jobs wait; return whether it was accepted. Its exceptions are dropped."""
         with self._lock:
             if self.closed or (most is not None and len(self._jobs) >= most):
                 return False
@@ -47,9 +48,9 @@ class Background:
         return True
 
     def close(self) -> None:
-        """Run what waits, and end the thread. From then on, `run` refuses every job.
+        """Run the waiting jobs, and end the thread. From then on, `run` refuses every job.
 
-        A job that takes longer than 5 s is not waited for.
+        It does not wait for a job that takes longer than 5 s.
         """
         if os.getpid() != self._process:
             return

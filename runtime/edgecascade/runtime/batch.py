@@ -44,7 +44,7 @@ def rows(batch: Batch, selection: Any) -> NDArray[Any] | dict[str, NDArray[Any]]
 
 
 def as_batch(x: Any) -> Batch:
-    """Return what numpy accepts as arrays."""
+    """Return `x`, one array-like or several by name, as arrays."""
     return {name: np.asarray(array) for name, array in x.items()} if isinstance(x, Mapping) else np.asarray(x)
 
 
@@ -60,12 +60,12 @@ def stacked(x: Any) -> Batch:
 
 
 def are_sentences(batch: Any) -> bool:
-    """Return whether it is an array of strings [n]."""
+    """Return whether a batch is an array of strings [n]."""
     return isinstance(batch, np.ndarray) and batch.dtype.kind in "UO" and batch.ndim == 1
 
 
 def copied(x: Any) -> Batch:
-    """Return one input as a batch of one in memory of its own, so that the caller may write to `x` afterwards."""
+    """Return a copy of one input as a batch of one, so that the caller may write to `x` afterwards."""
     batch = stacked(x)
     return {name: array.copy() for name, array in batch.items()} if isinstance(batch, Mapping) else batch.copy()
 

@@ -1,4 +1,4 @@
-"""A limit on forwards in time: the emptier it gets, the more an input must gain from the remote to be forwarded."""
+"""Limit forwards in time: as the budget empties, an input must gain more from the remote to be forwarded."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ _FIRST: _Key = (-math.inf, -math.inf)  # the key of a NaN
 class Rate:
     """An amount per time, such as 100 forwards a minute.
 
-    Over any T seconds at most `amount * (1 + T / seconds)` is spent: what was saved up, at most `amount`, and what
-    came in. In the long run that is the amount per time; over a single window it can be twice the amount.
+    Over any T seconds at most `amount * (1 + T / seconds)` is spent: at most `amount` saved before, and the inflow.
+    In the long run that is the amount per time; over a single window it can be twice the amount.
 
     Attributes:
         amount: forwards, bytes or money, above 0.
@@ -89,12 +89,12 @@ class Budget:
     Several threads may use it; `path` belongs to one process. A context manager: leaving it closes it.
 
     Args:
-        forwards: how many inputs may be forwarded.
-        bytes: how many bytes of inputs.
-        money: how much may be paid, in the currency of the price.
-        price: of one forward.
-        path: a file that keeps the levels. If it is missing, the buckets start full; if it is damaged, empty.
-        seed: of the draws between inputs that rank alike.
+        forwards: rates for the number of forwarded inputs.
+        bytes: rates for the bytes of these inputs.
+        money: rates for the cost, in the currency of `price`.
+        price: cost of one forward.
+        path: a file that stores the levels. If it is missing, the buckets start full; if it is damaged, empty.
+        seed: seed of the random draws between inputs of equal rank.
         clock: returns seconds that never go back.
         wall_clock: returns seconds since 1970, which may jump; a jump back brings no tokens after a restart.
 
@@ -145,8 +145,8 @@ class Budget:
 
         Args:
             advantage: expected accuracy of the local answer minus that of the answer after forwarding.
-            confidence: of the local model.
-            nbytes: size of what would be sent.
+            confidence: confidence of the local model.
+            nbytes: size of the input as it would be sent.
         """
         if not nbytes >= 0:
             raise ArgumentError(f"nbytes: expected 0 or more, got {nbytes}")
@@ -233,10 +233,10 @@ class TokenBucket:
     """A token bucket that also knows what share of its demand it can sustain. Not thread-safe.
 
     Full, it holds `amount`; empty, it is full again after `seconds`. In any T seconds at most
-    `amount * (1 + T / seconds)` can be taken: what it held, and what came in.
+    `amount * (1 + T / seconds)` can be taken: the tokens that it held and those that came in.
 
     Args:
-        amount: the most tokens that it holds.
+        amount: largest number of tokens that it holds.
         seconds: the time in which as many come in.
         now: the time on the clock that is used from here on.
         level: how full it is at first, in [0, 1].

@@ -1,4 +1,4 @@
-"""The file with which a budget survives a restart or a crash."""
+"""Store the levels of a budget, so that they survive a restart or a crash."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from edgecascade.types.errors import ArgumentError
 __all__ = ["BudgetFile"]
 
 _FORMAT = 1
-_PART = 1 / 64  # of an amount: what is written off at once
+_PART = 1 / 64  # share of an amount that is written off at once
 _LARGEST = 1 << 16  # bytes
 _PAUSE = 1.0  # seconds after a failed write
 
 
 class BudgetFile:
-    """Levels by name. They are written lower than they are, by a part that may then be spent without writing.
+    """Levels by name. The file holds each level minus a part, which may then be spent without another write.
 
     Args:
         path: the file.
@@ -51,7 +51,7 @@ class BudgetFile:
         self._log = EventLog()
 
     def read(self) -> dict[str, float]:
-        """Return the present levels, in [0, 1]: none if there is no file, all 0 if it is damaged."""
+        """Return the present levels, in [0, 1]: an empty dict if the file is missing, all 0 if it is damaged."""
         try:
             with self._path.open("rb") as file:
                 entry = json.loads(file.read(_LARGEST))
@@ -68,10 +68,10 @@ class BudgetFile:
         }
 
     def spend(self, costs: Sequence[float], tokens: Callable[[], Sequence[tuple[float, float]]]) -> bool:
-        """Return whether the costs are covered by what is written off, after writing off more if needed.
+        """Return whether the written-off part covers the costs, after writing off more if needed.
 
         Args:
-            costs: of each bucket.
+            costs: cost in each bucket.
             tokens: returns the tokens that each bucket holds after the payment, and its amount.
         """
         if all(cost <= left for cost, left in zip(costs, self._left, strict=True)):
@@ -89,7 +89,7 @@ class BudgetFile:
         return written
 
     def settle(self, tokens: Sequence[tuple[float, float]]) -> None:
-        """Write the levels as they are; nothing may be spent afterwards."""
+        """Write the exact levels; nothing may be spent afterwards."""
         self._not_before = -math.inf
         self._write(tokens, True)
 

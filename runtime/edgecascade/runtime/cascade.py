@@ -1,4 +1,4 @@
-"""A local model that knows when to ask a remote one."""
+"""Answer inputs with a local model, and forward some of them to a remote one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from edgecascade.runtime.batch import as_batch, copied, rows, size
+from edgecascade.runtime.batch import as_batch, copied, rows
 from edgecascade.runtime.counts import Tally
 from edgecascade.runtime.deadline import Deadline
 from edgecascade.runtime.dispatch import AT_ONCE, Dispatcher, Failure, Purpose, Request
@@ -85,19 +85,19 @@ class Cascade:
                 with the methods of `Remote`. None makes every answer local.
             deadline: seconds from a call to its answer. A reply that comes later is not waited for.
             threshold: forward inputs whose advantage is below this, instead of the file's threshold.
-            budget: limits forwards in time; when it runs short, the inputs of lowest advantage are still forwarded.
-            egress: whether an input, as it would be sent, may leave the device.
-            outbox: stores on disk what could not be sent or answered in time, and sends it when the remote is back.
+            budget: limits forwards in time; when it runs short, it admits the inputs of lowest advantage.
+            egress: returns whether an input, in the form in which it would be sent, may leave the device.
+            outbox: stores on disk the inputs that were not sent or answered in time, and sends them later.
             on_late: is called with each late answer that the outbox brings; without it, `late` returns them.
             watch: audits a share of the confident answers, and raises alarms.
             threads: the engine's threads for the local model.
             providers: execution providers by preference, such as `("cuda", "cpu")`, or `auto`.
             fallback: whether another provider may run what the first cannot; see `provider`.
-            engine_cache: a folder for what providers compile from the model.
+            engine_cache: a folder for the engines that providers compile from the model.
 
         Raises:
             ModelFileError: the file is missing, damaged, not a cascade model, or of a newer format.
-            ArgumentError: another argument has a value that means nothing.
+            ArgumentError: another argument has an invalid value.
         """
         if not 0 < deadline <= _LONGEST:
             raise ArgumentError(f"deadline: expected seconds above 0, and at most a day, got {deadline}")
@@ -146,9 +146,9 @@ class Cascade:
         return begun if isinstance(begun, Answer) else self._finish(begun)
 
     async def predict_async(self, x: Any, *, original: Any = None, key: str | None = None) -> Answer:
-        """Do as `predict` does, for asyncio: the local model runs in a thread of its own, one input at a time.
+        """Do the same as `predict`, for asyncio: the local model runs in its own thread, one input at a time.
 
-        When it is cancelled, it forgets the forward; one that has not been sent is not sent.
+        Cancelling it drops the forward; a request that has not been sent is not sent.
         """
         import asyncio
 
@@ -187,8 +187,8 @@ class Cascade:
     ) -> Iterator[Answer]:
         """Return the answers to inputs, in order, each by its own deadline, while many forwards are under way.
 
-        An answer is given out as soon as it is there and the next input has been taken: a source that waits for its
-        next input delays those before it. A single call of `predict` or `predict_async` does not.
+        The iterator yields an answer once it exists and the next input has been taken, so a source that waits for its
+        next input delays the answers before it. Calls of `predict` or `predict_async` have no such delay.
 
             cascade.stream(frames, keys=(f"frame {i}" for i in itertools.count()))
 
@@ -223,13 +223,15 @@ class Cascade:
 
         Raises:
             InputError: `x`, or the number of `keys` or `originals`, does not fit.
-            ModelFileError: the file has not as many names as classes. Otherwise as `predict`.
+            ModelFileError: the number of class names differs from the number of classes. Otherwise as `predict`.
         """
         started = time.monotonic()
         batch = as_batch(x)
         decided = self._local.many(batch)
         sent = batch if originals is None else as_batch(originals)
-        for name, n in (("originals", size(sent)), ("keys", len(decided) if keys is None else len(keys))):
+        arrays = sent.values() if isinstance(sent, Mapping) else [sent]
+        sizes = [("originals", len(one) if one.ndim else 0) for one in arrays] or [("originals", 0)]
+        for name, n in (*sizes, ("keys", len(decided) if keys is None else len(keys))):
             if n != len(decided):
                 raise InputError(f"{name}: expected {len(decided)}, one per input, got {n}")
         deadline = Deadline(started + self._deadline)
@@ -259,7 +261,7 @@ class Cascade:
 
     @property
     def policy(self) -> Policy:
-        """The policy that it decides and merges by."""
+        """The policy in force, by which it decides and merges."""
         return self._local.policy
 
     def swap(self, policy: Policy) -> Policy:
@@ -269,7 +271,7 @@ class Cascade:
             The policy until now, to go back to.
 
         Raises:
-            ArgumentError: the file cannot decide by it.
+            ArgumentError: the file does not allow this policy.
         """
         before = self._local.swap(policy)
         if self._watch is not None:
@@ -321,7 +323,7 @@ class Cascade:
         return self._tally.snapshot()
 
     def metrics(self) -> dict[str, Any]:
-        """Return everything that is counted, as plain numbers by name; `prometheus_text` and others present it."""
+        """Return all counts as plain numbers by name, for `prometheus_text`, `export_to_opentelemetry` or JSON."""
         from edgecascade.runtime.metrics.snapshot import snapshot
 
         return snapshot(self._tally, self._dispatcher)
@@ -445,13 +447,13 @@ class Cascade:
                     yield finished()
             while started:
                 yield finished()
-        finally:  # the reader has left: what was started is still counted
+        finally:  # if the reader stops early, the started inputs are still counted
             while started:
                 finished()
 
 
 def _beside(name: str, given: Iterable[T] | None) -> Iterator[T | None]:
-    """Iterate over what comes beside the inputs, and raise an `ArgumentError` if it ends."""
+    """Iterate over values given along with the inputs, and raise an `ArgumentError` if they end first."""
     if given is None:
         while True:
             yield None

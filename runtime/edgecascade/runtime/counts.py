@@ -108,7 +108,7 @@ class Counts(NamedTuple):
 
 
 class Tally:
-    """Counts answers as they are given. Safe to share between threads."""
+    """Counts answers. Safe to share between threads."""
 
     def __init__(self) -> None:
         self._lock = allocate_lock()

@@ -1,4 +1,4 @@
-"""A moment after which a caller does not wait any longer."""
+"""The moment until which a caller waits."""
 
 from __future__ import annotations
 

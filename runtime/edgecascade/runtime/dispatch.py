@@ -1,4 +1,4 @@
-"""Forward inputs to a remote: what may leave the device, in which request, and what comes of it by the deadline.
+"""Forward inputs to a remote: check that they may leave the device, group them, and end each by its deadline.
 
 A `Request` is made when an input is to be forwarded, and finished once: by a refusal, by the remote's reply, or by its
 caller when the deadline passes. Once a deadline has passed, the caller's thread only returns the answer: it logs,
@@ -44,11 +44,11 @@ _MOST_LOGS = 10_000  # events that wait to be logged; refunds are not bounded, b
 
 
 class Failure(NamedTuple):
-    """Why there is no prediction of the remote.
+    """The reason why the remote gave no prediction.
 
     Attributes:
         reason: the answer's reason.
-        detail: one sentence for a person; it may repeat what the remote said.
+        detail: one sentence for the user; it may quote the remote.
         later: whether the same input may be answered if it is sent later.
     """
 
@@ -68,13 +68,13 @@ _CLOSED = Failure(Reason.OFFLINE, "the remote cannot be asked: the cascade was c
 class Purpose(Enum):
     """Why an input is sent."""
 
-    FORWARD = "forward"  # its answer is waited for
+    FORWARD = "forward"  # the caller waits for the answer
     AUDIT = "audit"  # its local answer stands; the watch compares the two
     LATE = "late"  # it was stored in the outbox
 
 
 class _State(Enum):
-    REFUSED = "refused"  # or not begun
+    REFUSED = "refused"  # or not started
     WAITING = "waiting"  # in no request yet
     SENT = "sent"
 
@@ -87,14 +87,14 @@ class Request:
         local: the local prediction; None if it is not known, for `Purpose.LATE`.
         deadline: when the caller leaves.
         purpose: why it is sent.
-        advantage: by which the budget ranks a forward.
-        seen: the input as the local model takes it, a batch of one, if that is not what is sent.
+        advantage: the advantage by which the budget ranks a forward.
+        seen: the input as the local model takes it, a batch of one, if it differs from `sent`.
         key: the application's name for the input.
         started: when the call began, on the monotonic clock.
 
     Attributes:
-        outcome: the remote's prediction, or why there is none; None until then.
-        queued: the key of the late answer, or empty.
+        outcome: the remote's prediction or a failure; None while the request is open.
+        queued: the key of the late answer; empty if the input is not stored.
     """
 
     __slots__ = (
@@ -150,8 +150,8 @@ class Dispatcher:
     Args:
         remote: the remote, or None.
         classes: number of columns that the remote's scores must have.
-        policy: returns the policy, which may change: it says how to read the scores.
-        budget: how much may be forwarded.
+        policy: returns the policy in force, which defines how to read the scores.
+        budget: limit on forwards.
         egress: whether an input, as it would be sent, may leave the device; if it raises, the input stays.
         outbox: stores forwards that failed, to be sent later.
         watch: is shown the remote's replies.
@@ -204,7 +204,7 @@ class Dispatcher:
         """Send requests, without waiting for replies.
 
         Args:
-            requests: new ones. Call `end` for each forward; audits need no more.
+            requests: new requests. Call `end` for each forward; audits need no further call.
             room_by: how long to wait for room among the inputs that wait; by default until the deadline.
         """
         going = []
@@ -266,7 +266,7 @@ class Dispatcher:
                     part.close()
 
     def _refusal(self, one: Request) -> Failure | None:
-        if not self._may_leave(one.sent):  # first: what may not leave is not stored for a later remote, either
+        if not self._may_leave(one.sent):  # first, because such an input must not be stored for a later remote
             return _NOT_ALLOWED
         if self.remote is None:
             return _NO_REMOTE
@@ -279,7 +279,7 @@ class Dispatcher:
             return True
         try:
             return bool(self._egress(first_of(sent)))
-        except Exception as error:  # the application's: what it cannot judge stays
+        except Exception as error:  # the application's own error: the input stays on the device
             self._log("egress failed", error=error)
             return False
 
@@ -301,7 +301,7 @@ class Dispatcher:
         return None if has_room else _NOT_SENT
 
     def _start_workers(self) -> list[tuple[Request, Failure]]:
-        """Start as many workers as there is work for; return what fails because there is no thread at all."""
+        """Start the workers that the waiting inputs need; return the requests that fail if no thread can start."""
         wanted = min(self._in_flight, self._working + ceil(len(self._waiting) / self._request_inputs))
         try:
             while self._working < wanted:
@@ -348,7 +348,9 @@ class Dispatcher:
         deadline = Deadline(max(one.deadline.at for one in group) + _EXTRA)
         try:
             return self._predictions(self.remote.infer(concatenated([one.sent for one in group]), deadline), len(group))
-        except BaseException as error:  # a remote is foreign code: whatever it raises is its failure, not ours
+        except (
+            BaseException
+        ) as error:  # a remote is the application's code, and any exception of it means that it failed
             return [_failure(error)] * len(group)
 
     def _predictions(self, scores: Scores, n: int) -> list[Prediction | Failure]:
@@ -400,7 +402,7 @@ class Dispatcher:
                 self.outbox.nudge()
 
     def _leave(self, one: Request) -> Prediction | Failure:
-        """Return the outcome; if there is none, it is that the deadline has passed."""
+        """Return the outcome; an open request ends here with a missed deadline."""
         with self._lock:
             if one.outcome is not None:
                 return one.outcome
@@ -418,7 +420,7 @@ class Dispatcher:
             self.budget.refund(bytes_of(one.sent))
 
     def _store(self, one: Request, outbox: Outbox) -> None:
-        """Let the outbox have a request that failed. It writes in a thread of its own."""
+        """Hand a failed request to the outbox, which writes it in its own thread."""
         assert one.local is not None
         key = one.key or os.urandom(16).hex()
         grace = 0.0 if one.state is _State.REFUSED else _GRACE
@@ -430,7 +432,7 @@ class Dispatcher:
             outbox.answer(key, late)
 
     def _ask_later(self, inputs: Batch, deadline: Deadline) -> list[Prediction | Failure]:
-        """Ask for the outbox: within the same budget, last in line, and only for what may leave even now."""
+        """Ask on behalf of the outbox: within the same budget, last in line, and only if `egress` still allows it."""
         requests = [Request(rows(inputs, [i]), None, deadline, purpose=Purpose.LATE) for i in range(size(inputs))]
         self.begin(requests)
         return [self.end(one) for one in requests]
@@ -449,7 +451,7 @@ _NOT_FINITE = Failure(Reason.REMOTE_ERROR, "remote: expected finite scores, got 
 
 
 def _failure(error: BaseException) -> Failure:
-    """Return what an exception of the remote means."""
+    """Return the failure that an exception of the remote stands for."""
     from concurrent.futures import CancelledError
     from concurrent.futures import TimeoutError as FutureTimeoutError
 

@@ -42,7 +42,7 @@ class Declared(NamedTuple):
     """An input or output that a model declares, as onnxruntime's `NodeArg` has it.
 
     Attributes:
-        name: of the tensor.
+        name: name of the tensor.
         type: such as `tensor(float)`.
         shape: the length of each side, or the name of a side of any length.
     """
@@ -115,7 +115,7 @@ def open_session(
         return LiteSession(name, threads)
     chosen = preferred(providers, fallback=fallback)
     options = ort.SessionOptions()
-    options.intra_op_num_threads = 1 if chosen[0] == PROVIDERS["xnnpack"] else threads  # XNNPACK has a pool of its own
+    options.intra_op_num_threads = 1 if chosen[0] == PROVIDERS["xnnpack"] else threads  # XNNPACK has its own pool
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = _ERRORS_ONLY
@@ -138,7 +138,7 @@ def open_session(
         raise ModelFileError(f"{name}: onnxruntime cannot load it: {first_line(error)}") from error
     used = session.get_providers()[0]
     if used != chosen[0] and not fallback and providers != "auto":
-        raise ModelFileError(f"{name}: asked for {chosen[0]}, onnxruntime fell back to {used}")
+        raise ModelFileError(f"{name}: expected to run on {chosen[0]}, onnxruntime fell back to {used}")
     return session
 
 
@@ -164,7 +164,7 @@ def score_output(session: Engine, path: str | os.PathLike[str]) -> str:
     """Return the name of the output that holds logits: `logits`, or the only floating [n, classes] output.
 
     Raises:
-        ModelFileError: there is no such output, or more than one.
+        ModelFileError: the model has no such output, or several.
     """
     outputs = {o.name: o for o in session.get_outputs()}
     if "logits" in outputs:
@@ -222,13 +222,13 @@ def read_document(session: Engine, path: str | os.PathLike[str]) -> CascadeDocum
     """Return the document of an open session.
 
     Raises:
-        ModelFileError: there is no document, or it is damaged or of a format that this runtime does not know.
+        ModelFileError: the document is missing, damaged, or of an unknown format.
     """
     from edgecascade.types.document import KEY, CascadeDocument  # needed to load a file, not to import the runtime
 
     text = read_properties(session, path).get(KEY)
     if text is None:
         raise ModelFileError(
-            f"{path}: not a cascade model (it has no `{KEY}` metadata); `edgecascade calibrate` makes one of it"
+            f"{path}: is not a cascade model (it has no `{KEY}` metadata); create one with `edgecascade calibrate`"
         )
     return CascadeDocument.from_json(text, str(path))

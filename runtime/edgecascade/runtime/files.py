@@ -35,7 +35,7 @@ def read_image(source: str | os.PathLike[str] | bytes) -> NDArray[np.uint8]:
     """Return an image file, or the bytes of one, as uint8 RGB [height, width, 3], upright according to its EXIF data.
 
     Raises:
-        InputError: it is not a readable image.
+        InputError: it not a readable image.
         ModuleNotFoundError: the `images` extra (Pillow) is not installed.
     """
     from PIL import Image, ImageOps
@@ -70,7 +70,7 @@ def read_inputs(path: str | os.PathLike[str], *, unopened: bool = False) -> Iter
     input's name; then every input is a dict.
 
     Args:
-        path: of the file or folder.
+        path: path of the file or folder.
         unopened: whether to yield the paths of images instead of their pixels.
 
     Raises:
@@ -81,7 +81,7 @@ def read_inputs(path: str | os.PathLike[str], *, unopened: bool = False) -> Iter
     if path.is_dir():
         files = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
         if not files:
-            raise InputError(f"{path}: no images in this folder ({', '.join(IMAGE_SUFFIXES)})")
+            raise InputError(f"{path}: expected images ({', '.join(IMAGE_SUFFIXES)}) in this folder, got none")
         for file in files:
             yield str(file), file if unopened else read_image(file)
     elif path.suffix.lower() in IMAGE_SUFFIXES:
@@ -112,7 +112,7 @@ def read_arrays(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
     inputs = {"x"} if "x" in arrays else arrays.keys() - {"y", "names"}  # the labels
     arrays = {name: array for name, array in arrays.items() if name in inputs}
     if not arrays:
-        raise InputError(f"{path}: expected `x`, or one array for each input of the model, got neither")
+        raise InputError(f"{path}: expected `x`, or one array for each input of the model, got no such array")
     if any(array.ndim == 0 for array in arrays.values()):
         raise InputError(f"{path}: expected inputs [n, ...], got a single number")
     if len({len(array) for array in arrays.values()}) != 1:

@@ -1,6 +1,6 @@
-"""Golden inputs: a few inputs in the file with the decisions that they must get, to be replayed on any machine.
+"""Golden inputs: a few inputs stored in the file with their expected decisions, to replay on any machine.
 
-They reveal a preprocessing, an execution provider or a version of the runtime that changes the answers.
+They reveal a preprocessing, execution provider or runtime version that changes the answers.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Expected:
 
 @dataclass(frozen=True)
 class Golden:
-    """Inputs [n, ...] by name, and the decisions that they must get."""
+    """Inputs [n, ...] by name, and their expected decisions."""
 
     inputs: Mapping[str, NDArray[Any]]
     expected: Expected
@@ -104,8 +104,8 @@ def compare(
     Args:
         session: an open cascade model.
         inputs: [n, ...] by name.
-        expected: the decisions that they must get.
-        tolerance: of confidences.
+        expected: their expected decisions.
+        tolerance: largest accepted difference of a confidence.
 
     Raises:
         InputError: the inputs do not fit the model.

@@ -34,7 +34,7 @@ class LiteSession:
 
     Args:
         path: the file.
-        threads: of the interpreter.
+        threads: threads of the interpreter.
 
     Raises:
         ModelFileError: the file is damaged or not a cascade model.
@@ -50,7 +50,7 @@ class LiteSession:
         try:
             self._interpreter = interpreter(model_path=path, num_threads=threads)
             self._interpreter.allocate_tensors()
-        except Exception as error:  # the interpreter has no exceptions of its own
+        except Exception as error:  # the interpreter raises plain exceptions
             raise ModelFileError(f"{path}: LiteRT cannot load it: {first_line(error)}") from error
         self._inputs = {detail["name"]: detail for detail in self._interpreter.get_input_details()}
         self._outputs = {detail["name"]: detail for detail in self._interpreter.get_output_details()}
@@ -112,11 +112,11 @@ def _read_properties(path: str) -> dict[str, str]:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
             if len(entries) > _MOST or any(entry.file_size > _LARGEST for entry in entries):
-                raise ModelFileError(f"{path}: its metadata is too large")
+                raise ValueError(f"expected at most {_MOST} metadata entries of {_LARGEST} bytes, got more")
             return {entry.filename: archive.read(entry).decode("utf-8") for entry in entries}
     except zipfile.BadZipFile as error:
         raise ModelFileError(
-            f"{path}: not a cascade model (it has no metadata); `edgecascade tflite` makes one"
+            f"{path}: is not a cascade model (it has no metadata); create one with `edgecascade tflite`"
         ) from error
     except (OSError, ValueError, NotImplementedError, RuntimeError, zipfile.error) as error:
         raise ModelFileError(f"{path}: its metadata is damaged: {error}") from error

@@ -1,4 +1,4 @@
-"""The local model: it decides about an input, with label, confidence, advantage, forward and probabilities."""
+"""Run the local model: label, confidence, advantage, forward and probabilities of each input."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Decided(NamedTuple):
 
 
 class _Live(NamedTuple):
-    """What `swap` replaces in one assignment."""
+    """The state that `swap` replaces in one assignment."""
 
     policy: Policy
     overrides: Mapping[str, NDArray[np.float32]]
@@ -63,9 +63,9 @@ class LocalModel:
     """An open cascade model under a policy, which may change while it runs. Safe to share between threads.
 
     Args:
-        path: of the file.
+        path: path of the file.
         session: the open file.
-        document: of the file.
+        document: the document in the file.
     """
 
     def __init__(self, path: str | os.PathLike[str], session: Engine, document: CascadeDocument) -> None:
@@ -118,7 +118,7 @@ class LocalModel:
         """Decide about `x`, or about one of the file's golden inputs, and return the seconds that it took.
 
         Raises:
-            ArgumentError: there is no input.
+            ArgumentError: `x` is None and the file has no golden inputs.
         """
         started = time.monotonic()
         if x is not None:
@@ -138,7 +138,7 @@ class LocalModel:
 
         Raises:
             InputError: the input does not fit.
-            ModelFileError: the file does not have one name per class.
+            ModelFileError: the number of class names differs from the number of classes.
             ForkedError: this is a fork of the process that loaded it.
         """
         live = self._live
@@ -147,7 +147,7 @@ class LocalModel:
                 return live.bound(x)
             except InputError:
                 raise
-            except Exception:  # the path below is slower, and says what is wrong
+            except Exception:  # the path below is slower, and raises an error that names the cause
                 pass
         (decided,) = self._decide(self.inputs.feeds("x", stacked(x)), live)
         return decided
@@ -157,7 +157,7 @@ class LocalModel:
 
         Raises:
             InputError: the inputs do not fit, or n is not a multiple of that batch.
-            ModelFileError: the file does not have one name per class.
+            ModelFileError: the number of class names differs from the number of classes.
             ForkedError: this is a fork of the process that loaded it.
         """
         return self._decide(self.inputs.feeds("x", batch), self._live)
@@ -177,7 +177,9 @@ class LocalModel:
             part = {**rows(feeds, slice(start, start + step)), **live.overrides}
             label, confidence, advantage, forward, probabilities = self._session.run(OUTPUTS, part)
             if probabilities.shape[1] != self._classes:
-                raise ModelFileError(f"the file names {self._classes} classes and gives {probabilities.shape[1]}")
+                raise ModelFileError(
+                    f"{self._path}: expected probabilities of {self._classes} classes, got {probabilities.shape[1]}"
+                )
             advantage = np.where(np.isnan(confidence), np.float32(np.nan), advantage)
             columns = (column.tolist() for column in (label, confidence, advantage, forward))
             decided += [Decided(*one) for one in zip(*columns, probabilities, strict=True)]
@@ -196,7 +198,7 @@ class LocalModel:
 
 
 def _can_bind(session: Engine) -> bool:
-    """Return whether it is an onnxruntime session of a version whose inner parts are where `Bound` expects them."""
+    """Return whether it is an onnxruntime session that has the private methods which `Bound` calls."""
     return hasattr(session, "io_binding") and hasattr(getattr(session, "_sess", None), "run_with_iobinding")
 
 
@@ -204,7 +206,7 @@ class Bound:
     """Run a cascade model on one input at a time, with output buffers that are made once and bound to the session.
 
     Compared with `session.run` this saves the allocation of five outputs and the look-up of names, which is a third
-    of the time of a very small model. Safe to share between threads: each call takes a set of buffers of its own.
+    of the time of a very small model. Safe to share between threads: each call uses its own set of buffers.
 
     Args:
         session: onnxruntime's session of a cascade model with one input.

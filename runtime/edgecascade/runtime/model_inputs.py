@@ -25,7 +25,7 @@ class ModelInputs(NamedTuple):
 
     Attributes:
         declared: its inputs, without those that have a default.
-        text: encodes sentences as these inputs, if the file says how.
+        text: encodes sentences as these inputs; None if the model does not take text.
     """
 
     declared: tuple[Declared, ...]
@@ -33,7 +33,7 @@ class ModelInputs(NamedTuple):
 
     @property
     def batch(self) -> int | None:
-        """How many inputs the file takes at once, or None if it takes any number."""
+        """Number of inputs that the file takes at once, or None for any number."""
         return fixed_batch(self.declared)
 
     @property
@@ -122,7 +122,7 @@ def check_input(argument: str, x: NDArray[Any], declared: Declared) -> None:
     """Check that a batch has the type and shape of a declared input.
 
     Raises:
-        InputError: it has not.
+        InputError: the type or the shape differs.
     """
     dtype, shape = numpy_dtype(declared.type), declared.shape
     fits = len(x.shape) == len(shape) and all(

@@ -1,4 +1,4 @@
-"""Execution providers: which ones this machine has, and the options they are given."""
+"""Execution providers: those available on this machine, and their options."""
 
 from __future__ import annotations
 
@@ -54,7 +54,9 @@ def preferred(providers: str | Sequence[str], *, fallback: bool = False) -> list
         )
     found = [name for name in names if name in here]
     if names[0] not in found and not (found and fallback):
-        raise ModelFileError(f"providers: {names[0]} not in this onnxruntime, which has {', '.join(here)}")
+        raise ModelFileError(
+            f"providers: expected one that this onnxruntime has, got {names[0]}; it has {', '.join(here)}"
+        )
     return found
 
 
@@ -67,7 +69,7 @@ def engine_options(provider: str, cache: str | os.PathLike[str] | None, threads:
         threads: within one operator.
     """
     options: dict[str, Any] = {}
-    if provider == PROVIDERS["xnnpack"]:  # it has a pool of its own; onnxruntime's should then have one thread
+    if provider == PROVIDERS["xnnpack"]:  # it has its own thread pool; onnxruntime's should then have one thread
         options["intra_op_num_threads"] = str(threads)
     if provider == PROVIDERS["openvino"]:
         options["num_of_threads"] = str(threads)

@@ -1,4 +1,4 @@
-"""Int8 weights that onnxruntime's kernels add up wrongly on x86 CPUs without VNNI, and whether this CPU is one.
+"""Find int8 weights whose sums onnxruntime's kernels clip on x86 CPUs without VNNI, and detect such a CPU.
 
 There, the instruction `vpmaddubsw` multiplies two neighbouring weights by two uint8 activations and clips the sum of
 both products to 16 bits. With activations of 255, a pair is clipped if its weights add up to more than 128, or to less
@@ -68,7 +68,7 @@ def kernel_pairs(
     convolution has none.
 
     Args:
-        shape: of the weights.
+        shape: shape of the weights.
         operator: as `reduced_rows` takes it.
         attributes: likewise.
     """
@@ -99,8 +99,8 @@ def saturates_here() -> bool:
 def unsafe_weights(model: str | os.PathLike[str] | bytes) -> list[str]:
     """Return the names of a model's int8 weights whose sums can be clipped on an x86 CPU without VNNI.
 
-    Int8 weights in a file of their own count as such, since they are not read. A file that cannot be read has none:
-    the engine says what is wrong with it.
+    Int8 weights in external files count as unsafe, since they are not read. An unreadable file gives an empty list;
+    the engine reports its error.
 
     Args:
         model: an ONNX file, or its bytes.
@@ -164,7 +164,7 @@ def _node(data: memoryview) -> tuple[str, list[str], list[str], dict[str, int]]:
 
 
 def _int8(data: memoryview) -> tuple[str, list[int], bytes | None] | None:
-    """Name, shape and values of a tensor, if it is int8 and has two axes or more."""
+    """Return name, shape and values of a tensor if it is int8 and has two axes or more; otherwise None."""
     name, shape, kind, raw = "", [], 0, None
     for field, value in _fields(data):
         if field == 1:
@@ -179,7 +179,7 @@ def _int8(data: memoryview) -> tuple[str, list[int], bytes | None] | None:
 
 
 def _fields(data: memoryview) -> Iterator[tuple[int, Any]]:
-    """The fields of a protobuf message: number, and an integer or the bytes."""
+    """Yield the fields of a protobuf message: number, and an integer or the bytes."""
     position = 0
     while position < len(data):
         key, position = _varint(data, position)

@@ -20,7 +20,7 @@ _LARGEST = 1 << 26  # bytes: above any real tokenizer
 
 
 class TextInput:
-    """A tokenizer file that lies beside the model file; the model file holds its hash.
+    """A tokenizer file in the folder of the model file, which holds its hash.
 
     Args:
         path: the model file.
@@ -36,11 +36,13 @@ class TextInput:
 
         file = Path(path).parent / Path(preprocessing.tokenizer).name
         if not file.is_file() or file.stat().st_size > _LARGEST:
-            raise ModelFileError(f"{path}: its tokenizer {file.name} is not beside it")
+            raise ModelFileError(f"{path}: expected its tokenizer {file.name} in the same folder, got no such file")
         content = file.read_bytes()
         self._file, self._content = file, content
         if hashlib.sha256(content).hexdigest() != preprocessing.sha256:
-            raise ModelFileError(f"{path}: {file.name} is not the tokenizer that it was exported with")
+            raise ModelFileError(
+                f"{path}: expected the tokenizer that it was exported with, got {file.name} with another SHA-256"
+            )
         try:
             self._tokenizer = Tokenizer.from_str(content.decode("utf-8"))
             self._tokenizer.enable_truncation(preprocessing.max_length)

@@ -19,22 +19,22 @@ class Source(str, Enum):
 
 
 class Reason(str, Enum):
-    """Why the answer has that source. All but the first mean that the input was to be forwarded."""
+    """Why the answer has that source. All but the first mean that the policy wanted to forward the input."""
 
     CONFIDENT = "confident"  # the local model was not at a disadvantage, and nothing was sent
     OFFLOADED = "offloaded"  # the remote replied in time
-    DEADLINE = "deadline"  # the remote's reply, or a free slot for the request, did not come in time
+    DEADLINE = "deadline"  # the remote did not reply in time, or no request was free in time
     BUDGET = "budget"  # the budget for forwards is short, and other inputs need it more
     EGRESS = "egress"  # the application does not allow this input to leave the device
     CIRCUIT_OPEN = "circuit open"  # the remote failed so often that it is not asked for a while
     OFFLINE = "offline"  # there is no remote, or it could not be reached
-    REMOTE_ERROR = "remote error"  # the remote replied with something that is not an answer
+    REMOTE_ERROR = "remote error"  # the remote sent a reply that is not a valid answer
     NOT_A_NUMBER = "not a number"  # the local confidence is NaN; the remote, if any, replied
 
 
 # Tuples, because a frozen dataclass takes four times as long to create, and one is created for every input.
 class Prediction(NamedTuple):
-    """What one model says about one input.
+    """The prediction of one model for one input.
 
     Attributes:
         label: index of the class.
@@ -52,16 +52,16 @@ class Answer(NamedTuple):
 
     Attributes:
         label: index of the class.
-        name: the class's name, if the file has names, else the index as text.
+        name: name of the class, or its index as text if the file has no names.
         confidence: calibrated probability that the label is right, in [0, 1], or NaN.
         source: which model the label came from.
-        reason: why.
+        reason: why the answer has that source.
         advantage: expected accuracy of the local model minus the remote's on such an input, in [-1, 1].
         local: the local model's prediction.
         remote: the remote's prediction, or None if it was not asked or did not reply in time.
-        detail: one sentence about why the remote failed, else empty.
-        elapsed: seconds from the call to the answer; for a batch, of the whole batch.
-        queued: the key of the late answer, if the input was stored to be sent later, else empty.
+        detail: one sentence about why the remote failed; otherwise empty.
+        elapsed: seconds from the call to the answer; in a batch, of the whole batch.
+        queued: the key of the late answer, if the input was stored to be sent later; otherwise empty.
     """
 
     label: int
@@ -86,7 +86,7 @@ class LateAnswer(NamedTuple):
     """The answer to an input that was stored to be sent later.
 
     Attributes:
-        key: the caller's key, or that in `Answer.queued`.
+        key: the caller's key, or the generated one in `Answer.queued`.
         answer: its `elapsed` is the seconds since the input was stored; its advantage is NaN.
     """
 

@@ -1,4 +1,4 @@
-"""The document inside a cascade file: its format, written, read and versioned here.
+"""Write, read and version the document inside a cascade file.
 
 An ONNX file carries it as JSON under the metadata key `edgecascade`, a `.tflite` file in an archive behind the
 flatbuffer. Here it is one tree of frozen dataclasses; docs/file-format.md describes it for other languages.
@@ -61,7 +61,7 @@ class ImagePreprocessing:
             height x width and ignores the aspect ratio.
 
     Raises:
-        ArgumentError: a value means nothing.
+        ArgumentError: a value is invalid.
     """
 
     height: int
@@ -82,9 +82,9 @@ class ImagePreprocessing:
                 f"got {self.shortest_edge}"
             )
         if not all(map(math.isfinite, self.mean)):
-            raise ArgumentError(f"mean: expected numbers, got {self.mean}")
+            raise ArgumentError(f"mean: expected finite numbers, got {self.mean}")
         if 0.0 in self.std or not all(map(math.isfinite, self.std)):
-            raise ArgumentError(f"std: expected numbers other than 0, got {self.std}")
+            raise ArgumentError(f"std: expected finite numbers other than 0, got {self.std}")
 
 
 @dataclass(frozen=True)
@@ -173,9 +173,9 @@ class Routing:
     Attributes:
         score: `confidence`, `margin` or `entropy`.
         merge: `replace`, `confident` or `average`.
-        offload_rate: cross-fitted.
-        accuracy: cross-fitted.
-        merit: the objective's value of the two; the candidate with the highest is chosen.
+        offload_rate: cross-fitted offload rate, in [0, 1].
+        accuracy: cross-fitted accuracy, in [0, 1].
+        merit: the objective's value at these two; the candidate with the highest is chosen.
     """
 
     score: str
@@ -190,9 +190,9 @@ class PolicyRecord:
     """The policy that was planned, and the evidence for it.
 
     Attributes:
-        score: what the advantage table looks up: `confidence`, `margin` or `entropy`.
+        score: the score that the advantage table is indexed by: `confidence`, `margin` or `entropy`.
         merge: `replace`, `confident` or `average`.
-        estimate: what the advantage was estimated from: `confidences`, `labels` or `shrunk`.
+        estimate: the data that the advantage was estimated from: `confidences`, `labels` or `shrunk`.
         objective: the aim of the plan, in words.
         threshold: inputs whose advantage is below it are forwarded.
         chosen: the operating point of `threshold` on the calibration data.
@@ -228,7 +228,7 @@ class SourceRecord:
         model: name of the body's file.
         model_sha256: its SHA-256, in hexadecimal.
         logits: the tensor in the body that holds the logits, or what they are computed from.
-        kind: what that tensor holds: `logits`, `probabilities`, `binary-logits` or `binary-probabilities`.
+        kind: contents of that tensor: `logits`, `probabilities`, `binary-logits` or `binary-probabilities`.
         data_sha256: SHA-256 of the calibration data, in hexadecimal.
     """
 
@@ -241,18 +241,18 @@ class SourceRecord:
 
 @dataclass(frozen=True)
 class CascadeDocument:
-    """Everything that a cascade file says about itself.
+    """The document in a cascade file: its labels, calibration, policy and evidence.
 
     Attributes:
         written_by: program and version.
         labels: class names, in the order of the columns of `probabilities`.
         preprocessing: what happens to an input before the body, or None.
-        calibration: of the local model.
+        calibration: calibration of the local model.
         remote: calibration of the remote.
         remote_scores: what the remote's scores are, `logits` or `probabilities`.
         policy: the policy and the evidence for it.
         operating_curve: every operating point that the threshold can reach, by rising offload rate.
-        certificate: the guarantee, if one was asked for.
+        certificate: the guarantee, or None if none was requested.
         source: where the body and the data came from.
     """
 

@@ -2,13 +2,13 @@
 
     EdgecascadeError
     +-- ModelFileError        the file is missing, damaged, not a cascade model, or of a newer format
-    +-- ArgumentError         an argument has a value that means nothing
+    +-- ArgumentError         an argument has an invalid value
     +-- InputError            an input has another type or shape than the file declares
     +-- ForkedError           a cascade is used in a fork of the process that loaded it
     +-- RemoteError           the remote replied, and the reply is not an answer
     |   +-- RemoteUnreachable the remote could not be reached
     |       +-- CircuitOpen   the remote failed so often that it is not asked for a while
-    +-- CalibrationError      the data cannot support the number asked for
+    +-- CalibrationError      the data cannot support the requested number
     +-- ExportError           the model or the data cannot be turned into a cascade model
     |   +-- ParityError       the graph and the reference arithmetic disagree
     +-- BenchmarkError        a download, a server or the data of a benchmark failed
@@ -42,7 +42,7 @@ class ModelFileError(EdgecascadeError, ValueError):
 
 
 class ArgumentError(EdgecascadeError, ValueError):
-    """An argument has a value that means nothing: an address of an unknown form, a deadline of no seconds."""
+    """An argument has an invalid value, such as an address of an unknown form or a deadline of 0 seconds."""
 
 
 class InputError(EdgecascadeError, ValueError):
@@ -54,7 +54,7 @@ class ForkedError(EdgecascadeError, RuntimeError):
 
 
 class RemoteError(EdgecascadeError):
-    """The remote replied, and the reply is not an answer.
+    """The remote replied, but its reply is not a valid answer.
 
     Attributes:
         retry: whether the same request may succeed if it is sent again.
@@ -82,11 +82,11 @@ class CircuitOpen(RemoteUnreachable):
 
 
 class CalibrationError(EdgecascadeError, ValueError):
-    """The data cannot support the number asked for; the message says why, and what would."""
+    """The data cannot support the requested number; the message gives the reason and what would help."""
 
 
 class ExportError(EdgecascadeError, ValueError):
-    """The model or the data cannot be turned into a cascade model; the message says why, and what would."""
+    """The model or the data cannot be turned into a cascade model; the message gives the reason and what would help."""
 
 
 class ParityError(ExportError):
@@ -94,7 +94,7 @@ class ParityError(ExportError):
 
 
 class BenchmarkError(EdgecascadeError):
-    """A download, a server or the data of a benchmark failed; the message says which and how."""
+    """A download, a server or the data of a benchmark failed; the message names it and the failure."""
 
 
 def first_line(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""Merge rules: what the answer is once the remote has replied, for one input and for arrays."""
+"""Merge the predictions of both models once the remote has replied, for one input and for arrays."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ MERGES = ("replace", "confident", "average")
 
 
 def merge(rule: str, local: Prediction, remote: Prediction) -> tuple[Prediction, Source]:
-    """Return the merged prediction of two calibrated ones, and whose it is.
+    """Return the merged prediction of two calibrated ones, and its source.
 
     Args:
         rule: `replace`, the remote's; `confident`, the one of higher confidence, the remote's if they are equal;
             `average`, the mean of their probabilities.
-        local: the local model's prediction; where its confidence is NaN, the remote's replaces it by any rule.
+        local: the local model's prediction; if its confidence is NaN, every rule returns the remote's.
         remote: the remote's prediction.
     """
     if rule == "replace" or math.isnan(local.confidence):
@@ -41,7 +41,7 @@ def merged_labels(rule: str, local: NDArray[np.floating], remote: NDArray[np.flo
 
     Args:
         rule: as `merge`.
-        local: the local model's probabilities; a row of NaN is replaced by any rule.
+        local: the local model's probabilities; every rule replaces a row of NaN.
         remote: the remote's probabilities.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What a cascade decides and merges by, apart from its models. It may change while the cascade runs."""
+"""The policy of a cascade: how it decides and merges. It may change while the cascade runs."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class RemoteCalibration(NamedTuple):
 
 @dataclass(frozen=True)
 class Policy:
-    """The rule that decides which inputs are forwarded and what the answer is then. Change it by `dataclasses.replace`.
+    """The rule that decides which inputs to forward and how to merge replies. Change it with `dataclasses.replace`.
 
     A value of None means the one in the graph, for a file that does not repeat it in its document.
 
@@ -55,7 +55,7 @@ class Policy:
         values: advantages between them, one more than the edges.
 
     Raises:
-        ArgumentError: a value means nothing.
+        ArgumentError: a value is invalid.
     """
 
     merge: str
@@ -74,7 +74,9 @@ class Policy:
             if one is not None and not 0 < one < math.inf:
                 raise ArgumentError(f"{name}: expected a number above 0, got {one}")
         if (self.edges is None) != (self.values is None):
-            raise ArgumentError("edges, values: expected both or neither")
+            raise ArgumentError(
+                f"edges, values: expected both or neither, got only {'values' if self.edges is None else 'edges'}"
+            )
         if self.edges is not None and self.values is not None:
             if len(self.values) != len(self.edges) + 1 or not np.isfinite([*self.edges, *self.values]).all():
                 raise ArgumentError(
@@ -82,7 +84,7 @@ class Policy:
                     f"and {len(self.edges)}"
                 )
             if (np.diff(np.array(self.edges, np.float32)) < 0).any():
-                raise ArgumentError("edges: expected ascending scores")
+                raise ArgumentError(f"edges: expected ascending scores, got {list(self.edges)[:5]}...")
 
     def overrides(self, own: Policy) -> dict[str, NDArray[np.float32]]:
         """Return the arrays, by input name, to feed a file whose own policy is `own` so that it decides by this one."""

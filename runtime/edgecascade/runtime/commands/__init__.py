@@ -1,1 +1,1 @@
-"""The commands `run`, `serve` and `inspect`, and what the first two are made of."""
+"""The commands `run`, `serve` and `inspect`."""

@@ -28,7 +28,7 @@ class Stop:
     """Notes the first SIGINT or SIGTERM; a second one ends the process at once. A context manager, used once.
 
     Attributes:
-        signal: number of the signal, or 0 before one has come.
+        signal: number of the signal, or 0 before one has arrived.
     """
 
     def __init__(self) -> None:
@@ -48,7 +48,7 @@ class Stop:
             signal.signal(one, before)
 
     def __bool__(self) -> bool:
-        """Return whether a signal has come."""
+        """Return whether a signal has arrived."""
         return self.signal != 0
 
     @property
@@ -58,7 +58,7 @@ class Stop:
 
     @contextmanager
     def calling(self, call: Callable[[], object]) -> Iterator[None]:
-        """Within this context, call a function when the signal comes, or at once if it has come."""
+        """Within this context, call a function when the signal arrives, or at once if it has arrived."""
         self._calls.append(call)
         try:
             if self.signal:
@@ -124,9 +124,9 @@ async def answer_live(
     write: Callable[[Answered | Refused], Awaitable[None]],
     stop: Stop,
 ) -> None:
-    """Write the answer to each input in order; none waits for a later input to arrive.
+    """Write the answer to each input in order, without waiting for a later input to arrive.
 
-    Items are taken while there is room, which gives back pressure. After `stop`, no more are taken; those already
+    Items are taken while there is room, which gives back pressure. After `stop`, no more items are taken; those already
     taken are still answered.
     """
     room = asyncio.Semaphore(_AHEAD)
@@ -166,7 +166,7 @@ async def _answer(cascade: Cascade, item: Given | Refused) -> Answered | Refused
 
 
 async def from_thread(chunks: Iterable[Sequence[T]]) -> AsyncIterator[T]:
-    """Yield the items of a blocking iterable, which runs in a daemon thread of its own."""
+    """Yield the items of a blocking iterable, which runs in a daemon thread."""
     loop, queue = asyncio.get_running_loop(), asyncio.Queue[Sequence[T] | BaseException | None](1)
 
     def give(chunk: Sequence[T] | BaseException | None) -> None:

@@ -51,7 +51,7 @@ def add_cascade_arguments(parser: ArgumentParser) -> None:
     budget = "Limit on forwards per s, min, hour or day: 100/min, 5MB/day, '2 money/day' (repeatable)."
     add("--budget", metavar="RATE", action="append", default=[], help=budget)
     rare(add("--price", metavar="MONEY", type=float, help="Price of one forward, for a --budget of money."))
-    rare(add("--budget-file", metavar="FILE", help="File that keeps the level of the budget across restarts."))
+    rare(add("--budget-file", metavar="FILE", help="File that stores the level of the budget across restarts."))
     add("--outbox", metavar="FILE", help="Store inputs that could not be sent in time, and send them later.")
     add("--audit", metavar="SHARE", type=float, help="Also forward this share of the confident inputs; warn of drift.")
     record = "Save audited inputs and both predictions for `recalibrate` (implies --audit 0.01)."
@@ -70,7 +70,7 @@ def check_cascade_arguments(arguments: Namespace) -> None:
     """Check the arguments before anything is loaded.
 
     Raises:
-        ArgumentError: naming the argument.
+        ArgumentError: an argument is out of range, or lacks another that it needs.
     """
     if not 0 < arguments.deadline <= _LONGEST:
         raise ArgumentError(f"--deadline: expected seconds above 0, a day at most, got {arguments.deadline:g}")
@@ -94,8 +94,8 @@ def open_cascade(arguments: Namespace) -> Cascade:
     """Return the cascade that the arguments describe; alarms are logged. Its `close` closes all of its parts.
 
     Raises:
-        ArgumentError: an argument is wrong.
-        ModelFileError: the file, or that of the remote, cannot be loaded.
+        ArgumentError: an argument is invalid.
+        ModelFileError: the cascade model or the remote's file cannot be loaded.
         ModuleNotFoundError: an extra is not installed.
     """
     check_cascade_arguments(arguments)

@@ -1,4 +1,4 @@
-"""`edgecascade inspect`: what a cascade model holds."""
+"""`edgecascade inspect`: show the contents of a cascade model, or verify it."""
 
 from __future__ import annotations
 
@@ -83,7 +83,9 @@ def _verify(path: str, tolerance: float) -> int:
             continue
         golden = read_golden(session, path)
         if golden is None:
-            raise ModelFileError(f"{path}: it has no golden inputs to replay; `edgecascade calibrate` stores them")
+            raise ModelFileError(
+                f"{path}: expected golden inputs to replay, got none; `edgecascade calibrate` stores them"
+            )
         largest, difference = compare(session, golden.inputs, golden.expected, tolerance)
         failed |= difference is not None
         same = f"{len(golden)} golden inputs decided as expected; largest difference of a confidence {largest:.1e}"

@@ -46,13 +46,13 @@ _PROBABILITIES = "probabilities"
 
 @dataclass(frozen=True)
 class ServedModel:
-    """A model as the server needs it.
+    """A model to serve.
 
     Attributes:
         inputs: name, datatype and shape of each input, as the protocol describes them.
-        outputs: the same of the outputs.
-        infer: returns the arrays of the outputs asked for by name, from those of the inputs; objects are `bytes`. The
-            client reads the message of an `InputError`.
+        outputs: name, datatype and shape of each output.
+        infer: returns the requested outputs by name, from the arrays of the inputs; objects are `bytes`. The client
+            gets the message of an `InputError`.
         metrics: returns text for Prometheus, which precedes KServe's own.
     """
 
@@ -115,7 +115,7 @@ def _described(tensor: Declared) -> dict[str, Any]:
 
 
 def _batch(feeds: Mapping[str, NDArray[Any]], names: Sequence[str], *, text: bool) -> Batch:
-    """Return the arrays of a request as a cascade takes them."""
+    """Return the arrays of a request as a batch for a cascade."""
     if feeds.keys() != set(names):
         raise InputError(f"inputs: expected {', '.join(names)}, got {', '.join(feeds) or 'none'}")
     if any(array.ndim == 0 for array in feeds.values()):

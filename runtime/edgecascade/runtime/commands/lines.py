@@ -117,7 +117,7 @@ class LineInput:
     def read(self, line: bytes | None, name: str) -> Given | Refused | None:
         """Return the input in a line under a name, or None for a blank line, unless the model takes text.
 
-        A `line` of None was too long.
+        A `line` of None stands for one that was too long.
         """
         if line is None:
             return Refused(name, f"expected a line of at most {_LONGEST_LINE >> 20} MiB, got a longer one")
@@ -142,7 +142,7 @@ class LineInput:
         try:
             return json.loads(line)
         except ValueError as error:
-            raise InputError(f"expected JSON, got a line that is not valid JSON: {_where(error)}") from error
+            raise InputError(f"the line is not valid JSON: {_where(error)}") from error
         except RecursionError as error:
             raise InputError("expected numbers in JSON, got too many levels of nesting") from error
 
@@ -253,11 +253,11 @@ def _key(key: Any) -> str | None:
 
 
 def _array(value: Any, dtype: np.dtype[Any], name: str) -> NDArray[Any]:
-    """Return numbers in the model's own type, which may cost them digits and nothing else."""
+    """Return numbers in the model's type; they may lose digits, but not range."""
     try:
         given = np.array(value)
     except (ValueError, OverflowError) as error:
-        raise InputError(f"{name}: expected numbers in arrays of equal lengths") from error
+        raise InputError(f"{name}: expected numbers in arrays of equal lengths, got other values") from error
     if given.size == 0:
         return given.astype(dtype)
     if given.dtype.kind not in "biuf" or (given.dtype.kind == "b") != (dtype.kind == "b"):
@@ -267,7 +267,7 @@ def _array(value: Any, dtype: np.dtype[Any], name: str) -> NDArray[Any]:
         array = given.astype(dtype)
     lost = (array != given).any() if dtype.kind in "iu" else (np.isinf(array) & np.isfinite(given)).any()
     if lost:
-        raise InputError(f"{name}: expected numbers that fit {dtype}, got others")
+        raise InputError(f"{name}: expected numbers that fit {dtype}, got one out of range")
     return array
 
 
@@ -275,11 +275,11 @@ def _decoded(text: Any) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
     except (ValueError, TypeError) as error:
-        raise InputError("x: expected an image file in base64, got something else") from error
+        raise InputError("x: expected an image file in base64, got text that is not base64") from error
 
 
 def _where(error: ValueError) -> str:
-    """Return where a line stops being JSON, without repeating any of it."""
+    """Return where a line stops being valid JSON, without quoting it."""
     if isinstance(error, json.JSONDecodeError):
         return f"{error.msg} at column {error.colno}"
     return "it is not UTF-8, or has a number with too many digits"

@@ -47,7 +47,7 @@ def remote_of(arguments: Namespace) -> Remote | None:
     """Return the remote that the arguments describe, or None without `--remote`.
 
     Raises:
-        ArgumentError: an argument is wrong, or two of them do not go together.
+        ArgumentError: an argument is invalid, or two of them exclude each other.
         ModelFileError: the remote is a file that cannot be loaded.
         ModuleNotFoundError: the address is grpc://, and the `grpc` extra is not installed.
     """
@@ -107,7 +107,7 @@ def _headers(given: Iterable[str], path: str | None) -> dict[str, str]:
 def _header(text: str, where: str) -> tuple[str, str]:
     match = _HEADER.fullmatch(text.rstrip())
     if match is None:  # the text itself may be a secret
-        raise ArgumentError(f"{where}: expected 'Name: value' in plain characters, got something else")
+        raise ArgumentError(f"{where}: expected 'Name: value' in plain characters, got a line of another form")
     return match["name"], match["value"]
 
 

@@ -1,4 +1,4 @@
-"""`edgecascade run`: inputs from anywhere, one JSON line per answer."""
+"""`edgecascade run`: answer inputs from files, lines, sockets, videos or cameras as JSON lines."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def _sources(arguments: Namespace) -> list[Source]:
 
 @contextmanager
 def _opened(arguments: Namespace, console: Console) -> Iterator[Cascade]:
-    """Open the cascade, and print its late answers as they come."""
+    """Open the cascade, and print its late answers as they arrive."""
     cascade = open_cascade(arguments)
 
     def print_late() -> None:

@@ -1,4 +1,4 @@
-"""`edgecascade serve`: an ONNX file as the remote of other processes, or the answers of a cascade."""
+"""`edgecascade serve`: serve an ONNX file as a remote, or the answers of a cascade."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def execute(arguments: Namespace) -> int:
     if arguments.remote is None and not arguments.cascade:
         given = [name for name, value in arguments.defaults.items() if getattr(arguments, name) != value]
         if given:
-            raise ArgumentError(f"{flag(given[0])}: expected with --remote or --cascade, got neither")
+            raise ArgumentError(f"{flag(given[0])}: expected with --remote or --cascade, got no such option")
         from edgecascade.runtime.commands.kserve_server import serve_model, served_file
 
         serve_model(served_file(arguments.file, threads=arguments.threads), **place)

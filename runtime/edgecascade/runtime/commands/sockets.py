@@ -1,4 +1,4 @@
-"""Lines over a socket: each client sends inputs, one a line, and reads answers, one a line, in order."""
+"""Answer lines over a socket: each client sends one input a line, and reads one answer a line, in order."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _PATIENCE = 5.0  # seconds for clients to read their last answers after a signal
 
 @dataclass(frozen=True)
 class Address:
-    """Where to listen.
+    """The address to listen at.
 
     Attributes:
         host: name or address; empty for a Unix socket.
         port: TCP port; 0 takes a free one.
-        path: of a Unix socket, or empty.
+        path: path of a Unix socket, or empty.
         anywhere: whether other machines can connect.
     """
 
@@ -78,7 +78,7 @@ def listen_tcp(argument: str, host: str, port: int) -> socket.socket:
     """Return a socket that listens at a TCP port.
 
     Raises:
-        ArgumentError: naming the argument; the port is taken, or the address is not of this machine.
+        ArgumentError: the port is in use, or the address does not belong to this machine.
     """
     try:
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
@@ -131,13 +131,13 @@ async def answer_connections(
 
     Args:
         cascade: gives the answers.
-        address: where to listen.
+        address: the address to listen at.
         line: returns the fields of an answer's line.
-        stop: ends it; clients have 5 seconds to read their last answers.
+        stop: ends the loop; clients then have 5 seconds to read their last answers.
         listening: is called with the address once clients can connect.
 
     Raises:
-        ArgumentError: the address is taken, or is not of this machine.
+        ArgumentError: the address is in use, or does not belong to this machine.
     """
     connections = _Connections(cascade, LineInput(cascade.inputs, paths=not address.anywhere), line, stop)
     listener = _listen(address)

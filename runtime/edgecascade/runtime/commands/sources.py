@@ -1,4 +1,4 @@
-"""Where inputs come from: files and folders, videos, cameras, and lines on standard input or a socket."""
+"""Sources of inputs: files and folders, videos, cameras, and lines on standard input or a socket."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _CAMERAS = {"linux": ("v4l2", "/dev/video{}"), "darwin": ("avfoundation", "{}")}
 
 @dataclass(frozen=True)
 class Stored:
-    """Inputs that are all there: a folder, or a file.
+    """Stored inputs: a folder, or a file.
 
     Attributes:
         items: returns the inputs for a model; the last is refused if the file breaks off.
@@ -38,10 +38,10 @@ class Stored:
 
 @dataclass(frozen=True)
 class Live:
-    """Inputs that arrive in time: a camera, or standard input.
+    """Inputs that arrive over time: a camera, or standard input.
 
     Attributes:
-        chunks: returns the inputs for a model as they arrive, and blocks while none does.
+        chunks: returns the inputs for a model as they arrive, and blocks until one does.
     """
 
     chunks: Callable[[ModelInputs], Iterator[list[Given | Refused]]]
@@ -59,7 +59,7 @@ def read_source(text: str, *, every: int = 1, anywhere: bool = False) -> Source:
         anywhere: whether to listen at an address that other machines can reach.
 
     Raises:
-        ArgumentError: the argument has none of these forms.
+        ArgumentError: the argument has another form.
         InputError: the file does not exist, or is of an unknown kind.
     """
     kind, _, rest = text.partition(":")
@@ -115,7 +115,7 @@ def camera_frames(number: int, every: int = 1) -> Iterator[tuple[int, NDArray[np
     """Yield the frames of a camera as they arrive, as `video_frames` does.
 
     Raises:
-        InputError: there is no camera of that number, or it was unplugged.
+        InputError: no camera has that number, or it was unplugged.
         ModuleNotFoundError: the `video` extra (PyAV) is not installed.
     """
     if sys.platform not in _CAMERAS:

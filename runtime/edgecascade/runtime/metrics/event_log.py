@@ -43,9 +43,9 @@ class EventLog:
         The attributes of the record are `event`, `reason`, `error` and `suppressed`.
 
         Args:
-            kind: what happened, one of a few fixed phrases.
-            reason: of the answer that it led to.
-            error: what was raised; only the name of its class is logged.
+            kind: the kind of event, one of a few fixed phrases.
+            reason: the reason of the resulting answer.
+            error: the exception; only the name of its class is logged.
         """
         if not _logger.isEnabledFor(logging.WARNING):
             return
@@ -78,7 +78,7 @@ class EventLog:
 class JsonFormatter(logging.Formatter):
     """Formats a record as a line of JSON: `time` (UTC), `level`, `logger`, `message`, and the attributes of an event.
 
-    It works for any logger. Of an exception it keeps the class only.
+    It works for any logger. Of an exception it writes only the class.
     """
 
     def format(self, record: logging.LogRecord) -> str:

@@ -29,7 +29,7 @@ def export_to_opentelemetry(snapshot: Callable[[], Mapping[str, Any]], *, meter:
 
     Args:
         snapshot: returns the metrics, such as `cascade.metrics`.
-        meter: of the provider that collects; by default the global provider's meter `edgecascade`.
+        meter: meter of the collecting provider; by default the global provider's meter `edgecascade`.
 
     Raises:
         ModuleNotFoundError: the `otel` extra is not installed.
@@ -45,7 +45,7 @@ def export_to_opentelemetry(snapshot: Callable[[], Mapping[str, Any]], *, meter:
 
 
 class _Shared:
-    """A snapshot for all instruments; when one of them reads it a second time, the next collection has begun."""
+    """A snapshot shared by all instruments; a second read by one of them starts the next collection."""
 
     def __init__(self, snapshot: Callable[[], Mapping[str, Any]]) -> None:
         self._snapshot = snapshot

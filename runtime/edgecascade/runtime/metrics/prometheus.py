@@ -30,7 +30,7 @@ def prometheus_text(snapshot: Mapping[str, Any]) -> str:
     """Return the body of the reply to a scrape, of content type `CONTENT_TYPE`.
 
     Args:
-        snapshot: what `Cascade.metrics` returns.
+        snapshot: the return value of `Cascade.metrics`.
     """
     return "".join(line + "\n" for family in _families(snapshot) for line in _lines(*family))
 

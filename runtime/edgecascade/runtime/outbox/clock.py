@@ -1,4 +1,4 @@
-"""The age of a record, whatever happens to the wall clock."""
+"""Measure the age of a record, even if the wall clock jumps."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ class Moment(NamedTuple):
 class Ages:
     """A time that advances by a second each second, across processes, and never jumps.
 
-    Between two processes under one boot, the monotonic clock tells how much time has passed. Across a restart of the
-    machine only the wall clock can, and it may be wrong on either side. So this time leaves out the time for which the
+    Between two processes under one boot, the monotonic clock gives the elapsed time. Across a restart of the machine
+    only the wall clock does, and it may be wrong before or after. So this time leaves out the time for which the
     machine was off; `absence` returns that separately, ten minutes later, when a wrong clock has had time to be set
     right. If the clock has jumped meanwhile, the shorter of both readings counts, since nothing may be dropped early.
 

@@ -1,4 +1,4 @@
-"""Open the outbox's file: who holds it, what is wrong with it, and where a damaged one goes."""
+"""Open the outbox's file: lock it, check it, and move a damaged one aside."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Cause(str, Enum):
 
 
 class Ending(str, Enum):
-    """What became of an input that was acknowledged and is not stored any more."""
+    """How an acknowledged input ended that is no longer stored."""
 
     DELIVERED = "delivered"
     REFUSED = "refused"
@@ -96,7 +96,7 @@ class OlderVersion(sqlite3.DatabaseError):
 
 
 def cause_of(error: BaseException) -> Cause:
-    """Return what is wrong with the file, from what SQLite or the system raised."""
+    """Return the cause behind an exception of SQLite or the system."""
     if isinstance(error, sqlite3.Error):
         if type(error) in (sqlite3.DatabaseError, sqlite3.IntegrityError, OlderVersion):
             return Cause.DAMAGED
@@ -127,7 +127,7 @@ def _make_private(path: str) -> None:
 
 
 def create(db: sqlite3.Connection, path: str, *, power_safe: bool) -> None:
-    """Create the tables if the file is empty, else see that it is an outbox of this version.
+    """Create the tables if the file is empty; otherwise check that it is an outbox of this version.
 
     Raises:
         ArgumentError: it is of a newer version.
@@ -138,16 +138,16 @@ def create(db: sqlite3.Connection, path: str, *, power_safe: bool) -> None:
     )
     empty = not application and not db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     if not empty and application != _APPLICATION:
-        raise sqlite3.DatabaseError("the file is another application's")
+        raise sqlite3.DatabaseError("the file belongs to another application")
     if not empty and version > _VERSION:
         raise ArgumentError(f"path: expected an outbox of version {_VERSION} or older, got {path} of version {version}")
     if not empty and version < _VERSION:
-        raise OlderVersion(f"it is of version {version}, and this edgecascade reads version {_VERSION}")
+        raise OlderVersion(f"expected version {_VERSION}, got version {version}")
     if empty:
         db.execute(f"PRAGMA page_size={PAGE}")
     mode = db.execute("PRAGMA journal_mode=WAL").fetchone()[0]
     if mode != ("memory" if path == ":memory:" else "wal"):
-        raise sqlite3.OperationalError(f"no write-ahead log here, but {mode}")
+        raise sqlite3.OperationalError(f"expected a write-ahead log, got journal mode {mode}")
     db.execute(f"PRAGMA synchronous={'FULL' if power_safe else 'NORMAL'}")
     db.execute("PRAGMA wal_autocheckpoint=0")
     endings = [ending.value for ending in Ending]
@@ -162,7 +162,7 @@ def create(db: sqlite3.Connection, path: str, *, power_safe: bool) -> None:
 
 
 def _check(db: sqlite3.Connection) -> None:
-    """See that tables and indexes agree, and every value has its column's type; make the counts those of the rows.
+    """Check that tables and indexes agree and every value has its column's type, and recount the rows.
 
     The large bytes in `content` are not read: each has a checksum.
     """
@@ -202,7 +202,9 @@ def hold(path: str) -> sqlite3.Connection:
         except sqlite3.Error as error:
             connection.close()
             if cause_of(error) is Cause.BUSY:
-                raise ArgumentError(f"path: {path} is in use by another outbox, in this process or another") from None
+                raise ArgumentError(
+                    f"path: expected a file that no other outbox has open, got {path}, which is in use"
+                ) from None
             if cause_of(error) is not Cause.DAMAGED or not once_more:
                 raise
             os.unlink(lock)  # another program wrote into it; it never holds anything

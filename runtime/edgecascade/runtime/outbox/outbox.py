@@ -27,7 +27,7 @@ from edgecascade.types.errors import ArgumentError
 __all__ = ["Late", "LateAnswers", "OnLate", "Outbox", "OutboxCounts"]
 
 _LOG = logging.getLogger("edgecascade.outbox")
-_MOST_PENDING = 64 << 20  # bytes that are taken and not written yet
+_MOST_PENDING = 64 << 20  # bytes that are accepted and not written yet
 _RETRY_SHORTEST, _RETRY_LONGEST = 0.05, 60.0  # seconds until a write that failed is tried again
 _CLOSING = 5.0  # seconds
 _CLOCK = Clock()
@@ -39,7 +39,7 @@ class OutboxCounts:
 
     Attributes:
         waiting: inputs that wait for the remote.
-        waiting_bytes: their size, and that of the answers not delivered.
+        waiting_bytes: size of these inputs and of the answers not delivered yet.
         answered: answers not delivered yet.
         delivered: answers that the application has taken.
         refused: inputs that the remote refused for good.
@@ -48,7 +48,7 @@ class OutboxCounts:
         damaged: inputs and answers that were lost because the file was damaged.
         not_stored: inputs that were not stored, by cause, in this process.
         damaged_files: files moved aside, in this process.
-        unusable: why nothing can be stored at all; None if it can.
+        unusable: why the outbox cannot store anything; None if it can.
     """
 
     waiting: int
@@ -83,30 +83,30 @@ class OutboxCounts:
 class Outbox:
     """A queue on disk for one process.
 
-    A cascade hands an input over with `offer`: a thread of the outbox's own stores it a moment later, and from then on
-    it survives kill -9. `put` stores it before it returns. Inputs with the same content are sent once, and answered
+    A cascade hands over an input with `offer`: a thread of the outbox stores it a moment later, and from then on it
+    survives kill -9. `put` stores it before it returns. Inputs with the same content are sent once, and answered
     under each of their keys.
 
     A damaged or foreign file is moved to `path.damaged-<n>`, one of an older version to `path.old-<n>`, and a new one
-    begun, which is logged and counted. Where nothing can be written, nothing is stored, which is logged and counted as
-    well: only wrong arguments raise.
+    is created; this is logged and counted. If the disk cannot be written, nothing is stored; this is logged and counted
+    as well. Only invalid arguments raise.
 
     Beside `path` there are `path-wal`, `path-shm` and `path-lock`; only their owner can read them. Together they grow
     to about twice `most_bytes` plus 64 MiB, and never shrink. Do not open them in the same process by other means:
     closing them would free the system's lock.
 
     Args:
-        path: of the file, in a folder that exists.
-        most: inputs and undelivered answers together.
-        most_bytes: of them together.
+        path: path of the file, in an existing folder.
+        most: largest number of inputs and undelivered answers together.
+        most_bytes: their largest total size in bytes.
         keep: seconds after which an input that waits, or an answer that is not taken, is dropped. Clocks that jump
             do not shorten it.
-        power_safe: whether each write waits until the disk has it (milliseconds), so that it survives the loss of
-            power, too. Otherwise that may cost the last minute's.
+        power_safe: whether each write waits for the disk (milliseconds), so that it also survives a loss of power.
+            Otherwise a loss of power may cost the inputs of the last minute.
         clock: the source of time.
 
     Raises:
-        ArgumentError: an argument means nothing, another outbox has the file open, or a newer version wrote it.
+        ArgumentError: an argument is invalid, another outbox has the file open, or a newer version wrote it.
     """
 
     def __init__(
@@ -140,16 +140,16 @@ class Outbox:
         """Take one input, to be stored in the background. Never raises, and never waits for the disk.
 
         Nothing is copied: do not write to `inputs` afterwards. If the disk fails, the input waits in memory and the
-        write is tried again; meanwhile no other is taken.
+        write is tried again; until then no other input is accepted.
 
         Args:
-            key: names the input to the application; an input whose key is stored already is dropped.
+            key: the application's name for the input; an input whose key is stored already is dropped.
             inputs: arrays [1, ...] of numbers, strings or, as objects, bytes; one, or one by name.
-            local: the prediction that the application was told.
+            local: the prediction that the application received.
             grace: seconds in which its request may still be answered, so that it is not sent again.
 
         Returns:
-            Whether it is taken, which the bounds decide; `counts` says why not.
+            Whether it is accepted. The bounds decide; `counts` gives the causes of refusals.
         """
         return self._counted(lambda: self._offer(key, inputs, local, grace))
 
@@ -157,26 +157,26 @@ class Outbox:
         """Store one input, with the arguments of `offer`. Never raises; waits for others that write, about a second.
 
         Returns:
-            Whether it is stored, or its key was: it is there from now on, whatever happens to this process.
+            Whether it, or an input of the same key, is stored. It then survives the end of this process.
         """
         return self._counted(lambda: self._put(key, inputs, local, grace))
 
     def answer(self, key: str, remote: Prediction) -> None:
-        """Take notice that the remote has answered an input after all; keys that do not wait are ignored.
+        """Store the remote's late answer to an input; keys that do not wait are ignored.
 
-        It is stored in the background, after what was offered before.
+        It is stored in the background, after the inputs offered before.
         """
         self._check_process()
         self._writer.run(partial(self._write_answer, key, remote))
 
     def flush(self, timeout: float = 5.0) -> bool:
-        """Wait until what was offered before is stored, and return whether it is."""
+        """Wait until the inputs offered before are stored, and return whether they are."""
         self._check_process()
         done = threading.Event()
         return self._writer.run(done.set) and done.wait(timeout)
 
     def start(self, ask: Ask, on_late: OnLate | None = None, *, patience: float = 30.0) -> None:
-        """Start the thread that sends what waits, oldest first.
+        """Start the thread that sends the waiting inputs, oldest first.
 
         Inputs of one kind leave together, at most 32. While the remote cannot be reached, the thread tries again after
         1 s to 300 s. An input that the remote refuses three times while it answers others is dropped.
@@ -193,7 +193,7 @@ class Outbox:
         """
         self._check_process()
         if self._sender is not None or self._store.unusable is Cause.CLOSED:
-            raise ArgumentError("start: this outbox was started or closed already")
+            raise ArgumentError("start: expected an outbox that was not started or closed, got one that was")
         if not patience > 0:
             raise ArgumentError(f"patience: expected seconds above 0, got {patience}")
         self._sender = Sender(self._store, ask, on_late, keep=self._keep, patience=patience)
@@ -201,12 +201,12 @@ class Outbox:
         self._thread.start()
 
     def nudge(self) -> None:
-        """Say that the remote has just answered: what waits is sent at once, though at most once a second."""
+        """Report that the remote has just answered: the waiting inputs are sent now, at most once a second."""
         if self._sender is not None and self._store.counts["waiting"]:
             self._sender.nudge()
 
     def late(self, timeout: float | None = 0.0) -> LateAnswers:
-        """Return the answers that have come, oldest first, for an application that gave no `on_late`.
+        """Return an iterator over the late answers, oldest first, for an application without `on_late`.
 
         Each is removed when the next one is asked for, or by `close`; after an exception or a `break` the last one
         comes again.
@@ -218,7 +218,7 @@ class Outbox:
         return LateAnswers(self._store, timeout)
 
     def counts(self) -> OutboxCounts:
-        """Return the counts as they are now."""
+        """Return the current counts."""
         self._check_process()
         with self._counting:
             not_stored = {cause: self._not_stored[cause] for cause in Cause}
@@ -228,10 +228,10 @@ class Outbox:
         )
 
     def close(self) -> None:
-        """Store what was offered, stop the threads, and close the file. Inputs of a request under way stay stored.
+        """Store the offered inputs, stop the threads, and close the file. Inputs of a request under way stay stored.
 
-        It takes as long as the disk needs to store them; if the disk fails, it gives up after 5 s. A callback under way
-        is waited for, up to 5 s; if it takes longer, the file is closed when it has returned.
+        It takes as long as the disk needs to store them; if the disk fails, it gives up after 5 s. It also
+        waits up to 5 s for a running callback; if that takes longer, the file is closed when it returns.
         """
         if os.getpid() != self._process:
             return
@@ -257,7 +257,7 @@ class Outbox:
     def _counted(self, take: Callable[[], Cause | None]) -> bool:
         try:
             cause = take()
-        except Exception:  # of the arguments: this must not cost an answer
+        except Exception:  # bad arguments must not cost an answer
             cause = Cause.UNSUPPORTED
         if cause is not None:
             self._count_refused(cause)
@@ -308,13 +308,13 @@ class Outbox:
         return self._store.unusable if isinstance(key, str) and 0.0 <= grace < math.inf else Cause.UNSUPPORTED
 
     def _adding(self, key: str, inputs: Batch, local: Prediction, grace: float) -> tuple[int, Callable[[], None]]:
-        """Return the bytes that an input needs, and what packs and stores it once these are reserved."""
+        """Return the bytes that an input needs, and a function that packs and stores it once they are reserved."""
         packing, moment = Packing(inputs), self._store.moment()
         size = packing.size + prediction_size(local) + len(key)
 
         def add() -> None:
-            opinion = pack_prediction(local)
-            self._store.add(key, packing.kind, packing.data(), opinion, moment=moment, grace=grace, reserved=size)
+            prediction = pack_prediction(local)
+            self._store.add(key, packing.kind, packing.data(), prediction, moment=moment, grace=grace, reserved=size)
             sender, unsynced = self._sender, self._store.unsynced
             if sender is not None and (moment.age + grace < sender.due_at or unsynced >= UNSYNCED):
                 sender.wake.set()
@@ -325,7 +325,7 @@ class Outbox:
         return size, add
 
     def _write(self, add: Callable[[], None], size: int) -> None:
-        """Store one input that was offered; if the disk fails, try again until it does not or the outbox is closed."""
+        """Store one offered input; if the disk fails, try again until it succeeds or the outbox is closed."""
         pause, cause = _RETRY_SHORTEST, Cause.UNSUPPORTED
         while True:
             if self._failing is not None and time.monotonic() >= self._give_up:
@@ -353,13 +353,15 @@ class Outbox:
 
     def _check_process(self) -> None:
         if os.getpid() != self._process:
-            raise ArgumentError("this outbox was opened before a fork: a child process opens one of its own")
+            raise ArgumentError(
+                "outbox: expected one opened in this process, got one opened before a fork; open another in the child"
+            )
 
 
 class LateAnswers:
-    """An iterator over late answers. What it gave last is removed when the next is asked for, or by `close`.
+    """An iterator over late answers. Each is removed when the next is requested, or by `close`.
 
-    Not a generator: one that is dropped after an exception looks as if it had been closed.
+    This is not a generator, because a generator dropped after an exception cannot be told from a closed one.
     """
 
     def __init__(self, store: Store, timeout: float | None) -> None:
@@ -383,7 +385,7 @@ class LateAnswers:
         raise StopIteration
 
     def close(self) -> None:
-        """Take what was given last, and end."""
+        """Remove the last answer, and end."""
         self._closed = True
         self._remove()
 

@@ -1,4 +1,4 @@
-"""Inputs and predictions as bytes that can be stored and read back. No pickle, so that bytes cannot run code."""
+"""Pack inputs and predictions as bytes, and unpack them. Without pickle, so that the bytes cannot run code."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class PackedError(EdgecascadeError, ValueError):
 
 
 class Packing:
-    """One input that is to become bytes: described at once, and packed, which copies it, by `data`.
+    """One input to pack as bytes: the constructor describes it, and `data` copies and packs it.
 
     Args:
         inputs: arrays [1, ...] of numbers, strings or, as objects, bytes; one, or one by name.
@@ -42,7 +42,7 @@ class Packing:
         size: number of bytes that `data` will return.
 
     Raises:
-        InputError: it is not one input, or of a type that has no bytes.
+        InputError: it is not a single input, or has a type that cannot be packed.
     """
 
     def __init__(self, inputs: Batch) -> None:
@@ -127,9 +127,9 @@ def _array(body: memoryview, start: int, dtype: str, shape: list[int]) -> tuple[
         return _decoded(body, start, shape)
     kind = np.dtype(dtype)
     if kind.kind not in _PLAIN or kind.hasobject or kind.subdtype is not None or kind.fields is not None:
-        raise ValueError(f"not a plain type: {dtype}")
+        raise ValueError(f"expected a plain type, got {dtype}")
     if not all(type(n) is int and n >= 0 for n in shape):
-        raise ValueError(f"not a shape: {shape}")
+        raise ValueError(f"expected a shape, got {shape}")
     array: NDArray[Any] = np.ndarray(shape, kind, body, start)
     return array.copy(), start + array.nbytes
 
@@ -148,7 +148,7 @@ def _encoded(array: NDArray[Any]) -> bytes:
 
 def _decoded(body: memoryview, start: int, shape: list[int]) -> tuple[NDArray[Any], int]:
     if int(np.prod(shape, dtype=object)) * _LENGTH.size > len(body):
-        raise ValueError(f"not a shape: {shape}")
+        raise ValueError(f"expected a shape, got {shape}")
     array = np.empty(shape, object)
     for i in range(array.size):
         at, start = start + _LENGTH.size, start + _LENGTH.size + _LENGTH.unpack_from(body, start)[0]

@@ -1,4 +1,4 @@
-"""The work of the outbox's thread: ask the remote again when it can be reached, and hand over the answers."""
+"""Run the outbox's thread: ask the remote again when it can be reached, and deliver the answers."""
 
 from __future__ import annotations
 
@@ -55,11 +55,11 @@ _Asked: TypeAlias = tuple[Question, Batch]
 
 
 class Sender:
-    """What the outbox's thread does.
+    """The work of the outbox's thread.
 
     Args:
-        store: what is stored.
-        ask: sends inputs [n, ...] and returns what became of each.
+        store: the open file.
+        ask: sends inputs [n, ...] and returns a prediction or failure for each.
         on_late: takes the answers; None leaves them in the store.
         keep: seconds after which an input or an answer is dropped.
         patience: seconds that a request may take.
@@ -83,14 +83,14 @@ class Sender:
         while not self.closed:
             try:
                 pause = self.step()
-            except Exception as error:  # never end: what waits would wait for ever
+            except Exception as error:  # never end, or the waiting inputs would never be sent
                 _LOG.warning("the outbox's thread failed and goes on: %s", type(error).__name__)
                 pause = _SYNC_EVERY
             self.wake.wait(pause)
             self.wake.clear()
 
     def step(self) -> float | None:
-        """Do what can be done now.
+        """Do the work that is due.
 
         Returns:
             Seconds until there is more to do; None if only a new input brings more.
@@ -100,9 +100,9 @@ class Sender:
         files = self._store.damaged_files
         try:
             pause = self._step()
-        except sqlite3.Error:  # logged there: nothing can be read or written now
+        except sqlite3.Error:  # logged by the store: the file cannot be used now
             if self._store.damaged_files > files:
-                return 0.0  # a new file was begun
+                return 0.0  # a new file was created
             rest = min(_LONGEST, _SHORTEST * 2.0 ** min(self._unwritten, 30))
             self._unwritten += 1
             self._rests_until = self._store.now() + rest
@@ -111,7 +111,7 @@ class Sender:
         return pause
 
     def nudge(self) -> None:
-        """Take notice that the remote has just answered a forward."""
+        """Report that the remote has just answered a forward."""
         self._works = True
         self._next = min(self._next, self._failed_at + _SHORTEST)
         self.wake.set()
@@ -135,7 +135,7 @@ class Sender:
         return None if at == math.inf else max(_LEAST, at - now)
 
     def _sync_at(self) -> float:
-        """Return when to make all safe on disk, and to store the time, by which records grow old."""
+        """Return when to sync to the disk next, and to store the time by which records expire."""
         store = self._store
         if store.unsynced:
             return self._synced + (_SYNC_EVERY if store.unsynced < UNSYNCED else _SYNC_LEAST)
@@ -182,7 +182,7 @@ class Sender:
             outcomes = list(self._ask(concatenated(inputs), Deadline.after(self._patience)))
             if len(outcomes) != len(inputs):
                 raise ValueError(f"expected {len(inputs)} outcomes, got {len(outcomes)}")
-        except BaseException as error:  # it says nothing about the inputs: they stay
+        except BaseException as error:  # it does not concern the inputs, which stay
             _LOG.warning("asking the remote failed: %s", type(error).__name__)
             return [Failure(Reason.DEADLINE, type(error).__name__)] * len(inputs)
         finally:
@@ -197,7 +197,7 @@ class Sender:
                 self._store.postpone(one, _longer(one.pause), one.tries)
 
     def _refuse(self, one: Question, *, counts: bool) -> None:
-        """Take notice of a refusal; it counts against the input only if the remote answers others."""
+        """Record a refusal; it counts against the input only if the remote answers others."""
         if counts and one.tries + 1 >= _REFUSALS:
             self._store.end(one, Ending.REFUSED)
         else:
@@ -227,7 +227,7 @@ class Sender:
             return None
 
     def _deliver(self) -> None:
-        """Hand over the answers, oldest first; remove one that was handed over before the next is."""
+        """Deliver the answers, oldest first; remove each before delivering the next."""
         while self._on_late is not None:
             if self._handed is not None:
                 self._store.end(self._handed, Ending.DELIVERED)
@@ -258,7 +258,7 @@ class Sender:
 
 
 def read_late(store: Store, one: Answered) -> Late | None:
-    """Return the answer that was taken; None if it is damaged, and then removed."""
+    """Return the answer that was taken; if it is damaged, remove it and return None."""
     try:
         return Late(one.key, unpack_prediction(one.local), unpack_prediction(one.remote), store.now() - one.since)
     except PackedError as error:

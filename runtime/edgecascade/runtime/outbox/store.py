@@ -1,4 +1,4 @@
-"""The outbox's file: one SQLite database that holds everything, so that what was committed survives kill -9.
+"""The outbox's file: one SQLite database, so that committed changes survive kill -9.
 
 An input has a row with its key in `input`, and points to a `question`, which is what the remote is asked. Inputs of the
 same content share a question. The question's bytes lie apart in `content`, since SQLite rewrites a row as a whole. Once
@@ -41,11 +41,11 @@ _QUESTION = "q.id, q.digest, q.kind, q.size, q.pause, q.tries FROM question q"  
 
 
 class Question(NamedTuple):
-    """What the remote is to be asked, for one input or for several of the same content.
+    """A question to the remote, for one input or several with the same content.
 
     Attributes:
         id: higher for a later one.
-        digest: of its bytes.
+        digest: BLAKE2b of its bytes.
         kind: questions of one kind can be sent in one request.
         size: number of bytes.
         pause: seconds by which it was postponed last.
@@ -85,25 +85,25 @@ class Answered(NamedTuple):
 class Store:
     """The open file. Safe to share between threads; every change is one transaction.
 
-    Methods raise `sqlite3.Error` if a change cannot be committed, which has then not happened. A file that turns out to
-    be damaged is moved to `path.damaged-<n>`, and a new one begun. Where no file can be used, `unusable` says why, and
-    an empty database in memory takes its place.
+    Methods raise `sqlite3.Error` if a change cannot be committed; nothing has changed then. A file that turns out to be
+    damaged is moved to `path.damaged-<n>`, and a new one is created. If no file can be used, `unusable` is the
+    cause, and an empty database in memory replaces it.
 
     Args:
-        path: of the file; created if it does not exist.
+        path: path of the file; created if it does not exist.
         power_safe: whether each commit waits for the disk.
         clock: the source of time.
 
     Attributes:
         lock: guards the file; `arrived` is notified of an answer, and of the end.
-        counts: numbers that are committed: `waiting` inputs, `answered` ones, the `size` of both in bytes, and how
-            others ended.
-        unsynced: bytes written since the last checkpoint, about: what a loss of power may cost.
+        counts: numbers that are committed: `waiting` inputs, `answered` ones, the `size` of both in bytes, and the
+            number of inputs for each `Ending`.
+        unsynced: approximate bytes written since the last checkpoint, which a loss of power may cost.
         damaged_files: number of files moved aside.
-        unusable: why nothing can be stored; None if it can.
+        unusable: why the file cannot be used; None if it can.
 
     Raises:
-        ArgumentError: the path is not a file's, is in use, or the file is of a newer version.
+        ArgumentError: the path is not a regular file or is in use, or the file is of a newer version.
     """
 
     def __init__(self, path: str, *, power_safe: bool, clock: Clock) -> None:
@@ -127,7 +127,7 @@ class Store:
             self.save()
 
     def reserve(self, size: int, most: int, most_bytes: int, most_pending: int) -> Cause | None:
-        """Count an input as pending, or return why there is no room for it. Does not wait for the disk."""
+        """Count an input as pending, or return why it does not fit. Does not wait for the disk."""
         with self._counting:
             if self.counts["waiting"] + self.counts["answered"] + self._pending >= most:
                 return Cause.FULL
@@ -188,12 +188,11 @@ class Store:
     def due(self, most: int, most_bytes: int) -> list[Question]:
         """Return the oldest question that may be sent now, and others of its kind.
 
-        Those that were postponed come after those that were postponed for less: one that never gets through stops no
-        other.
+        Questions come in the order of their pause, so that one that always fails does not block others.
 
         Args:
             most: number of questions in one request.
-            most_bytes: of them together; a question that is larger leaves alone.
+            most_bytes: their total size; a larger question is sent alone.
         """
         with self._reading() as db:
             now = self.now()
@@ -228,7 +227,7 @@ class Store:
         return data
 
     def postpone(self, one: Question | Answered, pause: float, tries: int) -> None:
-        """Leave a question or an answer alone for some seconds, and store how often it was tried."""
+        """Postpone a question or an answer by some seconds, and store how often it was tried."""
         table = "question" if isinstance(one, Question) else "answer"
         with self._writing() as db:
             values = (self.now() + pause, pause, tries, one.id)
@@ -237,7 +236,7 @@ class Store:
             self.give_back(one.id)
 
     def answer(self, answers: Sequence[tuple[bytes, Bytes]]) -> None:
-        """Put answers in place of all inputs that ask the questions of these digests."""
+        """Replace all inputs with these digests by their answers."""
         now, rows = self.now(), []
         with self._writing() as db:
             for digest, remote in answers:
@@ -251,7 +250,7 @@ class Store:
             self.arrived.notify_all()
 
     def answer_key(self, key: str, remote: Bytes) -> bool:
-        """Put the answer in place of the input with this key; return whether there is one."""
+        """Replace the input with this key by its answer; return whether it was stored."""
         with self._reading() as db:
             row = db.execute("SELECT digest FROM input WHERE key=?", (_blob(key),)).fetchone()
             if row is not None:
@@ -290,7 +289,7 @@ class Store:
                 db.execute("UPDATE count SET n=n+? WHERE name=?", (n, Ending.EXPIRED.value))
 
     def take(self) -> Answered | None:
-        """Return the oldest answer that may be delivered and that is not taken; `end`, `postpone` or give it back.
+        """Take the oldest answer that may be delivered; then call `end`, `postpone` or `give_back`.
 
         A damaged answer is removed.
         """
@@ -320,7 +319,7 @@ class Store:
         return (math.inf if send is None else send), (math.inf if deliver is None else deliver)
 
     def sync(self) -> None:
-        """Move what was written ahead into its place, wait for the disk, and store the time."""
+        """Write a checkpoint, wait for the disk, and store the time."""
         with self._reading() as db:
             db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
             self.save()  # the first write after a checkpoint waits for the disk
@@ -381,7 +380,7 @@ class Store:
                     self._pending_size -= reserved
 
     def _failed(self, error: BaseException) -> None:
-        """Log what a failed access means; if the file is damaged, begin a new one. Call it with the lock held."""
+        """Log the cause of a failed access; if the file is damaged, create a new one. Call it with the lock held."""
         cause = cause_of(error)
         if cause not in self._said:
             self._said.add(cause)
@@ -391,9 +390,9 @@ class Store:
 
     def _open(self) -> tuple[sqlite3.Connection, Moment | None]:
         if not os.path.isdir(os.path.dirname(self._path)):
-            raise ArgumentError(f"path: expected a file in a folder that exists, got {self._path}")
+            raise ArgumentError(f"path: expected a file in an existing folder, got {self._path}")
         if os.path.exists(self._path) and not os.path.isfile(self._path):
-            raise ArgumentError(f"path: expected a regular file, got {self._path}")
+            raise ArgumentError(f"path: {self._path} is not a regular file")
         try:
             self._held = self._held or hold(self._path)
             try:
@@ -415,7 +414,7 @@ class Store:
             create(db, path, power_safe=self._power_safe)
             last, counts = _last_moment(db), dict(db.execute("SELECT name, n FROM count").fetchall())
             if not all(type(n) is int for n in counts.values()) or {one.value for one in Ending} - counts.keys():
-                raise sqlite3.DatabaseError("the table count has values that cannot be")
+                raise sqlite3.DatabaseError("the table count has invalid values")
         except BaseException:
             db.close()
             raise
@@ -432,10 +431,10 @@ class Store:
     def _set_aside(self, error: BaseException) -> None:
         self.damaged_files += 1
         aside = set_aside(self._path, "old" if isinstance(error, OlderVersion) else "damaged")
-        _LOG.warning("the outbox was moved to %s, and a new one begun: %s", aside, error)
+        _LOG.warning("the outbox was moved to %s, and a new one was created: %s", aside, error)
 
     def _renew(self, error: BaseException) -> None:
-        """Begin a new file, with the totals of the old one."""
+        """Create a new file, with the totals of the old one."""
         with contextlib.suppress(sqlite3.Error):
             self._db.close()
         before = self.counts

@@ -1,4 +1,4 @@
-"""A remote that generates text: any server with OpenAI's chat completions and their log-probabilities."""
+"""Ask a generative model: any server with OpenAI's chat completions and their log-probabilities."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ _IMAGES = ((b"\xff\xd8\xff", "jpeg"), (b"\x89PNG\r\n", "png"), (b"GIF8", "gif"),
 
 
 class Chat:
-    """A generative model on a server such as llama.cpp's, vLLM, or OpenAI's. It opens no connection before it is asked.
+    """A generative model on a server such as llama.cpp's, vLLM, or OpenAI's. It connects when first asked.
 
-    Each input is a request of its own; those of one call are sent side by side. An answer is read in one of three ways:
+    Each input is one request; those of one call are sent concurrently. An answer is read in one of three ways:
 
     - `letter`: the labels are listed as A, B, C, ..., and the probability of each is read from the likeliest tokens.
     - `label`: the same, with the labels' own words.
@@ -49,7 +49,7 @@ class Chat:
         url: `http[s]://host[:port]/v1`, or the same with `/chat/completions` and a query.
         labels: the names of the classes, in order.
         model: one of the server's models; None leaves the choice to the server.
-        answer: what to ask for, and how to read it.
+        answer: the form of the answer, one of the three above.
         prompt: a text that contains {input} and may contain {labels}; or a function from one input to a text or to
             messages, which several threads call at once.
         scale: slope and intercept for `text`, as `edgecascade.calibration.fit_platt` fits them.
@@ -229,7 +229,9 @@ def _messages_for(
     def messages(one: Any) -> list[dict[str, Any]]:
         if not isinstance(one, str | bytes):
             kind = getattr(one, "dtype", type(one).__name__)
-            raise RemoteError(f"remote: expected a text, got {kind}; give `prompt` a function that puts it in words")
+            raise RemoteError(
+                f"remote: expected a text, got {kind}; pass a function as `prompt` that describes it in text"
+            )
         said = "the image" if isinstance(one, bytes) else one
         text = "".join(said if place else part for part, place in zip(parts, places, strict=True))
         return _user([{"type": "text", "text": text}, _image(one)] if isinstance(one, bytes) else text)
@@ -241,7 +243,9 @@ def _written_by(prompt: Callable[[Any], str | list[dict[str, Any]]]) -> Callable
     def messages(one: Any) -> list[dict[str, Any]]:
         written = prompt(one)
         if not isinstance(written, str | list):
-            raise RemoteError(f"remote: prompt: expected it to return text or messages, got {type(written).__name__}")
+            raise RemoteError(
+                f"prompt: expected a function that returns text or messages, got {type(written).__name__} from it"
+            )
         return _user(written) if isinstance(written, str) else written
 
     return messages
@@ -254,7 +258,7 @@ def _user(content: Any) -> list[dict[str, Any]]:
 def _image(file: bytes) -> dict[str, Any]:
     kinds = [kind for start, kind in _IMAGES if file.startswith(start)]
     if not kinds:
-        raise RemoteError("remote: expected the bytes of a JPEG, PNG, GIF or WebP file")
+        raise RemoteError("remote: expected the bytes of a JPEG, PNG, GIF or WebP file, got other bytes")
     return {
         "type": "image_url",
         "image_url": {"url": f"data:image/{kinds[0]};base64,{base64.b64encode(file).decode()}"},

@@ -1,4 +1,4 @@
-"""The reply of a chat server: its text, the log-probabilities of its tokens, and the labels that it names.
+"""Read the reply of a chat server: its text, the log-probabilities of its tokens, and the labels that it names.
 
 A generated answer is one path through a tree of tokens. The server lists the likeliest branches at every token of
 the path, so the probability that the answer begins with a label is the sum, over the branches that do, of the
@@ -22,10 +22,10 @@ from edgecascade.types.errors import ArgumentError, RemoteError
 __all__ = ["LabelMatcher", "Position", "Reply", "Token", "label_probabilities", "read_reply"]
 
 _ROUNDING = 1e-3  # of a log-probability in half precision
-_MOST = 1.01  # the largest sum of rounded probabilities of different tokens at one place
+_MOST = 1.01  # largest sum of rounded probabilities of different tokens at one place
 # Characters that may stand before a label: spaces (including two tokenizers' own), emphasis, quotes, brackets.
 _BEFORE = " \t\r\n▁Ġ*_`\"'“‘«([{"
-_TELLING = 3  # bytes: a shorter beginning of a label, such as I of Insect, may as well begin another word
+_TELLING = 3  # bytes: a shorter beginning of a label, such as I of Insect, may begin another word
 _LEAST = 1e-9  # the least probability of a label
 
 
@@ -103,14 +103,14 @@ def read_reply(body: bytes) -> Reply:
 def _position(entry: Any) -> Position:
     sampled = _token(entry)
     if not math.isfinite(sampled.logprob):
-        raise RemoteError("remote: a generated token has probability 0")
+        raise RemoteError("remote: logprob: expected a finite number for a generated token, got probability 0")
     listed = entry.get("top_logprobs")
     if not isinstance(listed, list | None):
         raise RemoteError(f"remote: top_logprobs: expected a list, got {type(listed).__name__}")
     others = tuple(token for token in map(_token, listed or ()) if token.text != sampled.text)
     total = math.fsum(math.exp(token.logprob) for token in (sampled, *others))
     if total > _MOST:
-        raise RemoteError(f"remote: the probabilities in top_logprobs sum to {total:.3f}")
+        raise RemoteError(f"remote: top_logprobs: expected probabilities that sum to at most 1, got {total:.3f}")
     return Position(sampled, others, bool(listed))
 
 
@@ -123,7 +123,7 @@ def _token(entry: Any) -> Token:
     try:
         exact = bytes(raw if isinstance(raw, list) else [raw]) or text.encode(errors="replace")
     except (TypeError, ValueError) as error:
-        raise RemoteError("remote: bytes: expected a list of bytes for a token") from error
+        raise RemoteError(f"remote: bytes: expected a list of bytes for a token, got {repr(raw)[:40]}") from error
     return Token(exact, min(0.0, _number(logprob)))
 
 
@@ -158,7 +158,7 @@ class LabelMatcher:
         names: two or more labels.
 
     Attributes:
-        plain: the labels as they are compared.
+        plain: the labels in the form in which they are compared.
 
     Raises:
         ArgumentError: there are fewer than two, one is empty, or two are the same to the matcher.
@@ -180,7 +180,7 @@ class LabelMatcher:
         """Return the label at the beginning of the text, or else the only label in it, as a whole word.
 
         Raises:
-            RemoteError: it names no label, or several.
+            RemoteError: the reply names no label, or several.
         """
         text = _plain(reply.text)
         first = self._first(text)
@@ -188,9 +188,11 @@ class LabelMatcher:
             return first
         found = sorted(set(self._any.findall(text)))
         if len(found) != 1:
-            how_many = "several" if found else "none"
+            how_many = "several" if found else "no"
             cut_off = ", which max_tokens cut off" if reply.cut_off else ""
-            raise RemoteError(f"remote: the reply names {how_many} of the labels: {reply.text[:80]!r}{cut_off}")
+            raise RemoteError(
+                f"remote: expected a reply with one label, got {how_many} labels in {reply.text[:80]!r}{cut_off}"
+            )
         return self.plain.index(found[0])
 
     def begun(self, text: str) -> list[int]:
@@ -215,9 +217,9 @@ def label_probabilities(reply: Reply, labels: LabelMatcher, *, coverage: float) 
     """Return probabilities float64 [labels], each above 0, that the reply is a label, given that it is one of them.
 
     Tokens that differ in case, or in spaces or quotes before the label, count together. A branch that was not taken
-    and fits several labels counts for each in equal parts. A label in no listed branch gets an equal part of what the
-    list leaves at the last token of the path, but no more than the least likely token listed there, nor than any
-    label that is listed.
+    and fits several labels counts for each in equal parts. A label in no listed branch gets an equal part of the
+    unlisted probability at the last token of the path, but at most that of the least likely token listed there and of
+    any listed label.
 
     Args:
         reply: a reply with the likeliest tokens at every position.
@@ -243,8 +245,8 @@ def label_probabilities(reply: Reply, labels: LabelMatcher, *, coverage: float) 
     covered = masses.sum()
     if not covered >= coverage:
         raise RemoteError(
-            f"remote: the reply names none of the labels: they have {covered:.1%} of its probability, "
-            f"and it begins {reply.text[:80]!r}"
+            f"remote: expected a reply that names a label; the labels have {covered:.1%} of its probability, "
+            f"and the reply begins {reply.text[:80]!r}"
         )
     unseen = masses == 0
     if unseen.any():

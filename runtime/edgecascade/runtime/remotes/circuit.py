@@ -1,4 +1,4 @@
-"""A circuit breaker: a remote that keeps failing is not asked for a while, then probed."""
+"""A circuit breaker: it stops asking a remote that fails repeatedly, and probes it after a pause."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ __all__ = ["CircuitBreaker", "State"]
 
 State = Literal["closed", "open", "half-open"]
 
-_JITTER = 0.2  # of a pause, up and down: devices that lost a remote together must not return together
+_JITTER = 0.2  # of a pause, in both directions, so that devices that lost a remote together do not return together
 
 
 class CircuitBreaker(Wrapped):
-    """A remote that is not asked for a while after several failures in a row.
+    """A remote that is not asked for a while after several consecutive failures.
 
     While the circuit is closed, every request passes. While it is open, none does, for a pause. After the pause the
     next request is a probe, and until it ends the circuit is half-open: no other request passes. If the probe is
     answered, the circuit closes; if it fails or its deadline passes, the circuit opens again for twice as long.
 
-    An error about the request itself (a `RemoteError` whose `retry` is false) counts as an answer: the remote is
-    there. Every other exception is a failure, of whatever type. The outcome of a request that began in an earlier
+    An error about the request itself (a `RemoteError` whose `retry` is false) counts as an answer, since the remote
+    is there. Every other exception is a failure. The outcome of a request that began in an earlier
     state is ignored.
 
     Args:
         remote: the remote inside.
         failures: failures in a row that open the circuit.
         first: the first pause in seconds, plus or minus a fifth.
-        longest: the longest pause in seconds, plus or minus a fifth; also the most that `retry_after` is obeyed.
+        longest: the longest pause in seconds, plus or minus a fifth; also the upper limit for `retry_after`.
 
     Raises:
         ArgumentError: an argument is out of range.
@@ -100,7 +100,7 @@ class CircuitBreaker(Wrapped):
             if now >= deadline.at:  # neither a failure of the remote nor a probe of it
                 raise TimeoutError("the deadline has passed")
             if self._state == "half-open" and now >= self._until:
-                self._fail(TimeoutError("no answer to a probe by its deadline"), now)
+                self._fail(TimeoutError("the probe was not answered by its deadline"), now)
             if self._state == "open" and now >= self._until:
                 self._change("half-open", until=deadline.at)
             elif self._state != "closed":

@@ -1,4 +1,4 @@
-"""Send a second request when the first reply is later than nearly all others were: the cure for a long tail.
+"""Send a second request when the first reply is unusually late, which shortens the tail of the latencies.
 
 Source: J. Dean and L. A. Barroso, "The Tail at Scale", Communications of the ACM 56(2), 2013.
 """
@@ -33,7 +33,7 @@ class Hedged(Wrapped):
     requests are under way there is no second request, and first requests wait, until their deadlines at most.
 
     Args:
-        remote: the remote inside. A request must change nothing there, as an inference does not.
+        remote: the remote inside. Requests must be free of side effects.
         quantile: the share of the last 256 requests that were faster than an unusually late one, in (0, 1).
         share: second requests per request, at most.
         warm_up: latencies to observe before the first second request, from 1 to 256.
@@ -58,11 +58,11 @@ class Hedged(Wrapped):
         """Return scores of inputs [n, ...]; if both requests fail, raise the error that came first.
 
         Raises:
-            TimeoutError: the deadline passed, whatever the remote does.
+            TimeoutError: the deadline passed, even if the remote does not observe it.
             RemoteUnreachable: it was closed, or no thread can be started.
         """
-        # The first request has a thread of its own, too: a call cannot be abandoned by the thread that makes it, and
-        # the caller must be free to return the second reply while the first request hangs.
+        # The first request also has its own thread, because a thread cannot abandon a call that it makes, and the
+        # caller must be free to return the second reply while the first request hangs.
         replies: SimpleQueue[_Reply] = SimpleQueue()
 
         def ask() -> None:
@@ -104,9 +104,9 @@ class Hedged(Wrapped):
         started = time.monotonic()
         try:
             scores = self._remote.infer(inputs, deadline)
-        except BaseException as error:  # the remote is foreign code; the caller sees whatever it raises
-            # A refusal says nothing about how long an answer takes. A timeout says that it takes longer than this,
-            # which is only of use where this is unusually long.
+        except BaseException as error:  # the remote is the application's code; the caller gets the exception
+            # A refusal carries no information about the latency. A timeout is a lower bound of it, which is useful
+            # only if it is unusually long.
             seconds = time.monotonic() - started
             if isinstance(error, TimeoutError) and seconds > self._patience():
                 self._latencies.append(seconds)
@@ -115,14 +115,14 @@ class Hedged(Wrapped):
         return _Reply(scores, None)
 
     def _patience(self) -> float:
-        """Return after how many seconds a reply is unusually late."""
+        """Return the seconds after which a reply is unusually late."""
         known = sorted(self._latencies)
         return known[ceil(self._quantile * len(known)) - 1] if len(known) >= self._warm_up else inf
 
     def _ask_again(self, ask: Callable[[], None], deadline: Deadline) -> bool:
         try:
             return deadline.remaining() > 0 and self._extras.spend() and self._start(ask, _AT_ONCE)
-        except RemoteUnreachable:  # no thread, or closed meanwhile; the first request is still under way
+        except RemoteUnreachable:  # no thread could start, or the remote was closed; the first request goes on
             return False
 
 

@@ -107,7 +107,7 @@ class HttpClient:
         except ssl.SSLCertVerificationError as error:
             why = error.verify_message.rstrip(".").replace("\n", " ")
             raise RemoteUnreachable(f"cannot trust {self._host}:{self._port}: {why}", retry=False) from error
-        except (OSError, UnicodeError) as error:  # the latter for a name that no host can have
+        except (OSError, UnicodeError) as error:  # the latter for an invalid host name
             worth = not isinstance(error, ssl.SSLError) or isinstance(error, _CUT)
             raise RemoteUnreachable(
                 f"cannot connect to {self._host}:{self._port}: {_cause(error)}", retry=worth
@@ -156,7 +156,7 @@ class _Connection:
     Raises:
         TimeoutError: the deadline passed.
         ssl.SSLError: one side does not accept the other.
-        OSError: it cannot be opened.
+        OSError: the connection cannot be opened.
     """
 
     def __init__(self, host: str, port: int, context: ssl.SSLContext | None, deadline: Deadline) -> None:
@@ -213,9 +213,9 @@ class _Connection:
         except TimeoutError:
             raise
         except OSError:
-            if self.received:  # an idle connection that was closed, as they may be at any time
+            if self.received:  # an idle connection, which the server may close at any time
                 raise
-            # What the server said before it hung up on the request: an early response, or a TLS alert.
+            # Read what the server sent before it closed the connection: an early response, or a TLS alert.
             response = self._reader.read()
             self._reader.reusable = False
             return response

@@ -1,6 +1,6 @@
-"""HTTP/1.1 responses: read from a stream within bounds (RFC 9112), decompressed, and judged by their status.
+"""Read HTTP/1.1 responses from a stream within bounds (RFC 9112), decompress them, and interpret their status.
 
-`http.client` reads them, too, but takes longer for the headers of a small reply than all the rest of a forward takes.
+`http.client` takes longer for the headers of a small reply than the rest of a forward takes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _STATUS = re.compile(rb"HTTP/1\.([01]) (\d{3})(?: .*)?")
 _SIZE = re.compile(rb"([0-9a-fA-F]{1,15})[ \t]*(;.*)?")
 _GZIP_OR_ZLIB, _BARE = 47, -15  # zlib's window bits also name the format
 _PASSING = (429, 500, 502, 503, 504)
-# What servers say with status 500 to a request that they could not read: Triton, KServe and MLServer differ.
+# Messages of servers with status 500 for a request that they could not read; Triton, KServe and MLServer differ.
 _UNREADABLE = re.compile(
     rb"(?i)pars(e|ing)\b|decode|malformed|(invalid|unexpected|unsupported) (json|request|input|shape|dtype|data.?type)"
 )
@@ -41,7 +41,7 @@ class Response:
         """Return the body of a successful response.
 
         Raises:
-            RemoteError: the status is not 200; it says whether a retry may succeed.
+            RemoteError: the status is not 200; its `retry` is whether a retry may succeed.
         """
         if self.status != 200:
             lines = self.body.decode(errors="replace").strip().splitlines() or ["no explanation"]
@@ -105,7 +105,7 @@ class ResponseReader:
         return int(match[2]), match[1], headers
 
     def _body(self, status: int, headers: Mapping[str, str]) -> tuple[bytes, bool]:
-        """Return the body, and whether its end is marked otherwise than by the end of the stream."""
+        """Return the body, and whether its end is marked without the end of the stream."""
         coding, length = headers.get("transfer-encoding"), headers.get("content-length")
         if status in (204, 304):
             return b"", True
@@ -172,7 +172,7 @@ def decompress(body: bytes, codings: str) -> bytes:
     """Undo the codings of a body, listed as `Content-Encoding` does (RFC 9110, section 8.4.1).
 
     Raises:
-        RemoteError: the content is larger than `LARGEST_RESPONSE` bytes or damaged, or a coding is neither gzip nor
+        RemoteError: the content is larger than `LARGEST_RESPONSE` bytes or damaged, or a coding is not gzip or
             deflate.
     """
     for coding in reversed(codings.lower().split(",")) if body else ():

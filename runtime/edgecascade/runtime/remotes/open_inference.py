@@ -87,7 +87,7 @@ class OpenInference:
         Raises:
             TimeoutError: the deadline passed.
             RemoteUnreachable: no connection could be made.
-            RemoteError: the server's reply is not an answer.
+            RemoteError: the server's reply is not a valid answer.
         """
         check(inputs)
         if self._signature is None:
@@ -97,7 +97,9 @@ class OpenInference:
             return _logits(self._post(tensors, self._binary, deadline), signature)
         response = self._post(tensors, True, deadline)
         binary = response.status not in _REFUSALS
-        passing = worth_a_retry(response.status, response.body)  # its cause is not the form: nothing is learnt
+        passing = worth_a_retry(
+            response.status, response.body
+        )  # the cause is not the form, so the outcome is not remembered
         if not binary:
             response = self._post(tensors, False, deadline)
         scores = _logits(response, signature)

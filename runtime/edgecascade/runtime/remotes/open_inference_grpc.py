@@ -112,10 +112,10 @@ class OpenInferenceGrpc:
     ) -> None:
         address = read_address(url, "grpc")
         if address.prefix:
-            raise ArgumentError(f"remote: gRPC knows no path before /v2/models, got {url!r}")
+            raise ArgumentError(f"remote: expected an address without a path before /v2/models, got {url!r}")
         files = (root_certificate, client_key, client_certificate)
         if not address.secure and any(files):
-            raise ArgumentError(f"remote: certificates need a grpcs:// address, got {url!r}")
+            raise ArgumentError(f"remote: expected a grpcs:// address with certificates, got {url!r}")
         import grpc
 
         self._grpc = grpc
@@ -146,7 +146,7 @@ class OpenInferenceGrpc:
         Raises:
             TimeoutError: the deadline passed.
             RemoteUnreachable: no connection could be made, or it broke; not worth a retry if TLS is the cause.
-            RemoteError: the server's reply is not an answer.
+            RemoteError: the server's reply is not a valid answer.
         """
         check(inputs)
         if self._signature is None:
@@ -200,7 +200,7 @@ class OpenInferenceGrpc:
         try:
             return self._messages[f"{name}Response"].FromString(reply)
         except Exception as error:  # its class differs among protobuf's implementations
-            raise RemoteError("remote: the response is not the protocol's message") from error
+            raise RemoteError("remote: the response is not a valid message of the protocol") from error
 
     def _method(self, path: str) -> Any:
         with self._lock:

@@ -19,7 +19,7 @@ __all__ = ["InProcess", "Remote", "RemoteLabels", "Scores", "Traffic", "Wrapped"
 
 @dataclass(frozen=True)
 class RemoteLabels:
-    """The reply of a remote that gives no scores, only a label and a confidence for each input.
+    """The reply of a remote that returns a label and a confidence for each input, instead of scores.
 
     Attributes:
         labels: class indices, integers [n].
@@ -30,7 +30,7 @@ class RemoteLabels:
     confidences: NDArray[Any]
 
     def probabilities(self, classes: int) -> NDArray[np.float64]:
-        """Return probabilities [n, classes]; the other classes share equally what the confidence leaves.
+        """Return probabilities [n, classes]; the other classes share the rest equally.
 
         Raises:
             RemoteError: a label is not a class index, or a confidence is not a probability.
@@ -63,20 +63,20 @@ class Traffic:
 
 
 class Remote(Protocol):
-    """A model that can be asked.
+    """The protocol of a remote model.
 
     Optional attributes: `encoded`, true if it takes image files as they are, as an object array of bytes [n], where
     the application gave files; `request_inputs`, the most inputs in one request; `traffic`, a `Traffic`.
     """
 
     def infer(self, inputs: Batch, deadline: Deadline) -> Scores:
-        """Return scores [n, classes] of original inputs [n, ...], which come by name if the application gave several.
+        """Return scores [n, classes] of original inputs [n, ...], by name if the application gave several.
 
-        Called from several threads at once. It should return by the deadline; the caller does in any case.
+        Called from several threads at once. It should return by the deadline; the caller does not wait longer.
 
         Raises:
             RemoteUnreachable: the remote cannot be reached.
-            RemoteError: the remote replied, and the reply is not an answer.
+            RemoteError: the remote replied, but its reply is not a valid answer.
         """
         ...
 
@@ -140,12 +140,12 @@ class Wrapped:
 def connect(
     remote: str | os.PathLike[str] | Remote | Callable[[Any], NDArray[Any]] | None, *, threads: int = 1
 ) -> Remote | None:
-    """Return the remote that an address, an ONNX file or a function stands for.
+    """Return a remote for an address, an ONNX file or a function.
 
     An address is wrapped as `CircuitBreaker(Retrying(...))`. A `Remote` is returned as it is.
 
     Args:
-        remote: what to ask; None gives None.
+        remote: an address, a path, a function, a `Remote`, or None, for which None is returned.
         threads: threads of ONNX Runtime for a file.
 
     Raises:

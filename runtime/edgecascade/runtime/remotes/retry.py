@@ -19,8 +19,8 @@ _RESERVE = 10  # extra requests
 class Retrying(Wrapped):
     """A remote that is asked again after a failure that may pass.
 
-    The remote inside says which failures may pass: those of a `RemoteError` whose `retry` is true. No wait is begun
-    that would end after the deadline.
+    A failure may pass if it is a `RemoteError` whose `retry` is true. It does not start
+    a wait that would end after the deadline.
 
     Args:
         remote: the remote inside.
@@ -70,9 +70,9 @@ class Retrying(Wrapped):
         super().close()
 
     def _wait(self, attempt: int, error: RemoteError, deadline: Deadline) -> bool:
-        """Wait until the retry is due; return whether there is to be one."""
+        """Wait until the retry is due; return whether to retry."""
         seconds = backoff(attempt, first=self._first, longest=self._longest, random=self._random)
-        # The sum, not the maximum: clients that were told the same `retry_after` must not return at the same moment.
+        # The sum, not the maximum: clients that received the same `retry_after` must not return at the same moment.
         seconds += max(0.0, error.retry_after or 0.0)
         if not seconds < deadline.remaining() or self._closed.is_set() or not self._extras.spend():
             return False
@@ -82,7 +82,7 @@ class Retrying(Wrapped):
 class ExtraRequests:
     """The allowance of requests beyond those asked for: a token bucket that requests fill, as in gRPC and Finagle.
 
-    It keeps extra requests a share of all requests, so that a remote in trouble does not get more load.
+    It limits extra requests to a share of all requests, so that an overloaded remote does not get more load.
 
     Args:
         share: extra requests per request in the long run, in [0, 1].

@@ -76,13 +76,11 @@ class Signature:
         """Return the name of the output with the logits among those of a reply.
 
         Raises:
-            RemoteError: none of them is known to hold logits.
+            RemoteError: the output with the logits cannot be determined.
         """
         name = self.output or _logits_among(outputs)
         if name is None or name not in outputs:
-            raise RemoteError(
-                f"remote: no output is known to hold logits among {sorted(outputs)}; name it with `output`"
-            )
+            raise RemoteError(f"remote: expected one output with logits, got {sorted(outputs)}; name it with `output`")
         return name
 
     def _shape(self, name: str, array: NDArray[Any]) -> tuple[int, ...]:
@@ -98,9 +96,9 @@ def check(inputs: Batch) -> None:
 
 
 def contents(array: NDArray[Any]) -> bytes | memoryview:
-    """Return an array's values as they travel: in C order and little-endian.
+    """Return an array's values as they are sent: in C order and little-endian.
 
-    Bytes and text travel as their length, uint32, followed by the bytes or the UTF-8.
+    Bytes and text are sent as their length, uint32, followed by the bytes or the UTF-8.
     """
     if array.dtype.kind not in "OSU":
         flat = np.ascontiguousarray(array, array.dtype.newbyteorder("<")).reshape(-1)
@@ -110,7 +108,7 @@ def contents(array: NDArray[Any]) -> bytes | memoryview:
 
 
 def from_bytes(raw: bytes | memoryview, datatype: str, shape: Sequence[int]) -> NDArray[Any]:
-    """Return the array whose values travelled as these bytes.
+    """Return the array that was sent as these bytes.
 
     Raises:
         KeyError: the type is not numeric.
@@ -130,7 +128,7 @@ def as_table(logits: NDArray[Any]) -> NDArray[Any]:
 def _datatype(array: NDArray[Any]) -> str:
     found = "BYTES" if array.dtype.kind in "OSU" else _BY_TYPE.get(array.dtype.newbyteorder("="))
     if found is None:
-        raise RemoteError(f"remote: arrays of {array.dtype} have no type in the Open Inference Protocol")
+        raise RemoteError(f"remote: expected a type of the Open Inference Protocol, got an array of {array.dtype}")
     return found
 
 

@@ -1,4 +1,4 @@
-"""Named alarms: each is raised once, when it starts, and reported from a thread of its own."""
+"""Named alarms: each is raised once, when it starts, and reported from a background thread."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Alarm:
-    """A quantity that has departed from what the calibration data lets one expect.
+    """A quantity that differs from its expected value on the calibration data.
 
     Attributes:
         name: one of `ALARMS`.
-        sentence: what was observed and what was expected.
+        sentence: the observed and the expected value, in words.
         value: total variation distance, rate, agreement or calibration gap.
         low: lower end of its interval.
         high: upper end of its interval.
@@ -43,7 +43,7 @@ class Alarm:
 
 
 class Alarms:
-    """Raises each alarm when it starts, and reports it from a thread of its own, so that no caller waits.
+    """Raises each alarm when it starts, and reports it from a background thread, so that no caller waits.
 
     Args:
         on_alarm: called with each alarm, one at a time; its exceptions are logged.
@@ -64,8 +64,8 @@ class Alarms:
         Args:
             name: one of `ALARMS`.
             starts: whether its condition holds.
-            clears: whether its condition no longer holds; between the two it stays as it is.
-            seen: returns what was observed, and a sentence about it.
+            clears: whether its condition no longer holds; if neither is true, the alarm does not change.
+            seen: returns the observed estimate, and a sentence about it.
         """
         with self._lock:
             if clears:

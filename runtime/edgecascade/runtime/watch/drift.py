@@ -1,4 +1,4 @@
-"""Whether the inputs still look like the calibration data: windows of advantages are tested against its histogram."""
+"""Detect drift: test windows of advantages against the histogram of the calibration data."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ class Reference:
     Attributes:
         values: the advantage of each bin, rounded to float32. Bins of equal advantage are merged.
         counts: calibration inputs in each bin.
-        forwarded: how many of them the policy in force forwards.
-        n: all of them.
+        forwarded: calibration inputs that the policy in force forwards.
+        n: number of calibration inputs.
     """
 
     values: tuple[float, ...] = ()
@@ -60,7 +60,7 @@ class Reference:
         """Return the histogram in a file's document, under the file's policy or another.
 
         It has no bins if the document holds no advantage table, or if the policy has another temperature or other
-        edges, which fill the bins otherwise than the calibration data did.
+        edges, so that the counts per bin no longer apply.
         """
         own = document.device_policy()
         policy = own if policy is None else policy
@@ -82,7 +82,7 @@ class Windows:
         reference: the histogram of the calibration data.
         window: inputs, a multiple of ten.
         risk: the probability of a false alarm of each name, per window.
-        alarms: where they are raised.
+        alarms: receives them.
     """
 
     def __init__(self, reference: Reference, window: int, risk: float, alarms: Alarms) -> None:
@@ -158,7 +158,7 @@ class Departure:
         old: calibration inputs in each group.
         whole: whether it was a window.
         drifted: whether they differ significantly, and by enough to matter.
-        calm: whether they do not. Between the two, an alarm stays as it is.
+        calm: whether they clearly do not differ. If neither is true, an alarm does not change.
     """
 
     new: tuple[int, ...]

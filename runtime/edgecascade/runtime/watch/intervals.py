@@ -1,4 +1,4 @@
-"""Confidence sequences: intervals that hold at all times at once, however often and whenever they are read."""
+"""Confidence sequences: intervals that hold at all times at once, so that they may be read at any time."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def rate(successes: int, n: int, risk: float) -> Estimate:
 
     Robbins' beta-binomial mixture with the Beta(1/2, 1/2) prior: if all observations share one rate, given those
     before, the probability that the interval ever misses it is at most `risk`. (Robbins, Annals of Mathematical
-    Statistics 41, 1970; Howard, Ramdas, McAuliffe and Sekhon, arXiv 1810.08240.) If the rate changes meanwhile, the
-    interval describes no single rate: start anew from time to time.
+    Statistics 41, 1970; Howard, Ramdas, McAuliffe and Sekhon, arXiv 1810.08240.) If the rate changes over
+    time, the interval describes no single rate, so restart the count from time to time.
 
     Args:
         successes: how often the event occurred.
@@ -48,8 +48,8 @@ def mean_gap(total: float, n: int, risk: float) -> Estimate:
 
     Claims minus outcomes, less their expectations given everything before, sum to a 1/2-sub-Gaussian martingale. The
     two-sided normal mixture bounds it at all n at once: with probability at least 1 - `risk` the interval always
-    holds the mean of the expected gaps so far. The inputs need be neither alike nor independent. (Robbins 1970;
-    Howard et al., arXiv 1810.08240, equation 14.)
+    holds the mean of the expected gaps so far. The inputs need not be identically distributed or independent.
+    (Robbins 1970; Howard et al., arXiv 1810.08240, equation 14.)
 
     Args:
         total: sum of the gaps.
@@ -82,7 +82,7 @@ def stratified(strata: Iterable[tuple[float, Estimate]]) -> Estimate:
 
 
 def _end(refuted: Callable[[float], bool], outside: float, inside: float) -> float:
-    """Return the border of what is refuted, between a refuted and an accepted value, never on the accepted side."""
+    """Return the border of the refuted values, between a refuted and an accepted one, never on the accepted side."""
     for _ in range(_HALVINGS):
         middle = (outside + inside) / 2
         if middle in (outside, inside):

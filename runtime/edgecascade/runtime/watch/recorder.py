@@ -34,23 +34,23 @@ _Pair: TypeAlias = Mapping[str, NDArray[Any]]
 class PairRecorder:
     """A ring of the latest pairs in memory, and a folder to which `save` writes them.
 
-    The latest, not a uniform sample of all time: a new calibration is mostly needed because the inputs have changed,
-    and then the old ones are what is wrong. A folder belongs to one process.
+    It holds the latest inputs, not a uniform sample of all time: a new calibration is mostly needed because the inputs
+    have changed, and then old inputs would mislead it. A folder belongs to one process.
 
     `save` writes `pairs.npz` in the folder, which `edgecascade calibrate --data` and `recalibrate --data` read:
 
     - `x` [n, ...], or one array for each input of the model, by name;
     - `y` int64 [n], a label drawn from the remote's calibrated probabilities; `names` [classes];
     - `local` and `remote`, float32 [n, classes]: calibrated probabilities. The largest of `remote` is the remote's
-      label; saved alone (.npy), they are a `--remote` that need not be asked again;
+      label; saved alone (.npy), they serve as `--remote` without asking the remote again;
     - `confidence` float32 [n], of the local model; `audited` bool [n]: true if the local answer stood, false if the
       input was forwarded.
 
     `y` is the remote's estimate, not the truth. It is drawn, instead of the remote's own label, because measured on
-    its own labels the remote is always right: no temperature of it is best then, and `recalibrate` refuses. As far as
+    its own labels the remote is always right: then no temperature is best, and `recalibrate` raises an error. As far as
     the remote is calibrated, a drawn label is right as often as the truth would be, and temperature, accuracies and
     advantages come out right on average. Where it is not (under noise it may be sure and wrong), all of them are off
-    by as much, and a certificate from such data says nothing about the truth.
+    by as much, and a certificate from such data does not hold for the true labels.
 
     A file holds inputs of one shape and type. Where they differ, those of the most common one are written, and the
     sample is one of such inputs only; `save` logs how many were left out. Encoded files (bytes) and other objects are
@@ -59,10 +59,10 @@ class PairRecorder:
     Args:
         folder: made if it does not exist. The pairs in it are read and continued; a file that is damaged, or of other
             classes, is set aside under another name.
-        names: of the classes.
+        names: names of the classes.
         most: the most pairs.
         most_bytes: the most bytes of their inputs and probabilities.
-        seed: of the drawn labels; None takes one from the system.
+        seed: seed of the drawn labels; None takes one from the system.
 
     Raises:
         ArgumentError: a bound is below 1, or the folder cannot be made.
@@ -129,8 +129,8 @@ class PairRecorder:
     def save(self) -> Path | None:
         """Write `pairs.npz` in one step: a reader, or a power cut, finds the old file or the new one.
 
-        It writes all recorded pairs, up to `most_bytes`, and needs as much memory again meanwhile. Only this method
-        writes, so the application decides how often the flash memory is worn.
+        It writes all recorded pairs, up to `most_bytes`, and temporarily needs as much memory again. Only this
+        method writes, so the application decides how often the flash memory is written.
 
         Returns:
             The path of `pairs.npz`, or None if there is nothing to write.
@@ -167,11 +167,11 @@ class PairRecorder:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 return _split({name: arrays[name] for name in arrays}, list(self.names))
         except Exception as error:  # numpy and zipfile raise many kinds
-            _log.warning("%s: cannot be continued, and is set aside as %s.old: %s", path, _FILE, error)
+            _log.warning("%s: cannot be continued, and is moved to %s.old: %s", path, _FILE, error)
             try:
                 os.replace(path, path.with_name(path.name + ".old"))
             except OSError as failure:
-                _log.warning("%s: cannot be set aside: %s", path, failure)
+                _log.warning("%s: cannot be moved: %s", path, failure)
             return []
 
 
@@ -179,7 +179,7 @@ def _split(arrays: dict[str, NDArray[Any]], names: list[str]) -> list[_Pair]:
     """Return the pairs of a file of these classes; raise if it is not such a file."""
     found = arrays.pop("names").tolist()
     if found != names:
-        raise ValueError(f"its classes are {found[:5]}, not {names[:5]}")
+        raise ValueError(f"expected the classes {names[:5]}, got {found[:5]}")
     lengths = {len(array) for array in arrays.values()}
     table = (len(arrays["y"]), len(names))
     if len(arrays) <= len(_BESIDE) or len(lengths) > 1 or not arrays["local"].shape == arrays["remote"].shape == table:

@@ -39,20 +39,20 @@ class Health:
 
     Attributes:
         inputs: all inputs.
-        forwarded: inputs that were to leave the device.
+        forwarded: inputs that the policy wanted to forward.
         not_a_number: inputs whose advantage is NaN.
         unplaced: inputs whose advantage is not in the file's table; the drift detector leaves them out.
         audited: inputs that stay on the device and were drawn for an audit.
-        compared: replies compared, to audited and forwarded inputs.
+        compared: replies that were compared, to audited and forwarded inputs.
         pairs: recorded pairs in memory, for `Watch.save`.
         agreement: the share of all inputs on which local and remote model give one label.
-        agreement_local: the same of inputs that stay on the device.
-        agreement_forwarded: the same of forwarded inputs.
+        agreement_local: the same share of the inputs that stay on the device.
+        agreement_forwarded: the same share of the forwarded inputs.
         calibration_gap: of inputs that stay on the device, mean local confidence less agreement: above 0 if the local
             model is overconfident, and also if the remote errs.
         judged_gap: of the same inputs, mean local confidence less the remote's calibrated probability of the local
             label: if the remote is calibrated, this is the local model's own calibration gap.
-        offload_rate: the share of inputs that was to leave the device.
+        offload_rate: the share of inputs that the policy wanted to forward.
         drift: total variation distance between the latest window and the calibration data.
         active: names of the alarms that have started and not cleared.
         raised: how often each alarm has started.
@@ -84,7 +84,7 @@ class Comparisons:
 
     Attributes:
         inputs: all inputs.
-        forwarded: inputs that were to leave the device.
+        forwarded: inputs that the policy wanted to forward.
         local_n: audited inputs.
         local_agreed: those of them to which both models gave one label.
         forwarded_n: forwarded inputs to which the remote replied.
@@ -140,9 +140,9 @@ class Watch:
     Each is raised when it starts, and not again until it has cleared.
 
     Args:
-        share: of the inputs that stay on the device, to be audited; and of the replies to forwarded ones, to be
-            recorded. So the recorded pairs are a plain sample of all inputs, as far as replies come.
-        on_alarm: called with each alarm, one at a time, in a thread of its own; its exceptions are logged.
+        share: share in [0, 1] of the inputs that stay on the device to audit, and of the replies to forwarded inputs to
+            record. So the recorded pairs are a plain sample of all inputs that get a reply.
+        on_alarm: called with each alarm, one at a time, in a background thread; its exceptions are logged.
         window: inputs, a multiple of ten.
         risk: the probability of a false alarm of one name. `drift`, `offload rate`: per window, averaged over
             calibration sets, so that false alarms are on average at least `window / risk` inputs apart. `agreement`,
@@ -153,7 +153,7 @@ class Watch:
         record: the folder for recorded pairs, see `PairRecorder`; None records none.
         most_pairs: the most recorded pairs.
         most_bytes: the most bytes of recorded pairs in memory.
-        seed: of the draws; None takes one from the system.
+        seed: seed of the random draws; None takes one from the system.
 
     Raises:
         ArgumentError: a value is out of range.
@@ -195,7 +195,7 @@ class Watch:
     def begin(self, document: CascadeDocument, policy: Policy | None = None) -> None:
         """Watch a file; or, later, another file, or the same under another policy.
 
-        Estimates, windows and alarms begin anew; counts go on.
+        Estimates, windows and alarms restart; counts continue.
 
         Args:
             document: the file's document.
@@ -208,7 +208,7 @@ class Watch:
         names = list(document.labels)
         if self.record is not None and (self._recorder is None or self._recorder.names != names):
             self.close()
-            seed = None if self.seed is None else self.seed + 1  # draws of its own
+            seed = None if self.seed is None else self.seed + 1  # independent draws
             self._recorder = PairRecorder(Path(self.record), names, self.most_pairs, self.most_bytes, seed)
         with self._lock:
             self._collect()
@@ -219,7 +219,7 @@ class Watch:
 
         Args:
             advantage: its advantage.
-            forward: whether it is to leave the device.
+            forward: whether it is forwarded.
 
         Returns:
             Whether to audit it: to ask the remote in the background, although the local answer stands.
@@ -259,7 +259,7 @@ class Watch:
             recorder.add(x, local, remote, audited=audited)
 
     def health(self) -> Health:
-        """Return what is known so far."""
+        """Return a snapshot of counts, estimates and alarms."""
         with self._lock:
             self._collect()
             counts: dict[str, Any] = dict(self._totals)
@@ -278,7 +278,7 @@ class Watch:
         )
 
     def save(self) -> Path | None:
-        """Write the recorded pairs; return the file, or None if there is nothing to write.
+        """Write the recorded pairs; return the path, or None if there is nothing to write.
 
         Raises:
             OSError: it cannot be written; the old file is still there.
@@ -314,7 +314,7 @@ class Watch:
         )
 
     def _restart(self, document: CascadeDocument | None, policy: Policy | None) -> None:
-        """Forget what was estimated. The lock is held, or no other thread has the watch yet."""
+        """Reset the estimates. The lock is held, or no other thread has the watch yet."""
         self._alarms.clear()
         reference = Reference() if document is None else Reference.of(document, policy)
         self._windows = Windows(reference, self.window, self.risk, self._alarms)
@@ -327,7 +327,7 @@ class Watch:
         self._older, self._newer = Comparisons(), Comparisons()
 
     def _collect(self) -> None:
-        """Count what is new. The lock is held."""
+        """Count the new inputs. The lock is held."""
         local, forwarded = _taken(self._new_local), _taken(self._new_forwarded)
         not_a_number, unplaced = self._windows.count(local, forwarded)
         self._totals["inputs"] += len(local) + len(forwarded)
@@ -342,7 +342,7 @@ class Watch:
 
 
 def _taken(new: list[float]) -> list[float]:
-    """Take out the entries of a list to which other threads append meanwhile."""
+    """Take out the entries of a list to which other threads may append."""
     taken = new[:]
     del new[: len(taken)]
     return taken
