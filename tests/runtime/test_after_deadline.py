@@ -1,6 +1,6 @@
 """Once a deadline has passed, the caller's thread and the event loop only return the answer.
 
-Held by structure, not by a stopwatch: what must not happen in the caller blocks here until the answer is there.
+The tests do not measure time: each operation that must not run in the caller blocks here until the answer is returned.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ FRAME = np.zeros((1080, 1920, 3), np.uint8)
 
 
 class Silent:
-    """A remote that does not answer until it is released, and then sees blue."""
+    """A remote that does not answer until it is released, and then returns blue."""
 
     def __init__(self) -> None:
         self.free = threading.Event()
@@ -43,7 +43,7 @@ class Silent:
 
 @pytest.fixture
 def silent() -> Iterator[Silent]:
-    """Released at the end."""
+    """Return a silent remote, and release it at the end."""
     remote = Silent()
     yield remote
     remote.free.set()
@@ -51,7 +51,7 @@ def silent() -> Iterator[Silent]:
 
 @contextmanager
 def blocked(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> Iterator[list[str]]:
-    """Hold a function until the end of the block; yield the names of the threads that called it."""
+    """Block a function until the end of the block; yield the names of the threads that called it."""
     free, callers, original = threading.Event(), list[str](), getattr(owner, name)
 
     def hold(*args: Any, **options: Any) -> Any:
@@ -70,12 +70,12 @@ def blocked(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> Iterator[
 
 
 def ask(cascade: Cascade) -> Answer:
-    """Ask in this thread."""
+    """Call `predict` in this thread."""
     return cascade.predict(UNSURE, original=FRAME)
 
 
 def ask_in_a_loop(cascade: Cascade) -> Answer:
-    """Ask in an event loop of this thread."""
+    """Call `predict` in an event loop of this thread."""
 
     async def one() -> Answer:
         return await cascade.predict_async(UNSURE, original=FRAME)
@@ -85,7 +85,7 @@ def ask_in_a_loop(cascade: Cascade) -> Answer:
 
 @pytest.mark.parametrize("way", [ask, ask_in_a_loop])
 @pytest.mark.parametrize(("owner", "name"), [(Packing, "data"), (Store, "add"), (Store, "has"), (Budget, "refund")])
-def test_packing_hashing_and_storing_happen_elsewhere(
+def test_packing_hashing_and_storing_run_in_another_thread(
     file: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -94,7 +94,7 @@ def test_packing_hashing_and_storing_happen_elsewhere(
     owner: Any,
     name: str,
 ) -> None:
-    """Each may take as long as it likes; the answer comes, with the key of the late one, which then comes."""
+    """While each is blocked, the answer is returned with the key of the late answer, which follows."""
     budget = Budget(forwards=Rate(1e6, 60))
     with Cascade.load(file, remote=silent, outbox=Outbox(tmp_path / "outbox"), budget=budget, deadline=0.05) as cascade:
         with blocked(monkeypatch, owner, name):
@@ -108,8 +108,8 @@ def test_packing_hashing_and_storing_happen_elsewhere(
     assert len(late) == 6
 
 
-def test_a_log_handler_that_blocks_delays_nobody(file: Path, silent: Silent) -> None:
-    """The application's handlers run elsewhere."""
+def test_a_blocked_log_handler_delays_no_answer(file: Path, silent: Silent) -> None:
+    """The application's handlers run in another thread."""
     free, told = threading.Event(), threading.Event()
 
     class Slow(logging.Handler):
@@ -130,10 +130,10 @@ def test_a_log_handler_that_blocks_delays_nobody(file: Path, silent: Silent) -> 
         logging.getLogger("edgecascade").removeHandler(handler)
 
 
-def test_what_is_queued_is_bounded_though_nothing_is_written_yet(
+def test_the_queue_is_bounded_before_anything_is_written(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, silent: Silent
 ) -> None:
-    """By bytes and by count: an answer says that it is queued only if there is room for it."""
+    """The bounds are in bytes and inputs: an answer reports its input as queued only if there is room for it."""
     room = FRAME.nbytes * 2 + 10_000
     with Cascade.load(
         file, remote=silent, outbox=Outbox(tmp_path / "outbox", most_bytes=room), deadline=0.02
@@ -144,8 +144,8 @@ def test_what_is_queued_is_bounded_though_nothing_is_written_yet(
         assert cascade.metrics()["outbox"]["not_stored"][Cause.FULL.value] == 2
 
 
-def test_what_was_queued_is_stored_when_the_cascade_is_closed(file: Path, tmp_path: Path, silent: Silent) -> None:
-    """However fast that is."""
+def test_queued_inputs_are_stored_on_close(file: Path, tmp_path: Path, silent: Silent) -> None:
+    """This holds even if the cascade is closed immediately."""
     with Cascade.load(file, remote=silent, outbox=Outbox(tmp_path / "outbox"), deadline=0.02) as cascade:
         keys = {cascade.predict(UNSURE, original=FRAME + i).queued for i in range(5)}
     silent.free.set()
@@ -224,8 +224,8 @@ print(*keys)
 """
 
 
-def test_what_was_queued_is_stored_when_the_interpreter_exits(file: Path, tmp_path: Path, silent: Silent) -> None:
-    """Without a call of `close`."""
+def test_queued_inputs_are_stored_at_exit(file: Path, tmp_path: Path, silent: Silent) -> None:
+    """This holds without a call of `close`."""
     command = [sys.executable, "-c", SCRIPT, str(file), str(tmp_path / "outbox")]
     ran = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     silent.free.set()

@@ -1,4 +1,4 @@
-"""One call: always an answer, labelled with whose it is and why."""
+"""Every call is answered, with the source of the answer and its reason."""
 
 import math
 import threading
@@ -33,12 +33,12 @@ BLUE = np.array([0, 0, 4], np.float32)
 
 
 def says_blue(inputs: NDArray[Any]) -> NDArray[Any]:
-    """A remote that sees blue everywhere."""
+    """Return blue for every input."""
     return np.repeat(BLUE[None], len(inputs), axis=0)
 
 
 def raises(error: Exception) -> Callable[[NDArray[Any]], NDArray[Any]]:
-    """A remote that fails."""
+    """Raise an error."""
 
     def remote(_: NDArray[Any]) -> NDArray[Any]:
         raise error
@@ -47,7 +47,7 @@ def raises(error: Exception) -> Callable[[NDArray[Any]], NDArray[Any]]:
 
 
 def sleeps(inputs: NDArray[Any]) -> NDArray[Any]:
-    """A remote that is right, half a second late."""
+    """Return a correct answer half a second late."""
     time.sleep(0.5)
     return says_blue(inputs)
 
@@ -81,7 +81,7 @@ def sleeps(inputs: NDArray[Any]) -> NDArray[Any]:
         ),
     ],
 )
-def test_an_answer_says_whose_it_is_and_why(
+def test_an_answer_has_its_source_and_reason(
     file: Path,
     remote: Any,
     x: NDArray[np.float32],
@@ -91,7 +91,7 @@ def test_an_answer_says_whose_it_is_and_why(
     detail: str,
     stalled: Callable[[], float],
 ) -> None:
-    """Whatever the remote does, there is a label, a source, a reason, and a sentence if it failed."""
+    """For any outcome of the remote there is a label, a source, a reason, and an error message if it failed."""
     with Cascade.load(file, remote=remote, deadline=0.2) as cascade:
         answer = cascade.predict(x)
     assert (answer.name, answer.source, answer.reason) == (name, source, reason)
@@ -103,8 +103,8 @@ def test_an_answer_says_whose_it_is_and_why(
     assert answer.elapsed < 0.4 + stalled()
 
 
-def test_both_predictions_are_there_to_be_read(file: Path) -> None:
-    """Calibrated probabilities of both models, and the advantage that decided."""
+def test_an_answer_holds_both_predictions(file: Path) -> None:
+    """It has calibrated probabilities of both models and the advantage that decided."""
     with Cascade.load(file, remote=says_blue) as cascade:
         answer = cascade.predict(UNSURE)
     assert answer.advantage == -0.25
@@ -117,8 +117,8 @@ def test_both_predictions_are_there_to_be_read(file: Path) -> None:
     assert (answer.label, answer.confidence) == (2, answer.remote.confidence if answer.remote else None)
 
 
-def test_a_remotes_own_temperature_is_applied_here(make_file: Callable[..., Path]) -> None:
-    """To its logits, or to the logarithms of its probabilities."""
+def test_the_remote_temperature_is_applied(make_file: Callable[..., Path]) -> None:
+    """It is applied to logits, or to the logarithms of probabilities."""
     for scores, raw in (("logits", BLUE), ("probabilities", np.exp(BLUE) / np.exp(BLUE).sum())):
         path = make_file(remote={"temperature": 2.0, "scores": scores})
         rows = raw[None]
@@ -128,7 +128,7 @@ def test_a_remotes_own_temperature_is_applied_here(make_file: Callable[..., Path
 
 
 def test_the_remote_gets_the_original(file: Path) -> None:
-    """A large model has a resolution of its own."""
+    """The large model may use a higher resolution."""
     seen = []
 
     def remote(inputs: NDArray[Any]) -> NDArray[Any]:
@@ -144,7 +144,7 @@ def test_the_remote_gets_the_original(file: Path) -> None:
 @given(data=st.data())
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
 def test_every_input_is_answered_and_counted_once(file: Path, data: st.DataObject) -> None:
-    """Any mixture of inputs, with a remote that fails at random: local + forwarded = all, in the order given."""
+    """For any inputs and a remote that fails at random, local + forwarded = all, in the order given."""
     rows = np.stack(data.draw(st.lists(st.sampled_from([SURE, UNSURE, LOST]), min_size=1, max_size=80)))
     failing = data.draw(st.sampled_from([None, RemoteError("x"), RemoteUnreachable("y"), TimeoutError(), ValueError()]))
     calls = iter(range(1000))
@@ -170,7 +170,7 @@ def test_every_input_is_answered_and_counted_once(file: Path, data: st.DataObjec
 
 
 def test_counts_are_exact_from_many_threads(file: Path) -> None:
-    """Eight threads, one cascade."""
+    """Eight threads use one cascade."""
     with Cascade.load(file, remote=says_blue) as cascade:
         threads = [threading.Thread(target=lambda: [cascade.predict(SURE) for _ in range(50)]) for _ in range(8)]
         for thread in threads:
@@ -180,8 +180,8 @@ def test_counts_are_exact_from_many_threads(file: Path) -> None:
         assert cascade.counts().local == cascade.counts().inputs == 400
 
 
-def test_a_batch_is_answered_as_its_inputs_are(file: Path) -> None:
-    """Also when the forwards are more than one request holds: same labels, same order."""
+def test_a_batch_is_answered_like_its_inputs(file: Path) -> None:
+    """Labels and order are the same, also with more forwards than one request holds."""
     rows = np.random.default_rng(0).normal(0, 1, (200, 3)).astype(np.float32)
 
     def mirror(inputs: NDArray[Any]) -> NDArray[Any]:
@@ -199,8 +199,8 @@ def test_a_batch_is_answered_as_its_inputs_are(file: Path) -> None:
 
 
 @pytest.mark.parametrize("batch", [1, 4])
-def test_a_file_made_for_a_fixed_batch_takes_multiples_of_it(make_file: Callable[..., Path], batch: int) -> None:
-    """And refuses what is none."""
+def test_a_file_of_a_fixed_batch_accepts_multiples_of_it(make_file: Callable[..., Path], batch: int) -> None:
+    """Other numbers of inputs are refused."""
     with Cascade.load(make_file(batch=batch)) as cascade:
         assert [a.name for a in cascade.predict_batch(np.stack([SURE] * 8))] == ["red"] * 8
         if batch > 1:
@@ -210,7 +210,7 @@ def test_a_file_made_for_a_fixed_batch_takes_multiples_of_it(make_file: Callable
 
 @pytest.mark.parametrize(("threshold", "forwarded"), [(-1.0, 0), (1.0, 2)])
 def test_the_threshold_can_be_set_at_loading(file: Path, threshold: float, forwarded: int) -> None:
-    """Instead of the file's."""
+    """It overrides the file's threshold."""
     with Cascade.load(file, threshold=threshold) as cascade:
         assert sum(a.forwarded for a in cascade.predict_batch(np.stack([SURE, UNSURE]))) == forwarded
 
@@ -225,24 +225,27 @@ def test_the_threshold_can_be_set_at_loading(file: Path, threshold: float, forwa
         pytest.param(None, r"^x: expected float32", id="nothing"),
     ],
 )
-def test_an_input_that_does_not_fit_is_refused(file: Path, x: Any, message: str) -> None:
-    """One sentence: the argument, what was expected, what came. It is not counted."""
+def test_an_invalid_input_is_refused(file: Path, x: Any, message: str) -> None:
+    """The error names the argument, the value expected and the value found, and the input is not counted."""
     with Cascade.load(file) as cascade:
         with pytest.raises(InputError, match=message):
             cascade.predict(x)
         assert cascade.counts().inputs == 0
 
 
-def test_originals_come_one_per_input(file: Path) -> None:
-    """Fewer are refused; no inputs have no answers."""
+def test_there_is_one_original_per_input(file: Path) -> None:
+    """Fewer are refused; an empty batch has no answers."""
     with Cascade.load(file) as cascade:
         with pytest.raises(InputError, match=r"^originals: expected 2, one per input, got 1"):
             cascade.predict_batch(np.stack([SURE, SURE]), originals=np.zeros((1, 2)))
+        for wrong in ({}, 5, {"a": np.zeros((2, 1)), "b": np.zeros((1, 1))}):
+            with pytest.raises(InputError, match=r"^originals: expected 2, one per input"):
+                cascade.predict_batch(np.stack([SURE, SURE]), originals=wrong)
         assert cascade.predict_batch(np.zeros((0, 3), np.float32)) == []
 
 
-def test_keys_come_one_per_input(file: Path, tmp_path: Path) -> None:
-    """Each names its late answer; None stands for a key of its own."""
+def test_there_is_one_key_per_input(file: Path, tmp_path: Path) -> None:
+    """Each identifies the late answer; None requests a generated key."""
     with Cascade.load(file, outbox=Outbox(tmp_path / "outbox")) as cascade:
         with pytest.raises(InputError, match=r"^keys: expected 2, one per input, got 1"):
             cascade.predict_batch(np.stack([SURE, SURE]), keys=["a"])
@@ -251,8 +254,8 @@ def test_keys_come_one_per_input(file: Path, tmp_path: Path) -> None:
     assert third.queued not in ("", "a")
 
 
-def test_it_shows_its_file_and_how_it_decides(file: Path) -> None:
-    """And no password of an address."""
+def test_its_text_shows_the_file_and_the_policy(file: Path) -> None:
+    """A password in an address is not shown."""
     with Cascade.load(file, remote="http://user:secret@host:1/v2/models/m?token=secret", deadline=0.5) as cascade:
         shown = repr(cascade)
     for part in (file.name, "http://host:1/v2/models/m", "0.5", "threshold=0.0", "CPUExecutionProvider"):
@@ -264,21 +267,21 @@ def test_it_shows_its_file_and_how_it_decides(file: Path) -> None:
 
 
 @pytest.mark.parametrize("deadline", [0, -1, math.nan])
-def test_a_deadline_that_is_no_time_is_refused(file: Path, deadline: float) -> None:
-    """One sentence."""
+def test_an_invalid_deadline_is_refused(file: Path, deadline: float) -> None:
+    """The error is one sentence."""
     with pytest.raises(ArgumentError, match=r"^deadline: expected seconds above 0"):
         Cascade.load(file, deadline=deadline)
 
 
 @pytest.mark.parametrize("remote", ["ftp://host/v2/models/m", "http://host/m", "http:///v2/models/m", 7])
-def test_a_remote_that_is_none_is_refused(file: Path, remote: Any) -> None:
-    """An address of no known form, or no remote at all."""
+def test_an_invalid_remote_is_refused(file: Path, remote: Any) -> None:
+    """Cases are an address of an unknown form and an object that is not a remote."""
     with pytest.raises(ArgumentError, match=r"^remote: expected"):
         Cascade.load(file, remote=remote)
 
 
 def test_a_remote_can_be_a_file(file: Path, pair: Path) -> None:
-    """In the same process; a file that is missing is said to be."""
+    """It runs in the same process; a missing file is reported."""
     image = np.full((1, 8, 8, 3), 127, np.uint8)
     with Cascade.load(pair / "local.onnx", remote=pair / "remote.onnx", threshold=1.0) as cascade:
         assert cascade.predict_batch(image)[0].reason is Reason.OFFLOADED
@@ -286,12 +289,12 @@ def test_a_remote_can_be_a_file(file: Path, pair: Path) -> None:
         Cascade.load(file, remote="none.onnx")
 
 
-def test_no_more_than_four_requests_are_under_way(file: Path, stalled: Callable[[], float]) -> None:
+def test_at_most_four_requests_are_in_progress(file: Path, stalled: Callable[[], float]) -> None:
     """With a remote that never answers, twenty callers are still answered by their deadlines."""
     under_way, most, lock, free = 0, 0, threading.Lock(), threading.Event()
 
     class Silent:
-        request_inputs = 1  # or those that wait together would leave together, in fewer
+        request_inputs = 1  # otherwise inputs that wait together would be sent in fewer requests
 
         def infer(self, inputs: Any, _: Any) -> NDArray[Any]:
             nonlocal under_way, most
@@ -316,8 +319,8 @@ def test_no_more_than_four_requests_are_under_way(file: Path, stalled: Callable[
     assert max(a.elapsed for a in answers) < 0.6 + stalled()
 
 
-def test_after_closing_it_still_answers(file: Path) -> None:
-    """Locally, and says that it cannot ask."""
+def test_after_close_it_answers_locally(file: Path) -> None:
+    """The reason states that it cannot forward."""
     cascade = Cascade.load(file, remote=says_blue)
     cascade.close()
     answer = cascade.predict(UNSURE)

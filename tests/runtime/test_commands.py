@@ -1,4 +1,4 @@
-"""The command line: its help, and one sentence with exit code 2 for each error."""
+"""The command line has help, and ends with one sentence and exit code 2 on each error."""
 
 import json
 import re
@@ -28,7 +28,7 @@ COMMANDS = (
 
 
 def run(*arguments: object) -> int:
-    """Return the exit code, argparse's included."""
+    """Run a command and return its exit code, including those of argparse."""
     try:
         return main([str(argument) for argument in arguments])
     except SystemExit as stop:
@@ -37,7 +37,7 @@ def run(*arguments: object) -> int:
 
 @pytest.fixture
 def inputs(tmp_path: Path) -> Path:
-    """Return a file of three logits: confident, unsure, and not a number."""
+    """Return a file of three inputs of logits: confident, uncertain, and NaN."""
     np.save(tmp_path / "x.npy", np.array([[5, 0, 0], [0, 0.5, 0], [np.nan, 0, 0]], np.float32))
     return tmp_path / "x.npy"
 
@@ -50,7 +50,7 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     """The help has a usage line and an example."""
     assert run(command, "--help") == 0
     shown = capsys.readouterr().out
@@ -60,7 +60,7 @@ def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixtu
 
 
 @pytest.mark.parametrize(("command", "option"), [("run", "--hedge"), ("serve", "--cert"), ("plan", "--bins")])
-def test_rare_options_wait_for_help_all(command: str, option: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_rare_options_appear_with_help_all(command: str, option: str, capsys: pytest.CaptureFixture[str]) -> None:
     """`--help` fits a screen of about 40 lines, and `--help-all` shows every option."""
     assert run(command, "--help") == 0
     short = capsys.readouterr().out
@@ -85,8 +85,8 @@ def test_run_answers_every_input_with_a_line(file: Path, inputs: Path, capsys: p
     assert shown.err == "3 answered: 1 locally, 2 to be forwarded (1 confident, 2 offline)\n"
 
 
-def test_run_asks_a_remote_in_this_process(pair: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """An ONNX file can be the remote; with threshold 1 everything is forwarded."""
+def test_run_uses_a_remote_in_this_process(pair: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An ONNX file can be the remote; with threshold 1 every input is forwarded."""
     arguments = ["--remote", pair / "remote.onnx", "--threshold", "1", "--deadline", "30"]
     assert run("run", pair / "local.onnx", pair / "test.npz", *arguments) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -94,7 +94,7 @@ def test_run_asks_a_remote_in_this_process(pair: Path, capsys: pytest.CaptureFix
     assert {line["reason"] for line in lines} == {"offloaded"}
 
 
-def test_run_names_the_inputs_that_do_not_fit(
+def test_run_reports_invalid_inputs(
     file: Path, inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The others are answered, and the exit code is 2."""
@@ -108,8 +108,8 @@ def test_run_names_the_inputs_that_do_not_fit(
     assert shown.err.endswith("; 1 refused\n")
 
 
-def test_inspect_shows_what_is_in_a_file(pair: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The figures of the document under their headings, and the operating points with the chosen one marked."""
+def test_inspect_shows_the_content_of_a_file(pair: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It shows the figures of the document under headings, and the operating points with the chosen one marked."""
     assert run("inspect", pair / "local.onnx", "--json") == 0
     document = json.loads(capsys.readouterr().out)
     assert document["labels"] == ["red", "green", "blue"]
@@ -151,10 +151,10 @@ WRONG = {
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-def test_what_is_wrong_is_one_sentence(
+def test_wrong_arguments_end_in_one_sentence(
     wrong: str, file: Path, inputs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The exit code is 2, and one sentence comes last on standard error."""
+    """The exit code is 2, and the sentence is last on standard error."""
     arguments = [{"FILE": str(file), "INPUTS": str(inputs)}.get(a, a) for a in WRONG[wrong]]
     assert run(*arguments) == 2
     shown = capsys.readouterr()
@@ -166,7 +166,7 @@ def test_what_is_wrong_is_one_sentence(
 
 
 def test_a_newer_file_is_refused(make_file: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
-    """Which version the file has, and which this edgecascade knows."""
+    """The error states the file's version and the supported one."""
     assert run("inspect", make_file(format=9)) == 2
     said = capsys.readouterr().err
     assert [part in said for part in ("format", "9", "1")] == [True] * 3
@@ -181,8 +181,8 @@ def test_a_missing_extra_is_named(
     assert "pip install 'edgecascade[serve]'" in capsys.readouterr().err
 
 
-def test_a_reader_that_has_seen_enough_is_no_error(pair: Path) -> None:
-    """`edgecascade run ... | head -1` ends quietly."""
+def test_a_closed_pipe_is_not_an_error(pair: Path) -> None:
+    """`edgecascade run ... | head -1` ends without a message."""
     command = f"{sys.executable} -m edgecascade.cli run {pair}/local.onnx {pair}/test.npz | head -1"
     ran = subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, text=True, check=False)
     assert ran.returncode == 0
@@ -191,10 +191,10 @@ def test_a_reader_that_has_seen_enough_is_no_error(pair: Path) -> None:
 
 
 @pytest.mark.parametrize(("missing", "extra"), [("tokenizers", "text"), ("optimum", "hf"), ("PIL", "images")])
-def test_what_is_missing_is_named_with_its_extra(
+def test_a_missing_package_is_reported_with_its_extra(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], missing: str, extra: str
 ) -> None:
-    """A package that only some inputs need has an extra of its own."""
+    """A package that only some inputs need has its own extra."""
 
     def execute(_: object) -> int:
         raise ModuleNotFoundError(f"No module named {missing!r}", name=missing)

@@ -1,4 +1,4 @@
-"""Budget, egress, outbox and watch around one cascade: what leaves the device, and what becomes of what does not."""
+"""Budget, egress, outbox and watch in one cascade: which inputs leave the device, and what happens to the others."""
 
 import threading
 import time
@@ -30,7 +30,7 @@ UNSURE = np.array([0, 0.5, 0], np.float32)
 
 
 class Link:
-    """A remote that sees blue everywhere, while the link to it is up."""
+    """A remote that returns blue for every input while its link is up."""
 
     def __init__(self) -> None:
         self.up = True
@@ -38,7 +38,7 @@ class Link:
         self.asked: list[NDArray[Any]] = []
 
     def __call__(self, inputs: NDArray[Any]) -> NDArray[Any]:
-        """Scores, or `RemoteUnreachable`."""
+        """Return scores, or raise `RemoteUnreachable`."""
         if not self.up:
             raise RemoteUnreachable("the link is down")
         self.asked += list(inputs)
@@ -48,20 +48,20 @@ class Link:
 
 @pytest.fixture
 def link() -> Link:
-    """Up."""
+    """Return a link that is up."""
     return Link()
 
 
 def until(done: Callable[[], bool]) -> None:
-    """Waits, for as long as a busy machine may take."""
+    """Wait for a condition as long as a busy machine may need."""
     end = time.monotonic() + 20
     while not done():
         assert time.monotonic() < end
         time.sleep(0.005)
 
 
-def test_a_spent_budget_keeps_answers_local(file: Path, link: Link) -> None:
-    """Each with its reason, and the counts add up."""
+def test_a_spent_budget_causes_local_answers(file: Path, link: Link) -> None:
+    """Each has its reason, and the counts add up."""
     budget = Budget(forwards=Rate(10, 3600))
     with Cascade.load(file, remote=link, budget=budget, deadline=5) as cascade:
         reasons = [cascade.predict(x).reason for x in [UNSURE, SURE] * 100]
@@ -72,7 +72,7 @@ def test_a_spent_budget_keeps_answers_local(file: Path, link: Link) -> None:
     assert (counts.local, counts.forwarded, counts.reasons[Reason.OFFLOADED]) == (100, 100, len(link.asked))
 
 
-def test_what_was_never_sent_is_not_paid_for(file: Path) -> None:
+def test_an_input_that_is_not_sent_costs_no_budget(file: Path) -> None:
     """While the circuit is open, the budget stays."""
 
     def refuses(_: Any) -> Any:
@@ -86,8 +86,8 @@ def test_what_was_never_sent_is_not_paid_for(file: Path) -> None:
         until(lambda: budget.levels["forwards/3600s"] > 0.99)
 
 
-def test_what_may_not_leave_stays(file: Path, link: Link, tmp_path: Path) -> None:
-    """The application sees each input as it would be sent; what it cannot judge stays, and nothing waits for later."""
+def test_inputs_refused_by_egress_are_answered_locally(file: Path, link: Link, tmp_path: Path) -> None:
+    """The application gets each input as it would be sent; if it raises, the input is neither sent nor stored."""
     seen = []
 
     def egress(x: NDArray[Any]) -> bool:
@@ -105,8 +105,8 @@ def test_what_may_not_leave_stays(file: Path, link: Link, tmp_path: Path) -> Non
     assert len(link.asked) == 1
 
 
-def test_what_may_not_leave_is_not_kept_for_a_remote_to_come(file: Path, tmp_path: Path) -> None:
-    """Nor does what no queue can hold cost an answer."""
+def test_inputs_refused_by_egress_are_not_stored(file: Path, tmp_path: Path) -> None:
+    """An input that no queue can hold costs no answer either."""
     with Cascade.load(file, egress=lambda _: False, outbox=Outbox(tmp_path / "a")) as cascade:
         assert (cascade.predict(UNSURE).reason, cascade.predict(UNSURE).queued) == (Reason.EGRESS, "")
     with Cascade.load(file, outbox=Outbox(tmp_path / "b")) as cascade:
@@ -114,8 +114,8 @@ def test_what_may_not_leave_is_not_kept_for_a_remote_to_come(file: Path, tmp_pat
         assert (answer.reason, answer.queued) == (Reason.OFFLINE, "")
 
 
-def test_what_could_not_be_sent_is_answered_late(file: Path, link: Link, tmp_path: Path) -> None:
-    """Once each, under the caller's key, when the link is back."""
+def test_unsent_inputs_are_answered_late(file: Path, link: Link, tmp_path: Path) -> None:
+    """Each is answered once, under the caller's key, when the link is up again."""
     late: list[LateAnswer] = []
     link.up = False
     with Cascade.load(
@@ -138,21 +138,21 @@ def test_what_could_not_be_sent_is_answered_late(file: Path, link: Link, tmp_pat
 
 
 def test_the_same_input_is_sent_once(file: Path, link: Link, tmp_path: Path) -> None:
-    """And answered under each of its keys: nothing in the caller compares inputs."""
+    """It is answered under each of its keys, without a comparison of inputs in the caller."""
     link.up = False
     with Cascade.load(file, remote=link, outbox=Outbox(tmp_path / "outbox")) as cascade:
         keys = [cascade.predict(x, key=key).queued for x in (UNSURE, UNSURE * 0.9) for key in (None, None, "mine")]
         assert (len({*keys}), keys[2], keys[5]) == (5, "mine", "mine")
         cascade.predict(UNSURE, key="other")
-        until(lambda: cascade.metrics()["outbox"]["waiting"] == 6)  # an input of a key that waits is dropped
+        until(lambda: cascade.metrics()["outbox"]["waiting"] == 6)  # an input with the key of a waiting one is dropped
         link.up = True
         coming = cascade.late(timeout=20)
         assert {next(coming).key for _ in range(6)} == {*keys, "other"}
     assert len(link.asked) == 2
 
 
-def test_a_reply_that_comes_late_needs_no_second_request(file: Path, link: Link, tmp_path: Path) -> None:
-    """The call returns at its deadline, and the answer follows; also through the iterator."""
+def test_a_late_reply_needs_no_second_request(file: Path, link: Link, tmp_path: Path) -> None:
+    """The call returns at its deadline and the answer follows, also through the iterator."""
     link.seconds = 0.3
     with Cascade.load(file, remote=link, outbox=Outbox(tmp_path / "outbox"), deadline=0.1) as cascade:
         answer = cascade.predict(UNSURE, key="a")
@@ -162,8 +162,8 @@ def test_a_reply_that_comes_late_needs_no_second_request(file: Path, link: Link,
     assert len(link.asked) == 1
 
 
-def test_what_waits_survives_the_process(file: Path, link: Link, tmp_path: Path) -> None:
-    """The next one sends it."""
+def test_waiting_inputs_survive_the_process(file: Path, link: Link, tmp_path: Path) -> None:
+    """The next process sends them."""
     link.up = False
     with Cascade.load(file, remote=link, outbox=Outbox(tmp_path / "outbox")) as cascade:
         assert cascade.predict(UNSURE, key="a").queued == "a"
@@ -172,8 +172,8 @@ def test_what_waits_survives_the_process(file: Path, link: Link, tmp_path: Path)
         assert next(cascade.late(timeout=10)).key == "a"
 
 
-def test_a_refusal_is_no_reason_to_ask_again(file: Path, tmp_path: Path) -> None:
-    """What the remote will never answer is not kept, and without a remote everything is."""
+def test_a_permanent_refusal_is_not_stored(file: Path, tmp_path: Path) -> None:
+    """Inputs that the remote refuses are not stored; without a remote, every input is stored."""
 
     def refuses(_: Any) -> Any:
         raise RemoteError("no such thing")
@@ -184,7 +184,7 @@ def test_a_refusal_is_no_reason_to_ask_again(file: Path, tmp_path: Path) -> None
 
 
 def test_audited_answers_stay_local(file: Path, link: Link, stalled: Callable[[], float]) -> None:
-    """They come at once, whatever the remote takes, and count as kept."""
+    """They are returned at once, however slow the remote, and count as local."""
     link.seconds = 0.2
     watch = Watch(share=1.0)
     with Cascade.load(file, remote=link, watch=watch, deadline=5) as cascade:
@@ -198,8 +198,8 @@ def test_audited_answers_stay_local(file: Path, link: Link, stalled: Callable[[]
         assert cascade.counts().local == 10
 
 
-def test_an_audit_holds_a_request_no_longer_than_a_forward(file: Path) -> None:
-    """Or four audits of a silent remote would keep all others from asking when it is back."""
+def test_an_audit_uses_a_request_no_longer_than_a_forward(file: Path) -> None:
+    """Otherwise four audits of a silent remote would block all requests after it recovers."""
     given: list[float] = []
 
     class Remembering:
@@ -217,8 +217,8 @@ def test_an_audit_holds_a_request_no_longer_than_a_forward(file: Path) -> None:
     assert max(given) < 0.6
 
 
-def test_the_watch_sees_what_the_local_model_saw(file: Path, link: Link, tmp_path: Path) -> None:
-    """And not what was sent in its place; from `predict` and from batches."""
+def test_the_watch_gets_the_input_of_the_local_model(file: Path, link: Link, tmp_path: Path) -> None:
+    """It does not get the original that is sent in its place, from `predict` or from batches."""
     watch = Watch(share=1.0, record=tmp_path)
     with Cascade.load(file, remote=link, watch=watch, deadline=5) as cascade:
         cascade.predict(SURE, original=np.zeros(7, np.float32))
@@ -230,8 +230,8 @@ def test_the_watch_sees_what_the_local_model_saw(file: Path, link: Link, tmp_pat
     assert len(kept["x"]) == 4
 
 
-def test_a_caller_may_write_to_its_buffer_at_once(file: Path, link: Link) -> None:
-    """What is sent in the background is a copy: cameras reuse their buffers."""
+def test_a_caller_may_reuse_its_buffer_at_once(file: Path, link: Link) -> None:
+    """Inputs sent in the background are copied, because cameras reuse their buffers."""
     link.seconds = 0.05
     buffer = np.empty(3, np.float32)
 
@@ -245,8 +245,8 @@ def test_a_caller_may_write_to_its_buffer_at_once(file: Path, link: Link) -> Non
     assert sorted(round(float(x[1]) * 1000) for x in link.asked) == list(range(500, 530))
 
 
-def test_everything_that_is_counted_can_be_scraped(file: Path, link: Link, tmp_path: Path) -> None:
-    """All parts at once, from many threads, and what is counted adds up."""
+def test_all_counts_can_be_scraped(file: Path, link: Link, tmp_path: Path) -> None:
+    """With all parts and many threads, the counts add up."""
     link.seconds = 0.001
     parts: dict[str, Any] = {"budget": Budget(forwards=Rate(50, 60)), "outbox": Outbox(tmp_path / "outbox")}
     with Cascade.load(file, remote=link, watch=Watch(share=0.2), deadline=5, **parts) as cascade:

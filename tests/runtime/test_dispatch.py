@@ -1,4 +1,4 @@
-"""Forwards of many callers leave together, and no caller waits past its deadline for another."""
+"""Forwards of many callers are batched, and no caller waits past its deadline for another."""
 
 import threading
 import time
@@ -19,7 +19,7 @@ from edgecascade.types.policy import Policy, RemoteCalibration
 
 
 class Waits:
-    """A remote that waits to be released, and records the sizes of what it was sent."""
+    """A remote that waits to be released, and records the sizes of its batches."""
 
     def __init__(self) -> None:
         self.free = threading.Event()
@@ -27,7 +27,7 @@ class Waits:
         self.lock = threading.Lock()
 
     def __call__(self, inputs: Any) -> Any:
-        """Scores that name the input."""
+        """Return scores that identify the input."""
         arrays = inputs["a"] if isinstance(inputs, dict) else inputs
         with self.lock:
             self.sizes.append(len(arrays))
@@ -37,14 +37,14 @@ class Waits:
 
 @pytest.fixture
 def held() -> Iterator[Waits]:
-    """Let go at the end in any case."""
+    """Return such a remote, and release it at the end."""
     remote = Waits()
     yield remote
     remote.free.set()
 
 
 def dispatcher(remote: Any, **options: Any) -> Dispatcher:
-    """A dispatcher for three classes and no temperature."""
+    """Return a dispatcher for three classes without a temperature."""
     policy = Policy("replace", RemoteCalibration(1.0, False))
     return Dispatcher(InProcess(remote), classes=3, policy=lambda: policy, **options)
 
@@ -53,27 +53,27 @@ LOCAL = Prediction(0, 0.4, np.array([0.4, 0.3, 0.3], np.float32))
 
 
 def begin(one: Dispatcher, inputs: Any, deadline: Deadline, purpose: Purpose = Purpose.FORWARD) -> list[Request]:
-    """Send each input."""
+    """Submit each input."""
     requests = [Request(x, LOCAL, deadline, purpose=purpose) for x in inputs]
     one.begin(requests)
     return requests
 
 
 def ask(one: Dispatcher, inputs: Any, deadline: Deadline) -> list[Any]:
-    """Return what becomes of each."""
+    """Return the outcome of each."""
     return [one.end(request) for request in begin(one, inputs, deadline)]
 
 
 def waiting(held: Waits, n: int) -> None:
-    """Until that many requests are under way."""
+    """Wait until this many requests are in progress."""
     until = time.monotonic() + 5
     while len(held.sizes) < n:
         assert time.monotonic() < until
         time.sleep(0.001)
 
 
-def test_what_waits_leaves_in_one_request(held: Waits) -> None:
-    """Of ten callers, while the only request is under way; each gets its own answer."""
+def test_waiting_inputs_are_sent_in_one_request(held: Waits) -> None:
+    """Ten callers wait while the only request is in progress; each gets its own answer."""
     one = dispatcher(held, in_flight=1)
     deadline = Deadline.after(5)
     first = begin(one, [np.array([[0]])], deadline)
@@ -90,7 +90,7 @@ def test_what_waits_leaves_in_one_request(held: Waits) -> None:
 
 
 def test_a_request_holds_inputs_of_one_kind(held: Waits) -> None:
-    """Same names, types and shapes; and no more than it may."""
+    """Names, types and shapes are equal, and the number is bounded."""
     one = dispatcher(held, in_flight=1, request_inputs=4)
     deadline = Deadline.after(5)
     begin(one, [np.array([[0]])], deadline)
@@ -106,8 +106,8 @@ def test_a_request_holds_inputs_of_one_kind(held: Waits) -> None:
     one.close()
 
 
-def test_what_is_to_stay_apart_does(held: Waits) -> None:
-    """In requests of its own."""
+def test_inputs_that_must_be_sent_alone_are(held: Waits) -> None:
+    """Each has its own request."""
     one = dispatcher(held, in_flight=1)
     deadline = Deadline.after(5)
     begin(one, [np.array([[0]])], deadline)
@@ -121,8 +121,8 @@ def test_what_is_to_stay_apart_does(held: Waits) -> None:
     one.close()
 
 
-def test_scores_that_are_no_numbers_fail_their_own_input_only() -> None:
-    """And not those that went along with it."""
+def test_nan_scores_fail_only_their_own_input() -> None:
+    """Other inputs of the same request are answered."""
     one = dispatcher(lambda x: np.where(x == 1, np.nan, [[0.0, 9.0, 0.0]]), in_flight=1)
     forwards = [ask(one, [np.array([[float(i)]]) for i in range(3)], Deadline.after(5)) for _ in range(2)][-1]
     assert [getattr(forward, "label", None) for forward in forwards] == [1, None, 1]
@@ -133,8 +133,8 @@ def test_scores_that_are_no_numbers_fail_their_own_input_only() -> None:
 
 @given(n=st.integers(1, 100), in_flight=st.integers(1, 4), request=st.integers(1, 40), room=st.integers(1, 120))
 @settings(max_examples=40)
-def test_every_input_is_asked_once(n: int, in_flight: int, request: int, room: int) -> None:
-    """Whatever the bounds."""
+def test_every_input_is_sent_once(n: int, in_flight: int, request: int, room: int) -> None:
+    """This holds for any bounds."""
     seen: list[int] = []
     lock = threading.Lock()
 
@@ -153,8 +153,8 @@ def test_every_input_is_asked_once(n: int, in_flight: int, request: int, room: i
     one.close()
 
 
-def test_without_room_a_caller_waits_no_longer_than_its_deadline(held: Waits, stalled: Callable[[], float]) -> None:
-    """And takes no room from others afterwards."""
+def test_without_room_a_caller_waits_until_its_deadline(held: Waits, stalled: Callable[[], float]) -> None:
+    """It takes no room from others afterwards."""
     one = dispatcher(held, in_flight=1, waiting=2)
     patient = Deadline.after(5)
     begin(one, [np.array([[0]])], patient)
@@ -171,8 +171,8 @@ def test_without_room_a_caller_waits_no_longer_than_its_deadline(held: Waits, st
     one.close()
 
 
-def test_a_forward_that_nobody_waits_for_is_not_sent(held: Waits) -> None:
-    """Its caller has gone at the deadline."""
+def test_a_forward_past_its_deadline_is_not_sent(held: Waits) -> None:
+    """Its caller has already been answered."""
     one = dispatcher(held, in_flight=1)
     begin(one, [np.array([[0]])], Deadline.after(5))
     waiting(held, 1)
@@ -222,8 +222,8 @@ def test_a_listener_that_raises_costs_no_worker(held: Waits) -> None:
     one.close()
 
 
-def test_closing_answers_those_who_wait(held: Waits) -> None:
-    """At once, since the cascade is gone."""
+def test_closing_answers_waiting_callers(held: Waits) -> None:
+    """They are answered at once."""
     one = dispatcher(held, in_flight=1)
     begin(one, [np.array([[0]])], Deadline.after(5))
     waiting(held, 1)
@@ -250,8 +250,8 @@ def test_a_remote_that_cannot_be_closed_leaves_nothing_else_open() -> None:
     assert not budget.admits(0, 0, 1)
 
 
-def test_an_open_circuit_is_a_reason_of_its_own() -> None:
-    """Not `offline`: nothing was tried."""
+def test_an_open_circuit_has_its_own_reason() -> None:
+    """The reason is not `offline`, since nothing was tried."""
 
     def refuses(_: Any) -> Any:
         raise CircuitOpen("left alone for 3 s")
@@ -263,8 +263,8 @@ def test_an_open_circuit_is_a_reason_of_its_own() -> None:
     one.close()
 
 
-def test_a_remote_may_give_no_more_than_opinions() -> None:
-    """A label and a confidence: the rest is shared by the other classes, before the remote's temperature."""
+def test_a_remote_may_return_predictions() -> None:
+    """A prediction is a label and a confidence; the other classes share the rest, before the remote's temperature."""
     one = dispatcher(lambda x: RemoteLabels(np.array([2] * len(x)), np.array([0.8] * len(x))))
     (prediction,) = ask(one, [np.zeros((1, 1))], Deadline.after(5))
     assert isinstance(prediction, Prediction)
@@ -276,7 +276,7 @@ def test_a_remote_may_give_no_more_than_opinions() -> None:
     ("labels", "confidences"),
     [([3], [0.5]), ([-1], [0.5]), ([0], [1.5]), ([0], [np.nan]), ([0.0], [0.5]), ([[0]], [[0.5]]), ([0, 1], [0.5])],
 )
-def test_opinions_about_other_classes_are_none(labels: list[Any], confidences: list[Any]) -> None:
-    """One sentence."""
+def test_predictions_of_other_classes_are_refused(labels: list[Any], confidences: list[Any]) -> None:
+    """The error is one sentence."""
     with pytest.raises(RemoteError, match=r"^remote: expected"):
         RemoteLabels(np.array(labels), np.array(confidences)).probabilities(3)

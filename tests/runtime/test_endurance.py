@@ -1,4 +1,4 @@
-"""A million answers: memory stays flat, and every one of them is counted."""
+"""A million answers: memory stays constant, and every answer is counted."""
 
 import subprocess
 import sys
@@ -54,8 +54,8 @@ print(grown)
 
 @pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads its memory from /proc")
-def test_a_million_answers_leave_nothing_behind(file: Path, tmp_path: Path) -> None:
-    """With a budget, a watch, an outbox, and a remote that fails now and then."""
+def test_a_million_answers_leave_no_memory_in_use(file: Path, tmp_path: Path) -> None:
+    """The cascade has a budget, a watch, an outbox, and a remote that fails occasionally."""
     ran = subprocess.run(
         [sys.executable, "-c", SCRIPT, str(file), str(tmp_path), "1000000"],
         capture_output=True,

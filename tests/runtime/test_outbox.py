@@ -1,4 +1,4 @@
-"""What was acknowledged is sent, delivered once, or counted; whatever happens to the link, the disk or the clock."""
+"""Every acknowledged input is sent and delivered once, or counted, despite failures of link, disk or clock."""
 
 import contextlib
 import os
@@ -32,47 +32,47 @@ DAY = 86_400.0
 
 
 def local(i: int = 0) -> Prediction:
-    """What the application was told."""
+    """The local prediction that was returned."""
     return Prediction(i % 3, 0.4, np.array([0.4, 0.3, 0.3], np.float32))
 
 
 def of(inputs: Any) -> Prediction:
-    """Return the remote's prediction, which names its input."""
+    """Return the remote's prediction, which identifies its input."""
     return Prediction(int(np.ravel(inputs)[0]), 0.9, np.array([0.9, 0.1, 0.0], np.float32))
 
 
 def number(i: int, size: int = 3) -> Any:
-    """An input that is a number, over and over."""
+    """Return an input filled with a number."""
     return np.full((1, size), i, np.int64)
 
 
 class Time:
-    """Clocks that are set by hand."""
+    """Clocks that are set by the test."""
 
     def __init__(self) -> None:
         self.wall, self.monotonic, self.boot = 1.7e9, 100.0, "a"
 
     def __call__(self) -> Clock:
-        """As the outbox takes them."""
+        """Return the clocks in the form that the outbox takes."""
         return Clock(lambda: self.wall, lambda: self.monotonic, lambda: self.boot)
 
     def pass_by(self, seconds: float) -> None:
-        """All clocks go on."""
+        """Advance all clocks."""
         self.wall += seconds
         self.monotonic += seconds
 
 
 class Link:
-    """A remote that does as told, and keeps what it was asked."""
+    """A remote with a given outcome, which records its inputs."""
 
     def __init__(self) -> None:
         self.asked: list[list[int]] = []
         self.down: Reason | None = None
         self.bad: set[int] = set()
-        self.condemns = True  # with a bad input, all in its request
+        self.condemns = True  # an invalid input fails its whole request
 
     def __call__(self, inputs: Any, _: Deadline) -> list[Prediction | Failure]:
-        """Return a prediction or a failure for each."""
+        """Return a prediction or a failure for each input."""
         names = [int(np.ravel(one)[0]) for one in inputs]
         self.asked.append(names)
         if self.down is not None:
@@ -86,25 +86,25 @@ class Link:
 
 @pytest.fixture
 def clock() -> Time:
-    """Set by hand."""
+    """Return clocks set by the test."""
     return Time()
 
 
 @pytest.fixture
 def link() -> Link:
-    """Up."""
+    """Return a link that is up."""
     return Link()
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Of the file."""
+    """Return the path of the file."""
     return tmp_path / "outbox.db"
 
 
 @pytest.fixture
 def opened(path: Path, clock: Time) -> Iterator[Callable[..., Outbox]]:
-    """Opens outboxes on one file, and closes them in the end."""
+    """Open outboxes on one file, and close them after the test."""
     all_opened: list[Outbox] = []
 
     def open_one(**options: Any) -> Outbox:
@@ -117,7 +117,7 @@ def opened(path: Path, clock: Time) -> Iterator[Callable[..., Outbox]]:
 
 
 def drain(outbox: Outbox, ask: Any, on_late: Any = None, *, keep: float = 7 * DAY) -> Sender:
-    """Return what the thread does, to be done step by step."""
+    """Return the thread's work, to be run step by step."""
     outbox.flush()
     return Sender(outbox._store, ask, on_late, keep=keep, patience=1.0)
 
@@ -135,8 +135,8 @@ def until(true: Callable[[], bool]) -> None:
         time.sleep(0.002)
 
 
-def test_a_kept_input_is_answered_after_a_restart(opened: Callable[..., Outbox], link: Link, clock: Time) -> None:
-    """With its key, both predictions, and how long it took, downtime included."""
+def test_a_stored_input_is_answered_after_a_restart(opened: Callable[..., Outbox], link: Link, clock: Time) -> None:
+    """It has its key, both predictions, and its waiting time, including the downtime."""
     outbox = opened()
     assert outbox.put("schlüssel\0\udcff", number(7), local())
     outbox.close()
@@ -159,8 +159,8 @@ def test_a_kept_input_is_answered_after_a_restart(opened: Callable[..., Outbox],
         np.array([b"\xff\xd8file\0\0", None], object)[:1],
     ],
 )
-def test_every_kind_of_input_reaches_the_remote_as_it_was(opened: Callable[..., Outbox], inputs: Any) -> None:
-    """Arrays, several by name, text, and files as bytes."""
+def test_every_kind_of_input_reaches_the_remote_unchanged(opened: Callable[..., Outbox], inputs: Any) -> None:
+    """Cases are arrays, several arrays by name, text, and files as bytes."""
     outbox, sent = opened(), []
 
     def ask(batch: Any, _: Deadline) -> list[Prediction]:
@@ -177,8 +177,8 @@ def test_every_kind_of_input_reaches_the_remote_as_it_was(opened: Callable[..., 
         assert found[name].tolist() == array.tolist()
 
 
-def test_a_key_that_is_kept_is_kept_once(opened: Callable[..., Outbox], link: Link) -> None:
-    """While it waits, and while its answer does; afterwards it names a new input."""
+def test_a_key_is_stored_once(opened: Callable[..., Outbox], link: Link) -> None:
+    """The key is taken while its input or its answer waits; afterwards it may name a new input."""
     outbox, late = opened(), list[Late]()
     assert outbox.put("a", number(1), local())
     assert outbox.put("a", number(2), local())
@@ -192,8 +192,8 @@ def test_a_key_that_is_kept_is_kept_once(opened: Callable[..., Outbox], link: Li
     assert link.asked == [[1], [4]]
 
 
-def test_what_is_full_refuses_the_newest(opened: Callable[..., Outbox], link: Link) -> None:
-    """By count and by bytes, answers included; and says so in the counts."""
+def test_a_full_outbox_refuses_the_newest_input(opened: Callable[..., Outbox], link: Link) -> None:
+    """It is bounded by count and bytes, answers included, and counts the refusals."""
     outbox = opened(most=2)
     assert [outbox.put(f"{i}", number(i), local()) for i in range(3)] == [True, True, False]
     drain(outbox, link).step()
@@ -222,17 +222,17 @@ def test_what_is_full_refuses_the_newest(opened: Callable[..., Outbox], link: Li
         ("a", np.zeros((1, 3)), float("inf")),
     ],
 )
-def test_what_cannot_be_written_down_is_not_kept(
+def test_an_input_that_cannot_be_packed_is_not_stored(
     opened: Callable[..., Outbox], key: Any, inputs: Any, grace: float
 ) -> None:
-    """And raises nothing, since this is the way to an answer."""
+    """It raises no error, since the caller must be answered."""
     outbox = opened()
     assert outbox.put(key, inputs, local(), grace=grace) is False
     assert outbox.counts().not_stored[Cause.UNSUPPORTED] == 1
     assert outbox.counts().acknowledged == 0
 
 
-def test_an_ordinary_answer_that_came_after_all_is_delivered(opened: Callable[..., Outbox], link: Link) -> None:
+def test_a_late_ordinary_answer_is_delivered(opened: Callable[..., Outbox], link: Link) -> None:
     """Its input is not sent again, and unknown keys are ignored."""
     outbox, late = opened(), list[Late]()
     outbox.put("a", number(1), local(), grace=5.0)
@@ -246,8 +246,8 @@ def test_an_ordinary_answer_that_came_after_all_is_delivered(opened: Callable[..
     assert link.asked == []
 
 
-def test_an_input_is_not_sent_before_its_grace_is_over(opened: Callable[..., Outbox], link: Link, clock: Time) -> None:
-    """Its request may still be under way."""
+def test_an_input_is_not_sent_within_its_grace_period(opened: Callable[..., Outbox], link: Link, clock: Time) -> None:
+    """Its request may still be in progress."""
     outbox = opened()
     outbox.put("a", number(1), local(), grace=5.0)
     one = drain(outbox, link)
@@ -258,8 +258,8 @@ def test_an_input_is_not_sent_before_its_grace_is_over(opened: Callable[..., Out
     assert link.asked == [[1]]
 
 
-def test_the_oldest_leave_first_with_others_of_their_kind(opened: Callable[..., Outbox], link: Link) -> None:
-    """At most 32 in one request."""
+def test_the_oldest_inputs_are_sent_first_with_others_of_their_kind(opened: Callable[..., Outbox], link: Link) -> None:
+    """One request holds at most 32."""
     outbox = opened()
     for i in range(40):
         outbox.put(f"{i}", number(i), local())
@@ -274,10 +274,10 @@ def test_the_oldest_leave_first_with_others_of_their_kind(opened: Callable[..., 
 
 
 @pytest.mark.parametrize("reason", [Reason.OFFLINE, Reason.CIRCUIT_OPEN, Reason.BUDGET])
-def test_an_unreachable_remote_is_asked_ever_less_often(
+def test_the_pause_for_an_unreachable_remote_grows(
     opened: Callable[..., Outbox], link: Link, clock: Time, reason: Reason
 ) -> None:
-    """From one second to five minutes; nothing is dropped, and all leaves when the link is back."""
+    """It grows from one second to five minutes; all inputs are sent when the link is up again."""
     outbox = opened()
     for i in range(50):
         outbox.put(f"{i}", number(i), local())
@@ -302,7 +302,7 @@ def test_an_unreachable_remote_is_asked_ever_less_often(
 
 
 def test_a_live_success_ends_the_back_off(opened: Callable[..., Outbox], link: Link, clock: Time) -> None:
-    """At once, but not more than once a second, however often it is told."""
+    """It ends at once, but at most once a second."""
     outbox = opened()
     outbox.put("a", number(1), local())
     link.down = Reason.OFFLINE
@@ -323,10 +323,8 @@ def test_a_live_success_ends_the_back_off(opened: Callable[..., Outbox], link: L
     assert outbox.counts().answered == 1
 
 
-def test_on_a_thin_link_requests_shrink_until_they_arrive(
-    opened: Callable[..., Outbox], link: Link, clock: Time
-) -> None:
-    """A remote that manages two inputs in time answers all; an input that never gets through stops no other."""
+def test_requests_shrink_on_a_slow_link(opened: Callable[..., Outbox], link: Link, clock: Time) -> None:
+    """A remote that answers only two inputs in time answers all; an input that always times out blocks no other."""
     outbox = opened()
     for i in range(40):
         outbox.put(f"{i}", number(i), local())
@@ -343,8 +341,8 @@ def test_on_a_thin_link_requests_shrink_until_they_arrive(
     assert keys(outbox) == ["0"]
 
 
-def test_one_bad_input_does_not_condemn_the_others(opened: Callable[..., Outbox], link: Link, clock: Time) -> None:
-    """They are asked one by one; the bad one is asked three times, across restarts, and counted as refused."""
+def test_one_invalid_input_does_not_affect_the_others(opened: Callable[..., Outbox], link: Link, clock: Time) -> None:
+    """They are sent one by one; the invalid one is tried three times, across restarts, and counted as refused."""
     link.bad = {3}
     late: list[Late] = []
     for n in range(4):
@@ -364,10 +362,10 @@ def test_one_bad_input_does_not_condemn_the_others(opened: Callable[..., Outbox]
     assert {one.key for one in late} == {f"{i}" for i in range(10) if i != 3} | {f"good {n}" for n in range(4)}
 
 
-def test_a_remote_that_refuses_everything_is_broken_and_costs_nothing(
+def test_a_remote_that_refuses_everything_drops_no_input(
     opened: Callable[..., Outbox], link: Link, clock: Time
 ) -> None:
-    """A refusal speaks against an input only if the remote answers others; it is not flooded either."""
+    """A refusal counts against an input only if the remote answers others; requests stay rare."""
     outbox = opened()
     for i in range(100):
         outbox.put(f"{i}", number(i), local())
@@ -386,10 +384,10 @@ def test_a_remote_that_refuses_everything_is_broken_and_costs_nothing(
 @pytest.mark.parametrize(
     "wrong", [lambda _: [][0], lambda n: [local()] * (n + 1), lambda _: None, lambda _: sys.exit()]
 )
-def test_a_way_of_asking_that_fails_costs_nothing(
+def test_an_error_of_the_sending_function_drops_no_input(
     opened: Callable[..., Outbox], link: Link, clock: Time, wrong: Any
 ) -> None:
-    """Whatever it raises or returns, the inputs stay and are asked for again."""
+    """For any exception or return value, the inputs stay and are sent again."""
     outbox = opened()
     outbox.put("a", number(1), local())
     one = drain(outbox, lambda inputs, _: wrong(len(inputs)))
@@ -401,10 +399,10 @@ def test_a_way_of_asking_that_fails_costs_nothing(
     assert outbox.counts().answered == 1
 
 
-def test_an_answer_that_is_not_taken_comes_again(
+def test_a_failed_delivery_is_repeated(
     opened: Callable[..., Outbox], link: Link, clock: Time, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Five times in all; then it is counted. The log says nothing of what the exception says."""
+    """An answer is tried five times and then counted; the log does not contain the text of the exception."""
     outbox, calls = opened(), Counter[str]()
 
     def on_late(late: Late) -> None:
@@ -424,10 +422,10 @@ def test_an_answer_that_is_not_taken_comes_again(
     assert "secret" not in caplog.text
 
 
-def test_an_answer_that_was_taken_is_not_delivered_again_on_a_full_disk(
+def test_a_delivered_answer_is_not_repeated_on_a_full_disk(
     opened: Callable[..., Outbox], link: Link, clock: Time, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Though it cannot be removed until there is room."""
+    """It cannot be removed until there is room."""
     outbox, late = opened(), list[Late]()
     for i in range(3):
         outbox.put(f"{i}", number(i), local())
@@ -448,8 +446,8 @@ def test_an_answer_that_was_taken_is_not_delivered_again_on_a_full_disk(
     assert outbox.counts().delivered == 3
 
 
-def test_late_answers_may_be_asked_for(opened: Callable[..., Outbox], link: Link) -> None:
-    """Each is removed when the next one is asked for, or on closing; what was not taken comes again."""
+def test_late_answers_can_be_iterated(opened: Callable[..., Outbox], link: Link) -> None:
+    """Each is removed when the next one is requested or on closing; an answer that was not taken is delivered again."""
     outbox = opened()
     for i in range(4):
         outbox.put(f"{i}", number(i), local())
@@ -470,8 +468,8 @@ def test_late_answers_may_be_asked_for(opened: Callable[..., Outbox], link: Link
     assert outbox.counts().delivered == 4
 
 
-def test_asking_for_late_answers_waits_as_long_as_told(path: Path, link: Link) -> None:
-    """Until one comes, the time is over, or the outbox is closed."""
+def test_waiting_for_late_answers_has_a_timeout(path: Path, link: Link) -> None:
+    """It ends when an answer arrives, the time is over, or the outbox is closed."""
     with contextlib.closing(Outbox(path)) as outbox:
         started = time.monotonic()
         assert list(outbox.late(0.05)) == []
@@ -482,8 +480,8 @@ def test_asking_for_late_answers_waits_as_long_as_told(path: Path, link: Link) -
         assert [late.key for late in outbox.late(None)] == ["a"]
 
 
-def test_with_nothing_to_do_the_thread_sleeps(opened: Callable[..., Outbox], link: Link, clock: Time) -> None:
-    """Also beside answers that nobody takes, and once all is safe on disk."""
+def test_an_idle_thread_sleeps(opened: Callable[..., Outbox], link: Link, clock: Time) -> None:
+    """It also sleeps with undelivered answers, and after all data are safe on disk."""
     outbox = opened()
     outbox.put("a", number(1), local())
     one = drain(outbox, link)
@@ -496,10 +494,10 @@ def test_with_nothing_to_do_the_thread_sleeps(opened: Callable[..., Outbox], lin
     assert one.step() is None
 
 
-def test_a_loss_of_power_costs_no_more_than_the_last_minute(
+def test_a_power_failure_loses_at_most_the_last_minute(
     opened: Callable[..., Outbox], path: Path, link: Link, clock: Time
 ) -> None:
-    """By then all is in the file itself, where it does not need what was written ahead."""
+    """Older data are in the main file and do not depend on the write-ahead log."""
     link.down = Reason.OFFLINE
     outbox = opened()
     one = drain(outbox, link)
@@ -507,12 +505,12 @@ def test_a_loss_of_power_costs_no_more_than_the_last_minute(
     clock.pass_by(60.1)
     one.step()
     copy = path.with_name("copy.db")
-    subprocess.run(["cp", path, copy], check=True)  # not read here: closing it would free the locks of this process
+    subprocess.run(["cp", path, copy], check=True)  # not read here: closing it would release the locks of this process
     with contextlib.closing(Outbox(copy)) as copied:
         assert keys(copied) == ["a"]
 
 
-def test_an_answer_that_is_being_taken_does_not_expire(opened: Callable[..., Outbox], link: Link, clock: Time) -> None:
+def test_an_answer_does_not_expire_during_delivery(opened: Callable[..., Outbox], link: Link, clock: Time) -> None:
     """It counts as delivered, however long the application takes."""
     outbox = opened()
     outbox.put("a", number(1), local())
@@ -525,7 +523,7 @@ def test_an_answer_that_is_being_taken_does_not_expire(opened: Callable[..., Out
 
 
 def test_inputs_and_answers_expire(opened: Callable[..., Outbox], link: Link, clock: Time) -> None:
-    """After the time given, counted from when they came; each is counted."""
+    """They expire after the given time since their arrival, and each is counted."""
     outbox = opened()
     outbox.put("a", number(1), local())
     clock.pass_by(5 * DAY)
@@ -548,10 +546,10 @@ def test_inputs_and_answers_expire(opened: Callable[..., Outbox], link: Link, cl
 
 @pytest.mark.parametrize("jump", [-50 * 365 * DAY, -3600.0, 3600.0, 50 * 365 * DAY])
 @pytest.mark.parametrize("restart", ["none", "process", "machine"])
-def test_a_clock_that_jumps_drops_nothing_early_and_keeps_nothing_forever(
+def test_a_change_of_the_clock_neither_drops_early_nor_stores_forever(
     opened: Callable[..., Outbox], link: Link, clock: Time, jump: float, restart: str
 ) -> None:
-    """Set while running, while the process was down, or while the machine was, and set right soon after."""
+    """The clock is set while running, while the process or the machine is off, and corrected soon after."""
     link.down = Reason.OFFLINE
     outbox = opened()
     outbox.put("a", number(1), local())
@@ -584,15 +582,15 @@ def test_a_clock_that_jumps_drops_nothing_early_and_keeps_nothing_forever(
     assert keys(outbox) == ["a", "b"]
     clock.pass_by(1.4 * DAY)
     one.step()
-    if restart != "machine" or jump > -DAY:  # a clock that stood before the machine's end tells no time off
+    if restart != "machine" or jump > -DAY:  # a clock earlier than the machine's shutdown does not measure the time off
         assert keys(outbox) == ["b"]
     clock.pass_by(5 * DAY)
     one.step()
     assert outbox.counts().expired == 2
 
 
-def test_time_off_counts_once_the_clock_can_be_trusted(opened: Callable[..., Outbox], link: Link, clock: Time) -> None:
-    """A machine that was off for a month drops what is too old ten minutes after it is back, and nothing newer."""
+def test_time_off_counts_once_the_clock_is_trusted(opened: Callable[..., Outbox], link: Link, clock: Time) -> None:
+    """After a month off, a machine drops expired inputs ten minutes after its start, and no newer ones."""
     link.down = Reason.OFFLINE
     outbox = opened()
     outbox.put("a", number(1), local())
@@ -626,7 +624,7 @@ def test_time_off_counts_once_the_clock_can_be_trusted(opened: Callable[..., Out
 
 
 def test_the_thread_sends_delivers_and_stops(path: Path, link: Link) -> None:
-    """As soon as the link is back; closing ends it even in back-off, and twice does no harm."""
+    """It sends as soon as the link is up; closing ends it even during back-off, and may be repeated."""
     late: list[Late] = []
     link.down = Reason.OFFLINE
     outbox = Outbox(path)
@@ -653,7 +651,7 @@ def test_the_thread_sends_delivers_and_stops(path: Path, link: Link) -> None:
 
 
 def test_closing_does_not_wait_for_a_request(path: Path) -> None:
-    """Its inputs stay, and what it brings later is forgotten."""
+    """The inputs of the request stay, and its later result is ignored."""
     asking, free = threading.Event(), threading.Event()
 
     def ask(inputs: Any, _: Deadline) -> list[Prediction]:
@@ -674,8 +672,8 @@ def test_closing_does_not_wait_for_a_request(path: Path) -> None:
 
 
 @pytest.mark.parametrize("inside", [True, False])
-def test_an_answer_is_delivered_once_though_closed_meanwhile(path: Path, link: Link, inside: bool) -> None:
-    """Closing waits for the application's function, or, called in it, lets it return first."""
+def test_an_answer_is_delivered_once_during_closing(path: Path, link: Link, inside: bool) -> None:
+    """Closing waits for the application's function or, called in it, lets it return first."""
     taken, entered = list[str](), threading.Event()
 
     def on_late(late: Late) -> None:
@@ -697,7 +695,7 @@ def test_an_answer_is_delivered_once_though_closed_meanwhile(path: Path, link: L
 
 
 def test_many_threads_may_put_while_it_drains(path: Path, link: Link) -> None:
-    """All that was acknowledged is delivered once, and the counts say so."""
+    """All acknowledged inputs are delivered once, and the counts agree."""
     delivered: list[str] = []
     kept: list[list[str]] = [[] for _ in range(8)]
     with contextlib.closing(Outbox(path)) as outbox:
@@ -726,8 +724,8 @@ def test_many_threads_may_put_while_it_drains(path: Path, link: Link) -> None:
         assert outbox._store._db.execute("SELECT count(*) FROM content").fetchone() == (0,)
 
 
-def test_a_program_that_writes_to_the_file_delays_no_offer(path: Path) -> None:
-    """What is put meanwhile is not stored, which is counted; what is offered is stored when the file is free."""
+def test_another_writer_of_the_file_delays_no_offer(path: Path) -> None:
+    """Inputs put meanwhile are not stored, which is counted; offered ones are stored when the file is free."""
     with contextlib.closing(Outbox(path)) as outbox:
         with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
@@ -752,8 +750,8 @@ except ArgumentError as error:
 """
 
 
-def test_one_process_at_a_time_has_the_file(path: Path) -> None:
-    """Another, or this one once more, is told so in one sentence; after closing it is free."""
+def test_one_process_at_a_time_uses_the_file(path: Path) -> None:
+    """A second opening raises one sentence; after closing, the file is free."""
     with contextlib.closing(Outbox(path)) as outbox:
         with pytest.raises(ArgumentError, match="in use"):
             Outbox(path)
@@ -778,8 +776,8 @@ def test_a_symbolic_link_is_the_file_that_it_points_to(path: Path, tmp_path: Pat
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_a_forked_child_leaves_the_file_alone(path: Path, link: Link) -> None:
-    """It is told so in one sentence, and neither its attempts nor its end disturb the parent."""
+def test_a_forked_child_does_not_use_the_file(path: Path, link: Link) -> None:
+    """Its calls raise one sentence, and neither they nor its exit disturb the parent."""
     outbox = Outbox(path)
     assert outbox.put("a", number(1), local())
     child = os.fork()
@@ -837,14 +835,14 @@ print("all well")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no limits here")
-def test_a_full_disk_loses_nothing_that_was_acknowledged(path: Path) -> None:
-    """What does not fit is not kept, and counted; when there is room again, all goes on."""
+def test_a_full_disk_loses_no_acknowledged_input(path: Path) -> None:
+    """Further inputs are not stored, and counted; when there is room again, storing continues."""
     ran = subprocess.run([sys.executable, "-c", FULL, path], capture_output=True, text=True, check=False)
     assert ran.stdout.strip() == "all well", ran.stderr
 
 
-def test_a_full_file_system_is_told_as_such(path: Path) -> None:
-    """By sqlite's own limit, which gives the same error."""
+def test_a_full_file_system_is_reported(path: Path) -> None:
+    """The test uses sqlite's own limit, which gives the same error."""
     with contextlib.closing(Outbox(path)) as outbox:
         writer = outbox._store._db
         writer.execute(f"PRAGMA max_page_count={writer.execute('PRAGMA page_count').fetchone()[0] + 4}")
@@ -856,7 +854,7 @@ def test_a_full_file_system_is_told_as_such(path: Path) -> None:
         assert counts.acknowledged == sum(kept)
 
 
-def test_where_nothing_can_be_written_nothing_is_kept(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unwritable_folder_stores_nothing(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """The application starts all the same: this is logged and counted."""
     Path(f"{path}-lock").mkdir()
     with contextlib.closing(Outbox(path)) as outbox:
@@ -877,22 +875,22 @@ def test_where_nothing_can_be_written_nothing_is_kept(path: Path, caplog: pytest
         ({"keep": float("nan")}, "keep: expected seconds above 0, got nan"),
     ],
 )
-def test_arguments_that_cannot_mean_anything_are_refused(path: Path, options: Any, said: str) -> None:
-    """In one sentence."""
+def test_invalid_arguments_are_refused(path: Path, options: Any, said: str) -> None:
+    """The error is one sentence."""
     with pytest.raises(ArgumentError) as error:
         Outbox(path, **options)
     assert str(error.value) == said
 
 
-def test_a_path_that_is_no_file_is_refused(tmp_path: Path) -> None:
-    """A folder, or a file in a folder that is not there."""
+def test_an_invalid_path_is_refused(tmp_path: Path) -> None:
+    """Cases are a folder, and a file in a missing folder."""
     for path in (tmp_path, tmp_path / "missing" / "outbox.db"):
         with pytest.raises(ArgumentError, match=r"^path: "):
             Outbox(path)
 
 
-def test_a_newer_file_is_refused_and_left_as_it_is(path: Path) -> None:
-    """In one sentence; it is not moved aside."""
+def test_a_newer_file_is_refused_and_unchanged(path: Path) -> None:
+    """The error is one sentence, and the file is not moved."""
     Outbox(path).close()
     with contextlib.closing(sqlite3.connect(path)) as db:
         db.execute("PRAGMA user_version=3")
@@ -904,8 +902,8 @@ def test_a_newer_file_is_refused_and_left_as_it_is(path: Path) -> None:
     Outbox(path).close()
 
 
-def test_an_older_file_is_moved_aside(path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Whole, under a name that says so; the log and the counts say it, too."""
+def test_an_older_file_is_renamed(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It stays complete under a descriptive name; the log and the counts report it."""
     Outbox(path).close()
     with contextlib.closing(sqlite3.connect(path)) as db:
         db.execute("PRAGMA user_version=1")
@@ -919,7 +917,7 @@ def test_an_older_file_is_moved_aside(path: Path, caplog: pytest.LogCaptureFixtu
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no such permissions here")
 def test_only_the_owner_can_read_the_files(path: Path) -> None:
-    """Whatever the umask, and whatever the files were before."""
+    """The umask and earlier permissions of the files do not matter."""
     before = os.umask(0)
     try:
         path.touch(0o666)
@@ -932,8 +930,8 @@ def test_only_the_owner_can_read_the_files(path: Path) -> None:
         os.umask(before)
 
 
-def test_the_same_content_is_asked_once_and_answered_under_each_key(opened: Callable[..., Outbox], link: Link) -> None:
-    """Each key counts as an input; the bytes are stored once, and are gone with the last of them."""
+def test_equal_inputs_are_sent_once_and_answered_under_each_key(opened: Callable[..., Outbox], link: Link) -> None:
+    """Each key counts as an input; the bytes are stored once, and removed with the last key."""
     outbox, late = opened(), list[Late]()
     outbox.put("a", number(1, 5000), local(0))
     alone = outbox.counts().waiting_bytes
@@ -948,8 +946,8 @@ def test_the_same_content_is_asked_once_and_answered_under_each_key(opened: Call
     assert (counts.delivered, counts.acknowledged, counts.waiting_bytes) == (3, 3, 0)
 
 
-def test_parts_that_are_exchanged_are_noticed(path: Path, link: Link) -> None:
-    """Two parts of an image in each other's place: the sum of their words would be the same."""
+def test_exchanged_parts_are_detected(path: Path, link: Link) -> None:
+    """The sum of words would not change if two parts of an image were exchanged."""
     image = random.Random(0).randbytes(80_000)
     with contextlib.closing(Outbox(path)) as outbox:
         outbox.put("a", np.frombuffer(image, np.uint8)[None], local())
@@ -966,7 +964,7 @@ def test_parts_that_are_exchanged_are_noticed(path: Path, link: Link) -> None:
 
 
 def foreign(path: Path) -> None:
-    """Another application's database."""
+    """Return another application's database."""
     with contextlib.closing(sqlite3.connect(path)) as db:
         db.execute("CREATE TABLE input(id)")
         db.execute("INSERT INTO input VALUES (7)")
@@ -974,10 +972,8 @@ def foreign(path: Path) -> None:
 
 
 @pytest.mark.parametrize("write", [foreign, lambda path: path.write_text("no database at all, but a text " * 99)])
-def test_a_file_that_is_not_ours_is_moved_aside(
-    path: Path, write: Callable[[Path], None], caplog: pytest.LogCaptureFixture
-) -> None:
-    """Whole; the last three are kept, and the log and the counts say so."""
+def test_a_foreign_file_is_renamed(path: Path, write: Callable[[Path], None], caplog: pytest.LogCaptureFixture) -> None:
+    """It stays complete; the last three are stored, and the log and the counts report it."""
     for n in range(1, 6):
         write(path)
         content = path.read_bytes()
@@ -992,8 +988,10 @@ def test_a_file_that_is_not_ours_is_moved_aside(
 
 @given(st.data())
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_a_file_damaged_anywhere_raises_nothing(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
-    """Each input is delivered as it was, or counted as damaged, or was in a file that was moved aside."""
+def test_damage_anywhere_in_the_file_raises_no_error(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    """Each input is delivered unchanged, or counted as damaged, or was in a file that was renamed."""
     path = tmp_path_factory.mktemp("damaged") / "outbox.db"
     outbox = Outbox(path)
     for i in range(12):
@@ -1026,8 +1024,8 @@ def test_a_file_damaged_anywhere_raises_nothing(tmp_path_factory: pytest.TempPat
         assert before <= counts.acknowledged
 
 
-def test_an_input_whose_bytes_are_damaged_is_counted(path: Path, link: Link) -> None:
-    """And is not sent: the remote would answer something else. The others are."""
+def test_an_input_with_damaged_bytes_is_counted(path: Path, link: Link) -> None:
+    """It is not sent, since the remote would answer another input; the others are."""
     outbox = Outbox(path)
     for i in range(3):
         outbox.put(f"{i}", np.full((1, 9000), 65 + i, np.uint8), local())
@@ -1043,11 +1041,11 @@ def test_an_input_whose_bytes_are_damaged_is_counted(path: Path, link: Link) -> 
 
 
 class Machine(RuleBasedStateMachine):
-    """An outbox against a dict of what it should hold."""
+    """An outbox compared with a dict of its expected content."""
 
     @initialize()
     def begin(self) -> None:
-        """With an empty file."""
+        """Start with an empty file."""
         self.folder = tempfile.TemporaryDirectory()
         self.clock, self.link = Time(), Link()
         self.live: dict[str, float] = {}
@@ -1057,11 +1055,11 @@ class Machine(RuleBasedStateMachine):
         self.outbox = self.open()
 
     def open(self) -> Outbox:
-        """The same file."""
+        """Open the same file."""
         return Outbox(Path(self.folder.name) / "outbox.db", most=6, keep=100.0, clock=self.clock())
 
     def on_late(self, late: Late) -> None:
-        """Taken."""
+        """Record a delivered answer."""
         assert late.key in self.live
         assert str(late.remote.label) == late.key
         self.delivered[late.key] += 1
@@ -1069,7 +1067,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(key=st.integers(0, 8), grace=st.sampled_from([0.0, 5.0]))
     def put(self, key: int, grace: float) -> None:
-        """Kept if there is room, or if it is kept already."""
+        """Put an input, which is stored if there is room or if it is stored already."""
         kept = self.outbox.put(f"{key}", number(key), local(), grace=grace)
         assert kept == (f"{key}" in self.live or len(self.live) < 6)
         if kept and f"{key}" not in self.live:
@@ -1078,13 +1076,13 @@ class Machine(RuleBasedStateMachine):
 
     @rule(key=st.integers(0, 8))
     def answer(self, key: int) -> None:
-        """Came after all."""
+        """Report a late ordinary answer."""
         self.outbox.answer(f"{key}", of(key))
         assert self.outbox.flush()
 
     @rule(down=st.booleans(), taken=st.booleans())
     def drain(self, down: bool, taken: bool) -> None:
-        """Whatever can be sent and delivered."""
+        """Send and deliver everything possible."""
         self.link.down = Reason.OFFLINE if down else None
         expired = self.outbox.counts().expired
         one = drain(self.outbox, self.link, self.on_late if taken else None, keep=100.0)
@@ -1098,29 +1096,29 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def take(self) -> None:
-        """By the other way."""
+        """Take an answer through the iterator."""
         for late in self.outbox.late():
             self.on_late(late)
 
     @rule(seconds=st.sampled_from([0.1, 6.0, 60.0]))
     def wait(self, seconds: float) -> None:
-        """Time goes on."""
+        """Advance the time."""
         self.clock.pass_by(seconds)
 
     @rule(seconds=st.sampled_from([-1e9, -3600.0, 3600.0, 1e9]))
     def jump(self, seconds: float) -> None:
-        """Somebody sets the clock."""
+        """Set the wall clock."""
         self.clock.wall += seconds
 
     @rule()
     def reopen(self) -> None:
-        """In an orderly way; another test kills."""
+        """Close and reopen; another test kills the process."""
         self.outbox.close()
         self.outbox = self.open()
 
     @invariant()
     def adds_up(self) -> None:
-        """Every acknowledged input is exactly one thing."""
+        """Assert that every acknowledged input is counted exactly once."""
         if not hasattr(self, "outbox"):
             return
         counts = self.outbox.counts()
@@ -1131,7 +1129,7 @@ class Machine(RuleBasedStateMachine):
         assert {*keys(self.outbox), *keys(self.outbox, "answer")} == set(self.live)
 
     def teardown(self) -> None:
-        """All that is left is delivered."""
+        """Deliver all remaining inputs."""
         if hasattr(self, "outbox"):
             self.clock.pass_by(10.0)
             self.drain(down=False, taken=True)

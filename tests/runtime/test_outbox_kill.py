@@ -1,4 +1,4 @@
-"""kill -9 at random moments: what was acknowledged is there, and is delivered once.
+"""Kill -9 at random moments loses no acknowledged input and delivers each once.
 
 Run as a script, this file is the parent that forks and kills: a small process, so that a round takes milliseconds.
 """
@@ -26,12 +26,12 @@ VERDICT = Prediction(1, 0.5, np.array([0.2, 0.5, 0.3], np.float32))
 
 
 def ask(inputs: Any, _: Deadline) -> list[Prediction]:
-    """A remote that is there."""
+    """Return a prediction for each input."""
     return [Prediction(int(one[0]), 0.9, VERDICT.probabilities) for one in inputs]
 
 
 def killed(child: int, begun: int) -> None:
-    """Kill: mostly while it is at work, now and then while it starts; and see that it had not ended by itself."""
+    """Kill a child, usually while it works and sometimes while it starts, and check that it had not ended before."""
     if random.random() < 0.85:
         select.select([begun], [], [], 10)
     time.sleep(random.uniform(0.0, 0.02))
@@ -41,7 +41,7 @@ def killed(child: int, begun: int) -> None:
 
 
 def forked(work: Any, *arguments: Any) -> int:
-    """A child that works until it is killed."""
+    """Fork a child that works until it is killed."""
     child = os.fork()
     if child == 0:
         try:
@@ -53,7 +53,7 @@ def forked(work: Any, *arguments: Any) -> int:
 
 
 def put_many(path: Path, n: int, said: int) -> None:
-    """Says each key when it is acknowledged; answers some, and moves what is written ahead, in between."""
+    """Print each key when it is acknowledged; meanwhile answer some, and move the write-ahead log."""
     outbox = Outbox(path)
     for i in range(1000):
         key = f"{n}/{i}"
@@ -66,7 +66,7 @@ def put_many(path: Path, n: int, said: int) -> None:
 
 
 def kill_while_putting(path: Path, n: int) -> bool:
-    """Nothing acknowledged is lost; each is delivered once, with its own answer; no more than one came beside them."""
+    """Assert that each acknowledged input is delivered once with its answer, and at most one other appears."""
     heard, said = os.pipe()
     child = forked(put_many, path, n, said)
     os.close(said)
@@ -80,7 +80,7 @@ def kill_while_putting(path: Path, n: int) -> bool:
 
 
 def drained(path: Path, start: str) -> list[str]:
-    """The keys of all that is delivered, and the counts add up."""
+    """Return the keys of all deliveries, after checking that the counts add up."""
     delivered: list[Late] = []
     outbox = Outbox(path)
     before = outbox.counts()
@@ -99,7 +99,7 @@ def drained(path: Path, start: str) -> list[str]:
 
 
 def deliver(path: Path, taken: Path, said: int) -> None:
-    """Writes each key down before it is said to be taken."""
+    """Write each key to a file before its delivery is acknowledged."""
     file = os.open(taken, os.O_APPEND | os.O_CREAT | os.O_WRONLY)
     outbox = Outbox(path)
 
@@ -111,7 +111,7 @@ def deliver(path: Path, taken: Path, said: int) -> None:
 
 
 def kill_while_delivering(path: Path, n: int) -> bool:
-    """Each is delivered, and once, but for the one that was just being taken: that one may come again."""
+    """Assert that each is delivered once, except that the one in progress may be repeated."""
     taken = path.with_suffix(".taken")
     outbox = Outbox(path)
     keys = [f"{n}/{i}" for i in range(100) if outbox.put(f"{n}/{i}", np.full((1, 3), i, np.int64), VERDICT)]
@@ -131,7 +131,7 @@ def kill_while_delivering(path: Path, n: int) -> bool:
 
 
 def main(folder: str, rounds: str, seed: str) -> None:
-    """So many rounds of both kinds."""
+    """Run this many rounds of both kinds."""
     random.seed(int(seed))
     path = Path(folder) / "outbox.db"
     at_work = Counter[str]()
@@ -143,7 +143,7 @@ def main(folder: str, rounds: str, seed: str) -> None:
 
 
 def run(folder: Path, rounds: int) -> None:
-    """In a process of its own."""
+    """Run the rounds in a separate process."""
     seed = random.randrange(1 << 30)
     ran = subprocess.run(
         [sys.executable, __file__, folder, str(rounds), str(seed)],
@@ -160,14 +160,14 @@ needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 
 @needs_fork
 def test_kill_at_random_moments_loses_nothing(tmp_path: Path) -> None:
-    """Twenty-five times, while putting and while delivering."""
+    """Twenty-five rounds kill during putting and during delivering."""
     run(tmp_path, 25)
 
 
 @needs_fork
 @pytest.mark.slow
 def test_kill_at_a_thousand_random_moments_loses_nothing(tmp_path: Path) -> None:
-    """As above, a thousand times."""
+    """A thousand rounds do the same."""
     run(tmp_path, 1000)
 
 

@@ -1,4 +1,4 @@
-"""What is packed comes back as it was, and what was damaged does not come back at all."""
+"""Packed inputs are unpacked unchanged, and damaged ones raise an error."""
 
 import json
 import math
@@ -36,14 +36,14 @@ INPUTS = ARRAYS | st.dictionaries(st.text(max_size=5), ARRAYS, min_size=1, max_s
 
 
 def as_objects(items: list[Any]) -> Any:
-    """One item for each place, as it is."""
+    """Return an object array with each item unchanged."""
     array = np.empty(len(items), object)
     array[:] = items
     return array
 
 
 def same(a: Any, b: Any) -> bool:
-    """Same names in the same order, types, shapes and bytes."""
+    """Return whether names and their order, types, shapes and bytes are equal."""
     if isinstance(a, dict):
         return isinstance(b, dict) and list(a) == list(b) and all(same(a[name], b[name]) for name in a)
     if a.dtype != b.dtype or a.shape != b.shape:
@@ -59,12 +59,12 @@ def same(a: Any, b: Any) -> bool:
 @example(np.array([["2024-01-01"]], "M8[s]"))
 @example(np.array([[1 + 2j]]))
 @example(np.array([b"bytes"]))
-def test_an_input_comes_back_as_it_was(inputs: Any) -> None:
-    """Numbers of every type and byte order, strings, and bytes with zeros at the end; by name or alone."""
+def test_an_input_survives_a_round_trip(inputs: Any) -> None:
+    """Cases are numbers of every type and byte order, strings, and bytes with zeros at the end, by name or alone."""
     assert same(unpack(Packing(inputs).data()), inputs)
 
 
-def test_what_comes_back_may_be_written_to() -> None:
+def test_an_unpacked_input_is_writable() -> None:
     """A remote in this process may work in place."""
     back: Any = unpack(Packing(np.zeros((1, 3))).data())
     back += 1
@@ -73,7 +73,7 @@ def test_what_comes_back_may_be_written_to() -> None:
 
 @given(INPUTS, st.data())
 def test_damaged_bytes_raise_one_error(inputs: Any, data: st.DataObject) -> None:
-    """A changed byte, a cut and an addition are all noticed."""
+    """A changed byte, a truncation and an addition are all detected."""
     packed = Packing(inputs).data()
     place = data.draw(st.integers(0, len(packed) - 1))
     change = data.draw(st.integers(1, 255))
@@ -87,8 +87,8 @@ def test_damaged_bytes_raise_one_error(inputs: Any, data: st.DataObject) -> None
             unpack(bytes(one))
 
 
-def test_words_that_are_exchanged_are_noticed() -> None:
-    """Which a sum of words would not show."""
+def test_exchanged_words_are_detected() -> None:
+    """A sum of words would not detect them."""
     packed = Packing(np.arange(4096, dtype=np.uint64)[None]).data()
     packed[8000:8008], packed[9000:9008] = packed[9000:9008], packed[8000:8008]
     with pytest.raises(PackedError):
@@ -97,20 +97,20 @@ def test_words_that_are_exchanged_are_noticed() -> None:
 
 @given(INPUTS)
 def test_the_size_is_known_before_packing(inputs: Any) -> None:
-    """To the byte: the bounds rest on it."""
+    """It is exact, because the bounds depend on it."""
     packing = Packing(inputs)
     assert packing.size == len(packing.data())
 
 
 def sealed(header: Any, raw: bytes = b"") -> bytes:
-    """Bytes with a checksum that is right, and any description."""
+    """Return bytes with a valid checksum and any description."""
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
     body = struct.pack("<I", len(text)) + text + raw
     return struct.pack("<8sI", b"ecinput2", zlib.crc32(body)) + body
 
 
-def test_a_right_checksum_is_made_as_here() -> None:
-    """So that the next test tests what it says."""
+def test_the_valid_checksum_is_computed_as_here() -> None:
+    """The next test depends on it."""
     assert same(unpack(sealed([["a", "|u1", [1, 2]]], b"\1\2")), {"a": np.array([[1, 2]], np.uint8)})
 
 
@@ -139,15 +139,15 @@ def test_a_right_checksum_is_made_as_here() -> None:
         sealed([["a"]]),
     ],
 )
-def test_a_malicious_description_runs_nothing(data: bytes) -> None:
-    """With a right checksum too, only plain types of a size that is there are read."""
+def test_a_malicious_description_runs_no_code(data: bytes) -> None:
+    """With a valid checksum too, only plain types of the available size are read."""
     with pytest.raises(PackedError):
         unpack(data)
 
 
 @given(st.binary(max_size=80))
-def test_other_bytes_are_no_input(data: bytes) -> None:
-    """Nor a prediction."""
+def test_other_bytes_are_neither_input_nor_prediction(data: bytes) -> None:
+    """Unpacking them raises an error."""
     for read in (unpack, unpack_prediction):
         with pytest.raises(PackedError):
             read(data)
@@ -157,14 +157,14 @@ def test_other_bytes_are_no_input(data: bytes) -> None:
     "inputs",
     [np.zeros((2, 3)), np.zeros(0), np.float32(1), {}, as_objects(["text"]), as_objects([b"", 1])[1:], [[1.0]]],
 )
-def test_what_cannot_be_packed_is_said(inputs: Any) -> None:
-    """In an error of ours."""
+def test_an_input_that_cannot_be_packed_is_refused(inputs: Any) -> None:
+    """The error is one of edgecascade."""
     with pytest.raises(InputError, match=r"^inputs: expected "):
         Packing(inputs)
 
 
-def test_only_inputs_of_one_kind_may_leave_together() -> None:
-    """Same names, types and shapes; of strings, whatever their length."""
+def test_only_inputs_of_one_kind_are_sent_together() -> None:
+    """Names, types and shapes are equal; strings may have any length."""
     kinds = [
         Packing(inputs).kind
         for inputs in (
@@ -183,8 +183,8 @@ def test_only_inputs_of_one_kind_may_leave_together() -> None:
 
 
 @given(st.integers(-(2**63), 2**63 - 1), st.floats(), npst.arrays(np.float32, st.integers(0, 5)))
-def test_a_verdict_comes_back_as_it_was(label: int, confidence: float, probabilities: Any) -> None:
-    """Even one that is not a number."""
+def test_a_prediction_survives_a_round_trip(label: int, confidence: float, probabilities: Any) -> None:
+    """This includes NaN."""
     packed = pack_prediction(Prediction(label, confidence, probabilities))
     assert prediction_size(Prediction(label, confidence, probabilities)) == len(packed)
     back = unpack_prediction(packed)

@@ -19,12 +19,12 @@ PLAIN = Policy("replace", RemoteCalibration(1.0, False))
 
 
 def says_blue(inputs: NDArray[Any]) -> NDArray[Any]:
-    """A remote that sees blue everywhere."""
+    """Return blue for every input."""
     return np.tile(np.array([0, 0, 4], np.float32), (len(inputs), 1))
 
 
-def test_every_part_can_be_swapped_and_swapped_back(file: Path) -> None:
-    """Each decides at once, and the policy before comes back to be restored."""
+def test_every_part_can_be_replaced_and_restored(file: Path) -> None:
+    """A change applies to the next input, and the previous policy is returned."""
     with Cascade.load(file, remote=says_blue) as cascade:
         original = cascade.policy
         assert cascade.predict(UNSURE).reason is Reason.OFFLOADED
@@ -44,8 +44,8 @@ def test_every_part_can_be_swapped_and_swapped_back(file: Path) -> None:
         assert answer.remote.confidence == pytest.approx(np.e / (np.e + 2), rel=1e-5)
 
 
-def test_a_table_of_another_length_takes_the_place_of_the_files(file: Path) -> None:
-    """As a new calibration may find other bins."""
+def test_a_table_of_another_length_is_accepted(file: Path) -> None:
+    """A new calibration may have other bins."""
     with Cascade.load(file) as cascade:
         cascade.swap(replace(cascade.policy, edges=(0.3, 0.4, 0.5), values=(-0.9, 0.1, -0.2, -0.3)))
         answer = cascade.predict(UNSURE)
@@ -55,7 +55,7 @@ def test_a_table_of_another_length_takes_the_place_of_the_files(file: Path) -> N
 
 
 def test_no_answer_mixes_two_policies(file: Path) -> None:
-    """A swap is one assignment: temperature and threshold always come from the same one."""
+    """A change is one assignment, so temperature and threshold always come from the same policy."""
     warm = replace(PLAIN, threshold=-1.0, temperature=1.0, edges=(0.6,), values=(-0.25, 0.25))
     cold = replace(warm, threshold=1.0, temperature=0.01)
     wrong = []
@@ -94,14 +94,14 @@ def test_no_answer_mixes_two_policies(file: Path) -> None:
         ({"edges": (0.5, 0.4), "values": (1.0, 1.0, 1.0)}, r"^edges: expected ascending scores"),
     ],
 )
-def test_a_policy_that_means_nothing_is_refused(change: dict[str, Any], message: str) -> None:
-    """One sentence, before anything is swapped."""
+def test_an_invalid_policy_is_refused(change: dict[str, Any], message: str) -> None:
+    """The error is raised before anything changes."""
     with pytest.raises(ArgumentError, match=message):
         replace(PLAIN, **change)
 
 
-def test_a_file_for_litert_keeps_its_table() -> None:
-    """Its threshold can change; the rest is in its graph, and that is said."""
+def test_a_litert_file_accepts_only_another_threshold() -> None:
+    """The rest is in its graph, and the error says so."""
     with Cascade.load(Path(__file__).parent / "data" / "colours.tflite") as cascade:
         cascade.swap(replace(cascade.policy, threshold=2.0))
         with pytest.raises(ArgumentError, match=r"^policy: this file cannot change its temperature"):
@@ -109,8 +109,8 @@ def test_a_file_for_litert_keeps_its_table() -> None:
         assert cascade.policy.threshold == 2.0
 
 
-def test_the_policy_of_a_file_is_what_it_decides_by(pair: Path) -> None:
-    """Written into its document beside the graph."""
+def test_the_policy_of_a_file_equals_that_of_its_graph(pair: Path) -> None:
+    """It is also stored in the document."""
     with Cascade.load(pair / "local.onnx") as cascade:
         policy, images = cascade.policy, np.load(pair / "test.npz")["x"][:50]
         before = cascade.predict_batch(images)
@@ -122,8 +122,8 @@ def test_the_policy_of_a_file_is_what_it_decides_by(pair: Path) -> None:
         assert [a.advantage for a in cascade.predict_batch(images)] == [a.advantage for a in before]
 
 
-def test_a_renewed_policy_goes_live_and_back(pair: Path, tmp_path: Path) -> None:
-    """Of a file that was planned anew around the same body: the decisions are that file's from then on."""
+def test_a_new_policy_can_be_applied_and_reverted(pair: Path, tmp_path: Path) -> None:
+    """After a new plan around the same body, decisions equal those of the new file."""
     renewed = tmp_path / "renewed.onnx"
     assert main(["recalibrate", str(pair / "local.onnx"), "--offload-rate", "0.6", "-o", str(renewed)]) == 0
     images = np.load(pair / "test.npz")["x"][:100]
@@ -135,3 +135,13 @@ def test_a_renewed_policy_goes_live_and_back(pair: Path, tmp_path: Path) -> None
         assert sum(after) > sum(before)
         cascade.swap(original)
         assert [answer.forwarded for answer in cascade.predict_batch(images)] == before
+
+
+@pytest.mark.parametrize("temperature", [1 / 3, 1.7, 1e-50])
+def test_a_remotes_scores_are_calibrated_in_float64(temperature: float) -> None:
+    """To the nearest float32, so that a file decides alike in every version."""
+    scores = np.random.default_rng(0).normal(size=(1000, 3)).astype(np.float32) * 9
+    logits = scores.astype(np.float64) / temperature
+    raised = np.exp(logits - logits.max(axis=1, keepdims=True))
+    expected = (raised / raised.sum(axis=1, keepdims=True)).astype(np.float32)
+    assert np.array_equal(RemoteCalibration(temperature, False)(scores), expected)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from edgecascade.runtime.batch import as_batch, copied, rows, size
+from edgecascade.runtime.batch import as_batch, copied, rows
 from edgecascade.runtime.counts import Tally
 from edgecascade.runtime.deadline import Deadline
 from edgecascade.runtime.dispatch import AT_ONCE, Dispatcher, Failure, Purpose, Request
@@ -229,7 +229,9 @@ class Cascade:
         batch = as_batch(x)
         decided = self._local.many(batch)
         sent = batch if originals is None else as_batch(originals)
-        for name, n in (("originals", size(sent)), ("keys", len(decided) if keys is None else len(keys))):
+        arrays = sent.values() if isinstance(sent, Mapping) else [sent]
+        sizes = [("originals", len(one) if one.ndim else 0) for one in arrays] or [("originals", 0)]
+        for name, n in (*sizes, ("keys", len(decided) if keys is None else len(keys))):
             if n != len(decided):
                 raise InputError(f"{name}: expected {len(decided)}, one per input, got {n}")
         deadline = Deadline(started + self._deadline)
