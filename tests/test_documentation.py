@@ -211,9 +211,13 @@ def test_commands_options_and_extras_exist(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_resolve(page: Path) -> None:
-    """Every picture and page of this repository that a page names exists."""
-    targets = re.findall(r"\]\((?!https?://|mailto:)([^)#]+)(?:#[^)]*)?\)", page.read_text())
-    assert [target for target in targets if not (page.parent / target).exists()] == []
+    """Every picture, page and heading of this repository that it names is there."""
+    for target, heading in re.findall(r"\]\((?!https?://|mailto:)([^)#]*)(?:#([^)]*))?\)", page.read_text()):
+        path = page.parent / target if target else page
+        assert path.exists(), target
+        if heading:
+            headings = re.findall(r"^#+ (.*)", path.read_text(), re.MULTILINE)
+            assert heading in {re.sub(r"[^\w -]", "", one).lower().replace(" ", "-") for one in headings}
 
 
 def test_the_documented_networks_equal_those_of_the_proxy() -> None:

@@ -394,7 +394,7 @@ def test_the_machine_is_described(tmp_path: Path) -> None:
     [
         pytest.param([("0x41", "0xd42")] * 8, "Cortex-A78AE", id="Jetson Orin"),
         pytest.param([("0x4e", "0x003")] * 2 + [("0x41", "0xd07")] * 4, "Denver 2, Cortex-A57", id="Jetson TX2"),
-        pytest.param([("0x41", "0xfff")], "Arm core of implementer 0x41, part 0xfff", id="one that nobody knows yet"),
+        pytest.param([("0x41", "0xfff")], "Arm core of implementer 0x41, part 0xfff", id="an unknown part"),
     ],
 )
 def test_an_arm_processor_is_named_by_its_cores(tmp_path: Path, cores: list[tuple[str, str]], name: str) -> None:

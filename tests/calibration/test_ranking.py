@@ -201,7 +201,7 @@ def test_the_area_of_the_oracle_converges_to_its_limit() -> None:
     [
         pytest.param(np.ones(0), np.ones(0, bool), r"^score: .*\[0\]", id="nothing"),
         pytest.param(np.ones(2), np.ones(3, bool), r"^correct: .*\[2\].*\[3\]", id="unequal lengths"),
-        pytest.param(np.ones(2), np.ones(2), "^correct: .*float64", id="verdicts that are not bool"),
+        pytest.param(np.ones(2), np.ones(2), "^correct: .*float64", id="correctness that is not bool"),
         pytest.param(np.array([0.5, np.nan]), np.ones(2, bool), "^score: .*nan in row 1", id="NaN"),
     ],
 )

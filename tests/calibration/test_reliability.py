@@ -13,10 +13,10 @@ from edgecascade.calibration import CalibrationError, calibration_error, expecte
 from edgecascade.calibration.intervals import bootstrap
 from edgecascade.calibration.metrics import calibration_error_interval
 
-Verdicts = list[tuple[float, bool]]
+Rows = list[tuple[float, bool]]
 
 
-VERDICTS = st.lists(st.tuples(st.floats(0.0, 1.0), st.booleans()), min_size=1, max_size=50)
+ROWS = st.lists(st.tuples(st.floats(0.0, 1.0), st.booleans()), min_size=1, max_size=50)
 
 
 TIED = st.lists(st.tuples(st.integers(0, 10).map(lambda tenths: tenths / 10), st.booleans()), min_size=1, max_size=50)
@@ -25,35 +25,35 @@ TIED = st.lists(st.tuples(st.integers(0, 10).map(lambda tenths: tenths / 10), st
 SPACINGS = pytest.mark.parametrize("spacing", ["width", "mass"])
 
 
-def columns(verdicts: Verdicts) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+def columns(rows: Rows) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Draw confidences and correctness."""
-    confidence, correct = zip(*verdicts, strict=True)
+    confidence, correct = zip(*rows, strict=True)
     return np.array(confidence), np.array(correct)
 
 
-def members(verdicts: Verdicts, edges: NDArray[np.float64]) -> list[Verdicts]:
+def members(rows: Rows, edges: NDArray[np.float64]) -> list[Rows]:
     """Return the members of each bin (low, high]; the first bin includes 0."""
-    return [[v for v in verdicts if low < v[0] <= high] for low, high in pairwise([-1.0, *edges[1:]])]
+    return [[v for v in rows if low < v[0] <= high] for low, high in pairwise([-1.0, *edges[1:]])]
 
 
 @SPACINGS
-@given(VERDICTS | TIED, st.integers(1, 20))
-def test_each_bin_has_its_count_confidence_and_accuracy(spacing: str, verdicts: Verdicts, bins: int) -> None:
+@given(ROWS | TIED, st.integers(1, 20))
+def test_each_bin_has_its_count_confidence_and_accuracy(spacing: str, rows: Rows, bins: int) -> None:
     """All are computed for every bin; an empty bin has NaN."""
-    table = reliability(*columns(verdicts), bins, spacing)
-    assert table.count.sum() == len(verdicts)
-    for i, inside in enumerate(members(verdicts, table.edges)):
+    table = reliability(*columns(rows), bins, spacing)
+    assert table.count.sum() == len(rows)
+    for i, inside in enumerate(members(rows, table.edges)):
         assert table.count[i] == len(inside)
         means = np.mean(inside, axis=0) if inside else [np.nan, np.nan]
         np.testing.assert_allclose([table.confidence[i], table.accuracy[i]], means, rtol=1e-12)
 
 
-@given(VERDICTS)
-def test_the_calibration_error_is_the_weighted_gap_of_the_bins(verdicts: Verdicts) -> None:
+@given(ROWS)
+def test_the_calibration_error_is_the_weighted_gap_of_the_bins(rows: Rows) -> None:
     """It is the sum over 15 bins of share times |mean confidence - accuracy|."""
-    bins = members(verdicts, np.linspace(0.0, 1.0, 16))
+    bins = members(rows, np.linspace(0.0, 1.0, 16))
     gaps = [abs(sum(confidence - correct for confidence, correct in inside)) for inside in bins]
-    assert expected_calibration_error(*columns(verdicts)) == pytest.approx(sum(gaps) / len(verdicts), abs=1e-12)
+    assert expected_calibration_error(*columns(rows)) == pytest.approx(sum(gaps) / len(rows), abs=1e-12)
 
 
 @given(st.lists(st.floats(0.0, 1.0), min_size=1, max_size=100, unique=True), st.integers(1, 20))
@@ -65,17 +65,17 @@ def test_bins_of_equal_mass_hold_equal_counts(confidences: list[float], bins: in
 
 
 @given(TIED, st.integers(1, 20))
-def test_ties_are_never_split(verdicts: Verdicts, bins: int) -> None:
+def test_ties_are_never_split(rows: Rows, bins: int) -> None:
     """A bin exceeds its share only by ties of its highest confidence, and edges rise."""
-    confidence, correct = columns(verdicts)
+    confidence, correct = columns(rows)
     table = reliability(confidence, correct, bins, "mass")
     assert (table.count > 0).all()
     assert (np.diff(table.confidence) > 0).all()
     assert (np.diff(table.edges) >= 0).all()
     assert table.edges[[0, -1]].tolist() == [0.0, 1.0]
-    for inside in members(verdicts, table.edges):
+    for inside in members(rows, table.edges):
         inside_bin, _ = columns(inside)
-        assert (inside_bin < inside_bin.max()).sum() < np.ceil(len(verdicts) / bins)
+        assert (inside_bin < inside_bin.max()).sum() < np.ceil(len(rows) / bins)
 
 
 @pytest.mark.parametrize(("spacing", "strategy"), [("width", "uniform"), ("mass", "quantile")])

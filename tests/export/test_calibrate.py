@@ -168,9 +168,9 @@ def test_a_remote_may_return_probabilities(
         np.testing.assert_array_equal(one, other)
     with Cascade.load(tmp_path / "p.onnx", remote=lambda _: softmax(remote[:1]), threshold=2.0) as cascade:
         expected = softmax(remote[:1], as_logits["remote"]["temperature"])[0]
-        verdict = cascade.predict(np.asarray(data.inputs)[0]).remote
-        assert verdict is not None
-        np.testing.assert_allclose(verdict.probabilities, expected, atol=1e-5)
+        prediction = cascade.predict(np.asarray(data.inputs)[0]).remote
+        assert prediction is not None
+        np.testing.assert_allclose(prediction.probabilities, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -155,7 +155,7 @@ def test_queued_inputs_are_stored_on_close(file: Path, tmp_path: Path, silent: S
 
 
 def test_closing_waits_for_a_slow_disk(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As long as it stores one input after the other, and not for a fixed time."""
+    """It waits while inputs are being stored, not for a fixed time."""
     add = Store.add
 
     def slow(*given: Any, **options: Any) -> None:

@@ -76,7 +76,7 @@ def servers(serve: Any, answering: Any, respond: Any, authority: Any) -> Servers
     return Servers(serve, answering, respond, authority)
 
 
-def nobody(_: Servers) -> str:
+def refused(_: Servers) -> str:
     """Return a port without a server."""
     with socket.create_server(("127.0.0.1", 0)) as unused:
         return f"http://127.0.0.1:{unused.getsockname()[1]}/v2/models/m"
@@ -144,7 +144,7 @@ HUGE = {"parameters": {"binary_data_size": 10**12}, "data": None}
 LATE, OFFLINE, ERROR = Reason.DEADLINE, Reason.OFFLINE, Reason.REMOTE_ERROR
 FAULTS = {
     "no remote": Fault(lambda _: None, OFFLINE, "no remote was given", kept=True),
-    "refused": Fault(nobody, OFFLINE, "cannot connect", kept=True),
+    "refused": Fault(refused, OFFLINE, "cannot connect", kept=True),
     "silent from the start": Fault(lambda s: s.serve(silence).address, LATE, "in time", kept=True),
     "dripping from the start": Fault(lambda s: s.serve(drip).address, LATE, "in time", kept=True),
     "silent": Fault(lambda s: s.behaving(silence), LATE, "in time", kept=True),

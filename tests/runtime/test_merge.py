@@ -7,7 +7,7 @@ from edgecascade.runtime import Prediction, Source
 from edgecascade.types.merge import merge
 
 
-def verdict(*probabilities: float) -> Prediction:
+def prediction(*probabilities: float) -> Prediction:
     """Return a prediction with these probabilities."""
     row = np.array(probabilities, np.float32)
     return Prediction(int(row.argmax()), float(row.max()), row)
@@ -29,6 +29,6 @@ def test_two_predictions_are_merged(
     rule: str, local: tuple[float, ...], remote: tuple[float, ...], label: int, confidence: float, source: Source
 ) -> None:
     """Label, confidence and source equal values computed by hand."""
-    final, whose = merge(rule, verdict(*local), verdict(*remote))
+    final, whose = merge(rule, prediction(*local), prediction(*remote))
     assert (final.label, whose) == (label, source)
     assert final.confidence == pytest.approx(confidence)

@@ -22,12 +22,12 @@ from edgecascade.runtime.outbox import Late, Outbox
 from edgecascade.runtime.outbox.sender import Sender
 from edgecascade.types.answer import Prediction
 
-VERDICT = Prediction(1, 0.5, np.array([0.2, 0.5, 0.3], np.float32))
+LOCAL = Prediction(1, 0.5, np.array([0.2, 0.5, 0.3], np.float32))
 
 
 def ask(inputs: Any, _: Deadline) -> list[Prediction]:
     """Return a prediction for each input."""
-    return [Prediction(int(one[0]), 0.9, VERDICT.probabilities) for one in inputs]
+    return [Prediction(int(one[0]), 0.9, LOCAL.probabilities) for one in inputs]
 
 
 def killed(child: int, begun: int) -> None:
@@ -57,10 +57,10 @@ def put_many(path: Path, n: int, said: int) -> None:
     outbox = Outbox(path)
     for i in range(1000):
         key = f"{n}/{i}"
-        if outbox.put(key, np.full((1, random.choice([3, 5000])), i, np.int64), VERDICT):
+        if outbox.put(key, np.full((1, random.choice([3, 5000])), i, np.int64), LOCAL):
             os.write(said, key.encode() + b"\n")
         if i % 7 == 3:
-            outbox.answer(f"{n}/{i - 1}", Prediction(i - 1, 0.9, VERDICT.probabilities))
+            outbox.answer(f"{n}/{i - 1}", Prediction(i - 1, 0.9, LOCAL.probabilities))
         if i % 20 == 19:
             outbox._store.sync()
 
@@ -114,7 +114,7 @@ def kill_while_delivering(path: Path, n: int) -> bool:
     """Assert that each is delivered once, except that the one in progress may be repeated."""
     taken = path.with_suffix(".taken")
     outbox = Outbox(path)
-    keys = [f"{n}/{i}" for i in range(100) if outbox.put(f"{n}/{i}", np.full((1, 3), i, np.int64), VERDICT)]
+    keys = [f"{n}/{i}" for i in range(100) if outbox.put(f"{n}/{i}", np.full((1, 3), i, np.int64), LOCAL)]
     outbox.close()
     heard, said = os.pipe()
     child = forked(deliver, path, taken, said)

@@ -135,3 +135,13 @@ def test_a_new_policy_can_be_applied_and_reverted(pair: Path, tmp_path: Path) ->
         assert sum(after) > sum(before)
         cascade.swap(original)
         assert [answer.forwarded for answer in cascade.predict_batch(images)] == before
+
+
+@pytest.mark.parametrize("temperature", [1 / 3, 1.7, 1e-50])
+def test_a_remotes_scores_are_calibrated_in_float64(temperature: float) -> None:
+    """To the nearest float32, so that a file decides alike in every version."""
+    scores = np.random.default_rng(0).normal(size=(1000, 3)).astype(np.float32) * 9
+    logits = scores.astype(np.float64) / temperature
+    raised = np.exp(logits - logits.max(axis=1, keepdims=True))
+    expected = (raised / raised.sum(axis=1, keepdims=True)).astype(np.float32)
+    assert np.array_equal(RemoteCalibration(temperature, False)(scores), expected)

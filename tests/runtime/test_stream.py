@@ -267,7 +267,7 @@ def test_a_forward_that_was_cancelled_while_it_was_decided_is_not_sent(
 
 
 def test_asyncio_is_answered_after_closing(file: Path) -> None:
-    """As other callers are."""
+    """Its callers are answered like any others."""
     with Cascade.load(file, remote=slow) as cascade:
         assert asyncio.run(cascade.predict_async(UNSURE)).reason is Reason.OFFLOADED
     assert asyncio.run(cascade.predict_async(UNSURE)).reason is Reason.OFFLINE

@@ -10,7 +10,7 @@ import numpy as np
 
 from edgecascade.types.errors import ArgumentError
 from edgecascade.types.merge import MERGES
-from edgecascade.types.softmax import log_probabilities, softmax
+from edgecascade.types.softmax import log_probabilities
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -31,8 +31,9 @@ class RemoteCalibration(NamedTuple):
 
     def __call__(self, scores: NDArray[Any]) -> NDArray[np.float32]:
         """Return calibrated probabilities float32 [n, classes] of scores [n, classes]."""
-        logits = self.logits(scores)
-        return softmax(logits - logits.max(axis=1, keepdims=True), self.temperature)
+        logits = self.logits(scores) / self.temperature  # float64: `softmax` would round the temperature
+        raised = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return np.asarray(raised / raised.sum(axis=1, keepdims=True), np.float32)
 
     def logits(self, scores: NDArray[Any]) -> NDArray[np.float64]:
         """Return the scores as logits, up to a constant per row."""
