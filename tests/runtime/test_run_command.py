@@ -688,6 +688,10 @@ WRONG = {
         ("--remote", HTTP, "--budget", "5/s", "--budget-file", "/nowhere/x"),
         ("--budget-file", "/nowhere"),
     ),
+    "levels in a file of something else": (
+        ("--remote", HTTP, "--budget", "5/s", "--budget-file", "INPUTS"),
+        ("--budget-file", "x.npy"),
+    ),
     "an audit of more than all": (("--remote", HTTP, "--audit", "2"), ("--audit", "2")),
     "an audit without a remote": (("--audit", "0.1"), ("--audit", "--remote")),
     "records nowhere": (("--remote", HTTP, "--record", "/proc/x"), ("--record", "/proc/x")),
