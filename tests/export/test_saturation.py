@@ -303,7 +303,7 @@ def test_without_vnni_golden_inputs_detect_saturation(
     start = "import sys; from edgecascade.cli import main;"
     done = haswell("-c", f"{start} {verify}")
     assert done.returncode == 0, done.stdout + done.stderr
-    alone = "import edgecascade.runtime.engine as s; s.unsafe_weights = lambda source: [];"
+    alone = "import edgecascade.runtime.saturation as s; s.unsafe_weights = lambda source: [];"
     done = haswell("-c", f"{start} {alone} {verify}")
     assert done.returncode == 1, done.stdout + done.stderr
 
