@@ -4,5 +4,5 @@ guarantees: the planned policy against every fixed score, certificates against t
 corruptions: the flagship's policy on images as a worse camera would take them.
 runtime_costs: what the device pays for `Cascade` rather than a bare session.
 guard: every ratio with a goal, from all of these.
-readme_table: the table of built-in pairs in the README, from the committed results.
+readme_table: the table of built-in pairs in docs/benchmarks.md, from the committed results.
 """

@@ -1,4 +1,4 @@
-"""The README's table of the built-in pairs, from their committed results."""
+"""The table of the built-in pairs in docs/benchmarks.md, from their committed results."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def with_table(text: str, table: str) -> str:
     before, _, rest = text.partition(opening)
     _, _, after = rest.partition(closing)
     if text.count(opening) != 1 or text.count(closing) != 1 or closing in before:
-        raise BenchmarkError(f"README: expected {opening} and then {closing}, once each")
+        raise BenchmarkError(f"page: expected {opening} and then {closing}, once each")
     return f"{before}{opening}\n{table}\n{closing}{after}"
 
 
@@ -183,8 +183,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--results", type=Path, default=Path("benchmarks/results"), metavar="DIR", help="A folder for each pair."
     )
     where = parser.add_mutually_exclusive_group()
-    where.add_argument("--check", type=Path, metavar="README", help="Exit with 1 if this page has another table.")
-    where.add_argument("--write", type=Path, metavar="README", help="Write the table between the markers of this page.")
+    where.add_argument("--check", type=Path, metavar="PAGE", help="Exit with 1 if this page has another table.")
+    where.add_argument("--write", type=Path, metavar="PAGE", help="Write the table between the markers of this page.")
     asked = parser.parse_args(arguments)
     table = readme_table(asked.results)
     page = asked.check or asked.write
