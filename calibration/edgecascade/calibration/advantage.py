@@ -194,8 +194,8 @@ def _sums(
     index: NDArray[np.intp], values: NDArray[np.floating], weight: NDArray[np.float64] | None
 ) -> NDArray[np.float64]:
     """Return the weighted sum of the values in each bin."""
-    sums: NDArray[np.float64] = np.bincount(index, values if weight is None else values * weight)
-    return sums
+    sums = np.bincount(index, values if weight is None else values * weight)
+    return np.asarray(sums, np.float64)
 
 
 def _without_ties(values: NDArray[np.float64]) -> NDArray[np.float32]:
