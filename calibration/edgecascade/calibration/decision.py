@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecascade.calibration.advantage import AdvantageTable
+from edgecascade.types.confidence_map import ConfidenceMap
 from edgecascade.types.errors import CalibrationError
 from edgecascade.types.softmax import SMALLEST, softmax
 
@@ -30,12 +31,15 @@ class DecisionRule:
         table: the advantage table.
         threshold: inputs whose advantage is below it are forwarded.
         score: what the table looks up: `confidence`, `margin` or `entropy`, as in `routing_score`.
+        confidence_map: from the largest probability to the confidence, which changes no score and no decision; None
+            if the two are the same.
     """
 
     temperature: float
     table: AdvantageTable
     threshold: float
     score: str = "confidence"
+    confidence_map: ConfidenceMap | None = None
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,9 @@ class Decision:
 def decide(logits: NDArray[np.floating], rule: DecisionRule) -> Decision:
     """Return the decision on logits, floating [n, classes]."""
     probabilities = softmax(logits, rule.temperature)
-    confidence = probabilities.max(axis=1)
+    confidence: NDArray[np.float32] = probabilities.max(axis=1)
+    if rule.confidence_map is not None:
+        confidence = rule.confidence_map(confidence).astype(np.float32)
     advantage = rule.table(routing_score(rule.score, logits, rule.temperature))
     return Decision(
         label=logits.argmax(axis=1).astype(np.int64),

@@ -367,10 +367,12 @@ class Dispatcher:
             )
         finite = np.isfinite(scores)
         probabilities = calibration(scores if finite.all() else np.where(finite, scores, 0))
-        labels = probabilities.argmax(axis=1).tolist()
+        labels, confidences = probabilities.argmax(axis=1).tolist(), calibration.confidence(probabilities).tolist()
         return [
-            Prediction(label, float(row[label]), row) if good else _NOT_FINITE
-            for label, row, good in zip(labels, probabilities, np.asarray(finite.all(axis=1)), strict=True)
+            Prediction(label, confidence, row) if good else _NOT_FINITE
+            for label, confidence, row, good in zip(
+                labels, confidences, probabilities, np.asarray(finite.all(axis=1)), strict=True
+            )
         ]
 
     def _finish(self, one: Request, outcome: Prediction | Failure) -> None:

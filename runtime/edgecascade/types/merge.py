@@ -36,13 +36,22 @@ def merge(rule: str, local: Prediction, remote: Prediction) -> tuple[Prediction,
     return Prediction(label, float(mean[label]), mean), Source.MERGED
 
 
-def merged_labels(rule: str, local: NDArray[np.floating], remote: NDArray[np.floating]) -> NDArray[np.int64]:
+def merged_labels(
+    rule: str,
+    local: NDArray[np.floating],
+    remote: NDArray[np.floating],
+    *,
+    local_confidence: NDArray[np.floating] | None = None,
+    remote_confidence: NDArray[np.floating] | None = None,
+) -> NDArray[np.int64]:
     """Return the labels int64 [n] that `merge` gives, from calibrated probabilities [n, classes] of both models.
 
     Args:
         rule: as `merge`.
         local: the local model's probabilities; every rule replaces a row of NaN.
         remote: the remote's probabilities.
+        local_confidence: floating [n], by default the largest probability.
+        remote_confidence: likewise, of the remote.
 
     Raises:
         CalibrationError: the shapes differ, or the rule is unknown.
@@ -57,7 +66,8 @@ def merged_labels(rule: str, local: NDArray[np.floating], remote: NDArray[np.flo
     if rule == "replace":
         return theirs
     if rule == "confident":
-        surer = local.max(axis=1) > remote.max(axis=1)
+        ours = local.max(axis=1) if local_confidence is None else local_confidence
+        surer = ours > (remote.max(axis=1) if remote_confidence is None else remote_confidence)
         merged = np.where(surer, local.argmax(axis=1), theirs)
         return merged
     if rule == "average":
