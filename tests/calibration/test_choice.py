@@ -33,12 +33,12 @@ def losses(calibrator: Platt | ConfidenceMap | None, scored: Scored) -> NDArray[
     return -np.log(np.where(scored[1], probability, 1 - probability))
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_platt_scaling_is_chosen_for_linear_log_odds(seed: int) -> None:
-    """Isotonic regression gains nothing there."""
-    scored = logistic(500, seed)
-    chosen = choose_calibrator(*scored)
-    assert (chosen.method, chosen.calibrator) == ("platt", fit_platt(*scored))
+def test_platt_scaling_is_chosen_for_linear_log_odds() -> None:
+    """Isotonic regression gains nothing there, and is chosen by chance only."""
+    found = [choose_calibrator(*logistic(500, seed)) for seed in range(40)]
+    platt = [(seed, one.calibrator) for seed, one in enumerate(found) if one.method == "platt"]
+    assert len(platt) >= 34
+    assert all(calibrator == fit_platt(*logistic(500, seed)) for seed, calibrator in platt)
 
 
 @pytest.mark.parametrize("seed", range(3))

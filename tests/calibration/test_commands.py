@@ -235,7 +235,7 @@ def test_scores_of_any_task_are_evaluated(tmp_path: Path, capsys: pytest.Capture
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--array", "other"], ["--fit-share", "1"], ["--fit-share", "0"], ["--calibrator", "x"], ["--seed", "-1"]],
+    [["--array", "other"], ["--fit-share", "1"], ["--fit-share", "0"], ["--seed", "-1"]],
 )
 def test_an_invalid_evaluation_ends_in_one_sentence(
     folder: Path, arguments: list[str], capsys: pytest.CaptureFixture[str]

@@ -8,13 +8,7 @@ from numpy.typing import NDArray
 from edgecascade.types.errors import CalibrationError
 from edgecascade.types.softmax import are_probabilities
 
-__all__ = [
-    "check_labelled_logits",
-    "check_labelled_probabilities",
-    "check_scored_answers",
-    "check_seed",
-    "check_weighted_answers",
-]
+__all__ = ["check_labelled_logits", "check_labelled_probabilities", "check_scored_answers", "check_seed"]
 
 
 def check_labelled_logits(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> None:
@@ -66,22 +60,6 @@ def check_scored_answers(score: NDArray[np.floating], correct: NDArray[np.bool_]
     if not np.isfinite(score).all():
         row = int(np.flatnonzero(~np.isfinite(score))[0])
         raise CalibrationError(f"score: expected finite numbers, got {score[row]} in row {row}")
-
-
-def check_weighted_answers(
-    score: NDArray[np.floating], correct: NDArray[np.bool_], weight: NDArray[np.floating] | None
-) -> NDArray[np.float64]:
-    """Refuse what `check_scored_answers` refuses, and weights that are not positive [n]; return them as float64.
-
-    Raises:
-        CalibrationError: names the argument, what was expected and what came.
-    """
-    check_scored_answers(score, correct)
-    if weight is None:
-        return np.ones(len(score))
-    if np.shape(weight) != score.shape or not (np.isfinite(weight).all() and (np.asarray(weight) > 0).all()):
-        raise CalibrationError(f"weight: expected positive numbers [{len(score)}], got {list(np.shape(weight))}")
-    return np.asarray(weight, np.float64)
 
 
 def check_seed(seed: int) -> None:

@@ -217,8 +217,8 @@ def plan_cascade(
         remote_logits,
         remote.temperature,
         labels,
-        local.confidence_map,
-        remote.confidence_map,
+        local_map=local.confidence_map,
+        remote_map=remote.confidence_map,
     )
     routing = choose_routing(
         lambda score, merge: pair.outcomes(score, merge)[planning], objective, scores=scores, merges=merges, seed=seed

@@ -351,7 +351,8 @@ class CascadeDocument:
 def calibration_dict(calibration: Calibration) -> dict[str, Any]:
     """Return a calibration as it is in JSON, where `knots` and `values` are those of its map, if it has one."""
     found = asdict(calibration)
-    return {**found, **(found.pop("confidence_map") or {})}
+    mapped = found.pop("confidence_map")
+    return {**found, **(mapped or {})}
 
 
 def policy_dict(record: PolicyRecord) -> dict[str, Any]:
@@ -422,10 +423,10 @@ def _calibration(found: Mapping[str, Any]) -> Calibration:
     measured = ("accuracy", "nll_before", "nll_after", "ece_before", "ece_after")
     mapped = found.get("knots") is not None
     return Calibration(
-        str(found["method"]),
-        float(found["temperature"]),
-        int(found["n"]),
-        *(_estimate(found[name]) for name in measured),
+        method=str(found["method"]),
+        temperature=float(found["temperature"]),
+        n=int(found["n"]),
+        **{name: _estimate(found[name]) for name in measured},
         confidence_map=ConfidenceMap(_numbers(found["knots"]), _numbers(found["values"])) if mapped else None,
     )
 

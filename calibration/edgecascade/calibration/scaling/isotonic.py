@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from edgecascade.calibration._checks import check_weighted_answers
-from edgecascade.calibration.scaling.platt import prior_corrected_targets
+from edgecascade.calibration._checks import check_scored_answers
+from edgecascade.calibration.scaling.platt import prior_corrected_targets, row_weights
 from edgecascade.types.confidence_map import ConfidenceMap
 
 __all__ = ["fit_isotonic", "grouped"]
@@ -15,7 +15,7 @@ __all__ = ["fit_isotonic", "grouped"]
 def fit_isotonic(
     score: NDArray[np.floating],
     correct: NDArray[np.bool_],
-    weight: NDArray[np.floating] | None = None,
+    weight: ArrayLike | None = None,
     *,
     groups: int | None = None,
 ) -> ConfidenceMap:
@@ -28,7 +28,7 @@ def fit_isotonic(
     Args:
         score: [n], floating and finite, on any scale.
         correct: bool [n], whether the answer was right.
-        weight: [n], positive; None weighs all alike.
+        weight: [n], numbers above 0 on any scale, by which each row counts; None for equal weights.
         groups: most knots: the scores are first averaged in so many groups of equal weight, as in `grouped`. None
             gives each distinct score its own group.
 
@@ -41,7 +41,8 @@ def fit_isotonic(
     """
     from scipy.optimize import isotonic_regression
 
-    weight = check_weighted_answers(score, correct, weight)
+    check_scored_answers(score, correct)
+    weight = row_weights(weight, len(score))
     knots, right, total = grouped(score, correct, weight, groups)
     fitted = isotonic_regression(right, weights=total)
     first, last = fitted.blocks[:-1], fitted.blocks[1:] - 1

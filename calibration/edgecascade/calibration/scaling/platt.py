@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from edgecascade.calibration._checks import check_weighted_answers
+from edgecascade.calibration._checks import check_scored_answers
+from edgecascade.calibration.weights import normalised
 from edgecascade.types.errors import CalibrationError
 
-__all__ = ["Platt", "fit_platt", "prior_corrected_targets"]
+__all__ = ["Platt", "fit_platt", "prior_corrected_targets", "row_weights"]
 
 _MAX_STEPS = 100
 _PRECISION = 1e-8  # of the last Newton step but one in log-odds; the step squares the error
@@ -41,9 +42,7 @@ class Platt:
             return _sigmoid(self.slope * np.asarray(score, np.float64) + self.intercept)
 
 
-def fit_platt(
-    score: NDArray[np.floating], correct: NDArray[np.bool_], weight: NDArray[np.floating] | None = None
-) -> Platt:
+def fit_platt(score: NDArray[np.floating], correct: NDArray[np.bool_], weight: ArrayLike | None = None) -> Platt:
     """Fit slope and intercept to prior-corrected targets by maximum likelihood.
 
     Platt (1999), section 2.2, by the Newton method with backtracking of Lin, Lin and Weng, "A note on Platt's
@@ -54,7 +53,7 @@ def fit_platt(
     Args:
         score: [n], floating and finite, on any scale.
         correct: bool [n], whether the answer was right.
-        weight: [n], positive; None weighs all alike.
+        weight: [n], numbers above 0 on any scale, by which each row counts; None for equal weights.
 
     Raises:
         CalibrationError: other shapes, types or numbers, or the scores are all equal.
@@ -63,7 +62,8 @@ def fit_platt(
     >>> fit_platt(score, np.array([True, True, True, True, False, False]))(score).round(2)
     array([0.8 , 0.77, 0.72, 0.5 , 0.67, 0.38])
     """
-    weight = check_weighted_answers(score, correct, weight)
+    check_scored_answers(score, correct)
+    weight = row_weights(weight, len(score))
     if score.min() == score.max():
         raise CalibrationError(f"score: expected at least two distinct values, got {score[0]} in all {len(score)} rows")
     # Scaling by a power of two is exact: no difference of scores is lost or overflows.
@@ -95,6 +95,12 @@ def prior_corrected_targets(
     weight = np.ones(len(correct)) if weight is None else weight
     right, wrong = float(weight[correct].sum()), float(weight[~correct].sum())
     return 1 / (wrong + 2), (right + 1) / (right + 2)
+
+
+def row_weights(weight: ArrayLike | None, n: int) -> NDArray[np.float64]:
+    """Return weights float64 [n] with a mean of 1; None gives equal ones, and errors are those of `normalised`."""
+    scaled = normalised(weight, n)
+    return np.ones(n) if scaled is None else scaled
 
 
 def _minimise(x: NDArray[np.float64], target: NDArray[np.float64], weight: NDArray[np.float64]) -> NDArray[np.float64]:
