@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from edgecascade.types.costs import ErrorCosts
 from edgecascade.types.errors import ArgumentError, ModelFileError
 from edgecascade.types.estimate import Estimate, OperatingPoint
 from edgecascade.types.policy import Policy, RemoteCalibration
@@ -203,6 +204,7 @@ class PolicyRecord:
         counts: calibration inputs in each bin.
         intervals: 95 % interval of local minus merged accuracy in each bin.
         considered: every score and merge rule considered, the chosen one first.
+        costs: of the errors, by which labels are chosen; None if all cost the same.
     """
 
     score: str
@@ -218,6 +220,7 @@ class PolicyRecord:
     counts: tuple[int, ...]
     intervals: tuple[tuple[float, float], ...]
     considered: tuple[Routing, ...]
+    costs: ErrorCosts | None = None
 
 
 @dataclass(frozen=True)
@@ -282,6 +285,7 @@ class CascadeDocument:
             temperature=self.calibration.temperature,
             edges=planned.edges,
             values=planned.values,
+            costs=planned.costs,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -342,6 +346,8 @@ class CascadeDocument:
 def policy_dict(record: PolicyRecord) -> dict[str, Any]:
     """Return a policy as it is in JSON, where its advice is called `verdict`."""
     policy = {"verdict" if name == "advice" else name: value for name, value in asdict(record).items()}
+    if record.costs is not None:
+        policy["costs"] = record.costs.values
     return {name: value for name, value in policy.items() if value is not None}
 
 
@@ -366,17 +372,19 @@ def read_preprocessing(text: str | None, where: str) -> Preprocessing | None:
 
 
 def _document(found: Mapping[str, Any]) -> CascadeDocument:
-    scores = found["remote"]["scores"]
+    labels, policy, scores = _strings(found["labels"]), _policy(found["policy"]), found["remote"]["scores"]
     if scores not in ("logits", "probabilities"):
         raise ArgumentError(f"remote scores: expected logits or probabilities, got {scores!r}")
+    if policy.costs is not None and policy.costs.classes != len(labels):
+        raise ArgumentError(f"costs: expected those of {len(labels)} classes, got {policy.costs.classes}")
     return CascadeDocument(
         written_by=str(found["written_by"]),
-        labels=_strings(found["labels"]),
+        labels=labels,
         preprocessing=_preprocessing(found["preprocessing"]),
         calibration=_calibration(found["calibration"]),
         remote=_calibration(found["remote"]),
         remote_scores=scores,
-        policy=_policy(found["policy"]),
+        policy=policy,
         operating_curve=tuple(_point(one) for one in found["operating_curve"]),
         certificate=None if found["certificate"] is None else _certificate(found["certificate"]),
         source=SourceRecord(**{name: str(found["source"][name]) for name in SourceRecord.__dataclass_fields__}),
@@ -466,6 +474,7 @@ def _policy(found: Mapping[str, Any]) -> PolicyRecord:
             )
             for one in considered
         ),
+        costs=None if found.get("costs") is None else ErrorCosts(found["costs"]),
     )
     if record.values is not None and len(record.values) != len(record.counts):
         raise ArgumentError(f"counts: expected {len(record.values)}, one per bin, got {len(record.counts)}")
