@@ -317,7 +317,7 @@ def test_an_uncertain_remote_is_not_reported_as_overconfidence() -> None:
 
 
 def test_labels_of_least_expected_cost_are_not_reported_as_underconfidence() -> None:
-    """Both models answer a class of probability .2, because its errors cost most; its confidence is compared with it."""
+    """Both models answer a class of probability .2 whose errors cost most, and it is right as often."""
     made = watch()
     row = np.array([0.8, 0.2, 0.0], np.float32)
     for likely in (True, False, False, False, False):
