@@ -33,6 +33,7 @@ __all__ = [
     "Routing",
     "SourceRecord",
     "TextPreprocessing",
+    "certificate_dict",
     "policy_dict",
     "preprocessing_dict",
     "read_preprocessing",
@@ -151,6 +152,7 @@ class Certificate:
         offload_rate: share of these inputs that it forwards.
         n: number of labelled inputs that it was tested on, and that nothing was chosen on.
         p_value: of the threshold's test, at most d.
+        group_loss: the largest loss within each class or group, certified with the same d; None if none was requested.
     """
 
     loss: float
@@ -159,11 +161,13 @@ class Certificate:
     offload_rate: float
     n: int
     p_value: float
+    group_loss: float | None = None
 
     def __str__(self) -> str:
+        groups = "" if self.group_loss is None else f", and at most {self.group_loss:.1%} within each group,"
         return (
-            f"loss against asking the remote always at most {self.loss:.1%} with probability {1 - self.risk:.4g} "
-            f"(n = {self.n}), forwarding {self.offload_rate:.1%}"
+            f"loss against asking the remote always at most {self.loss:.1%}{groups} with probability "
+            f"{1 - self.risk:.4g} (n = {self.n}), forwarding {self.offload_rate:.1%}"
         )
 
 
@@ -299,7 +303,7 @@ class CascadeDocument:
             "remote": {**asdict(self.remote), "scores": self.remote_scores},
             "policy": policy_dict(self.policy),
             "operating_curve": [asdict(point) for point in self.operating_curve],
-            "certificate": None if self.certificate is None else asdict(self.certificate),
+            "certificate": None if self.certificate is None else certificate_dict(self.certificate),
             "source": asdict(self.source),
         }
 
@@ -341,6 +345,11 @@ class CascadeDocument:
             said = str(error) if isinstance(error, ArgumentError) else repr(error)
             raise ModelFileError(f"{where}: its `{KEY}` metadata is damaged: {said}") from error
         return document
+
+
+def certificate_dict(certificate: Certificate) -> dict[str, Any]:
+    """Return a certificate as it is in JSON."""
+    return {name: value for name, value in asdict(certificate).items() if value is not None}
 
 
 def policy_dict(record: PolicyRecord) -> dict[str, Any]:
@@ -446,6 +455,7 @@ def _certificate(found: Mapping[str, Any]) -> Certificate:
         offload_rate=float(found["offload_rate"]),
         n=int(found["n"]),
         p_value=float(found["p_value"]),
+        group_loss=None if found.get("group_loss") is None else float(found["group_loss"]),
     )
 
 
