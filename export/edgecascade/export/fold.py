@@ -75,19 +75,6 @@ _SCORES: dict[str, list[Step]] = {
 }
 
 
-# From `largest` to `confidence`.
-_UNMAPPED: list[Step] = [("Squeeze", ["largest", "axis"], "confidence", {})]
-# The same by a map: linear interpolation as a sum of shares of its rises, each of which is
-# monotone in any arithmetic. No operator multiplies matrices, which some providers do with ten bits.
-_MAPPED: list[Step] = [
-    ("Sub", ["largest", "map_starts"], "map_past", {}),
-    ("Mul", ["map_past", "map_rates"], "map_shares", {}),
-    ("Clip", ["map_shares", "zero", "one"], "map_passed", {}),
-    ("Mul", ["map_passed", "map_rises"], "map_risen", {}),
-    ("ReduceSum", ["map_risen", "axis"], "confidence", {"keepdims": 0}),
-]
-
-
 def fold(
     body: ModelProto, *, logits: str, kind: str = "logits", rule: DecisionRule, document: CascadeDocument
 ) -> ModelProto:
@@ -100,7 +87,7 @@ def fold(
         body: an ONNX model of opset 13 or newer, not a cascade model.
         logits: the tensor that holds the logits [batch, classes], or what they are computed from.
         kind: what that tensor holds, one of `KINDS`.
-        rule: temperature, advantage table, threshold, score and confidence map.
+        rule: temperature, advantage table, threshold, score, costs and confidence map.
         document: the content of the metadata key `edgecascade`.
 
     Raises:
@@ -126,15 +113,11 @@ def fold(
     for name, value in defaults.items():
         model.graph.initializer.append(numpy_helper.from_array(np.asarray(value, np.float32), name))
         model.graph.input.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, OVERRIDABLE[name]))
-    steps = [
-        *logits_steps(logits, kind),
-        *_probability_steps(opset(body)),
-        *(_UNMAPPED if rule.confidence_map is None else _MAPPED),
-        *_SCORES[rule.score],
-        *_DECISION,
-    ]
+    head = [*_confidence_steps(opset(body), rule), *_SCORES[rule.score], *_DECISION]
+    steps = [*logits_steps(logits, kind), *head]
     used = {name for _, inputs, _, _ in steps for name in inputs}
-    for name, value in {**_CONSTANTS, **_map_constants(rule.confidence_map)}.items():
+    constants = _CONSTANTS if rule.costs is None else {**_CONSTANTS, "costs": rule.costs.array}
+    for name, value in {**constants, **_map_constants(rule.confidence_map)}.items():
         if name in used:
             model.graph.initializer.append(numpy_helper.from_array(value, f"{INNER}{name}"))
     model.graph.node.extend(_nodes(steps))
@@ -158,6 +141,7 @@ def rule_of(model: ModelProto) -> DecisionRule:
         table=AdvantageTable(value["advantage_edges"], value["advantage_values"], counts),
         threshold=float(value["threshold"]),
         score=planned.score,
+        costs=planned.costs,
         confidence_map=document.calibration.confidence_map,
     )
 
@@ -181,7 +165,7 @@ def unfold(model: ModelProto) -> ModelProto:
 
 
 def _map_constants(found: ConfidenceMap | None) -> dict[str, NDArray[np.float32]]:
-    """Return the constants of `_MAPPED`: a column per segment, before them one for the lowest value.
+    """Return the constants of a map: a column per segment, and before them one for the lowest value.
 
     A share is (p - start) * rate, clipped to 0..1; that of the first column is 1 for every probability.
     """
@@ -195,14 +179,41 @@ def _map_constants(found: ConfidenceMap | None) -> dict[str, NDArray[np.float32]
     }
 
 
-def _probability_steps(version: int) -> list[Step]:
-    """Return the steps from `logits` to everything that confidence and score are computed from."""
+def _confidence_steps(version: int, rule: DecisionRule) -> list[Step]:
+    """Return the steps from `logits` to label and confidence, and to everything that a score is computed from."""
     inputs, attributes = (["probabilities"], {"axes": [1]}) if version < 18 else (["probabilities", "axis"], {})
-    return [
-        ("ArgMax", ["logits"], "label", {"axis": 1, "keepdims": 0}),
+    calibrated: list[Step] = [
         ("Div", ["logits", "temperature"], "scaled", {}),
         ("Softmax", ["scaled"], "probabilities", {"axis": 1}),
         ("ReduceMax", inputs, "largest", {"keepdims": 1, **attributes}),
+    ]
+    if rule.costs is None:
+        return [("ArgMax", ["logits"], "label", {"axis": 1, "keepdims": 0}), *calibrated, *_final("largest", rule)]
+    combine, choose = ("Mul", "ArgMax") if rule.costs.array.ndim == 1 else ("MatMul", "ArgMin")
+    return [
+        *calibrated,
+        (combine, ["probabilities", "costs"], "weighted", {}),
+        (choose, ["weighted"], "answer", {"axis": 1, "keepdims": 1}),
+        ("Squeeze", ["answer", "axis"], "label", {}),
+        ("GatherElements", ["probabilities", "answer"], "probability", {"axis": 1}),
+        *_final("probability", rule),
+    ]
+
+
+def _final(probability: str, rule: DecisionRule) -> list[Step]:
+    """Return the steps to `confidence` from the probability [batch, 1] of the label.
+
+    A map is linear interpolation, here a sum of shares of its rises, because that is monotone in any arithmetic. No
+    operator multiplies matrices, which some providers do with ten bits.
+    """
+    if rule.confidence_map is None:
+        return [("Squeeze", [probability, "axis"], "confidence", {})]
+    return [
+        ("Sub", [probability, "map_starts"], "map_past", {}),
+        ("Mul", ["map_past", "map_rates"], "map_shares", {}),
+        ("Clip", ["map_shares", "zero", "one"], "map_passed", {}),
+        ("Mul", ["map_passed", "map_rises"], "map_risen", {}),
+        ("ReduceSum", ["map_risen", "axis"], "confidence", {"keepdims": 0}),
     ]
 
 

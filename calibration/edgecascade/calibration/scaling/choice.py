@@ -19,6 +19,7 @@ from edgecascade.calibration.scaling.isotonic import fit_isotonic, grouped
 from edgecascade.calibration.scaling.platt import Platt, fit_platt, row_weights
 from edgecascade.calibration.scaling.temperature import calibrate_temperature, mean_loss, row_losses
 from edgecascade.types.confidence_map import ConfidenceMap
+from edgecascade.types.costs import ErrorCosts, labels_of
 from edgecascade.types.document import Calibration
 from edgecascade.types.errors import CalibrationError
 from edgecascade.types.softmax import softmax
@@ -129,12 +130,13 @@ def calibrate_confidence(
     weight: ArrayLike | None = None,
     *,
     calibrator: str = "auto",
+    costs: ErrorCosts | None = None,
     seed: int = 0,
 ) -> Calibration:
-    """Fit T, and a map from the largest probability to the confidence where that is better by cross-fitting.
+    """Fit T, and a map from the label's probability to the confidence where that is better by cross-fitting.
 
     The figures after calibration are those of the final confidence. With a map, each input is measured by a map that
-    was fitted without it, and the NLL is that of the probabilities whose largest is the confidence and whose others
+    was fitted without it, and the NLL is that of the probabilities in which the label has the confidence and the others
     share the rest in proportion.
 
     Args:
@@ -142,6 +144,7 @@ def calibrate_confidence(
         labels: integer [n].
         weight: [n], numbers above 0 on any scale, by which each row counts; None for equal weights.
         calibrator: `auto`, `temperature` or `map`.
+        costs: of the errors, by which the labels are chosen; None if all cost the same.
         seed: of the split.
 
     Raises:
@@ -150,7 +153,9 @@ def calibrate_confidence(
     if calibrator not in CALIBRATORS:
         raise CalibrationError(f"calibrator: expected one of {', '.join(CALIBRATORS)}, got {calibrator!r}")
     plain = calibrate_temperature(logits, labels)
-    confidence, correct = softmax(logits, plain.temperature).max(axis=1), logits.argmax(axis=1) == labels
+    probabilities = softmax(logits, plain.temperature)
+    answers = logits.argmax(axis=1) if costs is None else labels_of(probabilities, costs)
+    confidence, correct = np.take_along_axis(probabilities, answers[:, None], axis=1)[:, 0], answers == labels
     fewest = min(np.count_nonzero(correct), np.count_nonzero(~correct))
     if calibrator == "map" and fewest < _FEWEST:
         raise CalibrationError(f"calibrator: expected {_FEWEST} right and {_FEWEST} wrong answers, got {fewest}")
