@@ -41,6 +41,7 @@ __all__ = ["Cascade"]
 
 _LONGEST = 86_400.0  # seconds
 _LOCAL, _CONFIDENT = Source.LOCAL, Reason.CONFIDENT  # looked up once: attribute access on an Enum is slow
+_new = tuple.__new__  # of a NamedTuple with every field given, without the Python call that a constructor is
 T = TypeVar("T")
 
 
@@ -384,7 +385,7 @@ class Cascade:
         if type(x) is not np.ndarray:
             x, encoded = self._local.inputs.read(x)
         label, confidence, advantage, forward, probabilities = self._local.one(x)
-        local = Prediction(label, confidence, probabilities)
+        local = _new(Prediction, (label, confidence, probabilities))
         audited = self._watch is not None and self._watch.saw(advantage, forward)
         if not (forward or audited):
             return self._answer_local(local, advantage, started)
@@ -408,7 +409,8 @@ class Cascade:
         label, confidence, _ = local
         elapsed = time.monotonic() - started
         self._tally.add_local(elapsed)
-        return Answer(label, self._labels[label], confidence, _LOCAL, _CONFIDENT, advantage, local, None, "", elapsed)
+        name = self._labels[label]
+        return _new(Answer, (label, name, confidence, _LOCAL, _CONFIDENT, advantage, local, None, "", elapsed, ""))
 
     def _finish(self, request: Request) -> Answer:
         """Return the answer as soon as there is a reply, or once the deadline has passed."""
@@ -424,8 +426,8 @@ class Cascade:
         if isinstance(outcome, Failure):
             reason, detail, _ = outcome
         else:
-            remote = outcome
-            final, source = merge(self.policy.merge, local, remote)
+            remote, policy = outcome, self.policy
+            final, source = merge(policy.merge, local, remote, policy.costs)
             reason = Reason.NOT_A_NUMBER if np.isnan(local.confidence) else Reason.OFFLOADED
         name = self._labels[final.label]
         return Answer(final.label, name, final.confidence, source, reason, advantage, local, remote, detail, 0.0)
