@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from edgecascade.types.costs import ErrorCosts
 from edgecascade.types.errors import ArgumentError, ModelFileError
 from edgecascade.types.estimate import Estimate, OperatingPoint
 from edgecascade.types.policy import Policy, RemoteCalibration
@@ -32,6 +33,7 @@ __all__ = [
     "Routing",
     "SourceRecord",
     "TextPreprocessing",
+    "certificate_dict",
     "policy_dict",
     "preprocessing_dict",
     "read_preprocessing",
@@ -150,6 +152,7 @@ class Certificate:
         offload_rate: share of these inputs that it forwards.
         n: number of labelled inputs that it was tested on, and that nothing was chosen on.
         p_value: of the threshold's test, at most d.
+        group_loss: the largest loss within each class or group, certified with the same d; None if none was requested.
     """
 
     loss: float
@@ -158,11 +161,13 @@ class Certificate:
     offload_rate: float
     n: int
     p_value: float
+    group_loss: float | None = None
 
     def __str__(self) -> str:
+        groups = "" if self.group_loss is None else f", and at most {self.group_loss:.1%} within each group,"
         return (
-            f"loss against asking the remote always at most {self.loss:.1%} with probability {1 - self.risk:.4g} "
-            f"(n = {self.n}), forwarding {self.offload_rate:.1%}"
+            f"loss against asking the remote always at most {self.loss:.1%}{groups} with probability "
+            f"{1 - self.risk:.4g} (n = {self.n}), forwarding {self.offload_rate:.1%}"
         )
 
 
@@ -203,6 +208,7 @@ class PolicyRecord:
         counts: calibration inputs in each bin.
         intervals: 95 % interval of local minus merged accuracy in each bin.
         considered: every score and merge rule considered, the chosen one first.
+        costs: of the errors, by which labels are chosen; None if all cost the same.
     """
 
     score: str
@@ -218,6 +224,7 @@ class PolicyRecord:
     counts: tuple[int, ...]
     intervals: tuple[tuple[float, float], ...]
     considered: tuple[Routing, ...]
+    costs: ErrorCosts | None = None
 
 
 @dataclass(frozen=True)
@@ -282,6 +289,7 @@ class CascadeDocument:
             temperature=self.calibration.temperature,
             edges=planned.edges,
             values=planned.values,
+            costs=planned.costs,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -295,7 +303,7 @@ class CascadeDocument:
             "remote": {**asdict(self.remote), "scores": self.remote_scores},
             "policy": policy_dict(self.policy),
             "operating_curve": [asdict(point) for point in self.operating_curve],
-            "certificate": None if self.certificate is None else asdict(self.certificate),
+            "certificate": None if self.certificate is None else certificate_dict(self.certificate),
             "source": asdict(self.source),
         }
 
@@ -339,9 +347,16 @@ class CascadeDocument:
         return document
 
 
+def certificate_dict(certificate: Certificate) -> dict[str, Any]:
+    """Return a certificate as it is in JSON."""
+    return {name: value for name, value in asdict(certificate).items() if value is not None}
+
+
 def policy_dict(record: PolicyRecord) -> dict[str, Any]:
     """Return a policy as it is in JSON, where its advice is called `verdict`."""
     policy = {"verdict" if name == "advice" else name: value for name, value in asdict(record).items()}
+    if record.costs is not None:
+        policy["costs"] = record.costs.values
     return {name: value for name, value in policy.items() if value is not None}
 
 
@@ -366,17 +381,19 @@ def read_preprocessing(text: str | None, where: str) -> Preprocessing | None:
 
 
 def _document(found: Mapping[str, Any]) -> CascadeDocument:
-    scores = found["remote"]["scores"]
+    labels, policy, scores = _strings(found["labels"]), _policy(found["policy"]), found["remote"]["scores"]
     if scores not in ("logits", "probabilities"):
         raise ArgumentError(f"remote scores: expected logits or probabilities, got {scores!r}")
+    if policy.costs is not None and policy.costs.classes != len(labels):
+        raise ArgumentError(f"costs: expected those of {len(labels)} classes, got {policy.costs.classes}")
     return CascadeDocument(
         written_by=str(found["written_by"]),
-        labels=_strings(found["labels"]),
+        labels=labels,
         preprocessing=_preprocessing(found["preprocessing"]),
         calibration=_calibration(found["calibration"]),
         remote=_calibration(found["remote"]),
         remote_scores=scores,
-        policy=_policy(found["policy"]),
+        policy=policy,
         operating_curve=tuple(_point(one) for one in found["operating_curve"]),
         certificate=None if found["certificate"] is None else _certificate(found["certificate"]),
         source=SourceRecord(**{name: str(found["source"][name]) for name in SourceRecord.__dataclass_fields__}),
@@ -438,6 +455,7 @@ def _certificate(found: Mapping[str, Any]) -> Certificate:
         offload_rate=float(found["offload_rate"]),
         n=int(found["n"]),
         p_value=float(found["p_value"]),
+        group_loss=None if found.get("group_loss") is None else float(found["group_loss"]),
     )
 
 
@@ -466,6 +484,7 @@ def _policy(found: Mapping[str, Any]) -> PolicyRecord:
             )
             for one in considered
         ),
+        costs=None if found.get("costs") is None else ErrorCosts(found["costs"]),
     )
     if record.values is not None and len(record.values) != len(record.counts):
         raise ArgumentError(f"counts: expected {len(record.values)}, one per bin, got {len(record.counts)}")
