@@ -15,11 +15,13 @@ from edgecascade.calibration.certificate import certify, sample_size
 from edgecascade.calibration.confidence import ConfidenceFunction, Verifier, mean_log_probability, relate
 from edgecascade.calibration.decision import SCORES, Decision, DecisionRule, decide, routing_score
 from edgecascade.calibration.intervals import (
+    accuracy_interval,
     mean,
     paired_difference_interval,
     proportion,
     proportion_interval,
     quantile,
+    simultaneous_band,
 )
 from edgecascade.calibration.metrics import (
     Reliability,
@@ -99,6 +101,7 @@ __all__ = [
     "Routing",
     "Verifier",
     "WhileItHelps",
+    "accuracy_interval",
     "advantage_intervals",
     "advantage_table",
     "are_probabilities",
@@ -136,5 +139,6 @@ __all__ = [
     "routing_score",
     "sample_size",
     "shrunk_advantage_table",
+    "simultaneous_band",
     "softmax",
 ]

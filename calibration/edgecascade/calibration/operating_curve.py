@@ -44,18 +44,20 @@ def operating_curve(
     """
     bare, n = operating_points(advantage, local_correct, merged_correct), len(advantage)
     forward = advantage[:, None] < np.array([point.threshold for point in bare], np.float32)
-    low, high = simultaneous_band(np.where(forward, merged_correct[:, None], local_correct[:, None]))
+    correct = np.where(forward, merged_correct[:, None], local_correct[:, None])
+    offload, accuracy = (np.transpose(proportion_interval(some.sum(axis=0), n)) for some in (forward, correct))
+    band = np.transpose(simultaneous_band(correct))
     return tuple(
         OperatingPoint(
             threshold=point.threshold,
             offload_rate=float(point.offload_rate),
             accuracy=float(point.accuracy),
-            offload_interval=proportion_interval(round(point.offload_rate * n), n),
-            accuracy_interval=proportion_interval(round(point.accuracy * n), n),
-            accuracy_band=(float(bottom), float(top)),
+            offload_interval=(float(offload[at, 0]), float(offload[at, 1])),
+            accuracy_interval=(float(accuracy[at, 0]), float(accuracy[at, 1])),
+            accuracy_band=(float(band[at, 0]), float(band[at, 1])),
             n=n,
         )
-        for point, bottom, top in zip(bare, low, high, strict=True)
+        for at, point in enumerate(bare)
     )
 
 

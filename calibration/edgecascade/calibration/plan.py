@@ -205,7 +205,7 @@ def plan_cascade(
     >>> found.score, found.merge, found.policy.chosen.offload_rate
     ('confidence', 'replace', 0.2)
     >>> print(found.policy.chosen)
-    offload 20.0% (17.6% to 22.6%), accuracy 66.7% (62.9% to 70.5%, allowing for the choice) on n = 1000
+    offload 20.0% (17.6% to 22.6%), accuracy 66.7% (62.8% to 70.5%, allowing for the choice) on n = 1000
     """
     check_seed(seed)
     if np.shape(local_logits) != np.shape(remote_logits):
