@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgecascade.calibration.advantage import Correct
 from edgecascade.calibration.decision import routing_score
+from edgecascade.calibration.weights import effective_size, normalised, weighted_mean
+from edgecascade.types.confidence_map import ConfidenceMap
 from edgecascade.types.merge import merged_labels
 from edgecascade.types.softmax import softmax
 
-__all__ = ["Outcomes", "Pair"]
+__all__ = ["Outcomes", "Pair", "members"]
 
 _BLOCK = 1 << 22  # probabilities of a block of rows
 
@@ -27,12 +31,13 @@ class Outcomes:
 
     Attributes:
         score: float32 [n], the local model's routing score.
-        local_confidence: float32 [n], calibrated.
-        remote_confidence: float32 [n], calibrated.
+        local_confidence: float32 [n], the largest probability, calibrated by the temperature alone.
+        remote_confidence: float32 [n], likewise.
         local_correct: bool [n], whether the local answer is right.
         remote_correct: bool [n], whether the remote's answer is right.
         merged_correct: bool [n], whether the answer is right once the remote has replied.
         weight: float64 [n], how much each input counts, above 0 with a mean of 1; None if all count alike.
+        group: [n], the class or group of each input, as a number or a string; None if nothing is measured by group.
     """
 
     score: NDArray[np.float32]
@@ -42,6 +47,7 @@ class Outcomes:
     remote_correct: Correct
     merged_correct: Correct
     weight: NDArray[np.float64] | None = None
+    group: NDArray[Any] | None = None
 
     def __getitem__(self, rows: NDArray[np.intp] | NDArray[np.bool_]) -> Outcomes:
         """Return the outcomes of some of the inputs; their weights have a mean of 1 again."""
@@ -53,7 +59,8 @@ class Outcomes:
             local_correct=self.local_correct[rows],
             remote_correct=self.remote_correct[rows],
             merged_correct=self.merged_correct[rows],
-            weight=None if weight is None else weight / weight.mean(),
+            weight=normalised(weight, 0 if weight is None else len(weight)),
+            group=None if self.group is None else self.group[rows],
         )
 
     def __len__(self) -> int:
@@ -63,11 +70,11 @@ class Outcomes:
     @property
     def size(self) -> float:
         """The number of equally weighted inputs that would be as informative (Kish); n without weights."""
-        return len(self) if self.weight is None else float(self.weight.sum() ** 2 / (self.weight**2).sum())
+        return effective_size(self.weight, len(self))
 
     def mean(self, values: NDArray[np.bool_] | NDArray[np.floating]) -> float:
         """Return the weighted mean of values [n], such as a share of inputs or an accuracy."""
-        return float(values.mean() if self.weight is None else self.weight @ values / self.weight.sum())
+        return weighted_mean(values, self.weight)
 
 
 @dataclass(frozen=True)
@@ -81,6 +88,9 @@ class Pair:
         remote_temperature: T of the remote.
         labels: integer [n].
         weight: float64 [n], as in `Outcomes`.
+        group: [n], as in `Outcomes`.
+        local_map: from the local model's largest probability to its confidence; None if the two are the same.
+        remote_map: likewise, of the remote.
     """
 
     local_logits: NDArray[np.floating]
@@ -89,6 +99,9 @@ class Pair:
     remote_temperature: float
     labels: NDArray[np.integer]
     weight: NDArray[np.float64] | None = None
+    group: NDArray[Any] | None = None
+    local_map: ConfidenceMap | None = None
+    remote_map: ConfidenceMap | None = None
 
     def outcomes(self, score: str, merge: str) -> Outcomes:
         """Return what both models did under a score of `SCORES` and a merge rule of `MERGES`.
@@ -100,7 +113,7 @@ class Pair:
             parts = [routing_score(score, self.local_logits[rows], self.local_temperature) for rows in self._rows]
             self._scores[score] = np.concatenate(parts)
         if merge not in self._merged:
-            labels = [merged_labels(merge, *self._probabilities(rows)) for rows in self._rows]
+            labels = [self._merged_labels(merge, rows) for rows in self._rows]
             self._merged[merge] = np.concatenate(labels) == self.labels
         (local_confidence, local_correct), (remote_confidence, remote_correct) = self._alone
         return Outcomes(
@@ -111,12 +124,23 @@ class Pair:
             remote_correct=remote_correct,
             merged_correct=self._merged[merge],
             weight=self.weight,
+            group=self.group,
         )
 
     def _probabilities(self, rows: slice) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         return (
             softmax(self.local_logits[rows], self.local_temperature),
             softmax(self.remote_logits[rows], self.remote_temperature),
+        )
+
+    def _merged_labels(self, merge: str, rows: slice) -> NDArray[np.int64]:
+        local, remote = self._probabilities(rows)
+        return merged_labels(
+            merge,
+            local,
+            remote,
+            local_confidence=None if self.local_map is None else self.local_map(local.max(axis=1)),
+            remote_confidence=None if self.remote_map is None else self.remote_map(remote.max(axis=1)),
         )
 
     @cached_property
@@ -143,3 +167,11 @@ class Pair:
     @cached_property
     def _merged(self) -> dict[str, NDArray[np.bool_]]:
         return {}
+
+
+def members(group: NDArray[Any] | None) -> Iterator[tuple[str, NDArray[np.intp]]]:
+    """Yield the name of each group [n] with the positions of its inputs; nothing where there are no groups."""
+    if group is not None:
+        names, index = np.unique(group, return_inverse=True)
+        for one, name in enumerate(names.tolist()):
+            yield str(name), np.flatnonzero(index == one)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,9 +22,19 @@ from edgecascade.calibration.decision import SCORES, DecisionRule
 from edgecascade.calibration.objective import CertifiedLoss, LeastOffload, Objective, surest
 from edgecascade.calibration.operating_curve import difference, measured_curve, operating_points
 from edgecascade.calibration.outcomes import Outcomes, Pair
-from edgecascade.calibration.scaling.temperature import calibrate_temperature
+from edgecascade.calibration.scaling.choice import calibrate_confidence
 from edgecascade.calibration.summary import advise, as_html, as_text, cascade_rows, plan_rows, signed_points
-from edgecascade.types.document import Calibration, Certificate, PolicyRecord, Routing, point_dict, policy_dict
+from edgecascade.calibration.weights import normalised
+from edgecascade.types.document import (
+    Calibration,
+    Certificate,
+    PolicyRecord,
+    Routing,
+    calibration_dict,
+    certificate_dict,
+    point_dict,
+    policy_dict,
+)
 from edgecascade.types.errors import CalibrationError
 from edgecascade.types.estimate import OperatingPoint, Point
 from edgecascade.types.merge import MERGES
@@ -100,7 +110,14 @@ class CascadePlan:
     @property
     def rule(self) -> DecisionRule:
         """The rule that the device computes."""
-        return DecisionRule(self.local.temperature, self.policy.table, self.policy.threshold, self.score)
+        local = self.local
+        return DecisionRule(
+            local.temperature,
+            self.policy.table,
+            self.policy.threshold,
+            self.score,
+            confidence_map=local.confidence_map,
+        )
 
     @property
     def record(self) -> PolicyRecord:
@@ -126,11 +143,11 @@ class CascadePlan:
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as JSON-like values, in the sections of `CascadeDocument` that a plan decides."""
         return {
-            "calibration": asdict(self.local),
-            "remote": asdict(self.remote),
+            "calibration": calibration_dict(self.local),
+            "remote": calibration_dict(self.remote),
             "policy": policy_dict(self.record),
             "operating_curve": [point_dict(point) for point in self.policy.curve],
-            "certificate": None if self.certificate is None else asdict(self.certificate),
+            "certificate": None if self.certificate is None else certificate_dict(self.certificate),
         }
 
     def __str__(self) -> str:
@@ -152,9 +169,10 @@ def plan_cascade(
     bins: int | None = None,
     even_without_gain: bool = False,
     weight: NDArray[np.float64] | None = None,
+    calibrator: str = "auto",
     seed: int = 0,
 ) -> CascadePlan:
-    """Fit both temperatures, choose score, merge rule and estimate by cross-fitting, and plan.
+    """Calibrate both models, choose score, merge rule and estimate by cross-fitting, and plan.
 
     For a `CertifiedLoss` the inputs are split at random: one part is used for all of this, the other only to test
     the certificate.
@@ -170,7 +188,8 @@ def plan_cascade(
             the score, and `shrunk`, which must gain more than it by at least one standard error.
         bins: of the advantage table, as in `estimate_advantage`.
         even_without_gain: whether to forward although cross-fitting shows no gain; the plan then forwards nothing.
-        weight: float64 [n], how much each input counts, above 0 with a mean of 1; None if all count alike.
+        weight: floating [n], above 0, how much each input counts; None if all count alike.
+        calibrator: of both confidences, `auto`, `temperature` or `map`, as in `calibrate_confidence`.
         seed: of every random split.
 
     Raises:
@@ -194,14 +213,26 @@ def plan_cascade(
             f"got {list(np.shape(remote_logits))}"
         )
     check_labelled_logits(local_logits, labels)
+    weight = normalised(weight, len(labels))
     testing = np.zeros(len(labels), bool)
     if isinstance(objective, CertifiedLoss):
         held = round(len(labels) * objective.testing_share)
         testing[np.random.default_rng(seed).permutation(len(labels))[:held]] = True
     planning = ~testing
-    local = calibrate_temperature(local_logits[planning], labels[planning])
-    remote = calibrate_temperature(remote_logits[planning], labels[planning])
-    pair = Pair(local_logits, local.temperature, remote_logits, remote.temperature, labels, weight)
+    local, remote = (
+        calibrate_confidence(logits[planning], labels[planning], calibrator=calibrator, seed=seed)
+        for logits in (local_logits, remote_logits)
+    )
+    pair = Pair(
+        local_logits,
+        local.temperature,
+        remote_logits,
+        remote.temperature,
+        labels,
+        weight=weight,
+        local_map=local.confidence_map,
+        remote_map=remote.confidence_map,
+    )
     fit = cross_fit(
         lambda score, merge: pair.outcomes(score, merge)[planning],
         objective,
@@ -400,6 +431,7 @@ def _certified(fit: CrossFit, choice: _Choice, testing: Outcomes, objective: Cer
         np.array([point.threshold for point in points]),
         loss=objective.loss,
         risk=objective.risk,
+        weight=testing.weight,
     )
     position = next(one for one, point in enumerate(points) if point.threshold == certificate.threshold)
     words, idle = f"least offload, {certificate}", "the local model alone is certified"

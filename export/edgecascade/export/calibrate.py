@@ -113,6 +113,7 @@ def calibrate(
     estimate: str = "auto",
     bins: int | None = None,
     even_without_gain: bool = False,
+    calibrator: str = "auto",
     output: str | None = None,
     kind: str | None = None,
     expected: NDArray[np.floating] | None = None,
@@ -134,6 +135,7 @@ def calibrate(
         estimate: of the advantage: `monotone`, `shrunk`, `labels`, `confidences` (the paper's rule), or `auto`.
         bins: number of bins of the advantage table; by default 15, or for `monotone` and `shrunk` up to 50.
         even_without_gain: whether to forward although cross-fitting shows no gain.
+        calibrator: of both confidences: `temperature`, `map`, or `auto`, which adds a map where it is better.
         output: the body's output that holds the logits, if it is not evident.
         kind: one of `KINDS`, if the values do not tell.
         expected: [n, classes], logits or probabilities on that data of the model that the body was converted from;
@@ -155,6 +157,7 @@ def calibrate(
         "estimate": estimate,
         "bins": bins,
         "even_without_gain": even_without_gain,
+        "calibrator": calibrator,
     }
     return write_cascade(found, out, data, local_scores, remote_scores, objective=objective, golden=golden, **options)
 

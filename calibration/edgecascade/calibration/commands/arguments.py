@@ -15,11 +15,12 @@ from edgecascade.calibration.objective import (
     Objective,
     WhileItHelps,
 )
+from edgecascade.calibration.scaling import CALIBRATORS
 from edgecascade.cli import rare
 from edgecascade.types.errors import CalibrationError
 from edgecascade.types.merge import MERGES
 
-__all__ = ["add_plan_arguments", "objective_if_any", "objective_of", "plan_options", "share"]
+__all__ = ["add_calibrator_argument", "add_plan_arguments", "objective_if_any", "objective_of", "plan_options", "share"]
 
 
 def share(text: str) -> float:
@@ -98,6 +99,20 @@ def add_plan_arguments(parser: ArgumentParser, *, required: bool = True) -> None
             help="Forward although cross-fitting shows no gain from it; by default nothing is forwarded then.",
         )
     )
+    add_calibrator_argument(choice)
+
+
+def add_calibrator_argument(parser: Any) -> None:
+    """Add how the confidences are calibrated to a parser or a group."""
+    rare(
+        parser.add_argument(
+            "--calibrator",
+            choices=CALIBRATORS,
+            default="auto",
+            help="Calibration of the confidence: by a temperature alone, or by a rising map after it (default auto: "
+            "a map where it is better, cross-fitted). Decisions stay the same.",
+        )
+    )
 
 
 def objective_of(arguments: Namespace) -> Objective:
@@ -136,6 +151,7 @@ def plan_options(arguments: Namespace) -> dict[str, Any]:
         "estimate": arguments.estimate,
         "bins": arguments.bins,
         "even_without_gain": arguments.even_without_gain,
+        "calibrator": arguments.calibrator,
     }
 
 
