@@ -203,8 +203,8 @@ def _confidence_steps(version: int, rule: DecisionRule) -> list[Step]:
 def _final(probability: str, rule: DecisionRule) -> list[Step]:
     """Return the steps to `confidence` from the probability [batch, 1] of the label.
 
-    A map is linear interpolation, here a sum of shares of its rises, because that is monotone in any arithmetic. No
-    operator multiplies matrices, which some providers do with ten bits.
+    A map is linear interpolation, here a sum of shares of its rises: it never falls in floating point either, as long
+    as sums have the same order. No operator multiplies matrices, which some providers do with ten bits.
     """
     if rule.confidence_map is None:
         return [("Squeeze", [probability, "axis"], "confidence", {})]
