@@ -99,7 +99,7 @@ def move_threshold(
     model = load_model(path)
     session = open_session(path)
     document = read_document(session, path)
-    chosen = objective.choose(document.operating_curve, document.remote.accuracy.value)
+    chosen = objective.choose(document.operating_curve, document.remote.accuracy.value, document.policy.chosen.n)
     moved = "the threshold was moved along the curve of the calibration data; nothing was measured anew"
     policy = replace(
         document.policy, objective=str(objective), threshold=chosen.threshold, chosen=chosen, advice=(moved,)

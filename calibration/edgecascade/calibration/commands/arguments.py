@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from typing import Any
 
+from edgecascade.calibration.cross_fit import ESTIMATES
 from edgecascade.calibration.decision import SCORES
 from edgecascade.calibration.objective import (
     CertifiedLoss,
@@ -14,7 +15,6 @@ from edgecascade.calibration.objective import (
     Objective,
     WhileItHelps,
 )
-from edgecascade.calibration.plan import ESTIMATES
 from edgecascade.cli import rare
 from edgecascade.types.merge import MERGES
 

@@ -50,7 +50,7 @@ class Evaluation:
         fitted_on: number of inputs of the fit.
         evaluated_on: number of inputs of the metrics.
         before: estimates by the keys of `evaluate` or `evaluate_scores`, and `risk_at_COVERAGE`: the share of wrong
-            answers among the surest, with Wilson's interval.
+            answers among the surest, with its exact interval.
         after: the same of the calibrated outputs.
     """
 
