@@ -200,8 +200,10 @@ def _claims(
     p-value is one of the joint claim, and the fixed sequence tests it like any other.
     """
     claims = [_Claim(slice(None), loss, weight)]
-    if group_loss is None or groups is None:
+    if group_loss is None:
         return claims
+    if groups is None:
+        raise CalibrationError("groups: expected the group of each input with a largest loss within groups, got none")
     CertifiedLoss(group_loss, risk)
     need = sample_size(group_loss, risk)
     for name, rows in groups.members():
