@@ -221,9 +221,11 @@ class LeastOffload:
                 f"inputs (at {curve[nearest].offload_rate:.1%} offload), got {self.confidence:.4g}"
             )
         best = max(curve, key=lambda point: point.accuracy)
+        wanted = f"{self.wanted(remote_accuracy):.1%}"
+        aim = f"accuracy: {wanted}" if self.loss is None else f"loss: {self.loss:.1%}, an accuracy of {wanted},"
         return CalibrationError(
-            f"{'accuracy' if self.loss is None else 'loss'}: {self.wanted(remote_accuracy):.1%} accuracy is out of "
-            f"reach on the calibration data; the best is {best.accuracy:.1%}, at {best.offload_rate:.1%} offload"
+            f"{aim} is out of reach on the calibration data; "
+            f"the best is {best.accuracy:.1%}, at {best.offload_rate:.1%} offload"
         )
 
 

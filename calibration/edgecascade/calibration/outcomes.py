@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from edgecascade.calibration.advantage import Correct
 from edgecascade.calibration.decision import routing_score
 from edgecascade.calibration.weights import effective_size, normalised, weighted_mean
+from edgecascade.types.confidence_map import ConfidenceMap
 from edgecascade.types.errors import CalibrationError
 from edgecascade.types.merge import merged_labels
 from edgecascade.types.softmax import softmax
@@ -85,8 +86,8 @@ class Outcomes:
 
     Attributes:
         score: float32 [n], the local model's routing score.
-        local_confidence: float32 [n], calibrated.
-        remote_confidence: float32 [n], calibrated.
+        local_confidence: float32 [n], the largest probability, calibrated by the temperature alone.
+        remote_confidence: float32 [n], likewise.
         local_correct: bool [n], whether the local answer is right.
         remote_correct: bool [n], whether the remote's answer is right.
         merged_correct: bool [n], whether the answer is right once the remote has replied.
@@ -143,6 +144,8 @@ class Pair:
         labels: integer [n].
         weight: float64 [n], as in `Outcomes`.
         groups: as in `Outcomes`.
+        local_map: from the local model's largest probability to its confidence; None if the two are the same.
+        remote_map: likewise, of the remote.
     """
 
     local_logits: NDArray[np.floating]
@@ -152,6 +155,8 @@ class Pair:
     labels: NDArray[np.integer]
     weight: NDArray[np.float64] | None = None
     groups: Groups | None = None
+    local_map: ConfidenceMap | None = None
+    remote_map: ConfidenceMap | None = None
 
     def outcomes(self, score: str, merge: str) -> Outcomes:
         """Return what both models did under a score of `SCORES` and a merge rule of `MERGES`.
@@ -163,7 +168,7 @@ class Pair:
             parts = [routing_score(score, self.local_logits[rows], self.local_temperature) for rows in self._rows]
             self._scores[score] = np.concatenate(parts)
         if merge not in self._merged:
-            labels = [merged_labels(merge, *self._probabilities(rows)) for rows in self._rows]
+            labels = [self._merged_labels(merge, rows) for rows in self._rows]
             self._merged[merge] = np.concatenate(labels) == self.labels
         (local_confidence, local_correct), (remote_confidence, remote_correct) = self._alone
         return Outcomes(
@@ -181,6 +186,16 @@ class Pair:
         return (
             softmax(self.local_logits[rows], self.local_temperature),
             softmax(self.remote_logits[rows], self.remote_temperature),
+        )
+
+    def _merged_labels(self, merge: str, rows: slice) -> NDArray[np.int64]:
+        local, remote = self._probabilities(rows)
+        return merged_labels(
+            merge,
+            local,
+            remote,
+            local_confidence=None if self.local_map is None else self.local_map(local.max(axis=1)),
+            remote_confidence=None if self.remote_map is None else self.remote_map(remote.max(axis=1)),
         )
 
     @cached_property

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from edgecascade.calibration.groups import group_advice, grouped_accuracy, withi
 from edgecascade.calibration.objective import CertifiedLoss, LeastOffload, Objective, surest
 from edgecascade.calibration.operating_curve import difference, measured_curve, operating_points
 from edgecascade.calibration.outcomes import Groups, Outcomes, Pair
-from edgecascade.calibration.scaling.temperature import calibrate_temperature
+from edgecascade.calibration.scaling.choice import calibrate_confidence
 from edgecascade.calibration.summary import advise, as_html, as_text, cascade_rows, plan_rows, signed_points
 from edgecascade.calibration.weights import normalised
 from edgecascade.types.document import (
@@ -31,6 +31,7 @@ from edgecascade.types.document import (
     Certificate,
     PolicyRecord,
     Routing,
+    calibration_dict,
     certificate_dict,
     point_dict,
     policy_dict,
@@ -113,7 +114,14 @@ class CascadePlan:
     @property
     def rule(self) -> DecisionRule:
         """The rule that the device computes."""
-        return DecisionRule(self.local.temperature, self.policy.table, self.policy.threshold, self.score)
+        local = self.local
+        return DecisionRule(
+            local.temperature,
+            self.policy.table,
+            self.policy.threshold,
+            self.score,
+            confidence_map=local.confidence_map,
+        )
 
     @property
     def record(self) -> PolicyRecord:
@@ -139,8 +147,8 @@ class CascadePlan:
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as JSON-like values, in the sections of `CascadeDocument` that a plan decides."""
         return {
-            "calibration": asdict(self.local),
-            "remote": asdict(self.remote),
+            "calibration": calibration_dict(self.local),
+            "remote": calibration_dict(self.remote),
             "policy": policy_dict(self.record),
             "operating_curve": [point_dict(point) for point in self.policy.curve],
             "certificate": None if self.certificate is None else certificate_dict(self.certificate),
@@ -167,9 +175,10 @@ def plan_cascade(
     weight: ArrayLike | None = None,
     groups: Groups | NDArray[Any] | None = None,
     max_group_loss: float | None = None,
+    calibrator: str = "auto",
     seed: int = 0,
 ) -> CascadePlan:
-    """Fit both temperatures, choose score, merge rule and estimate by cross-fitting, and plan.
+    """Calibrate both models, choose score, merge rule and estimate by cross-fitting, and plan.
 
     For a `CertifiedLoss` the inputs are split at random: one part is used for all of this, the other only to test
     the certificate.
@@ -189,6 +198,7 @@ def plan_cascade(
         groups: [n], the group of each input, for accuracies by group; None takes the classes, if there are at most 50.
         max_group_loss: the largest loss of accuracy against the remote within a group: of the estimates, or for a
             `CertifiedLoss` certified with it.
+        calibrator: of both confidences, `auto`, `temperature` or `map`, as in `calibrate_confidence`.
         seed: of every random split.
 
     Raises:
@@ -212,19 +222,28 @@ def plan_cascade(
             f"got {list(np.shape(remote_logits))}"
         )
     check_labelled_logits(local_logits, labels)
+    weight = normalised(weight, len(labels))
     testing = np.zeros(len(labels), bool)
     if isinstance(objective, CertifiedLoss):
         held = round(len(labels) * objective.testing_share)
         testing[np.random.default_rng(seed).permutation(len(labels))[:held]] = True
-    planning, weight = ~testing, normalised(weight, len(labels))
-    if groups is None and local_logits.shape[1] <= _MOST_CLASSES:
-        groups = Groups.of_classes(labels)
-    elif groups is not None and not isinstance(groups, Groups):
-        groups = Groups.of(groups)
+    planning, groups = ~testing, _groups(groups, labels, local_logits.shape[1])
     some = None if weight is None else weight[planning]
-    local = calibrate_temperature(local_logits[planning], labels[planning], some)
-    remote = calibrate_temperature(remote_logits[planning], labels[planning], some)
-    pair = Pair(local_logits, local.temperature, remote_logits, remote.temperature, labels, weight, groups)
+    local, remote = (
+        calibrate_confidence(logits[planning], labels[planning], some, calibrator=calibrator, seed=seed)
+        for logits in (local_logits, remote_logits)
+    )
+    pair = Pair(
+        local_logits,
+        local.temperature,
+        remote_logits,
+        remote.temperature,
+        labels,
+        weight=weight,
+        groups=groups,
+        local_map=local.confidence_map,
+        remote_map=remote.confidence_map,
+    )
     fit = cross_fit(
         lambda score, merge: pair.outcomes(score, merge)[planning],
         objective,
@@ -242,6 +261,15 @@ def plan_cascade(
     fresh = pair.outcomes(routing[0].score, routing[0].merge)[testing]
     policy, certificate = _certified(fit, choice, fresh, objective, max_group_loss)
     return CascadePlan(local, remote, routing, policy, certificate)
+
+
+def _groups(groups: Groups | NDArray[Any] | None, labels: NDArray[np.integer], classes: int) -> Groups | None:
+    if groups is None:
+        return Groups.of_classes(labels) if classes <= _MOST_CLASSES else None
+    found = groups if isinstance(groups, Groups) else Groups.of(groups)
+    if len(found.index) != len(labels):
+        raise CalibrationError(f"groups: expected {len(labels)}, one per label, got {len(found.index)}")
+    return found
 
 
 def plan(

@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from edgecascade.types.confidence_map import ConfidenceMap
+from edgecascade.types.costs import ErrorCosts
 from edgecascade.types.errors import ArgumentError, ModelFileError
 from edgecascade.types.estimate import Estimate, OperatingPoint
 from edgecascade.types.policy import Policy, RemoteCalibration
@@ -32,6 +34,7 @@ __all__ = [
     "Routing",
     "SourceRecord",
     "TextPreprocessing",
+    "calibration_dict",
     "certificate_dict",
     "point_dict",
     "policy_dict",
@@ -112,10 +115,13 @@ Preprocessing = ImagePreprocessing | TextPreprocessing
 
 @dataclass(frozen=True)
 class Calibration:
-    """A fitted temperature. "Before" is T = 1; all is measured on the data that it was fitted on.
+    """A fitted temperature, and a map of the confidence where no temperature is enough. "Before" is T = 1.
+
+    The temperature is measured on the data that it was fitted on. With a map, "after" is the final confidence of each
+    input, by a map that was fitted without that input.
 
     Attributes:
-        method: `temperature`.
+        method: `temperature` or `temperature + map`.
         temperature: T, which divides the logits.
         n: number of labelled inputs that it was fitted on.
         accuracy: share of right labels among them, which a temperature does not change.
@@ -123,6 +129,7 @@ class Calibration:
         nll_after: the same at T.
         ece_before: expected calibration error in 15 equal-width bins, less the bias that finite data gives it.
         ece_after: the same at T.
+        confidence_map: from the label's probability at T to the confidence; None if the two are the same.
     """
 
     method: str
@@ -133,11 +140,13 @@ class Calibration:
     nll_after: Estimate
     ece_before: Estimate
     ece_after: Estimate
+    confidence_map: ConfidenceMap | None = None
 
     def __str__(self) -> str:
-        before, after = self.ece_before, self.ece_after
+        before, after, found = self.ece_before, self.ece_after, self.confidence_map
+        knots = "" if found is None else f" and a map of {len(found.knots)} knots"
         return (
-            f"accuracy {self.accuracy.percent()}, T = {self.temperature:.4f} on n = {self.n}, "
+            f"accuracy {self.accuracy.percent()}, T = {self.temperature:.4f}{knots} on n = {self.n}, "
             f"ECE {before.value:.3f} -> {after.value:.3f} ({after.low:.3f} to {after.high:.3f})"
         )
 
@@ -216,6 +225,7 @@ class PolicyRecord:
         intervals: 95 % interval of local minus merged accuracy in each bin.
         considered: every score, merge rule and estimate considered, the chosen one first.
         chance: the probability that an aim of the objective is met; None without one.
+        costs: of the errors, by which labels are chosen; None if all cost the same.
     """
 
     score: str
@@ -232,6 +242,7 @@ class PolicyRecord:
     intervals: tuple[tuple[float, float], ...]
     considered: tuple[Routing, ...]
     chance: float | None = None
+    costs: ErrorCosts | None = None
 
 
 @dataclass(frozen=True)
@@ -284,7 +295,8 @@ class CascadeDocument:
     @property
     def calibrate_remote(self) -> RemoteCalibration:
         """How to read the remote's scores."""
-        return RemoteCalibration(self.remote.temperature, self.remote_scores == "probabilities")
+        remote = self.remote
+        return RemoteCalibration(remote.temperature, self.remote_scores == "probabilities", remote.confidence_map)
 
     def device_policy(self) -> Policy:
         """Return the policy that the device decides by."""
@@ -296,6 +308,7 @@ class CascadeDocument:
             temperature=self.calibration.temperature,
             edges=planned.edges,
             values=planned.values,
+            costs=planned.costs,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -305,8 +318,8 @@ class CascadeDocument:
             "written_by": self.written_by,
             "labels": list(self.labels),
             "preprocessing": None if self.preprocessing is None else preprocessing_dict(self.preprocessing),
-            "calibration": asdict(self.calibration),
-            "remote": {**asdict(self.remote), "scores": self.remote_scores},
+            "calibration": calibration_dict(self.calibration),
+            "remote": {**calibration_dict(self.remote), "scores": self.remote_scores},
             "policy": policy_dict(self.policy),
             "operating_curve": [point_dict(point) for point in self.operating_curve],
             "certificate": None if self.certificate is None else certificate_dict(self.certificate),
@@ -353,6 +366,13 @@ class CascadeDocument:
         return document
 
 
+def calibration_dict(calibration: Calibration) -> dict[str, Any]:
+    """Return a calibration as it is in JSON, where `knots` and `values` are those of its map, if it has one."""
+    found = asdict(calibration)
+    mapped = found.pop("confidence_map")
+    return {**found, **(mapped or {})}
+
+
 def certificate_dict(certificate: Certificate) -> dict[str, Any]:
     """Return a certificate as it is in JSON."""
     return _without_none(asdict(certificate))
@@ -364,6 +384,7 @@ def policy_dict(record: PolicyRecord) -> dict[str, Any]:
         **asdict(record),
         "chosen": point_dict(record.chosen),
         "considered": [_without_none(asdict(one)) for one in record.considered],
+        "costs": None if record.costs is None else record.costs.values,
     }
     return {"verdict" if name == "advice" else name: value for name, value in _without_none(policy).items()}
 
@@ -398,17 +419,19 @@ def read_preprocessing(text: str | None, where: str) -> Preprocessing | None:
 
 
 def _document(found: Mapping[str, Any]) -> CascadeDocument:
-    scores = found["remote"]["scores"]
+    labels, policy, scores = _strings(found["labels"]), _policy(found["policy"]), found["remote"]["scores"]
     if scores not in ("logits", "probabilities"):
         raise ArgumentError(f"remote scores: expected logits or probabilities, got {scores!r}")
+    if policy.costs is not None and policy.costs.classes != len(labels):
+        raise ArgumentError(f"costs: expected those of {len(labels)} classes, got {policy.costs.classes}")
     return CascadeDocument(
         written_by=str(found["written_by"]),
-        labels=_strings(found["labels"]),
+        labels=labels,
         preprocessing=_preprocessing(found["preprocessing"]),
         calibration=_calibration(found["calibration"]),
         remote=_calibration(found["remote"]),
         remote_scores=scores,
-        policy=_policy(found["policy"]),
+        policy=policy,
         operating_curve=tuple(_point(one) for one in found["operating_curve"]),
         certificate=None if found["certificate"] is None else _certificate(found["certificate"]),
         source=SourceRecord(**{name: str(found["source"][name]) for name in SourceRecord.__dataclass_fields__}),
@@ -437,11 +460,13 @@ def _preprocessing(found: Mapping[str, Any] | None) -> Preprocessing | None:
 
 def _calibration(found: Mapping[str, Any]) -> Calibration:
     measured = ("accuracy", "nll_before", "nll_after", "ece_before", "ece_after")
+    mapped = found.get("knots") is not None
     return Calibration(
-        str(found["method"]),
-        float(found["temperature"]),
-        int(found["n"]),
-        *(_estimate(found[name]) for name in measured),
+        method=str(found["method"]),
+        temperature=float(found["temperature"]),
+        n=int(found["n"]),
+        **{name: _estimate(found[name]) for name in measured},
+        confidence_map=ConfidenceMap(_numbers(found["knots"]), _numbers(found["values"])) if mapped else None,
     )
 
 
@@ -503,6 +528,7 @@ def _policy(found: Mapping[str, Any]) -> PolicyRecord:
             for one in considered
         ),
         chance=None if found.get("chance") is None else float(found["chance"]),
+        costs=None if found.get("costs") is None else ErrorCosts(found["costs"]),
     )
     if record.values is not None and len(record.values) != len(record.counts):
         raise ArgumentError(f"counts: expected {len(record.values)}, one per bin, got {len(record.counts)}")

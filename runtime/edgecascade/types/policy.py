@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from edgecascade.types.confidence_map import ConfidenceMap
+from edgecascade.types.costs import ErrorCosts
 from edgecascade.types.errors import ArgumentError
 from edgecascade.types.merge import MERGES
 from edgecascade.types.softmax import log_probabilities
@@ -24,16 +26,23 @@ class RemoteCalibration(NamedTuple):
     Attributes:
         temperature: T that divides its logits.
         probabilities: whether its scores are probabilities, whose logarithms serve as logits.
+        confidence_map: from the calibrated probability of its label to its confidence; None if the two are the same.
     """
 
     temperature: float
     probabilities: bool
+    confidence_map: ConfidenceMap | None = None
 
     def __call__(self, scores: NDArray[Any]) -> NDArray[np.float32]:
         """Return calibrated probabilities float32 [n, classes] of scores [n, classes]."""
         logits = self.logits(scores) / self.temperature  # float64: `softmax` would round the temperature
         raised = np.exp(logits - logits.max(axis=1, keepdims=True))
         return np.asarray(raised / raised.sum(axis=1, keepdims=True), np.float32)
+
+    def confidence(self, probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the confidence float32 [n] in labels [n], from calibrated probabilities [n, classes]."""
+        chosen: NDArray[np.float32] = np.take_along_axis(probabilities, labels[:, None], axis=1)[:, 0]
+        return chosen if self.confidence_map is None else self.confidence_map(chosen).astype(np.float32)
 
     def logits(self, scores: NDArray[Any]) -> NDArray[np.float64]:
         """Return the scores as logits, up to a constant per row."""
@@ -54,6 +63,8 @@ class Policy:
         temperature: T that divides the local model's logits.
         edges: scores at which the advantage table steps, ascending.
         values: advantages between them, one more than the edges.
+        costs: of the errors, or None if all cost the same. Labels are then those of least expected cost. The graph
+            decides by the costs that it was made with, so a running cascade cannot change them.
 
     Raises:
         ArgumentError: a value is invalid.
@@ -65,6 +76,7 @@ class Policy:
     temperature: float | None = None
     edges: tuple[float, ...] | None = None
     values: tuple[float, ...] | None = None
+    costs: ErrorCosts | None = None
 
     def __post_init__(self) -> None:
         if self.merge not in MERGES:
