@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from onnx import ModelProto
 
-from edgecascade.calibration import MERGES, SCORES, CascadePlan, Objective, are_probabilities, plan_cascade
+from edgecascade.calibration import MERGES, SCORES, CascadePlan, Groups, Objective, are_probabilities, plan_cascade
 from edgecascade.export.data import LabelledData, batches, first
 from edgecascade.export.fold import fold, unfold
 from edgecascade.export.graph import load_model, own_inputs, save_model
@@ -114,6 +114,9 @@ def calibrate(
     bins: int | None = None,
     even_without_gain: bool = False,
     calibrator: str = "auto",
+    weight: ArrayLike | None = None,
+    groups: Groups | NDArray[Any] | None = None,
+    max_group_loss: float | None = None,
     output: str | None = None,
     kind: str | None = None,
     expected: NDArray[np.floating] | None = None,
@@ -136,6 +139,9 @@ def calibrate(
         bins: number of bins of the advantage table; by default 15, or for `monotone` and `shrunk` up to 50.
         even_without_gain: whether to forward although cross-fitting shows no gain.
         calibrator: of both confidences: `temperature`, `map`, or `auto`, which adds a map where it is better.
+        weight: [n], how much each input counts, as in `plan_cascade`.
+        groups: [n], the group of each input, for accuracies by group; None takes the classes, if there are at most 50.
+        max_group_loss: the largest loss of accuracy against the remote within a group.
         output: the body's output that holds the logits, if it is not evident.
         kind: one of `KINDS`, if the values do not tell.
         expected: [n, classes], logits or probabilities on that data of the model that the body was converted from;
@@ -158,6 +164,9 @@ def calibrate(
         "bins": bins,
         "even_without_gain": even_without_gain,
         "calibrator": calibrator,
+        "weight": weight,
+        "groups": groups,
+        "max_group_loss": max_group_loss,
     }
     return write_cascade(found, out, data, local_scores, remote_scores, objective=objective, golden=golden, **options)
 
@@ -217,7 +226,7 @@ def fold_plan(
     probabilities = are_probabilities(remote_scores)
     remote_logits = RemoteCalibration(1.0, probabilities).logits(remote_scores)
     labels = _labels(body, data, logits.shape[1])
-    plan = plan_cascade(logits, remote_logits, data.labels, objective, **options)
+    plan = plan_cascade(logits, remote_logits, data.labels, objective, names=labels, **options)
     source = SourceRecord(body.name, body.sha256, body.logits.tensor, kind, data.digest)
     document = _document(body, source, labels, plan, "probabilities" if probabilities else "logits")
     model = fold(body.model, logits=source.logits, kind=kind, rule=plan.rule, document=document)
@@ -256,6 +265,8 @@ def _document(
         operating_curve=plan.policy.curve,
         certificate=plan.certificate,
         source=source,
+        groups=plan.policy.groups,
+        effective_n=plan.effective_n,
     )
 
 
