@@ -32,6 +32,7 @@ __all__ = [
     "Routing",
     "SourceRecord",
     "TextPreprocessing",
+    "calibration_dict",
     "policy_dict",
     "preprocessing_dict",
     "read_preprocessing",
@@ -120,6 +121,7 @@ class Calibration:
         nll_after: the same at T.
         ece_before: expected calibration error in 15 equal-width bins, less the bias that finite data gives it.
         ece_after: the same at T.
+        bound: how T was bounded and why, where every label was right and no finite T is likeliest; otherwise None.
     """
 
     method: str
@@ -130,11 +132,13 @@ class Calibration:
     nll_after: Estimate
     ece_before: Estimate
     ece_after: Estimate
+    bound: str | None = None
 
     def __str__(self) -> str:
         before, after = self.ece_before, self.ece_after
+        bound = f" ({self.bound})" if self.bound else ""
         return (
-            f"accuracy {self.accuracy.percent()}, T = {self.temperature:.4f} on n = {self.n}, "
+            f"accuracy {self.accuracy.percent()}, T = {self.temperature:.4f}{bound} on n = {self.n}, "
             f"ECE {before.value:.3f} -> {after.value:.3f} ({after.low:.3f} to {after.high:.3f})"
         )
 
@@ -291,8 +295,8 @@ class CascadeDocument:
             "written_by": self.written_by,
             "labels": list(self.labels),
             "preprocessing": None if self.preprocessing is None else preprocessing_dict(self.preprocessing),
-            "calibration": asdict(self.calibration),
-            "remote": {**asdict(self.remote), "scores": self.remote_scores},
+            "calibration": calibration_dict(self.calibration),
+            "remote": {**calibration_dict(self.remote), "scores": self.remote_scores},
             "policy": policy_dict(self.policy),
             "operating_curve": [asdict(point) for point in self.operating_curve],
             "certificate": None if self.certificate is None else asdict(self.certificate),
@@ -337,6 +341,11 @@ class CascadeDocument:
             said = str(error) if isinstance(error, ArgumentError) else repr(error)
             raise ModelFileError(f"{where}: its `{KEY}` metadata is damaged: {said}") from error
         return document
+
+
+def calibration_dict(calibration: Calibration) -> dict[str, Any]:
+    """Return a calibration as it is in JSON."""
+    return {name: value for name, value in asdict(calibration).items() if value is not None}
 
 
 def policy_dict(record: PolicyRecord) -> dict[str, Any]:
@@ -410,6 +419,7 @@ def _calibration(found: Mapping[str, Any]) -> Calibration:
         float(found["temperature"]),
         int(found["n"]),
         *(_estimate(found[name]) for name in measured),
+        bound=None if found.get("bound") is None else str(found["bound"]),
     )
 
 

@@ -1,15 +1,21 @@
 """Temperature scaling: the scalar T that minimises the negative log-likelihood of softmax(z / T).
 
 Guo et al., "On Calibration of Modern Neural Networks" (ICML 2017), section 4.2.
+
+A model that is right on every row has no finite optimum: every smaller T makes the labels likelier. The likelihood is
+then multiplied by Jeffreys' prior on 1 / T, the square root of the information about it (Firth, "Bias reduction of
+maximum likelihood estimates", Biometrika 80, 1993). The effect is that of half an error: where all rows have the same
+margin, the model expects to be wrong on half a row.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
 
 from edgecascade.calibration._checks import check_labelled_logits
 from edgecascade.calibration.intervals import proportion
@@ -24,6 +30,7 @@ __all__ = ["calibrate_temperature", "fit_temperature", "negative_log_likelihood"
 _CHUNK_ELEMENTS = 1 << 16  # 256 kB of float32, which stays in cache
 _FIRST_LOOK = 1000  # rows of the first fit, whose optimum starts the fit on eight times as many, and so on
 _MAX_STEPS = 400
+_STRIDE = float(np.log(4.0))  # in ln(1 / T), of the search for a bounded T
 _LARGEST_SPREAD = 1e150  # its square is still a float64
 _NEWTON_STEPS = 8  # in a row, before a longer stride is tried, which may leave a flat region
 _PRECISION = 3e-5  # relative, of the last step but one: Newton's method squares the error
@@ -34,7 +41,8 @@ def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.integer]) -
 
     The likelihood is convex in b = 1 / T, so Newton's method on b inside a shrinking bracket always converges. It
     works in chunks, so the logits may be memory-mapped. Exponentials are taken in float32 unless the logits are
-    float64; sums over rows are always float64.
+    float64; sums over rows are always float64. Where the model is right on every row, T is bounded by a weak prior,
+    worth half an error.
 
     Args:
         logits: [n, classes], floating; -inf masks a class.
@@ -48,12 +56,21 @@ def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.integer]) -
     >>> round(fit_temperature(logits, labels), 3)     # softmax(4 / T) = 0.9
     1.82
     """
+    return _fit(logits, labels)[0]
+
+
+def _fit(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> tuple[float, str | None]:
+    """Return T, and a phrase that says why and how it was bounded, if it was."""
     check_labelled_logits(logits, labels)
-    spread = _usable_spread(logits, labels)
+    survey = _survey(logits, labels)
+    spread = survey.mean_distance
     if spread > _LARGEST_SPREAD:
         raise CalibrationError(f"logits: expected distances below {_LARGEST_SPREAD:.0e}, got {spread:.0e} on average")
     if not 1e-15 < spread < 1e15:  # their squares are no float32
         logits = logits.astype(np.float64)
+    if not survey.any_wrong:
+        bound = f"bounded by a prior worth half an error, as all {len(labels)} are right"
+        return _bounded(logits, labels, survey.median_distance or spread), bound
     start, rows = 1.0 / spread, _FIRST_LOOK
     while rows < len(logits) // 4:
         every = len(logits) // rows
@@ -63,7 +80,7 @@ def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.integer]) -
     if inverse is None:
         raise CalibrationError("logits: no finite T was found for them; are some of them huge by mistake?")
     as_it_was = negative_log_likelihood(logits, labels)
-    return 1.0 / inverse if negative_log_likelihood(logits, labels, 1.0 / inverse) <= as_it_was else 1.0
+    return 1.0 / inverse if negative_log_likelihood(logits, labels, 1.0 / inverse) <= as_it_was else 1.0, None
 
 
 def negative_log_likelihood(
@@ -91,7 +108,7 @@ def calibrate_temperature(logits: NDArray[np.floating], labels: NDArray[np.integ
 
     Arguments and errors as `fit_temperature`.
     """
-    temperature = fit_temperature(logits, labels)
+    temperature, bound = _fit(logits, labels)
     correct = logits.argmax(axis=1) == labels
     return Calibration(
         method="temperature",
@@ -102,6 +119,7 @@ def calibrate_temperature(logits: NDArray[np.floating], labels: NDArray[np.integ
         nll_after=_mean_loss(logits, labels, temperature),
         ece_before=calibration_error(softmax(logits).max(axis=1), correct),
         ece_after=calibration_error(softmax(logits, temperature).max(axis=1), correct),
+        bound=bound,
     )
 
 
@@ -113,10 +131,10 @@ def _mean_loss(logits: NDArray[np.floating], labels: NDArray[np.integer], temper
     return Estimate(mean, mean - half, mean + half, len(losses))
 
 
-@dataclass(frozen=True)
-class _Derivatives:
-    """First and second derivative of the summed negative log-likelihood in b = 1 / T."""
+class _Derivatives(NamedTuple):
+    """The summed negative log-likelihood at b = 1 / T, and its first and second derivative in b."""
 
+    loss: float
     slope: float
     curvature: float
 
@@ -151,7 +169,7 @@ def _minimise(
 
 
 def _likelihood(logits: NDArray[np.floating], labels: NDArray[np.integer], inverse: float) -> _Derivatives:
-    slope = curvature = 0.0
+    loss = slope = curvature = 0.0
     weight: NDArray[np.floating] = np.empty(0)
     for below, truth in _chunks(logits, labels):
         if weight.shape != below.shape:
@@ -163,14 +181,44 @@ def _likelihood(logits: NDArray[np.floating], labels: NDArray[np.integer], inver
         weight *= below
         mean = weight.sum(axis=1) / total
         square = np.einsum("ij,ij->i", weight, below) / total
-        slope += float(np.sum(mean - _pick(below, truth), dtype=np.float64))
+        at_label = _pick(below, truth)
+        loss += float(np.sum(np.log(total, dtype=np.float64) - inverse * at_label.astype(np.float64)))
+        slope += float(np.sum(mean - at_label, dtype=np.float64))
         curvature += float(np.sum(square - mean**2, dtype=np.float64))
-    return _Derivatives(slope, curvature)
+    return _Derivatives(loss, slope, curvature)
 
 
-def _usable_spread(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> float:
-    """Return the mean distance of a logit from its row's largest, after checking that a finite optimum exists."""
-    any_wrong, slope_at_zero, spread, done = False, 0.0, 0.0, 0
+def _bounded(logits: NDArray[np.floating], labels: NDArray[np.integer], distance: float) -> float:
+    """Return the T that minimises the negative log-likelihood less half the logarithm of its curvature in 1 / T.
+
+    The search goes down from a typical distance of logits, so that single rows with much larger ones do not matter.
+    """
+
+    def penalised(log_inverse: float) -> float:
+        at = _likelihood(logits, labels, float(np.exp(log_inverse)))
+        return at.loss - 0.5 * float(np.log(at.curvature)) if at.curvature > 0 else np.inf
+
+    log_inverse = -float(np.log(distance))
+    losses = [penalised(log_inverse)]
+    while len(losses) - int(np.argmin(losses)) < 3:  # until it has risen twice
+        losses.append(penalised(log_inverse + _STRIDE * len(losses)))
+    best = log_inverse + _STRIDE * int(np.argmin(losses))
+    found = minimize_scalar(penalised, bounds=(best - _STRIDE, best + _STRIDE), method="bounded")
+    return float(np.exp(-found.x))
+
+
+class _Survey(NamedTuple):
+    """The mean and the median over rows of the mean distance from a row's largest logit; whether any row is wrong."""
+
+    mean_distance: float
+    median_distance: float
+    any_wrong: bool
+
+
+def _survey(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> _Survey:
+    """Look at all rows once, and refuse logits that no temperature makes useful."""
+    any_wrong, slope_at_zero, done = False, 0.0, 0
+    distances = []
     for below, truth in _chunks(logits, labels):
         at_label = _pick(below, truth)
         classes = np.full(len(below), below.shape[1]) - _silence_masked(below)
@@ -184,21 +232,17 @@ def _usable_spread(logits: NDArray[np.floating], labels: NDArray[np.integer]) ->
             raise CalibrationError("logits: the true class of a row is masked (-inf), so no T explains it")
         any_wrong |= bool((at_label < 0).any())
         slope_at_zero += float(np.sum(sums / classes - at_label, dtype=np.float64))
-        spread -= float(np.sum(sums, dtype=np.float64)) / below.shape[1]
+        distances.append(-sums.astype(np.float64) / below.shape[1])
         done += len(below)
-    if spread == 0.0:
+    distance = np.concatenate(distances)
+    if not distance.any():
         raise CalibrationError("logits: every row is constant, so every temperature gives the same answer")
-    if not any_wrong:
-        raise CalibrationError(
-            f"labels: the model is right on all {len(labels)} rows, so no finite T is best; "
-            "calibrate on more, or harder, inputs"
-        )
     if slope_at_zero >= 0:
         raise CalibrationError(
             "labels: the logits say no more than chance about them, so no finite T is best; "
             "check the order of the classes"
         )
-    return spread / len(labels)
+    return _Survey(float(distance.mean()), float(np.median(distance)), any_wrong)
 
 
 def _silence_masked(below: NDArray[np.floating]) -> NDArray[np.intp]:
