@@ -1,6 +1,7 @@
 """A plan meets its objective on the given inputs and on new ones."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -109,6 +110,19 @@ def test_a_certified_loss_requires_test_inputs() -> None:
     """A `CertifiedLoss` can choose a point, but a plan with a certificate needs inputs of its own."""
     with pytest.raises(CalibrationError, match=r"^objective: .*plan_certified"):
         plan(outcomes(), CertifiedLoss(0.02))
+
+
+def test_some_outcomes_keep_their_weights() -> None:
+    """Weights travel with their inputs and keep a mean of 1, so that no total depends on the choice of inputs."""
+    seen = outcomes(4)
+    assert seen[np.array([1, 3])].weight is None
+    weighted = replace(seen, weight=np.array([0.5, 1.0, 1.5, 1.0]))
+    some = weighted[np.array([0, 2])]
+    assert some.weight is not None
+    np.testing.assert_allclose(some.weight, [0.5, 1.5])
+    assert some.mean(np.array([True, False])) == pytest.approx(0.25)
+    assert seen.size == 4.0
+    assert weighted.size == pytest.approx(16 / 4.5)
 
 
 def test_an_unknown_estimate_is_refused() -> None:

@@ -58,6 +58,7 @@ from edgecascade.calibration.scaling import (
     fit_temperature,
     negative_log_likelihood,
 )
+from edgecascade.calibration.weights import class_weights, effective_size
 from edgecascade.types.document import Calibration, Certificate, PolicyRecord, Routing
 from edgecascade.types.errors import CalibrationError
 from edgecascade.types.estimate import Estimate, OperatingPoint, Point
@@ -101,7 +102,9 @@ __all__ = [
     "certify",
     "choose_calibrator",
     "choose_routing",
+    "class_weights",
     "decide",
+    "effective_size",
     "estimate_advantage",
     "evaluate",
     "evaluate_scores",

@@ -7,6 +7,7 @@ large minus small; here it is local minus remote, so that *low advantage is forw
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,10 @@ from numpy.typing import NDArray
 from edgecascade.calibration.intervals import paired_difference_interval
 from edgecascade.types.errors import CalibrationError
 
-__all__ = ["AdvantageTable", "advantage_intervals", "advantage_table", "shrunk_advantage_table"]
+__all__ = ["AdvantageTable", "Correct", "advantage_intervals", "advantage_table", "shrunk_advantage_table"]
+
+Correct = NDArray[Any]
+"""Whether each answer is right: bool, or floating in [0, 1] for answers that are partly right."""
 
 _FEWEST_PER_BIN = 10
 _TIE_BREAK = 1e-6  # advantage per bin, which orders equal bins by their score

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecascade.calibration.advantage import Correct
 from edgecascade.calibration.decision import routing_score
 from edgecascade.types.merge import merged_labels
 from edgecascade.types.softmax import softmax
@@ -18,6 +19,9 @@ __all__ = ["Outcomes", "Pair"]
 class Outcomes:
     """Both models under one score and one merge rule.
 
+    Where answers are not simply right or wrong, `local_correct`, `remote_correct` and `merged_correct` may be floating
+    [n] in [0, 1], such as a verifier's scores.
+
     Attributes:
         score: float32 [n], the local model's routing score.
         local_confidence: float32 [n], calibrated.
@@ -25,22 +29,42 @@ class Outcomes:
         local_correct: bool [n], whether the local answer is right.
         remote_correct: bool [n], whether the remote's answer is right.
         merged_correct: bool [n], whether the answer is right once the remote has replied.
+        weight: float64 [n], how much each input counts, above 0 with a mean of 1; None if all count alike.
     """
 
     score: NDArray[np.float32]
     local_confidence: NDArray[np.float32]
     remote_confidence: NDArray[np.float32]
-    local_correct: NDArray[np.bool_]
-    remote_correct: NDArray[np.bool_]
-    merged_correct: NDArray[np.bool_]
+    local_correct: Correct
+    remote_correct: Correct
+    merged_correct: Correct
+    weight: NDArray[np.float64] | None = None
 
     def __getitem__(self, rows: NDArray[np.intp] | NDArray[np.bool_]) -> Outcomes:
-        """Return the outcomes of some of the inputs."""
-        return Outcomes(*(column[rows] for column in vars(self).values()))
+        """Return the outcomes of some of the inputs; their weights have a mean of 1 again."""
+        weight = None if self.weight is None else self.weight[rows]
+        return Outcomes(
+            score=self.score[rows],
+            local_confidence=self.local_confidence[rows],
+            remote_confidence=self.remote_confidence[rows],
+            local_correct=self.local_correct[rows],
+            remote_correct=self.remote_correct[rows],
+            merged_correct=self.merged_correct[rows],
+            weight=None if weight is None else weight / weight.mean(),
+        )
 
     def __len__(self) -> int:
         """Return the number of inputs."""
         return len(self.score)
+
+    @property
+    def size(self) -> float:
+        """The number of equally weighted inputs that would be as informative (Kish); n without weights."""
+        return len(self) if self.weight is None else float(self.weight.sum() ** 2 / (self.weight**2).sum())
+
+    def mean(self, values: NDArray[np.bool_] | NDArray[np.floating]) -> float:
+        """Return the weighted mean of values [n], such as a share of inputs or an accuracy."""
+        return float(values.mean() if self.weight is None else self.weight @ values / self.weight.sum())
 
 
 @dataclass(frozen=True)
@@ -53,6 +77,7 @@ class Pair:
         remote_logits: floating [n, classes].
         remote_temperature: T of the remote.
         labels: integer [n].
+        weight: float64 [n], as in `Outcomes`.
     """
 
     local_logits: NDArray[np.floating]
@@ -60,6 +85,7 @@ class Pair:
     remote_logits: NDArray[np.floating]
     remote_temperature: float
     labels: NDArray[np.integer]
+    weight: NDArray[np.float64] | None = None
 
     def outcomes(self, score: str, merge: str) -> Outcomes:
         """Return what both models did under a score of `SCORES` and a merge rule of `MERGES`.
@@ -76,4 +102,5 @@ class Pair:
             local_correct=local.argmax(axis=1) == self.labels,
             remote_correct=remote.argmax(axis=1) == self.labels,
             merged_correct=merged_labels(merge, local, remote) == self.labels,
+            weight=self.weight,
         )

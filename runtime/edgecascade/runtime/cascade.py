@@ -41,6 +41,7 @@ __all__ = ["Cascade"]
 
 _LONGEST = 86_400.0  # seconds
 _LOCAL, _CONFIDENT = Source.LOCAL, Reason.CONFIDENT  # looked up once: attribute access on an Enum is slow
+_new = tuple.__new__  # of a NamedTuple with every field given, without the Python call that a constructor is
 T = TypeVar("T")
 
 
@@ -376,7 +377,7 @@ class Cascade:
         if type(x) is not np.ndarray:
             x, encoded = self._local.inputs.read(x)
         label, confidence, advantage, forward, probabilities = self._local.one(x)
-        local = Prediction(label, confidence, probabilities)
+        local = _new(Prediction, (label, confidence, probabilities))
         audited = self._watch is not None and self._watch.saw(advantage, forward)
         if not (forward or audited):
             return self._answer_local(local, advantage, started)
@@ -400,7 +401,8 @@ class Cascade:
         label, confidence, _ = local
         elapsed = time.monotonic() - started
         self._tally.add_local(elapsed)
-        return Answer(label, self._labels[label], confidence, _LOCAL, _CONFIDENT, advantage, local, None, "", elapsed)
+        name = self._labels[label]
+        return _new(Answer, (label, name, confidence, _LOCAL, _CONFIDENT, advantage, local, None, "", elapsed, ""))
 
     def _finish(self, request: Request) -> Answer:
         """Return the answer as soon as there is a reply, or once the deadline has passed."""

@@ -14,12 +14,13 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize_scalar
 
 from edgecascade.calibration._checks import check_labelled_logits
 from edgecascade.calibration.intervals import proportion
 from edgecascade.calibration.metrics.reliability import calibration_error
+from edgecascade.calibration.weights import normalised, weighted_mean
 from edgecascade.types.document import Calibration
 from edgecascade.types.errors import CalibrationError
 from edgecascade.types.estimate import Estimate
@@ -36,7 +37,9 @@ _NEWTON_STEPS = 8  # in a row, before a longer stride is tried, which may leave 
 _PRECISION = 3e-5  # relative, of the last step but one: Newton's method squares the error
 
 
-def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> float:
+def fit_temperature(
+    logits: NDArray[np.floating], labels: NDArray[np.integer], weight: ArrayLike | None = None
+) -> float:
     """Return the temperature T > 0 that minimises the negative log-likelihood of softmax(z / T).
 
     The likelihood is convex in b = 1 / T, so Newton's method on b inside a shrinking bracket always converges. It
@@ -47,6 +50,7 @@ def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.integer]) -
     Args:
         logits: [n, classes], floating; -inf masks a class.
         labels: [n], integer, in 0..classes - 1.
+        weight: [n], numbers above 0 on any scale, by which each row counts; None for equal weights.
 
     Raises:
         CalibrationError: no finite T exists; the message says why.
@@ -56,13 +60,15 @@ def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.integer]) -
     >>> round(fit_temperature(logits, labels), 3)     # softmax(4 / T) = 0.9
     1.82
     """
-    return _fit(logits, labels)[0]
+    return _fit(logits, labels, normalised(weight, len(labels)))[0]
 
 
-def _fit(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> tuple[float, str | None]:
-    """Return T, and a phrase that says why and how it was bounded, if it was."""
+def _fit(
+    logits: NDArray[np.floating], labels: NDArray[np.integer], weight: NDArray[np.float64] | None
+) -> tuple[float, str | None]:
+    """Return T, and a phrase that says how and why it was bounded, if it was."""
     check_labelled_logits(logits, labels)
-    survey = _survey(logits, labels)
+    survey = _survey(logits, labels, weight)
     spread = survey.mean_distance
     if spread > _LARGEST_SPREAD:
         raise CalibrationError(f"logits: expected distances below {_LARGEST_SPREAD:.0e}, got {spread:.0e} on average")
@@ -70,24 +76,29 @@ def _fit(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> tuple[flo
         logits = logits.astype(np.float64)
     if not survey.any_wrong:
         bound = f"bounded by a prior worth half an error, as all {len(labels)} are right"
-        return _bounded(logits, labels, survey.median_distance or spread), bound
+        return _bounded(logits, labels, weight, survey.median_distance or spread), bound
     start, rows = 1.0 / spread, _FIRST_LOOK
     while rows < len(logits) // 4:
         every = len(logits) // rows
-        start = _minimise(logits[::every], labels[::every], start, precision=0.01) or start
+        some = None if weight is None else weight[::every]
+        start = _minimise(logits[::every], labels[::every], some, start, precision=0.01) or start
         rows *= 8
-    inverse = _minimise(logits, labels, start, _PRECISION)
+    inverse = _minimise(logits, labels, weight, start, _PRECISION)
     if inverse is None:
         raise CalibrationError("logits: no finite T was found for them; are some of them huge by mistake?")
-    as_it_was = negative_log_likelihood(logits, labels)
-    return 1.0 / inverse if negative_log_likelihood(logits, labels, 1.0 / inverse) <= as_it_was else 1.0, None
+    as_it_was = negative_log_likelihood(logits, labels, 1.0, weight)
+    improved = negative_log_likelihood(logits, labels, 1.0 / inverse, weight) <= as_it_was
+    return 1.0 / inverse if improved else 1.0, None
 
 
 def negative_log_likelihood(
-    logits: NDArray[np.floating], labels: NDArray[np.integer], temperature: float = 1.0
+    logits: NDArray[np.floating],
+    labels: NDArray[np.integer],
+    temperature: float = 1.0,
+    weight: ArrayLike | None = None,
 ) -> float:
     """Return the mean of -log softmax(z / T)[label] in nats; arguments as `fit_temperature`."""
-    return float(row_losses(logits, labels, temperature).mean())
+    return weighted_mean(row_losses(logits, labels, temperature), normalised(weight, len(labels)))
 
 
 def row_losses(
@@ -96,7 +107,7 @@ def row_losses(
     """Return -log softmax(z / T)[label] of each row, float64 [n], in nats."""
     check_labelled_logits(logits, labels)
     losses = []
-    for below, truth in _chunks(logits, labels):
+    for below, truth, _ in _chunks(logits, labels):
         at_label = _pick(below, truth).astype(np.float64)
         below /= below.dtype.type(temperature)
         losses.append(np.log(np.exp(below, out=below).sum(axis=1, dtype=np.float64)) - at_label / temperature)
@@ -108,7 +119,7 @@ def calibrate_temperature(logits: NDArray[np.floating], labels: NDArray[np.integ
 
     Arguments and errors as `fit_temperature`.
     """
-    temperature, bound = _fit(logits, labels)
+    temperature, bound = _fit(logits, labels, None)
     correct = logits.argmax(axis=1) == labels
     return Calibration(
         method="temperature",
@@ -140,13 +151,17 @@ class _Derivatives(NamedTuple):
 
 
 def _minimise(
-    logits: NDArray[np.floating], labels: NDArray[np.integer], start: float, precision: float
+    logits: NDArray[np.floating],
+    labels: NDArray[np.integer],
+    weight: NDArray[np.float64] | None,
+    start: float,
+    precision: float,
 ) -> float | None:
     """Return the b > 0 at which the slope is 0, or None if no float has it."""
     low, high, stride = 0.0, np.inf, 2.0
     inverse = start
     for step in range(1, _MAX_STEPS + 1):
-        at = _likelihood(logits, labels, inverse)
+        at = _likelihood(logits, labels, weight, inverse)
         if at.slope > 0:
             high = inverse
         else:
@@ -168,41 +183,45 @@ def _minimise(
     return None
 
 
-def _likelihood(logits: NDArray[np.floating], labels: NDArray[np.integer], inverse: float) -> _Derivatives:
+def _likelihood(
+    logits: NDArray[np.floating], labels: NDArray[np.integer], weight: NDArray[np.float64] | None, inverse: float
+) -> _Derivatives:
     loss = slope = curvature = 0.0
-    weight: NDArray[np.floating] = np.empty(0)
-    for below, truth in _chunks(logits, labels):
-        if weight.shape != below.shape:
-            weight = np.empty_like(below)
-        np.multiply(below, below.dtype.type(inverse), out=weight)
-        np.exp(weight, out=weight)
+    power: NDArray[np.floating] = np.empty(0)
+    for below, truth, share in _chunks(logits, labels, weight):
+        if power.shape != below.shape:
+            power = np.empty_like(below)
+        np.multiply(below, below.dtype.type(inverse), out=power)
+        np.exp(power, out=power)
         _silence_masked(below)
-        total = weight.sum(axis=1)
-        weight *= below
-        mean = weight.sum(axis=1) / total
-        square = np.einsum("ij,ij->i", weight, below) / total
+        total = power.sum(axis=1)
+        power *= below
+        mean = power.sum(axis=1) / total
+        square = np.einsum("ij,ij->i", power, below) / total
         at_label = _pick(below, truth)
-        loss += float(np.sum(np.log(total, dtype=np.float64) - inverse * at_label.astype(np.float64)))
-        slope += float(np.sum(mean - at_label, dtype=np.float64))
-        curvature += float(np.sum(square - mean**2, dtype=np.float64))
+        loss += _sum(np.log(total, dtype=np.float64) - inverse * at_label.astype(np.float64), share)
+        slope += _sum(mean - at_label, share)
+        curvature += _sum(square - mean**2, share)
     return _Derivatives(loss, slope, curvature)
 
 
-def _bounded(logits: NDArray[np.floating], labels: NDArray[np.integer], distance: float) -> float:
+def _bounded(
+    logits: NDArray[np.floating], labels: NDArray[np.integer], weight: NDArray[np.float64] | None, distance: float
+) -> float:
     """Return the T that minimises the negative log-likelihood less half the logarithm of its curvature in 1 / T.
 
     The search goes down from a typical distance of logits, so that single rows with much larger ones do not matter.
     """
 
     def penalised(log_inverse: float) -> float:
-        at = _likelihood(logits, labels, float(np.exp(log_inverse)))
+        at = _likelihood(logits, labels, weight, float(np.exp(log_inverse)))
         return at.loss - 0.5 * float(np.log(at.curvature)) if at.curvature > 0 else np.inf
 
-    log_inverse = -float(np.log(distance))
-    losses = [penalised(log_inverse)]
+    first = -float(np.log(distance))
+    losses = [penalised(first)]
     while len(losses) - int(np.argmin(losses)) < 3:  # until it has risen twice
-        losses.append(penalised(log_inverse + _STRIDE * len(losses)))
-    best = log_inverse + _STRIDE * int(np.argmin(losses))
+        losses.append(penalised(first + _STRIDE * len(losses)))
+    best = first + _STRIDE * int(np.argmin(losses))
     found = minimize_scalar(penalised, bounds=(best - _STRIDE, best + _STRIDE), method="bounded")
     return float(np.exp(-found.x))
 
@@ -215,11 +234,11 @@ class _Survey(NamedTuple):
     any_wrong: bool
 
 
-def _survey(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> _Survey:
+def _survey(logits: NDArray[np.floating], labels: NDArray[np.integer], weight: NDArray[np.float64] | None) -> _Survey:
     """Look at all rows once, and refuse logits that no temperature makes useful."""
     any_wrong, slope_at_zero, done = False, 0.0, 0
     distances = []
-    for below, truth in _chunks(logits, labels):
+    for below, truth, share in _chunks(logits, labels, weight):
         at_label = _pick(below, truth)
         classes = np.full(len(below), below.shape[1]) - _silence_masked(below)
         sums = below.sum(axis=1)
@@ -231,7 +250,7 @@ def _survey(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> _Surve
         if np.isneginf(at_label).any():
             raise CalibrationError("logits: the true class of a row is masked (-inf), so no T explains it")
         any_wrong |= bool((at_label < 0).any())
-        slope_at_zero += float(np.sum(sums / classes - at_label, dtype=np.float64))
+        slope_at_zero += _sum(sums / classes - at_label, share)
         distances.append(-sums.astype(np.float64) / below.shape[1])
         done += len(below)
     distance = np.concatenate(distances)
@@ -256,11 +275,12 @@ def _silence_masked(below: NDArray[np.floating]) -> NDArray[np.intp]:
 
 
 def _chunks(
-    logits: NDArray[np.floating], labels: NDArray[np.integer]
-) -> Iterator[tuple[NDArray[np.floating], NDArray[np.integer]]]:
-    """Yield rows as float32, or as float64 if they are wider than that, less the largest logit of each row.
+    logits: NDArray[np.floating], labels: NDArray[np.integer], weight: NDArray[np.float64] | None = None
+) -> Iterator[tuple[NDArray[np.floating], NDArray[np.integer], NDArray[np.float64] | None]]:
+    """Yield rows less the largest logit of each, with their labels and weights.
 
-    The next chunk overwrites the array, and the caller may.
+    Rows are float32, or float64 if the logits are wider than that. The next chunk overwrites the array, and the
+    caller may.
     """
     dtype = np.float64 if logits.dtype.itemsize > 4 else np.float32
     rows = max(1, _CHUNK_ELEMENTS // logits.shape[1])
@@ -270,7 +290,12 @@ def _chunks(
         below = buffer[: len(chunk)]
         with np.errstate(invalid="ignore"):
             np.subtract(chunk, chunk.max(axis=1, keepdims=True), out=below)
-        yield below, labels[start : start + rows]
+        part = slice(start, start + rows)
+        yield below, labels[part], None if weight is None else weight[part]
+
+
+def _sum(values: NDArray[np.floating], weight: NDArray[np.float64] | None) -> float:
+    return float(np.sum(values if weight is None else values * weight, dtype=np.float64))
 
 
 def _pick(rows: NDArray[np.floating], labels: NDArray[np.integer]) -> NDArray[np.floating]:

@@ -1,4 +1,4 @@
-"""Merging of whole arrays equals the device's merging of single answers."""
+"""Merging of two predictions, and of whole arrays as the device merges single ones."""
 
 import numpy as np
 import pytest
@@ -6,10 +6,37 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgecascade.calibration import CalibrationError
-from edgecascade.runtime import Prediction
+from edgecascade.runtime import Prediction, Source
 from edgecascade.types.merge import MERGES, merge, merged_labels
 
 ROWS = st.lists(st.sampled_from([[0.5, 0.5, 0.0], [0.2, 0.3, 0.5], [0.9, 0.1, 0.0], [0.0, 1.0, 0.0]]), min_size=1)
+
+
+def prediction(*probabilities: float) -> Prediction:
+    """Return a prediction with these probabilities."""
+    row = np.array(probabilities, np.float32)
+    return Prediction(int(row.argmax()), float(row.max()), row)
+
+
+@pytest.mark.parametrize(
+    ("rule", "local", "remote", "label", "confidence", "source"),
+    [
+        ("replace", (0.9, 0.1), (0.4, 0.6), 1, 0.6, Source.REMOTE),
+        ("confident", (0.9, 0.1), (0.4, 0.6), 0, 0.9, Source.LOCAL),
+        ("confident", (0.6, 0.4), (0.4, 0.6), 1, 0.6, Source.REMOTE),
+        ("average", (0.9, 0.1), (0.4, 0.6), 0, 0.65, Source.MERGED),
+        ("average", (0.5, 0.5), (0.2, 0.8), 1, 0.65, Source.MERGED),
+        ("average", (0.5, 0.5), (0.5, 0.5), 0, 0.5, Source.MERGED),
+        *((rule, (np.nan, np.nan), (0.4, 0.6), 1, 0.6, Source.REMOTE) for rule in ("replace", "confident", "average")),
+    ],
+)
+def test_two_predictions_are_merged(
+    rule: str, local: tuple[float, ...], remote: tuple[float, ...], label: int, confidence: float, source: Source
+) -> None:
+    """Label, confidence and source equal values computed by hand."""
+    final, whose = merge(rule, prediction(*local), prediction(*remote))
+    assert (final.label, whose) == (label, source)
+    assert final.confidence == pytest.approx(confidence)
 
 
 @pytest.mark.parametrize("rule", MERGES)
@@ -20,10 +47,7 @@ def test_the_plan_and_the_device_merge_alike(rule: str, data: st.DataObject) -> 
     remote = np.array(data.draw(st.lists(st.sampled_from(local.tolist()), min_size=len(local), max_size=len(local))))
     remote = np.asarray(remote, np.float32)[:, ::-1].copy()
 
-    def prediction(row: np.ndarray[tuple[int], np.dtype[np.float32]]) -> Prediction:
-        return Prediction(int(row.argmax()), float(row.max()), row)
-
-    on_device = [merge(rule, prediction(a), prediction(b))[0].label for a, b in zip(local, remote, strict=True)]
+    on_device = [merge(rule, prediction(*a), prediction(*b))[0].label for a, b in zip(local, remote, strict=True)]
     assert merged_labels(rule, local, remote).tolist() == on_device
 
 
