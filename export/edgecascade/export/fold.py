@@ -86,7 +86,7 @@ def fold(
         logits: the tensor that holds the logits [batch, classes], or what they are computed from.
         kind: what that tensor holds, one of `KINDS`.
         rule: temperature, advantage table, threshold and score.
-        document: the content of the metadata key `edgecascade`.
+        document: the content of the metadata key `edgecascade`; its `source.floor` bounds probabilities.
 
     Raises:
         ExportError: the body is a cascade model already, or one of its inputs has a reserved name.
@@ -113,7 +113,8 @@ def fold(
         model.graph.input.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, OVERRIDABLE[name]))
     steps = [*logits_steps(logits, kind), *_confidence_steps(opset(body)), *_SCORES[rule.score], *_DECISION]
     used = {name for _, inputs, _, _ in steps for name in inputs}
-    for name, value in _CONSTANTS.items():
+    constants = {**_CONSTANTS, "floor": np.array(document.source.floor, np.float32)}
+    for name, value in constants.items():
         if name in used:
             model.graph.initializer.append(numpy_helper.from_array(value, f"{INNER}{name}"))
     model.graph.node.extend(_nodes(steps))

@@ -15,6 +15,7 @@ from typing import Any
 from edgecascade.types.errors import ArgumentError, ModelFileError
 from edgecascade.types.estimate import Estimate, OperatingPoint
 from edgecascade.types.policy import Policy, RemoteCalibration
+from edgecascade.types.softmax import SMALLEST
 
 __all__ = [
     "FORMAT",
@@ -36,6 +37,7 @@ __all__ = [
     "policy_dict",
     "preprocessing_dict",
     "read_preprocessing",
+    "remote_dict",
 ]
 
 FORMAT = 1
@@ -234,6 +236,7 @@ class SourceRecord:
         logits: the tensor in the body that holds the logits, or what they are computed from.
         kind: contents of that tensor: `logits`, `probabilities`, `binary-logits` or `binary-probabilities`.
         data_sha256: SHA-256 of the calibration data, in hexadecimal.
+        floor: the number that smaller probabilities in that tensor are raised to before the logarithm.
     """
 
     model: str
@@ -241,6 +244,7 @@ class SourceRecord:
     logits: str
     kind: str
     data_sha256: str
+    floor: float = SMALLEST
 
 
 @dataclass(frozen=True)
@@ -258,6 +262,7 @@ class CascadeDocument:
         operating_curve: every operating point that the threshold can reach, by rising offload rate.
         certificate: the guarantee, or None if none was requested.
         source: where the body and the data came from.
+        remote_floor: the number that smaller probabilities of the remote are raised to before the logarithm.
     """
 
     written_by: str
@@ -270,11 +275,12 @@ class CascadeDocument:
     operating_curve: tuple[OperatingPoint, ...]
     certificate: Certificate | None
     source: SourceRecord
+    remote_floor: float = SMALLEST
 
     @property
     def calibrate_remote(self) -> RemoteCalibration:
         """How to read the remote's scores."""
-        return RemoteCalibration(self.remote.temperature, self.remote_scores == "probabilities")
+        return RemoteCalibration(self.remote.temperature, self.remote_scores == "probabilities", self.remote_floor)
 
     def device_policy(self) -> Policy:
         """Return the policy that the device decides by."""
@@ -296,11 +302,11 @@ class CascadeDocument:
             "labels": list(self.labels),
             "preprocessing": None if self.preprocessing is None else preprocessing_dict(self.preprocessing),
             "calibration": calibration_dict(self.calibration),
-            "remote": {**calibration_dict(self.remote), "scores": self.remote_scores},
+            "remote": remote_dict(self.remote, self.remote_scores, self.remote_floor),
             "policy": policy_dict(self.policy),
             "operating_curve": [asdict(point) for point in self.operating_curve],
             "certificate": None if self.certificate is None else asdict(self.certificate),
-            "source": asdict(self.source),
+            "source": _without_default_floor(asdict(self.source)),
         }
 
     def to_json(self, indent: int | None = None) -> str:
@@ -348,6 +354,11 @@ def calibration_dict(calibration: Calibration) -> dict[str, Any]:
     return {name: value for name, value in asdict(calibration).items() if value is not None}
 
 
+def remote_dict(calibration: Calibration, scores: str, floor: float) -> dict[str, Any]:
+    """Return how to read the remote's scores, as it is in JSON."""
+    return _without_default_floor({**calibration_dict(calibration), "scores": scores, "floor": floor})
+
+
 def policy_dict(record: PolicyRecord) -> dict[str, Any]:
     """Return a policy as it is in JSON, where its advice is called `verdict`."""
     policy = {"verdict" if name == "advice" else name: value for name, value in asdict(record).items()}
@@ -388,8 +399,18 @@ def _document(found: Mapping[str, Any]) -> CascadeDocument:
         policy=_policy(found["policy"]),
         operating_curve=tuple(_point(one) for one in found["operating_curve"]),
         certificate=None if found["certificate"] is None else _certificate(found["certificate"]),
-        source=SourceRecord(**{name: str(found["source"][name]) for name in SourceRecord.__dataclass_fields__}),
+        source=_source(found["source"]),
+        remote_floor=float(found["remote"].get("floor", SMALLEST)),
     )
+
+
+def _source(found: Mapping[str, Any]) -> SourceRecord:
+    names = ("model", "model_sha256", "logits", "kind", "data_sha256")
+    return SourceRecord(*(str(found[name]) for name in names), floor=float(found.get("floor", SMALLEST)))
+
+
+def _without_default_floor(found: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in found.items() if name != "floor" or value != SMALLEST}
 
 
 def _preprocessing(found: Mapping[str, Any] | None) -> Preprocessing | None:
