@@ -54,6 +54,7 @@ def document_of(rule: DecisionRule) -> CascadeDocument:
         edges=tuple(rule.table.edges.tolist()),
         values=tuple(rule.table.values.tolist()),
         counts=tuple(rule.table.counts.tolist()),
+        costs=rule.costs,
     )
     return replace(made, calibration=replace(made.calibration, temperature=rule.temperature))
 

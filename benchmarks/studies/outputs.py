@@ -9,12 +9,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecascade.benchmarks.cache import once
+from edgecascade.benchmarks.pairs.bag_of_tokens import language_body
 from edgecascade.benchmarks.pairs.fashion_mnist import LARGE, SMALL, load_fashion_mnist, trained
 from edgecascade.benchmarks.pairs.flagship import LITE0_96, LITE0_224, LITE2_260, Protocol, body, split
-from edgecascade.benchmarks.pairs.prepared import saved_scores
+from edgecascade.benchmarks.pairs.languages import language_scores
+from edgecascade.benchmarks.pairs.prepared import save_array, saved_scores
 from edgecascade.calibration import Pair, fit_temperature
+from edgecascade.export.scores import local_scores
+from edgecascade.types.softmax import log_probabilities
 
-__all__ = ["PairOutputs", "fashion_pair", "flagship_pairs"]
+__all__ = ["PairOutputs", "fashion_pair", "flagship_pairs", "language_pair"]
 
 
 @dataclass(frozen=True)
@@ -85,3 +90,22 @@ def fashion_pair(cache: Path) -> PairOutputs:
     paths = [trained(network, train, cache) for network in (SMALL, LARGE)]
     local, remote = (saved_scores(path, test, path.with_suffix(".npy")) for path in paths)
     return PairOutputs("Fashion-MNIST", local, remote, test.labels)
+
+
+def language_pair(cache: Path) -> PairOutputs:
+    """Return a bag of tokens and lingua on the snippets in 54 languages that trained neither."""
+    data, work, remote = language_scores(cache)
+    body = language_body(data.train, work)
+    parts = {"calibration": data.calibration, "test": data.test}
+
+    def local(name: str) -> NDArray[np.float32]:
+        made = once(work / f"body-{name}.npy", lambda part: save_array(part, local_scores(body, parts[name].inputs)))
+        scores: NDArray[np.float32] = np.load(made)
+        return scores
+
+    return PairOutputs(
+        "languages",
+        np.concatenate([local(name) for name in parts]),
+        log_probabilities(np.concatenate([remote[name] for name in parts]).astype(np.float32)),
+        np.concatenate([part.labels for part in parts.values()]),
+    )

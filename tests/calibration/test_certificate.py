@@ -193,3 +193,77 @@ def test_losses_outside_the_range_are_refused(losses: list[float]) -> None:
     """The betting test is valid only for losses in [-1, 1]."""
     with pytest.raises(CalibrationError, match=r"^losses: "):
         betting_p_value(np.array(losses), 0.1)
+
+
+RARE = 0.03
+STEPS = np.linspace(-0.5, 0.5, 11)
+
+
+def with_rare_class(
+    n: int, seed: int, share: float = RARE
+) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
+    """Draw inputs of which some are of a class that the local model gets right with 0.45 and the remote with 0.9.
+
+    On the others both are right together. The advantage does not show the class, so the loss in it is 0.45 times the
+    share of its inputs that stay local.
+    """
+    rng = np.random.default_rng(seed)
+    rare, chance = rng.random(n) < share, rng.random(n)
+    local, remote = chance < np.where(rare, 0.45, 0.95), chance < np.where(rare, 0.9, 0.95)
+    return rng.uniform(-0.5, 0.5, n).astype(np.float32), local, remote, rare
+
+
+def certified_by_group(n: int, seed: int, group_loss: float | None) -> Certificate:
+    """Certify a threshold at a loss of 5 % and a risk of 20 %, and of the rare class if a loss is given for it."""
+    advantage, local, remote, rare = with_rare_class(n, seed)
+    group = np.where(rare, "rare", "common")
+    return certify(advantage, local, remote, remote, STEPS, loss=0.05, risk=0.2, group=group, group_loss=group_loss)
+
+
+def test_a_certificate_of_the_whole_says_nothing_about_a_rare_class() -> None:
+    """A loss of 5 % is certified for the local model alone, which loses 45 points in the rare class."""
+    assert certified_by_group(3000, 0, None).threshold == -0.5
+
+
+def test_the_certified_loss_of_every_group_fails_at_most_at_the_risk() -> None:
+    """Over 200 draws at a risk of 20 %, a loss above 12 % in the rare class is certified in about 20 % at most."""
+    broken = []
+    for seed in range(200):
+        with contextlib.suppress(CalibrationError):  # a refused certificate cannot fail
+            broken.append(0.45 * (0.5 - certified_by_group(5000, seed, 0.12).threshold) > 0.12)
+    assert len(broken) > 150
+    assert 0.0 < np.mean(broken) <= 0.2 + 2 * np.sqrt(0.16 / len(broken))
+
+
+def test_a_group_that_is_too_small_is_named() -> None:
+    """The error has the group's size, and the size that would do."""
+    with pytest.raises(
+        CalibrationError, match=r"^groups: expected at least \d+ inputs in each .* 1.0%, got \d+ in rare"
+    ):
+        certified_by_group(400, 0, 0.01)
+
+
+def test_a_weighted_certificate_is_about_the_weighted_population() -> None:
+    """Where half of the sample is of a class of 3 %, weights certify what holds for the population, and only that.
+
+    The local model alone loses 0.0135 of the population and 0.225 of the sample.
+    """
+    advantage, local, remote, rare = with_rare_class(8000, 0, 0.5)
+    prior = np.where(rare, RARE, 1 - RARE)
+
+    def found(loss: float, weight: NDArray[np.float64] | None) -> Certificate:
+        return certify(advantage, local, remote, remote, STEPS, loss=loss, risk=0.05, weight=weight)
+
+    assert found(0.02, prior).threshold == -0.5
+    assert found(0.02, prior).offload_rate == 0.0
+    assert 0.3 < found(0.01, prior).offload_rate < 0.7
+    with pytest.raises(CalibrationError, match="chance"):
+        found(0.02, None)
+
+
+def test_a_refusal_says_what_weighted_inputs_are_worth() -> None:
+    """The effective number of inputs is beside the real one, and the number that would do allows for it."""
+    advantage, local, remote, _ = with_rare_class(300, 0)
+    weight = np.random.default_rng(0).gamma(1.0, 1.0, 300) + 0.01
+    with pytest.raises(CalibrationError, match=r"300 inputs \(worth \d+ of equal weight\) do not show .* about \d{4}"):
+        certify(advantage, local, remote, remote, STEPS, loss=0.002, risk=0.05, weight=weight)

@@ -16,8 +16,10 @@ from onnx import ModelProto, TensorProto, helper
 
 from documents import document_of, some_document
 from edgecascade.calibration import AdvantageTable, Decision, DecisionRule, decide
-from edgecascade.export import ExportError, find_logits, fold
+from edgecascade.export import ExportError, find_logits, fold, unfold
+from edgecascade.export.fold import rule_of
 from edgecascade.runtime.engine import open_session
+from edgecascade.types.costs import ErrorCosts
 from edgecascade.types.document import CascadeDocument
 
 Body = Callable[..., ModelProto]
@@ -286,3 +288,69 @@ def _head(kind: str, score: str, identity: Body, rule: DecisionRule) -> str:
 def test_the_head_equals_that_of_existing_files(kind: str, score: str, identity: Body, rule: DecisionRule) -> None:
     """The head has the recorded hash."""
     assert _head(kind, score, identity, rule) == HEADS[kind, score]
+
+
+# Labels of least expected cost.
+
+
+def _costs(classes: int, kind: str) -> ErrorCosts:
+    rng = np.random.default_rng(classes)
+    if kind == "by class":
+        return ErrorCosts(rng.uniform(0.5, 20, classes).tolist())
+    return ErrorCosts((rng.uniform(0.5, 20, (classes, classes)) * (1 - np.eye(classes))).tolist())
+
+
+@pytest.mark.parametrize("score", ["confidence", "margin", "entropy"])
+@pytest.mark.parametrize("kind", ["by class", "matrix"])
+@pytest.mark.parametrize("classes", [2, 3, 33])
+def test_the_label_of_least_expected_cost_is_that_of_the_reference(
+    identity: Body, rule: DecisionRule, classes: int, kind: str, score: str
+) -> None:
+    """Costs change the label and its confidence; score, advantage and decision stay those of the same rule without."""
+    costly = replace(rule, costs=_costs(classes, kind), score=score)
+    logits = np.random.default_rng(0).normal(0, 2, (2000, classes)).astype(np.float32)
+    with_costs = run(fold_and_open(identity(classes), costly), logits)
+    without = run(fold_and_open(identity(classes), replace(rule, score=score)), logits)
+    reference = decide(logits, costly)
+    assert costly.costs is not None
+    least = np.sort(costly.costs.expected(reference.probabilities), axis=1)
+    clear = least[:, 1] - least[:, 0] > 1e-5 * costly.costs.largest
+    assert clear.mean() > 0.99
+    np.testing.assert_array_equal(with_costs.label[clear], reference.label[clear])
+    np.testing.assert_allclose(with_costs.confidence[clear], reference.confidence[clear], atol=1e-6)
+    at_label = np.take_along_axis(with_costs.probabilities, with_costs.label[:, None], axis=1)[:, 0]
+    np.testing.assert_array_equal(with_costs.confidence, at_label)
+    assert (with_costs.label != without.label).any()
+    for name in ("advantage", "forward", "probabilities"):
+        np.testing.assert_array_equal(getattr(with_costs, name), getattr(without, name))
+
+
+@pytest.mark.parametrize("kind", ["by class", "matrix"])
+@pytest.mark.parametrize("row", [[np.nan, 0, 0], [0, 0, np.nan], [np.inf, -np.inf, 0], [-np.inf] * 3])
+def test_a_nan_confidence_is_forwarded_under_costs(
+    identity: Body, rule: DecisionRule, row: list[float], kind: str
+) -> None:
+    """The probability at any label of such a row is NaN."""
+    session = fold_and_open(identity(3), replace(rule, threshold=-1.0, costs=_costs(3, kind)))
+    decision = run(session, np.array([row, [9, 0, 0]], np.float32))
+    assert decision.forward.tolist() == [True, False]
+    np.testing.assert_array_equal(np.isnan(decision.confidence), [True, False])
+
+
+@pytest.mark.parametrize("opset", [13, 17, 18, 21])
+@pytest.mark.parametrize("kind", ["by class", "matrix"])
+def test_costs_travel_in_the_document_and_leave_the_body_unchanged(
+    identity: Body, rule: DecisionRule, kind: str, opset: int
+) -> None:
+    """The folded rule can be read back, and unfolding returns the body."""
+    body, costly = identity(3, opset=opset), replace(rule, costs=_costs(3, kind))
+    model = fold(body, logits="logits", rule=costly, document=document_of(costly))
+    onnx.checker.check_model(model, full_check=True)
+    assert rule_of(model).costs == costly.costs
+    assert unfold(model).SerializeToString() == body.SerializeToString()
+    assert_equal_labels(open_session(model.SerializeToString()), costly)
+
+
+def assert_equal_labels(session: Any, rule: DecisionRule) -> None:
+    """Assert that the graph gives the labels of the reference on a batch without ties."""
+    np.testing.assert_array_equal(run(session, BATCH).label, decide(BATCH, rule).label)

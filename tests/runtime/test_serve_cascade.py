@@ -106,7 +106,7 @@ def test_it_answers_as_the_cascade(address: str, pair: Path) -> None:
         assert found["source"] == [one.source.value for one in answers]
         assert found["reason"] == ["offloaded"] * len(answers)
         assert found["forwarded"] == [True] * len(answers)
-        rows = [probabilities_of(one, cascade.policy.merge) for one in answers]
+        rows = [probabilities_of(one) for one in answers]
         np.testing.assert_allclose(found["probabilities"], np.concatenate(rows), rtol=1e-5)
 
 

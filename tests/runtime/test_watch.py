@@ -309,10 +309,24 @@ def test_overconfidence_is_raised() -> None:
 def test_an_uncertain_remote_is_not_reported_as_overconfidence() -> None:
     """Its labels often differ, but it gives the local label a high probability."""
     made = watch()
-    local, remote = prediction(0, 0.6), Prediction(1, 0.41, np.array([0.59, 0.41, 0.0], np.float32))
+    local, remote = prediction(0, 0.54), Prediction(1, 0.505, np.array([0.495, 0.505, 0.0], np.float32))
     for _ in range(2000):
         made.compared(X, local, remote, audited=True)
     assert made.health().calibration_gap.low > 0.5
+    assert "calibration" not in raised(made)
+
+
+def test_labels_of_least_expected_cost_are_not_reported_as_underconfidence() -> None:
+    """Both models answer a class of probability .2 whose errors cost most, and it is right as often."""
+    made = watch()
+    row = np.array([0.8, 0.2, 0.0], np.float32)
+    for likely in (True, False, False, False, False):
+        remote = row[[1, 0, 2]] if likely else row
+        for _ in range(400):
+            made.compared(X, Prediction(1, 0.2, row), Prediction(1, float(remote[1]), remote), audited=True)
+    health = made.health()
+    assert health.agreement_local.value == 1.0
+    assert health.calibration_gap.low < 0.0 < health.calibration_gap.high
     assert "calibration" not in raised(made)
 
 

@@ -9,10 +9,15 @@ betting test.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
 import numpy as np
 from numpy.typing import NDArray
 
 from edgecascade.calibration.objective import CertifiedLoss
+from edgecascade.calibration.outcomes import members
+from edgecascade.calibration.weights import effective_size, normalised, scaled_losses, weighted_mean
 from edgecascade.types.document import Certificate
 from edgecascade.types.errors import CalibrationError
 
@@ -32,6 +37,9 @@ def certify(
     *,
     loss: float,
     risk: float,
+    weight: NDArray[np.float64] | None = None,
+    group: NDArray[Any] | None = None,
+    group_loss: float | None = None,
 ) -> Certificate:
     """Return the certificate of the threshold that forwards least.
 
@@ -45,22 +53,31 @@ def certify(
         thresholds: floating [thresholds], tested from the highest down.
         loss: e, in (0, 1).
         risk: d, in (0, 1).
+        weight: floating [n], above 0, how much each input counts; the loss is the weighted mean then. The largest is
+            taken as the largest that there is.
+        group: [n], the class or group of each input.
+        group_loss: the largest loss within each group, in (0, 1); certified together with `loss`.
 
     Raises:
-        CalibrationError: only forwarding everything can be certified; the message says how many inputs would do.
+        CalibrationError: only forwarding everything can be certified, or a group is too small; the message says how
+            many inputs would do.
     """
     CertifiedLoss(loss, risk)
+    claims = _claims(loss, risk, normalised(weight, len(advantage)), group, group_loss)
     found = None
     for threshold in np.sort(np.unique(thresholds))[::-1]:
         forward = ~(advantage >= np.float32(threshold))
         if forward.all() and np.array_equal(merged_correct, remote_correct):
             continue  # the cascade is the remote
         losses = remote_correct.astype(float) - np.where(forward, merged_correct, local_correct)
-        p_value = _p_value(losses, loss)
-        if p_value > risk:
-            return _or_refusal(found, losses, loss, risk)
-        found = Certificate(loss, risk, float(threshold), float(forward.mean()), len(losses), p_value)
-    return _or_refusal(found, np.zeros(len(advantage)), loss, risk)
+        largest = 0.0
+        for claim in claims:
+            largest = max(largest, _p_value(losses[claim.rows], claim.bound, claim.weight))
+            if largest > risk:
+                return found or _refuse(losses[claim.rows], claim, risk)
+        rate = weighted_mean(forward, claims[0].weight)
+        found = Certificate(loss, risk, float(threshold), rate, len(losses), largest, group_loss)
+    return found or _refuse(np.zeros(len(advantage)), claims[0], risk)
 
 
 def exact_p_value(worse: int, better: int, n: int, bound: float) -> float:
@@ -159,25 +176,71 @@ def sample_size(bound: float, risk: float, disagreement: float = 0.0, loss: floa
     return int(np.ceil(max(least, usual)))
 
 
-def _p_value(losses: NDArray[np.float64], bound: float) -> float:
+@dataclass(frozen=True)
+class _Claim:
+    """A bound on the mean loss of some of the inputs."""
+
+    rows: slice | NDArray[np.intp]
+    bound: float
+    weight: NDArray[np.float64] | None
+    name: str = ""
+
+
+def _claims(
+    loss: float,
+    risk: float,
+    weight: NDArray[np.float64] | None,
+    group: NDArray[Any] | None,
+    group_loss: float | None,
+) -> list[_Claim]:
+    """Return the claim about all inputs, and one about each group after checking that it is large enough.
+
+    All of them must pass at a threshold, each at the full risk: if the threshold breaks any one claim, that claim's
+    test passes with probability `risk` at most (intersection-union; Berger, Technometrics 24, 1982). So the largest
+    p-value is one of the joint claim, and the fixed sequence tests it like any other.
+    """
+    claims = [_Claim(slice(None), loss, weight)]
+    if group_loss is None or group is None:
+        return claims
+    CertifiedLoss(group_loss, risk)
+    need = sample_size(group_loss, risk)
+    for name, rows in members(group):
+        own = None if weight is None else normalised(weight[rows], len(rows))
+        size = effective_size(own, len(rows))
+        if size < need:
+            raise CalibrationError(
+                f"groups: expected at least {need} inputs in each for the test of a loss of at most {group_loss:.1%}, "
+                f"got {len(rows)} in {name}{_worth(size, len(rows))}"
+            )
+        claims.append(_Claim(rows, group_loss, own, name))
+    return claims
+
+
+def _p_value(losses: NDArray[np.float64], bound: float, weight: NDArray[np.float64] | None) -> float:
+    losses = scaled_losses(losses, bound, weight)
     if np.isin(losses, (-1.0, 0.0, 1.0)).all():
         return exact_p_value(int((losses > 0).sum()), int((losses < 0).sum()), len(losses), bound)
     shuffled = np.random.default_rng(0).permutation(losses)  # sorted data would be predictable
     return betting_p_value(shuffled, bound)
 
 
-def _or_refusal(found: Certificate | None, losses: NDArray[np.float64], loss: float, risk: float) -> Certificate:
-    if found is not None:
-        return found
-    n, mean = len(losses), float(losses.mean())
-    if mean < loss:
-        enough = f"about {sample_size(loss, risk, float(np.abs(losses).mean()), max(mean, 0.0))} would"
+def _refuse(losses: NDArray[np.float64], claim: _Claim, risk: float) -> NoReturn:
+    n, mean = len(losses), weighted_mean(losses, claim.weight)
+    size = effective_size(claim.weight, n)
+    if mean < claim.bound:
+        enough = sample_size(claim.bound, risk, weighted_mean(np.abs(losses), claim.weight), max(mean, 0.0))
+        said = f"about {np.ceil(enough * n / size):.0f} would"
     else:
-        enough = f"more would help only if its loss of {mean:.1%} on these is chance"
+        said = f"more would help only if its loss of {mean:.1%} on these is chance"
     raise CalibrationError(
-        f"certificate: {n} inputs do not show a loss of at most {loss:.1%} with probability "
-        f"{100 * (1 - risk):g}% for any cascade that answers some inputs locally; {enough}"
+        f"certificate: {n} inputs{f' of {claim.name}' if claim.name else ''}{_worth(size, n)} do not show a loss of at "
+        f"most {claim.bound:.1%} with probability {100 * (1 - risk):g}% for any cascade that answers some inputs "
+        f"locally; {said}"
     )
+
+
+def _worth(size: float, n: int) -> str:
+    return f" (worth {size:.0f} of equal weight)" if round(size) < n else ""
 
 
 def _statistic(worse: NDArray[np.int64], better: NDArray[np.int64], n: int, bound: float) -> NDArray[np.float64]:

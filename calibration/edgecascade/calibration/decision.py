@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecascade.calibration.advantage import AdvantageTable
+from edgecascade.types.costs import ErrorCosts, labels_of
 from edgecascade.types.errors import CalibrationError
 from edgecascade.types.softmax import SMALLEST, softmax
 
@@ -30,12 +31,14 @@ class DecisionRule:
         table: the advantage table.
         threshold: inputs whose advantage is below it are forwarded.
         score: what the table looks up: `confidence`, `margin` or `entropy`, as in `routing_score`.
+        costs: of the errors, by which the label is chosen; None if all cost the same.
     """
 
     temperature: float
     table: AdvantageTable
     threshold: float
     score: str = "confidence"
+    costs: ErrorCosts | None = None
 
 
 @dataclass(frozen=True)
@@ -43,8 +46,9 @@ class Decision:
     """The outputs of the cascade graph for a batch; where the confidence is NaN, the graph may give any advantage.
 
     Attributes:
-        label: int64 [n], the first of the largest logits; meaningless where the confidence is NaN.
-        confidence: float32 [n], calibrated.
+        label: int64 [n], the first of the largest logits, or of the least expected costs if the rule has costs;
+            meaningless where the confidence is NaN.
+        confidence: float32 [n], the calibrated probability of the label. With costs it may be below that of another.
         advantage: float32 [n], NaN where the confidence is.
         forward: bool [n], whether the advantage is below the threshold or the confidence is NaN.
         probabilities: float32 [n, classes], calibrated.
@@ -60,10 +64,11 @@ class Decision:
 def decide(logits: NDArray[np.floating], rule: DecisionRule) -> Decision:
     """Return the decision on logits, floating [n, classes]."""
     probabilities = softmax(logits, rule.temperature)
-    confidence = probabilities.max(axis=1)
+    label = np.asarray(logits).argmax(axis=1) if rule.costs is None else labels_of(probabilities, rule.costs)
+    confidence = np.take_along_axis(probabilities, label[:, None], axis=1)[:, 0]
     advantage = rule.table(routing_score(rule.score, logits, rule.temperature))
     return Decision(
-        label=logits.argmax(axis=1).astype(np.int64),
+        label=label.astype(np.int64),
         confidence=confidence,
         advantage=advantage,
         forward=(advantage < np.float32(rule.threshold)) | np.isnan(confidence),

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgecascade.calibration.advantage import Correct
 from edgecascade.calibration.decision import routing_score
+from edgecascade.calibration.weights import effective_size, normalised, weighted_mean
 from edgecascade.types.merge import merged_labels
 from edgecascade.types.softmax import softmax
 
-__all__ = ["Outcomes", "Pair"]
+__all__ = ["Outcomes", "Pair", "members"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,7 @@ class Outcomes:
         remote_correct: bool [n], whether the remote's answer is right.
         merged_correct: bool [n], whether the answer is right once the remote has replied.
         weight: float64 [n], how much each input counts, above 0 with a mean of 1; None if all count alike.
+        group: [n], the class or group of each input, as a number or a string; None if nothing is measured by group.
     """
 
     score: NDArray[np.float32]
@@ -39,6 +43,7 @@ class Outcomes:
     remote_correct: Correct
     merged_correct: Correct
     weight: NDArray[np.float64] | None = None
+    group: NDArray[Any] | None = None
 
     def __getitem__(self, rows: NDArray[np.intp] | NDArray[np.bool_]) -> Outcomes:
         """Return the outcomes of some of the inputs; their weights have a mean of 1 again."""
@@ -50,7 +55,8 @@ class Outcomes:
             local_correct=self.local_correct[rows],
             remote_correct=self.remote_correct[rows],
             merged_correct=self.merged_correct[rows],
-            weight=None if weight is None else weight / weight.mean(),
+            weight=normalised(weight, 0 if weight is None else len(weight)),
+            group=None if self.group is None else self.group[rows],
         )
 
     def __len__(self) -> int:
@@ -60,11 +66,11 @@ class Outcomes:
     @property
     def size(self) -> float:
         """The number of equally weighted inputs that would be as informative (Kish); n without weights."""
-        return len(self) if self.weight is None else float(self.weight.sum() ** 2 / (self.weight**2).sum())
+        return effective_size(self.weight, len(self))
 
     def mean(self, values: NDArray[np.bool_] | NDArray[np.floating]) -> float:
         """Return the weighted mean of values [n], such as a share of inputs or an accuracy."""
-        return float(values.mean() if self.weight is None else self.weight @ values / self.weight.sum())
+        return weighted_mean(values, self.weight)
 
 
 @dataclass(frozen=True)
@@ -78,6 +84,7 @@ class Pair:
         remote_temperature: T of the remote.
         labels: integer [n].
         weight: float64 [n], as in `Outcomes`.
+        group: [n], as in `Outcomes`.
     """
 
     local_logits: NDArray[np.floating]
@@ -86,6 +93,7 @@ class Pair:
     remote_temperature: float
     labels: NDArray[np.integer]
     weight: NDArray[np.float64] | None = None
+    group: NDArray[Any] | None = None
 
     def outcomes(self, score: str, merge: str) -> Outcomes:
         """Return what both models did under a score of `SCORES` and a merge rule of `MERGES`.
@@ -103,4 +111,13 @@ class Pair:
             remote_correct=remote.argmax(axis=1) == self.labels,
             merged_correct=merged_labels(merge, local, remote) == self.labels,
             weight=self.weight,
+            group=self.group,
         )
+
+
+def members(group: NDArray[Any] | None) -> Iterator[tuple[str, NDArray[np.intp]]]:
+    """Yield the name of each group [n] with the positions of its inputs; nothing where there are no groups."""
+    if group is not None:
+        names, index = np.unique(group, return_inverse=True)
+        for one, name in enumerate(names.tolist()):
+            yield str(name), np.flatnonzero(index == one)

@@ -28,7 +28,15 @@ from edgecascade.calibration.operating_curve import operating_curve, operating_p
 from edgecascade.calibration.outcomes import Outcomes, Pair
 from edgecascade.calibration.scaling.temperature import calibrate_temperature
 from edgecascade.calibration.summary import advise, as_html, as_text, cascade_rows, plan_rows
-from edgecascade.types.document import Calibration, Certificate, PolicyRecord, Routing, calibration_dict, policy_dict
+from edgecascade.types.document import (
+    Calibration,
+    Certificate,
+    PolicyRecord,
+    Routing,
+    calibration_dict,
+    certificate_dict,
+    policy_dict,
+)
 from edgecascade.types.errors import CalibrationError
 from edgecascade.types.estimate import OperatingPoint, Point
 from edgecascade.types.merge import MERGES
@@ -138,7 +146,7 @@ class CascadePlan:
             "remote": calibration_dict(self.remote),
             "policy": policy_dict(self.record),
             "operating_curve": [asdict(point) for point in self.policy.curve],
-            "certificate": None if self.certificate is None else asdict(self.certificate),
+            "certificate": None if self.certificate is None else certificate_dict(self.certificate),
         }
 
     def __str__(self) -> str:

@@ -16,6 +16,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from edgecascade.calibration import AdvantageTable, DecisionRule
 from edgecascade.export.graph import Step, keep, opset, renamed, tensor_names
 from edgecascade.export.logits import logits_steps
+from edgecascade.types.costs import ErrorCosts
 from edgecascade.types.document import GOLDEN_KEY, KEY, MOVED_KEY, CascadeDocument
 from edgecascade.types.errors import ExportError
 
@@ -85,7 +86,7 @@ def fold(
         body: an ONNX model of opset 13 or newer, not a cascade model.
         logits: the tensor that holds the logits [batch, classes], or what they are computed from.
         kind: what that tensor holds, one of `KINDS`.
-        rule: temperature, advantage table, threshold and score.
+        rule: temperature, advantage table, threshold, score and costs.
         document: the content of the metadata key `edgecascade`; its `source.floor` bounds probabilities.
 
     Raises:
@@ -111,9 +112,12 @@ def fold(
     for name, value in defaults.items():
         model.graph.initializer.append(numpy_helper.from_array(np.asarray(value, np.float32), name))
         model.graph.input.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, OVERRIDABLE[name]))
-    steps = [*logits_steps(logits, kind), *_confidence_steps(opset(body)), *_SCORES[rule.score], *_DECISION]
+    head = [*_confidence_steps(opset(body), rule.costs), *_SCORES[rule.score], *_DECISION]
+    steps = [*logits_steps(logits, kind), *head]
     used = {name for _, inputs, _, _ in steps for name in inputs}
     constants = {**_CONSTANTS, "floor": np.array(document.source.floor, np.float32)}
+    if rule.costs is not None:
+        constants["costs"] = rule.costs.array
     for name, value in constants.items():
         if name in used:
             model.graph.initializer.append(numpy_helper.from_array(value, f"{INNER}{name}"))
@@ -137,6 +141,7 @@ def rule_of(model: ModelProto) -> DecisionRule:
         table=AdvantageTable(value["advantage_edges"], value["advantage_values"], counts),
         threshold=float(value["threshold"]),
         score=planned.score,
+        costs=planned.costs,
     )
 
 
@@ -158,15 +163,28 @@ def unfold(model: ModelProto) -> ModelProto:
     return renamed(body, {new: old for old, new in moved.items()})
 
 
-def _confidence_steps(version: int) -> list[Step]:
-    """Return the steps from `logits` to everything that a score is computed from."""
+def _confidence_steps(version: int, costs: ErrorCosts | None) -> list[Step]:
+    """Return the steps from `logits` to label and confidence, and to everything that a score is computed from."""
     inputs, attributes = (["probabilities"], {"axes": [1]}) if version < 18 else (["probabilities", "axis"], {})
-    return [
-        ("ArgMax", ["logits"], "label", {"axis": 1, "keepdims": 0}),
+    calibrated: list[Step] = [
         ("Div", ["logits", "temperature"], "scaled", {}),
         ("Softmax", ["scaled"], "probabilities", {"axis": 1}),
         ("ReduceMax", inputs, "largest", {"keepdims": 1, **attributes}),
-        ("Squeeze", ["largest", "axis"], "confidence", {}),
+    ]
+    if costs is None:
+        return [
+            ("ArgMax", ["logits"], "label", {"axis": 1, "keepdims": 0}),
+            *calibrated,
+            ("Squeeze", ["largest", "axis"], "confidence", {}),
+        ]
+    combine, choose = ("Mul", "ArgMax") if costs.array.ndim == 1 else ("MatMul", "ArgMin")
+    return [
+        *calibrated,
+        (combine, ["probabilities", "costs"], "weighted", {}),
+        (choose, ["weighted"], "answer", {"axis": 1, "keepdims": 1}),
+        ("Squeeze", ["answer", "axis"], "label", {}),
+        ("GatherElements", ["probabilities", "answer"], "probability", {"axis": 1}),
+        ("Squeeze", ["probability", "axis"], "confidence", {}),
     ]
 
 

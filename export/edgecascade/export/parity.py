@@ -52,7 +52,9 @@ def check_parity(
     """Run a cascade model on every execution provider here, and compare with `decide` on the body's logits.
 
     Labels must be equal, confidences within the tolerance, and `forward` and advantage equal wherever the score is
-    further than the tolerance (of 1, or of the score if that is larger) from an edge of the advantage table.
+    further than the tolerance (of 1, or of the score if that is larger) from an edge of the advantage table. With
+    costs, label and confidence are compared where the expected costs of the two best answers differ by more than the
+    tolerance, as a share of the costliest error.
 
     Args:
         model: the cascade model, as it would be written.
@@ -87,7 +89,13 @@ def expected_decisions(logits: NDArray[np.floating], rule: DecisionRule) -> Expe
     edges = np.append(rule.table.edges, np.float32(np.inf))
     with np.errstate(invalid="ignore"):
         distance = np.abs(score[:, None] - edges).min(axis=1) / np.maximum(1.0, np.abs(score))
-    return Expected(wanted.label, wanted.confidence, wanted.advantage, wanted.forward, distance.astype(np.float32))
+    from_next = None
+    if rule.costs is not None:
+        least = np.partition(rule.costs.expected(wanted.probabilities), 1, axis=1)
+        from_next = (least[:, 1] - least[:, 0]) / np.float32(rule.costs.largest)
+    return Expected(
+        wanted.label, wanted.confidence, wanted.advantage, wanted.forward, distance.astype(np.float32), from_next
+    )
 
 
 def shuffled(batch: Batch, rng: np.random.Generator) -> Batch:
@@ -114,7 +122,9 @@ def choose_golden(inputs: Batch, name: str, logits: NDArray[np.floating], rule: 
     order = np.argsort(expected.confidence, kind="stable")
     for many in (_MOST_GOLDEN, 4, 2, 1):
         chosen = order[np.unique(np.linspace(0, size(by_name) - 1, many).astype(int))]
-        golden = Golden(rows(by_name, chosen), Expected(*(column[chosen] for column in vars(expected).values())))
+        golden = Golden(
+            rows(by_name, chosen), Expected(**{name: column[chosen] for name, column in expected.columns().items()})
+        )
         if len(golden.text()) <= _GOLDEN_CHARACTERS:
             return golden
     return None

@@ -418,8 +418,8 @@ class Cascade:
         if isinstance(outcome, Failure):
             reason, detail, _ = outcome
         else:
-            remote = outcome
-            final, source = merge(self.policy.merge, local, remote)
+            remote, policy = outcome, self.policy
+            final, source = merge(policy.merge, local, remote, policy.costs)
             reason = Reason.NOT_A_NUMBER if np.isnan(local.confidence) else Reason.OFFLOADED
         name = self._labels[final.label]
         return Answer(final.label, name, final.confidence, source, reason, advantage, local, remote, detail, 0.0)

@@ -24,6 +24,7 @@ from edgecascade.runtime.background import Background
 from edgecascade.runtime.batch import Batch, bytes_of, concatenated, first_of, rows, size
 from edgecascade.runtime.deadline import Deadline
 from edgecascade.types.answer import Prediction, Reason
+from edgecascade.types.costs import labels_of
 from edgecascade.types.errors import CircuitOpen, RemoteError, RemoteUnreachable, first_line
 from edgecascade.types.policy import Policy
 
@@ -357,7 +358,8 @@ class Dispatcher:
         """Return a prediction for each input; a row that is not finite fails, and the other rows do not."""
         from edgecascade.runtime.remotes.remote import RemoteLabels
 
-        calibration = self._policy().calibrate_remote
+        policy = self._policy()
+        calibration = policy.calibrate_remote
         if isinstance(scores, RemoteLabels):
             scores, calibration = scores.probabilities(self._classes), calibration._replace(probabilities=True)
         scores = np.asarray(scores)
@@ -367,7 +369,7 @@ class Dispatcher:
             )
         finite = np.isfinite(scores)
         probabilities = calibration(scores if finite.all() else np.where(finite, scores, 0))
-        labels = probabilities.argmax(axis=1).tolist()
+        labels = labels_of(probabilities, policy.costs).tolist()
         return [
             Prediction(label, float(row[label]), row) if good else _NOT_FINITE
             for label, row, good in zip(labels, probabilities, np.asarray(finite.all(axis=1)), strict=True)

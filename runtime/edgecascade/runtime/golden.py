@@ -39,6 +39,9 @@ class Expected:
         forward: bool.
         distance: float32, from the score to the nearest edge of the advantage table, relative to the score where
             the score is above 1. Within the tolerance, `advantage` and `forward` may differ.
+        label_distance: float32, from the expected cost of the label to that of the next answer, as a share of the
+            costliest error. Within the tolerance, `label` and `confidence` may differ. None if all errors cost the
+            same.
     """
 
     label: NDArray[np.int64]
@@ -46,6 +49,11 @@ class Expected:
     advantage: NDArray[np.float32]
     forward: NDArray[np.bool_]
     distance: NDArray[np.float32]
+    label_distance: NDArray[np.float32] | None = None
+
+    def columns(self) -> dict[str, NDArray[Any]]:
+        """Return the arrays by name."""
+        return {name: column for name, column in vars(self).items() if column is not None}
 
 
 @dataclass(frozen=True)
@@ -63,7 +71,7 @@ class Golden:
         """Return base64 text for the metadata: an npz of `input:NAME` for each input and the expected arrays."""
         packed = io.BytesIO()
         named = {f"{_INPUT}{name}": array for name, array in self.inputs.items()}
-        np.savez_compressed(packed, allow_pickle=False, **named, **vars(self.expected))
+        np.savez_compressed(packed, allow_pickle=False, **named, **self.expected.columns())
         return base64.b64encode(packed.getvalue()).decode("ascii")
 
 
@@ -85,9 +93,9 @@ def read_golden(session: Engine, path: str | os.PathLike[str]) -> Golden | None:
         if unpacked > _LARGEST_ARRAYS:
             raise ModelFileError(f"{path}: its golden inputs unpack to {unpacked} bytes, over {_LARGEST_ARRAYS}")
         with np.load(packed, allow_pickle=False) as arrays:
-            expected = Expected(**{field.name: arrays[field.name] for field in fields(Expected)})
+            expected = Expected(**{one.name: arrays[one.name] for one in fields(Expected) if one.name in arrays})
             inputs = {name.removeprefix(_INPUT): arrays[name] for name in arrays if name.startswith(_INPUT)}
-        if len({len(array) for array in (*inputs.values(), *vars(expected).values())}) != 1 or not inputs:
+        if len({len(array) for array in (*inputs.values(), *expected.columns().values())}) != 1 or not inputs:
             raise ValueError("arrays of different lengths")
     except ModelFileError:
         raise
@@ -114,9 +122,10 @@ def compare(
     names = ["label", "confidence", "advantage", "forward"]
     label, confidence, advantage, forward = run_in_batches(session, names, feeds)
     number, near_edge = ~np.isnan(expected.confidence), expected.distance <= tolerance
-    difference = np.abs(np.where(number, confidence - expected.confidence, 0.0))
+    tied = np.zeros_like(number) if expected.label_distance is None else expected.label_distance <= tolerance
+    difference = np.abs(np.where(number & ~tied, confidence - expected.confidence, 0.0))
     wrong = {
-        "label": number & (label != expected.label),
+        "label": number & ~tied & (label != expected.label),
         "confidence": (np.isnan(confidence) == number) | ~(difference <= tolerance),
         "forward": ~near_edge & (forward != expected.forward),
         "advantage": ~near_edge & number & (advantage != expected.advantage),

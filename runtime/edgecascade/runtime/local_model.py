@@ -186,6 +186,10 @@ class LocalModel:
         return decided
 
     def _under(self, policy: Policy) -> _Live:
+        if policy.costs != self._own.costs:
+            raise ArgumentError(
+                "policy: expected the costs of the file, since its graph chooses labels by them; plan anew"
+            )
         overrides = policy.overrides(self._own)
         fixed = overrides.keys() - {one.name for one in self._session.get_overridable_initializers()}
         if fixed:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from edgecascade.types.costs import ErrorCosts
 from edgecascade.types.errors import ArgumentError, ModelFileError
 from edgecascade.types.estimate import Estimate, OperatingPoint
 from edgecascade.types.policy import Policy, RemoteCalibration
@@ -34,6 +35,7 @@ __all__ = [
     "SourceRecord",
     "TextPreprocessing",
     "calibration_dict",
+    "certificate_dict",
     "policy_dict",
     "preprocessing_dict",
     "read_preprocessing",
@@ -156,6 +158,7 @@ class Certificate:
         offload_rate: share of these inputs that it forwards.
         n: number of labelled inputs that it was tested on, and that nothing was chosen on.
         p_value: of the threshold's test, at most d.
+        group_loss: the largest loss within each class or group, certified with the same d; None if none was requested.
     """
 
     loss: float
@@ -164,11 +167,13 @@ class Certificate:
     offload_rate: float
     n: int
     p_value: float
+    group_loss: float | None = None
 
     def __str__(self) -> str:
+        groups = "" if self.group_loss is None else f", and at most {self.group_loss:.1%} within each group,"
         return (
-            f"loss against asking the remote always at most {self.loss:.1%} with probability {1 - self.risk:.4g} "
-            f"(n = {self.n}), forwarding {self.offload_rate:.1%}"
+            f"loss against asking the remote always at most {self.loss:.1%}{groups} with probability "
+            f"{1 - self.risk:.4g} (n = {self.n}), forwarding {self.offload_rate:.1%}"
         )
 
 
@@ -209,6 +214,7 @@ class PolicyRecord:
         counts: calibration inputs in each bin.
         intervals: 95 % interval of local minus merged accuracy in each bin.
         considered: every score and merge rule considered, the chosen one first.
+        costs: of the errors, by which labels are chosen; None if all cost the same.
     """
 
     score: str
@@ -224,6 +230,7 @@ class PolicyRecord:
     counts: tuple[int, ...]
     intervals: tuple[tuple[float, float], ...]
     considered: tuple[Routing, ...]
+    costs: ErrorCosts | None = None
 
 
 @dataclass(frozen=True)
@@ -292,6 +299,7 @@ class CascadeDocument:
             temperature=self.calibration.temperature,
             edges=planned.edges,
             values=planned.values,
+            costs=planned.costs,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -305,7 +313,7 @@ class CascadeDocument:
             "remote": remote_dict(self.remote, self.remote_scores, self.remote_floor),
             "policy": policy_dict(self.policy),
             "operating_curve": [asdict(point) for point in self.operating_curve],
-            "certificate": None if self.certificate is None else asdict(self.certificate),
+            "certificate": None if self.certificate is None else certificate_dict(self.certificate),
             "source": _without_default_floor(asdict(self.source)),
         }
 
@@ -359,9 +367,16 @@ def remote_dict(calibration: Calibration, scores: str, floor: float) -> dict[str
     return _without_default_floor({**calibration_dict(calibration), "scores": scores, "floor": floor})
 
 
+def certificate_dict(certificate: Certificate) -> dict[str, Any]:
+    """Return a certificate as it is in JSON."""
+    return {name: value for name, value in asdict(certificate).items() if value is not None}
+
+
 def policy_dict(record: PolicyRecord) -> dict[str, Any]:
     """Return a policy as it is in JSON, where its advice is called `verdict`."""
     policy = {"verdict" if name == "advice" else name: value for name, value in asdict(record).items()}
+    if record.costs is not None:
+        policy["costs"] = record.costs.values
     return {name: value for name, value in policy.items() if value is not None}
 
 
@@ -386,17 +401,19 @@ def read_preprocessing(text: str | None, where: str) -> Preprocessing | None:
 
 
 def _document(found: Mapping[str, Any]) -> CascadeDocument:
-    scores = found["remote"]["scores"]
+    labels, policy, scores = _strings(found["labels"]), _policy(found["policy"]), found["remote"]["scores"]
     if scores not in ("logits", "probabilities"):
         raise ArgumentError(f"remote scores: expected logits or probabilities, got {scores!r}")
+    if policy.costs is not None and policy.costs.classes != len(labels):
+        raise ArgumentError(f"costs: expected those of {len(labels)} classes, got {policy.costs.classes}")
     return CascadeDocument(
         written_by=str(found["written_by"]),
-        labels=_strings(found["labels"]),
+        labels=labels,
         preprocessing=_preprocessing(found["preprocessing"]),
         calibration=_calibration(found["calibration"]),
         remote=_calibration(found["remote"]),
         remote_scores=scores,
-        policy=_policy(found["policy"]),
+        policy=policy,
         operating_curve=tuple(_point(one) for one in found["operating_curve"]),
         certificate=None if found["certificate"] is None else _certificate(found["certificate"]),
         source=_source(found["source"]),
@@ -469,6 +486,7 @@ def _certificate(found: Mapping[str, Any]) -> Certificate:
         offload_rate=float(found["offload_rate"]),
         n=int(found["n"]),
         p_value=float(found["p_value"]),
+        group_loss=None if found.get("group_loss") is None else float(found["group_loss"]),
     )
 
 
@@ -497,6 +515,7 @@ def _policy(found: Mapping[str, Any]) -> PolicyRecord:
             )
             for one in considered
         ),
+        costs=None if found.get("costs") is None else ErrorCosts(found["costs"]),
     )
     if record.values is not None and len(record.values) != len(record.counts):
         raise ArgumentError(f"counts: expected {len(record.values)}, one per bin, got {len(record.counts)}")

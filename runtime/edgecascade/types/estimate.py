@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-__all__ = ["Estimate", "OperatingPoint", "Point", "curve_table"]
+__all__ = ["Estimate", "GroupAccuracy", "OperatingPoint", "Point", "curve_table"]
 
 _LINES = 16
 
@@ -68,6 +68,27 @@ class OperatingPoint(Point):
             f"offload {_share(self.offload_rate, self.offload_interval).strip()}, accuracy {self.accuracy:.1%} "
             f"({low:.1%} to {high:.1%}, allowing for the choice) on n = {self.n}"
         )
+
+
+@dataclass(frozen=True)
+class GroupAccuracy:
+    """Accuracy on the inputs of one class or group.
+
+    Attributes:
+        name: of the group; of a class, its number.
+        n: number of inputs in it.
+        local: accuracy of the local model.
+        remote: accuracy of the remote.
+        cascade: accuracy of the cascade at its threshold.
+        curve: accuracy of the cascade at each point of the operating curve, with the ends of its 95 % interval.
+    """
+
+    name: str
+    n: int
+    local: Estimate
+    remote: Estimate
+    cascade: Estimate
+    curve: tuple[tuple[float, float, float], ...]
 
 
 def curve_table(curve: Sequence[OperatingPoint], threshold: float) -> Iterator[str]:

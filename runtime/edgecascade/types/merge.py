@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgecascade.types.answer import Prediction, Source
+from edgecascade.types.costs import ErrorCosts, labels_of
 from edgecascade.types.errors import CalibrationError
 
 if TYPE_CHECKING:
@@ -18,31 +19,42 @@ __all__ = ["MERGES", "merge", "merged_labels"]
 MERGES = ("replace", "confident", "average")
 
 
-def merge(rule: str, local: Prediction, remote: Prediction) -> tuple[Prediction, Source]:
+def merge(
+    rule: str, local: Prediction, remote: Prediction, costs: ErrorCosts | None = None
+) -> tuple[Prediction, Source]:
     """Return the merged prediction of two calibrated ones, and its source.
 
     Args:
-        rule: `replace`, the remote's; `confident`, the one of higher confidence, the remote's if they are equal;
-            `average`, the mean of their probabilities.
+        rule: `replace`, the remote's; `confident`, the one of higher confidence, or of lower expected cost if costs are
+            given, and the remote's if they are equal; `average`, the mean of their probabilities.
         local: the local model's prediction; if its confidence is NaN, every rule returns the remote's.
         remote: the remote's prediction.
+        costs: of the errors, by which both predictions chose their labels.
     """
     if rule == "replace" or math.isnan(local.confidence):
         return remote, Source.REMOTE
     if rule == "confident":
-        return (local, Source.LOCAL) if local.confidence > remote.confidence else (remote, Source.REMOTE)
+        if costs is None:
+            surer = local.confidence > remote.confidence
+        else:
+            ours, theirs = costs.expected(np.stack([local.probabilities, remote.probabilities])).min(axis=1)
+            surer = bool(ours < theirs)
+        return (local, Source.LOCAL) if surer else (remote, Source.REMOTE)
     mean = (local.probabilities + remote.probabilities) * np.float32(0.5)
-    label = int(mean.argmax())
+    label = int(labels_of(mean[None], costs)[0])
     return Prediction(label, float(mean[label]), mean), Source.MERGED
 
 
-def merged_labels(rule: str, local: NDArray[np.floating], remote: NDArray[np.floating]) -> NDArray[np.int64]:
+def merged_labels(
+    rule: str, local: NDArray[np.floating], remote: NDArray[np.floating], costs: ErrorCosts | None = None
+) -> NDArray[np.int64]:
     """Return the labels int64 [n] that `merge` gives, from calibrated probabilities [n, classes] of both models.
 
     Args:
         rule: as `merge`.
         local: the local model's probabilities; every rule replaces a row of NaN.
         remote: the remote's probabilities.
+        costs: of the errors.
 
     Raises:
         CalibrationError: the shapes differ, or the rule is unknown.
@@ -53,15 +65,18 @@ def merged_labels(rule: str, local: NDArray[np.floating], remote: NDArray[np.flo
             f"and {list(remote.shape)}"
         )
     merged: NDArray[np.int64]
-    theirs: NDArray[np.int64] = remote.argmax(axis=1)
+    theirs: NDArray[np.int64] = labels_of(remote, costs)
     if rule == "replace":
         return theirs
     if rule == "confident":
-        surer = local.max(axis=1) > remote.max(axis=1)
-        merged = np.where(surer, local.argmax(axis=1), theirs)
+        if costs is None:
+            surer = local.max(axis=1) > remote.max(axis=1)
+        else:
+            surer = costs.expected(local).min(axis=1) < costs.expected(remote).min(axis=1)
+        merged = np.where(surer, labels_of(local, costs), theirs)
         return merged
     if rule == "average":
         mean = (local + remote) * np.float32(0.5)
-        merged = np.where(np.isnan(local).any(axis=1), theirs, mean.argmax(axis=1))
+        merged = np.where(np.isnan(local).any(axis=1), theirs, labels_of(mean, costs))
         return merged
     raise CalibrationError(f"merge: expected one of {', '.join(MERGES)}, got {rule!r}")

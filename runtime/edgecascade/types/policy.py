@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from edgecascade.types.costs import ErrorCosts
 from edgecascade.types.errors import ArgumentError
 from edgecascade.types.merge import MERGES
 from edgecascade.types.softmax import SMALLEST, log_probabilities
@@ -56,6 +57,8 @@ class Policy:
         temperature: T that divides the local model's logits.
         edges: scores at which the advantage table steps, ascending.
         values: advantages between them, one more than the edges.
+        costs: of the errors, or None if all cost the same. Labels are then those of least expected cost. The graph
+            decides by the costs that it was made with, so a running cascade cannot change them.
 
     Raises:
         ArgumentError: a value is invalid.
@@ -67,6 +70,7 @@ class Policy:
     temperature: float | None = None
     edges: tuple[float, ...] | None = None
     values: tuple[float, ...] | None = None
+    costs: ErrorCosts | None = None
 
     def __post_init__(self) -> None:
         if self.merge not in MERGES:

@@ -14,6 +14,7 @@ from edgecascade.calibration import MERGES, SCORES, merged_labels, routing_score
 from edgecascade.export.data import Inputs, LabelledData, batches
 from edgecascade.runtime.engine import open_session, read_document, run_in_batches
 from edgecascade.runtime.model_inputs import model_inputs
+from edgecascade.types.costs import labels_of
 from edgecascade.types.document import CascadeDocument
 from edgecascade.types.errors import BenchmarkError
 
@@ -108,13 +109,13 @@ def predict_all(
         where = int(np.flatnonzero(np.isnan(confidence))[0])
         raise BenchmarkError(f"data: the local model's confidence on input {where} is not a number")
     logits = np.log(np.maximum(probabilities, _TINY))  # divided by T, up to a constant for each input
-    calibrate = document.calibrate_remote
+    calibrate, costs = document.calibrate_remote, document.policy.costs
     theirs = calibrate(remote_scores)
     uncalibrated = type(calibrate)(1.0, calibrate.probabilities)
     predictions = Predictions(
         label=data.labels,
         local_label=label,
-        remote_label=remote_scores.argmax(axis=1),
+        remote_label=labels_of(theirs, costs),
         confidence=confidence,
         raw_confidence=softmax(logits, 1 / document.calibration.temperature).max(axis=1),
         remote_confidence=theirs.max(axis=1),
@@ -122,7 +123,7 @@ def predict_all(
         advantage=advantage,
         forward=forward,
         scores={name: routing_score(name, logits) for name in SCORES},
-        merged={rule: merged_labels(rule, probabilities, theirs) == data.labels for rule in MERGES},
+        merged={rule: merged_labels(rule, probabilities, theirs, costs) == data.labels for rule in MERGES},
         merge=document.policy.merge,
     )
     return predictions, document

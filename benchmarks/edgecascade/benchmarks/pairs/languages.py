@@ -36,6 +36,7 @@ __all__ = [
     "LinguaRemote",
     "Sizes",
     "Snippets",
+    "language_scores",
     "load_languages",
     "prepare_languages",
     "snippets_of",
@@ -108,21 +109,8 @@ def prepare_languages(cache: Path, objective: Objective, sizes: Sizes | None = N
     Raises:
         BenchmarkError: lingua is not installed, or the sentences could not be downloaded.
     """
-    sizes = sizes or Sizes()
-    work = cache / f"languages-r{_RECIPE}-{sizes.train}-{sizes.calibration}-{sizes.test}-s{sizes.seed}"
-    data = load_languages(cache, sizes)
     remote = LinguaRemote(LANGUAGES)
-
-    def asked(part: Path) -> None:
-        answers: dict[str, NDArray[Any]] = {}
-        for split, labelled in (("calibration", data.calibration), ("test", data.test)):
-            with counting(f"lingua {split}", len(labelled.labels)) as done:
-                answers[split] = ask(remote, labelled.inputs, len(LANGUAGES), progress=done, name="lingua")
-        with part.open("wb") as file:  # numpy would add a suffix to a name without one
-            np.savez(file, allow_pickle=False, **answers)
-
-    with np.load(once(work / "lingua.npz", asked)) as saved:
-        scores = {split: saved[split] for split in ("calibration", "test")}
+    data, work, scores = language_scores(cache, sizes, remote)
 
     def planned(part: Path) -> None:
         body = language_body(data.train, work)
@@ -130,6 +118,31 @@ def prepare_languages(cache: Path, objective: Objective, sizes: Sizes | None = N
         calibrate(body, part, data.calibration, local, scores["calibration"], objective=objective)
 
     return Prepared(once(work / planned_file("local", objective), planned), remote, data.test, scores["test"])
+
+
+def language_scores(
+    cache: Path, sizes: Sizes | None = None, remote: LinguaRemote | None = None
+) -> tuple[Snippets, Path, dict[str, NDArray[np.float64]]]:
+    """Return the snippets, the folder of this pair, and lingua's probabilities for `calibration` and `test`.
+
+    The probabilities are saved the first time; lingua is loaded for them if `remote` is None. Errors as
+    `prepare_languages`.
+    """
+    sizes = sizes or Sizes()
+    work = cache / f"languages-r{_RECIPE}-{sizes.train}-{sizes.calibration}-{sizes.test}-s{sizes.seed}"
+    data = load_languages(cache, sizes)
+
+    def asked(part: Path) -> None:
+        lingua = remote or LinguaRemote(LANGUAGES)
+        answers: dict[str, NDArray[Any]] = {}
+        for split, labelled in (("calibration", data.calibration), ("test", data.test)):
+            with counting(f"lingua {split}", len(labelled.labels)) as done:
+                answers[split] = ask(lingua, labelled.inputs, len(LANGUAGES), progress=done, name="lingua")
+        with part.open("wb") as file:  # numpy would add a suffix to a name without one
+            np.savez(file, allow_pickle=False, **answers)
+
+    with np.load(once(work / "lingua.npz", asked)) as saved:
+        return data, work, {split: saved[split] for split in ("calibration", "test")}
 
 
 def load_languages(folder: Path, sizes: Sizes | None = None) -> Snippets:

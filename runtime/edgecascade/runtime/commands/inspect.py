@@ -68,6 +68,8 @@ def _rows(document: CascadeDocument, path: str, inputs: str) -> Iterator[tuple[s
     yield "remote", str(document.remote)
     yield "policy", policy.objective
     yield "", f"forward below advantage {policy.threshold:+.4f}; score: {policy.score}; merge: {policy.merge}"
+    if policy.costs is not None:
+        yield "", f"labels of least expected cost; errors cost {policy.costs}"
     counts = f" of {min(policy.counts)} to {max(policy.counts)} inputs" if policy.counts else ""
     yield "", f"advantage: {policy.estimate}, {policy.bins} bins{counts}"
     yield "curve", "operating points on the calibration data, which also chose them; expect a little less on new data"

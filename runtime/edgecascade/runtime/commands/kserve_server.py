@@ -101,7 +101,7 @@ def served_cascade(cascade: Cascade, threads: ThreadPoolExecutor) -> ServedModel
             raise InputError(f"outputs: expected among {', '.join([*OUTPUTS, _PROBABILITIES])}, got {unknown[0]}")
         batch = _batch(feeds, [one["name"] for one in declared], text=inputs.text is not None)
         answers = await _answers(cascade, batch, threads)
-        return {one: _column(one, answers, cascade.policy.merge, classes) for one in names}
+        return {one: _column(one, answers, classes) for one in names}
 
     outputs = [{"name": one, "datatype": datatype, "shape": [-1]} for one, (datatype, _) in OUTPUTS.items()]
     outputs.append({"name": _PROBABILITIES, "datatype": "FP32", "shape": [-1, classes]})
@@ -145,9 +145,9 @@ async def _answers(cascade: Cascade, batch: Batch, threads: ThreadPoolExecutor) 
     return await asyncio.get_running_loop().run_in_executor(threads, cascade.predict_batch, batch)
 
 
-def _column(name: str, answers: Sequence[Answer], merged_by: str, classes: int) -> NDArray[Any]:
+def _column(name: str, answers: Sequence[Answer], classes: int) -> NDArray[Any]:
     if name == _PROBABILITIES:
-        rows = [probabilities_of(answer, merged_by) for answer in answers]
+        rows = [probabilities_of(answer) for answer in answers]
         return np.array(rows, np.float32).reshape(len(answers), classes)
     datatype, part = OUTPUTS[name]
     return np.array([part(answer) for answer in answers], _DTYPES[datatype])

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from edgecascade.runtime.engine import numpy_dtype
 from edgecascade.runtime.model_inputs import ModelInputs
-from edgecascade.types.answer import Answer, LateAnswer
+from edgecascade.types.answer import Answer, LateAnswer, Source
 from edgecascade.types.errors import InputError
 from edgecascade.types.merge import merge
 
@@ -205,29 +205,32 @@ class NumberedLines:
         return found
 
 
-def answer_line(one: Answered | Refused, *, merged_by: str | None = None) -> dict[str, Any]:
+def answer_line(one: Answered | Refused, *, probabilities: bool = False) -> dict[str, Any]:
     """Return the fields of an answer's line, plain types without NaN.
 
-    With the policy's merge rule as `merged_by`, they include the probabilities behind the answer's label.
+    If `probabilities` is true, they include the probabilities behind the answer's label.
     """
     named = {"input": one.name, **({} if one.key is None else {"key": one.key})}
     if isinstance(one, Refused):
         return {**named, "error": one.error}
-    return {**named, **_fields(one.answer, merged_by)}
+    return {**named, **_fields(one.answer, probabilities)}
 
 
-def late_line(late: LateAnswer, *, merged_by: str | None = None) -> dict[str, Any]:
+def late_line(late: LateAnswer, *, probabilities: bool = False) -> dict[str, Any]:
     """Return the fields of a late answer's line, as `answer_line` does."""
-    return {"late": True, "key": late.key, **_fields(late.answer, merged_by)}
+    return {"late": True, "key": late.key, **_fields(late.answer, probabilities)}
 
 
-def probabilities_of(answer: Answer, merged_by: str) -> NDArray[np.float32]:
+def probabilities_of(answer: Answer) -> NDArray[np.float32]:
     """Return the calibrated probabilities float32 [classes] behind an answer's label."""
-    prediction = answer.local if answer.remote is None else merge(merged_by, answer.local, answer.remote)[0]
-    return prediction.probabilities
+    if answer.remote is None or answer.source is Source.LOCAL:
+        return answer.local.probabilities
+    if answer.source is Source.REMOTE:
+        return answer.remote.probabilities
+    return merge("average", answer.local, answer.remote)[0].probabilities
 
 
-def _fields(answer: Answer, merged_by: str | None) -> dict[str, Any]:
+def _fields(answer: Answer, probabilities: bool) -> dict[str, Any]:
     line: dict[str, Any] = {
         "label": answer.label,
         "name": answer.name,
@@ -237,8 +240,8 @@ def _fields(answer: Answer, merged_by: str | None) -> dict[str, Any]:
         "advantage": _number(answer.advantage),
         "elapsed_ms": round(answer.elapsed * 1e3, 3),
     }
-    if merged_by is not None:
-        line["probabilities"] = [_number(value) for value in probabilities_of(answer, merged_by).tolist()]
+    if probabilities:
+        line["probabilities"] = [_number(value) for value in probabilities_of(answer).tolist()]
     return line | {name: text for name, text in (("detail", answer.detail), ("queued", answer.queued)) if text}
 
 

@@ -68,7 +68,7 @@ def execute(arguments: Namespace) -> int:
 
         def line(one: Answered | Refused) -> dict[str, Any]:
             progress.saw(one.answer if isinstance(one, Answered) else None)
-            return answer_line(one, merged_by=cascade.policy.merge if arguments.probabilities else None)
+            return answer_line(one, probabilities=arguments.probabilities)
 
         with Stop() as stop, drawn(progress, console):
             for source in sources:
@@ -118,7 +118,7 @@ def _opened(arguments: Namespace, console: Console) -> Iterator[Cascade]:
     def print_late() -> None:
         with suppress(BrokenPipeError):  # raised for the other answers, too
             for late in cascade.late(timeout=None):
-                console.line(late_line(late, merged_by=cascade.policy.merge if arguments.probabilities else None))
+                console.line(late_line(late, probabilities=arguments.probabilities))
 
     printing = Thread(target=print_late, daemon=True)
     printing.start()

@@ -89,7 +89,8 @@ class Comparisons:
         local_agreed: those of them to which both models gave one label.
         forwarded_n: forwarded inputs to which the remote replied.
         forwarded_agreed: those of them to which both models gave one label.
-        gap: sum over the audited inputs of the local confidence less the agreement.
+        gap: sum over the audited inputs of the local confidence less 1 where the local label is the remote's most
+            probable class. Unless errors cost differently, that is where both models gave one label.
         judged: sum over the audited inputs of the local confidence less the remote's probability of the local label.
     """
 
@@ -102,13 +103,13 @@ class Comparisons:
     gap: float = 0.0
     judged: float = 0.0
 
-    def add(self, agreed: bool, confidence: float, judged: float, *, audited: bool) -> None:
-        """Count a comparison: agreement, local confidence, and the remote's probability of the local label."""
+    def add(self, agreed: bool, gap: float, judged: float, *, audited: bool) -> None:
+        """Count a comparison: agreement, and the local confidence less what the remote says of the local label."""
         if audited:
             self.local_n += 1
             self.local_agreed += agreed
-            self.gap += confidence - agreed
-            self.judged += confidence - judged
+            self.gap += gap
+            self.judged += judged
         else:
             self.forwarded_n += 1
             self.forwarded_agreed += agreed
@@ -246,11 +247,12 @@ class Watch:
         sure = local.confidence == local.confidence
         agreed = sure and local.label == remote.label
         confidence = min(1.0, max(0.0, local.confidence)) if sure else 0.0
-        judged = float(remote.probabilities[local.label])
+        likeliest = sure and local.label == int(remote.probabilities.argmax())  # with costs, not always its label
+        gap, judged = confidence - likeliest, confidence - float(remote.probabilities[local.label])
         with self._lock:
             self._totals["compared"] += 1
             for stretch in (self._older, self._newer):
-                stretch.add(agreed, confidence, judged, audited=audited)
+                stretch.add(agreed, gap, judged, audited=audited)
             stretch = replace(self._older)
         if audited:
             self._judge(stretch)
