@@ -126,7 +126,7 @@ def broken(folder: Path, **changes: Any) -> Path:
     ("changes", "message"),
     [
         pytest.param({"remote": None}, "got no remote", id="an array missing"),
-        pytest.param({"remote": np.zeros((1500, 3))}, "^remote_logits: expected", id="other classes"),
+        pytest.param({"remote": np.full((1500, 3), -1.0)}, "^remote_logits: expected", id="other classes"),
         pytest.param({"labels": np.zeros(3, int)}, "^labels: expected integers \\[1500\\]", id="too few labels"),
         pytest.param({"labels": np.zeros(1500)}, "^labels: expected integers", id="labels that are none"),
         pytest.param({"labels": np.full(1500, 9)}, "^labels: expected 0 to 3", id="labels out of range"),

@@ -212,17 +212,17 @@ def fold_plan(
 ) -> Folded:
     """Plan, and fold the plan into the body; arguments as in `write_cascade`."""
     kind = kind_of(body.logits, local_scores)
-    read = {"local": recognise_scores(local_scores, kind), "remote": _remote_kind(remote_scores, remote_kind)}
-    logits = logits_of(local_scores, kind, read["local"].floor)
+    local = recognise_scores(local_scores, kind)
+    logits = logits_of(local_scores, kind, local.floor)
     if logits.shape != remote_scores.shape:
         raise ExportError(
             f"remote: expected scores {list(logits.shape)}, as of the local model, got {list(remote_scores.shape)}"
         )
-    remote = read["remote"]
+    remote = _remote_kind(remote_scores, remote_kind)
     remote_logits = RemoteCalibration(1.0, remote.kind == "probabilities", remote.floor).logits(remote_scores)
     labels = _labels(body, data, logits.shape[1])
     plan = plan_cascade(logits, remote_logits, data.labels, objective, **options)
-    source = SourceRecord(body.name, body.sha256, body.logits.tensor, kind, data.digest, read["local"].floor)
+    source = SourceRecord(body.name, body.sha256, body.logits.tensor, kind, data.digest, local.floor)
     document = _document(body, source, labels, plan, remote)
     model = fold(body.model, logits=source.logits, kind=kind, rule=plan.rule, document=document)
     text = _text_input(body)
@@ -234,6 +234,7 @@ def fold_plan(
         chosen = choose_golden(batch, own_inputs(body.model)[0], logits[: size(batch)], plan.rule)
     if chosen is not None:
         model.metadata_props.add(key=GOLDEN_KEY, value=chosen.text())
+    read = {"local": local, "remote": remote}
     return Folded(model, source, plan, data, logits, 0 if chosen is None else len(chosen), read)
 
 

@@ -19,6 +19,7 @@ from edgecascade.export.logits import logits_steps
 from edgecascade.types.costs import ErrorCosts
 from edgecascade.types.document import GOLDEN_KEY, KEY, MOVED_KEY, CascadeDocument
 from edgecascade.types.errors import ExportError
+from edgecascade.types.softmax import SMALLEST
 
 __all__ = ["INNER", "OUTPUTS", "OVERRIDABLE", "fold", "rule_of", "unfold"]
 
@@ -113,7 +114,7 @@ def fold(
         model.graph.initializer.append(numpy_helper.from_array(np.asarray(value, np.float32), name))
         model.graph.input.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, OVERRIDABLE[name]))
     head = [*_confidence_steps(opset(body), rule.costs), *_SCORES[rule.score], *_DECISION]
-    steps = [*logits_steps(logits, kind), *head]
+    steps = [*logits_steps(logits, kind, "tiny" if document.source.floor == SMALLEST else "floor"), *head]
     used = {name for _, inputs, _, _ in steps for name in inputs}
     constants = {**_CONSTANTS, "floor": np.array(document.source.floor, np.float32)}
     if rule.costs is not None:

@@ -139,10 +139,10 @@ def logits_of(scores: NDArray[Any], kind: str, floor: float = SMALLEST) -> NDArr
     return np.log(np.maximum(values, np.float32(floor))) if kind.endswith("probabilities") else values
 
 
-def logits_steps(tensor: str, kind: str) -> list[Step]:
+def logits_steps(tensor: str, kind: str, floor: str = "tiny") -> list[Step]:
     """Return the steps from a tensor to `logits` float32 [batch, classes].
 
-    They use the constants `floor`, `one` and `column` of the head.
+    They use the constants `one` and `column` of the head, and the one of the given name as floor of probabilities.
     """
     cast: Step = ("Cast", [tensor], "logits" if kind == "logits" else "scores", {"to": TensorProto.FLOAT})
     made = "logits" if kind == "binary-logits" else "distribution"
@@ -152,7 +152,7 @@ def logits_steps(tensor: str, kind: str) -> list[Step]:
         ("Concat", ["first_class", "second_class"], made, {"axis": 1}),
     ]
     logarithm: list[Step] = [
-        ("Max", ["scores" if kind == "probabilities" else "distribution", "floor"], "likely", {}),
+        ("Max", ["scores" if kind == "probabilities" else "distribution", floor], "likely", {}),
         ("Log", ["likely"], "logits", {}),
     ]
     return [

@@ -422,8 +422,14 @@ def _document(found: Mapping[str, Any]) -> CascadeDocument:
 
 
 def _source(found: Mapping[str, Any]) -> SourceRecord:
-    names = ("model", "model_sha256", "logits", "kind", "data_sha256")
-    return SourceRecord(*(str(found[name]) for name in names), floor=float(found.get("floor", SMALLEST)))
+    return SourceRecord(
+        model=str(found["model"]),
+        model_sha256=str(found["model_sha256"]),
+        logits=str(found["logits"]),
+        kind=str(found["kind"]),
+        data_sha256=str(found["data_sha256"]),
+        floor=float(found.get("floor", SMALLEST)),
+    )
 
 
 def _without_default_floor(found: dict[str, Any]) -> dict[str, Any]:
@@ -451,12 +457,15 @@ def _preprocessing(found: Mapping[str, Any] | None) -> Preprocessing | None:
 
 
 def _calibration(found: Mapping[str, Any]) -> Calibration:
-    measured = ("accuracy", "nll_before", "nll_after", "ece_before", "ece_after")
     return Calibration(
-        str(found["method"]),
-        float(found["temperature"]),
-        int(found["n"]),
-        *(_estimate(found[name]) for name in measured),
+        method=str(found["method"]),
+        temperature=float(found["temperature"]),
+        n=int(found["n"]),
+        accuracy=_estimate(found["accuracy"]),
+        nll_before=_estimate(found["nll_before"]),
+        nll_after=_estimate(found["nll_after"]),
+        ece_before=_estimate(found["ece_before"]),
+        ece_after=_estimate(found["ece_after"]),
         bound=None if found.get("bound") is None else str(found["bound"]),
     )
 

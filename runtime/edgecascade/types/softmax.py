@@ -34,6 +34,7 @@ _STEPS = np.concatenate([np.arange(2, 1025), 10.0 ** np.arange(4, 10)])
 _BLURRED = 0.13  # steps: with larger errors of stored numbers, a grid cannot be told
 _COARSEST = 0.01  # the largest step whose rounding may change the sum of a row
 _SAMPLE = 4096
+_FEW = 30  # numbers between 0 and 1, of which fewer do not show how they were rounded
 _FINEST = 1e-7  # a gap between 0 and this is rounding; a float32 softmax has smaller numbers before it has zeros
 
 
@@ -100,8 +101,9 @@ def recognise(scores: NDArray[Any]) -> Recognised:
     lie on can change. Values in [0, 1] with other sums, as of independent sigmoids, are `unclear`; so are rows that sum
     to 100, 255 or 256. All else is logits.
 
-    >>> print(recognise(np.array([[0.664, 0.336, 0.0], [0.015, 0.984, 0.002]])))
-    the outputs are probabilities, rounded (3 decimals); their logarithms serve as logits; 1 zeros count as 0.0003
+    >>> rounded = np.random.default_rng(0).dirichlet([0.1] * 5, 100).round(3)
+    >>> print(recognise(rounded))
+    the outputs are probabilities, rounded (3 decimals); their logarithms serve as logits; 188 zeros count as 4.4e-05
     """
     if scores.size == 0:
         return Recognised("probabilities")
@@ -110,7 +112,8 @@ def recognise(scores: NDArray[Any]) -> Recognised:
         return Recognised("logits")
     error = scores.sum(axis=1, dtype=np.float64)
     for total, meaning in _TOTALS.items():
-        if most > 1 + _COARSEST and (np.abs(error - total) <= _SUM_TOLERANCE * total).all():
+        off = min(0.1 * total, _SUM_TOLERANCE * total + scores.shape[1] / 2)  # rounding to whole numbers included
+        if most > 1 + _SUM_TOLERANCE and (np.abs(error - total) <= off).all():
             return Recognised("unclear", doubt=f"rows that sum to {total:g}, {meaning}; divide them by {total:g}")
     error -= 1
     if most > 1 + _SUM_TOLERANCE:
@@ -139,22 +142,22 @@ def resolution(probabilities: NDArray[Any]) -> Recognised:
     L = ln(3) zeros / values, and their mean is (1 - exp(-L)) / L times half a step. That is the floor.
 
     Numbers on no grid are taken for rounded where there are zeros but nothing between 0 and 1e-7; the smallest of them
-    then takes the place of half a step. For the softmax of a float32 engine the floor is `SMALLEST`.
+    then takes the place of half a step. For the softmax of a float32 engine the floor is `SMALLEST`; so it is for too
+    few numbers between 0 and 1 to tell.
     """
     zeros = int(np.count_nonzero(probabilities <= 0))
+    if np.count_nonzero((probabilities > 0) & (probabilities < 1)) < _FEW:
+        return Recognised("probabilities", zeros=zeros)
     steps = _grid(probabilities)
     if steps is not None:
         decimals = round(float(np.log10(steps)))
         words = f"{decimals} decimals" if steps == 10**decimals else f"multiples of 1/{steps:g}"
         bound = 0.5 / steps
-    elif probabilities.dtype == np.float16 or (
-        not np.isin(probabilities, (0, 1)).all() and (probabilities == probabilities.astype(np.float16)).all()
-    ):
+    elif (probabilities == probabilities.astype(np.float16)).all():
         words, bound = "float16", 0.5 * float(np.finfo(np.float16).smallest_subnormal)
     else:
-        positive = probabilities[probabilities > 0]
-        bound = float(positive.min()) if zeros and len(positive) else 0.0
-        if not _FINEST < bound < 1:
+        bound = float(probabilities[probabilities > 0].min())
+        if not zeros or bound <= _FINEST:
             return Recognised("probabilities", zeros=zeros)
         words = f"nothing between 0 and {bound:.2g}"
     values = np.count_nonzero((probabilities >= bound) & (probabilities <= 3 * bound))
@@ -166,7 +169,7 @@ def resolution(probabilities: NDArray[Any]) -> Recognised:
 def _grid(probabilities: NDArray[Any]) -> float | None:
     """Return the smallest number k for which all values are multiples of 1/k, up to the error of their type."""
     inner = probabilities[(probabilities > 0) & (probabilities < 1)]
-    if not len(inner):
+    if len(inner) < _FEW:
         return None
     narrow = inner.dtype == np.float64 and (inner == inner.astype(np.float32)).all()
     error = 2 * float(np.finfo(np.float32 if narrow else inner.dtype).epsneg)
