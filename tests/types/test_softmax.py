@@ -150,7 +150,7 @@ def test_the_logarithms_of_a_float32_softmax_stay_the_same(sharpness: float, dty
     """Nothing is bounded but the zeros that float32 cannot express, at its smallest normal number."""
     given = softmax(np.random.default_rng(0).normal(0.0, sharpness, (300, 10))).astype(dtype)
     found = recognise(given)
-    assert found == Recognised("probabilities", zeros=np.count_nonzero(given == 0))
+    assert found == Recognised("probabilities", zeros=int(np.count_nonzero(given == 0)))
     np.testing.assert_array_equal(log_probabilities(given, found.floor), np.log(np.maximum(given, SMALLEST)))
 
 

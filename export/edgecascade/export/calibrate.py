@@ -115,8 +115,10 @@ def calibrate(
     objective: Objective,
     scores: Sequence[str] = SCORES,
     merges: Sequence[str] = MERGES,
-    estimate: str = "shrunk",
+    estimate: str = "auto",
     bins: int | None = None,
+    even_without_gain: bool = False,
+    calibrator: str = "auto",
     output: str | None = None,
     kind: str | None = None,
     remote_kind: str | None = None,
@@ -136,8 +138,10 @@ def calibrate(
         objective: the aim of the plan.
         scores: routing scores to choose among.
         merges: merge rules to choose among.
-        estimate: what the advantage is estimated from: `confidences` (the paper's rule), `labels` or `shrunk`.
-        bins: number of bins of the advantage table; by default 15, or for `shrunk` up to 50.
+        estimate: of the advantage: `monotone`, `shrunk`, `labels`, `confidences` (the paper's rule), or `auto`.
+        bins: number of bins of the advantage table; by default 15, or for `monotone` and `shrunk` up to 50.
+        even_without_gain: whether to forward although cross-fitting shows no gain.
+        calibrator: of both confidences: `temperature`, `map`, or `auto`, which adds a map where it is better.
         output: the body's output that holds the logits, if it is not evident.
         kind: one of `KINDS`, if the values do not tell.
         remote_kind: `logits` or `probabilities`, if the remote's values do not tell.
@@ -159,6 +163,8 @@ def calibrate(
         "merges": merges,
         "estimate": estimate,
         "bins": bins,
+        "even_without_gain": even_without_gain,
+        "calibrator": calibrator,
         "remote_kind": remote_kind,
     }
     return write_cascade(found, out, data, local_scores, remote_scores, objective=objective, golden=golden, **options)
@@ -219,7 +225,7 @@ def fold_plan(
             f"remote: expected scores {list(logits.shape)}, as of the local model, got {list(remote_scores.shape)}"
         )
     remote = _remote_kind(remote_scores, remote_kind)
-    remote_logits = RemoteCalibration(1.0, remote.kind == "probabilities", remote.floor).logits(remote_scores)
+    remote_logits = RemoteCalibration(1.0, remote.kind == "probabilities", floor=remote.floor).logits(remote_scores)
     labels = _labels(body, data, logits.shape[1])
     plan = plan_cascade(logits, remote_logits, data.labels, objective, **options)
     source = SourceRecord(body.name, body.sha256, body.logits.tensor, kind, data.digest, local.floor)
