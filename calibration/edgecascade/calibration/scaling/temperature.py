@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edgecascade.calibration._checks import check_labelled_logits
-from edgecascade.calibration.intervals import proportion
+from edgecascade.calibration.intervals import loss_interval, proportion
 from edgecascade.calibration.metrics.reliability import calibration_error
 from edgecascade.calibration.weights import normalised, weighted_mean
 from edgecascade.types.document import Calibration
@@ -102,23 +102,33 @@ def calibrate_temperature(logits: NDArray[np.floating], labels: NDArray[np.integ
     """
     temperature = fit_temperature(logits, labels)
     correct = logits.argmax(axis=1) == labels
+    second = _runner_up(logits)
     return Calibration(
         method="temperature",
         temperature=temperature,
         n=len(labels),
         accuracy=proportion(float(correct.mean()), len(labels)),
-        nll_before=mean_loss(row_losses(logits, labels)),
-        nll_after=mean_loss(row_losses(logits, labels, temperature)),
+        nll_before=mean_loss(row_losses(logits, labels), row_losses(logits, second).mean()),
+        nll_after=mean_loss(row_losses(logits, labels, temperature), row_losses(logits, second, temperature).mean()),
         ece_before=calibration_error(softmax(logits).max(axis=1), correct),
         ece_after=calibration_error(softmax(logits, temperature).max(axis=1), correct),
     )
 
 
-def mean_loss(losses: NDArray[np.float64]) -> Estimate:
-    """Return the mean of losses [n] with the interval of the normal approximation."""
-    half = 1.96 * float(losses.std()) / np.sqrt(len(losses))
-    mean = float(losses.mean())
-    return Estimate(mean, mean - half, mean + half, len(losses))
+def mean_loss(losses: NDArray[np.float64], unseen: float = 0.0, weight: NDArray[np.float64] | None = None) -> Estimate:
+    """Return the mean of losses [n] with the interval of `loss_interval`; arguments as there."""
+    return Estimate(weighted_mean(losses, weight), *loss_interval(losses, unseen, weight), len(losses))
+
+
+def _runner_up(logits: NDArray[np.floating]) -> NDArray[np.intp]:
+    """Return the second most likely class of each row, or the likeliest where all others are masked."""
+    rows = max(1, _CHUNK_ELEMENTS // logits.shape[1])
+    found = []
+    for start in range(0, len(logits), rows):
+        first, second = np.argpartition(-logits[start : start + rows], 1, axis=1)[:, :2].T
+        masked = np.isneginf(np.take_along_axis(logits[start : start + rows], second[:, None], axis=1)[:, 0])
+        found.append(np.where(masked, first, second))
+    return np.concatenate(found)
 
 
 @dataclass(frozen=True)
