@@ -11,7 +11,7 @@ from edgecascade.calibration.advantage import (
     advantage_table,
     shrunk_advantage_table,
 )
-from edgecascade.calibration.certificate import certify, sample_size
+from edgecascade.calibration.certificate import certify, certify_order, sample_size
 from edgecascade.calibration.confidence import ConfidenceFunction, Verifier, mean_log_probability, relate
 from edgecascade.calibration.decision import SCORES, Decision, DecisionRule, decide, routing_score
 from edgecascade.calibration.intervals import (
@@ -103,6 +103,7 @@ __all__ = [
     "calibrate_temperature",
     "calibration_error",
     "certify",
+    "certify_order",
     "choose_calibrator",
     "choose_routing",
     "class_weights",
