@@ -52,7 +52,9 @@ from edgecascade.calibration.plan import (
     plan_certified,
 )
 from edgecascade.calibration.scaling import (
+    CALIBRATORS,
     Platt,
+    calibrate_confidence,
     calibrate_temperature,
     choose_calibrator,
     fit_isotonic,
@@ -61,6 +63,7 @@ from edgecascade.calibration.scaling import (
     negative_log_likelihood,
 )
 from edgecascade.calibration.weights import class_weights, effective_size
+from edgecascade.types.confidence_map import ConfidenceMap
 from edgecascade.types.document import Calibration, Certificate, PolicyRecord, Routing
 from edgecascade.types.errors import CalibrationError
 from edgecascade.types.estimate import Estimate, OperatingPoint, Point
@@ -68,6 +71,7 @@ from edgecascade.types.merge import MERGES, merged_labels
 from edgecascade.types.softmax import are_probabilities, softmax
 
 __all__ = [
+    "CALIBRATORS",
     "ESTIMATES",
     "MERGES",
     "SCORES",
@@ -78,6 +82,7 @@ __all__ = [
     "Certificate",
     "CertifiedLoss",
     "ConfidenceFunction",
+    "ConfidenceMap",
     "Decision",
     "DecisionRule",
     "Estimate",
@@ -100,6 +105,7 @@ __all__ = [
     "advantage_intervals",
     "advantage_table",
     "are_probabilities",
+    "calibrate_confidence",
     "calibrate_temperature",
     "calibration_error",
     "certify",

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from edgecascade.calibration.advantage import Correct
 from edgecascade.calibration.decision import routing_score
 from edgecascade.calibration.weights import effective_size, normalised, weighted_mean
+from edgecascade.types.confidence_map import ConfidenceMap
 from edgecascade.types.merge import merged_labels
 from edgecascade.types.softmax import softmax
 
@@ -27,8 +28,8 @@ class Outcomes:
 
     Attributes:
         score: float32 [n], the local model's routing score.
-        local_confidence: float32 [n], calibrated.
-        remote_confidence: float32 [n], calibrated.
+        local_confidence: float32 [n], the largest probability, calibrated by the temperature alone.
+        remote_confidence: float32 [n], likewise.
         local_correct: bool [n], whether the local answer is right.
         remote_correct: bool [n], whether the remote's answer is right.
         merged_correct: bool [n], whether the answer is right once the remote has replied.
@@ -85,6 +86,8 @@ class Pair:
         labels: integer [n].
         weight: float64 [n], as in `Outcomes`.
         group: [n], as in `Outcomes`.
+        local_map: from the local model's largest probability to its confidence; None if the two are the same.
+        remote_map: likewise, of the remote.
     """
 
     local_logits: NDArray[np.floating]
@@ -94,6 +97,8 @@ class Pair:
     labels: NDArray[np.integer]
     weight: NDArray[np.float64] | None = None
     group: NDArray[Any] | None = None
+    local_map: ConfidenceMap | None = None
+    remote_map: ConfidenceMap | None = None
 
     def outcomes(self, score: str, merge: str) -> Outcomes:
         """Return what both models did under a score of `SCORES` and a merge rule of `MERGES`.
@@ -103,13 +108,20 @@ class Pair:
         """
         local = softmax(self.local_logits, self.local_temperature)
         remote = softmax(self.remote_logits, self.remote_temperature)
+        merged = merged_labels(
+            merge,
+            local,
+            remote,
+            local_confidence=None if self.local_map is None else self.local_map(local.max(axis=1)),
+            remote_confidence=None if self.remote_map is None else self.remote_map(remote.max(axis=1)),
+        )
         return Outcomes(
             score=routing_score(score, self.local_logits, self.local_temperature),
             local_confidence=local.max(axis=1),
             remote_confidence=remote.max(axis=1),
             local_correct=local.argmax(axis=1) == self.labels,
             remote_correct=remote.argmax(axis=1) == self.labels,
-            merged_correct=merged_labels(merge, local, remote) == self.labels,
+            merged_correct=merged == self.labels,
             weight=self.weight,
             group=self.group,
         )

@@ -26,9 +26,17 @@ from edgecascade.calibration.decision import SCORES, DecisionRule
 from edgecascade.calibration.objective import CertifiedLoss, Objective
 from edgecascade.calibration.operating_curve import operating_curve, operating_points
 from edgecascade.calibration.outcomes import Outcomes, Pair
-from edgecascade.calibration.scaling.temperature import calibrate_temperature
+from edgecascade.calibration.scaling.choice import calibrate_confidence
 from edgecascade.calibration.summary import advise, as_html, as_text, cascade_rows, plan_rows
-from edgecascade.types.document import Calibration, Certificate, PolicyRecord, Routing, certificate_dict, policy_dict
+from edgecascade.types.document import (
+    Calibration,
+    Certificate,
+    PolicyRecord,
+    Routing,
+    calibration_dict,
+    certificate_dict,
+    policy_dict,
+)
 from edgecascade.types.errors import CalibrationError
 from edgecascade.types.estimate import OperatingPoint, Point
 from edgecascade.types.merge import MERGES
@@ -109,7 +117,14 @@ class CascadePlan:
     @property
     def rule(self) -> DecisionRule:
         """The rule that the device computes."""
-        return DecisionRule(self.local.temperature, self.policy.table, self.policy.threshold, self.score)
+        local = self.local
+        return DecisionRule(
+            local.temperature,
+            self.policy.table,
+            self.policy.threshold,
+            self.score,
+            confidence_map=local.confidence_map,
+        )
 
     @property
     def record(self) -> PolicyRecord:
@@ -134,8 +149,8 @@ class CascadePlan:
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as JSON-like values, in the sections of `CascadeDocument` that a plan decides."""
         return {
-            "calibration": asdict(self.local),
-            "remote": asdict(self.remote),
+            "calibration": calibration_dict(self.local),
+            "remote": calibration_dict(self.remote),
             "policy": policy_dict(self.record),
             "operating_curve": [asdict(point) for point in self.policy.curve],
             "certificate": None if self.certificate is None else certificate_dict(self.certificate),
@@ -158,9 +173,10 @@ def plan_cascade(
     merges: Sequence[str] = MERGES,
     estimate: str = "shrunk",
     bins: int | None = None,
+    calibrator: str = "auto",
     seed: int = 0,
 ) -> CascadePlan:
-    """Fit both temperatures, choose score and merge rule by cross-fitting, and plan.
+    """Calibrate both models, choose score and merge rule by cross-fitting, and plan.
 
     For a `CertifiedLoss` the inputs are split at random: one part is used for all of this, the other only to test
     the certificate.
@@ -174,6 +190,7 @@ def plan_cascade(
         merges: merge rules to choose among.
         estimate: of the advantage, as in `estimate_advantage`.
         bins: of the advantage table, as in `estimate_advantage`.
+        calibrator: of both confidences, `auto`, `temperature` or `map`, as in `calibrate_confidence`.
         seed: of every random split.
 
     Raises:
@@ -202,9 +219,19 @@ def plan_cascade(
         held = round(len(labels) * objective.testing_share)
         testing[np.random.default_rng(seed).permutation(len(labels))[:held]] = True
     planning = ~testing
-    local = calibrate_temperature(local_logits[planning], labels[planning])
-    remote = calibrate_temperature(remote_logits[planning], labels[planning])
-    pair = Pair(local_logits, local.temperature, remote_logits, remote.temperature, labels)
+    local, remote = (
+        calibrate_confidence(logits[planning], labels[planning], calibrator=calibrator, seed=seed)
+        for logits in (local_logits, remote_logits)
+    )
+    pair = Pair(
+        local_logits,
+        local.temperature,
+        remote_logits,
+        remote.temperature,
+        labels,
+        local_map=local.confidence_map,
+        remote_map=remote.confidence_map,
+    )
     routing = choose_routing(
         lambda score, merge: pair.outcomes(score, merge)[planning], objective, scores=scores, merges=merges, seed=seed
     )

@@ -112,6 +112,7 @@ def calibrate(
     merges: Sequence[str] = MERGES,
     estimate: str = "shrunk",
     bins: int | None = None,
+    calibrator: str = "auto",
     output: str | None = None,
     kind: str | None = None,
     expected: NDArray[np.floating] | None = None,
@@ -132,6 +133,7 @@ def calibrate(
         merges: merge rules to choose among.
         estimate: what the advantage is estimated from: `confidences` (the paper's rule), `labels` or `shrunk`.
         bins: number of bins of the advantage table; by default 15, or for `shrunk` up to 50.
+        calibrator: of both confidences: `temperature`, `map`, or `auto`, which adds a map where it is better.
         output: the body's output that holds the logits, if it is not evident.
         kind: one of `KINDS`, if the values do not tell.
         expected: [n, classes], logits or probabilities on that data of the model that the body was converted from;
@@ -147,7 +149,7 @@ def calibrate(
     found = Body(model, logits, str(body), Path(body).name, sha256, tuple(map(str, labels)))
     if expected is not None:
         check_source(local_scores, kind_of(logits, local_scores), expected, _SOURCE_TOLERANCE)
-    options = {"scores": scores, "merges": merges, "estimate": estimate, "bins": bins}
+    options = {"scores": scores, "merges": merges, "estimate": estimate, "bins": bins, "calibrator": calibrator}
     return write_cascade(found, out, data, local_scores, remote_scores, objective=objective, golden=golden, **options)
 
 

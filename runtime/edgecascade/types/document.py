@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from edgecascade.types.confidence_map import ConfidenceMap
 from edgecascade.types.costs import ErrorCosts
 from edgecascade.types.errors import ArgumentError, ModelFileError
 from edgecascade.types.estimate import Estimate, OperatingPoint
@@ -33,6 +34,7 @@ __all__ = [
     "Routing",
     "SourceRecord",
     "TextPreprocessing",
+    "calibration_dict",
     "certificate_dict",
     "policy_dict",
     "preprocessing_dict",
@@ -111,10 +113,13 @@ Preprocessing = ImagePreprocessing | TextPreprocessing
 
 @dataclass(frozen=True)
 class Calibration:
-    """A fitted temperature. "Before" is T = 1; all is measured on the data that it was fitted on.
+    """A fitted temperature, and a map of the confidence where no temperature is enough. "Before" is T = 1.
+
+    The temperature is measured on the data that it was fitted on. With a map, "after" is the final confidence of each
+    input, by a map that was fitted without that input.
 
     Attributes:
-        method: `temperature`.
+        method: `temperature` or `temperature + map`.
         temperature: T, which divides the logits.
         n: number of labelled inputs that it was fitted on.
         accuracy: share of right labels among them, which a temperature does not change.
@@ -122,6 +127,7 @@ class Calibration:
         nll_after: the same at T.
         ece_before: expected calibration error in 15 equal-width bins, less the bias that finite data gives it.
         ece_after: the same at T.
+        confidence_map: from the label's probability at T to the confidence; None if the two are the same.
     """
 
     method: str
@@ -132,11 +138,13 @@ class Calibration:
     nll_after: Estimate
     ece_before: Estimate
     ece_after: Estimate
+    confidence_map: ConfidenceMap | None = None
 
     def __str__(self) -> str:
-        before, after = self.ece_before, self.ece_after
+        before, after, found = self.ece_before, self.ece_after, self.confidence_map
+        knots = "" if found is None else f" and a map of {len(found.knots)} knots"
         return (
-            f"accuracy {self.accuracy.percent()}, T = {self.temperature:.4f} on n = {self.n}, "
+            f"accuracy {self.accuracy.percent()}, T = {self.temperature:.4f}{knots} on n = {self.n}, "
             f"ECE {before.value:.3f} -> {after.value:.3f} ({after.low:.3f} to {after.high:.3f})"
         )
 
@@ -282,7 +290,8 @@ class CascadeDocument:
     @property
     def calibrate_remote(self) -> RemoteCalibration:
         """How to read the remote's scores."""
-        return RemoteCalibration(self.remote.temperature, self.remote_scores == "probabilities")
+        remote = self.remote
+        return RemoteCalibration(remote.temperature, self.remote_scores == "probabilities", remote.confidence_map)
 
     def device_policy(self) -> Policy:
         """Return the policy that the device decides by."""
@@ -304,8 +313,8 @@ class CascadeDocument:
             "written_by": self.written_by,
             "labels": list(self.labels),
             "preprocessing": None if self.preprocessing is None else preprocessing_dict(self.preprocessing),
-            "calibration": asdict(self.calibration),
-            "remote": {**asdict(self.remote), "scores": self.remote_scores},
+            "calibration": calibration_dict(self.calibration),
+            "remote": {**calibration_dict(self.remote), "scores": self.remote_scores},
             "policy": policy_dict(self.policy),
             "operating_curve": [asdict(point) for point in self.operating_curve],
             "certificate": None if self.certificate is None else certificate_dict(self.certificate),
@@ -350,6 +359,13 @@ class CascadeDocument:
             said = str(error) if isinstance(error, ArgumentError) else repr(error)
             raise ModelFileError(f"{where}: its `{KEY}` metadata is damaged: {said}") from error
         return document
+
+
+def calibration_dict(calibration: Calibration) -> dict[str, Any]:
+    """Return a calibration as it is in JSON, where `knots` and `values` are those of its map, if it has one."""
+    found = asdict(calibration)
+    mapped = found.pop("confidence_map")
+    return {**found, **(mapped or {})}
 
 
 def certificate_dict(certificate: Certificate) -> dict[str, Any]:
@@ -429,11 +445,13 @@ def _preprocessing(found: Mapping[str, Any] | None) -> Preprocessing | None:
 
 def _calibration(found: Mapping[str, Any]) -> Calibration:
     measured = ("accuracy", "nll_before", "nll_after", "ece_before", "ece_after")
+    mapped = found.get("knots") is not None
     return Calibration(
-        str(found["method"]),
-        float(found["temperature"]),
-        int(found["n"]),
-        *(_estimate(found[name]) for name in measured),
+        method=str(found["method"]),
+        temperature=float(found["temperature"]),
+        n=int(found["n"]),
+        **{name: _estimate(found[name]) for name in measured},
+        confidence_map=ConfidenceMap(_numbers(found["knots"]), _numbers(found["values"])) if mapped else None,
     )
 
 

@@ -15,10 +15,11 @@ from edgecascade.calibration.objective import (
     WhileItHelps,
 )
 from edgecascade.calibration.plan import ESTIMATES
+from edgecascade.calibration.scaling import CALIBRATORS
 from edgecascade.cli import rare
 from edgecascade.types.merge import MERGES
 
-__all__ = ["add_plan_arguments", "objective_if_any", "objective_of", "plan_options", "share"]
+__all__ = ["add_calibrator_argument", "add_plan_arguments", "objective_if_any", "objective_of", "plan_options", "share"]
 
 
 def share(text: str) -> float:
@@ -79,6 +80,20 @@ def add_plan_arguments(parser: ArgumentParser, *, required: bool = True) -> None
     )
     text = "Bins of the advantage table (default 15; for shrunk one per 20 inputs, up to 50)."
     rare(choice.add_argument("--bins", type=int, help=text))
+    add_calibrator_argument(choice)
+
+
+def add_calibrator_argument(parser: Any) -> None:
+    """Add how the confidences are calibrated to a parser or a group."""
+    rare(
+        parser.add_argument(
+            "--calibrator",
+            choices=CALIBRATORS,
+            default="auto",
+            help="Calibration of the confidence: by a temperature alone, or by a rising map after it (default auto: "
+            "a map where it is better, cross-fitted). Decisions stay the same.",
+        )
+    )
 
 
 def objective_of(arguments: Namespace) -> Objective:
@@ -110,6 +125,7 @@ def plan_options(arguments: Namespace) -> dict[str, Any]:
         "merges": MERGES if arguments.merge == "auto" else (arguments.merge,),
         "estimate": arguments.estimate,
         "bins": arguments.bins,
+        "calibrator": arguments.calibrator,
     }
 
 
