@@ -168,9 +168,12 @@ def test_planned_tests_of_growing_data_keep_the_risk_that_repeated_tests_break()
             for attempt, n in enumerate(sizes, 1):
                 advantage = np.zeros(n, np.float32)
                 with contextlib.suppress(CalibrationError):
-                    planned = {"looks": looks, "attempt": min(attempt, looks)}
                     certify(
-                        advantage, local[:n], remote[:n], remote[:n], np.array([0.0]), loss=0.0299, risk=0.2, **planned
+                        *(advantage, local[:n], remote[:n], remote[:n], np.array([0.0])),
+                        loss=0.0299,
+                        risk=0.2,
+                        looks=looks,
+                        attempt=min(attempt, looks),
                     )
                     broken[name] += 1
                     break
