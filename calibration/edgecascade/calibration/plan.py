@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from edgecascade.calibration._checks import check_labelled_logits, check_seed
 from edgecascade.calibration.advantage import AdvantageTable, Correct, advantage_intervals
-from edgecascade.calibration.certificate import certify
+from edgecascade.calibration.certificate import certify, certify_order
 from edgecascade.calibration.cross_fit import CrossFit, cross_fit, estimate_advantage
 from edgecascade.calibration.decision import SCORES, DecisionRule
 from edgecascade.calibration.objective import CertifiedLoss, LeastOffload, Objective, surest
@@ -174,8 +174,9 @@ def plan_cascade(
 ) -> CascadePlan:
     """Calibrate both models, choose score, merge rule and estimate by cross-fitting, and plan.
 
-    For a `CertifiedLoss` the inputs are split at random: one part is used for all of this, the other only to test
-    the certificate.
+    A `CertifiedLoss` is tested on all inputs where scores, merges and estimate allow the margin, `replace` and
+    `monotone` and there are no weights (see `certify_order`). Otherwise the inputs are split at random: one part is
+    used for all of this, the other only to test the certificate, and `replace` is taken if it is among the merges.
 
     Args:
         local_logits: floating [n, classes].
@@ -214,8 +215,16 @@ def plan_cascade(
         )
     check_labelled_logits(local_logits, labels)
     weight = normalised(weight, len(labels))
-    testing = np.zeros(len(labels), bool)
+    in_order = False
     if isinstance(objective, CertifiedLoss):
+        _, size = objective.planned(len(labels))
+        local_logits, remote_logits, labels = local_logits[:size], remote_logits[:size], labels[:size]
+        weight = None if weight is None else normalised(weight[:size], size)
+        merges = ("replace",) if "replace" in merges else merges
+        in_order = "margin" in scores and "replace" in merges and estimate in ("auto", "monotone") and weight is None
+        scores, estimate = (("margin",), "monotone") if in_order else (scores, estimate)
+    testing = np.zeros(len(labels), bool)
+    if isinstance(objective, CertifiedLoss) and not in_order:
         held = round(len(labels) * objective.testing_share)
         testing[np.random.default_rng(seed).permutation(len(labels))[:held]] = True
     planning = ~testing
@@ -242,6 +251,9 @@ def plan_cascade(
         bins=bins,
         seed=seed,
     )
+    if isinstance(objective, CertifiedLoss) and in_order:
+        choice, policy, certificate = _certified_in_order(fit, objective)
+        return CascadePlan(local, remote, _routing(fit, choice), policy, certificate)
     choice = _choose(fit, objective)
     routing = _routing(fit, choice)
     if not isinstance(objective, CertifiedLoss):
@@ -432,10 +444,34 @@ def _certified(fit: CrossFit, choice: _Choice, testing: Outcomes, objective: Cer
         loss=objective.loss,
         risk=objective.risk,
         weight=testing.weight,
+        looks=max(1, len(objective.looks)),
+        attempt=objective.planned(len(seen) + len(testing))[0],
     )
     position = next(one for one, point in enumerate(points) if point.threshold == certificate.threshold)
     words, idle = f"least offload, {certificate}", "the local model alone is certified"
     return _with_evidence(fit, replace(choice, chance=None), table, points, position, words, idle), certificate
+
+
+def _certified_in_order(fit: CrossFit, objective: CertifiedLoss) -> tuple[_Choice, Plan, Certificate]:
+    """Certify the only candidate of a cross-fit, whose order needs no labels, on all of its inputs."""
+    (seen,) = fit.outcomes
+    certificate = certify_order(
+        seen.score,
+        seen.local_correct,
+        seen.merged_correct,
+        seen.remote_correct,
+        loss=objective.loss,
+        risk=objective.risk,
+        looks=max(1, len(objective.looks)),
+        attempt=objective.planned(len(seen))[0],
+    )
+    choice = _Choice(0, np.zeros((1, fit.stop.shape[1]), np.intp), certificate.offload_rate)
+    table = estimate_advantage(seen, "monotone", fit.bins, at=certificate.offload_rate)
+    points = _points(seen, table)
+    position = next(one for one, point in enumerate(points) if point.offload_rate >= choice.rate - _ROUNDING)
+    certificate = replace(certificate, threshold=points[position].threshold)
+    words, idle = f"least offload, {certificate}", "the local model alone is certified"
+    return choice, _with_evidence(fit, choice, table, points, position, words, idle), certificate
 
 
 def _points(seen: Outcomes, table: AdvantageTable) -> tuple[Point, ...]:
