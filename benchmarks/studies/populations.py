@@ -141,8 +141,15 @@ class Population:
         if plan.merge == "replace":
             merged = self.remote_right
         else:
-            remote = softmax(seen.remote, plan.remote.temperature)
-            merged = merged_labels(plan.merge, decision.probabilities, remote) == seen.labels
+            remote, found = softmax(seen.remote, plan.remote.temperature), plan.remote.confidence_map
+            labels = merged_labels(
+                plan.merge,
+                decision.probabilities,
+                remote,
+                local_confidence=decision.confidence,
+                remote_confidence=None if found is None else found(remote.max(axis=1)).astype(np.float32),
+            )
+            merged = labels == seen.labels
         return Followed(decision.advantage, decision.forward, self.local_right, merged)
 
     def fixed(self, plan: CascadePlan, followed: Followed) -> dict[str, float]:

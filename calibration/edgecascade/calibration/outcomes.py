@@ -194,8 +194,10 @@ class Pair:
             merge,
             local,
             remote,
-            local_confidence=None if self.local_map is None else self.local_map(local.max(axis=1)),
-            remote_confidence=None if self.remote_map is None else self.remote_map(remote.max(axis=1)),
+            local_confidence=None if self.local_map is None else self.local_map(local.max(axis=1)).astype(np.float32),
+            remote_confidence=None
+            if self.remote_map is None
+            else self.remote_map(remote.max(axis=1)).astype(np.float32),
         )
 
     @cached_property
