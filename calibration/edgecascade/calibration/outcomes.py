@@ -194,10 +194,8 @@ class Pair:
             merge,
             local,
             remote,
-            local_confidence=None if self.local_map is None else self.local_map(local.max(axis=1)).astype(np.float32),
-            remote_confidence=None
-            if self.remote_map is None
-            else self.remote_map(remote.max(axis=1)).astype(np.float32),
+            local_confidence=_confidence(local, self.local_map),
+            remote_confidence=_confidence(remote, self.remote_map),
         )
 
     @cached_property
@@ -224,3 +222,8 @@ class Pair:
     @cached_property
     def _merged(self) -> dict[str, NDArray[np.bool_]]:
         return {}
+
+
+def _confidence(probabilities: NDArray[np.float32], found: ConfidenceMap | None) -> NDArray[np.float32]:
+    largest: NDArray[np.float32] = probabilities.max(axis=1)
+    return largest if found is None else found(largest).astype(np.float32)
