@@ -230,12 +230,20 @@ def _unchanged(score: NDArray[np.floating], correct: NDArray[np.bool_], weight: 
     """Fit nothing."""
 
 
-def _platt_map(score: NDArray[np.floating], correct: NDArray[np.bool_], weight: NDArray[np.float64]) -> ConfidenceMap:
-    """Return Platt scaling of log-odds as a map, with knots at the ends and at the means of groups."""
+def _platt_map(
+    score: NDArray[np.floating], correct: NDArray[np.bool_], weight: NDArray[np.float64]
+) -> ConfidenceMap | None:
+    """Return Platt scaling of log-odds as a map, with knots at the ends and at the means of groups.
+
+    Where it cannot be fitted, return None, which leaves the probabilities as they are.
+    """
     clipped = np.clip(score.astype(np.float64), _SMALLEST, 1 - _SMALLEST)
     log_odds = np.log(clipped) - np.log1p(-clipped)
     ends = np.array([log_odds.min(), log_odds.max()])
-    platt = fit_platt(log_odds, correct, weight) if ends[0] < ends[1] else Platt(0.0, 0.0)
+    try:
+        platt = fit_platt(log_odds, correct, weight) if ends[0] < ends[1] else Platt(0.0, 0.0)
+    except CalibrationError:
+        return None
     if platt.slope <= 0:  # the scores say nothing: every answer gets the same probability
         return fit_isotonic(np.zeros(len(score)), correct, weight)
     knots, values, _ = grouped(score, platt(log_odds), weight, _KNOTS - 2)
