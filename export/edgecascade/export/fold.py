@@ -17,6 +17,7 @@ from edgecascade.calibration import AdvantageTable, DecisionRule
 from edgecascade.export.graph import Step, keep, opset, renamed, tensor_names
 from edgecascade.export.logits import logits_steps
 from edgecascade.types.confidence_map import ConfidenceMap
+from edgecascade.types.costs import ErrorCosts
 from edgecascade.types.document import GOLDEN_KEY, KEY, MOVED_KEY, CascadeDocument
 from edgecascade.types.errors import ExportError
 
@@ -209,12 +210,20 @@ def _final(probability: str, rule: DecisionRule) -> list[Step]:
     """
     if rule.confidence_map is None:
         return [("Squeeze", [probability, "axis"], "confidence", {})]
-    return [
+    mapped: list[Step] = [
         ("Sub", [probability, "map_starts"], "map_past", {}),
         ("Mul", ["map_past", "map_rates"], "map_shares", {}),
         ("Clip", ["map_shares", "zero", "one"], "map_passed", {}),
         ("Mul", ["map_passed", "map_rises"], "map_risen", {}),
-        ("ReduceSum", ["map_risen", "axis"], "confidence", {"keepdims": 0}),
+    ]
+    if rule.costs is None:
+        return [*mapped, ("ReduceSum", ["map_risen", "axis"], "confidence", {"keepdims": 0})]
+    return [  # the map is for the largest probability
+        *mapped,
+        ("ReduceSum", ["map_risen", "axis"], "map_confidence", {"keepdims": 1}),
+        ("Equal", [probability, "largest"], "map_applies", {}),
+        ("Where", ["map_applies", "map_confidence", probability], "map_or_probability", {}),
+        ("Squeeze", ["map_or_probability", "axis"], "confidence", {}),
     ]
 
 
