@@ -9,10 +9,12 @@ from edgecascade.calibration.advantage import (
     AdvantageTable,
     advantage_intervals,
     advantage_table,
+    monotone_advantage_table,
     shrunk_advantage_table,
 )
 from edgecascade.calibration.certificate import certify, sample_size
 from edgecascade.calibration.confidence import ConfidenceFunction, Verifier, mean_log_probability, relate
+from edgecascade.calibration.cross_fit import ESTIMATES, estimate_advantage
 from edgecascade.calibration.decision import SCORES, Decision, DecisionRule, decide, routing_score
 from edgecascade.calibration.intervals import (
     accuracy_interval,
@@ -42,11 +44,9 @@ from edgecascade.calibration.objective import (
 from edgecascade.calibration.operating_curve import operating_curve, operating_points
 from edgecascade.calibration.outcomes import Outcomes, Pair
 from edgecascade.calibration.plan import (
-    ESTIMATES,
     CascadePlan,
     Plan,
     choose_routing,
-    estimate_advantage,
     plan,
     plan_cascade,
     plan_certified,
@@ -124,6 +124,7 @@ __all__ = [
     "mean",
     "mean_log_probability",
     "merged_labels",
+    "monotone_advantage_table",
     "negative_log_likelihood",
     "operating_curve",
     "operating_points",

@@ -36,6 +36,7 @@ __all__ = [
     "TextPreprocessing",
     "calibration_dict",
     "certificate_dict",
+    "point_dict",
     "policy_dict",
     "preprocessing_dict",
     "read_preprocessing",
@@ -48,6 +49,7 @@ LABELS_KEY = f"{KEY}.labels"  # the class names of a body
 MOVED_KEY = f"{KEY}.moved"  # names in the body that were changed to make room for ours, old to new
 PREPROCESSING_KEY = f"{KEY}.preprocessing"  # what happens to an input before the body
 _LARGEST = 1 << 24  # characters: far above any real document, far below a device's memory
+_CONSIDERED_INTERVALS = ("offload_interval", "accuracy_interval")
 _DAMAGE = (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError, OverflowError)
 
 
@@ -181,14 +183,17 @@ class Certificate:
 
 @dataclass(frozen=True)
 class Routing:
-    """One score with one merge rule, judged on inputs that it was not planned on.
+    """One score with one merge rule and one estimate, judged on inputs that it was not planned on.
 
     Attributes:
         score: `confidence`, `margin` or `entropy`.
         merge: `replace`, `confident` or `average`.
         offload_rate: cross-fitted offload rate, in [0, 1].
         accuracy: cross-fitted accuracy, in [0, 1].
-        merit: the objective's value at these two; the candidate with the highest is chosen.
+        merit: the accuracy, less the cost of the forwards in units of a wrong answer.
+        estimate: of the advantage, as in `PolicyRecord`; None in a file without it, as are the intervals.
+        offload_interval: 95 % interval of the offload rate.
+        accuracy_interval: 95 % interval of the accuracy.
     """
 
     score: str
@@ -196,6 +201,9 @@ class Routing:
     offload_rate: float
     accuracy: float
     merit: float
+    estimate: str | None = None
+    offload_interval: tuple[float, float] | None = None
+    accuracy_interval: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -205,7 +213,7 @@ class PolicyRecord:
     Attributes:
         score: the score that the advantage table is indexed by: `confidence`, `margin` or `entropy`.
         merge: `replace`, `confident` or `average`.
-        estimate: the data that the advantage was estimated from: `confidences`, `labels` or `shrunk`.
+        estimate: how the advantage was estimated: `monotone`, `shrunk`, `labels` or `confidences`.
         objective: the aim of the plan, in words.
         threshold: inputs whose advantage is below it are forwarded.
         chosen: the operating point of `threshold` on the calibration data.
@@ -215,7 +223,8 @@ class PolicyRecord:
         values: advantages between them; likewise.
         counts: calibration inputs in each bin.
         intervals: 95 % interval of local minus merged accuracy in each bin.
-        considered: every score and merge rule considered, the chosen one first.
+        considered: every score, merge rule and estimate considered, the chosen one first.
+        chance: the probability that an aim of the objective is met; None without one.
         costs: of the errors, by which labels are chosen; None if all cost the same.
     """
 
@@ -232,6 +241,7 @@ class PolicyRecord:
     counts: tuple[int, ...]
     intervals: tuple[tuple[float, float], ...]
     considered: tuple[Routing, ...]
+    chance: float | None = None
     costs: ErrorCosts | None = None
 
 
@@ -311,7 +321,7 @@ class CascadeDocument:
             "calibration": calibration_dict(self.calibration),
             "remote": {**calibration_dict(self.remote), "scores": self.remote_scores},
             "policy": policy_dict(self.policy),
-            "operating_curve": [asdict(point) for point in self.operating_curve],
+            "operating_curve": [point_dict(point) for point in self.operating_curve],
             "certificate": None if self.certificate is None else certificate_dict(self.certificate),
             "source": asdict(self.source),
         }
@@ -365,15 +375,27 @@ def calibration_dict(calibration: Calibration) -> dict[str, Any]:
 
 def certificate_dict(certificate: Certificate) -> dict[str, Any]:
     """Return a certificate as it is in JSON."""
-    return {name: value for name, value in asdict(certificate).items() if value is not None}
+    return _without_none(asdict(certificate))
 
 
 def policy_dict(record: PolicyRecord) -> dict[str, Any]:
     """Return a policy as it is in JSON, where its advice is called `verdict`."""
-    policy = {"verdict" if name == "advice" else name: value for name, value in asdict(record).items()}
-    if record.costs is not None:
-        policy["costs"] = record.costs.values
-    return {name: value for name, value in policy.items() if value is not None}
+    policy = {
+        **asdict(record),
+        "chosen": point_dict(record.chosen),
+        "considered": [_without_none(asdict(one)) for one in record.considered],
+        "costs": None if record.costs is None else record.costs.values,
+    }
+    return {"verdict" if name == "advice" else name: value for name, value in _without_none(policy).items()}
+
+
+def point_dict(point: OperatingPoint) -> dict[str, Any]:
+    """Return an operating point as it is in JSON."""
+    return _without_none(asdict(point))
+
+
+def _without_none(found: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def preprocessing_dict(preprocessing: Preprocessing) -> dict[str, Any]:
@@ -462,6 +484,7 @@ def _point(found: Mapping[str, Any]) -> OperatingPoint:
         accuracy_interval=_two(found["accuracy_interval"]),
         accuracy_band=_two(found["accuracy_band"]),
         n=int(found["n"]),
+        loss=None if found.get("loss") is None else _estimate(found["loss"]),
     )
 
 
@@ -499,9 +522,12 @@ def _policy(found: Mapping[str, Any]) -> PolicyRecord:
                 float(one["offload_rate"]),
                 float(one["accuracy"]),
                 float(one["merit"]),
+                None if one.get("estimate") is None else str(one["estimate"]),
+                *(None if one.get(name) is None else _two(one[name]) for name in _CONSIDERED_INTERVALS),
             )
             for one in considered
         ),
+        chance=None if found.get("chance") is None else float(found["chance"]),
         costs=None if found.get("costs") is None else ErrorCosts(found["costs"]),
     )
     if record.values is not None and len(record.values) != len(record.counts):

@@ -42,7 +42,7 @@ def execute(arguments: Namespace) -> int:
         if isinstance(objective, CertifiedLoss):
             raise ExportError("--certify: expected --data and --remote with it, as a certificate needs fresh data")
         given = (arguments.score, arguments.merge, arguments.estimate, arguments.bins, arguments.calibrator)
-        if given != ("auto", "auto", "shrunk", None, "auto"):
+        if given != ("auto", "auto", "auto", None, "auto"):
             raise ExportError(
                 "--score, --merge, --estimate, --bins, --calibrator: expected --data and --remote with them"
             )
