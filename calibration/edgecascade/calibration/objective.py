@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from edgecascade.calibration.advantage import Correct
 from edgecascade.calibration.chance import chance_of_accuracy, chance_of_estimate, chance_of_loss, chance_of_share
-from edgecascade.types.errors import CalibrationError
+from edgecascade.types.costs import ErrorCosts
+from edgecascade.types.errors import ArgumentError, CalibrationError
 from edgecascade.types.estimate import OperatingPoint, Point
 
 __all__ = ["CertifiedLoss", "LeastCost", "LeastOffload", "MostAccuracy", "Objective", "WhileItHelps", "surest"]
@@ -283,39 +284,66 @@ class LeastCost:
         local: cost of one local inference.
         remote: cost of one remote inference.
         transfer: cost of the bytes of one forward.
-        error: cost of one wrong answer.
+        error: cost of one wrong answer; or, where errors cost differently, a cost per true class [classes], a matrix
+            [classes, classes] by true class and answer, or `ErrorCosts`. Labels are then those of least expected cost.
 
     Raises:
-        CalibrationError: a cost is negative or not finite.
+        CalibrationError: a cost is negative or not finite, or the costs of the errors are not of these forms.
+
+    >>> LeastCost(0.0, 1.0, 0.5, [1.0, 20.0]).costs
+    ErrorCosts(values=(1.0, 20.0))
     """
 
     local: float
     remote: float
     transfer: float
-    error: float
+    error: float | Sequence[float] | Sequence[Sequence[float]] | NDArray[np.floating] | ErrorCosts
 
     def __post_init__(self) -> None:
-        for name in ("local", "remote", "transfer", "error"):
+        alike = isinstance(self.error, (int, float))
+        for name in ("local", "remote", "transfer", *(["error"] if alike else [])):
             value = getattr(self, name)
             if not 0 <= value < float("inf"):
                 raise CalibrationError(f"{name}: expected a cost of 0 or more, got {value}")
+        if not alike and not isinstance(self.error, ErrorCosts):
+            try:
+                object.__setattr__(self, "error", ErrorCosts(self.error))  # type: ignore[arg-type]  # it checks them
+            except ArgumentError as error:
+                raise CalibrationError(f"error: {error}") from error
 
     def __str__(self) -> str:
+        error = self.error if self.costs is not None else f"{self.error:g} per error"
         return (
             f"least cost at {self.local:g} per local and {self.remote:g} per remote inference, "
-            f"{self.transfer:g} per transfer and {self.error:g} per error"
+            f"{self.transfer:g} per transfer and {error}"
         )
 
+    @property
+    def costs(self) -> ErrorCosts | None:
+        """The costs of the errors where they differ, else None."""
+        return self.error if isinstance(self.error, ErrorCosts) else None
+
+    @property
+    def largest_error(self) -> float:
+        """The cost of the costliest error."""
+        return self.error.largest if isinstance(self.error, ErrorCosts) else float(self.error)  # type: ignore[arg-type]
+
     def cost(self, point: Point) -> float:
-        """Return the expected cost per input at a point."""
-        forwarding = point.offload_rate * (self.remote + self.transfer)
-        return self.local + forwarding + (1 - point.accuracy) * self.error
+        """Return the expected cost per input at a point.
+
+        Where errors cost differently and the point has no `cost` of its own, its accuracy counts as 1 - cost of its
+        errors / largest cost.
+        """
+        errors = (1 - point.accuracy) * self.largest_error
+        if isinstance(point, OperatingPoint) and point.cost is not None:
+            errors = point.cost.value
+        return self.local + point.offload_rate * (self.remote + self.transfer) + errors
 
     @property
     def price(self) -> float:
-        """The cost of a forward, in wrong answers."""
-        forward = self.remote + self.transfer
-        return min(forward / self.error, _NEVER_WORTH_IT) if self.error else _NEVER_WORTH_IT * (forward > 0)
+        """The cost of a forward, as a share of the cost of the costliest error."""
+        forward, largest = self.remote + self.transfer, self.largest_error
+        return min(forward / largest, _NEVER_WORTH_IT) if largest else _NEVER_WORTH_IT * (forward > 0)
 
     def largest_rate(self, n: float) -> float:  # noqa: ARG002
         """Return 1."""

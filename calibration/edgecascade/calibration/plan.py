@@ -18,16 +18,19 @@ from edgecascade.calibration._checks import check_labelled_logits, check_seed
 from edgecascade.calibration.advantage import AdvantageTable, Correct, advantage_intervals
 from edgecascade.calibration.certificate import certify
 from edgecascade.calibration.cross_fit import CrossFit, cross_fit, estimate_advantage
-from edgecascade.calibration.decision import SCORES, DecisionRule
-from edgecascade.calibration.objective import CertifiedLoss, LeastOffload, Objective, surest
+from edgecascade.calibration.decision import COST_SCORE, SCORES, DecisionRule
+from edgecascade.calibration.expected_cost import confusions, priced_curve, saving_words, savings
+from edgecascade.calibration.objective import CertifiedLoss, LeastCost, LeastOffload, Objective, surest
 from edgecascade.calibration.operating_curve import difference, measured_curve, operating_points
 from edgecascade.calibration.outcomes import Outcomes, Pair
 from edgecascade.calibration.scaling.choice import calibrate_confidence
 from edgecascade.calibration.summary import advise, as_html, as_text, cascade_rows, plan_rows, signed_points
 from edgecascade.calibration.weights import normalised
+from edgecascade.types.costs import ErrorCosts
 from edgecascade.types.document import (
     Calibration,
     Certificate,
+    Confusion,
     PolicyRecord,
     Routing,
     calibration_dict,
@@ -60,6 +63,8 @@ class Plan:
         intervals: 95 % interval of local minus merged accuracy, from labels, in each bin of the table.
         advice: sentences about whether this pair is worth a cascade.
         chance: the probability that the aim of a `LeastOffload` is met; None for another objective.
+        costs: of the errors, where they differ; else None.
+        errors: the costliest kinds of error, where errors cost differently.
     """
 
     table: AdvantageTable
@@ -71,6 +76,8 @@ class Plan:
     intervals: tuple[tuple[float, float], ...]
     advice: tuple[str, ...]
     chance: float | None = None
+    costs: ErrorCosts | None = None
+    errors: tuple[Confusion, ...] = ()
 
     def __str__(self) -> str:
         return as_text(plan_rows(self))
@@ -116,6 +123,7 @@ class CascadePlan:
             self.policy.table,
             self.policy.threshold,
             self.score,
+            self.policy.costs,
             confidence_map=local.confidence_map,
         )
 
@@ -138,6 +146,8 @@ class CascadePlan:
             intervals=policy.intervals,
             considered=self.routing,
             chance=policy.chance,
+            costs=policy.costs,
+            errors=policy.errors or None,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -163,13 +173,14 @@ def plan_cascade(
     labels: NDArray[np.integer],
     objective: Objective,
     *,
-    scores: Sequence[str] = SCORES,
+    scores: Sequence[str] | None = None,
     merges: Sequence[str] = MERGES,
     estimate: str = "auto",
     bins: int | None = None,
     even_without_gain: bool = False,
     weight: NDArray[np.float64] | None = None,
     calibrator: str = "auto",
+    names: Sequence[str] = (),
     seed: int = 0,
 ) -> CascadePlan:
     """Calibrate both models, choose score, merge rule and estimate by cross-fitting, and plan.
@@ -181,8 +192,9 @@ def plan_cascade(
         local_logits: floating [n, classes].
         remote_logits: floating [n, classes], on the same inputs.
         labels: integer [n].
-        objective: `MostAccuracy`, `LeastOffload`, `LeastCost`, `WhileItHelps` or `CertifiedLoss`.
-        scores: routing scores to choose among.
+        objective: `MostAccuracy`, `LeastOffload`, `LeastCost`, `WhileItHelps` or `CertifiedLoss`. With a `LeastCost`
+            whose errors cost differently, labels are those of least expected cost.
+        scores: routing scores to choose among; by default `SCORES`, and also `cost` where errors cost differently.
         merges: merge rules to choose among.
         estimate: of the advantage, as in `estimate_advantage`; `auto` chooses between `monotone`, the plain order of
             the score, and `shrunk`, which must gain more than it by at least one standard error.
@@ -190,6 +202,7 @@ def plan_cascade(
         even_without_gain: whether to forward although cross-fitting shows no gain; the plan then forwards nothing.
         weight: floating [n], above 0, how much each input counts; None if all count alike.
         calibrator: of both confidences, `auto`, `temperature` or `map`, as in `calibrate_confidence`.
+        names: of the classes, for what the plan says about errors; numbers by default.
         seed: of every random split.
 
     Raises:
@@ -213,6 +226,9 @@ def plan_cascade(
             f"got {list(np.shape(remote_logits))}"
         )
     check_labelled_logits(local_logits, labels)
+    costs, classes = objective.costs if isinstance(objective, LeastCost) else None, np.shape(local_logits)[1]
+    if costs is not None and costs.classes != classes:
+        raise CalibrationError(f"error: expected costs of {classes} classes, as the logits have, got {costs.classes}")
     weight = normalised(weight, len(labels))
     testing = np.zeros(len(labels), bool)
     if isinstance(objective, CertifiedLoss):
@@ -232,20 +248,21 @@ def plan_cascade(
         weight=weight,
         local_map=local.confidence_map,
         remote_map=remote.confidence_map,
+        costs=costs,
     )
     fit = cross_fit(
         lambda score, merge: pair.outcomes(score, merge)[planning],
         objective,
-        scores=scores,
+        scores=scores if scores is not None else SCORES if costs is None else (COST_SCORE, *SCORES),
         merges=merges,
         estimate=estimate,
         bins=bins,
         seed=seed,
     )
     choice = _choose(fit, objective)
-    routing = _routing(fit, choice)
+    routing = _routing(fit, choice, costs)
     if not isinstance(objective, CertifiedLoss):
-        policy = _plan(fit, choice, objective, even_without_gain=even_without_gain)
+        policy = _plan(fit, choice, objective, even_without_gain=even_without_gain, names=names)
         return CascadePlan(local, remote, routing, policy, None)
     fresh = pair.outcomes(routing[0].score, routing[0].merge)[testing]
     policy, certificate = _certified(fit, choice, fresh, objective)
@@ -399,7 +416,14 @@ def _check_within_reach(fit: CrossFit, aim: LeastOffload, chances: Sequence[floa
         raise aim.refusal(chances, points, remote_accuracy)
 
 
-def _plan(fit: CrossFit, choice: _Choice, objective: Objective, *, even_without_gain: bool = False) -> Plan:
+def _plan(
+    fit: CrossFit,
+    choice: _Choice,
+    objective: Objective,
+    *,
+    even_without_gain: bool = False,
+    names: Sequence[str] = (),
+) -> Plan:
     seen = fit.outcomes[choice.candidate]
     table = estimate_advantage(seen, fit.candidates[choice.candidate].estimate, fit.bins, at=choice.rate)
     points = _points(seen, table)
@@ -415,8 +439,37 @@ def _plan(fit: CrossFit, choice: _Choice, objective: Objective, *, even_without_
     if gain <= _ROUNDING and choice.rate > 0 and not even_without_gain:
         shown = difference(right[:, 0], seen.local_correct, seen.weight)
         idle = f"cross-fitting shows no gain from it that is worth its cost ({signed_points(shown)} of accuracy, 95 %)"
+        if isinstance(objective, LeastCost):
+            saved = savings(objective, forward[:, 0], right[:, 0], seen)[1]
+            idle = f"cross-fitting shows no saving from it ({saved.low:+.3g} to {saved.high:+.3g} per input, 95 %)"
         position = 0
-    return _with_evidence(fit, choice, table, points, position, str(objective), idle, right[:, 0])
+    planned = _with_evidence(fit, choice, table, points, position, str(objective), idle, right[:, 0])
+    if not isinstance(objective, LeastCost):
+        return planned
+    forward, right = (forward[:, 0], right[:, 0]) if position else (np.zeros(len(seen), bool), seen.local_correct)
+    advice = f"the cascade {saving_words(*savings(objective, forward, right, seen))}"
+    if objective.costs is None:
+        return replace(planned, advice=(*planned.advice, advice))
+    return _priced(
+        fit, choice, replace(planned, advice=(*planned.advice[: position == 0], advice)), objective.costs, names
+    )
+
+
+def _priced(fit: CrossFit, choice: _Choice, planned: Plan, costs: ErrorCosts, names: Sequence[str]) -> Plan:
+    """Return a plan by values as one that shows accuracies, the cost of the errors, and their kinds."""
+    seen, position = fit.outcomes[choice.candidate], planned.curve.index(planned.chosen)
+    if seen.answers is None:
+        return replace(planned, costs=costs)
+    rates = np.array([point.offload_rate for point in planned.curve])
+    answered = fit.answered(choice.by_fold * np.ones((len(rates), 1), np.intp), rates, beyond=True)
+    answered[:, position] = (
+        fit.answered(choice.by_fold, np.array([choice.rate]))[:, 0] if position else seen.answers.local
+    )
+    thresholds = np.array([point.threshold for point in planned.curve], np.float32)
+    curve = priced_curve(planned.curve, planned.table(seen.score)[:, None] < thresholds, answered, seen, costs)
+    answers = (seen.answers.local, answered[:, position], seen.answers.remote)
+    errors = confusions(seen.answers.true, answers, costs, seen.weight, names)
+    return replace(planned, curve=curve, chosen=curve[position], costs=costs, errors=errors)
 
 
 def _certified(fit: CrossFit, choice: _Choice, testing: Outcomes, objective: CertifiedLoss) -> tuple[Plan, Certificate]:
@@ -486,19 +539,24 @@ def _with_evidence(
     )
 
 
-def _routing(fit: CrossFit, choice: _Choice) -> tuple[Routing, ...]:
+def _routing(fit: CrossFit, choice: _Choice, costs: ErrorCosts | None = None) -> tuple[Routing, ...]:
     """Return how every candidate does at the chosen offload rate, on inputs that it was not fitted on."""
     found = []
     for position, candidate in enumerate(fit.candidates):
         forward, right = fit.measured(position, choice.rate)
-        (point,) = measured_curve([math.nan], forward[:, None], right[:, None], fit.outcomes[position].weight)
+        seen, merit = fit.outcomes[position], right
+        if costs is not None and seen.answers is not None:
+            right = (
+                fit.answered(np.full_like(choice.by_fold, position), np.array([choice.rate]))[:, 0] == seen.answers.true
+            )
+        (point,) = measured_curve([math.nan], forward[:, None], right[:, None], seen.weight)
         found.append(
             Routing(
                 score=candidate.score,
                 merge=candidate.merge,
                 offload_rate=point.offload_rate,
                 accuracy=point.accuracy,
-                merit=point.accuracy - fit.price * point.offload_rate,
+                merit=seen.mean(merit) - fit.price * point.offload_rate,
                 estimate=candidate.estimate,
                 offload_interval=point.offload_interval,
                 accuracy_interval=point.accuracy_interval,

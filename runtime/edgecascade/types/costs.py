@@ -64,9 +64,9 @@ class ErrorCosts:
 
     def __str__(self) -> str:
         wide = np.array(self.values)
-        kind = "by class" if wide.ndim == 1 else "by class and answer"
+        kind = "by true class" if wide.ndim == 1 else "by true class and answer"
         wrong = wide if wide.ndim == 1 else wide[~np.eye(self.classes, dtype=bool)]
-        return f"{wrong.min():g} to {wrong.max():g} {kind}"
+        return f"{wrong.min():g} to {wrong.max():g} per error, {kind}"
 
     @cached_property
     def shares(self) -> NDArray[np.float32]:
