@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -284,20 +284,23 @@ class LeastCost:
         local: cost of one local inference.
         remote: cost of one remote inference.
         transfer: cost of the bytes of one forward.
-        error: cost of one wrong answer; or, where errors cost differently, a cost per true class [classes], a matrix
-            [classes, classes] by true class and answer, or `ErrorCosts`. Labels are then those of least expected cost.
+        error: cost of one wrong answer; or, where errors cost differently, a cost per true class [classes], the same by
+            class name, a matrix [classes, classes] by true class and answer, or `ErrorCosts`. Labels are then those of
+            least expected cost.
 
     Raises:
         CalibrationError: a cost is negative or not finite, or the costs of the errors are not of these forms.
 
     >>> LeastCost(0.0, 1.0, 0.5, [1.0, 20.0]).costs
     ErrorCosts(values=(1.0, 20.0))
+    >>> LeastCost(0.0, 1.0, 0.5, {"defect": 20.0, "good": 1.0}).for_classes(2, ["good", "defect"]).costs
+    ErrorCosts(values=(1.0, 20.0))
     """
 
     local: float
     remote: float
     transfer: float
-    error: float | Sequence[float] | Sequence[Sequence[float]] | NDArray[np.floating] | ErrorCosts
+    error: float | Mapping[str, float] | Sequence[float] | Sequence[Sequence[float]] | ErrorCosts
 
     def __post_init__(self) -> None:
         alike = isinstance(self.error, (int, float))
@@ -305,14 +308,18 @@ class LeastCost:
             value = getattr(self, name)
             if not 0 <= value < float("inf"):
                 raise CalibrationError(f"{name}: expected a cost of 0 or more, got {value}")
-        if not alike and not isinstance(self.error, ErrorCosts):
-            try:
-                object.__setattr__(self, "error", ErrorCosts(self.error))  # type: ignore[arg-type]  # it checks them
-            except ArgumentError as error:
-                raise CalibrationError(f"error: {error}") from error
+        if alike or isinstance(self.error, ErrorCosts):
+            return
+        given: Any = self.error
+        try:
+            costs = ErrorCosts(tuple(given.values()) if isinstance(given, Mapping) else given)
+        except ArgumentError as error:
+            raise CalibrationError(f"error: {error}") from error
+        if not isinstance(given, Mapping):
+            object.__setattr__(self, "error", costs)
 
     def __str__(self) -> str:
-        error = self.error if self.costs is not None else f"{self.error:g} per error"
+        error = f"{self.error:g} per error" if isinstance(self.error, (int, float)) else self._values
         return (
             f"least cost at {self.local:g} per local and {self.remote:g} per remote inference, "
             f"{self.transfer:g} per transfer and {error}"
@@ -320,13 +327,44 @@ class LeastCost:
 
     @property
     def costs(self) -> ErrorCosts | None:
-        """The costs of the errors where they differ, else None."""
-        return self.error if isinstance(self.error, ErrorCosts) else None
+        """The costs of the errors where they differ, else None.
+
+        Raises:
+            CalibrationError: they are given by class name; call `for_classes`.
+        """
+        if isinstance(self.error, Mapping):
+            raise CalibrationError("error: expected costs in the order of the classes, got names; call for_classes")
+        return None if isinstance(self.error, (int, float)) else self._values
 
     @property
     def largest_error(self) -> float:
         """The cost of the costliest error."""
-        return self.error.largest if isinstance(self.error, ErrorCosts) else float(self.error)  # type: ignore[arg-type]
+        return float(self.error) if isinstance(self.error, (int, float)) else self._values.largest
+
+    @property
+    def _values(self) -> ErrorCosts:
+        given: Any = self.error
+        return ErrorCosts(tuple(given.values())) if isinstance(given, Mapping) else given
+
+    def for_classes(self, classes: int, names: Sequence[str] = ()) -> LeastCost:
+        """Return the objective with the costs of the errors in the order of the classes.
+
+        Args:
+            classes: number of classes.
+            names: of the classes; empty if they are not known.
+
+        Raises:
+            CalibrationError: the costs are those of other classes.
+        """
+        costs: Any = self.error
+        if isinstance(costs, Mapping):
+            if set(costs) != set(names):
+                expected = f"expected one for each of {', '.join(names)}" if names else "expected a list, without names"
+                raise CalibrationError(f"error: {expected}, got costs of {', '.join(map(str, costs))}")
+            return replace(self, error=[costs[name] for name in names])
+        if isinstance(costs, ErrorCosts) and costs.classes != classes:
+            raise CalibrationError(f"error: expected the costs of {classes} classes, got those of {costs.classes}")
+        return self
 
     def cost(self, point: Point) -> float:
         """Return the expected cost per input at a point.

@@ -202,7 +202,7 @@ def plan_cascade(
         even_without_gain: whether to forward although cross-fitting shows no gain; the plan then forwards nothing.
         weight: floating [n], above 0, how much each input counts; None if all count alike.
         calibrator: of both confidences, `auto`, `temperature` or `map`, as in `calibrate_confidence`.
-        names: of the classes, for what the plan says about errors; numbers by default.
+        names: of the classes, for costs by class name and for what the plan says about errors.
         seed: of every random split.
 
     Raises:
@@ -226,9 +226,12 @@ def plan_cascade(
             f"got {list(np.shape(remote_logits))}"
         )
     check_labelled_logits(local_logits, labels)
-    costs, classes = objective.costs if isinstance(objective, LeastCost) else None, np.shape(local_logits)[1]
-    if costs is not None and costs.classes != classes:
-        raise CalibrationError(f"error: expected costs of {classes} classes, as the logits have, got {costs.classes}")
+    classes = np.shape(local_logits)[1]
+    if names and len(names) != classes:
+        raise CalibrationError(f"names: expected {classes}, one per class, got {len(names)}")
+    if isinstance(objective, LeastCost):
+        objective = objective.for_classes(classes, names)
+    costs = objective.costs if isinstance(objective, LeastCost) else None
     weight = normalised(weight, len(labels))
     testing = np.zeros(len(labels), bool)
     if isinstance(objective, CertifiedLoss):

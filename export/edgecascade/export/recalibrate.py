@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, numpy_helper
 
-from edgecascade.calibration import CertifiedLoss, Objective, OperatingPoint
+from edgecascade.calibration import CertifiedLoss, LeastCost, Objective, OperatingPoint
 from edgecascade.export.calibrate import Calibrated, inner_body, write_cascade
 from edgecascade.export.data import Inputs, LabelledData
 from edgecascade.export.graph import keep, load_model, save_model
@@ -90,7 +90,8 @@ def move_threshold(
 
     Raises:
         ModelFileError: the file is not a cascade model.
-        ExportError: the objective is a `CertifiedLoss`, which needs fresh data.
+        ExportError: the objective is a `CertifiedLoss`, which needs fresh data, or a `LeastCost` with other costs of
+            errors than the file's.
         CalibrationError: no point of the curve serves the objective.
         ParityError: the file does not decide its golden inputs as it should; nothing is written then.
     """
@@ -99,10 +100,19 @@ def move_threshold(
     model = load_model(path)
     session = open_session(path)
     document = read_document(session, path)
+    if isinstance(objective, LeastCost):
+        objective = objective.for_classes(len(document.labels), document.labels)
+        if objective.costs != document.policy.costs:
+            raise ExportError("objective: expected the costs of errors that the file was planned for; call recalibrate")
     chosen = objective.choose(document.operating_curve, document.remote.accuracy.value, document.policy.chosen.n)
     moved = "the threshold was moved along the curve of the calibration data; nothing was measured anew"
     policy = replace(
-        document.policy, objective=str(objective), threshold=chosen.threshold, chosen=chosen, advice=(moved,)
+        document.policy,
+        objective=str(objective),
+        threshold=chosen.threshold,
+        chosen=chosen,
+        advice=(moved,),
+        errors=None,
     )
     (threshold,) = (one for one in model.graph.initializer if one.name == "threshold")
     threshold.CopyFrom(numpy_helper.from_array(np.asarray(chosen.threshold, np.float32), "threshold"))

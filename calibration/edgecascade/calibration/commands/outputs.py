@@ -26,12 +26,14 @@ class SavedPair:
         remote: floating [n, classes].
         labels: int64 [n].
         were_probabilities: names of the arrays whose probabilities were turned into logits.
+        names: of the classes; empty if the file has none.
     """
 
     local: NDArray[np.floating]
     remote: NDArray[np.floating]
     labels: NDArray[np.int64]
     were_probabilities: tuple[str, ...]
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class SavedScores:
 
 
 def read_pair(*paths: str | os.PathLike[str]) -> SavedPair:
-    """Read the arrays `local` and `remote` [n, classes] and `labels` [n].
+    """Read the arrays `local` and `remote` [n, classes], `labels` [n], and from an .npz file also `names` [classes].
 
     Args:
         paths: one .npz or .parquet file with the three by name, or three .npy files in this order. Both logits and
@@ -73,11 +75,12 @@ def read_pair(*paths: str | os.PathLike[str]) -> SavedPair:
         CalibrationError: a file cannot be read, or lacks one of the three.
         ModuleNotFoundError: the file is a .parquet, and pyarrow is not installed.
     """
-    arrays = _read(paths, ("local", "remote", "labels"))
+    arrays = _read(paths, ("local", "remote", "labels"), ("names",))
     _require(arrays, ("local", "remote", "labels"), paths[0])
     (local, local_was), (remote, remote_was) = _as_logits(arrays["local"]), _as_logits(arrays["remote"])
     turned = tuple(name for name, was in (("local", local_was), ("remote", remote_was)) if was)
-    return SavedPair(local, remote, _labels(arrays["labels"]), turned)
+    names = tuple(map(str, arrays["names"].tolist())) if "names" in arrays else ()
+    return SavedPair(local, remote, _labels(arrays["labels"]), turned, names)
 
 
 def read_model(*paths: str | os.PathLike[str], array: str = "outputs") -> SavedOutputs | SavedScores:

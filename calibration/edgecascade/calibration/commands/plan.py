@@ -37,7 +37,12 @@ def execute(arguments: Namespace) -> int:
     """Plan, then print, write and draw."""
     outputs = read_pair(*arguments.outputs)
     plan = plan_cascade(
-        outputs.local, outputs.remote, outputs.labels, objective_of(arguments), **plan_options(arguments)
+        outputs.local,
+        outputs.remote,
+        outputs.labels,
+        objective_of(arguments),
+        names=outputs.names,
+        **plan_options(arguments),
     )
     if arguments.plot:
         from edgecascade.calibration.commands.plot import draw_plan
