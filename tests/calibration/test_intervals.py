@@ -90,8 +90,8 @@ def test_a_paired_difference_is_covered_at_95_percent() -> None:
     for n, better, worse in ((30, 0.1, 0.05), (200, 0.02, 0.02), (200, 0.005, 0.0), (500, 0.3, 0.1)):
         draws = rng.random((2000, n))
         first, second = draws > worse, (draws > worse + better) | (draws < worse)
-        intervals = np.array([paired_difference_interval(a, b) for a, b in zip(first, second, strict=True)])
-        covered = (intervals[:, 0] <= better - worse) & (better - worse <= intervals[:, 1])
+        low, high = paired_difference_interval(first.T, second.T)
+        covered = (low <= better - worse) & (better - worse <= high)
         assert 0.93 < covered.mean() <= 1.0
 
 

@@ -121,8 +121,8 @@ def monotone_advantage_table(
     arguments and errors are those of `shrunk_advantage_table`.
 
     >>> score = np.linspace(0, 1, 40, dtype=np.float32)
-    >>> monotone_advantage_table(score, score > 0.5, score < 2, bins=4).values
-    array([-0.999998, -0.999997,  0.000002,  0.000003], dtype=float32)
+    >>> monotone_advantage_table(score, score > 0.5, score < 2, bins=4).values.round(2)
+    array([-1., -1.,  0.,  0.], dtype=float32)
     """
     from scipy.optimize import isotonic_regression
 

@@ -13,7 +13,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.types.errors import CalibrationError
+from edgecascade.calibration.weights import normalised
 from edgecascade.types.estimate import Estimate
 
 __all__ = [
@@ -63,7 +63,7 @@ def proportion_interval(
 
 def accuracy_interval(
     correct: NDArray[np.bool_] | NDArray[np.floating], weight: Floats | None = None, level: float = 0.95
-) -> tuple[float, float]:
+) -> tuple[Any, Any]:
     """Return the interval of the accuracy, the weighted mean of `correct`.
 
     Right and wrong answers of equal weight get `proportion_interval`. Otherwise it is Clopper and Pearson's interval
@@ -71,14 +71,19 @@ def accuracy_interval(
     Methodology 24, 1998), with one unseen input added to the variance, so that equal values have a width.
 
     Args:
-        correct: bool [n], or floating [n] in [0, 1], such as a verifier's scores.
-        weight: float64 [n], above 0; None for equal weights.
-        level: coverage.
+        correct: bool [n], or floating [n] in [0, 1], such as a verifier's scores; or [n, points], for each column.
+        weight: numbers [n] above 0; None for equal weights.
+        level: coverage, of each column on its own.
+
+    Returns:
+        The ends: floats, or float64 [points].
     """
-    if weight is None and np.isin(correct, (0, 1)).all():
-        return proportion_interval(int(np.sum(correct)), len(correct), level)
-    low, high = _shares(np.asarray(correct, np.float64)[:, None], _normalised(weight, len(correct)), 1 - level)
-    return float(low[0]), float(high[0])
+    columns, weight = correct.reshape(len(correct), -1), normalised(weight, len(correct))
+    if weight is None and (columns.dtype == np.bool_ or np.isin(columns, (0, 1)).all()):
+        found = proportion_interval(np.sum(columns, axis=0).astype(np.int64), len(columns), level)
+    else:
+        found = _shares(np.asarray(columns, np.float64), _parts(weight, len(columns)), 1 - level)
+    return _as_given(found, correct.ndim)
 
 
 def paired_difference_interval(
@@ -86,7 +91,7 @@ def paired_difference_interval(
     second: NDArray[np.bool_] | NDArray[np.floating],
     weight: Floats | None = None,
     level: float = 0.95,
-) -> tuple[float, float]:
+) -> tuple[Any, Any]:
     """Return the interval of the accuracy of `first` minus that of `second` on the same inputs.
 
     Tango's score interval (Statistics in Medicine 17, 1998), which has a width even where all answers agree. With
@@ -95,18 +100,21 @@ def paired_difference_interval(
     holds for all rates that the data allow.
 
     Args:
-        first: bool [n], or floating [n] in [0, 1].
-        second: the same for the other answers.
-        weight: float64 [n], above 0; None for equal weights.
-        level: coverage.
+        first: bool [n], or floating [n] in [0, 1]; or [n, points], for each column.
+        second: the same for the other answers; [n] is compared with each column.
+        weight: numbers [n] above 0; None for equal weights.
+        level: coverage, of each column on its own.
+
+    Returns:
+        The ends: floats, or float64 [points].
 
     >>> low, high = paired_difference_interval(np.ones(100, bool), np.arange(100) < 90)
     >>> round(low, 3), round(high, 3)
     (0.055, 0.174)
     """
-    gain = np.asarray(first, np.float64) - np.asarray(second, np.float64)
-    low, high = _differences(gain[:, None], _normalised(weight, len(gain)), 1 - level)
-    return float(low[0]), float(high[0])
+    gain = _gain(first, second)
+    share = _parts(normalised(weight, len(gain)), len(gain))
+    return _as_given(_differences(gain, share, 1 - level), max(first.ndim, second.ndim))
 
 
 def simultaneous_band(
@@ -126,28 +134,32 @@ def simultaneous_band(
 
     Args:
         correct: bool [n, points], or floating [n, points] in [0, 1].
-        weight: float64 [n], above 0; None for equal weights.
+        weight: numbers [n] above 0; None for equal weights.
         level: simultaneous coverage.
         against: bool or floating, [n] or [n, points]; the bounds are then those of the accuracy of `correct` minus
             that of `against`, on the same inputs.
         seed: of the draws that the critical value comes from.
     """
-    values = np.asarray(correct, np.float64)
-    share = _normalised(weight, len(values))
-    if against is None:
-        return _shares(values, share, _pointwise_risk(values, share, level, seed))
-    other = np.asarray(against, np.float64)
-    gain = values - (other[:, None] if other.ndim == 1 else other)
-    return _differences(gain, share, _pointwise_risk(gain, share, level, seed))
+    values = np.asarray(correct, np.float64) if against is None else _gain(correct, against)
+    share = _parts(normalised(weight, len(values)), len(values))
+    risk = _pointwise_risk(values, share, level, seed)
+    return (_shares if against is None else _differences)(values, share, risk)
 
 
-def _normalised(weight: Floats | None, n: int) -> Floats:
-    """Return weights float64 [n] that add up to 1."""
-    if weight is None:
-        return np.full(n, 1 / n)
-    if weight.shape != (n,) or not (np.isfinite(weight).all() and (weight > 0).all()):
-        raise CalibrationError(f"weight: expected {n} finite numbers above 0, got {list(weight.shape)} or others")
-    return np.asarray(weight / weight.sum(), np.float64)
+def _parts(weight: Floats | None, n: int) -> Floats:
+    """Return the share of each input in a mean, float64 [n]."""
+    return np.full(n, 1 / n) if weight is None else weight / weight.sum()
+
+
+def _gain(first: NDArray[Any], second: NDArray[Any]) -> Floats:
+    """Return first minus second, float64 [n, points]."""
+    one, other = (np.asarray(some, np.float64).reshape(len(some), -1) for some in (first, second))
+    return one - other
+
+
+def _as_given(ends: tuple[Floats, Floats], dimensions: int) -> tuple[Any, Any]:
+    """Return floats for a single column that came as [n]."""
+    return ends if dimensions > 1 else (float(ends[0][0]), float(ends[1][0]))
 
 
 def _pointwise_risk(values: Floats, share: Floats, level: float, seed: int) -> float:

@@ -152,7 +152,7 @@ def calibrate_confidence(
     """
     if calibrator not in CALIBRATORS:
         raise CalibrationError(f"calibrator: expected one of {', '.join(CALIBRATORS)}, got {calibrator!r}")
-    plain = calibrate_temperature(logits, labels)
+    plain = calibrate_temperature(logits, labels, weight)
     probabilities = softmax(logits, plain.temperature)
     answers = logits.argmax(axis=1) if costs is None else labels_of(probabilities, costs)
     confidence, correct = np.take_along_axis(probabilities, answers[:, None], axis=1)[:, 0], answers == labels

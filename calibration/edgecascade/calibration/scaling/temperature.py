@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edgecascade.calibration._checks import check_labelled_logits
-from edgecascade.calibration.intervals import proportion
+from edgecascade.calibration.intervals import accuracy_interval
 from edgecascade.calibration.metrics.reliability import calibration_error
 from edgecascade.calibration.weights import normalised, weighted_mean
 from edgecascade.types.document import Calibration
@@ -95,18 +95,21 @@ def row_losses(
     return np.concatenate(losses)
 
 
-def calibrate_temperature(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> Calibration:
+def calibrate_temperature(
+    logits: NDArray[np.floating], labels: NDArray[np.integer], weight: ArrayLike | None = None
+) -> Calibration:
     """Fit T and record accuracy, NLL and ECE before and after, with 95 % intervals, on the data of the fit.
 
     Arguments and errors as `fit_temperature`.
     """
-    temperature = fit_temperature(logits, labels)
+    weight = normalised(weight, len(labels))
+    temperature = fit_temperature(logits, labels, weight)
     correct = logits.argmax(axis=1) == labels
     return Calibration(
         method="temperature",
         temperature=temperature,
         n=len(labels),
-        accuracy=proportion(float(correct.mean()), len(labels)),
+        accuracy=Estimate(weighted_mean(correct, weight), *accuracy_interval(correct, weight), len(labels)),
         nll_before=mean_loss(row_losses(logits, labels)),
         nll_after=mean_loss(row_losses(logits, labels, temperature)),
         ece_before=calibration_error(softmax(logits).max(axis=1), correct),
