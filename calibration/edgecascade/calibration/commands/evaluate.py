@@ -90,7 +90,7 @@ def configure(parser: ArgumentParser) -> None:
     add_calibrator_argument(parser)
     text = "Share of the inputs for the fit (default 0.5)."
     rare(parser.add_argument("--fit-share", type=share, default=0.5, metavar="S", help=text))
-    text = "Seed of the split and the resampling (default 0)."
+    text = "Seed of the split (default 0)."
     rare(parser.add_argument("--seed", type=int, default=0, help=text))
 
 
@@ -122,7 +122,7 @@ def evaluate_held_out(
         fit_share: share of the inputs for the fit, in (0, 1).
         calibrator: of classes, as in `calibrate_confidence`; of scores `map`, for isotonic regression, or `auto`, for
             the choice of `choose_calibrator`.
-        seed: of the splits and the resampling.
+        seed: of the splits.
 
     Raises:
         CalibrationError: the arrays do not fit together, a part is too small for its use, or the seed is below 0.
