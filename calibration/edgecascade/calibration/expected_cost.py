@@ -9,11 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecascade.calibration.advantage import Correct
-from edgecascade.calibration.intervals import accuracy_interval
 from edgecascade.calibration.objective import LeastCost
-from edgecascade.calibration.operating_curve import difference, measured_curve
+from edgecascade.calibration.operating_curve import differences, measured_curve, shares
 from edgecascade.calibration.outcomes import Outcomes
-from edgecascade.calibration.weights import weighted_mean
 from edgecascade.types.costs import ErrorCosts
 from edgecascade.types.document import Confusion
 from edgecascade.types.estimate import Estimate, OperatingPoint
@@ -69,7 +67,7 @@ def confusions(
             shown[other],
             float(costs.of(np.array([one]), np.array([other]))[0]),
             *(
-                _share(labels[true == one] == other, None if weight is None else weight[true == one])
+                shares((labels[true == one] == other)[:, None], None if weight is None else weight[true == one])[0]
                 for labels in answers
             ),
         )
@@ -128,7 +126,8 @@ def savings(
         (np.ones(len(seen)), np.zeros(len(seen))),  # costs nothing
     )
     cascade, local, remote, free = (1 - (paid + (1.0 - good) * largest) / most for good, paid in ways)
-    found = (difference(*pair, seen.weight) for pair in ((free, cascade), (cascade, local), (cascade, remote)))
+    pairs = ((free, cascade), (cascade, local), (cascade, remote))
+    found = (differences(first, second[:, None], seen.weight)[0] for first, second in pairs)
     cost, over_local, over_remote = (
         Estimate(one.value * most, one.low * most, one.high * most, one.n) for one in found
     )
@@ -145,10 +144,6 @@ def saving_words(cost: Estimate, over_local: Estimate, over_remote: Estimate) ->
 
 def _with_interval(one: Estimate) -> str:
     return f"{one.value:.3g} ({one.low:.3g} to {one.high:.3g})"
-
-
-def _share(values: NDArray[np.bool_], weight: NDArray[np.float64] | None) -> Estimate:
-    return Estimate(weighted_mean(values, weight), *accuracy_interval(values, weight), len(values))
 
 
 def _turned(interval: tuple[float, float], largest: float) -> tuple[float, float]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,17 +21,12 @@ from edgecascade.calibration.cross_fit import CrossFit, cross_fit, estimate_adva
 from edgecascade.calibration.decision import COST_SCORE, SCORES, DecisionRule
 from edgecascade.calibration.expected_cost import confusions, priced_curve, saving_words, savings
 from edgecascade.calibration.groups import group_advice, grouped_accuracy, within_groups
-<<<<<<< HEAD
-from edgecascade.calibration.objective import CertifiedLoss, LeastCost, LeastOffload, Objective, surest
-from edgecascade.calibration.operating_curve import difference, measured_curve, operating_points
-=======
-from edgecascade.calibration.objective import CertifiedLoss, LeastOffload, Objective
+from edgecascade.calibration.objective import CertifiedLoss, LeastCost, LeastOffload, Objective
 from edgecascade.calibration.operating_curve import differences, measured_curve, operating_points, shares
->>>>>>> main
 from edgecascade.calibration.outcomes import Groups, Outcomes, Pair
 from edgecascade.calibration.scaling.choice import calibrate_confidence
 from edgecascade.calibration.summary import advise, as_html, as_text, cascade_rows, plan_rows, signed_points
-from edgecascade.calibration.weights import normalised
+from edgecascade.calibration.weights import effective_size, normalised
 from edgecascade.types.costs import ErrorCosts
 from edgecascade.types.document import (
     Calibration,
@@ -105,6 +100,7 @@ class CascadePlan:
         routing: every score, merge rule and estimate considered, the chosen one first.
         policy: advantage table, threshold and evidence.
         certificate: the guarantee, if one was asked for.
+        effective_n: number of equally weighted inputs that the weighted ones are worth; None where all count alike.
     """
 
     local: Calibration
@@ -112,6 +108,7 @@ class CascadePlan:
     routing: tuple[Routing, ...]
     policy: Plan
     certificate: Certificate | None
+    effective_n: float | None = None
 
     @property
     def score(self) -> str:
@@ -167,6 +164,8 @@ class CascadePlan:
             "policy": policy_dict(self.record),
             "operating_curve": [point_dict(point) for point in self.policy.curve],
             "certificate": None if self.certificate is None else certificate_dict(self.certificate),
+            **({} if self.policy.groups is None else {"groups": asdict(self.policy.groups)}),
+            **({} if self.effective_n is None else {"effective_n": self.effective_n}),
         }
 
     def __str__(self) -> str:
@@ -190,8 +189,8 @@ def plan_cascade(
     weight: ArrayLike | None = None,
     groups: Groups | NDArray[Any] | None = None,
     max_group_loss: float | None = None,
-    calibrator: str = "auto",
     names: Sequence[str] = (),
+    calibrator: str = "auto",
     seed: int = 0,
 ) -> CascadePlan:
     """Calibrate both models, choose score, merge rule and estimate by cross-fitting, and plan.
@@ -216,8 +215,9 @@ def plan_cascade(
         groups: [n], the group of each input, for accuracies by group; None takes the classes, if there are at most 50.
         max_group_loss: the largest loss of accuracy against the remote within a group: of the estimates, or for a
             `CertifiedLoss` certified with it.
+        names: class names, for accuracies by class and costs by class name; without them, a class is called by its
+            number.
         calibrator: of both confidences, `auto`, `temperature` or `map`, as in `calibrate_confidence`.
-        names: of the classes, for costs by class name and for what the plan says about errors.
         seed: of every random split.
 
     Raises:
@@ -251,7 +251,7 @@ def plan_cascade(
         raise CalibrationError("max_group_loss: expected errors of equal cost with it, got costs by class")
     if scores is None:
         scores = SCORES if costs is None else (COST_SCORE, *SCORES)
-    weight, groups = normalised(weight, len(labels)), _groups(groups, labels, local_logits.shape[1])
+    weight, groups = normalised(weight, len(labels)), _groups(groups, labels, local_logits.shape[1], names)
     in_order = False
     if isinstance(objective, CertifiedLoss):
         first = np.arange(objective.planned(len(labels))[1])
@@ -267,6 +267,7 @@ def plan_cascade(
         held = round(len(labels) * objective.testing_share)
         testing[np.random.default_rng(seed).permutation(len(labels))[:held]] = True
     planning = ~testing
+    effective_n = None if weight is None else effective_size(weight, len(labels))
     some = None if weight is None else weight[planning]
     local, remote = (
         calibrate_confidence(logits[planning], labels[planning], some, calibrator=calibrator, seed=seed)
@@ -297,18 +298,20 @@ def plan_cascade(
         choice, policy, certificate = _certified_in_order(fit, objective)
         return CascadePlan(local, remote, _routing(fit, choice), policy, certificate)
     choice = _choose(fit, objective, max_group_loss)
-    routing = _routing(fit, choice, costs)
+    routing = _routing(fit, choice)
     if not isinstance(objective, CertifiedLoss):
         policy = _plan(fit, choice, objective, max_group_loss, even_without_gain=even_without_gain, names=names)
-        return CascadePlan(local, remote, routing, policy, None)
+        return CascadePlan(local, remote, routing, policy, None, effective_n)
     fresh = pair.outcomes(routing[0].score, routing[0].merge)[testing]
     policy, certificate = _certified(fit, choice, fresh, objective, max_group_loss)
-    return CascadePlan(local, remote, routing, policy, certificate)
+    return CascadePlan(local, remote, routing, policy, certificate, effective_n)
 
 
-def _groups(groups: Groups | NDArray[Any] | None, labels: NDArray[np.integer], classes: int) -> Groups | None:
+def _groups(
+    groups: Groups | NDArray[Any] | None, labels: NDArray[np.integer], classes: int, names: Sequence[str]
+) -> Groups | None:
     if groups is None:
-        return Groups.of_classes(labels) if classes <= _MOST_CLASSES else None
+        return Groups.of_classes(labels, names) if classes <= _MOST_CLASSES else None
     found = groups if isinstance(groups, Groups) else Groups.of(groups)
     if len(found.index) != len(labels):
         raise CalibrationError(f"groups: expected {len(labels)}, one per label, got {len(found.index)}")
@@ -515,15 +518,14 @@ def _plan(
         (shown,) = differences(choice.answers, seen.local_correct[:, None], seen.weight)
         idle = f"cross-fitting shows no gain from it that is worth its cost ({signed_points(shown)} of accuracy, 95 %)"
         if isinstance(objective, LeastCost):
-            saved = savings(objective, forward[:, 0], right[:, 0], seen)[1]
+            saved = savings(objective, forward[:, 0], choice.answers, seen)[1]
             idle = f"cross-fitting shows no saving from it ({saved.low:+.3g} to {saved.high:+.3g} per input, 95 %)"
         position = 0
-<<<<<<< HEAD
-    planned = _with_evidence(fit, choice, table, points, position, str(objective), idle, right[:, 0])
+    planned = _with_evidence(fit, choice, table, points, position, str(objective), idle)
     if not isinstance(objective, LeastCost):
         return planned
-    forward, right = (forward[:, 0], right[:, 0]) if position else (np.zeros(len(seen), bool), seen.local_correct)
-    advice = f"the cascade {saving_words(*savings(objective, forward, right, seen))}"
+    asked, right = (forward[:, 0], choice.answers) if position else (np.zeros(len(seen), bool), seen.local_correct)
+    advice = f"the cascade {saving_words(*savings(objective, asked, right, seen))}"
     if objective.costs is None:
         return replace(planned, advice=(*planned.advice, advice))
     planned = replace(planned, advice=(*planned.advice[: position == 0], advice), costs=objective.costs)
@@ -548,9 +550,6 @@ def _priced(fit: CrossFit, choice: _Choice, planned: Plan, costs: ErrorCosts, na
         groups=grouped_accuracy(right, answered == true[:, None], position),
         errors=confusions(true, (local, answered[:, position], remote), costs, seen.weight, names),
     )
-=======
-    return _with_evidence(fit, choice, table, points, position, str(objective), idle)
->>>>>>> main
 
 
 def _certified(
@@ -678,31 +677,15 @@ def _with_evidence(
     )
 
 
-def _routing(fit: CrossFit, choice: _Choice, costs: ErrorCosts | None = None) -> tuple[Routing, ...]:
+def _routing(fit: CrossFit, choice: _Choice) -> tuple[Routing, ...]:
     """Return how every candidate does at the chosen offload rate, on inputs that it was not fitted on."""
-<<<<<<< HEAD
-    found = []
-    for position, candidate in enumerate(fit.candidates):
-        forward, right = fit.measured(position, choice.rate)
-        seen, merit = fit.outcomes[position], right
-        if costs is not None and seen.answers is not None:
-            right = (
-                fit.answered(np.full_like(choice.by_fold, position), np.array([choice.rate]))[:, 0] == seen.answers.true
-            )
-        (point,) = measured_curve([math.nan], forward[:, None], right[:, None], seen.weight)
-        found.append(
-            Routing(
-                score=candidate.score,
-                merge=candidate.merge,
-                offload_rate=point.offload_rate,
-                accuracy=point.accuracy,
-                merit=seen.mean(merit) - fit.price * point.offload_rate,
-                estimate=candidate.estimate,
-                offload_interval=point.offload_interval,
-                accuracy_interval=point.accuracy_interval,
-            )
-=======
     measured = [fit.measured(candidate, choice.rate) for candidate in range(len(fit.candidates))]
+    merits = [seen.mean(right) for seen, (_, right) in zip(fit.outcomes, measured, strict=True)]
+    true = fit.outcomes[0].answers.true if fit.outcomes[0].answers is not None else None
+    if true is not None:  # accuracies beside the costs
+        every = (np.full_like(choice.by_fold, candidate) for candidate in range(len(fit.candidates)))
+        answered = [fit.answered(choices, np.array([choice.rate]))[:, 0] for choices in every]
+        measured = [(forward, one == true) for (forward, _), one in zip(measured, answered, strict=True)]
     weight = fit.outcomes[0].weight
     rates, accuracies = (shares(np.stack(columns, axis=1), weight) for columns in zip(*measured, strict=True))
     found = [
@@ -711,13 +694,12 @@ def _routing(fit: CrossFit, choice: _Choice, costs: ErrorCosts | None = None) ->
             merge=candidate.merge,
             offload_rate=rate.value,
             accuracy=accuracy.value,
-            merit=accuracy.value - fit.price * rate.value,
+            merit=merit - fit.price * rate.value,
             estimate=candidate.estimate,
             offload_interval=(rate.low, rate.high),
             accuracy_interval=(accuracy.low, accuracy.high),
->>>>>>> main
         )
-        for candidate, rate, accuracy in zip(fit.candidates, rates, accuracies, strict=True)
+        for candidate, merit, rate, accuracy in zip(fit.candidates, merits, rates, accuracies, strict=True)
     ]
     chosen = found.pop(choice.candidate)
     return (chosen, *sorted(found, key=lambda one: -one.merit))
