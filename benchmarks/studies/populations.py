@@ -7,7 +7,7 @@ the saved outputs of a real one, and no truth has an error of its own.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +28,7 @@ from edgecascade.calibration import (
 from studies.outputs import PairOutputs, fashion_pair, flagship_pairs, language_pair
 from studies.processes import PROCESSES
 
-__all__ = ["ARTIFICIAL", "REAL", "Followed", "Population", "population_of"]
+__all__ = ["ARTIFICIAL", "RAW", "REAL", "Followed", "Population", "population_of"]
 
 ARTIFICIAL = tuple(process.name for process in PROCESSES)
 REAL = ("CIFAR-10, small > large", "CIFAR-10, comparable", "Fashion-MNIST", "languages")
@@ -158,7 +158,7 @@ class Population:
         }
 
 
-@cache
+@lru_cache(1)
 def population_of(name: str, folder: Path) -> Population:
     """Return a population by its name in `ARTIFICIAL` or `REAL`; saved outputs are read from, or made in, a folder."""
     for process in PROCESSES:
