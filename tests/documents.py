@@ -15,7 +15,7 @@ def some_document(**policy: Any) -> CascadeDocument:
     one = Estimate(0.9, 0.85, 0.95, 600)
     small = Estimate(0.01, 0.0, 0.02, 600)
     calibration = Calibration("temperature", 1.0, 600, one, one, one, small, small)
-    point = OperatingPoint(0.0, 0.3, 0.9, (0.25, 0.35), (0.85, 0.95), (0.8, 1.0), 600)
+    point = OperatingPoint(0.0, 0.3, 0.9, (0.25, 0.35), (0.85, 0.95), (0.8, 1.0), 600, small)
     record = PolicyRecord(
         score="confidence",
         merge="replace",

@@ -10,7 +10,7 @@ __all__ = ["metrics"]
 
 
 def metrics(counts: Counts, *, traffic: Any = None, circuit: Any = None, **given: Any) -> dict[str, Any]:
-    """Return the snapshot of a cascade with these counts; `given` holds the numbers of budget, outbox and watch."""
+    """Return the snapshot of a cascade with these counts; `given` has those of the parts, and the health."""
     tally: Any = SimpleNamespace(snapshot=lambda: counts)
     parts = SimpleNamespace(
         remote=SimpleNamespace(traffic=traffic, state=circuit),
@@ -18,4 +18,4 @@ def metrics(counts: Counts, *, traffic: Any = None, circuit: Any = None, **given
         outbox=SimpleNamespace(counts=lambda: given["outbox"]) if "outbox" in given else None,
         watch=SimpleNamespace(health=lambda: given["watch"]) if "watch" in given else None,
     )
-    return snapshot(tally, parts)
+    return snapshot(tally, parts, given.get("health"))

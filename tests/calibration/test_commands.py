@@ -84,7 +84,12 @@ def test_the_plan_is_printed_as_text(folder: Path, capsys: pytest.CaptureFixture
     """The text holds the calibrations, policy, advice, and the curve with the chosen point marked once."""
     assert run(folder / "outputs.npz", "--offload-rate", "0.3") == 0
     shown = capsys.readouterr().out
-    for part in ("local       accuracy", "remote      accuracy", "policy      most accuracy at 30%", "advice      "):
+    for part in (
+        "local       accuracy",
+        "remote      accuracy",
+        "policy      most accuracy at about 30%",
+        "advice      ",
+    ):
         assert part in shown
     assert shown.count("<- chosen") == 1
 
@@ -204,7 +209,7 @@ def test_calibrators_of_scores_can_be_compared() -> None:
     rng = np.random.default_rng(0)
     score = rng.uniform(0.5, 8.0, 3000)
     correct = rng.random(3000) < np.where(score < 2.0, 0.4, 0.95)
-    found = evaluate_held_out(SavedScores(score, correct), choose=True)
+    found = evaluate_held_out(SavedScores(score, correct))
     fit = np.sort(np.random.default_rng(0).permutation(3000)[:1500])
     chosen = choose_calibrator(score[fit], correct[fit])
     assert (found.method, found.candidates) == (chosen.method, chosen.candidates) != ("platt", ())
@@ -230,12 +235,12 @@ def test_scores_of_any_task_are_evaluated(tmp_path: Path, capsys: pytest.Capture
     assert run(tmp_path / "score.npy", tmp_path / "correct.npy", "--json", "-", command="evaluate") == 0
     assert capsys.readouterr().out == named
     assert run(tmp_path / "answers.npz", command="evaluate") == 0
-    assert run(tmp_path / "answers.npz", "--calibrators", command="evaluate") == 0
     assert "<- chosen" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--array", "other"], ["--fit-share", "1"], ["--fit-share", "0"], ["--calibrators"], ["--seed", "-1"]]
+    "arguments",
+    [["--array", "other"], ["--fit-share", "1"], ["--fit-share", "0"], ["--seed", "-1"]],
 )
 def test_an_invalid_evaluation_ends_in_one_sentence(
     folder: Path, arguments: list[str], capsys: pytest.CaptureFixture[str]

@@ -18,17 +18,37 @@ from edgecascade.calibration.intervals import bootstrap
 Z = 1.959963984540054
 
 
-@given(st.integers(1, 10**6), st.data())
-def test_a_proportion_has_the_wilson_interval(n: int, data: st.DataObject) -> None:
-    """It equals the closed form of Wilson (1927), clipped to [0, 1]."""
+@pytest.mark.parametrize("level", [0.9, 0.95, 0.998])
+@pytest.mark.parametrize("n", [1, 7, 200, 1000])
+def test_a_proportion_is_covered_at_the_level_whatever_its_value(n: int, level: float) -> None:
+    """The coverage is summed over all counts, so it is exact; it reaches the level and is close to it on average."""
+    counts = np.arange(n + 1)
+    low, high = proportion_interval(counts, n, level)
+    truth = np.concatenate([np.linspace(0.0, 1.0, 301), 1 - np.array([0.1, 0.2, 0.5, 1.0, 3.0]) / max(n, 4)])
+    inside = (low <= truth[:, None]) & (truth[:, None] <= high)
+    coverage = (binom.pmf(counts, n, truth[:, None]) * inside).sum(axis=1)
+    assert coverage.min() >= level - 1e-9
+    if n >= 200:
+        assert coverage[10:291].mean() < level + 0.015
+
+
+@given(st.integers(1, 60), st.data())
+def test_a_proportion_has_blakers_interval(n: int, data: st.DataObject) -> None:
+    """The test of every proportion inside accepts, just outside it rejects; equal, and mirrored, for arrays."""
     count = data.draw(st.integers(0, n))
-    p = count / n
-    centre = (p + Z**2 / (2 * n)) / (1 + Z**2 / n)
-    half = Z / (1 + Z**2 / n) * np.sqrt(p * (1 - p) / n + Z**2 / (4 * n**2))
     low, high = proportion_interval(count, n)
-    assert 0.0 <= low <= p <= high <= 1.0
-    assert low == pytest.approx(max(0.0, centre - half), abs=1e-9)
-    assert high == pytest.approx(min(1.0, centre + half), abs=1e-9)
+    assert 0.0 <= low <= count / n <= high <= 1.0
+    assert proportion_interval(n - count, n) == pytest.approx((1 - high, 1 - low), abs=1e-12)
+    assert [ends[0] for ends in proportion_interval(np.array([count]), n)] == [low, high]
+
+    def p_value(p: float) -> float:
+        tails = np.minimum(binom.cdf(range(n + 1), n, p), binom.sf(np.arange(n + 1) - 1.0, n, p))
+        return float(binom.pmf(range(n + 1), n, p)[tails <= tails[count] * (1 + 1e-9)].sum())
+
+    for end, outward in ((low, -1e-5), (high, 1e-5)):
+        if 0 < end < 1:
+            assert p_value(end + outward) < 0.05
+            assert p_value(end - outward / 10) >= 0.05 - 1e-4
 
 
 def test_the_bootstrap_of_a_mean_agrees_with_the_normal_approximation() -> None:
@@ -67,11 +87,11 @@ def test_the_same_seed_gives_the_same_interval() -> None:
 def test_a_paired_difference_is_covered_at_95_percent() -> None:
     """Coverage holds over repeated draws, including few inputs and rare disagreement."""
     rng = np.random.default_rng(0)
-    for n, better, worse in ((30, 0.1, 0.05), (200, 0.02, 0.02), (500, 0.3, 0.1)):
+    for n, better, worse in ((30, 0.1, 0.05), (200, 0.02, 0.02), (200, 0.005, 0.0), (500, 0.3, 0.1)):
         draws = rng.random((2000, n))
         first, second = draws > worse, (draws > worse + better) | (draws < worse)
-        intervals = np.array([paired_difference_interval(a, b) for a, b in zip(first, second, strict=True)])
-        covered = (intervals[:, 0] <= better - worse) & (better - worse <= intervals[:, 1])
+        low, high = paired_difference_interval(first.T, second.T)
+        covered = (low <= better - worse) & (better - worse <= high)
         assert 0.93 < covered.mean() <= 1.0
 
 

@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from edgecascade.calibration import CalibrationError, fit_isotonic
-from edgecascade.calibration.scaling import Isotonic
+from edgecascade.calibration import CalibrationError, ConfidenceMap, fit_isotonic
 from edgecascade.calibration.scaling.platt import prior_corrected_targets
 
 Judged = tuple[NDArray[np.float64], NDArray[np.bool_]]
@@ -72,13 +71,13 @@ def test_only_the_vertices_are_stored() -> None:
     """A thousand rows in two levels are stored as four points."""
     score = np.linspace(0, 1, 1000)
     found = fit_isotonic(score, score > 0.5)
-    np.testing.assert_allclose(found.scores, score[[0, 499, 500, 999]])
-    np.testing.assert_allclose(found.probabilities, [1 / 502, 1 / 502, 501 / 502, 501 / 502])
+    np.testing.assert_allclose(np.array(found.knots), score[[0, 499, 500, 999]])
+    np.testing.assert_allclose(np.array(found.values), [1 / 502, 1 / 502, 501 / 502, 501 / 502])
 
 
 def test_nan_stays_nan() -> None:
     """A NaN score has a NaN probability."""
-    found = Isotonic(np.array([0.0, 1.0]), np.array([0.2, 0.8]))(np.array([np.nan, -np.inf, 0.5, np.inf]))
+    found = ConfidenceMap((0.0, 1.0), (0.2, 0.8))(np.array([np.nan, -np.inf, 0.5, np.inf]))
     np.testing.assert_allclose(found, [np.nan, 0.2, 0.5, 0.8])
 
 

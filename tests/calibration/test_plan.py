@@ -21,6 +21,7 @@ from edgecascade.calibration import (
     choose_routing,
     decide,
     fit_temperature,
+    monotone_advantage_table,
     operating_curve,
     plan,
     plan_cascade,
@@ -43,8 +44,10 @@ def test_the_policy_is_the_chosen_point_of_its_curve(estimate: str) -> None:
     seen = outcomes()
     policy = plan(seen, MostAccuracy(0.3), estimate=estimate)
     advantage = policy.table(seen.score)
-    assert policy.curve == operating_curve(advantage, seen.local_correct, seen.merged_correct)
-    assert policy.chosen == MostAccuracy(0.3).choose(policy.curve, 1.0)
+    fixed = operating_curve(advantage, seen.local_correct, seen.merged_correct)
+    assert [(p.threshold, p.offload_rate) for p in policy.curve] == [(p.threshold, p.offload_rate) for p in fixed]
+    assert (policy.curve[0].accuracy, policy.curve[-1].accuracy) == (fixed[0].accuracy, fixed[-1].accuracy)
+    assert policy.chosen == MostAccuracy(0.3).choose(policy.curve, 1.0, 1000)
     assert np.mean(advantage < np.float32(policy.threshold)) == policy.chosen.offload_rate <= 0.3
     assert policy.intervals == advantage_intervals(policy.table, seen.score, seen.local_correct, seen.merged_correct)
     assert (policy.estimate, policy.objective) == (estimate, str(MostAccuracy(0.3)))
@@ -52,12 +55,13 @@ def test_the_policy_is_the_chosen_point_of_its_curve(estimate: str) -> None:
 
 
 def test_each_estimate_uses_its_table() -> None:
-    """The estimates use the confidences of both models, correctness, or correctness in many small bins."""
+    """They use the confidences of both models, correctness, or correctness in many bins, shrunk or monotone."""
     seen = outcomes()
     tables = {
         "confidences": advantage_table(seen.score, seen.local_confidence, seen.remote_confidence, 15),
         "labels": advantage_table(seen.score, seen.local_correct, seen.remote_correct, 15),
         "shrunk": shrunk_advantage_table(seen.score, seen.local_correct, seen.remote_correct, 50),
+        "monotone": monotone_advantage_table(seen.score, seen.local_correct, seen.remote_correct, 50),
     }
     for estimate, table in tables.items():
         np.testing.assert_array_equal(plan(seen, WhileItHelps(), estimate=estimate).table.values, table.values)
@@ -126,8 +130,8 @@ def test_some_outcomes_keep_their_weights() -> None:
 
 
 def test_an_unknown_estimate_is_refused() -> None:
-    """The error lists the three estimates."""
-    with pytest.raises(CalibrationError, match=r"^estimate: expected one of confidences, labels, shrunk, got 'guess'"):
+    """The error lists the estimates."""
+    with pytest.raises(CalibrationError, match=r"^estimate: expected auto or one of monotone, shrunk, .* got 'guess'"):
         plan(outcomes(), WhileItHelps(), estimate="guess")
 
 
@@ -151,12 +155,17 @@ def routed(score: str, merge: str) -> Outcomes:
 
 
 def test_the_best_score_and_merge_rule_are_chosen() -> None:
-    """At 30 % offload, all six combinations are rated, the best first."""
+    """At 30 % offload, all twelve combinations are rated, with intervals, the chosen first."""
     found = choose_routing(routed, MostAccuracy(0.3), merges=["replace", "average"])
-    assert len(found) == 6
-    assert (found[0].score, found[0].merge) == ("margin", "average")
+    assert len(found) == 12
+    assert (found[0].score, found[0].merge, found[0].estimate) == ("margin", "average", "monotone")
     assert found[-1].score == "entropy"
-    assert [c.merit for c in found] == sorted((c.merit for c in found), reverse=True)
+    assert [c.merit for c in found[1:]] == sorted((c.merit for c in found[1:]), reverse=True)
+    for candidate in found:
+        assert candidate.accuracy_interval is not None
+        assert candidate.offload_interval is not None
+        assert candidate.accuracy_interval[0] < candidate.accuracy < candidate.accuracy_interval[1]
+        assert candidate.offload_interval[0] < candidate.offload_rate < candidate.offload_interval[1]
 
 
 def test_the_compared_offload_rate_is_the_planned_one() -> None:
@@ -167,21 +176,22 @@ def test_the_compared_offload_rate_is_the_planned_one() -> None:
 
 def test_cross_fitting_does_not_favour_noise() -> None:
     """Rated on its own planning inputs, noise would beat random offloading; cross-fitted, it does not."""
-    (noise,) = choose_routing(routed, WhileItHelps(), scores=["entropy"], merges=["replace"])
+    (noise,) = choose_routing(routed, WhileItHelps(), scores=["entropy"], merges=["replace"], estimate="shrunk")
     remote = routed("entropy", "replace").remote_correct
     at_random = (1 - noise.offload_rate) * LOCAL_RIGHT.mean() + noise.offload_rate * remote.mean()
     assert abs(noise.accuracy - at_random) < 0.03
 
 
 def test_least_offload_prefers_the_lowest_rate() -> None:
-    """The candidates are compared at the same accuracy."""
+    """The candidates are compared at the same rate, and the chosen one reaches the accuracy on others' inputs."""
     found = choose_routing(routed, LeastOffload(accuracy=0.85), merges=["replace"])
     assert found[0].score == "margin"
-    assert found[0].offload_rate == min(c.offload_rate for c in found)
+    assert len({round(c.offload_rate, 3) for c in found}) == 1
+    assert found[0].accuracy >= 0.85
 
 
 def test_an_objective_that_no_candidate_reaches_is_refused() -> None:
-    """The error gives the reason of the first candidate."""
+    """The error names the best that any candidate reaches."""
     with pytest.raises(CalibrationError, match=r"^accuracy: 100\.0% is out of reach"):
         choose_routing(routed, LeastOffload(accuracy=1.0), merges=["replace"])
 
@@ -213,7 +223,7 @@ def test_the_rule_has_the_fitted_temperatures_and_the_policy(outputs: tuple[NDAr
     assert (plan.rule.score, plan.rule.threshold) == (plan.score, plan.policy.threshold)
     assert decide(local, plan.rule).forward.mean() == plan.policy.chosen.offload_rate
     assert plan.certificate is None
-    assert len(plan.routing) == 9
+    assert len(plan.routing) == 18
 
 
 def test_a_plan_holds_on_new_inputs(outputs: tuple[NDArray[Any], ...]) -> None:
@@ -230,7 +240,7 @@ def test_a_plan_holds_on_new_inputs(outputs: tuple[NDArray[Any], ...]) -> None:
 def test_a_given_score_and_merge_rule_are_used(outputs: tuple[NDArray[Any], ...]) -> None:
     """With one score and one merge rule there is no comparison."""
     plan = planned(outputs, scores=["entropy"], merges=["confident"])
-    assert (plan.score, plan.merge, len(plan.routing)) == ("entropy", "confident", 1)
+    assert (plan.score, plan.merge, len(plan.routing)) == ("entropy", "confident", 2)
 
 
 def test_a_certificate_is_tested_on_inputs_that_chose_nothing(outputs: tuple[NDArray[Any], ...]) -> None:

@@ -14,12 +14,16 @@ from edgecascade.calibration.summary import advise
 Right = NDArray[np.bool_]
 
 
-def sentences(advantage: NDArray[np.floating], local: Right, merged: Right, rate: float = 0.5) -> str:
+def sentences(
+    advantage: NDArray[np.floating], local: Right, merged: Right, rate: float = 0.5, merge: str = "", **changes: Right
+) -> str:
     """Return all advice for a plan at the rate."""
     advantage = advantage.astype(np.float32)
+    seen = Outcomes(advantage, advantage, advantage, local, changes.get("remote", merged), merged)
     curve = operating_curve(advantage, local, merged)
-    chosen = MostAccuracy(rate).choose(curve, float(merged.mean()))
-    return "; ".join(advise(advantage, local, merged, curve, chosen))
+    position = curve.index(MostAccuracy(rate).choose(curve, 1.0, len(local)))
+    forward = advantage[:, None] < np.array([point.threshold for point in curve], np.float32)
+    return "; ".join(advise(seen, forward, curve, position, merge))
 
 
 RNG = np.random.default_rng(0)
@@ -34,7 +38,9 @@ ALWAYS = np.ones(2000, bool)
 def test_advice_states_the_sufficient_offload_rate() -> None:
     """The local model is wrong only on the half with the lowest advantage."""
     said = sentences(ADVANTAGE, ADVANTAGE > -0.25, ALWAYS)
-    assert re.fullmatch(r"forwarding (49|50|51)% comes within a point of forwarding everything", said)
+    assert re.fullmatch(
+        r"forwarding (49|50|51)% \((49|50|51)% to (49|50|51)%\) comes within a point of forwarding everything", said
+    )
 
 
 def test_advice_reports_a_weak_local_model() -> None:
@@ -61,11 +67,24 @@ def test_advice_does_not_report_an_insignificant_difference() -> None:
     assert said.startswith("the remote is not shown to be better than the local model")
 
 
+def test_advice_names_what_averaging_gains() -> None:
+    """The remote's own answers and the average are told apart, and no sentence denies what averaging gains."""
+    local, remote = RNG.random(2000) < 0.85, RNG.random(2000) < 0.85
+    either = (local | remote) & (RNG.random(2000) < 0.95)
+    said = sentences(ADVANTAGE, local, either, 1.0, "average", remote=remote)
+    assert said.startswith(
+        "the remote is not shown to be better than the local model on these inputs: asking it always"
+    )
+    assert "; averaging both on every input is better than the local model: " in said
+    assert "within a point of averaging both on every input" in said
+    assert "nothing will be forwarded" not in said
+
+
 def test_advice_warns_that_more_offload_is_harmful() -> None:
     """The remote is right on the half with the lowest advantage, the local model on the other half."""
     low = ADVANTAGE < -0.3
     said = sentences(ADVANTAGE, ~low, low | (RNG.random(2000) < 0.7))
-    assert "forwarding more than 4" in said
+    assert re.search(r"forwarding more than 4\d% \(\d+% to \d+%\) lowers accuracy: forwarding everything loses", said)
 
 
 def test_advice_reports_an_uninformative_score() -> None:

@@ -12,6 +12,7 @@ from documents import some_document
 from edgecascade.export import save_model
 from edgecascade.runtime import Cascade, ModelFileError
 from edgecascade.runtime.engine import open_session
+from edgecascade.types.policy import RemoteCalibration
 
 
 def test_labels_merge_and_the_remotes_temperature_are_read(make_file: Callable[..., Path]) -> None:
@@ -20,7 +21,7 @@ def test_labels_merge_and_the_remotes_temperature_are_read(make_file: Callable[.
     document = Cascade.load(path).document
     assert document.labels == ("red", "green", "blue")
     assert document.policy.merge == "average"
-    assert document.calibrate_remote == (2.5, True)
+    assert document.calibrate_remote == RemoteCalibration(2.5, True)
 
 
 @pytest.mark.parametrize(

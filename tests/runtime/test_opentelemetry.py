@@ -9,9 +9,10 @@ import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
-from edgecascade.runtime.counts import BOUNDS, Counts, Histogram
+from edgecascade.runtime.counts import BOUNDS, CascadeHealth, Counts, Histogram
 from edgecascade.runtime.metrics.opentelemetry import export_to_opentelemetry
 from edgecascade.types.answer import Reason, Source
+from edgecascade.types.document import Certificate
 from snapshots import metrics
 
 Found = dict[str, dict[tuple[Any, ...], Any]]  # values by the attributes' values, by instrument
@@ -65,6 +66,7 @@ def test_the_instruments_have_the_numbers_of_the_snapshot(
         3,
         traffic={"requests": 3, "sent": 4000, "received": 900},
         circuit="open",
+        health=CascadeHealth(Certificate(0.01, 0.05, 0.0, 0.3, 1000, 0.02), 50, {Reason.OFFLINE: 1}, overridden=False),
         budget={"forwards/60s": 0.5},
         outbox={"waiting": 2, "not_stored": {"full": 1}},
         watch={"drift": {"value": 0.25, "low": float("nan")}},
@@ -80,6 +82,7 @@ def test_the_instruments_have_the_numbers_of_the_snapshot(
         "edgecascade.remote.sent": {(): 4000},
         "edgecascade.remote.received": {(): 900},
         "edgecascade.circuit": {("closed",): 0, ("open",): 1, ("half-open",): 0},
+        "edgecascade.certificate": {("loss",): 0.01, ("excess",): 0.02, ("bound",): 0.03},
         "edgecascade.budget": {("forwards/60s",): 0.5},
         "edgecascade.outbox": {("waiting",): 2, ("not_stored.full",): 1},
         "edgecascade.watch": {("drift.value",): 0.25},

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from edgecascade.runtime.counts import BOUNDS, Counts, Histogram
+from edgecascade.runtime.counts import BOUNDS, CascadeHealth, Counts, Histogram
 from edgecascade.runtime.metrics.prometheus import CONTENT_TYPE, prometheus_text
 from edgecascade.types.answer import Reason, Source
+from edgecascade.types.document import Certificate
 from snapshots import metrics
 
 
@@ -25,7 +26,9 @@ def example(**parts: Any) -> dict[str, Any]:
     return metrics(Counts(answers, local.snapshot(), forwarded.snapshot()), **parts)
 
 
+CERTIFICATE = Certificate(loss=0.01, risk=0.05, threshold=0.0, offload_rate=0.3, n=1000, p_value=0.02)
 EVERYTHING: dict[str, Any] = {
+    "health": CascadeHealth(CERTIFICATE, 100, {Reason.DEADLINE: 1, Reason.BUDGET: 1}, overridden=False),
     "traffic": {"requests": 3, "sent": 4000, "received": 900},
     "circuit": "half-open",
     "budget": {"forwards/60s": 0.5, "money/86400s": 1.0},
@@ -56,6 +59,7 @@ def test_the_reference_parser_reads_the_snapshot() -> None:
         "remote_sent_bytes": "counter",
         "remote_received_bytes": "counter",
         "circuit_state": "gauge",
+        "certificate_bound": "gauge",
         "budget_level": "gauge",
         "outbox_waiting": "gauge",
         "outbox_not_stored": "gauge",
@@ -69,6 +73,7 @@ def test_the_reference_parser_reads_the_snapshot() -> None:
     }
     assert values(found["edgecascade_remote_sent_bytes"]) == {("_total",): 4000}
     assert values(found["edgecascade_circuit_state"]) == {("", "closed"): 0, ("", "open"): 0, ("", "half-open"): 1}
+    assert values(found["edgecascade_certificate_bound"]) == {("",): pytest.approx(0.03)}
     assert values(found["edgecascade_budget_level"]) == {("", "forwards/60s"): 0.5, ("", "money/86400s"): 1.0}
     assert values(found["edgecascade_outbox_waiting"]) == {("",): 2}
     assert values(found["edgecascade_outbox_not_stored"]) == {("", "disk full"): 1, ("", "full"): 0}

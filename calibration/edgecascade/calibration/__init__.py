@@ -9,17 +9,21 @@ from edgecascade.calibration.advantage import (
     AdvantageTable,
     advantage_intervals,
     advantage_table,
+    monotone_advantage_table,
     shrunk_advantage_table,
 )
 from edgecascade.calibration.certificate import certify, sample_size
 from edgecascade.calibration.confidence import ConfidenceFunction, Verifier, mean_log_probability, relate
+from edgecascade.calibration.cross_fit import ESTIMATES, estimate_advantage
 from edgecascade.calibration.decision import SCORES, Decision, DecisionRule, decide, routing_score
 from edgecascade.calibration.intervals import (
+    accuracy_interval,
     mean,
     paired_difference_interval,
     proportion,
     proportion_interval,
     quantile,
+    simultaneous_band,
 )
 from edgecascade.calibration.metrics import (
     Reliability,
@@ -40,17 +44,17 @@ from edgecascade.calibration.objective import (
 from edgecascade.calibration.operating_curve import operating_curve, operating_points
 from edgecascade.calibration.outcomes import Outcomes, Pair
 from edgecascade.calibration.plan import (
-    ESTIMATES,
     CascadePlan,
     Plan,
     choose_routing,
-    estimate_advantage,
     plan,
     plan_cascade,
     plan_certified,
 )
 from edgecascade.calibration.scaling import (
+    CALIBRATORS,
     Platt,
+    calibrate_confidence,
     calibrate_temperature,
     choose_calibrator,
     fit_isotonic,
@@ -59,6 +63,7 @@ from edgecascade.calibration.scaling import (
     negative_log_likelihood,
 )
 from edgecascade.calibration.weights import class_weights, effective_size
+from edgecascade.types.confidence_map import ConfidenceMap
 from edgecascade.types.document import Calibration, Certificate, PolicyRecord, Routing
 from edgecascade.types.errors import CalibrationError
 from edgecascade.types.estimate import Estimate, OperatingPoint, Point
@@ -66,6 +71,7 @@ from edgecascade.types.merge import MERGES, merged_labels
 from edgecascade.types.softmax import are_probabilities, softmax
 
 __all__ = [
+    "CALIBRATORS",
     "ESTIMATES",
     "MERGES",
     "SCORES",
@@ -76,6 +82,7 @@ __all__ = [
     "Certificate",
     "CertifiedLoss",
     "ConfidenceFunction",
+    "ConfidenceMap",
     "Decision",
     "DecisionRule",
     "Estimate",
@@ -94,9 +101,11 @@ __all__ = [
     "Routing",
     "Verifier",
     "WhileItHelps",
+    "accuracy_interval",
     "advantage_intervals",
     "advantage_table",
     "are_probabilities",
+    "calibrate_confidence",
     "calibrate_temperature",
     "calibration_error",
     "certify",
@@ -115,6 +124,7 @@ __all__ = [
     "mean",
     "mean_log_probability",
     "merged_labels",
+    "monotone_advantage_table",
     "negative_log_likelihood",
     "operating_curve",
     "operating_points",
@@ -130,5 +140,6 @@ __all__ = [
     "routing_score",
     "sample_size",
     "shrunk_advantage_table",
+    "simultaneous_band",
     "softmax",
 ]

@@ -6,7 +6,7 @@ large minus small; here it is local minus remote, so that *low advantage is forw
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,13 +15,21 @@ from numpy.typing import NDArray
 from edgecascade.calibration.intervals import paired_difference_interval
 from edgecascade.types.errors import CalibrationError
 
-__all__ = ["AdvantageTable", "Correct", "advantage_intervals", "advantage_table", "shrunk_advantage_table"]
+__all__ = [
+    "AdvantageTable",
+    "Correct",
+    "advantage_intervals",
+    "advantage_table",
+    "monotone_advantage_table",
+    "shrunk_advantage_table",
+]
 
 Correct = NDArray[Any]
 """Whether each answer is right: bool, or floating in [0, 1] for answers that are partly right."""
 
 _FEWEST_PER_BIN = 10
 _TIE_BREAK = 1e-6  # advantage per bin, which orders equal bins by their score
+_ROUNDING = 9  # decimals; less is not an advantage but the rounding error of a sum
 
 
 @dataclass(frozen=True)
@@ -54,6 +62,9 @@ def advantage_table(
     local: NDArray[np.floating] | NDArray[np.bool_],
     remote: NDArray[np.floating] | NDArray[np.bool_],
     bins: int = 15,
+    *,
+    weight: NDArray[np.float64] | None = None,
+    at: float | None = None,
 ) -> AdvantageTable:
     """Return the mean of local minus remote in equal-count bins of the score.
 
@@ -65,6 +76,8 @@ def advantage_table(
         local: [n], the local model's calibrated confidence, or whether it was right.
         remote: [n], the same of the remote model.
         bins: number of bins; tied scores are never split, so ties can leave fewer.
+        weight: float64 [n], how much each input counts.
+        at: an offload rate, at which the nearest of the edges is put exactly.
 
     Raises:
         CalibrationError: the shapes differ, a number is NaN, or there are fewer than ten inputs per bin.
@@ -86,18 +99,48 @@ def advantage_table(
     difference = local.astype(np.float64) - remote.astype(np.float64)
     if np.isnan(score).any() or np.isnan(difference).any():
         raise CalibrationError("score, local, remote: expected numbers, got NaN")
-    edges = _equal_count_edges(np.asarray(score, np.float32), bins)
+    edges = _equal_count_edges(np.asarray(score, np.float32), bins, weight, at)
     index = np.searchsorted(edges, score, side="right")
     counts = np.bincount(index, minlength=len(edges) + 1)
-    values = np.bincount(index, difference, len(edges) + 1) / counts
-    return AdvantageTable(edges, values.astype(np.float32), counts)
+    values = _sums(index, difference, weight) / _sums(index, np.ones_like(difference), weight)
+    return AdvantageTable(edges, values.round(_ROUNDING).astype(np.float32) + np.float32(0.0), counts)
+
+
+def monotone_advantage_table(
+    score: NDArray[np.float32],
+    local_correct: Correct,
+    remote_correct: Correct,
+    bins: int = 50,
+    *,
+    weight: NDArray[np.float64] | None = None,
+    at: float | None = None,
+) -> AdvantageTable:
+    """Return the labelled estimate that rises with the score: its least-squares isotonic fit.
+
+    Inputs are forwarded in the plain order of the score, the lowest first, up to where forwarding stops gaining. The
+    arguments and errors are those of `shrunk_advantage_table`.
+
+    >>> score = np.linspace(0, 1, 40, dtype=np.float32)
+    >>> monotone_advantage_table(score, score > 0.5, score < 2, bins=4).values.round(2)
+    array([-1., -1.,  0.,  0.], dtype=float32)
+    """
+    from scipy.optimize import isotonic_regression
+
+    table = advantage_table(score, local_correct, remote_correct, bins, weight=weight, at=at)
+    index = np.searchsorted(table.edges, score, side="right")
+    mean = table.values.astype(np.float64)
+    rising = isotonic_regression(mean, weights=_sums(index, np.ones(len(score)), weight)).x
+    return replace(table, values=_without_ties(rising))
 
 
 def shrunk_advantage_table(
     score: NDArray[np.float32],
-    local_correct: NDArray[np.bool_],
-    remote_correct: NDArray[np.bool_],
+    local_correct: Correct,
+    remote_correct: Correct,
     bins: int = 50,
+    *,
+    weight: NDArray[np.float64] | None = None,
+    at: float | None = None,
 ) -> AdvantageTable:
     """Return the labelled estimate in many small bins, each shrunk toward an isotonic fit.
 
@@ -106,32 +149,38 @@ def shrunk_advantage_table(
 
     Args:
         score: float32 [n]; higher is surer.
-        local_correct: bool [n], whether the local answer is right.
-        remote_correct: bool [n], whether the answer after forwarding is right.
+        local_correct: bool [n], whether the local answer is right, or floating in [0, 1].
+        remote_correct: bool [n], whether the answer after forwarding is right, or floating in [0, 1].
         bins: number of bins; ties can leave fewer.
+        weight: float64 [n], how much each input counts.
+        at: an offload rate, at which the nearest of the edges is put exactly.
 
     Raises:
         CalibrationError: as `advantage_table`.
     """
     from scipy.optimize import isotonic_regression
 
-    table = advantage_table(score, local_correct, remote_correct, bins)
+    table = advantage_table(score, local_correct, remote_correct, bins, weight=weight, at=at)
     index = np.searchsorted(table.edges, score, side="right")
-    disagree = np.bincount(index, local_correct != remote_correct, len(table.counts))
-    variance = ((disagree + 1) / (table.counts + 2) - table.values**2).clip(1e-3) / table.counts
-    rising = isotonic_regression(table.values, weights=1 / variance).x
-    excess = np.sum((table.values - rising) ** 2 / variance) - (len(rising) - len(np.unique(rising)))
+    difference = local_correct.astype(np.float64) - remote_correct
+    size = _sums(index, np.ones_like(difference), weight)
+    if weight is not None:
+        size = size**2 / _sums(index, weight, weight)
+    square = _sums(index, difference**2, weight) / _sums(index, np.ones_like(difference), weight)
+    mean = table.values.astype(np.float64)
+    variance = ((square * size + 1) / (size + 2) - mean**2).clip(1e-3) / size
+    rising = isotonic_regression(mean, weights=1 / variance).x
+    excess = np.sum((mean - rising) ** 2 / variance) - (len(rising) - len(np.unique(rising)))
     between = max(0.0, excess / np.sum(1 / variance))
     own = between / (between + variance)
-    values = own * table.values + (1 - own) * rising + _TIE_BREAK * (np.arange(len(rising)) - len(rising) / 2)
-    return AdvantageTable(table.edges, values.clip(-1, 1).astype(np.float32), table.counts)
+    return replace(table, values=_without_ties(own * mean + (1 - own) * rising))
 
 
 def advantage_intervals(
     table: AdvantageTable,
     score: NDArray[np.float32],
-    local_correct: NDArray[np.bool_],
-    remote_correct: NDArray[np.bool_],
+    local_correct: Correct,
+    remote_correct: Correct,
 ) -> tuple[tuple[float, float], ...]:
     """Return the 95 % interval of local minus remote accuracy in each bin of a table; arguments as there."""
     index = np.searchsorted(table.edges, score, side="right")
@@ -141,11 +190,37 @@ def advantage_intervals(
     )
 
 
-def _equal_count_edges(score: NDArray[np.float32], bins: int) -> NDArray[np.float32]:
+def _sums(
+    index: NDArray[np.intp], values: NDArray[np.floating], weight: NDArray[np.float64] | None
+) -> NDArray[np.float64]:
+    """Return the weighted sum of the values in each bin."""
+    sums = np.bincount(index, values if weight is None else values * weight)
+    return np.asarray(sums, np.float64)
+
+
+def _without_ties(values: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Order equal values by their bins: negative ones stay negative, and none becomes so."""
+    place = np.arange(len(values))
+    room = len(values) * _TIE_BREAK
+    values = values.round(_ROUNDING).clip(-1 + room, 1 - room)
+    ordered = values + _TIE_BREAK * np.where(values < 0, place - len(values), place)
+    return np.asarray(ordered, np.float32)
+
+
+def _equal_count_edges(
+    score: NDArray[np.float32], bins: int, weight: NDArray[np.float64] | None, at: float | None
+) -> NDArray[np.float32]:
     """Return edges halfway between neighbouring scores, so that rounding on another device moves no input."""
-    distinct, counts = np.unique(score, return_counts=True)
-    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])  # where each distinct score begins, in sorted order
-    cuts = np.round(np.arange(1, bins) * len(score) / bins)
+    distinct, index = np.unique(score, return_inverse=True)
+    sizes = np.bincount(index, np.ones(len(score)) if weight is None else weight)
+    total = float(sizes.sum())
+    starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])  # where each distinct score begins, in sorted order
+    cuts = np.arange(1, bins) * total / bins
+    if weight is None:
+        cuts = np.round(cuts)
+    if at is not None and bins > 1 and at < 1:
+        exact = at * total + 10**-_ROUNDING
+        cuts[np.abs(cuts - exact).argmin()] = exact  # a cut within an input moves down to its start
     above = np.unique(np.searchsorted(starts, cuts, side="right") - 1)  # a cut within a tie moves down to its start
     above = above[above > 0]
     below, upper = distinct[above - 1], distinct[above]

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecascade.calibration.advantage import AdvantageTable
+from edgecascade.types.confidence_map import ConfidenceMap
 from edgecascade.types.costs import ErrorCosts, labels_of
 from edgecascade.types.errors import CalibrationError
 from edgecascade.types.softmax import SMALLEST, softmax
@@ -32,6 +33,8 @@ class DecisionRule:
         threshold: inputs whose advantage is below it are forwarded.
         score: what the table looks up: `confidence`, `margin` or `entropy`, as in `routing_score`.
         costs: of the errors, by which the label is chosen; None if all cost the same.
+        confidence_map: from the label's probability to the confidence, which changes no score and no decision; None
+            if the two are the same.
     """
 
     temperature: float
@@ -39,6 +42,7 @@ class DecisionRule:
     threshold: float
     score: str = "confidence"
     costs: ErrorCosts | None = None
+    confidence_map: ConfidenceMap | None = None
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,9 @@ def decide(logits: NDArray[np.floating], rule: DecisionRule) -> Decision:
     """Return the decision on logits, floating [n, classes]."""
     probabilities = softmax(logits, rule.temperature)
     label = np.asarray(logits).argmax(axis=1) if rule.costs is None else labels_of(probabilities, rule.costs)
-    confidence = np.take_along_axis(probabilities, label[:, None], axis=1)[:, 0]
+    confidence: NDArray[np.float32] = np.take_along_axis(probabilities, label[:, None], axis=1)[:, 0]
+    if rule.confidence_map is not None:
+        confidence = rule.confidence_map(confidence).astype(np.float32)
     advantage = rule.table(routing_score(rule.score, logits, rule.temperature))
     return Decision(
         label=label.astype(np.int64),

@@ -1,4 +1,4 @@
-"""Objectives: which point of an operating curve a plan chooses."""
+"""Objectives: how many inputs a plan forwards."""
 
 from __future__ import annotations
 
@@ -6,32 +6,44 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from edgecascade.types.errors import CalibrationError
-from edgecascade.types.estimate import Point
+import numpy as np
+from numpy.typing import NDArray
 
-__all__ = ["CertifiedLoss", "LeastCost", "LeastOffload", "MostAccuracy", "Objective", "WhileItHelps"]
+from edgecascade.calibration.advantage import Correct
+from edgecascade.calibration.chance import chance_of_accuracy, chance_of_estimate, chance_of_loss, chance_of_share
+from edgecascade.types.errors import CalibrationError
+from edgecascade.types.estimate import OperatingPoint, Point
+
+__all__ = ["CertifiedLoss", "LeastCost", "LeastOffload", "MostAccuracy", "Objective", "WhileItHelps", "surest"]
 
 _ROUNDING = 1e-9
+_NEVER_WORTH_IT = 2.0  # no forward gains as much accuracy
 P = TypeVar("P", bound=Point)
 
 
 class Objective(Protocol):
-    """A rule that chooses a point of an operating curve. Its `str` is the aim in words."""
+    """A rule for how much to forward. Its `str` is the aim in words."""
 
-    def choose(self, curve: Sequence[P], remote_accuracy: float) -> P:
+    @property
+    def price(self) -> float:
+        """The accuracy that a forward must gain, on average, to be worth making."""
+        ...
+
+    def largest_rate(self, n: float) -> float:
+        """Return the largest offload rate on n calibration inputs."""
+        ...
+
+    def choose(self, curve: Sequence[P], remote_accuracy: float, n: float) -> P:
         """Return one point of a curve that runs from forwarding nothing to forwarding everything.
 
         Args:
             curve: points by rising offload rate.
             remote_accuracy: accuracy of the remote's own answers on the same inputs.
+            n: number of these inputs.
 
         Raises:
             CalibrationError: no point meets the objective; the message names the nearest.
         """
-        ...
-
-    def merit(self, point: Point) -> float:
-        """Return how well a point that was chosen on other inputs serves; higher is better."""
         ...
 
 
@@ -40,25 +52,49 @@ class MostAccuracy:
     """Most accuracy at an offload rate: forward as much as the rate allows, where the remote is expected to help.
 
     Attributes:
-        offload_rate: the largest offload rate, in [0, 1].
+        offload_rate: the offload rate, in [0, 1].
+        confidence: None forwards about `offload_rate`: exactly this share of the calibration inputs, and on other
+            inputs more or less by chance. A probability in (0, 1) forwards fewer, so that the rate on other inputs is
+            at most `offload_rate` with this probability over the draw of the calibration inputs.
     """
 
     offload_rate: float
+    confidence: float | None = None
 
     def __post_init__(self) -> None:
         _check_share("offload_rate", self.offload_rate)
+        if self.confidence is not None:
+            _check_probability("confidence", self.confidence)
 
     def __str__(self) -> str:
-        return f"most accuracy at {self.offload_rate:.0%} offload or less"
+        if self.confidence is None:
+            return f"most accuracy at about {self.offload_rate:.0%} offload"
+        return f"most accuracy at {self.offload_rate:.0%} offload or less, with a probability of {self.confidence:.4g}"
 
-    def merit(self, point: Point) -> float:
-        """Return its accuracy."""
-        return point.accuracy
+    @property
+    def price(self) -> float:
+        """0: accuracy is all that counts."""
+        return 0.0
 
-    def choose(self, curve: Sequence[P], remote_accuracy: float) -> P:  # noqa: ARG002
+    def largest_rate(self, n: float) -> float:
+        """Return `offload_rate`, or with a confidence the rate on n inputs that keeps to it.
+
+        A threshold between order statistics k and k + 1 forwards a share of all inputs that is at most the (k + 1)th
+        of n uniform order statistics, whose distribution is Beta(k + 1, n - k).
+        """
+        if self.confidence is None or self.offload_rate == 1.0:
+            return self.offload_rate
+        from scipy.stats import beta
+
+        count = np.arange(int(self.offload_rate * n) + 1)
+        held = beta.cdf(self.offload_rate, count + 1, n - count) >= self.confidence
+        return float(held.sum() - 1) / n if held.any() else 0.0
+
+    def choose(self, curve: Sequence[P], remote_accuracy: float, n: float) -> P:  # noqa: ARG002
         """Return the last point within the rate whose threshold is not above 0."""
+        rate = self.largest_rate(n) + _ROUNDING
         return max(
-            (p for p in curve if p.offload_rate <= self.offload_rate + _ROUNDING and p.threshold <= 0.0),
+            (point for point in curve if point.offload_rate <= rate and point.threshold <= 0.0),
             key=lambda point: point.offload_rate,
         )
 
@@ -70,13 +106,18 @@ class WhileItHelps:
     def __str__(self) -> str:
         return "forward wherever the remote is expected to do better"
 
-    def merit(self, point: Point) -> float:
-        """Return its accuracy."""
-        return point.accuracy
+    @property
+    def price(self) -> float:
+        """0: accuracy is all that counts."""
+        return 0.0
 
-    def choose(self, curve: Sequence[P], remote_accuracy: float) -> P:
+    def largest_rate(self, n: float) -> float:  # noqa: ARG002
+        """Return 1."""
+        return 1.0
+
+    def choose(self, curve: Sequence[P], remote_accuracy: float, n: float) -> P:
         """Return the last point whose threshold is not above 0."""
-        return MostAccuracy(1.0).choose(curve, remote_accuracy)
+        return MostAccuracy(1.0).choose(curve, remote_accuracy, n)
 
 
 @dataclass(frozen=True)
@@ -85,14 +126,17 @@ class LeastOffload:
 
     Attributes:
         accuracy: the least accuracy, in [0, 1], or None.
-        loss: the largest loss of accuracy against asking the remote always, in [0, 1], or None.
+        loss: the largest loss of accuracy against the remote's own answers to all inputs, in [0, 1], or None.
+        confidence: probability, over the draw of the calibration inputs, that the aim is met, in (0, 1). At one half
+            the estimate meets the aim, and the truth is as likely above as below.
 
     Raises:
-        CalibrationError: not exactly one is given, or it is not in [0, 1].
+        CalibrationError: not exactly one of accuracy and loss is given, or a value is out of range.
     """
 
     accuracy: float | None = None
     loss: float | None = None
+    confidence: float = 0.5
 
     def __post_init__(self) -> None:
         if (self.accuracy is None) == (self.loss is None):
@@ -101,25 +145,86 @@ class LeastOffload:
             _check_share("accuracy", self.accuracy)
         if self.loss is not None:
             _check_share("loss", self.loss)
+        _check_probability("confidence", self.confidence)
 
     def __str__(self) -> str:
+        held = "" if self.confidence == 0.5 else f", met with a probability of {self.confidence:.4g}"
         if self.accuracy is not None:
-            return f"least offload at an accuracy of {self.accuracy:.1%}"
-        return f"least offload at a loss of {self.loss:.1%} against asking the remote always"
+            return f"least offload at an accuracy of {self.accuracy:.1%}{held}"
+        return f"least offload at a loss of {self.loss:.1%} against asking the remote always{held}"
 
-    def merit(self, point: Point) -> float:
-        """Return its offload rate, negative."""
-        return -point.offload_rate
+    @property
+    def price(self) -> float:
+        """0: at each offload rate, accuracy is all that counts."""
+        return 0.0
 
-    def choose(self, curve: Sequence[P], remote_accuracy: float) -> P:
-        """Return the first point that is accurate enough."""
-        wanted = self.accuracy if self.accuracy is not None else remote_accuracy - (self.loss or 0.0)
-        for point in curve:
-            if point.accuracy >= wanted - _ROUNDING:
-                return point
+    def largest_rate(self, n: float) -> float:  # noqa: ARG002
+        """Return 1."""
+        return 1.0
+
+    def wanted(self, remote_accuracy: float) -> float:
+        """Return the accuracy that meets the aim."""
+        return self.accuracy if self.accuracy is not None else remote_accuracy - (self.loss or 0.0)
+
+    def chances(
+        self, right: Correct, remote_correct: Correct, weight: NDArray[np.float64] | None = None
+    ) -> NDArray[np.float64]:
+        """Return the probability, float64 [points], that each column meets the aim.
+
+        Args:
+            right: [n, points], whether the cascade's answers are right.
+            remote_correct: [n], whether the remote's own answers are.
+            weight: float64 [n], how much each input counts.
+        """
+        if self.accuracy is not None:
+            return chance_of_accuracy(right, self.accuracy, weight)
+        assert self.loss is not None
+        return chance_of_loss(np.asarray(remote_correct, np.float64)[:, None] - right, self.loss, weight)
+
+    def chance(self, point: Point, remote_accuracy: float, n: float) -> float:
+        """Return the probability that a point of a curve that was measured on n inputs meets the aim."""
+        if self.loss is not None and isinstance(point, OperatingPoint) and point.loss is not None:
+            return chance_of_estimate(point.loss, self.loss)
+        return chance_of_share(point.accuracy, n, self.wanted(remote_accuracy))
+
+    def lowest(self, chances: Sequence[float], curve: Sequence[Point]) -> int | None:
+        """Return the position of the least offload that meets the aim with the confidence, or None.
+
+        Points are tested downwards from the surest, until one fails. Testing in a fixed order keeps the probability
+        of a wrong choice at the level of one test (Maurer, Hothorn and Lehmacher, 1995).
+
+        Args:
+            chances: probability of meeting the aim, by rising offload rate.
+            curve: the points themselves.
+        """
+        found = surest(chances, curve)
+        if chances[found] < self.confidence:
+            return None
+        while found and chances[found - 1] >= self.confidence:
+            found -= 1
+        return found
+
+    def choose(self, curve: Sequence[P], remote_accuracy: float, n: float) -> P:
+        """Return the point of least offload that meets the aim with the confidence; see `lowest`."""
+        chances = [self.chance(point, remote_accuracy, n) for point in curve]
+        found = self.lowest(chances, curve)
+        if found is None:
+            raise self.refusal(chances, curve, remote_accuracy)
+        return curve[found]
+
+    def refusal(self, chances: Sequence[float], curve: Sequence[Point], remote_accuracy: float) -> CalibrationError:
+        """Return the error that says how near these points come to the aim."""
+        if self.confidence > 0.5:
+            nearest = surest(chances, curve)
+            return CalibrationError(
+                f"confidence: expected at most {chances[nearest]:.0%}, the largest chance of meeting the aim on these "
+                f"inputs (at {curve[nearest].offload_rate:.1%} offload), got {self.confidence:.4g}"
+            )
         best = max(curve, key=lambda point: point.accuracy)
-        raise CalibrationError(
-            f"accuracy: {wanted:.1%} is out of reach on the calibration data; "
+        wanted = f"{self.wanted(remote_accuracy):.1%}"
+        aim = f"accuracy: {wanted}" if self.loss is None else f"loss: {self.loss:.1%}, an accuracy of {wanted},"
+        return CalibrationError(
+            f"{aim} is out of reach on the calibration data; "
             f"the best is {best.accuracy:.1%}, at {best.offload_rate:.1%} offload"
         )
 
@@ -156,13 +261,18 @@ class CertifiedLoss:
             f"certified with probability {1 - self.risk:.4g}"
         )
 
-    def merit(self, point: Point) -> float:
-        """Return its offload rate, negative."""
-        return -point.offload_rate
+    @property
+    def price(self) -> float:
+        """0: at each offload rate, accuracy is all that counts."""
+        return 0.0
 
-    def choose(self, curve: Sequence[P], remote_accuracy: float) -> P:
-        """Return the first point whose loss on these inputs is small enough. It is not certified."""
-        return LeastOffload(loss=self.loss).choose(curve, remote_accuracy)
+    def largest_rate(self, n: float) -> float:  # noqa: ARG002
+        """Return 1."""
+        return 1.0
+
+    def choose(self, curve: Sequence[P], remote_accuracy: float, n: float) -> P:
+        """Return the point of least offload whose loss on these inputs is small enough. It is not certified."""
+        return LeastOffload(loss=self.loss).choose(curve, remote_accuracy, n)
 
 
 @dataclass(frozen=True)
@@ -201,15 +311,31 @@ class LeastCost:
         forwarding = point.offload_rate * (self.remote + self.transfer)
         return self.local + forwarding + (1 - point.accuracy) * self.error
 
-    def merit(self, point: Point) -> float:
-        """Return its cost, negative."""
-        return -self.cost(point)
+    @property
+    def price(self) -> float:
+        """The cost of a forward, in wrong answers."""
+        forward = self.remote + self.transfer
+        return min(forward / self.error, _NEVER_WORTH_IT) if self.error else _NEVER_WORTH_IT * (forward > 0)
 
-    def choose(self, curve: Sequence[P], remote_accuracy: float) -> P:  # noqa: ARG002
+    def largest_rate(self, n: float) -> float:  # noqa: ARG002
+        """Return 1."""
+        return 1.0
+
+    def choose(self, curve: Sequence[P], remote_accuracy: float, n: float) -> P:  # noqa: ARG002
         """Return the cheapest point, and of equally cheap ones the one that forwards least."""
         return min(curve, key=self.cost)
+
+
+def surest(chances: Sequence[float], curve: Sequence[Point]) -> int:
+    """Return the position of the largest chance; of equal ones the most accurate, then the one that forwards least."""
+    return max(range(len(curve)), key=lambda position: (chances[position], curve[position].accuracy, -position))
 
 
 def _check_share(name: str, value: float) -> None:
     if not 0.0 <= value <= 1.0:
         raise CalibrationError(f"{name}: expected a share from 0 to 1, got {value}")
+
+
+def _check_probability(name: str, value: float) -> None:
+    if not 0.0 < value < 1.0:
+        raise CalibrationError(f"{name}: expected a probability between 0 and 1, got {value}")

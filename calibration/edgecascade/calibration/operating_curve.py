@@ -2,61 +2,121 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.calibration.intervals import proportion_interval, simultaneous_band
-from edgecascade.types.estimate import OperatingPoint, Point
+from edgecascade.calibration.advantage import Correct
+from edgecascade.calibration.intervals import (
+    accuracy_interval,
+    paired_difference_interval,
+    proportion_interval,
+    simultaneous_band,
+)
+from edgecascade.calibration.weights import weighted_mean
+from edgecascade.types.estimate import Estimate, OperatingPoint, Point
 
-__all__ = ["FORWARD_NOTHING", "operating_curve", "operating_points"]
+__all__ = ["FORWARD_NOTHING", "difference", "measured_curve", "operating_curve", "operating_points"]
 
 FORWARD_NOTHING = -1.0  # no advantage is below it
 
 
 def operating_points(
-    advantage: NDArray[np.float32], local_correct: NDArray[np.bool_], merged_correct: NDArray[np.bool_]
+    advantage: NDArray[np.float32],
+    local_correct: Correct,
+    merged_correct: Correct,
+    weight: NDArray[np.float64] | None = None,
 ) -> tuple[Point, ...]:
     """Return every point of `operating_curve` without intervals; arguments as there."""
     values, index = np.unique(advantage, return_inverse=True)
-    gain = np.bincount(index, merged_correct.astype(int) - local_correct, len(values))
-    right = np.concatenate([[0], np.cumsum(gain)]) + local_correct.sum()
-    forwarded = np.concatenate([[0], np.cumsum(np.bincount(index, minlength=len(values)))])
+    size = np.ones(len(advantage)) if weight is None else weight
+    local = local_correct.astype(np.float64)
+    gain = np.bincount(index, (merged_correct - local) * size, len(values))
+    right = np.concatenate([[0], np.cumsum(gain)]) + (local * size).sum()
+    forwarded = np.concatenate([[0], np.cumsum(np.bincount(index, size, len(values)))])
     thresholds = [FORWARD_NOTHING, *(_cut(low, high) for low, high in pairwise([*values.tolist(), 2.0]))]
-    n = len(advantage)
-    return tuple(Point(t, f / n, r / n) for t, f, r in zip(thresholds, forwarded, right, strict=True))
+    n = forwarded[-1]
+    return tuple(Point(t, float(f / n), float(r / n)) for t, f, r in zip(thresholds, forwarded, right, strict=True))
 
 
 def operating_curve(
-    advantage: NDArray[np.float32], local_correct: NDArray[np.bool_], merged_correct: NDArray[np.bool_]
+    advantage: NDArray[np.float32],
+    local_correct: Correct,
+    merged_correct: Correct,
+    weight: NDArray[np.float64] | None = None,
 ) -> tuple[OperatingPoint, ...]:
     """Return every operating point that a threshold can reach, from forwarding nothing to forwarding everything.
 
+    The table that gave the advantages must come from other inputs, or the accuracies are too high.
+
     Args:
         advantage: float32 [n].
-        local_correct: bool [n], whether the local answer is right.
-        merged_correct: bool [n], whether the answer is right once the remote has replied.
+        local_correct: bool [n], whether the local answer is right, or floating in [0, 1].
+        merged_correct: bool [n], whether the answer is right once the remote has replied, or floating in [0, 1].
+        weight: float64 [n], how much each input counts.
 
     >>> curve = operating_curve(np.float32([-0.5, 0.5]), np.array([False, True]), np.array([True, True]))
     >>> [(point.threshold, point.offload_rate, point.accuracy) for point in curve]
     [(-1.0, 0.0, 0.5), (0.0, 0.5, 1.0), (1.25, 1.0, 1.0)]
     """
-    bare, n = operating_points(advantage, local_correct, merged_correct), len(advantage)
-    forward = advantage[:, None] < np.array([point.threshold for point in bare], np.float32)
-    low, high = simultaneous_band(np.where(forward, merged_correct[:, None], local_correct[:, None]))
+    points = operating_points(advantage, local_correct, merged_correct, weight)
+    forward = advantage[:, None] < np.array([point.threshold for point in points], np.float32)
+    right = np.where(forward, merged_correct[:, None], local_correct[:, None])
+    return measured_curve([point.threshold for point in points], forward, right, weight)
+
+
+def measured_curve(
+    thresholds: Sequence[float],
+    forward: NDArray[np.bool_],
+    right: Correct,
+    weight: NDArray[np.float64] | None = None,
+    remote_correct: Correct | None = None,
+) -> tuple[OperatingPoint, ...]:
+    """Return the operating points of decisions and of the answers that follow from them, with intervals.
+
+    Args:
+        thresholds: of the points.
+        forward: bool [n, points], whether each input is forwarded.
+        right: [n, points], whether each answer is right, or floating in [0, 1].
+        weight: float64 [n], how much each input counts.
+        remote_correct: [n], whether the remote's own answers are right; None to leave out the losses against them.
+    """
+    low, high = simultaneous_band(right, weight)
+    rates, accuracies = _shares(forward, weight), _shares(right, weight)
     return tuple(
         OperatingPoint(
-            threshold=point.threshold,
-            offload_rate=float(point.offload_rate),
-            accuracy=float(point.accuracy),
-            offload_interval=proportion_interval(round(point.offload_rate * n), n),
-            accuracy_interval=proportion_interval(round(point.accuracy * n), n),
-            accuracy_band=(float(bottom), float(top)),
-            n=n,
+            threshold=threshold,
+            offload_rate=rates[at].value,
+            accuracy=accuracies[at].value,
+            offload_interval=(rates[at].low, rates[at].high),
+            accuracy_interval=(accuracies[at].low, accuracies[at].high),
+            accuracy_band=(float(low[at]), float(high[at])),
+            n=len(right),
+            loss=None if remote_correct is None else difference(remote_correct, right[:, at], weight),
         )
-        for point, bottom, top in zip(bare, low, high, strict=True)
+        for at, threshold in enumerate(thresholds)
     )
+
+
+def difference(
+    first: Correct, second: Correct, weight: NDArray[np.float64] | None = None, *, level: float = 0.95
+) -> Estimate:
+    """Return the accuracy of `first` [n] minus that of `second` on the same inputs, with its interval."""
+    value = weighted_mean(first.astype(np.float64) - second, weight)
+    low, high = paired_difference_interval(first, second, weight, level)
+    return Estimate(value, min(low, value), max(high, value), len(first))
+
+
+def _shares(values: Correct, weight: NDArray[np.float64] | None) -> list[Estimate]:
+    """Return the weighted mean of each column [n, points], with its interval."""
+    n = len(values)
+    if weight is None and values.dtype == np.bool_:
+        counts = values.sum(axis=0)
+        low, high = proportion_interval(counts, n)
+        return [Estimate(*one, n) for one in zip((counts / n).tolist(), low.tolist(), high.tolist(), strict=True)]
+    return [Estimate(weighted_mean(one, weight), *accuracy_interval(one, weight), n) for one in values.T]
 
 
 def _cut(low: float, high: float) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,13 @@ from numpy.typing import NDArray
 from edgecascade.calibration.advantage import Correct
 from edgecascade.calibration.decision import routing_score
 from edgecascade.calibration.weights import effective_size, normalised, weighted_mean
+from edgecascade.types.confidence_map import ConfidenceMap
 from edgecascade.types.merge import merged_labels
 from edgecascade.types.softmax import softmax
 
 __all__ = ["Outcomes", "Pair", "members"]
+
+_BLOCK = 1 << 22  # probabilities of a block of rows
 
 
 @dataclass(frozen=True)
@@ -27,8 +31,8 @@ class Outcomes:
 
     Attributes:
         score: float32 [n], the local model's routing score.
-        local_confidence: float32 [n], calibrated.
-        remote_confidence: float32 [n], calibrated.
+        local_confidence: float32 [n], the largest probability, calibrated by the temperature alone.
+        remote_confidence: float32 [n], likewise.
         local_correct: bool [n], whether the local answer is right.
         remote_correct: bool [n], whether the remote's answer is right.
         merged_correct: bool [n], whether the answer is right once the remote has replied.
@@ -85,6 +89,8 @@ class Pair:
         labels: integer [n].
         weight: float64 [n], as in `Outcomes`.
         group: [n], as in `Outcomes`.
+        local_map: from the local model's largest probability to its confidence; None if the two are the same.
+        remote_map: likewise, of the remote.
     """
 
     local_logits: NDArray[np.floating]
@@ -94,6 +100,8 @@ class Pair:
     labels: NDArray[np.integer]
     weight: NDArray[np.float64] | None = None
     group: NDArray[Any] | None = None
+    local_map: ConfidenceMap | None = None
+    remote_map: ConfidenceMap | None = None
 
     def outcomes(self, score: str, merge: str) -> Outcomes:
         """Return what both models did under a score of `SCORES` and a merge rule of `MERGES`.
@@ -101,18 +109,64 @@ class Pair:
         Raises:
             CalibrationError: one of the names is unknown.
         """
-        local = softmax(self.local_logits, self.local_temperature)
-        remote = softmax(self.remote_logits, self.remote_temperature)
+        if score not in self._scores:
+            parts = [routing_score(score, self.local_logits[rows], self.local_temperature) for rows in self._rows]
+            self._scores[score] = np.concatenate(parts)
+        if merge not in self._merged:
+            labels = [self._merged_labels(merge, rows) for rows in self._rows]
+            self._merged[merge] = np.concatenate(labels) == self.labels
+        (local_confidence, local_correct), (remote_confidence, remote_correct) = self._alone
         return Outcomes(
-            score=routing_score(score, self.local_logits, self.local_temperature),
-            local_confidence=local.max(axis=1),
-            remote_confidence=remote.max(axis=1),
-            local_correct=local.argmax(axis=1) == self.labels,
-            remote_correct=remote.argmax(axis=1) == self.labels,
-            merged_correct=merged_labels(merge, local, remote) == self.labels,
+            score=self._scores[score],
+            local_confidence=local_confidence,
+            remote_confidence=remote_confidence,
+            local_correct=local_correct,
+            remote_correct=remote_correct,
+            merged_correct=self._merged[merge],
             weight=self.weight,
             group=self.group,
         )
+
+    def _probabilities(self, rows: slice) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        return (
+            softmax(self.local_logits[rows], self.local_temperature),
+            softmax(self.remote_logits[rows], self.remote_temperature),
+        )
+
+    def _merged_labels(self, merge: str, rows: slice) -> NDArray[np.int64]:
+        local, remote = self._probabilities(rows)
+        return merged_labels(
+            merge,
+            local,
+            remote,
+            local_confidence=None if self.local_map is None else self.local_map(local.max(axis=1)),
+            remote_confidence=None if self.remote_map is None else self.remote_map(remote.max(axis=1)),
+        )
+
+    @cached_property
+    def _rows(self) -> list[slice]:
+        """Blocks of rows, so that the probabilities of all are never in memory at once."""
+        step = max(1, _BLOCK // self.local_logits.shape[1])
+        return [slice(start, start + step) for start in range(0, len(self.labels), step)]
+
+    @cached_property
+    def _alone(self) -> list[tuple[NDArray[np.float32], NDArray[np.bool_]]]:
+        """The confidence of each model, and whether it is right."""
+        confidence: list[list[NDArray[np.float32]]] = [[], []]
+        correct: list[list[NDArray[np.bool_]]] = [[], []]
+        for rows in self._rows:
+            for model, part in enumerate(self._probabilities(rows)):
+                confidence[model].append(part.max(axis=1))
+                correct[model].append(part.argmax(axis=1) == self.labels[rows])
+        return [(np.concatenate(confidence[model]), np.concatenate(correct[model])) for model in (0, 1)]
+
+    @cached_property
+    def _scores(self) -> dict[str, NDArray[np.float32]]:
+        return {}
+
+    @cached_property
+    def _merged(self) -> dict[str, NDArray[np.bool_]]:
+        return {}
 
 
 def members(group: NDArray[Any] | None) -> Iterator[tuple[str, NDArray[np.intp]]]:

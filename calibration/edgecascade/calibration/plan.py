@@ -1,50 +1,48 @@
-"""From two models' outputs and labels to a policy with its evidence, in the order that keeps every figure honest.
+"""From two models' outputs and labels to a policy, with evidence from inputs that it was not fitted on.
 
-`plan_cascade` does it all: temperatures, score and merge rule, advantage table, threshold and certificate. `plan`,
-`plan_certified` and `choose_routing` are its steps, for outcomes that do not come from logits.
+`plan_cascade` does it all: temperatures, score, merge rule and estimate, advantage table, threshold and certificate.
+`plan`, `plan_certified` and `choose_routing` are its steps, for outcomes that do not come from logits.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from itertools import product
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgecascade.calibration._checks import check_labelled_logits, check_seed
-from edgecascade.calibration.advantage import (
-    AdvantageTable,
-    advantage_intervals,
-    advantage_table,
-    shrunk_advantage_table,
-)
+from edgecascade.calibration.advantage import AdvantageTable, Correct, advantage_intervals
 from edgecascade.calibration.certificate import certify
+from edgecascade.calibration.cross_fit import CrossFit, cross_fit, estimate_advantage
 from edgecascade.calibration.decision import SCORES, DecisionRule
-from edgecascade.calibration.objective import CertifiedLoss, Objective
-from edgecascade.calibration.operating_curve import operating_curve, operating_points
+from edgecascade.calibration.objective import CertifiedLoss, LeastOffload, Objective, surest
+from edgecascade.calibration.operating_curve import difference, measured_curve, operating_points
 from edgecascade.calibration.outcomes import Outcomes, Pair
-from edgecascade.calibration.scaling.temperature import calibrate_temperature
-from edgecascade.calibration.summary import advise, as_html, as_text, cascade_rows, plan_rows
-from edgecascade.types.document import Calibration, Certificate, PolicyRecord, Routing, certificate_dict, policy_dict
+from edgecascade.calibration.scaling.choice import calibrate_confidence
+from edgecascade.calibration.summary import advise, as_html, as_text, cascade_rows, plan_rows, signed_points
+from edgecascade.calibration.weights import normalised
+from edgecascade.types.document import (
+    Calibration,
+    Certificate,
+    PolicyRecord,
+    Routing,
+    calibration_dict,
+    certificate_dict,
+    point_dict,
+    policy_dict,
+)
 from edgecascade.types.errors import CalibrationError
 from edgecascade.types.estimate import OperatingPoint, Point
 from edgecascade.types.merge import MERGES
 
-__all__ = [
-    "ESTIMATES",
-    "CascadePlan",
-    "Plan",
-    "choose_routing",
-    "estimate_advantage",
-    "plan",
-    "plan_cascade",
-    "plan_certified",
-]
+__all__ = ["CascadePlan", "Plan", "choose_routing", "plan", "plan_cascade", "plan_certified"]
 
-ESTIMATES = ("confidences", "labels", "shrunk")
+_RATES = np.linspace(0.0, 1.0, 101)  # offload rates that `LeastOffload` goes down through
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -56,10 +54,12 @@ class Plan:
         threshold: inputs whose advantage is below it are forwarded.
         estimate: what the advantage was estimated from, as in `estimate_advantage`.
         objective: the aim, in words.
-        chosen: the operating point of `threshold` on the calibration data.
-        curve: every operating point that the table can reach, by rising offload rate.
+        chosen: the operating point of `threshold`.
+        curve: every operating point that the table can reach, by rising offload rate. Accuracies are cross-fitted:
+            each input is judged by tables that were fitted on others, and by the candidate that others chose.
         intervals: 95 % interval of local minus merged accuracy, from labels, in each bin of the table.
         advice: sentences about whether this pair is worth a cascade.
+        chance: the probability that the aim of a `LeastOffload` is met; None for another objective.
     """
 
     table: AdvantageTable
@@ -70,6 +70,7 @@ class Plan:
     curve: tuple[OperatingPoint, ...]
     intervals: tuple[tuple[float, float], ...]
     advice: tuple[str, ...]
+    chance: float | None = None
 
     def __str__(self) -> str:
         return as_text(plan_rows(self))
@@ -85,7 +86,7 @@ class CascadePlan:
     Attributes:
         local: calibration of the local model.
         remote: calibration of the remote.
-        routing: every score and merge rule considered, the chosen one first.
+        routing: every score, merge rule and estimate considered, the chosen one first.
         policy: advantage table, threshold and evidence.
         certificate: the guarantee, if one was asked for.
     """
@@ -109,7 +110,14 @@ class CascadePlan:
     @property
     def rule(self) -> DecisionRule:
         """The rule that the device computes."""
-        return DecisionRule(self.local.temperature, self.policy.table, self.policy.threshold, self.score)
+        local = self.local
+        return DecisionRule(
+            local.temperature,
+            self.policy.table,
+            self.policy.threshold,
+            self.score,
+            confidence_map=local.confidence_map,
+        )
 
     @property
     def record(self) -> PolicyRecord:
@@ -129,15 +137,16 @@ class CascadePlan:
             counts=tuple(policy.table.counts.tolist()),
             intervals=policy.intervals,
             considered=self.routing,
+            chance=policy.chance,
         )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as JSON-like values, in the sections of `CascadeDocument` that a plan decides."""
         return {
-            "calibration": asdict(self.local),
-            "remote": asdict(self.remote),
+            "calibration": calibration_dict(self.local),
+            "remote": calibration_dict(self.remote),
             "policy": policy_dict(self.record),
-            "operating_curve": [asdict(point) for point in self.policy.curve],
+            "operating_curve": [point_dict(point) for point in self.policy.curve],
             "certificate": None if self.certificate is None else certificate_dict(self.certificate),
         }
 
@@ -156,11 +165,14 @@ def plan_cascade(
     *,
     scores: Sequence[str] = SCORES,
     merges: Sequence[str] = MERGES,
-    estimate: str = "shrunk",
+    estimate: str = "auto",
     bins: int | None = None,
+    even_without_gain: bool = False,
+    weight: NDArray[np.float64] | None = None,
+    calibrator: str = "auto",
     seed: int = 0,
 ) -> CascadePlan:
-    """Fit both temperatures, choose score and merge rule by cross-fitting, and plan.
+    """Calibrate both models, choose score, merge rule and estimate by cross-fitting, and plan.
 
     For a `CertifiedLoss` the inputs are split at random: one part is used for all of this, the other only to test
     the certificate.
@@ -172,8 +184,12 @@ def plan_cascade(
         objective: `MostAccuracy`, `LeastOffload`, `LeastCost`, `WhileItHelps` or `CertifiedLoss`.
         scores: routing scores to choose among.
         merges: merge rules to choose among.
-        estimate: of the advantage, as in `estimate_advantage`.
+        estimate: of the advantage, as in `estimate_advantage`; `auto` chooses between `monotone`, the plain order of
+            the score, and `shrunk`, which must gain more than it by at least one standard error.
         bins: of the advantage table, as in `estimate_advantage`.
+        even_without_gain: whether to forward although cross-fitting shows no gain; the plan then forwards nothing.
+        weight: floating [n], above 0, how much each input counts; None if all count alike.
+        calibrator: of both confidences, `auto`, `temperature` or `map`, as in `calibrate_confidence`.
         seed: of every random split.
 
     Raises:
@@ -186,9 +202,9 @@ def plan_cascade(
     >>> local = remote + rng.normal(0.0, 2.0, remote.shape)
     >>> found = plan_cascade(local, remote, labels, MostAccuracy(0.2))
     >>> found.score, found.merge, found.policy.chosen.offload_rate
-    ('confidence', 'replace', 0.2)
+    ('entropy', 'replace', 0.2)
     >>> print(found.policy.chosen)
-    offload 20.0% (17.6% to 22.6%), accuracy 66.7% (62.9% to 70.5%, allowing for the choice) on n = 1000
+    offload 20.0% (17.6% to 22.6%), accuracy 67.0% (63.0% to 70.8%, allowing for the choice) on n = 1000
     """
     check_seed(seed)
     if np.shape(local_logits) != np.shape(remote_logits):
@@ -197,32 +213,63 @@ def plan_cascade(
             f"got {list(np.shape(remote_logits))}"
         )
     check_labelled_logits(local_logits, labels)
+    weight = normalised(weight, len(labels))
     testing = np.zeros(len(labels), bool)
     if isinstance(objective, CertifiedLoss):
         held = round(len(labels) * objective.testing_share)
         testing[np.random.default_rng(seed).permutation(len(labels))[:held]] = True
     planning = ~testing
-    local = calibrate_temperature(local_logits[planning], labels[planning])
-    remote = calibrate_temperature(remote_logits[planning], labels[planning])
-    pair = Pair(local_logits, local.temperature, remote_logits, remote.temperature, labels)
-    routing = choose_routing(
-        lambda score, merge: pair.outcomes(score, merge)[planning], objective, scores=scores, merges=merges, seed=seed
+    local, remote = (
+        calibrate_confidence(logits[planning], labels[planning], calibrator=calibrator, seed=seed)
+        for logits in (local_logits, remote_logits)
     )
-    outcomes = pair.outcomes(routing[0].score, routing[0].merge)
+    pair = Pair(
+        local_logits,
+        local.temperature,
+        remote_logits,
+        remote.temperature,
+        labels,
+        weight=weight,
+        local_map=local.confidence_map,
+        remote_map=remote.confidence_map,
+    )
+    fit = cross_fit(
+        lambda score, merge: pair.outcomes(score, merge)[planning],
+        objective,
+        scores=scores,
+        merges=merges,
+        estimate=estimate,
+        bins=bins,
+        seed=seed,
+    )
+    choice = _choose(fit, objective)
+    routing = _routing(fit, choice)
     if not isinstance(objective, CertifiedLoss):
-        return CascadePlan(local, remote, routing, plan(outcomes, objective, estimate=estimate, bins=bins), None)
-    policy, certificate = plan_certified(outcomes[planning], outcomes[testing], objective, estimate=estimate, bins=bins)
+        policy = _plan(fit, choice, objective, even_without_gain=even_without_gain)
+        return CascadePlan(local, remote, routing, policy, None)
+    fresh = pair.outcomes(routing[0].score, routing[0].merge)[testing]
+    policy, certificate = _certified(fit, choice, fresh, objective)
     return CascadePlan(local, remote, routing, policy, certificate)
 
 
-def plan(outcomes: Outcomes, objective: Objective, *, estimate: str = "shrunk", bins: int | None = None) -> Plan:
+def plan(
+    outcomes: Outcomes,
+    objective: Objective,
+    *,
+    estimate: str = "auto",
+    bins: int | None = None,
+    even_without_gain: bool = False,
+    seed: int = 0,
+) -> Plan:
     """Return the plan that serves an objective on these inputs.
 
     Args:
         outcomes: at least ten inputs per bin.
         objective: `MostAccuracy`, `LeastOffload`, `LeastCost` or `WhileItHelps`.
-        estimate: of the advantage, as in `estimate_advantage`.
+        estimate: of the advantage, as in `plan_cascade`.
         bins: of the advantage table, as in `estimate_advantage`.
+        even_without_gain: as in `plan_cascade`.
+        seed: of the split for cross-fitting.
 
     Raises:
         CalibrationError: there are too few inputs, no point meets the objective, or the objective is a
@@ -230,10 +277,8 @@ def plan(outcomes: Outcomes, objective: Objective, *, estimate: str = "shrunk", 
     """
     if isinstance(objective, CertifiedLoss):
         raise CalibrationError("objective: a CertifiedLoss needs inputs for its test; call plan_certified")
-    table = estimate_advantage(outcomes, estimate, bins)
-    curve = operating_curve(table(outcomes.score), outcomes.local_correct, outcomes.merged_correct)
-    chosen = objective.choose(curve, float(outcomes.remote_correct.mean()))
-    return _plan(outcomes, table, curve, chosen, estimate, str(objective))
+    fit = cross_fit(lambda *_: outcomes, objective, scores=("",), merges=("",), estimate=estimate, bins=bins, seed=seed)
+    return _plan(fit, _choose(fit, objective), objective, even_without_gain=even_without_gain)
 
 
 def plan_certified(
@@ -241,8 +286,9 @@ def plan_certified(
     testing: Outcomes,
     objective: CertifiedLoss,
     *,
-    estimate: str = "shrunk",
+    estimate: str = "auto",
     bins: int | None = None,
+    seed: int = 0,
 ) -> tuple[Plan, Certificate]:
     """Return the plan of least offload whose loss against asking the remote always is certified.
 
@@ -250,48 +296,15 @@ def plan_certified(
         planning: inputs that the table and the order of the thresholds come from.
         testing: other inputs, which nothing was fitted or chosen on.
         objective: the loss to certify, and the risk.
-        estimate: of the advantage, as in `estimate_advantage`.
+        estimate: of the advantage, as in `plan_cascade`.
         bins: of the advantage table, as in `estimate_advantage`.
+        seed: of the split for cross-fitting.
 
     Raises:
         CalibrationError: there are too few inputs for the certificate; the message says how many would do.
     """
-    table = estimate_advantage(planning, estimate, bins)
-    curve = operating_curve(table(planning.score), planning.local_correct, planning.merged_correct)
-    certificate = certify(
-        table(testing.score),
-        testing.local_correct,
-        testing.merged_correct,
-        testing.remote_correct,
-        np.array([point.threshold for point in curve]),
-        loss=objective.loss,
-        risk=objective.risk,
-    )
-    chosen = next(point for point in curve if point.threshold == certificate.threshold)
-    return _plan(planning, table, curve, chosen, estimate, f"least offload, {certificate}"), certificate
-
-
-def estimate_advantage(outcomes: Outcomes, estimate: str = "shrunk", bins: int | None = None) -> AdvantageTable:
-    """Return the advantage table of one of the three estimates.
-
-    Args:
-        outcomes: at least ten inputs per bin.
-        estimate: `confidences`, from calibrated confidences alone as in the paper; `labels`, from correctness;
-            `shrunk`, from correctness in small bins that borrow strength from their neighbours.
-        bins: number of bins; by default the paper's 15, or for `shrunk` one per twenty inputs, up to 50.
-
-    Raises:
-        CalibrationError: the estimate is unknown, or as `advantage_table`.
-    """
-    few = 15 if bins is None else bins
-    many = max(1, min(50, len(outcomes.score) // 20)) if bins is None else bins
-    if estimate == "confidences":
-        return advantage_table(outcomes.score, outcomes.local_confidence, outcomes.remote_confidence, few)
-    if estimate == "labels":
-        return advantage_table(outcomes.score, outcomes.local_correct, outcomes.merged_correct, few)
-    if estimate == "shrunk":
-        return shrunk_advantage_table(outcomes.score, outcomes.local_correct, outcomes.merged_correct, many)
-    raise CalibrationError(f"estimate: expected one of {', '.join(ESTIMATES)}, got {estimate!r}")
+    fit = cross_fit(lambda *_: planning, objective, scores=("",), merges=("",), estimate=estimate, bins=bins, seed=seed)
+    return _certified(fit, _choose(fit, objective), testing, objective)
 
 
 def choose_routing(
@@ -300,67 +313,196 @@ def choose_routing(
     *,
     scores: Sequence[str] = SCORES,
     merges: Sequence[str] = MERGES,
-    folds: int = 5,
+    estimate: str = "auto",
+    bins: int | None = None,
     seed: int = 0,
 ) -> tuple[Routing, ...]:
-    """Rank scores and merge rules by cross-fitting: each is planned on some inputs and measured on the others.
+    """Rank scores, merge rules and estimates by cross-fitting, as `plan_cascade` does.
 
     Args:
         outcomes: returns what both models did, always on the same inputs, for a score and a merge rule.
         objective: the aim of the plan.
         scores: routing scores to choose among.
         merges: merge rules to choose among.
-        folds: number of parts that the inputs are split into at random.
-        seed: of that split.
+        estimate: of the advantage, as in `plan_cascade`.
+        bins: of the advantage table, as in `estimate_advantage`.
+        seed: of the split for cross-fitting.
 
     Returns:
-        All candidates, best first; of equal ones the earlier in `scores` and `merges` first.
+        The chosen candidate, then the others by falling merit.
 
     Raises:
         CalibrationError: no candidate can meet the objective.
     """
-    found, refusals = [], []
-    for score, merge in product(scores, merges):
-        try:
-            found.append(_cross_fitted(outcomes(score, merge), objective, score, merge, folds, seed))
-        except CalibrationError as error:
-            refusals.append(error)
-    if not found:
-        raise refusals[0]
-    return tuple(sorted(found, key=lambda candidate: -candidate.merit))
+    fit = cross_fit(outcomes, objective, scores=scores, merges=merges, estimate=estimate, bins=bins, seed=seed)
+    return _routing(fit, _choose(fit, objective))
 
 
-def _cross_fitted(outcomes: Outcomes, objective: Objective, score: str, merge: str, folds: int, seed: int) -> Routing:
-    n = len(outcomes.score)
-    fold = np.random.default_rng(seed).permutation(n) % folds
-    forward = np.zeros(n, bool)
-    for one in range(folds):
-        planning, judging = outcomes[np.flatnonzero(fold != one)], outcomes[np.flatnonzero(fold == one)]
-        table = estimate_advantage(planning)
-        curve = operating_points(table(planning.score), planning.local_correct, planning.merged_correct)
-        chosen = objective.choose(curve, float(planning.remote_correct.mean()))
-        forward[fold == one] = table(judging.score) < np.float32(chosen.threshold)
-    right = np.where(forward, outcomes.merged_correct, outcomes.local_correct)
-    measured = Point(float("nan"), float(forward.mean()), float(right.mean()))
-    return Routing(score, merge, measured.offload_rate, measured.accuracy, objective.merit(measured))
+@dataclass(frozen=True)
+class _Choice:
+    """What cross-fitting chooses.
+
+    Attributes:
+        candidate: the position of the candidate.
+        by_fold: intp [1, folds], the candidate that the inputs outside each fold would choose.
+        rate: the offload rate, or the largest one.
+        chance: the probability that the aim is met; None for an objective that always is.
+    """
+
+    candidate: int
+    by_fold: NDArray[np.intp]
+    rate: float
+    chance: float | None = None
 
 
-def _plan(
-    outcomes: Outcomes,
+def _choose(fit: CrossFit, objective: Objective) -> _Choice:
+    if isinstance(objective, (LeastOffload, CertifiedLoss)):
+        return _least_offload(fit, objective)
+    rate = objective.largest_rate(fit.outcomes[0].size)
+    choices = fit.choices(np.array([rate]))
+    return _Choice(int(choices[0, -1]), choices[:, :-1], rate)
+
+
+def _least_offload(fit: CrossFit, objective: LeastOffload | CertifiedLoss) -> _Choice:
+    """Go down from the surest offload rate while the answers to inputs outside the fit meet the aim."""
+    aim = LeastOffload(loss=objective.loss) if isinstance(objective, CertifiedLoss) else objective
+    seen, choices = fit.outcomes[0], fit.choices(_RATES)
+    _, right = fit.decisions(choices[:, :-1], _RATES)
+    chances = aim.chances(right, seen.remote_correct, seen.weight).tolist()
+    always = [
+        one for one, outcomes in enumerate(fit.outcomes) if np.array_equal(outcomes.merged_correct, seen.remote_correct)
+    ]
+    if aim.loss is not None and set(choices[-1].tolist()) <= set(always):
+        chances[-1] = 1.0  # the cascade is the remote
+    curve = [Point(math.nan, rate, seen.mean(one)) for rate, one in zip(_RATES.tolist(), right.T, strict=True)]
+    found = aim.lowest(chances, curve)
+    if found is None and aim.loss is not None and always:
+        return _Choice(always[0], np.full((1, choices.shape[1] - 1), always[0]), 1.0, 1.0)
+    if found is None:
+        found = surest(chances, curve)
+        if objective is aim:
+            _check_within_reach(fit, aim, chances, curve)
+    return _Choice(int(choices[found, -1]), choices[found : found + 1, :-1], float(_RATES[found]), chances[found])
+
+
+def _check_within_reach(fit: CrossFit, aim: LeastOffload, chances: Sequence[float], curve: Sequence[Point]) -> None:
+    """Refuse an aim that no candidate reaches on the very inputs that it is fitted on."""
+    remote_accuracy = fit.outcomes[0].mean(fit.outcomes[0].remote_correct)
+    if aim.confidence > 0.5:
+        raise aim.refusal(chances, curve, remote_accuracy)
+    points = [
+        point
+        for candidate, seen in zip(fit.candidates, fit.outcomes, strict=True)
+        for point in _points(seen, estimate_advantage(seen, candidate.estimate, fit.bins))
+    ]
+    if max(point.accuracy for point in points) < aim.wanted(remote_accuracy):
+        raise aim.refusal(chances, points, remote_accuracy)
+
+
+def _plan(fit: CrossFit, choice: _Choice, objective: Objective, *, even_without_gain: bool = False) -> Plan:
+    seen = fit.outcomes[choice.candidate]
+    table = estimate_advantage(seen, fit.candidates[choice.candidate].estimate, fit.bins, at=choice.rate)
+    points = _points(seen, table)
+    forward, right = fit.decisions(choice.by_fold, np.array([choice.rate]))
+    if isinstance(objective, LeastOffload):
+        position = next(one for one, point in enumerate(points) if point.offload_rate >= choice.rate - _ROUNDING)
+        return _with_evidence(
+            fit, choice, table, points, position, str(objective), "the local model alone meets the aim"
+        )
+    position = points.index(objective.choose(points, seen.mean(seen.remote_correct), seen.size))
+    gain = seen.mean(right[:, 0]) - seen.mean(seen.local_correct) - objective.price * seen.mean(forward[:, 0])
+    idle = "the objective allows no offload" if choice.rate == 0 else "no input is expected to gain from it"
+    if gain <= _ROUNDING and choice.rate > 0 and not even_without_gain:
+        shown = difference(right[:, 0], seen.local_correct, seen.weight)
+        idle = f"cross-fitting shows no gain from it that is worth its cost ({signed_points(shown)} of accuracy, 95 %)"
+        position = 0
+    return _with_evidence(fit, choice, table, points, position, str(objective), idle, right[:, 0])
+
+
+def _certified(fit: CrossFit, choice: _Choice, testing: Outcomes, objective: CertifiedLoss) -> tuple[Plan, Certificate]:
+    seen = fit.outcomes[choice.candidate]
+    table = estimate_advantage(seen, fit.candidates[choice.candidate].estimate, fit.bins, at=choice.rate)
+    points = _points(seen, table)
+    certificate = certify(
+        table(testing.score),
+        testing.local_correct,
+        testing.merged_correct,
+        testing.remote_correct,
+        np.array([point.threshold for point in points]),
+        loss=objective.loss,
+        risk=objective.risk,
+        weight=testing.weight,
+    )
+    position = next(one for one, point in enumerate(points) if point.threshold == certificate.threshold)
+    words, idle = f"least offload, {certificate}", "the local model alone is certified"
+    return _with_evidence(fit, replace(choice, chance=None), table, points, position, words, idle), certificate
+
+
+def _points(seen: Outcomes, table: AdvantageTable) -> tuple[Point, ...]:
+    return operating_points(table(seen.score), seen.local_correct, seen.merged_correct, seen.weight)
+
+
+def _with_evidence(
+    fit: CrossFit,
+    choice: _Choice,
     table: AdvantageTable,
-    curve: tuple[OperatingPoint, ...],
-    chosen: OperatingPoint,
-    estimate: str,
+    points: Sequence[Point],
+    position: int,
     objective: str,
+    idle: str,
+    answers: Correct | None = None,
 ) -> Plan:
-    advantage, local, merged = table(outcomes.score), outcomes.local_correct, outcomes.merged_correct
+    """Return the plan for one of the points, with all accuracies from inputs outside the fit.
+
+    Args:
+        fit: the cross-fit.
+        choice: what it chose.
+        table: the advantage table, from all inputs.
+        points: what the table can reach.
+        position: the chosen one.
+        objective: the aim, in words.
+        idle: why nothing is forwarded, if nothing is.
+        answers: [n], whether the answers at the chosen point are right, where the cross-fit also chose where to stop.
+    """
+    seen, thresholds = fit.outcomes[choice.candidate], [point.threshold for point in points]
+    rates, repeated = np.array([point.offload_rate for point in points]), np.ones((len(points), 1), np.intp)
+    _, right = fit.decisions(choice.by_fold * repeated, rates, beyond=True)
+    if answers is not None and position:
+        right[:, position] = answers
+    asked = table(seen.score)[:, None] < np.array(thresholds, np.float32)
+    curve = measured_curve(thresholds, asked, right, seen.weight, seen.remote_correct)
+    own, _ = fit.decisions(np.full_like(choice.by_fold, choice.candidate) * repeated, rates, beyond=True)
+    reason = () if position else (f"nothing will be forwarded: {idle}",)
     return Plan(
         table=table,
-        threshold=chosen.threshold,
-        estimate=estimate,
+        threshold=curve[position].threshold,
+        estimate=fit.candidates[choice.candidate].estimate,
         objective=objective,
-        chosen=chosen,
+        chosen=curve[position],
         curve=curve,
-        intervals=advantage_intervals(table, outcomes.score, local, merged),
-        advice=advise(advantage, local, merged, curve, chosen),
+        intervals=advantage_intervals(table, seen.score, seen.local_correct, seen.merged_correct),
+        advice=reason + advise(seen, own, curve, position, fit.candidates[choice.candidate].merge),
+        chance=choice.chance,
     )
+
+
+def _routing(fit: CrossFit, choice: _Choice) -> tuple[Routing, ...]:
+    """Return how every candidate does at the chosen offload rate, on inputs that it was not fitted on."""
+    found = []
+    for position, candidate in enumerate(fit.candidates):
+        forward, right = fit.measured(position, choice.rate)
+        (point,) = measured_curve([math.nan], forward[:, None], right[:, None], fit.outcomes[position].weight)
+        found.append(
+            Routing(
+                score=candidate.score,
+                merge=candidate.merge,
+                offload_rate=point.offload_rate,
+                accuracy=point.accuracy,
+                merit=point.accuracy - fit.price * point.offload_rate,
+                estimate=candidate.estimate,
+                offload_interval=point.offload_interval,
+                accuracy_interval=point.accuracy_interval,
+            )
+        )
+    chosen = found.pop(choice.candidate)
+    return (chosen, *sorted(found, key=lambda one: -one.merit))

@@ -9,93 +9,114 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.calibration.intervals import paired_difference_interval
-from edgecascade.types.estimate import OperatingPoint
+from edgecascade.calibration.advantage import Correct
+from edgecascade.calibration.operating_curve import difference
+from edgecascade.calibration.outcomes import Outcomes
+from edgecascade.types.document import Routing
+from edgecascade.types.estimate import Estimate, OperatingPoint
 
 if TYPE_CHECKING:
     from edgecascade.calibration.plan import CascadePlan, Plan
 
-__all__ = ["advise", "as_html", "as_text", "cascade_rows", "plan_rows"]
+__all__ = ["advise", "as_html", "as_text", "cascade_rows", "plan_rows", "signed_points"]
 
 _NEAR = 0.01  # accuracy
 _TOO_WEAK = 0.9  # offload rate
 _HEAD = 12  # characters
+_REMOTE = ("replace", "")
+_EVERYTHING = {
+    "replace": "asking the remote always",
+    "confident": "taking the surer answer of both on every input",
+    "average": "averaging both on every input",
+    "": "forwarding everything",
+}
 
 
 def advise(
-    advantage: NDArray[np.float32],
-    local_correct: NDArray[np.bool_],
-    merged_correct: NDArray[np.bool_],
-    curve: tuple[OperatingPoint, ...],
-    chosen: OperatingPoint,
+    seen: Outcomes, forward: NDArray[np.bool_], curve: Sequence[OperatingPoint], position: int, merge: str
 ) -> tuple[str, ...]:
     """Return sentences about whether a pair is worth a cascade. A difference is reported if its interval excludes 0.
 
     Args:
-        advantage: float32 [n].
-        local_correct: bool [n], whether the local answer is right.
-        merged_correct: bool [n], whether the answer is right once the remote has replied.
-        curve: operating curve of these arrays.
-        chosen: the point of it that the plan chose.
+        seen: what both models did under the chosen score and merge rule.
+        forward: bool [n, points], which inputs each point forwards.
+        curve: the points.
+        position: the point that the plan chose.
+        merge: the merge rule; empty if it has no name.
     """
-    low, high = paired_difference_interval(merged_correct, local_correct)
-    gain = f"forwarding everything changes accuracy by {low * 100:+.1f} to {high * 100:+.1f} points"
-    if low <= 0:
-        found = "not shown to be better than the local model" if high > 0 else "worse than the local model"
-        return (
-            f"the remote is {found} on these inputs: {gain} (95 %, n = {chosen.n})",
-            *_beyond_best(advantage, local_correct, merged_correct, curve),
+    right = np.where(forward, seen.merged_correct[:, None], seen.local_correct[:, None])
+    everything, n = _EVERYTHING[merge], len(seen)
+    gain = difference(seen.merged_correct, seen.local_correct, seen.weight)
+    alone = difference(seen.remote_correct, seen.local_correct, seen.weight)
+    found = []
+    if alone.low <= 0:
+        found.append(
+            f"the remote is {_not_better(alone)} the local model on these inputs: asking it always changes accuracy by "
+            f"{signed_points(alone)} (95 %, n = {n})"
         )
-    return (
-        _enough(curve),
-        *_beyond_best(advantage, local_correct, merged_correct, curve),
-        *_uninformative(advantage, local_correct, merged_correct, chosen),
+    if merge not in _REMOTE and (gain.low > 0) != (alone.low > 0):
+        found.append(f"{everything} is {_not_better(gain)} the local model: {signed_points(gain)} (95 %, n = {n})")
+    if gain.low > 0:
+        found.append(_enough(seen, right, curve, everything))
+    found.extend(_beyond_best(seen, right, curve, everything))
+    if gain.low > 0:
+        found.extend(_uninformative(seen, forward[:, position]))
+    return tuple(found)
+
+
+def signed_points(gain: Estimate) -> str:
+    """Return the interval of a difference of accuracies in percentage points, such as `-0.4 to +1.2 points`."""
+    return f"{gain.low * 100:+.1f} to {gain.high * 100:+.1f} points"
+
+
+def _not_better(gain: Estimate) -> str:
+    if gain.low > 0:
+        return "better than"
+    return "not shown to be better than" if gain.high > 0 else "worse than"
+
+
+def _enough(seen: Outcomes, right: Correct, curve: Sequence[OperatingPoint], everything: str) -> str:
+    """Say which offload rate comes near; its interval has the rates at which that is open."""
+    behind = [difference(seen.merged_correct, answers, seen.weight) for answers in right.T]
+    rates = [point.offload_rate for point in curve]
+    near, low, high = (
+        next((rate for rate, one in zip(rates, behind, strict=True) if getattr(one, end) <= _NEAR), 1.0)
+        for end in ("value", "low", "high")
     )
+    share = f"{near:.0%} ({low:.0%} to {high:.0%})"
+    if near == 0:
+        return f"the local model alone is within a point of {everything}"
+    if near >= _TOO_WEAK:
+        return f"the local model is too weak: {share} must be forwarded to come within a point of {everything}"
+    return f"forwarding {share} comes within a point of {everything}"
 
 
-def _enough(curve: tuple[OperatingPoint, ...]) -> str:
-    always = curve[-1].accuracy
-    near = next(point for point in curve if point.accuracy >= always - _NEAR)
-    if near.offload_rate == 0:
-        return "the local model alone is within a point of forwarding everything"
-    if near.offload_rate >= _TOO_WEAK:
-        return (
-            f"the local model is too weak: {near.offload_rate:.0%} must be forwarded to come within a point of "
-            "forwarding everything"
-        )
-    return f"forwarding {near.offload_rate:.0%} comes within a point of forwarding everything"
-
-
-def _beyond_best(
-    advantage: NDArray[np.float32],
-    local_correct: NDArray[np.bool_],
-    merged_correct: NDArray[np.bool_],
-    curve: tuple[OperatingPoint, ...],
-) -> tuple[str, ...]:
-    best = max(curve, key=lambda point: point.accuracy)
-    cascade = np.where(advantage < np.float32(best.threshold), merged_correct, local_correct)
-    low, high = paired_difference_interval(cascade, merged_correct, level=1 - 0.05 / len(curve))  # for the search
-    if low <= 0:
+def _beyond_best(seen: Outcomes, right: Correct, curve: Sequence[OperatingPoint], everything: str) -> tuple[str, ...]:
+    best = max(range(len(curve)), key=lambda one: curve[one].accuracy)
+    level = 1 - 0.05 / len(curve)  # for the search
+    loss = difference(right[:, best], seen.merged_correct, seen.weight, level=level)
+    if loss.low <= 0:
         return ()
+    as_good = [
+        point.offload_rate
+        for point, answers in zip(curve, right.T, strict=True)
+        if difference(right[:, best], answers, seen.weight, level=level).low <= 0
+    ]
     return (
-        f"forwarding more than {best.offload_rate:.0%} lowers accuracy: forwarding everything loses "
-        f"{low * 100:.1f} to {high * 100:.1f} points",
+        f"forwarding more than {curve[best].offload_rate:.0%} ({min(as_good):.0%} to {max(as_good):.0%}) lowers "
+        f"accuracy: {everything} loses {loss.low * 100:.1f} to {loss.high * 100:.1f} points",
     )
 
 
-def _uninformative(
-    advantage: NDArray[np.float32],
-    local_correct: NDArray[np.bool_],
-    merged_correct: NDArray[np.bool_],
-    chosen: OperatingPoint,
-) -> tuple[str, ...]:
-    forward = advantage < np.float32(chosen.threshold)
+def _uninformative(seen: Outcomes, forward: NDArray[np.bool_]) -> tuple[str, ...]:
     if not 0 < forward.sum() < len(forward):
         return ()
-    gain = merged_correct.astype(float) - local_correct
-    difference = gain[forward].mean() - gain[~forward].mean()
-    error = np.sqrt(gain[forward].var() / forward.sum() + gain[~forward].var() / (~forward).sum())
-    if difference > 1.96 * error:
+    gain = seen.merged_correct.astype(np.float64) - seen.local_correct
+    weight = np.ones(len(gain)) if seen.weight is None else seen.weight
+    asked, kept = weight * forward, weight * ~forward
+    means = [share @ gain / share.sum() for share in (asked, kept)]
+    errors = [share**2 @ (gain - m) ** 2 / share.sum() ** 2 for share, m in zip((asked, kept), means, strict=True)]
+    if means[0] - means[1] > 1.96 * np.sqrt(sum(errors)):
         return ()
     return ("the score does not show where the remote helps: forwarding inputs at random would do as well",)
 
@@ -106,12 +127,9 @@ def cascade_rows(plan: CascadePlan) -> Iterator[tuple[str, str]]:
     yield "remote", str(plan.remote)
     yield from plan_rows(plan.policy, f"; score: {plan.score}; merge: {plan.merge}")
     if len(plan.routing) > 1:
-        best, last = plan.routing[0], plan.routing[-1]
-        yield (
-            "chosen from",
-            f"{len(plan.routing)} scores and merge rules, cross-fitted: {best.accuracy:.1%} at {best.offload_rate:.1%} "
-            f"offload; the worst, {last.score} with {last.merge}, has {last.accuracy:.1%} at {last.offload_rate:.1%}",
-        )
+        yield "chosen from", f"{len(plan.routing)} candidates (score, merge rule, estimate), by cross-fitted accuracy:"
+        for name, one in (("best", plan.routing[0]), ("worst", plan.routing[-1])):
+            yield "", f"{name} {one.score}, {one.merge}, {one.estimate}: {_candidate(one)}"
     if plan.certificate:
         yield "certificate", str(plan.certificate)
 
@@ -125,10 +143,20 @@ def plan_rows(plan: Plan, routing: str = "") -> Iterator[tuple[str, str]]:
         f"{len(plan.table.values)} bins",
     )
     yield "", str(plan.chosen)
-    if plan.chosen.offload_rate == 0.0:
-        yield "", "nothing will be forwarded: the remote is expected to help nowhere within the objective"
+    if plan.chance is not None:
+        yield "", f"chance of meeting the aim: {plan.chance:.0%}"
     for sentence in plan.advice:
         yield "advice", sentence
+
+
+def _candidate(one: Routing) -> str:
+    rate, accuracy = one.offload_interval, one.accuracy_interval
+    assert rate is not None
+    assert accuracy is not None
+    return (
+        f"accuracy {one.accuracy:.1%} ({accuracy[0]:.1%} to {accuracy[1]:.1%}) at {one.offload_rate:.1%} "
+        f"({rate[0]:.1%} to {rate[1]:.1%}) offload"
+    )
 
 
 def as_text(rows: Iterator[tuple[str, str]] | Sequence[tuple[str, str]]) -> str:

@@ -110,8 +110,10 @@ def calibrate(
     objective: Objective,
     scores: Sequence[str] = SCORES,
     merges: Sequence[str] = MERGES,
-    estimate: str = "shrunk",
+    estimate: str = "auto",
     bins: int | None = None,
+    even_without_gain: bool = False,
+    calibrator: str = "auto",
     output: str | None = None,
     kind: str | None = None,
     expected: NDArray[np.floating] | None = None,
@@ -130,8 +132,10 @@ def calibrate(
         objective: the aim of the plan.
         scores: routing scores to choose among.
         merges: merge rules to choose among.
-        estimate: what the advantage is estimated from: `confidences` (the paper's rule), `labels` or `shrunk`.
-        bins: number of bins of the advantage table; by default 15, or for `shrunk` up to 50.
+        estimate: of the advantage: `monotone`, `shrunk`, `labels`, `confidences` (the paper's rule), or `auto`.
+        bins: number of bins of the advantage table; by default 15, or for `monotone` and `shrunk` up to 50.
+        even_without_gain: whether to forward although cross-fitting shows no gain.
+        calibrator: of both confidences: `temperature`, `map`, or `auto`, which adds a map where it is better.
         output: the body's output that holds the logits, if it is not evident.
         kind: one of `KINDS`, if the values do not tell.
         expected: [n, classes], logits or probabilities on that data of the model that the body was converted from;
@@ -147,7 +151,14 @@ def calibrate(
     found = Body(model, logits, str(body), Path(body).name, sha256, tuple(map(str, labels)))
     if expected is not None:
         check_source(local_scores, kind_of(logits, local_scores), expected, _SOURCE_TOLERANCE)
-    options = {"scores": scores, "merges": merges, "estimate": estimate, "bins": bins}
+    options = {
+        "scores": scores,
+        "merges": merges,
+        "estimate": estimate,
+        "bins": bins,
+        "even_without_gain": even_without_gain,
+        "calibrator": calibrator,
+    }
     return write_cascade(found, out, data, local_scores, remote_scores, objective=objective, golden=golden, **options)
 
 

@@ -16,7 +16,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from edgecascade.calibration import AdvantageTable, DecisionRule
 from edgecascade.export.graph import Step, keep, opset, renamed, tensor_names
 from edgecascade.export.logits import logits_steps
-from edgecascade.types.costs import ErrorCosts
+from edgecascade.types.confidence_map import ConfidenceMap
 from edgecascade.types.document import GOLDEN_KEY, KEY, MOVED_KEY, CascadeDocument
 from edgecascade.types.errors import ExportError
 
@@ -42,6 +42,7 @@ _CONSTANTS: dict[str, NDArray[Any]] = {
     "first": np.array([0], np.int64),
     "second": np.array([1], np.int64),
     "tiny": np.array(np.finfo(np.float32).tiny, np.float32),
+    "zero": np.array(0, np.float32),
     "one": np.array(1, np.float32),
     "column": np.array([-1, 1], np.int64),
 }
@@ -86,7 +87,7 @@ def fold(
         body: an ONNX model of opset 13 or newer, not a cascade model.
         logits: the tensor that holds the logits [batch, classes], or what they are computed from.
         kind: what that tensor holds, one of `KINDS`.
-        rule: temperature, advantage table, threshold, score and costs.
+        rule: temperature, advantage table, threshold, score, costs and confidence map.
         document: the content of the metadata key `edgecascade`.
 
     Raises:
@@ -112,11 +113,11 @@ def fold(
     for name, value in defaults.items():
         model.graph.initializer.append(numpy_helper.from_array(np.asarray(value, np.float32), name))
         model.graph.input.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, OVERRIDABLE[name]))
-    head = [*_confidence_steps(opset(body), rule.costs), *_SCORES[rule.score], *_DECISION]
+    head = [*_confidence_steps(opset(body), rule), *_SCORES[rule.score], *_DECISION]
     steps = [*logits_steps(logits, kind), *head]
     used = {name for _, inputs, _, _ in steps for name in inputs}
     constants = _CONSTANTS if rule.costs is None else {**_CONSTANTS, "costs": rule.costs.array}
-    for name, value in constants.items():
+    for name, value in {**constants, **_map_constants(rule.confidence_map)}.items():
         if name in used:
             model.graph.initializer.append(numpy_helper.from_array(value, f"{INNER}{name}"))
     model.graph.node.extend(_nodes(steps))
@@ -132,7 +133,8 @@ def rule_of(model: ModelProto) -> DecisionRule:
     """Return the rule that was folded into a cascade model."""
     value = {one.name: numpy_helper.to_array(one) for one in model.graph.initializer if one.name in OVERRIDABLE}
     text = next(entry.value for entry in model.metadata_props if entry.key == KEY)
-    planned = CascadeDocument.from_json(text, "model").policy
+    document = CascadeDocument.from_json(text, "model")
+    planned = document.policy
     counts = np.asarray(planned.counts)
     return DecisionRule(
         temperature=float(value["temperature"]),
@@ -140,6 +142,7 @@ def rule_of(model: ModelProto) -> DecisionRule:
         threshold=float(value["threshold"]),
         score=planned.score,
         costs=planned.costs,
+        confidence_map=document.calibration.confidence_map,
     )
 
 
@@ -161,7 +164,22 @@ def unfold(model: ModelProto) -> ModelProto:
     return renamed(body, {new: old for old, new in moved.items()})
 
 
-def _confidence_steps(version: int, costs: ErrorCosts | None) -> list[Step]:
+def _map_constants(found: ConfidenceMap | None) -> dict[str, NDArray[np.float32]]:
+    """Return the constants of a map: a column per segment, and before them one for the lowest value.
+
+    A share is (p - start) * rate, clipped to 0..1; that of the first column is 1 for every probability.
+    """
+    if found is None:
+        return {}
+    knots, values = np.array(found.knots, np.float64), np.array(found.values, np.float64)
+    return {
+        "map_starts": np.append(-1.0, knots[:-1]).astype(np.float32),
+        "map_rates": np.append(1.0, 1 / np.diff(knots)).astype(np.float32),
+        "map_rises": np.append(values[0], np.diff(values)).astype(np.float32),
+    }
+
+
+def _confidence_steps(version: int, rule: DecisionRule) -> list[Step]:
     """Return the steps from `logits` to label and confidence, and to everything that a score is computed from."""
     inputs, attributes = (["probabilities"], {"axes": [1]}) if version < 18 else (["probabilities", "axis"], {})
     calibrated: list[Step] = [
@@ -169,20 +187,33 @@ def _confidence_steps(version: int, costs: ErrorCosts | None) -> list[Step]:
         ("Softmax", ["scaled"], "probabilities", {"axis": 1}),
         ("ReduceMax", inputs, "largest", {"keepdims": 1, **attributes}),
     ]
-    if costs is None:
-        return [
-            ("ArgMax", ["logits"], "label", {"axis": 1, "keepdims": 0}),
-            *calibrated,
-            ("Squeeze", ["largest", "axis"], "confidence", {}),
-        ]
-    combine, choose = ("Mul", "ArgMax") if costs.array.ndim == 1 else ("MatMul", "ArgMin")
+    if rule.costs is None:
+        return [("ArgMax", ["logits"], "label", {"axis": 1, "keepdims": 0}), *calibrated, *_final("largest", rule)]
+    combine, choose = ("Mul", "ArgMax") if rule.costs.array.ndim == 1 else ("MatMul", "ArgMin")
     return [
         *calibrated,
         (combine, ["probabilities", "costs"], "weighted", {}),
         (choose, ["weighted"], "answer", {"axis": 1, "keepdims": 1}),
         ("Squeeze", ["answer", "axis"], "label", {}),
         ("GatherElements", ["probabilities", "answer"], "probability", {"axis": 1}),
-        ("Squeeze", ["probability", "axis"], "confidence", {}),
+        *_final("probability", rule),
+    ]
+
+
+def _final(probability: str, rule: DecisionRule) -> list[Step]:
+    """Return the steps to `confidence` from the probability [batch, 1] of the label.
+
+    A map is linear interpolation, here a sum of shares of its rises, because that is monotone in any arithmetic. No
+    operator multiplies matrices, which some providers do with ten bits.
+    """
+    if rule.confidence_map is None:
+        return [("Squeeze", [probability, "axis"], "confidence", {})]
+    return [
+        ("Sub", [probability, "map_starts"], "map_past", {}),
+        ("Mul", ["map_past", "map_rates"], "map_shares", {}),
+        ("Clip", ["map_shares", "zero", "one"], "map_passed", {}),
+        ("Mul", ["map_passed", "map_rises"], "map_risen", {}),
+        ("ReduceSum", ["map_risen", "axis"], "confidence", {"keepdims": 0}),
     ]
 
 

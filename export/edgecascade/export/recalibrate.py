@@ -62,7 +62,7 @@ def recalibrate(
         remote_scores: [n, classes], the remote's logits or probabilities on that data.
         objective: the aim of the plan.
         golden: whether a few of the inputs may travel in the file.
-        options: `scores`, `merges`, `estimate` and `bins`, as in `calibrate`.
+        options: `scores`, `merges`, `estimate`, `bins`, `even_without_gain` and `calibrator`, as in `calibrate`.
 
     Raises:
         ModelFileError: the file is not a cascade model.
@@ -99,7 +99,7 @@ def move_threshold(
     model = load_model(path)
     session = open_session(path)
     document = read_document(session, path)
-    chosen = objective.choose(document.operating_curve, document.remote.accuracy.value)
+    chosen = objective.choose(document.operating_curve, document.remote.accuracy.value, document.policy.chosen.n)
     moved = "the threshold was moved along the curve of the calibration data; nothing was measured anew"
     policy = replace(
         document.policy, objective=str(objective), threshold=chosen.threshold, chosen=chosen, advice=(moved,)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from edgecascade.runtime.batch import Batch
     from edgecascade.runtime.budget import Budget, Rate
     from edgecascade.runtime.cascade import Cascade
-    from edgecascade.runtime.counts import Counts, Durations
+    from edgecascade.runtime.counts import CascadeHealth, Counts, Durations
     from edgecascade.runtime.deadline import Deadline
     from edgecascade.runtime.engine import Declared
     from edgecascade.runtime.metrics.opentelemetry import export_to_opentelemetry
@@ -66,6 +66,7 @@ __all__ = [
     "Calibration",
     "Cascade",
     "CascadeDocument",
+    "CascadeHealth",
     "Certificate",
     "Chat",
     "CircuitBreaker",
@@ -120,6 +121,7 @@ _MODULES = {
     "Calibration": "edgecascade.types.document",
     "Cascade": "edgecascade.runtime.cascade",
     "CascadeDocument": "edgecascade.types.document",
+    "CascadeHealth": "edgecascade.runtime.counts",
     "Certificate": "edgecascade.types.document",
     "Chat": "edgecascade.runtime.remotes.chat",
     "CircuitBreaker": "edgecascade.runtime.remotes.circuit",

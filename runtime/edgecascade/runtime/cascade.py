@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from edgecascade.runtime.batch import as_batch, copied, rows
-from edgecascade.runtime.counts import Tally
+from edgecascade.runtime.counts import CascadeHealth, Tally
 from edgecascade.runtime.deadline import Deadline
 from edgecascade.runtime.dispatch import AT_ONCE, Dispatcher, Failure, Purpose, Request
 from edgecascade.runtime.local_model import LocalModel
@@ -57,6 +57,7 @@ class Cascade:
         self._labels = local.document.labels
         self._watch = dispatcher.watch
         self._tally = Tally()
+        self._overridden = local.policy != local.document.device_policy()
         self._decider_pool: ThreadPoolExecutor | None = None
 
     @classmethod
@@ -275,6 +276,7 @@ class Cascade:
             ArgumentError: the file does not allow this policy.
         """
         before = self._local.swap(policy)
+        self._overridden |= policy != self.document.device_policy()
         if self._watch is not None:
             self._watch.begin(self.document, policy)
         return before
@@ -323,11 +325,17 @@ class Cascade:
         """Return the number of answers so far, by reason and by source."""
         return self._tally.snapshot()
 
+    def health(self) -> CascadeHealth:
+        """Return whether the certificate in the file applies to the answers so far, and what they add to its loss."""
+        counts = self._tally.snapshot()
+        alarms = frozenset[str]() if self._watch is None else self._watch.health().active
+        return CascadeHealth(self.document.certificate, counts.inputs, counts.missed, self._overridden, alarms)
+
     def metrics(self) -> dict[str, Any]:
         """Return all counts as plain numbers by name, for `prometheus_text`, `export_to_opentelemetry` or JSON."""
         from edgecascade.runtime.metrics.snapshot import snapshot
 
-        return snapshot(self._tally, self._dispatcher)
+        return snapshot(self._tally, self._dispatcher, self.health())
 
     def close(self) -> None:
         """Close the remote's connections. Calls under way still return their answers."""

@@ -1,4 +1,7 @@
-"""Count answers and how long they took, in numbers that add up: local + forwarded = inputs."""
+"""Count answers and how long they took, in numbers that add up: local + forwarded = inputs.
+
+`CascadeHealth` says what the counts mean for the certificate in the file.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,14 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping
 from itertools import accumulate
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from edgecascade.types.answer import Answer, Reason, Source
 
-__all__ = ["BOUNDS", "Counts", "Durations", "Histogram", "Tally"]
+if TYPE_CHECKING:
+    from edgecascade.types.document import Certificate
+
+__all__ = ["BOUNDS", "CascadeHealth", "Counts", "Durations", "Histogram", "Tally"]
 
 # Inclusive upper bounds of the histogram's buckets, in seconds.
 BOUNDS = (
@@ -105,6 +111,63 @@ class Counts(NamedTuple):
     def forwarded(self) -> int:
         """Number of inputs that the policy forwarded, including those that got a local answer."""
         return self.inputs - self.local
+
+    @property
+    def missed(self) -> dict[Reason, int]:
+        """Number of inputs that were to be forwarded and got the local answer, by reason; absent where there are none.
+
+        Inputs of the reason `NOT_A_NUMBER` got the remote's answer.
+        """
+        reached = (Reason.CONFIDENT, Reason.OFFLOADED, Reason.NOT_A_NUMBER)
+        return {reason: n for reason, n in self.reasons.items() if n and reason not in reached}
+
+
+class CascadeHealth(NamedTuple):
+    """Whether the certificate in the file applies to the answers so far. `print` says it in words.
+
+    A certificate is about the policy in the file and assumes that the remote answers every forwarded input. An input
+    that was to be forwarded and got the local answer adds at most 1 / `inputs` to the loss of accuracy.
+
+    Attributes:
+        certificate: the guarantee in the file, or None.
+        inputs: number of answers so far.
+        missed: number of inputs that were to be forwarded and got the local answer, by reason.
+        overridden: whether a policy other than the file's is, or was, in force. The certificate is void then.
+        alarms: active alarms of the watch. A certificate also assumes inputs and a remote like those of its test.
+    """
+
+    certificate: Certificate | None
+    inputs: int
+    missed: Mapping[Reason, int]
+    overridden: bool
+    alarms: frozenset[str] = frozenset()
+
+    @property
+    def excess(self) -> float:
+        """The most that missed forwards add to the loss of accuracy of these answers, in [0, 1]."""
+        return sum(self.missed.values()) / self.inputs if self.inputs else 0.0
+
+    @property
+    def bound(self) -> float | None:
+        """The certified loss plus `excess`, at most 1; 1 if the certificate is void, None if there is none."""
+        if self.certificate is None:
+            return None
+        return 1.0 if self.overridden else min(1.0, self.certificate.loss + self.excess)
+
+    def __str__(self) -> str:
+        if self.certificate is None:
+            return "no certificate"
+        if self.overridden:
+            return "certificate void: a policy other than the file's is or was in force"
+        said = f"certificate applies: {self.certificate}; all of {self.inputs} inputs were answered as planned"
+        if self.missed:
+            reasons = ", ".join(f"{reason.value}: {n}" for reason, n in self.missed.items())
+            said = (
+                f"certified loss of {self.certificate.loss:.1%} exceeded by at most {self.excess:.2%}: "
+                f"of {self.inputs} inputs, {sum(self.missed.values())} were to be forwarded and got the local "
+                f"answer ({reasons})"
+            )
+        return f"{said}; in doubt while alarms are active: {', '.join(sorted(self.alarms))}" if self.alarms else said
 
 
 class Tally:

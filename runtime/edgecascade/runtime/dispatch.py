@@ -369,10 +369,13 @@ class Dispatcher:
             )
         finite = np.isfinite(scores)
         probabilities = calibration(scores if finite.all() else np.where(finite, scores, 0))
-        labels = labels_of(probabilities, policy.costs).tolist()
+        labels = labels_of(probabilities, policy.costs)
+        confidences = calibration.confidence(probabilities, labels)
         return [
-            Prediction(label, float(row[label]), row) if good else _NOT_FINITE
-            for label, row, good in zip(labels, probabilities, np.asarray(finite.all(axis=1)), strict=True)
+            Prediction(label, confidence, row) if good else _NOT_FINITE
+            for label, confidence, row, good in zip(
+                labels.tolist(), confidences.tolist(), probabilities, np.asarray(finite.all(axis=1)), strict=True
+            )
         ]
 
     def _finish(self, one: Request, outcome: Prediction | Failure) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from edgecascade.types.confidence_map import ConfidenceMap
 from edgecascade.types.costs import ErrorCosts
 from edgecascade.types.errors import ArgumentError, ModelFileError
 from edgecascade.types.estimate import Estimate, OperatingPoint
@@ -33,7 +34,9 @@ __all__ = [
     "Routing",
     "SourceRecord",
     "TextPreprocessing",
+    "calibration_dict",
     "certificate_dict",
+    "point_dict",
     "policy_dict",
     "preprocessing_dict",
     "read_preprocessing",
@@ -46,6 +49,7 @@ LABELS_KEY = f"{KEY}.labels"  # the class names of a body
 MOVED_KEY = f"{KEY}.moved"  # names in the body that were changed to make room for ours, old to new
 PREPROCESSING_KEY = f"{KEY}.preprocessing"  # what happens to an input before the body
 _LARGEST = 1 << 24  # characters: far above any real document, far below a device's memory
+_CONSIDERED_INTERVALS = ("offload_interval", "accuracy_interval")
 _DAMAGE = (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError, OverflowError)
 
 
@@ -111,10 +115,13 @@ Preprocessing = ImagePreprocessing | TextPreprocessing
 
 @dataclass(frozen=True)
 class Calibration:
-    """A fitted temperature. "Before" is T = 1; all is measured on the data that it was fitted on.
+    """A fitted temperature, and a map of the confidence where no temperature is enough. "Before" is T = 1.
+
+    The temperature is measured on the data that it was fitted on. With a map, "after" is the final confidence of each
+    input, by a map that was fitted without that input.
 
     Attributes:
-        method: `temperature`.
+        method: `temperature` or `temperature + map`.
         temperature: T, which divides the logits.
         n: number of labelled inputs that it was fitted on.
         accuracy: share of right labels among them, which a temperature does not change.
@@ -122,6 +129,7 @@ class Calibration:
         nll_after: the same at T.
         ece_before: expected calibration error in 15 equal-width bins, less the bias that finite data gives it.
         ece_after: the same at T.
+        confidence_map: from the label's probability at T to the confidence; None if the two are the same.
     """
 
     method: str
@@ -132,11 +140,13 @@ class Calibration:
     nll_after: Estimate
     ece_before: Estimate
     ece_after: Estimate
+    confidence_map: ConfidenceMap | None = None
 
     def __str__(self) -> str:
-        before, after = self.ece_before, self.ece_after
+        before, after, found = self.ece_before, self.ece_after, self.confidence_map
+        knots = "" if found is None else f" and a map of {len(found.knots)} knots"
         return (
-            f"accuracy {self.accuracy.percent()}, T = {self.temperature:.4f} on n = {self.n}, "
+            f"accuracy {self.accuracy.percent()}, T = {self.temperature:.4f}{knots} on n = {self.n}, "
             f"ECE {before.value:.3f} -> {after.value:.3f} ({after.low:.3f} to {after.high:.3f})"
         )
 
@@ -173,14 +183,17 @@ class Certificate:
 
 @dataclass(frozen=True)
 class Routing:
-    """One score with one merge rule, judged on inputs that it was not planned on.
+    """One score with one merge rule and one estimate, judged on inputs that it was not planned on.
 
     Attributes:
         score: `confidence`, `margin` or `entropy`.
         merge: `replace`, `confident` or `average`.
         offload_rate: cross-fitted offload rate, in [0, 1].
         accuracy: cross-fitted accuracy, in [0, 1].
-        merit: the objective's value at these two; the candidate with the highest is chosen.
+        merit: the accuracy, less the cost of the forwards in units of a wrong answer.
+        estimate: of the advantage, as in `PolicyRecord`; None in a file without it, as are the intervals.
+        offload_interval: 95 % interval of the offload rate.
+        accuracy_interval: 95 % interval of the accuracy.
     """
 
     score: str
@@ -188,6 +201,9 @@ class Routing:
     offload_rate: float
     accuracy: float
     merit: float
+    estimate: str | None = None
+    offload_interval: tuple[float, float] | None = None
+    accuracy_interval: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -197,7 +213,7 @@ class PolicyRecord:
     Attributes:
         score: the score that the advantage table is indexed by: `confidence`, `margin` or `entropy`.
         merge: `replace`, `confident` or `average`.
-        estimate: the data that the advantage was estimated from: `confidences`, `labels` or `shrunk`.
+        estimate: how the advantage was estimated: `monotone`, `shrunk`, `labels` or `confidences`.
         objective: the aim of the plan, in words.
         threshold: inputs whose advantage is below it are forwarded.
         chosen: the operating point of `threshold` on the calibration data.
@@ -207,7 +223,8 @@ class PolicyRecord:
         values: advantages between them; likewise.
         counts: calibration inputs in each bin.
         intervals: 95 % interval of local minus merged accuracy in each bin.
-        considered: every score and merge rule considered, the chosen one first.
+        considered: every score, merge rule and estimate considered, the chosen one first.
+        chance: the probability that an aim of the objective is met; None without one.
         costs: of the errors, by which labels are chosen; None if all cost the same.
     """
 
@@ -224,6 +241,7 @@ class PolicyRecord:
     counts: tuple[int, ...]
     intervals: tuple[tuple[float, float], ...]
     considered: tuple[Routing, ...]
+    chance: float | None = None
     costs: ErrorCosts | None = None
 
 
@@ -277,7 +295,8 @@ class CascadeDocument:
     @property
     def calibrate_remote(self) -> RemoteCalibration:
         """How to read the remote's scores."""
-        return RemoteCalibration(self.remote.temperature, self.remote_scores == "probabilities")
+        remote = self.remote
+        return RemoteCalibration(remote.temperature, self.remote_scores == "probabilities", remote.confidence_map)
 
     def device_policy(self) -> Policy:
         """Return the policy that the device decides by."""
@@ -299,10 +318,10 @@ class CascadeDocument:
             "written_by": self.written_by,
             "labels": list(self.labels),
             "preprocessing": None if self.preprocessing is None else preprocessing_dict(self.preprocessing),
-            "calibration": asdict(self.calibration),
-            "remote": {**asdict(self.remote), "scores": self.remote_scores},
+            "calibration": calibration_dict(self.calibration),
+            "remote": {**calibration_dict(self.remote), "scores": self.remote_scores},
             "policy": policy_dict(self.policy),
-            "operating_curve": [asdict(point) for point in self.operating_curve],
+            "operating_curve": [point_dict(point) for point in self.operating_curve],
             "certificate": None if self.certificate is None else certificate_dict(self.certificate),
             "source": asdict(self.source),
         }
@@ -347,17 +366,36 @@ class CascadeDocument:
         return document
 
 
+def calibration_dict(calibration: Calibration) -> dict[str, Any]:
+    """Return a calibration as it is in JSON, where `knots` and `values` are those of its map, if it has one."""
+    found = asdict(calibration)
+    mapped = found.pop("confidence_map")
+    return {**found, **(mapped or {})}
+
+
 def certificate_dict(certificate: Certificate) -> dict[str, Any]:
     """Return a certificate as it is in JSON."""
-    return {name: value for name, value in asdict(certificate).items() if value is not None}
+    return _without_none(asdict(certificate))
 
 
 def policy_dict(record: PolicyRecord) -> dict[str, Any]:
     """Return a policy as it is in JSON, where its advice is called `verdict`."""
-    policy = {"verdict" if name == "advice" else name: value for name, value in asdict(record).items()}
-    if record.costs is not None:
-        policy["costs"] = record.costs.values
-    return {name: value for name, value in policy.items() if value is not None}
+    policy = {
+        **asdict(record),
+        "chosen": point_dict(record.chosen),
+        "considered": [_without_none(asdict(one)) for one in record.considered],
+        "costs": None if record.costs is None else record.costs.values,
+    }
+    return {"verdict" if name == "advice" else name: value for name, value in _without_none(policy).items()}
+
+
+def point_dict(point: OperatingPoint) -> dict[str, Any]:
+    """Return an operating point as it is in JSON."""
+    return _without_none(asdict(point))
+
+
+def _without_none(found: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def preprocessing_dict(preprocessing: Preprocessing) -> dict[str, Any]:
@@ -422,11 +460,13 @@ def _preprocessing(found: Mapping[str, Any] | None) -> Preprocessing | None:
 
 def _calibration(found: Mapping[str, Any]) -> Calibration:
     measured = ("accuracy", "nll_before", "nll_after", "ece_before", "ece_after")
+    mapped = found.get("knots") is not None
     return Calibration(
-        str(found["method"]),
-        float(found["temperature"]),
-        int(found["n"]),
-        *(_estimate(found[name]) for name in measured),
+        method=str(found["method"]),
+        temperature=float(found["temperature"]),
+        n=int(found["n"]),
+        **{name: _estimate(found[name]) for name in measured},
+        confidence_map=ConfidenceMap(_numbers(found["knots"]), _numbers(found["values"])) if mapped else None,
     )
 
 
@@ -444,6 +484,7 @@ def _point(found: Mapping[str, Any]) -> OperatingPoint:
         accuracy_interval=_two(found["accuracy_interval"]),
         accuracy_band=_two(found["accuracy_band"]),
         n=int(found["n"]),
+        loss=None if found.get("loss") is None else _estimate(found["loss"]),
     )
 
 
@@ -481,9 +522,12 @@ def _policy(found: Mapping[str, Any]) -> PolicyRecord:
                 float(one["offload_rate"]),
                 float(one["accuracy"]),
                 float(one["merit"]),
+                None if one.get("estimate") is None else str(one["estimate"]),
+                *(None if one.get(name) is None else _two(one[name]) for name in _CONSIDERED_INTERVALS),
             )
             for one in considered
         ),
+        chance=None if found.get("chance") is None else float(found["chance"]),
         costs=None if found.get("costs") is None else ErrorCosts(found["costs"]),
     )
     if record.values is not None and len(record.values) != len(record.counts):

@@ -55,12 +55,14 @@ class OperatingPoint(Point):
         accuracy_interval: of the accuracy, for a threshold that was fixed beforehand.
         accuracy_band: of the accuracy at all thresholds of the curve at once, which allows for the choice of one.
         n: number of inputs that it was measured on.
+        loss: accuracy of the remote's own answers to all inputs, minus this accuracy; None in a file without it.
     """
 
     offload_interval: tuple[float, float]
     accuracy_interval: tuple[float, float]
     accuracy_band: tuple[float, float]
     n: int
+    loss: Estimate | None = None
 
     def __str__(self) -> str:
         low, high = self.accuracy_band

@@ -46,7 +46,13 @@ def merge(
 
 
 def merged_labels(
-    rule: str, local: NDArray[np.floating], remote: NDArray[np.floating], costs: ErrorCosts | None = None
+    rule: str,
+    local: NDArray[np.floating],
+    remote: NDArray[np.floating],
+    costs: ErrorCosts | None = None,
+    *,
+    local_confidence: NDArray[np.floating] | None = None,
+    remote_confidence: NDArray[np.floating] | None = None,
 ) -> NDArray[np.int64]:
     """Return the labels int64 [n] that `merge` gives, from calibrated probabilities [n, classes] of both models.
 
@@ -55,6 +61,8 @@ def merged_labels(
         local: the local model's probabilities; every rule replaces a row of NaN.
         remote: the remote's probabilities.
         costs: of the errors.
+        local_confidence: floating [n], by default the largest probability.
+        remote_confidence: likewise, of the remote.
 
     Raises:
         CalibrationError: the shapes differ, or the rule is unknown.
@@ -70,7 +78,8 @@ def merged_labels(
         return theirs
     if rule == "confident":
         if costs is None:
-            surer = local.max(axis=1) > remote.max(axis=1)
+            ours = local.max(axis=1) if local_confidence is None else local_confidence
+            surer = ours > (remote.max(axis=1) if remote_confidence is None else remote_confidence)
         else:
             surer = costs.expected(local).min(axis=1) < costs.expected(remote).min(axis=1)
         merged = np.where(surer, labels_of(local, costs), theirs)

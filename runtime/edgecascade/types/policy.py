@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from edgecascade.types.confidence_map import ConfidenceMap
 from edgecascade.types.costs import ErrorCosts
 from edgecascade.types.errors import ArgumentError
 from edgecascade.types.merge import MERGES
@@ -25,16 +26,23 @@ class RemoteCalibration(NamedTuple):
     Attributes:
         temperature: T that divides its logits.
         probabilities: whether its scores are probabilities, whose logarithms serve as logits.
+        confidence_map: from the calibrated probability of its label to its confidence; None if the two are the same.
     """
 
     temperature: float
     probabilities: bool
+    confidence_map: ConfidenceMap | None = None
 
     def __call__(self, scores: NDArray[Any]) -> NDArray[np.float32]:
         """Return calibrated probabilities float32 [n, classes] of scores [n, classes]."""
         logits = self.logits(scores) / self.temperature  # float64: `softmax` would round the temperature
         raised = np.exp(logits - logits.max(axis=1, keepdims=True))
         return np.asarray(raised / raised.sum(axis=1, keepdims=True), np.float32)
+
+    def confidence(self, probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the confidence float32 [n] in labels [n], from calibrated probabilities [n, classes]."""
+        chosen: NDArray[np.float32] = np.take_along_axis(probabilities, labels[:, None], axis=1)[:, 0]
+        return chosen if self.confidence_map is None else self.confidence_map(chosen).astype(np.float32)
 
     def logits(self, scores: NDArray[Any]) -> NDArray[np.float64]:
         """Return the scores as logits, up to a constant per row."""

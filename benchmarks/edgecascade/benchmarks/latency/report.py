@@ -351,7 +351,7 @@ def _validity_table(cells: Sequence[Cell]) -> Table:
         )
         for cell in cells
     )
-    note = "Right: share of the distinct inputs whose answer was their label, with Wilson's interval."
+    note = "Right: share of the distinct inputs whose answer was their label, with its exact interval."
     return Table(("run", "LoadGen says", "why", "right, %"), rows, note)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from typing import Any
 
+from edgecascade.calibration.cross_fit import ESTIMATES
 from edgecascade.calibration.decision import SCORES
 from edgecascade.calibration.objective import (
     CertifiedLoss,
@@ -14,11 +15,12 @@ from edgecascade.calibration.objective import (
     Objective,
     WhileItHelps,
 )
-from edgecascade.calibration.plan import ESTIMATES
+from edgecascade.calibration.scaling import CALIBRATORS
 from edgecascade.cli import rare
+from edgecascade.types.errors import CalibrationError
 from edgecascade.types.merge import MERGES
 
-__all__ = ["add_plan_arguments", "objective_if_any", "objective_of", "plan_options", "share"]
+__all__ = ["add_calibrator_argument", "add_plan_arguments", "objective_if_any", "objective_of", "plan_options", "share"]
 
 
 def share(text: str) -> float:
@@ -36,11 +38,14 @@ def add_plan_arguments(parser: ArgumentParser, *, required: bool = True) -> None
     """Add one objective, and what the plan may choose among."""
     objective = parser.add_argument_group("objective (choose one)").add_mutually_exclusive_group(required=required)
     objective.add_argument(
-        "--offload-rate", type=share, metavar="R", help="Most accuracy, forwarding at most this share of the inputs."
+        "--offload-rate", type=share, metavar="R", help="Most accuracy, forwarding about this share of the inputs."
     )
     objective.add_argument("--accuracy", type=share, metavar="A", help="Least offload at this accuracy.")
     objective.add_argument(
-        "--max-loss", type=share, metavar="E", help="Least offload at this loss against asking the remote always."
+        "--max-loss",
+        type=share,
+        metavar="E",
+        help="Least offload at this loss against asking the remote always, whose own answers it is compared with.",
     )
     objective.add_argument(
         "--certify",
@@ -62,6 +67,13 @@ def add_plan_arguments(parser: ArgumentParser, *, required: bool = True) -> None
     choice.add_argument(
         "--risk", type=share, default=0.05, help="Probability that a certificate does not hold (default 0.05)."
     )
+    choice.add_argument(
+        "--confidence",
+        type=_probability,
+        metavar="C",
+        help="Probability of meeting --accuracy or --max-loss (default 0.5: the estimate meets it), or of keeping to "
+        "--offload-rate (default: about that rate).",
+    )
     options = (
         ("--score", SCORES, "Routing score (default auto: cross-fitted)."),
         ("--merge", MERGES, "Merge rule (default auto: cross-fitted)."),
@@ -71,14 +83,36 @@ def add_plan_arguments(parser: ArgumentParser, *, required: bool = True) -> None
     rare(
         choice.add_argument(
             "--estimate",
-            choices=ESTIMATES,
-            default="shrunk",
-            help="Estimate of the advantage: from calibrated confidences alone (the paper's rule), from labels, or "
-            "from labels in small bins that borrow strength from their neighbours (default shrunk).",
+            choices=("auto", *ESTIMATES),
+            default="auto",
+            help="Estimate of the advantage from labels: rising with the score (monotone), in small bins that borrow "
+            "strength from their neighbours (shrunk), or in each bin alone (labels); or from calibrated confidences "
+            "alone, the paper's rule (default auto: monotone, unless shrunk is shown to gain more).",
         )
     )
-    text = "Bins of the advantage table (default 15; for shrunk one per 20 inputs, up to 50)."
+    text = "Bins of the advantage table (default 15; for monotone and shrunk one per 20 inputs, up to 50)."
     rare(choice.add_argument("--bins", type=int, help=text))
+    rare(
+        choice.add_argument(
+            "--even-without-gain",
+            action="store_true",
+            help="Forward although cross-fitting shows no gain from it; by default nothing is forwarded then.",
+        )
+    )
+    add_calibrator_argument(choice)
+
+
+def add_calibrator_argument(parser: Any) -> None:
+    """Add how the confidences are calibrated to a parser or a group."""
+    rare(
+        parser.add_argument(
+            "--calibrator",
+            choices=CALIBRATORS,
+            default="auto",
+            help="Calibration of the confidence: by a temperature alone, or by a rising map after it (default auto: "
+            "a map where it is better, cross-fitted). Decisions stay the same.",
+        )
+    )
 
 
 def objective_of(arguments: Namespace) -> Objective:
@@ -89,13 +123,19 @@ def objective_of(arguments: Namespace) -> Objective:
 
 
 def objective_if_any(arguments: Namespace) -> Objective | None:
-    """Return the objective, or None if none was given."""
+    """Return the objective, or None if none was given.
+
+    Raises:
+        CalibrationError: a confidence was given for an objective that has none.
+    """
+    confidence: float | None = arguments.confidence
     if arguments.offload_rate is not None:
-        return MostAccuracy(arguments.offload_rate)
-    if arguments.accuracy is not None:
-        return LeastOffload(accuracy=arguments.accuracy)
-    if arguments.max_loss is not None:
-        return LeastOffload(loss=arguments.max_loss)
+        return MostAccuracy(arguments.offload_rate, confidence)
+    if arguments.accuracy is not None or arguments.max_loss is not None:
+        sure = 0.5 if confidence is None else confidence
+        return LeastOffload(accuracy=arguments.accuracy, loss=arguments.max_loss, confidence=sure)
+    if confidence is not None:
+        raise CalibrationError("--confidence: expected --offload-rate, --accuracy or --max-loss with it")
     if arguments.certify is not None:
         return CertifiedLoss(arguments.certify, arguments.risk)
     if arguments.cost is not None:
@@ -110,7 +150,16 @@ def plan_options(arguments: Namespace) -> dict[str, Any]:
         "merges": MERGES if arguments.merge == "auto" else (arguments.merge,),
         "estimate": arguments.estimate,
         "bins": arguments.bins,
+        "even_without_gain": arguments.even_without_gain,
+        "calibrator": arguments.calibrator,
     }
+
+
+def _probability(text: str) -> float:
+    number = share(text)
+    if not 0.0 < number < 1.0:
+        raise ArgumentTypeError(f"expected a probability between 0 and 1, such as 0.95, got {text!r}")
+    return number
 
 
 def _costs(text: str) -> tuple[float, float, float, float]:

@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecascade.calibration._checks import check_seed
-from edgecascade.calibration.commands.arguments import share
+from edgecascade.calibration.commands.arguments import add_calibrator_argument, share
 from edgecascade.calibration.commands.outputs import SavedOutputs, SavedScores, read_model
 from edgecascade.calibration.intervals import proportion_interval
 from edgecascade.calibration.metrics import evaluate, evaluate_scores, risk_coverage
-from edgecascade.calibration.scaling import Candidate, choose_calibrator, fit_platt, fit_temperature
+from edgecascade.calibration.scaling import Candidate, calibrate_confidence, choose_calibrator
 from edgecascade.cli import rare
 from edgecascade.types.errors import CalibrationError
 from edgecascade.types.estimate import Estimate
@@ -44,13 +44,13 @@ class Evaluation:
     """Metrics before and after calibration, on inputs that the calibrator was not fitted on.
 
     Attributes:
-        method: `temperature`; or `platt` or `isotonic`, for scored answers.
+        method: `temperature` or `temperature + map`; or `platt` or `isotonic`, for scored answers.
         parameters: of the fitted calibrator.
-        candidates: the calibrators compared, if a choice was asked for.
+        candidates: the calibrators of scored answers that were compared.
         fitted_on: number of inputs of the fit.
         evaluated_on: number of inputs of the metrics.
         before: estimates by the keys of `evaluate` or `evaluate_scores`, and `risk_at_COVERAGE`: the share of wrong
-            answers among the surest, with Wilson's interval.
+            answers among the surest, with its exact interval.
         after: the same of the calibrated outputs.
     """
 
@@ -76,7 +76,8 @@ def configure(parser: ArgumentParser) -> None:
         "examples:\n"
         "  edgecascade evaluate outputs.npz\n"
         "  edgecascade evaluate pair.npz --array local --json evaluation.json\n\n"
-        "A random part of the inputs fits the calibrator, the others are evaluated; no input does both."
+        "A random part of the inputs fits the calibrator, the others are evaluated; no input does both. Scores are\n"
+        "calibrated by Platt scaling, or by isotonic regression where that is better, cross-fitted."
     )
     parser.add_argument(
         "outputs",
@@ -85,12 +86,8 @@ def configure(parser: ArgumentParser) -> None:
         "one .npz or .parquet file with outputs and labels, or score and correct; or two .npy files in this order.",
     )
     parser.add_argument("--json", metavar="FILE", help="Write the figures as JSON to FILE, or - for standard output.")
-    parser.add_argument(
-        "--calibrators",
-        action="store_true",
-        help="For scores: choose between Platt scaling and isotonic regression by cross-fitted likelihood.",
-    )
     parser.add_argument("--array", default="outputs", metavar="NAME", help="Array of the outputs (default outputs).")
+    add_calibrator_argument(parser)
     text = "Share of the inputs for the fit (default 0.5)."
     rare(parser.add_argument("--fit-share", type=share, default=0.5, metavar="S", help=text))
     text = "Seed of the split and the resampling (default 0)."
@@ -100,7 +97,9 @@ def configure(parser: ArgumentParser) -> None:
 def execute(arguments: Namespace) -> int:
     """Evaluate, then print and write."""
     outputs = read_model(*arguments.outputs, array=arguments.array)
-    found = evaluate_held_out(outputs, fit_share=arguments.fit_share, choose=arguments.calibrators, seed=arguments.seed)
+    found = evaluate_held_out(
+        outputs, fit_share=arguments.fit_share, calibrator=arguments.calibrator, seed=arguments.seed
+    )
     if arguments.json:
         text = json.dumps(found.to_dict(), allow_nan=False, indent=1)
         if arguments.json == "-":
@@ -114,14 +113,15 @@ def execute(arguments: Namespace) -> int:
 
 
 def evaluate_held_out(
-    outputs: SavedOutputs | SavedScores, *, fit_share: float = 0.5, choose: bool = False, seed: int = 0
+    outputs: SavedOutputs | SavedScores, *, fit_share: float = 0.5, calibrator: str = "auto", seed: int = 0
 ) -> Evaluation:
     """Fit a calibrator on a random part of the inputs and evaluate before and after it on the others.
 
     Args:
-        outputs: logits and labels, for a temperature; or scores and correctness, for Platt scaling.
+        outputs: logits and labels, or scores and correctness.
         fit_share: share of the inputs for the fit, in (0, 1).
-        choose: whether to choose between calibrators of scores by `choose_calibrator`.
+        calibrator: of classes, as in `calibrate_confidence`; of scores `map`, for isotonic regression, or `auto`, for
+            the choice of `choose_calibrator`.
         seed: of the splits and the resampling.
 
     Raises:
@@ -129,21 +129,22 @@ def evaluate_held_out(
     """
     check_seed(seed)
     if isinstance(outputs, SavedOutputs):
-        if choose:
-            raise CalibrationError("calibrators: expected score and correct to choose for, got outputs of classes")
-        return _evaluate_classes(outputs, fit_share, seed)
+        return _evaluate_classes(outputs, fit_share, calibrator, seed)
+    if calibrator not in ("auto", "map"):
+        raise CalibrationError(f"calibrator: expected auto or map for scores, got {calibrator!r}")
     fit, test = _split(outputs.score, outputs.correct, fit_share, seed)
     score, correct = outputs.score, outputs.correct
-    selection = choose_calibrator(score[fit], correct[fit], seed=seed) if choose else None
-    calibrator = selection.calibrator if selection else fit_platt(score[fit], correct[fit])
+    methods = ("isotonic",) if calibrator == "map" else None
+    chosen = choose_calibrator(score[fit], correct[fit], methods=methods, seed=seed)
+    assert chosen.calibrator is not None
     before, after = (
         _with_risks(evaluate_scores(some, correct[test], seed=seed), some, correct[test])
-        for some in (score[test], calibrator(score[test]))
+        for some in (score[test], chosen.calibrator(score[test]))
     )
     return Evaluation(
-        method=selection.method if selection else "platt",
-        parameters={name: np.asarray(value).tolist() for name, value in asdict(calibrator).items()},
-        candidates=selection.candidates if selection else (),
+        method=chosen.method,
+        parameters=_listed(asdict(chosen.calibrator)),
+        candidates=chosen.candidates,
         fitted_on=len(fit),
         evaluated_on=len(test),
         before=before,
@@ -151,19 +152,46 @@ def evaluate_held_out(
     )
 
 
-def _evaluate_classes(outputs: SavedOutputs, fit_share: float, seed: int) -> Evaluation:
+def _evaluate_classes(outputs: SavedOutputs, fit_share: float, calibrator: str, seed: int) -> Evaluation:
     logits, labels = outputs.logits, outputs.labels
     fit, test = _split(logits, labels, fit_share, seed)
-    temperature = fit_temperature(logits[fit], labels[fit])
-    before, after = (
-        _with_risks(
-            evaluate(probabilities, labels[test], seed=seed),
-            probabilities.max(axis=1),
-            probabilities.argmax(axis=1) == labels[test],
-        )
-        for probabilities in (softmax(logits[test]), softmax(logits[test], temperature))
+    found = calibrate_confidence(logits[fit], labels[fit], calibrator=calibrator, seed=seed)
+    correct = logits[test].argmax(axis=1) == labels[test]
+    raw, probabilities = softmax(logits[test]), softmax(logits[test], found.temperature)
+    confidence: NDArray[np.floating] = probabilities.max(axis=1)
+    parameters: dict[str, Any] = {"temperature": found.temperature}
+    before = evaluate(raw, labels[test], seed=seed)
+    if found.confidence_map is None:
+        after = evaluate(probabilities, labels[test], seed=seed)
+    else:
+        parameters |= _listed(asdict(found.confidence_map))
+        confidence = found.confidence_map(confidence)
+        after = evaluate(_spread(probabilities, confidence), labels[test], seed=seed)
+        after |= evaluate_scores(confidence, correct, seed=seed)  # the label may have the smaller part of the mass
+    return Evaluation(
+        method=found.method,
+        parameters=parameters,
+        candidates=(),
+        fitted_on=len(fit),
+        evaluated_on=len(test),
+        before=_with_risks(before, raw.max(axis=1), correct),
+        after=_with_risks(after, confidence, correct),
     )
-    return Evaluation("temperature", {"temperature": temperature}, (), len(fit), len(test), before, after)
+
+
+def _spread(probabilities: NDArray[np.floating], confidence: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return probabilities whose largest becomes the confidence, and whose others share the rest in proportion."""
+    others, top = probabilities.astype(np.float64), probabilities.argmax(axis=1)[:, None]
+    np.put_along_axis(others, top, 0.0, axis=1)
+    total = others.sum(axis=1, keepdims=True)
+    shares = np.where(total > 0, others / np.maximum(total, 1e-300), 1 / (others.shape[1] - 1))
+    spread: NDArray[np.float64] = shares * (1 - confidence[:, None])
+    np.put_along_axis(spread, top, confidence[:, None], axis=1)
+    return spread
+
+
+def _listed(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: np.asarray(value).tolist() for name, value in parameters.items()}
 
 
 def _split(

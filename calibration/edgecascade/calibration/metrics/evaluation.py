@@ -74,7 +74,7 @@ def evaluate_scores(
 ) -> dict[str, Estimate]:
     """Return the metrics of scores and the correctness of the answers that they belong to.
 
-    The keys: `accuracy`, with Wilson's interval; `ece` over 15 bins of equal width, `ece_corrected`, the same less
+    The keys: `accuracy`, with its exact interval; `ece` over 15 bins of equal width, `ece_corrected`, the same less
     its bias as in `calibration_error` and in cascade files, and `ece_equal_mass`, only where every score is in [0, 1];
     `auroc`, NaN where all answers are right or all wrong; `aurc`, by bootstrap.
 

@@ -1,15 +1,22 @@
 """Calibrators: from logits or raw scores to probabilities that are right as often as they say."""
 
-from edgecascade.calibration.scaling.choice import Candidate, Selection, choose_calibrator
-from edgecascade.calibration.scaling.isotonic import Isotonic, fit_isotonic
+from edgecascade.calibration.scaling.choice import (
+    CALIBRATORS,
+    Candidate,
+    Selection,
+    calibrate_confidence,
+    choose_calibrator,
+)
+from edgecascade.calibration.scaling.isotonic import fit_isotonic
 from edgecascade.calibration.scaling.platt import Platt, fit_platt
 from edgecascade.calibration.scaling.temperature import calibrate_temperature, fit_temperature, negative_log_likelihood
 
 __all__ = [
+    "CALIBRATORS",
     "Candidate",
-    "Isotonic",
     "Platt",
     "Selection",
+    "calibrate_confidence",
     "calibrate_temperature",
     "choose_calibrator",
     "fit_isotonic",

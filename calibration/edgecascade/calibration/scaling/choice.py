@@ -1,4 +1,4 @@
-"""The choice between Platt scaling and isotonic regression, by cross-validation.
+"""Choose a calibrator by cross-validation: from scores and correctness, or for the confidence of a classifier.
 
 The one-standard-error rule of Breiman et al., "Classification and Regression Trees" (1984), section 3.4.3: of methods
 that cross-validation cannot separate, choose the simplest.
@@ -6,23 +6,34 @@ that cross-validation cannot separate, choose the simplest.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from edgecascade.calibration._checks import check_scored_answers
-from edgecascade.calibration.scaling.isotonic import Isotonic, fit_isotonic
-from edgecascade.calibration.scaling.platt import Platt, fit_platt
+from edgecascade.calibration.metrics.reliability import calibration_error
+from edgecascade.calibration.scaling.isotonic import fit_isotonic, grouped
+from edgecascade.calibration.scaling.platt import Platt, fit_platt, row_weights
+from edgecascade.calibration.scaling.temperature import calibrate_temperature, mean_loss, row_losses
+from edgecascade.types.confidence_map import ConfidenceMap
+from edgecascade.types.costs import ErrorCosts, labels_of
+from edgecascade.types.document import Calibration
 from edgecascade.types.errors import CalibrationError
+from edgecascade.types.softmax import softmax
 
-__all__ = ["Candidate", "Selection", "choose_calibrator"]
+__all__ = ["CALIBRATORS", "Candidate", "Selection", "calibrate_confidence", "choose_calibrator"]
 
-_METHODS: dict[str, Callable[[NDArray[np.floating], NDArray[np.bool_]], Platt | Isotonic]] = {
-    "platt": fit_platt,
-    "isotonic": fit_isotonic,
-}
+CALIBRATORS = ("auto", "temperature", "map")
+_KNOTS = 16
+_STEEPEST = 64.0  # times the rounding error of a float32 near 1 is 4e-6, within the tolerance of the parity check
+_FEWEST = 10  # right and wrong answers, two in each of five folds
+_SMALLEST = 2.0**-25  # a probability nearer to 0 or 1 is 0 or 1 in float32
+
+Calibrator = Platt | ConfidenceMap
+_Fit = Callable[[NDArray[np.floating], NDArray[np.bool_], NDArray[np.float64]], Calibrator | None]
 
 
 @dataclass(frozen=True)
@@ -30,10 +41,10 @@ class Candidate:
     """A method and its cross-validated likelihood.
 
     Attributes:
-        method: `platt` or `isotonic`.
+        method: `unchanged`, `platt` or `isotonic`.
         nll: mean negative log-likelihood of rows outside the fit, in nats.
         nll_error: its standard error.
-        gain: Platt scaling's `nll` minus this one, in nats.
+        gain: the first candidate's `nll` minus this one, in nats.
         gain_error: standard error of the gain, from paired differences.
     """
 
@@ -49,27 +60,40 @@ class Selection:
     """The chosen calibrator and the evidence for it.
 
     Attributes:
-        method: `isotonic` if its gain is above one standard error of it, else `platt`.
-        calibrator: that method fitted to all rows.
-        candidates: both methods, Platt scaling first.
+        method: the first that no other beats by more than one standard error of the difference.
+        calibrator: that method fitted to all rows; None leaves probabilities as they are.
+        candidates: all methods, the simplest first.
+        held_out: float64 [n], the probability of each answer by the fit that has not seen it.
     """
 
     method: str
-    calibrator: Platt | Isotonic
+    calibrator: Calibrator | None
     candidates: tuple[Candidate, ...]
+    held_out: NDArray[np.float64] = field(compare=False, repr=False)
 
 
 def choose_calibrator(
-    score: NDArray[np.floating], correct: NDArray[np.bool_], *, folds: int = 5, seed: int = 0
+    score: NDArray[np.floating],
+    correct: NDArray[np.bool_],
+    weight: ArrayLike | None = None,
+    *,
+    probabilities: bool = False,
+    methods: Sequence[str] | None = None,
+    folds: int = 5,
+    seed: int = 0,
 ) -> Selection:
-    """Choose Platt scaling or isotonic regression by cross-fitted negative log-likelihood.
+    """Choose Platt scaling, isotonic regression or, for probabilities, neither by cross-fitted likelihood.
 
-    Both are fitted to all folds but one and measured on that one; folds are stratified by correctness. The standard
-    errors take the rows as independent, which ignores that the fits share data.
+    Each method is fitted to all folds but one and measured on that one; folds are stratified by correctness. The
+    standard errors take the rows as independent, which ignores that the fits share data.
 
     Args:
         score: floating [n], finite; higher is surer, on any scale.
         correct: bool [n], whether the answer was right.
+        weight: [n], numbers above 0 on any scale, by which each row counts; None for equal weights.
+        probabilities: whether the scores are probabilities. They may then stay `unchanged`, which is the simplest
+            method. Platt scaling acts on their log-odds, and the calibrator is a `ConfidenceMap` in every case.
+        methods: names to choose among, the simplest first; by default all.
         folds: at least 2.
         seed: of the split.
 
@@ -80,19 +104,75 @@ def choose_calibrator(
     >>> score = rng.normal(size=1000)
     >>> found = choose_calibrator(score, rng.random(1000) < 1 / (1 + np.exp(-2 * score)))
     >>> found.method, [f"{c.method} {c.nll:.3f} ± {c.nll_error:.3f}" for c in found.candidates]
-    ('platt', ['platt 0.503 ± 0.016', 'isotonic 0.516 ± 0.020'])
+    ('platt', ['platt 0.503 ± 0.016', 'isotonic 0.508 ± 0.016'])
     """
     check_scored_answers(score, correct)
+    weight = row_weights(weight, len(score))
     if not 2 <= folds <= len(score):
         raise CalibrationError(f"folds: expected 2 to {len(score)}, the number of rows, got {folds}")
+    known = _OF_PROBABILITIES if probabilities else _OF_SCORES
+    fits = {name: known[name] for name in (known if methods is None else methods)}
     fold = _deal(correct, folds, seed)
-    losses = {method: _cross_fitted(method, score, correct, fold) for method in _METHODS}
+    held_out = {name: _cross_fitted(fit, score, correct, weight, fold) for name, fit in fits.items()}
+    losses = {name: _losses(found, correct) for name, found in held_out.items()}
+    simplest = next(iter(losses.values()))
     candidates = tuple(
-        Candidate(method, *_mean_and_error(loss), *_mean_and_error(losses["platt"] - loss))
-        for method, loss in losses.items()
+        Candidate(name, *_mean_and_error(loss, weight), *_mean_and_error(simplest - loss, weight))
+        for name, loss in losses.items()
     )
-    method = "isotonic" if candidates[1].gain > candidates[1].gain_error else "platt"
-    return Selection(method, _METHODS[method](score, correct), candidates)
+    method = _simplest_of_the_best(losses, weight)
+    return Selection(method, fits[method](score, correct, weight), candidates, held_out[method])
+
+
+def calibrate_confidence(
+    logits: NDArray[np.floating],
+    labels: NDArray[np.integer],
+    weight: ArrayLike | None = None,
+    *,
+    calibrator: str = "auto",
+    costs: ErrorCosts | None = None,
+    seed: int = 0,
+) -> Calibration:
+    """Fit T, and a map from the label's probability to the confidence where that is better by cross-fitting.
+
+    The figures after calibration are those of the final confidence. With a map, each input is measured by a map that
+    was fitted without it, and the NLL is that of the probabilities in which the label has the confidence and the others
+    share the rest in proportion.
+
+    Args:
+        logits: floating [n, classes].
+        labels: integer [n].
+        weight: [n], numbers above 0 on any scale, by which each row counts; None for equal weights.
+        calibrator: `auto`, `temperature` or `map`.
+        costs: of the errors, by which the labels are chosen; None if all cost the same.
+        seed: of the split.
+
+    Raises:
+        CalibrationError: as `fit_temperature`; or a map is wanted, and fewer than ten answers are right or wrong.
+    """
+    if calibrator not in CALIBRATORS:
+        raise CalibrationError(f"calibrator: expected one of {', '.join(CALIBRATORS)}, got {calibrator!r}")
+    plain = calibrate_temperature(logits, labels)
+    probabilities = softmax(logits, plain.temperature)
+    answers = logits.argmax(axis=1) if costs is None else labels_of(probabilities, costs)
+    confidence, correct = np.take_along_axis(probabilities, answers[:, None], axis=1)[:, 0], answers == labels
+    fewest = min(np.count_nonzero(correct), np.count_nonzero(~correct))
+    if calibrator == "map" and fewest < _FEWEST:
+        raise CalibrationError(f"calibrator: expected {_FEWEST} right and {_FEWEST} wrong answers, got {fewest}")
+    if calibrator == "temperature" or fewest < _FEWEST:
+        return plain
+    methods = None if calibrator == "auto" else ("platt", "isotonic")
+    chosen = choose_calibrator(confidence, correct, weight, probabilities=True, methods=methods, seed=seed)
+    if not isinstance(chosen.calibrator, ConfidenceMap):
+        return plain
+    gain = _losses(confidence, correct) - _losses(chosen.held_out, correct)
+    return replace(
+        plain,
+        method="temperature + map",
+        nll_after=mean_loss(row_losses(logits, labels, plain.temperature) - gain),
+        ece_after=calibration_error(chosen.held_out, correct),
+        confidence_map=chosen.calibrator,
+    )
 
 
 def _deal(correct: NDArray[np.bool_], folds: int, seed: int) -> NDArray[np.intp]:
@@ -104,15 +184,82 @@ def _deal(correct: NDArray[np.bool_], folds: int, seed: int) -> NDArray[np.intp]
 
 
 def _cross_fitted(
-    method: str, score: NDArray[np.floating], correct: NDArray[np.bool_], fold: NDArray[np.intp]
+    fit: _Fit,
+    score: NDArray[np.floating],
+    correct: NDArray[np.bool_],
+    weight: NDArray[np.float64],
+    fold: NDArray[np.intp],
 ) -> NDArray[np.float64]:
-    """Return the negative log-likelihood [n] of each answer under the fit that has not seen it."""
-    probability = np.empty(len(score))
+    """Return the probability float64 [n] of each answer by the fit that has not seen it."""
+    probability = score.astype(np.float64)
     for one in np.unique(fold):
-        probability[fold == one] = _METHODS[method](score[fold != one], correct[fold != one])(score[fold == one])
-    with np.errstate(divide="ignore"):
-        return np.asarray(-np.log(np.where(correct, probability, 1 - probability)))
+        within, without = fold == one, fold != one
+        found = fit(score[without], correct[without], weight[without])
+        if found is not None:
+            probability[within] = found(score[within])
+    return probability
 
 
-def _mean_and_error(values: NDArray[np.float64]) -> tuple[float, float]:
-    return float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values)))
+def _losses(probability: NDArray[np.floating], correct: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return the negative log-likelihood float64 [n] of each answer, in nats."""
+    clipped = np.clip(probability.astype(np.float64), _SMALLEST, 1 - _SMALLEST)
+    return np.asarray(-np.log(np.where(correct, clipped, 1 - clipped)))
+
+
+def _mean_and_error(values: NDArray[np.float64], weight: NDArray[np.float64]) -> tuple[float, float]:
+    """Return the weighted mean and its standard error."""
+    n, total = len(values), weight.sum()
+    mean = float(weight @ values / total)
+    return mean, float(np.sqrt(weight**2 @ (values - mean) ** 2 * n / (n - 1)) / total)
+
+
+def _simplest_of_the_best(losses: Mapping[str, NDArray[np.float64]], weight: NDArray[np.float64]) -> str:
+    best = min(losses, key=lambda name: weight @ losses[name])
+    for name, loss in losses.items():
+        worse, error = _mean_and_error(loss - losses[best], weight)
+        if worse <= error:
+            return name
+    return best
+
+
+def _unchanged(score: NDArray[np.floating], correct: NDArray[np.bool_], weight: NDArray[np.float64]) -> None:
+    """Fit nothing."""
+
+
+def _platt_map(score: NDArray[np.floating], correct: NDArray[np.bool_], weight: NDArray[np.float64]) -> ConfidenceMap:
+    """Return Platt scaling of log-odds as a map, with knots at the ends and at the means of groups."""
+    clipped = np.clip(score.astype(np.float64), _SMALLEST, 1 - _SMALLEST)
+    log_odds = np.log(clipped) - np.log1p(-clipped)
+    ends = np.array([log_odds.min(), log_odds.max()])
+    platt = fit_platt(log_odds, correct, weight) if ends[0] < ends[1] else Platt(0.0, 0.0)
+    if platt.slope <= 0:  # the scores say nothing: every answer gets the same probability
+        return fit_isotonic(np.zeros(len(score)), correct, weight)
+    knots, values, _ = grouped(score, platt(log_odds), weight, _KNOTS - 2)
+    low, high = platt(ends)
+    return _gentle(np.hstack([score.min(), knots, score.max()]), np.hstack([low, values, high]))
+
+
+def _isotonic_map(
+    score: NDArray[np.floating], correct: NDArray[np.bool_], weight: NDArray[np.float64]
+) -> ConfidenceMap:
+    found = fit_isotonic(score, correct, weight, groups=_KNOTS)
+    return _gentle(np.array(found.knots), np.array(found.values))
+
+
+def _gentle(knots: NDArray[np.float64], values: NDArray[np.float64]) -> ConfidenceMap:
+    """Return a map of float32 numbers, in which knots that are too steep to resolve are merged."""
+    knots, values = (array.astype(np.float32).astype(np.float64) for array in (knots, values))
+    while len(knots) > 1:
+        rise, run = np.diff(values), np.diff(knots)
+        steep = int(np.argmax(rise - _STEEPEST * run))
+        if rise[steep] <= _STEEPEST * run[steep] and run.min() > 0:
+            break
+        at = steep if run.min() > 0 else int(np.argmin(run))
+        for array in (knots, values):
+            array[at] = np.float32((array[at] + array[at + 1]) / 2)
+        knots, values = (np.delete(array, at + 1) for array in (knots, values))
+    return ConfidenceMap(tuple(knots.tolist()), tuple(np.minimum(values, 1 - 2.0**-20).tolist()))
+
+
+_OF_SCORES: dict[str, _Fit] = {"platt": fit_platt, "isotonic": partial(fit_isotonic, groups=_KNOTS)}
+_OF_PROBABILITIES: dict[str, _Fit] = {"unchanged": _unchanged, "platt": _platt_map, "isotonic": _isotonic_map}

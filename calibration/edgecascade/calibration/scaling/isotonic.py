@@ -2,35 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from edgecascade.calibration._checks import check_scored_answers
-from edgecascade.calibration.scaling.platt import prior_corrected_targets
+from edgecascade.calibration.scaling.platt import prior_corrected_targets, row_weights
+from edgecascade.types.confidence_map import ConfidenceMap
 
-__all__ = ["Isotonic", "fit_isotonic"]
-
-
-@dataclass(frozen=True)
-class Isotonic:
-    """Linear interpolation between points, constant beyond the first and the last.
-
-    Attributes:
-        scores: float64 [points], ascending.
-        probabilities: float64 [points], never falling, inside (0, 1).
-    """
-
-    scores: NDArray[np.float64]
-    probabilities: NDArray[np.float64]
-
-    def __call__(self, score: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Return the probability float64 [n] that answers with these scores [n] are right; NaN stays NaN."""
-        return np.asarray(np.interp(score, self.scores, self.probabilities), np.float64)
+__all__ = ["fit_isotonic", "grouped"]
 
 
-def fit_isotonic(score: NDArray[np.floating], correct: NDArray[np.bool_]) -> Isotonic:
+def fit_isotonic(
+    score: NDArray[np.floating],
+    correct: NDArray[np.bool_],
+    weight: ArrayLike | None = None,
+    *,
+    groups: int | None = None,
+) -> ConfidenceMap:
     """Fit the never falling function with the least squared error from prior-corrected targets.
 
     Zadrozny and Elkan, "Transforming Classifier Scores into Accurate Multiclass Probability Estimates" (KDD 2002),
@@ -40,6 +28,9 @@ def fit_isotonic(score: NDArray[np.floating], correct: NDArray[np.bool_]) -> Iso
     Args:
         score: [n], floating and finite, on any scale.
         correct: bool [n], whether the answer was right.
+        weight: [n], numbers above 0 on any scale, by which each row counts; None for equal weights.
+        groups: most knots: the scores are first averaged in so many groups of equal weight, as in `grouped`. None
+            gives each distinct score its own group.
 
     Raises:
         CalibrationError: other shapes, types or numbers.
@@ -51,9 +42,34 @@ def fit_isotonic(score: NDArray[np.floating], correct: NDArray[np.bool_]) -> Iso
     from scipy.optimize import isotonic_regression
 
     check_scored_answers(score, correct)
-    scores, row, count = np.unique(score.astype(np.float64), return_inverse=True, return_counts=True)
-    fitted = isotonic_regression(np.bincount(row, correct) / count, weights=count)
+    weight = row_weights(weight, len(score))
+    knots, right, total = grouped(score, correct, weight, groups)
+    fitted = isotonic_regression(right, weights=total)
     first, last = fitted.blocks[:-1], fitted.blocks[1:] - 1
     ends = np.unique(np.concatenate([first, last]))  # a constant stretch needs no points between its ends
-    if_wrong, if_right = prior_corrected_targets(correct)  # an affine map, which commutes with the fit
-    return Isotonic(scores[ends], if_wrong + (if_right - if_wrong) * np.asarray(fitted.x[ends], np.float64))
+    if_wrong, if_right = prior_corrected_targets(correct, weight)  # an affine map, which commutes with the fit
+    values = if_wrong + (if_right - if_wrong) * np.asarray(fitted.x[ends], np.float64)
+    return ConfidenceMap(tuple(knots[ends].tolist()), tuple(np.maximum.accumulate(values).tolist()))
+
+
+def grouped(
+    score: NDArray[np.floating], values: NDArray[np.generic], weight: NDArray[np.float64], groups: int | None
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return mean score, mean value and total weight of each group, by rising score.
+
+    Args:
+        score: floating [n].
+        values: numbers [n].
+        weight: float64 [n].
+        groups: most groups, of equal weight as far as ties allow, which stay together; None makes one for each
+            distinct score.
+    """
+    distinct, row = np.unique(score.astype(np.float64), return_inverse=True)
+    total = np.asarray(np.bincount(row, weight), np.float64)
+    summed = np.bincount(row, weight * values.astype(np.float64))
+    if groups is None or len(distinct) <= groups:
+        return distinct, summed / total, total
+    middle = np.cumsum(total) - total / 2
+    _, group = np.unique((middle * groups / total.sum()).astype(int), return_inverse=True)
+    mass = np.asarray(np.bincount(group, total), np.float64)
+    return np.bincount(group, total * distinct) / mass, np.bincount(group, summed) / mass, mass

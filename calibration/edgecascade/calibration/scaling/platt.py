@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from edgecascade.calibration._checks import check_scored_answers
+from edgecascade.calibration.weights import normalised
 from edgecascade.types.errors import CalibrationError
 
-__all__ = ["Platt", "fit_platt", "prior_corrected_targets"]
+__all__ = ["Platt", "fit_platt", "prior_corrected_targets", "row_weights"]
 
 _MAX_STEPS = 100
 _PRECISION = 1e-8  # of the last Newton step but one in log-odds; the step squares the error
@@ -41,7 +42,7 @@ class Platt:
             return _sigmoid(self.slope * np.asarray(score, np.float64) + self.intercept)
 
 
-def fit_platt(score: NDArray[np.floating], correct: NDArray[np.bool_]) -> Platt:
+def fit_platt(score: NDArray[np.floating], correct: NDArray[np.bool_], weight: ArrayLike | None = None) -> Platt:
     """Fit slope and intercept to prior-corrected targets by maximum likelihood.
 
     Platt (1999), section 2.2, by the Newton method with backtracking of Lin, Lin and Weng, "A note on Platt's
@@ -52,6 +53,7 @@ def fit_platt(score: NDArray[np.floating], correct: NDArray[np.bool_]) -> Platt:
     Args:
         score: [n], floating and finite, on any scale.
         correct: bool [n], whether the answer was right.
+        weight: [n], numbers above 0 on any scale, by which each row counts; None for equal weights.
 
     Raises:
         CalibrationError: other shapes, types or numbers, or the scores are all equal.
@@ -61,14 +63,15 @@ def fit_platt(score: NDArray[np.floating], correct: NDArray[np.bool_]) -> Platt:
     array([0.8 , 0.77, 0.72, 0.5 , 0.67, 0.38])
     """
     check_scored_answers(score, correct)
+    weight = row_weights(weight, len(score))
     if score.min() == score.max():
         raise CalibrationError(f"score: expected at least two distinct values, got {score[0]} in all {len(score)} rows")
     # Scaling by a power of two is exact: no difference of scores is lost or overflows.
     exponent = int(np.frexp(np.abs(score).max())[1])
     unit = np.ldexp(score.astype(np.float64), -exponent)
     middle, half = (unit.max() + unit.min()) / 2, (unit.max() - unit.min()) / 2
-    if_wrong, if_right = prior_corrected_targets(correct)
-    slope, intercept = _minimise((unit - middle) / half, np.where(correct, if_right, if_wrong))
+    if_wrong, if_right = prior_corrected_targets(correct, weight)
+    slope, intercept = _minimise((unit - middle) / half, np.where(correct, if_right, if_wrong), weight)
     with np.errstate(over="ignore"):
         platt = Platt(float(np.ldexp(slope / half, -exponent)), float(intercept - slope * middle / half))
     if not np.isfinite(platt.slope):
@@ -76,8 +79,12 @@ def fit_platt(score: NDArray[np.floating], correct: NDArray[np.bool_]) -> Platt:
     return platt
 
 
-def prior_corrected_targets(correct: NDArray[np.bool_]) -> tuple[float, float]:
+def prior_corrected_targets(
+    correct: NDArray[np.bool_], weight: NDArray[np.float64] | None = None
+) -> tuple[float, float]:
     """Return the targets that replace 0 and 1: 1 / (w + 2) for w wrong answers, (r + 1) / (r + 2) for r right ones.
+
+    With weights, r and w are sums of them.
 
     Platt, "Probabilistic Outputs for Support Vector Machines" (1999), section 2.2: the posterior means under a
     uniform prior. A fit to them is never certain.
@@ -85,34 +92,40 @@ def prior_corrected_targets(correct: NDArray[np.bool_]) -> tuple[float, float]:
     >>> prior_corrected_targets(np.array([True, True, False]))
     (0.3333333333333333, 0.75)
     """
-    right = int(np.count_nonzero(correct))
-    wrong = len(correct) - right
+    weight = np.ones(len(correct)) if weight is None else weight
+    right, wrong = float(weight[correct].sum()), float(weight[~correct].sum())
     return 1 / (wrong + 2), (right + 1) / (right + 2)
 
 
-def _minimise(x: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float64]:
+def row_weights(weight: ArrayLike | None, n: int) -> NDArray[np.float64]:
+    """Return weights float64 [n] with a mean of 1; None gives equal ones, and errors are those of `normalised`."""
+    scaled = normalised(weight, n)
+    return np.ones(n) if scaled is None else scaled
+
+
+def _minimise(x: NDArray[np.float64], target: NDArray[np.float64], weight: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return slope and intercept over x in [-1, 1], starting from a flat line at the mean target."""
     design = np.column_stack([x, np.ones_like(x)])
-    mean = target.mean()
+    mean = np.average(target, weights=weight)
     parameters = np.array([0.0, np.log(mean / (1 - mean))])
-    loss = _loss(design @ parameters, target)
+    loss = _loss(design @ parameters, target, weight)
     for _ in range(_MAX_STEPS):
         p = _sigmoid(design @ parameters)
-        gradient = design.T @ (p - target)
-        curvature = (design.T * (p * (1 - p))) @ design + _RIDGE * np.eye(2)
+        gradient = design.T @ (weight * (p - target))
+        curvature = (design.T * (weight * p * (1 - p))) @ design + _RIDGE * np.eye(2)
         step = -np.linalg.solve(curvature, gradient)
         if np.abs(step).sum() <= _PRECISION:
             return np.asarray(parameters + step)
         expected = _SUFFICIENT * float(gradient @ step)
-        while (tried := _loss(design @ (parameters + step), target)) > loss + expected + _ROUNDING * loss:
+        while (tried := _loss(design @ (parameters + step), target, weight)) > loss + expected + _ROUNDING * loss:
             step, expected = step / 2, expected / 2
         parameters, loss = parameters + step, tried
     raise CalibrationError(f"score: Newton's method found no optimum in {_MAX_STEPS} steps")
 
 
-def _loss(log_odds: NDArray[np.float64], target: NDArray[np.float64]) -> float:
+def _loss(log_odds: NDArray[np.float64], target: NDArray[np.float64], weight: NDArray[np.float64]) -> float:
     """Return the summed cross-entropy in nats: equation 5 of Lin, Lin and Weng without its cancellation."""
-    return float(np.sum(np.logaddexp(0.0, log_odds) - target * log_odds))
+    return float(weight @ (np.logaddexp(0.0, log_odds) - target * log_odds))
 
 
 def _sigmoid(log_odds: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -20,7 +20,7 @@ from edgecascade.types.errors import CalibrationError
 from edgecascade.types.estimate import Estimate
 from edgecascade.types.softmax import softmax
 
-__all__ = ["calibrate_temperature", "fit_temperature", "negative_log_likelihood", "row_losses"]
+__all__ = ["calibrate_temperature", "fit_temperature", "mean_loss", "negative_log_likelihood", "row_losses"]
 
 _CHUNK_ELEMENTS = 1 << 16  # 256 kB of float32, which stays in cache
 _FIRST_LOOK = 1000  # rows of the first fit, whose optimum starts the fit on eight times as many, and so on
@@ -107,16 +107,15 @@ def calibrate_temperature(logits: NDArray[np.floating], labels: NDArray[np.integ
         temperature=temperature,
         n=len(labels),
         accuracy=proportion(float(correct.mean()), len(labels)),
-        nll_before=_mean_loss(logits, labels, 1.0),
-        nll_after=_mean_loss(logits, labels, temperature),
+        nll_before=mean_loss(row_losses(logits, labels)),
+        nll_after=mean_loss(row_losses(logits, labels, temperature)),
         ece_before=calibration_error(softmax(logits).max(axis=1), correct),
         ece_after=calibration_error(softmax(logits, temperature).max(axis=1), correct),
     )
 
 
-def _mean_loss(logits: NDArray[np.floating], labels: NDArray[np.integer], temperature: float) -> Estimate:
-    """Return the negative log-likelihood with the interval of the normal approximation."""
-    losses = row_losses(logits, labels, temperature)
+def mean_loss(losses: NDArray[np.float64]) -> Estimate:
+    """Return the mean of losses [n] with the interval of the normal approximation."""
     half = 1.96 * float(losses.std()) / np.sqrt(len(losses))
     mean = float(losses.mean())
     return Estimate(mean, mean - half, mean + half, len(losses))

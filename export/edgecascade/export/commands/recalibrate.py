@@ -41,8 +41,11 @@ def execute(arguments: Namespace) -> int:
     if arguments.data is None:
         if isinstance(objective, CertifiedLoss):
             raise ExportError("--certify: expected --data and --remote with it, as a certificate needs fresh data")
-        if (arguments.score, arguments.merge, arguments.estimate, arguments.bins) != ("auto", "auto", "shrunk", None):
-            raise ExportError("--score, --merge, --estimate, --bins: expected --data and --remote with them")
+        given = (arguments.score, arguments.merge, arguments.estimate, arguments.bins, arguments.calibrator)
+        if given != ("auto", "auto", "auto", None, "auto"):
+            raise ExportError(
+                "--score, --merge, --estimate, --bins, --calibrator: expected --data and --remote with them"
+            )
         chosen = move_threshold(arguments.file, arguments.out, objective, golden=arguments.golden)
         low, high = chosen.accuracy_band
         print(

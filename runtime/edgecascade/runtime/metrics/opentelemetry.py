@@ -122,6 +122,7 @@ _COUNTERS: list[tuple[str, str, str, _Read]] = [
 ]
 _GAUGES: list[tuple[str, str, str, _Read]] = [
     ("edgecascade.circuit", "1", "1 for the present state of the circuit breaker.", _circuit),
+    ("edgecascade.certificate", "1", "The certificate's loss, its excess and their sum.", _part("certificate", "name")),
     ("edgecascade.budget", "1", "How full the budget is, from 0 to 1.", _part("budget", "budget")),
     ("edgecascade.outbox", "1", "The numbers of the queue of unsent inputs.", _part("outbox", "name")),
     ("edgecascade.watch", "1", "The numbers of the watch on live quality.", _part("watch", "name")),

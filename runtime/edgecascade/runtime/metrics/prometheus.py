@@ -46,6 +46,9 @@ def _families(snapshot: Mapping[str, Any]) -> Iterator[_Family]:
     if "circuit" in snapshot:
         states = [("", {"state": state}, int(snapshot["circuit"] == state)) for state in CIRCUIT_STATES]
         yield "circuit_state", "gauge", "1 for the present state of the circuit breaker.", states
+    if "certificate" in snapshot:
+        meaning = "Bound on the loss of accuracy: certified loss plus the share of missed forwards; 1 if void."
+        yield "certificate_bound", "gauge", meaning, [("", {}, snapshot["certificate"]["bound"])]
     if "budget" in snapshot:
         levels = [("", {"budget": name}, level) for name, level in snapshot["budget"].items()]
         yield "budget_level", "gauge", "How full the budget is, from 0 to 1.", levels

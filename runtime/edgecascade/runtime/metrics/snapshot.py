@@ -11,6 +11,7 @@
       },
       "traffic": {"requests": 3, "sent": 4000, "received": 900},   bytes; this and the rest only if the part exists
       "circuit": "closed",                                         or "open", "half-open"
+      "certificate": {"loss": 0.01, "excess": 0.002, "bound": 0.012},   `CascadeHealth`; the bound is 1 if it is void
       "budget": {"forwards/60s": 0.8},                             levels, in [0, 1]
       "outbox": {...}, "watch": {...}                              their own numbers, by name
     }
@@ -29,7 +30,7 @@ from enum import Enum
 from numbers import Integral, Real
 from typing import Any, Protocol
 
-from edgecascade.runtime.counts import BOUNDS, Durations, Tally
+from edgecascade.runtime.counts import BOUNDS, CascadeHealth, Durations, Tally
 from edgecascade.types.answer import Reason, Source
 from edgecascade.types.errors import ArgumentError
 
@@ -58,7 +59,7 @@ class Parts(Protocol):
         """The watch, with `health()`."""
 
 
-def snapshot(tally: Tally, parts: Parts) -> dict[str, Any]:
+def snapshot(tally: Tally, parts: Parts, health: CascadeHealth | None = None) -> dict[str, Any]:
     """Return all counts of a cascade by name, as described above.
 
     Raises:
@@ -78,6 +79,8 @@ def snapshot(tally: Tally, parts: Parts) -> dict[str, Any]:
     state = getattr(parts.remote, "state", None)
     if state in CIRCUIT_STATES:  # a user's remote may have a state of its own
         taken["circuit"] = state
+    if health is not None and health.certificate is not None:
+        taken["certificate"] = {"loss": health.certificate.loss, "excess": health.excess, "bound": health.bound}
     found = {
         "traffic": getattr(parts.remote, "traffic", None),
         "budget": None if parts.budget is None else parts.budget.levels,
