@@ -13,6 +13,8 @@ import numpy as np
 
 from edgecascade.benchmarks.offload.curves import offload_curve
 from edgecascade.calibration import (
+    MERGES,
+    SCORES,
     CalibrationError,
     CascadePlan,
     CertifiedLoss,
@@ -81,8 +83,10 @@ def check_calibration(population: Population, rng: np.random.Generator) -> Said:
         ):
             truth = negative_log_likelihood(logits, every.labels, temperature)
             yield f"NLL: {model}, {when}", _within(_ends(nll), truth)
-            error = expected_calibration_error(softmax(logits, temperature).max(axis=1), right)
-            yield f"ECE: {model}, {when}", _within(_ends(ece), error)
+            confidence = softmax(logits, temperature).max(axis=1)
+            if when == "after" and found.confidence_map is not None:
+                confidence = found.confidence_map(confidence)
+            yield f"ECE: {model}, {when}", _within(_ends(ece), expected_calibration_error(confidence, right))
 
 
 def check_plan(population: Population, rng: np.random.Generator) -> Said:
@@ -131,16 +135,15 @@ def _check_curve(plan: CascadePlan, followed: Followed, remote: float) -> Said:
 
 def _check_candidates(plan: CascadePlan, population: Population) -> Said:
     """Compare candidates that keep a score's plain order with that order at the same rate."""
-    held, seen = [], population.outputs
+    right = {merge: population.merged_right(plan, merge) for merge in MERGES}
+    logits, temperature = population.outputs.local, plan.local.temperature
+    keys = {score: routing_score(score, logits, temperature) for score in SCORES}
+    held = []
     for one in plan.routing:
-        if one.estimate != "monotone" or one.accuracy_interval is None:
-            continue
-        followed = population.follow(replace(plan, routing=(one,)))
-        key = routing_score(one.score, seen.local, plan.local.temperature)
-        truth = offload_curve(key, followed.local, followed.merged).at(one.offload_rate)
-        held.append(_within(one.accuracy_interval, truth))
-    if held:
-        yield "accuracy of candidates", mean_of(held)
+        if one.estimate == "monotone" and one.accuracy_interval is not None:
+            curve = offload_curve(keys[one.score], population.local_right, right[one.merge])
+            held.append(_within(one.accuracy_interval, curve.at(one.offload_rate)))
+    yield "accuracy of candidates", mean_of(held)
 
 
 def _check_bins(plan: CascadePlan, population: Population, followed: Followed) -> Said:
