@@ -12,7 +12,7 @@ from argparse import ArgumentParser
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import starmap
 from multiprocessing import get_context
@@ -191,13 +191,17 @@ def _shortfalls(columns: dict[str, list[float]]) -> dict[str, list[float]]:
 
 
 def _figure(name: str, values: NDArray[np.float64]) -> Figure:
-    goal = _GOALS.get(name.partition(":")[0])
     value, error = float(values.mean()), float(values.std()) / np.sqrt(len(values))
-    if goal is not None and goal[0] >= 0 and goal[1] > 0:
-        low, high = _share_interval(value, value * (1 - value) / error**2 if error else len(values))
-    else:
-        low, high = value - _DEVIATIONS * error, value + _DEVIATIONS * error
-    return Figure(name, value, low, high, len(values), *(goal or (None, None)))
+    half, n = _DEVIATIONS * error, len(values)
+    found = Figure(name, value, value - half, value + half, n, *_GOALS.get(name.partition(":")[0], (None, None)))
+    if not _is_share(found):
+        return found
+    low, high = _share_interval(value, value * (1 - value) / error**2 if error else n)
+    return replace(found, low=low, high=high)
+
+
+def _is_share(figure: Figure) -> bool:
+    return figure.least is not None and figure.least >= 0
 
 
 def _share_interval(value: float, n: float) -> tuple[float, float]:
@@ -254,10 +258,14 @@ def _overall(rows: Sequence[Row]) -> Iterator[Figure]:
     order = list(_GOALS)
     for name in sorted(names, key=lambda name: _place(order, name)):
         each = [figure for row in rows for figure in row.figures if figure.name == name]
-        value = mean_of(figure.value for figure in each)
-        half = float(np.sqrt(sum((figure.high - figure.low) ** 2 for figure in each))) / (2 * len(each))
-        draws = sum(figure.draws for figure in each)
-        yield Figure(name, value, value - half, value + half, draws, each[0].least, each[0].most)
+        value, draws = mean_of(figure.value for figure in each), sum(figure.draws for figure in each)
+        if _is_share(names[name]):
+            error = float(np.sqrt(sum(one.value * (1 - one.value) / one.draws for one in each))) / len(each)
+            low, high = _share_interval(value, value * (1 - value) / error**2 if error else draws)
+        else:
+            half = float(np.sqrt(sum((one.high - one.low) ** 2 for one in each))) / (2 * len(each))
+            low, high = value - half, value + half
+        yield Figure(name, value, low, high, draws, each[0].least, each[0].most)
 
 
 def _place(order: Sequence[str], name: str) -> tuple[int, str]:

@@ -8,7 +8,7 @@ import pytest
 
 from edgecascade.calibration import MostAccuracy, plan_cascade
 from studies import coverage
-from studies.coverage import Figure, measure_coverage, summarize
+from studies.coverage import Figure, Row, measure_coverage, summarize
 from studies.populations import RAW, Population, population_of
 from studies.processes import Process
 from studies.speed import compare_fits
@@ -82,6 +82,9 @@ def test_the_interval_over_draws_is_exact() -> None:
     assert (found.low, found.high) == pytest.approx((exact.low, exact.high))
     shares = coverage._figure("advantage in bins", np.full(40, 0.9) + np.tile([-0.1, 0.1], 20))
     assert shares.high - shares.low < found.high - found.low
+    rows = [Row(name, 100, 0.8, 0.9, 1.0, [coverage._figure("accuracy: local", np.ones(40))]) for name in ("a", "b")]
+    (overall,) = coverage._overall(rows)
+    assert (overall.low, overall.high) == pytest.approx((binomtest(80, 80).proportion_ci(0.99, "exact").low, 1.0))
 
 
 def test_shortfalls_are_of_the_score_that_is_best_on_average() -> None:
