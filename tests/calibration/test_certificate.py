@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.stats import multinomial
 
-from edgecascade.calibration import CalibrationError, Certificate, certify, sample_size
+from edgecascade.calibration import CalibrationError, Certificate, Groups, certify, sample_size
 from edgecascade.calibration.certificate import betting_p_value, exact_p_value
 
 THRESHOLDS = np.linspace(-0.5, 0.5, 21)
@@ -216,8 +216,8 @@ def with_rare_class(
 def certified_by_group(n: int, seed: int, group_loss: float | None) -> Certificate:
     """Certify a threshold at a loss of 5 % and a risk of 20 %, and of the rare class if a loss is given for it."""
     advantage, local, remote, rare = with_rare_class(n, seed)
-    group = np.where(rare, "rare", "common")
-    return certify(advantage, local, remote, remote, STEPS, loss=0.05, risk=0.2, group=group, group_loss=group_loss)
+    groups = Groups.of(np.where(rare, "rare", "common"), "class")
+    return certify(advantage, local, remote, remote, STEPS, loss=0.05, risk=0.2, groups=groups, group_loss=group_loss)
 
 
 def test_a_certificate_of_the_whole_says_nothing_about_a_rare_class() -> None:
@@ -238,7 +238,7 @@ def test_the_certified_loss_of_every_group_fails_at_most_at_the_risk() -> None:
 def test_a_group_that_is_too_small_is_named() -> None:
     """The error has the group's size, and the size that would do."""
     with pytest.raises(
-        CalibrationError, match=r"^groups: expected at least \d+ inputs in each .* 1.0%, got \d+ in rare"
+        CalibrationError, match=r"^groups: expected at least \d+ inputs in each .* 1.0%, got \d+ in class rare"
     ):
         certified_by_group(400, 0, 0.01)
 

@@ -30,7 +30,7 @@ def test_each_metric_equals_that_of_its_own_function(sampled: Sampled) -> None:
     logits, labels = sampled(n=400, temperature=2.0)
     probabilities = softmax(logits).astype(np.float64)
     confidence, correct = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
-    found = evaluate(probabilities, labels, resamples=50)
+    found = evaluate(probabilities, labels)
     wanted = {
         "accuracy": correct.mean(),
         "nll": negative_log_likelihood(logits, labels),
@@ -52,7 +52,7 @@ def test_the_log_loss_equals_that_of_scikit_learn(sampled: Sampled) -> None:
     logits, labels = sampled(n=300)
     probabilities = softmax(logits).astype(np.float64)
     probabilities /= probabilities.sum(axis=1, keepdims=True)
-    found = evaluate(probabilities, labels, resamples=10)["nll"].value
+    found = evaluate(probabilities, labels)["nll"].value
     assert found == pytest.approx(metrics.log_loss(labels, probabilities, labels=range(4)))
 
 
@@ -62,7 +62,7 @@ def test_every_metric_is_in_its_interval_and_range(n: int, classes: int, spread:
     """Cases include few rows, certain predictions and classes that never occur; an undefined metric is NaN."""
     rng = np.random.default_rng(seed)
     probabilities = rng.dirichlet(np.full(classes, spread), n).astype(np.float32)
-    for name, estimate in evaluate(probabilities, rng.integers(classes, size=n), resamples=20).items():
+    for name, estimate in evaluate(probabilities, rng.integers(classes, size=n)).items():
         least, most = RANGES.get(name, (0.0, 1.0))
         assert least <= estimate.low <= estimate.high <= most
         if np.isnan(estimate.value):
@@ -75,24 +75,17 @@ def test_identical_answers_leave_the_metrics_uncertain() -> None:
     """Twenty identical right answers have no AUROC, and every interval has a positive width."""
     found = evaluate(np.tile([0.9, 0.1], (20, 1)), np.zeros(20, int))
     assert np.isnan(found["auroc"].value)
-    assert (found["aurc"].value, found["aurc"].low, found["aurc"].high) == (0.0, 0.0, 1.0)
-    assert (found["nll"].low, found["nll"].high) == (0.0, np.inf)
+    assert found["aurc"].value == found["aurc"].low == 0.0 < 0.1 < found["aurc"].high
+    assert found["nll"].value < 0.11 < 0.3 < found["nll"].high
     assert found["accuracy"].low < 0.9
 
 
 def test_an_outcome_of_probability_zero_has_infinite_log_loss() -> None:
     """The other metrics are not affected."""
     probabilities = np.tile([0.9, 0.1, 0.0], (20, 1))
-    found = evaluate(probabilities, np.array([0] * 17 + [1, 1, 2]), resamples=20)
+    found = evaluate(probabilities, np.array([0] * 17 + [1, 1, 2]))
     assert (found["nll"].value, found["nll"].high) == (np.inf, np.inf)
     assert found["brier"].high < 1.0
-
-
-def test_the_same_seed_gives_the_same_metrics(sampled: Sampled) -> None:
-    """An evaluation is reproducible."""
-    logits, labels = sampled(n=100)
-    first, again, other = (evaluate(softmax(logits), labels, resamples=50, seed=seed) for seed in (1, 1, 2))
-    assert first == again != other
 
 
 def truths(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str, float]:
@@ -123,7 +116,7 @@ def test_the_intervals_cover_the_truth_at_95_percent(scale: float) -> None:
     truth = truths(*draw(500_000, 1000))
     held = dict.fromkeys(truth, 0)
     for seed in range(100):
-        found = evaluate(*draw(300, seed), resamples=200)
+        found = evaluate(*draw(300, seed))
         for name, value in truth.items():
             held[name] += found[name].low - 1e-9 <= value <= found[name].high + 1e-9
     assert min(held.values()) >= 88, held  # a true coverage of 95 % fails this bound three times in a thousand

@@ -1,19 +1,21 @@
 """Intervals at 95 % have the stated coverage."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import binom
+from numpy.typing import NDArray
+from scipy.stats import binom, ttest_1samp
 
 from edgecascade.calibration import (
-    expected_calibration_error,
     mean,
     paired_difference_interval,
     proportion_interval,
     quantile,
 )
-from edgecascade.calibration.intervals import bootstrap
+from edgecascade.calibration.intervals import accuracy_interval, loss_interval
 
 Z = 1.959963984540054
 
@@ -51,39 +53,6 @@ def test_a_proportion_has_blakers_interval(n: int, data: st.DataObject) -> None:
             assert p_value(end - outward / 10) >= 0.05 - 1e-4
 
 
-def test_the_bootstrap_of_a_mean_agrees_with_the_normal_approximation() -> None:
-    """For a thousand values, it is the mean plus or minus 1.96 standard errors, without bias."""
-    values = np.random.default_rng(0).exponential(size=1000)
-    found = bootstrap(lambda v: float(v.mean()), values, resamples=2000)
-    error = values.std() / np.sqrt(len(values))
-    assert found.low == pytest.approx(values.mean() - Z * error, abs=0.2 * error)
-    assert found.high == pytest.approx(values.mean() + Z * error, abs=0.2 * error)
-    assert abs(found.bias) < 0.1 * error
-
-
-def test_rows_are_resampled_together() -> None:
-    """Two equal columns stay equal in every resample."""
-    values = np.arange(50.0)
-    found = bootstrap(lambda a, b: float(np.abs(a - b).max()), values, values)
-    assert (found.low, found.high, found.bias) == (0.0, 0.0, 0.0)
-
-
-def test_the_bias_of_a_calibration_error_is_estimated() -> None:
-    """Perfect confidences have a positive error in finite data; resampling estimates its size."""
-    rng = np.random.default_rng(0)
-    confidence = rng.uniform(0.5, 1.0, 1000)
-    correct = rng.random(1000) < confidence
-    found = bootstrap(expected_calibration_error, confidence, correct)
-    assert 0.0 < found.bias < 2 * expected_calibration_error(confidence, correct)
-
-
-def test_the_same_seed_gives_the_same_interval() -> None:
-    """An interval is reproducible."""
-    values = np.random.default_rng(0).normal(size=100)
-    first, again, other = (bootstrap(lambda v: float(v.mean()), values, seed=seed) for seed in (1, 1, 2))
-    assert first == again != other
-
-
 def test_a_paired_difference_is_covered_at_95_percent() -> None:
     """Coverage holds over repeated draws, including few inputs and rare disagreement."""
     rng = np.random.default_rng(0)
@@ -106,13 +75,12 @@ def test_a_mean_of_equal_values_has_an_interval_of_width_zero() -> None:
     assert mean(np.ones(50)).low == mean(np.ones(50)).high == 1.0
 
 
-def test_a_mean_estimate_has_the_interval_of_the_normal_approximation() -> None:
-    """For many values, the bootstrap interval is the mean plus or minus 1.96 standard errors."""
-    values = np.random.default_rng(0).normal(size=2000)
-    error = values.std() / np.sqrt(len(values))
-    estimate = mean(values)
-    assert estimate.low == pytest.approx(values.mean() - 1.96 * error, abs=0.3 * error)
-    assert estimate.high == pytest.approx(values.mean() + 1.96 * error, abs=0.3 * error)
+def test_a_mean_without_skewness_has_the_t_interval() -> None:
+    """For a symmetric sample, both arms are t standard errors."""
+    values = np.concatenate([np.arange(1.0, 11.0), -np.arange(1.0, 11.0)])
+    arm = ttest_1samp(values, 0.0).confidence_interval().high
+    found = mean(values)
+    assert (found.low, found.high) == pytest.approx((-arm, arm))
 
 
 def test_the_interval_of_a_quantile_has_95_percent_coverage() -> None:
@@ -132,3 +100,81 @@ def test_each_end_of_a_quantile_interval_errs_at_most_1_in_40(n: int, q: float) 
     below = binom(n, q)
     assert low == 0 or below.cdf(low) <= 0.025 < below.cdf(low + 1)
     assert high == n - 1 or below.sf(high) <= 0.025 < below.sf(high - 1)
+
+
+Draw = Callable[[np.random.Generator, int], NDArray[np.float64]]
+
+
+def covered(hits: int, draws: int, least: float = 0.95) -> bool:
+    """Say whether so many hits are likely, one chance in a thousand, if the coverage is at least this."""
+    return bool(binom.cdf(hits, draws, least) > 0.001)
+
+
+@pytest.mark.parametrize("n", [50, 300])
+@pytest.mark.parametrize(
+    ("draw", "truth"),
+    [
+        pytest.param(lambda rng, n: rng.normal(size=n), 0.0, id="normal"),
+        pytest.param(lambda rng, n: rng.exponential(size=n), 1.0, id="exponential"),
+        pytest.param(lambda rng, n: rng.choice([-0.5, 0.0, 0.3, 1.0], n, p=[0.1, 0.5, 0.3, 0.1]), 0.14, id="discrete"),
+    ],
+)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_interval_of_a_mean_allows_for_skewness(draw: Draw, truth: float, n: int, weighted: bool) -> None:
+    """Its coverage is 95 % for symmetric and skewed values, and with weights that say nothing about them."""
+    rng = np.random.default_rng(0)
+    weight = rng.lognormal(0.0, 0.5, n) if weighted else None
+    found = [mean(draw(rng, n), weight) for _ in range(600)]
+    assert covered(sum(one.low <= truth <= one.high for one in found), 600, 0.93 if weighted else 0.945)
+
+
+@pytest.mark.parametrize(("rate", "n"), [(0.2, 300), (0.01, 300), (0.001, 300), (0.01, 2000)])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_interval_of_losses_covers_their_mean(rate: float, n: int, weighted: bool) -> None:
+    """Most losses are small and a few, the wrong answers, are large; the lower end is never below 0."""
+    rng, hits = np.random.default_rng(0), 0
+    for _ in range(600):
+        wrong = rng.random(n) < rate
+        losses = np.where(wrong, 1 + rng.exponential(2.0, n), 0.05 * rng.random(n))
+        weight = rng.lognormal(0.0, 0.5, n) if weighted else None
+        low, high = loss_interval(losses, 3.0, weight)
+        assert low >= 0
+        hits += low <= 3 * rate + 0.025 * (1 - rate) <= high
+    assert covered(hits, 600)
+
+
+@pytest.mark.parametrize(("rate", "n"), [(0.3, 200), (0.02, 1000), (0.002, 1000), (0.99, 500)])
+@pytest.mark.parametrize("spread", [0.3, 0.8])
+def test_a_weighted_accuracy_is_covered(rate: float, n: int, spread: float) -> None:
+    """Weights that say nothing about the answers make fewer inputs of them, whose interval is as exact as it can be."""
+    rng, hits = np.random.default_rng(0), 0
+    for _ in range(600):
+        low, high = accuracy_interval(rng.random(n) < rate, rng.lognormal(0.0, spread, n))
+        hits += low <= rate <= high
+    assert covered(hits, 600)
+
+
+@pytest.mark.parametrize(("better", "worse", "n"), [(0.1, 0.05, 300), (0.01, 0.002, 1000), (0.001, 0.02, 500)])
+@pytest.mark.parametrize("kind", ["weighted", "scores"])
+def test_a_weighted_or_scored_difference_is_covered(better: float, worse: float, n: int, kind: str) -> None:
+    """Answers of unequal weight, and scores in place of right and wrong, are held as often."""
+    rng, hits = np.random.default_rng(0), 0
+    size = 0.6 if kind == "scores" else 1.0
+    for _ in range(600):
+        luck = rng.random(n)
+        gain = (luck < better).astype(float) - (luck > 1 - worse)
+        part = rng.uniform(0.2, 1.0, n) if kind == "scores" else np.ones(n)
+        weight = rng.lognormal(0.0, 0.5, n) if kind == "weighted" else None
+        low, high = paired_difference_interval(part * gain.clip(0), part * (-gain).clip(0), weight)
+        hits += low <= size * (better - worse) <= high
+    assert covered(hits, 600)
+
+
+def test_columns_and_equal_weights_change_nothing() -> None:
+    """Each column of [n, points] has its own interval; weights that are all alike are none."""
+    correct = np.random.default_rng(0).random((100, 3)) < [0.3, 0.9, 1.0]
+    low, high = accuracy_interval(correct)
+    lower, upper = paired_difference_interval(correct, correct[:, 1])
+    for at, column in enumerate(correct.T):
+        assert (low[at], high[at]) == accuracy_interval(column) == accuracy_interval(column, np.full(100, 3.0))
+        assert (lower[at], upper[at]) == pytest.approx(paired_difference_interval(column, correct[:, 1]))

@@ -42,7 +42,7 @@ from edgecascade.calibration.objective import (
     WhileItHelps,
 )
 from edgecascade.calibration.operating_curve import operating_curve, operating_points
-from edgecascade.calibration.outcomes import Outcomes, Pair
+from edgecascade.calibration.outcomes import Groups, Outcomes, Pair
 from edgecascade.calibration.plan import (
     CascadePlan,
     Plan,
@@ -86,6 +86,7 @@ __all__ = [
     "Decision",
     "DecisionRule",
     "Estimate",
+    "Groups",
     "LeastCost",
     "LeastOffload",
     "MostAccuracy",

@@ -10,13 +10,13 @@ betting test.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgecascade.calibration.objective import CertifiedLoss
-from edgecascade.calibration.outcomes import members
+from edgecascade.calibration.outcomes import Groups
 from edgecascade.calibration.weights import effective_size, normalised, scaled_losses, weighted_mean
 from edgecascade.types.document import Certificate
 from edgecascade.types.errors import CalibrationError
@@ -38,7 +38,7 @@ def certify(
     loss: float,
     risk: float,
     weight: NDArray[np.float64] | None = None,
-    group: NDArray[Any] | None = None,
+    groups: Groups | None = None,
     group_loss: float | None = None,
 ) -> Certificate:
     """Return the certificate of the threshold that forwards least.
@@ -55,7 +55,7 @@ def certify(
         risk: d, in (0, 1).
         weight: floating [n], above 0, how much each input counts; the loss is the weighted mean then. The largest is
             taken as the largest that there is.
-        group: [n], the class or group of each input.
+        groups: the class or group of each input.
         group_loss: the largest loss within each group, in (0, 1); certified together with `loss`.
 
     Raises:
@@ -63,7 +63,7 @@ def certify(
             many inputs would do.
     """
     CertifiedLoss(loss, risk)
-    claims = _claims(loss, risk, normalised(weight, len(advantage)), group, group_loss)
+    claims = _claims(loss, risk, normalised(weight, len(advantage)), groups, group_loss)
     found = None
     for threshold in np.sort(np.unique(thresholds))[::-1]:
         forward = ~(advantage >= np.float32(threshold))
@@ -190,7 +190,7 @@ def _claims(
     loss: float,
     risk: float,
     weight: NDArray[np.float64] | None,
-    group: NDArray[Any] | None,
+    groups: Groups | None,
     group_loss: float | None,
 ) -> list[_Claim]:
     """Return the claim about all inputs, and one about each group after checking that it is large enough.
@@ -200,19 +200,21 @@ def _claims(
     p-value is one of the joint claim, and the fixed sequence tests it like any other.
     """
     claims = [_Claim(slice(None), loss, weight)]
-    if group_loss is None or group is None:
+    if group_loss is None:
         return claims
+    if groups is None:
+        raise CalibrationError("groups: expected the group of each input with a largest loss within groups, got none")
     CertifiedLoss(group_loss, risk)
     need = sample_size(group_loss, risk)
-    for name, rows in members(group):
+    for name, rows in groups.members():
         own = None if weight is None else normalised(weight[rows], len(rows))
         size = effective_size(own, len(rows))
         if size < need:
             raise CalibrationError(
                 f"groups: expected at least {need} inputs in each for the test of a loss of at most {group_loss:.1%}, "
-                f"got {len(rows)} in {name}{_worth(size, len(rows))}"
+                f"got {len(rows)} in {groups.by} {name}{_worth(size, len(rows))}"
             )
-        claims.append(_Claim(rows, group_loss, own, name))
+        claims.append(_Claim(rows, group_loss, own, f"{groups.by} {name}"))
     return claims
 
 

@@ -18,7 +18,7 @@ from edgecascade.calibration.intervals import (
 from edgecascade.calibration.weights import weighted_mean
 from edgecascade.types.estimate import Estimate, OperatingPoint, Point
 
-__all__ = ["FORWARD_NOTHING", "difference", "measured_curve", "operating_curve", "operating_points"]
+__all__ = ["FORWARD_NOTHING", "difference", "measured_curve", "operating_curve", "operating_points", "shares"]
 
 FORWARD_NOTHING = -1.0  # no advantage is below it
 
@@ -84,7 +84,7 @@ def measured_curve(
         remote_correct: [n], whether the remote's own answers are right; None to leave out the losses against them.
     """
     low, high = simultaneous_band(right, weight)
-    rates, accuracies = _shares(forward, weight), _shares(right, weight)
+    rates, accuracies = shares(forward, weight), shares(right, weight)
     return tuple(
         OperatingPoint(
             threshold=threshold,
@@ -109,7 +109,7 @@ def difference(
     return Estimate(value, min(low, value), max(high, value), len(first))
 
 
-def _shares(values: Correct, weight: NDArray[np.float64] | None) -> list[Estimate]:
+def shares(values: Correct, weight: NDArray[np.float64] | None) -> list[Estimate]:
     """Return the weighted mean of each column [n, points], with its interval."""
     n = len(values)
     if weight is None and values.dtype == np.bool_:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -14,12 +14,67 @@ from edgecascade.calibration.advantage import Correct
 from edgecascade.calibration.decision import routing_score
 from edgecascade.calibration.weights import effective_size, normalised, weighted_mean
 from edgecascade.types.confidence_map import ConfidenceMap
+from edgecascade.types.errors import CalibrationError
 from edgecascade.types.merge import merged_labels
 from edgecascade.types.softmax import softmax
 
-__all__ = ["Outcomes", "Pair", "members"]
+__all__ = ["Groups", "Outcomes", "Pair"]
 
 _BLOCK = 1 << 22  # probabilities of a block of rows
+_MOST_GROUPS = 1000
+
+
+@dataclass(frozen=True)
+class Groups:
+    """The class or group that each input belongs to.
+
+    Attributes:
+        by: what a group is called, such as `class`.
+        names: one per group.
+        index: intp [n], the position of each input's group in `names`.
+    """
+
+    by: str
+    names: tuple[str, ...]
+    index: NDArray[np.intp]
+
+    @classmethod
+    def of(cls, values: NDArray[Any], by: str = "group") -> Groups:
+        """Return the groups of inputs with equal values, which are numbers or strings [n].
+
+        Raises:
+            CalibrationError: the values are of another kind, or there are more than 1,000 groups.
+
+        >>> Groups.of(np.array(["night", "day", "night"])).names
+        ('day', 'night')
+        """
+        if values.ndim != 1 or values.dtype.kind not in "iufbUSO":
+            raise CalibrationError(
+                f"groups: expected one number or string per input, got {values.dtype} {list(values.shape)}"
+            )
+        names, index = np.unique(values.astype(np.str_) if values.dtype.kind in "SO" else values, return_inverse=True)
+        if len(names) > _MOST_GROUPS:
+            raise CalibrationError(f"groups: expected at most {_MOST_GROUPS} different ones, got {len(names)}")
+        return cls(by, tuple(str(name) for name in names.tolist()), index)
+
+    @classmethod
+    def of_classes(cls, labels: NDArray[np.integer], names: Sequence[str] = ()) -> Groups:
+        """Return one group per class of labels [n]; without names, a class is called by its number."""
+        count = int(labels.max(initial=-1)) + 1
+        return cls(
+            "class", tuple(names) if len(names) >= count else tuple(map(str, range(count))), labels.astype(np.intp)
+        )
+
+    def __getitem__(self, rows: NDArray[np.intp] | NDArray[np.bool_]) -> Groups:
+        """Return the groups of some of the inputs."""
+        return replace(self, index=self.index[rows])
+
+    def members(self) -> Iterator[tuple[str, NDArray[np.intp]]]:
+        """Yield the name of each group that has inputs, with their positions."""
+        for one, name in enumerate(self.names):
+            rows = np.flatnonzero(self.index == one)
+            if len(rows):
+                yield name, rows
 
 
 @dataclass(frozen=True)
@@ -37,7 +92,7 @@ class Outcomes:
         remote_correct: bool [n], whether the remote's answer is right.
         merged_correct: bool [n], whether the answer is right once the remote has replied.
         weight: float64 [n], how much each input counts, above 0 with a mean of 1; None if all count alike.
-        group: [n], the class or group of each input, as a number or a string; None if nothing is measured by group.
+        groups: the class or group of each input; None if nothing is measured by group.
     """
 
     score: NDArray[np.float32]
@@ -47,7 +102,7 @@ class Outcomes:
     remote_correct: Correct
     merged_correct: Correct
     weight: NDArray[np.float64] | None = None
-    group: NDArray[Any] | None = None
+    groups: Groups | None = None
 
     def __getitem__(self, rows: NDArray[np.intp] | NDArray[np.bool_]) -> Outcomes:
         """Return the outcomes of some of the inputs; their weights have a mean of 1 again."""
@@ -60,7 +115,7 @@ class Outcomes:
             remote_correct=self.remote_correct[rows],
             merged_correct=self.merged_correct[rows],
             weight=normalised(weight, 0 if weight is None else len(weight)),
-            group=None if self.group is None else self.group[rows],
+            groups=None if self.groups is None else self.groups[rows],
         )
 
     def __len__(self) -> int:
@@ -88,7 +143,7 @@ class Pair:
         remote_temperature: T of the remote.
         labels: integer [n].
         weight: float64 [n], as in `Outcomes`.
-        group: [n], as in `Outcomes`.
+        groups: as in `Outcomes`.
         local_map: from the local model's largest probability to its confidence; None if the two are the same.
         remote_map: likewise, of the remote.
     """
@@ -99,7 +154,7 @@ class Pair:
     remote_temperature: float
     labels: NDArray[np.integer]
     weight: NDArray[np.float64] | None = None
-    group: NDArray[Any] | None = None
+    groups: Groups | None = None
     local_map: ConfidenceMap | None = None
     remote_map: ConfidenceMap | None = None
 
@@ -124,7 +179,7 @@ class Pair:
             remote_correct=remote_correct,
             merged_correct=self._merged[merge],
             weight=self.weight,
-            group=self.group,
+            groups=self.groups,
         )
 
     def _probabilities(self, rows: slice) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -167,11 +222,3 @@ class Pair:
     @cached_property
     def _merged(self) -> dict[str, NDArray[np.bool_]]:
         return {}
-
-
-def members(group: NDArray[Any] | None) -> Iterator[tuple[str, NDArray[np.intp]]]:
-    """Yield the name of each group [n] with the positions of its inputs; nothing where there are no groups."""
-    if group is not None:
-        names, index = np.unique(group, return_inverse=True)
-        for one, name in enumerate(names.tolist()):
-            yield str(name), np.flatnonzero(index == one)

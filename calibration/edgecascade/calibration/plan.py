@@ -12,16 +12,17 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from edgecascade.calibration._checks import check_labelled_logits, check_seed
 from edgecascade.calibration.advantage import AdvantageTable, Correct, advantage_intervals
 from edgecascade.calibration.certificate import certify
 from edgecascade.calibration.cross_fit import CrossFit, cross_fit, estimate_advantage
 from edgecascade.calibration.decision import SCORES, DecisionRule
+from edgecascade.calibration.groups import group_advice, grouped_accuracy, within_groups
 from edgecascade.calibration.objective import CertifiedLoss, LeastOffload, Objective, surest
 from edgecascade.calibration.operating_curve import difference, measured_curve, operating_points
-from edgecascade.calibration.outcomes import Outcomes, Pair
+from edgecascade.calibration.outcomes import Groups, Outcomes, Pair
 from edgecascade.calibration.scaling.choice import calibrate_confidence
 from edgecascade.calibration.summary import advise, as_html, as_text, cascade_rows, plan_rows, signed_points
 from edgecascade.calibration.weights import normalised
@@ -36,13 +37,14 @@ from edgecascade.types.document import (
     policy_dict,
 )
 from edgecascade.types.errors import CalibrationError
-from edgecascade.types.estimate import OperatingPoint, Point
+from edgecascade.types.estimate import GroupedAccuracy, OperatingPoint, Point
 from edgecascade.types.merge import MERGES
 
 __all__ = ["CascadePlan", "Plan", "choose_routing", "plan", "plan_cascade", "plan_certified"]
 
 _RATES = np.linspace(0.0, 1.0, 101)  # offload rates that `LeastOffload` goes down through
 _ROUNDING = 1e-9
+_MOST_CLASSES = 50  # of which each has its accuracy in a plan
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ class Plan:
         intervals: 95 % interval of local minus merged accuracy, from labels, in each bin of the table.
         advice: sentences about whether this pair is worth a cascade.
         chance: the probability that the aim of a `LeastOffload` is met; None for another objective.
+        groups: accuracy in each class or group, cross-fitted likewise; None without groups.
     """
 
     table: AdvantageTable
@@ -71,6 +74,7 @@ class Plan:
     intervals: tuple[tuple[float, float], ...]
     advice: tuple[str, ...]
     chance: float | None = None
+    groups: GroupedAccuracy | None = None
 
     def __str__(self) -> str:
         return as_text(plan_rows(self))
@@ -168,7 +172,9 @@ def plan_cascade(
     estimate: str = "auto",
     bins: int | None = None,
     even_without_gain: bool = False,
-    weight: NDArray[np.float64] | None = None,
+    weight: ArrayLike | None = None,
+    groups: Groups | NDArray[Any] | None = None,
+    max_group_loss: float | None = None,
     calibrator: str = "auto",
     seed: int = 0,
 ) -> CascadePlan:
@@ -188,7 +194,10 @@ def plan_cascade(
             the score, and `shrunk`, which must gain more than it by at least one standard error.
         bins: of the advantage table, as in `estimate_advantage`.
         even_without_gain: whether to forward although cross-fitting shows no gain; the plan then forwards nothing.
-        weight: floating [n], above 0, how much each input counts; None if all count alike.
+        weight: [n], how much each input counts, numbers above 0 on any scale; None if all count alike.
+        groups: [n], the group of each input, for accuracies by group; None takes the classes, if there are at most 50.
+        max_group_loss: the largest loss of accuracy against the remote within a group: of the estimates, or for a
+            `CertifiedLoss` certified with it.
         calibrator: of both confidences, `auto`, `temperature` or `map`, as in `calibrate_confidence`.
         seed: of every random split.
 
@@ -218,9 +227,10 @@ def plan_cascade(
     if isinstance(objective, CertifiedLoss):
         held = round(len(labels) * objective.testing_share)
         testing[np.random.default_rng(seed).permutation(len(labels))[:held]] = True
-    planning = ~testing
+    planning, groups = ~testing, _groups(groups, labels, local_logits.shape[1])
+    some = None if weight is None else weight[planning]
     local, remote = (
-        calibrate_confidence(logits[planning], labels[planning], calibrator=calibrator, seed=seed)
+        calibrate_confidence(logits[planning], labels[planning], some, calibrator=calibrator, seed=seed)
         for logits in (local_logits, remote_logits)
     )
     pair = Pair(
@@ -230,6 +240,7 @@ def plan_cascade(
         remote.temperature,
         labels,
         weight=weight,
+        groups=groups,
         local_map=local.confidence_map,
         remote_map=remote.confidence_map,
     )
@@ -242,14 +253,23 @@ def plan_cascade(
         bins=bins,
         seed=seed,
     )
-    choice = _choose(fit, objective)
+    choice = _choose(fit, objective, max_group_loss)
     routing = _routing(fit, choice)
     if not isinstance(objective, CertifiedLoss):
-        policy = _plan(fit, choice, objective, even_without_gain=even_without_gain)
+        policy = _plan(fit, choice, objective, max_group_loss, even_without_gain=even_without_gain)
         return CascadePlan(local, remote, routing, policy, None)
     fresh = pair.outcomes(routing[0].score, routing[0].merge)[testing]
-    policy, certificate = _certified(fit, choice, fresh, objective)
+    policy, certificate = _certified(fit, choice, fresh, objective, max_group_loss)
     return CascadePlan(local, remote, routing, policy, certificate)
+
+
+def _groups(groups: Groups | NDArray[Any] | None, labels: NDArray[np.integer], classes: int) -> Groups | None:
+    if groups is None:
+        return Groups.of_classes(labels) if classes <= _MOST_CLASSES else None
+    found = groups if isinstance(groups, Groups) else Groups.of(groups)
+    if len(found.index) != len(labels):
+        raise CalibrationError(f"groups: expected {len(labels)}, one per label, got {len(found.index)}")
+    return found
 
 
 def plan(
@@ -259,6 +279,7 @@ def plan(
     estimate: str = "auto",
     bins: int | None = None,
     even_without_gain: bool = False,
+    max_group_loss: float | None = None,
     seed: int = 0,
 ) -> Plan:
     """Return the plan that serves an objective on these inputs.
@@ -269,6 +290,7 @@ def plan(
         estimate: of the advantage, as in `plan_cascade`.
         bins: of the advantage table, as in `estimate_advantage`.
         even_without_gain: as in `plan_cascade`.
+        max_group_loss: as in `plan_cascade`.
         seed: of the split for cross-fitting.
 
     Raises:
@@ -278,7 +300,8 @@ def plan(
     if isinstance(objective, CertifiedLoss):
         raise CalibrationError("objective: a CertifiedLoss needs inputs for its test; call plan_certified")
     fit = cross_fit(lambda *_: outcomes, objective, scores=("",), merges=("",), estimate=estimate, bins=bins, seed=seed)
-    return _plan(fit, _choose(fit, objective), objective, even_without_gain=even_without_gain)
+    choice = _choose(fit, objective, max_group_loss)
+    return _plan(fit, choice, objective, max_group_loss, even_without_gain=even_without_gain)
 
 
 def plan_certified(
@@ -288,6 +311,7 @@ def plan_certified(
     *,
     estimate: str = "auto",
     bins: int | None = None,
+    max_group_loss: float | None = None,
     seed: int = 0,
 ) -> tuple[Plan, Certificate]:
     """Return the plan of least offload whose loss against asking the remote always is certified.
@@ -298,13 +322,14 @@ def plan_certified(
         objective: the loss to certify, and the risk.
         estimate: of the advantage, as in `plan_cascade`.
         bins: of the advantage table, as in `estimate_advantage`.
+        max_group_loss: the largest loss within each group of the outcomes, certified together with the objective.
         seed: of the split for cross-fitting.
 
     Raises:
         CalibrationError: there are too few inputs for the certificate; the message says how many would do.
     """
     fit = cross_fit(lambda *_: planning, objective, scores=("",), merges=("",), estimate=estimate, bins=bins, seed=seed)
-    return _certified(fit, _choose(fit, objective), testing, objective)
+    return _certified(fit, _choose(fit, objective, max_group_loss), testing, objective, max_group_loss)
 
 
 def choose_routing(
@@ -355,15 +380,15 @@ class _Choice:
     chance: float | None = None
 
 
-def _choose(fit: CrossFit, objective: Objective) -> _Choice:
+def _choose(fit: CrossFit, objective: Objective, max_group_loss: float | None = None) -> _Choice:
     if isinstance(objective, (LeastOffload, CertifiedLoss)):
-        return _least_offload(fit, objective)
+        return _least_offload(fit, objective, max_group_loss)
     rate = objective.largest_rate(fit.outcomes[0].size)
     choices = fit.choices(np.array([rate]))
     return _Choice(int(choices[0, -1]), choices[:, :-1], rate)
 
 
-def _least_offload(fit: CrossFit, objective: LeastOffload | CertifiedLoss) -> _Choice:
+def _least_offload(fit: CrossFit, objective: LeastOffload | CertifiedLoss, max_group_loss: float | None) -> _Choice:
     """Go down from the surest offload rate while the answers to inputs outside the fit meet the aim."""
     aim = LeastOffload(loss=objective.loss) if isinstance(objective, CertifiedLoss) else objective
     seen, choices = fit.outcomes[0], fit.choices(_RATES)
@@ -375,6 +400,8 @@ def _least_offload(fit: CrossFit, objective: LeastOffload | CertifiedLoss) -> _C
     if aim.loss is not None and set(choices[-1].tolist()) <= set(always):
         chances[-1] = 1.0  # the cascade is the remote
     curve = [Point(math.nan, rate, seen.mean(one)) for rate, one in zip(_RATES.tolist(), right.T, strict=True)]
+    if max_group_loss is not None:
+        chances = np.where(within_groups(seen, right, curve, max_group_loss), chances, 0.0).tolist()
     found = aim.lowest(chances, curve)
     if found is None and aim.loss is not None and always:
         return _Choice(always[0], np.full((1, choices.shape[1] - 1), always[0]), 1.0, 1.0)
@@ -399,7 +426,14 @@ def _check_within_reach(fit: CrossFit, aim: LeastOffload, chances: Sequence[floa
         raise aim.refusal(chances, points, remote_accuracy)
 
 
-def _plan(fit: CrossFit, choice: _Choice, objective: Objective, *, even_without_gain: bool = False) -> Plan:
+def _plan(
+    fit: CrossFit,
+    choice: _Choice,
+    objective: Objective,
+    max_group_loss: float | None = None,
+    *,
+    even_without_gain: bool = False,
+) -> Plan:
     seen = fit.outcomes[choice.candidate]
     table = estimate_advantage(seen, fit.candidates[choice.candidate].estimate, fit.bins, at=choice.rate)
     points = _points(seen, table)
@@ -410,16 +444,23 @@ def _plan(fit: CrossFit, choice: _Choice, objective: Objective, *, even_without_
             fit, choice, table, points, position, str(objective), "the local model alone meets the aim"
         )
     position = points.index(objective.choose(points, seen.mean(seen.remote_correct), seen.size))
+    allowed = points if max_group_loss is None else _within(fit, choice, points, max_group_loss)
+    if points[position] not in allowed:
+        held = points.index(_chosen_within(allowed, objective, seen, max_group_loss))
+        idle = f"forwarding more would lose more than {max_group_loss:.1%} in a group"
+        return _with_evidence(fit, choice, table, points, held, str(objective), idle)
     gain = seen.mean(right[:, 0]) - seen.mean(seen.local_correct) - objective.price * seen.mean(forward[:, 0])
     idle = "the objective allows no offload" if choice.rate == 0 else "no input is expected to gain from it"
-    if gain <= _ROUNDING and choice.rate > 0 and not even_without_gain:
+    if gain <= _ROUNDING and choice.rate > 0 and not even_without_gain and points[0] in allowed:
         shown = difference(right[:, 0], seen.local_correct, seen.weight)
         idle = f"cross-fitting shows no gain from it that is worth its cost ({signed_points(shown)} of accuracy, 95 %)"
         position = 0
     return _with_evidence(fit, choice, table, points, position, str(objective), idle, right[:, 0])
 
 
-def _certified(fit: CrossFit, choice: _Choice, testing: Outcomes, objective: CertifiedLoss) -> tuple[Plan, Certificate]:
+def _certified(
+    fit: CrossFit, choice: _Choice, testing: Outcomes, objective: CertifiedLoss, max_group_loss: float | None
+) -> tuple[Plan, Certificate]:
     seen = fit.outcomes[choice.candidate]
     table = estimate_advantage(seen, fit.candidates[choice.candidate].estimate, fit.bins, at=choice.rate)
     points = _points(seen, table)
@@ -432,10 +473,32 @@ def _certified(fit: CrossFit, choice: _Choice, testing: Outcomes, objective: Cer
         loss=objective.loss,
         risk=objective.risk,
         weight=testing.weight,
+        groups=testing.groups,
+        group_loss=max_group_loss,
     )
     position = next(one for one, point in enumerate(points) if point.threshold == certificate.threshold)
     words, idle = f"least offload, {certificate}", "the local model alone is certified"
     return _with_evidence(fit, replace(choice, chance=None), table, points, position, words, idle), certificate
+
+
+def _within(fit: CrossFit, choice: _Choice, points: Sequence[Point], max_group_loss: float) -> Sequence[Point]:
+    """Return the points at which no group loses more than it may, on inputs outside the fit."""
+    rates = np.array([point.offload_rate for point in points])
+    _, right = fit.decisions(choice.by_fold * np.ones((len(points), 1), np.intp), rates, beyond=True)
+    within = within_groups(fit.outcomes[choice.candidate], right, points, max_group_loss)
+    return [point for point, one in zip(points, within, strict=True) if one]
+
+
+def _chosen_within(
+    allowed: Sequence[Point], objective: Objective, seen: Outcomes, max_group_loss: float | None
+) -> Point:
+    try:
+        return objective.choose(allowed, seen.mean(seen.remote_correct), seen.size)
+    except ValueError as error:  # none of the points is within the offload rate
+        raise CalibrationError(
+            f"max_group_loss: expected a loss that some point with {objective} keeps in every group, got "
+            f"{max_group_loss}; the least offload that keeps it is {allowed[0].offload_rate:.1%}"
+        ) from error
 
 
 def _points(seen: Outcomes, table: AdvantageTable) -> tuple[Point, ...]:
@@ -481,8 +544,13 @@ def _with_evidence(
         chosen=curve[position],
         curve=curve,
         intervals=advantage_intervals(table, seen.score, seen.local_correct, seen.merged_correct),
-        advice=reason + advise(seen, own, curve, position, fit.candidates[choice.candidate].merge),
+        advice=(
+            *reason,
+            *advise(seen, own, curve, position, fit.candidates[choice.candidate].merge),
+            *group_advice(seen, right[:, position]),
+        ),
         chance=choice.chance,
+        groups=grouped_accuracy(seen, right, position),
     )
 
 

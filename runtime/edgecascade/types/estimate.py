@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-__all__ = ["Estimate", "GroupAccuracy", "OperatingPoint", "Point", "curve_table"]
+__all__ = ["Estimate", "GroupAccuracy", "GroupedAccuracy", "OperatingPoint", "Point", "curve_table"]
 
 _LINES = 16
 
@@ -91,6 +91,40 @@ class GroupAccuracy:
     remote: Estimate
     cascade: Estimate
     curve: tuple[tuple[float, float, float], ...]
+
+
+@dataclass(frozen=True)
+class GroupedAccuracy:
+    """Accuracy on the inputs of each class or group.
+
+    Attributes:
+        by: what a group is called, such as `class`.
+        groups: those that have inputs.
+    """
+
+    by: str
+    groups: tuple[GroupAccuracy, ...]
+
+    def moved(self, position: int) -> GroupedAccuracy:
+        """Return the same for a cascade at another point of the operating curve."""
+        return replace(
+            self, groups=tuple(replace(one, cascade=Estimate(*one.curve[position], one.n)) for one in self.groups)
+        )
+
+    def table(self, most: int | None = None) -> Iterator[str]:
+        """Yield a table of the groups, those that lose most against the remote first.
+
+        Args:
+            most: number of groups to show; None for all.
+        """
+        losses = sorted(self.groups, key=lambda one: one.cascade.value - one.remote.value)
+        width = max([len(self.by), *(len(one.name) for one in losses[:most])])
+        yield f"{self.by:<{width}}  {'n':>6}  {'local (95 % interval)':<24}{'cascade':<24}remote"
+        for one in losses[:most]:
+            yield (
+                f"{one.name:<{width}}  {one.n:>6}  {one.local.percent():<24}{one.cascade.percent():<24}"
+                f"{one.remote.percent()}"
+            )
 
 
 def curve_table(curve: Sequence[OperatingPoint], threshold: float) -> Iterator[str]:

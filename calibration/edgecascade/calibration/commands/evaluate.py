@@ -138,7 +138,7 @@ def evaluate_held_out(
     chosen = choose_calibrator(score[fit], correct[fit], methods=methods, seed=seed)
     assert chosen.calibrator is not None
     before, after = (
-        _with_risks(evaluate_scores(some, correct[test], seed=seed), some, correct[test])
+        _with_risks(evaluate_scores(some, correct[test]), some, correct[test])
         for some in (score[test], chosen.calibrator(score[test]))
     )
     return Evaluation(
@@ -160,14 +160,14 @@ def _evaluate_classes(outputs: SavedOutputs, fit_share: float, calibrator: str, 
     raw, probabilities = softmax(logits[test]), softmax(logits[test], found.temperature)
     confidence: NDArray[np.floating] = probabilities.max(axis=1)
     parameters: dict[str, Any] = {"temperature": found.temperature}
-    before = evaluate(raw, labels[test], seed=seed)
+    before = evaluate(raw, labels[test])
     if found.confidence_map is None:
-        after = evaluate(probabilities, labels[test], seed=seed)
+        after = evaluate(probabilities, labels[test])
     else:
         parameters |= _listed(asdict(found.confidence_map))
         confidence = found.confidence_map(confidence)
-        after = evaluate(_spread(probabilities, confidence), labels[test], seed=seed)
-        after |= evaluate_scores(confidence, correct, seed=seed)  # the label may have the smaller part of the mass
+        after = evaluate(_spread(probabilities, confidence), labels[test])
+        after |= evaluate_scores(confidence, correct)  # the label may have the smaller part of the mass
     return Evaluation(
         method=found.method,
         parameters=parameters,

@@ -1,7 +1,13 @@
 """Metrics of probabilities and confidences, with their 95 % intervals."""
 
 from edgecascade.calibration.metrics.evaluation import brier_score, evaluate, evaluate_scores
-from edgecascade.calibration.metrics.ranking import RiskCoverage, auroc, auroc_interval, risk_coverage
+from edgecascade.calibration.metrics.ranking import (
+    RiskCoverage,
+    auroc,
+    auroc_interval,
+    risk_coverage,
+    risk_coverage_area,
+)
 from edgecascade.calibration.metrics.reliability import (
     Reliability,
     calibration_error,
@@ -23,4 +29,5 @@ __all__ = [
     "expected_calibration_error",
     "reliability",
     "risk_coverage",
+    "risk_coverage_area",
 ]

@@ -2,41 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from edgecascade.calibration._checks import check_labelled_probabilities, check_scored_answers
-from edgecascade.calibration.intervals import bootstrap, proportion
-from edgecascade.calibration.metrics.ranking import auroc, auroc_interval, risk_coverage
+from edgecascade.calibration.intervals import accuracy_interval, loss_interval
+from edgecascade.calibration.metrics.ranking import auroc, auroc_interval, risk_coverage_area
 from edgecascade.calibration.metrics.reliability import (
     calibration_error,
     calibration_error_interval,
     expected_calibration_error,
     reliability,
 )
+from edgecascade.calibration.weights import normalised, weighted_mean
 from edgecascade.types.errors import CalibrationError
 from edgecascade.types.estimate import Estimate
 
 __all__ = ["brier_score", "evaluate", "evaluate_scores", "squared_distances"]
 
-_SMALLEST = 1e-200  # a number whose logarithm is finite
+_TINY = float(np.finfo(np.float32).tiny)  # its logarithm is finite
 
 
 def evaluate(
-    probabilities: NDArray[np.floating], labels: NDArray[np.integer], *, resamples: int = 500, seed: int = 0
+    probabilities: NDArray[np.floating], labels: NDArray[np.integer], weight: ArrayLike | None = None
 ) -> dict[str, Estimate]:
     """Return proper scores, calibration errors and ranking metrics of probabilities.
 
     The keys: those of `evaluate_scores` for the confidence; `nll`, the mean negative log-likelihood in nats; and
-    `brier`, as `brier_score`. The intervals of the latter two are by bootstrap.
+    `brier`, as `brier_score`. The latter two have the interval of `loss_interval`, in which a loss that the inputs may
+    not show is that of the second most likely class.
 
     Args:
         probabilities: floating [n, classes], every row a distribution, as `softmax` gives them.
         labels: integer [n], in 0..classes - 1.
-        resamples: number of resamples of the bootstrap.
-        seed: of the resampling.
+        weight: numbers [n] above 0; None for equal weights.
 
     Raises:
         CalibrationError: other shapes, types or numbers, or a single row.
@@ -48,41 +47,41 @@ def evaluate(
     >>> found["accuracy"].percent()
     '62.2 % (59.2 to 65.2)'
     >>> found["ece"].low, round(found["ece"].value, 3), round(found["ece_corrected"].value, 3)
-    (0.0, 0.031, 0.017)
+    (0.0, 0.031, 0.016)
     """
     check_labelled_probabilities(probabilities, labels)
     n = len(labels)
     if n < 2:
-        raise CalibrationError("labels: expected at least 2, for resampling, got 1")
+        raise CalibrationError("labels: expected at least 2, for an interval, got 1")
+    share = normalised(weight, n)
     probabilities = np.clip(probabilities, 0.0, 1.0).astype(np.float64)  # a softmax may round to just above 1
+    second = np.argpartition(probabilities, -2, axis=1)[:, -2]
     with np.errstate(divide="ignore"):
         surprise = -np.log(probabilities[np.arange(n), labels])
-    distance = squared_distances(probabilities, labels)
-    found = evaluate_scores(
-        probabilities.max(axis=1), probabilities.argmax(axis=1) == labels, resamples=resamples, seed=seed
-    )
+    unlikely = -np.log(np.maximum(probabilities[np.arange(n), second], _TINY))
+    found = evaluate_scores(probabilities.max(axis=1), probabilities.argmax(axis=1) == labels, share)
+    distance, other = (squared_distances(probabilities, some) for some in (labels, second))
     return {
         "accuracy": found.pop("accuracy"),
-        "nll": _on_log_scale(lambda rows: surprise[rows].mean(), np.inf, n, resamples, seed),
-        "brier": _on_log_scale(lambda rows: distance[rows].mean(), 2.0, n, resamples, seed),
+        "nll": _mean_loss(surprise, unlikely, share, np.inf),
+        "brier": _mean_loss(distance, other, share, 2.0),
         **found,
     }
 
 
 def evaluate_scores(
-    score: NDArray[np.floating], correct: NDArray[np.bool_], *, resamples: int = 500, seed: int = 0
+    score: NDArray[np.floating], correct: NDArray[np.bool_], weight: ArrayLike | None = None
 ) -> dict[str, Estimate]:
     """Return the metrics of scores and the correctness of the answers that they belong to.
 
     The keys: `accuracy`, with its exact interval; `ece` over 15 bins of equal width, `ece_corrected`, the same less
     its bias as in `calibration_error` and in cascade files, and `ece_equal_mass`, only where every score is in [0, 1];
-    `auroc`, NaN where all answers are right or all wrong; `aurc`, by bootstrap.
+    `auroc`, NaN where all answers are right or all wrong; `aurc`.
 
     Args:
         score: floating [n], finite; higher is surer, on any scale.
         correct: bool [n], whether the answer was right.
-        resamples: number of resamples of the bootstrap.
-        seed: of the resampling.
+        weight: numbers [n] above 0; None for equal weights.
 
     Raises:
         CalibrationError: other shapes, types or numbers, or a single row.
@@ -90,23 +89,22 @@ def evaluate_scores(
     check_scored_answers(score, correct)
     n = len(score)
     if n < 2:
-        raise CalibrationError("score: expected at least 2, for resampling, got 1")
-    found = {"accuracy": proportion(float(correct.mean()), n)}
+        raise CalibrationError("score: expected at least 2, for an interval, got 1")
+    share = normalised(weight, n)
+    found = {"accuracy": Estimate(weighted_mean(correct, share), *accuracy_interval(correct, share), n)}
     if ((score >= 0) & (score <= 1)).all():
-        interval = calibration_error_interval(reliability(score, correct))
-        mass = calibration_error_interval(reliability(score, correct, spacing="mass"))
-        found |= {
-            "ece": Estimate(expected_calibration_error(score, correct), *interval, n),
-            "ece_corrected": calibration_error(score, correct),
-            "ece_equal_mass": Estimate(expected_calibration_error(score, correct, spacing="mass"), *mass, n),
-        }
+        for name, spacing in (("ece", "width"), ("ece_equal_mass", "mass")):
+            interval = calibration_error_interval(reliability(score, correct, spacing=spacing, weight=share))
+            value = expected_calibration_error(score, correct, spacing=spacing, weight=share)
+            found[name] = Estimate(value, *interval, n)
+        found["ece_corrected"] = calibration_error(score, correct, weight=share)
     one_kind = bool(correct.all() or not correct.any())
     found["auroc"] = (
         Estimate(float("nan"), 0.0, 1.0, n)
         if one_kind
-        else Estimate(auroc(score, correct), *auroc_interval(score, correct), n)
+        else Estimate(auroc(score, correct, share), *auroc_interval(score, correct, share), n)
     )
-    found["aurc"] = _on_log_scale(lambda rows: risk_coverage(score[rows], correct[rows]).area, 1.0, n, resamples, seed)
+    found["aurc"] = risk_coverage_area(score, correct, share)
     return found
 
 
@@ -137,15 +135,8 @@ def squared_distances(probabilities: NDArray[np.floating], labels: NDArray[np.in
     return np.asarray(np.einsum("ij,ij->i", distance, distance))
 
 
-def _on_log_scale(
-    statistic: Callable[[NDArray[np.intp]], float], most: float, n: int, resamples: int, seed: int
+def _mean_loss(
+    losses: NDArray[np.float64], unseen: NDArray[np.float64], weight: NDArray[np.float64] | None, most: float
 ) -> Estimate:
-    """Return a skewed statistic of row numbers, in [0, most], with the basic bootstrap interval of its logarithm."""
-    rows = np.arange(n)
-    value = float(statistic(rows))
-    if value < np.inf:
-        found = bootstrap(lambda some: np.log(max(statistic(some), _SMALLEST)), rows, resamples=resamples, seed=seed)
-        if found.high - found.low > 1e-9:  # equal resamples are no evidence
-            low, high = np.exp([found.low, found.high])
-            return Estimate(value, min(value, float(low)), max(value, min(float(high), most)), n)
-    return Estimate(value, 0.0, most, n)
+    interval = loss_interval(losses, weighted_mean(unseen, weight), weight, most=most)
+    return Estimate(weighted_mean(losses, weight), *interval, len(losses))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from edgecascade.calibration.intervals import bootstrap
+from edgecascade.calibration.weights import normalised
 from edgecascade.types.errors import CalibrationError
 from edgecascade.types.estimate import Estimate
 
@@ -20,6 +20,7 @@ __all__ = [
 ]
 
 _Z = 1.959963984540054  # two-sided 95 % of a normal
+_FOLDED = float(np.sqrt(2 / np.pi))  # the mean of its absolute value
 _SETTLED = 2.5  # a gap of so many standard deviations has a certain sign
 
 
@@ -32,12 +33,16 @@ class Reliability:
         count: int64 [bins], number of inputs in each bin.
         confidence: float64 [bins], their mean confidence.
         accuracy: float64 [bins], share of right answers among them.
+        share: float64 [bins], share of all inputs, by weight.
+        size: float64 [bins], number of equally weighted inputs that each bin is worth, as in `effective_size`.
     """
 
     edges: NDArray[np.float64]
     count: NDArray[np.int64]
     confidence: NDArray[np.float64]
     accuracy: NDArray[np.float64]
+    share: NDArray[np.float64]
+    size: NDArray[np.float64]
 
 
 def reliability(
@@ -45,6 +50,7 @@ def reliability(
     correct: NDArray[np.bool_] | NDArray[np.floating],
     bins: int = 15,
     spacing: str = "width",
+    weight: ArrayLike | None = None,
 ) -> Reliability:
     """Return the bins of a reliability diagram.
 
@@ -57,6 +63,7 @@ def reliability(
         correct: bool [n], whether the answer was right; or a verifier's scores in [0, 1].
         bins: number of bins.
         spacing: `width` or `mass`.
+        weight: numbers [n] above 0; None for equal weights.
 
     Raises:
         CalibrationError: the shapes differ, there are no inputs, a confidence is outside [0, 1], or the number or
@@ -77,18 +84,27 @@ def reliability(
     edges = _edges(wide, bins, spacing)
     bins = len(edges) - 1
     index = np.clip(np.searchsorted(edges, wide, side="left") - 1, 0, bins - 1)
-    count = np.bincount(index, minlength=bins)
+    each = normalised(weight, len(wide))
+    each = np.ones(len(wide)) if each is None else each
+    total = np.bincount(index, each, bins)
     with np.errstate(invalid="ignore"):
         return Reliability(
-            edges,
-            count,
-            np.bincount(index, wide, bins) / count,
-            np.bincount(index, correct, bins) / count,
+            edges=edges,
+            count=np.bincount(index, minlength=bins),
+            confidence=np.bincount(index, each * wide, bins) / total,
+            accuracy=np.bincount(index, each * correct, bins) / total,
+            share=total / total.sum(),
+            size=total**2 / np.bincount(index, each**2, bins),
         )
 
 
 def expected_calibration_error(
-    confidence: NDArray[np.floating], correct: NDArray[np.bool_], bins: int = 15, *, spacing: str = "width"
+    confidence: NDArray[np.floating],
+    correct: NDArray[np.bool_],
+    bins: int = 15,
+    *,
+    spacing: str = "width",
+    weight: ArrayLike | None = None,
 ) -> float:
     """Return the ECE, the mean distance of confidence from accuracy over bins, weighted by count; in [0, 1].
 
@@ -100,6 +116,7 @@ def expected_calibration_error(
         correct: bool [n], whether the answer was right.
         bins: number of bins.
         spacing: `width` or `mass`, as in `reliability`.
+        weight: numbers [n] above 0; None for equal weights.
 
     Raises:
         CalibrationError: as `reliability`.
@@ -107,9 +124,7 @@ def expected_calibration_error(
     >>> expected_calibration_error(np.array([0.8, 0.8]), np.array([True, False]))
     0.30000000000000004
     """
-    table = reliability(confidence, correct, bins, spacing)
-    gap = np.abs(table.confidence - table.accuracy)
-    return max(0.0, float(np.nansum(table.count * gap) / table.count.sum()))
+    return _error(reliability(confidence, correct, bins, spacing, weight))
 
 
 def calibration_error_interval(table: Reliability) -> tuple[float, float]:
@@ -126,36 +141,60 @@ def calibration_error_interval(table: Reliability) -> tuple[float, float]:
     >>> round(low, 2), round(high, 2)
     (0.21, 0.29)
     """
-    seen = table.count > 0
-    n, share = table.count.sum(), table.count[seen] / table.count.sum()
-    confidence, accuracy = table.confidence[seen], table.accuracy[seen]
-    gap = np.abs(confidence - accuracy)
-    # A few inputs that were all right show no variance; as calibrated ones, or with one of each more, they would.
-    likely = (accuracy * table.count[seen] + 1) / (table.count[seen] + 2)
-    variance = np.max([p * (1 - p) for p in (accuracy, confidence, likely)], axis=0)
-    deviation = np.sqrt(share * (variance + (1 - share) * gap**2) / n)
-    error, settled = np.sum(share * gap), share * gap > _SETTLED * deviation
-    inflated = np.sqrt(2 / np.pi) * np.sum(deviation[~settled])
-    spread = np.sqrt(np.sum(deviation**2 * np.where(settled, 1.0, 1 - 2 / np.pi)))
-    ends = np.array([error - inflated - _Z * spread, error + _Z * np.sqrt(np.sum(deviation**2))])
+    gap, deviation = _gaps(table)
+    settled = gap > _SETTLED * deviation
+    inflated = _FOLDED * np.sum(deviation[~settled])
+    spread = np.sqrt(np.sum(deviation**2 * np.where(settled, 1.0, 1 - _FOLDED**2)))
+    ends = np.array([gap.sum() - inflated - _Z * spread, gap.sum() + _Z * np.sqrt(np.sum(deviation**2))])
     low, high = ends.clip(0.0, 1.0)
     return float(low), float(high)
 
 
-def calibration_error(confidence: NDArray[np.floating], correct: NDArray[np.bool_]) -> Estimate:
-    """Return the ECE over 15 equal-width bins less its finite-data bias by bootstrap, never below 0, with its interval.
+def calibration_error(
+    confidence: NDArray[np.floating],
+    correct: NDArray[np.bool_],
+    *,
+    spacing: str = "width",
+    weight: ArrayLike | None = None,
+) -> Estimate:
+    """Return the ECE over 15 bins less its finite-data bias, never below 0, with its interval.
+
+    The bias is what chance adds to the absolute gaps of the bins if each gap is normal, with the one seen as its mean.
 
     Args:
         confidence: floating [n], in [0, 1].
         correct: bool [n], whether the answer was right.
+        spacing: `width` or `mass`, as in `reliability`.
+        weight: numbers [n] above 0; None for equal weights.
 
     Raises:
         CalibrationError: as `reliability`.
     """
-    value = expected_calibration_error(confidence, correct)
-    value = max(0.0, value - bootstrap(expected_calibration_error, confidence, correct).bias)
-    low, high = calibration_error_interval(reliability(confidence, correct))
+    from scipy.stats import foldnorm
+
+    table = reliability(confidence, correct, spacing=spacing, weight=weight)
+    gap, deviation = _gaps(table)
+    inflated = foldnorm.mean(gap / deviation, scale=deviation)
+    value = max(0.0, float(2 * gap.sum() - inflated.sum()))
+    low, high = calibration_error_interval(table)
     return Estimate(value, min(low, value), max(high, value), len(correct))
+
+
+def _error(table: Reliability) -> float:
+    return float(np.nansum(table.share * np.abs(table.confidence - table.accuracy)))
+
+
+def _gaps(table: Reliability) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return what each bin that is not empty adds to the ECE, and its standard deviation."""
+    seen = table.count > 0
+    share, size, confidence, accuracy = (
+        some[seen] for some in (table.share, table.size, table.confidence, table.accuracy)
+    )
+    gap = np.abs(confidence - accuracy)
+    # A few inputs that were all right show no variance; as calibrated ones, or with one of each more, they would.
+    likely = (accuracy * size + 1) / (size + 2)
+    variance = np.max([p * (1 - p) for p in (accuracy, confidence, likely)], axis=0)
+    return share * gap, share * np.sqrt((variance + (1 - share) * gap**2) / size)
 
 
 def _edges(confidence: NDArray[np.float64], bins: int, spacing: str) -> NDArray[np.float64]:

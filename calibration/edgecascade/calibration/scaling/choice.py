@@ -18,6 +18,7 @@ from edgecascade.calibration.metrics.reliability import calibration_error
 from edgecascade.calibration.scaling.isotonic import fit_isotonic, grouped
 from edgecascade.calibration.scaling.platt import Platt, fit_platt, row_weights
 from edgecascade.calibration.scaling.temperature import calibrate_temperature, mean_loss, row_losses
+from edgecascade.calibration.weights import normalised, weighted_mean
 from edgecascade.types.confidence_map import ConfidenceMap
 from edgecascade.types.costs import ErrorCosts, labels_of
 from edgecascade.types.document import Calibration
@@ -152,7 +153,8 @@ def calibrate_confidence(
     """
     if calibrator not in CALIBRATORS:
         raise CalibrationError(f"calibrator: expected one of {', '.join(CALIBRATORS)}, got {calibrator!r}")
-    plain = calibrate_temperature(logits, labels)
+    weight = normalised(weight, len(labels))
+    plain = calibrate_temperature(logits, labels, weight)
     probabilities = softmax(logits, plain.temperature)
     answers = logits.argmax(axis=1) if costs is None else labels_of(probabilities, costs)
     confidence, correct = np.take_along_axis(probabilities, answers[:, None], axis=1)[:, 0], answers == labels
@@ -166,11 +168,12 @@ def calibrate_confidence(
     if not isinstance(chosen.calibrator, ConfidenceMap):
         return plain
     gain = _losses(confidence, correct) - _losses(chosen.held_out, correct)
+    unseen = weighted_mean(_losses(chosen.held_out, np.zeros_like(correct)), weight)
     return replace(
         plain,
         method="temperature + map",
-        nll_after=mean_loss(row_losses(logits, labels, plain.temperature) - gain),
-        ece_after=calibration_error(chosen.held_out, correct),
+        nll_after=mean_loss(row_losses(logits, labels, plain.temperature) - gain, unseen, weight),
+        ece_after=calibration_error(chosen.held_out, correct, weight=weight),
         confidence_map=chosen.calibrator,
     )
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edgecascade.calibration._checks import check_labelled_logits
-from edgecascade.calibration.intervals import proportion
+from edgecascade.calibration.intervals import accuracy_interval, loss_interval
 from edgecascade.calibration.metrics.reliability import calibration_error
 from edgecascade.calibration.weights import normalised, weighted_mean
 from edgecascade.types.document import Calibration
@@ -95,30 +95,53 @@ def row_losses(
     return np.concatenate(losses)
 
 
-def calibrate_temperature(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> Calibration:
+def calibrate_temperature(
+    logits: NDArray[np.floating], labels: NDArray[np.integer], weight: ArrayLike | None = None
+) -> Calibration:
     """Fit T and record accuracy, NLL and ECE before and after, with 95 % intervals, on the data of the fit.
 
     Arguments and errors as `fit_temperature`.
     """
-    temperature = fit_temperature(logits, labels)
+    weight = normalised(weight, len(labels))
+    temperature = fit_temperature(logits, labels, weight)
     correct = logits.argmax(axis=1) == labels
     return Calibration(
         method="temperature",
         temperature=temperature,
         n=len(labels),
-        accuracy=proportion(float(correct.mean()), len(labels)),
-        nll_before=mean_loss(row_losses(logits, labels)),
-        nll_after=mean_loss(row_losses(logits, labels, temperature)),
-        ece_before=calibration_error(softmax(logits).max(axis=1), correct),
-        ece_after=calibration_error(softmax(logits, temperature).max(axis=1), correct),
+        accuracy=Estimate(weighted_mean(correct, weight), *accuracy_interval(correct, weight), len(labels)),
+        nll_before=_likelihood_loss(logits, labels, 1.0, weight),
+        nll_after=_likelihood_loss(logits, labels, temperature, weight),
+        ece_before=calibration_error(softmax(logits).max(axis=1), correct, weight=weight),
+        ece_after=calibration_error(softmax(logits, temperature).max(axis=1), correct, weight=weight),
     )
 
 
-def mean_loss(losses: NDArray[np.float64]) -> Estimate:
-    """Return the mean of losses [n] with the interval of the normal approximation."""
-    half = 1.96 * float(losses.std()) / np.sqrt(len(losses))
-    mean = float(losses.mean())
-    return Estimate(mean, mean - half, mean + half, len(losses))
+def mean_loss(losses: NDArray[np.float64], unseen: float = 0.0, weight: NDArray[np.float64] | None = None) -> Estimate:
+    """Return the mean of losses [n] with the interval of `loss_interval`; arguments as there."""
+    return Estimate(weighted_mean(losses, weight), *loss_interval(losses, unseen, weight), len(losses))
+
+
+def _likelihood_loss(
+    logits: NDArray[np.floating],
+    labels: NDArray[np.integer],
+    temperature: float,
+    weight: NDArray[np.float64] | None,
+) -> Estimate:
+    """Return the NLL; a loss that the inputs may not show is that of the second most likely class."""
+    unseen = weighted_mean(row_losses(logits, _runner_up(logits), temperature), weight)
+    return mean_loss(row_losses(logits, labels, temperature), unseen, weight)
+
+
+def _runner_up(logits: NDArray[np.floating]) -> NDArray[np.intp]:
+    """Return the second most likely class of each row, or the likeliest where all others are masked."""
+    rows = max(1, _CHUNK_ELEMENTS // logits.shape[1])
+    found = []
+    for start in range(0, len(logits), rows):
+        first, second = np.argpartition(-logits[start : start + rows], 1, axis=1)[:, :2].T
+        masked = np.isneginf(np.take_along_axis(logits[start : start + rows], second[:, None], axis=1)[:, 0])
+        found.append(np.where(masked, first, second))
+    return np.concatenate(found)
 
 
 @dataclass(frozen=True)
