@@ -26,8 +26,10 @@ from edgecascade.calibration import (
     plan,
     plan_cascade,
     plan_certified,
+    routing_score,
     shrunk_advantage_table,
 )
+from edgecascade.calibration.certificate import exact_p_value
 
 
 def outcomes(n: int = 1000, seed: int = 0) -> Outcomes:
@@ -243,13 +245,50 @@ def test_a_given_score_and_merge_rule_are_used(outputs: tuple[NDArray[Any], ...]
     assert (plan.score, plan.merge, len(plan.routing)) == ("entropy", "confident", 2)
 
 
-def test_a_certificate_is_tested_on_inputs_that_chose_nothing(outputs: tuple[NDArray[Any], ...]) -> None:
-    """The calibration uses a third of the inputs and the test the other two."""
+def test_a_certificate_of_the_margin_is_tested_on_all_inputs(outputs: tuple[NDArray[Any], ...]) -> None:
+    """The rule forwards the inputs of lowest margin at the certified rate, exactly, whatever the temperature."""
     plan = planned(outputs, objective=CertifiedLoss(0.03))
+    assert (plan.score, plan.merge, plan.policy.estimate) == ("margin", "replace", "monotone")
     assert plan.certificate is not None
-    assert plan.local.n + plan.certificate.n == 4000
-    assert plan.certificate.n == round(4000 * 2 / 3)
+    assert plan.certificate.n == plan.local.n == 4000
     assert plan.certificate.threshold == plan.policy.threshold
+    forward = decide(outputs[0], plan.rule).forward
+    assert plan.certificate.offload_rate == forward.mean() == plan.policy.chosen.offload_rate
+    margin = routing_score("margin", outputs[0])
+    assert margin[forward].max() <= margin[~forward].min()
+    local_right, remote_right = (logits.argmax(axis=1) == outputs[2] for logits in outputs[:2])
+    worse, better = (
+        int(np.sum(~forward & (first & ~second)))
+        for first, second in ((remote_right, local_right), (local_right, remote_right))
+    )
+    assert plan.certificate.p_value == exact_p_value(worse, better, 4000, 0.03) <= 0.05
+
+
+def test_a_certificate_of_another_policy_is_tested_on_inputs_that_chose_nothing(
+    outputs: tuple[NDArray[Any], ...],
+) -> None:
+    """The calibration uses a fifth of the inputs and the test the other four."""
+    for options in ({"scores": ["confidence"]}, {"merges": ["average"]}, {"estimate": "shrunk"}):
+        plan = planned(outputs, objective=CertifiedLoss(0.05), **options)
+        assert plan.certificate is not None
+        assert (plan.local.n, plan.certificate.n) == (800, 3200)
+        assert plan.certificate.threshold == plan.policy.threshold
+        assert plan.merge == ("average" if "merges" in options else "replace")
+
+
+def test_a_planned_test_uses_the_inputs_of_its_size(outputs: tuple[NDArray[Any], ...]) -> None:
+    """Of more inputs the first are used, and each test has its share of the risk."""
+    whole = planned(outputs, objective=CertifiedLoss(0.03, looks=(1000, 2000, 8000)))
+    first = planned(tuple(array[:2000] for array in outputs), objective=CertifiedLoss(0.03, looks=(1000, 2000, 8000)))
+    assert whole.certificate == first.certificate
+    assert whole.certificate is not None
+    assert (whole.certificate.n, whole.certificate.looks, whole.certificate.attempt) == (2000, 3, 2)
+    assert whole.certificate.p_value <= 0.05 / 3
+    assert "test 2 of 3 planned" in str(whole)
+    with pytest.raises(CalibrationError, match=r"^looks: expected at least the first planned size, 5000, got 4000"):
+        planned(outputs, objective=CertifiedLoss(0.03, looks=(5000, 8000)))
+    with pytest.raises(CalibrationError, match=r"^looks: expected ascending sizes"):
+        CertifiedLoss(0.03, looks=(2000, 1000))
 
 
 @pytest.mark.parametrize("options", [{}, {"objective": CertifiedLoss(0.03)}])

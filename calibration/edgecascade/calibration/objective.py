@@ -233,27 +233,44 @@ class LeastOffload:
 class CertifiedLoss:
     """Least offload with a certificate that the loss against asking the remote always is at most `loss`.
 
-    A certificate is tested on inputs that nothing was fitted or chosen on. `plan_cascade` sets them aside, and
-    `plan_certified` takes them as an argument. Until the test, points are chosen as `LeastOffload(loss=loss)` does.
+    By default the plan is about the margin in its plain order and the remote's own answers. No label has a part in
+    these decisions but for the threshold, so `plan_cascade` tests every threshold on all of the inputs. For any other
+    policy it sets inputs aside for the test, on which nothing is fitted or chosen.
 
     Attributes:
         loss: e, the largest loss of accuracy against asking the remote always, in (0, 1).
         risk: d, the probability, over the draw of the data, that the loss is larger, in (0, 1).
-        testing_share: share of the inputs that `plan_cascade` sets aside for the test.
+        testing_share: share of the inputs that `plan_cascade` sets aside, if it has to.
+        looks: sizes of the data at which a test is planned, ascending and chosen before the first test. Each of them
+            has an equal share of the risk, so that d holds for all together. Empty if there is only one test.
 
     Raises:
-        CalibrationError: loss or risk is not in (0, 1).
+        CalibrationError: loss or risk is not in (0, 1), or the sizes do not ascend.
     """
 
     loss: float
     risk: float = 0.05
-    testing_share: float = 2 / 3
+    testing_share: float = 0.8
+    looks: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("loss", "risk"):
             value = getattr(self, name)
             if not 0 < value < 1:
                 raise CalibrationError(f"{name}: expected a number between 0 and 1, such as 0.01, got {value}")
+        if list(self.looks) != sorted({*self.looks}) or min(self.looks, default=1) < 1:
+            raise CalibrationError(f"looks: expected ascending sizes such as 1500, 3000, got {list(self.looks)}")
+
+    def planned(self, n: int) -> tuple[int, int]:
+        """Return which of the planned tests n inputs are enough for, from 1, and the number of inputs in it.
+
+        Raises:
+            CalibrationError: they are fewer than the smallest planned size.
+        """
+        reached = [size for size in self.looks if size <= n]
+        if self.looks and not reached:
+            raise CalibrationError(f"looks: expected at least the first planned size, {self.looks[0]}, got {n} inputs")
+        return (len(reached), reached[-1]) if reached else (1, n)
 
     def __str__(self) -> str:
         return (

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from edgecascade.calibration._checks import check_labelled_logits, check_seed
 from edgecascade.calibration.advantage import AdvantageTable, Correct, advantage_intervals
-from edgecascade.calibration.certificate import certify
+from edgecascade.calibration.certificate import certify, certify_order
 from edgecascade.calibration.cross_fit import CrossFit, cross_fit, estimate_advantage
 from edgecascade.calibration.decision import SCORES, DecisionRule
 from edgecascade.calibration.groups import group_advice, grouped_accuracy, within_groups
@@ -180,8 +180,9 @@ def plan_cascade(
 ) -> CascadePlan:
     """Calibrate both models, choose score, merge rule and estimate by cross-fitting, and plan.
 
-    For a `CertifiedLoss` the inputs are split at random: one part is used for all of this, the other only to test
-    the certificate.
+    A `CertifiedLoss` is tested on all inputs where scores, merges and estimate allow the margin, `replace` and
+    `monotone` and there are no weights (see `certify_order`). Otherwise the inputs are split at random: one part is
+    used for all of this, the other only to test the certificate, and `replace` is taken if it is among the merges.
 
     Args:
         local_logits: floating [n, classes].
@@ -222,12 +223,22 @@ def plan_cascade(
             f"got {list(np.shape(remote_logits))}"
         )
     check_labelled_logits(local_logits, labels)
-    weight = normalised(weight, len(labels))
-    testing = np.zeros(len(labels), bool)
+    weight, groups = normalised(weight, len(labels)), _groups(groups, labels, local_logits.shape[1])
+    in_order = False
     if isinstance(objective, CertifiedLoss):
+        first = np.arange(objective.planned(len(labels))[1])
+        local_logits, remote_logits, labels = local_logits[first], remote_logits[first], labels[first]
+        weight = None if weight is None else normalised(weight[first], len(first))
+        groups = None if groups is None else groups[first]
+        merges = ("replace",) if "replace" in merges else merges
+        in_order = "margin" in scores and "replace" in merges and estimate in ("auto", "monotone")
+        in_order = in_order and weight is None and max_group_loss is None
+        scores, estimate = (("margin",), "monotone") if in_order else (scores, estimate)
+    testing = np.zeros(len(labels), bool)
+    if isinstance(objective, CertifiedLoss) and not in_order:
         held = round(len(labels) * objective.testing_share)
         testing[np.random.default_rng(seed).permutation(len(labels))[:held]] = True
-    planning, groups = ~testing, _groups(groups, labels, local_logits.shape[1])
+    planning = ~testing
     some = None if weight is None else weight[planning]
     local, remote = (
         calibrate_confidence(logits[planning], labels[planning], some, calibrator=calibrator, seed=seed)
@@ -253,6 +264,9 @@ def plan_cascade(
         bins=bins,
         seed=seed,
     )
+    if isinstance(objective, CertifiedLoss) and in_order:
+        choice, policy, certificate = _certified_in_order(fit, objective)
+        return CascadePlan(local, remote, _routing(fit, choice), policy, certificate)
     choice = _choose(fit, objective, max_group_loss)
     routing = _routing(fit, choice)
     if not isinstance(objective, CertifiedLoss):
@@ -475,10 +489,34 @@ def _certified(
         weight=testing.weight,
         groups=testing.groups,
         group_loss=max_group_loss,
+        looks=max(1, len(objective.looks)),
+        attempt=objective.planned(len(seen) + len(testing))[0],
     )
     position = next(one for one, point in enumerate(points) if point.threshold == certificate.threshold)
     words, idle = f"least offload, {certificate}", "the local model alone is certified"
     return _with_evidence(fit, replace(choice, chance=None), table, points, position, words, idle), certificate
+
+
+def _certified_in_order(fit: CrossFit, objective: CertifiedLoss) -> tuple[_Choice, Plan, Certificate]:
+    """Certify the only candidate of a cross-fit, whose order needs no labels, on all of its inputs."""
+    (seen,) = fit.outcomes
+    certificate = certify_order(
+        seen.score,
+        seen.local_correct,
+        seen.merged_correct,
+        seen.remote_correct,
+        loss=objective.loss,
+        risk=objective.risk,
+        looks=max(1, len(objective.looks)),
+        attempt=objective.planned(len(seen))[0],
+    )
+    choice = _Choice(0, np.zeros((1, fit.stop.shape[1]), np.intp), certificate.offload_rate)
+    table = estimate_advantage(seen, "monotone", fit.bins, at=certificate.offload_rate)
+    points = _points(seen, table)
+    position = next(one for one, point in enumerate(points) if point.offload_rate >= choice.rate - _ROUNDING)
+    certificate = replace(certificate, threshold=points[position].threshold)
+    words, idle = f"least offload, {certificate}", "the local model alone is certified"
+    return choice, _with_evidence(fit, choice, table, points, position, words, idle), certificate
 
 
 def _within(fit: CrossFit, choice: _Choice, points: Sequence[Point], max_group_loss: float) -> Sequence[Point]:

@@ -160,9 +160,11 @@ class Certificate:
         risk: d, the probability, over the draw of the data, that the loss is larger.
         threshold: inputs whose advantage is below it are forwarded.
         offload_rate: share of these inputs that it forwards.
-        n: number of labelled inputs that it was tested on, and that nothing was chosen on.
-        p_value: of the threshold's test, at most d.
+        n: number of labelled inputs that it was tested on; nothing was chosen by their labels.
+        p_value: of the threshold's test, at most d / `looks`.
         group_loss: the largest loss within each class or group, certified with the same d; None if none was requested.
+        looks: number of tests on growing data that were planned before the first; d is for all of them together.
+        attempt: which of them this is, from 1.
     """
 
     loss: float
@@ -172,12 +174,15 @@ class Certificate:
     n: int
     p_value: float
     group_loss: float | None = None
+    looks: int = 1
+    attempt: int = 1
 
     def __str__(self) -> str:
+        test = f"; test {self.attempt} of {self.looks} planned" if self.looks > 1 else ""
         groups = "" if self.group_loss is None else f", and at most {self.group_loss:.1%} within each group,"
         return (
             f"loss against asking the remote always at most {self.loss:.1%}{groups} with probability "
-            f"{1 - self.risk:.4g} (n = {self.n}), forwarding {self.offload_rate:.1%}"
+            f"{1 - self.risk:.4g} (n = {self.n}{test}), forwarding {self.offload_rate:.1%}"
         )
 
 
@@ -374,8 +379,9 @@ def calibration_dict(calibration: Calibration) -> dict[str, Any]:
 
 
 def certificate_dict(certificate: Certificate) -> dict[str, Any]:
-    """Return a certificate as it is in JSON."""
-    return _without_none(asdict(certificate))
+    """Return a certificate as it is in JSON, with `looks` and `attempt` only if several tests were planned."""
+    unplanned = {} if certificate.looks > 1 else {"looks": None, "attempt": None}
+    return _without_none({**asdict(certificate), **unplanned})
 
 
 def policy_dict(record: PolicyRecord) -> dict[str, Any]:
@@ -497,6 +503,8 @@ def _certificate(found: Mapping[str, Any]) -> Certificate:
         n=int(found["n"]),
         p_value=float(found["p_value"]),
         group_loss=None if found.get("group_loss") is None else float(found["group_loss"]),
+        looks=int(found.get("looks", 1)),
+        attempt=int(found.get("attempt", 1)),
     )
 
 
