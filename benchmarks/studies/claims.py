@@ -41,6 +41,7 @@ RATES = (0.2, 0.35, 0.5)
 _LOSS = 0.01
 _CERTIFIED = CertifiedLoss(_LOSS, 0.05)
 _DRAW_CERTIFIED = 1500  # inputs
+_LOOKS = (500, 1500)  # inputs
 _ROUNDING = 1e-9
 
 Said = Iterator[tuple[str, float]]
@@ -208,6 +209,18 @@ def check_certificate(population: Population, rng: np.random.Generator) -> Said:
     yield "certified offload beyond the least", followed.offload - population.least_offload(wanted)
 
 
+def check_looks(population: Population, rng: np.random.Generator) -> Said:
+    """Certify a loss of a point on 500 inputs, and where that is refused, on 1,500 with these among them."""
+    seen = population.draw(rng, _LOOKS[-1])
+    for look in _LOOKS:
+        plan = _planned(seen[np.arange(look)], replace(_CERTIFIED, looks=_LOOKS))
+        if plan is not None:
+            broken = population.follow(plan).accuracy < population.remote - _CERTIFIED.loss - _ROUNDING
+            yield "certificates broken: two looks", float(broken)
+            return
+    yield "certificates broken: two looks", 0.0
+
+
 def check_evaluation(population: Population, rng: np.random.Generator) -> Said:
     """Evaluate the local model with its temperature, on other inputs than those of the fit."""
     fit, seen, truth = population.draw(rng), population.draw(rng), population.outputs
@@ -235,6 +248,7 @@ CHECKS: dict[str, tuple[Callable[[Population, np.random.Generator], Said], float
     "aims": (check_aims, 0.5),
     "rate": (check_rate, 0.5),
     "certificate": (check_certificate, 0.5),
+    "looks": (check_looks, 0.5),
     "evaluation": (check_evaluation, 0.25),
 }
 """Every check, with the share of the draws that it is made in."""
