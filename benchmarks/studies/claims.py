@@ -91,9 +91,9 @@ def check_calibration(population: Population, rng: np.random.Generator) -> Said:
 
 
 def check_plan(population: Population, rng: np.random.Generator) -> Said:
-    """Plan for two offload rates; compare every interval with the truth, and accuracy with every fixed score's."""
+    """Plan for three offload rates; compare every interval with the truth, and accuracy with every fixed score's."""
     seen = population.draw(rng)
-    for rate in (RATES[0], rng.choice(RATES[1:])):
+    for rate in RATES:
         plan = _planned(seen, MostAccuracy(rate))
         yield "refused a pair", float(plan is None)
         if plan is None:
