@@ -35,7 +35,6 @@ _WORKERS = 2
 _BLOCK = 8  # draws that one worker makes in a row
 _ROUNDING = 1e-9
 _MONTE_CARLO = 0.99  # level of the intervals over draws: there are hundreds of them
-_DEVIATIONS = 2.576
 _ANY = 100.0  # points
 _REDUCED = ("small > large", "comparable", "accurate", "few inputs", "tied scores", "identical", "distorted")
 
@@ -191,8 +190,11 @@ def _shortfalls(columns: dict[str, list[float]]) -> dict[str, list[float]]:
 
 
 def _figure(name: str, values: NDArray[np.float64]) -> Figure:
-    value, error = float(values.mean()), float(values.std()) / np.sqrt(len(values))
-    half, n = _DEVIATIONS * error, len(values)
+    from scipy.stats import t
+
+    n, value = len(values), float(values.mean())
+    error = float(values.std(ddof=1)) / np.sqrt(n) if n > 1 else 0.0
+    half = error * float(t.isf((1 - _MONTE_CARLO) / 2, n - 1)) if n > 1 else _ANY
     found = Figure(name, value, value - half, value + half, n, *_GOALS.get(name.partition(":")[0], (None, None)))
     if not _is_share(found):
         return found
