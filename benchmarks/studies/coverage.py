@@ -198,7 +198,8 @@ def _figure(name: str, values: NDArray[np.float64]) -> Figure:
     found = Figure(name, value, value - half, value + half, n, *_GOALS.get(name.partition(":")[0], (None, None)))
     if not _is_share(found):
         return found
-    low, high = _share_interval(value, value * (1 - value) / error**2 if error else n)
+    alike = float(values.var())  # that of hits and misses would be value * (1 - value)
+    low, high = _share_interval(value, n * value * (1 - value) / alike if alike else n)
     return replace(found, low=low, high=high)
 
 
