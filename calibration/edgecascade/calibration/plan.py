@@ -542,7 +542,9 @@ def _certified_in_order(fit: CrossFit, objective: CertifiedLoss) -> tuple[_Choic
         looks=max(1, len(objective.looks)),
         attempt=objective.planned(len(seen))[0],
     )
-    choice = _Choice(0, np.zeros((1, fit.stop.shape[1]), np.intp), certificate.offload_rate)
+    by_fold, rate = np.zeros((1, fit.stop.shape[1]), np.intp), certificate.offload_rate
+    _, right = fit.decisions(by_fold, np.array([rate]), beyond=True)
+    choice = _Choice(0, by_fold, rate, None, right[:, 0])
     table = estimate_advantage(seen, "monotone", fit.bins, at=certificate.offload_rate)
     points = _points(seen, table)
     position = next(one for one, point in enumerate(points) if point.offload_rate >= choice.rate - _ROUNDING)
