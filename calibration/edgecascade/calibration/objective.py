@@ -14,7 +14,7 @@ from edgecascade.calibration.chance import chance_of_accuracy, chance_of_estimat
 from edgecascade.types.errors import CalibrationError
 from edgecascade.types.estimate import OperatingPoint, Point
 
-__all__ = ["CertifiedLoss", "LeastCost", "LeastOffload", "MostAccuracy", "Objective", "WhileItHelps", "surest"]
+__all__ = ["CertifiedLoss", "LeastCost", "LeastOffload", "MostAccuracy", "Objective", "WhileItHelps"]
 
 _ROUNDING = 1e-9
 _NEVER_WORTH_IT = 2.0  # no forward gains as much accuracy
@@ -187,17 +187,16 @@ class LeastOffload:
             return chance_of_estimate(point.loss, self.loss)
         return chance_of_share(point.accuracy, n, self.wanted(remote_accuracy))
 
-    def lowest(self, chances: Sequence[float], curve: Sequence[Point]) -> int | None:
+    def lowest(self, chances: Sequence[float]) -> int | None:
         """Return the position of the least offload that meets the aim with the confidence, or None.
 
-        Points are tested downwards from the surest, until one fails. Testing in a fixed order keeps the probability
-        of a wrong choice at the level of one test (Maurer, Hothorn and Lehmacher, 1995).
+        Points are tested downwards from the last, until one fails. Testing in an order that the tests do not choose
+        keeps the probability of a wrong choice at the level of one test (Maurer, Hothorn and Lehmacher, 1995).
 
         Args:
             chances: probability of meeting the aim, by rising offload rate.
-            curve: the points themselves.
         """
-        found = surest(chances, curve)
+        found = len(chances) - 1
         if chances[found] < self.confidence:
             return None
         while found and chances[found - 1] >= self.confidence:
@@ -205,9 +204,10 @@ class LeastOffload:
         return found
 
     def choose(self, curve: Sequence[P], remote_accuracy: float, n: float) -> P:
-        """Return the point of least offload that meets the aim with the confidence; see `lowest`."""
+        """Return the point of least offload that meets the aim with the confidence, going down from the surest."""
         chances = [self.chance(point, remote_accuracy, n) for point in curve]
-        found = self.lowest(chances, curve)
+        first = max(range(len(curve)), key=lambda at: (chances[at], curve[at].accuracy, -at))
+        found = self.lowest(chances[: first + 1])
         if found is None:
             raise self.refusal(chances, curve, remote_accuracy)
         return curve[found]
@@ -215,10 +215,10 @@ class LeastOffload:
     def refusal(self, chances: Sequence[float], curve: Sequence[Point], remote_accuracy: float) -> CalibrationError:
         """Return the error that says how near these points come to the aim."""
         if self.confidence > 0.5:
-            nearest = surest(chances, curve)
+            nearest = max(range(len(curve)), key=lambda at: chances[at])
             return CalibrationError(
-                f"confidence: expected at most {chances[nearest]:.0%}, the largest chance of meeting the aim on these "
-                f"inputs (at {curve[nearest].offload_rate:.1%} offload), got {self.confidence:.4g}"
+                f"confidence: expected at most {chances[nearest]:.0%}, the chance of meeting the aim at the most "
+                f"accurate offload rate ({curve[nearest].offload_rate:.1%}), got {self.confidence:.4g}"
             )
         best = max(curve, key=lambda point: point.accuracy)
         wanted = f"{self.wanted(remote_accuracy):.1%}"
@@ -341,11 +341,6 @@ class LeastCost:
     def choose(self, curve: Sequence[P], remote_accuracy: float, n: float) -> P:  # noqa: ARG002
         """Return the cheapest point, and of equally cheap ones the one that forwards least."""
         return min(curve, key=self.cost)
-
-
-def surest(chances: Sequence[float], curve: Sequence[Point]) -> int:
-    """Return the position of the largest chance; of equal ones the most accurate, then the one that forwards least."""
-    return max(range(len(curve)), key=lambda position: (chances[position], curve[position].accuracy, -position))
 
 
 def _check_share(name: str, value: float) -> None:
