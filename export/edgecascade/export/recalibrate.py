@@ -62,7 +62,8 @@ def recalibrate(
         remote_scores: [n, classes], the remote's logits or probabilities on that data.
         objective: the aim of the plan.
         golden: whether a few of the inputs may travel in the file.
-        options: `scores`, `merges`, `estimate`, `bins`, `even_without_gain` and `calibrator`, as in `calibrate`.
+        options: `scores`, `merges`, `estimate`, `bins`, `remote_kind`, `even_without_gain` and `calibrator`, as in
+            `calibrate`.
 
     Raises:
         ModelFileError: the file is not a cascade model.

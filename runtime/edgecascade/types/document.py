@@ -17,6 +17,7 @@ from edgecascade.types.costs import ErrorCosts
 from edgecascade.types.errors import ArgumentError, ModelFileError
 from edgecascade.types.estimate import Estimate, OperatingPoint
 from edgecascade.types.policy import Policy, RemoteCalibration
+from edgecascade.types.softmax import SMALLEST
 
 __all__ = [
     "FORMAT",
@@ -40,6 +41,7 @@ __all__ = [
     "policy_dict",
     "preprocessing_dict",
     "read_preprocessing",
+    "remote_dict",
 ]
 
 FORMAT = 1
@@ -130,6 +132,7 @@ class Calibration:
         ece_before: expected calibration error in 15 equal-width bins, less the bias that finite data gives it.
         ece_after: the same at T.
         confidence_map: from the label's probability at T to the confidence; None if the two are the same.
+        bound: how T was bounded and why, where every label was right and no finite T is likeliest; otherwise None.
     """
 
     method: str
@@ -141,12 +144,14 @@ class Calibration:
     ece_before: Estimate
     ece_after: Estimate
     confidence_map: ConfidenceMap | None = None
+    bound: str | None = None
 
     def __str__(self) -> str:
         before, after, found = self.ece_before, self.ece_after, self.confidence_map
         knots = "" if found is None else f" and a map of {len(found.knots)} knots"
+        bound = f" ({self.bound})" if self.bound else ""
         return (
-            f"accuracy {self.accuracy.percent()}, T = {self.temperature:.4f}{knots} on n = {self.n}, "
+            f"accuracy {self.accuracy.percent()}, T = {self.temperature:.4f}{knots}{bound} on n = {self.n}, "
             f"ECE {before.value:.3f} -> {after.value:.3f} ({after.low:.3f} to {after.high:.3f})"
         )
 
@@ -260,6 +265,7 @@ class SourceRecord:
         logits: the tensor in the body that holds the logits, or what they are computed from.
         kind: contents of that tensor: `logits`, `probabilities`, `binary-logits` or `binary-probabilities`.
         data_sha256: SHA-256 of the calibration data, in hexadecimal.
+        floor: the number that smaller probabilities in that tensor are raised to before the logarithm.
     """
 
     model: str
@@ -267,6 +273,7 @@ class SourceRecord:
     logits: str
     kind: str
     data_sha256: str
+    floor: float = SMALLEST
 
 
 @dataclass(frozen=True)
@@ -284,6 +291,7 @@ class CascadeDocument:
         operating_curve: every operating point that the threshold can reach, by rising offload rate.
         certificate: the guarantee, or None if none was requested.
         source: where the body and the data came from.
+        remote_floor: the number that smaller probabilities of the remote are raised to before the logarithm.
     """
 
     written_by: str
@@ -296,12 +304,15 @@ class CascadeDocument:
     operating_curve: tuple[OperatingPoint, ...]
     certificate: Certificate | None
     source: SourceRecord
+    remote_floor: float = SMALLEST
 
     @property
     def calibrate_remote(self) -> RemoteCalibration:
         """How to read the remote's scores."""
         remote = self.remote
-        return RemoteCalibration(remote.temperature, self.remote_scores == "probabilities", remote.confidence_map)
+        return RemoteCalibration(
+            remote.temperature, self.remote_scores == "probabilities", remote.confidence_map, self.remote_floor
+        )
 
     def device_policy(self) -> Policy:
         """Return the policy that the device decides by."""
@@ -324,11 +335,11 @@ class CascadeDocument:
             "labels": list(self.labels),
             "preprocessing": None if self.preprocessing is None else preprocessing_dict(self.preprocessing),
             "calibration": calibration_dict(self.calibration),
-            "remote": {**calibration_dict(self.remote), "scores": self.remote_scores},
+            "remote": remote_dict(self.remote, self.remote_scores, self.remote_floor),
             "policy": policy_dict(self.policy),
             "operating_curve": [point_dict(point) for point in self.operating_curve],
             "certificate": None if self.certificate is None else certificate_dict(self.certificate),
-            "source": asdict(self.source),
+            "source": _without_default_floor(asdict(self.source)),
         }
 
     def to_json(self, indent: int | None = None) -> str:
@@ -375,7 +386,12 @@ def calibration_dict(calibration: Calibration) -> dict[str, Any]:
     """Return a calibration as it is in JSON, where `knots` and `values` are those of its map, if it has one."""
     found = asdict(calibration)
     mapped = found.pop("confidence_map")
-    return {**found, **(mapped or {})}
+    return {name: value for name, value in {**found, **(mapped or {})}.items() if value is not None}
+
+
+def remote_dict(calibration: Calibration, scores: str, floor: float) -> dict[str, Any]:
+    """Return how to read the remote's scores, as it is in JSON."""
+    return _without_default_floor({**calibration_dict(calibration), "scores": scores, "floor": floor})
 
 
 def certificate_dict(certificate: Certificate) -> dict[str, Any]:
@@ -440,8 +456,24 @@ def _document(found: Mapping[str, Any]) -> CascadeDocument:
         policy=policy,
         operating_curve=tuple(_point(one) for one in found["operating_curve"]),
         certificate=None if found["certificate"] is None else _certificate(found["certificate"]),
-        source=SourceRecord(**{name: str(found["source"][name]) for name in SourceRecord.__dataclass_fields__}),
+        source=_source(found["source"]),
+        remote_floor=float(found["remote"].get("floor", SMALLEST)),
     )
+
+
+def _source(found: Mapping[str, Any]) -> SourceRecord:
+    return SourceRecord(
+        model=str(found["model"]),
+        model_sha256=str(found["model_sha256"]),
+        logits=str(found["logits"]),
+        kind=str(found["kind"]),
+        data_sha256=str(found["data_sha256"]),
+        floor=float(found.get("floor", SMALLEST)),
+    )
+
+
+def _without_default_floor(found: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in found.items() if name != "floor" or value != SMALLEST}
 
 
 def _preprocessing(found: Mapping[str, Any] | None) -> Preprocessing | None:
@@ -473,6 +505,7 @@ def _calibration(found: Mapping[str, Any]) -> Calibration:
         n=int(found["n"]),
         **{name: _estimate(found[name]) for name in measured},
         confidence_map=ConfidenceMap(_numbers(found["knots"]), _numbers(found["values"])) if mapped else None,
+        bound=None if found.get("bound") is None else str(found["bound"]),
     )
 
 

@@ -8,6 +8,7 @@ from os.path import samefile
 from pathlib import Path
 
 from edgecascade.calibration.commands.arguments import add_plan_arguments, objective_of, plan_options
+from edgecascade.calibration.commands.outputs import add_kind_argument
 from edgecascade.cli import rare
 from edgecascade.export.calibrate import Calibrated, calibrate
 from edgecascade.export.data import read_labelled
@@ -15,7 +16,15 @@ from edgecascade.export.logits import KINDS
 from edgecascade.export.scores import local_scores, read_scores, remote_scores
 from edgecascade.types.errors import ExportError
 
-__all__ = ["DATA", "REMOTE", "add_golden_argument", "add_logits_arguments", "configure", "execute", "report"]
+__all__ = [
+    "DATA",
+    "REMOTE",
+    "add_golden_argument",
+    "add_logits_arguments",
+    "configure",
+    "execute",
+    "report",
+]
 
 DATA = "Labelled inputs: an npz file with x and y (and names), a folder of images for each class, or parquet"
 REMOTE = "http://HOST:PORT/v2/models/NAME, an ONNX file, or its saved logits [n, classes] (.npy)"
@@ -34,6 +43,7 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument("--remote", required=True, help=f"The remote: {REMOTE}.")
     parser.add_argument("--data", required=True, help=f"{DATA}.")
     add_plan_arguments(parser)
+    add_kind_argument(parser, "--remote-kind", "the remote's scores")
     add_logits_arguments(parser)
     parser.add_argument(
         "--expected",
@@ -80,6 +90,7 @@ def execute(arguments: Namespace) -> int:
         objective=objective_of(arguments),
         output=arguments.logits,
         kind=arguments.kind,
+        remote_kind=arguments.remote_kind,
         expected=expected,
         golden=arguments.golden,
         **plan_options(arguments),
@@ -91,6 +102,9 @@ def execute(arguments: Namespace) -> int:
 def report(written: Calibrated, out: str) -> None:
     """Print what was fitted, chosen, proved and written, and what comes next."""
     parity = written.parity
+    for model, read in written.read.items():
+        if read.kind == "probabilities":
+            print(f"{model:<12}{read}")
     print(written.plan)
     print(
         f"parity      {parity.n} inputs agree on {', '.join(parity.providers)}; "

@@ -7,6 +7,7 @@ from argparse import ArgumentParser, Namespace
 
 from edgecascade.calibration import CertifiedLoss
 from edgecascade.calibration.commands.arguments import add_plan_arguments, objective_of, plan_options
+from edgecascade.calibration.commands.outputs import add_kind_argument
 from edgecascade.export.commands.calibrate import DATA, REMOTE, add_golden_argument, report
 from edgecascade.export.data import read_labelled
 from edgecascade.export.recalibrate import cascade_scores, move_threshold, recalibrate
@@ -30,6 +31,7 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument("--remote", help=f"The remote, to plan anew: {REMOTE}.")
     parser.add_argument("--data", help=f"{DATA}; to plan anew.")
     add_plan_arguments(parser)
+    add_kind_argument(parser, "--remote-kind", "the remote's scores")
     add_golden_argument(parser)
 
 
@@ -65,6 +67,7 @@ def execute(arguments: Namespace) -> int:
         remote_scores(arguments.remote, data.inputs),
         objective=objective,
         golden=arguments.golden,
+        remote_kind=arguments.remote_kind,
         **plan_options(arguments),
     )
     report(written, arguments.out)

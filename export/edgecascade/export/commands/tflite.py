@@ -6,6 +6,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 
 from edgecascade.calibration.commands.arguments import add_plan_arguments, objective_if_any, plan_options
+from edgecascade.calibration.commands.outputs import add_kind_argument
 from edgecascade.export.commands.calibrate import DATA, REMOTE, add_golden_argument, report
 from edgecascade.export.converters import converter_command
 from edgecascade.export.data import read_labelled
@@ -44,6 +45,7 @@ def configure(parser: ArgumentParser) -> None:
         "importable or on the search path).",
     )
     add_plan_arguments(parser, required=False)
+    add_kind_argument(parser, "--remote-kind", "the remote's scores")
     add_golden_argument(parser)
 
 
@@ -76,6 +78,7 @@ def execute(arguments: Namespace) -> int:
         objective=objective,
         golden=arguments.golden,
         converter=arguments.converter,
+        remote_kind=arguments.remote_kind,
         **plan_options(arguments),
     )
     report(written, arguments.out)
