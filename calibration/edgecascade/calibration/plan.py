@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ from edgecascade.calibration.operating_curve import differences, measured_curve,
 from edgecascade.calibration.outcomes import Groups, Outcomes, Pair
 from edgecascade.calibration.scaling.choice import calibrate_confidence
 from edgecascade.calibration.summary import advise, as_html, as_text, cascade_rows, plan_rows, signed_points
-from edgecascade.calibration.weights import normalised
+from edgecascade.calibration.weights import effective_size, normalised
 from edgecascade.types.document import (
     Calibration,
     Certificate,
@@ -93,6 +93,7 @@ class CascadePlan:
         routing: every score, merge rule and estimate considered, the chosen one first.
         policy: advantage table, threshold and evidence.
         certificate: the guarantee, if one was asked for.
+        effective_n: number of equally weighted inputs that the weighted ones are worth; None where all count alike.
     """
 
     local: Calibration
@@ -100,6 +101,7 @@ class CascadePlan:
     routing: tuple[Routing, ...]
     policy: Plan
     certificate: Certificate | None
+    effective_n: float | None = None
 
     @property
     def score(self) -> str:
@@ -152,6 +154,8 @@ class CascadePlan:
             "policy": policy_dict(self.record),
             "operating_curve": [point_dict(point) for point in self.policy.curve],
             "certificate": None if self.certificate is None else certificate_dict(self.certificate),
+            **({} if self.policy.groups is None else {"groups": asdict(self.policy.groups)}),
+            **({} if self.effective_n is None else {"effective_n": self.effective_n}),
         }
 
     def __str__(self) -> str:
@@ -175,6 +179,7 @@ def plan_cascade(
     weight: ArrayLike | None = None,
     groups: Groups | NDArray[Any] | None = None,
     max_group_loss: float | None = None,
+    names: Sequence[str] = (),
     calibrator: str = "auto",
     seed: int = 0,
 ) -> CascadePlan:
@@ -199,6 +204,7 @@ def plan_cascade(
         groups: [n], the group of each input, for accuracies by group; None takes the classes, if there are at most 50.
         max_group_loss: the largest loss of accuracy against the remote within a group: of the estimates, or for a
             `CertifiedLoss` certified with it.
+        names: class names, for accuracies by class; without them, a class is called by its number.
         calibrator: of both confidences, `auto`, `temperature` or `map`, as in `calibrate_confidence`.
         seed: of every random split.
 
@@ -223,7 +229,7 @@ def plan_cascade(
             f"got {list(np.shape(remote_logits))}"
         )
     check_labelled_logits(local_logits, labels)
-    weight, groups = normalised(weight, len(labels)), _groups(groups, labels, local_logits.shape[1])
+    weight, groups = normalised(weight, len(labels)), _groups(groups, labels, local_logits.shape[1], names)
     in_order = False
     if isinstance(objective, CertifiedLoss):
         first = np.arange(objective.planned(len(labels))[1])
@@ -239,6 +245,7 @@ def plan_cascade(
         held = round(len(labels) * objective.testing_share)
         testing[np.random.default_rng(seed).permutation(len(labels))[:held]] = True
     planning = ~testing
+    effective_n = None if weight is None else effective_size(weight, len(labels))
     some = None if weight is None else weight[planning]
     local, remote = (
         calibrate_confidence(logits[planning], labels[planning], some, calibrator=calibrator, seed=seed)
@@ -271,15 +278,17 @@ def plan_cascade(
     routing = _routing(fit, choice)
     if not isinstance(objective, CertifiedLoss):
         policy = _plan(fit, choice, objective, max_group_loss, even_without_gain=even_without_gain)
-        return CascadePlan(local, remote, routing, policy, None)
+        return CascadePlan(local, remote, routing, policy, None, effective_n)
     fresh = pair.outcomes(routing[0].score, routing[0].merge)[testing]
     policy, certificate = _certified(fit, choice, fresh, objective, max_group_loss)
-    return CascadePlan(local, remote, routing, policy, certificate)
+    return CascadePlan(local, remote, routing, policy, certificate, effective_n)
 
 
-def _groups(groups: Groups | NDArray[Any] | None, labels: NDArray[np.integer], classes: int) -> Groups | None:
+def _groups(
+    groups: Groups | NDArray[Any] | None, labels: NDArray[np.integer], classes: int, names: Sequence[str]
+) -> Groups | None:
     if groups is None:
-        return Groups.of_classes(labels) if classes <= _MOST_CLASSES else None
+        return Groups.of_classes(labels, names) if classes <= _MOST_CLASSES else None
     found = groups if isinstance(groups, Groups) else Groups.of(groups)
     if len(found.index) != len(labels):
         raise CalibrationError(f"groups: expected {len(labels)}, one per label, got {len(found.index)}")
