@@ -275,7 +275,8 @@ def test_the_prior_is_worth_half_an_error(margin: float) -> None:
     record = calibrate_temperature(logits, labels)
     assert (1.0 - softmax(logits, record.temperature).max(axis=1)).sum() == pytest.approx(0.5, rel=0.01)
     assert record.bound == "bounded by a prior worth half an error, as all 500 are right"
-    assert f"T = {record.temperature:.4f} (bounded by a prior" in str(record)
+    assert f"T = {record.temperature:.4f} (0 to " in str(record)
+    assert "; bounded by a prior" in str(record)
     wrong = calibrate_temperature(logits, np.append(labels[:-1], (labels[-1] + 1) % 10))
     assert wrong.bound is None
     assert "bounded" not in str(wrong)
@@ -353,4 +354,4 @@ def test_a_model_that_was_never_wrong_may_have_any_lower_temperature() -> None:
     assert found.temperature_interval is not None
     low, high = found.temperature_interval
     assert low == 0.0 < found.temperature < high < np.inf
-    assert f"({low:.4g} to {high:.4g})" in str(found)
+    assert f"({low:.4g} to {high:.4g}; bounded" in str(found)

@@ -151,11 +151,11 @@ class Calibration:
     def __str__(self) -> str:
         before, after, found = self.ece_before, self.ece_after, self.confidence_map
         knots = "" if found is None else f" and a map of {len(found.knots)} knots"
-        bound = f" ({self.bound})" if self.bound else ""
         ends = self.temperature_interval
-        interval = "" if ends is None else f" ({ends[0]:.4g} to {ends[1]:.4g})"
+        interval = "" if ends is None else f"{ends[0]:.4g} to {ends[1]:.4g}"
+        about = f" ({'; '.join(filter(None, (interval, self.bound)))})" if interval or self.bound else ""
         return (
-            f"accuracy {self.accuracy.percent()}, T = {self.temperature:.4f}{interval}{knots}{bound} on n = {self.n}, "
+            f"accuracy {self.accuracy.percent()}, T = {self.temperature:.4f}{about}{knots} on n = {self.n}, "
             f"ECE {before.value:.3f} -> {after.value:.3f} ({after.low:.3f} to {after.high:.3f})"
         )
 
