@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecascade.calibration.advantage import Correct
-from edgecascade.calibration.decision import routing_score
+from edgecascade.calibration.decision import LEARNED, routing_score
+from edgecascade.calibration.learned_score import LearnedScore, fit_learned_score
 from edgecascade.calibration.weights import effective_size, normalised, weighted_mean
 from edgecascade.types.confidence_map import ConfidenceMap
 from edgecascade.types.errors import CalibrationError
@@ -93,6 +94,7 @@ class Outcomes:
         merged_correct: bool [n], whether the answer is right once the remote has replied.
         weight: float64 [n], how much each input counts, above 0 with a mean of 1; None if all count alike.
         groups: the class or group of each input; None if nothing is measured by group.
+        probabilities: float32 [n, classes], the local model's, for a score that is still to be learned; else None.
     """
 
     score: NDArray[np.float32]
@@ -103,6 +105,7 @@ class Outcomes:
     merged_correct: Correct
     weight: NDArray[np.float64] | None = None
     groups: Groups | None = None
+    probabilities: NDArray[np.float32] | None = None
 
     def __getitem__(self, rows: NDArray[np.intp] | NDArray[np.bool_]) -> Outcomes:
         """Return the outcomes of some of the inputs; their weights have a mean of 1 again."""
@@ -116,11 +119,24 @@ class Outcomes:
             merged_correct=self.merged_correct[rows],
             weight=normalised(weight, 0 if weight is None else len(weight)),
             groups=None if self.groups is None else self.groups[rows],
+            probabilities=None if self.probabilities is None else self.probabilities[rows],
         )
 
     def __len__(self) -> int:
         """Return the number of inputs."""
         return len(self.score)
+
+    def learn_score(self) -> LearnedScore | None:
+        """Return the score that is fitted to these inputs; None if none is to be learned."""
+        if self.probabilities is None:
+            return None
+        return fit_learned_score(self.probabilities, self.local_correct, self.merged_correct, self.weight)
+
+    def scored(self, learned: LearnedScore | None) -> Outcomes:
+        """Return the outcomes under a learned score; None leaves them as they are."""
+        if learned is None or self.probabilities is None:
+            return self
+        return replace(self, score=learned(self.probabilities))
 
     @property
     def size(self) -> float:
@@ -161,11 +177,14 @@ class Pair:
     def outcomes(self, score: str, merge: str) -> Outcomes:
         """Return what both models did under a score of `SCORES` and a merge rule of `MERGES`.
 
+        Under `learned` the score is still to be learned: see `Outcomes.learn_score`.
+
         Raises:
             CalibrationError: one of the names is unknown.
         """
         if score not in self._scores:
-            parts = [routing_score(score, self.local_logits[rows], self.local_temperature) for rows in self._rows]
+            fixed = "confidence" if score == LEARNED else score
+            parts = [routing_score(fixed, self.local_logits[rows], self.local_temperature) for rows in self._rows]
             self._scores[score] = np.concatenate(parts)
         if merge not in self._merged:
             labels = [self._merged_labels(merge, rows) for rows in self._rows]
@@ -180,6 +199,7 @@ class Pair:
             merged_correct=self._merged[merge],
             weight=self.weight,
             groups=self.groups,
+            probabilities=self._local_probabilities if score == LEARNED else None,
         )
 
     def _probabilities(self, rows: slice) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -197,6 +217,10 @@ class Pair:
             local_confidence=None if self.local_map is None else self.local_map(local.max(axis=1)),
             remote_confidence=None if self.remote_map is None else self.remote_map(remote.max(axis=1)),
         )
+
+    @cached_property
+    def _local_probabilities(self) -> NDArray[np.float32]:
+        return softmax(self.local_logits, self.local_temperature)
 
     @cached_property
     def _rows(self) -> list[slice]:

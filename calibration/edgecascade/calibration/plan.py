@@ -18,8 +18,9 @@ from edgecascade.calibration._checks import check_labelled_logits, check_seed
 from edgecascade.calibration.advantage import AdvantageTable, Correct, advantage_intervals
 from edgecascade.calibration.certificate import certify
 from edgecascade.calibration.cross_fit import CrossFit, cross_fit, estimate_advantage
-from edgecascade.calibration.decision import SCORES, DecisionRule
+from edgecascade.calibration.decision import LEARNED, SCORES, DecisionRule
 from edgecascade.calibration.groups import group_advice, grouped_accuracy, within_groups
+from edgecascade.calibration.learned_score import LearnedScore
 from edgecascade.calibration.objective import CertifiedLoss, LeastOffload, Objective, surest
 from edgecascade.calibration.operating_curve import difference, measured_curve, operating_points
 from edgecascade.calibration.outcomes import Groups, Outcomes, Pair
@@ -45,6 +46,7 @@ __all__ = ["CascadePlan", "Plan", "choose_routing", "plan", "plan_cascade", "pla
 _RATES = np.linspace(0.0, 1.0, 101)  # offload rates that `LeastOffload` goes down through
 _ROUNDING = 1e-9
 _MOST_CLASSES = 50  # of which each has its accuracy in a plan
+_MOST_LEARNED = 200  # classes, up to which a score is learned unless it is asked for
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,7 @@ class CascadePlan:
         routing: every score, merge rule and estimate considered, the chosen one first.
         policy: advantage table, threshold and evidence.
         certificate: the guarantee, if one was asked for.
+        learned: the learned score, if it was chosen.
     """
 
     local: Calibration
@@ -100,6 +103,7 @@ class CascadePlan:
     routing: tuple[Routing, ...]
     policy: Plan
     certificate: Certificate | None
+    learned: LearnedScore | None = None
 
     @property
     def score(self) -> str:
@@ -121,6 +125,7 @@ class CascadePlan:
             self.policy.threshold,
             self.score,
             confidence_map=local.confidence_map,
+            learned=self.learned,
         )
 
     @property
@@ -142,6 +147,7 @@ class CascadePlan:
             intervals=policy.intervals,
             considered=self.routing,
             chance=policy.chance,
+            learned=None if self.learned is None else (self.learned.confidence, *self.learned.classes),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -167,7 +173,7 @@ def plan_cascade(
     labels: NDArray[np.integer],
     objective: Objective,
     *,
-    scores: Sequence[str] = SCORES,
+    scores: Sequence[str] = (*SCORES, LEARNED),
     merges: Sequence[str] = MERGES,
     estimate: str = "auto",
     bins: int | None = None,
@@ -188,7 +194,8 @@ def plan_cascade(
         remote_logits: floating [n, classes], on the same inputs.
         labels: integer [n].
         objective: `MostAccuracy`, `LeastOffload`, `LeastCost`, `WhileItHelps` or `CertifiedLoss`.
-        scores: routing scores to choose among.
+        scores: routing scores to choose among. `learned` must gain more than the others by at least one standard error,
+            and is left out above 200 classes unless it is the only one.
         merges: merge rules to choose among.
         estimate: of the advantage, as in `estimate_advantage`; `auto` chooses between `monotone`, the plain order of
             the score, and `shrunk`, which must gain more than it by at least one standard error.
@@ -244,6 +251,8 @@ def plan_cascade(
         local_map=local.confidence_map,
         remote_map=remote.confidence_map,
     )
+    if np.shape(local_logits)[1] > _MOST_LEARNED and len(scores) > 1:
+        scores = [score for score in scores if score != LEARNED]
     fit = cross_fit(
         lambda score, merge: pair.outcomes(score, merge)[planning],
         objective,
@@ -254,13 +263,14 @@ def plan_cascade(
         seed=seed,
     )
     choice = _choose(fit, objective, max_group_loss)
+    learned = fit.learned[choice.candidate]
     routing = _routing(fit, choice)
     if not isinstance(objective, CertifiedLoss):
         policy = _plan(fit, choice, objective, max_group_loss, even_without_gain=even_without_gain)
-        return CascadePlan(local, remote, routing, policy, None)
-    fresh = pair.outcomes(routing[0].score, routing[0].merge)[testing]
+        return CascadePlan(local, remote, routing, policy, None, learned)
+    fresh = pair.outcomes(routing[0].score, routing[0].merge)[testing].scored(learned)
     policy, certificate = _certified(fit, choice, fresh, objective, max_group_loss)
-    return CascadePlan(local, remote, routing, policy, certificate)
+    return CascadePlan(local, remote, routing, policy, certificate, learned)
 
 
 def _groups(groups: Groups | NDArray[Any] | None, labels: NDArray[np.integer], classes: int) -> Groups | None:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto
 
-from edgecascade.calibration import MERGES, SCORES, CascadePlan, Objective, are_probabilities, plan_cascade
+from edgecascade.calibration import LEARNED, MERGES, SCORES, CascadePlan, Objective, are_probabilities, plan_cascade
 from edgecascade.export.data import LabelledData, batches, first
 from edgecascade.export.fold import fold, unfold
 from edgecascade.export.graph import load_model, own_inputs, save_model
@@ -108,7 +108,7 @@ def calibrate(
     remote_scores: NDArray[np.floating],
     *,
     objective: Objective,
-    scores: Sequence[str] = SCORES,
+    scores: Sequence[str] = (*SCORES, LEARNED),
     merges: Sequence[str] = MERGES,
     estimate: str = "auto",
     bins: int | None = None,

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from edgecascade.calibration import AdvantageTable, DecisionRule
+from edgecascade.calibration import AdvantageTable, DecisionRule, LearnedScore
 from edgecascade.export.graph import Step, keep, opset, renamed, tensor_names
 from edgecascade.export.logits import logits_steps
 from edgecascade.types.confidence_map import ConfidenceMap
@@ -72,6 +72,12 @@ _SCORES: dict[str, list[Step]] = {
         ("Mul", ["probabilities", "logarithm"], "surprise", {}),
         ("ReduceSum", ["surprise", "axis"], "score", {"keepdims": 1}),
     ],
+    "learned": [
+        ("Mul", ["probabilities", "learned_classes"], "learned_parts", {}),
+        ("ReduceSum", ["learned_parts", "axis"], "learned_sum", {"keepdims": 1}),
+        ("Mul", ["largest", "learned_confidence"], "learned_largest", {}),
+        ("Add", ["learned_sum", "learned_largest"], "score", {}),
+    ],
 }
 
 
@@ -87,7 +93,7 @@ def fold(
         body: an ONNX model of opset 13 or newer, not a cascade model.
         logits: the tensor that holds the logits [batch, classes], or what they are computed from.
         kind: what that tensor holds, one of `KINDS`.
-        rule: temperature, advantage table, threshold, score, costs and confidence map.
+        rule: temperature, advantage table, threshold, score, costs, confidence map and learned score.
         document: the content of the metadata key `edgecascade`.
 
     Raises:
@@ -117,7 +123,7 @@ def fold(
     steps = [*logits_steps(logits, kind), *head]
     used = {name for _, inputs, _, _ in steps for name in inputs}
     constants = _CONSTANTS if rule.costs is None else {**_CONSTANTS, "costs": rule.costs.array}
-    for name, value in {**constants, **_map_constants(rule.confidence_map)}.items():
+    for name, value in {**constants, **_map_constants(rule.confidence_map), **_learned_constants(rule.learned)}.items():
         if name in used:
             model.graph.initializer.append(numpy_helper.from_array(value, f"{INNER}{name}"))
     model.graph.node.extend(_nodes(steps))
@@ -143,6 +149,7 @@ def rule_of(model: ModelProto) -> DecisionRule:
         score=planned.score,
         costs=planned.costs,
         confidence_map=document.calibration.confidence_map,
+        learned=None if planned.learned is None else LearnedScore(planned.learned[0], planned.learned[1:]),
     )
 
 
@@ -176,6 +183,15 @@ def _map_constants(found: ConfidenceMap | None) -> dict[str, NDArray[np.float32]
         "map_starts": np.append(-1.0, knots[:-1]).astype(np.float32),
         "map_rates": np.append(1.0, 1 / np.diff(knots)).astype(np.float32),
         "map_rises": np.append(values[0], np.diff(values)).astype(np.float32),
+    }
+
+
+def _learned_constants(found: LearnedScore | None) -> dict[str, NDArray[np.float32]]:
+    if found is None:
+        return {}
+    return {
+        "learned_classes": np.array(found.classes, np.float32),
+        "learned_confidence": np.array(found.confidence, np.float32),
     }
 
 

@@ -6,7 +6,7 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from typing import Any
 
 from edgecascade.calibration.cross_fit import ESTIMATES
-from edgecascade.calibration.decision import SCORES
+from edgecascade.calibration.decision import LEARNED, SCORES
 from edgecascade.calibration.objective import (
     CertifiedLoss,
     LeastCost,
@@ -75,7 +75,7 @@ def add_plan_arguments(parser: ArgumentParser, *, required: bool = True) -> None
         "--offload-rate (default: about that rate).",
     )
     options = (
-        ("--score", SCORES, "Routing score (default auto: cross-fitted)."),
+        ("--score", (*SCORES, LEARNED), "Routing score (default auto: cross-fitted)."),
         ("--merge", MERGES, "Merge rule (default auto: cross-fitted)."),
     )
     for name, values, text in options:
@@ -146,7 +146,7 @@ def objective_if_any(arguments: Namespace) -> Objective | None:
 def plan_options(arguments: Namespace) -> dict[str, Any]:
     """Return the other arguments, as `plan_cascade` takes them."""
     return {
-        "scores": SCORES if arguments.score == "auto" else (arguments.score,),
+        "scores": (*SCORES, LEARNED) if arguments.score == "auto" else (arguments.score,),
         "merges": MERGES if arguments.merge == "auto" else (arguments.merge,),
         "estimate": arguments.estimate,
         "bins": arguments.bins,
