@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from scipy.stats import multinomial
 
 from edgecascade.calibration import CalibrationError, Certificate, Groups, certify, sample_size
-from edgecascade.calibration.certificate import betting_p_value, exact_p_value
+from edgecascade.calibration.certificate import betting_p_value, certify_order, exact_p_value
+from edgecascade.types.document import certificate_dict
 
 THRESHOLDS = np.linspace(-0.5, 0.5, 21)
 
@@ -95,9 +96,11 @@ def test_too_few_inputs_are_refused_with_the_number_needed(risk: float) -> None:
     """With twice the number stated in the error, the same data are certified."""
     half = np.array([0.0])
     advantage, local, remote = drawn(1000, 2)
-    with pytest.raises(CalibrationError, match=r"^certificate: 1000 inputs do not show .* about \d+ would") as refusal:
+    with pytest.raises(
+        CalibrationError, match=r"^certificate: 1000 inputs do not show .* about \d+ new ones would"
+    ) as refusal:
         certify(advantage, local, remote, remote, half, loss=0.005, risk=risk)
-    (enough,) = re.findall(r"about (\d+) would", str(refusal.value))
+    (enough,) = re.findall(r"about (\d+) new ones would", str(refusal.value))
     advantage, local, remote = drawn(2 * int(enough), 1)
     assert certify(advantage, local, remote, remote, half, loss=0.005, risk=risk).threshold == 0.0
 
@@ -107,6 +110,91 @@ def test_a_merge_worse_than_the_bound_is_refused() -> None:
     advantage, local, remote = drawn(3000, 0)
     with pytest.raises(CalibrationError, match=r"^certificate: 3000 inputs"):
         certify(advantage, local, remote & (advantage > -0.3), remote, THRESHOLDS, loss=0.01, risk=0.05)
+
+
+def in_order(n: int, seed: int, risk: float = 0.05) -> Certificate:
+    """Certify a loss of 1 % in the plain order of the advantage, on n inputs."""
+    advantage, local, remote = drawn(n, seed)
+    return certify_order(advantage, local, remote, remote, loss=0.01, risk=risk)
+
+
+def test_a_certificate_of_every_threshold_fails_at_most_at_its_risk() -> None:
+    """Thresholds between any two scores of the sample are tested, so its scores choose none that was left out."""
+    broken = [true_loss(in_order(600, seed, risk=0.2).threshold) > 0.01 for seed in range(150)]
+    assert np.mean(broken) <= 0.2 + 2 * np.sqrt(0.16 / len(broken))
+
+
+def test_a_plain_order_forwards_less_than_a_part_of_the_data_shows() -> None:
+    """All inputs in the test, at every threshold, certify a lower rate than two thirds of them at 21 thresholds."""
+    whole = np.mean([in_order(1500, seed).offload_rate for seed in range(20)])
+    part = np.mean([certified(1000, seed).offload_rate for seed in range(20)])
+    assert whole < part - 0.03
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.sampled_from([2, 5, 100]), st.booleans())
+@settings(max_examples=40, deadline=None)
+def test_a_plain_order_is_tested_threshold_by_threshold(seed: int, n: int, distinct: int, replaced: bool) -> None:
+    """Ties are never split, NaN is always forwarded, and the result is that of one exact test after the other."""
+    rng = np.random.default_rng(seed)
+    score = np.where(rng.random(n) < 0.05, np.nan, rng.integers(0, distinct, n)).astype(np.float32)
+    local, merged, remote = rng.random((3, n)) < np.array([[0.7], [0.95], [0.95]])
+    merged = remote if replaced else merged
+    expected = None
+    for threshold in [np.inf, *np.unique(score[~np.isnan(score)])[::-1]]:
+        forward = ~(score >= threshold)
+        if forward.all() and np.array_equal(merged, remote):
+            continue
+        losses = remote.astype(int) - np.where(forward, merged, local)
+        if exact_p_value(int((losses > 0).sum()), int((losses < 0).sum()), n, 0.3) > 0.2:
+            break
+        expected = float(forward.mean())
+    try:
+        found = certify_order(score, local, merged, remote, loss=0.3, risk=0.2)
+    except CalibrationError:
+        assert expected is None
+    else:
+        assert found.offload_rate == expected == np.mean(~(score >= np.float32(found.threshold)))
+        assert found.p_value <= 0.2
+
+
+def test_planned_tests_of_growing_data_keep_the_risk_that_repeated_tests_break() -> None:
+    """Collect, test, refuse, collect more, test again: at a true loss of the bound, each certificate is broken."""
+    rng, sizes, tests = np.random.default_rng(0), (400, 800, 1600), {"again": 1, "planned": 3}
+    broken = dict.fromkeys(tests, 0)
+    for _ in range(200):
+        worse = rng.random(sizes[-1]) < 0.04
+        local, remote = ~worse, np.where(worse, True, rng.random(sizes[-1]) < 1 - 0.0101 / 0.96)
+        for name, looks in tests.items():
+            for attempt, n in enumerate(sizes, 1):
+                advantage = np.zeros(n, np.float32)
+                with contextlib.suppress(CalibrationError):
+                    certify(
+                        *(advantage, local[:n], remote[:n], remote[:n], np.array([0.0])),
+                        loss=0.0299,
+                        risk=0.2,
+                        looks=looks,
+                        attempt=min(attempt, looks),
+                    )
+                    broken[name] += 1
+                    break
+    assert broken["again"] > 200 * 0.25
+    assert broken["planned"] <= 200 * 0.2
+
+
+def test_a_planned_test_says_which_it_is() -> None:
+    """The certificate has both numbers; a refusal names the next test, or says that no further one is valid."""
+    advantage, local, remote = drawn(3000, 0)
+    found = certify_order(advantage, local, remote, remote, loss=0.01, risk=0.05, looks=3, attempt=2)
+    assert (found.looks, found.attempt) == (3, 2)
+    assert found.p_value <= 0.05 / 3
+    assert "(n = 3000; test 2 of 3 planned)" in str(found)
+    assert certificate_dict(found)["looks"] == 3
+    assert "looks" not in certificate_dict(in_order(3000, 0))
+    few = drawn(100, 0)
+    with pytest.raises(CalibrationError, match=r"; the next is test 2 of 3 planned$"):
+        certify_order(*few, few[2], loss=0.01, risk=0.05, looks=3, attempt=1)
+    with pytest.raises(CalibrationError, match="a test of data that includes these would break the risk, unless"):
+        certify_order(*few, few[2], loss=0.01, risk=0.05)
 
 
 @pytest.mark.parametrize(("loss", "risk", "name"), [(0.0, 0.05, "loss"), (1.0, 0.05, "loss"), (0.01, 0.0, "risk")])

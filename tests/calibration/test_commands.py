@@ -25,6 +25,7 @@ from edgecascade.calibration import (
 from edgecascade.calibration.commands.evaluate import evaluate_held_out
 from edgecascade.calibration.commands.outputs import SavedOutputs, SavedScores, read_model, read_pair
 from edgecascade.cli import main
+from edgecascade.types.softmax import SMALLEST, recognise
 
 Sampled = Callable[..., tuple[NDArray[np.float64], NDArray[np.int64]]]
 
@@ -73,7 +74,8 @@ def test_probabilities_are_recognised(folder: Path, capsys: pytest.CaptureFixtur
     given = read_pair(folder / "outputs.npz")
     np.save(folder / "remote.npy", softmax(given.remote))
     read = read_pair(*(folder / f"{name}.npy" for name in ("local", "remote", "labels")))
-    assert read.were_probabilities == ("remote",)
+    assert {name: one.kind for name, one in read.read.items()} == {"local": "logits", "remote": "probabilities"}
+    assert read.read["remote"].floor == SMALLEST
     np.testing.assert_allclose(softmax(read.remote), softmax(given.remote), atol=1e-6)
     files = [folder / f"{name}.npy" for name in ("local", "remote", "labels")]
     assert run(*files, "--while-it-helps") == 0
@@ -129,7 +131,7 @@ def broken(folder: Path, **changes: Any) -> Path:
     ("changes", "message"),
     [
         pytest.param({"remote": None}, "got no remote", id="an array missing"),
-        pytest.param({"remote": np.zeros((1500, 3))}, "^remote_logits: expected", id="other classes"),
+        pytest.param({"remote": np.full((1500, 3), -1.0)}, "^remote_logits: expected", id="other classes"),
         pytest.param({"labels": np.zeros(3, int)}, "^labels: expected integers \\[1500\\]", id="too few labels"),
         pytest.param({"labels": np.zeros(1500)}, "^labels: expected integers", id="labels that are none"),
         pytest.param({"labels": np.full(1500, 9)}, "^labels: expected 0 to 3", id="labels out of range"),
@@ -178,7 +180,7 @@ def test_a_plan_has_the_sections_of_a_cascade_file(folder: Path, capsys: pytest.
 def test_no_input_is_used_for_both_fit_and_evaluation(sampled: Sampled) -> None:
     """The temperature comes from one part, the metrics from the other."""
     logits, labels = sampled(n=600, temperature=2.0)
-    found = evaluate_held_out(SavedOutputs(logits, labels, False), fit_share=0.4, seed=3)
+    found = evaluate_held_out(SavedOutputs(logits, labels, recognise(logits)), fit_share=0.4, seed=3)
     rows = np.random.default_rng(3).permutation(600)
     fit, test = np.sort(rows[:240]), np.sort(rows[240:])
     assert (found.fitted_on, found.evaluated_on) == (240, 360)

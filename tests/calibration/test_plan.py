@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -9,12 +10,17 @@ import pytest
 from numpy.typing import NDArray
 
 from edgecascade.calibration import (
+    ESTIMATES,
+    MERGES,
+    SCORES,
     CalibrationError,
     CascadePlan,
     CertifiedLoss,
+    LeastCost,
     LeastOffload,
     MostAccuracy,
     Outcomes,
+    Pair,
     WhileItHelps,
     advantage_intervals,
     advantage_table,
@@ -23,11 +29,16 @@ from edgecascade.calibration import (
     fit_temperature,
     monotone_advantage_table,
     operating_curve,
+    operating_points,
     plan,
     plan_cascade,
     plan_certified,
+    routing_score,
     shrunk_advantage_table,
 )
+from edgecascade.calibration.certificate import exact_p_value
+
+Sampled = Callable[..., tuple[NDArray[np.float64], NDArray[np.int64]]]
 
 
 def outcomes(n: int = 1000, seed: int = 0) -> Outcomes:
@@ -116,6 +127,87 @@ def test_a_certified_loss_requires_test_inputs() -> None:
         plan(outcomes(), CertifiedLoss(0.02))
 
 
+@pytest.mark.parametrize("estimate", ["auto", *ESTIMATES])
+@pytest.mark.parametrize("merge", MERGES)
+@pytest.mark.parametrize("score", SCORES)
+def test_identical_models_forward_nothing(sampled: Sampled, score: str, merge: str, estimate: str) -> None:
+    """A remote that always agrees gains nothing, so every objective that is about gains keeps all inputs, and says so.
+
+    Its logits are on another scale, so the fitted temperatures leave rounding errors in the confidences.
+    """
+    logits, labels = sampled(n=400, classes=4, seed=7)
+    pair = Pair(logits, fit_temperature(logits, labels), 3 * logits, fit_temperature(3 * logits, labels), labels)
+    for objective in (WhileItHelps(), MostAccuracy(0.3), LeastCost(1.0, 1.0, 1.0, 10.0)):
+        found = plan(pair.outcomes(score, merge), objective, estimate=estimate)
+        assert found.chosen.offload_rate == 0.0
+        assert not (found.table(pair.outcomes(score, merge).score) < np.float32(found.threshold)).any()
+        assert found.advice[0].startswith("nothing will be forwarded: cross-fitting shows no gain from it")
+
+
+def test_equal_bins_never_forward_an_input_without_an_advantage() -> None:
+    """The tie-break orders bins of one value and leaves their signs alone, for all gains of six bins."""
+    score = np.arange(60, dtype=np.float32)
+    for gains in product((-1, 0, 1), repeat=6):
+        gain = np.repeat(gains, 10)
+        monotone, shrunk = (
+            estimate(score, gain < 0, gain > 0, 6) for estimate in (monotone_advantage_table, shrunk_advantage_table)
+        )
+        for table in (monotone, shrunk):
+            assert len(set(table.values.tolist())) == 6
+            assert any(gains) or (table.values >= 0).all()
+        points = operating_points(monotone(score), gain < 0, gain > 0)
+        sums = [sum(gains[:bins]) for bins in range(7)]  # what forwarding the lowest bins gains
+        assert WhileItHelps().choose(points, 1.0, 60).offload_rate == sums.index(max(sums)) / 6
+
+
+def test_a_plan_without_gain_forwards_if_told_to() -> None:
+    """Where the table has bins that seem to gain and cross-fitting shows no gain, only the option forwards them."""
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        score, local, remote = rng.random(300).astype(np.float32), rng.random(300) < 0.8, rng.random(300) < 0.78
+        seen = Outcomes(score, score, score, local, remote, remote)
+        told = plan(seen, WhileItHelps(), even_without_gain=True)
+        if told.chosen.offload_rate > 0 and told.chosen.accuracy <= local.mean():
+            kept = plan(seen, WhileItHelps())
+            assert kept.chosen.offload_rate == 0.0
+            assert "cross-fitting shows no gain" in kept.advice[0]
+            assert "nothing will be forwarded" not in str(told)
+            return
+    raise AssertionError("no draw of 20 showed the case")
+
+
+@pytest.mark.parametrize("aim", [LeastOffload(accuracy=0.85), LeastOffload(loss=0.02, confidence=0.9)], ids=str)
+def test_the_printed_chance_is_how_often_the_aim_is_met(aim: LeastOffload) -> None:
+    """Over draws, the aim is met as often as the plans say, and at least with the confidence that was asked for."""
+    pool, rng = outcomes(100_000, 12345), np.random.default_rng(1)
+    met, said = [], []
+    for draw in range(50):
+        found = plan(pool[rng.integers(0, len(pool), 400)], aim, seed=draw)
+        assert found.chance is not None
+        forward = found.table(pool.score) < np.float32(found.threshold)
+        accuracy = np.where(forward, pool.merged_correct, pool.local_correct).mean()
+        met.append(accuracy >= aim.wanted(float(pool.remote_correct.mean())))
+        said.append(found.chance)
+    assert np.mean(met) >= aim.confidence - 2 * np.sqrt(aim.confidence * (1 - aim.confidence) / 50)
+    assert abs(np.mean(met) - np.mean(said)) < 0.2
+
+
+def test_an_aim_that_one_fold_misses_is_not_refused() -> None:
+    """What forwarding everything reaches on these inputs is never called out of reach, whatever the folds say."""
+    for seed in range(20):
+        seen = outcomes(300, seed)
+        aim = float(seen.remote_correct.mean())
+        found = plan(seen, LeastOffload(accuracy=aim))
+        assert found.chance is not None
+        assert 0 < found.chance < 1
+        with pytest.raises(CalibrationError, match=r"^accuracy: .* is out of reach .*; the best is"):
+            plan(seen, LeastOffload(accuracy=1.0))
+        with pytest.raises(
+            CalibrationError, match=r"^confidence: expected at most \d+%, the chance of meeting the aim"
+        ):
+            plan(seen, LeastOffload(accuracy=aim, confidence=0.99))
+
+
 def test_some_outcomes_keep_their_weights() -> None:
     """Weights travel with their inputs and keep a mean of 1, so that no total depends on the choice of inputs."""
     seen = outcomes(4)
@@ -196,9 +288,6 @@ def test_an_objective_that_no_candidate_reaches_is_refused() -> None:
         choose_routing(routed, LeastOffload(accuracy=1.0), merges=["replace"])
 
 
-Sampled = Callable[..., tuple[NDArray[np.float64], NDArray[np.int64]]]
-
-
 @pytest.fixture(scope="module")
 def outputs(sampled: Sampled) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
     """Draw a remote three times too sharp, and a local model twice too sharp that sees it through noise."""
@@ -243,13 +332,50 @@ def test_a_given_score_and_merge_rule_are_used(outputs: tuple[NDArray[Any], ...]
     assert (plan.score, plan.merge, len(plan.routing)) == ("entropy", "confident", 2)
 
 
-def test_a_certificate_is_tested_on_inputs_that_chose_nothing(outputs: tuple[NDArray[Any], ...]) -> None:
-    """The calibration uses a third of the inputs and the test the other two."""
+def test_a_certificate_of_the_margin_is_tested_on_all_inputs(outputs: tuple[NDArray[Any], ...]) -> None:
+    """The rule forwards the inputs of lowest margin at the certified rate, exactly, whatever the temperature."""
     plan = planned(outputs, objective=CertifiedLoss(0.03))
+    assert (plan.score, plan.merge, plan.policy.estimate) == ("margin", "replace", "monotone")
     assert plan.certificate is not None
-    assert plan.local.n + plan.certificate.n == 4000
-    assert plan.certificate.n == round(4000 * 2 / 3)
+    assert plan.certificate.n == plan.local.n == 4000
     assert plan.certificate.threshold == plan.policy.threshold
+    forward = decide(outputs[0], plan.rule).forward
+    assert plan.certificate.offload_rate == forward.mean() == plan.policy.chosen.offload_rate
+    margin = routing_score("margin", outputs[0])
+    assert margin[forward].max() <= margin[~forward].min()
+    local_right, remote_right = (logits.argmax(axis=1) == outputs[2] for logits in outputs[:2])
+    worse, better = (
+        int(np.sum(~forward & (first & ~second)))
+        for first, second in ((remote_right, local_right), (local_right, remote_right))
+    )
+    assert plan.certificate.p_value == exact_p_value(worse, better, 4000, 0.03) <= 0.05
+
+
+def test_a_certificate_of_another_policy_is_tested_on_inputs_that_chose_nothing(
+    outputs: tuple[NDArray[Any], ...],
+) -> None:
+    """The calibration uses a fifth of the inputs and the test the other four."""
+    for options in ({"scores": ["confidence"]}, {"merges": ["average"]}, {"estimate": "shrunk"}):
+        plan = planned(outputs, objective=CertifiedLoss(0.05), **options)
+        assert plan.certificate is not None
+        assert (plan.local.n, plan.certificate.n) == (800, 3200)
+        assert plan.certificate.threshold == plan.policy.threshold
+        assert plan.merge == ("average" if "merges" in options else "replace")
+
+
+def test_a_planned_test_uses_the_inputs_of_its_size(outputs: tuple[NDArray[Any], ...]) -> None:
+    """Of more inputs the first are used, and each test has its share of the risk."""
+    whole = planned(outputs, objective=CertifiedLoss(0.03, looks=(1000, 2000, 8000)))
+    first = planned(tuple(array[:2000] for array in outputs), objective=CertifiedLoss(0.03, looks=(1000, 2000, 8000)))
+    assert whole.certificate == first.certificate
+    assert whole.certificate is not None
+    assert (whole.certificate.n, whole.certificate.looks, whole.certificate.attempt) == (2000, 3, 2)
+    assert whole.certificate.p_value <= 0.05 / 3
+    assert "test 2 of 3 planned" in str(whole)
+    with pytest.raises(CalibrationError, match=r"^looks: expected at least the first planned size, 5000, got 4000"):
+        planned(outputs, objective=CertifiedLoss(0.03, looks=(5000, 8000)))
+    with pytest.raises(CalibrationError, match=r"^looks: expected ascending sizes"):
+        CertifiedLoss(0.03, looks=(2000, 1000))
 
 
 @pytest.mark.parametrize("options", [{}, {"objective": CertifiedLoss(0.03)}])

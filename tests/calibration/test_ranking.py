@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy.stats import binom
 
 from edgecascade.calibration import CalibrationError
-from edgecascade.calibration.metrics import auroc, auroc_interval, risk_coverage
+from edgecascade.calibration.metrics import auroc, auroc_interval, risk_coverage, risk_coverage_area
 
 Columns = tuple[NDArray[np.float64], NDArray[np.bool_]]
 
@@ -111,7 +112,33 @@ def test_the_area_is_covered_at_95_percent(draw: Callable[..., Draw], n: int) ->
         if not correct.all():
             low, high = auroc_interval(confidence, correct)
             held.append(low <= truth <= high)
-    assert np.mean(held) > 0.92
+    assert binom.cdf(sum(held), len(held), 0.95) > 0.001
+
+
+@pytest.mark.parametrize("draw", [honest, rarely_wrong, blind, sharp])
+@pytest.mark.parametrize("n", [200, 1000])
+def test_the_area_under_the_curve_is_covered_at_95_percent(draw: Callable[..., Draw], n: int) -> None:
+    """The interval of AURC holds the area of a large sample, including few errors."""
+    rng = np.random.default_rng(1000)
+    confidence, chance = draw(400_000, rng)
+    truth = risk_coverage(confidence, rng.random(400_000) < chance).area
+    held = 0
+    for seed in range(300):
+        rng = np.random.default_rng(seed)
+        confidence, chance = draw(n, rng)
+        found = risk_coverage_area(confidence, rng.random(n) < chance)
+        held += found.low <= truth <= found.high
+    assert binom.cdf(held, 300, 0.95) > 0.001
+
+
+@given(columns(), st.integers(1, 4))
+def test_an_integer_weight_is_so_many_equal_inputs(columns: Columns, times: int) -> None:
+    """The areas are those of the inputs repeated."""
+    score, correct = columns
+    weight = np.arange(len(score)) % times + 1
+    again = np.repeat(score, weight), np.repeat(correct, weight)
+    assert auroc(score, correct, weight) == pytest.approx(auroc(*again))
+    assert risk_coverage(score, correct, weight).risk[-1] == pytest.approx(risk_coverage(*again).risk[-1])
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), max_size=20))

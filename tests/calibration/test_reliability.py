@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy.stats import binom
 
 from edgecascade.calibration import CalibrationError, calibration_error, expected_calibration_error, reliability
 from edgecascade.calibration.metrics import calibration_error_interval
@@ -158,7 +159,7 @@ def test_the_calibration_error_is_covered_at_95_percent(draw: Callable[..., Draw
         confidence, chance = draw(n, rng)
         low, high = calibration_error_interval(reliability(confidence, rng.random(n) < chance, spacing=spacing))
         held.append(low <= truth + 1e-9 and truth <= high)
-    assert np.mean(held) > 0.93
+    assert binom.cdf(sum(held), 200, 0.95) > 0.001
 
 
 def test_a_calibrated_model_is_rarely_reported_as_miscalibrated() -> None:
@@ -179,6 +180,19 @@ def test_the_bias_that_is_taken_off_is_that_of_resamples() -> None:
     value, rows = expected_calibration_error(confidence, correct), rng.integers(0, 1000, (500, 1000))
     bias = np.mean([expected_calibration_error(confidence[some], correct[some]) for some in rows]) - value
     assert 0 < bias == pytest.approx(value - calibration_error(confidence, correct).value, rel=0.1)
+
+
+@given(ROWS, st.integers(1, 4))
+def test_an_integer_weight_is_so_many_equal_inputs(rows: Rows, times: int) -> None:
+    """The error is that of the inputs repeated, and its interval is wider."""
+    confidence, correct = columns(rows)
+    weight = np.arange(len(rows)) % times + 1
+    again = np.repeat(confidence, weight), np.repeat(correct, weight)
+    weighted = reliability(confidence, correct, weight=weight)
+    assert expected_calibration_error(confidence, correct, weight=weight) == pytest.approx(
+        expected_calibration_error(*again), abs=1e-12
+    )
+    assert (weighted.size <= np.maximum(weighted.count, 0) * (1 + 1e-9))[weighted.count > 0].all()
 
 
 def test_a_constant_gap_is_measured() -> None:

@@ -13,7 +13,13 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
-from edgecascade.calibration import CalibrationError, calibrate_temperature, fit_temperature, negative_log_likelihood
+from edgecascade.calibration import (
+    CalibrationError,
+    calibrate_temperature,
+    fit_temperature,
+    negative_log_likelihood,
+    softmax,
+)
 
 Sampled = Callable[..., tuple[NDArray[np.float64], NDArray[np.int64]]]
 Problem = tuple[NDArray[np.float64], NDArray[np.int64]]
@@ -195,7 +201,6 @@ NAN[1, 1], INFINITE[1, 1], MASKED[1, 1], HOPELESS[1] = np.nan, np.inf, -np.inf, 
         pytest.param(HOPELESS, np.array([0, 0, 0]), "^logits: ", id="every class of a row masked"),
         pytest.param(MASKED, np.array([0, 1, 0]), "^logits: the true class", id="truth masked"),
         pytest.param(np.ones((3, 2)), np.array([0, 1, 0]), "^logits: every row is constant", id="constant"),
-        pytest.param(ROWS, np.array([0, 1, 0]), "^labels: the model is right on all 3 rows", id="separable"),
         pytest.param(ROWS, np.array([1, 0, 1]), "^labels: .*no more than chance", id="always wrong"),
         pytest.param(
             1e200 * ROWS,
@@ -233,3 +238,68 @@ def test_the_record_shows_the_effect_of_the_temperature(sampled: Sampled) -> Non
     for estimate in (record.accuracy, record.nll_before, record.nll_after, record.ece_before, record.ece_after):
         assert estimate.low <= estimate.value <= estimate.high
         assert estimate.n == len(labels)
+
+
+def confident(rng: np.random.Generator, n: int, classes: int, margin: float) -> Problem:
+    """Draw calibrated logits [n, classes] in which one class is ahead by the margin, and labels from their softmax."""
+    logits = rng.normal(0.0, 1.0, (n, classes))
+    logits[np.arange(n), rng.integers(0, classes, n)] += margin
+    return logits, (logits + rng.gumbel(size=logits.shape)).argmax(axis=1)
+
+
+@pytest.mark.parametrize("scale", [1e-20, 1.0, 1e30])
+@pytest.mark.parametrize("classes", [2, 10])
+def test_a_model_right_on_all_rows_gets_the_temperature_of_jeffreys_prior(classes: int, scale: float) -> None:
+    """A brute-force search over the penalised likelihood of Firth (1993) finds the same T."""
+    logits = np.random.default_rng(classes).normal(0.0, 3.0, (100, classes))
+    labels = logits.argmax(axis=1)
+
+    def penalised(log_t: float) -> float:
+        probabilities = np.exp(log_softmax(logits / np.exp(log_t), axis=1))
+        mean = (probabilities * logits).sum(axis=1)
+        variance = (probabilities * logits**2).sum(axis=1) - mean**2
+        return -float(np.log(probabilities.max(axis=1)).sum() + 0.5 * np.log(variance.sum()))
+
+    grid = np.linspace(-5, 3, 8001)
+    wanted = np.exp(grid[np.argmin([penalised(log_t) for log_t in grid])])
+    assert fit_temperature(logits * scale, labels) == pytest.approx(wanted * scale, rel=2e-3)
+
+
+@pytest.mark.parametrize("margin", [0.5, 7.0, 200.0])
+def test_the_prior_is_worth_half_an_error(margin: float) -> None:
+    """Where all margins are equal, a model that is right on all rows expects to be wrong on half a row."""
+    labels = np.random.default_rng(0).integers(0, 10, 500)
+    logits = margin * np.eye(10)[labels]
+    record = calibrate_temperature(logits, labels)
+    assert (1.0 - softmax(logits, record.temperature).max(axis=1)).sum() == pytest.approx(0.5, rel=0.01)
+    assert record.bound == "bounded by a prior worth half an error, as all 500 are right"
+    assert f"T = {record.temperature:.4f} (bounded by a prior" in str(record)
+    wrong = calibrate_temperature(logits, np.append(labels[:-1], (labels[-1] + 1) % 10))
+    assert wrong.bound is None
+    assert "bounded" not in str(wrong)
+
+
+def test_ties_and_outlying_rows_do_not_change_a_bounded_temperature(sampled: Sampled) -> None:
+    """A row that is almost a tie says nothing about T, and neither does a row of huge logits."""
+    logits, _ = sampled(n=300)
+    labels = logits.argmax(axis=1)
+    odd = np.zeros((5, logits.shape[1]))
+    odd[1:, 0] = [1e-9, 1e5, 1e10, 1e20]
+    found = fit_temperature(np.concatenate([logits, odd]), np.concatenate([labels, [0] * 5]))
+    assert found == pytest.approx(fit_temperature(logits, labels), rel=1e-4)
+
+
+@pytest.mark.parametrize("margin", [8.5, 10.0, 12.0])
+@pytest.mark.parametrize("n", [200, 2000])
+def test_good_models_are_calibrated_on_few_errors(n: int, margin: float) -> None:
+    """None is refused, and on fresh data the loss is lower than at T = 1, over models from under- to overconfident."""
+    rng = np.random.default_rng(n)
+    fresh, truth = confident(rng, 20_000, 10, margin)
+    best = negative_log_likelihood(fresh, truth)
+    losses = []
+    for sharpness in (0.3, 0.5, 1.0, 2.0, 3.0) * 4:
+        logits, labels = confident(rng, n, 10, margin)
+        temperature = fit_temperature(sharpness * logits, labels)
+        losses.append([negative_log_likelihood(sharpness * fresh, truth, t) for t in (temperature, 1.0)])
+    fitted, as_given = np.mean(losses, axis=0)
+    assert fitted - best < 0.2 * (as_given - best)

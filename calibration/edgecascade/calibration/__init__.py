@@ -12,7 +12,7 @@ from edgecascade.calibration.advantage import (
     monotone_advantage_table,
     shrunk_advantage_table,
 )
-from edgecascade.calibration.certificate import certify, sample_size
+from edgecascade.calibration.certificate import certify, certify_order, sample_size
 from edgecascade.calibration.confidence import ConfidenceFunction, Verifier, mean_log_probability, relate
 from edgecascade.calibration.cross_fit import ESTIMATES, estimate_advantage
 from edgecascade.calibration.decision import LEARNED, SCORES, Decision, DecisionRule, decide, routing_score
@@ -113,6 +113,7 @@ __all__ = [
     "calibrate_temperature",
     "calibration_error",
     "certify",
+    "certify_order",
     "choose_calibrator",
     "choose_routing",
     "class_weights",

@@ -5,6 +5,9 @@ last that passed is certified. A fixed sequence needs no correction for the numb
 arXiv 2110.01052, section 4). Each is a test of non-inferiority on n paired observations, valid at any n: the loss of
 one input is remote right minus cascade right, which is -1, 0 or 1 and has an exact test; any other bounded loss has a
 betting test.
+
+`certify` tests thresholds that come from other data. `certify_order` tests every threshold of a score that needs no
+labels, on all of the data.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from edgecascade.calibration.weights import effective_size, normalised, scaled_l
 from edgecascade.types.document import Certificate
 from edgecascade.types.errors import CalibrationError
 
-__all__ = ["betting_p_value", "certify", "exact_p_value", "sample_size"]
+__all__ = ["betting_p_value", "certify", "certify_order", "exact_p_value", "sample_size"]
 
 _NUISANCE_LEVEL = 1e-4  # the smallest p-value; spent on an interval for the rate of disagreement
 _NUISANCE_GRID = 20
@@ -40,6 +43,8 @@ def certify(
     weight: NDArray[np.float64] | None = None,
     groups: Groups | None = None,
     group_loss: float | None = None,
+    looks: int = 1,
+    attempt: int = 1,
 ) -> Certificate:
     """Return the certificate of the threshold that forwards least.
 
@@ -57,13 +62,16 @@ def certify(
             taken as the largest that there is.
         groups: the class or group of each input.
         group_loss: the largest loss within each group, in (0, 1); certified together with `loss`.
+        looks: number of tests on growing data that were planned before the first; each has its share of the risk.
+        attempt: which of them this is, from 1.
 
     Raises:
         CalibrationError: only forwarding everything can be certified, or a group is too small; the message says how
             many inputs would do.
     """
     CertifiedLoss(loss, risk)
-    claims = _claims(loss, risk, normalised(weight, len(advantage)), groups, group_loss)
+    level = risk / looks
+    claims = _claims(loss, level, normalised(weight, len(advantage)), groups, group_loss)
     found = None
     for threshold in np.sort(np.unique(thresholds))[::-1]:
         forward = ~(advantage >= np.float32(threshold))
@@ -73,11 +81,70 @@ def certify(
         largest = 0.0
         for claim in claims:
             largest = max(largest, _p_value(losses[claim.rows], claim.bound, claim.weight))
-            if largest > risk:
-                return found or _refuse(losses[claim.rows], claim, risk)
+            if largest > level:
+                return found or _refuse(losses[claim.rows], claim, risk, looks, attempt)
         rate = weighted_mean(forward, claims[0].weight)
-        found = Certificate(loss, risk, float(threshold), rate, len(losses), largest, group_loss)
-    return found or _refuse(np.zeros(len(advantage)), claims[0], risk)
+        found = Certificate(loss, risk, float(threshold), rate, len(losses), largest, group_loss, looks, attempt)
+    return found or _refuse(np.zeros(len(advantage)), claims[0], risk, looks, attempt)
+
+
+def certify_order(
+    score: NDArray[np.float32],
+    local_correct: NDArray[np.bool_],
+    merged_correct: NDArray[np.bool_],
+    remote_correct: NDArray[np.bool_],
+    *,
+    loss: float,
+    risk: float,
+    looks: int = 1,
+    attempt: int = 1,
+) -> Certificate:
+    """Return the certificate of the least offload in the plain order of a score.
+
+    Every threshold is tested, from forwarding everything downwards: at each the test sees how many inputs are better
+    or worse, which only changes where a score of the sample is passed, so no threshold is left out. Nothing is chosen
+    by labels, and all labelled inputs can be in the test. That requires a score and a merge rule whose decisions do not
+    depend on labels either: the margin's order is the same at any temperature, and so are the remote's own answers.
+
+    Args:
+        score: float32 [n]; the lowest are forwarded first, and NaN always.
+        local_correct: bool [n], whether the local answer is right.
+        merged_correct: bool [n], whether the answer is right once the remote has replied.
+        remote_correct: bool [n], whether the remote's answer is right.
+        loss: e, in (0, 1).
+        risk: d, in (0, 1).
+        looks: as in `certify`.
+        attempt: as in `certify`.
+
+    Returns:
+        A certificate whose `threshold` is a score.
+
+    Raises:
+        CalibrationError: as in `certify`.
+    """
+    CertifiedLoss(loss, risk)
+    n, level, always = len(score), risk / looks, int(np.isnan(score).sum())
+    order = np.argsort(np.where(np.isnan(score), -np.inf, score), kind="stable")
+    ascending = score[order]
+    kept, sent = (remote_correct.astype(np.int8) - one for one in (local_correct, merged_correct))
+    worse, better = (_counts((sign * kept)[order] > 0, (sign * sent)[order] > 0) for sign in (1, -1))
+    splits = np.concatenate([np.flatnonzero(ascending[1:] != ascending[:-1]) + 1, [always, n]])
+    splits = np.unique(splits[splits >= always])
+    if np.array_equal(merged_correct, remote_correct):
+        splits = splits[:-1]  # the cascade is the remote
+    found, seen, room = None, (0, 0), (-1, 0)
+    for split in splits[::-1].tolist():
+        seen = int(worse[split]), int(better[split])
+        if seen[0] > room[0] or seen[1] < room[1]:
+            if exact_p_value(*seen, n, loss) > level:
+                break
+            room = _room(*seen, n, loss, level)
+        found = split
+    if found is None:
+        failed = np.repeat([1.0, -1.0, 0.0], [*seen, n - sum(seen)])
+        _refuse(failed, _Claim(slice(None), loss, None), risk, looks, attempt)
+    p_value = exact_p_value(int(worse[found]), int(better[found]), n, loss)
+    return Certificate(loss, risk, _cut(ascending, found), found / n, n, p_value, looks=looks, attempt=attempt)
 
 
 def exact_p_value(worse: int, better: int, n: int, bound: float) -> float:
@@ -226,14 +293,51 @@ def _p_value(losses: NDArray[np.float64], bound: float, weight: NDArray[np.float
     return betting_p_value(shuffled, bound)
 
 
-def _refuse(losses: NDArray[np.float64], claim: _Claim, risk: float) -> NoReturn:
+def _counts(kept: NDArray[np.bool_], sent: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return, for each number of forwarded inputs from 0 to n, how many of `kept` and `sent` there are, int64 [n + 1].
+
+    Args:
+        kept: bool [n], counts where the input stays on the device, in the order of forwarding.
+        sent: bool [n], counts where it is forwarded.
+    """
+    stay, leave = (np.concatenate([[0], np.cumsum(one)]) for one in (kept, sent))
+    counts: NDArray[np.int64] = leave + stay[-1] - stay
+    return counts
+
+
+def _room(worse: int, better: int, n: int, bound: float, level: float) -> tuple[int, int]:
+    """Return counts that pass, with no fewer losses: fewer losses, or more inputs that are better, pass then too.
+
+    The p-value may fall with a loss, by less than a tenth of any usual level, as its interval for the rate of
+    disagreement moves; hence the distance from the level.
+    """
+    more = 0
+    while worse + 2 * more + 1 + better <= n and exact_p_value(worse + 2 * more + 1, better, n, bound) <= 0.9 * level:
+        more = 2 * more + 1
+    return worse + more, better
+
+
+def _cut(ascending: NDArray[np.float32], forwarded: int) -> float:
+    """Return a score that so many are below: halfway between neighbours, as the edges of advantage tables are."""
+    if forwarded in (0, len(ascending)):
+        return -np.inf if forwarded == 0 else np.inf
+    below, above = ascending[forwarded - 1], ascending[forwarded]
+    middle = np.float32((float(below) + float(above)) / 2)
+    return float(middle if middle > below else above)
+
+
+def _refuse(losses: NDArray[np.float64], claim: _Claim, risk: float, looks: int, attempt: int) -> NoReturn:
     n, mean = len(losses), weighted_mean(losses, claim.weight)
     size = effective_size(claim.weight, n)
     if mean < claim.bound:
-        enough = sample_size(claim.bound, risk, weighted_mean(np.abs(losses), claim.weight), max(mean, 0.0))
-        said = f"about {np.ceil(enough * n / size):.0f} would"
+        enough = sample_size(claim.bound, risk / looks, weighted_mean(np.abs(losses), claim.weight), max(mean, 0.0))
+        said = f"about {np.ceil(enough * n / size):.0f} new ones would"
     else:
         said = f"more would help only if its loss of {mean:.1%} on these is chance"
+    if attempt < looks:
+        said += f"; the next is test {attempt + 1} of {looks} planned"
+    else:
+        said += "; a test of data that includes these would break the risk, unless planned from the start (looks)"
     raise CalibrationError(
         f"certificate: {n} inputs{f' of {claim.name}' if claim.name else ''}{_worth(size, n)} do not show a loss of at "
         f"most {claim.bound:.1%} with probability {100 * (1 - risk):g}% for any cascade that answers some inputs "

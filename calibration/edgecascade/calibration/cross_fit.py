@@ -108,6 +108,13 @@ class CrossFit:
                 found[position, part] = rival
         return found
 
+    def most_accurate(self, rates: NDArray[np.float64]) -> NDArray[np.intp]:
+        """Return the position of the rate at which most is gained, intp [folds + 1], chosen as in `choices`."""
+        gains = self._gains(rates)
+        every = gains.sum(axis=1, keepdims=True)
+        found: NDArray[np.intp] = np.concatenate([every - gains, every], axis=1).max(axis=0).argmax(axis=1)
+        return found
+
     def decisions(
         self, choices: NDArray[np.intp], rates: NDArray[np.float64], *, beyond: bool = False
     ) -> tuple[NDArray[np.bool_], Correct]:
@@ -115,9 +122,10 @@ class CrossFit:
 
         Args:
             choices: intp [rates, folds], the candidate of each fold.
-            rates: offload rates.
+            rates: offload rates, [rates] or [rates, folds].
             beyond: whether to forward beyond `stop`.
         """
+        each = np.broadcast_to(rates.reshape(len(rates), -1), choices.shape)
         local, merged = self.outcomes[0].local_correct, self.outcomes[0].merged_correct
         forward = np.zeros((len(self.fold), len(rates)), bool)
         right = np.empty(forward.shape, np.result_type(local, merged))
@@ -125,7 +133,7 @@ class CrossFit:
             rows = np.flatnonzero(self.fold == part)
             for candidate in np.unique(choices[:, part]):
                 columns = np.flatnonzero(choices[:, part] == candidate)
-                upto = rates[columns] if beyond else np.minimum(rates[columns], self.stop[candidate, part])
+                upto = each[columns, part] if beyond else np.minimum(each[columns, part], self.stop[candidate, part])
                 asked = self.place[candidate, rows][:, None] < upto
                 seen, at = self.outcomes[candidate], np.ix_(rows, columns)
                 forward[at] = asked

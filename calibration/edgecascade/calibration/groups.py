@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecascade.calibration.advantage import Correct
-from edgecascade.calibration.operating_curve import difference, shares
+from edgecascade.calibration.operating_curve import differences, shares
 from edgecascade.calibration.outcomes import Outcomes
 from edgecascade.calibration.weights import weighted_mean
 from edgecascade.types.errors import CalibrationError
@@ -92,10 +92,11 @@ def group_advice(outcomes: Outcomes, cascade: Correct) -> tuple[str, ...]:
 
 def _losers(outcomes: Outcomes, cascade: Correct, other: Correct, rival: str) -> Iterator[str]:
     assert outcomes.groups is not None
-    whole = difference(other, cascade, outcomes.weight)
+    (whole,) = differences(other, cascade[:, None], outcomes.weight)
     groups = tuple(outcomes.groups.members())
+    level = 1 - 0.05 / len(groups)
     losses = [
-        (difference(other[rows], cascade[rows], outcomes[rows].weight, level=1 - 0.05 / len(groups)), name, rows)
+        (differences(other[rows], cascade[rows][:, None], outcomes[rows].weight, level=level)[0], name, rows)
         for name, rows in groups
     ]
     losers = [one for one in losses if one[0].low > max(whole.high, 0.0)]

@@ -14,7 +14,7 @@ from edgecascade.calibration.chance import chance_of_accuracy, chance_of_estimat
 from edgecascade.types.errors import CalibrationError
 from edgecascade.types.estimate import OperatingPoint, Point
 
-__all__ = ["CertifiedLoss", "LeastCost", "LeastOffload", "MostAccuracy", "Objective", "WhileItHelps", "surest"]
+__all__ = ["CertifiedLoss", "LeastCost", "LeastOffload", "MostAccuracy", "Objective", "WhileItHelps"]
 
 _ROUNDING = 1e-9
 _NEVER_WORTH_IT = 2.0  # no forward gains as much accuracy
@@ -187,17 +187,16 @@ class LeastOffload:
             return chance_of_estimate(point.loss, self.loss)
         return chance_of_share(point.accuracy, n, self.wanted(remote_accuracy))
 
-    def lowest(self, chances: Sequence[float], curve: Sequence[Point]) -> int | None:
+    def lowest(self, chances: Sequence[float]) -> int | None:
         """Return the position of the least offload that meets the aim with the confidence, or None.
 
-        Points are tested downwards from the surest, until one fails. Testing in a fixed order keeps the probability
-        of a wrong choice at the level of one test (Maurer, Hothorn and Lehmacher, 1995).
+        Points are tested downwards from the last, until one fails. Testing in an order that the tests do not choose
+        keeps the probability of a wrong choice at the level of one test (Maurer, Hothorn and Lehmacher, 1995).
 
         Args:
             chances: probability of meeting the aim, by rising offload rate.
-            curve: the points themselves.
         """
-        found = surest(chances, curve)
+        found = len(chances) - 1
         if chances[found] < self.confidence:
             return None
         while found and chances[found - 1] >= self.confidence:
@@ -205,9 +204,10 @@ class LeastOffload:
         return found
 
     def choose(self, curve: Sequence[P], remote_accuracy: float, n: float) -> P:
-        """Return the point of least offload that meets the aim with the confidence; see `lowest`."""
+        """Return the point of least offload that meets the aim with the confidence, going down from the surest."""
         chances = [self.chance(point, remote_accuracy, n) for point in curve]
-        found = self.lowest(chances, curve)
+        first = max(range(len(curve)), key=lambda at: (chances[at], curve[at].accuracy, -at))
+        found = self.lowest(chances[: first + 1])
         if found is None:
             raise self.refusal(chances, curve, remote_accuracy)
         return curve[found]
@@ -215,10 +215,10 @@ class LeastOffload:
     def refusal(self, chances: Sequence[float], curve: Sequence[Point], remote_accuracy: float) -> CalibrationError:
         """Return the error that says how near these points come to the aim."""
         if self.confidence > 0.5:
-            nearest = surest(chances, curve)
+            nearest = max(range(len(curve)), key=lambda at: chances[at])
             return CalibrationError(
-                f"confidence: expected at most {chances[nearest]:.0%}, the largest chance of meeting the aim on these "
-                f"inputs (at {curve[nearest].offload_rate:.1%} offload), got {self.confidence:.4g}"
+                f"confidence: expected at most {chances[nearest]:.0%}, the chance of meeting the aim at the most "
+                f"accurate offload rate ({curve[nearest].offload_rate:.1%}), got {self.confidence:.4g}"
             )
         best = max(curve, key=lambda point: point.accuracy)
         wanted = f"{self.wanted(remote_accuracy):.1%}"
@@ -233,27 +233,44 @@ class LeastOffload:
 class CertifiedLoss:
     """Least offload with a certificate that the loss against asking the remote always is at most `loss`.
 
-    A certificate is tested on inputs that nothing was fitted or chosen on. `plan_cascade` sets them aside, and
-    `plan_certified` takes them as an argument. Until the test, points are chosen as `LeastOffload(loss=loss)` does.
+    By default the plan is about the margin in its plain order and the remote's own answers. No label has a part in
+    these decisions but for the threshold, so `plan_cascade` tests every threshold on all of the inputs. For any other
+    policy it sets inputs aside for the test, on which nothing is fitted or chosen.
 
     Attributes:
         loss: e, the largest loss of accuracy against asking the remote always, in (0, 1).
         risk: d, the probability, over the draw of the data, that the loss is larger, in (0, 1).
-        testing_share: share of the inputs that `plan_cascade` sets aside for the test.
+        testing_share: share of the inputs that `plan_cascade` sets aside, if it has to.
+        looks: sizes of the data at which a test is planned, ascending and chosen before the first test. Each of them
+            has an equal share of the risk, so that d holds for all together. Empty if there is only one test.
 
     Raises:
-        CalibrationError: loss or risk is not in (0, 1).
+        CalibrationError: loss or risk is not in (0, 1), or the sizes do not ascend.
     """
 
     loss: float
     risk: float = 0.05
-    testing_share: float = 2 / 3
+    testing_share: float = 0.8
+    looks: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("loss", "risk"):
             value = getattr(self, name)
             if not 0 < value < 1:
                 raise CalibrationError(f"{name}: expected a number between 0 and 1, such as 0.01, got {value}")
+        if list(self.looks) != sorted({*self.looks}) or min(self.looks, default=1) < 1:
+            raise CalibrationError(f"looks: expected ascending sizes such as 1500, 3000, got {list(self.looks)}")
+
+    def planned(self, n: int) -> tuple[int, int]:
+        """Return which of the planned tests n inputs are enough for, from 1, and the number of inputs in it.
+
+        Raises:
+            CalibrationError: they are fewer than the smallest planned size.
+        """
+        reached = [size for size in self.looks if size <= n]
+        if self.looks and not reached:
+            raise CalibrationError(f"looks: expected at least the first planned size, {self.looks[0]}, got {n} inputs")
+        return (len(reached), reached[-1]) if reached else (1, n)
 
     def __str__(self) -> str:
         return (
@@ -324,11 +341,6 @@ class LeastCost:
     def choose(self, curve: Sequence[P], remote_accuracy: float, n: float) -> P:  # noqa: ARG002
         """Return the cheapest point, and of equally cheap ones the one that forwards least."""
         return min(curve, key=self.cost)
-
-
-def surest(chances: Sequence[float], curve: Sequence[Point]) -> int:
-    """Return the position of the largest chance; of equal ones the most accurate, then the one that forwards least."""
-    return max(range(len(curve)), key=lambda position: (chances[position], curve[position].accuracy, -position))
 
 
 def _check_share(name: str, value: float) -> None:

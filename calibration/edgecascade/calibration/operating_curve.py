@@ -9,16 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecascade.calibration.advantage import Correct
-from edgecascade.calibration.intervals import (
-    accuracy_interval,
-    paired_difference_interval,
-    proportion_interval,
-    simultaneous_band,
-)
-from edgecascade.calibration.weights import weighted_mean
+from edgecascade.calibration.intervals import accuracy_interval, paired_difference_interval, simultaneous_band
 from edgecascade.types.estimate import Estimate, OperatingPoint, Point
 
-__all__ = ["FORWARD_NOTHING", "difference", "measured_curve", "operating_curve", "operating_points", "shares"]
+__all__ = ["FORWARD_NOTHING", "differences", "measured_curve", "operating_curve", "operating_points", "shares"]
 
 FORWARD_NOTHING = -1.0  # no advantage is below it
 
@@ -83,40 +77,45 @@ def measured_curve(
         weight: float64 [n], how much each input counts.
         remote_correct: [n], whether the remote's own answers are right; None to leave out the losses against them.
     """
-    low, high = simultaneous_band(right, weight)
-    rates, accuracies = shares(forward, weight), shares(right, weight)
+    rates, accuracies, band = shares(forward, weight), shares(right, weight), simultaneous_band(right, weight)
+    losses = [None] * len(thresholds) if remote_correct is None else differences(remote_correct, right, weight)
     return tuple(
         OperatingPoint(
             threshold=threshold,
-            offload_rate=rates[at].value,
-            accuracy=accuracies[at].value,
-            offload_interval=(rates[at].low, rates[at].high),
-            accuracy_interval=(accuracies[at].low, accuracies[at].high),
-            accuracy_band=(float(low[at]), float(high[at])),
+            offload_rate=rate.value,
+            accuracy=accuracy.value,
+            offload_interval=(rate.low, rate.high),
+            accuracy_interval=(accuracy.low, accuracy.high),
+            accuracy_band=(low, high),
             n=len(right),
-            loss=None if remote_correct is None else difference(remote_correct, right[:, at], weight),
+            loss=loss,
         )
-        for at, threshold in enumerate(thresholds)
+        for threshold, rate, accuracy, low, high, loss in zip(
+            thresholds, rates, accuracies, *(end.tolist() for end in band), losses, strict=True
+        )
     )
 
 
-def difference(
+def shares(values: Correct, weight: NDArray[np.float64] | None = None) -> list[Estimate]:
+    """Return the weighted mean of each column of values [n, points] that are bool or in [0, 1], with its interval."""
+    means = values.mean(axis=0) if weight is None else weight @ values / weight.sum()
+    return _estimates(means, accuracy_interval(values, weight), len(values))
+
+
+def differences(
     first: Correct, second: Correct, weight: NDArray[np.float64] | None = None, *, level: float = 0.95
-) -> Estimate:
-    """Return the accuracy of `first` [n] minus that of `second` on the same inputs, with its interval."""
-    value = weighted_mean(first.astype(np.float64) - second, weight)
-    low, high = paired_difference_interval(first, second, weight, level)
-    return Estimate(value, min(low, value), max(high, value), len(first))
+) -> list[Estimate]:
+    """Return the accuracy of `first` [n] minus that of each column of `second` [n, points], with its interval."""
+    gap = first.astype(np.float64)[:, None] - second
+    means = gap.mean(axis=0) if weight is None else weight @ gap / weight.sum()
+    return _estimates(means, paired_difference_interval(first, second, weight, level), len(first))
 
 
-def shares(values: Correct, weight: NDArray[np.float64] | None) -> list[Estimate]:
-    """Return the weighted mean of each column [n, points], with its interval."""
-    n = len(values)
-    if weight is None and values.dtype == np.bool_:
-        counts = values.sum(axis=0)
-        low, high = proportion_interval(counts, n)
-        return [Estimate(*one, n) for one in zip((counts / n).tolist(), low.tolist(), high.tolist(), strict=True)]
-    return [Estimate(weighted_mean(one, weight), *accuracy_interval(one, weight), n) for one in values.T]
+def _estimates(
+    values: NDArray[np.float64], ends: tuple[NDArray[np.float64], NDArray[np.float64]], n: int
+) -> list[Estimate]:
+    low, high = np.minimum(ends[0], values), np.maximum(ends[1], values)
+    return [Estimate(*one, n) for one in zip(values.tolist(), low.tolist(), high.tolist(), strict=True)]
 
 
 def _cut(low: float, high: float) -> float:

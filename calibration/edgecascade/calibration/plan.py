@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,17 +16,17 @@ from numpy.typing import ArrayLike, NDArray
 
 from edgecascade.calibration._checks import check_labelled_logits, check_seed
 from edgecascade.calibration.advantage import AdvantageTable, Correct, advantage_intervals
-from edgecascade.calibration.certificate import certify
+from edgecascade.calibration.certificate import certify, certify_order
 from edgecascade.calibration.cross_fit import CrossFit, cross_fit, estimate_advantage
 from edgecascade.calibration.decision import LEARNED, SCORES, DecisionRule
 from edgecascade.calibration.groups import group_advice, grouped_accuracy, within_groups
 from edgecascade.calibration.learned_score import LearnedScore
-from edgecascade.calibration.objective import CertifiedLoss, LeastOffload, Objective, surest
-from edgecascade.calibration.operating_curve import difference, measured_curve, operating_points
+from edgecascade.calibration.objective import CertifiedLoss, LeastOffload, Objective
+from edgecascade.calibration.operating_curve import differences, measured_curve, operating_points, shares
 from edgecascade.calibration.outcomes import Groups, Outcomes, Pair
 from edgecascade.calibration.scaling.choice import calibrate_confidence
 from edgecascade.calibration.summary import advise, as_html, as_text, cascade_rows, plan_rows, signed_points
-from edgecascade.calibration.weights import normalised
+from edgecascade.calibration.weights import effective_size, normalised
 from edgecascade.types.document import (
     Calibration,
     Certificate,
@@ -95,6 +95,7 @@ class CascadePlan:
         routing: every score, merge rule and estimate considered, the chosen one first.
         policy: advantage table, threshold and evidence.
         certificate: the guarantee, if one was asked for.
+        effective_n: number of equally weighted inputs that the weighted ones are worth; None where all count alike.
         learned: the learned score, if it was chosen.
     """
 
@@ -103,6 +104,7 @@ class CascadePlan:
     routing: tuple[Routing, ...]
     policy: Plan
     certificate: Certificate | None
+    effective_n: float | None = None
     learned: LearnedScore | None = None
 
     @property
@@ -158,6 +160,8 @@ class CascadePlan:
             "policy": policy_dict(self.record),
             "operating_curve": [point_dict(point) for point in self.policy.curve],
             "certificate": None if self.certificate is None else certificate_dict(self.certificate),
+            **({} if self.policy.groups is None else {"groups": asdict(self.policy.groups)}),
+            **({} if self.effective_n is None else {"effective_n": self.effective_n}),
         }
 
     def __str__(self) -> str:
@@ -181,13 +185,15 @@ def plan_cascade(
     weight: ArrayLike | None = None,
     groups: Groups | NDArray[Any] | None = None,
     max_group_loss: float | None = None,
+    names: Sequence[str] = (),
     calibrator: str = "auto",
     seed: int = 0,
 ) -> CascadePlan:
     """Calibrate both models, choose score, merge rule and estimate by cross-fitting, and plan.
 
-    For a `CertifiedLoss` the inputs are split at random: one part is used for all of this, the other only to test
-    the certificate.
+    A `CertifiedLoss` is tested on all inputs where scores, merges and estimate allow the margin, `replace` and
+    `monotone` and there are no weights (see `certify_order`). Otherwise the inputs are split at random: one part is
+    used for all of this, the other only to test the certificate, and `replace` is taken if it is among the merges.
 
     Args:
         local_logits: floating [n, classes].
@@ -205,6 +211,7 @@ def plan_cascade(
         groups: [n], the group of each input, for accuracies by group; None takes the classes, if there are at most 50.
         max_group_loss: the largest loss of accuracy against the remote within a group: of the estimates, or for a
             `CertifiedLoss` certified with it.
+        names: class names, for accuracies by class; without them, a class is called by its number.
         calibrator: of both confidences, `auto`, `temperature` or `map`, as in `calibrate_confidence`.
         seed: of every random split.
 
@@ -229,12 +236,23 @@ def plan_cascade(
             f"got {list(np.shape(remote_logits))}"
         )
     check_labelled_logits(local_logits, labels)
-    weight = normalised(weight, len(labels))
-    testing = np.zeros(len(labels), bool)
+    weight, groups = normalised(weight, len(labels)), _groups(groups, labels, local_logits.shape[1], names)
+    in_order = False
     if isinstance(objective, CertifiedLoss):
+        first = np.arange(objective.planned(len(labels))[1])
+        local_logits, remote_logits, labels = local_logits[first], remote_logits[first], labels[first]
+        weight = None if weight is None else normalised(weight[first], len(first))
+        groups = None if groups is None else groups[first]
+        merges = ("replace",) if "replace" in merges else merges
+        in_order = "margin" in scores and "replace" in merges and estimate in ("auto", "monotone")
+        in_order = in_order and weight is None and max_group_loss is None
+        scores, estimate = (("margin",), "monotone") if in_order else (scores, estimate)
+    testing = np.zeros(len(labels), bool)
+    if isinstance(objective, CertifiedLoss) and not in_order:
         held = round(len(labels) * objective.testing_share)
         testing[np.random.default_rng(seed).permutation(len(labels))[:held]] = True
-    planning, groups = ~testing, _groups(groups, labels, local_logits.shape[1])
+    planning = ~testing
+    effective_n = None if weight is None else effective_size(weight, len(labels))
     some = None if weight is None else weight[planning]
     local, remote = (
         calibrate_confidence(logits[planning], labels[planning], some, calibrator=calibrator, seed=seed)
@@ -262,20 +280,25 @@ def plan_cascade(
         bins=bins,
         seed=seed,
     )
+    if isinstance(objective, CertifiedLoss) and in_order:
+        choice, policy, certificate = _certified_in_order(fit, objective)
+        return CascadePlan(local, remote, _routing(fit, choice), policy, certificate)
     choice = _choose(fit, objective, max_group_loss)
     learned = fit.learned[choice.candidate]
     routing = _routing(fit, choice)
     if not isinstance(objective, CertifiedLoss):
         policy = _plan(fit, choice, objective, max_group_loss, even_without_gain=even_without_gain)
-        return CascadePlan(local, remote, routing, policy, None, learned)
+        return CascadePlan(local, remote, routing, policy, None, effective_n, learned)
     fresh = pair.outcomes(routing[0].score, routing[0].merge)[testing].scored(learned)
     policy, certificate = _certified(fit, choice, fresh, objective, max_group_loss)
-    return CascadePlan(local, remote, routing, policy, certificate, learned)
+    return CascadePlan(local, remote, routing, policy, certificate, effective_n, learned)
 
 
-def _groups(groups: Groups | NDArray[Any] | None, labels: NDArray[np.integer], classes: int) -> Groups | None:
+def _groups(
+    groups: Groups | NDArray[Any] | None, labels: NDArray[np.integer], classes: int, names: Sequence[str]
+) -> Groups | None:
     if groups is None:
-        return Groups.of_classes(labels) if classes <= _MOST_CLASSES else None
+        return Groups.of_classes(labels, names) if classes <= _MOST_CLASSES else None
     found = groups if isinstance(groups, Groups) else Groups.of(groups)
     if len(found.index) != len(labels):
         raise CalibrationError(f"groups: expected {len(labels)}, one per label, got {len(found.index)}")
@@ -382,12 +405,14 @@ class _Choice:
         by_fold: intp [1, folds], the candidate that the inputs outside each fold would choose.
         rate: the offload rate, or the largest one.
         chance: the probability that the aim is met; None for an objective that always is.
+        answers: [n], whether the answers at the rate are right, each by the choices of other folds.
     """
 
     candidate: int
     by_fold: NDArray[np.intp]
     rate: float
-    chance: float | None = None
+    chance: float | None
+    answers: Correct
 
 
 def _choose(fit: CrossFit, objective: Objective, max_group_loss: float | None = None) -> _Choice:
@@ -395,31 +420,45 @@ def _choose(fit: CrossFit, objective: Objective, max_group_loss: float | None = 
         return _least_offload(fit, objective, max_group_loss)
     rate = objective.largest_rate(fit.outcomes[0].size)
     choices = fit.choices(np.array([rate]))
-    return _Choice(int(choices[0, -1]), choices[:, :-1], rate)
+    _, right = fit.decisions(choices[:, :-1], np.array([rate]))
+    return _Choice(int(choices[0, -1]), choices[:, :-1], rate, None, right[:, 0])
 
 
 def _least_offload(fit: CrossFit, objective: LeastOffload | CertifiedLoss, max_group_loss: float | None) -> _Choice:
-    """Go down from the surest offload rate while the answers to inputs outside the fit meet the aim."""
+    """Go down from a first offload rate while the answers to inputs outside the fit meet the aim.
+
+    For a loss, the first rate is 1. For an accuracy, it is the most accurate one; each fold starts from that of the
+    others, so that the first rate is not the luckiest.
+    """
     aim = LeastOffload(loss=objective.loss) if isinstance(objective, CertifiedLoss) else objective
-    seen, choices = fit.outcomes[0], fit.choices(_RATES)
-    _, right = fit.decisions(choices[:, :-1], _RATES)
+    seen, choices, last = fit.outcomes[0], fit.choices(_RATES), len(_RATES) - 1
+    starts = fit.most_accurate(_RATES) if aim.loss is None else np.full(choices.shape[1], last)
+    steps = np.arange(starts[-1] + 1)  # of the rates, from forwarding nothing to the first rate
+    at = np.round(np.outer(steps / max(1, starts[-1]), starts)).astype(np.intp)
+    if starts[-1] == 0:
+        at[0] = starts
+    by_fold = np.take_along_axis(choices, at, axis=0)
+    _, right = fit.decisions(by_fold[:, :-1], _RATES[at[:, :-1]])
     chances = aim.chances(right, seen.remote_correct, seen.weight).tolist()
-    always = [
-        one for one, outcomes in enumerate(fit.outcomes) if np.array_equal(outcomes.merged_correct, seen.remote_correct)
-    ]
-    if aim.loss is not None and set(choices[-1].tolist()) <= set(always):
-        chances[-1] = 1.0  # the cascade is the remote
-    curve = [Point(math.nan, rate, seen.mean(one)) for rate, one in zip(_RATES.tolist(), right.T, strict=True)]
+    remote = [one for one, some in enumerate(fit.outcomes) if np.array_equal(some.merged_correct, seen.remote_correct)]
+    if aim.loss is not None and remote:  # the cascade is the remote
+        by_fold[-1], right[:, -1], chances[-1] = remote[0], seen.remote_correct, 1.0
+    curve = [Point(math.nan, rate, seen.mean(one)) for rate, one in zip(_RATES.tolist(), right.T, strict=False)]
     if max_group_loss is not None:
-        chances = np.where(within_groups(seen, right, curve, max_group_loss), chances, 0.0).tolist()
-    found = aim.lowest(chances, curve)
-    if found is None and aim.loss is not None and always:
-        return _Choice(always[0], np.full((1, choices.shape[1] - 1), always[0]), 1.0, 1.0)
+        within = within_groups(seen, right, curve, max_group_loss)
+        chances = np.where(within, chances, 0.0)[: np.flatnonzero(within)[-1] + 1].tolist()
+    found = aim.lowest(chances)
     if found is None:
-        found = surest(chances, curve)
+        found = len(chances) - 1
         if objective is aim:
-            _check_within_reach(fit, aim, chances, curve)
-    return _Choice(int(choices[found, -1]), choices[found : found + 1, :-1], float(_RATES[found]), chances[found])
+            _check_within_reach(fit, aim, chances[found:], curve[found : found + 1])
+    return _Choice(
+        candidate=int(by_fold[found, -1]),
+        by_fold=by_fold[found : found + 1, :-1],
+        rate=float(_RATES[found]),
+        chance=chances[found],
+        answers=right[:, found],
+    )
 
 
 def _check_within_reach(fit: CrossFit, aim: LeastOffload, chances: Sequence[float], curve: Sequence[Point]) -> None:
@@ -447,7 +486,6 @@ def _plan(
     seen = fit.outcomes[choice.candidate]
     table = estimate_advantage(seen, fit.candidates[choice.candidate].estimate, fit.bins, at=choice.rate)
     points = _points(seen, table)
-    forward, right = fit.decisions(choice.by_fold, np.array([choice.rate]))
     if isinstance(objective, LeastOffload):
         position = next(one for one, point in enumerate(points) if point.offload_rate >= choice.rate - _ROUNDING)
         return _with_evidence(
@@ -458,14 +496,15 @@ def _plan(
     if points[position] not in allowed:
         held = points.index(_chosen_within(allowed, objective, seen, max_group_loss))
         idle = f"forwarding more would lose more than {max_group_loss:.1%} in a group"
-        return _with_evidence(fit, choice, table, points, held, str(objective), idle)
-    gain = seen.mean(right[:, 0]) - seen.mean(seen.local_correct) - objective.price * seen.mean(forward[:, 0])
+        return _with_evidence(fit, _moved(fit, choice, points[held]), table, points, held, str(objective), idle)
+    forward, _ = fit.decisions(choice.by_fold, np.array([choice.rate]))
+    gain = seen.mean(choice.answers) - seen.mean(seen.local_correct) - objective.price * seen.mean(forward[:, 0])
     idle = "the objective allows no offload" if choice.rate == 0 else "no input is expected to gain from it"
     if gain <= _ROUNDING and choice.rate > 0 and not even_without_gain and points[0] in allowed:
-        shown = difference(right[:, 0], seen.local_correct, seen.weight)
+        (shown,) = differences(choice.answers, seen.local_correct[:, None], seen.weight)
         idle = f"cross-fitting shows no gain from it that is worth its cost ({signed_points(shown)} of accuracy, 95 %)"
         position = 0
-    return _with_evidence(fit, choice, table, points, position, str(objective), idle, right[:, 0])
+    return _with_evidence(fit, choice, table, points, position, str(objective), idle)
 
 
 def _certified(
@@ -485,10 +524,41 @@ def _certified(
         weight=testing.weight,
         groups=testing.groups,
         group_loss=max_group_loss,
+        looks=max(1, len(objective.looks)),
+        attempt=objective.planned(len(seen) + len(testing))[0],
     )
     position = next(one for one, point in enumerate(points) if point.threshold == certificate.threshold)
     words, idle = f"least offload, {certificate}", "the local model alone is certified"
-    return _with_evidence(fit, replace(choice, chance=None), table, points, position, words, idle), certificate
+    shown = replace(_moved(fit, choice, points[position]), chance=None)
+    return _with_evidence(fit, shown, table, points, position, words, idle), certificate
+
+
+def _moved(fit: CrossFit, choice: _Choice, point: Point) -> _Choice:
+    """Return the choice with the offload rate of another point."""
+    _, right = fit.decisions(choice.by_fold, np.array([point.offload_rate]), beyond=True)
+    return replace(choice, rate=point.offload_rate, answers=right[:, 0])
+
+
+def _certified_in_order(fit: CrossFit, objective: CertifiedLoss) -> tuple[_Choice, Plan, Certificate]:
+    """Certify the only candidate of a cross-fit, whose order needs no labels, on all of its inputs."""
+    (seen,) = fit.outcomes
+    certificate = certify_order(
+        seen.score,
+        seen.local_correct,
+        seen.merged_correct,
+        seen.remote_correct,
+        loss=objective.loss,
+        risk=objective.risk,
+        looks=max(1, len(objective.looks)),
+        attempt=objective.planned(len(seen))[0],
+    )
+    choice = _Choice(0, np.zeros((1, fit.stop.shape[1]), np.intp), certificate.offload_rate)
+    table = estimate_advantage(seen, "monotone", fit.bins, at=certificate.offload_rate)
+    points = _points(seen, table)
+    position = next(one for one, point in enumerate(points) if point.offload_rate >= choice.rate - _ROUNDING)
+    certificate = replace(certificate, threshold=points[position].threshold)
+    words, idle = f"least offload, {certificate}", "the local model alone is certified"
+    return choice, _with_evidence(fit, choice, table, points, position, words, idle), certificate
 
 
 def _within(fit: CrossFit, choice: _Choice, points: Sequence[Point], max_group_loss: float) -> Sequence[Point]:
@@ -523,7 +593,6 @@ def _with_evidence(
     position: int,
     objective: str,
     idle: str,
-    answers: Correct | None = None,
 ) -> Plan:
     """Return the plan for one of the points, with all accuracies from inputs outside the fit.
 
@@ -535,13 +604,12 @@ def _with_evidence(
         position: the chosen one.
         objective: the aim, in words.
         idle: why nothing is forwarded, if nothing is.
-        answers: [n], whether the answers at the chosen point are right, where the cross-fit also chose where to stop.
     """
     seen, thresholds = fit.outcomes[choice.candidate], [point.threshold for point in points]
     rates, repeated = np.array([point.offload_rate for point in points]), np.ones((len(points), 1), np.intp)
     _, right = fit.decisions(choice.by_fold * repeated, rates, beyond=True)
-    if answers is not None and position:
-        right[:, position] = answers
+    if position:
+        right[:, position] = choice.answers
     asked = table(seen.score)[:, None] < np.array(thresholds, np.float32)
     curve = measured_curve(thresholds, asked, right, seen.weight, seen.remote_correct)
     own, _ = fit.decisions(np.full_like(choice.by_fold, choice.candidate) * repeated, rates, beyond=True)
@@ -566,21 +634,21 @@ def _with_evidence(
 
 def _routing(fit: CrossFit, choice: _Choice) -> tuple[Routing, ...]:
     """Return how every candidate does at the chosen offload rate, on inputs that it was not fitted on."""
-    found = []
-    for position, candidate in enumerate(fit.candidates):
-        forward, right = fit.measured(position, choice.rate)
-        (point,) = measured_curve([math.nan], forward[:, None], right[:, None], fit.outcomes[position].weight)
-        found.append(
-            Routing(
-                score=candidate.score,
-                merge=candidate.merge,
-                offload_rate=point.offload_rate,
-                accuracy=point.accuracy,
-                merit=point.accuracy - fit.price * point.offload_rate,
-                estimate=candidate.estimate,
-                offload_interval=point.offload_interval,
-                accuracy_interval=point.accuracy_interval,
-            )
+    measured = [fit.measured(candidate, choice.rate) for candidate in range(len(fit.candidates))]
+    weight = fit.outcomes[0].weight
+    rates, accuracies = (shares(np.stack(columns, axis=1), weight) for columns in zip(*measured, strict=True))
+    found = [
+        Routing(
+            score=candidate.score,
+            merge=candidate.merge,
+            offload_rate=rate.value,
+            accuracy=accuracy.value,
+            merit=accuracy.value - fit.price * rate.value,
+            estimate=candidate.estimate,
+            offload_interval=(rate.low, rate.high),
+            accuracy_interval=(accuracy.low, accuracy.high),
         )
+        for candidate, rate, accuracy in zip(fit.candidates, rates, accuracies, strict=True)
+    ]
     chosen = found.pop(choice.candidate)
     return (chosen, *sorted(found, key=lambda one: -one.merit))

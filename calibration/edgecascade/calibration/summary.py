@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecascade.calibration.advantage import Correct
-from edgecascade.calibration.operating_curve import difference
+from edgecascade.calibration.operating_curve import differences
 from edgecascade.calibration.outcomes import Outcomes
 from edgecascade.types.document import Routing
 from edgecascade.types.estimate import Estimate, OperatingPoint
@@ -46,8 +46,8 @@ def advise(
     """
     right = np.where(forward, seen.merged_correct[:, None], seen.local_correct[:, None])
     everything, n = _EVERYTHING[merge], len(seen)
-    gain = difference(seen.merged_correct, seen.local_correct, seen.weight)
-    alone = difference(seen.remote_correct, seen.local_correct, seen.weight)
+    (gain,) = differences(seen.merged_correct, seen.local_correct[:, None], seen.weight)
+    (alone,) = differences(seen.remote_correct, seen.local_correct[:, None], seen.weight)
     found = []
     if alone.low <= 0:
         found.append(
@@ -77,7 +77,7 @@ def _not_better(gain: Estimate) -> str:
 
 def _enough(seen: Outcomes, right: Correct, curve: Sequence[OperatingPoint], everything: str) -> str:
     """Say which offload rate comes near; its interval has the rates at which that is open."""
-    behind = [difference(seen.merged_correct, answers, seen.weight) for answers in right.T]
+    behind = differences(seen.merged_correct, right, seen.weight)
     rates = [point.offload_rate for point in curve]
     near, low, high = (
         next((rate for rate, one in zip(rates, behind, strict=True) if getattr(one, end) <= _NEAR), 1.0)
@@ -94,14 +94,11 @@ def _enough(seen: Outcomes, right: Correct, curve: Sequence[OperatingPoint], eve
 def _beyond_best(seen: Outcomes, right: Correct, curve: Sequence[OperatingPoint], everything: str) -> tuple[str, ...]:
     best = max(range(len(curve)), key=lambda one: curve[one].accuracy)
     level = 1 - 0.05 / len(curve)  # for the search
-    loss = difference(right[:, best], seen.merged_correct, seen.weight, level=level)
+    (loss,) = differences(right[:, best], seen.merged_correct[:, None], seen.weight, level=level)
     if loss.low <= 0:
         return ()
-    as_good = [
-        point.offload_rate
-        for point, answers in zip(curve, right.T, strict=True)
-        if difference(right[:, best], answers, seen.weight, level=level).low <= 0
-    ]
+    behind = differences(right[:, best], right, seen.weight, level=level)
+    as_good = [point.offload_rate for point, one in zip(curve, behind, strict=True) if one.low <= 0]
     return (
         f"forwarding more than {curve[best].offload_rate:.0%} ({min(as_good):.0%} to {max(as_good):.0%}) lowers "
         f"accuracy: {everything} loses {loss.low * 100:.1f} to {loss.high * 100:.1f} points",
@@ -125,6 +122,8 @@ def cascade_rows(plan: CascadePlan) -> Iterator[tuple[str, str]]:
     """Yield the heading, empty for a continuation, and the text of each line of a summary."""
     yield "local", str(plan.local)
     yield "remote", str(plan.remote)
+    if plan.effective_n is not None:
+        yield "weights", f"the weighted inputs are worth {plan.effective_n:.0f} of equal weight"
     yield from plan_rows(plan.policy, f"; score: {plan.score}; merge: {plan.merge}")
     if len(plan.routing) > 1:
         yield "chosen from", f"{len(plan.routing)} candidates (score, merge rule, estimate), by cross-fitted accuracy:"

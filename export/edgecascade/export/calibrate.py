@@ -5,21 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from onnx import ModelProto
 
-from edgecascade.calibration import LEARNED, MERGES, SCORES, CascadePlan, Objective, are_probabilities, plan_cascade
+from edgecascade.calibration import LEARNED, MERGES, SCORES, CascadePlan, Groups, Objective, plan_cascade
 from edgecascade.export.data import LabelledData, batches, first
 from edgecascade.export.fold import fold, unfold
 from edgecascade.export.graph import load_model, own_inputs, save_model
-from edgecascade.export.logits import LogitsSource, find_logits, kind_of, logits_of
+from edgecascade.export.logits import LogitsSource, find_logits, kind_of, logits_of, recognise_scores
 from edgecascade.export.parity import Parity, check_parity, check_source, choose_golden, shuffled
 from edgecascade.export.scores import tensor_scores
 from edgecascade.runtime.batch import are_sentences, size
@@ -36,6 +36,7 @@ from edgecascade.types.document import (
 )
 from edgecascade.types.errors import ExportError
 from edgecascade.types.policy import RemoteCalibration
+from edgecascade.types.softmax import Recognised, recognise, resolution
 
 __all__ = ["PARITY_INPUTS", "Body", "Calibrated", "Folded", "calibrate", "fold_plan", "inner_body", "write_cascade"]
 
@@ -72,11 +73,13 @@ class Calibrated:
         plan: temperatures, policy and evidence.
         parity: the comparison with the reference arithmetic.
         golden: number of calibration inputs that travel in the file.
+        read: how the scores of each model were read, by `local` and `remote`.
     """
 
     plan: CascadePlan
     parity: Parity
     golden: int = 0
+    read: Mapping[str, Recognised] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,7 @@ class Folded:
         data: the calibration data, with sentences as tokens.
         logits: float32 [n, classes], of the body on that data.
         golden: number of golden inputs.
+        read: how the scores of each model were read, by `local` and `remote`.
     """
 
     model: ModelProto
@@ -98,6 +102,7 @@ class Folded:
     data: LabelledData
     logits: NDArray[np.float32]
     golden: int
+    read: Mapping[str, Recognised]
 
 
 def calibrate(
@@ -114,8 +119,12 @@ def calibrate(
     bins: int | None = None,
     even_without_gain: bool = False,
     calibrator: str = "auto",
+    weight: ArrayLike | None = None,
+    groups: Groups | NDArray[Any] | None = None,
+    max_group_loss: float | None = None,
     output: str | None = None,
     kind: str | None = None,
+    remote_kind: str | None = None,
     expected: NDArray[np.floating] | None = None,
     golden: bool = True,
 ) -> Calibrated:
@@ -136,8 +145,12 @@ def calibrate(
         bins: number of bins of the advantage table; by default 15, or for `monotone` and `shrunk` up to 50.
         even_without_gain: whether to forward although cross-fitting shows no gain.
         calibrator: of both confidences: `temperature`, `map`, or `auto`, which adds a map where it is better.
+        weight: [n], how much each input counts, as in `plan_cascade`.
+        groups: [n], the group of each input, for accuracies by group; None takes the classes, if there are at most 50.
+        max_group_loss: the largest loss of accuracy against the remote within a group.
         output: the body's output that holds the logits, if it is not evident.
         kind: one of `KINDS`, if the values do not tell.
+        remote_kind: `logits` or `probabilities`, if the remote's values do not tell.
         expected: [n, classes], logits or probabilities on that data of the model that the body was converted from;
             the body must give the same.
         golden: whether a few of the calibration inputs may travel in the file, for `edgecascade inspect --verify`.
@@ -158,6 +171,10 @@ def calibrate(
         "bins": bins,
         "even_without_gain": even_without_gain,
         "calibrator": calibrator,
+        "weight": weight,
+        "groups": groups,
+        "max_group_loss": max_group_loss,
+        "remote_kind": remote_kind,
     }
     return write_cascade(found, out, data, local_scores, remote_scores, objective=objective, golden=golden, **options)
 
@@ -172,7 +189,7 @@ def inner_body(path: str | os.PathLike[str]) -> Body:
     model = load_model(path)
     document = read_document(open_session(path), path)
     source = document.source
-    logits = LogitsSource(source.logits, source.kind)
+    logits = LogitsSource(source.logits, source.kind, source.floor)
     return Body(unfold(model), logits, str(path), source.model, source.model_sha256, document.labels)
 
 
@@ -194,7 +211,7 @@ def write_cascade(
     if text is not None:
         text.copy(Path(out).parent)
     save_model(folded.model, out)
-    return Calibrated(folded.plan, parity, folded.golden)
+    return Calibrated(folded.plan, parity, folded.golden, folded.read)
 
 
 def fold_plan(
@@ -205,21 +222,23 @@ def fold_plan(
     *,
     objective: Objective,
     golden: bool,
+    remote_kind: str | None = None,
     **options: Any,
 ) -> Folded:
     """Plan, and fold the plan into the body; arguments as in `write_cascade`."""
     kind = kind_of(body.logits, local_scores)
-    logits = logits_of(local_scores, kind)
+    local = recognise_scores(local_scores, kind)
+    logits = logits_of(local_scores, kind, local.floor)
     if logits.shape != remote_scores.shape:
         raise ExportError(
             f"remote: expected scores {list(logits.shape)}, as of the local model, got {list(remote_scores.shape)}"
         )
-    probabilities = are_probabilities(remote_scores)
-    remote_logits = RemoteCalibration(1.0, probabilities).logits(remote_scores)
+    remote = _remote_kind(remote_scores, remote_kind)
+    remote_logits = RemoteCalibration(1.0, remote.kind == "probabilities", floor=remote.floor).logits(remote_scores)
     labels = _labels(body, data, logits.shape[1])
-    plan = plan_cascade(logits, remote_logits, data.labels, objective, **options)
-    source = SourceRecord(body.name, body.sha256, body.logits.tensor, kind, data.digest)
-    document = _document(body, source, labels, plan, "probabilities" if probabilities else "logits")
+    plan = plan_cascade(logits, remote_logits, data.labels, objective, names=labels, **options)
+    source = SourceRecord(body.name, body.sha256, body.logits.tensor, kind, data.digest, local.floor)
+    document = _document(body, source, labels, plan, remote)
     model = fold(body.model, logits=source.logits, kind=kind, rule=plan.rule, document=document)
     text = _text_input(body)
     if text is not None and are_sentences(data.inputs):
@@ -230,7 +249,23 @@ def fold_plan(
         chosen = choose_golden(batch, own_inputs(body.model)[0], logits[: size(batch)], plan.rule)
     if chosen is not None:
         model.metadata_props.add(key=GOLDEN_KEY, value=chosen.text())
-    return Folded(model, source, plan, data, logits, 0 if chosen is None else len(chosen))
+    read = {"local": local, "remote": remote}
+    return Folded(model, source, plan, data, logits, 0 if chosen is None else len(chosen), read)
+
+
+def _remote_kind(scores: NDArray[np.floating], kind: str | None) -> Recognised:
+    """Return what a remote's scores are: of the kind that the user says, or by their values."""
+    if scores.ndim != 2 or not np.issubdtype(scores.dtype, np.floating):
+        raise ExportError(f"remote: expected floating scores [n, classes], got {scores.dtype} {list(scores.shape)}")
+    if kind is not None:
+        return Recognised("logits") if kind == "logits" else resolution(scores)
+    found = recognise(scores)
+    if found.doubt:
+        raise ExportError(
+            f"remote: its scores are {found.doubt}; say what they are with --remote-kind probabilities or "
+            "--remote-kind logits"
+        )
+    return found
 
 
 def _labels(body: Body, data: LabelledData, classes: int) -> tuple[str, ...]:
@@ -243,7 +278,7 @@ def _labels(body: Body, data: LabelledData, classes: int) -> tuple[str, ...]:
 
 
 def _document(
-    body: Body, source: SourceRecord, labels: tuple[str, ...], plan: CascadePlan, remote_scores: str
+    body: Body, source: SourceRecord, labels: tuple[str, ...], plan: CascadePlan, remote: Recognised
 ) -> CascadeDocument:
     return CascadeDocument(
         written_by=f"{KEY} {version(KEY)}",
@@ -251,11 +286,14 @@ def _document(
         preprocessing=read_preprocessing(_properties(body.model).get(PREPROCESSING_KEY), source.model),
         calibration=plan.local,
         remote=plan.remote,
-        remote_scores=remote_scores,
+        remote_scores=remote.kind,
+        remote_floor=remote.floor,
         policy=plan.record,
         operating_curve=plan.policy.curve,
         certificate=plan.certificate,
         source=source,
+        groups=plan.policy.groups,
+        effective_n=plan.effective_n,
     )
 
 
@@ -276,5 +314,5 @@ def _prove(folded: Folded, body: Body) -> Parity:
             noise = shuffled(batch, np.random.default_rng(0))
         done += size(batch)
     raw = tensor_scores(body.model, source.logits, noise, body.path)
-    check_parity(folded.model, noise, logits_of(raw, source.kind), rule)
+    check_parity(folded.model, noise, logits_of(raw, source.kind, source.floor), rule)
     return replace(checks[0], n=done, largest=max(check.largest for check in checks))

@@ -13,7 +13,7 @@ from onnx import ModelProto
 from edgecascade.calibration import Calibration, Estimate, calibrate_temperature, paired_difference_interval, proportion
 from edgecascade.export.data import LabelledData
 from edgecascade.export.graph import load_model
-from edgecascade.export.logits import find_logits, kind_of, logits_of
+from edgecascade.export.logits import find_logits, kind_of, logits_of, recognise_scores
 from edgecascade.export.scores import tensor_scores
 from edgecascade.types.errors import ExportError
 
@@ -106,4 +106,5 @@ def _logits(
 ) -> NDArray[np.float32]:
     source = find_logits(model, output, kind)
     scores = tensor_scores(model, source.tensor, data.inputs, argument)
-    return logits_of(scores, kind_of(source, scores))
+    kind = kind_of(source, scores)
+    return logits_of(scores, kind, recognise_scores(scores, kind).floor)

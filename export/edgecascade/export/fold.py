@@ -19,6 +19,7 @@ from edgecascade.export.logits import logits_steps
 from edgecascade.types.confidence_map import ConfidenceMap
 from edgecascade.types.document import GOLDEN_KEY, KEY, MOVED_KEY, CascadeDocument
 from edgecascade.types.errors import ExportError
+from edgecascade.types.softmax import SMALLEST
 
 __all__ = ["INNER", "OUTPUTS", "OVERRIDABLE", "fold", "rule_of", "unfold"]
 
@@ -94,7 +95,7 @@ def fold(
         logits: the tensor that holds the logits [batch, classes], or what they are computed from.
         kind: what that tensor holds, one of `KINDS`.
         rule: temperature, advantage table, threshold, score, costs, confidence map and learned score.
-        document: the content of the metadata key `edgecascade`.
+        document: the content of the metadata key `edgecascade`; its `source.floor` bounds probabilities.
 
     Raises:
         ExportError: the body is a cascade model already, or one of its inputs has a reserved name.
@@ -120,9 +121,11 @@ def fold(
         model.graph.initializer.append(numpy_helper.from_array(np.asarray(value, np.float32), name))
         model.graph.input.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, OVERRIDABLE[name]))
     head = [*_confidence_steps(opset(body), rule), *_SCORES[rule.score], *_DECISION]
-    steps = [*logits_steps(logits, kind), *head]
+    steps = [*logits_steps(logits, kind, "tiny" if document.source.floor == SMALLEST else "floor"), *head]
     used = {name for _, inputs, _, _ in steps for name in inputs}
-    constants = _CONSTANTS if rule.costs is None else {**_CONSTANTS, "costs": rule.costs.array}
+    constants = {**_CONSTANTS, "floor": np.array(document.source.floor, np.float32)}
+    if rule.costs is not None:
+        constants["costs"] = rule.costs.array
     for name, value in {**constants, **_map_constants(rule.confidence_map), **_learned_constants(rule.learned)}.items():
         if name in used:
             model.graph.initializer.append(numpy_helper.from_array(value, f"{INNER}{name}"))

@@ -6,7 +6,7 @@ gives one number z, which stands for the logits (0, z) of two classes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,15 +14,14 @@ import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto
 
-from edgecascade.calibration import are_probabilities
 from edgecascade.export.graph import Step
 from edgecascade.types.errors import ExportError
+from edgecascade.types.softmax import SMALLEST, Recognised, recognise, resolution
 
-__all__ = ["KINDS", "LogitsSource", "find_logits", "kind_of", "logits_of", "logits_steps"]
+__all__ = ["KINDS", "LogitsSource", "find_logits", "kind_of", "logits_of", "logits_steps", "recognise_scores"]
 
 KINDS = ("logits", "probabilities", "binary-logits", "binary-probabilities")
 _FLOATING = {TensorProto.FLOAT: "float32", TensorProto.FLOAT16: "float16", TensorProto.DOUBLE: "float64"}
-_TINY = np.finfo(np.float32).tiny
 
 
 @dataclass(frozen=True)
@@ -32,10 +31,12 @@ class LogitsSource:
     Attributes:
         tensor: its name in the graph.
         kind: one of `KINDS`, or None as long as only its values can tell.
+        floor: the number that smaller probabilities are raised to before the logarithm.
     """
 
     tensor: str
     kind: str | None
+    floor: float = SMALLEST
 
 
 def find_logits(model: ModelProto, name: str | None = None, kind: str | None = None) -> LogitsSource:
@@ -98,7 +99,13 @@ def kind_of(source: LogitsSource, scores: NDArray[np.floating]) -> str:
     if source.kind is not None:
         return source.kind
     if wide:
-        return "probabilities" if are_probabilities(scores) else "logits"
+        found = recognise(scores)
+        if found.doubt:
+            raise ExportError(
+                f"logits: {source.tensor!r} has {found.doubt}; say what they are with --kind probabilities or "
+                "--kind logits"
+            )
+        return found.kind
     if ((scores < 0) | (scores > 1)).any():
         return "binary-logits"
     raise ExportError(
@@ -107,19 +114,35 @@ def kind_of(source: LogitsSource, scores: NDArray[np.floating]) -> str:
     )
 
 
-def logits_of(scores: NDArray[Any], kind: str) -> NDArray[np.float32]:
+def recognise_scores(scores: NDArray[np.floating], kind: str) -> Recognised:
+    """Find how a model's raw scores of one of the `KINDS` were rounded, and the floor of their probabilities.
+
+    The probability 1 - p of a binary head is rounded to half a unit in the last place of a number below 1, since the
+    head computes p.
+    """
+    if kind == "probabilities":
+        return resolution(scores)
+    if kind != "binary-probabilities":
+        return Recognised("logits")
+    one = scores.reshape(-1, 1)
+    found = resolution(np.concatenate([1 - one, one], axis=1))
+    stored = np.float16 if found.rounding == "float16" else np.float32
+    return replace(found, floor=max(found.floor, 0.5 * float(np.finfo(stored).epsneg)))
+
+
+def logits_of(scores: NDArray[Any], kind: str, floor: float = SMALLEST) -> NDArray[np.float32]:
     """Return the logits float32 [n, classes] of a model's raw scores, in the arithmetic of `logits_steps`."""
     values = scores.astype(np.float32)
     if kind.startswith("binary"):
         one = values.reshape(-1, 1)
         values = np.concatenate([np.float32(1) - one if kind == "binary-probabilities" else one - one, one], axis=1)
-    return np.log(np.maximum(values, _TINY)) if kind.endswith("probabilities") else values
+    return np.log(np.maximum(values, np.float32(floor))) if kind.endswith("probabilities") else values
 
 
-def logits_steps(tensor: str, kind: str) -> list[Step]:
+def logits_steps(tensor: str, kind: str, floor: str = "tiny") -> list[Step]:
     """Return the steps from a tensor to `logits` float32 [batch, classes].
 
-    They use the constants `tiny`, `one` and `column` of the head.
+    They use the constants `one` and `column` of the head, and the one of the given name as floor of probabilities.
     """
     cast: Step = ("Cast", [tensor], "logits" if kind == "logits" else "scores", {"to": TensorProto.FLOAT})
     made = "logits" if kind == "binary-logits" else "distribution"
@@ -129,7 +152,7 @@ def logits_steps(tensor: str, kind: str) -> list[Step]:
         ("Concat", ["first_class", "second_class"], made, {"axis": 1}),
     ]
     logarithm: list[Step] = [
-        ("Max", ["scores" if kind == "probabilities" else "distribution", "tiny"], "likely", {}),
+        ("Max", ["scores" if kind == "probabilities" else "distribution", floor], "likely", {}),
         ("Log", ["likely"], "logits", {}),
     ]
     return [

@@ -62,7 +62,8 @@ def recalibrate(
         remote_scores: [n, classes], the remote's logits or probabilities on that data.
         objective: the aim of the plan.
         golden: whether a few of the inputs may travel in the file.
-        options: `scores`, `merges`, `estimate`, `bins`, `even_without_gain` and `calibrator`, as in `calibrate`.
+        options: `scores`, `merges`, `estimate`, `bins`, `remote_kind`, `even_without_gain` and `calibrator`, as in
+            `calibrate`.
 
     Raises:
         ModelFileError: the file is not a cascade model.
@@ -99,14 +100,16 @@ def move_threshold(
     model = load_model(path)
     session = open_session(path)
     document = read_document(session, path)
-    chosen = objective.choose(document.operating_curve, document.remote.accuracy.value, document.policy.chosen.n)
+    n = document.policy.chosen.n if document.effective_n is None else document.effective_n
+    chosen = objective.choose(document.operating_curve, document.remote.accuracy.value, n)
     moved = "the threshold was moved along the curve of the calibration data; nothing was measured anew"
     policy = replace(
         document.policy, objective=str(objective), threshold=chosen.threshold, chosen=chosen, advice=(moved,)
     )
     (threshold,) = (one for one in model.graph.initializer if one.name == "threshold")
     threshold.CopyFrom(numpy_helper.from_array(np.asarray(chosen.threshold, np.float32), "threshold"))
-    _set_property(model, KEY, replace(document, certificate=None, policy=policy).to_json())
+    groups = None if document.groups is None else document.groups.moved(document.operating_curve.index(chosen))
+    _set_property(model, KEY, replace(document, certificate=None, policy=policy, groups=groups).to_json())
     _move_golden(model, chosen.threshold, path)
     keep(model.metadata_props, lambda entry: golden or entry.key != GOLDEN_KEY)
     text = text_input(session, path)

@@ -70,7 +70,7 @@ def export_tflite(
         for real in batches(first(inputs, PARITY_INPUTS), PARITY_INPUTS):
             for batch in (real, shuffled(real, rng)):
                 scores = tensor_scores(body.model, body.logits.tensor, batch, body.path)
-                logits = logits_of(scores, kind_of(body.logits, scores))
+                logits = logits_of(scores, kind_of(body.logits, scores), body.logits.floor)
                 largest = max(largest, _prove(lite, batch, logits, rule, _TOLERANCE))
                 n += len(logits)
     write_whole(content, out)
@@ -100,7 +100,7 @@ def export_tflite_int8(
         objective: the aim of the plan.
         golden: whether a few of the data's inputs may travel in the file.
         converter: the command that runs onnx2tf, as in `convert`.
-        options: `scores`, `merges`, `estimate`, `bins` and `calibrator`, as in `calibrate`.
+        options: `scores`, `merges`, `estimate`, `bins`, `remote_kind` and `calibrator`, as in `calibrate`.
 
     Raises:
         ModelFileError: the file is not a cascade model.
@@ -117,7 +117,7 @@ def export_tflite_int8(
     with _opened(content) as lite:
         largest = _prove(lite, batch, folded.logits[: size(batch)], folded.plan.rule, _SAME_BODY)
     write_whole(content, out)
-    return Calibrated(folded.plan, Parity((_ENGINE,), size(batch), largest, _SAME_BODY), folded.golden)
+    return Calibrated(folded.plan, Parity((_ENGINE,), size(batch), largest, _SAME_BODY), folded.golden, folded.read)
 
 
 def _quantized(model: ModelProto, logits: str, inputs: Inputs, converter: str | None) -> bytes:

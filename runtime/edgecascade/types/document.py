@@ -15,8 +15,9 @@ from typing import Any
 from edgecascade.types.confidence_map import ConfidenceMap
 from edgecascade.types.costs import ErrorCosts
 from edgecascade.types.errors import ArgumentError, ModelFileError
-from edgecascade.types.estimate import Estimate, OperatingPoint
+from edgecascade.types.estimate import Estimate, GroupAccuracy, GroupedAccuracy, OperatingPoint
 from edgecascade.types.policy import Policy, RemoteCalibration
+from edgecascade.types.softmax import SMALLEST
 
 __all__ = [
     "FORMAT",
@@ -40,6 +41,7 @@ __all__ = [
     "policy_dict",
     "preprocessing_dict",
     "read_preprocessing",
+    "remote_dict",
 ]
 
 FORMAT = 1
@@ -130,6 +132,7 @@ class Calibration:
         ece_before: expected calibration error in 15 equal-width bins, less the bias that finite data gives it.
         ece_after: the same at T.
         confidence_map: from the label's probability at T to the confidence; None if the two are the same.
+        bound: how T was bounded and why, where every label was right and no finite T is likeliest; otherwise None.
     """
 
     method: str
@@ -141,12 +144,14 @@ class Calibration:
     ece_before: Estimate
     ece_after: Estimate
     confidence_map: ConfidenceMap | None = None
+    bound: str | None = None
 
     def __str__(self) -> str:
         before, after, found = self.ece_before, self.ece_after, self.confidence_map
         knots = "" if found is None else f" and a map of {len(found.knots)} knots"
+        bound = f" ({self.bound})" if self.bound else ""
         return (
-            f"accuracy {self.accuracy.percent()}, T = {self.temperature:.4f}{knots} on n = {self.n}, "
+            f"accuracy {self.accuracy.percent()}, T = {self.temperature:.4f}{knots}{bound} on n = {self.n}, "
             f"ECE {before.value:.3f} -> {after.value:.3f} ({after.low:.3f} to {after.high:.3f})"
         )
 
@@ -160,9 +165,11 @@ class Certificate:
         risk: d, the probability, over the draw of the data, that the loss is larger.
         threshold: inputs whose advantage is below it are forwarded.
         offload_rate: share of these inputs that it forwards.
-        n: number of labelled inputs that it was tested on, and that nothing was chosen on.
-        p_value: of the threshold's test, at most d.
+        n: number of labelled inputs that it was tested on; nothing was chosen by their labels.
+        p_value: of the threshold's test, at most d / `looks`.
         group_loss: the largest loss within each class or group, certified with the same d; None if none was requested.
+        looks: number of tests on growing data that were planned before the first; d is for all of them together.
+        attempt: which of them this is, from 1.
     """
 
     loss: float
@@ -172,12 +179,15 @@ class Certificate:
     n: int
     p_value: float
     group_loss: float | None = None
+    looks: int = 1
+    attempt: int = 1
 
     def __str__(self) -> str:
+        test = f"; test {self.attempt} of {self.looks} planned" if self.looks > 1 else ""
         groups = "" if self.group_loss is None else f", and at most {self.group_loss:.1%} within each group,"
         return (
             f"loss against asking the remote always at most {self.loss:.1%}{groups} with probability "
-            f"{1 - self.risk:.4g} (n = {self.n}), forwarding {self.offload_rate:.1%}"
+            f"{1 - self.risk:.4g} (n = {self.n}{test}), forwarding {self.offload_rate:.1%}"
         )
 
 
@@ -257,6 +267,7 @@ class SourceRecord:
         logits: the tensor in the body that holds the logits, or what they are computed from.
         kind: contents of that tensor: `logits`, `probabilities`, `binary-logits` or `binary-probabilities`.
         data_sha256: SHA-256 of the calibration data, in hexadecimal.
+        floor: the number that smaller probabilities in that tensor are raised to before the logarithm.
     """
 
     model: str
@@ -264,6 +275,7 @@ class SourceRecord:
     logits: str
     kind: str
     data_sha256: str
+    floor: float = SMALLEST
 
 
 @dataclass(frozen=True)
@@ -281,6 +293,10 @@ class CascadeDocument:
         operating_curve: every operating point that the threshold can reach, by rising offload rate.
         certificate: the guarantee, or None if none was requested.
         source: where the body and the data came from.
+        groups: accuracies by class or group, or None if there are none.
+        effective_n: number of equally weighted inputs that the weighted calibration inputs are worth; None where all
+            counted alike.
+        remote_floor: the number that smaller probabilities of the remote are raised to before the logarithm.
     """
 
     written_by: str
@@ -293,12 +309,17 @@ class CascadeDocument:
     operating_curve: tuple[OperatingPoint, ...]
     certificate: Certificate | None
     source: SourceRecord
+    groups: GroupedAccuracy | None = None
+    effective_n: float | None = None
+    remote_floor: float = SMALLEST
 
     @property
     def calibrate_remote(self) -> RemoteCalibration:
         """How to read the remote's scores."""
         remote = self.remote
-        return RemoteCalibration(remote.temperature, self.remote_scores == "probabilities", remote.confidence_map)
+        return RemoteCalibration(
+            remote.temperature, self.remote_scores == "probabilities", remote.confidence_map, self.remote_floor
+        )
 
     def device_policy(self) -> Policy:
         """Return the policy that the device decides by."""
@@ -321,11 +342,17 @@ class CascadeDocument:
             "labels": list(self.labels),
             "preprocessing": None if self.preprocessing is None else preprocessing_dict(self.preprocessing),
             "calibration": calibration_dict(self.calibration),
-            "remote": {**calibration_dict(self.remote), "scores": self.remote_scores},
+            "remote": remote_dict(self.remote, self.remote_scores, self.remote_floor),
             "policy": policy_dict(self.policy),
             "operating_curve": [point_dict(point) for point in self.operating_curve],
             "certificate": None if self.certificate is None else certificate_dict(self.certificate),
-            "source": asdict(self.source),
+            "source": _without_default_floor(asdict(self.source)),
+            **_without_none(
+                {
+                    "groups": None if self.groups is None else asdict(self.groups),
+                    "effective_n": self.effective_n,
+                }
+            ),
         }
 
     def to_json(self, indent: int | None = None) -> str:
@@ -372,12 +399,18 @@ def calibration_dict(calibration: Calibration) -> dict[str, Any]:
     """Return a calibration as it is in JSON, where `knots` and `values` are those of its map, if it has one."""
     found = asdict(calibration)
     mapped = found.pop("confidence_map")
-    return {**found, **(mapped or {})}
+    return {name: value for name, value in {**found, **(mapped or {})}.items() if value is not None}
+
+
+def remote_dict(calibration: Calibration, scores: str, floor: float) -> dict[str, Any]:
+    """Return how to read the remote's scores, as it is in JSON."""
+    return _without_default_floor({**calibration_dict(calibration), "scores": scores, "floor": floor})
 
 
 def certificate_dict(certificate: Certificate) -> dict[str, Any]:
-    """Return a certificate as it is in JSON."""
-    return _without_none(asdict(certificate))
+    """Return a certificate as it is in JSON, with `looks` and `attempt` only if several tests were planned."""
+    unplanned = {} if certificate.looks > 1 else {"looks": None, "attempt": None}
+    return _without_none({**asdict(certificate), **unplanned})
 
 
 def policy_dict(record: PolicyRecord) -> dict[str, Any]:
@@ -426,6 +459,13 @@ def _document(found: Mapping[str, Any]) -> CascadeDocument:
         raise ArgumentError(f"remote scores: expected logits or probabilities, got {scores!r}")
     if policy.costs is not None and policy.costs.classes != len(labels):
         raise ArgumentError(f"costs: expected those of {len(labels)} classes, got {policy.costs.classes}")
+    curve = tuple(_point(one) for one in found["operating_curve"])
+    groups = None if found.get("groups") is None else _groups(found["groups"])
+    for one in () if groups is None else groups.groups:
+        if len(one.curve) != len(curve):
+            raise ArgumentError(
+                f"groups: expected {len(curve)} points, as in the operating curve, got {len(one.curve)}"
+            )
     return CascadeDocument(
         written_by=str(found["written_by"]),
         labels=labels,
@@ -434,10 +474,28 @@ def _document(found: Mapping[str, Any]) -> CascadeDocument:
         remote=_calibration(found["remote"]),
         remote_scores=scores,
         policy=policy,
-        operating_curve=tuple(_point(one) for one in found["operating_curve"]),
+        operating_curve=curve,
         certificate=None if found["certificate"] is None else _certificate(found["certificate"]),
-        source=SourceRecord(**{name: str(found["source"][name]) for name in SourceRecord.__dataclass_fields__}),
+        source=_source(found["source"]),
+        groups=groups,
+        effective_n=None if found.get("effective_n") is None else float(found["effective_n"]),
+        remote_floor=float(found["remote"].get("floor", SMALLEST)),
     )
+
+
+def _source(found: Mapping[str, Any]) -> SourceRecord:
+    return SourceRecord(
+        model=str(found["model"]),
+        model_sha256=str(found["model_sha256"]),
+        logits=str(found["logits"]),
+        kind=str(found["kind"]),
+        data_sha256=str(found["data_sha256"]),
+        floor=float(found.get("floor", SMALLEST)),
+    )
+
+
+def _without_default_floor(found: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in found.items() if name != "floor" or value != SMALLEST}
 
 
 def _preprocessing(found: Mapping[str, Any] | None) -> Preprocessing | None:
@@ -469,6 +527,7 @@ def _calibration(found: Mapping[str, Any]) -> Calibration:
         n=int(found["n"]),
         **{name: _estimate(found[name]) for name in measured},
         confidence_map=ConfidenceMap(_numbers(found["knots"]), _numbers(found["values"])) if mapped else None,
+        bound=None if found.get("bound") is None else str(found["bound"]),
     )
 
 
@@ -490,6 +549,23 @@ def _point(found: Mapping[str, Any]) -> OperatingPoint:
     )
 
 
+def _groups(found: Mapping[str, Any]) -> GroupedAccuracy:
+    return GroupedAccuracy(
+        by=str(found["by"]),
+        groups=tuple(
+            GroupAccuracy(
+                name=str(one["name"]),
+                n=int(one["n"]),
+                local=_estimate(one["local"]),
+                remote=_estimate(one["remote"]),
+                cascade=_estimate(one["cascade"]),
+                curve=tuple(_three(point) for point in one["curve"]),
+            )
+            for one in found["groups"]
+        ),
+    )
+
+
 def _certificate(found: Mapping[str, Any]) -> Certificate:
     return Certificate(
         loss=float(found["loss"]),
@@ -499,6 +575,8 @@ def _certificate(found: Mapping[str, Any]) -> Certificate:
         n=int(found["n"]),
         p_value=float(found["p_value"]),
         group_loss=None if found.get("group_loss") is None else float(found["group_loss"]),
+        looks=int(found.get("looks", 1)),
+        attempt=int(found.get("attempt", 1)),
     )
 
 

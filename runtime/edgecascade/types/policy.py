@@ -12,7 +12,7 @@ from edgecascade.types.confidence_map import ConfidenceMap
 from edgecascade.types.costs import ErrorCosts
 from edgecascade.types.errors import ArgumentError
 from edgecascade.types.merge import MERGES
-from edgecascade.types.softmax import log_probabilities
+from edgecascade.types.softmax import SMALLEST, log_probabilities
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,11 +27,13 @@ class RemoteCalibration(NamedTuple):
         temperature: T that divides its logits.
         probabilities: whether its scores are probabilities, whose logarithms serve as logits.
         confidence_map: from the calibrated probability of its label to its confidence; None if the two are the same.
+        floor: the number that smaller probabilities are raised to before the logarithm.
     """
 
     temperature: float
     probabilities: bool
     confidence_map: ConfidenceMap | None = None
+    floor: float = SMALLEST
 
     def __call__(self, scores: NDArray[Any]) -> NDArray[np.float32]:
         """Return calibrated probabilities float32 [n, classes] of scores [n, classes]."""
@@ -47,7 +49,7 @@ class RemoteCalibration(NamedTuple):
     def logits(self, scores: NDArray[Any]) -> NDArray[np.float64]:
         """Return the scores as logits, up to a constant per row."""
         wide = scores.astype(np.float64)
-        return log_probabilities(wide) if self.probabilities else wide
+        return log_probabilities(wide, self.floor) if self.probabilities else wide
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,8 @@ class Policy:
         for name, one in (("temperature", self.temperature), ("remote temperature", self.calibrate_remote.temperature)):
             if one is not None and not 0 < one < math.inf:
                 raise ArgumentError(f"{name}: expected a number above 0, got {one}")
+        if not 0 < self.calibrate_remote.floor < 1:
+            raise ArgumentError(f"remote floor: expected a probability, got {self.calibrate_remote.floor}")
         if (self.edges is None) != (self.values is None):
             raise ArgumentError(
                 f"edges, values: expected both or neither, got only {'values' if self.edges is None else 'edges'}"

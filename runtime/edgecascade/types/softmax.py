@@ -1,7 +1,12 @@
-"""Softmax with a temperature, in the float32 arithmetic that the cascade graph uses."""
+"""Softmax with a temperature, in the arithmetic of the cascade graph; and how other scores than logits become logits.
+
+The logarithms of probabilities are logits up to a constant per row. Probabilities that were rounded have zeros whose
+logarithm is not known: `recognise` finds how they were rounded, and what such a zero stands for.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,9 +14,54 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["SMALLEST", "are_probabilities", "log_probabilities", "softmax"]
+__all__ = [
+    "SMALLEST",
+    "Recognised",
+    "are_probabilities",
+    "log_probabilities",
+    "recognise",
+    "resolution",
+    "softmax",
+]
 
-SMALLEST = float(np.finfo(np.float32).tiny)  # probabilities below it are raised to it before the logarithm
+SMALLEST = float(np.finfo(np.float32).tiny)  # the floor of probabilities that were not rounded
+
+_SUM_TOLERANCE = 1e-2  # of softmaxes in any arithmetic
+_SLACK = 1e-6  # of the range [0, 1]
+_TOTALS = {100.0: "as percentages do", 255.0: "as 8-bit probabilities do", 256.0: "as 8-bit probabilities do"}
+# 1 / steps of the grids that rounded probabilities lie on: votes and shares of up to 1024, and decimals beyond.
+_STEPS = np.concatenate([np.arange(2, 1025), 10.0 ** np.arange(4, 10)])
+_BLURRED = 0.13  # steps: with larger errors of stored numbers, a grid cannot be told
+_COARSEST = 0.01  # the largest step whose rounding may change the sum of a row
+_SAMPLE = 4096
+_FEW = 30  # numbers between 0 and 1, of which fewer do not show how they were rounded
+_FINEST = 1e-7  # a gap between 0 and this is rounding; a float32 softmax has smaller numbers before it has zeros
+
+
+@dataclass(frozen=True)
+class Recognised:
+    """What scores [n, classes] are, judged by their values.
+
+    Attributes:
+        kind: `logits` or `probabilities`; or `unclear`, and `doubt` says why.
+        rounding: how probabilities were rounded, such as `4 decimals` or `multiples of 1/255`; empty if they were not.
+        floor: the number that smaller probabilities are raised to before the logarithm.
+        zeros: number of probabilities that are 0.
+        doubt: a phrase about values that are neither plausible logits nor probabilities; otherwise empty.
+    """
+
+    kind: str
+    rounding: str = ""
+    floor: float = SMALLEST
+    zeros: int = 0
+    doubt: str = ""
+
+    def __str__(self) -> str:
+        if self.kind != "probabilities":
+            return f"the outputs are {self.doubt or self.kind}"
+        rounded = f", rounded ({self.rounding})" if self.rounding else ""
+        zeros = f"; {self.zeros} zeros count as {self.floor:.2g}" if self.zeros else ""
+        return f"the outputs are probabilities{rounded}; their logarithms serve as logits{zeros}"
 
 
 def softmax(logits: NDArray[np.floating], temperature: float = 1.0) -> NDArray[np.float32]:
@@ -29,17 +79,107 @@ def softmax(logits: NDArray[np.floating], temperature: float = 1.0) -> NDArray[n
         return np.asarray(raised / raised.sum(axis=1, keepdims=True), np.float32)
 
 
+def log_probabilities(probabilities: NDArray[Any], floor: float = SMALLEST) -> NDArray[Any]:
+    """Return the logarithm of probabilities, raised to `floor` at least: logits up to a constant per row."""
+    logarithms: NDArray[Any] = np.log(np.maximum(probabilities, floor))
+    return logarithms
+
+
 def are_probabilities(scores: NDArray[np.floating]) -> bool:
-    """Return whether every row of scores [n, classes] is a probability distribution.
+    """Return whether every row of scores [n, classes] is a probability distribution, as `recognise` judges it.
 
     >>> are_probabilities(np.array([[0.9, 0.1], [0.5, 0.5]])), are_probabilities(np.array([[2.0, -1.0]]))
     (True, False)
     """
-    sums = np.asarray(scores, np.float64).sum(axis=1)
-    return bool((scores >= 0).all() and np.allclose(sums, 1.0, atol=1e-2))
+    return recognise(scores).kind == "probabilities"
 
 
-def log_probabilities(probabilities: NDArray[Any]) -> NDArray[Any]:
-    """Return the logarithm of probabilities, which are logits up to a constant per row; 0 counts as `SMALLEST`."""
-    logarithms: NDArray[Any] = np.log(np.maximum(probabilities, SMALLEST))
-    return logarithms
+def recognise(scores: NDArray[Any]) -> Recognised:
+    """Tell probabilities from logits by the values of scores [n, classes].
+
+    Probabilities lie in [0, 1], and each row sums to 1 within 0.01, or within what rounding to the grid that all values
+    lie on can change. Values in [0, 1] with other sums, as of independent sigmoids, are `unclear`; so are rows that sum
+    to 100, 255 or 256. All else is logits.
+
+    >>> rounded = np.random.default_rng(0).dirichlet([0.1] * 5, 100).round(3)
+    >>> print(recognise(rounded))
+    the outputs are probabilities, rounded (3 decimals); their logarithms serve as logits; 188 zeros count as 4.4e-05
+    """
+    if scores.size == 0:
+        return Recognised("probabilities")
+    least, most = float(scores.min()), float(scores.max())
+    if not (least >= -_SLACK and most < np.inf):
+        return Recognised("logits")
+    error = scores.sum(axis=1, dtype=np.float64)
+    for total, meaning in _TOTALS.items():
+        off = min(0.1 * total, _SUM_TOLERANCE * total + scores.shape[1] / 2)  # rounding to whole numbers included
+        if most > 1 + _SUM_TOLERANCE and (np.abs(error - total) <= off).all():
+            return Recognised("unclear", doubt=f"rows that sum to {total:g}, {meaning}; divide them by {total:g}")
+    error -= 1
+    if most > 1 + _SUM_TOLERANCE:
+        return Recognised("logits")
+    wrong = ~(np.abs(error) <= _SUM_TOLERANCE)
+    if wrong.any():
+        steps = _grid(scores)
+        if steps is not None and 1 / steps <= _COARSEST:
+            positive = (scores > 0).sum(axis=1)
+            wrong = (error * steps > positive / 2 + 1) | (-error * steps > scores.shape[1] / 2 + 1)
+    if wrong.any():
+        row = int(np.flatnonzero(wrong)[0])
+        return Recognised(
+            "unclear",
+            doubt=f"numbers in [0, 1] whose rows do not sum to 1 (row {row} sums to {1 + error[row]:.4g}), "
+            "as independent sigmoids give them and logits may",
+        )
+    return resolution(scores)
+
+
+def resolution(probabilities: NDArray[Any]) -> Recognised:
+    """Find how probabilities [n, classes] were rounded, and what their zeros stand for.
+
+    The zeros of rounded probabilities are smaller than half a step. How much smaller is estimated from the values
+    between 1/2 and 3/2 steps: if as many lie in every equal range of logarithms below, the zeros take up a range of
+    L = ln(3) zeros / values, and their mean is (1 - exp(-L)) / L times half a step. That is the floor.
+
+    Numbers on no grid are taken for rounded where there are zeros but nothing between 0 and 1e-7; the smallest of them
+    then takes the place of half a step. For the softmax of a float32 engine the floor is `SMALLEST`; so it is for too
+    few numbers between 0 and 1 to tell.
+    """
+    zeros = int(np.count_nonzero(probabilities <= 0))
+    if np.count_nonzero((probabilities > 0) & (probabilities < 1)) < _FEW:
+        return Recognised("probabilities", zeros=zeros)
+    steps = _grid(probabilities)
+    if steps is not None:
+        decimals = round(float(np.log10(steps)))
+        words = f"{decimals} decimals" if steps == 10**decimals else f"multiples of 1/{steps:g}"
+        bound = 0.5 / steps
+    elif (probabilities == probabilities.astype(np.float16)).all():
+        words, bound = "float16", 0.5 * float(np.finfo(np.float16).smallest_subnormal)
+    else:
+        bound = float(probabilities[probabilities > 0].min())
+        if not zeros or bound <= _FINEST:
+            return Recognised("probabilities", zeros=zeros)
+        words = f"nothing between 0 and {bound:.2g}"
+    values = np.count_nonzero((probabilities >= bound) & (probabilities <= 3 * bound))
+    spread = np.log(3.0) * zeros / max(1, int(values))
+    floor = bound * (-np.expm1(-spread) / spread if zeros else 1.0)
+    return Recognised("probabilities", words, max(float(floor), SMALLEST), zeros)
+
+
+def _grid(probabilities: NDArray[Any]) -> float | None:
+    """Return the smallest number k for which all values are multiples of 1/k, up to the error of their type."""
+    inner = probabilities[(probabilities > 0) & (probabilities < 1)]
+    if len(inner) < _FEW:
+        return None
+    narrow = inner.dtype == np.float64 and (inner == inner.astype(np.float32)).all()
+    error = 2 * float(np.finfo(np.float32 if narrow else inner.dtype).epsneg)
+    sample = np.unique(inner[:: max(1, len(inner) // _SAMPLE)]).astype(np.float64)
+    for steps in _STEPS[_STEPS * error < _BLURRED]:
+        if all(_on_grid(values, steps, error) for values in (sample[:16], sample, inner)):
+            return float(steps)
+    return None
+
+
+def _on_grid(values: NDArray[Any], steps: float, error: float) -> bool:
+    multiples = values.astype(np.float64) * steps
+    return bool((np.abs(multiples - np.rint(multiples)) <= error * multiples).all())

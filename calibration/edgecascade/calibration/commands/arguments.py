@@ -51,7 +51,8 @@ def add_plan_arguments(parser: ArgumentParser, *, required: bool = True) -> None
         "--certify",
         type=share,
         metavar="E",
-        help="Least offload at a loss that is certified with probability 1 - RISK; two thirds of the data test it.",
+        help="Least offload at a loss that is certified with probability 1 - RISK, by default for the margin in its "
+        "plain order. Another --score, --merge or --estimate needs data of its own: four fifths test it, then.",
     )
     objective.add_argument(
         "--cost",
@@ -66,6 +67,14 @@ def add_plan_arguments(parser: ArgumentParser, *, required: bool = True) -> None
     choice = parser.add_argument_group("policy")
     choice.add_argument(
         "--risk", type=share, default=0.05, help="Probability that a certificate does not hold (default 0.05)."
+    )
+    choice.add_argument(
+        "--looks",
+        type=_sizes,
+        default=(),
+        metavar="N1,N2,...",
+        help="Numbers of inputs at which --certify is tested as data are collected, chosen before the first test. Each "
+        "test gets an equal share of RISK; of more inputs, the first are used (default: one test of all).",
     )
     choice.add_argument(
         "--confidence",
@@ -126,8 +135,10 @@ def objective_if_any(arguments: Namespace) -> Objective | None:
     """Return the objective, or None if none was given.
 
     Raises:
-        CalibrationError: a confidence was given for an objective that has none.
+        CalibrationError: a confidence, or planned tests, were given for an objective that has none.
     """
+    if arguments.looks and arguments.certify is None:
+        raise CalibrationError("--looks: expected --certify with it")
     confidence: float | None = arguments.confidence
     if arguments.offload_rate is not None:
         return MostAccuracy(arguments.offload_rate, confidence)
@@ -137,7 +148,7 @@ def objective_if_any(arguments: Namespace) -> Objective | None:
     if confidence is not None:
         raise CalibrationError("--confidence: expected --offload-rate, --accuracy or --max-loss with it")
     if arguments.certify is not None:
-        return CertifiedLoss(arguments.certify, arguments.risk)
+        return CertifiedLoss(arguments.certify, arguments.risk, looks=arguments.looks)
     if arguments.cost is not None:
         return LeastCost(*arguments.cost)
     return WhileItHelps() if arguments.while_it_helps else None
@@ -160,6 +171,13 @@ def _probability(text: str) -> float:
     if not 0.0 < number < 1.0:
         raise ArgumentTypeError(f"expected a probability between 0 and 1, such as 0.95, got {text!r}")
     return number
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise ArgumentTypeError(f"expected numbers of inputs such as 1500,3000, got {text!r}") from None
 
 
 def _costs(text: str) -> tuple[float, float, float, float]:

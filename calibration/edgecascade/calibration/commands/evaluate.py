@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from edgecascade.calibration._checks import check_seed
 from edgecascade.calibration.commands.arguments import add_calibrator_argument, share
-from edgecascade.calibration.commands.outputs import SavedOutputs, SavedScores, read_model
+from edgecascade.calibration.commands.outputs import SavedOutputs, SavedScores, add_kind_argument, read_model
 from edgecascade.calibration.intervals import proportion_interval
 from edgecascade.calibration.metrics import evaluate, evaluate_scores, risk_coverage
 from edgecascade.calibration.scaling import Candidate, calibrate_confidence, choose_calibrator
@@ -88,15 +88,16 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument("--json", metavar="FILE", help="Write the figures as JSON to FILE, or - for standard output.")
     parser.add_argument("--array", default="outputs", metavar="NAME", help="Array of the outputs (default outputs).")
     add_calibrator_argument(parser)
+    add_kind_argument(parser, "--kind", "the outputs of classes")
     text = "Share of the inputs for the fit (default 0.5)."
     rare(parser.add_argument("--fit-share", type=share, default=0.5, metavar="S", help=text))
-    text = "Seed of the split and the resampling (default 0)."
+    text = "Seed of the split (default 0)."
     rare(parser.add_argument("--seed", type=int, default=0, help=text))
 
 
 def execute(arguments: Namespace) -> int:
     """Evaluate, then print and write."""
-    outputs = read_model(*arguments.outputs, array=arguments.array)
+    outputs = read_model(*arguments.outputs, array=arguments.array, kind=arguments.kind)
     found = evaluate_held_out(
         outputs, fit_share=arguments.fit_share, calibrator=arguments.calibrator, seed=arguments.seed
     )
@@ -106,8 +107,8 @@ def execute(arguments: Namespace) -> int:
             print(text)
             return 0
         Path(arguments.json).write_text(text + "\n", encoding="utf-8")
-    if isinstance(outputs, SavedOutputs) and outputs.were_probabilities:
-        print("the outputs are probabilities; their logarithms serve as logits")
+    if isinstance(outputs, SavedOutputs) and outputs.read.kind == "probabilities":
+        print(outputs.read)
     print("\n".join(_lines(found)))
     return 0
 
@@ -122,7 +123,7 @@ def evaluate_held_out(
         fit_share: share of the inputs for the fit, in (0, 1).
         calibrator: of classes, as in `calibrate_confidence`; of scores `map`, for isotonic regression, or `auto`, for
             the choice of `choose_calibrator`.
-        seed: of the splits and the resampling.
+        seed: of the splits.
 
     Raises:
         CalibrationError: the arrays do not fit together, a part is too small for its use, or the seed is below 0.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from argparse import ArgumentParser
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecascade.cli import rare
 from edgecascade.types.errors import CalibrationError
-from edgecascade.types.softmax import are_probabilities, log_probabilities
+from edgecascade.types.softmax import Recognised, log_probabilities, recognise, resolution
 
-__all__ = ["SavedOutputs", "SavedPair", "SavedScores", "read_model", "read_pair"]
+__all__ = [
+    "SavedOutputs",
+    "SavedPair",
+    "SavedScores",
+    "add_kind_argument",
+    "read_array",
+    "read_arrays",
+    "read_model",
+    "read_pair",
+]
 
 
 @dataclass(frozen=True)
@@ -25,13 +36,13 @@ class SavedPair:
         local: floating [n, classes].
         remote: floating [n, classes].
         labels: int64 [n].
-        were_probabilities: names of the arrays whose probabilities were turned into logits.
+        read: what the outputs were, by `local` and `remote`.
     """
 
     local: NDArray[np.floating]
     remote: NDArray[np.floating]
     labels: NDArray[np.int64]
-    were_probabilities: tuple[str, ...]
+    read: Mapping[str, Recognised]
 
 
 @dataclass(frozen=True)
@@ -41,12 +52,12 @@ class SavedOutputs:
     Attributes:
         logits: floating [n, classes].
         labels: int64 [n].
-        were_probabilities: whether probabilities were turned into logits.
+        read: what the outputs were.
     """
 
     logits: NDArray[np.floating]
     labels: NDArray[np.int64]
-    were_probabilities: bool
+    read: Recognised
 
 
 @dataclass(frozen=True)
@@ -62,37 +73,48 @@ class SavedScores:
     correct: NDArray[np.bool_]
 
 
-def read_pair(*paths: str | os.PathLike[str]) -> SavedPair:
+def add_kind_argument(parser: ArgumentParser, option: str, outputs: str) -> None:
+    """Add the argument that says what outputs are."""
+    text = f"What {outputs} are, if their values do not tell."
+    rare(parser.add_argument(option, choices=("logits", "probabilities"), help=text))
+
+
+def read_pair(*paths: str | os.PathLike[str], kind: str | None = None, remote_kind: str | None = None) -> SavedPair:
     """Read the arrays `local` and `remote` [n, classes] and `labels` [n].
 
     Args:
         paths: one .npz or .parquet file with the three by name, or three .npy files in this order. Both logits and
             probabilities will do; probabilities are recognised and turned into logits.
+        kind: of the local outputs, `logits` or `probabilities`, if their values do not tell.
+        remote_kind: the same of the remote's outputs.
 
     Raises:
-        CalibrationError: a file cannot be read, or lacks one of the three.
+        CalibrationError: a file cannot be read, lacks one of the three, or has numbers that may be logits or not.
         ModuleNotFoundError: the file is a .parquet, and pyarrow is not installed.
     """
     arrays = _read(paths, ("local", "remote", "labels"))
     _require(arrays, ("local", "remote", "labels"), paths[0])
-    (local, local_was), (remote, remote_was) = _as_logits(arrays["local"]), _as_logits(arrays["remote"])
-    turned = tuple(name for name, was in (("local", local_was), ("remote", remote_was)) if was)
-    return SavedPair(local, remote, _labels(arrays["labels"]), turned)
+    local, local_read = _as_logits("local", arrays["local"], kind, "--kind")
+    remote, remote_read = _as_logits("remote", arrays["remote"], remote_kind, "--remote-kind")
+    return SavedPair(local, remote, _labels(arrays["labels"]), {"local": local_read, "remote": remote_read})
 
 
-def read_model(*paths: str | os.PathLike[str], array: str = "outputs") -> SavedOutputs | SavedScores:
+def read_model(
+    *paths: str | os.PathLike[str], array: str = "outputs", kind: str | None = None
+) -> SavedOutputs | SavedScores:
     """Read one model's outputs [n, classes] and `labels` [n], or `score` [n] and `correct` [n].
 
     Args:
         paths: one .npz or .parquet file with the arrays by name, or two .npy files in this order.
         array: name of the outputs in a file with names.
+        kind: of the outputs, `logits` or `probabilities`, if their values do not tell.
 
     Raises:
-        CalibrationError: a file cannot be read, or lacks the arrays.
+        CalibrationError: a file cannot be read, lacks the arrays, or has numbers that may be logits or not.
         ModuleNotFoundError: the file is a .parquet, and pyarrow is not installed.
     """
     if len(paths) == 2:
-        first, second = (_read_npy(Path(path)) for path in paths)
+        first, second = (read_array(path) for path in paths)
         arrays = {array: first, "labels": second} if first.ndim == 2 else {"score": first, "correct": second}
     else:
         arrays = _read(paths, (array, "labels"), ("score", "correct"))
@@ -100,8 +122,24 @@ def read_model(*paths: str | os.PathLike[str], array: str = "outputs") -> SavedO
         _require(arrays, ("score", "correct"), paths[0])
         return SavedScores(arrays["score"], _correct(arrays["correct"]))
     _require(arrays, (array, "labels"), paths[0])
-    logits, turned = _as_logits(arrays[array])
-    return SavedOutputs(logits, _labels(arrays["labels"]), turned)
+    logits, read = _as_logits(array, arrays[array], kind, "--kind")
+    return SavedOutputs(logits, _labels(arrays["labels"]), read)
+
+
+def read_arrays(*paths: str | os.PathLike[str], names: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """Read other arrays of the file of outputs, such as sample weights, by name.
+
+    Raises:
+        CalibrationError: the file cannot be read or lacks an array, or the outputs are .npy files.
+        ModuleNotFoundError: the file is a .parquet, and pyarrow is not installed.
+    """
+    if not names:
+        return {}
+    if len(paths) != 1:
+        raise CalibrationError(f"{names[0]}: expected an .npy file beside outputs in .npy files, got a name")
+    arrays = _read_named(Path(paths[0]), names)
+    _require(arrays, names, paths[0])
+    return arrays
 
 
 def _read(
@@ -110,7 +148,7 @@ def _read(
     if len(paths) == 1:
         return _read_named(Path(paths[0]), (*names, *others))
     if len(paths) == len(names):
-        return {name: _read_npy(Path(path)) for name, path in zip(names, paths, strict=True)}
+        return {name: read_array(path) for name, path in zip(names, paths, strict=True)}
     raise CalibrationError(f"outputs: expected one .npz or .parquet file, or {len(names)} .npy files, got {len(paths)}")
 
 
@@ -120,9 +158,15 @@ def _require(arrays: dict[str, NDArray[Any]], names: Sequence[str], path: str | 
         raise CalibrationError(f"{path}: expected the arrays {', '.join(names)}, got no {', '.join(missing)}")
 
 
-def _as_logits(scores: NDArray[Any]) -> tuple[NDArray[Any], bool]:
-    turn = scores.ndim == 2 and scores.dtype.kind == "f" and are_probabilities(scores)
-    return (log_probabilities(scores) if turn else scores), turn
+def _as_logits(name: str, scores: NDArray[Any], kind: str | None, option: str) -> tuple[NDArray[Any], Recognised]:
+    if scores.ndim != 2 or scores.dtype.kind != "f" or kind == "logits":
+        return scores, Recognised("logits")
+    read = recognise(scores) if kind is None else resolution(scores)
+    if read.doubt:
+        raise CalibrationError(
+            f"{name}: the outputs are {read.doubt}; say what they are with {option} probabilities or {option} logits"
+        )
+    return (log_probabilities(scores, read.floor) if read.kind == "probabilities" else scores), read
 
 
 def _labels(labels: NDArray[Any]) -> NDArray[np.int64]:
@@ -149,7 +193,12 @@ def _read_named(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
         raise CalibrationError(f"{path}: is not an .npz file of plain arrays: {error}") from error
 
 
-def _read_npy(path: Path) -> NDArray[Any]:
+def read_array(path: str | os.PathLike[str]) -> NDArray[Any]:
+    """Read the array in an .npy file.
+
+    Raises:
+        CalibrationError: the file is missing, or is not an .npy file of plain values.
+    """
     try:
         return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
     except FileNotFoundError as error:

@@ -1,15 +1,21 @@
 """Temperature scaling: the scalar T that minimises the negative log-likelihood of softmax(z / T).
 
 Guo et al., "On Calibration of Modern Neural Networks" (ICML 2017), section 4.2.
+
+A model that is right on every row has no finite optimum: every smaller T makes the labels likelier. The likelihood is
+then multiplied by Jeffreys' prior on 1 / T, the square root of the information about it (Firth, "Bias reduction of
+maximum likelihood estimates", Biometrika 80, 1993). The effect is that of half an error: where all rows have the same
+margin, the model expects to be wrong on half a row.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import minimize_scalar
 
 from edgecascade.calibration._checks import check_labelled_logits
 from edgecascade.calibration.intervals import accuracy_interval, loss_interval
@@ -25,6 +31,7 @@ __all__ = ["calibrate_temperature", "fit_temperature", "mean_loss", "negative_lo
 _CHUNK_ELEMENTS = 1 << 16  # 256 kB of float32, which stays in cache
 _FIRST_LOOK = 1000  # rows of the first fit, whose optimum starts the fit on eight times as many, and so on
 _MAX_STEPS = 400
+_STRIDE = float(np.log(4.0))  # in ln(1 / T), of the search for a bounded T
 _LARGEST_SPREAD = 1e150  # its square is still a float64
 _NEWTON_STEPS = 8  # in a row, before a longer stride is tried, which may leave a flat region
 _PRECISION = 3e-5  # relative, of the last step but one: Newton's method squares the error
@@ -37,7 +44,8 @@ def fit_temperature(
 
     The likelihood is convex in b = 1 / T, so Newton's method on b inside a shrinking bracket always converges. It
     works in chunks, so the logits may be memory-mapped. Exponentials are taken in float32 unless the logits are
-    float64; sums over rows are always float64.
+    float64; sums over rows are always float64. Where the model is right on every row, T is bounded by a weak prior,
+    worth half an error.
 
     Args:
         logits: [n, classes], floating; -inf masks a class.
@@ -52,13 +60,23 @@ def fit_temperature(
     >>> round(fit_temperature(logits, labels), 3)     # softmax(4 / T) = 0.9
     1.82
     """
+    return _fit(logits, labels, normalised(weight, len(labels)))[0]
+
+
+def _fit(
+    logits: NDArray[np.floating], labels: NDArray[np.integer], weight: NDArray[np.float64] | None
+) -> tuple[float, str | None]:
+    """Return T, and a phrase that says how and why it was bounded, if it was."""
     check_labelled_logits(logits, labels)
-    weight = normalised(weight, len(labels))
-    spread = _usable_spread(logits, labels, weight)
+    survey = _survey(logits, labels, weight)
+    spread = survey.mean_distance
     if spread > _LARGEST_SPREAD:
         raise CalibrationError(f"logits: expected distances below {_LARGEST_SPREAD:.0e}, got {spread:.0e} on average")
     if not 1e-15 < spread < 1e15:  # their squares are no float32
         logits = logits.astype(np.float64)
+    if not survey.any_wrong:
+        bound = f"bounded by a prior worth half an error, as all {len(labels)} are right"
+        return _bounded(logits, labels, weight, survey.median_distance or spread), bound
     start, rows = 1.0 / spread, _FIRST_LOOK
     while rows < len(logits) // 4:
         every = len(logits) // rows
@@ -69,7 +87,8 @@ def fit_temperature(
     if inverse is None:
         raise CalibrationError("logits: no finite T was found for them; are some of them huge by mistake?")
     as_it_was = negative_log_likelihood(logits, labels, 1.0, weight)
-    return 1.0 / inverse if negative_log_likelihood(logits, labels, 1.0 / inverse, weight) <= as_it_was else 1.0
+    improved = negative_log_likelihood(logits, labels, 1.0 / inverse, weight) <= as_it_was
+    return 1.0 / inverse if improved else 1.0, None
 
 
 def negative_log_likelihood(
@@ -103,7 +122,7 @@ def calibrate_temperature(
     Arguments and errors as `fit_temperature`.
     """
     weight = normalised(weight, len(labels))
-    temperature = fit_temperature(logits, labels, weight)
+    temperature, bound = _fit(logits, labels, weight)
     correct = logits.argmax(axis=1) == labels
     return Calibration(
         method="temperature",
@@ -114,6 +133,7 @@ def calibrate_temperature(
         nll_after=_likelihood_loss(logits, labels, temperature, weight),
         ece_before=calibration_error(softmax(logits).max(axis=1), correct, weight=weight),
         ece_after=calibration_error(softmax(logits, temperature).max(axis=1), correct, weight=weight),
+        bound=bound,
     )
 
 
@@ -144,10 +164,10 @@ def _runner_up(logits: NDArray[np.floating]) -> NDArray[np.intp]:
     return np.concatenate(found)
 
 
-@dataclass(frozen=True)
-class _Derivatives:
-    """First and second derivative of the summed negative log-likelihood in b = 1 / T."""
+class _Derivatives(NamedTuple):
+    """The summed negative log-likelihood at b = 1 / T, and its first and second derivative in b."""
 
+    loss: float
     slope: float
     curvature: float
 
@@ -188,7 +208,7 @@ def _minimise(
 def _likelihood(
     logits: NDArray[np.floating], labels: NDArray[np.integer], weight: NDArray[np.float64] | None, inverse: float
 ) -> _Derivatives:
-    slope = curvature = 0.0
+    loss = slope = curvature = 0.0
     power: NDArray[np.floating] = np.empty(0)
     for below, truth, share in _chunks(logits, labels, weight):
         if power.shape != below.shape:
@@ -200,16 +220,46 @@ def _likelihood(
         power *= below
         mean = power.sum(axis=1) / total
         square = np.einsum("ij,ij->i", power, below) / total
-        slope += _sum(mean - _pick(below, truth), share)
+        at_label = _pick(below, truth)
+        loss += _sum(np.log(total, dtype=np.float64) - inverse * at_label.astype(np.float64), share)
+        slope += _sum(mean - at_label, share)
         curvature += _sum(square - mean**2, share)
-    return _Derivatives(slope, curvature)
+    return _Derivatives(loss, slope, curvature)
 
 
-def _usable_spread(
-    logits: NDArray[np.floating], labels: NDArray[np.integer], weight: NDArray[np.float64] | None
+def _bounded(
+    logits: NDArray[np.floating], labels: NDArray[np.integer], weight: NDArray[np.float64] | None, distance: float
 ) -> float:
-    """Return the mean distance of a logit from its row's largest, after checking that a finite optimum exists."""
-    any_wrong, slope_at_zero, spread, done = False, 0.0, 0.0, 0
+    """Return the T that minimises the negative log-likelihood less half the logarithm of its curvature in 1 / T.
+
+    The search goes down from a typical distance of logits, so that single rows with much larger ones do not matter.
+    """
+
+    def penalised(log_inverse: float) -> float:
+        at = _likelihood(logits, labels, weight, float(np.exp(log_inverse)))
+        return at.loss - 0.5 * float(np.log(at.curvature)) if at.curvature > 0 else np.inf
+
+    first = -float(np.log(distance))
+    losses = [penalised(first)]
+    while len(losses) - int(np.argmin(losses)) < 3:  # until it has risen twice
+        losses.append(penalised(first + _STRIDE * len(losses)))
+    best = first + _STRIDE * int(np.argmin(losses))
+    found = minimize_scalar(penalised, bounds=(best - _STRIDE, best + _STRIDE), method="bounded")
+    return float(np.exp(-found.x))
+
+
+class _Survey(NamedTuple):
+    """The mean and the median over rows of the mean distance from a row's largest logit; whether any row is wrong."""
+
+    mean_distance: float
+    median_distance: float
+    any_wrong: bool
+
+
+def _survey(logits: NDArray[np.floating], labels: NDArray[np.integer], weight: NDArray[np.float64] | None) -> _Survey:
+    """Look at all rows once, and refuse logits that no temperature makes useful."""
+    any_wrong, slope_at_zero, done = False, 0.0, 0
+    distances = []
     for below, truth, share in _chunks(logits, labels, weight):
         at_label = _pick(below, truth)
         classes = np.full(len(below), below.shape[1]) - _silence_masked(below)
@@ -223,21 +273,17 @@ def _usable_spread(
             raise CalibrationError("logits: the true class of a row is masked (-inf), so no T explains it")
         any_wrong |= bool((at_label < 0).any())
         slope_at_zero += _sum(sums / classes - at_label, share)
-        spread -= float(np.sum(sums, dtype=np.float64)) / below.shape[1]
+        distances.append(-sums.astype(np.float64) / below.shape[1])
         done += len(below)
-    if spread == 0.0:
+    distance = np.concatenate(distances)
+    if not distance.any():
         raise CalibrationError("logits: every row is constant, so every temperature gives the same answer")
-    if not any_wrong:
-        raise CalibrationError(
-            f"labels: the model is right on all {len(labels)} rows, so no finite T is best; "
-            "calibrate on more, or harder, inputs"
-        )
     if slope_at_zero >= 0:
         raise CalibrationError(
             "labels: the logits say no more than chance about them, so no finite T is best; "
             "check the order of the classes"
         )
-    return spread / len(labels)
+    return _Survey(float(distance.mean()), float(np.median(distance)), any_wrong)
 
 
 def _silence_masked(below: NDArray[np.floating]) -> NDArray[np.intp]:

@@ -8,6 +8,8 @@ from os.path import samefile
 from pathlib import Path
 
 from edgecascade.calibration.commands.arguments import add_plan_arguments, objective_of, plan_options
+from edgecascade.calibration.commands.outputs import add_kind_argument
+from edgecascade.calibration.commands.population import add_population_arguments, array_names, population_options
 from edgecascade.cli import rare
 from edgecascade.export.calibrate import Calibrated, calibrate
 from edgecascade.export.data import read_labelled
@@ -15,7 +17,15 @@ from edgecascade.export.logits import KINDS
 from edgecascade.export.scores import local_scores, read_scores, remote_scores
 from edgecascade.types.errors import ExportError
 
-__all__ = ["DATA", "REMOTE", "add_golden_argument", "add_logits_arguments", "configure", "execute", "report"]
+__all__ = [
+    "DATA",
+    "REMOTE",
+    "add_golden_argument",
+    "add_logits_arguments",
+    "configure",
+    "execute",
+    "report",
+]
 
 DATA = "Labelled inputs: an npz file with x and y (and names), a folder of images for each class, or parquet"
 REMOTE = "http://HOST:PORT/v2/models/NAME, an ONNX file, or its saved logits [n, classes] (.npy)"
@@ -34,6 +44,8 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument("--remote", required=True, help=f"The remote: {REMOTE}.")
     parser.add_argument("--data", required=True, help=f"{DATA}.")
     add_plan_arguments(parser)
+    add_population_arguments(parser)
+    add_kind_argument(parser, "--remote-kind", "the remote's scores")
     add_logits_arguments(parser)
     parser.add_argument(
         "--expected",
@@ -67,31 +79,39 @@ def execute(arguments: Namespace) -> int:
     for name, path in (("the body", arguments.body), ("--remote", arguments.remote), ("--data", arguments.data)):
         if Path(arguments.out).exists() and Path(path).exists() and samefile(path, arguments.out):
             raise ExportError(f"--out: expected another file than {name}, got {arguments.out}")
-    data = read_labelled(arguments.data)
+    data = read_labelled(arguments.data, array_names(arguments))
     expected = read_scores(arguments.expected) if arguments.expected else None
     print(f"running both models on {len(data.labels)} inputs ...", file=sys.stderr)
     local = local_scores(arguments.body, data.inputs, output=arguments.logits, kind=arguments.kind)
+    remote = remote_scores(arguments.remote, data.inputs)
     written = calibrate(
         arguments.body,
         arguments.out,
         data,
         local,
-        remote_scores(arguments.remote, data.inputs),
+        remote,
         objective=objective_of(arguments),
         output=arguments.logits,
         kind=arguments.kind,
+        remote_kind=arguments.remote_kind,
         expected=expected,
         golden=arguments.golden,
         **plan_options(arguments),
+        **population_options(arguments, data.columns, data.labels, remote.shape[-1], data.names),
     )
-    report(written, arguments.out)
+    report(written, arguments.out, by_group=arguments.groups is not None)
     return 0
 
 
-def report(written: Calibrated, out: str) -> None:
-    """Print what was fitted, chosen, proved and written, and what comes next."""
+def report(written: Calibrated, out: str, *, by_group: bool = False) -> None:
+    """Print what was fitted, chosen, proved and written, and what comes next; and the accuracies by group."""
     parity = written.parity
+    for model, read in written.read.items():
+        if read.kind == "probabilities":
+            print(f"{model:<12}{read}")
     print(written.plan)
+    if by_group and written.plan.policy.groups is not None:
+        print("\n".join(f"            {line}" for line in written.plan.policy.groups.table()))
     print(
         f"parity      {parity.n} inputs agree on {', '.join(parity.providers)}; "
         f"largest difference of a confidence {parity.largest:.1e}"
