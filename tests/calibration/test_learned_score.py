@@ -68,7 +68,9 @@ def test_weights_equal_repeated_rows_up_to_the_penalty() -> None:
     local, merged = rng.random(4000) < 0.7, rng.random(4000) < 0.5 + 0.4 * probabilities[:, 2]
     often = rng.integers(1, 4, 4000)
     weighted = fit_learned_score(probabilities, local, merged, often / often.mean())
-    repeated = fit_learned_score(*(np.repeat(one, often, axis=0) for one in (probabilities, local, merged)))
+    repeated = fit_learned_score(
+        np.repeat(probabilities, often, axis=0), np.repeat(local, often), np.repeat(merged, often)
+    )
     assert np.corrcoef(weighted(probabilities), repeated(probabilities))[0, 1] > 0.999
 
 
@@ -88,5 +90,5 @@ def test_the_reference_scores_probabilities_at_the_temperature() -> None:
     logits = np.array([[2.0, 0.0, -1.0], [0.0, 3.0, 0.0]], np.float32)
     score = LearnedScore(0.5, (0.1, -0.2, 0.3))
     p = softmax(logits, 2.0)
-    expected = p @ np.float32([0.1, -0.2, 0.3]) + 0.5 * p.max(axis=1)
+    expected = p @ np.array([0.1, -0.2, 0.3], np.float32) + 0.5 * p.max(axis=1)
     np.testing.assert_allclose(routing_score("learned", logits, 2.0, score), expected, atol=1e-6)

@@ -363,7 +363,13 @@ def test_a_learned_score_is_folded_and_read_back(identity: Body) -> None:
     logits = rng.normal(0, 3, (200, 5)).astype(np.float32)
     order = np.sort(routing_score("learned", logits, 1.5, score))
     edges = (order[50:200:50] + order[49:199:50]) / 2
-    rule = DecisionRule(1.5, table_of(edges, np.float32([-0.4, 0.1, -0.1, 0.3])), 0.0, score="learned", learned=score)
+    rule = DecisionRule(
+        1.5,
+        table_of(edges.astype(np.float32), np.array([-0.4, 0.1, -0.1, 0.3], np.float32)),
+        0.0,
+        score="learned",
+        learned=score,
+    )
     model = fold(identity(5), logits="logits", rule=rule, document=document_of(rule))
     graph = run(open_session(model.SerializeToString()), logits)
     reference = decide(logits, rule)
