@@ -200,7 +200,12 @@ def cross_fit(
     """
     if estimate not in ("auto", *ESTIMATES):
         raise CalibrationError(f"estimate: expected auto or one of {', '.join(ESTIMATES)}, got {estimate!r}")
-    candidates = [Candidate(*names) for names in product(scores, merges, _AUTO if estimate == "auto" else (estimate,))]
+    estimates = _AUTO if estimate == "auto" else (estimate,)
+    candidates = [
+        Candidate(score, merge, one)
+        for score, merge, one in product(scores, merges, estimates)
+        if score != LEARNED or one == estimates[0]  # a learned score rises with the advantage already
+    ]
     seen = [outcomes(candidate.score, candidate.merge) for candidate in candidates]
     n = len(seen[0])
     fold = np.random.default_rng(seed).permutation(n) % _FOLDS
