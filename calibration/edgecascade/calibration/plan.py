@@ -552,8 +552,9 @@ def _certified_in_order(fit: CrossFit, objective: CertifiedLoss) -> tuple[_Choic
         looks=max(1, len(objective.looks)),
         attempt=objective.planned(len(seen))[0],
     )
-    _, answers = fit.measured(0, certificate.offload_rate)
-    choice = _Choice(0, np.zeros((1, fit.stop.shape[1]), np.intp), certificate.offload_rate, None, answers)
+    by_fold, rate = np.zeros((1, fit.stop.shape[1]), np.intp), certificate.offload_rate
+    _, right = fit.decisions(by_fold, np.array([rate]), beyond=True)
+    choice = _Choice(0, by_fold, rate, None, right[:, 0])
     table = estimate_advantage(seen, "monotone", fit.bins, at=certificate.offload_rate)
     points = _points(seen, table)
     position = next(one for one, point in enumerate(points) if point.offload_rate >= choice.rate - _ROUNDING)
