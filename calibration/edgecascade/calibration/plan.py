@@ -225,7 +225,7 @@ def plan_cascade(
     >>> local = remote + rng.normal(0.0, 2.0, remote.shape)
     >>> found = plan_cascade(local, remote, labels, MostAccuracy(0.2))
     >>> found.score, found.merge, found.policy.chosen.offload_rate
-    ('entropy', 'replace', 0.2)
+    ('confidence', 'replace', 0.2)
     >>> print(found.policy.chosen)
     offload 20.0% (17.6% to 22.6%), accuracy 67.0% (63.0% to 70.8%, allowing for the choice) on n = 1000
     """
