@@ -91,4 +91,4 @@ def test_the_reference_scores_probabilities_at_the_temperature() -> None:
     score = LearnedScore(0.5, (0.1, -0.2, 0.3))
     p = softmax(logits, 2.0)
     expected = p @ np.array([0.1, -0.2, 0.3], np.float32) + 0.5 * p.max(axis=1)
-    np.testing.assert_allclose(routing_score("learned", logits, 2.0, score), expected, atol=1e-6)
+    np.testing.assert_allclose(routing_score("learned", logits, 2.0, learned=score), expected, atol=1e-6)
