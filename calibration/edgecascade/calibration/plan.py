@@ -212,8 +212,8 @@ def plan_cascade(
         objective: `MostAccuracy`, `LeastOffload`, `LeastCost`, `WhileItHelps` or `CertifiedLoss`. With a `LeastCost`
             whose errors cost differently, labels are those of least expected cost.
         scores: routing scores to choose among; by default `SCORES` and `learned`, and also `cost` where errors cost
-            differently. `learned` must gain more than the others by at least one standard error; above 200 classes it is
-            left out.
+            differently. `learned` must gain more than the others by at least one standard error, and is not tried above
+            200 classes.
         merges: merge rules to choose among.
         estimate: of the advantage, as in `estimate_advantage`; `auto` chooses between `monotone`, the plain order of
             the score, and `shrunk`, which must gain more than it by at least one standard error.
