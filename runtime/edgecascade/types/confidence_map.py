@@ -1,4 +1,4 @@
-"""A monotone map from the probability of a model's label to its confidence, where no temperature makes the two agree."""
+"""A monotone map from the probability of a label to the confidence in it, where no temperature makes the two agree."""
 
 from __future__ import annotations
 
