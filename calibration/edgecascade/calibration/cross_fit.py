@@ -73,12 +73,6 @@ class CrossFit:
     place: NDArray[np.float64]
     stop: NDArray[np.float64]
 
-    @property
-    def weight(self) -> NDArray[np.float64]:
-        """How much each input counts, float64 [n]."""
-        weight = self.outcomes[0].weight
-        return np.ones(len(self.fold)) if weight is None else weight
-
     def choices(self, rates: NDArray[np.float64]) -> NDArray[np.intp]:
         """Return the best candidate at each offload rate, intp [rates, folds + 1].
 
@@ -104,7 +98,10 @@ class CrossFit:
         return found
 
     def most_accurate(self, rates: NDArray[np.float64]) -> NDArray[np.intp]:
-        """Return the position of the rate at which most is gained, intp [folds + 1], chosen as in `choices`."""
+        """Return the position of the rate at which a candidate gains most, intp [folds + 1].
+
+        Column k has the rate that all folds but k choose, the last column the one that all choose.
+        """
         gains = self._gains(rates)
         every = gains.sum(axis=1, keepdims=True)
         found: NDArray[np.intp] = np.concatenate([every - gains, every], axis=1).max(axis=0).argmax(axis=1)
@@ -137,9 +134,12 @@ class CrossFit:
 
     def measured(self, candidate: int, rate: float) -> tuple[NDArray[np.bool_], Correct]:
         """Return which inputs one candidate forwards at an offload rate, bool [n], and the right answers, [n]."""
-        choices = np.full((1, self.stop.shape[1]), candidate)
-        forward, right = self.decisions(choices, np.array([rate]))
-        return forward[:, 0], right[:, 0]
+        seen, forward = self.outcomes[candidate], self._forward(candidate, rate)
+        return forward, np.where(forward, seen.merged_correct, seen.local_correct)
+
+    def _forward(self, candidate: int, rate: float) -> NDArray[np.bool_]:
+        forward: NDArray[np.bool_] = self.place[candidate] < np.minimum(rate, self.stop[candidate])[self.fold]
+        return forward
 
     def _worth(self, candidate: int) -> NDArray[np.float64]:
         """Return what forwarding gains on each input, less its price, times the weight of the input, [n]."""
@@ -160,7 +160,7 @@ class CrossFit:
 
     def _shown(self, best: int, rival: int, rate: float, rows: NDArray[np.bool_]) -> bool:
         """Return whether one candidate gains more than another by at least one standard error on some inputs."""
-        first, second = (self._worth(one) * self.measured(one, rate)[0] for one in (best, rival))
+        first, second = (self._worth(one) * self._forward(one, rate) for one in (best, rival))
         difference = (first - second)[rows]
         error = np.sqrt(np.sum((difference - difference.mean()) ** 2))
         return bool(difference.sum() > error)
