@@ -542,12 +542,11 @@ def _certified_in_order(fit: CrossFit, objective: CertifiedLoss) -> tuple[_Choic
         looks=max(1, len(objective.looks)),
         attempt=objective.planned(len(seen))[0],
     )
-    by_fold, rate = np.zeros((1, fit.stop.shape[1]), np.intp), certificate.offload_rate
-    _, right = fit.decisions(by_fold, np.array([rate]), beyond=True)
-    choice = _Choice(0, by_fold, rate, None, right[:, 0])
-    table = estimate_advantage(seen, "monotone", fit.bins, at=certificate.offload_rate)
+    rate, by_fold = certificate.offload_rate, np.zeros((1, fit.stop.shape[1]), np.intp)
+    table = estimate_advantage(seen, "monotone", fit.bins, at=rate)
     points = _points(seen, table)
-    position = next(one for one, point in enumerate(points) if point.offload_rate >= choice.rate - _ROUNDING)
+    position = next(one for one, point in enumerate(points) if point.offload_rate >= rate - _ROUNDING)
+    choice = _moved(fit, _Choice(0, by_fold, rate, None, seen.local_correct), points[position])
     certificate = replace(certificate, threshold=points[position].threshold)
     words, idle = f"least offload, {certificate}", "the local model alone is certified"
     return choice, _with_evidence(fit, choice, table, points, position, words, idle), certificate

@@ -133,6 +133,7 @@ class Calibration:
         ece_after: the same at T.
         confidence_map: from the label's probability at T to the confidence; None if the two are the same.
         bound: how T was bounded and why, where every label was right and no finite T is likeliest; otherwise None.
+        temperature_interval: 95 % interval of T; None in a file without it.
     """
 
     method: str
@@ -145,13 +146,16 @@ class Calibration:
     ece_after: Estimate
     confidence_map: ConfidenceMap | None = None
     bound: str | None = None
+    temperature_interval: tuple[float, float] | None = None
 
     def __str__(self) -> str:
         before, after, found = self.ece_before, self.ece_after, self.confidence_map
         knots = "" if found is None else f" and a map of {len(found.knots)} knots"
-        bound = f" ({self.bound})" if self.bound else ""
+        ends = self.temperature_interval
+        interval = "" if ends is None else f"{ends[0]:.4g} to {ends[1]:.4g}"
+        about = f" ({'; '.join(filter(None, (interval, self.bound)))})" if interval or self.bound else ""
         return (
-            f"accuracy {self.accuracy.percent()}, T = {self.temperature:.4f}{knots}{bound} on n = {self.n}, "
+            f"accuracy {self.accuracy.percent()}, T = {self.temperature:.4f}{about}{knots} on n = {self.n}, "
             f"ECE {before.value:.3f} -> {after.value:.3f} ({after.low:.3f} to {after.high:.3f})"
         )
 
@@ -526,6 +530,9 @@ def _calibration(found: Mapping[str, Any]) -> Calibration:
         **{name: _estimate(found[name]) for name in measured},
         confidence_map=ConfidenceMap(_numbers(found["knots"]), _numbers(found["values"])) if mapped else None,
         bound=None if found.get("bound") is None else str(found["bound"]),
+        temperature_interval=(
+            None if found.get("temperature_interval") is None else _two(found["temperature_interval"])
+        ),
     )
 
 
