@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgecascade.calibration.cross_fit import ESTIMATES
-from edgecascade.calibration.decision import COST_SCORE, SCORES
+from edgecascade.calibration.decision import COST_SCORE, LEARNED, SCORES
 from edgecascade.calibration.objective import (
     CertifiedLoss,
     LeastCost,
@@ -87,7 +87,7 @@ def add_plan_arguments(parser: ArgumentParser, *, required: bool = True) -> None
         "--offload-rate (default: about that rate).",
     )
     options = (
-        ("--score", (*SCORES, COST_SCORE), "Routing score (default auto: cross-fitted)."),
+        ("--score", (*SCORES, LEARNED, COST_SCORE), "Routing score (default auto: cross-fitted)."),
         ("--merge", MERGES, "Merge rule (default auto: cross-fitted)."),
     )
     for name, values, text in options:
