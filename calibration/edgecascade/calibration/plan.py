@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from edgecascade.calibration._checks import check_labelled_logits, check_seed
+from edgecascade.calibration._checks import check_labelled_logits, check_seed, warnings_about
 from edgecascade.calibration.advantage import AdvantageTable, Correct, advantage_intervals
 from edgecascade.calibration.certificate import certify, certify_order
 from edgecascade.calibration.cross_fit import CrossFit, cross_fit, estimate_advantage
@@ -93,6 +93,7 @@ class CascadePlan:
         routing: every score, merge rule and estimate considered, the chosen one first.
         policy: advantage table, threshold and evidence.
         certificate: the guarantee, if one was asked for.
+        warnings: sentences about what looks wrong with the calibration data; the document's advice begins with them.
     """
 
     local: Calibration
@@ -100,6 +101,7 @@ class CascadePlan:
     routing: tuple[Routing, ...]
     policy: Plan
     certificate: Certificate | None
+    warnings: tuple[str, ...] = ()
 
     @property
     def score(self) -> str:
@@ -134,7 +136,7 @@ class CascadePlan:
             objective=policy.objective,
             threshold=policy.threshold,
             chosen=policy.chosen,
-            advice=policy.advice,
+            advice=(*self.warnings, *policy.advice),
             bins=len(policy.table.values),
             edges=tuple(np.asarray(policy.table.edges, np.float32).tolist()),
             values=tuple(np.asarray(policy.table.values, np.float32).tolist()),
@@ -223,6 +225,8 @@ def plan_cascade(
             f"got {list(np.shape(remote_logits))}"
         )
     check_labelled_logits(local_logits, labels)
+    check_labelled_logits(remote_logits, labels)
+    warnings = warnings_about({"local model": local_logits, "remote": remote_logits}, labels)
     weight, groups = normalised(weight, len(labels)), _groups(groups, labels, local_logits.shape[1])
     in_order = False
     if isinstance(objective, CertifiedLoss):
@@ -266,15 +270,15 @@ def plan_cascade(
     )
     if isinstance(objective, CertifiedLoss) and in_order:
         choice, policy, certificate = _certified_in_order(fit, objective)
-        return CascadePlan(local, remote, _routing(fit, choice), policy, certificate)
+        return CascadePlan(local, remote, _routing(fit, choice), policy, certificate, warnings)
     choice = _choose(fit, objective, max_group_loss)
     routing = _routing(fit, choice)
     if not isinstance(objective, CertifiedLoss):
         policy = _plan(fit, choice, objective, max_group_loss, even_without_gain=even_without_gain)
-        return CascadePlan(local, remote, routing, policy, None)
+        return CascadePlan(local, remote, routing, policy, None, warnings)
     fresh = pair.outcomes(routing[0].score, routing[0].merge)[testing]
     policy, certificate = _certified(fit, choice, fresh, objective, max_group_loss)
-    return CascadePlan(local, remote, routing, policy, certificate)
+    return CascadePlan(local, remote, routing, policy, certificate, warnings)
 
 
 def _groups(groups: Groups | NDArray[Any] | None, labels: NDArray[np.integer], classes: int) -> Groups | None:

@@ -122,6 +122,8 @@ def cascade_rows(plan: CascadePlan) -> Iterator[tuple[str, str]]:
     """Yield the heading, empty for a continuation, and the text of each line of a summary."""
     yield "local", str(plan.local)
     yield "remote", str(plan.remote)
+    for sentence in plan.warnings:
+        yield "warning", sentence
     yield from plan_rows(plan.policy, f"; score: {plan.score}; merge: {plan.merge}")
     if len(plan.routing) > 1:
         yield "chosen from", f"{len(plan.routing)} candidates (score, merge rule, estimate), by cross-fitted accuracy:"
