@@ -138,7 +138,7 @@ def broken(folder: Path, **changes: Any) -> Path:
         pytest.param({"local": np.full((1500, 4), np.nan)}, "^logits: expected finite", id="NaN"),
         pytest.param({"local": np.zeros((1500, 4), int)}, "^logits: expected floating", id="whole numbers"),
         pytest.param({"local": np.zeros(1500)}, "^remote_logits: expected \\[1500\\]", id="no table"),
-        pytest.param({"labels": np.zeros(1500, int)}, "no finite T", id="one class"),
+        pytest.param({"labels": np.zeros(1500, int)}, "^labels: expected inputs of several classes", id="one class"),
     ],
 )
 def test_invalid_outputs_are_refused(folder: Path, changes: dict[str, Any], message: str) -> None:
