@@ -5,7 +5,7 @@ from typing import Any
 
 from edgecascade.calibration import DecisionRule
 from edgecascade.types.document import Calibration, CascadeDocument, PolicyRecord, SourceRecord
-from edgecascade.types.estimate import Estimate, OperatingPoint
+from edgecascade.types.estimate import Estimate, GroupAccuracy, GroupedAccuracy, OperatingPoint
 
 __all__ = ["changed", "document_of", "some_document"]
 
@@ -42,6 +42,7 @@ def some_document(**policy: Any) -> CascadeDocument:
         operating_curve=(point,),
         certificate=None,
         source=SourceRecord("body.onnx", "0" * 64, "logits", "logits", "0" * 64),
+        groups=GroupedAccuracy("class", (GroupAccuracy("red", 600, one, one, one, ((0.9, 0.85, 0.95),)),)),
     )
 
 

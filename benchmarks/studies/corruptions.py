@@ -245,7 +245,7 @@ def deploy(outputs: PairOutputs, rate: float, *, scores: tuple[str, ...] = SCORE
     pair = outputs.fitted(np.arange(len(outputs)))
     objective = MostAccuracy(rate)
     routing = choose_routing(pair.outcomes, objective, scores=scores)[0]
-    policy = plan(pair.outcomes(routing.score, routing.merge), objective)
+    policy = plan(pair.outcomes(routing.score, routing.merge), objective, estimate=routing.estimate or "auto")
     return Deployed(
         rate,
         routing.score,

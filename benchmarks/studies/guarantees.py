@@ -193,7 +193,8 @@ def _one_split(outputs: PairOutputs, rate: float, order: NDArray[np.intp], calib
     objective = MostAccuracy(rate)
     seen = {(s, m): pair.outcomes(s, m) for s in SCORES for m in MERGES}
     routing = choose_routing(lambda s, m: seen[s, m][planning], objective)[0]
-    policy = plan(seen[routing.score, routing.merge][planning], objective)
+    outcomes = seen[routing.score, routing.merge][planning]
+    policy = plan(outcomes, objective, estimate=routing.estimate or "auto", even_without_gain=True)
     test = {score: seen[score, routing.merge][testing] for score in SCORES}
     chosen = test[routing.score]
     forward = policy.table(chosen.score) < np.float32(policy.threshold)
@@ -252,7 +253,7 @@ def _one_draw(
     routing = choose_routing(lambda s, m: pair.outcomes(s, m)[planning], LeastOffload(loss=objective.loss))[0]
     pool = pair.outcomes(routing.score, routing.merge)
     seen, fresh = pool[planning], pool[testing]
-    table = estimate_advantage(seen)
+    table = estimate_advantage(seen, routing.estimate or "shrunk", at=routing.offload_rate)
     thresholds = [p.threshold for p in operating_points(table(seen.score), seen.local_correct, seen.merged_correct)]
     certificate = certify(
         table(fresh.score),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ from edgecascade.calibration.operating_curve import differences, measured_curve,
 from edgecascade.calibration.outcomes import Groups, Outcomes, Pair
 from edgecascade.calibration.scaling.choice import calibrate_confidence
 from edgecascade.calibration.summary import advise, as_html, as_text, cascade_rows, plan_rows, signed_points
-from edgecascade.calibration.weights import normalised
+from edgecascade.calibration.weights import effective_size, normalised
 from edgecascade.types.document import (
     Calibration,
     Certificate,
@@ -93,6 +93,7 @@ class CascadePlan:
         routing: every score, merge rule and estimate considered, the chosen one first.
         policy: advantage table, threshold and evidence.
         certificate: the guarantee, if one was asked for.
+        effective_n: number of equally weighted inputs that the weighted ones are worth; None where all count alike.
         warnings: sentences about what looks wrong with the calibration data; the document's advice begins with them.
     """
 
@@ -101,6 +102,7 @@ class CascadePlan:
     routing: tuple[Routing, ...]
     policy: Plan
     certificate: Certificate | None
+    effective_n: float | None = None
     warnings: tuple[str, ...] = ()
 
     @property
@@ -154,6 +156,8 @@ class CascadePlan:
             "policy": policy_dict(self.record),
             "operating_curve": [point_dict(point) for point in self.policy.curve],
             "certificate": None if self.certificate is None else certificate_dict(self.certificate),
+            **({} if self.policy.groups is None else {"groups": asdict(self.policy.groups)}),
+            **({} if self.effective_n is None else {"effective_n": self.effective_n}),
         }
 
     def __str__(self) -> str:
@@ -177,6 +181,7 @@ def plan_cascade(
     weight: ArrayLike | None = None,
     groups: Groups | NDArray[Any] | None = None,
     max_group_loss: float | None = None,
+    names: Sequence[str] = (),
     calibrator: str = "auto",
     seed: int = 0,
 ) -> CascadePlan:
@@ -201,6 +206,7 @@ def plan_cascade(
         groups: [n], the group of each input, for accuracies by group; None takes the classes, if there are at most 50.
         max_group_loss: the largest loss of accuracy against the remote within a group: of the estimates, or for a
             `CertifiedLoss` certified with it.
+        names: class names, for accuracies by class; without them, a class is called by its number.
         calibrator: of both confidences, `auto`, `temperature` or `map`, as in `calibrate_confidence`.
         seed: of every random split.
 
@@ -227,7 +233,7 @@ def plan_cascade(
     check_labelled_logits(local_logits, labels)
     check_labelled_logits(remote_logits, labels)
     warnings = warnings_about({"local model": local_logits, "remote": remote_logits}, labels)
-    weight, groups = normalised(weight, len(labels)), _groups(groups, labels, local_logits.shape[1])
+    weight, groups = normalised(weight, len(labels)), _groups(groups, labels, local_logits.shape[1], names)
     in_order = False
     if isinstance(objective, CertifiedLoss):
         first = np.arange(objective.planned(len(labels))[1])
@@ -243,6 +249,7 @@ def plan_cascade(
         held = round(len(labels) * objective.testing_share)
         testing[np.random.default_rng(seed).permutation(len(labels))[:held]] = True
     planning = ~testing
+    effective_n = None if weight is None else effective_size(weight, len(labels))
     some = None if weight is None else weight[planning]
     local, remote = (
         calibrate_confidence(logits[planning], labels[planning], some, calibrator=calibrator, seed=seed)
@@ -270,20 +277,22 @@ def plan_cascade(
     )
     if isinstance(objective, CertifiedLoss) and in_order:
         choice, policy, certificate = _certified_in_order(fit, objective)
-        return CascadePlan(local, remote, _routing(fit, choice), policy, certificate, warnings)
+        return CascadePlan(local, remote, _routing(fit, choice), policy, certificate, effective_n, warnings)
     choice = _choose(fit, objective, max_group_loss)
     routing = _routing(fit, choice)
     if not isinstance(objective, CertifiedLoss):
         policy = _plan(fit, choice, objective, max_group_loss, even_without_gain=even_without_gain)
-        return CascadePlan(local, remote, routing, policy, None, warnings)
+        return CascadePlan(local, remote, routing, policy, None, effective_n, warnings)
     fresh = pair.outcomes(routing[0].score, routing[0].merge)[testing]
     policy, certificate = _certified(fit, choice, fresh, objective, max_group_loss)
-    return CascadePlan(local, remote, routing, policy, certificate, warnings)
+    return CascadePlan(local, remote, routing, policy, certificate, effective_n, warnings)
 
 
-def _groups(groups: Groups | NDArray[Any] | None, labels: NDArray[np.integer], classes: int) -> Groups | None:
+def _groups(
+    groups: Groups | NDArray[Any] | None, labels: NDArray[np.integer], classes: int, names: Sequence[str]
+) -> Groups | None:
     if groups is None:
-        return Groups.of_classes(labels) if classes <= _MOST_CLASSES else None
+        return Groups.of_classes(labels, names) if classes <= _MOST_CLASSES else None
     found = groups if isinstance(groups, Groups) else Groups.of(groups)
     if len(found.index) != len(labels):
         raise CalibrationError(f"groups: expected {len(labels)}, one per label, got {len(found.index)}")
@@ -537,7 +546,9 @@ def _certified_in_order(fit: CrossFit, objective: CertifiedLoss) -> tuple[_Choic
         looks=max(1, len(objective.looks)),
         attempt=objective.planned(len(seen))[0],
     )
-    choice = _Choice(0, np.zeros((1, fit.stop.shape[1]), np.intp), certificate.offload_rate)
+    by_fold, rate = np.zeros((1, fit.stop.shape[1]), np.intp), certificate.offload_rate
+    _, right = fit.decisions(by_fold, np.array([rate]), beyond=True)
+    choice = _Choice(0, by_fold, rate, None, right[:, 0])
     table = estimate_advantage(seen, "monotone", fit.bins, at=certificate.offload_rate)
     points = _points(seen, table)
     position = next(one for one, point in enumerate(points) if point.offload_rate >= choice.rate - _ROUNDING)

@@ -122,6 +122,8 @@ def cascade_rows(plan: CascadePlan) -> Iterator[tuple[str, str]]:
     """Yield the heading, empty for a continuation, and the text of each line of a summary."""
     yield "local", str(plan.local)
     yield "remote", str(plan.remote)
+    if plan.effective_n is not None:
+        yield "weights", f"the weighted inputs are worth {plan.effective_n:.0f} of equal weight"
     for sentence in plan.warnings:
         yield "warning", sentence
     yield from plan_rows(plan.policy, f"; score: {plan.score}; merge: {plan.merge}")

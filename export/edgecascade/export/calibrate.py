@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from onnx import ModelProto
 
-from edgecascade.calibration import MERGES, SCORES, CascadePlan, Objective, plan_cascade
+from edgecascade.calibration import MERGES, SCORES, CascadePlan, Groups, Objective, plan_cascade
 from edgecascade.export.data import LabelledData, batches, first
 from edgecascade.export.fold import fold, unfold
 from edgecascade.export.graph import load_model, own_inputs, save_model
@@ -119,6 +119,9 @@ def calibrate(
     bins: int | None = None,
     even_without_gain: bool = False,
     calibrator: str = "auto",
+    weight: ArrayLike | None = None,
+    groups: Groups | NDArray[Any] | None = None,
+    max_group_loss: float | None = None,
     output: str | None = None,
     kind: str | None = None,
     remote_kind: str | None = None,
@@ -142,6 +145,9 @@ def calibrate(
         bins: number of bins of the advantage table; by default 15, or for `monotone` and `shrunk` up to 50.
         even_without_gain: whether to forward although cross-fitting shows no gain.
         calibrator: of both confidences: `temperature`, `map`, or `auto`, which adds a map where it is better.
+        weight: [n], how much each input counts, as in `plan_cascade`.
+        groups: [n], the group of each input, for accuracies by group; None takes the classes, if there are at most 50.
+        max_group_loss: the largest loss of accuracy against the remote within a group.
         output: the body's output that holds the logits, if it is not evident.
         kind: one of `KINDS`, if the values do not tell.
         remote_kind: `logits` or `probabilities`, if the remote's values do not tell.
@@ -165,6 +171,9 @@ def calibrate(
         "bins": bins,
         "even_without_gain": even_without_gain,
         "calibrator": calibrator,
+        "weight": weight,
+        "groups": groups,
+        "max_group_loss": max_group_loss,
         "remote_kind": remote_kind,
     }
     return write_cascade(found, out, data, local_scores, remote_scores, objective=objective, golden=golden, **options)
@@ -227,7 +236,7 @@ def fold_plan(
     remote = _remote_kind(remote_scores, remote_kind)
     remote_logits = RemoteCalibration(1.0, remote.kind == "probabilities", floor=remote.floor).logits(remote_scores)
     labels = _labels(body, data, logits.shape[1])
-    plan = plan_cascade(logits, remote_logits, data.labels, objective, **options)
+    plan = plan_cascade(logits, remote_logits, data.labels, objective, names=labels, **options)
     source = SourceRecord(body.name, body.sha256, body.logits.tensor, kind, data.digest, local.floor)
     document = _document(body, source, labels, plan, remote)
     model = fold(body.model, logits=source.logits, kind=kind, rule=plan.rule, document=document)
@@ -283,6 +292,8 @@ def _document(
         operating_curve=plan.policy.curve,
         certificate=plan.certificate,
         source=source,
+        groups=plan.policy.groups,
+        effective_n=plan.effective_n,
     )
 
 

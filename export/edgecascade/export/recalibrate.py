@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, numpy_helper
 
-from edgecascade.calibration import CertifiedLoss, Objective, OperatingPoint
+from edgecascade.calibration import CertifiedLoss, LeastOffload, Objective, OperatingPoint
 from edgecascade.export.calibrate import Calibrated, inner_body, write_cascade
 from edgecascade.export.data import Inputs, LabelledData
 from edgecascade.export.graph import keep, load_model, save_model
@@ -78,6 +78,7 @@ def move_threshold(
 ) -> OperatingPoint:
     """Choose another point of the operating curve in a cascade model, without data or remote.
 
+    The objective is served by the accuracies in the file, which are cross-fitted unless an earlier version wrote it.
     The advantage table stays the same. A certificate is removed, since it was for the old threshold.
 
     Args:
@@ -100,14 +101,22 @@ def move_threshold(
     model = load_model(path)
     session = open_session(path)
     document = read_document(session, path)
-    chosen = objective.choose(document.operating_curve, document.remote.accuracy.value, document.policy.chosen.n)
+    n = document.policy.chosen.n if document.effective_n is None else document.effective_n
+    measured = document.remote.accuracy.value, n
+    chosen = objective.choose(document.operating_curve, *measured)
     moved = "the threshold was moved along the curve of the calibration data; nothing was measured anew"
     policy = replace(
-        document.policy, objective=str(objective), threshold=chosen.threshold, chosen=chosen, advice=(moved,)
+        document.policy,
+        objective=str(objective),
+        threshold=chosen.threshold,
+        chosen=chosen,
+        advice=(moved,),
+        chance=objective.chance(chosen, *measured) if isinstance(objective, LeastOffload) else None,
     )
     (threshold,) = (one for one in model.graph.initializer if one.name == "threshold")
     threshold.CopyFrom(numpy_helper.from_array(np.asarray(chosen.threshold, np.float32), "threshold"))
-    _set_property(model, KEY, replace(document, certificate=None, policy=policy).to_json())
+    groups = None if document.groups is None else document.groups.moved(document.operating_curve.index(chosen))
+    _set_property(model, KEY, replace(document, certificate=None, policy=policy, groups=groups).to_json())
     _move_golden(model, chosen.threshold, path)
     keep(model.metadata_props, lambda entry: golden or entry.key != GOLDEN_KEY)
     text = text_input(session, path)

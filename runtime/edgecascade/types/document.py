@@ -15,7 +15,7 @@ from typing import Any
 from edgecascade.types.confidence_map import ConfidenceMap
 from edgecascade.types.costs import ErrorCosts
 from edgecascade.types.errors import ArgumentError, ModelFileError
-from edgecascade.types.estimate import Estimate, OperatingPoint
+from edgecascade.types.estimate import Estimate, GroupAccuracy, GroupedAccuracy, OperatingPoint
 from edgecascade.types.policy import Policy, RemoteCalibration
 from edgecascade.types.softmax import SMALLEST
 
@@ -291,6 +291,9 @@ class CascadeDocument:
         operating_curve: every operating point that the threshold can reach, by rising offload rate.
         certificate: the guarantee, or None if none was requested.
         source: where the body and the data came from.
+        groups: accuracies by class or group, or None if there are none.
+        effective_n: number of equally weighted inputs that the weighted calibration inputs are worth; None where all
+            counted alike.
         remote_floor: the number that smaller probabilities of the remote are raised to before the logarithm.
     """
 
@@ -304,6 +307,8 @@ class CascadeDocument:
     operating_curve: tuple[OperatingPoint, ...]
     certificate: Certificate | None
     source: SourceRecord
+    groups: GroupedAccuracy | None = None
+    effective_n: float | None = None
     remote_floor: float = SMALLEST
 
     @property
@@ -340,6 +345,12 @@ class CascadeDocument:
             "operating_curve": [point_dict(point) for point in self.operating_curve],
             "certificate": None if self.certificate is None else certificate_dict(self.certificate),
             "source": _without_default_floor(asdict(self.source)),
+            **_without_none(
+                {
+                    "groups": None if self.groups is None else asdict(self.groups),
+                    "effective_n": self.effective_n,
+                }
+            ),
         }
 
     def to_json(self, indent: int | None = None) -> str:
@@ -446,6 +457,13 @@ def _document(found: Mapping[str, Any]) -> CascadeDocument:
         raise ArgumentError(f"remote scores: expected logits or probabilities, got {scores!r}")
     if policy.costs is not None and policy.costs.classes != len(labels):
         raise ArgumentError(f"costs: expected those of {len(labels)} classes, got {policy.costs.classes}")
+    curve = tuple(_point(one) for one in found["operating_curve"])
+    groups = None if found.get("groups") is None else _groups(found["groups"])
+    for one in () if groups is None else groups.groups:
+        if len(one.curve) != len(curve):
+            raise ArgumentError(
+                f"groups: expected {len(curve)} points, as in the operating curve, got {len(one.curve)}"
+            )
     return CascadeDocument(
         written_by=str(found["written_by"]),
         labels=labels,
@@ -454,9 +472,11 @@ def _document(found: Mapping[str, Any]) -> CascadeDocument:
         remote=_calibration(found["remote"]),
         remote_scores=scores,
         policy=policy,
-        operating_curve=tuple(_point(one) for one in found["operating_curve"]),
+        operating_curve=curve,
         certificate=None if found["certificate"] is None else _certificate(found["certificate"]),
         source=_source(found["source"]),
+        groups=groups,
+        effective_n=None if found.get("effective_n") is None else float(found["effective_n"]),
         remote_floor=float(found["remote"].get("floor", SMALLEST)),
     )
 
@@ -524,6 +544,23 @@ def _point(found: Mapping[str, Any]) -> OperatingPoint:
         accuracy_band=_two(found["accuracy_band"]),
         n=int(found["n"]),
         loss=None if found.get("loss") is None else _estimate(found["loss"]),
+    )
+
+
+def _groups(found: Mapping[str, Any]) -> GroupedAccuracy:
+    return GroupedAccuracy(
+        by=str(found["by"]),
+        groups=tuple(
+            GroupAccuracy(
+                name=str(one["name"]),
+                n=int(one["n"]),
+                local=_estimate(one["local"]),
+                remote=_estimate(one["remote"]),
+                cascade=_estimate(one["cascade"]),
+                curve=tuple(_three(point) for point in one["curve"]),
+            )
+            for one in found["groups"]
+        ),
     )
 
 

@@ -16,7 +16,16 @@ from edgecascade.cli import rare
 from edgecascade.types.errors import CalibrationError
 from edgecascade.types.softmax import Recognised, log_probabilities, recognise, resolution
 
-__all__ = ["SavedOutputs", "SavedPair", "SavedScores", "add_kind_argument", "read_model", "read_pair"]
+__all__ = [
+    "SavedOutputs",
+    "SavedPair",
+    "SavedScores",
+    "add_kind_argument",
+    "read_array",
+    "read_arrays",
+    "read_model",
+    "read_pair",
+]
 
 
 @dataclass(frozen=True)
@@ -105,7 +114,7 @@ def read_model(
         ModuleNotFoundError: the file is a .parquet, and pyarrow is not installed.
     """
     if len(paths) == 2:
-        first, second = (_read_npy(Path(path)) for path in paths)
+        first, second = (read_array(path) for path in paths)
         arrays = {array: first, "labels": second} if first.ndim == 2 else {"score": first, "correct": second}
     else:
         arrays = _read(paths, (array, "labels"), ("score", "correct"))
@@ -117,13 +126,29 @@ def read_model(
     return SavedOutputs(logits, _labels(arrays["labels"]), read)
 
 
+def read_arrays(*paths: str | os.PathLike[str], names: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """Read other arrays of the file of outputs, such as sample weights, by name.
+
+    Raises:
+        CalibrationError: the file cannot be read or lacks an array, or the outputs are .npy files.
+        ModuleNotFoundError: the file is a .parquet, and pyarrow is not installed.
+    """
+    if not names:
+        return {}
+    if len(paths) != 1:
+        raise CalibrationError(f"{names[0]}: expected an .npy file beside outputs in .npy files, got a name")
+    arrays = _read_named(Path(paths[0]), names)
+    _require(arrays, names, paths[0])
+    return arrays
+
+
 def _read(
     paths: Sequence[str | os.PathLike[str]], names: Sequence[str], others: Sequence[str] = ()
 ) -> dict[str, NDArray[Any]]:
     if len(paths) == 1:
         return _read_named(Path(paths[0]), (*names, *others))
     if len(paths) == len(names):
-        return {name: _read_npy(Path(path)) for name, path in zip(names, paths, strict=True)}
+        return {name: read_array(path) for name, path in zip(names, paths, strict=True)}
     raise CalibrationError(f"outputs: expected one .npz or .parquet file, or {len(names)} .npy files, got {len(paths)}")
 
 
@@ -168,7 +193,12 @@ def _read_named(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
         raise CalibrationError(f"{path}: is not an .npz file of plain arrays: {error}") from error
 
 
-def _read_npy(path: Path) -> NDArray[Any]:
+def read_array(path: str | os.PathLike[str]) -> NDArray[Any]:
+    """Read the array in an .npy file.
+
+    Raises:
+        CalibrationError: the file is missing, or is not an .npy file of plain values.
+    """
     try:
         return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
     except FileNotFoundError as error:

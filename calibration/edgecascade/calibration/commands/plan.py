@@ -7,7 +7,8 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from edgecascade.calibration.commands.arguments import add_plan_arguments, objective_of, plan_options
-from edgecascade.calibration.commands.outputs import add_kind_argument, read_pair
+from edgecascade.calibration.commands.outputs import add_kind_argument, read_arrays, read_pair
+from edgecascade.calibration.commands.population import add_population_arguments, array_names, population_options
 from edgecascade.calibration.plan import plan_cascade
 from edgecascade.types.document import remote_dict
 from edgecascade.types.estimate import curve_table
@@ -32,6 +33,7 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument("--json", metavar="FILE", help="Write the plan as JSON to FILE, or - for standard output.")
     parser.add_argument("--plot", metavar="FILE", help="Draw curve, advantage and reliability (.svg, .png or .pdf).")
     add_plan_arguments(parser)
+    add_population_arguments(parser)
     add_kind_argument(parser, "--kind", "the local outputs")
     add_kind_argument(parser, "--remote-kind", "the remote's outputs")
 
@@ -39,8 +41,15 @@ def configure(parser: ArgumentParser) -> None:
 def execute(arguments: Namespace) -> int:
     """Plan, then print, write and draw."""
     outputs = read_pair(*arguments.outputs, kind=arguments.kind, remote_kind=arguments.remote_kind)
+    arrays = read_arrays(*arguments.outputs, names=array_names(arguments))
+    population = population_options(arguments, arrays, outputs.labels, outputs.local.shape[-1])
     plan = plan_cascade(
-        outputs.local, outputs.remote, outputs.labels, objective_of(arguments), **plan_options(arguments)
+        outputs.local,
+        outputs.remote,
+        outputs.labels,
+        objective_of(arguments),
+        **plan_options(arguments),
+        **population,
     )
     if arguments.plot:
         from edgecascade.calibration.commands.plot import draw_plan
@@ -61,4 +70,7 @@ def execute(arguments: Namespace) -> int:
     print(plan)
     print()
     print("\n".join(curve_table(plan.policy.curve, plan.policy.threshold)))
+    if arguments.groups and plan.policy.groups is not None:
+        print()
+        print("\n".join(plan.policy.groups.table()))
     return 0

@@ -56,7 +56,7 @@ def _draw_curve(axes: Any, plan: CascadePlan) -> None:
     ends = [100 * curve[0].accuracy, 100 * curve[-1].accuracy]
     axes.plot([0, 100], ends, color=_GREY, linestyle=":", label="random")
     axes.plot(100 * chosen.offload_rate, 100 * chosen.accuracy, "o", color=_ORANGE, label="chosen")
-    axes.set(xlabel="offload rate, %", ylabel="accuracy, % (on the calibration data)", title="Operating curve")
+    axes.set(xlabel="offload rate, %", ylabel="accuracy, % (cross-fitted)", title="Operating curve")
     axes.legend(loc="lower right", frameon=False, fontsize=8)
 
 

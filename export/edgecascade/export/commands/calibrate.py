@@ -9,6 +9,7 @@ from pathlib import Path
 
 from edgecascade.calibration.commands.arguments import add_plan_arguments, objective_of, plan_options
 from edgecascade.calibration.commands.outputs import add_kind_argument
+from edgecascade.calibration.commands.population import add_population_arguments, array_names, population_options
 from edgecascade.cli import rare
 from edgecascade.export.calibrate import Calibrated, calibrate
 from edgecascade.export.data import read_labelled
@@ -43,6 +44,7 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument("--remote", required=True, help=f"The remote: {REMOTE}.")
     parser.add_argument("--data", required=True, help=f"{DATA}.")
     add_plan_arguments(parser)
+    add_population_arguments(parser)
     add_kind_argument(parser, "--remote-kind", "the remote's scores")
     add_logits_arguments(parser)
     parser.add_argument(
@@ -77,16 +79,17 @@ def execute(arguments: Namespace) -> int:
     for name, path in (("the body", arguments.body), ("--remote", arguments.remote), ("--data", arguments.data)):
         if Path(arguments.out).exists() and Path(path).exists() and samefile(path, arguments.out):
             raise ExportError(f"--out: expected another file than {name}, got {arguments.out}")
-    data = read_labelled(arguments.data)
+    data = read_labelled(arguments.data, array_names(arguments))
     expected = read_scores(arguments.expected) if arguments.expected else None
     print(f"running both models on {len(data.labels)} inputs ...", file=sys.stderr)
     local = local_scores(arguments.body, data.inputs, output=arguments.logits, kind=arguments.kind)
+    remote = remote_scores(arguments.remote, data.inputs)
     written = calibrate(
         arguments.body,
         arguments.out,
         data,
         local,
-        remote_scores(arguments.remote, data.inputs),
+        remote,
         objective=objective_of(arguments),
         output=arguments.logits,
         kind=arguments.kind,
@@ -94,18 +97,21 @@ def execute(arguments: Namespace) -> int:
         expected=expected,
         golden=arguments.golden,
         **plan_options(arguments),
+        **population_options(arguments, data.columns, data.labels, remote.shape[-1], data.names),
     )
-    report(written, arguments.out)
+    report(written, arguments.out, by_group=arguments.groups is not None)
     return 0
 
 
-def report(written: Calibrated, out: str) -> None:
-    """Print what was fitted, chosen, proved and written, and what comes next."""
+def report(written: Calibrated, out: str, *, by_group: bool = False) -> None:
+    """Print what was fitted, chosen, proved and written, and what comes next; and the accuracies by group."""
     parity = written.parity
     for model, read in written.read.items():
         if read.kind == "probabilities":
             print(f"{model:<12}{read}")
     print(written.plan)
+    if by_group and written.plan.policy.groups is not None:
+        print("\n".join(f"            {line}" for line in written.plan.policy.groups.table()))
     print(
         f"parity      {parity.n} inputs agree on {', '.join(parity.providers)}; "
         f"largest difference of a confidence {parity.largest:.1e}"

@@ -8,6 +8,7 @@ from argparse import ArgumentParser, Namespace
 from edgecascade.calibration import CertifiedLoss
 from edgecascade.calibration.commands.arguments import add_plan_arguments, objective_of, plan_options
 from edgecascade.calibration.commands.outputs import add_kind_argument
+from edgecascade.calibration.commands.population import add_population_arguments, array_names, population_options
 from edgecascade.export.commands.calibrate import DATA, REMOTE, add_golden_argument, report
 from edgecascade.export.data import read_labelled
 from edgecascade.export.recalibrate import cascade_scores, move_threshold, recalibrate
@@ -31,6 +32,7 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument("--remote", help=f"The remote, to plan anew: {REMOTE}.")
     parser.add_argument("--data", help=f"{DATA}; to plan anew.")
     add_plan_arguments(parser)
+    add_population_arguments(parser)
     add_kind_argument(parser, "--remote-kind", "the remote's scores")
     add_golden_argument(parser)
 
@@ -48,6 +50,8 @@ def execute(arguments: Namespace) -> int:
             raise ExportError(
                 "--score, --merge, --estimate, --bins, --calibrator: expected --data and --remote with them"
             )
+        if (arguments.weights, arguments.prior, arguments.groups, arguments.max_group_loss) != (None,) * 4:
+            raise ExportError("--weights, --prior, --groups, --max-group-loss: expected --data and --remote with them")
         chosen = move_threshold(arguments.file, arguments.out, objective, golden=arguments.golden)
         low, high = chosen.accuracy_band
         print(
@@ -57,18 +61,20 @@ def execute(arguments: Namespace) -> int:
             f"wrote       {arguments.out}"
         )
         return 0
-    data = read_labelled(arguments.data)
+    data = read_labelled(arguments.data, array_names(arguments))
     print(f"running both models on {len(data.labels)} inputs ...", file=sys.stderr)
+    remote = remote_scores(arguments.remote, data.inputs)
     written = recalibrate(
         arguments.file,
         arguments.out,
         data,
         cascade_scores(arguments.file, data.inputs),
-        remote_scores(arguments.remote, data.inputs),
+        remote,
         objective=objective,
         golden=arguments.golden,
         remote_kind=arguments.remote_kind,
         **plan_options(arguments),
+        **population_options(arguments, data.columns, data.labels, remote.shape[-1], data.names),
     )
-    report(written, arguments.out)
+    report(written, arguments.out, by_group=arguments.groups is not None)
     return 0

@@ -7,6 +7,7 @@ from argparse import ArgumentParser, Namespace
 
 from edgecascade.calibration.commands.arguments import add_plan_arguments, objective_if_any, plan_options
 from edgecascade.calibration.commands.outputs import add_kind_argument
+from edgecascade.calibration.commands.population import add_population_arguments, array_names, population_options
 from edgecascade.export.commands.calibrate import DATA, REMOTE, add_golden_argument, report
 from edgecascade.export.converters import converter_command
 from edgecascade.export.data import read_labelled
@@ -45,6 +46,7 @@ def configure(parser: ArgumentParser) -> None:
         "importable or on the search path).",
     )
     add_plan_arguments(parser, required=False)
+    add_population_arguments(parser)
     add_kind_argument(parser, "--remote-kind", "the remote's scores")
     add_golden_argument(parser)
 
@@ -67,19 +69,21 @@ def execute(arguments: Namespace) -> int:
     if arguments.data is None or arguments.remote is None or objective is None:
         raise ExportError(f"{_INT8}: expected all three and an objective, as int8 needs a calibration of its own")
     converter_command(arguments.converter)  # before the remote is asked
-    data = read_labelled(arguments.data)
+    data = read_labelled(arguments.data, array_names(arguments))
     print(f"running the remote on {len(data.labels)} inputs ...", file=sys.stderr)
+    remote = remote_scores(arguments.remote, data.inputs)
     written = export_tflite_int8(
         arguments.file,
         arguments.out,
         read_labelled(arguments.int8).inputs,
         data,
-        remote_scores(arguments.remote, data.inputs),
+        remote,
         objective=objective,
         golden=arguments.golden,
         converter=arguments.converter,
         remote_kind=arguments.remote_kind,
         **plan_options(arguments),
+        **population_options(arguments, data.columns, data.labels, remote.shape[-1], data.names),
     )
-    report(written, arguments.out)
+    report(written, arguments.out, by_group=arguments.groups is not None)
     return 0

@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +33,14 @@ class LabelledData:
         labels: int64 [n], from 0.
         names: one per class; empty if unknown.
         digest: SHA-256 of inputs and labels, in hexadecimal; of images in a table, as they are encoded.
+        columns: other arrays [n] of the data by name, such as sample weights.
     """
 
     inputs: Inputs
     labels: NDArray[np.int64]
     names: tuple[str, ...]
     digest: str
+    columns: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
 
 def count(inputs: Inputs) -> int:
@@ -78,7 +80,7 @@ def batches(inputs: Inputs, size: int) -> Iterator[Batch]:
         yield np.stack(alike)
 
 
-def read_labelled(path: str | os.PathLike[str]) -> LabelledData:
+def read_labelled(path: str | os.PathLike[str], columns: Sequence[str] = ()) -> LabelledData:
     """Read labelled data.
 
     - An npz file with the arrays `x`, `y` and optionally `names`. Instead of `x`, it may have one array for each input
@@ -93,21 +95,31 @@ def read_labelled(path: str | os.PathLike[str]) -> LabelledData:
     Tables hold at most five million rows and 8 GiB in the columns that are read. Their images are decoded when they
     are read. Class names come from `ClassLabel`, if there is one.
 
+    Args:
+        path: of the data.
+        columns: names of other arrays or columns [n] to read, which are not inputs, such as sample weights.
+
     Raises:
-        ExportError: the path is none of these, or is damaged, or its parts do not fit together.
+        ExportError: the path is none of these, or is damaged, its parts do not fit together, or it lacks a column.
         ModuleNotFoundError: the path is a table, and pyarrow is not installed.
     """
     path = Path(path)
     files = table_files(path)
+    others: Mapping[str, NDArray[Any]] = {}
     if files:
-        inputs, labels, names = read_tables(path, files)
+        inputs, labels, names, others = read_tables(path, files, columns)
     elif path.is_dir():
         inputs, labels, names = _read_class_folders(path)
     elif path.is_file():
-        inputs, labels, names = _read_npz(path)
+        inputs, labels, names, others = _read_npz(path, columns)
     else:
         raise ExportError(f"{path}: no such file or folder{_download_hint(path)}")
-    return LabelledData(inputs, labels, names, _digest(inputs, labels))
+    missing = [name for name in columns if name not in others]
+    if missing:
+        raise ExportError(
+            f"{path}: expected the array {missing[0]} beside inputs and labels, got none; or an .npy file"
+        )
+    return LabelledData(inputs, labels, names, _digest(inputs, labels), others)
 
 
 def _download_hint(path: Path) -> str:
@@ -119,7 +131,9 @@ def _download_hint(path: Path) -> str:
     )
 
 
-def _read_npz(path: Path) -> tuple[Inputs, NDArray[np.int64], tuple[str, ...]]:
+def _read_npz(
+    path: Path, columns: Sequence[str]
+) -> tuple[Inputs, NDArray[np.int64], tuple[str, ...], Mapping[str, NDArray[Any]]]:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             found = {name: arrays[name] for name in arrays}
@@ -128,6 +142,7 @@ def _read_npz(path: Path) -> tuple[Inputs, NDArray[np.int64], tuple[str, ...]]:
     if "y" not in found or len(found.keys() - {"y", "names"}) == 0:
         raise ExportError(f"{path}: expected the arrays `x` [n, ...] and `y` [n], got {sorted(found) or 'no arrays'}")
     y, names = found.pop("y"), found.pop("names", np.empty(0, "U1"))
+    others = {name: found.pop(name) for name in columns if name in found}
     inputs = {"x": found["x"]} if "x" in found else found
     for name, array in inputs.items():
         if array.ndim == 0 or names.ndim != 1:
@@ -140,7 +155,7 @@ def _read_npz(path: Path) -> tuple[Inputs, NDArray[np.int64], tuple[str, ...]]:
                 f"{path}: expected integer labels `y` [{len(array)}], one per input in `{name}`, "
                 f"got {y.dtype} {list(y.shape)}"
             )
-    return inputs.get("x", inputs), y.astype(np.int64), tuple(str(name) for name in names)
+    return inputs.get("x", inputs), y.astype(np.int64), tuple(str(name) for name in names), others
 
 
 def _read_class_folders(path: Path) -> tuple[Any, NDArray[np.int64], tuple[str, ...]]:

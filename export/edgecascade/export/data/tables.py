@@ -110,12 +110,15 @@ def table_files(path: Path) -> list[Path]:
     return files
 
 
-def read_tables(path: Path, files: list[Path]) -> tuple[Any, NDArray[np.int64], tuple[str, ...]]:
-    """Return inputs, labels int64 [n] and class names (empty if unknown) of files that have the same columns.
+def read_tables(
+    path: Path, files: list[Path], others: Sequence[str] = ()
+) -> tuple[Any, NDArray[np.int64], tuple[str, ...], dict[str, NDArray[Any]]]:
+    """Return inputs, labels int64 [n], class names (empty if unknown) and other columns of files with the same columns.
 
     Args:
         path: the name of the data in error messages.
         files: parquet or arrow.
+        others: columns that are not inputs; those that there are not are left out.
 
     Raises:
         ExportError: a file is damaged, or its columns are not as `read_labelled` describes them.
@@ -126,13 +129,16 @@ def read_tables(path: Path, files: list[Path]) -> tuple[Any, NDArray[np.int64], 
     where = str(path)
     try:
         schema = _schema(files[0])
-        columns = _wanted(schema, where)
+        found = [name for name in others if name in schema.names]
+        columns = [*_wanted(schema, where, found), *found]
         tables = list(_read(files, columns, path))
         table = pyarrow.concat_tables([one.replace_schema_metadata(None) for one in tables])
         if table.num_rows == 0:
             raise ExportError(f"{path}: expected rows of labelled inputs, got none")
+        beside = {name: np.array(table[name].to_pylist()) for name in found}
+        table = table.drop_columns(found)
         labels, names = _labels_of(table, where)
-        return _inputs_of(table, where), labels, names or _class_names(schema, path)
+        return _inputs_of(table, where), labels, names or _class_names(schema, path), beside
     except (OSError, pyarrow.ArrowException, KeyError) as error:
         raise ExportError(f"{path}: not a readable table: {first_line(error)}") from error
 
@@ -207,10 +213,10 @@ def _opened(file: Path) -> Iterator[Any]:
         yield reader
 
 
-def _wanted(schema: Any, where: str) -> list[str]:
-    """Return the columns to read: the labels, and the first of `x`, `image`, `text`, or else all others."""
+def _wanted(schema: Any, where: str, others: Sequence[str]) -> list[str]:
+    """Return the columns to read: the labels, and the first of `x`, `image`, `text`, or else all that are no others."""
     label = next((name for name in _LABELS if name in schema.names), None)
-    inputs = [name for name in schema.names if name not in (label, _INDEX)]
+    inputs = [name for name in schema.names if name not in (label, _INDEX, *others)]
     one = next((name for name in _INPUTS if name in inputs), None)
     if label is None or not inputs:
         raise ExportError(

@@ -17,6 +17,8 @@ from edgecascade.types.estimate import curve_table
 
 __all__ = ["configure", "execute"]
 
+_WORST = 3  # classes or groups that are shown
+
 
 def configure(parser: ArgumentParser) -> None:
     """Add the arguments."""
@@ -66,6 +68,8 @@ def _rows(document: CascadeDocument, path: str, inputs: str) -> Iterator[tuple[s
         yield "", "this runtime avoids that there, others must set session.x64quantprecision to 1"
     yield "local", str(document.calibration)
     yield "remote", str(document.remote)
+    if document.effective_n is not None:
+        yield "weights", f"the weighted calibration inputs are worth {document.effective_n:.0f} of equal weight"
     yield "policy", policy.objective
     yield "", f"forward below advantage {policy.threshold:+.4f}; score: {policy.score}; merge: {policy.merge}"
     if policy.costs is not None:
@@ -74,6 +78,9 @@ def _rows(document: CascadeDocument, path: str, inputs: str) -> Iterator[tuple[s
     yield "", f"advantage: {policy.estimate}, {policy.bins} bins{counts}"
     yield "curve", "operating points on the calibration data, which also chose them; expect a little less on new data"
     yield from (("", line) for line in curve_table(document.operating_curve, policy.threshold))
+    if document.groups is not None:
+        yield f"by {document.groups.by}", f"the {min(_WORST, len(document.groups.groups))} that lose most to the remote"
+        yield from (("", line) for line in document.groups.table(_WORST))
     yield from (("advice", sentence) for sentence in policy.advice)
     yield "certificate", str(document.certificate or "none: the accuracies above are estimates")
 
