@@ -1,6 +1,6 @@
 """What this project measures about itself; not installed. Run each as `python -m studies.NAME`, with `--help`.
 
-guarantees: the planned policy against every fixed score, certificates against the true loss, and the temperature fit.
+coverage: intervals, objectives, chances and certificates against known truth, and the speed of the temperature fit.
 corruptions: the flagship's policy on images as a worse camera would take them.
 runtime_costs: what the device pays for `Cascade` rather than a bare session.
 guard: every ratio with a goal, from all of these.

@@ -20,16 +20,8 @@ from edgecascade.benchmarks.pairs.prepared import Prepared
 from edgecascade.benchmarks.ratio import Ratio, ratio
 from edgecascade.benchmarks.report import write_study
 from edgecascade.benchmarks.stored import stored_steps
-from edgecascade.calibration import proportion
-from studies.guarantees import (
-    CertificateDraws,
-    Guarantees,
-    PolicyAtRate,
-    guarantees_steps,
-    measure_guarantees,
-    summarize,
-)
-from studies.outputs import fashion_pair, flagship_pairs
+from studies.coverage import Coverage, Figure, Row, coverage_steps, measure_coverage, summarize
+from studies.populations import ARTIFICIAL, REAL, population_of
 from studies.runtime_costs import (
     LATE_GOAL,
     MEMORY_GOAL,
@@ -41,8 +33,8 @@ from studies.runtime_costs import (
 
 __all__ = ["Check", "Guard", "calibration_checks", "main", "ratio_check", "runtime_checks"]
 
-_RISK = 0.05
-_SPREAD = 1.96  # standard deviations over splits
+_COMPARABLE = "CIFAR-10, comparable"
+_GAIN = "points gained over the better model: at 35%"
 
 
 @dataclass(frozen=True)
@@ -103,26 +95,24 @@ class Guard:
         return "\n".join([*map(str, self.checks), f"{len(self.checks)} goals, {self.missed} missed"])
 
 
-def calibration_checks(found: Guarantees) -> Iterator[Check]:
+def calibration_checks(found: Coverage) -> Iterator[Check]:
     """Yield the goals of calibration: fit, plan and certificate."""
-    fit = found.fit
-    yield ratio_check(
-        "calibration",
-        ratio(
-            f"temperature fit on {fit.n} x {fit.classes} against scikit-learn's",
-            np.array(fit.seconds),
-            np.array(fit.theirs),
-            goal=0.1,
-        ),
-    )
-    yield Check("calibration", "memory of that fit, by the logits' own", fit.memory, None, None, 1, 0.05)
-    for pair, rows in found.policies.items():
-        yield _shortfall(pair, rows, found.splits)
-        if pair == "comparable":
-            yield _gain(rows, found.splits)
-    for pair, draws in found.certificates.items():
-        if pair != "comparable":
-            yield from _certificate(pair, draws[-1])
+    if fit := found.fit:
+        yield ratio_check(
+            "calibration",
+            ratio(
+                f"temperature fit on {fit.n} x {fit.classes} against scikit-learn's",
+                np.array(fit.seconds),
+                np.array(fit.theirs),
+                goal=0.1,
+            ),
+        )
+        yield Check("calibration", "memory of that fit, by the logits' own", fit.memory, None, None, 1, 0.05)
+    for row in found.rows:
+        if row.population in REAL:
+            yield from _policy(row)
+    for figure in found.overall:
+        yield from _range(figure)
 
 
 def runtime_checks(found: RuntimeCosts) -> Iterator[Check]:
@@ -143,28 +133,23 @@ def ratio_check(part: str, found: Ratio) -> Check:
     return Check(part, found.name, found.value, found.low, found.high, found.n, found.goal, better=found.better)
 
 
-def _shortfall(pair: str, rows: list[PolicyAtRate], splits: int) -> Check:
-    worst = min(rows, key=lambda row: row.shortfall)
-    points, spread = -100 * worst.shortfall, 100 * _SPREAD * worst.shortfall_deviation
-    name = f"{pair}: policy below the best fixed score, at worst (offload {worst.offload:.0%})"
-    return Check("calibration", name, points, points - spread, points + spread, splits, 0.2, "points")
+def _policy(row: Row) -> Iterator[Check]:
+    """Yield how far the policy of a built-in pair is below the best fixed score, and above both models."""
+    for figure in row.figures:
+        name, spread = f"{row.population}: {figure.name}", (figure.low, figure.high)
+        if figure.name.startswith("points below the best fixed score"):
+            yield Check("calibration", name, figure.value, *spread, figure.draws, 0.2, "points")
+        if figure.name == _GAIN and row.population == _COMPARABLE:
+            yield Check("calibration", name, figure.value, *spread, figure.draws, 2.0, "points", "higher")
 
 
-def _gain(rows: list[PolicyAtRate], splits: int) -> Check:
-    row = max((row for row in rows if row.offload <= 0.35), key=lambda row: row.accuracy["policy"])
-    gain = 100 * (row.accuracy["policy"] - max(row.local, row.remote))
-    spread = 100 * _SPREAD * row.deviation["policy"]
-    name = f"comparable: above the better model, offload {row.offload:.1%}"
-    return Check("calibration", name, gain, gain - spread, gain + spread, splits, 2.0, "points", "higher")
-
-
-def _certificate(pair: str, draws: CertificateDraws) -> Iterator[Check]:
-    share = proportion(draws.violated / draws.draws, draws.draws)
-    name = f"{pair}: certificates violated, {draws.n} inputs"
-    yield Check("calibration", name, share.value, share.low, share.high, share.n, _RISK)
-    if draws.offload is not None and draws.least:
-        name = f"{pair}: certified offload by the least sufficient, {draws.n} inputs"
-        yield Check("calibration", name, draws.offload / draws.least, None, None, draws.draws, 1.25)
+def _range(figure: Figure) -> Iterator[Check]:
+    """Yield both ends of the goal of a mean over populations, as far as it has them."""
+    name, spread = f"{figure.name}, mean over populations", (figure.low, figure.high)
+    if figure.least is not None and figure.least > 0:
+        yield Check("calibration", name, figure.value, *spread, figure.draws, figure.least, better="higher")
+    if figure.most is not None and figure.most < 1:
+        yield Check("calibration", name, figure.value, *spread, figure.draws, figure.most)
 
 
 def _agreement(flagship: Prepared) -> Ratio:
@@ -180,23 +165,22 @@ def _agreement(flagship: Prepared) -> Ratio:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure what an interrupted run did not, print, and write the three results; return 1 if a goal is missed."""
     parser = ArgumentParser(prog="python -m studies.guard", description=__doc__)
-    parser.add_argument("--splits", type=int, default=50, help="Random splits behind each figure (default: 50).")
-    parser.add_argument("--draws", type=int, default=1000, help="Certificates in each row (default: 1000).")
+    parser.add_argument("--draws", type=int, default=40, help="Draws from each population (default: 40).")
     parser.add_argument("--rounds", type=int, default=200, help="Calls of each timed function (default: 200).")
     parser.add_argument("-o", "--out", type=Path, default=Path("report"), help="The folder (default: report).")
     asked = parser.parse_args(arguments)
-    cache = cache_folder()
-    flagship, pairs = prepare_flagship(Protocol(), cache), (*flagship_pairs(cache), fashion_pair(cache))
-    given = {name: getattr(asked, name) for name in ("rounds", "splits", "draws")}
-    about = {**given, "cascade": sha256_of(flagship.cascade), "outputs": [pair.digest for pair in pairs]}
-    total = STEPS + 1 + guarantees_steps(pairs)
-    command = f"python -m studies.guard --splits {asked.splits} --draws {asked.draws} --rounds {asked.rounds}"
+    cache, names = cache_folder(), (*ARTIFICIAL, *REAL)
+    flagship = prepare_flagship(Protocol(), cache)
+    about = {"rounds": asked.rounds, "draws": asked.draws, "cascade": sha256_of(flagship.cascade)}
+    about |= {name: population_of(name, cache).outputs.digest for name in REAL}
+    total = STEPS + 1 + coverage_steps(names, fits=True)
+    command = f"python -m studies.guard --draws {asked.draws} --rounds {asked.rounds}"
     with stored_steps(asked.out / "steps", about, total) as steps:
         cost = measure_runtime_costs(flagship, steps, rounds=asked.rounds)
         write_study(asked.out / "runtime", "runtime", cost, command=command, summary=str(cost))
         agreement = steps(Ratio, "agreement with LoadGen", lambda: _agreement(flagship))
-        found = measure_guarantees(pairs, steps, splits=asked.splits, draws=asked.draws)
-        write_study(asked.out / "guarantees", "guarantees", found, command=command, summary=summarize(found))
+        found = measure_coverage(names, cache, steps, draws=asked.draws, workers=2, fits=True)
+        write_study(asked.out / "coverage", "coverage", found, command=command, summary=summarize(found))
         guard = Guard((*calibration_checks(found), *runtime_checks(cost), ratio_check("benchmarks", agreement)))
         write_study(asked.out / "guard", "guard", guard, command=command, summary=str(guard))
     print(guard)

@@ -7,7 +7,7 @@ the saved outputs of a real one, and no truth has an error of its own.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +28,7 @@ from edgecascade.calibration import (
 from studies.outputs import PairOutputs, fashion_pair, flagship_pairs, language_pair
 from studies.processes import PROCESSES
 
-__all__ = ["ARTIFICIAL", "REAL", "Followed", "Population", "population_of"]
+__all__ = ["ARTIFICIAL", "RAW", "REAL", "Followed", "Population", "population_of"]
 
 ARTIFICIAL = tuple(process.name for process in PROCESSES)
 REAL = ("CIFAR-10, small > large", "CIFAR-10, comparable", "Fashion-MNIST", "languages")
@@ -134,16 +134,23 @@ class Population:
         reached = (curve.rate[curve.accuracy >= accuracy] for curve in self.curves)
         return min((float(rates.min()) for rates in reached if len(rates)), default=np.inf)
 
+    def merged_right(self, plan: CascadePlan, merge: str) -> NDArray[np.bool_]:
+        """Whether the answer under a merge rule is right once the remote has replied, bool [n]."""
+        if merge == "replace":
+            return self.remote_right
+        seen = self.outputs
+        local, remote = softmax(seen.local, plan.local.temperature), softmax(seen.remote, plan.remote.temperature)
+        ours, theirs = (
+            found.max(axis=1) if model.confidence_map is None else model.confidence_map(found.max(axis=1))
+            for found, model in ((local, plan.local), (remote, plan.remote))
+        )
+        labels = merged_labels(merge, local, remote, local_confidence=ours, remote_confidence=theirs)
+        return np.asarray(labels == seen.labels)
+
     def follow(self, plan: CascadePlan) -> Followed:
         """Return what a plan does on every input."""
-        seen = self.outputs
-        decision = decide(seen.local, plan.rule)
-        if plan.merge == "replace":
-            merged = self.remote_right
-        else:
-            remote = softmax(seen.remote, plan.remote.temperature)
-            merged = merged_labels(plan.merge, decision.probabilities, remote) == seen.labels
-        return Followed(decision.advantage, decision.forward, self.local_right, merged)
+        decision = decide(self.outputs.local, plan.rule)
+        return Followed(decision.advantage, decision.forward, self.local_right, self.merged_right(plan, plan.merge))
 
     def fixed(self, plan: CascadePlan, followed: Followed) -> dict[str, float]:
         """Return the accuracy of forwarding the inputs of the lowest score, at the rate and merge rule of a plan.
@@ -158,7 +165,7 @@ class Population:
         }
 
 
-@cache
+@lru_cache(1)
 def population_of(name: str, folder: Path) -> Population:
     """Return a population by its name in `ARTIFICIAL` or `REAL`; saved outputs are read from, or made in, a folder."""
     for process in PROCESSES:

@@ -60,7 +60,7 @@ class Process:
     sharpness: tuple[float, float] = (1.0, 1.0)
     distortion: float = 1.0
     step: float = 0.0
-    pool: int = 100_000
+    pool: int = 30_000
 
     def __post_init__(self) -> None:
         """Check that the numbers belong together."""
@@ -180,12 +180,12 @@ PROCESSES = (
     Process("very accurate", 1000, 0.989, 0.996),
     Process("nearly perfect", 500, 0.999, 0.9995),
     Process("few inputs", 200, 0.80, 0.92, classes=5, sharpness=(0.7, 1.2)),
-    Process("many inputs", 10_000, 0.90, 0.95, sharpness=(2.0, 1.0)),
+    Process("many inputs", 10_000, 0.90, 0.95, sharpness=(2.0, 1.0), pool=40_000),
     Process("two classes", 2000, 0.85, 0.93, classes=2),
-    Process("hundred classes", 2000, 0.65, 0.85, classes=100, sharpness=(1.5, 1.0), pool=30_000),
-    Process("thousand classes", 2000, 0.60, 0.80, classes=1000, sharpness=(1.2, 1.0), pool=10_000),
+    Process("hundred classes", 2000, 0.65, 0.85, classes=100, sharpness=(1.5, 1.0), pool=20_000),
+    Process("thousand classes", 2000, 0.60, 0.80, classes=1000, sharpness=(1.2, 1.0), pool=8_000),
     Process("tied scores", 1000, 0.80, 0.90, classes=3, step=1.0),
-    Process("weak local", 1000, 0.25, 0.85, classes=100, pool=30_000),
+    Process("weak local", 1000, 0.25, 0.85, classes=100, pool=20_000),
     Process("weak remote", 1000, 0.90, 0.82),
     Process("identical", 1000, 0.85, 0.85, identical=True),
     Process("rare class", 2000, 0.90, 0.95, classes=3, prior=_RARE),

@@ -1,12 +1,14 @@
 """The time of an answer on the device: the head inside the graph, `predict`, and a stream of which a share waits.
 
-Everything is timed against the same model without it, in turn, in one process.
+Everything is timed against the same model without it, in turn, in one process; the temperature fit is timed against
+scikit-learn's.
 """
 
 from __future__ import annotations
 
 import os
 import time
+import tracemalloc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
@@ -19,7 +21,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from edgecascade.benchmarks.ratio import Ratio, medians, ratio
-from edgecascade.calibration import MostAccuracy
+from edgecascade.calibration import MostAccuracy, fit_temperature
 from edgecascade.export import LabelledData, calibrate, local_scores, save_model, unfold
 from edgecascade.export.fold import OUTPUTS
 from edgecascade.export.graph import load_model
@@ -27,7 +29,16 @@ from edgecascade.runtime import Cascade, Deadline
 from edgecascade.runtime.batch import Batch, size
 from edgecascade.runtime.engine import open_session
 
-__all__ = ["Distant", "HeadCost", "measure_head_cost", "measure_hot_path", "measure_stream", "tiny_cascade"]
+__all__ = [
+    "Distant",
+    "FitSpeed",
+    "HeadCost",
+    "compare_fits",
+    "measure_head_cost",
+    "measure_hot_path",
+    "measure_stream",
+    "tiny_cascade",
+]
 
 _GOAL = 1.02  # of the head
 _ALL_LOCAL = -2.0  # below every advantage
@@ -265,3 +276,65 @@ def measure_stream(
         unit="answers/s",
         scale=1.0,
     )
+
+
+@dataclass(frozen=True)
+class FitSpeed:
+    """Both fits on logits [n, classes] in float32.
+
+    Attributes:
+        n: Rows.
+        classes: Columns.
+        seconds: The seconds of each of our runs.
+        theirs: The seconds of each of scikit-learn's runs, in turn with ours.
+        memory: Our peak memory beyond the logits, as a share of theirs.
+        difference: The relative difference of the two temperatures.
+    """
+
+    n: int
+    classes: int
+    seconds: tuple[float, ...]
+    theirs: tuple[float, ...]
+    memory: float
+    difference: float
+
+    @property
+    def ratio(self) -> float:
+        """The median of our time over scikit-learn's, pair by pair."""
+        return float(np.median(np.array(self.seconds) / np.array(self.theirs)))
+
+    def __str__(self) -> str:
+        """Return one line of text."""
+        ours, theirs = (f"{min(all_of_it):.2f} to {max(all_of_it):.2f} s" for all_of_it in (self.seconds, self.theirs))
+        return (
+            f"temperature on {self.n} x {self.classes} float32: {self.ratio:.3f} of scikit-learn's time (goal .1; "
+            f"{ours} against {theirs}, {len(self.seconds)} runs in turn), {self.memory:.1%} of the logits' memory "
+            f"on top (goal 5 %), T differs by {self.difference:.0e}"
+        )
+
+
+def compare_fits(n: int = 50_000, classes: int = 1_000, repeats: int = 5, seed: int = 0) -> FitSpeed:
+    """Fit logits that are 1.7 times too sharp for labels drawn from them."""
+    from sklearn.calibration import _TemperatureScaling
+
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(0, 2, (n, classes)).astype(np.float32)
+    labels = (logits + rng.gumbel(size=logits.shape).astype(np.float32)).argmax(axis=1)
+    logits *= np.float32(1.7)
+    ours, theirs, scaling = [], [], _TemperatureScaling()
+    for _ in range(repeats):
+        ours.append(_seconds(lambda: fit_temperature(logits, labels)))
+        theirs.append(_seconds(lambda: scaling.fit(logits, labels)))
+    tracemalloc.start()
+    temperature = fit_temperature(logits, labels)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return FitSpeed(
+        n, classes, tuple(ours), tuple(theirs), peak / logits.nbytes, abs(temperature * float(scaling.beta_) - 1)
+    )
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start

@@ -1,7 +1,6 @@
 """Three interrupted studies resume without measuring anything twice or losing a figure."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,14 +13,16 @@ from edgecascade.benchmarks.pairs.prepared import Prepared
 from edgecascade.benchmarks.ratio import Ratio
 from edgecascade.export import read_labelled
 from edgecascade.types.estimate import Estimate
-from studies import guarantees, guard, runtime_costs
-from studies.guarantees import CertificateDraws, FitSpeed, PolicyAtRate
+from studies import coverage, guard, runtime_costs
+from studies.coverage import Figure, Row
 from studies.outputs import PairOutputs
-from studies.speed import HeadCost
+from studies.populations import ARTIFICIAL, REAL, Population
+from studies.speed import FitSpeed, HeadCost
 
 T = TypeVar("T")
-STEPS = {"runtime_costs": 7, "guarantees": 1 + 3 * (7 + 3), "guard": 7 + 1 + 31}
-STUDIES: dict[str, Any] = {"runtime_costs": runtime_costs, "guarantees": guarantees, "guard": guard}
+POPULATIONS = len(ARTIFICIAL) + len(REAL)
+STEPS = {"runtime_costs": 7, "coverage": 1 + POPULATIONS, "guard": 7 + 1 + 1 + POPULATIONS}
+STUDIES: dict[str, Any] = {"runtime_costs": runtime_costs, "coverage": coverage, "guard": guard}
 
 
 class _Bench:
@@ -54,18 +55,12 @@ class _Bench:
     def head(self, *_: Any, **__: Any) -> HeadCost:
         return self._measure("head", HeadCost(self._ratio("bound"), self._ratio("run", None)))
 
-    def policies(
-        self, pair: PairOutputs, rates: list[float], *, calibration: int, splits: int
-    ) -> Iterator[PolicyAtRate]:
-        for rate in rates:
-            figures = dict.fromkeys((*guarantees._COLUMNS, "policy"), rate / 3 + calibration / 1e5)
-            what = f"{pair.name} {rate} {calibration} {splits}"
-            row = PolicyAtRate(rate, rate, figures, figures, "margin", 1 / 3, 1e-3, 0.5, 0.75)
-            yield self._measure(what, row)
+    def row(self, name: str, _: Path, seed: int, draws: int, __: Any) -> Row:
+        figures = [Figure("accuracy: local", 0.95 + len(name) / 3e3, 0.93, 0.98, draws, 0.935, 0.99)]
+        return self._measure(f"{name} {seed} {draws}", Row(name, 1000, 1 / 3, 0.75, 0.5, figures))
 
-    def certificates(self, pair: PairOutputs, _: Any, *, n: int, draws: int) -> CertificateDraws:
-        what = f"{pair.name} {n} of {draws}"
-        return self._measure(what, CertificateDraws(n, draws, 0, 1, (1 / n, 0.2), 0.5 + 1 / n, 0.5))
+    def population(self, name: str, _: Path) -> Population:
+        return Population(name, 1000, self.outputs[list(REAL).index(name)])
 
     def fits(self) -> FitSpeed:
         return self._measure("fits", FitSpeed(50, 10, (1 / 3, 0.5), (3.0, 4.0), 0.01, 1e-6))
@@ -81,15 +76,11 @@ def bench(pair: Path, monkeypatch: pytest.MonkeyPatch) -> _Bench:
     bench, test = _Bench(), read_labelled(pair / "test.npz")
     ready = Prepared(pair / "local.onnx", pair / "remote.onnx", test, np.zeros((400, 3), np.float32))
     rng = np.random.default_rng(0)
-    outputs = [
-        PairOutputs(name, _logits(rng), _logits(rng), rng.integers(0, 2, 1000))
-        for name in ("small > large", "comparable", "Fashion-MNIST")
-    ]
+    outputs = [PairOutputs(name, _logits(rng), _logits(rng), rng.integers(0, 2, 1000)) for name in REAL]
     bench.ready, bench.outputs = ready, outputs
     for module, name, instead in (
         *((one, "prepare_flagship", lambda *_: ready) for one in (runtime_costs, guard)),
-        *((one, "flagship_pairs", lambda _: (outputs[0], outputs[1])) for one in (guarantees, guard)),
-        *((one, "fashion_pair", lambda _: outputs[2]) for one in (guarantees, guard)),
+        *((one, "population_of", bench.population) for one in (coverage, guard)),
         (runtime_costs, "measure_hot_path", bench.two_ratios),
         (runtime_costs, "measure_memory", lambda *_: bench.two_estimates("memory")),
         (runtime_costs, "measure_lateness", lambda *_: bench.two_estimates("lateness")),
@@ -97,9 +88,8 @@ def bench(pair: Path, monkeypatch: pytest.MonkeyPatch) -> _Bench:
         (runtime_costs, "measure_stream", lambda *_: bench.one_ratio("stream")),
         (runtime_costs, "measure_import", lambda: bench.one_ratio("import")),
         (guard, "_agreement", lambda _: bench.one_ratio("agreement")),
-        (guarantees, "compare_policies", bench.policies),
-        (guarantees, "draw_certificates", bench.certificates),
-        (guarantees, "compare_fits", bench.fits),
+        (coverage, "_measure", bench.row),
+        (coverage, "compare_fits", bench.fits),
     ):
         monkeypatch.setattr(module, name, instead)
     return bench
@@ -119,7 +109,7 @@ def _results(folder: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5])
-@pytest.mark.parametrize("command", ["runtime_costs", "guarantees", "guard"])
+@pytest.mark.parametrize("command", ["runtime_costs", "coverage", "guard"])
 def test_an_interrupted_run_is_completed_by_the_next(
     command: str, share: float, bench: _Bench, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -148,7 +138,7 @@ def test_an_interrupted_run_is_completed_by_the_next(
 
 
 @pytest.mark.parametrize(
-    ("command", "other"), [("runtime_costs", "--rounds"), ("guarantees", "--splits"), ("guarantees", "--draws")]
+    ("command", "other"), [("runtime_costs", "--rounds"), ("coverage", "--draws"), ("coverage", "--seed")]
 )
 def test_other_arguments_measure_everything(command: str, other: str, bench: _Bench, tmp_path: Path) -> None:
     """The stored steps of a run with default arguments are not used."""
@@ -178,19 +168,17 @@ def test_another_model_measures_everything(
 
 
 @pytest.mark.parametrize("part", ["local", "remote", "labels"])
-def test_other_outputs_measure_everything(
-    part: str, bench: _Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_other_outputs_measure_everything(part: str, bench: _Bench, tmp_path: Path) -> None:
     """A step is stored for every output of both models and every label."""
     bench.stop_after = 5
-    main, arguments = guarantees.main, ["--out", str(tmp_path)]
+    main, arguments = coverage.main, ["--out", str(tmp_path)]
     with pytest.raises(KeyboardInterrupt):
         main(arguments)
     usual = bench.outputs[2]
     values = getattr(usual, part).copy()
     values[-1] += 1
     other = replace(usual, **{part: values})
-    monkeypatch.setattr(guarantees, "fashion_pair", lambda _: other)
+    bench.outputs[2] = other
     bench.stop_after, bench.measured = None, []
     assert main(arguments) == 0
-    assert len(bench.measured) == STEPS["guarantees"]
+    assert len(bench.measured) == STEPS["coverage"]

@@ -15,8 +15,8 @@ from edgecascade.benchmarks.latency.plan import Scenario
 from edgecascade.benchmarks.ratio import Ratio
 from edgecascade.benchmarks.stored import Store, decode, hash_of
 from edgecascade.types.estimate import Estimate
-from studies.guarantees import CertificateDraws, FitSpeed, PolicyAtRate
-from studies.speed import HeadCost
+from studies.coverage import Figure, Row
+from studies.speed import FitSpeed, HeadCost
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,8 @@ def test_decoding_refuses_another_type() -> None:
 _THIRD, _LEAST = 1 / 3, 5e-324
 _ESTIMATE = Estimate(_THIRD, 0.1 + 0.2, 1e300, 7)
 _RATIO = Ratio("a to b", _THIRD, _LEAST, float("inf"), 15, None, 1.0, 3.0, "us", "higher")
-_POLICY = PolicyAtRate(_THIRD, 0.3, {"policy": 0.1 + 0.2}, {"policy": _LEAST}, "margin", -0.0, 1e-17, 0.5, 0.75)
+_FIGURE = Figure("accuracy: local", _THIRD, -0.0, 1e-17, 7, None, _LEAST)
+_ROW = Row("small > large", 1000, _THIRD, 0.1 + 0.2, 2.0, [_FIGURE])
 
 
 @pytest.mark.parametrize(
@@ -87,11 +88,10 @@ _POLICY = PolicyAtRate(_THIRD, 0.3, {"policy": 0.1 + 0.2}, {"policy": _LEAST}, "
         (tuple[Estimate, Estimate], (_ESTIMATE, _ESTIMATE)),
         (tuple[Estimate, ...], (_ESTIMATE,) * 3),
         (tuple[Ratio, Estimate], (_RATIO, _ESTIMATE)),
-        (PolicyAtRate, _POLICY),
-        (dict[int, PolicyAtRate], {5: _POLICY, 1000: _POLICY}),
+        (Row, _ROW),
+        (dict[int, Row], {5: _ROW, 1000: _ROW}),
         (dict[float, list[Estimate]], {_THIRD: [_ESTIMATE], 2.0: []}),
-        (dict[str, list[PolicyAtRate]], {"small > large": [_POLICY]}),
-        (CertificateDraws, CertificateDraws(1000, 20, 3, 1, (_THIRD, 0.1 + 0.2), None, _LEAST)),
+        (dict[str, list[Row]], {"small > large": [_ROW]}),
         (FitSpeed, FitSpeed(50, 10, (_THIRD, 2.0), (3.0,), 1e-9, 0.0)),
     ],
 )

@@ -12,6 +12,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
+from scipy.stats import binom
 
 from edgecascade.calibration import (
     CalibrationError,
@@ -20,6 +21,7 @@ from edgecascade.calibration import (
     negative_log_likelihood,
     softmax,
 )
+from edgecascade.calibration.scaling.temperature import temperature_interval
 
 Sampled = Callable[..., tuple[NDArray[np.float64], NDArray[np.int64]]]
 Problem = tuple[NDArray[np.float64], NDArray[np.int64]]
@@ -273,7 +275,8 @@ def test_the_prior_is_worth_half_an_error(margin: float) -> None:
     record = calibrate_temperature(logits, labels)
     assert (1.0 - softmax(logits, record.temperature).max(axis=1)).sum() == pytest.approx(0.5, rel=0.01)
     assert record.bound == "bounded by a prior worth half an error, as all 500 are right"
-    assert f"T = {record.temperature:.4f} (bounded by a prior" in str(record)
+    assert f"T = {record.temperature:.4f} (0 to " in str(record)
+    assert "; bounded by a prior" in str(record)
     wrong = calibrate_temperature(logits, np.append(labels[:-1], (labels[-1] + 1) % 10))
     assert wrong.bound is None
     assert "bounded" not in str(wrong)
@@ -303,3 +306,52 @@ def test_good_models_are_calibrated_on_few_errors(n: int, margin: float) -> None
         losses.append([negative_log_likelihood(sharpness * fresh, truth, t) for t in (temperature, 1.0)])
     fitted, as_given = np.mean(losses, axis=0)
     assert fitted - best < 0.2 * (as_given - best)
+
+
+def overconfident(n: int, rng: np.random.Generator) -> Problem:
+    """Draw logits that are 1.5 times what they should be."""
+    logits = rng.normal(0.0, 4.0, (n, 4))
+    return 1.5 * logits, (logits + rng.gumbel(size=logits.shape)).argmax(axis=1)
+
+
+def accurate(n: int, rng: np.random.Generator) -> Problem:
+    """Draw a model that is wrong three times in a hundred."""
+    logits = rng.normal(0.0, 20.0, (n, 3))
+    return logits, (logits + rng.gumbel(size=logits.shape)).argmax(axis=1)
+
+
+def heavy_tailed(n: int, rng: np.random.Generator) -> Problem:
+    """Draw errors that no temperature describes: they are rarer than a softmax says, and larger."""
+    logits = rng.normal(0.0, 6.0, (n, 6))
+    return logits, (logits + 1.5 * rng.standard_t(3, size=logits.shape)).argmax(axis=1)
+
+
+@pytest.mark.parametrize("draw", [overconfident, accurate, heavy_tailed])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_interval_of_a_temperature_covers_that_of_the_population(
+    draw: Callable[[int, np.random.Generator], Problem], weighted: bool
+) -> None:
+    """It holds for models that no temperature makes right, and with weights that undo a selection."""
+    logits, labels = draw(200_000, np.random.default_rng(1000))
+    truth, held = fit_temperature(logits, labels), 0
+    for seed in range(150):
+        rng = np.random.default_rng(seed)
+        logits, labels = draw(300, rng)
+        weight = None
+        if weighted:
+            chance = np.where(logits.argmax(axis=1) == labels, 0.7, 0.9)
+            kept = rng.random(300) < chance
+            logits, labels, weight = logits[kept], labels[kept], 1 / chance[kept]
+        low, high = temperature_interval(logits, labels, fit_temperature(logits, labels, weight), weight)
+        held += low <= truth <= high
+    assert binom.cdf(held, 150, 0.95) > 0.001
+
+
+def test_a_model_that_was_never_wrong_may_have_any_lower_temperature() -> None:
+    """The lower end is 0, and the upper one is above the bounded T and finite."""
+    logits = np.random.default_rng(0).normal(0.0, 3.0, (100, 4))
+    found = calibrate_temperature(logits, logits.argmax(axis=1))
+    assert found.temperature_interval is not None
+    low, high = found.temperature_interval
+    assert low == 0.0 < found.temperature < high < np.inf
+    assert f"({low:.4g} to {high:.4g}; bounded" in str(found)

@@ -1,12 +1,31 @@
 """Weights count inputs as often as they say, equal ones change nothing, and a prior moves figures to its population."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgecascade.calibration import CalibrationError, class_weights, effective_size, fit_temperature
+from edgecascade.calibration import (
+    CalibrationError,
+    CertifiedLoss,
+    LeastOffload,
+    MostAccuracy,
+    Objective,
+    advantage_table,
+    class_weights,
+    decide,
+    effective_size,
+    evaluate,
+    fit_isotonic,
+    fit_platt,
+    fit_temperature,
+    merged_labels,
+    operating_points,
+    plan_cascade,
+    softmax,
+)
 from edgecascade.calibration import negative_log_likelihood as nll
 from edgecascade.calibration.certificate import betting_p_value
 from edgecascade.calibration.weights import normalised, scaled_losses
@@ -146,3 +165,94 @@ def test_a_test_of_weighted_losses_keeps_its_level() -> None:
         losses = (rng.random(500) < np.where(labels == 1, 0.5, 0.0)).astype(float)  # 0.1 * 0.5 under the prior
         passed += betting_p_value(scaled_losses(losses, bound, weight), bound) <= 0.05
     assert passed <= 65  # 50 and two standard errors
+
+
+def pair_of_models(n: int, seed: int = 0) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+    """Draw logits of a local model and a remote, and labels, of three classes."""
+    rng = np.random.default_rng(seed)
+    remote = rng.normal(0.0, 3.0, (n, 3))
+    labels = (remote + rng.gumbel(size=remote.shape)).argmax(axis=1)
+    return remote + rng.normal(0.0, 2.0, remote.shape), remote, labels
+
+
+@pytest.mark.parametrize("objective", [MostAccuracy(0.2), LeastOffload(loss=0.05), CertifiedLoss(0.2)], ids=str)
+def test_a_plan_with_equal_weights_is_the_plan_without(objective: Objective) -> None:
+    """Every number in it is the same, bit for bit."""
+    arrays = pair_of_models(900)
+    plain, weighted = (plan_cascade(*arrays, objective, weight=weight) for weight in (None, np.full(900, 7.0)))
+    assert weighted.to_dict() == plain.to_dict()
+
+
+def test_whole_weights_equal_repeated_rows_in_tables_and_curves() -> None:
+    """Edges, means, offload rates and accuracies are those of each input written as often as its weight says."""
+    rng = np.random.default_rng(0)
+    weight = whole(1200)
+    weight[-1] += -weight.sum() % 10  # ten bins of equal weight
+    rows = np.repeat(np.arange(1200), weight)
+    score = rng.permutation(1200).astype(np.float32)
+    local, remote = rng.random(1200) < score / 1200, rng.random(1200) < 0.8
+    weighted = advantage_table(score, local, remote, 10, weight=normalised(weight, 1200))
+    repeated = advantage_table(score[rows], local[rows], remote[rows], 10)
+    np.testing.assert_array_equal(weighted.edges, repeated.edges)
+    np.testing.assert_allclose(weighted.values, repeated.values, atol=1e-6)
+    assert (weighted.values != advantage_table(score, local, remote, 10).values).any()
+    advantage = repeated(score)
+    ours = operating_points(advantage, local, remote, normalised(weight, 1200))
+    theirs = operating_points(advantage[rows], local[rows], remote[rows])
+    for one, other in zip(ours, theirs, strict=True):
+        assert one.threshold == other.threshold
+        assert one.offload_rate == pytest.approx(other.offload_rate)
+        assert one.accuracy == pytest.approx(other.accuracy)
+
+
+def test_whole_weights_equal_repeated_rows_in_metrics() -> None:
+    """ECE, AUROC, NLL, Brier score and accuracy are those of repeated rows; the intervals know that they are not.
+
+    The AURC, a sum over coverages, has more of them with repeated rows.
+    """
+    rng = np.random.default_rng(0)
+    probabilities = rng.dirichlet([1.0, 1.0, 1.0], 600)
+    labels = (probabilities.cumsum(axis=1) > rng.random((600, 1))).argmax(axis=1)
+    weight = whole(600)
+    rows = np.repeat(np.arange(600), weight)
+    weighted, repeated = evaluate(probabilities, labels, weight), evaluate(probabilities[rows], labels[rows])
+    for name in ("accuracy", "nll", "brier", "ece", "auroc", "aurc"):
+        assert weighted[name].value == pytest.approx(repeated[name].value, abs=1e-3 if name == "aurc" else 1e-9)
+        assert weighted[name].high - weighted[name].low > repeated[name].high - repeated[name].low, name
+
+
+def test_whole_weights_equal_repeated_rows_in_calibrators() -> None:
+    """Platt scaling and isotonic regression differ by the size of the sample in their targets alone."""
+    rng = np.random.default_rng(0)
+    score = rng.normal(size=2000)
+    correct, weight = rng.random(2000) < 1 / (1 + np.exp(-2 * score)), whole(2000)
+    rows, at = np.repeat(np.arange(2000), weight), np.linspace(-2, 2, 9)
+    for fit in (fit_platt, fit_isotonic):
+        np.testing.assert_allclose(fit(score, correct, weight)(at), fit(score[rows], correct[rows])(at), atol=2e-3)
+
+
+def test_a_weighted_plan_is_about_the_weighted_population() -> None:
+    """From data with a quarter of hard inputs, weights for 3 % give the figures of such a population.
+
+    The chosen offload rate and accuracy of the population are within the plan's intervals.
+    """
+    rng = np.random.default_rng(1)
+
+    def with_hard(n: int, share: float, seed: int) -> tuple[NDArray[Any], ...]:
+        local, remote, labels = pair_of_models(n, seed)
+        hard = rng.random(n) < share
+        local[hard] = rng.normal(0.0, 3.0, (int(hard.sum()), 3))
+        return local, remote, labels, hard
+
+    local, remote, labels, hard = with_hard(4000, 0.25, 2)
+    found = plan_cascade(local, remote, labels, MostAccuracy(0.2), weight=np.where(hard, 0.03 / 0.25, 0.97 / 0.75))
+    local, remote, labels, _ = with_hard(100_000, 0.03, 3)
+    decision = decide(local, found.rule)
+    merged = merged_labels(found.merge, decision.probabilities, softmax(remote, found.remote.temperature))
+    accuracy = np.mean(np.where(decision.forward, merged, decision.label) == labels)
+    chosen = found.policy.chosen
+    assert chosen.accuracy_band[0] <= accuracy <= chosen.accuracy_band[1]
+    assert chosen.offload_interval[0] <= decision.forward.mean() <= chosen.offload_interval[1]
+    assert found.local.accuracy.low <= np.mean(decision.label == labels) <= found.local.accuracy.high
+    assert found.effective_n is not None
+    assert found.effective_n < 4000

@@ -81,6 +81,28 @@ def test_from_a_torch_module_to_answers(folder: Path, capsys: pytest.CaptureFixt
     assert 0.3 < np.mean([answer.forwarded for answer in answers]) <= 0.65
 
 
+def test_a_file_is_calibrated_for_another_population(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Class frequencies by name and groups of the data reach the file, and `inspect` shows the groups."""
+    calibration = dict(np.load(folder / "calibration.npz"))
+    site = np.where(np.arange(len(calibration["y"])) % 3 == 0, "night", "day")
+    np.savez(folder / "sites.npz", **{**calibration, "names": ["red", "green", "blue"], "site": site})
+    (folder / "prior.json").write_text('{"red": 6, "green": 3, "blue": 1}')
+    arguments = ["--remote", "remote.onnx", "--data", "sites.npz", "--offload-rate", "0.3", "-o", "cascade.onnx"]
+    assert run("calibrate", "corner.onnx", *arguments, "--prior", "prior.json", "--groups", "site") == 0
+    assert re.search(r"site +n  local .*\n +(night|day) ", capsys.readouterr().out)
+    with Cascade.load(folder / "cascade.onnx") as cascade:
+        document = cascade.document
+    assert document.groups is not None
+    assert (document.groups.by, sum(one.n for one in document.groups.groups)) == ("site", len(site))
+    assert document.effective_n is not None
+    assert document.effective_n < len(site)
+    assert run("inspect", "cascade.onnx") == 0
+    shown = capsys.readouterr().out
+    assert "weighted calibration inputs are worth" in shown
+    assert "by site" in shown
+    assert "night" in shown
+
+
 @pytest.mark.parametrize("name", ["ready", "small"])
 def test_a_module_or_its_factory_is_exported(folder: Path, name: str) -> None:
     """A file may name a module or a function that returns one."""

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper
 
 from documents import document_of, some_document
-from edgecascade.calibration import AdvantageTable, Decision, DecisionRule, decide
+from edgecascade.calibration import AdvantageTable, Decision, DecisionRule, decide, routing_score
 from edgecascade.export import ExportError, find_logits, fold, unfold
 from edgecascade.export.fold import rule_of
 from edgecascade.runtime.engine import open_session
+from edgecascade.types.confidence_map import ConfidenceMap
 from edgecascade.types.costs import ErrorCosts
 from edgecascade.types.document import CascadeDocument
 
@@ -300,29 +301,34 @@ def _costs(classes: int, kind: str) -> ErrorCosts:
     return ErrorCosts((rng.uniform(0.5, 20, (classes, classes)) * (1 - np.eye(classes))).tolist())
 
 
-@pytest.mark.parametrize("score", ["confidence", "margin", "entropy"])
+@pytest.mark.parametrize("score", ["confidence", "margin", "entropy", "cost"])
 @pytest.mark.parametrize("kind", ["by class", "matrix"])
 @pytest.mark.parametrize("classes", [2, 3, 33])
 def test_the_label_of_least_expected_cost_is_that_of_the_reference(
     identity: Body, rule: DecisionRule, classes: int, kind: str, score: str
 ) -> None:
-    """Costs change the label and its confidence; score, advantage and decision stay those of the same rule without."""
-    costly = replace(rule, costs=_costs(classes, kind), score=score)
+    """Labels, the probabilities at them, and the decisions agree wherever no two answers cost the same."""
+    costs = _costs(classes, kind)
     logits = np.random.default_rng(0).normal(0, 2, (2000, classes)).astype(np.float32)
+    found = routing_score(score, logits, rule.temperature, costs)
+    edges = np.quantile(found, [0.25, 0.5, 0.75]).astype(np.float32)
+    costly = replace(rule, costs=costs, score=score, table=table_of(edges, rule.table.values))
     with_costs = run(fold_and_open(identity(classes), costly), logits)
-    without = run(fold_and_open(identity(classes), replace(rule, score=score)), logits)
+    without = run(fold_and_open(identity(classes), replace(rule, score="confidence")), logits)
     reference = decide(logits, costly)
-    assert costly.costs is not None
-    least = np.sort(costly.costs.expected(reference.probabilities), axis=1)
-    clear = least[:, 1] - least[:, 0] > 1e-5 * costly.costs.largest
+    least = np.sort(costs.expected(reference.probabilities), axis=1)
+    clear = least[:, 1] - least[:, 0] > 1e-5
     assert clear.mean() > 0.99
     np.testing.assert_array_equal(with_costs.label[clear], reference.label[clear])
     np.testing.assert_allclose(with_costs.confidence[clear], reference.confidence[clear], atol=1e-6)
     at_label = np.take_along_axis(with_costs.probabilities, with_costs.label[:, None], axis=1)[:, 0]
     np.testing.assert_array_equal(with_costs.confidence, at_label)
     assert (with_costs.label != without.label).any()
-    for name in ("advantage", "forward", "probabilities"):
-        np.testing.assert_array_equal(getattr(with_costs, name), getattr(without, name))
+    np.testing.assert_array_equal(with_costs.probabilities, without.probabilities)
+    far = np.abs(found[:, None] - edges).min(axis=1) > 1e-5
+    for name in ("advantage", "forward"):
+        np.testing.assert_array_equal(getattr(with_costs, name)[far], getattr(reference, name)[far])
+    assert len(np.unique(with_costs.advantage)) == 4
 
 
 @pytest.mark.parametrize("kind", ["by class", "matrix"])
@@ -349,6 +355,23 @@ def test_costs_travel_in_the_document_and_leave_the_body_unchanged(
     assert rule_of(model).costs == costly.costs
     assert unfold(model).SerializeToString() == body.SerializeToString()
     assert_equal_labels(open_session(model.SerializeToString()), costly)
+
+
+@pytest.mark.parametrize("kind", ["by class", "matrix"])
+def test_a_confidence_map_applies_to_the_most_probable_class_only(
+    identity: Body, rule: DecisionRule, kind: str
+) -> None:
+    """The map was fitted on largest probabilities; another label keeps its probability as its confidence."""
+    low = ConfidenceMap((0.3, 1.0), (0.2, 0.7))
+    costly = replace(rule, costs=_costs(3, kind), confidence_map=low)
+    model = fold(identity(3), logits="logits", rule=costly, document=document_of(costly))
+    decision, reference = run(open_session(model.SerializeToString()), BATCH), decide(BATCH, costly)
+    chosen = np.take_along_axis(decision.probabilities, decision.label[:, None], axis=1)[:, 0]
+    likeliest = decision.label == BATCH.argmax(axis=1)
+    assert 0.1 < likeliest.mean() < 0.95
+    np.testing.assert_array_equal(decision.confidence[~likeliest], chosen[~likeliest])
+    np.testing.assert_allclose(decision.confidence[likeliest], low(chosen[likeliest]), atol=1e-6)
+    np.testing.assert_allclose(decision.confidence, reference.confidence, atol=1e-6)
 
 
 def assert_equal_labels(session: Any, rule: DecisionRule) -> None:

@@ -35,6 +35,19 @@ def test_an_archive_holds_inputs_labels_and_optional_names(tmp_path: Path) -> No
     assert read_labelled(tmp_path / "e.npz").names == ()
 
 
+def test_other_arrays_of_an_archive_are_read_by_name(tmp_path: Path) -> None:
+    """They are no inputs, and the digest is that of inputs and labels."""
+    np.savez(tmp_path / "d.npz", ids=X, mask=X, y=Y, weight=np.ones(4))
+    data = read_labelled(tmp_path / "d.npz", ("weight",))
+    assert isinstance(data.inputs, dict)
+    assert data.inputs.keys() == {"ids", "mask"}
+    np.testing.assert_array_equal(data.columns["weight"], np.ones(4))
+    np.savez(tmp_path / "e.npz", ids=X, mask=X, y=Y)
+    assert read_labelled(tmp_path / "e.npz").digest == data.digest
+    with pytest.raises(ExportError, match=r"e.npz: expected the array weight beside inputs and labels, got none"):
+        read_labelled(tmp_path / "e.npz", ("weight",))
+
+
 def test_class_folders_give_the_labels(tmp_path: Path) -> None:
     """Classes are numbered in the order of their folders' names; images of different sizes stay a list."""
     for name, grey in (("cat/1.png", 10), ("cat/2.png", 20), ("ant/1.png", 30)):

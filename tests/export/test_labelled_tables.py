@@ -257,3 +257,14 @@ def test_a_hub_name_is_refused_with_instructions(tmp_path: Path, monkeypatch: py
         read_labelled("owner/name")
     with pytest.raises(ExportError, match=r"no such file or folder$"):
         read_labelled(tmp_path / "name")
+
+
+def test_other_columns_are_read_by_name(tmp_path: Path) -> None:
+    """A column that is asked for is no feature."""
+    columns = {"a": [1.0, 2.0, 3.0, 4.0], "b": [5, 6, 7, 8], "label": Y, "site": ["x", "y", "x", "x"]}
+    path = _write(tmp_path / "data.parquet", columns)
+    data = read_labelled(path, ("site",))
+    np.testing.assert_array_equal(data.inputs, [[1, 5], [2, 6], [3, 7], [4, 8]])
+    assert data.columns["site"].tolist() == ["x", "y", "x", "x"]
+    with pytest.raises(ExportError, match=r"data.parquet: expected the array weight"):
+        read_labelled(path, ("site", "weight"))

@@ -61,6 +61,25 @@ def test_the_document_records_the_change(pair: Path, tmp_path: Path) -> None:
     assert document["calibration"] == Cascade.load(pair / "local.onnx").document.to_dict()["calibration"]
 
 
+def test_accuracies_by_class_move_with_the_threshold(pair: Path, tmp_path: Path) -> None:
+    """Each class has the accuracy that its curve has at the new point."""
+    chosen = move_threshold(pair / "local.onnx", tmp_path / "moved.onnx", MostAccuracy(0.1))
+    document = Cascade.load(tmp_path / "moved.onnx").document
+    at = document.operating_curve.index(chosen)
+    assert document.groups is not None
+    assert [one.name for one in document.groups.groups] == ["red", "green", "blue"]
+    for one in document.groups.groups:
+        assert (one.cascade.value, one.cascade.low, one.cascade.high) == one.curve[at]
+
+
+def test_weights_and_groups_need_data(pair: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Along the curve of a file, nothing is measured anew."""
+    out = str(tmp_path / "moved.onnx")
+    for option in (("--weights", "w"), ("--prior", "1,1,1"), ("--groups", "class"), ("--max-group-loss", "0.1")):
+        assert main(["recalibrate", str(pair / "local.onnx"), "--offload-rate", "0.1", "-o", out, *option]) == 2
+        assert "expected --data and --remote with them" in capsys.readouterr().err
+
+
 def test_the_changed_file_verifies(pair: Path, tmp_path: Path) -> None:
     """The golden inputs expect the decisions at the new threshold."""
     move_threshold(pair / "local.onnx", tmp_path / "moved.onnx", MostAccuracy(0.0))

@@ -19,6 +19,7 @@ from edgecascade.export import ExportError, ParityError, export_torch, fold, sav
 from edgecascade.export.converters import convert, quantize_tflite, tflite_graph
 from edgecascade.export.tflite import export_tflite
 from edgecascade.runtime import Cascade, Reason
+from edgecascade.types.costs import ErrorCosts
 
 GOLDEN = Path(__file__).parents[1] / "runtime" / "data" / "colours.tflite"
 EXTREME = [[200, 0, 0], [50, 0, 0], [300, 300, 0], [-np.inf, 0, 0], [np.inf, 0, 0], [1, np.nan, 0], [2, 1, 0]]
@@ -121,6 +122,27 @@ def test_a_failing_converter_is_quoted(pair: Path, tmp_path: Path) -> None:
 
 
 # Tests that run the converter, whose environment takes a minute to install.
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("costs", [(1.0, 20.0, 3.0), ((0.0, 1.0, 2.0), (20.0, 0.0, 9.0), (3.0, 4.0, 0.0))])
+def test_labels_of_least_expected_cost_are_those_of_the_reference(
+    tmp_path: Path, costs: tuple[Any, ...], converter: str
+) -> None:
+    """Costs by class and a matrix survive conversion, and the score `cost` with them."""
+    edges, values = np.array([-0.2, -0.05], np.float32), np.array([-0.3, -0.1, 0.2], np.float32)
+    rule = DecisionRule(1.5, AdvantageTable(edges, values, np.array([9, 9, 9])), -0.1, "cost", ErrorCosts(costs))
+    document = replace(document_of(rule), labels=("a", "b", "c"))
+    save_model(fold(_identity(), logits="logits", rule=rule, document=document), tmp_path / "local.onnx")
+    logits = np.concatenate([EXTREME, np.random.default_rng(0).normal(0, 2, (60, 3))]).astype(np.float32)
+    export_tflite(tmp_path / "local.onnx", tmp_path / "local.tflite", logits, converter=converter)
+    wanted = decide(logits, rule)
+    answers = Cascade.load(tmp_path / "local.tflite").predict_batch(logits)
+    number = ~np.isnan(wanted.confidence)
+    np.testing.assert_array_equal(np.array([a.local.label for a in answers])[number], wanted.label[number])
+    np.testing.assert_allclose([a.local.confidence for a in answers], wanted.confidence, rtol=1e-5)
+    assert [a.reason is not Reason.CONFIDENT for a in answers] == wanted.forward.tolist()
+    assert (wanted.label[number] != logits[number].argmax(axis=1)).any()
 
 
 @pytest.mark.slow

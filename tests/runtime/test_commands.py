@@ -117,7 +117,7 @@ def test_inspect_shows_the_content_of_a_file(pair: Path, capsys: pytest.CaptureF
     shown = capsys.readouterr().out
     heads = re.findall(r"^  ([a-z0-9]+) ", shown, re.MULTILINE)
     assert list(dict.fromkeys(heads)) == [
-        *("input", "classes", "body", "local", "remote", "policy", "curve", "advice", "certificate")
+        *("input", "classes", "body", "local", "remote", "policy", "curve", "by", "advice", "certificate")
     ]
     assert f"{document['calibration']['temperature']:.4f}" in shown
     assert f"{document['policy']['threshold']:+.4f}" in shown

@@ -216,8 +216,7 @@ def _equal_count_edges(
     total = float(sizes.sum())
     starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])  # where each distinct score begins, in sorted order
     cuts = np.arange(1, bins) * total / bins
-    if weight is None:
-        cuts = np.round(cuts)
+    cuts = np.round(cuts) if weight is None else cuts + 10**-_ROUNDING * total  # sums of weights are rounded
     if at is not None and bins > 1 and at < 1:
         exact = at * total + 10**-_ROUNDING
         cuts[np.abs(cuts - exact).argmin()] = exact  # a cut within an input moves down to its start

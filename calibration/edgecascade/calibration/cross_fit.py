@@ -11,7 +11,7 @@ The choice itself is cross-fitted too: the accuracy that is printed for a fold i
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import NamedTuple
 
@@ -134,6 +134,18 @@ class CrossFit:
                 forward[at] = asked
                 right[at] = np.where(asked, seen.merged_correct[rows][:, None], seen.local_correct[rows][:, None])
         return forward, right
+
+    def answered(
+        self, choices: NDArray[np.intp], rates: NDArray[np.float64], *, beyond: bool = False
+    ) -> NDArray[np.int64]:
+        """Return the classes answered, int64 [n, rates], with the arguments of `decisions`."""
+        by_class = [
+            replace(seen, local_correct=seen.answers.local, merged_correct=seen.answers.merged)
+            for seen in self.outcomes
+            if seen.answers is not None
+        ]
+        _, found = replace(self, outcomes=tuple(by_class)).decisions(choices, rates, beyond=beyond)
+        return np.asarray(found, np.int64)
 
     def measured(self, candidate: int, rate: float) -> tuple[NDArray[np.bool_], Correct]:
         """Return which inputs one candidate forwards at an offload rate, bool [n], and the right answers, [n]."""

@@ -18,9 +18,10 @@ from edgecascade.types.costs import ErrorCosts, labels_of
 from edgecascade.types.errors import CalibrationError
 from edgecascade.types.softmax import SMALLEST, softmax
 
-__all__ = ["SCORES", "Decision", "DecisionRule", "decide", "routing_score"]
+__all__ = ["COST_SCORE", "SCORES", "Decision", "DecisionRule", "decide", "routing_score"]
 
 SCORES = ("confidence", "margin", "entropy")
+COST_SCORE = "cost"  # where errors cost differently
 
 
 @dataclass(frozen=True)
@@ -31,10 +32,10 @@ class DecisionRule:
         temperature: T that divides the logits.
         table: the advantage table.
         threshold: inputs whose advantage is below it are forwarded.
-        score: what the table looks up: `confidence`, `margin` or `entropy`, as in `routing_score`.
+        score: what the table looks up: one of the names that `routing_score` takes.
         costs: of the errors, by which the label is chosen; None if all cost the same.
-        confidence_map: from the label's probability to the confidence, which changes no score and no decision; None
-            if the two are the same.
+        confidence_map: from the label's probability, if it is the largest, to the confidence, which changes no score
+            and no decision; None if the two are the same.
     """
 
     temperature: float
@@ -71,8 +72,9 @@ def decide(logits: NDArray[np.floating], rule: DecisionRule) -> Decision:
     label = np.asarray(logits).argmax(axis=1) if rule.costs is None else labels_of(probabilities, rule.costs)
     confidence: NDArray[np.float32] = np.take_along_axis(probabilities, label[:, None], axis=1)[:, 0]
     if rule.confidence_map is not None:
-        confidence = rule.confidence_map(confidence).astype(np.float32)
-    advantage = rule.table(routing_score(rule.score, logits, rule.temperature))
+        largest = confidence == probabilities.max(axis=1)
+        confidence = np.where(largest, rule.confidence_map(confidence).astype(np.float32), confidence)
+    advantage = rule.table(routing_score(rule.score, logits, rule.temperature, rule.costs))
     return Decision(
         label=label.astype(np.int64),
         confidence=confidence,
@@ -82,17 +84,21 @@ def decide(logits: NDArray[np.floating], rule: DecisionRule) -> Decision:
     )
 
 
-def routing_score(name: str, logits: NDArray[np.floating], temperature: float = 1.0) -> NDArray[np.float32]:
+def routing_score(
+    name: str, logits: NDArray[np.floating], temperature: float = 1.0, costs: ErrorCosts | None = None
+) -> NDArray[np.float32]:
     """Return a score float32 [n] of logits [n, classes], in the arithmetic of the cascade graph.
 
     Args:
         name: `confidence`, max softmax(z / T); `margin`, the top-2 log-odds (z_1 - z_2) / T; or `entropy`, the
-            *negative* entropy of softmax(z / T) in nats.
+            *negative* entropy of softmax(z / T) in nats; with costs also `cost`, the *negative* expected cost of the
+            label, as a share of the costliest error.
         logits: floating; a row with a NaN or +inf, or with nothing but -inf, scores NaN.
         temperature: T.
+        costs: of the errors.
 
     Raises:
-        CalibrationError: the name is unknown.
+        CalibrationError: the name is unknown, or is `cost` and there are no costs.
 
     >>> logits = np.array([[2.0, 0.0], [5.0, 0.0]])
     >>> routing_score("margin", logits, temperature=2.0)
@@ -110,4 +116,9 @@ def routing_score(name: str, logits: NDArray[np.floating], temperature: float = 
     if name == "entropy":
         surprise = np.log(np.maximum(probabilities, np.float32(SMALLEST)))
         return np.asarray((probabilities * surprise).sum(axis=1), np.float32)
+    if name == COST_SCORE and costs is not None:
+        least: NDArray[np.float32] = costs.expected(probabilities).min(axis=1)
+        return -least
+    if name == COST_SCORE:
+        raise CalibrationError("score: expected costs of errors with the score `cost`, got none")
     raise CalibrationError(f"score: expected one of {', '.join(SCORES)}, got {name!r}")

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgecascade.calibration.advantage import Correct
 from edgecascade.calibration.chance import chance_of_accuracy, chance_of_estimate, chance_of_loss, chance_of_share
-from edgecascade.types.errors import CalibrationError
+from edgecascade.types.costs import ErrorCosts
+from edgecascade.types.errors import ArgumentError, CalibrationError
 from edgecascade.types.estimate import OperatingPoint, Point
 
 __all__ = ["CertifiedLoss", "LeastCost", "LeastOffload", "MostAccuracy", "Objective", "WhileItHelps"]
@@ -300,39 +301,104 @@ class LeastCost:
         local: cost of one local inference.
         remote: cost of one remote inference.
         transfer: cost of the bytes of one forward.
-        error: cost of one wrong answer.
+        error: cost of one wrong answer; or, where errors cost differently, a cost per true class [classes], the same by
+            class name, a matrix [classes, classes] by true class and answer, or `ErrorCosts`. Labels are then those of
+            least expected cost.
 
     Raises:
-        CalibrationError: a cost is negative or not finite.
+        CalibrationError: a cost is negative or not finite, or the costs of the errors are not of these forms.
+
+    >>> LeastCost(0.0, 1.0, 0.5, [1.0, 20.0]).costs
+    ErrorCosts(values=(1.0, 20.0))
+    >>> LeastCost(0.0, 1.0, 0.5, {"defect": 20.0, "good": 1.0}).for_classes(2, ["good", "defect"]).costs
+    ErrorCosts(values=(1.0, 20.0))
     """
 
     local: float
     remote: float
     transfer: float
-    error: float
+    error: float | Mapping[str, float] | Sequence[float] | Sequence[Sequence[float]] | ErrorCosts
 
     def __post_init__(self) -> None:
-        for name in ("local", "remote", "transfer", "error"):
+        alike = isinstance(self.error, (int, float))
+        for name in ("local", "remote", "transfer", *(["error"] if alike else [])):
             value = getattr(self, name)
             if not 0 <= value < float("inf"):
                 raise CalibrationError(f"{name}: expected a cost of 0 or more, got {value}")
+        if alike or isinstance(self.error, ErrorCosts):
+            return
+        given: Any = self.error
+        try:
+            costs = ErrorCosts(tuple(given.values()) if isinstance(given, Mapping) else given)
+        except ArgumentError as error:
+            raise CalibrationError(f"error: {error}") from error
+        if not isinstance(given, Mapping):
+            object.__setattr__(self, "error", costs)
 
     def __str__(self) -> str:
+        error = f"{self.error:g} per error" if isinstance(self.error, (int, float)) else self._values
         return (
             f"least cost at {self.local:g} per local and {self.remote:g} per remote inference, "
-            f"{self.transfer:g} per transfer and {self.error:g} per error"
+            f"{self.transfer:g} per transfer and {error}"
         )
 
+    @property
+    def costs(self) -> ErrorCosts | None:
+        """The costs of the errors where they differ, else None.
+
+        Raises:
+            CalibrationError: they are given by class name; call `for_classes`.
+        """
+        if isinstance(self.error, Mapping):
+            raise CalibrationError("error: expected costs in the order of the classes, got names; call for_classes")
+        return None if isinstance(self.error, (int, float)) else self._values
+
+    @property
+    def largest_error(self) -> float:
+        """The cost of the costliest error."""
+        return float(self.error) if isinstance(self.error, (int, float)) else self._values.largest
+
+    @property
+    def _values(self) -> ErrorCosts:
+        given: Any = self.error
+        return ErrorCosts(tuple(given.values())) if isinstance(given, Mapping) else given
+
+    def for_classes(self, classes: int, names: Sequence[str] = ()) -> LeastCost:
+        """Return the objective with the costs of the errors in the order of the classes.
+
+        Args:
+            classes: number of classes.
+            names: of the classes; empty if they are not known.
+
+        Raises:
+            CalibrationError: the costs are those of other classes.
+        """
+        costs: Any = self.error
+        if isinstance(costs, Mapping):
+            if set(costs) != set(names):
+                expected = f"expected one for each of {', '.join(names)}" if names else "expected a list, without names"
+                raise CalibrationError(f"error: {expected}, got costs of {', '.join(map(str, costs))}")
+            return replace(self, error=[costs[name] for name in names])
+        if isinstance(costs, ErrorCosts) and costs.classes != classes:
+            raise CalibrationError(f"error: expected the costs of {classes} classes, got those of {costs.classes}")
+        return self
+
     def cost(self, point: Point) -> float:
-        """Return the expected cost per input at a point."""
-        forwarding = point.offload_rate * (self.remote + self.transfer)
-        return self.local + forwarding + (1 - point.accuracy) * self.error
+        """Return the expected cost per input at a point.
+
+        Where errors cost differently and the point has no `cost` of its own, its accuracy counts as 1 - cost of its
+        errors / largest cost.
+        """
+        errors = (1 - point.accuracy) * self.largest_error
+        if isinstance(point, OperatingPoint) and point.cost is not None:
+            errors = point.cost.value
+        return self.local + point.offload_rate * (self.remote + self.transfer) + errors
 
     @property
     def price(self) -> float:
-        """The cost of a forward, in wrong answers."""
-        forward = self.remote + self.transfer
-        return min(forward / self.error, _NEVER_WORTH_IT) if self.error else _NEVER_WORTH_IT * (forward > 0)
+        """The cost of a forward, as a share of the cost of the costliest error."""
+        forward, largest = self.remote + self.transfer, self.largest_error
+        return min(forward / largest, _NEVER_WORTH_IT) if largest else _NEVER_WORTH_IT * (forward > 0)
 
     def largest_rate(self, n: float) -> float:  # noqa: ARG002
         """Return 1."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,11 +14,12 @@ from edgecascade.calibration.advantage import Correct
 from edgecascade.calibration.decision import routing_score
 from edgecascade.calibration.weights import effective_size, normalised, weighted_mean
 from edgecascade.types.confidence_map import ConfidenceMap
+from edgecascade.types.costs import ErrorCosts, labels_of
 from edgecascade.types.errors import CalibrationError
 from edgecascade.types.merge import merged_labels
 from edgecascade.types.softmax import softmax
 
-__all__ = ["Groups", "Outcomes", "Pair"]
+__all__ = ["Answers", "Groups", "Outcomes", "Pair"]
 
 _BLOCK = 1 << 22  # probabilities of a block of rows
 _MOST_GROUPS = 1000
@@ -77,12 +78,29 @@ class Groups:
                 yield name, rows
 
 
+class Answers(NamedTuple):
+    """The classes behind `Outcomes`, int64 [n] each.
+
+    Attributes:
+        true: the true class.
+        local: the local model's label.
+        remote: the remote's own label.
+        merged: the label once the remote has replied.
+    """
+
+    true: NDArray[np.int64]
+    local: NDArray[np.int64]
+    remote: NDArray[np.int64]
+    merged: NDArray[np.int64]
+
+
 @dataclass(frozen=True)
 class Outcomes:
     """Both models under one score and one merge rule.
 
     Where answers are not simply right or wrong, `local_correct`, `remote_correct` and `merged_correct` may be floating
-    [n] in [0, 1], such as a verifier's scores.
+    [n] in [0, 1], such as a verifier's scores. Where errors cost differently, they are 1 - cost / largest cost, and a
+    confidence is 1 - expected cost of the label / largest cost.
 
     Attributes:
         score: float32 [n], the local model's routing score.
@@ -93,6 +111,7 @@ class Outcomes:
         merged_correct: bool [n], whether the answer is right once the remote has replied.
         weight: float64 [n], how much each input counts, above 0 with a mean of 1; None if all count alike.
         groups: the class or group of each input; None if nothing is measured by group.
+        answers: the classes themselves, where errors cost differently; else None.
     """
 
     score: NDArray[np.float32]
@@ -103,6 +122,7 @@ class Outcomes:
     merged_correct: Correct
     weight: NDArray[np.float64] | None = None
     groups: Groups | None = None
+    answers: Answers | None = None
 
     def __getitem__(self, rows: NDArray[np.intp] | NDArray[np.bool_]) -> Outcomes:
         """Return the outcomes of some of the inputs; their weights have a mean of 1 again."""
@@ -116,6 +136,7 @@ class Outcomes:
             merged_correct=self.merged_correct[rows],
             weight=normalised(weight, 0 if weight is None else len(weight)),
             groups=None if self.groups is None else self.groups[rows],
+            answers=None if self.answers is None else Answers(*(column[rows] for column in self.answers)),
         )
 
     def __len__(self) -> int:
@@ -146,6 +167,7 @@ class Pair:
         groups: as in `Outcomes`.
         local_map: from the local model's largest probability to its confidence; None if the two are the same.
         remote_map: likewise, of the remote.
+        costs: of the errors; None if all cost the same.
     """
 
     local_logits: NDArray[np.floating]
@@ -157,6 +179,7 @@ class Pair:
     groups: Groups | None = None
     local_map: ConfidenceMap | None = None
     remote_map: ConfidenceMap | None = None
+    costs: ErrorCosts | None = None
 
     def outcomes(self, score: str, merge: str) -> Outcomes:
         """Return what both models did under a score of `SCORES` and a merge rule of `MERGES`.
@@ -165,22 +188,29 @@ class Pair:
             CalibrationError: one of the names is unknown.
         """
         if score not in self._scores:
-            parts = [routing_score(score, self.local_logits[rows], self.local_temperature) for rows in self._rows]
+            temperature, costs = self.local_temperature, self.costs
+            parts = [routing_score(score, self.local_logits[rows], temperature, costs) for rows in self._rows]
             self._scores[score] = np.concatenate(parts)
         if merge not in self._merged:
-            labels = [self._merged_labels(merge, rows) for rows in self._rows]
-            self._merged[merge] = np.concatenate(labels) == self.labels
-        (local_confidence, local_correct), (remote_confidence, remote_correct) = self._alone
+            self._merged[merge] = np.concatenate([self._merged_labels(merge, rows) for rows in self._rows])
+        (local_confidence, local), (remote_confidence, remote) = self._alone
+        merged = self._merged[merge]
         return Outcomes(
             score=self._scores[score],
             local_confidence=local_confidence,
             remote_confidence=remote_confidence,
-            local_correct=local_correct,
-            remote_correct=remote_correct,
-            merged_correct=self._merged[merge],
+            local_correct=self._correct(local),
+            remote_correct=self._correct(remote),
+            merged_correct=self._correct(merged),
             weight=self.weight,
             groups=self.groups,
+            answers=None if self.costs is None else Answers(self.labels.astype(np.int64), local, remote, merged),
         )
+
+    def _correct(self, answered: NDArray[np.int64]) -> Correct:
+        if self.costs is None:
+            return np.asarray(answered == self.labels)
+        return 1 - self.costs.of(self.labels, answered) / self.costs.largest
 
     def _probabilities(self, rows: slice) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         return (
@@ -194,6 +224,7 @@ class Pair:
             merge,
             local,
             remote,
+            self.costs,
             local_confidence=None if self.local_map is None else self.local_map(local.max(axis=1)),
             remote_confidence=None if self.remote_map is None else self.remote_map(remote.max(axis=1)),
         )
@@ -205,20 +236,21 @@ class Pair:
         return [slice(start, start + step) for start in range(0, len(self.labels), step)]
 
     @cached_property
-    def _alone(self) -> list[tuple[NDArray[np.float32], NDArray[np.bool_]]]:
-        """The confidence of each model, and whether it is right."""
+    def _alone(self) -> list[tuple[NDArray[np.float32], NDArray[np.int64]]]:
+        """The confidence of each model, or 1 - expected cost / largest cost, and its labels."""
         confidence: list[list[NDArray[np.float32]]] = [[], []]
-        correct: list[list[NDArray[np.bool_]]] = [[], []]
+        labels: list[list[NDArray[np.int64]]] = [[], []]
         for rows in self._rows:
             for model, part in enumerate(self._probabilities(rows)):
-                confidence[model].append(part.max(axis=1))
-                correct[model].append(part.argmax(axis=1) == self.labels[rows])
-        return [(np.concatenate(confidence[model]), np.concatenate(correct[model])) for model in (0, 1)]
+                sure = part.max(axis=1) if self.costs is None else 1 - self.costs.expected(part).min(axis=1)
+                confidence[model].append(sure)
+                labels[model].append(labels_of(part, self.costs))
+        return [(np.concatenate(confidence[model]), np.concatenate(labels[model])) for model in (0, 1)]
 
     @cached_property
     def _scores(self) -> dict[str, NDArray[np.float32]]:
         return {}
 
     @cached_property
-    def _merged(self) -> dict[str, NDArray[np.bool_]]:
+    def _merged(self) -> dict[str, NDArray[np.int64]]:
         return {}

@@ -18,17 +18,20 @@ from edgecascade.calibration._checks import check_labelled_logits, check_seed, w
 from edgecascade.calibration.advantage import AdvantageTable, Correct, advantage_intervals
 from edgecascade.calibration.certificate import certify, certify_order
 from edgecascade.calibration.cross_fit import CrossFit, cross_fit, estimate_advantage
-from edgecascade.calibration.decision import SCORES, DecisionRule
+from edgecascade.calibration.decision import COST_SCORE, SCORES, DecisionRule
+from edgecascade.calibration.expected_cost import confusions, priced_curve, saving_words, savings
 from edgecascade.calibration.groups import group_advice, grouped_accuracy, within_groups
-from edgecascade.calibration.objective import CertifiedLoss, LeastOffload, Objective
+from edgecascade.calibration.objective import CertifiedLoss, LeastCost, LeastOffload, Objective
 from edgecascade.calibration.operating_curve import differences, measured_curve, operating_points, shares
 from edgecascade.calibration.outcomes import Groups, Outcomes, Pair
 from edgecascade.calibration.scaling.choice import calibrate_confidence
 from edgecascade.calibration.summary import advise, as_html, as_text, cascade_rows, plan_rows, signed_points
 from edgecascade.calibration.weights import effective_size, normalised
+from edgecascade.types.costs import ErrorCosts
 from edgecascade.types.document import (
     Calibration,
     Certificate,
+    Confusion,
     PolicyRecord,
     Routing,
     calibration_dict,
@@ -63,6 +66,8 @@ class Plan:
         advice: sentences about whether this pair is worth a cascade.
         chance: the probability that the aim of a `LeastOffload` is met; None for another objective.
         groups: accuracy in each class or group, cross-fitted likewise; None without groups.
+        costs: of the errors, where they differ; else None.
+        errors: the costliest kinds of error, where errors cost differently.
     """
 
     table: AdvantageTable
@@ -75,6 +80,8 @@ class Plan:
     advice: tuple[str, ...]
     chance: float | None = None
     groups: GroupedAccuracy | None = None
+    costs: ErrorCosts | None = None
+    errors: tuple[Confusion, ...] = ()
 
     def __str__(self) -> str:
         return as_text(plan_rows(self))
@@ -124,6 +131,7 @@ class CascadePlan:
             self.policy.table,
             self.policy.threshold,
             self.score,
+            self.policy.costs,
             confidence_map=local.confidence_map,
         )
 
@@ -146,6 +154,8 @@ class CascadePlan:
             intervals=policy.intervals,
             considered=self.routing,
             chance=policy.chance,
+            costs=policy.costs,
+            errors=policy.errors or None,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -173,7 +183,7 @@ def plan_cascade(
     labels: NDArray[np.integer],
     objective: Objective,
     *,
-    scores: Sequence[str] = SCORES,
+    scores: Sequence[str] | None = None,
     merges: Sequence[str] = MERGES,
     estimate: str = "auto",
     bins: int | None = None,
@@ -195,8 +205,9 @@ def plan_cascade(
         local_logits: floating [n, classes].
         remote_logits: floating [n, classes], on the same inputs.
         labels: integer [n].
-        objective: `MostAccuracy`, `LeastOffload`, `LeastCost`, `WhileItHelps` or `CertifiedLoss`.
-        scores: routing scores to choose among.
+        objective: `MostAccuracy`, `LeastOffload`, `LeastCost`, `WhileItHelps` or `CertifiedLoss`. With a `LeastCost`
+            whose errors cost differently, labels are those of least expected cost.
+        scores: routing scores to choose among; by default `SCORES`, and also `cost` where errors cost differently.
         merges: merge rules to choose among.
         estimate: of the advantage, as in `estimate_advantage`; `auto` chooses between `monotone`, the plain order of
             the score, and `shrunk`, which must gain more than it by at least one standard error.
@@ -206,7 +217,8 @@ def plan_cascade(
         groups: [n], the group of each input, for accuracies by group; None takes the classes, if there are at most 50.
         max_group_loss: the largest loss of accuracy against the remote within a group: of the estimates, or for a
             `CertifiedLoss` certified with it.
-        names: class names, for accuracies by class; without them, a class is called by its number.
+        names: class names, for accuracies by class and costs by class name; without them, a class is called by its
+            number.
         calibrator: of both confidences, `auto`, `temperature` or `map`, as in `calibrate_confidence`.
         seed: of every random split.
 
@@ -233,6 +245,16 @@ def plan_cascade(
     check_labelled_logits(local_logits, labels)
     check_labelled_logits(remote_logits, labels)
     warnings = warnings_about({"local model": local_logits, "remote": remote_logits}, labels)
+    classes = np.shape(local_logits)[1]
+    if names and len(names) != classes:
+        raise CalibrationError(f"names: expected {classes}, one per class, got {len(names)}")
+    if isinstance(objective, LeastCost):
+        objective = objective.for_classes(classes, names)
+    costs = objective.costs if isinstance(objective, LeastCost) else None
+    if costs is not None and max_group_loss is not None:
+        raise CalibrationError("max_group_loss: expected errors of equal cost with it, got costs by class")
+    if scores is None:
+        scores = SCORES if costs is None else (COST_SCORE, *SCORES)
     weight, groups = normalised(weight, len(labels)), _groups(groups, labels, local_logits.shape[1], names)
     in_order = False
     if isinstance(objective, CertifiedLoss):
@@ -265,6 +287,7 @@ def plan_cascade(
         groups=groups,
         local_map=local.confidence_map,
         remote_map=remote.confidence_map,
+        costs=costs,
     )
     fit = cross_fit(
         lambda score, merge: pair.outcomes(score, merge)[planning],
@@ -281,7 +304,7 @@ def plan_cascade(
     choice = _choose(fit, objective, max_group_loss)
     routing = _routing(fit, choice)
     if not isinstance(objective, CertifiedLoss):
-        policy = _plan(fit, choice, objective, max_group_loss, even_without_gain=even_without_gain)
+        policy = _plan(fit, choice, objective, max_group_loss, even_without_gain=even_without_gain, names=names)
         return CascadePlan(local, remote, routing, policy, None, effective_n, warnings)
     fresh = pair.outcomes(routing[0].score, routing[0].merge)[testing]
     policy, certificate = _certified(fit, choice, fresh, objective, max_group_loss)
@@ -476,6 +499,7 @@ def _plan(
     max_group_loss: float | None = None,
     *,
     even_without_gain: bool = False,
+    names: Sequence[str] = (),
 ) -> Plan:
     seen = fit.outcomes[choice.candidate]
     table = estimate_advantage(seen, fit.candidates[choice.candidate].estimate, fit.bins, at=choice.rate)
@@ -497,8 +521,40 @@ def _plan(
     if gain <= _ROUNDING and choice.rate > 0 and not even_without_gain and points[0] in allowed:
         (shown,) = differences(choice.answers, seen.local_correct[:, None], seen.weight)
         idle = f"cross-fitting shows no gain from it that is worth its cost ({signed_points(shown)} of accuracy, 95 %)"
+        if isinstance(objective, LeastCost):
+            saved = savings(objective, forward[:, 0], choice.answers, seen)[1]
+            words = f"{saved.low:+.3g} to {saved.high:+.3g} saved per input, 95 %"
+            idle = f"cross-fitting shows no gain from it that is worth its cost ({words})"
         position = 0
-    return _with_evidence(fit, choice, table, points, position, str(objective), idle)
+    planned = _with_evidence(fit, choice, table, points, position, str(objective), idle)
+    if not isinstance(objective, LeastCost):
+        return planned
+    asked, right = (forward[:, 0], choice.answers) if position else (np.zeros(len(seen), bool), seen.local_correct)
+    advice = f"the cascade {saving_words(*savings(objective, asked, right, seen))}"
+    if objective.costs is None:
+        return replace(planned, advice=(*planned.advice, advice))
+    planned = replace(planned, advice=(*planned.advice[: position == 0], advice), costs=objective.costs)
+    return _priced(fit, choice, planned, objective.costs, names) if seen.answers is not None else planned
+
+
+def _priced(fit: CrossFit, choice: _Choice, planned: Plan, costs: ErrorCosts, names: Sequence[str]) -> Plan:
+    """Return a plan by costs with accuracies beside them, and with the kinds of error."""
+    seen, position = fit.outcomes[choice.candidate], planned.curve.index(planned.chosen)
+    assert seen.answers is not None
+    true, local, remote, _ = seen.answers
+    rates = np.array([point.offload_rate for point in planned.curve])
+    answered = fit.answered(choice.by_fold * np.ones((len(rates), 1), np.intp), rates, beyond=True)
+    answered[:, position] = fit.answered(choice.by_fold, np.array([choice.rate]))[:, 0] if position else local
+    thresholds = np.array([point.threshold for point in planned.curve], np.float32)
+    curve = priced_curve(planned.curve, planned.table(seen.score)[:, None] < thresholds, answered, seen, costs)
+    right = replace(seen, local_correct=local == true, remote_correct=remote == true)
+    return replace(
+        planned,
+        curve=curve,
+        chosen=curve[position],
+        groups=grouped_accuracy(right, answered == true[:, None], position),
+        errors=confusions(true, (local, answered[:, position], remote), costs, seen.weight, names),
+    )
 
 
 def _certified(
@@ -546,12 +602,11 @@ def _certified_in_order(fit: CrossFit, objective: CertifiedLoss) -> tuple[_Choic
         looks=max(1, len(objective.looks)),
         attempt=objective.planned(len(seen))[0],
     )
-    by_fold, rate = np.zeros((1, fit.stop.shape[1]), np.intp), certificate.offload_rate
-    _, right = fit.decisions(by_fold, np.array([rate]), beyond=True)
-    choice = _Choice(0, by_fold, rate, None, right[:, 0])
-    table = estimate_advantage(seen, "monotone", fit.bins, at=certificate.offload_rate)
+    rate, by_fold = certificate.offload_rate, np.zeros((1, fit.stop.shape[1]), np.intp)
+    table = estimate_advantage(seen, "monotone", fit.bins, at=rate)
     points = _points(seen, table)
-    position = next(one for one, point in enumerate(points) if point.offload_rate >= choice.rate - _ROUNDING)
+    position = next(one for one, point in enumerate(points) if point.offload_rate >= rate - _ROUNDING)
+    choice = _moved(fit, _Choice(0, by_fold, rate, None, seen.local_correct), points[position])
     certificate = replace(certificate, threshold=points[position].threshold)
     words, idle = f"least offload, {certificate}", "the local model alone is certified"
     return choice, _with_evidence(fit, choice, table, points, position, words, idle), certificate
@@ -631,6 +686,12 @@ def _with_evidence(
 def _routing(fit: CrossFit, choice: _Choice) -> tuple[Routing, ...]:
     """Return how every candidate does at the chosen offload rate, on inputs that it was not fitted on."""
     measured = [fit.measured(candidate, choice.rate) for candidate in range(len(fit.candidates))]
+    merits = [seen.mean(right) for seen, (_, right) in zip(fit.outcomes, measured, strict=True)]
+    true = fit.outcomes[0].answers.true if fit.outcomes[0].answers is not None else None
+    if true is not None:  # accuracies beside the costs
+        every = (np.full_like(choice.by_fold, candidate) for candidate in range(len(fit.candidates)))
+        answered = [fit.answered(choices, np.array([choice.rate]))[:, 0] for choices in every]
+        measured = [(forward, one == true) for (forward, _), one in zip(measured, answered, strict=True)]
     weight = fit.outcomes[0].weight
     rates, accuracies = (shares(np.stack(columns, axis=1), weight) for columns in zip(*measured, strict=True))
     found = [
@@ -639,12 +700,12 @@ def _routing(fit: CrossFit, choice: _Choice) -> tuple[Routing, ...]:
             merge=candidate.merge,
             offload_rate=rate.value,
             accuracy=accuracy.value,
-            merit=accuracy.value - fit.price * rate.value,
+            merit=merit - fit.price * rate.value,
             estimate=candidate.estimate,
             offload_interval=(rate.low, rate.high),
             accuracy_interval=(accuracy.low, accuracy.high),
         )
-        for candidate, rate, accuracy in zip(fit.candidates, rates, accuracies, strict=True)
+        for candidate, merit, rate, accuracy in zip(fit.candidates, merits, rates, accuracies, strict=True)
     ]
     chosen = found.pop(choice.candidate)
     return (chosen, *sorted(found, key=lambda one: -one.merit))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from edgecascade.calibration.advantage import Correct
 from edgecascade.calibration.operating_curve import differences
 from edgecascade.calibration.outcomes import Outcomes
-from edgecascade.types.document import Routing
+from edgecascade.types.document import Routing, confusion_rows
 from edgecascade.types.estimate import Estimate, OperatingPoint
 
 if TYPE_CHECKING:
@@ -128,9 +128,12 @@ def cascade_rows(plan: CascadePlan) -> Iterator[tuple[str, str]]:
         yield "warning", sentence
     yield from plan_rows(plan.policy, f"; score: {plan.score}; merge: {plan.merge}")
     if len(plan.routing) > 1:
-        yield "chosen from", f"{len(plan.routing)} candidates (score, merge rule, estimate), by cross-fitted accuracy:"
+        costs = plan.policy.costs
+        by = "accuracy" if costs is None else "cost of errors and forwards"
+        yield "chosen from", f"{len(plan.routing)} candidates (score, merge rule, estimate), by cross-fitted {by}:"
         for name, one in (("best", plan.routing[0]), ("worst", plan.routing[-1])):
-            yield "", f"{name} {one.score}, {one.merge}, {one.estimate}: {_candidate(one)}"
+            cost = "" if costs is None else f"cost {(1 - one.merit) * costs.largest:.3g}, "
+            yield "", f"{name} {one.score}, {one.merge}, {one.estimate}: {cost}{_candidate(one)}"
     if plan.certificate:
         yield "certificate", str(plan.certificate)
 
@@ -146,6 +149,7 @@ def plan_rows(plan: Plan, routing: str = "") -> Iterator[tuple[str, str]]:
     yield "", str(plan.chosen)
     if plan.chance is not None:
         yield "", f"chance of meeting the aim: {plan.chance:.0%}"
+    yield from confusion_rows(plan.errors)
     for sentence in plan.advice:
         yield "advice", sentence
 

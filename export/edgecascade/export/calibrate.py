@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from onnx import ModelProto
 
-from edgecascade.calibration import MERGES, SCORES, CascadePlan, Groups, Objective, plan_cascade
+from edgecascade.calibration import MERGES, CascadePlan, Groups, Objective, plan_cascade
 from edgecascade.export.data import LabelledData, batches, first
 from edgecascade.export.fold import fold, unfold
 from edgecascade.export.graph import load_model, own_inputs, save_model
@@ -113,7 +113,7 @@ def calibrate(
     remote_scores: NDArray[np.floating],
     *,
     objective: Objective,
-    scores: Sequence[str] = SCORES,
+    scores: Sequence[str] | None = None,
     merges: Sequence[str] = MERGES,
     estimate: str = "auto",
     bins: int | None = None,
@@ -139,7 +139,7 @@ def calibrate(
         local_scores: raw scores of the body on that data, from `local_scores`.
         remote_scores: [n, classes], the remote's logits or probabilities on that data.
         objective: the aim of the plan.
-        scores: routing scores to choose among.
+        scores: routing scores to choose among; by default those of `plan_cascade`.
         merges: merge rules to choose among.
         estimate: of the advantage: `monotone`, `shrunk`, `labels`, `confidences` (the paper's rule), or `auto`.
         bins: number of bins of the advantage table; by default 15, or for `monotone` and `shrunk` up to 50.

@@ -17,6 +17,7 @@ from edgecascade.calibration import AdvantageTable, DecisionRule
 from edgecascade.export.graph import Step, keep, opset, renamed, tensor_names
 from edgecascade.export.logits import logits_steps
 from edgecascade.types.confidence_map import ConfidenceMap
+from edgecascade.types.costs import ErrorCosts
 from edgecascade.types.document import GOLDEN_KEY, KEY, MOVED_KEY, CascadeDocument
 from edgecascade.types.errors import ExportError
 from edgecascade.types.softmax import SMALLEST
@@ -114,12 +115,13 @@ def fold(
     for name, value in defaults.items():
         model.graph.initializer.append(numpy_helper.from_array(np.asarray(value, np.float32), name))
         model.graph.input.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, OVERRIDABLE[name]))
-    head = [*_confidence_steps(opset(body), rule), *_SCORES[rule.score], *_DECISION]
+    scoring = _SCORES[rule.score] if rule.score != "cost" else _cost_steps(opset(body), rule.costs)
+    head = [*_confidence_steps(opset(body), rule), *scoring, *_DECISION]
     steps = [*logits_steps(logits, kind, "tiny" if document.source.floor == SMALLEST else "floor"), *head]
     used = {name for _, inputs, _, _ in steps for name in inputs}
     constants = {**_CONSTANTS, "floor": np.array(document.source.floor, np.float32)}
     if rule.costs is not None:
-        constants["costs"] = rule.costs.array
+        constants["costs"] = rule.costs.shares
     for name, value in {**constants, **_map_constants(rule.confidence_map)}.items():
         if name in used:
             model.graph.initializer.append(numpy_helper.from_array(value, f"{INNER}{name}"))
@@ -192,7 +194,7 @@ def _confidence_steps(version: int, rule: DecisionRule) -> list[Step]:
     ]
     if rule.costs is None:
         return [("ArgMax", ["logits"], "label", {"axis": 1, "keepdims": 0}), *calibrated, *_final("largest", rule)]
-    combine, choose = ("Mul", "ArgMax") if rule.costs.array.ndim == 1 else ("MatMul", "ArgMin")
+    combine, choose = ("Mul", "ArgMax") if rule.costs.shares.ndim == 1 else ("MatMul", "ArgMin")
     return [
         *calibrated,
         (combine, ["probabilities", "costs"], "weighted", {}),
@@ -211,12 +213,34 @@ def _final(probability: str, rule: DecisionRule) -> list[Step]:
     """
     if rule.confidence_map is None:
         return [("Squeeze", [probability, "axis"], "confidence", {})]
-    return [
+    mapped: list[Step] = [
         ("Sub", [probability, "map_starts"], "map_past", {}),
         ("Mul", ["map_past", "map_rates"], "map_shares", {}),
         ("Clip", ["map_shares", "zero", "one"], "map_passed", {}),
         ("Mul", ["map_passed", "map_rises"], "map_risen", {}),
-        ("ReduceSum", ["map_risen", "axis"], "confidence", {"keepdims": 0}),
+    ]
+    if rule.costs is None:
+        return [*mapped, ("ReduceSum", ["map_risen", "axis"], "confidence", {"keepdims": 0})]
+    return [  # the map is for the largest probability
+        *mapped,
+        ("ReduceSum", ["map_risen", "axis"], "map_confidence", {"keepdims": 1}),
+        ("Equal", [probability, "largest"], "map_applies", {}),
+        ("Where", ["map_applies", "map_confidence", probability], "map_or_probability", {}),
+        ("Squeeze", ["map_or_probability", "axis"], "confidence", {}),
+    ]
+
+
+def _cost_steps(version: int, costs: ErrorCosts | None) -> list[Step]:
+    """Return the steps from `weighted` to the score `cost`."""
+    if costs is None:
+        raise ExportError("rule: expected costs with the score `cost`, got none")
+    least, attributes = (["weighted"], {"axes": [1]}) if version < 18 else (["weighted", "axis"], {})
+    if costs.shares.ndim == 2:
+        return [("ReduceMin", least, "least", {"keepdims": 1, **attributes}), ("Neg", ["least"], "score", {})]
+    return [
+        ("ReduceMax", least, "answered", {"keepdims": 1, **attributes}),
+        ("ReduceSum", ["weighted", "axis"], "all", {"keepdims": 1}),
+        ("Sub", ["answered", "all"], "score", {}),
     ]
 
 

@@ -85,14 +85,14 @@ def check_parity(
 def expected_decisions(logits: NDArray[np.floating], rule: DecisionRule) -> Expected:
     """Return the decisions of the reference arithmetic on logits [n, classes]."""
     wanted = decide(logits, rule)
-    score = routing_score(rule.score, logits, rule.temperature)
+    score = routing_score(rule.score, logits, rule.temperature, rule.costs)
     edges = np.append(rule.table.edges, np.float32(np.inf))
     with np.errstate(invalid="ignore"):
         distance = np.abs(score[:, None] - edges).min(axis=1) / np.maximum(1.0, np.abs(score))
     from_next = None
     if rule.costs is not None:
         least = np.partition(rule.costs.expected(wanted.probabilities), 1, axis=1)
-        from_next = (least[:, 1] - least[:, 0]) / np.float32(rule.costs.largest)
+        from_next = least[:, 1] - least[:, 0]
     return Expected(
         wanted.label, wanted.confidence, wanted.advantage, wanted.forward, distance.astype(np.float32), from_next
     )

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, numpy_helper
 
-from edgecascade.calibration import CertifiedLoss, LeastOffload, Objective, OperatingPoint
+from edgecascade.calibration import CertifiedLoss, LeastCost, LeastOffload, Objective, OperatingPoint
 from edgecascade.export.calibrate import Calibrated, inner_body, write_cascade
 from edgecascade.export.data import Inputs, LabelledData
 from edgecascade.export.graph import keep, load_model, save_model
@@ -92,7 +92,8 @@ def move_threshold(
 
     Raises:
         ModelFileError: the file is not a cascade model.
-        ExportError: the objective is a `CertifiedLoss`, which needs fresh data.
+        ExportError: the objective is a `CertifiedLoss`, which needs fresh data, or a `LeastCost` with other costs of
+            errors than the file's.
         CalibrationError: no point of the curve serves the objective.
         ParityError: the file does not decide its golden inputs as it should; nothing is written then.
     """
@@ -101,6 +102,10 @@ def move_threshold(
     model = load_model(path)
     session = open_session(path)
     document = read_document(session, path)
+    if isinstance(objective, LeastCost):
+        objective = objective.for_classes(len(document.labels), document.labels)
+        if objective.costs != document.policy.costs:
+            raise ExportError("objective: expected the costs of errors that the file was planned for; call recalibrate")
     n = document.policy.chosen.n if document.effective_n is None else document.effective_n
     measured = document.remote.accuracy.value, n
     chosen = objective.choose(document.operating_curve, *measured)
@@ -111,6 +116,7 @@ def move_threshold(
         threshold=chosen.threshold,
         chosen=chosen,
         advice=(moved,),
+        errors=None,
         chance=objective.chance(chosen, *measured) if isinstance(objective, LeastOffload) else None,
     )
     (threshold,) = (one for one in model.graph.initializer if one.name == "threshold")

@@ -63,14 +63,15 @@ class ErrorCosts:
         object.__setattr__(self, "values", _tuples(array.tolist()))
 
     def __str__(self) -> str:
-        kind = "by class" if self.array.ndim == 1 else "by class and answer"
-        wrong = self.array if self.array.ndim == 1 else self.array[~np.eye(self.classes, dtype=bool)]
-        return f"{wrong.min():g} to {wrong.max():g} {kind}"
+        wide = np.array(self.values)
+        kind = "by true class" if wide.ndim == 1 else "by true class and answer"
+        wrong = wide if wide.ndim == 1 else wide[~np.eye(self.classes, dtype=bool)]
+        return f"{wrong.min():g} to {wrong.max():g} per error, {kind}"
 
     @cached_property
-    def array(self) -> NDArray[np.float32]:
-        """The values as float32 [classes] or [classes, classes]."""
-        return np.array(self.values, np.float32)
+    def shares(self) -> NDArray[np.float32]:
+        """The values as shares of the largest, float32 [classes] or [classes, classes], as they are in the graph."""
+        return np.asarray(np.array(self.values) / self.largest, np.float32)
 
     @property
     def classes(self) -> int:
@@ -83,18 +84,21 @@ class ErrorCosts:
         return float(np.max(self.values))
 
     def expected(self, probabilities: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Return the expected cost of each answer, float32 [n, classes], under probabilities [n, classes]."""
+        """Return the expected cost of each answer under probabilities [n, classes], float32 [n, classes].
+
+        Costs are shares of the largest cost, and so in [0, 1].
+        """
         narrow = np.asarray(probabilities, np.float32)
-        if self.array.ndim == 2:
-            return np.asarray(narrow @ self.array)
-        weighted = narrow * self.array
+        if self.shares.ndim == 2:
+            return np.asarray(narrow @ self.shares)
+        weighted = narrow * self.shares
         return np.asarray(weighted.sum(axis=1, keepdims=True) - weighted)
 
     def labels(self, probabilities: NDArray[np.floating]) -> NDArray[np.int64]:
         """Return the answers of least expected cost, int64 [n], the first of equal ones, as the cascade graph does."""
-        if self.array.ndim == 2:
+        if self.shares.ndim == 2:
             return np.asarray(self.expected(probabilities).argmin(axis=1))
-        return np.asarray((np.asarray(probabilities, np.float32) * self.array).argmax(axis=1))
+        return np.asarray((np.asarray(probabilities, np.float32) * self.shares).argmax(axis=1))
 
     def of(self, true: NDArray[np.integer], answered: NDArray[np.integer]) -> NDArray[np.float64]:
         """Return the costs float64 [n] of answers [n] to inputs whose true classes are [n]."""

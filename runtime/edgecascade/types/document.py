@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -29,6 +29,7 @@ __all__ = [
     "Calibration",
     "CascadeDocument",
     "Certificate",
+    "Confusion",
     "ImagePreprocessing",
     "PolicyRecord",
     "Preprocessing",
@@ -37,6 +38,7 @@ __all__ = [
     "TextPreprocessing",
     "calibration_dict",
     "certificate_dict",
+    "confusion_rows",
     "point_dict",
     "policy_dict",
     "preprocessing_dict",
@@ -133,6 +135,7 @@ class Calibration:
         ece_after: the same at T.
         confidence_map: from the label's probability at T to the confidence; None if the two are the same.
         bound: how T was bounded and why, where every label was right and no finite T is likeliest; otherwise None.
+        temperature_interval: 95 % interval of T; None in a file without it.
     """
 
     method: str
@@ -145,13 +148,16 @@ class Calibration:
     ece_after: Estimate
     confidence_map: ConfidenceMap | None = None
     bound: str | None = None
+    temperature_interval: tuple[float, float] | None = None
 
     def __str__(self) -> str:
         before, after, found = self.ece_before, self.ece_after, self.confidence_map
         knots = "" if found is None else f" and a map of {len(found.knots)} knots"
-        bound = f" ({self.bound})" if self.bound else ""
+        ends = self.temperature_interval
+        interval = "" if ends is None else f"{ends[0]:.4g} to {ends[1]:.4g}"
+        about = f" ({'; '.join(filter(None, (interval, self.bound)))})" if interval or self.bound else ""
         return (
-            f"accuracy {self.accuracy.percent()}, T = {self.temperature:.4f}{knots}{bound} on n = {self.n}, "
+            f"accuracy {self.accuracy.percent()}, T = {self.temperature:.4f}{about}{knots} on n = {self.n}, "
             f"ECE {before.value:.3f} -> {after.value:.3f} ({after.low:.3f} to {after.high:.3f})"
         )
 
@@ -217,6 +223,31 @@ class Routing:
 
 
 @dataclass(frozen=True)
+class Confusion:
+    """How often inputs of one class get the label of another. Rates are among the inputs of the true class.
+
+    Attributes:
+        true: name of the true class.
+        answered: name of the class that was answered.
+        cost: of one such error.
+        local: rate if all inputs are answered locally.
+        cascade: rate under the policy, on inputs that it was not fitted on.
+        remote: rate if the remote answers all inputs.
+    """
+
+    true: str
+    answered: str
+    cost: float
+    local: Estimate
+    cascade: Estimate
+    remote: Estimate
+
+    def __str__(self) -> str:
+        rates = ", ".join(f"{name} {getattr(self, name).percent()}" for name in ("local", "cascade", "remote"))
+        return f"{self.true} answered {self.answered} (cost {self.cost:g}): {rates} of {self.local.n} inputs"
+
+
+@dataclass(frozen=True)
 class PolicyRecord:
     """The policy that was planned, and the evidence for it.
 
@@ -236,6 +267,7 @@ class PolicyRecord:
         considered: every score, merge rule and estimate considered, the chosen one first.
         chance: the probability that an aim of the objective is met; None without one.
         costs: of the errors, by which labels are chosen; None if all cost the same.
+        errors: the costliest kinds of error, where errors cost differently; else None.
     """
 
     score: str
@@ -253,6 +285,7 @@ class PolicyRecord:
     considered: tuple[Routing, ...]
     chance: float | None = None
     costs: ErrorCosts | None = None
+    errors: tuple[Confusion, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -431,6 +464,15 @@ def _without_none(found: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value is not None}
 
 
+def confusion_rows(errors: Sequence[Confusion]) -> Iterator[tuple[str, str]]:
+    """Yield the heading and the text of a line for each kind of error."""
+    classes = {name for one in errors for name in (one.true, one.answered)}
+    two = len(errors) == 2 and len(classes) == 2 and errors[0].true == errors[1].answered
+    for position, one in enumerate(errors):
+        heading = ("missed", "false alarm")[position] if two else "" if position else "errors"
+        yield heading, str(one)
+
+
 def preprocessing_dict(preprocessing: Preprocessing) -> dict[str, Any]:
     """Return a preprocessing as it is in JSON."""
     kind = {"kind": "text"} if isinstance(preprocessing, TextPreprocessing) else {}
@@ -526,6 +568,9 @@ def _calibration(found: Mapping[str, Any]) -> Calibration:
         **{name: _estimate(found[name]) for name in measured},
         confidence_map=ConfidenceMap(_numbers(found["knots"]), _numbers(found["values"])) if mapped else None,
         bound=None if found.get("bound") is None else str(found["bound"]),
+        temperature_interval=(
+            None if found.get("temperature_interval") is None else _two(found["temperature_interval"])
+        ),
     )
 
 
@@ -544,7 +589,14 @@ def _point(found: Mapping[str, Any]) -> OperatingPoint:
         accuracy_band=_two(found["accuracy_band"]),
         n=int(found["n"]),
         loss=None if found.get("loss") is None else _estimate(found["loss"]),
+        cost=None if found.get("cost") is None else _estimate(found["cost"]),
+        cost_band=None if found.get("cost_band") is None else _two(found["cost_band"]),
     )
+
+
+def _confusion(found: Mapping[str, Any]) -> Confusion:
+    rates = (_estimate(found[name]) for name in ("local", "cascade", "remote"))
+    return Confusion(str(found["true"]), str(found["answered"]), float(found["cost"]), *rates)
 
 
 def _groups(found: Mapping[str, Any]) -> GroupedAccuracy:
@@ -607,6 +659,7 @@ def _policy(found: Mapping[str, Any]) -> PolicyRecord:
         ),
         chance=None if found.get("chance") is None else float(found["chance"]),
         costs=None if found.get("costs") is None else ErrorCosts(found["costs"]),
+        errors=None if found.get("errors") is None else tuple(_confusion(one) for one in found["errors"]),
     )
     if record.values is not None and len(record.values) != len(record.counts):
         raise ArgumentError(f"counts: expected {len(record.values)}, one per bin, got {len(record.counts)}")

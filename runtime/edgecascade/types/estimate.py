@@ -56,6 +56,8 @@ class OperatingPoint(Point):
         accuracy_band: of the accuracy at all thresholds of the curve at once, which allows for the choice of one.
         n: number of inputs that it was measured on.
         loss: accuracy of the remote's own answers to all inputs, minus this accuracy; None in a file without it.
+        cost: expected cost of the errors per input, where errors cost differently; else None.
+        cost_band: of the costs at all thresholds of the curve at once.
     """
 
     offload_interval: tuple[float, float]
@@ -63,11 +65,14 @@ class OperatingPoint(Point):
     accuracy_band: tuple[float, float]
     n: int
     loss: Estimate | None = None
+    cost: Estimate | None = None
+    cost_band: tuple[float, float] | None = None
 
     def __str__(self) -> str:
         low, high = self.accuracy_band
+        cost = "" if self.cost is None else f"cost of errors {_cost(self)} per input, "
         return (
-            f"offload {_share(self.offload_rate, self.offload_interval).strip()}, accuracy {self.accuracy:.1%} "
+            f"offload {_share(self.offload_rate, self.offload_interval).strip()}, {cost}accuracy {self.accuracy:.1%} "
             f"({low:.1%} to {high:.1%}, allowing for the choice) on n = {self.n}"
         )
 
@@ -129,7 +134,8 @@ class GroupedAccuracy:
 
 def curve_table(curve: Sequence[OperatingPoint], threshold: float) -> Iterator[str]:
     """Yield the operating curve as a table of about 16 lines; the point of the given threshold is always shown."""
-    yield "threshold   offload rate (95 % interval)   accuracy (95 % interval; at all thresholds at once)"
+    costs = " cost of errors (95 %, at all at once)  " if curve and curve[0].cost is not None else ""
+    yield f"threshold   offload rate (95 % interval)  {costs} accuracy (95 % interval; at all thresholds at once)"
     step = max(1, -(-len(curve) // _LINES))
     for position, point in enumerate(curve):
         chosen = point.threshold == threshold
@@ -137,9 +143,17 @@ def curve_table(curve: Sequence[OperatingPoint], threshold: float) -> Iterator[s
             low, high = point.accuracy_band
             yield (
                 f"{point.threshold:+9.4f}   {_share(point.offload_rate, point.offload_interval):<28}   "
+                f"{f'{_cost(point):<38} ' if costs else ''}"
                 f"{_share(point.accuracy, point.accuracy_interval)[:-1]}; {low:.1%} to {high:.1%})"
                 f"{'  <- chosen' if chosen else ''}"
             )
+
+
+def _cost(point: OperatingPoint) -> str:
+    assert point.cost is not None
+    assert point.cost_band is not None
+    low, high = point.cost_band
+    return f"{point.cost.value:.3g} ({low:.3g} to {high:.3g})"
 
 
 def _share(value: float, interval: tuple[float, float]) -> str:

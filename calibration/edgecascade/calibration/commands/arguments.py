@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from pathlib import Path
 from typing import Any
 
 from edgecascade.calibration.cross_fit import ESTIMATES
-from edgecascade.calibration.decision import SCORES
+from edgecascade.calibration.decision import COST_SCORE, SCORES
 from edgecascade.calibration.objective import (
     CertifiedLoss,
     LeastCost,
@@ -59,7 +61,8 @@ def add_plan_arguments(parser: ArgumentParser, *, required: bool = True) -> None
         type=_costs,
         metavar="L,R,B,X",
         help="Least cost, given the costs of a local inference, a remote inference, the bytes of one forward and a "
-        "wrong answer.",
+        "wrong answer. Where errors cost differently, X is a JSON file with the cost of an error by true class (an "
+        "object by class name, or a list), or a matrix by true class and answer.",
     )
     objective.add_argument(
         "--while-it-helps", action="store_true", help="Forward wherever the remote is expected to do better."
@@ -84,7 +87,7 @@ def add_plan_arguments(parser: ArgumentParser, *, required: bool = True) -> None
         "--offload-rate (default: about that rate).",
     )
     options = (
-        ("--score", SCORES, "Routing score (default auto: cross-fitted)."),
+        ("--score", (*SCORES, COST_SCORE), "Routing score (default auto: cross-fitted)."),
         ("--merge", MERGES, "Merge rule (default auto: cross-fitted)."),
     )
     for name, values, text in options:
@@ -157,7 +160,7 @@ def objective_if_any(arguments: Namespace) -> Objective | None:
 def plan_options(arguments: Namespace) -> dict[str, Any]:
     """Return the other arguments, as `plan_cascade` takes them."""
     return {
-        "scores": SCORES if arguments.score == "auto" else (arguments.score,),
+        "scores": None if arguments.score == "auto" else (arguments.score,),
         "merges": MERGES if arguments.merge == "auto" else (arguments.merge,),
         "estimate": arguments.estimate,
         "bins": arguments.bins,
@@ -180,9 +183,23 @@ def _sizes(text: str) -> tuple[int, ...]:
         raise ArgumentTypeError(f"expected numbers of inputs such as 1500,3000, got {text!r}") from None
 
 
-def _costs(text: str) -> tuple[float, float, float, float]:
+def _costs(text: str) -> tuple[float, float, float, Any]:
+    """Parse four costs, of which the last may be a JSON file with the costs of the errors."""
+    *forwarding, error = text.split(",", 3)
     try:
-        local, remote, transfer, error = (float(part) for part in text.split(","))
+        local, remote, transfer = (float(part) for part in forwarding)
     except ValueError:
-        raise ArgumentTypeError(f"expected four costs such as 0,1,0.2,20, got {text!r}") from None
-    return local, remote, transfer, error
+        raise ArgumentTypeError(f"expected four costs such as 0,1,0.2,20 or 0,1,0.2,FILE, got {text!r}") from None
+    try:
+        return local, remote, transfer, float(error)
+    except ValueError:
+        pass
+    if not Path(error).is_file():
+        raise ArgumentTypeError(f"expected a number or a JSON file as the cost of an error, got {error!r}")
+    try:
+        found = json.loads(Path(error).read_text(encoding="utf-8"))
+    except ValueError:
+        raise ArgumentTypeError(f"{error} is not valid JSON") from None
+    if not isinstance(found, (dict, list)):
+        raise ArgumentTypeError(f"{error}: expected an object by class name, a list or a matrix, got {found!r}")
+    return local, remote, transfer, found

@@ -37,12 +37,14 @@ class SavedPair:
         remote: floating [n, classes].
         labels: int64 [n].
         read: what the outputs were, by `local` and `remote`.
+        names: of the classes; empty if the file has none.
     """
 
     local: NDArray[np.floating]
     remote: NDArray[np.floating]
     labels: NDArray[np.int64]
     read: Mapping[str, Recognised]
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def add_kind_argument(parser: ArgumentParser, option: str, outputs: str) -> None
 
 
 def read_pair(*paths: str | os.PathLike[str], kind: str | None = None, remote_kind: str | None = None) -> SavedPair:
-    """Read the arrays `local` and `remote` [n, classes] and `labels` [n].
+    """Read the arrays `local` and `remote` [n, classes], `labels` [n], and from an .npz file also `names` [classes].
 
     Args:
         paths: one .npz or .parquet file with the three by name, or three .npy files in this order. Both logits and
@@ -92,11 +94,12 @@ def read_pair(*paths: str | os.PathLike[str], kind: str | None = None, remote_ki
         CalibrationError: a file cannot be read, lacks one of the three, or has numbers that may be logits or not.
         ModuleNotFoundError: the file is a .parquet, and pyarrow is not installed.
     """
-    arrays = _read(paths, ("local", "remote", "labels"))
+    arrays = _read(paths, ("local", "remote", "labels"), ("names",))
     _require(arrays, ("local", "remote", "labels"), paths[0])
     local, local_read = _as_logits("local", arrays["local"], kind, "--kind")
     remote, remote_read = _as_logits("remote", arrays["remote"], remote_kind, "--remote-kind")
-    return SavedPair(local, remote, _labels(arrays["labels"]), {"local": local_read, "remote": remote_read})
+    names = tuple(map(str, arrays["names"].tolist())) if "names" in arrays else ()
+    return SavedPair(local, remote, _labels(arrays["labels"]), {"local": local_read, "remote": remote_read}, names)
 
 
 def read_model(

@@ -48,6 +48,7 @@ def execute(arguments: Namespace) -> int:
         outputs.remote,
         outputs.labels,
         objective_of(arguments),
+        names=outputs.names,
         **plan_options(arguments),
         **population,
     )

@@ -15,6 +15,7 @@ from edgecascade.calibration.commands.arguments import share
 from edgecascade.calibration.commands.outputs import read_array
 from edgecascade.calibration.outcomes import Groups
 from edgecascade.calibration.weights import class_weights
+from edgecascade.cli import rare
 from edgecascade.types.errors import CalibrationError
 
 __all__ = ["add_population_arguments", "array_names", "population_options"]
@@ -25,24 +26,28 @@ _CLASSES = "class"  # the groups that need no array
 def add_population_arguments(parser: ArgumentParser) -> None:
     """Add sample weights, class frequencies, groups, and the largest loss within them."""
     population = parser.add_argument_group("population")
-    population.add_argument(
-        "--weights",
-        metavar="NAME",
-        help="Array of sample weights [n] in the data, or an .npy file: numbers above 0, on any scale, by which inputs "
-        "count.",
+    options = (
+        (
+            "--weights",
+            "NAME",
+            "Array of sample weights [n] in the data, or an .npy file: numbers above 0, on any scale, by which inputs "
+            "count.",
+        ),
+        (
+            "--prior",
+            "P",
+            "Class frequencies expected on the device, on any scale: a list such as 0.97,0.03, or a JSON file of an "
+            "object by class name. Inputs are weighted by expected over observed frequency.",
+        ),
+        (
+            "--groups",
+            "NAME",
+            "Array of group numbers or names [n] in the data, or an .npy file, for accuracies by group; or `class` "
+            "(default class, if there are at most 50 classes).",
+        ),
     )
-    population.add_argument(
-        "--prior",
-        metavar="P",
-        help="Class frequencies expected on the device, on any scale: a list such as 0.97,0.03, or a JSON file of an "
-        "object by class name. Inputs are weighted by expected over observed frequency.",
-    )
-    population.add_argument(
-        "--groups",
-        metavar="NAME",
-        help="Array of group numbers or names [n] in the data, or an .npy file, for accuracies by group; or `class` "
-        "(default class, if there are at most 50 classes).",
-    )
+    for name, metavar, text in options:
+        rare(population.add_argument(name, metavar=metavar, help=text))
     population.add_argument(
         "--max-group-loss",
         type=share,

@@ -26,7 +26,14 @@ from edgecascade.types.errors import CalibrationError
 from edgecascade.types.estimate import Estimate
 from edgecascade.types.softmax import softmax
 
-__all__ = ["calibrate_temperature", "fit_temperature", "mean_loss", "negative_log_likelihood", "row_losses"]
+__all__ = [
+    "calibrate_temperature",
+    "fit_temperature",
+    "mean_loss",
+    "negative_log_likelihood",
+    "row_losses",
+    "temperature_interval",
+]
 
 _CHUNK_ELEMENTS = 1 << 16  # 256 kB of float32, which stays in cache
 _FIRST_LOOK = 1000  # rows of the first fit, whose optimum starts the fit on eight times as many, and so on
@@ -34,6 +41,8 @@ _MAX_STEPS = 400
 _STRIDE = float(np.log(4.0))  # in ln(1 / T), of the search for a bounded T
 _LARGEST_SPREAD = 1e150  # its square is still a float64
 _NEWTON_STEPS = 8  # in a row, before a longer stride is tried, which may leave a flat region
+_LONGEST_ARM = 50.0  # of ln T, which stays finite
+_Z = 1.959963984540054  # two-sided 95 % of a normal
 _PRECISION = 3e-5  # relative, of the last step but one: Newton's method squares the error
 
 
@@ -114,6 +123,35 @@ def row_losses(
     return np.concatenate(losses)
 
 
+def temperature_interval(
+    logits: NDArray[np.floating], labels: NDArray[np.integer], temperature: float, weight: ArrayLike | None = None
+) -> tuple[float, float]:
+    """Return the 95 % interval of the T that unlimited inputs would have, given the one fitted to these.
+
+    It is symmetric on a log scale. The variance is the larger of two: that of the sandwich (White, Econometrica 50,
+    1982), which holds although no temperature makes the probabilities right, and that of a right model, which is
+    steadier with few errors. The influence of the most influential input counts once more, because an input like it
+    may be missing. Where every label is right, each smaller T is likelier, and the lower end is 0.
+
+    Args:
+        logits: [n, classes], floating.
+        labels: [n], integer.
+        temperature: T, as `fit_temperature` gives it.
+        weight: [n], numbers above 0 on any scale; None for equal weights.
+    """
+    found, shares = zip(
+        *_row_likelihoods(logits, labels, normalised(weight, len(labels)), 1 / temperature), strict=True
+    )
+    slope, curvature = (np.concatenate(some).astype(np.float64) for some in list(zip(*found, strict=True))[1:])
+    share = np.ones(len(labels)) if shares[0] is None else np.concatenate(shares)
+    squares = (share * slope) ** 2
+    variance = max(float(squares.sum()), float(share**2 @ curvature)) + float(squares.max())
+    information = float(share @ curvature)
+    half = min(_LONGEST_ARM, _Z * float(np.sqrt(variance)) * temperature / information) if information else _LONGEST_ARM
+    low = temperature * float(np.exp(-half)) if (slope > 0).any() else 0.0
+    return low, temperature * float(np.exp(half))
+
+
 def calibrate_temperature(
     logits: NDArray[np.floating], labels: NDArray[np.integer], weight: ArrayLike | None = None
 ) -> Calibration:
@@ -134,6 +172,7 @@ def calibrate_temperature(
         ece_before=calibration_error(softmax(logits).max(axis=1), correct, weight=weight),
         ece_after=calibration_error(softmax(logits, temperature).max(axis=1), correct, weight=weight),
         bound=bound,
+        temperature_interval=temperature_interval(logits, labels, temperature, weight),
     )
 
 
@@ -172,6 +211,14 @@ class _Derivatives(NamedTuple):
     curvature: float
 
 
+class _RowDerivatives(NamedTuple):
+    """The negative log-likelihood of each row at b = 1 / T, and its first and second derivative in b."""
+
+    loss: NDArray[np.floating]
+    slope: NDArray[np.floating]
+    curvature: NDArray[np.floating]
+
+
 def _minimise(
     logits: NDArray[np.floating],
     labels: NDArray[np.integer],
@@ -208,7 +255,15 @@ def _minimise(
 def _likelihood(
     logits: NDArray[np.floating], labels: NDArray[np.integer], weight: NDArray[np.float64] | None, inverse: float
 ) -> _Derivatives:
-    loss = slope = curvature = 0.0
+    rows = _row_likelihoods(logits, labels, weight, inverse)
+    loss, slope, curvature = np.sum([[_sum(one, share) for one in found] for found, share in rows], axis=0)
+    return _Derivatives(float(loss), float(slope), float(curvature))
+
+
+def _row_likelihoods(
+    logits: NDArray[np.floating], labels: NDArray[np.integer], weight: NDArray[np.float64] | None, inverse: float
+) -> Iterator[tuple[_RowDerivatives, NDArray[np.float64] | None]]:
+    """Yield the negative log-likelihoods of some rows at b, with their derivatives, and the rows' weights."""
     power: NDArray[np.floating] = np.empty(0)
     for below, truth, share in _chunks(logits, labels, weight):
         if power.shape != below.shape:
@@ -222,10 +277,8 @@ def _likelihood(
         mean = power.sum(axis=1) / total
         square = np.einsum("ij,ij->i", power, below) / total
         at_label = _pick(below, truth)
-        loss += _sum(np.log(total, dtype=np.float64) - inverse * at_label.astype(np.float64), share)
-        slope += _sum(mean - at_label, share)
-        curvature += _sum(square - mean**2, share)
-    return _Derivatives(loss, slope, curvature)
+        loss = np.log(total, dtype=np.float64) - inverse * at_label.astype(np.float64)
+        yield _RowDerivatives(loss, mean - at_label, square - mean**2), share
 
 
 def _bounded(

@@ -11,7 +11,7 @@ from edgecascade.runtime.engine import open_session, read_document, sessions
 from edgecascade.runtime.golden import compare, read_golden
 from edgecascade.runtime.model_inputs import model_inputs
 from edgecascade.runtime.saturation import unsafe_weights
-from edgecascade.types.document import FORMAT, CascadeDocument
+from edgecascade.types.document import FORMAT, CascadeDocument, confusion_rows
 from edgecascade.types.errors import ModelFileError
 from edgecascade.types.estimate import curve_table
 
@@ -73,7 +73,8 @@ def _rows(document: CascadeDocument, path: str, inputs: str) -> Iterator[tuple[s
     yield "policy", policy.objective
     yield "", f"forward below advantage {policy.threshold:+.4f}; score: {policy.score}; merge: {policy.merge}"
     if policy.costs is not None:
-        yield "", f"labels of least expected cost; errors cost {policy.costs}"
+        yield "", f"labels of least expected cost, at {policy.costs}"
+        yield from confusion_rows(policy.errors or ())
     counts = f" of {min(policy.counts)} to {max(policy.counts)} inputs" if policy.counts else ""
     yield "", f"advantage: {policy.estimate}, {policy.bins} bins{counts}"
     yield "curve", "operating points on the calibration data, which also chose them; expect a little less on new data"
@@ -83,6 +84,8 @@ def _rows(document: CascadeDocument, path: str, inputs: str) -> Iterator[tuple[s
         yield from (("", line) for line in document.groups.table(_WORST))
     yield from (("advice", sentence) for sentence in policy.advice)
     yield "certificate", str(document.certificate or "none: the accuracies above are estimates")
+    if document.certificate is not None:
+        yield "", "while every forwarded input is answered and the policy is this one; Cascade.health() tells"
 
 
 def _verify(path: str, tolerance: float) -> int:
