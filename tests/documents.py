@@ -56,6 +56,7 @@ def document_of(rule: DecisionRule) -> CascadeDocument:
         values=tuple(rule.table.values.tolist()),
         counts=tuple(rule.table.counts.tolist()),
         costs=rule.costs,
+        learned=None if rule.learned is None else (rule.learned.confidence, *rule.learned.classes),
     )
     return replace(made, calibration=replace(made.calibration, temperature=rule.temperature))
 

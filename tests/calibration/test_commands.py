@@ -55,6 +55,17 @@ def run(*arguments: object, command: str = "plan") -> int:
         return int(stop.code or 0)
 
 
+def test_a_certificate_is_tested_at_planned_sizes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of 1,500 inputs the first 1,000 are used; sizes need an objective that is tested."""
+    outputs = folder / "outputs.npz"
+    assert run(outputs, "--certify", "0.1", "--looks", "500,1000,2000") == 0
+    assert "(n = 1000; test 2 of 3 planned)" in capsys.readouterr().out
+    assert run(outputs, "--max-loss", "0.1", "--looks", "500,1000") == 2
+    assert "--looks: expected --certify with it" in capsys.readouterr().err
+    assert run(outputs, "--certify", "0.1", "--looks", "many") == 2
+    assert "expected numbers of inputs such as 1500,3000, got 'many'" in capsys.readouterr().err
+
+
 def test_every_format_of_the_outputs_gives_the_same_plan(folder: Path) -> None:
     """The formats are one archive, three arrays and a parquet table."""
     import pyarrow as pa

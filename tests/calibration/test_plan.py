@@ -312,7 +312,7 @@ def test_the_rule_has_the_fitted_temperatures_and_the_policy(outputs: tuple[NDAr
     assert (plan.rule.score, plan.rule.threshold) == (plan.score, plan.policy.threshold)
     assert decide(local, plan.rule).forward.mean() == plan.policy.chosen.offload_rate
     assert plan.certificate is None
-    assert len(plan.routing) == 18
+    assert len(plan.routing) == 21
 
 
 def test_a_plan_holds_on_new_inputs(outputs: tuple[NDArray[Any], ...]) -> None:

@@ -182,7 +182,7 @@ def test_a_certificate_can_be_requested(capsys: pytest.CaptureFixture[str]) -> N
     assert run("calibrate", *arguments, "--certify", "0.2", "--risk", "0.1") == 0
     assert "certificate loss against asking the remote always at most 20.0%" in capsys.readouterr().out
     assert run("calibrate", *arguments, "--certify", "0.0001") == 2
-    assert "edgecascade: certificate: 400 inputs do not show" in capsys.readouterr().err
+    assert "edgecascade: certificate: 600 inputs do not show a loss of at most 0.01%" in capsys.readouterr().err
 
 
 def test_the_body_is_not_overwritten(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper
 
 from documents import document_of, some_document
-from edgecascade.calibration import AdvantageTable, Decision, DecisionRule, decide, routing_score
+from edgecascade.calibration import AdvantageTable, Decision, DecisionRule, LearnedScore, decide, routing_score
 from edgecascade.export import ExportError, find_logits, fold, unfold
 from edgecascade.export.fold import rule_of
 from edgecascade.runtime.engine import open_session
@@ -377,3 +377,26 @@ def test_a_confidence_map_applies_to_the_most_probable_class_only(
 def assert_equal_labels(session: Any, rule: DecisionRule) -> None:
     """Assert that the graph gives the labels of the reference on a batch without ties."""
     np.testing.assert_array_equal(run(session, BATCH).label, decide(BATCH, rule).label)
+
+
+def test_a_learned_score_is_folded_and_read_back(identity: Body) -> None:
+    """Graph and reference look up the same advantage, and the rule in the file is the one that was folded."""
+    rng = np.random.default_rng(0)
+    score = LearnedScore(0.5, tuple(rng.normal(size=5).astype(np.float32).tolist()))
+    logits = rng.normal(0, 3, (200, 5)).astype(np.float32)
+    order = np.sort(routing_score("learned", logits, 1.5, learned=score))
+    edges = (order[50:200:50] + order[49:199:50]) / 2
+    rule = DecisionRule(
+        1.5,
+        table_of(edges.astype(np.float32), np.array([-0.4, 0.1, -0.1, 0.3], np.float32)),
+        0.0,
+        score="learned",
+        learned=score,
+    )
+    model = fold(identity(5), logits="logits", rule=rule, document=document_of(rule))
+    graph = run(open_session(model.SerializeToString()), logits)
+    reference = decide(logits, rule)
+    np.testing.assert_array_equal(graph.advantage, reference.advantage)
+    np.testing.assert_array_equal(graph.forward, reference.forward)
+    assert 0 < reference.forward.sum() < len(logits)
+    assert rule_of(model).learned == score

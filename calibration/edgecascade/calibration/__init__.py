@@ -15,7 +15,7 @@ from edgecascade.calibration.advantage import (
 from edgecascade.calibration.certificate import certify, certify_order, sample_size
 from edgecascade.calibration.confidence import ConfidenceFunction, Verifier, mean_log_probability, relate
 from edgecascade.calibration.cross_fit import ESTIMATES, estimate_advantage
-from edgecascade.calibration.decision import SCORES, Decision, DecisionRule, decide, routing_score
+from edgecascade.calibration.decision import LEARNED, SCORES, Decision, DecisionRule, decide, routing_score
 from edgecascade.calibration.intervals import (
     accuracy_interval,
     mean,
@@ -25,6 +25,7 @@ from edgecascade.calibration.intervals import (
     quantile,
     simultaneous_band,
 )
+from edgecascade.calibration.learned_score import LearnedScore, fit_learned_score
 from edgecascade.calibration.metrics import (
     Reliability,
     calibration_error,
@@ -73,6 +74,7 @@ from edgecascade.types.softmax import are_probabilities, softmax
 __all__ = [
     "CALIBRATORS",
     "ESTIMATES",
+    "LEARNED",
     "MERGES",
     "SCORES",
     "AdvantageTable",
@@ -87,6 +89,7 @@ __all__ = [
     "DecisionRule",
     "Estimate",
     "Groups",
+    "LearnedScore",
     "LeastCost",
     "LeastOffload",
     "MostAccuracy",
@@ -121,6 +124,7 @@ __all__ = [
     "evaluate_scores",
     "expected_calibration_error",
     "fit_isotonic",
+    "fit_learned_score",
     "fit_platt",
     "fit_temperature",
     "mean",

@@ -340,8 +340,8 @@ def _refuse(losses: NDArray[np.float64], claim: _Claim, risk: float, looks: int,
         said += "; a test of data that includes these would break the risk, unless planned from the start (looks)"
     raise CalibrationError(
         f"certificate: {n} inputs{f' of {claim.name}' if claim.name else ''}{_worth(size, n)} do not show a loss of at "
-        f"most {claim.bound:.1%} with probability {100 * (1 - risk):g}% for any cascade that answers some inputs "
-        f"locally; {said}"
+        f"most {100 * claim.bound:.3g}% with probability {100 * (1 - risk):g}% for any cascade that answers "
+        f"some inputs locally; {said}"
     )
 
 

@@ -25,6 +25,8 @@ from edgecascade.calibration.advantage import (
     monotone_advantage_table,
     shrunk_advantage_table,
 )
+from edgecascade.calibration.decision import LEARNED
+from edgecascade.calibration.learned_score import LearnedScore
 from edgecascade.calibration.objective import CertifiedLoss, LeastOffload, Objective
 from edgecascade.calibration.operating_curve import operating_points
 from edgecascade.calibration.outcomes import Outcomes
@@ -41,7 +43,7 @@ class Candidate(NamedTuple):
     """What a plan chooses among.
 
     Attributes:
-        score: routing score, one of `SCORES`.
+        score: routing score, one of `SCORES` or `learned`.
         merge: merge rule, one of `MERGES`.
         estimate: of the advantage, one of `ESTIMATES`.
     """
@@ -63,6 +65,7 @@ class CrossFit:
         fold: intp [n], the fold of each input.
         place: float64 [candidates, n], in (0, 1), the place of each input in its fold's order of forwarding.
         stop: float64 [candidates, folds], the offload rate beyond which a candidate forwards nothing in a fold.
+        learned: the score of each candidate that learns one, fitted to all inputs; None for the others.
     """
 
     candidates: tuple[Candidate, ...]
@@ -72,6 +75,7 @@ class CrossFit:
     fold: NDArray[np.intp]
     place: NDArray[np.float64]
     stop: NDArray[np.float64]
+    learned: tuple[LearnedScore | None, ...]
 
     @property
     def weight(self) -> NDArray[np.float64]:
@@ -82,15 +86,16 @@ class CrossFit:
     def choices(self, rates: NDArray[np.float64]) -> NDArray[np.intp]:
         """Return the best candidate at each offload rate, intp [rates, folds + 1].
 
-        Column k has the candidate that all folds but k choose, the last column the one that all choose. Another
-        estimate than `monotone` is chosen if it gains more than the best monotone one by at least one standard error
-        of the difference.
+        Column k has the candidate that all folds but k choose, the last column the one that all choose. A
+        learned score, or an estimate other than the first, such as `shrunk` beside `monotone`, is chosen if it gains
+        more than the best of the plainer ones by at least one standard error of the difference.
 
         Args:
             rates: offload rates, ascending.
         """
         gains = self._gains(rates)
-        plain = np.array([candidate.estimate == "monotone" for candidate in self.candidates])
+        plainest_estimate = self.candidates[0].estimate
+        plain = np.array([one.estimate == plainest_estimate and one.score != LEARNED for one in self.candidates])
         every = gains.sum(axis=1, keepdims=True)
         sums = np.concatenate([every - gains, every], axis=1)
         found: NDArray[np.intp] = sums.argmax(axis=0).T
@@ -171,11 +176,14 @@ class CrossFit:
         return found
 
     def _shown(self, best: int, rival: int, rate: float, rows: NDArray[np.bool_]) -> bool:
-        """Return whether one candidate gains more than another by at least one standard error on some inputs."""
-        first, second = (self._worth(one) * self.measured(one, rate)[0] for one in (best, rival))
-        difference = (first - second)[rows]
-        error = np.sqrt(np.sum((difference - difference.mean()) ** 2))
-        return bool(difference.sum() > error)
+        """Return whether one candidate gains more than another by at least one standard error on some inputs.
+
+        The gain is that at an offload rate, or the mean over all rates: an order that is better as a whole is more
+        likely to be better at this rate, too.
+        """
+        at_rate = [self._worth(one) * self.measured(one, rate)[0] for one in (best, rival)]
+        over_all = [self._worth(one) * (1 - self.place[one]) for one in (best, rival)]
+        return any(_exceeds((first - second)[rows]) for first, second in (at_rate, over_all))
 
 
 def cross_fit(
@@ -204,7 +212,12 @@ def cross_fit(
     """
     if estimate not in ("auto", *ESTIMATES):
         raise CalibrationError(f"estimate: expected auto or one of {', '.join(ESTIMATES)}, got {estimate!r}")
-    candidates = [Candidate(*names) for names in product(scores, merges, _AUTO if estimate == "auto" else (estimate,))]
+    estimates = _AUTO if estimate == "auto" else (estimate,)
+    candidates = [
+        Candidate(score, merge, one)
+        for score, merge, one in product(scores, merges, estimates)
+        if score != LEARNED or one == estimates[0]  # a learned score rises with the advantage already
+    ]
     seen = [outcomes(candidate.score, candidate.merge) for candidate in candidates]
     n = len(seen[0])
     fold = np.random.default_rng(seed).permutation(n) % _FOLDS
@@ -213,9 +226,13 @@ def cross_fit(
         fitting, judging = np.flatnonzero(fold != part), np.flatnonzero(fold == part)
         for position, candidate in enumerate(candidates):
             fitted, judged = seen[position][fitting], seen[position][judging]
+            learned = fitted.learn_score()
+            fitted, judged = fitted.scored(learned), judged.scored(learned)
             table, stop[position, part] = _fitted(fitted, candidate.estimate, bins, objective, n)
             place[position, judging] = _places(table(judged.score), judged, (part + 0.5) / _FOLDS)
-    return CrossFit(tuple(candidates), tuple(seen), bins, objective.price, fold, place, stop)
+    scores_of_all = tuple(one.learn_score() for one in seen)
+    scored = tuple(one.scored(learned) for one, learned in zip(seen, scores_of_all, strict=True))
+    return CrossFit(tuple(candidates), scored, bins, objective.price, fold, place, stop, scores_of_all)
 
 
 def estimate_advantage(
@@ -260,6 +277,11 @@ def _fitted(
         return table, 1.0
     curve = operating_points(table(outcomes.score), outcomes.local_correct, outcomes.merged_correct, outcomes.weight)
     return table, objective.choose(curve, outcomes.mean(outcomes.remote_correct), n).offload_rate
+
+
+def _exceeds(difference: NDArray[np.float64]) -> bool:
+    """Return whether a sum of differences [n] is above its standard error."""
+    return bool(difference.sum() > np.sqrt(np.sum((difference - difference.mean()) ** 2)))
 
 
 def _places(advantage: NDArray[np.float32], outcomes: Outcomes, offset: float) -> NDArray[np.float64]:

@@ -2,7 +2,8 @@
 
 A routing score orders inputs by how sure the local model is; higher is surer. Confidence is the score of Hao et al.,
 arXiv 2601.07965. The margin looks at the two likeliest classes, the entropy at all of them. Which one finds the local
-model's errors best depends on the model and is chosen on calibration data.
+model's errors best depends on the model and is chosen on calibration data. A learned score is fitted to where the
+remote does better.
 """
 
 from __future__ import annotations
@@ -13,15 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecascade.calibration.advantage import AdvantageTable
+from edgecascade.calibration.learned_score import LearnedScore
 from edgecascade.types.confidence_map import ConfidenceMap
 from edgecascade.types.costs import ErrorCosts, labels_of
 from edgecascade.types.errors import CalibrationError
 from edgecascade.types.softmax import SMALLEST, softmax
 
-__all__ = ["COST_SCORE", "SCORES", "Decision", "DecisionRule", "decide", "routing_score"]
+__all__ = ["COST_SCORE", "LEARNED", "SCORES", "Decision", "DecisionRule", "decide", "routing_score"]
 
 SCORES = ("confidence", "margin", "entropy")
 COST_SCORE = "cost"  # where errors cost differently
+LEARNED = "learned"  # the score that a plan fits; the others are fixed
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,7 @@ class DecisionRule:
         costs: of the errors, by which the label is chosen; None if all cost the same.
         confidence_map: from the label's probability, if it is the largest, to the confidence, which changes no score
             and no decision; None if the two are the same.
+        learned: the learned score; None with another score.
     """
 
     temperature: float
@@ -44,6 +48,7 @@ class DecisionRule:
     score: str = "confidence"
     costs: ErrorCosts | None = None
     confidence_map: ConfidenceMap | None = None
+    learned: LearnedScore | None = None
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,7 @@ def decide(logits: NDArray[np.floating], rule: DecisionRule) -> Decision:
     if rule.confidence_map is not None:
         largest = confidence == probabilities.max(axis=1)
         confidence = np.where(largest, rule.confidence_map(confidence).astype(np.float32), confidence)
-    advantage = rule.table(routing_score(rule.score, logits, rule.temperature, rule.costs))
+    advantage = rule.table(routing_score(rule.score, logits, rule.temperature, rule.costs, rule.learned))
     return Decision(
         label=label.astype(np.int64),
         confidence=confidence,
@@ -85,20 +90,25 @@ def decide(logits: NDArray[np.floating], rule: DecisionRule) -> Decision:
 
 
 def routing_score(
-    name: str, logits: NDArray[np.floating], temperature: float = 1.0, costs: ErrorCosts | None = None
+    name: str,
+    logits: NDArray[np.floating],
+    temperature: float = 1.0,
+    costs: ErrorCosts | None = None,
+    learned: LearnedScore | None = None,
 ) -> NDArray[np.float32]:
     """Return a score float32 [n] of logits [n, classes], in the arithmetic of the cascade graph.
 
     Args:
         name: `confidence`, max softmax(z / T); `margin`, the top-2 log-odds (z_1 - z_2) / T; or `entropy`, the
             *negative* entropy of softmax(z / T) in nats; with costs also `cost`, the *negative* expected cost of the
-            label, as a share of the costliest error.
+            label, as a share of the costliest error; and with a learned score `learned`.
         logits: floating; a row with a NaN or +inf, or with nothing but -inf, scores NaN.
         temperature: T.
         costs: of the errors.
+        learned: the learned score.
 
     Raises:
-        CalibrationError: the name is unknown, or is `cost` and there are no costs.
+        CalibrationError: the name is unknown, or what its score is computed from is missing.
 
     >>> logits = np.array([[2.0, 0.0], [5.0, 0.0]])
     >>> routing_score("margin", logits, temperature=2.0)
@@ -116,6 +126,8 @@ def routing_score(
     if name == "entropy":
         surprise = np.log(np.maximum(probabilities, np.float32(SMALLEST)))
         return np.asarray((probabilities * surprise).sum(axis=1), np.float32)
+    if name == LEARNED and learned is not None:
+        return learned(probabilities)
     if name == COST_SCORE and costs is not None:
         least: NDArray[np.float32] = costs.expected(probabilities).min(axis=1)
         return -least

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecascade.calibration.advantage import Correct
-from edgecascade.calibration.decision import routing_score
+from edgecascade.calibration.decision import LEARNED, routing_score
+from edgecascade.calibration.learned_score import LearnedScore, fit_learned_score
 from edgecascade.calibration.weights import effective_size, normalised, weighted_mean
 from edgecascade.types.confidence_map import ConfidenceMap
 from edgecascade.types.costs import ErrorCosts, labels_of
@@ -112,6 +113,7 @@ class Outcomes:
         weight: float64 [n], how much each input counts, above 0 with a mean of 1; None if all count alike.
         groups: the class or group of each input; None if nothing is measured by group.
         answers: the classes themselves, where errors cost differently; else None.
+        probabilities: float32 [n, classes], the local model's, for a score that is still to be learned; else None.
     """
 
     score: NDArray[np.float32]
@@ -123,6 +125,7 @@ class Outcomes:
     weight: NDArray[np.float64] | None = None
     groups: Groups | None = None
     answers: Answers | None = None
+    probabilities: NDArray[np.float32] | None = None
 
     def __getitem__(self, rows: NDArray[np.intp] | NDArray[np.bool_]) -> Outcomes:
         """Return the outcomes of some of the inputs; their weights have a mean of 1 again."""
@@ -137,11 +140,24 @@ class Outcomes:
             weight=normalised(weight, 0 if weight is None else len(weight)),
             groups=None if self.groups is None else self.groups[rows],
             answers=None if self.answers is None else Answers(*(column[rows] for column in self.answers)),
+            probabilities=None if self.probabilities is None else self.probabilities[rows],
         )
 
     def __len__(self) -> int:
         """Return the number of inputs."""
         return len(self.score)
+
+    def learn_score(self) -> LearnedScore | None:
+        """Return the score that is fitted to these inputs; None if none is to be learned."""
+        if self.probabilities is None:
+            return None
+        return fit_learned_score(self.probabilities, self.local_correct, self.merged_correct, self.weight)
+
+    def scored(self, learned: LearnedScore | None) -> Outcomes:
+        """Return the outcomes under a learned score; None leaves them as they are."""
+        if learned is None or self.probabilities is None:
+            return self
+        return replace(self, score=learned(self.probabilities))
 
     @property
     def size(self) -> float:
@@ -184,12 +200,15 @@ class Pair:
     def outcomes(self, score: str, merge: str) -> Outcomes:
         """Return what both models did under a score of `SCORES` and a merge rule of `MERGES`.
 
+        Under `learned` the score is still to be learned: see `Outcomes.learn_score`.
+
         Raises:
             CalibrationError: one of the names is unknown.
         """
         if score not in self._scores:
+            fixed = "confidence" if score == LEARNED else score
             temperature, costs = self.local_temperature, self.costs
-            parts = [routing_score(score, self.local_logits[rows], temperature, costs) for rows in self._rows]
+            parts = [routing_score(fixed, self.local_logits[rows], temperature, costs) for rows in self._rows]
             self._scores[score] = np.concatenate(parts)
         if merge not in self._merged:
             self._merged[merge] = np.concatenate([self._merged_labels(merge, rows) for rows in self._rows])
@@ -205,6 +224,7 @@ class Pair:
             weight=self.weight,
             groups=self.groups,
             answers=None if self.costs is None else Answers(self.labels.astype(np.int64), local, remote, merged),
+            probabilities=self._local_probabilities if score == LEARNED else None,
         )
 
     def _correct(self, answered: NDArray[np.int64]) -> Correct:
@@ -228,6 +248,10 @@ class Pair:
             local_confidence=None if self.local_map is None else self.local_map(local.max(axis=1)),
             remote_confidence=None if self.remote_map is None else self.remote_map(remote.max(axis=1)),
         )
+
+    @cached_property
+    def _local_probabilities(self) -> NDArray[np.float32]:
+        return softmax(self.local_logits, self.local_temperature)
 
     @cached_property
     def _rows(self) -> list[slice]:

@@ -18,9 +18,10 @@ from edgecascade.calibration._checks import check_labelled_logits, check_seed, w
 from edgecascade.calibration.advantage import AdvantageTable, Correct, advantage_intervals
 from edgecascade.calibration.certificate import certify, certify_order
 from edgecascade.calibration.cross_fit import CrossFit, cross_fit, estimate_advantage
-from edgecascade.calibration.decision import COST_SCORE, SCORES, DecisionRule
+from edgecascade.calibration.decision import COST_SCORE, LEARNED, SCORES, DecisionRule
 from edgecascade.calibration.expected_cost import confusions, priced_curve, saving_words, savings
 from edgecascade.calibration.groups import group_advice, grouped_accuracy, within_groups
+from edgecascade.calibration.learned_score import LearnedScore
 from edgecascade.calibration.objective import CertifiedLoss, LeastCost, LeastOffload, Objective
 from edgecascade.calibration.operating_curve import differences, measured_curve, operating_points, shares
 from edgecascade.calibration.outcomes import Groups, Outcomes, Pair
@@ -48,6 +49,7 @@ __all__ = ["CascadePlan", "Plan", "choose_routing", "plan", "plan_cascade", "pla
 _RATES = np.linspace(0.0, 1.0, 101)  # offload rates that `LeastOffload` goes down through
 _ROUNDING = 1e-9
 _MOST_CLASSES = 50  # of which each has its accuracy in a plan
+_MOST_LEARNED = 200  # classes, up to which a score is learned unless it is asked for
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,7 @@ class CascadePlan:
         policy: advantage table, threshold and evidence.
         certificate: the guarantee, if one was asked for.
         effective_n: number of equally weighted inputs that the weighted ones are worth; None where all count alike.
+        learned: the learned score, if it was chosen.
         warnings: sentences about what looks wrong with the calibration data; the document's advice begins with them.
     """
 
@@ -110,6 +113,7 @@ class CascadePlan:
     policy: Plan
     certificate: Certificate | None
     effective_n: float | None = None
+    learned: LearnedScore | None = None
     warnings: tuple[str, ...] = ()
 
     @property
@@ -133,6 +137,7 @@ class CascadePlan:
             self.score,
             self.policy.costs,
             confidence_map=local.confidence_map,
+            learned=self.learned,
         )
 
     @property
@@ -156,6 +161,7 @@ class CascadePlan:
             chance=policy.chance,
             costs=policy.costs,
             errors=policy.errors or None,
+            learned=None if self.learned is None else (self.learned.confidence, *self.learned.classes),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -207,7 +213,9 @@ def plan_cascade(
         labels: integer [n].
         objective: `MostAccuracy`, `LeastOffload`, `LeastCost`, `WhileItHelps` or `CertifiedLoss`. With a `LeastCost`
             whose errors cost differently, labels are those of least expected cost.
-        scores: routing scores to choose among; by default `SCORES`, and also `cost` where errors cost differently.
+        scores: routing scores to choose among; by default `SCORES` and `learned`, and also `cost` where errors cost
+            differently. `learned` must gain more than the others by at least one standard error, and is not tried above
+            200 classes.
         merges: merge rules to choose among.
         estimate: of the advantage, as in `estimate_advantage`; `auto` chooses between `monotone`, the plain order of
             the score, and `shrunk`, which must gain more than it by at least one standard error.
@@ -232,7 +240,7 @@ def plan_cascade(
     >>> local = remote + rng.normal(0.0, 2.0, remote.shape)
     >>> found = plan_cascade(local, remote, labels, MostAccuracy(0.2))
     >>> found.score, found.merge, found.policy.chosen.offload_rate
-    ('entropy', 'replace', 0.2)
+    ('confidence', 'replace', 0.2)
     >>> print(found.policy.chosen)
     offload 20.0% (17.6% to 22.6%), accuracy 67.0% (63.0% to 70.8%, allowing for the choice) on n = 1000
     """
@@ -254,7 +262,8 @@ def plan_cascade(
     if costs is not None and max_group_loss is not None:
         raise CalibrationError("max_group_loss: expected errors of equal cost with it, got costs by class")
     if scores is None:
-        scores = SCORES if costs is None else (COST_SCORE, *SCORES)
+        learnable = (LEARNED,) if local_logits.shape[1] <= _MOST_LEARNED else ()
+        scores = (*(() if costs is None else (COST_SCORE,)), *SCORES, *learnable)
     weight, groups = normalised(weight, len(labels)), _groups(groups, labels, local_logits.shape[1], names)
     in_order = False
     if isinstance(objective, CertifiedLoss):
@@ -300,15 +309,16 @@ def plan_cascade(
     )
     if isinstance(objective, CertifiedLoss) and in_order:
         choice, policy, certificate = _certified_in_order(fit, objective)
-        return CascadePlan(local, remote, _routing(fit, choice), policy, certificate, effective_n, warnings)
+        return CascadePlan(local, remote, _routing(fit, choice), policy, certificate, effective_n, warnings=warnings)
     choice = _choose(fit, objective, max_group_loss)
+    learned = fit.learned[choice.candidate]
     routing = _routing(fit, choice)
     if not isinstance(objective, CertifiedLoss):
         policy = _plan(fit, choice, objective, max_group_loss, even_without_gain=even_without_gain, names=names)
-        return CascadePlan(local, remote, routing, policy, None, effective_n, warnings)
-    fresh = pair.outcomes(routing[0].score, routing[0].merge)[testing]
+        return CascadePlan(local, remote, routing, policy, None, effective_n, learned, warnings)
+    fresh = pair.outcomes(routing[0].score, routing[0].merge)[testing].scored(learned)
     policy, certificate = _certified(fit, choice, fresh, objective, max_group_loss)
-    return CascadePlan(local, remote, routing, policy, certificate, effective_n, warnings)
+    return CascadePlan(local, remote, routing, policy, certificate, effective_n, learned, warnings)
 
 
 def _groups(

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from edgecascade.calibration import AdvantageTable, DecisionRule
+from edgecascade.calibration import AdvantageTable, DecisionRule, LearnedScore
 from edgecascade.export.graph import Step, keep, opset, renamed, tensor_names
 from edgecascade.export.logits import logits_steps
 from edgecascade.types.confidence_map import ConfidenceMap
@@ -74,6 +74,12 @@ _SCORES: dict[str, list[Step]] = {
         ("Mul", ["probabilities", "logarithm"], "surprise", {}),
         ("ReduceSum", ["surprise", "axis"], "score", {"keepdims": 1}),
     ],
+    "learned": [
+        ("Mul", ["probabilities", "learned_classes"], "learned_parts", {}),
+        ("ReduceSum", ["learned_parts", "axis"], "learned_sum", {"keepdims": 1}),
+        ("Mul", ["largest", "learned_confidence"], "learned_largest", {}),
+        ("Add", ["learned_sum", "learned_largest"], "score", {}),
+    ],
 }
 
 
@@ -89,7 +95,7 @@ def fold(
         body: an ONNX model of opset 13 or newer, not a cascade model.
         logits: the tensor that holds the logits [batch, classes], or what they are computed from.
         kind: what that tensor holds, one of `KINDS`.
-        rule: temperature, advantage table, threshold, score, costs and confidence map.
+        rule: temperature, advantage table, threshold, score, costs, confidence map and learned score.
         document: the content of the metadata key `edgecascade`; its `source.floor` bounds probabilities.
 
     Raises:
@@ -122,7 +128,7 @@ def fold(
     constants = {**_CONSTANTS, "floor": np.array(document.source.floor, np.float32)}
     if rule.costs is not None:
         constants["costs"] = rule.costs.shares
-    for name, value in {**constants, **_map_constants(rule.confidence_map)}.items():
+    for name, value in {**constants, **_map_constants(rule.confidence_map), **_learned_constants(rule.learned)}.items():
         if name in used:
             model.graph.initializer.append(numpy_helper.from_array(value, f"{INNER}{name}"))
     model.graph.node.extend(_nodes(steps))
@@ -148,6 +154,7 @@ def rule_of(model: ModelProto) -> DecisionRule:
         score=planned.score,
         costs=planned.costs,
         confidence_map=document.calibration.confidence_map,
+        learned=None if planned.learned is None else LearnedScore(planned.learned[0], planned.learned[1:]),
     )
 
 
@@ -181,6 +188,15 @@ def _map_constants(found: ConfidenceMap | None) -> dict[str, NDArray[np.float32]
         "map_starts": np.append(-1.0, knots[:-1]).astype(np.float32),
         "map_rates": np.append(1.0, 1 / np.diff(knots)).astype(np.float32),
         "map_rises": np.append(values[0], np.diff(values)).astype(np.float32),
+    }
+
+
+def _learned_constants(found: LearnedScore | None) -> dict[str, NDArray[np.float32]]:
+    if found is None:
+        return {}
+    return {
+        "learned_classes": np.array(found.classes, np.float32),
+        "learned_confidence": np.array(found.confidence, np.float32),
     }
 
 

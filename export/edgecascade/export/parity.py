@@ -85,7 +85,7 @@ def check_parity(
 def expected_decisions(logits: NDArray[np.floating], rule: DecisionRule) -> Expected:
     """Return the decisions of the reference arithmetic on logits [n, classes]."""
     wanted = decide(logits, rule)
-    score = routing_score(rule.score, logits, rule.temperature, rule.costs)
+    score = routing_score(rule.score, logits, rule.temperature, rule.costs, rule.learned)
     edges = np.append(rule.table.edges, np.float32(np.inf))
     with np.errstate(invalid="ignore"):
         distance = np.abs(score[:, None] - edges).min(axis=1) / np.maximum(1.0, np.abs(score))

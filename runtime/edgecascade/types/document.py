@@ -202,7 +202,7 @@ class Routing:
     """One score with one merge rule and one estimate, judged on inputs that it was not planned on.
 
     Attributes:
-        score: `confidence`, `margin` or `entropy`.
+        score: `confidence`, `margin`, `entropy` or `learned`.
         merge: `replace`, `confident` or `average`.
         offload_rate: cross-fitted offload rate, in [0, 1].
         accuracy: cross-fitted accuracy, in [0, 1].
@@ -252,7 +252,7 @@ class PolicyRecord:
     """The policy that was planned, and the evidence for it.
 
     Attributes:
-        score: the score that the advantage table is indexed by: `confidence`, `margin` or `entropy`.
+        score: the score that the advantage table is indexed by: `confidence`, `margin`, `entropy` or `learned`.
         merge: `replace`, `confident` or `average`.
         estimate: how the advantage was estimated: `monotone`, `shrunk`, `labels` or `confidences`.
         objective: the aim of the plan, in words.
@@ -266,6 +266,7 @@ class PolicyRecord:
         intervals: 95 % interval of local minus merged accuracy in each bin.
         considered: every score, merge rule and estimate considered, the chosen one first.
         chance: the probability that an aim of the objective is met; None without one.
+        learned: with the score `learned`, the weight of the largest probability, then of each; else None.
         costs: of the errors, by which labels are chosen; None if all cost the same.
         errors: the costliest kinds of error, where errors cost differently; else None.
     """
@@ -284,6 +285,7 @@ class PolicyRecord:
     intervals: tuple[tuple[float, float], ...]
     considered: tuple[Routing, ...]
     chance: float | None = None
+    learned: tuple[float, ...] | None = None
     costs: ErrorCosts | None = None
     errors: tuple[Confusion, ...] | None = None
 
@@ -658,6 +660,7 @@ def _policy(found: Mapping[str, Any]) -> PolicyRecord:
             for one in considered
         ),
         chance=None if found.get("chance") is None else float(found["chance"]),
+        learned=None if found.get("learned") is None else _numbers(found["learned"]),
         costs=None if found.get("costs") is None else ErrorCosts(found["costs"]),
         errors=None if found.get("errors") is None else tuple(_confusion(one) for one in found["errors"]),
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgecascade.calibration.cross_fit import ESTIMATES
-from edgecascade.calibration.decision import COST_SCORE, SCORES
+from edgecascade.calibration.decision import COST_SCORE, LEARNED, SCORES
 from edgecascade.calibration.objective import (
     CertifiedLoss,
     LeastCost,
@@ -47,14 +47,13 @@ def add_plan_arguments(parser: ArgumentParser, *, required: bool = True) -> None
         "--max-loss",
         type=share,
         metavar="E",
-        help="Least offload at this loss against asking the remote always, whose own answers it is compared with.",
+        help="Least offload at this loss against the remote's own answers to all inputs.",
     )
     objective.add_argument(
         "--certify",
         type=share,
         metavar="E",
-        help="Least offload at a loss that is certified with probability 1 - RISK, by default for the margin in its "
-        "plain order. Another --score, --merge or --estimate needs data of its own: four fifths test it, then.",
+        help="Least offload at a loss that is certified with probability 1 - RISK.",
     )
     objective.add_argument(
         "--cost",
@@ -72,14 +71,6 @@ def add_plan_arguments(parser: ArgumentParser, *, required: bool = True) -> None
         "--risk", type=share, default=0.05, help="Probability that a certificate does not hold (default 0.05)."
     )
     choice.add_argument(
-        "--looks",
-        type=_sizes,
-        default=(),
-        metavar="N1,N2,...",
-        help="Numbers of inputs at which --certify is tested as data are collected, chosen before the first test. Each "
-        "test gets an equal share of RISK; of more inputs, the first are used (default: one test of all).",
-    )
-    choice.add_argument(
         "--confidence",
         type=_probability,
         metavar="C",
@@ -87,7 +78,7 @@ def add_plan_arguments(parser: ArgumentParser, *, required: bool = True) -> None
         "--offload-rate (default: about that rate).",
     )
     options = (
-        ("--score", (*SCORES, COST_SCORE), "Routing score (default auto: cross-fitted)."),
+        ("--score", (*SCORES, LEARNED, COST_SCORE), "Routing score (default auto: cross-fitted)."),
         ("--merge", MERGES, "Merge rule (default auto: cross-fitted)."),
     )
     for name, values, text in options:
@@ -100,6 +91,16 @@ def add_plan_arguments(parser: ArgumentParser, *, required: bool = True) -> None
             help="Estimate of the advantage from labels: rising with the score (monotone), in small bins that borrow "
             "strength from their neighbours (shrunk), or in each bin alone (labels); or from calibrated confidences "
             "alone, the paper's rule (default auto: monotone, unless shrunk is shown to gain more).",
+        )
+    )
+    rare(
+        choice.add_argument(
+            "--looks",
+            type=_sizes,
+            default=(),
+            metavar="N1,N2,...",
+            help="Numbers of inputs at which --certify is tested as data are collected, chosen before the first test. "
+            "Each test gets an equal share of RISK; of more inputs, the first are used (default: one test of all).",
         )
     )
     text = "Bins of the advantage table (default 15; for monotone and shrunk one per 20 inputs, up to 50)."
