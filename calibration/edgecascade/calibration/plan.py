@@ -682,7 +682,7 @@ def _with_evidence(
         objective=objective,
         chosen=curve[position],
         curve=curve,
-        intervals=advantage_intervals(table, seen.score, seen.local_correct, seen.merged_correct),
+        intervals=advantage_intervals(table, seen.score, seen.local_correct, seen.merged_correct, seen.weight),
         advice=(
             *reason,
             *advise(seen, own, curve, position, fit.candidates[choice.candidate].merge),
