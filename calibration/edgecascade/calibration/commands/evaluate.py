@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from edgecascade.calibration._checks import check_seed
+from edgecascade.calibration._checks import check_labelled_logits, check_seed, warnings_about
 from edgecascade.calibration.commands.arguments import add_calibrator_argument, share
 from edgecascade.calibration.commands.outputs import (
     SavedOutputs,
@@ -107,6 +107,10 @@ def configure(parser: ArgumentParser) -> None:
 def execute(arguments: Namespace) -> int:
     """Evaluate, then print and write."""
     outputs = read_model(*arguments.outputs, array=arguments.array, kind=arguments.kind)
+    warnings: tuple[str, ...] = ()
+    if isinstance(outputs, SavedOutputs):
+        check_labelled_logits(outputs.logits, outputs.labels)
+        warnings = warnings_about({"model": outputs.logits}, outputs.labels)
     found = evaluate_held_out(
         outputs,
         weight=named_array(arguments.weights, *arguments.outputs),
@@ -122,6 +126,8 @@ def execute(arguments: Namespace) -> int:
         Path(arguments.json).write_text(text + "\n", encoding="utf-8")
     if isinstance(outputs, SavedOutputs) and outputs.read.kind == "probabilities":
         print(outputs.read)
+    for sentence in warnings:
+        print(f"warning: {sentence}")
     print("\n".join(_lines(found)))
     return 0
 
