@@ -355,3 +355,11 @@ def test_a_model_that_was_never_wrong_may_have_any_lower_temperature() -> None:
     low, high = found.temperature_interval
     assert low == 0.0 < found.temperature < high < np.inf
     assert f"({low:.4g} to {high:.4g}; bounded" in str(found)
+
+
+def test_a_model_that_is_nearly_always_right_has_a_temperature_without_overflow() -> None:
+    """One error in fifty thousand rows makes the first strides of the fit very long."""
+    labels = np.random.default_rng(0).integers(0, 3, 50_000)
+    logits = 30 * np.eye(3, dtype=np.float32)[labels]
+    labels[0] = (labels[0] + 1) % 3
+    assert 30 / fit_temperature(logits, labels) == pytest.approx(np.log(2 * 49_999), rel=1e-3)

@@ -268,7 +268,8 @@ def _row_likelihoods(
     for below, truth, share in _chunks(logits, labels, weight):
         if power.shape != below.shape:
             power = np.empty_like(below)
-        np.multiply(below, below.dtype.type(inverse), out=power)
+        with np.errstate(over="ignore"):  # a long stride may reach -inf, whose weight is 0
+            np.multiply(below, below.dtype.type(min(inverse, float(np.finfo(below.dtype).max))), out=power)
         np.exp(power, out=power)
         _silence_masked(below)
         total = power.sum(axis=1)
