@@ -14,7 +14,8 @@ def some_document(**policy: Any) -> CascadeDocument:
     """Return a complete document of three classes, with changes to its policy."""
     one = Estimate(0.9, 0.85, 0.95, 600)
     small = Estimate(0.01, 0.0, 0.02, 600)
-    calibration = Calibration("temperature", 1.0, 600, one, one, one, small, small)
+    figures = (one, one, one, small, small)
+    calibration = Calibration("temperature", 1.0, 600, *figures, temperature_interval=(0.9, 1.1))
     point = OperatingPoint(0.0, 0.3, 0.9, (0.25, 0.35), (0.85, 0.95), (0.8, 1.0), 600, small)
     record = PolicyRecord(
         score="confidence",

@@ -143,7 +143,9 @@ def example_folder(pair: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     shutil.copy(folder / "remote.onnx", folder / "large.onnx")
     data = read_labelled(folder / "test.npz")
     scores = {name: local_scores(folder / f"{name}.onnx", data.inputs) for name in ("body", "large")}
-    np.savez(folder / "outputs.npz", local=scores["body"], remote=scores["large"], labels=data.labels)
+    outputs = {"local": scores["body"], "remote": scores["large"], "labels": data.labels, "names": np.array(data.names)}
+    np.savez(folder / "outputs.npz", allow_pickle=False, **outputs)
+    (folder / "costs.json").write_text('{"red": 20, "green": 1, "blue": 1}')
     (folder / "photos").mkdir()
     Image.new("RGB", (64, 48), "red").save(folder / "photos" / "red.png")
     monkeypatch.chdir(folder)

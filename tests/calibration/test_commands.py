@@ -1,6 +1,7 @@
 """`edgecascade plan` and `edgecascade evaluate` on saved outputs."""
 
 import json
+import re
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from dataclasses import asdict
@@ -93,6 +94,36 @@ def test_probabilities_are_recognised(folder: Path, capsys: pytest.CaptureFixtur
     assert capsys.readouterr().out.startswith("remote: ")
 
 
+def test_rounded_probabilities_are_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The output says how they were rounded and how many zeros were bounded, and the JSON has the floor."""
+    given = read_pair(folder / "outputs.npz")
+    np.savez(
+        folder / "rounded.npz",
+        local=softmax(given.local).round(3),
+        remote=(np.rint(softmax(given.remote) * 255) / 255),
+        labels=given.labels,
+    )
+    assert run(folder / "rounded.npz", "--offload-rate", "0.3", "--json", folder / "plan.json") == 0
+    shown = capsys.readouterr().out
+    assert re.search(r"^local: the outputs are probabilities, rounded \(3 decimals\); .* zeros count as ", shown, re.M)
+    assert re.search(r"^remote: the outputs are probabilities, rounded \(multiples of 1/255\); ", shown, re.M)
+    remote = json.loads((folder / "plan.json").read_text())["remote"]
+    assert remote["scores"] == "probabilities"
+    assert remote["floor"] == read_pair(folder / "rounded.npz").read["remote"].floor
+
+
+def test_outputs_that_may_be_either_require_the_option(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Independent sigmoids are refused, and taken as the user says."""
+    given = read_pair(folder / "outputs.npz")
+    np.savez(folder / "s.npz", local=1 / (1 + np.exp(-given.local)), remote=given.remote, labels=given.labels)
+    assert run(folder / "s.npz", "--offload-rate", "0.3") == 2
+    assert "--kind probabilities or --kind logits" in capsys.readouterr().err
+    assert run(folder / "s.npz", "--offload-rate", "0.3", "--kind", "probabilities") == 0
+    assert capsys.readouterr().out.startswith("local: the outputs are probabilities")
+    assert run(folder / "s.npz", "--array", "local", command="evaluate") == 2
+    assert run(folder / "s.npz", "--array", "local", "--kind", "logits", command="evaluate") == 0
+
+
 def test_the_plan_is_printed_as_text(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The text holds the calibrations, policy, advice, and the curve with the chosen point marked once."""
     assert run(folder / "outputs.npz", "--offload-rate", "0.3") == 0
@@ -149,7 +180,7 @@ def broken(folder: Path, **changes: Any) -> Path:
         pytest.param({"local": np.full((1500, 4), np.nan)}, "^logits: expected finite", id="NaN"),
         pytest.param({"local": np.zeros((1500, 4), int)}, "^logits: expected floating", id="whole numbers"),
         pytest.param({"local": np.zeros(1500)}, "^remote_logits: expected \\[1500\\]", id="no table"),
-        pytest.param({"labels": np.zeros(1500, int)}, "no finite T", id="one class"),
+        pytest.param({"labels": np.zeros(1500, int)}, "^labels: expected inputs of several classes", id="one class"),
     ],
 )
 def test_invalid_outputs_are_refused(folder: Path, changes: dict[str, Any], message: str) -> None:

@@ -246,7 +246,8 @@ def test_the_command_reads_costs_from_a_file(tmp_path: Path, capsys: pytest.Capt
     (tmp_path / "costs.json").write_text(json.dumps(costs))
     out = tmp_path / "plan.json"
     arguments = ["plan", str(tmp_path / "outputs.npz"), "--cost", f"0,0.1,0.05,{tmp_path / 'costs.json'}"]
-    assert main([*arguments, "--json", str(out)]) == 0
+    assert main([*arguments, "--json", str(out), "--plot", str(tmp_path / "plan.svg")]) == 0
+    assert "cost of errors per input (cross-fitted)" in (tmp_path / "plan.svg").read_text()
     printed, policy = capsys.readouterr().out, json.loads(out.read_text())["policy"]
     assert "missed      defect answered good (cost 20)" in printed
     assert "cost of errors (95 %, at all at once)" in printed

@@ -113,6 +113,29 @@ def test_what_does_not_fit_is_refused(
         assert message in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("folder")
+def test_evaluate_takes_weights(capsys: pytest.CaptureFixture[str]) -> None:
+    """The metrics are those of the weighted inputs, for classes and for scores; equal weights change nothing."""
+    confidence, correct = np.random.default_rng(1).random(N), LOCAL.argmax(axis=1) == LABELS
+    np.savez("scores.npz", score=confidence, correct=correct, importance=WEIGHT, ones=np.ones(N))
+    np.save("ones.npy", np.ones(N))
+
+    def evaluated(*arguments: str) -> dict[str, Any]:
+        assert main(["evaluate", *arguments, "--json", "-"]) == 0
+        found: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return found
+
+    test = np.sort(np.random.default_rng(0).permutation(N)[N // 2 :])
+    for file in (("outputs.npz", "--array", "local"), ("scores.npz",)):
+        plain, weighted = evaluated(*file), evaluated(*file, "--weights", "importance")
+        assert plain == evaluated(*file, "--weights", "ones.npy")
+        assert weighted["before"].keys() == plain["before"].keys()
+        accuracy = weighted["before"]["accuracy"]["value"]
+        assert accuracy == pytest.approx(np.average(correct[test], weights=WEIGHT[test]))
+        for found in weighted["after"].values():
+            assert found["low"] <= found["value"] <= found["high"]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

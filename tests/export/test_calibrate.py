@@ -173,6 +173,63 @@ def test_a_remote_may_return_probabilities(
         np.testing.assert_allclose(prediction.probabilities, expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("rounding", ["3 decimals", "uint8", "float16"])
+def test_rounded_probabilities_of_both_models_keep_their_floor(
+    identity: Callable[..., ModelProto], data: LabelledData, remote: NDArray[np.float64], tmp_path: Path, rounding: str
+) -> None:
+    """The floor is in the graph, in the document and on the device, and the file decides nearly as without rounding."""
+    change: Callable[[NDArray[Any]], NDArray[Any]] = {
+        "3 decimals": lambda p: p.round(3),
+        "uint8": lambda p: (np.rint(p * 255) / 255).astype(np.float32),
+        "float16": lambda p: p.astype(np.float16).astype(np.float32),
+    }[rounding]
+    save_model(identity(3), tmp_path / "body.onnx")
+    exact = softmax(4 * np.asarray(data.inputs)), softmax(remote)
+    written = {}
+    for name, (local, theirs) in {"exact": exact, "rounded": (change(exact[0]), change(exact[1]))}.items():
+        some = replace(data, inputs=local)
+        scores = local_scores(tmp_path / "body.onnx", local)
+        written[name] = calibrate(
+            tmp_path / "body.onnx", tmp_path / f"{name}.onnx", some, scores, theirs, objective=MostAccuracy(0.3)
+        )
+    document, given = read(tmp_path / "rounded.onnx"), written["rounded"].read
+    assert document["source"]["floor"] == given["local"].floor > 1e-9
+    assert document["remote"]["floor"] == given["remote"].floor > 1e-9
+    assert given["local"].zeros > 0
+    assert "floor" not in read(tmp_path / "exact.onnx")["source"] | read(tmp_path / "exact.onnx")["remote"]
+    temperature = written["exact"].plan.local.temperature
+    assert written["rounded"].plan.local.temperature == pytest.approx(temperature, rel=0.2)
+    session = open_session(tmp_path / "rounded.onnx")
+    probabilities = session.run(["probabilities"], {"z": change(exact[0])})[0]
+    logits = np.log(np.maximum(change(exact[0]), np.float32(given["local"].floor)))
+    wanted = softmax(logits, document["calibration"]["temperature"])
+    np.testing.assert_allclose(probabilities, wanted, atol=1e-6)
+    certain = np.array([[1.0, 0.0, 0.0]])  # which no model is
+    with Cascade.load(tmp_path / "rounded.onnx", remote=lambda _: certain, threshold=2.0) as cascade:
+        prediction = cascade.predict(change(exact[0])[0]).remote
+        assert prediction is not None
+        odds = given["remote"].floor ** (1 / document["remote"]["temperature"])
+        assert prediction.probabilities[0] == pytest.approx(1 / (1 + 2 * odds), abs=1e-6)
+
+
+def test_scores_that_may_be_either_require_the_option(
+    body: Path, data: LabelledData, remote: NDArray[np.float64], tmp_path: Path
+) -> None:
+    """Sigmoids of a remote or a body are refused, with the option that says what they are."""
+    local, sigmoids = local_scores(body, data.inputs), 1 / (1 + np.exp(-remote))
+    objective = MostAccuracy(0.3)
+    with pytest.raises(ExportError, match=r"^remote: its scores are numbers in \[0, 1\] .* --remote-kind"):
+        calibrate(body, tmp_path / "c.onnx", data, local, sigmoids, objective=objective)
+    calibrate(body, tmp_path / "c.onnx", data, local, sigmoids, objective=objective, remote_kind="probabilities")
+    assert read(tmp_path / "c.onnx")["remote"]["scores"] == "probabilities"
+    calibrate(body, tmp_path / "c.onnx", data, local, sigmoids, objective=objective, remote_kind="logits")
+    assert read(tmp_path / "c.onnx")["remote"]["scores"] == "logits"
+    with pytest.raises(ExportError, match=r"^logits: 'logits' has numbers in \[0, 1\] .* --kind probabilities"):
+        calibrate(body, tmp_path / "c.onnx", data, 1 / (1 + np.exp(-local)), remote, objective=objective)
+    with pytest.raises(ExportError, match=r"^remote: expected floating scores \[n, classes\], got uint8"):
+        calibrate(body, tmp_path / "c.onnx", data, local, (255 * softmax(remote)).astype(np.uint8), objective=objective)
+
+
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
@@ -181,7 +238,7 @@ def test_a_remote_may_return_probabilities(
         ({"labels": np.full(900, 3)}, CalibrationError, r"^labels: expected 0 to 2"),
         ({"objective": LeastOffload(accuracy=1.0)}, CalibrationError, r"^accuracy: 100\.0% is out of reach"),
         ({"objective": CertifiedLoss(1e-4)}, CalibrationError, r"^certificate: 900 inputs do not show"),
-        ({"local": np.full((900, 3), 5.0)}, CalibrationError, r"^logits: every row is constant"),
+        ({"local": np.full((900, 3), 5.0)}, CalibrationError, r"^logits: the local model gives the same"),
         ({"bins": 500}, CalibrationError, r"^bins: 500 bins need at least 5000"),
     ],
 )

@@ -11,7 +11,7 @@ from onnx import ModelProto, TensorProto, helper
 from documents import document_of
 from edgecascade.calibration import DecisionRule, decide
 from edgecascade.export import KINDS, ExportError, LogitsSource, find_logits, fold, logits_of
-from edgecascade.export.logits import kind_of
+from edgecascade.export.logits import kind_of, recognise_scores
 from edgecascade.runtime.engine import open_session
 
 Body = Callable[..., ModelProto]
@@ -132,3 +132,24 @@ def test_an_unknown_kind_is_refused(identity: Body) -> None:
     """The error lists the known kinds."""
     with pytest.raises(ExportError, match=r"^kind: expected one of logits, probabilities, .* got 'odds'"):
         find_logits(identity(3), kind="odds")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "least"), [(np.float64, 2.0**-25), (np.float32, 2.0**-25), (np.float16, 2.0**-12)], ids=str
+)
+def test_a_binary_probability_near_one_is_rounded(dtype: type[np.floating], least: float) -> None:
+    """1 - p cannot be smaller than half a step of the numbers below 1, and is bounded there on both sides."""
+    one = (1 / (1 + np.exp(-np.random.default_rng(0).normal(0, 8, (500, 1))))).astype(dtype)
+    found = recognise_scores(one, "binary-probabilities")
+    assert found.floor == least
+    logits = logits_of(np.array([[0.0], [1.0]], dtype), "binary-probabilities", found.floor)
+    np.testing.assert_allclose(np.abs(logits[:, 1] - logits[:, 0]), -np.log(least), rtol=1e-6)
+
+
+def test_rounded_binary_probabilities_have_the_floor_of_their_grid() -> None:
+    """Zeros and ones are bounded alike."""
+    one = (1 / (1 + np.exp(-np.random.default_rng(0).normal(0, 4, (500, 1))))).round(3)
+    found = recognise_scores(one, "binary-probabilities")
+    assert found.rounding == "3 decimals"
+    assert found.zeros == np.count_nonzero((one == 0) | (one == 1))
+    assert 1e-5 < found.floor < 5e-4

@@ -61,6 +61,22 @@ def test_the_document_records_the_change(pair: Path, tmp_path: Path) -> None:
     assert document["calibration"] == Cascade.load(pair / "local.onnx").document.to_dict()["calibration"]
 
 
+def test_a_moved_threshold_has_its_own_chance(pair: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file says how surely its present aim is met, and nothing about an aim that it no longer has."""
+    out = tmp_path / "moved.onnx"
+    for confidence in (0.5, 0.9):
+        arguments = ["--max-loss", "0.1", "--confidence", str(confidence), "-o", str(out)]
+        assert main(["recalibrate", str(pair / "local.onnx"), *arguments]) == 0
+        assert "chance of meeting the aim: " in capsys.readouterr().out
+        policy = Cascade.load(out).document.policy
+        assert policy.chance is not None
+        assert policy.chance >= confidence
+        assert policy.chosen.loss is not None
+        assert policy.chosen.loss.value <= 0.1
+    move_threshold(out, out, MostAccuracy(0.1))
+    assert Cascade.load(out).document.policy.chance is None
+
+
 def test_accuracies_by_class_move_with_the_threshold(pair: Path, tmp_path: Path) -> None:
     """Each class has the accuracy that its curve has at the new point."""
     chosen = move_threshold(pair / "local.onnx", tmp_path / "moved.onnx", MostAccuracy(0.1))

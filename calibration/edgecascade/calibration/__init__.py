@@ -43,7 +43,7 @@ from edgecascade.calibration.objective import (
     WhileItHelps,
 )
 from edgecascade.calibration.operating_curve import operating_curve, operating_points
-from edgecascade.calibration.outcomes import Groups, Outcomes, Pair
+from edgecascade.calibration.outcomes import Answers, Groups, Outcomes, Pair
 from edgecascade.calibration.plan import (
     CascadePlan,
     Plan,
@@ -65,7 +65,8 @@ from edgecascade.calibration.scaling import (
 )
 from edgecascade.calibration.weights import class_weights, effective_size
 from edgecascade.types.confidence_map import ConfidenceMap
-from edgecascade.types.document import Calibration, Certificate, PolicyRecord, Routing
+from edgecascade.types.costs import ErrorCosts
+from edgecascade.types.document import Calibration, Certificate, Confusion, PolicyRecord, Routing
 from edgecascade.types.errors import CalibrationError
 from edgecascade.types.estimate import Estimate, OperatingPoint, Point
 from edgecascade.types.merge import MERGES, merged_labels
@@ -78,6 +79,7 @@ __all__ = [
     "MERGES",
     "SCORES",
     "AdvantageTable",
+    "Answers",
     "Calibration",
     "CalibrationError",
     "CascadePlan",
@@ -85,8 +87,10 @@ __all__ = [
     "CertifiedLoss",
     "ConfidenceFunction",
     "ConfidenceMap",
+    "Confusion",
     "Decision",
     "DecisionRule",
+    "ErrorCosts",
     "Estimate",
     "Groups",
     "LearnedScore",

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecascade.calibration.intervals import proportion_interval
 from edgecascade.types.errors import CalibrationError
 from edgecascade.types.softmax import are_probabilities
 
-__all__ = ["check_labelled_logits", "check_labelled_probabilities", "check_scored_answers", "check_seed"]
+__all__ = [
+    "check_labelled_logits",
+    "check_labelled_probabilities",
+    "check_scored_answers",
+    "check_seed",
+    "warnings_about",
+]
+
+_FEWEST = 10  # rows
+_FEW = 100
+_MOST_REPEATED = 0.02  # share of rows whose outputs another row has, which chance alone does not explain
+_LOOKED_AT = 20_000  # rows in which repeated ones are searched
+_NEVER = 10  # rows of a class, of which none was recognised
 
 
 def check_labelled_logits(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> None:
@@ -62,6 +77,37 @@ def check_scored_answers(score: NDArray[np.floating], correct: NDArray[np.bool_]
         raise CalibrationError(f"score: expected finite numbers, got {score[row]} in row {row}")
 
 
+def warnings_about(outputs: Mapping[str, NDArray[np.floating]], labels: NDArray[np.integer]) -> tuple[str, ...]:
+    """Refuse labelled outputs that no calibration can be made from, and return sentences about what looks wrong.
+
+    Args:
+        outputs: logits [n, classes] by the name of the model, such as `local model`; they passed the checks above.
+        labels: [n], in 0..classes - 1.
+
+    Raises:
+        CalibrationError: there are too few rows, all labels are the same, or a model's output is always the same.
+    """
+    n, classes = next(iter(outputs.values())).shape
+    if n < _FEWEST:
+        raise CalibrationError(f"labels: expected at least {_FEWEST} labelled inputs, got {n}")
+    if (labels == labels[0]).all():
+        raise CalibrationError(f"labels: expected inputs of several classes, got {n} of class {labels[0]} only")
+    for name, logits in outputs.items():
+        if (logits == logits[0]).all():
+            raise CalibrationError(f"logits: the {name} gives the same output for all {n} inputs")
+    found = []
+    if n < _FEW:
+        found.append(f"there are only {n} labelled inputs: the intervals are wide, and about 1000 are advised")
+    if n < classes:
+        found.append(f"there are {n} labelled inputs for {classes} classes: most classes are not judged by any input")
+    found += _repeated(tuple(outputs.values()))
+    for name, logits in outputs.items():
+        found += _about_answers(name, logits.argmax(axis=1), labels, classes)
+    if len(outputs) == 2:
+        found += _the_same(*outputs.values())
+    return tuple(found)
+
+
 def check_seed(seed: int) -> None:
     """Refuse a seed below 0.
 
@@ -79,4 +125,49 @@ def _check_labels(labels: NDArray[np.integer], table: NDArray[np.floating]) -> N
     if labels.min() < 0 or labels.max() >= classes:
         raise CalibrationError(
             f"labels: expected 0 to {classes - 1}, one per column, got {labels.min()} to {labels.max()}"
+        )
+
+
+def _about_answers(name: str, answers: NDArray[np.integer], labels: NDArray[np.integer], classes: int) -> Iterator[str]:
+    n, right = len(labels), int(np.count_nonzero(answers == labels))
+    counts = np.bincount(labels, minlength=classes)
+    commonest = int(counts.max())
+    if right == n and n >= _FEW:
+        yield (
+            f"the {name} is right on all {n} inputs: make sure that the labels are not its own answers, "
+            "and that it was not trained on these inputs"
+        )
+    if proportion_interval(right, n)[1] < commonest / n:
+        yield (
+            f"the {name} is right on {right / n:.1%} of the inputs, and less often than by always answering the "
+            f"commonest class ({commonest / n:.1%}): check that its classes are in the order of the labels"
+        )
+    never = np.flatnonzero((counts >= _NEVER) & (np.bincount(answers, minlength=classes) == 0))
+    if len(never):
+        more = f", and of {len(never) - 1} more classes with {_NEVER} inputs or more" if len(never) > 1 else ""
+        yield f"the {name} never answers class {never[0]}, the label of {counts[never[0]]} inputs{more}"
+
+
+def _the_same(one: NDArray[np.floating], other: NDArray[np.floating]) -> Iterator[str]:
+    """Compare outputs up to what temperature and the softmax ignore: a scale, and a constant per row."""
+    with np.errstate(invalid="ignore"):
+        below = [table - table.max(axis=1, keepdims=True) for table in (one, other)]
+    finite = np.isfinite(below[0]) & np.isfinite(below[1])
+    lengths = [float(np.abs(table[finite]).sum()) for table in below]
+    if min(lengths) > 0 and np.allclose(below[0] / lengths[0], below[1] / lengths[1], rtol=1e-3, atol=1e-6 / one.size):
+        yield "both models give the same outputs: was one model given twice?"
+    elif (one.argmax(axis=1) == other.argmax(axis=1)).all():
+        yield f"both models give the same answer to all {len(one)} inputs: forwarding cannot change an answer"
+
+
+def _repeated(tables: Sequence[NDArray[np.floating]]) -> Iterator[str]:
+    """Find rows that all models give the same outputs as another row, unless the outputs take few values anyway."""
+    rows = [np.ascontiguousarray(table[:_LOOKED_AT]) for table in tables]
+    seen = {tuple(row.tobytes() for row in several) for several in zip(*rows, strict=True)}
+    n = len(rows[0])
+    values = max(len(np.unique(table)) for table in rows)
+    if n - len(seen) > _MOST_REPEATED * n and values > 0.9 * len(seen) * rows[0].shape[1]:
+        yield (
+            f"{n - len(seen)} of {n} inputs have exactly the outputs of another: an input that is there more than "
+            "once makes all intervals too narrow"
         )

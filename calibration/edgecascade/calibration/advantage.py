@@ -181,13 +181,22 @@ def advantage_intervals(
     score: NDArray[np.float32],
     local_correct: Correct,
     remote_correct: Correct,
+    weight: NDArray[np.float64] | None = None,
 ) -> tuple[tuple[float, float], ...]:
     """Return the 95 % interval of local minus remote accuracy in each bin of a table; arguments as there."""
     index = np.searchsorted(table.edges, score, side="right")
-    return tuple(
-        paired_difference_interval(local_correct[index == one], remote_correct[index == one])
-        for one in range(len(table.values))
-    )
+    bins = [np.flatnonzero(index == one) for one in range(len(table.values))]
+    if weight is not None:
+        return tuple(
+            paired_difference_interval(local_correct[rows], remote_correct[rows], weight[rows]) for rows in bins
+        )
+    found = np.empty((len(bins), 2))
+    sizes = np.array([len(rows) for rows in bins])
+    for size in np.unique(sizes):  # bins of one size are the columns of one call
+        alike = np.flatnonzero(sizes == size)
+        rows = np.stack([bins[one] for one in alike], axis=1)
+        found[alike] = np.transpose(paired_difference_interval(local_correct[rows], remote_correct[rows]))
+    return tuple((low, high) for low, high in found.tolist())
 
 
 def _sums(

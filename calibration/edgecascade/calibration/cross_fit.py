@@ -77,12 +77,6 @@ class CrossFit:
     stop: NDArray[np.float64]
     learned: tuple[LearnedScore | None, ...]
 
-    @property
-    def weight(self) -> NDArray[np.float64]:
-        """How much each input counts, float64 [n]."""
-        weight = self.outcomes[0].weight
-        return np.ones(len(self.fold)) if weight is None else weight
-
     def choices(self, rates: NDArray[np.float64]) -> NDArray[np.intp]:
         """Return the best candidate at each offload rate, intp [rates, folds + 1].
 
@@ -109,7 +103,10 @@ class CrossFit:
         return found
 
     def most_accurate(self, rates: NDArray[np.float64]) -> NDArray[np.intp]:
-        """Return the position of the rate at which most is gained, intp [folds + 1], chosen as in `choices`."""
+        """Return the position of the rate at which a candidate gains most, intp [folds + 1].
+
+        Column k has the rate that all folds but k choose, the last column the one that all choose.
+        """
         gains = self._gains(rates)
         every = gains.sum(axis=1, keepdims=True)
         found: NDArray[np.intp] = np.concatenate([every - gains, every], axis=1).max(axis=0).argmax(axis=1)
@@ -154,9 +151,12 @@ class CrossFit:
 
     def measured(self, candidate: int, rate: float) -> tuple[NDArray[np.bool_], Correct]:
         """Return which inputs one candidate forwards at an offload rate, bool [n], and the right answers, [n]."""
-        choices = np.full((1, self.stop.shape[1]), candidate)
-        forward, right = self.decisions(choices, np.array([rate]))
-        return forward[:, 0], right[:, 0]
+        seen, forward = self.outcomes[candidate], self._forward(candidate, rate)
+        return forward, np.where(forward, seen.merged_correct, seen.local_correct)
+
+    def _forward(self, candidate: int, rate: float) -> NDArray[np.bool_]:
+        forward: NDArray[np.bool_] = self.place[candidate] < np.minimum(rate, self.stop[candidate])[self.fold]
+        return forward
 
     def _worth(self, candidate: int) -> NDArray[np.float64]:
         """Return what forwarding gains on each input, less its price, times the weight of the input, [n]."""
@@ -181,7 +181,7 @@ class CrossFit:
         The gain is that at an offload rate, or the mean over all rates: an order that is better as a whole is more
         likely to be better at this rate, too.
         """
-        at_rate = [self._worth(one) * self.measured(one, rate)[0] for one in (best, rival)]
+        at_rate = [self._worth(one) * self._forward(one, rate) for one in (best, rival)]
         over_all = [self._worth(one) * (1 - self.place[one]) for one in (best, rival)]
         return any(_exceeds((first - second)[rows]) for first, second in (at_rate, over_all))
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from edgecascade.calibration._checks import check_labelled_logits, check_seed
+from edgecascade.calibration._checks import check_labelled_logits, check_seed, warnings_about
 from edgecascade.calibration.advantage import AdvantageTable, Correct, advantage_intervals
 from edgecascade.calibration.certificate import certify, certify_order
 from edgecascade.calibration.cross_fit import CrossFit, cross_fit, estimate_advantage
@@ -104,6 +104,7 @@ class CascadePlan:
         certificate: the guarantee, if one was asked for.
         effective_n: number of equally weighted inputs that the weighted ones are worth; None where all count alike.
         learned: the learned score, if it was chosen.
+        warnings: sentences about what looks wrong with the calibration data; the document's advice begins with them.
     """
 
     local: Calibration
@@ -113,6 +114,7 @@ class CascadePlan:
     certificate: Certificate | None
     effective_n: float | None = None
     learned: LearnedScore | None = None
+    warnings: tuple[str, ...] = ()
 
     @property
     def score(self) -> str:
@@ -149,7 +151,7 @@ class CascadePlan:
             objective=policy.objective,
             threshold=policy.threshold,
             chosen=policy.chosen,
-            advice=policy.advice,
+            advice=(*self.warnings, *policy.advice),
             bins=len(policy.table.values),
             edges=tuple(np.asarray(policy.table.edges, np.float32).tolist()),
             values=tuple(np.asarray(policy.table.values, np.float32).tolist()),
@@ -249,6 +251,8 @@ def plan_cascade(
             f"got {list(np.shape(remote_logits))}"
         )
     check_labelled_logits(local_logits, labels)
+    check_labelled_logits(remote_logits, labels)
+    warnings = warnings_about({"local model": local_logits, "remote": remote_logits}, labels)
     classes = np.shape(local_logits)[1]
     if names and len(names) != classes:
         raise CalibrationError(f"names: expected {classes}, one per class, got {len(names)}")
@@ -279,7 +283,7 @@ def plan_cascade(
     effective_n = None if weight is None else effective_size(weight, len(labels))
     some = None if weight is None else weight[planning]
     local, remote = (
-        calibrate_confidence(logits[planning], labels[planning], some, calibrator=calibrator, seed=seed)
+        calibrate_confidence(logits[planning], labels[planning], some, calibrator=calibrator, costs=costs, seed=seed)
         for logits in (local_logits, remote_logits)
     )
     pair = Pair(
@@ -305,16 +309,16 @@ def plan_cascade(
     )
     if isinstance(objective, CertifiedLoss) and in_order:
         choice, policy, certificate = _certified_in_order(fit, objective)
-        return CascadePlan(local, remote, _routing(fit, choice), policy, certificate)
+        return CascadePlan(local, remote, _routing(fit, choice), policy, certificate, effective_n, warnings=warnings)
     choice = _choose(fit, objective, max_group_loss)
     learned = fit.learned[choice.candidate]
     routing = _routing(fit, choice)
     if not isinstance(objective, CertifiedLoss):
         policy = _plan(fit, choice, objective, max_group_loss, even_without_gain=even_without_gain, names=names)
-        return CascadePlan(local, remote, routing, policy, None, effective_n, learned)
+        return CascadePlan(local, remote, routing, policy, None, effective_n, learned, warnings)
     fresh = pair.outcomes(routing[0].score, routing[0].merge)[testing].scored(learned)
     policy, certificate = _certified(fit, choice, fresh, objective, max_group_loss)
-    return CascadePlan(local, remote, routing, policy, certificate, effective_n, learned)
+    return CascadePlan(local, remote, routing, policy, certificate, effective_n, learned, warnings)
 
 
 def _groups(
@@ -678,7 +682,7 @@ def _with_evidence(
         objective=objective,
         chosen=curve[position],
         curve=curve,
-        intervals=advantage_intervals(table, seen.score, seen.local_correct, seen.merged_correct),
+        intervals=advantage_intervals(table, seen.score, seen.local_correct, seen.merged_correct, seen.weight),
         advice=(
             *reason,
             *advise(seen, own, curve, position, fit.candidates[choice.candidate].merge),

@@ -124,6 +124,8 @@ def cascade_rows(plan: CascadePlan) -> Iterator[tuple[str, str]]:
     yield "remote", str(plan.remote)
     if plan.effective_n is not None:
         yield "weights", f"the weighted inputs are worth {plan.effective_n:.0f} of equal weight"
+    for sentence in plan.warnings:
+        yield "warning", sentence
     yield from plan_rows(plan.policy, f"; score: {plan.score}; merge: {plan.merge}")
     if len(plan.routing) > 1:
         costs = plan.policy.costs

@@ -34,10 +34,12 @@ if TYPE_CHECKING:
     from edgecascade.runtime.watch.alarms import Alarm
     from edgecascade.runtime.watch.watch import Health, Watch
     from edgecascade.types.answer import Answer, LateAnswer, Prediction, Reason, Source
+    from edgecascade.types.costs import ErrorCosts
     from edgecascade.types.document import (
         Calibration,
         CascadeDocument,
         Certificate,
+        Confusion,
         ImagePreprocessing,
         PolicyRecord,
         Routing,
@@ -71,11 +73,13 @@ __all__ = [
     "Chat",
     "CircuitBreaker",
     "CircuitOpen",
+    "Confusion",
     "Counts",
     "Deadline",
     "Declared",
     "Durations",
     "EdgecascadeError",
+    "ErrorCosts",
     "Estimate",
     "ForkedError",
     "Health",
@@ -126,11 +130,13 @@ _MODULES = {
     "Chat": "edgecascade.runtime.remotes.chat",
     "CircuitBreaker": "edgecascade.runtime.remotes.circuit",
     "CircuitOpen": "edgecascade.types.errors",
+    "Confusion": "edgecascade.types.document",
     "Counts": "edgecascade.runtime.counts",
     "Deadline": "edgecascade.runtime.deadline",
     "Declared": "edgecascade.runtime.engine",
     "Durations": "edgecascade.runtime.counts",
     "EdgecascadeError": "edgecascade.types.errors",
+    "ErrorCosts": "edgecascade.types.costs",
     "Estimate": "edgecascade.types.estimate",
     "ForkedError": "edgecascade.types.errors",
     "Health": "edgecascade.runtime.watch.watch",

@@ -167,7 +167,7 @@ def resolution(probabilities: NDArray[Any]) -> Recognised:
 
 
 def _grid(probabilities: NDArray[Any]) -> float | None:
-    """Return the smallest number k for which all values are multiples of 1/k, up to the error of their type."""
+    """Return the smallest k for which all values are multiples of 1/k, up to the error of their type near 1."""
     inner = probabilities[(probabilities > 0) & (probabilities < 1)]
     if len(inner) < _FEW:
         return None
@@ -175,11 +175,11 @@ def _grid(probabilities: NDArray[Any]) -> float | None:
     error = 2 * float(np.finfo(np.float32 if narrow else inner.dtype).epsneg)
     sample = np.unique(inner[:: max(1, len(inner) // _SAMPLE)]).astype(np.float64)
     for steps in _STEPS[_STEPS * error < _BLURRED]:
-        if all(_on_grid(values, steps, error) for values in (sample[:16], sample, inner)):
+        if all(_on_grid(values, steps, steps * error) for values in (sample[:16], sample, inner)):
             return float(steps)
     return None
 
 
 def _on_grid(values: NDArray[Any], steps: float, error: float) -> bool:
     multiples = values.astype(np.float64) * steps
-    return bool((np.abs(multiples - np.rint(multiples)) <= error * multiples).all())
+    return bool((np.abs(multiples - np.maximum(1.0, np.rint(multiples))) <= error).all())

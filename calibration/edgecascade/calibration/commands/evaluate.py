@@ -11,14 +11,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from edgecascade.calibration._checks import check_seed
+from edgecascade.calibration._checks import check_labelled_logits, check_seed, warnings_about
 from edgecascade.calibration.commands.arguments import add_calibrator_argument, share
-from edgecascade.calibration.commands.outputs import SavedOutputs, SavedScores, add_kind_argument, read_model
-from edgecascade.calibration.intervals import proportion_interval
+from edgecascade.calibration.commands.outputs import (
+    SavedOutputs,
+    SavedScores,
+    add_kind_argument,
+    named_array,
+    read_model,
+)
+from edgecascade.calibration.intervals import accuracy_interval, proportion_interval
 from edgecascade.calibration.metrics import evaluate, evaluate_scores, risk_coverage
 from edgecascade.calibration.scaling import Candidate, calibrate_confidence, choose_calibrator
+from edgecascade.calibration.weights import normalised
 from edgecascade.cli import rare
 from edgecascade.types.errors import CalibrationError
 from edgecascade.types.estimate import Estimate
@@ -88,6 +95,8 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument("--json", metavar="FILE", help="Write the figures as JSON to FILE, or - for standard output.")
     parser.add_argument("--array", default="outputs", metavar="NAME", help="Array of the outputs (default outputs).")
     add_calibrator_argument(parser)
+    text = "Array of sample weights [n] in the file of outputs, or an .npy file."
+    parser.add_argument("--weights", metavar="NAME", help=text)
     add_kind_argument(parser, "--kind", "the outputs of classes")
     text = "Share of the inputs for the fit (default 0.5)."
     rare(parser.add_argument("--fit-share", type=share, default=0.5, metavar="S", help=text))
@@ -98,8 +107,16 @@ def configure(parser: ArgumentParser) -> None:
 def execute(arguments: Namespace) -> int:
     """Evaluate, then print and write."""
     outputs = read_model(*arguments.outputs, array=arguments.array, kind=arguments.kind)
+    warnings: tuple[str, ...] = ()
+    if isinstance(outputs, SavedOutputs):
+        check_labelled_logits(outputs.logits, outputs.labels)
+        warnings = warnings_about({"model": outputs.logits}, outputs.labels)
     found = evaluate_held_out(
-        outputs, fit_share=arguments.fit_share, calibrator=arguments.calibrator, seed=arguments.seed
+        outputs,
+        weight=named_array(arguments.weights, *arguments.outputs),
+        fit_share=arguments.fit_share,
+        calibrator=arguments.calibrator,
+        seed=arguments.seed,
     )
     if arguments.json:
         text = json.dumps(found.to_dict(), allow_nan=False, indent=1)
@@ -109,17 +126,25 @@ def execute(arguments: Namespace) -> int:
         Path(arguments.json).write_text(text + "\n", encoding="utf-8")
     if isinstance(outputs, SavedOutputs) and outputs.read.kind == "probabilities":
         print(outputs.read)
+    for sentence in warnings:
+        print(f"warning: {sentence}")
     print("\n".join(_lines(found)))
     return 0
 
 
 def evaluate_held_out(
-    outputs: SavedOutputs | SavedScores, *, fit_share: float = 0.5, calibrator: str = "auto", seed: int = 0
+    outputs: SavedOutputs | SavedScores,
+    *,
+    weight: ArrayLike | None = None,
+    fit_share: float = 0.5,
+    calibrator: str = "auto",
+    seed: int = 0,
 ) -> Evaluation:
     """Fit a calibrator on a random part of the inputs and evaluate before and after it on the others.
 
     Args:
         outputs: logits and labels, or scores and correctness.
+        weight: [n], numbers above 0 on any scale, by which each input counts; None for equal weights.
         fit_share: share of the inputs for the fit, in (0, 1).
         calibrator: of classes, as in `calibrate_confidence`; of scores `map`, for isotonic regression, or `auto`, for
             the choice of `choose_calibrator`.
@@ -130,16 +155,17 @@ def evaluate_held_out(
     """
     check_seed(seed)
     if isinstance(outputs, SavedOutputs):
-        return _evaluate_classes(outputs, fit_share, calibrator, seed)
+        return _evaluate_classes(outputs, weight, fit_share, calibrator, seed)
     if calibrator not in ("auto", "map"):
         raise CalibrationError(f"calibrator: expected auto or map for scores, got {calibrator!r}")
     fit, test = _split(outputs.score, outputs.correct, fit_share, seed)
     score, correct = outputs.score, outputs.correct
     methods = ("isotonic",) if calibrator == "map" else None
-    chosen = choose_calibrator(score[fit], correct[fit], methods=methods, seed=seed)
+    fitting, testing = _weights(weight, fit, test)
+    chosen = choose_calibrator(score[fit], correct[fit], fitting, methods=methods, seed=seed)
     assert chosen.calibrator is not None
     before, after = (
-        _with_risks(evaluate_scores(some, correct[test]), some, correct[test])
+        _with_risks(evaluate_scores(some, correct[test], testing), some, correct[test], testing)
         for some in (score[test], chosen.calibrator(score[test]))
     )
     return Evaluation(
@@ -153,30 +179,33 @@ def evaluate_held_out(
     )
 
 
-def _evaluate_classes(outputs: SavedOutputs, fit_share: float, calibrator: str, seed: int) -> Evaluation:
+def _evaluate_classes(
+    outputs: SavedOutputs, weight: ArrayLike | None, fit_share: float, calibrator: str, seed: int
+) -> Evaluation:
     logits, labels = outputs.logits, outputs.labels
     fit, test = _split(logits, labels, fit_share, seed)
-    found = calibrate_confidence(logits[fit], labels[fit], calibrator=calibrator, seed=seed)
+    fitting, testing = _weights(weight, fit, test)
+    found = calibrate_confidence(logits[fit], labels[fit], fitting, calibrator=calibrator, seed=seed)
     correct = logits[test].argmax(axis=1) == labels[test]
     raw, probabilities = softmax(logits[test]), softmax(logits[test], found.temperature)
     confidence: NDArray[np.floating] = probabilities.max(axis=1)
     parameters: dict[str, Any] = {"temperature": found.temperature}
-    before = evaluate(raw, labels[test])
+    before = evaluate(raw, labels[test], testing)
     if found.confidence_map is None:
-        after = evaluate(probabilities, labels[test])
+        after = evaluate(probabilities, labels[test], testing)
     else:
         parameters |= _listed(asdict(found.confidence_map))
         confidence = found.confidence_map(confidence)
-        after = evaluate(_spread(probabilities, confidence), labels[test])
-        after |= evaluate_scores(confidence, correct)  # the label may have the smaller part of the mass
+        after = evaluate(_spread(probabilities, confidence), labels[test], testing)
+        after |= evaluate_scores(confidence, correct, testing)  # the label may have the smaller part of the mass
     return Evaluation(
         method=found.method,
         parameters=parameters,
         candidates=(),
         fitted_on=len(fit),
         evaluated_on=len(test),
-        before=_with_risks(before, raw.max(axis=1), correct),
-        after=_with_risks(after, confidence, correct),
+        before=_with_risks(before, raw.max(axis=1), correct, testing),
+        after=_with_risks(after, confidence, correct, testing),
     )
 
 
@@ -209,14 +238,30 @@ def _split(
     return np.sort(rows[:fitting]), np.sort(rows[fitting:])
 
 
+def _weights(weight: ArrayLike | None, *parts: NDArray[np.intp]) -> tuple[NDArray[np.float64] | None, ...]:
+    """Return the weights of each part of the inputs."""
+    every = normalised(weight, sum(len(rows) for rows in parts))
+    return tuple(None if every is None else normalised(every[rows], len(rows)) for rows in parts)
+
+
 def _with_risks(
-    found: dict[str, Estimate], score: NDArray[np.floating], correct: NDArray[np.bool_]
+    found: dict[str, Estimate],
+    score: NDArray[np.floating],
+    correct: NDArray[np.bool_],
+    weight: NDArray[np.float64] | None,
 ) -> dict[str, Estimate]:
-    curve = risk_coverage(score, correct)
+    curve = risk_coverage(score, correct, weight)
+    surest = np.argsort(-score, kind="stable")
     for coverage in _COVERAGES:
         k = max(1, round(coverage * len(score)))
-        risk = float(curve.risk[k - 1])
-        found[f"risk_at_{coverage}"] = Estimate(risk, *proportion_interval(round(risk * k), k), k)
+        if weight is not None:
+            k = int(np.searchsorted(curve.coverage, coverage)) + 1
+        risk, some = float(curve.risk[k - 1]), surest[:k]
+        if weight is None:
+            low, high = proportion_interval(round(risk * k), k)
+        else:
+            low, high = accuracy_interval(~correct[some], weight[some])
+        found[f"risk_at_{coverage}"] = Estimate(risk, min(low, risk), max(high, risk), k)
     return found
 
 

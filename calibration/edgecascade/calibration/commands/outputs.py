@@ -21,6 +21,7 @@ __all__ = [
     "SavedPair",
     "SavedScores",
     "add_kind_argument",
+    "named_array",
     "read_array",
     "read_arrays",
     "read_model",
@@ -194,6 +195,13 @@ def _read_named(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
         raise CalibrationError(f"{path}: no such file") from error
     except Exception as error:  # numpy and zipfile raise many types
         raise CalibrationError(f"{path}: is not an .npz file of plain arrays: {error}") from error
+
+
+def named_array(name: str | None, *paths: str | os.PathLike[str]) -> NDArray[Any] | None:
+    """Return an array of the file of outputs, or of an .npy file; None for no name. Errors as `read_arrays`."""
+    if name is None:
+        return None
+    return read_array(name) if name.endswith(".npy") else read_arrays(*paths, names=(name,))[name]
 
 
 def read_array(path: str | os.PathLike[str]) -> NDArray[Any]:

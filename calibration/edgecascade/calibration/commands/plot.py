@@ -48,16 +48,20 @@ def draw_plan(plan: CascadePlan, outputs: SavedPair, path: str | os.PathLike[str
 def _draw_curve(axes: Any, plan: CascadePlan) -> None:
     curve, chosen = plan.policy.curve, plan.policy.chosen
     rate = [100 * point.offload_rate for point in curve]
-    band = 100 * np.array([point.accuracy_band for point in curve])
+    value = [100 * point.accuracy for point in curve]
+    band, what = 100 * np.array([point.accuracy_band for point in curve]), "accuracy, %"
+    costs = [point.cost.value for point in curve if point.cost is not None]
+    if costs:  # where errors cost differently
+        value, what = costs, "cost of errors per input"
+        band = np.array([point.cost_band for point in curve])
     axes.fill_between(
         rate, band[:, 0], band[:, 1], color=_BLUE, alpha=0.15, linewidth=0, label="95 %, all points at once"
     )
-    axes.plot(rate, [100 * point.accuracy for point in curve], color=_BLUE, label=f"cascade, n = {chosen.n}")
-    ends = [100 * curve[0].accuracy, 100 * curve[-1].accuracy]
-    axes.plot([0, 100], ends, color=_GREY, linestyle=":", label="random")
-    axes.plot(100 * chosen.offload_rate, 100 * chosen.accuracy, "o", color=_ORANGE, label="chosen")
-    axes.set(xlabel="offload rate, %", ylabel="accuracy, % (cross-fitted)", title="Operating curve")
-    axes.legend(loc="lower right", frameon=False, fontsize=8)
+    axes.plot(rate, value, color=_BLUE, label=f"cascade, n = {chosen.n}")
+    axes.plot([0, 100], [value[0], value[-1]], color=_GREY, linestyle=":", label="random")
+    axes.plot(100 * chosen.offload_rate, value[curve.index(chosen)], "o", color=_ORANGE, label="chosen")
+    axes.set(xlabel="offload rate, %", ylabel=f"{what} (cross-fitted)", title="Operating curve")
+    axes.legend(loc="upper right" if costs else "lower right", frameon=False, fontsize=8)
 
 
 def _draw_advantage(axes: Any, plan: CascadePlan) -> None:
@@ -68,7 +72,8 @@ def _draw_advantage(axes: Any, plan: CascadePlan) -> None:
     axes.axhline(100 * max(plan.policy.threshold, -1.0), color=_ORANGE, linestyle="--", label="threshold")
     axes.set(
         xlabel=f"inputs in order of {plan.score}, %",
-        ylabel="advantage of the local model, points",
+        ylabel="advantage of the local model, "
+        + ("points" if plan.policy.costs is None else "% of the costliest error"),
         title="Where forwarding helps",
         ylim=(min(-10.0, float(intervals.min())), max(10.0, float(intervals.max()))),
     )
@@ -78,11 +83,18 @@ def _draw_advantage(axes: Any, plan: CascadePlan) -> None:
 def _draw_reliability(axes: Any, plan: CascadePlan, outputs: SavedPair) -> None:
     correct = outputs.local.argmax(axis=1) == outputs.labels
     axes.plot([0, 1], [0, 1], color=_GREY, linestyle=":", label="calibrated")
-    for temperature, colour, when in ((1.0, _ORANGE, "before"), (plan.local.temperature, _BLUE, "after")):
-        table = reliability(softmax(outputs.local, temperature).max(axis=1), correct)
-        axes.plot(
-            table.confidence, table.accuracy, "o-", color=colour, markersize=4, label=f"{when}, T = {temperature:.2f}"
-        )
+    found = plan.local.confidence_map
+    after = softmax(outputs.local, plan.local.temperature).max(axis=1)
+    for confidence, colour, label in (
+        (softmax(outputs.local).max(axis=1), _ORANGE, "before, T = 1.00"),
+        (
+            after if found is None else found(after),
+            _BLUE,
+            f"after, T = {plan.local.temperature:.2f}{'' if found is None else ' and a map'}",
+        ),
+    ):
+        table = reliability(confidence, correct)
+        axes.plot(table.confidence, table.accuracy, "o-", color=colour, markersize=4, label=label)
     axes.set(
         xlabel="confidence of the local model",
         ylabel="accuracy",

@@ -52,7 +52,7 @@ def add_population_arguments(parser: ArgumentParser) -> None:
         "--max-group-loss",
         type=share,
         metavar="X",
-        help="Largest loss against asking the remote always within each class or group; certified under --certify.",
+        help="Largest loss to the remote in any class or group; certified under --certify.",
     )
 
 

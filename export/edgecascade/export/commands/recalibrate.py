@@ -13,6 +13,7 @@ from edgecascade.export.commands.calibrate import DATA, REMOTE, add_golden_argum
 from edgecascade.export.data import read_labelled
 from edgecascade.export.recalibrate import cascade_scores, move_threshold, recalibrate
 from edgecascade.export.scores import remote_scores
+from edgecascade.runtime.engine import open_session, read_document
 from edgecascade.types.errors import ExportError
 
 __all__ = ["configure", "execute"]
@@ -57,9 +58,12 @@ def execute(arguments: Namespace) -> int:
         print(
             f"policy      {objective}\n"
             f"            forward below advantage {chosen.threshold:+.4f}: {chosen.offload_rate:.1%} of the "
-            f"calibration data, accuracy {chosen.accuracy:.1%} ({low:.1%} to {high:.1%}, n = {chosen.n})\n"
-            f"wrote       {arguments.out}"
+            f"calibration data, accuracy {chosen.accuracy:.1%} ({low:.1%} to {high:.1%}, n = {chosen.n})"
         )
+        chance = read_document(open_session(arguments.out), arguments.out).policy.chance
+        if chance is not None:
+            print(f"            chance of meeting the aim: {chance:.0%}")
+        print(f"wrote       {arguments.out}")
         return 0
     data = read_labelled(arguments.data, array_names(arguments))
     print(f"running both models on {len(data.labels)} inputs ...", file=sys.stderr)
