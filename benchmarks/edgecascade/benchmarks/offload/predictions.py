@@ -111,7 +111,7 @@ def predict_all(
     logits = np.log(np.maximum(probabilities, _TINY))  # divided by T, up to a constant for each input
     calibrate, costs = document.calibrate_remote, document.policy.costs
     theirs = calibrate(remote_scores)
-    uncalibrated = type(calibrate)(1.0, calibrate.probabilities)
+    uncalibrated = calibrate._replace(temperature=1.0, confidence_map=None)
     predictions = Predictions(
         label=data.labels,
         local_label=label,
