@@ -129,6 +129,17 @@ def test_an_outlier_does_not_prevent_convergence() -> None:
             assert best <= loss(np.array([slope * found.slope, intercept * found.intercept]), score, target)
 
 
+def test_nearly_perfect_answers_have_a_fit() -> None:
+    """Where all but a few of a thousand sure answers are right, rounding errors of the loss do not stop the search."""
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        score = rng.normal(12.0, 6.0, 800).clip(-0.4, 17.3)
+        correct = rng.random(800) < 1 / (1 + np.exp(-0.3 * score - 2.0))
+        left = fit_platt(score, correct)(score) - targets(correct)
+        assert abs(left.mean()) < 1e-8
+        assert abs((left * score).mean()) < 1e-8
+
+
 @pytest.mark.parametrize(("right", "expected"), [(True, 11 / 12), (False, 1 / 12)])
 def test_answers_all_right_or_all_wrong_follow_the_rule_of_succession(right: bool, expected: float) -> None:
     """Ten right answers give 11 / 12 for any score; ten wrong ones give 1 / 12."""

@@ -19,7 +19,6 @@ from edgecascade.calibration import AdvantageTable, Decision, DecisionRule, Lear
 from edgecascade.export import ExportError, find_logits, fold, unfold
 from edgecascade.export.fold import rule_of
 from edgecascade.runtime.engine import open_session
-from edgecascade.types.confidence_map import ConfidenceMap
 from edgecascade.types.costs import ErrorCosts
 from edgecascade.types.document import CascadeDocument
 
@@ -355,23 +354,6 @@ def test_costs_travel_in_the_document_and_leave_the_body_unchanged(
     assert rule_of(model).costs == costly.costs
     assert unfold(model).SerializeToString() == body.SerializeToString()
     assert_equal_labels(open_session(model.SerializeToString()), costly)
-
-
-@pytest.mark.parametrize("kind", ["by class", "matrix"])
-def test_a_confidence_map_applies_to_the_most_probable_class_only(
-    identity: Body, rule: DecisionRule, kind: str
-) -> None:
-    """The map was fitted on largest probabilities; another label keeps its probability as its confidence."""
-    low = ConfidenceMap((0.3, 1.0), (0.2, 0.7))
-    costly = replace(rule, costs=_costs(3, kind), confidence_map=low)
-    model = fold(identity(3), logits="logits", rule=costly, document=document_of(costly))
-    decision, reference = run(open_session(model.SerializeToString()), BATCH), decide(BATCH, costly)
-    chosen = np.take_along_axis(decision.probabilities, decision.label[:, None], axis=1)[:, 0]
-    likeliest = decision.label == BATCH.argmax(axis=1)
-    assert 0.1 < likeliest.mean() < 0.95
-    np.testing.assert_array_equal(decision.confidence[~likeliest], chosen[~likeliest])
-    np.testing.assert_allclose(decision.confidence[likeliest], low(chosen[likeliest]), atol=1e-6)
-    np.testing.assert_allclose(decision.confidence, reference.confidence, atol=1e-6)
 
 
 def assert_equal_labels(session: Any, rule: DecisionRule) -> None:

@@ -37,8 +37,8 @@ class DecisionRule:
         threshold: inputs whose advantage is below it are forwarded.
         score: what the table looks up: one of the names that `routing_score` takes.
         costs: of the errors, by which the label is chosen; None if all cost the same.
-        confidence_map: from the label's probability, if it is the largest, to the confidence, which changes no score
-            and no decision; None if the two are the same.
+        confidence_map: from the label's probability to the confidence, which changes no score and no decision; None
+            if the two are the same.
         learned: the learned score; None with another score.
     """
 
@@ -77,8 +77,7 @@ def decide(logits: NDArray[np.floating], rule: DecisionRule) -> Decision:
     label = np.asarray(logits).argmax(axis=1) if rule.costs is None else labels_of(probabilities, rule.costs)
     confidence: NDArray[np.float32] = np.take_along_axis(probabilities, label[:, None], axis=1)[:, 0]
     if rule.confidence_map is not None:
-        largest = confidence == probabilities.max(axis=1)
-        confidence = np.where(largest, rule.confidence_map(confidence).astype(np.float32), confidence)
+        confidence = rule.confidence_map(confidence).astype(np.float32)
     advantage = rule.table(routing_score(rule.score, logits, rule.temperature, rule.costs, rule.learned))
     return Decision(
         label=label.astype(np.int64),

@@ -245,8 +245,8 @@ class Pair:
             local,
             remote,
             self.costs,
-            local_confidence=None if self.local_map is None else self.local_map(local.max(axis=1)),
-            remote_confidence=None if self.remote_map is None else self.remote_map(remote.max(axis=1)),
+            local_confidence=_confidence(local, self.local_map),
+            remote_confidence=_confidence(remote, self.remote_map),
         )
 
     @cached_property
@@ -278,3 +278,8 @@ class Pair:
     @cached_property
     def _merged(self) -> dict[str, NDArray[np.int64]]:
         return {}
+
+
+def _confidence(probabilities: NDArray[np.float32], found: ConfidenceMap | None) -> NDArray[np.float32]:
+    largest: NDArray[np.float32] = probabilities.max(axis=1)
+    return largest if found is None else found(largest).astype(np.float32)

@@ -283,7 +283,7 @@ def plan_cascade(
     effective_n = None if weight is None else effective_size(weight, len(labels))
     some = None if weight is None else weight[planning]
     local, remote = (
-        calibrate_confidence(logits[planning], labels[planning], some, calibrator=calibrator, seed=seed)
+        calibrate_confidence(logits[planning], labels[planning], some, calibrator=calibrator, costs=costs, seed=seed)
         for logits in (local_logits, remote_logits)
     )
     pair = Pair(

@@ -224,25 +224,17 @@ def _confidence_steps(version: int, rule: DecisionRule) -> list[Step]:
 def _final(probability: str, rule: DecisionRule) -> list[Step]:
     """Return the steps to `confidence` from the probability [batch, 1] of the label.
 
-    A map is linear interpolation, here a sum of shares of its rises, because that is monotone in any arithmetic. No
-    operator multiplies matrices, which some providers do with ten bits.
+    A map is linear interpolation, here a sum of shares of its rises: it never falls in floating point either, as long
+    as sums have the same order. No operator multiplies matrices, which some providers do with ten bits.
     """
     if rule.confidence_map is None:
         return [("Squeeze", [probability, "axis"], "confidence", {})]
-    mapped: list[Step] = [
+    return [
         ("Sub", [probability, "map_starts"], "map_past", {}),
         ("Mul", ["map_past", "map_rates"], "map_shares", {}),
         ("Clip", ["map_shares", "zero", "one"], "map_passed", {}),
         ("Mul", ["map_passed", "map_rises"], "map_risen", {}),
-    ]
-    if rule.costs is None:
-        return [*mapped, ("ReduceSum", ["map_risen", "axis"], "confidence", {"keepdims": 0})]
-    return [  # the map is for the largest probability
-        *mapped,
-        ("ReduceSum", ["map_risen", "axis"], "map_confidence", {"keepdims": 1}),
-        ("Equal", [probability, "largest"], "map_applies", {}),
-        ("Where", ["map_applies", "map_confidence", probability], "map_or_probability", {}),
-        ("Squeeze", ["map_or_probability", "axis"], "confidence", {}),
+        ("ReduceSum", ["map_risen", "axis"], "confidence", {"keepdims": 0}),
     ]
 
 

@@ -1,4 +1,4 @@
-"""A monotone map from a model's largest probability to its confidence, where no temperature makes the two agree."""
+"""A monotone map from the probability of a label to the confidence in it, where no temperature makes the two agree."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class ConfidenceMap:
     """A piecewise-linear function that never falls.
 
     Attributes:
-        knots: scores, ascending: largest probabilities, or raw scores on any scale.
+        knots: scores, ascending: probabilities of the label, or raw scores on any scale.
         values: the confidence at each knot, in (0, 1], never falling. It is linear between knots, and constant below
             the first and above the last.
 

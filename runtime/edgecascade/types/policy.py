@@ -26,7 +26,7 @@ class RemoteCalibration(NamedTuple):
     Attributes:
         temperature: T that divides its logits.
         probabilities: whether its scores are probabilities, whose logarithms serve as logits.
-        confidence_map: from the calibrated probability of its label, if it is the largest, to its confidence; None if
+        confidence_map: from the calibrated probability of its label to its confidence; None if
             the two are the same.
         floor: the number that smaller probabilities are raised to before the logarithm.
     """
@@ -45,9 +45,7 @@ class RemoteCalibration(NamedTuple):
     def confidence(self, probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return the confidence float32 [n] in labels [n], from calibrated probabilities [n, classes]."""
         chosen: NDArray[np.float32] = np.take_along_axis(probabilities, labels[:, None], axis=1)[:, 0]
-        if self.confidence_map is None:
-            return chosen
-        return np.where(chosen == probabilities.max(axis=1), self.confidence_map(chosen).astype(np.float32), chosen)
+        return chosen if self.confidence_map is None else self.confidence_map(chosen).astype(np.float32)
 
     def logits(self, scores: NDArray[Any]) -> NDArray[np.float64]:
         """Return the scores as logits, up to a constant per row."""

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from edgecascade.benchmarks.offload.measure import Offload
 from edgecascade.benchmarks.report.contents import STYLE, Figure, svg_of
-from edgecascade.calibration import reliability
+from edgecascade.calibration import Calibration, reliability
 
 __all__ = ["offload_figure", "reliability_figure"]
 
@@ -88,12 +88,17 @@ def reliability_figure(result: Offload) -> Figure:
     local, remote = result.document.calibration, result.document.remote
     caption = (
         "Reliability on the test inputs, 15 equal-width bins (bars: share of inputs; dots: accuracy; dotted: perfect "
-        "calibration), before (T = 1) and after temperature scaling: local "
-        f"T = {local.temperature:.3f}, remote T = {remote.temperature:.3f}, fitted on {local.n} other inputs; "
+        "calibration), before (T = 1) and after calibration: local "
+        f"{_calibrator(local)}, remote {_calibrator(remote)}, fitted on {local.n} other inputs; "
         f"n = {result.n}. ECE is above 0 on finite data even for perfect confidences; the corrected value subtracts "
         "that bias and has a 95 % interval."
     )
     return Figure("reliability", _reliability_svg(result, 2, 5.6), caption, _reliability_svg(result, 4, 3.2))
+
+
+def _calibrator(found: Calibration) -> str:
+    knots = "" if found.confidence_map is None else f" and a map of {len(found.confidence_map.knots)} knots"
+    return f"T = {found.temperature:.3f}{knots}"
 
 
 def _reliability_svg(result: Offload, columns: int, height: float) -> str:

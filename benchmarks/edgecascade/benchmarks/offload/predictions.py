@@ -111,19 +111,27 @@ def predict_all(
     logits = np.log(np.maximum(probabilities, _TINY))  # divided by T, up to a constant for each input
     calibrate, costs = document.calibrate_remote, document.policy.costs
     theirs = calibrate(remote_scores)
+    remote_label = labels_of(theirs, costs)
+    remote_confidence = calibrate.confidence(theirs, remote_label)
     uncalibrated = calibrate._replace(temperature=1.0, confidence_map=None)
     predictions = Predictions(
         label=data.labels,
         local_label=label,
-        remote_label=labels_of(theirs, costs),
+        remote_label=remote_label,
         confidence=confidence,
         raw_confidence=softmax(logits, 1 / document.calibration.temperature).max(axis=1),
-        remote_confidence=theirs.max(axis=1),
+        remote_confidence=remote_confidence,
         remote_raw_confidence=uncalibrated(remote_scores).max(axis=1),
         advantage=advantage,
         forward=forward,
         scores={name: routing_score(name, logits) for name in SCORES},
-        merged={rule: merged_labels(rule, probabilities, theirs, costs) == data.labels for rule in MERGES},
+        merged={
+            rule: data.labels
+            == merged_labels(
+                rule, probabilities, theirs, costs, local_confidence=confidence, remote_confidence=remote_confidence
+            )
+            for rule in MERGES
+        },
         merge=document.policy.merge,
     )
     return predictions, document

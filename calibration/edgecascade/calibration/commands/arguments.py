@@ -122,8 +122,8 @@ def add_calibrator_argument(parser: Any) -> None:
             "--calibrator",
             choices=CALIBRATORS,
             default="auto",
-            help="Calibration of the confidence: by a temperature alone, or by a rising map after it (default auto: "
-            "a map where it is better, cross-fitted). Decisions stay the same.",
+            help="Calibration of confidences: by a temperature alone, or by a rising map after it (default auto: a map "
+            "where it is better, cross-fitted).",
         )
     )
 

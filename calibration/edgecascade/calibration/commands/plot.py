@@ -83,11 +83,18 @@ def _draw_advantage(axes: Any, plan: CascadePlan) -> None:
 def _draw_reliability(axes: Any, plan: CascadePlan, outputs: SavedPair) -> None:
     correct = outputs.local.argmax(axis=1) == outputs.labels
     axes.plot([0, 1], [0, 1], color=_GREY, linestyle=":", label="calibrated")
-    for temperature, colour, when in ((1.0, _ORANGE, "before"), (plan.local.temperature, _BLUE, "after")):
-        table = reliability(softmax(outputs.local, temperature).max(axis=1), correct)
-        axes.plot(
-            table.confidence, table.accuracy, "o-", color=colour, markersize=4, label=f"{when}, T = {temperature:.2f}"
-        )
+    found = plan.local.confidence_map
+    after = softmax(outputs.local, plan.local.temperature).max(axis=1)
+    for confidence, colour, label in (
+        (softmax(outputs.local).max(axis=1), _ORANGE, "before, T = 1.00"),
+        (
+            after if found is None else found(after),
+            _BLUE,
+            f"after, T = {plan.local.temperature:.2f}{'' if found is None else ' and a map'}",
+        ),
+    ):
+        table = reliability(confidence, correct)
+        axes.plot(table.confidence, table.accuracy, "o-", color=colour, markersize=4, label=label)
     axes.set(
         xlabel="confidence of the local model",
         ylabel="accuracy",

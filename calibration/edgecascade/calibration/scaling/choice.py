@@ -31,6 +31,7 @@ CALIBRATORS = ("auto", "temperature", "map")
 _KNOTS = 16
 _STEEPEST = 64.0  # times the rounding error of a float32 near 1 is 4e-6, within the tolerance of the parity check
 _FEWEST = 10  # right and wrong answers, two in each of five folds
+_UNIT = 2.0**-20
 _SMALLEST = 2.0**-25  # a probability nearer to 0 or 1 is 0 or 1 in float32
 
 Calibrator = Platt | ConfidenceMap
@@ -229,12 +230,20 @@ def _unchanged(score: NDArray[np.floating], correct: NDArray[np.bool_], weight: 
     """Fit nothing."""
 
 
-def _platt_map(score: NDArray[np.floating], correct: NDArray[np.bool_], weight: NDArray[np.float64]) -> ConfidenceMap:
-    """Return Platt scaling of log-odds as a map, with knots at the ends and at the means of groups."""
+def _platt_map(
+    score: NDArray[np.floating], correct: NDArray[np.bool_], weight: NDArray[np.float64]
+) -> ConfidenceMap | None:
+    """Return Platt scaling of log-odds as a map, with knots at the ends and at the means of groups.
+
+    Where it cannot be fitted, return None, which leaves the probabilities as they are.
+    """
     clipped = np.clip(score.astype(np.float64), _SMALLEST, 1 - _SMALLEST)
     log_odds = np.log(clipped) - np.log1p(-clipped)
     ends = np.array([log_odds.min(), log_odds.max()])
-    platt = fit_platt(log_odds, correct, weight) if ends[0] < ends[1] else Platt(0.0, 0.0)
+    try:
+        platt = fit_platt(log_odds, correct, weight) if ends[0] < ends[1] else Platt(0.0, 0.0)
+    except CalibrationError:
+        return None
     if platt.slope <= 0:  # the scores say nothing: every answer gets the same probability
         return fit_isotonic(np.zeros(len(score)), correct, weight)
     knots, values, _ = grouped(score, platt(log_odds), weight, _KNOTS - 2)
@@ -250,18 +259,23 @@ def _isotonic_map(
 
 
 def _gentle(knots: NDArray[np.float64], values: NDArray[np.float64]) -> ConfidenceMap:
-    """Return a map of float32 numbers, in which knots that are too steep to resolve are merged."""
-    knots, values = (array.astype(np.float32).astype(np.float64) for array in (knots, values))
+    """Return a map in which knots that are too steep to resolve are merged.
+
+    Knots are float32 numbers, and values multiples of 2^-20 below 1, whose sums and differences are exact in float32.
+    """
+    knots = knots.astype(np.float32).astype(np.float64)
+    values = values.copy()
     while len(knots) > 1:
         rise, run = np.diff(values), np.diff(knots)
         steep = int(np.argmax(rise - _STEEPEST * run))
         if rise[steep] <= _STEEPEST * run[steep] and run.min() > 0:
             break
         at = steep if run.min() > 0 else int(np.argmin(run))
-        for array in (knots, values):
-            array[at] = np.float32((array[at] + array[at + 1]) / 2)
+        knots[at] = np.float32((knots[at] + knots[at + 1]) / 2)
+        values[at] = (values[at] + values[at + 1]) / 2
         knots, values = (np.delete(array, at + 1) for array in (knots, values))
-    return ConfidenceMap(tuple(knots.tolist()), tuple(np.minimum(values, 1 - 2.0**-20).tolist()))
+    exact = np.clip(np.round(values / _UNIT), 1, 1 / _UNIT - 1) * _UNIT
+    return ConfidenceMap(tuple(knots.tolist()), tuple(exact.tolist()))
 
 
 _OF_SCORES: dict[str, _Fit] = {"platt": fit_platt, "isotonic": partial(fit_isotonic, groups=_KNOTS)}

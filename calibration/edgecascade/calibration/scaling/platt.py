@@ -114,7 +114,7 @@ def _minimise(x: NDArray[np.float64], target: NDArray[np.float64], weight: NDArr
         gradient = design.T @ (weight * (p - target))
         curvature = (design.T * (weight * p * (1 - p))) @ design + _RIDGE * np.eye(2)
         step = -np.linalg.solve(curvature, gradient)
-        if np.abs(step).sum() <= _PRECISION:
+        if np.abs(step).sum() <= _PRECISION or -float(gradient @ step) <= _ROUNDING * loss:
             return np.asarray(parameters + step)
         expected = _SUFFICIENT * float(gradient @ step)
         while (tried := _loss(design @ (parameters + step), target, weight)) > loss + expected + _ROUNDING * loss:
@@ -124,8 +124,9 @@ def _minimise(x: NDArray[np.float64], target: NDArray[np.float64], weight: NDArr
 
 
 def _loss(log_odds: NDArray[np.float64], target: NDArray[np.float64], weight: NDArray[np.float64]) -> float:
-    """Return the summed cross-entropy in nats: equation 5 of Lin, Lin and Weng without its cancellation."""
-    return float(weight @ (np.logaddexp(0.0, log_odds) - target * log_odds))
+    """Return the summed cross-entropy in nats: equation 5 of Lin, Lin and Weng as a sum of numbers above 0."""
+    against = np.where(log_odds > 0, (1 - target) * log_odds, -target * log_odds)
+    return float(np.sum(weight * (against + np.log1p(np.exp(-np.abs(log_odds))))))
 
 
 def _sigmoid(log_odds: NDArray[np.float64]) -> NDArray[np.float64]:
