@@ -177,8 +177,8 @@ def broken(folder: Path, **changes: Any) -> Path:
         pytest.param({"labels": np.zeros(3, int)}, "^labels: expected integers \\[1500\\]", id="too few labels"),
         pytest.param({"labels": np.zeros(1500)}, "^labels: expected integers", id="labels that are none"),
         pytest.param({"labels": np.full(1500, 9)}, "^labels: expected 0 to 3", id="labels out of range"),
-        pytest.param({"local": np.full((1500, 4), np.nan)}, "^logits: expected finite", id="NaN"),
-        pytest.param({"local": np.zeros((1500, 4), int)}, "^logits: expected floating", id="whole numbers"),
+        pytest.param({"local": np.full((1500, 4), np.nan)}, "^local model: logits: expected finite", id="NaN"),
+        pytest.param({"local": np.zeros((1500, 4), int)}, "^local: the outputs are numbers in", id="whole numbers"),
         pytest.param({"local": np.zeros(1500)}, "^remote_logits: expected \\[1500\\]", id="no table"),
         pytest.param({"labels": np.zeros(1500, int)}, "^labels: expected inputs of several classes", id="one class"),
     ],
@@ -292,3 +292,83 @@ def test_an_invalid_evaluation_ends_in_one_sentence(
     """The exit code is 2, and there is no traceback."""
     assert run(folder / "outputs.npz", "--array", "local", *arguments, command="evaluate") == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_half_precision_probabilities_have_finite_logarithms(tmp_path: Path) -> None:
+    """The floor of zeros is below what float16 can hold, so the logarithm is taken in float32."""
+    rng = np.random.default_rng(0)
+    rare = rng.dirichlet([0.02] * 5, 400).astype(np.float16)
+    np.savez(tmp_path / "half.npz", outputs=rare, labels=rng.integers(0, 5, 400))
+    found = read_model(tmp_path / "half.npz")
+    assert isinstance(found, SavedOutputs)
+    assert (found.read.rounding, found.read.zeros > 0) == ("float16", True)
+    assert found.logits.min() == pytest.approx(np.log(found.read.floor), rel=1e-4)
+
+
+def test_half_precision_logits_of_two_models_are_told_apart(folder: Path, tmp_path: Path) -> None:
+    """Sums of float16 overflow, which would make any two models look the same."""
+    arrays = np.load(folder / "outputs.npz")
+    half = {name: arrays[name].astype(np.float16) for name in ("local", "remote")}
+    np.savez(tmp_path / "half.npz", **half, labels=arrays["labels"])
+    pair = read_pair(tmp_path / "half.npz")
+    assert plan_cascade(pair.local, pair.remote, pair.labels, MostAccuracy(0.2)).warnings == ()
+
+
+def test_eight_bit_outputs_are_named_with_their_scale(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A softmax in whole numbers from 0 to 255 is neither taken for logits nor refused for its type."""
+    bits = np.round(255 * np.random.default_rng(0).dirichlet([0.5] * 4, 300)).astype(np.uint8)
+    np.savez(tmp_path / "bits.npz", outputs=bits, labels=bits.argmax(axis=1))
+    assert run(tmp_path / "bits.npz", command="evaluate") == 2
+    assert "divide them by 255" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (("--offload-rate", "0.2", "--bins", "0"), "bins: expected 1 or more, got 0"),
+        (("--offload-rate", "0.2", "--risk", "0.1"), "--risk: expected --certify with it"),
+        (("--offload-rate", "0.2", "--plot", "plan.foo"), "--plot: expected a file that ends in .svg, .png, .pdf"),
+        (("--offload-rate", "0.2", "--kind", "probabilities"), "local: expected numbers in [0, 1] with --kind"),
+    ],
+)
+def test_options_that_cannot_hold_are_refused_by_name(
+    folder: Path, capsys: pytest.CaptureFixture[str], options: tuple[str, ...], sentence: str
+) -> None:
+    """Each is refused in one sentence, and none is ignored."""
+    assert run(folder / "outputs.npz", *options) == 2
+    assert sentence in capsys.readouterr().err
+
+
+def test_a_refused_model_is_named(folder: Path) -> None:
+    """NaN is refused with the model that gave it."""
+    pair = read_pair(folder / "outputs.npz")
+    remote = pair.remote.copy()
+    remote[3, 1] = np.nan
+    with pytest.raises(CalibrationError, match=r"^remote: logits: expected finite .* in row 3"):
+        plan_cascade(pair.local, remote, pair.labels, MostAccuracy(0.2))
+
+
+@pytest.mark.parametrize("n", [10, 12])
+def test_too_few_inputs_to_cross_fit_are_refused_by_number(folder: Path, n: int) -> None:
+    """Four fifths of 12 inputs fill no bin; 13 do."""
+    pair = read_pair(folder / "outputs.npz")
+    some = pair.local[:n], pair.remote[:n], pair.labels[:n]
+    with pytest.raises(CalibrationError, match=f"labels: expected at least 13 labelled inputs to plan on, got {n}"):
+        plan_cascade(*some, MostAccuracy(0.2))
+    plan_cascade(pair.local[:13], pair.remote[:13], pair.labels[:13], MostAccuracy(0.2))
+
+
+def test_weights_that_leave_few_inputs_are_named(folder: Path) -> None:
+    """One input of an enormous weight outweighs all others."""
+    pair = read_pair(folder / "outputs.npz")
+    weight = np.ones(len(pair.labels))
+    weight[0] = 1e6
+    found = plan_cascade(pair.local, pair.remote, pair.labels, MostAccuracy(0.2), weight=weight).warnings
+    assert any(one.startswith("the weighted inputs are worth only 1:") for one in found)
+
+
+def test_an_objective_names_the_bound_on_groups(folder: Path) -> None:
+    """A plan that forwards more for the sake of a group says why."""
+    pair = read_pair(folder / "outputs.npz")
+    found = plan_cascade(pair.local, pair.remote, pair.labels, MostAccuracy(0.9), max_group_loss=0.3)
+    assert found.policy.objective.endswith(", losing at most 30.0% within each group")

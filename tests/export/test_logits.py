@@ -120,6 +120,7 @@ def test_the_values_decide_what_the_graph_leaves_open() -> None:
         (LogitsSource("out", "binary-logits"), _scores("logits"), r"expected binary-logits .* got \[100, 3\]"),
         (LogitsSource("out", "logits"), _scores("binary-logits"), r"expected logits in 'out', got \[100, 1\]"),
         (OPEN, np.zeros((2, 3, 4), np.float32), r"expected scores in 'out', got \[2, 3, 4\]"),
+        (LogitsSource("out", "probabilities"), _scores("logits"), r"in \[0, 1\] in 'out' with --kind probabilities"),
     ],
 )
 def test_ambiguous_scores_require_the_option(source: LogitsSource, scores: NDArray[Any], message: str) -> None:

@@ -123,6 +123,7 @@ def test_inspect_shows_the_content_of_a_file(pair: Path, capsys: pytest.CaptureF
     assert f"{document['policy']['threshold']:+.4f}" in shown
     assert document["policy"]["objective"] in shown
     assert shown.count("<- chosen") == 1
+    assert "on the calibration data; each input is judged by tables that others fitted" in shown
 
 
 WRONG = {

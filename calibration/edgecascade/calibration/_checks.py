@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecascade.calibration.intervals import proportion_interval
+from edgecascade.calibration.weights import effective_size
 from edgecascade.types.errors import CalibrationError
 from edgecascade.types.softmax import are_probabilities
 
@@ -77,12 +78,17 @@ def check_scored_answers(score: NDArray[np.floating], correct: NDArray[np.bool_]
         raise CalibrationError(f"score: expected finite numbers, got {score[row]} in row {row}")
 
 
-def warnings_about(outputs: Mapping[str, NDArray[np.floating]], labels: NDArray[np.integer]) -> tuple[str, ...]:
+def warnings_about(
+    outputs: Mapping[str, NDArray[np.floating]],
+    labels: NDArray[np.integer],
+    weight: NDArray[np.float64] | None = None,
+) -> tuple[str, ...]:
     """Refuse labelled outputs that no calibration can be made from, and return sentences about what looks wrong.
 
     Args:
         outputs: logits [n, classes] by the name of the model, such as `local model`; they passed the checks above.
         labels: [n], in 0..classes - 1.
+        weight: float64 [n], how much each row counts; None if all count alike.
 
     Raises:
         CalibrationError: there are too few rows, all labels are the same, or a model's output is always the same.
@@ -98,6 +104,10 @@ def warnings_about(outputs: Mapping[str, NDArray[np.floating]], labels: NDArray[
     found = []
     if n < _FEW:
         found.append(f"there are only {n} labelled inputs: the intervals are wide, and about 1000 are advised")
+    elif (worth := effective_size(weight, n)) < _FEW:
+        found.append(
+            f"the weighted inputs are worth only {worth:.0f}: the intervals are wide, and about 1000 are advised"
+        )
     if n < classes:
         found.append(f"there are {n} labelled inputs for {classes} classes: most classes are not judged by any input")
     found += _repeated(tuple(outputs.values()))
@@ -150,8 +160,9 @@ def _about_answers(name: str, answers: NDArray[np.integer], labels: NDArray[np.i
 
 def _the_same(one: NDArray[np.floating], other: NDArray[np.floating]) -> Iterator[str]:
     """Compare outputs up to what temperature and the softmax ignore: a scale, and a constant per row."""
+    wide = [np.asarray(table, np.float64) for table in (one, other)]  # sums of float16 overflow
     with np.errstate(invalid="ignore"):
-        below = [table - table.max(axis=1, keepdims=True) for table in (one, other)]
+        below = [table - table.max(axis=1, keepdims=True) for table in wide]
     finite = np.isfinite(below[0]) & np.isfinite(below[1])
     lengths = [float(np.abs(table[finite]).sum()) for table in below]
     if min(lengths) > 0 and np.allclose(below[0] / lengths[0], below[1] / lengths[1], rtol=1e-3, atol=1e-6 / one.size):

@@ -91,9 +91,11 @@ def advantage_table(
             f"score, local, remote: expected three arrays [n], got {list(score.shape)}, "
             f"{list(local.shape)} and {list(remote.shape)}"
         )
-    if bins < 1 or len(score) < bins * _FEWEST_PER_BIN:
+    if bins < 1:
+        raise CalibrationError(f"bins: expected 1 or more, got {bins}")
+    if len(score) < bins * _FEWEST_PER_BIN:
         raise CalibrationError(
-            f"bins: {bins} bins need at least {max(bins, 1) * _FEWEST_PER_BIN} calibration inputs "
+            f"bins: {bins} bins need at least {bins * _FEWEST_PER_BIN} calibration inputs "
             f"({_FEWEST_PER_BIN} each), got {len(score)}; use fewer bins or more inputs"
         )
     difference = local.astype(np.float64) - remote.astype(np.float64)

@@ -36,6 +36,7 @@ __all__ = ["ESTIMATES", "Candidate", "CrossFit", "cross_fit", "estimate_advantag
 
 ESTIMATES = ("monotone", "shrunk", "labels", "confidences")
 _FOLDS = 5
+_FEWEST = 13  # inputs: without a fold, they fill a bin of ten
 _AUTO = ("monotone", "shrunk")
 
 
@@ -220,6 +221,8 @@ def cross_fit(
     ]
     seen = [outcomes(candidate.score, candidate.merge) for candidate in candidates]
     n = len(seen[0])
+    if n < _FEWEST:
+        raise CalibrationError(f"labels: expected at least {_FEWEST} labelled inputs to plan on, got {n}")
     fold = np.random.default_rng(seed).permutation(n) % _FOLDS
     place, stop = np.empty((len(candidates), n)), np.ones((len(candidates), _FOLDS))
     for part in range(_FOLDS):

@@ -252,7 +252,6 @@ def plan_cascade(
         )
     check_labelled_logits(local_logits, labels)
     check_labelled_logits(remote_logits, labels)
-    warnings = warnings_about({"local model": local_logits, "remote": remote_logits}, labels)
     classes = np.shape(local_logits)[1]
     if names and len(names) != classes:
         raise CalibrationError(f"names: expected {classes}, one per class, got {len(names)}")
@@ -264,7 +263,9 @@ def plan_cascade(
     if scores is None:
         learnable = (LEARNED,) if local_logits.shape[1] <= _MOST_LEARNED else ()
         scores = (*(() if costs is None else (COST_SCORE,)), *SCORES, *learnable)
-    weight, groups = normalised(weight, len(labels)), _groups(groups, labels, local_logits.shape[1], names)
+    weight = normalised(weight, len(labels))
+    warnings = warnings_about({"local model": local_logits, "remote": remote_logits}, labels, weight)
+    groups = _groups(groups, labels, local_logits.shape[1], names)
     in_order = False
     if isinstance(objective, CertifiedLoss):
         first = np.arange(objective.planned(len(labels))[1])
@@ -283,8 +284,8 @@ def plan_cascade(
     effective_n = None if weight is None else effective_size(weight, len(labels))
     some = None if weight is None else weight[planning]
     local, remote = (
-        calibrate_confidence(logits[planning], labels[planning], some, calibrator=calibrator, costs=costs, seed=seed)
-        for logits in (local_logits, remote_logits)
+        _calibrated(name, logits[planning], labels[planning], some, calibrator=calibrator, costs=costs, seed=seed)
+        for name, logits in (("local model", local_logits), ("remote", remote_logits))
     )
     pair = Pair(
         local_logits,
@@ -319,6 +320,14 @@ def plan_cascade(
     fresh = pair.outcomes(routing[0].score, routing[0].merge)[testing].scored(learned)
     policy, certificate = _certified(fit, choice, fresh, objective, max_group_loss)
     return CascadePlan(local, remote, routing, policy, certificate, effective_n, learned, warnings)
+
+
+def _calibrated(name: str, *arguments: Any, **options: Any) -> Calibration:
+    """Calibrate one of the models, and name it where its outputs are refused."""
+    try:
+        return calibrate_confidence(*arguments, **options)
+    except CalibrationError as error:
+        raise CalibrationError(f"{name}: {error}") from error
 
 
 def _groups(
@@ -513,18 +522,18 @@ def _plan(
 ) -> Plan:
     seen = fit.outcomes[choice.candidate]
     table = estimate_advantage(seen, fit.candidates[choice.candidate].estimate, fit.bins, at=choice.rate)
-    points = _points(seen, table)
+    points, words = _points(seen, table), str(objective)
+    if max_group_loss is not None:
+        words += f", losing at most {max_group_loss:.1%} within each group"
     if isinstance(objective, LeastOffload):
         position = next(one for one, point in enumerate(points) if point.offload_rate >= choice.rate - _ROUNDING)
-        return _with_evidence(
-            fit, choice, table, points, position, str(objective), "the local model alone meets the aim"
-        )
+        return _with_evidence(fit, choice, table, points, position, words, "the local model alone meets the aim")
     position = points.index(objective.choose(points, seen.mean(seen.remote_correct), seen.size))
     allowed = points if max_group_loss is None else _within(fit, choice, points, max_group_loss)
     if points[position] not in allowed:
         held = points.index(_chosen_within(allowed, objective, seen, max_group_loss))
         idle = f"forwarding more would lose more than {max_group_loss:.1%} in a group"
-        return _with_evidence(fit, _moved(fit, choice, points[held]), table, points, held, str(objective), idle)
+        return _with_evidence(fit, _moved(fit, choice, points[held]), table, points, held, words, idle)
     forward, _ = fit.decisions(choice.by_fold, np.array([choice.rate]))
     gain = seen.mean(choice.answers) - seen.mean(seen.local_correct) - objective.price * seen.mean(forward[:, 0])
     idle = "the objective allows no offload" if choice.rate == 0 else "no input is expected to gain from it"
@@ -536,7 +545,7 @@ def _plan(
             words = f"{saved.low:+.3g} to {saved.high:+.3g} saved per input, 95 %"
             idle = f"cross-fitting shows no gain from it that is worth its cost ({words})"
         position = 0
-    planned = _with_evidence(fit, choice, table, points, position, str(objective), idle)
+    planned = _with_evidence(fit, choice, table, points, position, words, idle)
     if not isinstance(objective, LeastCost):
         return planned
     asked, right = (forward[:, 0], choice.answers) if position else (np.zeros(len(seen), bool), seen.local_correct)

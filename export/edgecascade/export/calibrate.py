@@ -36,7 +36,7 @@ from edgecascade.types.document import (
 )
 from edgecascade.types.errors import ExportError
 from edgecascade.types.policy import RemoteCalibration
-from edgecascade.types.softmax import Recognised, recognise, resolution
+from edgecascade.types.softmax import Recognised, in_unit_interval, recognise, resolution
 
 __all__ = ["PARITY_INPUTS", "Body", "Calibrated", "Folded", "calibrate", "fold_plan", "inner_body", "write_cascade"]
 
@@ -257,6 +257,11 @@ def _remote_kind(scores: NDArray[np.floating], kind: str | None) -> Recognised:
     """Return what a remote's scores are: of the kind that the user says, or by their values."""
     if scores.ndim != 2 or not np.issubdtype(scores.dtype, np.floating):
         raise ExportError(f"remote: expected floating scores [n, classes], got {scores.dtype} {list(scores.shape)}")
+    if kind == "probabilities" and not in_unit_interval(scores):
+        raise ExportError(
+            "remote: expected numbers in [0, 1] with --remote-kind probabilities, "
+            f"got {scores.min():g} to {scores.max():g}"
+        )
     if kind is not None:
         return Recognised("logits") if kind == "logits" else resolution(scores)
     found = recognise(scores)

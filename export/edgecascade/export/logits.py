@@ -16,7 +16,7 @@ from onnx import ModelProto, TensorProto
 
 from edgecascade.export.graph import Step
 from edgecascade.types.errors import ExportError
-from edgecascade.types.softmax import SMALLEST, Recognised, recognise, resolution
+from edgecascade.types.softmax import SMALLEST, Recognised, in_unit_interval, recognise, resolution
 
 __all__ = ["KINDS", "LogitsSource", "find_logits", "kind_of", "logits_of", "logits_steps", "recognise_scores"]
 
@@ -97,6 +97,11 @@ def kind_of(source: LogitsSource, scores: NDArray[np.floating]) -> str:
     if scores.ndim not in (1, 2) or (source.kind is not None and source.kind.startswith("binary") == wide):
         raise ExportError(f"logits: expected {source.kind or 'scores'} in {source.tensor!r}, got {list(scores.shape)}")
     if source.kind is not None:
+        if source.kind.endswith("probabilities") and not in_unit_interval(scores):
+            raise ExportError(
+                f"logits: expected numbers in [0, 1] in {source.tensor!r} with --kind {source.kind}, "
+                f"got {scores.min():g} to {scores.max():g}"
+            )
         return source.kind
     if wide:
         found = recognise(scores)

@@ -18,6 +18,7 @@ __all__ = [
     "SMALLEST",
     "Recognised",
     "are_probabilities",
+    "in_unit_interval",
     "log_probabilities",
     "recognise",
     "resolution",
@@ -80,8 +81,12 @@ def softmax(logits: NDArray[np.floating], temperature: float = 1.0) -> NDArray[n
 
 
 def log_probabilities(probabilities: NDArray[Any], floor: float = SMALLEST) -> NDArray[Any]:
-    """Return the logarithm of probabilities, raised to `floor` at least: logits up to a constant per row."""
-    logarithms: NDArray[Any] = np.log(np.maximum(probabilities, floor))
+    """Return the logarithm of probabilities, raised to `floor` at least: logits up to a constant per row.
+
+    They are float32 at least, since float16 rounds the floor to 0.
+    """
+    wide = np.asarray(probabilities, np.result_type(probabilities, np.float32))
+    logarithms: NDArray[Any] = np.log(np.maximum(wide, floor))
     return logarithms
 
 
@@ -92,6 +97,11 @@ def are_probabilities(scores: NDArray[np.floating]) -> bool:
     (True, False)
     """
     return recognise(scores).kind == "probabilities"
+
+
+def in_unit_interval(scores: NDArray[Any]) -> bool:
+    """Return whether all scores lie in [0, 1], up to rounding, as probabilities do."""
+    return bool(((scores >= -_SLACK) & (scores <= 1 + _SUM_TOLERANCE)).all())
 
 
 def recognise(scores: NDArray[Any]) -> Recognised:

@@ -67,9 +67,7 @@ def add_plan_arguments(parser: ArgumentParser, *, required: bool = True) -> None
         "--while-it-helps", action="store_true", help="Forward wherever the remote is expected to do better."
     )
     choice = parser.add_argument_group("policy")
-    choice.add_argument(
-        "--risk", type=share, default=0.05, help="Probability that a certificate does not hold (default 0.05)."
-    )
+    choice.add_argument("--risk", type=share, help="Probability that a certificate does not hold (default 0.05).")
     choice.add_argument(
         "--confidence",
         type=_probability,
@@ -139,10 +137,11 @@ def objective_if_any(arguments: Namespace) -> Objective | None:
     """Return the objective, or None if none was given.
 
     Raises:
-        CalibrationError: a confidence, or planned tests, were given for an objective that has none.
+        CalibrationError: a confidence, a risk, or planned tests, were given for an objective that has none.
     """
-    if arguments.looks and arguments.certify is None:
-        raise CalibrationError("--looks: expected --certify with it")
+    for name in ("looks", "risk"):
+        if getattr(arguments, name) and arguments.certify is None:
+            raise CalibrationError(f"--{name}: expected --certify with it")
     confidence: float | None = arguments.confidence
     if arguments.offload_rate is not None:
         return MostAccuracy(arguments.offload_rate, confidence)
@@ -152,7 +151,8 @@ def objective_if_any(arguments: Namespace) -> Objective | None:
     if confidence is not None:
         raise CalibrationError("--confidence: expected --offload-rate, --accuracy or --max-loss with it")
     if arguments.certify is not None:
-        return CertifiedLoss(arguments.certify, arguments.risk, looks=arguments.looks)
+        risk = 0.05 if arguments.risk is None else arguments.risk
+        return CertifiedLoss(arguments.certify, risk, looks=arguments.looks)
     if arguments.cost is not None:
         return LeastCost(*arguments.cost)
     return WhileItHelps() if arguments.while_it_helps else None

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from edgecascade.cli import rare
 from edgecascade.types.errors import CalibrationError
-from edgecascade.types.softmax import Recognised, log_probabilities, recognise, resolution
+from edgecascade.types.softmax import Recognised, in_unit_interval, log_probabilities, recognise, resolution
 
 __all__ = [
     "SavedOutputs",
@@ -163,8 +163,14 @@ def _require(arrays: dict[str, NDArray[Any]], names: Sequence[str], path: str | 
 
 
 def _as_logits(name: str, scores: NDArray[Any], kind: str | None, option: str) -> tuple[NDArray[Any], Recognised]:
+    if scores.ndim == 2 and scores.dtype.kind in "iu":
+        scores = scores.astype(np.float32)
     if scores.ndim != 2 or scores.dtype.kind != "f" or kind == "logits":
         return scores, Recognised("logits")
+    if kind == "probabilities" and not in_unit_interval(scores):
+        raise CalibrationError(
+            f"{name}: expected numbers in [0, 1] with {option} probabilities, got {scores.min():g} to {scores.max():g}"
+        )
     read = recognise(scores) if kind is None else resolution(scores)
     if read.doubt:
         raise CalibrationError(

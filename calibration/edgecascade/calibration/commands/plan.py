@@ -11,9 +11,12 @@ from edgecascade.calibration.commands.outputs import add_kind_argument, read_arr
 from edgecascade.calibration.commands.population import add_population_arguments, array_names, population_options
 from edgecascade.calibration.plan import plan_cascade
 from edgecascade.types.document import remote_dict
+from edgecascade.types.errors import CalibrationError
 from edgecascade.types.estimate import curve_table
 
 __all__ = ["configure", "execute"]
+
+_FIGURES = (".svg", ".png", ".pdf")
 
 
 def configure(parser: ArgumentParser) -> None:
@@ -40,6 +43,8 @@ def configure(parser: ArgumentParser) -> None:
 
 def execute(arguments: Namespace) -> int:
     """Plan, then print, write and draw."""
+    if arguments.plot and Path(arguments.plot).suffix not in _FIGURES:
+        raise CalibrationError(f"--plot: expected a file that ends in {', '.join(_FIGURES)}, got {arguments.plot!r}")
     outputs = read_pair(*arguments.outputs, kind=arguments.kind, remote_kind=arguments.remote_kind)
     arrays = read_arrays(*arguments.outputs, names=array_names(arguments))
     population = population_options(arguments, arrays, outputs.labels, outputs.local.shape[-1])

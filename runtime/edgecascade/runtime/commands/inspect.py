@@ -11,13 +11,17 @@ from edgecascade.runtime.engine import open_session, read_document, sessions
 from edgecascade.runtime.golden import compare, read_golden
 from edgecascade.runtime.model_inputs import model_inputs
 from edgecascade.runtime.saturation import unsafe_weights
-from edgecascade.types.document import FORMAT, CascadeDocument, confusion_rows
+from edgecascade.types.document import FORMAT, CascadeDocument, PolicyRecord, confusion_rows
 from edgecascade.types.errors import ModelFileError
 from edgecascade.types.estimate import curve_table
 
 __all__ = ["configure", "execute"]
 
 _WORST = 3  # classes or groups that are shown
+_EVIDENCE = {
+    True: "; each input is judged by tables that others fitted",
+    False: ", which also chose them; expect a little less on new data",
+}  # of the operating curve, by whether it is cross-fitted
 
 
 def configure(parser: ArgumentParser) -> None:
@@ -74,10 +78,10 @@ def _rows(document: CascadeDocument, path: str, inputs: str) -> Iterator[tuple[s
     yield "", f"forward below advantage {policy.threshold:+.4f}; score: {policy.score}; merge: {policy.merge}"
     if policy.costs is not None:
         yield "", f"labels of least expected cost, at {policy.costs}"
-        yield from confusion_rows(policy.errors or ())
     counts = f" of {min(policy.counts)} to {max(policy.counts)} inputs" if policy.counts else ""
     yield "", f"advantage: {policy.estimate}, {policy.bins} bins{counts}"
-    yield "curve", "operating points on the calibration data, which also chose them; expect a little less on new data"
+    yield from confusion_rows(policy.errors or ())
+    yield "curve", f"operating points on the calibration data{_EVIDENCE[_is_cross_fitted(policy)]}"
     yield from (("", line) for line in curve_table(document.operating_curve, policy.threshold))
     if document.groups is not None:
         yield f"by {document.groups.by}", f"the {min(_WORST, len(document.groups.groups))} that lose most to the remote"
@@ -86,6 +90,11 @@ def _rows(document: CascadeDocument, path: str, inputs: str) -> Iterator[tuple[s
     yield "certificate", str(document.certificate or "none: the accuracies above are estimates")
     if document.certificate is not None:
         yield "", "while every forwarded input is answered and the policy is this one; Cascade.health() tells"
+
+
+def _is_cross_fitted(policy: PolicyRecord) -> bool:
+    """Return whether the curve is cross-fitted; files from before that have no intervals of the candidates."""
+    return any(one.accuracy_interval is not None for one in policy.considered)
 
 
 def _verify(path: str, tolerance: float) -> int:
