@@ -76,8 +76,8 @@ def check_calibration(population: Population, rng: np.random.Generator) -> Said:
             continue
         yield "refused a model", 0.0
         yield f"accuracy: {model}", _within(_ends(found.accuracy), float(right.mean()))
-        if (interval := getattr(found, "temperature_interval", None)) is not None:
-            yield f"temperature: {model}", _within(interval, population.temperatures[model == "remote"])
+        assert found.temperature_interval is not None
+        yield f"temperature: {model}", _within(found.temperature_interval, population.temperatures[model == "remote"])
         for when, nll, ece, temperature in (
             ("before", found.nll_before, found.ece_before, 1.0),
             ("after", found.nll_after, found.ece_after, found.temperature),
@@ -135,13 +135,13 @@ def _check_curve(plan: CascadePlan, followed: Followed, remote: float) -> Said:
 
 
 def _check_candidates(plan: CascadePlan, population: Population) -> Said:
-    """Compare candidates that keep a score's plain order with that order at the same rate."""
+    """Compare candidates that keep the plain order of a fixed score with that order at the same rate."""
     right = {merge: population.merged_right(plan, merge) for merge in MERGES}
     logits, temperature = population.outputs.local, plan.local.temperature
     keys = {score: routing_score(score, logits, temperature) for score in SCORES}
     held = []
     for one in plan.routing:
-        if one.estimate == "monotone" and one.accuracy_interval is not None:
+        if one.estimate == "monotone" and one.score in keys and one.accuracy_interval is not None:
             curve = offload_curve(keys[one.score], population.local_right, right[one.merge])
             held.append(_within(one.accuracy_interval, curve.at(one.offload_rate)))
     yield "accuracy of candidates", mean_of(held)
@@ -149,7 +149,7 @@ def _check_candidates(plan: CascadePlan, population: Population) -> Said:
 
 def _check_bins(plan: CascadePlan, population: Population, followed: Followed) -> Said:
     table = plan.policy.table
-    score = routing_score(plan.score, population.outputs.local, plan.local.temperature)
+    score = routing_score(plan.score, population.outputs.local, plan.local.temperature, learned=plan.learned)
     index = np.searchsorted(table.edges, score, side="right")
     count = np.bincount(index, minlength=len(table.values))
     gain = np.bincount(index, followed.local.astype(float) - followed.merged, len(table.values))

@@ -118,7 +118,7 @@ def test_the_policy_of_a_file_equals_that_of_its_graph(pair: Path) -> None:
         assert policy.values is not None
         assert {a.advantage for a in before} <= {float(np.float32(v)) for v in policy.values}
         assert [a.forwarded for a in before] == [not a.advantage >= np.float32(policy.threshold) for a in before]
-        cascade.swap(replace(policy, edges=(*policy.edges, 2.0), values=(*policy.values, 9.0)))
+        cascade.swap(replace(policy, edges=(*policy.edges, policy.edges[-1] + 1e6), values=(*policy.values, 9.0)))
         assert [a.advantage for a in cascade.predict_batch(images)] == [a.advantage for a in before]
 
 

@@ -113,7 +113,7 @@ def predict_all(
     theirs = calibrate(remote_scores)
     remote_label = labels_of(theirs, costs)
     remote_confidence = calibrate.confidence(theirs, remote_label)
-    uncalibrated = type(calibrate)(1.0, calibrate.probabilities)
+    uncalibrated = calibrate._replace(temperature=1.0, confidence_map=None)
     predictions = Predictions(
         label=data.labels,
         local_label=label,
