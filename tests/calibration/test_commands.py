@@ -372,3 +372,19 @@ def test_an_objective_names_the_bound_on_groups(folder: Path) -> None:
     pair = read_pair(folder / "outputs.npz")
     found = plan_cascade(pair.local, pair.remote, pair.labels, MostAccuracy(0.9), max_group_loss=0.3)
     assert found.policy.objective.endswith(", losing at most 30.0% within each group")
+
+
+def test_a_table_too_coarse_for_the_rate_says_so(folder: Path) -> None:
+    """A table of one bin forwards everything or nothing, which says nothing about a gain at 20 %."""
+    pair = read_pair(folder / "outputs.npz")
+    found = plan_cascade(pair.local, pair.remote, pair.labels, MostAccuracy(0.2), bins=1)
+    assert found.policy.advice[0] == (
+        "nothing will be forwarded: the first step of the table forwards 100%, more than the objective allows"
+    )
+
+
+def test_default_bins_fit_the_folds(folder: Path) -> None:
+    """Of 160 inputs, folds leave 128, which fill twelve bins."""
+    pair = read_pair(folder / "outputs.npz")
+    found = plan_cascade(pair.local[:160], pair.remote[:160], pair.labels[:160], MostAccuracy(0.2), estimate="labels")
+    assert len(found.policy.table.values) == 15

@@ -248,13 +248,14 @@ def estimate_advantage(
         estimate: `monotone`, from correctness, rising with the score; `shrunk`, from correctness in small bins that
             borrow strength from their neighbours; `labels`, from correctness in each bin alone; `confidences`, from
             calibrated confidences alone, as in the paper.
-        bins: number of bins; by default the paper's 15, or for `monotone` and `shrunk` one per twenty inputs, up to 50.
+        bins: number of bins; by default the paper's 15, fewer where they are not full, or for `monotone` and `shrunk` one
+            per twenty inputs, up to 50.
         at: an offload rate, at which the nearest of the edges is put exactly.
 
     Raises:
         CalibrationError: the estimate is unknown, or as `advantage_table`.
     """
-    few = 15 if bins is None else bins
+    few = max(1, min(15, len(outcomes.score) // 10)) if bins is None else bins
     many = max(1, min(50, len(outcomes.score) // 20)) if bins is None else bins
     score, local, merged = outcomes.score, outcomes.local_correct, outcomes.merged_correct
     if estimate == "confidences":

@@ -16,7 +16,8 @@ from edgecascade.types.document import Routing, confusion_rows
 from edgecascade.types.estimate import Estimate, OperatingPoint
 
 if TYPE_CHECKING:
-    from edgecascade.calibration.plan import CascadePlan, Plan
+    from edgecascade.calibration.evidence import Plan
+    from edgecascade.calibration.plan import CascadePlan
 
 __all__ = ["advise", "as_html", "as_text", "cascade_rows", "plan_rows", "signed_points"]
 

@@ -101,7 +101,7 @@ def add_plan_arguments(parser: ArgumentParser, *, required: bool = True) -> None
             "Each test gets an equal share of RISK; of more inputs, the first are used (default: one test of all).",
         )
     )
-    text = "Bins of the advantage table (default 15; for monotone and shrunk one per 20 inputs, up to 50)."
+    text = "Bins of the advantage table (default up to 15; for monotone and shrunk one per 20 inputs, up to 50)."
     rare(choice.add_argument("--bins", type=int, help=text))
     rare(
         choice.add_argument(
