@@ -248,7 +248,7 @@ def estimate_advantage(
         estimate: `monotone`, from correctness, rising with the score; `shrunk`, from correctness in small bins that
             borrow strength from their neighbours; `labels`, from correctness in each bin alone; `confidences`, from
             calibrated confidences alone, as in the paper.
-        bins: number of bins; by default the paper's 15, fewer where they are not full, or for `monotone` and `shrunk` one
+        bins: number of bins; by default the 15 of the paper, or fewer that are full; for `monotone` and `shrunk` one
             per twenty inputs, up to 50.
         at: an offload rate, at which the nearest of the edges is put exactly.
 
