@@ -319,7 +319,7 @@ def test_eight_bit_outputs_are_named_with_their_scale(tmp_path: Path, capsys: py
     bits = np.round(255 * np.random.default_rng(0).dirichlet([0.5] * 4, 300)).astype(np.uint8)
     np.savez(tmp_path / "bits.npz", outputs=bits, labels=bits.argmax(axis=1))
     assert run(tmp_path / "bits.npz", command="evaluate") == 2
-    assert "divide them by 255" in capsys.readouterr().err
+    assert "divide them by 255, or say --kind logits" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -283,3 +283,13 @@ def test_costs_that_cannot_be_read_end_in_one_sentence(
         code = int(stop.code or 0)
     assert code == 2
     assert message.replace("FILE is", f"{file} is") in " ".join(capsys.readouterr().err.split())
+
+
+def test_no_cost_is_below_that_of_the_local_inferences() -> None:
+    """Every input pays for one, so an interval of the cost starts there, also where hardly an answer is wrong."""
+    right = np.arange(500) > 0
+    sure = np.ones(500, np.float32)
+    seen = Outcomes(sure, sure, sure, right, right, right)
+    for local in (0.0, 2.0):
+        cost, *_ = savings(LeastCost(local, 0.0, 0.0, 1.0), np.zeros(500, bool), right, seen)
+        assert local == cost.low <= cost.value < cost.high

@@ -131,7 +131,8 @@ def savings(
     cost, over_local, over_remote = (
         Estimate(one.value * most, one.low * most, one.high * most, one.n) for one in found
     )
-    return cost, over_local, over_remote
+    least = min(cost.value, max(cost.low, objective.local))  # no input costs less than its local inference
+    return replace(cost, low=least), over_local, over_remote
 
 
 def saving_words(cost: Estimate, over_local: Estimate, over_remote: Estimate) -> str:

@@ -105,7 +105,7 @@ def move_threshold(
     if isinstance(objective, LeastCost):
         objective = objective.for_classes(len(document.labels), document.labels)
         if objective.costs != document.policy.costs:
-            raise ExportError("objective: expected the costs of errors that the file was planned for; call recalibrate")
+            raise ExportError("objective: expected the costs of errors that the file was planned for; others need data")
     n = document.policy.chosen.n if document.effective_n is None else document.effective_n
     measured = document.remote.accuracy.value, n
     chosen = objective.choose(document.operating_curve, *measured)

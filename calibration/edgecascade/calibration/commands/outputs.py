@@ -173,9 +173,10 @@ def _as_logits(name: str, scores: NDArray[Any], kind: str | None, option: str) -
         )
     read = recognise(scores) if kind is None else resolution(scores)
     if read.doubt:
-        raise CalibrationError(
-            f"{name}: the outputs are {read.doubt}; say what they are with {option} probabilities or {option} logits"
-        )
+        remedy = f"; say what they are with {option} probabilities or {option} logits"
+        if not in_unit_interval(scores):
+            remedy = f", or say {option} logits"
+        raise CalibrationError(f"{name}: the outputs are {read.doubt}{remedy}")
     return (log_probabilities(scores, read.floor) if read.kind == "probabilities" else scores), read
 
 
