@@ -68,7 +68,7 @@ def test_a_figure_is_missed_only_beyond_chance(value: float, draws: int, missed:
     """The verdict allows for the number of draws."""
     hits = np.arange(draws) < round(value * draws)
     figure = coverage._figure("accuracy: local", hits.astype(float))
-    assert figure.value == pytest.approx(value)
+    assert figure.mean == pytest.approx(value)
     assert figure.low <= value <= figure.high
     assert figure.missed == missed
 
@@ -111,7 +111,7 @@ def test_the_reduced_form_misses_nothing(tmp_path: Path) -> None:
     document = json.loads((tmp_path / "result.json").read_text())["coverage"]
     missed = {figure["name"]: figure for figure in document["overall"] if Figure(**figure).missed}
     assert (code, missed) == (0, {})
-    assert "coverage: shares of draws" in (tmp_path / "summary.txt").read_text()
+    assert "coverage: what was said is true" in (tmp_path / "summary.txt").read_text()
 
 
 def test_draws_are_repeatable() -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from edgecascade.export.scores import remote_scores
 from edgecascade.runtime.remotes.remote import Remote
 
 __all__ = ["Prepared", "cores", "planned_file", "save_array", "saved_scores"]
+
+_PLANS = 2  # raised when plans are made in another way, so that stored ones are made again
 
 
 @dataclass(frozen=True)
@@ -88,8 +91,8 @@ class Prepared:
 
 def planned_file(name: str, objective: Objective) -> str:
     """Return the file name of a model planned for an objective, different for every objective."""
-    figures = (f"{figure:g}" for figure in astuple(objective))  # type: ignore[call-overload]
-    return "-".join([name, type(objective).__name__, *figures]) + ".onnx"
+    digest = hashlib.sha256(repr(objective).encode()).hexdigest()[:10]
+    return f"{name}-{type(objective).__name__}-{digest}-{_PLANS}.onnx"
 
 
 def saved_scores(model: Path, data: LabelledData, path: Path) -> NDArray[np.float32]:
