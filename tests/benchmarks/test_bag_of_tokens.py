@@ -73,7 +73,7 @@ def test_the_remote_is_sent_the_sentence(cascade: Path) -> None:
     assert asked == ["Abc def ghi"]
     assert answer.remote is not None
     assert answer.remote.label == 2
-    assert answer.remote.confidence == pytest.approx(1.0)
+    assert 0.9 < answer.remote.confidence < 1.0  # a zero counts as a little more, as it was rounded
 
 
 def test_training_twice_gives_the_same_model(body: Path, tmp_path: Path) -> None:
