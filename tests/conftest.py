@@ -153,7 +153,10 @@ def _images(n: int, seed: int, path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with `local.onnx`, calibrated for 30 % offload; `remote.onnx`; and `test.npz`, 400 other images."""
+    """A folder with `local.onnx`, calibrated for 30 % offload; `remote.onnx`; and `test.npz`, 400 other images.
+
+    Its plan is given, not chosen: tests of other things, and a kept copy of the file, do not depend on the defaults.
+    """
     folder = tmp_path_factory.mktemp("pair")
     corner, everything = np.zeros((SIDE, SIDE)), np.ones((SIDE, SIDE))
     corner[:3, :3] = 1.0
@@ -162,6 +165,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
     _images(600, 1, folder / "calibration.npz")
     _images(400, 2, folder / "test.npz")
     arguments = ["calibrate", "corner.onnx", "--remote", "remote.onnx", "--data", "calibration.npz"]
-    arguments += ["--offload-rate", "0.3", "-o", "local.onnx"]
+    arguments += ["--score", "confidence", "--merge", "confident", "--estimate", "monotone", "--bins", "30"]
+    arguments += ["--calibrator", "temperature", "--offload-rate", "0.3", "-o", "local.onnx"]
     assert main([str(folder / a) if a.endswith((".onnx", ".npz")) else a for a in arguments]) == 0
     return folder

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ from edgecascade.export import (
 )
 from edgecascade.runtime import Cascade
 from edgecascade.runtime.engine import open_session
+from edgecascade.types.merge import MERGES
 
 OUTPUTS = ["label", "confidence", "advantage", "forward", "probabilities"]
 
@@ -115,7 +117,9 @@ def test_the_document_records_the_calibration(
     assert (policy["score"], policy["merge"], policy["threshold"]) == (plan.score, plan.merge, plan.policy.threshold)
     assert sum(policy["counts"]) == 900
     assert len(policy["counts"]) == len(policy["intervals"]) == policy["bins"]
-    assert len(policy["considered"]) == 9
+    considered = [(one["score"], one["merge"], one["estimate"]) for one in policy["considered"]]
+    assert considered == [(one.score, one.merge, one.estimate) for one in plan.routing]
+    assert {(score, merge) for score, merge, _ in considered} >= set(product(SCORES, MERGES))
     assert policy["chosen"] in document["operating_curve"]
     rates = [point["offload_rate"] for point in document["operating_curve"]]
     thresholds = [point["threshold"] for point in document["operating_curve"]]
