@@ -73,19 +73,19 @@ class Figure:
 
     Attributes:
         name: What is measured; a word after a colon says of what.
-        mean: The mean over draws: mostly of 1 where what was said is true, and 0 where it is not.
+        value: The mean over draws: mostly of 1 where what was said is true, and 0 where it is not.
         low: The lower end of its 99 % interval over draws.
         high: The upper end.
-        draws: The number of draws.
+        n: The number of draws.
         least: The least it should be; None if there is no goal.
         most: The most it should be.
     """
 
     name: str
-    mean: float
+    value: float
     low: float
     high: float
-    draws: int
+    n: int
     least: float | None
     most: float | None
 
@@ -261,9 +261,9 @@ def _overall(rows: Sequence[Row]) -> Iterator[Figure]:
     order = list(_GOALS)
     for name in sorted(names, key=lambda name: _place(order, name)):
         each = [figure for row in rows for figure in row.figures if figure.name == name]
-        value, draws = mean_of(figure.mean for figure in each), sum(figure.draws for figure in each)
+        value, draws = mean_of(figure.value for figure in each), sum(figure.n for figure in each)
         if _is_share(names[name]):
-            error = float(np.sqrt(sum(one.mean * (1 - one.mean) / one.draws for one in each))) / len(each)
+            error = float(np.sqrt(sum(one.value * (1 - one.value) / one.n for one in each))) / len(each)
             low, high = _share_interval(value, value * (1 - value) / error**2 if error else draws)
         else:
             half = float(np.sqrt(sum((one.high - one.low) ** 2 for one in each))) / (2 * len(each))
@@ -294,7 +294,7 @@ def _lines(found: Coverage) -> Iterator[str]:
     yield f"{'':<42}{'goal':<16}{'mean (99 % interval)':<26}{'by population':<20}missed in"
     for figure in found.overall:
         each = [one for row in found.rows for one in row.figures if one.name == figure.name]
-        ends = f"{_number(min(one.mean for one in each), figure)} to {_number(max(one.mean for one in each), figure)}"
+        ends = f"{_number(min(one.value for one in each), figure)} to {_number(max(one.value for one in each), figure)}"
         missed = f"{sum(bool(one.missed) for one in each)} of {len(each)}" if figure.least is not None else ""
         yield f"{figure.name:<42}{_goal(figure):<16}{_with_interval(figure):<26}{ends:<20}{missed}"
     yield ""
@@ -302,7 +302,7 @@ def _lines(found: Coverage) -> Iterator[str]:
     for row in found.rows:
         for figure in row.figures:
             if figure.missed:
-                yield f"{row.population:<26}{figure.name:<42}{_with_interval(figure):<26}{figure.draws} draws"
+                yield f"{row.population:<26}{figure.name:<42}{_with_interval(figure):<26}{figure.n} draws"
     yield ""
     yield f"{'population':<26}{'n':>6}{'local':>9}{'remote':>9}{'s':>7}"
     for row in found.rows:
@@ -321,7 +321,7 @@ def _goal(figure: Figure) -> str:
 
 
 def _with_interval(figure: Figure) -> str:
-    value, low, high = (_number(one, figure) for one in (figure.mean, figure.low, figure.high))
+    value, low, high = (_number(one, figure) for one in (figure.value, figure.low, figure.high))
     return f"{value} ({low} to {high})"
 
 

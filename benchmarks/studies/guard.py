@@ -138,18 +138,18 @@ def _policy(row: Row) -> Iterator[Check]:
     for figure in row.figures:
         name, spread = f"{row.population}: {figure.name}", (figure.low, figure.high)
         if figure.name.startswith("points below the best fixed score"):
-            yield Check("calibration", name, figure.mean, *spread, figure.draws, 0.2, "points")
+            yield Check("calibration", name, figure.value, *spread, figure.n, 0.2, "points")
         if figure.name == _GAIN and row.population == _COMPARABLE:
-            yield Check("calibration", name, figure.mean, *spread, figure.draws, 2.0, "points", "higher")
+            yield Check("calibration", name, figure.value, *spread, figure.n, 2.0, "points", "higher")
 
 
 def _range(figure: Figure) -> Iterator[Check]:
     """Yield both ends of the goal of a mean over populations, as far as it has them."""
     name, spread = f"{figure.name}, mean over populations", (figure.low, figure.high)
     if figure.least is not None and figure.least > 0:
-        yield Check("calibration", name, figure.mean, *spread, figure.draws, figure.least, better="higher")
+        yield Check("calibration", name, figure.value, *spread, figure.n, figure.least, better="higher")
     if figure.most is not None and figure.most < 1:
-        yield Check("calibration", name, figure.mean, *spread, figure.draws, figure.most)
+        yield Check("calibration", name, figure.value, *spread, figure.n, figure.most)
 
 
 def _agreement(flagship: Prepared) -> Ratio:

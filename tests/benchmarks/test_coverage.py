@@ -68,7 +68,7 @@ def test_a_figure_is_missed_only_beyond_chance(value: float, draws: int, missed:
     """The verdict allows for the number of draws."""
     hits = np.arange(draws) < round(value * draws)
     figure = coverage._figure("accuracy: local", hits.astype(float))
-    assert figure.mean == pytest.approx(value)
+    assert figure.value == pytest.approx(value)
     assert figure.low <= value <= figure.high
     assert figure.missed == missed
 

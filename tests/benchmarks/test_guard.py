@@ -36,7 +36,7 @@ def test_calibration_is_compared_with_its_goals(coverage: Coverage) -> None:
     checks = list(calibration_checks(coverage))
     assert [check.goal for check in checks[:2]] == [0.1, 0.05]
     built_in = [row for row in coverage.rows if row.population in REAL]
-    below = [figure.mean for row in built_in for figure in row.figures if "below" in figure.name]
+    below = [figure.value for row in built_in for figure in row.figures if "below" in figure.name]
     assert [check.value for check in checks if "below" in check.name and "mean" not in check.name] == below
     (gain,) = (check for check in checks if check.unit == "points" and check.better == "higher")
     assert (gain.goal, "comparable" in gain.name) == (2.0, True)
