@@ -123,5 +123,5 @@ def test_every_objective_describes_itself() -> None:
     words = [str(o) for o in (MostAccuracy(0.2), WhileItHelps(), LeastOffload(accuracy=0.9), LeastOffload(loss=0.01))]
     assert words[0] == "most accuracy at about 20% offload"
     assert str(MostAccuracy(0.2, 0.95)) == "most accuracy at 20% offload or less, with a probability of 0.95"
-    assert str(LeastOffload(accuracy=0.9, confidence=0.8)).endswith("90.0%, met with a probability of 0.8")
+    assert str(LeastOffload(accuracy=0.9, confidence=0.8)).endswith("90 %, met with a probability of 0.8")
     assert all(a != b for a, b in pairwise(words))

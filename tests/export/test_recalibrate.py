@@ -185,7 +185,7 @@ def test_a_file_can_be_replaced_in_place(pair: Path, tmp_path: Path, capsys: pyt
         (["--offload-rate", "0.1", "--data", "field.npz"], "--data, --remote: expected both"),
         (["--certify", "0.01"], "--certify: expected --data and --remote with it"),
         (["--offload-rate", "0.1", "--score", "margin"], "--bins, --calibrator: expected --data"),
-        (["--accuracy", "1.0"], "accuracy: 100.0% is out of reach"),
+        (["--accuracy", "1.0"], "accuracy: 100 % is out of reach"),
     ],
 )
 def test_options_that_need_data_are_refused_without_it(

@@ -96,7 +96,7 @@ def planned(
     idle = "the objective allows no offload" if choice.rate == 0 else "no input is expected to gain from it"
     if gain <= _ROUNDING and choice.rate > 0 and not even_without_gain and points[0] in allowed:
         (shown,) = differences(choice.answers, seen.local_correct[:, None], seen.weight)
-        idle = f"cross-fitting shows no gain from it that is worth its cost ({signed_points(shown)} of accuracy, 95 %)"
+        idle = f"cross-fitting shows no gain from it ({signed_points(shown)} of accuracy, 95 %)"
         if isinstance(objective, LeastCost):
             saved = savings(objective, forward[:, 0], choice.answers, seen)[1]
             spared = f"{saved.low:+.3g} to {saved.high:+.3g} saved per input, 95 %"

@@ -151,8 +151,8 @@ class LeastOffload:
     def __str__(self) -> str:
         held = "" if self.confidence == 0.5 else f", met with a probability of {self.confidence:.4g}"
         if self.accuracy is not None:
-            return f"least offload at an accuracy of {self.accuracy:.1%}{held}"
-        return f"least offload at a loss of {self.loss:.1%} against asking the remote always{held}"
+            return f"least offload at an accuracy of {100 * self.accuracy:.6g} %{held}"
+        return f"least offload at a loss of {100 * self.loss:.6g} % against asking the remote always{held}"
 
     @property
     def price(self) -> float:
@@ -222,8 +222,8 @@ class LeastOffload:
                 f"accurate offload rate ({curve[nearest].offload_rate:.1%}), got {self.confidence:.4g}"
             )
         best = max(curve, key=lambda point: point.accuracy)
-        wanted = f"{self.wanted(remote_accuracy):.1%}"
-        aim = f"accuracy: {wanted}" if self.loss is None else f"loss: {self.loss:.1%}, an accuracy of {wanted},"
+        wanted = f"{100 * self.wanted(remote_accuracy):.4g} %"
+        aim = f"accuracy: {wanted}" if self.loss is None else f"loss: {100 * self.loss:.6g} %, an accuracy of {wanted},"
         return CalibrationError(
             f"{aim} is out of reach on the calibration data; "
             f"the best is {best.accuracy:.1%}, at {best.offload_rate:.1%} offload"
@@ -275,7 +275,7 @@ class CertifiedLoss:
 
     def __str__(self) -> str:
         return (
-            f"least offload at a loss of at most {self.loss:.1%} against asking the remote always, "
+            f"least offload at a loss of at most {100 * self.loss:.6g} % against asking the remote always, "
             f"certified with probability {1 - self.risk:.4g}"
         )
 
