@@ -69,7 +69,7 @@ class Plan:
 
 def planned(
     fit: CrossFit,
-    choice: Selection,
+    selected: Selection,
     objective: Objective,
     max_group_loss: float | None = None,
     *,
@@ -77,54 +77,54 @@ def planned(
     names: Sequence[str] = (),
 ) -> Plan:
     """Return the plan that serves an objective other than a `CertifiedLoss`; arguments as in `plan_cascade`."""
-    seen = fit.outcomes[choice.candidate]
-    table = estimate_advantage(seen, fit.candidates[choice.candidate].estimate, fit.bins, at=choice.rate)
+    seen = fit.outcomes[selected.candidate]
+    table = estimate_advantage(seen, fit.candidates[selected.candidate].estimate, fit.bins, at=selected.rate)
     points, words = points_of(seen, table), str(objective)
     if max_group_loss is not None:
         words += f", losing at most {max_group_loss:.1%} within each group"
     if isinstance(objective, LeastOffload):
-        position = next(one for one, point in enumerate(points) if point.offload_rate >= choice.rate - _ROUNDING)
-        return _with_evidence(fit, choice, table, points, position, words, "the local model alone meets the aim")
+        position = next(one for one, point in enumerate(points) if point.offload_rate >= selected.rate - _ROUNDING)
+        return _with_evidence(fit, selected, table, points, position, words, "the local model alone meets the aim")
     position = points.index(objective.choose(points, seen.mean(seen.remote_correct), seen.size))
-    allowed = points if max_group_loss is None else _within(fit, choice, points, max_group_loss)
+    allowed = points if max_group_loss is None else _within(fit, selected, points, max_group_loss)
     if points[position] not in allowed:
         held = points.index(_chosen_within(allowed, objective, seen, max_group_loss))
         idle = f"forwarding more would lose more than {max_group_loss:.1%} in a group"
-        return _with_evidence(fit, _moved(fit, choice, points[held]), table, points, held, words, idle)
-    forward, _ = fit.decisions(choice.by_fold, np.array([choice.rate]))
-    gain = seen.mean(choice.answers) - seen.mean(seen.local_correct) - objective.price * seen.mean(forward[:, 0])
-    idle = "the objective allows no offload" if choice.rate == 0 else "no input is expected to gain from it"
-    if gain <= _ROUNDING and choice.rate > 0 and not even_without_gain and points[0] in allowed:
-        (shown,) = differences(choice.answers, seen.local_correct[:, None], seen.weight)
+        return _with_evidence(fit, _moved(fit, selected, points[held]), table, points, held, words, idle)
+    forward, _ = fit.decisions(selected.by_fold, np.array([selected.rate]))
+    gain = seen.mean(selected.answers) - seen.mean(seen.local_correct) - objective.price * seen.mean(forward[:, 0])
+    idle = "the objective allows no offload" if selected.rate == 0 else "no input is expected to gain from it"
+    if gain <= _ROUNDING and selected.rate > 0 and not even_without_gain and points[0] in allowed:
+        (shown,) = differences(selected.answers, seen.local_correct[:, None], seen.weight)
         idle = f"cross-fitting shows no gain from it ({signed_points(shown)} of accuracy, 95 %)"
         if isinstance(objective, LeastCost):
-            saved = savings(objective, forward[:, 0], choice.answers, seen)[1]
+            saved = savings(objective, forward[:, 0], selected.answers, seen)[1]
             spared = f"{saved.low:+.3g} to {saved.high:+.3g} saved per input, 95 %"
             idle = f"cross-fitting shows no gain from it that is worth its cost ({spared})"
         step = points[1]
         gains = step.accuracy - points[0].accuracy > objective.price * step.offload_rate
-        if step.offload_rate > choice.rate + _ROUNDING and gains:
+        if step.offload_rate > selected.rate + _ROUNDING and gains:
             idle = f"the first step of the table forwards {step.offload_rate:.0%}, more than the objective allows"
         position = 0
-    found = _with_evidence(fit, choice, table, points, position, words, idle)
+    found = _with_evidence(fit, selected, table, points, position, words, idle)
     if not isinstance(objective, LeastCost):
         return found
-    asked, right = (forward[:, 0], choice.answers) if position else (np.zeros(len(seen), bool), seen.local_correct)
+    asked, right = (forward[:, 0], selected.answers) if position else (np.zeros(len(seen), bool), seen.local_correct)
     advice = f"the cascade {saving_words(*savings(objective, asked, right, seen))}"
     if objective.costs is None:
         return replace(found, advice=(*found.advice, advice))
     found = replace(found, advice=(*found.advice[: position == 0], advice), costs=objective.costs)
-    return _priced(fit, choice, found, objective.costs, names) if seen.answers is not None else found
+    return _priced(fit, selected, found, objective.costs, names) if seen.answers is not None else found
 
 
-def _priced(fit: CrossFit, choice: Selection, found: Plan, costs: ErrorCosts, names: Sequence[str]) -> Plan:
+def _priced(fit: CrossFit, selected: Selection, found: Plan, costs: ErrorCosts, names: Sequence[str]) -> Plan:
     """Return a plan by costs with accuracies beside them, and with the kinds of error."""
-    seen, position = fit.outcomes[choice.candidate], found.curve.index(found.chosen)
+    seen, position = fit.outcomes[selected.candidate], found.curve.index(found.chosen)
     assert seen.answers is not None
     true, local, remote, _ = seen.answers
     rates = np.array([point.offload_rate for point in found.curve])
-    answered = fit.answered(choice.by_fold * np.ones((len(rates), 1), np.intp), rates, beyond=True)
-    answered[:, position] = fit.answered(choice.by_fold, np.array([choice.rate]))[:, 0] if position else local
+    answered = fit.answered(selected.by_fold * np.ones((len(rates), 1), np.intp), rates, beyond=True)
+    answered[:, position] = fit.answered(selected.by_fold, np.array([selected.rate]))[:, 0] if position else local
     thresholds = np.array([point.threshold for point in found.curve], np.float32)
     curve = priced_curve(found.curve, found.table(seen.score)[:, None] < thresholds, answered, seen, costs)
     right = replace(seen, local_correct=local == true, remote_correct=remote == true)
@@ -138,11 +138,11 @@ def _priced(fit: CrossFit, choice: Selection, found: Plan, costs: ErrorCosts, na
 
 
 def certified(
-    fit: CrossFit, choice: Selection, testing: Outcomes, objective: CertifiedLoss, max_group_loss: float | None
+    fit: CrossFit, selected: Selection, testing: Outcomes, objective: CertifiedLoss, max_group_loss: float | None
 ) -> tuple[Plan, Certificate]:
     """Return the plan whose threshold is certified on inputs that nothing was fitted or chosen on."""
-    seen = fit.outcomes[choice.candidate]
-    table = estimate_advantage(seen, fit.candidates[choice.candidate].estimate, fit.bins, at=choice.rate)
+    seen = fit.outcomes[selected.candidate]
+    table = estimate_advantage(seen, fit.candidates[selected.candidate].estimate, fit.bins, at=selected.rate)
     points = points_of(seen, table)
     certificate = certify(
         table(testing.score),
@@ -156,18 +156,18 @@ def certified(
         groups=testing.groups,
         group_loss=max_group_loss,
         looks=max(1, len(objective.looks)),
-        attempt=objective.planned(len(seen) + len(testing))[0],
+        attempt=objective.look(len(seen) + len(testing))[0],
     )
     position = next(one for one, point in enumerate(points) if point.threshold == certificate.threshold)
     words, idle = f"least offload, {certificate}", "the local model alone is certified"
-    shown = replace(_moved(fit, choice, points[position]), chance=None)
+    shown = replace(_moved(fit, selected, points[position]), chance=None)
     return _with_evidence(fit, shown, table, points, position, words, idle), certificate
 
 
-def _moved(fit: CrossFit, choice: Selection, point: Point) -> Selection:
-    """Return the choice with the offload rate of another point."""
-    _, right = fit.decisions(choice.by_fold, np.array([point.offload_rate]), beyond=True)
-    return replace(choice, rate=point.offload_rate, answers=right[:, 0])
+def _moved(fit: CrossFit, selected: Selection, point: Point) -> Selection:
+    """Return the selection with the offload rate of another point."""
+    _, right = fit.decisions(selected.by_fold, np.array([point.offload_rate]), beyond=True)
+    return replace(selected, rate=point.offload_rate, answers=right[:, 0])
 
 
 def certified_in_order(fit: CrossFit, objective: CertifiedLoss) -> tuple[Selection, Plan, Certificate]:
@@ -181,23 +181,23 @@ def certified_in_order(fit: CrossFit, objective: CertifiedLoss) -> tuple[Selecti
         loss=objective.loss,
         risk=objective.risk,
         looks=max(1, len(objective.looks)),
-        attempt=objective.planned(len(seen))[0],
+        attempt=objective.look(len(seen))[0],
     )
     rate, by_fold = certificate.offload_rate, np.zeros((1, fit.stop.shape[1]), np.intp)
     table = estimate_advantage(seen, "monotone", fit.bins, at=rate)
     points = points_of(seen, table)
     position = next(one for one, point in enumerate(points) if point.offload_rate >= rate - _ROUNDING)
-    choice = _moved(fit, Selection(0, by_fold, rate, None, seen.local_correct), points[position])
+    selected = _moved(fit, Selection(0, by_fold, rate, None, seen.local_correct), points[position])
     certificate = replace(certificate, threshold=points[position].threshold)
     words, idle = f"least offload, {certificate}", "the local model alone is certified"
-    return choice, _with_evidence(fit, choice, table, points, position, words, idle), certificate
+    return selected, _with_evidence(fit, selected, table, points, position, words, idle), certificate
 
 
-def _within(fit: CrossFit, choice: Selection, points: Sequence[Point], max_group_loss: float) -> Sequence[Point]:
+def _within(fit: CrossFit, selected: Selection, points: Sequence[Point], max_group_loss: float) -> Sequence[Point]:
     """Return the points at which no group loses more than it may, on inputs outside the fit."""
     rates = np.array([point.offload_rate for point in points])
-    _, right = fit.decisions(choice.by_fold * np.ones((len(points), 1), np.intp), rates, beyond=True)
-    within = within_groups(fit.outcomes[choice.candidate], right, points, max_group_loss)
+    _, right = fit.decisions(selected.by_fold * np.ones((len(points), 1), np.intp), rates, beyond=True)
+    within = within_groups(fit.outcomes[selected.candidate], right, points, max_group_loss)
     return [point for point, one in zip(points, within, strict=True) if one]
 
 
@@ -215,7 +215,7 @@ def _chosen_within(
 
 def _with_evidence(
     fit: CrossFit,
-    choice: Selection,
+    selected: Selection,
     table: AdvantageTable,
     points: Sequence[Point],
     position: int,
@@ -226,35 +226,35 @@ def _with_evidence(
 
     Args:
         fit: the cross-fit.
-        choice: what it chose.
+        selected: what it selected.
         table: the advantage table, from all inputs.
         points: what the table can reach.
         position: the chosen one.
         objective: the aim, in words.
         idle: why nothing is forwarded, if nothing is.
     """
-    seen, thresholds = fit.outcomes[choice.candidate], [point.threshold for point in points]
+    seen, thresholds = fit.outcomes[selected.candidate], [point.threshold for point in points]
     rates, repeated = np.array([point.offload_rate for point in points]), np.ones((len(points), 1), np.intp)
-    _, right = fit.decisions(choice.by_fold * repeated, rates, beyond=True)
+    _, right = fit.decisions(selected.by_fold * repeated, rates, beyond=True)
     if position:
-        right[:, position] = choice.answers
+        right[:, position] = selected.answers
     asked = table(seen.score)[:, None] < np.array(thresholds, np.float32)
     curve = measured_curve(thresholds, asked, right, seen.weight, seen.remote_correct)
-    own, _ = fit.decisions(np.full_like(choice.by_fold, choice.candidate) * repeated, rates, beyond=True)
+    own, _ = fit.decisions(np.full_like(selected.by_fold, selected.candidate) * repeated, rates, beyond=True)
     reason = () if position else (f"nothing will be forwarded: {idle}",)
     return Plan(
         table=table,
         threshold=curve[position].threshold,
-        estimate=fit.candidates[choice.candidate].estimate,
+        estimate=fit.candidates[selected.candidate].estimate,
         objective=objective,
         chosen=curve[position],
         curve=curve,
         intervals=advantage_intervals(table, seen.score, seen.local_correct, seen.merged_correct, seen.weight),
         advice=(
             *reason,
-            *advise(seen, own, curve, position, fit.candidates[choice.candidate].merge),
+            *advise(seen, own, curve, position, fit.candidates[selected.candidate].merge),
             *group_advice(seen, right[:, position]),
         ),
-        chance=choice.chance,
+        chance=selected.chance,
         groups=grouped_accuracy(seen, right, position),
     )

@@ -239,7 +239,7 @@ class CertifiedLoss(Objective):
         if list(self.looks) != sorted({*self.looks}) or min(self.looks, default=1) < 1:
             raise CalibrationError(f"looks: expected ascending sizes such as 1500, 3000, got {list(self.looks)}")
 
-    def planned(self, n: int) -> tuple[int, int]:
+    def look(self, n: int) -> tuple[int, int]:
         """Return which of the planned tests n inputs are enough for, from 1, and the number of inputs in it.
 
         Raises:

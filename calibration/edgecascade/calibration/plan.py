@@ -211,7 +211,7 @@ def plan_cascade(
     weight, groups = normalised(weight, len(labels)), _groups(groups, labels, classes, names)
     in_order = False
     if isinstance(objective, CertifiedLoss):
-        first = np.arange(objective.planned(len(labels))[1])
+        first = np.arange(objective.look(len(labels))[1])
         local_logits, remote_logits, labels = local_logits[first], remote_logits[first], labels[first]
         weight = None if weight is None else normalised(weight[first], len(first))
         groups = None if groups is None else groups[first]
@@ -252,16 +252,16 @@ def plan_cascade(
         seed=seed,
     )
     if isinstance(objective, CertifiedLoss) and in_order:
-        choice, policy, certificate = certified_in_order(fit, objective)
-        return CascadePlan(local, remote, ranking(fit, choice), policy, certificate, effective_n, warnings=warnings)
-    choice = select(fit, objective, max_group_loss)
-    learned = fit.learned[choice.candidate]
-    routing = ranking(fit, choice)
+        selected, policy, certificate = certified_in_order(fit, objective)
+        return CascadePlan(local, remote, ranking(fit, selected), policy, certificate, effective_n, warnings=warnings)
+    selected = select(fit, objective, max_group_loss)
+    learned = fit.learned[selected.candidate]
+    routing = ranking(fit, selected)
     if not isinstance(objective, CertifiedLoss):
-        policy = planned(fit, choice, objective, max_group_loss, even_without_gain=even_without_gain, names=names)
+        policy = planned(fit, selected, objective, max_group_loss, even_without_gain=even_without_gain, names=names)
         return CascadePlan(local, remote, routing, policy, None, effective_n, learned, warnings)
     fresh = pair.outcomes(routing[0].score, routing[0].merge)[testing].scored(learned)
-    policy, certificate = certified(fit, choice, fresh, objective, max_group_loss)
+    policy, certificate = certified(fit, selected, fresh, objective, max_group_loss)
     return CascadePlan(local, remote, routing, policy, certificate, effective_n, learned, warnings)
 
 
@@ -333,8 +333,8 @@ def plan(
     if isinstance(objective, CertifiedLoss):
         raise CalibrationError("objective: a CertifiedLoss needs inputs for its test; call plan_certified")
     fit = cross_fit(lambda *_: outcomes, objective, scores=("",), merges=("",), estimate=estimate, bins=bins, seed=seed)
-    choice = select(fit, objective, max_group_loss)
-    return planned(fit, choice, objective, max_group_loss, even_without_gain=even_without_gain)
+    selected = select(fit, objective, max_group_loss)
+    return planned(fit, selected, objective, max_group_loss, even_without_gain=even_without_gain)
 
 
 def plan_certified(

@@ -108,14 +108,14 @@ def points_of(seen: Outcomes, table: AdvantageTable) -> tuple[Point, ...]:
     return operating_points(table(seen.score), seen.local_correct, seen.merged_correct, seen.weight)
 
 
-def ranking(fit: CrossFit, choice: Selection) -> tuple[Routing, ...]:
+def ranking(fit: CrossFit, selected: Selection) -> tuple[Routing, ...]:
     """Return how every candidate does at the chosen offload rate, on inputs that it was not fitted on."""
-    measured = [fit.measured(candidate, choice.rate) for candidate in range(len(fit.candidates))]
+    measured = [fit.measured(candidate, selected.rate) for candidate in range(len(fit.candidates))]
     merits = [seen.mean(right) for seen, (_, right) in zip(fit.outcomes, measured, strict=True)]
     true = fit.outcomes[0].answers.true if fit.outcomes[0].answers is not None else None
     if true is not None:  # accuracies beside the costs
-        every = (np.full_like(choice.by_fold, candidate) for candidate in range(len(fit.candidates)))
-        answered = [fit.answered(choices, np.array([choice.rate]))[:, 0] for choices in every]
+        every = (np.full_like(selected.by_fold, candidate) for candidate in range(len(fit.candidates)))
+        answered = [fit.answered(choices, np.array([selected.rate]))[:, 0] for choices in every]
         measured = [(forward, one == true) for (forward, _), one in zip(measured, answered, strict=True)]
     weight = fit.outcomes[0].weight
     rates, accuracies = (shares(np.stack(columns, axis=1), weight) for columns in zip(*measured, strict=True))
@@ -132,5 +132,5 @@ def ranking(fit: CrossFit, choice: Selection) -> tuple[Routing, ...]:
         )
         for candidate, merit, rate, accuracy in zip(fit.candidates, merits, rates, accuracies, strict=True)
     ]
-    chosen = found.pop(choice.candidate)
+    chosen = found.pop(selected.candidate)
     return (chosen, *sorted(found, key=lambda one: -one.merit))

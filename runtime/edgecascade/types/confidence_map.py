@@ -47,8 +47,3 @@ class ConfidenceMap:
     def __call__(self, score: NDArray[Any]) -> NDArray[np.float64]:
         """Return the confidence float64 [n] of scores [n]; NaN stays NaN."""
         return np.asarray(np.interp(score, self.knots, self.values), np.float64)
-
-    @property
-    def steepest(self) -> float:
-        """The largest slope, by which an error in a score may grow."""
-        return float(np.max(np.diff(self.values) / np.diff(self.knots), initial=0.0))
