@@ -391,3 +391,10 @@ def test_models_with_other_classes_are_refused(outputs: tuple[NDArray[Any], ...]
     local, remote, labels = outputs
     with pytest.raises(CalibrationError, match=r"^remote_logits: expected \[4000, 4\] .* got \[4000, 3\]"):
         plan_cascade(local, remote[:, :3], labels, MostAccuracy(0.3))
+
+
+@pytest.mark.parametrize("name", ["scores", "merges"])
+def test_nothing_to_choose_among_is_refused(outputs: tuple[NDArray[Any], ...], name: str) -> None:
+    """The error names the argument."""
+    with pytest.raises(CalibrationError, match=rf"^{name}: expected at least one to choose among, got none"):
+        planned(outputs, **{name: ()})
