@@ -27,12 +27,12 @@ class Objective(Protocol):
 
     @property
     def price(self) -> float:
-        """The accuracy that a forward must gain, on average, to be worth making."""
-        ...
+        """The accuracy that a forward must gain, on average, to be worth making; by default none."""
+        return 0.0
 
-    def largest_rate(self, n: float) -> float:
-        """Return the largest offload rate on n calibration inputs."""
-        ...
+    def largest_rate(self, n: float) -> float:  # noqa: ARG002
+        """Return the largest offload rate on n calibration inputs; by default 1."""
+        return 1.0
 
     def choose(self, curve: Sequence[P], remote_accuracy: float, n: float) -> P:
         """Return one point of a curve that runs from forwarding nothing to forwarding everything.
@@ -49,7 +49,7 @@ class Objective(Protocol):
 
 
 @dataclass(frozen=True)
-class MostAccuracy:
+class MostAccuracy(Objective):
     """Most accuracy at an offload rate: forward as much as the rate allows, where the remote is expected to help.
 
     Attributes:
@@ -71,11 +71,6 @@ class MostAccuracy:
         if self.confidence is None:
             return f"most accuracy at about {self.offload_rate:.0%} offload"
         return f"most accuracy at {self.offload_rate:.0%} offload or less, with a probability of {self.confidence:.4g}"
-
-    @property
-    def price(self) -> float:
-        """0: accuracy is all that counts."""
-        return 0.0
 
     def largest_rate(self, n: float) -> float:
         """Return `offload_rate`, or with a confidence the rate on n inputs that keeps to it.
@@ -101,20 +96,11 @@ class MostAccuracy:
 
 
 @dataclass(frozen=True)
-class WhileItHelps:
+class WhileItHelps(Objective):
     """Forward wherever the remote is expected to do better: up to the point where the advantage crosses zero."""
 
     def __str__(self) -> str:
         return "forward wherever the remote is expected to do better"
-
-    @property
-    def price(self) -> float:
-        """0: accuracy is all that counts."""
-        return 0.0
-
-    def largest_rate(self, n: float) -> float:  # noqa: ARG002
-        """Return 1."""
-        return 1.0
 
     def choose(self, curve: Sequence[P], remote_accuracy: float, n: float) -> P:
         """Return the last point whose threshold is not above 0."""
@@ -122,7 +108,7 @@ class WhileItHelps:
 
 
 @dataclass(frozen=True)
-class LeastOffload:
+class LeastOffload(Objective):
     """Least offload at an accuracy, or at a loss against asking the remote always. Give one of the two.
 
     Attributes:
@@ -152,16 +138,7 @@ class LeastOffload:
         held = "" if self.confidence == 0.5 else f", met with a probability of {self.confidence:.4g}"
         if self.accuracy is not None:
             return f"least offload at an accuracy of {100 * self.accuracy:.6g} %{held}"
-        return f"least offload at a loss of {100 * self.loss:.6g} % against asking the remote always{held}"
-
-    @property
-    def price(self) -> float:
-        """0: at each offload rate, accuracy is all that counts."""
-        return 0.0
-
-    def largest_rate(self, n: float) -> float:  # noqa: ARG002
-        """Return 1."""
-        return 1.0
+        return f"least offload at a loss of {100 * (self.loss or 0.0):.6g} % against asking the remote always{held}"
 
     def wanted(self, remote_accuracy: float) -> float:
         """Return the accuracy that meets the aim."""
@@ -231,7 +208,7 @@ class LeastOffload:
 
 
 @dataclass(frozen=True)
-class CertifiedLoss:
+class CertifiedLoss(Objective):
     """Least offload with a certificate that the loss against asking the remote always is at most `loss`.
 
     By default the plan is about the margin in its plain order and the remote's own answers. No label has a part in
@@ -279,22 +256,13 @@ class CertifiedLoss:
             f"certified with probability {1 - self.risk:.4g}"
         )
 
-    @property
-    def price(self) -> float:
-        """0: at each offload rate, accuracy is all that counts."""
-        return 0.0
-
-    def largest_rate(self, n: float) -> float:  # noqa: ARG002
-        """Return 1."""
-        return 1.0
-
     def choose(self, curve: Sequence[P], remote_accuracy: float, n: float) -> P:
         """Return the point of least offload whose loss on these inputs is small enough. It is not certified."""
         return LeastOffload(loss=self.loss).choose(curve, remote_accuracy, n)
 
 
 @dataclass(frozen=True)
-class LeastCost:
+class LeastCost(Objective):
     """Least expected cost per input. All costs are in one unit of the user's choice.
 
     Attributes:
@@ -399,10 +367,6 @@ class LeastCost:
         """The cost of a forward, as a share of the cost of the costliest error."""
         forward, largest = self.remote + self.transfer, self.largest_error
         return min(forward / largest, _NEVER_WORTH_IT) if largest else _NEVER_WORTH_IT * (forward > 0)
-
-    def largest_rate(self, n: float) -> float:  # noqa: ARG002
-        """Return 1."""
-        return 1.0
 
     def choose(self, curve: Sequence[P], remote_accuracy: float, n: float) -> P:  # noqa: ARG002
         """Return the cheapest point, and of equally cheap ones the one that forwards least."""
