@@ -219,6 +219,6 @@ def test_an_invalid_map_is_refused(knots: tuple[float, ...], values: tuple[float
 def test_nan_stays_nan_and_is_forwarded(found: ConfidenceMap) -> None:
     """A map of a single knot, which is fitted where scores say nothing, does not hide a NaN either."""
     np.testing.assert_array_equal(found(np.array([np.nan, 0.1, 1.0])), [np.nan, found.values[0], found.values[-1]])
-    table = AdvantageTable(np.float32([0.5]), np.float32([0.1, 0.2]), np.array([10, 10]))
+    table = AdvantageTable(np.array([0.5], np.float32), np.array([0.1, 0.2], np.float32), np.array([10, 10]))
     decision = decide(np.array([[np.nan, 0.0], [3.0, 0.0]]), DecisionRule(1.0, table, 0.0, confidence_map=found))
     assert decision.forward.tolist() == [True, False]

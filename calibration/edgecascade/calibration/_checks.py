@@ -161,12 +161,12 @@ def _about_answers(name: str, answers: NDArray[np.integer], labels: NDArray[np.i
 
 def _the_same(one: NDArray[np.floating], other: NDArray[np.floating]) -> Iterator[str]:
     """Compare outputs up to what temperature and the softmax ignore: a scale, and a constant per row."""
-    lengths, near = np.zeros(2), {"rtol": 1e-3, "atol": 1e-6 / one.size}
+    lengths, near = np.zeros(2), 1e-6 / one.size
     for first, second in _below_their_largest(one, other):
         finite = np.isfinite(first) & np.isfinite(second)
         lengths += [np.abs(table[finite]).sum() for table in (first, second)]
     if lengths.min() > 0 and all(
-        np.allclose(first / lengths[0], second / lengths[1], **near)
+        np.allclose(first / lengths[0], second / lengths[1], rtol=1e-3, atol=near)
         for first, second in _below_their_largest(one, other)
     ):
         yield "both models give the same outputs: was one model given twice?"
