@@ -1,6 +1,7 @@
 """Calibration data that nothing can be learned from is refused; data that looks wrong is named in the plan's advice."""
 
 import re
+import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgecascade.calibration import CalibrationError, MostAccuracy, plan_cascade
+from edgecascade.calibration import CalibrationError, MostAccuracy, _checks, plan_cascade
 from edgecascade.calibration._checks import warnings_about
 
 Logits = NDArray[np.float64]
@@ -130,3 +131,24 @@ def test_good_models_are_planned_whatever_they_get_right() -> None:
         found = plan_cascade(1.5 * truth, perfect, labels, MostAccuracy(0.2))
         assert found.remote.accuracy.value == 1.0
         assert found.remote.bound is not None
+
+
+def test_models_are_compared_on_all_rows_in_blocks(
+    sound: tuple[Logits, Logits, Labels], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One row that differs, in any block, makes them different; copies of all rows are never in memory."""
+    local, _, labels = sound
+    monkeypatch.setattr(_checks, "_BLOCK", 35)
+    for row in (None, 0, N - 1):
+        other = 2 * local + 1
+        if row is not None:
+            other[row, 0] -= 5.0
+        found = any("the same outputs" in one for one in warnings_about({"a": local, "b": other}, labels))
+        assert found == (row is None)
+    wide = np.random.default_rng(0).normal(size=(40_000, 50)).astype(np.float32)
+    monkeypatch.undo()
+    tracemalloc.start()
+    assert list(_checks._the_same(wide, 2 * wide))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4 * wide.nbytes

@@ -9,13 +9,16 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from edgecascade.calibration import (
+    AdvantageTable,
     CalibrationError,
     ConfidenceMap,
+    DecisionRule,
     MostAccuracy,
     calibrate_confidence,
     calibrate_temperature,
     calibration_error,
     choose_calibrator,
+    decide,
     fit_isotonic,
     fit_platt,
     negative_log_likelihood,
@@ -210,3 +213,12 @@ def test_an_invalid_map_is_refused(knots: tuple[float, ...], values: tuple[float
         ConfidenceMap(knots, values)
     with pytest.raises(ArgumentError, match=message):
         replace(ConfidenceMap((0.5,), (0.5,)), knots=knots, values=values)
+
+
+@pytest.mark.parametrize("found", [ConfidenceMap((0.5,), (0.7,)), ConfidenceMap((0.2, 0.9), (0.3, 0.7))])
+def test_nan_stays_nan_and_is_forwarded(found: ConfidenceMap) -> None:
+    """A map of a single knot, which is fitted where scores say nothing, does not hide a NaN either."""
+    np.testing.assert_array_equal(found(np.array([np.nan, 0.1, 1.0])), [np.nan, found.values[0], found.values[-1]])
+    table = AdvantageTable(np.array([0.5], np.float32), np.array([0.1, 0.2], np.float32), np.array([10, 10]))
+    decision = decide(np.array([[np.nan, 0.0], [3.0, 0.0]]), DecisionRule(1.0, table, 0.0, confidence_map=found))
+    assert decision.forward.tolist() == [True, False]

@@ -19,6 +19,7 @@ from edgecascade.calibration import (
     LeastCost,
     LeastOffload,
     MostAccuracy,
+    Objective,
     Outcomes,
     Pair,
     WhileItHelps,
@@ -391,3 +392,21 @@ def test_models_with_other_classes_are_refused(outputs: tuple[NDArray[Any], ...]
     local, remote, labels = outputs
     with pytest.raises(CalibrationError, match=r"^remote_logits: expected \[4000, 4\] .* got \[4000, 3\]"):
         plan_cascade(local, remote[:, :3], labels, MostAccuracy(0.3))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.uint64])
+@pytest.mark.parametrize("objective", [MostAccuracy(0.3), LeastCost(0.0, 0.1, 0.1, [1.0, 2.0, 3.0, 4.0])])
+def test_labels_may_be_integers_of_any_type(
+    outputs: tuple[NDArray[Any], ...], objective: Objective, dtype: type[np.integer[Any]]
+) -> None:
+    """Data sets of images often have uint8 labels."""
+    local, remote, labels = (one[:500] for one in outputs)
+    wanted = plan_cascade(local, remote, labels, objective)
+    assert plan_cascade(local, remote, labels.astype(dtype), objective).to_dict() == wanted.to_dict()
+
+
+@pytest.mark.parametrize("name", ["scores", "merges"])
+def test_nothing_to_choose_among_is_refused(outputs: tuple[NDArray[Any], ...], name: str) -> None:
+    """The error names the argument."""
+    with pytest.raises(CalibrationError, match=rf"^{name}: expected at least one to choose among, got none"):
+        planned(outputs, **{name: ()})

@@ -67,6 +67,14 @@ def test_only_the_confidence_differs(identity: Body, rule: DecisionRule, score: 
     assert ours[1].dtype == np.float32
 
 
+def test_a_constant_map_is_folded_and_forwards_nan(identity: Body, rule: DecisionRule) -> None:
+    """The graph agrees with the reference on NaN, too."""
+    one, document = mapped(rule, ConfidenceMap((0.5,), (0.75,)))
+    model = fold(identity(3), logits="logits", rule=one, document=document)
+    check_parity(model, ROWS, ROWS, one)
+    assert run(model, ROWS)[1].tolist()[3:] == [0.75] * 3
+
+
 def test_a_map_adds_four_operators(identity: Body, rule: DecisionRule) -> None:
     """The map takes five, and the Squeeze of the confidence is no longer needed."""
     rule, document = mapped(rule)

@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 from edgecascade.runtime import (
     Budget,
     Cascade,
+    CascadeDocument,
     CascadeHealth,
     Certificate,
     CircuitBreaker,
     InProcess,
+    Policy,
     Rate,
     Reason,
     RemoteError,
@@ -107,6 +109,21 @@ def test_another_policy_voids_the_certificate(certified: Path) -> None:
         before = cascade.swap(replace(cascade.policy, merge="average"))
         cascade.swap(before)
         assert str(cascade.health()) == "certificate void: a policy other than the file's is or was in force"
+
+
+def test_swaps_in_two_threads_do_not_hide_an_override(certified: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A swap to the file's own policy, in the middle of which another thread swaps to a different one."""
+    own_policy = CascadeDocument.device_policy
+    with Cascade.load(certified) as cascade:
+
+        def interrupted(document: CascadeDocument) -> Policy:
+            monkeypatch.undo()
+            cascade.swap(replace(cascade.policy, merge="average"))
+            return own_policy(document)
+
+        monkeypatch.setattr(CascadeDocument, "device_policy", interrupted)
+        cascade.swap(cascade.policy)
+        assert cascade.health().overridden
 
 
 def test_a_file_without_a_certificate_has_no_bound(file: Path) -> None:

@@ -25,6 +25,7 @@ _FEW = 100
 _MOST_REPEATED = 0.02  # share of rows whose outputs another row has, which chance alone does not explain
 _LOOKED_AT = 20_000  # rows in which repeated ones are searched
 _NEVER = 10  # rows of a class, of which none was recognised
+_BLOCK = 1 << 18  # outputs that are compared at once
 
 
 def check_labelled_logits(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> None:
@@ -160,15 +161,26 @@ def _about_answers(name: str, answers: NDArray[np.integer], labels: NDArray[np.i
 
 def _the_same(one: NDArray[np.floating], other: NDArray[np.floating]) -> Iterator[str]:
     """Compare outputs up to what temperature and the softmax ignore: a scale, and a constant per row."""
-    wide = [np.asarray(table, np.float64) for table in (one, other)]  # sums of float16 overflow
-    with np.errstate(invalid="ignore"):
-        below = [table - table.max(axis=1, keepdims=True) for table in wide]
-    finite = np.isfinite(below[0]) & np.isfinite(below[1])
-    lengths = [float(np.abs(table[finite]).sum()) for table in below]
-    if min(lengths) > 0 and np.allclose(below[0] / lengths[0], below[1] / lengths[1], rtol=1e-3, atol=1e-6 / one.size):
+    lengths, near = np.zeros(2), 1e-6 / one.size
+    for first, second in _below_their_largest(one, other):
+        finite = np.isfinite(first) & np.isfinite(second)
+        lengths += [np.abs(table[finite]).sum() for table in (first, second)]
+    if lengths.min() > 0 and all(
+        np.allclose(first / lengths[0], second / lengths[1], rtol=1e-3, atol=near)
+        for first, second in _below_their_largest(one, other)
+    ):
         yield "both models give the same outputs: was one model given twice?"
     elif (one.argmax(axis=1) == other.argmax(axis=1)).all():
         yield f"both models give the same answer to all {len(one)} inputs: forwarding cannot change an answer"
+
+
+def _below_their_largest(*tables: NDArray[np.floating]) -> Iterator[list[NDArray[np.float64]]]:
+    """Yield the tables less the largest of each row, in blocks of rows: float64 copies of all would take gigabytes."""
+    step = max(1, _BLOCK // tables[0].shape[1])
+    for start in range(0, len(tables[0]), step):
+        wide = [np.asarray(table[start : start + step], np.float64) for table in tables]  # sums of float16 overflow
+        with np.errstate(invalid="ignore"):
+            yield [table - table.max(axis=1, keepdims=True) for table in wide]
 
 
 def _repeated(tables: Sequence[NDArray[np.floating]]) -> Iterator[str]:

@@ -209,10 +209,13 @@ def cross_fit(
         seed: of the split.
 
     Raises:
-        CalibrationError: the estimate is unknown, or there are too few inputs.
+        CalibrationError: the estimate is unknown, there is no score or merge rule, or there are too few inputs.
     """
     if estimate not in ("auto", *ESTIMATES):
         raise CalibrationError(f"estimate: expected auto or one of {', '.join(ESTIMATES)}, got {estimate!r}")
+    for name, given in (("scores", scores), ("merges", merges)):
+        if len(given) == 0:
+            raise CalibrationError(f"{name}: expected at least one to choose among, got none")
     estimates = _AUTO if estimate == "auto" else (estimate,)
     candidates = [
         Candidate(score, merge, one)

@@ -62,7 +62,7 @@ class Groups:
     @classmethod
     def of_classes(cls, labels: NDArray[np.integer], names: Sequence[str] = ()) -> Groups:
         """Return one group per class of labels [n]; without names, a class is called by its number."""
-        count = int(labels.max(initial=-1)) + 1
+        count = int(labels.max()) + 1 if len(labels) else 0
         return cls(
             "class", tuple(names) if len(names) >= count else tuple(map(str, range(count))), labels.astype(np.intp)
         )

@@ -276,7 +276,8 @@ class Cascade:
             ArgumentError: the file does not allow this policy.
         """
         before = self._local.swap(policy)
-        self._overridden |= policy != self.document.device_policy()
+        if policy != self.document.device_policy():
+            self._overridden = True  # `|=` could undo what another thread sets meanwhile
         if self._watch is not None:
             self._watch.begin(self.document, policy)
         return before

@@ -46,4 +46,5 @@ class ConfidenceMap:
 
     def __call__(self, score: NDArray[Any]) -> NDArray[np.float64]:
         """Return the confidence float64 [n] of scores [n]; NaN stays NaN."""
-        return np.asarray(np.interp(score, self.knots, self.values), np.float64)
+        found = np.interp(score, self.knots, self.values)  # with a single knot, NumPy gives NaN its value
+        return np.where(np.isnan(score), np.nan, found)
