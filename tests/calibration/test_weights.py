@@ -256,3 +256,10 @@ def test_a_weighted_plan_is_about_the_weighted_population() -> None:
     assert found.local.accuracy.low <= np.mean(decision.label == labels) <= found.local.accuracy.high
     assert found.effective_n is not None
     assert found.effective_n < 4000
+
+
+def test_a_weight_whose_square_vanishes_is_refused() -> None:
+    """Figures would be NaN; the error names the row."""
+    with pytest.raises(CalibrationError, match=r"^weight: .* got 1e-170 in row 1"):
+        normalised([1.0, 1e-170, 1.0], 3)
+    assert normalised([1.0, 1e-90, 1.0], 3) is not None

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 __all__ = ["LearnedScore", "fit_learned_score"]
 
 _PENALTIES = np.logspace(-4, 1, 16)  # per input, of standardised features
+_BLOCK = 1 << 18  # probabilities of the rows that are in memory in float64 at once
 _LEAST_DEVIATION = 0.02  # of a feature: a class that is never likely gets no large weight
 
 
@@ -65,24 +66,33 @@ def fit_learned_score(
     >>> fit_learned_score(probabilities, ~helps, helps).classes[2] < 0
     True
     """
-    known = ~np.isnan(probabilities[:, 0])
+    known = np.flatnonzero(~np.isnan(probabilities[:, 0]))
+    size = np.ones(len(known)) if weight is None else weight[known]
     gain = (np.asarray(local_correct, np.float64) - merged_correct)[known]
-    size = np.ones(int(known.sum())) if weight is None else weight[known]
-    table = probabilities[known]
-    features = np.concatenate([table.max(axis=1, keepdims=True), table], axis=1).astype(np.float64)
-    mean = np.average(features, axis=0, weights=size)
-    features -= mean
-    deviation = np.maximum(np.sqrt(np.average(features**2, axis=0, weights=size)), _LEAST_DEVIATION)
-    features *= np.sqrt(size)[:, None] / deviation
-    target = (gain - np.average(gain, weights=size)) * np.sqrt(size)
-    power, axes = np.linalg.eigh(features.T @ features)
-    power, along = power.clip(0.0), axes.T @ (features.T @ target)
-    n = len(target)
+    target, n = gain - np.average(gain, weights=size), len(known)
+
+    def features(rows: slice) -> NDArray[np.float64]:
+        table = probabilities[known[rows]].astype(np.float64)
+        return np.concatenate([table.max(axis=1, keepdims=True), table], axis=1)
+
+    step = max(1, _BLOCK // probabilities.shape[1])
+    blocks = [slice(start, start + step) for start in range(0, n, step)]
+    mean = sum(size[rows] @ features(rows) for rows in blocks) / size.sum()
+    products, along = np.zeros((len(mean), len(mean))), np.zeros(len(mean))
+    for rows in blocks:
+        centred = features(rows) - mean
+        weighted = centred * size[rows, None]
+        products += weighted.T @ centred
+        along += weighted.T @ target[rows]
+    deviation = np.maximum(np.sqrt(np.diag(products) / size.sum()), _LEAST_DEVIATION)
+    power, axes = np.linalg.eigh(products / np.outer(deviation, deviation))
+    power, along = power.clip(0.0), axes.T @ (along / deviation)
+    total = float(size @ target**2)
 
     def error(penalty: float) -> float:
         left = power / (power + penalty)
         explained = np.sum(along**2 * (power + 2 * penalty) / (power + penalty) ** 2)
-        return float((target @ target - explained) / max(1 - (left.sum() + 1) / n, 1 / n) ** 2)
+        return float((total - explained) / max(1 - (left.sum() + 1) / n, 1 / n) ** 2)
 
     penalty = min((_PENALTIES * n).tolist(), key=error)
     slopes = axes @ (along / (power + penalty)) / deviation

@@ -251,7 +251,8 @@ class Pair:
 
     @cached_property
     def _local_probabilities(self) -> NDArray[np.float32]:
-        return softmax(self.local_logits, self.local_temperature)
+        parts = [softmax(self.local_logits[rows], self.local_temperature) for rows in self._rows]
+        return np.concatenate(parts)
 
     @cached_property
     def _rows(self) -> list[slice]:

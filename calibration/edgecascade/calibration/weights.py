@@ -18,6 +18,8 @@ from edgecascade.types.errors import CalibrationError
 
 __all__ = ["class_weights", "effective_size", "normalised", "scaled_losses", "weighted_mean"]
 
+_SMALLEST_SHARE = 1e-100  # of the largest weight: its square is a float
+
 
 def normalised(weight: ArrayLike | None, n: int) -> NDArray[np.float64] | None:
     """Return weights float64 [n] with a mean of 1, or None where all are equal.
@@ -27,7 +29,8 @@ def normalised(weight: ArrayLike | None, n: int) -> NDArray[np.float64] | None:
         n: number of inputs.
 
     Raises:
-        CalibrationError: another shape or type, or a weight that is not a finite number above 0.
+        CalibrationError: another shape or type, or a weight that is not a finite number above 0, or
+            is less than 1e-100 of the largest.
 
     >>> normalised([1, 3], 2)
     array([0.5, 1.5])
@@ -47,6 +50,11 @@ def normalised(weight: ArrayLike | None, n: int) -> NDArray[np.float64] | None:
     if n == 0 or (wide == wide[0]).all():
         return None
     share = wide / wide.max()  # their sum is finite
+    if share.min() < _SMALLEST_SHARE:
+        row = int(share.argmin())
+        raise CalibrationError(
+            f"weight: expected at least {_SMALLEST_SHARE:g} of the largest {wide.max():g}, got {given[row]} in row {row}"
+        )
     scaled: NDArray[np.float64] = share / share.mean()
     return scaled
 
