@@ -52,9 +52,8 @@ def normalised(weight: ArrayLike | None, n: int) -> NDArray[np.float64] | None:
     share = wide / wide.max()  # their sum is finite
     if share.min() < _SMALLEST_SHARE:
         row = int(share.argmin())
-        raise CalibrationError(
-            f"weight: expected at least {_SMALLEST_SHARE:g} of the largest {wide.max():g}, got {given[row]} in row {row}"
-        )
+        expected = f"at least {_SMALLEST_SHARE:g} of the largest, {wide.max():g}"
+        raise CalibrationError(f"weight: expected {expected}, got {given[row]} in row {row}")
     scaled: NDArray[np.float64] = share / share.mean()
     return scaled
 
