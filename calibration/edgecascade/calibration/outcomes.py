@@ -67,7 +67,7 @@ class Groups:
             "class", tuple(names) if len(names) >= count else tuple(map(str, range(count))), labels.astype(np.intp)
         )
 
-    def __getitem__(self, rows: NDArray[np.intp] | NDArray[np.bool_]) -> Groups:
+    def __getitem__(self, rows: slice | NDArray[np.intp] | NDArray[np.bool_]) -> Groups:
         """Return the groups of some of the inputs."""
         return replace(self, index=self.index[rows])
 

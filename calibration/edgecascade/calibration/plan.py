@@ -211,9 +211,9 @@ def plan_cascade(
     weight, groups = normalised(weight, len(labels)), _groups(groups, labels, classes, names)
     in_order = False
     if isinstance(objective, CertifiedLoss):
-        first = np.arange(objective.look(len(labels))[1])
+        first = slice(objective.look(len(labels))[1])
         local_logits, remote_logits, labels = local_logits[first], remote_logits[first], labels[first]
-        weight = None if weight is None else normalised(weight[first], len(first))
+        weight = None if weight is None else normalised(weight[first], len(labels))
         groups = None if groups is None else groups[first]
         merges = ("replace",) if "replace" in merges else merges
         in_order = "margin" in scores and "replace" in merges and estimate in ("auto", "monotone")
@@ -252,17 +252,17 @@ def plan_cascade(
         seed=seed,
     )
     if isinstance(objective, CertifiedLoss) and in_order:
-        selected, policy, certificate = certified_in_order(fit, objective)
-        return CascadePlan(local, remote, ranking(fit, selected), policy, certificate, effective_n, warnings=warnings)
+        selected, policy, found = certified_in_order(fit, objective)
+        return CascadePlan(local, remote, ranking(fit, selected), policy, found, effective_n, warnings=warnings)
     selected = select(fit, objective, max_group_loss)
-    learned = fit.learned[selected.candidate]
-    routing = ranking(fit, selected)
-    if not isinstance(objective, CertifiedLoss):
+    certificate: Certificate | None = None
+    learned, chosen = fit.learned[selected.candidate], fit.candidates[selected.candidate]
+    if isinstance(objective, CertifiedLoss):
+        fresh = pair.outcomes(chosen.score, chosen.merge)[testing].scored(learned)
+        policy, certificate = certified(fit, selected, fresh, objective, max_group_loss)
+    else:
         policy = planned(fit, selected, objective, max_group_loss, even_without_gain=even_without_gain, names=names)
-        return CascadePlan(local, remote, routing, policy, None, effective_n, learned, warnings)
-    fresh = pair.outcomes(routing[0].score, routing[0].merge)[testing].scored(learned)
-    policy, certificate = certified(fit, selected, fresh, objective, max_group_loss)
-    return CascadePlan(local, remote, routing, policy, certificate, effective_n, learned, warnings)
+    return CascadePlan(local, remote, ranking(fit, selected), policy, certificate, effective_n, learned, warnings)
 
 
 def _calibrated(name: str, *arguments: Any, **options: Any) -> Calibration:
