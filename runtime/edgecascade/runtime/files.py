@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecascade.types.errors import InputError
+from edgecascade.types.extras import naming_extras
 
 __all__ = ["IMAGE_SUFFIXES", "check_path", "read_arrays", "read_bytes", "read_image", "read_inputs"]
 
@@ -27,7 +28,7 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
     """
     try:
         return Path(path).read_bytes()
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: no file can have such a name
         raise InputError(f"x: cannot read the image: {error}") from error
 
 
@@ -38,7 +39,8 @@ def read_image(source: str | os.PathLike[str] | bytes) -> NDArray[np.uint8]:
         InputError: it not a readable image.
         ModuleNotFoundError: the `images` extra (Pillow) is not installed.
     """
-    from PIL import Image, ImageOps
+    with naming_extras():
+        from PIL import Image, ImageOps
 
     name = "x" if isinstance(source, bytes) else source
     try:
