@@ -160,7 +160,8 @@ class LocalModel:
             ModelFileError: the number of class names differs from the number of classes.
             ForkedError: this is a fork of the process that loaded it.
         """
-        return self._decide(self.inputs.feeds("x", batch), self._live)
+        live = self._live
+        return [one for feeds in self.inputs.parts("x", batch) for one in self._decide(feeds, live)]
 
     def _decide(self, feeds: Mapping[str, NDArray[Any]], live: _Live) -> list[Decided]:
         if self._forked_from:
