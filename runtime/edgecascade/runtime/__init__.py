@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from edgecascade.runtime.remotes.open_inference_grpc import OpenInferenceGrpc
     from edgecascade.runtime.remotes.remote import InProcess, Remote, RemoteLabels, Scores, Traffic
     from edgecascade.runtime.remotes.retry import Retrying
+    from edgecascade.runtime.remotes.second_opinion import SecondOpinion
     from edgecascade.runtime.watch.alarms import Alarm
     from edgecascade.runtime.watch.watch import Health, Watch
     from edgecascade.types.answer import Answer, LateAnswer, Prediction, Reason, Source
@@ -112,6 +113,7 @@ __all__ = [
     "Retrying",
     "Routing",
     "Scores",
+    "SecondOpinion",
     "Source",
     "SourceRecord",
     "TextPreprocessing",
@@ -172,6 +174,7 @@ _MODULES = {
     "Retrying": "edgecascade.runtime.remotes.retry",
     "Routing": "edgecascade.types.document",
     "Scores": "edgecascade.runtime.remotes.remote",
+    "SecondOpinion": "edgecascade.runtime.remotes.second_opinion",
     "Source": "edgecascade.types.answer",
     "SourceRecord": "edgecascade.types.document",
     "TextPreprocessing": "edgecascade.types.document",
