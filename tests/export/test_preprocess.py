@@ -153,7 +153,6 @@ def test_a_body_of_two_inputs_is_refused(build: Body) -> None:
         pytest.param({"shape": [1, 8, 8]}, r"expected a float32 input \[batch, 3, 8, 8\]", id="grey"),
         pytest.param({"shape": [8, 8]}, r"expected a float32 input", id="another rank"),
         pytest.param({"shape": [3, 8, 8], "kind": TensorProto.DOUBLE}, r"expected a float32 input", id="another type"),
-        pytest.param({"shape": [3, 8, 8], "opset": 17}, r"its opset is 17, expected 18", id="an old opset"),
     ],
 )
 def test_a_body_with_an_incompatible_input_is_refused(build: Body, options: dict[str, object], message: str) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, compose, helper, numpy_helper
 
-from edgecascade.export.graph import Step, check_versions, opset, tensor_names
+from edgecascade.export.graph import Step, opset, tensor_names, with_versions
 from edgecascade.types.document import PREPROCESSING_KEY, ImagePreprocessing, preprocessing_dict, read_preprocessing
 from edgecascade.types.errors import ExportError
 
@@ -29,7 +29,7 @@ def prepend(preprocessing: ImagePreprocessing, body: ModelProto) -> ModelProto:
     Raises:
         ExportError: the body is not such a model.
     """
-    check_versions(body, "body", oldest=18)
+    body = with_versions(body, "body", oldest=18)
     if len(body.graph.input) != 1:
         raise ExportError(f"body: expected one input to preprocess, got {len(body.graph.input)}")
     (declared,) = body.graph.input
