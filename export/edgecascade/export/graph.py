@@ -13,19 +13,22 @@ import onnx
 import onnx.inliner
 import onnx.version_converter
 from numpy.typing import NDArray
-from onnx import GraphProto, ModelProto
+from onnx import GraphProto, ModelProto, NodeProto
 
 from edgecascade.runtime.engine import Declared, numpy_dtype, open_session
 from edgecascade.types.errors import ExportError, ParityError, first_line
 
 __all__ = [
     "Step",
+    "first_sides",
+    "has_batch_scale",
     "keep",
     "load_model",
     "opset",
     "own_inputs",
     "renamed",
     "save_model",
+    "set_first_sides",
     "tensor_names",
     "with_versions",
     "write_whole",
@@ -36,6 +39,7 @@ _OLDEST_OPSET, _OLDEST_IR = 13, 4  # that the head's operators and constants nee
 _NEWEST_OPSET, _NEWEST_IR = 21, 10  # that ONNX Runtime 1.19 reads, the oldest supported
 _LARGEST = (1 << 31) - 1  # bytes of a protobuf
 _TOLERANCE = 1e-4  # of the largest output of a converted model
+_BATCH_SCALE = {"DynamicQuantizeLinear", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM"}
 
 
 def load_model(path: str | os.PathLike[str]) -> ModelProto:
@@ -183,6 +187,35 @@ def own_inputs(model: ModelProto) -> list[str]:
     return [one.name for one in model.graph.input if one.name not in defaults]
 
 
+def has_batch_scale(model: ModelProto) -> bool:
+    """Return whether an operator quantizes a whole batch by one scale, so that inputs change each other's results."""
+    nodes = [*_nodes(model.graph), *(node for function in model.functions for node in function.node)]
+    return any(node.op_type in _BATCH_SCALE for node in nodes)
+
+
+def first_sides(model: ModelProto) -> dict[str, int | str]:
+    """Return the first side of each input that a caller must feed: a length, or the name of a side of any length."""
+    shapes = {one.name: one.type.tensor_type.shape.dim for one in model.graph.input}
+    firsts = {name: shapes[name][0] for name in own_inputs(model) if shapes[name]}
+    return {name: side.dim_value if side.HasField("dim_value") else side.dim_param for name, side in firsts.items()}
+
+
+def set_first_sides(model: ModelProto, sides: Mapping[str, int | str]) -> ModelProto:
+    """Return a copy whose inputs have other first sides, by name, in the form of `first_sides`."""
+    copy = ModelProto()
+    copy.CopyFrom(model)
+    for one in copy.graph.input:
+        if one.name not in sides:
+            continue
+        side, first = one.type.tensor_type.shape.dim[0], sides[one.name]
+        side.ClearField("value")
+        if isinstance(first, int):
+            side.dim_value = first
+        elif first:
+            side.dim_param = first
+    return copy
+
+
 def keep(entries: Any, wanted: Callable[[Any], bool]) -> None:
     """Delete the unwanted entries of a repeated field; the others stay in order."""
     for position in reversed(range(len(entries))):
@@ -214,6 +247,15 @@ def renamed(model: ModelProto, names: Mapping[str, str]) -> ModelProto:
         else:
             getattr(part, field)[:] = new
     return copy
+
+
+def _nodes(graph: GraphProto) -> Iterator[NodeProto]:
+    """Yield every node of a graph and its subgraphs."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+                yield from _nodes(inner)
 
 
 def _named(graph: GraphProto) -> Iterator[tuple[Any, str]]:
