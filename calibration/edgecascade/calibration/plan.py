@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from edgecascade.calibration._checks import check_labelled_logits, check_seed, warnings_about
+from edgecascade.calibration._checks import check_labelled_logits, check_order, check_seed, warnings_about
 from edgecascade.calibration.cross_fit import cross_fit
 from edgecascade.calibration.decision import COST_SCORE, LEARNED, SCORES, DecisionRule
 from edgecascade.calibration.evidence import Plan, certified, certified_in_order, planned
@@ -290,8 +290,10 @@ def _checked(
     check_labelled_logits(remote_logits, labels)
     if names and len(names) != np.shape(local_logits)[1]:
         raise CalibrationError(f"names: expected {np.shape(local_logits)[1]}, one per class, got {len(names)}")
-    weighted = normalised(weight, len(labels))
-    return warnings_about({"local model": local_logits, "remote": remote_logits}, labels, weighted)
+    outputs = {"local model": local_logits, "remote": remote_logits}
+    warnings = warnings_about(outputs, labels, normalised(weight, len(labels)))
+    check_order(outputs, labels, names)
+    return warnings
 
 
 def _groups(
