@@ -32,8 +32,8 @@ from edgecascade.export.sources import (
 from edgecascade.runtime.engine import open_session
 from edgecascade.runtime.files import read_arrays
 from edgecascade.runtime.model_inputs import model_inputs
-from edgecascade.types.document import KEY, ImagePreprocessing
 from edgecascade.types.class_names import read_names, some_names
+from edgecascade.types.document import KEY, ImagePreprocessing
 from edgecascade.types.errors import ExportError, first_line
 
 __all__ = ["configure", "execute"]
