@@ -5,7 +5,10 @@
     +-- ArgumentError         an argument has an invalid value
     +-- InputError            an input has another type or shape than the file declares
     +-- ForkedError           a cascade is used in a fork of the process that loaded it
-    +-- RemoteError           the remote replied, and the reply is not an answer
+    +-- RemoteError           the remote did not answer
+    |   +-- UnsendableInput   the input has no form that this remote takes; nothing was sent
+    |   +-- RemoteRefusal     the remote replied with an error
+    |   +-- InvalidReply      the remote replied, and the reply is not an answer
     |   +-- RemoteUnreachable the remote could not be reached
     |       +-- CircuitOpen   the remote failed so often that it is not asked for a while
     +-- CalibrationError      the data cannot support the requested number
@@ -25,10 +28,13 @@ __all__ = [
     "ExportError",
     "ForkedError",
     "InputError",
+    "InvalidReply",
     "ModelFileError",
     "ParityError",
     "RemoteError",
+    "RemoteRefusal",
     "RemoteUnreachable",
+    "UnsendableInput",
     "first_line",
 ]
 
@@ -54,7 +60,7 @@ class ForkedError(EdgecascadeError, RuntimeError):
 
 
 class RemoteError(EdgecascadeError):
-    """The remote replied, but its reply is not a valid answer.
+    """The remote did not answer.
 
     Attributes:
         retry: whether the same request may succeed if it is sent again.
@@ -69,7 +75,30 @@ class RemoteError(EdgecascadeError):
         self.retry_after = retry_after
 
 
-class RemoteUnreachable(RemoteError):  # noqa: N818  # its parent has the suffix
+class UnsendableInput(RemoteError):  # noqa: N818  # its parent has the suffix
+    """The input has no form that this remote takes, such as an array of another type; nothing was sent."""
+
+
+class RemoteRefusal(RemoteError):  # noqa: N818
+    """The remote replied with an error.
+
+    Attributes:
+        status: the HTTP status or the name of the gRPC status, such as `404` or `NOT_FOUND`; `200` for an error in a
+            successful response.
+    """
+
+    def __init__(
+        self, message: str, *, status: str, retry: bool | None = None, retry_after: float | None = None
+    ) -> None:
+        super().__init__(message, retry=retry, retry_after=retry_after)
+        self.status = status
+
+
+class InvalidReply(RemoteError):  # noqa: N818
+    """The remote replied, and the reply is not an answer: it is malformed, too large, or about something else."""
+
+
+class RemoteUnreachable(RemoteError):  # noqa: N818
     """The remote could not be reached."""
 
     retry = True
