@@ -46,7 +46,7 @@ def held() -> Iterator[Waits]:
 def dispatcher(remote: Any, **options: Any) -> Dispatcher:
     """Return a dispatcher for three classes without a temperature."""
     policy = Policy("replace", RemoteCalibration(1.0, False))
-    return Dispatcher(InProcess(remote), classes=3, policy=lambda: policy, **options)
+    return Dispatcher(InProcess(remote), labels=("0", "1", "2"), policy=lambda: policy, **options)
 
 
 LOCAL = Prediction(0, 0.4, np.array([0.4, 0.3, 0.3], np.float32))
@@ -244,7 +244,7 @@ def test_a_remote_that_cannot_be_closed_leaves_nothing_else_open() -> None:
 
     budget = Budget(forwards=Rate(100, 60))
     policy = Policy("replace", RemoteCalibration(1.0, False))
-    one = Dispatcher(Stuck(np.zeros_like), classes=3, policy=lambda: policy, budget=budget)
+    one = Dispatcher(Stuck(np.zeros_like), labels=("0", "1", "2"), policy=lambda: policy, budget=budget)
     with pytest.raises(OSError, match="stuck"):
         one.close()
     assert not budget.admits(0, 0, 1)

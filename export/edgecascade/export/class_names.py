@@ -93,6 +93,11 @@ def labelled_as(data: LabelledData, names: Sequence[str]) -> LabelledData:
     theirs = [data.names[label] for label in used]
     found = positions(theirs, names) or numbers_in(theirs, len(names))
     if found is None and numbers_in(names, len(names)) == list(range(len(names))):
+        if len(data.names) != len(names):
+            raise ExportError(
+                f"data: expected {len(names)} classes, as many as the unnamed ones of the model, got "
+                f"{len(data.names)}: {some_names(data.names)}; {_CURE}"
+            )
         return data
     if found is None:
         raise ExportError(

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from edgecascade.types.document import KEY, LABELS_KEY
+from edgecascade.types.errors import RemoteError
 
-__all__ = ["names_in", "numbers_in", "positions", "read_names", "some_names"]
+__all__ = ["columns_for", "names_in", "numbers_in", "positions", "read_names", "some_names"]
 
 _KEYS = (LABELS_KEY, "names", "class_names", "classes", "labels", "id2label")  # Ultralytics and others
 _LONGEST = 1 << 20  # characters
@@ -17,16 +19,16 @@ _NUMBERED = re.compile(r"(?:LABEL_)?([0-9]{1,9})")  # Hugging Face calls classes
 _SHOWN = 20
 
 
-def names_in(properties: Mapping[str, str]) -> tuple[str, ...]:
+def names_in(properties: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the class names in the metadata of an ONNX file or of a served model; none if it has none.
 
-    They are the labels of a cascade model, the JSON list `edgecascade.labels`, or a list or an object by class number
-    under `names`, `class_names`, `classes`, `labels` or `id2label`. Anything else there is ignored.
+    They are the labels of a cascade model, the list `edgecascade.labels`, or a list or an object by class number under
+    `names`, `class_names`, `classes`, `labels` or `id2label`, as a value or as JSON. Anything else there is ignored.
     """
-    document = _parsed(properties.get(KEY, ""))
+    document = _parsed(properties.get(KEY))
     if isinstance(document, dict) and (found := read_names(document.get("labels"))):
         return found
-    return next((found for key in _KEYS if (found := read_names(_parsed(properties.get(key, ""))))), ())
+    return next((found for key in _KEYS if (found := read_names(_parsed(properties.get(key))))), ())
 
 
 def read_names(value: Any) -> tuple[str, ...]:
@@ -65,6 +67,29 @@ def positions(names: Sequence[str], among: Sequence[str]) -> list[int] | None:
     return None
 
 
+@lru_cache(maxsize=8)
+def columns_for(
+    labels: tuple[str, ...], names: tuple[str, ...], columns: tuple[int, ...] | None
+) -> tuple[int, ...] | None:
+    """Return the column of a remote's scores for each class, or None if they are in the order of the classes.
+
+    Args:
+        labels: names of the classes in order.
+        names: the remote's class names in the order of its scores, if it tells them.
+        columns: those that were found when the cascade was calibrated, which hold if either has no names.
+
+    Raises:
+        RemoteError: the remote has other classes; the message lists both.
+    """
+    unnamed = any(numbers_in(some, len(some)) == list(range(len(some))) for some in (labels, names))
+    if unnamed or len(labels) != len(names):  # another number is refused by the shape of the scores
+        return columns
+    found = positions(labels, names)
+    if found is None:
+        raise RemoteError(f"remote: expected the classes {some_names(labels)}, got {some_names(names)}")
+    return None if found == list(range(len(found))) else tuple(found)
+
+
 def some_names(names: Sequence[str]) -> str:
     """Return names for an error message: all of them, or the first twenty and the number of the others."""
     shown = ", ".join(names[:_SHOWN])
@@ -84,8 +109,10 @@ def _loosely(name: str) -> str:
     return re.sub(r"[\W_]+", "", plain) if any(map(str.isalpha, plain)) else name
 
 
-def _parsed(text: str) -> Any:
+def _parsed(text: Any) -> Any:
     """Return the value of JSON, or of a Python literal, in which Ultralytics writes its names; None of other text."""
+    if not isinstance(text, str):
+        return text
     if not text or len(text) > _LONGEST or text[0] not in "[{":
         return None
     import ast

@@ -25,6 +25,7 @@ from edgecascade.runtime.remotes.http import HttpClient, Response
 from edgecascade.runtime.remotes.http_response import worth_a_retry
 from edgecascade.runtime.remotes.remote import Traffic
 from edgecascade.runtime.remotes.tensors import NUMPY, Signature, Tensor, as_table, check, contents, from_bytes
+from edgecascade.types.class_names import names_in
 from edgecascade.types.errors import ArgumentError, InvalidReply
 
 __all__ = ["Gzip", "ModelAddress", "OpenInference", "read_address"]
@@ -72,6 +73,7 @@ class OpenInference:
         self._path = address.path
         self._headers = {**(headers or {}), "Content-Type": "application/json"}
         self._input, self._output = input, output
+        self.class_names: tuple[str, ...] = ()  # known once the server has described the model
         self._signature: Signature | None = None
         self._binary: bool | None = None  # None until the server has shown it
         self._gzip = Gzip() if compress else None
@@ -114,6 +116,7 @@ class OpenInference:
         declared = _json(self._client.request("GET", self._path, None, self._headers, deadline).content())
         try:
             inputs, outputs = _described(declared.get("inputs")), _described(declared.get("outputs"))
+            self.class_names = _class_names(declared)
         except (TypeError, KeyError, AttributeError) as error:
             raise InvalidReply(f"remote: the model's metadata is malformed: {error!r}") from error
         return Signature.of(inputs, outputs, input=self._input, output=self._output)
@@ -233,6 +236,13 @@ def read_address(url: str, scheme: str) -> ModelAddress:
 
 def _described(tensors: Sequence[Mapping[str, Any]] | None) -> dict[str, tuple[str, tuple[int, ...]]]:
     return {str(one["name"]): (str(one.get("datatype", "")), tuple(one.get("shape") or ())) for one in tensors or ()}
+
+
+def _class_names(declared: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the class names in the properties of a model's metadata, or in the parameters of it or of an output."""
+    parts = [one.get("parameters") for one in (*(declared.get("outputs") or ()), declared)]
+    found = (names_in(part) for part in (declared.get("properties"), *parts) if isinstance(part, dict))
+    return next(filter(None, found), ())
 
 
 def _json_data(array: NDArray[Any]) -> dict[str, Any]:
