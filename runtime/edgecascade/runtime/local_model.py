@@ -164,7 +164,7 @@ class LocalModel:
         """
         live = self._live
         if not isinstance(batch, list):
-            return self._decide(self.inputs.feeds("x", batch), live)
+            return [one for feeds in self.inputs.parts("x", batch) for one in self._decide(feeds, live)]
         alike: dict[tuple[int, ...], list[int]] = {}
         for i, one in enumerate(batch):
             alike.setdefault(one.shape, []).append(i)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
-from edgecascade.runtime.batch import Batch, are_sentences, as_batch
+from edgecascade.runtime.batch import Batch, are_sentences, as_batch, rows, size
 from edgecascade.runtime.engine import Declared, Engine, fixed_batch, numpy_dtype, read_properties
 from edgecascade.types.errors import InputError, ModelFileError
 
@@ -113,6 +113,16 @@ class ModelInputs(NamedTuple):
             counts = ", ".join(f"{len(array)} in {name}" for name, array in batch.items())
             raise InputError(f"{argument}: expected as many inputs in every array, got {counts}")
         return dict(batch)
+
+    def parts(self, argument: str, batch: Batch) -> Iterator[dict[str, NDArray[Any]]]:
+        """Yield the arrays by input name, checked: all inputs at once, or single sentences if the file takes one.
+
+        Sentences that are encoded together are padded, which may change the answers of such a file. Arguments and
+        errors are as in `feeds`.
+        """
+        singly = self.text is not None and self.batch == 1 and are_sentences(batch)
+        for part in (rows(batch, [i]) for i in range(size(batch))) if singly else (batch,):
+            yield self.feeds(argument, part)
 
     def __str__(self) -> str:
         """Return name, type and shape of every input."""

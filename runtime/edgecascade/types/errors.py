@@ -19,6 +19,8 @@
 `Cascade.predict` raises `InputError` only. A `RemoteError` ends inside it, as the reason of a local answer.
 """
 
+import re
+
 __all__ = [
     "ArgumentError",
     "BenchmarkError",
@@ -36,11 +38,19 @@ __all__ = [
     "RemoteUnreachable",
     "UnsendableInput",
     "first_line",
+    "printable",
 ]
+
+_UNPRINTABLE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)  # control characters but for tab and line feed, marks of the direction of writing, and halves of characters
 
 
 class EdgecascadeError(Exception):
-    """Base of every exception that edgecascade raises."""
+    """Base of every exception that edgecascade raises. Its `str` is printable: it may quote a file or a server."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class ModelFileError(EdgecascadeError, ValueError):
@@ -128,4 +138,15 @@ class BenchmarkError(EdgecascadeError):
 
 def first_line(error: BaseException) -> str:
     """Return the first line of another library's error message, or the error's type if it has no message."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return printable((str(error).strip().splitlines() or [type(error).__name__])[0])
+
+
+def printable(text: str) -> str:
+    r"""Return a text with its control characters as escapes, so that it cannot steer a terminal or forge a line.
+
+    Tab and line feed stay. Marks that turn the direction of writing, and halves of characters, are escaped too.
+
+    >>> printable("cat\x1b[2J")
+    'cat\\x1b[2J'
+    """
+    return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)

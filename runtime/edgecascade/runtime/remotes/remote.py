@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, cast
@@ -14,7 +15,23 @@ from edgecascade.runtime.batch import Batch
 from edgecascade.runtime.deadline import Deadline
 from edgecascade.types.errors import ArgumentError, RemoteError
 
-__all__ = ["InProcess", "Remote", "RemoteLabels", "Scores", "Traffic", "Wrapped", "connect"]
+__all__ = [
+    "InProcess",
+    "Remote",
+    "RemoteLabels",
+    "ReplyBound",
+    "Scores",
+    "Traffic",
+    "Wrapped",
+    "connect",
+    "expect",
+    "refuse_user",
+    "shown",
+]
+
+_WIDTH = 32  # bytes of a number in JSON, with a comma and spaces
+_FURTHER = 4096  # values beside an input's scores, such as an embedding
+_LARGEST = 64 << 20  # bytes
 
 
 @dataclass(frozen=True)
@@ -67,7 +84,9 @@ class Remote(Protocol):
 
     Optional attributes: `encoded`, true if it takes image files as they are, as an object array of bytes [n], where
     the application gave files; `request_inputs`, the most inputs in one request; `traffic`, a `Traffic`; `class_names`,
-    a tuple of the names of its classes in the order of its scores, by which they are matched with the cascade's.
+    a tuple of the names of its classes in the order of its scores, by which they are matched with the cascade's; and a
+    method `expect(classes)`, which is called with the number of classes, so that a reply can be bounded by what they
+    need.
     """
 
     def infer(self, inputs: Batch, deadline: Deadline) -> Scores:
@@ -142,9 +161,59 @@ class Wrapped:
         """The most inputs in one request; an `AttributeError` if the remote inside sets no limit."""
         return int(cast(Any, self._remote).request_inputs)
 
+    def expect(self, classes: int) -> None:
+        """Tell the remote inside how many scores an input has."""
+        expect(self._remote, classes)
+
     def close(self) -> None:
         """Close the remote inside."""
         self._remote.close()
+
+
+@dataclass(frozen=True)
+class ReplyBound:
+    """How large a reply may be: what its scores need, and some thousand further values beside each input's.
+
+    Attributes:
+        values: the most values in a reply, names included.
+        bytes: the most bytes, which are enough for any form in which numbers travel.
+    """
+
+    values: int
+    bytes: int
+
+    @classmethod
+    def of(cls, inputs: int, classes: int | None) -> ReplyBound:
+        """Return the bound for this many inputs; that of 64 MiB if the number of classes is not known."""
+        if classes is None:
+            return cls(_LARGEST // _WIDTH, _LARGEST)
+        values = _FURTHER + inputs * (classes + _FURTHER)
+        return cls(values, min(_LARGEST, _WIDTH * values))
+
+
+def expect(remote: object, classes: int) -> None:
+    """Tell a remote how many scores an input has, if it wants to know."""
+    told = getattr(remote, "expect", None)
+    if callable(told):
+        told(classes)
+
+
+def shown(address: str) -> str:
+    """Return an address without its user, password and query, which may be secret."""
+    return re.sub(r"(?<=//)[^/?#]*@", "", address).partition("?")[0]
+
+
+def refuse_user(address: str) -> None:
+    """Check that an address has no user and password.
+
+    Raises:
+        ArgumentError: it has; the message says how to send them.
+    """
+    if shown(address) != address.partition("?")[0]:
+        raise ArgumentError(
+            "remote: expected an address without user:password@, got one with it; send them as a header, "
+            "'Authorization: Basic ' and the base64 of user:password, by `headers` or --header-file"
+        )
 
 
 def connect(
@@ -201,6 +270,7 @@ def _onnx_remote(path: str, threads: int) -> InProcess:
     inputs, output = model_inputs(session, path), score_output(session, path)
 
     def logits(batch: Batch) -> NDArray[Any]:
-        return run_in_batches(session, [output], inputs.feeds("remote input", batch))[0]
+        parts = inputs.parts("remote input", batch)
+        return np.concatenate([run_in_batches(session, [output], feeds)[0] for feeds in parts])
 
     return InProcess(logits, names_in(read_properties(session, path)))
