@@ -175,7 +175,7 @@ def test_a_remote_is_told_the_number_of_classes() -> None:
 
     policy = Policy("replace", RemoteCalibration(1.0, False))
     for remote in (Asking(lambda _: None), Retrying(Asking(lambda _: None)), InProcess(lambda _: None)):  # type: ignore[arg-type,return-value]
-        Dispatcher(remote, classes=7, policy=lambda: policy).close()
+        Dispatcher(remote, labels=tuple("abcdefg"), policy=lambda: policy).close()
     assert told == [7, 7]
 
 
