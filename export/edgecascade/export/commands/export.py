@@ -28,6 +28,7 @@ from edgecascade.export.sources import (
     load_torch_module,
     prepend,
     standalone,
+    suited,
 )
 from edgecascade.runtime.engine import open_session
 from edgecascade.runtime.inputs import read_arrays
@@ -39,7 +40,7 @@ from edgecascade.types.errors import ExportError, first_line
 __all__ = ["configure", "execute"]
 
 _HUB = "hf:"
-_MEAN, _STD = (0.0,) * 3, (255.0,) * 3
+_SHAPING = ("mean", "std", "crop", "letterbox", "channels")  # arguments that need --image-size
 
 
 def configure(parser: ArgumentParser) -> None:
@@ -81,10 +82,29 @@ def configure(parser: ArgumentParser) -> None:
     image = parser.add_argument_group("image preprocessing in the graph")
     image.add_argument("--image-size", type=_size, metavar="HxW", help="Resize images to this size.")
     image.add_argument(
-        "--mean", type=_floats, default=_MEAN, help="Mean of each channel, in pixel values 0 to 255 (default 0,0,0)."
+        "--mean",
+        type=_floats,
+        help="Mean of each channel, or of all, in pixel values 0 to 255 and the body's order (default 0).",
     )
     image.add_argument(
-        "--std", type=_floats, default=_STD, help="Standard deviation of each channel (default 255,255,255)."
+        "--std",
+        type=_floats,
+        help="Standard deviation of each channel, or of all (default 255; a body that takes uint8 has none).",
+    )
+    fit = image.add_mutually_exclusive_group()
+    fit.add_argument(
+        "--crop", type=int, metavar="EDGE", help="Resize the shorter side to this many pixels, then crop the centre."
+    )
+    fit.add_argument(
+        "--letterbox",
+        type=float,
+        metavar="LEVEL",
+        help="Keep the aspect ratio, and fill the borders with this pixel value, such as 114.",
+    )
+    image.add_argument(
+        "--channels",
+        choices=("rgb", "bgr", "grey"),
+        help="Channels that the body takes (default rgb, or grey for a body of one channel).",
     )
     rare(
         image.add_argument(
@@ -116,7 +136,7 @@ def configure(parser: ArgumentParser) -> None:
 def execute(arguments: Namespace) -> int:
     """Export, quantize, put preprocessing in front, write."""
     model, tokenizer = _load(arguments)
-    preprocessing, names = _preprocessing(arguments), _names(arguments, model)
+    names, preprocessing = _names(arguments, model), _preprocessing(arguments, model)
     if arguments.int8:
         data = labelled_as(read_labelled(arguments.int8), names)
         data = replace(data, inputs=_body_inputs(data.inputs, preprocessing, model))
@@ -196,12 +216,21 @@ def _listed(text: str) -> tuple[str, ...]:
     return names
 
 
-def _preprocessing(arguments: Namespace) -> ImagePreprocessing | None:
+def _preprocessing(arguments: Namespace, model: ModelProto) -> ImagePreprocessing | None:
     if arguments.image_size:
         height, width = arguments.image_size
-        return ImagePreprocessing(height, width, arguments.mean, arguments.std, arguments.interpolation)
-    if (arguments.mean, arguments.std) != (_MEAN, _STD):
-        raise ExportError("--mean, --std: expected --image-size with them, which puts preprocessing into the graph")
+        usual = ImagePreprocessing(height, width, (0.0,) * 3, (1.0,) * 3, arguments.interpolation)
+        wanted = suited(replace(usual, channels=arguments.channels or usual.channels), model)
+        return replace(
+            wanted,
+            mean=arguments.mean or usual.mean,
+            std=arguments.std or ((1.0,) * 3 if wanted.dtype == "uint8" else (255.0,) * 3),
+            shortest_edge=arguments.crop,
+            letterbox=arguments.letterbox,
+        )
+    given = [name for name in _SHAPING if getattr(arguments, name) is not None]
+    if given:
+        raise ExportError(f"--{given[0]}: expected with --image-size, which puts preprocessing into the graph")
     return None
 
 
@@ -231,7 +260,8 @@ def _size(text: str) -> tuple[int, int]:
 
 def _floats(text: str) -> tuple[float, float, float]:
     try:
-        red, green, blue = (float(part) for part in text.split(","))
+        numbers = [float(part) for part in text.split(",")]
+        red, green, blue = numbers * 3 if len(numbers) == 1 else numbers
     except ValueError:
-        raise ArgumentTypeError(f"expected three numbers such as 127,127,127, got {text!r}") from None
+        raise ArgumentTypeError(f"expected one number or three, such as 127,127,127, got {text!r}") from None
     return red, green, blue
