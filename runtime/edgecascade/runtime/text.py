@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from edgecascade.runtime.engine import Engine, read_properties
 from edgecascade.types.document import PREPROCESSING_KEY, TextPreprocessing, read_preprocessing
-from edgecascade.types.errors import ModelFileError
+from edgecascade.types.errors import InputError, ModelFileError
 
 __all__ = ["TextInput", "text_input"]
 
@@ -45,7 +45,8 @@ class TextInput:
             )
         try:
             self._tokenizer = Tokenizer.from_str(content.decode("utf-8"))
-            self._tokenizer.enable_truncation(preprocessing.max_length)
+            cut = self._tokenizer.truncation
+            self._tokenizer.enable_truncation(preprocessing.max_length, direction=cut["direction"] if cut else "right")
         except Exception as error:  # tokenizers raises bare Exceptions
             raise ModelFileError(f"{path}: {file.name} is not a tokenizer: {error}") from error
         if self._tokenizer.padding is None:
@@ -59,11 +60,19 @@ class TextInput:
             (folder / self._file.name).write_bytes(self._content)
 
     def encode(self, sentences: Sequence[str]) -> dict[str, NDArray[np.int64]]:
-        """Return token arrays int64 [n, longest] by input name, padded to the longest sentence."""
+        """Return token arrays int64 [n, longest] by input name, padded to the longest sentence.
+
+        Raises:
+            InputError: one of them has no token, for a model without special tokens.
+        """
         encoded = self._tokenizer.encode_batch([str(sentence) for sentence in sentences])
+        masks = [one.attention_mask for one in encoded]
+        for mask, sentence in zip(masks, sentences, strict=True):
+            if not any(mask):
+                raise InputError(f"x: expected text with at least one token, got {str(sentence)[:40]!r}")
         arrays = {
             "input_ids": [one.ids for one in encoded],
-            "attention_mask": [one.attention_mask for one in encoded],
+            "attention_mask": masks,
             "token_type_ids": [one.type_ids for one in encoded],
         }
         return {name: np.array(arrays[name], np.int64) for name in self._inputs}
