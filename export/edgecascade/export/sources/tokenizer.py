@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,7 @@ def add_tokenizer(model: ModelProto, source: str, network: Any, tokenizer: Any, 
     text = TextPreprocessing(TOKENIZER, hashlib.sha256(content).hexdigest(), length, names)
     encoder = TextInput(folder / "model.onnx", text)
     plain = [one for one in _reference_texts(tokenizer) if tokenizer(one).input_ids]
-    longest = " ".join(plain[-1:] * length)
+    longest = " ".join([max(plain, key=len)] * length)
     special = " ".join(["A", *tokenizer.all_special_tokens, "A"])
     difference = _difference(encoder, tokenizer, [*plain, longest, special], length, pad)
     if difference is not None and own is None:
@@ -113,6 +114,10 @@ def add_tokenizer(model: ModelProto, source: str, network: Any, tokenizer: Any, 
     if limit != length:
         allowed = "any number" if limit is None else limit
         notes.append(f"texts are truncated to {length} tokens, although the model allows {allowed}")
+    if "token_type_ids" not in names and _uses_types(network, tokenizer, plain[0]):
+        notes.append(
+            "texts are run without token_type_ids, although the tokenizer makes them and transformers uses them"
+        )
     session = open_session(model.SerializeToString())
     network.config.pad_token_id = pad
     alone = [encoder.encode([one]) for one in plain]
@@ -183,11 +188,11 @@ def _with_zeros(model: ModelProto, name: str) -> ModelProto:
 
 
 def _reference_texts(tokenizer: Any) -> list[str]:
-    """Return texts of several scripts, and words of the vocabulary in texts of several lengths, the longest last."""
+    """Return words of the vocabulary in texts of several lengths, and texts of several scripts."""
     special = set(tokenizer.all_special_ids)
     ids = [i for i in np.linspace(0, len(tokenizer) - 1, 40).astype(int).tolist() if i not in special]
     words = " ".join(tokenizer.decode([i]).strip() for i in ids).split() or ["A"]
-    return [*_PLAIN, *(" ".join(words[:n]) for n in (1, 2, 3, 5, 9, 17, 30))]
+    return [*(" ".join(words[:n]) for n in (1, 2, 3, 5, 9, 17, 30)), *_PLAIN]
 
 
 def _difference(encoder: TextInput, tokenizer: Any, texts: list[str], length: int, pad: int | None) -> str | None:
@@ -196,11 +201,27 @@ def _difference(encoder: TextInput, tokenizer: Any, texts: list[str], length: in
     for some in [*([one] for one in texts), *together]:
         ours = encoder.encode(some)
         theirs = tokenizer(some, padding=len(some) > 1, truncation=True, max_length=length)
-        for name in ours.keys() & theirs.keys():
+        for name in (name for name in ours if name in theirs):
             for one, mine, other in zip(some, ours[name].tolist(), theirs[name], strict=True):
                 if mine != other:
                     return f"{name} of {one[:40]!r} are {_short(mine)}, in transformers {_short(other)}"
     return None
+
+
+def _uses_types(network: Any, tokenizer: Any, text: str) -> bool:
+    """Return whether token types that the tokenizer makes would change the scores in transformers, as in GPT-2."""
+    import torch
+
+    if (
+        "token_type_ids" not in tokenizer.model_input_names
+        or "token_type_ids" not in signature(network.forward).parameters
+    ):
+        return False
+    tokens = dict(tokenizer(text, return_tensors="pt"))
+    with torch.no_grad():
+        typed = network(**tokens).logits
+        del tokens["token_type_ids"]
+        return not torch.allclose(typed, network(**tokens).logits)
 
 
 def _short(ids: list[int]) -> str:
