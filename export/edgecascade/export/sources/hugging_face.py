@@ -7,7 +7,6 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import onnx
 from onnx import ModelProto
@@ -16,6 +15,7 @@ from edgecascade.export.graph import set_first_sides
 from edgecascade.export.sources.preprocess import prepend
 from edgecascade.export.sources.tokenizer import add_tokenizer, load_tokenizer, pad_token
 from edgecascade.export.sources.torch_module import quiet
+from edgecascade.types.class_names import numbers_in
 from edgecascade.types.document import (
     LABELS_KEY,
     PREPROCESSING_KEY,
@@ -74,7 +74,11 @@ def export_hugging_face(source: str, task: str | None = None) -> HuggingFaceBody
         try:
             config = AutoConfig.from_pretrained(source, local_files_only=offline, trust_remote_code=False)
             task = task or _task_of(config.architectures, source)
-            _check_labels(config, source)
+            if getattr(config, "problem_type", None) == "multi_label_classification":
+                raise ExportError(
+                    f"source: {source!r} is a model of independent labels (multi_label_classification), of which "
+                    "several may be right; expected a classifier whose classes exclude each other"
+                )
             text = load_tokenizer(source, offline) if task == "text-classification" else None
             main_export(
                 source,
@@ -105,14 +109,9 @@ def export_hugging_face(source: str, task: str | None = None) -> HuggingFaceBody
         model.metadata_props.add(key=PREPROCESSING_KEY, value=json.dumps(preprocessing_dict(proved.text)))
     if task != "multiple-choice":
         names = [str(config.id2label[label]) for label in range(len(config.id2label))]
-        model.metadata_props.add(key=LABELS_KEY, value=json.dumps(names))
+        if numbers_in(names, len(names)) is None:  # LABEL_0, LABEL_1, ... are no names
+            model.metadata_props.add(key=LABELS_KEY, value=json.dumps(names))
     return HuggingFaceBody(model, None if proved is None else proved.content, () if proved is None else proved.notes)
-
-
-def _check_labels(config: Any, source: str) -> None:
-    kind = getattr(config, "problem_type", None)
-    if kind in ("multi_label_classification", "regression"):
-        raise ExportError(f"source: expected a model that gives each input one of its labels; {source!r} is for {kind}")
 
 
 def _task_of(architectures: list[str] | None, source: str) -> str:

@@ -11,12 +11,12 @@ import socket
 import ssl
 from collections.abc import Mapping, Sequence
 from threading import Lock
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from edgecascade.runtime.deadline import Deadline
-from edgecascade.runtime.remotes.http_response import Response, ResponseReader
+from edgecascade.runtime.remotes.http_response import LARGEST_RESPONSE, Response, ResponseReader
 from edgecascade.runtime.remotes.remote import Traffic
-from edgecascade.types.errors import RemoteError, RemoteUnreachable
+from edgecascade.types.errors import RemoteError, RemoteUnreachable, UnsendableInput
 
 __all__ = ["Body", "HttpClient", "Response"]
 
@@ -48,8 +48,19 @@ class HttpClient:
         with self._lock:
             return self._traffic
 
-    def request(self, method: str, path: str, body: Body, headers: Mapping[str, str], deadline: Deadline) -> Response:
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: Body,
+        headers: Mapping[str, str],
+        deadline: Deadline,
+        *,
+        largest: int = LARGEST_RESPONSE,
+    ) -> Response:
         """Send a request and return its response.
+
+        A response in gzip is read if the headers have `Accept-Encoding: gzip`; by default no coding is accepted.
 
         Args:
             method: such as `POST`.
@@ -57,16 +68,18 @@ class HttpClient:
             body: bytes, whole or in parts, or None.
             headers: all but `Host` and `Content-Length`.
             deadline: when the exchange ends.
+            largest: the most bytes in the response's body.
 
         Raises:
             TimeoutError: the deadline passed.
             RemoteUnreachable: no connection could be made; not worth a retry if a certificate is the cause.
             RemoteError: the connection broke, or the reply is not HTTP.
         """
+        asked = _Request(method, path, body, headers, deadline, largest)
         idle = self._take()
         if idle is not None:
             try:
-                return self._exchange(idle, method, path, body, headers, deadline)
+                return self._exchange(idle, asked)
             except TimeoutError:
                 raise
             except OSError as error:
@@ -75,7 +88,7 @@ class HttpClient:
                 # the server had closed the idle connection: it never saw the request
         fresh = self._connect(deadline)
         try:
-            return self._exchange(fresh, method, path, body, headers, deadline)
+            return self._exchange(fresh, asked)
         except TimeoutError:
             raise
         except OSError as error:
@@ -113,18 +126,10 @@ class HttpClient:
                 f"cannot connect to {self._host}:{self._port}: {_cause(error)}", retry=worth
             ) from error
 
-    def _exchange(
-        self,
-        connection: _Connection,
-        method: str,
-        path: str,
-        body: Body,
-        headers: Mapping[str, str],
-        deadline: Deadline,
-    ) -> Response:
+    def _exchange(self, connection: _Connection, asked: _Request) -> Response:
         sent, received, reusable = connection.sent, connection.received, False
         try:
-            response = connection.exchange(method, path, body, headers, deadline)
+            response = connection.exchange(asked)
             reusable = connection.reusable
             return response
         finally:
@@ -144,6 +149,15 @@ class HttpClient:
         if isinstance(error, ssl.SSLError) and not isinstance(error, _CUT):
             return RemoteError(f"{self._host}:{self._port} refused this client: {_cause(error)}", retry=False)
         return RemoteError(f"the connection broke: {_cause(error)}", retry=True)
+
+
+class _Request(NamedTuple):
+    method: str
+    path: str
+    body: Body
+    headers: Mapping[str, str]
+    deadline: Deadline
+    largest: int  # bytes of the response's body
 
 
 class _Connection:
@@ -193,7 +207,7 @@ class _Connection:
         poll.register(self._socket, select.POLLIN)
         return not poll.poll(0)
 
-    def exchange(self, method: str, path: str, body: Body, headers: Mapping[str, str], deadline: Deadline) -> Response:
+    def exchange(self, asked: _Request) -> Response:
         """Send a request, and return its response.
 
         Raises:
@@ -201,10 +215,11 @@ class _Connection:
             OSError: the connection broke.
             RemoteError: the request or the response is not HTTP, or the response is too large.
         """
+        body, deadline = asked.body, asked.deadline
         self._deadline = deadline
         parts = [body] if isinstance(body, bytes) else body or []
         size = sum(len(part) for part in parts)
-        head = self._head(method, path, headers, None if body is None else size)
+        head, gzip = self._head(asked, None if body is None else size)
         try:
             for part in [b"".join([head, *parts])] if size < _PIECE else [head, *parts]:
                 self._socket.settimeout(_seconds_left(deadline))
@@ -216,27 +231,33 @@ class _Connection:
             if self.received:  # an idle connection, which the server may close at any time
                 raise
             # Read what the server sent before it closed the connection: an early response, or a TLS alert.
-            response = self._reader.read()
+            response = self._reader.read(largest=asked.largest, gzip=gzip, deadline=deadline)
             self._reader.reusable = False
             return response
-        return self._reader.read()
+        return self._reader.read(largest=asked.largest, gzip=gzip, deadline=deadline)
 
     def close(self) -> None:
         """Close it."""
         self._socket.close()
 
-    def _head(self, method: str, path: str, headers: Mapping[str, str], size: int | None) -> bytes:
-        lines = [f"{method} {path} HTTP/1.1", f"Host: {self._host}"]
+    def _head(self, asked: _Request, size: int | None) -> tuple[bytes, bool]:
+        """Return the first line and the headers, and whether they allow a response in gzip."""
+        lines = [f"{asked.method} {asked.path} HTTP/1.1", f"Host: {self._host}"]
         if size is not None:
             lines.append(f"Content-Length: {size}")
-        lines += [f"{name}: {value}" for name, value in headers.items()]
+        accepted = next((value for name, value in asked.headers.items() if name.lower() == "accept-encoding"), None)
+        if accepted is None:  # without this header a server may use any coding
+            lines.append("Accept-Encoding: identity")
+        lines += [f"{name}: {value}" for name, value in asked.headers.items()]
         head = "\r\n".join(lines)
-        if " " in path or not head.count("\n") == head.count("\r") == len(lines) - 1:
-            raise RemoteError("remote: HTTP allows no space in the path, and no line break in the path or a header")
+        if " " in asked.path or not head.count("\n") == head.count("\r") == len(lines) - 1:
+            raise UnsendableInput("remote: HTTP allows no space in the path, and no line break in the path or a header")
         try:
-            return f"{head}\r\n\r\n".encode("latin-1")
+            return f"{head}\r\n\r\n".encode("latin-1"), "gzip" in (accepted or "").lower()
         except UnicodeEncodeError as error:
-            raise RemoteError(f"remote: HTTP does not allow {head[error.start]!r} in the path or a header") from error
+            raise UnsendableInput(
+                f"remote: HTTP does not allow {head[error.start]!r} in the path or a header"
+            ) from error
 
     def _receive(self) -> bytes:
         self._socket.settimeout(_seconds_left(self._deadline))

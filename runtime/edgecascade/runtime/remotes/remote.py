@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, cast
 
@@ -14,7 +15,23 @@ from edgecascade.runtime.batch import Batch
 from edgecascade.runtime.deadline import Deadline
 from edgecascade.types.errors import ArgumentError, RemoteError
 
-__all__ = ["InProcess", "Remote", "RemoteLabels", "Scores", "Traffic", "Wrapped", "connect"]
+__all__ = [
+    "InProcess",
+    "Remote",
+    "RemoteLabels",
+    "ReplyBound",
+    "Scores",
+    "Traffic",
+    "Wrapped",
+    "connect",
+    "expect",
+    "refuse_user",
+    "shown",
+]
+
+_WIDTH = 32  # bytes of a number in JSON, with a comma and spaces
+_FURTHER = 4096  # values beside an input's scores, such as an embedding
+_LARGEST = 64 << 20  # bytes
 
 
 @dataclass(frozen=True)
@@ -66,7 +83,10 @@ class Remote(Protocol):
     """The protocol of a remote model.
 
     Optional attributes: `encoded`, true if it takes image files as they are, as an object array of bytes [n], where
-    the application gave files; `request_inputs`, the most inputs in one request; `traffic`, a `Traffic`.
+    the application gave files; `request_inputs`, the most inputs in one request; `traffic`, a `Traffic`; `class_names`,
+    a tuple of the names of its classes in the order of its scores, by which they are matched with the cascade's; and a
+    method `expect(classes)`, which is called with the number of classes, so that a reply can be bounded by what they
+    need.
     """
 
     def infer(self, inputs: Batch, deadline: Deadline) -> Scores:
@@ -89,10 +109,14 @@ class InProcess:
     """A model in this process: any function from inputs [n, ...] to scores [n, classes], or to `RemoteLabels`.
 
     The function cannot be interrupted. Past the deadline its result is dropped, but it runs to its end.
+
+    Args:
+        function: the model.
+        class_names: of its classes in the order of its scores; empty if they are in the order of the cascade's.
     """
 
-    def __init__(self, function: Callable[[Any], Scores]) -> None:
-        self._function = function
+    def __init__(self, function: Callable[[Any], Scores], class_names: Sequence[str] = ()) -> None:
+        self._function, self.class_names = function, tuple(class_names)
 
     def infer(self, inputs: Batch, deadline: Deadline) -> Scores:  # noqa: ARG002
         """Return the function's scores of inputs [n, ...]; its exceptions pass through."""
@@ -123,6 +147,11 @@ class Wrapped:
         return bool(getattr(self._remote, "encoded", False))
 
     @property
+    def class_names(self) -> tuple[str, ...]:
+        """The class names of the remote inside, in the order of its scores; empty if it does not tell them."""
+        return tuple(getattr(self._remote, "class_names", ()))
+
+    @property
     def traffic(self) -> Traffic:
         """Requests and bytes so far; an `AttributeError` if the remote inside does not count them."""
         return cast(Traffic, cast(Any, self._remote).traffic)
@@ -132,9 +161,59 @@ class Wrapped:
         """The most inputs in one request; an `AttributeError` if the remote inside sets no limit."""
         return int(cast(Any, self._remote).request_inputs)
 
+    def expect(self, classes: int) -> None:
+        """Tell the remote inside how many scores an input has."""
+        expect(self._remote, classes)
+
     def close(self) -> None:
         """Close the remote inside."""
         self._remote.close()
+
+
+@dataclass(frozen=True)
+class ReplyBound:
+    """How large a reply may be: what its scores need, and some thousand further values beside each input's.
+
+    Attributes:
+        values: the most values in a reply, names included.
+        bytes: the most bytes, which are enough for any form in which numbers travel.
+    """
+
+    values: int
+    bytes: int
+
+    @classmethod
+    def of(cls, inputs: int, classes: int | None) -> ReplyBound:
+        """Return the bound for this many inputs; that of 64 MiB if the number of classes is not known."""
+        if classes is None:
+            return cls(_LARGEST // _WIDTH, _LARGEST)
+        values = _FURTHER + inputs * (classes + _FURTHER)
+        return cls(values, min(_LARGEST, _WIDTH * values))
+
+
+def expect(remote: object, classes: int) -> None:
+    """Tell a remote how many scores an input has, if it wants to know."""
+    told = getattr(remote, "expect", None)
+    if callable(told):
+        told(classes)
+
+
+def shown(address: str) -> str:
+    """Return an address without its user, password and query, which may be secret."""
+    return re.sub(r"(?<=//)[^/?#]*@", "", address).partition("?")[0]
+
+
+def refuse_user(address: str) -> None:
+    """Check that an address has no user and password.
+
+    Raises:
+        ArgumentError: it has; the message says how to send them.
+    """
+    if shown(address) != address.partition("?")[0]:
+        raise ArgumentError(
+            "remote: expected an address without user:password@, got one with it; send them as a header, "
+            "'Authorization: Basic ' and the base64 of user:password, by `headers` or --header-file"
+        )
 
 
 def connect(
@@ -162,7 +241,7 @@ def connect(
             from edgecascade.runtime.remotes.retry import Retrying
 
             return CircuitBreaker(Retrying(_server(address)))
-        return InProcess(_onnx_function(address, threads))
+        return _onnx_remote(address, threads)
     if hasattr(remote, "infer"):
         return cast(Remote, remote)
     if callable(remote):
@@ -182,9 +261,10 @@ def _server(address: str) -> Remote:
     return OpenInference(address)
 
 
-def _onnx_function(path: str, threads: int) -> Callable[[Batch], NDArray[Any]]:
-    from edgecascade.runtime.engine import open_session, run_in_batches, score_output
+def _onnx_remote(path: str, threads: int) -> InProcess:
+    from edgecascade.runtime.engine import open_session, read_properties, run_in_batches, score_output
     from edgecascade.runtime.model_inputs import model_inputs
+    from edgecascade.types.class_names import names_in
 
     session = open_session(path, threads=threads)
     inputs, output = model_inputs(session, path), score_output(session, path)
@@ -193,4 +273,4 @@ def _onnx_function(path: str, threads: int) -> Callable[[Batch], NDArray[Any]]:
         parts = inputs.parts("remote input", batch)
         return np.concatenate([run_in_batches(session, [output], feeds)[0] for feeds in parts])
 
-    return logits
+    return InProcess(logits, names_in(read_properties(session, path)))
