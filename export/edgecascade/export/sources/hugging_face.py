@@ -23,6 +23,7 @@ from edgecascade.types.document import (
     preprocessing_dict,
 )
 from edgecascade.types.errors import ExportError, first_line
+from edgecascade.types.extras import naming_extras
 
 __all__ = ["TASKS", "HuggingFaceBody", "export_hugging_face"]
 
@@ -33,7 +34,7 @@ TASKS = {
 }
 _OPSET = 18
 _NO_PAD = -1  # an id that no token has
-_LOGGERS = ("transformers", "optimum", "torch.onnx")
+_LOGGERS = ("transformers", "optimum", "torch")
 _INTERPOLATIONS = {2: "linear", 3: "cubic"}  # Pillow's numbers, which the processors use
 
 
@@ -64,7 +65,7 @@ def export_hugging_face(source: str, task: str | None = None) -> HuggingFaceBody
             gives other scores than in transformers.
         ModuleNotFoundError: the `hf` extra is not installed.
     """
-    with quiet(*_LOGGERS):
+    with quiet(*_LOGGERS), naming_extras():
         from huggingface_hub.constants import HF_HUB_CACHE
         from optimum.exporters.onnx import main_export
         from transformers import AutoConfig, AutoModelForSequenceClassification
