@@ -16,7 +16,7 @@ from edgecascade.runtime.batch import rows, size
 from edgecascade.runtime.deadline import Deadline
 from edgecascade.runtime.engine import Engine, open_session, run_in_batches
 from edgecascade.runtime.model_inputs import ModelInputs, model_inputs
-from edgecascade.runtime.remotes.remote import connect
+from edgecascade.runtime.remotes.remote import Remote, connect, shown
 from edgecascade.types.errors import ExportError, RemoteError
 
 __all__ = ["Progress", "local_scores", "mixes_inputs", "read_scores", "remote_scores", "tensor_scores"]
@@ -115,26 +115,33 @@ def _opened(model: ModelProto, tensor: str, argument: str) -> tuple[Engine, Mode
 
 
 def remote_scores(
-    remote: str, inputs: Inputs, *, threads: int = 1, progress: Progress | None = None
+    remote: str | Remote,
+    inputs: Inputs,
+    *,
+    threads: int = 1,
+    output: str | None = None,
+    progress: Progress | None = None,
 ) -> NDArray[np.floating]:
     """Return the scores [n, classes] of a remote.
 
     Args:
-        remote: an address, an ONNX file, or saved logits (.npy).
+        remote: an address, an ONNX file, saved logits (.npy), or a `Remote`, which is closed afterwards.
         inputs: [n, ...].
         threads: of an ONNX file's engine.
+        output: the output of an address or a file that holds the logits, if it is not evident.
         progress: called with the number of inputs just done.
 
     Raises:
         ExportError: the remote failed on an input, or the saved logits are not one row per input.
     """
-    if remote.endswith(".npy"):
+    if isinstance(remote, str) and remote.endswith(".npy"):
         saved = read_scores(remote)
         if saved.ndim != 2 or len(saved) != count(inputs):
             raise ExportError(f"{remote}: expected logits [{count(inputs)}, classes], got {list(saved.shape)}")
         return saved
-    connection = connect(remote, threads=threads)
+    connection = connect(remote, threads=threads, output=output)
     assert connection is not None
+    name = shown(remote) if isinstance(remote, str) else "remote"
     parts = []
     try:
         for batch in batches(inputs, 32):
@@ -142,7 +149,7 @@ def remote_scores(
             if progress:
                 progress(size(batch))
     except (RemoteError, TimeoutError) as error:
-        raise ExportError(f"{remote}: it failed after {sum(map(len, parts))} inputs: {error}") from error
+        raise ExportError(f"{name}: it failed after {sum(map(len, parts))} inputs: {error}") from error
     finally:
         connection.close()
     return np.concatenate(parts)

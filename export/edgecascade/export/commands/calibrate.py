@@ -7,14 +7,18 @@ from argparse import ArgumentParser, Namespace
 from os.path import samefile
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from edgecascade.calibration.commands.arguments import add_plan_arguments, objective_of, plan_options
 from edgecascade.calibration.commands.outputs import add_kind_argument
 from edgecascade.calibration.commands.population import add_population_arguments, array_names, population_options
 from edgecascade.cli import rare
 from edgecascade.export.calibrate import Calibrated, calibrate
-from edgecascade.export.data import read_labelled
+from edgecascade.export.data import Inputs, read_labelled
 from edgecascade.export.logits import KINDS
 from edgecascade.export.scores import local_scores, read_scores, remote_scores
+from edgecascade.runtime.commands.remote_arguments import add_remote_arguments, remote_of
 from edgecascade.types.errors import ExportError
 
 __all__ = [
@@ -25,6 +29,7 @@ __all__ = [
     "configure",
     "execute",
     "report",
+    "scores_of_remote",
 ]
 
 DATA = "Labelled inputs: an npz file with x and y (and names), a folder of images for each class, or parquet"
@@ -41,7 +46,7 @@ def configure(parser: ArgumentParser) -> None:
     )
     parser.add_argument("body", metavar="BODY", help="ONNX classifier, as `edgecascade export` writes it.")
     parser.add_argument("-o", "--out", metavar="FILE", required=True, help="Cascade model to write.")
-    parser.add_argument("--remote", required=True, help=f"The remote: {REMOTE}.")
+    add_remote_arguments(parser, f"The remote: {REMOTE}.", required=True, in_use=False)
     parser.add_argument("--data", required=True, help=f"{DATA}.")
     add_plan_arguments(parser)
     add_population_arguments(parser)
@@ -54,6 +59,15 @@ def configure(parser: ArgumentParser) -> None:
         "predict_proba; the body must give the same.",
     )
     add_golden_argument(parser)
+
+
+def scores_of_remote(arguments: Namespace, inputs: Inputs) -> NDArray[np.floating]:
+    """Return the scores [n, classes] of the remote that the arguments describe."""
+    if arguments.remote.endswith(".npy"):
+        return remote_scores(arguments.remote, inputs)
+    remote = remote_of(arguments)
+    assert remote is not None
+    return remote_scores(remote, inputs)
 
 
 def add_logits_arguments(parser: ArgumentParser) -> None:
@@ -83,7 +97,7 @@ def execute(arguments: Namespace) -> int:
     expected = read_scores(arguments.expected) if arguments.expected else None
     print(f"running both models on {len(data.labels)} inputs ...", file=sys.stderr)
     local = local_scores(arguments.body, data.inputs, output=arguments.logits, kind=arguments.kind)
-    remote = remote_scores(arguments.remote, data.inputs)
+    remote = scores_of_remote(arguments, data.inputs)
     written = calibrate(
         arguments.body,
         arguments.out,

@@ -9,10 +9,10 @@ from edgecascade.calibration import CertifiedLoss
 from edgecascade.calibration.commands.arguments import add_plan_arguments, objective_of, plan_options
 from edgecascade.calibration.commands.outputs import add_kind_argument
 from edgecascade.calibration.commands.population import add_population_arguments, array_names, population_options
-from edgecascade.export.commands.calibrate import DATA, REMOTE, add_golden_argument, report
+from edgecascade.export.commands.calibrate import DATA, REMOTE, add_golden_argument, report, scores_of_remote
 from edgecascade.export.data import read_labelled
 from edgecascade.export.recalibrate import cascade_scores, move_threshold, recalibrate
-from edgecascade.export.scores import remote_scores
+from edgecascade.runtime.commands.remote_arguments import add_remote_arguments
 from edgecascade.runtime.engine import open_session, read_document
 from edgecascade.types.errors import ExportError
 
@@ -30,7 +30,7 @@ def configure(parser: ArgumentParser) -> None:
     )
     parser.add_argument("file", metavar="FILE", help="Cascade model, as `edgecascade calibrate` writes it.")
     parser.add_argument("-o", "--out", metavar="FILE", required=True, help="Cascade model to write; may be the same.")
-    parser.add_argument("--remote", help=f"The remote, to plan anew: {REMOTE}.")
+    add_remote_arguments(parser, f"The remote, to plan anew: {REMOTE}.", in_use=False)
     parser.add_argument("--data", help=f"{DATA}; to plan anew.")
     add_plan_arguments(parser)
     add_population_arguments(parser)
@@ -67,7 +67,7 @@ def execute(arguments: Namespace) -> int:
         return 0
     data = read_labelled(arguments.data, array_names(arguments))
     print(f"running both models on {len(data.labels)} inputs ...", file=sys.stderr)
-    remote = remote_scores(arguments.remote, data.inputs)
+    remote = scores_of_remote(arguments, data.inputs)
     written = recalibrate(
         arguments.file,
         arguments.out,

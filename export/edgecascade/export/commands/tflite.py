@@ -8,11 +8,11 @@ from argparse import ArgumentParser, Namespace
 from edgecascade.calibration.commands.arguments import add_plan_arguments, objective_if_any, plan_options
 from edgecascade.calibration.commands.outputs import add_kind_argument
 from edgecascade.calibration.commands.population import add_population_arguments, array_names, population_options
-from edgecascade.export.commands.calibrate import DATA, REMOTE, add_golden_argument, report
+from edgecascade.export.commands.calibrate import DATA, REMOTE, add_golden_argument, report, scores_of_remote
 from edgecascade.export.converters import converter_command
 from edgecascade.export.data import read_labelled
-from edgecascade.export.scores import remote_scores
 from edgecascade.export.tflite import export_tflite, export_tflite_int8
+from edgecascade.runtime.commands.remote_arguments import add_remote_arguments
 from edgecascade.types.errors import ExportError
 
 __all__ = ["configure", "execute"]
@@ -38,7 +38,7 @@ def configure(parser: ArgumentParser) -> None:
         "--data",
         help=f"{DATA}; with --int8 to calibrate on, otherwise to compare on instead of the file's golden inputs.",
     )
-    parser.add_argument("--remote", help=f"The remote, for --int8: {REMOTE}.")
+    add_remote_arguments(parser, f"The remote, for --int8: {REMOTE}.", in_use=False)
     parser.add_argument(
         "--converter",
         metavar="COMMAND",
@@ -71,7 +71,7 @@ def execute(arguments: Namespace) -> int:
     converter_command(arguments.converter)  # before the remote is asked
     data = read_labelled(arguments.data, array_names(arguments))
     print(f"running the remote on {len(data.labels)} inputs ...", file=sys.stderr)
-    remote = remote_scores(arguments.remote, data.inputs)
+    remote = scores_of_remote(arguments, data.inputs)
     written = export_tflite_int8(
         arguments.file,
         arguments.out,
