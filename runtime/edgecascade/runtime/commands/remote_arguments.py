@@ -13,7 +13,7 @@ from edgecascade.cli import rare
 from edgecascade.runtime.remotes.remote import Remote, connect, shown
 from edgecascade.types.errors import ArgumentError
 
-__all__ = ["add_remote_arguments", "flag", "remote_of"]
+__all__ = ["add_remote_arguments", "check_remote_arguments", "flag", "remote_of"]
 
 _HEADER = re.compile(r"(?P<name>[!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(?P<value>[ -~\xa1-\xff]*)")
 _OF_ADDRESSES = ("remote_input", "header", "header_file", "proxy", "ca", "cert", "key", "hedge", "no_retry")
@@ -56,6 +56,22 @@ def flag(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
+def check_remote_arguments(arguments: Namespace) -> None:
+    """Check that the arguments fit the kind of the remote.
+
+    Raises:
+        ArgumentError: one of them needs an address, or a remote at all.
+    """
+    address = arguments.remote
+    if address is not None and "://" in address:
+        return
+    idle = next((name for name in _OF_ADDRESSES if getattr(arguments, name)), None)
+    if idle is not None:
+        raise ArgumentError(f"{flag(idle)}: expected with --remote and an address, got {address or 'no remote'}")
+    if address is None and arguments.remote_output:
+        raise ArgumentError("--remote-output: expected with --remote, got no remote")
+
+
 def remote_of(arguments: Namespace) -> Remote | None:
     """Return the remote that the arguments describe, or None without `--remote`.
 
@@ -65,12 +81,8 @@ def remote_of(arguments: Namespace) -> Remote | None:
         ModuleNotFoundError: the address is grpc://, and the `grpc` extra is not installed.
     """
     address = arguments.remote
+    check_remote_arguments(arguments)
     if address is None or "://" not in address:
-        idle = next((name for name in _OF_ADDRESSES if getattr(arguments, name)), None)
-        if idle is not None:
-            raise ArgumentError(f"{flag(idle)}: expected with --remote and an address, got {address or 'no remote'}")
-        if address is None and arguments.remote_output:
-            raise ArgumentError("--remote-output: expected with --remote, got no remote")
         return connect(address, threads=getattr(arguments, "threads", 1), output=arguments.remote_output)
     remote = _at(address, arguments)
     from edgecascade.runtime.remotes.circuit import CircuitBreaker
