@@ -37,6 +37,7 @@ from edgecascade.runtime.remotes.tensors import (
     from_bytes,
 )
 from edgecascade.types.errors import ArgumentError, InvalidReply, RemoteRefusal, RemoteUnreachable
+from edgecascade.types.extras import naming_extras
 
 __all__ = ["OpenInferenceGrpc", "make_messages"]
 
@@ -131,7 +132,8 @@ class OpenInferenceGrpc:
         if proxy is not None:
             Proxy.at(proxy)  # raises if it has another form
         self._proxied = (("grpc.enable_http_proxy", int(proxy is not None)), ("grpc.http_proxy", proxy or ""))
-        import grpc
+        with naming_extras():
+            import grpc
 
         self._grpc = grpc
         self.encoded = encoded
@@ -286,9 +288,10 @@ def make_messages() -> dict[str, Any]:
     Raises:
         ModuleNotFoundError: the `grpc` extra is not installed.
     """
-    from google.protobuf.descriptor_pb2 import FileDescriptorProto
-    from google.protobuf.descriptor_pool import DescriptorPool
-    from google.protobuf.message_factory import GetMessageClass
+    with naming_extras():
+        from google.protobuf.descriptor_pb2 import FileDescriptorProto
+        from google.protobuf.descriptor_pool import DescriptorPool
+        from google.protobuf.message_factory import GetMessageClass
 
     file = FileDescriptorProto(name="edgecascade.proto", package="inference", syntax="proto3")
     for message, fields in _MESSAGES.items():
