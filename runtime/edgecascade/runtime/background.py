@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Background"]
 
-_PATIENCE = 5.0  # seconds that `close` waits for the next job to end
+_PATIENCE = 1.0  # seconds that `close` waits for the next job to end
 
 
 class Background:
@@ -47,10 +47,11 @@ class Background:
             self._notify()
         return True
 
-    def close(self) -> None:
+    def close(self, patience: float = _PATIENCE) -> None:
         """Run the waiting jobs, and end the thread. From then on, `run` refuses every job.
 
-        It does not wait for a job that takes longer than 5 s.
+        Args:
+            patience: seconds to wait for each job; if one takes longer, `close` does not wait for the others.
         """
         if os.getpid() != self._process:
             return
@@ -65,7 +66,7 @@ class Background:
             left = -1
             while thread is not current_thread() and thread.is_alive() and left != len(self._jobs):
                 left = len(self._jobs)
-                thread.join(_PATIENCE)
+                thread.join(patience)
 
     def _start(self) -> bool:
         from threading import Thread

@@ -29,7 +29,7 @@ __all__ = ["Late", "LateAnswers", "OnLate", "Outbox", "OutboxCounts"]
 _LOG = logging.getLogger("edgecascade.outbox")
 _MOST_PENDING = 64 << 20  # bytes that are accepted and not written yet
 _RETRY_SHORTEST, _RETRY_LONGEST = 0.05, 60.0  # seconds until a write that failed is tried again
-_CLOSING = 5.0  # seconds
+_CLOSING = 1.0  # seconds
 _CLOCK = Clock()
 
 
@@ -227,21 +227,25 @@ class Outbox:
             **store.snapshot(), not_stored=not_stored, damaged_files=store.damaged_files, unusable=store.unusable
         )
 
-    def close(self) -> None:
+    def close(self, timeout: float = _CLOSING) -> None:
         """Store the offered inputs, stop the threads, and close the file. Inputs of a request under way stay stored.
 
-        It takes as long as the disk needs to store them; if the disk fails, it gives up after 5 s. It also
-        waits up to 5 s for a running callback; if that takes longer, the file is closed when it returns.
+        It takes as long as the disk needs to store one input after another.
+
+        Args:
+            timeout: seconds to wait for a disk that fails or hangs, and for a running callback; if that takes longer,
+                the file is closed when it returns.
         """
         if os.getpid() != self._process:
             return
-        self._give_up = time.monotonic() + _CLOSING
+        until = self._give_up = time.monotonic() + timeout
         self._closing.set()
-        self._writer.close()
-        if self._sender is not None and self._thread is not None:
+        if self._sender is not None:
             self._sender.closed = True
             self._sender.wake.set()
-            until = time.monotonic() + _CLOSING
+        self._writer.close(timeout)
+        until = max(until, time.monotonic() + 0.1)
+        if self._sender is not None and self._thread is not None:
             while self._thread.is_alive() and not self._sender.asking and time.monotonic() < until:
                 if self._thread is threading.current_thread():
                     return  # called by `on_late`: the thread closes the file when that has returned
