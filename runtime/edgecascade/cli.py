@@ -6,12 +6,12 @@ import os
 import sys
 from argparse import SUPPRESS, Action, ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from importlib import import_module
 from importlib.metadata import version
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO, cast
 
-from edgecascade.types.errors import EdgecascadeError
+from edgecascade.types.errors import EdgecascadeError, printable
 
 __all__ = ["main", "rare"]
 
@@ -60,6 +60,11 @@ _APART = "edgecascade.benchmarks"  # a separate distribution
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0, or 2 with one sentence on standard error."""
+    with redirect_stdout(_printable(sys.stdout)), redirect_stderr(_printable(sys.stderr)):
+        return _run(arguments)
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     name = arguments[0] if arguments and arguments[0] in _COMMANDS else None
     try:
@@ -79,6 +84,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(str(error))
     except KeyboardInterrupt:
         return _fail("interrupted", code=130)
+
+
+class _Printable:
+    """A text stream that shows control characters as escapes: names and messages of others must not steer a terminal.
+
+    Attributes:
+        stream: the stream itself, for control characters of our own.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        self.stream.write(printable(text))
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
+def _printable(stream: TextIO | None) -> TextIO | None:
+    return None if stream is None else cast(TextIO, _Printable(stream))
 
 
 def rare(action: Action) -> Action:

@@ -39,7 +39,7 @@ from edgecascade.benchmarks.report import (
 from edgecascade.benchmarks.report.estimates import find_estimates, result_csv
 from edgecascade.benchmarks.report.result import json_text, result_schema
 from edgecascade.calibration import proportion
-from edgecascade.types.errors import BenchmarkError
+from edgecascade.types.errors import BenchmarkError, printable
 from edgecascade.types.estimate import Estimate
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
@@ -227,7 +227,7 @@ def _page_of(text: str, other: str) -> Report:
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(_TEXT, _TEXT)
 def test_all_content_is_escaped(tmp_path: Path, text: str, other: str) -> None:
-    """Any text appears unchanged, and the page has the same elements as always."""
+    """Any text appears, marks of direction as escapes, and the page has the same elements as always."""
     report, plainly = _page_of(text, other), _page_of("a", "b")
     seen = Page(write_page(report, tmp_path / "one", summary=text).read_text())
     usual = Page(write_page(plainly, tmp_path / "two", summary="a").read_text())
@@ -235,11 +235,12 @@ def test_all_content_is_escaped(tmp_path: Path, text: str, other: str) -> None:
     assert [tag for tag, _, _ in seen.elements if tag not in skip] == [
         tag for tag, _, _ in usual.elements if tag not in skip
     ]
-    assert seen.all("h1")[0][1] == text
-    assert seen.all("pre")[0][1].strip() == text.strip()
-    assert seen.all("td")[0][1] == text
-    assert seen.all("blockquote")[0][1] == other
-    assert seen.all("img")[0][0]["alt"] == text
+    shown = printable(text)
+    assert seen.all("h1")[0][1] == shown
+    assert seen.all("pre")[0][1].strip() == shown.strip()
+    assert seen.all("td")[0][1] == shown
+    assert seen.all("blockquote")[0][1] == printable(other)
+    assert seen.all("img")[0][0]["alt"] == shown
     assert json.loads((tmp_path / "one" / "result.json").read_text())["offload"] == {other: text}
 
 

@@ -62,11 +62,18 @@ def test_classes_have_numbers_or_names() -> None:
     assert [name for name, _ in Groups.of_classes(labels, ("cat", "dog", "owl")).members()] == ["cat", "owl"]
 
 
+def test_whole_numbers_of_a_floating_type_are_groups() -> None:
+    """Tables often hold numbers as float64."""
+    assert Groups.of(np.array([2.0, 0.0, 2.0])).names == ("0", "2")
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
         (np.zeros((3, 2)), r"^groups: expected one number or string per input, got float64 \[3, 2\]"),
         (np.zeros(3, np.complex128), r"^groups: expected one number or string per input, got complex128 \[3\]"),
+        (np.array([0.0, 1.5]), r"^groups: expected names or whole numbers, got 1.5"),
+        (np.array([0.0, np.nan]), r"^groups: expected names or whole numbers, got nan"),
         (np.arange(2000), r"^groups: expected at most 1000 different ones, got 2000"),
     ],
 )

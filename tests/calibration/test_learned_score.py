@@ -83,6 +83,8 @@ def test_rows_of_nan_take_no_part_and_score_nan() -> None:
     found = fit_learned_score(with_nan, np.append(local, False), np.append(merged, True))
     assert found == fit_learned_score(probabilities, local, merged)
     assert np.isnan(found(with_nan)[-1])
+    nothing = fit_learned_score(with_nan[-1:], np.array([False]), np.array([True]))
+    assert (nothing.confidence, set(nothing.classes)) == (0.0, {0.0})
 
 
 def test_the_reference_scores_probabilities_at_the_temperature() -> None:

@@ -67,7 +67,7 @@ def test_an_offload_rate_is_held_with_the_confidence() -> None:
     assert MostAccuracy(0.001, confidence=0.9).largest_rate(10) == 0.0
 
 
-@given(curves(), *(st.floats(0, 10) for _ in range(4)))
+@given(curves(), *(st.floats(0, 10) for _ in range(3)), st.floats(1e-3, 10))
 def test_least_cost_is_the_minimum(
     curve: list[Point], local: float, remote: float, transfer: float, error: float
 ) -> None:
@@ -106,6 +106,12 @@ def test_an_accuracy_and_a_loss_exclude_each_other() -> None:
     for arguments in ({}, {"accuracy": 0.9, "loss": 0.1}):
         with pytest.raises(CalibrationError, match=r"^accuracy, loss: expected one"):
             LeastOffload(**arguments)
+
+
+def test_costs_of_nothing_are_refused() -> None:
+    """Without any cost all plans are equal."""
+    with pytest.raises(CalibrationError, match=r"^costs: .*zeros only"):
+        LeastCost(0.0, 0.0, 0.0, 0.0)
 
 
 @pytest.mark.parametrize("position", range(4))

@@ -377,6 +377,23 @@ def test_a_planned_test_uses_the_inputs_of_its_size(outputs: tuple[NDArray[Any],
         planned(outputs, objective=CertifiedLoss(0.03, looks=(5000, 8000)))
     with pytest.raises(CalibrationError, match=r"^looks: expected ascending sizes"):
         CertifiedLoss(0.03, looks=(2000, 1000))
+    with pytest.raises(CalibrationError, match=r"^looks: expected sizes of at least 122, .* got 5$"):
+        CertifiedLoss(0.03, looks=(5, 1000))  # no error in 122 inputs shows 3 % at half of the risk, in 121 it does not
+
+
+def test_inputs_beyond_a_planned_test_are_not_judged(outputs: tuple[NDArray[Any], ...]) -> None:
+    """What a plan warns of is about the inputs that it uses."""
+    few, objective = tuple(array[:90] for array in outputs), CertifiedLoss(0.1, looks=(80, 2000))
+    assert any("only 80 labelled inputs" in one for one in planned(few, objective=objective).warnings)
+
+
+def test_a_score_is_not_a_string_of_scores(outputs: tuple[NDArray[Any], ...]) -> None:
+    """One name must be put into a sequence; else each of its letters would be a name."""
+    for name in ("scores", "merges"):
+        with pytest.raises(CalibrationError, match=rf"^{name}: .*'margin'"):
+            planned(outputs, **{name: "margin"})
+    with pytest.raises(CalibrationError, match=r"^score: .*learned, cost, got 'sureness'"):
+        planned(outputs, scores=["sureness"])
 
 
 @pytest.mark.parametrize("options", [{}, {"objective": CertifiedLoss(0.03)}])

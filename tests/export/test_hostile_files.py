@@ -71,3 +71,14 @@ def test_a_body_that_is_a_pickle_is_refused(tmp_path: Path) -> None:
     torch.save(torch.nn.Linear(2, 2), tmp_path / "m.onnx")
     with pytest.raises(ExportError, match="not a valid ONNX model"):
         load_model(tmp_path / "m.onnx")
+
+
+def test_loading_a_damaged_file_prints_nothing(pair: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Standard output belongs to the application."""
+    content = (pair / "local.onnx").read_bytes()
+    for junk in (b"\xff", b"\x00", b"\xff\xff\xff\xff"):
+        for at in range(0, len(content), len(content) // 40):
+            (tmp_path / "junk.onnx").write_bytes(content[:at] + junk + content[at + len(junk) :])
+            with contextlib.suppress(EdgecascadeError):
+                Cascade.load(tmp_path / "junk.onnx")
+    assert capfd.readouterr().out == ""

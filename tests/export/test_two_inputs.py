@@ -15,7 +15,7 @@ from edgecascade.export import ExportError, calibrate, local_scores, read_labell
 from edgecascade.export.data import each
 from edgecascade.export.graph import load_model
 from edgecascade.runtime import Cascade, InputError, Reason
-from edgecascade.runtime.files import read_inputs
+from edgecascade.runtime.inputs import read_inputs
 
 N = 600
 

@@ -62,6 +62,7 @@ def test_a_certificate_applies_while_every_forward_is_answered(certified: Path) 
         health = cascade.health()
     assert health == CascadeHealth(CERTIFICATE, 3, {}, overridden=False)
     assert (health.excess, health.bound) == (0.0, 0.01)
+    assert "no input yet" in str(health._replace(inputs=0))
     assert str(health).startswith("certificate applies: loss against asking the remote always at most 1.0%")
 
 

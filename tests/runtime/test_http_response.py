@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgecascade.runtime import RemoteError
+from edgecascade.runtime import InvalidReply, RemoteError, RemoteRefusal
 from edgecascade.runtime.remotes.http_response import Response, ResponseReader
 
 
@@ -120,3 +120,13 @@ def test_random_bytes_raise_a_known_error(noise: bytes, start: bytes) -> None:
     """They raise one of two errors, unless they are a response."""
     with contextlib.suppress(RemoteError, ConnectionResetError):
         assert isinstance(read(start + noise), Response)
+
+
+@pytest.mark.parametrize(("status", "retry"), [(401, False), (404, False), (429, True), (503, True)])
+def test_an_error_status_is_a_refusal(status: int, retry: bool) -> None:
+    """It carries the status; a reply that is not HTTP is another kind of failure."""
+    with pytest.raises(RemoteRefusal, match=f"HTTP {status}: no") as raised:
+        read(b"HTTP/1.1 %d No\r\nContent-Length: 2\r\n\r\nno" % status).content()
+    assert (raised.value.status, raised.value.retry) == (str(status), retry)
+    with pytest.raises(InvalidReply):
+        read(b"SSH-2.0-OpenSSH_9.6\r\n")

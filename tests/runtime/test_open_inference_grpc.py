@@ -302,7 +302,7 @@ def test_error_statuses_are_reported(start: Any, connect: Any, code: Any, kind: 
     server = start(refusing(code, "the first line\n and the second"))
     with pytest.raises(RemoteError, match="the first line and the second") as raised:
         infer(connect(server))
-    assert type(raised.value) is kind
+    assert isinstance(raised.value, kind)
     assert raised.value.retry is retry
 
 

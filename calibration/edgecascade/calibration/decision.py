@@ -130,6 +130,7 @@ def routing_score(
     if name == COST_SCORE and costs is not None:
         least: NDArray[np.float32] = costs.expected(probabilities).min(axis=1)
         return -least
-    if name == COST_SCORE:
-        raise CalibrationError("score: expected costs of errors with the score `cost`, got none")
-    raise CalibrationError(f"score: expected one of {', '.join(SCORES)}, got {name!r}")
+    for needed, what in ((COST_SCORE, "costs of errors"), (LEARNED, "a learned score")):
+        if name == needed:
+            raise CalibrationError(f"score: expected {what} with the score `{name}`, got none")
+    raise CalibrationError(f"score: expected one of {', '.join((*SCORES, LEARNED, COST_SCORE))}, got {name!r}")

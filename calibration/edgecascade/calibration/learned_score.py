@@ -55,7 +55,8 @@ def fit_learned_score(
     The penalty has the least error by generalised cross-validation (Golub, Heath and Wahba, Technometrics 21, 1979).
 
     Args:
-        probabilities: float32 [n, classes], the local model's, calibrated; a row of NaN is left out.
+        probabilities: float32 [n, classes], the local model's, calibrated; a row of NaN is left out. Without any other
+            row, all weights are 0.
         local_correct: [n], whether the local answer is right, or floating in [0, 1].
         merged_correct: [n], likewise of the answer once the remote has replied.
         weight: float64 [n], how much each input counts.
@@ -67,6 +68,8 @@ def fit_learned_score(
     True
     """
     known = np.flatnonzero(~np.isnan(probabilities[:, 0]))
+    if len(known) == 0:
+        return LearnedScore(0.0, (0.0,) * probabilities.shape[1])
     size = np.ones(len(known)) if weight is None else weight[known]
     gain = (np.asarray(local_correct, np.float64) - merged_correct)[known]
     target, n = gain - np.average(gain, weights=size), len(known)

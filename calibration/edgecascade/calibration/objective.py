@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import ceil, log, log1p
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -223,7 +224,8 @@ class CertifiedLoss(Objective):
             has an equal share of the risk, so that d holds for all together. Empty if there is only one test.
 
     Raises:
-        CalibrationError: loss or risk is not in (0, 1), or the sizes do not ascend.
+        CalibrationError: loss or risk is not in (0, 1), the sizes do not ascend, or the first is too small to certify
+            anything.
     """
 
     loss: float
@@ -238,6 +240,11 @@ class CertifiedLoss(Objective):
                 raise CalibrationError(f"{name}: expected a number between 0 and 1, such as 0.01, got {value}")
         if list(self.looks) != sorted({*self.looks}) or min(self.looks, default=1) < 1:
             raise CalibrationError(f"looks: expected ascending sizes such as 1500, 3000, got {list(self.looks)}")
+        if self.looks and self.looks[0] < (fewest := ceil(log(self.risk / len(self.looks)) / log1p(-self.loss))):
+            raise CalibrationError(
+                f"looks: expected sizes of at least {fewest}, the fewest inputs that can show a loss of at most "
+                f"{100 * self.loss:.4g} % in one of {len(self.looks)} tests, got {self.looks[0]}"
+            )
 
     def look(self, n: int) -> tuple[int, int]:
         """Return which of the planned tests n inputs are enough for, from 1, and the number of inputs in it.
@@ -274,7 +281,8 @@ class LeastCost(Objective):
             least expected cost.
 
     Raises:
-        CalibrationError: a cost is negative or not finite, or the costs of the errors are not of these forms.
+        CalibrationError: a cost is negative or not finite, all are 0, or the costs of the errors are not of these
+            forms.
 
     >>> LeastCost(0.0, 1.0, 0.5, [1.0, 20.0]).costs
     ErrorCosts(values=(1.0, 20.0))
@@ -293,6 +301,8 @@ class LeastCost(Objective):
             value = getattr(self, name)
             if not 0 <= value < float("inf"):
                 raise CalibrationError(f"{name}: expected a cost of 0 or more, got {value}")
+        if alike and not any((self.local, self.remote, self.transfer, self.error)):
+            raise CalibrationError("costs: expected one above 0, got zeros only")
         if alike or isinstance(self.error, ErrorCosts):
             return
         given: Any = self.error

@@ -42,7 +42,7 @@ class Groups:
 
     @classmethod
     def of(cls, values: NDArray[Any], by: str = "group") -> Groups:
-        """Return the groups of inputs with equal values, which are numbers or strings [n].
+        """Return the groups of inputs with equal values, which are whole numbers or strings [n].
 
         Raises:
             CalibrationError: the values are of another kind, or there are more than 1,000 groups.
@@ -54,6 +54,12 @@ class Groups:
             raise CalibrationError(
                 f"groups: expected one number or string per input, got {values.dtype} {list(values.shape)}"
             )
+        if values.dtype.kind == "f":
+            whole = np.floor(values)
+            if (values != whole).any():
+                wrong = values[values != whole][0]
+                raise CalibrationError(f"groups: expected names or whole numbers, got {wrong}; put others into bins")
+            values = whole.astype(np.int64)
         names, index = np.unique(values.astype(np.str_) if values.dtype.kind in "SO" else values, return_inverse=True)
         if len(names) > _MOST_GROUPS:
             raise CalibrationError(f"groups: expected at most {_MOST_GROUPS} different ones, got {len(names)}")

@@ -198,8 +198,13 @@ def plan_cascade(
     offload 20.0% (17.6% to 22.6%), accuracy 67.0% (63.0% to 70.8%, allowing for the choice) on n = 1000
     """
     check_seed(seed)
-    warnings = _checked(local_logits, remote_logits, labels, names, weight)
-    classes = np.shape(local_logits)[1]
+    _check_alike(local_logits, remote_logits, labels, names)
+    for name, given in (("scores", scores), ("merges", merges)):
+        if isinstance(given, str):
+            raise CalibrationError(
+                f"{name}: expected a sequence of names such as ({given!r},), got the string {given!r}"
+            )
+    classes, in_order = np.shape(local_logits)[1], False
     if isinstance(objective, LeastCost):
         objective = objective.for_classes(classes, names)
     costs = objective.costs if isinstance(objective, LeastCost) else None
@@ -209,7 +214,6 @@ def plan_cascade(
         learnable = (LEARNED,) if classes <= _MOST_LEARNED else ()
         scores = (*(() if costs is None else (COST_SCORE,)), *SCORES, *learnable)
     weight, groups = normalised(weight, len(labels)), _groups(groups, labels, classes, names)
-    in_order = False
     if isinstance(objective, CertifiedLoss):
         first = slice(objective.look(len(labels))[1])
         local_logits, remote_logits, labels = local_logits[first], remote_logits[first], labels[first]
@@ -219,12 +223,10 @@ def plan_cascade(
         in_order = "margin" in scores and "replace" in merges and estimate in ("auto", "monotone")
         in_order = in_order and weight is None and max_group_loss is None
         scores, estimate = (("margin",), "monotone") if in_order else (scores, estimate)
-    testing = np.zeros(len(labels), bool)
-    if isinstance(objective, CertifiedLoss) and not in_order:
-        held = round(len(labels) * objective.testing_share)
-        testing[np.random.default_rng(seed).permutation(len(labels))[:held]] = True
-    planning = ~testing
-    effective_n = None if weight is None else effective_size(weight, len(labels))
+    warnings = warnings_about({"local model": local_logits, "remote": remote_logits}, labels, weight)
+    held = round(len(labels) * objective.testing_share) if isinstance(objective, CertifiedLoss) and not in_order else 0
+    parts = np.split(np.random.default_rng(seed).permutation(len(labels)), [held])
+    testing, planning = map(np.sort, parts)
     some = None if weight is None else weight[planning]
     local, remote = (
         _calibrated(name, logits[planning], labels[planning], some, calibrator=calibrator, costs=costs, seed=seed)
@@ -253,7 +255,8 @@ def plan_cascade(
     )
     if isinstance(objective, CertifiedLoss) and in_order:
         selected, policy, found = certified_in_order(fit, objective)
-        return CascadePlan(local, remote, ranking(fit, selected), policy, found, effective_n, warnings=warnings)
+        return CascadePlan(local, remote, ranking(fit, selected), policy, found, warnings=warnings)
+    effective_n = None if weight is None else effective_size(weight, len(labels))
     selected = select(fit, objective, max_group_loss)
     certificate: Certificate | None = None
     learned, chosen = fit.learned[selected.candidate], fit.candidates[selected.candidate]
@@ -273,14 +276,13 @@ def _calibrated(name: str, *arguments: Any, **options: Any) -> Calibration:
         raise CalibrationError(f"{name}: {error}") from error
 
 
-def _checked(
+def _check_alike(
     local_logits: NDArray[np.floating],
     remote_logits: NDArray[np.floating],
     labels: NDArray[np.integer],
     names: Sequence[str],
-    weight: ArrayLike | None,
-) -> tuple[str, ...]:
-    """Refuse arrays that do not fit together, and return what is suspicious about them."""
+) -> None:
+    """Refuse arrays that do not fit together."""
     if np.shape(local_logits) != np.shape(remote_logits):
         raise CalibrationError(
             f"remote_logits: expected {list(np.shape(local_logits))} as the local model's, "
@@ -290,8 +292,6 @@ def _checked(
     check_labelled_logits(remote_logits, labels)
     if names and len(names) != np.shape(local_logits)[1]:
         raise CalibrationError(f"names: expected {np.shape(local_logits)[1]}, one per class, got {len(names)}")
-    weighted = normalised(weight, len(labels))
-    return warnings_about({"local model": local_logits, "remote": remote_logits}, labels, weighted)
 
 
 def _groups(

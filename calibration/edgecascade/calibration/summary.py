@@ -13,6 +13,7 @@ from edgecascade.calibration.advantage import Correct
 from edgecascade.calibration.operating_curve import differences
 from edgecascade.calibration.outcomes import Outcomes
 from edgecascade.types.document import Routing, confusion_rows
+from edgecascade.types.errors import printable
 from edgecascade.types.estimate import Estimate, OperatingPoint
 
 if TYPE_CHECKING:
@@ -167,10 +168,10 @@ def _candidate(one: Routing) -> str:
 
 def as_text(rows: Iterator[tuple[str, str]] | Sequence[tuple[str, str]]) -> str:
     """Return rows as lines of text with aligned headings."""
-    return "\n".join(f"{head:<{_HEAD}}{text}" for head, text in rows)
+    return printable("\n".join(f"{head:<{_HEAD}}{text}" for head, text in rows))
 
 
 def as_html(rows: Iterator[tuple[str, str]] | Sequence[tuple[str, str]]) -> str:
     """Return rows as a small HTML table, for notebooks."""
-    cells = "".join(f"<tr><th>{escape(head)}</th><td>{escape(text)}</td></tr>" for head, text in rows)
+    cells = "".join(f"<tr><th>{escape(head)}</th><td>{escape(printable(text))}</td></tr>" for head, text in rows)
     return f"<table>{cells}</table>"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,13 @@ from numpy.typing import ArrayLike, NDArray
 from onnx import ModelProto
 
 from edgecascade.calibration import MERGES, CascadePlan, Groups, Objective, plan_cascade
-from edgecascade.export.data import LabelledData, batches, first
+from edgecascade.export.data import Inputs, LabelledData, batches, first
 from edgecascade.export.fold import fold, unfold
-from edgecascade.export.graph import load_model, own_inputs, save_model
+from edgecascade.export.graph import first_sides, load_model, own_inputs, save_model
 from edgecascade.export.logits import LogitsSource, find_logits, kind_of, logits_of, recognise_scores
 from edgecascade.export.parity import Parity, check_parity, check_source, choose_golden, shuffled
-from edgecascade.export.scores import tensor_scores
-from edgecascade.runtime.batch import are_sentences, size
+from edgecascade.export.scores import mixes_inputs, tensor_scores
+from edgecascade.runtime.batch import Batch, are_sentences, concatenated, size
 from edgecascade.runtime.engine import open_session, read_document
 from edgecascade.runtime.text import TextInput, text_input
 from edgecascade.types.document import (
@@ -90,8 +90,9 @@ class Folded:
         model: the ONNX model, with golden inputs if they were asked for.
         source: the tensor of its logits.
         plan: temperatures, policy and evidence.
-        data: the calibration data, with sentences as tokens.
-        logits: float32 [n, classes], of the body on that data.
+        proof: the first calibration inputs as the device runs them, sentences as tokens: batches of one shape, each
+            with its positions in the data.
+        logits: float32 [n, classes], of the body on the data.
         golden: number of golden inputs.
         read: how the scores of each model were read, by `local` and `remote`.
     """
@@ -99,7 +100,7 @@ class Folded:
     model: ModelProto
     source: SourceRecord
     plan: CascadePlan
-    data: LabelledData
+    proof: tuple[tuple[NDArray[np.intp], Batch], ...]
     logits: NDArray[np.float32]
     golden: int
     read: Mapping[str, Recognised]
@@ -239,18 +240,40 @@ def fold_plan(
     plan = plan_cascade(logits, remote_logits, data.labels, objective, names=labels, **options)
     source = SourceRecord(body.name, body.sha256, body.logits.tensor, kind, data.digest, local.floor)
     document = _document(body, source, labels, plan, remote)
-    model = fold(body.model, logits=source.logits, kind=kind, rule=plan.rule, document=document)
-    text = _text_input(body)
-    if text is not None and are_sentences(data.inputs):
-        data = replace(data, inputs=text.encode(np.asarray(data.inputs).tolist()))
+    singly = mixes_inputs(body.model, source.logits, data.inputs, body.path)
+    model = fold(body.model, logits=source.logits, kind=kind, rule=plan.rule, document=document, singly=singly)
+    proof = tuple(_proof(data.inputs, _text_input(body), 1 in first_sides(model).values()))
     chosen = None
     if golden:
-        batch = next(batches(first(data.inputs, PARITY_INPUTS), PARITY_INPUTS))
-        chosen = choose_golden(batch, own_inputs(body.model)[0], logits[: size(batch)], plan.rule)
+        where, batch = max(proof, key=lambda part: len(part[0]))
+        chosen = choose_golden(batch, own_inputs(body.model)[0], logits[where], plan.rule)
     if chosen is not None:
         model.metadata_props.add(key=GOLDEN_KEY, value=chosen.text())
     read = {"local": local, "remote": remote}
-    return Folded(model, source, plan, data, logits, 0 if chosen is None else len(chosen), read)
+    return Folded(model, source, plan, proof, logits, 0 if chosen is None else len(chosen), read)
+
+
+def _proof(inputs: Inputs, text: TextInput | None, singly: bool) -> Iterator[tuple[NDArray[np.intp], Batch]]:
+    """Yield the first inputs as batches of one shape with their positions.
+
+    Sentences become tokens, as many for each as if it were alone where the file takes one at a time.
+    """
+    some = first(inputs, PARITY_INPUTS)
+    if text is None or not are_sentences(some):
+        done = 0
+        for batch in batches(some, PARITY_INPUTS):
+            yield np.arange(done, done + size(batch)), batch
+            done += size(batch)
+        return
+    sentences = np.asarray(some).tolist()
+    if not singly:
+        yield np.arange(len(sentences)), text.encode(sentences)
+        return
+    alone = [text.encode([sentence]) for sentence in sentences]
+    lengths = np.array([next(iter(tokens.values())).shape[1] for tokens in alone])
+    for length in np.unique(lengths):
+        where = np.flatnonzero(lengths == length)
+        yield where, concatenated([alone[i] for i in where])
 
 
 def _remote_kind(scores: NDArray[np.floating], kind: str | None) -> Recognised:
@@ -312,12 +335,12 @@ def _properties(model: ModelProto) -> dict[str, str]:
 
 def _prove(folded: Folded, body: Body) -> Parity:
     """Check parity on the first inputs, images of every size included, and on shuffled ones."""
-    source, rule, done, checks = folded.source, folded.plan.rule, 0, []
-    for batch in batches(first(folded.data.inputs, PARITY_INPUTS), PARITY_INPUTS):
-        checks.append(check_parity(folded.model, batch, folded.logits[done : done + size(batch)], rule))
-        if not done:
-            noise = shuffled(batch, np.random.default_rng(0))
-        done += size(batch)
-    raw = tensor_scores(body.model, source.logits, noise, body.path)
+    source, rule = folded.source, folded.plan.rule
+    order = np.concatenate([where for where, _ in folded.proof])
+    found = check_parity(folded.model, [batch for _, batch in folded.proof], folded.logits[order], rule)
+    _, most = max(folded.proof, key=lambda part: len(part[0]))
+    noise = shuffled(most, np.random.default_rng(0))
+    singly = 1 in first_sides(folded.model).values()
+    raw = tensor_scores(body.model, source.logits, noise, body.path, singly=singly)
     check_parity(folded.model, noise, logits_of(raw, source.kind, source.floor), rule)
-    return replace(checks[0], n=done, largest=max(check.largest for check in checks))
+    return found

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from edgecascade.calibration import AdvantageTable, DecisionRule, LearnedScore
-from edgecascade.export.graph import Step, keep, opset, renamed, tensor_names
+from edgecascade.export.graph import Step, first_sides, keep, opset, renamed, set_first_sides, tensor_names
 from edgecascade.export.logits import logits_steps
 from edgecascade.types.confidence_map import ConfidenceMap
 from edgecascade.types.costs import ErrorCosts
-from edgecascade.types.document import GOLDEN_KEY, KEY, MOVED_KEY, CascadeDocument
+from edgecascade.types.document import BATCH_KEY, GOLDEN_KEY, KEY, MOVED_KEY, CascadeDocument
 from edgecascade.types.errors import ExportError
 from edgecascade.types.softmax import SMALLEST
 
@@ -84,7 +84,13 @@ _SCORES: dict[str, list[Step]] = {
 
 
 def fold(
-    body: ModelProto, *, logits: str, kind: str = "logits", rule: DecisionRule, document: CascadeDocument
+    body: ModelProto,
+    *,
+    logits: str,
+    kind: str = "logits",
+    rule: DecisionRule,
+    document: CascadeDocument,
+    singly: bool = False,
 ) -> ModelProto:
     """Return a copy of the body with the five outputs of a cascade model and its metadata.
 
@@ -97,6 +103,7 @@ def fold(
         kind: what that tensor holds, one of `KINDS`.
         rule: temperature, advantage table, threshold, score, costs, confidence map and learned score.
         document: the content of the metadata key `edgecascade`; its `source.floor` bounds probabilities.
+        singly: whether the cascade model takes one input at a time; otherwise it takes as many as the body does.
 
     Raises:
         ExportError: the body is a cascade model already, or one of its inputs has a reserved name.
@@ -112,6 +119,8 @@ def fold(
     names = tensor_names(body)
     moved = {name: _free(name, names) for name in sorted(names) if _reserved(name)}
     model, logits = renamed(body, moved), moved.get(logits, logits)
+    sides = {name: side for name, side in first_sides(model).items() if singly and isinstance(side, str)}
+    model = set_first_sides(model, dict.fromkeys(sides, 1))
     defaults: dict[str, Any] = {
         "temperature": rule.temperature,
         "threshold": rule.threshold,
@@ -135,8 +144,9 @@ def fold(
     for name, (datatype, shape) in OUTPUTS.items():
         model.graph.output.append(helper.make_tensor_value_info(name, datatype, shape))
     model.metadata_props.add(key=KEY, value=document.to_json())
-    if moved:
-        model.metadata_props.add(key=MOVED_KEY, value=json.dumps(moved))
+    for key, changed in ((MOVED_KEY, moved), (BATCH_KEY, sides)):
+        if changed:
+            model.metadata_props.add(key=key, value=json.dumps(changed))
     return model
 
 
@@ -171,9 +181,9 @@ def unfold(model: ModelProto) -> ModelProto:
     body.CopyFrom(model)
     for field in ("node", "initializer", "input", "output"):
         keep(getattr(body.graph, field), lambda one: not _reserved(one.name))
-    keep(body.metadata_props, lambda entry: entry.key not in (KEY, MOVED_KEY, GOLDEN_KEY))
-    moved = json.loads(properties.get(MOVED_KEY, "{}"))
-    return renamed(body, {new: old for old, new in moved.items()})
+    keep(body.metadata_props, lambda entry: entry.key not in (KEY, MOVED_KEY, BATCH_KEY, GOLDEN_KEY))
+    moved, sides = (json.loads(properties.get(key, "{}")) for key in (MOVED_KEY, BATCH_KEY))
+    return renamed(set_first_sides(body, sides), {new: old for old, new in moved.items()})
 
 
 def _map_constants(found: ConfidenceMap | None) -> dict[str, NDArray[np.float32]]:

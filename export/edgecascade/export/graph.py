@@ -9,25 +9,29 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-from onnx import GraphProto, ModelProto
+from onnx import GraphProto, ModelProto, NodeProto
 
 from edgecascade.types.errors import ExportError, first_line
 
 __all__ = [
     "Step",
     "check_versions",
+    "first_sides",
+    "has_batch_scale",
     "keep",
     "load_model",
     "opset",
     "own_inputs",
     "renamed",
     "save_model",
+    "set_first_sides",
     "tensor_names",
     "write_whole",
 ]
 
 Step = tuple[str, list[str], str, dict[str, Any]]  # operator, inputs, output, attributes
 _NEWEST_OPSET, _NEWEST_IR = 21, 10  # that ONNX Runtime 1.19 reads, the oldest supported
+_BATCH_SCALE = {"DynamicQuantizeLinear", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM"}
 
 
 def load_model(path: str | os.PathLike[str]) -> ModelProto:
@@ -100,6 +104,35 @@ def own_inputs(model: ModelProto) -> list[str]:
     return [one.name for one in model.graph.input if one.name not in defaults]
 
 
+def has_batch_scale(model: ModelProto) -> bool:
+    """Return whether an operator quantizes a whole batch by one scale, so that inputs change each other's results."""
+    nodes = [*_nodes(model.graph), *(node for function in model.functions for node in function.node)]
+    return any(node.op_type in _BATCH_SCALE for node in nodes)
+
+
+def first_sides(model: ModelProto) -> dict[str, int | str]:
+    """Return the first side of each input that a caller must feed: a length, or the name of a side of any length."""
+    shapes = {one.name: one.type.tensor_type.shape.dim for one in model.graph.input}
+    firsts = {name: shapes[name][0] for name in own_inputs(model) if shapes[name]}
+    return {name: side.dim_value if side.HasField("dim_value") else side.dim_param for name, side in firsts.items()}
+
+
+def set_first_sides(model: ModelProto, sides: Mapping[str, int | str]) -> ModelProto:
+    """Return a copy whose inputs have other first sides, by name, in the form of `first_sides`."""
+    copy = ModelProto()
+    copy.CopyFrom(model)
+    for one in copy.graph.input:
+        if one.name not in sides:
+            continue
+        side, first = one.type.tensor_type.shape.dim[0], sides[one.name]
+        side.ClearField("value")
+        if isinstance(first, int):
+            side.dim_value = first
+        elif first:
+            side.dim_param = first
+    return copy
+
+
 def keep(entries: Any, wanted: Callable[[Any], bool]) -> None:
     """Delete the unwanted entries of a repeated field; the others stay in order."""
     for position in reversed(range(len(entries))):
@@ -131,6 +164,15 @@ def renamed(model: ModelProto, names: Mapping[str, str]) -> ModelProto:
         else:
             getattr(part, field)[:] = new
     return copy
+
+
+def _nodes(graph: GraphProto) -> Iterator[NodeProto]:
+    """Yield every node of a graph and its subgraphs."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+                yield from _nodes(inner)
 
 
 def _named(graph: GraphProto) -> Iterator[tuple[Any, str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,7 +44,7 @@ class Parity:
 
 def check_parity(
     model: ModelProto,
-    inputs: Batch,
+    inputs: Batch | Sequence[Batch],
     logits: NDArray[np.floating],
     rule: DecisionRule,
     tolerance: float = 1e-5,
@@ -58,7 +58,8 @@ def check_parity(
 
     Args:
         model: the cascade model, as it would be written.
-        inputs: inputs [n, ...] of the model; by name if it takes several.
+        inputs: inputs [n, ...] of the model, by name if it takes several; or several such batches, where inputs differ
+            in shape.
         logits: floating [n, classes], from the body alone on these inputs.
         rule: the rule that was folded into the model.
         tolerance: on confidences.
@@ -67,7 +68,9 @@ def check_parity(
         ParityError: a decision differs; the message shows the first one.
     """
     expected = expected_decisions(logits, rule)
-    feeds = inputs if isinstance(inputs, Mapping) else {own_inputs(model)[0]: inputs}
+    parts = [inputs] if isinstance(inputs, (Mapping, np.ndarray)) else inputs
+    name = own_inputs(model)[0]
+    feeds = [part if isinstance(part, Mapping) else {name: part} for part in parts]
     largest = 0.0
     providers, unusable = [], []
     for provider, session in sessions(model.SerializeToString()):

@@ -19,6 +19,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, numpy_helper
 
+from edgecascade.export.graph import first_sides, set_first_sides
 from edgecascade.export.logits import find_logits
 from edgecascade.runtime.saturation import LARGEST_PAIR, kernel_pairs, reduced_rows, unsafe_weights
 from edgecascade.types.errors import ExportError
@@ -84,6 +85,9 @@ def quantize_int8(body: ModelProto, inputs: NDArray[np.floating]) -> ModelProto:
 def quantize_int8_dynamic(body: ModelProto) -> ModelProto:
     """Return the body with int8 weights, and activations that are quantized as they come: for transformers on CPUs.
 
+    The scale of an activation is that of a whole batch, padding included. The body therefore takes one input at a time:
+    its scores would depend on the inputs beside it.
+
     Args:
         body: a float32 model; no inputs are needed.
 
@@ -111,7 +115,7 @@ def quantize_int8_dynamic(body: ModelProto) -> ModelProto:
         model = _checked(onnx.load(quantized))
     if not any(node.op_type in ("MatMulInteger", "ConvInteger", "DynamicQuantizeLSTM") for node in model.graph.node):
         raise ExportError("body: expected a MatMul or convolution before the last layer, got none to quantize")
-    return model
+    return set_first_sides(model, {name: 1 for name, side in first_sides(model).items() if isinstance(side, str)})
 
 
 def _without_saturation(

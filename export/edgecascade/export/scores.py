@@ -9,18 +9,20 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, ValueInfoProto
 
-from edgecascade.export.data import Inputs, batches, count
-from edgecascade.export.graph import load_model
+from edgecascade.export.data import Inputs, batches, count, first
+from edgecascade.export.graph import has_batch_scale, load_model
 from edgecascade.export.logits import find_logits
-from edgecascade.runtime.batch import size
+from edgecascade.runtime.batch import rows, size
 from edgecascade.runtime.deadline import Deadline
-from edgecascade.runtime.engine import open_session, run_in_batches
-from edgecascade.runtime.model_inputs import model_inputs
+from edgecascade.runtime.engine import Engine, open_session, run_in_batches
+from edgecascade.runtime.model_inputs import ModelInputs, model_inputs
 from edgecascade.runtime.remotes.remote import connect
 from edgecascade.types.errors import ExportError, RemoteError
 
-__all__ = ["Progress", "local_scores", "read_scores", "remote_scores", "tensor_scores"]
+__all__ = ["Progress", "local_scores", "mixes_inputs", "read_scores", "remote_scores", "tensor_scores"]
 
+_FEW = 8  # inputs that are run alone and together
+_SAME = 1e-4  # of the largest score: more than float32 differs between batches
 _PATIENCE = 60.0  # seconds for one request while calibrating, which has no deadline
 
 Progress = Callable[[int], object]
@@ -50,7 +52,13 @@ def local_scores(
 
 
 def tensor_scores(
-    model: ModelProto, tensor: str, inputs: Inputs, argument: str, *, progress: Progress | None = None
+    model: ModelProto,
+    tensor: str,
+    inputs: Inputs,
+    argument: str,
+    *,
+    singly: bool | None = None,
+    progress: Progress | None = None,
 ) -> NDArray[np.floating]:
     """Return the values of a tensor inside a model for all inputs.
 
@@ -59,20 +67,51 @@ def tensor_scores(
         tensor: the name of the tensor, which need not be an output.
         inputs: [n, ...].
         argument: the name of the inputs in error messages, and the path beside which a tokenizer lies.
+        singly: whether to run one input at a time; None does so where `mixes_inputs` finds that the model needs it.
         progress: called with the number of inputs just done.
     """
+    if singly is None:
+        singly = mixes_inputs(model, tensor, inputs, argument)
+    session, declared = _opened(model, tensor, argument)
+    parts = []
+    for batch in batches(inputs, declared.batch or (1 if singly else 32)):
+        parts.append(run_in_batches(session, [tensor], declared.feeds(argument, batch))[0])
+        if progress:
+            progress(size(batch))
+    return np.concatenate(parts)
+
+
+def mixes_inputs(model: ModelProto, tensor: str, inputs: Inputs, argument: str) -> bool:
+    """Return whether an input's scores depend on the other inputs of its batch, so that it must be run alone.
+
+    They do where activations are quantized as they come, by one scale for the whole batch, and where padding changes
+    the scores of a text. A model of a fixed batch runs in that batch and is left as it is.
+
+    Args:
+        model: the model.
+        tensor: the name of the tensor that holds the scores.
+        inputs: [n, ...], of which the first ones are run alone and together.
+        argument: as `tensor_scores` takes it.
+    """
+    session, declared = _opened(model, tensor, argument)
+    if declared.batch is not None or has_batch_scale(model):
+        return declared.batch is None
+    few = next(batches(first(inputs, _FEW), _FEW))
+    together = run_in_batches(session, [tensor], declared.feeds(argument, few))[0]
+    singles = (rows(few, [position]) for position in range(size(few)))
+    alone = np.concatenate([run_in_batches(session, [tensor], declared.feeds(argument, one))[0] for one in singles])
+    largest = max(1.0, float(np.abs(alone[np.isfinite(alone)]).max(initial=0)))
+    return not np.allclose(together, alone, rtol=0, atol=_SAME * largest, equal_nan=True)
+
+
+def _opened(model: ModelProto, tensor: str, argument: str) -> tuple[Engine, ModelInputs]:
+    """Open a model with a tensor among its outputs."""
     watched = ModelProto()
     watched.CopyFrom(model)
     if tensor not in {o.name for o in model.graph.output}:
         watched.graph.output.append(ValueInfoProto(name=tensor))  # onnxruntime infers its type
     session = open_session(watched.SerializeToString())
-    declared = model_inputs(session, argument)
-    parts = []
-    for batch in batches(inputs, declared.batch or 32):
-        parts.append(run_in_batches(session, [tensor], declared.feeds(argument, batch))[0])
-        if progress:
-            progress(size(batch))
-    return np.concatenate(parts)
+    return session, model_inputs(session, argument)
 
 
 def remote_scores(

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from edgecascade.runtime.remotes.open_inference_grpc import OpenInferenceGrpc
     from edgecascade.runtime.remotes.remote import InProcess, Remote, RemoteLabels, Scores, Traffic
     from edgecascade.runtime.remotes.retry import Retrying
+    from edgecascade.runtime.remotes.second_opinion import SecondOpinion
     from edgecascade.runtime.watch.alarms import Alarm
     from edgecascade.runtime.watch.watch import Health, Watch
     from edgecascade.types.answer import Answer, LateAnswer, Prediction, Reason, Source
@@ -52,9 +53,12 @@ if TYPE_CHECKING:
         EdgecascadeError,
         ForkedError,
         InputError,
+        InvalidReply,
         ModelFileError,
         RemoteError,
+        RemoteRefusal,
         RemoteUnreachable,
+        UnsendableInput,
     )
     from edgecascade.types.estimate import Estimate, OperatingPoint
     from edgecascade.types.policy import Policy, RemoteCalibration
@@ -87,6 +91,7 @@ __all__ = [
     "ImagePreprocessing",
     "InProcess",
     "InputError",
+    "InvalidReply",
     "LateAnswer",
     "ModelFileError",
     "ModelInputs",
@@ -103,14 +108,17 @@ __all__ = [
     "RemoteCalibration",
     "RemoteError",
     "RemoteLabels",
+    "RemoteRefusal",
     "RemoteUnreachable",
     "Retrying",
     "Routing",
     "Scores",
+    "SecondOpinion",
     "Source",
     "SourceRecord",
     "TextPreprocessing",
     "Traffic",
+    "UnsendableInput",
     "Watch",
     "export_to_opentelemetry",
     "prometheus_text",
@@ -144,6 +152,7 @@ _MODULES = {
     "ImagePreprocessing": "edgecascade.types.document",
     "InProcess": "edgecascade.runtime.remotes.remote",
     "InputError": "edgecascade.types.errors",
+    "InvalidReply": "edgecascade.types.errors",
     "LateAnswer": "edgecascade.types.answer",
     "ModelFileError": "edgecascade.types.errors",
     "ModelInputs": "edgecascade.runtime.model_inputs",
@@ -160,14 +169,17 @@ _MODULES = {
     "RemoteCalibration": "edgecascade.types.policy",
     "RemoteError": "edgecascade.types.errors",
     "RemoteLabels": "edgecascade.runtime.remotes.remote",
+    "RemoteRefusal": "edgecascade.types.errors",
     "RemoteUnreachable": "edgecascade.types.errors",
     "Retrying": "edgecascade.runtime.remotes.retry",
     "Routing": "edgecascade.types.document",
     "Scores": "edgecascade.runtime.remotes.remote",
+    "SecondOpinion": "edgecascade.runtime.remotes.second_opinion",
     "Source": "edgecascade.types.answer",
     "SourceRecord": "edgecascade.types.document",
     "TextPreprocessing": "edgecascade.types.document",
     "Traffic": "edgecascade.runtime.remotes.remote",
+    "UnsendableInput": "edgecascade.types.errors",
     "Watch": "edgecascade.runtime.watch.watch",
     "export_to_opentelemetry": "edgecascade.runtime.metrics.opentelemetry",
     "prometheus_text": "edgecascade.runtime.metrics.prometheus",

@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast, overload
 
 import numpy as np
 
+from edgecascade.types.errors import InputError
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = [
     "Batch",
+    "alone",
     "are_sentences",
     "as_batch",
     "bytes_of",
@@ -43,9 +46,30 @@ def rows(batch: Batch, selection: Any) -> NDArray[Any] | dict[str, NDArray[Any]]
     return selected
 
 
-def as_batch(x: Any) -> Batch:
-    """Return `x`, one array-like or several by name, as arrays."""
-    return {name: np.asarray(array) for name, array in x.items()} if isinstance(x, Mapping) else np.asarray(x)
+def as_batch(name: str, x: Any) -> Batch | list[NDArray[Any]]:
+    """Return `x`, an array-like [n, ...] or several by name, as arrays; as a list if it holds arrays of several shapes.
+
+    Raises:
+        InputError: `x` is no array; the message names the argument `name`.
+    """
+    try:
+        if isinstance(x, Mapping):
+            return {key: np.asarray(array) for key, array in x.items()}
+        if isinstance(x, (list, tuple)):
+            if any(isinstance(one, bytes) for one in x):  # numpy's type for bytes drops zeros at the end
+                files = np.empty(len(x), object)
+                files[:] = x
+                return files
+            if len({one.shape for one in x if isinstance(one, np.ndarray)}) > 1:
+                return [np.asarray(one) for one in x]
+        return np.asarray(x)
+    except ValueError as error:
+        raise InputError(f"{name}: expected arrays, got values that form none: {error}") from error
+
+
+def alone(batch: Batch | list[NDArray[Any]], i: int) -> Batch:
+    """Return a copy of the i-th input as a batch of one."""
+    return copied(batch[i]) if isinstance(batch, list) else rows(batch, [i])
 
 
 def stacked(x: Any) -> Batch:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from edgecascade.runtime.batch import as_batch, copied, rows
+from edgecascade.runtime.batch import alone, as_batch, copied
 from edgecascade.runtime.counts import CascadeHealth, Tally
 from edgecascade.runtime.deadline import Deadline
 from edgecascade.runtime.dispatch import AT_ONCE, Dispatcher, Failure, Purpose, Request
@@ -211,15 +211,17 @@ class Cascade:
 
     def predict_batch(
         self,
-        x: ArrayLike | Mapping[str, ArrayLike],
+        x: ArrayLike | Mapping[str, ArrayLike] | Sequence[Any],
         *,
         keys: Sequence[str | None] | None = None,
-        originals: ArrayLike | Mapping[str, ArrayLike] | None = None,
+        originals: ArrayLike | Mapping[str, ArrayLike] | Sequence[Any] | None = None,
     ) -> list[Answer]:
         """Return the answers to inputs [n, ...], in order, all by one deadline.
 
         Args:
-            x: inputs as the file declares them; one array [n, ...] by name if it takes several.
+            x: inputs as the file declares them; one array [n, ...] by name if it takes several; a list of sentences,
+                if it takes text; if it takes images, a list of images in any form that `predict` takes, whose sizes
+                may differ.
             keys: as `predict` takes them, one per input.
             originals: [n, ...], what to send to the remote instead of `x`.
 
@@ -228,11 +230,15 @@ class Cascade:
             ModelFileError: the number of class names differs from the number of classes. Otherwise as `predict`.
         """
         started = time.monotonic()
-        batch = as_batch(x)
+        batch, files = self._local.inputs.read_batch(x)
         decided = self._local.many(batch)
-        sent = batch if originals is None else as_batch(originals)
+        sent: Any = batch if originals is None else as_batch("originals", originals)
+        if originals is None and files is not None and self._dispatcher.encoded:
+            sent = [pixels if file is None else file for pixels, file in zip(batch, files, strict=True)]
         arrays = sent.values() if isinstance(sent, Mapping) else [sent]
-        sizes = [("originals", len(one) if one.ndim else 0) for one in arrays] or [("originals", 0)]
+        sizes = [("originals", len(one) if isinstance(one, list) or one.ndim else 0) for one in arrays] or [
+            ("originals", 0)
+        ]
         for name, n in (*sizes, ("keys", len(decided) if keys is None else len(keys))):
             if n != len(decided):
                 raise InputError(f"{name}: expected {len(decided)}, one per input, got {n}")
@@ -240,12 +246,12 @@ class Cascade:
 
         def request(i: int, purpose: Purpose) -> Request:
             return Request(
-                rows(sent, [i]),
+                alone(sent, i),
                 decided[i].prediction,
                 deadline,
                 purpose=purpose,
                 advantage=decided[i].advantage,
-                seen=None if originals is None else rows(batch, [i]),
+                seen=None if sent is batch else alone(batch, i),
                 key=None if keys is None else keys[i],
                 started=started,
             )

@@ -159,7 +159,8 @@ class CascadeHealth(NamedTuple):
             return "no certificate"
         if self.overridden:
             return "certificate void: a policy other than the file's is or was in force"
-        said = f"certificate applies: {self.certificate}; all of {self.inputs} inputs were answered as planned"
+        answered = f"all of {self.inputs} inputs were answered as planned" if self.inputs else "there was no input yet"
+        said = f"certificate applies: {self.certificate}; {answered}"
         if self.missed:
             reasons = ", ".join(f"{reason.value}: {n}" for reason, n in self.missed.items())
             said = (

@@ -133,7 +133,10 @@ def open_session(
             options,
             providers=chosen,
             provider_options=[engine_options(p, engine_cache, threads) for p in chosen],
+            enable_fallback=int(chosen != [CPU]),  # it prints a banner on standard output, and tries the CPU again
         )
+        for one in (*session.get_inputs(), *session.get_outputs()):
+            _ = one.name, one.shape  # raises what a damaged name raises here, not where it is used
     except Exception as error:  # onnxruntime's exceptions have no common base but this one
         raise ModelFileError(f"{name}: onnxruntime cannot load it: {first_line(error)}") from error
     used = session.get_providers()[0]

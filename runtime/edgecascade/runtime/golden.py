@@ -9,7 +9,7 @@ import base64
 import io
 import os
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -105,22 +105,26 @@ def read_golden(session: Engine, path: str | os.PathLike[str]) -> Golden | None:
 
 
 def compare(
-    session: Engine, inputs: Mapping[str, NDArray[Any]], expected: Expected, tolerance: float
+    session: Engine,
+    inputs: Mapping[str, NDArray[Any]] | Sequence[Mapping[str, NDArray[Any]]],
+    expected: Expected,
+    tolerance: float,
 ) -> tuple[float, str | None]:
     """Run the inputs, and return the largest difference of a confidence and the first wrong decision in words, or None.
 
     Args:
         session: an open cascade model.
-        inputs: [n, ...] by name.
+        inputs: [n, ...] by name; or several such batches, where inputs differ in shape.
         expected: their expected decisions.
         tolerance: largest accepted difference of a confidence.
 
     Raises:
         InputError: the inputs do not fit the model.
     """
-    feeds = ModelInputs(tuple(session.get_inputs())).feeds("golden", inputs)
-    names = ["label", "confidence", "advantage", "forward"]
-    label, confidence, advantage, forward = run_in_batches(session, names, feeds)
+    declared, names = ModelInputs(tuple(session.get_inputs())), ["label", "confidence", "advantage", "forward"]
+    parts = [inputs] if isinstance(inputs, Mapping) else inputs
+    decided = [run_in_batches(session, names, declared.feeds("golden", part)) for part in parts]
+    label, confidence, advantage, forward = (np.concatenate(column) for column in zip(*decided, strict=True))
     number, near_edge = ~np.isnan(expected.confidence), expected.distance <= tolerance
     tied = np.zeros_like(number) if expected.label_distance is None else expected.label_distance <= tolerance
     difference = np.abs(np.where(number & ~tied, confidence - expected.confidence, 0.0))

@@ -152,15 +152,27 @@ class LocalModel:
         (decided,) = self._decide(self.inputs.feeds("x", stacked(x)), live)
         return decided
 
-    def many(self, batch: Batch) -> list[Decided]:
+    def many(self, batch: Batch | list[NDArray[Any]]) -> list[Decided]:
         """Return the decisions about inputs [n, ...]. A file of a fixed batch runs on batches of that size.
+
+        Inputs of several shapes are a list; those of one shape run together.
 
         Raises:
             InputError: the inputs do not fit, or n is not a multiple of that batch.
             ModelFileError: the number of class names differs from the number of classes.
             ForkedError: this is a fork of the process that loaded it.
         """
-        return self._decide(self.inputs.feeds("x", batch), self._live)
+        live = self._live
+        if not isinstance(batch, list):
+            return [one for feeds in self.inputs.parts("x", batch) for one in self._decide(feeds, live)]
+        alike: dict[tuple[int, ...], list[int]] = {}
+        for i, one in enumerate(batch):
+            alike.setdefault(one.shape, []).append(i)
+        decided: dict[int, Decided] = {}
+        for positions in alike.values():
+            part = np.stack([batch[i] for i in positions])
+            decided.update(zip(positions, self._decide(self.inputs.feeds("x", part), live), strict=True))
+        return [decided[i] for i in range(len(batch))]
 
     def _decide(self, feeds: Mapping[str, NDArray[Any]], live: _Live) -> list[Decided]:
         if self._forked_from:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
-from edgecascade.runtime.batch import Batch, are_sentences
+from edgecascade.runtime.batch import Batch, are_sentences, as_batch, rows, size
 from edgecascade.runtime.engine import Declared, Engine, fixed_batch, numpy_dtype, read_properties
 from edgecascade.types.errors import InputError, ModelFileError
 
@@ -47,20 +47,46 @@ class ModelInputs(NamedTuple):
     def read(self, x: Any) -> tuple[Any, bytes | None]:
         """Return one input as `feeds` takes it, and the encoded bytes if it is an image's bytes or path.
 
+        A PIL image gives the same pixels as its file.
+
         Raises:
             InputError: an image cannot be read.
             ModuleNotFoundError: the `images` extra (Pillow) is not installed.
         """
         if not self.images or isinstance(x, (np.ndarray, Mapping, list, tuple)):
             return x, None
-        if isinstance(x, (str, bytes, os.PathLike)):
-            from edgecascade.runtime.files import read_bytes, read_image
+        from edgecascade.runtime.inputs import read_bytes, read_image  # needed for images only
 
+        if isinstance(x, (str, bytes, os.PathLike)):
             encoded = x if isinstance(x, bytes) else read_bytes(x)
             return read_image(encoded), encoded
         if hasattr(x, "convert"):  # a PIL image
-            return np.asarray(x.convert("RGB")), None
+            return read_image(x), None
         return x, None
+
+    def read_batch(self, x: Any) -> tuple[Batch | list[NDArray[Any]], list[bytes | None] | None]:
+        """Return inputs as arrays [n, ...], or images of several sizes as a list; and the encoded bytes as `read` does.
+
+        Args:
+            x: an array-like, or several by name; for a model of images also a list of what `read` takes.
+
+        Raises:
+            InputError: `x` is no such thing, or an image cannot be read.
+            ModuleNotFoundError: the `images` extra (Pillow) is not installed.
+        """
+        if not self.images or isinstance(x, Mapping) or (isinstance(x, np.ndarray) and x.dtype != object):
+            return as_batch("x", x), None
+        if not isinstance(x, (list, tuple, np.ndarray)) or (isinstance(x, np.ndarray) and x.ndim != 1):
+            raise InputError(f"x: expected a list of images or an array [n, ...], got {type(x).__name__}")
+        pixels, files = [], []
+        for i, one in enumerate(x):
+            try:
+                image, file = self.read(one)
+            except InputError as error:
+                raise InputError(f"x[{i}]: {str(error).removeprefix('x: ')}") from error
+            pixels.append(image)
+            files.append(file)
+        return as_batch("x", pixels), files
 
     def feeds(self, argument: str, batch: Batch) -> dict[str, NDArray[Any]]:
         """Return the arrays by input name, checked.
@@ -87,6 +113,16 @@ class ModelInputs(NamedTuple):
             counts = ", ".join(f"{len(array)} in {name}" for name, array in batch.items())
             raise InputError(f"{argument}: expected as many inputs in every array, got {counts}")
         return dict(batch)
+
+    def parts(self, argument: str, batch: Batch) -> Iterator[dict[str, NDArray[Any]]]:
+        """Yield the arrays by input name, checked: all inputs at once, or single sentences if the file takes one.
+
+        Sentences that are encoded together are padded, which may change the answers of such a file. Arguments and
+        errors are as in `feeds`.
+        """
+        singly = self.text is not None and self.batch == 1 and are_sentences(batch)
+        for part in (rows(batch, [i]) for i in range(size(batch))) if singly else (batch,):
+            yield self.feeds(argument, part)
 
     def __str__(self) -> str:
         """Return name, type and shape of every input."""

@@ -20,6 +20,7 @@ from edgecascade.types.policy import Policy, RemoteCalibration
 from edgecascade.types.softmax import SMALLEST
 
 __all__ = [
+    "BATCH_KEY",
     "FORMAT",
     "GOLDEN_KEY",
     "KEY",
@@ -48,6 +49,7 @@ __all__ = [
 
 FORMAT = 1
 KEY = "edgecascade"
+BATCH_KEY = f"{KEY}.batch"  # the first sides of the body's inputs, where the file takes one input at a time
 GOLDEN_KEY = f"{KEY}.golden"  # inputs with the decisions that they must get
 LABELS_KEY = f"{KEY}.labels"  # the class names of a body
 MOVED_KEY = f"{KEY}.moved"  # names in the body that were changed to make room for ours, old to new

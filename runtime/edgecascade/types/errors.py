@@ -5,7 +5,10 @@
     +-- ArgumentError         an argument has an invalid value
     +-- InputError            an input has another type or shape than the file declares
     +-- ForkedError           a cascade is used in a fork of the process that loaded it
-    +-- RemoteError           the remote replied, and the reply is not an answer
+    +-- RemoteError           the remote did not answer
+    |   +-- UnsendableInput   the input has no form that this remote takes; nothing was sent
+    |   +-- RemoteRefusal     the remote replied with an error
+    |   +-- InvalidReply      the remote replied, and the reply is not an answer
     |   +-- RemoteUnreachable the remote could not be reached
     |       +-- CircuitOpen   the remote failed so often that it is not asked for a while
     +-- CalibrationError      the data cannot support the requested number
@@ -16,6 +19,8 @@
 `Cascade.predict` raises `InputError` only. A `RemoteError` ends inside it, as the reason of a local answer.
 """
 
+import re
+
 __all__ = [
     "ArgumentError",
     "BenchmarkError",
@@ -25,16 +30,27 @@ __all__ = [
     "ExportError",
     "ForkedError",
     "InputError",
+    "InvalidReply",
     "ModelFileError",
     "ParityError",
     "RemoteError",
+    "RemoteRefusal",
     "RemoteUnreachable",
+    "UnsendableInput",
     "first_line",
+    "printable",
 ]
+
+_UNPRINTABLE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)  # control characters but for tab and line feed, marks of the direction of writing, and halves of characters
 
 
 class EdgecascadeError(Exception):
-    """Base of every exception that edgecascade raises."""
+    """Base of every exception that edgecascade raises. Its `str` is printable: it may quote a file or a server."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class ModelFileError(EdgecascadeError, ValueError):
@@ -54,7 +70,7 @@ class ForkedError(EdgecascadeError, RuntimeError):
 
 
 class RemoteError(EdgecascadeError):
-    """The remote replied, but its reply is not a valid answer.
+    """The remote did not answer.
 
     Attributes:
         retry: whether the same request may succeed if it is sent again.
@@ -69,7 +85,30 @@ class RemoteError(EdgecascadeError):
         self.retry_after = retry_after
 
 
-class RemoteUnreachable(RemoteError):  # noqa: N818  # its parent has the suffix
+class UnsendableInput(RemoteError):  # noqa: N818  # its parent has the suffix
+    """The input has no form that this remote takes, such as an array of another type; nothing was sent."""
+
+
+class RemoteRefusal(RemoteError):  # noqa: N818
+    """The remote replied with an error.
+
+    Attributes:
+        status: the HTTP status or the name of the gRPC status, such as `404` or `NOT_FOUND`; `200` for an error in a
+            successful response.
+    """
+
+    def __init__(
+        self, message: str, *, status: str, retry: bool | None = None, retry_after: float | None = None
+    ) -> None:
+        super().__init__(message, retry=retry, retry_after=retry_after)
+        self.status = status
+
+
+class InvalidReply(RemoteError):  # noqa: N818
+    """The remote replied, and the reply is not an answer: it is malformed, too large, or about something else."""
+
+
+class RemoteUnreachable(RemoteError):  # noqa: N818
     """The remote could not be reached."""
 
     retry = True
@@ -99,4 +138,15 @@ class BenchmarkError(EdgecascadeError):
 
 def first_line(error: BaseException) -> str:
     """Return the first line of another library's error message, or the error's type if it has no message."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return printable((str(error).strip().splitlines() or [type(error).__name__])[0])
+
+
+def printable(text: str) -> str:
+    r"""Return a text with its control characters as escapes, so that it cannot steer a terminal or forge a line.
+
+    Tab and line feed stay. Marks that turn the direction of writing, and halves of characters, are escaped too.
+
+    >>> printable("cat\x1b[2J")
+    'cat\\x1b[2J'
+    """
+    return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from edgecascade.export.data import count, read_labelled
 from edgecascade.runtime.batch import rows
-from edgecascade.runtime.files import IMAGE_SUFFIXES
+from edgecascade.runtime.inputs import image_files, is_hidden
 
 __all__ = ["LIMIT", "Inputs", "read_inputs_as_given"]
 
@@ -86,10 +86,9 @@ def _files(files: Sequence[tuple[Path, int]], limit: int) -> Inputs:
 
 def _labelled_files(path: Path) -> Iterator[tuple[Path, int]]:
     """Yield files and labels in the order of `read_labelled`."""
-    for label, folder in enumerate(sorted(folder for folder in path.iterdir() if folder.is_dir())):
-        for file in sorted(folder.iterdir()):
-            if file.suffix.lower() in IMAGE_SUFFIXES:
-                yield file, label
+    folders = sorted(folder for folder in path.iterdir() if folder.is_dir() and not is_hidden(folder, path))
+    for label, folder in enumerate(folders):
+        yield from ((file, label) for file in image_files(folder, deep=False))
 
 
 def _chosen(n: int, limit: int) -> list[int]:

@@ -15,7 +15,7 @@ from edgecascade.benchmarks.report.contents import Report
 from edgecascade.benchmarks.report.estimates import result_csv
 from edgecascade.benchmarks.report.result import json_text, result_document
 from edgecascade.export.graph import write_whole
-from edgecascade.types.errors import BenchmarkError
+from edgecascade.types.errors import BenchmarkError, printable
 
 __all__ = ["write_page", "write_study"]
 
@@ -92,11 +92,17 @@ def _html(report: Report, environment: Environment) -> str:
 
     _check_figures(report)
     _check_rows(report)
-    templates = Templates(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
+    templates = Templates(
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+        finalize=lambda value: printable(value) if type(value) is str else value,
+    )
     templates.filters |= {
         "parts": _parts,
         "data_uri": _data_uri,
-        "coded": lambda text: Markup(_CODE.sub(r"<code>\1</code>", str(escape(text)))),
+        "coded": lambda text: Markup(_CODE.sub(r"<code>\1</code>", str(escape(printable(text))))),
     }
     templates.tests["picture"] = lambda content: isinstance(content, bytes)
     source = files("edgecascade.benchmarks.report").joinpath("page.html.jinja").read_text(encoding="utf-8")

@@ -66,7 +66,11 @@ def add_plan_arguments(parser: ArgumentParser, *, required: bool = True) -> None
     objective.add_argument(
         "--while-it-helps", action="store_true", help="Forward wherever the remote is expected to do better."
     )
-    choice = parser.add_argument_group("policy")
+    _add_choice(parser.add_argument_group("policy"))
+
+
+def _add_choice(choice: Any) -> None:
+    """Add to a group what holds for more than one objective."""
     choice.add_argument("--risk", type=share, help="Probability that a certificate does not hold (default 0.05).")
     choice.add_argument(
         "--confidence",

@@ -28,7 +28,7 @@ from edgecascade.export.sources import (
     standalone,
 )
 from edgecascade.runtime.engine import open_session
-from edgecascade.runtime.files import read_arrays
+from edgecascade.runtime.inputs import read_arrays
 from edgecascade.runtime.model_inputs import model_inputs
 from edgecascade.types.document import KEY, ImagePreprocessing
 from edgecascade.types.errors import ExportError

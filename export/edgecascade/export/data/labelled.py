@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from edgecascade.export.data.tables import EncodedImages, read_tables, table_files
 from edgecascade.runtime.batch import Batch, rows, size
-from edgecascade.runtime.files import IMAGE_SUFFIXES, read_image
+from edgecascade.runtime.inputs import IMAGE_SUFFIXES, image_files, is_hidden, read_image
 from edgecascade.types.errors import ExportError, InputError
 
 __all__ = ["Inputs", "LabelledData", "batches", "count", "each", "first", "read_labelled"]
@@ -159,11 +159,11 @@ def _read_npz(
 
 
 def _read_class_folders(path: Path) -> tuple[Any, NDArray[np.int64], tuple[str, ...]]:
-    folders = sorted(folder for folder in path.iterdir() if folder.is_dir())
+    folders = sorted(folder for folder in path.iterdir() if folder.is_dir() and not is_hidden(folder, path))
     images: list[NDArray[np.uint8]] = []
     labels: list[int] = []
     for label, folder in enumerate(folders):
-        files = sorted(file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
+        files = image_files(folder, deep=False)
         try:
             images += [read_image(file) for file in files]
         except InputError as error:

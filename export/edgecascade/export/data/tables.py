@@ -15,7 +15,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.runtime.files import read_image
+from edgecascade.runtime.inputs import is_hidden, read_image
 from edgecascade.types.errors import ExportError, InputError, first_line
 
 __all__ = ["EncodedImages", "read_tables", "table_files"]
@@ -97,7 +97,7 @@ def table_files(path: Path) -> list[Path]:
         )
     if (path / "state.json").is_file():
         return _saved_files(path)
-    files = sorted(file for file in path.rglob("*.parquet"))[: _MOST_FILES + 1]
+    files = sorted(file for file in path.rglob("*.parquet") if not is_hidden(file, path))[: _MOST_FILES + 1]
     if len(files) > _MOST_FILES:
         raise ExportError(f"{path}: expected at most {_MOST_FILES} parquet files, got more")
     matches = [_SHARD.fullmatch(file.name) for file in files]

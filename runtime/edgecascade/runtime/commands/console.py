@@ -59,7 +59,8 @@ class Console:
     def draw(self, text: str) -> None:
         """Draw the live line on standard error, cut to the width of the terminal."""
         with self._lock:
-            sys.stderr.write(_CLEAR + text[: _columns() - 1])
+            _control(_CLEAR)
+            sys.stderr.write(text[: _columns() - 1])
             sys.stderr.flush()
             self._drawn = True
 
@@ -67,9 +68,14 @@ class Console:
         """Remove the live line."""
         with self._lock:
             if self._drawn:
-                sys.stderr.write(_CLEAR)
+                _control(_CLEAR)
                 sys.stderr.flush()
                 self._drawn = False
+
+
+def _control(text: str) -> None:
+    """Write control characters on standard error, which the command shows as escapes otherwise."""
+    getattr(sys.stderr, "stream", sys.stderr).write(text)
 
 
 def _columns() -> int:

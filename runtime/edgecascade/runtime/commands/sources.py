@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from edgecascade.runtime.commands.lines import Given, LineInput, NumberedLines, Refused
 from edgecascade.runtime.commands.sockets import Address, read_address
-from edgecascade.runtime.files import check_path, read_inputs
+from edgecascade.runtime.inputs import check_path, read_inputs
 from edgecascade.runtime.model_inputs import ModelInputs
 from edgecascade.types.errors import ArgumentError, InputError, first_line
 

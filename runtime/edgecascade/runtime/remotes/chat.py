@@ -20,7 +20,7 @@ from edgecascade.runtime.deadline import Deadline
 from edgecascade.runtime.remotes.chat_reply import LabelMatcher, Reply, label_probabilities, read_reply
 from edgecascade.runtime.remotes.http import HttpClient
 from edgecascade.runtime.remotes.remote import RemoteLabels, Scores, Traffic
-from edgecascade.types.errors import ArgumentError, RemoteError
+from edgecascade.types.errors import ArgumentError, RemoteError, UnsendableInput
 
 __all__ = ["AnswerForm", "Chat", "Prompt"]
 
@@ -136,7 +136,7 @@ class Chat:
         try:
             return json.dumps({"messages": messages, **self._fields}, separators=(",", ":"), allow_nan=False).encode()
         except (TypeError, ValueError, RecursionError) as error:
-            raise RemoteError(f"remote: the request cannot be written as JSON: {error}") from error
+            raise UnsendableInput(f"remote: the request cannot be written as JSON: {error}") from error
 
     def _ask(self, requests: Sequence[bytes], deadline: Deadline) -> list[Reply]:
         try:
@@ -229,7 +229,7 @@ def _messages_for(
     def messages(one: Any) -> list[dict[str, Any]]:
         if not isinstance(one, str | bytes):
             kind = getattr(one, "dtype", type(one).__name__)
-            raise RemoteError(
+            raise UnsendableInput(
                 f"remote: expected a text, got {kind}; pass a function as `prompt` that describes it in text"
             )
         said = "the image" if isinstance(one, bytes) else one
@@ -243,7 +243,7 @@ def _written_by(prompt: Callable[[Any], str | list[dict[str, Any]]]) -> Callable
     def messages(one: Any) -> list[dict[str, Any]]:
         written = prompt(one)
         if not isinstance(written, str | list):
-            raise RemoteError(
+            raise UnsendableInput(
                 f"prompt: expected a function that returns text or messages, got {type(written).__name__} from it"
             )
         return _user(written) if isinstance(written, str) else written
@@ -258,7 +258,7 @@ def _user(content: Any) -> list[dict[str, Any]]:
 def _image(file: bytes) -> dict[str, Any]:
     kinds = [kind for start, kind in _IMAGES if file.startswith(start)]
     if not kinds:
-        raise RemoteError("remote: expected the bytes of a JPEG, PNG, GIF or WebP file, got other bytes")
+        raise UnsendableInput("remote: expected the bytes of a JPEG, PNG, GIF or WebP file, got other bytes")
     return {
         "type": "image_url",
         "image_url": {"url": f"data:image/{kinds[0]};base64,{base64.b64encode(file).decode()}"},

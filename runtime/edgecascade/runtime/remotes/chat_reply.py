@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.types.errors import ArgumentError, RemoteError
+from edgecascade.types.errors import ArgumentError, InvalidReply, RemoteRefusal
 
 __all__ = ["LabelMatcher", "Position", "Reply", "Token", "label_probabilities", "read_reply"]
 
@@ -81,18 +81,18 @@ def read_reply(body: bytes) -> Reply:
     """Return the first choice of a chat completion, the JSON of OpenAI's `POST /v1/chat/completions`.
 
     Raises:
-        RemoteError: it is not valid JSON, lacks a field, or has an invalid log-probability.
+        InvalidReply: it is not valid JSON, lacks a field, or has an invalid log-probability.
     """
     try:
         reply = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise RemoteError("remote: the reply is not valid JSON") from error
+        raise InvalidReply("remote: the reply is not valid JSON") from error
     if isinstance(reply, dict) and reply.get("error") and "choices" not in reply:
-        raise RemoteError(f"remote: the server says: {_message(reply['error'])}")
+        raise RemoteRefusal(f"remote: the server says: {_message(reply['error'])}", status="200")
     content = _at(reply, "choices", 0, "message", "content")
     tokens = _at(reply, "choices", 0, "logprobs", "content")
     if not isinstance(tokens, list) or not tokens:
-        raise RemoteError("remote: the reply has no tokens in choices[0].logprobs.content")
+        raise InvalidReply("remote: the reply has no tokens in choices[0].logprobs.content")
     return Reply(
         content if isinstance(content, str) else "",
         tuple(_position(token) for token in tokens),
@@ -103,27 +103,27 @@ def read_reply(body: bytes) -> Reply:
 def _position(entry: Any) -> Position:
     sampled = _token(entry)
     if not math.isfinite(sampled.logprob):
-        raise RemoteError("remote: logprob: expected a finite number for a generated token, got probability 0")
+        raise InvalidReply("remote: logprob: expected a finite number for a generated token, got probability 0")
     listed = entry.get("top_logprobs")
     if not isinstance(listed, list | None):
-        raise RemoteError(f"remote: top_logprobs: expected a list, got {type(listed).__name__}")
+        raise InvalidReply(f"remote: top_logprobs: expected a list, got {type(listed).__name__}")
     others = tuple(token for token in map(_token, listed or ()) if token.text != sampled.text)
     total = math.fsum(math.exp(token.logprob) for token in (sampled, *others))
     if total > _MOST:
-        raise RemoteError(f"remote: top_logprobs: expected probabilities that sum to at most 1, got {total:.3f}")
+        raise InvalidReply(f"remote: top_logprobs: expected probabilities that sum to at most 1, got {total:.3f}")
     return Position(sampled, others, bool(listed))
 
 
 def _token(entry: Any) -> Token:
     text, logprob, raw = _at(entry, "token"), _at(entry, "logprob"), entry.get("bytes") or []
     if not isinstance(text, str):
-        raise RemoteError(f"remote: token: expected a string, got {repr(text)[:40]}")
+        raise InvalidReply(f"remote: token: expected a string, got {repr(text)[:40]}")
     if not _number(logprob) <= _ROUNDING:
-        raise RemoteError(f"remote: logprob: expected a number, at most 0, got {repr(logprob)[:40]}")
+        raise InvalidReply(f"remote: logprob: expected a number, at most 0, got {repr(logprob)[:40]}")
     try:
         exact = bytes(raw if isinstance(raw, list) else [raw]) or text.encode(errors="replace")
     except (TypeError, ValueError) as error:
-        raise RemoteError(f"remote: bytes: expected a list of bytes for a token, got {repr(raw)[:40]}") from error
+        raise InvalidReply(f"remote: bytes: expected a list of bytes for a token, got {repr(raw)[:40]}") from error
     return Token(exact, min(0.0, _number(logprob)))
 
 
@@ -142,7 +142,7 @@ def _at(reply: Any, *path: str | int) -> Any:
             reply = reply[step]
         except (TypeError, KeyError, IndexError) as error:
             named = "".join(f"[{one}]" if isinstance(one, int) else f".{one}" for one in path[: depth + 1])
-            raise RemoteError(f"remote: the reply lacks {named[1:]}") from error
+            raise InvalidReply(f"remote: the reply lacks {named[1:]}") from error
     return reply
 
 
@@ -180,7 +180,7 @@ class LabelMatcher:
         """Return the label at the beginning of the text, or else the only label in it, as a whole word.
 
         Raises:
-            RemoteError: the reply names no label, or several.
+            InvalidReply: the reply names no label, or several.
         """
         text = _plain(reply.text)
         first = self._first(text)
@@ -190,7 +190,7 @@ class LabelMatcher:
         if len(found) != 1:
             how_many = "several" if found else "no"
             cut_off = ", which max_tokens cut off" if reply.cut_off else ""
-            raise RemoteError(
+            raise InvalidReply(
                 f"remote: expected a reply with one label, got {how_many} labels in {reply.text[:80]!r}{cut_off}"
             )
         return self.plain.index(found[0])
@@ -227,13 +227,13 @@ def label_probabilities(reply: Reply, labels: LabelMatcher, *, coverage: float) 
         coverage: the least probability that the reply is any of the labels.
 
     Raises:
-        RemoteError: the server lists no tokens, or all labels together have a probability below `coverage`.
+        InvalidReply: the server lists no tokens, or all labels together have a probability below `coverage`.
     """
     masses = np.zeros(len(labels.plain))
     path, before = 1.0, b""
     for at, position in enumerate(reply.positions, 1):
         if not position.alternatives:
-            raise RemoteError("remote: the reply lacks top_logprobs; the server does not list likely tokens")
+            raise InvalidReply("remote: the reply lacks top_logprobs; the server does not list likely tokens")
         follow = at < len(reply.positions) and _is_open(labels, before, position.sampled)
         for token in position.others if follow else (position.sampled, *position.others):
             possible = _possible(labels, before, token)
@@ -244,7 +244,7 @@ def label_probabilities(reply: Reply, labels: LabelMatcher, *, coverage: float) 
         before += position.sampled.text
     covered = masses.sum()
     if not covered >= coverage:
-        raise RemoteError(
+        raise InvalidReply(
             f"remote: expected a reply that names a label; the labels have {covered:.1%} of its probability, "
             f"and the reply begins {reply.text[:80]!r}"
         )

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate
 
-from edgecascade.types.errors import RemoteError
+from edgecascade.types.errors import InvalidReply, RemoteRefusal
 
 __all__ = ["LARGEST_RESPONSE", "Response", "ResponseReader", "decompress", "retry_after", "worth_a_retry"]
 
@@ -41,13 +41,14 @@ class Response:
         """Return the body of a successful response.
 
         Raises:
-            RemoteError: the status is not 200; its `retry` is whether a retry may succeed.
+            RemoteRefusal: the status is not 200; its `retry` is whether a retry may succeed.
         """
         if self.status != 200:
             lines = self.body.decode(errors="replace").strip().splitlines() or ["no explanation"]
             said = lines[-1 if lines[0].startswith("Traceback") else 0][:200]  # MLServer may send a whole traceback
-            raise RemoteError(
+            raise RemoteRefusal(
                 f"remote: HTTP {self.status}: {said}",
+                status=str(self.status),
                 retry=worth_a_retry(self.status, self.body),
                 retry_after=retry_after(self.headers),
             )
@@ -75,7 +76,7 @@ class ResponseReader:
 
         Raises:
             ConnectionResetError: the stream ended before it, or in the middle of it.
-            RemoteError: it is not HTTP, or larger than `LARGEST_RESPONSE` bytes.
+            InvalidReply: it is not HTTP, or larger than `LARGEST_RESPONSE` bytes.
         """
         self.begun = self.reusable = False
         status, minor, headers = self._head()
@@ -111,7 +112,7 @@ class ResponseReader:
             return b"", True
         if coding is not None:
             if coding.lower() != "chunked":
-                raise RemoteError(f"remote: the response has an unknown transfer coding, {coding[:40]!r}")
+                raise InvalidReply(f"remote: the response has an unknown transfer coding, {coding[:40]!r}")
             return self._chunks(), True
         if length is not None:
             if not (length.isascii() and length.isdigit() and len(length) < 16):
@@ -172,14 +173,14 @@ def decompress(body: bytes, codings: str) -> bytes:
     """Undo the codings of a body, listed as `Content-Encoding` does (RFC 9110, section 8.4.1).
 
     Raises:
-        RemoteError: the content is larger than `LARGEST_RESPONSE` bytes or damaged, or a coding is not gzip or
+        InvalidReply: the content is larger than `LARGEST_RESPONSE` bytes or damaged, or a coding is not gzip or
             deflate.
     """
     for coding in reversed(codings.lower().split(",")) if body else ():
         if coding.strip() in ("gzip", "x-gzip", "deflate"):
             body = _inflated(body)
         elif coding.strip() not in ("", "identity"):
-            raise RemoteError(f"remote: the response has an unknown content coding, {coding.strip()!r}")
+            raise InvalidReply(f"remote: the response has an unknown content coding, {coding.strip()!r}")
     return body
 
 
@@ -190,10 +191,10 @@ def _inflated(body: bytes) -> bytes:
     try:
         content = inflater.decompress(body, LARGEST_RESPONSE + 1)
     except zlib.error as error:
-        raise RemoteError(f"remote: the compressed response is damaged: {error}") from error
+        raise InvalidReply(f"remote: the compressed response is damaged: {error}") from error
     _bound(len(content))
     if not inflater.eof or inflater.unused_data:
-        raise RemoteError("remote: the compressed response is damaged: it ends too early or too late")
+        raise InvalidReply("remote: the compressed response is damaged: it ends too early or too late")
     return content
 
 
@@ -234,8 +235,8 @@ def _moment(date: str) -> float | None:
 
 def _bound(size: int) -> None:
     if size > LARGEST_RESPONSE:
-        raise RemoteError(f"remote: the response is larger than {LARGEST_RESPONSE} bytes")
+        raise InvalidReply(f"remote: the response is larger than {LARGEST_RESPONSE} bytes")
 
 
-def _not_http(found: str) -> RemoteError:
-    return RemoteError(f"remote: the response is not HTTP: {found}")
+def _not_http(found: str) -> InvalidReply:
+    return InvalidReply(f"remote: the response is not HTTP: {found}")

@@ -25,7 +25,7 @@ from edgecascade.runtime.remotes.http import HttpClient, Response
 from edgecascade.runtime.remotes.http_response import worth_a_retry
 from edgecascade.runtime.remotes.remote import Traffic
 from edgecascade.runtime.remotes.tensors import NUMPY, Signature, Tensor, as_table, check, contents, from_bytes
-from edgecascade.types.errors import ArgumentError, RemoteError
+from edgecascade.types.errors import ArgumentError, InvalidReply
 
 __all__ = ["Gzip", "ModelAddress", "OpenInference", "read_address"]
 
@@ -115,7 +115,7 @@ class OpenInference:
         try:
             inputs, outputs = _described(declared.get("inputs")), _described(declared.get("outputs"))
         except (TypeError, KeyError, AttributeError) as error:
-            raise RemoteError(f"remote: the model's metadata is malformed: {error!r}") from error
+            raise InvalidReply(f"remote: the model's metadata is malformed: {error!r}") from error
         return Signature.of(inputs, outputs, input=self._input, output=self._output)
 
     def _post(self, tensors: Sequence[Tensor], binary: bool, deadline: Deadline) -> Response:
@@ -258,11 +258,11 @@ def _logits(response: Response, signature: Signature) -> NDArray[Any]:
             return as_table(from_bytes(body[places[name]], chosen["datatype"], chosen["shape"]))
         return as_table(np.array(chosen["data"], NUMPY[chosen["datatype"]]).reshape(chosen["shape"]))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise RemoteError(f"remote: the response is malformed: {error!r}") from error
+        raise InvalidReply(f"remote: the response is malformed: {error!r}") from error
 
 
 def _json(body: bytes) -> Any:
     try:
         return json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise RemoteError("remote: the response is not valid JSON") from error
+        raise InvalidReply("remote: the response is not valid JSON") from error

@@ -33,7 +33,7 @@ from edgecascade.runtime.remotes.tensors import (
     contents,
     from_bytes,
 )
-from edgecascade.types.errors import ArgumentError, RemoteError, RemoteUnreachable
+from edgecascade.types.errors import ArgumentError, InvalidReply, RemoteRefusal, RemoteUnreachable
 
 __all__ = ["OpenInferenceGrpc", "make_messages"]
 
@@ -200,7 +200,7 @@ class OpenInferenceGrpc:
         try:
             return self._messages[f"{name}Response"].FromString(reply)
         except Exception as error:  # its class differs among protobuf's implementations
-            raise RemoteError("remote: the response is not a valid message of the protocol") from error
+            raise InvalidReply("remote: the response is not a valid message of the protocol") from error
 
     def _method(self, path: str) -> Any:
         with self._lock:
@@ -231,8 +231,11 @@ class OpenInferenceGrpc:
             of_tls = _has(why, "handshake", "certificate", "hostname verification", "ssl")
             return RemoteUnreachable(f"cannot reach {self._target}: {why}", retry=not of_tls)
         worth = code is status.RESOURCE_EXHAUSTED and "larger than max" not in said
-        return RemoteError(
-            f"remote: gRPC {code.name}: {said[:200]}", retry=worth, retry_after=_pushback(error.trailing_metadata())
+        return RemoteRefusal(
+            f"remote: gRPC {code.name}: {said[:200]}",
+            status=code.name,
+            retry=worth,
+            retry_after=_pushback(error.trailing_metadata()),
         )
 
 
@@ -275,7 +278,7 @@ def _logits(reply: Any, signature: Signature) -> NDArray[Any]:
         values = getattr(chosen.contents, _FIELDS[chosen.datatype])
         return as_table(np.array(values, NUMPY[chosen.datatype]).reshape(chosen.shape))
     except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
-        raise RemoteError(f"remote: the response is malformed: {error!r}") from error
+        raise InvalidReply(f"remote: the response is malformed: {error!r}") from error
 
 
 def _described(tensors: Any) -> Described:

@@ -190,6 +190,7 @@ def _onnx_function(path: str, threads: int) -> Callable[[Batch], NDArray[Any]]:
     inputs, output = model_inputs(session, path), score_output(session, path)
 
     def logits(batch: Batch) -> NDArray[Any]:
-        return run_in_batches(session, [output], inputs.feeds("remote input", batch))[0]
+        parts = inputs.parts("remote input", batch)
+        return np.concatenate([run_in_batches(session, [output], feeds)[0] for feeds in parts])
 
     return logits

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecascade.runtime.batch import Batch
-from edgecascade.types.errors import RemoteError
+from edgecascade.types.errors import InvalidReply, UnsendableInput
 
 __all__ = ["DATATYPES", "NUMPY", "Described", "Signature", "Tensor", "as_table", "check", "contents", "from_bytes"]
 
@@ -62,11 +62,11 @@ class Signature:
         """Return inputs [n, ...] as tensors for the model.
 
         Raises:
-            RemoteError: they do not match the model's inputs, or have no type in the protocol.
+            UnsendableInput: they do not match the model's inputs, or have no type in the protocol.
         """
         if not isinstance(inputs, Mapping):
             if len(self.inputs) != 1:
-                raise RemoteError(
+                raise UnsendableInput(
                     f"remote: expected a model with one input, got {len(self.inputs)}; name it with `input`"
                 )
             inputs = {next(iter(self.inputs)): inputs}
@@ -76,11 +76,11 @@ class Signature:
         """Return the name of the output with the logits among those of a reply.
 
         Raises:
-            RemoteError: the output with the logits cannot be determined.
+            InvalidReply: the output with the logits cannot be determined.
         """
         name = self.output or _logits_among(outputs)
         if name is None or name not in outputs:
-            raise RemoteError(f"remote: expected one output with logits, got {sorted(outputs)}; name it with `output`")
+            raise InvalidReply(f"remote: expected one output with logits, got {sorted(outputs)}; name it with `output`")
         return name
 
     def _shape(self, name: str, array: NDArray[Any]) -> tuple[int, ...]:
@@ -90,7 +90,7 @@ class Signature:
 
 
 def check(inputs: Batch) -> None:
-    """Raise a `RemoteError` if an array has no type in the protocol."""
+    """Raise an `UnsendableInput` if an array has no type in the protocol."""
     for array in inputs.values() if isinstance(inputs, Mapping) else [inputs]:
         _datatype(array)
 
@@ -128,7 +128,7 @@ def as_table(logits: NDArray[Any]) -> NDArray[Any]:
 def _datatype(array: NDArray[Any]) -> str:
     found = "BYTES" if array.dtype.kind in "OSU" else _BY_TYPE.get(array.dtype.newbyteorder("="))
     if found is None:
-        raise RemoteError(f"remote: expected a type of the Open Inference Protocol, got an array of {array.dtype}")
+        raise UnsendableInput(f"remote: expected a type of the Open Inference Protocol, got an array of {array.dtype}")
     return found
 
 
@@ -143,5 +143,5 @@ def _logits_among(outputs: Described) -> str | None:
 
 def _utf8(value: Any) -> bytes:
     if not isinstance(value, str):
-        raise RemoteError(f"remote: expected bytes or text in an array of objects, got {type(value).__name__}")
+        raise UnsendableInput(f"remote: expected bytes or text in an array of objects, got {type(value).__name__}")
     return value.encode()
