@@ -79,7 +79,9 @@ class Link:
             return [Failure(self.down, "as told")] * len(names)
         refused = self.bad & set(names)
         return [
-            Failure(Reason.REMOTE_ERROR, "as told") if name in refused or (refused and self.condemns) else of(name)
+            Failure(Reason.REMOTE_ERROR, "as told", about_input=True)
+            if name in refused or (refused and self.condemns)
+            else of(name)
             for name in names
         ]
 

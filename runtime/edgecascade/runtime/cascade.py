@@ -350,8 +350,8 @@ class Cascade:
         Calls under way still return their answers.
 
         Args:
-            timeout: seconds to wait for a remote, a callback or a disk that does not respond. A disk that is slow, and
-                stores one input after another, is waited for.
+            timeout: seconds to wait for a remote or a callback that hangs. The disk is waited for as long as it stores
+                one input after another.
         """
         self._dispatcher.close(timeout)
         pool, self._decider_pool = self._decider_pool, None  # a later call makes another

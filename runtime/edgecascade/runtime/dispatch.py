@@ -25,7 +25,7 @@ from edgecascade.runtime.batch import Batch, bytes_of, concatenated, first_of, r
 from edgecascade.runtime.deadline import Deadline
 from edgecascade.types.answer import Prediction, Reason
 from edgecascade.types.costs import labels_of
-from edgecascade.types.errors import CircuitOpen, RemoteError, RemoteUnreachable, first_line
+from edgecascade.types.errors import CircuitOpen, InvalidReply, RemoteUnreachable, first_line
 from edgecascade.types.policy import Policy
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class Failure(NamedTuple):
 
 
 _NO_REMOTE = Failure(Reason.OFFLINE, "no remote was given")
-_NOT_ALLOWED = Failure(Reason.EGRESS, "the application does not let this input leave the device")
+_NOT_ALLOWED = Failure(Reason.EGRESS, "the application does not let this input leave the device", about_input=True)
 _SPENT = Failure(Reason.BUDGET, "the budget for forwards is short, and other inputs need it more")
 _TOO_LATE = Failure(Reason.DEADLINE, "the remote did not answer in time")
 _NOT_SENT = Failure(Reason.DEADLINE, "no request was free in time: all are waiting for the remote")
@@ -261,7 +261,7 @@ class Dispatcher:
         """Stop asking, and close the remote, outbox, watch and budget. Requests under way end by themselves.
 
         Args:
-            timeout: seconds to wait for a remote, a callback or a disk that hangs.
+            timeout: seconds to wait for a remote or a callback that hangs.
         """
         until = Deadline.after(timeout)
         if self.outbox is not None:
@@ -278,7 +278,7 @@ class Dispatcher:
             if self.remote is not None and closing:
                 _close(self.remote, until)
         finally:
-            self._background.close(timeout)  # first: it may have something to refund
+            self._background.close()  # first: it may have something to refund
             for part in (self.watch, self.budget):
                 if part is not None:
                     part.close()
@@ -336,18 +336,13 @@ class Dispatcher:
         return []
 
     def _work(self) -> None:
-        try:
-            while group := self._next_group():
-                for one, outcome in zip(group, self._ask(group), strict=True):
+        while group := self._next_group():
+            for one, outcome in zip(group, self._ask(group), strict=True):
+                try:
                     self._finish(one, outcome)
-                del group, one, outcome  # no reference to the inputs while it waits
-        except BaseException:  # of foreign code, such as a callback: another worker takes its place
-            with self._lock:
-                self._threads -= 1
-                failed = self._start_workers()
-            for one, why in failed:
-                self._finish(one, why)
-            raise
+                except BaseException as error:  # of foreign code, such as a callback
+                    self._log("callback failed", error=error)
+            del group, one, outcome  # no reference to the inputs while it waits
 
     def _next_group(self) -> list[Request]:
         """Wait for work; return the oldest request with a caller and others of its kind. An empty list ends the worker.
@@ -405,7 +400,7 @@ class Dispatcher:
             scores, calibration = scores.probabilities(self._classes), calibration._replace(probabilities=True)
         scores = np.asarray(scores)
         if scores.shape != (n, self._classes) or scores.dtype.kind not in "fiu":
-            raise RemoteError(
+            raise InvalidReply(
                 f"remote: expected numbers [{n}, {self._classes}], got {scores.dtype} {list(scores.shape)}"
             )
         finite = np.isfinite(scores)

@@ -203,7 +203,7 @@ class Space:
     """Disk space for a file, so that it can be drained when the disk is full.
 
     A change goes to the write-ahead log first, and from there into the file. A full disk stops neither if the log has
-    space for some changes, and the file for all pages that the log may have: then the log can be emptied and used again.
+    space for some changes, and the file for all pages that are in the log: then the log can be emptied and used again.
     Where the system cannot allocate space (macOS, Windows), or a file system writes changes to new places (btrfs), a
     full disk may delay the draining until it has room again.
 

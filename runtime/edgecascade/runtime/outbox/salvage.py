@@ -1,8 +1,8 @@
 """Copy the undamaged rows of a damaged outbox file into a new one.
 
-The file is read page by page, since SQLite gives up a whole table at a damaged page. Tables are found by their root pages, which the schema determines, so that a damaged header costs no row. Only if the
-tree of a table is damaged, all pages are searched except the free ones. Source: "Database File Format" and "WAL-mode
-File Format", sqlite.org.
+The file is read page by page, since SQLite gives up a whole table at a damaged page. Tables are found by their root
+pages, which the schema determines, so that a damaged header costs no row. Only if the tree of a table is damaged, all
+pages are searched except the free ones. Source: "Database File Format" and "WAL-mode File Format", sqlite.org.
 """
 
 from __future__ import annotations
@@ -69,9 +69,8 @@ def restore(path: str, db: sqlite3.Connection, counts: Mapping[str, int] | None)
                 rows = waiting.pop(digest)
                 _add(db, i, [digest, kind, len(data), *times.get(digest, (0.0, 0.0, 0))], data, rows)
                 restored += len(rows)
-    lost = (
-        counts["waiting"] + counts["answered"] if {"waiting", "answered"} <= counts.keys() else len(inputs) + restored
-    )
+    known = {"waiting", "answered"} <= counts.keys()
+    lost = counts["waiting"] + counts["answered"] if known else len(inputs) + len(answers)
     totals = {one.value: counts.get(one.value, 0) for one in Ending}
     totals[Ending.DAMAGED.value] += max(0, lost - restored)
     db.executemany("UPDATE count SET n=n+? WHERE name=?", [(n, name) for name, n in totals.items()])

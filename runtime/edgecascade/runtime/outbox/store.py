@@ -219,11 +219,12 @@ class Store:
         """
         with self._reading() as db:
             now = self.now()
-            row = db.execute(f"SELECT {_QUESTION} WHERE ready<=? ORDER BY pause, id LIMIT 1", (now,)).fetchone()
+            oldest = f"SELECT {_QUESTION} WHERE +ready<=? ORDER BY pause, id LIMIT 1"  # +: by the index in this order
+            row = db.execute(oldest, (now,)).fetchone()
             if row is None:
                 return []
             first = Question._make(row)
-            alike = f"SELECT {_QUESTION} WHERE ready<=? AND kind=? AND pause=? ORDER BY id LIMIT ?"
+            alike = f"SELECT {_QUESTION} WHERE +ready<=? AND kind=? AND pause=? ORDER BY id LIMIT ?"
             rows = db.execute(alike, (now, first.kind, first.pause, most)).fetchall()
         group, size = list[Question](), 0
         for one in map(Question._make, rows):
@@ -250,11 +251,18 @@ class Store:
         return data
 
     @_on_a_full_disk
-    def postpone(self, one: Question | Answered, pause: float, tries: int) -> None:
-        """Postpone a question or an answer by some seconds, and store how often it was tried."""
+    def postpone(self, one: Question | Answered, pause: float, tries: int, *, soon: float = math.inf) -> None:
+        """Postpone a question or an answer, and store how often it was tried.
+
+        Args:
+            one: a question or an answer.
+            pause: seconds; others with a shorter pause come first.
+            tries: how often it was tried.
+            soon: seconds after which it may be tried again, if that is less than the pause.
+        """
         table = "question" if isinstance(one, Question) else "answer"
         with self._writing() as db:
-            values = (self.now() + pause, pause, tries, one.id)
+            values = (self.now() + min(pause, soon), pause, tries, one.id)
             db.execute(f"UPDATE {table} SET ready=?, pause=?, tries=? WHERE id=?", values)
         if isinstance(one, Answered):
             self.give_back(one.id)
@@ -414,7 +422,7 @@ class Store:
     def _failed(self, error: BaseException) -> None:
         """Log the cause of a failed access; if the file is damaged, create a new one. Call it with the lock held."""
         cause = cause_of(error)
-        if cause not in self._said:
+        if cause not in self._said and self.unusable is not Cause.CLOSED:
             self._said.add(cause)
             _LOG.warning("the outbox cannot be used: %s (%s); logged once", cause.value, error)
         if cause is Cause.DAMAGED and self.unusable is None:
@@ -423,7 +431,7 @@ class Store:
     def _open(
         self, damaged: str = "", counts: dict[str, int] | None = None
     ) -> tuple[sqlite3.Connection, Moment | None]:
-        """Open the file, or a new one in its place with the rows of a damaged file, and its counts if they are known."""
+        """Open the file, or a new one with the rows of a damaged one, whose counts may be known."""
         if not os.path.isdir(os.path.dirname(self._path)):
             raise ArgumentError(f"path: expected a file in an existing folder, got {self._path}")
         if os.path.exists(self._path) and not os.path.isfile(self._path):
