@@ -162,6 +162,20 @@ def test_the_calibration_error_is_covered_at_95_percent(draw: Callable[..., Draw
     assert binom.cdf(sum(held), 200, 0.95) > 0.001
 
 
+@pytest.mark.parametrize("n", [500, 1000, 5000])
+def test_the_interval_covers_hardly_more_than_it_has_to(n: int) -> None:
+    """Over errors of 0 to 0.1, the truth is outside in one to five draws of a hundred, also beyond the upper end."""
+    rng = np.random.default_rng(n)
+    beyond = []
+    for shift in (0.0, 0.005, 0.01, 0.02, 0.04, 0.1) * 150:
+        confidence = rng.uniform(0.5, 1.0, n)
+        low, high = calibration_error_interval(reliability(confidence, rng.random(n) < confidence - shift))
+        beyond.append([shift < low - 1e-9, shift > high + 1e-9])
+    above, below = np.mean(beyond, axis=0)
+    assert 0.01 < above + below < 0.05
+    assert below > 0.004
+
+
 def test_a_calibrated_model_is_rarely_reported_as_miscalibrated() -> None:
     """The interval nearly always contains 0."""
     held = []

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from edgecascade.runtime import Budget, Deadline, Prediction, Rate, Reason, RemoteError, RemoteLabels
+from edgecascade.runtime import Budget, Deadline, Prediction, Rate, Reason, RemoteError, RemoteLabels, Retrying
 from edgecascade.runtime.dispatch import Dispatcher, Failure, Purpose, Request
 from edgecascade.runtime.remotes.remote import InProcess
 from edgecascade.types.errors import CircuitOpen
@@ -46,7 +46,7 @@ def held() -> Iterator[Waits]:
 def dispatcher(remote: Any, **options: Any) -> Dispatcher:
     """Return a dispatcher for three classes without a temperature."""
     policy = Policy("replace", RemoteCalibration(1.0, False))
-    return Dispatcher(InProcess(remote), classes=3, policy=lambda: policy, **options)
+    return Dispatcher(InProcess(remote), labels=("0", "1", "2"), policy=lambda: policy, **options)
 
 
 LOCAL = Prediction(0, 0.4, np.array([0.4, 0.3, 0.3], np.float32))
@@ -129,6 +129,54 @@ def test_nan_scores_fail_only_their_own_input() -> None:
     assert isinstance(forwards[1], Failure)
     assert "finite" in forwards[1].detail
     one.close()
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "row", "label"),
+    [
+        (False, [0, -np.inf, 2], 2),
+        (False, [0, np.inf, 2], None),
+        (False, [-np.inf] * 3, None),
+        (False, [0, np.nan, 2], None),
+        (True, [0, 0.25, 0.75], 2),
+        (True, [-1e-9, 0.25, 0.75], 2),
+        (True, [0, 0, 0], None),
+        (True, [-1, 0, 0], None),
+        (True, [-3, -2, -1], None),
+        (True, [-0.5, 0.75, 0.75], None),
+        (True, [0, np.nan, 1], None),
+        (True, [0, np.inf, 1], None),
+    ],
+)
+def test_scores_that_say_nothing_are_no_answer(probabilities: bool, row: list[float], label: int | None) -> None:
+    """A logit of -inf masks a class, as in calibration; probabilities are positive somewhere and negative nowhere."""
+    policy = Policy("replace", RemoteCalibration(1.0, probabilities))
+    remote = InProcess(lambda inputs: np.array([row, [0.25, 0.5, 0.25]])[: len(inputs)])
+    one = Dispatcher(remote, labels=("0", "1", "2"), policy=lambda: policy, in_flight=1)
+    first, second = ask(one, [np.array([[0]])], Deadline.after(5)), ask(one, [np.array([[0]])], Deadline.after(5))
+    for (outcome,) in (first, second):
+        if label is None:
+            assert isinstance(outcome, Failure)
+            assert outcome.reason is Reason.REMOTE_ERROR
+            assert "probabilities" in outcome.detail if probabilities else "finite" in outcome.detail
+        else:
+            assert outcome.label == label
+            assert np.isfinite(outcome.probabilities).all()
+    one.close()
+
+
+def test_a_remote_is_told_the_number_of_classes() -> None:
+    """It may bound replies by it, also inside another remote."""
+    told: list[int] = []
+
+    class Asking(InProcess):
+        def expect(self, classes: int) -> None:
+            told.append(classes)
+
+    policy = Policy("replace", RemoteCalibration(1.0, False))
+    for remote in (Asking(lambda _: None), Retrying(Asking(lambda _: None)), InProcess(lambda _: None)):  # type: ignore[arg-type,return-value]
+        Dispatcher(remote, labels=tuple("abcdefg"), policy=lambda: policy).close()
+    assert told == [7, 7]
 
 
 @given(n=st.integers(1, 100), in_flight=st.integers(1, 4), request=st.integers(1, 40), room=st.integers(1, 120))
@@ -244,7 +292,7 @@ def test_a_remote_that_cannot_be_closed_leaves_nothing_else_open() -> None:
 
     budget = Budget(forwards=Rate(100, 60))
     policy = Policy("replace", RemoteCalibration(1.0, False))
-    one = Dispatcher(Stuck(np.zeros_like), classes=3, policy=lambda: policy, budget=budget)
+    one = Dispatcher(Stuck(np.zeros_like), labels=("0", "1", "2"), policy=lambda: policy, budget=budget)
     with pytest.raises(OSError, match="stuck"):
         one.close()
     assert not budget.admits(0, 0, 1)

@@ -269,7 +269,12 @@ def test_the_next_forward_after_a_fault_succeeds(
 def test_invalid_metadata_is_refused(file: Path, serve: Callable[..., Any], respond: Any) -> None:
     """Metadata is requested before the first inference and validated too."""
     for body in (b"[]", b"{}", json.dumps({"inputs": [{}]}).encode(), json.dumps({"inputs": [7]}).encode()):
-        server = serve(lambda connection, body=body: (connection.recv(65536), connection.sendall(respond(body))))
+
+        def describing(connection: socket.socket, body: bytes = body) -> None:
+            while connection.recv(65536):
+                connection.sendall(respond(body))
+
+        server = serve(describing)
         with Cascade.load(file, remote=server.address, deadline=DEADLINE) as cascade:
             answer = cascade.predict(UNSURE)
         assert (answer.source, answer.reason) == (Source.LOCAL, Reason.REMOTE_ERROR)

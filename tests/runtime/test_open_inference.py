@@ -3,14 +3,26 @@
 import base64
 import gzip
 import json
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgecascade.runtime import ArgumentError, Deadline, OpenInference, RemoteError
+from edgecascade.runtime import (
+    ArgumentError,
+    Deadline,
+    InvalidReply,
+    OpenInference,
+    RemoteError,
+    RemoteRefusal,
+    UnsendableInput,
+)
+from edgecascade.runtime.remotes.remote import connect as connect_to
+from edgecascade.runtime.remotes.tensors import NUMPY, contents
 
 X = np.array([[1, 2, 3], [4, 5, 6]], np.float32)
 LOGITS = np.array([[0, 0, 4], [1, 0, 0]], np.float64)
@@ -60,7 +72,9 @@ def test_tensors_are_sent_as_bytes(connect: Any, serve: Any, recording: Any, res
     length = int(headers["inference-header-content-length"])
     assert headers["content-type"] == "application/octet-stream"
     assert body[length:] == X.tobytes()
-    assert json.loads(body[:length]) == {
+    request = json.loads(body[:length])
+    assert re.fullmatch(r"[0-9a-f]{12}-0", request.pop("id"))
+    assert request == {
         "inputs": [
             {"name": "z", "shape": [2, 3], "datatype": "FP32", "parameters": {"binary_data_size": X.nbytes}},
         ],
@@ -247,12 +261,14 @@ def test_files_are_sent_unchanged(connect: Any, serve: Any, respond: Any, declar
 
 def test_objects_other_than_bytes_and_text_are_refused(connect: Any, serve: Any, answering: Any, respond: Any) -> None:
     """The error has one line."""
-    with pytest.raises(RemoteError, match="expected bytes or text in an array of objects, got int"):
+    with pytest.raises(UnsendableInput, match="expected bytes or text in an array of objects, got int"):
+        contents(np.array([1, 2], object))
+    with pytest.raises(UnsendableInput, match="its input 'z' is FP32, which an array of object cannot become"):
         infer(connect(serve(answering(respond(LOGITS)))), np.array([1, 2], object))
 
 
 ZEROS = np.zeros((2, 1000), np.float32)
-NOISE = np.random.default_rng(0).integers(0, 2**32, (2, 1000), np.uint32)
+NOISE = np.random.default_rng(0).integers(0, 2**32, (2, 1000), np.uint32).view(np.float32)
 
 
 def test_compressible_requests_are_compressed(connect: Any, serve: Any, recording: Any, respond: Any) -> None:
@@ -318,14 +334,17 @@ def test_an_invalid_input_does_not_disable_compression(connect: Any, serve: Any,
     with pytest.raises(RemoteError, match="bad input"):
         infer(remote, ZEROS)
     infer(remote, ZEROS)
-    assert [headers.get("content-encoding") for _, headers, _ in requests] == [None, "gzip", "gzip", "gzip"]
+    sent = [headers.get("content-encoding") for first, headers, _ in requests if first.startswith("POST")]
+    assert sent == ["gzip", "gzip", "gzip"]
 
 
 def test_compressed_binary_responses_are_read(connect: Any, serve: Any, answering: Any, respond: Any) -> None:
-    """The length of the JSON part is that before compression."""
+    """Only `compress` allows them. The length of the JSON part is that before compression."""
     body, head = binary(LOGITS, "FP64")
     response = respond(gzip.compress(body), Content_Encoding="gzip", Inference_Header_Content_Length=head)
-    np.testing.assert_array_equal(infer(connect(serve(answering(response)))), LOGITS)
+    np.testing.assert_array_equal(infer(connect(serve(answering(response)), compress=True)), LOGITS)
+    with pytest.raises(RemoteError, match=r"compressed \('gzip'\), which the request did not ask for"):
+        infer(connect(serve(answering(response))))
 
 
 def test_only_the_last_line_of_a_traceback_is_quoted(connect: Any, serve: Any, answering: Any, respond: Any) -> None:
@@ -366,7 +385,273 @@ def test_invalid_addresses_are_refused(address: str) -> None:
 def test_names_are_percent_encoded_in_paths(serve: Any, recording: Any, respond: Any, name: str, quoted: str) -> None:
     """They are encoded once."""
     record, requests = recording
-    remote = OpenInference(serve(record(respond(LOGITS))).address.removesuffix("m") + name)
+    output = {"name": "logits", "datatype": "FP32", "shape": [2, 3], "data": LOGITS.ravel().tolist()}
+    reply = respond({"model_name": unquote(name), "outputs": [output]})
+    remote = OpenInference(serve(record(reply)).address.removesuffix("m") + name)
     infer(remote)
     assert [first.split()[1] for first, *_ in requests] == [f"/v2/models/{quoted}", f"/v2/models/{quoted}/infer"]
     remote.close()
+
+
+# --- what the server declares
+
+
+def picky(respond: Any, expected: dict[str, Any], answer: bytes, seen: list[dict[str, Any]]) -> Callable[[Any], None]:
+    """Return a server that declares one input, and refuses every other name, type or missing declaration of it."""
+    metadata = respond({"inputs": [expected] if expected.get("datatype") else [], "outputs": []})
+
+    def behave(connection: Any) -> None:
+        while data := connection.recv(65536):
+            if data.startswith(b"GET"):
+                connection.sendall(metadata)
+                continue
+            head, _, body = data.partition(b"\r\n\r\n")
+            length = re.search(rb"Inference-Header-Content-Length: (\d+)", head)
+            assert length
+            (sent,) = json.loads(body[: int(length[1])])["inputs"]
+            seen.append({**sent, "raw": body[int(length[1]) :]})
+            same = all(sent[name] == expected[name] for name in ("name", "datatype") if expected.get(name))
+            connection.sendall(answer if same else respond({"error": f"expected {expected}"}, "400 Bad Request"))
+
+    return behave
+
+
+@pytest.mark.parametrize("datatype", ["FP16", "FP32", "FP64", "INT64", "UINT8"])
+def test_inputs_are_sent_in_the_declared_type(connect: Any, serve: Any, respond: Any, datatype: str) -> None:
+    """The values stay the same."""
+    seen: list[dict[str, Any]] = []
+    declared = {"name": "z", "datatype": datatype, "shape": [-1, 3]}
+    remote = connect(serve(picky(respond, declared, respond(LOGITS), seen)))
+    for given in (np.float16, np.float32, np.float64, np.int32, np.uint8):
+        np.testing.assert_array_equal(infer(remote, X.astype(given)), LOGITS)
+        assert seen[-1]["raw"] == X.astype(NUMPY[datatype]).tobytes()
+
+
+@pytest.mark.parametrize(
+    ("datatype", "x", "said"),
+    [
+        ("INT64", X + 0.5, r"its input 'z' is INT64, which cannot hold 1.5 of float32"),
+        ("FP16", X + 1e6, r"its input 'z' is FP16, which cannot hold 1000001.0 of float32"),
+        ("UINT8", X - 2, r"its input 'z' is UINT8, which cannot hold -1.0 of float32"),
+        ("BYTES", X, r"its input 'z' is BYTES, which an array of float32 cannot become"),
+        ("BF16", X, r"its input 'z' is BF16, which an array of float32 cannot become"),
+    ],
+)
+def test_values_that_the_declared_type_cannot_hold_are_refused(
+    connect: Any, serve: Any, respond: Any, datatype: str, x: NDArray[Any], said: str
+) -> None:
+    """The error names the input, and nothing is sent."""
+    seen: list[dict[str, Any]] = []
+    remote = connect(serve(picky(respond, {"name": "z", "datatype": datatype}, respond(LOGITS), seen)))
+    with pytest.raises(UnsendableInput, match=said):
+        infer(remote, x)
+    assert seen == []
+
+
+def test_an_input_that_is_not_declared_can_be_named(connect: Any, serve: Any, respond: Any) -> None:
+    """So can one of a server that does not describe its models at all."""
+    seen: list[dict[str, Any]] = []
+    server = serve(picky(respond, {"name": "z"}, respond(LOGITS), seen))
+    np.testing.assert_array_equal(infer(connect(server, input="z")), LOGITS)
+    with pytest.raises(RemoteError, match="expected a model with one input, got 0; name it"):
+        infer(connect(server))
+
+    def undescribed(connection: Any) -> None:
+        while data := connection.recv(65536):
+            connection.sendall(respond({}, "404 Not Found") if data.startswith(b"GET") else respond(LOGITS))
+
+    np.testing.assert_array_equal(infer(connect(serve(undescribed), input="z")), LOGITS)
+    with pytest.raises(RemoteRefusal, match="HTTP 404"):
+        infer(connect(serve(undescribed)))
+
+
+def changing(respond: Any, signatures: list[str], answers: Callable[[str], bytes]) -> tuple[Any, list[str]]:
+    """Return a server that names its input in turn as listed, answers by the name that is sent, and logs requests."""
+    left, log = list(signatures), []
+
+    def behave(connection: Any) -> None:
+        while data := connection.recv(65536):
+            if data.startswith(b"GET"):
+                name = left.pop(0) if len(left) > 1 else left[0]
+                log.append(f"GET {name}")
+                connection.sendall(respond({"inputs": [{"name": name}], "outputs": []}))
+            else:
+                found = re.search(rb'"name":"(\w+)"', data)
+                assert found
+                log.append(f"POST {found[1].decode()}")
+                connection.sendall(answers(found[1].decode()))
+
+    return behave, log
+
+
+def test_a_signature_that_a_reply_contradicts_is_asked_again(connect: Any, serve: Any, respond: Any) -> None:
+    """The request is repeated with the new one; a single wrong description costs no answer."""
+
+    def answers(name: str) -> bytes:
+        return bytes(respond(LOGITS) if name == "z" else respond({"error": "no such input"}, "404 Not Found"))
+
+    behave, log = changing(respond, ["wrong", "z"], answers)
+    remote = connect(serve(behave))
+    np.testing.assert_array_equal(infer(remote), LOGITS)
+    np.testing.assert_array_equal(infer(remote), LOGITS)
+    assert log == ["GET wrong", "POST wrong", "GET z", "POST z", "POST z"]
+
+
+def test_a_signature_that_is_the_same_again_is_not_asked_for_every_error(
+    connect: Any, serve: Any, respond: Any
+) -> None:
+    """An error about the input then costs one request."""
+    behave, log = changing(respond, ["z"], lambda _: bytes(respond({"error": "out of range"}, "404 Not Found")))
+    remote = connect(serve(behave))
+    for _ in range(3):
+        with pytest.raises(RemoteRefusal, match="out of range"):
+            infer(remote)
+    assert log == ["GET z", "POST z", "GET z", "POST z", "POST z"]
+
+
+@pytest.mark.parametrize(
+    ("about", "said"),
+    [
+        ({"model_name": "other"}, "expected a reply from the model 'm', got one from 'other'"),
+        ({"model_version": "2"}, "expected a reply from version '3', got one from '2'"),
+    ],
+)
+def test_a_reply_from_another_model_is_refused(
+    serve: Any, answering: Any, respond: Any, about: dict[str, str], said: str
+) -> None:
+    """So is one from another version, if the address names one."""
+    output = {"name": "logits", "datatype": "FP32", "shape": [2, 3], "data": LOGITS.ravel().tolist()}
+    server = serve(answering(respond({"outputs": [output], **about})))
+    server_at_version = OpenInference(f"{server.address}/versions/3")
+    with pytest.raises(InvalidReply, match=said):
+        infer(server_at_version)
+    server_at_version.close()
+
+
+def test_a_reply_to_another_request_is_refused(connect: Any, serve: Any, recording: Any, respond: Any) -> None:
+    """Servers that make up ids of their own are understood, until they send one back."""
+    record, requests = recording
+    ids = iter(["of its own", None, "-0", "same", "of its own"])
+    output = {"name": "logits", "datatype": "FP32", "shape": [2, 3], "data": LOGITS.ravel().tolist()}
+
+    def behave(connection: Any) -> None:
+        class Answering:
+            def recv(self, size: int) -> bytes:
+                return bytes(connection.recv(size))
+
+            def sendall(self, data: bytes) -> None:
+                first, headers, body = requests[-1]
+                if first.startswith("GET"):
+                    connection.sendall(data)
+                    return
+                sent, id = json.loads(body[: int(headers["inference-header-content-length"])])["id"], next(ids)
+                id = sent if id == "same" else sent.partition("-")[0] + id if id == "-0" else id
+                connection.sendall(respond({"id": id, "outputs": [output]}))
+
+        record(b"")(Answering())
+
+    remote = connect(serve(behave))
+    for wrong in (False, False, True, False, True):
+        if wrong:
+            with pytest.raises(InvalidReply, match="got the reply to another one"):
+                infer(remote)
+        else:
+            np.testing.assert_array_equal(infer(remote), LOGITS)
+
+
+# --- addresses
+
+
+def test_a_query_is_sent_with_every_request(serve: Any, recording: Any, respond: Any) -> None:
+    """It stays as it is, but for characters that a request cannot hold."""
+    record, requests = recording
+    remote = OpenInference(f"{serve(record(respond(LOGITS))).address}?api-key=s3cret&a=%20 b")
+    infer(remote)
+    assert [first.split()[1] for first, *_ in requests] == [
+        "/v2/models/m?api-key=s3cret&a=%20%20b",
+        "/v2/models/m/infer?api-key=s3cret&a=%20%20b",
+    ]
+    remote.close()
+
+
+@pytest.mark.parametrize("scheme", ["http", "https", "grpc", "grpcs"])
+def test_a_user_in_the_address_is_refused(scheme: str) -> None:
+    """The error says how to send one, and shows no secret."""
+    with pytest.raises(ArgumentError, match="'Authorization: Basic '") as raised:
+        connect_to(f"{scheme}://me:s3cret@h/v2/models/m")
+    assert "s3cret" not in str(raised.value)
+    with pytest.raises(ArgumentError, match=r"got '.*://h/v3'") as raised:
+        connect_to(f"{scheme}://me:s3cret@h/v3?key=s3cret")
+    assert "s3cret" not in str(raised.value)
+
+
+# --- replies that are no answer
+
+
+@pytest.mark.parametrize(
+    ("reply", "said"),
+    [
+        ({"error": "CUDA out of memory"}, "the server says: CUDA out of memory"),
+        ({"error": {"message": "no\nsecond line"}}, "the server says: no"),
+        ({"outputs": None}, "malformed: it has no list of `outputs`"),
+        ({"outputs": [{"datatype": "FP32"}]}, "malformed: it has no `name`"),
+        ({"outputs": [{"name": "logits", "datatype": "BYTES", "shape": [1, 1], "data": ["a"]}]}, "type 'BYTES'"),
+        ({"outputs": [{"name": "logits", "datatype": "FP32", "data": [0.0]}]}, "malformed: its shape is None"),
+        ({"outputs": [{"name": "logits", "datatype": "FP32", "shape": [2, 3]}]}, "its `data` is not a list"),
+        ({"outputs": [{"name": "logits", "datatype": "FP32", "shape": [2, 3], "data": [1.0]}]}, "1 numbers.*2, 3"),
+        ({"outputs": [{"name": "logits", "datatype": "FP32", "shape": [1, 2], "data": [[0.0], 1]}]}, "malformed"),
+        ({"outputs": [{"name": "logits", "datatype": "INT64", "shape": [1], "data": [10**30]}]}, "are not INT64"),
+        ({"outputs": [{"name": "logits", "datatype": "FP32", "shape": [10**30], "data": [1.0]}]}, "1 numbers"),
+    ],
+)
+def test_a_reply_that_is_no_answer_says_why(
+    connect: Any, serve: Any, answering: Any, respond: Any, reply: Any, said: str
+) -> None:
+    """The error has one line."""
+    with pytest.raises(RemoteError, match=said) as raised:
+        infer(connect(serve(answering(respond(reply)))))
+    assert "\n" not in str(raised.value)
+
+
+def test_nested_data_is_read(connect: Any, serve: Any, answering: Any, respond: Any) -> None:
+    """JSON may hold tensors as nested lists."""
+    for rows in (LOGITS, LOGITS[:, :, None]):
+        output = {"name": "logits", "datatype": "FP64", "shape": list(rows.shape), "data": rows.tolist()}
+        np.testing.assert_array_equal(infer(connect(serve(answering(respond({"outputs": [output]}))))), LOGITS)
+
+
+def test_a_reply_is_bounded_by_what_its_scores_can_need(connect: Any, serve: Any, answering: Any, respond: Any) -> None:
+    """Longest numbers and an embedding beside them fit; a reply without bound does not, whatever it declares."""
+    rng = np.random.default_rng(0)
+    for classes in (3, 2000):
+        logits, embedding = rng.normal(size=(2, classes)) * 1e-300, rng.normal(size=(2, 2048)) * 1e-300
+        outputs = [
+            {"name": name, "datatype": "FP64", "shape": list(rows.shape), "data": rows.ravel().tolist()}
+            for name, rows in (("logits", logits), ("embedding", embedding))
+        ]
+        remote = connect(serve(answering(respond({"outputs": outputs}))))
+        remote.expect(classes)
+        np.testing.assert_array_equal(infer(remote), logits)
+    for body in (b" " * 20_000_000, json.dumps({"outputs": [{"name": "a", "data": [0] * 10**5}]}).encode()):
+        remote = connect(serve(answering(respond(body))))
+        remote.expect(3)
+        with pytest.raises(
+            InvalidReply, match=r"larger than \d+ bytes, more than an answer can need|more than \d+ values"
+        ):
+            infer(remote)
+
+
+def test_an_error_page_is_cut_off(connect: Any, serve: Any, answering: Any, respond: Any) -> None:
+    """Its first line is quoted, or where it redirects to."""
+    for page, headers, said in (
+        (b"x" * 300 + b"\n" * 20_000_000, {}, f"HTTP 500: {'x' * 200}$"),
+        (b"\n" * 20_000_000, {}, "HTTP 500: no explanation$"),
+        (gzip.compress(b"no"), {"Content_Encoding": "gzip"}, "HTTP 500: no explanation that is not compressed$"),
+    ):
+        with pytest.raises(RemoteRefusal, match=said):
+            infer(connect(serve(answering(respond(page, "500 Oops", **headers)))))
+    moved = respond(b"moved", "302 Found", Location="https://portal.example/login?key=s3cret")
+    with pytest.raises(RemoteRefusal, match=r"HTTP 302: redirects to https://portal.example/login$"):
+        infer(connect(serve(answering(moved))))
+    with pytest.raises(InvalidReply, match="expected JSON, got an HTML page, perhaps of a proxy or a login"):
+        infer(connect(serve(answering(respond(b"<html>")))))

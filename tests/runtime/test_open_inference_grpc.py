@@ -3,7 +3,6 @@
 The server here uses the message classes that KServe publishes, not those of edgecascade.
 """
 
-import importlib.util
 import socket
 import subprocess
 import sys
@@ -12,13 +11,25 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
 import numpy as np
 import pytest
+from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message_factory import GetMessageClass
 
-from edgecascade.runtime import ArgumentError, Cascade, Deadline, Reason, RemoteError, RemoteUnreachable
+from edgecascade.runtime import (
+    ArgumentError,
+    Cascade,
+    Deadline,
+    InvalidReply,
+    Reason,
+    RemoteError,
+    RemoteUnreachable,
+    UnsendableInput,
+)
 from edgecascade.runtime.remotes.open_inference_grpc import OpenInferenceGrpc, make_messages
 
 X = np.array([[1, 2, 3], [4, 5, 6]], np.float32)
@@ -26,17 +37,11 @@ LOGITS = np.array([[0, 0, 4], [1, 0, 0]], np.float32)
 
 
 def published() -> Any:
-    """Return KServe's generated module without importing KServe, which is slow and parses the command line."""
-    found = importlib.util.find_spec("kserve")
-    assert found is not None
-    assert found.origin is not None
-    path = Path(found.origin).parent / "protocol" / "grpc" / "grpc_predict_v2_pb2.py"
-    spec = importlib.util.spec_from_file_location("published", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    """Return the messages that KServe 0.21 publishes, from the description in its generated module."""
+    pool = DescriptorPool()
+    pool.AddSerializedFile((Path(__file__).parent / "data" / "grpc_predict_v2.binpb").read_bytes())
+    file = pool.FindFileByName("grpc_predict_v2.proto")
+    return SimpleNamespace(**{name: GetMessageClass(one) for name, one in file.message_types_by_name.items()})
 
 
 PUBLISHED = published()
@@ -182,6 +187,8 @@ def test_tensors_are_sent_as_bytes(start: Any, connect: Any) -> None:
         np.testing.assert_array_equal(infer(remote), LOGITS)
     asked, first, second = server.requests
     assert (asked.name, asked.version) == ("m", "3")
+    assert (first.id, second.id) == (f"{first.id.partition('-')[0]}-0", f"{first.id.partition('-')[0]}-1")
+    second.id = first.id
     assert first == second
     assert (first.model_name, first.model_version) == ("m", "3")
     assert [(i.name, i.datatype, list(i.shape)) for i in first.inputs] == [("z", "FP32", [2, 3])]
@@ -462,3 +469,81 @@ def test_without_the_extra_the_missing_module_is_named(file: Path) -> None:
     )
     ran = subprocess.run([sys.executable, "-c", code, str(file)], capture_output=True, text=True, check=True)
     assert "grpc" in ran.stdout
+
+
+# --- what the server declares, and what it replies
+
+
+@pytest.mark.parametrize(("datatype", "dtype"), [("FP16", "float16"), ("FP64", "float64"), ("INT64", "int64")])
+def test_inputs_are_sent_in_the_declared_type(start: Any, connect: Any, datatype: str, dtype: str) -> None:
+    """The values stay the same; those that the type cannot hold are refused."""
+    server = start(raw(("logits", "FP32", LOGITS)), described([("z", datatype, [-1, 3])], []))
+    infer(connect(server))
+    assert server.requests[-1].inputs[0].datatype == datatype
+    assert server.requests[-1].raw_input_contents[0] == X.astype(dtype).tobytes()
+    if datatype == "INT64":
+        with pytest.raises(UnsendableInput, match=r"'z' is INT64, which cannot hold 1.5 of float32"):
+            infer(connect(server), X + 0.5)
+
+
+def test_an_input_that_is_not_declared_can_be_named(start: Any, connect: Any) -> None:
+    """A server need not describe the model then."""
+    server = start(raw(("logits", "FP32", LOGITS)), described([], []))
+    np.testing.assert_array_equal(infer(connect(server, input="z")), LOGITS)
+    with pytest.raises(UnsendableInput, match="expected a model with one input, got 0"):
+        infer(connect(server))
+
+
+def test_a_signature_that_a_reply_contradicts_is_asked_again(start: Any, connect: Any) -> None:
+    """The request is repeated with the new one."""
+    metadata = described([("wrong", "FP32", [-1, 3])], [])
+
+    def answer(request: Any, context: Any) -> Any:
+        if request.inputs[0].name != "z":
+            metadata.CopyFrom(USUAL)
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "no such input")
+        return raw(("logits", "FP32", LOGITS))
+
+    remote = connect(start(answer, metadata))
+    for _ in range(2):
+        np.testing.assert_array_equal(infer(remote), LOGITS)
+
+
+@pytest.mark.parametrize(
+    ("about", "said"),
+    [
+        ({"model_name": "other"}, "expected a reply from the model 'm', got one from 'other'"),
+        ({"model_version": "2"}, "expected a reply from version '3', got one from '2'"),
+    ],
+)
+def test_a_reply_from_another_model_is_refused(start: Any, connect: Any, about: dict[str, str], said: str) -> None:
+    """So is one from another version, if the address names one."""
+    reply = raw(("logits", "FP32", LOGITS))
+    for name, value in about.items():
+        setattr(reply, name, value)
+    with pytest.raises(InvalidReply, match=said):
+        infer(connect(start(reply), "/versions/3"))
+
+
+def test_messages_are_bounded_by_what_the_scores_can_need(start: Any, connect: Any) -> None:
+    """Numbers of any type and an embedding beside them fit; larger messages, and those of countless parts, do not."""
+    fitting = raw(("logits", "FP64", LOGITS.astype(np.float64)), ("embedding", "FP64", np.zeros((2, 4096))))
+    for reply, said in (
+        (fitting, None),
+        (raw(("logits", "FP32", np.zeros((2, 200_000), np.float32))), "larger than .* bytes, more than an answer"),
+        (raw(("logits", "FP32", np.zeros((2, 3_000_000), np.float32))), "more than an answer can need"),
+        (b"\x2a\x00" * 1000, "not a valid message"),
+    ):
+        remote = connect(start(reply))
+        remote.expect(3)
+        if said:
+            with pytest.raises(InvalidReply, match=said):
+                infer(remote)
+        else:
+            np.testing.assert_array_equal(infer(remote), LOGITS)
+
+
+def test_a_query_is_refused() -> None:
+    """GRPC has none; its text, which may be secret, is not shown."""
+    with pytest.raises(ArgumentError, match=r"without a query for gRPC, got 'grpc://h/v2/models/m'$"):
+        OpenInferenceGrpc("grpc://h/v2/models/m?key=s3cret")

@@ -15,18 +15,26 @@ from edgecascade.runtime.litert import Resize
 from edgecascade.types.document import read_preprocessing
 
 side = st.integers(3, 60)
+FITS = ["stretch", "crop", "letterbox"]
 
 
-@settings(max_examples=60)
+@settings(max_examples=100)
 @given(
-    side, side, st.integers(1, 30), st.integers(1, 30), st.sampled_from(["linear", "cubic"]), st.booleans(), st.data()
+    side,
+    side,
+    st.integers(1, 30),
+    st.integers(1, 30),
+    st.sampled_from(["linear", "cubic"]),
+    st.sampled_from(FITS),
+    st.data(),
 )
 def test_it_equals_the_graph(
-    rows: int, columns: int, height: int, width: int, interpolation: str, crop: bool, data: st.DataObject
+    rows: int, columns: int, height: int, width: int, interpolation: str, fit: str, data: st.DataObject
 ) -> None:
-    """At any scale, aspect ratio and crop, they agree to a hundredth of a pixel value."""
-    edge = data.draw(st.integers(max(height, width), 40)) if crop else None
-    preprocessing = ImagePreprocessing(height, width, (0.0,) * 3, (1.0,) * 3, interpolation, edge)
+    """At any scale, aspect ratio, crop and letterbox, they agree to a hundredth of a pixel value."""
+    edge = data.draw(st.integers(max(height, width), 40)) if fit == "crop" else None
+    level = 114.0 if fit == "letterbox" else None
+    preprocessing = ImagePreprocessing(height, width, (0.0,) * 3, (1.0,) * 3, interpolation, edge, level)
     like = helper.make_model(
         helper.make_graph([], "like", [], []), opset_imports=[helper.make_opsetid("", 20)], ir_version=9
     )

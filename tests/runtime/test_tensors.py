@@ -87,7 +87,7 @@ def test_inputs_get_the_declared_shape(
     declared: list[int], given_shape: tuple[int, ...], sent: tuple[int, ...]
 ) -> None:
     """A last dimension of 1 is added where the model declares it; nothing else changes."""
-    (tensor,) = Signature({"x": declared}, None).tensors(np.zeros(given_shape, np.float32))
+    (tensor,) = Signature({"x": ("FP32", declared)}, None).tensors(np.zeros(given_shape, np.float32))
     assert (tensor.name, tensor.datatype, tensor.shape) == ("x", "FP32", sent)
 
 

@@ -8,14 +8,18 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
+import onnx.inliner
+import onnx.version_converter
+from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, NodeProto
 
-from edgecascade.types.errors import ExportError, first_line
+from edgecascade.runtime.engine import Declared, numpy_dtype, open_session
+from edgecascade.types.errors import ExportError, ParityError, first_line
 
 __all__ = [
     "Step",
-    "check_versions",
     "first_sides",
     "has_batch_scale",
     "keep",
@@ -26,29 +30,53 @@ __all__ = [
     "save_model",
     "set_first_sides",
     "tensor_names",
+    "with_versions",
     "write_whole",
 ]
 
 Step = tuple[str, list[str], str, dict[str, Any]]  # operator, inputs, output, attributes
+_OLDEST_OPSET, _OLDEST_IR = 13, 4  # that the head's operators and constants need
 _NEWEST_OPSET, _NEWEST_IR = 21, 10  # that ONNX Runtime 1.19 reads, the oldest supported
+_LARGEST = (1 << 31) - 1  # bytes of a protobuf
+_TOLERANCE = 1e-4  # of the largest output of a converted model
 _BATCH_SCALE = {"DynamicQuantizeLinear", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM"}
 
 
 def load_model(path: str | os.PathLike[str]) -> ModelProto:
-    """Read and check an ONNX file.
+    """Read and check an ONNX file, and convert it if it is of a version that the head or old runtimes do not allow.
 
     Raises:
-        ExportError: the file is missing, not an ONNX model, or of a version that old runtimes cannot read.
+        ExportError: the file is missing, not an ONNX model, larger than 2 GiB, or cannot be converted.
+        ParityError: the converted model gives other outputs.
     """
     if not Path(path).is_file():
         raise ExportError(f"{path}: no such file")
     try:
-        model = onnx.load(os.fspath(path))
-        onnx.checker.check_model(model)
-    except Exception as error:  # protobuf, the checker and external data each raise their own
+        model = onnx.load(os.fspath(path), load_external_data=False)
+        beside = {
+            entry.value for one in model.graph.initializer for entry in one.external_data if entry.key == "location"
+        }
+        total = Path(path).stat().st_size + sum(_size(Path(path).parent / name) for name in beside)
+        if total > _LARGEST:
+            raise ExportError(
+                f"{path}: expected at most 2 GiB with the weights, which is what one ONNX file can hold, got "
+                f"{total / (1 << 30):.1f} GiB; make it smaller with `edgecascade export --int8` or in half precision"
+            )
+        onnx.load_external_data_for_model(model, str(Path(path).parent))
+    except ExportError:
+        raise
+    except Exception as error:  # protobuf and external data each raise their own
         raise ExportError(f"{path}: not a valid ONNX model: {first_line(error)}") from error
-    check_versions(model, path, oldest=13)
+    model = with_versions(model, path)
+    try:
+        onnx.checker.check_model(model)
+    except Exception as error:  # the checker raises several kinds
+        raise ExportError(f"{path}: not a valid ONNX model: {first_line(error)}") from error
     return model
+
+
+def _size(file: Path) -> int:
+    return file.stat().st_size if file.is_file() else 0
 
 
 def save_model(model: ModelProto, path: str | os.PathLike[str]) -> None:
@@ -77,8 +105,11 @@ def opset(model: ModelProto) -> int:
     return max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=0)
 
 
-def check_versions(model: ModelProto, path: str | os.PathLike[str], oldest: int) -> None:
-    """Check that added operators and the oldest runtime allow a model's opset and IR version.
+def with_versions(model: ModelProto, path: str | os.PathLike[str], oldest: int = _OLDEST_OPSET) -> ModelProto:
+    """Return a model of versions that added operators and the oldest runtime allow: itself, or converted.
+
+    `onnx.version_converter` converts the operators. The result must give the outputs of the original for random
+    inputs, if this onnxruntime can run the original on such inputs.
 
     Args:
         model: the model.
@@ -86,16 +117,68 @@ def check_versions(model: ModelProto, path: str | os.PathLike[str], oldest: int)
         oldest: the oldest opset that has the operators to add.
 
     Raises:
-        ExportError: a version is out of range.
+        ExportError: it cannot be converted.
+        ParityError: the converted model gives other outputs.
     """
-    if not oldest <= opset(model) <= _NEWEST_OPSET:
-        raise ExportError(
-            f"{path}: its opset is {opset(model)}, expected {oldest} to {_NEWEST_OPSET}; export the model again"
-        )
-    if model.ir_version > _NEWEST_IR:
-        raise ExportError(
-            f"{path}: its IR version is {model.ir_version}, expected at most {_NEWEST_IR}; export the model again"
-        )
+    imported, ir = opset(model), model.ir_version
+    wanted = min(max(imported, oldest), _NEWEST_OPSET)
+    if imported == wanted and _OLDEST_IR <= ir <= _NEWEST_IR:
+        return model
+    copy = ModelProto()
+    copy.CopyFrom(model)
+    if not imported:  # a model that has operators of other domains only, such as trees
+        copy.opset_import.add(domain="", version=wanted)
+    if ir < _OLDEST_IR:  # in which every constant had to be an input too
+        own = own_inputs(copy)
+        keep(copy.graph.input, lambda one: one.name in own)
+    copy.ir_version = min(max(ir, _OLDEST_IR), _NEWEST_IR)
+    if imported not in (0, wanted):
+        try:
+            onnx.checker.check_model(copy)
+            if copy.functions:  # which the converter would drop
+                copy = onnx.inliner.inline_local_functions(copy, convert_version=True)
+            copy = onnx.version_converter.convert_version(copy, wanted)
+        except Exception as error:  # the converter raises whatever its adapters raise
+            reason = first_line(error).rpartition("failed: ")[2]
+            raise ExportError(
+                f"{path}: its opset is {imported}, which onnx cannot convert to {wanted} ({reason}); export it again "
+                f"with opset_version={wanted} (torch), target_opset={wanted} (skl2onnx, onnxmltools) or "
+                f"--opset {wanted} (optimum, tf2onnx)"
+            ) from error
+    _check_same(model, copy, path)
+    return copy
+
+
+def _check_same(before: ModelProto, after: ModelProto, path: str | os.PathLike[str]) -> None:
+    """Compare the outputs of two models for random inputs, if the first runs on them."""
+    rng = np.random.default_rng(0)
+    try:
+        session = open_session(before.SerializeToString())
+        feeds = {one.name: _noise(one, rng) for one in session.get_inputs()}
+        wanted = session.run(None, feeds)
+    except Exception:  # an old version, or inputs that the model does not take
+        return
+    got = open_session(after.SerializeToString()).run(None, feeds)
+    for declared, first, second in zip(session.get_outputs(), wanted, got, strict=True):
+        if not isinstance(first, np.ndarray):
+            continue
+        numbers = first.dtype.kind == "f"
+        scale = max(1.0, float(np.abs(first).max(initial=0, where=np.isfinite(first)))) if numbers else 0.0
+        same = np.allclose(first, second, 0, _TOLERANCE * scale, True) if numbers else np.array_equal(first, second)
+        if first.shape != second.shape or not same:
+            raise ParityError(
+                f"{path}: converted from opset {opset(before)} to {opset(after)}, it gives another {declared.name!r}; "
+                f"export it again with opset {opset(after)}"
+            )
+
+
+def _noise(declared: Declared, rng: np.random.Generator) -> NDArray[Any]:
+    """Return two random inputs as a model declares them; sides of any length are 32 long."""
+    batch, *others = declared.shape or [1]
+    shape = [batch if isinstance(batch, int) else 2, *(side if isinstance(side, int) else 32 for side in others)]
+    dtype = numpy_dtype(declared.type)
+    noise = rng.standard_normal(shape) if dtype.kind == "f" else rng.integers(0, 2, shape)
+    return noise.astype(dtype)
 
 
 def own_inputs(model: ModelProto) -> list[str]:

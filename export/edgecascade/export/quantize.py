@@ -19,7 +19,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, numpy_helper
 
-from edgecascade.export.graph import first_sides, set_first_sides
+from edgecascade.export.graph import first_sides, own_inputs, set_first_sides
 from edgecascade.export.logits import find_logits
 from edgecascade.runtime.saturation import LARGEST_PAIR, kernel_pairs, reduced_rows, unsafe_weights
 from edgecascade.types.errors import ExportError
@@ -43,13 +43,15 @@ def quantize_int8(body: ModelProto, inputs: NDArray[np.floating]) -> ModelProto:
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    if len(body.graph.input) != 1:
-        raise ExportError(f"body: expected one input to quantize for, got {len(body.graph.input)}")
+    names = own_inputs(body)
+    if len(names) != 1:
+        raise ExportError(f"body: expected one input to quantize for, got {len(names)}")
     finite = np.isfinite(inputs).reshape(len(inputs), -1).all(axis=1)
     if not finite.all():
         raise ExportError(f"inputs (--int8): expected finite numbers, got NaN or infinity in row {finite.argmin()}")
-    name = body.graph.input[0].name
-    batch = body.graph.input[0].type.tensor_type.shape.dim[0].dim_value or min(16, len(inputs))
+    (declared,) = (one for one in body.graph.input if one.name in names)
+    name, sides = declared.name, declared.type.tensor_type.shape.dim
+    batch = sides[0].dim_value or min(16, len(inputs))
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no types
         def __init__(self) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, ValueInfoProto
 
+from edgecascade.export.class_names import model_names
 from edgecascade.export.data import Inputs, batches, count, first
 from edgecascade.export.graph import has_batch_scale, load_model
 from edgecascade.export.logits import find_logits
@@ -16,10 +19,19 @@ from edgecascade.runtime.batch import rows, size
 from edgecascade.runtime.deadline import Deadline
 from edgecascade.runtime.engine import Engine, open_session, run_in_batches
 from edgecascade.runtime.model_inputs import ModelInputs, model_inputs
-from edgecascade.runtime.remotes.remote import connect
+from edgecascade.runtime.remotes.remote import Remote, connect, shown
 from edgecascade.types.errors import ExportError, RemoteError
 
-__all__ = ["Progress", "local_scores", "mixes_inputs", "read_scores", "remote_scores", "tensor_scores"]
+__all__ = [
+    "Progress",
+    "RemoteOutputs",
+    "ask_remote",
+    "local_scores",
+    "mixes_inputs",
+    "read_scores",
+    "remote_scores",
+    "tensor_scores",
+]
 
 _FEW = 8  # inputs that are run alone and together
 _SAME = 1e-4  # of the largest score: more than float32 differs between batches
@@ -114,27 +126,60 @@ def _opened(model: ModelProto, tensor: str, argument: str) -> tuple[Engine, Mode
     return session, model_inputs(session, argument)
 
 
+class RemoteOutputs(NamedTuple):
+    """What a remote gives for labelled inputs.
+
+    Attributes:
+        scores: floating [n, classes].
+        names: of its classes in the order of the scores; empty if it does not tell.
+    """
+
+    scores: NDArray[np.floating]
+    names: tuple[str, ...]
+
+
 def remote_scores(
-    remote: str, inputs: Inputs, *, threads: int = 1, progress: Progress | None = None
+    remote: str | Remote,
+    inputs: Inputs,
+    *,
+    threads: int = 1,
+    output: str | None = None,
+    progress: Progress | None = None,
 ) -> NDArray[np.floating]:
-    """Return the scores [n, classes] of a remote.
+    """Return the scores [n, classes] of a remote, as `ask_remote` gets them."""
+    return ask_remote(remote, inputs, threads=threads, output=output, progress=progress).scores
+
+
+def ask_remote(
+    remote: str | Remote,
+    inputs: Inputs,
+    *,
+    threads: int = 1,
+    output: str | None = None,
+    progress: Progress | None = None,
+) -> RemoteOutputs:
+    """Return the scores [n, classes] of a remote, and the names of its classes if it tells them.
 
     Args:
-        remote: an address, an ONNX file, or saved logits (.npy).
+        remote: an address, an ONNX file, saved logits (.npy), or a `Remote`, which is closed afterwards.
         inputs: [n, ...].
         threads: of an ONNX file's engine.
+        output: the output of an address or a file that holds the logits, if it is not evident.
         progress: called with the number of inputs just done.
 
     Raises:
         ExportError: the remote failed on an input, or the saved logits are not one row per input.
     """
-    if remote.endswith(".npy"):
+    if isinstance(remote, str) and remote.endswith(".npy"):
+        if output is not None:
+            raise ExportError(f"output: expected with an address or an ONNX file, got saved logits, {remote}")
         saved = read_scores(remote)
         if saved.ndim != 2 or len(saved) != count(inputs):
             raise ExportError(f"{remote}: expected logits [{count(inputs)}, classes], got {list(saved.shape)}")
-        return saved
-    connection = connect(remote, threads=threads)
+        return RemoteOutputs(saved, ())
+    connection = connect(remote, threads=threads, output=output)
     assert connection is not None
+    name = shown(remote) if isinstance(remote, str) else "remote"
     parts = []
     try:
         for batch in batches(inputs, 32):
@@ -142,10 +187,13 @@ def remote_scores(
             if progress:
                 progress(size(batch))
     except (RemoteError, TimeoutError) as error:
-        raise ExportError(f"{remote}: it failed after {sum(map(len, parts))} inputs: {error}") from error
+        raise ExportError(f"{name}: it failed after {sum(map(len, parts))} inputs: {error}") from error
     finally:
         connection.close()
-    return np.concatenate(parts)
+    scores = np.concatenate(parts)
+    if not isinstance(remote, str) or "://" in remote or scores.ndim != 2:
+        return RemoteOutputs(scores, tuple(getattr(connection, "class_names", ())))
+    return RemoteOutputs(scores, model_names(onnx.load(remote, load_external_data=False), remote, scores.shape[1]))
 
 
 def read_scores(path: str | os.PathLike[str]) -> NDArray[np.floating]:

@@ -29,6 +29,8 @@ from edgecascade.types.errors import CircuitOpen, InvalidReply, RemoteUnreachabl
 from edgecascade.types.policy import Policy
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from edgecascade.runtime.budget import Budget
     from edgecascade.runtime.metrics.event_log import EventLog
     from edgecascade.runtime.outbox import Outbox
@@ -44,6 +46,7 @@ _EXTRA = 0.003  # seconds that a request outlives its deadline: if all callers w
 _IDLE = 10.0  # seconds after which a worker without work ends
 _MOST_BYTES = 16 << 20  # of the inputs in one request, unless it has a single one
 _CLOSING = 1.0  # seconds
+_ROUNDED = 1e-6  # of a probability, below 0
 _MOST_LOGS = 10_000  # events that wait to be logged; refunds are not bounded, but by the budget
 
 
@@ -164,7 +167,7 @@ class Dispatcher:
 
     Args:
         remote: the remote, or None.
-        classes: number of columns that the remote's scores must have.
+        labels: names of the classes, of which the remote's scores must have one column each.
         policy: returns the policy in force, which defines how to read the scores.
         budget: limit on forwards.
         egress: whether an input, as it would be sent, may leave the device; if it raises, the input stays.
@@ -179,7 +182,7 @@ class Dispatcher:
         self,
         remote: Remote | None,
         *,
-        classes: int,
+        labels: Sequence[str],
         policy: Callable[[], Policy],
         budget: Budget | None = None,
         egress: Callable[[Any], bool] | None = None,
@@ -190,7 +193,7 @@ class Dispatcher:
         waiting: int = 1024,
     ) -> None:
         self.remote, self.budget, self.outbox, self.watch = remote, budget, outbox, watch
-        self._classes, self._policy, self._egress = classes, policy, egress
+        self._classes, self._labels, self._policy, self._egress = len(labels), tuple(labels), policy, egress
         self._in_flight, self._most = in_flight, waiting
         self._request_inputs = int(getattr(remote, "request_inputs", request_inputs))
         self._lock = allocate_lock()
@@ -201,6 +204,9 @@ class Dispatcher:
         if remote is not None:  # a cascade without a remote does not import these
             from threading import Condition
 
+            from edgecascade.runtime.remotes.remote import expect
+
+            expect(remote, self._classes)
             self._room, self._work_came = Condition(self._lock), Condition(self._lock)
 
     @property
@@ -391,11 +397,15 @@ class Dispatcher:
             return [_failure(error)] * len(group)
 
     def _predictions(self, scores: Scores, n: int) -> list[Prediction | Failure]:
-        """Return a prediction for each input; a row that is not finite fails, and the other rows do not."""
+        """Return a prediction for each input; a row that is no answer fails, and the other rows do not."""
         from edgecascade.runtime.remotes.remote import RemoteLabels
 
         policy = self._policy()
         calibration = policy.calibrate_remote
+        if names := getattr(self.remote, "class_names", ()):
+            from edgecascade.types.class_names import columns_for
+
+            calibration = calibration._replace(columns=columns_for(self._labels, names, calibration.columns))
         if isinstance(scores, RemoteLabels):
             scores, calibration = scores.probabilities(self._classes), calibration._replace(probabilities=True)
         scores = np.asarray(scores)
@@ -403,14 +413,14 @@ class Dispatcher:
             raise InvalidReply(
                 f"remote: expected numbers [{n}, {self._classes}], got {scores.dtype} {list(scores.shape)}"
             )
-        finite = np.isfinite(scores)
-        probabilities = calibration(scores if finite.all() else np.where(finite, scores, 0))
+        usable, failure = _usable(scores, calibration.probabilities)
+        probabilities = calibration(scores if usable.all() else np.where(usable[:, None], scores, 1))
         labels = labels_of(probabilities, policy.costs)
         confidences = calibration.confidence(probabilities, labels)
         return [
-            Prediction(label, confidence, row) if good else _NOT_FINITE
+            Prediction(label, confidence, row) if good else failure
             for label, confidence, row, good in zip(
-                labels.tolist(), confidences.tolist(), probabilities, np.asarray(finite.all(axis=1)), strict=True
+                labels.tolist(), confidences.tolist(), probabilities, usable, strict=True
             )
         ]
 
@@ -496,7 +506,18 @@ class Dispatcher:
         return EventLog()
 
 
-_NOT_FINITE = Failure(Reason.REMOTE_ERROR, "remote: expected finite scores, got NaN or infinity", about_input=True)
+def _usable(scores: NDArray[Any], probabilities: bool) -> tuple[NDArray[np.bool_], Failure]:
+    """Return which rows of scores [n, classes] are answers, bool [n], and the failure of the others.
+
+    As in calibration, a logit may be -inf, which masks its class, but not all of a row.
+    """
+    most = scores.max(axis=1)  # NaN if any is
+    if probabilities:
+        wrong = "positive probabilities, got only zeros, or numbers below 0, or NaN"
+        usable = (most > 0) & np.isfinite(most) & (scores.min(axis=1) >= -_ROUNDED)
+    else:
+        wrong, usable = "finite scores, got NaN or infinity", np.isfinite(most)
+    return usable, Failure(Reason.REMOTE_ERROR, f"remote: expected {wrong}", about_input=True)
 
 
 def _failure(error: BaseException) -> Failure:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from edgecascade.runtime.engine import Declared, read_document
 from edgecascade.types.document import PREPROCESSING_KEY, ImagePreprocessing, read_preprocessing
 from edgecascade.types.errors import ModelFileError, first_line
+from edgecascade.types.extras import naming_extras
 
 __all__ = ["LiteSession", "Resize"]
 
@@ -124,7 +125,8 @@ def _read_properties(path: str) -> dict[str, str]:
 
 def _interpreter_class() -> Any:
     try:
-        from ai_edge_litert.interpreter import Interpreter
+        with naming_extras():
+            from ai_edge_litert.interpreter import Interpreter
     except ModuleNotFoundError as missing:
         try:
             from tflite_runtime.interpreter import Interpreter
@@ -135,24 +137,34 @@ def _interpreter_class() -> Any:
 
 @dataclass(frozen=True)
 class Resize:
-    """Resize images as the preprocessing in an ONNX file does: antialiased, with a crop of the centre, in float32.
+    """Resize images as the preprocessing in an ONNX file does: antialiased, with crop or letterbox, in float32.
 
     Attributes:
-        to: the size, interpolation and crop.
+        to: the size, interpolation, and crop or letterbox.
     """
 
     to: ImagePreprocessing
 
     def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return float32 [height, width, channels] of uint8 [any, any, channels]."""
-        rows, columns = image.shape[:2]
+        to, sides = self.to, image.shape[:2]
+        size = (to.height, to.width)
+        if to.letterbox is not None:
+            scale = min(np.float32(wanted) / np.float32(side) for wanted, side in zip(size, sides, strict=True))
+            height, width = (max(1, int(scale * np.float32(side) + np.float32(0.5))) for side in sides)
+            size = (height, width)
         down, across = (
-            _weights(side, wanted, min(rows, columns), self.to.shortest_edge, self.to.interpolation)
-            for side, wanted in ((rows, self.to.height), (columns, self.to.width))
+            _weights(side, wanted, min(sides), to.shortest_edge, to.interpolation)
+            for side, wanted in zip(sides, size, strict=True)
         )
         narrow = np.tensordot(down, image.astype(np.float32), axes=(1, 0))
         resized: NDArray[np.float32] = np.moveaxis(np.tensordot(narrow, across, axes=(1, 1)), 2, 1)
-        return resized
+        if to.letterbox is None:
+            return resized
+        framed = np.full((to.height, to.width, image.shape[2]), to.letterbox, np.float32)
+        top, left = (to.height - height) // 2, (to.width - width) // 2
+        framed[top : top + height, left : left + width] = resized
+        return framed
 
 
 @lru_cache(maxsize=_SIZES)

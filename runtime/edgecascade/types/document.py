@@ -56,21 +56,31 @@ MOVED_KEY = f"{KEY}.moved"  # names in the body that were changed to make room f
 PREPROCESSING_KEY = f"{KEY}.preprocessing"  # what happens to an input before the body
 _LARGEST = 1 << 24  # characters: far above any real document, far below a device's memory
 _CONSIDERED_INTERVALS = ("offload_interval", "accuracy_interval")
+_ALTERNATIVES = {  # of an image's form, the usual one first
+    "channels": ("rgb", "bgr", "grey"),
+    "layout": ("NCHW", "NHWC"),
+    "dtype": ("float32", "float16", "uint8"),
+}
 _DAMAGE = (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError, OverflowError)
 
 
 @dataclass(frozen=True)
 class ImagePreprocessing:
-    """From uint8 RGB [batch, height, width, 3] of any size to what the body takes, float32 NCHW.
+    """From uint8 RGB [batch, height, width, 3] of any size to what the body takes.
 
     Attributes:
         height: rows that the body takes.
         width: columns that the body takes.
-        mean: subtracted from each channel, in pixel values 0 to 255.
+        mean: subtracted from each channel, in pixel values 0 to 255 and in the body's order of channels.
         std: divides each channel after that.
         interpolation: `linear` or `cubic`, with antialiasing, as Pillow resizes.
         shortest_edge: the shorter side is resized to it, and the centre of height x width is cropped; None resizes to
             height x width and ignores the aspect ratio.
+        letterbox: the image is resized to fit into height x width with its aspect ratio, and this pixel value, 0 to
+            255, fills the borders on both sides; None adds no borders.
+        channels: `rgb`, `bgr`, or `grey`: one channel, the luma 0.299 R + 0.587 G + 0.114 B.
+        layout: `NCHW` or `NHWC`.
+        dtype: `float32`, `float16`, or `uint8`: pixel values as they are, rounded after resizing.
 
     Raises:
         ArgumentError: a value is invalid.
@@ -82,6 +92,10 @@ class ImagePreprocessing:
     std: tuple[float, float, float]
     interpolation: str = "linear"
     shortest_edge: int | None = None
+    letterbox: float | None = None
+    channels: str = "rgb"
+    layout: str = "NCHW"
+    dtype: str = "float32"
 
     def __post_init__(self) -> None:
         if min(self.height, self.width) < 1:
@@ -97,6 +111,18 @@ class ImagePreprocessing:
             raise ArgumentError(f"mean: expected finite numbers, got {self.mean}")
         if 0.0 in self.std or not all(map(math.isfinite, self.std)):
             raise ArgumentError(f"std: expected finite numbers other than 0, got {self.std}")
+        if self.letterbox is not None and (self.shortest_edge is not None or not 0 <= self.letterbox <= 255):
+            raise ArgumentError(
+                f"letterbox: expected a pixel value from 0 to 255 and no shortest_edge, got {self.letterbox} and "
+                f"{self.shortest_edge}"
+            )
+        for name, allowed in _ALTERNATIVES.items():
+            if getattr(self, name) not in allowed:
+                raise ArgumentError(f"{name}: expected {', '.join(allowed)}, got {getattr(self, name)!r}")
+        if self.channels == "grey" and (len(set(self.mean)) > 1 or len(set(self.std)) > 1):
+            raise ArgumentError(f"mean, std: expected equal numbers for the one channel, got {self.mean}, {self.std}")
+        if self.dtype == "uint8" and (any(self.mean) or set(self.std) != {1.0}):
+            raise ArgumentError(f"mean, std: expected 0 and 1 with uint8, got {self.mean} and {self.std}")
 
 
 @dataclass(frozen=True)
@@ -332,6 +358,7 @@ class CascadeDocument:
         effective_n: number of equally weighted inputs that the weighted calibration inputs are worth; None where all
             counted alike.
         remote_floor: the number that smaller probabilities of the remote are raised to before the logarithm.
+        remote_columns: the column of the remote's scores for each class; None if they are in the order of the labels.
     """
 
     written_by: str
@@ -347,13 +374,18 @@ class CascadeDocument:
     groups: GroupedAccuracy | None = None
     effective_n: float | None = None
     remote_floor: float = SMALLEST
+    remote_columns: tuple[int, ...] | None = None
 
     @property
     def calibrate_remote(self) -> RemoteCalibration:
         """How to read the remote's scores."""
         remote = self.remote
         return RemoteCalibration(
-            remote.temperature, self.remote_scores == "probabilities", remote.confidence_map, self.remote_floor
+            remote.temperature,
+            self.remote_scores == "probabilities",
+            remote.confidence_map,
+            self.remote_floor,
+            self.remote_columns,
         )
 
     def device_policy(self) -> Policy:
@@ -377,7 +409,7 @@ class CascadeDocument:
             "labels": list(self.labels),
             "preprocessing": None if self.preprocessing is None else preprocessing_dict(self.preprocessing),
             "calibration": calibration_dict(self.calibration),
-            "remote": remote_dict(self.remote, self.remote_scores, self.remote_floor),
+            "remote": remote_dict(self.remote, self.remote_scores, self.remote_floor, self.remote_columns),
             "policy": policy_dict(self.policy),
             "operating_curve": [point_dict(point) for point in self.operating_curve],
             "certificate": None if self.certificate is None else certificate_dict(self.certificate),
@@ -437,9 +469,12 @@ def calibration_dict(calibration: Calibration) -> dict[str, Any]:
     return {name: value for name, value in {**found, **(mapped or {})}.items() if value is not None}
 
 
-def remote_dict(calibration: Calibration, scores: str, floor: float) -> dict[str, Any]:
+def remote_dict(
+    calibration: Calibration, scores: str, floor: float, columns: Sequence[int] | None = None
+) -> dict[str, Any]:
     """Return how to read the remote's scores, as it is in JSON."""
-    return _without_default_floor({**calibration_dict(calibration), "scores": scores, "floor": floor})
+    order = {} if columns is None else {"columns": list(columns)}
+    return _without_default_floor({**calibration_dict(calibration), "scores": scores, "floor": floor, **order})
 
 
 def certificate_dict(certificate: Certificate) -> dict[str, Any]:
@@ -479,8 +514,10 @@ def confusion_rows(errors: Sequence[Confusion]) -> Iterator[tuple[str, str]]:
 
 def preprocessing_dict(preprocessing: Preprocessing) -> dict[str, Any]:
     """Return a preprocessing as it is in JSON."""
-    kind = {"kind": "text"} if isinstance(preprocessing, TextPreprocessing) else {}
-    return {**kind, **asdict(preprocessing)}
+    if isinstance(preprocessing, TextPreprocessing):
+        return {"kind": "text", **asdict(preprocessing)}
+    usual = {"letterbox": None, **{name: allowed[0] for name, allowed in _ALTERNATIVES.items()}}
+    return {name: value for name, value in asdict(preprocessing).items() if name not in usual or value != usual[name]}
 
 
 def read_preprocessing(text: str | None, where: str) -> Preprocessing | None:
@@ -501,6 +538,11 @@ def _document(found: Mapping[str, Any]) -> CascadeDocument:
     labels, policy, scores = _strings(found["labels"]), _policy(found["policy"]), found["remote"]["scores"]
     if scores not in ("logits", "probabilities"):
         raise ArgumentError(f"remote scores: expected logits or probabilities, got {scores!r}")
+    columns = found["remote"].get("columns")
+    if columns is not None:
+        columns = tuple(int(column) for column in columns)
+        if sorted(columns) != list(range(len(labels))):
+            raise ArgumentError(f"remote columns: expected each of 0 to {len(labels) - 1} once, got {columns}")
     if policy.costs is not None and policy.costs.classes != len(labels):
         raise ArgumentError(f"costs: expected those of {len(labels)} classes, got {policy.costs.classes}")
     curve = tuple(_point(one) for one in found["operating_curve"])
@@ -524,6 +566,7 @@ def _document(found: Mapping[str, Any]) -> CascadeDocument:
         groups=groups,
         effective_n=None if found.get("effective_n") is None else float(found["effective_n"]),
         remote_floor=float(found["remote"].get("floor", SMALLEST)),
+        remote_columns=columns,
     )
 
 
@@ -559,6 +602,8 @@ def _preprocessing(found: Mapping[str, Any] | None) -> Preprocessing | None:
         std=_three(found["std"]),
         interpolation=str(found["interpolation"]),
         shortest_edge=None if found.get("shortest_edge") is None else int(found["shortest_edge"]),
+        letterbox=None if found.get("letterbox") is None else float(found["letterbox"]),
+        **{name: str(found[name]) for name in _ALTERNATIVES if name in found},
     )
 
 

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize_scalar
+from scipy.special import stdtrit
 
 from edgecascade.calibration._checks import check_labelled_logits
 from edgecascade.calibration.intervals import accuracy_interval, loss_interval
@@ -41,6 +42,7 @@ _MAX_STEPS = 400
 _STRIDE = float(np.log(4.0))  # in ln(1 / T), of the search for a bounded T
 _LARGEST_SPREAD = 1e150  # its square is still a float64
 _NEWTON_STEPS = 8  # in a row, before a longer stride is tried, which may leave a flat region
+_LEAST_FREEDOM = 3.0  # of the t distribution
 _LONGEST_ARM = 50.0  # of ln T, which stays finite
 _Z = 1.959963984540054  # two-sided 95 % of a normal
 _PRECISION = 3e-5  # relative, of the last step but one: Newton's method squares the error
@@ -128,10 +130,13 @@ def temperature_interval(
 ) -> tuple[float, float]:
     """Return the 95 % interval of the T that unlimited inputs would have, given the one fitted to these.
 
-    It is symmetric on a log scale. The variance is the larger of two: that of the sandwich (White, Econometrica 50,
-    1982), which holds although no temperature makes the probabilities right, and that of a right model, which is
-    steadier with few errors. The influence of the most influential input counts once more, because an input like it
-    may be missing. Where every label is right, each smaller T is likelier, and the lower end is 0.
+    The variance of ln T is the larger of two: that of the sandwich (White, Econometrica 50, 1982), which holds although
+    no temperature makes the probabilities right, and that of a right model, which is steadier with few errors. The
+    influence of the most influential input counts once more, because an input like it may be missing. Where few inputs
+    matter, wrong labels for example, a sample with too few of them has both a lower T and a smaller variance. The upper
+    end therefore uses the t distribution, with one degree of freedom more than the number of equally influential inputs
+    that the variance is worth (after Satterthwaite, Biometrics Bulletin 2, 1946). Where every label is right, each
+    smaller T is likelier, and the lower end is 0.
 
     Args:
         logits: [n, classes], floating.
@@ -147,9 +152,13 @@ def temperature_interval(
     squares = (share * slope) ** 2
     variance = max(float(squares.sum()), float(share**2 @ curvature)) + float(squares.max())
     information = float(share @ curvature)
-    half = min(_LONGEST_ARM, _Z * float(np.sqrt(variance)) * temperature / information) if information else _LONGEST_ARM
-    low = temperature * float(np.exp(-half)) if (slope > 0).any() else 0.0
-    return low, temperature * float(np.exp(half))
+    error = float(np.sqrt(variance)) * temperature / information if information else np.inf
+    relative = squares / (squares.max() or 1.0)
+    alike = float(relative.sum() ** 2 / max(1.0, np.sum(relative**2)))
+    freedom = max(_LEAST_FREEDOM, 1 + alike)
+    below, above = (min(_LONGEST_ARM, quantile * error) for quantile in (_Z, float(stdtrit(freedom, 0.975))))
+    low = temperature * float(np.exp(-below)) if (slope > 0).any() else 0.0
+    return low, temperature * float(np.exp(above))
 
 
 def calibrate_temperature(

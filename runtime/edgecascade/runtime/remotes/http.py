@@ -6,19 +6,21 @@ together end by it. A timeout for each read alone would never be exceeded by a s
 
 from __future__ import annotations
 
+import base64
 import select
 import socket
 import ssl
 from collections.abc import Mapping, Sequence
 from threading import Lock
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
+from urllib.parse import unquote, urlsplit
 
 from edgecascade.runtime.deadline import Deadline
-from edgecascade.runtime.remotes.http_response import Response, ResponseReader
-from edgecascade.runtime.remotes.remote import Traffic
-from edgecascade.types.errors import RemoteError, RemoteUnreachable
+from edgecascade.runtime.remotes.http_response import LARGEST_RESPONSE, Response, ResponseReader
+from edgecascade.runtime.remotes.remote import Traffic, shown
+from edgecascade.types.errors import ArgumentError, RemoteError, RemoteUnreachable, UnsendableInput
 
-__all__ = ["Body", "HttpClient", "Response"]
+__all__ = ["Body", "HttpClient", "Proxy", "Response"]
 
 _PIECE = 64 << 10  # bytes to send at once, or to ask for
 _CUT = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)  # failures of the connection, not of TLS
@@ -33,10 +35,18 @@ class HttpClient:
         host: name or address.
         port: TCP port.
         context: TLS settings; None speaks plain HTTP.
+        proxy: `http://[user:password@]host[:port]`, a proxy through which to connect; TLS passes through it. The
+            environment is not asked for one.
+
+    Raises:
+        ArgumentError: the address of the proxy has another form.
     """
 
-    def __init__(self, host: str, port: int, context: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, host: str, port: int, context: ssl.SSLContext | None = None, *, proxy: str | None = None
+    ) -> None:
         self._host, self._port, self._context = host, port, context
+        self._proxy = None if proxy is None else Proxy.at(proxy)
         self._idle: list[_Connection] = []
         self._lock = Lock()
         self._closed = False
@@ -48,8 +58,19 @@ class HttpClient:
         with self._lock:
             return self._traffic
 
-    def request(self, method: str, path: str, body: Body, headers: Mapping[str, str], deadline: Deadline) -> Response:
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: Body,
+        headers: Mapping[str, str],
+        deadline: Deadline,
+        *,
+        largest: int = LARGEST_RESPONSE,
+    ) -> Response:
         """Send a request and return its response.
+
+        A response in gzip is read if the headers have `Accept-Encoding: gzip`; by default no coding is accepted.
 
         Args:
             method: such as `POST`.
@@ -57,16 +78,18 @@ class HttpClient:
             body: bytes, whole or in parts, or None.
             headers: all but `Host` and `Content-Length`.
             deadline: when the exchange ends.
+            largest: the most bytes in the response's body.
 
         Raises:
             TimeoutError: the deadline passed.
             RemoteUnreachable: no connection could be made; not worth a retry if a certificate is the cause.
             RemoteError: the connection broke, or the reply is not HTTP.
         """
+        asked = _Request(method, path, body, headers, deadline, largest)
         idle = self._take()
         if idle is not None:
             try:
-                return self._exchange(idle, method, path, body, headers, deadline)
+                return self._exchange(idle, asked)
             except TimeoutError:
                 raise
             except OSError as error:
@@ -75,7 +98,7 @@ class HttpClient:
                 # the server had closed the idle connection: it never saw the request
         fresh = self._connect(deadline)
         try:
-            return self._exchange(fresh, method, path, body, headers, deadline)
+            return self._exchange(fresh, asked)
         except TimeoutError:
             raise
         except OSError as error:
@@ -101,7 +124,7 @@ class HttpClient:
 
     def _connect(self, deadline: Deadline) -> _Connection:
         try:
-            return _Connection(self._host, self._port, self._context, deadline)
+            return _Connection(self._host, self._port, self._context, self._proxy, deadline)
         except TimeoutError:
             raise
         except ssl.SSLCertVerificationError as error:
@@ -109,22 +132,15 @@ class HttpClient:
             raise RemoteUnreachable(f"cannot trust {self._host}:{self._port}: {why}", retry=False) from error
         except (OSError, UnicodeError) as error:  # the latter for an invalid host name
             worth = not isinstance(error, ssl.SSLError) or isinstance(error, _CUT)
+            by = "" if self._proxy is None else f" by the proxy {self._proxy.host}:{self._proxy.port}"
             raise RemoteUnreachable(
-                f"cannot connect to {self._host}:{self._port}: {_cause(error)}", retry=worth
+                f"cannot connect to {self._host}:{self._port}{by}: {_cause(error)}", retry=worth
             ) from error
 
-    def _exchange(
-        self,
-        connection: _Connection,
-        method: str,
-        path: str,
-        body: Body,
-        headers: Mapping[str, str],
-        deadline: Deadline,
-    ) -> Response:
+    def _exchange(self, connection: _Connection, asked: _Request) -> Response:
         sent, received, reusable = connection.sent, connection.received, False
         try:
-            response = connection.exchange(method, path, body, headers, deadline)
+            response = connection.exchange(asked)
             reusable = connection.reusable
             return response
         finally:
@@ -146,6 +162,49 @@ class HttpClient:
         return RemoteError(f"the connection broke: {_cause(error)}", retry=True)
 
 
+class Proxy(NamedTuple):
+    """An HTTP proxy.
+
+    Attributes:
+        host: name or address.
+        port: TCP port.
+        authorization: the value of `Proxy-Authorization`, or empty.
+    """
+
+    host: str
+    port: int
+    authorization: str
+
+    @classmethod
+    def at(cls, address: str) -> Proxy:
+        """Return the proxy at `http://[user:password@]host[:port]`; the default port is 80.
+
+        Raises:
+            ArgumentError: the address has another form.
+        """
+        try:
+            parts = urlsplit(address)
+            host, port = parts.hostname, parts.port
+        except ValueError:
+            host = None
+        if not host or parts.scheme != "http" or parts.path.strip("/") or parts.query:
+            raise ArgumentError(f"proxy: expected http://[user:password@]host[:port], got {shown(address)!r}")
+        authorization = ""
+        if parts.username is not None:
+            user = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+            authorization = f"Basic {base64.b64encode(user.encode()).decode()}"
+        return cls(host, port or 80, authorization)
+
+
+class _Request(NamedTuple):
+    method: str
+    path: str
+    body: Body
+    headers: Mapping[str, str]
+    deadline: Deadline
+    largest: int  # bytes of the response's body
+
+
 class _Connection:
     """An open connection.
 
@@ -159,15 +218,20 @@ class _Connection:
         OSError: the connection cannot be opened.
     """
 
-    def __init__(self, host: str, port: int, context: ssl.SSLContext | None, deadline: Deadline) -> None:
+    def __init__(
+        self, host: str, port: int, context: ssl.SSLContext | None, proxy: Proxy | None, deadline: Deadline
+    ) -> None:
         self.sent = self.received = 0
         self._reader = ResponseReader(self._receive)
         self._deadline = deadline
         bracketed = f"[{host}]" if ":" in host else host
         self._host = bracketed if port == (443 if context else 80) else f"{bracketed}:{port}"
-        self._socket = socket.create_connection((host, port), _seconds_left(deadline))
+        self._relay = proxy if context is None else None  # a proxy that reads the requests
+        self._socket = socket.create_connection(proxy[:2] if proxy else (host, port), _seconds_left(deadline))
         try:
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if proxy and context is not None:
+                self._tunnel(f"{bracketed}:{port}", proxy)
             if context is not None:
                 self._socket.settimeout(_seconds_left(deadline))
                 self._socket = context.wrap_socket(self._socket, server_hostname=host)
@@ -193,7 +257,7 @@ class _Connection:
         poll.register(self._socket, select.POLLIN)
         return not poll.poll(0)
 
-    def exchange(self, method: str, path: str, body: Body, headers: Mapping[str, str], deadline: Deadline) -> Response:
+    def exchange(self, asked: _Request) -> Response:
         """Send a request, and return its response.
 
         Raises:
@@ -201,10 +265,11 @@ class _Connection:
             OSError: the connection broke.
             RemoteError: the request or the response is not HTTP, or the response is too large.
         """
+        body, deadline = asked.body, asked.deadline
         self._deadline = deadline
         parts = [body] if isinstance(body, bytes) else body or []
         size = sum(len(part) for part in parts)
-        head = self._head(method, path, headers, None if body is None else size)
+        head, gzip = self._head(asked, None if body is None else size)
         try:
             for part in [b"".join([head, *parts])] if size < _PIECE else [head, *parts]:
                 self._socket.settimeout(_seconds_left(deadline))
@@ -216,27 +281,47 @@ class _Connection:
             if self.received:  # an idle connection, which the server may close at any time
                 raise
             # Read what the server sent before it closed the connection: an early response, or a TLS alert.
-            response = self._reader.read()
+            response = self._reader.read(largest=asked.largest, gzip=gzip, deadline=deadline)
             self._reader.reusable = False
             return response
-        return self._reader.read()
+        return self._reader.read(largest=asked.largest, gzip=gzip, deadline=deadline)
 
     def close(self) -> None:
         """Close it."""
         self._socket.close()
 
-    def _head(self, method: str, path: str, headers: Mapping[str, str], size: int | None) -> bytes:
-        lines = [f"{method} {path} HTTP/1.1", f"Host: {self._host}"]
+    def _tunnel(self, place: str, proxy: Proxy) -> None:
+        """Ask a proxy to connect to a place and to pass bytes on."""
+        lines = [f"CONNECT {place} HTTP/1.1", f"Host: {place}"]
+        if proxy.authorization:
+            lines.append(f"Proxy-Authorization: {proxy.authorization}")
+        self._socket.settimeout(_seconds_left(self._deadline))
+        self._socket.sendall("".join(f"{line}\r\n" for line in [*lines, ""]).encode())
+        status = self._reader.read_status()
+        if not 200 <= status < 300:
+            raise ConnectionRefusedError(f"it replied with HTTP {status}")
+
+    def _head(self, asked: _Request, size: int | None) -> tuple[bytes, bool]:
+        """Return the first line and the headers, and whether they allow a response in gzip."""
+        place = f"http://{self._host}" if self._relay else ""
+        lines = [f"{asked.method} {place}{asked.path} HTTP/1.1", f"Host: {self._host}"]
+        if self._relay and self._relay.authorization:
+            lines.append(f"Proxy-Authorization: {self._relay.authorization}")
         if size is not None:
             lines.append(f"Content-Length: {size}")
-        lines += [f"{name}: {value}" for name, value in headers.items()]
+        accepted = next((value for name, value in asked.headers.items() if name.lower() == "accept-encoding"), None)
+        if accepted is None:  # without this header a server may use any coding
+            lines.append("Accept-Encoding: identity")
+        lines += [f"{name}: {value}" for name, value in asked.headers.items()]
         head = "\r\n".join(lines)
-        if " " in path or not head.count("\n") == head.count("\r") == len(lines) - 1:
-            raise RemoteError("remote: HTTP allows no space in the path, and no line break in the path or a header")
+        if " " in asked.path or not head.count("\n") == head.count("\r") == len(lines) - 1:
+            raise UnsendableInput("remote: HTTP allows no space in the path, and no line break in the path or a header")
         try:
-            return f"{head}\r\n\r\n".encode("latin-1")
+            return f"{head}\r\n\r\n".encode("latin-1"), "gzip" in (accepted or "").lower()
         except UnicodeEncodeError as error:
-            raise RemoteError(f"remote: HTTP does not allow {head[error.start]!r} in the path or a header") from error
+            raise UnsendableInput(
+                f"remote: HTTP does not allow {head[error.start]!r} in the path or a header"
+            ) from error
 
     def _receive(self) -> bytes:
         self._socket.settimeout(_seconds_left(self._deadline))

@@ -1,10 +1,13 @@
 """Read HTTP/1.1 responses from a stream within bounds (RFC 9112), decompress them, and interpret their status.
 
+A response may not be larger than the caller says, and no error page larger than 64 KiB: what exceeds that is cut off.
+
 `http.client` takes longer for the headers of a small reply than the rest of a forward takes.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import time
 import zlib
@@ -12,16 +15,32 @@ from calendar import timegm
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate
+from math import inf
+from typing import Any
 
+from edgecascade.runtime.bounded_json import Pace, read_json
+from edgecascade.runtime.deadline import Deadline
 from edgecascade.types.errors import InvalidReply, RemoteRefusal
 
-__all__ = ["LARGEST_RESPONSE", "Response", "ResponseReader", "decompress", "retry_after", "worth_a_retry"]
+__all__ = [
+    "LARGEST_RESPONSE",
+    "Response",
+    "ResponseReader",
+    "decompress",
+    "message_in",
+    "parse",
+    "retry_after",
+    "worth_a_retry",
+]
 
 LARGEST_RESPONSE = 64 << 20  # bytes
-_LARGEST_HEAD = 64 << 10  # bytes
+_LARGEST_HEAD = _LARGEST_PAGE = 64 << 10  # bytes
+_MOST_HEADERS = 256
+_MOST_INTERIM = 8  # responses before the final one
+_NO_DEADLINE = Deadline(inf)
 _STATUS = re.compile(rb"HTTP/1\.([01]) (\d{3})(?: .*)?")
 _SIZE = re.compile(rb"([0-9a-fA-F]{1,15})[ \t]*(;.*)?")
-_GZIP_OR_ZLIB, _BARE = 47, -15  # zlib's window bits also name the format
+_GZIP = 31  # zlib's window bits also name the format
 _PASSING = (429, 500, 502, 503, 504)
 # Messages of servers with status 500 for a request that they could not read; Triton, KServe and MLServer differ.
 _UNREADABLE = re.compile(
@@ -31,7 +50,7 @@ _UNREADABLE = re.compile(
 
 @dataclass(frozen=True)
 class Response:
-    """Status, headers by lower-case name, and the whole body, decompressed."""
+    """Status, headers by lower-case name, and the body: whole and decompressed if the status is 200."""
 
     status: int
     headers: Mapping[str, str]
@@ -44,15 +63,42 @@ class Response:
             RemoteRefusal: the status is not 200; its `retry` is whether a retry may succeed.
         """
         if self.status != 200:
-            lines = self.body.decode(errors="replace").strip().splitlines() or ["no explanation"]
-            said = lines[-1 if lines[0].startswith("Traceback") else 0][:200]  # MLServer may send a whole traceback
             raise RemoteRefusal(
-                f"remote: HTTP {self.status}: {said}",
+                f"remote: HTTP {self.status}: {self._explanation()}",
                 status=str(self.status),
                 retry=worth_a_retry(self.status, self.body),
                 retry_after=retry_after(self.headers),
             )
         return self.body
+
+    def json(self, *, values: int, deadline: Deadline) -> Any:
+        """Return the JSON of a successful response, in steps between which other threads run.
+
+        Args:
+            values: the most values in it.
+            deadline: when it is given up.
+
+        Raises:
+            RemoteRefusal: the status is not 200.
+            InvalidReply: the body is not JSON, or has more values.
+            TimeoutError: the deadline passed.
+        """
+        return parse(self.content(), values=values, pace=Pace(deadline))
+
+    def _explanation(self) -> str:
+        place = self.headers.get("location", "").partition("?")[0]  # a query may hold a secret
+        if 300 <= self.status < 400 and place:
+            return f"redirects to {place[:200]}"
+        if "content-encoding" in self.headers:
+            return "no explanation that is not compressed"
+        try:
+            explained = message_in(json.loads(self.body)) if len(self.body) <= 2048 else ""
+        except (ValueError, RecursionError):
+            explained = ""
+        lines = self.body[:1000].decode(errors="replace").strip().splitlines() or ["no explanation"]
+        if lines[0].startswith("Traceback"):  # MLServer may send a whole one
+            lines = self.body[-1000:].decode(errors="replace").strip().splitlines()[-1:]
+        return (explained or lines[0])[:200]
 
 
 class ResponseReader:
@@ -71,21 +117,46 @@ class ResponseReader:
         self._receive = receive
         self._buffer = bytearray()
 
-    def read(self) -> Response:
+    def read(
+        self, *, largest: int = LARGEST_RESPONSE, gzip: bool = False, deadline: Deadline = _NO_DEADLINE
+    ) -> Response:
         """Return the next response.
+
+        Args:
+            largest: the most bytes in the body, compressed or not.
+            gzip: whether the request allowed a body in gzip.
+            deadline: when a long body is given up.
 
         Raises:
             ConnectionResetError: the stream ended before it, or in the middle of it.
-            InvalidReply: it is not HTTP, or larger than `LARGEST_RESPONSE` bytes.
+            InvalidReply: it is not HTTP, its body is larger, or compressed although the request did not allow it.
+            TimeoutError: the deadline passed.
         """
         self.begun = self.reusable = False
         status, minor, headers = self._head()
-        while 100 <= status < 200:  # an interim response: the final one follows
+        for _ in range(_MOST_INTERIM):  # an interim response: the final one follows
+            if status >= 200:
+                break
             status, minor, headers = self._head()
-        body, delimited = self._body(status, headers)
+        if not 200 <= status < 600:
+            raise _not_http(f"its status is {status}")
+        body, delimited = self._body(status, headers, largest, Pace(deadline))
         keeps = "close" not in headers.get("connection", "keep-alive" if minor == b"1" else "close").lower()
         self.reusable = delimited and keeps and not self._buffer
-        return Response(status, headers, decompress(body, headers.get("content-encoding", "")))
+        if status == 200:
+            body = decompress(body, headers.get("content-encoding", ""), largest=largest, gzip=gzip)
+        return Response(status, headers, body)
+
+    def read_status(self) -> int:
+        """Return the status of a response without a body, such as that to CONNECT.
+
+        Raises:
+            ConnectionResetError: the stream ended.
+            InvalidReply: it is not HTTP.
+        """
+        status, _, _ = self._head()
+        self.begun = False
+        return status
 
     def _head(self) -> tuple[int, bytes, dict[str, str]]:
         while len(self._buffer) < 5:
@@ -96,6 +167,8 @@ class ResponseReader:
         match = _STATUS.fullmatch(first)
         if match is None:
             raise _not_http(f"it begins with {first[:40]!r}")
+        if len(lines) > _MOST_HEADERS:
+            raise _not_http(f"it has more than {_MOST_HEADERS} headers")
         headers: dict[str, str] = {}
         for line in lines:
             name, colon, value = line.decode("latin-1").partition(":")
@@ -105,27 +178,32 @@ class ResponseReader:
             headers[name] = f"{headers[name]}, {value}" if name in headers else value
         return int(match[2]), match[1], headers
 
-    def _body(self, status: int, headers: Mapping[str, str]) -> tuple[bytes, bool]:
-        """Return the body, and whether its end is marked without the end of the stream."""
+    def _body(self, status: int, headers: Mapping[str, str], largest: int, pace: Pace) -> tuple[bytes, bool]:
+        """Return the body, and whether its end is marked without the end of the stream. An error page may be cut."""
         coding, length = headers.get("transfer-encoding"), headers.get("content-length")
+        cut = status != 200
+        most = _LARGEST_PAGE if cut else largest
         if status in (204, 304):
             return b"", True
         if coding is not None:
             if coding.lower() != "chunked":
                 raise InvalidReply(f"remote: the response has an unknown transfer coding, {coding[:40]!r}")
-            return self._chunks(), True
+            return self._chunks(most, cut, pace)
         if length is not None:
             if not (length.isascii() and length.isdigit() and len(length) < 16):
                 raise _not_http(f"its Content-Length is {length[:40]!r}")
-            return self._take(int(length)), True
-        while data := self._receive():
+            size = int(length)
+            _bound(0 if cut else size, most)
+            return self._take(min(size, most)), size <= most
+        while len(self._buffer) <= most and (data := self._receive()):
             self._buffer += data
-            _bound(len(self._buffer))
-        return self._take(len(self._buffer)), False
+        _bound(0 if cut else len(self._buffer), most)
+        return self._take(min(len(self._buffer), most)), False
 
-    def _chunks(self) -> bytes:
+    def _chunks(self, most: int, cut: bool, pace: Pace) -> tuple[bytes, bool]:
         body = bytearray()
         while True:
+            pace.step()
             line = bytes(self._until(b"\r\n"))
             match = _SIZE.fullmatch(line)
             if match is None:
@@ -133,16 +211,18 @@ class ResponseReader:
             size = int(match[1], 16)
             if not size:
                 break
-            _bound(len(body) + size)
+            if cut and len(body) + size > most:
+                return bytes(body + self._take(most - len(body))), False
+            _bound(len(body) + size, most)
             body += self._take(size)
             if self._take(2) != b"\r\n":
                 raise _not_http("a chunk is longer than its size")
-        while self._until(b"\r\n"):  # trailers
-            pass
-        return bytes(body)
+        for _ in range(_MOST_HEADERS):
+            if not self._until(b"\r\n"):
+                return bytes(body), True
+        raise _not_http(f"it has more than {_MOST_HEADERS} trailers")
 
     def _take(self, size: int) -> bytes:
-        _bound(size)
         while len(self._buffer) < size:
             self._more(f"after {len(self._buffer)} of {size} bytes")
         taken = bytes(memoryview(self._buffer)[:size])
@@ -169,33 +249,59 @@ class ResponseReader:
         self._buffer += data
 
 
-def decompress(body: bytes, codings: str) -> bytes:
-    """Undo the codings of a body, listed as `Content-Encoding` does (RFC 9110, section 8.4.1).
+def decompress(body: bytes, coding: str, *, largest: int, gzip: bool) -> bytes:
+    """Return the content of a body whose `Content-Encoding` is empty, `identity` or, if it was asked for, `gzip`.
+
+    Args:
+        body: the bytes as they came.
+        coding: the value of that header.
+        largest: the most bytes of the content.
+        gzip: whether the request allowed gzip.
 
     Raises:
-        InvalidReply: the content is larger than `LARGEST_RESPONSE` bytes or damaged, or a coding is not gzip or
-            deflate.
+        InvalidReply: the content is larger or damaged, or the coding was not asked for.
     """
-    for coding in reversed(codings.lower().split(",")) if body else ():
-        if coding.strip() in ("gzip", "x-gzip", "deflate"):
-            body = _inflated(body)
-        elif coding.strip() not in ("", "identity"):
-            raise InvalidReply(f"remote: the response has an unknown content coding, {coding.strip()!r}")
-    return body
-
-
-def _inflated(body: bytes) -> bytes:
-    # By `deflate` HTTP means zlib's format, but some servers send bare deflate.
-    bare = body[:2] != b"\x1f\x8b" and (len(body) < 2 or body[0] & 15 != 8 or int.from_bytes(body[:2], "big") % 31)
-    inflater = zlib.decompressobj(_BARE if bare else _GZIP_OR_ZLIB)
+    coding = coding.strip().lower()
+    if coding in ("", "identity"):
+        return body
+    if not (gzip and coding in ("gzip", "x-gzip")):
+        raise InvalidReply(f"remote: the response is compressed ({coding[:40]!r}), which the request did not ask for")
+    inflater = zlib.decompressobj(_GZIP)
     try:
-        content = inflater.decompress(body, LARGEST_RESPONSE + 1)
+        content = inflater.decompress(body, largest + 1)
     except zlib.error as error:
         raise InvalidReply(f"remote: the compressed response is damaged: {error}") from error
-    _bound(len(content))
+    _bound(len(content), largest)
     if not inflater.eof or inflater.unused_data:
         raise InvalidReply("remote: the compressed response is damaged: it ends too early or too late")
     return content
+
+
+def parse(body: bytes, *, values: int, pace: Pace) -> Any:
+    """Return the JSON of a body of at most this many values.
+
+    Raises:
+        InvalidReply: it is not JSON, or has more values.
+        TimeoutError: the deadline passed.
+    """
+    try:
+        return read_json(body, values=values, pace=pace)
+    except ValueError as error:
+        page = "expected JSON, got an HTML page, perhaps of a proxy or a login"
+        found = page if body.lstrip()[:1] == b"<" else f"the response is not valid JSON: {error}"
+        raise InvalidReply(f"remote: {found}") from error
+
+
+def message_in(reply: Any) -> str:
+    """Return the first line of the error that a server's JSON reply describes, or an empty text if it has none.
+
+    Servers name it `error`, `message` or `detail`; OpenAI's API has `message` inside `error`.
+    """
+    if not isinstance(reply, dict):
+        return ""
+    while isinstance(reply, dict):
+        reply = next((reply[name] for name in ("error", "message", "detail") if reply.get(name)), None)
+    return "" if reply is None else str(reply)[:200].strip().partition("\n")[0]
 
 
 def worth_a_retry(status: int, body: bytes) -> bool:
@@ -233,9 +339,9 @@ def _moment(date: str) -> float | None:
         return None
 
 
-def _bound(size: int) -> None:
-    if size > LARGEST_RESPONSE:
-        raise InvalidReply(f"remote: the response is larger than {LARGEST_RESPONSE} bytes")
+def _bound(size: int, most: int) -> None:
+    if size > most:
+        raise InvalidReply(f"remote: the response is larger than {most} bytes, more than an answer can need")
 
 
 def _not_http(found: str) -> InvalidReply:

@@ -11,24 +11,38 @@ import json
 import re
 import ssl
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
-import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.runtime.batch import Batch
+from edgecascade.runtime.batch import Batch, size
+from edgecascade.runtime.bounded_json import Pace
 from edgecascade.runtime.deadline import Deadline
 from edgecascade.runtime.remotes.http import HttpClient, Response
-from edgecascade.runtime.remotes.http_response import worth_a_retry
-from edgecascade.runtime.remotes.remote import Traffic
-from edgecascade.runtime.remotes.tensors import NUMPY, Signature, Tensor, as_table, check, contents, from_bytes
-from edgecascade.types.errors import ArgumentError, InvalidReply
+from edgecascade.runtime.remotes.http_response import message_in, parse, worth_a_retry
+from edgecascade.runtime.remotes.remote import ReplyBound, Traffic, refuse_user, shown
+from edgecascade.runtime.remotes.tensors import (
+    Origin,
+    Signature,
+    SignatureOnDemand,
+    Tensor,
+    as_table,
+    check,
+    contents,
+    from_bytes,
+    from_numbers,
+)
+from edgecascade.types.class_names import names_in
+from edgecascade.types.errors import ArgumentError, InvalidReply, RemoteRefusal
 
 __all__ = ["Gzip", "ModelAddress", "OpenInference", "read_address"]
 
+_UNDESCRIBED = (404, 405, 501)  # statuses of servers that do not describe a model, where it can be asked all the same
+_LARGEST_METADATA = 1 << 18  # bytes
 _REFUSALS = (400, 415, 422, 500, 501)  # statuses for a body in a form that the server cannot read
 _HEADER_LENGTH = "Inference-Header-Content-Length"
 _PATH = re.compile(r"(?P<prefix>.*)/v2/models/(?P<name>[^/]+)(/versions/(?P<version>[^/]+))?/?")
@@ -40,13 +54,17 @@ class OpenInference:
     """One model on one server. It opens no connection before the first request.
 
     Args:
-        url: `http[s]://host[:port]/v2/models/NAME[/versions/VERSION]`.
+        url: `http[s]://host[:port]/v2/models/NAME[/versions/VERSION][?QUERY]`. The query is sent with every request.
         headers: sent with every request, such as `Authorization`.
-        input: the model's input name; by default the one that the server declares.
+        input: the model's input name; by default the one that the server declares. With it, a server need not
+            describe the model.
         output: the output with the logits; by default `logits`, or the only floating one of shape [n, classes].
         context: TLS settings for https, such as another root certificate or a client certificate; by default the
             system's certificates.
-        compress: send bodies above 1 KiB in gzip if that makes them smaller by a tenth and the server reads it.
+        proxy: `http://[user:password@]host[:port]`, an HTTP proxy to connect through. Environment variables such as
+            `HTTPS_PROXY` are not read.
+        compress: send bodies above 1 KiB in gzip if that makes them smaller by a tenth and the server reads it; and
+            accept replies in gzip.
         encoded: the model takes image files as they are, as BYTES [n].
 
     Raises:
@@ -61,18 +79,25 @@ class OpenInference:
         input: str | None = None,
         output: str | None = None,
         context: ssl.SSLContext | None = None,
+        proxy: str | None = None,
         compress: bool = False,
         encoded: bool = False,
     ) -> None:
         address = read_address(url, "http")
         self.encoded = encoded
-        self._client = HttpClient(
-            address.host, address.port, (context or ssl.create_default_context()) if address.secure else None
-        )
-        self._path = address.path
-        self._headers = {**(headers or {}), "Content-Type": "application/json"}
+        context = (context or ssl.create_default_context()) if address.secure else None
+        self._client = HttpClient(address.host, address.port, context, proxy=proxy)
+        self._path, self._query = address.path, address.query
+        self._headers = {
+            **({"Accept-Encoding": "gzip"} if compress else {}),
+            **(headers or {}),
+            "Content-Type": "application/json",
+        }
         self._input, self._output = input, output
-        self._signature: Signature | None = None
+        self.class_names: tuple[str, ...] = ()  # known once the server has described the model
+        self._signature = SignatureOnDemand(self._ask_signature)
+        self._origin = Origin(address.name, address.version)
+        self._classes: int | None = None
         self._binary: bool | None = None  # None until the server has shown it
         self._gzip = Gzip() if compress else None
 
@@ -87,39 +112,61 @@ class OpenInference:
         Raises:
             TimeoutError: the deadline passed.
             RemoteUnreachable: no connection could be made.
-            RemoteError: the server's reply is not a valid answer.
+            UnsendableInput: the inputs are not of the types that the model takes.
+            RemoteRefusal: the server replied with an error.
+            InvalidReply: its reply is not an answer.
         """
         check(inputs)
-        if self._signature is None:
-            self._signature = self._ask_signature(deadline)
-        signature, tensors = self._signature, self._signature.tensors(inputs)
-        if self._binary is not None:
-            return _logits(self._post(tensors, self._binary, deadline), signature)
-        response = self._post(tensors, True, deadline)
-        binary = response.status not in _REFUSALS
-        passing = worth_a_retry(
-            response.status, response.body
-        )  # the cause is not the form, so the outcome is not remembered
-        if not binary:
-            response = self._post(tensors, False, deadline)
-        scores = _logits(response, signature)
-        self._binary = binary or (None if passing else False)
-        return scores
+        bound = ReplyBound.of(size(inputs), self._classes)
+        return self._signature.use(lambda signature: self._scores(inputs, signature, bound, deadline), deadline)
+
+    def expect(self, classes: int) -> None:
+        """Bound replies by what this many scores for each input need."""
+        self._classes = max(classes, self._classes or 0)
 
     def close(self) -> None:
         """Close the idle connections."""
         self._client.close()
 
+    def _scores(self, inputs: Batch, signature: Signature, bound: ReplyBound, deadline: Deadline) -> NDArray[Any]:
+        tensors = signature.tensors(inputs)
+
+        def post(binary: bool) -> tuple[Response, str]:
+            return self._post(tensors, signature.output, binary, bound, deadline)
+
+        def read(response: Response, sent: str) -> NDArray[Any]:
+            return _logits(response, signature, bound, deadline, partial(self._origin.check, sent))
+
+        if self._binary is not None:
+            return read(*post(self._binary))
+        response, sent = post(True)
+        binary = response.status not in _REFUSALS
+        # A cause that may pass is not the form, so the outcome is not remembered.
+        passing = worth_a_retry(response.status, response.body)
+        if not binary:
+            response, sent = post(False)
+        scores = read(response, sent)
+        self._binary = binary or (None if passing else False)
+        return scores
+
     def _ask_signature(self, deadline: Deadline) -> Signature:
-        declared = _json(self._client.request("GET", self._path, None, self._headers, deadline).content())
+        response = self._client.request(
+            "GET", self._path + self._query, None, self._headers, deadline, largest=_LARGEST_METADATA
+        )
+        if self._input and response.status in _UNDESCRIBED:
+            return Signature.of({}, {}, input=self._input, output=self._output)
+        declared = response.json(values=_LARGEST_METADATA // 32, deadline=deadline)
         try:
             inputs, outputs = _described(declared.get("inputs")), _described(declared.get("outputs"))
+            self.class_names = _class_names(declared)
         except (TypeError, KeyError, AttributeError) as error:
-            raise InvalidReply(f"remote: the model's metadata is malformed: {error!r}") from error
+            raise InvalidReply(f"remote: the model's metadata is malformed: {error!r:.200}") from error
         return Signature.of(inputs, outputs, input=self._input, output=self._output)
 
-    def _post(self, tensors: Sequence[Tensor], binary: bool, deadline: Deadline) -> Response:
-        assert self._signature is not None
+    def _post(
+        self, tensors: Sequence[Tensor], output: str | None, binary: bool, bound: ReplyBound, deadline: Deadline
+    ) -> tuple[Response, str]:
+        """Send tensors; return the response, and the id of the request."""
         raw = [contents(one.array) for one in tensors] if binary else []
         inputs = [
             {
@@ -130,26 +177,29 @@ class OpenInference:
             }
             for i, one in enumerate(tensors)
         ]
-        request: dict[str, Any] = {"inputs": inputs}
-        if self._signature.output:
-            request["outputs"] = [{"name": self._signature.output, "parameters": {"binary_data": binary}}]
+        id = self._origin.new_id()
+        request: dict[str, Any] = {"id": id, "inputs": inputs}
+        if output:
+            request["outputs"] = [{"name": output, "parameters": {"binary_data": binary}}]
         head = json.dumps(request, separators=(",", ":")).encode()
         headers = self._headers
         if binary:
             headers = {**headers, _HEADER_LENGTH: str(len(head)), "Content-Type": "application/octet-stream"}
-        return self._send([head, *raw], headers, deadline)
+        return self._send([head, *raw], headers, bound.bytes, deadline), id
 
-    def _send(self, parts: Sequence[bytes | memoryview], headers: Mapping[str, str], deadline: Deadline) -> Response:
-        path, gzip = f"{self._path}/infer", self._gzip
+    def _send(
+        self, parts: Sequence[bytes | memoryview], headers: Mapping[str, str], largest: int, deadline: Deadline
+    ) -> Response:
+        path, gzip = f"{self._path}/infer{self._query}", self._gzip
         packed = gzip.pack(b"".join(parts)) if gzip else None
         if gzip is None or packed is None:
-            return self._client.request("POST", path, parts, headers, deadline)
+            return self._client.request("POST", path, parts, headers, deadline, largest=largest)
         coded = {**headers, "Content-Encoding": "gzip"}
-        response = self._client.request("POST", path, packed, coded, deadline)
+        response = self._client.request("POST", path, packed, coded, deadline, largest=largest)
         if gzip.accepted or response.status not in _REFUSALS:
             gzip.accepted = gzip.accepted or response.status == 200
             return response
-        response = self._client.request("POST", path, parts, headers, deadline)
+        response = self._client.request("POST", path, parts, headers, deadline, largest=largest)
         gzip.refused = response.status == 200
         return response
 
@@ -193,6 +243,7 @@ class ModelAddress:
         host: name or address; an IPv6 address without brackets.
         port: TCP port.
         path: the model's HTTP path, percent-encoded.
+        query: the query with its question mark, or empty.
         prefix: the part of that path before `/v2`.
         name: the model's name.
         version: its version, or empty.
@@ -202,6 +253,7 @@ class ModelAddress:
     host: str
     port: int
     path: str
+    query: str
     prefix: str
     name: str
     version: str
@@ -222,17 +274,24 @@ def read_address(url: str, scheme: str) -> ModelAddress:
         host = None
     match = _PATH.fullmatch(parts.path) if host else None
     if not host or match is None or parts.scheme not in (scheme, f"{scheme}s"):
-        raise ArgumentError(f"remote: expected {scheme}[s]://host[:port]/v2/models/NAME, got {url!r}")
+        raise ArgumentError(f"remote: expected {scheme}[s]://host[:port]/v2/models/NAME, got {shown(url)!r}")
+    refuse_user(url)
     secure = parts.scheme != scheme
     path = _QUOTED.sub(lambda found: quote(found[0]), parts.path.removesuffix("/"))
-    version = unquote(match["version"] or "")
-    return ModelAddress(
-        secure, host, port or (443 if secure else 80), path, match["prefix"], unquote(match["name"]), version
-    )
+    query = _QUOTED.sub(lambda found: quote(found[0]), f"?{parts.query}") if parts.query else ""
+    version, port = unquote(match["version"] or ""), port or (443 if secure else 80)
+    return ModelAddress(secure, host, port, path, query, match["prefix"], unquote(match["name"]), version)
 
 
 def _described(tensors: Sequence[Mapping[str, Any]] | None) -> dict[str, tuple[str, tuple[int, ...]]]:
     return {str(one["name"]): (str(one.get("datatype", "")), tuple(one.get("shape") or ())) for one in tensors or ()}
+
+
+def _class_names(declared: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the class names in the properties of a model's metadata, or in the parameters of it or of an output."""
+    parts = [one.get("parameters") for one in (*(declared.get("outputs") or ()), declared)]
+    found = (names_in(part) for part in (declared.get("properties"), *parts) if isinstance(part, dict))
+    return next(filter(None, found), ())
 
 
 def _json_data(array: NDArray[Any]) -> dict[str, Any]:
@@ -243,26 +302,34 @@ def _json_data(array: NDArray[Any]) -> dict[str, Any]:
     return {"parameters": {"content_type": "base64"}, "data": [base64.b64encode(value).decode() for value in values]}
 
 
-def _logits(response: Response, signature: Signature) -> NDArray[Any]:
-    body = response.content()
+def _logits(
+    response: Response, signature: Signature, bound: ReplyBound, deadline: Deadline, check_origin: Callable[..., None]
+) -> NDArray[Any]:
+    body, pace = response.content(), Pace(deadline)
     try:
         split = int(response.headers.get(_HEADER_LENGTH.lower(), len(body)))
-        outputs = {str(one["name"]): one for one in _json(body[:split])["outputs"]}
+        reply = parse(body[:split], values=bound.values, pace=pace)
+        if not isinstance(reply, dict) or not isinstance(reply.get("outputs"), list):
+            if said := message_in(reply):
+                raise RemoteRefusal(f"remote: the server says: {said}", status="200")
+            raise ValueError("it has no list of `outputs`")
+        check_origin(model=reply.get("model_name"), version=reply.get("model_version"), id=reply.get("id"))
+        outputs = {str(one["name"]): one for one in reply["outputs"]}
         at, places = split, {}
         for name, output in outputs.items():
-            size = (output.get("parameters") or {}).get("binary_data_size")
-            if size is not None:
-                places[name] = slice(at, at := at + size)
-        chosen = outputs[name := signature.chosen(_described(list(outputs.values())))]
+            raw_size = (output.get("parameters") or {}).get("binary_data_size")
+            if raw_size is not None:
+                places[name] = slice(at, at := at + raw_size)
+        chosen = outputs[name := signature.chosen(_described(reply["outputs"]))]
+        datatype, shape = chosen.get("datatype"), chosen.get("shape")
         if name in places:
-            return as_table(from_bytes(body[places[name]], chosen["datatype"], chosen["shape"]))
-        return as_table(np.array(chosen["data"], NUMPY[chosen["datatype"]]).reshape(chosen["shape"]))
+            return as_table(from_bytes(body[places[name]], datatype, shape))
+        return as_table(from_numbers(chosen.get("data"), datatype, shape, pace))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise InvalidReply(f"remote: the response is malformed: {error!r}") from error
+        raise InvalidReply(f"remote: the response is malformed: {_said(error)}") from error
 
 
-def _json(body: bytes) -> Any:
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise InvalidReply("remote: the response is not valid JSON") from error
+def _said(error: Exception) -> str:
+    if isinstance(error, KeyError):
+        return f"it has no `{error.args[0]}`"
+    return str(error)[:200]

@@ -19,14 +19,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.runtime.batch import Batch
+from edgecascade.runtime.batch import Batch, size
 from edgecascade.runtime.deadline import Deadline
+from edgecascade.runtime.remotes.http import Proxy
 from edgecascade.runtime.remotes.open_inference import read_address
-from edgecascade.runtime.remotes.remote import Traffic
+from edgecascade.runtime.remotes.remote import ReplyBound, Traffic, shown
 from edgecascade.runtime.remotes.tensors import (
     NUMPY,
     Described,
+    Origin,
     Signature,
+    SignatureOnDemand,
     Tensor,
     as_table,
     check,
@@ -34,6 +37,7 @@ from edgecascade.runtime.remotes.tensors import (
     from_bytes,
 )
 from edgecascade.types.errors import ArgumentError, InvalidReply, RemoteRefusal, RemoteUnreachable
+from edgecascade.types.extras import naming_extras
 
 __all__ = ["OpenInferenceGrpc", "make_messages"]
 
@@ -46,11 +50,12 @@ _FIELDS = {  # the field with the numbers of each type
     **{kind: f"{kind.lower()}_contents" for kind in ("INT64", "UINT64", "FP32", "FP64")},
 }
 _LARGEST_MESSAGE = 64 << 20  # bytes
+_LARGEST_METADATA = 1 << 18  # bytes
+_MOST_TOGETHER = 32  # inputs in a request of a cascade, by which the size of its messages is bounded
+_MOST_TENSORS = 256  # in one message
 _OPTIONS = (
     ("grpc.max_send_message_length", _LARGEST_MESSAGE),
-    ("grpc.max_receive_message_length", _LARGEST_MESSAGE),
     ("grpc.enable_retries", 0),
-    ("grpc.enable_http_proxy", 0),
     # After a failure to connect, calls fail at once until the next attempt: by default for minutes, here for a second.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
@@ -71,11 +76,14 @@ _MESSAGES = {
     "InferInputTensor": "name:1 string, datatype:2 string, shape:3 int64*",
     "InferRequestedOutputTensor": "name:1 string",
     "ModelInferRequest": (
-        "model_name:1 string, model_version:2 string, inputs:5 InferInputTensor*, "
+        "model_name:1 string, model_version:2 string, id:3 string, inputs:5 InferInputTensor*, "
         "outputs:6 InferRequestedOutputTensor*, raw_input_contents:7 bytes*"
     ),
     "InferOutputTensor": "name:1 string, datatype:2 string, shape:3 int64*, contents:5 InferTensorContents",
-    "ModelInferResponse": "outputs:5 InferOutputTensor*, raw_output_contents:6 bytes*",
+    "ModelInferResponse": (
+        "model_name:1 string, model_version:2 string, id:3 string, outputs:5 InferOutputTensor*, "
+        "raw_output_contents:6 bytes*"
+    ),
 }
 _FilePath = str | os.PathLike[str] | None
 
@@ -86,8 +94,11 @@ class OpenInferenceGrpc:
     Args:
         url: `grpc[s]://host[:port]/v2/models/NAME[/versions/VERSION]`.
         headers: sent with every call as metadata, such as `Authorization`.
-        input: the model's input name; by default the one that the server declares.
+        input: the model's input name; by default the one that the server declares. With it, a server need not
+            describe the model.
         output: the output with the logits; by default `logits`, or the only floating one of shape [n, classes].
+        proxy: `http://[user:password@]host[:port]`, an HTTP proxy to connect through. Environment variables such as
+            `HTTPS_PROXY` are not read.
         root_certificate: PEM file of the certificates that may sign the server's, for grpcs; by default gRPC's own.
         client_key: PEM file of the client's private key, for servers that ask for a client certificate.
         client_certificate: PEM file of the client's certificate.
@@ -105,18 +116,24 @@ class OpenInferenceGrpc:
         headers: Mapping[str, str] | None = None,
         input: str | None = None,
         output: str | None = None,
+        proxy: str | None = None,
         root_certificate: _FilePath = None,
         client_key: _FilePath = None,
         client_certificate: _FilePath = None,
         encoded: bool = False,
     ) -> None:
         address = read_address(url, "grpc")
-        if address.prefix:
-            raise ArgumentError(f"remote: expected an address without a path before /v2/models, got {url!r}")
+        if address.prefix or address.query:
+            what = "a query" if address.query else "a path before /v2/models"
+            raise ArgumentError(f"remote: expected an address without {what} for gRPC, got {shown(url)!r}")
         files = (root_certificate, client_key, client_certificate)
         if not address.secure and any(files):
-            raise ArgumentError(f"remote: expected a grpcs:// address with certificates, got {url!r}")
-        import grpc
+            raise ArgumentError(f"remote: expected a grpcs:// address with certificates, got {shown(url)!r}")
+        if proxy is not None:
+            Proxy.at(proxy)  # raises if it has another form
+        self._proxied = (("grpc.enable_http_proxy", int(proxy is not None)), ("grpc.http_proxy", proxy or ""))
+        with naming_extras():
+            import grpc
 
         self._grpc = grpc
         self.encoded = encoded
@@ -128,7 +145,9 @@ class OpenInferenceGrpc:
         self._metadata = tuple((name.lower(), value) for name, value in (headers or {}).items())
         self._name, self._version = address.name, address.version
         self._input, self._output = input, output
-        self._signature: Signature | None = None
+        self._signature = SignatureOnDemand(self._ask_signature)
+        self._origin = Origin(address.name, address.version)
+        self._classes: int | None = None
         self._lock = Lock()
         self._channel: Any = None
         self._calls: dict[str, Any] = {}
@@ -146,13 +165,17 @@ class OpenInferenceGrpc:
         Raises:
             TimeoutError: the deadline passed.
             RemoteUnreachable: no connection could be made, or it broke; not worth a retry if TLS is the cause.
-            RemoteError: the server's reply is not a valid answer.
+            UnsendableInput: the inputs are not of the types that the model takes.
+            RemoteRefusal: the server replied with an error.
+            InvalidReply: its reply is not an answer.
         """
         check(inputs)
-        if self._signature is None:
-            self._signature = self._ask_signature(deadline)
-        request = self._request(self._signature.tensors(inputs), self._signature.output)
-        return _logits(self._call("ModelInfer", request, deadline), self._signature)
+        bound = ReplyBound.of(size(inputs), self._classes)
+        return self._signature.use(lambda signature: self._scores(inputs, signature, bound, deadline), deadline)
+
+    def expect(self, classes: int) -> None:
+        """Bound messages by what this many scores for each of 32 inputs need, if it is called before the first one."""
+        self._classes = max(classes, self._classes or 0)
 
     def close(self) -> None:
         """Close the connection; calls under way fail."""
@@ -161,15 +184,27 @@ class OpenInferenceGrpc:
         if channel is not None:
             channel.close()
 
+    def _scores(self, inputs: Batch, signature: Signature, bound: ReplyBound, deadline: Deadline) -> NDArray[Any]:
+        id = self._origin.new_id()
+        request = self._request(signature.tensors(inputs), signature.output, id)
+        reply = self._call("ModelInfer", request, bound.bytes, deadline)
+        self._origin.check(id, model=reply.model_name, version=reply.model_version, id=reply.id)
+        return _logits(reply, signature)
+
     def _ask_signature(self, deadline: Deadline) -> Signature:
         request = self._messages["ModelMetadataRequest"](name=self._name, version=self._version)
-        declared = self._call("ModelMetadata", request.SerializeToString(), deadline)
+        try:
+            declared = self._call("ModelMetadata", request.SerializeToString(), _LARGEST_METADATA, deadline)
+        except RemoteRefusal as error:
+            if self._input and error.status in ("UNIMPLEMENTED", "NOT_FOUND"):
+                return Signature.of({}, {}, input=self._input, output=self._output)
+            raise
         return Signature.of(
             _described(declared.inputs), _described(declared.outputs), input=self._input, output=self._output
         )
 
-    def _request(self, tensors: Iterable[Tensor], output: str | None) -> bytes:
-        message = self._messages["ModelInferRequest"](model_name=self._name, model_version=self._version)
+    def _request(self, tensors: Iterable[Tensor], output: str | None, id: str) -> bytes:
+        message = self._messages["ModelInferRequest"](model_name=self._name, model_version=self._version, id=id)
         parts: list[bytes | memoryview] = [b""]
         for one in tensors:
             message.inputs.add(name=one.name, datatype=one.datatype, shape=one.shape)
@@ -180,8 +215,8 @@ class OpenInferenceGrpc:
         parts[0] = message.SerializeToString()
         return b"".join(parts)
 
-    def _call(self, name: str, message: bytes, deadline: Deadline) -> Any:
-        """Send a serialized message; return the parsed reply."""
+    def _call(self, name: str, message: bytes, largest: int, deadline: Deadline) -> Any:
+        """Send a serialized message; return the parsed reply, if it is not larger than this many bytes."""
         seconds = deadline.remaining()
         if seconds <= 0:
             raise TimeoutError("the deadline has passed")
@@ -197,7 +232,10 @@ class OpenInferenceGrpc:
             with self._lock:
                 before = self._traffic
                 self._traffic = Traffic(before.requests + 1, before.sent + len(message), before.received + len(reply))
+        if len(reply) > largest:
+            raise InvalidReply(f"remote: the response is larger than {largest} bytes, more than an answer can need")
         try:
+            _check_fields(reply)
             return self._messages[f"{name}Response"].FromString(reply)
         except Exception as error:  # its class differs among protobuf's implementations
             raise InvalidReply("remote: the response is not a valid message of the protocol") from error
@@ -211,10 +249,12 @@ class OpenInferenceGrpc:
             return self._calls[path]
 
     def _open(self) -> Any:
+        largest = ReplyBound.of(_MOST_TOGETHER, self._classes).bytes
+        options = (*_OPTIONS, ("grpc.max_receive_message_length", largest), *self._proxied)
         if self._certificates is None:
-            return self._grpc.insecure_channel(self._target, _OPTIONS)
+            return self._grpc.insecure_channel(self._target, options)
         credentials = self._grpc.ssl_channel_credentials(*self._certificates)
-        return self._grpc.secure_channel(self._target, credentials, _OPTIONS)
+        return self._grpc.secure_channel(self._target, credentials, options)
 
     def _as_remote_error(self, error: Any) -> Exception:
         code, said = error.code(), " ".join((error.details() or "no explanation").split())
@@ -230,7 +270,10 @@ class OpenInferenceGrpc:
                 why += ", as servers do that ask for a client certificate"
             of_tls = _has(why, "handshake", "certificate", "hostname verification", "ssl")
             return RemoteUnreachable(f"cannot reach {self._target}: {why}", retry=not of_tls)
-        worth = code is status.RESOURCE_EXHAUSTED and "larger than max" not in said
+        too_large = code is status.RESOURCE_EXHAUSTED and "larger than max" in said.lower()
+        if too_large and "received" in said.lower():
+            return InvalidReply(f"remote: the response is more than an answer can need: {said[:200]}")
+        worth = code is status.RESOURCE_EXHAUSTED and not too_large
         return RemoteRefusal(
             f"remote: gRPC {code.name}: {said[:200]}",
             status=code.name,
@@ -245,9 +288,10 @@ def make_messages() -> dict[str, Any]:
     Raises:
         ModuleNotFoundError: the `grpc` extra is not installed.
     """
-    from google.protobuf.descriptor_pb2 import FileDescriptorProto
-    from google.protobuf.descriptor_pool import DescriptorPool
-    from google.protobuf.message_factory import GetMessageClass
+    with naming_extras():
+        from google.protobuf.descriptor_pb2 import FileDescriptorProto
+        from google.protobuf.descriptor_pool import DescriptorPool
+        from google.protobuf.message_factory import GetMessageClass
 
     file = FileDescriptorProto(name="edgecascade.proto", package="inference", syntax="proto3")
     for message, fields in _MESSAGES.items():
@@ -274,11 +318,42 @@ def _logits(reply: Any, signature: Signature) -> NDArray[Any]:
     at, chosen = next((i, one) for i, one in enumerate(reply.outputs) if one.name == name)
     try:
         if reply.raw_output_contents:
-            return as_table(from_bytes(reply.raw_output_contents[at], chosen.datatype, chosen.shape))
+            return as_table(from_bytes(reply.raw_output_contents[at], chosen.datatype, list(chosen.shape)))
+        if chosen.datatype not in _FIELDS:
+            raise ValueError(f"its output {name!r} has the type {chosen.datatype!r:.40}, and no bytes")
         values = getattr(chosen.contents, _FIELDS[chosen.datatype])
         return as_table(np.array(values, NUMPY[chosen.datatype]).reshape(chosen.shape))
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
-        raise InvalidReply(f"remote: the response is malformed: {error!r}") from error
+    except (ValueError, TypeError, IndexError, OverflowError) as error:
+        raise InvalidReply(f"remote: the response is malformed: {error}") from error
+
+
+def _check_fields(message: bytes) -> None:
+    """Raise a `ValueError` if a message has more than a few hundred fields, which protobuf would decode in one step."""
+    at = fields = 0
+    while at < len(message):
+        tag, at = _read_varint(message, at)
+        if tag & 7 == 2:
+            length, at = _read_varint(message, at)
+            at += length
+        elif tag & 7 == 0:
+            _, at = _read_varint(message, at)
+        else:
+            at += {1: 8, 5: 4}[tag & 7]
+        fields += 1
+        if fields > 2 * _MOST_TENSORS:
+            raise ValueError(f"expected at most {_MOST_TENSORS} tensors in a message")
+
+
+def _read_varint(message: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        value |= (message[at] & 127) << shift
+        shift += 7
+        at += 1
+        if message[at - 1] < 128:
+            return value, at
+        if shift > 63:
+            raise ValueError("expected a number of at most ten bytes")
 
 
 def _described(tensors: Any) -> Described:

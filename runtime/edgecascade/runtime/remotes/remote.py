@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, cast
 
@@ -12,9 +13,25 @@ from numpy.typing import NDArray
 
 from edgecascade.runtime.batch import Batch
 from edgecascade.runtime.deadline import Deadline
-from edgecascade.types.errors import ArgumentError, RemoteError
+from edgecascade.types.errors import ArgumentError, ModelFileError, RemoteError
 
-__all__ = ["InProcess", "Remote", "RemoteLabels", "Scores", "Traffic", "Wrapped", "connect"]
+__all__ = [
+    "InProcess",
+    "Remote",
+    "RemoteLabels",
+    "ReplyBound",
+    "Scores",
+    "Traffic",
+    "Wrapped",
+    "connect",
+    "expect",
+    "refuse_user",
+    "shown",
+]
+
+_WIDTH = 32  # bytes of a number in JSON, with a comma and spaces
+_FURTHER = 4096  # values beside an input's scores, such as an embedding
+_LARGEST = 64 << 20  # bytes
 
 
 @dataclass(frozen=True)
@@ -66,7 +83,10 @@ class Remote(Protocol):
     """The protocol of a remote model.
 
     Optional attributes: `encoded`, true if it takes image files as they are, as an object array of bytes [n], where
-    the application gave files; `request_inputs`, the most inputs in one request; `traffic`, a `Traffic`.
+    the application gave files; `request_inputs`, the most inputs in one request; `traffic`, a `Traffic`; `class_names`,
+    a tuple of the names of its classes in the order of its scores, by which they are matched with the cascade's; and a
+    method `expect(classes)`, which is called with the number of classes, so that a reply can be bounded by what they
+    need.
     """
 
     def infer(self, inputs: Batch, deadline: Deadline) -> Scores:
@@ -89,10 +109,14 @@ class InProcess:
     """A model in this process: any function from inputs [n, ...] to scores [n, classes], or to `RemoteLabels`.
 
     The function cannot be interrupted. Past the deadline its result is dropped, but it runs to its end.
+
+    Args:
+        function: the model.
+        class_names: of its classes in the order of its scores; empty if they are in the order of the cascade's.
     """
 
-    def __init__(self, function: Callable[[Any], Scores]) -> None:
-        self._function = function
+    def __init__(self, function: Callable[[Any], Scores], class_names: Sequence[str] = ()) -> None:
+        self._function, self.class_names = function, tuple(class_names)
 
     def infer(self, inputs: Batch, deadline: Deadline) -> Scores:  # noqa: ARG002
         """Return the function's scores of inputs [n, ...]; its exceptions pass through."""
@@ -123,6 +147,11 @@ class Wrapped:
         return bool(getattr(self._remote, "encoded", False))
 
     @property
+    def class_names(self) -> tuple[str, ...]:
+        """The class names of the remote inside, in the order of its scores; empty if it does not tell them."""
+        return tuple(getattr(self._remote, "class_names", ()))
+
+    @property
     def traffic(self) -> Traffic:
         """Requests and bytes so far; an `AttributeError` if the remote inside does not count them."""
         return cast(Traffic, cast(Any, self._remote).traffic)
@@ -132,13 +161,66 @@ class Wrapped:
         """The most inputs in one request; an `AttributeError` if the remote inside sets no limit."""
         return int(cast(Any, self._remote).request_inputs)
 
+    def expect(self, classes: int) -> None:
+        """Tell the remote inside how many scores an input has."""
+        expect(self._remote, classes)
+
     def close(self) -> None:
         """Close the remote inside."""
         self._remote.close()
 
 
+@dataclass(frozen=True)
+class ReplyBound:
+    """How large a reply may be: what its scores need, and some thousand further values beside each input's.
+
+    Attributes:
+        values: the most values in a reply, names included.
+        bytes: the most bytes, which are enough for any form in which numbers travel.
+    """
+
+    values: int
+    bytes: int
+
+    @classmethod
+    def of(cls, inputs: int, classes: int | None) -> ReplyBound:
+        """Return the bound for this many inputs; that of 64 MiB if the number of classes is not known."""
+        if classes is None:
+            return cls(_LARGEST // _WIDTH, _LARGEST)
+        values = _FURTHER + inputs * (classes + _FURTHER)
+        return cls(values, min(_LARGEST, _WIDTH * values))
+
+
+def expect(remote: object, classes: int) -> None:
+    """Tell a remote how many scores an input has, if it wants to know."""
+    told = getattr(remote, "expect", None)
+    if callable(told):
+        told(classes)
+
+
+def shown(address: str) -> str:
+    """Return an address without its user, password and query, which may be secret."""
+    return re.sub(r"(?<=//)[^/?#]*@", "", address).partition("?")[0]
+
+
+def refuse_user(address: str) -> None:
+    """Check that an address has no user and password.
+
+    Raises:
+        ArgumentError: it has; the message says how to send them.
+    """
+    if shown(address) != address.partition("?")[0]:
+        raise ArgumentError(
+            "remote: expected an address without user:password@, got one with it; send them as a header, "
+            "'Authorization: Basic ' and the base64 of user:password, by `headers` or --header-file"
+        )
+
+
 def connect(
-    remote: str | os.PathLike[str] | Remote | Callable[[Any], NDArray[Any]] | None, *, threads: int = 1
+    remote: str | os.PathLike[str] | Remote | Callable[[Any], NDArray[Any]] | None,
+    *,
+    threads: int = 1,
+    output: str | None = None,
 ) -> Remote | None:
     """Return a remote for an address, an ONNX file or a function.
 
@@ -147,9 +229,10 @@ def connect(
     Args:
         remote: an address, a path, a function, a `Remote`, or None, for which None is returned.
         threads: threads of ONNX Runtime for a file.
+        output: the output of an address or a file that holds the logits, if it is not evident.
 
     Raises:
-        ModelFileError: the file is missing or has no logits.
+        ModelFileError: the file is missing, or has no logits or no such output.
         ArgumentError: the address is not that of an Open Inference Protocol v2 model.
         ModuleNotFoundError: the address is grpc://, and the `grpc` extra is not installed.
     """
@@ -161,8 +244,8 @@ def connect(
             from edgecascade.runtime.remotes.circuit import CircuitBreaker
             from edgecascade.runtime.remotes.retry import Retrying
 
-            return CircuitBreaker(Retrying(_server(address)))
-        return InProcess(_onnx_function(address, threads))
+            return CircuitBreaker(Retrying(_server(address, output)))
+        return _onnx_remote(address, threads, output)
     if hasattr(remote, "infer"):
         return cast(Remote, remote)
     if callable(remote):
@@ -172,25 +255,32 @@ def connect(
     )
 
 
-def _server(address: str) -> Remote:
+def _server(address: str, output: str | None) -> Remote:
     if address.startswith(("grpc://", "grpcs://")):
         from edgecascade.runtime.remotes.open_inference_grpc import OpenInferenceGrpc
 
-        return OpenInferenceGrpc(address)
+        return OpenInferenceGrpc(address, output=output)
     from edgecascade.runtime.remotes.open_inference import OpenInference
 
-    return OpenInference(address)
+    return OpenInference(address, output=output)
 
 
-def _onnx_function(path: str, threads: int) -> Callable[[Batch], NDArray[Any]]:
-    from edgecascade.runtime.engine import open_session, run_in_batches, score_output
+def _onnx_remote(path: str, threads: int, output: str | None) -> InProcess:
+    from edgecascade.runtime.engine import open_session, read_properties, run_in_batches, score_output
     from edgecascade.runtime.model_inputs import model_inputs
+    from edgecascade.types.class_names import names_in
 
     session = open_session(path, threads=threads)
-    inputs, output = model_inputs(session, path), score_output(session, path)
+    inputs, outputs = model_inputs(session, path), [one.name for one in session.get_outputs()]
+    if output is not None and output not in outputs:
+        raise ModelFileError(f"{path}: expected an output {output!r}, got {', '.join(outputs)}")
+    try:
+        chosen = output or score_output(session, path)
+    except ModelFileError as error:
+        raise ModelFileError(f"{error}; name it with `output` (--remote-output)") from error
 
     def logits(batch: Batch) -> NDArray[Any]:
         parts = inputs.parts("remote input", batch)
-        return np.concatenate([run_in_batches(session, [output], feeds)[0] for feeds in parts])
+        return np.concatenate([run_in_batches(session, [chosen], feeds)[0] for feeds in parts])
 
-    return logits
+    return InProcess(logits, names_in(read_properties(session, path)))

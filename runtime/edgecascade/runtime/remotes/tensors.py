@@ -1,18 +1,49 @@
-"""Tensors of the Open Inference Protocol v2, over REST or gRPC: their types, their bytes, and which hold the logits."""
+"""Tensors of the Open Inference Protocol v2, over REST or gRPC: their types, their bytes, and which hold the logits.
+
+A client asks for the model's signature once. It asks again when a reply contradicts it, since the server may have
+described another model, or changed its own since then.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import count
+from math import inf, prod
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgecascade.runtime.batch import Batch
-from edgecascade.types.errors import InvalidReply, UnsendableInput
+from edgecascade.runtime.bounded_json import Pace
+from edgecascade.runtime.deadline import Deadline
+from edgecascade.types.errors import InvalidReply, RemoteError, RemoteRefusal, UnsendableInput
 
-__all__ = ["DATATYPES", "NUMPY", "Described", "Signature", "Tensor", "as_table", "check", "contents", "from_bytes"]
+__all__ = [
+    "DATATYPES",
+    "NUMPY",
+    "Described",
+    "Origin",
+    "Signature",
+    "SignatureOnDemand",
+    "Tensor",
+    "as_table",
+    "check",
+    "contents",
+    "from_bytes",
+    "from_numbers",
+]
+
+_UNDECLARED: tuple[str, tuple[int, ...]] = ("", ())
+_STEP = 4096  # numbers that are converted at once
+_CONFIRMED = 10.0  # seconds for which a signature that was asked again is not asked a third time
+# Errors of a request that another signature may mend; gRPC has names, HTTP has numbers.
+_CONTRADICTIONS = {"400", "404", "409", "422", "500", "501", "INVALID_ARGUMENT", "NOT_FOUND", "INTERNAL", "UNKNOWN"}
+_CONTRADICTIONS |= {"FAILED_PRECONDITION", "UNIMPLEMENTED", "OUT_OF_RANGE"}
 
 # numpy name -> protocol name
 DATATYPES = {
@@ -45,32 +76,34 @@ class Signature:
     """The inputs of a model, and the output with the logits.
 
     Attributes:
-        inputs: the shape declared for each input, by name.
+        inputs: the datatype and shape declared for each input, by name; empty if they are not known.
         output: the output with the logits, or None to find it in each reply.
     """
 
-    inputs: Mapping[str, Sequence[int]]
+    inputs: Described
     output: str | None
 
     @classmethod
     def of(cls, inputs: Described, outputs: Described, *, input: str | None, output: str | None) -> Signature:
         """Return the signature that follows from the server's declaration and the names that the user gave."""
-        shapes = {name: shape for name, (_, shape) in inputs.items()}
-        return cls({input: shapes.get(input, ())} if input else shapes, output or _logits_among(outputs))
+        chosen = {input: inputs.get(input, _UNDECLARED)} if input else inputs
+        return cls(chosen, output or _logits_among(outputs))
 
     def tensors(self, inputs: Batch) -> list[Tensor]:
-        """Return inputs [n, ...] as tensors for the model.
+        """Return inputs [n, ...] as tensors for the model, in the types that it declares.
 
         Raises:
-            UnsendableInput: they do not match the model's inputs, or have no type in the protocol.
+            UnsendableInput: they do not match the model's inputs, have no type in the protocol, or have values that
+                the declared type cannot hold.
         """
         if not isinstance(inputs, Mapping):
             if len(self.inputs) != 1:
                 raise UnsendableInput(
-                    f"remote: expected a model with one input, got {len(self.inputs)}; name it with `input`"
+                    f"remote: expected a model with one input, got {len(self.inputs)}; name it with `input` "
+                    "(--remote-input)"
                 )
             inputs = {next(iter(self.inputs)): inputs}
-        return [Tensor(name, _datatype(array), self._shape(name, array), array) for name, array in inputs.items()]
+        return [self._tensor(name, array) for name, array in inputs.items()]
 
     def chosen(self, outputs: Described) -> str:
         """Return the name of the output with the logits among those of a reply.
@@ -80,13 +113,84 @@ class Signature:
         """
         name = self.output or _logits_among(outputs)
         if name is None or name not in outputs:
-            raise InvalidReply(f"remote: expected one output with logits, got {sorted(outputs)}; name it with `output`")
+            raise InvalidReply(
+                f"remote: expected one output with logits, got {sorted(outputs)}; name it with `output` "
+                "(--remote-output)"
+            )
         return name
 
-    def _shape(self, name: str, array: NDArray[Any]) -> tuple[int, ...]:
+    def _tensor(self, name: str, array: NDArray[Any]) -> Tensor:
+        datatype, declared = self.inputs.get(name, _UNDECLARED)
+        array = _as_declared(name, array, datatype)
         # Servers that batch by themselves declare one value per input as [n, 1], and expect it so.
-        declared = self.inputs.get(name, ())
-        return (*array.shape, 1) if len(declared) == array.ndim + 1 and declared[-1] == 1 else array.shape
+        added = len(declared) == array.ndim + 1 and declared[-1] == 1
+        return Tensor(name, _datatype(array), (*array.shape, 1) if added else array.shape, array)
+
+
+class SignatureOnDemand:
+    """The signature of a model: asked for when it is needed, and again when a reply contradicts it.
+
+    Args:
+        ask: asks the server for the signature.
+    """
+
+    def __init__(self, ask: Callable[[Deadline], Signature]) -> None:
+        self._ask = ask
+        self._known: Signature | None = None
+        self._confirmed = -inf  # when it was asked again, and was the same
+
+    def use(self, request: Callable[[Signature], NDArray[Any]], deadline: Deadline) -> NDArray[Any]:
+        """Return the result of a request, which is repeated once if the server has another signature by then."""
+        known = self._known
+        if known is None:
+            known = self._known = self._ask(deadline)
+        try:
+            return request(known)
+        except RemoteError as error:
+            if not _contradicts(error) or time.monotonic() < self._confirmed + _CONFIRMED:
+                raise
+            renewed = known
+            with suppress(RemoteError, TimeoutError):  # the first error says more
+                renewed = self._ask(deadline)
+            if renewed == known:
+                self._confirmed = time.monotonic()
+                raise
+        self._known = renewed
+        return request(renewed)
+
+
+class Origin:
+    """Checks that a reply is that of the model that was asked, and to the request that was sent.
+
+    Args:
+        name: the name of the model.
+        version: its version, or empty for any.
+    """
+
+    def __init__(self, name: str, version: str) -> None:
+        self._name, self._version = name, version
+        self._prefix = os.urandom(6).hex()
+        self._numbers = count()
+        self._echoed = False  # whether the server sends a request's id back; some send one of their own
+
+    def new_id(self) -> str:
+        """Return the id of a new request."""
+        return f"{self._prefix}-{next(self._numbers)}"
+
+    def check(self, sent: str, *, model: Any, version: Any, id: Any) -> None:
+        """Check what a reply says about itself; what it leaves out is not checked.
+
+        Raises:
+            InvalidReply: it is from another model or another version, or to another request.
+        """
+        if model and model != self._name:
+            raise InvalidReply(f"remote: expected a reply from the model {self._name!r}, got one from {model!r:.80}")
+        if version and self._version and version != self._version:
+            raise InvalidReply(f"remote: expected a reply from version {self._version!r}, got one from {version!r:.80}")
+        if id == sent:
+            self._echoed = True
+        elif id and (self._echoed or str(id).startswith(self._prefix)):
+            raise InvalidReply("remote: expected the reply to this request, got the reply to another one")
 
 
 def check(inputs: Batch) -> None:
@@ -111,10 +215,38 @@ def from_bytes(raw: bytes | memoryview, datatype: str, shape: Sequence[int]) -> 
     """Return the array that was sent as these bytes.
 
     Raises:
-        KeyError: the type is not numeric.
-        ValueError: the shape has another size.
+        ValueError: the type is not numeric, or the shape has another size.
     """
-    return np.frombuffer(raw, NUMPY[datatype]).reshape(shape)
+    wanted = _numeric(datatype)
+    _check_shape(shape)
+    _check_size(len(raw) / wanted.itemsize, shape)
+    return np.frombuffer(raw, wanted).reshape(shape)
+
+
+def from_numbers(numbers: Any, datatype: str, shape: Sequence[int], pace: Pace) -> NDArray[Any]:
+    """Return the array that was sent as a list of numbers, which may be nested, pausing in between.
+
+    Raises:
+        ValueError: the type is not numeric, a value is no number, or the shape has another size.
+        TimeoutError: the deadline passed.
+    """
+    wanted = _numeric(datatype)
+    _check_shape(shape)
+    if not isinstance(numbers, list):
+        raise ValueError(f"its `data` is not a list, but {type(numbers).__name__}")
+    for _ in shape[1:]:
+        if not numbers or not isinstance(numbers[0], list):
+            break
+        numbers = _joined(numbers, pace)
+    _check_size(len(numbers), shape)
+    flat = np.empty(len(numbers), wanted)
+    for start in range(0, len(numbers), _STEP):
+        pace.step()
+        try:
+            flat[start : start + _STEP] = numbers[start : start + _STEP]
+        except (ValueError, TypeError, OverflowError) as error:
+            raise ValueError(f"its `data` are not {datatype}: {error}") from error
+    return flat.reshape(shape)
 
 
 def as_table(logits: NDArray[Any]) -> NDArray[Any]:
@@ -130,6 +262,65 @@ def _datatype(array: NDArray[Any]) -> str:
     if found is None:
         raise UnsendableInput(f"remote: expected a type of the Open Inference Protocol, got an array of {array.dtype}")
     return found
+
+
+def _as_declared(name: str, array: NDArray[Any], datatype: str) -> NDArray[Any]:
+    """Return an array in the type that the model declares: rounded, as the model would do, but not otherwise changed.
+
+    Raises:
+        UnsendableInput: the type cannot hold it.
+    """
+    given = _datatype(array)
+    if datatype == given or not (datatype in NUMPY or datatype in ("BYTES", "BF16")):  # the same, or not known
+        return array
+    if datatype not in NUMPY or given == "BYTES":
+        raise UnsendableInput(
+            f"remote: its input {name!r} is {datatype}, which an array of {array.dtype} cannot become"
+        )
+    wanted = NUMPY[datatype]
+    if np.can_cast(array.dtype, wanted, "safe"):
+        return array.astype(wanted)
+    with np.errstate(over="ignore", invalid="ignore"):
+        cast = array.astype(wanted)
+        kept = np.isfinite(cast) | ~np.isfinite(array) if wanted.kind == "f" else cast == array
+    if not kept.all():
+        wrong = array[~kept][0]
+        raise UnsendableInput(f"remote: its input {name!r} is {datatype}, which cannot hold {wrong} of {array.dtype}")
+    return cast
+
+
+def _contradicts(error: RemoteError) -> bool:
+    """Return whether an error may come from a signature that does not hold."""
+    if isinstance(error, RemoteRefusal):
+        return not error.retry and error.status in _CONTRADICTIONS
+    return isinstance(error, InvalidReply | UnsendableInput)
+
+
+def _numeric(datatype: Any) -> np.dtype[Any]:
+    found = NUMPY.get(datatype) if isinstance(datatype, str) else None
+    if found is None:
+        raise ValueError(f"it has the type {datatype!r:.40}, and not numbers")
+    return found
+
+
+def _check_shape(shape: Any) -> None:
+    if not isinstance(shape, list | tuple) or not all(type(side) is int and side >= 0 for side in shape):
+        raise ValueError(f"its shape is {shape!r:.80}")
+
+
+def _check_size(size: float, shape: Sequence[int]) -> None:
+    if size != prod(shape):
+        raise ValueError(f"it has {size:g} numbers, and the shape {list(shape)!r:.80}")
+
+
+def _joined(lists: Sequence[Any], pace: Pace) -> list[Any]:
+    numbers: list[Any] = []
+    for one in lists:
+        pace.step()
+        if not isinstance(one, list):
+            raise ValueError("its `data` are lists and numbers")
+        numbers += one
+    return numbers
 
 
 def _logits_among(outputs: Described) -> str | None:
