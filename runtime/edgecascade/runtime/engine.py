@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 import onnxruntime as ort
 
-from edgecascade.runtime.batch import rows, size
+from edgecascade.runtime.batch import filled, rows, size
 from edgecascade.runtime.providers import CPU, PROVIDERS, available, engine_options, preferred
 from edgecascade.types.errors import ModelFileError, first_line
 
@@ -191,9 +191,7 @@ def run_in_batches(session: Engine, outputs: Sequence[str], feeds: Mapping[str, 
     parts = []
     for start in range(0, n, step):
         part = rows(feeds, slice(start, start + step))
-        missing = step - size(part)
-        full = rows(part, np.append(np.arange(step - missing), np.full(missing, -1))) if missing else part
-        parts.append([array[: step - missing] for array in session.run(list(outputs), full)])
+        parts.append([array[: size(part)] for array in session.run(list(outputs), filled(part, step))])
     return [np.concatenate(columns) for columns in zip(*parts, strict=True)]
 
 
