@@ -16,7 +16,7 @@ from edgecascade.benchmarks.commands.offload import configure, execute
 from edgecascade.benchmarks.offload import Offload, Prices, measure_offload, offload_summary
 from edgecascade.benchmarks.offload.examples import _content
 from edgecascade.benchmarks.offload.plan_check import check_plan
-from edgecascade.benchmarks.offload.predictions import Predictions, labelled_as
+from edgecascade.benchmarks.offload.predictions import Predictions
 from edgecascade.benchmarks.offload.report import offload_document, offload_findings, offload_sections
 from edgecascade.benchmarks.offload.strategies import savings
 from edgecascade.benchmarks.report import difference, plain
@@ -201,33 +201,6 @@ def test_labels_are_matched_by_name(pair: Path, data: LabelledData, scores: NDAr
     result = measure_offload(pair / "local.onnx", shuffled, scores, remote=pair / "remote.onnx", deadline=30)
     assert result.local == counted.local
     assert result.cascade == counted.cascade
-
-
-@pytest.mark.parametrize(
-    ("names", "classes", "expected"),
-    [
-        (("b", "a"), ("a", "b", "c"), [1, 0]),
-        (("0", "1", "10", "2"), tuple("abcdefghijk"), [0, 1, 10, 2]),
-        (("x", "y"), ("0", "1"), [0, 1]),
-        ((), ("a", "b", "c", "d"), [0, 1]),
-        (("a", "d"), ("a", "b", "c"), r"expected classes of the model \(a, b, c\), got d"),
-        (("x", "y"), ("0", "1", "2"), r"expected 3 classes, as many as .*, got 2"),
-        (("a", "b"), ("a", "a"), r"got b"),
-        (("a",), ("a", "a"), r"different names"),
-        ((), ("a",), r"data: expected labels from 0 to 0, got 1"),
-    ],
-)
-def test_class_names_are_matched_or_refused(
-    names: tuple[str, ...], classes: tuple[str, ...], expected: list[int] | str
-) -> None:
-    """A class may be missing from the data and numbers are labels; ambiguous names are refused."""
-    labels = np.arange(max(2, len(names)))
-    given = LabelledData(np.zeros((len(labels), 1)), labels, names, "")
-    if isinstance(expected, str):
-        with pytest.raises(BenchmarkError, match=expected):
-            labelled_as(replace(given, labels=labels[: len(names) or 2]), classes)
-    else:
-        assert labelled_as(given, classes).labels.tolist() == expected[: len(labels)]
 
 
 def _predictions(remote: NDArray[np.bool_], cascade: NDArray[np.bool_]) -> Predictions:

@@ -112,6 +112,56 @@ def test_rounded_probabilities_are_named(folder: Path, capsys: pytest.CaptureFix
     assert remote["floor"] == read_pair(folder / "rounded.npz").read["remote"].floor
 
 
+def test_outputs_are_matched_by_class_name(folder: Path) -> None:
+    """Labels in text, and outputs in another order of the classes, mean the same as numbers in order."""
+    given, names = read_pair(folder / "outputs.npz"), np.array(["d", "a", "c", "b"])
+    order = [3, 1, 0, 2]
+    arrays: dict[str, Any] = {
+        "local": given.local,
+        "remote": given.remote[:, order],
+        "remote_names": names[order],
+        "labels": names[given.labels],
+        "names": names,
+    }
+    np.savez(folder / "named.npz", **arrays)
+    found = read_pair(folder / "named.npz")
+    np.testing.assert_array_equal(found.remote, given.remote)
+    np.testing.assert_array_equal(found.labels, given.labels)
+    one = read_model(folder / "named.npz", array="remote")
+    assert isinstance(one, SavedOutputs)
+    np.testing.assert_array_equal(one.logits, given.remote)
+    assert (one.names, one.labels.tolist()) == (("d", "a", "c", "b"), given.labels.tolist())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"names": None}, r"labels: expected integers, or text \[n\] with an array of names beside it, got a, b, c, d"),
+        ({"names": ["d", "a", "c", "x"]}, r"labels: expected integers, or text \[n\] with the names d, a, c, x, got"),
+        (
+            {"remote_names": ["a", "b", "c", "x"]},
+            r"remote_names: .* same classes as in names \(d, a, c, b\), got a, b,",
+        ),
+        ({"remote_names": ["a", "b", "c"]}, r"remote_names: expected the name of each column of remote \[1500, 4\]"),
+    ],
+)
+def test_class_names_that_cannot_be_matched_are_refused(folder: Path, change: dict[str, Any], message: str) -> None:
+    """The error has both lists."""
+    given, names = read_pair(folder / "outputs.npz"), np.array(["d", "a", "c", "b"])
+    arrays = {"local": given.local, "remote": given.remote, "labels": names[given.labels], "names": names, **change}
+    np.savez(folder / "named.npz", **{name: array for name, array in arrays.items() if array is not None})
+    with pytest.raises(CalibrationError, match=message):
+        read_pair(folder / "named.npz")
+
+
+def test_evaluation_warns_of_another_order(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The warning names the order."""
+    given = read_pair(folder / "outputs.npz")
+    np.savez(folder / "other.npz", outputs=given.remote[:, [1, 0, 2, 3]], labels=given.labels, names=list("abcd"))
+    assert run(folder / "other.npz", command="evaluate") == 0
+    assert "if its outputs stand for b, a, c, d and not for a, b, c, d" in capsys.readouterr().out
+
+
 def test_outputs_that_may_be_either_require_the_option(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Independent sigmoids are refused, and taken as the user says."""
     given = read_pair(folder / "outputs.npz")

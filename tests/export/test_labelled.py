@@ -91,7 +91,7 @@ def test_the_digest_covers_shapes_and_types(tmp_path: Path, other: NDArray[Any])
         ({"z": X}, r"got \['z'\]"),
         ({"y": Y}, r"got \['y'\]"),
         ({}, r"got no arrays"),
-        ({"x": X, "y": Y[:3]}, r"integer labels `y` \[4\], one per input in `x`, got int64 \[3\]"),
+        ({"x": X, "y": Y[:3]}, r"integer labels or class names `y` \[4\], one per input in `x`, got int64 \[3\]"),
         ({"x": X, "y": Y * 1.0}, r"got float64 \[4\]"),
         ({"x": X, "y": Y[:, None]}, r"got int64 \[4, 1\]"),
         ({"x": X[:0], "y": Y[:0]}, r"got int64 \[0\]"),

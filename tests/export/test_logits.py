@@ -96,6 +96,46 @@ def test_several_sigmoids_are_refused(build: Body) -> None:
         find_logits(body)
 
 
+@pytest.mark.parametrize(
+    "after", [["Flatten"], ["Reshape"], ["Identity", "Flatten", "Clip"], ["Transpose", "Transpose"]]
+)
+@pytest.mark.parametrize("activation", ["Sigmoid", "HardSigmoid"])
+def test_several_sigmoids_are_refused_in_any_shape(build: Body, after: list[str], activation: str) -> None:
+    """Operators that only move or bound values do not hide where they come from."""
+    nodes, last = [helper.make_node(activation, ["z"], ["p0"])], "p0"
+    for position, name in enumerate(after, 1):
+        others = ["sides"] if name == "Reshape" else []
+        nodes.append(helper.make_node(name, [last, *others], [f"p{position}"]))
+        last = f"p{position}"
+    body = build(nodes, [3], [3], {"sides": np.array([-1, 3])}, output=last)
+    for kind in (None, "probabilities", "logits"):
+        with pytest.raises(
+            ExportError, match=r"is a Sigmoid over .*: independent labels, of which several may be right"
+        ):
+            find_logits(body, kind=kind)
+
+
+def test_one_sigmoid_for_each_class_is_refused(build: Body) -> None:
+    """A head for each label, joined, is a model of independent labels; the two shares of one binary head are not."""
+    heads = [helper.make_node("Sigmoid", ["z"], [f"p{k}"]) for k in range(3)]
+    join = helper.make_node("Concat", ["p0", "p1", "p2"], ["labels"], axis=1)
+    with pytest.raises(ExportError, match="independent labels"):
+        find_logits(build([*heads, join], [1], [3], output="labels"))
+    rest = helper.make_node("Sub", ["one", "p0"], ["q0"])
+    shares = helper.make_node("Concat", ["q0", "p0"], ["shares"], axis=1)
+    both = build([heads[0], rest, shares], [1], [2], {"one": np.ones(1, np.float32)}, output="shares")
+    assert find_logits(both) == LogitsSource("shares", None)
+
+
+def test_a_binary_sigmoid_in_another_shape_gives_probabilities(build: Body) -> None:
+    """The graph tells what the values alone do not."""
+    nodes = [helper.make_node("Sigmoid", ["z"], ["p"]), helper.make_node("Flatten", ["p"], ["chance"])]
+    body = build(nodes, [1], [1], output="chance")
+    assert find_logits(body) == LogitsSource("chance", "binary-probabilities")
+    with pytest.raises(ExportError, match=r"^kind: expected binary-probabilities, as 'chance' is a Sigmoid"):
+        find_logits(body, kind="binary-logits")
+
+
 def test_log_probabilities_are_logits(build: Body) -> None:
     """Log-probabilities differ from logits by a constant per row."""
     body = build([helper.make_node("LogSoftmax", ["z"], ["logp"])], [3], [3], output="logp")

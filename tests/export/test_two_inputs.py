@@ -120,7 +120,9 @@ def test_arrays_of_different_lengths_are_refused(folder: Path) -> None:
 def test_labelled_arrays_of_different_lengths_are_refused(tmp_path: Path) -> None:
     """The error names the array whose length differs from that of the labels."""
     np.savez(tmp_path / "d.npz", a=np.zeros((3, 1)), b=np.zeros((2, 1)), y=np.zeros(3, int))
-    with pytest.raises(ExportError, match=r"expected integer labels `y` \[2\], one per input in `b`, got int64 \[3\]"):
+    with pytest.raises(
+        ExportError, match=r"expected integer labels or class names `y` \[2\], one per input in `b`, got int64 \[3\]"
+    ):
         read_labelled(tmp_path / "d.npz")
 
 

@@ -46,7 +46,7 @@ def held() -> Iterator[Waits]:
 def dispatcher(remote: Any, **options: Any) -> Dispatcher:
     """Return a dispatcher for three classes without a temperature."""
     policy = Policy("replace", RemoteCalibration(1.0, False))
-    return Dispatcher(InProcess(remote), classes=3, policy=lambda: policy, **options)
+    return Dispatcher(InProcess(remote), labels=("0", "1", "2"), policy=lambda: policy, **options)
 
 
 LOCAL = Prediction(0, 0.4, np.array([0.4, 0.3, 0.3], np.float32))
@@ -152,7 +152,7 @@ def test_scores_that_say_nothing_are_no_answer(probabilities: bool, row: list[fl
     """A logit of -inf masks a class, as in calibration; probabilities are positive somewhere and negative nowhere."""
     policy = Policy("replace", RemoteCalibration(1.0, probabilities))
     remote = InProcess(lambda inputs: np.array([row, [0.25, 0.5, 0.25]])[: len(inputs)])
-    one = Dispatcher(remote, classes=3, policy=lambda: policy, in_flight=1)
+    one = Dispatcher(remote, labels=("0", "1", "2"), policy=lambda: policy, in_flight=1)
     first, second = ask(one, [np.array([[0]])], Deadline.after(5)), ask(one, [np.array([[0]])], Deadline.after(5))
     for (outcome,) in (first, second):
         if label is None:
@@ -175,7 +175,7 @@ def test_a_remote_is_told_the_number_of_classes() -> None:
 
     policy = Policy("replace", RemoteCalibration(1.0, False))
     for remote in (Asking(lambda _: None), Retrying(Asking(lambda _: None)), InProcess(lambda _: None)):  # type: ignore[arg-type,return-value]
-        Dispatcher(remote, classes=7, policy=lambda: policy).close()
+        Dispatcher(remote, labels=tuple("abcdefg"), policy=lambda: policy).close()
     assert told == [7, 7]
 
 
@@ -292,7 +292,7 @@ def test_a_remote_that_cannot_be_closed_leaves_nothing_else_open() -> None:
 
     budget = Budget(forwards=Rate(100, 60))
     policy = Policy("replace", RemoteCalibration(1.0, False))
-    one = Dispatcher(Stuck(np.zeros_like), classes=3, policy=lambda: policy, budget=budget)
+    one = Dispatcher(Stuck(np.zeros_like), labels=("0", "1", "2"), policy=lambda: policy, budget=budget)
     with pytest.raises(OSError, match="stuck"):
         one.close()
     assert not budget.admits(0, 0, 1)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecascade.calibration.class_order import order_sentence
 from edgecascade.calibration.intervals import proportion_interval
 from edgecascade.calibration.weights import effective_size
 from edgecascade.types.errors import CalibrationError
@@ -15,6 +16,7 @@ from edgecascade.types.softmax import are_probabilities
 __all__ = [
     "check_labelled_logits",
     "check_labelled_probabilities",
+    "check_order",
     "check_scored_answers",
     "check_seed",
     "warnings_about",
@@ -117,6 +119,28 @@ def warnings_about(
     if len(outputs) == 2:
         found += _the_same(*outputs.values())
     return tuple(found)
+
+
+def check_order(
+    outputs: Mapping[str, NDArray[np.floating]], labels: NDArray[np.integer], names: Sequence[str] = ()
+) -> None:
+    """Refuse outputs that fit the labels far better with their classes in another order, and name that order.
+
+    Args:
+        outputs: logits [n, classes] by the name of the model; they passed the checks above.
+        labels: [n], in 0..classes - 1.
+        names: of the classes; empty if unknown.
+
+    Raises:
+        CalibrationError: names the model, the other order, and how many answers it makes right.
+    """
+    for name, logits in outputs.items():
+        sentence = order_sentence(logits.argmax(axis=1), labels, logits.shape[1], names)
+        if sentence is not None:
+            raise CalibrationError(
+                f"{name}: {sentence}; give its classes their names in the order of its outputs (`edgecascade export "
+                "FILE --names`), so that they are matched by name, or reorder its outputs"
+            )
 
 
 def check_seed(seed: int) -> None:

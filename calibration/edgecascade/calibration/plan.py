@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from edgecascade.calibration._checks import check_labelled_logits, check_seed, warnings_about
+from edgecascade.calibration._checks import check_labelled_logits, check_order, check_seed, warnings_about
 from edgecascade.calibration.cross_fit import cross_fit
 from edgecascade.calibration.decision import COST_SCORE, LEARNED, SCORES, DecisionRule
 from edgecascade.calibration.evidence import Plan, certified, certified_in_order, planned
@@ -223,7 +223,9 @@ def plan_cascade(
         in_order = "margin" in scores and "replace" in merges and estimate in ("auto", "monotone")
         in_order = in_order and weight is None and max_group_loss is None
         scores, estimate = (("margin",), "monotone") if in_order else (scores, estimate)
-    warnings = warnings_about({"local model": local_logits, "remote": remote_logits}, labels, weight)
+    outputs = {"local model": local_logits, "remote": remote_logits}
+    warnings = warnings_about(outputs, labels, weight)
+    check_order(outputs, labels, names)
     held = round(len(labels) * objective.testing_share) if isinstance(objective, CertifiedLoss) and not in_order else 0
     parts = np.split(np.random.default_rng(seed).permutation(len(labels)), [held])
     testing, planning = map(np.sort, parts)

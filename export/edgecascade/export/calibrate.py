@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from onnx import ModelProto
 
 from edgecascade.calibration import MERGES, CascadePlan, Groups, Objective, plan_cascade
+from edgecascade.export.class_names import class_count, columns_by_name, labelled_as, model_names
 from edgecascade.export.data import Inputs, LabelledData, batches, first
 from edgecascade.export.fold import fold, unfold
 from edgecascade.export.graph import first_sides, load_model, own_inputs, save_model
@@ -25,10 +25,10 @@ from edgecascade.export.scores import mixes_inputs, tensor_scores
 from edgecascade.runtime.batch import Batch, are_sentences, concatenated, size
 from edgecascade.runtime.engine import open_session, read_document
 from edgecascade.runtime.text import TextInput, text_input
+from edgecascade.types.class_names import some_names
 from edgecascade.types.document import (
     GOLDEN_KEY,
     KEY,
-    LABELS_KEY,
     PREPROCESSING_KEY,
     CascadeDocument,
     SourceRecord,
@@ -38,7 +38,17 @@ from edgecascade.types.errors import ExportError
 from edgecascade.types.policy import RemoteCalibration
 from edgecascade.types.softmax import Recognised, in_unit_interval, recognise, resolution
 
-__all__ = ["PARITY_INPUTS", "Body", "Calibrated", "Folded", "calibrate", "fold_plan", "inner_body", "write_cascade"]
+__all__ = [
+    "PARITY_INPUTS",
+    "Body",
+    "Calibrated",
+    "Folded",
+    "calibrate",
+    "calibrated",
+    "fold_plan",
+    "inner_body",
+    "write_cascade",
+]
 
 PARITY_INPUTS = 128  # calibration inputs on which the written file is proved
 _SOURCE_TOLERANCE = 1e-3  # of a source in float64, or in another library's float32
@@ -55,6 +65,8 @@ class Body:
         name: the name of the body's own file, for the document.
         sha256: the SHA-256 of that file, in hexadecimal.
         labels: class names that its file gives; empty if it gives none.
+        remote_columns: the column of the remote's scores for each class, where an earlier calibration found another
+            order and the remote does not name its classes.
     """
 
     model: ModelProto
@@ -63,6 +75,7 @@ class Body:
     name: str
     sha256: str
     labels: tuple[str, ...] = ()
+    remote_columns: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -74,12 +87,16 @@ class Calibrated:
         parity: the comparison with the reference arithmetic.
         golden: number of calibration inputs that travel in the file.
         read: how the scores of each model were read, by `local` and `remote`.
+        labels: class names in the order of the body's scores.
+        remote_columns: the column of the remote's scores for each class, if it has them in another order.
     """
 
     plan: CascadePlan
     parity: Parity
     golden: int = 0
     read: Mapping[str, Recognised] = field(default_factory=dict)
+    labels: tuple[str, ...] = ()
+    remote_columns: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -95,6 +112,7 @@ class Folded:
         logits: float32 [n, classes], of the body on the data.
         golden: number of golden inputs.
         read: how the scores of each model were read, by `local` and `remote`.
+        document: the document in it.
     """
 
     model: ModelProto
@@ -104,6 +122,7 @@ class Folded:
     logits: NDArray[np.float32]
     golden: int
     read: Mapping[str, Recognised]
+    document: CascadeDocument
 
 
 def calibrate(
@@ -126,6 +145,7 @@ def calibrate(
     output: str | None = None,
     kind: str | None = None,
     remote_kind: str | None = None,
+    remote_names: Sequence[str] = (),
     expected: NDArray[np.floating] | None = None,
     golden: bool = True,
 ) -> Calibrated:
@@ -136,7 +156,8 @@ def calibrate(
     Args:
         body: the ONNX file, quantized already if it is to be quantized.
         out: the file to write.
-        data: labelled calibration data, used for nothing else before or after.
+        data: labelled calibration data, used for nothing else before or after. Where body and data name their classes,
+            they are matched by name (see `labelled_as`).
         local_scores: raw scores of the body on that data, from `local_scores`.
         remote_scores: [n, classes], the remote's logits or probabilities on that data.
         objective: the aim of the plan.
@@ -152,6 +173,8 @@ def calibrate(
         output: the body's output that holds the logits, if it is not evident.
         kind: one of `KINDS`, if the values do not tell.
         remote_kind: `logits` or `probabilities`, if the remote's values do not tell.
+        remote_names: the remote's class names in the order of its scores, if they are known; the device then reads its
+            scores in the order of the body's classes.
         expected: [n, classes], logits or probabilities on that data of the model that the body was converted from;
             the body must give the same.
         golden: whether a few of the calibration inputs may travel in the file, for `edgecascade inspect --verify`.
@@ -161,8 +184,8 @@ def calibrate(
         CalibrationError: the data cannot support the numbers asked for.
     """
     model, sha256 = load_model(body), hashlib.sha256(Path(body).read_bytes()).hexdigest()
-    logits, labels = find_logits(model, output, kind), json.loads(_properties(model).get(LABELS_KEY, "[]"))
-    found = Body(model, logits, str(body), Path(body).name, sha256, tuple(map(str, labels)))
+    logits, labels = find_logits(model, output, kind), model_names(model, body, class_count(local_scores))
+    found = Body(model, logits, str(body), Path(body).name, sha256, labels)
     if expected is not None:
         check_source(local_scores, kind_of(logits, local_scores), expected, _SOURCE_TOLERANCE)
     options = {
@@ -176,6 +199,7 @@ def calibrate(
         "groups": groups,
         "max_group_loss": max_group_loss,
         "remote_kind": remote_kind,
+        "remote_names": remote_names,
     }
     return write_cascade(found, out, data, local_scores, remote_scores, objective=objective, golden=golden, **options)
 
@@ -191,7 +215,8 @@ def inner_body(path: str | os.PathLike[str]) -> Body:
     document = read_document(open_session(path), path)
     source = document.source
     logits = LogitsSource(source.logits, source.kind, source.floor)
-    return Body(unfold(model), logits, str(path), source.model, source.model_sha256, document.labels)
+    columns = document.remote_columns
+    return Body(unfold(model), logits, str(path), source.model, source.model_sha256, document.labels, columns)
 
 
 def write_cascade(
@@ -212,7 +237,7 @@ def write_cascade(
     if text is not None:
         text.copy(Path(out).parent)
     save_model(folded.model, out)
-    return Calibrated(folded.plan, parity, folded.golden, folded.read)
+    return calibrated(folded, parity)
 
 
 def fold_plan(
@@ -224,6 +249,7 @@ def fold_plan(
     objective: Objective,
     golden: bool,
     remote_kind: str | None = None,
+    remote_names: Sequence[str] = (),
     **options: Any,
 ) -> Folded:
     """Plan, and fold the plan into the body; arguments as in `write_cascade`."""
@@ -235,11 +261,14 @@ def fold_plan(
             f"remote: expected scores {list(logits.shape)}, as of the local model, got {list(remote_scores.shape)}"
         )
     remote = _remote_kind(remote_scores, remote_kind)
-    remote_logits = RemoteCalibration(1.0, remote.kind == "probabilities", floor=remote.floor).logits(remote_scores)
+    data = labelled_as(data, body.labels)
     labels = _labels(body, data, logits.shape[1])
+    columns = columns_by_name(labels, remote_names) if remote_names else body.remote_columns
+    reading = RemoteCalibration(1.0, remote.kind == "probabilities", floor=remote.floor, columns=columns)
+    remote_logits = reading.logits(remote_scores)
     plan = plan_cascade(logits, remote_logits, data.labels, objective, names=labels, **options)
     source = SourceRecord(body.name, body.sha256, body.logits.tensor, kind, data.digest, local.floor)
-    document = _document(body, source, labels, plan, remote)
+    document = _document(body, source, labels, plan, remote, columns)
     singly = mixes_inputs(body.model, source.logits, data.inputs, body.path)
     model = fold(body.model, logits=source.logits, kind=kind, rule=plan.rule, document=document, singly=singly)
     proof = tuple(_proof(data.inputs, _text_input(body), 1 in first_sides(model).values()))
@@ -250,7 +279,7 @@ def fold_plan(
     if chosen is not None:
         model.metadata_props.add(key=GOLDEN_KEY, value=chosen.text())
     read = {"local": local, "remote": remote}
-    return Folded(model, source, plan, proof, logits, 0 if chosen is None else len(chosen), read)
+    return Folded(model, source, plan, proof, logits, 0 if chosen is None else len(chosen), read, document)
 
 
 def _proof(inputs: Inputs, text: TextInput | None, singly: bool) -> Iterator[tuple[NDArray[np.intp], Batch]]:
@@ -300,13 +329,22 @@ def _labels(body: Body, data: LabelledData, classes: int) -> tuple[str, ...]:
     """Return the class names of the data, else those of the body, else numbers."""
     if data.names:
         if len(data.names) != classes:
-            raise ExportError(f"names: expected {classes}, one per class of the model, got {len(data.names)}")
+            raise ExportError(
+                f"names: expected {classes}, one per class of the model, got {len(data.names)}: "
+                f"{some_names(data.names)}; name the model's classes with `edgecascade export FILE --names`, so that "
+                "data without some of them can be matched"
+            )
         return data.names
     return body.labels if len(body.labels) == classes else tuple(str(label) for label in range(classes))
 
 
 def _document(
-    body: Body, source: SourceRecord, labels: tuple[str, ...], plan: CascadePlan, remote: Recognised
+    body: Body,
+    source: SourceRecord,
+    labels: tuple[str, ...],
+    plan: CascadePlan,
+    remote: Recognised,
+    columns: tuple[int, ...] | None,
 ) -> CascadeDocument:
     return CascadeDocument(
         written_by=f"{KEY} {version(KEY)}",
@@ -322,6 +360,7 @@ def _document(
         source=source,
         groups=plan.policy.groups,
         effective_n=plan.effective_n,
+        remote_columns=columns,
     )
 
 
@@ -331,6 +370,12 @@ def _text_input(body: Body) -> TextInput | None:
 
 def _properties(model: ModelProto) -> dict[str, str]:
     return {entry.key: entry.value for entry in model.metadata_props}
+
+
+def calibrated(folded: Folded, parity: Parity) -> Calibrated:
+    """Return what was fitted and proved on the way to a cascade model that was written."""
+    document = folded.document
+    return Calibrated(folded.plan, parity, folded.golden, folded.read, document.labels, document.remote_columns)
 
 
 def _prove(folded: Folded, body: Body) -> Parity:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from edgecascade.calibration import Calibration, Estimate, calibrate_temperature, paired_difference_interval, proportion
+from edgecascade.export.class_names import columns_by_name, labelled_as, model_names
 from edgecascade.export.data import LabelledData
 from edgecascade.export.graph import load_model
 from edgecascade.export.logits import find_logits, kind_of, logits_of, recognise_scores
@@ -56,13 +57,23 @@ def compare_bodies(
         output: the output that holds the logits, if it is not evident.
         kind: one of `KINDS`, if the values do not tell.
 
+    Where the bodies name their classes, they are matched by name with one another and with the data.
+
     Raises:
         ExportError: they do not take the data, or have different classes.
         CalibrationError: no temperature can be fitted.
     """
-    first, second = (_logits(load_model(path), data, str(path), output, kind) for path in (before, after))
+    models = [load_model(path) for path in (before, after)]
+    first, second = (
+        _logits(model, data, str(path), output, kind) for model, path in zip(models, (before, after), strict=True)
+    )
     if first.shape != second.shape:
         raise ExportError(f"{after}: expected {first.shape[1]} classes as {before} has, got {second.shape[1]}")
+    names, others = (
+        model_names(model, path, first.shape[1]) for model, path in zip(models, (before, after), strict=True)
+    )
+    data, columns = labelled_as(data, names or others), columns_by_name(names, others, str(after))
+    second = second if columns is None else second[:, columns]
     n, labels = len(data.labels), (first.argmax(axis=1), second.argmax(axis=1))
     right = [found == data.labels for found in labels]
     return Compared(

@@ -6,21 +6,34 @@ gives one number z, which stands for the logits (0, z) of two classes.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import ModelProto, TensorProto
+from onnx import ModelProto, NodeProto, TensorProto
 
 from edgecascade.export.graph import Step
 from edgecascade.types.errors import ExportError
 from edgecascade.types.softmax import SMALLEST, Recognised, in_unit_interval, recognise, resolution
 
-__all__ = ["KINDS", "LogitsSource", "find_logits", "kind_of", "logits_of", "logits_steps", "recognise_scores"]
+__all__ = [
+    "KINDS",
+    "LogitsSource",
+    "declared_classes",
+    "find_logits",
+    "kind_of",
+    "logits_of",
+    "logits_steps",
+    "recognise_scores",
+]
 
 KINDS = ("logits", "probabilities", "binary-logits", "binary-probabilities")
+_COPIES = ("Identity", "Cast", "Dropout")  # operators that leave values where they are
+_MOVES = ("Flatten", "Reshape", "Squeeze", "Unsqueeze", "Transpose", "Clip", "Gather", "Slice", "Expand")
+_SIGMOIDS = ("Sigmoid", "HardSigmoid")
 _FLOATING = {TensorProto.FLOAT: "float32", TensorProto.FLOAT16: "float16", TensorProto.DOUBLE: "float64"}
 
 
@@ -44,6 +57,7 @@ def find_logits(model: ModelProto, name: str | None = None, kind: str | None = N
 
     It is the named output, else the output `logits`, else the only floating [batch, classes] output, else the only
     floating [batch] or [batch, 1] output. If a Softmax or a Sigmoid makes that output, it is the input of that node.
+    Several Sigmoids, also in another shape, are the probabilities of independent labels and are refused.
 
     Args:
         model: a classifier.
@@ -68,19 +82,31 @@ def find_logits(model: ModelProto, name: str | None = None, kind: str | None = N
         raise ExportError(f"logits: expected [batch, classes] in {name!r}, got {listed}")
     binary = kind.startswith("binary") if kind else _is_binary(chosen)
     producers = {output: node for node in model.graph.node for output in node.output}
-    producer = producers.get(name)
-    while producer is not None and producer.op_type in ("Identity", "Cast"):
-        producer = producers.get(producer.input[0])
+    producer = _maker(name, producers, _COPIES)
     last = producer.op_type if producer is not None else ""
     of_probabilities = kind in (None, "probabilities", "binary-probabilities")
     if producer is not None and last == ("Sigmoid" if binary else "Softmax") and of_probabilities:
         return LogitsSource(producer.input[0], "binary-logits" if binary else "logits")
-    if last == "Sigmoid":
+    sigmoid = _is_sigmoid(name, producers)
+    if sigmoid and not binary:
         raise ExportError(
             f"logits: {name!r} is a Sigmoid over {listed}: independent labels, of which several may be right; "
             "expected a classifier whose classes exclude each other"
         )
-    return LogitsSource(name, kind or ("logits" if last == "LogSoftmax" else None))
+    if sigmoid and kind == "binary-logits":
+        raise ExportError(f"kind: expected binary-probabilities, as {name!r} is a Sigmoid, got {kind}")
+    found = "binary-probabilities" if sigmoid else "logits" if last == "LogSoftmax" else None
+    return LogitsSource(name, kind or found)
+
+
+def declared_classes(model: ModelProto) -> int | None:
+    """Return the number of classes of a classifier's output as the graph declares it, or None if it does not."""
+    outputs = {o.name: o.type.tensor_type for o in model.graph.output}
+    chosen = outputs[_only(outputs, "several")]
+    if _is_binary(chosen):
+        return 2
+    sides = chosen.shape.dim
+    return int(sides[1].dim_value) or None if len(sides) == 2 else None
 
 
 def kind_of(source: LogitsSource, scores: NDArray[np.floating]) -> str:
@@ -165,6 +191,27 @@ def logits_steps(tensor: str, kind: str, floor: str = "tiny") -> list[Step]:
         *(binary if kind.startswith("binary") else []),
         *(logarithm if kind.endswith("probabilities") else []),
     ]
+
+
+def _maker(name: str, producers: Mapping[str, NodeProto], through: Sequence[str]) -> NodeProto | None:
+    """Return the node that makes a tensor, before nodes of the given operators."""
+    node = producers.get(name)
+    while node is not None and node.op_type in through:
+        node = producers.get(node.input[0])
+    return node
+
+
+def _is_sigmoid(name: str, producers: Mapping[str, NodeProto]) -> bool:
+    """Return whether all values of a tensor come out of Sigmoids, in any shape or order."""
+    waiting, seen = [name], set()
+    while waiting:
+        node = _maker(waiting.pop(), producers, (*_COPIES, *_MOVES))
+        if node is None or not (node.op_type in _SIGMOIDS or node.op_type == "Concat"):
+            return False
+        if node.op_type == "Concat" and node.output[0] not in seen:
+            seen.add(node.output[0])
+            waiting += node.input
+    return True
 
 
 def _only(outputs: dict[str, onnx.TypeProto.Tensor], listed: str) -> str:

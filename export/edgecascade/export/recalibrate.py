@@ -62,8 +62,9 @@ def recalibrate(
         remote_scores: [n, classes], the remote's logits or probabilities on that data.
         objective: the aim of the plan.
         golden: whether a few of the inputs may travel in the file.
-        options: `scores`, `merges`, `estimate`, `bins`, `remote_kind`, `even_without_gain` and `calibrator`, as in
-            `calibrate`.
+        options: `scores`, `merges`, `estimate`, `bins`, `remote_kind`, `remote_names`, `even_without_gain` and
+            `calibrator`, as in `calibrate`. Without `remote_names`, the remote's order of the classes is that in the
+            file.
 
     Raises:
         ModelFileError: the file is not a cascade model.

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, ValueInfoProto
 
+from edgecascade.export.class_names import model_names
 from edgecascade.export.data import Inputs, batches, count, first
 from edgecascade.export.graph import has_batch_scale, load_model
 from edgecascade.export.logits import find_logits
@@ -19,7 +22,16 @@ from edgecascade.runtime.model_inputs import ModelInputs, model_inputs
 from edgecascade.runtime.remotes.remote import connect
 from edgecascade.types.errors import ExportError, RemoteError
 
-__all__ = ["Progress", "local_scores", "mixes_inputs", "read_scores", "remote_scores", "tensor_scores"]
+__all__ = [
+    "Progress",
+    "RemoteOutputs",
+    "ask_remote",
+    "local_scores",
+    "mixes_inputs",
+    "read_scores",
+    "remote_scores",
+    "tensor_scores",
+]
 
 _FEW = 8  # inputs that are run alone and together
 _SAME = 1e-4  # of the largest score: more than float32 differs between batches
@@ -114,10 +126,27 @@ def _opened(model: ModelProto, tensor: str, argument: str) -> tuple[Engine, Mode
     return session, model_inputs(session, argument)
 
 
+class RemoteOutputs(NamedTuple):
+    """What a remote gives for labelled inputs.
+
+    Attributes:
+        scores: floating [n, classes].
+        names: of its classes in the order of the scores; empty if it does not tell.
+    """
+
+    scores: NDArray[np.floating]
+    names: tuple[str, ...]
+
+
 def remote_scores(
     remote: str, inputs: Inputs, *, threads: int = 1, progress: Progress | None = None
 ) -> NDArray[np.floating]:
-    """Return the scores [n, classes] of a remote.
+    """Return the scores [n, classes] of a remote, as `ask_remote` gets them."""
+    return ask_remote(remote, inputs, threads=threads, progress=progress).scores
+
+
+def ask_remote(remote: str, inputs: Inputs, *, threads: int = 1, progress: Progress | None = None) -> RemoteOutputs:
+    """Return the scores [n, classes] of a remote, and the names of its classes if it tells them.
 
     Args:
         remote: an address, an ONNX file, or saved logits (.npy).
@@ -132,7 +161,7 @@ def remote_scores(
         saved = read_scores(remote)
         if saved.ndim != 2 or len(saved) != count(inputs):
             raise ExportError(f"{remote}: expected logits [{count(inputs)}, classes], got {list(saved.shape)}")
-        return saved
+        return RemoteOutputs(saved, ())
     connection = connect(remote, threads=threads)
     assert connection is not None
     parts = []
@@ -145,7 +174,10 @@ def remote_scores(
         raise ExportError(f"{remote}: it failed after {sum(map(len, parts))} inputs: {error}") from error
     finally:
         connection.close()
-    return np.concatenate(parts)
+    scores = np.concatenate(parts)
+    if "://" in remote or scores.ndim != 2:
+        return RemoteOutputs(scores, tuple(getattr(connection, "class_names", ())))
+    return RemoteOutputs(scores, model_names(onnx.load(remote, load_external_data=False), remote, scores.shape[1]))
 
 
 def read_scores(path: str | os.PathLike[str]) -> NDArray[np.floating]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from edgecascade.calibration import DecisionRule, Objective
-from edgecascade.export.calibrate import PARITY_INPUTS, Calibrated, fold_plan, inner_body
+from edgecascade.export.calibrate import PARITY_INPUTS, Calibrated, calibrated, fold_plan, inner_body
 from edgecascade.export.converters import convert, quantize_tflite, tflite_graph
 from edgecascade.export.data import Inputs, LabelledData, batches, first
 from edgecascade.export.fold import rule_of
@@ -117,7 +117,7 @@ def export_tflite_int8(
     with _opened(content) as lite:
         largest = _prove(lite, batch, folded.logits[: size(batch)], folded.plan.rule, _SAME_BODY)
     write_whole(content, out)
-    return Calibrated(folded.plan, Parity((_ENGINE,), size(batch), largest, _SAME_BODY), folded.golden, folded.read)
+    return calibrated(folded, Parity((_ENGINE,), size(batch), largest, _SAME_BODY))
 
 
 def _quantized(model: ModelProto, logits: str, inputs: Inputs, converter: str | None) -> bytes:

@@ -115,7 +115,7 @@ class Cascade:
             connected = connect(remote, threads=threads)
         dispatcher = Dispatcher(
             connected,
-            classes=len(local.document.labels),
+            labels=local.document.labels,
             policy=lambda: local.policy,
             budget=budget,
             egress=egress,

@@ -153,7 +153,7 @@ class Dispatcher:
 
     Args:
         remote: the remote, or None.
-        classes: number of columns that the remote's scores must have.
+        labels: names of the classes, of which the remote's scores must have one column each.
         policy: returns the policy in force, which defines how to read the scores.
         budget: limit on forwards.
         egress: whether an input, as it would be sent, may leave the device; if it raises, the input stays.
@@ -168,7 +168,7 @@ class Dispatcher:
         self,
         remote: Remote | None,
         *,
-        classes: int,
+        labels: Sequence[str],
         policy: Callable[[], Policy],
         budget: Budget | None = None,
         egress: Callable[[Any], bool] | None = None,
@@ -179,7 +179,7 @@ class Dispatcher:
         waiting: int = 1024,
     ) -> None:
         self.remote, self.budget, self.outbox, self.watch = remote, budget, outbox, watch
-        self._classes, self._policy, self._egress = classes, policy, egress
+        self._classes, self._labels, self._policy, self._egress = len(labels), tuple(labels), policy, egress
         self._in_flight, self._most = in_flight, waiting
         self._request_inputs = int(getattr(remote, "request_inputs", request_inputs))
         self._lock = allocate_lock()
@@ -193,7 +193,7 @@ class Dispatcher:
 
             from edgecascade.runtime.remotes.remote import expect
 
-            expect(remote, classes)
+            expect(remote, self._classes)
             self._changed = Condition(self._lock)
             self._workers = ThreadPoolExecutor(in_flight, thread_name_prefix="edgecascade-forward")
 
@@ -366,6 +366,10 @@ class Dispatcher:
 
         policy = self._policy()
         calibration = policy.calibrate_remote
+        if names := getattr(self.remote, "class_names", ()):
+            from edgecascade.types.class_names import columns_for
+
+            calibration = calibration._replace(columns=columns_for(self._labels, names, calibration.columns))
         if isinstance(scores, RemoteLabels):
             scores, calibration = scores.probabilities(self._classes), calibration._replace(probabilities=True)
         scores = np.asarray(scores)

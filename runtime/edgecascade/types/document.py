@@ -358,6 +358,7 @@ class CascadeDocument:
         effective_n: number of equally weighted inputs that the weighted calibration inputs are worth; None where all
             counted alike.
         remote_floor: the number that smaller probabilities of the remote are raised to before the logarithm.
+        remote_columns: the column of the remote's scores for each class; None if they are in the order of the labels.
     """
 
     written_by: str
@@ -373,13 +374,18 @@ class CascadeDocument:
     groups: GroupedAccuracy | None = None
     effective_n: float | None = None
     remote_floor: float = SMALLEST
+    remote_columns: tuple[int, ...] | None = None
 
     @property
     def calibrate_remote(self) -> RemoteCalibration:
         """How to read the remote's scores."""
         remote = self.remote
         return RemoteCalibration(
-            remote.temperature, self.remote_scores == "probabilities", remote.confidence_map, self.remote_floor
+            remote.temperature,
+            self.remote_scores == "probabilities",
+            remote.confidence_map,
+            self.remote_floor,
+            self.remote_columns,
         )
 
     def device_policy(self) -> Policy:
@@ -403,7 +409,7 @@ class CascadeDocument:
             "labels": list(self.labels),
             "preprocessing": None if self.preprocessing is None else preprocessing_dict(self.preprocessing),
             "calibration": calibration_dict(self.calibration),
-            "remote": remote_dict(self.remote, self.remote_scores, self.remote_floor),
+            "remote": remote_dict(self.remote, self.remote_scores, self.remote_floor, self.remote_columns),
             "policy": policy_dict(self.policy),
             "operating_curve": [point_dict(point) for point in self.operating_curve],
             "certificate": None if self.certificate is None else certificate_dict(self.certificate),
@@ -463,9 +469,12 @@ def calibration_dict(calibration: Calibration) -> dict[str, Any]:
     return {name: value for name, value in {**found, **(mapped or {})}.items() if value is not None}
 
 
-def remote_dict(calibration: Calibration, scores: str, floor: float) -> dict[str, Any]:
+def remote_dict(
+    calibration: Calibration, scores: str, floor: float, columns: Sequence[int] | None = None
+) -> dict[str, Any]:
     """Return how to read the remote's scores, as it is in JSON."""
-    return _without_default_floor({**calibration_dict(calibration), "scores": scores, "floor": floor})
+    order = {} if columns is None else {"columns": list(columns)}
+    return _without_default_floor({**calibration_dict(calibration), "scores": scores, "floor": floor, **order})
 
 
 def certificate_dict(certificate: Certificate) -> dict[str, Any]:
@@ -529,6 +538,11 @@ def _document(found: Mapping[str, Any]) -> CascadeDocument:
     labels, policy, scores = _strings(found["labels"]), _policy(found["policy"]), found["remote"]["scores"]
     if scores not in ("logits", "probabilities"):
         raise ArgumentError(f"remote scores: expected logits or probabilities, got {scores!r}")
+    columns = found["remote"].get("columns")
+    if columns is not None:
+        columns = tuple(int(column) for column in columns)
+        if sorted(columns) != list(range(len(labels))):
+            raise ArgumentError(f"remote columns: expected each of 0 to {len(labels) - 1} once, got {columns}")
     if policy.costs is not None and policy.costs.classes != len(labels):
         raise ArgumentError(f"costs: expected those of {len(labels)} classes, got {policy.costs.classes}")
     curve = tuple(_point(one) for one in found["operating_curve"])
@@ -552,6 +566,7 @@ def _document(found: Mapping[str, Any]) -> CascadeDocument:
         groups=groups,
         effective_n=None if found.get("effective_n") is None else float(found["effective_n"]),
         remote_floor=float(found["remote"].get("floor", SMALLEST)),
+        remote_columns=columns,
     )
 
 

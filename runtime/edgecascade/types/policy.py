@@ -29,15 +29,17 @@ class RemoteCalibration(NamedTuple):
         confidence_map: from the calibrated probability of its label to its confidence; None if
             the two are the same.
         floor: the number that smaller probabilities are raised to before the logarithm.
+        columns: the column of its scores for each class; None if they are in the order of the classes.
     """
 
     temperature: float
     probabilities: bool
     confidence_map: ConfidenceMap | None = None
     floor: float = SMALLEST
+    columns: tuple[int, ...] | None = None
 
     def __call__(self, scores: NDArray[Any]) -> NDArray[np.float32]:
-        """Return calibrated probabilities float32 [n, classes] of scores [n, classes]."""
+        """Return calibrated probabilities float32 [n, classes], in the order of the classes, of scores [n, classes]."""
         logits = self.logits(scores) / self.temperature  # float64: `softmax` would round the temperature
         raised = np.exp(logits - logits.max(axis=1, keepdims=True))
         return np.asarray(raised / raised.sum(axis=1, keepdims=True), np.float32)
@@ -48,8 +50,10 @@ class RemoteCalibration(NamedTuple):
         return chosen if self.confidence_map is None else self.confidence_map(chosen).astype(np.float32)
 
     def logits(self, scores: NDArray[Any]) -> NDArray[np.float64]:
-        """Return the scores as logits, up to a constant per row."""
+        """Return the scores as logits in the order of the classes, up to a constant per row."""
         wide = scores.astype(np.float64)
+        if self.columns is not None:
+            wide = wide[:, list(self.columns)]
         return log_probabilities(wide, self.floor) if self.probabilities else wide
 
 
@@ -91,6 +95,9 @@ class Policy:
                 raise ArgumentError(f"{name}: expected a number above 0, got {one}")
         if not 0 < self.calibrate_remote.floor < 1:
             raise ArgumentError(f"remote floor: expected a probability, got {self.calibrate_remote.floor}")
+        columns = self.calibrate_remote.columns
+        if columns is not None and sorted(columns) != list(range(len(columns))):
+            raise ArgumentError(f"remote columns: expected each of 0 to {len(columns) - 1} once, got {columns}")
         if (self.edges is None) != (self.values is None):
             raise ArgumentError(
                 f"edges, values: expected both or neither, got only {'values' if self.edges is None else 'edges'}"

@@ -13,17 +13,18 @@ from numpy.typing import NDArray
 from edgecascade.benchmarks.offload.curves import Area, OffloadCurve, Rule, areas, offload_curve
 from edgecascade.benchmarks.offload.examples import find_examples
 from edgecascade.benchmarks.offload.plan_check import PlanCheck, check_plan
-from edgecascade.benchmarks.offload.predictions import Predictions, labelled_as, predict_all
+from edgecascade.benchmarks.offload.predictions import Predictions, predict_all
 from edgecascade.benchmarks.offload.remote_scores import RemoteLike
 from edgecascade.benchmarks.offload.served import Served, run_served
 from edgecascade.benchmarks.offload.strategies import Prices, Savings, Strategy, savings, strategies
 from edgecascade.benchmarks.report.contents import Examples
 from edgecascade.benchmarks.stored import StoredRows
 from edgecascade.calibration import calibration_error, expected_calibration_error
+from edgecascade.export.class_names import labelled_as
 from edgecascade.export.data import LabelledData
 from edgecascade.runtime.engine import open_session, read_document
 from edgecascade.types.document import CascadeDocument
-from edgecascade.types.errors import BenchmarkError
+from edgecascade.types.errors import BenchmarkError, ExportError
 from edgecascade.types.estimate import Estimate
 
 __all__ = ["Offload", "check_test_data", "measure_offload"]
@@ -140,7 +141,14 @@ def check_test_data(path: str | os.PathLike[str], data: LabelledData) -> Labelle
         raise BenchmarkError(f"data: expected at least {_FEWEST} labelled inputs, got {len(data.labels)}")
     if document.source.data_sha256 == data.digest:
         raise BenchmarkError(f"data: expected inputs that nothing was fitted on, got those {path} was calibrated on")
-    return labelled_as(data, document.labels)
+    try:
+        found, classes = labelled_as(data, document.labels), len(document.labels)
+    except ExportError as error:
+        raise BenchmarkError(str(error)) from error
+    least, most = int(found.labels.min()), int(found.labels.max())
+    if least < 0 or most >= classes:
+        raise BenchmarkError(f"data: expected labels from 0 to {classes - 1}, got {least} to {most}")
+    return found
 
 
 def _rules(v: Predictions) -> dict[str, Rule]:

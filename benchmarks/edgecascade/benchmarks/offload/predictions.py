@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from edgecascade.types.costs import labels_of
 from edgecascade.types.document import CascadeDocument
 from edgecascade.types.errors import BenchmarkError
 
-__all__ = ["Predictions", "labelled_as", "predict_all"]
+__all__ = ["Predictions", "predict_all"]
 
 _TINY = np.finfo(np.float32).tiny
 _COLUMNS = ["label", "confidence", "advantage", "forward", "probabilities"]
@@ -144,51 +144,3 @@ def _run(session: Any, path: str | os.PathLike[str], inputs: Inputs, outputs: li
         for batch in batches(inputs, declared.batch or 32)
     ]
     return [np.concatenate(column) for column in zip(*parts, strict=True)]
-
-
-def labelled_as(data: LabelledData, classes: Sequence[str]) -> LabelledData:
-    """Return the data with the labels of the model, matched by name where both have names.
-
-    Folders of images are in alphabetical order, which may not be the order of the model's classes. Names that are
-    whole numbers are labels themselves. The data may lack classes of the model, but not the reverse.
-
-    Args:
-        data: Labelled data, with or without names.
-        classes: The names of the model's classes in order; numbers from 0 if it has none.
-
-    Raises:
-        BenchmarkError: The data has a class that the model does not have.
-    """
-    if not data.names:
-        return _checked(data, len(classes))
-    numbers = [str(label) for label in range(len(classes))]
-    if set(data.names) <= set(numbers):
-        return _renumbered(data, numbers, classes)
-    if list(classes) != numbers:
-        return _renumbered(data, classes, classes)
-    if len(data.names) != len(classes):
-        raise BenchmarkError(
-            f"data: expected {len(classes)} classes, as many as the unnamed ones of the model, got {len(data.names)}"
-        )
-    return _checked(data, len(classes))
-
-
-def _renumbered(data: LabelledData, known: Sequence[str], classes: Sequence[str]) -> LabelledData:
-    strange = [name for name in data.names if name not in known]
-    if strange:
-        raise BenchmarkError(f"data: expected classes of the model ({_some(classes)}), got {_some(strange)}")
-    if len(set(known)) != len(known):
-        raise BenchmarkError(f"data: expected a model whose classes have different names, got {_some(classes)}")
-    label = np.array([known.index(name) for name in data.names], np.int64)
-    return replace(data, labels=label[_checked(data, len(data.names)).labels], names=tuple(classes))
-
-
-def _checked(data: LabelledData, classes: int) -> LabelledData:
-    low, high = int(data.labels.min()), int(data.labels.max())
-    if low < 0 or high >= classes:
-        raise BenchmarkError(f"data: expected labels from 0 to {classes - 1}, got {low if low < 0 else high}")
-    return data
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")

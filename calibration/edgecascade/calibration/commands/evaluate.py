@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edgecascade.calibration._checks import check_labelled_logits, check_seed, warnings_about
+from edgecascade.calibration.class_order import order_sentence
 from edgecascade.calibration.commands.arguments import add_calibrator_argument, share
 from edgecascade.calibration.commands.outputs import (
     SavedOutputs,
@@ -111,6 +112,8 @@ def execute(arguments: Namespace) -> int:
     if isinstance(outputs, SavedOutputs):
         check_labelled_logits(outputs.logits, outputs.labels)
         warnings = warnings_about({"model": outputs.logits}, outputs.labels)
+        order = order_sentence(outputs.logits.argmax(axis=1), outputs.labels, outputs.logits.shape[1], outputs.names)
+        warnings += () if order is None else (f"the model: {order}",)
     found = evaluate_held_out(
         outputs,
         weight=named_array(arguments.weights, *arguments.outputs),

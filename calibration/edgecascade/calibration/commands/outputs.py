@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecascade.cli import rare
+from edgecascade.types.class_names import positions, some_names
 from edgecascade.types.errors import CalibrationError
 from edgecascade.types.softmax import Recognised, in_unit_interval, log_probabilities, recognise, resolution
 
@@ -56,11 +57,13 @@ class SavedOutputs:
         logits: floating [n, classes].
         labels: int64 [n].
         read: what the outputs were.
+        names: of the classes; empty if the file has none.
     """
 
     logits: NDArray[np.floating]
     labels: NDArray[np.int64]
     read: Recognised
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,9 @@ def add_kind_argument(parser: ArgumentParser, option: str, outputs: str) -> None
 def read_pair(*paths: str | os.PathLike[str], kind: str | None = None, remote_kind: str | None = None) -> SavedPair:
     """Read the arrays `local` and `remote` [n, classes], `labels` [n], and from an .npz file also `names` [classes].
 
+    Labels are whole numbers, or names where the file has `names`. The columns of a model are in the order of `names`,
+    or where an .npz file has `local_names` or `remote_names`, in that order: they are matched by name.
+
     Args:
         paths: one .npz or .parquet file with the three by name, or three .npy files in this order. Both logits and
             probabilities will do; probabilities are recognised and turned into logits.
@@ -95,18 +101,21 @@ def read_pair(*paths: str | os.PathLike[str], kind: str | None = None, remote_ki
         CalibrationError: a file cannot be read, lacks one of the three, or has numbers that may be logits or not.
         ModuleNotFoundError: the file is a .parquet, and pyarrow is not installed.
     """
-    arrays = _read(paths, ("local", "remote", "labels"), ("names",))
+    arrays = _read(paths, ("local", "remote", "labels"), ("names", "local_names", "remote_names"))
     _require(arrays, ("local", "remote", "labels"), paths[0])
     local, local_read = _as_logits("local", arrays["local"], kind, "--kind")
     remote, remote_read = _as_logits("remote", arrays["remote"], remote_kind, "--remote-kind")
-    names = tuple(map(str, arrays["names"].tolist())) if "names" in arrays else ()
-    return SavedPair(local, remote, _labels(arrays["labels"]), {"local": local_read, "remote": remote_read}, names)
+    names, labels = _names(arrays, "local"), arrays["labels"]
+    local, remote = (_ordered(one, arrays, names, name) for one, name in ((local, "local"), (remote, "remote")))
+    return SavedPair(local, remote, _labels(labels, names), {"local": local_read, "remote": remote_read}, names)
 
 
 def read_model(
     *paths: str | os.PathLike[str], array: str = "outputs", kind: str | None = None
 ) -> SavedOutputs | SavedScores:
     """Read one model's outputs [n, classes] and `labels` [n], or `score` [n] and `correct` [n].
+
+    Class names are read as by `read_pair`, those of the outputs under the name of the array and `_names`.
 
     Args:
         paths: one .npz or .parquet file with the arrays by name, or two .npy files in this order.
@@ -121,13 +130,14 @@ def read_model(
         first, second = (read_array(path) for path in paths)
         arrays = {array: first, "labels": second} if first.ndim == 2 else {"score": first, "correct": second}
     else:
-        arrays = _read(paths, (array, "labels"), ("score", "correct"))
+        arrays = _read(paths, (array, "labels"), ("score", "correct", "names", f"{array}_names"))
     if array not in arrays and "score" in arrays:
         _require(arrays, ("score", "correct"), paths[0])
         return SavedScores(arrays["score"], _correct(arrays["correct"]))
     _require(arrays, (array, "labels"), paths[0])
     logits, read = _as_logits(array, arrays[array], kind, "--kind")
-    return SavedOutputs(logits, _labels(arrays["labels"]), read)
+    names = _names(arrays, array)
+    return SavedOutputs(_ordered(logits, arrays, names, array), _labels(arrays["labels"], names), read, names)
 
 
 def read_arrays(*paths: str | os.PathLike[str], names: Sequence[str]) -> dict[str, NDArray[Any]]:
@@ -180,7 +190,37 @@ def _as_logits(name: str, scores: NDArray[Any], kind: str | None, option: str) -
     return (log_probabilities(scores, read.floor) if read.kind == "probabilities" else scores), read
 
 
-def _labels(labels: NDArray[Any]) -> NDArray[np.int64]:
+def _names(arrays: Mapping[str, NDArray[Any]], model: str) -> tuple[str, ...]:
+    """Return the names of the classes, else those of a model's outputs, else none."""
+    found = next((arrays[name] for name in ("names", f"{model}_names") if name in arrays), np.empty(0, "U1"))
+    return tuple(map(str, found.ravel().tolist()))
+
+
+def _ordered(
+    outputs: NDArray[Any], arrays: Mapping[str, NDArray[Any]], names: Sequence[str], model: str
+) -> NDArray[Any]:
+    """Return a model's outputs in the order of the classes, where the file names the columns."""
+    own = [str(name) for name in arrays.get(f"{model}_names", np.empty(0)).ravel().tolist()]
+    if not own or own == list(names):
+        return outputs
+    found = positions(names, own)
+    if found is None or len(own) != len(names) or outputs.shape[1:] != (len(own),):
+        raise CalibrationError(
+            f"{model}_names: expected the name of each column of {model} {list(outputs.shape)}, the same classes as in "
+            f"names ({some_names(names)}), got {some_names(own)}"
+        )
+    return outputs[:, found]
+
+
+def _labels(labels: NDArray[Any], names: Sequence[str]) -> NDArray[np.int64]:
+    if labels.dtype.kind in "US":
+        called = [one.decode("utf-8", "replace") if isinstance(one, bytes) else one for one in labels.ravel().tolist()]
+        found = positions(used := sorted(set(called)), names)
+        if labels.ndim != 1 or found is None:
+            given = f"the names {some_names(names)}" if names else "an array of names beside it"
+            raise CalibrationError(f"labels: expected integers, or text [n] with {given}, got {some_names(used)}")
+        places = dict(zip(used, found, strict=True))
+        return np.array([places[one] for one in called], np.int64)
     if labels.dtype.kind not in "iu":
         raise CalibrationError(f"labels: expected integers [n], got {labels.dtype} {list(labels.shape)}")
     return labels.astype(np.int64)

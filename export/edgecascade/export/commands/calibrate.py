@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
 from os.path import samefile
 from pathlib import Path
+
+import numpy as np
 
 from edgecascade.calibration.commands.arguments import add_plan_arguments, objective_of, plan_options
 from edgecascade.calibration.commands.outputs import add_kind_argument
 from edgecascade.calibration.commands.population import add_population_arguments, array_names, population_options
 from edgecascade.cli import rare
 from edgecascade.export.calibrate import Calibrated, calibrate
-from edgecascade.export.data import read_labelled
+from edgecascade.export.class_names import class_count, labelled_as, model_names
+from edgecascade.export.data import LabelledData, read_labelled
+from edgecascade.export.graph import load_model
 from edgecascade.export.logits import KINDS
-from edgecascade.export.scores import local_scores, read_scores, remote_scores
+from edgecascade.export.scores import ask_remote, local_scores, read_scores
+from edgecascade.types.class_names import some_names
 from edgecascade.types.errors import ExportError
 
 __all__ = [
@@ -28,6 +34,7 @@ __all__ = [
 ]
 
 DATA = "Labelled inputs: an npz file with x and y (and names), a folder of images for each class, or parquet"
+_SHOWN = 20  # classes that are printed
 REMOTE = "http://HOST:PORT/v2/models/NAME, an ONNX file, or its saved logits [n, classes] (.npy)"
 
 
@@ -83,7 +90,8 @@ def execute(arguments: Namespace) -> int:
     expected = read_scores(arguments.expected) if arguments.expected else None
     print(f"running both models on {len(data.labels)} inputs ...", file=sys.stderr)
     local = local_scores(arguments.body, data.inputs, output=arguments.logits, kind=arguments.kind)
-    remote = remote_scores(arguments.remote, data.inputs)
+    data = labelled_as(data, model_names(load_model(arguments.body), arguments.body, class_count(local)))
+    remote, remote_names = ask_remote(arguments.remote, data.inputs)
     written = calibrate(
         arguments.body,
         arguments.out,
@@ -94,18 +102,27 @@ def execute(arguments: Namespace) -> int:
         output=arguments.logits,
         kind=arguments.kind,
         remote_kind=arguments.remote_kind,
+        remote_names=remote_names,
         expected=expected,
         golden=arguments.golden,
         **plan_options(arguments),
         **population_options(arguments, data.columns, data.labels, remote.shape[-1], data.names),
     )
-    report(written, arguments.out, by_group=arguments.groups is not None)
+    report(written, arguments.out, data, by_group=arguments.groups is not None)
     return 0
 
 
-def report(written: Calibrated, out: str, *, by_group: bool = False) -> None:
-    """Print what was fitted, chosen, proved and written, and what comes next; and the accuracies by group."""
+def report(written: Calibrated, out: str, data: LabelledData, *, by_group: bool = False) -> None:
+    """Print what was fitted, chosen, proved and written, and what comes next; and the accuracies by group.
+
+    Args:
+        written: what was written.
+        out: the file.
+        data: the calibration data, with the labels of the model.
+        by_group: whether to print the accuracies by group.
+    """
     parity = written.parity
+    print("\n".join(_classes(written, data)))
     for model, read in written.read.items():
         if read.kind == "probabilities":
             print(f"{model:<12}{read}")
@@ -122,3 +139,18 @@ def report(written: Calibrated, out: str, *, by_group: bool = False) -> None:
         print(f"golden      {written.golden} calibration inputs travel in the file")
     print(f"wrote       {out}\nnext        edgecascade inspect {out} --verify    # on the device")
     print(f"            edgecascade run {out} INPUT ... --remote http://HOST:PORT/v2/models/NAME")
+
+
+def _classes(written: Calibrated, data: LabelledData) -> Iterator[str]:
+    """Yield a line for each class with its number, its name and the first input of it; and the remote's order."""
+    labels, numbers = written.labels, np.unique(data.labels, return_index=True)
+    firsts = dict(zip(*(part.tolist() for part in numbers), strict=True))
+    width = max(map(len, labels[:_SHOWN]))
+    for number, name in enumerate(labels[:_SHOWN]):
+        example = f"such as {data.describe(firsts[number])}" if number in firsts else "not in the data"
+        yield f"{'' if number else 'classes':<12}{number:<3} {name:<{width}}  {example}"
+    if len(labels) > _SHOWN:
+        yield f"{'':<12}and {len(labels) - _SHOWN} more"
+    if written.remote_columns is not None:
+        theirs = [labels[number] for number in np.argsort(written.remote_columns)]
+        yield f"{'remote':<12}its classes are in another order, which the file describes: {some_names(theirs)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from dataclasses import replace
@@ -13,10 +14,11 @@ from onnx import ModelProto
 
 from edgecascade.calibration.commands.arguments import share
 from edgecascade.cli import rare
+from edgecascade.export.class_names import labelled_as, model_names, name_classes
 from edgecascade.export.compare import check_quantized
 from edgecascade.export.data import Inputs, batches, read_labelled
 from edgecascade.export.graph import load_model, save_model
-from edgecascade.export.logits import find_logits
+from edgecascade.export.logits import declared_classes, find_logits
 from edgecascade.export.quantize import quantize_int8, quantize_int8_dynamic, to_float16
 from edgecascade.export.sources import (
     TASKS,
@@ -31,8 +33,9 @@ from edgecascade.export.sources import (
 from edgecascade.runtime.engine import open_session
 from edgecascade.runtime.inputs import read_arrays
 from edgecascade.runtime.model_inputs import model_inputs
+from edgecascade.types.class_names import read_names, some_names
 from edgecascade.types.document import KEY, ImagePreprocessing
-from edgecascade.types.errors import ExportError
+from edgecascade.types.errors import ExportError, first_line
 
 __all__ = ["configure", "execute"]
 
@@ -58,6 +61,12 @@ def configure(parser: ArgumentParser) -> None:
         "model, or hf:NAME of one on the hub.",
     )
     parser.add_argument("-o", "--out", metavar="FILE", required=True, help="ONNX file to write.")
+    parser.add_argument(
+        "--names",
+        metavar="NAMES",
+        help="Class names in the order of the model's outputs: a list such as cat,dog, a .txt file with one name a "
+        "line, or a .json file with a list or an object by number. They replace those that the model has.",
+    )
     source = parser.add_argument_group("torch modules and Hugging Face models")
     source.add_argument("--shape", type=_integers, help="Shape of one input of a torch module, such as 3,96,96.")
     source.add_argument("--weights", metavar="PT", help="State dict of the torch module, loaded with weights_only.")
@@ -127,10 +136,9 @@ def configure(parser: ArgumentParser) -> None:
 def execute(arguments: Namespace) -> int:
     """Export, quantize, put preprocessing in front, write."""
     model, tokenizer = _load(arguments)
-    find_logits(model)
-    preprocessing = _preprocessing(arguments, model)
+    names, preprocessing = _names(arguments, model), _preprocessing(arguments, model)
     if arguments.int8:
-        data = read_labelled(arguments.int8)
+        data = labelled_as(read_labelled(arguments.int8), names)
         data = replace(data, inputs=_body_inputs(data.inputs, preprocessing, model))
         quantized = quantize_int8(model, np.asarray(data.inputs))
         print(f"int8        {check_quantized(model, quantized, data, arguments.int8_loss)}")
@@ -141,6 +149,8 @@ def execute(arguments: Namespace) -> int:
         model = to_float16(model)
     if preprocessing:
         model = prepend(preprocessing, model)
+    if names:
+        name_classes(model, names)
     out = Path(arguments.out)
     if tokenizer is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -176,6 +186,34 @@ def _load(arguments: Namespace) -> tuple[ModelProto, bytes | None]:
         raise ExportError("--shape: a torch module needs the shape of one input, such as --shape 3,96,96, or --example")
     module = load_torch_module(source, arguments.weights)
     return export_torch(module, arguments.shape or read_arrays(arguments.example)), None
+
+
+def _names(arguments: Namespace, model: ModelProto) -> tuple[str, ...]:
+    """Return the class names that the user gives, or else those that the model has; none if it has none."""
+    find_logits(model)
+    classes = declared_classes(model)
+    if arguments.names is None:
+        return () if classes is None else model_names(model, arguments.source, classes)
+    names = _listed(arguments.names)
+    if len(names) != (classes or len(names)) or len(names) < 2:
+        raise ExportError(
+            f"--names: expected {classes or '2 or more'} class names, got {len(names)}: {some_names(names)}"
+        )
+    return names
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    """Return the names in a list, a .txt file or a .json file."""
+    if not text.endswith((".txt", ".json")):
+        return tuple(name.strip() for name in text.split(","))
+    try:
+        said = Path(text).read_text(encoding="utf-8")
+        names = tuple(filter(None, said.splitlines())) if text.endswith(".txt") else read_names(json.loads(said))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ExportError(f"--names: cannot read class names from {text}: {first_line(error)}") from error
+    if not names:
+        raise ExportError(f"--names: expected a list, or an object by number from 0, in {text}, got something else")
+    return names
 
 
 def _preprocessing(arguments: Namespace, model: ModelProto) -> ImagePreprocessing | None:

@@ -9,10 +9,11 @@ from edgecascade.calibration import CertifiedLoss
 from edgecascade.calibration.commands.arguments import add_plan_arguments, objective_of, plan_options
 from edgecascade.calibration.commands.outputs import add_kind_argument
 from edgecascade.calibration.commands.population import add_population_arguments, array_names, population_options
+from edgecascade.export.class_names import labelled_as
 from edgecascade.export.commands.calibrate import DATA, REMOTE, add_golden_argument, report
 from edgecascade.export.data import read_labelled
 from edgecascade.export.recalibrate import cascade_scores, move_threshold, recalibrate
-from edgecascade.export.scores import remote_scores
+from edgecascade.export.scores import ask_remote
 from edgecascade.runtime.engine import open_session, read_document
 from edgecascade.types.errors import ExportError
 
@@ -65,9 +66,10 @@ def execute(arguments: Namespace) -> int:
             print(f"            chance of meeting the aim: {chance:.0%}")
         print(f"wrote       {arguments.out}")
         return 0
-    data = read_labelled(arguments.data, array_names(arguments))
+    names = read_document(open_session(arguments.file), arguments.file).labels
+    data = labelled_as(read_labelled(arguments.data, array_names(arguments)), names)
     print(f"running both models on {len(data.labels)} inputs ...", file=sys.stderr)
-    remote = remote_scores(arguments.remote, data.inputs)
+    remote, remote_names = ask_remote(arguments.remote, data.inputs)
     written = recalibrate(
         arguments.file,
         arguments.out,
@@ -77,8 +79,9 @@ def execute(arguments: Namespace) -> int:
         objective=objective,
         golden=arguments.golden,
         remote_kind=arguments.remote_kind,
+        remote_names=remote_names,
         **plan_options(arguments),
         **population_options(arguments, data.columns, data.labels, remote.shape[-1], data.names),
     )
-    report(written, arguments.out, by_group=arguments.groups is not None)
+    report(written, arguments.out, data, by_group=arguments.groups is not None)
     return 0

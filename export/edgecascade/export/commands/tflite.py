@@ -8,11 +8,13 @@ from argparse import ArgumentParser, Namespace
 from edgecascade.calibration.commands.arguments import add_plan_arguments, objective_if_any, plan_options
 from edgecascade.calibration.commands.outputs import add_kind_argument
 from edgecascade.calibration.commands.population import add_population_arguments, array_names, population_options
+from edgecascade.export.class_names import labelled_as
 from edgecascade.export.commands.calibrate import DATA, REMOTE, add_golden_argument, report
 from edgecascade.export.converters import converter_command
 from edgecascade.export.data import read_labelled
-from edgecascade.export.scores import remote_scores
+from edgecascade.export.scores import ask_remote
 from edgecascade.export.tflite import export_tflite, export_tflite_int8
+from edgecascade.runtime.engine import open_session, read_document
 from edgecascade.types.errors import ExportError
 
 __all__ = ["configure", "execute"]
@@ -69,9 +71,10 @@ def execute(arguments: Namespace) -> int:
     if arguments.data is None or arguments.remote is None or objective is None:
         raise ExportError(f"{_INT8}: expected all three and an objective, as int8 needs a calibration of its own")
     converter_command(arguments.converter)  # before the remote is asked
-    data = read_labelled(arguments.data, array_names(arguments))
+    names = read_document(open_session(arguments.file), arguments.file).labels
+    data = labelled_as(read_labelled(arguments.data, array_names(arguments)), names)
     print(f"running the remote on {len(data.labels)} inputs ...", file=sys.stderr)
-    remote = remote_scores(arguments.remote, data.inputs)
+    remote, remote_names = ask_remote(arguments.remote, data.inputs)
     written = export_tflite_int8(
         arguments.file,
         arguments.out,
@@ -82,8 +85,9 @@ def execute(arguments: Namespace) -> int:
         golden=arguments.golden,
         converter=arguments.converter,
         remote_kind=arguments.remote_kind,
+        remote_names=remote_names,
         **plan_options(arguments),
         **population_options(arguments, data.columns, data.labels, remote.shape[-1], data.names),
     )
-    report(written, arguments.out, by_group=arguments.groups is not None)
+    report(written, arguments.out, data, by_group=arguments.groups is not None)
     return 0

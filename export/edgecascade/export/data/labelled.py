@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.export.data.tables import EncodedImages, read_tables, table_files
+from edgecascade.export.data.tables import EncodedImages, numbered, read_tables, table_files
 from edgecascade.runtime.batch import Batch, rows, size
 from edgecascade.runtime.inputs import IMAGE_SUFFIXES, image_files, is_hidden, read_image
 from edgecascade.types.errors import ExportError, InputError
@@ -31,9 +32,10 @@ class LabelledData:
         inputs: an array [n, ...]; a sequence of arrays, where images differ in size or are decoded when they are read;
             or, for a model with several inputs, one array [n, ...] by name.
         labels: int64 [n], from 0.
-        names: one per class; empty if unknown.
+        names: one per class; empty if unknown. Of class folders and of labels in text, they are in alphabetical order.
         digest: SHA-256 of inputs and labels, in hexadecimal; of images in a table, as they are encoded.
         columns: other arrays [n] of the data by name, such as sample weights.
+        files: the path of each input, if they are files.
     """
 
     inputs: Inputs
@@ -41,6 +43,14 @@ class LabelledData:
     names: tuple[str, ...]
     digest: str
     columns: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    files: tuple[str, ...] = ()
+
+    def describe(self, i: int) -> str:
+        """Return in a few words which input number i is: its file, its sentence, or its row."""
+        if self.files:
+            return self.files[i]
+        one = self.inputs[i] if isinstance(self.inputs, np.ndarray) and self.inputs.ndim == 1 else None
+        return json.dumps(one[:60], ensure_ascii=False) if isinstance(one, str) else f"row {i}"
 
 
 def count(inputs: Inputs) -> int:
@@ -83,8 +93,8 @@ def batches(inputs: Inputs, size: int) -> Iterator[Batch]:
 def read_labelled(path: str | os.PathLike[str], columns: Sequence[str] = ()) -> LabelledData:
     """Read labelled data.
 
-    - An npz file with the arrays `x`, `y` and optionally `names`. Instead of `x`, it may have one array for each input
-      of the model, under that input's name.
+    - An npz file with the arrays `x`, `y` (whole numbers or text) and optionally `names`. Instead of `x`, it may have
+      one array for each input of the model, under that input's name.
     - A folder with one folder of images for each class.
     - Parquet: a file, a folder of files, or a pattern such as `data/test-*.parquet`. It has a column `label` (whole
       numbers or text) and either `x` (numbers, lists or tensors), `image` (bytes, or as Hugging Face writes it), `text`
@@ -106,10 +116,11 @@ def read_labelled(path: str | os.PathLike[str], columns: Sequence[str] = ()) -> 
     path = Path(path)
     files = table_files(path)
     others: Mapping[str, NDArray[Any]] = {}
+    paths: tuple[str, ...] = ()
     if files:
         inputs, labels, names, others = read_tables(path, files, columns)
     elif path.is_dir():
-        inputs, labels, names = _read_class_folders(path)
+        inputs, labels, names, paths = _read_class_folders(path)
     elif path.is_file():
         inputs, labels, names, others = _read_npz(path, columns)
     else:
@@ -119,7 +130,7 @@ def read_labelled(path: str | os.PathLike[str], columns: Sequence[str] = ()) -> 
         raise ExportError(
             f"{path}: expected the array {missing[0]} beside inputs and labels, got none; or an .npy file"
         )
-    return LabelledData(inputs, labels, names, _digest(inputs, labels), others)
+    return LabelledData(inputs, labels, names, _digest(inputs, labels), others, paths)
 
 
 def _download_hint(path: Path) -> str:
@@ -150,18 +161,26 @@ def _read_npz(
                 f"{path}: expected `{name}` [n, ...] and `names` [classes], got {list(array.shape)} and "
                 f"{list(names.shape)}"
             )
-        if y.ndim != 1 or len(array) != len(y) or y.dtype.kind not in "iu" or len(y) == 0:
+        if y.ndim != 1 or len(array) != len(y) or y.dtype.kind not in "iuUS" or len(y) == 0:
             raise ExportError(
-                f"{path}: expected integer labels `y` [{len(array)}], one per input in `{name}`, "
+                f"{path}: expected integer labels or class names `y` [{len(array)}], one per input in `{name}`, "
                 f"got {y.dtype} {list(y.shape)}"
             )
-    return inputs.get("x", inputs), y.astype(np.int64), tuple(str(name) for name in names), others
+    called = tuple(_as_text(names))
+    if y.dtype.kind in "US":
+        y, called = numbered(_as_text(y), called, str(path))
+    return inputs.get("x", inputs), y.astype(np.int64), called, others
 
 
-def _read_class_folders(path: Path) -> tuple[Any, NDArray[np.int64], tuple[str, ...]]:
+def _as_text(names: NDArray[Any]) -> list[str]:
+    return [one.decode("utf-8", "replace") if isinstance(one, bytes) else str(one) for one in names.tolist()]
+
+
+def _read_class_folders(path: Path) -> tuple[Any, NDArray[np.int64], tuple[str, ...], tuple[str, ...]]:
     folders = sorted(folder for folder in path.iterdir() if folder.is_dir() and not is_hidden(folder, path))
     images: list[NDArray[np.uint8]] = []
     labels: list[int] = []
+    paths: list[str] = []
     for label, folder in enumerate(folders):
         files = image_files(folder, deep=False)
         try:
@@ -169,10 +188,12 @@ def _read_class_folders(path: Path) -> tuple[Any, NDArray[np.int64], tuple[str, 
         except InputError as error:
             raise ExportError(str(error)) from error
         labels += [label] * len(files)
+        paths += map(str, files)
     if not images:
         raise ExportError(f"{path}: expected one folder of images for each class ({', '.join(IMAGE_SUFFIXES)})")
     same = len({image.shape for image in images}) == 1
-    return (np.stack(images) if same else images), np.array(labels), tuple(folder.name for folder in folders)
+    names = tuple(folder.name for folder in folders)
+    return (np.stack(images) if same else images), np.array(labels), names, tuple(paths)
 
 
 def _digest(inputs: Inputs, labels: NDArray[np.int64]) -> str:

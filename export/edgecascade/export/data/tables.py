@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecascade.runtime.inputs import is_hidden, read_image
+from edgecascade.types.class_names import some_names
 from edgecascade.types.errors import ExportError, InputError, first_line
 
-__all__ = ["EncodedImages", "read_tables", "table_files"]
+__all__ = ["EncodedImages", "numbered", "read_tables", "table_files"]
 
 _MOST_ROWS = 5_000_000
 _MOST_BYTES = 8 << 30  # of the columns that are read, uncompressed
@@ -137,8 +138,8 @@ def read_tables(
             raise ExportError(f"{path}: expected rows of labelled inputs, got none")
         beside = {name: np.array(table[name].to_pylist()) for name in found}
         table = table.drop_columns(found)
-        labels, names = _labels_of(table, where)
-        return _inputs_of(table, where), labels, names or _class_names(schema, path), beside
+        labels, names = _labels_of(table, where, _class_names(schema, path))
+        return _inputs_of(table, where), labels, names, beside
     except (OSError, pyarrow.ArrowException, KeyError) as error:
         raise ExportError(f"{path}: not a readable table: {first_line(error)}") from error
 
@@ -226,26 +227,48 @@ def _wanted(schema: Any, where: str, others: Sequence[str]) -> list[str]:
     return [label, one] if one else [label, *inputs]
 
 
-def _labels_of(table: Any, where: str) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """Return the first column as labels int64 [n]; and names in alphabetical order, if it holds text."""
+def numbered(labels: Sequence[str], names: Sequence[str], where: str) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """Return class names as labels int64 [n], and the names of the classes, in alphabetical order if there are none.
+
+    Args:
+        labels: the class name of each input.
+        names: of the classes, or none.
+        where: the name of the data in error messages.
+
+    Raises:
+        ExportError: a label is not among the names, or is there more than once.
+    """
+    found, index = np.unique(np.array(labels, dtype=np.str_), return_inverse=True)
+    index = index.astype(np.int64).reshape(-1)
+    if not names:
+        return index, tuple(map(str, found))
+    strange = [str(name) for name in found if list(names).count(name) != 1]
+    if strange:
+        raise ExportError(
+            f"{where}: expected labels among the class names {some_names(names)}, got {some_names(strange)}"
+        )
+    return np.array([names.index(name) for name in found], np.int64)[index], tuple(names)
+
+
+def _labels_of(table: Any, where: str, names: tuple[str, ...]) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """Return the first column as labels int64 [n], and the class names: those given, or those that it holds as text."""
     import pyarrow.types as types
 
-    column, name = table.column(0), table.column_names[0]
+    column, label = table.column(0), table.column_names[0]
     if column.null_count:
-        raise ExportError(f"{where}: expected a label in every row of `{name}`, got {column.null_count} without")
+        raise ExportError(f"{where}: expected a label in every row of `{label}`, got {column.null_count} without")
     if types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     if types.is_string(column.type) or types.is_large_string(column.type):
-        names, labels = np.unique(np.array(column.to_pylist(), dtype=np.str_), return_inverse=True)
-        return labels.astype(np.int64).reshape(-1), tuple(str(one) for one in names)
+        return numbered(column.to_pylist(), names, where)
     if not (types.is_integer(column.type) or types.is_boolean(column.type)):
-        raise ExportError(f"{where}: expected whole numbers or text in `{name}`, got {column.type}")
+        raise ExportError(f"{where}: expected whole numbers or text in `{label}`, got {column.type}")
     values = column.to_numpy().astype(np.int64)
     if values.min() < 0:
         raise ExportError(
-            f"{where}: expected labels from 0 in `{name}`, got {values.min()}, which marks a label that is withheld"
+            f"{where}: expected labels from 0 in `{label}`, got {values.min()}, which marks a label that is withheld"
         )
-    return values, ()
+    return values, names
 
 
 def _class_names(schema: Any, path: Path) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from onnx import ModelProto
 
 from edgecascade.export.sources.preprocess import prepend
 from edgecascade.export.sources.torch_module import quiet
+from edgecascade.types.class_names import numbers_in
 from edgecascade.types.document import (
     LABELS_KEY,
     PREPROCESSING_KEY,
@@ -71,6 +72,11 @@ def export_hugging_face(source: str, task: str | None = None) -> HuggingFaceBody
         try:
             config = AutoConfig.from_pretrained(source, local_files_only=offline, trust_remote_code=False)
             task = task or _task_of(config.architectures, source)
+            if getattr(config, "problem_type", None) == "multi_label_classification":
+                raise ExportError(
+                    f"source: {source!r} is a model of independent labels (multi_label_classification), of which "
+                    "several may be right; expected a classifier whose classes exclude each other"
+                )
             main_export(
                 source,
                 output=folder,
@@ -100,7 +106,8 @@ def export_hugging_face(source: str, task: str | None = None) -> HuggingFaceBody
             model.metadata_props.add(key=PREPROCESSING_KEY, value=json.dumps(preprocessing_dict(text)))
     if task != "multiple-choice":
         names = [str(config.id2label[label]) for label in range(len(config.id2label))]
-        model.metadata_props.add(key=LABELS_KEY, value=json.dumps(names))
+        if numbers_in(names, len(names)) is None:  # LABEL_0, LABEL_1, ... are no names
+            model.metadata_props.add(key=LABELS_KEY, value=json.dumps(names))
     return HuggingFaceBody(model, tokenizer)
 
 

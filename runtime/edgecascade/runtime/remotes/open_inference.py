@@ -36,6 +36,7 @@ from edgecascade.runtime.remotes.tensors import (
     from_bytes,
     from_numbers,
 )
+from edgecascade.types.class_names import names_in
 from edgecascade.types.errors import ArgumentError, InvalidReply, RemoteRefusal
 
 __all__ = ["Gzip", "ModelAddress", "OpenInference", "read_address"]
@@ -91,6 +92,7 @@ class OpenInference:
             "Content-Type": "application/json",
         }
         self._input, self._output = input, output
+        self.class_names: tuple[str, ...] = ()  # known once the server has described the model
         self._signature = SignatureOnDemand(self._ask_signature)
         self._origin = Origin(address.name, address.version)
         self._classes: int | None = None
@@ -155,6 +157,7 @@ class OpenInference:
         declared = _json(body, _LARGEST_METADATA // 32, Pace(deadline))
         try:
             inputs, outputs = _described(declared.get("inputs")), _described(declared.get("outputs"))
+            self.class_names = _class_names(declared)
         except (TypeError, KeyError, AttributeError) as error:
             raise InvalidReply(f"remote: the model's metadata is malformed: {error!r:.200}") from error
         return Signature.of(inputs, outputs, input=self._input, output=self._output)
@@ -281,6 +284,13 @@ def read_address(url: str, scheme: str) -> ModelAddress:
 
 def _described(tensors: Sequence[Mapping[str, Any]] | None) -> dict[str, tuple[str, tuple[int, ...]]]:
     return {str(one["name"]): (str(one.get("datatype", "")), tuple(one.get("shape") or ())) for one in tensors or ()}
+
+
+def _class_names(declared: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the class names in the properties of a model's metadata, or in the parameters of it or of an output."""
+    parts = [one.get("parameters") for one in (*(declared.get("outputs") or ()), declared)]
+    found = (names_in(part) for part in (declared.get("properties"), *parts) if isinstance(part, dict))
+    return next(filter(None, found), ())
 
 
 def _json_data(array: NDArray[Any]) -> dict[str, Any]:

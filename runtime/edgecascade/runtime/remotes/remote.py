@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, cast
 
@@ -83,8 +83,10 @@ class Remote(Protocol):
     """The protocol of a remote model.
 
     Optional attributes: `encoded`, true if it takes image files as they are, as an object array of bytes [n], where
-    the application gave files; `request_inputs`, the most inputs in one request; `traffic`, a `Traffic`; and a method
-    `expect(classes)`, which is called with the number of classes, so that a reply can be bounded by what they need.
+    the application gave files; `request_inputs`, the most inputs in one request; `traffic`, a `Traffic`; `class_names`,
+    a tuple of the names of its classes in the order of its scores, by which they are matched with the cascade's; and a
+    method `expect(classes)`, which is called with the number of classes, so that a reply can be bounded by what they
+    need.
     """
 
     def infer(self, inputs: Batch, deadline: Deadline) -> Scores:
@@ -107,10 +109,14 @@ class InProcess:
     """A model in this process: any function from inputs [n, ...] to scores [n, classes], or to `RemoteLabels`.
 
     The function cannot be interrupted. Past the deadline its result is dropped, but it runs to its end.
+
+    Args:
+        function: the model.
+        class_names: of its classes in the order of its scores; empty if they are in the order of the cascade's.
     """
 
-    def __init__(self, function: Callable[[Any], Scores]) -> None:
-        self._function = function
+    def __init__(self, function: Callable[[Any], Scores], class_names: Sequence[str] = ()) -> None:
+        self._function, self.class_names = function, tuple(class_names)
 
     def infer(self, inputs: Batch, deadline: Deadline) -> Scores:  # noqa: ARG002
         """Return the function's scores of inputs [n, ...]; its exceptions pass through."""
@@ -139,6 +145,11 @@ class Wrapped:
     def encoded(self) -> bool:
         """Whether the remote inside takes image files as they are."""
         return bool(getattr(self._remote, "encoded", False))
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The class names of the remote inside, in the order of its scores; empty if it does not tell them."""
+        return tuple(getattr(self._remote, "class_names", ()))
 
     @property
     def traffic(self) -> Traffic:
@@ -230,7 +241,7 @@ def connect(
             from edgecascade.runtime.remotes.retry import Retrying
 
             return CircuitBreaker(Retrying(_server(address)))
-        return InProcess(_onnx_function(address, threads))
+        return _onnx_remote(address, threads)
     if hasattr(remote, "infer"):
         return cast(Remote, remote)
     if callable(remote):
@@ -250,9 +261,10 @@ def _server(address: str) -> Remote:
     return OpenInference(address)
 
 
-def _onnx_function(path: str, threads: int) -> Callable[[Batch], NDArray[Any]]:
-    from edgecascade.runtime.engine import open_session, run_in_batches, score_output
+def _onnx_remote(path: str, threads: int) -> InProcess:
+    from edgecascade.runtime.engine import open_session, read_properties, run_in_batches, score_output
     from edgecascade.runtime.model_inputs import model_inputs
+    from edgecascade.types.class_names import names_in
 
     session = open_session(path, threads=threads)
     inputs, output = model_inputs(session, path), score_output(session, path)
@@ -261,4 +273,4 @@ def _onnx_function(path: str, threads: int) -> Callable[[Batch], NDArray[Any]]:
         parts = inputs.parts("remote input", batch)
         return np.concatenate([run_in_batches(session, [output], feeds)[0] for feeds in parts])
 
-    return logits
+    return InProcess(logits, names_in(read_properties(session, path)))
