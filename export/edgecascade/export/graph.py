@@ -20,6 +20,7 @@ from edgecascade.types.errors import ExportError, ParityError, first_line
 
 __all__ = [
     "Step",
+    "carried_states",
     "first_sides",
     "has_batch_scale",
     "keep",
@@ -214,6 +215,14 @@ def set_first_sides(model: ModelProto, sides: Mapping[str, int | str]) -> ModelP
         elif first:
             side.dim_param = first
     return copy
+
+
+def carried_states(model: ModelProto) -> list[str]:
+    """Return the inputs after the first that have an output of the same type and shape, as recurrent models do."""
+    outputs = [one.type.tensor_type for one in model.graph.output]
+    declared = {one.name: one.type.tensor_type for one in model.graph.input}
+    others = {name: declared[name] for name in own_inputs(model)[1:]}
+    return [name for name, one in others.items() if any(one == output for output in outputs)]
 
 
 def keep(entries: Any, wanted: Callable[[Any], bool]) -> None:

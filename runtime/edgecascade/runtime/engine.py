@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from edgecascade.types.document import CascadeDocument
 
 __all__ = [
+    "WITHOUT_ZIPMAP",
     "Declared",
     "Engine",
     "fixed_batch",
@@ -34,7 +35,12 @@ __all__ = [
     "sessions",
 ]
 
+_FLOATING = ("tensor(float)", "tensor(float16)", "tensor(double)")
 _ERRORS_ONLY = 3  # otherwise onnxruntime warns at every load that a threshold can be overridden
+WITHOUT_ZIPMAP = (
+    "a list of dictionaries is no output for a cascade: convert the model again with options={'zipmap': False} "
+    "(skl2onnx) or zipmap=False (onnxmltools)"
+)
 _DTYPES = {"float": "float32", "double": "float64", "float16": "float16", "bool": "bool", "string": "object"}
 
 
@@ -172,11 +178,13 @@ def score_output(session: Engine, path: str | os.PathLike[str]) -> str:
     outputs = {o.name: o for o in session.get_outputs()}
     if "logits" in outputs:
         return "logits"
-    tables = [n for n, o in outputs.items() if o.type in ("tensor(float)", "tensor(float16)") and len(o.shape) == 2]
+    tables = [n for n, o in outputs.items() if o.type in _FLOATING and len(o.shape) == 2]
     if len(tables) != 1:
+        zipped = any(one.type.startswith("seq(map(") for one in outputs.values())
         raise ModelFileError(
             f"{path}: expected an output named `logits` or one floating [n, classes] output, "
-            f"got {', '.join(f'{o.name} {o.type} {o.shape}' for o in outputs.values())}"
+            f"got {', '.join(f'{o.name} {o.type} {o.shape}' for o in outputs.values())}; "
+            f"{WITHOUT_ZIPMAP if zipped else 'name it with --remote-output'}"
         )
     return str(tables[0])
 
