@@ -16,7 +16,7 @@ from edgecascade.export import ExportError, ImagePreprocessing, local_scores, pr
 from edgecascade.runtime import Cascade
 from edgecascade.runtime.engine import open_session
 from edgecascade.runtime.golden import read_golden
-from edgecascade.types.errors import EdgecascadeError
+from edgecascade.types.errors import EdgecascadeError, ModelFileError
 
 skl2onnx = pytest.importorskip("skl2onnx")
 
@@ -216,3 +216,13 @@ def test_a_model_that_carries_a_state_is_refused(build: Body, tmp_path: Path) ->
     save_model(body, tmp_path / "m.onnx")
     with pytest.raises(ExportError, match=r"m\.onnx: expected a model without a state, got one that takes state and"):
         local_scores(tmp_path / "m.onnx", INPUTS)
+
+
+def test_the_output_of_a_remote_can_be_named(build: Body, tmp_path: Path) -> None:
+    """Otherwise the error says how, if there are several."""
+    body = build([helper.make_node("Neg", ["z"], ["a"]), helper.make_node("Neg", ["a"], ["b"])], [3], [3], output="b")
+    body.graph.output.add().CopyFrom(helper.make_tensor_value_info("a", TensorProto.FLOAT, ["batch", 3]))
+    save_model(body, tmp_path / "m.onnx")
+    np.testing.assert_array_equal(remote_scores(str(tmp_path / "m.onnx"), INPUTS, output="a"), -INPUTS)
+    with pytest.raises(ModelFileError, match=r"name it with `output` \(--remote-output\)"):
+        remote_scores(str(tmp_path / "m.onnx"), INPUTS)

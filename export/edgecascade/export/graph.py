@@ -61,7 +61,7 @@ def load_model(path: str | os.PathLike[str]) -> ModelProto:
         if total > _LARGEST:
             raise ExportError(
                 f"{path}: expected at most 2 GiB with the weights, which is what one ONNX file can hold, got "
-                f"{total / (1 << 30):.1f} GiB; make it smaller with `edgecascade export --int8` or in half precision"
+                f"{total / (1 << 30):.1f} GiB; quantize it, or store it in half precision, where it was trained"
             )
         onnx.load_external_data_for_model(model, str(Path(path).parent))
     except ExportError:
