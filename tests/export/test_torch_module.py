@@ -69,7 +69,7 @@ def test_an_export_failure_names_the_reason(network: torch.nn.Module) -> None:
 
 
 def test_nothing_of_torch_is_shown(tmp_path: Path) -> None:
-    """Neither a module that is exported nor one that cannot be shows its log lines and graphs; the error is one line."""
+    """An export, and one that torch refuses, show no log lines and no graphs of torch; the error is one line."""
     (tmp_path / "nets.py").write_text(NETWORKS)
     for name, code in (("Traced", 0), ("Branching", 2)):
         command = [
