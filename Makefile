@@ -40,7 +40,7 @@ $(VENV)/demo: pyproject.toml benchmarks/pyproject.toml constraints.txt
 	@echo "==> an environment for the demo in $(VENV): 0.6 GB, once, in about a minute on a good line"
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) --upgrade "pip>=24"
-	$(PIP) --editable . --editable "./benchmarks[languages]"
+	$(PIP) --editable ".[cpu]" --editable "./benchmarks[languages]"
 	touch $@
 
 # torch is named first and exactly: any other order can pull a build that is gigabytes larger.

@@ -12,6 +12,7 @@ from importlib.metadata import version
 from typing import Any, NamedTuple, TextIO, cast
 
 from edgecascade.types.errors import EdgecascadeError, printable
+from edgecascade.types.extras import installing
 
 __all__ = ["main", "rare"]
 
@@ -40,21 +41,6 @@ _GROUPS = {
     "Use it": ("inspect", "run", "serve"),
     "Measure it": ("evaluate", "bench"),
 }
-_EXTRAS = {
-    "ai_edge_litert": "litert",
-    "av": "video",
-    "google": "grpc",
-    "grpc": "grpc",
-    "huggingface_hub": "hf",
-    "kserve": "serve",
-    "mlperf_loadgen": "latency",
-    "onnxscript": "torch",
-    "optimum": "hf",
-    "pyarrow": "plan",
-    "tokenizers": "text",
-    "torch": "torch",
-    "transformers": "hf",
-}  # packages that only some inputs of a command need, and their extras
 _APART = "edgecascade.benchmarks"  # a separate distribution
 
 
@@ -74,9 +60,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         missing = error.name or ""
         if name is None or (missing.startswith("edgecascade") and missing != _APART):
             raise
-        package = missing.partition(".")[0]
-        extra = _EXTRAS.get(package, _COMMANDS[name].extra)
-        return _fail(f"{name} needs {missing}: pip install 'edgecascade[{extra}]'")
+        return _fail(f"{name} needs {missing}: {installing(missing, _COMMANDS[name].extra)}")
     except BrokenPipeError:  # the reader of the output has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

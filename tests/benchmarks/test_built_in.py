@@ -28,7 +28,7 @@ def test_options_of_another_pair_are_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "package"), [("flagship", "kserve"), ("comparable", "torch"), ("languages", "lingua")]
+    ("name", "package"), [("flagship", "starlette"), ("comparable", "torch"), ("languages", "lingua")]
 )
 def test_a_missing_package_is_named_at_the_start(name: str, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The error is raised before anything is downloaded, and names the extra."""

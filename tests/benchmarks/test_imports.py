@@ -28,5 +28,5 @@ def test_the_light_pair_needs_no_torch_no_server_and_no_scikit_learn() -> None:
         f"{PAIRS}.built_in",
         f"{PAIRS}.prepared",
     }
-    beyond = {"torch", "sklearn", "kserve", "onnxscript", "pyarrow", "efficientnet_lite_pytorch"}
+    beyond = {"torch", "sklearn", "starlette", "onnxscript", "pyarrow", "efficientnet_lite_pytorch"}
     assert imported(f"{PAIRS}.languages", f"{PAIRS}.bag_of_tokens") & beyond == set()

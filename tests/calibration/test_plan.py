@@ -38,6 +38,8 @@ from edgecascade.calibration import (
     shrunk_advantage_table,
 )
 from edgecascade.calibration.certificate import exact_p_value
+from edgecascade.calibration.cross_fit import cross_fit, estimate_advantage
+from edgecascade.calibration.selection import points_of, select
 
 Sampled = Callable[..., tuple[NDArray[np.float64], NDArray[np.int64]]]
 
@@ -191,6 +193,30 @@ def test_the_printed_chance_is_how_often_the_aim_is_met(aim: LeastOffload) -> No
         said.append(found.chance)
     assert np.mean(met) >= aim.confidence - 2 * np.sqrt(aim.confidence * (1 - aim.confidence) / 50)
     assert abs(np.mean(met) - np.mean(said)) < 0.2
+
+
+def test_the_printed_chance_holds_at_every_level() -> None:
+    """Over aims from below the local model's accuracy to above the best, many, half and few of the aims are met."""
+    pool, rng, said, met = outcomes(50_000, 12345), np.random.default_rng(2), [], []
+    for draw in range(500):
+        seen, aim = pool[rng.integers(0, len(pool), 300)], LeastOffload(accuracy=rng.uniform(0.58, 0.92))
+        fit = cross_fit(lambda *_, seen=seen: seen, aim, scores=("",), merges=("",), estimate="monotone", seed=draw)
+        try:
+            selected = select(fit, aim)
+        except CalibrationError:  # out of reach on these inputs
+            continue
+        table = estimate_advantage(seen, "monotone", at=selected.rate)
+        points = points_of(seen, table)
+        threshold = next(point.threshold for point in points if point.offload_rate >= selected.rate - 1e-9)
+        forward = table(pool.score) < np.float32(threshold)
+        met.append(np.where(forward, pool.merged_correct, pool.local_correct).mean() >= aim.wanted(1.0))
+        assert selected.chance is not None
+        said.append(selected.chance)
+    chances, hits = np.array(said), np.array(met)
+    for low, high in ((0.5, 0.55), (0.55, 0.7), (0.7, 1.0)):
+        some = (chances >= low) & (chances <= high)
+        assert some.sum() > 60
+        assert abs(chances[some].mean() - hits[some].mean()) < 0.05 + 2.6 * np.sqrt(0.25 / some.sum())
 
 
 def test_an_aim_that_one_fold_misses_is_not_refused() -> None:

@@ -195,7 +195,9 @@ def test_a_missing_extra_is_named(
     file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The message has the command that installs it."""
-    monkeypatch.setitem(sys.modules, "kserve", None)
+    for name in [name for name in sys.modules if name.startswith("edgecascade.runtime.serving.")]:
+        monkeypatch.delitem(sys.modules, name)  # imported by other tests, with the package
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
     assert run("serve", file) == 2
     assert "pip install 'edgecascade[serve]'" in capsys.readouterr().err
 
@@ -211,7 +213,7 @@ def test_a_closed_pipe_is_not_an_error(pair: Path) -> None:
 
 @pytest.mark.parametrize(
     ("missing", "extra"),
-    [("tokenizers", "text"), ("optimum", "hf"), ("huggingface_hub", "hf"), ("kserve", "serve"), ("PIL", "images")],
+    [("tokenizers", "text"), ("optimum", "hf"), ("huggingface_hub", "hf"), ("starlette", "serve"), ("PIL", "images")],
 )
 def test_a_missing_package_is_reported_with_its_extra(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], missing: str, extra: str

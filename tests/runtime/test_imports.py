@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 BEYOND = {
-    *("torch", "onnx", "scipy", "matplotlib", "sklearn", "PIL", "kserve", "pydantic", "grpc"),
+    *("torch", "onnx", "scipy", "matplotlib", "sklearn", "PIL", "starlette", "uvicorn", "pydantic", "grpc"),
     *("opentelemetry", "prometheus_client", "av"),
     *("edgecascade.export", "edgecascade.calibration", "edgecascade.benchmarks"),
 }

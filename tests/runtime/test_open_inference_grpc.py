@@ -3,7 +3,6 @@
 The server here uses the message classes that KServe publishes, not those of edgecascade.
 """
 
-import importlib.util
 import socket
 import subprocess
 import sys
@@ -12,11 +11,14 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
 import numpy as np
 import pytest
+from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message_factory import GetMessageClass
 
 from edgecascade.runtime import (
     ArgumentError,
@@ -35,17 +37,11 @@ LOGITS = np.array([[0, 0, 4], [1, 0, 0]], np.float32)
 
 
 def published() -> Any:
-    """Return KServe's generated module without importing KServe, which is slow and parses the command line."""
-    found = importlib.util.find_spec("kserve")
-    assert found is not None
-    assert found.origin is not None
-    path = Path(found.origin).parent / "protocol" / "grpc" / "grpc_predict_v2_pb2.py"
-    spec = importlib.util.spec_from_file_location("published", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    """Return the messages that KServe 0.21 publishes, from the description in its generated module."""
+    pool = DescriptorPool()
+    pool.AddSerializedFile((Path(__file__).parent / "data" / "grpc_predict_v2.binpb").read_bytes())
+    file = pool.FindFileByName("grpc_predict_v2.proto")
+    return SimpleNamespace(**{name: GetMessageClass(one) for name, one in file.message_types_by_name.items()})
 
 
 PUBLISHED = published()

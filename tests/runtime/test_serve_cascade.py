@@ -22,8 +22,8 @@ from PIL import Image
 
 from edgecascade.cli import main
 from edgecascade.runtime import Cascade, InputError, Reason
-from edgecascade.runtime.commands.kserve_server import OUTPUTS, served_cascade
 from edgecascade.runtime.commands.lines import probabilities_of
+from edgecascade.runtime.serving.served import OUTPUTS, served_cascade
 
 PATIENCE = 60.0  # seconds, for a busy machine
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), np.uint8)
@@ -151,7 +151,7 @@ def test_its_metrics_are_those_of_cascade_and_server(address: str) -> None:
     with urllib.request.urlopen(f"{address.partition('/v2')[0]}/metrics", timeout=PATIENCE) as response:
         text = response.read().decode()
     assert 'edgecascade_answers_total{source="remote",reason="offloaded"}' in text
-    assert "request_predict_seconds" in text
+    assert 'edgecascade_requests_total{status="200"}' in text
 
 
 def test_a_signal_ends_it_and_its_records_are_written(

@@ -6,12 +6,14 @@
         answer = cascade.predict(image)      # always an answer, always in time
         print(answer.name, answer.confidence, answer.source.value, answer.reason.value)
 
-It needs numpy and onnxruntime only. Read `cascade.py` first. The types in public signatures are public, too:
+It needs numpy and an ONNX Runtime only. Read `cascade.py` first. The types in public signatures are public, too:
 here, or for the outbox in `edgecascade.runtime.outbox`. Each name is imported when it is first used.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from edgecascade.types.extras import naming_extras
 
 if TYPE_CHECKING:
     from edgecascade.runtime.batch import Batch
@@ -189,7 +191,8 @@ _MODULES = {
 def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    globals()[name] = found = getattr(import_module(_MODULES[name]), name)
+    with naming_extras():
+        globals()[name] = found = getattr(import_module(_MODULES[name]), name)
     return found
 
 

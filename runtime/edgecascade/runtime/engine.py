@@ -129,7 +129,7 @@ def open_session(
         log.info("%s: its int8 weights run in slower kernels here, since the fast ones clip sums on this CPU", name)
     try:
         session: Engine = ort.InferenceSession(
-            source,
+            _in_utf8(source),
             options,
             providers=chosen,
             provider_options=[engine_options(p, engine_cache, threads) for p in chosen],
@@ -143,6 +143,17 @@ def open_session(
     if used != chosen[0] and not fallback and providers != "auto":
         raise ModelFileError(f"{name}: expected to run on {chosen[0]}, onnxruntime fell back to {used}")
     return session
+
+
+def _in_utf8(source: str | bytes) -> str | bytes:
+    """Return a path in UTF-8 whatever the locale, as onnxruntime takes it; the bytes of a file of another name."""
+    if isinstance(source, bytes):
+        return source
+    try:
+        return os.fsencode(source).decode()
+    except UnicodeDecodeError:
+        with open(source, "rb") as file:
+            return file.read()
 
 
 def sessions(path: str | os.PathLike[str] | bytes) -> Iterator[tuple[str, Engine | ModelFileError]]:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecascade.types.errors import InputError, first_line
+from edgecascade.types.extras import naming_extras
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
@@ -69,7 +70,8 @@ def read_image(source: str | os.PathLike[str] | bytes | PillowImage) -> NDArray[
             unknown (32 bits per channel).
         ModuleNotFoundError: the `images` extra (Pillow) is not installed.
     """
-    from PIL import Image
+    with naming_extras():
+        from PIL import Image
 
     name = os.fspath(source) if isinstance(source, (str, os.PathLike)) else "x"
     try:

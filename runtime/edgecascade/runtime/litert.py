@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from edgecascade.runtime.engine import Declared, read_document
 from edgecascade.types.document import PREPROCESSING_KEY, ImagePreprocessing, read_preprocessing
 from edgecascade.types.errors import ModelFileError, first_line
+from edgecascade.types.extras import naming_extras
 
 __all__ = ["LiteSession", "Resize"]
 
@@ -124,7 +125,8 @@ def _read_properties(path: str) -> dict[str, str]:
 
 def _interpreter_class() -> Any:
     try:
-        from ai_edge_litert.interpreter import Interpreter
+        with naming_extras():
+            from ai_edge_litert.interpreter import Interpreter
     except ModuleNotFoundError as missing:
         try:
             from tflite_runtime.interpreter import Interpreter

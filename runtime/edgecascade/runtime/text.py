@@ -6,13 +6,15 @@ import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgecascade.runtime.engine import Engine, read_properties
 from edgecascade.types.document import PREPROCESSING_KEY, TextPreprocessing, read_preprocessing
-from edgecascade.types.errors import ModelFileError
+from edgecascade.types.errors import InputError, ModelFileError
+from edgecascade.types.extras import naming_extras
 
 __all__ = ["TextInput", "text_input"]
 
@@ -32,7 +34,8 @@ class TextInput:
     """
 
     def __init__(self, path: str | os.PathLike[str], preprocessing: TextPreprocessing) -> None:
-        from tokenizers import Tokenizer
+        with naming_extras():
+            from tokenizers import Tokenizer
 
         file = Path(path).parent / Path(preprocessing.tokenizer).name
         if not file.is_file() or file.stat().st_size > _LARGEST:
@@ -59,14 +62,28 @@ class TextInput:
             (folder / self._file.name).write_bytes(self._content)
 
     def encode(self, sentences: Sequence[str]) -> dict[str, NDArray[np.int64]]:
-        """Return token arrays int64 [n, longest] by input name, padded to the longest sentence."""
-        encoded = self._tokenizer.encode_batch([str(sentence) for sentence in sentences])
+        """Return token arrays int64 [n, longest] by input name, padded to the longest sentence.
+
+        Raises:
+            InputError: one of them is not text, or holds half of a surrogate pair.
+        """
+        encoded = self._tokenizer.encode_batch([_checked(sentence) for sentence in sentences])
         arrays = {
             "input_ids": [one.ids for one in encoded],
             "attention_mask": [one.attention_mask for one in encoded],
             "token_type_ids": [one.type_ids for one in encoded],
         }
         return {name: np.array(arrays[name], np.int64) for name in self._inputs}
+
+
+def _checked(sentence: Any) -> str:
+    if not isinstance(sentence, str):
+        raise InputError(f"x: expected a sentence (str), got {type(sentence).__name__}")
+    try:
+        sentence.encode()
+    except UnicodeEncodeError as error:
+        raise InputError("x: expected Unicode text, got a sentence with half of a surrogate pair") from error
+    return str(sentence)  # not numpy's
 
 
 def text_input(session: Engine, path: str | os.PathLike[str]) -> TextInput | None:

@@ -17,7 +17,7 @@ Images = tuple[int, int, int]
 
 _PACKAGES = {
     "languages": ("lingua", "tokenizers"),
-    "images": ("torch", "onnxscript", "kserve", "efficientnet_lite_pytorch", "debian", "sklearn"),
+    "images": ("torch", "onnxscript", "starlette", "efficientnet_lite_pytorch", "debian", "sklearn"),
 }  # what each extra installs to import
 
 DEFAULT_IMAGES: Images = (5000, 1000, 4000)

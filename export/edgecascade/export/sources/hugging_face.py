@@ -24,6 +24,7 @@ from edgecascade.types.document import (
     preprocessing_dict,
 )
 from edgecascade.types.errors import ExportError, first_line
+from edgecascade.types.extras import naming_extras
 
 __all__ = ["TASKS", "TOKENIZER", "HuggingFaceBody", "export_hugging_face"]
 
@@ -34,7 +35,7 @@ TASKS = {
     "ForImageClassification": "image-classification",
 }
 _OPSET = 18
-_LOGGERS = ("transformers", "optimum", "torch.onnx")
+_LOGGERS = ("transformers", "optimum", "torch")
 _INTERPOLATIONS = {2: "linear", 3: "cubic"}  # Pillow's numbers, which the processors use
 
 
@@ -62,7 +63,7 @@ def export_hugging_face(source: str, task: str | None = None) -> HuggingFaceBody
         ExportError: there is no such model, it is not a classifier, or its preprocessing cannot be put in the graph.
         ModuleNotFoundError: the `hf` extra is not installed.
     """
-    with quiet(*_LOGGERS):
+    with quiet(*_LOGGERS), naming_extras():
         from huggingface_hub.constants import HF_HUB_CACHE
         from optimum.exporters.onnx import main_export
         from transformers import AutoConfig

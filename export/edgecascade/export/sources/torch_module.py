@@ -8,9 +8,10 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
+from io import StringIO
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,6 +22,7 @@ from onnx import ModelProto
 
 from edgecascade.runtime.engine import open_session
 from edgecascade.types.errors import ExportError, ParityError, first_line
+from edgecascade.types.extras import naming_extras
 
 __all__ = ["export_torch", "load_torch_module", "quiet"]
 
@@ -45,7 +47,8 @@ def export_torch(
         ParityError: the graph gives other outputs than the module.
         ModuleNotFoundError: the `torch` extra is not installed.
     """
-    import torch
+    with naming_extras():
+        import torch
 
     if not isinstance(module, torch.nn.Module):
         raise ExportError(f"module: expected a torch.nn.Module, got {type(module).__name__}")
@@ -54,7 +57,7 @@ def export_torch(
     shapes = ", ".join(str(list(array.shape[1:])) for array in example.values())
     tensors = [torch.from_numpy(np.ascontiguousarray(array)) for array in example.values()]
     try:
-        with quiet("torch.onnx"):
+        with quiet("torch"):
             program = torch.onnx.export(
                 module,
                 tuple(tensor[:_TRACED] for tensor in tensors),
@@ -132,12 +135,17 @@ def load_torch_module(source: str, weights: str | os.PathLike[str] | None = None
 
 @contextmanager
 def quiet(*loggers: str) -> Iterator[None]:
-    """Silence warnings and all but the errors of some loggers: exporters warn of their own internals."""
-    levels = {name: logging.getLogger(name).level for name in loggers}
+    """Silence some loggers, those below them, and warnings: exporters report and print their own internals.
+
+    What they print goes nowhere, too; their exceptions tell why they failed.
+    """
+    known = {*loggers, *logging.Logger.manager.loggerDict}
+    silenced = [name for name in known if any(f"{name}.".startswith(f"{one}.") for one in loggers)]
+    levels = {name: logging.getLogger(name).level for name in silenced}
     try:
-        for name in levels:
-            logging.getLogger(name).setLevel(logging.ERROR)
-        with warnings.catch_warnings():
+        for name in silenced:
+            logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+        with warnings.catch_warnings(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:

@@ -6,7 +6,9 @@ import base64
 import json
 import math
 import os
+import re
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +18,7 @@ from edgecascade.runtime.engine import numpy_dtype
 from edgecascade.runtime.model_inputs import ModelInputs
 from edgecascade.types.answer import Answer, LateAnswer, Source
 from edgecascade.types.errors import InputError
+from edgecascade.types.extras import naming_extras
 from edgecascade.types.merge import merge
 
 __all__ = [
@@ -26,12 +29,14 @@ __all__ = [
     "NumberedLines",
     "Refused",
     "answer_line",
+    "as_numbers",
     "late_line",
     "probabilities_of",
 ]
 
 _LONGEST_LINE = 16 << 20  # bytes
 _LONGEST_KEY = 256  # characters
+_SURROGATE = re.compile("[\ud800-\udfff]")  # JSON can hold one alone, text cannot
 
 
 class Given(NamedTuple):
@@ -110,7 +115,8 @@ class LineInput:
 
     def __init__(self, inputs: ModelInputs, *, paths: bool = True) -> None:
         if inputs.images:
-            import PIL.Image  # noqa: F401  # not only when the first image comes
+            with naming_extras():
+                import PIL.Image  # noqa: F401  # not only when the first image comes
         self._inputs, self._paths = inputs, paths
         self._declared = {one.name: one for one in inputs.declared}
 
@@ -170,11 +176,11 @@ class LineInput:
             if value.keys() != self._declared.keys():
                 names = ", ".join(self._declared)
                 raise InputError(f'expected an array, or an object with {names} or "x", got one with other names')
-            arrays = {name: _array(each, self._dtype(name), name) for name, each in value.items()}
+            arrays = {name: as_numbers(each, self._dtype(name), name) for name, each in value.items()}
             return arrays if len(arrays) > 1 else next(iter(arrays.values()))
         if len(self._declared) != 1:
             raise InputError(f"expected an object with {', '.join(self._declared)}, got {_kind(value)}")
-        return _array(value, self._dtype(next(iter(self._declared))), "x")
+        return as_numbers(value, self._dtype(next(iter(self._declared))), "x")
 
     def _dtype(self, name: str) -> np.dtype[Any]:
         return numpy_dtype(self._declared[name].type)
@@ -252,26 +258,55 @@ def _number(value: float) -> float | None:
 def _key(key: Any) -> str | None:
     if key is not None and not (isinstance(key, str) and 0 < len(key) <= _LONGEST_KEY):
         raise InputError(f"key: expected a string of 1 to {_LONGEST_KEY} characters, got {_kind(key)}")
+    if key is not None and _SURROGATE.search(key):
+        raise InputError("key: expected Unicode text, got half of a surrogate pair")
     return key
 
 
-def _array(value: Any, dtype: np.dtype[Any], name: str) -> NDArray[Any]:
-    """Return numbers in the model's type; they may lose digits, but not range."""
-    try:
-        given = np.array(value)
+def as_numbers(value: Any, dtype: np.dtype[Any], name: str) -> NDArray[Any]:
+    """Return numbers from JSON in a model's type; they may lose digits, but not range.
+
+    Args:
+        value: a number, or lists of equal lengths of numbers.
+        dtype: the model's type, or bool for true and false.
+        name: of the input, for error messages.
+
+    Raises:
+        InputError: there are other values, lists of different lengths, or numbers out of range.
+    """
+    wanted = "true and false" if dtype.kind == "b" else "numbers"
+    flat, shape = _flat(value, name)
+    kinds = set(map(type, flat))
+    if not kinds <= ({bool} if dtype.kind == "b" else {int, float}):
+        raise InputError(f"{name}: expected {wanted} in arrays of equal lengths, got {_kind(value)} of something else")
+    try:  # only now: numpy would pad strings to the longest one
+        given = np.array(flat).reshape(shape)
     except (ValueError, OverflowError) as error:
         raise InputError(f"{name}: expected numbers in arrays of equal lengths, got other values") from error
     if given.size == 0:
         return given.astype(dtype)
-    if given.dtype.kind not in "biuf" or (given.dtype.kind == "b") != (dtype.kind == "b"):
-        wanted = "true and false" if dtype.kind == "b" else "numbers"
-        raise InputError(f"{name}: expected {wanted} in arrays of equal lengths, got {_kind(value)} of something else")
+    if given.dtype.kind not in "biuf":
+        raise InputError(f"{name}: expected numbers that fit {dtype}, got one out of range")
     with np.errstate(over="ignore", invalid="ignore"):
         array = given.astype(dtype)
     lost = (array != given).any() if dtype.kind in "iu" else (np.isinf(array) & np.isfinite(given)).any()
     if lost:
         raise InputError(f"{name}: expected numbers that fit {dtype}, got one out of range")
     return array
+
+
+def _flat(value: Any, name: str) -> tuple[list[Any], list[int]]:
+    """Return the values inside nested lists in order, and the lengths of the lists at each level."""
+    if not isinstance(value, list):
+        return [value], []
+    shape = [len(value)]
+    while value and set(map(type, value)) == {list}:
+        lengths = set(map(len, value))
+        if len(lengths) != 1:
+            raise InputError(f"{name}: expected numbers in arrays of equal lengths, got other values")
+        shape.append(lengths.pop())
+        value = list(chain.from_iterable(value))
+    return value, shape
 
 
 def _decoded(text: Any) -> bytes:

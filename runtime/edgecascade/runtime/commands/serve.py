@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
 from edgecascade.runtime.commands.cascade_arguments import add_cascade_arguments, check_cascade_arguments, open_cascade
 from edgecascade.runtime.commands.console import Console, logged
 from edgecascade.runtime.commands.remote_arguments import flag
+from edgecascade.runtime.commands.sockets import is_loopback
 from edgecascade.types.errors import ArgumentError
 
 __all__ = ["configure", "execute"]
 
-_BATCHES = 16  # requests with several inputs at once; each waits in a thread for its deadline
-_OF_ANY_FILE = ("help", "help_all", "file", "name", "host", "port", "cascade", "threads")
+_BATCHES = 16  # requests that run at once; each may wait in a thread for its deadline
+_OF_ANY_FILE = ("help", "help_all", "file", "name", "host", "port", "token_file", "cascade", "threads", "log_json")
 
 
 def configure(parser: ArgumentParser) -> None:
@@ -27,13 +30,18 @@ def configure(parser: ArgumentParser) -> None:
         "Without --remote or --cascade, FILE is any ONNX model: all that a cascade needs as its remote. With one of\n"
         "them, FILE is a cascade model, and the outputs are its answers: label, name, confidence, advantage,\n"
         "probabilities, source, reason, forwarded. Images can come as BYTES, encoded files; sentences come as BYTES\n"
-        "in the input `text`. The server speaks the Open Inference Protocol v2 over REST, with binary tensors. It\n"
-        "has no access control: use another host than 127.0.0.1 only in a trusted network."
+        "in the input `text`. The server speaks the Open Inference Protocol v2 over REST, with binary tensors.\n"
+        "With --token-file, clients must send `Authorization: Bearer TOKEN`: `run --header-file` can. It speaks no\n"
+        "TLS: put it behind a proxy that does, or use it in a trusted network. SIGTERM finishes what is under way."
     )
     parser.add_argument("file", help="ONNX model, or cascade model.")
     parser.add_argument("--name", default="model", help="Name in the address /v2/models/NAME (default model).")
     parser.add_argument("--host", default="127.0.0.1", help="Address to listen on (default this machine only).")
-    parser.add_argument("--port", type=int, default=8000, help="TCP port to listen on (default 8000).")
+    parser.add_argument(
+        "--port", type=int, default=8000, help="TCP port to listen on (default 8000); 0 takes a free one."
+    )
+    token = "File with a token on one line, which clients must send; for hosts that others can reach."
+    parser.add_argument("--token-file", metavar="FILE", help=token)
     parser.add_argument("--cascade", action="store_true", help="Serve the answers of a cascade without a remote.")
     add_cascade_arguments(parser)
     of_cascades = (action for action in parser._actions if action.dest not in _OF_ANY_FILE)
@@ -42,24 +50,55 @@ def configure(parser: ArgumentParser) -> None:
 
 def execute(arguments: Namespace) -> int:
     """Serve until interrupted."""
-    if not 0 < arguments.port < 65536:
-        raise ArgumentError(f"--port: expected 1 to 65535, got {arguments.port}")
+    if not 0 <= arguments.port < 65536:
+        raise ArgumentError(f"--port: expected 0 to 65535, got {arguments.port}")
+    if not arguments.name or "/" in arguments.name:
+        raise ArgumentError(f"--name: expected a name without a slash, got {arguments.name!r}")
     check_cascade_arguments(arguments)
-    place = {"name": arguments.name, "host": arguments.host, "port": arguments.port}
+    token, console = _token(arguments.token_file), Console()
+
+    def ready(address: str) -> None:
+        print(f"serving at {address}", flush=True)
+        if token is None and not is_loopback(arguments.host):
+            console.say(
+                f"edgecascade: --host {arguments.host} lets other machines use the model without a token; ask them for "
+                "one with --token-file"
+            )
+
+    place = {"name": arguments.name, "host": arguments.host, "port": arguments.port, "token": token, "ready": ready}
+    threads = ThreadPoolExecutor(_BATCHES, thread_name_prefix="edgecascade-serve")
+    try:
+        with logged(console, as_json=arguments.log_json):
+            _serve(arguments, threads, place)
+    finally:
+        threads.shutdown(wait=False, cancel_futures=True)
+    return 0
+
+
+def _serve(arguments: Namespace, threads: ThreadPoolExecutor, place: dict[str, Any]) -> None:
     if arguments.remote is None and not arguments.cascade:
         given = [name for name, value in arguments.defaults.items() if getattr(arguments, name) != value]
         if given:
             raise ArgumentError(f"{flag(given[0])}: expected with --remote or --cascade, got no such option")
-        from edgecascade.runtime.commands.kserve_server import serve_model, served_file
+    from edgecascade.runtime.serving.served import served_cascade, served_file
+    from edgecascade.runtime.serving.server import serve
 
-        serve_model(served_file(arguments.file, threads=arguments.threads), **place)
-        return 0
-    from edgecascade.runtime.commands.kserve_server import serve_model, served_cascade
+    if arguments.remote is None and not arguments.cascade:
+        serve(served_file(arguments.file, threads, engine_threads=arguments.threads), **place)
+        return
+    with open_cascade(arguments) as cascade:
+        serve(served_cascade(cascade, threads), **place)
 
-    with logged(Console(), as_json=arguments.log_json), open_cascade(arguments) as cascade:
-        threads = ThreadPoolExecutor(_BATCHES, thread_name_prefix="edgecascade-serve")
-        try:
-            serve_model(served_cascade(cascade, threads), **place)
-        finally:
-            threads.shutdown(wait=False, cancel_futures=True)
-    return 0
+
+def _token(path: str | None) -> str | None:
+    if path is None:
+        return None
+    try:
+        token = Path(path).read_text(encoding="ascii").strip()
+    except OSError as error:
+        raise ArgumentError(f"--token-file: cannot read {path}: {error.strerror}") from error
+    except ValueError:
+        token = ""
+    if not token or not token.isprintable() or " " in token:  # the text itself is a secret
+        raise ArgumentError(f"--token-file: expected one line of plain characters in {path}, got something else")
+    return token

@@ -18,7 +18,7 @@ from edgecascade.runtime.commands.answering import Stop, answer_live
 from edgecascade.runtime.commands.lines import Answered, Given, LineInput, NumberedLines, Refused
 from edgecascade.types.errors import ArgumentError
 
-__all__ = ["MOST_CONNECTIONS", "Address", "answer_connections", "listen_tcp", "read_address"]
+__all__ = ["MOST_CONNECTIONS", "Address", "answer_connections", "is_loopback", "listen_tcp", "read_address"]
 
 MOST_CONNECTIONS = 16
 _PIECE = 64 << 10  # bytes
@@ -65,7 +65,7 @@ def read_address(text: str, *, anywhere: bool) -> Address:
         host, port = None, None
     if not host or port is None or text.rpartition(":")[2] != str(port):
         raise ArgumentError(f"inputs: expected tcp://HOST:PORT, such as tcp://127.0.0.1:9000, got {text}")
-    local = _is_loopback(host)
+    local = is_loopback(host)
     if not local and not anywhere:
         raise ArgumentError(
             f"inputs: expected an address of this machine only, got {text}, which can be reached from other machines; "
@@ -112,7 +112,8 @@ def _remove_left_over(path: Path) -> None:
                 path.unlink(missing_ok=True)
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine can reach an address."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -17,6 +17,7 @@ from edgecascade.runtime.commands.sockets import Address, read_address
 from edgecascade.runtime.inputs import check_path, read_inputs
 from edgecascade.runtime.model_inputs import ModelInputs
 from edgecascade.types.errors import ArgumentError, InputError, first_line
+from edgecascade.types.extras import naming_extras
 
 __all__ = ["Live", "Source", "Stored", "camera_frames", "read_source", "video_frames"]
 
@@ -127,7 +128,8 @@ def camera_frames(number: int, every: int = 1) -> Iterator[tuple[int, NDArray[np
 
 
 def _frames(name: str, every: int, **source: Any) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-    import av
+    with naming_extras():
+        import av
 
     try:
         with av.open(**source) as container:

@@ -11,6 +11,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from edgecascade.runtime.metrics.snapshot import CIRCUIT_STATES
+from edgecascade.types.extras import naming_extras
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import CallbackOptions, Meter, Observation
@@ -34,7 +35,8 @@ def export_to_opentelemetry(snapshot: Callable[[], Mapping[str, Any]], *, meter:
     Raises:
         ModuleNotFoundError: the `otel` extra is not installed.
     """
-    from opentelemetry.metrics import get_meter
+    with naming_extras():
+        from opentelemetry.metrics import get_meter
 
     meter = get_meter("edgecascade") if meter is None else meter
     shared = _Shared(snapshot)

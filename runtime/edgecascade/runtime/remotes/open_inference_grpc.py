@@ -36,6 +36,7 @@ from edgecascade.runtime.remotes.tensors import (
     from_bytes,
 )
 from edgecascade.types.errors import ArgumentError, InvalidReply, RemoteRefusal, RemoteUnreachable
+from edgecascade.types.extras import naming_extras
 
 __all__ = ["OpenInferenceGrpc", "make_messages"]
 
@@ -125,7 +126,8 @@ class OpenInferenceGrpc:
         files = (root_certificate, client_key, client_certificate)
         if not address.secure and any(files):
             raise ArgumentError(f"remote: expected a grpcs:// address with certificates, got {shown(url)!r}")
-        import grpc
+        with naming_extras():
+            import grpc
 
         self._grpc = grpc
         self.encoded = encoded
@@ -280,9 +282,10 @@ def make_messages() -> dict[str, Any]:
     Raises:
         ModuleNotFoundError: the `grpc` extra is not installed.
     """
-    from google.protobuf.descriptor_pb2 import FileDescriptorProto
-    from google.protobuf.descriptor_pool import DescriptorPool
-    from google.protobuf.message_factory import GetMessageClass
+    with naming_extras():
+        from google.protobuf.descriptor_pb2 import FileDescriptorProto
+        from google.protobuf.descriptor_pool import DescriptorPool
+        from google.protobuf.message_factory import GetMessageClass
 
     file = FileDescriptorProto(name="edgecascade.proto", package="inference", syntax="proto3")
     for message, fields in _MESSAGES.items():

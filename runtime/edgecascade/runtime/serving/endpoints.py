@@ -1,0 +1,229 @@
+"""The addresses of a served model: health, metadata, inference and metrics, as a Starlette application.
+
+Models cannot be loaded or unloaded over the network. Bodies are bounded, and large ones are decoded in a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import re
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from importlib.metadata import version
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from edgecascade.runtime.metrics.prometheus import CONTENT_TYPE
+from edgecascade.runtime.serving.messages import HEADER_LENGTH, read_request, write_reply
+from edgecascade.runtime.serving.served import ServedModel
+from edgecascade.types.errors import InputError
+
+__all__ = ["LARGEST_BODY", "LARGEST_JSON", "application"]
+
+LARGEST_BODY = 64 << 20  # bytes
+LARGEST_JSON = 8 << 20  # bytes of it in JSON, whose decoding stops other threads
+_MOST_HELD = 256 << 20  # bytes of all bodies at a time
+_MOST_REQUESTS = 128  # at a time
+_AT_ONCE = 64 << 10  # bytes of JSON that are decoded in the event loop
+_DIGITS = re.compile("[0-9]{1,12}")
+
+_Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+def application(model: ServedModel, name: str, token: str | None = None) -> Starlette:
+    """Return the application that serves a model at `/v2/models/NAME`.
+
+    Args:
+        model: what to serve.
+        name: its name.
+        token: what clients must send as `Authorization: Bearer TOKEN`, except to ask for the server's health; None
+            serves everyone.
+    """
+    endpoints = _Endpoints(model, name)
+    guarded = {
+        "/v2": (endpoints.server, "GET"),
+        "/v2/models": (endpoints.models, "GET"),
+        "/v2/models/{name}": (endpoints.metadata, "GET"),
+        "/v2/models/{name}/ready": (endpoints.model_ready, "GET"),
+        "/v2/models/{name}/infer": (endpoints.infer, "POST"),
+        "/metrics": (endpoints.metrics, "GET"),
+    }
+    routes = [Route(f"/v2/health/{what}", _health(what), methods=["GET"]) for what in ("live", "ready")]
+    for path, (endpoint, method) in guarded.items():
+        routes.append(Route(path, _guarded(endpoint, token), methods=[method]))
+    return Starlette(routes=routes, exception_handlers={HTTPException: _refused, Exception: _failed})
+
+
+def _health(what: str) -> _Endpoint:
+    async def health(_: Request) -> Response:
+        return JSONResponse({what: True})
+
+    return health
+
+
+def _guarded(endpoint: _Endpoint, token: str | None) -> _Endpoint:
+    if token is None:
+        return endpoint
+    expected = f"Bearer {token}".encode()
+
+    async def guarded(request: Request) -> Response:
+        if not hmac.compare_digest(request.headers.get("authorization", "").encode(), expected):
+            return _error(401, "authorization: expected `Bearer` and the token", {"WWW-Authenticate": "Bearer"})
+        return await endpoint(request)
+
+    return guarded
+
+
+class _Endpoints:
+    def __init__(self, model: ServedModel, name: str) -> None:
+        self._model, self._name = model, name
+        self._decoding = asyncio.Lock()  # one large body at a time
+        self._held = self._requests = 0
+        self._statuses: Counter[int] = Counter()
+        self._seconds = 0.0
+
+    async def server(self, _: Request) -> Response:
+        return JSONResponse(
+            {"name": "edgecascade", "version": version("edgecascade"), "extensions": ["binary_tensor_data"]}
+        )
+
+    async def models(self, _: Request) -> Response:
+        return JSONResponse({"models": [self._name]})
+
+    async def metadata(self, request: Request) -> Response:
+        self._check_name(request)
+        described = {"inputs": self._model.inputs, "outputs": self._model.outputs}
+        return JSONResponse({"name": self._name, "versions": [], "platform": "edgecascade", **described})
+
+    async def model_ready(self, request: Request) -> Response:
+        self._check_name(request)
+        return JSONResponse({"name": self._name, "ready": True})
+
+    async def metrics(self, _: Request) -> Response:
+        text = self._model.metrics() if self._model.metrics else ""
+        lines = [
+            "# HELP edgecascade_requests_total Inference requests by status.",
+            "# TYPE edgecascade_requests_total counter",
+        ]
+        lines += [f'edgecascade_requests_total{{status="{one}"}} {n}' for one, n in sorted(self._statuses.items())]
+        lines += ["# HELP edgecascade_request_seconds_total Seconds from head to reply of these requests."]
+        lines += ["# TYPE edgecascade_request_seconds_total counter"]
+        lines += [f"edgecascade_request_seconds_total {self._seconds:.6f}"]
+        return Response(text + "\n".join(lines) + "\n", media_type=CONTENT_TYPE)
+
+    async def infer(self, request: Request) -> Response:
+        started, status = time.monotonic(), 500
+        self._requests += 1
+        try:
+            response = await self._infer(request)
+            status = response.status_code
+            return response
+        except HTTPException as error:
+            status = error.status_code
+            raise
+        finally:
+            self._requests -= 1
+            self._statuses[status] += 1
+            self._seconds += time.monotonic() - started
+
+    async def _infer(self, request: Request) -> Response:
+        self._check_name(request)
+        if self._requests > _MOST_REQUESTS:
+            return _error(
+                503, f"the server: expected at most {_MOST_REQUESTS} requests at a time", {"Retry-After": "1"}
+            )
+        if request.headers.get("content-encoding", "identity") != "identity":
+            return _error(415, "the body: expected no content encoding, got one")
+        given = request.headers.get(HEADER_LENGTH)
+        if given is not None and not _DIGITS.fullmatch(given):
+            return _error(400, f"{HEADER_LENGTH}: expected a number of bytes")
+        head = None if given is None else int(given)
+        if head is not None and head > LARGEST_JSON:
+            return _error(413, f"{HEADER_LENGTH}: expected at most {LARGEST_JSON >> 20} MiB of JSON")
+        body = await self._body(request, LARGEST_JSON if head is None else LARGEST_BODY)
+        try:
+            return await self._reply(body, head)
+        except InputError as error:
+            return _error(400, str(error))
+        finally:
+            self._held -= len(body)
+
+    async def _reply(self, body: bytearray, head: int | None) -> Response:
+        if (len(body) if head is None else head) <= _AT_ONCE:
+            asked = read_request(body, head)
+        else:
+            async with self._decoding:
+                asked = await asyncio.to_thread(read_request, body, head)
+        names = list(asked.outputs) or [one["name"] for one in self._model.outputs]
+        arrays = await self._model.infer(asked.feeds, names)
+        if sum(array.nbytes for array in arrays.values()) <= _AT_ONCE:
+            content, headers = write_reply(self._name, asked, arrays)
+        else:
+            content, headers = await asyncio.to_thread(write_reply, self._name, asked, arrays)
+        return Response(content, headers=headers)
+
+    async def _body(self, request: Request, largest: int) -> bytearray:
+        """Return the body, whose bytes count as held until the caller subtracts them.
+
+        Raises:
+            HTTPException: it is too large, or the server holds too much already.
+        """
+        declared = request.headers.get("content-length", "")
+        too_large = HTTPException(
+            413,
+            f"the body: expected at most {largest >> 20} MiB, or {LARGEST_BODY >> 20} MiB with binary tensors; send "
+            "fewer inputs at a time",
+            {"Connection": "close"},
+        )
+        if _DIGITS.fullmatch(declared) and int(declared) > largest:
+            await _skip_body(request)
+            raise too_large
+        body = bytearray()
+        try:
+            async for piece in request.stream():
+                if len(body) + len(piece) > largest:
+                    raise too_large
+                if self._held + len(piece) > _MOST_HELD:
+                    raise HTTPException(503, "the server: it holds as many bytes as it may", {"Retry-After": "1"})
+                body += piece
+                self._held += len(piece)
+        except BaseException as error:
+            self._held -= len(body)
+            if isinstance(error, ClientDisconnect):
+                raise HTTPException(400, "the body: the client went away") from error
+            raise
+        return body
+
+    def _check_name(self, request: Request) -> None:
+        if request.path_params["name"] != self._name:
+            raise HTTPException(404, f"the model: expected {self._name}, got another name")
+
+
+async def _skip_body(request: Request) -> None:
+    """Read a body and keep nothing, so that a client that sends all of it first can read the reply."""
+    if "100-continue" in request.headers.get("expect", "").lower():
+        return
+    skipped = 0
+    async for piece in request.stream():
+        skipped += len(piece)
+        if skipped > _MOST_HELD:
+            return
+
+
+def _error(status: int, sentence: str, headers: dict[str, str] | None = None) -> Response:
+    return JSONResponse({"error": sentence}, status, headers)
+
+
+async def _refused(_: Request, error: Any) -> Response:
+    return _error(error.status_code, error.detail, error.headers)
+
+
+async def _failed(_: Request, __: Exception) -> Response:
+    return _error(500, "the server failed; its log says why")

@@ -1,0 +1,222 @@
+"""Requests and replies of the Open Inference Protocol v2 over REST, with its binary tensor data extension."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecascade.runtime.commands.lines import as_numbers
+from edgecascade.runtime.remotes.tensors import DATATYPES, NUMPY, contents
+from edgecascade.types.errors import InputError
+
+__all__ = ["HEADER_LENGTH", "InferRequest", "read_request", "write_reply"]
+
+HEADER_LENGTH = "Inference-Header-Content-Length"
+"""The header with the number of bytes of JSON before the binary tensors."""
+
+_MOST_TENSORS = 256
+_MOST_AXES = 32
+
+
+class InferRequest(NamedTuple):
+    """A request, decoded.
+
+    Attributes:
+        id: the client's name for it, which the reply repeats; or None.
+        feeds: arrays by input name; BYTES are arrays of `bytes`, or of `str` where they came as JSON strings.
+        outputs: names of the outputs that the client asks for; empty for all.
+        binary: names of those that it wants as binary tensors.
+        all_binary: whether it wants outputs as binary tensors that it does not name.
+    """
+
+    id: str | None
+    feeds: dict[str, NDArray[Any]]
+    outputs: tuple[str, ...]
+    binary: frozenset[str]
+    all_binary: bool
+
+
+def read_request(body: bytes | bytearray, head: int | None) -> InferRequest:
+    """Return the request in a body.
+
+    Args:
+        body: JSON, followed by the binary tensors.
+        head: bytes of that JSON; None if all of it is JSON.
+
+    Raises:
+        InputError: the body is not a request, or a tensor's data contradict its shape or datatype.
+    """
+    if head is not None and head > len(body):
+        raise InputError(f"{HEADER_LENGTH}: expected at most {len(body)}, the bytes of the body, got {head}")
+    request = _json(body if head is None else body[:head])
+    if not isinstance(request, dict):
+        raise InputError("the body: expected a JSON object with `inputs`, got other JSON")
+    raw = memoryview(body)[len(body) if head is None else head :]
+    feeds: dict[str, NDArray[Any]] = {}
+    for tensor in _objects(request, "inputs"):
+        name = _name(tensor, "inputs")
+        if name in feeds:
+            raise InputError(f"inputs: expected each name once, got {name} twice")
+        size = _parameters(tensor).get("binary_data_size")
+        if size is None:
+            feeds[name] = _from_json(name, tensor)
+            continue
+        if type(size) is not int or not 0 <= size <= len(raw):
+            raise InputError(f"{name}: expected a binary_data_size within the body, got {size!r:.40}")
+        feeds[name] = _from_bytes(name, tensor, raw[:size])
+        raw = raw[size:]
+    if len(raw):
+        raise InputError(f"the body: expected no bytes after its tensors, got {len(raw)}")
+    if not feeds:
+        raise InputError("inputs: expected one input or more, got none")
+    asked = {_name(one, "outputs"): _parameters(one).get("binary_data") for one in _objects(request, "outputs")}
+    all_binary = _parameters(request).get("binary_data_output") is True
+    binary = (name for name, wanted in asked.items() if wanted is True or (wanted is None and all_binary))
+    given = request.get("id")
+    return InferRequest(
+        given if isinstance(given, str) else None, feeds, tuple(asked), frozenset(binary), all_binary and not asked
+    )
+
+
+def write_reply(model: str, request: InferRequest, outputs: Mapping[str, NDArray[Any]]) -> tuple[bytes, dict[str, str]]:
+    """Return body and headers of the reply.
+
+    Args:
+        model: name of the model.
+        request: the request that it answers.
+        outputs: arrays by name; objects are `bytes` or `str`.
+    """
+    raw: list[bytes | memoryview] = []
+    tensors = []
+    for name, array in outputs.items():
+        datatype = DATATYPES.get(array.dtype.name, "BYTES")
+        tensor: dict[str, Any] = {"name": name, "datatype": datatype, "shape": list(array.shape)}
+        if request.all_binary or name in request.binary:
+            raw.append(contents(array))
+            tensor["parameters"] = {"binary_data_size": len(raw[-1])}
+        else:
+            tensor["data"] = _data(array)
+        tensors.append(tensor)
+    reply: dict[str, Any] = {"model_name": model, "outputs": tensors}
+    if request.id is not None:
+        reply["id"] = request.id
+    head = json.dumps(reply, separators=(",", ":"), allow_nan=False).encode()
+    if not raw:
+        return head, {"Content-Type": "application/json"}
+    return b"".join([head, *raw]), {"Content-Type": "application/octet-stream", HEADER_LENGTH: str(len(head))}
+
+
+def _json(text: bytes | bytearray) -> Any:
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise InputError("the body: expected a request in JSON, got too many levels of nesting") from error
+    except ValueError as error:  # not quoted: it may be long
+        where = f" at byte {error.pos}" if isinstance(error, json.JSONDecodeError) else ""
+        raise InputError(f"the body is not valid JSON{where}") from error
+
+
+def _objects(request: Mapping[str, Any], field: str) -> Sequence[Mapping[str, Any]]:
+    found = request.get(field) or ()
+    if not isinstance(found, list | tuple) or not all(isinstance(one, dict) for one in found):
+        raise InputError(f"{field}: expected an array of objects, got other JSON")
+    if len(found) > _MOST_TENSORS:
+        raise InputError(f"{field}: expected at most {_MOST_TENSORS}, got {len(found)}")
+    return found
+
+
+def _name(tensor: Mapping[str, Any], field: str) -> str:
+    name = tensor.get("name")
+    if not isinstance(name, str) or not name or len(name) > 1024:
+        raise InputError(f"{field}: expected objects with a `name`, got one without")
+    return name
+
+
+def _parameters(of: Mapping[str, Any]) -> Mapping[str, Any]:
+    found = of.get("parameters")
+    return found if isinstance(found, dict) else {}
+
+
+def _described(name: str, tensor: Mapping[str, Any]) -> tuple[str, list[int]]:
+    """Return datatype and shape of a tensor."""
+    datatype, shape = tensor.get("datatype"), tensor.get("shape")
+    if datatype != "BYTES" and (not isinstance(datatype, str) or datatype not in NUMPY):
+        raise InputError(f"{name}: expected a datatype among BYTES, {', '.join(NUMPY)}, got {datatype!r:.40}")
+    if not isinstance(shape, list) or len(shape) > _MOST_AXES:
+        raise InputError(f"{name}: expected a shape of at most {_MOST_AXES} whole numbers, got other JSON")
+    if not all(type(side) is int and 0 <= side < 1 << 40 for side in shape):
+        raise InputError(f"{name}: expected a shape of whole numbers from 0, got other values")
+    return datatype, shape
+
+
+def _from_bytes(name: str, tensor: Mapping[str, Any], raw: memoryview) -> NDArray[Any]:
+    datatype, shape = _described(name, tensor)
+    n = math.prod(shape)
+    if datatype != "BYTES":
+        if len(raw) != n * NUMPY[datatype].itemsize:
+            wanted = n * NUMPY[datatype].itemsize
+            raise InputError(f"{name}: expected {wanted} bytes for {datatype} {shape}, got {len(raw)}")
+        array = np.frombuffer(raw, NUMPY[datatype]).reshape(shape)
+        return np.require(array, requirements="A")  # the tensor may begin anywhere
+    values: list[bytes] = []
+    at = 0
+    while at + 4 <= len(raw) and len(values) <= n:
+        end = at + 4 + int.from_bytes(raw[at : at + 4], "little")
+        values.append(bytes(raw[at + 4 : end]))
+        at = end
+    if at != len(raw) or len(values) != n:
+        raise InputError(f"{name}: expected BYTES {shape} with the length of each before it, got other bytes")
+    return _objects_array(values, shape)
+
+
+def _from_json(name: str, tensor: Mapping[str, Any]) -> NDArray[Any]:
+    datatype, shape = _described(name, tensor)
+    data = tensor.get("data")
+    if not isinstance(data, list):
+        raise InputError(f"{name}: expected an array in `data`, or a binary_data_size, got neither")
+    if datatype == "BYTES":
+        return _objects_array(_strings(name, tensor, data, math.prod(shape)), shape)
+    array = as_numbers(data, NUMPY[datatype], name)
+    if array.size != math.prod(shape):
+        raise InputError(f"{name}: expected {math.prod(shape)} numbers for the shape {shape}, got {array.size}")
+    return array.reshape(shape)
+
+
+def _strings(name: str, tensor: Mapping[str, Any], data: list[Any], n: int) -> list[Any]:
+    while data and all(isinstance(one, list) for one in data):
+        data = [one for several in data for one in several]
+    if len(data) != n or not all(isinstance(one, str) for one in data):
+        raise InputError(f"{name}: expected {n} strings in `data`, got other values")
+    try:
+        if _parameters(tensor).get("content_type") == "base64":
+            return [base64.b64decode(one, validate=True) for one in data]
+        for one in data:
+            one.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"{name}: expected Unicode text, got half of a surrogate pair") from error
+    except (binascii.Error, ValueError) as error:
+        raise InputError(f"{name}: expected base64, as its content_type says, got other text") from error
+    return data
+
+
+def _objects_array(values: Sequence[Any], shape: Sequence[int]) -> NDArray[Any]:
+    array = np.empty(len(values), object)
+    array[:] = values
+    return array.reshape(shape)
+
+
+def _data(array: NDArray[Any]) -> list[Any]:
+    """Return values for JSON, which has no NaN and no bytes."""
+    values: list[Any] = array.ravel().tolist()
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        return [value if math.isfinite(value) else None for value in values]
+    if array.dtype.kind == "O":
+        return [value.decode("utf-8", "replace") if isinstance(value, bytes) else value for value in values]
+    return values

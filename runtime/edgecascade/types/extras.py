@@ -1,0 +1,64 @@
+"""The extras of edgecascade that install optional packages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+__all__ = ["installing", "naming_extras"]
+
+_EXTRAS = {
+    "PIL": "images",
+    "ai_edge_litert": "litert",
+    "ai_edge_quantizer": "tflite",
+    "av": "video",
+    "google": "grpc",
+    "grpc": "grpc",
+    "huggingface_hub": "hf",
+    "matplotlib": "plan",
+    "mlperf_loadgen": "latency",
+    "onnx": "export",
+    "onnxruntime": "cpu",
+    "onnxscript": "torch",
+    "opentelemetry": "otel",
+    "optimum": "hf",
+    "pyarrow": "plan",
+    "scipy": "calibration",
+    "starlette": "serve",
+    "tokenizers": "text",
+    "torch": "torch",
+    "transformers": "hf",
+    "uvicorn": "serve",
+}  # by the package's import name
+
+
+def installing(module: str, otherwise: str = "") -> str:
+    """Return how to install a missing module, as a command, or an empty text for one that no extra brings.
+
+    Args:
+        module: its dotted import name.
+        otherwise: the extra to name for a package that is not listed.
+    """
+    package = module.partition(".")[0]
+    extra = _EXTRAS.get(package, otherwise)
+    if not extra:
+        return ""
+    other = ", or the ONNX Runtime of this device (see docs/runtime.md)" if package == "onnxruntime" else ""
+    return f"pip install 'edgecascade[{extra}]'{other}"
+
+
+@contextmanager
+def naming_extras() -> Iterator[None]:
+    """Within this context, the error of a missing package names the extra that installs it.
+
+    Raises:
+        ModuleNotFoundError: a package cannot be imported; its `name` is the package's, as usual.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        name = error.name or ""
+        command = installing(name)
+        if not command or command in str(error):
+            raise
+        raise ModuleNotFoundError(f"{name} is not installed: {command}", name=name) from error
