@@ -8,7 +8,7 @@ import pytest
 from onnx import ModelProto, TensorProto, helper
 
 from edgecascade.export import ExportError, ImagePreprocessing, local_scores, prepend, remote_scores, save_model
-from edgecascade.types.errors import EdgecascadeError
+from edgecascade.types.errors import EdgecascadeError, ModelFileError
 
 Body = Callable[..., ModelProto]
 INPUTS = np.random.default_rng(0).normal(0, 2, (70, 3)).astype(np.float32)
@@ -135,3 +135,13 @@ def test_an_invalid_remote_is_refused(remote: str) -> None:
     """The error names the accepted kinds."""
     with pytest.raises(EdgecascadeError, match=r"^remote: expected http\[s\]://|^missing\.onnx: no such file$"):
         remote_scores(remote, INPUTS)
+
+
+def test_the_output_of_a_remote_can_be_named(build: Body, tmp_path: Path) -> None:
+    """Otherwise the error says how, if there are several."""
+    body = build([helper.make_node("Neg", ["z"], ["a"]), helper.make_node("Neg", ["a"], ["b"])], [3], [3], output="b")
+    body.graph.output.add().CopyFrom(helper.make_tensor_value_info("a", TensorProto.FLOAT, ["batch", 3]))
+    save_model(body, tmp_path / "m.onnx")
+    np.testing.assert_array_equal(remote_scores(str(tmp_path / "m.onnx"), INPUTS, output="a"), -INPUTS)
+    with pytest.raises(ModelFileError, match=r"name it with `output` \(--remote-output\)"):
+        remote_scores(str(tmp_path / "m.onnx"), INPUTS)

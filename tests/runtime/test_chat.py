@@ -20,9 +20,11 @@ from edgecascade.runtime import (
     ArgumentError,
     Cascade,
     Deadline,
+    InvalidReply,
     Reason,
     RemoteError,
     RemoteLabels,
+    RemoteRefusal,
     RemoteUnreachable,
     Source,
 )
@@ -73,7 +75,7 @@ def ask(connect: Any, serve: Any, answering: Any, respond: Any) -> Callable[...,
 
 def scores(*tokens: dict[str, Any], labels: list[str] = COLOURS, coverage: float = 0.1) -> list[float]:
     """Return the probabilities of labels, read from tokens without a server."""
-    reply = read_reply(json.dumps(completion(*tokens)).encode())
+    reply = read_reply(completion(*tokens))
     return [float(p) for p in label_probabilities(reply, LabelMatcher(labels), coverage=coverage)]
 
 
@@ -467,7 +469,7 @@ def test_any_json_is_a_reply_or_an_error(data: st.DataObject) -> None:
         place = place[step]
     place[step] = data.draw(ANY_JSON)
     try:
-        read = read_reply(json.dumps(reply).encode())
+        read = read_reply(reply)
         found = label_probabilities(read, LabelMatcher(["A", "B"]), coverage=0.1)
     except RemoteError:
         return
@@ -695,3 +697,49 @@ def test_an_invalid_argument_is_refused(options: dict[str, Any], message: str) -
     """It is refused at once, and the error names it."""
     with pytest.raises(ArgumentError, match=message):
         Chat("http://h/v1", **{"labels": COLOURS, **options})
+
+
+def test_a_listed_token_without_a_probability_is_left_out() -> None:
+    """Its label gets an equal part of the unlisted probability, as if it were not listed."""
+    listed = at("B", A=0.25, B=0.5)
+    unknown = {**listed, "top_logprobs": [*listed["top_logprobs"], {"token": "C", "logprob": None}]}
+    labels = ["A", "B", "C"]
+    assert scores(unknown, labels=labels) == scores(listed, labels=labels)
+    with pytest.raises(InvalidReply, match="logprob: expected a number"):
+        scores({**listed, "logprob": None}, labels=labels)
+
+
+@pytest.mark.parametrize(
+    ("said", "advice"),
+    [
+        ("top_logprobs must be at most 5", r"pass fields=\{'top_logprobs': N\}"),
+        ("Requested sample logprobs of 20, which is greater than max allowed: 5", r"pass fields=\{'top_logprobs': N\}"),
+        ("Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead.", r"'max_completion_tokens': N"),
+    ],
+)
+def test_a_server_with_other_limits_is_explained(ask: Any, said: str, advice: str) -> None:
+    """The error quotes the server and says what to set."""
+    with pytest.raises(RemoteRefusal, match=advice) as raised:
+        ask({"error": {"message": said}}, status="400 Bad Request")
+    assert said in str(raised.value)
+    assert raised.value.status == "400"
+
+
+def test_a_reply_is_bounded_by_what_its_tokens_can_need(ask: Any) -> None:
+    """Twenty long tokens at every place fit; a reply without bound does not."""
+    token = {"token": "\U0001f600" * 8, "logprob": -20.123456789012345, "bytes": list(b"\xf0\x9f\x98\x80" * 8)}
+    place = at("B", A=0.4, B=0.6)
+    place["top_logprobs"] += [token] * 18
+    np.testing.assert_allclose(ask(completion(*[place] * 4, text="B"), answer="label", labels=["A", "B"]), [[0.4, 0.6]])
+    replies: list[Any] = [completion(*[place] * 9999), {"choices": [[]] * 100_000}, {"a": "b" * 10_000_000}]
+    for reply in replies:
+        with pytest.raises(InvalidReply, match=r"larger than|more than|not valid JSON"):
+            ask(reply)
+
+
+def test_a_user_in_the_address_is_refused() -> None:
+    """The error says how to send one, and shows no secret."""
+    for url in ("http://me:s3cret@h/v1", "http://me:s3cret@h?key=s3cret"):
+        with pytest.raises(ArgumentError) as raised:
+            Chat(url, labels=COLOURS)
+        assert "s3cret" not in str(raised.value)

@@ -756,3 +756,30 @@ def test_arguments_become_the_described_remote(file: Path) -> None:
                 found.append(type(one))
                 one = one._remote
         assert found == kinds
+
+
+def test_the_inputs_and_outputs_of_a_remote_can_be_named(
+    file: Path, pair: Path, tmp_path: Path, serve: Any, recording: Any, respond: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A server gets the names in every request; a file runs up to that output, which must be there."""
+    del pair
+    record, requests = recording
+    server = serve(
+        record(respond({"outputs": [{"name": "b", "datatype": "FP32", "shape": [1, 3], "data": [0, 0, 9]}]}))
+    )
+    np.save(tmp_path / "x.npy", np.array([[0, 0.5, 0]], np.float32))
+    named = ["--remote-input", "a", "--remote-output", "b", "--deadline", "10"]
+    assert main(["run", str(file), str(tmp_path / "x.npy"), "--remote", server.address, *named]) == 0
+    assert json.loads(capsys.readouterr().out)["name"] == "blue"
+    request = json.loads(requests[-1][2][: int(requests[-1][1]["inference-header-content-length"])])
+    assert [request["inputs"][0]["name"], request["outputs"][0]["name"]] == ["a", "b"]
+    for options, said in (
+        (["--remote", str(file), "--remote-output", "nothing"], "expected an output 'nothing', got "),
+        (["--remote", str(file), "--remote-input", "a"], "--remote-input: expected with --remote and an address"),
+        (["--remote-output", "b"], "--remote-output: expected with --remote, got no remote"),
+        (["--remote", "https://h/v2/models/m", "--proxy", "socks5://me:secret@h"], "proxy: expected http://[user:"),
+    ):
+        assert main(["run", str(file), str(tmp_path / "x.npy"), *options]) == 2
+        shown = capsys.readouterr().err
+        assert said in shown
+        assert "secret" not in shown

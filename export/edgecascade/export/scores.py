@@ -19,7 +19,7 @@ from edgecascade.runtime.batch import rows, size
 from edgecascade.runtime.deadline import Deadline
 from edgecascade.runtime.engine import Engine, open_session, run_in_batches
 from edgecascade.runtime.model_inputs import ModelInputs, model_inputs
-from edgecascade.runtime.remotes.remote import connect
+from edgecascade.runtime.remotes.remote import Remote, connect, shown
 from edgecascade.types.errors import ExportError, RemoteError
 
 __all__ = [
@@ -139,31 +139,47 @@ class RemoteOutputs(NamedTuple):
 
 
 def remote_scores(
-    remote: str, inputs: Inputs, *, threads: int = 1, progress: Progress | None = None
+    remote: str | Remote,
+    inputs: Inputs,
+    *,
+    threads: int = 1,
+    output: str | None = None,
+    progress: Progress | None = None,
 ) -> NDArray[np.floating]:
     """Return the scores [n, classes] of a remote, as `ask_remote` gets them."""
-    return ask_remote(remote, inputs, threads=threads, progress=progress).scores
+    return ask_remote(remote, inputs, threads=threads, output=output, progress=progress).scores
 
 
-def ask_remote(remote: str, inputs: Inputs, *, threads: int = 1, progress: Progress | None = None) -> RemoteOutputs:
+def ask_remote(
+    remote: str | Remote,
+    inputs: Inputs,
+    *,
+    threads: int = 1,
+    output: str | None = None,
+    progress: Progress | None = None,
+) -> RemoteOutputs:
     """Return the scores [n, classes] of a remote, and the names of its classes if it tells them.
 
     Args:
-        remote: an address, an ONNX file, or saved logits (.npy).
+        remote: an address, an ONNX file, saved logits (.npy), or a `Remote`, which is closed afterwards.
         inputs: [n, ...].
         threads: of an ONNX file's engine.
+        output: the output of an address or a file that holds the logits, if it is not evident.
         progress: called with the number of inputs just done.
 
     Raises:
         ExportError: the remote failed on an input, or the saved logits are not one row per input.
     """
-    if remote.endswith(".npy"):
+    if isinstance(remote, str) and remote.endswith(".npy"):
+        if output is not None:
+            raise ExportError(f"output: expected with an address or an ONNX file, got saved logits, {remote}")
         saved = read_scores(remote)
         if saved.ndim != 2 or len(saved) != count(inputs):
             raise ExportError(f"{remote}: expected logits [{count(inputs)}, classes], got {list(saved.shape)}")
         return RemoteOutputs(saved, ())
-    connection = connect(remote, threads=threads)
+    connection = connect(remote, threads=threads, output=output)
     assert connection is not None
+    name = shown(remote) if isinstance(remote, str) else "remote"
     parts = []
     try:
         for batch in batches(inputs, 32):
@@ -171,11 +187,11 @@ def ask_remote(remote: str, inputs: Inputs, *, threads: int = 1, progress: Progr
             if progress:
                 progress(size(batch))
     except (RemoteError, TimeoutError) as error:
-        raise ExportError(f"{remote}: it failed after {sum(map(len, parts))} inputs: {error}") from error
+        raise ExportError(f"{name}: it failed after {sum(map(len, parts))} inputs: {error}") from error
     finally:
         connection.close()
     scores = np.concatenate(parts)
-    if "://" in remote or scores.ndim != 2:
+    if not isinstance(remote, str) or "://" in remote or scores.ndim != 2:
         return RemoteOutputs(scores, tuple(getattr(connection, "class_names", ())))
     return RemoteOutputs(scores, model_names(onnx.load(remote, load_external_data=False), remote, scores.shape[1]))
 

@@ -16,10 +16,11 @@ from edgecascade.calibration.commands.population import add_population_arguments
 from edgecascade.cli import rare
 from edgecascade.export.calibrate import Calibrated, calibrate
 from edgecascade.export.class_names import class_count, labelled_as, model_names
-from edgecascade.export.data import LabelledData, read_labelled
+from edgecascade.export.data import Inputs, LabelledData, read_labelled
 from edgecascade.export.graph import load_model
 from edgecascade.export.logits import KINDS
-from edgecascade.export.scores import ask_remote, local_scores, read_scores
+from edgecascade.export.scores import RemoteOutputs, ask_remote, local_scores, read_scores
+from edgecascade.runtime.commands.remote_arguments import add_remote_arguments, check_remote_arguments, remote_of
 from edgecascade.types.class_names import some_names
 from edgecascade.types.errors import ExportError
 
@@ -30,6 +31,7 @@ __all__ = [
     "add_logits_arguments",
     "configure",
     "execute",
+    "remote_outputs",
     "report",
 ]
 
@@ -48,7 +50,7 @@ def configure(parser: ArgumentParser) -> None:
     )
     parser.add_argument("body", metavar="BODY", help="ONNX classifier, as `edgecascade export` writes it.")
     parser.add_argument("-o", "--out", metavar="FILE", required=True, help="Cascade model to write.")
-    parser.add_argument("--remote", required=True, help=f"The remote: {REMOTE}.")
+    add_remote_arguments(parser, f"The remote: {REMOTE}.", required=True, in_use=False)
     parser.add_argument("--data", required=True, help=f"{DATA}.")
     add_plan_arguments(parser)
     add_population_arguments(parser)
@@ -61,6 +63,16 @@ def configure(parser: ArgumentParser) -> None:
         "predict_proba; the body must give the same.",
     )
     add_golden_argument(parser)
+
+
+def remote_outputs(arguments: Namespace, inputs: Inputs) -> RemoteOutputs:
+    """Return what the remote that the arguments describe gives for all inputs."""
+    if "://" in arguments.remote:
+        remote = remote_of(arguments)
+        assert remote is not None
+        return ask_remote(remote, inputs)
+    check_remote_arguments(arguments)
+    return ask_remote(arguments.remote, inputs, output=arguments.remote_output)
 
 
 def add_logits_arguments(parser: ArgumentParser) -> None:
@@ -91,7 +103,7 @@ def execute(arguments: Namespace) -> int:
     print(f"running both models on {len(data.labels)} inputs ...", file=sys.stderr)
     local = local_scores(arguments.body, data.inputs, output=arguments.logits, kind=arguments.kind)
     data = labelled_as(data, model_names(load_model(arguments.body), arguments.body, class_count(local)))
-    remote, remote_names = ask_remote(arguments.remote, data.inputs)
+    remote, remote_names = remote_outputs(arguments, data.inputs)
     written = calibrate(
         arguments.body,
         arguments.out,

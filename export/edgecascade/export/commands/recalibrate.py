@@ -10,10 +10,10 @@ from edgecascade.calibration.commands.arguments import add_plan_arguments, objec
 from edgecascade.calibration.commands.outputs import add_kind_argument
 from edgecascade.calibration.commands.population import add_population_arguments, array_names, population_options
 from edgecascade.export.class_names import labelled_as
-from edgecascade.export.commands.calibrate import DATA, REMOTE, add_golden_argument, report
+from edgecascade.export.commands.calibrate import DATA, REMOTE, add_golden_argument, remote_outputs, report
 from edgecascade.export.data import read_labelled
 from edgecascade.export.recalibrate import cascade_scores, move_threshold, recalibrate
-from edgecascade.export.scores import ask_remote
+from edgecascade.runtime.commands.remote_arguments import add_remote_arguments
 from edgecascade.runtime.engine import open_session, read_document
 from edgecascade.types.errors import ExportError
 
@@ -31,7 +31,7 @@ def configure(parser: ArgumentParser) -> None:
     )
     parser.add_argument("file", metavar="FILE", help="Cascade model, as `edgecascade calibrate` writes it.")
     parser.add_argument("-o", "--out", metavar="FILE", required=True, help="Cascade model to write; may be the same.")
-    parser.add_argument("--remote", help=f"The remote, to plan anew: {REMOTE}.")
+    add_remote_arguments(parser, f"The remote, to plan anew: {REMOTE}.", in_use=False)
     parser.add_argument("--data", help=f"{DATA}; to plan anew.")
     add_plan_arguments(parser)
     add_population_arguments(parser)
@@ -69,7 +69,7 @@ def execute(arguments: Namespace) -> int:
     names = read_document(open_session(arguments.file), arguments.file).labels
     data = labelled_as(read_labelled(arguments.data, array_names(arguments)), names)
     print(f"running both models on {len(data.labels)} inputs ...", file=sys.stderr)
-    remote, remote_names = ask_remote(arguments.remote, data.inputs)
+    remote, remote_names = remote_outputs(arguments, data.inputs)
     written = recalibrate(
         arguments.file,
         arguments.out,

@@ -9,11 +9,11 @@ from edgecascade.calibration.commands.arguments import add_plan_arguments, objec
 from edgecascade.calibration.commands.outputs import add_kind_argument
 from edgecascade.calibration.commands.population import add_population_arguments, array_names, population_options
 from edgecascade.export.class_names import labelled_as
-from edgecascade.export.commands.calibrate import DATA, REMOTE, add_golden_argument, report
+from edgecascade.export.commands.calibrate import DATA, REMOTE, add_golden_argument, remote_outputs, report
 from edgecascade.export.converters import converter_command
 from edgecascade.export.data import read_labelled
-from edgecascade.export.scores import ask_remote
 from edgecascade.export.tflite import export_tflite, export_tflite_int8
+from edgecascade.runtime.commands.remote_arguments import add_remote_arguments
 from edgecascade.runtime.engine import open_session, read_document
 from edgecascade.types.errors import ExportError
 
@@ -40,7 +40,7 @@ def configure(parser: ArgumentParser) -> None:
         "--data",
         help=f"{DATA}; with --int8 to calibrate on, otherwise to compare on instead of the file's golden inputs.",
     )
-    parser.add_argument("--remote", help=f"The remote, for --int8: {REMOTE}.")
+    add_remote_arguments(parser, f"The remote, for --int8: {REMOTE}.", in_use=False)
     parser.add_argument(
         "--converter",
         metavar="COMMAND",
@@ -74,7 +74,7 @@ def execute(arguments: Namespace) -> int:
     names = read_document(open_session(arguments.file), arguments.file).labels
     data = labelled_as(read_labelled(arguments.data, array_names(arguments)), names)
     print(f"running the remote on {len(data.labels)} inputs ...", file=sys.stderr)
-    remote, remote_names = ask_remote(arguments.remote, data.inputs)
+    remote, remote_names = remote_outputs(arguments, data.inputs)
     written = export_tflite_int8(
         arguments.file,
         arguments.out,

@@ -10,29 +10,42 @@ from pathlib import Path
 from typing import Any
 
 from edgecascade.cli import rare
-from edgecascade.runtime.remotes.remote import Remote, connect
+from edgecascade.runtime.remotes.remote import Remote, connect, shown
 from edgecascade.types.errors import ArgumentError
 
-__all__ = ["add_remote_arguments", "flag", "remote_of"]
+__all__ = ["add_remote_arguments", "check_remote_arguments", "flag", "remote_of"]
 
 _HEADER = re.compile(r"(?P<name>[!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(?P<value>[ -~\xa1-\xff]*)")
-_OF_ADDRESSES = ("header", "header_file", "ca", "cert", "key", "hedge", "no_retry")
+_OF_ADDRESSES = ("remote_input", "header", "header_file", "proxy", "ca", "cert", "key", "hedge", "no_retry")
+_MODEL = "Model to ask: http[s]:// or grpc[s]://HOST:PORT/v2/models/NAME, or an ONNX file."
 
 
-def add_remote_arguments(parser: ArgumentParser) -> None:
-    """Add the arguments, as a group."""
+def add_remote_arguments(
+    parser: ArgumentParser, help: str = _MODEL, *, required: bool = False, in_use: bool = True
+) -> None:
+    """Add the arguments, as a group.
+
+    Args:
+        parser: the command's parser.
+        help: what `--remote` may be.
+        required: whether `--remote` must be given.
+        in_use: whether to add how requests are repeated, which matters where answers have a deadline.
+    """
     add = parser.add_argument_group("the remote").add_argument
-    add(
-        "--remote",
-        metavar="REMOTE",
-        help="Model to ask: http[s]:// or grpc[s]://HOST:PORT/v2/models/NAME, or an ONNX file.",
-    )
+    add("--remote", metavar="REMOTE", required=required, help=help)
+    add("--remote-output", metavar="NAME", help="The remote's output that holds the logits, if it is not evident.")
+    rare(add("--remote-input", metavar="NAME", help="The remote's input, if the server declares none or several."))
     add("--header-file", metavar="FILE", help="Headers to send with every request, one 'Name: value' a line.")
     header = "Header to send (repeatable). Other users of this machine can read it: use --header-file for secrets."
     rare(add("--header", metavar="'NAME: VALUE'", action="append", default=[], help=header))
+    proxy = "HTTP proxy, http://[USER:PASSWORD@]HOST:PORT. Environment variables such as HTTPS_PROXY are not read."
+    rare(add("--proxy", metavar="URL", help=proxy))
     rare(add("--ca", metavar="FILE", help="Certificates (PEM) of the authorities to trust."))
     rare(add("--cert", metavar="FILE", help="Certificate (PEM) of this client, if the remote asks for one."))
     rare(add("--key", metavar="FILE", help="Private key (PEM) of --cert, if it is in another file."))
+    parser.set_defaults(hedge=False, no_retry=False)
+    if not in_use:
+        return
     hedge = "Send a second request when a reply takes longer than 95%% of the replies before."
     rare(add("--hedge", action="store_true", help=hedge))
     rare(add("--no-retry", action="store_true", help="Do not send a request again after a failure."))
@@ -41,6 +54,22 @@ def add_remote_arguments(parser: ArgumentParser) -> None:
 def flag(name: str) -> str:
     """Return the option that sets an attribute of the parsed arguments."""
     return f"--{name.replace('_', '-')}"
+
+
+def check_remote_arguments(arguments: Namespace) -> None:
+    """Check that the arguments fit the kind of the remote.
+
+    Raises:
+        ArgumentError: one of them needs an address, or a remote at all.
+    """
+    address = arguments.remote
+    if address is not None and "://" in address:
+        return
+    idle = next((name for name in _OF_ADDRESSES if getattr(arguments, name)), None)
+    if idle is not None:
+        raise ArgumentError(f"{flag(idle)}: expected with --remote and an address, got {address or 'no remote'}")
+    if address is None and arguments.remote_output:
+        raise ArgumentError("--remote-output: expected with --remote, got no remote")
 
 
 def remote_of(arguments: Namespace) -> Remote | None:
@@ -52,11 +81,9 @@ def remote_of(arguments: Namespace) -> Remote | None:
         ModuleNotFoundError: the address is grpc://, and the `grpc` extra is not installed.
     """
     address = arguments.remote
+    check_remote_arguments(arguments)
     if address is None or "://" not in address:
-        idle = next((name for name in _OF_ADDRESSES if getattr(arguments, name)), None)
-        if idle is not None:
-            raise ArgumentError(f"{flag(idle)}: expected with --remote and an address, got {address or 'no remote'}")
-        return connect(address, threads=arguments.threads)
+        return connect(address, threads=getattr(arguments, "threads", 1), output=arguments.remote_output)
     remote = _at(address, arguments)
     from edgecascade.runtime.remotes.circuit import CircuitBreaker
     from edgecascade.runtime.remotes.hedge import Hedged
@@ -74,7 +101,7 @@ def _at(address: str, arguments: Namespace) -> Remote:
     secure = address.startswith(("https://", "grpcs://"))
     idle = next((name for name in ("ca", "cert", "key") if getattr(arguments, name)), None)
     if idle is not None and not secure:
-        raise ArgumentError(f"{flag(idle)}: expected with an https:// or grpcs:// address, got {address}")
+        raise ArgumentError(f"{flag(idle)}: expected with an https:// or grpcs:// address, got {shown(address)}")
     if arguments.key and not arguments.cert:
         raise ArgumentError("--key: expected with --cert, got no certificate for the key")
     context = _context(arguments) if secure else None  # also for gRPC, which would say less about a wrong file
@@ -84,13 +111,23 @@ def _at(address: str, arguments: Namespace) -> Remote:
         return OpenInferenceGrpc(
             address,
             headers=headers,
+            input=arguments.remote_input,
+            output=arguments.remote_output,
+            proxy=arguments.proxy,
             root_certificate=arguments.ca,
             client_key=arguments.key or arguments.cert,
             client_certificate=arguments.cert,
         )
     from edgecascade.runtime.remotes.open_inference import OpenInference
 
-    return OpenInference(address, headers=headers, context=context)
+    return OpenInference(
+        address,
+        headers=headers,
+        input=arguments.remote_input,
+        output=arguments.remote_output,
+        context=context,
+        proxy=arguments.proxy,
+    )
 
 
 def _headers(given: Iterable[str], path: str | None) -> dict[str, str]:

@@ -19,8 +19,8 @@ from edgecascade.runtime.batch import Batch, rows, size
 from edgecascade.runtime.deadline import Deadline
 from edgecascade.runtime.remotes.chat_reply import LabelMatcher, Reply, label_probabilities, read_reply
 from edgecascade.runtime.remotes.http import HttpClient
-from edgecascade.runtime.remotes.remote import RemoteLabels, Scores, Traffic
-from edgecascade.types.errors import ArgumentError, RemoteError, UnsendableInput
+from edgecascade.runtime.remotes.remote import RemoteLabels, Scores, Traffic, refuse_user, shown
+from edgecascade.types.errors import ArgumentError, RemoteError, RemoteRefusal, UnsendableInput
 
 __all__ = ["AnswerForm", "Chat", "Prompt"]
 
@@ -29,6 +29,19 @@ Prompt: TypeAlias = str | Callable[[Any], str | list[dict[str, Any]]]
 
 _ENDPOINT = "/chat/completions"
 _MAX_TOKENS = {"letter": 1, "label": 4, "text": 32}
+_LIMITS = ("max_completion_tokens", "max_tokens")  # fields that bound how many tokens a reply has
+_MANY = 4096  # tokens of a reply without bound
+_MARGIN, _PER_TOKEN, _WIDTH = 8192, 1024, 16  # values of a reply, those for each of its tokens, and bytes of a value
+_ADVICE = (  # for refusals that name one of these
+    (
+        "max_completion_tokens",
+        "pass fields={'max_tokens': None, 'max_completion_tokens': N} with the number of tokens to generate",
+    ),
+    (
+        "logprobs",
+        "pass fields={'top_logprobs': N} with the most that the server allows, or answer='text' if it allows none",
+    ),
+)
 _LISTED = 20  # the most likely tokens that OpenAI's API lists
 _QUESTION = "Which label fits the input best? {labels}\n\nInput: {input}\n\nAnswer with the {form} alone."
 _PLACE = re.compile(r"(\{labels\}|\{input\})")
@@ -60,6 +73,8 @@ class Chat:
         encoded: whether images come as files; they become data URLs after the text.
         headers: sent with every request, such as `Authorization`.
         context: TLS settings for https; by default the system's certificates.
+        proxy: `http://[user:password@]host[:port]`, an HTTP proxy to connect through. Environment variables such as
+            `HTTPS_PROXY` are not read.
         concurrency: the most requests under way at once.
 
     Raises:
@@ -83,10 +98,11 @@ class Chat:
         encoded: bool = False,
         headers: Mapping[str, str] | None = None,
         context: ssl.SSLContext | None = None,
+        proxy: str | None = None,
         concurrency: int = 8,
     ) -> None:
         _check(answer, scale, coverage, max_tokens, concurrency)
-        self._client, self._path = _endpoint(url, context)
+        self._client, self._path = _endpoint(url, context, proxy)
         self._headers = {**(headers or {}), "Content-Type": "application/json"}
         self._answer, self._scale, self._coverage = answer, scale, coverage
         self._labels = LabelMatcher(labels)
@@ -102,6 +118,8 @@ class Chat:
             **(fields or {}),
         }
         self._fields = {name: value for name, value in fields.items() if value is not None}
+        tokens = next((fields[name] for name in _LIMITS if isinstance(fields.get(name), int)), _MANY)
+        self._values = _MARGIN + _PER_TOKEN * max(1, tokens)
         self._pool = ThreadPoolExecutor(concurrency, thread_name_prefix="edgecascade-chat")
         self.encoded = encoded
 
@@ -152,7 +170,16 @@ class Chat:
         return replies
 
     def _exchange(self, request: bytes, deadline: Deadline) -> Reply:
-        return read_reply(self._client.request("POST", self._path, request, self._headers, deadline).content())
+        response = self._client.request(
+            "POST", self._path, request, self._headers, deadline, largest=_WIDTH * self._values
+        )
+        try:
+            return read_reply(response.json(values=self._values, deadline=deadline))
+        except RemoteRefusal as error:
+            advice = next((advice for words, advice in _ADVICE if words in str(error)), "")
+            if not advice or error.status not in ("400", "422"):
+                raise
+            raise RemoteRefusal(f"{error}; {advice}", status=error.status) from error
 
     def _confidence(self, mean_logprob: float) -> float:
         if self._scale is None:
@@ -161,7 +188,7 @@ class Chat:
         return 0.5 + 0.5 * math.tanh((slope * mean_logprob + intercept) / 2)
 
 
-def _endpoint(url: str, context: ssl.SSLContext | None) -> tuple[HttpClient, str]:
+def _endpoint(url: str, context: ssl.SSLContext | None, proxy: str | None) -> tuple[HttpClient, str]:
     parts = urlsplit(url)
     try:
         port = parts.port
@@ -170,11 +197,11 @@ def _endpoint(url: str, context: ssl.SSLContext | None) -> tuple[HttpClient, str
     path = parts.path.rstrip("/")
     plain = url.isascii() and not re.search(r"\s", url)
     if parts.scheme not in ("http", "https") or not parts.hostname or port == 0 or not path or not plain:
-        raise ArgumentError(f"url: expected http[s]://host[:port]/v1, got {url!r}")
+        raise ArgumentError(f"url: expected http[s]://host[:port]/v1, got {shown(url)!r}")
+    refuse_user(url)
     secure = parts.scheme == "https"
-    client = HttpClient(
-        parts.hostname, port or (443 if secure else 80), (context or ssl.create_default_context()) if secure else None
-    )
+    context = (context or ssl.create_default_context()) if secure else None
+    client = HttpClient(parts.hostname, port or (443 if secure else 80), context, proxy=proxy)
     path = path if path.endswith(_ENDPOINT) else path + _ENDPOINT
     return client, f"{path}?{parts.query}" if parts.query else path
 

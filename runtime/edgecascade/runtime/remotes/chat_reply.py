@@ -7,7 +7,6 @@ probability of the path to them.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecascade.runtime.remotes.http_response import message_in
 from edgecascade.types.errors import ArgumentError, InvalidReply, RemoteRefusal
 
 __all__ = ["LabelMatcher", "Position", "Reply", "Token", "label_probabilities", "read_reply"]
@@ -77,18 +77,15 @@ class Reply:
         return math.fsum(position.sampled.logprob for position in self.positions) / len(self.positions)
 
 
-def read_reply(body: bytes) -> Reply:
-    """Return the first choice of a chat completion, the JSON of OpenAI's `POST /v1/chat/completions`.
+def read_reply(reply: Any) -> Reply:
+    """Return the first choice of a chat completion, the decoded JSON of OpenAI's `POST /v1/chat/completions`.
 
     Raises:
-        InvalidReply: it is not valid JSON, lacks a field, or has an invalid log-probability.
+        RemoteRefusal: it is an error.
+        InvalidReply: it lacks a field, or has an invalid log-probability.
     """
-    try:
-        reply = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise InvalidReply("remote: the reply is not valid JSON") from error
     if isinstance(reply, dict) and reply.get("error") and "choices" not in reply:
-        raise RemoteRefusal(f"remote: the server says: {_message(reply['error'])}", status="200")
+        raise RemoteRefusal(f"remote: the server says: {message_in(reply) or 'no explanation'}", status="200")
     content = _at(reply, "choices", 0, "message", "content")
     tokens = _at(reply, "choices", 0, "logprobs", "content")
     if not isinstance(tokens, list) or not tokens:
@@ -107,7 +104,9 @@ def _position(entry: Any) -> Position:
     listed = entry.get("top_logprobs")
     if not isinstance(listed, list | None):
         raise InvalidReply(f"remote: top_logprobs: expected a list, got {type(listed).__name__}")
-    others = tuple(token for token in map(_token, listed or ()) if token.text != sampled.text)
+    # Some servers list tokens without a probability, such as those that a grammar forbids.
+    known = (one for one in listed or () if not (isinstance(one, dict) and one.get("logprob", 0) is None))
+    others = tuple(token for token in map(_token, known) if token.text != sampled.text)
     total = math.fsum(math.exp(token.logprob) for token in (sampled, *others))
     if total > _MOST:
         raise InvalidReply(f"remote: top_logprobs: expected probabilities that sum to at most 1, got {total:.3f}")
@@ -144,11 +143,6 @@ def _at(reply: Any, *path: str | int) -> Any:
             named = "".join(f"[{one}]" if isinstance(one, int) else f".{one}" for one in path[: depth + 1])
             raise InvalidReply(f"remote: the reply lacks {named[1:]}") from error
     return reply
-
-
-def _message(error: Any) -> str:
-    said = error.get("message") if isinstance(error, dict) else error
-    return str(said)[:200].strip().partition("\n")[0] or "no explanation"
 
 
 class LabelMatcher:

@@ -6,19 +6,21 @@ together end by it. A timeout for each read alone would never be exceeded by a s
 
 from __future__ import annotations
 
+import base64
 import select
 import socket
 import ssl
 from collections.abc import Mapping, Sequence
 from threading import Lock
 from typing import NamedTuple, TypeAlias
+from urllib.parse import unquote, urlsplit
 
 from edgecascade.runtime.deadline import Deadline
 from edgecascade.runtime.remotes.http_response import LARGEST_RESPONSE, Response, ResponseReader
-from edgecascade.runtime.remotes.remote import Traffic
-from edgecascade.types.errors import RemoteError, RemoteUnreachable, UnsendableInput
+from edgecascade.runtime.remotes.remote import Traffic, shown
+from edgecascade.types.errors import ArgumentError, RemoteError, RemoteUnreachable, UnsendableInput
 
-__all__ = ["Body", "HttpClient", "Response"]
+__all__ = ["Body", "HttpClient", "Proxy", "Response"]
 
 _PIECE = 64 << 10  # bytes to send at once, or to ask for
 _CUT = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)  # failures of the connection, not of TLS
@@ -33,10 +35,18 @@ class HttpClient:
         host: name or address.
         port: TCP port.
         context: TLS settings; None speaks plain HTTP.
+        proxy: `http://[user:password@]host[:port]`, a proxy through which to connect; TLS passes through it. The
+            environment is not asked for one.
+
+    Raises:
+        ArgumentError: the address of the proxy has another form.
     """
 
-    def __init__(self, host: str, port: int, context: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, host: str, port: int, context: ssl.SSLContext | None = None, *, proxy: str | None = None
+    ) -> None:
         self._host, self._port, self._context = host, port, context
+        self._proxy = None if proxy is None else Proxy.at(proxy)
         self._idle: list[_Connection] = []
         self._lock = Lock()
         self._closed = False
@@ -114,7 +124,7 @@ class HttpClient:
 
     def _connect(self, deadline: Deadline) -> _Connection:
         try:
-            return _Connection(self._host, self._port, self._context, deadline)
+            return _Connection(self._host, self._port, self._context, self._proxy, deadline)
         except TimeoutError:
             raise
         except ssl.SSLCertVerificationError as error:
@@ -122,8 +132,9 @@ class HttpClient:
             raise RemoteUnreachable(f"cannot trust {self._host}:{self._port}: {why}", retry=False) from error
         except (OSError, UnicodeError) as error:  # the latter for an invalid host name
             worth = not isinstance(error, ssl.SSLError) or isinstance(error, _CUT)
+            by = "" if self._proxy is None else f" by the proxy {self._proxy.host}:{self._proxy.port}"
             raise RemoteUnreachable(
-                f"cannot connect to {self._host}:{self._port}: {_cause(error)}", retry=worth
+                f"cannot connect to {self._host}:{self._port}{by}: {_cause(error)}", retry=worth
             ) from error
 
     def _exchange(self, connection: _Connection, asked: _Request) -> Response:
@@ -151,6 +162,40 @@ class HttpClient:
         return RemoteError(f"the connection broke: {_cause(error)}", retry=True)
 
 
+class Proxy(NamedTuple):
+    """An HTTP proxy.
+
+    Attributes:
+        host: name or address.
+        port: TCP port.
+        authorization: the value of `Proxy-Authorization`, or empty.
+    """
+
+    host: str
+    port: int
+    authorization: str
+
+    @classmethod
+    def at(cls, address: str) -> Proxy:
+        """Return the proxy at `http://[user:password@]host[:port]`; the default port is 80.
+
+        Raises:
+            ArgumentError: the address has another form.
+        """
+        try:
+            parts = urlsplit(address)
+            host, port = parts.hostname, parts.port
+        except ValueError:
+            host = None
+        if not host or parts.scheme != "http" or parts.path.strip("/") or parts.query:
+            raise ArgumentError(f"proxy: expected http://[user:password@]host[:port], got {shown(address)!r}")
+        authorization = ""
+        if parts.username is not None:
+            user = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+            authorization = f"Basic {base64.b64encode(user.encode()).decode()}"
+        return cls(host, port or 80, authorization)
+
+
 class _Request(NamedTuple):
     method: str
     path: str
@@ -173,15 +218,20 @@ class _Connection:
         OSError: the connection cannot be opened.
     """
 
-    def __init__(self, host: str, port: int, context: ssl.SSLContext | None, deadline: Deadline) -> None:
+    def __init__(
+        self, host: str, port: int, context: ssl.SSLContext | None, proxy: Proxy | None, deadline: Deadline
+    ) -> None:
         self.sent = self.received = 0
         self._reader = ResponseReader(self._receive)
         self._deadline = deadline
         bracketed = f"[{host}]" if ":" in host else host
         self._host = bracketed if port == (443 if context else 80) else f"{bracketed}:{port}"
-        self._socket = socket.create_connection((host, port), _seconds_left(deadline))
+        self._relay = proxy if context is None else None  # a proxy that reads the requests
+        self._socket = socket.create_connection(proxy[:2] if proxy else (host, port), _seconds_left(deadline))
         try:
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if proxy and context is not None:
+                self._tunnel(f"{bracketed}:{port}", proxy)
             if context is not None:
                 self._socket.settimeout(_seconds_left(deadline))
                 self._socket = context.wrap_socket(self._socket, server_hostname=host)
@@ -240,9 +290,23 @@ class _Connection:
         """Close it."""
         self._socket.close()
 
+    def _tunnel(self, place: str, proxy: Proxy) -> None:
+        """Ask a proxy to connect to a place and to pass bytes on."""
+        lines = [f"CONNECT {place} HTTP/1.1", f"Host: {place}"]
+        if proxy.authorization:
+            lines.append(f"Proxy-Authorization: {proxy.authorization}")
+        self._socket.settimeout(_seconds_left(self._deadline))
+        self._socket.sendall("".join(f"{line}\r\n" for line in [*lines, ""]).encode())
+        status = self._reader.read_status()
+        if not 200 <= status < 300:
+            raise ConnectionRefusedError(f"it replied with HTTP {status}")
+
     def _head(self, asked: _Request, size: int | None) -> tuple[bytes, bool]:
         """Return the first line and the headers, and whether they allow a response in gzip."""
-        lines = [f"{asked.method} {asked.path} HTTP/1.1", f"Host: {self._host}"]
+        place = f"http://{self._host}" if self._relay else ""
+        lines = [f"{asked.method} {place}{asked.path} HTTP/1.1", f"Host: {self._host}"]
+        if self._relay and self._relay.authorization:
+            lines.append(f"Proxy-Authorization: {self._relay.authorization}")
         if size is not None:
             lines.append(f"Content-Length: {size}")
         accepted = next((value for name, value in asked.headers.items() if name.lower() == "accept-encoding"), None)

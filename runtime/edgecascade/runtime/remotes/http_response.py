@@ -18,7 +18,7 @@ from email.utils import parsedate
 from math import inf
 from typing import Any
 
-from edgecascade.runtime.bounded_json import Pace
+from edgecascade.runtime.bounded_json import Pace, read_json
 from edgecascade.runtime.deadline import Deadline
 from edgecascade.types.errors import InvalidReply, RemoteRefusal
 
@@ -28,6 +28,7 @@ __all__ = [
     "ResponseReader",
     "decompress",
     "message_in",
+    "parse",
     "retry_after",
     "worth_a_retry",
 ]
@@ -69,6 +70,20 @@ class Response:
                 retry_after=retry_after(self.headers),
             )
         return self.body
+
+    def json(self, *, values: int, deadline: Deadline) -> Any:
+        """Return the JSON of a successful response, in steps between which other threads run.
+
+        Args:
+            values: the most values in it.
+            deadline: when it is given up.
+
+        Raises:
+            RemoteRefusal: the status is not 200.
+            InvalidReply: the body is not JSON, or has more values.
+            TimeoutError: the deadline passed.
+        """
+        return parse(self.content(), values=values, pace=Pace(deadline))
 
     def _explanation(self) -> str:
         place = self.headers.get("location", "").partition("?")[0]  # a query may hold a secret
@@ -131,6 +146,17 @@ class ResponseReader:
         if status == 200:
             body = decompress(body, headers.get("content-encoding", ""), largest=largest, gzip=gzip)
         return Response(status, headers, body)
+
+    def read_status(self) -> int:
+        """Return the status of a response without a body, such as that to CONNECT.
+
+        Raises:
+            ConnectionResetError: the stream ended.
+            InvalidReply: it is not HTTP.
+        """
+        status, _, _ = self._head()
+        self.begun = False
+        return status
 
     def _head(self) -> tuple[int, bytes, dict[str, str]]:
         while len(self._buffer) < 5:
@@ -249,6 +275,21 @@ def decompress(body: bytes, coding: str, *, largest: int, gzip: bool) -> bytes:
     if not inflater.eof or inflater.unused_data:
         raise InvalidReply("remote: the compressed response is damaged: it ends too early or too late")
     return content
+
+
+def parse(body: bytes, *, values: int, pace: Pace) -> Any:
+    """Return the JSON of a body of at most this many values.
+
+    Raises:
+        InvalidReply: it is not JSON, or has more values.
+        TimeoutError: the deadline passed.
+    """
+    try:
+        return read_json(body, values=values, pace=pace)
+    except ValueError as error:
+        page = "expected JSON, got an HTML page, perhaps of a proxy or a login"
+        found = page if body.lstrip()[:1] == b"<" else f"the response is not valid JSON: {error}"
+        raise InvalidReply(f"remote: {found}") from error
 
 
 def message_in(reply: Any) -> str:

@@ -20,10 +20,10 @@ from urllib.parse import quote, unquote, urlsplit
 from numpy.typing import NDArray
 
 from edgecascade.runtime.batch import Batch, size
-from edgecascade.runtime.bounded_json import Pace, read_json
+from edgecascade.runtime.bounded_json import Pace
 from edgecascade.runtime.deadline import Deadline
 from edgecascade.runtime.remotes.http import HttpClient, Response
-from edgecascade.runtime.remotes.http_response import message_in, worth_a_retry
+from edgecascade.runtime.remotes.http_response import message_in, parse, worth_a_retry
 from edgecascade.runtime.remotes.remote import ReplyBound, Traffic, refuse_user, shown
 from edgecascade.runtime.remotes.tensors import (
     Origin,
@@ -61,6 +61,8 @@ class OpenInference:
         output: the output with the logits; by default `logits`, or the only floating one of shape [n, classes].
         context: TLS settings for https, such as another root certificate or a client certificate; by default the
             system's certificates.
+        proxy: `http://[user:password@]host[:port]`, an HTTP proxy to connect through. Environment variables such as
+            `HTTPS_PROXY` are not read.
         compress: send bodies above 1 KiB in gzip if that makes them smaller by a tenth and the server reads it; and
             accept replies in gzip.
         encoded: the model takes image files as they are, as BYTES [n].
@@ -77,14 +79,14 @@ class OpenInference:
         input: str | None = None,
         output: str | None = None,
         context: ssl.SSLContext | None = None,
+        proxy: str | None = None,
         compress: bool = False,
         encoded: bool = False,
     ) -> None:
         address = read_address(url, "http")
         self.encoded = encoded
-        self._client = HttpClient(
-            address.host, address.port, (context or ssl.create_default_context()) if address.secure else None
-        )
+        context = (context or ssl.create_default_context()) if address.secure else None
+        self._client = HttpClient(address.host, address.port, context, proxy=proxy)
         self._path, self._query = address.path, address.query
         self._headers = {
             **({"Accept-Encoding": "gzip"} if compress else {}),
@@ -153,8 +155,7 @@ class OpenInference:
         )
         if self._input and response.status in _UNDESCRIBED:
             return Signature.of({}, {}, input=self._input, output=self._output)
-        body = response.content()
-        declared = _json(body, _LARGEST_METADATA // 32, Pace(deadline))
+        declared = response.json(values=_LARGEST_METADATA // 32, deadline=deadline)
         try:
             inputs, outputs = _described(declared.get("inputs")), _described(declared.get("outputs"))
             self.class_names = _class_names(declared)
@@ -307,7 +308,7 @@ def _logits(
     body, pace = response.content(), Pace(deadline)
     try:
         split = int(response.headers.get(_HEADER_LENGTH.lower(), len(body)))
-        reply = _json(body[:split], bound.values, pace)
+        reply = parse(body[:split], values=bound.values, pace=pace)
         if not isinstance(reply, dict) or not isinstance(reply.get("outputs"), list):
             if said := message_in(reply):
                 raise RemoteRefusal(f"remote: the server says: {said}", status="200")
@@ -326,14 +327,6 @@ def _logits(
         return as_table(from_numbers(chosen.get("data"), datatype, shape, pace))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise InvalidReply(f"remote: the response is malformed: {_said(error)}") from error
-
-
-def _json(body: bytes, values: int, pace: Pace) -> Any:
-    try:
-        return read_json(body, values=values, pace=pace)
-    except ValueError as error:
-        found = "an HTML page, perhaps of a proxy or a login" if body.lstrip()[:1] == b"<" else f"not valid: {error}"
-        raise InvalidReply(f"remote: expected JSON, got {found}") from error
 
 
 def _said(error: Exception) -> str:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from edgecascade.runtime.batch import Batch, size
 from edgecascade.runtime.deadline import Deadline
+from edgecascade.runtime.remotes.http import Proxy
 from edgecascade.runtime.remotes.open_inference import read_address
 from edgecascade.runtime.remotes.remote import ReplyBound, Traffic, shown
 from edgecascade.runtime.remotes.tensors import (
@@ -55,7 +56,6 @@ _MOST_TENSORS = 256  # in one message
 _OPTIONS = (
     ("grpc.max_send_message_length", _LARGEST_MESSAGE),
     ("grpc.enable_retries", 0),
-    ("grpc.enable_http_proxy", 0),
     # After a failure to connect, calls fail at once until the next attempt: by default for minutes, here for a second.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
@@ -97,6 +97,8 @@ class OpenInferenceGrpc:
         input: the model's input name; by default the one that the server declares. With it, a server need not
             describe the model.
         output: the output with the logits; by default `logits`, or the only floating one of shape [n, classes].
+        proxy: `http://[user:password@]host[:port]`, an HTTP proxy to connect through. Environment variables such as
+            `HTTPS_PROXY` are not read.
         root_certificate: PEM file of the certificates that may sign the server's, for grpcs; by default gRPC's own.
         client_key: PEM file of the client's private key, for servers that ask for a client certificate.
         client_certificate: PEM file of the client's certificate.
@@ -114,6 +116,7 @@ class OpenInferenceGrpc:
         headers: Mapping[str, str] | None = None,
         input: str | None = None,
         output: str | None = None,
+        proxy: str | None = None,
         root_certificate: _FilePath = None,
         client_key: _FilePath = None,
         client_certificate: _FilePath = None,
@@ -126,6 +129,9 @@ class OpenInferenceGrpc:
         files = (root_certificate, client_key, client_certificate)
         if not address.secure and any(files):
             raise ArgumentError(f"remote: expected a grpcs:// address with certificates, got {shown(url)!r}")
+        if proxy is not None:
+            Proxy.at(proxy)  # raises if it has another form
+        self._proxied = (("grpc.enable_http_proxy", int(proxy is not None)), ("grpc.http_proxy", proxy or ""))
         with naming_extras():
             import grpc
 
@@ -244,7 +250,7 @@ class OpenInferenceGrpc:
 
     def _open(self) -> Any:
         largest = ReplyBound.of(_MOST_TOGETHER, self._classes).bytes
-        options = (*_OPTIONS, ("grpc.max_receive_message_length", largest))
+        options = (*_OPTIONS, ("grpc.max_receive_message_length", largest), *self._proxied)
         if self._certificates is None:
             return self._grpc.insecure_channel(self._target, options)
         credentials = self._grpc.ssl_channel_credentials(*self._certificates)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edgecascade.runtime.batch import Batch
 from edgecascade.runtime.deadline import Deadline
-from edgecascade.types.errors import ArgumentError, RemoteError
+from edgecascade.types.errors import ArgumentError, ModelFileError, RemoteError
 
 __all__ = [
     "InProcess",
@@ -217,7 +217,10 @@ def refuse_user(address: str) -> None:
 
 
 def connect(
-    remote: str | os.PathLike[str] | Remote | Callable[[Any], NDArray[Any]] | None, *, threads: int = 1
+    remote: str | os.PathLike[str] | Remote | Callable[[Any], NDArray[Any]] | None,
+    *,
+    threads: int = 1,
+    output: str | None = None,
 ) -> Remote | None:
     """Return a remote for an address, an ONNX file or a function.
 
@@ -226,9 +229,10 @@ def connect(
     Args:
         remote: an address, a path, a function, a `Remote`, or None, for which None is returned.
         threads: threads of ONNX Runtime for a file.
+        output: the output of an address or a file that holds the logits, if it is not evident.
 
     Raises:
-        ModelFileError: the file is missing or has no logits.
+        ModelFileError: the file is missing, or has no logits or no such output.
         ArgumentError: the address is not that of an Open Inference Protocol v2 model.
         ModuleNotFoundError: the address is grpc://, and the `grpc` extra is not installed.
     """
@@ -240,8 +244,8 @@ def connect(
             from edgecascade.runtime.remotes.circuit import CircuitBreaker
             from edgecascade.runtime.remotes.retry import Retrying
 
-            return CircuitBreaker(Retrying(_server(address)))
-        return _onnx_remote(address, threads)
+            return CircuitBreaker(Retrying(_server(address, output)))
+        return _onnx_remote(address, threads, output)
     if hasattr(remote, "infer"):
         return cast(Remote, remote)
     if callable(remote):
@@ -251,26 +255,32 @@ def connect(
     )
 
 
-def _server(address: str) -> Remote:
+def _server(address: str, output: str | None) -> Remote:
     if address.startswith(("grpc://", "grpcs://")):
         from edgecascade.runtime.remotes.open_inference_grpc import OpenInferenceGrpc
 
-        return OpenInferenceGrpc(address)
+        return OpenInferenceGrpc(address, output=output)
     from edgecascade.runtime.remotes.open_inference import OpenInference
 
-    return OpenInference(address)
+    return OpenInference(address, output=output)
 
 
-def _onnx_remote(path: str, threads: int) -> InProcess:
+def _onnx_remote(path: str, threads: int, output: str | None) -> InProcess:
     from edgecascade.runtime.engine import open_session, read_properties, run_in_batches, score_output
     from edgecascade.runtime.model_inputs import model_inputs
     from edgecascade.types.class_names import names_in
 
     session = open_session(path, threads=threads)
-    inputs, output = model_inputs(session, path), score_output(session, path)
+    inputs, outputs = model_inputs(session, path), [one.name for one in session.get_outputs()]
+    if output is not None and output not in outputs:
+        raise ModelFileError(f"{path}: expected an output {output!r}, got {', '.join(outputs)}")
+    try:
+        chosen = output or score_output(session, path)
+    except ModelFileError as error:
+        raise ModelFileError(f"{error}; name it with `output` (--remote-output)") from error
 
     def logits(batch: Batch) -> NDArray[Any]:
         parts = inputs.parts("remote input", batch)
-        return np.concatenate([run_in_batches(session, [output], feeds)[0] for feeds in parts])
+        return np.concatenate([run_in_batches(session, [chosen], feeds)[0] for feeds in parts])
 
     return InProcess(logits, names_in(read_properties(session, path)))

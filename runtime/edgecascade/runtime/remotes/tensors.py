@@ -99,7 +99,8 @@ class Signature:
         if not isinstance(inputs, Mapping):
             if len(self.inputs) != 1:
                 raise UnsendableInput(
-                    f"remote: expected a model with one input, got {len(self.inputs)}; name it with `input`"
+                    f"remote: expected a model with one input, got {len(self.inputs)}; name it with `input` "
+                    "(--remote-input)"
                 )
             inputs = {next(iter(self.inputs)): inputs}
         return [self._tensor(name, array) for name, array in inputs.items()]
@@ -112,7 +113,10 @@ class Signature:
         """
         name = self.output or _logits_among(outputs)
         if name is None or name not in outputs:
-            raise InvalidReply(f"remote: expected one output with logits, got {sorted(outputs)}; name it with `output`")
+            raise InvalidReply(
+                f"remote: expected one output with logits, got {sorted(outputs)}; name it with `output` "
+                "(--remote-output)"
+            )
         return name
 
     def _tensor(self, name: str, array: NDArray[Any]) -> Tensor:
