@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import ModelProto, numpy_helper
+from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from edgecascade.calibration import DecisionRule, decide
 from edgecascade.cli import main
@@ -149,12 +149,16 @@ def test_unfolding_removes_golden_inputs(pair: Path) -> None:
 
 
 @pytest.mark.parametrize(("side", "many"), [(10, 8), (200, 4), (300, 2), (400, 1), (600, None)])
-def test_large_golden_inputs_are_fewer(rule: DecisionRule, side: int, many: int | None) -> None:
+def test_large_golden_inputs_are_fewer(
+    build: Callable[..., ModelProto], rule: DecisionRule, side: int, many: int | None
+) -> None:
     """Golden inputs add at most one megabyte to the file."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (8, side, side, 3), dtype=np.uint8)
     logits = rng.normal(0, 2, (8, 3)).astype(np.float32)
-    golden = choose_golden(images, "image", logits, rule)
+    node = helper.make_node("Identity", ["image"], ["logits"])
+    body = build([node], [side, side, 3], [side, side, 3], source="image", kind=TensorProto.UINT8)
+    golden = choose_golden(images, body, logits, rule)
     assert (None if golden is None else len(golden)) == many
     if isinstance(golden, Golden):
         assert len(golden.text()) <= 1 << 20

@@ -7,18 +7,22 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from numpy.typing import NDArray
+from onnx import numpy_helper
 from PIL import Image
 
 from edgecascade.calibration import softmax
 from edgecascade.cli import main
-from edgecascade.export import local_scores, unfold
-from edgecascade.export.graph import load_model
-from edgecascade.runtime import Cascade, ModelFileError, Reason
+from edgecascade.export import ExportError, local_scores, save_model, unfold
+from edgecascade.export.graph import first_sides, load_model
+from edgecascade.export.sources import HuggingFaceBody, export_hugging_face, hugging_face
+from edgecascade.runtime import Cascade, InputError, ModelFileError, Reason
 from edgecascade.types.document import LABELS_KEY
 
 torch = pytest.importorskip("torch")
@@ -60,9 +64,9 @@ def _sentences(n: int) -> list[str]:
     return [" ".join(rng.choice(WORDS, rng.integers(1, 25))) for _ in range(n)]
 
 
-def _logits(model: Any, tokenizer: Any, sentences: list[str]) -> NDArray[np.float32]:
+def _logits(model: Any, tokenizer: Any, sentences: list[str], padding: bool = True) -> NDArray[np.float32]:
     with torch.no_grad():
-        encoded = tokenizer(sentences, padding=True, truncation=True, return_tensors="pt")
+        encoded = tokenizer(sentences, padding=padding, truncation=True, return_tensors="pt")
         return np.asarray(model(**encoded).logits.numpy())
 
 
@@ -98,6 +102,152 @@ def test_a_sentence_gets_the_answer_of_transformers(text: tuple[Path, Any, Any])
     for answers in (together, alone):
         probabilities = np.stack([answer.local.probabilities for answer in answers])
         np.testing.assert_allclose(probabilities, softmax(expected, temperature), atol=1e-5)
+
+
+def test_dynamic_int8_gives_a_sentence_the_same_answer_in_a_batch(text: tuple[Path, Any, Any], tmp_path: Path) -> None:
+    """Its scales depend on the batch and on padding, so it is calibrated, proved and run on one sentence at a time."""
+    folder, body, out = text[0], tmp_path / "int8.onnx", tmp_path / "out" / "local.onnx"
+    assert main(["export", str(folder / "bert"), "--int8-dynamic", "-o", str(body)]) == 0
+    arguments = ["calibrate", str(body), "--data", str(folder / "data.npz"), "--remote", str(folder / "remote.npy")]
+    assert main([*arguments, "--offload-rate", "0.3", "-o", str(out)]) == 0
+    assert main(["inspect", str(out), "--verify"]) == 0
+    sentences = _sentences(30)
+    with Cascade.load(out) as cascade:
+        temperature = cascade.document.calibration.temperature
+        together = np.stack([answer.local.probabilities for answer in cascade.predict_batch(sentences)])
+        alone = np.stack([cascade.predict(sentence).local.probabilities for sentence in sentences])
+    np.testing.assert_array_equal(together, alone)
+    scores = np.concatenate([local_scores(body, np.array([sentence])) for sentence in sentences])
+    np.testing.assert_allclose(alone, softmax(scores, temperature), atol=1e-5)
+
+
+TOKENS = {"<unk>": 0, "<s>": 1, "</s>": 2, "<mask>": 3, **{word: i + 4 for i, word in enumerate(WORDS)}, "<pad>": 64}
+NO_TYPES = ["input_ids", "attention_mask"]
+GPT2 = {"n_positions": 64, "n_embd": 32, "n_layer": 2, "n_head": 2, "eos_token_id": 2, "initializer_range": 0.6}
+
+
+def _tokenizer(kind: str, template: str, **options: Any) -> Any:
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+    made = Tokenizer(models.WordLevel(TOKENS, unk_token="<unk>"))
+    made.pre_tokenizer = pre_tokenizers.Whitespace()
+    used = [(token, i) for token, i in TOKENS.items() if token in template]
+    processor = processors.TemplateProcessing(single=template, special_tokens=used)
+    made.post_processor = processor
+    names = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
+    found = getattr(transformers, kind)(tokenizer_object=made, **{**names, "model_max_length": 16, **options})
+    found.backend_tokenizer.post_processor = processor
+    return found
+
+
+def _exported(folder: Path, config: Any, tokenizer: Any) -> tuple[Any, HuggingFaceBody]:
+    """Return a model with random weights, and what `export` makes of its folder, written to `folder`."""
+    model = transformers.AutoModelForSequenceClassification.from_config(config).eval()
+    model.save_pretrained(folder / "model")
+    tokenizer.save_pretrained(folder / "model")
+    body = export_hugging_face(str(folder / "model"))
+    assert body.tokenizer is not None
+    save_model(body.model, folder / "body.onnx")
+    (folder / "tokenizer.json").write_bytes(body.tokenizer)
+    return model, body
+
+
+@pytest.mark.parametrize(
+    ("config", "options", "first"),
+    [
+        ({"pad_token_id": 64}, {}, "batch_size"),
+        ({"pad_token_id": 2}, {"pad_token": "</s>"}, "batch_size"),
+        ({"pad_token_id": 64}, {"pad_token": None}, "batch_size"),
+        ({}, {}, "batch_size"),
+        ({}, {"pad_token": None}, 1),
+        ({"pad_token_id": 64}, {"padding_side": "left"}, 1),
+    ],
+    ids=["own", "end of text", "of the model only", "of the tokenizer only", "none", "left"],
+)
+def test_a_decoder_is_padded_with_its_own_token(
+    tmp_path: Path, config: dict[str, Any], options: dict[str, Any], first: int | str
+) -> None:
+    """It reads the last token that is not padding. Where padding changes the scores, texts are run one at a time."""
+    settings = transformers.GPT2Config(vocab_size=65, id2label=NAMES, **GPT2, **config)
+    tokenizer = _tokenizer("PreTrainedTokenizerFast", "$A", **{"model_input_names": NO_TYPES, **options})
+    model, body = _exported(tmp_path, settings, tokenizer)
+    sentences = _sentences(40)
+    expected = np.concatenate([_logits(model, tokenizer, [one], padding=False) for one in sentences])
+    np.testing.assert_allclose(local_scores(tmp_path / "body.onnx", np.array(sentences)), expected, rtol=0, atol=1e-3)
+    assert set(first_sides(body.model).values()) == {first}
+    with pytest.raises(InputError, match="expected text with at least one token, got ' '"):
+        local_scores(tmp_path / "body.onnx", np.array([" "]))
+
+
+def test_a_post_processor_of_its_own_is_kept(tmp_path: Path) -> None:
+    """A class of transformers replaces it as it loads the tokenizer; the export keeps it, and says so."""
+    config = transformers.LlamaConfig(vocab_size=65, pad_token_id=64, max_position_embeddings=64, **SMALL)
+    tokenizer = _tokenizer("LlamaTokenizerFast", "<s> $A <mask> </s>", legacy=False)
+    model, body = _exported(tmp_path, config, tokenizer)
+    sentences = _sentences(20)
+    expected = np.concatenate([_logits(model, tokenizer, [one]) for one in sentences])
+    np.testing.assert_allclose(local_scores(tmp_path / "body.onnx", np.array(sentences)), expected, rtol=0, atol=1e-3)
+    (note,) = body.notes
+    assert re.search(r"input_ids of '.*' are \[1, .*, 3, 2\], in transformers \[1, ", note)
+
+
+def test_token_types_that_the_graph_does_not_take_are_reported(tmp_path: Path) -> None:
+    """GPT-2 adds their embeddings if it gets them, but the graph takes none."""
+    config = transformers.GPT2Config(vocab_size=65, pad_token_id=64, **GPT2)
+    _, body = _exported(tmp_path, config, _tokenizer("PreTrainedTokenizerFast", "$A"))
+    assert [note[:40] for note in body.notes] == ["texts are run without token_type_ids, al"]
+
+
+@pytest.mark.parametrize(
+    ("template", "options", "length"),
+    [
+        ("<s> $A </s>", {"truncation_side": "left"}, 16),
+        ("<s>:1 $A:1 </s>:1", {}, 16),
+        ("<s>:1 $A:1 </s>:1", {"model_input_names": NO_TYPES}, 16),
+        ("<s> $A </s>", {"model_max_length": None}, 32),
+    ],
+    ids=["truncated on the left", "token types", "no token types", "no length"],
+)
+def test_truncation_and_token_types_are_those_of_transformers(
+    tmp_path: Path, template: str, options: dict[str, Any], length: int
+) -> None:
+    """They come from the tokenizer's settings; positions bound the length where the tokenizer does not."""
+    config = transformers.BertConfig(vocab_size=65, pad_token_id=64, max_position_embeddings=32, **SMALL)
+    tokenizer = _tokenizer("PreTrainedTokenizerFast", template, **options)
+    model, _ = _exported(tmp_path, config, tokenizer)
+    sentences = [*_sentences(20), " ".join(WORDS)]
+    tokenizer.model_max_length = length
+    expected = _logits(model, tokenizer, sentences)
+    found = local_scores(tmp_path / "body.onnx", np.array(sentences))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+
+
+def test_positions_that_start_after_padding_bound_the_length(tmp_path: Path) -> None:
+    """RoBERTa has as many positions less as the id of its padding, and one."""
+    config = transformers.RobertaConfig(vocab_size=65, pad_token_id=4, max_position_embeddings=32, **SMALL)
+    tokenizer = _tokenizer("PreTrainedTokenizerFast", "<s> $A </s>", pad_token="w0", model_max_length=None)
+    model, _ = _exported(tmp_path, config, tokenizer)
+    tokenizer.model_max_length = 32 - 4 - 1
+    expected = _logits(model, tokenizer, [" ".join(WORDS[1:])])
+    found = local_scores(tmp_path / "body.onnx", np.array([" ".join(WORDS[1:])]))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+
+
+def test_a_graph_that_differs_from_transformers_is_refused(
+    text: tuple[Path, Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reference texts are run by both before anything is written."""
+
+    def damaged(path: str) -> Any:
+        model = onnx.load(path)
+        bias = next(one for one in model.graph.initializer if one.name == "classifier.bias")
+        moved = numpy_helper.to_array(bias) + np.array([0, 0.1, 0])
+        bias.CopyFrom(numpy_helper.from_array(moved.astype(np.float32), bias.name))
+        return model
+
+    monkeypatch.setattr(hugging_face, "onnx", SimpleNamespace(load=damaged))
+    with pytest.raises(ExportError, match=r"differs from transformers by 0\.1 in a logit of reference texts alone"):
+        export_hugging_face(str(text[0] / "bert"))
 
 
 def test_lines_of_a_file_are_sentences(
@@ -220,6 +370,7 @@ def test_an_image_model_takes_pixels(tmp_path: Path, crop: bool) -> None:
         ),
         (["{}/none"], "source: cannot export "),
         (["{}/masked"], "source: .*ForSequenceClassification.* is BertForMaskedLM"),
+        (["{}/several"], "source: .* is a model of independent labels"),
     ],
 )
 def test_a_model_that_is_not_a_classifier_is_refused(
@@ -228,6 +379,9 @@ def test_a_model_that_is_not_a_classifier_is_refused(
     """The error is one sentence, and nothing is written."""
     (tmp_path / "none").mkdir()
     _text_model(tmp_path / "masked", "BertForMaskedLM")
+    model, _ = _text_model(tmp_path / "several", "BertForSequenceClassification")
+    model.config.problem_type = "multi_label_classification"
+    model.config.save_pretrained(tmp_path / "several")
     filled = [argument.format(tmp_path) for argument in arguments]
     assert main(["export", *filled, "-o", str(tmp_path / "o.onnx")]) == 2
     assert re.search(message, capsys.readouterr().err)

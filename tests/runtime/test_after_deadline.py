@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgecascade.runtime import Answer, Budget, Cascade, Outbox, Prediction, Rate, Reason, background, dispatch
+from edgecascade.runtime import Answer, Budget, Cascade, Outbox, Prediction, Rate, Reason, dispatch
 from edgecascade.runtime.outbox import Cause
 from edgecascade.runtime.outbox import outbox as queue
 from edgecascade.runtime.outbox.packed import Packing
@@ -163,7 +163,7 @@ def test_closing_waits_for_a_slow_disk(file: Path, tmp_path: Path, monkeypatch: 
         add(*given, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(background, "_PATIENCE", 0.2)
+        patch.setattr(queue, "_DISK_PATIENCE", 0.2)
         patch.setattr(Store, "add", slow)
         with Cascade.load(file, outbox=Outbox(tmp_path / "outbox")) as cascade:
             keys = {cascade.predict(UNSURE + np.float32(i / 1000)).queued for i in range(40)}
@@ -185,8 +185,7 @@ def test_closing_does_not_wait_for_a_disk_that_fails(
         raise sqlite3.OperationalError("disk I/O error")
 
     with monkeypatch.context() as patch:
-        patch.setattr(background, "_PATIENCE", 0.2)
-        patch.setattr(queue, "_CLOSING", 0.2)
+        patch.setattr(queue, "_DISK_PATIENCE", 0.2)
         patch.setattr(Store, "add", fails)
         outbox = Outbox(tmp_path / "outbox")
         local = Prediction(0, 0.5, np.array([0.5, 0.3, 0.2], np.float32))

@@ -18,7 +18,7 @@ from edgecascade.calibration import MERGES, CascadePlan, Groups, Objective, plan
 from edgecascade.export.class_names import class_count, columns_by_name, labelled_as, model_names
 from edgecascade.export.data import Inputs, LabelledData, batches, first
 from edgecascade.export.fold import fold, unfold
-from edgecascade.export.graph import first_sides, load_model, own_inputs, save_model
+from edgecascade.export.graph import first_sides, load_model, save_model
 from edgecascade.export.logits import LogitsSource, find_logits, kind_of, logits_of, recognise_scores
 from edgecascade.export.parity import Parity, check_parity, check_source, choose_golden, shuffled
 from edgecascade.export.scores import mixes_inputs, tensor_scores
@@ -275,7 +275,7 @@ def fold_plan(
     chosen = None
     if golden:
         where, batch = max(proof, key=lambda part: len(part[0]))
-        chosen = choose_golden(batch, own_inputs(body.model)[0], logits[where], plan.rule)
+        chosen = choose_golden(batch, body.model, logits[where], plan.rule)
     if chosen is not None:
         model.metadata_props.add(key=GOLDEN_KEY, value=chosen.text())
     read = {"local": local, "remote": remote}

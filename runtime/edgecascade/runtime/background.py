@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Background"]
 
-_PATIENCE = 5.0  # seconds that `close` waits for the next job to end
-
 
 class Background:
     """One daemon thread that runs jobs in the order given. It starts with the first job and ends with `close`.
@@ -26,10 +24,13 @@ class Background:
 
     Args:
         name: name of the thread.
+        patience: seconds that `close` waits for the jobs.
+        each: whether it waits so long for each job, and so as long as they make progress.
     """
 
-    def __init__(self, name: str) -> None:
-        self._name, self._process = name, os.getpid()
+    def __init__(self, name: str, *, patience: float = 1.0, each: bool = False) -> None:
+        self._name, self._patience, self._each = name, patience, each
+        self._process = os.getpid()
         self._jobs: deque[Callable[[], object]] = deque()
         self._lock, self._wake = allocate_lock(), allocate_lock()
         self._wake.acquire()
@@ -50,7 +51,7 @@ class Background:
     def close(self) -> None:
         """Run the waiting jobs, and end the thread. From then on, `run` refuses every job.
 
-        It does not wait for a job that takes longer than 5 s.
+        If they take longer than `patience`, they go on while the process lives.
         """
         if os.getpid() != self._process:
             return
@@ -62,10 +63,10 @@ class Background:
         if thread is not None:
             from threading import current_thread
 
-            left = -1
-            while thread is not current_thread() and thread.is_alive() and left != len(self._jobs):
-                left = len(self._jobs)
-                thread.join(_PATIENCE)
+            left = len(self._jobs) + 1
+            while thread is not current_thread() and thread.is_alive() and len(self._jobs) < left:
+                left = len(self._jobs) if self._each else 0
+                thread.join(self._patience)
 
     def _start(self) -> bool:
         from threading import Thread

@@ -344,9 +344,16 @@ class Cascade:
 
         return snapshot(self._tally, self._dispatcher, self.health())
 
-    def close(self) -> None:
-        """Close the remote's connections. Calls under way still return their answers."""
-        self._dispatcher.close()
+    def close(self, timeout: float = 1.0) -> None:
+        """Store what the outbox was given, and close remote, outbox, watch and budget.
+
+        Calls under way still return their answers.
+
+        Args:
+            timeout: seconds to wait for a remote or a callback that hangs. The disk is waited for as long as it stores
+                one input after another.
+        """
+        self._dispatcher.close(timeout)
         pool, self._decider_pool = self._decider_pool, None  # a later call makes another
         if pool is not None:
             pool.shutdown(wait=False)

@@ -25,7 +25,7 @@ from edgecascade.runtime.batch import Batch, bytes_of, concatenated, first_of, r
 from edgecascade.runtime.deadline import Deadline
 from edgecascade.types.answer import Prediction, Reason
 from edgecascade.types.costs import labels_of
-from edgecascade.types.errors import CircuitOpen, RemoteError, RemoteUnreachable, first_line
+from edgecascade.types.errors import CircuitOpen, InvalidReply, RemoteUnreachable, first_line
 from edgecascade.types.policy import Policy
 
 if TYPE_CHECKING:
@@ -43,6 +43,9 @@ __all__ = ["AT_ONCE", "Dispatcher", "Failure", "Purpose", "Request"]
 AT_ONCE = Deadline(0.0)
 _GRACE = 1.0  # seconds before an input is sent again whose first request may still be answered
 _EXTRA = 0.003  # seconds that a request outlives its deadline: if all callers woke at the same time, they would be late
+_IDLE = 10.0  # seconds after which a worker without work ends
+_MOST_BYTES = 16 << 20  # of the inputs in one request, unless it has a single one
+_CLOSING = 1.0  # seconds
 _ROUNDED = 1e-6  # of a probability, below 0
 _MOST_LOGS = 10_000  # events that wait to be logged; refunds are not bounded, but by the budget
 
@@ -53,20 +56,31 @@ class Failure(NamedTuple):
     Attributes:
         reason: the answer's reason.
         detail: one sentence for the user; it may quote the remote.
-        later: whether the same input may be answered if it is sent later.
+        about_input: whether the failure may be due to this input, so that the remote may answer others; see
+            `RemoteError.about_input`.
     """
 
     reason: Reason
     detail: str
-    later: bool = False
+    about_input: bool = False
+
+    @property
+    def worth_keeping(self) -> bool:
+        """Whether an outbox stores the input and sends it again.
+
+        It stores every input that the remote did not answer, for any reason: a token that has expired, a page of a
+        captive portal, a model that is not loaded yet. It does not store what the application (egress) or its budget
+        held back. An input that the remote refuses while it answers others is dropped later, see `Outbox.start`.
+        """
+        return self.reason is not Reason.EGRESS and self.reason is not Reason.BUDGET
 
 
-_NO_REMOTE = Failure(Reason.OFFLINE, "no remote was given", later=True)
-_NOT_ALLOWED = Failure(Reason.EGRESS, "the application does not let this input leave the device")
+_NO_REMOTE = Failure(Reason.OFFLINE, "no remote was given")
+_NOT_ALLOWED = Failure(Reason.EGRESS, "the application does not let this input leave the device", about_input=True)
 _SPENT = Failure(Reason.BUDGET, "the budget for forwards is short, and other inputs need it more")
-_TOO_LATE = Failure(Reason.DEADLINE, "the remote did not answer in time", later=True)
-_NOT_SENT = Failure(Reason.DEADLINE, "no request was free in time: all are waiting for the remote", later=True)
-_CLOSED = Failure(Reason.OFFLINE, "the remote cannot be asked: the cascade was closed", later=True)
+_TOO_LATE = Failure(Reason.DEADLINE, "the remote did not answer in time")
+_NOT_SENT = Failure(Reason.DEADLINE, "no request was free in time: all are waiting for the remote")
+_CLOSED = Failure(Reason.OFFLINE, "the remote cannot be asked: the cascade was closed")
 
 
 class Purpose(Enum):
@@ -184,18 +198,16 @@ class Dispatcher:
         self._request_inputs = int(getattr(remote, "request_inputs", request_inputs))
         self._lock = allocate_lock()
         self._waiting: deque[Request] = deque()
-        self._working = 0
+        self._threads = self._idle = 0  # workers, and those of them that wait for work
         self._closed = False
         self._background = Background("edgecascade-log")
         if remote is not None:  # a cascade without a remote does not import these
-            from concurrent.futures import ThreadPoolExecutor
             from threading import Condition
 
             from edgecascade.runtime.remotes.remote import expect
 
             expect(remote, self._classes)
-            self._changed = Condition(self._lock)
-            self._workers = ThreadPoolExecutor(in_flight, thread_name_prefix="edgecascade-forward")
+            self._room, self._work_came = Condition(self._lock), Condition(self._lock)
 
     @property
     def encoded(self) -> bool:
@@ -228,14 +240,14 @@ class Dispatcher:
     def end(self, one: Request) -> Prediction | Failure:
         """Return the outcome as soon as there is one, or once the deadline has passed.
 
-        A forward that failed and may be answered later goes to the outbox; `queued` is then its key.
+        A forward that failed goes to the outbox if it is worth keeping; `queued` is then its key.
         """
         if one.done.acquire(True, one.deadline.remaining()):
             one.done.release()
         outcome = self._leave(one)
         if isinstance(outcome, Failure) and one.purpose is Purpose.FORWARD:
             self._log("forward failed", reason=outcome.reason)
-            if outcome.later and self.outbox is not None:
+            if outcome.worth_keeping and self.outbox is not None:
                 self._store(one, self.outbox)
         return outcome
 
@@ -251,21 +263,26 @@ class Dispatcher:
                 return
         listener()
 
-    def close(self) -> None:
-        """Stop asking, and close the remote, outbox, watch and budget. Requests under way end by themselves."""
+    def close(self, timeout: float = _CLOSING) -> None:
+        """Stop asking, and close the remote, outbox, watch and budget. Requests under way end by themselves.
+
+        Args:
+            timeout: seconds to wait for a remote or a callback that hangs.
+        """
+        until = Deadline.after(timeout)
         if self.outbox is not None:
-            self.outbox.close()
+            self.outbox.close(timeout)
         with self._lock:
             closing, self._closed = not self._closed, True
             waiting, self._waiting = self._waiting, deque()
             if self.remote is not None:
-                self._changed.notify_all()
+                self._room.notify_all()
+                self._work_came.notify_all()
         for one in waiting:
             self._finish(one, _CLOSED)
         try:
             if self.remote is not None and closing:
-                self._workers.shutdown(wait=False, cancel_futures=True)
-                self.remote.close()
+                _close(self.remote, until)
         finally:
             self._background.close()  # first: it may have something to refund
             for part in (self.watch, self.budget):
@@ -291,7 +308,7 @@ class Dispatcher:
             return False
 
     def _submit(self, requests: Sequence[Request], room_by: Deadline | None) -> None:
-        with self._changed:
+        with self._lock:
             failed = [(one, why) for one in requests if (why := self._enqueue(one, room_by or one.deadline))]
             failed += self._start_workers()
         for one, why in failed:
@@ -300,7 +317,7 @@ class Dispatcher:
     def _enqueue(self, one: Request, room_by: Deadline) -> Failure | None:
         if len(self._waiting) >= self._most:
             self._start_workers()
-        has_room = self._changed.wait_for(lambda: self._closed or len(self._waiting) < self._most, room_by.remaining())
+        has_room = self._room.wait_for(lambda: self._closed or len(self._waiting) < self._most, room_by.remaining())
         if self._closed:
             return _CLOSED
         if has_room:
@@ -309,46 +326,65 @@ class Dispatcher:
 
     def _start_workers(self) -> list[tuple[Request, Failure]]:
         """Start the workers that the waiting inputs need; return the requests that fail if no thread can start."""
-        wanted = min(self._in_flight, self._working + ceil(len(self._waiting) / self._request_inputs))
+        from threading import Thread
+
+        needed = ceil(len(self._waiting) / self._request_inputs)
+        self._work_came.notify(needed)
+        wanted = min(self._in_flight, self._threads - self._idle + needed)
         try:
-            while self._working < wanted:
-                self._workers.submit(self._work)
-                self._working += 1
+            while self._threads < wanted:  # daemon threads, so that a remote that hangs cannot delay the exit
+                Thread(target=self._work, name="edgecascade-forward", daemon=True).start()
+                self._threads += 1
         except RuntimeError as error:  # the system has no thread left, or the interpreter is exiting
-            if not self._working:
+            if not self._threads:
                 waiting, self._waiting = self._waiting, deque()
-                return [(one, Failure(Reason.OFFLINE, f"the remote cannot be asked: {error}", True)) for one in waiting]
+                return [(one, Failure(Reason.OFFLINE, f"the remote cannot be asked: {error}")) for one in waiting]
         return []
 
     def _work(self) -> None:
-        try:
-            while group := self._next_group():
-                for one, outcome in zip(group, self._ask(group), strict=True):
+        while group := self._next_group():
+            for one, outcome in zip(group, self._ask(group), strict=True):
+                try:
                     self._finish(one, outcome)
-        except BaseException:  # of foreign code, such as a callback: another worker takes its place
-            with self._changed:
-                self._working -= 1
-                failed = self._start_workers()
-            for one, why in failed:
-                self._finish(one, why)
-            raise
+                except BaseException as error:  # of foreign code, such as a callback
+                    self._log("callback failed", error=error)
+            del group, one, outcome  # no reference to the inputs while it waits
 
     def _next_group(self) -> list[Request]:
-        """Return the oldest request with a caller and others of its kind; an empty list ends the worker."""
-        with self._changed:
+        """Wait for work; return the oldest request with a caller and others of its kind. An empty list ends the worker.
+
+        They have at most 16 MiB together, so that a few large images do not become one request that is late.
+        """
+        with self._lock:
             group: list[Request] = []
-            others: deque[Request] = deque()
-            while self._waiting and len(group) < self._request_inputs:
-                one = self._waiting.popleft()
-                if group and one.kind != group[0].kind:
-                    others.append(one)
-                elif one.outcome is None:
-                    one.state = _State.SENT
-                    group.append(one)
-            self._waiting.extendleft(reversed(others))
-            self._working -= not group
-            self._changed.notify_all()
+            while not group:
+                self._idle += 1
+                comes = self._work_came.wait_for(lambda: self._closed or self._waiting, _IDLE)
+                self._idle -= 1
+                if self._closed or not comes:
+                    self._threads -= 1
+                    return []
+                group = self._taken_from_waiting()
+                self._room.notify_all()
             return group
+
+    def _taken_from_waiting(self) -> list[Request]:
+        group, others, total = list[Request](), deque[Request](), 0
+        while self._waiting and len(group) < self._request_inputs:
+            one = self._waiting.popleft()
+            if one.outcome is not None:
+                continue
+            nbytes = bytes_of(one.sent)
+            if group and (one.kind != group[0].kind or total + nbytes > _MOST_BYTES):
+                others.append(one)
+            else:
+                one.state = _State.SENT
+                group.append(one)
+                total += nbytes
+        self._waiting.extendleft(reversed(others))
+        if self._waiting:
+            self._start_workers()
+        return group
 
     def _ask(self, group: list[Request]) -> Sequence[Prediction | Failure]:
         assert self.remote is not None
@@ -374,7 +410,7 @@ class Dispatcher:
             scores, calibration = scores.probabilities(self._classes), calibration._replace(probabilities=True)
         scores = np.asarray(scores)
         if scores.shape != (n, self._classes) or scores.dtype.kind not in "fiu":
-            raise RemoteError(
+            raise InvalidReply(
                 f"remote: expected numbers [{n}, {self._classes}], got {scores.dtype} {list(scores.shape)}"
             )
         usable, failure = _usable(scores, calibration.probabilities)
@@ -422,11 +458,19 @@ class Dispatcher:
             if one.outcome is not None:
                 return one.outcome
             outcome = one.outcome = _TOO_LATE if one.state is _State.SENT else _NOT_SENT
+            if one.state is _State.WAITING:
+                self._forget(one)
             refunded = one.state is _State.WAITING and one.paid
             one.paid = one.paid and not refunded
         if refunded and self.budget is not None:
             self._background.run(partial(self.budget.refund, bytes_of(one.sent)))
         return outcome
+
+    def _forget(self, one: Request) -> None:
+        """Remove a request that waits, so that a remote that hangs does not keep inputs in memory. Needs the lock."""
+        with suppress(ValueError):  # it is in no queue yet, or no longer
+            self._waiting.remove(one)
+            self._room.notify()
 
     def _refund(self, one: Request) -> None:
         with self._lock:
@@ -473,7 +517,7 @@ def _usable(scores: NDArray[Any], probabilities: bool) -> tuple[NDArray[np.bool_
         usable = (most > 0) & np.isfinite(most) & (scores.min(axis=1) >= -_ROUNDED)
     else:
         wrong, usable = "finite scores, got NaN or infinity", np.isfinite(most)
-    return usable, Failure(Reason.REMOTE_ERROR, f"remote: expected {wrong}")
+    return usable, Failure(Reason.REMOTE_ERROR, f"remote: expected {wrong}", about_input=True)
 
 
 def _failure(error: BaseException) -> Failure:
@@ -483,11 +527,34 @@ def _failure(error: BaseException) -> Failure:
 
     if isinstance(error, (TimeoutError, FutureTimeoutError, CancelledError)):
         return _TOO_LATE
-    detail, later = type(error).__name__, False
+    detail, about_input = type(error).__name__, True  # of an error of another library, nothing is known
     with suppress(BaseException):  # the error is foreign code, too
         detail = first_line(error)
-        later = getattr(error, "retry", False) is True
+        about_input = getattr(error, "about_input", True) is not False
     if isinstance(error, RemoteUnreachable):
         reason = Reason.CIRCUIT_OPEN if isinstance(error, CircuitOpen) else Reason.OFFLINE
-        return Failure(reason, detail, later=True)
-    return Failure(Reason.REMOTE_ERROR, detail, later)
+        return Failure(reason, detail)
+    return Failure(Reason.REMOTE_ERROR, detail, about_input)
+
+
+def _close(remote: Remote, until: Deadline) -> None:
+    """Close a remote in a thread of its own, and wait for it until the deadline at most.
+
+    Raises:
+        Exception: the remote's own, if it came in time.
+    """
+    from threading import Thread
+
+    raised = list[BaseException]()
+
+    def close() -> None:
+        try:
+            remote.close()
+        except BaseException as error:
+            raised.append(error)
+
+    thread = Thread(target=close, name="edgecascade-close", daemon=True)
+    thread.start()
+    thread.join(until.remaining())
+    if raised:
+        raise raised.pop()

@@ -48,7 +48,8 @@ class TextInput:
             )
         try:
             self._tokenizer = Tokenizer.from_str(content.decode("utf-8"))
-            self._tokenizer.enable_truncation(preprocessing.max_length)
+            cut = self._tokenizer.truncation
+            self._tokenizer.enable_truncation(preprocessing.max_length, direction=cut["direction"] if cut else "right")
         except Exception as error:  # tokenizers raises bare Exceptions
             raise ModelFileError(f"{path}: {file.name} is not a tokenizer: {error}") from error
         if self._tokenizer.padding is None:
@@ -65,12 +66,16 @@ class TextInput:
         """Return token arrays int64 [n, longest] by input name, padded to the longest sentence.
 
         Raises:
-            InputError: one of them is not text, or holds half of a surrogate pair.
+            InputError: one of them is not text, holds half of a surrogate pair, or gives no token.
         """
         encoded = self._tokenizer.encode_batch([_checked(sentence) for sentence in sentences])
+        masks = [one.attention_mask for one in encoded]
+        for mask, sentence in zip(masks, sentences, strict=True):
+            if not any(mask):
+                raise InputError(f"x: expected text with at least one token, got {str(sentence)[:40]!r}")
         arrays = {
             "input_ids": [one.ids for one in encoded],
-            "attention_mask": [one.attention_mask for one in encoded],
+            "attention_mask": masks,
             "token_type_ids": [one.type_ids for one in encoded],
         }
         return {name: np.array(arrays[name], np.int64) for name in self._inputs}

@@ -73,7 +73,7 @@ class RemoteError(EdgecascadeError):
     """The remote did not answer.
 
     Attributes:
-        retry: whether the same request may succeed if it is sent again.
+        retry: whether the same request may succeed if it is sent again at once.
         retry_after: seconds for which the remote asked not to be called again, or None.
     """
 
@@ -83,6 +83,16 @@ class RemoteError(EdgecascadeError):
         super().__init__(message)
         self.retry = type(self).retry if retry is None else retry
         self.retry_after = retry_after
+
+    @property
+    def about_input(self) -> bool:
+        """Whether the failure may be due to this input, so that the remote may answer others.
+
+        It is false where any input would have failed: the remote cannot be reached, refuses this client, has no such
+        model (yet), or something else replied in its place. Such failures open a circuit breaker, and never count
+        against an input in the outbox.
+        """
+        return True
 
 
 class UnsendableInput(RemoteError):  # noqa: N818  # its parent has the suffix
@@ -103,15 +113,43 @@ class RemoteRefusal(RemoteError):  # noqa: N818
         super().__init__(message, retry=retry, retry_after=retry_after)
         self.status = status
 
+    @property
+    def about_input(self) -> bool:
+        """Whether the status is about the content of the request, and the message not about the model."""
+        overloaded = self.status == "RESOURCE_EXHAUSTED" and self.retry
+        return self.status in _ABOUT_INPUT and not overloaded and not _NO_MODEL.search(str(self))
+
+
+_ABOUT_INPUT = frozenset(
+    (
+        *("200", "400", "411", "413", "414", "415", "422", "500", "501"),
+        *("INVALID_ARGUMENT", "OUT_OF_RANGE", "INTERNAL", "UNKNOWN", "RESOURCE_EXHAUSTED"),
+    )
+)
+# Servers also send 400 and 500 while a model is loading, or after it was removed.
+_NO_MODEL = re.compile(
+    r"(?i)unknown model|no available versions?|model\b.{0,200}\b(not (found|ready|available|loaded)|loading)"
+)
+
 
 class InvalidReply(RemoteError):  # noqa: N818
     """The remote replied, and the reply is not an answer: it is malformed, too large, or about something else."""
+
+    @property
+    def about_input(self) -> bool:
+        """False: the reply may come from something else, such as a captive portal."""
+        return False
 
 
 class RemoteUnreachable(RemoteError):  # noqa: N818
     """The remote could not be reached."""
 
     retry = True
+
+    @property
+    def about_input(self) -> bool:
+        """False: any input would have failed."""
+        return False
 
 
 class CircuitOpen(RemoteUnreachable):

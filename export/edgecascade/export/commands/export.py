@@ -171,6 +171,8 @@ def _load(arguments: Namespace) -> tuple[ModelProto, bytes | None]:
                 "--weights, --shape, --example, --image-size, --int8: a Hugging Face model brings its own"
             )
         found = export_hugging_face(source.removeprefix(_HUB), arguments.task)
+        for note in found.notes:
+            print(f"note        {note}")
         return found.model, found.tokenizer
     if source.endswith(".onnx"):
         if arguments.weights:

@@ -16,6 +16,7 @@ from edgecascade.export.recalibrate import cascade_scores, move_threshold, recal
 from edgecascade.runtime.commands.remote_arguments import add_remote_arguments
 from edgecascade.runtime.engine import open_session, read_document
 from edgecascade.types.errors import ExportError
+from edgecascade.types.estimate import chance_in_words
 
 __all__ = ["configure", "execute"]
 
@@ -63,7 +64,7 @@ def execute(arguments: Namespace) -> int:
         )
         chance = read_document(open_session(arguments.out), arguments.out).policy.chance
         if chance is not None:
-            print(f"            chance of meeting the aim: {chance:.0%}")
+            print(f"            chance of meeting the aim: {chance_in_words(chance)}")
         print(f"wrote       {arguments.out}")
         return 0
     names = read_document(open_session(arguments.file), arguments.file).labels

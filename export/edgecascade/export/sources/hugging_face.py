@@ -2,39 +2,38 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import onnx
 from onnx import ModelProto
 
+from edgecascade.export.graph import set_first_sides
 from edgecascade.export.sources.preprocess import prepend
+from edgecascade.export.sources.tokenizer import add_tokenizer, load_tokenizer, pad_token
 from edgecascade.export.sources.torch_module import quiet
 from edgecascade.types.class_names import numbers_in
 from edgecascade.types.document import (
     LABELS_KEY,
     PREPROCESSING_KEY,
     ImagePreprocessing,
-    TextPreprocessing,
     preprocessing_dict,
 )
 from edgecascade.types.errors import ExportError, first_line
 from edgecascade.types.extras import naming_extras
 
-__all__ = ["TASKS", "TOKENIZER", "HuggingFaceBody", "export_hugging_face"]
+__all__ = ["TASKS", "HuggingFaceBody", "export_hugging_face"]
 
-TOKENIZER = "tokenizer.json"
 TASKS = {
     "ForSequenceClassification": "text-classification",
     "ForMultipleChoice": "multiple-choice",
     "ForImageClassification": "image-classification",
 }
 _OPSET = 18
+_NO_PAD = -1  # an id that no token has
 _LOGGERS = ("transformers", "optimum", "torch")
 _INTERPOLATIONS = {2: "linear", 3: "cubic"}  # Pillow's numbers, which the processors use
 
@@ -46,10 +45,12 @@ class HuggingFaceBody:
     Attributes:
         model: the body, with class names and preprocessing in its metadata.
         tokenizer: the content of `tokenizer.json`, which must lie beside the file, or None if the model takes no text.
+        notes: sentences about the tokenizer that the user should read.
     """
 
     model: ModelProto
     tokenizer: bytes | None
+    notes: tuple[str, ...] = ()
 
 
 def export_hugging_face(source: str, task: str | None = None) -> HuggingFaceBody:
@@ -60,13 +61,14 @@ def export_hugging_face(source: str, task: str | None = None) -> HuggingFaceBody
         task: `text-classification`, `multiple-choice` or `image-classification`, if the model's class does not tell.
 
     Raises:
-        ExportError: there is no such model, it is not a classifier, or its preprocessing cannot be put in the graph.
+        ExportError: there is no such model, it is not a classifier, its preprocessing cannot be put in the graph, or it
+            gives other scores than in transformers.
         ModuleNotFoundError: the `hf` extra is not installed.
     """
     with quiet(*_LOGGERS), naming_extras():
         from huggingface_hub.constants import HF_HUB_CACHE
         from optimum.exporters.onnx import main_export
-        from transformers import AutoConfig
+        from transformers import AutoConfig, AutoModelForSequenceClassification
 
     with quiet(*_LOGGERS), tempfile.TemporaryDirectory() as folder:
         offline = Path(source).is_dir()
@@ -78,6 +80,7 @@ def export_hugging_face(source: str, task: str | None = None) -> HuggingFaceBody
                     f"source: {source!r} is a model of independent labels (multi_label_classification), of which "
                     "several may be right; expected a classifier whose classes exclude each other"
                 )
+            text = load_tokenizer(source, offline) if task == "text-classification" else None
             main_export(
                 source,
                 output=folder,
@@ -85,31 +88,31 @@ def export_hugging_face(source: str, task: str | None = None) -> HuggingFaceBody
                 opset=_OPSET,
                 do_validation=False,
                 no_post_process=True,
+                pad_token_id=_NO_PAD if text is not None and pad_token(config, text) is None else None,
                 cache_dir=HF_HUB_CACHE,  # optimum itself knows only the variable's older name
                 local_files_only=offline,
                 trust_remote_code=False,
             )
+            model, proved = onnx.load(str(Path(folder, "model.onnx"))), None
+            if text is not None:
+                network = AutoModelForSequenceClassification.from_pretrained(
+                    source, local_files_only=offline, trust_remote_code=False
+                )
+                proved = add_tokenizer(model, source, network.float().eval(), text, Path(folder))
         except ExportError:
             raise
         except Exception as error:  # optimum and transformers raise whatever their parts raise
             raise ExportError(f"source: cannot export {source!r}: {first_line(error)[:200]}") from error
-        model = onnx.load(str(Path(folder, "model.onnx")))
         if task == "image-classification":
             model = prepend(_image_preprocessing(Path(folder), source), model)
-        tokenizer = Path(folder, TOKENIZER).read_bytes() if task == "text-classification" else None
-        if tokenizer is not None:
-            text = TextPreprocessing(
-                tokenizer=TOKENIZER,
-                sha256=hashlib.sha256(tokenizer).hexdigest(),
-                max_length=_max_length(config, Path(folder)),
-                inputs=tuple(one.name for one in model.graph.input),
-            )
-            model.metadata_props.add(key=PREPROCESSING_KEY, value=json.dumps(preprocessing_dict(text)))
+    if proved is not None:
+        model = set_first_sides(proved.model, dict.fromkeys(proved.text.inputs, 1)) if proved.singly else proved.model
+        model.metadata_props.add(key=PREPROCESSING_KEY, value=json.dumps(preprocessing_dict(proved.text)))
     if task != "multiple-choice":
         names = [str(config.id2label[label]) for label in range(len(config.id2label))]
         if numbers_in(names, len(names)) is None:  # LABEL_0, LABEL_1, ... are no names
             model.metadata_props.add(key=LABELS_KEY, value=json.dumps(names))
-    return HuggingFaceBody(model, tokenizer)
+    return HuggingFaceBody(model, None if proved is None else proved.content, () if proved is None else proved.notes)
 
 
 def _task_of(architectures: list[str] | None, source: str) -> str:
@@ -156,10 +159,3 @@ def _image_preprocessing(folder: Path, source: str) -> ImagePreprocessing:
 def _channels(values: Sequence[float], scale: float) -> tuple[float, float, float]:
     red, green, blue = (scale * float(value) for value in values)
     return red, green, blue
-
-
-def _max_length(config: Any, folder: Path) -> int:
-    """Return the number of tokens that the model's positions and its tokenizer both allow."""
-    said = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8")).get("model_max_length")
-    limits = [getattr(config, "max_position_embeddings", None), said]
-    return int(min(limit for limit in (*limits, 512) if isinstance(limit, (int, float)) and limit > 0))

@@ -1,4 +1,4 @@
-"""Measure the age of a record, even if the wall clock jumps."""
+"""Measure the age of a record, even if the wall clock is wrong or jumps."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 __all__ = ["Ages", "Clock", "Moment"]
-
-_SETTLED = 600.0  # seconds after a start in which a clock without a battery is set right
 
 
 def _since_boot() -> float:
@@ -62,10 +60,9 @@ class Moment(NamedTuple):
 class Ages:
     """A time that advances by a second each second, across processes, and never jumps.
 
-    Between two processes under one boot, the monotonic clock gives the elapsed time. Across a restart of the machine
-    only the wall clock does, and it may be wrong before or after. So this time leaves out the time for which the
-    machine was off; `absence` returns that separately, ten minutes later, when a wrong clock has had time to be set
-    right. If the clock has jumped meanwhile, the shorter of both readings counts, since nothing may be dropped early.
+    The monotonic clock measures it, also between two processes under one boot. The time for which the machine was off
+    is left out: only the wall clock could measure it, and a device without a battery may have a wrong one, by any
+    amount, for as long as it is offline. So nothing is ever dropped early.
 
     Args:
         clock: the source of time.
@@ -74,14 +71,12 @@ class Ages:
 
     def __init__(self, clock: Clock, last: Moment | None) -> None:
         self._clock = clock
-        self._wall, self._monotonic, self._boot = clock.wall(), clock.monotonic(), clock.boot()
-        self._base, self._absence = 0.0, 0.0
+        self._monotonic, self._boot = clock.monotonic(), clock.boot()
+        self._base = 0.0
         if last is not None:
             passed = self._monotonic - last.monotonic
             same = bool(self._boot) and self._boot == last.boot and passed >= 0
             self._base = last.age + (passed if same else 0.0)
-            self._absence = 0.0 if same else max(0.0, self._wall - last.wall)
-        self._least = self._absence
 
     def now(self) -> float:
         """Return this time, in seconds."""
@@ -91,13 +86,3 @@ class Ages:
         """Return now, by all clocks."""
         monotonic = self._clock.monotonic()
         return Moment(self._base + monotonic - self._monotonic, self._clock.wall(), monotonic, self._boot)
-
-    def absence(self) -> float:
-        """Return once for how many seconds the machine was off before this process; 0 at other times."""
-        up = self._clock.monotonic() - self._monotonic
-        jumped = self._clock.wall() - self._wall - up
-        self._least = min(self._least, max(0.0, self._absence + jumped))
-        if up < _SETTLED:
-            return 0.0
-        absence, self._least = self._least, 0.0
-        return absence

@@ -1,4 +1,4 @@
-"""Open the outbox's file: lock it, check it, and move a damaged one aside."""
+"""Open the outbox's file: lock it, check it, hold disk space for it, and move a damaged one aside."""
 
 from __future__ import annotations
 
@@ -6,17 +6,33 @@ import contextlib
 import os
 import re
 import sqlite3
+import zlib
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
 from edgecascade.types.errors import ArgumentError
 
-__all__ = ["PAGE", "Cause", "Ending", "OlderVersion", "cause_of", "connect", "create", "hold", "set_aside"]
+__all__ = [
+    "PAGE",
+    "Cause",
+    "Ending",
+    "OlderVersion",
+    "Space",
+    "cause_of",
+    "checksum",
+    "connect",
+    "create",
+    "hold",
+    "roots",
+    "set_aside",
+]
 
 _APPLICATION, _VERSION = 0x65634F42, 2
 PAGE = 8192  # bytes: larger pages are faster for images, and wear flash more with small inputs
 _MOST_ASIDE = 3  # files that were set aside
-_BUSY = 1.0  # seconds that a program which reads the file may delay a write
+_BUSY = 1.0  # seconds to wait for another program that has the file open
+_SPARE, _LOG = 1 << 20, 4 << 20  # bytes of disk space held beyond the pages in use, and for the write-ahead log
 
 
 def _counted(table: str, name: str | None) -> list[str]:
@@ -51,6 +67,12 @@ _SCHEMA = (
     "CREATE TABLE moment(age REAL NOT NULL, wall REAL NOT NULL, monotonic REAL NOT NULL, boot TEXT NOT NULL)",
     f"PRAGMA application_id={_APPLICATION}",
     f"PRAGMA user_version={_VERSION}",
+)
+_INDEXES = (  # added later, so that the work for one answer does not depend on the number of inputs that wait
+    "CREATE INDEX IF NOT EXISTS sending ON question(pause, id, ready)",
+    "CREATE INDEX IF NOT EXISTS alike ON question(pause, kind, id, ready)",
+    "CREATE INDEX IF NOT EXISTS due ON question(ready)",
+    "CREATE INDEX IF NOT EXISTS delivering ON answer(ready)",
 )
 
 
@@ -116,6 +138,9 @@ def connect(path: str) -> sqlite3.Connection:
             raise sqlite3.DatabaseError("the file is not a database of a known format")
     db = sqlite3.connect(path, timeout=_BUSY, isolation_level=None, check_same_thread=False)
     db.execute("PRAGMA trusted_schema=OFF")
+    db.execute(
+        "PRAGMA locking_mode=EXCLUSIVE"
+    )  # before all else: the index of the log is then in memory, not in a file
     return db
 
 
@@ -145,6 +170,8 @@ def create(db: sqlite3.Connection, path: str, *, power_safe: bool) -> None:
         raise OlderVersion(f"expected version {_VERSION}, got version {version}")
     if empty:
         db.execute(f"PRAGMA page_size={PAGE}")
+        db.execute("PRAGMA auto_vacuum=NONE")
+    db.execute("PRAGMA secure_delete=FAST")  # removing an input writes only the pages that change
     mode = db.execute("PRAGMA journal_mode=WAL").fetchone()[0]
     if mode != ("memory" if path == ":memory:" else "wal"):
         raise sqlite3.OperationalError(f"expected a write-ahead log, got journal mode {mode}")
@@ -159,6 +186,85 @@ def create(db: sqlite3.Connection, path: str, *, power_safe: bool) -> None:
         db.execute("COMMIT")
     else:
         _check(db)
+    with contextlib.suppress(sqlite3.OperationalError):  # no space: all works without them, if more slowly
+        for statement in _INDEXES:
+            db.execute(statement)
+
+
+def roots() -> dict[str, int]:
+    """Return the root page of each table, which is the same in every file."""
+    with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
+        for statement in _SCHEMA:
+            db.execute(statement)
+        return dict(db.execute("SELECT name, rootpage FROM sqlite_master WHERE type='table'").fetchall())
+
+
+class Space:
+    """Disk space for a file, so that it can be drained when the disk is full.
+
+    A change goes to the write-ahead log first, and from there into the file. A full disk stops neither if the log has
+    space for some changes, and the file for all pages that are in the log: then the log can be emptied and used again.
+    Where the system cannot allocate space (macOS, Windows), or a file system writes changes to new places (btrfs), a
+    full disk may delay the draining until it has room again.
+
+    Args:
+        path: the file, which exists.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path, self._held = path, 0
+        self._file = os.open(path, os.O_RDWR)  # open as long as the connection: closing it would free SQLite's locks
+
+    def hold(self, pages: int) -> None:
+        """Allocate space for this many pages of the file, and some more if there is room.
+
+        Raises:
+            sqlite3.OperationalError: the disk is full.
+        """
+        need = pages * PAGE
+        if need <= self._held:
+            return
+        for size in (need + _SPARE, need):
+            try:
+                _allocate(self._file, size)
+                self._held = size
+                return
+            except OSError:
+                pass
+        raise sqlite3.OperationalError("database or disk is full")
+
+    def released(self) -> None:
+        """Record that a checkpoint has cut the file behind its last page."""
+        self._held = 0
+
+    def hold_log(self) -> None:
+        """Allocate space for the log, if there is room; SQLite takes zeros for an empty log."""
+        with contextlib.suppress(OSError):
+            log = os.open(f"{self._path}-wal", os.O_CREAT | os.O_RDWR, 0o600)
+            try:
+                _allocate(log, _LOG)
+            finally:
+                os.close(log)
+
+    def close(self) -> None:
+        """Close the file, after its connection; a log stays, for the next start on a full disk."""
+        os.close(self._file)
+        self.hold_log()
+
+
+def _allocate(file: int, size: int) -> None:
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file, 0, size)
+
+
+def checksum(*parts: Any) -> int:
+    """Return the CRC-32 of parts with their lengths; a number that never matches if a part is not bytes."""
+    total = 0
+    for part in parts:
+        if not isinstance(part, (bytes, bytearray)):
+            return -2
+        total = zlib.crc32(part, zlib.crc32(len(part).to_bytes(8, "little"), total))
+    return total
 
 
 def _check(db: sqlite3.Connection) -> None:
@@ -197,6 +303,7 @@ def hold(path: str) -> sqlite3.Connection:
         _make_private(lock)
         connection = sqlite3.connect(lock, timeout=0.0, isolation_level=None, check_same_thread=False)
         try:
+            connection.execute("PRAGMA journal_mode=MEMORY")  # so that it needs no disk space
             connection.execute("BEGIN EXCLUSIVE")
             break
         except sqlite3.Error as error:
@@ -222,8 +329,11 @@ def set_aside(path: str, word: str) -> str:
     numbers = sorted(int(match[1]) for match in map(numbered.fullmatch, os.listdir(place)) if match)
     aside = f"{path}.{word}-{numbers[-1] + 1 if numbers else 1}"
     os.replace(path, aside)
+    log = Path(f"{path}-wal")
     with contextlib.suppress(FileNotFoundError):
-        os.replace(f"{path}-wal", f"{aside}-wal")
+        with log.open("rb") as file:
+            empty = not any(file.read(32))
+        log.unlink() if empty else log.replace(f"{aside}-wal")
     outdated = [f"{path}.{word}-{n}{end}" for n in numbers[: -(_MOST_ASIDE - 1)] for end in ("", "-wal")]
     for old in (f"{path}-shm", f"{path}-journal", *outdated):
         with contextlib.suppress(OSError):

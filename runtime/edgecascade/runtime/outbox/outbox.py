@@ -29,7 +29,8 @@ __all__ = ["Late", "LateAnswers", "OnLate", "Outbox", "OutboxCounts"]
 _LOG = logging.getLogger("edgecascade.outbox")
 _MOST_PENDING = 64 << 20  # bytes that are accepted and not written yet
 _RETRY_SHORTEST, _RETRY_LONGEST = 0.05, 60.0  # seconds until a write that failed is tried again
-_CLOSING = 5.0  # seconds
+_DISK_PATIENCE = 5.0  # seconds that closing waits for a write that hangs, or fails
+_CLOSING = 1.0  # seconds
 _CLOCK = Clock()
 
 
@@ -129,7 +130,7 @@ class Outbox:
         self._not_stored: Counter[Cause] = Counter()
         self._counting = threading.Lock()
         self._store = Store(os.path.realpath(path), power_safe=power_safe, clock=clock)
-        self._writer = Background("edgecascade-outbox-write")
+        self._writer = Background("edgecascade-outbox-write", patience=_DISK_PATIENCE, each=True)
         self._failing: Cause | None = None  # why the last write of the writer failed
         self._closing = threading.Event()
         self._give_up = math.inf  # when to stop trying to write to a disk that fails
@@ -179,7 +180,8 @@ class Outbox:
         """Start the thread that sends the waiting inputs, oldest first.
 
         Inputs of one kind leave together, at most 32. While the remote cannot be reached, the thread tries again after
-        1 s to 300 s. An input that the remote refuses three times while it answers others is dropped.
+        1 s to 300 s; so it does while the remote fails for a reason that any input would meet, such as HTTP 401 or 404.
+        An input that the remote refuses three times while it answers others is dropped.
 
         Args:
             ask: sends inputs [n, ...] and returns n predictions or failures.
@@ -227,21 +229,24 @@ class Outbox:
             **store.snapshot(), not_stored=not_stored, damaged_files=store.damaged_files, unusable=store.unusable
         )
 
-    def close(self) -> None:
+    def close(self, timeout: float = _CLOSING) -> None:
         """Store the offered inputs, stop the threads, and close the file. Inputs of a request under way stay stored.
 
-        It takes as long as the disk needs to store them; if the disk fails, it gives up after 5 s. It also
-        waits up to 5 s for a running callback; if that takes longer, the file is closed when it returns.
+        It takes as long as the disk needs to store one input after another; if the disk fails or hangs, it gives up
+        after 5 s.
+
+        Args:
+            timeout: seconds to wait for a running callback; if that takes longer, the file is closed when it returns.
         """
         if os.getpid() != self._process:
             return
-        self._give_up = time.monotonic() + _CLOSING
+        self._give_up = time.monotonic() + _DISK_PATIENCE
         self._closing.set()
         self._writer.close()
+        until = time.monotonic() + timeout
         if self._sender is not None and self._thread is not None:
             self._sender.closed = True
             self._sender.wake.set()
-            until = time.monotonic() + _CLOSING
             while self._thread.is_alive() and not self._sender.asking and time.monotonic() < until:
                 if self._thread is threading.current_thread():
                     return  # called by `on_late`: the thread closes the file when that has returned

@@ -157,7 +157,7 @@ class Sender:
         for one, _ in refused:
             self._refuse(one, counts=works or self._works)
         self._works = works
-        return self._went(works, any(_is_late(outcome) for outcome in outcomes))
+        return self._went(works, any(map(_is_unclear, outcomes)))
 
     def _alone(
         self, refused: list[_Asked], outcomes: list[Prediction | Failure]
@@ -190,11 +190,13 @@ class Sender:
         return outcomes
 
     def _settle(self, asked: list[Question], outcomes: list[Prediction | Failure]) -> None:
+        """Store the answers, and postpone the inputs whose failure blames neither the link nor the input."""
         pairs = [*zip(asked, outcomes, strict=True)]
         self._store.answer([(one.digest, pack_prediction(got)) for one, got in pairs if isinstance(got, Prediction)])
         for one, got in pairs:
-            if _is_late(got):  # perhaps this input is what takes so long: let others pass
-                self._store.postpone(one, _longer(one.pause), one.tries)
+            if _is_unclear(got):  # perhaps this input is what takes so long, or breaks the reply: let others pass
+                soon = math.inf if self._works else _PAUSE_SHORTEST  # nothing was answered lately: hardly its fault
+                self._store.postpone(one, _longer(one.pause), one.tries, soon=soon)
 
     def _refuse(self, one: Question, *, counts: bool) -> None:
         """Record a refusal; it counts against the input only if the remote answers others."""
@@ -203,8 +205,8 @@ class Sender:
         else:
             self._store.postpone(one, _longer(one.pause), one.tries + counts)
 
-    def _went(self, works: bool, late: bool) -> bool:
-        if late:
+    def _went(self, works: bool, unclear: bool) -> bool:
+        if unclear:
             self._most = max(1, self._most // 2)  # a thin link may carry fewer in time
         elif works:
             self._most = min(_MOST, self._most + 1)
@@ -271,9 +273,12 @@ def _longer(pause: float) -> float:
     return min(_PAUSE_LONGEST, max(_PAUSE_SHORTEST, 2 * pause))
 
 
-def _is_late(outcome: Prediction | Failure) -> bool:
-    return isinstance(outcome, Failure) and outcome.reason is Reason.DEADLINE
+def _is_unclear(outcome: Prediction | Failure) -> bool:
+    """Return whether a reply was late, or no answer for a reason that other inputs may share."""
+    return isinstance(outcome, Failure) and (
+        outcome.reason is Reason.DEADLINE or (outcome.reason is Reason.REMOTE_ERROR and not outcome.about_input)
+    )
 
 
 def _is_refusal(outcome: Prediction | Failure) -> bool:
-    return isinstance(outcome, Failure) and outcome.reason not in _UNREACHABLE
+    return isinstance(outcome, Failure) and outcome.reason not in _UNREACHABLE and outcome.about_input

@@ -13,11 +13,11 @@ import logging
 import math
 import os
 import sqlite3
-import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import wraps
 from hashlib import blake2b
 from threading import Condition, Lock, RLock
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from edgecascade.runtime.outbox.clock import Ages, Clock, Moment
 from edgecascade.runtime.outbox.file import (
@@ -25,18 +25,23 @@ from edgecascade.runtime.outbox.file import (
     Cause,
     Ending,
     OlderVersion,
+    Space,
     cause_of,
+    checksum,
     connect,
     create,
     hold,
     set_aside,
 )
 from edgecascade.runtime.outbox.packed import Bytes, PackedError
+from edgecascade.runtime.outbox.salvage import restore
 from edgecascade.types.errors import ArgumentError
 
 __all__ = ["Answered", "Question", "Store"]
 
 _LOG = logging.getLogger("edgecascade.outbox")
+_FULL = (Cause.DISK_FULL, Cause.DISK_ERROR)
+_Change = TypeVar("_Change", bound=Callable[..., None])
 _QUESTION = "q.id, q.digest, q.kind, q.size, q.pause, q.tries FROM question q"  # the fields of `Question`
 
 
@@ -82,12 +87,28 @@ class Answered(NamedTuple):
     tries: int
 
 
+def _on_a_full_disk(change: _Change) -> _Change:
+    """Repeat a change that failed after moving the log into the file, which needs no space and gives the log's free."""
+
+    @wraps(change)
+    def repeated(store: Store, *given: Any, **options: Any) -> None:
+        try:
+            change(store, *given, **options)
+        except sqlite3.OperationalError as error:
+            if cause_of(error) not in _FULL:
+                raise
+            store.checkpoint()
+            change(store, *given, **options)
+
+    return repeated  # type: ignore[return-value]
+
+
 class Store:
     """The open file. Safe to share between threads; every change is one transaction.
 
     Methods raise `sqlite3.Error` if a change cannot be committed; nothing has changed then. A file that turns out to be
-    damaged is moved to `path.damaged-<n>`, and a new one is created. If no file can be used, `unusable` is the
-    cause, and an empty database in memory replaces it.
+    damaged is moved to `path.damaged-<n>`, and its undamaged rows are copied into a new one. If no file can be used,
+    `unusable` is the cause, and an empty database in memory replaces it.
 
     Args:
         path: path of the file; created if it does not exist.
@@ -118,9 +139,10 @@ class Store:
         self._said: set[Cause] = set()
         self._taken: set[int] = set()  # answers that are being delivered
         self._held: sqlite3.Connection | None = None
+        self._space: Space | None = None
         self._db, last = self._open()
         ids = "SELECT max(id) FROM (SELECT max(id) AS id FROM input UNION ALL SELECT max(id) FROM answer)"
-        self._next = self._own = int(self._db.execute(ids).fetchone()[0] or 0) + 1
+        self._next = int(self._db.execute(ids).fetchone()[0] or 0) + 1
         self._ages = Ages(clock, last)
         self.now, self.moment = self._ages.now, self._ages.moment
         with contextlib.suppress(sqlite3.Error):
@@ -159,6 +181,7 @@ class Store:
         with self._reading() as db:
             return db.execute(found, (_blob(key),)).fetchone() is not None
 
+    @_on_a_full_disk
     def add(
         self, key: str, kind: str, data: Bytes, local: Bytes, *, moment: Moment, grace: float, reserved: int
     ) -> None:
@@ -179,8 +202,8 @@ class Store:
             if not self.has(key):
                 if db.execute("INSERT OR IGNORE INTO question VALUES(NULL,?,?,?,?,0,0)", question).rowcount:
                     db.execute("INSERT INTO content VALUES(last_insert_rowid(),?)", (data,))
-                size, checksum = len(local) + len(blob), _checksum(blob, digest, local)
-                row = (self._next, blob, digest, moment.age, moment.wall, size, checksum, local)
+                size, total = len(local) + len(blob), checksum(blob, digest, local)
+                row = (self._next, blob, digest, moment.age, moment.wall, size, total, local)
                 db.execute("INSERT INTO input VALUES(?,?,?,?,?,?,?,?)", row)
                 self._next += 1
                 self.unsynced += len(data) + len(local)
@@ -196,11 +219,12 @@ class Store:
         """
         with self._reading() as db:
             now = self.now()
-            row = db.execute(f"SELECT {_QUESTION} WHERE ready<=? ORDER BY pause, id LIMIT 1", (now,)).fetchone()
+            oldest = f"SELECT {_QUESTION} WHERE +ready<=? ORDER BY pause, id LIMIT 1"  # +: by the index in this order
+            row = db.execute(oldest, (now,)).fetchone()
             if row is None:
                 return []
             first = Question._make(row)
-            alike = f"SELECT {_QUESTION} WHERE ready<=? AND kind=? AND pause=? ORDER BY id LIMIT ?"
+            alike = f"SELECT {_QUESTION} WHERE +ready<=? AND kind=? AND pause=? ORDER BY id LIMIT ?"
             rows = db.execute(alike, (now, first.kind, first.pause, most)).fetchall()
         group, size = list[Question](), 0
         for one in map(Question._make, rows):
@@ -226,27 +250,36 @@ class Store:
             raise PackedError("content: the bytes are damaged: their hash differs")
         return data
 
-    def postpone(self, one: Question | Answered, pause: float, tries: int) -> None:
-        """Postpone a question or an answer by some seconds, and store how often it was tried."""
+    @_on_a_full_disk
+    def postpone(self, one: Question | Answered, pause: float, tries: int, *, soon: float = math.inf) -> None:
+        """Postpone a question or an answer, and store how often it was tried.
+
+        Args:
+            one: a question or an answer.
+            pause: seconds; others with a shorter pause come first.
+            tries: how often it was tried.
+            soon: seconds after which it may be tried again, if that is less than the pause.
+        """
         table = "question" if isinstance(one, Question) else "answer"
         with self._writing() as db:
-            values = (self.now() + pause, pause, tries, one.id)
+            values = (self.now() + min(pause, soon), pause, tries, one.id)
             db.execute(f"UPDATE {table} SET ready=?, pause=?, tries=? WHERE id=?", values)
         if isinstance(one, Answered):
             self.give_back(one.id)
 
+    @_on_a_full_disk
     def answer(self, answers: Sequence[tuple[bytes, Bytes]]) -> None:
         """Replace all inputs with these digests by their answers."""
         now, rows = self.now(), []
         with self._writing() as db:
             for digest, remote in answers:
                 found = db.execute("SELECT id, key, since, size, local, checksum FROM input WHERE digest=?", (digest,))
-                for i, key, since, size, local, checksum in found.fetchall():
-                    good = _checksum(key, digest, local) == checksum  # else the answer's never matches, either
-                    sealed = _checksum(key, digest, local, remote) if good else -1
+                for i, key, since, size, local, total in found.fetchall():
+                    good = checksum(key, digest, local) == total  # else the answer's never matches, either
+                    sealed = checksum(key, digest, local, remote) if good else -1
                     rows.append((i, key, digest, since, now, now, size + len(remote), sealed, local, remote))
-            db.executemany("INSERT INTO answer VALUES(?,?,?,?,?,?,0,0,?,?,?,?)", rows)
             db.executemany("DELETE FROM input WHERE digest=?", [(digest,) for digest, _ in answers])
+            db.executemany("INSERT INTO answer VALUES(?,?,?,?,?,?,0,0,?,?,?,?)", rows)  # in pages that are free now
             self.arrived.notify_all()
 
     def answer_key(self, key: str, remote: Bytes) -> bool:
@@ -257,6 +290,7 @@ class Store:
                 self.answer([(row[0], remote)])
             return row is not None
 
+    @_on_a_full_disk
     def end(self, one: Question | Answered, ending: Ending) -> None:
         """Remove a question with its inputs, or an answer, and count how it ended."""
         with self._writing() as db:
@@ -270,14 +304,11 @@ class Store:
         if isinstance(one, Answered):
             self.give_back(one.id)
 
+    @_on_a_full_disk
     def expire(self, keep: float) -> None:
         """Remove inputs and answers that came more than `keep` seconds ago, except answers that are being taken."""
-        absence, before = self._ages.absence(), self.now() - keep
+        before = self.now() - keep
         with self._reading() as db:
-            if absence:
-                with self._writing():
-                    for table in ("input", "answer"):
-                        db.execute(f"UPDATE {table} SET since=since-? WHERE id<?", (absence, self._own))
             oldest = "SELECT min(t) FROM (SELECT min(since) AS t FROM input UNION ALL SELECT min(arrived) FROM answer)"
             (first,) = db.execute(oldest).fetchone()
             if first is None or first >= before:
@@ -300,8 +331,8 @@ class Store:
                 row = db.execute(f"SELECT {columns} FROM answer {which}", (self.now(),)).fetchone()
                 if row is None:
                     return None
-                i, key, since, local, remote, pause, tries, digest, checksum = row
-                if checksum == _checksum(key, digest, local, remote):
+                i, key, since, local, remote, pause, tries, digest, total = row
+                if total == checksum(key, digest, local, remote):
                     self._taken.add(i)
                     return Answered(i, key.decode("utf-8", "surrogatepass"), since, local, remote, pause, tries)
                 _LOG.warning("an answer in the outbox is damaged: its CRC-32 differs")
@@ -314,16 +345,24 @@ class Store:
     def due_at(self) -> tuple[float, float]:
         """Return when the next question may be sent, and the next answer delivered; infinity if there is none."""
         with self._reading() as db:
-            (send,) = db.execute("SELECT min(ready) FROM question").fetchone()
-            (deliver,) = db.execute(f"SELECT min(ready) FROM answer WHERE id NOT IN {self._not_free}").fetchone()
-        return (math.inf if send is None else send), (math.inf if deliver is None else deliver)
+            send = db.execute("SELECT min(ready) FROM question").fetchone()
+            first = f"SELECT ready FROM answer WHERE id NOT IN {self._not_free} ORDER BY ready LIMIT 1"
+            deliver = db.execute(first).fetchone() or (None,)
+        return math.inf if send[0] is None else send[0], math.inf if deliver[0] is None else deliver[0]
 
     def sync(self) -> None:
         """Write a checkpoint, wait for the disk, and store the time."""
-        with self._reading() as db:
-            db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        with self._reading():
+            self.checkpoint()
             self.save()  # the first write after a checkpoint waits for the disk
             self.unsynced = 0
+
+    def checkpoint(self) -> None:
+        """Move the write-ahead log into the file, so that the log's space is free again."""
+        with self._reading() as db:
+            db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            if self._space is not None:
+                self._space.released()
 
     def save(self) -> None:
         """Store the time."""
@@ -339,8 +378,7 @@ class Store:
                 with contextlib.suppress(sqlite3.Error):
                     self.save()
                 self.unusable = Cause.CLOSED
-                with contextlib.suppress(sqlite3.Error):
-                    self._db.close()
+                self._disconnect()
                 self._release()
                 self.arrived.notify_all()
 
@@ -366,6 +404,8 @@ class Store:
             db.execute("BEGIN IMMEDIATE")
             try:
                 yield db
+                if self._space is not None:
+                    self._space.hold(db.execute("PRAGMA page_count").fetchone()[0])
                 counts = dict(db.execute("SELECT name, n FROM count").fetchall())
                 db.execute("COMMIT")
             except BaseException:
@@ -382,13 +422,16 @@ class Store:
     def _failed(self, error: BaseException) -> None:
         """Log the cause of a failed access; if the file is damaged, create a new one. Call it with the lock held."""
         cause = cause_of(error)
-        if cause not in self._said:
+        if cause not in self._said and self.unusable is not Cause.CLOSED:
             self._said.add(cause)
             _LOG.warning("the outbox cannot be used: %s (%s); logged once", cause.value, error)
         if cause is Cause.DAMAGED and self.unusable is None:
             self._renew(error)
 
-    def _open(self) -> tuple[sqlite3.Connection, Moment | None]:
+    def _open(
+        self, damaged: str = "", counts: dict[str, int] | None = None
+    ) -> tuple[sqlite3.Connection, Moment | None]:
+        """Open the file, or a new one with the rows of a damaged one, whose counts may be known."""
         if not os.path.isdir(os.path.dirname(self._path)):
             raise ArgumentError(f"path: expected a file in an existing folder, got {self._path}")
         if os.path.exists(self._path) and not os.path.isfile(self._path):
@@ -396,28 +439,37 @@ class Store:
         try:
             self._held = self._held or hold(self._path)
             try:
-                return self._read(self._path)
+                return self._read(self._path, damaged, counts)
             except (sqlite3.Error, ValueError, TypeError) as error:
                 if isinstance(error, ArgumentError) or cause_of(error) not in (Cause.DAMAGED, Cause.OTHER):
                     raise  # the disk's error, and not the file's
-                self._set_aside(error)
-                return self._read(self._path)
+                return self._read(self._path, self._set_aside(error))
         except ArgumentError:
             self._release()
             raise
         except (sqlite3.Error, OSError, ValueError, TypeError) as error:
             return self._nowhere(error)
 
-    def _read(self, path: str) -> tuple[sqlite3.Connection, Moment | None]:
+    def _read(
+        self, path: str, damaged: str = "", known: dict[str, int] | None = None
+    ) -> tuple[sqlite3.Connection, Moment | None]:
         db = connect(path)
+        space = None if path == ":memory:" else Space(path)
         try:
             create(db, path, power_safe=self._power_safe)
+            if space is not None:
+                space.hold_log()
+            if damaged:
+                _restore(damaged, db, known)
             last, counts = _last_moment(db), dict(db.execute("SELECT name, n FROM count").fetchall())
             if not all(type(n) is int for n in counts.values()) or {one.value for one in Ending} - counts.keys():
                 raise sqlite3.DatabaseError("the table count has invalid values")
         except BaseException:
             db.close()
+            if space is not None:
+                space.close()
             raise
+        self._space = space
         with self._counting:
             self.counts = counts
         return db, last
@@ -428,33 +480,42 @@ class Store:
         _LOG.warning("the outbox cannot be used, and nothing is stored: %s (%s)", self.unusable.value, error)
         return self._read(":memory:")[0], None
 
-    def _set_aside(self, error: BaseException) -> None:
+    def _set_aside(self, error: BaseException) -> str:
+        """Move the file aside; return its new path if its rows can be read."""
         self.damaged_files += 1
-        aside = set_aside(self._path, "old" if isinstance(error, OlderVersion) else "damaged")
+        older = isinstance(error, OlderVersion)
+        aside = set_aside(self._path, "old" if older else "damaged")
         _LOG.warning("the outbox was moved to %s, and a new one was created: %s", aside, error)
+        return "" if older else aside
 
     def _renew(self, error: BaseException) -> None:
-        """Create a new file, with the totals of the old one."""
-        with contextlib.suppress(sqlite3.Error):
-            self._db.close()
-        before = self.counts
+        """Create a new file, with the undamaged rows and the totals of the old one."""
+        self._disconnect()
         try:
-            self._set_aside(error)
-            self._db, _ = self._open()
+            self._db, _ = self._open(self._set_aside(error), self.counts)
         except (OSError, ArgumentError) as reason:
             self._db, _ = self._nowhere(reason)
-        self._taken.clear()
-        totals = [(before[one.value], one.value) for one in Ending]
-        totals.append((before["waiting"] + before["answered"], Ending.DAMAGED.value))
         with contextlib.suppress(sqlite3.Error):
-            with self._writing() as db:
-                db.executemany("UPDATE count SET n=n+? WHERE name=?", totals)
             self.save()
+
+    def _disconnect(self) -> None:
+        with contextlib.suppress(sqlite3.Error):
+            self._db.close()
+        if self._space is not None:
+            self._space.close()
+            self._space = None
 
     def _release(self) -> None:
         if self._held is not None:
             self._held.close()
             self._held = None
+
+
+def _restore(damaged: str, db: sqlite3.Connection, counts: dict[str, int] | None) -> None:
+    try:
+        restore(damaged, db, counts)
+    except (OSError, sqlite3.OperationalError) as error:  # they stay in the file that was moved aside
+        _LOG.warning("the rows of the damaged outbox cannot be copied: %s", error)
 
 
 def _last_moment(db: sqlite3.Connection) -> Moment | None:
@@ -465,16 +526,6 @@ def _last_moment(db: sqlite3.Connection) -> Moment | None:
     last = Moment._make(saved)
     since, wall = db.execute("SELECT since, wall FROM input ORDER BY since DESC LIMIT 1").fetchone() or last[:2]
     return last if since <= last.age else Moment(since, wall, last.monotonic + since - last.age, last.boot)
-
-
-def _checksum(*parts: Any) -> int:
-    """Return the CRC-32 of parts with their lengths; a number that never matches if a part is not bytes."""
-    total = 0
-    for part in parts:
-        if not isinstance(part, (bytes, bytearray)):
-            return -2
-        total = zlib.crc32(part, zlib.crc32(len(part).to_bytes(8, "little"), total))
-    return total
 
 
 def _blob(key: str) -> bytes:

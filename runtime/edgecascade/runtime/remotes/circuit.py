@@ -34,9 +34,9 @@ class CircuitBreaker(Wrapped):
     next request is a probe, and until it ends the circuit is half-open: no other request passes. If the probe is
     answered, the circuit closes; if it fails or its deadline passes, the circuit opens again for twice as long.
 
-    An error about the request itself (a `RemoteError` whose `retry` is false) counts as an answer, since the remote
-    is there. Every other exception is a failure. The outcome of a request that began in an earlier
-    state is ignored.
+    An error about the inputs (a `RemoteError` whose `about_input` is true and whose `retry` is false) counts as an
+    answer, since the remote is there. Every other exception is a failure: also HTTP 401 or 404, a redirect, or a page
+    of a captive portal. The outcome of a request that began in an earlier state is ignored.
 
     Args:
         remote: the remote inside.
@@ -142,4 +142,4 @@ def _is_an_answer(error: BaseException) -> bool:
     """Return whether an error is about the request, which shows that the remote is there."""
     if isinstance(error, RemoteUnreachable):
         return False
-    return isinstance(error, InputError) or (isinstance(error, RemoteError) and not error.retry)
+    return isinstance(error, InputError) or (isinstance(error, RemoteError) and error.about_input and not error.retry)

@@ -18,7 +18,7 @@ from edgecascade.runtime.cascade import Cascade
 from edgecascade.runtime.commands.lines import probabilities_of
 from edgecascade.runtime.engine import Declared, numpy_dtype, open_session
 from edgecascade.runtime.metrics.prometheus import prometheus_text
-from edgecascade.runtime.model_inputs import check_input
+from edgecascade.runtime.model_inputs import as_declared
 from edgecascade.runtime.remotes.tensors import DATATYPES
 from edgecascade.types.answer import Answer
 from edgecascade.types.errors import InputError, ModelFileError, first_line
@@ -152,7 +152,7 @@ def _as_declared(array: NDArray[Any], declared: Declared) -> NDArray[Any]:
             f"{declared.name}: expected {len(declared.shape)} axes, the first of them for inputs, got {array.ndim}"
         )
     if array.ndim:
-        check_input(declared.name, array, declared)
+        array = as_declared(declared.name, array, declared)
         first = declared.shape[0]
         if isinstance(first, int) and len(array) != first:
             raise InputError(f"{declared.name}: expected {first} inputs, which the file is fixed to, got {len(array)}")
