@@ -622,7 +622,7 @@ def test_a_user_in_the_address_is_refused(scheme: str) -> None:
         ({"outputs": None}, "malformed: it has no list of `outputs`"),
         ({"outputs": [{"datatype": "FP32"}]}, "malformed: it has no `name`"),
         ({"outputs": [{"name": "logits", "datatype": "BYTES", "shape": [1, 1], "data": ["a"]}]}, "type 'BYTES'"),
-        ({"outputs": [{"name": "logits", "datatype": "FP32", "data": [0.0]}]}, "malformed: its shape is None"),
+        ({"outputs": [{"name": "logits", "datatype": "FP32", "data": [0.0]}]}, "malformed: it has no shape"),
         ({"outputs": [{"name": "logits", "datatype": "FP32", "shape": [2, 3]}]}, "its `data` is not a list"),
         ({"outputs": [{"name": "logits", "datatype": "FP32", "shape": [2, 3], "data": [1.0]}]}, "1 numbers.*2, 3"),
         ({"outputs": [{"name": "logits", "datatype": "FP32", "shape": [1, 2], "data": [[0.0], 1]}]}, "malformed"),
@@ -681,3 +681,22 @@ def test_an_error_page_is_cut_off(connect: Any, serve: Any, answering: Any, resp
         infer(connect(serve(answering(moved))))
     with pytest.raises(InvalidReply, match="expected JSON, got an HTML page, perhaps of a proxy or a login"):
         infer(connect(serve(answering(respond(b"<html>")))))
+
+
+def test_a_server_of_a_fixed_batch_is_asked_in_such_batches(connect: Any, serve: Any, respond: Any) -> None:
+    """A cascade sends several inputs together where a calibration sent one, or the other way round."""
+    metadata = respond({"inputs": [{"name": "z", "datatype": "FP32", "shape": [2, 3]}], "outputs": []})
+    seen = []
+
+    def behave(connection: Any) -> None:
+        while data := connection.recv(65536):
+            if data.startswith(b"GET"):
+                connection.sendall(metadata)
+                continue
+            x = np.frombuffer(data[-24:], np.float32).reshape(2, 3)
+            seen.append(x[:, 0].tolist())
+            connection.sendall(respond(x))
+
+    x = np.arange(15, dtype=np.float32).reshape(5, 3)
+    np.testing.assert_array_equal(infer(connect(serve(behave)), x), x)
+    assert seen == [[0, 3], [6, 9], [12, 12]]
