@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from onnx import ModelProto
 
-from edgecascade.calibration import MERGES, CascadePlan, Groups, Objective, plan_cascade
+from edgecascade.calibration import MERGES, CascadePlan, CertifiedLoss, Groups, Objective, plan_cascade
 from edgecascade.export.class_names import class_count, columns_by_name, labelled_as, model_names
 from edgecascade.export.data import Inputs, LabelledData, batches, first
 from edgecascade.export.fold import fold, unfold
@@ -253,6 +253,11 @@ def fold_plan(
     **options: Any,
 ) -> Folded:
     """Plan, and fold the plan into the body; arguments as in `write_cascade`."""
+    if data.estimated and isinstance(objective, CertifiedLoss):
+        raise ExportError(
+            "labels: expected true ones for a certificate, got those of recorded pairs, which are drawn from the "
+            "remote's probabilities; label the inputs, and save them as an npz file with `x`, `y` and `names` only"
+        )
     kind = kind_of(body.logits, local_scores)
     local = recognise_scores(local_scores, kind)
     logits = logits_of(local_scores, kind, local.floor)
