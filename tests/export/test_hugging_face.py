@@ -195,7 +195,7 @@ def test_token_types_that_the_graph_does_not_take_are_reported(tmp_path: Path) -
     """GPT-2 adds their embeddings if it gets them, but the graph takes none."""
     config = transformers.GPT2Config(vocab_size=65, pad_token_id=64, **GPT2)
     _, body = _exported(tmp_path, config, _tokenizer("PreTrainedTokenizerFast", "$A"))
-    assert [note[:40] for note in body.notes] == ["texts are run without token_type_ids, al"]
+    assert [note[:40] for note in body.notes] == ["texts have no token_type_ids here, altho"]
 
 
 @pytest.mark.parametrize(

@@ -95,6 +95,32 @@ def test_a_transient_error_leaves_binary_support_unknown(
     assert remote._binary is True
 
 
+@pytest.mark.parametrize(
+    ("said", "names"),
+    [
+        ({"properties": {"labels": '["a", "b", "c"]'}}, ("a", "b", "c")),
+        ({"parameters": {"class_names": ["a", "b", "c"]}}, ("a", "b", "c")),
+        ({"outputs": [{"name": "logits", "parameters": {"labels": {"0": "a", "1": "b", "2": "c"}}}]}, ("a", "b", "c")),
+        ({"properties": ["a"], "parameters": {"labels": 3}}, ()),
+        ({}, ()),
+    ],
+)
+def test_class_names_come_from_the_metadata(
+    connect: Any, serve: Any, respond: Any, said: dict[str, Any], names: tuple[str, ...]
+) -> None:
+    """They are known once the server has described the model; other metadata has none."""
+    metadata = respond({"inputs": [{"name": "z"}], **said})
+
+    def behave(connection: Any) -> None:
+        while data := connection.recv(65536):
+            connection.sendall(metadata if data.startswith(b"GET") else respond(LOGITS))
+
+    remote = connect(serve(behave))
+    assert remote.class_names == ()
+    np.testing.assert_array_equal(infer(remote), LOGITS)
+    assert remote.class_names == names
+
+
 @pytest.mark.parametrize("status", ["400 Bad Request", "415 Unsupported Media Type", "422 Unprocessable", "500 Oops"])
 def test_a_server_without_the_binary_extension_gets_json(
     connect: Any, serve: Any, recording: Any, respond: Any, status: str
@@ -596,7 +622,7 @@ def test_a_user_in_the_address_is_refused(scheme: str) -> None:
         ({"outputs": None}, "malformed: it has no list of `outputs`"),
         ({"outputs": [{"datatype": "FP32"}]}, "malformed: it has no `name`"),
         ({"outputs": [{"name": "logits", "datatype": "BYTES", "shape": [1, 1], "data": ["a"]}]}, "type 'BYTES'"),
-        ({"outputs": [{"name": "logits", "datatype": "FP32", "data": [0.0]}]}, "malformed: its shape is None"),
+        ({"outputs": [{"name": "logits", "datatype": "FP32", "data": [0.0]}]}, "malformed: it has no shape"),
         ({"outputs": [{"name": "logits", "datatype": "FP32", "shape": [2, 3]}]}, "its `data` is not a list"),
         ({"outputs": [{"name": "logits", "datatype": "FP32", "shape": [2, 3], "data": [1.0]}]}, "1 numbers.*2, 3"),
         ({"outputs": [{"name": "logits", "datatype": "FP32", "shape": [1, 2], "data": [[0.0], 1]}]}, "malformed"),
@@ -655,3 +681,22 @@ def test_an_error_page_is_cut_off(connect: Any, serve: Any, answering: Any, resp
         infer(connect(serve(answering(moved))))
     with pytest.raises(InvalidReply, match="expected JSON, got an HTML page, perhaps of a proxy or a login"):
         infer(connect(serve(answering(respond(b"<html>")))))
+
+
+def test_a_server_of_a_fixed_batch_is_asked_in_such_batches(connect: Any, serve: Any, respond: Any) -> None:
+    """A cascade sends several inputs together where a calibration sent one, or the other way round."""
+    metadata = respond({"inputs": [{"name": "z", "datatype": "FP32", "shape": [2, 3]}], "outputs": []})
+    seen = []
+
+    def behave(connection: Any) -> None:
+        while data := connection.recv(65536):
+            if data.startswith(b"GET"):
+                connection.sendall(metadata)
+                continue
+            x = np.frombuffer(data[-24:], np.float32).reshape(2, 3)
+            seen.append(x[:, 0].tolist())
+            connection.sendall(respond(x))
+
+    x = np.arange(15, dtype=np.float32).reshape(5, 3)
+    np.testing.assert_array_equal(infer(connect(serve(behave)), x), x)
+    assert seen == [[0, 3], [6, 9], [12, 12]]

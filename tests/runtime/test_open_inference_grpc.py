@@ -533,6 +533,7 @@ def test_messages_are_bounded_by_what_the_scores_can_need(start: Any, connect: A
         (raw(("logits", "FP32", np.zeros((2, 200_000), np.float32))), "larger than .* bytes, more than an answer"),
         (raw(("logits", "FP32", np.zeros((2, 3_000_000), np.float32))), "more than an answer can need"),
         (b"\x2a\x00" * 1000, "not a valid message"),
+        (raw(("logits", "FP32", np.zeros((1,) * 20, np.float32))), "too many sides"),
     ):
         remote = connect(start(reply))
         remote.expect(3)

@@ -20,6 +20,8 @@ _WINDOW = 4096  # bytes of numbers in one step
 _LONGEST = 1 << 16  # bytes of one string
 _DEEPEST = 64
 _RUN, _REST = 500e-6, 50e-6  # seconds
+_SHORT = 5e-3  # seconds of work, after which rests are long
+_NODE = 4  # values that a list, an object or a text counts as, since it costs as much as they do
 
 _SPACE = re.compile(rb"[ \t\r\n]{0,4096}")
 _MARK = re.compile(rb'[\[\]{}"]')
@@ -37,18 +39,20 @@ class Pace:
 
     def __init__(self, deadline: Deadline) -> None:
         self._deadline = deadline
-        self._since = time.perf_counter()
+        self._began = self._since = time.perf_counter()
 
     def step(self) -> None:
-        """Pause if the last pause is more than half a millisecond ago.
+        """Pause if the last pause is more than half a millisecond ago: shortly at first, and later for as long.
 
         Raises:
             TimeoutError: the deadline passed.
         """
-        if time.perf_counter() - self._since > _RUN:
+        now = time.perf_counter()
+        if now - self._since > _RUN:
             if self._deadline.remaining() <= 0:
                 raise TimeoutError("the deadline has passed")
-            time.sleep(_REST)  # a sleep of 0 would take the lock back before another thread wakes
+            # A sleep of 0 would take the lock back before another thread wakes.
+            time.sleep(_REST if now - self._began < _SHORT else _RUN)
             self._since = time.perf_counter()
 
 
@@ -57,7 +61,7 @@ def read_json(text: bytes, *, values: int, pace: Pace) -> Any:
 
     Args:
         text: the JSON text.
-        values: the most values in it, members of objects included.
+        values: the most values in it; a list, an object and a text count as four, the names of members included.
         pace: pauses in between.
 
     Raises:
@@ -96,7 +100,7 @@ class _Reader:
         found = pattern.match(self._text, self._at, self._at + _LONGEST)
         if found is None:
             raise self._unexpected()
-        self._count(1)
+        self._count(_NODE if pattern is _STRING else 1)
         self._at = found.end()
         return json.loads(found[0])
 
@@ -170,7 +174,7 @@ class _Reader:
     def _open(self, depth: int) -> None:
         if depth > _DEEPEST:
             raise ValueError(f"it is nested more than {_DEEPEST} deep")
-        self._count(1)
+        self._count(_NODE)
         self._at += 1
 
     def _count(self, values: int) -> None:

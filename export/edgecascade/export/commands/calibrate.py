@@ -134,7 +134,8 @@ def report(written: Calibrated, out: str, data: LabelledData, *, by_group: bool 
         by_group: whether to print the accuracies by group.
     """
     parity = written.parity
-    print("\n".join(_classes(written, data)))
+    for line in _classes(written, data):
+        print(line.replace("\n", "\\n"))  # of a name or a file: it must not look like another line
     for model, read in written.read.items():
         if read.kind == "probabilities":
             print(f"{model:<12}{read}")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import json
 import re
 import time
 from collections import Counter
@@ -99,7 +100,9 @@ class _Endpoints:
 
     async def metadata(self, request: Request) -> Response:
         self._check_name(request)
-        described = {"inputs": self._model.inputs, "outputs": self._model.outputs}
+        described: dict[str, Any] = {"inputs": self._model.inputs, "outputs": self._model.outputs}
+        if self._model.labels:  # properties are text in the protocol
+            described["properties"] = {"labels": json.dumps(self._model.labels)}
         return JSONResponse({"name": self._name, "versions": [], "platform": "edgecascade", **described})
 
     async def model_ready(self, request: Request) -> Response:
