@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgecascade.types.class_names import columns_for, names_in, numbers_in, positions
-from edgecascade.types.errors import RemoteError
+from edgecascade.types.errors import InvalidReply
 
 NAMES = ("ant", "bee", "zebra", "mole")
 
@@ -78,5 +78,5 @@ def test_a_remote_that_names_its_classes_is_matched_by_name() -> None:
     assert columns_for(NAMES, NAMES, recorded) is None
     assert columns_for(NAMES, ("0", "1", "2", "3"), recorded) == recorded
     assert columns_for(("0", "1", "2", "3"), NAMES, None) is None
-    with pytest.raises(RemoteError, match="expected the classes ant, bee, zebra, mole, got ant, bee, zebra, wolf"):
+    with pytest.raises(InvalidReply, match="expected the classes ant, bee, zebra, mole, got ant, bee, zebra, wolf"):
         columns_for(NAMES, ("ant", "bee", "zebra", "wolf"), None)

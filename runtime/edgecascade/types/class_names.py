@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any
 
 from edgecascade.types.document import KEY, LABELS_KEY
-from edgecascade.types.errors import RemoteError
+from edgecascade.types.errors import InvalidReply
 
 __all__ = ["columns_for", "names_in", "numbers_in", "positions", "read_names", "some_names"]
 
@@ -79,14 +79,14 @@ def columns_for(
         columns: those that were found when the cascade was calibrated, which hold if either has no names.
 
     Raises:
-        RemoteError: the remote has other classes; the message lists both.
+        InvalidReply: the remote has other classes; the message lists both.
     """
     unnamed = any(numbers_in(some, len(some)) == list(range(len(some))) for some in (labels, names))
     if unnamed or len(labels) != len(names):  # another number is refused by the shape of the scores
         return columns
     found = positions(labels, names)
     if found is None:
-        raise RemoteError(f"remote: expected the classes {some_names(labels)}, got {some_names(names)}")
+        raise InvalidReply(f"remote: expected the classes {some_names(labels)}, got {some_names(names)}")
     return None if found == list(range(len(found))) else tuple(found)
 
 
