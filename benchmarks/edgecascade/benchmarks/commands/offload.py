@@ -28,6 +28,7 @@ from edgecascade.benchmarks.stored import StoredRows
 from edgecascade.cli import rare
 from edgecascade.export.data import LabelledData, read_labelled
 from edgecascade.runtime.engine import open_session, read_document
+from edgecascade.runtime.remotes.remote import shown
 from edgecascade.types.errors import BenchmarkError
 
 __all__ = ["configure", "execute"]
@@ -128,15 +129,15 @@ def _answers(arguments: Namespace, data: LabelledData) -> StoredRows:
 def _report(result: Offload, arguments: Namespace) -> Report:
     name = Path(arguments.file).name
     method = (
-        f"{name} asks {arguments.remote}, on {result.n} labelled inputs from {arguments.data}. The figures hold only "
-        "if nothing was fitted on these inputs."
+        f"{name} asks {shown(arguments.remote)}, on {result.n} labelled inputs from {arguments.data}. The figures hold "
+        "only if nothing was fitted on these inputs."
     )
     return offload_report(result, title=f"Offloading with {name}", method=method, command=_command(arguments))
 
 
 def _command(arguments: Namespace) -> str:
-    words = ["edgecascade", "bench", "offload", arguments.file, "--remote", arguments.remote, "--data", arguments.data]
-    words += ["--deadline", f"{arguments.deadline:g}"]
+    words = ["edgecascade", "bench", "offload", arguments.file, "--remote", shown(arguments.remote)]
+    words += ["--data", arguments.data, "--deadline", f"{arguments.deadline:g}"]
     for flag, price in (("--cost", arguments.cost), ("--cost-per-gb", arguments.cost_per_gb)):
         words += [] if price is None else [flag, f"{price:g}"]
     return shlex.join(words)
