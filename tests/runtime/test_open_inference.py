@@ -95,6 +95,32 @@ def test_a_transient_error_leaves_binary_support_unknown(
     assert remote._binary is True
 
 
+@pytest.mark.parametrize(
+    ("said", "names"),
+    [
+        ({"properties": {"labels": '["a", "b", "c"]'}}, ("a", "b", "c")),
+        ({"parameters": {"class_names": ["a", "b", "c"]}}, ("a", "b", "c")),
+        ({"outputs": [{"name": "logits", "parameters": {"labels": {"0": "a", "1": "b", "2": "c"}}}]}, ("a", "b", "c")),
+        ({"properties": ["a"], "parameters": {"labels": 3}}, ()),
+        ({}, ()),
+    ],
+)
+def test_class_names_come_from_the_metadata(
+    connect: Any, serve: Any, respond: Any, said: dict[str, Any], names: tuple[str, ...]
+) -> None:
+    """They are known once the server has described the model; other metadata has none."""
+    metadata = respond({"inputs": [{"name": "z"}], **said})
+
+    def behave(connection: Any) -> None:
+        while data := connection.recv(65536):
+            connection.sendall(metadata if data.startswith(b"GET") else respond(LOGITS))
+
+    remote = connect(serve(behave))
+    assert remote.class_names == ()
+    np.testing.assert_array_equal(infer(remote), LOGITS)
+    assert remote.class_names == names
+
+
 @pytest.mark.parametrize("status", ["400 Bad Request", "415 Unsupported Media Type", "422 Unprocessable", "500 Oops"])
 def test_a_server_without_the_binary_extension_gets_json(
     connect: Any, serve: Any, recording: Any, respond: Any, status: str

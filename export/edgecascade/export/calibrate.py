@@ -261,13 +261,15 @@ def fold_plan(
     kind = kind_of(body.logits, local_scores)
     local = recognise_scores(local_scores, kind)
     logits = logits_of(local_scores, kind, local.floor)
-    if logits.shape != remote_scores.shape:
-        raise ExportError(
-            f"remote: expected scores {list(logits.shape)}, as of the local model, got {list(remote_scores.shape)}"
-        )
-    remote = _remote_kind(remote_scores, remote_kind)
     data = labelled_as(data, body.labels)
     labels = _labels(body, data, logits.shape[1])
+    if logits.shape != remote_scores.shape:
+        both = f": {some_names(labels)}; and {some_names(remote_names)}" if remote_names else ""
+        raise ExportError(
+            f"remote: expected scores {list(logits.shape)}, as of the local model, got "
+            f"{list(remote_scores.shape)}{both}"
+        )
+    remote = _remote_kind(remote_scores, remote_kind)
     columns = columns_by_name(labels, remote_names) if remote_names else body.remote_columns
     reading = RemoteCalibration(1.0, remote.kind == "probabilities", floor=remote.floor, columns=columns)
     remote_logits = reading.logits(remote_scores)
