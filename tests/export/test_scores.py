@@ -1,5 +1,6 @@
 """Scores of every input are computed by a local model or a remote, or read from a file."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,19 @@ from onnx import ModelProto, TensorProto, helper
 from sklearn.linear_model import LogisticRegression
 
 from edgecascade.cli import main
-from edgecascade.export import ExportError, ImagePreprocessing, local_scores, prepend, remote_scores, save_model
+from edgecascade.export import (
+    ExportError,
+    ImagePreprocessing,
+    load_model,
+    local_scores,
+    prepend,
+    remote_scores,
+    save_model,
+)
 from edgecascade.runtime import Cascade
 from edgecascade.runtime.engine import open_session
 from edgecascade.runtime.golden import read_golden
-from edgecascade.types.errors import EdgecascadeError, ModelFileError
+from edgecascade.types.errors import EdgecascadeError, InputError, ModelFileError
 
 skl2onnx = pytest.importorskip("skl2onnx")
 
@@ -226,3 +235,96 @@ def test_the_output_of_a_remote_can_be_named(build: Body, tmp_path: Path) -> Non
     np.testing.assert_array_equal(remote_scores(str(tmp_path / "m.onnx"), INPUTS, output="a"), -INPUTS)
     with pytest.raises(ModelFileError, match=r"name it with `output` \(--remote-output\)"):
         remote_scores(str(tmp_path / "m.onnx"), INPUTS)
+
+
+def _calibrated(folder: Path, body: ModelProto, x: NDArray[Any], scores: NDArray[Any]) -> Path:
+    """Return the cascade model that `calibrate` writes, for labels that follow from scores [n, 3]."""
+    rng = np.random.default_rng(0)
+    save_model(body, folder / "body.onnx")
+    y = (scores + rng.gumbel(size=scores.shape)).argmax(axis=1)
+    np.savez(folder / "data.npz", x=x, y=y)
+    np.save(folder / "remote.npy", np.eye(3)[y] * 3 + rng.gumbel(size=scores.shape))
+    arguments = ["--data", folder / "data.npz", "--remote", folder / "remote.npy", "--offload-rate", "0.3"]
+    assert main(["calibrate", *map(str, (folder / "body.onnx", *arguments, "-o", folder / "local.onnx"))]) == 0
+    return folder / "local.onnx"
+
+
+FEW_ROWS = np.random.default_rng(0).normal(0, 1.5, (300, 3)).astype(np.float32)
+WORDS = np.array(["red", "green", "blue"])[np.random.default_rng(0).integers(0, 3, 300)]
+
+
+def _one_row(build: Body) -> tuple[ModelProto, NDArray[Any], NDArray[Any]]:
+    """Return a body that declares any batch and runs a single input only, as careless exporters write them."""
+    nodes = [helper.make_node("Reshape", ["z", "row"], ["logits"])]
+    return build(nodes, [3], [3], {"row": np.array([1, 3])}), FEW_ROWS, FEW_ROWS
+
+
+def _fixed(build: Body) -> tuple[ModelProto, NDArray[Any], NDArray[Any]]:
+    """Return a body of a fixed batch."""
+    return build([helper.make_node("Identity", ["z"], ["logits"])], [3], [3], batch=16), FEW_ROWS, FEW_ROWS
+
+
+def _rankless(build: Body) -> tuple[ModelProto, NDArray[Any], NDArray[Any]]:
+    """Return a body whose output is declared without a shape."""
+    body = build([helper.make_node("Neg", ["z"], ["logits"])], [3], [3])
+    body.graph.output[0].type.tensor_type.ClearField("shape")
+    return body, FEW_ROWS, -FEW_ROWS
+
+
+def _numbers(build: Body) -> tuple[ModelProto, NDArray[Any], NDArray[Any]]:
+    """Return a body that takes one number per input, without further sides."""
+    body = build([helper.make_node("Gather", ["table", "z"], ["logits"])], [], [3], {"table": FEW_ROWS})
+    body.graph.input[0].CopyFrom(helper.make_tensor_value_info("z", TensorProto.INT64, ["batch"]))
+    return body, np.arange(300), FEW_ROWS
+
+
+def _words(build: Body) -> tuple[ModelProto, NDArray[Any], NDArray[Any]]:
+    """Return a body that takes strings."""
+    encoder = helper.make_node(
+        "LabelEncoder",
+        ["z"],
+        ["rows"],
+        domain="ai.onnx.ml",
+        keys_strings=["red", "green", "blue"],
+        values_int64s=[0, 1, 2],
+    )
+    table = np.array([[2, 0, 0], [0, 1, 0], [0, 0, 1]], np.float32)
+    body = build([encoder, helper.make_node("Gather", ["table", "rows"], ["logits"])], [], [3], {"table": table})
+    body.graph.input[0].CopyFrom(helper.make_tensor_value_info("z", TensorProto.STRING, ["batch"]))
+    body.opset_import.append(helper.make_opsetid("ai.onnx.ml", 3))
+    return body, WORDS, table[[["red", "green", "blue"].index(word) for word in WORDS]]
+
+
+@pytest.mark.parametrize("make", [_one_row, _fixed, _rankless, _numbers, _words])
+def test_what_calibrate_writes_runs_in_predict_run_and_stream(
+    build: Body, tmp_path: Path, capsys: pytest.CaptureFixture[str], make: Callable[[Body], Any]
+) -> None:
+    """Whatever the body's batch, rank and type are, the file answers one input, several, and its golden inputs."""
+    body, x, scores = make(build)
+    if make is _rankless:
+        (tmp_path / "body.onnx").write_bytes(body.SerializeToString())
+        body = load_model(tmp_path / "body.onnx")
+    local = _calibrated(tmp_path, body, x, scores)
+    wanted = scores.argmax(axis=1).tolist()
+    with Cascade.load(local) as cascade:
+        assert [cascade.predict(one).label for one in x] == wanted
+        assert [answer.label for answer in cascade.stream(x)] == wanted
+        assert [answer.label for answer in cascade.predict_batch(x[:7])] == wanted[:7]
+        if make is _numbers:
+            with pytest.raises(InputError, match=r"^x: the model fails for this input: .*out of (bounds|data bounds)"):
+                cascade.predict(np.int64(300))
+    assert main(["inspect", str(local), "--verify"]) == 0
+    np.save(tmp_path / "x.npy", x[:3])
+    capsys.readouterr()
+    assert main(["run", str(local), str(tmp_path / "x.npy")]) == 0
+    assert [json.loads(line)["label"] for line in capsys.readouterr().out.splitlines()] == wanted[:3]
+
+
+def test_a_body_that_runs_only_in_another_batch_than_it_declares_is_refused(build: Body, tmp_path: Path) -> None:
+    """Before anything is calibrated, and not by the device."""
+    body = build([helper.make_node("Reshape", ["z", "rows"], ["logits"])], [3], [3], {"rows": np.array([32, 3])})
+    save_model(body, tmp_path / "m.onnx")
+    with pytest.raises(
+        ExportError, match=r"m\.onnx: the model fails for 1 of the inputs: .*export it with one of any size"
+    ):
+        local_scores(tmp_path / "m.onnx", FEW_ROWS)

@@ -70,10 +70,20 @@ def load_model(path: str | os.PathLike[str]) -> ModelProto:
         raise ExportError(f"{path}: not a valid ONNX model: {first_line(error)}") from error
     model = with_versions(model, path)
     try:
+        _infer_output_shapes(model)
         onnx.checker.check_model(model)
     except Exception as error:  # the checker raises several kinds
         raise ExportError(f"{path}: not a valid ONNX model: {first_line(error)}") from error
     return model
+
+
+def _infer_output_shapes(model: ModelProto) -> None:
+    """Give the outputs that a model declares without a shape the one that follows from its operators."""
+    without = [one for one in model.graph.output if not one.type.tensor_type.HasField("shape")]
+    if any(one.type.HasField("tensor_type") for one in without):
+        inferred = {one.name: one.type for one in onnx.shape_inference.infer_shapes(model).graph.output}
+        for one in without:
+            one.type.CopyFrom(inferred[one.name])
 
 
 def _size(file: Path) -> int:

@@ -134,7 +134,10 @@ def choose_golden(inputs: Batch, body: ModelProto, logits: NDArray[np.floating],
     """
     declared = {one.name: one.type.tensor_type.elem_type for one in body.graph.input}
     by_name = inputs if isinstance(inputs, Mapping) else {own_inputs(body)[0]: inputs}
-    by_name = {name: array.astype(helper.tensor_dtype_to_np_dtype(declared[name])) for name, array in by_name.items()}
+    by_name = {
+        name: array.astype(np.str_ if array.dtype.kind in "UO" else helper.tensor_dtype_to_np_dtype(declared[name]))
+        for name, array in by_name.items()
+    }
     expected = expected_decisions(logits, rule)
     order = np.argsort(expected.confidence, kind="stable")
     for many in (_MOST_GOLDEN, 4, 2, 1):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
@@ -21,7 +21,7 @@ from edgecascade.runtime.deadline import Deadline
 from edgecascade.runtime.engine import Engine, open_session, run_in_batches
 from edgecascade.runtime.model_inputs import ModelInputs, model_inputs
 from edgecascade.runtime.remotes.remote import Remote, connect, shown
-from edgecascade.types.errors import ExportError, RemoteError
+from edgecascade.types.errors import ExportError, RemoteError, first_line
 
 __all__ = [
     "Progress",
@@ -108,17 +108,33 @@ def tensor_scores(
     session, declared, output = _opened(model, tensor, argument)
     parts = []
     for batch in batches(inputs, declared.batch or (1 if singly else 32)):
-        parts.append(run_in_batches(session, [output], declared.feeds(argument, batch))[0])
+        parts.append(_run(session, output, declared.feeds(argument, batch), argument))
         if progress:
             progress(size(batch))
     return np.concatenate(parts)
+
+
+def _run(session: Engine, output: str, feeds: Mapping[str, NDArray[Any]], argument: str) -> NDArray[Any]:
+    """Return an output for checked inputs.
+
+    Raises:
+        ExportError: the model fails for them.
+    """
+    try:
+        return run_in_batches(session, [output], feeds)[0]
+    except Exception as error:  # onnxruntime's exceptions have no common base but this one
+        raise ExportError(
+            f"{argument}: the model fails for {size(feeds)} of the inputs: {first_line(error)}; if the size of a "
+            "batch is fixed in it, export it with one of any size"
+        ) from error
 
 
 def mixes_inputs(model: ModelProto, tensor: str, inputs: Inputs, argument: str) -> bool:
     """Return whether an input's scores depend on the other inputs of its batch, so that it must be run alone.
 
     They do where activations are quantized as they come, by one scale for the whole batch, and where padding changes
-    the scores of a text. A model of a fixed batch runs in that batch and is left as it is.
+    the scores of a text. A model that declares a fixed batch runs in that batch and is left as it is; one that runs a
+    single input only, whatever it declares, must be run so.
 
     Args:
         model: the model.
@@ -130,9 +146,12 @@ def mixes_inputs(model: ModelProto, tensor: str, inputs: Inputs, argument: str) 
     if declared.batch is not None or has_batch_scale(model):
         return declared.batch is None
     few = next(batches(first(inputs, _FEW), _FEW))
-    together = run_in_batches(session, [output], declared.feeds(argument, few))[0]
     singles = (rows(few, [position]) for position in range(size(few)))
-    alone = np.concatenate([run_in_batches(session, [output], declared.feeds(argument, one))[0] for one in singles])
+    alone = np.concatenate([_run(session, output, declared.feeds(argument, one), argument) for one in singles])
+    try:
+        together = _run(session, output, declared.feeds(argument, few), argument)
+    except ExportError:
+        return True
     largest = max(1.0, float(np.abs(alone[np.isfinite(alone)]).max(initial=0)))
     return not np.allclose(together, alone, rtol=0, atol=_SAME * largest, equal_nan=True)
 

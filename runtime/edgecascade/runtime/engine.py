@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 _FLOATING = ("tensor(float)", "tensor(float16)", "tensor(double)")
-_ERRORS_ONLY = 3  # otherwise onnxruntime warns at every load that a threshold can be overridden
+_FATAL_ONLY = 4  # otherwise onnxruntime warns at every load, and prints each error that it raises too
 WITHOUT_ZIPMAP = (
     "a list of dictionaries is no output for a cascade: convert the model again with options={'zipmap': False} "
     "(skl2onnx) or zipmap=False (onnxmltools)"
@@ -124,7 +124,7 @@ def open_session(
     options.intra_op_num_threads = 1 if chosen[0] == PROVIDERS["xnnpack"] else threads  # XNNPACK has its own pool
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = _ERRORS_ONLY
+    options.log_severity_level = _FATAL_ONLY
     from edgecascade.runtime.saturation import saturates_here, unsafe_weights  # needed to load a file only
 
     if saturates_here() and unsafe_weights(source):

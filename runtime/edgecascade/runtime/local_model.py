@@ -18,7 +18,7 @@ from edgecascade.runtime.batch import Batch, filled, first_of, rows, size, stack
 from edgecascade.runtime.engine import Declared, Engine, numpy_dtype, open_session, read_document
 from edgecascade.runtime.model_inputs import as_declared, model_inputs
 from edgecascade.types.answer import Prediction
-from edgecascade.types.errors import ArgumentError, ForkedError, InputError, ModelFileError
+from edgecascade.types.errors import ArgumentError, ForkedError, InputError, ModelFileError, first_line
 from edgecascade.types.policy import Policy
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ class LocalModel:
         A file of a fixed batch runs on batches of that size, the last one filled up with its last input.
 
         Raises:
-            InputError: the inputs do not fit.
+            InputError: the inputs do not fit, or the model fails for them.
             ModelFileError: the number of class names differs from the number of classes.
             ForkedError: this is a fork of the process that loaded it.
         """
@@ -185,7 +185,10 @@ class LocalModel:
         decided: list[Decided] = []
         for start in range(0, n, step):
             part = filled(rows(feeds, slice(start, start + step)), step)
-            given = self._session.run(OUTPUTS, {**part, **live.overrides})
+            try:
+                given = self._session.run(OUTPUTS, {**part, **live.overrides})
+            except Exception as error:  # onnxruntime's exceptions have no common base but this one
+                raise InputError(f"x: the model fails for this input: {first_line(error)}") from error
             label, confidence, advantage, forward, probabilities = (column[: n - start] for column in given)
             if probabilities.shape[1] != self._classes:
                 raise ModelFileError(
