@@ -1,6 +1,7 @@
 """Mutants that atheris guides: it keeps those that reach new lines of a parser, and changes them further.
 
-It needs `atheris` (`pip install edgecascade[fuzz]`). A finding ends the run with a code other than 0, and is kept in the folder.
+It needs `atheris` (`pip install edgecascade[fuzz]`). A finding ends the run with another code than 0, and is kept in
+the folder.
 """
 
 from __future__ import annotations
