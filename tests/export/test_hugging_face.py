@@ -98,6 +98,11 @@ def test_a_sentence_gets_the_answer_of_transformers(text: tuple[Path, Any, Any])
         temperature = cascade.document.to_dict()["calibration"]["temperature"]
         together = cascade.predict_batch(sentences)
         alone = [cascade.predict(sentence) for sentence in sentences]
+        assert cascade.predict_batch([]) == []
+        with pytest.raises(
+            InputError, match=r"x: expected sentences \(str\), or one array for each of .* <U2 \[1, 2\]"
+        ):
+            cascade.predict(["w1", "w2"])
     assert cascade.document.labels == tuple(NAMES.values())
     for answers in (together, alone):
         probabilities = np.stack([answer.local.probabilities for answer in answers])
