@@ -14,6 +14,7 @@ from onnx import ModelProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from edgecascade.export.class_names import model_names
 from edgecascade.export.data import Inputs, batches, count, first
+from edgecascade.export.fold import check_foldable
 from edgecascade.export.graph import carried_states, has_batch_scale, load_model, own_inputs
 from edgecascade.export.logits import find_logits
 from edgecascade.runtime.batch import rows, size
@@ -64,6 +65,7 @@ def local_scores(
     """
     model = load_model(path)
     source = find_logits(model, output, kind)
+    check_foldable(model)
     states = carried_states(model, source.tensor)
     if states and not isinstance(inputs, Mapping):
         raise ExportError(
