@@ -98,6 +98,11 @@ def test_a_sentence_gets_the_answer_of_transformers(text: tuple[Path, Any, Any])
         temperature = cascade.document.to_dict()["calibration"]["temperature"]
         together = cascade.predict_batch(sentences)
         alone = [cascade.predict(sentence) for sentence in sentences]
+        assert cascade.predict_batch([]) == []
+        with pytest.raises(
+            InputError, match=r"x: expected sentences \(str\), or one array for each of .* <U2 \[1, 2\]"
+        ):
+            cascade.predict(["w1", "w2"])
     assert cascade.document.labels == tuple(NAMES.values())
     for answers in (together, alone):
         probabilities = np.stack([answer.local.probabilities for answer in answers])
@@ -359,6 +364,16 @@ def test_an_image_model_takes_pixels(tmp_path: Path, crop: bool) -> None:
     np.testing.assert_allclose(found, expected, rtol=0, atol=0.02 * np.abs(expected).max())
     properties = {entry.key: entry.value for entry in load_model(tmp_path / "body.onnx").metadata_props}
     assert json.loads(properties[LABELS_KEY]) == list(NAMES.values())
+
+
+def test_placeholders_are_not_written_as_class_names(tmp_path: Path) -> None:
+    """LABEL_0 names nothing, so that data with names is not refused for it."""
+    _text_model(tmp_path / "model", "BertForSequenceClassification")
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    config["id2label"] = {k: f"LABEL_{k}" for k in range(3)}
+    (tmp_path / "model" / "config.json").write_text(json.dumps(config))
+    exported = export_hugging_face(str(tmp_path / "model"))
+    assert LABELS_KEY not in {entry.key for entry in exported.model.metadata_props}
 
 
 @pytest.mark.parametrize(

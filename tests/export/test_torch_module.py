@@ -2,6 +2,8 @@
 
 import logging
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -64,6 +66,41 @@ def test_an_export_failure_names_the_reason(network: torch.nn.Module) -> None:
     with pytest.raises(ExportError, match="to have 3 channels, but got 4 channels") as refusal:
         export_torch(network, (4, 12, 12))
     assert "\x1b" not in str(refusal.value)
+
+
+def test_nothing_of_torch_is_shown(tmp_path: Path) -> None:
+    """An export, and one that torch refuses, show no log lines and no graphs of torch; the error is one line."""
+    (tmp_path / "nets.py").write_text(NETWORKS)
+    for name, code in (("Traced", 0), ("Branching", 2)):
+        command = [
+            sys.executable,
+            "-m",
+            "edgecascade.cli",
+            "export",
+            f"nets.py:{name}",
+            "--shape",
+            "5,8",
+            "-o",
+            "b.onnx",
+        ]
+        ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert ran.returncode == code, ran.stderr
+        said = [line for line in ran.stderr.splitlines() if not line.endswith(" ...")]
+        assert [line.startswith("edgecascade: module: torch cannot export it") for line in said] == [True] * (code // 2)
+
+
+NETWORKS = """
+import torch
+class Traced(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lstm, self.head = torch.nn.LSTM(8, 16, batch_first=True), torch.nn.Linear(16, 3)
+    def forward(self, x):
+        return self.head(self.lstm(x)[0][:, -1])
+class Branching(Traced):
+    def forward(self, x):
+        return super().forward(x * 2 if x.sum() > 1e9 else x)
+"""
 
 
 def test_the_logging_of_torch_is_restored() -> None:

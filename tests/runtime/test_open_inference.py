@@ -73,7 +73,7 @@ def test_tensors_are_sent_as_bytes(connect: Any, serve: Any, recording: Any, res
     assert headers["content-type"] == "application/octet-stream"
     assert body[length:] == X.tobytes()
     request = json.loads(body[:length])
-    assert re.fullmatch(r"[0-9a-f]{12}-0", request.pop("id"))
+    assert re.fullmatch(r"[0-9a-f]{12}-0{8}", request.pop("id"))
     assert request == {
         "inputs": [
             {"name": "z", "shape": [2, 3], "datatype": "FP32", "parameters": {"binary_data_size": X.nbytes}},
@@ -557,7 +557,7 @@ def test_a_reply_from_another_model_is_refused(
 def test_a_reply_to_another_request_is_refused(connect: Any, serve: Any, recording: Any, respond: Any) -> None:
     """Servers that make up ids of their own are understood, until they send one back."""
     record, requests = recording
-    ids = iter(["of its own", None, "-0", "same", "of its own"])
+    ids = iter(["of its own", None, "-00000000", "same", "of its own"])
     output = {"name": "logits", "datatype": "FP32", "shape": [2, 3], "data": LOGITS.ravel().tolist()}
 
     def behave(connection: Any) -> None:
@@ -571,7 +571,7 @@ def test_a_reply_to_another_request_is_refused(connect: Any, serve: Any, recordi
                     connection.sendall(data)
                     return
                 sent, id = json.loads(body[: int(headers["inference-header-content-length"])])["id"], next(ids)
-                id = sent if id == "same" else sent.partition("-")[0] + id if id == "-0" else id
+                id = sent if id == "same" else sent.partition("-")[0] + id if id == "-00000000" else id
                 connection.sendall(respond({"id": id, "outputs": [output]}))
 
         record(b"")(Answering())

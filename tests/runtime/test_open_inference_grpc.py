@@ -187,7 +187,8 @@ def test_tensors_are_sent_as_bytes(start: Any, connect: Any) -> None:
         np.testing.assert_array_equal(infer(remote), LOGITS)
     asked, first, second = server.requests
     assert (asked.name, asked.version) == ("m", "3")
-    assert (first.id, second.id) == (f"{first.id.partition('-')[0]}-0", f"{first.id.partition('-')[0]}-1")
+    prefix = first.id.partition("-")[0]
+    assert (first.id, second.id) == (f"{prefix}-00000000", f"{prefix}-00000001")
     second.id = first.id
     assert first == second
     assert (first.model_name, first.model_version) == ("m", "3")

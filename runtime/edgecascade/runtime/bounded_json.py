@@ -56,17 +56,17 @@ class Pace:
             self._since = time.perf_counter()
 
 
-def read_json(text: bytes, *, values: int, pace: Pace) -> Any:
+def read_json(text: bytes, *, values: int, pace: Pace, longest: int = _LONGEST) -> Any:
     """Return the value of a JSON text in UTF-8, as `json.loads` does.
 
     Args:
         text: the JSON text.
         values: the most values in it; a list, an object and a text count as four, the names of members included.
         pace: pauses in between.
+        longest: the most bytes of one string.
 
     Raises:
-        ValueError: it is not valid JSON, has more values, is nested more than 64 deep, or has a string of more than
-            64 KiB.
+        ValueError: it is not valid JSON, has more values, is nested more than 64 deep, or has a longer string.
         TimeoutError: the deadline passed.
     """
     if len(text) <= _AT_ONCE:
@@ -74,12 +74,12 @@ def read_json(text: bytes, *, values: int, pace: Pace) -> Any:
             return json.loads(text)
         except RecursionError as error:
             raise ValueError(f"it is nested more than {_DEEPEST} deep") from error
-    return _Reader(text, values, pace).document()
+    return _Reader(text, values, pace, longest).document()
 
 
 class _Reader:
-    def __init__(self, text: bytes, values: int, pace: Pace) -> None:
-        self._text, self._most, self._left, self._pace = text, values, values, pace
+    def __init__(self, text: bytes, values: int, pace: Pace, longest: int) -> None:
+        self._text, self._most, self._left, self._pace, self._longest = text, values, values, pace, longest
         self._at = len(_BYTE_ORDER_MARK) if text.startswith(_BYTE_ORDER_MARK) else 0
 
     def document(self) -> Any:
@@ -97,7 +97,7 @@ class _Reader:
         return self._scalar(_STRING if mark == b'"' else _SCALAR)
 
     def _scalar(self, pattern: re.Pattern[bytes]) -> Any:
-        found = pattern.match(self._text, self._at, self._at + _LONGEST)
+        found = pattern.match(self._text, self._at, self._at + self._longest)
         if found is None:
             raise self._unexpected()
         self._count(_NODE if pattern is _STRING else 1)

@@ -102,7 +102,9 @@ class ModelInputs(NamedTuple):
             batch = self.text.encode(cast("NDArray[Any]", batch).tolist())
         if not isinstance(batch, Mapping):
             if len(self.declared) != 1:
-                raise InputError(f"{argument}: expected one array for each of {self}, got a single array")
+                text = "" if self.text is None else "sentences (str), or "
+                got = f"{batch.dtype} {list(batch.shape)}"
+                raise InputError(f"{argument}: expected {text}one array for each of {self}, got one array, {got}")
             return {self.declared[0].name: as_declared(argument, batch, self.declared[0])}
         if batch.keys() != {one.name for one in self.declared}:
             raise InputError(f"{argument}: expected one array for each of {self}, got {', '.join(batch) or 'no array'}")
@@ -118,6 +120,8 @@ class ModelInputs(NamedTuple):
         Sentences that are encoded together are padded, which may change the answers of such a file. Arguments and
         errors are as in `feeds`.
         """
+        if self.text is not None and isinstance(batch, np.ndarray) and batch.shape == (0,):
+            return
         singly = self.text is not None and self.batch == 1 and are_sentences(batch)
         for part in (rows(batch, [i]) for i in range(size(batch))) if singly else (batch,):
             yield self.feeds(argument, part)

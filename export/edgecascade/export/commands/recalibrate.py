@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import ArgumentParser, Namespace
 
 from edgecascade.calibration import CertifiedLoss
@@ -13,6 +12,7 @@ from edgecascade.export.class_names import labelled_as
 from edgecascade.export.commands.calibrate import DATA, REMOTE, add_golden_argument, remote_outputs, report
 from edgecascade.export.data import read_labelled
 from edgecascade.export.recalibrate import cascade_scores, move_threshold, recalibrate
+from edgecascade.runtime.commands.console import counting
 from edgecascade.runtime.commands.remote_arguments import add_remote_arguments
 from edgecascade.runtime.engine import open_session, read_document
 from edgecascade.types.errors import ExportError
@@ -69,13 +69,14 @@ def execute(arguments: Namespace) -> int:
         return 0
     names = read_document(open_session(arguments.file), arguments.file).labels
     data = labelled_as(read_labelled(arguments.data, array_names(arguments)), names)
-    print(f"running both models on {len(data.labels)} inputs ...", file=sys.stderr)
+    with counting("running the body", len(data.labels)) as progress:
+        local = cascade_scores(arguments.file, data.inputs, progress=progress)
     remote, remote_names = remote_outputs(arguments, data.inputs)
     written = recalibrate(
         arguments.file,
         arguments.out,
         data,
-        cascade_scores(arguments.file, data.inputs),
+        local,
         remote,
         objective=objective,
         golden=arguments.golden,

@@ -201,8 +201,8 @@ class Origin:
         self._echoed = False  # whether the server sends a request's id back; some send one of their own
 
     def new_id(self) -> str:
-        """Return the id of a new request."""
-        return f"{self._prefix}-{next(self._numbers)}"
+        """Return the id of a new request; all have the same length."""
+        return f"{self._prefix}-{next(self._numbers) & 0xFFFFFFFF:08x}"
 
     def check(self, sent: str, *, model: Any, version: Any, id: Any) -> None:
         """Check what a reply says about itself; what it leaves out is not checked.
