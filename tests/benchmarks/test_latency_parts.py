@@ -113,6 +113,8 @@ def test_images_in_folders_stay_files(pair: Path, tmp_path: Path) -> None:
     for path, label in zip(found.given, found.labels, strict=True):
         assert isinstance(path, str)
         assert pixels[np.asarray(Image.open(path)).tobytes()] == label
+    by_name = read_inputs_as_given(tmp_path, classes=["r", "g", "b"])
+    assert [path.split("/")[-2] for path in by_name.given] == [["r", "g", "b"][k] for k in by_name.labels]
     (tmp_path / "r/0.png").unlink(missing_ok=True)
     (tmp_path / "r/new.png").write_bytes(next(tmp_path.glob("*/*.png")).read_bytes())
     assert read_inputs_as_given(tmp_path).digest != found.digest

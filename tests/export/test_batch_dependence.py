@@ -133,6 +133,7 @@ def test_sentences_are_encoded_alone(build: Callable[..., ModelProto], tmp_path:
     assert golden is not None
     assert golden.inputs["input_ids"].shape[1] in {len(one) for one in ids[:128]}
     with Cascade.load(out, remote=str(tmp_path / "body1.onnx"), threshold=2.0) as cascade:
+        assert cascade.predict_batch([]) == []
         expected = softmax(alone[:40], cascade.document.calibration.temperature)
         together = cascade.predict_batch(sentences[:40])
         np.testing.assert_allclose(_probabilities(together), expected, atol=1e-6)

@@ -12,6 +12,7 @@ import pytest
 from onnx import ModelProto, helper
 from PIL import Image
 
+from edgecascade.benchmarks.server import serving
 from edgecascade.cli import main
 from edgecascade.export import ExportError, LabelledData, read_labelled, save_model
 from edgecascade.export.class_names import columns_by_name, labelled_as, model_names, name_classes
@@ -228,6 +229,43 @@ def test_a_remote_in_another_order_is_read_in_that_of_the_cascade(
         answers = cascade.predict_batch(x)
     found = [answer.remote.label for answer in answers if answer.remote is not None]
     assert found == (x @ WEIGHT).argmax(axis=1).tolist()
+
+
+@pytest.mark.slow
+def test_a_served_remote_is_read_in_the_order_of_the_cascade(folder: Path, linear: Body) -> None:
+    """`serve` sends the class names of a file, which calibration and device read; another file needs no new plan."""
+    order, x = [2, 0, 3, 1], np.load(folder / "numbers.npz")["x"]
+    model = linear(WEIGHT[:, order], np.zeros(4))
+    name_classes(model, [NAMES[k] for k in order])
+    save_model(model, folder / "other.onnx")
+    model = linear(WEIGHT, np.zeros(4))
+    name_classes(model, NAMES)
+    save_model(model, folder / "same.onnx")
+    with serving(folder / "other.onnx", name="m", threads=1, log=folder / "log") as address:
+        arguments = ["--remote", address, "--data", str(folder / "words.npz"), "--offload-rate", "0.3"]
+        assert main(["calibrate", str(folder / "body.onnx"), *arguments, "-o", str(folder / "c.onnx")]) == 0
+    for name in ("other.onnx", "same.onnx"):
+        with (
+            serving(folder / name, name="m", threads=1, log=folder / "log") as address,
+            Cascade.load(folder / "c.onnx", remote=address, threshold=2.0, deadline=30.0) as cascade,
+        ):
+            assert cascade.document.remote_columns == (1, 3, 0, 2)
+            answers = cascade.predict_batch(x)
+        found = [answer.remote.label for answer in answers if answer.remote is not None]
+        assert found == (x @ WEIGHT).argmax(axis=1).tolist()
+
+
+def test_a_remote_of_more_classes_is_refused_with_both_lists(
+    folder: Path, linear: Body, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The error shows what each model has."""
+    model = linear(np.concatenate([WEIGHT, WEIGHT[:, :1]], axis=1), np.zeros(5))
+    name_classes(model, [*NAMES, "wolf"])
+    save_model(model, folder / "more.onnx")
+    arguments = ["--remote", str(folder / "more.onnx"), "--data", str(folder / "words.npz"), "--offload-rate", "0.3"]
+    assert main(["calibrate", str(folder / "body.onnx"), *arguments, "-o", str(folder / "c.onnx")]) == 2
+    said = capsys.readouterr().err
+    assert "got [800, 5]: ant, bee, zebra, mole; and ant, bee, zebra, mole, wolf" in said
 
 
 def test_a_remote_of_other_classes_gives_no_answer(folder: Path) -> None:

@@ -65,10 +65,19 @@ def test_from_a_torch_module_to_answers(folder: Path, capsys: pytest.CaptureFixt
     source = ["nets.py:small", "--shape", "3,8,8", "--weights", "small.pt"]
     image = ["--image-size", "8x8", "--mean", "127,127,127", "--std", "128,128,128", "--int8", "test.npz"]
     assert run("export", *source, *image, "-o", "body.onnx") == 0
-    assert re.search(r"wrote +body.onnx .*\nnext +edgecascade calibrate body.onnx ", capsys.readouterr().out)
+    shown = capsys.readouterr()
+    lines = shown.out.splitlines()
+    assert [line.split()[0] for line in lines[-4:]] == ["wrote", "inputs", "classes", "next"]
+    assert re.search(r"body.onnx \(\d+\.\d MB\)", lines[-4])
+    assert "image: uint8 [batch, height, width, 3]" in lines[-3]
+    assert lines[-2].split()[1].startswith("3")
+    assert "edgecascade calibrate body.onnx " in lines[-1]
+    assert ["export" in shown.err, "quantizing on 400 inputs" in shown.err] == [True, True]
     arguments = ["--remote", "remote.onnx", "--data", "calibration.npz", "--offload-rate", "0.5", "-o", "cascade.onnx"]
     assert run("calibrate", "body.onnx", *arguments) == 0
-    printed = capsys.readouterr().out
+    shown = capsys.readouterr()
+    assert ["running the body on 600" in shown.err, "running the remote on 600" in shown.err] == [True, True]
+    printed = shown.out
     for part in (
         "local       accuracy",
         "remote      accuracy",

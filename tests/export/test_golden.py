@@ -2,6 +2,8 @@
 
 import base64
 import io
+import json
+import struct
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import ModelProto, numpy_helper
+from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from edgecascade.calibration import DecisionRule, decide
 from edgecascade.cli import main
@@ -149,13 +151,64 @@ def test_unfolding_removes_golden_inputs(pair: Path) -> None:
 
 
 @pytest.mark.parametrize(("side", "many"), [(10, 8), (200, 4), (300, 2), (400, 1), (600, None)])
-def test_large_golden_inputs_are_fewer(rule: DecisionRule, side: int, many: int | None) -> None:
+def test_large_golden_inputs_are_fewer(
+    build: Callable[..., ModelProto], rule: DecisionRule, side: int, many: int | None
+) -> None:
     """Golden inputs add at most one megabyte to the file."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (8, side, side, 3), dtype=np.uint8)
     logits = rng.normal(0, 2, (8, 3)).astype(np.float32)
-    golden = choose_golden(images, "image", logits, rule)
+    node = helper.make_node("Identity", ["image"], ["logits"])
+    body = build([node], [side, side, 3], [side, side, 3], source="image", kind=TensorProto.UINT8)
+    golden = choose_golden(images, body, logits, rule)
     assert (None if golden is None else len(golden)) == many
     if isinstance(golden, Golden):
         assert len(golden.text()) <= 1 << 20
         assert set(golden.expected.confidence) <= set(decide(logits, rule).confidence)
+
+
+def _forwards(confidence: float | None, advantage: float, threshold: float) -> bool:
+    """Return the decision as docs/file-format.md tells other languages to take it, without numpy."""
+    limit: float = struct.unpack("<f", struct.pack("<f", threshold))[0]
+    number: float = struct.unpack("<f", struct.pack("<f", advantage))[0]
+    return confidence is None or number < limit
+
+
+def test_vectors_test_a_reader_that_cannot_feed_the_threshold(pair: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A reader by the documentation passes; one that compares float64 numbers fails; the graph itself agrees."""
+    assert main(["inspect", str(pair / "local.onnx"), "--vectors"]) == 0
+    vectors = json.loads(capsys.readouterr().out)
+    assert set(vectors) == {"inputs", "decisions", "comparisons"}
+    feeds = {
+        name: np.frombuffer(base64.b64decode(one["base64"]), one["dtype"]).reshape(one["shape"])
+        for name, one in vectors["inputs"].items()
+    }
+    session = open_session(pair / "local.onnx")
+    columns = ["label", "confidence", "advantage", "forward"]
+    got = dict(zip(columns, session.run(columns, feeds), strict=True))
+    assert len(vectors["decisions"]) == len(got["label"])
+    for i, wanted in enumerate(vectors["decisions"]):
+        assert (got["label"][i], got["forward"][i]) == (wanted["label"], wanted["forward"])
+        assert got["advantage"][i] == np.float32(wanted["advantage"])
+        assert got["confidence"][i] == pytest.approx(wanted["confidence"], abs=1e-5)
+    comparisons = vectors["comparisons"]
+    assert {one["forward"] for one in comparisons if one["confidence"] is not None} == {True, False}
+    wrong = [
+        one for one in comparisons if _forwards(one["confidence"], one["advantage"], one["threshold"]) != one["forward"]
+    ]
+    assert not wrong
+    assert any(float(np.float32(one["advantage"])) < one["threshold"] and not one["forward"] for one in comparisons)
+    for threshold in {one["threshold"] for one in comparisons}:
+        (forward,) = session.run(["forward"], {**feeds, "threshold": np.array(threshold, np.float32)})
+        reader = [_forwards(one["confidence"], one["advantage"], threshold) for one in vectors["decisions"]]
+        assert forward.tolist() == reader
+
+
+def test_vectors_need_golden_inputs(pair: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The error names the command that stores them."""
+    model = onnx.load(pair / "local.onnx")
+    (golden,) = (entry for entry in model.metadata_props if entry.key == GOLDEN_KEY)
+    model.metadata_props.remove(golden)
+    onnx.save(model, tmp_path / "bare.onnx")
+    assert main(["inspect", str(tmp_path / "bare.onnx"), "--vectors"]) == 2
+    assert "expected golden inputs to replay, got none; `edgecascade calibrate` stores them" in capsys.readouterr().err

@@ -98,6 +98,11 @@ def test_a_sentence_gets_the_answer_of_transformers(text: tuple[Path, Any, Any])
         temperature = cascade.document.to_dict()["calibration"]["temperature"]
         together = cascade.predict_batch(sentences)
         alone = [cascade.predict(sentence) for sentence in sentences]
+        assert cascade.predict_batch([]) == []
+        with pytest.raises(
+            InputError, match=r"x: expected sentences \(str\), or one array for each of .* <U2 \[1, 2\]"
+        ):
+            cascade.predict(["w1", "w2"])
     assert cascade.document.labels == tuple(NAMES.values())
     for answers in (together, alone):
         probabilities = np.stack([answer.local.probabilities for answer in answers])
@@ -195,7 +200,7 @@ def test_token_types_that_the_graph_does_not_take_are_reported(tmp_path: Path) -
     """GPT-2 adds their embeddings if it gets them, but the graph takes none."""
     config = transformers.GPT2Config(vocab_size=65, pad_token_id=64, **GPT2)
     _, body = _exported(tmp_path, config, _tokenizer("PreTrainedTokenizerFast", "$A"))
-    assert [note[:40] for note in body.notes] == ["texts are run without token_type_ids, al"]
+    assert [note[:40] for note in body.notes] == ["texts have no token_type_ids here, altho"]
 
 
 @pytest.mark.parametrize(

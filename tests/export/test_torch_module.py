@@ -2,6 +2,8 @@
 
 import logging
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from onnx import ModelProto
 from edgecascade.cli import main
 from edgecascade.export import ExportError, ParityError, export_torch
 from edgecascade.export.graph import opset
+from edgecascade.export.sources import load_torch_module
 from edgecascade.runtime.engine import open_session
 
 INPUTS = np.random.default_rng(0).normal(size=(7, 3, 12, 12)).astype(np.float32)
@@ -53,7 +56,7 @@ def test_an_object_that_is_not_a_module_is_refused() -> None:
 
 def test_an_export_failure_is_one_sentence(network: torch.nn.Module) -> None:
     """The error names the shape that was tried."""
-    with pytest.raises(ExportError, match=r"^module: torch cannot export it for inputs \[4, 12, 12\]: ") as refusal:
+    with pytest.raises(ExportError, match=r"^module: it fails for inputs \[4, 12, 12\]: ") as refusal:
         export_torch(network, (4, 12, 12))
     assert "\n" not in str(refusal.value)
 
@@ -63,6 +66,41 @@ def test_an_export_failure_names_the_reason(network: torch.nn.Module) -> None:
     with pytest.raises(ExportError, match="to have 3 channels, but got 4 channels") as refusal:
         export_torch(network, (4, 12, 12))
     assert "\x1b" not in str(refusal.value)
+
+
+def test_nothing_of_torch_is_shown(tmp_path: Path) -> None:
+    """An export, and one that torch refuses, show no log lines and no graphs of torch; the error is one line."""
+    (tmp_path / "nets.py").write_text(NETWORKS)
+    for name, code in (("Traced", 0), ("Branching", 2)):
+        command = [
+            sys.executable,
+            "-m",
+            "edgecascade.cli",
+            "export",
+            f"nets.py:{name}",
+            "--shape",
+            "5,8",
+            "-o",
+            "b.onnx",
+        ]
+        ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert ran.returncode == code, ran.stderr
+        said = [line for line in ran.stderr.splitlines() if not line.endswith(" ...")]
+        assert [line.startswith("edgecascade: module: torch cannot export it") for line in said] == [True] * (code // 2)
+
+
+NETWORKS = """
+import torch
+class Traced(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lstm, self.head = torch.nn.LSTM(8, 16, batch_first=True), torch.nn.Linear(16, 3)
+    def forward(self, x):
+        return self.head(self.lstm(x)[0][:, -1])
+class Branching(Traced):
+    def forward(self, x):
+        return super().forward(x * 2 if x.sum() > 1e9 else x)
+"""
 
 
 def test_the_logging_of_torch_is_restored() -> None:
@@ -150,3 +188,87 @@ def test_examples_are_read_from_a_file(tmp_path: Path) -> None:
     arguments = ["export", f"{tmp_path / 'models.py'}:two", "--example", str(tmp_path / "inputs.npz")]
     assert main([*arguments, "-o", str(tmp_path / "o.onnx")]) == 0
     assert main([*arguments, "--shape", "3", "-o", str(tmp_path / "p.onnx")]) == 2
+
+
+class Recurrent(torch.nn.Module):
+    """Gives its state beside the logits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.GRU(4, 3, batch_first=True)
+
+    def forward(self, x: torch.Tensor) -> Any:
+        """Return the outputs of every step, and the last state."""
+        return self.layer(x)
+
+
+class Counting(torch.nn.Module):
+    """Keeps a state between calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, x: torch.Tensor) -> Any:
+        """Return the inputs, changed by how often it was called."""
+        self.calls += 1
+        return x * self.calls
+
+
+class Named(torch.nn.Module):
+    """Gives a dictionary."""
+
+    def forward(self, x: torch.Tensor) -> Any:
+        """Return the inputs as logits, and as features."""
+        return {"logits": x, "features": x}
+
+
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [
+        (Recurrent(), r"expected one tensor of logits \[n, classes\] from it, got a tuple; wrap it"),
+        (Named(), r"expected one tensor .* got a dict of logits, features; wrap it"),
+        (Counting(), r"expected the same logits for the same inputs, got others in a second call: it carries a state"),
+        (torch.nn.Linear(9, 3), r"it fails for inputs \[5, 4\]: mat1 and mat2"),
+    ],
+)
+def test_a_module_that_gives_more_than_logits_or_others_each_time_is_refused(
+    module: torch.nn.Module, message: str
+) -> None:
+    """The error says what to do."""
+    with pytest.raises(ExportError, match=rf"^module: {message}"):
+        export_torch(module, (5, 4))
+
+
+SMALL = "import torch\ndef small():\n    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 3))\n"
+FITTING = {"1.weight": torch.zeros(3, 12), "1.bias": torch.ones(3)}
+
+
+@pytest.mark.parametrize(
+    ("saved", "message"),
+    [
+        pytest.param({"1.weight": torch.zeros(3, 12)}, r'Missing key\(s\) in state_dict: "1\.bias"', id="incomplete"),
+        pytest.param(
+            {**FITTING, "1.weight": torch.zeros(5, 12)}, r"size mismatch for 1\.weight: .*\[5, 12\]", id="size"
+        ),
+        pytest.param(
+            {"state_dict": FITTING, "epoch": 3}, "a checkpoint with state_dict, epoch; save its 'state", id="more"
+        ),
+        pytest.param(
+            {f"module.{name}": value for name, value in FITTING.items()},
+            "DataParallel adds: save model.module",
+            id="parallel",
+        ),
+        pytest.param(torch.nn.Linear(12, 3), r"Python objects.*save module\.state_dict\(\)", id="a module"),
+        pytest.param(torch.zeros(3), r"it holds a Tensor; save module\.state_dict\(\)", id="a tensor"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused_with_the_reason(tmp_path: Path, saved: Any, message: str) -> None:
+    """In one sentence that names the file and what differs."""
+    (tmp_path / "nets.py").write_text(SMALL)
+    torch.save(saved, tmp_path / "small.pt")
+    with pytest.raises(ExportError, match=rf"^--weights: .*small\.pt is not a state dict .*{message}") as refusal:
+        load_torch_module(f"{tmp_path / 'nets.py'}:small", tmp_path / "small.pt")
+    assert "\n" not in str(refusal.value)
+    torch.save(FITTING, tmp_path / "small.pt")
+    load_torch_module(f"{tmp_path / 'nets.py'}:small", tmp_path / "small.pt")

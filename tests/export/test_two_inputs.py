@@ -96,8 +96,8 @@ def test_a_function_is_called_with_named_arrays(folder: Path) -> None:
         (np.zeros(3, np.float32), r"^x: expected one array for each of values: float32 \[batch, 3\], kind: int64"),
         ({"values": np.zeros(3, np.float32)}, r"^x: expected one array for each of .*, got values$"),
         (
-            {"values": np.zeros(3), "kind": np.zeros(1, int)},
-            r"^x\['values'\]: expected float32 \[3\] per input, got fl",
+            {"values": np.zeros(3, int), "kind": np.zeros(1, int)},
+            r"^x\['values'\]: expected float32 \[3\] per input, got int64",
         ),
     ],
 )

@@ -199,13 +199,14 @@ def test_a_batch_is_answered_like_its_inputs(file: Path) -> None:
 
 
 @pytest.mark.parametrize("batch", [1, 4])
-def test_a_file_of_a_fixed_batch_accepts_multiples_of_it(make_file: Callable[..., Path], batch: int) -> None:
-    """Other numbers of inputs are refused."""
+def test_a_file_of_a_fixed_batch_takes_any_number_of_inputs(make_file: Callable[..., Path], batch: int) -> None:
+    """The last batch is filled up, so the file answers one input as it answers many."""
     with Cascade.load(make_file(batch=batch)) as cascade:
-        assert [a.name for a in cascade.predict_batch(np.stack([SURE] * 8))] == ["red"] * 8
-        if batch > 1:
-            with pytest.raises(InputError, match=r"^x: expected a multiple of 4 inputs .*, got 3"):
-                cascade.predict_batch(np.stack([SURE] * 3))
+        assert cascade.predict(SURE).name == "red"
+        for n in (1, 3, 4, 7, 8):
+            answers = cascade.predict_batch(np.stack([SURE] * (n - 1) + [UNSURE]))
+            assert [answer.forwarded for answer in answers] == [False] * (n - 1) + [True]
+        assert cascade.predict_batch(np.zeros((0, 3), np.float32)) == []
 
 
 @pytest.mark.parametrize(("threshold", "forwarded"), [(-1.0, 0), (1.0, 2)])
@@ -218,7 +219,8 @@ def test_the_threshold_can_be_set_at_loading(file: Path, threshold: float, forwa
 @pytest.mark.parametrize(
     ("x", "message"),
     [
-        pytest.param(SURE.astype(np.float64), r"^x: expected float32 \[3\] per input, got float64 \[3\]", id="type"),
+        pytest.param(SURE.astype(np.int64), r"^x: expected float32 \[3\] per input, got int64 \[3\]", id="type"),
+        pytest.param(np.array([1, 2, 1e300]), r"^x: expected numbers that fit float32, got 1e\+300", id="range"),
         pytest.param(np.zeros(4, np.float32), r"^x: expected float32 \[3\] per input, got float32 \[4\]", id="size"),
         pytest.param(np.zeros((3, 1), np.float32), r"^x: expected .* got float32 \[3, 1\]", id="rank"),
         pytest.param("red", r"^x: expected float32", id="text"),
@@ -242,6 +244,17 @@ def test_there_is_one_original_per_input(file: Path) -> None:
             with pytest.raises(InputError, match=r"^originals: expected 2, one per input"):
                 cascade.predict_batch(np.stack([SURE, SURE]), originals=wrong)
         assert cascade.predict_batch(np.zeros((0, 3), np.float32)) == []
+
+
+def test_numbers_of_another_precision_are_cast(file: Path) -> None:
+    """Arrays made of Python numbers are float64; half precision and the other order of bytes do not matter either."""
+    with Cascade.load(file) as cascade:
+        wanted = cascade.predict(SURE).local
+        for x in (SURE.astype(np.float64), SURE.astype(">f4"), SURE.astype(np.float16), SURE.tolist()):
+            assert cascade.predict(x).label == wanted.label
+            assert cascade.predict(x).confidence == pytest.approx(wanted.confidence, abs=1e-3)
+            assert cascade.predict_batch([x, x])[1].label == wanted.label
+        assert cascade.predict(np.array([np.inf, 0, 0])).label == 0
 
 
 def test_there_is_one_key_per_input(file: Path, tmp_path: Path) -> None:

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from edgecascade.runtime.budget import Rate
 from edgecascade.runtime.commands.cascade_arguments import read_rate
-from edgecascade.runtime.commands.console import Progress
-from edgecascade.runtime.commands.lines import Given, LineInput, LineSplitter, Refused
+from edgecascade.runtime.commands.console import Progress, counting
+from edgecascade.runtime.commands.lines import Given, LineInput, LineSplitter, Refused, as_numbers
 from edgecascade.runtime.model_inputs import ModelInputs
+from edgecascade.types.errors import InputError
 
 
 @given(text=st.lists(st.binary(max_size=12).filter(lambda b: b"\n" not in b and not b.endswith(b"\r"))), data=st.data())
@@ -131,3 +132,28 @@ def test_progress_is_one_line() -> None:
     progress.saw(None)
     now = 2.0
     assert str(progress) == "0 answered, 0.0/s | 1.2 MB sent | 1 refused"
+
+
+def test_work_is_counted_with_the_time_left(capsys: pytest.CaptureFixture[str]) -> None:
+    """Where no line can be drawn, there is one at the start and then one every ten seconds, none at the end."""
+    now = 0.0
+    with counting("running the body", 100, lambda: now) as progress:
+        for second in range(1, 26):
+            now = float(second)
+            progress(4)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [
+        "running the body on 100 inputs ...",
+        "running the body: 40 of 100, 15 s left",
+        "running the body: 80 of 100, 5 s left",
+    ]
+
+
+MIXED = ["a" * 50_000, *["b"] * 50_000]
+
+
+@pytest.mark.parametrize("wrong", [[1, "a"], [[1], [2, 3]], [None], [{}], [[1], 2], MIXED])
+def test_values_that_are_not_numbers_are_refused_before_numpy_sees_them(wrong: list[Any]) -> None:
+    """An array of strings would take the size of the longest one for each, 10 GB here."""
+    with pytest.raises(InputError, match=r"^x: expected numbers"):
+        as_numbers(wrong, np.dtype(np.float32), "x")

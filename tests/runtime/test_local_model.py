@@ -86,7 +86,7 @@ def test_images_of_any_size_are_accepted(pair: Path) -> None:
         np.testing.assert_array_equal(bound(image)[4], wanted[4][0])
 
 
-@pytest.mark.parametrize("x", [np.zeros(3), np.zeros(4, np.float32), np.zeros((1, 3), np.float32)])
+@pytest.mark.parametrize("x", [np.zeros(3, int), np.zeros(4, np.float32), np.zeros((1, 3), np.float32)])
 def test_invalid_inputs_are_refused(both: tuple[Bound, Any], x: NDArray[Any]) -> None:
     """The next input is answered."""
     bound, _ = both

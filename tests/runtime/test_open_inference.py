@@ -73,7 +73,7 @@ def test_tensors_are_sent_as_bytes(connect: Any, serve: Any, recording: Any, res
     assert headers["content-type"] == "application/octet-stream"
     assert body[length:] == X.tobytes()
     request = json.loads(body[:length])
-    assert re.fullmatch(r"[0-9a-f]{12}-0", request.pop("id"))
+    assert re.fullmatch(r"[0-9a-f]{12}-0{8}", request.pop("id"))
     assert request == {
         "inputs": [
             {"name": "z", "shape": [2, 3], "datatype": "FP32", "parameters": {"binary_data_size": X.nbytes}},
@@ -93,6 +93,32 @@ def test_a_transient_error_leaves_binary_support_unknown(
     assert remote._binary is None
     np.testing.assert_array_equal(infer(remote), LOGITS)
     assert remote._binary is True
+
+
+@pytest.mark.parametrize(
+    ("said", "names"),
+    [
+        ({"properties": {"labels": '["a", "b", "c"]'}}, ("a", "b", "c")),
+        ({"parameters": {"class_names": ["a", "b", "c"]}}, ("a", "b", "c")),
+        ({"outputs": [{"name": "logits", "parameters": {"labels": {"0": "a", "1": "b", "2": "c"}}}]}, ("a", "b", "c")),
+        ({"properties": ["a"], "parameters": {"labels": 3}}, ()),
+        ({}, ()),
+    ],
+)
+def test_class_names_come_from_the_metadata(
+    connect: Any, serve: Any, respond: Any, said: dict[str, Any], names: tuple[str, ...]
+) -> None:
+    """They are known once the server has described the model; other metadata has none."""
+    metadata = respond({"inputs": [{"name": "z"}], **said})
+
+    def behave(connection: Any) -> None:
+        while data := connection.recv(65536):
+            connection.sendall(metadata if data.startswith(b"GET") else respond(LOGITS))
+
+    remote = connect(serve(behave))
+    assert remote.class_names == ()
+    np.testing.assert_array_equal(infer(remote), LOGITS)
+    assert remote.class_names == names
 
 
 @pytest.mark.parametrize("status", ["400 Bad Request", "415 Unsupported Media Type", "422 Unprocessable", "500 Oops"])
@@ -531,7 +557,7 @@ def test_a_reply_from_another_model_is_refused(
 def test_a_reply_to_another_request_is_refused(connect: Any, serve: Any, recording: Any, respond: Any) -> None:
     """Servers that make up ids of their own are understood, until they send one back."""
     record, requests = recording
-    ids = iter(["of its own", None, "-0", "same", "of its own"])
+    ids = iter(["of its own", None, "-00000000", "same", "of its own"])
     output = {"name": "logits", "datatype": "FP32", "shape": [2, 3], "data": LOGITS.ravel().tolist()}
 
     def behave(connection: Any) -> None:
@@ -545,7 +571,7 @@ def test_a_reply_to_another_request_is_refused(connect: Any, serve: Any, recordi
                     connection.sendall(data)
                     return
                 sent, id = json.loads(body[: int(headers["inference-header-content-length"])])["id"], next(ids)
-                id = sent if id == "same" else sent.partition("-")[0] + id if id == "-0" else id
+                id = sent if id == "same" else sent.partition("-")[0] + id if id == "-00000000" else id
                 connection.sendall(respond({"id": id, "outputs": [output]}))
 
         record(b"")(Answering())
@@ -596,7 +622,7 @@ def test_a_user_in_the_address_is_refused(scheme: str) -> None:
         ({"outputs": None}, "malformed: it has no list of `outputs`"),
         ({"outputs": [{"datatype": "FP32"}]}, "malformed: it has no `name`"),
         ({"outputs": [{"name": "logits", "datatype": "BYTES", "shape": [1, 1], "data": ["a"]}]}, "type 'BYTES'"),
-        ({"outputs": [{"name": "logits", "datatype": "FP32", "data": [0.0]}]}, "malformed: its shape is None"),
+        ({"outputs": [{"name": "logits", "datatype": "FP32", "data": [0.0]}]}, "malformed: it has no shape"),
         ({"outputs": [{"name": "logits", "datatype": "FP32", "shape": [2, 3]}]}, "its `data` is not a list"),
         ({"outputs": [{"name": "logits", "datatype": "FP32", "shape": [2, 3], "data": [1.0]}]}, "1 numbers.*2, 3"),
         ({"outputs": [{"name": "logits", "datatype": "FP32", "shape": [1, 2], "data": [[0.0], 1]}]}, "malformed"),
@@ -655,3 +681,22 @@ def test_an_error_page_is_cut_off(connect: Any, serve: Any, answering: Any, resp
         infer(connect(serve(answering(moved))))
     with pytest.raises(InvalidReply, match="expected JSON, got an HTML page, perhaps of a proxy or a login"):
         infer(connect(serve(answering(respond(b"<html>")))))
+
+
+def test_a_server_of_a_fixed_batch_is_asked_in_such_batches(connect: Any, serve: Any, respond: Any) -> None:
+    """A cascade sends several inputs together where a calibration sent one, or the other way round."""
+    metadata = respond({"inputs": [{"name": "z", "datatype": "FP32", "shape": [2, 3]}], "outputs": []})
+    seen = []
+
+    def behave(connection: Any) -> None:
+        while data := connection.recv(65536):
+            if data.startswith(b"GET"):
+                connection.sendall(metadata)
+                continue
+            x = np.frombuffer(data[-24:], np.float32).reshape(2, 3)
+            seen.append(x[:, 0].tolist())
+            connection.sendall(respond(x))
+
+    x = np.arange(15, dtype=np.float32).reshape(5, 3)
+    np.testing.assert_array_equal(infer(connect(serve(behave)), x), x)
+    assert seen == [[0, 3], [6, 9], [12, 12]]

@@ -187,7 +187,8 @@ def test_tensors_are_sent_as_bytes(start: Any, connect: Any) -> None:
         np.testing.assert_array_equal(infer(remote), LOGITS)
     asked, first, second = server.requests
     assert (asked.name, asked.version) == ("m", "3")
-    assert (first.id, second.id) == (f"{first.id.partition('-')[0]}-0", f"{first.id.partition('-')[0]}-1")
+    prefix = first.id.partition("-")[0]
+    assert (first.id, second.id) == (f"{prefix}-00000000", f"{prefix}-00000001")
     second.id = first.id
     assert first == second
     assert (first.model_name, first.model_version) == ("m", "3")
@@ -533,6 +534,7 @@ def test_messages_are_bounded_by_what_the_scores_can_need(start: Any, connect: A
         (raw(("logits", "FP32", np.zeros((2, 200_000), np.float32))), "larger than .* bytes, more than an answer"),
         (raw(("logits", "FP32", np.zeros((2, 3_000_000), np.float32))), "more than an answer can need"),
         (b"\x2a\x00" * 1000, "not a valid message"),
+        (raw(("logits", "FP32", np.zeros((1,) * 20, np.float32))), "too many sides"),
     ):
         remote = connect(start(reply))
         remote.expect(3)

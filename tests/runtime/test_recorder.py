@@ -83,6 +83,34 @@ def test_recalibrate_reads_the_file(pair: Path, tmp_path: Path) -> None:
             assert new[who]["accuracy"]["value"] == pytest.approx(old[who]["accuracy"]["value"], abs=0.06)
 
 
+def test_no_certificate_rests_on_the_remote_labels(
+    pair: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The remote would vouch for itself. With labels of their own the same inputs can be certified."""
+    arrays = recorded(pair, tmp_path)
+    np.save(tmp_path / "remote.npy", arrays["remote"])
+    out = tmp_path / "new.onnx"
+    rest = ["--remote", str(tmp_path / "remote.npy"), "--certify", "0.2", "-o", str(out)]
+    for command in (["recalibrate", str(pair / "local.onnx")], ["calibrate", str(pair / "corner.onnx")]):
+        assert main([*command, "--data", str(tmp_path / "pairs.npz"), *rest]) == 2
+        assert capsys.readouterr().err.splitlines()[-1].startswith("edgecascade: labels: expected true ones")
+    assert not out.exists()
+    np.savez(tmp_path / "true.npz", x=arrays["x"], y=np.load(pair / "test.npz")["y"], names=arrays["names"])
+    assert main(["recalibrate", str(pair / "local.onnx"), "--data", str(tmp_path / "true.npz"), *rest]) == 0
+
+
+def test_pairs_of_several_inputs_are_read_without_what_is_beside_them(tmp_path: Path) -> None:
+    """Each input of the model is an array under its name."""
+    pairs = PairRecorder(tmp_path, NAMES)
+    x = {"left": np.zeros((1, 2), np.float32), "right": np.ones((1, 2), np.float32)}
+    assert pairs.add(x, prediction(0), prediction(1), audited=True)
+    saved(pairs)
+    data = read_labelled(tmp_path / "pairs.npz")
+    assert isinstance(data.inputs, dict)
+    assert sorted(data.inputs) == ["left", "right"]
+    assert data.estimated
+
+
 def test_calibrate_reads_the_file(pair: Path, tmp_path: Path) -> None:
     """It does so for the body alone; the inputs are those of the local model, bit for bit."""
     arrays = recorded(pair, tmp_path)

@@ -422,6 +422,21 @@ def test_late_answers_come_with_their_keys(
     assert running.end() == 0
 
 
+def test_a_remote_that_never_answers_is_announced_once_and_at_the_end(file: Path) -> None:
+    """The exit code is 3, so that a script sees it; where nothing is to be forwarded, it is 0."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    remote = ("--remote", f"http://127.0.0.1:{port}/v2/models/m", "--no-retry")
+    code, lines, said = piped("\n".join([UNSURE, SURE, UNSURE, UNSURE]), file, "-", *remote)
+    assert code == 3
+    assert [line["source"] for line in lines] == ["local"] * 4
+    assert said.count("did not answer") == 1
+    assert "none of 3 forwarded inputs" in said
+    assert f"127.0.0.1:{port}" in said
+    code, _, said = piped(SURE, file, "-", *remote)
+    assert (code, "did not answer" in said) == (0, False)
+
+
 def test_headers_are_sent_to_the_remote_and_not_logged(
     file: Path, tmp_path: Path, serve: Any, recording: Any, respond: Any
 ) -> None:
@@ -431,7 +446,7 @@ def test_headers_are_sent_to_the_remote_and_not_logged(
     (tmp_path / "secret").write_text("Authorization: Bearer s3cret\n\nX-Two: 2\n")
     arguments = ["--remote", server.address, "--header", "X-One: 1", "--header-file", tmp_path / "secret", "--log-json"]
     code, lines, said = piped(UNSURE + "\n" + SURE, file, "-", *arguments)
-    assert code == 0
+    assert code == 3
     assert [one["reason"] for one in lines] == ["remote error", "confident"]
     headers = received[-1][1]
     assert (headers["authorization"], headers["x-one"], headers["x-two"]) == ("Bearer s3cret", "1", "2")

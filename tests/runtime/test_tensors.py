@@ -100,3 +100,24 @@ def test_a_two_dimensional_output_is_unchanged(shape: tuple[int, ...]) -> None:
     assert found.ndim >= min(len(shape), 2)
     if len(shape) <= 2 or 1 not in shape[1:]:
         assert found.shape == shape
+
+
+@pytest.mark.parametrize(
+    ("declared", "n", "batches"),
+    [
+        ([-1, 3], 5, [[0, 1, 2, 3, 4]]),
+        ([], 2, [[0, 1]]),
+        ([1, 3], 3, [[0], [1], [2]]),
+        ([2, 3], 3, [[0, 1], [2, 2]]),
+        ([4, 3, 1], 2, [[0, 1, 1, 1]]),
+        ([3], 2, [[0, 1]]),
+        ([7, 7, 7, 3], 2, [[0, 1]]),
+    ],
+)
+def test_inputs_are_sent_in_batches_of_the_declared_size(declared: list[int], n: int, batches: list[list[int]]) -> None:
+    """The last is filled up with its last input; a declaration of another rank says nothing about the batch."""
+    x = np.arange(n, dtype=np.float32)[:, None] * np.ones(3, np.float32)
+    for inputs in (x, {"x": x}):
+        found = Signature({"x": ("FP32", declared)}, None).batches(inputs)
+        arrays = [one["x"] if isinstance(one, dict) else one for one in found]
+        assert [array[:, 0].tolist() for array in arrays] == batches  # type: ignore[index]

@@ -14,7 +14,7 @@ from edgecascade.calibration.operating_curve import differences
 from edgecascade.calibration.outcomes import Outcomes
 from edgecascade.types.document import Routing, confusion_rows
 from edgecascade.types.errors import printable
-from edgecascade.types.estimate import Estimate, OperatingPoint
+from edgecascade.types.estimate import Estimate, OperatingPoint, chance_in_words
 
 if TYPE_CHECKING:
     from edgecascade.calibration.evidence import Plan
@@ -150,7 +150,7 @@ def plan_rows(plan: Plan, routing: str = "") -> Iterator[tuple[str, str]]:
     )
     yield "", str(plan.chosen)
     if plan.chance is not None:
-        yield "", f"chance of meeting the aim: {plan.chance:.0%}"
+        yield "", f"chance of meeting the aim: {chance_in_words(plan.chance)}"
     yield from confusion_rows(plan.errors)
     for sentence in plan.advice:
         yield "advice", sentence

@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from onnx import ModelProto
 
-from edgecascade.calibration import MERGES, CascadePlan, Groups, Objective, plan_cascade
+from edgecascade.calibration import MERGES, CascadePlan, CertifiedLoss, Groups, Objective, plan_cascade
 from edgecascade.export.class_names import class_count, columns_by_name, labelled_as, model_names
 from edgecascade.export.data import Inputs, LabelledData, batches, first
 from edgecascade.export.fold import fold, unfold
-from edgecascade.export.graph import first_sides, load_model, own_inputs, save_model
+from edgecascade.export.graph import first_sides, load_model, save_model
 from edgecascade.export.logits import LogitsSource, find_logits, kind_of, logits_of, recognise_scores
 from edgecascade.export.parity import Parity, check_parity, check_source, choose_golden, shuffled
 from edgecascade.export.scores import mixes_inputs, tensor_scores
@@ -253,16 +253,23 @@ def fold_plan(
     **options: Any,
 ) -> Folded:
     """Plan, and fold the plan into the body; arguments as in `write_cascade`."""
+    if data.estimated and isinstance(objective, CertifiedLoss):
+        raise ExportError(
+            "labels: expected true ones for a certificate, got those of recorded pairs, which are drawn from the "
+            "remote's probabilities; label the inputs, and save them as an npz file with `x`, `y` and `names` only"
+        )
     kind = kind_of(body.logits, local_scores)
     local = recognise_scores(local_scores, kind)
     logits = logits_of(local_scores, kind, local.floor)
-    if logits.shape != remote_scores.shape:
-        raise ExportError(
-            f"remote: expected scores {list(logits.shape)}, as of the local model, got {list(remote_scores.shape)}"
-        )
-    remote = _remote_kind(remote_scores, remote_kind)
     data = labelled_as(data, body.labels)
     labels = _labels(body, data, logits.shape[1])
+    if logits.shape != remote_scores.shape:
+        both = f": {some_names(labels)}; and {some_names(remote_names)}" if remote_names else ""
+        raise ExportError(
+            f"remote: expected scores {list(logits.shape)}, as of the local model, got "
+            f"{list(remote_scores.shape)}{both}"
+        )
+    remote = _remote_kind(remote_scores, remote_kind)
     columns = columns_by_name(labels, remote_names) if remote_names else body.remote_columns
     reading = RemoteCalibration(1.0, remote.kind == "probabilities", floor=remote.floor, columns=columns)
     remote_logits = reading.logits(remote_scores)
@@ -275,7 +282,7 @@ def fold_plan(
     chosen = None
     if golden:
         where, batch = max(proof, key=lambda part: len(part[0]))
-        chosen = choose_golden(batch, own_inputs(body.model)[0], logits[where], plan.rule)
+        chosen = choose_golden(batch, body.model, logits[where], plan.rule)
     if chosen is not None:
         model.metadata_props.add(key=GOLDEN_KEY, value=chosen.text())
     read = {"local": local, "remote": remote}

@@ -20,6 +20,7 @@ from edgecascade.types.errors import ExportError, ParityError, first_line
 
 __all__ = [
     "Step",
+    "carried_states",
     "first_sides",
     "has_batch_scale",
     "keep",
@@ -60,7 +61,7 @@ def load_model(path: str | os.PathLike[str]) -> ModelProto:
         if total > _LARGEST:
             raise ExportError(
                 f"{path}: expected at most 2 GiB with the weights, which is what one ONNX file can hold, got "
-                f"{total / (1 << 30):.1f} GiB; make it smaller with `edgecascade export --int8` or in half precision"
+                f"{total / (1 << 30):.1f} GiB; quantize it, or store it in half precision, where it was trained"
             )
         onnx.load_external_data_for_model(model, str(Path(path).parent))
     except ExportError:
@@ -69,10 +70,20 @@ def load_model(path: str | os.PathLike[str]) -> ModelProto:
         raise ExportError(f"{path}: not a valid ONNX model: {first_line(error)}") from error
     model = with_versions(model, path)
     try:
+        _infer_output_shapes(model)
         onnx.checker.check_model(model)
     except Exception as error:  # the checker raises several kinds
         raise ExportError(f"{path}: not a valid ONNX model: {first_line(error)}") from error
     return model
+
+
+def _infer_output_shapes(model: ModelProto) -> None:
+    """Give the outputs that a model declares without a shape the one that follows from its operators."""
+    without = [one for one in model.graph.output if not one.type.tensor_type.HasField("shape")]
+    if any(one.type.HasField("tensor_type") for one in without):
+        inferred = {one.name: one.type for one in onnx.shape_inference.infer_shapes(model).graph.output}
+        for one in without:
+            one.type.CopyFrom(inferred[one.name])
 
 
 def _size(file: Path) -> int:
@@ -214,6 +225,14 @@ def set_first_sides(model: ModelProto, sides: Mapping[str, int | str]) -> ModelP
         elif first:
             side.dim_param = first
     return copy
+
+
+def carried_states(model: ModelProto) -> list[str]:
+    """Return the inputs after the first that have an output of the same type and shape, as recurrent models do."""
+    outputs = [one.type.tensor_type for one in model.graph.output]
+    declared = {one.name: one.type.tensor_type for one in model.graph.input}
+    others = {name: declared[name] for name in own_inputs(model)[1:]}
+    return [name for name, one in others.items() if any(one == output for output in outputs)]
 
 
 def keep(entries: Any, wanted: Callable[[Any], bool]) -> None:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto
 
 from edgecascade.export.graph import Step
+from edgecascade.runtime.engine import WITHOUT_ZIPMAP
 from edgecascade.types.errors import ExportError
 from edgecascade.types.softmax import SMALLEST, Recognised, in_unit_interval, recognise, resolution
 
@@ -77,7 +78,9 @@ def find_logits(model: ModelProto, name: str | None = None, kind: str | None = N
         raise ExportError(f"logits: the model has no output {name!r}, but {listed}")
     chosen = outputs[name]
     if chosen.elem_type not in _FLOATING:
-        raise ExportError(f"logits: expected {', '.join(_FLOATING.values())} in {name!r}, got another type")
+        raise ExportError(
+            f"logits: expected {', '.join(_FLOATING.values())} in {name!r}, got another type{_zipmap(outputs)}"
+        )
     if chosen.HasField("shape") and len(chosen.shape.dim) not in (1, 2):
         raise ExportError(f"logits: expected [batch, classes] in {name!r}, got {listed}")
     binary = kind.startswith("binary") if kind else _is_binary(chosen)
@@ -225,7 +228,13 @@ def _only(outputs: dict[str, onnx.TypeProto.Tensor], listed: str) -> str:
             return found[0]
         if found:
             break
-    raise ExportError(f"logits: expected one floating [batch, classes] output, got {listed}; name it")
+    cure = _zipmap(outputs) or "; name it with --logits"
+    raise ExportError(f"logits: expected one floating [batch, classes] output, got {listed}{cure}")
+
+
+def _zipmap(outputs: Mapping[str, onnx.TypeProto.Tensor]) -> str:
+    """Return how to avoid outputs that are not tensors, or nothing if there are none."""
+    return f"; {WITHOUT_ZIPMAP}" if any(one.elem_type == TensorProto.UNDEFINED for one in outputs.values()) else ""
 
 
 def _is_binary(output: onnx.TypeProto.Tensor) -> bool:

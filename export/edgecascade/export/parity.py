@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import ModelProto
+from onnx import ModelProto, helper
 
 from edgecascade.calibration import DecisionRule, are_probabilities, decide, routing_score, softmax
 from edgecascade.export.graph import own_inputs
@@ -15,6 +15,7 @@ from edgecascade.export.logits import logits_of
 from edgecascade.runtime.batch import Batch, rows, size
 from edgecascade.runtime.engine import sessions
 from edgecascade.runtime.golden import Expected, Golden, compare
+from edgecascade.runtime.saturation import saturates_here
 from edgecascade.types.errors import ExportError, ModelFileError, ParityError
 
 __all__ = ["Parity", "check_parity", "check_source", "choose_golden", "expected_decisions", "shuffled"]
@@ -80,9 +81,20 @@ def check_parity(
         providers.append(provider)
         difference, sentence = compare(session, feeds, expected, tolerance)
         if sentence is not None:
-            raise ParityError(f"parity failed on {provider}: {sentence}; nothing was written")
+            raise ParityError(f"parity failed on {provider}: {sentence}; nothing was written{_int8_advice(model)}")
         largest = max(largest, difference)
     return Parity(tuple(providers), len(logits), largest, tolerance, tuple(unusable))
+
+
+def _int8_advice(model: ModelProto) -> str:
+    """Return what helps where the int8 kernels of this CPU clip sums, or nothing elsewhere."""
+    quantized = any("Integer" in node.op_type or "Quantize" in node.op_type for node in model.graph.node)
+    if not (quantized and saturates_here()):
+        return ""
+    return (
+        "; this CPU has no VNNI, and its int8 kernels clip sums: quantize with reduce_range=True, or by "
+        "`edgecascade export --int8`"
+    )
 
 
 def expected_decisions(logits: NDArray[np.floating], rule: DecisionRule) -> Expected:
@@ -108,19 +120,24 @@ def shuffled(batch: Batch, rng: np.random.Generator) -> Batch:
     return rng.permuted(batch)
 
 
-def choose_golden(inputs: Batch, name: str, logits: NDArray[np.floating], rule: DecisionRule) -> Golden | None:
+def choose_golden(inputs: Batch, body: ModelProto, logits: NDArray[np.floating], rule: DecisionRule) -> Golden | None:
     """Choose the inputs that travel in the file: up to eight, spread over the confidences; fewer if they are large.
 
     Args:
         inputs: [n, ...], all of one shape; by name if the model takes several.
-        name: the model's input, if it takes one.
+        body: the model that takes them; the golden inputs have the types that it declares.
         logits: floating [n, classes], from the body.
         rule: the rule that was folded into the model.
 
     Returns:
         The inputs and their decisions, or None if a single input is larger than a megabyte.
     """
-    by_name = inputs if isinstance(inputs, Mapping) else {name: inputs}
+    declared = {one.name: one.type.tensor_type.elem_type for one in body.graph.input}
+    by_name = inputs if isinstance(inputs, Mapping) else {own_inputs(body)[0]: inputs}
+    by_name = {
+        name: array.astype(np.str_ if array.dtype.kind in "UO" else helper.tensor_dtype_to_np_dtype(declared[name]))
+        for name, array in by_name.items()
+    }
     expected = expected_decisions(logits, rule)
     order = np.argsort(expected.confidence, kind="stable")
     for many in (_MOST_GOLDEN, 4, 2, 1):

@@ -21,6 +21,7 @@ from onnx import ModelProto, TensorProto, numpy_helper
 
 from edgecascade.export.graph import first_sides, own_inputs, set_first_sides
 from edgecascade.export.logits import find_logits
+from edgecascade.export.sources.torch_module import quiet
 from edgecascade.runtime.saturation import LARGEST_PAIR, kernel_pairs, reduced_rows, unsafe_weights
 from edgecascade.types.errors import ExportError
 
@@ -105,15 +106,16 @@ def quantize_int8_dynamic(body: ModelProto) -> ModelProto:
         # A dynamic convolution has one scale for all channels, and seven bits by `reduce_range`.
         overrides = _without_saturation(model, excluded, ("Gemm", "MatMul"))
         onnx.save(model, source)
-        quantize_dynamic(
-            source,
-            quantized,
-            weight_type=QuantType.QInt8,
-            per_channel=True,
-            reduce_range=True,  # for weights without an override, such as those of an LSTM
-            nodes_to_exclude=excluded,
-            extra_options={"TensorQuantOverrides": overrides},
-        )
+        with quiet("root"):  # it warns that the body could be simplified first
+            quantize_dynamic(
+                source,
+                quantized,
+                weight_type=QuantType.QInt8,
+                per_channel=True,
+                reduce_range=True,  # for weights without an override, such as those of an LSTM
+                nodes_to_exclude=excluded,
+                extra_options={"TensorQuantOverrides": overrides},
+            )
         model = _checked(onnx.load(quantized))
     if not any(node.op_type in ("MatMulInteger", "ConvInteger", "DynamicQuantizeLSTM") for node in model.graph.node):
         raise ExportError("body: expected a MatMul or convolution before the last layer, got none to quantize")

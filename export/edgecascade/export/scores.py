@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import ModelProto, ValueInfoProto
+from onnx import ModelProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from edgecascade.export.class_names import model_names
 from edgecascade.export.data import Inputs, batches, count, first
-from edgecascade.export.graph import has_batch_scale, load_model
+from edgecascade.export.graph import carried_states, has_batch_scale, load_model, own_inputs
 from edgecascade.export.logits import find_logits
 from edgecascade.runtime.batch import rows, size
 from edgecascade.runtime.deadline import Deadline
 from edgecascade.runtime.engine import Engine, open_session, run_in_batches
 from edgecascade.runtime.model_inputs import ModelInputs, model_inputs
 from edgecascade.runtime.remotes.remote import Remote, connect, shown
-from edgecascade.types.errors import ExportError, RemoteError
+from edgecascade.types.errors import ExportError, RemoteError, first_line
 
 __all__ = [
     "Progress",
@@ -33,6 +34,7 @@ __all__ = [
     "tensor_scores",
 ]
 
+_log = logging.getLogger(__name__)
 _FEW = 8  # inputs that are run alone and together
 _SAME = 1e-4  # of the largest score: more than float32 differs between batches
 _PATIENCE = 60.0  # seconds for one request while calibrating, which has no deadline
@@ -60,7 +62,26 @@ def local_scores(
         progress: called with the number of inputs just done.
     """
     model = load_model(path)
-    return tensor_scores(model, find_logits(model, output, kind).tensor, inputs, str(path), progress=progress)
+    source = find_logits(model, output, kind)
+    states = carried_states(model)
+    if states and not isinstance(inputs, Mapping):
+        raise ExportError(
+            f"{path}: expected a model without a state, got one that takes {', '.join(states)} and gives them back "
+            "changed; a cascade answers each input alone, so begin with a constant state inside the model"
+        )
+    _log_casts(model, inputs, path)
+    return tensor_scores(model, source.tensor, inputs, str(path), progress=progress)
+
+
+def _log_casts(model: ModelProto, inputs: Inputs, path: str | os.PathLike[str]) -> None:
+    """Log which inputs have another precision than the model takes."""
+    declared = {one.name: one.type.tensor_type.elem_type for one in model.graph.input}
+    given = inputs if isinstance(inputs, Mapping) else {own_inputs(model)[0]: inputs}
+    for name, array in given.items():
+        if isinstance(array, np.ndarray) and array.dtype.kind in "fiu" and name in declared:
+            wanted = helper.tensor_dtype_to_np_dtype(declared[name])
+            if array.dtype != wanted:
+                _log.warning("%s: the data are %s, and the model takes %s: they are cast", path, array.dtype, wanted)
 
 
 def tensor_scores(
@@ -84,20 +105,36 @@ def tensor_scores(
     """
     if singly is None:
         singly = mixes_inputs(model, tensor, inputs, argument)
-    session, declared = _opened(model, tensor, argument)
+    session, declared, output = _opened(model, tensor, argument)
     parts = []
     for batch in batches(inputs, declared.batch or (1 if singly else 32)):
-        parts.append(run_in_batches(session, [tensor], declared.feeds(argument, batch))[0])
+        parts.append(_run(session, output, declared.feeds(argument, batch), argument))
         if progress:
             progress(size(batch))
     return np.concatenate(parts)
+
+
+def _run(session: Engine, output: str, feeds: Mapping[str, NDArray[Any]], argument: str) -> NDArray[Any]:
+    """Return an output for checked inputs.
+
+    Raises:
+        ExportError: the model fails for them.
+    """
+    try:
+        return run_in_batches(session, [output], feeds)[0]
+    except Exception as error:  # onnxruntime's exceptions have no common base but this one
+        raise ExportError(
+            f"{argument}: the model fails for {size(feeds)} of the inputs: {first_line(error)}; if the size of a "
+            "batch is fixed in it, export it with one of any size"
+        ) from error
 
 
 def mixes_inputs(model: ModelProto, tensor: str, inputs: Inputs, argument: str) -> bool:
     """Return whether an input's scores depend on the other inputs of its batch, so that it must be run alone.
 
     They do where activations are quantized as they come, by one scale for the whole batch, and where padding changes
-    the scores of a text. A model of a fixed batch runs in that batch and is left as it is.
+    the scores of a text. A model that declares a fixed batch runs in that batch and is left as it is; one that runs a
+    single input only, whatever it declares, must be run so.
 
     Args:
         model: the model.
@@ -105,25 +142,41 @@ def mixes_inputs(model: ModelProto, tensor: str, inputs: Inputs, argument: str) 
         inputs: [n, ...], of which the first ones are run alone and together.
         argument: as `tensor_scores` takes it.
     """
-    session, declared = _opened(model, tensor, argument)
+    session, declared, output = _opened(model, tensor, argument)
     if declared.batch is not None or has_batch_scale(model):
         return declared.batch is None
     few = next(batches(first(inputs, _FEW), _FEW))
-    together = run_in_batches(session, [tensor], declared.feeds(argument, few))[0]
     singles = (rows(few, [position]) for position in range(size(few)))
-    alone = np.concatenate([run_in_batches(session, [tensor], declared.feeds(argument, one))[0] for one in singles])
+    alone = np.concatenate([_run(session, output, declared.feeds(argument, one), argument) for one in singles])
+    try:
+        together = _run(session, output, declared.feeds(argument, few), argument)
+    except ExportError:
+        return True
     largest = max(1.0, float(np.abs(alone[np.isfinite(alone)]).max(initial=0)))
     return not np.allclose(together, alone, rtol=0, atol=_SAME * largest, equal_nan=True)
 
 
-def _opened(model: ModelProto, tensor: str, argument: str) -> tuple[Engine, ModelInputs]:
-    """Open a model with a tensor among its outputs."""
+def _opened(model: ModelProto, tensor: str, argument: str) -> tuple[Engine, ModelInputs, str]:
+    """Open a model with a tensor among its outputs, and return the output that has its values.
+
+    Half precision is read as the head of a cascade model reads it, through a division by an input that has a default:
+    where a CPU has no kernels for it, onnxruntime computes in float32, and does not round what goes on inside a graph.
+    """
     watched = ModelProto()
     watched.CopyFrom(model)
     if tensor not in {o.name for o in model.graph.output}:
         watched.graph.output.append(ValueInfoProto(name=tensor))  # onnxruntime infers its type
     session = open_session(watched.SerializeToString())
-    return session, model_inputs(session, argument)
+    output = tensor
+    if any(one.name == tensor and one.type == "tensor(float16)" for one in session.get_outputs()):
+        output, wide, one = (f"edgecascade/{name}" for name in ("scores", "wide", "one"))
+        watched.graph.initializer.append(numpy_helper.from_array(np.array(1, np.float32), one))
+        watched.graph.input.append(helper.make_tensor_value_info(one, TensorProto.FLOAT, []))
+        watched.graph.node.append(helper.make_node("Cast", [tensor], [wide], to=TensorProto.FLOAT))
+        watched.graph.node.append(helper.make_node("Div", [wide, one], [output]))
+        watched.graph.output.append(ValueInfoProto(name=output))
+        session = open_session(watched.SerializeToString())
+    return session, model_inputs(session, argument), output
 
 
 class RemoteOutputs(NamedTuple):

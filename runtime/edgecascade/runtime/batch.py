@@ -20,6 +20,7 @@ __all__ = [
     "bytes_of",
     "concatenated",
     "copied",
+    "filled",
     "first_of",
     "rows",
     "size",
@@ -44,6 +45,12 @@ def rows(batch: Batch, selection: Any) -> NDArray[Any] | dict[str, NDArray[Any]]
         return {name: array[selection] for name, array in batch.items()}
     selected: NDArray[Any] = batch[selection]
     return selected
+
+
+def filled(batch: Mapping[str, NDArray[Any]], n: int) -> Mapping[str, NDArray[Any]]:
+    """Return a batch of n inputs: those of a batch of at most n, and the last of them repeated."""
+    given = size(batch)
+    return batch if given == n else rows(batch, np.minimum(np.arange(n), given - 1))
 
 
 def as_batch(name: str, x: Any) -> Batch | list[NDArray[Any]]:

@@ -20,6 +20,8 @@ _WINDOW = 4096  # bytes of numbers in one step
 _LONGEST = 1 << 16  # bytes of one string
 _DEEPEST = 64
 _RUN, _REST = 500e-6, 50e-6  # seconds
+_SHORT = 5e-3  # seconds of work, after which rests are long
+_NODE = 4  # values that a list, an object or a text counts as, since it costs as much as they do
 
 _SPACE = re.compile(rb"[ \t\r\n]{0,4096}")
 _MARK = re.compile(rb'[\[\]{}"]')
@@ -37,32 +39,34 @@ class Pace:
 
     def __init__(self, deadline: Deadline) -> None:
         self._deadline = deadline
-        self._since = time.perf_counter()
+        self._began = self._since = time.perf_counter()
 
     def step(self) -> None:
-        """Pause if the last pause is more than half a millisecond ago.
+        """Pause if the last pause is more than half a millisecond ago: shortly at first, and later for as long.
 
         Raises:
             TimeoutError: the deadline passed.
         """
-        if time.perf_counter() - self._since > _RUN:
+        now = time.perf_counter()
+        if now - self._since > _RUN:
             if self._deadline.remaining() <= 0:
                 raise TimeoutError("the deadline has passed")
-            time.sleep(_REST)  # a sleep of 0 would take the lock back before another thread wakes
+            # A sleep of 0 would take the lock back before another thread wakes.
+            time.sleep(_REST if now - self._began < _SHORT else _RUN)
             self._since = time.perf_counter()
 
 
-def read_json(text: bytes, *, values: int, pace: Pace) -> Any:
+def read_json(text: bytes, *, values: int, pace: Pace, longest: int = _LONGEST) -> Any:
     """Return the value of a JSON text in UTF-8, as `json.loads` does.
 
     Args:
         text: the JSON text.
-        values: the most values in it, members of objects included.
+        values: the most values in it; a list, an object and a text count as four, the names of members included.
         pace: pauses in between.
+        longest: the most bytes of one string.
 
     Raises:
-        ValueError: it is not valid JSON, has more values, is nested more than 64 deep, or has a string of more than
-            64 KiB.
+        ValueError: it is not valid JSON, has more values, is nested more than 64 deep, or has a longer string.
         TimeoutError: the deadline passed.
     """
     if len(text) <= _AT_ONCE:
@@ -70,12 +74,12 @@ def read_json(text: bytes, *, values: int, pace: Pace) -> Any:
             return json.loads(text)
         except RecursionError as error:
             raise ValueError(f"it is nested more than {_DEEPEST} deep") from error
-    return _Reader(text, values, pace).document()
+    return _Reader(text, values, pace, longest).document()
 
 
 class _Reader:
-    def __init__(self, text: bytes, values: int, pace: Pace) -> None:
-        self._text, self._most, self._left, self._pace = text, values, values, pace
+    def __init__(self, text: bytes, values: int, pace: Pace, longest: int) -> None:
+        self._text, self._most, self._left, self._pace, self._longest = text, values, values, pace, longest
         self._at = len(_BYTE_ORDER_MARK) if text.startswith(_BYTE_ORDER_MARK) else 0
 
     def document(self) -> Any:
@@ -93,10 +97,10 @@ class _Reader:
         return self._scalar(_STRING if mark == b'"' else _SCALAR)
 
     def _scalar(self, pattern: re.Pattern[bytes]) -> Any:
-        found = pattern.match(self._text, self._at, self._at + _LONGEST)
+        found = pattern.match(self._text, self._at, self._at + self._longest)
         if found is None:
             raise self._unexpected()
-        self._count(1)
+        self._count(_NODE if pattern is _STRING else 1)
         self._at = found.end()
         return json.loads(found[0])
 
@@ -170,7 +174,7 @@ class _Reader:
     def _open(self, depth: int) -> None:
         if depth > _DEEPEST:
             raise ValueError(f"it is nested more than {_DEEPEST} deep")
-        self._count(1)
+        self._count(_NODE)
         self._at += 1
 
     def _count(self, values: int) -> None:

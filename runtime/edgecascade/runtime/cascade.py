@@ -488,11 +488,12 @@ def _beside(name: str, given: Iterable[T] | None) -> Iterator[T | None]:
 
 
 def _shown(remote: Any) -> str:
-    """Describe a remote in a few words, without the user and password of an address."""
+    """Describe a remote in a few words, without what may be secret in an address."""
     if isinstance(remote, (str, os.PathLike)):
-        scheme, separator, rest = os.fspath(remote).rpartition("://")
-        host, slash, path = rest.partition("/")
-        return repr(
-            scheme + separator + host.rpartition("@")[2] + slash + path.partition("?")[0] if separator else rest
-        )
+        address = os.fspath(remote)
+        if "://" not in address:
+            return repr(address)
+        from edgecascade.runtime.remotes.remote import shown
+
+        return repr(shown(address))
     return str(None if remote is None else getattr(remote, "__name__", type(remote).__name__))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 import onnxruntime as ort
 
-from edgecascade.runtime.batch import rows, size
+from edgecascade.runtime.batch import filled, rows, size
 from edgecascade.runtime.providers import CPU, PROVIDERS, available, engine_options, preferred
 from edgecascade.types.errors import ModelFileError, first_line
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from edgecascade.types.document import CascadeDocument
 
 __all__ = [
+    "WITHOUT_ZIPMAP",
     "Declared",
     "Engine",
     "fixed_batch",
@@ -34,7 +35,12 @@ __all__ = [
     "sessions",
 ]
 
-_ERRORS_ONLY = 3  # otherwise onnxruntime warns at every load that a threshold can be overridden
+_FLOATING = ("tensor(float)", "tensor(float16)", "tensor(double)")
+_FATAL_ONLY = 4  # otherwise onnxruntime warns at every load, and prints each error that it raises too
+WITHOUT_ZIPMAP = (
+    "a list of dictionaries is no output for a cascade: convert the model again with options={'zipmap': False} "
+    "(skl2onnx) or zipmap=False (onnxmltools)"
+)
 _DTYPES = {"float": "float32", "double": "float64", "float16": "float16", "bool": "bool", "string": "object"}
 
 
@@ -118,7 +124,7 @@ def open_session(
     options.intra_op_num_threads = 1 if chosen[0] == PROVIDERS["xnnpack"] else threads  # XNNPACK has its own pool
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = _ERRORS_ONLY
+    options.log_severity_level = _FATAL_ONLY
     from edgecascade.runtime.saturation import saturates_here, unsafe_weights  # needed to load a file only
 
     if saturates_here() and unsafe_weights(source):
@@ -183,11 +189,13 @@ def score_output(session: Engine, path: str | os.PathLike[str]) -> str:
     outputs = {o.name: o for o in session.get_outputs()}
     if "logits" in outputs:
         return "logits"
-    tables = [n for n, o in outputs.items() if o.type in ("tensor(float)", "tensor(float16)") and len(o.shape) == 2]
+    tables = [n for n, o in outputs.items() if o.type in _FLOATING and len(o.shape) == 2]
     if len(tables) != 1:
+        zipped = any(one.type.startswith("seq(map(") for one in outputs.values())
         raise ModelFileError(
             f"{path}: expected an output named `logits` or one floating [n, classes] output, "
-            f"got {', '.join(f'{o.name} {o.type} {o.shape}' for o in outputs.values())}"
+            f"got {', '.join(f'{o.name} {o.type} {o.shape}' for o in outputs.values())}; "
+            f"{WITHOUT_ZIPMAP if zipped else 'name it with --remote-output'}"
         )
     return str(tables[0])
 
@@ -202,9 +210,7 @@ def run_in_batches(session: Engine, outputs: Sequence[str], feeds: Mapping[str, 
     parts = []
     for start in range(0, n, step):
         part = rows(feeds, slice(start, start + step))
-        missing = step - size(part)
-        full = rows(part, np.append(np.arange(step - missing), np.full(missing, -1))) if missing else part
-        parts.append([array[: step - missing] for array in session.run(list(outputs), full)])
+        parts.append([array[: size(part)] for array in session.run(list(outputs), filled(part, step))])
     return [np.concatenate(columns) for columns in zip(*parts, strict=True)]
 
 

@@ -22,7 +22,7 @@ from edgecascade.runtime.model_inputs import ModelInputs
 from edgecascade.types.document import GOLDEN_KEY
 from edgecascade.types.errors import ModelFileError
 
-__all__ = ["GOLDEN_KEY", "Expected", "Golden", "compare", "read_golden"]
+__all__ = ["GOLDEN_KEY", "Expected", "Golden", "compare", "decision_vectors", "read_golden"]
 
 _INPUT = "input:"
 _LARGEST_TEXT, _LARGEST_ARRAYS = 16 << 20, 64 << 20  # bytes: far above any real file, far below a device's memory
@@ -102,6 +102,63 @@ def read_golden(session: Engine, path: str | os.PathLike[str]) -> Golden | None:
     except Exception as error:  # base64, zipfile and numpy raise many kinds
         raise ModelFileError(f"{path}: its golden inputs are damaged: {error}") from error
     return Golden(inputs, expected)
+
+
+def decision_vectors(golden: Golden, threshold: float) -> dict[str, Any]:
+    """Return golden inputs and decisions as JSON types, to test a reader in another language.
+
+    `decisions` has what the file gives for each input. `comparisons` has what follows under other thresholds: those
+    that forward all and nothing, the file's own, every advantage of the inputs, written with as few digits as tell it
+    from other float32 numbers, and its neighbours; also without a confidence, for which null stands instead of NaN.
+
+    Args:
+        golden: inputs and their expected decisions.
+        threshold: the file's own.
+    """
+    expected = golden.expected
+    inputs = {
+        name: {
+            "dtype": array.dtype.name,
+            "shape": list(array.shape),
+            "base64": base64.b64encode(array.astype(array.dtype.newbyteorder("<")).tobytes()).decode("ascii"),
+        }
+        for name, array in golden.inputs.items()
+        if array.dtype.kind in "fiub"
+    }
+    decisions = [
+        {
+            "label": int(label),
+            "confidence": _number(confidence),
+            "advantage": _number(advantage),
+            "forward": bool(forward),
+        }
+        for label, confidence, advantage, forward in zip(
+            expected.label, expected.confidence, expected.advantage, expected.forward, strict=True
+        )
+    ]
+    advantages = np.unique(expected.advantage[~np.isnan(expected.advantage)])
+    near = [np.nextafter(advantages, np.float32(end)) for end in (-np.inf, np.inf)]
+    thresholds = np.unique(np.concatenate([advantages, *near, np.array([-1, threshold, 2], np.float32)]))
+    return {
+        "inputs": inputs,
+        "decisions": decisions,
+        "comparisons": [
+            {
+                "confidence": confidence,
+                "advantage": _number(advantage),
+                "threshold": _number(limit),
+                "forward": confidence is None or bool(advantage < limit),
+            }
+            for confidence in (0.5, None)
+            for advantage in advantages
+            for limit in thresholds
+        ],
+    }
+
+
+def _number(value: np.float32) -> float | None:
+    """Return a float32 number with as few digits as it needs, or None for NaN."""
+    return None if np.isnan(value) else float(str(value))
 
 
 def compare(

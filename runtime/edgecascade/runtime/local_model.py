@@ -14,11 +14,11 @@ from weakref import WeakSet
 import numpy as np
 import onnxruntime as ort
 
-from edgecascade.runtime.batch import Batch, first_of, rows, size, stacked
+from edgecascade.runtime.batch import Batch, filled, first_of, rows, size, stacked
 from edgecascade.runtime.engine import Declared, Engine, numpy_dtype, open_session, read_document
-from edgecascade.runtime.model_inputs import check_input, model_inputs
+from edgecascade.runtime.model_inputs import as_declared, model_inputs
 from edgecascade.types.answer import Prediction
-from edgecascade.types.errors import ArgumentError, ForkedError, InputError, ModelFileError
+from edgecascade.types.errors import ArgumentError, ForkedError, InputError, ModelFileError, first_line
 from edgecascade.types.policy import Policy
 
 if TYPE_CHECKING:
@@ -153,12 +153,12 @@ class LocalModel:
         return decided
 
     def many(self, batch: Batch | list[NDArray[Any]]) -> list[Decided]:
-        """Return the decisions about inputs [n, ...]. A file of a fixed batch runs on batches of that size.
+        """Return the decisions about inputs [n, ...]. Inputs of several shapes are a list; those of one run together.
 
-        Inputs of several shapes are a list; those of one shape run together.
+        A file of a fixed batch runs on batches of that size, the last one filled up with its last input.
 
         Raises:
-            InputError: the inputs do not fit, or n is not a multiple of that batch.
+            InputError: the inputs do not fit, or the model fails for them.
             ModelFileError: the number of class names differs from the number of classes.
             ForkedError: this is a fork of the process that loaded it.
         """
@@ -182,12 +182,14 @@ class LocalModel:
             )
         n = size(feeds)
         step = self.inputs.batch or max(n, 1)
-        if n % step:
-            raise InputError(f"x: expected a multiple of {step} inputs (the file's batch), got {n}")
         decided: list[Decided] = []
         for start in range(0, n, step):
-            part = {**rows(feeds, slice(start, start + step)), **live.overrides}
-            label, confidence, advantage, forward, probabilities = self._session.run(OUTPUTS, part)
+            part = filled(rows(feeds, slice(start, start + step)), step)
+            try:
+                given = self._session.run(OUTPUTS, {**part, **live.overrides})
+            except Exception as error:  # onnxruntime's exceptions have no common base but this one
+                raise InputError(f"x: the model fails for this input: {first_line(error)}") from error
+            label, confidence, advantage, forward, probabilities = (column[: n - start] for column in given)
             if probabilities.shape[1] != self._classes:
                 raise ModelFileError(
                     f"{self._path}: expected probabilities of {self._classes} classes, got {probabilities.shape[1]}"
@@ -255,8 +257,7 @@ class Bound:
         if x.shape == buffers.shape and x.dtype == self._dtype:
             buffers.input[...] = x
         else:
-            check_input("x", x[None], self._declared)
-            buffers.take(self._declared.name, x)
+            buffers.take(self._declared.name, as_declared("x", x[None], self._declared)[0])
         buffers.run(buffers.binding, self._options)
         label, confidence, advantage, forward = _NUMBERS.unpack_from(buffers.numbers)
         probabilities = buffers.probabilities.copy()

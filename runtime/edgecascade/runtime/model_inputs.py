@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from edgecascade.runtime.text import TextInput
 
-__all__ = ["ModelInputs", "check_input", "model_inputs"]
+__all__ = ["ModelInputs", "as_declared", "model_inputs"]
 
 
 class ModelInputs(NamedTuple):
@@ -102,17 +102,17 @@ class ModelInputs(NamedTuple):
             batch = self.text.encode(cast("NDArray[Any]", batch).tolist())
         if not isinstance(batch, Mapping):
             if len(self.declared) != 1:
-                raise InputError(f"{argument}: expected one array for each of {self}, got a single array")
-            check_input(argument, batch, self.declared[0])
-            return {self.declared[0].name: batch}
+                text = "" if self.text is None else "sentences (str), or "
+                got = f"{batch.dtype} {list(batch.shape)}"
+                raise InputError(f"{argument}: expected {text}one array for each of {self}, got one array, {got}")
+            return {self.declared[0].name: as_declared(argument, batch, self.declared[0])}
         if batch.keys() != {one.name for one in self.declared}:
             raise InputError(f"{argument}: expected one array for each of {self}, got {', '.join(batch) or 'no array'}")
-        for one in self.declared:
-            check_input(f"{argument}[{one.name!r}]", batch[one.name], one)
-        if len({len(array) for array in batch.values()}) != 1:
-            counts = ", ".join(f"{len(array)} in {name}" for name, array in batch.items())
+        feeds = {one.name: as_declared(f"{argument}[{one.name!r}]", batch[one.name], one) for one in self.declared}
+        if len({len(array) for array in feeds.values()}) != 1:
+            counts = ", ".join(f"{len(array)} in {name}" for name, array in feeds.items())
             raise InputError(f"{argument}: expected as many inputs in every array, got {counts}")
-        return dict(batch)
+        return feeds
 
     def parts(self, argument: str, batch: Batch) -> Iterator[dict[str, NDArray[Any]]]:
         """Yield the arrays by input name, checked: all inputs at once, or single sentences if the file takes one.
@@ -120,6 +120,8 @@ class ModelInputs(NamedTuple):
         Sentences that are encoded together are padded, which may change the answers of such a file. Arguments and
         errors are as in `feeds`.
         """
+        if self.text is not None and isinstance(batch, np.ndarray) and batch.shape == (0,):
+            return
         singly = self.text is not None and self.batch == 1 and are_sentences(batch)
         for part in (rows(batch, [i]) for i in range(size(batch))) if singly else (batch,):
             yield self.feeds(argument, part)
@@ -154,16 +156,31 @@ def model_inputs(session: Engine, path: str | os.PathLike[str]) -> ModelInputs:
     return ModelInputs(declared, text_input(session, path))
 
 
-def check_input(argument: str, x: NDArray[Any], declared: Declared) -> None:
-    """Check that a batch has the type and shape of a declared input.
+def as_declared(argument: str, x: NDArray[Any], declared: Declared) -> NDArray[Any]:
+    """Return a batch in the type of a declared input, after a check of its shape.
+
+    Floating numbers are rounded to another floating type; whole numbers are cast where they fit, and strings to
+    objects. Whole numbers do not become floating ones: nothing says whether a model takes pixels from 0 to 255 or from
+    0 to 1.
 
     Raises:
-        InputError: the type or the shape differs.
+        InputError: the shape differs, a side is 0, or the numbers are of another kind or out of range.
     """
     dtype, shape = numpy_dtype(declared.type), declared.shape
+    alike = x.dtype.kind == dtype.kind or (x.dtype.kind + dtype.kind) in ("iu", "ui", "UO")
     fits = len(x.shape) == len(shape) and all(
         have == want for have, want in zip(x.shape[1:], shape[1:], strict=True) if isinstance(want, int)
     )
-    if x.dtype != dtype or not fits:
+    if not alike or not fits:
         expected = ", ".join(str(side) for side in shape[1:])
         raise InputError(f"{argument}: expected {dtype} [{expected}] per input, got {x.dtype} {list(x.shape[1:])}")
+    if 0 in x.shape[1:]:
+        raise InputError(f"{argument}: expected at least one number in every input, got {list(x.shape[1:])}")
+    if x.dtype == dtype:
+        return x
+    with np.errstate(over="ignore"):
+        cast = x.astype(dtype)
+    lost = (np.isinf(cast) & np.isfinite(x)) if dtype.kind == "f" else (cast != x)
+    if lost.any():
+        raise InputError(f"{argument}: expected numbers that fit {dtype}, got {x[lost][0]}")
+    return cast

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-__all__ = ["Estimate", "GroupAccuracy", "GroupedAccuracy", "OperatingPoint", "Point", "curve_table"]
+__all__ = [
+    "Estimate",
+    "GroupAccuracy",
+    "GroupedAccuracy",
+    "OperatingPoint",
+    "Point",
+    "chance_in_words",
+    "curve_table",
+]
 
 _LINES = 16
 
@@ -147,6 +155,18 @@ def curve_table(curve: Sequence[OperatingPoint], threshold: float) -> Iterator[s
                 f"{_share(point.accuracy, point.accuracy_interval)[:-1]}; {low:.1%} to {high:.1%})"
                 f"{'  <- chosen' if chosen else ''}"
             )
+
+
+def chance_in_words(chance: float) -> str:
+    """Return the chance of meeting an aim to the nearest 5 %, since it is known no better.
+
+    >>> chance_in_words(0.731), chance_in_words(0.984)
+    ('about 75 %', 'above 95 %')
+    """
+    percent = 5 * round(20 * chance)
+    if 0 < percent < 100:
+        return f"about {percent} %"
+    return "above 95 %" if percent else "below 5 %"
 
 
 def _cost(point: OperatingPoint) -> str:

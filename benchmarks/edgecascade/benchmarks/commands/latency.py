@@ -7,6 +7,8 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgecascade.runtime.remotes.remote import shown
+
 if TYPE_CHECKING:
     from edgecascade.benchmarks.latency.plan import Request
 
@@ -113,6 +115,7 @@ def request_of(arguments: Namespace) -> Request:
 def _command(arguments: Namespace) -> str:
     words = ["edgecascade", "bench", "latency", arguments.file]
     left = {name: value for name, value in vars(arguments).items() if name not in ("command", "kind", "file", "out")}
+    left["remote"] = arguments.remote and shown(arguments.remote)
     for name, value in left.items():
         for one in value if isinstance(value, list) else [] if value is None else [value]:
             words += [f"--{name.replace('_', '-')}", f"{one:g}" if isinstance(one, float) else str(one)]

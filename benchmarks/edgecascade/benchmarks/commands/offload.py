@@ -6,6 +6,7 @@ import shlex
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,7 +28,9 @@ from edgecascade.benchmarks.report import Report, write_page
 from edgecascade.benchmarks.stored import StoredRows
 from edgecascade.cli import rare
 from edgecascade.export.data import LabelledData, read_labelled
+from edgecascade.runtime.commands.remote_arguments import add_remote_arguments, remote_of
 from edgecascade.runtime.engine import open_session, read_document
+from edgecascade.runtime.remotes.remote import Remote, shown
 from edgecascade.types.errors import BenchmarkError
 
 __all__ = ["configure", "execute"]
@@ -39,8 +42,8 @@ _LONGEST = 86_400.0
 def configure(parser: ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument("file", help="Cascade model, as `edgecascade calibrate` writes it.")
-    parser.add_argument(
-        "--remote", required=True, help="Address (http[s]:// or grpc[s]://) of a model, or an ONNX file."
+    add_remote_arguments(
+        parser, "Address (http[s]:// or grpc[s]://) of a model, or an ONNX file.", required=True, in_use=False
     )
     parser.add_argument(
         "--data",
@@ -72,17 +75,20 @@ def execute(arguments: Namespace) -> int:
         )
     classes = len(read_document(open_session(arguments.file), arguments.file).labels)
     data = check_test_data(arguments.file, read_labelled(arguments.data))
-    scores = _remote_scores(arguments, data, classes)
-    stored = _answers(arguments, data)
-    result = measure_offload(
-        arguments.file,
-        data,
-        scores,
-        remote=arguments.remote,
-        deadline=arguments.deadline,
-        prices=Prices(arguments.cost, arguments.cost_per_gb),
-        stored=stored,
-    )
+    remote = remote_of(arguments)
+    assert remote is not None
+    with closing(remote):
+        scores = _remote_scores(arguments, remote, data, classes)
+        stored = _answers(arguments, data)
+        result = measure_offload(
+            arguments.file,
+            data,
+            scores,
+            remote=remote,
+            deadline=arguments.deadline,
+            prices=Prices(arguments.cost, arguments.cost_per_gb),
+            stored=stored,
+        )
     if arguments.no_examples:
         result = replace(result, examples=())
     summary = offload_summary(result)
@@ -92,9 +98,11 @@ def execute(arguments: Namespace) -> int:
     return 0
 
 
-def _remote_scores(arguments: Namespace, data: LabelledData, classes: int) -> NDArray[np.floating]:
+def _remote_scores(arguments: Namespace, remote: Remote, data: LabelledData, classes: int) -> NDArray[np.floating]:
     """Return the remote's scores; the remote is not asked again about inputs that an earlier run has stored."""
-    stored = stored_scores(Path(arguments.out) / "remote-scores", data, arguments.remote, classes)
+    stored = stored_scores(
+        Path(arguments.out) / "remote-scores", data, arguments.remote, classes, output=arguments.remote_output
+    )
     if arguments.fresh:
         stored.clear()
     done, n = stored.done, stored.n
@@ -105,15 +113,17 @@ def _remote_scores(arguments: Namespace, data: LabelledData, classes: int) -> ND
             file=sys.stderr,
         )
     if done == n:
-        return complete_scores(stored, arguments.remote, data.inputs)
+        return complete_scores(stored, remote, data.inputs)
     with counting("remote on the test data", n - done) as progress:
-        return complete_scores(stored, arguments.remote, data.inputs, progress=progress)
+        return complete_scores(stored, remote, data.inputs, progress=progress)
 
 
 def _answers(arguments: Namespace, data: LabelledData) -> StoredRows:
     """Return the stored answers of the served run; those that an interrupted run has left are used."""
     root = Path(arguments.out) / "served"
-    stored = stored_answers(root, arguments.file, data, arguments.remote, arguments.deadline)
+    stored = stored_answers(
+        root, arguments.file, data, arguments.remote, arguments.deadline, output=arguments.remote_output
+    )
     if arguments.fresh:
         stored.clear()
     if stored.done:
@@ -128,15 +138,16 @@ def _answers(arguments: Namespace, data: LabelledData) -> StoredRows:
 def _report(result: Offload, arguments: Namespace) -> Report:
     name = Path(arguments.file).name
     method = (
-        f"{name} asks {arguments.remote}, on {result.n} labelled inputs from {arguments.data}. The figures hold only "
-        "if nothing was fitted on these inputs."
+        f"{name} asks {shown(arguments.remote)}, on {result.n} labelled inputs from {arguments.data}. The figures "
+        "hold only if nothing was fitted on these inputs."
     )
     return offload_report(result, title=f"Offloading with {name}", method=method, command=_command(arguments))
 
 
 def _command(arguments: Namespace) -> str:
-    words = ["edgecascade", "bench", "offload", arguments.file, "--remote", arguments.remote, "--data", arguments.data]
-    words += ["--deadline", f"{arguments.deadline:g}"]
+    words = ["edgecascade", "bench", "offload", arguments.file, "--remote", shown(arguments.remote)]
+    words += ["--remote-output", arguments.remote_output] if arguments.remote_output else []
+    words += ["--data", arguments.data, "--deadline", f"{arguments.deadline:g}"]
     for flag, price in (("--cost", arguments.cost), ("--cost-per-gb", arguments.cost_per_gb)):
         words += [] if price is None else [flag, f"{price:g}"]
     return shlex.join(words)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.export.data import count, read_labelled
+from edgecascade.export.class_names import labelled_as
+from edgecascade.export.data import LabelledData, count, read_labelled
 from edgecascade.runtime.batch import rows
 from edgecascade.runtime.inputs import image_files, is_hidden
 
@@ -54,15 +55,22 @@ class Inputs:
         }.get(self.kind, "end to end from an array in memory: resizing and scaling, if any, are in the graph")
 
 
-def read_inputs_as_given(path: str | os.PathLike[str], limit: int = LIMIT) -> Inputs:
+def read_inputs_as_given(path: str | os.PathLike[str], limit: int = LIMIT, *, classes: Sequence[str] = ()) -> Inputs:
     """Return labelled inputs drawn from what `read_labelled` reads, with images in folders as files.
 
+    Args:
+        path: of the data.
+        limit: the most inputs.
+        classes: names of the model's classes, with which those of the data are matched, as by `labelled_as`.
+
     Raises:
-        ExportError: there is no such data.
+        ExportError: there is no such data, or its classes are not those of the model.
     """
     if Path(path).is_dir() and (files := list(_labelled_files(Path(path)))):
-        return _files(files, limit)
-    data = read_labelled(path)
+        found = _files(files, limit)
+        folders = LabelledData((), found.labels, tuple(folder.name for folder in _folders(Path(path))), found.digest)
+        return replace(found, labels=labelled_as(folders, classes).labels)
+    data = labelled_as(read_labelled(path), classes)
     chosen = _chosen(count(data.inputs), limit)
     labels = data.labels[chosen]
     if isinstance(data.inputs, np.ndarray) and data.inputs.dtype.kind == "U":
@@ -86,9 +94,12 @@ def _files(files: Sequence[tuple[Path, int]], limit: int) -> Inputs:
 
 def _labelled_files(path: Path) -> Iterator[tuple[Path, int]]:
     """Yield files and labels in the order of `read_labelled`."""
-    folders = sorted(folder for folder in path.iterdir() if folder.is_dir() and not is_hidden(folder, path))
-    for label, folder in enumerate(folders):
+    for label, folder in enumerate(_folders(path)):
         yield from ((file, label) for file in image_files(folder, deep=False))
+
+
+def _folders(path: Path) -> list[Path]:
+    return sorted(folder for folder in path.iterdir() if folder.is_dir() and not is_hidden(folder, path))
 
 
 def _chosen(n: int, limit: int) -> list[int]:

@@ -27,7 +27,9 @@ _BATCH = 32
 _PATIENCE = 60.0  # seconds for one request; no caller is waiting
 
 
-def stored_scores(root: Path, data: LabelledData, remote: str, classes: int) -> StoredRows:
+def stored_scores(
+    root: Path, data: LabelledData, remote: str, classes: int, *, output: str | None = None
+) -> StoredRows:
     """Return the stored scores of a remote, found by a hash of the data and of the remote.
 
     Args:
@@ -35,9 +37,11 @@ def stored_scores(root: Path, data: LabelledData, remote: str, classes: int) -> 
         data: Labelled inputs.
         remote: An address, or an ONNX file, which is known by its bytes too.
         classes: The number of scores for each input.
+        output: The remote's output with the scores, if it is named.
     """
+    remote_output = remote if output is None else f"{remote} {output}"
     file = sha256_of(Path(remote)) if Path(remote).is_file() else ""
-    key = hashlib.sha256(f"2 {CHUNK} {classes} {data.digest} {len(data.labels)} {remote} {file}".encode())
+    key = hashlib.sha256(f"2 {CHUNK} {classes} {data.digest} {len(data.labels)} {remote_output} {file}".encode())
     return StoredRows(root / key.hexdigest()[:24], len(data.labels), (classes,))
 
 

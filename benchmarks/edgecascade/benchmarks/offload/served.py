@@ -83,7 +83,13 @@ class Served:
 
 
 def stored_answers(
-    root: Path, cascade: str | os.PathLike[str], data: LabelledData, remote: str, deadline: float
+    root: Path,
+    cascade: str | os.PathLike[str],
+    data: LabelledData,
+    remote: str,
+    deadline: float,
+    *,
+    output: str | None = None,
 ) -> StoredRows:
     """Return the stored answers of a served run, found by a hash of all that answers and latencies depend on.
 
@@ -93,6 +99,7 @@ def stored_answers(
         data: Labelled inputs.
         remote: An address; an ONNX file, known by its bytes too; or another name for the remote.
         deadline: Seconds that each call is given.
+        output: The remote's output with the scores, if it is named.
     """
     about = {
         "recipe": [2, CHUNK],
@@ -100,6 +107,7 @@ def stored_answers(
         "data": [data.digest, len(data.labels)],
         "remote": [remote, sha256_of(Path(remote)) if Path(remote).is_file() else None],
         "deadline": float(deadline),
+        **({} if output is None else {"output": output}),
     }
     return StoredRows(root / hash_of(about), len(data.labels), (), ROW)
 

@@ -16,10 +16,11 @@ from edgecascade.calibration.commands.population import add_population_arguments
 from edgecascade.cli import rare
 from edgecascade.export.calibrate import Calibrated, calibrate
 from edgecascade.export.class_names import class_count, labelled_as, model_names
-from edgecascade.export.data import Inputs, LabelledData, read_labelled
+from edgecascade.export.data import Inputs, LabelledData, count, read_labelled
 from edgecascade.export.graph import load_model
 from edgecascade.export.logits import KINDS
 from edgecascade.export.scores import RemoteOutputs, ask_remote, local_scores, read_scores
+from edgecascade.runtime.commands.console import counting
 from edgecascade.runtime.commands.remote_arguments import add_remote_arguments, check_remote_arguments, remote_of
 from edgecascade.types.class_names import some_names
 from edgecascade.types.errors import ExportError
@@ -66,13 +67,17 @@ def configure(parser: ArgumentParser) -> None:
 
 
 def remote_outputs(arguments: Namespace, inputs: Inputs) -> RemoteOutputs:
-    """Return what the remote that the arguments describe gives for all inputs."""
+    """Return what the remote that the arguments describe gives for all inputs, and show the progress."""
     if "://" in arguments.remote:
         remote = remote_of(arguments)
         assert remote is not None
-        return ask_remote(remote, inputs)
+        with counting("running the remote", count(inputs)) as progress:
+            return ask_remote(remote, inputs, progress=progress)
     check_remote_arguments(arguments)
-    return ask_remote(arguments.remote, inputs, output=arguments.remote_output)
+    if arguments.remote.endswith(".npy"):
+        return ask_remote(arguments.remote, inputs, output=arguments.remote_output)
+    with counting("running the remote", count(inputs)) as progress:
+        return ask_remote(arguments.remote, inputs, output=arguments.remote_output, progress=progress)
 
 
 def add_logits_arguments(parser: ArgumentParser) -> None:
@@ -100,10 +105,13 @@ def execute(arguments: Namespace) -> int:
             raise ExportError(f"--out: expected another file than {name}, got {arguments.out}")
     data = read_labelled(arguments.data, array_names(arguments))
     expected = read_scores(arguments.expected) if arguments.expected else None
-    print(f"running both models on {len(data.labels)} inputs ...", file=sys.stderr)
-    local = local_scores(arguments.body, data.inputs, output=arguments.logits, kind=arguments.kind)
+    with counting("running the body", len(data.labels)) as progress:
+        local = local_scores(
+            arguments.body, data.inputs, output=arguments.logits, kind=arguments.kind, progress=progress
+        )
     data = labelled_as(data, model_names(load_model(arguments.body), arguments.body, class_count(local)))
     remote, remote_names = remote_outputs(arguments, data.inputs)
+    print("fitting, and comparing the file with the arithmetic ...", file=sys.stderr)
     written = calibrate(
         arguments.body,
         arguments.out,
@@ -134,7 +142,8 @@ def report(written: Calibrated, out: str, data: LabelledData, *, by_group: bool 
         by_group: whether to print the accuracies by group.
     """
     parity = written.parity
-    print("\n".join(_classes(written, data)))
+    for line in _classes(written, data):
+        print(line.replace("\n", "\\n"))  # of a name or a file: it must not look like another line
     for model, read in written.read.items():
         if read.kind == "probabilities":
             print(f"{model:<12}{read}")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -139,10 +141,13 @@ def execute(arguments: Namespace) -> int:
     names, preprocessing = _names(arguments, model), _preprocessing(arguments, model)
     if arguments.int8:
         data = labelled_as(read_labelled(arguments.int8), names)
+        _step(f"quantizing on {len(data.labels)} inputs, and comparing the accuracy")
         data = replace(data, inputs=_body_inputs(data.inputs, preprocessing, model))
         quantized = quantize_int8(model, np.asarray(data.inputs))
         print(f"int8        {check_quantized(model, quantized, data, arguments.int8_loss)}")
         model = quantized
+    if arguments.int8_dynamic or arguments.float16:
+        _step("converting the weights")
     if arguments.int8_dynamic:
         model = quantize_int8_dynamic(model)
     if arguments.float16:
@@ -158,8 +163,24 @@ def execute(arguments: Namespace) -> int:
     save_model(model, out)
     beside = f", with {TOKENIZER} beside it" if tokenizer is not None else ""
     print(f"wrote       {out} ({out.stat().st_size / 1e6:.1f} MB){beside}")
+    print("\n".join(_described(model, out, names)))
     print(f"next        edgecascade calibrate {out} --remote REMOTE --data DATA --offload-rate 0.2 -o FILE")
     return 0
+
+
+def _described(model: ModelProto, out: Path, names: Sequence[str] | None) -> Iterator[str]:
+    """Yield what a body takes and gives, one line each."""
+    inputs = model_inputs(open_session(out), out)
+    yield f"inputs      {'sentences' if inputs.text is not None else inputs}"
+    if names:
+        yield f"classes     {len(names)}: {some_names(names)}"
+    else:
+        yield f"classes     {declared_classes(model) or 'of an unknown number'}, without names (see --names)"
+
+
+def _step(sentence: str) -> None:
+    """Say on standard error what takes a while now."""
+    print(f"{sentence} ...", file=sys.stderr, flush=True)
 
 
 def _load(arguments: Namespace) -> tuple[ModelProto, bytes | None]:
@@ -170,6 +191,7 @@ def _load(arguments: Namespace) -> tuple[ModelProto, bytes | None]:
             raise ExportError(
                 "--weights, --shape, --example, --image-size, --int8: a Hugging Face model brings its own"
             )
+        _step(f"exporting {source}, and comparing the file with the model")
         found = export_hugging_face(source.removeprefix(_HUB), arguments.task)
         for note in found.notes:
             print(f"note        {note}")
@@ -187,6 +209,7 @@ def _load(arguments: Namespace) -> tuple[ModelProto, bytes | None]:
     if (arguments.shape is None) == (arguments.example is None):
         raise ExportError("--shape: a torch module needs the shape of one input, such as --shape 3,96,96, or --example")
     module = load_torch_module(source, arguments.weights)
+    _step(f"exporting {source}, and comparing the file with the module")
     return export_torch(module, arguments.shape or read_arrays(arguments.example)), None
 
 

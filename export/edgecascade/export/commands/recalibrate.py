@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import ArgumentParser, Namespace
 
 from edgecascade.calibration import CertifiedLoss
@@ -13,9 +12,11 @@ from edgecascade.export.class_names import labelled_as
 from edgecascade.export.commands.calibrate import DATA, REMOTE, add_golden_argument, remote_outputs, report
 from edgecascade.export.data import read_labelled
 from edgecascade.export.recalibrate import cascade_scores, move_threshold, recalibrate
+from edgecascade.runtime.commands.console import counting
 from edgecascade.runtime.commands.remote_arguments import add_remote_arguments
 from edgecascade.runtime.engine import open_session, read_document
 from edgecascade.types.errors import ExportError
+from edgecascade.types.estimate import chance_in_words
 
 __all__ = ["configure", "execute"]
 
@@ -63,18 +64,19 @@ def execute(arguments: Namespace) -> int:
         )
         chance = read_document(open_session(arguments.out), arguments.out).policy.chance
         if chance is not None:
-            print(f"            chance of meeting the aim: {chance:.0%}")
+            print(f"            chance of meeting the aim: {chance_in_words(chance)}")
         print(f"wrote       {arguments.out}")
         return 0
     names = read_document(open_session(arguments.file), arguments.file).labels
     data = labelled_as(read_labelled(arguments.data, array_names(arguments)), names)
-    print(f"running both models on {len(data.labels)} inputs ...", file=sys.stderr)
+    with counting("running the body", len(data.labels)) as progress:
+        local = cascade_scores(arguments.file, data.inputs, progress=progress)
     remote, remote_names = remote_outputs(arguments, data.inputs)
     written = recalibrate(
         arguments.file,
         arguments.out,
         data,
-        cascade_scores(arguments.file, data.inputs),
+        local,
         remote,
         objective=objective,
         golden=arguments.golden,

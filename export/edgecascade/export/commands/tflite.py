@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import ArgumentParser, Namespace
 
 from edgecascade.calibration.commands.arguments import add_plan_arguments, objective_if_any, plan_options
@@ -73,7 +72,6 @@ def execute(arguments: Namespace) -> int:
     converter_command(arguments.converter)  # before the remote is asked
     names = read_document(open_session(arguments.file), arguments.file).labels
     data = labelled_as(read_labelled(arguments.data, array_names(arguments)), names)
-    print(f"running the remote on {len(data.labels)} inputs ...", file=sys.stderr)
     remote, remote_names = remote_outputs(arguments, data.inputs)
     written = export_tflite_int8(
         arguments.file,

@@ -21,6 +21,8 @@ from edgecascade.types.errors import ExportError, InputError
 
 __all__ = ["Inputs", "LabelledData", "batches", "count", "each", "first", "read_labelled"]
 
+_RECORDED = ("local", "remote", "confidence", "audited")  # what a `Watch` records beside inputs, labels and names
+
 Inputs = NDArray[Any] | Sequence[NDArray[Any]] | Mapping[str, NDArray[Any]]
 
 
@@ -36,6 +38,7 @@ class LabelledData:
         digest: SHA-256 of inputs and labels, in hexadecimal; of images in a table, as they are encoded.
         columns: other arrays [n] of the data by name, such as sample weights.
         files: the path of each input, if they are files.
+        estimated: whether a `Watch` recorded them, so that the labels are drawn from the remote's probabilities.
     """
 
     inputs: Inputs
@@ -44,6 +47,7 @@ class LabelledData:
     digest: str
     columns: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     files: tuple[str, ...] = ()
+    estimated: bool = False
 
     def describe(self, i: int) -> str:
         """Return in a few words which input number i is: its file, its sentence, or its row."""
@@ -117,12 +121,13 @@ def read_labelled(path: str | os.PathLike[str], columns: Sequence[str] = ()) -> 
     files = table_files(path)
     others: Mapping[str, NDArray[Any]] = {}
     paths: tuple[str, ...] = ()
+    estimated = False
     if files:
         inputs, labels, names, others = read_tables(path, files, columns)
     elif path.is_dir():
         inputs, labels, names, paths = _read_class_folders(path)
     elif path.is_file():
-        inputs, labels, names, others = _read_npz(path, columns)
+        inputs, labels, names, others, estimated = _read_npz(path, columns)
     else:
         raise ExportError(f"{path}: no such file or folder{_download_hint(path)}")
     missing = [name for name in columns if name not in others]
@@ -130,7 +135,7 @@ def read_labelled(path: str | os.PathLike[str], columns: Sequence[str] = ()) -> 
         raise ExportError(
             f"{path}: expected the array {missing[0]} beside inputs and labels, got none; or an .npy file"
         )
-    return LabelledData(inputs, labels, names, _digest(inputs, labels), others, paths)
+    return LabelledData(inputs, labels, names, _digest(inputs, labels), others, paths, estimated)
 
 
 def _download_hint(path: Path) -> str:
@@ -144,7 +149,7 @@ def _download_hint(path: Path) -> str:
 
 def _read_npz(
     path: Path, columns: Sequence[str]
-) -> tuple[Inputs, NDArray[np.int64], tuple[str, ...], Mapping[str, NDArray[Any]]]:
+) -> tuple[Inputs, NDArray[np.int64], tuple[str, ...], Mapping[str, NDArray[Any]], bool]:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             found = {name: arrays[name] for name in arrays}
@@ -154,6 +159,9 @@ def _read_npz(
         raise ExportError(f"{path}: expected the arrays `x` [n, ...] and `y` [n], got {sorted(found) or 'no arrays'}")
     y, names = found.pop("y"), found.pop("names", np.empty(0, "U1"))
     others = {name: found.pop(name) for name in columns if name in found}
+    estimated = found.keys() | others.keys() >= {*_RECORDED}
+    if estimated:
+        found = {name: array for name, array in found.items() if name not in _RECORDED}
     inputs = {"x": found["x"]} if "x" in found else found
     for name, array in inputs.items():
         if array.ndim == 0 or names.ndim != 1:
@@ -169,7 +177,7 @@ def _read_npz(
     called = tuple(_as_text(names))
     if y.dtype.kind in "US":
         y, called = numbered(_as_text(y), called, str(path))
-    return inputs.get("x", inputs), y.astype(np.int64), called, others
+    return inputs.get("x", inputs), y.astype(np.int64), called, others, estimated
 
 
 def _as_text(names: NDArray[Any]) -> list[str]:

@@ -90,52 +90,50 @@ def add_tokenizer(model: ModelProto, source: str, network: Any, tokenizer: Any, 
     Raises:
         ExportError: the graph takes what no tokenizer makes, or gives other scores than transformers.
     """
-    for name in [one.name for one in model.graph.input]:
-        if name not in _ENCODED:
-            raise ExportError(f"source: expected a model whose inputs are among {', '.join(_ENCODED)}, got {name!r}")
-        if name == "token_type_ids" and name not in tokenizer.model_input_names:
-            model = _with_zeros(model, name)
+    model, names = _with_inputs_of(tokenizer, model)
     pad, limit, own = pad_token(network.config, tokenizer), _limit(network, tokenizer), _own_file(source)
     length = min(limit or _LONGEST, _LONGEST)
     content = _set(own or tokenizer.backend_tokenizer.to_str(), tokenizer, pad, length)
     (folder / TOKENIZER).write_bytes(content)
-    names = tuple(one.name for one in model.graph.input)
     text = TextPreprocessing(TOKENIZER, hashlib.sha256(content).hexdigest(), length, names)
     encoder = TextInput(folder / "model.onnx", text)
-    plain = [one for one in _reference_texts(tokenizer) if tokenizer(one).input_ids]
-    longest = " ".join([max(plain, key=len)] * length)
+    texts = [one for one in _reference_texts(tokenizer) if tokenizer(one).input_ids]
+    longest = " ".join([max(texts, key=len)] * length)
     special = " ".join(["A", *tokenizer.all_special_tokens, "A"])
-    difference = _difference(encoder, tokenizer, [*plain, longest, special], length, pad)
+    difference, notes = _difference(encoder, tokenizer, [*texts, longest, special], length, pad), []
     if difference is not None and own is None:
         raise ExportError(f"source: the tokenizer of {source!r} cannot be exported: {difference}")
-    notes = []
     if difference is not None:
         notes.append(f"{TOKENIZER} is used as it is in {source!r}, although transformers changes it: {difference}")
     if limit != length:
         allowed = "any number" if limit is None else limit
         notes.append(f"texts are truncated to {length} tokens, although the model allows {allowed}")
-    if "token_type_ids" not in names and _uses_types(network, tokenizer, plain[0]):
-        notes.append(
-            "texts are run without token_type_ids, although the tokenizer makes them and transformers uses them"
-        )
-    session = open_session(model.SerializeToString())
+    if "token_type_ids" not in names and _uses_types(network, tokenizer, texts[0]):
+        notes.append("texts have no token_type_ids here, although the tokenizer makes them and transformers uses them")
     network.config.pad_token_id = pad
-    alone = [encoder.encode([one]) for one in plain]
-    scores = _check(session, network, alone, "alone")
-    if length <= _LONG:
-        _check(session, network, [encoder.encode([longest])], "of the largest length")
-    if pad is None:  # transformers refuses to pad for such a model
-        return Proved(model, content, text, True, tuple(notes))
-    padded = _check(session, network, [encoder.encode(plain)], "padded to one length")
-    largest = max(1.0, float(np.abs(scores).max()))
-    return Proved(model, content, text, bool(np.abs(padded - scores).max() > _SAME * largest), tuple(notes))
+    singly = _prove(open_session(model.SerializeToString()), network, encoder, texts, longest)
+    return Proved(model, content, text, singly, tuple(notes))
+
+
+def _with_inputs_of(tokenizer: Any, model: ModelProto) -> tuple[ModelProto, tuple[str, ...]]:
+    """Return a graph whose inputs are all made by the tokenizer, and their names."""
+    names = [one.name for one in model.graph.input]
+    unknown = [name for name in names if name not in _ENCODED]
+    if unknown:
+        raise ExportError(f"source: expected a model whose inputs are among {', '.join(_ENCODED)}, got {unknown[0]!r}")
+    if "token_type_ids" in names and "token_type_ids" not in tokenizer.model_input_names:
+        names.remove("token_type_ids")
+        model = _with_zeros(model, "token_type_ids")
+    return model, tuple(names)
 
 
 def _own_file(source: str) -> str | None:
     """Return the text of the source's `tokenizer.json`, or None if it has only files of older tokenizers."""
     from transformers.utils.hub import cached_file
 
-    found = cached_file(source, TOKENIZER, _raise_exceptions_for_missing_entries=False)
+    found = cached_file(
+        source, TOKENIZER, _raise_exceptions_for_missing_entries=False, _raise_exceptions_for_connection_errors=False
+    )
     return None if found is None else Path(found).read_text(encoding="utf-8")
 
 
@@ -226,6 +224,18 @@ def _uses_types(network: Any, tokenizer: Any, text: str) -> bool:
 
 def _short(ids: list[int]) -> str:
     return str(ids) if len(ids) <= 12 else f"{str(ids[:12])[:-1]}, ...]"
+
+
+def _prove(session: Engine, network: Any, encoder: TextInput, texts: list[str], longest: str) -> bool:
+    """Compare a graph with transformers on texts, alone and padded, and return whether padding changes the scores."""
+    scores = _check(session, network, [encoder.encode([one]) for one in texts], "alone")
+    tokens = encoder.encode([longest])
+    if tokens["input_ids"].size <= _LONG:
+        _check(session, network, [tokens], "of the largest length")
+    if network.config.pad_token_id is None:  # transformers refuses to pad for such a model
+        return True
+    padded = _check(session, network, [encoder.encode(texts)], "padded to one length")
+    return bool(np.abs(padded - scores).max() > _SAME * max(1.0, float(np.abs(scores).max())))
 
 
 def _check(

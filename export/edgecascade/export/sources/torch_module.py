@@ -29,6 +29,7 @@ __all__ = ["export_torch", "load_torch_module", "quiet"]
 _TRACED = 2  # a batch of one would be taken for a constant
 _BATCH = 3  # so that the proof is on more than what was traced
 _TOLERANCE = 1e-3  # of the largest output
+_LONGEST = 300  # characters of torch's reasons
 
 
 def export_torch(
@@ -56,6 +57,7 @@ def export_torch(
     example = _example(module, inputs)
     shapes = ", ".join(str(list(array.shape[1:])) for array in example.values())
     tensors = [torch.from_numpy(np.ascontiguousarray(array)) for array in example.values()]
+    wanted = _logits(module, tensors)
     try:
         with quiet("torch"):
             program = torch.onnx.export(
@@ -76,8 +78,6 @@ def export_torch(
     model = program.model_proto
     for part in (model.graph, *model.graph.node, *model.graph.input, *model.graph.output):
         del part.metadata_props[:]  # torch leaves stack traces there, with paths of this machine
-    with torch.no_grad():
-        wanted = module(*tensors).numpy()
     (got,) = open_session(model.SerializeToString()).run(None, dict(example))
     if got.shape != wanted.shape or not np.allclose(got, wanted, 0, _TOLERANCE * max(1.0, np.abs(wanted).max()), True):
         raise ParityError(
@@ -85,6 +85,33 @@ def export_torch(
             f"exported graph {got.flat[0]:.6g}, ... {list(got.shape)}; nothing was written"
         )
     return model
+
+
+def _logits(module: Any, tensors: Sequence[Any]) -> NDArray[Any]:
+    """Return what a module gives, if that is one tensor, and the same in a second call."""
+    import torch
+
+    with torch.no_grad():
+        try:
+            first = module(*tensors)
+            second = module(*tensors)
+        except Exception as error:  # whatever the module raises
+            shapes = ", ".join(str(list(tensor.shape[1:])) for tensor in tensors)
+            raise ExportError(f"module: it fails for inputs {shapes}: {first_line(error)}") from error
+    if not isinstance(first, torch.Tensor):
+        parts = f" of {', '.join(map(str, first))}" if isinstance(first, Mapping) else ""
+        raise ExportError(
+            f"module: expected one tensor of logits [n, classes] from it, got a {type(first).__name__}{parts}; "
+            "wrap it in a module that returns the logits only, without a state or features beside them"
+        )
+    if not torch.allclose(
+        first, second, rtol=0, atol=_TOLERANCE * float(first.abs().max().clamp(min=1)), equal_nan=True
+    ):
+        raise ExportError(
+            "module: expected the same logits for the same inputs, got others in a second call: it carries a state or "
+            "draws random numbers; a cascade answers each input alone"
+        )
+    return np.asarray(second.numpy())
 
 
 def load_torch_module(source: str, weights: str | os.PathLike[str] | None = None) -> Any:
@@ -123,14 +150,37 @@ def load_torch_module(source: str, weights: str | os.PathLike[str] | None = None
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                found.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+                found.load_state_dict(_state_dict(torch.load(weights, map_location="cpu", weights_only=True)))
         except OSError:
             raise
         except Exception as error:  # torch and pickle each raise their own
-            raise ExportError(
-                f"--weights: {weights} is not a state dict for this module: {first_line(error)}"
-            ) from error
+            raise ExportError(f"--weights: {weights} is not a state dict for this module: {_misfit(error)}") from error
     return found
+
+
+def _state_dict(loaded: Any) -> Any:
+    """Return the state dict in what was saved, and refuse a checkpoint that holds it beside other things.
+
+    Raises:
+        TypeError: it is no state dict.
+    """
+    if not isinstance(loaded, Mapping):
+        raise TypeError(f"it holds a {type(loaded).__name__}; save module.state_dict() instead")
+    inner = [name for name, value in loaded.items() if isinstance(value, Mapping)]
+    if inner:
+        raise TypeError(f"it is a checkpoint with {', '.join(map(str, loaded))}; save its {inner[0]!r} alone")
+    return loaded
+
+
+def _misfit(error: Exception) -> str:
+    """Return torch's reasons in one line, without its heading; they begin in the second line."""
+    if "weights_only" in str(error) or "Weights only" in str(error):
+        return "it holds Python objects, which are not loaded; save module.state_dict() instead"
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    reasons = lines[1:] or lines or [type(error).__name__]
+    text = " ".join(reasons)
+    cure = "; its names begin with `module.`, which DataParallel adds: save model.module.state_dict()"
+    return (text if len(text) <= _LONGEST else text[:_LONGEST] + " ...") + (cure if '"module.' in text else "")
 
 
 @contextmanager

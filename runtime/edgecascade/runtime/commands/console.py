@@ -16,12 +16,13 @@ from typing import Any
 
 from edgecascade.types.answer import Answer, Reason
 
-__all__ = ["Console", "Progress", "drawn", "logged"]
+__all__ = ["Console", "Progress", "counting", "drawn", "logged"]
 
 _LOG = logging.getLogger("edgecascade")
 _CLEAR = "\r\x1b[K"
 _COLUMNS = 80  # where the terminal does not tell its width
 _INTERVAL = 0.25  # seconds from one drawing to the next
+_SELDOM = 10.0  # seconds from one line to the next where nothing can be drawn
 _LATEST = 1000  # answers that the latencies are of
 _STRETCH = 20  # drawings that the rate is of
 
@@ -185,6 +186,44 @@ def drawn(progress: Progress, console: Console) -> Iterator[None]:
     finally:
         ended.set()
         drawing.join()
+        console.clear()
+
+
+@contextmanager
+def counting(what: str, total: int, clock: Callable[[], float] = time.monotonic) -> Iterator[Callable[[int], None]]:
+    """Within this context, show on standard error how much of some work is done, and the seconds left.
+
+    A terminal shows one line that is drawn again; elsewhere a line is written at the start and every ten seconds.
+
+    Args:
+        what: the work, such as `running the body`.
+        total: its number of inputs.
+        clock: returns seconds that never go back.
+
+    Yields:
+        A function to call with the number of inputs just done.
+    """
+    console = Console()
+    started = shown = clock()
+    done = 0
+    console.say(f"{what} on {total} inputs ...")
+
+    def progress(n: int) -> None:
+        nonlocal done, shown
+        done += n
+        now = clock()
+        if done >= total or now - shown < (_INTERVAL if console.live else _SELDOM):
+            return
+        shown, left = now, (now - started) / done * (total - done)
+        text = f"{what}: {done} of {total}, {left:.0f} s left"
+        if console.live:
+            console.draw(text)
+        else:
+            console.say(text)
+
+    try:
+        yield progress
+    finally:
         console.clear()
 
 

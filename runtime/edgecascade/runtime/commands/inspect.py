@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Iterator, Sequence
 
 from edgecascade.cli import rare
-from edgecascade.runtime.engine import open_session, read_document, sessions
-from edgecascade.runtime.golden import compare, read_golden
+from edgecascade.runtime.engine import Engine, open_session, read_document, sessions
+from edgecascade.runtime.golden import Golden, compare, decision_vectors, read_golden
 from edgecascade.runtime.model_inputs import model_inputs
 from edgecascade.runtime.saturation import unsafe_weights
 from edgecascade.types.document import FORMAT, CascadeDocument, PolicyRecord, confusion_rows
@@ -26,7 +27,10 @@ _EVIDENCE = {
 
 def configure(parser: ArgumentParser) -> None:
     """Add the arguments."""
-    parser.epilog = "examples:\n  edgecascade inspect local.onnx\n  edgecascade inspect local.onnx --verify"
+    parser.epilog = (
+        "examples:\n  edgecascade inspect local.onnx\n  edgecascade inspect local.onnx --verify\n"
+        "  edgecascade inspect local.onnx --vectors > vectors.json"
+    )
     parser.add_argument("file", help="Cascade model, as `edgecascade calibrate` or `tflite` writes it.")
     parser.add_argument(
         "--verify",
@@ -43,6 +47,14 @@ def configure(parser: ArgumentParser) -> None:
         )
     )
     parser.add_argument("--json", action="store_true", help="Print the metadata document of the file as JSON.")
+    rare(
+        parser.add_argument(
+            "--vectors",
+            action="store_true",
+            help="Print the golden inputs with their decisions, also under other thresholds, as JSON: test vectors for "
+            "readers in other languages.",
+        )
+    )
 
 
 def execute(arguments: Namespace) -> int:
@@ -52,6 +64,9 @@ def execute(arguments: Namespace) -> int:
     document = read_document(session, path)
     if arguments.verify:
         return _verify(path, arguments.tolerance)
+    if arguments.vectors:
+        print(json.dumps(decision_vectors(_golden(session, path), document.policy.threshold), indent=1))
+        return 0
     if arguments.json:
         print(document.to_json(indent=2))
         return 0
@@ -103,16 +118,19 @@ def _verify(path: str, tolerance: float) -> int:
         if isinstance(session, ModelFileError):
             print(f"{provider}: not usable on this machine: {session}")
             continue
-        golden = read_golden(session, path)
-        if golden is None:
-            raise ModelFileError(
-                f"{path}: expected golden inputs to replay, got none; `edgecascade calibrate` stores them"
-            )
+        golden = _golden(session, path)
         largest, difference = compare(session, golden.inputs, golden.expected, tolerance)
         failed |= difference is not None
         same = f"{len(golden)} golden inputs decided as expected; largest difference of a confidence {largest:.1e}"
         print(f"{provider}: {difference or f'{same} (tolerance {tolerance:g})'}")
     return 1 if failed else 0
+
+
+def _golden(session: Engine, path: str) -> Golden:
+    golden = read_golden(session, path)
+    if golden is None:
+        raise ModelFileError(f"{path}: expected golden inputs to replay, got none; `edgecascade calibrate` stores them")
+    return golden
 
 
 def _tolerance(text: str) -> float:

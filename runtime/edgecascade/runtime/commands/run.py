@@ -17,11 +17,15 @@ from edgecascade.runtime.commands.console import Console, Progress, drawn, logge
 from edgecascade.runtime.commands.lines import Answered, Refused, answer_line, late_line
 from edgecascade.runtime.commands.sockets import Address, answer_connections
 from edgecascade.runtime.commands.sources import Live, Source, Stored, read_source
+from edgecascade.types.answer import Answer, Reason
 from edgecascade.types.errors import ArgumentError
 
 __all__ = ["configure", "execute"]
 
 _PATIENCE = 5.0  # seconds for the last late answers to be printed
+_SILENT = 3  # exit code
+_FAILED = (Reason.DEADLINE, Reason.OFFLINE, Reason.CIRCUIT_OPEN, Reason.REMOTE_ERROR)
+_REPLIED = (Reason.OFFLOADED, Reason.NOT_A_NUMBER)
 
 
 def configure(parser: ArgumentParser) -> None:
@@ -35,7 +39,8 @@ def configure(parser: ArgumentParser) -> None:
         '{"x": any of these, "key": "..."}; an image can be {"b64": its file in base64}. Each answer is a JSON line\n'
         "with that key, in the order of the inputs, on standard output or the socket. Late answers (--outbox) follow\n"
         "on standard output with `late`. The first Ctrl-C or SIGTERM takes no more inputs; the second ends at once.\n"
-        "The exit code is 2 if an input does not fit the model; its line then has `error`."
+        "The exit code is 2 if an input does not fit the model; its line then has `error`. It is 3 if the remote\n"
+        "answered none of the inputs that were forwarded."
     )
     parser.add_argument("file", help="Cascade model, as `edgecascade calibrate` writes it.")
     parser.add_argument(
@@ -66,8 +71,12 @@ def execute(arguments: Namespace) -> int:
             stack.enter_context(_metrics(cascade, arguments.metrics, console))
         progress = Progress(lambda: cascade.metrics().get("traffic", {}).get("sent"))
 
+        failures = _Failures(console)
+
         def line(one: Answered | Refused) -> dict[str, Any]:
             progress.saw(one.answer if isinstance(one, Answered) else None)
+            if isinstance(one, Answered) and arguments.remote is not None:
+                failures.saw(one.answer)
             return answer_line(one, probabilities=arguments.probabilities)
 
         with Stop() as stop, drawn(progress, console):
@@ -80,9 +89,37 @@ def execute(arguments: Namespace) -> int:
                 else:
                     asyncio.run(_answer_live(cascade, source, line, console, stop))
         console.say(_totals(cascade, progress.refused))
+        silent = failures.say_if_silent()
     if stop:
         return stop.exit_code
-    return 2 if progress.refused else 0
+    return 2 if progress.refused else _SILENT if silent else 0
+
+
+class _Failures:
+    """Tells the user once that the remote fails, and at the end if it never replied."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._failed, self._replied, self._last = 0, False, ""
+
+    def saw(self, answer: Answer) -> None:
+        """Count an answer."""
+        self._replied = self._replied or answer.reason in _REPLIED
+        if answer.reason not in _FAILED:
+            return
+        self._failed += 1
+        self._last = answer.detail or self._last
+        if self._failed == 1:
+            why = answer.detail or answer.reason.value
+            self._console.say(f"the remote did not answer: {why}; answers are local until it does")
+
+    def say_if_silent(self) -> bool:
+        """Say whether the remote was asked and never replied, and return it."""
+        silent = self._failed > 0 and not self._replied
+        if silent:
+            why = f": {self._last}" if self._last else ""
+            self._console.say(f"the remote answered none of {self._failed} forwarded inputs{why}")
+        return silent
 
 
 async def _answer_live(

@@ -32,7 +32,7 @@ _ENDPOINT = "/chat/completions"
 _MAX_TOKENS = {"letter": 1, "label": 4, "text": 32}
 _LIMITS = ("max_completion_tokens", "max_tokens")  # fields that bound how many tokens a reply has
 _MANY = 4096  # tokens of a reply without bound
-_MARGIN, _PER_TOKEN, _WIDTH = 8192, 1024, 16  # values of a reply, those for each of its tokens, and bytes of a value
+_MARGIN, _PER_TOKEN, _WIDTH = 8192, 2048, 16  # values of a reply, those for each of its tokens, and bytes of a value
 _ADVICE = (  # for refusals that name one of these
     (
         "max_completion_tokens",

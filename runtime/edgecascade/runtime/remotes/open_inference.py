@@ -117,8 +117,7 @@ class OpenInference:
             InvalidReply: its reply is not an answer.
         """
         check(inputs)
-        bound = ReplyBound.of(size(inputs), self._classes)
-        return self._signature.use(lambda signature: self._scores(inputs, signature, bound, deadline), deadline)
+        return self._signature.use(partial(self._scores, deadline=deadline), inputs, deadline)
 
     def expect(self, classes: int) -> None:
         """Bound replies by what this many scores for each input need."""
@@ -128,7 +127,8 @@ class OpenInference:
         """Close the idle connections."""
         self._client.close()
 
-    def _scores(self, inputs: Batch, signature: Signature, bound: ReplyBound, deadline: Deadline) -> NDArray[Any]:
+    def _scores(self, inputs: Batch, signature: Signature, *, deadline: Deadline) -> NDArray[Any]:
+        bound = ReplyBound.of(size(inputs), self._classes)
         tensors = signature.tensors(inputs)
 
         def post(binary: bool) -> tuple[Response, str]:

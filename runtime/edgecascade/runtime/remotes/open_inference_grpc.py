@@ -12,20 +12,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from edgecascade.runtime.batch import Batch, size
+from edgecascade.runtime.bounded_json import Pace
 from edgecascade.runtime.deadline import Deadline
 from edgecascade.runtime.remotes.http import Proxy
 from edgecascade.runtime.remotes.open_inference import read_address
 from edgecascade.runtime.remotes.remote import ReplyBound, Traffic, shown
 from edgecascade.runtime.remotes.tensors import (
-    NUMPY,
     Described,
     Origin,
     Signature,
@@ -35,6 +35,7 @@ from edgecascade.runtime.remotes.tensors import (
     check,
     contents,
     from_bytes,
+    from_numbers,
 )
 from edgecascade.types.errors import ArgumentError, InvalidReply, RemoteRefusal, RemoteUnreachable
 from edgecascade.types.extras import naming_extras
@@ -52,6 +53,7 @@ _FIELDS = {  # the field with the numbers of each type
 _LARGEST_MESSAGE = 64 << 20  # bytes
 _LARGEST_METADATA = 1 << 18  # bytes
 _MOST_TOGETHER = 32  # inputs in a request of a cascade, by which the size of its messages is bounded
+_MOST_SIDES = 17  # of a shape that is looked at
 _MOST_TENSORS = 256  # in one message
 _OPTIONS = (
     ("grpc.max_send_message_length", _LARGEST_MESSAGE),
@@ -170,8 +172,7 @@ class OpenInferenceGrpc:
             InvalidReply: its reply is not an answer.
         """
         check(inputs)
-        bound = ReplyBound.of(size(inputs), self._classes)
-        return self._signature.use(lambda signature: self._scores(inputs, signature, bound, deadline), deadline)
+        return self._signature.use(partial(self._scores, deadline=deadline), inputs, deadline)
 
     def expect(self, classes: int) -> None:
         """Bound messages by what this many scores for each of 32 inputs need, if it is called before the first one."""
@@ -184,12 +185,13 @@ class OpenInferenceGrpc:
         if channel is not None:
             channel.close()
 
-    def _scores(self, inputs: Batch, signature: Signature, bound: ReplyBound, deadline: Deadline) -> NDArray[Any]:
+    def _scores(self, inputs: Batch, signature: Signature, *, deadline: Deadline) -> NDArray[Any]:
+        bound = ReplyBound.of(size(inputs), self._classes)
         id = self._origin.new_id()
         request = self._request(signature.tensors(inputs), signature.output, id)
         reply = self._call("ModelInfer", request, bound.bytes, deadline)
         self._origin.check(id, model=reply.model_name, version=reply.model_version, id=reply.id)
-        return _logits(reply, signature)
+        return _logits(reply, signature, Pace(deadline))
 
     def _ask_signature(self, deadline: Deadline) -> Signature:
         request = self._messages["ModelMetadataRequest"](name=self._name, version=self._version)
@@ -313,17 +315,17 @@ def _describe(field: Any, kind: str, repeated: bool) -> None:
         field.type = getattr(field, f"TYPE_{kind.upper()}")
 
 
-def _logits(reply: Any, signature: Signature) -> NDArray[Any]:
+def _logits(reply: Any, signature: Signature, pace: Pace) -> NDArray[Any]:
     name = signature.chosen(_described(reply.outputs))
     at, chosen = next((i, one) for i, one in enumerate(reply.outputs) if one.name == name)
     try:
         if reply.raw_output_contents:
-            return as_table(from_bytes(reply.raw_output_contents[at], chosen.datatype, list(chosen.shape)))
+            return as_table(from_bytes(reply.raw_output_contents[at], chosen.datatype, chosen.shape))
         if chosen.datatype not in _FIELDS:
             raise ValueError(f"its output {name!r} has the type {chosen.datatype!r:.40}, and no bytes")
         values = getattr(chosen.contents, _FIELDS[chosen.datatype])
-        return as_table(np.array(values, NUMPY[chosen.datatype]).reshape(chosen.shape))
-    except (ValueError, TypeError, IndexError, OverflowError) as error:
+        return as_table(from_numbers(values, chosen.datatype, chosen.shape, pace))
+    except (ValueError, TypeError, IndexError) as error:
         raise InvalidReply(f"remote: the response is malformed: {error}") from error
 
 
@@ -357,7 +359,7 @@ def _read_varint(message: bytes, at: int) -> tuple[int, int]:
 
 
 def _described(tensors: Any) -> Described:
-    return {one.name: (one.datatype, tuple(one.shape)) for one in tensors}
+    return {one.name: (one.datatype, tuple(one.shape[:_MOST_SIDES])) for one in tensors}
 
 
 def _varint(value: int) -> bytes:

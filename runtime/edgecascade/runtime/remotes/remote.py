@@ -199,7 +199,9 @@ def expect(remote: object, classes: int) -> None:
 
 
 def shown(address: str) -> str:
-    """Return an address without its user, password and query, which may be secret."""
+    """Return an address without its user, password and query, which may be secret; or a path as it is."""
+    if "://" not in address:  # a file
+        return address
     return re.sub(r"(?<=//)[^/?#]*@", "", address).partition("?")[0]
 
 

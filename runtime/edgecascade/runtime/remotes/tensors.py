@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.runtime.batch import Batch
+from edgecascade.runtime.batch import Batch, rows, size
 from edgecascade.runtime.bounded_json import Pace
 from edgecascade.runtime.deadline import Deadline
 from edgecascade.types.errors import InvalidReply, RemoteError, RemoteRefusal, UnsendableInput
@@ -39,6 +39,7 @@ __all__ = [
 ]
 
 _UNDECLARED: tuple[str, tuple[int, ...]] = ("", ())
+_MOST_SIDES = 16  # of a shape
 _STEP = 4096  # numbers that are converted at once
 _CONFIRMED = 10.0  # seconds for which a signature that was asked again is not asked a third time
 # Errors of a request that another signature may mend; gRPC has names, HTTP has numbers.
@@ -105,6 +106,17 @@ class Signature:
             inputs = {next(iter(self.inputs)): inputs}
         return [self._tensor(name, array) for name, array in inputs.items()]
 
+    def batches(self, inputs: Batch) -> list[Batch]:
+        """Return inputs [n, ...] in batches of the size that the model declares, the last one filled up.
+
+        A model that declares no size takes any number.
+        """
+        n, declared = size(inputs), self._batch(inputs)
+        if declared in (0, n):
+            return [inputs]
+        places = np.minimum(np.arange(-(-n // declared) * declared), n - 1)
+        return [rows(inputs, part) for part in places.reshape(-1, declared)]
+
     def chosen(self, outputs: Described) -> str:
         """Return the name of the output with the logits among those of a reply.
 
@@ -119,12 +131,24 @@ class Signature:
             )
         return name
 
+    def _batch(self, inputs: Batch) -> int:
+        """Return the number of inputs that the model takes at once, or 0 for any."""
+        arrays = inputs if isinstance(inputs, Mapping) else dict.fromkeys(self.inputs, inputs)
+        for name, array in arrays.items():
+            _, declared = self.inputs.get(name, _UNDECLARED)
+            if len(declared) - array.ndim in (0, 1) and declared and declared[0] > 0:
+                return declared[0]
+        return 0
+
     def _tensor(self, name: str, array: NDArray[Any]) -> Tensor:
         datatype, declared = self.inputs.get(name, _UNDECLARED)
         array = _as_declared(name, array, datatype)
         # Servers that batch by themselves declare one value per input as [n, 1], and expect it so.
         added = len(declared) == array.ndim + 1 and declared[-1] == 1
         return Tensor(name, _datatype(array), (*array.shape, 1) if added else array.shape, array)
+
+
+_Ask: TypeAlias = Callable[[Batch, Signature], NDArray[Any]]
 
 
 class SignatureOnDemand:
@@ -139,13 +163,16 @@ class SignatureOnDemand:
         self._known: Signature | None = None
         self._confirmed = -inf  # when it was asked again, and was the same
 
-    def use(self, request: Callable[[Signature], NDArray[Any]], deadline: Deadline) -> NDArray[Any]:
-        """Return the result of a request, which is repeated once if the server has another signature by then."""
+    def use(self, request: _Ask, inputs: Batch, deadline: Deadline) -> NDArray[Any]:
+        """Return the scores [n, classes] of inputs [n, ...], in as many requests as the declared batch needs.
+
+        They are repeated once if one of them fails and the server has another signature by then.
+        """
         known = self._known
         if known is None:
             known = self._known = self._ask(deadline)
         try:
-            return request(known)
+            return _in_batches(request, known, inputs)
         except RemoteError as error:
             if not _contradicts(error) or time.monotonic() < self._confirmed + _CONFIRMED:
                 raise
@@ -156,7 +183,7 @@ class SignatureOnDemand:
                 self._confirmed = time.monotonic()
                 raise
         self._known = renewed
-        return request(renewed)
+        return _in_batches(request, renewed, inputs)
 
 
 class Origin:
@@ -174,8 +201,8 @@ class Origin:
         self._echoed = False  # whether the server sends a request's id back; some send one of their own
 
     def new_id(self) -> str:
-        """Return the id of a new request."""
-        return f"{self._prefix}-{next(self._numbers)}"
+        """Return the id of a new request; all have the same length."""
+        return f"{self._prefix}-{next(self._numbers) & 0xFFFFFFFF:08x}"
 
     def check(self, sent: str, *, model: Any, version: Any, id: Any) -> None:
         """Check what a reply says about itself; what it leaves out is not checked.
@@ -223,7 +250,7 @@ def from_bytes(raw: bytes | memoryview, datatype: str, shape: Sequence[int]) -> 
     return np.frombuffer(raw, wanted).reshape(shape)
 
 
-def from_numbers(numbers: Any, datatype: str, shape: Sequence[int], pace: Pace) -> NDArray[Any]:
+def from_numbers(numbers: Sequence[Any], datatype: str, shape: Sequence[int], pace: Pace) -> NDArray[Any]:
     """Return the array that was sent as a list of numbers, which may be nested, pausing in between.
 
     Raises:
@@ -232,7 +259,7 @@ def from_numbers(numbers: Any, datatype: str, shape: Sequence[int], pace: Pace) 
     """
     wanted = _numeric(datatype)
     _check_shape(shape)
-    if not isinstance(numbers, list):
+    if not isinstance(numbers, Sequence) or isinstance(numbers, str):
         raise ValueError(f"its `data` is not a list, but {type(numbers).__name__}")
     for _ in shape[1:]:
         if not numbers or not isinstance(numbers[0], list):
@@ -289,6 +316,13 @@ def _as_declared(name: str, array: NDArray[Any], datatype: str) -> NDArray[Any]:
     return cast
 
 
+def _in_batches(request: _Ask, signature: Signature, inputs: Batch) -> NDArray[Any]:
+    batches = signature.batches(inputs)
+    if len(batches) == 1 and batches[0] is inputs:
+        return request(inputs, signature)
+    return np.concatenate([request(batch, signature) for batch in batches])[: size(inputs)]
+
+
 def _contradicts(error: RemoteError) -> bool:
     """Return whether an error may come from a signature that does not hold."""
     if isinstance(error, RemoteRefusal):
@@ -304,8 +338,10 @@ def _numeric(datatype: Any) -> np.dtype[Any]:
 
 
 def _check_shape(shape: Any) -> None:
-    if not isinstance(shape, list | tuple) or not all(type(side) is int and side >= 0 for side in shape):
-        raise ValueError(f"its shape is {shape!r:.80}")
+    if not isinstance(shape, Sequence) or len(shape) > _MOST_SIDES:
+        raise ValueError("it has no shape, or one of too many sides")
+    if not all(type(side) is int and side >= 0 for side in shape):
+        raise ValueError(f"its shape is {list(shape)!r:.80}")
 
 
 def _check_size(size: float, shape: Sequence[int]) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import json
 import re
 import time
 from collections import Counter
@@ -28,7 +29,7 @@ from edgecascade.types.errors import InputError
 __all__ = ["LARGEST_BODY", "LARGEST_JSON", "application"]
 
 LARGEST_BODY = 64 << 20  # bytes
-LARGEST_JSON = 8 << 20  # bytes of it in JSON, whose decoding stops other threads
+LARGEST_JSON = 8 << 20  # bytes of it in JSON, which takes a multiple of its size in memory
 _MOST_HELD = 256 << 20  # bytes of all bodies at a time
 _MOST_REQUESTS = 128  # at a time
 _AT_ONCE = 64 << 10  # bytes of JSON that are decoded in the event loop
@@ -99,7 +100,9 @@ class _Endpoints:
 
     async def metadata(self, request: Request) -> Response:
         self._check_name(request)
-        described = {"inputs": self._model.inputs, "outputs": self._model.outputs}
+        described: dict[str, Any] = {"inputs": self._model.inputs, "outputs": self._model.outputs}
+        if self._model.labels:  # properties are text in the protocol
+            described["properties"] = {"labels": json.dumps(self._model.labels)}
         return JSONResponse({"name": self._name, "versions": [], "platform": "edgecascade", **described})
 
     async def model_ready(self, request: Request) -> Response:
@@ -152,6 +155,8 @@ class _Endpoints:
             return await self._reply(body, head)
         except InputError as error:
             return _error(400, str(error))
+        except TimeoutError:
+            return _error(400, "outputs: expected few enough numbers for JSON; ask for binary tensors")
         finally:
             self._held -= len(body)
 

@@ -6,15 +6,17 @@ import base64
 import binascii
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecascade.runtime.bounded_json import Pace, read_json
 from edgecascade.runtime.commands.lines import as_numbers
+from edgecascade.runtime.deadline import Deadline
 from edgecascade.runtime.remotes.tensors import DATATYPES, NUMPY, contents
-from edgecascade.types.errors import InputError
+from edgecascade.types.errors import InputError, first_line
 
 __all__ = ["HEADER_LENGTH", "InferRequest", "read_request", "write_reply"]
 
@@ -23,6 +25,10 @@ HEADER_LENGTH = "Inference-Header-Content-Length"
 
 _MOST_TENSORS = 256
 _MOST_AXES = 32
+_MOST_VALUES = 1 << 22  # in JSON
+_MOST_BYTES = 1 << 20  # elements of a tensor of BYTES
+_PIECE = 4096  # numbers that are written as JSON at a time
+_PATIENCE = 10.0  # seconds for decoding or writing JSON
 
 
 class InferRequest(NamedTuple):
@@ -92,35 +98,52 @@ def write_reply(model: str, request: InferRequest, outputs: Mapping[str, NDArray
         model: name of the model.
         request: the request that it answers.
         outputs: arrays by name; objects are `bytes` or `str`.
+
+    Raises:
+        TimeoutError: there are too many numbers for JSON.
     """
     raw: list[bytes | memoryview] = []
-    tensors = []
+    tensors: list[str] = []
     for name, array in outputs.items():
         datatype = DATATYPES.get(array.dtype.name, "BYTES")
         tensor: dict[str, Any] = {"name": name, "datatype": datatype, "shape": list(array.shape)}
         if request.all_binary or name in request.binary:
             raw.append(contents(array))
             tensor["parameters"] = {"binary_data_size": len(raw[-1])}
+            tensors.append(_dumps(tensor))
         else:
-            tensor["data"] = _data(array)
-        tensors.append(tensor)
-    reply: dict[str, Any] = {"model_name": model, "outputs": tensors}
-    if request.id is not None:
-        reply["id"] = request.id
-    head = json.dumps(reply, separators=(",", ":"), allow_nan=False).encode()
+            tensors.append(f'{_dumps(tensor)[:-1]},"data":[{",".join(_values(array))}]}}')
+    named = {"model_name": model} if request.id is None else {"model_name": model, "id": request.id}
+    head = f'{_dumps(named)[:-1]},"outputs":[{",".join(tensors)}]}}'.encode()
     if not raw:
         return head, {"Content-Type": "application/json"}
     return b"".join([head, *raw]), {"Content-Type": "application/octet-stream", HEADER_LENGTH: str(len(head))}
 
 
+def _values(array: NDArray[Any]) -> Iterator[str]:
+    """Yield the values for JSON, which has no NaN and no bytes, in pieces, between which other threads run."""
+    flat, pace = array.ravel(), Pace(Deadline.after(_PATIENCE))
+    for start in range(0, len(flat), _PIECE):
+        pace.step()
+        piece: list[Any] = flat[start : start + _PIECE].tolist()
+        if array.dtype.kind == "f":
+            piece = [value if math.isfinite(value) else None for value in piece]
+        elif array.dtype.kind == "O":
+            piece = [value.decode("utf-8", "replace") if isinstance(value, bytes) else value for value in piece]
+        yield _dumps(piece)[1:-1]
+
+
+def _dumps(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), allow_nan=False)
+
+
 def _json(text: bytes | bytearray) -> Any:
     try:
-        return json.loads(text)
-    except RecursionError as error:
-        raise InputError("the body: expected a request in JSON, got too many levels of nesting") from error
-    except ValueError as error:  # not quoted: it may be long
-        where = f" at byte {error.pos}" if isinstance(error, json.JSONDecodeError) else ""
-        raise InputError(f"the body is not valid JSON{where}") from error
+        return read_json(bytes(text), values=_MOST_VALUES, pace=Pace(Deadline.after(_PATIENCE)), longest=len(text))
+    except ValueError as error:
+        raise InputError(f"the body is not valid JSON: {first_line(error):.200}") from error
+    except TimeoutError as error:
+        raise InputError(f"the body: expected JSON that can be decoded within {_PATIENCE:.0f} s, got more") from error
 
 
 def _objects(request: Mapping[str, Any], field: str) -> Sequence[Mapping[str, Any]]:
@@ -165,6 +188,8 @@ def _from_bytes(name: str, tensor: Mapping[str, Any], raw: memoryview) -> NDArra
             raise InputError(f"{name}: expected {wanted} bytes for {datatype} {shape}, got {len(raw)}")
         array = np.frombuffer(raw, NUMPY[datatype]).reshape(shape)
         return np.require(array, requirements="A")  # the tensor may begin anywhere
+    if n > _MOST_BYTES:
+        raise InputError(f"{name}: expected at most {_MOST_BYTES} elements of BYTES, got {n}")
     values: list[bytes] = []
     at = 0
     while at + 4 <= len(raw) and len(values) <= n:
@@ -210,13 +235,3 @@ def _objects_array(values: Sequence[Any], shape: Sequence[int]) -> NDArray[Any]:
     array = np.empty(len(values), object)
     array[:] = values
     return array.reshape(shape)
-
-
-def _data(array: NDArray[Any]) -> list[Any]:
-    """Return values for JSON, which has no NaN and no bytes."""
-    values: list[Any] = array.ravel().tolist()
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        return [value if math.isfinite(value) else None for value in values]
-    if array.dtype.kind == "O":
-        return [value.decode("utf-8", "replace") if isinstance(value, bytes) else value for value in values]
-    return values

@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from edgecascade.runtime.batch import Batch, first_of, size
 from edgecascade.runtime.cascade import Cascade
 from edgecascade.runtime.commands.lines import probabilities_of
-from edgecascade.runtime.engine import Declared, numpy_dtype, open_session
+from edgecascade.runtime.engine import Declared, numpy_dtype, open_session, read_properties
 from edgecascade.runtime.metrics.prometheus import prometheus_text
-from edgecascade.runtime.model_inputs import check_input
+from edgecascade.runtime.model_inputs import as_declared
 from edgecascade.runtime.remotes.tensors import DATATYPES
 from edgecascade.types.answer import Answer
+from edgecascade.types.class_names import names_in
 from edgecascade.types.errors import InputError, ModelFileError, first_line
 
 __all__ = ["OUTPUTS", "ServedModel", "served_cascade", "served_file"]
@@ -52,12 +53,14 @@ class ServedModel:
         infer: returns the requested outputs by name, from the arrays of the inputs; objects are `bytes` or `str`. The
             client gets the message of an `InputError`.
         metrics: returns text for Prometheus, which precedes the server's own.
+        labels: names of the classes in the order of the scores; empty if they are not known.
     """
 
     inputs: list[dict[str, Any]]
     outputs: list[dict[str, Any]]
     infer: Callable[[Mapping[str, NDArray[Any]], list[str]], Awaitable[Mapping[str, NDArray[Any]]]]
     metrics: Callable[[], str] | None = None
+    labels: tuple[str, ...] = ()
 
 
 def served_file(path: str | os.PathLike[str], threads: ThreadPoolExecutor, *, engine_threads: int = 1) -> ServedModel:
@@ -90,7 +93,8 @@ def served_file(path: str | os.PathLike[str], threads: ThreadPoolExecutor, *, en
             raise InputError("inputs: the model cannot run on them; the server's log says why") from error
         return dict(zip(names, found, strict=True))
 
-    return ServedModel([one for one in inputs if one], [one for one in outputs if one], infer)
+    labels = names_in(read_properties(session, path))
+    return ServedModel([one for one in inputs if one], [one for one in outputs if one], infer, labels=labels)
 
 
 def served_cascade(cascade: Cascade, threads: ThreadPoolExecutor) -> ServedModel:
@@ -116,7 +120,9 @@ def served_cascade(cascade: Cascade, threads: ThreadPoolExecutor) -> ServedModel
 
     outputs = [{"name": one, "datatype": datatype, "shape": [-1]} for one, (datatype, _) in OUTPUTS.items()]
     outputs.append({"name": _PROBABILITIES, "datatype": "FP32", "shape": [-1, classes]})
-    return ServedModel(declared, outputs, infer, lambda: prometheus_text(cascade.metrics()))
+    return ServedModel(
+        declared, outputs, infer, lambda: prometheus_text(cascade.metrics()), labels=cascade.document.labels
+    )
 
 
 def _described(tensor: Declared) -> dict[str, Any] | None:
@@ -152,7 +158,7 @@ def _as_declared(array: NDArray[Any], declared: Declared) -> NDArray[Any]:
             f"{declared.name}: expected {len(declared.shape)} axes, the first of them for inputs, got {array.ndim}"
         )
     if array.ndim:
-        check_input(declared.name, array, declared)
+        array = as_declared(declared.name, array, declared)
         first = declared.shape[0]
         if isinstance(first, int) and len(array) != first:
             raise InputError(f"{declared.name}: expected {first} inputs, which the file is fixed to, got {len(array)}")

@@ -1,0 +1,196 @@
+"""Text that is no text: it is refused where it comes in, and never ends a run or another client's connection."""
+
+import hashlib
+import json
+import os
+import socket
+import string
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+
+from documents import document_of
+from edgecascade.calibration import AdvantageTable, DecisionRule
+from edgecascade.export import fold, save_model
+from edgecascade.runtime import Cascade, InputError
+from edgecascade.runtime.commands.lines import Given, LineInput, Refused
+from edgecascade.types.document import PREPROCESSING_KEY, TextPreprocessing, preprocessing_dict
+
+PATIENCE = 60.0
+WORDS = {"[UNK]": 0, "red": 1, "green": 2, "blue": 3}
+HALF_AN_EMOJI = r"\ud83d"  # as JavaScript cuts a string: valid JSON, and no text
+
+
+@pytest.fixture(scope="module")
+def sentences(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a cascade model of sentences whose label is the colour that they name most often."""
+    folder = tmp_path_factory.mktemp("text")
+    tokenizer = Tokenizer(WordLevel(WORDS, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = Whitespace()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    table = np.array([[0, 0, 0.1], [4, 0, 0], [0, 4, 0], [0, 0, 4]], np.float32)
+    graph = helper.make_graph(
+        [
+            helper.make_node("Gather", ["table", "input_ids"], ["rows"]),
+            helper.make_node("Cast", ["attention_mask"], ["floats"], to=TensorProto.FLOAT),
+            helper.make_node("Unsqueeze", ["floats", "last"], ["mask"]),
+            helper.make_node("Mul", ["rows", "mask"], ["masked"]),
+            helper.make_node("ReduceSum", ["masked", "first"], ["logits"], keepdims=0),
+        ],
+        "colours",
+        [
+            helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "tokens"])
+            for name in ("input_ids", "attention_mask")
+        ],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 3])],
+        [
+            numpy_helper.from_array(table, "table"),
+            numpy_helper.from_array(np.array([2]), "last"),
+            numpy_helper.from_array(np.array([1]), "first"),
+        ],
+    )
+    body = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    digest = hashlib.sha256((folder / "tokenizer.json").read_bytes()).hexdigest()
+    preprocessing = TextPreprocessing("tokenizer.json", digest, 16, ("input_ids", "attention_mask"))
+    body.metadata_props.add(key=PREPROCESSING_KEY, value=json.dumps(preprocessing_dict(preprocessing)))
+    edges, values = np.array([0.6], np.float32), np.array([-0.25, 0.25], np.float32)
+    rule = DecisionRule(1.0, AdvantageTable(edges, values, np.array([10, 10])), threshold=0.0)
+    save_model(fold(body, logits="logits", rule=rule, document=document_of(rule)), folder / "local.onnx")
+    return folder / "local.onnx"
+
+
+@pytest.mark.parametrize("x", ["red \ud83d", None, b"red", 3, ["red", "green"], np.array([b"red"]), object()])
+def test_what_is_no_sentence_is_refused(sentences: Path, x: Any) -> None:
+    """`predict` raises `InputError`, and a batch with such an element does too."""
+    with Cascade.load(sentences) as cascade:
+        assert cascade.predict("red green red").name == "red"
+        with pytest.raises(InputError):
+            cascade.predict(x)
+        batch = np.empty(2, object)
+        batch[:] = ["red", x]
+        with pytest.raises(InputError):
+            cascade.predict_batch(batch)
+
+
+def piped(text: str, *arguments: object) -> tuple[int, list[dict[str, Any]], str]:
+    """Return exit code, lines and standard error of `run` with a text on standard input."""
+    command = [sys.executable, "-m", "edgecascade.cli", "run", *map(str, arguments)]
+    ran = subprocess.run(command, input=text.encode(), capture_output=True, check=False, timeout=PATIENCE)
+    return ran.returncode, [json.loads(line) for line in ran.stdout.splitlines()], ran.stderr.decode()
+
+
+BAD_LINES = [f'{{"x": "red {HALF_AN_EMOJI}"}}', f'{{"x": "red", "key": "{HALF_AN_EMOJI}"}}']
+
+
+def test_a_bad_line_gets_an_error_and_the_rest_is_answered(sentences: Path) -> None:
+    """The exit code tells that an input was refused."""
+    code, lines, said = piped("\n".join(["red", *BAD_LINES, "blue"]), sentences, "-")
+    assert code == 2
+    assert [line.get("name") for line in lines] == ["red", None, None, "blue"]
+    assert [("error" in line) for line in lines] == [False, True, True, False]
+    assert "Traceback" not in said
+
+
+def test_bytes_that_are_not_utf8_are_shown_as_such_and_answered(sentences: Path) -> None:
+    """A sentence with damaged bytes is still a sentence."""
+    with Cascade.load(sentences) as cascade:
+        reader = LineInput(cascade.inputs)
+        given = reader.read(b"red \xff\xfe red", "line")
+        assert isinstance(given, Given)
+        assert cascade.predict(given.x).name == "red"
+
+
+@pytest.mark.parametrize("path", [f'{{"x": "{HALF_AN_EMOJI}.png"}}', "a" * 5000 + ".png", r'{"x": "a\u0000.png"}'])
+def test_a_path_that_no_file_can_have_gets_an_error(pair: Path, tmp_path: Path, path: str) -> None:
+    """The images before and after it are answered."""
+    from PIL import Image
+
+    Image.fromarray(np.full((8, 8, 3), 200, np.uint8)).save(tmp_path / "a.png")
+    good = str(tmp_path / "a.png")
+    code, lines, said = piped("\n".join([good, path, good]), pair / "local.onnx", "-")
+    assert code == 2
+    assert ["error" in line for line in lines] == [False, True, False]
+    assert "Traceback" not in said
+
+
+@contextmanager
+def listening(*arguments: object) -> Iterator[tuple[str, int]]:
+    """Run `run` on a TCP port; give the address."""
+    command = [sys.executable, "-m", "edgecascade.cli", "run", *map(str, arguments), "tcp://127.0.0.1:0"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    try:
+        host, _, port = process.stderr.readline().strip().rpartition("//")[2].rpartition(":")
+        yield host, int(port)
+        assert process.poll() is None
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_one_client_cannot_end_the_service_of_others(sentences: Path) -> None:
+    """Bad lines and a broken connection of one leave another's connection, and new ones, as they are."""
+    with listening(sentences) as address, socket.create_connection(address, PATIENCE) as other:
+        for bad in BAD_LINES:
+            with socket.create_connection(address, PATIENCE) as client:
+                client.sendall(bad.encode() + b"\n" + b"\xff\xfe\n" + b'{"x": {"x": 1}}\n')
+                assert "error" in json.loads(client.makefile("rb").readline())
+        other.sendall(b"green\n")
+        assert json.loads(other.makefile("rb").readline())["name"] == "green"
+        with socket.create_connection(address, PATIENCE) as last:
+            last.sendall(b"blue\n")
+            assert json.loads(last.makefile("rb").readline())["name"] == "blue"
+
+
+_OPEN: list[Cascade] = []  # one of each kind of input
+
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4) | st.sampled_from(["\ud83d", "\0"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["x", "key", "z", "b64"]), inner),
+    max_leaves=6,
+)
+_lines = st.one_of(
+    _json.map(lambda value: json.dumps(value).encode()),
+    st.text(string.printable, max_size=30).map(str.encode),
+    st.binary(max_size=30).filter(lambda line: b"\n" not in line),
+)
+
+
+@settings(max_examples=300)
+@given(_lines)
+def test_no_line_raises_another_error(line: bytes) -> None:
+    """Of a model of text, of images or of numbers, each line is an input that `predict` takes, or is refused."""
+    for cascade in _OPEN:
+        found = LineInput(cascade.inputs).read(line, "line")
+        if not isinstance(found, Given):
+            assert found is None or isinstance(found, Refused)
+            continue
+        try:
+            cascade.predict(found.x, key=found.key)
+        except InputError:
+            continue
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _opened(sentences: Path, pair: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Open one cascade of each kind of input for the property above, in an empty folder."""
+    before = Path.cwd()
+    os.chdir(tmp_path_factory.mktemp("empty"))
+    _OPEN.extend(Cascade.load(path) for path in (sentences, pair / "local.onnx"))
+    yield
+    os.chdir(before)
+    for cascade in _OPEN:
+        cascade.close()
+    _OPEN.clear()

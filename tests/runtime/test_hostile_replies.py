@@ -1,0 +1,92 @@
+"""A hostile remote costs its own requests: not the deadline, not the memory, and not the answers of other threads."""
+
+import resource
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgecascade.runtime import Cascade, Reason, Source
+
+SERVER = Path(__file__).parent / "servers" / "serve_hostile.py"
+DEADLINE = 0.3
+SLACK = 0.25  # allowed for a busy machine
+WATCH = """
+import select, sys, time
+lost, before = 0.0, time.monotonic()
+while not select.select([sys.stdin], [], [], 0.005)[0]:
+    late, before = time.monotonic() - before - 0.005, time.monotonic()
+    lost += late if late > 0.01 else 0
+print(lost)
+"""
+UNSURE, SURE = np.array([0, 0.5, 0], np.float32), np.array([0, 9, 0], np.float32)
+
+
+@contextmanager
+def attacking(attack: str) -> Iterator[str]:
+    """Start the server in a process of its own; return the address of its model."""
+    with subprocess.Popen([sys.executable, str(SERVER), attack], stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        yield f"http://127.0.0.1:{server.stdout.readline().strip()}/v2/models/m"
+        server.kill()
+
+
+@contextmanager
+def machine() -> Iterator[Callable[[], float]]:
+    """Yield a function that ends the watch and returns the seconds for which the machine let nothing run.
+
+    Another process watches: in this one, a thread could not tell a busy machine from a held interpreter.
+    """
+    with subprocess.Popen([sys.executable, "-c", WATCH], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as watch:
+        yield lambda: float(watch.communicate(b"\n")[0])
+        watch.kill()
+
+
+def peak_memory() -> int:
+    """Return the most memory that this process has had, in MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        *("many lists", "lists", "objects", "numbers", "escapes", "nested", "gzip", "a page of empty lines"),
+        *("a page of short lines", "small chunks", "headers", "interim responses", "trailers"),
+    ],
+)
+def test_a_hostile_reply_costs_only_its_request(attack: str, file: Path) -> None:
+    """Meanwhile inputs that stay on the device are answered as if it were not there."""
+    over, waits = threading.Event(), []
+    with (
+        attacking(attack) as address,
+        Cascade.load(file, remote=address, deadline=DEADLINE) as cascade,
+        machine() as stalled,
+    ):
+
+        def answer_locally() -> None:
+            while not over.wait(0.002):
+                begun = time.monotonic()
+                assert cascade.predict(SURE).reason is Reason.CONFIDENT
+                waits.append(time.monotonic() - begun)
+
+        beside = threading.Thread(target=answer_locally)
+        beside.start()
+        before = peak_memory()
+        try:
+            answers = [cascade.predict(UNSURE) for _ in range(8)]
+        finally:
+            over.set()
+            beside.join()
+        lost = stalled()
+    assert peak_memory() - before < 64
+    for answer in answers:
+        assert (answer.source, answer.name) == (Source.LOCAL, "green")
+        assert answer.reason in (Reason.REMOTE_ERROR, Reason.DEADLINE, Reason.CIRCUIT_OPEN)
+        assert answer.elapsed < DEADLINE + SLACK + lost
+    assert max(waits, default=0) < 0.05 + lost
