@@ -365,6 +365,20 @@ def test_compared_bodies_are_matched_by_name(folder: Path, capsys: pytest.Captur
     assert "The same label on 100.0 %" in capsys.readouterr().out
 
 
+def test_compared_bodies_in_another_order_than_the_labels_are_refused(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two models without names are not measured by wrong labels."""
+    model = onnx.load(folder / "body.onnx")
+    del model.metadata_props[:]
+    save_model(model, folder / "body.onnx")
+    arguments = [str(folder / "body.onnx"), str(folder / "body.onnx"), "--data", str(folder / "sorted.npz")]
+    assert main(["compare", *arguments]) == 2
+    said = capsys.readouterr().err
+    assert "body.onnx: another order of its classes fits far better" in said
+    assert "if its outputs stand for ant, bee, zebra, mole and not for ant, bee, mole, zebra" in said
+
+
 def test_labels_in_text_may_be_among_names(tmp_path: Path) -> None:
     """Names give the order; a label that is not among them is refused."""
     x = np.zeros((3, 2), np.float32)
