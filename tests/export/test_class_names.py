@@ -324,6 +324,7 @@ def test_export_writes_the_names(folder: Path, form: str) -> None:
     ("given", "message"),
     [
         ("a,b", "expected 4 class names, got 2: a, b"),
+        ("a,,b,c", "expected 4 class names, got 4: a, , b, c"),
         ("missing.txt", "cannot read class names from missing.txt"),
         ("wrong.json", "expected a list, or an object by number from 0, in wrong.json"),
     ],
