@@ -206,7 +206,7 @@ class Dispatcher:
 
             from edgecascade.runtime.remotes.remote import expect
 
-            expect(remote, self._classes)
+            expect(remote, self._labels)
             self._room, self._work_came = Condition(self._lock), Condition(self._lock)
 
     @property
