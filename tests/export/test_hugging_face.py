@@ -366,6 +366,16 @@ def test_an_image_model_takes_pixels(tmp_path: Path, crop: bool) -> None:
     assert json.loads(properties[LABELS_KEY]) == list(NAMES.values())
 
 
+def test_placeholders_are_not_written_as_class_names(tmp_path: Path) -> None:
+    """LABEL_0 names nothing, so that data with names is not refused for it."""
+    _text_model(tmp_path / "model", "BertForSequenceClassification")
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    config["id2label"] = {k: f"LABEL_{k}" for k in range(3)}
+    (tmp_path / "model" / "config.json").write_text(json.dumps(config))
+    exported = export_hugging_face(str(tmp_path / "model"))
+    assert LABELS_KEY not in {entry.key for entry in exported.model.metadata_props}
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

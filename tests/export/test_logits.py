@@ -108,11 +108,10 @@ def test_several_sigmoids_are_refused_in_any_shape(build: Body, after: list[str]
         nodes.append(helper.make_node(name, [last, *others], [f"p{position}"]))
         last = f"p{position}"
     body = build(nodes, [3], [3], {"sides": np.array([-1, 3])}, output=last)
-    for kind in (None, "probabilities", "logits"):
-        with pytest.raises(
-            ExportError, match=r"is a Sigmoid over .*: independent labels, of which several may be right"
-        ):
-            find_logits(body, kind=kind)
+    with pytest.raises(ExportError, match=r"is a Sigmoid over .*: independent labels, of which several may be right"):
+        find_logits(body)
+    for kind in ("probabilities", "logits"):
+        assert find_logits(body, kind=kind) == LogitsSource(last, kind)
 
 
 def test_one_sigmoid_for_each_class_is_refused(build: Body) -> None:

@@ -11,6 +11,9 @@ import numpy as np
 import pytest
 
 from edgecascade.cli import main
+from edgecascade.runtime import OpenInferenceGrpc, TextPreprocessing, export_to_opentelemetry
+from edgecascade.runtime.inputs import read_image
+from edgecascade.runtime.text import TextInput
 
 COMMANDS = (
     "export",
@@ -213,7 +216,10 @@ def test_a_closed_pipe_is_not_an_error(pair: Path) -> None:
 
 @pytest.mark.parametrize(
     ("missing", "extra"),
-    [("tokenizers", "text"), ("optimum", "hf"), ("huggingface_hub", "hf"), ("starlette", "serve"), ("PIL", "images")],
+    [
+        *[("tokenizers", "text"), ("optimum", "hf"), ("huggingface_hub", "hf"), ("starlette", "serve")],
+        *[("PIL", "images"), ("onnxruntime", "cpu"), ("scipy", "images")],  # the last is of no input of `run`
+    ],
 )
 def test_a_missing_package_is_reported_with_its_extra(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], missing: str, extra: str
@@ -226,3 +232,22 @@ def test_a_missing_package_is_reported_with_its_extra(
     monkeypatch.setattr("edgecascade.runtime.commands.run.execute", execute)
     assert run("run", "local.onnx", "inputs") == 2
     assert f"pip install 'edgecascade[{extra}]'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("package", "extra", "use"),
+    [
+        ("PIL", "images", lambda: read_image(b"")),
+        ("grpc", "grpc", lambda: OpenInferenceGrpc("grpc://host:1/v2/models/m")),
+        ("tokenizers", "text", lambda: TextInput("model.onnx", TextPreprocessing("tokenizer.json", "", 1, ()))),
+        ("opentelemetry.metrics", "otel", lambda: export_to_opentelemetry(dict)),
+    ],
+)
+def test_a_missing_package_is_reported_with_its_extra_in_python_too(
+    monkeypatch: pytest.MonkeyPatch, package: str, extra: str, use: Callable[[], object]
+) -> None:
+    """The error is the usual one, with the name of the package and the command that installs it."""
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ModuleNotFoundError, match=rf"pip install 'edgecascade\[{extra}\]'") as raised:
+        use()
+    assert raised.value.name == package

@@ -22,6 +22,7 @@ from onnx import TensorProto, helper, numpy_helper, save
 
 from edgecascade.runtime import ArgumentError, Deadline, InputError, OpenInference, RemoteError
 from edgecascade.runtime.commands.serve import _token
+from edgecascade.runtime.commands.sockets import listen_tcp
 from edgecascade.runtime.serving.messages import HEADER_LENGTH, InferRequest, read_request, write_reply
 
 PATIENCE = 60.0  # seconds, for a busy machine
@@ -117,6 +118,15 @@ def test_it_says_what_it_serves(address: str) -> None:
     assert described["outputs"] == [{"name": "logits", "datatype": "FP32", "shape": [-1, 3]}]
     assert "binary_tensor_data" in json.loads(ask(f"{server}/v2")[1])["extensions"]
     assert ask(f"{server}/v2/models/other")[0] == 404
+
+
+def test_replies_are_not_held_back() -> None:
+    """A head and a body that are sent one after the other do not wait for an acknowledgement between them."""
+    with listen_tcp("--port", "127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()) as client:
+        accepted, _ = listener.accept()
+        with accepted:
+            assert client.getpeername() == listener.getsockname()
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_nobody_can_load_or_unload_models(address: str) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgecascade.types.class_names import columns_for, names_in, numbers_in, positions
-from edgecascade.types.errors import RemoteError
+from edgecascade.types.errors import InvalidReply
 
 NAMES = ("ant", "bee", "zebra", "mole")
 
@@ -18,6 +18,7 @@ NAMES = ("ant", "bee", "zebra", "mole")
         {"edgecascade.labels": json.dumps(NAMES)},
         {"edgecascade": json.dumps({"labels": NAMES})},
         {"names": "{0: 'ant', 1: 'bee', 2: 'zebra', 3: 'mole'}"},
+        {"names": "['ant', \"bee\", 'zebra', 'mole']"},
         {"id2label": json.dumps(dict(enumerate(NAMES)))},
         {"class_names": list(NAMES)},
         {"classes": "other text", "labels": json.dumps(NAMES)},
@@ -28,9 +29,26 @@ def test_names_are_found_in_metadata(properties: dict[str, object]) -> None:
     assert names_in(properties) == NAMES
 
 
+def test_quotes_in_names_are_read_as_python_writes_them() -> None:
+    """A name may hold either quote, and a backslash."""
+    names = ("it's", 'a "b"', "c\\d", "e, 1: 'f'")
+    assert names_in({"names": str(dict(enumerate(names)))}) == names
+    assert names_in({"names": str(list(names))}) == names
+
+
 @pytest.mark.parametrize(
     "text",
-    ["", "ant, bee", "[1.5, 2]", '{"0": "ant", "2": "bee"}', "[" * 100_000, "__import__('os')", "{0: [}", "[null]"],
+    [
+        "",
+        "ant, bee",
+        "[1.5, 2]",
+        '{"0": "ant", "2": "bee"}',
+        "[" * 100_000,
+        "__import__('os')",
+        "{0: [}",
+        "[null]",
+        "[" + "-" * 100_000 + "1]",
+    ],
 )
 def test_other_metadata_has_no_names(text: str) -> None:
     """Text that is no list of names is ignored, and nothing in it is run."""
@@ -78,5 +96,5 @@ def test_a_remote_that_names_its_classes_is_matched_by_name() -> None:
     assert columns_for(NAMES, NAMES, recorded) is None
     assert columns_for(NAMES, ("0", "1", "2", "3"), recorded) == recorded
     assert columns_for(("0", "1", "2", "3"), NAMES, None) is None
-    with pytest.raises(RemoteError, match="expected the classes ant, bee, zebra, mole, got ant, bee, zebra, wolf"):
+    with pytest.raises(InvalidReply, match="expected the classes ant, bee, zebra, mole, got ant, bee, zebra, wolf"):
         columns_for(NAMES, ("ant", "bee", "zebra", "wolf"), None)

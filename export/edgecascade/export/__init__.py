@@ -5,6 +5,7 @@ fold, prove parity, write. Read `calibrate.py` first, then `fold.py`.
 """
 
 from edgecascade.export.calibrate import Calibrated, calibrate
+from edgecascade.export.class_names import labelled_as
 from edgecascade.export.compare import Compared, compare_bodies
 from edgecascade.export.data import LabelledData, read_labelled
 from edgecascade.export.fold import fold, unfold
@@ -13,7 +14,7 @@ from edgecascade.export.logits import KINDS, LogitsSource, find_logits, kind_of,
 from edgecascade.export.parity import Parity, check_parity
 from edgecascade.export.quantize import quantize_int8, quantize_int8_dynamic, to_float16
 from edgecascade.export.recalibrate import cascade_scores, move_threshold, recalibrate
-from edgecascade.export.scores import local_scores, remote_scores
+from edgecascade.export.scores import RemoteOutputs, ask_remote, local_scores, remote_scores
 from edgecascade.export.sources import HuggingFaceBody, export_hugging_face, export_torch, prepend
 from edgecascade.export.tflite import export_tflite, export_tflite_int8
 from edgecascade.types.document import ImagePreprocessing
@@ -30,6 +31,8 @@ __all__ = [
     "LogitsSource",
     "Parity",
     "ParityError",
+    "RemoteOutputs",
+    "ask_remote",
     "calibrate",
     "cascade_scores",
     "check_parity",
@@ -41,6 +44,7 @@ __all__ = [
     "find_logits",
     "fold",
     "kind_of",
+    "labelled_as",
     "load_model",
     "local_scores",
     "logits_of",

@@ -58,7 +58,7 @@ def find_logits(model: ModelProto, name: str | None = None, kind: str | None = N
 
     It is the named output, else the output `logits`, else the only floating [batch, classes] output, else the only
     floating [batch] or [batch, 1] output. If a Softmax or a Sigmoid makes that output, it is the input of that node.
-    Several Sigmoids, also in another shape, are the probabilities of independent labels and are refused.
+    Several Sigmoids, also in another shape, are the probabilities of independent labels and are refused without a kind.
 
     Args:
         model: a classifier.
@@ -91,10 +91,11 @@ def find_logits(model: ModelProto, name: str | None = None, kind: str | None = N
     if producer is not None and last == ("Sigmoid" if binary else "Softmax") and of_probabilities:
         return LogitsSource(producer.input[0], "binary-logits" if binary else "logits")
     sigmoid = _is_sigmoid(name, producers)
-    if sigmoid and not binary:
+    if sigmoid and not binary and kind is None:
         raise ExportError(
             f"logits: {name!r} is a Sigmoid over {listed}: independent labels, of which several may be right; "
-            "expected a classifier whose classes exclude each other"
+            "expected a classifier whose classes exclude each other; if they do, say how to read the values with "
+            "`calibrate --kind probabilities` or `--kind logits`"
         )
     if sigmoid and kind == "binary-logits":
         raise ExportError(f"kind: expected binary-probabilities, as {name!r} is a Sigmoid, got {kind}")

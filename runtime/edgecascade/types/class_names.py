@@ -9,13 +9,14 @@ from functools import lru_cache
 from typing import Any
 
 from edgecascade.types.document import KEY, LABELS_KEY
-from edgecascade.types.errors import RemoteError
+from edgecascade.types.errors import InvalidReply
 
 __all__ = ["columns_for", "names_in", "numbers_in", "positions", "read_names", "some_names"]
 
 _KEYS = (LABELS_KEY, "names", "class_names", "classes", "labels", "id2label")  # Ultralytics and others
 _LONGEST = 1 << 20  # characters
 _NUMBERED = re.compile(r"(?:LABEL_)?([0-9]{1,9})")  # Hugging Face calls classes without names LABEL_0, LABEL_1, ...
+_ITEM = re.compile(r"""\s*(?:([0-9]{1,9})\s*:\s*)?('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")\s*(?:,|$)""", re.DOTALL)
 _SHOWN = 20
 
 
@@ -79,14 +80,14 @@ def columns_for(
         columns: those that were found when the cascade was calibrated, which hold if either has no names.
 
     Raises:
-        RemoteError: the remote has other classes; the message lists both.
+        InvalidReply: the remote has other classes; the message lists both.
     """
     unnamed = any(numbers_in(some, len(some)) == list(range(len(some))) for some in (labels, names))
     if unnamed or len(labels) != len(names):  # another number is refused by the shape of the scores
         return columns
     found = positions(labels, names)
     if found is None:
-        raise RemoteError(f"remote: expected the classes {some_names(labels)}, got {some_names(names)}")
+        raise InvalidReply(f"remote: expected the classes {some_names(labels)}, got {some_names(names)}")
     return None if found == list(range(len(found))) else tuple(found)
 
 
@@ -110,17 +111,30 @@ def _loosely(name: str) -> str:
 
 
 def _parsed(text: Any) -> Any:
-    """Return the value of JSON, or of a Python literal, in which Ultralytics writes its names; None of other text."""
+    """Return the value of JSON, or of a list or dict of strings as Python prints them; None of other text."""
     if not isinstance(text, str):
         return text
     if not text or len(text) > _LONGEST or text[0] not in "[{":
         return None
-    import ast
     import json
 
-    for parse in (json.loads, ast.literal_eval):
-        try:
-            return parse(text)
-        except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
-            continue
-    return None
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return _printed(text[1:-1]) if text[-1] in "]}" else None
+
+
+def _printed(inside: str) -> list[str] | dict[str, str] | None:
+    """Return the strings between the brackets of a list or dict that Python printed, as in Ultralytics files."""
+    items: list[tuple[str, str]] = []
+    at = 0
+    while at < len(inside):
+        found = _ITEM.match(inside, at)
+        if found is None:
+            return None
+        items.append((found[1] or "", re.sub(r"\\(.)", r"\1", found[2][1:-1])))
+        at = found.end()
+    numbered = [number for number, _ in items if number]
+    if not numbered:
+        return [name for _, name in items]
+    return dict(items) if len(set(numbered)) == len(items) else None

@@ -15,21 +15,19 @@ _EXTRAS = {
     "google": "grpc",
     "grpc": "grpc",
     "huggingface_hub": "hf",
-    "matplotlib": "plan",
     "mlperf_loadgen": "latency",
-    "onnx": "export",
     "onnxruntime": "cpu",
     "onnxscript": "torch",
     "opentelemetry": "otel",
     "optimum": "hf",
     "pyarrow": "plan",
-    "scipy": "calibration",
     "starlette": "serve",
     "tokenizers": "text",
     "torch": "torch",
     "transformers": "hf",
     "uvicorn": "serve",
 }  # by the package's import name
+_OF_PARTS = {"matplotlib": "plan", "onnx": "export", "scipy": "calibration"}  # where no command names its own extra
 
 
 def installing(module: str, otherwise: str = "") -> str:
@@ -37,10 +35,10 @@ def installing(module: str, otherwise: str = "") -> str:
 
     Args:
         module: its dotted import name.
-        otherwise: the extra to name for a package that is not listed.
+        otherwise: the extra of the command that needs it, for a package that several extras install.
     """
     package = module.partition(".")[0]
-    extra = _EXTRAS.get(package, otherwise)
+    extra = _EXTRAS.get(package) or otherwise or _OF_PARTS.get(package)
     if not extra:
         return ""
     other = ", or the ONNX Runtime of this device (see docs/runtime.md)" if package == "onnxruntime" else ""

@@ -87,6 +87,11 @@ def _rows(document: CascadeDocument, path: str, inputs: str) -> Iterator[tuple[s
         yield "", "this runtime avoids that there, others must set session.x64quantprecision to 1"
     yield "local", str(document.calibration)
     yield "remote", str(document.remote)
+    if document.remote_columns is not None:
+        theirs = [
+            document.labels[k] for k in sorted(range(len(document.labels)), key=document.remote_columns.__getitem__)
+        ]
+        yield "", f"its classes are in another order: {_shorten(theirs)}"
     if document.effective_n is not None:
         yield "weights", f"the weighted calibration inputs are worth {document.effective_n:.0f} of equal weight"
     yield "policy", policy.objective

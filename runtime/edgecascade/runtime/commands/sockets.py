@@ -81,7 +81,11 @@ def listen_tcp(argument: str, host: str, port: int) -> socket.socket:
         ArgumentError: the port is in use, or the address does not belong to this machine.
     """
     try:
-        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+        listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+        # Connections inherit it. asyncio sets it only for sockets of another protocol number, and a reply in two pieces
+        # would wait 40 ms for the client's acknowledgement of the first.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return listener
     except OSError as error:
         why = (error.strerror or str(error)).partition(" (while")[0]  # what follows repeats the address
         raise ArgumentError(f"{argument}: cannot listen at {host}:{port}: {why}") from error

@@ -157,6 +157,9 @@ def _as_declared(array: NDArray[Any], declared: Declared) -> NDArray[Any]:
         raise InputError(
             f"{declared.name}: expected {len(declared.shape)} axes, the first of them for inputs, got {array.ndim}"
         )
+    dtype = numpy_dtype(declared.type)
+    if array.dtype != dtype:
+        raise InputError(f"{declared.name}: expected {dtype}, as the metadata say, got {array.dtype}")
     if array.ndim:
         array = as_declared(declared.name, array, declared)
         first = declared.shape[0]
