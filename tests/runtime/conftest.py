@@ -172,6 +172,21 @@ def answering() -> Callable[[bytes | Behaviour], Behaviour]:
 
 
 @pytest.fixture
+def always() -> Callable[[bytes], Behaviour]:
+    """Return a behaviour that gives these bytes to one request of any kind, and closes the connection."""
+
+    def always(reply: bytes) -> Behaviour:
+        def behave(connection: socket.socket) -> None:
+            read_request(connection)
+            connection.sendall(reply)
+            connection.close()
+
+        return behave
+
+    return always
+
+
+@pytest.fixture
 def recording() -> tuple[Callable[[bytes], Behaviour], list[tuple[str, dict[str, str], bytes]]]:
     """Return a behaviour that records each request, gives metadata to GET and these bytes to POST; and its record."""
     kept: list[tuple[str, dict[str, str], bytes]] = []

@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from edgecascade.runtime import ArgumentError
+from edgecascade.runtime import ArgumentError, budget_file
 from edgecascade.runtime.budget import Budget, Rate, TokenBucket
+from edgecascade.runtime.budget_file import BudgetFile
 
 DAY = 86400.0
 ADVANTAGES = np.linspace(-0.5, -0.02, 12)  # as many values as an advantage table has bins
@@ -479,20 +480,78 @@ def test_a_wall_clock_set_back_adds_nothing(tmp_path: Path) -> None:
     assert level(device.start()) < 0.702
 
 
+def test_a_wall_clock_that_was_ahead_stops_no_inflow(tmp_path: Path) -> None:
+    """Once it is right again, tokens come in from then on, however far ahead it was."""
+    device = Device(tmp_path / "budget.json")
+    device.wall.now = 4e9
+    with device.start() as budget:
+        spend(budget, 300)
+        before = level(budget)
+    device.wall.now = 1.7e9
+    with device.start() as budget:
+        assert level(budget) == pytest.approx(before - 1 / 64, abs=1 / 64)
+        before = level(budget)
+    device.wait(DAY / 8)
+    assert level(device.start()) == pytest.approx(before + 1 / 8, abs=2 / 64)
+
+
+@pytest.mark.parametrize(("wrong", "buckets"), [(0.0, 1), (1.2e9, 1), (4e9, 2)])
+def test_restarts_under_a_wrong_clock_do_not_refill_the_budget(tmp_path: Path, wrong: float, buckets: int) -> None:
+    """Every other start is under the same wrong clock; only the first jump ahead brings a full bucket."""
+    device, total, start = Device(tmp_path / "budget.json"), 0, 1.7e9
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TokenBucket, "share", lambda _: 1.0)  # spends every available token
+        for life in range(12):
+            device.wall.now = wrong if life % 2 else start
+            with device.start() as budget:
+                total += spend(budget, 2000)
+                device.wait(DAY / 100)
+                total += spend(budget, 2000)
+            start += DAY / 100
+    assert 640 <= total <= 640 * (buckets + 12 / 100 + 6 / 100 + 1 / 64)
+
+
+def test_a_full_disk_stops_no_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The entry is written in the place of the old one, which needs no space."""
+    device = Device(tmp_path / "budget.json")
+    with device.start() as budget:
+        size = device.path.stat().st_size
+
+        def full(path: str, flags: int) -> int:  # noqa: ARG001
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(budget_file, "_private", full)
+        assert spend(budget, 200) == 200
+        before = level(budget)
+    assert device.path.stat().st_size < size + 40
+    assert level(device.start()) == pytest.approx(before - 1 / 64, abs=1 / 64)
+
+
+def test_only_the_owner_can_read_the_file_and_a_link_stays_one(tmp_path: Path) -> None:
+    """The link's target has the levels."""
+    (tmp_path / "link.json").symlink_to(tmp_path / "budget.json")
+    with Device(tmp_path / "link.json").start() as budget:
+        spend(budget, 100)
+    assert (tmp_path / "link.json").is_symlink()
+    assert (tmp_path / "budget.json").stat().st_mode & 0o777 == 0o600
+    assert level(Device(tmp_path / "budget.json").start()) < 0.9
+
+
 def test_nothing_is_admitted_while_the_file_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Otherwise a device that crashes because its disk is full would spend its budget repeatedly."""
     device = Device(tmp_path / "budget.json")
     budget = device.start()
     tries = []
 
-    def full(self: Path, target: Path) -> Path:  # noqa: ARG001
-        tries.append(target)
+    def full(*given: Any) -> Path:
+        tries.append(given)
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "replace", full)
+        patch.setattr(BudgetFile, "_overwrite", full)
         assert spend(budget, 100) == 10  # the part that was reserved before
-        assert len(tries) == 1
+        assert len(tries) == 2
         assert (before := level(budget)) == pytest.approx(630 / 640)  # the refused forwards cost nothing
         assert spend(Device(tmp_path / "another.json").start(), 5) == 0
     device.wait(1.0)

@@ -383,6 +383,29 @@ def test_a_remote_that_refuses_everything_drops_no_input(
     assert outbox.counts().answered == 100
 
 
+def test_failures_that_any_input_would_meet_drop_none(opened: Callable[..., Outbox], link: Link, clock: Time) -> None:
+    """The remote refuses this client every other minute, for a day; the pauses stay short while it refuses."""
+    outbox, working = opened(), False
+    for i in range(64):
+        outbox.put(f"{i}", number(i), local())
+
+    def ask(inputs: Any, deadline: Deadline) -> list[Prediction | Failure]:
+        return link(inputs, deadline) if working else [Failure(Reason.REMOTE_ERROR, "HTTP 401")] * len(inputs)
+
+    one = drain(outbox, ask)
+    for minute in range(200):
+        working = minute % 2 == 1
+        end = clock.monotonic + 60
+        one.nudge()  # a forward was answered
+        while clock.monotonic < end:
+            clock.pass_by(min(max(one.step() or 0.0, 0.5), 60.0))
+        outbox.put(f"new {minute}", number(100 + minute), local())
+    counts = outbox.counts()
+    assert (counts.refused, counts.acknowledged) == (0, 264)
+    assert counts.waiting < 10
+    assert len(link.asked) < 1000
+
+
 @pytest.mark.parametrize(
     "wrong", [lambda _: [][0], lambda n: [local()] * (n + 1), lambda _: None, lambda _: sys.exit()]
 )
@@ -1053,6 +1076,129 @@ def test_a_foreign_file_is_renamed(path: Path, write: Callable[[Path], None], ca
         path.unlink()
     assert sorted(one.name for one in path.parent.glob("*damaged*")) == [f"outbox.db.damaged-{n}" for n in (3, 4, 5)]
     assert f"moved to {path}.damaged-1, and a new one" in caplog.text
+
+
+def test_damage_of_a_page_costs_only_the_rows_on_it(path: Path) -> None:
+    """One page has other bytes: of the header, of an index, of a table, or within an input.
+
+    The sizes are such that the inputs of a page are few: their rows, or one input's bytes.
+    """
+    sizes = [random.Random(0).choice([1, 10, 100, 3000]) for _ in range(60)]
+    with contextlib.closing(Outbox(path)) as outbox:
+        for i, size in enumerate(sizes):
+            outbox.put(f"{i}" * 100, number(i, size), local(i))  # long keys, so that the rows fill several pages
+        one = drain(outbox, Link())
+        one.step()
+        assert outbox.counts().answered == 32
+        delivered = outbox.late()
+        gone = {next(delivered).key for _ in range(9)}
+        delivered.close()
+    content, lost = path.read_bytes(), []
+    pages = range(0, len(content), 8192)
+    for page in (*pages[:16], *pages[16::3]):
+        for each in path.parent.iterdir():
+            each.unlink()
+        path.write_bytes(content[:page] + random.Random(page).randbytes(8192) + content[page + 8192 :])
+        late: dict[str, Late] = {}
+        with contextlib.closing(Outbox(path)) as outbox:
+            one = drain(outbox, Link(), lambda answer: late.update({answer.key: answer}))  # noqa: B023
+            while one.step() == 0.0:
+                pass
+            counts = outbox.counts()
+        assert all(key == f"{answer.remote.label}" * 100 for key, answer in late.items())
+        assert all(answer.local.label == answer.remote.label % 3 for answer in late.values())
+        assert not late.keys() & gone
+        lost.append(60 - len(gone) - len(late))
+        assert (counts.damaged, counts.waiting) == (lost[-1], 0)
+        assert counts.acknowledged == 60 - (9 if counts.delivered < len(late) + 9 else 0)  # the page of the totals
+    assert lost[0] == 0
+    assert max(lost) < 30
+    assert sum(one > 0 for one in lost) > 10
+
+
+def test_exchanged_pages_are_noticed(path: Path) -> None:
+    """No input is answered with another's answer, and those on other pages are answered."""
+    with contextlib.closing(Outbox(path)) as outbox:
+        for i in range(40):
+            outbox.put(f"{i}", number(i, 2000), local(i))
+    content, draw, lost = path.read_bytes(), random.Random(1), 0
+    for _ in range(20):
+        for each in path.parent.iterdir():
+            each.unlink()
+        a, b = (8192 * n for n in draw.sample(range(len(content) // 8192), 2))
+        changed = bytearray(content)
+        changed[a : a + 8192], changed[b : b + 8192] = content[b : b + 8192], content[a : a + 8192]
+        path.write_bytes(changed)
+        late: list[Late] = []
+        with contextlib.closing(Outbox(path)) as outbox:
+            one = drain(outbox, Link(), late.append)
+            while one.step() == 0.0:
+                pass
+            assert outbox.counts().damaged == 40 - len(late)
+        assert all(
+            (answer.key, answer.local.label) == (f"{n}", n % 3) for answer in late for n in [answer.remote.label]
+        )
+        lost += 40 - len(late)
+    assert 0 < lost < 20 * 40 / 2
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_file_opened_through_links_is_not_moved(path: Path, tmp_path: Path, killed: bool) -> None:
+    """Links to the file, to its folder, and to a link; after a close, or with what a killed process left."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "again").symlink_to("folder")
+    (tmp_path / "folder" / "link.db").symlink_to(os.path.relpath(path, tmp_path / "folder"))
+    (tmp_path / "link.db").symlink_to("again/link.db")
+    through = tmp_path / "link.db"
+    if killed:
+        subprocess.run([sys.executable, "-c", KILLED, through], check=False)
+    else:
+        with contextlib.closing(Outbox(through)) as outbox:
+            assert outbox.put("a", number(1), local())
+    for one in (through, tmp_path / "again" / "link.db", path):
+        with contextlib.closing(Outbox(one)) as outbox:
+            assert (outbox.counts().waiting, outbox.counts().damaged_files) == (1, 0)
+    assert through.is_symlink()
+    assert path.is_file()
+    assert not path.is_symlink()
+
+
+KILLED = """
+import os, signal, sys, numpy as np
+from edgecascade.runtime.outbox import Outbox
+from edgecascade.types.answer import Prediction
+assert Outbox(sys.argv[1]).put("a", np.ones((1, 3)), Prediction(1, 0.5, np.ones(3, np.float32)))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_the_work_for_an_answer_does_not_depend_on_the_number_that_wait(path: Path) -> None:
+    """SQLite's own count of steps is the measure: with 20 and with 5,000 inputs that wait."""
+    steps, before = list[int](), 0
+    with contextlib.closing(Outbox(path)) as outbox:
+        for n in (20, 5000):
+            db = outbox._store._db
+            outbox._store.save()
+            with outbox._store.lock:
+                db.execute("BEGIN IMMEDIATE")
+                for i in range(before, n):
+                    digest = i.to_bytes(16, "big")
+                    db.execute("INSERT INTO question VALUES(NULL,?,'k',1,0,0,0)", (digest,))
+                    db.execute("INSERT INTO content VALUES(last_insert_rowid(),x'00')")
+                    row = (b"%d" % i, digest, 0.0, 0.0, 1, 0, b"")
+                    db.execute("INSERT INTO input VALUES(NULL,?,?,?,?,?,?,?)", row)
+                db.execute("COMMIT")
+            before = n
+            outbox._store.save()
+            taken = Counter[str]()
+            db.set_progress_handler(lambda: taken.update(["steps"]), 1)  # noqa: B023
+            (first,) = outbox._store.due(1, 1 << 20)
+            outbox._store.due_at()
+            outbox._store.expire(1e9)
+            outbox._store.answer([(first.digest, b"")])
+            db.set_progress_handler(None, 0)
+            steps.append(taken["steps"])
+    assert steps[1] < steps[0] + 50
 
 
 @given(st.data())

@@ -74,7 +74,7 @@ def test_an_unpacked_input_is_writable() -> None:
 @given(INPUTS, st.data())
 def test_damaged_bytes_raise_one_error(inputs: Any, data: st.DataObject) -> None:
     """A changed byte, a truncation and an addition are all detected."""
-    packed = Packing(inputs).data()
+    packed = bytes(Packing(inputs).data())
     place = data.draw(st.integers(0, len(packed) - 1))
     change = data.draw(st.integers(1, 255))
     damaged = (

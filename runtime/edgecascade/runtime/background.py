@@ -1,4 +1,4 @@
-"""Run small jobs in a background thread, so that a caller with a deadline does not wait for them."""
+"""Run jobs in threads that neither a caller with a deadline nor the interpreter's exit waits for."""
 
 from __future__ import annotations
 
@@ -8,12 +8,17 @@ from _thread import allocate_lock
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
     from threading import Thread
 
-__all__ = ["Background"]
+T = TypeVar("T")
+
+__all__ = ["Background", "DaemonPool"]
+
+_IDLE = 10.0  # seconds after which a thread without work ends
 
 
 class Background:
@@ -92,3 +97,67 @@ class Background:
                     self._jobs.popleft()()
             if self.closed:
                 return
+
+
+class DaemonPool:
+    """Daemon threads that run calls, where a `ThreadPoolExecutor` would delay the exit until each call has returned.
+
+    Args:
+        most: largest number of threads.
+        name: name of the threads.
+    """
+
+    def __init__(self, most: int, name: str) -> None:
+        from threading import Condition
+
+        self._most, self._name = most, name
+        self._came = Condition()
+        self._calls: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
+        self._threads = self._idle = 0
+        self._closed = False
+
+    def submit(self, function: Callable[..., T], *given: Any) -> Future[T]:
+        """Schedule a call.
+
+        Raises:
+            RuntimeError: the pool was closed, or no thread can be started.
+        """
+        from concurrent.futures import Future
+        from threading import Thread
+
+        future: Future[T] = Future()
+        with self._came:
+            if self._closed:
+                raise RuntimeError("the pool was closed")
+            if self._idle <= len(self._calls) and self._threads < self._most:
+                Thread(target=self._work, name=self._name, daemon=True).start()
+                self._threads += 1
+            self._calls.append((future, lambda: function(*given)))
+            self._came.notify()
+        return future
+
+    def close(self) -> None:
+        """Cancel the calls that wait. Those under way end by themselves."""
+        with self._came:
+            self._closed = True
+            waiting, self._calls = self._calls, deque()
+            self._came.notify_all()
+        for future, _ in waiting:
+            future.cancel()
+
+    def _work(self) -> None:
+        while True:
+            with self._came:
+                self._idle += 1
+                self._came.wait_for(lambda: self._calls or self._closed, _IDLE)
+                self._idle -= 1
+                if not self._calls:
+                    self._threads -= 1
+                    return
+                future, call = self._calls.popleft()
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(call())
+                except BaseException as error:  # the caller raises it
+                    future.set_exception(error)
+            del future, call

@@ -96,7 +96,9 @@ class Budget:
         path: a file that stores the levels. If it is missing, the buckets start full; if it is damaged, empty.
         seed: seed of the random draws between inputs of equal rank.
         clock: returns seconds that never go back.
-        wall_clock: returns seconds since 1970, which may jump; a jump back brings no tokens after a restart.
+        wall_clock: returns seconds since 1970, which may be wrong by any amount, and jump. After a restart, a clock
+            that was set back brings no tokens; one that was set forward, to a time that it never showed before, brings
+            at most full buckets.
 
     Raises:
         ArgumentError: there is no limit, an amount cannot pay for one forward, or `money` and `price` do not go

@@ -8,7 +8,7 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from edgecascade.runtime.metrics.event_log import EventLog
 from edgecascade.types.errors import ArgumentError
@@ -20,16 +20,22 @@ _START = b'{"format":'  # of every budget file
 _PART = 1 / 64  # share of an amount that is written off at once
 _LARGEST = 1 << 16  # bytes
 _PAUSE = 1.0  # seconds after a failed write
+_JUMP = 60.0  # seconds by which the wall clock may differ from the monotonic one
+_MOST_SEEN = 16  # stretches of time
 
 
 class BudgetFile:
     """Levels by name. The file holds each level minus a part, which may then be spent without another write.
 
+    What comes in while no process runs is measured by the wall clock, which may be wrong by any amount. So the file has
+    the stretches of time in which a process ran: after a restart, the time since the latest moment among them that is
+    not in the future counts. Restarts in 1970 bring nothing, and a clock that was ahead stops nothing when it is right.
+
     Args:
-        path: the file.
+        path: the file; a symbolic link stays one. Only its owner can read it.
         seconds: the time in which each bucket fills, by name.
         clock: returns seconds that never go back.
-        wall_clock: returns seconds since 1970. The file's own time never goes back.
+        wall_clock: returns seconds since 1970, which may jump.
 
     Raises:
         ArgumentError: its folder does not exist, or it holds something else than a budget.
@@ -42,13 +48,14 @@ class BudgetFile:
         clock: Callable[[], float],
         wall_clock: Callable[[], float],
     ) -> None:
-        self._path = Path(path)
+        self._path = Path(os.path.realpath(path))
         if not self._path.parent.is_dir():
             raise ArgumentError(f"path: expected a file in a folder that exists, got {os.fspath(path)!r}")
         if not _may_hold_a_budget(self._path):
             raise ArgumentError(f"path: expected a new file or a budget file, got {os.fspath(path)!r} of other content")
         self._seconds, self._clock, self._wall_clock = seconds, clock, wall_clock
-        self._latest = -math.inf  # the time of the last entry
+        self._seen: list[list[float]] = []  # stretches of the wall clock, each from its first to its last moment
+        self._at = self._checked = -math.inf  # the wall clock and the monotonic clock at the last moment
         self._left: list[float] = []  # tokens of each bucket that are written off and not spent
         self._not_before = -math.inf
         self._log = EventLog()
@@ -58,14 +65,15 @@ class BudgetFile:
         try:
             with self._path.open("rb") as file:
                 entry = json.loads(file.read(_LARGEST))
-            at, levels = _checked(entry)
+            seen, levels = _checked(entry)
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             self._log.event("budget file unreadable", error=error)
             return dict.fromkeys(self._seconds, 0.0)
-        self._latest = at
-        passed = max(0.0, self._wall_clock() - at)
+        now = self._wall_clock()
+        passed = min((now - min(last, now) for first, last in seen if first <= now), default=0.0)
+        self._seen = seen
         return {
             name: min(1.0, levels[name] + passed / seconds) for name, seconds in self._seconds.items() if name in levels
         }
@@ -99,24 +107,57 @@ class BudgetFile:
     def _write(self, tokens: Sequence[tuple[float, float]], durable: bool) -> bool:
         if self._clock() < self._not_before:
             return False
-        at = max(self._wall_clock(), self._latest)
+        at, seen = self._seen_now()
         levels = {name: min(1.0, held / amount) for name, (held, amount) in zip(self._seconds, tokens, strict=True)}
-        new = self._path.with_name(self._path.name + ".new")
+        entry = json.dumps({"format": _FORMAT, "at": at, "seen": seen, "levels": levels}).encode()
         try:
-            with new.open("w") as file:
-                json.dump({"format": _FORMAT, "at": at, "levels": levels}, file)
-                if durable:
-                    file.flush()
-                    os.fsync(file.fileno())
-            new.replace(self._path)
+            try:
+                self._replace(entry, durable)
+            except OSError:
+                self._overwrite(entry, durable)
         except OSError as error:
-            with contextlib.suppress(OSError):
-                new.unlink()
             self._not_before = self._clock() + _PAUSE
             self._log.event("budget file not written", error=error)
             return False
-        self._latest = at
         return True
+
+    def _seen_now(self) -> tuple[float, list[list[float]]]:
+        """Return the present time, and the stretches with it; a clock that jumps begins another stretch."""
+        at, now = self._wall_clock(), self._clock()
+        if self._seen and abs(at - self._at - (now - self._checked)) < _JUMP:
+            self._seen[-1] = [min(self._seen[-1][0], at), max(self._seen[-1][1], at)]
+        else:
+            self._seen = [*self._seen[-_MOST_SEEN + 1 :], [at, at]]
+        self._at, self._checked = at, now
+        return at, self._seen
+
+    def _replace(self, entry: bytes, durable: bool) -> None:
+        new = self._path.with_name(self._path.name + ".new")
+        try:
+            new.unlink(missing_ok=True)
+            with open(new, "wb", opener=_private) as file:
+                _put(file, entry, durable)
+            new.replace(self._path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                new.unlink()
+            raise
+
+    def _overwrite(self, entry: bytes, durable: bool) -> None:
+        """Write into the place of the old entry, which needs no space on a full disk."""
+        with self._path.open("r+b") as file:
+            _put(file, entry.ljust(os.fstat(file.fileno()).st_size), durable)
+
+
+def _put(file: BinaryIO, entry: bytes, durable: bool) -> None:
+    file.write(entry)
+    file.flush()
+    if durable:
+        os.fsync(file.fileno())
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_EXCL, 0o600)
 
 
 def _may_hold_a_budget(path: Path) -> bool:
@@ -129,9 +170,12 @@ def _may_hold_a_budget(path: Path) -> bool:
     return _START.startswith(start)
 
 
-def _checked(entry: Any) -> tuple[float, dict[str, float]]:
-    """Return the time of an entry, and its levels."""
+def _checked(entry: Any) -> tuple[list[list[float]], dict[str, float]]:
+    """Return the stretches of time of an entry, and its levels."""
     at, levels = float(entry["at"]), {str(name): float(level) for name, level in entry["levels"].items()}
-    if entry["format"] != _FORMAT or not math.isfinite(at) or not all(0 <= level <= 1 for level in levels.values()):
+    seen = [[float(first), float(last)] for first, last in entry.get("seen", [[at, at]])]  # older files have none
+    if entry["format"] != _FORMAT or not all(0 <= level <= 1 for level in levels.values()):
         raise ValueError("the entry is not valid")
-    return at, levels
+    if not seen or not all(math.isfinite(first) and first <= last < math.inf for first, last in seen):
+        raise ValueError("the entry has no valid time")
+    return seen, levels

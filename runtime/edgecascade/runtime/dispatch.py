@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from edgecascade.runtime.background import Background
+from edgecascade.runtime.background import Background, DaemonPool
 from edgecascade.runtime.batch import Batch, bytes_of, concatenated, first_of, rows, size
 from edgecascade.runtime.deadline import Deadline
 from edgecascade.types.answer import Prediction, Reason
@@ -43,8 +43,7 @@ __all__ = ["AT_ONCE", "Dispatcher", "Failure", "Purpose", "Request"]
 AT_ONCE = Deadline(0.0)
 _GRACE = 1.0  # seconds before an input is sent again whose first request may still be answered
 _EXTRA = 0.003  # seconds that a request outlives its deadline: if all callers woke at the same time, they would be late
-_IDLE = 10.0  # seconds after which a worker without work ends
-_MOST_BYTES = 16 << 20  # of the inputs in one request, unless it has a single one
+_MOST_BYTES = 16 << 20  # of the inputs in one request, unless it is a single one
 _CLOSING = 1.0  # seconds
 _ROUNDED = 1e-6  # of a probability, below 0
 _MOST_LOGS = 10_000  # events that wait to be logged; refunds are not bounded, but by the budget
@@ -198,7 +197,7 @@ class Dispatcher:
         self._request_inputs = int(getattr(remote, "request_inputs", request_inputs))
         self._lock = allocate_lock()
         self._waiting: deque[Request] = deque()
-        self._threads = self._idle = 0  # workers, and those of them that wait for work
+        self._working = 0
         self._closed = False
         self._background = Background("edgecascade-log")
         if remote is not None:  # a cascade without a remote does not import these
@@ -207,7 +206,8 @@ class Dispatcher:
             from edgecascade.runtime.remotes.remote import expect
 
             expect(remote, self._classes)
-            self._room, self._work_came = Condition(self._lock), Condition(self._lock)
+            self._changed = Condition(self._lock)
+            self._workers = DaemonPool(in_flight, "edgecascade-forward")
 
     @property
     def encoded(self) -> bool:
@@ -276,12 +276,12 @@ class Dispatcher:
             closing, self._closed = not self._closed, True
             waiting, self._waiting = self._waiting, deque()
             if self.remote is not None:
-                self._room.notify_all()
-                self._work_came.notify_all()
+                self._changed.notify_all()
         for one in waiting:
             self._finish(one, _CLOSED)
         try:
             if self.remote is not None and closing:
+                self._workers.close()
                 _close(self.remote, until)
         finally:
             self._background.close()  # first: it may have something to refund
@@ -308,7 +308,7 @@ class Dispatcher:
             return False
 
     def _submit(self, requests: Sequence[Request], room_by: Deadline | None) -> None:
-        with self._lock:
+        with self._changed:
             failed = [(one, why) for one in requests if (why := self._enqueue(one, room_by or one.deadline))]
             failed += self._start_workers()
         for one, why in failed:
@@ -317,7 +317,7 @@ class Dispatcher:
     def _enqueue(self, one: Request, room_by: Deadline) -> Failure | None:
         if len(self._waiting) >= self._most:
             self._start_workers()
-        has_room = self._room.wait_for(lambda: self._closed or len(self._waiting) < self._most, room_by.remaining())
+        has_room = self._changed.wait_for(lambda: self._closed or len(self._waiting) < self._most, room_by.remaining())
         if self._closed:
             return _CLOSED
         if has_room:
@@ -326,17 +326,13 @@ class Dispatcher:
 
     def _start_workers(self) -> list[tuple[Request, Failure]]:
         """Start the workers that the waiting inputs need; return the requests that fail if no thread can start."""
-        from threading import Thread
-
-        needed = ceil(len(self._waiting) / self._request_inputs)
-        self._work_came.notify(needed)
-        wanted = min(self._in_flight, self._threads - self._idle + needed)
+        wanted = min(self._in_flight, self._working + ceil(len(self._waiting) / self._request_inputs))
         try:
-            while self._threads < wanted:  # daemon threads, so that a remote that hangs cannot delay the exit
-                Thread(target=self._work, name="edgecascade-forward", daemon=True).start()
-                self._threads += 1
+            while self._working < wanted:
+                self._workers.submit(self._work)
+                self._working += 1
         except RuntimeError as error:  # the system has no thread left, or the interpreter is exiting
-            if not self._threads:
+            if not self._working:
                 waiting, self._waiting = self._waiting, deque()
                 return [(one, Failure(Reason.OFFLINE, f"the remote cannot be asked: {error}")) for one in waiting]
         return []
@@ -348,43 +344,31 @@ class Dispatcher:
                     self._finish(one, outcome)
                 except BaseException as error:  # of foreign code, such as a callback
                     self._log("callback failed", error=error)
-            del group, one, outcome  # no reference to the inputs while it waits
 
     def _next_group(self) -> list[Request]:
-        """Wait for work; return the oldest request with a caller and others of its kind. An empty list ends the worker.
+        """Return the oldest request with a caller and others of its kind; an empty list ends the worker.
 
         They have at most 16 MiB together, so that a few large images do not become one request that is late.
         """
-        with self._lock:
-            group: list[Request] = []
-            while not group:
-                self._idle += 1
-                comes = self._work_came.wait_for(lambda: self._closed or self._waiting, _IDLE)
-                self._idle -= 1
-                if self._closed or not comes:
-                    self._threads -= 1
-                    return []
-                group = self._taken_from_waiting()
-                self._room.notify_all()
+        with self._changed:
+            group, others, total = list[Request](), deque[Request](), 0
+            while self._waiting and len(group) < self._request_inputs:
+                one = self._waiting.popleft()
+                if one.outcome is not None:
+                    continue
+                nbytes = bytes_of(one.sent)
+                if group and (one.kind != group[0].kind or total + nbytes > _MOST_BYTES):
+                    others.append(one)
+                else:
+                    one.state = _State.SENT
+                    group.append(one)
+                    total += nbytes
+            self._waiting.extendleft(reversed(others))
+            self._working -= not group
+            if group and self._waiting:
+                self._start_workers()
+            self._changed.notify_all()
             return group
-
-    def _taken_from_waiting(self) -> list[Request]:
-        group, others, total = list[Request](), deque[Request](), 0
-        while self._waiting and len(group) < self._request_inputs:
-            one = self._waiting.popleft()
-            if one.outcome is not None:
-                continue
-            nbytes = bytes_of(one.sent)
-            if group and (one.kind != group[0].kind or total + nbytes > _MOST_BYTES):
-                others.append(one)
-            else:
-                one.state = _State.SENT
-                group.append(one)
-                total += nbytes
-        self._waiting.extendleft(reversed(others))
-        if self._waiting:
-            self._start_workers()
-        return group
 
     def _ask(self, group: list[Request]) -> Sequence[Prediction | Failure]:
         assert self.remote is not None
@@ -470,7 +454,7 @@ class Dispatcher:
         """Remove a request that waits, so that a remote that hangs does not keep inputs in memory. Needs the lock."""
         with suppress(ValueError):  # it is in no queue yet, or no longer
             self._waiting.remove(one)
-            self._room.notify()
+            self._changed.notify()
 
     def _refund(self, one: Request) -> None:
         with self._lock:

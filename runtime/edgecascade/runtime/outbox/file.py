@@ -171,6 +171,7 @@ def create(db: sqlite3.Connection, path: str, *, power_safe: bool) -> None:
     if empty:
         db.execute(f"PRAGMA page_size={PAGE}")
         db.execute("PRAGMA auto_vacuum=NONE")
+    db.execute("PRAGMA cache_spill=OFF")  # pages are written once, at the end of a transaction, which has one input
     db.execute("PRAGMA secure_delete=FAST")  # removing an input writes only the pages that change
     mode = db.execute("PRAGMA journal_mode=WAL").fetchone()[0]
     if mode != ("memory" if path == ":memory:" else "wal"):

@@ -89,19 +89,20 @@ class Outbox:
     under each of their keys.
 
     A damaged or foreign file is moved to `path.damaged-<n>`, one of an older version to `path.old-<n>`, and a new one
-    is created; this is logged and counted. If the disk cannot be written, nothing is stored; this is logged and counted
-    as well. Only invalid arguments raise.
+    is created, with all rows of a damaged file that are undamaged; this is logged and counted. If the disk cannot be
+    written, nothing is stored; this is logged and counted as well. On a full disk, what is stored is sent and delivered
+    all the same, since the space for that is held. Only invalid arguments raise.
 
-    Beside `path` there are `path-wal`, `path-shm` and `path-lock`; only their owner can read them. Together they grow
-    to about twice `most_bytes` plus 64 MiB, and never shrink. Do not open them in the same process by other means:
-    closing them would free the system's lock.
+    Beside `path` there are `path-wal` and `path-lock`; only their owner can read them. Together they grow to about
+    twice `most_bytes` plus 64 MiB, and never shrink. No other program can open the file meanwhile. Do not open it in
+    the same process by other means: closing it would free the system's lock.
 
     Args:
         path: path of the file, in an existing folder.
         most: largest number of inputs and undelivered answers together.
         most_bytes: their largest total size in bytes.
-        keep: seconds after which an input that waits, or an answer that is not taken, is dropped. Clocks that jump
-            do not shorten it.
+        keep: seconds after which an input that waits, or an answer that is not taken, is dropped. They are seconds for
+            which the machine was on, so that no clock can shorten them.
         power_safe: whether each write waits for the disk (milliseconds), so that it also survives a loss of power.
             Otherwise a loss of power may cost the inputs of the last minute.
         clock: the source of time.

@@ -40,7 +40,7 @@ class Late:
         key: the input's, as in `Answer.queued`.
         local: the prediction that the call returned.
         remote: the remote's prediction.
-        waited: seconds from the input to this answer.
+        waited: seconds from the input to this answer, except those for which the machine was off.
     """
 
     key: str

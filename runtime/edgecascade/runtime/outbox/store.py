@@ -13,11 +13,14 @@ import logging
 import math
 import os
 import sqlite3
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import wraps
 from hashlib import blake2b
 from threading import Condition, Lock, RLock
 from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
 
 from edgecascade.runtime.outbox.clock import Ages, Clock, Moment
 from edgecascade.runtime.outbox.file import (
@@ -40,6 +43,7 @@ from edgecascade.types.errors import ArgumentError
 __all__ = ["Answered", "Question", "Store"]
 
 _LOG = logging.getLogger("edgecascade.outbox")
+_PIECE = 256 << 10  # bytes that are read or written at once
 _FULL = (Cause.DISK_FULL, Cause.DISK_ERROR)
 _Change = TypeVar("_Change", bound=Callable[..., None])
 _QUESTION = "q.id, q.digest, q.kind, q.size, q.pause, q.tries FROM question q"  # the fields of `Question`
@@ -201,7 +205,7 @@ class Store:
         with self._writing(reserved) as db:
             if not self.has(key):
                 if db.execute("INSERT OR IGNORE INTO question VALUES(NULL,?,?,?,?,0,0)", question).rowcount:
-                    db.execute("INSERT INTO content VALUES(last_insert_rowid(),?)", (data,))
+                    _write_content(db, data)
                 size, total = len(local) + len(blob), checksum(blob, digest, local)
                 row = (self._next, blob, digest, moment.age, moment.wall, size, total, local)
                 db.execute("INSERT INTO input VALUES(?,?,?,?,?,?,?,?)", row)
@@ -234,19 +238,19 @@ class Store:
             group.append(one)
         return group
 
-    def content(self, one: Question) -> bytes | None:
+    def content(self, one: Question) -> Bytes | None:
         """Return a question's bytes; None if the question is answered already.
 
         Raises:
             PackedError: they are damaged, or missing.
         """
         with self._reading() as db:
-            found = "SELECT data FROM question q LEFT JOIN content c ON c.id=q.id WHERE q.id=?"
+            found = "SELECT length(data) FROM question q LEFT JOIN content c ON c.id=q.id WHERE q.id=?"
             row = db.execute(found, (one.id,)).fetchone()
-        if row is None:
-            return None
-        data: bytes | None = row[0]
-        if not isinstance(data, bytes) or blake2b(data, digest_size=16).digest() != one.digest:
+            if row is None:
+                return None
+            data = b"" if row[0] is None else _read_content(db, one.id, row[0])
+        if blake2b(data, digest_size=16).digest() != one.digest:
             raise PackedError("content: the bytes are damaged: their hash differs")
         return data
 
@@ -509,6 +513,30 @@ class Store:
         if self._held is not None:
             self._held.close()
             self._held = None
+
+
+def _write_content(db: sqlite3.Connection, data: Bytes) -> None:
+    """Store the bytes of the question that was inserted last, without holding the interpreter for milliseconds."""
+    if len(data) <= _PIECE or sys.version_info < (3, 11):
+        db.execute("INSERT INTO content VALUES(last_insert_rowid(),?)", (data,))
+        return
+    db.execute("INSERT INTO content VALUES(last_insert_rowid(),zeroblob(?))", (len(data),))
+    ((id,),) = db.execute("SELECT last_insert_rowid()")
+    with db.blobopen("content", "data", id) as blob, memoryview(data) as view:
+        for at in range(0, len(data), _PIECE):
+            blob.write(view[at : at + _PIECE])
+
+
+def _read_content(db: sqlite3.Connection, id: int, size: int) -> Bytes:
+    if size <= _PIECE or sys.version_info < (3, 11):
+        found: bytes = db.execute("SELECT CAST(data AS BLOB) FROM content WHERE id=?", (id,)).fetchone()[0]
+        return found
+    data = np.empty(size, np.uint8).data
+    with db.blobopen("content", "data", id, readonly=True) as blob:
+        for at in range(0, size, _PIECE):
+            piece = blob.read(_PIECE)
+            data[at : at + len(piece)] = piece
+    return data
 
 
 def _restore(damaged: str, db: sqlite3.Connection, counts: dict[str, int] | None) -> None:

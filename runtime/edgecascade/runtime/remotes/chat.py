@@ -9,12 +9,13 @@ import re
 import ssl
 import string
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, wait
 from typing import Any, Literal, TypeAlias, get_args
 from urllib.parse import urlsplit
 
 import numpy as np
 
+from edgecascade.runtime.background import DaemonPool
 from edgecascade.runtime.batch import Batch, rows, size
 from edgecascade.runtime.deadline import Deadline
 from edgecascade.runtime.remotes.chat_reply import LabelMatcher, Reply, label_probabilities, read_reply
@@ -120,7 +121,7 @@ class Chat:
         self._fields = {name: value for name, value in fields.items() if value is not None}
         tokens = next((fields[name] for name in _LIMITS if isinstance(fields.get(name), int)), _MANY)
         self._values = _MARGIN + _PER_TOKEN * max(1, tokens)
-        self._pool = ThreadPoolExecutor(concurrency, thread_name_prefix="edgecascade-chat")
+        self._pool = DaemonPool(concurrency, "edgecascade-chat")
         self.encoded = encoded
 
     @property
@@ -146,7 +147,7 @@ class Chat:
 
     def close(self) -> None:
         """Close the idle connections. Requests under way end by their deadlines."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._pool.close()
         self._client.close()
 
     def _request(self, inputs: Batch, at: int) -> bytes:

@@ -57,8 +57,8 @@ class PairRecorder:
     not recorded.
 
     Args:
-        folder: made if it does not exist. The pairs in it are read and continued; a file that is damaged, or of other
-            classes, is set aside under another name.
+        folder: made if it does not exist. Only the owner can read the file in it. Its pairs are read and continued; a
+            file that is damaged, or of other classes, is set aside under another name.
         names: names of the classes.
         most: the most pairs.
         most_bytes: the most bytes of their inputs and probabilities.
@@ -209,9 +209,11 @@ def _drawn(probabilities: NDArray[np.float32], chance: float) -> int:
 
 
 def _replace(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    path = Path(os.path.realpath(path))  # a symbolic link stays one
     part = path.with_name(path.name + ".part")
+    part.unlink(missing_ok=True)
     try:
-        with part.open("wb") as file:
+        with open(part, "wb", opener=_private) as file:
             np.savez(file, **arrays)  # type: ignore[arg-type]
             file.flush()
             os.fsync(file.fileno())
@@ -219,3 +221,7 @@ def _replace(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_EXCL, 0o600)
