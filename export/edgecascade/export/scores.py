@@ -254,9 +254,12 @@ def ask_remote(
     finally:
         connection.close()
     scores = np.concatenate(parts)
-    if not isinstance(remote, str) or "://" in remote or scores.ndim != 2:
-        return RemoteOutputs(scores, tuple(getattr(connection, "class_names", ())))
-    return RemoteOutputs(scores, model_names(onnx.load(remote, load_external_data=False), remote, scores.shape[1]))
+    names = tuple(getattr(connection, "class_names", ()))
+    if (
+        isinstance(remote, str) and remote.endswith(".onnx") and scores.ndim == 2
+    ):  # a file has names in other places too
+        names = model_names(onnx.load(remote, load_external_data=False), remote, scores.shape[1])
+    return RemoteOutputs(scores, names)
 
 
 def read_scores(path: str | os.PathLike[str]) -> NDArray[np.floating]:
