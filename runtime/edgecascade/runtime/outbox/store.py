@@ -457,9 +457,9 @@ class Store:
     def _read(
         self, path: str, damaged: str = "", known: dict[str, int] | None = None
     ) -> tuple[sqlite3.Connection, Moment | None]:
-        db = connect(path)
-        space = None if path == ":memory:" else Space(path)
+        db, space = connect(path), None
         try:
+            space = None if path == ":memory:" else Space(path)
             create(db, path, power_safe=self._power_safe)
             if space is not None:
                 space.hold_log()
