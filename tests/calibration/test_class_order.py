@@ -54,6 +54,15 @@ def test_the_true_order_is_named(classes: int, n: int, accuracy: float) -> None:
             assert found[order].tolist() == list(range(classes))
 
 
+def test_labels_that_are_no_classes_say_nothing_about_the_order() -> None:
+    """They are refused elsewhere, with their range."""
+    answers, labels = answered(3, 300, 0.9, 0, [1, 2, 0])
+    assert better_order(answers, labels + 1, 3) is None
+    assert better_order(answers, labels - 1, 3) is None
+    assert better_order(answers[:1], labels[:1], 3) is None
+    assert "for 2, 0, 1 and not for 0, 1, 2" in (order_sentence(answers, labels, 3, ["a", "b"]) or "")
+
+
 def test_two_classes_that_change_places_are_found_among_many() -> None:
     """The sentence names the order and both accuracies; of many classes, only those that move."""
     swap = [0, 1, 3, 2]

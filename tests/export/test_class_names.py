@@ -324,6 +324,7 @@ def test_export_writes_the_names(folder: Path, form: str) -> None:
     ("given", "message"),
     [
         ("a,b", "expected 4 class names, got 2: a, b"),
+        ("a,,b,c", "expected 4 class names, got 4: a, , b, c"),
         ("missing.txt", "cannot read class names from missing.txt"),
         ("wrong.json", "expected a list, or an object by number from 0, in wrong.json"),
     ],
@@ -363,6 +364,20 @@ def test_compared_bodies_are_matched_by_name(folder: Path, capsys: pytest.Captur
     data = str(folder / "sorted.npz")
     assert main(["compare", str(folder / "body.onnx"), str(folder / "other.onnx"), "--data", data]) == 0
     assert "The same label on 100.0 %" in capsys.readouterr().out
+
+
+def test_compared_bodies_in_another_order_than_the_labels_are_refused(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two models without names are not measured by wrong labels."""
+    model = onnx.load(folder / "body.onnx")
+    del model.metadata_props[:]
+    save_model(model, folder / "body.onnx")
+    arguments = [str(folder / "body.onnx"), str(folder / "body.onnx"), "--data", str(folder / "sorted.npz")]
+    assert main(["compare", *arguments]) == 2
+    said = capsys.readouterr().err
+    assert "body.onnx: another order of its classes fits far better" in said
+    assert "if its outputs stand for ant, bee, zebra, mole and not for ant, bee, mole, zebra" in said
 
 
 def test_labels_in_text_may_be_among_names(tmp_path: Path) -> None:

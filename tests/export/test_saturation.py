@@ -21,13 +21,17 @@ from edgecascade.calibration import MostAccuracy
 from edgecascade.cli import main
 from edgecascade.export import (
     LabelledData,
+    ParityError,
     calibrate,
+    check_parity,
     export_torch,
+    load_model,
     local_scores,
     quantize_int8,
     quantize_int8_dynamic,
     save_model,
 )
+from edgecascade.export.fold import rule_of
 from edgecascade.runtime.saturation import saturates_here, unsafe_weights
 
 Emulate = Callable[..., dict[str, Any]]
@@ -290,8 +294,34 @@ def test_inspect_reports_a_file_that_can_saturate(
     """`inspect` prints a line for such a file and none for a safe one, and verifies it."""
     path = cascade_of(unsafe, tmp_path)
     assert main(["inspect", str(path)]) == 0
-    assert "session.x64quantprecision" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "session.x64quantprecision" in shown
+    assert "reduce_range=True" in shown
     assert main(["inspect", str(path), "--verify"]) == 0
+
+
+def test_scoring_a_body_of_unsafe_weights_names_the_cure(
+    body: ModelProto, unsafe: ModelProto, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its maker can quantize it again; a float body needs no such advice."""
+    for model, advised in ((unsafe, True), (body, False)):
+        save_model(model, tmp_path / "body.onnx")
+        caplog.clear()
+        local_scores(tmp_path / "body.onnx", INPUTS)
+        assert ("quantize with reduce_range=True" in caplog.text) == advised
+
+
+def test_parity_that_fails_on_such_a_cpu_names_the_cure(
+    unsafe: ModelProto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The scores given here are wrong on purpose."""
+    model = load_model(cascade_of(unsafe, tmp_path))
+    wrong = np.random.default_rng(0).normal(size=(len(INPUTS), 5)).astype(np.float32)
+    for clips, advised in ((True, True), (False, False)):
+        monkeypatch.setattr("edgecascade.export.parity.saturates_here", lambda clips=clips: clips)
+        with pytest.raises(ParityError) as refusal:
+            check_parity(model, INPUTS, wrong, rule_of(model))
+        assert ("quantize with reduce_range=True" in str(refusal.value)) == advised
 
 
 def test_without_vnni_golden_inputs_detect_saturation(

@@ -328,3 +328,14 @@ def test_a_body_that_runs_only_in_another_batch_than_it_declares_is_refused(buil
         ExportError, match=r"m\.onnx: the model fails for 1 of the inputs: .*export it with one of any size"
     ):
         local_scores(tmp_path / "m.onnx", FEW_ROWS)
+
+
+def test_a_body_that_no_decision_fits_into_is_refused_before_it_runs(
+    identity: Body, pair: Path, tmp_path: Path
+) -> None:
+    """Its input has a name that the head needs, or it is a cascade model already."""
+    save_model(identity(3, source="threshold"), tmp_path / "m.onnx")
+    with pytest.raises(ExportError, match=r"^body: its input 'threshold' has a name that cascade models reserve"):
+        local_scores(tmp_path / "m.onnx", INPUTS)
+    with pytest.raises(ExportError, match=r"^body: expected a model without a decision, got a cascade model"):
+        local_scores(pair / "local.onnx", INPUTS)

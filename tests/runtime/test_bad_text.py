@@ -154,6 +154,32 @@ def test_one_client_cannot_end_the_service_of_others(sentences: Path) -> None:
             assert json.loads(last.makefile("rb").readline())["name"] == "blue"
 
 
+def test_others_are_answered_while_a_long_line_is_decoded(file: Path) -> None:
+    """A line of 12 MiB, which gets an error in the end, holds up nobody else."""
+    with (
+        listening(file) as address,
+        socket.create_connection(address, PATIENCE) as client,
+        socket.create_connection(address, PATIENCE) as other,
+    ):
+        client.sendall(b"[" + b"0," * (6 << 20) + b"0]")  # all but its end
+        replies = other.makefile("rb")
+        other.sendall(b"[5, 0, 0]\n")
+        assert json.loads(replies.readline())["name"] == "red"
+        client.sendall(b"\n")
+        client.setblocking(False)
+        answered = 0
+        while True:
+            other.sendall(b"[5, 0, 0]\n")
+            assert json.loads(replies.readline())["name"] == "red"
+            try:
+                said = client.recv(1 << 16)
+                break
+            except BlockingIOError:
+                answered += 1
+    assert "error" in json.loads(said)
+    assert answered > 3
+
+
 _OPEN: list[Cascade] = []  # one of each kind of input
 
 _json = st.recursive(

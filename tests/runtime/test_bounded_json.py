@@ -55,6 +55,18 @@ def test_damaged_documents_are_refused_alike(noise: list[int], document: Any) ->
             assert read(text) == expected
 
 
+@given(
+    st.lists(st.sampled_from(["a", "é", "€", "\U0001f600", '"', "\\", "\n", "\ud800", "\udc00", "\x7f"]), max_size=30),
+    st.integers(4080, 4100),
+    st.booleans(),
+)
+def test_long_texts_are_decoded_alike(characters: list[str], start: int, ascii_only: bool) -> None:
+    """They are decoded in windows, wherever these cut them."""
+    text = "a" * start + "".join(characters) * 300
+    raw = json.dumps([text], ensure_ascii=ascii_only).encode(errors="replace")  # halves can only be escaped
+    assert read(raw) == by_the_standard_library(raw)
+
+
 def test_long_lists_of_numbers_are_decoded_alike() -> None:
     """They are decoded in windows."""
     numbers = [1 / (i + 1) - i for i in range(50_000)]
@@ -73,7 +85,7 @@ def test_long_lists_of_numbers_are_decoded_alike() -> None:
         pytest.param(
             b"{" + b",".join(b'"%d":0' % i for i in range(9999)) + b"}", "more than 1000 values", id="members"
         ),
-        pytest.param(b'["' + b"a" * 100_000 + b'"]', "expected other characters", id="a long string"),
+        pytest.param(b'["' + b"a" * 100_000, "expected other characters", id="a string without end"),
         pytest.param(b"[" + b"1" * 100_000 + b"]", "expected other characters", id="a long number"),
         pytest.param(b"[0, " + b" " * 100_000 + b",0]", "expected other characters", id="spaces"),
         pytest.param(b'["' + b'\\"' * 100_000, "expected other characters", id="quotes"),
@@ -99,6 +111,7 @@ def test_decoding_ends_at_the_deadline() -> None:
         pytest.param(b"[],", 100_000, id="lists"),
         pytest.param(b'{"a":0},', 40_000, id="objects"),
         pytest.param(b'"\\u00e9",', 40_000, id="strings"),
+        pytest.param(b'"' + b"\\u00e9" * 300_000 + b'",', 1, id="a string"),
         pytest.param(b"1.5,", 500_000, id="numbers"),
         pytest.param(b" " * 50 + b"0,", 100_000, id="spaces"),
     ],

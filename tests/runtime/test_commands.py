@@ -251,3 +251,16 @@ def test_a_missing_package_is_reported_with_its_extra_in_python_too(
     with pytest.raises(ModuleNotFoundError, match=rf"pip install 'edgecascade\[{extra}\]'") as raised:
         use()
     assert raised.value.name == package
+
+
+@pytest.mark.parametrize(
+    ("part", "package", "extra"),
+    [("runtime.cascade", "onnxruntime", "cpu"), ("export", "onnx", "export"), ("calibration", "scipy", "calibration")],
+)
+def test_a_part_says_what_it_needs_when_it_is_imported(part: str, package: str, extra: str) -> None:
+    """The error names the extra of the part."""
+    take = "from edgecascade import Cascade" if part == "runtime.cascade" else f"import edgecascade.{part}"
+    code = f"import sys\nsys.modules[{package!r}] = None\n{take}"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert ran.returncode == 1
+    assert f"pip install 'edgecascade[{extra}]'" in ran.stderr.splitlines()[-1]

@@ -4,7 +4,7 @@ import gc
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -204,8 +204,8 @@ def test_a_remote_is_told_the_number_of_classes() -> None:
     told: list[int] = []
 
     class Asking(InProcess):
-        def expect(self, classes: int) -> None:
-            told.append(classes)
+        def expect(self, labels: Sequence[str]) -> None:
+            told.append(len(labels))
 
     policy = Policy("replace", RemoteCalibration(1.0, False))
     for remote in (Asking(lambda _: None), Retrying(Asking(lambda _: None)), InProcess(lambda _: None)):  # type: ignore[arg-type,return-value]

@@ -77,7 +77,13 @@ def test_of_16_bits_the_upper_8_are_taken() -> None:
         np.testing.assert_array_equal(read_image(png_16(levels, colour)), wanted)
     for order in ("<u2", ">u2"):
         np.testing.assert_array_equal(read_image(Image.fromarray(ramp[..., 0].astype(order))), wanted)
-    np.testing.assert_array_equal(read_image(encoded(Image.fromarray(ramp[..., 0]), "TIFF")), wanted)
+    file = encoded(Image.fromarray(ramp[..., 0]), "TIFF")
+    np.testing.assert_array_equal(read_image(file), wanted)
+    photometric = struct.pack("<HHII", 262, 3, 1, 1)
+    assert photometric in file
+    np.testing.assert_array_equal(
+        read_image(file.replace(photometric, struct.pack("<HHII", 262, 3, 1, 0))), 255 - wanted
+    )
 
 
 def test_numbers_without_a_known_range_are_refused() -> None:
@@ -129,7 +135,7 @@ def test_formats_that_run_programs_are_not_opened() -> None:
 def test_every_image_of_a_folder_is_read_or_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Endings in upper case count; hidden files do not; what is skipped is logged with its ending."""
     names = ["a.tiff", "B.JPG", "c.GIF", "d.webp", "e.Tif", "f.pgm"]
-    hidden = ["._a.png", ".thumbnails/a.png", ".hidden.png"]
+    hidden = ["._a.png", ".thumbnails/a.png", ".hidden.png", "__MACOSX/a.png"]
     for name in (*names, *hidden):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(encoded(Image.fromarray(PIXELS)))

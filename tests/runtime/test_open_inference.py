@@ -656,11 +656,11 @@ def test_a_reply_is_bounded_by_what_its_scores_can_need(connect: Any, serve: Any
             for name, rows in (("logits", logits), ("embedding", embedding))
         ]
         remote = connect(serve(answering(respond({"outputs": outputs}))))
-        remote.expect(classes)
+        remote.expect(list(map(str, range(classes))))
         np.testing.assert_array_equal(infer(remote), logits)
     for body in (b" " * 20_000_000, json.dumps({"outputs": [{"name": "a", "data": [0] * 10**5}]}).encode()):
         remote = connect(serve(answering(respond(body))))
-        remote.expect(3)
+        remote.expect(["0", "1", "2"])
         with pytest.raises(
             InvalidReply, match=r"larger than \d+ bytes, more than an answer can need|more than \d+ values"
         ):
@@ -700,3 +700,38 @@ def test_a_server_of_a_fixed_batch_is_asked_in_such_batches(connect: Any, serve:
     x = np.arange(15, dtype=np.float32).reshape(5, 3)
     np.testing.assert_array_equal(infer(connect(serve(behave)), x), x)
     assert seen == [[0, 3], [6, 9], [12, 12]]
+
+
+def test_a_model_of_other_classes_is_asked_about_again(connect: Any, serve: Any, respond: Any) -> None:
+    """A single wrong description costs one answer; a long list of names is read."""
+    names = iter([["cat", "dog", "eel"], ["red", "green", "blue"]])
+
+    def behave(connection: Any) -> None:
+        while data := connection.recv(65536):
+            about = {"parameters": {"classes": json.dumps(next(names))}} if data.startswith(b"GET") else {}
+            connection.sendall(respond({"inputs": [{"name": "z"}], **about}) if about else respond(LOGITS))
+
+    remote = connect(serve(behave))
+    remote.expect(["red", "green", "blue"])
+    with pytest.raises(RemoteError, match="expected the classes red, green, blue, got cat, dog, eel"):
+        infer(remote)
+    np.testing.assert_array_equal(infer(remote), LOGITS)
+    many = [f'"class" {number}' for number in range(30_000)]
+    for listed in (many, json.dumps(many)):
+        metadata = respond({"inputs": [{"name": "z"}], "parameters": {"classes": listed}})
+        remote = connect(serve(lambda one, metadata=metadata: (one.recv(65536), one.sendall(metadata))))
+        with pytest.raises((RemoteError, TimeoutError)):
+            remote.infer(X, Deadline.after(5))
+        assert remote.class_names == tuple(many)
+
+
+@pytest.mark.parametrize("shape", ["[1, 3]", ["a", None], 7, [10**12, 3], [True]])
+def test_a_declared_shape_that_is_none_says_nothing(connect: Any, serve: Any, respond: Any, shape: Any) -> None:
+    """Inputs are sent as they are."""
+    metadata = respond({"inputs": [{"name": "z", "datatype": "FP32", "shape": shape}], "outputs": []})
+
+    def behave(connection: Any) -> None:
+        while data := connection.recv(65536):
+            connection.sendall(metadata if data.startswith(b"GET") else respond(LOGITS))
+
+    np.testing.assert_array_equal(infer(connect(serve(behave))), LOGITS)

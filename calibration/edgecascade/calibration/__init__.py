@@ -5,72 +5,75 @@ rooms `metrics` (calibration error, AUROC, risk-coverage) and `scaling` (tempera
 knows a model file or a network. Read `plan.py` first.
 """
 
-from edgecascade.calibration.advantage import (
-    AdvantageTable,
-    advantage_intervals,
-    advantage_table,
-    monotone_advantage_table,
-    shrunk_advantage_table,
-)
-from edgecascade.calibration.certificate import certify, certify_order, sample_size
-from edgecascade.calibration.confidence import ConfidenceFunction, Verifier, mean_log_probability, relate
-from edgecascade.calibration.cross_fit import ESTIMATES, estimate_advantage
-from edgecascade.calibration.decision import LEARNED, SCORES, Decision, DecisionRule, decide, routing_score
-from edgecascade.calibration.intervals import (
-    accuracy_interval,
-    mean,
-    paired_difference_interval,
-    proportion,
-    proportion_interval,
-    quantile,
-    simultaneous_band,
-)
-from edgecascade.calibration.learned_score import LearnedScore, fit_learned_score
-from edgecascade.calibration.metrics import (
-    Reliability,
-    calibration_error,
-    evaluate,
-    evaluate_scores,
-    expected_calibration_error,
-    reliability,
-)
-from edgecascade.calibration.objective import (
-    CertifiedLoss,
-    LeastCost,
-    LeastOffload,
-    MostAccuracy,
-    Objective,
-    WhileItHelps,
-)
-from edgecascade.calibration.operating_curve import operating_curve, operating_points
-from edgecascade.calibration.outcomes import Answers, Groups, Outcomes, Pair
-from edgecascade.calibration.plan import (
-    CascadePlan,
-    Plan,
-    choose_routing,
-    plan,
-    plan_cascade,
-    plan_certified,
-)
-from edgecascade.calibration.scaling import (
-    CALIBRATORS,
-    Platt,
-    calibrate_confidence,
-    calibrate_temperature,
-    choose_calibrator,
-    fit_isotonic,
-    fit_platt,
-    fit_temperature,
-    negative_log_likelihood,
-)
-from edgecascade.calibration.weights import class_weights, effective_size
-from edgecascade.types.confidence_map import ConfidenceMap
-from edgecascade.types.costs import ErrorCosts
-from edgecascade.types.document import Calibration, Certificate, Confusion, PolicyRecord, Routing
-from edgecascade.types.errors import CalibrationError
-from edgecascade.types.estimate import Estimate, OperatingPoint, Point
-from edgecascade.types.merge import MERGES, merged_labels
-from edgecascade.types.softmax import are_probabilities, softmax
+from edgecascade.types.extras import naming_extras
+
+with naming_extras():
+    from edgecascade.calibration.advantage import (
+        AdvantageTable,
+        advantage_intervals,
+        advantage_table,
+        monotone_advantage_table,
+        shrunk_advantage_table,
+    )
+    from edgecascade.calibration.certificate import certify, certify_order, sample_size
+    from edgecascade.calibration.confidence import ConfidenceFunction, Verifier, mean_log_probability, relate
+    from edgecascade.calibration.cross_fit import ESTIMATES, estimate_advantage
+    from edgecascade.calibration.decision import LEARNED, SCORES, Decision, DecisionRule, decide, routing_score
+    from edgecascade.calibration.intervals import (
+        accuracy_interval,
+        mean,
+        paired_difference_interval,
+        proportion,
+        proportion_interval,
+        quantile,
+        simultaneous_band,
+    )
+    from edgecascade.calibration.learned_score import LearnedScore, fit_learned_score
+    from edgecascade.calibration.metrics import (
+        Reliability,
+        calibration_error,
+        evaluate,
+        evaluate_scores,
+        expected_calibration_error,
+        reliability,
+    )
+    from edgecascade.calibration.objective import (
+        CertifiedLoss,
+        LeastCost,
+        LeastOffload,
+        MostAccuracy,
+        Objective,
+        WhileItHelps,
+    )
+    from edgecascade.calibration.operating_curve import operating_curve, operating_points
+    from edgecascade.calibration.outcomes import Answers, Groups, Outcomes, Pair
+    from edgecascade.calibration.plan import (
+        CascadePlan,
+        Plan,
+        choose_routing,
+        plan,
+        plan_cascade,
+        plan_certified,
+    )
+    from edgecascade.calibration.scaling import (
+        CALIBRATORS,
+        Platt,
+        calibrate_confidence,
+        calibrate_temperature,
+        choose_calibrator,
+        fit_isotonic,
+        fit_platt,
+        fit_temperature,
+        negative_log_likelihood,
+    )
+    from edgecascade.calibration.weights import class_weights, effective_size
+    from edgecascade.types.confidence_map import ConfidenceMap
+    from edgecascade.types.costs import ErrorCosts
+    from edgecascade.types.document import Calibration, Certificate, Confusion, PolicyRecord, Routing
+    from edgecascade.types.errors import CalibrationError
+    from edgecascade.types.estimate import Estimate, OperatingPoint, Point
+    from edgecascade.types.merge import MERGES, merged_labels
+    from edgecascade.types.softmax import are_probabilities, softmax
 
 __all__ = [
     "CALIBRATORS",

@@ -38,6 +38,8 @@ def better_order(answers: NDArray[np.integer], labels: NDArray[np.integer], clas
     True
     """
     answers, labels = answers.astype(np.int64), labels.astype(np.int64)
+    if len(labels) < 2 or labels.min() < 0 or labels.max() >= classes:
+        return None
     first = np.random.default_rng(0).permutation(len(labels)) < len(labels) // 2
     found = _best(answers[first], labels[first], classes)
     if found is None:
@@ -61,7 +63,7 @@ def order_sentence(
     order = better_order(answers, labels, classes)
     if order is None:
         return None
-    called = list(names) or [str(number) for number in range(classes)]
+    called = list(names) if len(names) == classes else [str(number) for number in range(classes)]
     now, then = (float((found == labels).mean()) for found in (answers, order[answers]))
     if classes <= _SHOWN:
         said = f"if its outputs stand for {', '.join(called[k] for k in order)} and not for {', '.join(called)}"

@@ -4,21 +4,24 @@ The order of work is always the same: export the body, quantize it, run *that* m
 fold, prove parity, write. Read `calibrate.py` first, then `fold.py`.
 """
 
-from edgecascade.export.calibrate import Calibrated, calibrate
-from edgecascade.export.class_names import labelled_as
-from edgecascade.export.compare import Compared, compare_bodies
-from edgecascade.export.data import LabelledData, read_labelled
-from edgecascade.export.fold import fold, unfold
-from edgecascade.export.graph import load_model, save_model
-from edgecascade.export.logits import KINDS, LogitsSource, find_logits, kind_of, logits_of
-from edgecascade.export.parity import Parity, check_parity
-from edgecascade.export.quantize import quantize_int8, quantize_int8_dynamic, to_float16
-from edgecascade.export.recalibrate import cascade_scores, move_threshold, recalibrate
-from edgecascade.export.scores import RemoteOutputs, ask_remote, local_scores, remote_scores
-from edgecascade.export.sources import HuggingFaceBody, export_hugging_face, export_torch, prepend
-from edgecascade.export.tflite import export_tflite, export_tflite_int8
-from edgecascade.types.document import ImagePreprocessing
-from edgecascade.types.errors import ExportError, ParityError
+from edgecascade.types.extras import naming_extras
+
+with naming_extras():
+    from edgecascade.export.calibrate import Calibrated, calibrate
+    from edgecascade.export.class_names import labelled_as
+    from edgecascade.export.compare import Compared, compare_bodies
+    from edgecascade.export.data import LabelledData, read_labelled
+    from edgecascade.export.fold import fold, unfold
+    from edgecascade.export.graph import load_model, save_model
+    from edgecascade.export.logits import KINDS, LogitsSource, find_logits, kind_of, logits_of
+    from edgecascade.export.parity import Parity, check_parity
+    from edgecascade.export.quantize import quantize_int8, quantize_int8_dynamic, to_float16
+    from edgecascade.export.recalibrate import cascade_scores, move_threshold, recalibrate
+    from edgecascade.export.scores import RemoteOutputs, ask_remote, local_scores, remote_scores
+    from edgecascade.export.sources import HuggingFaceBody, export_hugging_face, export_torch, prepend
+    from edgecascade.export.tflite import export_tflite, export_tflite_int8
+    from edgecascade.types.document import ImagePreprocessing
+    from edgecascade.types.errors import ExportError, ParityError
 
 __all__ = [
     "KINDS",

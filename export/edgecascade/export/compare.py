@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from edgecascade.calibration import Calibration, Estimate, calibrate_temperature, paired_difference_interval, proportion
+from edgecascade.calibration.class_order import order_sentence
 from edgecascade.export.class_names import columns_by_name, labelled_as, model_names
 from edgecascade.export.data import LabelledData
 from edgecascade.export.graph import load_model
@@ -50,6 +51,8 @@ def compare_bodies(
 ) -> Compared:
     """Run two bodies on the data, on one thread each, and compare their accuracy and calibration.
 
+    Where the bodies name their classes, they are matched by name with one another and with the data.
+
     Args:
         before: an ONNX classifier.
         after: another one, which takes the same inputs.
@@ -57,10 +60,9 @@ def compare_bodies(
         output: the output that holds the logits, if it is not evident.
         kind: one of `KINDS`, if the values do not tell.
 
-    Where the bodies name their classes, they are matched by name with one another and with the data.
-
     Raises:
-        ExportError: they do not take the data, or have different classes.
+        ExportError: they do not take the data, have different classes, or fit its labels far better with their classes
+            in another order.
         CalibrationError: no temperature can be fitted.
     """
     models = [load_model(path) for path in (before, after)]
@@ -74,6 +76,8 @@ def compare_bodies(
     )
     data, columns = labelled_as(data, names or others), columns_by_name(names, others, str(after))
     second = second if columns is None else second[:, columns]
+    for logits, path in ((first, before), (second, after)):
+        _check_order(logits, data, str(path))
     n, labels = len(data.labels), (first.argmax(axis=1), second.argmax(axis=1))
     right = [found == data.labels for found in labels]
     return Compared(
@@ -97,9 +101,12 @@ def check_quantized(before: ModelProto, after: ModelProto, data: LabelledData, a
         allowed: largest loss of accuracy, in [0, 1].
 
     Raises:
-        ExportError: the whole 95 % interval of the loss is above what is allowed.
+        ExportError: the whole 95 % interval of the loss is above what is allowed, or another order of the classes fits
+            the labels far better, so that no loss can be measured.
     """
-    first, second = (_logits(model, data, "--int8").argmax(axis=1) == data.labels for model in (before, after))
+    wide, narrow = (_logits(model, data, "--int8") for model in (before, after))
+    _check_order(wide, data, "--int8")
+    first, second = (logits.argmax(axis=1) == data.labels for logits in (wide, narrow))
     n, (low, high) = len(data.labels), paired_difference_interval(first, second)
     loss = float(first.mean() - second.mean())
     sentence = (
@@ -110,6 +117,15 @@ def check_quantized(before: ModelProto, after: ModelProto, data: LabelledData, a
     if low > allowed:
         raise ExportError(f"--int8: expected a loss of at most {100 * allowed:g} points (--int8-loss), got {sentence}")
     return sentence
+
+
+def _check_order(logits: NDArray[np.floating], data: LabelledData, argument: str) -> None:
+    sentence = order_sentence(logits.argmax(axis=1), data.labels, logits.shape[1], data.names)
+    if sentence is not None:
+        raise ExportError(
+            f"{argument}: {sentence}; give the model's classes their names in the order of its outputs (`edgecascade "
+            "export FILE --names`), so that they are matched by name"
+        )
 
 
 def _logits(

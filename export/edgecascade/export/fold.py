@@ -22,7 +22,7 @@ from edgecascade.types.document import BATCH_KEY, GOLDEN_KEY, KEY, MOVED_KEY, Ca
 from edgecascade.types.errors import ExportError
 from edgecascade.types.softmax import SMALLEST
 
-__all__ = ["INNER", "OUTPUTS", "OVERRIDABLE", "fold", "rule_of", "unfold"]
+__all__ = ["INNER", "OUTPUTS", "OVERRIDABLE", "check_foldable", "fold", "rule_of", "unfold"]
 
 OUTPUTS = {
     "label": (TensorProto.INT64, ["batch"]),
@@ -108,14 +108,7 @@ def fold(
     Raises:
         ExportError: the body is a cascade model already, or one of its inputs has a reserved name.
     """
-    if any(entry.key == KEY for entry in body.metadata_props):
-        raise ExportError(
-            "body: expected a model without a decision, got a cascade model; use the body it was made from"
-        )
-    inputs = {i.name for i in body.graph.input}
-    taken = sorted(filter(_reserved, inputs))
-    if taken:
-        raise ExportError(f"body: its input {taken[0]!r} has a name that cascade models reserve; rename it")
+    check_foldable(body)
     names = tensor_names(body)
     moved = {name: _free(name, names) for name in sorted(names) if _reserved(name)}
     model, logits = renamed(body, moved), moved.get(logits, logits)
@@ -148,6 +141,22 @@ def fold(
         if changed:
             model.metadata_props.add(key=key, value=json.dumps(changed))
     return model
+
+
+def check_foldable(body: ModelProto) -> None:
+    """Check that a decision can be folded into a body.
+
+    Raises:
+        ExportError: the body is a cascade model already, or one of its inputs has a reserved name.
+    """
+    if any(entry.key == KEY for entry in body.metadata_props):
+        raise ExportError(
+            "body: expected a model without a decision, got a cascade model; use the body it was made from"
+        )
+    inputs = {i.name for i in body.graph.input}
+    taken = sorted(filter(_reserved, inputs))
+    if taken:
+        raise ExportError(f"body: its input {taken[0]!r} has a name that cascade models reserve; rename it")
 
 
 def rule_of(model: ModelProto) -> DecisionRule:

@@ -227,12 +227,26 @@ def set_first_sides(model: ModelProto, sides: Mapping[str, int | str]) -> ModelP
     return copy
 
 
-def carried_states(model: ModelProto) -> list[str]:
-    """Return the inputs after the first that have an output of the same type and shape, as recurrent models do."""
-    outputs = [one.type.tensor_type for one in model.graph.output]
+def carried_states(model: ModelProto, scores: str) -> list[str]:
+    """Return the inputs after the first that an output may replace in the next call, as recurrent models have them.
+
+    Args:
+        model: a classifier.
+        scores: its output with the scores, which is no state.
+    """
+    outputs = [one.type.tensor_type for one in model.graph.output if one.name != scores]
     declared = {one.name: one.type.tensor_type for one in model.graph.input}
-    others = {name: declared[name] for name in own_inputs(model)[1:]}
-    return [name for name, one in others.items() if any(one == output for output in outputs)]
+    return [name for name in own_inputs(model)[1:] if any(_alike(declared[name], output) for output in outputs)]
+
+
+def _alike(first: Any, second: Any) -> bool:
+    """Return whether two tensors have the same type and, where both are known, the same sides."""
+    sides = [[side.dim_value for side in one.shape.dim] for one in (first, second)]
+    return (
+        first.elem_type == second.elem_type
+        and len(sides[0]) == len(sides[1])
+        and all(0 in pair or len(set(pair)) == 1 for pair in zip(*sides, strict=True))
+    )
 
 
 def keep(entries: Any, wanted: Callable[[Any], bool]) -> None:

@@ -14,6 +14,7 @@ from onnx import ModelProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from edgecascade.export.class_names import model_names
 from edgecascade.export.data import Inputs, batches, count, first
+from edgecascade.export.fold import check_foldable
 from edgecascade.export.graph import carried_states, has_batch_scale, load_model, own_inputs
 from edgecascade.export.logits import find_logits
 from edgecascade.runtime.batch import rows, size
@@ -21,6 +22,7 @@ from edgecascade.runtime.deadline import Deadline
 from edgecascade.runtime.engine import Engine, open_session, run_in_batches
 from edgecascade.runtime.model_inputs import ModelInputs, model_inputs
 from edgecascade.runtime.remotes.remote import Remote, connect, shown
+from edgecascade.runtime.saturation import unsafe_weights
 from edgecascade.types.errors import ExportError, RemoteError, first_line
 
 __all__ = [
@@ -63,13 +65,21 @@ def local_scores(
     """
     model = load_model(path)
     source = find_logits(model, output, kind)
-    states = carried_states(model)
+    check_foldable(model)
+    states = carried_states(model, source.tensor)
     if states and not isinstance(inputs, Mapping):
         raise ExportError(
             f"{path}: expected a model without a state, got one that takes {', '.join(states)} and gives them back "
             "changed; a cascade answers each input alone, so begin with a constant state inside the model"
         )
     _log_casts(model, inputs, path)
+    if unsafe := unsafe_weights(path):
+        _log.warning(
+            "%s: the fast int8 kernels of x86 CPUs without VNNI clip sums of %d of its weight tensors, and the runtime "
+            "uses slower ones there; quantize with reduce_range=True, or by `edgecascade export --int8`, to avoid it",
+            path,
+            len(unsafe),
+        )
     return tensor_scores(model, source.tensor, inputs, str(path), progress=progress)
 
 
@@ -244,9 +254,12 @@ def ask_remote(
     finally:
         connection.close()
     scores = np.concatenate(parts)
-    if not isinstance(remote, str) or "://" in remote or scores.ndim != 2:
-        return RemoteOutputs(scores, tuple(getattr(connection, "class_names", ())))
-    return RemoteOutputs(scores, model_names(onnx.load(remote, load_external_data=False), remote, scores.shape[1]))
+    names = tuple(getattr(connection, "class_names", ()))
+    if (
+        isinstance(remote, str) and remote.endswith(".onnx") and scores.ndim == 2
+    ):  # a file has names in other places too
+        names = model_names(onnx.load(remote, load_external_data=False), remote, scores.shape[1])
+    return RemoteOutputs(scores, names)
 
 
 def read_scores(path: str | os.PathLike[str]) -> NDArray[np.floating]:

@@ -16,8 +16,7 @@ from edgecascade.runtime.deadline import Deadline
 __all__ = ["Pace", "read_json"]
 
 _AT_ONCE = 2048  # bytes that `json.loads` may decode in one step
-_WINDOW = 4096  # bytes of numbers in one step
-_LONGEST = 1 << 16  # bytes of one string
+_WINDOW = 4096  # bytes of numbers or of a string in one step
 _DEEPEST = 64
 _RUN, _REST = 500e-6, 50e-6  # seconds
 _SHORT = 5e-3  # seconds of work, after which rests are long
@@ -26,7 +25,8 @@ _NODE = 4  # values that a list, an object or a text counts as, since it costs a
 _SPACE = re.compile(rb"[ \t\r\n]{0,4096}")
 _MARK = re.compile(rb'[\[\]{}"]')
 _SCALAR = re.compile(rb"[-+.\w]{1,400}")
-_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_PART = re.compile(rb'[^"\\]*(?:\\(?:u.{4}|[^u])[^"\\]*)*', re.DOTALL)  # of a string, no escape cut in two
+_HALVES = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -56,17 +56,16 @@ class Pace:
             self._since = time.perf_counter()
 
 
-def read_json(text: bytes, *, values: int, pace: Pace, longest: int = _LONGEST) -> Any:
+def read_json(text: bytes, *, values: int, pace: Pace) -> Any:
     """Return the value of a JSON text in UTF-8, as `json.loads` does.
 
     Args:
         text: the JSON text.
         values: the most values in it; a list, an object and a text count as four, the names of members included.
         pace: pauses in between.
-        longest: the most bytes of one string.
 
     Raises:
-        ValueError: it is not valid JSON, has more values, is nested more than 64 deep, or has a longer string.
+        ValueError: it is not valid JSON, has more values, or is nested more than 64 deep.
         TimeoutError: the deadline passed.
     """
     if len(text) <= _AT_ONCE:
@@ -74,12 +73,17 @@ def read_json(text: bytes, *, values: int, pace: Pace, longest: int = _LONGEST) 
             return json.loads(text)
         except RecursionError as error:
             raise ValueError(f"it is nested more than {_DEEPEST} deep") from error
-    return _Reader(text, values, pace, longest).document()
+    return _Reader(text, values, pace).document()
+
+
+def _continues(text: bytes, at: int) -> bool:
+    """Return whether a byte belongs to the character before it."""
+    return at < len(text) and text[at] & 0xC0 == 0x80
 
 
 class _Reader:
-    def __init__(self, text: bytes, values: int, pace: Pace, longest: int) -> None:
-        self._text, self._most, self._left, self._pace, self._longest = text, values, values, pace, longest
+    def __init__(self, text: bytes, values: int, pace: Pace) -> None:
+        self._text, self._most, self._left, self._pace = text, values, values, pace
         self._at = len(_BYTE_ORDER_MARK) if text.startswith(_BYTE_ORDER_MARK) else 0
 
     def document(self) -> Any:
@@ -94,15 +98,37 @@ class _Reader:
             return self._array(depth + 1)
         if mark == b"{":
             return self._object(depth + 1)
-        return self._scalar(_STRING if mark == b'"' else _SCALAR)
-
-    def _scalar(self, pattern: re.Pattern[bytes]) -> Any:
-        found = pattern.match(self._text, self._at, self._at + self._longest)
+        if mark == b'"':
+            return self._string()
+        found = _SCALAR.match(self._text, self._at)
         if found is None:
             raise self._unexpected()
-        self._count(_NODE if pattern is _STRING else 1)
+        self._count(1)
         self._at = found.end()
         return json.loads(found[0])
+
+    def _string(self) -> str:
+        self._count(_NODE)
+        parts, start = [], self._at + 1
+        while True:
+            self._pace.step()
+            found = _PART.match(self._text, start, start + _WINDOW)
+            assert found is not None  # it may be empty
+            end = found.end()
+            closed = self._text[end : end + 1] == b'"'
+            while not closed and end > start and _continues(self._text, end):
+                end -= 1  # not within a character
+            if not closed and end == start:
+                raise self._unexpected()
+            parts.append(json.loads(b'"%b"' % self._text[start:end]))
+            if closed:
+                self._at = end + 1
+                break
+            start = end
+        whole = "".join(parts)
+        if len(parts) > 1 and _HALVES.search(whole):  # of one character, in two parts
+            return whole.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
+        return whole
 
     def _object(self, depth: int) -> dict[str, Any]:
         members: dict[str, Any] = {}
@@ -113,7 +139,7 @@ class _Reader:
         while True:
             if self._next() != b'"':
                 raise self._unexpected()
-            name = self._scalar(_STRING)
+            name = self._string()
             self._take(b":")
             members[name] = self._value(depth)
             if self._take(b",}") == b"}":

@@ -205,7 +205,7 @@ class Dispatcher:
 
             from edgecascade.runtime.remotes.remote import expect
 
-            expect(remote, self._classes)
+            expect(remote, self._labels)
             self._changed = Condition(self._lock)
             self._workers = DaemonPool(in_flight, "edgecascade-forward")
 

@@ -132,7 +132,11 @@ def open_session(
 
         options.add_session_config_entry("session.x64quantprecision", "1")
         log = logging.getLogger(__name__)
-        log.info("%s: its int8 weights run in slower kernels here, since the fast ones clip sums on this CPU", name)
+        log.info(
+            "%s: its int8 weights run in slower kernels here, since the fast ones clip sums on this CPU; quantize with "
+            "reduce_range=True to avoid it",
+            name,
+        )
     try:
         session: Engine = ort.InferenceSession(
             _in_utf8(source),

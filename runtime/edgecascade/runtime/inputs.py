@@ -37,8 +37,9 @@ __all__ = [
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 MOST_PIXELS = 1 << 26  # 8192 x 8192: a few kilobytes of a compressed file could otherwise fill the memory
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "TIFF", "WEBP")  # Pillow has others, some of which run programs
+_BESIDE = ("__MACOSX", "@eaDir")
 _OTHER_SUFFIXES = (".npy", ".npz", ".txt")
-_BITS_PER_SAMPLE = 258  # the TIFF tag
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _ORIENTATION = 258, 262, 274  # tags of TIFF and EXIF
 _WIDE = ("I;16", "I;16B", "I;16L", "I;16N")  # Pillow's modes of 16 bits
 _WITH_ALPHA = ("LA", "La", "PA", "RGBA", "RGBa")
 _log = logging.getLogger(__name__)
@@ -93,11 +94,13 @@ def _pixels(image: PillowImage, name: str) -> NDArray[np.uint8]:
     width, height = image.size
     if not 0 < width * height <= MOST_PIXELS:
         raise InputError(f"{name}: expected an image of 1 to {MOST_PIXELS} pixels, got {width} x {height}")
-    upright = ImageOps.exif_transpose(image)
+    upright = image if image.getexif().get(_ORIENTATION, 1) == 1 else ImageOps.exif_transpose(image)
     mode, transparent = upright.mode, upright.info.get("transparency")
     if mode in _WIDE or (mode == "I" and image.format == "PNG"):  # older versions of Pillow call 16 bits `I`
         levels = np.asarray(upright)
-        grey = (levels >> (_bits(image) - 8)).astype(np.uint8)
+        grey = (levels >> (_tag(image, _BITS_PER_SAMPLE, 16) - 8)).astype(np.uint8)  # a TIFF may have 12
+        if _tag(image, _PHOTOMETRIC, 1) == 0:  # white is 0, which Pillow turns round in 8 bits only
+            grey = 255 - grey
         if transparent is not None:
             grey[levels == transparent] = 255
         return np.repeat(grey[..., None], 3, axis=2)
@@ -109,19 +112,18 @@ def _pixels(image: PillowImage, name: str) -> NDArray[np.uint8]:
     return np.asarray(upright.convert("RGB"))
 
 
-def _bits(image: PillowImage) -> int:
-    """Return the number of bits per channel of an image in 16 bits: TIFF files may use 12 of them."""
-    tags = getattr(image, "tag_v2", {})
-    (bits, *_) = tags.get(_BITS_PER_SAMPLE, (16,))
-    return int(bits)
+def _tag(image: PillowImage, tag: int, otherwise: int) -> int:
+    """Return the number that a TIFF file has under a tag, for its first channel."""
+    found = getattr(image, "tag_v2", {}).get(tag, otherwise)
+    return int(found[0] if isinstance(found, tuple) else found)
 
 
 def is_hidden(path: Path, folder: Path) -> bool:
-    """Return whether a path inside a folder, or a folder between them, has a name that begins with a dot.
+    """Return whether a path inside a folder, or a folder between them, has a name that systems and tools give.
 
-    Systems and tools write such files beside the images of the user, such as `._photo.jpg` and `.thumbnails`.
+    Such a name begins with a dot, as `._photo.jpg` and `.thumbnails` do, or is that of a folder beside unpacked files.
     """
-    return any(part.startswith(".") for part in path.relative_to(folder).parts)
+    return any(part.startswith(".") or part in _BESIDE for part in path.relative_to(folder).parts)
 
 
 def image_files(folder: Path, *, deep: bool) -> list[Path]:

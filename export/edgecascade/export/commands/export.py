@@ -221,7 +221,7 @@ def _names(arguments: Namespace, model: ModelProto) -> tuple[str, ...]:
     if arguments.names is None:
         return () if classes is None else model_names(model, arguments.source, classes)
     names = _listed(arguments.names)
-    if len(names) != (classes or len(names)) or len(names) < 2:
+    if len(names) != (classes or len(names)) or len(names) < 2 or not all(names):
         raise ExportError(
             f"--names: expected {classes or '2 or more'} class names, got {len(names)}: {some_names(names)}"
         )
@@ -233,7 +233,7 @@ def _listed(text: str) -> tuple[str, ...]:
     if not text.endswith((".txt", ".json")):
         return tuple(name.strip() for name in text.split(","))
     try:
-        said = Path(text).read_text(encoding="utf-8")
+        said = Path(text).read_text(encoding="utf-8-sig")  # editors on Windows mark the file
         names = tuple(filter(None, said.splitlines())) if text.endswith(".txt") else read_names(json.loads(said))
     except (OSError, ValueError, RecursionError) as error:
         raise ExportError(f"--names: cannot read class names from {text}: {first_line(error)}") from error

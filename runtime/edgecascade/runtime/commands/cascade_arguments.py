@@ -48,7 +48,7 @@ def add_cascade_arguments(parser: ArgumentParser) -> None:
     add = parser.add_argument_group("forwarding").add_argument
     add("--deadline", metavar="SECONDS", type=float, default=1.0, help="Seconds until an answer is due (default 1).")
     add("--threshold", metavar="T", type=float, help="Forward below this advantage, instead of the file's threshold.")
-    budget = "Limit on forwards per s, min, hour or day: 100/min, 5MB/day, '2 money/day' (repeatable)."
+    budget = "Limit on forwards per s, min, hour or day: 100/min, 5MB/day, '1 money/h' (repeatable)."
     add("--budget", metavar="RATE", action="append", default=[], help=budget)
     rare(add("--price", metavar="MONEY", type=float, help="Price of one forward, for a --budget of money."))
     rare(add("--budget-file", metavar="FILE", help="File that stores the level of the budget across restarts."))

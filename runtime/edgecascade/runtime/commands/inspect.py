@@ -84,7 +84,8 @@ def _rows(document: CascadeDocument, path: str, inputs: str) -> Iterator[tuple[s
     yield "body", f"{source.model}, sha256 {source.model_sha256[:12]}..."
     if unsafe := unsafe_weights(path):
         yield "int8", f"{len(unsafe)} weight tensors that fast kernels add up wrongly on x86 CPUs without VNNI;"
-        yield "", "this runtime avoids that there, others must set session.x64quantprecision to 1"
+        yield "", "this runtime avoids that there, others must set session.x64quantprecision to 1;"
+        yield "", "weights that are quantized with reduce_range=True have no such sums"
     yield "local", str(document.calibration)
     yield "remote", str(document.remote)
     if document.remote_columns is not None:

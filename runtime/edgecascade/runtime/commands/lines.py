@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecascade.runtime.bounded_json import Pace, read_json
+from edgecascade.runtime.deadline import Deadline
 from edgecascade.runtime.engine import numpy_dtype
 from edgecascade.runtime.model_inputs import ModelInputs
 from edgecascade.types.answer import Answer, LateAnswer, Source
@@ -35,6 +37,9 @@ __all__ = [
 ]
 
 _LONGEST_LINE = 16 << 20  # bytes
+_LONG_LINE = 1 << 20  # bytes of JSON that are decoded in one step
+_MOST_VALUES = 1 << 23  # in a line of JSON
+_PATIENCE = 20.0  # seconds for decoding a line
 _LONGEST_KEY = 256  # characters
 _SURROGATE = re.compile("[\ud800-\udfff]")  # JSON can hold one alone, text cannot
 
@@ -70,6 +75,11 @@ class LineSplitter:
         self._longest = longest
         self._line = bytearray()
         self._too_long = False
+
+    @property
+    def waiting(self) -> int:
+        """The bytes of the line that is not complete."""
+        return len(self._line)
 
     def feed(self, piece: bytes) -> list[bytes | None]:
         """Return the lines that are complete now, without their ends; None for each that was too long."""
@@ -146,17 +156,19 @@ class LineInput:
         if self._inputs.images and not is_json:
             return os.fsdecode(line)
         try:
-            return json.loads(line)
+            return _decoded_json(line)
         except ValueError as error:
             raise InputError(f"the line is not valid JSON: {_where(error)}") from error
         except RecursionError as error:
             raise InputError("expected numbers in JSON, got too many levels of nesting") from error
+        except TimeoutError as error:
+            raise InputError(f"expected JSON that can be decoded within {_PATIENCE:.0f} s, got more") from error
 
     def _sentence(self, line: bytes, is_json: bool) -> Any:
         if is_json:  # a sentence may look like JSON and is a sentence all the same
             try:
-                value = json.loads(line)
-            except (ValueError, RecursionError):
+                value = _decoded_json(line)
+            except (ValueError, RecursionError, TimeoutError):
                 value = None
             if isinstance(value, Mapping) and self._is_wrapped(value) and isinstance(value["x"], str):
                 return value
@@ -199,6 +211,11 @@ class NumberedLines:
     def __init__(self, reader: LineInput, prefix: str) -> None:
         self._reader, self._prefix = reader, prefix
         self._splitter, self._number = LineSplitter(), 0
+
+    @property
+    def waiting(self) -> int:
+        """The bytes of the line that is not complete."""
+        return self._splitter.waiting
 
     def feed(self, piece: bytes) -> list[Given | Refused]:
         """Return the inputs in the lines that are complete now; an empty piece ends the last line."""
@@ -316,11 +333,18 @@ def _decoded(text: Any) -> bytes:
         raise InputError("x: expected an image file in base64, got text that is not base64") from error
 
 
+def _decoded_json(line: bytes) -> Any:
+    """Return the value of a line; a long one is decoded in steps, between which other threads run."""
+    if len(line) <= _LONG_LINE:
+        return json.loads(line)
+    return read_json(line, values=_MOST_VALUES, pace=Pace(Deadline.after(_PATIENCE)), longest=len(line))
+
+
 def _where(error: ValueError) -> str:
     """Return where a line stops being valid JSON, without quoting it."""
     if isinstance(error, json.JSONDecodeError):
         return f"{error.msg} at column {error.colno}"
-    return "it is not UTF-8, or has a number with too many digits"
+    return "it is not UTF-8, or has too many values, levels or digits"
 
 
 def _kind(value: Any) -> str:

@@ -39,8 +39,7 @@ def configure(parser: ArgumentParser) -> None:
         '{"x": any of these, "key": "..."}; an image can be {"b64": its file in base64}. Each answer is a JSON line\n'
         "with that key, in the order of the inputs, on standard output or the socket. Late answers (--outbox) follow\n"
         "on standard output with `late`. The first Ctrl-C or SIGTERM takes no more inputs; the second ends at once.\n"
-        "The exit code is 2 if an input does not fit the model; its line then has `error`. It is 3 if the remote\n"
-        "answered none of the inputs that were forwarded."
+        "Exit codes: 2, an input does not fit, and its line has `error`; 3, the remote answered no forward."
     )
     parser.add_argument("file", help="Cascade model, as `edgecascade calibrate` writes it.")
     parser.add_argument(

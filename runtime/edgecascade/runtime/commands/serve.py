@@ -25,8 +25,7 @@ def configure(parser: ArgumentParser) -> None:
         "examples:\n"
         "  edgecascade serve large.onnx --name large --port 8000\n"
         "  edgecascade serve local.onnx --name mine --port 8001 --remote http://127.0.0.1:8000/v2/models/large\n"
-        "  curl http://127.0.0.1:8001/v2/models/mine\n"
-        "  curl http://127.0.0.1:8001/metrics\n\n"
+        "  curl http://127.0.0.1:8001/v2/models/mine http://127.0.0.1:8001/metrics\n\n"
         "Without --remote or --cascade, FILE is any ONNX model: all that a cascade needs as its remote. With one of\n"
         "them, FILE is a cascade model, and the outputs are its answers: label, name, confidence, advantage,\n"
         "probabilities, source, reason, forwarded. Images can come as BYTES, encoded files; sentences come as BYTES\n"
@@ -40,7 +39,7 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--port", type=int, default=8000, help="TCP port to listen on (default 8000); 0 takes a free one."
     )
-    token = "File with a token on one line, which clients must send; for hosts that others can reach."
+    token = "File with a token that clients must send, for hosts that others can reach."
     parser.add_argument("--token-file", metavar="FILE", help=token)
     parser.add_argument("--cascade", action="store_true", help="Serve the answers of a cascade without a remote.")
     add_cascade_arguments(parser)

@@ -22,6 +22,7 @@ __all__ = ["MOST_CONNECTIONS", "Address", "answer_connections", "is_loopback", "
 
 MOST_CONNECTIONS = 16
 _PIECE = 64 << 10  # bytes
+_AT_ONCE = 256 << 10  # bytes of a line that is decoded in the event loop
 _PATIENCE = 5.0  # seconds for clients to read their last answers after a signal
 
 
@@ -206,7 +207,8 @@ class _Connections:
     async def _items(self, received: asyncio.StreamReader) -> AsyncIterator[Given | Refused]:
         lines = NumberedLines(self._reader, "line ")
         while piece := await received.read(_PIECE):
-            for item in lines.feed(piece):
+            long = lines.waiting > _AT_ONCE  # others are answered while a thread decodes it
+            for item in await asyncio.to_thread(lines.feed, piece) if long else lines.feed(piece):
                 yield item
         for item in lines.feed(b""):
             yield item

@@ -217,6 +217,8 @@ class Space:
     def __init__(self, path: str) -> None:
         self._path, self._held = path, 0
         self._file = os.open(path, os.O_RDWR)  # open as long as the connection: closing it would free SQLite's locks
+        with contextlib.suppress(OSError):
+            os.unlink(f"{path}-shm")  # of an earlier version
 
     def hold(self, pages: int) -> None:
         """Allocate space for this many pages of the file, and some more if there is room.

@@ -20,7 +20,7 @@ from urllib.parse import quote, unquote, urlsplit
 from numpy.typing import NDArray
 
 from edgecascade.runtime.batch import Batch, size
-from edgecascade.runtime.bounded_json import Pace
+from edgecascade.runtime.bounded_json import Pace, read_json
 from edgecascade.runtime.deadline import Deadline
 from edgecascade.runtime.remotes.http import HttpClient, Response
 from edgecascade.runtime.remotes.http_response import message_in, parse, worth_a_retry
@@ -36,13 +36,14 @@ from edgecascade.runtime.remotes.tensors import (
     from_bytes,
     from_numbers,
 )
-from edgecascade.types.class_names import names_in
+from edgecascade.types.class_names import columns_for, names_in
 from edgecascade.types.errors import ArgumentError, InvalidReply, RemoteRefusal
 
 __all__ = ["Gzip", "ModelAddress", "OpenInference", "read_address"]
 
 _UNDESCRIBED = (404, 405, 501)  # statuses of servers that do not describe a model, where it can be asked all the same
-_LARGEST_METADATA = 1 << 18  # bytes
+_LARGEST_METADATA = 4 << 20  # bytes: it may name tens of thousands of classes
+_LONG = 2048  # characters
 _REFUSALS = (400, 415, 422, 500, 501)  # statuses for a body in a form that the server cannot read
 _HEADER_LENGTH = "Inference-Header-Content-Length"
 _PATH = re.compile(r"(?P<prefix>.*)/v2/models/(?P<name>[^/]+)(/versions/(?P<version>[^/]+))?/?")
@@ -98,6 +99,7 @@ class OpenInference:
         self._signature = SignatureOnDemand(self._ask_signature)
         self._origin = Origin(address.name, address.version)
         self._classes: int | None = None
+        self._labels: tuple[str, ...] = ()
         self._binary: bool | None = None  # None until the server has shown it
         self._gzip = Gzip() if compress else None
 
@@ -119,9 +121,9 @@ class OpenInference:
         check(inputs)
         return self._signature.use(partial(self._scores, deadline=deadline), inputs, deadline)
 
-    def expect(self, classes: int) -> None:
-        """Bound replies by what this many scores for each input need."""
-        self._classes = max(classes, self._classes or 0)
+    def expect(self, labels: Sequence[str]) -> None:
+        """Bound replies by what scores of these classes need, and refuse a model that names others."""
+        self._labels, self._classes = tuple(labels), max(len(labels), self._classes or 0)
 
     def close(self) -> None:
         """Close the idle connections."""
@@ -155,12 +157,14 @@ class OpenInference:
         )
         if self._input and response.status in _UNDESCRIBED:
             return Signature.of({}, {}, input=self._input, output=self._output)
-        declared = response.json(values=_LARGEST_METADATA // 32, deadline=deadline)
+        declared = response.json(values=_LARGEST_METADATA // 16, deadline=deadline)
         try:
             inputs, outputs = _described(declared.get("inputs")), _described(declared.get("outputs"))
-            self.class_names = _class_names(declared)
+            names = _class_names(declared, Pace(deadline))
         except (TypeError, KeyError, AttributeError) as error:
             raise InvalidReply(f"remote: the model's metadata is malformed: {error!r:.200}") from error
+        columns_for(self._labels, names, None)  # raises, so that they are asked again, if they are of other classes
+        self.class_names = names
         return Signature.of(inputs, outputs, input=self._input, output=self._output)
 
     def _post(
@@ -284,14 +288,33 @@ def read_address(url: str, scheme: str) -> ModelAddress:
 
 
 def _described(tensors: Sequence[Mapping[str, Any]] | None) -> dict[str, tuple[str, tuple[int, ...]]]:
-    return {str(one["name"]): (str(one.get("datatype", "")), tuple(one.get("shape") or ())) for one in tensors or ()}
+    return {str(one["name"]): (str(one.get("datatype", "")), _sides(one.get("shape"))) for one in tensors or ()}
 
 
-def _class_names(declared: Mapping[str, Any]) -> tuple[str, ...]:
+def _sides(shape: Any) -> tuple[int, ...]:
+    """Return a shape as the server has it, with -1 for a side that is no number."""
+    return tuple(side if type(side) is int else -1 for side in shape) if isinstance(shape, list) else ()
+
+
+def _class_names(declared: Mapping[str, Any], pace: Pace) -> tuple[str, ...]:
     """Return the class names in the properties of a model's metadata, or in the parameters of it or of an output."""
     parts = [one.get("parameters") for one in (*(declared.get("outputs") or ()), declared)]
-    found = (names_in(part) for part in (declared.get("properties"), *parts) if isinstance(part, dict))
-    return next(filter(None, found), ())
+    for part in (declared.get("properties"), *parts):
+        if isinstance(part, dict):
+            found = names_in({key: _value(text, pace) for key, text in part.items()})
+            if found:
+                return found
+    return ()
+
+
+def _value(text: Any, pace: Pace) -> Any:
+    """Return the value of a long JSON text, decoded in steps; any other long text is no list of names."""
+    if not isinstance(text, str) or len(text) < _LONG or text[0] not in "[{":
+        return text
+    try:
+        return read_json(text.encode(errors="replace"), values=_LARGEST_METADATA // 16, pace=pace)
+    except ValueError:
+        return None
 
 
 def _json_data(array: NDArray[Any]) -> dict[str, Any]:

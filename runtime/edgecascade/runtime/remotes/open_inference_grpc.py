@@ -11,7 +11,7 @@ protocol's `grpc_predict_v2.proto`, package `inference`.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from threading import Lock
@@ -174,9 +174,9 @@ class OpenInferenceGrpc:
         check(inputs)
         return self._signature.use(partial(self._scores, deadline=deadline), inputs, deadline)
 
-    def expect(self, classes: int) -> None:
-        """Bound messages by what this many scores for each of 32 inputs need, if it is called before the first one."""
-        self._classes = max(classes, self._classes or 0)
+    def expect(self, labels: Sequence[str]) -> None:
+        """Bound messages by what scores of these classes for 32 inputs need, if it is called before the first call."""
+        self._classes = max(len(labels), self._classes or 0)
 
     def close(self) -> None:
         """Close the connection; calls under way fail."""

@@ -85,8 +85,8 @@ class Remote(Protocol):
     Optional attributes: `encoded`, true if it takes image files as they are, as an object array of bytes [n], where
     the application gave files; `request_inputs`, the most inputs in one request; `traffic`, a `Traffic`; `class_names`,
     a tuple of the names of its classes in the order of its scores, by which they are matched with the cascade's; and a
-    method `expect(classes)`, which is called with the number of classes, so that a reply can be bounded by what they
-    need.
+    method `expect(labels)`, which is called with the names of the cascade's classes, so that a reply can be bounded by
+    what they need.
     """
 
     def infer(self, inputs: Batch, deadline: Deadline) -> Scores:
@@ -161,9 +161,9 @@ class Wrapped:
         """The most inputs in one request; an `AttributeError` if the remote inside sets no limit."""
         return int(cast(Any, self._remote).request_inputs)
 
-    def expect(self, classes: int) -> None:
-        """Tell the remote inside how many scores an input has."""
-        expect(self._remote, classes)
+    def expect(self, labels: Sequence[str]) -> None:
+        """Tell the remote inside the names of the classes."""
+        expect(self._remote, labels)
 
     def close(self) -> None:
         """Close the remote inside."""
@@ -191,11 +191,11 @@ class ReplyBound:
         return cls(values, min(_LARGEST, _WIDTH * values))
 
 
-def expect(remote: object, classes: int) -> None:
-    """Tell a remote how many scores an input has, if it wants to know."""
+def expect(remote: object, labels: Sequence[str]) -> None:
+    """Tell a remote the names of the classes, if it wants to know."""
     told = getattr(remote, "expect", None)
     if callable(told):
-        told(classes)
+        told(labels)
 
 
 def shown(address: str) -> str:

@@ -40,6 +40,7 @@ __all__ = [
 
 _UNDECLARED: tuple[str, tuple[int, ...]] = ("", ())
 _MOST_SIDES = 16  # of a shape
+_LARGEST_BATCH = 64  # that a model may declare; a larger one would have us send more than a few inputs
 _STEP = 4096  # numbers that are converted at once
 _CONFIRMED = 10.0  # seconds for which a signature that was asked again is not asked a third time
 # Errors of a request that another signature may mend; gRPC has names, HTTP has numbers.
@@ -136,7 +137,7 @@ class Signature:
         arrays = inputs if isinstance(inputs, Mapping) else dict.fromkeys(self.inputs, inputs)
         for name, array in arrays.items():
             _, declared = self.inputs.get(name, _UNDECLARED)
-            if len(declared) - array.ndim in (0, 1) and declared and declared[0] > 0:
+            if len(declared) - array.ndim in (0, 1) and declared and 0 < declared[0] <= _LARGEST_BATCH:
                 return declared[0]
         return 0
 

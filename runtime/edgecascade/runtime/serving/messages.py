@@ -139,7 +139,7 @@ def _dumps(value: Any) -> str:
 
 def _json(text: bytes | bytearray) -> Any:
     try:
-        return read_json(bytes(text), values=_MOST_VALUES, pace=Pace(Deadline.after(_PATIENCE)), longest=len(text))
+        return read_json(bytes(text), values=_MOST_VALUES, pace=Pace(Deadline.after(_PATIENCE)))
     except ValueError as error:
         raise InputError(f"the body is not valid JSON: {first_line(error):.200}") from error
     except TimeoutError as error:
