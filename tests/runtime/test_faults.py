@@ -25,6 +25,7 @@ from edgecascade.runtime import Answer, Cascade, OpenInference, Outbox, Reason, 
 
 DEADLINE = 0.3
 SLACK = 0.25  # allowed for a busy machine
+PATIENT = 3.0  # a deadline that a fault which is seen at once does not reach, even on a busy machine
 CLOSING = 1.0  # seconds that `close` may wait for a remote
 UNSURE = np.array([0, 0.5, 0], np.float32)
 
@@ -294,7 +295,7 @@ def ask_in_a_loop(cascade: Cascade, key: str = "mine", **options: Any) -> Answer
             other.cancel()
 
     answer = asyncio.run(both())
-    assert longest < SLACK, f"the event loop stood still for {longest:.3f} s"
+    assert longest < 2 * SLACK, f"the event loop stood still for {longest:.3f} s"
     return answer
 
 
@@ -316,7 +317,8 @@ def test_the_local_answer_is_given(
     """The answer has its reason by the deadline, its input is stored if there is an outbox, and closing is bounded."""
     fault, outbox = FAULTS[name], Outbox(tmp_path / "outbox") if stored else None
     path, remote = make_file(**fault.document), fault.remote(servers)
-    with Cascade.load(path, remote=remote, deadline=DEADLINE, outbox=outbox, watch=Watch()) as cascade:
+    deadline = DEADLINE if fault.reason is LATE else PATIENT
+    with Cascade.load(path, remote=remote, deadline=deadline, outbox=outbox, watch=Watch()) as cascade:
         answer = way(cascade)
         found = cascade.metrics()
         began = time.monotonic()
@@ -326,7 +328,7 @@ def test_the_local_answer_is_given(
     assert answer.detail
     assert "\n" not in answer.detail
     assert "token" not in answer.detail
-    assert answer.elapsed < DEADLINE + SLACK + stalled()
+    assert answer.elapsed < deadline + SLACK + stalled()
     assert answer.queued == ("mine" if stored else "")
     assert not stored or (found["outbox"]["waiting"], found["outbox"]["delivered"]) == (1, 0)
     assert (found["inputs"], found["forwarded"], found["reasons"][fault.reason.value]) == (1, 1, 1)
