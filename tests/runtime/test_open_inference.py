@@ -735,3 +735,32 @@ def test_a_declared_shape_that_is_none_says_nothing(connect: Any, serve: Any, re
             connection.sendall(metadata if data.startswith(b"GET") else respond(LOGITS))
 
     np.testing.assert_array_equal(infer(connect(serve(behave))), LOGITS)
+
+
+@pytest.mark.parametrize("header", ["inference-header-content-length", "content-encoding"])
+def test_a_server_that_is_replaced_is_asked_in_its_own_form(
+    connect: Any, serve: Any, recording: Any, respond: Any, header: str
+) -> None:
+    """What one server accepted, the next may refuse; the request after the refusal tries the other form."""
+    record, requests = recording
+    accepts = [True]
+
+    def behave(connection: Any) -> None:
+        class Picky:
+            def recv(self, size: int) -> bytes:
+                return bytes(connection.recv(size))
+
+            def sendall(self, data: bytes) -> None:
+                refused = not accepts[0] and header in requests[-1][1]
+                connection.sendall(respond({"error": "cannot read this"}, "400 Bad Request") if refused else data)
+
+        record(respond(LOGITS))(Picky())
+
+    remote = connect(serve(behave), compress=True)
+    infer(remote, ZEROS)
+    accepts[0] = False
+    with pytest.raises(RemoteRefusal, match="cannot read this"):
+        infer(remote, ZEROS)
+    for _ in range(2):
+        np.testing.assert_array_equal(infer(remote, ZEROS), LOGITS)
+    assert header not in requests[-1][1]

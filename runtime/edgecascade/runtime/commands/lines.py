@@ -337,7 +337,7 @@ def _decoded_json(line: bytes) -> Any:
     """Return the value of a line; a long one is decoded in steps, between which other threads run."""
     if len(line) <= _LONG_LINE:
         return json.loads(line)
-    return read_json(line, values=_MOST_VALUES, pace=Pace(Deadline.after(_PATIENCE)), longest=len(line))
+    return read_json(line, values=_MOST_VALUES, pace=Pace(Deadline.after(_PATIENCE)))
 
 
 def _where(error: ValueError) -> str:

@@ -1,7 +1,8 @@
 """A remote that speaks the Open Inference Protocol v2 over REST: Triton, KServe, MLServer and others.
 
 Tensors travel as binary where the server can read them (the binary tensor data extension), else as JSON. Servers
-advertise that extension unreliably, so the first request tries it, and the outcome is remembered.
+advertise that extension unreliably, so the first request tries it, and the outcome is remembered until a request in
+that form is refused: the server may have been replaced.
 """
 
 from __future__ import annotations
@@ -140,7 +141,10 @@ class OpenInference:
             return _logits(response, signature, bound, deadline, partial(self._origin.check, sent))
 
         if self._binary is not None:
-            return read(*post(self._binary))
+            response, sent = post(self._binary)
+            if response.status in _REFUSALS and self._binary:
+                self._binary = None
+            return read(response, sent)
         response, sent = post(True)
         binary = response.status not in _REFUSALS
         # A cause that may pass is not the form, so the outcome is not remembered.
@@ -201,7 +205,8 @@ class OpenInference:
         coded = {**headers, "Content-Encoding": "gzip"}
         response = self._client.request("POST", path, packed, coded, deadline, largest=largest)
         if gzip.accepted or response.status not in _REFUSALS:
-            gzip.accepted = gzip.accepted or response.status == 200
+            # After a refusal the next request tells whether the body was at fault, or another server has come.
+            gzip.accepted = response.status == 200 or (gzip.accepted and response.status not in _REFUSALS)
             return response
         response = self._client.request("POST", path, parts, headers, deadline, largest=largest)
         gzip.refused = response.status == 200
