@@ -1,7 +1,9 @@
 """Forwards of many callers are batched, and no caller waits past its deadline for another."""
 
+import gc
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -103,6 +105,38 @@ def test_a_request_holds_inputs_of_one_kind(held: Waits) -> None:
         assert isinstance(prediction, Prediction)
         assert prediction.label == 1
     assert sorted(held.sizes[1:]) == [2, 2, 2, 2, 4, 4, 4, 4]
+    one.close()
+
+
+def test_a_request_of_large_inputs_holds_few(held: Waits) -> None:
+    """Two frames of a camera, and not 32; the rest leaves in others at the same time."""
+    one = dispatcher(held, in_flight=3)
+    deadline = Deadline.after(5)
+    for n in range(1, 4):
+        begin(one, [np.array([[0]])], deadline)
+        waiting(held, n)
+    frames = [np.full((1, 6 << 20), i % 3, np.uint8) for i in range(6)]
+    forwards = [begin(one, [frame], deadline)[0] for frame in frames]
+    held.free.set()
+    assert [one.end(forward).label for forward in forwards] == [0, 1, 2, 0, 1, 2]  # type: ignore[union-attr]
+    assert held.sizes[3:] == [2, 2, 2]
+    one.close()
+
+
+def test_inputs_whose_callers_have_left_are_not_kept(held: Waits) -> None:
+    """A remote that hangs does not fill the memory with them; others take their place."""
+    one = dispatcher(held, in_flight=1, waiting=3)
+    begin(one, [np.array([[0]])], Deadline.after(5))
+    waiting(held, 1)
+    kept = []
+    for i in range(20):
+        array = np.array([[i]])
+        kept.append(weakref.ref(array))
+        assert isinstance(ask(one, [array], Deadline.after(0.01))[0], Failure)
+        del array
+    gc.collect()
+    assert not any(reference() is not None for reference in kept)
+    held.free.set()
     one.close()
 
 

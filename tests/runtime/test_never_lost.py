@@ -81,9 +81,12 @@ def test_what_the_application_or_its_budget_holds_back_is_not_stored(file: Path,
 @pytest.mark.parametrize(
     ("status", "message", "about"),
     [
-        *((status, "said", True) for status in ("400", "413", "415", "422", "500", "INVALID_ARGUMENT", "INTERNAL")),
+        *((status, "said", True) for status in ("400", "413", "415", "422", "500", "INVALID_ARGUMENT")),
         *((status, "said", False) for status in ("301", "302", "401", "403", "404", "407", "408", "409", "429", "511")),
-        *((status, "said", False) for status in ("502", "503", "504", "NOT_FOUND", "UNAUTHENTICATED", "UNIMPLEMENTED")),
+        *(
+            (status, "said", False)
+            for status in ("502", "503", "504", "NOT_FOUND", "UNAUTHENTICATED", "INTERNAL", "UNKNOWN")
+        ),
         ("400", "remote: HTTP 400: Request for unknown model: 'm' is not found", False),
         ("400", "remote: HTTP 400: Model m is not ready", False),
         ("500", "remote: HTTP 500: the model is still loading", False),

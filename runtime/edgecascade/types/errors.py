@@ -115,16 +115,12 @@ class RemoteRefusal(RemoteError):  # noqa: N818
 
     @property
     def about_input(self) -> bool:
-        """Whether the status is about the content of the request, and the message not about the model."""
-        overloaded = self.status == "RESOURCE_EXHAUSTED" and self.retry
-        return self.status in _ABOUT_INPUT and not overloaded and not _NO_MODEL.search(str(self))
+        """Whether the status blames the content of the request, no retry would help, and no model is missing."""
+        return self.status in _ABOUT_INPUT and not self.retry and not _NO_MODEL.search(str(self))
 
 
 _ABOUT_INPUT = frozenset(
-    (
-        *("200", "400", "411", "413", "414", "415", "422", "500", "501"),
-        *("INVALID_ARGUMENT", "OUT_OF_RANGE", "INTERNAL", "UNKNOWN", "RESOURCE_EXHAUSTED"),
-    )
+    ("400", "411", "413", "414", "415", "422", "500", "INVALID_ARGUMENT", "OUT_OF_RANGE", "RESOURCE_EXHAUSTED")
 )
 # Servers also send 400 and 500 while a model is loading, or after it was removed.
 _NO_MODEL = re.compile(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import sqlite3
@@ -32,6 +33,7 @@ _APPLICATION, _VERSION = 0x65634F42, 2
 PAGE = 8192  # bytes: larger pages are faster for images, and wear flash more with small inputs
 _MOST_ASIDE = 3  # files that were set aside
 _BUSY = 1.0  # seconds to wait for another program that has the file open
+_NO_SPACE = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 _SPARE, _LOG = 1 << 20, 4 << 20  # bytes of disk space held beyond the pages in use, and for the write-ahead log
 
 
@@ -215,6 +217,8 @@ class Space:
     def __init__(self, path: str) -> None:
         self._path, self._held = path, 0
         self._file = os.open(path, os.O_RDWR)  # open as long as the connection: closing it would free SQLite's locks
+        with contextlib.suppress(OSError):
+            os.unlink(f"{path}-shm")  # of an earlier version
 
     def hold(self, pages: int) -> None:
         """Allocate space for this many pages of the file, and some more if there is room.
@@ -254,8 +258,13 @@ class Space:
 
 
 def _allocate(file: int, size: int) -> None:
-    if hasattr(os, "posix_fallocate"):
+    if not hasattr(os, "posix_fallocate"):
+        return
+    try:
         os.posix_fallocate(file, 0, size)
+    except OSError as error:
+        if error.errno in _NO_SPACE:  # any other: the file system has no such call
+            raise
 
 
 def checksum(*parts: Any) -> int:

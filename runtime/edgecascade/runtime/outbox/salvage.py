@@ -30,6 +30,7 @@ _LEAF, _INTERIOR = 13, 5  # types of a table's pages
 _FIRST = 100  # bytes of the file's header, before the content of page 1
 _LOG_HEADER, _FRAME_HEADER = 32, 24  # bytes
 _INTEGERS = {1: 1, 2: 2, 3: 3, 4: 4, 5: 6, 6: 8}  # bytes of the integers, by type
+_MOST_WRITTEN = 16 << 20  # bytes in the log of the new file
 _BROKEN = (IndexError, ValueError, struct.error, RecursionError)
 
 
@@ -62,13 +63,16 @@ def restore(path: str, db: sqlite3.Connection, counts: Mapping[str, int] | None)
         waiting: dict[bytes, list[Row]] = {}
         for row in inputs.values():
             waiting.setdefault(row[2], []).append(row)
-        restored = len(answers)
+        restored, written = len(answers), 0
         for i, (_, data) in file.rows(root["content"], 2):
             digest = blake2b(data, digest_size=16).digest() if isinstance(data, bytes) else b""
             if digest in waiting and (kind := _kind(data)) is not None:
                 rows = waiting.pop(digest)
                 _add(db, i, [digest, kind, len(data), *times.get(digest, (0.0, 0.0, 0))], data, rows)
-                restored += len(rows)
+                restored, written = restored + len(rows), written + len(data)
+                if written > _MOST_WRITTEN:
+                    db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+                    written = 0
     known = {"waiting", "answered"} <= counts.keys()
     lost = counts["waiting"] + counts["answered"] if known else len(inputs) + len(answers)
     totals = {one.value: counts.get(one.value, 0) for one in Ending}

@@ -457,9 +457,9 @@ class Store:
     def _read(
         self, path: str, damaged: str = "", known: dict[str, int] | None = None
     ) -> tuple[sqlite3.Connection, Moment | None]:
-        db = connect(path)
-        space = None if path == ":memory:" else Space(path)
+        db, space = connect(path), None
         try:
+            space = None if path == ":memory:" else Space(path)
             create(db, path, power_safe=self._power_safe)
             if space is not None:
                 space.hold_log()
@@ -542,8 +542,10 @@ def _read_content(db: sqlite3.Connection, id: int, size: int) -> Bytes:
 def _restore(damaged: str, db: sqlite3.Connection, counts: dict[str, int] | None) -> None:
     try:
         restore(damaged, db, counts)
-    except (OSError, sqlite3.OperationalError) as error:  # they stay in the file that was moved aside
-        _LOG.warning("the rows of the damaged outbox cannot be copied: %s", error)
+    except Exception as error:  # of reading any bytes; they stay in the file that was moved aside
+        _LOG.warning("not all rows of the damaged outbox could be copied: %s", type(error).__name__)
+        if db.in_transaction:
+            db.execute("ROLLBACK")
 
 
 def _last_moment(db: sqlite3.Connection) -> Moment | None:

@@ -12,6 +12,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from importlib.metadata import version
 from typing import Any
 
@@ -32,7 +33,7 @@ LARGEST_BODY = 64 << 20  # bytes
 LARGEST_JSON = 8 << 20  # bytes of it in JSON, which takes a multiple of its size in memory
 _MOST_HELD = 256 << 20  # bytes of all bodies at a time
 _MOST_REQUESTS = 128  # at a time
-_AT_ONCE = 64 << 10  # bytes of JSON that are decoded in the event loop
+_AT_ONCE = 64 << 10  # bytes of a body or a reply that the event loop itself decodes or writes
 _DIGITS = re.compile("[0-9]{1,12}")
 
 _Endpoint = Callable[[Request], Awaitable[Response]]
@@ -85,7 +86,7 @@ def _guarded(endpoint: _Endpoint, token: str | None) -> _Endpoint:
 class _Endpoints:
     def __init__(self, model: ServedModel, name: str) -> None:
         self._model, self._name = model, name
-        self._decoding = asyncio.Lock()  # one large body at a time
+        self._decoding = asyncio.Lock()  # one large text of JSON at a time
         self._held = self._requests = 0
         self._statuses: Counter[int] = Counter()
         self._seconds = 0.0
@@ -161,8 +162,10 @@ class _Endpoints:
             self._held -= len(body)
 
     async def _reply(self, body: bytearray, head: int | None) -> Response:
-        if (len(body) if head is None else head) <= _AT_ONCE:
+        if len(body) <= _AT_ONCE:
             asked = read_request(body, head)
+        elif head is not None and head <= _AT_ONCE:
+            asked = await asyncio.to_thread(read_request, body, head)
         else:
             async with self._decoding:
                 asked = await asyncio.to_thread(read_request, body, head)
@@ -216,10 +219,11 @@ async def _skip_body(request: Request) -> None:
     if "100-continue" in request.headers.get("expect", "").lower():
         return
     skipped = 0
-    async for piece in request.stream():
-        skipped += len(piece)
-        if skipped > _MOST_HELD:
-            return
+    with suppress(ClientDisconnect):
+        async for piece in request.stream():
+            skipped += len(piece)
+            if skipped > _MOST_HELD:
+                return
 
 
 def _error(status: int, sentence: str, headers: dict[str, str] | None = None) -> Response:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import quote
 
 import h11
 import uvicorn
@@ -56,7 +57,7 @@ def serve(
         h11_max_incomplete_event_size=_LONGEST_HEAD,
     )
     shown = f"[{host}]" if ":" in host else host
-    server = _Server(config, lambda: ready(f"http://{shown}:{listener.getsockname()[1]}/v2/models/{name}"))
+    server = _Server(config, lambda: ready(f"http://{shown}:{listener.getsockname()[1]}/v2/models/{quote(name)}"))
     with listener, _ended_by_signals():
         server.run([listener])
 
@@ -100,13 +101,13 @@ class _Server(uvicorn.Server):
             began = before[1] if before is not None and before[0] == waits else now
             since[connection] = (waits, began)
             if phase in _PATIENCE and now - began > _PATIENCE[phase]:
-                _drop(connection)
+                connection.transport.abort()
             elif phase in ("head", "idle"):
                 idle.append((began, connection))
         self._since = since
         excess = len(self.server_state.connections) - _MOST_CONNECTIONS
         for _, connection in sorted(idle, key=lambda one: one[0])[: max(excess, 0)]:
-            _drop(connection)
+            connection.transport.abort()
 
 
 def _phase(connection: Any) -> str:
@@ -121,7 +122,3 @@ def _phase(connection: Any) -> str:
             return "body"
         return "head" if connection.conn.trailing_data[0] else "idle"
     return "body" if cycle.more_body else "work"
-
-
-def _drop(connection: Any) -> None:
-    connection.transport.abort()
