@@ -156,7 +156,6 @@ def execute(arguments: Namespace) -> int:
         model = prepend(preprocessing, model)
     if names:
         name_classes(model, names)
-        print(f"classes     {len(names)}: {some_names(names)}")
     out = Path(arguments.out)
     if tokenizer is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
