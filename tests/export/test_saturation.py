@@ -189,6 +189,25 @@ def matmul(weights: NDArray[np.int8]) -> ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
+def product(activations: type) -> ModelProto:
+    """Return a quantized product of weights at both ends, in the QOperator format."""
+    weights = np.full((64, 8), 127, np.int8)
+    weights[:, ::2] = -127
+    zero = activations(128 if activations is np.uint8 else 0)
+    scales = {"scale": np.float32(1), "coarse": np.float32(20_000)}
+    constants: dict[str, Any] = {**scales, "zero": zero, "w": weights, "w_zero": np.int8(0)}
+    kind = TensorProto.UINT8 if activations is np.uint8 else TensorProto.INT8
+    node = helper.make_node("QLinearMatMul", ["x", "scale", "zero", "w", "scale", "w_zero", "coarse", "zero"], ["y"])
+    graph = helper.make_graph(
+        [node],
+        "product",
+        [helper.make_tensor_value_info("x", kind, ["batch", 64])],
+        [helper.make_tensor_value_info("y", kind, ["batch", 8])],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
 def worst_weights(k: int, n: int) -> NDArray[np.int8]:
     """Return pairs that add up to exactly 128 or -128, with a single last weight where k is odd."""
     first = np.random.default_rng(k).integers(1, 128, (k // 2, n))
@@ -309,6 +328,23 @@ def test_scoring_a_body_of_unsafe_weights_names_the_cure(
         caplog.clear()
         local_scores(tmp_path / "body.onnx", INPUTS)
         assert ("quantize with reduce_range=True" in caplog.text) == advised
+
+
+def test_signed_activations_in_the_operator_format_are_exact(
+    tmp_path: Path, haswell: Callable[..., "subprocess.CompletedProcess[str]"]
+) -> None:
+    """They need no session option, with which onnxruntime has no kernel for them; unsigned ones do need it."""
+    assert unsafe_weights(product(np.uint8).SerializeToString()) == ["w"]
+    assert unsafe_weights(product(np.int8).SerializeToString()) == []
+    onnx.save(product(np.int8), tmp_path / "signed.onnx")
+    script = (
+        "import numpy as np; from edgecascade.runtime.engine import open_session;"
+        f"session = open_session({str(tmp_path / 'signed.onnx')!r});"
+        "run = lambda level: session.run(None, {'x': np.full((1, 64), level, np.int8)})[0][0, :2].tolist();"
+        "print(run(127), run(-128))"
+    )
+    done = haswell("-c", script)
+    assert done.stdout.strip() == "[-52, 52] [52, -52]", done.stdout + done.stderr
 
 
 def test_parity_that_fails_on_such_a_cpu_names_the_cure(

@@ -4,6 +4,8 @@ import base64
 import gzip
 import json
 import re
+import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import unquote
@@ -21,8 +23,10 @@ from edgecascade.runtime import (
     RemoteRefusal,
     UnsendableInput,
 )
+from edgecascade.runtime.bounded_json import Pace
+from edgecascade.runtime.remotes.open_inference import json_request
 from edgecascade.runtime.remotes.remote import connect as connect_to
-from edgecascade.runtime.remotes.tensors import NUMPY, contents
+from edgecascade.runtime.remotes.tensors import NUMPY, Tensor, contents
 
 X = np.array([[1, 2, 3], [4, 5, 6]], np.float32)
 LOGITS = np.array([[0, 0, 4], [1, 0, 0]], np.float64)
@@ -764,3 +768,47 @@ def test_a_server_that_is_replaced_is_asked_in_its_own_form(
     for _ in range(2):
         np.testing.assert_array_equal(infer(remote, ZEROS), LOGITS)
     assert header not in requests[-1][1]
+
+
+@pytest.mark.parametrize(
+    ("array", "kind", "data"),
+    [
+        (np.arange(10_000, dtype=np.float32).reshape(2, -1) / 7, "FP32", None),
+        (np.zeros((1, 0), np.int64), "INT64", []),
+        (np.array([[b"\xff\0", b"b"]], object), "BYTES", ["/wA=", "Yg=="]),
+        (np.array([["ä", "b"]], object), "BYTES", ["ä", "b"]),
+    ],
+)
+def test_a_json_request_has_all_values(array: Any, kind: str, data: Any) -> None:
+    """It is written in parts, which together are the document that `json` would write."""
+    tensors = [Tensor("x", kind, array.shape, array)] * 2
+    request = json.loads(b"".join(json_request({"id": "7"}, tensors, Pace(Deadline.after(60)))))
+    assert request["id"] == "7"
+    assert [one["name"] for one in request["inputs"]] == ["x", "x"]
+    for one in request["inputs"]:
+        assert (one["shape"], one["datatype"]) == (list(array.shape), kind)
+        assert one["data"] == (array.ravel().tolist() if data is None else data)
+
+
+def test_a_large_json_request_lets_other_threads_run(stalled: Callable[[], float]) -> None:
+    """A frame of a camera takes a second, in which another thread is not delayed; at its deadline it ends."""
+    frame = np.full((1, 1080, 1920, 3), 127, np.uint8)
+    tensors, done, gaps = [Tensor("x", "UINT8", frame.shape, frame)], threading.Event(), [0.0]
+
+    def tick() -> None:
+        before = time.monotonic()
+        while not done.is_set():
+            time.sleep(0.001)
+            gaps.append(time.monotonic() - before)
+            before = time.monotonic()
+
+    ticking = threading.Thread(target=tick)
+    lost = stalled()
+    ticking.start()
+    json_request({}, tensors, Pace(Deadline.after(60)))
+    done.set()
+    ticking.join()
+    assert len(gaps) > 50
+    assert max(gaps) < 0.1 + stalled() - lost
+    with pytest.raises(TimeoutError):
+        json_request({}, tensors, Pace(Deadline.after(0.05)))

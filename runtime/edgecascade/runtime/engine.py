@@ -127,7 +127,8 @@ def open_session(
     options.log_severity_level = _FATAL_ONLY
     from edgecascade.runtime.saturation import saturates_here, unsafe_weights  # needed to load a file only
 
-    if saturates_here() and unsafe_weights(source):
+    exact = saturates_here() and bool(unsafe_weights(source))
+    if exact:
         import logging
 
         options.add_session_config_entry("session.x64quantprecision", "1")
@@ -148,7 +149,10 @@ def open_session(
         for one in (*session.get_inputs(), *session.get_outputs()):
             _ = one.name, one.shape  # raises what a damaged name raises here, not where it is used
     except Exception as error:  # onnxruntime's exceptions have no common base but this one
-        raise ModelFileError(f"{name}: onnxruntime cannot load it: {first_line(error)}") from error
+        cure = (
+            "; it has no exact int8 kernels for all of it on this CPU: quantize with reduce_range=True" if exact else ""
+        )
+        raise ModelFileError(f"{name}: onnxruntime cannot load it: {first_line(error)}{cure}") from error
     used = session.get_providers()[0]
     if used != chosen[0] and not fallback and providers != "auto":
         raise ModelFileError(f"{name}: expected to run on {chosen[0]}, onnxruntime fell back to {used}")

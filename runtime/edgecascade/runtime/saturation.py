@@ -3,7 +3,8 @@
 There, the instruction `vpmaddubsw` multiplies two neighbouring weights by two uint8 activations and clips the sum of
 both products to 16 bits. With activations of 255, a pair is clipped if its weights add up to more than 128, or to less
 than -128. Kernels pair the weights 2i and 2i + 1 along the reduced axis (MLAS, the files `Qgemm*U8S8Kernel*`,
-`QgemvU8S8Kernel*` and `ConvSymKernel*`); those of depthwise convolutions add in 32 bits.
+`QgemvU8S8Kernel*` and `ConvSymKernel*`); those of depthwise convolutions add in 32 bits. Of int8 activations in the
+QOperator format no sum is clipped, and the option that avoids clipping would leave them without a kernel.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ _WEIGHTS = {  # operator: which of its inputs are weights
     "QAttention": (1,),
     "DynamicQuantizeLSTM": (1, 2),
 }
+_SIGNED = ("QLinearConv", "QLinearMatMul", "QGemm")  # the type of input 2, a zero point, is that of the activations
 _FLOATING = ("Conv", "MatMul", "Gemm")  # run in int8 only where input and weights are dequantized just before
 # y = MatMulInteger(x, [[127], [127]]), x uint8 [1, 2], y int32 [1, 1]; opset 10.
 _PROBE = base64.b64decode(
@@ -114,19 +116,23 @@ def unsafe_weights(model: str | os.PathLike[str] | bytes) -> list[str]:
 
 
 def _unsafe(model: memoryview) -> Iterator[str]:
-    nodes, tensors, dequantized = [], {}, {}
+    nodes, tensors, dequantized, signed = [], {}, {}, set()
     for graph in (value for field, value in _fields(model) if field == 7):
         for field, value in _fields(graph):
             if field == 1:
                 nodes.append(_node(value))
             elif field == 5 and (found := _int8(value)) is not None:
-                tensors[found[0]] = found[1:]
+                signed.add(found[0])
+                if len(found[1]) > 1:
+                    tensors[found[0]] = found[1:]
     for operator, inputs, outputs, _ in nodes:
         if operator == "DequantizeLinear":
             dequantized[outputs[0]] = inputs[0]
     seen = set()
     for operator, inputs, _, attributes in nodes:
         if operator in _FLOATING and inputs[0] not in dequantized:
+            continue
+        if operator in _SIGNED and signed.intersection(inputs[2:3]):
             continue
         for position in _WEIGHTS.get(operator, ()):
             name = dequantized.get(inputs[position], inputs[position])
@@ -164,7 +170,7 @@ def _node(data: memoryview) -> tuple[str, list[str], list[str], dict[str, int]]:
 
 
 def _int8(data: memoryview) -> tuple[str, list[int], bytes | None] | None:
-    """Return name, shape and values of a tensor if it is int8 and has two axes or more; otherwise None."""
+    """Return name, shape and values of a tensor if it is int8; otherwise None."""
     name, shape, kind, raw = "", [], 0, None
     for field, value in _fields(data):
         if field == 1:
@@ -175,7 +181,7 @@ def _int8(data: memoryview) -> tuple[str, list[int], bytes | None] | None:
             name = str(value, "utf-8")
         elif field == 9 and kind == _INT8:
             raw = bytes(value)
-    return (name, shape, raw) if kind == _INT8 and len(shape) > 1 else None
+    return (name, shape, raw) if kind == _INT8 else None
 
 
 def _fields(data: memoryview) -> Iterator[tuple[int, Any]]:

@@ -40,7 +40,7 @@ from edgecascade.runtime.remotes.tensors import (
 from edgecascade.types.class_names import columns_for, names_in
 from edgecascade.types.errors import ArgumentError, InvalidReply, RemoteRefusal
 
-__all__ = ["Gzip", "ModelAddress", "OpenInference", "read_address"]
+__all__ = ["Gzip", "ModelAddress", "OpenInference", "json_request", "read_address"]
 
 _UNDESCRIBED = (404, 405, 501)  # statuses of servers that do not describe a model, where it can be asked all the same
 _LARGEST_METADATA = 4 << 20  # bytes: it may name tens of thousands of classes
@@ -50,6 +50,8 @@ _HEADER_LENGTH = "Inference-Header-Content-Length"
 _PATH = re.compile(r"(?P<prefix>.*)/v2/models/(?P<name>[^/]+)(/versions/(?P<version>[^/]+))?/?")
 _QUOTED = re.compile(r"[\x00-\x20\x7f-\U0010ffff]+")  # characters that a path cannot hold as they are
 _GZIP = 31  # zlib's window bits also name the format
+_JSON = json.JSONEncoder(separators=(",", ":"))
+_AT_ONCE = 2048  # values that are written as JSON in one step
 
 
 class OpenInference:
@@ -175,24 +177,17 @@ class OpenInference:
         self, tensors: Sequence[Tensor], output: str | None, binary: bool, bound: ReplyBound, deadline: Deadline
     ) -> tuple[Response, str]:
         """Send tensors; return the response, and the id of the request."""
-        raw = [contents(one.array) for one in tensors] if binary else []
-        inputs = [
-            {
-                "name": one.name,
-                "shape": one.shape,
-                "datatype": one.datatype,
-                **({"parameters": {"binary_data_size": len(raw[i])}} if binary else _json_data(one.array)),
-            }
-            for i, one in enumerate(tensors)
-        ]
         id = self._origin.new_id()
-        request: dict[str, Any] = {"id": id, "inputs": inputs}
+        request: dict[str, Any] = {"id": id}
         if output:
             request["outputs"] = [{"name": output, "parameters": {"binary_data": binary}}]
-        head = json.dumps(request, separators=(",", ":")).encode()
-        headers = self._headers
-        if binary:
-            headers = {**headers, _HEADER_LENGTH: str(len(head)), "Content-Type": "application/octet-stream"}
+        if not binary:
+            return self._send(json_request(request, tensors, Pace(deadline)), self._headers, bound.bytes, deadline), id
+        raw = [contents(one.array) for one in tensors]
+        sizes = [{"parameters": {"binary_data_size": len(one)}} for one in raw]
+        request["inputs"] = [{**_fields(one), **size} for one, size in zip(tensors, sizes, strict=True)]
+        head = _JSON.encode(request).encode()
+        headers = {**self._headers, _HEADER_LENGTH: str(len(head)), "Content-Type": "application/octet-stream"}
         return self._send([head, *raw], headers, bound.bytes, deadline), id
 
     def _send(
@@ -322,12 +317,31 @@ def _value(text: Any, pace: Pace) -> Any:
         return None
 
 
-def _json_data(array: NDArray[Any]) -> dict[str, Any]:
-    """Return the fields that hold values in JSON; bytes, which JSON lacks, as declared base64, as MLServer reads it."""
-    values = array.ravel().tolist()
-    if not any(isinstance(value, bytes) for value in values):
-        return {"data": values}
-    return {"parameters": {"content_type": "base64"}, "data": [base64.b64encode(value).decode() for value in values]}
+def _fields(one: Tensor) -> dict[str, Any]:
+    return {"name": one.name, "shape": one.shape, "datatype": one.datatype}
+
+
+def json_request(request: dict[str, Any], tensors: Sequence[Tensor], pace: Pace) -> list[bytes]:
+    """Return a request as JSON, in parts, and let other threads run meanwhile: a large image takes a second.
+
+    Bytes, which JSON lacks, are sent as declared base64, as MLServer reads it.
+
+    Raises:
+        TimeoutError: the deadline passed.
+    """
+    parts = [f'{_JSON.encode(request)[:-1]},"inputs":['.encode()]
+    for i, one in enumerate(tensors):
+        values = one.array.reshape(-1)
+        coded = values.dtype.kind in "OS" and any(isinstance(value, bytes) for value in values.tolist())
+        fields = {**_fields(one), **({"parameters": {"content_type": "base64"}} if coded else {})}
+        parts.append(f'{"," if i else ""}{_JSON.encode(fields)[:-1]},"data":['.encode())
+        for at in range(0, values.size, _AT_ONCE):
+            some = values[at : at + _AT_ONCE].tolist()
+            some = [base64.b64encode(value).decode() for value in some] if coded else some
+            parts.append(f"{',' if at else ''}{_JSON.encode(some)[1:-1]}".encode())
+            pace.step()
+        parts.append(b"]}")
+    return [*parts, b"]}"]
 
 
 def _logits(
