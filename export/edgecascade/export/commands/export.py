@@ -137,6 +137,8 @@ def configure(parser: ArgumentParser) -> None:
 
 def execute(arguments: Namespace) -> int:
     """Export, quantize, put preprocessing in front, write."""
+    if Path(arguments.out).is_dir():
+        raise ExportError(f"--out: expected a file to write, got the folder {arguments.out}")
     model, tokenizer = _load(arguments)
     names, preprocessing = _names(arguments, model), _preprocessing(arguments, model)
     if arguments.int8:
@@ -220,7 +222,9 @@ def _names(arguments: Namespace, model: ModelProto) -> tuple[str, ...]:
     if arguments.names is None:
         return () if classes is None else model_names(model, arguments.source, classes)
     names = _listed(arguments.names)
-    if len(names) != (classes or len(names)) or len(names) < 2 or not all(names):
+    if not all(names):
+        raise ExportError(f"--names: expected a name for each class, got none for class {names.index('')}")
+    if len(names) != (classes or len(names)) or len(names) < 2:
         raise ExportError(
             f"--names: expected {classes or '2 or more'} class names, got {len(names)}: {some_names(names)}"
         )
