@@ -248,6 +248,13 @@ def _listed(text: str) -> tuple[str, ...]:
 def _preprocessing(arguments: Namespace, model: ModelProto) -> ImagePreprocessing | None:
     if arguments.image_size:
         height, width = arguments.image_size
+        for name, values in (("mean", arguments.mean), ("std", arguments.std)):
+            if any(0 < abs(value) < 1 for value in values or ()):
+                pixels = ",".join(f"{255 * value:g}" for value in values)
+                raise ExportError(
+                    f"--{name}: expected pixel values from 0 to 255, got fractions; if they are of values from 0 to 1, "
+                    f"write --{name} {pixels}"
+                )
         usual = ImagePreprocessing(height, width, (0.0,) * 3, (1.0,) * 3, arguments.interpolation)
         wanted = suited(replace(usual, channels=arguments.channels or usual.channels), model)
         return replace(
