@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from edgecascade.benchmarks.pairs.bag_of_tokens import language_body
 from edgecascade.calibration import MostAccuracy, softmax
 from edgecascade.export import LabelledData, calibrate, local_scores
-from edgecascade.runtime import Cascade
+from edgecascade.runtime import Cascade, InputError
 
 
 def _alphabets(n: int, seed: int) -> LabelledData:
@@ -53,11 +53,13 @@ def test_a_cascade_of_the_model_takes_sentences(body: Path, cascade: Path) -> No
     assert alone[0].name == test.names[int(saved[0])]
 
 
-@pytest.mark.parametrize("text", ["", " ", "\n", "a" * 100_000, "ሄሮዶቶስ 我 🙂", "a\x00b", "e\u0301"])
+@pytest.mark.parametrize("text", [" ", "\n", "a" * 100_000, "ሄሮዶቶስ 我 🙂", "a\x00b", "e\u0301"])
 def test_any_text_has_an_answer(cascade: Path, text: str) -> None:
-    """Empty, long and foreign text is answered: no token is unknown, and long text is truncated."""
+    """Blank, long and foreign text is answered: no token is unknown, and long text is truncated."""
     with Cascade.load(cascade) as loaded:
         assert 0.25 <= loaded.predict(text).local.confidence <= 1.0
+        with pytest.raises(InputError, match=r"^x: expected text with at least one token, got ''"):
+            loaded.predict("")
 
 
 def test_the_remote_is_sent_the_sentence(cascade: Path) -> None:

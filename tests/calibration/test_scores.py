@@ -56,6 +56,7 @@ def test_a_row_with_one_unmasked_class_is_certain(name: str, score: float) -> No
 
 
 def test_an_unknown_score_is_refused() -> None:
-    """The error lists the three scores."""
-    with pytest.raises(CalibrationError, match=r"^score: expected one of confidence, margin, entropy, got 'energy'"):
+    """The error lists all scores."""
+    said = r"^score: expected one of confidence, margin, entropy, learned, cost, got 'energy'"
+    with pytest.raises(CalibrationError, match=said):
         routing_score("energy", np.zeros((1, 2)))

@@ -64,6 +64,19 @@ def test_class_folders_give_the_labels(tmp_path: Path) -> None:
     assert [image.shape for image in each(read_labelled(tmp_path).inputs)][:2] == [(4, 4, 3), (4, 5, 3)]
 
 
+def test_hidden_folders_are_no_classes_and_hidden_files_no_images(tmp_path: Path) -> None:
+    """Notebooks, file managers and archivers leave them; they would move the numbers of all classes behind them."""
+    for name in ("cat/1.PNG", "ant/1.gif"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (4, 4)).save(tmp_path / name)
+    for name in (".ipynb_checkpoints/1.png", "__MACOSX/1.png", "cat/._1.PNG", "ant/.thumbnails/1.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"no image")
+    data = read_labelled(tmp_path)
+    assert data.names == ("ant", "cat")
+    assert data.labels.tolist() == [0, 1]
+
+
 def test_the_digest_covers_inputs_and_labels(tmp_path: Path) -> None:
     """Equal data have equal digests, and one changed, added or removed number changes the digest."""
     digests = []

@@ -22,7 +22,7 @@ from edgecascade.export import (
     remote_scores,
     save_model,
 )
-from edgecascade.runtime import Cascade
+from edgecascade.runtime import Cascade, InProcess, RemoteLabels
 from edgecascade.runtime.engine import open_session
 from edgecascade.runtime.golden import read_golden
 from edgecascade.types.errors import EdgecascadeError, InputError, ModelFileError
@@ -339,3 +339,17 @@ def test_a_body_that_no_decision_fits_into_is_refused_before_it_runs(
         local_scores(tmp_path / "m.onnx", INPUTS)
     with pytest.raises(ExportError, match=r"^body: expected a model without a decision, got a cascade model"):
         local_scores(pair / "local.onnx", INPUTS)
+
+
+def test_a_remote_object_is_asked_and_closed() -> None:
+    """One that gives labels only cannot be calibrated."""
+    closed = []
+
+    class Given(InProcess):
+        def close(self) -> None:
+            closed.append(self)
+
+    np.testing.assert_array_equal(remote_scores(Given(lambda x: -x), INPUTS), -INPUTS)
+    with pytest.raises(ExportError, match="expected scores of every class, got labels with confidences"):
+        remote_scores(Given(lambda x: RemoteLabels(np.zeros(len(x), int), np.ones(len(x)))), INPUTS)
+    assert len(closed) == 2

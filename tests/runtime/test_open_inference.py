@@ -676,6 +676,8 @@ def test_an_error_page_is_cut_off(connect: Any, serve: Any, answering: Any, resp
     for page, headers, said in (
         (b"x" * 300 + b"\n" * 20_000_000, {}, f"HTTP 500: {'x' * 200}$"),
         (b"\n" * 20_000_000, {}, "HTTP 500: no explanation$"),
+        (b"Traceback" + b"\n" * 2000, {}, "HTTP 500: no explanation$"),
+        (b"plain", {"Content_Encoding": "identity"}, "HTTP 500: plain$"),
         (gzip.compress(b"no"), {"Content_Encoding": "gzip"}, "HTTP 500: no explanation that is not compressed$"),
     ):
         with pytest.raises(RemoteRefusal, match=said):

@@ -145,3 +145,24 @@ def test_a_remotes_scores_are_calibrated_in_float64(temperature: float) -> None:
     raised = np.exp(logits - logits.max(axis=1, keepdims=True))
     expected = (raised / raised.sum(axis=1, keepdims=True)).astype(np.float32)
     assert np.array_equal(RemoteCalibration(temperature, False)(scores), expected)
+
+
+@pytest.mark.parametrize("probabilities", [False, True])
+@pytest.mark.parametrize("columns", [None, (2, 0, 1)])
+def test_recorded_probabilities_are_turned_back_into_scores(
+    probabilities: bool, columns: tuple[int, ...] | None
+) -> None:
+    """Scores of the remote's kind and order, which are read as the same probabilities."""
+    reading = RemoteCalibration(1.7, probabilities, columns=columns)
+    raw = (
+        np.random.default_rng(0).dirichlet(np.ones(3), 50)
+        if probabilities
+        else np.random.default_rng(0).normal(size=(50, 3))
+    )
+    calibrated = reading(raw)
+    back = reading.inverse(calibrated)
+    np.testing.assert_allclose(reading(back), calibrated, atol=1e-6)
+    if probabilities:
+        np.testing.assert_allclose(back, raw, atol=1e-5)
+    else:
+        np.testing.assert_allclose(back - back[:, :1], raw - raw[:, :1], atol=1e-4)

@@ -256,7 +256,12 @@ def fold_plan(
     if data.estimated and isinstance(objective, CertifiedLoss):
         raise ExportError(
             "labels: expected true ones for a certificate, got those of recorded pairs, which are drawn from the "
-            "remote's probabilities; label the inputs, and save them as an npz file with `x`, `y` and `names` only"
+            "remote's probabilities; label the inputs, and save only `x`, `y`, `names` and `remote` as an npz file"
+        )
+    if data.recorded is not None and np.array_equal(remote_scores, data.recorded):
+        raise ExportError(
+            "remote: expected its own scores, got the recorded probabilities, which are calibrated already; "
+            "call recalibrate with the file that they were recorded with, or ask the remote again"
         )
     kind = kind_of(body.logits, local_scores)
     local = recognise_scores(local_scores, kind)

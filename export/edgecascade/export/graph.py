@@ -169,7 +169,12 @@ def _check_same(before: ModelProto, after: ModelProto, path: str | os.PathLike[s
         wanted = session.run(None, feeds)
     except Exception:  # an old version, or inputs that the model does not take
         return
-    got = open_session(after.SerializeToString()).run(None, feeds)
+    conversion = f"{path}: converted from opset {opset(before)} to {opset(after)}"
+    again = f"export it again with opset {opset(after)}"
+    try:
+        got = open_session(after.SerializeToString()).run(None, feeds)
+    except Exception as error:  # onnxruntime's exceptions have no common base but this one
+        raise ParityError(f"{conversion}, it does not run: {first_line(error)}; {again}") from error
     for declared, first, second in zip(session.get_outputs(), wanted, got, strict=True):
         if not isinstance(first, np.ndarray):
             continue
@@ -177,10 +182,7 @@ def _check_same(before: ModelProto, after: ModelProto, path: str | os.PathLike[s
         scale = max(1.0, float(np.abs(first).max(initial=0, where=np.isfinite(first)))) if numbers else 0.0
         same = np.allclose(first, second, 0, _TOLERANCE * scale, True) if numbers else np.array_equal(first, second)
         if first.shape != second.shape or not same:
-            raise ParityError(
-                f"{path}: converted from opset {opset(before)} to {opset(after)}, it gives another {declared.name!r}; "
-                f"export it again with opset {opset(after)}"
-            )
+            raise ParityError(f"{conversion}, it gives another {declared.name!r}; {again}")
 
 
 def _noise(declared: Declared, rng: np.random.Generator) -> NDArray[Any]:

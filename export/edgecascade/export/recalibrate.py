@@ -59,7 +59,8 @@ def recalibrate(
         out: the file to write, which may be the same.
         data: labelled data, used for nothing else before or after.
         local_scores: raw scores of the body on that data, from `cascade_scores`.
-        remote_scores: [n, classes], the remote's logits or probabilities on that data.
+        remote_scores: [n, classes], the remote's logits or probabilities on that data; or the calibrated probabilities
+            that a `Watch` recorded with it, which are turned back into scores by the calibration in the file.
         objective: the aim of the plan.
         golden: whether a few of the inputs may travel in the file.
         options: `scores`, `merges`, `estimate`, `bins`, `remote_kind`, `remote_names`, `even_without_gain` and
@@ -71,6 +72,11 @@ def recalibrate(
         ExportError: as in `calibrate`; nothing is written then.
     """
     body = inner_body(path)
+    if data.recorded is not None and np.array_equal(remote_scores, data.recorded):
+        reading = read_document(open_session(path), path).calibrate_remote
+        remote_scores = reading.inverse(remote_scores)
+        options["remote_kind"] = "probabilities" if reading.probabilities else "logits"
+        options.pop("remote_names", None)
     return write_cascade(body, out, data, local_scores, remote_scores, objective=objective, golden=golden, **options)
 
 

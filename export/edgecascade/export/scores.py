@@ -21,7 +21,7 @@ from edgecascade.runtime.batch import rows, size
 from edgecascade.runtime.deadline import Deadline
 from edgecascade.runtime.engine import Engine, open_session, run_in_batches
 from edgecascade.runtime.model_inputs import ModelInputs, model_inputs
-from edgecascade.runtime.remotes.remote import Remote, connect, shown
+from edgecascade.runtime.remotes.remote import Remote, RemoteLabels, connect, shown
 from edgecascade.runtime.saturation import unsafe_weights
 from edgecascade.types.errors import ExportError, RemoteError, first_line
 
@@ -246,7 +246,10 @@ def ask_remote(
     parts = []
     try:
         for batch in batches(inputs, 32):
-            parts.append(np.asarray(connection.infer(batch, Deadline.after(_PATIENCE))))
+            said = connection.infer(batch, Deadline.after(_PATIENCE))
+            if isinstance(said, RemoteLabels):
+                raise ExportError(f"{name}: expected scores of every class, got labels with confidences")
+            parts.append(np.asarray(said))
             if progress:
                 progress(size(batch))
     except (RemoteError, TimeoutError) as error:

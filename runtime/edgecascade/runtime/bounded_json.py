@@ -42,7 +42,9 @@ class Pace:
         self._began = self._since = time.perf_counter()
 
     def step(self) -> None:
-        """Pause if the last pause is more than half a millisecond ago: shortly at first, and later for as long.
+        """Pause if the last pause was more than half a millisecond ago.
+
+        After five milliseconds in all, each pause is as long as the work before it.
 
         Raises:
             TimeoutError: the deadline passed.

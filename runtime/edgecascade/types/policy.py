@@ -44,6 +44,17 @@ class RemoteCalibration(NamedTuple):
         raised = np.exp(logits - logits.max(axis=1, keepdims=True))
         return np.asarray(raised / raised.sum(axis=1, keepdims=True), np.float32)
 
+    def inverse(self, probabilities: NDArray[Any]) -> NDArray[np.float64]:
+        """Return scores [n, classes] of the remote's kind and order that are read as these calibrated probabilities."""
+        logits = self.temperature * np.log(np.maximum(probabilities.astype(np.float64), SMALLEST))
+        scores = np.exp(logits - logits.max(axis=1, keepdims=True)) if self.probabilities else logits
+        scores = scores / scores.sum(axis=1, keepdims=True) if self.probabilities else scores
+        if self.columns is None:
+            return scores
+        placed = np.empty_like(scores)
+        placed[:, list(self.columns)] = scores
+        return placed
+
     def confidence(self, probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return the confidence float32 [n] in labels [n], from calibrated probabilities [n, classes]."""
         chosen: NDArray[np.float32] = np.take_along_axis(probabilities, labels[:, None], axis=1)[:, 0]

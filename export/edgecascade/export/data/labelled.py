@@ -38,7 +38,8 @@ class LabelledData:
         digest: SHA-256 of inputs and labels, in hexadecimal; of images in a table, as they are encoded.
         columns: other arrays [n] of the data by name, such as sample weights.
         files: the path of each input, if they are files.
-        estimated: whether a `Watch` recorded them, so that the labels are drawn from the remote's probabilities.
+        recorded: floating [n, classes], the remote's calibrated probabilities, if a `Watch` recorded them.
+        estimated: whether the labels are drawn from these probabilities, as a `Watch` does.
     """
 
     inputs: Inputs
@@ -47,6 +48,7 @@ class LabelledData:
     digest: str
     columns: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     files: tuple[str, ...] = ()
+    recorded: NDArray[np.floating] | None = None
     estimated: bool = False
 
     def describe(self, i: int) -> str:
@@ -121,13 +123,13 @@ def read_labelled(path: str | os.PathLike[str], columns: Sequence[str] = ()) -> 
     files = table_files(path)
     others: Mapping[str, NDArray[Any]] = {}
     paths: tuple[str, ...] = ()
-    estimated = False
+    recorded, estimated = None, False
     if files:
         inputs, labels, names, others = read_tables(path, files, columns)
     elif path.is_dir():
         inputs, labels, names, paths = _read_class_folders(path)
     elif path.is_file():
-        inputs, labels, names, others, estimated = _read_npz(path, columns)
+        inputs, labels, names, others, recorded, estimated = _read_npz(path, columns)
     else:
         raise ExportError(f"{path}: no such file or folder{_download_hint(path)}")
     missing = [name for name in columns if name not in others]
@@ -135,7 +137,7 @@ def read_labelled(path: str | os.PathLike[str], columns: Sequence[str] = ()) -> 
         raise ExportError(
             f"{path}: expected the array {missing[0]} beside inputs and labels, got none; or an .npy file"
         )
-    return LabelledData(inputs, labels, names, _digest(inputs, labels), others, paths, estimated)
+    return LabelledData(inputs, labels, names, _digest(inputs, labels), others, paths, recorded, estimated)
 
 
 def _download_hint(path: Path) -> str:
@@ -149,7 +151,7 @@ def _download_hint(path: Path) -> str:
 
 def _read_npz(
     path: Path, columns: Sequence[str]
-) -> tuple[Inputs, NDArray[np.int64], tuple[str, ...], Mapping[str, NDArray[Any]], bool]:
+) -> tuple[Inputs, NDArray[np.int64], tuple[str, ...], Mapping[str, NDArray[Any]], NDArray[np.floating] | None, bool]:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             found = {name: arrays[name] for name in arrays}
@@ -159,7 +161,9 @@ def _read_npz(
         raise ExportError(f"{path}: expected the arrays `x` [n, ...] and `y` [n], got {sorted(found) or 'no arrays'}")
     y, names = found.pop("y"), found.pop("names", np.empty(0, "U1"))
     others = {name: found.pop(name) for name in columns if name in found}
-    estimated = found.keys() | others.keys() >= {*_RECORDED}
+    known = {**found, **others}
+    estimated = known.keys() >= {*_RECORDED}
+    recorded = known["remote"] if estimated or known.keys() >= {"x", "remote"} else None
     if estimated:
         found = {name: array for name, array in found.items() if name not in _RECORDED}
     inputs = {"x": found["x"]} if "x" in found else found
@@ -177,7 +181,7 @@ def _read_npz(
     called = tuple(_as_text(names))
     if y.dtype.kind in "US":
         y, called = numbered(_as_text(y), called, str(path))
-    return inputs.get("x", inputs), y.astype(np.int64), called, others, estimated
+    return inputs.get("x", inputs), y.astype(np.int64), called, others, recorded, estimated
 
 
 def _as_text(names: NDArray[Any]) -> list[str]:

@@ -38,7 +38,10 @@ def add_remote_arguments(
     add("--header-file", metavar="FILE", help="Headers to send with every request, one 'Name: value' a line.")
     header = "Header to send (repeatable). Other users of this machine can read it: use --header-file for secrets."
     rare(add("--header", metavar="'NAME: VALUE'", action="append", default=[], help=header))
-    proxy = "HTTP proxy, http://[USER:PASSWORD@]HOST:PORT. Environment variables such as HTTPS_PROXY are not read."
+    proxy = (
+        "HTTP proxy, http://[USER:PASSWORD@]HOST:PORT; other users of this machine can read it. Environment variables "
+        "such as HTTPS_PROXY are not read."
+    )
     rare(add("--proxy", metavar="URL", help=proxy))
     rare(add("--ca", metavar="FILE", help="Certificates (PEM) of the authorities to trust."))
     rare(add("--cert", metavar="FILE", help="Certificate (PEM) of this client, if the remote asks for one."))

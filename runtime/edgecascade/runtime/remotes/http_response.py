@@ -89,16 +89,16 @@ class Response:
         place = self.headers.get("location", "").partition("?")[0]  # a query may hold a secret
         if 300 <= self.status < 400 and place:
             return f"redirects to {place[:200]}"
-        if "content-encoding" in self.headers:
+        if self.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
             return "no explanation that is not compressed"
         try:
             explained = message_in(json.loads(self.body)) if len(self.body) <= 2048 else ""
         except (ValueError, RecursionError):
             explained = ""
-        lines = self.body[:1000].decode(errors="replace").strip().splitlines() or ["no explanation"]
-        if lines[0].startswith("Traceback"):  # MLServer may send a whole one
-            lines = self.body[-1000:].decode(errors="replace").strip().splitlines()[-1:]
-        return (explained or lines[0])[:200]
+        first = _line(self.body[:1000], 0)
+        if first.startswith("Traceback"):  # MLServer may send a whole one
+            first = _line(self.body[-1000:], -1)
+        return (explained or first or "no explanation")[:200]
 
 
 class ResponseReader:
@@ -337,6 +337,11 @@ def _moment(date: str) -> float | None:
         return None if fields is None else timegm(fields)  # every date in HTTP is in GMT
     except (ValueError, OverflowError):
         return None
+
+
+def _line(page: bytes, at: int) -> str:
+    """Return the first line of a page (0) or the last one (-1), or an empty text."""
+    return (page.decode(errors="replace").strip().splitlines() or [""])[at]
 
 
 def _bound(size: int, most: int) -> None:
