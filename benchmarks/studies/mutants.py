@@ -45,7 +45,7 @@ def mutate_json(sample: bytes, rng: Random) -> bytes:
     """Return a JSON text in which one to three values are replaced, removed, repeated, nested or moved."""
     tree = [json.loads(sample)]
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
-        holder, place = rng.choice(list(_places(tree)))
+        holder, place = rng.choice(_places(tree))
         _change_value(holder, place, tree, rng)
     text = json.dumps(tree[0], ensure_ascii=rng.random() < 0.7).encode("utf-8", "surrogatepass")
     return text[:LARGEST]
@@ -168,7 +168,7 @@ def _change_value(holder: Any, place: Any, tree: list[Any], rng: Random) -> None
     elif how < 0.65 and holder is not tree:
         del holder[place]
     elif how < 0.75:
-        holder[place] = [value] * rng.choice((0, 1, 2, 1000))
+        holder[place] = [value] * (rng.choice((0, 1, 2, 1000)) if _is_small(value) else 2)
     elif how < 0.8:
         for _ in range(rng.choice((1, 40, 100, 900))):
             value = [value]
@@ -178,6 +178,11 @@ def _change_value(holder: Any, place: Any, tree: list[Any], rng: Random) -> None
     else:
         other, there = rng.choice(_places(tree))
         holder[place] = json.loads(json.dumps(other[there]))
+
+
+def _is_small(value: Any) -> bool:
+    """Return whether a thousand copies of a value are fewer bytes than a mutant may have."""
+    return len(json.dumps(value)) < LARGEST // 1000
 
 
 def _messages(message: Any) -> list[Any]:

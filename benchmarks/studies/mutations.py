@@ -229,10 +229,12 @@ def _receive(connection: Connection, findings: list[Finding]) -> None:
 def _last_words(folder: Path) -> str:
     """Return where the process was when it ended, from its standard error."""
     try:
-        lines = (folder / "stderr").read_text(errors="replace").splitlines()
+        text = (folder / "stderr").read_text(errors="replace")
     except FileNotFoundError:
         return "it did not start"
-    return " < ".join(line.strip() for line in lines if line.strip())[:600]
+    start = text.rfind("Fatal Python error")
+    said = text[start : start + 800] if start >= 0 else text[-800:]
+    return " < ".join(line.strip() for line in said.splitlines() if line.strip())
 
 
 def _work(kind: str, numbers: range, seed: int, make: Make, folder: str, shared: Any, found: Connection) -> None:
@@ -253,14 +255,14 @@ def _work(kind: str, numbers: range, seed: int, make: Make, folder: str, shared:
         for number in numbers:
             shared[_AT] = number
             mutant = parser.mutant(chance(kind, number, seed))
-            before, started = shared[_PEAK], time.process_time()
+            before, started = _peak(), time.process_time()
             valid, what = outcome(parser.read, mutant)
             seconds = time.process_time() - started
             shared[_SLOWEST] = max(shared[_SLOWEST], seconds)
             shared[_PEAK] = _peak()
             if seconds > _SLOW:
                 what = what or f"takes {seconds:.1f} s of CPU time"
-            if shared[_PEAK] - max(before, shared[_BEFORE]) > _MOST_MEMORY:
+            if shared[_PEAK] - before > _MOST_MEMORY:
                 what = what or f"takes {shared[_PEAK] - before:.0f} MiB"
             shared[_READ] += valid and not what
             shared[_REFUSED] += not valid and not what

@@ -96,11 +96,7 @@ class Parser(NamedTuple):
         sample = pick(self.samples, rng)
         try:
             return self.mutate(sample, rng)
-        except (ValueError, TypeError, RecursionError, OverflowError):  # of two samples that were joined
-            return mutate_bytes(sample, rng)
-        except Exception as error:  # protobuf's own exception has no common base
-            if type(error).__name__ != "DecodeError":
-                raise
+        except Exception:  # two samples that were joined have no structure; libraries have many errors for that
             return mutate_bytes(sample, rng)
 
 

@@ -1,14 +1,17 @@
 """The guard reports goal, figure and outcome of every check."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from edgecascade.benchmarks.stored import decode
+from edgecascade.types.estimate import Estimate
 from studies.coverage import Coverage
 from studies.guard import Check, Guard, calibration_checks, runtime_checks
+from studies.overshoot import Overshoot
 from studies.populations import REAL
 from studies.runtime_costs import RuntimeCosts
 
@@ -51,10 +54,12 @@ def test_the_runtime_is_compared_with_its_goals(cost: RuntimeCosts) -> None:
     assert [check.goal for check in checks] == [*goals, 5.0, 2.0, 1.0]
     memory, late, installed = checks[-3:]
     assert memory.value == pytest.approx(cost.memory.value - cost.bare_memory.value)
-    assert (late.value, late.low, late.high) == pytest.approx(
-        tuple(1e3 * seconds for seconds in (cost.lateness.value, cost.lateness.low, cost.lateness.high))
-    )
+    assert late.value == pytest.approx(1e3 * (cost.lateness.value - cost.overslept.value))
     assert installed.value == cost.installed
+    one = Overshoot("hostile", 0.0, Estimate(0.004, 0.0, 0.1, 9), 0.1, 0.0, Estimate(0.003, 0.0, 0.1, 99), 0.1)
+    (further,) = (check for check in runtime_checks(replace(cost, overshoots=(one,))) if "hostile" in check.name)
+    assert further.value == pytest.approx(1.0)
+    assert (further.goal, further.n) == (2.0, 9)
 
 
 @pytest.mark.parametrize(

@@ -16,12 +16,13 @@ from edgecascade.types.estimate import Estimate
 from studies import coverage, guard, runtime_costs
 from studies.coverage import Figure, Row
 from studies.outputs import PairOutputs
+from studies.overshoot import Overshoot
 from studies.populations import ARTIFICIAL, REAL, Population
 from studies.speed import FitSpeed, HeadCost
 
 T = TypeVar("T")
 POPULATIONS = len(ARTIFICIAL) + len(REAL)
-STEPS = {"runtime_costs": 7, "coverage": 1 + POPULATIONS, "guard": 7 + 1 + 1 + POPULATIONS}
+STEPS = {"runtime_costs": 8, "coverage": 1 + POPULATIONS, "guard": 8 + 1 + 1 + POPULATIONS}
 STUDIES: dict[str, Any] = {"runtime_costs": runtime_costs, "coverage": coverage, "guard": guard}
 
 
@@ -51,6 +52,10 @@ class _Bench:
 
     def two_estimates(self, name: str) -> tuple[Estimate, Estimate]:
         return self._measure(name, (Estimate(1 / len(name), 0.0, 1.0, 7), Estimate(1 / 9, 0.0, 1.0, 7)))
+
+    def overshoots(self, *_: Any) -> list[Overshoot]:
+        late = Estimate(1 / 3, 0.0, 1.0, 7)
+        return self._measure("overshoots", [Overshoot("hostile", 0.1, late, 0.5, 0.1, replace(late, value=0.2), 0.3)])
 
     def head(self, *_: Any, **__: Any) -> HeadCost:
         return self._measure("head", HeadCost(self._ratio("bound"), self._ratio("run", None)))
@@ -84,6 +89,7 @@ def bench(pair: Path, monkeypatch: pytest.MonkeyPatch) -> _Bench:
         (runtime_costs, "measure_hot_path", bench.two_ratios),
         (runtime_costs, "measure_memory", lambda *_: bench.two_estimates("memory")),
         (runtime_costs, "measure_lateness", lambda *_: bench.two_estimates("lateness")),
+        (runtime_costs, "measure_overshoots", bench.overshoots),
         (runtime_costs, "measure_head_cost", bench.head),
         (runtime_costs, "measure_stream", lambda *_: bench.one_ratio("stream")),
         (runtime_costs, "measure_import", lambda: bench.one_ratio("import")),

@@ -3,7 +3,9 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 
+from studies.overshoot import SCENARIOS, Scenario, measure_overshoots
 from studies.runtime_costs import installed_size, measure_import, measure_lateness, measure_memory
 from studies.speed import measure_head_cost, measure_hot_path, measure_stream, tiny_cascade
 
@@ -30,6 +32,19 @@ def test_answers_never_precede_the_deadline(pair: Path) -> None:
     """Lateness is measured but not tested, since the machine may be busy."""
     for found in measure_lateness(pair / "local.onnx", list(np.load(pair / "test.npz")["x"]), n=20):
         assert found.value >= 0
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=str)
+def test_overshoots_are_measured_beside_a_bare_timer(pair: Path, scenario: Scenario) -> None:
+    """Every scenario has answers at the deadline; their lateness is not tested, since the machine may be busy."""
+    images = list(np.load(pair / "test.npz")["x"])
+    (found,) = measure_overshoots(pair / "local.onnx", images, [scenario], n=8)
+    assert found.late.n == 8
+    assert 0 <= found.median <= found.late.value <= found.largest
+    assert 0 <= found.bare_median <= found.bare_late.value <= found.bare_largest
+    assert found.bare_late.n > 0
+    assert found.beyond == found.late.value - found.bare_late.value
+    assert str(scenario) in str(found)
 
 
 def test_import_memory_and_size_are_measured(pair: Path) -> None:

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from onnx import ModelProto, TensorProto, helper
+from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from edgecascade.export import ExportError, load_model
-from edgecascade.runtime import Cascade, EdgecascadeError
+from edgecascade.runtime import Cascade, EdgecascadeError, ModelFileError
 
 Body = Callable[..., ModelProto]
 
@@ -82,3 +82,20 @@ def test_loading_a_damaged_file_prints_nothing(pair: Path, tmp_path: Path, capfd
             with contextlib.suppress(EdgecascadeError):
                 Cascade.load(tmp_path / "junk.onnx")
     assert capfd.readouterr().out == ""
+
+
+@pytest.mark.parametrize("name", ["label", "advantage"])
+def test_outputs_of_another_shape_are_refused(pair: Path, tmp_path: Path, name: str) -> None:
+    """A damaged graph that gives several labels or numbers for an input raises an error that names the file."""
+    model = load_model(pair / "local.onnx")
+    for node in model.graph.node:
+        node.output[:] = ["inner" if output == name else output for output in node.output]
+        node.input[:] = ["inner" if used == name else used for used in node.input]
+    model.graph.initializer.append(numpy_helper.from_array(np.array([-1, 1]), "two sides"))
+    model.graph.node.append(helper.make_node("Reshape", ["inner", "two sides"], [name]))
+    (output,) = (one for one in model.graph.output if one.name == name)
+    output.type.tensor_type.ClearField("shape")
+    path = tmp_path / "reshaped.onnx"
+    path.write_bytes(model.SerializeToString())
+    with Cascade.load(path) as cascade, pytest.raises(ModelFileError, match="reshaped"):
+        cascade.predict(np.load(pair / "test.npz")["x"][0])

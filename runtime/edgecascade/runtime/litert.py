@@ -119,7 +119,7 @@ def _read_properties(path: str) -> dict[str, str]:
         raise ModelFileError(
             f"{path}: is not a cascade model (it has no metadata); create one with `edgecascade tflite`"
         ) from error
-    except (OSError, ValueError, NotImplementedError, RuntimeError, zipfile.error) as error:
+    except (OSError, EOFError, ValueError, NotImplementedError, RuntimeError, zipfile.error) as error:
         raise ModelFileError(f"{path}: its metadata is damaged: {error}") from error
 
 

@@ -190,10 +190,12 @@ class LocalModel:
             except Exception as error:  # onnxruntime's exceptions have no common base but this one
                 raise InputError(f"x: the model fails for this input: {first_line(error)}") from error
             label, confidence, advantage, forward, probabilities = (column[: n - start] for column in given)
-            if probabilities.shape[1] != self._classes:
+            if probabilities.shape[1:] != (self._classes,):
                 raise ModelFileError(
-                    f"{self._path}: expected probabilities of {self._classes} classes, got {probabilities.shape[1]}"
+                    f"{self._path}: expected probabilities of {self._classes} classes, got {list(probabilities.shape)}"
                 )
+            if any(one.shape != probabilities.shape[:1] for one in (label, confidence, advantage, forward)):
+                raise ModelFileError(f"{self._path}: expected one label and one number for each input")
             advantage = np.where(np.isnan(confidence), np.float32(np.nan), advantage)
             columns = (column.tolist() for column in (label, confidence, advantage, forward))
             decided += [Decided(*one) for one in zip(*columns, probabilities, strict=True)]

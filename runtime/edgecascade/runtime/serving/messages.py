@@ -157,8 +157,8 @@ def _objects(request: Mapping[str, Any], field: str) -> Sequence[Mapping[str, An
 
 def _name(tensor: Mapping[str, Any], field: str) -> str:
     name = tensor.get("name")
-    if not isinstance(name, str) or not name or len(name) > 1024:
-        raise InputError(f"{field}: expected objects with a `name`, got one without")
+    if not isinstance(name, str) or not name.isprintable() or not 0 < len(name) <= 1024:
+        raise InputError(f"{field}: expected objects with a printable `name`, got one without")
     return name
 
 
