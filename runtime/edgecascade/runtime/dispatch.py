@@ -44,7 +44,7 @@ AT_ONCE = Deadline(0.0)
 _GRACE = 1.0  # seconds before an input is sent again whose first request may still be answered
 _EXTRA = 0.003  # seconds that a request outlives its deadline: if all callers woke at the same time, they would be late
 _MOST_BYTES = 16 << 20  # of the inputs in one request, unless it is a single one
-_CLOSING = 1.0  # seconds
+_CLOSING, _AT_LEAST = 1.0, 0.1  # seconds to wait for parts that hang, and for the remote after slow ones
 _ROUNDED = 1e-6  # of a probability, below 0
 _MOST_LOGS = 10_000  # events that wait to be logged; refunds are not bounded, but by the budget
 
@@ -282,7 +282,7 @@ class Dispatcher:
         try:
             if self.remote is not None and closing:
                 self._workers.close()
-                _close(self.remote, until)
+                _close(self.remote, max(until, Deadline.after(_AT_LEAST)))
         finally:
             self._background.close()  # first: it may have something to refund
             for part in (self.watch, self.budget):

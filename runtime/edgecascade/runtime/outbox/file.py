@@ -217,8 +217,6 @@ class Space:
     def __init__(self, path: str) -> None:
         self._path, self._held = path, 0
         self._file = os.open(path, os.O_RDWR)  # open as long as the connection: closing it would free SQLite's locks
-        with contextlib.suppress(OSError):
-            os.unlink(f"{path}-shm")  # of an earlier version
 
     def hold(self, pages: int) -> None:
         """Allocate space for this many pages of the file, and some more if there is room.
@@ -244,6 +242,8 @@ class Space:
 
     def hold_log(self) -> None:
         """Allocate space for the log, if there is room; SQLite takes zeros for an empty log."""
+        with contextlib.suppress(OSError):
+            os.unlink(f"{self._path}-shm")  # of an earlier version
         with contextlib.suppress(OSError):
             log = os.open(f"{self._path}-wal", os.O_CREAT | os.O_RDWR, 0o600)
             try:
