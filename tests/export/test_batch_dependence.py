@@ -13,7 +13,7 @@ from onnx import ModelProto, TensorProto, helper
 
 from edgecascade.calibration import MostAccuracy, softmax
 from edgecascade.cli import main
-from edgecascade.export import LabelledData, calibrate, local_scores, recalibrate, save_model, unfold
+from edgecascade.export import ExportError, LabelledData, calibrate, local_scores, recalibrate, save_model, unfold
 from edgecascade.export.graph import load_model, set_first_sides
 from edgecascade.export.recalibrate import cascade_scores
 from edgecascade.runtime import Cascade
@@ -142,3 +142,20 @@ def test_sentences_are_encoded_alone(build: Callable[..., ModelProto], tmp_path:
         np.testing.assert_allclose(theirs, softmax(alone[:40], remote_temperature), atol=1e-5)
         alone_too = [cascade.predict(sentence) for sentence in sentences[:40]]
         np.testing.assert_array_equal(_probabilities(alone_too), _probabilities(together))
+
+
+def test_a_body_with_random_operators_is_refused(tmp_path: Path) -> None:
+    """No calibration is about scores that differ each time."""
+    nodes = [
+        helper.make_node("RandomNormalLike", ["z"], ["noise"]),
+        helper.make_node("Add", ["z", "noise"], ["logits"]),
+    ]
+    sides = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 3]) for name in ("z", "logits")]
+    graph = helper.make_graph(nodes, "random", sides[:1], sides[1:])
+    body = tmp_path / "body.onnx"
+    save_model(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), body)
+    z = np.random.default_rng(0).normal(size=(N, 3)).astype(np.float32)
+    data = _data(z, z)
+    with pytest.raises(ExportError, match="the same scores for an input each time"):
+        calibrate(body, tmp_path / "x.onnx", data, z, _remote(data), objective=MostAccuracy(0.3))
+    assert not (tmp_path / "x.onnx").exists()

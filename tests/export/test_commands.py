@@ -143,6 +143,24 @@ def test_an_onnx_file_is_checked_and_copied(folder: Path) -> None:
     assert (folder / "deep" / "body.onnx").read_bytes() == (folder / "corner.onnx").read_bytes()
 
 
+def test_a_model_that_cannot_run_is_not_written(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nor is the source overwritten by its own export."""
+    import onnx
+
+    model = onnx.load("remote.onnx")
+    model.graph.node[-1].op_type = "Unknown"
+    model.graph.node[-1].domain = "somewhere"
+    model.opset_import.add(domain="somewhere", version=1)
+    onnx.save(model, "unknown.onnx")
+    assert run("export", "unknown.onnx", "-o", "out.onnx") == 2
+    assert "Unknown" in capsys.readouterr().err
+    assert not (folder / "out.onnx").exists()
+    before = (folder / "remote.onnx").read_bytes()
+    assert run("export", "remote.onnx", "-o", "./remote.onnx") == 2
+    assert "--out: expected another file than the source" in capsys.readouterr().err
+    assert (folder / "remote.onnx").read_bytes() == before
+
+
 def test_weights_that_contain_code_are_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Weights are loaded with `weights_only`: code in them causes an error and is not run."""
 

@@ -360,3 +360,19 @@ def test_predictions_of_other_classes_are_refused(labels: list[Any], confidences
     """The error is one sentence."""
     with pytest.raises(RemoteError, match=r"^remote: expected"):
         RemoteLabels(np.array(labels), np.array(confidences)).probabilities(3)
+
+
+def test_probabilities_are_no_logits() -> None:
+    """A server that was calibrated by its logits and gives their softmax now would be misread in silence."""
+    logits = np.random.default_rng(0).normal(size=(4, 3))
+    shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    for scores, right in (
+        (logits, True),
+        (shares, False),
+        (shares.astype(np.float16), False),
+        (np.eye(3)[[0, 1, 2, 0]], True),
+    ):
+        one = dispatcher(lambda x, scores=scores: scores[: len(x)])
+        for outcome in ask(one, np.zeros((4, 2), np.float32), Deadline.after(5.0)):
+            assert isinstance(outcome, Prediction) == right
+            assert right or "expected logits, as in calibration, got probabilities" in outcome.detail

@@ -162,7 +162,13 @@ def mixes_inputs(model: ModelProto, tensor: str, inputs: Inputs, argument: str) 
         together = _run(session, output, declared.feeds(argument, few), argument)
     except ExportError:
         return True
+    again = _run(session, output, declared.feeds(argument, few), argument)
     largest = max(1.0, float(np.abs(alone[np.isfinite(alone)]).max(initial=0)))
+    if not np.allclose(together, again, rtol=0, atol=_SAME * largest, equal_nan=True):
+        raise ExportError(
+            f"{argument}: expected the same scores for an input each time, got others; export the model in evaluation "
+            "mode, without random operators"
+        )
     return not np.allclose(together, alone, rtol=0, atol=_SAME * largest, equal_nan=True)
 
 

@@ -46,6 +46,7 @@ _EXTRA = 0.003  # seconds that a request outlives its deadline: if all callers w
 _MOST_BYTES = 16 << 20  # of the inputs in one request, unless it is a single one
 _CLOSING, _AT_LEAST = 1.0, 0.1  # seconds to wait for parts that hang, and for the remote after slow ones
 _ROUNDED = 1e-6  # of a probability, below 0
+_SUM_ROUNDED = 1e-3
 _MOST_LOGS = 10_000  # events that wait to be logged; refunds are not bounded, but by the budget
 
 
@@ -397,6 +398,11 @@ class Dispatcher:
             raise InvalidReply(
                 f"remote: expected numbers [{n}, {self._classes}], got {scores.dtype} {list(scores.shape)}"
             )
+        if not calibration.probabilities and _are_probabilities(scores):
+            raise InvalidReply(
+                "remote: expected logits, as in calibration, got probabilities; name the output with the logits, or "
+                "recalibrate"
+            )
         usable, failure = _usable(scores, calibration.probabilities)
         probabilities = calibration(scores if usable.all() else np.where(usable[:, None], scores, 1))
         labels = labels_of(probabilities, policy.costs)
@@ -502,6 +508,12 @@ def _usable(scores: NDArray[Any], probabilities: bool) -> tuple[NDArray[np.bool_
     else:
         wrong, usable = "finite scores, got NaN or infinity", np.isfinite(most)
     return usable, Failure(Reason.REMOTE_ERROR, f"remote: expected {wrong}", about_input=True)
+
+
+def _are_probabilities(scores: NDArray[Any]) -> bool:
+    """Return whether every row sums to 1 within what float16 rounds off, and none is certain, as no logits do."""
+    inside = (scores.min(axis=1) >= 0) & (scores.max(axis=1) < 1)
+    return bool((inside & (np.abs(scores.sum(axis=1, dtype=np.float64) - 1) < _SUM_ROUNDED)).all())
 
 
 def _failure(error: BaseException) -> Failure:

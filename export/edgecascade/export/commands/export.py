@@ -8,6 +8,7 @@ import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from os.path import samefile
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,7 @@ from edgecascade.types.errors import ExportError, first_line
 __all__ = ["configure", "execute"]
 
 _HUB = "hf:"
+_SERIALIZABLE = 2 << 30  # bytes
 _SHAPING = ("mean", "std", "crop", "letterbox", "channels")  # arguments that need --image-size
 
 
@@ -139,6 +141,8 @@ def execute(arguments: Namespace) -> int:
     """Export, quantize, put preprocessing in front, write."""
     if Path(arguments.out).is_dir():
         raise ExportError(f"--out: expected a file to write, got the folder {arguments.out}")
+    if Path(arguments.out).exists() and Path(arguments.source).exists() and samefile(arguments.source, arguments.out):
+        raise ExportError(f"--out: expected another file than the source, got {arguments.out}")
     model, tokenizer = _load(arguments)
     names, preprocessing = _names(arguments, model), _preprocessing(arguments, model)
     if arguments.int8:
@@ -159,6 +163,8 @@ def execute(arguments: Namespace) -> int:
     if names:
         name_classes(model, names)
     out = Path(arguments.out)
+    if model.ByteSize() < _SERIALIZABLE:
+        open_session(model.SerializeToString())  # a model that cannot run is not written
     if tokenizer is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         (out.parent / TOKENIZER).write_bytes(tokenizer)
