@@ -324,7 +324,7 @@ def test_export_writes_the_names(folder: Path, form: str) -> None:
     ("given", "message"),
     [
         ("a,b", "expected 4 class names, got 2: a, b"),
-        ("a,,b,c", "expected 4 class names, got 4: a, , b, c"),
+        ("a,,b,c", "expected a name for each class, got none for class 1"),
         ("missing.txt", "cannot read class names from missing.txt"),
         ("wrong.json", "expected a list, or an object by number from 0, in wrong.json"),
     ],
@@ -392,6 +392,18 @@ def test_labels_in_text_may_be_among_names(tmp_path: Path) -> None:
     np.savez(tmp_path / "f.npz", x=x, y=["b", "x", "b"], names=["b", "c", "a"])
     with pytest.raises(ExportError, match=r"expected labels among the class names b, c, a, got x"):
         read_labelled(tmp_path / "f.npz")
+
+
+def test_a_name_of_two_classes_is_no_label(tmp_path: Path) -> None:
+    """The error names it, and says what to do; class numbers are accepted."""
+    x = np.zeros((3, 2), np.float32)
+    np.savez(tmp_path / "d.npz", x=x, y=["b", "crane", "b"], names=["b", "crane", "crane"])
+    with pytest.raises(
+        ExportError, match=r"each name one class, got crane, which several classes are called; give .* num"
+    ):
+        read_labelled(tmp_path / "d.npz")
+    np.savez(tmp_path / "e.npz", x=x, y=[0, 2, 0], names=["b", "crane", "crane"])
+    assert read_labelled(tmp_path / "e.npz").labels.tolist() == [0, 2, 0]
 
 
 def test_inputs_are_described_in_few_words() -> None:

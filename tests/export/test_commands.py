@@ -202,6 +202,17 @@ def test_the_body_is_not_overwritten(folder: Path, capsys: pytest.CaptureFixture
     assert (folder / "corner.onnx").read_bytes() == body
 
 
+@pytest.mark.parametrize(("data", "said"), [("labels.npz", "labels: expected 0 to "), ("calibration.npz", "--out: ")])
+def test_nothing_is_asked_in_vain(data: str, said: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Labels out of range, and a folder as output, are refused before the remote runs, which may cost money."""
+    out = "out.onnx" if data == "labels.npz" else "."
+    assert run(*CALIBRATE[:5], data, "-o", out, "--while-it-helps") == 2
+    shown = capsys.readouterr().err
+    assert said in shown
+    assert "running the remote" not in shown
+    assert not list(folder.parent.glob("*.part"))
+
+
 def test_inputs_to_quantize_on_are_finite(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The error names the argument and the row."""
     images = np.random.default_rng(0).normal(size=(32, 3, 8, 8)).astype(np.float32)

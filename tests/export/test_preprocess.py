@@ -311,3 +311,20 @@ def test_invalid_preprocessing_is_refused(arguments: tuple[object, ...], name: s
     """The error names the argument."""
     with pytest.raises(ArgumentError, match=f"^{name}: expected"):
         ImagePreprocessing(*arguments)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("option", "given", "meant"),
+    [("--mean", "0.485,0.456,0.406", "123.675,116.28,103.53"), ("--std", "0.5", "127.5,127.5,127.5")],
+)
+def test_fractions_are_not_taken_for_pixel_values(
+    option: str, given: str, meant: str, build: Body, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Others normalize values from 0 to 1: the error has the numbers that mean the same here."""
+    out = tmp_path / "out.onnx"
+    nodes = [helper.make_node("GlobalAveragePool", ["z"], ["mean"]), helper.make_node("Flatten", ["mean"], ["logits"])]
+    onnx.save(build(nodes, [3, 8, 8], [3]), tmp_path / "body.onnx")
+    arguments = ["export", str(tmp_path / "body.onnx"), "--image-size", "8x8", "-o", str(out)]
+    assert main([*arguments, option, given]) == 2
+    assert f"write {option} {meant}" in capsys.readouterr().err
+    assert not out.exists()

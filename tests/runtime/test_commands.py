@@ -133,12 +133,13 @@ def test_names_in_a_file_cannot_steer_the_terminal(
     make_file: Callable[..., Path], inputs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Control characters in class names are shown as escapes; JSON keeps the names."""
-    labels = ["\x1b[2Jred", "gre\u202een", "blue\rblack"]
+    labels = ["\x1b[2Jred", "gre\u202een", "blue\rblack\n  certificate 1 %"]
     file = make_file(labels=labels)
     assert run("inspect", file) == 0
     shown = capsys.readouterr().out
     assert not set("\x1b\u202e\r") & set(shown)
-    assert all(one in shown for one in (r"\x1b[2Jred", r"gre\u202een", r"blue\rblack"))
+    assert all(one in shown for one in (r"\x1b[2Jred", r"gre\u202een", r"blue\rblack\n  certificate 1 %"))
+    assert "certificate 1" not in [line[2:15] for line in shown.splitlines()]
     assert run("run", file, inputs) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[0])["name"] == labels[0]
     assert run("inspect", "\x1b[2J.onnx") == 2

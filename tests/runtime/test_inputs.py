@@ -118,7 +118,7 @@ def test_an_image_that_unpacks_to_gigabytes_is_refused_by_its_header() -> None:
     """The pixels are not decoded: here they are damaged, and the error is about the size all the same."""
     for width, height in ((16_384, 10_560), (1 << 27, 1), (30_000, 30_000)):
         bomb = png(struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0), (b"IDAT", b"damaged"))
-        with pytest.raises(InputError, match=rf"^x: (expected an image of 1 to {MOST_PIXELS} pixels|not a readable)"):
+        with pytest.raises(InputError, match=rf"^x: expected an image of 1 to {MOST_PIXELS} pixels, got "):
             read_image(bomb)
     with pytest.raises(InputError, match=rf"expected an image of 1 to {MOST_PIXELS} pixels, got 8193 x 8192"):
         read_image(png(struct.pack(">IIBBBBB", 8193, 8192, 1, 0, 0, 0, 0), (b"IDAT", b"damaged")))
@@ -128,7 +128,7 @@ def test_an_image_that_unpacks_to_gigabytes_is_refused_by_its_header() -> None:
 
 def test_formats_that_run_programs_are_not_opened() -> None:
     """Pillow would start Ghostscript for this one."""
-    with pytest.raises(InputError, match="not a readable image"):
+    with pytest.raises(InputError, match=r"^x: not a readable image: it is none of JPEG, PNG, .*, WEBP$"):
         read_image(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 4\n%%EndComments\n")
 
 

@@ -101,6 +101,16 @@ def test_a_sentence_may_have_any_form(line: str) -> None:
     assert read(reader(("ids", "tensor(int64)", ["n", "m"]), text=True), line) == line
 
 
+@pytest.mark.parametrize(
+    "line", ['{"x": null}', '{"x": null, "key": "k"}', '{"x": 3, "key": "k"}', '{"key": "k", "x": ["a"]}']
+)
+def test_a_sentence_that_is_missing_is_refused(line: str) -> None:
+    """The JSON around it is not answered in its place."""
+    found = reader(("ids", "tensor(int64)", ["n", "m"]), text=True).read(line.encode(), "here")
+    assert isinstance(found, Refused)
+    assert found.error.startswith("x: expected a sentence, got ")
+
+
 def test_a_sentence_can_have_a_key() -> None:
     """JSON gives a sentence a key; bytes that are not UTF-8 are replaced."""
     text = reader(("ids", "tensor(int64)", ["n", "m"]), text=True)

@@ -814,3 +814,15 @@ def test_a_large_json_request_lets_other_threads_run(stalled: Callable[[], float
     assert max(gaps) < 0.1 + stalled() - lost
     with pytest.raises(TimeoutError):
         json_request({}, tensors, Pace(Deadline.after(0.05)))
+
+
+@pytest.mark.parametrize("said", ["the token s3cr3t-t0ken is not valid", "no a%2Fsecret%2Fkey", "no a/secret/key"])
+def test_a_secret_that_the_server_repeats_is_not_shown(serve: Any, answering: Any, respond: Any, said: str) -> None:
+    """Servers quote what they refuse."""
+    server = serve(answering(respond(said.encode(), "401 Unauthorized")))
+    address = f"{server.address}?key=a%2Fsecret%2Fkey"
+    remote = OpenInference(address, headers={"Authorization": "Bearer s3cr3t-t0ken"})
+    with pytest.raises(RemoteRefusal, match=r"HTTP 401: .*\*\*\*") as refused:
+        infer(remote)
+    remote.close()
+    assert not any(secret in str(refused.value) for secret in ("s3cr3t", "a/secret", "a%2Fsecret"))

@@ -168,7 +168,8 @@ def _candidate(one: Routing) -> str:
 
 def as_text(rows: Iterator[tuple[str, str]] | Sequence[tuple[str, str]]) -> str:
     """Return rows as lines of text with aligned headings."""
-    return printable("\n".join(f"{head:<{_HEAD}}{text}" for head, text in rows))
+    lines = (f"{head:<{_HEAD}}{text}".replace("\n", "\\n") for head, text in rows)  # of a name: it is no line of ours
+    return printable("\n".join(lines))
 
 
 def as_html(rows: Iterator[tuple[str, str]] | Sequence[tuple[str, str]]) -> str:

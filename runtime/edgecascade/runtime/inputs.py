@@ -72,7 +72,7 @@ def read_image(source: str | os.PathLike[str] | bytes | PillowImage) -> NDArray[
         ModuleNotFoundError: the `images` extra (Pillow) is not installed.
     """
     with naming_extras():
-        from PIL import Image
+        from PIL import Image, UnidentifiedImageError
 
     name = os.fspath(source) if isinstance(source, (str, os.PathLike)) else "x"
     try:
@@ -83,6 +83,10 @@ def read_image(source: str | os.PathLike[str] | bytes | PillowImage) -> NDArray[
             return _pixels(image, name)
     except InputError:
         raise
+    except UnidentifiedImageError as error:
+        raise InputError(f"{name}: not a readable image: it is none of {', '.join(_FORMATS)}") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:  # Pillow's own limit is higher
+        raise InputError(f"{name}: expected an image of 1 to {MOST_PIXELS} pixels, got more") from error
     except Exception as error:  # the decoders raise many kinds
         raise InputError(f"{name}: not a readable image: {first_line(error)}") from error
 

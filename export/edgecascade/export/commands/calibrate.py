@@ -100,6 +100,8 @@ def add_golden_argument(parser: ArgumentParser) -> None:
 
 def execute(arguments: Namespace) -> int:
     """Run both models on the data, then write the cascade model."""
+    if Path(arguments.out).is_dir():
+        raise ExportError(f"--out: expected a file to write, got the folder {arguments.out}")
     for name, path in (("the body", arguments.body), ("--remote", arguments.remote), ("--data", arguments.data)):
         if Path(arguments.out).exists() and Path(path).exists() and samefile(path, arguments.out):
             raise ExportError(f"--out: expected another file than {name}, got {arguments.out}")
@@ -109,7 +111,11 @@ def execute(arguments: Namespace) -> int:
         local = local_scores(
             arguments.body, data.inputs, output=arguments.logits, kind=arguments.kind, progress=progress
         )
-    data = labelled_as(data, model_names(load_model(arguments.body), arguments.body, class_count(local)))
+    classes = class_count(local)
+    data = labelled_as(data, model_names(load_model(arguments.body), arguments.body, classes))
+    low, high = data.labels.min(), data.labels.max()
+    if not 0 <= low <= high < classes:  # before the remote is asked, which may cost time and money
+        raise ExportError(f"labels: expected 0 to {classes - 1}, one per class of the model, got {low} to {high}")
     remote, remote_names = remote_outputs(arguments, data.inputs)
     print("fitting, and comparing the file with the arithmetic ...", file=sys.stderr)
     written = calibrate(
@@ -157,7 +163,8 @@ def report(written: Calibrated, out: str, data: LabelledData, *, by_group: bool 
     if parity.unusable:
         print(f"            not compared, because they cannot run it here: {', '.join(parity.unusable)}")
     if written.golden:
-        print(f"golden      {written.golden} calibration inputs travel in the file")
+        travel = "inputs travel" if written.golden > 1 else "input travels"
+        print(f"golden      {written.golden} calibration {travel} in the file")
     print(f"wrote       {out}\nnext        edgecascade inspect {out} --verify    # on the device")
     print(f"            edgecascade run {out} INPUT ... --remote http://HOST:PORT/v2/models/NAME")
 

@@ -137,6 +137,8 @@ def configure(parser: ArgumentParser) -> None:
 
 def execute(arguments: Namespace) -> int:
     """Export, quantize, put preprocessing in front, write."""
+    if Path(arguments.out).is_dir():
+        raise ExportError(f"--out: expected a file to write, got the folder {arguments.out}")
     model, tokenizer = _load(arguments)
     names, preprocessing = _names(arguments, model), _preprocessing(arguments, model)
     if arguments.int8:
@@ -220,7 +222,9 @@ def _names(arguments: Namespace, model: ModelProto) -> tuple[str, ...]:
     if arguments.names is None:
         return () if classes is None else model_names(model, arguments.source, classes)
     names = _listed(arguments.names)
-    if len(names) != (classes or len(names)) or len(names) < 2 or not all(names):
+    if not all(names):
+        raise ExportError(f"--names: expected a name for each class, got none for class {names.index('')}")
+    if len(names) != (classes or len(names)) or len(names) < 2:
         raise ExportError(
             f"--names: expected {classes or '2 or more'} class names, got {len(names)}: {some_names(names)}"
         )
@@ -244,6 +248,13 @@ def _listed(text: str) -> tuple[str, ...]:
 def _preprocessing(arguments: Namespace, model: ModelProto) -> ImagePreprocessing | None:
     if arguments.image_size:
         height, width = arguments.image_size
+        for name, values in (("mean", arguments.mean), ("std", arguments.std)):
+            if any(0 < abs(value) < 1 for value in values or ()):
+                pixels = ",".join(f"{255 * value:g}" for value in values)
+                raise ExportError(
+                    f"--{name}: expected pixel values from 0 to 255, got fractions; if they are of values from 0 to 1, "
+                    f"write --{name} {pixels}"
+                )
         usual = ImagePreprocessing(height, width, (0.0,) * 3, (1.0,) * 3, arguments.interpolation)
         wanted = suited(replace(usual, channels=arguments.channels or usual.channels), model)
         return replace(

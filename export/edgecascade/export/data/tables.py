@@ -242,7 +242,13 @@ def numbered(labels: Sequence[str], names: Sequence[str], where: str) -> tuple[N
     index = index.astype(np.int64).reshape(-1)
     if not names:
         return index, tuple(map(str, found))
-    strange = [str(name) for name in found if list(names).count(name) != 1]
+    strange = [str(name) for name in found if name not in names]
+    twice = [str(name) for name in found if list(names).count(name) > 1]
+    if twice and not strange:
+        raise ExportError(
+            f"{where}: expected labels that each name one class, got {some_names(twice)}, which several classes are "
+            "called; give the labels as class numbers"
+        )
     if strange:
         raise ExportError(
             f"{where}: expected labels among the class names {some_names(names)}, got {some_names(strange)}"

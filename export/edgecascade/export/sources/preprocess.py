@@ -66,8 +66,10 @@ def prepend(preprocessing: ImagePreprocessing, body: ModelProto) -> ModelProto:
         or len(sides) != 4
         or any(side not in (0, want) for side, want in zip(sides[1:], wanted, strict=True))
     ):
+        kind = TensorProto.DataType.Name(declared.type.tensor_type.elem_type).lower()
         raise ExportError(
-            f"body: expected a {preprocessing.dtype} input [batch, {', '.join(map(str, wanted))}], got sides {sides}"
+            f"body: expected a {preprocessing.dtype} input [batch, {', '.join(map(str, wanted))}], got {kind} with "
+            f"sides {sides}"
         )
     model = ModelProto()
     model.CopyFrom(body)

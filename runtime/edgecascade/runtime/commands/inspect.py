@@ -72,7 +72,8 @@ def execute(arguments: Namespace) -> int:
         return 0
     print(f"{path}: cascade model, format {FORMAT}, written by {document.written_by}")
     for head, text in _rows(document, path, str(model_inputs(session, path))):
-        print(f"  {head:<12}{text}")
+        line = text.replace("\n", "\\n")  # of a name: it must not look like another line
+        print(f"  {head:<12}{line}")
     return 0
 
 

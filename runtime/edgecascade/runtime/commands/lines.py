@@ -170,8 +170,11 @@ class LineInput:
                 value = _decoded_json(line)
             except (ValueError, RecursionError, TimeoutError):
                 value = None
-            if isinstance(value, Mapping) and self._is_wrapped(value) and isinstance(value["x"], str):
-                return value
+            if isinstance(value, Mapping) and self._is_wrapped(value):
+                if isinstance(value["x"], str):
+                    return value
+                if value["x"] is None or "key" in value:
+                    raise InputError(f"x: expected a sentence, got {_kind(value['x'])}")
         return line.decode("utf-8", "replace")
 
     def _is_wrapped(self, value: Mapping[str, Any]) -> bool:
@@ -295,7 +298,7 @@ def as_numbers(value: Any, dtype: np.dtype[Any], name: str) -> NDArray[Any]:
     flat, shape = _flat(value, name)
     kinds = set(map(type, flat))
     if not kinds <= ({bool} if dtype.kind == "b" else {int, float}):
-        raise InputError(f"{name}: expected {wanted} in arrays of equal lengths, got {_kind(value)} of something else")
+        raise InputError(f"{name}: expected {wanted} in arrays of equal lengths, got other values")
     try:  # only now: numpy would pad strings to the longest one
         given = np.array(flat).reshape(shape)
     except (ValueError, OverflowError) as error:

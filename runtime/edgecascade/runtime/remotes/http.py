@@ -11,13 +11,14 @@ import select
 import socket
 import ssl
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from threading import Lock
 from typing import NamedTuple, TypeAlias
 from urllib.parse import unquote, urlsplit
 
 from edgecascade.runtime.deadline import Deadline
 from edgecascade.runtime.remotes.http_response import LARGEST_RESPONSE, Response, ResponseReader
-from edgecascade.runtime.remotes.remote import Traffic, shown
+from edgecascade.runtime.remotes.remote import Traffic, shown, without_secrets
 from edgecascade.types.errors import ArgumentError, RemoteError, RemoteUnreachable, UnsendableInput
 
 __all__ = ["Body", "HttpClient", "Proxy", "Response"]
@@ -142,7 +143,11 @@ class HttpClient:
         try:
             response = connection.exchange(asked)
             reusable = connection.reusable
-            return response
+            if response.status == 200:
+                return response
+            said = response.body.decode("latin-1")
+            query = asked.path.partition("?")[2]
+            return replace(response, body=without_secrets(said, asked.headers.items(), query).encode("latin-1"))
         finally:
             with self._lock:
                 reusable = reusable and not self._closed

@@ -24,7 +24,7 @@ from edgecascade.runtime.bounded_json import Pace
 from edgecascade.runtime.deadline import Deadline
 from edgecascade.runtime.remotes.http import Proxy
 from edgecascade.runtime.remotes.open_inference import read_address
-from edgecascade.runtime.remotes.remote import ReplyBound, Traffic, shown
+from edgecascade.runtime.remotes.remote import ReplyBound, Traffic, shown, without_secrets
 from edgecascade.runtime.remotes.tensors import (
     Described,
     Origin,
@@ -260,6 +260,7 @@ class OpenInferenceGrpc:
 
     def _as_remote_error(self, error: Any) -> Exception:
         code, said = error.code(), " ".join((error.details() or "no explanation").split())
+        said = without_secrets(said, self._metadata)
         status = self._grpc.StatusCode
         if code is status.DEADLINE_EXCEEDED:
             return TimeoutError("the deadline has passed")

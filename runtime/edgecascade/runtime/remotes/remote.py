@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, cast
+from urllib.parse import unquote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,11 +28,14 @@ __all__ = [
     "expect",
     "refuse_user",
     "shown",
+    "without_secrets",
 ]
 
 _WIDTH = 32  # bytes of a number in JSON, with a comma and spaces
 _FURTHER = 4096  # values beside an input's scores, such as an embedding
 _LARGEST = 64 << 20  # bytes
+_SHORTEST_SECRET = 8  # characters
+_OF_BODIES = re.compile("content-|accept|inference-header", re.IGNORECASE)  # headers without secrets
 
 
 @dataclass(frozen=True)
@@ -203,6 +207,22 @@ def shown(address: str) -> str:
     if "://" not in address:  # a file
         return address
     return re.sub(r"(?<=//)[^/?#]*@", "", address).partition("?")[0]
+
+
+def without_secrets(said: str, headers: Iterable[tuple[str, str]], query: str = "") -> str:
+    """Return what a server says, without the values of headers and query that it repeats.
+
+    Args:
+        said: the server's words.
+        headers: names and values that were sent. Those about the body are not secret.
+        query: of the address.
+    """
+    words = [word for name, value in headers if not _OF_BODIES.match(name) for word in value.split()]
+    values = [part.partition("=")[2] for part in query.lstrip("?").split("&")]
+    words += [*values, *map(unquote, values)]
+    for word in sorted({*words}, key=len, reverse=True):
+        said = said.replace(word, "***") if len(word) >= _SHORTEST_SECRET else said
+    return said
 
 
 def refuse_user(address: str) -> None:
