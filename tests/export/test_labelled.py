@@ -77,6 +77,21 @@ def test_hidden_folders_are_no_classes_and_hidden_files_no_images(tmp_path: Path
     assert data.labels.tolist() == [0, 1]
 
 
+def test_images_outside_the_folders_of_classes_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """They have no label, so they are left out, but not without a word."""
+    for name in ("cat/1.png", "ant/1.png", "stray.png", "cat/2024/1.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (4, 4)).save(tmp_path / name)
+    assert read_labelled(tmp_path).labels.tolist() == [0, 1]
+    assert "skipped 2 images that are not directly in the folder of a class" in caplog.text
+
+
+def test_a_file_of_another_kind_is_refused_without_unsafe_advice(tmp_path: Path) -> None:
+    """NumPy takes any file for a pickle, and says how to load it."""
+    (tmp_path / "d.csv").write_text("label,x\n")
+    assert refusal(tmp_path / "d.csv").endswith("it has pickled objects, or is another kind of file")
+
+
 def test_the_digest_covers_inputs_and_labels(tmp_path: Path) -> None:
     """Equal data have equal digests, and one changed, added or removed number changes the digest."""
     digests = []

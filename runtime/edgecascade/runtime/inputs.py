@@ -130,12 +130,13 @@ def is_hidden(path: Path, folder: Path) -> bool:
     return any(part.startswith(".") or part in _BESIDE for part in path.relative_to(folder).parts)
 
 
-def image_files(folder: Path, *, deep: bool) -> list[Path]:
+def image_files(folder: Path, *, deep: bool, quiet: bool = False) -> list[Path]:
     """Return the image files in a folder in the order of their paths, without hidden ones; log which are skipped.
 
     Args:
         folder: the folder.
         deep: whether to look into its folders too.
+        quiet: whether to log nothing.
     """
     files = [
         file
@@ -143,7 +144,7 @@ def image_files(folder: Path, *, deep: bool) -> list[Path]:
         if not is_hidden(file, folder) and file.is_file()
     ]
     skipped = Counter(file.suffix.lower() or "no ending" for file in files if file.suffix.lower() not in IMAGE_SUFFIXES)
-    if skipped:
+    if skipped and not quiet:
         endings = ", ".join(f"{n} x {ending}" for ending, n in sorted(skipped.items()))
         _log.warning("%s: skipped %d files that are not images (%s)", folder, skipped.total(), endings)
     return sorted(file for file in files if file.suffix.lower() in IMAGE_SUFFIXES)

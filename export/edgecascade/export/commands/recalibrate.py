@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from pathlib import Path
 
 from edgecascade.calibration import CertifiedLoss
 from edgecascade.calibration.commands.arguments import add_plan_arguments, objective_of, plan_options
@@ -42,6 +43,8 @@ def configure(parser: ArgumentParser) -> None:
 
 def execute(arguments: Namespace) -> int:
     """Plan anew, or move the threshold."""
+    if Path(arguments.out).is_dir():
+        raise ExportError(f"--out: expected a file to write, got the folder {arguments.out}")
     objective = objective_of(arguments)
     if (arguments.data is None) != (arguments.remote is None):
         raise ExportError("--data, --remote: expected both, to plan anew, or neither, to move the threshold")

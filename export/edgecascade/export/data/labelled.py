@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +23,7 @@ from edgecascade.types.errors import ExportError, InputError
 __all__ = ["Inputs", "LabelledData", "batches", "count", "each", "first", "read_labelled"]
 
 _RECORDED = ("local", "remote", "confidence", "audited")  # what a `Watch` records beside inputs, labels and names
+_log = logging.getLogger(__name__)
 
 Inputs = NDArray[Any] | Sequence[NDArray[Any]] | Mapping[str, NDArray[Any]]
 
@@ -156,7 +158,9 @@ def _read_npz(
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             found = {name: arrays[name] for name in arrays}
     except Exception as error:  # numpy and zipfile raise many kinds
-        raise ExportError(f"{path}: not an npz file of plain arrays: {error}") from error
+        pickled = "it has pickled objects, or is another kind of file"  # numpy advises to load them unsafely
+        reason = pickled if "allow_pickle" in str(error) else error
+        raise ExportError(f"{path}: not an npz file of plain arrays: {reason}") from error
     if "y" not in found or len(found.keys() - {"y", "names"}) == 0:
         raise ExportError(f"{path}: expected the arrays `x` [n, ...] and `y` [n], got {sorted(found) or 'no arrays'}")
     y, names = found.pop("y"), found.pop("names", np.empty(0, "U1"))
@@ -203,6 +207,8 @@ def _read_class_folders(path: Path) -> tuple[Any, NDArray[np.int64], tuple[str, 
         paths += map(str, files)
     if not images:
         raise ExportError(f"{path}: expected one folder of images for each class ({', '.join(IMAGE_SUFFIXES)})")
+    if elsewhere := len(image_files(path, deep=True, quiet=True)) - len(paths):
+        _log.warning("%s: skipped %d images that are not directly in the folder of a class", path, elsewhere)
     same = len({image.shape for image in images}) == 1
     names = tuple(folder.name for folder in folders)
     return (np.stack(images) if same else images), np.array(labels), names, tuple(paths)
