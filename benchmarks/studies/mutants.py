@@ -168,7 +168,9 @@ def _change_value(holder: Any, place: Any, tree: list[Any], rng: Random) -> None
     elif how < 0.65 and holder is not tree:
         del holder[place]
     elif how < 0.75:
-        holder[place] = [value] * (rng.choice((0, 1, 2, 1000)) if _is_small(value) else 2)
+        text = json.dumps(value)
+        copies = rng.choice((0, 1, 2, 1000)) if len(text) < LARGEST // 1000 else 2
+        holder[place] = [json.loads(text) for _ in range(copies)]  # else a further change would change all of them
     elif how < 0.8:
         for _ in range(rng.choice((1, 40, 100, 900))):
             value = [value]
@@ -178,11 +180,6 @@ def _change_value(holder: Any, place: Any, tree: list[Any], rng: Random) -> None
     else:
         other, there = rng.choice(_places(tree))
         holder[place] = json.loads(json.dumps(other[there]))
-
-
-def _is_small(value: Any) -> bool:
-    """Return whether a thousand copies of a value are fewer bytes than a mutant may have."""
-    return len(json.dumps(value)) < LARGEST // 1000
 
 
 def _messages(message: Any) -> list[Any]:

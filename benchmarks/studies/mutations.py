@@ -37,7 +37,7 @@ Make: TypeAlias = Callable[[str, Path], Parser]
 _N = 100_000
 _SLOW = 5.0  # seconds of CPU time for one mutant
 _HANGS = 60.0  # seconds after which a process without progress is ended
-_MOST_MEMORY = 512.0  # MiB beyond what the samples need
+_MOST_MEMORY = 512.0  # MiB by which one mutant may raise the peak
 _ADDRESSES = 16 << 30  # bytes that a process may map
 _MOST_FINDINGS = 20  # of a kind, that are kept
 _SKIPPED = 77  # exit code of a process whose parser needs a package that is not installed
@@ -238,6 +238,7 @@ def _last_words(folder: Path) -> str:
 
 
 def _work(kind: str, numbers: range, seed: int, make: Make, folder: str, shared: Any, found: Connection) -> None:
+    parent = os.getppid()
     log = os.open(os.path.join(folder, "stderr"), os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
     os.dup2(log, 2)
     faulthandler.enable(log)
@@ -253,6 +254,8 @@ def _work(kind: str, numbers: range, seed: int, make: Make, folder: str, shared:
                 parser.read(sample)
         shared[_BEFORE] = shared[_PEAK] = _peak()
         for number in numbers:
+            if os.getppid() != parent:  # it was ended
+                os._exit(0)
             shared[_AT] = number
             mutant = parser.mutant(chance(kind, number, seed))
             before, started = _peak(), time.process_time()

@@ -119,6 +119,8 @@ def test_the_valid_checksum_is_computed_as_here() -> None:
     [
         sealed([[None, "|O", [1]]], b"\0" * 8),
         sealed([[None, "i4,O", [1]]], b"\0" * 16),
+        sealed([[None, "f4,,", [1]]], b"\0" * 8),
+        sealed([[None, "i4,(2,2", [1]]], b"\0" * 8),
         sealed([[None, "V8", [1]]], b"\0" * 8),
         sealed([[None, "(2,)i4", [1]]], b"\0" * 8),
         sealed([[None, "<f4", [1, 1 << 62]]], b"\0" * 8),

@@ -126,6 +126,8 @@ def _dtype(array: NDArray[Any]) -> str:
 def _array(body: memoryview, start: int, dtype: str, shape: list[int]) -> tuple[NDArray[Any], int]:
     if dtype == _ENCODED:
         return _decoded(body, start, shape)
+    if not isinstance(dtype, str) or "," in dtype:  # numpy evaluates a list of types
+        raise ValueError(f"expected a plain type, got {dtype}")
     kind = np.dtype(dtype)
     if kind.kind not in _PLAIN or kind.hasobject or kind.subdtype is not None or kind.fields is not None:
         raise ValueError(f"expected a plain type, got {dtype}")
