@@ -207,7 +207,9 @@ def test_a_token_guards_everything_but_health(start: Start, tmp_path: Path) -> N
     for url, body in ((address, None), (f"{address}/infer", as_json([1])), (f"{server}/metrics", None)):
         assert ask(url, body)[0] == 401
         assert ask(url, body, Authorization="Bearer s3cret-tokem")[0] == 401
+        assert ask(url, body, Authorization="Basic s3cret-token")[0] == 401
         assert ask(url, body, Authorization="Bearer s3cret-token")[0] == 200
+        assert ask(url, body, Authorization="bearer s3cret-token")[0] == 200
     assert ask(f"{server}/v2/health/ready")[0] == 200
     remote = OpenInference(address, headers={"Authorization": "Bearer s3cret-token"})
     np.testing.assert_array_equal(remote.infer(np.array([1, 4]), Deadline.after(PATIENCE)), TABLE[[1, 4]])

@@ -73,10 +73,11 @@ def _health(what: str) -> _Endpoint:
 def _guarded(endpoint: _Endpoint, token: str | None) -> _Endpoint:
     if token is None:
         return endpoint
-    expected = f"Bearer {token}".encode()
+    expected = token.encode()
 
     async def guarded(request: Request) -> Response:
-        if not hmac.compare_digest(request.headers.get("authorization", "").encode(), expected):
+        scheme, _, given = request.headers.get("authorization", "").partition(" ")
+        if not hmac.compare_digest(given.strip().encode(), expected) or scheme.lower() != "bearer":
             return _error(401, "authorization: expected `Bearer` and the token", {"WWW-Authenticate": "Bearer"})
         return await endpoint(request)
 
