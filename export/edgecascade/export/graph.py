@@ -97,15 +97,18 @@ def save_model(model: ModelProto, path: str | os.PathLike[str]) -> None:
 
 
 def write_whole(content: bytes, path: str | os.PathLike[str]) -> None:
-    """Write a file. It appears whole or not at all."""
-    folder = Path(path).resolve().parent
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=folder, suffix=".part", delete=False) as part:
+    """Write a file. It appears whole or not at all. A symbolic link stays one, and a device or a pipe is written to."""
+    place = Path(path).resolve()
+    if place.exists() and not place.is_file() and not place.is_dir():
+        place.write_bytes(content)
+        return
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=place.parent, suffix=".part", delete=False) as part:
         try:
             part.write(content)
             part.close()
             os.chmod(part.name, 0o644)
-            os.replace(part.name, path)
+            os.replace(part.name, place)
         except BaseException:
             os.unlink(part.name)
             raise

@@ -6,6 +6,7 @@ import contextlib
 import json
 import math
 import os
+import stat
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -38,7 +39,7 @@ class BudgetFile:
         wall_clock: returns seconds since 1970, which may jump.
 
     Raises:
-        ArgumentError: its folder does not exist, or it holds something else than a budget.
+        ArgumentError: its folder does not exist, or it is or holds something else than a budget.
     """
 
     def __init__(
@@ -51,6 +52,10 @@ class BudgetFile:
         self._path = Path(os.path.realpath(path))
         if not self._path.parent.is_dir():
             raise ArgumentError(f"path: expected a file in a folder that exists, got {os.fspath(path)!r}")
+        if _is_special(self._path):
+            raise ArgumentError(
+                f"path: expected a new file or a budget file, got the device or pipe {os.fspath(path)!r}"
+            )
         if not _may_hold_a_budget(self._path):
             raise ArgumentError(f"path: expected a new file or a budget file, got {os.fspath(path)!r} of other content")
         self._seconds, self._clock, self._wall_clock = seconds, clock, wall_clock
@@ -158,6 +163,15 @@ def _put(file: BinaryIO, entry: bytes, durable: bool) -> None:
 
 def _private(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_EXCL, 0o600)
+
+
+def _is_special(path: Path) -> bool:
+    """Return whether it is a device, pipe or socket: reading it may never end, and writing would replace it."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def _may_hold_a_budget(path: Path) -> bool:

@@ -20,6 +20,7 @@ from typing import Any
 
 from edgecascade.runtime.bounded_json import Pace, read_json
 from edgecascade.runtime.deadline import Deadline
+from edgecascade.runtime.remotes.remote import shown
 from edgecascade.types.errors import InvalidReply, RemoteRefusal
 
 __all__ = [
@@ -86,7 +87,7 @@ class Response:
         return parse(self.content(), values=values, pace=Pace(deadline))
 
     def _explanation(self) -> str:
-        place = self.headers.get("location", "").partition("?")[0]  # a query may hold a secret
+        place = shown(self.headers.get("location", "")).partition("?")[0]  # user and query may hold a secret
         if 300 <= self.status < 400 and place:
             return f"redirects to {place[:200]}"
         if self.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):

@@ -7,6 +7,7 @@ described another model, or changed its own since then.
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -187,6 +188,9 @@ class SignatureOnDemand:
         return _in_batches(request, renewed, inputs)
 
 
+_ID = re.compile(r"[0-9a-f]{12}-[0-9a-f]{8}")  # what `Origin.new_id` returns
+
+
 class Origin:
     """Checks that a reply is that of the model that was asked, and to the request that was sent.
 
@@ -217,7 +221,7 @@ class Origin:
             raise InvalidReply(f"remote: expected a reply from version {self._version!r}, got one from {version!r:.80}")
         if id == sent:
             self._echoed = True
-        elif id and (self._echoed or str(id).startswith(self._prefix)):
+        elif id and (self._echoed or _ID.fullmatch(str(id))):  # another request's, perhaps of another device
             raise InvalidReply("remote: expected the reply to this request, got the reply to another one")
 
 
