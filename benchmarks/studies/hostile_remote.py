@@ -77,7 +77,7 @@ def _serve(connection: socket.socket, replies: Iterator[bytes] | None, seconds: 
             if head.startswith(b"GET"):
                 connection.sendall(_description())
             elif replies is not None:
-                time.sleep(seconds * random.uniform(0.5, 1.0))  # so that it is read when the deadline comes
+                time.sleep(seconds * random.uniform(0.9, 1.0))  # so that it is read when the deadline comes
                 connection.sendall(next(replies))
                 return
 
@@ -108,7 +108,7 @@ def hostile_remote(kind: str, seconds: float) -> Iterator[str]:
 
     Args:
         kind: `silent`, which never replies, or `hostile`.
-        seconds: It replies after half of this time or later.
+        seconds: It replies after nine tenths of this time or later.
     """
     command = [sys.executable, __file__, kind, str(seconds)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:

@@ -28,6 +28,7 @@ from studies.hostile_remote import hostile_remote
 __all__ = ["SCENARIOS", "Overshoot", "Scenario", "measure_overshoots"]
 
 _FRAME = (1080, 1920, 3)  # of uint8
+_MOST_IDLE = 20  # openings of a cascade in a row without an answer at the deadline
 _PER_FILE = 32  # frames in one outbox, which has room for more; the first answer of a cascade is not counted
 _BARE = """
 import asyncio, sys, threading, time
@@ -148,7 +149,7 @@ def _measure(
 ) -> Overshoot:
     late: list[float] = []
     frame = np.random.default_rng(0).integers(0, 256, _FRAME, np.uint8) if scenario.frames else None
-    numbers = count()
+    numbers, idle = count(), 0
     with (
         _bare_timer("loop" if scenario.asyncio else "thread", deadline) as overslept,
         hostile_remote(scenario.remote, deadline) as address,
@@ -159,7 +160,8 @@ def _measure(
                 some = [inputs[next(numbers) % len(inputs)] for _ in range(1 + min(_PER_FILE, n - len(late)))]
                 answers = _awaited(cascade, some, frame) if scenario.asyncio else _called(cascade, some, frame)
             late += [took - deadline for answer, took in answers[1:] if answer.reason is Reason.DEADLINE]
-            if len(late) == before:
+            idle = 0 if len(late) > before else idle + 1
+            if idle == _MOST_IDLE:
                 raise BenchmarkError(f"{scenario}: no answer came at the deadline, but {answers[-1][0].detail!r}")
     ours, bare = np.array(late), np.array(overslept)
     return Overshoot(

@@ -1,5 +1,6 @@
 """Models are read, their logits found, and files written atomically."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from edgecascade.export import ExportError, ParityError, find_logits, load_model, save_model
+from edgecascade.export.graph import write_whole
 from edgecascade.runtime.engine import open_session
 
 Body = Callable[..., ModelProto]
@@ -286,3 +288,17 @@ def test_writing_is_atomic(identity: Body, tmp_path: Path) -> None:
     assert [p.name for p in (tmp_path / "deep").iterdir()] == ["m.onnx"]
     assert (tmp_path / "deep" / "m.onnx").read_bytes() == before
     assert np.array_equal(load_model(tmp_path / "deep" / "m.onnx").SerializeToString(), before)
+
+
+def test_links_stay_links_and_devices_devices(tmp_path: Path) -> None:
+    """What is written goes where the path leads."""
+    (tmp_path / "target.onnx").write_bytes(b"old")
+    (tmp_path / "link.onnx").symlink_to("target.onnx")
+    write_whole(b"new", tmp_path / "link.onnx")
+    assert (tmp_path / "link.onnx").is_symlink()
+    assert (tmp_path / "target.onnx").read_bytes() == b"new"
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    write_whole(b"new", tmp_path / "pipe")
+    assert os.read(reader, 10) == b"new"
+    os.close(reader)

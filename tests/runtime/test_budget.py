@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -565,3 +566,10 @@ def test_a_closed_budget_admits_nothing(tmp_path: Path) -> None:
     budget.close()
     budget.close()
     assert spend(budget, 3) == 0
+
+
+def test_a_pipe_is_no_budget_file(tmp_path: Path) -> None:
+    """Reading it would never end, and writing would replace it."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ArgumentError, match=r"^path: .*device or pipe"):
+        Budget(forwards=Rate.per_minute(9), path=tmp_path / "pipe")

@@ -156,3 +156,33 @@ def test_a_pool_returns_results_and_errors_and_cancels_what_waits(hangs: threadi
     assert [one.cancelled() for one in calls] == [False, False, True, True]
     with pytest.raises(RuntimeError, match="closed"):
         pool.submit(print)
+
+
+def test_inputs_under_way_are_stored_when_the_cascade_closes(
+    file: Path, tmp_path: Path, hangs: threading.Event
+) -> None:
+    """Their callers get the local answer at once, and the remote is asked after the next start."""
+    cascade = Cascade.load(file, remote=Stuck(hangs), deadline=10.0, outbox=Outbox(tmp_path / "outbox.db"))
+    answers: list[Any] = []
+    inputs = [UNSURE + np.float32(i / 1000) for i in range(12)]
+    threads = [
+        threading.Thread(target=lambda i=i, x=x: answers.append(cascade.predict(x, key=f"k{i}")))
+        for i, x in enumerate(inputs)
+    ]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.2)
+    cascade.close()
+    for thread in threads:
+        thread.join(5.0)
+    assert sorted(answer.queued for answer in answers) == sorted(f"k{i}" for i in range(12))
+    hangs.set()
+    with Cascade.load(file, remote=lambda x: np.zeros((len(x), 3)), outbox=Outbox(tmp_path / "outbox.db")) as again:
+        late = [one.key for one, _ in zip(again.late(timeout=20), range(12), strict=False)]
+    assert sorted(late) == sorted(f"k{i}" for i in range(12))
+
+
+def test_a_key_of_another_type_is_stored_as_text(file: Path, tmp_path: Path) -> None:
+    """Frame numbers are common keys."""
+    with Cascade.load(file, outbox=Outbox(tmp_path / "outbox.db")) as cascade:
+        assert [cascade.predict(UNSURE, key=key).queued for key in (0, 1.5)] == ["0", "1.5"]  # type: ignore[arg-type]

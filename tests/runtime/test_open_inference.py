@@ -826,3 +826,23 @@ def test_a_secret_that_the_server_repeats_is_not_shown(serve: Any, answering: An
         infer(remote)
     remote.close()
     assert not any(secret in str(refused.value) for secret in ("s3cr3t", "a/secret", "a%2Fsecret"))
+
+
+def test_a_reply_to_the_request_of_another_device_is_refused(
+    serve: Any, answering: Any, respond: Any, connect: Any
+) -> None:
+    """A proxy may mix up its connections; an id in our form that we did not send is another device's."""
+    reply = {
+        "model_name": "m",
+        "id": "0123456789ab-00000001",
+        "outputs": [{"name": "logits", "datatype": "FP32", "shape": [2, 3], "data": LOGITS.ravel().tolist()}],
+    }
+    with pytest.raises(InvalidReply, match="another one"):
+        infer(connect(serve(answering(respond(reply)))))
+
+
+def test_a_password_in_a_redirect_is_not_shown(serve: Any, answering: Any, respond: Any, connect: Any) -> None:
+    """Nor is the query."""
+    away = respond(b"", "302 Found", Location="http://user:s3cretpw@host/x?key=1")
+    with pytest.raises(RemoteRefusal, match=r"redirects to http://host/x$"):
+        infer(connect(serve(answering(away))))

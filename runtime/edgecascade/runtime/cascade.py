@@ -347,7 +347,8 @@ class Cascade:
     def close(self, timeout: float = 1.0) -> None:
         """Store what the outbox was given, and close remote, outbox, watch and budget.
 
-        Calls under way still return their answers.
+        Calls under way still return their answers. With an outbox, those that wait for the remote return the local one
+        at once, and their inputs are stored.
 
         Args:
             timeout: seconds to wait for a remote or a callback that hangs. The disk is waited for as long as it stores

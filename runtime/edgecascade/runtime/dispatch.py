@@ -116,8 +116,8 @@ class Request:
     """
 
     __slots__ = (
-        *("advantage", "deadline", "done", "key", "kind", "late", "listener", "local", "outcome", "paid", "purpose"),
-        *("queued", "seen", "sent", "started", "state"),
+        *("advantage", "claimed", "deadline", "done", "key", "kind", "late", "listener", "local", "outcome", "paid"),
+        *("purpose", "queued", "seen", "sent", "started", "state"),
     )
 
     def __init__(
@@ -137,6 +137,7 @@ class Request:
         self.outcome: Prediction | Failure | None = None
         self.late: Prediction | None = None  # a reply after the deadline
         self.queued = ""
+        self.claimed = False  # by the thread that hands it to the outbox
         self.listener: Callable[[], object] | None = None
         self.state, self.paid = _State.REFUSED, False
         self.done = allocate_lock()  # free once there is an outcome
@@ -200,6 +201,7 @@ class Dispatcher:
         self._waiting: deque[Request] = deque()
         self._working = 0
         self._closed = False
+        self._open: set[Request] = set()  # forwards without an outcome
         self._background = Background("edgecascade-log")
         if remote is not None:  # a cascade without a remote does not import these
             from threading import Condition
@@ -233,6 +235,8 @@ class Dispatcher:
             if refusal is None:
                 one.state, one.paid = _State.WAITING, True
                 going.append(one)
+                if one.purpose is Purpose.FORWARD:
+                    self._open.add(one)
             else:
                 self._finish(one, refusal)
         if going:
@@ -265,21 +269,29 @@ class Dispatcher:
         listener()
 
     def close(self, timeout: float = _CLOSING) -> None:
-        """Stop asking, and close the remote, outbox, watch and budget. Requests under way end by themselves.
+        """Stop asking, store the forwards that have no outcome, and close the remote, outbox, watch and budget.
 
         Args:
             timeout: seconds to wait for a remote or a callback that hangs.
         """
         until = Deadline.after(timeout)
-        if self.outbox is not None:
-            self.outbox.close(timeout)
         with self._lock:
             closing, self._closed = not self._closed, True
             waiting, self._waiting = self._waiting, deque()
+            under_way = [] if self.outbox is None else list(self._open)
+            for one in under_way:
+                one.outcome = _CLOSED
+            self._open.clear()
             if self.remote is not None:
                 self._changed.notify_all()
+        if self.outbox is not None:
+            for one in under_way:  # here, since their callers may wake up too late for it
+                self._store(one, self.outbox)
+                self._announce(one)
         for one in waiting:
             self._finish(one, _CLOSED)
+        if self.outbox is not None:
+            self.outbox.close(timeout)
         try:
             if self.remote is not None and closing:
                 self._workers.close()
@@ -414,9 +426,20 @@ class Dispatcher:
             )
         ]
 
+    def _announce(self, one: Request) -> None:
+        """Wake the caller of a forward that `close` gave its outcome."""
+        one.done.release()
+        with self._lock:
+            listener = one.listener
+        if listener is not None:
+            listener()
+        if one.state is _State.WAITING:
+            self._refund(one)
+
     def _finish(self, one: Request, outcome: Prediction | Failure) -> None:
         """Give a request its outcome; if its caller has left, the reply is a late answer."""
         with self._lock:
+            self._open.discard(one)
             left = one.outcome is not None
             if not left:
                 one.outcome = outcome
@@ -447,6 +470,7 @@ class Dispatcher:
         with self._lock:
             if one.outcome is not None:
                 return one.outcome
+            self._open.discard(one)
             outcome = one.outcome = _TOO_LATE if one.state is _State.SENT else _NOT_SENT
             if one.state is _State.WAITING:
                 self._forget(one)
@@ -471,7 +495,11 @@ class Dispatcher:
     def _store(self, one: Request, outbox: Outbox) -> None:
         """Hand a failed request to the outbox, which writes it in its own thread."""
         assert one.local is not None
-        key = one.key or os.urandom(16).hex()
+        with self._lock:
+            claimed, one.claimed = one.claimed, True
+        if claimed:  # by `close`
+            return
+        key = str(one.key) if one.key not in (None, "") else os.urandom(16).hex()
         grace = 0.0 if one.state is _State.REFUSED else _GRACE
         if not outbox.offer(key, one.sent, one.local, grace=grace):
             return
