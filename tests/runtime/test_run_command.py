@@ -156,7 +156,7 @@ WRONG_LINES = {
     "ragged": ("[1, [2, 3], 4]", "x: "),
     "too large": ("[1e300, 0, 0]", "float32"),
     "too large for anything": (f"[1{'0' * 400}, 0, 0]", "x: "),
-    "nothing": ("null", "null"),
+    "nothing": ("null", "other values"),
     "other names": ('{"y": [1, 2, 3]}', 'z or "x"'),
     "a key that is none": ('{"x": [5, 0, 0], "key": 7}', "key: "),
     "a key too long": (json.dumps({"x": [5, 0, 0], "key": "k" * 257}), "key: "),
