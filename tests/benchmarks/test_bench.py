@@ -101,8 +101,7 @@ def test_an_unreachable_remote_ends_in_one_sentence(pair: Path, capsys: pytest.C
     assert (
         main(["bench", "offload", str(pair / "local.onnx"), "--remote", address, "--data", str(pair / "test.npz")]) == 2
     )
-    last = capsys.readouterr().err.strip().splitlines()[-1]
-    assert last.startswith("edgecascade: remote: it failed after 0 inputs: cannot connect to 127.0.0.1:9")
+    assert capsys.readouterr().err.strip().splitlines()[-1].startswith(f"edgecascade: {address}: it failed after 0")
 
 
 @pytest.mark.slow

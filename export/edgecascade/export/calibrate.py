@@ -275,7 +275,7 @@ def fold_plan(
             f"{list(remote_scores.shape)}{both}"
         )
     remote = _remote_kind(remote_scores, remote_kind)
-    columns = columns_by_name(labels, remote_names) if remote_names else body.remote_columns
+    columns = columns_by_name(labels, remote_names, known=body.remote_columns)
     reading = RemoteCalibration(1.0, remote.kind == "probabilities", floor=remote.floor, columns=columns)
     remote_logits = reading.logits(remote_scores)
     plan = plan_cascade(logits, remote_logits, data.labels, objective, names=labels, **options)

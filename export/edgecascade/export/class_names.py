@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, numpy_helper
 
 from edgecascade.export.data import LabelledData
-from edgecascade.types.class_names import names_in, numbers_in, positions, read_names, some_names
+from edgecascade.types.class_names import columns_for, names_in, numbers_in, positions, read_names, some_names
 from edgecascade.types.document import LABELS_KEY
-from edgecascade.types.errors import ExportError
+from edgecascade.types.errors import ExportError, InvalidReply
 
 __all__ = ["class_count", "columns_by_name", "labelled_as", "model_names", "name_classes"]
 
@@ -90,6 +90,8 @@ def labelled_as(data: LabelledData, names: Sequence[str]) -> LabelledData:
         raise ExportError(
             f"data: expected labels from 0 to {len(data.names) - 1}, one per name, got {used[0]} to {used[-1]}"
         )
+    if list(data.names) == list(names):  # also where a name stands for several classes
+        return data
     theirs = [data.names[label] for label in used]
     found = positions(theirs, names) or numbers_in(theirs, len(names))
     if found is None and numbers_in(names, len(names)) == list(range(len(names))):
@@ -109,27 +111,26 @@ def labelled_as(data: LabelledData, names: Sequence[str]) -> LabelledData:
     return replace(data, labels=places[data.labels], names=tuple(names))
 
 
-def columns_by_name(names: Sequence[str], theirs: Sequence[str], what: str = "remote") -> tuple[int, ...] | None:
-    """Return the column of another model's scores for each class; None if the order is the same or is not known.
+def columns_by_name(
+    names: Sequence[str], theirs: Sequence[str], what: str = "remote", known: tuple[int, ...] | None = None
+) -> tuple[int, ...] | None:
+    """Return the column of another model's scores for each class, as `columns_for`, which the device uses.
 
     Args:
         names: of the classes in order.
         theirs: those of the other model, in the order of its scores; empty if they are not known.
         what: the other model, for error messages.
+        known: the columns where one of them has no names.
 
     Raises:
         ExportError: they have other names; the message lists both.
     """
-    unknown = any(not some or numbers_in(some, len(some)) == list(range(len(some))) for some in (names, theirs))
-    if unknown or len(names) != len(theirs):  # another number of classes is refused by the shape of the scores
-        return None
-    found = positions(names, theirs)
-    if found is None:
-        raise ExportError(
-            f"{what}: expected the classes {some_names(names)}, got {some_names(theirs)}: "
-            f"{some_names(_strange(theirs, names))} cannot be matched by name; {_CURE}"
-        )
-    return None if found == list(range(len(found))) else tuple(found)
+    try:
+        return columns_for(tuple(names), tuple(theirs), known)
+    except InvalidReply as error:
+        said = str(error).removeprefix("remote: ")
+        strange = some_names(_strange(theirs, names))
+        raise ExportError(f"{what}: {said}: {strange} cannot be matched by name; {_CURE}") from error
 
 
 def _by_value(data: LabelledData, names: Sequence[str]) -> LabelledData:

@@ -90,7 +90,7 @@ def _log_casts(model: ModelProto, inputs: Inputs, path: str | os.PathLike[str]) 
     for name, array in given.items():
         if isinstance(array, np.ndarray) and array.dtype.kind in "fiu" and name in declared:
             wanted = helper.tensor_dtype_to_np_dtype(declared[name])
-            if array.dtype != wanted:
+            if array.dtype != wanted and (array.dtype.kind == "f") == (wanted.kind == "f"):  # others are refused
                 _log.warning("%s: the data are %s, and the model takes %s: they are cast", path, array.dtype, wanted)
 
 
@@ -225,6 +225,7 @@ def ask_remote(
     *,
     threads: int = 1,
     output: str | None = None,
+    name: str | None = None,
     progress: Progress | None = None,
 ) -> RemoteOutputs:
     """Return the scores [n, classes] of a remote, and the names of its classes if it tells them.
@@ -234,6 +235,7 @@ def ask_remote(
         inputs: [n, ...].
         threads: of an ONNX file's engine.
         output: the output of an address or a file that holds the logits, if it is not evident.
+        name: what to call a `Remote` in error messages, such as its address.
         progress: called with the number of inputs just done.
 
     Raises:
@@ -248,7 +250,7 @@ def ask_remote(
         return RemoteOutputs(saved, ())
     connection = connect(remote, threads=threads, output=output)
     assert connection is not None
-    name = shown(remote) if isinstance(remote, str) else "remote"
+    name = shown(remote if isinstance(remote, str) else name or "remote")
     parts = []
     try:
         for batch in batches(inputs, 32):

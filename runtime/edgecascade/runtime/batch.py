@@ -107,9 +107,13 @@ def first_of(batch: Batch) -> Any:
 
 
 def bytes_of(batch: Batch) -> int:
-    """Return the size of the inputs in bytes, before any encoding for the wire."""
+    """Return the size of the inputs in bytes, before any encoding for the wire; objects without a length count 0."""
     arrays = batch.values() if isinstance(batch, Mapping) else [batch]
-    return sum(sum(map(len, a.ravel())) if a.dtype.kind == "O" else a.nbytes for a in arrays)
+    return sum(sum(map(_length, a.ravel())) if a.dtype.kind == "O" else a.nbytes for a in arrays)
+
+
+def _length(one: Any) -> int:
+    return len(one) if isinstance(one, (bytes, str)) else 0
 
 
 def concatenated(batches: Sequence[Batch]) -> Batch:

@@ -47,6 +47,7 @@ _MOST_BYTES = 16 << 20  # of the inputs in one request, unless it is a single on
 _CLOSING, _AT_LEAST = 1.0, 0.1  # seconds to wait for parts that hang, and for the remote after slow ones
 _ROUNDED = 1e-6  # of a probability, below 0
 _SUM_ROUNDED = 1e-3
+_CLAIMED = 0.05  # seconds to wait for the thread that closes, which stores the same input
 _MOST_LOGS = 10_000  # events that wait to be logged; refunds are not bounded, but by the budget
 
 
@@ -286,8 +287,11 @@ class Dispatcher:
                 self._changed.notify_all()
         if self.outbox is not None:
             for one in under_way:  # here, since their callers may wake up too late for it
-                self._store(one, self.outbox)
-                self._announce(one)
+                try:
+                    self._store(one, self.outbox)
+                    self._announce(one)
+                except Exception as error:  # of a listener; the others must be told, and everything closed
+                    self._log("callback failed", error=error)
         for one in waiting:
             self._finish(one, _CLOSED)
         if self.outbox is not None:
@@ -351,12 +355,17 @@ class Dispatcher:
         return []
 
     def _work(self) -> None:
-        while group := self._next_group():
-            for one, outcome in zip(group, self._ask(group), strict=True):
-                try:
-                    self._finish(one, outcome)
-                except BaseException as error:  # of foreign code, such as a callback
-                    self._log("callback failed", error=error)
+        try:
+            while group := self._next_group():
+                for one, outcome in zip(group, self._ask(group), strict=True):
+                    try:
+                        self._finish(one, outcome)
+                    except BaseException as error:  # of foreign code, such as a callback
+                        self._log("callback failed", error=error)
+        except BaseException:  # a worker that ends makes room for another
+            with self._changed:
+                self._working -= 1
+            raise
 
     def _next_group(self) -> list[Request]:
         """Return the oldest request with a caller and others of its kind; an empty list ends the worker.
@@ -497,9 +506,11 @@ class Dispatcher:
         assert one.local is not None
         with self._lock:
             claimed, one.claimed = one.claimed, True
-        if claimed:  # by `close`
+        if claimed:  # by `close`, which has the key in a moment
+            if one.done.acquire(True, _CLAIMED):
+                one.done.release()
             return
-        key = str(one.key) if one.key not in (None, "") else os.urandom(16).hex()
+        key = ("" if one.key is None else _text(one.key)) or os.urandom(16).hex()
         grace = 0.0 if one.state is _State.REFUSED else _GRACE
         if not outbox.offer(key, one.sent, one.local, grace=grace):
             return
@@ -536,6 +547,14 @@ def _usable(scores: NDArray[Any], probabilities: bool) -> tuple[NDArray[np.bool_
     else:
         wrong, usable = "finite scores, got NaN or infinity", np.isfinite(most)
     return usable, Failure(Reason.REMOTE_ERROR, f"remote: expected {wrong}", about_input=True)
+
+
+def _text(key: object) -> str:
+    """Return a key as text; of one that cannot be shown, nothing."""
+    try:
+        return str(key)
+    except Exception:  # the application's own object
+        return ""
 
 
 def _are_probabilities(scores: NDArray[Any]) -> bool:

@@ -115,7 +115,7 @@ def _remote_scores(arguments: Namespace, remote: Remote, data: LabelledData, cla
     if done == n:
         return complete_scores(stored, remote, data.inputs)
     with counting("remote on the test data", n - done) as progress:
-        return complete_scores(stored, remote, data.inputs, progress=progress)
+        return complete_scores(stored, remote, data.inputs, name=arguments.remote, progress=progress)
 
 
 def _answers(arguments: Namespace, data: LabelledData) -> StoredRows:

@@ -16,7 +16,7 @@ from edgecascade.benchmarks.stored import CHUNK, StoredRows, chunk_of
 from edgecascade.export.data import Inputs, LabelledData, batches, count
 from edgecascade.export.scores import Progress
 from edgecascade.runtime.deadline import Deadline
-from edgecascade.runtime.remotes.remote import Remote, RemoteLabels, connect
+from edgecascade.runtime.remotes.remote import Remote, RemoteLabels, connect, shown
 from edgecascade.types.errors import BenchmarkError, RemoteError
 
 __all__ = ["RemoteLike", "ask", "complete_scores", "stored_scores"]
@@ -46,7 +46,7 @@ def stored_scores(
 
 
 def complete_scores(
-    stored: StoredRows, remote: RemoteLike, inputs: Inputs, *, progress: Progress | None = None
+    stored: StoredRows, remote: RemoteLike, inputs: Inputs, *, name: str = "remote", progress: Progress | None = None
 ) -> NDArray[np.floating]:
     """Ask the remote about the inputs that are not stored; return the scores [n, classes] of all.
 
@@ -54,6 +54,7 @@ def complete_scores(
         stored: The scores so far.
         remote: The remote to ask.
         inputs: All inputs.
+        name: What to call a `Remote` in error messages, such as its address.
         progress: Called with the number of inputs just done.
 
     Raises:
@@ -63,7 +64,7 @@ def complete_scores(
     if missing:
         connection = connect(remote)
         assert connection is not None
-        name = os.fspath(remote) if isinstance(remote, (str, os.PathLike)) else "remote"
+        name = shown(os.fspath(remote) if isinstance(remote, (str, os.PathLike)) else name)
         try:
             for start in missing:
                 part = chunk_of(inputs, start)

@@ -72,7 +72,7 @@ def remote_outputs(arguments: Namespace, inputs: Inputs) -> RemoteOutputs:
         remote = remote_of(arguments)
         assert remote is not None
         with counting("running the remote", count(inputs)) as progress:
-            return ask_remote(remote, inputs, progress=progress)
+            return ask_remote(remote, inputs, name=arguments.remote, progress=progress)
     check_remote_arguments(arguments)
     if arguments.remote.endswith(".npy"):
         return ask_remote(arguments.remote, inputs, output=arguments.remote_output)

@@ -19,6 +19,7 @@ from edgecascade.export.data.tables import EncodedImages, numbered, read_tables,
 from edgecascade.runtime.batch import Batch, rows, size
 from edgecascade.runtime.inputs import IMAGE_SUFFIXES, image_files, is_hidden, read_image
 from edgecascade.types.errors import ExportError, InputError
+from edgecascade.types.softmax import are_probabilities
 
 __all__ = ["Inputs", "LabelledData", "batches", "count", "each", "first", "read_labelled"]
 
@@ -168,6 +169,8 @@ def _read_npz(
     known = {**found, **others}
     estimated = known.keys() >= {*_RECORDED}
     recorded = known["remote"] if estimated or known.keys() >= {"x", "remote"} else None
+    if recorded is not None and not (recorded.ndim == 2 and recorded.dtype.kind == "f" and are_probabilities(recorded)):
+        recorded = None  # the user's own array of that name
     if estimated:
         found = {name: array for name, array in found.items() if name not in _RECORDED}
     inputs = {"x": found["x"]} if "x" in found else found

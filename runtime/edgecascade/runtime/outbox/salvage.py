@@ -132,8 +132,8 @@ class DamagedFile:
             log = Path(f"{path}-wal")
             self._log = opened.enter_context(log.open("rb")) if log.is_file() else None
             self._opened = opened.pop_all()
-        self._in_log = self._frames()
         pages = self._file.seek(0, 2) // page_size
+        self._in_log = self._frames(pages)
         self._pages = max([pages, *self._in_log])
         header = self._page(1)[:_FIRST]
         good = header.startswith(_MAGIC)
@@ -222,8 +222,8 @@ class DamagedFile:
             page = self._file.read(self._size)
         return page.ljust(self._size, b"\0")
 
-    def _frames(self) -> dict[int, int]:
-        """Return where the log has the latest committed content of each page."""
+    def _frames(self, pages: int) -> dict[int, int]:
+        """Return where the log has the latest committed content of each page, for a file of so many pages."""
         found, uncommitted = dict[int, int](), dict[int, int]()
         if self._log is None:
             return found
@@ -234,7 +234,8 @@ class DamagedFile:
                 found |= uncommitted
                 uncommitted.clear()
             place = self._log.seek(place + _FRAME_HEADER + self._size)
-        return {n: at for n, at in found.items() if 0 < n < 1 << 31}
+        most = pages + len(found)  # a log adds at most a page a frame; other numbers are damaged
+        return {n: at for n, at in found.items() if 0 < n <= most}
 
     def _freelist(self, trunk: int) -> set[int]:
         free = set[int]()

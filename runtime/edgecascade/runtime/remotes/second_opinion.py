@@ -7,7 +7,7 @@ where the local model is unsure: there the two are expected to differ. A second 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from random import Random
 from threading import Lock
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from edgecascade.runtime.background import Background
 from edgecascade.runtime.batch import Batch, rows, size
 from edgecascade.runtime.deadline import Deadline
-from edgecascade.runtime.remotes.remote import Remote, RemoteLabels, Scores, Wrapped, connect
+from edgecascade.runtime.remotes.remote import Remote, RemoteLabels, Scores, Wrapped, connect, expect
 from edgecascade.runtime.watch.intervals import rate
 from edgecascade.types.errors import ArgumentError
 from edgecascade.types.estimate import Estimate
@@ -106,8 +106,13 @@ class SecondOpinion(Wrapped):
                 self._fail(len(drawn))
         return scores
 
+    def expect(self, labels: Sequence[str]) -> None:
+        """Tell both remotes the names of the classes, by which they bound replies."""
+        super().expect(labels)
+        expect(self._second, labels)
+
     def close(self) -> None:
-        """Close both remotes, after the comparisons that wait."""
+        """Close both remotes; comparisons that wait have about a second."""
         super().close()
         self._background.close()
         self._second.close()

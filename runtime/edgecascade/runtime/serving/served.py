@@ -41,6 +41,7 @@ OUTPUTS: Mapping[str, tuple[str, Callable[[Answer], Any]]] = {
 
 _DTYPES = {"INT64": np.int64, "BYTES": object, "FP32": np.float32, "BOOL": np.bool_}
 _PROBABILITIES = "probabilities"
+_MOST_IMAGES = 1024  # files in a request
 
 
 @dataclass(frozen=True)
@@ -192,6 +193,8 @@ def _batch(feeds: Mapping[str, NDArray[Any]], *, text: bool) -> Batch:
         raise InputError(f"{name}: expected BYTES [n], got {list(array.shape)}")
     if text:
         return np.array([_sentence(one) for one in array.tolist()], np.str_)
+    if len(array) > _MOST_IMAGES:  # each is a task
+        raise InputError(f"{name}: expected at most {_MOST_IMAGES} images in a request, got {len(array)}")
     files = np.empty(len(array), object)
     files[:] = [one.encode() if isinstance(one, str) else one for one in array.tolist()]
     return files
@@ -201,7 +204,12 @@ async def _answers(cascade: Cascade, batch: Batch, threads: ThreadPoolExecutor) 
     encoded = isinstance(batch, np.ndarray) and batch.dtype.kind == "O"  # images, which may differ in size
     if encoded or size(batch) == 1:
         ones = batch.tolist() if isinstance(batch, np.ndarray) and encoded else [first_of(batch)]
-        return list(await asyncio.gather(*(cascade.predict_async(one) for one in ones)))
+        tasks = [asyncio.ensure_future(cascade.predict_async(one)) for one in ones]
+        try:
+            return list(await asyncio.gather(*tasks))
+        finally:
+            for task in tasks:  # the first that fails ends the request
+                task.cancel()
     return await asyncio.get_running_loop().run_in_executor(threads, cascade.predict_batch, batch)
 
 
