@@ -412,3 +412,19 @@ def test_inputs_are_described_in_few_words() -> None:
     assert data.describe(1) == "row 1"
     assert replace(data, files=("a.png", "b.png")).describe(1) == "b.png"
     assert replace(data, inputs=np.array(["one\n", "two"], object)).describe(0) == '"one\\n"'
+
+
+def test_a_name_may_stand_for_several_classes() -> None:
+    """ImageNet has two cranes. Class numbers are theirs, however often data and model are matched."""
+    names = ("crane", "dog", "crane")
+    data = LabelledData(np.zeros((4, 2), np.float32), np.array([0, 0, 2, 2]), (), "0" * 64)
+    for _ in range(2):
+        data = labelled_as(data, names)
+        assert (data.names, data.labels.tolist()) == (names, [0, 0, 2, 2])
+
+
+def test_a_remote_without_names_keeps_the_order_that_was_recorded() -> None:
+    """`LABEL_0` and the like are no names, in calibration as on the device."""
+    for theirs in ((), ("LABEL_0", "LABEL_1", "LABEL_2"), ("0", "1", "2")):
+        assert columns_by_name(("a", "b", "c"), theirs, known=(2, 0, 1)) == (2, 0, 1)
+    assert columns_by_name(("a", "b", "c"), ("c", "a", "b"), known=(0, 2, 1)) == (1, 2, 0)

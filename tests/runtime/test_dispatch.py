@@ -5,6 +5,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -376,3 +377,25 @@ def test_probabilities_are_no_logits() -> None:
         for outcome in ask(one, np.zeros((4, 2), np.float32), Deadline.after(5.0)):
             assert isinstance(outcome, Prediction) == right
             assert right or "expected logits, as in calibration, got probabilities" in outcome.detail
+
+
+def test_originals_of_unknown_size_stop_no_worker() -> None:
+    """An application may send objects of its own; after as many as there are workers, others are still forwarded."""
+    one = dispatcher(lambda x: np.zeros((len(x), 3)))
+    odd = np.empty(1, object)
+    odd[0] = Path("a.jpg")
+    for _ in range(8):
+        assert isinstance(ask(one, [odd], Deadline.after(5.0))[0], Prediction)
+    assert isinstance(ask(one, np.zeros((1, 1, 2), np.float32), Deadline.after(5.0))[0], Prediction)
+
+
+def test_a_worker_that_ends_makes_room_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault in the grouping of requests costs those requests only."""
+    one = dispatcher(lambda x: np.zeros((len(x), 3)))
+    x = np.zeros((1, 2), np.float32)
+    with monkeypatch.context() as patched:
+        patched.setattr("edgecascade.runtime.dispatch._MOST_BYTES", None)
+        patched.setattr("edgecascade.runtime.dispatch.bytes_of", lambda _: 1 / 0)
+        for _ in range(8):
+            assert isinstance(ask(one, x[None], Deadline.after(0.05))[0], Failure)
+    assert isinstance(ask(one, x[None], Deadline.after(5.0))[0], Prediction)

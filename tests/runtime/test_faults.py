@@ -302,6 +302,18 @@ def ask_in_a_loop(cascade: Cascade, key: str = "mine", **options: Any) -> Answer
 WAYS = pytest.mark.parametrize("way", [ask, ask_in_a_loop])
 
 
+LARGE = {  # replies that a busy machine may take longer to send, or to read up to the bound
+    "an error page of short lines",
+    "a reply of 40 MB",
+    "an endless reply in chunks",
+    "headers without end",
+    "announcements without end",
+    "compressed",
+    "compressed, where it was asked for",
+    "many lists",
+}
+
+
 @WAYS
 @pytest.mark.parametrize("stored", [True, False], ids=["outbox", "no outbox"])
 @pytest.mark.parametrize("name", FAULTS)
@@ -328,7 +340,8 @@ def test_the_local_answer_is_given(
     assert answer.detail
     assert "\n" not in answer.detail
     assert "token" not in answer.detail
-    assert answer.elapsed < deadline + SLACK + stalled()
+    at_once = DEADLINE if name not in LARGE else PATIENT  # the deadline is longer, so that the reason is the same
+    assert answer.elapsed < at_once + SLACK + stalled()
     assert answer.queued == ("mine" if stored else "")
     assert not stored or (found["outbox"]["waiting"], found["outbox"]["delivered"]) == (1, 0)
     assert (found["inputs"], found["forwarded"], found["reasons"][fault.reason.value]) == (1, 1, 1)

@@ -80,7 +80,8 @@ def test_recalibrate_reads_the_file(pair: Path, tmp_path: Path) -> None:
         assert (new["calibration"]["n"], new["labels"]) == (400, NAMES)
         assert new["remote"]["scores"] == old["remote"]["scores"]  # as the remote gives them, not as they were recorded
         for who in ("calibration", "remote"):
-            assert new[who]["temperature"] == pytest.approx(old[who]["temperature"], rel=0.5)
+            apart = 0.25 if who == "calibration" else 0.5  # the remote errs on few of the inputs
+            assert new[who]["temperature"] == pytest.approx(old[who]["temperature"], rel=apart)
             assert new[who]["accuracy"]["value"] == pytest.approx(old[who]["accuracy"]["value"], abs=0.06)
 
 
@@ -103,6 +104,14 @@ def test_no_certificate_rests_on_the_remote_labels(
     np.savez(tmp_path / "true.npz", y=np.load(pair / "test.npz")["y"], **kept)
     assert main(["recalibrate", str(pair / "local.onnx"), "--data", str(tmp_path / "true.npz"), *rest]) == 0
     assert Cascade.load(out).document.remote_scores == Cascade.load(pair / "local.onnx").document.remote_scores
+
+
+def test_an_array_of_that_name_that_holds_logits_is_the_users_own(pair: Path, tmp_path: Path) -> None:
+    """Only probabilities can be recorded ones."""
+    test = np.load(pair / "test.npz")
+    logits = np.random.default_rng(0).normal(size=(len(test["y"]), 3)).astype(np.float32)
+    np.savez(tmp_path / "own.npz", x=test["x"], y=test["y"], remote=logits)
+    assert read_labelled(tmp_path / "own.npz").recorded is None
 
 
 def test_pairs_of_several_inputs_are_read_without_what_is_beside_them(tmp_path: Path) -> None:

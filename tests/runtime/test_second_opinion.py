@@ -120,3 +120,17 @@ def test_arguments_out_of_range_are_refused(options: dict[str, Any], message: st
     """The error names the argument."""
     with pytest.raises(ArgumentError, match=message):
         SecondOpinion(InProcess(honest), options.pop("second", honest), **options)
+
+
+def test_both_remotes_are_told_the_classes() -> None:
+    """They bound what they read by them."""
+    told: list[Any] = []
+
+    class Telling(InProcess):
+        def expect(self, labels: Any) -> None:
+            told.append(labels)
+
+    opinion = SecondOpinion(Telling(honest), Telling(honest))
+    opinion.expect(("a", "b", "c"))
+    opinion.close()
+    assert told == [("a", "b", "c")] * 2

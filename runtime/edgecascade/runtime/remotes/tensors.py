@@ -221,7 +221,8 @@ class Origin:
             raise InvalidReply(f"remote: expected a reply from version {self._version!r}, got one from {version!r:.80}")
         if id == sent:
             self._echoed = True
-        elif id and (self._echoed or _ID.fullmatch(str(id))):  # another request's, perhaps of another device
+        elif id and (self._echoed or str(id).startswith(self._prefix) or _ID.fullmatch(str(id))):
+            # It is another request's, perhaps of another device.
             raise InvalidReply("remote: expected the reply to this request, got the reply to another one")
 
 
