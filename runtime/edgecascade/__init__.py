@@ -7,7 +7,7 @@
 
 The parts are `edgecascade.runtime` (the device), `edgecascade.calibration`, `edgecascade.export` and, in a separate
 distribution, `edgecascade.benchmarks`. Importing this package does not import them, but it turns off the telemetry of
-ONNX Runtime, unless the environment variable `ORT_DISABLE_TELEMETRY` has another value.
+ONNX Runtime, unless the environment variable `ORT_DISABLE_TELEMETRY` has a value.
 """
 
 import os

@@ -16,7 +16,8 @@
     |   +-- ParityError       the graph and the reference arithmetic disagree
     +-- BenchmarkError        a download, a server or the data of a benchmark failed
 
-`Cascade.predict` raises `InputError` only. A `RemoteError` ends inside it, as the reason of a local answer.
+`Cascade.predict` raises `InputError` or `ForkedError`, and no other of them. A `RemoteError` ends inside it, as the
+reason of a local answer.
 """
 
 import re

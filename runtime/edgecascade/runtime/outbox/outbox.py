@@ -43,7 +43,7 @@ class OutboxCounts:
         waiting_bytes: size of these inputs and of the answers not delivered yet.
         answered: answers not delivered yet.
         delivered: answers that the application has taken.
-        refused: inputs that the remote refused for good.
+        refused: inputs that the remote, or later `egress`, refused for good.
         expired: inputs and answers that became too old.
         untaken: answers that `on_late` failed to take too often.
         damaged: inputs and answers that were lost because the file was damaged.
@@ -233,8 +233,8 @@ class Outbox:
     def close(self, timeout: float = _CLOSING) -> None:
         """Store the offered inputs, stop the threads, and close the file. Inputs of a request under way stay stored.
 
-        It takes as long as the disk needs to store one input after another; if the disk fails or hangs, it gives up
-        after 5 s.
+        It takes as long as the disk needs to store one input after another. Inputs that the disk fails to take are
+        tried once more; if it hangs, it is waited for 5 s.
 
         Args:
             timeout: seconds to wait for a running callback; if that takes longer, the file is closed when it returns.
