@@ -308,7 +308,7 @@ def test_a_plan_says_so_and_uses_it_when_asked(outputs: Path, capsys: pytest.Cap
     shown = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in shown[:3]] == ["local", "about", "remote"]
     with np.load(outputs) as arrays:
-        plan = plan_cascade(*(arrays[name] for name in ("local", "remote", "labels")), MostAccuracy(0.2))
+        plan = plan_cascade(arrays["local"], arrays["remote"], arrays["labels"], MostAccuracy(0.2))
     noise = plan.remote.label_noise
     assert noise is not None
     assert shown[3].strip() == str(noise)
