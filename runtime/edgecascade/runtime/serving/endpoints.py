@@ -240,7 +240,7 @@ class _Refusal(JSONResponse):
         super().__init__({"error": error.detail}, error.status_code, {**(error.headers or {}), **closing})
         self._request, self._unread = request, not closing
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         await send({"type": "http.response.body", "body": self.body, "more_body": True})
         if self._unread:
