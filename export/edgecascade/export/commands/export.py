@@ -18,6 +18,7 @@ from onnx import ModelProto
 from edgecascade.calibration.commands.arguments import share
 from edgecascade.cli import rare
 from edgecascade.export.class_names import labelled_as, model_names, name_classes
+from edgecascade.export.commands.calibrate import check_out
 from edgecascade.export.compare import check_quantized
 from edgecascade.export.data import Inputs, batches, read_labelled
 from edgecascade.export.graph import load_model, save_model
@@ -139,8 +140,7 @@ def configure(parser: ArgumentParser) -> None:
 
 def execute(arguments: Namespace) -> int:
     """Export, quantize, put preprocessing in front, write."""
-    if Path(arguments.out).is_dir():
-        raise ExportError(f"--out: expected a file to write, got the folder {arguments.out}")
+    check_out(arguments.out)
     if Path(arguments.out).exists() and Path(arguments.source).exists() and samefile(arguments.source, arguments.out):
         raise ExportError(f"--out: expected another file than the source, got {arguments.out}")
     model, tokenizer = _load(arguments)
