@@ -61,7 +61,7 @@ DATATYPES = {
 # protocol name -> numpy type, in the byte order of the protocol
 NUMPY = {protocol: np.dtype(name).newbyteorder("<") for name, protocol in DATATYPES.items()}
 # kind of a numpy type -> types of its values in JSON, where null is NaN, or in protobuf
-_TYPES = {"f": {float, int, NoneType}, "b": {bool}, **dict.fromkeys("iu", {int, float})}
+_TYPES: dict[str, set[type]] = {"f": {float, int, NoneType}, "b": {bool}, **{kind: {int, float} for kind in "iu"}}
 _BY_TYPE = {np.dtype(name): protocol for name, protocol in DATATYPES.items()}
 
 Described: TypeAlias = Mapping[str, tuple[str, Sequence[int]]]
