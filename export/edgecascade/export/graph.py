@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, NodeProto
 
 from edgecascade.runtime.engine import Declared, numpy_dtype, open_session
-from edgecascade.types.errors import ExportError, ParityError, first_line
+from edgecascade.types.errors import ExportError, ParityError, first_line, no_file
 
 __all__ = [
     "Step",
@@ -51,7 +51,7 @@ def load_model(path: str | os.PathLike[str]) -> ModelProto:
         ParityError: the converted model gives other outputs.
     """
     if not Path(path).is_file():
-        raise ExportError(f"{path}: no such file")
+        raise ExportError(no_file(path))
     try:
         model = onnx.load(os.fspath(path), load_external_data=False)
         beside = {

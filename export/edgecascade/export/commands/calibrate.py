@@ -8,6 +8,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from os.path import samefile
 from pathlib import Path
+from shlex import quote
 
 import numpy as np
 
@@ -24,7 +25,7 @@ from edgecascade.export.logits import KINDS
 from edgecascade.export.scores import RemoteOutputs, ask_remote, local_scores, read_scores
 from edgecascade.runtime.commands.console import counting
 from edgecascade.runtime.commands.remote_arguments import add_remote_arguments, check_remote_arguments, remote_of
-from edgecascade.types.errors import ExportError
+from edgecascade.types.errors import ExportError, no_file
 
 __all__ = [
     "DATA",
@@ -93,7 +94,7 @@ def labelled_for(arguments: Namespace, objective: Objective) -> LabelledData:
     check_out(arguments.out)
     check_remote_arguments(arguments)
     if "://" not in arguments.remote and not Path(arguments.remote).is_file():
-        raise ExportError(f"--remote: {arguments.remote}: no such file")
+        raise ExportError(f"--remote: {no_file(arguments.remote)}")
     data = read_labelled(arguments.data, array_names(arguments))
     check_labels(data, objective)
     return data
@@ -196,8 +197,8 @@ def report(written: Calibrated, out: str, data: LabelledData, *, by_group: bool 
     if written.golden:
         travel = "inputs travel" if written.golden > 1 else "input travels"
         print(f"golden      {written.golden} calibration {travel} in the file")
-    print(f"wrote       {out}\nnext        edgecascade inspect {out} --verify    # on the device")
-    print(f"            edgecascade run {out} INPUT ... --remote http://HOST:PORT/v2/models/NAME")
+    print(f"wrote       {out}\nnext        edgecascade inspect {quote(out)} --verify    # on the device")
+    print(f"            edgecascade run {quote(out)} INPUT ... --remote http://HOST:PORT/v2/models/NAME")
 
 
 def _classes(written: Calibrated, data: LabelledData) -> Iterator[str]:

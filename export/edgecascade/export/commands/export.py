@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from os.path import samefile
 from pathlib import Path
+from shlex import quote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -172,7 +173,7 @@ def execute(arguments: Namespace) -> int:
     beside = f", with {TOKENIZER} beside it" if tokenizer is not None else ""
     print(f"wrote       {out} ({out.stat().st_size / 1e6:.1f} MB){beside}")
     print("\n".join(_described(model, out, names)))
-    print(f"next        edgecascade calibrate {out} --remote REMOTE --data DATA --offload-rate 0.2 -o FILE")
+    print(f"next        edgecascade calibrate {quote(str(out))} --remote REMOTE --data DATA --offload-rate 0.2 -o FILE")
     return 0
 
 

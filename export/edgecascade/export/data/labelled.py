@@ -19,7 +19,7 @@ from edgecascade.export.data.tables import EncodedImages, numbered, read_tables,
 from edgecascade.runtime.batch import Batch, rows, size
 from edgecascade.runtime.inputs import IMAGE_SUFFIXES, image_files, is_hidden, read_image
 from edgecascade.runtime.watch.recorder import PAIRS
-from edgecascade.types.errors import ExportError, InputError
+from edgecascade.types.errors import ExportError, InputError, no_file
 from edgecascade.types.softmax import are_probabilities
 
 __all__ = ["Inputs", "LabelledData", "batches", "class_folders", "count", "each", "first", "read_labelled"]
@@ -124,6 +124,8 @@ def read_labelled(path: str | os.PathLike[str], columns: Sequence[str] = ()) -> 
         ExportError: the path is none of these, or is damaged, its parts do not fit together, or it lacks a column.
         ModuleNotFoundError: the path is a table, and pyarrow is not installed.
     """
+    if not os.fspath(path):  # which would be the working folder
+        raise ExportError(no_file(path))
     path = Path(path)
     if (path / PAIRS).is_file():
         path /= PAIRS
