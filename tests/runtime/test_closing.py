@@ -28,7 +28,7 @@ if kind == "connection":
     server = socket.create_server(("127.0.0.1", 0))
 remote = {
     "name": "http://nowhere.test/v2/models/m",
-    "chat": Chat("http://nowhere.test/v1", labels=["a", "b", "c"]),
+    "chat": Chat("http://nowhere.test/v1", labels=["red", "green", "blue"]),
     "connection": f"http://127.0.0.1:{server.getsockname()[1] if kind == 'connection' else 1}/v2/models/m",
     "function": lambda _: time.sleep(30),
 }[kind]
