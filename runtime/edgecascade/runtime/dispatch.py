@@ -44,7 +44,7 @@ AT_ONCE = Deadline(0.0)
 _GRACE = 1.0  # seconds before an input is sent again whose first request may still be answered
 _EXTRA = 0.003  # seconds that a request outlives its deadline: if all callers woke at the same time, they would be late
 _MOST_BYTES = 16 << 20  # of the inputs in one request, unless it is a single one
-_CLOSING, _AT_LEAST = 1.0, 0.1  # seconds to wait for parts that hang, and for the remote after slow ones
+_AT_LEAST = 0.1  # seconds to wait for the remote after slow parts
 _ROUNDED = 1e-6  # of a probability, below 0
 _SUM_ROUNDED = 1e-3
 _CLAIMED = 0.05  # seconds to wait for the thread that closes, which stores the same input
@@ -269,7 +269,7 @@ class Dispatcher:
                 return
         listener()
 
-    def close(self, timeout: float = _CLOSING) -> None:
+    def close(self, timeout: float) -> None:
         """Stop asking, store the forwards that have no outcome, and close the remote, outbox, watch and budget.
 
         Args:
@@ -470,7 +470,7 @@ class Dispatcher:
                 self._log("watch failed", error=error)
         if self.outbox is not None:
             if left and queued:
-                self.outbox.answer(queued, outcome)
+                self.outbox.answer(one.sent, outcome)
             elif one.purpose is Purpose.FORWARD:
                 self.outbox.nudge()
 
@@ -517,7 +517,7 @@ class Dispatcher:
         with self._lock:
             one.queued, late = key, one.late
         if late is not None:  # it came between the deadline and now
-            outbox.answer(key, late)
+            outbox.answer(one.sent, late)
 
     def _ask_later(self, inputs: Batch, deadline: Deadline) -> list[Prediction | Failure]:
         """Ask on behalf of the outbox: within the same budget, last in line, and only if `egress` still allows it."""
