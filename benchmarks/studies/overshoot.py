@@ -159,7 +159,11 @@ def _measure(
             with tempfile.TemporaryDirectory() as folder, _opened(path, address, deadline, folder, frame) as cascade:
                 some = [inputs[next(numbers) % len(inputs)] for _ in range(1 + min(_PER_FILE, n - len(late)))]
                 answers = _awaited(cascade, some, frame) if scenario.asyncio else _called(cascade, some, frame)
-            late += [took - deadline for answer, took in answers[1:] if answer.reason is Reason.DEADLINE]
+            late += [
+                took - deadline
+                for answer, took in answers[1:]
+                if answer.reason is Reason.DEADLINE or took > deadline  # a refusal may come late as well
+            ]
             idle = 0 if len(late) > before else idle + 1
             if idle == _MOST_IDLE:
                 raise BenchmarkError(f"{scenario}: no answer came at the deadline, but {answers[-1][0].detail!r}")

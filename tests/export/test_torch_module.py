@@ -68,6 +68,21 @@ def test_an_export_failure_names_the_reason(network: torch.nn.Module) -> None:
     assert "\x1b" not in str(refusal.value)
 
 
+class Branching(torch.nn.Module):
+    """A module that runs, and whose graph depends on its input."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return logits."""
+        return x * 2 if bool(x.sum() > 1e9) else x
+
+
+def test_a_module_that_runs_and_cannot_be_exported_is_refused_in_one_sentence() -> None:
+    """The error of torch's exporter is shortened, without terminal codes."""
+    with pytest.raises(ExportError, match=r"^module: torch cannot export it for inputs \[3\]: .") as refusal:
+        export_torch(Branching(), (3,))
+    assert not {"\n", "\x1b"} & set(str(refusal.value))
+
+
 def test_nothing_of_torch_is_shown(tmp_path: Path) -> None:
     """An export, and one that torch refuses, show no log lines and no graphs of torch; the error is one line."""
     (tmp_path / "nets.py").write_text(NETWORKS)

@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ import pytest
 from edgecascade.runtime import Cascade, Reason, Source
 
 SERVER = Path(__file__).parent / "servers" / "serve_hostile.py"
+STATUS = Path("/proc/self/status")
 DEADLINE = 0.3
 SLACK = 0.25  # allowed for a busy machine
 WATCH = """
@@ -49,8 +50,17 @@ def machine() -> Iterator[Callable[[], float]]:
 
 
 def peak_memory() -> int:
-    """Return the most memory that this process has had, in MiB."""
+    """Return the most memory that this process has had, in MiB; since `forget_peak`, where the system can."""
+    if STATUS.exists():
+        (line,) = (line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) >> 10
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+
+
+def forget_peak() -> None:
+    """Let the peak start at what is in use: an earlier test in this process may have had more."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
 
 
 @pytest.mark.parametrize(
@@ -77,6 +87,7 @@ def test_a_hostile_reply_costs_only_its_request(attack: str, file: Path) -> None
 
         beside = threading.Thread(target=answer_locally)
         beside.start()
+        forget_peak()
         before = peak_memory()
         try:
             answers = [cascade.predict(UNSURE) for _ in range(8)]
