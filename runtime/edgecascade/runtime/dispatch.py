@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import os
-from _thread import allocate_lock
+from _thread import RLock, allocate_lock
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -199,7 +199,7 @@ class Dispatcher:
         self._classes, self._labels, self._policy, self._egress = len(labels), tuple(labels), policy, egress
         self._in_flight, self._most = in_flight, waiting
         self._request_inputs = int(getattr(remote, "request_inputs", request_inputs))
-        self._lock = allocate_lock()
+        self._lock, self._closing = allocate_lock(), RLock()
         self._waiting: deque[Request] = deque()
         self._working = 0
         self._closed = False
@@ -277,22 +277,23 @@ class Dispatcher:
             timeout: seconds to wait for a remote or a callback that hangs.
         """
         until = Deadline.after(timeout)
-        with self._lock:
-            closing, self._closed = not self._closed, True
-            waiting, self._waiting = self._waiting, deque()
-            under_way = [] if self.outbox is None else list(self._open)
-            for one in under_way:
-                one.outcome = _CLOSED
-            self._open.clear()
-            if self.remote is not None:
-                self._changed.notify_all()
-        if self.outbox is not None:
-            for one in under_way:  # here, since their callers may wake up too late for it
-                try:
-                    self._store(one, self.outbox)
-                    self._announce(one)
-                except Exception as error:  # of a listener; the others must be told, and everything closed
-                    self._log("callback failed", error=error)
+        with self._closing:  # before another thread closes the outbox
+            with self._lock:
+                closing, self._closed = not self._closed, True
+                waiting, self._waiting = self._waiting, deque()
+                under_way = [] if self.outbox is None else list(self._open)
+                for one in under_way:
+                    one.outcome = _CLOSED
+                self._open.clear()
+                if self.remote is not None:
+                    self._changed.notify_all()
+            if self.outbox is not None:
+                for one in under_way:  # here, since their callers may wake up too late for it
+                    try:
+                        self._store(one, self.outbox)
+                        self._announce(one)
+                    except Exception as error:  # of a listener; the others must be told, and everything closed
+                        self._log("callback failed", error=error)
         for one in waiting:
             self._finish(one, _CLOSED)
         if self.outbox is not None:
@@ -312,6 +313,8 @@ class Dispatcher:
             return _NOT_ALLOWED
         if self.remote is None:
             return _NO_REMOTE
+        if self._closed:
+            return _CLOSED
         if self.budget is not None and not self.budget.admits(*one.rank, bytes_of(one.sent)):
             return _SPENT
         return None
