@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import os
-from _thread import allocate_lock
+from _thread import RLock, allocate_lock
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -45,7 +45,7 @@ AT_ONCE = Deadline(0.0)
 _GRACE = 1.0  # seconds before an input is sent again whose first request may still be answered
 _EXTRA = 0.003  # seconds that a request outlives its deadline: if all callers woke at the same time, they would be late
 _MOST_BYTES = 16 << 20  # of the inputs in one request, unless it is a single one
-_CLOSING, _AT_LEAST = 1.0, 0.1  # seconds to wait for parts that hang, and for the remote after slow ones
+_AT_LEAST = 0.1  # seconds to wait for the remote after slow parts
 _ROUNDED = 1e-6  # of a probability, below 0
 _SUM_ROUNDED = 1e-3
 _CLAIMED = 0.05  # seconds to wait for the thread that closes, which stores the same input
@@ -199,7 +199,7 @@ class Dispatcher:
         self._classes, self._labels, self._policy, self._egress = len(labels), tuple(labels), policy, egress
         self._in_flight, self._most = in_flight, waiting
         self._request_inputs = int(getattr(remote, "request_inputs", request_inputs))
-        self._lock = allocate_lock()
+        self._lock, self._closing = allocate_lock(), RLock()
         self._waiting: deque[Request] = deque()
         self._working = 0
         self._closed = False
@@ -270,29 +270,30 @@ class Dispatcher:
                 return
         listener()
 
-    def close(self, timeout: float = _CLOSING) -> None:
+    def close(self, timeout: float) -> None:
         """Stop asking, store the forwards that have no outcome, and close the remote, outbox, watch and budget.
 
         Args:
             timeout: seconds to wait for a remote or a callback that hangs.
         """
         until = Deadline.after(timeout)
-        with self._lock:
-            closing, self._closed = not self._closed, True
-            waiting, self._waiting = self._waiting, deque()
-            under_way = [] if self.outbox is None else list(self._open)
-            for one in under_way:
-                one.outcome = _CLOSED
-            self._open.clear()
-            if self.remote is not None:
-                self._changed.notify_all()
-        if self.outbox is not None:
-            for one in under_way:  # here, since their callers may wake up too late for it
-                try:
-                    self._store(one, self.outbox)
-                    self._announce(one)
-                except Exception as error:  # of a listener; the others must be told, and everything closed
-                    self._log("callback failed", error=error)
+        with self._closing:  # before another thread closes the outbox
+            with self._lock:
+                closing, self._closed = not self._closed, True
+                waiting, self._waiting = self._waiting, deque()
+                under_way = [] if self.outbox is None else list(self._open)
+                for one in under_way:
+                    one.outcome = _CLOSED
+                self._open.clear()
+                if self.remote is not None:
+                    self._changed.notify_all()
+            if self.outbox is not None:
+                for one in under_way:  # here, since their callers may wake up too late for it
+                    try:
+                        self._store(one, self.outbox)
+                        self._announce(one)
+                    except Exception as error:  # of a listener; the others must be told, and everything closed
+                        self._log("callback failed", error=error)
         for one in waiting:
             self._finish(one, _CLOSED)
         if self.outbox is not None:
@@ -312,6 +313,8 @@ class Dispatcher:
             return _NOT_ALLOWED
         if self.remote is None:
             return _NO_REMOTE
+        if self._closed:
+            return _CLOSED
         if self.budget is not None and not self.budget.admits(*one.rank, bytes_of(one.sent)):
             return _SPENT
         return None
@@ -473,7 +476,7 @@ class Dispatcher:
                 self._log("watch failed", error=error)
         if self.outbox is not None:
             if left and queued:
-                self.outbox.answer(queued, outcome)
+                self.outbox.answer(one.sent, outcome)
             elif one.purpose is Purpose.FORWARD:
                 self.outbox.nudge()
 
@@ -520,7 +523,7 @@ class Dispatcher:
         with self._lock:
             one.queued, late = key, one.late
         if late is not None:  # it came between the deadline and now
-            outbox.answer(key, late)
+            outbox.answer(one.sent, late)
 
     def _ask_later(self, inputs: Batch, deadline: Deadline) -> list[Prediction | Failure]:
         """Ask on behalf of the outbox: within the same budget, last in line, and only if `egress` still allows it."""
