@@ -2,6 +2,8 @@
 
 import pickle
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -254,6 +256,16 @@ def test_nothing_is_asked_in_vain(wrong: str, folder: Path, capsys: pytest.Captu
         shown = capsys.readouterr().err
         assert said in shown
         assert "running" not in shown
+
+
+def test_a_file_that_the_disk_has_no_room_for_is_named(folder: Path) -> None:
+    """The error of the system does not name it; and nothing is left of it."""
+    program = f"{sys.executable} -m edgecascade.cli"
+    shell = f"ulimit -f 0; {program} export corner.onnx -o 'no room.onnx'"
+    ran = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, timeout=120, check=False)
+    assert ran.stderr == "edgecascade: no room.onnx: File too large\n"
+    assert ran.returncode == 2
+    assert not [file for file in folder.iterdir() if file.suffix == ".part"]
 
 
 def test_a_body_is_read_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

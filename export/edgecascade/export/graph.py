@@ -109,8 +109,10 @@ def write_whole(content: bytes, path: str | os.PathLike[str]) -> None:
             part.close()
             os.chmod(part.name, 0o644)
             os.replace(part.name, place)
-        except BaseException:
+        except BaseException as error:
             os.unlink(part.name)
+            if isinstance(error, OSError) and error.filename is None:  # of `write`, such as a full disk
+                error.filename = str(path)
             raise
 
 
