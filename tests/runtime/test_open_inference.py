@@ -453,7 +453,12 @@ def test_valid_addresses_are_parsed(address: str) -> None:
     "address",
     [
         *("h:8000", "http://h", "http://h/v2/models/", "http://h/v2/models/m/infer", "ws://h/v2/models/m"),
-        *("http://h:port/v2/models/m", "http://h:99999/v2/models/m", "http://[::1/v2/models/m"),
+        *(
+            "http://h:port/v2/models/m",
+            "http://h:99999/v2/models/m",
+            "http://h:0/v2/models/m",
+            "http://[::1/v2/models/m",
+        ),
     ],
 )
 def test_invalid_addresses_are_refused(address: str) -> None:

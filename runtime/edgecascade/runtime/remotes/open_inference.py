@@ -277,7 +277,7 @@ def read_address(url: str, scheme: str) -> ModelAddress:
     except ValueError:
         host = None
     match = _PATH.fullmatch(parts.path) if host else None
-    if not host or match is None or parts.scheme not in (scheme, f"{scheme}s"):
+    if not host or match is None or port == 0 or parts.scheme not in (scheme, f"{scheme}s"):
         raise ArgumentError(f"remote: expected {scheme}[s]://host[:port]/v2/models/NAME, got {shown(url)!r}")
     refuse_user(url)
     secure = parts.scheme != scheme
