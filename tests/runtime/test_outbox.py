@@ -21,10 +21,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from edgecascade.runtime.deadline import Deadline
-from edgecascade.runtime.dispatch import Failure
 from edgecascade.runtime.outbox import Cause, Late, Outbox
 from edgecascade.runtime.outbox.clock import Clock
 from edgecascade.runtime.outbox.sender import Sender
+from edgecascade.runtime.request import Failure
 from edgecascade.types.answer import Prediction, Reason
 from edgecascade.types.errors import ArgumentError
 
