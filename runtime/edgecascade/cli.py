@@ -52,7 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: Sequence[str] | None) -> int:
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    name = arguments[0] if arguments and arguments[0] in _COMMANDS else None
+    name = next((one for one in arguments if not one.startswith("-")), None)
+    name = name if name in _COMMANDS else None
     try:
         parsed = _parser(name).parse_args(arguments)
         return int(_module(parsed.command).execute(parsed))
@@ -137,6 +138,13 @@ class _Parser(ArgumentParser):
         self.add_argument("-h", "--help", action="help", help="Show this help and exit.")
         text = "Show this help with the rare options and exit."
         self.add_argument("--help-all", action=_HelpAll, nargs=0, default=SUPPRESS, help=text)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse all arguments; those that the command does not know are its own error, which shows its usage."""
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return found, unknown
 
     def format_help(self) -> str:
         """Return the help text."""

@@ -52,6 +52,26 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert sorted(re.findall(r"^  (\w+)  ", shown, re.MULTILINE)) == sorted(COMMANDS)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "prog"),
+    [
+        (["run", "a.onnx", "b.png", "--nope"], "edgecascade run"),
+        (["recalibrate", "a.onnx", "b.onnx", "-o", "c.onnx", "--offload-rate", "0.1"], "edgecascade recalibrate"),
+        (["bench", "compare", "a.json", "b.json", "--nope"], "edgecascade bench compare"),
+        (["bench", "--nope", "compare", "a.json", "b.json"], "edgecascade bench"),
+        (["--nope", "run", "a.onnx", "b.png"], "edgecascade"),
+    ],
+)
+def test_an_unknown_argument_is_an_error_of_its_command(
+    arguments: list[str], prog: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The usage above the error is that of the command, with what it requires."""
+    assert run(*arguments) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"usage: {prog} ")
+    assert f"\n{prog}: error: unrecognized arguments: " in said
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     """The help has a usage line and an example."""

@@ -200,6 +200,37 @@ def test_scores_that_say_nothing_are_no_answer(probabilities: bool, row: list[fl
     one.close()
 
 
+@pytest.mark.parametrize("shape", [(-1,), (-1, 1)])
+@pytest.mark.parametrize("columns", [None, (1, 0)])
+@pytest.mark.parametrize(
+    ("probabilities", "score", "expected"),
+    [(False, 3.0, 1 / (1 + np.exp(-1.5))), (False, -1, 1 / (1 + np.exp(0.5))), (True, 0.8, 2 / 3), (True, 1, 1)],
+)
+def test_one_score_for_two_classes_is_that_of_the_second(
+    shape: tuple[int, ...], columns: tuple[int, ...] | None, probabilities: bool, score: float, expected: float
+) -> None:
+    """The temperature, 2, is that of the logit, which is 0 for the first class; or of the log-odds."""
+    policy = Policy("replace", RemoteCalibration(2.0, probabilities, columns=columns))
+    remote = InProcess(lambda inputs: np.full(len(inputs), score).reshape(shape))
+    one = Dispatcher(remote, labels=("no", "yes"), policy=lambda: policy)
+    (outcome,) = ask(one, [np.array([[0]])], Deadline.after(5))
+    one.close()
+    assert not isinstance(outcome, Failure)
+    both = [1 - expected, expected] if columns is None else [expected, 1 - expected]
+    np.testing.assert_allclose(outcome.probabilities, both, rtol=1e-6, atol=1e-12)
+
+
+@pytest.mark.parametrize("score", [1.5, -0.25, np.nan])
+def test_one_score_that_is_no_probability_is_no_answer(score: float) -> None:
+    """Beside it stands one below 0."""
+    policy = Policy("replace", RemoteCalibration(2.0, True))
+    one = Dispatcher(InProcess(lambda x: np.full((len(x), 1), score)), labels=("no", "yes"), policy=lambda: policy)
+    (outcome,) = ask(one, [np.array([[0]])], Deadline.after(5))
+    one.close()
+    assert isinstance(outcome, Failure)
+    assert "probabilities" in outcome.detail
+
+
 def test_a_remote_is_told_the_number_of_classes() -> None:
     """It may bound replies by it, also inside another remote."""
     told: list[int] = []

@@ -229,7 +229,8 @@ def test_outputs_of_every_numeric_type_are_read(
     """Both bytes and protobuf's numbers are read."""
     rows = LOGITS.astype(dtype)
     for reply in (raw(("logits", datatype, rows)), *([typed(datatype, field, rows)] if field else [])):
-        found = infer(connect(start(reply)))
+        declared = described([("z", "FP32", [-1, 3])], [("logits", datatype, [-1, 3])])
+        found = infer(connect(start(reply, declared)))
         assert found.dtype == dtype
         np.testing.assert_array_equal(found, rows)
 
@@ -278,6 +279,10 @@ def test_files_and_text_are_sent_as_bytes(start: Any, connect: Any) -> None:
         pytest.param(raw(), "expected one output with logits", id="no outputs"),
         pytest.param(raw(("logits", "FP32", LOGITS.astype(np.float64))), "malformed", id="too many bytes"),
         pytest.param(raw(("logits", "BYTES", LOGITS)), "malformed", id="no numbers"),
+        pytest.param(raw(("logits", "INT32", LOGITS)), "expected FP32 in 'logits', as the server declares", id="type"),
+        pytest.param(
+            typed("INT32", "int_contents", LOGITS.astype(int)), "as the server declares, got INT32", id="kind"
+        ),
         pytest.param(typed("FP32", "fp64_contents", LOGITS), "malformed", id="numbers of another type"),
         pytest.param(
             PUBLISHED.ModelInferResponse(outputs=[{"name": "logits", "datatype": "FP32", "shape": [2, 3]}]),
@@ -404,6 +409,25 @@ def test_many_threads_share_one_remote(start: Any, connect: Any) -> None:
         for x, found in zip(inputs, threads.map(lambda x: infer(remote, x, 30), inputs), strict=True):
             np.testing.assert_array_equal(found, x)
     assert 201 <= remote.traffic.requests <= 208  # up to eight threads ask for the metadata
+
+
+def test_a_reply_to_another_request_is_refused(start: Any, connect: Any) -> None:
+    """A server may send no id, or a UUID of its own until it sends one back, as over REST."""
+    its_own = "2f1e3c5a-0b7d-4c1e-9a58-6d1b2f3a4c5e"
+    ids = iter([its_own, "", "another's", "0123456789ab-00000001", "same", its_own, ""])
+
+    def answer(request: Any, _: Any) -> Any:
+        reply, id = raw(("logits", "FP32", LOGITS)), next(ids)
+        reply.id = request.id if id == "same" else id
+        return reply
+
+    remote = connect(start(answer))
+    for wrong in (False, False, True, True, False, True, False):
+        if wrong:
+            with pytest.raises(InvalidReply, match="got the reply to another one"):
+                infer(remote)
+        else:
+            np.testing.assert_array_equal(infer(remote), LOGITS)
 
 
 def test_closing_ends_calls_in_progress(start: Any, connect: Any) -> None:

@@ -199,7 +199,7 @@ class RemoteOutputs(NamedTuple):
     """What a remote gives for labelled inputs.
 
     Attributes:
-        scores: floating [n, classes].
+        scores: floating [n, classes], or [n] or [n, 1] of a binary head.
         names: of its classes in the order of the scores; empty if it does not tell.
     """
 

@@ -27,6 +27,7 @@ from edgecascade.types.answer import Prediction, Reason
 from edgecascade.types.costs import labels_of
 from edgecascade.types.errors import CircuitOpen, InvalidReply, RemoteUnreachable, first_line
 from edgecascade.types.policy import Policy
+from edgecascade.types.softmax import two_columns
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -415,6 +416,8 @@ class Dispatcher:
         if isinstance(scores, RemoteLabels):
             scores, calibration = scores.probabilities(self._classes), calibration._replace(probabilities=True)
         scores = np.asarray(scores)
+        if self._classes == 2 and scores.shape in ((n,), (n, 1)) and scores.dtype.kind in "fiu":
+            scores = two_columns(scores.astype(np.float64), probabilities=calibration.probabilities)
         if scores.shape != (n, self._classes) or scores.dtype.kind not in "fiu":
             raise InvalidReply(
                 f"remote: expected numbers [{n}, {self._classes}], got {scores.dtype} {list(scores.shape)}"

@@ -22,7 +22,6 @@ from edgecascade.export.logits import KINDS
 from edgecascade.export.scores import RemoteOutputs, ask_remote, local_scores, read_scores
 from edgecascade.runtime.commands.console import counting
 from edgecascade.runtime.commands.remote_arguments import add_remote_arguments, check_remote_arguments, remote_of
-from edgecascade.types.class_names import some_names
 from edgecascade.types.errors import ExportError
 
 __all__ = [
@@ -132,7 +131,7 @@ def execute(arguments: Namespace) -> int:
         expected=expected,
         golden=arguments.golden,
         **plan_options(arguments),
-        **population_options(arguments, data.columns, data.labels, remote.shape[-1], data.names),
+        **population_options(arguments, data.columns, data.labels, classes, data.names),
     )
     report(written, arguments.out, data, by_group=arguments.groups is not None)
     return 0
@@ -170,7 +169,7 @@ def report(written: Calibrated, out: str, data: LabelledData, *, by_group: bool 
 
 
 def _classes(written: Calibrated, data: LabelledData) -> Iterator[str]:
-    """Yield a line for each class with its number, its name and the first input of it; and the remote's order."""
+    """Yield a line for each class with its number, its name and the first input of it; and notes on the remote's."""
     labels, numbers = written.labels, np.unique(data.labels, return_index=True)
     firsts = dict(zip(*(part.tolist() for part in numbers), strict=True))
     width = max(map(len, labels[:_SHOWN]))
@@ -179,6 +178,5 @@ def _classes(written: Calibrated, data: LabelledData) -> Iterator[str]:
         yield f"{'' if number else 'classes':<12}{number:<3} {name:<{width}}  {example}"
     if len(labels) > _SHOWN:
         yield f"{'':<12}and {len(labels) - _SHOWN} more"
-    if written.remote_columns is not None:
-        theirs = [labels[number] for number in np.argsort(written.remote_columns)]
-        yield f"{'remote':<12}its classes are in another order, which the file describes: {some_names(theirs)}"
+    for place, note in enumerate(written.remote_notes):
+        yield f"{'' if place else 'remote':<12}{note}"

@@ -85,7 +85,7 @@ def execute(arguments: Namespace) -> int:
         remote_kind=arguments.remote_kind,
         remote_names=remote_names,
         **plan_options(arguments),
-        **population_options(arguments, data.columns, data.labels, remote.shape[-1], data.names),
+        **population_options(arguments, data.columns, data.labels, len(names), data.names),
     )
     report(written, arguments.out, data, by_group=arguments.groups is not None)
     return 0

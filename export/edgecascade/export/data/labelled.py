@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from edgecascade.export.data.tables import EncodedImages, numbered, read_tables, table_files
 from edgecascade.runtime.batch import Batch, rows, size
 from edgecascade.runtime.inputs import IMAGE_SUFFIXES, image_files, is_hidden, read_image
+from edgecascade.runtime.watch.recorder import PAIRS
 from edgecascade.types.errors import ExportError, InputError
 from edgecascade.types.softmax import are_probabilities
 
@@ -110,6 +111,7 @@ def read_labelled(path: str | os.PathLike[str], columns: Sequence[str] = ()) -> 
       or `sentence`; or one column of numbers for each feature, which become `x` float32 [n, features]; or one column
       of lists for each input of the model.
     - A folder that `save_to_disk` of Hugging Face's `datasets` wrote, with the same columns.
+    - A folder in which a `Watch` recorded pairs: the file `pairs.npz` in it.
 
     Tables hold at most five million rows and 8 GiB in the columns that are read. Their images are decoded when they
     are read. Class names come from `ClassLabel`, if there is one.
@@ -123,6 +125,8 @@ def read_labelled(path: str | os.PathLike[str], columns: Sequence[str] = ()) -> 
         ModuleNotFoundError: the path is a table, and pyarrow is not installed.
     """
     path = Path(path)
+    if (path / PAIRS).is_file():
+        path /= PAIRS
     files = table_files(path)
     others: Mapping[str, NDArray[Any]] = {}
     paths: tuple[str, ...] = ()
@@ -209,7 +213,9 @@ def _read_class_folders(path: Path) -> tuple[Any, NDArray[np.int64], tuple[str, 
         labels += [label] * len(files)
         paths += map(str, files)
     if not images:
-        raise ExportError(f"{path}: expected one folder of images for each class ({', '.join(IMAGE_SUFFIXES)})")
+        others = sorted(file.name for file in path.glob("*.npz"))
+        hint = f"; to read an array file in it, name it: {path / others[0]}" if others else ""
+        raise ExportError(f"{path}: expected one folder of images for each class ({', '.join(IMAGE_SUFFIXES)}){hint}")
     if elsewhere := len(image_files(path, deep=True, quiet=True)) - len(paths):
         _log.warning("%s: skipped %d images that are not directly in the folder of a class", path, elsewhere)
     same = len({image.shape for image in images}) == 1

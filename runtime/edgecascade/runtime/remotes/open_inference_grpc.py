@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from edgecascade.runtime.batch import Batch, size
 from edgecascade.runtime.bounded_json import Pace
 from edgecascade.runtime.deadline import Deadline
+from edgecascade.runtime.protobuf import fields, varint
 from edgecascade.runtime.remotes.http import Proxy
 from edgecascade.runtime.remotes.open_inference import read_address
 from edgecascade.runtime.remotes.remote import ReplyBound, Traffic, shown, without_secrets
@@ -211,7 +212,7 @@ class OpenInferenceGrpc:
         for one in tensors:
             message.inputs.add(name=one.name, datatype=one.datatype, shape=one.shape)
             raw = contents(one.array)
-            parts += [_RAW_INPUT, _varint(len(raw)), raw]  # appended to the message, which saves two copies
+            parts += [_RAW_INPUT, varint(len(raw)), raw]  # appended to the message, which saves two copies
         if output:
             message.outputs.add(name=output)
         parts[0] = message.SerializeToString()
@@ -297,9 +298,9 @@ def make_messages() -> dict[str, Any]:
         from google.protobuf.message_factory import GetMessageClass
 
     file = FileDescriptorProto(name="edgecascade.proto", package="inference", syntax="proto3")
-    for message, fields in _MESSAGES.items():
+    for message, listed in _MESSAGES.items():
         described = file.message_type.add(name=message)
-        for field in fields.split(", "):
+        for field in listed.split(", "):
             place, kind = field.split(" ")
             name, number = place.split(":")
             _describe(described.field.add(name=name, number=int(number)), kind.rstrip("*"), kind.endswith("*"))
@@ -332,45 +333,12 @@ def _logits(reply: Any, signature: Signature, pace: Pace) -> NDArray[Any]:
 
 def _check_fields(message: bytes) -> None:
     """Raise a `ValueError` if a message has more than a few hundred fields, which protobuf would decode in one step."""
-    at = fields = 0
-    while at < len(message):
-        tag, at = _read_varint(message, at)
-        if tag & 7 == 2:
-            length, at = _read_varint(message, at)
-            at += length
-        elif tag & 7 == 0:
-            _, at = _read_varint(message, at)
-        else:
-            at += {1: 8, 5: 4}[tag & 7]
-        fields += 1
-        if fields > 2 * _MOST_TENSORS:
-            raise ValueError(f"expected at most {_MOST_TENSORS} tensors in a message")
-
-
-def _read_varint(message: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        value |= (message[at] & 127) << shift
-        shift += 7
-        at += 1
-        if message[at - 1] < 128:
-            return value, at
-        if shift > 63:
-            raise ValueError("expected a number of at most ten bytes")
+    if any(n >= 2 * _MOST_TENSORS for n, _ in enumerate(fields(memoryview(message)))):
+        raise ValueError(f"expected at most {_MOST_TENSORS} tensors in a message")
 
 
 def _described(tensors: Any) -> Described:
     return {one.name: (one.datatype, tuple(one.shape[:_MOST_SIDES])) for one in tensors}
-
-
-def _varint(value: int) -> bytes:
-    """Return an unsigned number as protobuf encodes it: seven bits a byte, the lowest first."""
-    encoded = bytearray()
-    while value > 127:
-        encoded.append(value & 127 | 128)
-        value >>= 7
-    encoded.append(value)
-    return bytes(encoded)
 
 
 def _pushback(metadata: Any) -> float | None:

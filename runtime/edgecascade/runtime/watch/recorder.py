@@ -19,9 +19,11 @@ from edgecascade.runtime.batch import Batch
 from edgecascade.types.answer import Prediction
 from edgecascade.types.errors import ArgumentError
 
-__all__ = ["PairRecorder"]
+__all__ = ["PAIRS", "PairRecorder"]
 
-_FILE = "pairs.npz"
+PAIRS = "pairs.npz"
+"""The file in the folder of a recorder."""
+
 _BESIDE = ("y", "local", "remote", "confidence", "audited")  # the arrays of a pair beside its inputs
 _RESERVED = (*_BESIDE, "names", "file")  # names that an input cannot have, the last because of numpy.savez
 _log = logging.getLogger(__name__)
@@ -149,7 +151,7 @@ class PairRecorder:
                 _log.warning("%d recorded inputs have other shapes or types, and are not saved", len(pairs) - n)
             chosen = [pair for pair in pairs if _kind(pair) == commonest]
             arrays = {name: np.stack([pair[name] for pair in chosen]) for name in chosen[0]}
-            path = self.folder / _FILE
+            path = self.folder / PAIRS
             _replace(path, {**arrays, "names": np.array(self.names)})
             return path
 
@@ -160,14 +162,14 @@ class PairRecorder:
             self._bytes -= _size(self._pairs.popleft())
 
     def _read(self) -> list[_Pair]:
-        path = self.folder / _FILE
+        path = self.folder / PAIRS
         if not path.exists():
             return []
         try:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 return _split({name: arrays[name] for name in arrays}, list(self.names))
         except Exception as error:  # numpy and zipfile raise many kinds
-            _log.warning("%s: cannot be continued, and is moved to %s.old: %s", path, _FILE, error)
+            _log.warning("%s: cannot be continued, and is moved to %s.old: %s", path, PAIRS, error)
             try:
                 os.replace(path, path.with_name(path.name + ".old"))
             except OSError as failure:
