@@ -75,9 +75,13 @@ def draw_audit(suspects: Suspects, n: int = 100, *, design: str = "flagged", see
     Raises:
         CalibrationError: nothing is flagged, rows are missing, or an argument is out of range.
 
-    >>> suspects = Suspects.of_posterior(np.linspace(0, 1, 1000))
-    >>> len(draw_audit(suspects, 50)), len(draw_audit(suspects, 2000, design="all"))
-    (50, 1000)
+    >>> rng = np.random.default_rng(0)
+    >>> labels = rng.integers(0, 3, 1000)
+    >>> from edgecascade.calibration.cleaning import Experts, find_suspects, fit_pool
+    >>> experts = Experts.of([2 * np.eye(3)[labels] + rng.normal(size=(1000, 3))])
+    >>> suspects = find_suspects(experts, labels, fit_pool(experts, labels), every_row=True)
+    >>> len(draw_audit(suspects, 100, design="all"))
+    100
     """
     check_seed(seed)
     if design not in DESIGNS:
