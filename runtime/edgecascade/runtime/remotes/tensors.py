@@ -137,7 +137,7 @@ class Signature:
         name = self.output or _logits_among(outputs)
         if name is None or name not in outputs:
             raise InvalidReply(
-                f"remote: expected one output with logits, got {sorted(outputs)}; name it with `output` "
+                f"remote: expected one output with logits, got {sorted(outputs)!s:.200}; name it with `output` "
                 "(--remote-output)"
             )
         found = outputs[name][0]

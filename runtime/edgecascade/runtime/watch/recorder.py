@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecascade.runtime.batch import Batch
+from edgecascade.runtime.private_file import replace_file
 from edgecascade.types.answer import Prediction
 from edgecascade.types.errors import ArgumentError
 
@@ -152,7 +153,9 @@ class PairRecorder:
             chosen = [pair for pair in pairs if _kind(pair) == commonest]
             arrays = {name: np.stack([pair[name] for pair in chosen]) for name in chosen[0]}
             path = self.folder / PAIRS
-            _replace(path, {**arrays, "names": np.array(self.names)})
+            arrays["names"] = np.array(self.names)
+            place = Path(os.path.realpath(path))  # a symbolic link stays one
+            replace_file(place, lambda file: np.savez(file, **arrays), durable=True)  # type: ignore[arg-type]
             return path
 
     def _append(self, pair: _Pair) -> None:
@@ -208,22 +211,3 @@ def _drawn(probabilities: NDArray[np.float32], chance: float) -> int:
     """Return the class in which a number from 0 to 1 falls; never one of probability 0."""
     rising = np.cumsum(probabilities, dtype=np.float64)
     return min(int(np.searchsorted(rising, chance * rising[-1], side="right")), len(rising) - 1)
-
-
-def _replace(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
-    path = Path(os.path.realpath(path))  # a symbolic link stays one
-    part = path.with_name(path.name + ".part")
-    part.unlink(missing_ok=True)
-    try:
-        with open(part, "wb", opener=_private) as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_EXCL, 0o600)
