@@ -13,9 +13,11 @@ from onnx import ModelProto, helper
 from PIL import Image
 
 from edgecascade.benchmarks.server import serving
+from edgecascade.calibration import MostAccuracy
 from edgecascade.cli import main
-from edgecascade.export import ExportError, LabelledData, read_labelled, save_model
+from edgecascade.export import ExportError, LabelledData, calibrate, read_labelled, save_model
 from edgecascade.export.class_names import columns_by_name, labelled_as, model_names, name_classes
+from edgecascade.export.scores import local_scores
 from edgecascade.runtime import Cascade, Remote
 from edgecascade.runtime.remotes.remote import InProcess
 from edgecascade.types.document import LABELS_KEY
@@ -276,6 +278,93 @@ def test_a_remote_of_other_classes_gives_no_answer(folder: Path) -> None:
         answer = cascade.predict(np.zeros(4, np.float32))
     assert answer.remote is None
     assert answer.detail == "remote: expected the classes ant, bee, zebra, mole, got ant, bee, zebra, wolf"
+
+
+def test_the_report_says_that_a_remote_does_not_name_its_classes(
+    folder: Path, linear: Body, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its scores are taken in the order of the listed classes, or in that of the file; otherwise nothing is said."""
+    calibrated(folder, "words.npz").close()
+    said = "remote      its classes are not matched by name, but taken in the order above\n"
+    assert said in capsys.readouterr().out
+    order = [2, 0, 3, 1]
+    model = linear(WEIGHT[:, order], np.zeros(4))
+    save_model(model, folder / "nameless.onnx")
+    name_classes(model, [NAMES[k] for k in order])
+    save_model(model, folder / "other.onnx")
+    calibrated(folder, "words.npz", "other.onnx").close()
+    assert "not matched by name" not in capsys.readouterr().out
+    arguments = ["--remote", str(folder / "nameless.onnx"), "--data", str(folder / "words.npz")]
+    file = str(folder / "cascade.onnx")
+    assert main(["recalibrate", file, *arguments, "--offload-rate", "0.3", "-o", file]) == 0
+    said = "not matched by name, but taken in the order that the file describes: zebra, ant, mole, bee\n"
+    assert said in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kind", ["logits", "probabilities"])
+@pytest.mark.parametrize("shape", [[-1], [-1, 1]])
+def test_one_score_for_two_classes_is_read_as_two(linear: Body, tmp_path: Path, kind: str, shape: list[int]) -> None:
+    """Calibration and device give what they give for both columns, and the report names the class of the score."""
+    rng, names = np.random.default_rng(0), ["cat", "dog"]
+    x = rng.normal(0, 1, (800, 2)).astype(np.float32)
+    y = (3 * (x[:, 1] - x[:, 0]) + rng.logistic(size=800) > 0).astype(int)
+    model = linear(np.eye(2) + rng.normal(0, 0.3, (2, 2)), np.zeros(2))
+    name_classes(model, names)
+    save_model(model, tmp_path / "body.onnx")
+    data = LabelledData(x, y, tuple(names), "")
+    local = local_scores(tmp_path / "body.onnx", x)
+
+    def score(batch: Any) -> Any:
+        one = (batch[:, 1] - batch[:, 0]).astype(np.float64)
+        return (1 / (1 + np.exp(-one)) if kind == "probabilities" else one).reshape(shape)
+
+    def both(batch: Any) -> Any:
+        one = score(batch).ravel()
+        return np.stack([1 - one if kind == "probabilities" else 0 * one, one], axis=1)
+
+    found = []
+    for remote in (both, score):
+        out = tmp_path / f"{remote.__name__}.onnx"
+        done = calibrate(
+            tmp_path / "body.onnx", out, data, local, remote(x), objective=MostAccuracy(0.3), remote_kind=kind
+        )
+        with Cascade.load(out, remote=remote, threshold=2.0, deadline=30.0) as cascade:
+            answers = cascade.predict_batch(x)
+            rows = [answer.remote.probabilities for answer in answers if answer.remote is not None]
+            found.append((cascade.document.remote, rows))
+    (of_both, expected), (of_score, rows) = found
+    assert of_score == of_both
+    np.testing.assert_allclose(rows, expected, rtol=1e-6)
+    said = {"logits": "its one score is taken as the logit of dog"}
+    assert done.remote_notes[0] == said.get(kind, "its one score is taken as the probability of dog")
+    if kind == "probabilities":
+        with pytest.raises(ExportError, match=r"lie in \[0, 1\].*say which with --remote-kind probabilities or"):
+            calibrate(tmp_path / "body.onnx", out, data, local, score(x), objective=MostAccuracy(0.3))
+
+
+def test_one_score_of_a_file_is_that_of_its_second_class(
+    linear: Body, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its names tell which class that is, also where it is the first of the body's."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(0, 1, (800, 2)).astype(np.float32)
+    y = (3 * (x[:, 1] - x[:, 0]) + rng.logistic(size=800) > 0).astype(int)
+    for name, weight, names in (
+        ("body", np.eye(2) + rng.normal(0, 0.3, (2, 2)), ["cat", "dog"]),
+        ("remote", np.array([[2], [-2]]), ["dog", "cat"]),
+    ):
+        model = linear(weight, np.zeros(weight.shape[1]))
+        name_classes(model, names)
+        save_model(model, tmp_path / f"{name}.onnx")
+    np.savez(tmp_path / "data.npz", x=x, y=y)
+    with calibrated(tmp_path, "data.npz") as cascade:
+        assert cascade.document.remote_columns == (1, 0)
+    said = capsys.readouterr().out
+    assert "remote      its one score is taken as the logit of cat\n" in said
+    with Cascade.load(tmp_path / "cascade.onnx", remote=tmp_path / "remote.onnx", threshold=2.0, deadline=30.0) as one:
+        answers = one.predict_batch(x)
+    found = [answer.remote.label for answer in answers if answer.remote is not None]
+    assert found == (x[:, 1] > x[:, 0]).astype(int).tolist()
 
 
 def test_recalibration_matches_by_the_names_in_the_file(folder: Path, linear: Body) -> None:

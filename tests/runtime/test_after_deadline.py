@@ -84,7 +84,7 @@ def ask_in_a_loop(cascade: Cascade) -> Answer:
 
 
 @pytest.mark.parametrize("way", [ask, ask_in_a_loop])
-@pytest.mark.parametrize(("owner", "name"), [(Packing, "data"), (Store, "add"), (Store, "has"), (Budget, "refund")])
+@pytest.mark.parametrize(("owner", "name"), [(Packing, "data"), (Store, "add"), (Budget, "refund")])
 def test_packing_hashing_and_storing_run_in_another_thread(
     file: Path,
     tmp_path: Path,

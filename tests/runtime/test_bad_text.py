@@ -26,6 +26,7 @@ from edgecascade.calibration import AdvantageTable, DecisionRule
 from edgecascade.export import fold, save_model
 from edgecascade.runtime import Cascade, InputError
 from edgecascade.runtime.commands.lines import Given, LineInput, Refused
+from edgecascade.runtime.commands.sources import Stored, read_source
 from edgecascade.types.document import PREPROCESSING_KEY, TextPreprocessing, preprocessing_dict
 
 PATIENCE = 60.0
@@ -69,6 +70,19 @@ def sentences(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rule = DecisionRule(1.0, AdvantageTable(edges, values, np.array([10, 10])), threshold=0.0)
     save_model(fold(body, logits="logits", rule=rule, document=document_of(rule)), folder / "local.onnx")
     return folder / "local.onnx"
+
+
+def test_sentences_in_a_file_are_those_on_standard_input(sentences: Path, tmp_path: Path) -> None:
+    """A line is a sentence, JSON with a sentence and its key, or nothing, which is a sentence too."""
+    text = tmp_path / "sentences.txt"
+    text.write_text('red\n{"x": "blue", "key": "k"}\n\n[1, 2]\n')
+    with Cascade.load(sentences) as cascade:
+        source = read_source(str(text))
+        assert isinstance(source, Stored)
+        items = list(source.items(cascade.inputs))
+    assert [item.x for item in items if isinstance(item, Given)] == ["red", "blue", "", "[1, 2]"]
+    assert [item.name for item in items] == [f"{text}:{n}" for n in (1, 2, 3, 4)]
+    assert items[1].key == "k"
 
 
 @pytest.mark.parametrize("x", ["red \ud83d", None, b"red", 3, ["red", "green"], np.array([b"red"]), object()])

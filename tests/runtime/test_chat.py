@@ -26,6 +26,7 @@ from edgecascade.runtime import (
     RemoteLabels,
     RemoteRefusal,
     RemoteUnreachable,
+    SecondOpinion,
     Source,
 )
 from edgecascade.runtime.remotes.chat import Chat
@@ -625,6 +626,36 @@ def test_a_cascade_uses_the_chat_remote(make_file: Any, connect: Any, serve: Any
     assert (answer.name, answer.source, answer.reason) == ("blue", Source.REMOTE, Reason.OFFLOADED), answer.detail
     assert answer.remote is not None
     np.testing.assert_allclose(answer.remote.probabilities, [0.2, 0.2, 0.6], rtol=1e-6)
+
+
+@pytest.mark.parametrize("answer", ["letter", "text"])
+def test_labels_in_another_order_are_matched_by_name(
+    make_file: Any, connect: Any, serve: Any, answering: Any, respond: Any, answer: str
+) -> None:
+    """The letter A is then the first of the labels, not of the cascade's classes."""
+    said = at("A", A=0.6, B=0.2, C=0.2) if answer == "letter" else at("blue", blue=0.6)
+    remote = connect(serve(answering(respond(completion(said)))), labels=["blue", "red", "green"], answer=answer)
+    with Cascade.load(make_file(**PROBABILITIES), remote=remote, deadline=5) as cascade:
+        found = cascade.predict(UNSURE, original="the sky")
+    assert (found.name, found.source) == ("blue", Source.REMOTE), found.detail
+    assert found.remote is not None
+    np.testing.assert_allclose(found.remote.probabilities, [0.2, 0.2, 0.6], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (["blue", "red", "yellow"], "labels: expected the classes red, green, blue, got blue, red, yellow"),
+        (["blue", "red"], "labels: expected 3, one per class, got 2"),
+    ],
+)
+def test_labels_of_other_classes_are_refused_at_once(file: Path, labels: list[str], said: str) -> None:
+    """No request has been sent by then; the same holds for a second opinion."""
+    remote = Chat("http://nowhere.test/v1", labels=labels)
+    for asked in (remote, SecondOpinion(lambda x: x, remote)):
+        with pytest.raises(ArgumentError, match=said):
+            Cascade.load(file, remote=asked)
+    remote.close()
 
 
 @pytest.mark.parametrize(

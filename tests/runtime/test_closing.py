@@ -5,6 +5,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgecascade.runtime import Cascade, Outbox
+from edgecascade.runtime import Budget, Cascade, Outbox, Rate, Reason
 from edgecascade.runtime.background import Background, DaemonPool
 
 UNSURE = np.array([0, 0.5, 0], np.float32)
@@ -28,7 +29,7 @@ if kind == "connection":
     server = socket.create_server(("127.0.0.1", 0))
 remote = {
     "name": "http://nowhere.test/v2/models/m",
-    "chat": Chat("http://nowhere.test/v1", labels=["a", "b", "c"]),
+    "chat": Chat("http://nowhere.test/v1", labels=["red", "green", "blue"]),
     "connection": f"http://127.0.0.1:{server.getsockname()[1] if kind == 'connection' else 1}/v2/models/m",
     "function": lambda _: time.sleep(30),
 }[kind]
@@ -180,6 +181,31 @@ def test_inputs_under_way_are_stored_when_the_cascade_closes(
     with Cascade.load(file, remote=lambda x: np.zeros((len(x), 3)), outbox=Outbox(tmp_path / "outbox.db")) as again:
         late = [one.key for one, _ in zip(again.late(timeout=20), range(12), strict=False)]
     assert sorted(late) == sorted(f"k{i}" for i in range(12))
+
+
+def test_several_threads_may_close(file: Path, tmp_path: Path, hangs: threading.Event) -> None:
+    """The inputs under way are stored, and later calls give as the reason that the remote cannot be asked."""
+    for n in range(10):
+        path = tmp_path / f"{n}.db"
+        budget = Budget(forwards=Rate(1e6, 60))
+        cascade = Cascade.load(file, remote=Stuck(hangs), deadline=10.0, outbox=Outbox(path), budget=budget)
+        answers: list[Any] = []
+        calls = [
+            threading.Thread(target=lambda i=i, c=cascade, to=answers: to.append(c.predict(UNSURE, key=f"k{i}")))
+            for i in range(12)
+        ]
+        closes = [threading.Thread(target=cascade.close, args=(0.1,)) for _ in range(4)]
+        for threads in (calls, closes):
+            for thread in threads:
+                thread.start()
+            time.sleep(0.1)
+        for thread in (*calls, *closes):
+            thread.join(10.0)
+        assert sorted(answer.queued for answer in answers) == sorted(f"k{i}" for i in range(12))
+        with closing(Outbox(path)) as outbox:
+            assert outbox.counts().waiting == 12
+        answer = cascade.predict(UNSURE)
+        assert (answer.reason, answer.queued) == (Reason.OFFLINE, "")
 
 
 def test_a_key_of_another_type_is_stored_as_text(file: Path, tmp_path: Path) -> None:

@@ -52,6 +52,26 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert sorted(re.findall(r"^  (\w+)  ", shown, re.MULTILINE)) == sorted(COMMANDS)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "prog"),
+    [
+        (["run", "a.onnx", "b.png", "--nope"], "edgecascade run"),
+        (["recalibrate", "a.onnx", "b.onnx", "-o", "c.onnx", "--offload-rate", "0.1"], "edgecascade recalibrate"),
+        (["bench", "compare", "a.json", "b.json", "--nope"], "edgecascade bench compare"),
+        (["bench", "--nope", "compare", "a.json", "b.json"], "edgecascade bench"),
+        (["--nope", "run", "a.onnx", "b.png"], "edgecascade"),
+    ],
+)
+def test_an_unknown_argument_is_an_error_of_its_command(
+    arguments: list[str], prog: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The usage above the error is that of the command, with what it requires."""
+    assert run(*arguments) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"usage: {prog} ")
+    assert f"\n{prog}: error: unrecognized arguments: " in said
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     """The help has a usage line and an example."""
@@ -186,6 +206,31 @@ def test_wrong_arguments_end_in_one_sentence(
     assert "Traceback" not in shown.err
     usage = [line for line in shown.err.splitlines() if line.startswith("edgecascade")]
     assert len(usage) == 1
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("run FILE {inputs} >&-", "3 answered: "),
+        ("run FILE {inputs} 2>&-", '"name": "gr'),
+        ("run FILE {inputs} 2>/dev/full", '"name": "gr'),
+        ("PYTHONIOENCODING=ascii inspect FILE", r"gr\\xfcn"),
+        ("yes '[5, 0, 0]' | run FILE - 2>&1 | head -1", '"name": "gr'),
+    ],
+)
+def test_standard_streams_may_be_closed_full_or_of_few_characters(
+    command: str, said: str, inputs: Path, make_file: Callable[..., Path], tmp_path: Path
+) -> None:
+    """What can be written is, without a traceback or a warning."""
+    program = f"{sys.executable} -m edgecascade.cli"
+    for name in ("run", "inspect"):
+        command = command.replace(f"{name} FILE", f"{program} {name} {make_file(labels=['grün', 'b', 'c'])}")
+    shell = f"set -o pipefail; {command.format(inputs=inputs)}"
+    ran = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path)
+    shown = ran.stdout + ran.stderr
+    assert said.replace("\\\\", "\\") in shown
+    assert "Traceback" not in shown
+    assert "Warning" not in shown
 
 
 def test_a_newer_file_is_refused(make_file: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from edgecascade.runtime import Budget, Deadline, Prediction, Rate, Reason, RemoteError, RemoteLabels, Retrying
-from edgecascade.runtime.dispatch import Dispatcher, Failure, Purpose, Request
+from edgecascade.runtime.dispatch import Dispatcher
 from edgecascade.runtime.remotes.remote import InProcess
+from edgecascade.runtime.request import Failure, Purpose, Request
 from edgecascade.types.errors import CircuitOpen
 from edgecascade.types.policy import Policy, RemoteCalibration
 
@@ -89,7 +90,7 @@ def test_waiting_inputs_are_sent_in_one_request(held: Waits) -> None:
         *(i % 3 for i in range(10)),
     ]
     assert held.sizes == [1, 10]
-    one.close()
+    one.close(1.0)
 
 
 def test_a_request_holds_inputs_of_one_kind(held: Waits) -> None:
@@ -106,7 +107,7 @@ def test_a_request_holds_inputs_of_one_kind(held: Waits) -> None:
         assert isinstance(prediction, Prediction)
         assert prediction.label == 1
     assert sorted(held.sizes[1:]) == [2, 2, 2, 2, 4, 4, 4, 4]
-    one.close()
+    one.close(1.0)
 
 
 def test_a_request_of_large_inputs_holds_few(held: Waits) -> None:
@@ -121,7 +122,7 @@ def test_a_request_of_large_inputs_holds_few(held: Waits) -> None:
     held.free.set()
     assert [one.end(forward).label for forward in forwards] == [0, 1, 2, 0, 1, 2]  # type: ignore[union-attr]
     assert held.sizes[3:] == [2, 2, 2]
-    one.close()
+    one.close(1.0)
 
 
 def test_inputs_whose_callers_have_left_are_not_kept(held: Waits) -> None:
@@ -138,7 +139,7 @@ def test_inputs_whose_callers_have_left_are_not_kept(held: Waits) -> None:
     gc.collect()
     assert not any(reference() is not None for reference in kept)
     held.free.set()
-    one.close()
+    one.close(1.0)
 
 
 def test_inputs_that_must_be_sent_alone_are(held: Waits) -> None:
@@ -153,7 +154,7 @@ def test_inputs_that_must_be_sent_alone_are(held: Waits) -> None:
     held.free.set()
     assert {one.end(forward).label for forward in forwards} == {1}  # type: ignore[union-attr]
     assert held.sizes == [1, 5, 5]
-    one.close()
+    one.close(1.0)
 
 
 def test_nan_scores_fail_only_their_own_input() -> None:
@@ -163,7 +164,7 @@ def test_nan_scores_fail_only_their_own_input() -> None:
     assert [getattr(forward, "label", None) for forward in forwards] == [1, None, 1]
     assert isinstance(forwards[1], Failure)
     assert "finite" in forwards[1].detail
-    one.close()
+    one.close(1.0)
 
 
 @pytest.mark.parametrize(
@@ -197,7 +198,38 @@ def test_scores_that_say_nothing_are_no_answer(probabilities: bool, row: list[fl
         else:
             assert outcome.label == label
             assert np.isfinite(outcome.probabilities).all()
-    one.close()
+    one.close(1.0)
+
+
+@pytest.mark.parametrize("shape", [(-1,), (-1, 1)])
+@pytest.mark.parametrize("columns", [None, (1, 0)])
+@pytest.mark.parametrize(
+    ("probabilities", "score", "expected"),
+    [(False, 3.0, 1 / (1 + np.exp(-1.5))), (False, -1, 1 / (1 + np.exp(0.5))), (True, 0.8, 2 / 3), (True, 1, 1)],
+)
+def test_one_score_for_two_classes_is_that_of_the_second(
+    shape: tuple[int, ...], columns: tuple[int, ...] | None, probabilities: bool, score: float, expected: float
+) -> None:
+    """The temperature, 2, is that of the logit, which is 0 for the first class; or of the log-odds."""
+    policy = Policy("replace", RemoteCalibration(2.0, probabilities, columns=columns))
+    remote = InProcess(lambda inputs: np.full(len(inputs), score).reshape(shape))
+    one = Dispatcher(remote, labels=("no", "yes"), policy=lambda: policy)
+    (outcome,) = ask(one, [np.array([[0]])], Deadline.after(5))
+    one.close(1.0)
+    assert not isinstance(outcome, Failure)
+    both = [1 - expected, expected] if columns is None else [expected, 1 - expected]
+    np.testing.assert_allclose(outcome.probabilities, both, rtol=1e-6, atol=1e-12)
+
+
+@pytest.mark.parametrize("score", [1.5, -0.25, np.nan])
+def test_one_score_that_is_no_probability_is_no_answer(score: float) -> None:
+    """Beside it stands one below 0."""
+    policy = Policy("replace", RemoteCalibration(2.0, True))
+    one = Dispatcher(InProcess(lambda x: np.full((len(x), 1), score)), labels=("no", "yes"), policy=lambda: policy)
+    (outcome,) = ask(one, [np.array([[0]])], Deadline.after(5))
+    one.close(1.0)
+    assert isinstance(outcome, Failure)
+    assert "probabilities" in outcome.detail
 
 
 def test_a_remote_is_told_the_number_of_classes() -> None:
@@ -210,7 +242,7 @@ def test_a_remote_is_told_the_number_of_classes() -> None:
 
     policy = Policy("replace", RemoteCalibration(1.0, False))
     for remote in (Asking(lambda _: None), Retrying(Asking(lambda _: None)), InProcess(lambda _: None)):  # type: ignore[arg-type,return-value]
-        Dispatcher(remote, labels=tuple("abcdefg"), policy=lambda: policy).close()
+        Dispatcher(remote, labels=tuple("abcdefg"), policy=lambda: policy).close(1.0)
     assert told == [7, 7]
 
 
@@ -233,7 +265,7 @@ def test_every_input_is_sent_once(n: int, in_flight: int, request: int, room: in
         i % 3 for i in range(n)
     ]
     assert sorted(seen) == list(range(n))
-    one.close()
+    one.close(1.0)
 
 
 def test_without_room_a_caller_waits_until_its_deadline(held: Waits, stalled: Callable[[], float]) -> None:
@@ -251,7 +283,7 @@ def test_without_room_a_caller_waits_until_its_deadline(held: Waits, stalled: Ca
     held.free.set()
     assert all(isinstance(one.end(forward), Prediction) for forward in kept)
     assert sum(held.sizes) == 3
-    one.close()
+    one.close(1.0)
 
 
 def test_a_forward_past_its_deadline_is_not_sent(held: Waits) -> None:
@@ -265,7 +297,7 @@ def test_a_forward_past_its_deadline_is_not_sent(held: Waits) -> None:
     held.free.set()
     ask(one, [np.array([[2]])], Deadline.after(5))
     assert sum(held.sizes) == 2
-    one.close()
+    one.close(1.0)
 
 
 class UnreadableError(Exception):
@@ -290,7 +322,7 @@ def test_no_error_of_a_remote_ends_the_asking() -> None:
     for _ in range(6):
         (failure,) = ask(one, [np.zeros((1, 1))], Deadline.after(5))
         assert failure == Failure(Reason.REMOTE_ERROR, "UnreadableError", about_input=True)
-    one.close()
+    one.close(1.0)
 
 
 def test_a_listener_that_raises_costs_no_worker(held: Waits) -> None:
@@ -302,7 +334,7 @@ def test_a_listener_that_raises_costs_no_worker(held: Waits) -> None:
         request.listener = lambda: 1 / 0
         one.begin([request])
         assert isinstance(one.end(request), Prediction)
-    one.close()
+    one.close(1.0)
 
 
 def test_closing_answers_waiting_callers(held: Waits) -> None:
@@ -311,7 +343,7 @@ def test_closing_answers_waiting_callers(held: Waits) -> None:
     begin(one, [np.array([[0]])], Deadline.after(5))
     waiting(held, 1)
     (forward,) = begin(one, [np.array([[1]])], Deadline.after(5))
-    one.close()
+    one.close(1.0)
     failure = one.end(forward)
     assert isinstance(failure, Failure)
     assert failure.reason is Reason.OFFLINE
@@ -329,7 +361,7 @@ def test_a_remote_that_cannot_be_closed_leaves_nothing_else_open() -> None:
     policy = Policy("replace", RemoteCalibration(1.0, False))
     one = Dispatcher(Stuck(np.zeros_like), labels=("0", "1", "2"), policy=lambda: policy, budget=budget)
     with pytest.raises(OSError, match="stuck"):
-        one.close()
+        one.close(1.0)
     assert not budget.admits(0, 0, 1)
 
 
@@ -341,7 +373,7 @@ def test_an_open_circuit_has_its_own_reason() -> None:
 
     one = dispatcher(refuses)
     assert ask(one, [np.zeros((1, 1))], Deadline.after(5)) == [Failure(Reason.CIRCUIT_OPEN, "left alone for 3 s")]
-    one.close()
+    one.close(1.0)
 
 
 def test_a_remote_may_return_predictions() -> None:
@@ -350,7 +382,7 @@ def test_a_remote_may_return_predictions() -> None:
     (prediction,) = ask(one, [np.zeros((1, 1))], Deadline.after(5))
     assert isinstance(prediction, Prediction)
     np.testing.assert_allclose(prediction.probabilities, [0.1, 0.1, 0.8], rtol=1e-6)
-    one.close()
+    one.close(1.0)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import pytest
 
 from edgecascade.runtime import Cascade, Reason, Source
 
-SERVER = Path(__file__).parent / "servers" / "serve_hostile.py"
+SERVERS = Path(__file__).parent / "servers"
 STATUS = Path("/proc/self/status")
 DEADLINE = 0.3
 SLACK = 0.25  # allowed for a busy machine
@@ -30,11 +30,12 @@ UNSURE, SURE = np.array([0, 0.5, 0], np.float32), np.array([0, 9, 0], np.float32
 
 
 @contextmanager
-def attacking(attack: str) -> Iterator[str]:
+def attacking(scheme: str, attack: str) -> Iterator[str]:
     """Start the server in a process of its own; return the address of its model."""
-    with subprocess.Popen([sys.executable, str(SERVER), attack], stdout=subprocess.PIPE, text=True) as server:
+    script = SERVERS / ("serve_hostile.py" if scheme == "http" else "serve_hostile_grpc.py")
+    with subprocess.Popen([sys.executable, str(script), attack], stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
-        yield f"http://127.0.0.1:{server.stdout.readline().strip()}/v2/models/m"
+        yield f"{scheme}://127.0.0.1:{server.stdout.readline().strip()}/v2/models/m"
         server.kill()
 
 
@@ -63,18 +64,26 @@ def forget_peak() -> None:
         Path("/proc/self/clear_refs").write_text("5")
 
 
+OVER_HTTP = [
+    *("many lists", "lists", "objects", "numbers", "escapes", "nested", "gzip", "a page of empty lines"),
+    *("a page of short lines", "small chunks", "headers", "interim responses", "trailers"),
+]
+OVER_GRPC = [
+    *("huge", "many outputs", "many contents", "many names", "many numbers", "many sides", "deep", "nested", "noise"),
+    *("a long number", "a field beyond the end", "large sides", "wrong shape", "text", "integers", "an unknown type"),
+    *("not a number", "truncated", "no contents", "empty", "no answer"),
+    *("huge metadata", "metadata of many inputs", "metadata of noise"),
+]
+
+
 @pytest.mark.parametrize(
-    "attack",
-    [
-        *("many lists", "lists", "objects", "numbers", "escapes", "nested", "gzip", "a page of empty lines"),
-        *("a page of short lines", "small chunks", "headers", "interim responses", "trailers"),
-    ],
+    ("scheme", "attack"), [*(("http", one) for one in OVER_HTTP), *(("grpc", one) for one in OVER_GRPC)]
 )
-def test_a_hostile_reply_costs_only_its_request(attack: str, file: Path) -> None:
+def test_a_hostile_reply_costs_only_its_request(scheme: str, attack: str, file: Path) -> None:
     """Meanwhile inputs that stay on the device are answered as if it were not there."""
     over, waits = threading.Event(), []
     with (
-        attacking(attack) as address,
+        attacking(scheme, attack) as address,
         Cascade.load(file, remote=address, deadline=DEADLINE) as cascade,
         machine() as stalled,
     ):
@@ -100,4 +109,6 @@ def test_a_hostile_reply_costs_only_its_request(attack: str, file: Path) -> None
         assert (answer.source, answer.name) == (Source.LOCAL, "green")
         assert answer.reason in (Reason.REMOTE_ERROR, Reason.DEADLINE, Reason.CIRCUIT_OPEN)
         assert answer.elapsed < DEADLINE + SLACK + lost
+        assert answer.detail
+        assert answer.detail.isprintable()
     assert max(waits, default=0) < 0.05 + lost

@@ -7,6 +7,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -228,6 +229,75 @@ def test_a_response_before_the_end_of_the_request_is_read(
         response = client.request("POST", "/", b"x" * 50_000_000, {}, Deadline.after(10))
         assert response.status == 413
         assert server.connections == connections
+
+
+def test_a_large_request_on_an_idle_connection_is_sent_again(
+    serve: Callable[..., Any], connect: Callable[..., HttpClient], respond: Any
+) -> None:
+    """The server may close the connection while it is being sent; what came before is not a part of its answer."""
+
+    def closing(connection: socket.socket) -> None:
+        if connection.recv(1024).startswith(b"GET"):
+            connection.sendall(OK)
+            connection.recv(1024)
+        else:
+            connection.sendall(respond(b"", "413 Content Too Large"))
+        connection.close()
+
+    server = serve(closing)
+    client = connect(server.port)
+    assert get(client) == b"ok"
+    assert client.request("POST", "/", b"x" * 50_000_000, {}, Deadline.after(10)).status == 413
+    assert server.connections == 2
+
+
+@pytest.fixture
+def silent() -> Iterator[int]:
+    """Return the port of an address at which nothing answers, not even with a refusal: its queue is full."""
+    with socket.socket() as listener, ExitStack() as waiting:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(4):
+            one = waiting.enter_context(socket.socket())
+            one.setblocking(False)
+            one.connect_ex(listener.getsockname())
+        yield listener.getsockname()[1]
+
+
+def named(monkeypatch: pytest.MonkeyPatch, *ports: int) -> None:
+    """Give every name these ports as its addresses."""
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port)) for port in ports]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found[:])
+
+
+def test_an_address_that_does_not_answer_leaves_time_for_the_next(
+    serve: Callable[..., Any], connect: Callable[..., HttpClient], silent: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Next time, the address that answered is the first."""
+    server = serve(replying_once)
+    named(monkeypatch, silent, server.port)
+    client = connect(server.port)
+    for most in (1.0, 0.2):
+        begun = time.monotonic()
+        assert client.request("GET", "/", None, {}, Deadline.after(1)).body == b"ok"
+        assert time.monotonic() - begun < most
+
+
+def test_addresses_that_do_not_answer_take_no_more_than_the_deadline(
+    connect: Callable[..., HttpClient], silent: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many there are, all of them are tried in that time."""
+    named(monkeypatch, *[silent] * 8)
+    begun = time.monotonic()
+    with pytest.raises(TimeoutError):
+        connect(80).request("GET", "/", None, {}, Deadline.after(0.4))
+    assert 0.3 < time.monotonic() - begun < 0.8
+
+
+def test_the_error_shows_an_ipv6_address_in_brackets(connect: Callable[..., HttpClient]) -> None:
+    """As in the address of the remote."""
+    with pytest.raises(RemoteUnreachable, match=r"cannot connect to \[::1\]:1: "):
+        get(connect(1, "::1"))
 
 
 def test_an_address_without_a_server_is_unreachable(connect: Callable[..., HttpClient]) -> None:

@@ -83,6 +83,8 @@ def test_responses_are_read_as_by_the_standard_library(data: bytes) -> None:
     [
         pytest.param(b"SSH-2.0-OpenSSH_9.6\r\n", "b'SSH-2.0", id="another protocol"),
         pytest.param(b"HTTP/2 200\r\n\r\n", "b'HTTP/2 200'", id="another version"),
+        pytest.param(b"HTTP/1.1 101 Switching Protocols\r\n\r\n", "status is 101", id="switched"),
+        pytest.param(b"HTTP/1.1 000 Odd\r\n\r\n", "status is 0", id="status 0"),
         pytest.param(HEAD + b"nonsense\r\n\r\n", "header.*nonsense", id="no header"),
         pytest.param(HEAD + b"Content-Length: many\r\n\r\n", "Content-Length.* 'many'", id="a length of many"),
         pytest.param(HEAD + b"Content-Length: -1\r\n\r\n", "Content-Length.* '-1'", id="a length below 0"),

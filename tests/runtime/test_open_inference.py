@@ -161,16 +161,67 @@ def test_a_server_without_the_binary_extension_gets_json(
     ("datatype", "dtype"), [("FP16", "float16"), ("FP32", "float32"), ("FP64", "float64"), ("INT64", "int64")]
 )
 def test_outputs_of_every_numeric_type_are_read(
-    connect: Any, serve: Any, answering: Any, respond: Any, datatype: str, dtype: str
+    connect: Any, serve: Any, respond: Any, datatype: str, dtype: str
 ) -> None:
     """Both bytes and JSON are read."""
     rows = LOGITS.astype(dtype)
     body, head = binary(rows, datatype)
-    as_json = {"outputs": [{"name": "logits", "datatype": datatype, "shape": [2, 3], "data": rows.ravel().tolist()}]}
-    for response in (respond(body, Inference_Header_Content_Length=head), respond(as_json)):
-        found = infer(connect(serve(answering(response))))
+    for response in (respond(body, Inference_Header_Content_Length=head), respond(tensor(datatype, rows.tolist()))):
+        found = infer(connect(serve(declaring(respond, datatype, response))))
         assert found.dtype == dtype
         np.testing.assert_array_equal(found, rows)
+
+
+def tensor(datatype: str, data: Any) -> dict[str, Any]:
+    """Return a reply of one tensor [2, 3] as JSON."""
+    return {"outputs": [{"name": "logits", "datatype": datatype, "shape": [2, 3], "data": data}]}
+
+
+def declaring(respond: Any, datatype: str, response: bytes) -> Callable[[Any], None]:
+    """Return a server that declares the type of its output, and sends this response."""
+    metadata = respond({"inputs": [{"name": "z"}], "outputs": [{"name": "logits", "datatype": datatype}]})
+
+    def behave(connection: Any) -> None:
+        while data := connection.recv(65536):
+            connection.sendall(metadata if data.startswith(b"GET") else response)
+
+    return behave
+
+
+@pytest.mark.parametrize(
+    ("declared", "datatype", "data", "said"),
+    [
+        ("FP32", "FP32", [0, 0, 4, True, 0, 0], "its `data` are FP32, and hold booleans"),
+        ("FP32", "FP32", [[0, 0, "4"], ["0.3", 0, False]], "its `data` are FP32, and hold booleans and text"),
+        ("FP32", "FP32", [0, 0, 4, 1, 0, {}], "its `data` are FP32, and hold objects"),
+        ("INT32", "INT32", [0, 0, 4, 0.3, 0, 0], "its `data` are INT32, and hold fractions"),
+        ("INT32", "INT32", [0, 0, 4, None, 0, 0], "its `data` are INT32, and hold null"),
+        ("INT8", "INT8", [0, 0, 400, 1, 0, 0], "its `data` are not INT8"),
+        ("BOOL", "BOOL", [0, 0, 1, 1, 0, 0], "its `data` are BOOL, and hold numbers"),
+        ("FP32", "INT32", [0, 0, 4, 1, 0, 0], "expected FP32 in 'logits', as the server declares, got INT32"),
+        ("INT32", "FP32", [0, 0, 4, 1, 0, 0], "expected INT32 in 'logits', as the server declares, got FP32"),
+        ("FP32", "BOOL", [True] * 6, "expected FP32 in 'logits', as the server declares, got BOOL"),
+        ("FP32", "BYTES", ["0", "0", "4", "1", "0", "0"], "it has the type 'BYTES', and not numbers"),
+    ],
+)
+def test_data_of_another_type_than_declared_are_refused(
+    connect: Any, serve: Any, respond: Any, declared: str, datatype: str, data: Any, said: str
+) -> None:
+    """The type may be declared in the reply itself, or before."""
+    with pytest.raises(InvalidReply, match=said) as refused:
+        infer(connect(serve(declaring(respond, declared, respond(tensor(datatype, data))))))
+    assert "\n" not in str(refused.value)
+
+
+def test_a_type_of_another_width_than_declared_is_read(connect: Any, serve: Any, respond: Any) -> None:
+    """Some servers do not check what a user declares; whole numbers in JSON may be written as 4.0, and NaN as null."""
+    data = [0, 0.0, 4, 1.0, 0, 0]
+    found = infer(connect(serve(declaring(respond, "FP32", respond(tensor("FP64", data))))))
+    np.testing.assert_array_equal(found, LOGITS)
+    found = infer(connect(serve(declaring(respond, "INT64", respond(tensor("INT32", data))))))
+    np.testing.assert_array_equal(found, LOGITS)
+    found = infer(connect(serve(declaring(respond, "FP32", respond(tensor("FP32", [None, 1e300, *data[2:]]))))))
+    np.testing.assert_array_equal(found[0], [np.nan, np.inf, 4])
 
 
 def test_several_binary_outputs_are_separated(connect: Any, serve: Any, answering: Any, respond: Any) -> None:
@@ -402,7 +453,12 @@ def test_valid_addresses_are_parsed(address: str) -> None:
     "address",
     [
         *("h:8000", "http://h", "http://h/v2/models/", "http://h/v2/models/m/infer", "ws://h/v2/models/m"),
-        *("http://h:port/v2/models/m", "http://h:99999/v2/models/m", "http://[::1/v2/models/m"),
+        *(
+            "http://h:port/v2/models/m",
+            "http://h:99999/v2/models/m",
+            "http://h:0/v2/models/m",
+            "http://[::1/v2/models/m",
+        ),
     ],
 )
 def test_invalid_addresses_are_refused(address: str) -> None:
@@ -559,9 +615,10 @@ def test_a_reply_from_another_model_is_refused(
 
 
 def test_a_reply_to_another_request_is_refused(connect: Any, serve: Any, recording: Any, respond: Any) -> None:
-    """Servers that make up ids of their own are understood, until they send one back."""
+    """A server may send no id, or a UUID of its own until it sends one back."""
     record, requests = recording
-    ids = iter(["of its own", None, "-00000000", "same", "of its own"])
+    its_own = "2f1e3c5a-0b7d-4c1e-9a58-6d1b2f3a4c5e"
+    ids = iter([its_own, None, "", "-00000000", "another's", 7, "same", its_own, None])
     output = {"name": "logits", "datatype": "FP32", "shape": [2, 3], "data": LOGITS.ravel().tolist()}
 
     def behave(connection: Any) -> None:
@@ -581,7 +638,7 @@ def test_a_reply_to_another_request_is_refused(connect: Any, serve: Any, recordi
         record(b"")(Answering())
 
     remote = connect(serve(behave))
-    for wrong in (False, False, True, False, True):
+    for wrong in (False, False, False, True, True, True, False, True, False):
         if wrong:
             with pytest.raises(InvalidReply, match="got the reply to another one"):
                 infer(remote)
@@ -630,7 +687,7 @@ def test_a_user_in_the_address_is_refused(scheme: str) -> None:
         ({"outputs": [{"name": "logits", "datatype": "FP32", "shape": [2, 3]}]}, "its `data` is not a list"),
         ({"outputs": [{"name": "logits", "datatype": "FP32", "shape": [2, 3], "data": [1.0]}]}, "1 numbers.*2, 3"),
         ({"outputs": [{"name": "logits", "datatype": "FP32", "shape": [1, 2], "data": [[0.0], 1]}]}, "malformed"),
-        ({"outputs": [{"name": "logits", "datatype": "INT64", "shape": [1], "data": [10**30]}]}, "are not INT64"),
+        ({"outputs": [{"name": "logits", "datatype": "FP32", "shape": [1], "data": [10**400]}]}, "are not FP32"),
         ({"outputs": [{"name": "logits", "datatype": "FP32", "shape": [10**30], "data": [1.0]}]}, "1 numbers"),
     ],
 )
@@ -826,6 +883,41 @@ def test_a_secret_that_the_server_repeats_is_not_shown(serve: Any, answering: An
         infer(remote)
     remote.close()
     assert not any(secret in str(refused.value) for secret in ("s3cr3t", "a/secret", "a%2Fsecret"))
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        {"error": "the token s3cr3t-t0ken is not valid"},
+        {"model_name": "s3cr3t-t0ken", "outputs": []},
+        {
+            "model_name": "m",
+            "outputs": [{"name": "s3cr3t-t0ken", "datatype": "s3cr3t-t0ken", "shape": [1], "data": []}],
+        },
+        b"{s3cr3t-t0ken",
+    ],
+)
+def test_a_secret_in_a_successful_reply_is_not_shown(
+    serve: Any, answering: Any, respond: Any, connect: Any, reply: Any
+) -> None:
+    """Nor is a password that is base64 in the header."""
+    basic = base64.b64encode(b"device:s3cr3t-t0ken").decode()
+    for authorization in ("Bearer s3cr3t-t0ken", f"Basic {basic}"):
+        remote = connect(serve(answering(respond(reply))), headers={"Authorization": authorization})
+        with pytest.raises(RemoteError) as refused:
+            infer(remote)
+        assert "s3cr3t" not in str(refused.value)
+        assert basic not in str(refused.value)
+
+
+def test_the_password_of_a_proxy_is_not_shown(serve: Any, answering: Any, respond: Any) -> None:
+    """A proxy may repeat it in its page, as it is or in base64."""
+    basic = base64.b64encode(b"device:s3cr3t-pw").decode()
+    proxy = serve(answering(respond(f"who is s3cr3t-pw, {basic}?".encode(), "407 Proxy Authentication Required")))
+    remote = OpenInference("http://model.test/v2/models/m", proxy=f"http://device:s3cr3t-pw@127.0.0.1:{proxy.port}")
+    with pytest.raises(RemoteRefusal, match=r"HTTP 407: who is \*\*\*, \*\*\*\?"):
+        infer(remote)
+    remote.close()
 
 
 def test_a_reply_to_the_request_of_another_device_is_refused(

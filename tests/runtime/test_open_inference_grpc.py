@@ -229,7 +229,8 @@ def test_outputs_of_every_numeric_type_are_read(
     """Both bytes and protobuf's numbers are read."""
     rows = LOGITS.astype(dtype)
     for reply in (raw(("logits", datatype, rows)), *([typed(datatype, field, rows)] if field else [])):
-        found = infer(connect(start(reply)))
+        declared = described([("z", "FP32", [-1, 3])], [("logits", datatype, [-1, 3])])
+        found = infer(connect(start(reply, declared)))
         assert found.dtype == dtype
         np.testing.assert_array_equal(found, rows)
 
@@ -278,6 +279,10 @@ def test_files_and_text_are_sent_as_bytes(start: Any, connect: Any) -> None:
         pytest.param(raw(), "expected one output with logits", id="no outputs"),
         pytest.param(raw(("logits", "FP32", LOGITS.astype(np.float64))), "malformed", id="too many bytes"),
         pytest.param(raw(("logits", "BYTES", LOGITS)), "malformed", id="no numbers"),
+        pytest.param(raw(("logits", "INT32", LOGITS)), "expected FP32 in 'logits', as the server declares", id="type"),
+        pytest.param(
+            typed("INT32", "int_contents", LOGITS.astype(int)), "as the server declares, got INT32", id="kind"
+        ),
         pytest.param(typed("FP32", "fp64_contents", LOGITS), "malformed", id="numbers of another type"),
         pytest.param(
             PUBLISHED.ModelInferResponse(outputs=[{"name": "logits", "datatype": "FP32", "shape": [2, 3]}]),
@@ -391,6 +396,32 @@ def test_messages_above_the_limit_are_refused(start: Any, connect: Any) -> None:
     np.testing.assert_array_equal(infer(connect(start(raw(("logits", "FP32", large[:15])))), seconds=60), large[:15])
 
 
+def test_a_message_that_unpacks_to_more_than_an_answer_needs_is_refused(start: Any, connect: Any) -> None:
+    """A server may compress messages; the bound holds for what they unpack to."""
+
+    def packed(*rows: Any) -> Answer:
+        def answer(_: Any, context: Any) -> Any:
+            context.set_compression(grpc.Compression.Gzip)
+            return raw(("logits", "FP32", LOGITS), *rows)
+
+        return answer
+
+    for rows, refused in (((), False), ((("more", "FP32", np.zeros((2, 1 << 20), np.float32)),), True)):
+        remote = connect(start(packed(*rows)))
+        remote.expect(["a", "b", "c"])
+        if refused:
+            with pytest.raises(InvalidReply, match="more than an answer can need"):
+                infer(remote)
+        else:
+            np.testing.assert_array_equal(infer(remote), LOGITS)
+
+
+def test_a_call_that_the_server_cancels_says_so(start: Any, connect: Any) -> None:
+    """It is not taken for a channel that was closed here."""
+    with pytest.raises(RemoteUnreachable, match="the call was cancelled: draining"):
+        infer(connect(start(refusing(grpc.StatusCode.CANCELLED, "draining"))))
+
+
 def test_many_threads_share_one_remote(start: Any, connect: Any) -> None:
     """Each gets its own answer, and every call is counted."""
 
@@ -404,6 +435,25 @@ def test_many_threads_share_one_remote(start: Any, connect: Any) -> None:
         for x, found in zip(inputs, threads.map(lambda x: infer(remote, x, 30), inputs), strict=True):
             np.testing.assert_array_equal(found, x)
     assert 201 <= remote.traffic.requests <= 208  # up to eight threads ask for the metadata
+
+
+def test_a_reply_to_another_request_is_refused(start: Any, connect: Any) -> None:
+    """A server may send no id, or a UUID of its own until it sends one back, as over REST."""
+    its_own = "2f1e3c5a-0b7d-4c1e-9a58-6d1b2f3a4c5e"
+    ids = iter([its_own, "", "another's", "0123456789ab-00000001", "same", its_own, ""])
+
+    def answer(request: Any, _: Any) -> Any:
+        reply, id = raw(("logits", "FP32", LOGITS)), next(ids)
+        reply.id = request.id if id == "same" else id
+        return reply
+
+    remote = connect(start(answer))
+    for wrong in (False, False, True, True, False, True, False):
+        if wrong:
+            with pytest.raises(InvalidReply, match="got the reply to another one"):
+                infer(remote)
+        else:
+            np.testing.assert_array_equal(infer(remote), LOGITS)
 
 
 def test_closing_ends_calls_in_progress(start: Any, connect: Any) -> None:

@@ -54,13 +54,14 @@ def forked(work: Any, *arguments: Any) -> int:
 
 def put_many(path: Path, n: int, said: int) -> None:
     """Print each key when it is acknowledged; meanwhile answer some, and move the write-ahead log."""
-    outbox = Outbox(path)
+    outbox, last = Outbox(path), np.zeros((1, 3), np.int64)
     for i in range(1000):
-        key = f"{n}/{i}"
-        if outbox.put(key, np.full((1, random.choice([3, 5000])), i, np.int64), LOCAL):
-            os.write(said, key.encode() + b"\n")
+        key, inputs = f"{n}/{i}", np.full((1, random.choice([3, 5000])), i, np.int64)
         if i % 7 == 3:
-            outbox.answer(f"{n}/{i - 1}", Prediction(i - 1, 0.9, LOCAL.probabilities))
+            outbox.answer(last, Prediction(i - 1, 0.9, LOCAL.probabilities))
+        last = inputs
+        if outbox.put(key, inputs, LOCAL):
+            os.write(said, key.encode() + b"\n")
         if i % 20 == 19:
             outbox._store.sync()
 

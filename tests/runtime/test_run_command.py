@@ -589,6 +589,26 @@ def test_standard_input_can_come_between_files(file: Path, tmp_path: Path) -> No
     assert [one["name"] for one in lines] == ["red", "blue", "red"]
 
 
+@pytest.mark.parametrize("ending", [".txt", ".JSONL"])
+def test_a_file_of_lines_means_what_standard_input_does(file: Path, tmp_path: Path, ending: str) -> None:
+    """The answers, the keys and the refused lines are the same; only the names of the inputs differ."""
+    given = tmp_path / f"given{ending}"
+    given.write_text('[5, 0, 0]\n\n{"x": [0, 0.5, 0], "key": "two"}\r\nno JSON\n["a"]\n[0, 0, 5]')
+    found = []
+    for arguments, text in ((("-",), given.read_bytes()), ((given,), b"")):
+        code, lines, _ = piped(text, file, *arguments)
+        assert code == 2
+        found.append([{**one, "input": one["input"].rpartition(":")[2], "elapsed_ms": 0} for one in lines])
+    assert found[0] == found[1]
+    assert [("key" in one, "error" in one) for one in found[0]] == [
+        (False, False),
+        (True, False),
+        (False, True),
+        (False, True),
+        (False, False),
+    ]
+
+
 def test_both_sides_present_their_certificates(
     file: Path, tmp_path: Path, serve: Any, answering: Any, respond: Any
 ) -> None:

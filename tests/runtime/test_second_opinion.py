@@ -61,6 +61,26 @@ def test_equal_remotes_raise_no_doubt() -> None:
     assert (opinion.agreement.value, opinion.agreement.n + opinion.failed, doubts) == (1.0, 200, [])
 
 
+def test_the_classes_of_both_are_matched_by_name(caplog: pytest.LogCaptureFixture) -> None:
+    """In another order they are the same; other names are no answer, and one score for two classes is none either."""
+    first = InProcess(honest, ["red", "green", "blue"])
+    for names, columns, agreed in (
+        (["green", "blue", "red"], [1, 2, 0], 1.0),
+        (["green", "blue", "red"], [0, 1, 2], 0.0),
+        ([], [0, 1, 2], 1.0),
+    ):
+        opinion = SecondOpinion(first, InProcess(lambda x, columns=columns: x[:, columns], names), share=1.0)  # type: ignore[misc]
+        opinion.infer(X, Deadline.after(5.0))
+        opinion.close()
+        assert (opinion.agreement.value, opinion.agreement.n) == (agreed, len(X))
+    for second in (InProcess(honest, ["red", "green", "yellow"]), InProcess(lambda x: x[:, :1])):
+        opinion = SecondOpinion(first, second, share=1.0)
+        opinion.infer(X, Deadline.after(5.0))
+        opinion.close()
+        assert (opinion.agreement.n, opinion.failed) == (0, len(X))
+    assert "the second remote gave no answer: InvalidReply" in caplog.text
+
+
 def test_a_share_of_the_inputs_is_drawn() -> None:
     """The draws are independent: about a tenth of 2,000 inputs, each with its own answer."""
     seen: list[int] = []

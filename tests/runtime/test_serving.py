@@ -169,7 +169,7 @@ def test_numbers_that_the_model_refuses_are_explained_in_the_log(start: Start) -
 
 
 def test_bodies_are_bounded(address: str) -> None:
-    """JSON above 8 MiB is refused, with and without a length; the connection is then closed."""
+    """JSON above 8 MiB is refused, with and without a length."""
     body = as_json([0] * (5 << 20), shape=[1])
     status, text = ask(f"{address}/infer", body)
     assert (status, "8 MiB" in text) == (413, True)
@@ -182,6 +182,61 @@ def test_bodies_are_bounded(address: str) -> None:
             except OSError:
                 break
         assert connection.recv(1 << 16).startswith(b"HTTP/1.1 413")
+
+
+def exchange(address: str, *said: bytes) -> bytes:
+    """Return what the server sends until it closes the connection, or until the end of a JSON object."""
+    with connect(address) as connection:
+        for part in said:
+            connection.sendall(part)
+        received = b""
+        while piece := connection.recv(1 << 16):
+            received += piece
+            if received.endswith(b"}"):
+                break
+        return received
+
+
+HEAD = b"POST /v2/models/large/infer HTTP/1.1\r\nHost: x\r\n"
+
+
+@pytest.mark.parametrize("length", [10**7, 10**11, 10**13, 10**19])
+def test_a_length_above_the_bound_is_refused_before_the_body_comes(address: str, length: int) -> None:
+    """However large the length, the reply does not wait for a byte of the body."""
+    assert exchange(address, HEAD + b"Content-Length: %d\r\n\r\n" % length).startswith(b"HTTP/1.1 413")
+    waiting = HEAD + b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % length
+    assert b"connection: close" in exchange(address, waiting).lower()
+
+
+def test_a_connection_goes_on_after_a_body_that_was_too_large(address: str) -> None:
+    """What the client still sends is dropped, and never read as another request."""
+    body = b" " * (9 << 20)
+    with connect(address) as connection:
+        connection.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        assert connection.recv(1 << 16).startswith(b"HTTP/1.1 413")
+        connection.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert connection.recv(1 << 16).startswith(b"HTTP/1.1 200")
+
+
+def test_a_request_has_one_end(address: str) -> None:
+    """Where two headers name two ends, it is refused, and what follows is not read as a request."""
+    body = as_json([1])
+    chunked = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+    second = b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n"
+    whole = b"Content-Length: %d\r\n" % len(body)
+    for head, rest in (
+        (HEAD + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n", chunked),
+        (HEAD + b"Transfer-Encoding: chunked\r\n" + whole + b"\r\n", chunked),
+        (HEAD.replace(b"1.1", b"1.0") + b"Transfer-Encoding: chunked\r\n\r\n", chunked),
+        (HEAD + b"Transfer-Encoding: gzip, chunked\r\n\r\n", chunked),
+        (HEAD + b"Content-Length: 5\r\n" + whole + b"\r\n", body),
+        (HEAD + b"Content-Length: +5\r\n\r\n", body),
+    ):
+        received = exchange(address, head + rest + second)
+        assert received.startswith(b"HTTP/1.1 400")
+        assert received.count(b"HTTP/1.1 ") == 1
+        assert b"connection: close" in received.lower()
+    assert exchange(address, HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + chunked).startswith(b"HTTP/1.1 200")
 
 
 def test_others_are_served_while_a_large_body_is_decoded(address: str) -> None:

@@ -222,6 +222,35 @@ def test_a_cancelled_forward_is_not_sent(file: Path) -> None:
     assert sum(sent) == 4
 
 
+def test_the_input_of_a_cancelled_forward_is_not_stored(file: Path, tmp_path: Path) -> None:
+    """The application no longer wants its answer; one that came too late is stored."""
+    free, asked = threading.Event(), threading.Event()
+
+    def hanging(inputs: NDArray[Any]) -> NDArray[Any]:
+        asked.set()
+        free.wait(20)
+        return slow(inputs)
+
+    async def ask() -> None:
+        one = asyncio.create_task(cascade.predict_async(UNSURE, key="cancelled"))
+        while not asked.is_set():
+            await asyncio.sleep(0.001)
+        one.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await one
+        assert (await cascade.predict_async(UNSURE * 2, key="late")).queued == "late"
+
+    with Cascade.load(file, remote=hanging, deadline=0.2, outbox=Outbox(tmp_path / "outbox")) as cascade:
+        asyncio.run(ask())
+        free.set()
+        late = cascade.late(timeout=20)
+        assert next(late).key == "late"
+        late.close()  # type: ignore[attr-defined]
+        assert cascade.counts().forwarded == 1
+        found = cascade.metrics()["outbox"]
+        assert (found["waiting"], found["answered"], found["delivered"]) == (0, 0, 1)
+
+
 def test_a_forward_that_was_cancelled_while_it_was_decided_is_not_sent(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

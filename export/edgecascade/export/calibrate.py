@@ -36,7 +36,7 @@ from edgecascade.types.document import (
 )
 from edgecascade.types.errors import ExportError
 from edgecascade.types.policy import RemoteCalibration
-from edgecascade.types.softmax import Recognised, in_unit_interval, recognise, resolution
+from edgecascade.types.softmax import Recognised, in_unit_interval, recognise, two_columns
 
 __all__ = [
     "PARITY_INPUTS",
@@ -45,6 +45,7 @@ __all__ = [
     "Folded",
     "calibrate",
     "calibrated",
+    "check_labels",
     "fold_plan",
     "inner_body",
     "write_cascade",
@@ -89,6 +90,7 @@ class Calibrated:
         read: how the scores of each model were read, by `local` and `remote`.
         labels: class names in the order of the body's scores.
         remote_columns: the column of the remote's scores for each class, if it has them in another order.
+        remote_notes: phrases on how the remote's scores were matched with the classes, where it needs a look.
     """
 
     plan: CascadePlan
@@ -97,6 +99,7 @@ class Calibrated:
     read: Mapping[str, Recognised] = field(default_factory=dict)
     labels: tuple[str, ...] = ()
     remote_columns: tuple[int, ...] | None = None
+    remote_notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,7 @@ class Folded:
         golden: number of golden inputs.
         read: how the scores of each model were read, by `local` and `remote`.
         document: the document in it.
+        remote_notes: as in `Calibrated`.
     """
 
     model: ModelProto
@@ -123,6 +127,7 @@ class Folded:
     golden: int
     read: Mapping[str, Recognised]
     document: CascadeDocument
+    remote_notes: tuple[str, ...]
 
 
 def calibrate(
@@ -149,6 +154,7 @@ def calibrate(
     remote_names: Sequence[str] = (),
     expected: NDArray[np.floating] | None = None,
     golden: bool = True,
+    model: ModelProto | None = None,
 ) -> Calibrated:
     """Write the cascade model of an ONNX body: plan (see `plan_cascade`), fold the plan into the graph, check parity.
 
@@ -160,7 +166,8 @@ def calibrate(
         data: labelled calibration data, used for nothing else before or after. Where body and data name their classes,
             they are matched by name (see `labelled_as`).
         local_scores: raw scores of the body on that data, from `local_scores`.
-        remote_scores: [n, classes], the remote's logits or probabilities on that data.
+        remote_scores: [n, classes], the remote's logits or probabilities on that data; of a binary model also [n] or
+            [n, 1], those of the second class.
         objective: the aim of the plan.
         scores: routing scores to choose among; by default those of `plan_cascade`.
         merges: merge rules to choose among.
@@ -180,12 +187,14 @@ def calibrate(
         expected: [n, classes], logits or probabilities on that data of the model that the body was converted from;
             the body must give the same.
         golden: whether a few of the calibration inputs may travel in the file, for `edgecascade inspect --verify`.
+        model: the body's content from `load_model`, if it has been read already.
 
     Raises:
         ExportError: the files or the data do not fit together, or parity failed.
         CalibrationError: the data cannot support the numbers asked for.
     """
-    model, sha256 = load_model(body), hashlib.sha256(Path(body).read_bytes()).hexdigest()
+    model = load_model(body) if model is None else model
+    sha256 = hashlib.sha256(Path(body).read_bytes()).hexdigest()
     logits, labels = find_logits(model, output, kind), model_names(model, body, class_count(local_scores))
     found = Body(model, logits, str(body), Path(body).name, sha256, labels)
     if expected is not None:
@@ -205,6 +214,19 @@ def calibrate(
         "remote_names": remote_names,
     }
     return write_cascade(found, out, data, local_scores, remote_scores, objective=objective, golden=golden, **options)
+
+
+def check_labels(data: LabelledData, objective: Objective) -> None:
+    """Check that the labels can support an objective, before the models run.
+
+    Raises:
+        ExportError: they are drawn from the remote's probabilities, and the objective is a certificate.
+    """
+    if data.estimated and isinstance(objective, CertifiedLoss):
+        raise ExportError(
+            "labels: expected true ones for a certificate, got those of recorded pairs, which are drawn from the "
+            "remote's probabilities; label the inputs, and save only `x`, `y`, `names` and `remote` as an npz file"
+        )
 
 
 def inner_body(path: str | os.PathLike[str]) -> Body:
@@ -256,11 +278,7 @@ def fold_plan(
     **options: Any,
 ) -> Folded:
     """Plan, and fold the plan into the body; arguments as in `write_cascade`."""
-    if data.estimated and isinstance(objective, CertifiedLoss):
-        raise ExportError(
-            "labels: expected true ones for a certificate, got those of recorded pairs, which are drawn from the "
-            "remote's probabilities; label the inputs, and save only `x`, `y`, `names` and `remote` as an npz file"
-        )
+    check_labels(data, objective)
     if data.recorded is not None and np.array_equal(remote_scores, data.recorded):
         raise ExportError(
             "remote: expected its own scores, got the recorded probabilities, which are calibrated already; "
@@ -271,14 +289,19 @@ def fold_plan(
     logits = logits_of(local_scores, kind, local.floor)
     data = labelled_as(data, body.labels)
     labels = _labels(body, data, logits.shape[1])
-    if logits.shape != remote_scores.shape:
+    single = logits.shape[1] == 2 and remote_scores.shape in ((len(logits),), (len(logits), 1))
+    if logits.shape != remote_scores.shape and not single:
         both = f": {some_names(labels)}; and {some_names(remote_names)}" if remote_names else ""
         raise ExportError(
             f"remote: expected scores {list(logits.shape)}, as of the local model, got "
             f"{list(remote_scores.shape)}{both}"
         )
-    remote = _remote_kind(remote_scores, remote_kind)
-    columns = columns_by_name(labels, remote_names, known=body.remote_columns)
+    remote = _remote_kind(remote_scores, remote_kind, single)
+    if single:
+        remote_scores = two_columns(remote_scores.astype(np.float64), probabilities=remote.kind == "probabilities")
+    columns = columns_by_name(labels, remote_names, known=())
+    named = columns != ()
+    columns = columns if named else body.remote_columns
     reading = RemoteCalibration(1.0, remote.kind == "probabilities", floor=remote.floor, columns=columns)
     remote_logits = reading.logits(remote_scores)
     plan = plan_cascade(logits, remote_logits, data.labels, objective, names=labels, **options)
@@ -294,7 +317,22 @@ def fold_plan(
     if chosen is not None:
         model.metadata_props.add(key=GOLDEN_KEY, value=chosen.text())
     read = {"local": local, "remote": remote}
-    return Folded(model, source, plan, proof, logits, 0 if chosen is None else len(chosen), read, document)
+    notes = tuple(_remote_notes(labels, columns, named, remote.kind if single else None))
+    return Folded(model, source, plan, proof, logits, 0 if chosen is None else len(chosen), read, document, notes)
+
+
+def _remote_notes(
+    labels: Sequence[str], columns: tuple[int, ...] | None, named: bool, single: str | None
+) -> Iterator[str]:
+    """Yield phrases on how a remote's scores were matched with the classes; `single` is the kind of a single score."""
+    theirs = labels if columns is None else [labels[number] for number in np.argsort(columns)]
+    if single:
+        yield f"its one score is taken as the {'probability' if single == 'probabilities' else 'logit'} of {theirs[1]}"
+    if not named:
+        order = "above" if columns is None else f"that the file describes: {some_names(theirs)}"
+        yield f"its classes are not matched by name, but taken in the order {order}"
+    elif columns is not None:
+        yield f"its classes are in another order, which the file describes: {some_names(theirs)}"
 
 
 def _proof(inputs: Inputs, text: TextInput | None, singly: bool) -> Iterator[tuple[NDArray[np.intp], Batch]]:
@@ -320,17 +358,29 @@ def _proof(inputs: Inputs, text: TextInput | None, singly: bool) -> Iterator[tup
         yield where, concatenated([alone[i] for i in where])
 
 
-def _remote_kind(scores: NDArray[np.floating], kind: str | None) -> Recognised:
-    """Return what a remote's scores are: of the kind that the user says, or by their values."""
-    if scores.ndim != 2 or not np.issubdtype(scores.dtype, np.floating):
+def _remote_kind(scores: NDArray[np.floating], kind: str | None, single: bool) -> Recognised:
+    """Return what a remote's scores are: of the kind that the user says, or by their values.
+
+    Args:
+        scores: [n, classes]; or [n] or [n, 1], a single score for two classes.
+        kind: `logits`, `probabilities`, or None if the user does not say.
+        single: whether it is a single score.
+    """
+    if not np.issubdtype(scores.dtype, np.floating):
         raise ExportError(f"remote: expected floating scores [n, classes], got {scores.dtype} {list(scores.shape)}")
     if kind == "probabilities" and not in_unit_interval(scores):
         raise ExportError(
             "remote: expected numbers in [0, 1] with --remote-kind probabilities, "
             f"got {scores.min():g} to {scores.max():g}"
         )
-    if kind is not None:
-        return Recognised("logits") if kind == "logits" else resolution(scores)
+    if single and kind is None and in_unit_interval(scores):
+        raise ExportError(
+            f"remote: all {len(scores)} values of its one score for two classes lie in [0, 1], as probabilities do and "
+            "logits may; say which with --remote-kind probabilities or --remote-kind logits"
+        )
+    if kind is not None or single:
+        how = "binary-probabilities" if single else "probabilities"
+        return recognise_scores(scores, how) if kind == "probabilities" else Recognised("logits")
     found = recognise(scores)
     if found.doubt:
         raise ExportError(
@@ -390,7 +440,8 @@ def _properties(model: ModelProto) -> dict[str, str]:
 def calibrated(folded: Folded, parity: Parity) -> Calibrated:
     """Return what was fitted and proved on the way to a cascade model that was written."""
     document = folded.document
-    return Calibrated(folded.plan, parity, folded.golden, folded.read, document.labels, document.remote_columns)
+    described = document.labels, document.remote_columns
+    return Calibrated(folded.plan, parity, folded.golden, folded.read, *described, folded.remote_notes)
 
 
 def _prove(folded: Folded, body: Body) -> Parity:

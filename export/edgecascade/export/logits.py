@@ -18,7 +18,7 @@ from onnx import ModelProto, NodeProto, TensorProto
 from edgecascade.export.graph import Step
 from edgecascade.runtime.engine import WITHOUT_ZIPMAP
 from edgecascade.types.errors import ExportError
-from edgecascade.types.softmax import SMALLEST, Recognised, in_unit_interval, recognise, resolution
+from edgecascade.types.softmax import SMALLEST, Recognised, in_unit_interval, recognise, resolution, two_columns
 
 __all__ = [
     "KINDS",
@@ -159,8 +159,7 @@ def recognise_scores(scores: NDArray[np.floating], kind: str) -> Recognised:
         return resolution(scores)
     if kind != "binary-probabilities":
         return Recognised("logits")
-    one = scores.reshape(-1, 1)
-    found = resolution(np.concatenate([1 - one, one], axis=1))
+    found = resolution(two_columns(scores, probabilities=True))
     stored = np.float16 if found.rounding == "float16" else np.float32
     return replace(found, floor=max(found.floor, 0.5 * float(np.finfo(stored).epsneg)))
 
@@ -169,8 +168,7 @@ def logits_of(scores: NDArray[Any], kind: str, floor: float = SMALLEST) -> NDArr
     """Return the logits float32 [n, classes] of a model's raw scores, in the arithmetic of `logits_steps`."""
     values = scores.astype(np.float32)
     if kind.startswith("binary"):
-        one = values.reshape(-1, 1)
-        values = np.concatenate([np.float32(1) - one if kind == "binary-probabilities" else one - one, one], axis=1)
+        values = two_columns(values, probabilities=kind == "binary-probabilities")
     return np.log(np.maximum(values, np.float32(floor))) if kind.endswith("probabilities") else values
 
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import os
 import stat
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from edgecascade.runtime.metrics.event_log import EventLog
+from edgecascade.runtime.private_file import put, replace_file
 from edgecascade.types.errors import ArgumentError
 
 __all__ = ["BudgetFile"]
@@ -117,7 +117,7 @@ class BudgetFile:
         entry = json.dumps({"format": _FORMAT, "at": at, "seen": seen, "levels": levels}).encode()
         try:
             try:
-                self._replace(entry, durable)
+                replace_file(self._path, lambda file: file.write(entry), durable=durable)
             except OSError:
                 self._overwrite(entry, durable)
         except OSError as error:
@@ -136,33 +136,11 @@ class BudgetFile:
         self._at, self._checked = at, now
         return at, self._seen
 
-    def _replace(self, entry: bytes, durable: bool) -> None:
-        new = self._path.with_name(self._path.name + ".new")
-        try:
-            new.unlink(missing_ok=True)
-            with open(new, "wb", opener=_private) as file:
-                _put(file, entry, durable)
-            new.replace(self._path)
-        except OSError:
-            with contextlib.suppress(OSError):
-                new.unlink()
-            raise
-
     def _overwrite(self, entry: bytes, durable: bool) -> None:
         """Write into the place of the old entry, which needs no space on a full disk."""
         with self._path.open("r+b") as file:
-            _put(file, entry.ljust(os.fstat(file.fileno()).st_size), durable)
-
-
-def _put(file: BinaryIO, entry: bytes, durable: bool) -> None:
-    file.write(entry)
-    file.flush()
-    if durable:
-        os.fsync(file.fileno())
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_EXCL, 0o600)
+            padded = entry.ljust(os.fstat(file.fileno()).st_size)
+            put(file, lambda file: file.write(padded), durable=durable)
 
 
 def _is_special(path: Path) -> bool:

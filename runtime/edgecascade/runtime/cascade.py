@@ -17,9 +17,10 @@ import numpy as np
 from edgecascade.runtime.batch import alone, as_batch, copied
 from edgecascade.runtime.counts import CascadeHealth, Tally
 from edgecascade.runtime.deadline import Deadline
-from edgecascade.runtime.dispatch import AT_ONCE, Dispatcher, Failure, Purpose, Request
+from edgecascade.runtime.dispatch import AT_ONCE, Dispatcher
 from edgecascade.runtime.local_model import LocalModel
 from edgecascade.runtime.model_inputs import ModelInputs
+from edgecascade.runtime.request import Failure, Purpose, Request
 from edgecascade.types.answer import Answer, LateAnswer, Prediction, Reason, Source
 from edgecascade.types.errors import ArgumentError, InputError
 from edgecascade.types.merge import merge
@@ -136,8 +137,8 @@ class Cascade:
                 a sentence, if it takes text; an image file's bytes or path, or a PIL image, if it takes images.
             original: what to send to the remote instead of `x`: by default the pixels of an image, or the image file
                 itself if the remote has `encoded` set.
-            key: your name for the input, under which a late answer comes. An input whose key waits in the outbox
-                already is not stored again. By default a unique key; see `Answer.queued`.
+            key: your name for the input, under which a late answer comes; those of several inputs may come under one.
+                By default a unique key; see `Answer.queued`.
 
         Raises:
             InputError: `x` has another type or shape than the file declares.
@@ -150,7 +151,8 @@ class Cascade:
     async def predict_async(self, x: Any, *, original: Any = None, key: str | None = None) -> Answer:
         """Do the same as `predict`, for asyncio: the local model runs in its own thread, one input at a time.
 
-        Cancelling it drops the forward; a request that has not been sent is not sent.
+        Cancelling it drops the forward: a request that has not been sent is not sent, and the input is neither stored
+        in the outbox nor counted.
         """
         import asyncio
 

@@ -1,4 +1,4 @@
-"""Read inputs: the pixels of an image in any form, lines of text, or arrays saved by numpy.
+"""Read inputs: the pixels of an image in any form, or arrays saved by numpy.
 
 An image gives the same pixels whether it comes as a path, as the bytes of its file, or as an opened PIL image.
 """
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.types.errors import InputError, first_line
+from edgecascade.types.errors import InputError, first_line, no_file
 from edgecascade.types.extras import naming_extras
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ IMAGE_SUFFIXES = (".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pgm", ".pn
 MOST_PIXELS = 1 << 26  # 8192 x 8192: a few kilobytes of a compressed file could otherwise fill the memory
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "TIFF", "WEBP")  # Pillow has others, some of which run programs
 _BESIDE = ("__MACOSX", "@eaDir")
-_OTHER_SUFFIXES = (".npy", ".npz", ".txt")
+_ARRAY_SUFFIXES = (".npy", ".npz")
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _ORIENTATION = 258, 262, 274  # tags of TIFF and EXIF
 _WIDE = ("I;16", "I;16B", "I;16L", "I;16N")  # Pillow's modes of 16 bits
 _WITH_ALPHA = ("LA", "La", "PA", "RGBA", "RGBa")
@@ -156,17 +156,21 @@ def check_path(path: str | os.PathLike[str]) -> None:
     Raises:
         InputError: it is missing, or of another kind.
     """
+    if not os.fspath(path):  # which would be the working folder
+        raise InputError(no_file(path))
     path = Path(path)
     if path.is_dir():
         return
     if not path.is_file():
         raise InputError(f"{path}: no such file or folder")
-    if path.suffix.lower() not in (*IMAGE_SUFFIXES, *_OTHER_SUFFIXES):
-        raise InputError(f"{path}: expected an image ({', '.join(IMAGE_SUFFIXES)}), .npy, .npz or .txt")
+    if path.suffix.lower() not in (*IMAGE_SUFFIXES, *_ARRAY_SUFFIXES):
+        raise InputError(
+            f"{path}: expected an image ({', '.join(IMAGE_SUFFIXES)}), .npy, .npz, or lines (.txt, .jsonl)"
+        )
 
 
 def read_inputs(path: str | os.PathLike[str], *, unopened: bool = False) -> Iterator[tuple[str, Any]]:
-    """Yield name and input, one by one, from a folder of images, an image, lines of text (.txt), or arrays [n, ...].
+    """Yield name and input, one by one, from a folder of images, an image, or arrays [n, ...].
 
     Hidden files are left out; other files in a folder are skipped with a warning. Arrays come from .npy, from `x` in
     .npz, or, for a model with several inputs, from .npz with one under each input's name; then every input is a dict.
@@ -188,10 +192,6 @@ def read_inputs(path: str | os.PathLike[str], *, unopened: bool = False) -> Iter
             yield str(file), file if unopened else read_image(file)
     elif path.suffix.lower() in IMAGE_SUFFIXES:
         yield str(path), path if unopened else read_image(path)
-    elif path.suffix.lower() == ".txt":
-        with path.open(encoding="utf-8", errors="replace") as lines:
-            for number, line in enumerate(lines, 1):
-                yield f"{path}:{number}", line.rstrip("\r\n")
     else:
         arrays = read_arrays(path)
         for position in range(len(next(iter(arrays.values())))):

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgecascade.runtime.protobuf import fields, read_varint
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -117,8 +119,8 @@ def unsafe_weights(model: str | os.PathLike[str] | bytes) -> list[str]:
 
 def _unsafe(model: memoryview) -> Iterator[str]:
     nodes, tensors, dequantized, signed = [], {}, {}, set()
-    for graph in (value for field, value in _fields(model) if field == 7):
-        for field, value in _fields(graph):
+    for graph in (value for field, value in fields(model) if field == 7):
+        for field, value in fields(graph):
             if field == 1:
                 nodes.append(_node(value))
             elif field == 5 and (found := _int8(value)) is not None:
@@ -155,7 +157,7 @@ def _clipped(shape: Sequence[int], raw: bytes | None, operator: str, attributes:
 
 def _node(data: memoryview) -> tuple[str, list[str], list[str], dict[str, int]]:
     operator, inputs, outputs, attributes = "", [], [], {}
-    for field, value in _fields(data):
+    for field, value in fields(data):
         if field == 1:
             inputs.append(str(value, "utf-8"))
         elif field == 2:
@@ -163,7 +165,7 @@ def _node(data: memoryview) -> tuple[str, list[str], list[str], dict[str, int]]:
         elif field == 4:
             operator = str(value, "utf-8")
         elif field == 5:
-            entries = dict(_fields(value))
+            entries = dict(fields(value))
             if isinstance(entries.get(3), int):
                 attributes[str(entries[1], "utf-8")] = entries[3]
     return operator, inputs, outputs, attributes
@@ -172,7 +174,7 @@ def _node(data: memoryview) -> tuple[str, list[str], list[str], dict[str, int]]:
 def _int8(data: memoryview) -> tuple[str, list[int], bytes | None] | None:
     """Return name, shape and values of a tensor if it is int8; otherwise None."""
     name, shape, kind, raw = "", [], 0, None
-    for field, value in _fields(data):
+    for field, value in fields(data):
         if field == 1:
             shape += [value] if isinstance(value, int) else _varints(value)
         elif field == 2:
@@ -184,35 +186,9 @@ def _int8(data: memoryview) -> tuple[str, list[int], bytes | None] | None:
     return (name, shape, raw) if kind == _INT8 else None
 
 
-def _fields(data: memoryview) -> Iterator[tuple[int, Any]]:
-    """Yield the fields of a protobuf message: number, and an integer or the bytes."""
-    position = 0
-    while position < len(data):
-        key, position = _varint(data, position)
-        if key & 7 == 0:
-            value, position = _varint(data, position)
-            yield key >> 3, value
-            continue
-        size = {1: 8, 5: 4}.get(key & 7)
-        if size is None:
-            size, position = _varint(data, position)
-        yield key >> 3, data[position : position + size]
-        position += size
-
-
-def _varints(data: memoryview) -> list[int]:
+def _varints(data: Any) -> list[int]:
     position, found = 0, []
     while position < len(data):
-        value, position = _varint(data, position)
+        value, position = read_varint(data, position)
         found.append(value)
     return found
-
-
-def _varint(data: memoryview, position: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = data[position]
-        value |= (byte & 127) << shift
-        position, shift = position + 1, shift + 7
-        if byte < 128:
-            return value, position

@@ -23,6 +23,7 @@ __all__ = [
     "recognise",
     "resolution",
     "softmax",
+    "two_columns",
 ]
 
 SMALLEST = float(np.finfo(np.float32).tiny)  # the floor of probabilities that were not rounded
@@ -88,6 +89,18 @@ def log_probabilities(probabilities: NDArray[Any], floor: float = SMALLEST) -> N
     wide = np.asarray(probabilities, np.result_type(probabilities, np.float32))
     logarithms: NDArray[Any] = np.log(np.maximum(wide, floor))
     return logarithms
+
+
+def two_columns(scores: NDArray[Any], *, probabilities: bool) -> NDArray[Any]:
+    """Return scores [n, 2] of a binary head's [n] or [n, 1], which are those of the second class.
+
+    Beside a probability p stands 1 - p, and beside a logit 0.
+
+    >>> two_columns(np.array([0.25, 1.0]), probabilities=True).tolist()
+    [[0.75, 0.25], [0.0, 1.0]]
+    """
+    second = scores.reshape(-1, 1)
+    return np.concatenate([(1 if probabilities else second) - second, second], axis=1)
 
 
 def are_probabilities(scores: NDArray[np.floating]) -> bool:

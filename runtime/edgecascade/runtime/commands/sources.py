@@ -16,12 +16,13 @@ from edgecascade.runtime.commands.lines import Given, LineInput, NumberedLines, 
 from edgecascade.runtime.commands.sockets import Address, read_address
 from edgecascade.runtime.inputs import check_path, read_inputs
 from edgecascade.runtime.model_inputs import ModelInputs
-from edgecascade.types.errors import ArgumentError, InputError, first_line
+from edgecascade.types.errors import ArgumentError, InputError, first_line, no_file
 from edgecascade.types.extras import naming_extras
 
 __all__ = ["Live", "Source", "Stored", "camera_frames", "read_source", "video_frames"]
 
 _STANDARD_INPUT = 0  # the descriptor, because reading `sys.stdin` takes a lock that the interpreter needs to exit
+_LINES = (".txt", ".jsonl")
 _PIECE = 64 << 10  # bytes
 _CAMERAS = {"linux": ("v4l2", "/dev/video{}"), "darwin": ("avfoundation", "{}")}  # FFmpeg's device, and its names
 
@@ -70,19 +71,36 @@ def read_source(text: str, *, every: int = 1, anywhere: bool = False) -> Source:
         return read_address(text, anywhere=anywhere)
     if kind == "video" and text != kind:
         if not os.path.isfile(rest):
-            raise InputError(f"{rest}: no such file")
+            raise InputError(no_file(rest))
         return Stored(lambda _: _items(text, rest, video_frames(rest, every)))
     if kind == "camera" and text != kind:
         if not re.fullmatch("[0-9]{1,3}", rest):
             raise ArgumentError(f"inputs: expected camera:NUMBER, such as camera:0, got {text}")
         return Live(lambda _: ([item] for item in _items(text, text, camera_frames(int(rest), every))))
+    if os.path.splitext(text)[1].lower() in _LINES and not os.path.isdir(text):
+        if not os.path.isfile(text):
+            raise InputError(no_file(text))
+        return Stored(lambda inputs: _file_of_lines(text, inputs))
     check_path(text)
     return Stored(lambda inputs: _given(text, read_inputs(text, unopened=inputs.images)))
 
 
 def _standard_input(inputs: ModelInputs) -> Iterator[list[Given | Refused]]:
-    lines = NumberedLines(LineInput(inputs), "-:")
-    while piece := os.read(_STANDARD_INPUT, _PIECE):
+    return _lines(inputs, "-", _STANDARD_INPUT)
+
+
+def _file_of_lines(path: str, inputs: ModelInputs) -> Iterator[Given | Refused]:
+    try:
+        with open(path, "rb") as file:
+            for items in _lines(inputs, path, file.fileno()):
+                yield from items
+    except OSError as error:
+        yield Refused(path, f"cannot read the file: {error.strerror}")
+
+
+def _lines(inputs: ModelInputs, name: str, descriptor: int) -> Iterator[list[Given | Refused]]:
+    lines = NumberedLines(LineInput(inputs), f"{name}:")
+    while piece := os.read(descriptor, _PIECE):
         yield lines.feed(piece)
     yield lines.feed(b"")
 
@@ -107,7 +125,7 @@ def video_frames(path: str | os.PathLike[str], every: int = 1) -> Iterator[tuple
         ModuleNotFoundError: the `video` extra (PyAV) is not installed.
     """
     if not os.path.isfile(path):
-        raise InputError(f"{os.fspath(path)}: no such file")
+        raise InputError(no_file(path))
     # The file may be a playlist, which must not lead to other places.
     return _frames(os.fspath(path), every, file="file:" + os.path.abspath(path), options={"protocol_whitelist": "file"})
 

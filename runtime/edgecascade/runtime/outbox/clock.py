@@ -30,29 +30,25 @@ class Clock:
     """A source of time.
 
     Attributes:
-        wall: seconds since 1970, which may jump.
         monotonic: seconds since some moment, which never jump.
         boot: name of the moment that `monotonic` counts from: readings under the same name compare across processes.
             Empty if they never compare.
     """
 
-    wall: Callable[[], float] = time.time
     monotonic: Callable[[], float] = _since_boot
     boot: Callable[[], str] = _boot
 
 
 class Moment(NamedTuple):
-    """One moment by all clocks, as stored on disk.
+    """One moment by both clocks, as stored on disk.
 
     Attributes:
         age: seconds, by `Ages`.
-        wall: by the wall clock.
         monotonic: by the monotonic clock.
         boot: name of the moment that `monotonic` counts from.
     """
 
     age: float
-    wall: float
     monotonic: float
     boot: str
 
@@ -83,6 +79,6 @@ class Ages:
         return self._base + self._clock.monotonic() - self._monotonic
 
     def moment(self) -> Moment:
-        """Return now, by all clocks."""
+        """Return now, by both clocks."""
         monotonic = self._clock.monotonic()
-        return Moment(self._base + monotonic - self._monotonic, self._clock.wall(), monotonic, self._boot)
+        return Moment(self._base + monotonic - self._monotonic, monotonic, self._boot)

@@ -12,6 +12,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from edgecascade.runtime.private_file import NO_LINK
 from edgecascade.types.errors import ArgumentError
 
 __all__ = [
@@ -47,7 +48,7 @@ def _counted(table: str, name: str | None) -> list[str]:
     ]
 
 
-_SCHEMA = (
+_SCHEMA = (  # the columns named `wall` have no use
     "CREATE TABLE question(id INTEGER PRIMARY KEY AUTOINCREMENT, digest BLOB NOT NULL UNIQUE, kind TEXT NOT NULL,"
     " size INTEGER NOT NULL, ready REAL NOT NULL, pause REAL NOT NULL, tries INTEGER NOT NULL)",
     "CREATE TABLE content(id INTEGER PRIMARY KEY, data BLOB NOT NULL)",
@@ -133,8 +134,9 @@ def cause_of(error: BaseException) -> Cause:
 def connect(path: str) -> sqlite3.Connection:
     """Open a database that only the owner can read, for any thread, without transactions of Python's own."""
     if path != ":memory:":
-        _make_private(path)
-        with open(path, "rb") as file:  # the only connection of this process is not open yet: no lock is lost
+        with open(path, "rb", opener=_private) as file:  # no connection of this process is open: no lock is lost
+            with contextlib.suppress(OSError):  # the file is another owner's, who shares it
+                os.chmod(file.fileno() if os.chmod in os.supports_fd else path, 0o600)
             versions = file.read(20)[18:]
         if versions not in (b"", b"\1\1", b"\2\2"):  # SQLite would take the file for read-only
             raise sqlite3.DatabaseError("the file is not a database of a known format")
@@ -146,11 +148,8 @@ def connect(path: str) -> sqlite3.Connection:
     return db
 
 
-def _make_private(path: str) -> None:
-    with contextlib.suppress(FileExistsError):  # never opened here if it exists: closing it would free SQLite's locks
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-    with contextlib.suppress(OSError):
-        os.chmod(path, 0o600)
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CREAT | NO_LINK, 0o600)
 
 
 def create(db: sqlite3.Connection, path: str, *, power_safe: bool) -> None:
@@ -216,7 +215,8 @@ class Space:
 
     def __init__(self, path: str) -> None:
         self._path, self._held = path, 0
-        self._file = os.open(path, os.O_RDWR)  # open as long as the connection: closing it would free SQLite's locks
+        # Open as long as the connection: closing it would free SQLite's locks.
+        self._file = os.open(path, os.O_RDWR | NO_LINK)
 
     def hold(self, pages: int) -> None:
         """Allocate space for this many pages of the file, and some more if there is room.
@@ -245,7 +245,7 @@ class Space:
         with contextlib.suppress(OSError):
             os.unlink(f"{self._path}-shm")  # of an earlier version
         with contextlib.suppress(OSError):
-            log = os.open(f"{self._path}-wal", os.O_CREAT | os.O_RDWR, 0o600)
+            log = os.open(f"{self._path}-wal", os.O_CREAT | os.O_RDWR | NO_LINK, 0o600)
             try:
                 _allocate(log, _LOG)
             finally:
@@ -309,8 +309,12 @@ def hold(path: str) -> sqlite3.Connection:
         sqlite3.Error: nothing can be written there.
     """
     lock = f"{path}-lock"
+    for one in (lock, f"{path}-wal"):
+        if os.path.islink(one):  # no outbox makes one, and SQLite would lock the file that it points to
+            os.unlink(one)
     for once_more in (True, False):
-        _make_private(lock)
+        with contextlib.suppress(FileExistsError):  # not opened then: closing it would free the lock of this process
+            os.close(os.open(lock, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
         connection = sqlite3.connect(lock, timeout=0.0, isolation_level=None, check_same_thread=False)
         try:
             connection.execute("PRAGMA journal_mode=MEMORY")  # so that it needs no disk space

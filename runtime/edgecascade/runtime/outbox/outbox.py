@@ -70,23 +70,13 @@ class OutboxCounts:
         ended = self.delivered + self.refused + self.expired + self.untaken + self.damaged
         return self.waiting + self.answered + ended
 
-    @property
-    def dropped_full(self) -> int:
-        """Inputs that were not stored because the outbox was full."""
-        return self.not_stored[Cause.FULL]
-
-    @property
-    def failed_writes(self) -> int:
-        """Inputs that were not stored for any other cause."""
-        return sum(self.not_stored.values()) - self.dropped_full
-
 
 class Outbox:
     """A queue on disk for one process.
 
     A cascade hands over an input with `offer`: a thread of the outbox stores it a moment later, and from then on it
     survives kill -9. `put` stores it before it returns. Inputs with the same content are sent once, and answered
-    under each of their keys.
+    under each of their keys. Inputs of other content under one key are all sent, and answered under that key.
 
     A damaged or foreign file is moved to `path.damaged-<n>`, one of an older version to `path.old-<n>`, and a new one
     is created, with all rows of a damaged file that are undamaged; this is logged and counted. If the disk cannot be
@@ -145,7 +135,8 @@ class Outbox:
         write is tried again; until then no other input is accepted.
 
         Args:
-            key: the application's name for the input; an input whose key is stored already is dropped.
+            key: the application's name for the input. Several inputs may have one: each is stored and answered under
+                it, and the same one only once.
             inputs: arrays [1, ...] of numbers, strings or, as objects, bytes; one, or one by name.
             local: the prediction that the application received.
             grace: seconds in which its request may still be answered, so that it is not sent again.
@@ -159,17 +150,17 @@ class Outbox:
         """Store one input, with the arguments of `offer`. Never raises; waits for others that write, about a second.
 
         Returns:
-            Whether it, or an input of the same key, is stored. It then survives the end of this process.
+            Whether it is stored. It then survives the end of this process.
         """
         return self._counted(lambda: self._put(key, inputs, local, grace))
 
-    def answer(self, key: str, remote: Prediction) -> None:
-        """Store the remote's late answer to an input; keys that do not wait are ignored.
+    def answer(self, inputs: Batch, remote: Prediction) -> None:
+        """Store the remote's late answer to an input, under each of its keys; it is ignored if the input does not wait.
 
         It is stored in the background, after the inputs offered before.
         """
         self._check_process()
-        self._writer.run(partial(self._write_answer, key, remote))
+        self._writer.run(partial(self._write_answer, inputs, remote))
 
     def flush(self, timeout: float = 5.0) -> bool:
         """Wait until the inputs offered before are stored, and return whether they are."""
@@ -295,9 +286,9 @@ class Outbox:
             return cause
         size, add = self._adding(key, inputs, local, grace)
         try:
-            if self._store.has(key):
-                return None
             cause = self._store.reserve(size, self._most, self._most_bytes, self._most_bytes)
+            if cause is not None and self._store.has(key, Packing(inputs).data()):
+                return None
             if cause is None:
                 try:
                     add()
@@ -353,9 +344,11 @@ class Outbox:
         self._store.unreserve(size)
         self._count_refused(cause)
 
-    def _write_answer(self, key: str, remote: Prediction) -> None:
-        if self._store.unusable is None and self._store.answer_key(key, pack_prediction(remote)) and self._sender:
-            self._sender.wake.set()
+    def _write_answer(self, inputs: Batch, remote: Prediction) -> None:
+        if self._store.unusable is None:
+            found = self._store.answer_input(Packing(inputs).data(), pack_prediction(remote))
+            if found and self._sender is not None:
+                self._sender.wake.set()
 
     def _check_process(self) -> None:
         if os.getpid() != self._process:

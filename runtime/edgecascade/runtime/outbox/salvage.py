@@ -12,16 +12,20 @@ import sqlite3
 import struct
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, suppress
+from functools import cache
 from hashlib import blake2b
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeAlias
+from typing import Any, BinaryIO, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
 
 from edgecascade.runtime.outbox.file import PAGE, Ending, checksum, roots
 from edgecascade.runtime.outbox.packed import PackedError, Packing, unpack
 from edgecascade.types.errors import InputError
 
-__all__ = ["DamagedFile", "restore"]
+__all__ = ["DamagedFile", "log_is_damaged", "restore"]
 
 Row: TypeAlias = list[Any]
 
@@ -29,6 +33,7 @@ _MAGIC = b"SQLite format 3\0"
 _LEAF, _INTERIOR = 13, 5  # types of a table's pages
 _FIRST = 100  # bytes of the file's header, before the content of page 1
 _LOG_HEADER, _FRAME_HEADER = 32, 24  # bytes
+_LOG_MAGIC = {b"\x37\x7f\x06\x82": "<u4", b"\x37\x7f\x06\x83": ">u4"}  # and the words that its checksums add up
 _INTEGERS = {1: 1, 2: 2, 3: 3, 4: 4, 5: 6, 6: 8}  # bytes of the integers, by type
 _MOST_WRITTEN = 16 << 20  # bytes in the log of the new file
 _BROKEN = (IndexError, ValueError, struct.error, RecursionError)
@@ -227,13 +232,11 @@ class DamagedFile:
         found, uncommitted = dict[int, int](), dict[int, int]()
         if self._log is None:
             return found
-        salts, place = self._log.read(_LOG_HEADER)[16:24], _LOG_HEADER
-        while len(head := self._log.read(_FRAME_HEADER)) == _FRAME_HEADER and head[8:16] == salts:
+        for place, head in _log_frames(self._log, self._size):
             uncommitted[_number(head, 0)] = place + _FRAME_HEADER
             if _number(head, 4):  # the last frame of a transaction
                 found |= uncommitted
                 uncommitted.clear()
-            place = self._log.seek(place + _FRAME_HEADER + self._size)
         most = pages + len(found)  # a log adds at most a page a frame; other numbers are damaged
         return {n: at for n, at in found.items() if 0 < n <= most}
 
@@ -247,6 +250,82 @@ class DamagedFile:
                 free.update(_number(page, 8 + 4 * i) for i in range(n))
                 trunk = _number(page, 0)
         return free
+
+
+def log_is_damaged(path: str, page_size: int) -> bool:
+    """Return whether the write-ahead log of a file has a whole transaction behind a damaged place.
+
+    SQLite ends the log at the first checksum that does not match, and drops what follows without an error. Such a place
+    is expected in the last transaction only, which the end of the process may have cut short.
+
+    Args:
+        path: the file, which is not open; `path-wal` is its log.
+        page_size: bytes of a page.
+
+    Raises:
+        OSError: the log cannot be read.
+    """
+    log = Path(f"{path}-wal")
+    if not (log.is_file() and Path(path).is_file()):
+        return False
+    with log.open("rb") as file:
+        header = file.read(_LOG_HEADER)
+        whole, end, sums = _is_log_header(header), _LOG_HEADER, header[24:]
+        for place, head in _log_frames(file, page_size):
+            if whole and place == end:
+                sums = _log_checksum(head[:8] + file.read(page_size), sums, header)
+                whole, end = sums == head[16:], place + _FRAME_HEADER + page_size
+            elif _number(head, 4):  # the last frame of a transaction
+                return True
+            else:
+                whole = False
+    return False
+
+
+def _log_frames(log: BinaryIO, page_size: int) -> Iterator[tuple[int, bytes]]:
+    """Yield place and header of each frame since the log was last begun anew; the page may be read after it."""
+    end = log.seek(0, 2)
+    log.seek(0)
+    header = log.read(_LOG_HEADER)
+    salts = (header if _is_log_header(header) else log.read(_FRAME_HEADER).rjust(_LOG_HEADER))[16:24]
+    if any(header):
+        for place in range(_LOG_HEADER, end - _FRAME_HEADER - page_size + 1, _FRAME_HEADER + page_size):
+            log.seek(place)
+            head = log.read(_FRAME_HEADER)
+            if head[8:16] == salts:
+                yield place, head
+
+
+def _is_log_header(header: bytes) -> bool:
+    if len(header) < _LOG_HEADER or header[:4] not in _LOG_MAGIC:
+        return False
+    return _log_checksum(header[:24], bytes(8), header) == header[24:]
+
+
+def _log_checksum(data: bytes, before: bytes, header: bytes) -> bytes:
+    """Return SQLite's checksum of bytes, after that of others; the log's header tells the order of bytes in a word.
+
+    It is two sums: for each two words x0 and x1, s0 += x0 + s1 and s1 += x1 + s0.
+    """
+    words = np.frombuffer(before, ">u4"), np.frombuffer(data, _LOG_MAGIC[header[:4]])
+    joined = np.concatenate(words).astype(np.uint32)
+    sums: NDArray[np.uint32] = (_weights(len(joined)) * joined).sum(axis=1, dtype=np.uint32)
+    return sums.astype(">u4").tobytes()
+
+
+@cache
+def _weights(n: int) -> NDArray[np.uint32]:
+    """Return how often each of n words counts in either sum; the first two words are the sums before: [2, n]."""
+    rows = []
+    for a, b in ((1, 0), (0, 1)):
+        row = list[int]()
+        for _ in range(n // 2 - 1):  # from the last words to the first
+            row.append(b)
+            a = (a + b) % 2**32
+            row.append(a)
+            b = (a + b) % 2**32
+        rows.append([a, b, *reversed(row)])
+    return np.array(rows, np.uint32)
 
 
 def _values(data: bytes, types: list[int]) -> Row:

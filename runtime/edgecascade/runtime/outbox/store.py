@@ -37,12 +37,13 @@ from edgecascade.runtime.outbox.file import (
     set_aside,
 )
 from edgecascade.runtime.outbox.packed import Bytes, PackedError
-from edgecascade.runtime.outbox.salvage import restore
+from edgecascade.runtime.outbox.salvage import log_is_damaged, restore
 from edgecascade.types.errors import ArgumentError
 
 __all__ = ["Answered", "Question", "Store"]
 
 _LOG = logging.getLogger("edgecascade.outbox")
+_ANOTHER = b"\xff"  # in no text: between a key and the digest of another input that came under it
 _PIECE = 256 << 10  # bytes that are read or written at once
 _FULL = (Cause.DISK_FULL, Cause.DISK_ERROR)
 _Change = TypeVar("_Change", bound=Callable[..., None])
@@ -179,17 +180,16 @@ class Store:
             found["waiting_bytes"] = found.pop("size") + self._pending_size
             return found
 
-    def has(self, key: str) -> bool:
-        """Return whether an input or an answer of this key is stored."""
-        found = "SELECT 1 FROM input WHERE key=?1 UNION ALL SELECT 1 FROM answer WHERE key=?1"
+    def has(self, key: str, data: Bytes) -> bool:
+        """Return whether an input of this key and these bytes, or its answer, is stored."""
         with self._reading() as db:
-            return db.execute(found, (_blob(key),)).fetchone() is not None
+            return _free_key(db, _blob(key), _digest(data)) is None
 
     @_on_a_full_disk
     def add(
         self, key: str, kind: str, data: Bytes, local: Bytes, *, moment: Moment, grace: float, reserved: int
     ) -> None:
-        """Store an input that was reserved, unless its key is stored already.
+        """Store an input that was reserved, unless it is stored under its key already.
 
         Args:
             key: the application's.
@@ -200,14 +200,14 @@ class Store:
             grace: seconds from then in which it is not sent.
             reserved: bytes by which it was counted as pending.
         """
-        blob, digest = _blob(key), blake2b(data, digest_size=16).digest()
+        digest = _digest(data)
         question = (digest, kind, len(data), moment.age + grace)
         with self._writing(reserved) as db:
-            if not self.has(key):
+            if (blob := _free_key(db, _blob(key), digest)) is not None:
                 if db.execute("INSERT OR IGNORE INTO question VALUES(NULL,?,?,?,?,0,0)", question).rowcount:
                     _write_content(db, data)
                 size, total = len(local) + len(blob), checksum(blob, digest, local)
-                row = (self._next, blob, digest, moment.age, moment.wall, size, total, local)
+                row = (self._next, blob, digest, moment.age, 0.0, size, total, local)
                 db.execute("INSERT INTO input VALUES(?,?,?,?,?,?,?,?)", row)
                 self._next += 1
                 self.unsynced += len(data) + len(local)
@@ -250,7 +250,7 @@ class Store:
             if row is None:
                 return None
             data = b"" if row[0] is None else _read_content(db, one.id, row[0])
-        if blake2b(data, digest_size=16).digest() != one.digest:
+        if _digest(data) != one.digest:
             raise PackedError("content: the bytes are damaged: their hash differs")
         return data
 
@@ -286,13 +286,14 @@ class Store:
             db.executemany("INSERT INTO answer VALUES(?,?,?,?,?,?,0,0,?,?,?,?)", rows)  # in pages that are free now
             self.arrived.notify_all()
 
-    def answer_key(self, key: str, remote: Bytes) -> bool:
-        """Replace the input with this key by its answer; return whether it was stored."""
+    def answer_input(self, data: Bytes, remote: Bytes) -> bool:
+        """Replace all inputs with these bytes by their answers; return whether there were any."""
+        digest = _digest(data)
         with self._reading() as db:
-            row = db.execute("SELECT digest FROM input WHERE key=?", (_blob(key),)).fetchone()
-            if row is not None:
-                self.answer([(row[0], remote)])
-            return row is not None
+            found = db.execute("SELECT 1 FROM question WHERE digest=?", (digest,)).fetchone() is not None
+            if found:
+                self.answer([(digest, remote)])
+            return found
 
     @_on_a_full_disk
     def end(self, one: Question | Answered, ending: Ending) -> None:
@@ -338,7 +339,7 @@ class Store:
                 i, key, since, local, remote, pause, tries, digest, total = row
                 if total == checksum(key, digest, local, remote):
                     self._taken.add(i)
-                    return Answered(i, key.decode("utf-8", "surrogatepass"), since, local, remote, pause, tries)
+                    return Answered(i, _key(key), since, local, remote, pause, tries)
                 _LOG.warning("an answer in the outbox is damaged: its CRC-32 differs")
                 self.end(Answered(i, "", 0.0, b"", b"", 0.0, 0), Ending.DAMAGED)
 
@@ -373,7 +374,7 @@ class Store:
         now = self.moment()
         with self._writing() as db:
             db.execute("DELETE FROM moment")
-            db.execute("INSERT INTO moment VALUES(?,?,?,?)", (now.age, now.wall, now.monotonic, now.boot))
+            db.execute("INSERT INTO moment VALUES(?,0.0,?,?)", now)
 
     def close(self) -> None:
         """Close the file; from then on nothing changes."""
@@ -457,6 +458,8 @@ class Store:
     def _read(
         self, path: str, damaged: str = "", known: dict[str, int] | None = None
     ) -> tuple[sqlite3.Connection, Moment | None]:
+        if path != ":memory:" and log_is_damaged(path, PAGE):
+            raise sqlite3.DatabaseError("the write-ahead log is damaged")
         db, space = connect(path), None
         try:
             space = None if path == ":memory:" else Space(path)
@@ -550,13 +553,30 @@ def _restore(damaged: str, db: sqlite3.Connection, counts: dict[str, int] | None
 
 def _last_moment(db: sqlite3.Connection) -> Moment | None:
     """Return the last moment known: the one stored, or that of a later input of the same process."""
-    saved = db.execute("SELECT age, wall, monotonic, boot FROM moment").fetchone()
+    saved = db.execute("SELECT age, monotonic, boot FROM moment").fetchone()
     if saved is None:
         return None
     last = Moment._make(saved)
-    since, wall = db.execute("SELECT since, wall FROM input ORDER BY since DESC LIMIT 1").fetchone() or last[:2]
-    return last if since <= last.age else Moment(since, wall, last.monotonic + since - last.age, last.boot)
+    (since,) = db.execute("SELECT since FROM input ORDER BY since DESC LIMIT 1").fetchone() or last[:1]
+    return last if since <= last.age else Moment(since, last.monotonic + since - last.age, last.boot)
+
+
+def _digest(data: Bytes) -> bytes:
+    return blake2b(data, digest_size=16).digest()
 
 
 def _blob(key: str) -> bytes:
     return key.encode("utf-8", "surrogatepass")
+
+
+def _key(blob: bytes) -> str:
+    """Return the application's key of a row."""
+    return blob.partition(_ANOTHER)[0].decode("utf-8", "surrogatepass")
+
+
+def _free_key(db: sqlite3.Connection, blob: bytes, digest: bytes) -> bytes | None:
+    """Return under which key a row can store an input; None if that input is stored under its key already."""
+    another = blob + _ANOTHER + digest
+    same = "SELECT digest FROM {} WHERE key IN (?1, ?2)"
+    found = db.execute(f"{same.format('input')} UNION ALL {same.format('answer')}", (blob, another)).fetchall()
+    return None if (digest,) in found else another if found else blob

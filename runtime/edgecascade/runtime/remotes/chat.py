@@ -20,8 +20,9 @@ from edgecascade.runtime.batch import Batch, rows, size
 from edgecascade.runtime.deadline import Deadline
 from edgecascade.runtime.remotes.chat_reply import LabelMatcher, Reply, label_probabilities, read_reply
 from edgecascade.runtime.remotes.http import HttpClient
-from edgecascade.runtime.remotes.remote import RemoteLabels, Scores, Traffic, refuse_user, shown
-from edgecascade.types.errors import ArgumentError, RemoteError, RemoteRefusal, UnsendableInput
+from edgecascade.runtime.remotes.remote import RemoteLabels, Scores, Traffic, hiding_secrets, refuse_user, shown
+from edgecascade.types.class_names import columns_for
+from edgecascade.types.errors import ArgumentError, InvalidReply, RemoteError, RemoteRefusal, UnsendableInput
 
 __all__ = ["AnswerForm", "Chat", "Prompt"]
 
@@ -61,7 +62,7 @@ class Chat:
 
     Args:
         url: `http[s]://host[:port]/v1`, or the same with `/chat/completions` and a query.
-        labels: the names of the classes, in order.
+        labels: the names of the cascade's classes, in any order; a description of them belongs in the prompt.
         model: one of the server's models; None leaves the choice to the server.
         answer: the form of the answer, one of the three above.
         prompt: a text that contains {input} and may contain {labels}; or a function from one input to a text or to
@@ -106,6 +107,7 @@ class Chat:
         self._client, self._path = _endpoint(url, context, proxy)
         self._headers = {**(headers or {}), "Content-Type": "application/json"}
         self._answer, self._scale, self._coverage = answer, scale, coverage
+        self.class_names = tuple(labels)
         self._labels = LabelMatcher(labels)
         self._messages = _messages_for(prompt, answer, labels)
         if answer == "letter":
@@ -137,6 +139,28 @@ class Chat:
             RemoteUnreachable: no connection could be made.
             RemoteError: an input cannot be sent, or a reply is not an answer; the first such error of all inputs.
         """
+        with hiding_secrets([*self._headers.items(), *self._client.proxy_headers], self._path.partition("?")[2]):
+            return self._scores(inputs, deadline)
+
+    def expect(self, labels: Sequence[str]) -> None:
+        """Check that a cascade of these classes can use the answers.
+
+        Raises:
+            ArgumentError: they are others.
+        """
+        try:
+            columns_for(tuple(labels), self.class_names, None)
+        except InvalidReply as error:
+            raise ArgumentError(f"labels: {str(error).removeprefix('remote: ')}") from error
+        if len(labels) != len(self.class_names):
+            raise ArgumentError(f"labels: expected {len(labels)}, one per class, got {len(self.class_names)}")
+
+    def close(self) -> None:
+        """Close the idle connections. Requests under way end by their deadlines."""
+        self._pool.close()
+        self._client.close()
+
+    def _scores(self, inputs: Batch, deadline: Deadline) -> Scores:
         replies = self._ask([self._request(inputs, at) for at in range(size(inputs))], deadline)
         if self._answer == "text":
             chosen = np.array([self._labels.named(reply) for reply in replies], np.int64)
@@ -144,11 +168,6 @@ class Chat:
             return RemoteLabels(chosen, sure)
         tables = [label_probabilities(reply, self._labels, coverage=self._coverage) for reply in replies]
         return np.array(tables, np.float64).reshape(len(replies), len(self._labels.plain))
-
-    def close(self) -> None:
-        """Close the idle connections. Requests under way end by their deadlines."""
-        self._pool.close()
-        self._client.close()
 
     def _request(self, inputs: Batch, at: int) -> bytes:
         messages = self._messages(rows(inputs, at))

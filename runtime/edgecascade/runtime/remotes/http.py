@@ -13,7 +13,7 @@ import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from threading import Lock
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 from urllib.parse import unquote, urlsplit
 
 from edgecascade.runtime.deadline import Deadline
@@ -26,6 +26,7 @@ __all__ = ["Body", "HttpClient", "Proxy", "Response"]
 _PIECE = 64 << 10  # bytes to send at once, or to ask for
 _CUT = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)  # failures of the connection, not of TLS
 
+_Address: TypeAlias = tuple[Any, ...] | None
 Body: TypeAlias = bytes | Sequence[bytes | memoryview] | None
 
 
@@ -47,7 +48,9 @@ class HttpClient:
         self, host: str, port: int, context: ssl.SSLContext | None = None, *, proxy: str | None = None
     ) -> None:
         self._host, self._port, self._context = host, port, context
+        self._place = _place(host, port)
         self._proxy = None if proxy is None else Proxy.at(proxy)
+        self._address: _Address = None  # of the last connection
         self._idle: list[_Connection] = []
         self._lock = Lock()
         self._closed = False
@@ -58,6 +61,11 @@ class HttpClient:
         """Requests and bytes so far."""
         with self._lock:
             return self._traffic
+
+    @property
+    def proxy_headers(self) -> list[tuple[str, str]]:
+        """The headers that are meant for the proxy."""
+        return [("Proxy-Authorization", self._proxy.authorization)] if self._proxy else []
 
     def request(
         self,
@@ -125,18 +133,18 @@ class HttpClient:
 
     def _connect(self, deadline: Deadline) -> _Connection:
         try:
-            return _Connection(self._host, self._port, self._context, self._proxy, deadline)
+            connection = _Connection(self._host, self._port, self._context, self._proxy, self._address, deadline)
+            self._address = connection.address
+            return connection
         except TimeoutError:
             raise
         except ssl.SSLCertVerificationError as error:
             why = error.verify_message.rstrip(".").replace("\n", " ")
-            raise RemoteUnreachable(f"cannot trust {self._host}:{self._port}: {why}", retry=False) from error
+            raise RemoteUnreachable(f"cannot trust {self._place}: {why}", retry=False) from error
         except (OSError, UnicodeError) as error:  # the latter for an invalid host name
             worth = not isinstance(error, ssl.SSLError) or isinstance(error, _CUT)
-            by = "" if self._proxy is None else f" by the proxy {self._proxy.host}:{self._proxy.port}"
-            raise RemoteUnreachable(
-                f"cannot connect to {self._host}:{self._port}{by}: {_cause(error)}", retry=worth
-            ) from error
+            by = "" if self._proxy is None else f" by the proxy {_place(*self._proxy[:2])}"
+            raise RemoteUnreachable(f"cannot connect to {self._place}{by}: {_cause(error)}", retry=worth) from error
 
     def _exchange(self, connection: _Connection, asked: _Request) -> Response:
         sent, received, reusable = connection.sent, connection.received, False
@@ -147,7 +155,8 @@ class HttpClient:
                 return response
             said = response.body.decode("latin-1")
             query = asked.path.partition("?")[2]
-            return replace(response, body=without_secrets(said, asked.headers.items(), query).encode("latin-1"))
+            headers = [*asked.headers.items(), *self.proxy_headers]
+            return replace(response, body=without_secrets(said, headers, query).encode("latin-1"))
         finally:
             with self._lock:
                 reusable = reusable and not self._closed
@@ -163,7 +172,7 @@ class HttpClient:
 
     def _broken(self, error: OSError) -> RemoteError:
         if isinstance(error, ssl.SSLError) and not isinstance(error, _CUT):
-            return RemoteError(f"{self._host}:{self._port} refused this client: {_cause(error)}", retry=False)
+            return RemoteError(f"{self._place} refused this client: {_cause(error)}", retry=False)
         return RemoteError(f"the connection broke: {_cause(error)}", retry=True)
 
 
@@ -216,6 +225,7 @@ class _Connection:
     Attributes:
         sent: bytes so far, before TLS.
         received: bytes so far, before TLS.
+        address: the one of the host's addresses, or the proxy's, that it is open to.
 
     Raises:
         TimeoutError: the deadline passed.
@@ -224,19 +234,25 @@ class _Connection:
     """
 
     def __init__(
-        self, host: str, port: int, context: ssl.SSLContext | None, proxy: Proxy | None, deadline: Deadline
+        self,
+        host: str,
+        port: int,
+        context: ssl.SSLContext | None,
+        proxy: Proxy | None,
+        address: _Address,
+        deadline: Deadline,
     ) -> None:
         self.sent = self.received = 0
         self._reader = ResponseReader(self._receive)
         self._deadline = deadline
-        bracketed = f"[{host}]" if ":" in host else host
-        self._host = bracketed if port == (443 if context else 80) else f"{bracketed}:{port}"
+        place = _place(host, port)
+        self._host = place.rpartition(":")[0] if port == (443 if context else 80) else place
         self._relay = proxy if context is None else None  # a proxy that reads the requests
-        self._socket = socket.create_connection(proxy[:2] if proxy else (host, port), _seconds_left(deadline))
+        self._socket, self.address = _opened(*(proxy[:2] if proxy else (host, port)), address, deadline)
         try:
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if proxy and context is not None:
-                self._tunnel(f"{bracketed}:{port}", proxy)
+                self._tunnel(place, proxy)
             if context is not None:
                 self._socket.settimeout(_seconds_left(deadline))
                 self._socket = context.wrap_socket(self._socket, server_hostname=host)
@@ -271,15 +287,13 @@ class _Connection:
             RemoteError: the request or the response is not HTTP, or the response is too large.
         """
         body, deadline = asked.body, asked.deadline
-        self._deadline = deadline
+        self._deadline, self._reader.begun = deadline, False
         parts = [body] if isinstance(body, bytes) else body or []
         size = sum(len(part) for part in parts)
         head, gzip = self._head(asked, None if body is None else size)
         try:
             for part in [b"".join([head, *parts])] if size < _PIECE else [head, *parts]:
-                self._socket.settimeout(_seconds_left(deadline))
-                self._socket.sendall(part)
-                self.sent += len(part)
+                self._send(part)
         except TimeoutError:
             raise
         except OSError:
@@ -328,11 +342,50 @@ class _Connection:
                 f"remote: HTTP does not allow {head[error.start]!r} in the path or a header"
             ) from error
 
+    def _send(self, part: bytes | memoryview) -> None:
+        done = 0  # `sendall` of TLS would give each record its own time
+        while done < len(part):
+            self._socket.settimeout(_seconds_left(self._deadline))
+            done += self._socket.send(memoryview(part)[done:])
+        self.sent += len(part)
+
     def _receive(self) -> bytes:
         self._socket.settimeout(_seconds_left(self._deadline))
         data = self._socket.recv(_PIECE)
         self.received += len(data)
         return data
+
+
+def _place(host: str, port: int) -> str:
+    """Return host and port as an address has them."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _opened(host: str, port: int, first: _Address, deadline: Deadline) -> tuple[socket.socket, _Address]:
+    """Return a connection to one of a host's addresses, and that address.
+
+    Each address gets an equal part of the time that is left: one that does not answer, as where a network has no route
+    for IPv6, costs neither the others nor more than the deadline.
+
+    Args:
+        host: name or address.
+        port: TCP port.
+        first: the address to begin with, such as that of the last connection.
+        deadline: when it is given up.
+    """
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    found.sort(key=lambda one: one[4] != first)
+    for left, (family, kind, protocol, _, address) in zip(range(len(found), 0, -1), found, strict=True):
+        one = socket.socket(family, kind, protocol)
+        try:
+            one.settimeout(_seconds_left(deadline) / left)
+            one.connect(address)
+            return one, address
+        except OSError:
+            one.close()
+            if left == 1:
+                raise
+    raise OSError("its name has no address")
 
 
 def _seconds_left(deadline: Deadline) -> float:

@@ -38,6 +38,7 @@ LARGEST_RESPONSE = 64 << 20  # bytes
 _LARGEST_HEAD = _LARGEST_PAGE = 64 << 10  # bytes
 _MOST_HEADERS = 256
 _MOST_INTERIM = 8  # responses before the final one
+_SWITCHED = 101  # to another protocol: no further response of this one follows
 _NO_DEADLINE = Deadline(inf)
 _STATUS = re.compile(rb"HTTP/1\.([01]) (\d{3})(?: .*)?")
 _SIZE = re.compile(rb"([0-9a-fA-F]{1,15})[ \t]*(;.*)?")
@@ -136,7 +137,7 @@ class ResponseReader:
         self.begun = self.reusable = False
         status, minor, headers = self._head()
         for _ in range(_MOST_INTERIM):  # an interim response: the final one follows
-            if status >= 200:
+            if not 100 <= status < 200 or status == _SWITCHED:
                 break
             status, minor, headers = self._head()
         if not 200 <= status < 600:

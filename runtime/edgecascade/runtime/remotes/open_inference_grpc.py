@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 from edgecascade.runtime.batch import Batch, size
 from edgecascade.runtime.bounded_json import Pace
 from edgecascade.runtime.deadline import Deadline
+from edgecascade.runtime.protobuf import fields, varint
 from edgecascade.runtime.remotes.http import Proxy
 from edgecascade.runtime.remotes.open_inference import read_address
-from edgecascade.runtime.remotes.remote import ReplyBound, Traffic, shown, without_secrets
+from edgecascade.runtime.remotes.remote import ReplyBound, Traffic, hiding_secrets, shown, without_secrets
 from edgecascade.runtime.remotes.tensors import (
     Described,
     Origin,
@@ -131,8 +132,7 @@ class OpenInferenceGrpc:
         files = (root_certificate, client_key, client_certificate)
         if not address.secure and any(files):
             raise ArgumentError(f"remote: expected a grpcs:// address with certificates, got {shown(url)!r}")
-        if proxy is not None:
-            Proxy.at(proxy)  # raises if it has another form
+        by = [] if proxy is None else [("Proxy-Authorization", Proxy.at(proxy).authorization)]
         self._proxied = (("grpc.enable_http_proxy", int(proxy is not None)), ("grpc.http_proxy", proxy or ""))
         with naming_extras():
             import grpc
@@ -145,6 +145,7 @@ class OpenInferenceGrpc:
         self._certificates = tuple(map(_pem, files)) if address.secure else None  # root, private key, chain
         self._lacks_certificate = address.secure and client_certificate is None
         self._metadata = tuple((name.lower(), value) for name, value in (headers or {}).items())
+        self._secrets = [*self._metadata, *by]
         self._name, self._version = address.name, address.version
         self._input, self._output = input, output
         self._signature = SignatureOnDemand(self._ask_signature)
@@ -172,7 +173,8 @@ class OpenInferenceGrpc:
             InvalidReply: its reply is not an answer.
         """
         check(inputs)
-        return self._signature.use(partial(self._scores, deadline=deadline), inputs, deadline)
+        with hiding_secrets(self._secrets):
+            return self._signature.use(partial(self._scores, deadline=deadline), inputs, deadline)
 
     def expect(self, labels: Sequence[str]) -> None:
         """Bound messages by what scores of these classes for 32 inputs need, if it is called before the first call."""
@@ -211,7 +213,7 @@ class OpenInferenceGrpc:
         for one in tensors:
             message.inputs.add(name=one.name, datatype=one.datatype, shape=one.shape)
             raw = contents(one.array)
-            parts += [_RAW_INPUT, _varint(len(raw)), raw]  # appended to the message, which saves two copies
+            parts += [_RAW_INPUT, varint(len(raw)), raw]  # appended to the message, which saves two copies
         if output:
             message.outputs.add(name=output)
         parts[0] = message.SerializeToString()
@@ -260,12 +262,12 @@ class OpenInferenceGrpc:
 
     def _as_remote_error(self, error: Any) -> Exception:
         code, said = error.code(), " ".join((error.details() or "no explanation").split())
-        said = without_secrets(said, self._metadata)
+        said = without_secrets(said, self._secrets)  # before it is cut
         status = self._grpc.StatusCode
         if code is status.DEADLINE_EXCEEDED:
             return TimeoutError("the deadline has passed")
         if code is status.CANCELLED:
-            return RemoteUnreachable(f"cannot reach {self._target}: the channel was closed")
+            return RemoteUnreachable(f"cannot reach {self._target}: the call was cancelled: {said[:200]}")
         if code is status.UNAVAILABLE:
             why = said.rpartition("last error: ")[2][:300]
             # In TLS 1.3 the server refuses a client after the client's handshake: gRPC only sees that it hangs up.
@@ -274,7 +276,7 @@ class OpenInferenceGrpc:
             of_tls = _has(why, "handshake", "certificate", "hostname verification", "ssl")
             return RemoteUnreachable(f"cannot reach {self._target}: {why}", retry=not of_tls)
         too_large = code is status.RESOURCE_EXHAUSTED and "larger than max" in said.lower()
-        if too_large and "received" in said.lower():
+        if too_large and _has(said, "received", "decompressed"):
             return InvalidReply(f"remote: the response is more than an answer can need: {said[:200]}")
         worth = code is status.RESOURCE_EXHAUSTED and not too_large
         return RemoteRefusal(
@@ -297,9 +299,9 @@ def make_messages() -> dict[str, Any]:
         from google.protobuf.message_factory import GetMessageClass
 
     file = FileDescriptorProto(name="edgecascade.proto", package="inference", syntax="proto3")
-    for message, fields in _MESSAGES.items():
+    for message, listed in _MESSAGES.items():
         described = file.message_type.add(name=message)
-        for field in fields.split(", "):
+        for field in listed.split(", "):
             place, kind = field.split(" ")
             name, number = place.split(":")
             _describe(described.field.add(name=name, number=int(number)), kind.rstrip("*"), kind.endswith("*"))
@@ -332,45 +334,12 @@ def _logits(reply: Any, signature: Signature, pace: Pace) -> NDArray[Any]:
 
 def _check_fields(message: bytes) -> None:
     """Raise a `ValueError` if a message has more than a few hundred fields, which protobuf would decode in one step."""
-    at = fields = 0
-    while at < len(message):
-        tag, at = _read_varint(message, at)
-        if tag & 7 == 2:
-            length, at = _read_varint(message, at)
-            at += length
-        elif tag & 7 == 0:
-            _, at = _read_varint(message, at)
-        else:
-            at += {1: 8, 5: 4}[tag & 7]
-        fields += 1
-        if fields > 2 * _MOST_TENSORS:
-            raise ValueError(f"expected at most {_MOST_TENSORS} tensors in a message")
-
-
-def _read_varint(message: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        value |= (message[at] & 127) << shift
-        shift += 7
-        at += 1
-        if message[at - 1] < 128:
-            return value, at
-        if shift > 63:
-            raise ValueError("expected a number of at most ten bytes")
+    if any(n >= 2 * _MOST_TENSORS for n, _ in enumerate(fields(memoryview(message)))):
+        raise ValueError(f"expected at most {_MOST_TENSORS} tensors in a message")
 
 
 def _described(tensors: Any) -> Described:
     return {one.name: (one.datatype, tuple(one.shape[:_MOST_SIDES])) for one in tensors}
-
-
-def _varint(value: int) -> bytes:
-    """Return an unsigned number as protobuf encodes it: seven bits a byte, the lowest first."""
-    encoded = bytearray()
-    while value > 127:
-        encoded.append(value & 127 | 128)
-        value >>= 7
-    encoded.append(value)
-    return bytes(encoded)
 
 
 def _pushback(metadata: Any) -> float | None:

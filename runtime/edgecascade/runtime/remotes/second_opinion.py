@@ -21,7 +21,8 @@ from edgecascade.runtime.batch import Batch, rows, size
 from edgecascade.runtime.deadline import Deadline
 from edgecascade.runtime.remotes.remote import Remote, RemoteLabels, Scores, Wrapped, connect, expect
 from edgecascade.runtime.watch.intervals import rate
-from edgecascade.types.errors import ArgumentError
+from edgecascade.types.class_names import columns_for
+from edgecascade.types.errors import ArgumentError, InvalidReply
 from edgecascade.types.estimate import Estimate
 
 __all__ = ["SecondOpinion"]
@@ -35,8 +36,9 @@ class SecondOpinion(Wrapped):
     """A remote whose answers are compared, for a random share of the inputs, with those of a second remote.
 
     The second remote is asked after the answer has been returned, in another thread, and changes no answer. It gets
-    the same inputs and must number the classes alike. Its requests are not in the budget or in `traffic`. While sixteen
-    of them wait, there are no further ones; those that fail are left out and logged.
+    the same inputs. Where both remotes name their classes, these are matched by name; otherwise both must number them
+    alike. Requests to the second are not in the budget or in `traffic`. While sixteen of them wait, there are no
+    further ones; those that fail are left out and logged.
 
     Args:
         remote: the remote inside: a `Remote`, an address, a path or a function, as `Cascade.load` takes it.
@@ -120,7 +122,10 @@ class SecondOpinion(Wrapped):
     def _compare(self, inputs: Batch, scores: Scores, drawn: list[int]) -> None:
         try:
             said = _labels(scores)[drawn]
-            equal = said == _labels(self._second.infer(inputs, Deadline.after(self._timeout)))
+            theirs = _labels(self._second.infer(inputs, Deadline.after(self._timeout)))
+            second = tuple(getattr(self._second, "class_names", ()))  # some know them only after the first reply
+            columns = columns_for(self.class_names, second, None)
+            equal = (said if columns is None else np.array(columns)[said]) == theirs
         except Exception as error:  # the second remote is the application's code; its words may hold payload
             self._fail(len(drawn))
             _log.warning("the second remote gave no answer: %s", type(error).__name__)
@@ -152,5 +157,14 @@ def _connected(name: str, remote: Any) -> Remote:
 
 
 def _labels(scores: Scores) -> NDArray[np.integer]:
-    """Return the most probable classes [n]."""
-    return np.asarray(scores.labels if isinstance(scores, RemoteLabels) else np.asarray(scores).argmax(axis=1))
+    """Return the most probable classes [n].
+
+    Raises:
+        InvalidReply: the scores are not of every class.
+    """
+    if isinstance(scores, RemoteLabels):
+        return np.asarray(scores.labels)
+    table = np.asarray(scores)
+    if table.ndim != 2 or table.shape[1] < 2:
+        raise InvalidReply(f"remote: expected scores of every class [n, classes], got {list(table.shape)}")
+    return np.asarray(table.argmax(axis=1))

@@ -14,6 +14,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 from math import inf, prod
+from operator import eq
+from types import NoneType
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -58,6 +60,8 @@ DATATYPES = {
 }
 # protocol name -> numpy type, in the byte order of the protocol
 NUMPY = {protocol: np.dtype(name).newbyteorder("<") for name, protocol in DATATYPES.items()}
+# kind of a numpy type -> types of its values in JSON, where null is NaN, or in protobuf
+_TYPES: dict[str, set[type]] = {"f": {float, int, NoneType}, "b": {bool}, **{kind: {int, float} for kind in "iu"}}
 _BY_TYPE = {np.dtype(name): protocol for name, protocol in DATATYPES.items()}
 
 Described: TypeAlias = Mapping[str, tuple[str, Sequence[int]]]
@@ -81,16 +85,19 @@ class Signature:
     Attributes:
         inputs: the datatype and shape declared for each input, by name; empty if they are not known.
         output: the output with the logits, or None to find it in each reply.
+        datatype: the type declared for that output; empty if it is not known.
     """
 
     inputs: Described
     output: str | None
+    datatype: str = ""
 
     @classmethod
     def of(cls, inputs: Described, outputs: Described, *, input: str | None, output: str | None) -> Signature:
         """Return the signature that follows from the server's declaration and the names that the user gave."""
         chosen = {input: inputs.get(input, _UNDECLARED)} if input else inputs
-        return cls(chosen, output or _logits_among(outputs))
+        output = output or _logits_among(outputs)
+        return cls(chosen, output, outputs.get(output or "", _UNDECLARED)[0])
 
     def tensors(self, inputs: Batch) -> list[Tensor]:
         """Return inputs [n, ...] as tensors for the model, in the types that it declares.
@@ -122,15 +129,20 @@ class Signature:
     def chosen(self, outputs: Described) -> str:
         """Return the name of the output with the logits among those of a reply.
 
+        Its type may be wider or narrower than the declared one: some servers do not check what a user declares.
+
         Raises:
-            InvalidReply: the output with the logits cannot be determined.
+            InvalidReply: the output with the logits cannot be determined, or is of another kind than declared.
         """
         name = self.output or _logits_among(outputs)
         if name is None or name not in outputs:
             raise InvalidReply(
-                f"remote: expected one output with logits, got {sorted(outputs)}; name it with `output` "
+                f"remote: expected one output with logits, got {sorted(outputs)!s:.200}; name it with `output` "
                 "(--remote-output)"
             )
+        found = outputs[name][0]
+        if self.datatype in NUMPY and found in NUMPY and NUMPY[found].kind != NUMPY[self.datatype].kind:
+            raise InvalidReply(f"remote: expected {self.datatype} in {name!r:.80}, as the server declares, got {found}")
         return name
 
     def _batch(self, inputs: Batch) -> int:
@@ -188,11 +200,14 @@ class SignatureOnDemand:
         return _in_batches(request, renewed, inputs)
 
 
-_ID = re.compile(r"[0-9a-f]{12}-[0-9a-f]{8}")  # what `Origin.new_id` returns
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 
 class Origin:
     """Checks that a reply is that of the model that was asked, and to the request that was sent.
+
+    Triton and MLServer send a request's id back, and some servers none. KServe's examples of own models make a UUID for
+    each reply, so one that differs is an error only where the server has sent an id back before.
 
     Args:
         name: the name of the model.
@@ -203,7 +218,7 @@ class Origin:
         self._name, self._version = name, version
         self._prefix = os.urandom(6).hex()
         self._numbers = count()
-        self._echoed = False  # whether the server sends a request's id back; some send one of their own
+        self._echoed = False  # whether the server has sent a request's id back
 
     def new_id(self) -> str:
         """Return the id of a new request; all have the same length."""
@@ -221,8 +236,7 @@ class Origin:
             raise InvalidReply(f"remote: expected a reply from version {self._version!r}, got one from {version!r:.80}")
         if id == sent:
             self._echoed = True
-        elif id and (self._echoed or str(id).startswith(self._prefix) or _ID.fullmatch(str(id))):
-            # It is another request's, perhaps of another device.
+        elif id not in (None, "") and (self._echoed or not (isinstance(id, str) and _UUID.fullmatch(id))):
             raise InvalidReply("remote: expected the reply to this request, got the reply to another one")
 
 
@@ -260,7 +274,7 @@ def from_numbers(numbers: Sequence[Any], datatype: str, shape: Sequence[int], pa
     """Return the array that was sent as a list of numbers, which may be nested, pausing in between.
 
     Raises:
-        ValueError: the type is not numeric, a value is no number, or the shape has another size.
+        ValueError: the type is not numeric, a value is not of the type, or the shape has another size.
         TimeoutError: the deadline passed.
     """
     wanted = _numeric(datatype)
@@ -275,10 +289,16 @@ def from_numbers(numbers: Sequence[Any], datatype: str, shape: Sequence[int], pa
     flat = np.empty(len(numbers), wanted)
     for start in range(0, len(numbers), _STEP):
         pace.step()
+        some = numbers[start : start + _STEP]
+        if strange := {type(one) for one in some} - _TYPES[wanted.kind]:
+            raise ValueError(f"its `data` are {datatype}, and hold {' and '.join(sorted(map(_named, strange)))}")
         try:
-            flat[start : start + _STEP] = numbers[start : start + _STEP]
+            with np.errstate(over="ignore"):  # the result is infinite
+                flat[start : start + _STEP] = some
         except (ValueError, TypeError, OverflowError) as error:
             raise ValueError(f"its `data` are not {datatype}: {error}") from error
+        if wanted.kind in "iu" and not all(map(eq, some, flat[start : start + _STEP].tolist())):
+            raise ValueError(f"its `data` are {datatype}, and hold fractions")
     return flat.reshape(shape)
 
 
@@ -334,6 +354,11 @@ def _contradicts(error: RemoteError) -> bool:
     if isinstance(error, RemoteRefusal):
         return not error.retry and error.status in _CONTRADICTIONS
     return isinstance(error, InvalidReply | UnsendableInput)
+
+
+def _named(kind: type) -> str:
+    """Return what JSON calls the values of a Python type."""
+    return {bool: "booleans", str: "text", list: "lists", dict: "objects", NoneType: "null"}.get(kind, "numbers")
 
 
 def _numeric(datatype: Any) -> np.dtype[Any]:

@@ -1,4 +1,4 @@
-"""The addresses of a served model: health, metadata, inference and metrics, as a Starlette application.
+"""The addresses of a served model: health, metadata, inference and metrics, as an ASGI application.
 
 Models cannot be loaded or unloaded over the network. Bodies are bounded, and large ones are decoded in a thread.
 """
@@ -21,6 +21,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from edgecascade.runtime.metrics.prometheus import CONTENT_TYPE
 from edgecascade.runtime.serving.messages import HEADER_LENGTH, read_request, write_reply
@@ -39,7 +40,7 @@ _DIGITS = re.compile("[0-9]{1,12}")
 _Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def application(model: ServedModel, name: str, token: str | None = None) -> Starlette:
+def application(model: ServedModel, name: str, token: str | None = None) -> ASGIApp:
     """Return the application that serves a model at `/v2/models/NAME`.
 
     Args:
@@ -60,7 +61,22 @@ def application(model: ServedModel, name: str, token: str | None = None) -> Star
     routes = [Route(f"/v2/health/{what}", _health(what), methods=["GET"]) for what in ("live", "ready")]
     for path, (endpoint, method) in guarded.items():
         routes.append(Route(path, _guarded(endpoint, token), methods=[method]))
-    return Starlette(routes=routes, exception_handlers={HTTPException: _refused, Exception: _failed})
+    served = Starlette(routes=routes, exception_handlers={HTTPException: _refused, Exception: _failed})
+    return _unambiguous(served)
+
+
+def _unambiguous(served: ASGIApp) -> ASGIApp:
+    """Refuse requests whose end a proxy in front may see elsewhere: behind it hides what passes as another request."""
+
+    async def checked(scope: Scope, receive: Receive, send: Send) -> None:
+        given = {name for name, _ in scope["headers"]}
+        if b"transfer-encoding" in given and (b"content-length" in given or scope["http_version"] == "1.0"):
+            sentence = "the head: expected Content-Length or, in HTTP/1.1, Transfer-Encoding, got both or HTTP/1.0"
+            await _error(400, sentence, {"Connection": "close"})(scope, receive, send)
+            return
+        await served(scope, receive, send)
+
+    return checked
 
 
 def _health(what: str) -> _Endpoint:
@@ -78,7 +94,8 @@ def _guarded(endpoint: _Endpoint, token: str | None) -> _Endpoint:
     async def guarded(request: Request) -> Response:
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
         if not hmac.compare_digest(given.strip().encode(), expected) or scheme.lower() != "bearer":
-            return _error(401, "authorization: expected `Bearer` and the token", {"WWW-Authenticate": "Bearer"})
+            sentence = "authorization: expected `Bearer` and the token"
+            raise HTTPException(401, sentence, {"WWW-Authenticate": "Bearer"})
         return await endpoint(request)
 
     return guarded
@@ -141,17 +158,16 @@ class _Endpoints:
     async def _infer(self, request: Request) -> Response:
         self._check_name(request)
         if self._requests > _MOST_REQUESTS:
-            return _error(
-                503, f"the server: expected at most {_MOST_REQUESTS} requests at a time", {"Retry-After": "1"}
-            )
+            sentence = f"the server: expected at most {_MOST_REQUESTS} requests at a time"
+            raise HTTPException(503, sentence, {"Retry-After": "1"})
         if request.headers.get("content-encoding", "identity") != "identity":
-            return _error(415, "the body: expected no content encoding, got one")
+            raise HTTPException(415, "the body: expected no content encoding, got one")
         given = request.headers.get(HEADER_LENGTH)
         if given is not None and not _DIGITS.fullmatch(given):
-            return _error(400, f"{HEADER_LENGTH}: expected a number of bytes")
+            raise HTTPException(400, f"{HEADER_LENGTH}: expected a number of bytes")
         head = None if given is None else int(given)
         if head is not None and head > LARGEST_JSON:
-            return _error(413, f"{HEADER_LENGTH}: expected at most {LARGEST_JSON >> 20} MiB of JSON")
+            raise HTTPException(413, f"{HEADER_LENGTH}: expected at most {LARGEST_JSON >> 20} MiB of JSON")
         body = await self._body(request, LARGEST_JSON if head is None else LARGEST_BODY)
         try:
             return await self._reply(body, head)
@@ -184,15 +200,12 @@ class _Endpoints:
         Raises:
             HTTPException: it is too large, or the server holds too much already.
         """
-        declared = request.headers.get("content-length", "")
         too_large = HTTPException(
             413,
             f"the body: expected at most {largest >> 20} MiB, or {LARGEST_BODY >> 20} MiB with binary tensors; send "
             "fewer inputs at a time",
-            {"Connection": "close"},
         )
-        if _DIGITS.fullmatch(declared) and int(declared) > largest:
-            await _skip_body(request)
+        if int(request.headers.get("content-length", "0")) > largest:  # at most 20 digits, as h11 has checked
             raise too_large
         body = bytearray()
         try:
@@ -215,24 +228,30 @@ class _Endpoints:
             raise HTTPException(404, f"the model: expected {self._name}, got another name")
 
 
-async def _skip_body(request: Request) -> None:
-    """Read a body and keep nothing, so that a client that sends all of it first can read the reply."""
-    if "100-continue" in request.headers.get("expect", "").lower():
-        return
-    skipped = 0
-    with suppress(ClientDisconnect):
-        async for piece in request.stream():
-            skipped += len(piece)
-            if skipped > _MOST_HELD:
-                return
-
-
 def _error(status: int, sentence: str, headers: dict[str, str] | None = None) -> Response:
     return JSONResponse({"error": sentence}, status, headers)
 
 
-async def _refused(_: Request, error: Any) -> Response:
-    return _error(error.status_code, error.detail, error.headers)
+class _Refusal(JSONResponse):
+    """A reply that is sent at once. The body that the client still sends is dropped, for many read no reply before."""
+
+    def __init__(self, request: Request, error: HTTPException) -> None:
+        closing = {"Connection": "close"} if "expect" in request.headers else {}  # such a client sends no body now
+        super().__init__({"error": error.detail}, error.status_code, {**(error.headers or {}), **closing})
+        self._request, self._unread = request, not closing
+
+    async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        await send({"type": "http.response.body", "body": self.body, "more_body": True})
+        if self._unread:
+            with suppress(ClientDisconnect):
+                async for _ in self._request.stream():
+                    pass
+        await send({"type": "http.response.body", "body": b""})
+
+
+async def _refused(request: Request, error: Any) -> Response:
+    return _Refusal(request, error)
 
 
 async def _failed(_: Request, __: Exception) -> Response:

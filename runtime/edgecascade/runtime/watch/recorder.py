@@ -16,12 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecascade.runtime.batch import Batch
+from edgecascade.runtime.private_file import replace_file
 from edgecascade.types.answer import Prediction
 from edgecascade.types.errors import ArgumentError
 
-__all__ = ["PairRecorder"]
+__all__ = ["PAIRS", "PairRecorder"]
 
-_FILE = "pairs.npz"
+PAIRS = "pairs.npz"
+"""The file in the folder of a recorder."""
+
 _BESIDE = ("y", "local", "remote", "confidence", "audited")  # the arrays of a pair beside its inputs
 _RESERVED = (*_BESIDE, "names", "file")  # names that an input cannot have, the last because of numpy.savez
 _log = logging.getLogger(__name__)
@@ -149,8 +152,10 @@ class PairRecorder:
                 _log.warning("%d recorded inputs have other shapes or types, and are not saved", len(pairs) - n)
             chosen = [pair for pair in pairs if _kind(pair) == commonest]
             arrays = {name: np.stack([pair[name] for pair in chosen]) for name in chosen[0]}
-            path = self.folder / _FILE
-            _replace(path, {**arrays, "names": np.array(self.names)})
+            path = self.folder / PAIRS
+            arrays["names"] = np.array(self.names)
+            place = Path(os.path.realpath(path))  # a symbolic link stays one
+            replace_file(place, lambda file: np.savez(file, **arrays), durable=True)  # type: ignore[arg-type]
             return path
 
     def _append(self, pair: _Pair) -> None:
@@ -160,14 +165,14 @@ class PairRecorder:
             self._bytes -= _size(self._pairs.popleft())
 
     def _read(self) -> list[_Pair]:
-        path = self.folder / _FILE
+        path = self.folder / PAIRS
         if not path.exists():
             return []
         try:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 return _split({name: arrays[name] for name in arrays}, list(self.names))
         except Exception as error:  # numpy and zipfile raise many kinds
-            _log.warning("%s: cannot be continued, and is moved to %s.old: %s", path, _FILE, error)
+            _log.warning("%s: cannot be continued, and is moved to %s.old: %s", path, PAIRS, error)
             try:
                 os.replace(path, path.with_name(path.name + ".old"))
             except OSError as failure:
@@ -206,22 +211,3 @@ def _drawn(probabilities: NDArray[np.float32], chance: float) -> int:
     """Return the class in which a number from 0 to 1 falls; never one of probability 0."""
     rising = np.cumsum(probabilities, dtype=np.float64)
     return min(int(np.searchsorted(rising, chance * rising[-1], side="right")), len(rising) - 1)
-
-
-def _replace(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
-    path = Path(os.path.realpath(path))  # a symbolic link stays one
-    part = path.with_name(path.name + ".part")
-    part.unlink(missing_ok=True)
-    try:
-        with open(part, "wb", opener=_private) as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_EXCL, 0o600)

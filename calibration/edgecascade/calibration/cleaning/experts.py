@@ -1,0 +1,266 @@
+"""Several models' outputs on the same rows, read in chunks: the experts that judge labels.
+
+The arrays may be logits or probabilities, of any floating type, and memory-mapped. Nothing here copies them: rows are
+read, converted and passed on a megabyte at a time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecascade.types.errors import CalibrationError
+from edgecascade.types.softmax import SMALLEST, Recognised, in_unit_interval, recognise, resolution
+
+__all__ = ["ABSENT", "Experts", "check_labels"]
+
+ABSENT = np.float32(-1e30)  # the score of an option that a row does not have; products with weights stay finite
+
+_CHUNK = 1 << 18  # float32 numbers, 1 MB
+_SAMPLE = 1 << 18  # numbers that show what an array holds
+_COMPARED = 512  # rows in which experts are compared with one another
+_FEWEST_COMPARED = 10
+_COMMON = 0.01  # share of zeros among logits, as quantised models give them: a row may then be zero as a whole
+_SUM_TOLERANCE = 1e-2  # of probabilities
+
+
+@dataclass(frozen=True)
+class Experts:
+    """Outputs of K models on the same rows; make it with `Experts.of`, which checks them.
+
+    Attributes:
+        arrays: K arrays [n, classes], as they were given.
+        names: of the experts.
+        read: what each array holds: logits, or probabilities and how they were rounded.
+        rows: int64, the rows of the arrays that these are, after `select`; None for all.
+    """
+
+    arrays: tuple[NDArray[Any], ...]
+    names: tuple[str, ...]
+    read: tuple[Recognised, ...]
+    rows: NDArray[np.int64] | None = field(default=None, repr=False)
+
+    @classmethod
+    def of(
+        cls,
+        arrays: Sequence[NDArray[Any]],
+        names: Sequence[str] | None = None,
+        kinds: Sequence[str | None] | None = None,
+    ) -> Experts:
+        """Check outputs [n, classes] of several models, row by row, and return them as experts.
+
+        Args:
+            arrays: one per expert, floating, of the same shape: logits or probabilities. In logits, -inf stands for an
+                option that a row does not have.
+            names: of the experts; `expert 1`, `expert 2` and so on if not given.
+            kinds: of each array, `logits` or `probabilities`; None where its values are to tell.
+
+        Raises:
+            CalibrationError: names the expert, what was expected and what came.
+
+        >>> experts = Experts.of([np.array([[2.0, -1.0]]), np.array([[0.9, 0.1]])], ["small", "large"])
+        >>> experts.n, experts.classes, [one.kind for one in experts.read]
+        (1, 2, ['logits', 'probabilities'])
+        """
+        names = [f"expert {k + 1}" for k in range(len(arrays))] if names is None else [str(name) for name in names]
+        kinds = [None] * len(arrays) if kinds is None else list(kinds)
+        if not len(arrays) == len(names) == len(kinds) or not arrays:
+            raise CalibrationError(
+                f"experts: expected one array or more, each with a name and a kind, got {len(arrays)} arrays, "
+                f"{len(names)} names and {len(kinds)} kinds"
+            )
+        if len(set(names)) < len(names):
+            raise CalibrationError(f"experts: expected names that differ, got {', '.join(names)}")
+        for name, array in zip(names, arrays, strict=True):
+            _check_shape(name, array, names[0], arrays[0])
+        read = tuple(_recognised(*one) for one in zip(names, arrays, kinds, strict=True))
+        experts = cls(tuple(arrays), tuple(names), read)
+        for name, array, found in zip(names, arrays, read, strict=True):
+            _check_rows(name, array, found)
+        _check_different(experts)
+        return experts
+
+    @property
+    def n(self) -> int:
+        """The number of rows."""
+        return len(self.arrays[0]) if self.rows is None else len(self.rows)
+
+    @property
+    def classes(self) -> int:
+        """The number of classes."""
+        return int(self.arrays[0].shape[1])
+
+    def __len__(self) -> int:
+        """The number of experts K."""
+        return len(self.arrays)
+
+    def select(self, rows: NDArray[Any]) -> Experts:
+        """Return the experts on some of the rows, given as integers or as bool [n]; nothing is copied."""
+        chosen = np.arange(self.n)[rows].astype(np.int64)
+        return replace(self, rows=chosen if self.rows is None else self.rows[chosen])
+
+    def only(self, expert: int) -> Experts:
+        """Return one of the experts alone."""
+        some = slice(expert, expert + 1)
+        return replace(self, arrays=self.arrays[some], names=self.names[some], read=self.read[some])
+
+    def chunks(self, rows: NDArray[np.integer] | None = None) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+        """Yield the scores of all rows, or of those given, with their place among them.
+
+        The scores are float32 [K, m, classes]: logits, or logarithms of probabilities, less the largest of each row and
+        expert. An absent option has `ABSENT`. The next chunk overwrites the array, and the caller may.
+        """
+        some = self if rows is None else self.select(rows)
+        count = max(1, _CHUNK // (len(self) * self.classes))
+        buffer = np.empty((len(self), min(count, some.n), self.classes), np.float32)
+        for start in range(0, some.n, count):
+            part = slice(start, min(start + count, some.n))
+            block = buffer[:, : part.stop - part.start]
+            for target, array, read in zip(block, self.arrays, self.read, strict=True):
+                _as_scores(array[part if some.rows is None else some.rows[part]], read, target)
+            yield part, block
+
+    def hashes(self) -> NDArray[np.uint64]:
+        """Return a hash of the outputs of all experts for each row, uint64 [n]: the same input has the same."""
+        found = np.empty(self.n, np.uint64)
+        for part, block in self.chunks():
+            rows = np.ascontiguousarray(block.transpose(1, 0, 2)).reshape(len(block[0]), -1)
+            found[part] = [
+                int.from_bytes(hashlib.blake2b(row.tobytes(), digest_size=8).digest(), "little") for row in rows
+            ]
+        return found
+
+
+def check_labels(labels: NDArray[Any], experts: Experts, argument: str = "labels") -> NDArray[np.int64]:
+    """Return labels [n] as int64, or refuse those that do not fit the experts' rows and classes.
+
+    Raises:
+        CalibrationError: names the argument, what was expected and what came.
+    """
+    labels = np.asarray(labels)
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+        raise CalibrationError(f"{argument}: expected integers [{experts.n}], got {labels.dtype} {list(labels.shape)}")
+    if len(labels) != experts.n:
+        raise CalibrationError(f"{argument}: expected {experts.n}, one per row of the experts, got {len(labels)}")
+    if experts.n == 0:
+        raise CalibrationError(f"{argument}: expected at least one labelled row, got none")
+    wrong = np.flatnonzero((labels < 0) | (labels >= experts.classes))
+    if len(wrong):
+        raise CalibrationError(
+            f"{argument}: expected 0 to {experts.classes - 1}, one per column, got {labels[wrong[0]]} in row "
+            f"{wrong[0]}{_of_how_many(wrong)}"
+        )
+    return labels.astype(np.int64)
+
+
+def _as_scores(rows: NDArray[Any], read: Recognised, target: NDArray[np.float32]) -> None:
+    """Write logits up to a constant per row into `target`, the largest being 0."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        if read.kind == "probabilities":
+            np.maximum(rows, read.floor, out=target, casting="unsafe")
+            np.log(target, out=target)
+        else:
+            np.copyto(target, rows, casting="unsafe")
+        target -= target.max(axis=1, keepdims=True)
+    np.maximum(target, ABSENT, out=target)
+
+
+def _check_shape(name: str, array: NDArray[Any], first_name: str, first: NDArray[Any]) -> None:
+    if array.ndim != 2 or array.shape[1] < 2 or array.dtype.kind != "f":
+        raise CalibrationError(
+            f"{name}: expected floating [n, classes] with at least 2 classes, got {array.dtype} {list(array.shape)}"
+        )
+    if array.shape != first.shape:
+        raise CalibrationError(
+            f"{name}: expected the same rows and classes as {first_name}, {list(first.shape)}, got {list(array.shape)}"
+        )
+
+
+def _recognised(name: str, array: NDArray[Any], kind: str | None) -> Recognised:
+    """Return what an array holds, judged by rows spread over all of it."""
+    if kind not in (None, "logits", "probabilities"):
+        raise CalibrationError(f"{name}: expected the kind logits or probabilities, got {kind}")
+    if kind == "logits":
+        return Recognised("logits")
+    every = max(1, array.size // _SAMPLE)
+    sample = _plausible(array[::every])
+    read = recognise(sample) if kind is None else resolution(sample)
+    if read.doubt:
+        remedy = "; say which kind they are" if in_unit_interval(sample) else ""
+        raise CalibrationError(f"{name}: expected logits or probabilities, got {read.doubt}{remedy}")
+    return replace(read, floor=max(read.floor, SMALLEST))
+
+
+def _plausible(rows: NDArray[Any]) -> NDArray[Any]:
+    """Return the rows with numbers in them; `_check_rows` refuses the others."""
+    with np.errstate(invalid="ignore"):
+        chosen = (rows < np.inf).all(axis=1) & (rows != 0).any(axis=1)
+    return np.asarray(rows[chosen])
+
+
+def _check_rows(name: str, array: NDArray[Any], read: Recognised) -> None:
+    """Refuse rows that are not what the array holds."""
+    count = max(1, _CHUNK // array.shape[1])
+    sample = _plausible(array[:: max(1, array.size // _SAMPLE)])
+    zeros_are_common = np.count_nonzero(sample == 0) > _COMMON * sample.size
+    bad: dict[str, list[NDArray[np.intp]]] = {}
+    for start in range(0, len(array), count):
+        rows = np.asarray(array[start : start + count])
+        for what, wrong in _faults(rows, read).items():
+            if wrong.any() and not (what == "only zeros" and zeros_are_common and read.kind == "logits"):
+                bad.setdefault(what, []).append(start + np.flatnonzero(wrong))
+    for what, parts in bad.items():
+        wrong_rows = np.concatenate(parts)
+        expected = "numbers" if what == "NaN or +inf" else read.kind
+        raise CalibrationError(
+            f"{name}: expected {expected}, got {what} in row {wrong_rows[0]}{_of_how_many(wrong_rows)}"
+        )
+
+
+def _faults(rows: NDArray[Any], read: Recognised) -> dict[str, NDArray[np.bool_]]:
+    """Return which rows have which fault; the gravest first."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        most, least = rows.max(axis=1), rows.min(axis=1)
+        if read.kind == "probabilities":
+            total = rows.sum(axis=1, dtype=np.float64)
+            return {
+                "NaN or +inf": ~(most < np.inf) | np.isnan(least),
+                "only zeros": (most == 0) & (least == 0),
+                "numbers outside [0, 1]": (least < -1e-6) | (most > 1 + _SUM_TOLERANCE),
+                "numbers that do not sum to 1": np.abs(total - 1) > _most_off(rows, read),
+            }
+        return {
+            "NaN or +inf": ~(most <= np.finfo(np.float32).max) | np.isnan(least),
+            "no option at all (only -inf)": np.isneginf(most),
+            "only zeros": (most == 0) & (least == 0),
+        }
+
+
+def _most_off(rows: NDArray[Any], read: Recognised) -> float:
+    """Return how far rounding may take the sum of probabilities from 1."""
+    return max(_SUM_TOLERANCE, 0.5 * read.floor * rows.shape[1] if read.rounding else 0.0)
+
+
+def _check_different(experts: Experts) -> None:
+    """Refuse experts whose outputs are those of another, up to a scale and a constant per row."""
+    if experts.n < _FEWEST_COMPARED:
+        return
+    rows = np.unique(np.linspace(0, experts.n - 1, _COMPARED).astype(np.int64))
+    scores = np.concatenate([block.copy() for _, block in experts.chunks(rows)], axis=1)
+    scores[scores <= ABSENT] = 0
+    lengths = [float(np.abs(one).mean()) or 1.0 for one in scores]
+    for k, name in enumerate(experts.names):
+        for other in range(k):
+            if np.allclose(scores[k] / lengths[k], scores[other] / lengths[other], rtol=1e-3, atol=1e-3):
+                raise CalibrationError(
+                    f"{name}: expected outputs of another model than {experts.names[other]}, got the same in every row"
+                )
+
+
+def _of_how_many(rows: NDArray[np.intp]) -> str:
+    return f" ({len(rows)} such rows)" if len(rows) > 1 else ""
