@@ -12,7 +12,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
-from edgecascade.export.class_names import model_names
+from edgecascade.export.class_names import class_count, model_names
 from edgecascade.export.data import Inputs, batches, count, first
 from edgecascade.export.fold import check_foldable
 from edgecascade.export.graph import carried_states, has_batch_scale, load_model, own_inputs
@@ -266,10 +266,8 @@ def ask_remote(
         connection.close()
     scores = np.concatenate(parts)
     names = tuple(getattr(connection, "class_names", ()))
-    if (
-        isinstance(remote, str) and remote.endswith(".onnx") and scores.ndim == 2
-    ):  # a file has names in other places too
-        names = model_names(onnx.load(remote, load_external_data=False), remote, scores.shape[1])
+    if isinstance(remote, str) and remote.endswith(".onnx"):  # a file has names in other places too
+        names = model_names(onnx.load(remote, load_external_data=False), remote, class_count(scores))
     return RemoteOutputs(scores, names)
 
 

@@ -266,7 +266,7 @@ class OpenInferenceGrpc:
         if code is status.DEADLINE_EXCEEDED:
             return TimeoutError("the deadline has passed")
         if code is status.CANCELLED:
-            return RemoteUnreachable(f"cannot reach {self._target}: the channel was closed")
+            return RemoteUnreachable(f"cannot reach {self._target}: the call was cancelled: {said[:200]}")
         if code is status.UNAVAILABLE:
             why = said.rpartition("last error: ")[2][:300]
             # In TLS 1.3 the server refuses a client after the client's handshake: gRPC only sees that it hangs up.
@@ -275,7 +275,7 @@ class OpenInferenceGrpc:
             of_tls = _has(why, "handshake", "certificate", "hostname verification", "ssl")
             return RemoteUnreachable(f"cannot reach {self._target}: {why}", retry=not of_tls)
         too_large = code is status.RESOURCE_EXHAUSTED and "larger than max" in said.lower()
-        if too_large and "received" in said.lower():
+        if too_large and _has(said, "received", "decompressed"):
             return InvalidReply(f"remote: the response is more than an answer can need: {said[:200]}")
         worth = code is status.RESOURCE_EXHAUSTED and not too_large
         return RemoteRefusal(
