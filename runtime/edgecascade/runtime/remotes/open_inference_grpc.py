@@ -25,7 +25,7 @@ from edgecascade.runtime.deadline import Deadline
 from edgecascade.runtime.protobuf import fields, varint
 from edgecascade.runtime.remotes.http import Proxy
 from edgecascade.runtime.remotes.open_inference import read_address
-from edgecascade.runtime.remotes.remote import ReplyBound, Traffic, shown, without_secrets
+from edgecascade.runtime.remotes.remote import ReplyBound, Traffic, hiding_secrets, shown, without_secrets
 from edgecascade.runtime.remotes.tensors import (
     Described,
     Origin,
@@ -132,8 +132,7 @@ class OpenInferenceGrpc:
         files = (root_certificate, client_key, client_certificate)
         if not address.secure and any(files):
             raise ArgumentError(f"remote: expected a grpcs:// address with certificates, got {shown(url)!r}")
-        if proxy is not None:
-            Proxy.at(proxy)  # raises if it has another form
+        by = [] if proxy is None else [("Proxy-Authorization", Proxy.at(proxy).authorization)]
         self._proxied = (("grpc.enable_http_proxy", int(proxy is not None)), ("grpc.http_proxy", proxy or ""))
         with naming_extras():
             import grpc
@@ -146,6 +145,7 @@ class OpenInferenceGrpc:
         self._certificates = tuple(map(_pem, files)) if address.secure else None  # root, private key, chain
         self._lacks_certificate = address.secure and client_certificate is None
         self._metadata = tuple((name.lower(), value) for name, value in (headers or {}).items())
+        self._secrets = [*self._metadata, *by]
         self._name, self._version = address.name, address.version
         self._input, self._output = input, output
         self._signature = SignatureOnDemand(self._ask_signature)
@@ -173,7 +173,8 @@ class OpenInferenceGrpc:
             InvalidReply: its reply is not an answer.
         """
         check(inputs)
-        return self._signature.use(partial(self._scores, deadline=deadline), inputs, deadline)
+        with hiding_secrets(self._secrets):
+            return self._signature.use(partial(self._scores, deadline=deadline), inputs, deadline)
 
     def expect(self, labels: Sequence[str]) -> None:
         """Bound messages by what scores of these classes for 32 inputs need, if it is called before the first call."""
@@ -261,7 +262,7 @@ class OpenInferenceGrpc:
 
     def _as_remote_error(self, error: Any) -> Exception:
         code, said = error.code(), " ".join((error.details() or "no explanation").split())
-        said = without_secrets(said, self._metadata)
+        said = without_secrets(said, self._secrets)  # before it is cut
         status = self._grpc.StatusCode
         if code is status.DEADLINE_EXCEEDED:
             return TimeoutError("the deadline has passed")
