@@ -45,6 +45,7 @@ __all__ = [
     "Folded",
     "calibrate",
     "calibrated",
+    "check_labels",
     "fold_plan",
     "inner_body",
     "write_cascade",
@@ -152,6 +153,7 @@ def calibrate(
     remote_names: Sequence[str] = (),
     expected: NDArray[np.floating] | None = None,
     golden: bool = True,
+    model: ModelProto | None = None,
 ) -> Calibrated:
     """Write the cascade model of an ONNX body: plan (see `plan_cascade`), fold the plan into the graph, check parity.
 
@@ -183,12 +185,14 @@ def calibrate(
         expected: [n, classes], logits or probabilities on that data of the model that the body was converted from;
             the body must give the same.
         golden: whether a few of the calibration inputs may travel in the file, for `edgecascade inspect --verify`.
+        model: the body's content from `load_model`, if it has been read already.
 
     Raises:
         ExportError: the files or the data do not fit together, or parity failed.
         CalibrationError: the data cannot support the numbers asked for.
     """
-    model, sha256 = load_model(body), hashlib.sha256(Path(body).read_bytes()).hexdigest()
+    model = load_model(body) if model is None else model
+    sha256 = hashlib.sha256(Path(body).read_bytes()).hexdigest()
     logits, labels = find_logits(model, output, kind), model_names(model, body, class_count(local_scores))
     found = Body(model, logits, str(body), Path(body).name, sha256, labels)
     if expected is not None:
@@ -207,6 +211,19 @@ def calibrate(
         "remote_names": remote_names,
     }
     return write_cascade(found, out, data, local_scores, remote_scores, objective=objective, golden=golden, **options)
+
+
+def check_labels(data: LabelledData, objective: Objective) -> None:
+    """Check that the labels can support an objective, before the models run.
+
+    Raises:
+        ExportError: they are drawn from the remote's probabilities, and the objective is a certificate.
+    """
+    if data.estimated and isinstance(objective, CertifiedLoss):
+        raise ExportError(
+            "labels: expected true ones for a certificate, got those of recorded pairs, which are drawn from the "
+            "remote's probabilities; label the inputs, and save only `x`, `y`, `names` and `remote` as an npz file"
+        )
 
 
 def inner_body(path: str | os.PathLike[str]) -> Body:
@@ -258,11 +275,7 @@ def fold_plan(
     **options: Any,
 ) -> Folded:
     """Plan, and fold the plan into the body; arguments as in `write_cascade`."""
-    if data.estimated and isinstance(objective, CertifiedLoss):
-        raise ExportError(
-            "labels: expected true ones for a certificate, got those of recorded pairs, which are drawn from the "
-            "remote's probabilities; label the inputs, and save only `x`, `y`, `names` and `remote` as an npz file"
-        )
+    check_labels(data, objective)
     if data.recorded is not None and np.array_equal(remote_scores, data.recorded):
         raise ExportError(
             "remote: expected its own scores, got the recorded probabilities, which are calibrated already; "

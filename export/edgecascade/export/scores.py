@@ -50,6 +50,7 @@ def local_scores(
     *,
     output: str | None = None,
     kind: str | None = None,
+    model: ModelProto | None = None,
     progress: Progress | None = None,
 ) -> NDArray[np.floating]:
     """Return the raw scores [n, classes] or [n] of an ONNX classifier, from the tensor that `find_logits` finds.
@@ -61,9 +62,10 @@ def local_scores(
         inputs: [n, ...].
         output: the output that holds the logits, if it is not evident.
         kind: one of `KINDS`, if the values do not tell.
+        model: the file's content from `load_model`, if it has been read already.
         progress: called with the number of inputs just done.
     """
-    model = load_model(path)
+    model = load_model(path) if model is None else model
     source = find_logits(model, output, kind)
     check_foldable(model)
     states = carried_states(model, source.tensor)
