@@ -208,7 +208,7 @@ def test_inputs_that_failed_are_stored_when_the_cascade_closes_before_their_call
     """In a stream, they wait for an answer before theirs."""
     remote, outbox = FailsAllButOne(hangs), Outbox(tmp_path / "outbox.db")
     cascade = Cascade.load(file, remote=remote, deadline=10.0, outbox=outbox)
-    inputs, answers = [UNSURE + np.float32([i / 1000, 0, 0]) for i in range(12)], list[Any]()
+    inputs, answers = [UNSURE + np.array([i / 1000, 0, 0], np.float32) for i in range(12)], list[Any]()
     reading = threading.Thread(target=lambda: answers.extend(cascade.stream(inputs, keys=map(str, range(12)))))
     reading.start()
     for _ in range(11):
