@@ -105,7 +105,8 @@ def test_precision_at_the_recall_of_a_mask() -> None:
     score = np.array([5.0, 4.0, 3.0, 2.0, 1.0])
     once = counted(1, 1, 1, 1, 1)
     assert precision_at_recall(wrong, score, mask)(once) == pytest.approx([0.5])
-    assert (precision(wrong, mask)(once), recall(wrong, mask)(once)) == (pytest.approx([2 / 3]), pytest.approx([2 / 3]))
+    assert precision(wrong, mask)(once) == pytest.approx([2 / 3])
+    assert recall(wrong, mask)(once) == pytest.approx([2 / 3])
     assert precision_at_recall(wrong, score, mask)(counted(1, 0, 0, 1, 1)) == pytest.approx([1.0])
 
 
@@ -123,7 +124,8 @@ def test_differences_are_paired_and_their_intervals_cover() -> None:
 def test_the_mean_of_independent_estimates_is_surer_than_each() -> None:
     """Arms of .2 of four estimates give .1."""
     found = mean_of([Estimate(0.5, 0.3, 0.7, 10)] * 4)
-    assert (found.value, found.low, found.high, found.n) == (0.5, pytest.approx(0.4), pytest.approx(0.6), 40)
+    assert [found.low, found.high] == pytest.approx([0.4, 0.6])
+    assert (found.value, found.n) == (0.5, 40)
 
 
 @pytest.fixture(scope="module")
@@ -183,16 +185,19 @@ def test_the_quick_run_writes_a_report_with_goals(tmp_path: Path, capsys: pytest
     assert cell["ours"]["value"] > 0.8
     assert cell["lead"]["value"] == pytest.approx(cell["ours"]["value"] - cell["cleanlab"]["value"])
     out = capsys.readouterr().out
-    missed = [goal for goal in found["goals"] if not goal["met"]]
-    assert f"{len(found['goals'])} goals, {len(missed)} missed" in out
-    assert all(f"{'met   ' if goal['met'] else 'MISSED'}  {goal['name']}" in out for goal in found["goals"])
+    lines = [" ".join(line.split()) for line in out.splitlines()]
+    for goal in found["goals"]:
+        (line,) = (one for one in lines if one.startswith(f"{goal['name']} {goal['wanted']}"))
+        assert (" met" in line) is goal["met"]
+        assert (" missed" in line) is not goal["met"]
     assert document["command"] == "edgecascade bench clean --quick --no-costs"
 
 
-def test_a_goal_says_its_worst_cell() -> None:
-    """And in how many cells it is missed."""
-    goal = Goal("order", Estimate(-0.02, -0.03, -0.01, 9), "worst: a, pair, 5 %", False, 1, 4)
-    assert str(goal) == "MISSED  order, missed in 1 of 4\n        -0.02 (-0.03 to -0.01), worst: a, pair, 5 %"
+def test_a_goal_says_in_how_many_cells_it_is_missed() -> None:
+    """A goal of one figure has no cells."""
+    figure = Estimate(-0.02, -0.03, -0.01, 9)
+    assert Goal("order", ">= -0.01", figure, "worst: a, pair, 5 %", False, 1, 4).outcome == "missed, 1 of 4 below"
+    assert Goal("time", "<= 1", figure, "median", True).outcome == "met"
 
 
 @pytest.mark.parametrize(

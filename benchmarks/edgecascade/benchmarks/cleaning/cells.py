@@ -36,7 +36,7 @@ from edgecascade.types.estimate import Estimate
 __all__ = ["LEARNED_FROM", "Cell", "Detection", "Prepared", "measure_cell"]
 
 _DEFAULT = f"{METHODS[0]} of the ensemble by accuracy"
-_ENOUGH = 0.02  # share of wrong labels from which on learning again is measured; below, no test is large enough
+_ENOUGH = 0.05  # share of wrong labels from which on learning again is measured: fewer change no accuracy noticeably
 LEARNED_FROM = (
     "nothing",
     "ours dropped",
@@ -107,7 +107,7 @@ class Cell:
         weights: The mean weight of each expert in the pool.
         found: What the peers find.
         learned: Accuracy on clean test labels of a model that learned from the labels, by `LEARNED_FROM`.
-        gained: Ours minus cleanlab's, dropped and corrected; empty below 2 % of wrong labels.
+        gained: Ours minus cleanlab's, dropped and corrected; empty below 5 % of wrong labels.
     """
 
     name: str

@@ -268,7 +268,7 @@ def _components(features: NDArray[np.floating], count: int, n: int) -> NDArray[n
 def _logistic() -> Any:
     from sklearn.linear_model import LogisticRegression
 
-    return LogisticRegression(max_iter=60)  # as good as converged, and several times as fast
+    return LogisticRegression(max_iter=30)  # as accurate as when converged, and several times as fast
 
 
 def _neighbours() -> Any:

@@ -11,7 +11,7 @@ from edgecascade.types.estimate import Estimate
 
 __all__ = ["REPLICATES", "Statistic", "average_precision", "precision", "precision_at_recall", "recall", "summed_up"]
 
-REPLICATES = 200
+REPLICATES = 100
 _BLOCK = 20  # replicates at a time: 20 x 10,000 float64 are 1.6 MB
 _SEED = 2601
 

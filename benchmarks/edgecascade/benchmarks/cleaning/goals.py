@@ -21,26 +21,27 @@ class Goal:
     """One goal.
 
     Attributes:
-        name: What is compared, and what is wanted.
-        figure: What was measured: the worst cell, or the mean.
-        where: The worst cell, or what the figure is of.
+        name: What is compared.
+        wanted: What it is to be.
+        figure: What was measured: the worst cell, the mean over cells, or a median.
+        of: Which of these.
         met: Whether the figure meets the goal, not an end of its interval.
         missed: The number of cells that miss it.
         cells: The number of cells.
     """
 
     name: str
+    wanted: str
     figure: Estimate
-    where: str
+    of: str
     met: bool
-    missed: int
-    cells: int
+    missed: int = 0
+    cells: int = 1
 
-    def __str__(self) -> str:
-        """Return two lines of text."""
-        figure = f"{self.figure.value:.3g} ({self.figure.low:.3g} to {self.figure.high:.3g})"
-        count = f", missed in {self.missed} of {self.cells}" if self.cells > 1 else ""
-        return f"{'met   ' if self.met else 'MISSED'}  {self.name}{count}\n        {figure}, {self.where}"
+    @property
+    def outcome(self) -> str:
+        """Whether it is met, and in how many cells it is not."""
+        return f"{'met' if self.met else 'missed'}{f', {self.missed} of {self.cells} below' if self.cells > 1 else ''}"
 
 
 def goals_of(cells: Sequence[Cell], costs: Costs | None) -> tuple[Goal, ...]:
@@ -71,81 +72,49 @@ def weak_experts(cell: Cell) -> bool:
 
 
 def _order(cells: Sequence[Cell]) -> Iterator[Goal]:
-    yield _worst(
-        "average precision at most .01 below cleanlab's best ranking, in every cell",
-        cells,
-        lambda cell: cell.found.lead,
-        -0.01,
-    )
+    yield _worst("average precision, ours - cleanlab's best", cells, lambda cell: cell.found.lead, -0.01)
     lead = mean_of([cell.found.lead for cell in cells])
-    yield Goal(
-        "average precision .02 above cleanlab's best ranking, on average", lead, "mean", lead.value >= 0.02, 0, 1
-    )
-    yield _worst(
-        "a weak expert added costs at most .01 of average precision, in every cell",
-        cells,
-        lambda cell: cell.found.weak,
-        -0.01,
-    )
+    yield Goal("the same, mean", ">= 0.02", lead, "mean over cells", lead.value >= 0.02)
+    yield _worst("the same, weak expert added - not", cells, lambda cell: cell.found.weak, -0.01)
 
 
 def _masks(cells: Sequence[Cell]) -> Iterator[Goal]:
-    for names, kept, goal in (
-        ("at least twice cleanlab's, where experts are below .8", [c for c in cells if weak_experts(c)], 2.0),
-        ("at least cleanlab's, where one is not", [c for c in cells if not weak_experts(c)], 1.0),
+    for what, kept, goal in (
+        ("experts below .8", [cell for cell in cells if weak_experts(cell)], 2.0),
+        ("better experts", [cell for cell in cells if not weak_experts(cell)], 1.0),
     ):
         if kept:
-            yield _worst(f"precision at the recall of cleanlab's mask {names}", kept, lambda c: c.found.times, goal)
+            yield _worst(f"precision by the mask's, {what}", kept, lambda cell: cell.found.times, goal)
 
 
 def _learning(cells: Sequence[Cell]) -> Iterator[Goal]:
     for what in ("dropped", "corrected"):
         gained = [cell.gained[what] for cell in cells if cell.gained]
         if gained:
-            found, lower = mean_of(gained), sum(one.high < 0 for one in gained)
-            where = (
-                f"mean over cells; beyond its interval below 0 in {lower}, above 0 in {sum(g.low > 0 for g in gained)}"
-            )
-            missed = sum(one.value < 0 for one in gained)
-            yield Goal(
-                f"accuracy after learning from labels {what}, minus that after cleanlab's, at least 0 on average",
-                found,
-                where,
-                found.value >= 0,
-                missed,
-                len(gained),
-            )
+            found, below = mean_of(gained), sum(one.value < 0 for one in gained)
+            surely = sum(one.high < 0 for one in gained), sum(one.low > 0 for one in gained)
+            sure = f"mean; whole interval below 0 in {surely[0]}, above in {surely[1]}"
+            name = f"accuracy, suspects {what}, ours - cleanlab's"
+            yield Goal(name, ">= 0", found, sure, found.value >= 0, below, len(gained))
 
 
 def _costs(costs: Costs) -> Iterator[Goal]:
     for one in costs.ratios:
-        assert one.goal is not None
-        name = f"CPU time on {costs.rows:,} x {costs.classes:,}, three experts, {one.name}: at most {one.goal:g} times"
-        where = f"medians {one.ours:.3g} and {one.theirs:.3g} s"
-        yield Goal(name, Estimate(one.value, one.low, one.high, one.n), where, one.met, 0, 1)
+        figure, medians = (
+            Estimate(one.value, one.low, one.high, one.n),
+            f"medians {one.ours:.3g} and {one.theirs:.3g} s",
+        )
+        yield Goal(f"CPU time, {one.name}", f"<= {one.goal:g}", figure, medians, one.met)
     for kind in ("logits", "probabilities"):
         if kind in costs.memory:
             found = costs.memory[kind]
-            yield Goal(
-                f"memory beyond the data, {kind}: at most {_MOST_MEMORY:g} MiB",
-                found,
-                "MiB",
-                found.value <= _MOST_MEMORY,
-                0,
-                1,
-            )
-    yield Goal(
-        f"fitting the weights on 10,000 rows: at most {_MOST_FIT:g} s",
-        costs.fit,
-        "CPU s",
-        costs.fit.value <= _MOST_FIT,
-        0,
-        1,
-    )
+            yield Goal(f"memory, {kind}, MiB", f"<= {_MOST_MEMORY:g}", found, "median", found.value <= _MOST_MEMORY)
+    fast = costs.fit.value <= _MOST_FIT
+    yield Goal("CPU time, fitting weights, s", f"<= {_MOST_FIT:g}", costs.fit, "median", fast)
 
 
 def _worst(name: str, cells: Sequence[Cell], of: Callable[[Cell], Estimate], least: float) -> Goal:
     """Return a goal that every cell is to reach, with the worst one."""
     worst = min(cells, key=lambda cell: of(cell).value)
     missed = sum(of(cell).value < least for cell in cells)
-    return Goal(name, of(worst), f"worst: {worst.name}", missed == 0, missed, len(cells))
+    return Goal(name, f">= {least:g}", of(worst), f"worst: {worst.name}", missed == 0, missed, len(cells))

@@ -80,7 +80,7 @@ def learned(expert: Expert, labels: NDArray[np.int64], rows: NDArray[np.bool_]) 
 def _fitted(expert: Expert, inputs: Any, labels: NDArray[np.int64]) -> Any:
     assert expert.make is not None
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # logistic regression says that it stopped after 60 steps
+        warnings.simplefilter("ignore")  # logistic regression says that it stopped after 30 steps
         return expert.make().fit(inputs, labels)
 
 

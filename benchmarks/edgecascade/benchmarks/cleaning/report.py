@@ -36,11 +36,9 @@ METHOD = (
 
 def cleaning_summary(result: Cleaning) -> str:
     """Return the goals and the tables as plain text."""
-    tables = (_order_rows(result.cells), _mask_rows(result.cells), _learned_rows(result.cells), _cost_rows(result))
-    goals = "\n".join(map(str, result.goals))
-    missed = sum(not one.met for one in result.goals)
-    head = f"{len(result.goals)} goals, {missed} missed"
-    return "\n\n".join((*(_text(rows) for rows in tables if len(rows) > 1), *_findings(result), f"{goals}\n{head}"))
+    cells = result.cells
+    tables = (_goal_rows(result), _order_rows(cells), _mask_rows(cells), _learned_rows(cells), _cost_rows(result))
+    return "\n\n".join((*(_text(rows) for rows in tables if len(rows) > 1), "\n".join(_findings(result))))
 
 
 def cleaning_report(result: Cleaning, command: str) -> Report:
@@ -76,14 +74,8 @@ def _findings(result: Cleaning) -> tuple[str, ...]:
 
 
 def _sections(result: Cleaning) -> tuple[Section, ...]:
-    goals: list[Row] = [("", "goal", "measured (95 %)", "of", "missed in")]
-    goals += [
-        ("met" if one.met else "missed", one.name, fixed(one.figure, 3), one.where, f"{one.missed} of {one.cells}")
-        for one in result.goals
-    ]
-    parts = [
-        Section("Goals", tables=(_table(goals, "The figure itself is to meet the goal, not an end of its interval."),))
-    ]
+    note = "The figure itself is to meet the goal, not an end of its interval."
+    parts = [Section("Goals", tables=(_table(_goal_rows(result), note),))]
     for title, rows, note in (
         ("Ordering labels", _order_rows(result.cells), "Average precision (95 %). Best: in hindsight."),
         (
@@ -101,6 +93,11 @@ def _sections(result: Cleaning) -> tuple[Section, ...]:
         if len(rows) > 1:
             parts.append(Section(title, tables=(_table(rows, note),)))
     return tuple(parts)
+
+
+def _goal_rows(result: Cleaning) -> list[Row]:
+    rows: list[Row] = [("goal", "wanted", "measured (95 %)", "outcome", "of")]
+    return [*rows, *((one.name, one.wanted, fixed(one.figure, 3), one.outcome, one.of) for one in result.goals)]
 
 
 def _order_rows(cells: Sequence[Cell]) -> list[Row]:

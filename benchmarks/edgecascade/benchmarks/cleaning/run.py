@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 from threadpoolctl import threadpool_limits
@@ -69,12 +70,12 @@ def measure_cleaning(extent: Extent, cache: Path) -> Cleaning:
     """
     costs = _costs(extent, cache) if extent.rows else None
     cells: list[Cell] = []
-    with threadpool_limits(1), stepping(len(extent.data) * len(KINDS) * len(extent.shares)) as bar:
+    with stepping(len(extent.data) * len(KINDS) * len(extent.shares)) as bar:
         for name in extent.data:
             bar.set_description(name)
             prepared = Prepared.of(DATA_SETS[name], cache)
-            for kind in KINDS:
-                for share in extent.shares:
+            with threadpool_limits(1):  # reaches only libraries that are loaded; threads that wait would use CPU time
+                for kind, share in product(KINDS, extent.shares):
                     crowd = kind == "symmetric" and share == extent.crowd
                     cells.append(measure_cell(prepared, kind, share, extent.runs, crowd=crowd))
                     bar.update(1)
