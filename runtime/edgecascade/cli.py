@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from importlib import import_module
 from importlib.metadata import version
+from io import TextIOWrapper
 from typing import Any, NamedTuple, TextIO, cast
 
 from edgecascade.types.errors import EdgecascadeError, printable
@@ -30,6 +31,7 @@ _COMMANDS = {
     "recalibrate": _Command("export", "export", "Move a cascade model's threshold, or plan it again."),
     "tflite": _Command("export", "tflite", "Convert a cascade model for LiteRT (TensorFlow Lite)."),
     "plan": _Command("calibration", "plan", "Plan a cascade from the saved outputs of both models."),
+    "clean": _Command("calibration", "clean", "Find wrong labels with several models, and prove how many there are."),
     "evaluate": _Command("calibration", "plan", "Measure the accuracy and the calibration of a model."),
     "inspect": _Command("runtime", "", "Show what a cascade model holds, or verify it."),
     "run": _Command("runtime", "images", "Answer files, lines, sockets, videos or cameras as JSON lines."),
@@ -40,12 +42,18 @@ _GROUPS = {
     "Plan and make a cascade model": ("plan", "export", "compare", "calibrate", "recalibrate", "tflite"),
     "Use it": ("inspect", "run", "serve"),
     "Measure it": ("evaluate", "bench"),
+    "Clean the data": ("clean",),
 }
 _APART = "edgecascade.benchmarks"  # a separate distribution
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0, or 2 with one sentence on standard error."""
+    for name in ("stdout", "stderr"):  # a closed one is None; what an encoding lacks is shown as an escape
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  # until the process ends
+        if isinstance(getattr(sys, name), TextIOWrapper):
+            getattr(sys, name).reconfigure(errors="backslashreplace")
     with redirect_stdout(_printable(sys.stdout)), redirect_stderr(_printable(sys.stderr)):
         return _run(arguments)
 
@@ -65,8 +73,10 @@ def _run(arguments: Sequence[str] | None) -> int:
     except BrokenPipeError:  # the reader of the output has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (EdgecascadeError, OSError) as error:
+    except EdgecascadeError as error:
         return _fail(str(error))
+    except OSError as error:
+        return _fail(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error))
     except KeyboardInterrupt:
         return _fail("interrupted", code=130)
 
@@ -89,8 +99,8 @@ class _Printable:
         return getattr(self.stream, name)
 
 
-def _printable(stream: TextIO | None) -> TextIO | None:
-    return None if stream is None else cast(TextIO, _Printable(stream))
+def _printable(stream: TextIO) -> TextIO:
+    return cast(TextIO, _Printable(stream))
 
 
 def rare(action: Action) -> Action:

@@ -39,6 +39,7 @@ from edgecascade.calibration import (
 )
 from edgecascade.calibration.certificate import exact_p_value
 from edgecascade.calibration.cross_fit import cross_fit, estimate_advantage
+from edgecascade.calibration.intervals import proportion_interval
 from edgecascade.calibration.selection import points_of, select
 
 Sampled = Callable[..., tuple[NDArray[np.float64], NDArray[np.int64]]]
@@ -216,7 +217,8 @@ def test_the_printed_chance_holds_at_every_level() -> None:
     for low, high in ((0.5, 0.55), (0.55, 0.7), (0.7, 1.0)):
         some = (chances >= low) & (chances <= high)
         assert some.sum() > 60
-        assert abs(chances[some].mean() - hits[some].mean()) < 0.05 + 2.6 * np.sqrt(0.25 / some.sum())
+        least, most = proportion_interval(int(hits[some].sum()), int(some.sum()), 0.99)
+        assert least <= chances[some].mean() <= most
 
 
 def test_an_aim_that_one_fold_misses_is_not_refused() -> None:

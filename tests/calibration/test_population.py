@@ -1,6 +1,7 @@
 """`--weights`, `--prior`, `--groups` and `--max-group-loss` give the plan that the arrays themselves give."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,34 @@ def test_a_prior_becomes_weights(capsys: pytest.CaptureFixture[str]) -> None:
     assert planned(capsys, "outputs.npz", "--prior", "prior.json") == wanted
     both = expected(weight=class_weights(LABELS, [7, 2, 1], WEIGHT))
     assert planned(capsys, "outputs.npz", "--prior", "7,2,1", "--weights", "importance") == both
+
+
+def test_hundreds_of_groups_are_measured_in_seconds_and_not_all_printed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The file has the accuracies of all 800 stores, and the table those of the worst; names stay in their lines."""
+    rng = np.random.default_rng(0)
+    n = 8000
+    store, labels = 7 * (np.arange(n) % 800) - 3, rng.integers(0, 3, n)
+    remote = rng.normal(0.0, 1.0, (n, 3)) + 3.0 * np.eye(3)[labels]
+    local = remote + rng.normal(0.0, 2.0, remote.shape)
+    path = tmp_path / "outputs.npz"
+    two_lines = np.where(store < 0, "a\nb", "c")
+    np.savez(path, local=local, remote=remote, labels=labels, store=store, two_lines=two_lines)
+    started = time.process_time()
+    by_store = planned(capsys, str(path), "--groups", "store")["groups"]["groups"]
+    assert time.process_time() - started < 30
+    assert {one["name"] for one in by_store} == set(map(str, store.tolist()))
+    right = local.argmax(axis=1) == labels
+    for one in by_store[::100]:
+        assert one["local"]["value"] == pytest.approx(right[store == int(one["name"])].mean())
+    arguments = ["plan", str(path), "--offload-rate", "0.2", "--groups"]
+    assert main([*arguments, "store"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == "and 780 more, which lose less to the remote"
+    assert len(lines) < 80
+    assert main([*arguments, "two_lines"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[-2:]] in (["a\\nb", "c"], ["c", "a\\nb"])
 
 
 @pytest.mark.usefixtures("folder")

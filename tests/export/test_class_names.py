@@ -342,6 +342,31 @@ def test_one_score_for_two_classes_is_read_as_two(linear: Body, tmp_path: Path, 
             calibrate(tmp_path / "body.onnx", out, data, local, score(x), objective=MostAccuracy(0.3))
 
 
+def test_one_score_of_a_file_is_that_of_its_second_class(
+    linear: Body, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its names tell which class that is, also where it is the first of the body's."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(0, 1, (800, 2)).astype(np.float32)
+    y = (3 * (x[:, 1] - x[:, 0]) + rng.logistic(size=800) > 0).astype(int)
+    for name, weight, names in (
+        ("body", np.eye(2) + rng.normal(0, 0.3, (2, 2)), ["cat", "dog"]),
+        ("remote", np.array([[2], [-2]]), ["dog", "cat"]),
+    ):
+        model = linear(weight, np.zeros(weight.shape[1]))
+        name_classes(model, names)
+        save_model(model, tmp_path / f"{name}.onnx")
+    np.savez(tmp_path / "data.npz", x=x, y=y)
+    with calibrated(tmp_path, "data.npz") as cascade:
+        assert cascade.document.remote_columns == (1, 0)
+    said = capsys.readouterr().out
+    assert "remote      its one score is taken as the logit of cat\n" in said
+    with Cascade.load(tmp_path / "cascade.onnx", remote=tmp_path / "remote.onnx", threshold=2.0, deadline=30.0) as one:
+        answers = one.predict_batch(x)
+    found = [answer.remote.label for answer in answers if answer.remote is not None]
+    assert found == (x[:, 1] > x[:, 0]).astype(int).tolist()
+
+
 def test_recalibration_matches_by_the_names_in_the_file(folder: Path, linear: Body) -> None:
     """Data in words is fitted alike, and a remote without names keeps the order that the file has for it."""
     order = [2, 0, 3, 1]

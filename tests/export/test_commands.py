@@ -2,9 +2,13 @@
 
 import pickle
 import re
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
@@ -220,15 +224,63 @@ def test_the_body_is_not_overwritten(folder: Path, capsys: pytest.CaptureFixture
     assert (folder / "corner.onnx").read_bytes() == body
 
 
-@pytest.mark.parametrize(("data", "said"), [("labels.npz", "labels: expected 0 to "), ("calibration.npz", "--out: ")])
-def test_nothing_is_asked_in_vain(data: str, said: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Labels out of range, and a folder as output, are refused before the remote runs, which may cost money."""
-    out = "out.onnx" if data == "labels.npz" else "."
-    assert run(*CALIBRATE[:5], data, "-o", out, "--while-it-helps") == 2
+IN_VAIN = {
+    "labels out of range": ({"--data": "labels.npz"}, "labels: expected 0 to "),
+    "weights that are not there": ({"--weights": "nowhere.npy"}, "nowhere.npy"),
+    "a prior of two": ({"--prior": "1,2"}, "--prior: expected 3 frequencies"),
+}
+IN_VAIN_FOR_BOTH = {
+    "a folder as output": ({"-o": "."}, "--out: expected a file to write"),
+    "a file as the folder of the output": ({"-o": "corner.onnx/out.onnx"}, "--out: expected a folder"),
+    "a remote that is not there": ({"--remote": "nowhere.onnx"}, "--remote: nowhere.onnx: no such file"),
+    "a header for a file": ({"--header": "a: b"}, "--header: expected with --remote and an address"),
+    "a risk without a certificate": ({"--risk": "0.1"}, "--risk: expected --certify"),
+    "a confidence without an aim": ({"--confidence": "0.9"}, "--confidence: expected"),
+}
+
+
+@pytest.mark.parametrize("wrong", [*IN_VAIN, *IN_VAIN_FOR_BOTH])
+def test_nothing_is_asked_in_vain(wrong: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What can be refused before the remote runs, which may cost money, is; and before the body if it needs none."""
+    changed, said = (IN_VAIN | IN_VAIN_FOR_BOTH)[wrong]
+    given = {**dict(zip(CALIBRATE[2::2], CALIBRATE[3::2], strict=True)), **changed}
+    options = [part for option in given.items() for part in option]
+    assert run(*CALIBRATE[:2], *options, "--while-it-helps") == 2
     shown = capsys.readouterr().err
     assert said in shown
     assert "running the remote" not in shown
+    assert ("running the body" in shown) == (wrong in IN_VAIN)
     assert not list(folder.parent.glob("*.part"))
+    if wrong in IN_VAIN_FOR_BOTH:
+        assert run("recalibrate", "local.onnx", *options, "--while-it-helps") == 2
+        shown = capsys.readouterr().err
+        assert said in shown
+        assert "running" not in shown
+
+
+def test_a_file_that_the_disk_has_no_room_for_is_named(folder: Path) -> None:
+    """The error of the system does not name it; and nothing is left of it."""
+    program = f"{sys.executable} -m edgecascade.cli"
+    shell = f"ulimit -f 0; {program} export corner.onnx -o 'no room.onnx'"
+    ran = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, timeout=120, check=False)
+    assert ran.stderr == "edgecascade: no room.onnx: File too large\n"
+    assert ran.returncode == 2
+    assert not [file for file in folder.iterdir() if file.suffix == ".part"]
+
+
+def test_a_body_is_read_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading one of 1 GB takes seconds, and twice its size in memory."""
+    read = []
+
+    def load(path: str, **options: Any) -> Any:
+        read.append(Path(path).name)
+        return original(path, **options)
+
+    original = onnx.load
+    monkeypatch.setattr(onnx, "load", load)
+    assert run(*CALIBRATE, "--while-it-helps") == 0
+    assert read.count("corner.onnx") == 1
+    assert (folder / "out.onnx").is_file()
 
 
 def test_inputs_to_quantize_on_are_finite(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -225,3 +225,10 @@ def test_batches_hold_every_input_once_and_in_order(sides: list[int], size: int)
     assert all(1 <= len(batch) <= size for batch in found)
     assert [int(row[0, 0]) for batch in found for row in batch] == list(range(len(sides)))
     assert [row.shape[0] for batch in found for row in batch] == sides
+
+
+def test_a_folder_of_arrays_is_refused_with_the_file_to_name(tmp_path: Path) -> None:
+    """It has no folders of images."""
+    np.savez(tmp_path / "calibration.npz", x=np.zeros((2, 3), np.float32), y=np.arange(2))
+    with pytest.raises(ExportError, match=r"one folder of images .*; to read an array file in it, name it: .*/calib"):
+        read_labelled(tmp_path)

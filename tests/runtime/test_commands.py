@@ -22,6 +22,7 @@ COMMANDS = (
     "recalibrate",
     "tflite",
     "plan",
+    "clean",
     "evaluate",
     "inspect",
     "run",
@@ -206,6 +207,31 @@ def test_wrong_arguments_end_in_one_sentence(
     assert "Traceback" not in shown.err
     usage = [line for line in shown.err.splitlines() if line.startswith("edgecascade")]
     assert len(usage) == 1
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("run FILE {inputs} >&-", "3 answered: "),
+        ("run FILE {inputs} 2>&-", '"name": "gr'),
+        ("run FILE {inputs} 2>/dev/full", '"name": "gr'),
+        ("PYTHONIOENCODING=ascii inspect FILE", r"gr\\xfcn"),
+        ("yes '[5, 0, 0]' | run FILE - 2>&1 | head -1", '"name": "gr'),
+    ],
+)
+def test_standard_streams_may_be_closed_full_or_of_few_characters(
+    command: str, said: str, inputs: Path, make_file: Callable[..., Path], tmp_path: Path
+) -> None:
+    """What can be written is, without a traceback or a warning."""
+    program = f"{sys.executable} -m edgecascade.cli"
+    for name in ("run", "inspect"):
+        command = command.replace(f"{name} FILE", f"{program} {name} {make_file(labels=['grün', 'b', 'c'])}")
+    shell = f"set -o pipefail; {command.format(inputs=inputs)}"
+    ran = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path)
+    shown = ran.stdout + ran.stderr
+    assert said.replace("\\\\", "\\") in shown
+    assert "Traceback" not in shown
+    assert "Warning" not in shown
 
 
 def test_a_newer_file_is_refused(make_file: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:

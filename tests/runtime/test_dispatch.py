@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from edgecascade.runtime import Budget, Deadline, Prediction, Rate, Reason, RemoteError, RemoteLabels, Retrying
-from edgecascade.runtime.dispatch import Dispatcher, Failure, Purpose, Request
+from edgecascade.runtime.dispatch import Dispatcher
 from edgecascade.runtime.remotes.remote import InProcess
+from edgecascade.runtime.request import Failure, Purpose, Request
 from edgecascade.types.errors import CircuitOpen
 from edgecascade.types.policy import Policy, RemoteCalibration
 

@@ -4,6 +4,7 @@ import io
 import logging
 import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +171,31 @@ def test_a_batch_takes_images_in_any_form_and_of_any_sizes(pair: Path, tmp_path:
             cascade.predict_batch([arrays[0], "none.png"])
         with pytest.raises(InputError, match=r"^x: expected a list of images or an array \[n, \.\.\.\], got str"):
             cascade.predict_batch("photo.png")
+
+
+@pytest.mark.parametrize("of", [bytes, bytearray, memoryview])
+def test_a_row_of_bytes_is_an_image_file(pair: Path, of: Callable[[bytes], Any]) -> None:
+    """Its type does not matter, and pixels are never read from it; a memoryview of an array is that array."""
+    file = encoded(Image.fromarray(PIXELS))
+    with Cascade.load(pair / "local.onnx") as cascade:
+        wanted = cascade.predict(PIXELS).confidence
+        for given in (of(file), PIXELS.data):
+            assert cascade.predict(given).confidence == wanted
+            assert [one.confidence for one in cascade.predict_batch([given, PIXELS])] == [wanted, wanted]
+            assert [one.confidence for one in cascade.stream([given])] == [wanted]
+        with pytest.raises(InputError, match=r"^x: not a readable image"):
+            cascade.predict(of(PIXELS.tobytes()))
+
+
+def test_no_inputs_have_no_answers(pair: Path, make_file: Callable[..., Path]) -> None:
+    """Nothing tells the type of what an empty list would hold, and nothing has to."""
+    for file in (pair / "local.onnx", make_file()):
+        with Cascade.load(file) as cascade:
+            nothing: tuple[Any, ...] = ([], (), np.array([]))
+            for none in nothing:
+                assert cascade.predict_batch(none) == []
+            assert cascade.predict_batch([], keys=[], originals=[]) == []
+            assert list(cascade.stream([])) == []
 
 
 def test_a_photo_is_rotated_by_its_exif_orientation(tmp_path: Path) -> None:

@@ -885,6 +885,41 @@ def test_a_secret_that_the_server_repeats_is_not_shown(serve: Any, answering: An
     assert not any(secret in str(refused.value) for secret in ("s3cr3t", "a/secret", "a%2Fsecret"))
 
 
+@pytest.mark.parametrize(
+    "reply",
+    [
+        {"error": "the token s3cr3t-t0ken is not valid"},
+        {"model_name": "s3cr3t-t0ken", "outputs": []},
+        {
+            "model_name": "m",
+            "outputs": [{"name": "s3cr3t-t0ken", "datatype": "s3cr3t-t0ken", "shape": [1], "data": []}],
+        },
+        b"{s3cr3t-t0ken",
+    ],
+)
+def test_a_secret_in_a_successful_reply_is_not_shown(
+    serve: Any, answering: Any, respond: Any, connect: Any, reply: Any
+) -> None:
+    """Nor is a password that is base64 in the header."""
+    basic = base64.b64encode(b"device:s3cr3t-t0ken").decode()
+    for authorization in ("Bearer s3cr3t-t0ken", f"Basic {basic}"):
+        remote = connect(serve(answering(respond(reply))), headers={"Authorization": authorization})
+        with pytest.raises(RemoteError) as refused:
+            infer(remote)
+        assert "s3cr3t" not in str(refused.value)
+        assert basic not in str(refused.value)
+
+
+def test_the_password_of_a_proxy_is_not_shown(serve: Any, answering: Any, respond: Any) -> None:
+    """A proxy may repeat it in its page, as it is or in base64."""
+    basic = base64.b64encode(b"device:s3cr3t-pw").decode()
+    proxy = serve(answering(respond(f"who is s3cr3t-pw, {basic}?".encode(), "407 Proxy Authentication Required")))
+    remote = OpenInference("http://model.test/v2/models/m", proxy=f"http://device:s3cr3t-pw@127.0.0.1:{proxy.port}")
+    with pytest.raises(RemoteRefusal, match=r"HTTP 407: who is \*\*\*, \*\*\*\?"):
+        infer(remote)
+    remote.close()
+
+
 def test_a_reply_to_the_request_of_another_device_is_refused(
     serve: Any, answering: Any, respond: Any, connect: Any
 ) -> None:

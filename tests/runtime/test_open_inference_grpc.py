@@ -396,6 +396,32 @@ def test_messages_above_the_limit_are_refused(start: Any, connect: Any) -> None:
     np.testing.assert_array_equal(infer(connect(start(raw(("logits", "FP32", large[:15])))), seconds=60), large[:15])
 
 
+def test_a_message_that_unpacks_to_more_than_an_answer_needs_is_refused(start: Any, connect: Any) -> None:
+    """A server may compress messages; the bound holds for what they unpack to."""
+
+    def packed(*rows: Any) -> Answer:
+        def answer(_: Any, context: Any) -> Any:
+            context.set_compression(grpc.Compression.Gzip)
+            return raw(("logits", "FP32", LOGITS), *rows)
+
+        return answer
+
+    for rows, refused in (((), False), ((("more", "FP32", np.zeros((2, 1 << 20), np.float32)),), True)):
+        remote = connect(start(packed(*rows)))
+        remote.expect(["a", "b", "c"])
+        if refused:
+            with pytest.raises(InvalidReply, match="more than an answer can need"):
+                infer(remote)
+        else:
+            np.testing.assert_array_equal(infer(remote), LOGITS)
+
+
+def test_a_call_that_the_server_cancels_says_so(start: Any, connect: Any) -> None:
+    """It is not taken for a channel that was closed here."""
+    with pytest.raises(RemoteUnreachable, match="the call was cancelled: draining"):
+        infer(connect(start(refusing(grpc.StatusCode.CANCELLED, "draining"))))
+
+
 def test_many_threads_share_one_remote(start: Any, connect: Any) -> None:
     """Each gets its own answer, and every call is counted."""
 

@@ -1,10 +1,17 @@
 """What errors quote of files and servers is printable."""
 
+import os
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgecascade.types.errors import EdgecascadeError, RemoteRefusal, first_line, printable
+from edgecascade.export import load_model
+from edgecascade.export.data import read_labelled
+from edgecascade.runtime import Cascade
+from edgecascade.runtime.inputs import read_inputs
+from edgecascade.types.errors import EdgecascadeError, RemoteRefusal, first_line, no_file, printable
 
 EVIL = {
     "a terminal's command": ("a\x1b[2Jb", r"a\x1b[2Jb"),
@@ -38,3 +45,15 @@ def test_the_first_line_of_a_foreign_error_is_printable() -> None:
     """Libraries quote what a server sends."""
     assert first_line(ValueError("a\x1b[0m\nb")) == r"a\x1b[0m"
     assert first_line(EdgecascadeError("")) == "EdgecascadeError"
+
+
+def test_what_is_no_file_is_named(tmp_path: Path) -> None:
+    """A folder, a pipe and an empty path are not called missing."""
+    os.mkfifo(tmp_path / "pipe")
+    assert no_file(tmp_path / "none").endswith("none: no such file")
+    assert no_file(tmp_path) == f"{tmp_path}: expected a file, got a folder"
+    assert no_file(tmp_path / "pipe").endswith("pipe: expected a regular file")
+    assert no_file("") == "expected the path of a file, got an empty one"
+    for read in (read_labelled, load_model, lambda path: list(read_inputs(path)), Cascade.load):
+        with pytest.raises(EdgecascadeError, match="expected the path of a file, got an empty one"):
+            read("")

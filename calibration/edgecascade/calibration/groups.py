@@ -34,8 +34,8 @@ def grouped_accuracy(outcomes: Outcomes, right: Correct, position: int) -> Group
     found = []
     for name, rows in outcomes.groups.members():
         part = outcomes[rows]
-        points = shares(right[rows], part.weight)
-        local, remote = (shares(one[:, None], part.weight)[0] for one in (part.local_correct, part.remote_correct))
+        columns = np.column_stack((part.local_correct, part.remote_correct, right[rows]))
+        local, remote, *points = shares(columns, part.weight)
         curve = tuple((round(one.value, _DIGITS), round(one.low, _DIGITS), round(one.high, _DIGITS)) for one in points)
         found.append(GroupAccuracy(name, len(part), local, remote, points[position], curve))
     return GroupedAccuracy(outcomes.groups.by, tuple(found))
@@ -95,11 +95,13 @@ def _losers(outcomes: Outcomes, cascade: Correct, other: Correct, rival: str) ->
     (whole,) = differences(other, cascade[:, None], outcomes.weight)
     groups = tuple(outcomes.groups.members())
     level = 1 - 0.05 / len(groups)
-    losses = [
-        (differences(other[rows], cascade[rows][:, None], outcomes[rows].weight, level=level)[0], name, rows)
-        for name, rows in groups
-    ]
-    losers = [one for one in losses if one[0].low > max(whole.high, 0.0)]
+    least = max(whole.high, 0.0)
+    losers = []
+    for name, rows in groups:
+        weight, lost = outcomes[rows].weight, other[rows].astype(np.float64) - cascade[rows]
+        if weighted_mean(lost, weight) > least:  # an interval takes milliseconds, and begins below the mean
+            loss = differences(other[rows], cascade[rows][:, None], weight, level=level)[0]
+            losers += [(loss, name, rows)] if loss.low > least else []
     for loss, name, rows in sorted(losers, key=lambda one: -one[0].value)[:_NAMED]:
         before, after = (weighted_mean(one[rows], outcomes[rows].weight) for one in (other, cascade))
         yield (

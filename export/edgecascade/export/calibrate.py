@@ -45,6 +45,7 @@ __all__ = [
     "Folded",
     "calibrate",
     "calibrated",
+    "check_labels",
     "fold_plan",
     "inner_body",
     "write_cascade",
@@ -143,6 +144,7 @@ def calibrate(
     bins: int | None = None,
     even_without_gain: bool = False,
     calibrator: str = "auto",
+    label_noise: bool = False,
     weight: ArrayLike | None = None,
     groups: Groups | NDArray[Any] | None = None,
     max_group_loss: float | None = None,
@@ -152,6 +154,7 @@ def calibrate(
     remote_names: Sequence[str] = (),
     expected: NDArray[np.floating] | None = None,
     golden: bool = True,
+    model: ModelProto | None = None,
 ) -> Calibrated:
     """Write the cascade model of an ONNX body: plan (see `plan_cascade`), fold the plan into the graph, check parity.
 
@@ -172,6 +175,7 @@ def calibrate(
         bins: number of bins of the advantage table; by default 15, or for `monotone` and `shrunk` up to 50.
         even_without_gain: whether to forward although cross-fitting shows no gain.
         calibrator: of both confidences: `temperature`, `map`, or `auto`, which adds a map where it is better.
+        label_noise: whether the temperatures allow for wrong labels where there seem to be some, as in `plan_cascade`.
         weight: [n], how much each input counts, as in `plan_cascade`.
         groups: [n], the group of each input, for accuracies by group; None takes the classes, if there are at most 50.
         max_group_loss: the largest loss of accuracy against the remote within a group.
@@ -183,12 +187,14 @@ def calibrate(
         expected: [n, classes], logits or probabilities on that data of the model that the body was converted from;
             the body must give the same.
         golden: whether a few of the calibration inputs may travel in the file, for `edgecascade inspect --verify`.
+        model: the body's content from `load_model`, if it has been read already.
 
     Raises:
         ExportError: the files or the data do not fit together, or parity failed.
         CalibrationError: the data cannot support the numbers asked for.
     """
-    model, sha256 = load_model(body), hashlib.sha256(Path(body).read_bytes()).hexdigest()
+    model = load_model(body) if model is None else model
+    sha256 = hashlib.sha256(Path(body).read_bytes()).hexdigest()
     logits, labels = find_logits(model, output, kind), model_names(model, body, class_count(local_scores))
     found = Body(model, logits, str(body), Path(body).name, sha256, labels)
     if expected is not None:
@@ -200,6 +206,7 @@ def calibrate(
         "bins": bins,
         "even_without_gain": even_without_gain,
         "calibrator": calibrator,
+        "label_noise": label_noise,
         "weight": weight,
         "groups": groups,
         "max_group_loss": max_group_loss,
@@ -207,6 +214,19 @@ def calibrate(
         "remote_names": remote_names,
     }
     return write_cascade(found, out, data, local_scores, remote_scores, objective=objective, golden=golden, **options)
+
+
+def check_labels(data: LabelledData, objective: Objective) -> None:
+    """Check that the labels can support an objective, before the models run.
+
+    Raises:
+        ExportError: they are drawn from the remote's probabilities, and the objective is a certificate.
+    """
+    if data.estimated and isinstance(objective, CertifiedLoss):
+        raise ExportError(
+            "labels: expected true ones for a certificate, got those of recorded pairs, which are drawn from the "
+            "remote's probabilities; label the inputs, and save only `x`, `y`, `names` and `remote` as an npz file"
+        )
 
 
 def inner_body(path: str | os.PathLike[str]) -> Body:
@@ -258,11 +278,7 @@ def fold_plan(
     **options: Any,
 ) -> Folded:
     """Plan, and fold the plan into the body; arguments as in `write_cascade`."""
-    if data.estimated and isinstance(objective, CertifiedLoss):
-        raise ExportError(
-            "labels: expected true ones for a certificate, got those of recorded pairs, which are drawn from the "
-            "remote's probabilities; label the inputs, and save only `x`, `y`, `names` and `remote` as an npz file"
-        )
+    check_labels(data, objective)
     if data.recorded is not None and np.array_equal(remote_scores, data.recorded):
         raise ExportError(
             "remote: expected its own scores, got the recorded probabilities, which are calibrated already; "

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, NodeProto
 
 from edgecascade.runtime.engine import Declared, numpy_dtype, open_session
-from edgecascade.types.errors import ExportError, ParityError, first_line
+from edgecascade.types.errors import ExportError, ParityError, first_line, no_file
 
 __all__ = [
     "Step",
@@ -51,7 +51,7 @@ def load_model(path: str | os.PathLike[str]) -> ModelProto:
         ParityError: the converted model gives other outputs.
     """
     if not Path(path).is_file():
-        raise ExportError(f"{path}: no such file")
+        raise ExportError(no_file(path))
     try:
         model = onnx.load(os.fspath(path), load_external_data=False)
         beside = {
@@ -109,8 +109,10 @@ def write_whole(content: bytes, path: str | os.PathLike[str]) -> None:
             part.close()
             os.chmod(part.name, 0o644)
             os.replace(part.name, place)
-        except BaseException:
+        except BaseException as error:
             os.unlink(part.name)
+            if isinstance(error, OSError) and error.filename is None:  # of `write`, such as a full disk
+                error.filename = str(path)
             raise
 
 

@@ -12,7 +12,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
-from edgecascade.export.class_names import model_names
+from edgecascade.export.class_names import class_count, model_names
 from edgecascade.export.data import Inputs, batches, count, first
 from edgecascade.export.fold import check_foldable
 from edgecascade.export.graph import carried_states, has_batch_scale, load_model, own_inputs
@@ -50,6 +50,7 @@ def local_scores(
     *,
     output: str | None = None,
     kind: str | None = None,
+    model: ModelProto | None = None,
     progress: Progress | None = None,
 ) -> NDArray[np.floating]:
     """Return the raw scores [n, classes] or [n] of an ONNX classifier, from the tensor that `find_logits` finds.
@@ -61,9 +62,10 @@ def local_scores(
         inputs: [n, ...].
         output: the output that holds the logits, if it is not evident.
         kind: one of `KINDS`, if the values do not tell.
+        model: the file's content from `load_model`, if it has been read already.
         progress: called with the number of inputs just done.
     """
-    model = load_model(path)
+    model = load_model(path) if model is None else model
     source = find_logits(model, output, kind)
     check_foldable(model)
     states = carried_states(model, source.tensor)
@@ -266,10 +268,8 @@ def ask_remote(
         connection.close()
     scores = np.concatenate(parts)
     names = tuple(getattr(connection, "class_names", ()))
-    if (
-        isinstance(remote, str) and remote.endswith(".onnx") and scores.ndim == 2
-    ):  # a file has names in other places too
-        names = model_names(onnx.load(remote, load_external_data=False), remote, scores.shape[1])
+    if isinstance(remote, str) and remote.endswith(".onnx"):  # a file has names in other places too
+        names = model_names(onnx.load(remote, load_external_data=False), remote, class_count(scores))
     return RemoteOutputs(scores, names)
 
 

@@ -17,9 +17,10 @@ import numpy as np
 from edgecascade.runtime.batch import alone, as_batch, copied
 from edgecascade.runtime.counts import CascadeHealth, Tally
 from edgecascade.runtime.deadline import Deadline
-from edgecascade.runtime.dispatch import AT_ONCE, Dispatcher, Failure, Purpose, Request
+from edgecascade.runtime.dispatch import AT_ONCE, Dispatcher
 from edgecascade.runtime.local_model import LocalModel
 from edgecascade.runtime.model_inputs import ModelInputs
+from edgecascade.runtime.request import Failure, Purpose, Request
 from edgecascade.types.answer import Answer, LateAnswer, Prediction, Reason, Source
 from edgecascade.types.errors import ArgumentError, InputError
 from edgecascade.types.merge import merge

@@ -7,158 +7,46 @@ refunds, packs and stores nothing itself.
 
 from __future__ import annotations
 
-import math
 import os
-from _thread import RLock, allocate_lock
+from _thread import RLock
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from enum import Enum
 from functools import cached_property, partial
 from math import ceil
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from edgecascade.runtime.background import Background, DaemonPool
 from edgecascade.runtime.batch import Batch, bytes_of, concatenated, first_of, rows, size
 from edgecascade.runtime.deadline import Deadline
+from edgecascade.runtime.reply import failure_of, predictions
+from edgecascade.runtime.request import TOO_LATE, Failure, Purpose, Request, State
 from edgecascade.types.answer import Prediction, Reason
-from edgecascade.types.costs import labels_of
-from edgecascade.types.errors import CircuitOpen, InvalidReply, RemoteUnreachable, first_line
 from edgecascade.types.policy import Policy
-from edgecascade.types.softmax import two_columns
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from edgecascade.runtime.budget import Budget
     from edgecascade.runtime.metrics.event_log import EventLog
     from edgecascade.runtime.outbox import Outbox
     from edgecascade.runtime.outbox.outbox import OnLate
-    from edgecascade.runtime.remotes.remote import Remote, Scores
+    from edgecascade.runtime.remotes.remote import Remote
     from edgecascade.runtime.watch.watch import Watch
 
-__all__ = ["AT_ONCE", "Dispatcher", "Failure", "Purpose", "Request"]
+__all__ = ["AT_ONCE", "Dispatcher"]
 
 AT_ONCE = Deadline(0.0)
 _GRACE = 1.0  # seconds before an input is sent again whose first request may still be answered
 _EXTRA = 0.003  # seconds that a request outlives its deadline: if all callers woke at the same time, they would be late
 _MOST_BYTES = 16 << 20  # of the inputs in one request, unless it is a single one
 _AT_LEAST = 0.1  # seconds to wait for the remote after slow parts
-_ROUNDED = 1e-6  # of a probability, below 0
-_SUM_ROUNDED = 1e-3
 _CLAIMED = 0.05  # seconds to wait for the thread that closes, which stores the same input
 _MOST_LOGS = 10_000  # events that wait to be logged; refunds are not bounded, but by the budget
-
-
-class Failure(NamedTuple):
-    """The reason why the remote gave no prediction.
-
-    Attributes:
-        reason: the answer's reason.
-        detail: one sentence for the user; it may quote the remote.
-        about_input: whether the failure may be due to this input, so that the remote may answer others; see
-            `RemoteError.about_input`.
-    """
-
-    reason: Reason
-    detail: str
-    about_input: bool = False
-
-    @property
-    def worth_keeping(self) -> bool:
-        """Whether an outbox stores the input and sends it again.
-
-        It stores every input that the remote did not answer, for any reason: a token that has expired, a page of a
-        captive portal, a model that is not loaded yet. It does not store what the application (egress) or its budget
-        held back. An input that the remote refuses while it answers others is dropped later, see `Outbox.start`.
-        """
-        return self.reason is not Reason.EGRESS and self.reason is not Reason.BUDGET
-
 
 _NO_REMOTE = Failure(Reason.OFFLINE, "no remote was given")
 _NOT_ALLOWED = Failure(Reason.EGRESS, "the application does not let this input leave the device", about_input=True)
 _SPENT = Failure(Reason.BUDGET, "the budget for forwards is short, and other inputs need it more")
-_TOO_LATE = Failure(Reason.DEADLINE, "the remote did not answer in time")
 _NOT_SENT = Failure(Reason.DEADLINE, "no request was free in time: all are waiting for the remote")
 _CLOSED = Failure(Reason.OFFLINE, "the remote cannot be asked: the cascade was closed")
-
-
-class Purpose(Enum):
-    """Why an input is sent."""
-
-    FORWARD = "forward"  # the caller waits for the answer
-    AUDIT = "audit"  # its local answer stands; the watch compares the two
-    LATE = "late"  # it was stored in the outbox
-
-
-class _State(Enum):
-    REFUSED = "refused"  # or not started
-    WAITING = "waiting"  # in no request yet
-    SENT = "sent"
-
-
-class Request:
-    """One input on its way to the remote.
-
-    Args:
-        sent: what is sent, a batch of one in memory that no other code writes to.
-        local: the local prediction; None if it is not known, for `Purpose.LATE`.
-        deadline: when the caller leaves.
-        purpose: why it is sent.
-        advantage: the advantage by which the budget ranks a forward.
-        seen: the input as the local model takes it, a batch of one, if it differs from `sent`.
-        key: the application's name for the input.
-        started: when the call began, on the monotonic clock.
-
-    Attributes:
-        outcome: the remote's prediction or a failure; None while the request is open.
-        queued: the key of the late answer; empty if the input is not stored.
-    """
-
-    __slots__ = (
-        *("advantage", "claimed", "deadline", "done", "key", "kind", "late", "listener", "local", "outcome", "paid"),
-        *("purpose", "queued", "seen", "sent", "started", "state"),
-    )
-
-    def __init__(
-        self,
-        sent: Batch,
-        local: Prediction | None,
-        deadline: Deadline,
-        *,
-        purpose: Purpose = Purpose.FORWARD,
-        advantage: float = math.nan,
-        seen: Batch | None = None,
-        key: str | None = None,
-        started: float = 0.0,
-    ) -> None:
-        self.sent, self.local, self.deadline, self.purpose = sent, local, deadline, purpose
-        self.advantage, self.seen, self.key, self.started = advantage, seen, key, started
-        self.outcome: Prediction | Failure | None = None
-        self.late: Prediction | None = None  # a reply after the deadline
-        self.queued = ""
-        self.claimed = False  # by the thread that hands it to the outbox
-        self.listener: Callable[[], object] | None = None
-        self.state, self.paid = _State.REFUSED, False
-        self.done = allocate_lock()  # free once there is an outcome
-        self.done.acquire()
-        arrays: Mapping[str, Any] = sent if isinstance(sent, Mapping) else {"": sent}
-        # Late ones stay among themselves: a bad input fails all in its request.
-        self.kind = (purpose is Purpose.LATE, [(name, a.dtype, a.shape) for name, a in arrays.items()])
-
-    @property
-    def rank(self) -> tuple[float, float]:
-        """Advantage and confidence by which a budget ranks it: audits first, forwards next, late ones last."""
-        if self.purpose is Purpose.FORWARD and self.local is not None:
-            return self.advantage, self.local.confidence
-        return (math.nan, math.nan) if self.purpose is Purpose.AUDIT else (math.inf, math.inf)
-
-    @property
-    def ready(self) -> bool:
-        """Whether `Dispatcher.end` would return at once."""
-        return self.outcome is not None or self.deadline.remaining() == 0
 
 
 class Dispatcher:
@@ -196,10 +84,10 @@ class Dispatcher:
         waiting: int = 1024,
     ) -> None:
         self.remote, self.budget, self.outbox, self.watch = remote, budget, outbox, watch
-        self._classes, self._labels, self._policy, self._egress = len(labels), tuple(labels), policy, egress
+        self._labels, self._policy, self._egress = tuple(labels), policy, egress
         self._in_flight, self._most = in_flight, waiting
         self._request_inputs = int(getattr(remote, "request_inputs", request_inputs))
-        self._lock, self._closing = allocate_lock(), RLock()
+        self._lock, self._closing = RLock(), RLock()  # a signal handler may close it, in any line of this thread
         self._waiting: deque[Request] = deque()
         self._working = 0
         self._closed = False
@@ -235,7 +123,7 @@ class Dispatcher:
         for one in requests:
             refusal = self._refusal(one)
             if refusal is None:
-                one.state, one.paid = _State.WAITING, True
+                one.state, one.paid = State.WAITING, True
                 going.append(one)
                 if one.purpose is Purpose.FORWARD:
                     self._open.add(one)
@@ -386,7 +274,7 @@ class Dispatcher:
                 if group and (one.kind != group[0].kind or total + nbytes > _MOST_BYTES):
                     others.append(one)
                 else:
-                    one.state = _State.SENT
+                    one.state = State.SENT
                     group.append(one)
                     total += nbytes
             self._waiting.extendleft(reversed(others))
@@ -400,46 +288,13 @@ class Dispatcher:
         assert self.remote is not None
         deadline = Deadline(max(one.deadline.at for one in group) + _EXTRA)
         try:
-            return self._predictions(self.remote.infer(concatenated([one.sent for one in group]), deadline), len(group))
+            scores = self.remote.infer(concatenated([one.sent for one in group]), deadline)
+            names = getattr(self.remote, "class_names", ())
+            return predictions(scores, len(group), self._labels, self._policy(), names=names)
         except (
             BaseException
         ) as error:  # a remote is the application's code, and any exception of it means that it failed
-            return [_failure(error)] * len(group)
-
-    def _predictions(self, scores: Scores, n: int) -> list[Prediction | Failure]:
-        """Return a prediction for each input; a row that is no answer fails, and the other rows do not."""
-        from edgecascade.runtime.remotes.remote import RemoteLabels
-
-        policy = self._policy()
-        calibration = policy.calibrate_remote
-        if names := getattr(self.remote, "class_names", ()):
-            from edgecascade.types.class_names import columns_for
-
-            calibration = calibration._replace(columns=columns_for(self._labels, names, calibration.columns))
-        if isinstance(scores, RemoteLabels):
-            scores, calibration = scores.probabilities(self._classes), calibration._replace(probabilities=True)
-        scores = np.asarray(scores)
-        if self._classes == 2 and scores.shape in ((n,), (n, 1)) and scores.dtype.kind in "fiu":
-            scores = two_columns(scores.astype(np.float64), probabilities=calibration.probabilities)
-        if scores.shape != (n, self._classes) or scores.dtype.kind not in "fiu":
-            raise InvalidReply(
-                f"remote: expected numbers [{n}, {self._classes}], got {scores.dtype} {list(scores.shape)}"
-            )
-        if not calibration.probabilities and _are_probabilities(scores):
-            raise InvalidReply(
-                "remote: expected logits, as in calibration, got probabilities; name the output with the logits, or "
-                "recalibrate"
-            )
-        usable, failure = _usable(scores, calibration.probabilities)
-        probabilities = calibration(scores if usable.all() else np.where(usable[:, None], scores, 1))
-        labels = labels_of(probabilities, policy.costs)
-        confidences = calibration.confidence(probabilities, labels)
-        return [
-            Prediction(label, confidence, row) if good else failure
-            for label, confidence, row, good in zip(
-                labels.tolist(), confidences.tolist(), probabilities, usable, strict=True
-            )
-        ]
+            return [failure_of(error)] * len(group)
 
     def _announce(self, one: Request) -> None:
         """Wake the caller of a forward that `close` gave its outcome."""
@@ -448,7 +303,7 @@ class Dispatcher:
             listener = one.listener
         if listener is not None:
             listener()
-        if one.state is _State.WAITING:
+        if one.state is State.WAITING:
             self._refund(one)
 
     def _finish(self, one: Request, outcome: Prediction | Failure) -> None:
@@ -465,7 +320,7 @@ class Dispatcher:
         if listener is not None and not left:
             listener()
         if isinstance(outcome, Failure):
-            if one.state is _State.WAITING or outcome.reason is Reason.CIRCUIT_OPEN:
+            if one.state is State.WAITING or outcome.reason is Reason.CIRCUIT_OPEN:
                 self._refund(one)
             return
         if self.watch is not None and one.local is not None:
@@ -486,10 +341,10 @@ class Dispatcher:
             if one.outcome is not None:
                 return one.outcome
             self._open.discard(one)
-            outcome = one.outcome = _TOO_LATE if one.state is _State.SENT else _NOT_SENT
-            if one.state is _State.WAITING:
+            outcome = one.outcome = TOO_LATE if one.state is State.SENT else _NOT_SENT
+            if one.state is State.WAITING:
                 self._forget(one)
-            refunded = one.state is _State.WAITING and one.paid
+            refunded = one.state is State.WAITING and one.paid
             one.paid = one.paid and not refunded
         if refunded and self.budget is not None:
             self._background.run(partial(self.budget.refund, bytes_of(one.sent)))
@@ -517,7 +372,7 @@ class Dispatcher:
                 one.done.release()
             return
         key = ("" if one.key is None else _text(one.key)) or os.urandom(16).hex()
-        grace = 0.0 if one.state is _State.REFUSED else _GRACE
+        grace = 0.0 if one.state is State.REFUSED else _GRACE
         if not outbox.offer(key, one.sent, one.local, grace=grace):
             return
         with self._lock:
@@ -541,49 +396,12 @@ class Dispatcher:
         return EventLog()
 
 
-def _usable(scores: NDArray[Any], probabilities: bool) -> tuple[NDArray[np.bool_], Failure]:
-    """Return which rows of scores [n, classes] are answers, bool [n], and the failure of the others.
-
-    As in calibration, a logit may be -inf, which masks its class, but not all of a row.
-    """
-    most = scores.max(axis=1)  # NaN if any is
-    if probabilities:
-        wrong = "positive probabilities, got only zeros, or numbers below 0, or NaN"
-        usable = (most > 0) & np.isfinite(most) & (scores.min(axis=1) >= -_ROUNDED)
-    else:
-        wrong, usable = "finite scores, got NaN or infinity", np.isfinite(most)
-    return usable, Failure(Reason.REMOTE_ERROR, f"remote: expected {wrong}", about_input=True)
-
-
 def _text(key: object) -> str:
     """Return a key as text; of one that cannot be shown, nothing."""
     try:
         return str(key)
     except Exception:  # the application's own object
         return ""
-
-
-def _are_probabilities(scores: NDArray[Any]) -> bool:
-    """Return whether every row sums to 1 within what float16 rounds off, and none is certain, as no logits do."""
-    inside = (scores.min(axis=1) >= 0) & (scores.max(axis=1) < 1)
-    return bool((inside & (np.abs(scores.sum(axis=1, dtype=np.float64) - 1) < _SUM_ROUNDED)).all())
-
-
-def _failure(error: BaseException) -> Failure:
-    """Return the failure that an exception of the remote stands for."""
-    from concurrent.futures import CancelledError
-    from concurrent.futures import TimeoutError as FutureTimeoutError
-
-    if isinstance(error, (TimeoutError, FutureTimeoutError, CancelledError)):
-        return _TOO_LATE
-    detail, about_input = type(error).__name__, True  # of an error of another library, nothing is known
-    with suppress(BaseException):  # the error is foreign code, too
-        detail = first_line(error)
-        about_input = getattr(error, "about_input", True) is not False
-    if isinstance(error, RemoteUnreachable):
-        reason = Reason.CIRCUIT_OPEN if isinstance(error, CircuitOpen) else Reason.OFFLINE
-        return Failure(reason, detail)
-    return Failure(Reason.REMOTE_ERROR, detail, about_input)
 
 
 def _close(remote: Remote, until: Deadline) -> None:

@@ -14,7 +14,7 @@ import onnxruntime as ort
 
 from edgecascade.runtime.batch import filled, rows, size
 from edgecascade.runtime.providers import CPU, PROVIDERS, available, engine_options, preferred
-from edgecascade.types.errors import ModelFileError, first_line
+from edgecascade.types.errors import ModelFileError, first_line, no_file
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -111,7 +111,7 @@ def open_session(
     source = path if isinstance(path, bytes) else os.fspath(path)
     name = "model" if isinstance(source, bytes) else source
     if isinstance(source, str) and not os.path.isfile(source):
-        raise ModelFileError(f"{name}: no such file")
+        raise ModelFileError(no_file(source))
     if name.endswith(".tflite"):
         from edgecascade.runtime.litert import LiteSession
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.types.errors import InputError, first_line
+from edgecascade.types.errors import InputError, first_line, no_file
 from edgecascade.types.extras import naming_extras
 
 if TYPE_CHECKING:
@@ -156,6 +156,8 @@ def check_path(path: str | os.PathLike[str]) -> None:
     Raises:
         InputError: it is missing, or of another kind.
     """
+    if not os.fspath(path):  # which would be the working folder
+        raise InputError(no_file(path))
     path = Path(path)
     if path.is_dir():
         return

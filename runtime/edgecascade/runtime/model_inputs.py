@@ -47,7 +47,8 @@ class ModelInputs(NamedTuple):
     def read(self, x: Any) -> tuple[Any, bytes | None]:
         """Return one input as `feeds` takes it, and the encoded bytes if it is an image's bytes or path.
 
-        A PIL image gives the same pixels as its file.
+        A row of bytes (`bytes`, `bytearray`, `memoryview`) is an image file; a memoryview of three axes is pixels. A
+        PIL image gives the same pixels as its file.
 
         Raises:
             InputError: an image cannot be read.
@@ -57,6 +58,8 @@ class ModelInputs(NamedTuple):
             return x, None
         from edgecascade.runtime.inputs import read_bytes, read_image  # needed for images only
 
+        if isinstance(x, (bytearray, memoryview)) and memoryview(x).ndim == 1:
+            x = bytes(x)
         if isinstance(x, (str, bytes, os.PathLike)):
             encoded = x if isinstance(x, bytes) else read_bytes(x)
             return read_image(encoded), encoded
@@ -120,7 +123,7 @@ class ModelInputs(NamedTuple):
         Sentences that are encoded together are padded, which may change the answers of such a file. Arguments and
         errors are as in `feeds`.
         """
-        if self.text is not None and isinstance(batch, np.ndarray) and batch.shape == (0,):
+        if isinstance(batch, np.ndarray) and batch.shape == (0,):  # of an empty list, whatever it would hold
             return
         singly = self.text is not None and self.batch == 1 and are_sentences(batch)
         for part in (rows(batch, [i]) for i in range(size(batch))) if singly else (batch,):

@@ -20,6 +20,7 @@
 reason of a local answer.
 """
 
+import os
 import re
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "RemoteUnreachable",
     "UnsendableInput",
     "first_line",
+    "no_file",
     "printable",
 ]
 
@@ -174,6 +176,16 @@ class BenchmarkError(EdgecascadeError):
 def first_line(error: BaseException) -> str:
     """Return the first line of another library's error message, or the error's type if it has no message."""
     return printable((str(error).strip().splitlines() or [type(error).__name__])[0])
+
+
+def no_file(path: str | os.PathLike[str]) -> str:
+    """Return what to say of a path at which there is no regular file."""
+    shown = os.fspath(path)
+    if not shown:
+        return "expected the path of a file, got an empty one"
+    if os.path.isdir(shown):
+        return f"{shown}: expected a file, got a folder"
+    return f"{shown}: expected a regular file" if os.path.exists(shown) else f"{shown}: no such file"
 
 
 def printable(text: str) -> str:

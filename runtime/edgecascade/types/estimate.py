@@ -124,20 +124,23 @@ class GroupedAccuracy:
             self, groups=tuple(replace(one, cascade=Estimate(*one.curve[position], one.n)) for one in self.groups)
         )
 
-    def table(self, most: int | None = None) -> Iterator[str]:
+    def table(self, most: int = 20) -> Iterator[str]:
         """Yield a table of the groups, those that lose most against the remote first.
 
         Args:
-            most: number of groups to show; None for all.
+            most: number of groups to show; the last line has the number of the others, if any.
         """
-        losses = sorted(self.groups, key=lambda one: one.cascade.value - one.remote.value)
-        width = max([len(self.by), *(len(one.name) for one in losses[:most])])
+        losses = sorted(self.groups, key=lambda one: one.cascade.value - one.remote.value)[:most]
+        names = [one.name.replace("\n", "\\n") for one in losses]  # a name must not look like another line
+        width = max(map(len, (self.by, *names)))
         yield f"{self.by:<{width}}  {'n':>6}  {'local (95 % interval)':<24}{'cascade':<24}remote"
-        for one in losses[:most]:
+        for name, one in zip(names, losses, strict=True):
             yield (
-                f"{one.name:<{width}}  {one.n:>6}  {one.local.percent():<24}{one.cascade.percent():<24}"
+                f"{name:<{width}}  {one.n:>6}  {one.local.percent():<24}{one.cascade.percent():<24}"
                 f"{one.remote.percent()}"
             )
+        if len(self.groups) > most:
+            yield f"and {len(self.groups) - most} more, which lose less to the remote"
 
 
 def curve_table(curve: Sequence[OperatingPoint], threshold: float) -> Iterator[str]:

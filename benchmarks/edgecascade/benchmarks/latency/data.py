@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecascade.export.class_names import labelled_as
-from edgecascade.export.data import LabelledData, count, read_labelled
+from edgecascade.export.data import LabelledData, class_folders, count, read_labelled
 from edgecascade.runtime.batch import rows
-from edgecascade.runtime.inputs import image_files, is_hidden
 
 __all__ = ["LIMIT", "Inputs", "read_inputs_as_given"]
 
@@ -66,10 +65,11 @@ def read_inputs_as_given(path: str | os.PathLike[str], limit: int = LIMIT, *, cl
     Raises:
         ExportError: there is no such data, or its classes are not those of the model.
     """
-    if Path(path).is_dir() and (files := list(_labelled_files(Path(path)))):
+    if Path(path).is_dir() and (folders := class_folders(Path(path))):
+        files = [(file, label) for label, (_, images) in enumerate(folders) for file in images]
         found = _files(files, limit)
-        folders = LabelledData((), found.labels, tuple(folder.name for folder in _folders(Path(path))), found.digest)
-        return replace(found, labels=labelled_as(folders, classes).labels)
+        data = LabelledData((), found.labels, tuple(name for name, _ in folders), found.digest)
+        return replace(found, labels=labelled_as(data, classes).labels)
     data = labelled_as(read_labelled(path), classes)
     chosen = _chosen(count(data.inputs), limit)
     labels = data.labels[chosen]
@@ -90,16 +90,6 @@ def _files(files: Sequence[tuple[Path, int]], limit: int) -> Inputs:
         digest.update(f"{label} {file.name} ".encode() + hashlib.sha256(file.read_bytes()).digest())
     labels = np.array([label for _, label in chosen], np.int64)
     return Inputs([str(file) for file, _ in chosen], labels, "image files", len(files), digest.hexdigest())
-
-
-def _labelled_files(path: Path) -> Iterator[tuple[Path, int]]:
-    """Yield files and labels in the order of `read_labelled`."""
-    for label, folder in enumerate(_folders(path)):
-        yield from ((file, label) for file in image_files(folder, deep=False))
-
-
-def _folders(path: Path) -> list[Path]:
-    return sorted(folder for folder in path.iterdir() if folder.is_dir() and not is_hidden(folder, path))
 
 
 def _chosen(n: int, limit: int) -> list[int]:

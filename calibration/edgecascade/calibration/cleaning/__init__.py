@@ -19,21 +19,34 @@ True
 from edgecascade.types.extras import naming_extras
 
 with naming_extras():
+    from edgecascade.calibration.cleaning.audit import DESIGNS, Audit, draw_audit
     from edgecascade.calibration.cleaning.experts import Experts
     from edgecascade.calibration.cleaning.in_sample import check_held_out
     from edgecascade.calibration.cleaning.plants import Planted, detection, plant
     from edgecascade.calibration.cleaning.pool import Pool, fit_pool
+    from edgecascade.calibration.cleaning.shards import join_suspects
     from edgecascade.calibration.cleaning.suspects import RULES, Suspects, find_suspects
+    from edgecascade.calibration.cleaning.verdicts import Judged, Judgement, Mistake, Precision, Verdict, judge
 
 __all__ = [
+    "DESIGNS",
     "RULES",
+    "Audit",
     "Experts",
+    "Judged",
+    "Judgement",
+    "Mistake",
     "Planted",
     "Pool",
+    "Precision",
     "Suspects",
+    "Verdict",
     "check_held_out",
     "detection",
+    "draw_audit",
     "find_suspects",
     "fit_pool",
+    "join_suspects",
+    "judge",
     "plant",
 ]

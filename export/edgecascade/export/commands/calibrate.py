@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from os.path import samefile
 from pathlib import Path
+from shlex import quote
 
 import numpy as np
 
+from edgecascade.calibration import Objective
 from edgecascade.calibration.commands.arguments import add_plan_arguments, objective_of, plan_options
 from edgecascade.calibration.commands.outputs import add_kind_argument
 from edgecascade.calibration.commands.population import add_population_arguments, array_names, population_options
 from edgecascade.cli import rare
-from edgecascade.export.calibrate import Calibrated, calibrate
+from edgecascade.export.calibrate import Calibrated, calibrate, check_labels
 from edgecascade.export.class_names import class_count, labelled_as, model_names
 from edgecascade.export.data import Inputs, LabelledData, count, read_labelled
 from edgecascade.export.graph import load_model
@@ -22,15 +25,17 @@ from edgecascade.export.logits import KINDS
 from edgecascade.export.scores import RemoteOutputs, ask_remote, local_scores, read_scores
 from edgecascade.runtime.commands.console import counting
 from edgecascade.runtime.commands.remote_arguments import add_remote_arguments, check_remote_arguments, remote_of
-from edgecascade.types.errors import ExportError
+from edgecascade.types.errors import ExportError, no_file
 
 __all__ = [
     "DATA",
     "REMOTE",
     "add_golden_argument",
     "add_logits_arguments",
+    "check_out",
     "configure",
     "execute",
+    "labelled_for",
     "remote_outputs",
     "report",
 ]
@@ -65,6 +70,36 @@ def configure(parser: ArgumentParser) -> None:
     add_golden_argument(parser)
 
 
+def check_out(path: str) -> None:
+    """Check that a file can be written, before there is anything to write.
+
+    Raises:
+        ExportError: the path is that of a folder, or is in one that cannot be written to.
+    """
+    if Path(path).is_dir():
+        raise ExportError(f"--out: expected a file to write, got the folder {path}")
+    if not Path(path).exists() or Path(path).is_file():  # a device or a pipe is written to in place
+        folder = next(one for one in Path(path).resolve().parents if one.exists())
+        if not folder.is_dir() or not os.access(folder, os.W_OK):
+            raise ExportError(f"--out: expected a folder that can be written to, got {folder}")
+
+
+def labelled_for(arguments: Namespace, objective: Objective) -> LabelledData:
+    """Return the labelled data, after a check of everything that does not need the models to run.
+
+    Raises:
+        ArgumentError: an argument does not fit the remote.
+        ExportError: --out cannot be written, the remote is a missing file, or the data cannot be read or used.
+    """
+    check_out(arguments.out)
+    check_remote_arguments(arguments)
+    if "://" not in arguments.remote and not Path(arguments.remote).is_file():
+        raise ExportError(f"--remote: {no_file(arguments.remote)}")
+    data = read_labelled(arguments.data, array_names(arguments))
+    check_labels(data, objective)
+    return data
+
+
 def remote_outputs(arguments: Namespace, inputs: Inputs) -> RemoteOutputs:
     """Return what the remote that the arguments describe gives for all inputs, and show the progress."""
     if "://" in arguments.remote:
@@ -72,7 +107,6 @@ def remote_outputs(arguments: Namespace, inputs: Inputs) -> RemoteOutputs:
         assert remote is not None
         with counting("running the remote", count(inputs)) as progress:
             return ask_remote(remote, inputs, name=arguments.remote, progress=progress)
-    check_remote_arguments(arguments)
     if arguments.remote.endswith(".npy"):
         return ask_remote(arguments.remote, inputs, output=arguments.remote_output)
     with counting("running the remote", count(inputs)) as progress:
@@ -99,22 +133,21 @@ def add_golden_argument(parser: ArgumentParser) -> None:
 
 def execute(arguments: Namespace) -> int:
     """Run both models on the data, then write the cascade model."""
-    if Path(arguments.out).is_dir():
-        raise ExportError(f"--out: expected a file to write, got the folder {arguments.out}")
+    objective = objective_of(arguments)
     for name, path in (("the body", arguments.body), ("--remote", arguments.remote), ("--data", arguments.data)):
         if Path(arguments.out).exists() and Path(path).exists() and samefile(path, arguments.out):
             raise ExportError(f"--out: expected another file than {name}, got {arguments.out}")
-    data = read_labelled(arguments.data, array_names(arguments))
+    data = labelled_for(arguments, objective)
     expected = read_scores(arguments.expected) if arguments.expected else None
+    model, found = load_model(arguments.body), {"output": arguments.logits, "kind": arguments.kind}
     with counting("running the body", len(data.labels)) as progress:
-        local = local_scores(
-            arguments.body, data.inputs, output=arguments.logits, kind=arguments.kind, progress=progress
-        )
+        local = local_scores(arguments.body, data.inputs, model=model, progress=progress, **found)
     classes = class_count(local)
-    data = labelled_as(data, model_names(load_model(arguments.body), arguments.body, classes))
+    data = labelled_as(data, model_names(model, arguments.body, classes))
     low, high = data.labels.min(), data.labels.max()
     if not 0 <= low <= high < classes:  # before the remote is asked, which may cost time and money
         raise ExportError(f"labels: expected 0 to {classes - 1}, one per class of the model, got {low} to {high}")
+    population = population_options(arguments, data.columns, data.labels, classes, data.names)
     remote, remote_names = remote_outputs(arguments, data.inputs)
     print("fitting, and comparing the file with the arithmetic ...", file=sys.stderr)
     written = calibrate(
@@ -123,15 +156,15 @@ def execute(arguments: Namespace) -> int:
         data,
         local,
         remote,
-        objective=objective_of(arguments),
-        output=arguments.logits,
-        kind=arguments.kind,
+        objective=objective,
+        model=model,
         remote_kind=arguments.remote_kind,
         remote_names=remote_names,
         expected=expected,
         golden=arguments.golden,
+        **found,
         **plan_options(arguments),
-        **population_options(arguments, data.columns, data.labels, classes, data.names),
+        **population,
     )
     report(written, arguments.out, data, by_group=arguments.groups is not None)
     return 0
@@ -164,8 +197,8 @@ def report(written: Calibrated, out: str, data: LabelledData, *, by_group: bool 
     if written.golden:
         travel = "inputs travel" if written.golden > 1 else "input travels"
         print(f"golden      {written.golden} calibration {travel} in the file")
-    print(f"wrote       {out}\nnext        edgecascade inspect {out} --verify    # on the device")
-    print(f"            edgecascade run {out} INPUT ... --remote http://HOST:PORT/v2/models/NAME")
+    print(f"wrote       {out}\nnext        edgecascade inspect {quote(out)} --verify    # on the device")
+    print(f"            edgecascade run {quote(out)} INPUT ... --remote http://HOST:PORT/v2/models/NAME")
 
 
 def _classes(written: Calibrated, data: LabelledData) -> Iterator[str]:

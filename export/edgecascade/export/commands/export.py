@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from os.path import samefile
 from pathlib import Path
+from shlex import quote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from onnx import ModelProto
 from edgecascade.calibration.commands.arguments import share
 from edgecascade.cli import rare
 from edgecascade.export.class_names import labelled_as, model_names, name_classes
+from edgecascade.export.commands.calibrate import check_out
 from edgecascade.export.compare import check_quantized
 from edgecascade.export.data import Inputs, batches, read_labelled
 from edgecascade.export.graph import load_model, save_model
@@ -139,8 +141,7 @@ def configure(parser: ArgumentParser) -> None:
 
 def execute(arguments: Namespace) -> int:
     """Export, quantize, put preprocessing in front, write."""
-    if Path(arguments.out).is_dir():
-        raise ExportError(f"--out: expected a file to write, got the folder {arguments.out}")
+    check_out(arguments.out)
     if Path(arguments.out).exists() and Path(arguments.source).exists() and samefile(arguments.source, arguments.out):
         raise ExportError(f"--out: expected another file than the source, got {arguments.out}")
     model, tokenizer = _load(arguments)
@@ -172,7 +173,7 @@ def execute(arguments: Namespace) -> int:
     beside = f", with {TOKENIZER} beside it" if tokenizer is not None else ""
     print(f"wrote       {out} ({out.stat().st_size / 1e6:.1f} MB){beside}")
     print("\n".join(_described(model, out, names)))
-    print(f"next        edgecascade calibrate {out} --remote REMOTE --data DATA --offload-rate 0.2 -o FILE")
+    print(f"next        edgecascade calibrate {quote(str(out))} --remote REMOTE --data DATA --offload-rate 0.2 -o FILE")
     return 0
 
 

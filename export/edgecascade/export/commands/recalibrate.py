@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from pathlib import Path
 
 from edgecascade.calibration import CertifiedLoss
 from edgecascade.calibration.commands.arguments import add_plan_arguments, objective_of, plan_options
 from edgecascade.calibration.commands.outputs import add_kind_argument
-from edgecascade.calibration.commands.population import add_population_arguments, array_names, population_options
+from edgecascade.calibration.commands.population import add_population_arguments, population_options
 from edgecascade.export.class_names import labelled_as
-from edgecascade.export.commands.calibrate import DATA, REMOTE, add_golden_argument, remote_outputs, report
-from edgecascade.export.data import read_labelled
+from edgecascade.export.commands.calibrate import (
+    DATA,
+    REMOTE,
+    add_golden_argument,
+    check_out,
+    labelled_for,
+    remote_outputs,
+    report,
+)
 from edgecascade.export.recalibrate import cascade_scores, move_threshold, recalibrate
 from edgecascade.runtime.commands.console import counting
 from edgecascade.runtime.commands.remote_arguments import add_remote_arguments
@@ -43,18 +49,18 @@ def configure(parser: ArgumentParser) -> None:
 
 def execute(arguments: Namespace) -> int:
     """Plan anew, or move the threshold."""
-    if Path(arguments.out).is_dir():
-        raise ExportError(f"--out: expected a file to write, got the folder {arguments.out}")
     objective = objective_of(arguments)
+    check_out(arguments.out)
     if (arguments.data is None) != (arguments.remote is None):
         raise ExportError("--data, --remote: expected both, to plan anew, or neither, to move the threshold")
     if arguments.data is None:
         if isinstance(objective, CertifiedLoss):
             raise ExportError("--certify: expected --data and --remote with it, as a certificate needs fresh data")
         given = (arguments.score, arguments.merge, arguments.estimate, arguments.bins, arguments.calibrator)
-        if given != ("auto", "auto", "auto", None, "auto"):
+        if given != ("auto", "auto", "auto", None, "auto") or arguments.label_noise:
             raise ExportError(
-                "--score, --merge, --estimate, --bins, --calibrator: expected --data and --remote with them"
+                "--score, --merge, --estimate, --bins, --calibrator, --label-noise: expected --data and --remote with "
+                "them"
             )
         if (arguments.weights, arguments.prior, arguments.groups, arguments.max_group_loss) != (None,) * 4:
             raise ExportError("--weights, --prior, --groups, --max-group-loss: expected --data and --remote with them")
@@ -71,7 +77,8 @@ def execute(arguments: Namespace) -> int:
         print(f"wrote       {arguments.out}")
         return 0
     names = read_document(open_session(arguments.file), arguments.file).labels
-    data = labelled_as(read_labelled(arguments.data, array_names(arguments)), names)
+    data = labelled_as(labelled_for(arguments, objective), names)
+    population = population_options(arguments, data.columns, data.labels, len(names), data.names)
     with counting("running the body", len(data.labels)) as progress:
         local = cascade_scores(arguments.file, data.inputs, progress=progress)
     remote, remote_names = remote_outputs(arguments, data.inputs)
@@ -86,7 +93,7 @@ def execute(arguments: Namespace) -> int:
         remote_kind=arguments.remote_kind,
         remote_names=remote_names,
         **plan_options(arguments),
-        **population_options(arguments, data.columns, data.labels, len(names), data.names),
+        **population,
     )
     report(written, arguments.out, data, by_group=arguments.groups is not None)
     return 0

@@ -6,9 +6,17 @@ from argparse import ArgumentParser, Namespace
 
 from edgecascade.calibration.commands.arguments import add_plan_arguments, objective_if_any, plan_options
 from edgecascade.calibration.commands.outputs import add_kind_argument
-from edgecascade.calibration.commands.population import add_population_arguments, array_names, population_options
+from edgecascade.calibration.commands.population import add_population_arguments, population_options
 from edgecascade.export.class_names import labelled_as
-from edgecascade.export.commands.calibrate import DATA, REMOTE, add_golden_argument, remote_outputs, report
+from edgecascade.export.commands.calibrate import (
+    DATA,
+    REMOTE,
+    add_golden_argument,
+    check_out,
+    labelled_for,
+    remote_outputs,
+    report,
+)
 from edgecascade.export.converters import converter_command
 from edgecascade.export.data import read_labelled
 from edgecascade.export.tflite import export_tflite, export_tflite_int8
@@ -57,6 +65,7 @@ def execute(arguments: Namespace) -> int:
     if not arguments.out.endswith(".tflite"):
         raise ExportError(f"--out: expected a name that ends in .tflite, got {arguments.out}")
     objective = objective_if_any(arguments)
+    check_out(arguments.out)
     if arguments.int8 is None:
         if arguments.remote is not None or objective is not None:
             raise ExportError(f"{_INT8}: expected --int8 with --remote and an objective; in float nothing is planned")
@@ -71,7 +80,8 @@ def execute(arguments: Namespace) -> int:
         raise ExportError(f"{_INT8}: expected all three and an objective, as int8 needs a calibration of its own")
     converter_command(arguments.converter)  # before the remote is asked
     names = read_document(open_session(arguments.file), arguments.file).labels
-    data = labelled_as(read_labelled(arguments.data, array_names(arguments)), names)
+    data = labelled_as(labelled_for(arguments, objective), names)
+    population = population_options(arguments, data.columns, data.labels, len(names), data.names)
     remote, remote_names = remote_outputs(arguments, data.inputs)
     written = export_tflite_int8(
         arguments.file,
@@ -85,7 +95,7 @@ def execute(arguments: Namespace) -> int:
         remote_kind=arguments.remote_kind,
         remote_names=remote_names,
         **plan_options(arguments),
-        **population_options(arguments, data.columns, data.labels, len(names), data.names),
+        **population,
     )
     report(written, arguments.out, data, by_group=arguments.groups is not None)
     return 0

@@ -19,10 +19,10 @@ from edgecascade.export.data.tables import EncodedImages, numbered, read_tables,
 from edgecascade.runtime.batch import Batch, rows, size
 from edgecascade.runtime.inputs import IMAGE_SUFFIXES, image_files, is_hidden, read_image
 from edgecascade.runtime.watch.recorder import PAIRS
-from edgecascade.types.errors import ExportError, InputError
+from edgecascade.types.errors import ExportError, InputError, no_file
 from edgecascade.types.softmax import are_probabilities
 
-__all__ = ["Inputs", "LabelledData", "batches", "count", "each", "first", "read_labelled"]
+__all__ = ["Inputs", "LabelledData", "batches", "class_folders", "count", "each", "first", "read_labelled"]
 
 _RECORDED = ("local", "remote", "confidence", "audited")  # what a `Watch` records beside inputs, labels and names
 _log = logging.getLogger(__name__)
@@ -124,6 +124,8 @@ def read_labelled(path: str | os.PathLike[str], columns: Sequence[str] = ()) -> 
         ExportError: the path is none of these, or is damaged, its parts do not fit together, or it lacks a column.
         ModuleNotFoundError: the path is a table, and pyarrow is not installed.
     """
+    if not os.fspath(path):  # which would be the working folder
+        raise ExportError(no_file(path))
     path = Path(path)
     if (path / PAIRS).is_file():
         path /= PAIRS
@@ -199,13 +201,19 @@ def _as_text(names: NDArray[Any]) -> list[str]:
     return [one.decode("utf-8", "replace") if isinstance(one, bytes) else str(one) for one in names.tolist()]
 
 
-def _read_class_folders(path: Path) -> tuple[Any, NDArray[np.int64], tuple[str, ...], tuple[str, ...]]:
+def class_folders(path: Path) -> list[tuple[str, list[Path]]]:
+    """Return name and image files of each class in a folder, in the order of the labels; none without images."""
     folders = sorted(folder for folder in path.iterdir() if folder.is_dir() and not is_hidden(folder, path))
+    found = [(folder.name, image_files(folder, deep=False)) for folder in folders]
+    return found if any(files for _, files in found) else []
+
+
+def _read_class_folders(path: Path) -> tuple[Any, NDArray[np.int64], tuple[str, ...], tuple[str, ...]]:
+    folders = class_folders(path)
     images: list[NDArray[np.uint8]] = []
     labels: list[int] = []
     paths: list[str] = []
-    for label, folder in enumerate(folders):
-        files = image_files(folder, deep=False)
+    for label, (_, files) in enumerate(folders):
         try:
             images += [read_image(file) for file in files]
         except InputError as error:
@@ -219,7 +227,7 @@ def _read_class_folders(path: Path) -> tuple[Any, NDArray[np.int64], tuple[str, 
     if elsewhere := len(image_files(path, deep=True, quiet=True)) - len(paths):
         _log.warning("%s: skipped %d images that are not directly in the folder of a class", path, elsewhere)
     same = len({image.shape for image in images}) == 1
-    names = tuple(folder.name for folder in folders)
+    names = tuple(name for name, _ in folders)
     return (np.stack(images) if same else images), np.array(labels), names, tuple(paths)
 
 

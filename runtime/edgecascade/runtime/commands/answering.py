@@ -170,7 +170,11 @@ async def from_thread(chunks: Iterable[Sequence[T]]) -> AsyncIterator[T]:
     loop, queue = asyncio.get_running_loop(), asyncio.Queue[Sequence[T] | BaseException | None](1)
 
     def give(chunk: Sequence[T] | BaseException | None) -> None:
-        asyncio.run_coroutine_threadsafe(queue.put(chunk), loop).result()
+        waiting = queue.put(chunk)
+        try:
+            asyncio.run_coroutine_threadsafe(waiting, loop).result()
+        finally:
+            waiting.close()  # of a loop that is closed, which would warn that nothing waits for it
 
     def read() -> None:
         with suppress(RuntimeError):  # the loop is closed

@@ -9,7 +9,7 @@ import sys
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from math import ceil
 from threading import Event, Lock, RLock, Thread
 from typing import Any
@@ -52,8 +52,8 @@ class Console:
             print(text, flush=True)
 
     def say(self, sentence: str) -> None:
-        """Write one sentence on standard error."""
-        with self._lock:
+        """Write one sentence on standard error; a log file on a full disk does not end the work."""
+        with self._lock, suppress(OSError):
             self.clear()
             print(sentence, file=sys.stderr, flush=True)
 

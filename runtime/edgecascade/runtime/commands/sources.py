@@ -16,7 +16,7 @@ from edgecascade.runtime.commands.lines import Given, LineInput, NumberedLines, 
 from edgecascade.runtime.commands.sockets import Address, read_address
 from edgecascade.runtime.inputs import check_path, read_inputs
 from edgecascade.runtime.model_inputs import ModelInputs
-from edgecascade.types.errors import ArgumentError, InputError, first_line
+from edgecascade.types.errors import ArgumentError, InputError, first_line, no_file
 from edgecascade.types.extras import naming_extras
 
 __all__ = ["Live", "Source", "Stored", "camera_frames", "read_source", "video_frames"]
@@ -71,7 +71,7 @@ def read_source(text: str, *, every: int = 1, anywhere: bool = False) -> Source:
         return read_address(text, anywhere=anywhere)
     if kind == "video" and text != kind:
         if not os.path.isfile(rest):
-            raise InputError(f"{rest}: no such file")
+            raise InputError(no_file(rest))
         return Stored(lambda _: _items(text, rest, video_frames(rest, every)))
     if kind == "camera" and text != kind:
         if not re.fullmatch("[0-9]{1,3}", rest):
@@ -79,7 +79,7 @@ def read_source(text: str, *, every: int = 1, anywhere: bool = False) -> Source:
         return Live(lambda _: ([item] for item in _items(text, text, camera_frames(int(rest), every))))
     if os.path.splitext(text)[1].lower() in _LINES and not os.path.isdir(text):
         if not os.path.isfile(text):
-            raise InputError(f"{text}: no such file")
+            raise InputError(no_file(text))
         return Stored(lambda inputs: _file_of_lines(text, inputs))
     check_path(text)
     return Stored(lambda inputs: _given(text, read_inputs(text, unopened=inputs.images)))
@@ -125,7 +125,7 @@ def video_frames(path: str | os.PathLike[str], every: int = 1) -> Iterator[tuple
         ModuleNotFoundError: the `video` extra (PyAV) is not installed.
     """
     if not os.path.isfile(path):
-        raise InputError(f"{os.fspath(path)}: no such file")
+        raise InputError(no_file(path))
     # The file may be a playlist, which must not lead to other places.
     return _frames(os.fspath(path), every, file="file:" + os.path.abspath(path), options={"protocol_whitelist": "file"})
 

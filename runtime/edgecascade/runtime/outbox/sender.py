@@ -13,10 +13,10 @@ from typing import TypeAlias
 
 from edgecascade.runtime.batch import Batch, concatenated
 from edgecascade.runtime.deadline import Deadline
-from edgecascade.runtime.dispatch import Failure
 from edgecascade.runtime.outbox.file import Ending
 from edgecascade.runtime.outbox.packed import PackedError, pack_prediction, unpack, unpack_prediction
 from edgecascade.runtime.outbox.store import Answered, Question, Store
+from edgecascade.runtime.request import Failure
 from edgecascade.types.answer import Prediction, Reason
 
 __all__ = ["UNSYNCED", "Ask", "Late", "OnLate", "Sender", "read_late"]

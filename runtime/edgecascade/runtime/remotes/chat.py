@@ -20,7 +20,7 @@ from edgecascade.runtime.batch import Batch, rows, size
 from edgecascade.runtime.deadline import Deadline
 from edgecascade.runtime.remotes.chat_reply import LabelMatcher, Reply, label_probabilities, read_reply
 from edgecascade.runtime.remotes.http import HttpClient
-from edgecascade.runtime.remotes.remote import RemoteLabels, Scores, Traffic, refuse_user, shown
+from edgecascade.runtime.remotes.remote import RemoteLabels, Scores, Traffic, hiding_secrets, refuse_user, shown
 from edgecascade.types.class_names import columns_for
 from edgecascade.types.errors import ArgumentError, InvalidReply, RemoteError, RemoteRefusal, UnsendableInput
 
@@ -106,6 +106,7 @@ class Chat:
         _check(answer, scale, coverage, max_tokens, concurrency)
         self._client, self._path = _endpoint(url, context, proxy)
         self._headers = {**(headers or {}), "Content-Type": "application/json"}
+        self._secrets = [*self._headers.items(), *self._client.proxy_headers]
         self._answer, self._scale, self._coverage = answer, scale, coverage
         self.class_names = tuple(labels)
         self._labels = LabelMatcher(labels)
@@ -139,13 +140,8 @@ class Chat:
             RemoteUnreachable: no connection could be made.
             RemoteError: an input cannot be sent, or a reply is not an answer; the first such error of all inputs.
         """
-        replies = self._ask([self._request(inputs, at) for at in range(size(inputs))], deadline)
-        if self._answer == "text":
-            chosen = np.array([self._labels.named(reply) for reply in replies], np.int64)
-            sure = np.array([self._confidence(reply.mean_logprob) for reply in replies], np.float64)
-            return RemoteLabels(chosen, sure)
-        tables = [label_probabilities(reply, self._labels, coverage=self._coverage) for reply in replies]
-        return np.array(tables, np.float64).reshape(len(replies), len(self._labels.plain))
+        with hiding_secrets(self._secrets, self._path.partition("?")[2]):
+            return self._scores(inputs, deadline)
 
     def expect(self, labels: Sequence[str]) -> None:
         """Check that a cascade of these classes can use the answers.
@@ -164,6 +160,15 @@ class Chat:
         """Close the idle connections. Requests under way end by their deadlines."""
         self._pool.close()
         self._client.close()
+
+    def _scores(self, inputs: Batch, deadline: Deadline) -> Scores:
+        replies = self._ask([self._request(inputs, at) for at in range(size(inputs))], deadline)
+        if self._answer == "text":
+            chosen = np.array([self._labels.named(reply) for reply in replies], np.int64)
+            sure = np.array([self._confidence(reply.mean_logprob) for reply in replies], np.float64)
+            return RemoteLabels(chosen, sure)
+        tables = [label_probabilities(reply, self._labels, coverage=self._coverage) for reply in replies]
+        return np.array(tables, np.float64).reshape(len(replies), len(self._labels.plain))
 
     def _request(self, inputs: Batch, at: int) -> bytes:
         messages = self._messages(rows(inputs, at))

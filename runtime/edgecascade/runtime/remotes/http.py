@@ -62,6 +62,11 @@ class HttpClient:
         with self._lock:
             return self._traffic
 
+    @property
+    def proxy_headers(self) -> list[tuple[str, str]]:
+        """The headers that are meant for the proxy."""
+        return [("Proxy-Authorization", self._proxy.authorization)] if self._proxy else []
+
     def request(
         self,
         method: str,
@@ -150,7 +155,8 @@ class HttpClient:
                 return response
             said = response.body.decode("latin-1")
             query = asked.path.partition("?")[2]
-            return replace(response, body=without_secrets(said, asked.headers.items(), query).encode("latin-1"))
+            headers = [*asked.headers.items(), *self.proxy_headers]
+            return replace(response, body=without_secrets(said, headers, query).encode("latin-1"))
         finally:
             with self._lock:
                 reusable = reusable and not self._closed
@@ -370,13 +376,15 @@ def _opened(host: str, port: int, first: _Address, deadline: Deadline) -> tuple[
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     found.sort(key=lambda one: one[4] != first)
     for left, (family, kind, protocol, _, address) in zip(range(len(found), 0, -1), found, strict=True):
-        one = socket.socket(family, kind, protocol)
+        one = None
         try:
+            one = socket.socket(family, kind, protocol)  # fails where the system has no IPv6
             one.settimeout(_seconds_left(deadline) / left)
             one.connect(address)
             return one, address
         except OSError:
-            one.close()
+            if one is not None:
+                one.close()
             if left == 1:
                 raise
     raise OSError("its name has no address")

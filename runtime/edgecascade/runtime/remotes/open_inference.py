@@ -25,7 +25,7 @@ from edgecascade.runtime.bounded_json import Pace, read_json
 from edgecascade.runtime.deadline import Deadline
 from edgecascade.runtime.remotes.http import HttpClient, Response
 from edgecascade.runtime.remotes.http_response import message_in, parse, worth_a_retry
-from edgecascade.runtime.remotes.remote import ReplyBound, Traffic, refuse_user, shown
+from edgecascade.runtime.remotes.remote import ReplyBound, Traffic, hiding_secrets, refuse_user, shown
 from edgecascade.runtime.remotes.tensors import (
     Origin,
     Signature,
@@ -97,6 +97,7 @@ class OpenInference:
             **(headers or {}),
             "Content-Type": "application/json",
         }
+        self._secrets = [*self._headers.items(), *self._client.proxy_headers]
         self._input, self._output = input, output
         self.class_names: tuple[str, ...] = ()  # known once the server has described the model
         self._signature = SignatureOnDemand(self._ask_signature)
@@ -122,7 +123,8 @@ class OpenInference:
             InvalidReply: its reply is not an answer.
         """
         check(inputs)
-        return self._signature.use(partial(self._scores, deadline=deadline), inputs, deadline)
+        with hiding_secrets(self._secrets, self._query):
+            return self._signature.use(partial(self._scores, deadline=deadline), inputs, deadline)
 
     def expect(self, labels: Sequence[str]) -> None:
         """Bound replies by what scores of these classes need, and refuse a model that names others."""

@@ -25,7 +25,7 @@ from edgecascade.runtime.deadline import Deadline
 from edgecascade.runtime.protobuf import fields, varint
 from edgecascade.runtime.remotes.http import Proxy
 from edgecascade.runtime.remotes.open_inference import read_address
-from edgecascade.runtime.remotes.remote import ReplyBound, Traffic, shown, without_secrets
+from edgecascade.runtime.remotes.remote import ReplyBound, Traffic, hiding_secrets, shown, without_secrets
 from edgecascade.runtime.remotes.tensors import (
     Described,
     Origin,
@@ -132,8 +132,7 @@ class OpenInferenceGrpc:
         files = (root_certificate, client_key, client_certificate)
         if not address.secure and any(files):
             raise ArgumentError(f"remote: expected a grpcs:// address with certificates, got {shown(url)!r}")
-        if proxy is not None:
-            Proxy.at(proxy)  # raises if it has another form
+        by = [] if proxy is None else [("Proxy-Authorization", Proxy.at(proxy).authorization)]
         self._proxied = (("grpc.enable_http_proxy", int(proxy is not None)), ("grpc.http_proxy", proxy or ""))
         with naming_extras():
             import grpc
@@ -146,6 +145,7 @@ class OpenInferenceGrpc:
         self._certificates = tuple(map(_pem, files)) if address.secure else None  # root, private key, chain
         self._lacks_certificate = address.secure and client_certificate is None
         self._metadata = tuple((name.lower(), value) for name, value in (headers or {}).items())
+        self._secrets = [*self._metadata, *by]
         self._name, self._version = address.name, address.version
         self._input, self._output = input, output
         self._signature = SignatureOnDemand(self._ask_signature)
@@ -173,7 +173,8 @@ class OpenInferenceGrpc:
             InvalidReply: its reply is not an answer.
         """
         check(inputs)
-        return self._signature.use(partial(self._scores, deadline=deadline), inputs, deadline)
+        with hiding_secrets(self._secrets):
+            return self._signature.use(partial(self._scores, deadline=deadline), inputs, deadline)
 
     def expect(self, labels: Sequence[str]) -> None:
         """Bound messages by what scores of these classes for 32 inputs need, if it is called before the first call."""
@@ -261,12 +262,12 @@ class OpenInferenceGrpc:
 
     def _as_remote_error(self, error: Any) -> Exception:
         code, said = error.code(), " ".join((error.details() or "no explanation").split())
-        said = without_secrets(said, self._metadata)
+        said = without_secrets(said, self._secrets)  # before it is cut
         status = self._grpc.StatusCode
         if code is status.DEADLINE_EXCEEDED:
             return TimeoutError("the deadline has passed")
         if code is status.CANCELLED:
-            return RemoteUnreachable(f"cannot reach {self._target}: the channel was closed")
+            return RemoteUnreachable(f"cannot reach {self._target}: the call was cancelled: {said[:200]}")
         if code is status.UNAVAILABLE:
             why = said.rpartition("last error: ")[2][:300]
             # In TLS 1.3 the server refuses a client after the client's handshake: gRPC only sees that it hangs up.
@@ -275,7 +276,7 @@ class OpenInferenceGrpc:
             of_tls = _has(why, "handshake", "certificate", "hostname verification", "ssl")
             return RemoteUnreachable(f"cannot reach {self._target}: {why}", retry=not of_tls)
         too_large = code is status.RESOURCE_EXHAUSTED and "larger than max" in said.lower()
-        if too_large and "received" in said.lower():
+        if too_large and _has(said, "received", "decompressed"):
             return InvalidReply(f"remote: the response is more than an answer can need: {said[:200]}")
         worth = code is status.RESOURCE_EXHAUSTED and not too_large
         return RemoteRefusal(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, cast
 from urllib.parse import unquote
@@ -26,6 +28,7 @@ __all__ = [
     "Wrapped",
     "connect",
     "expect",
+    "hiding_secrets",
     "refuse_user",
     "shown",
     "without_secrets",
@@ -90,7 +93,7 @@ class Remote(Protocol):
     the application gave files; `request_inputs`, the most inputs in one request; `traffic`, a `Traffic`; `class_names`,
     a tuple of the names of its classes in the order of its scores, by which they are matched with the cascade's; and a
     method `expect(labels)`, which is called with the names of the cascade's classes, so that a reply can be bounded by
-    what they need.
+    what they need, or an `ArgumentError` raised if the remote cannot answer in them.
     """
 
     def infer(self, inputs: Batch, deadline: Deadline) -> Scores:
@@ -217,12 +220,30 @@ def without_secrets(said: str, headers: Iterable[tuple[str, str]], query: str = 
         headers: names and values that were sent. Those about the body are not secret.
         query: of the address.
     """
-    words = [word for name, value in headers if not _OF_BODIES.match(name) for word in value.split()]
+    words = [word for name, value in headers if not _OF_BODIES.match(name) for word in (*value.split(), *_user(value))]
     values = [part.partition("=")[2] for part in query.lstrip("?").split("&")]
     words += [*values, *map(unquote, values)]
     for word in sorted({*words}, key=len, reverse=True):
         said = said.replace(word, "***") if len(word) >= _SHORTEST_SECRET else said
     return said
+
+
+@contextmanager
+def hiding_secrets(headers: Iterable[tuple[str, str]], query: str = "") -> Iterator[None]:
+    """Take out of the errors of a remote what `without_secrets` takes out: a server may repeat it anywhere."""
+    try:
+        yield
+    except RemoteError as error:
+        error.args = (without_secrets(str(error), headers, query),)
+        raise
+
+
+def _user(value: str) -> list[str]:
+    """Return the user and the password in the value of an `Authorization` header, which are base64 there."""
+    try:
+        return base64.b64decode(value.removeprefix("Basic "), validate=True).decode().split(":", 1)
+    except ValueError:
+        return []
 
 
 def refuse_user(address: str) -> None:

@@ -40,7 +40,7 @@ def serve(
     Raises:
         ArgumentError: the port is taken, or the host is not an address of this machine.
     """
-    listener = listen_tcp("--port", host, port)
+    listener = listen_tcp("--host, --port", host, port)
     config = uvicorn.Config(
         application(model, name, token),
         loop="asyncio",
