@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from edgecascade.calibration.cleaning import Verdict
 from edgecascade.calibration.commands.clean.judge import precision_sentence
 from edgecascade.calibration.commands.clean.suspects_file import SuspectsFile, new_files, read_suspects
-from edgecascade.calibration.commands.clean.verdicts_file import Verdicts, read_verdicts
+from edgecascade.calibration.commands.clean.verdicts_file import Verdicts, inert, read_verdicts
 from edgecascade.types.errors import CalibrationError
 
 __all__ = ["configure", "execute"]
@@ -143,6 +143,13 @@ def _write_labels(file: SuspectsFile, changes: Sequence[_Change], output: Path) 
 
         pyarrow.parquet.write_table(pyarrow.table({name: pyarrow.array(one) for name, one in columns.items()}), output)
     else:
+        texts = {str(one) for name in ("ids", "labels") if name in columns for one in columns[name].tolist()}
+        formula = next((one for one in sorted(texts) if inert(one) != one), None)
+        if formula is not None:
+            raise CalibrationError(
+                f"--output: expected no ids or labels that a spreadsheet takes for formulas in a .csv file, got "
+                f"{formula!r}; write .npz or .parquet"
+            )
         singular = [name.removesuffix("s") for name in columns]
         with output.open("w", encoding="utf-8", newline="") as stream:
             lines = csv.writer(stream)
@@ -160,7 +167,8 @@ def _write_changes(file: SuspectsFile, changes: Sequence[_Change], found: Sequen
             new = "" if one.new is None else file.name(one.new)
             name = file.ids[one.row] if file.ids else ""
             old = file.name(int(labels[one.row]))
-            lines.writerow([one.row, name, old, new, one.why, one.time, tags.get(one.row, "")])
+            told = (name, old, new, one.why, one.time, tags.get(one.row, ""))
+            lines.writerow([one.row, *map(inert, told)])
 
 
 def _lines(
