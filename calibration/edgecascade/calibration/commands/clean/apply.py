@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.calibration.cleaning import Verdict
+from edgecascade.calibration.cleaning import Judged, Verdict
 from edgecascade.calibration.commands.clean.judge import precision_sentence
 from edgecascade.calibration.commands.clean.suspects_file import SuspectsFile, new_files, read_suspects
 from edgecascade.calibration.commands.clean.verdicts_file import Verdicts, inert, read_verdicts
@@ -79,29 +79,28 @@ def execute(arguments: Namespace) -> int:
 
 
 def _confirmed(file: SuspectsFile, found: Sequence[Verdicts], drop: bool) -> list[_Change]:
-    """Return the changes that a person confirmed; verdicts of several audits must agree."""
-    changes: dict[int, _Change] = {}
-    for verdicts in found:
-        for one in verdicts.judged.values():
-            if one.verdict is Verdict.SUGGESTED:
-                new: int | None = int(file.suspects.suggested[file.places[one.row]])
-                change = _Change(one.row, new, "judged: the suggested label is right", one.time)
-            elif one.verdict is Verdict.OTHER and one.label is not None:
-                change = _Change(one.row, one.label, "judged: another label is right", one.time)
-            elif one.verdict is Verdict.OTHER and drop:
-                change = _Change(one.row, None, "judged: both labels are wrong", one.time)
-            else:
-                continue
-            if changes.setdefault(one.row, change).new != change.new:
-                raise CalibrationError(f"verdicts: expected one right label of row {one.row}, got two that differ")
-    said: dict[int, set[bool]] = {}
-    for verdicts in found:
-        for one in verdicts.judged.values():
-            said.setdefault(one.row, set()).add(one.verdict in (Verdict.SUGGESTED, Verdict.OTHER))
-    torn = next((row for row in changes if len(said[row]) > 1), None)
-    if torn is not None:
-        raise CalibrationError(f"verdicts: expected verdicts that agree on row {torn}, got one against the other")
-    return sorted(changes.values(), key=lambda change: change.row)
+    """Return the changes that a person confirmed; verdicts of several audits on one row must agree."""
+    changes: dict[int, _Change | None] = {}
+    for one in (one for verdicts in found for one in verdicts.judged.values()):
+        if one.verdict is Verdict.CANNOT_TELL:
+            continue
+        change = _change(file, one, drop)
+        before = changes.setdefault(one.row, change)
+        if (before is None) != (change is None) or (before and change and before.new != change.new):
+            raise CalibrationError(f"verdicts: expected verdicts that agree on row {one.row}, got two that do not")
+    return sorted(filter(None, changes.values()), key=lambda change: change.row)
+
+
+def _change(file: SuspectsFile, one: Judged, drop: bool) -> _Change | None:
+    """Return what a verdict changes, None if the label stays."""
+    if one.verdict is Verdict.SUGGESTED:
+        suggested = int(file.suspects.suggested[file.places[one.row]])
+        return _Change(one.row, suggested, "judged: the suggested label is right", one.time)
+    if one.verdict is Verdict.OTHER and one.label is not None:
+        return _Change(one.row, one.label, "judged: another label is right", one.time)
+    if one.verdict is Verdict.OTHER and drop:
+        return _Change(one.row, None, "judged: both labels are wrong", one.time)
+    return None
 
 
 def _unjudged(file: SuspectsFile, found: Sequence[Verdicts], action: str) -> list[_Change]:

@@ -95,12 +95,14 @@ def _checked(one: Said, file: SuspectsFile, order: Mapping[int, int]) -> Judged:
         raise CalibrationError(
             f"{one.where}: expected a label with the verdict other only, got {one.label} with {one.verdict}"
         )
-    if one.label not in file.classes or one.label in own.values():
+    alike = [name for name in file.classes if name.casefold() == one.label.casefold()]
+    named = one.label if one.label in alike else next(iter(alike), None)
+    if named is None or named in own.values():
         raise CalibrationError(
             f"{one.where}: expected another of the {len(file.classes)} classes where both labels are wrong, got "
             f"{one.label!r}"
         )
-    return Judged(row, verdict, file.classes.index(one.label), one.time)
+    return Judged(row, verdict, file.classes.index(named), one.time)
 
 
 def _csv(path: Path) -> Iterator[Said]:
