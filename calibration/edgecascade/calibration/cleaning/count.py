@@ -139,7 +139,7 @@ def bounded_ends(values: Floats, low: float, high: float, tails: tuple[float, fl
     The bound of Gaffke (Mathematical Methods of Statistics 14, 2005; Learned-Miller and Thomas, arXiv 1905.06208):
     quantiles of the mean under random weights, with one more value at the limit. On values of 0 and 1 it is Clopper
     and Pearson's. That it covers is proved for two values only; no distribution is known where it does not. Bounds by
-    betting are proved to cover, and wider by a third and more (`studies.audits`).
+    betting are proved to cover, and wider by a fifth to a third (`studies.audits`).
 
     Args:
         values: float64 [..., judged].
