@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from edgecascade.calibration import DecisionRule
-from edgecascade.types.document import Calibration, CascadeDocument, PolicyRecord, SourceRecord
+from edgecascade.types.document import Calibration, CascadeDocument, LabelNoise, PolicyRecord, SourceRecord
 from edgecascade.types.estimate import Estimate, GroupAccuracy, GroupedAccuracy, OperatingPoint
 
 __all__ = ["changed", "document_of", "some_document"]
@@ -15,7 +15,8 @@ def some_document(**policy: Any) -> CascadeDocument:
     one = Estimate(0.9, 0.85, 0.95, 600)
     small = Estimate(0.01, 0.0, 0.02, 600)
     figures = (one, one, one, small, small)
-    calibration = Calibration("temperature", 1.0, 600, *figures, temperature_interval=(0.9, 1.1))
+    noise = LabelNoise(small, small, 0.9, (0.8, 1.0), without=1.0)
+    calibration = Calibration("temperature", 1.0, 600, *figures, temperature_interval=(0.9, 1.1), label_noise=noise)
     point = OperatingPoint(0.0, 0.3, 0.9, (0.25, 0.35), (0.85, 0.95), (0.8, 1.0), 600, small)
     record = PolicyRecord(
         score="confidence",

@@ -280,7 +280,7 @@ def _reply(**fields: Any) -> dict[str, Any]:
     output = {"name": "logits", "datatype": "FP32", "shape": [1, _CLASSES], **fields}
     other = {"name": "embedding", "datatype": "FP32", "shape": [1, 2], "data": [0.5, -1]}
     outputs = [output] if "parameters" in fields else [output, other]
-    return {"model_name": "m", "model_version": "1", "id": "a", "outputs": outputs}
+    return {"model_name": "m", "model_version": "1", "outputs": outputs}
 
 
 _DESCRIPTION = {
@@ -338,7 +338,7 @@ def _grpc_replies(folder: Path) -> Parser:
     described = messages["ModelMetadataResponse"]()
     described.inputs.add(name="x", datatype="FP32", shape=[-1, 3])
     described.outputs.add(name="logits", datatype="FP32", shape=[-1, _CLASSES])
-    raw, typed = (messages["ModelInferResponse"](model_name="m", id="a") for _ in range(2))
+    raw, typed = (messages["ModelInferResponse"](model_name="m") for _ in range(2))
     for one in (raw, typed):
         one.outputs.add(name="logits", datatype="FP32", shape=[1, _CLASSES])
     raw.raw_output_contents.append(scores.tobytes())

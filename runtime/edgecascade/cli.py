@@ -31,6 +31,7 @@ _COMMANDS = {
     "recalibrate": _Command("export", "export", "Move a cascade model's threshold, or plan it again."),
     "tflite": _Command("export", "tflite", "Convert a cascade model for LiteRT (TensorFlow Lite)."),
     "plan": _Command("calibration", "plan", "Plan a cascade from the saved outputs of both models."),
+    "clean": _Command("calibration", "clean", "Find wrong labels with several models, and prove how many there are."),
     "evaluate": _Command("calibration", "plan", "Measure the accuracy and the calibration of a model."),
     "inspect": _Command("runtime", "", "Show what a cascade model holds, or verify it."),
     "run": _Command("runtime", "images", "Answer files, lines, sockets, videos or cameras as JSON lines."),
@@ -41,6 +42,7 @@ _GROUPS = {
     "Plan and make a cascade model": ("plan", "export", "compare", "calibrate", "recalibrate", "tflite"),
     "Use it": ("inspect", "run", "serve"),
     "Measure it": ("evaluate", "bench"),
+    "Clean the data": ("clean",),
 }
 _APART = "edgecascade.benchmarks"  # a separate distribution
 

@@ -26,6 +26,7 @@ from edgecascade.calibration import (
     plan_cascade,
     softmax,
 )
+from edgecascade.cli import main
 from edgecascade.export import (
     Calibrated,
     ExportError,
@@ -39,6 +40,7 @@ from edgecascade.export import (
 )
 from edgecascade.runtime import Cascade
 from edgecascade.runtime.engine import open_session
+from edgecascade.types.document import CascadeDocument
 from edgecascade.types.merge import MERGES
 
 OUTPUTS = ["label", "confidence", "advantage", "forward", "probabilities"]
@@ -360,3 +362,22 @@ def test_logits_of_another_model_fail_parity(
     with pytest.raises(ExportError, match=r"^parity failed"):
         calibrate(body, tmp_path / "c.onnx", data, other + remote, remote, objective=MostAccuracy(0.3))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_file_has_the_temperature_that_allows_for_wrong_labels(
+    body: Path, data: LabelledData, remote: NDArray[np.float64], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where it is asked for, the graph divides by it, and the document says so; `inspect` shows the line."""
+    given = replace(data, labels=np.where(np.arange(900) % 10 == 0, (data.labels + 1) % 3, data.labels))
+    local, out = local_scores(body, data.inputs), tmp_path / "c.onnx"
+    written = calibrate(body, out, given, local, remote, objective=MostAccuracy(0.3), label_noise=True)
+    noise, found = written.plan.remote.label_noise, read(out)
+    assert noise is not None
+    assert noise.used
+    assert noise.wrong.low < 0.1 < noise.wrong.high
+    assert found["remote"]["temperature"] == found["remote"]["label_noise"]["temperature"] == noise.temperature
+    assert found["remote"]["label_noise"]["without"] == fit_temperature(remote, given.labels)
+    assert found["calibration"]["label_noise"]["wrong"]["n"] == 900
+    assert CascadeDocument.from_json(json.dumps(found), "c.onnx").remote == written.plan.remote
+    assert main(["inspect", str(out)]) == 0
+    assert str(noise) in capsys.readouterr().out

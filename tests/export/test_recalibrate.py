@@ -184,7 +184,8 @@ def test_a_file_can_be_replaced_in_place(pair: Path, tmp_path: Path, capsys: pyt
     [
         (["--offload-rate", "0.1", "--data", "field.npz"], "--data, --remote: expected both"),
         (["--certify", "0.01"], "--certify: expected --data and --remote with it"),
-        (["--offload-rate", "0.1", "--score", "margin"], "--bins, --calibrator: expected --data"),
+        (["--offload-rate", "0.1", "--score", "margin"], "--bins, --calibrator, --label-noise: expected --data"),
+        (["--offload-rate", "0.1", "--label-noise"], "--bins, --calibrator, --label-noise: expected --data"),
         (["--accuracy", "1.0"], "accuracy: 100 % is out of reach"),
     ],
 )

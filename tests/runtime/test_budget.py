@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from edgecascade.runtime import ArgumentError, budget_file
+from edgecascade.runtime import ArgumentError, private_file
 from edgecascade.runtime.budget import Budget, Rate, TokenBucket
 from edgecascade.runtime.budget_file import BudgetFile
 
@@ -521,7 +521,7 @@ def test_a_full_disk_stops_no_budget(tmp_path: Path, monkeypatch: pytest.MonkeyP
         def full(path: str, flags: int) -> int:  # noqa: ARG001
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(budget_file, "_private", full)
+        monkeypatch.setattr(private_file, "_made_anew", full)
         assert spend(budget, 200) == 200
         before = level(budget)
     assert device.path.stat().st_size < size + 40

@@ -208,6 +208,33 @@ def test_several_threads_may_close(file: Path, tmp_path: Path, hangs: threading.
         assert (answer.reason, answer.queued) == (Reason.OFFLINE, "")
 
 
+SIGNALLED = """
+import signal, sys, numpy as np
+from edgecascade.runtime import Cascade, Outbox
+from edgecascade.runtime.background import DaemonPool
+submit = DaemonPool.submit
+
+def interrupted(*given):
+    signal.raise_signal(signal.SIGTERM)
+    return submit(*given)
+
+DaemonPool.submit = interrupted
+cascade = Cascade.load(sys.argv[1], remote=lambda x: np.zeros((len(x), 3)), outbox=Outbox(sys.argv[2]))
+signal.signal(signal.SIGTERM, lambda *_: cascade.close())
+answer = cascade.predict(np.array([0, 0.5, 0], np.float32), key="a")
+print(answer.reason.value, answer.queued)
+"""
+
+
+def test_a_signal_handler_may_close(file: Path, tmp_path: Path) -> None:
+    """It runs in the main thread, between any two lines of a call under way, whose input is stored."""
+    command = [sys.executable, "-c", SIGNALLED, str(file), str(tmp_path / "outbox")]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
+    assert ran.stdout == "offline a\n"
+    with closing(Outbox(tmp_path / "outbox")) as outbox:
+        assert outbox.counts().waiting == 1
+
+
 def test_a_key_of_another_type_is_stored_as_text(file: Path, tmp_path: Path) -> None:
     """Frame numbers are common keys."""
     with Cascade.load(file, outbox=Outbox(tmp_path / "outbox.db")) as cascade:

@@ -22,6 +22,7 @@ COMMANDS = (
     "recalibrate",
     "tflite",
     "plan",
+    "clean",
     "evaluate",
     "inspect",
     "run",

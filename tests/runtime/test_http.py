@@ -283,6 +283,16 @@ def test_an_address_that_does_not_answer_leaves_time_for_the_next(
         assert time.monotonic() - begun < most
 
 
+def test_an_address_of_a_family_that_the_system_lacks_is_passed_over(
+    serve: Callable[..., Any], connect: Callable[..., HttpClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one of IPv6 is where it is switched off."""
+    server = serve(replying)
+    found = [(family, socket.SOCK_STREAM, 6, "", ("127.0.0.1", server.port)) for family in (250, socket.AF_INET)]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found[:])
+    assert get(connect(server.port)) == b"ok"
+
+
 def test_addresses_that_do_not_answer_take_no_more_than_the_deadline(
     connect: Callable[..., HttpClient], silent: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -811,6 +811,7 @@ def test_the_inputs_and_outputs_of_a_remote_can_be_named(
     for options, said in (
         (["--remote", str(file), "--remote-output", "nothing"], "expected an output 'nothing', got "),
         (["--remote", str(file), "--remote-input", "a"], "--remote-input: expected with --remote and an address"),
+        (["--remote", "host:8000/v2/models/m"], "--remote: expected a file or an address such as http://host:8000"),
         (["--remote-output", "b"], "--remote-output: expected with --remote, got no remote"),
         (["--remote", "https://h/v2/models/m", "--proxy", "socks5://me:secret@h"], "proxy: expected http://[user:"),
     ):

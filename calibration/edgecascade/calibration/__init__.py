@@ -64,12 +64,13 @@ with naming_extras():
         fit_isotonic,
         fit_platt,
         fit_temperature,
+        fit_temperature_and_noise,
         negative_log_likelihood,
     )
     from edgecascade.calibration.weights import class_weights, effective_size
     from edgecascade.types.confidence_map import ConfidenceMap
     from edgecascade.types.costs import ErrorCosts
-    from edgecascade.types.document import Calibration, Certificate, Confusion, PolicyRecord, Routing
+    from edgecascade.types.document import Calibration, Certificate, Confusion, LabelNoise, PolicyRecord, Routing
     from edgecascade.types.errors import CalibrationError
     from edgecascade.types.estimate import Estimate, OperatingPoint, Point
     from edgecascade.types.merge import MERGES, merged_labels
@@ -96,6 +97,7 @@ __all__ = [
     "ErrorCosts",
     "Estimate",
     "Groups",
+    "LabelNoise",
     "LearnedScore",
     "LeastCost",
     "LeastOffload",
@@ -134,6 +136,7 @@ __all__ = [
     "fit_learned_score",
     "fit_platt",
     "fit_temperature",
+    "fit_temperature_and_noise",
     "mean",
     "mean_log_probability",
     "merged_labels",

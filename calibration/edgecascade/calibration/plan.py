@@ -152,6 +152,7 @@ def plan_cascade(
     max_group_loss: float | None = None,
     names: Sequence[str] = (),
     calibrator: str = "auto",
+    label_noise: bool = False,
     seed: int = 0,
 ) -> CascadePlan:
     """Calibrate both models, choose score, merge rule and estimate by cross-fitting, and plan.
@@ -181,6 +182,8 @@ def plan_cascade(
         names: class names, for accuracies by class and costs by class name; without them, a class is called by its
             number.
         calibrator: of both confidences, `auto`, `temperature` or `map`, as in `calibrate_confidence`.
+        label_noise: whether the temperatures allow for wrong labels where there seem to be some, as in
+            `calibrate_confidence`. Accuracies, advantages and calibration errors are those on the labels as given.
         seed: of every random split.
 
     Raises:
@@ -230,8 +233,9 @@ def plan_cascade(
     parts = np.split(np.random.default_rng(seed).permutation(len(labels)), [held])
     testing, planning = map(np.sort, parts)
     some = None if weight is None else weight[planning]
+    calibration = {"calibrator": calibrator, "costs": costs, "label_noise": label_noise, "seed": seed}
     local, remote = (
-        _calibrated(name, logits[planning], labels[planning], some, calibrator=calibrator, costs=costs, seed=seed)
+        _calibrated(name, logits[planning], labels[planning], some, **calibration)
         for name, logits in (("local model", local_logits), ("remote", remote_logits))
     )
     pair = Pair(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from edgecascade.calibration.advantage import Correct
 from edgecascade.calibration.operating_curve import differences
 from edgecascade.calibration.outcomes import Outcomes
-from edgecascade.types.document import Routing, confusion_rows
+from edgecascade.types.document import Routing, calibration_rows, confusion_rows
 from edgecascade.types.errors import printable
 from edgecascade.types.estimate import Estimate, OperatingPoint, chance_in_words
 
@@ -122,8 +122,8 @@ def _uninformative(seen: Outcomes, forward: NDArray[np.bool_]) -> tuple[str, ...
 
 def cascade_rows(plan: CascadePlan) -> Iterator[tuple[str, str]]:
     """Yield the heading, empty for a continuation, and the text of each line of a summary."""
-    yield "local", str(plan.local)
-    yield "remote", str(plan.remote)
+    yield from calibration_rows("local", plan.local)
+    yield from calibration_rows("remote", plan.remote)
     if plan.effective_n is not None:
         yield "weights", f"the weighted inputs are worth {plan.effective_n:.0f} of equal weight"
     for sentence in plan.warnings:

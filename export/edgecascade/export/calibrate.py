@@ -144,6 +144,7 @@ def calibrate(
     bins: int | None = None,
     even_without_gain: bool = False,
     calibrator: str = "auto",
+    label_noise: bool = False,
     weight: ArrayLike | None = None,
     groups: Groups | NDArray[Any] | None = None,
     max_group_loss: float | None = None,
@@ -174,6 +175,7 @@ def calibrate(
         bins: number of bins of the advantage table; by default 15, or for `monotone` and `shrunk` up to 50.
         even_without_gain: whether to forward although cross-fitting shows no gain.
         calibrator: of both confidences: `temperature`, `map`, or `auto`, which adds a map where it is better.
+        label_noise: whether the temperatures allow for wrong labels where there seem to be some, as in `plan_cascade`.
         weight: [n], how much each input counts, as in `plan_cascade`.
         groups: [n], the group of each input, for accuracies by group; None takes the classes, if there are at most 50.
         max_group_loss: the largest loss of accuracy against the remote within a group.
@@ -204,6 +206,7 @@ def calibrate(
         "bins": bins,
         "even_without_gain": even_without_gain,
         "calibrator": calibrator,
+        "label_noise": label_noise,
         "weight": weight,
         "groups": groups,
         "max_group_loss": max_group_loss,

@@ -63,9 +63,9 @@ def recalibrate(
             that a `Watch` recorded with it, which are turned back into scores by the calibration in the file.
         objective: the aim of the plan.
         golden: whether a few of the inputs may travel in the file.
-        options: `scores`, `merges`, `estimate`, `bins`, `remote_kind`, `remote_names`, `even_without_gain` and
-            `calibrator`, as in `calibrate`. Without `remote_names`, the remote's order of the classes is that in the
-            file.
+        options: `scores`, `merges`, `estimate`, `bins`, `remote_kind`, `remote_names`, `even_without_gain`,
+            `calibrator` and `label_noise`, as in `calibrate`. Without `remote_names`, the remote's order of the
+            classes is that in the file.
 
     Raises:
         ModelFileError: the file is not a cascade model.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
-from _thread import allocate_lock
+from _thread import RLock, allocate_lock
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -37,7 +37,7 @@ class Background:
         self._name, self._patience, self._each = name, patience, each
         self._process = os.getpid()
         self._jobs: deque[Callable[[], object]] = deque()
-        self._lock, self._wake = allocate_lock(), allocate_lock()
+        self._lock, self._wake = RLock(), allocate_lock()  # a signal handler may close it while it holds the lock
         self._wake.acquire()
         self._thread: Thread | None = None
         self.closed = False
@@ -108,8 +108,10 @@ class DaemonPool:
     """
 
     def __init__(self, most: int, name: str) -> None:
+        from concurrent import futures
         from threading import Condition
 
+        self._future = futures.Future[Any]  # imported here: the first call has a deadline
         self._most, self._name = most, name
         self._came = Condition()
         self._calls: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
@@ -122,10 +124,9 @@ class DaemonPool:
         Raises:
             RuntimeError: the pool was closed, or no thread can be started.
         """
-        from concurrent.futures import Future
         from threading import Thread
 
-        future: Future[T] = Future()
+        future: Future[T] = self._future()
         with self._came:
             if self._closed:
                 raise RuntimeError("the pool was closed")

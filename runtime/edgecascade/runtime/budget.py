@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from random import Random
-from threading import Lock
+from threading import RLock
 from types import TracebackType
 from typing import TypeAlias
 
@@ -131,7 +131,7 @@ class Budget:
             raise ArgumentError(f"budget: expected one or more rates, no two of a kind over the same time, got {names}")
         self._names, self._costs = names, [cost for _, _, cost in limits]
         self._clock = clock
-        self._lock = Lock()
+        self._lock = RLock()
         self._closed = False
         self._ranks = _RecentRanks(seed)
         seconds = {name: rate.seconds for name, rate, _ in limits}

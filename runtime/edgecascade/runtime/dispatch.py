@@ -8,7 +8,7 @@ refunds, packs and stores nothing itself.
 from __future__ import annotations
 
 import os
-from _thread import RLock, allocate_lock
+from _thread import RLock
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -87,7 +87,7 @@ class Dispatcher:
         self._labels, self._policy, self._egress = tuple(labels), policy, egress
         self._in_flight, self._most = in_flight, waiting
         self._request_inputs = int(getattr(remote, "request_inputs", request_inputs))
-        self._lock, self._closing = allocate_lock(), RLock()
+        self._lock, self._closing = RLock(), RLock()  # a signal handler may close it, in any line of this thread
         self._waiting: deque[Request] = deque()
         self._working = 0
         self._closed = False

@@ -32,12 +32,14 @@ __all__ = [
     "Certificate",
     "Confusion",
     "ImagePreprocessing",
+    "LabelNoise",
     "PolicyRecord",
     "Preprocessing",
     "Routing",
     "SourceRecord",
     "TextPreprocessing",
     "calibration_dict",
+    "calibration_rows",
     "certificate_dict",
     "confusion_rows",
     "point_dict",
@@ -146,6 +148,40 @@ Preprocessing = ImagePreprocessing | TextPreprocessing
 
 
 @dataclass(frozen=True)
+class LabelNoise:
+    """The share of labels that look wrong to a model, and the temperature that allows for them.
+
+    Attributes:
+        wrong: share of wrong labels, with its 95 % interval.
+        rho: share of labels that are as if drawn at random among the C classes, of which 1 in C is right by chance.
+        temperature: T that allows for wrong labels.
+        temperature_interval: 95 % interval of that T.
+        without: T that takes every label for right.
+        used: whether the calibration uses the T that allows for wrong labels.
+        bound: how that T was bounded and why, where no finite T is likeliest; otherwise None.
+    """
+
+    wrong: Estimate
+    rho: Estimate
+    temperature: float
+    temperature_interval: tuple[float, float]
+    without: float
+    used: bool = False
+    bound: str | None = None
+
+    @property
+    def shown(self) -> bool:
+        """Whether the interval of the wrong labels excludes 0."""
+        return self.wrong.low > 0
+
+    def __str__(self) -> str:
+        return (
+            f"about {self.wrong.percent()} of the labels look wrong; T is {self.temperature:.3g} allowing for that, "
+            f"{self.without:.3g} without"
+        )
+
+
+@dataclass(frozen=True)
 class Calibration:
     """A fitted temperature, and a map of the confidence where no temperature is enough. "Before" is T = 1.
 
@@ -164,6 +200,7 @@ class Calibration:
         confidence_map: from the label's probability at T to the confidence; None if the two are the same.
         bound: how T was bounded and why, where every label was right and no finite T is likeliest; otherwise None.
         temperature_interval: 95 % interval of T; None in a file without it.
+        label_noise: the wrong labels that the calibration data seem to have; None in a file without it.
     """
 
     method: str
@@ -177,6 +214,7 @@ class Calibration:
     confidence_map: ConfidenceMap | None = None
     bound: str | None = None
     temperature_interval: tuple[float, float] | None = None
+    label_noise: LabelNoise | None = None
 
     def __str__(self) -> str:
         before, after, found = self.ece_before, self.ece_after, self.confidence_map
@@ -466,6 +504,8 @@ def calibration_dict(calibration: Calibration) -> dict[str, Any]:
     """Return a calibration as it is in JSON, where `knots` and `values` are those of its map, if it has one."""
     found = asdict(calibration)
     mapped = found.pop("confidence_map")
+    if calibration.label_noise is not None:
+        found["label_noise"] = _without_none(found["label_noise"])
     return {name: value for name, value in {**found, **(mapped or {})}.items() if value is not None}
 
 
@@ -501,6 +541,13 @@ def point_dict(point: OperatingPoint) -> dict[str, Any]:
 
 def _without_none(found: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value is not None}
+
+
+def calibration_rows(heading: str, calibration: Calibration) -> Iterator[tuple[str, str]]:
+    """Yield the heading and the text of a line about a calibration, and of one about wrong labels if it shows any."""
+    yield heading, str(calibration)
+    if calibration.label_noise is not None and calibration.label_noise.shown:
+        yield "", str(calibration.label_noise)
 
 
 def confusion_rows(errors: Sequence[Confusion]) -> Iterator[tuple[str, str]]:
@@ -620,6 +667,19 @@ def _calibration(found: Mapping[str, Any]) -> Calibration:
         temperature_interval=(
             None if found.get("temperature_interval") is None else _two(found["temperature_interval"])
         ),
+        label_noise=None if found.get("label_noise") is None else _label_noise(found["label_noise"]),
+    )
+
+
+def _label_noise(found: Mapping[str, Any]) -> LabelNoise:
+    return LabelNoise(
+        wrong=_estimate(found["wrong"]),
+        rho=_estimate(found["rho"]),
+        temperature=float(found["temperature"]),
+        temperature_interval=_two(found["temperature_interval"]),
+        without=float(found["without"]),
+        used=bool(found["used"]),
+        bound=None if found.get("bound") is None else str(found["bound"]),
     )
 
 

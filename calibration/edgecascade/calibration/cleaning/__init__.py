@@ -24,6 +24,7 @@ with naming_extras():
     from edgecascade.calibration.cleaning.in_sample import check_held_out
     from edgecascade.calibration.cleaning.plants import Planted, detection, plant
     from edgecascade.calibration.cleaning.pool import Pool, fit_pool
+    from edgecascade.calibration.cleaning.shards import join_suspects
     from edgecascade.calibration.cleaning.suspects import RULES, Suspects, find_suspects
     from edgecascade.calibration.cleaning.verdicts import Judged, Judgement, Mistake, Precision, Verdict, judge
 
@@ -45,6 +46,7 @@ __all__ = [
     "draw_audit",
     "find_suspects",
     "fit_pool",
+    "join_suspects",
     "judge",
     "plant",
 ]

@@ -121,6 +121,14 @@ def add_calibrator_argument(parser: Any) -> None:
     """Add how the confidences are calibrated to a parser or a group."""
     rare(
         parser.add_argument(
+            "--label-noise",
+            action="store_true",
+            help="Fit the temperature together with a share of wrong labels, and use it where the labels show some. "
+            "It allows for labels that are wrong at random; for classes that are mistaken for each other, in part.",
+        )
+    )
+    rare(
+        parser.add_argument(
             "--calibrator",
             choices=CALIBRATORS,
             default="auto",
@@ -171,6 +179,7 @@ def plan_options(arguments: Namespace) -> dict[str, Any]:
         "bins": arguments.bins,
         "even_without_gain": arguments.even_without_gain,
         "calibrator": arguments.calibrator,
+        "label_noise": arguments.label_noise,
     }
 
 

@@ -28,6 +28,7 @@ from edgecascade.calibration.metrics import evaluate, evaluate_scores, risk_cove
 from edgecascade.calibration.scaling import Candidate, calibrate_confidence, choose_calibrator
 from edgecascade.calibration.weights import normalised
 from edgecascade.cli import rare
+from edgecascade.types.document import LabelNoise
 from edgecascade.types.errors import CalibrationError
 from edgecascade.types.estimate import Estimate
 from edgecascade.types.softmax import softmax
@@ -60,6 +61,7 @@ class Evaluation:
         before: estimates by the keys of `evaluate` or `evaluate_scores`, and `risk_at_COVERAGE`: the share of wrong
             answers among the surest, with its exact interval.
         after: the same of the calibrated outputs.
+        label_noise: the wrong labels that the inputs of the fit seem to have; None for scored answers.
     """
 
     method: str
@@ -69,6 +71,7 @@ class Evaluation:
     evaluated_on: int
     before: Mapping[str, Estimate]
     after: Mapping[str, Estimate]
+    label_noise: LabelNoise | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON-like values; numbers that are not finite become None."""
@@ -119,6 +122,7 @@ def execute(arguments: Namespace) -> int:
         weight=named_array(arguments.weights, *arguments.outputs),
         fit_share=arguments.fit_share,
         calibrator=arguments.calibrator,
+        label_noise=arguments.label_noise,
         seed=arguments.seed,
     )
     if arguments.json:
@@ -141,6 +145,7 @@ def evaluate_held_out(
     weight: ArrayLike | None = None,
     fit_share: float = 0.5,
     calibrator: str = "auto",
+    label_noise: bool = False,
     seed: int = 0,
 ) -> Evaluation:
     """Fit a calibrator on a random part of the inputs and evaluate before and after it on the others.
@@ -151,6 +156,7 @@ def evaluate_held_out(
         fit_share: share of the inputs for the fit, in (0, 1).
         calibrator: of classes, as in `calibrate_confidence`; of scores `map`, for isotonic regression, or `auto`, for
             the choice of `choose_calibrator`.
+        label_noise: whether the temperature allows for wrong labels, as in `calibrate_confidence`; not for scores.
         seed: of the splits.
 
     Raises:
@@ -158,7 +164,9 @@ def evaluate_held_out(
     """
     check_seed(seed)
     if isinstance(outputs, SavedOutputs):
-        return _evaluate_classes(outputs, weight, fit_share, calibrator, seed)
+        return _evaluate_classes(outputs, weight, fit_share, seed, calibrator=calibrator, label_noise=label_noise)
+    if label_noise:
+        raise CalibrationError("label_noise: expected outputs of classes with it, got scores")
     if calibrator not in ("auto", "map"):
         raise CalibrationError(f"calibrator: expected auto or map for scores, got {calibrator!r}")
     fit, test = _split(outputs.score, outputs.correct, fit_share, seed)
@@ -183,12 +191,12 @@ def evaluate_held_out(
 
 
 def _evaluate_classes(
-    outputs: SavedOutputs, weight: ArrayLike | None, fit_share: float, calibrator: str, seed: int
+    outputs: SavedOutputs, weight: ArrayLike | None, fit_share: float, seed: int, **options: Any
 ) -> Evaluation:
     logits, labels = outputs.logits, outputs.labels
     fit, test = _split(logits, labels, fit_share, seed)
     fitting, testing = _weights(weight, fit, test)
-    found = calibrate_confidence(logits[fit], labels[fit], fitting, calibrator=calibrator, seed=seed)
+    found = calibrate_confidence(logits[fit], labels[fit], fitting, seed=seed, **options)
     correct = logits[test].argmax(axis=1) == labels[test]
     raw, probabilities = softmax(logits[test]), softmax(logits[test], found.temperature)
     confidence: NDArray[np.floating] = probabilities.max(axis=1)
@@ -209,6 +217,7 @@ def _evaluate_classes(
         evaluated_on=len(test),
         before=_with_risks(before, raw.max(axis=1), correct, testing),
         after=_with_risks(after, confidence, correct, testing),
+        label_noise=found.label_noise,
     )
 
 
@@ -271,6 +280,8 @@ def _with_risks(
 def _lines(found: Evaluation) -> Iterator[str]:
     fitted = ", ".join(f"{name} {value:.4g}" for name, value in found.parameters.items() if isinstance(value, float))
     yield f"{found.method}{': ' if fitted else ''}{fitted}; fitted on {found.fitted_on} inputs"
+    if found.label_noise is not None and found.label_noise.shown:
+        yield str(found.label_noise)
     for candidate in found.candidates:
         yield (
             f"  {candidate.method:<10}cross-fitted NLL {candidate.nll:.4f} +- {candidate.nll_error:.4f}, "

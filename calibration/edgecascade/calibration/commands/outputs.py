@@ -22,7 +22,9 @@ __all__ = [
     "SavedPair",
     "SavedScores",
     "add_kind_argument",
+    "in_class_order",
     "named_array",
+    "numbered_labels",
     "read_array",
     "read_arrays",
     "read_model",
@@ -106,8 +108,8 @@ def read_pair(*paths: str | os.PathLike[str], kind: str | None = None, remote_ki
     local, local_read = _as_logits("local", arrays["local"], kind, "--kind")
     remote, remote_read = _as_logits("remote", arrays["remote"], remote_kind, "--remote-kind")
     names, labels = _names(arrays, "local"), arrays["labels"]
-    local, remote = (_ordered(one, arrays, names, name) for one, name in ((local, "local"), (remote, "remote")))
-    return SavedPair(local, remote, _labels(labels, names), {"local": local_read, "remote": remote_read}, names)
+    local, remote = (in_class_order(one, arrays, names, name) for one, name in ((local, "local"), (remote, "remote")))
+    return SavedPair(local, remote, numbered_labels(labels, names), {"local": local_read, "remote": remote_read}, names)
 
 
 def read_model(
@@ -137,7 +139,9 @@ def read_model(
     _require(arrays, (array, "labels"), paths[0])
     logits, read = _as_logits(array, arrays[array], kind, "--kind")
     names = _names(arrays, array)
-    return SavedOutputs(_ordered(logits, arrays, names, array), _labels(arrays["labels"], names), read, names)
+    return SavedOutputs(
+        in_class_order(logits, arrays, names, array), numbered_labels(arrays["labels"], names), read, names
+    )
 
 
 def read_arrays(*paths: str | os.PathLike[str], names: Sequence[str]) -> dict[str, NDArray[Any]]:
@@ -196,10 +200,14 @@ def _names(arrays: Mapping[str, NDArray[Any]], model: str) -> tuple[str, ...]:
     return tuple(map(str, found.ravel().tolist()))
 
 
-def _ordered(
+def in_class_order(
     outputs: NDArray[Any], arrays: Mapping[str, NDArray[Any]], names: Sequence[str], model: str
 ) -> NDArray[Any]:
-    """Return a model's outputs in the order of the classes, where the file names the columns."""
+    """Return a model's outputs in the order of the classes, where the file names the columns in `MODEL_names`.
+
+    Raises:
+        CalibrationError: the columns have other names than the classes.
+    """
     own = [str(name) for name in arrays.get(f"{model}_names", np.empty(0)).ravel().tolist()]
     if not own or own == list(names):
         return outputs
@@ -212,7 +220,12 @@ def _ordered(
     return outputs[:, found]
 
 
-def _labels(labels: NDArray[Any], names: Sequence[str]) -> NDArray[np.int64]:
+def numbered_labels(labels: NDArray[Any], names: Sequence[str]) -> NDArray[np.int64]:
+    """Return labels [n], which may be names of classes, as the numbers of the classes.
+
+    Raises:
+        CalibrationError: the labels are neither integers nor known names.
+    """
     if labels.dtype.kind in "US":
         called = [one.decode("utf-8", "replace") if isinstance(one, bytes) else one for one in labels.ravel().tolist()]
         found = positions(used := sorted(set(called)), names)

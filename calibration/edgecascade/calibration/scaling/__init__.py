@@ -8,6 +8,7 @@ from edgecascade.calibration.scaling.choice import (
     choose_calibrator,
 )
 from edgecascade.calibration.scaling.isotonic import fit_isotonic
+from edgecascade.calibration.scaling.noisy_labels import fit_temperature_and_noise
 from edgecascade.calibration.scaling.platt import Platt, fit_platt
 from edgecascade.calibration.scaling.temperature import calibrate_temperature, fit_temperature, negative_log_likelihood
 
@@ -22,5 +23,6 @@ __all__ = [
     "fit_isotonic",
     "fit_platt",
     "fit_temperature",
+    "fit_temperature_and_noise",
     "negative_log_likelihood",
 ]

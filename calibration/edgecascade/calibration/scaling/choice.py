@@ -16,8 +16,14 @@ from numpy.typing import ArrayLike, NDArray
 from edgecascade.calibration._checks import check_scored_answers
 from edgecascade.calibration.metrics.reliability import calibration_error
 from edgecascade.calibration.scaling.isotonic import fit_isotonic, grouped
+from edgecascade.calibration.scaling.noisy_labels import fit_temperature_and_noise
 from edgecascade.calibration.scaling.platt import Platt, fit_platt, row_weights
-from edgecascade.calibration.scaling.temperature import calibrate_temperature, mean_loss, row_losses
+from edgecascade.calibration.scaling.temperature import (
+    calibrate_temperature,
+    mean_loss,
+    measure_temperature,
+    row_losses,
+)
 from edgecascade.calibration.weights import normalised, weighted_mean
 from edgecascade.types.confidence_map import ConfidenceMap
 from edgecascade.types.costs import ErrorCosts, labels_of
@@ -133,6 +139,7 @@ def calibrate_confidence(
     *,
     calibrator: str = "auto",
     costs: ErrorCosts | None = None,
+    label_noise: bool = False,
     seed: int = 0,
 ) -> Calibration:
     """Fit T, and a map from the label's probability to the confidence where that is better by cross-fitting.
@@ -147,15 +154,30 @@ def calibrate_confidence(
         weight: [n], numbers above 0 on any scale, by which each row counts; None for equal weights.
         calibrator: `auto`, `temperature` or `map`.
         costs: of the errors, by which the labels are chosen; None if all cost the same.
+        label_noise: whether T allows for wrong labels, as `fit_temperature_and_noise` does, where the interval of
+            their share excludes 0. No map is fitted then, since it would make the confidence that of agreeing with the
+            wrong labels, too. All figures are those on the labels as given: wrong ones make the accuracy too low, by
+            at most about their share, and the ECE too high by as much.
         seed: of the split.
 
     Raises:
-        CalibrationError: as `fit_temperature`; or a map is wanted, and fewer than ten answers are right or wrong.
+        CalibrationError: as `fit_temperature`; a map is wanted with label noise; or a map is
+            wanted, and fewer than ten answers are right or wrong.
     """
     if calibrator not in CALIBRATORS:
         raise CalibrationError(f"calibrator: expected one of {', '.join(CALIBRATORS)}, got {calibrator!r}")
     weight = normalised(weight, len(labels))
+    if label_noise and calibrator == "map":
+        raise CalibrationError(
+            "calibrator: expected auto or temperature with label noise, got map, which would learn the wrong labels"
+        )
     plain = calibrate_temperature(logits, labels, weight)
+    noise = fit_temperature_and_noise(logits, labels, weight, without=plain.temperature)
+    if label_noise and noise.shown:
+        ends, bound = noise.temperature_interval, noise.bound
+        found = measure_temperature(logits, labels, weight, noise.temperature, interval=ends, bound=bound)
+        return replace(found, label_noise=replace(noise, used=True))
+    plain = replace(plain, label_noise=noise)
     probabilities = softmax(logits, plain.temperature)
     answers = logits.argmax(axis=1) if costs is None else labels_of(probabilities, costs)
     confidence, correct = np.take_along_axis(probabilities, answers[:, None], axis=1)[:, 0], answers == labels

@@ -10,7 +10,8 @@ margin, the model expects to be wrong on half a row.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +22,16 @@ from scipy.special import stdtrit
 from edgecascade.calibration._checks import check_labelled_logits
 from edgecascade.calibration.intervals import accuracy_interval, loss_interval
 from edgecascade.calibration.metrics.reliability import calibration_error
+from edgecascade.calibration.scaling.likelihood import (
+    CHUNK_ELEMENTS,
+    Derivatives,
+    chunks,
+    minimise,
+    pick,
+    row_likelihoods,
+    silence_masked,
+    total,
+)
 from edgecascade.calibration.weights import normalised, weighted_mean
 from edgecascade.types.document import Calibration
 from edgecascade.types.errors import CalibrationError
@@ -28,20 +39,20 @@ from edgecascade.types.estimate import Estimate
 from edgecascade.types.softmax import softmax
 
 __all__ = [
+    "bounded",
     "calibrate_temperature",
     "fit_temperature",
+    "interval_from_rows",
     "mean_loss",
+    "measure_temperature",
     "negative_log_likelihood",
     "row_losses",
     "temperature_interval",
 ]
 
-_CHUNK_ELEMENTS = 1 << 16  # 256 kB of float32, which stays in cache
 _FIRST_LOOK = 1000  # rows of the first fit, whose optimum starts the fit on eight times as many, and so on
-_MAX_STEPS = 400
 _STRIDE = float(np.log(4.0))  # in ln(1 / T), of the search for a bounded T
 _LARGEST_SPREAD = 1e150  # its square is still a float64
-_NEWTON_STEPS = 8  # in a row, before a longer stride is tried, which may leave a flat region
 _LEAST_FREEDOM = 3.0  # of the t distribution
 _LONGEST_ARM = 50.0  # of ln T, which stays finite
 _Z = 1.959963984540054  # two-sided 95 % of a normal
@@ -87,14 +98,14 @@ def _fit(
         logits = logits.astype(np.float64)
     if not survey.any_wrong:
         bound = f"bounded by a prior worth half an error, as all {len(labels)} are right"
-        return _bounded(logits, labels, weight, survey.median_distance or spread), bound
+        return bounded(partial(_penalised, logits, labels, weight), survey.median_distance or spread), bound
     start, rows = 1.0 / spread, _FIRST_LOOK
     while rows < len(logits) // 4:
         every = len(logits) // rows
         some = None if weight is None else weight[::every]
-        start = _minimise(logits[::every], labels[::every], some, start, precision=0.01) or start
+        start = minimise(partial(_likelihood, logits[::every], labels[::every], some), start, precision=0.01) or start
         rows *= 8
-    inverse = _minimise(logits, labels, weight, start, _PRECISION)
+    inverse = minimise(partial(_likelihood, logits, labels, weight), start, _PRECISION)
     if inverse is None:
         raise CalibrationError("logits: no finite T was found for them; are some of them huge by mistake?")
     as_it_was = negative_log_likelihood(logits, labels, 1.0, weight)
@@ -118,8 +129,8 @@ def row_losses(
     """Return -log softmax(z / T)[label] of each row, float64 [n], in nats."""
     check_labelled_logits(logits, labels)
     losses = []
-    for below, truth, _ in _chunks(logits, labels):
-        at_label = _pick(below, truth).astype(np.float64)
+    for below, truth, _ in chunks(logits, labels):
+        at_label = pick(below, truth).astype(np.float64)
         below /= below.dtype.type(temperature)
         losses.append(np.log(np.exp(below, out=below).sum(axis=1, dtype=np.float64)) - at_label / temperature)
     return np.concatenate(losses)
@@ -144,15 +155,20 @@ def temperature_interval(
         temperature: T, as `fit_temperature` gives it.
         weight: [n], numbers above 0 on any scale; None for equal weights.
     """
-    found, shares = zip(
-        *_row_likelihoods(logits, labels, normalised(weight, len(labels)), 1 / temperature), strict=True
-    )
+    weight = normalised(weight, len(labels))
+    found, *_ = zip(*row_likelihoods(logits, labels, weight, 1 / temperature), strict=True)
     slope, curvature = (np.concatenate(some).astype(np.float64) for some in list(zip(*found, strict=True))[1:])
-    share = np.ones(len(labels)) if shares[0] is None else np.concatenate(shares)
+    return interval_from_rows(temperature, slope, curvature, np.ones(len(labels)) if weight is None else weight)
+
+
+def interval_from_rows(
+    temperature: float, slope: NDArray[np.float64], curvature: NDArray[np.float64], share: NDArray[np.float64]
+) -> tuple[float, float]:
+    """Return the interval of `temperature_interval` from the derivatives of each row's loss [n] in 1 / T."""
     squares = (share * slope) ** 2
     variance = max(float(squares.sum()), float(share**2 @ curvature)) + float(squares.max())
     information = float(share @ curvature)
-    error = float(np.sqrt(variance)) * temperature / information if information else np.inf
+    error = float(np.sqrt(variance)) * temperature / information if information > 0 else np.inf
     relative = squares / (squares.max() or 1.0)
     alike = float(relative.sum() ** 2 / max(1.0, np.sum(relative**2)))
     freedom = max(_LEAST_FREEDOM, 1 + alike)
@@ -170,6 +186,20 @@ def calibrate_temperature(
     """
     weight = normalised(weight, len(labels))
     temperature, bound = _fit(logits, labels, weight)
+    interval = temperature_interval(logits, labels, temperature, weight)
+    return measure_temperature(logits, labels, weight, temperature, interval=interval, bound=bound)
+
+
+def measure_temperature(
+    logits: NDArray[np.floating],
+    labels: NDArray[np.integer],
+    weight: NDArray[np.float64] | None,
+    temperature: float,
+    *,
+    interval: tuple[float, float],
+    bound: str | None,
+) -> Calibration:
+    """Record a temperature with accuracy, NLL and ECE before and after it, with 95 % intervals."""
     correct = logits.argmax(axis=1) == labels
     return Calibration(
         method="temperature",
@@ -181,7 +211,7 @@ def calibrate_temperature(
         ece_before=calibration_error(softmax(logits).max(axis=1), correct, weight=weight),
         ece_after=calibration_error(softmax(logits, temperature).max(axis=1), correct, weight=weight),
         bound=bound,
-        temperature_interval=temperature_interval(logits, labels, temperature, weight),
+        temperature_interval=interval,
     )
 
 
@@ -203,7 +233,7 @@ def _likelihood_loss(
 
 def _runner_up(logits: NDArray[np.floating]) -> NDArray[np.intp]:
     """Return the second most likely class of each row, or the likeliest where all others are masked."""
-    rows = max(1, _CHUNK_ELEMENTS // logits.shape[1])
+    rows = max(1, CHUNK_ELEMENTS // logits.shape[1])
     found = []
     for start in range(0, len(logits), rows):
         first, second = np.argpartition(-logits[start : start + rows], 1, axis=1)[:, :2].T
@@ -212,96 +242,19 @@ def _runner_up(logits: NDArray[np.floating]) -> NDArray[np.intp]:
     return np.concatenate(found)
 
 
-class _Derivatives(NamedTuple):
-    """The summed negative log-likelihood at b = 1 / T, and its first and second derivative in b."""
-
-    loss: float
-    slope: float
-    curvature: float
-
-
-class _RowDerivatives(NamedTuple):
-    """The negative log-likelihood of each row at b = 1 / T, and its first and second derivative in b."""
-
-    loss: NDArray[np.floating]
-    slope: NDArray[np.floating]
-    curvature: NDArray[np.floating]
-
-
-def _minimise(
-    logits: NDArray[np.floating],
-    labels: NDArray[np.integer],
-    weight: NDArray[np.float64] | None,
-    start: float,
-    precision: float,
-) -> float | None:
-    """Return the b > 0 at which the slope is 0, or None if no float has it."""
-    low, high, stride = 0.0, np.inf, 2.0
-    inverse = start
-    for step in range(1, _MAX_STEPS + 1):
-        at = _likelihood(logits, labels, weight, inverse)
-        if at.slope > 0:
-            high = inverse
-        else:
-            low = inverse
-        newton = inverse - at.slope / at.curvature if at.curvature > 0 else np.inf
-        if abs(newton - inverse) <= precision * inverse:
-            return newton
-        if low < newton < high and step % _NEWTON_STEPS:
-            inverse = newton
-        elif low > 0 and high < np.inf:
-            inverse = float(np.sqrt(low) * np.sqrt(high))
-            if high - low <= 1e-15 * high:
-                return inverse
-        else:  # growing strides cross all magnitudes of a float in a dozen steps
-            inverse = inverse * stride if low == inverse else inverse / stride
-            stride *= stride
-        if not 0 < inverse < np.inf:
-            return None
-    return None
-
-
 def _likelihood(
     logits: NDArray[np.floating], labels: NDArray[np.integer], weight: NDArray[np.float64] | None, inverse: float
-) -> _Derivatives:
-    rows = _row_likelihoods(logits, labels, weight, inverse)
-    loss, slope, curvature = np.sum([[_sum(one, share) for one in found] for found, share in rows], axis=0)
-    return _Derivatives(float(loss), float(slope), float(curvature))
+) -> Derivatives:
+    rows = row_likelihoods(logits, labels, weight, inverse)
+    loss, slope, curvature = np.sum([[total(one, share) for one in found] for found, share, _ in rows], axis=0)
+    return Derivatives(float(loss), float(slope), float(curvature))
 
 
-def _row_likelihoods(
-    logits: NDArray[np.floating], labels: NDArray[np.integer], weight: NDArray[np.float64] | None, inverse: float
-) -> Iterator[tuple[_RowDerivatives, NDArray[np.float64] | None]]:
-    """Yield the negative log-likelihoods of some rows at b, with their derivatives, and the rows' weights."""
-    power: NDArray[np.floating] = np.empty(0)
-    for below, truth, share in _chunks(logits, labels, weight):
-        if power.shape != below.shape:
-            power = np.empty_like(below)
-        with np.errstate(over="ignore"):  # a long stride may reach -inf, whose weight is 0
-            np.multiply(below, below.dtype.type(min(inverse, float(np.finfo(below.dtype).max))), out=power)
-        np.exp(power, out=power)
-        _silence_masked(below)
-        total = power.sum(axis=1)
-        power *= below
-        mean = power.sum(axis=1) / total
-        square = np.einsum("ij,ij->i", power, below) / total
-        at_label = _pick(below, truth)
-        loss = np.log(total, dtype=np.float64) - inverse * at_label.astype(np.float64)
-        yield _RowDerivatives(loss, mean - at_label, square - mean**2), share
-
-
-def _bounded(
-    logits: NDArray[np.floating], labels: NDArray[np.integer], weight: NDArray[np.float64] | None, distance: float
-) -> float:
-    """Return the T that minimises the negative log-likelihood less half the logarithm of its curvature in 1 / T.
+def bounded(penalised: Callable[[float], float], distance: float) -> float:
+    """Return the T that minimises a penalised negative log-likelihood, a function of ln(1 / T) that falls, then rises.
 
     The search goes down from a typical distance of logits, so that single rows with much larger ones do not matter.
     """
-
-    def penalised(log_inverse: float) -> float:
-        at = _likelihood(logits, labels, weight, float(np.exp(log_inverse)))
-        return at.loss - 0.5 * float(np.log(at.curvature)) if at.curvature > 0 else np.inf
-
     first = -float(np.log(distance))
     losses = [penalised(first)]
     while len(losses) - int(np.argmin(losses)) < 3:  # until it has risen twice
@@ -309,6 +262,14 @@ def _bounded(
     best = first + _STRIDE * int(np.argmin(losses))
     found = minimize_scalar(penalised, bounds=(best - _STRIDE, best + _STRIDE), method="bounded")
     return float(np.exp(-found.x))
+
+
+def _penalised(
+    logits: NDArray[np.floating], labels: NDArray[np.integer], weight: NDArray[np.float64] | None, log_inverse: float
+) -> float:
+    """Return the negative log-likelihood less half the logarithm of its curvature in 1 / T."""
+    at = _likelihood(logits, labels, weight, float(np.exp(log_inverse)))
+    return at.loss - 0.5 * float(np.log(at.curvature)) if at.curvature > 0 else np.inf
 
 
 class _Survey(NamedTuple):
@@ -323,9 +284,9 @@ def _survey(logits: NDArray[np.floating], labels: NDArray[np.integer], weight: N
     """Look at all rows once, and refuse logits that no temperature makes useful."""
     any_wrong, slope_at_zero, done = False, 0.0, 0
     distances = []
-    for below, truth, share in _chunks(logits, labels, weight):
-        at_label = _pick(below, truth)
-        classes = np.full(len(below), below.shape[1]) - _silence_masked(below)
+    for below, truth, share in chunks(logits, labels, weight):
+        at_label = pick(below, truth)
+        classes = np.full(len(below), below.shape[1]) - silence_masked(below)
         sums = below.sum(axis=1)
         if not np.isfinite(sums).all():
             row = done + int(np.flatnonzero(~np.isfinite(sums))[0])
@@ -335,7 +296,7 @@ def _survey(logits: NDArray[np.floating], labels: NDArray[np.integer], weight: N
         if np.isneginf(at_label).any():
             raise CalibrationError("logits: the true class of a row is masked (-inf), so no T explains it")
         any_wrong |= bool((at_label < 0).any())
-        slope_at_zero += _sum(sums / classes - at_label, share)
+        slope_at_zero += total(sums / classes - at_label, share)
         distances.append(-sums.astype(np.float64) / below.shape[1])
         done += len(below)
     distance = np.concatenate(distances)
@@ -347,42 +308,3 @@ def _survey(logits: NDArray[np.floating], labels: NDArray[np.integer], weight: N
             "check the order of the classes"
         )
     return _Survey(float(distance.mean()), float(np.median(distance)), any_wrong)
-
-
-def _silence_masked(below: NDArray[np.floating]) -> NDArray[np.intp]:
-    """Set -inf to 0, which its weight of 0 cancels, and return how many there were per row."""
-    if below.min() > -np.inf:
-        return np.zeros(len(below), np.intp)
-    masked = np.isneginf(below)
-    below[masked] = 0
-    per_row: NDArray[np.intp] = np.count_nonzero(masked, axis=1)
-    return per_row
-
-
-def _chunks(
-    logits: NDArray[np.floating], labels: NDArray[np.integer], weight: NDArray[np.float64] | None = None
-) -> Iterator[tuple[NDArray[np.floating], NDArray[np.integer], NDArray[np.float64] | None]]:
-    """Yield rows less the largest logit of each, with their labels and weights.
-
-    Rows are float32, or float64 if the logits are wider than that. The next chunk overwrites the array, and the
-    caller may.
-    """
-    dtype = np.float64 if logits.dtype.itemsize > 4 else np.float32
-    rows = max(1, _CHUNK_ELEMENTS // logits.shape[1])
-    buffer = np.empty((min(rows, len(logits)), logits.shape[1]), dtype)
-    for start in range(0, len(logits), rows):
-        chunk = np.asarray(logits[start : start + rows], dtype)
-        below = buffer[: len(chunk)]
-        with np.errstate(invalid="ignore"):
-            np.subtract(chunk, chunk.max(axis=1, keepdims=True), out=below)
-        part = slice(start, start + rows)
-        yield below, labels[part], None if weight is None else weight[part]
-
-
-def _sum(values: NDArray[np.floating], weight: NDArray[np.float64] | None) -> float:
-    return float(np.sum(values if weight is None else values * weight, dtype=np.float64))
-
-
-def _pick(rows: NDArray[np.floating], labels: NDArray[np.integer]) -> NDArray[np.floating]:
-    picked: NDArray[np.floating] = np.take_along_axis(rows, labels[:, None].astype(np.intp), axis=1)[:, 0]
-    return picked

@@ -57,9 +57,10 @@ def execute(arguments: Namespace) -> int:
         if isinstance(objective, CertifiedLoss):
             raise ExportError("--certify: expected --data and --remote with it, as a certificate needs fresh data")
         given = (arguments.score, arguments.merge, arguments.estimate, arguments.bins, arguments.calibrator)
-        if given != ("auto", "auto", "auto", None, "auto"):
+        if given != ("auto", "auto", "auto", None, "auto") or arguments.label_noise:
             raise ExportError(
-                "--score, --merge, --estimate, --bins, --calibrator: expected --data and --remote with them"
+                "--score, --merge, --estimate, --bins, --calibrator, --label-noise: expected --data and --remote with "
+                "them"
             )
         if (arguments.weights, arguments.prior, arguments.groups, arguments.max_group_loss) != (None,) * 4:
             raise ExportError("--weights, --prior, --groups, --max-group-loss: expected --data and --remote with them")

@@ -12,7 +12,7 @@ from edgecascade.runtime.engine import Engine, open_session, read_document, sess
 from edgecascade.runtime.golden import Golden, compare, decision_vectors, read_golden
 from edgecascade.runtime.model_inputs import model_inputs
 from edgecascade.runtime.saturation import unsafe_weights
-from edgecascade.types.document import FORMAT, CascadeDocument, PolicyRecord, confusion_rows
+from edgecascade.types.document import FORMAT, CascadeDocument, PolicyRecord, calibration_rows, confusion_rows
 from edgecascade.types.errors import ModelFileError
 from edgecascade.types.estimate import curve_table
 
@@ -87,8 +87,8 @@ def _rows(document: CascadeDocument, path: str, inputs: str) -> Iterator[tuple[s
         yield "int8", f"{len(unsafe)} weight tensors that fast kernels add up wrongly on x86 CPUs without VNNI;"
         yield "", "this runtime avoids that there, others must set session.x64quantprecision to 1;"
         yield "", "weights that are quantized with reduce_range=True have no such sums"
-    yield "local", str(document.calibration)
-    yield "remote", str(document.remote)
+    yield from calibration_rows("local", document.calibration)
+    yield from calibration_rows("remote", document.remote)
     if document.remote_columns is not None:
         theirs = [
             document.labels[k] for k in sorted(range(len(document.labels)), key=document.remote_columns.__getitem__)

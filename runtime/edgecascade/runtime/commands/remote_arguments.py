@@ -16,6 +16,7 @@ from edgecascade.types.errors import ArgumentError
 __all__ = ["add_remote_arguments", "check_remote_arguments", "flag", "remote_of"]
 
 _HEADER = re.compile(r"(?P<name>[!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(?P<value>[ -~\xa1-\xff]*)")
+_HOST_AND_PORT = re.compile(r"[\w.-]+:\d+(/|$)")
 _OF_ADDRESSES = ("remote_input", "header", "header_file", "proxy", "ca", "cert", "key", "hedge", "no_retry")
 _MODEL = "Model to ask: http[s]:// or grpc[s]://HOST:PORT/v2/models/NAME, or an ONNX file."
 
@@ -63,11 +64,13 @@ def check_remote_arguments(arguments: Namespace) -> None:
     """Check that the arguments fit the kind of the remote.
 
     Raises:
-        ArgumentError: one of them needs an address, or a remote at all.
+        ArgumentError: one of them needs an address, or a remote at all; or an address has no scheme.
     """
     address = arguments.remote
     if address is not None and "://" in address:
         return
+    if address is not None and _HOST_AND_PORT.match(address) and not Path(address).exists():
+        raise ArgumentError(f"--remote: expected a file or an address such as http://{address}, got {address}")
     idle = next((name for name in _OF_ADDRESSES if getattr(arguments, name)), None)
     if idle is not None:
         raise ArgumentError(f"{flag(idle)}: expected with --remote and an address, got {address or 'no remote'}")

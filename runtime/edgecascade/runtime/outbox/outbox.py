@@ -119,7 +119,7 @@ class Outbox:
         self._most, self._most_bytes, self._keep = most, most_bytes, keep
         self._process = os.getpid()
         self._not_stored: Counter[Cause] = Counter()
-        self._counting = threading.Lock()
+        self._counting = threading.RLock()
         self._store = Store(os.path.realpath(path), power_safe=power_safe, clock=clock)
         self._writer = Background("edgecascade-outbox-write", patience=_DISK_PATIENCE, each=True)
         self._failing: Cause | None = None  # why the last write of the writer failed

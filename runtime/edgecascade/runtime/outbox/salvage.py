@@ -287,13 +287,12 @@ def _log_frames(log: BinaryIO, page_size: int) -> Iterator[tuple[int, bytes]]:
     end = log.seek(0, 2)
     log.seek(0)
     header = log.read(_LOG_HEADER)
-    salts = (header if _is_log_header(header) else log.read(_FRAME_HEADER).rjust(_LOG_HEADER))[16:24]
-    if any(header):
-        for place in range(_LOG_HEADER, end - _FRAME_HEADER - page_size + 1, _FRAME_HEADER + page_size):
-            log.seek(place)
-            head = log.read(_FRAME_HEADER)
-            if head[8:16] == salts:
-                yield place, head
+    salts = header[16:24] if _is_log_header(header) else log.read(_FRAME_HEADER)[8:16]
+    for place in range(_LOG_HEADER, end - _FRAME_HEADER - page_size + 1, _FRAME_HEADER + page_size):
+        log.seek(place)
+        head = log.read(_FRAME_HEADER)
+        if head[8:16] == salts and any(salts):  # zeros: disk space that is held for the log
+            yield place, head
 
 
 def _is_log_header(header: bytes) -> bool:

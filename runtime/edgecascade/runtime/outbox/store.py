@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import wraps
 from hashlib import blake2b
-from threading import Condition, Lock, RLock
+from threading import Condition, RLock
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -136,7 +136,7 @@ class Store:
         self._path, self._power_safe = path, power_safe
         self.lock = RLock()
         self.arrived = Condition(self.lock)
-        self._counting = Lock()  # never held during a write, so that `reserve` does not wait for the disk
+        self._counting = RLock()  # never held during a write, so that `reserve` does not wait for the disk
         self.counts: dict[str, int] = {}
         self._pending = self._pending_size = 0
         self.unsynced = self.damaged_files = 0

@@ -106,6 +106,7 @@ class Chat:
         _check(answer, scale, coverage, max_tokens, concurrency)
         self._client, self._path = _endpoint(url, context, proxy)
         self._headers = {**(headers or {}), "Content-Type": "application/json"}
+        self._secrets = [*self._headers.items(), *self._client.proxy_headers]
         self._answer, self._scale, self._coverage = answer, scale, coverage
         self.class_names = tuple(labels)
         self._labels = LabelMatcher(labels)
@@ -139,7 +140,7 @@ class Chat:
             RemoteUnreachable: no connection could be made.
             RemoteError: an input cannot be sent, or a reply is not an answer; the first such error of all inputs.
         """
-        with hiding_secrets([*self._headers.items(), *self._client.proxy_headers], self._path.partition("?")[2]):
+        with hiding_secrets(self._secrets, self._path.partition("?")[2]):
             return self._scores(inputs, deadline)
 
     def expect(self, labels: Sequence[str]) -> None:

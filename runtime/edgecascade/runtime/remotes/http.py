@@ -376,13 +376,15 @@ def _opened(host: str, port: int, first: _Address, deadline: Deadline) -> tuple[
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     found.sort(key=lambda one: one[4] != first)
     for left, (family, kind, protocol, _, address) in zip(range(len(found), 0, -1), found, strict=True):
-        one = socket.socket(family, kind, protocol)
+        one = None
         try:
+            one = socket.socket(family, kind, protocol)  # fails where the system has no IPv6
             one.settimeout(_seconds_left(deadline) / left)
             one.connect(address)
             return one, address
         except OSError:
-            one.close()
+            if one is not None:
+                one.close()
             if left == 1:
                 raise
     raise OSError("its name has no address")

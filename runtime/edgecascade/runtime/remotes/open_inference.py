@@ -97,6 +97,7 @@ class OpenInference:
             **(headers or {}),
             "Content-Type": "application/json",
         }
+        self._secrets = [*self._headers.items(), *self._client.proxy_headers]
         self._input, self._output = input, output
         self.class_names: tuple[str, ...] = ()  # known once the server has described the model
         self._signature = SignatureOnDemand(self._ask_signature)
@@ -122,7 +123,7 @@ class OpenInference:
             InvalidReply: its reply is not an answer.
         """
         check(inputs)
-        with hiding_secrets([*self._headers.items(), *self._client.proxy_headers], self._query):
+        with hiding_secrets(self._secrets, self._query):
             return self._signature.use(partial(self._scores, deadline=deadline), inputs, deadline)
 
     def expect(self, labels: Sequence[str]) -> None:

@@ -1,0 +1,154 @@
+"""`edgecascade clean judge`: what the verdicts of a person prove about the labels that nobody looked at."""
+
+from __future__ import annotations
+
+import json
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from textwrap import wrap
+from typing import Any
+
+from edgecascade.calibration.cleaning import Judgement, Precision, Verdict, judge
+from edgecascade.calibration.commands.arguments import share
+from edgecascade.calibration.commands.clean.suspects_file import SuspectsFile, new_files, read_suspects
+from edgecascade.calibration.commands.clean.verdicts_file import Verdicts, read_verdicts
+
+__all__ = ["configure", "execute", "judgement_of", "precision_sentence"]
+
+_WORDS = {
+    Verdict.GIVEN: "given label right",
+    Verdict.SUGGESTED: "suggested label right",
+    Verdict.OTHER: "neither right",
+    Verdict.BOTH: "both right",
+    Verdict.CANNOT_TELL: "cannot tell",
+}
+_MISTAKES = 3  # pairs of classes that are printed
+
+
+def configure(parser: ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.epilog = (
+        "example:\n"
+        "  edgecascade clean judge suspects.parquet verdicts.csv --precision 0.7\n\n"
+        "Rows without a verdict and `cannot tell` count against every claim; `both are right` is no error. A\n"
+        "precision must be chosen before the verdicts are seen."
+    )
+    parser.add_argument("suspects", metavar="SUSPECTS", help="What `find` wrote.")
+    text = "Verdicts of one audit: .csv of the review page, .json of Label Studio or Argilla."
+    parser.add_argument("verdicts", metavar="VERDICTS", help=text)
+    text = "Also name the largest set of most suspect rows of which at least this share is proved to be wrong."
+    parser.add_argument("--precision", type=share, metavar="P", help=text)
+    parser.add_argument("--json", metavar="FILE", help="Write the figures as JSON to FILE, or - for standard output.")
+
+
+def execute(arguments: Namespace) -> int:
+    """Judge, then print and write."""
+    new = [] if arguments.json in (None, "-") else [arguments.json]
+    with new_files(*new):
+        file = read_suspects(arguments.suspects)
+        verdicts = read_verdicts(arguments.verdicts, file)
+        found = judgement_of(file, verdicts)
+        largest = None if arguments.precision is None else found.largest_flagged(arguments.precision)
+        document = json.dumps(_document(file, verdicts, found, largest), allow_nan=False, indent=1)
+        if new:
+            Path(arguments.json).write_text(document + "\n", encoding="utf-8")
+    print(document if arguments.json == "-" else "\n".join(_lines(file, verdicts, found, largest, arguments.precision)))
+    return 0
+
+
+def judgement_of(file: SuspectsFile, verdicts: Verdicts) -> Judgement:
+    """Return what verdicts prove about suspects."""
+    return judge(file.suspects, verdicts.drawn.audit, verdicts.judged.values())
+
+
+def precision_sentence(file: SuspectsFile, found: Sequence[Verdicts]) -> str:
+    """Return what the first audit of flagged rows proves about all of them."""
+    ordered = sorted(found, key=lambda one: one.drawn.audit.design != "flagged")
+    proved = next((one for one in (judgement_of(file, verdicts).precision for verdicts in ordered) if one), None)
+    if proved is None:
+        return "no flagged row was judged, so nothing is known of how many of their labels are wrong"
+    return f"{proved}; up to {100 * (1 - proved.bound):.1f} % of them may be right as they are"
+
+
+def _lines(
+    file: SuspectsFile, verdicts: Verdicts, found: Judgement, largest: Precision | None, precision: float | None
+) -> Iterator[str]:
+    among = "the flagged rows" if found.design == "flagged" else "all rows"
+    skipped = f", {found.skipped} of them skipped" if found.skipped else ""
+    counts = ", ".join(f"{found.verdicts[one]} {_WORDS[one]}" for one in Verdict if found.verdicts.get(one))
+    yield (
+        f"audit      {found.judged} of {found.drawn} rows judged{skipped}, drawn from {among} "
+        f"(seed {verdicts.drawn.audit.seed})"
+    )
+    yield f"verdicts   {counts}"
+    if found.wrong is not None:
+        wrong, n = found.wrong, file.suspects.n
+        share = f"{100 * wrong.value / n:.2f} % ({100 * wrong.low / n:.2f} to {100 * wrong.high / n:.2f})"
+        counts = f"{wrong.value:.0f} of all {n} labels ({wrong.low:.0f} to {wrong.high:.0f})"
+        yield f"wrong      about {counts}, with 95 % intervals: {share}"
+    if found.precision is not None:
+        yield f"flagged    {found.precision}"
+    if found.suggested_right is not None:
+        yield f"suggested  right for {found.suggested_right.percent()} of the flagged rows"
+    if largest is not None:
+        share = f"{100 * largest.bound:g} % wrong labels"
+        yield f"set        the {largest.flagged} most suspect rows have at least {share} (95 % confidence)"
+    elif precision is not None:
+        yield f"set        no set of most suspect rows is proved to have {100 * precision:g} % wrong labels or more"
+    for one in found.mistakes[:_MISTAKES]:
+        share = f"{one.share.percent()} of the wrong labels ({one.judged} of {one.share.n})"
+        yield f"mistaken   {file.name(one.right)} labelled {file.name(one.given)}: {share}"
+    if len(found.mistakes) > _MISTAKES:
+        yield f"           and {len(found.mistakes) - _MISTAKES} rarer pairs, in --json"
+    yield from wrap(_paper(file, found), 108, initial_indent="paper      ", subsequent_indent=" " * 11)
+
+
+def _paper(file: SuspectsFile, found: Judgement) -> str:
+    """Return a sentence that can be printed beside the data."""
+    n, experts = file.suspects.n, len(file.suspects.experts)
+    models = f"a calibrated pool of {experts} models" if experts > 1 else "a calibrated model"
+    doubtful = found.skipped + found.verdicts.get(Verdict.CANNOT_TELL, 0)
+    against = f"; {doubtful} undecided rows count against it" if doubtful else ""
+    blind = "without seeing which label was given"
+    if found.wrong is not None:
+        value, low, high = (
+            f"{100 * count / n:.2f}" for count in (found.wrong.value, found.wrong.low, found.wrong.high)
+        )
+        return (
+            f"A person judged a random sample of {found.judged} of all {n} labels, weighted by {models}, {blind}: "
+            f"{value} % of the labels are wrong (95 % interval {low} to {high} %{against})."
+        )
+    assert found.precision is not None
+    return (
+        f"A person judged a random sample of {found.judged} of the {found.precision.flagged} labels that {models} "
+        f"flagged among {n}, {blind}: with 95 % confidence, at least {100 * found.precision.bound:.1f} % of the "
+        f"flagged labels are wrong (exact hypergeometric bound{against})."
+    )
+
+
+def _document(file: SuspectsFile, verdicts: Verdicts, found: Judgement, largest: Precision | None) -> dict[str, Any]:
+    return {
+        "audit": verdicts.drawn.tag,
+        "verdicts_sha256": verdicts.hash,
+        "design": found.design,
+        "drawn": found.drawn,
+        "judged": found.judged,
+        "skipped": found.skipped,
+        "verdicts": {verdict.value: found.verdicts.get(verdict, 0) for verdict in Verdict},
+        "precision": None if found.precision is None else asdict(found.precision),
+        "wrong": None if found.wrong is None else asdict(found.wrong),
+        "suggested_right": None if found.suggested_right is None else asdict(found.suggested_right),
+        "largest_flagged": None if largest is None else asdict(largest),
+        "mistakes": [
+            {
+                "given": file.name(one.given),
+                "right": file.name(one.right),
+                "judged": one.judged,
+                "share": asdict(one.share),
+            }
+            for one in found.mistakes
+        ],
+        "paper": _paper(file, found),
+    }

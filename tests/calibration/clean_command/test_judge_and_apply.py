@@ -1,0 +1,285 @@
+"""`edgecascade clean judge` and `apply`: what verdicts prove and change."""
+
+import csv
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from edgecascade.calibration.cleaning import draw_audit, judge
+from edgecascade.calibration.commands.clean.suspects_file import SuspectsFile
+from edgecascade.calibration.commands.clean.verdicts_file import COLUMNS
+
+Run = Callable[..., int]
+Lines = list[dict[str, Any]]
+
+
+@pytest.fixture
+def judged(folder: Path, truth: NDArray[np.int64], suspects: SuspectsFile, run: Run) -> Callable[..., Lines]:
+    """Return a function that draws an audit, has it judged by someone who knows the truth, and returns the lines."""
+
+    def judged(*options: object, page: str = "review.html") -> Lines:
+        assert run("review", "suspects.parquet", "--data", "images.npy", *options, "-o", page) == 0
+        found = re.search(r'id="data">(.*?)</script>', (folder / page).read_text(encoding="utf-8"), re.DOTALL)
+        assert found is not None
+        data = json.loads(found[1])
+        assert data["columns"] == list(COLUMNS)
+        lines = []
+        for item in data["items"]:
+            given, suggested = item["labels"][item["given"]], item["labels"][1 - item["given"]]
+            true = suspects.name(int(truth[item["row"]]))
+            verdict = {given: "given", suggested: "suggested"}.get(true, "other")
+            label = true if verdict == "other" else ""
+            values = (item["row"], item["id"], verdict, label, given, suggested, data["audit"], "2026-01-02T03:04:05Z")
+            lines.append(dict(zip(COLUMNS, values, strict=True)))
+        return lines
+
+    return judged
+
+
+def saved(lines: Lines, path: str = "verdicts.csv", delimiter: str = ",", start: str = "") -> str:
+    """Save verdicts as the page does, and return the path."""
+    with open(path, "w", encoding="utf-8", newline="") as stream:
+        stream.write(start)
+        rows = csv.DictWriter(stream, COLUMNS, delimiter=delimiter)
+        rows.writeheader()
+        rows.writerows(lines)
+    return path
+
+
+def shown(run: Run, capsys: pytest.CaptureFixture[str], *arguments: object) -> Any:
+    """Return the JSON that `judge` prints."""
+    capsys.readouterr()
+    assert run("judge", "suspects.parquet", *arguments, "--json", "-") == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_what_verdicts_prove_is_what_the_arrays_say(
+    judged: Callable[..., Lines], suspects: SuspectsFile, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The command prints the bound, the mistakes and a sentence for a paper, all of them those of `judge`."""
+    lines = judged("-n", 40)
+    found = shown(run, capsys, saved(lines), "--precision", "0.7")
+    expected = judge(
+        suspects.suspects, draw_audit(suspects.suspects, 40), {one["row"]: one["verdict"] for one in lines}
+    )
+    assert expected.precision is not None
+    assert found["precision"]["bound"] == expected.precision.bound
+    assert found["verdicts"]["suggested"] == sum(one["verdict"] == "suggested" for one in lines)
+    largest = expected.largest_flagged(0.7)
+    assert found["largest_flagged"]["flagged"] == (largest and largest.flagged)
+    assert {one["given"] for one in found["mistakes"]} <= set(suspects.names)
+    assert run("judge", "suspects.parquet", "verdicts.csv") == 0
+    printed = capsys.readouterr().out
+    assert len(printed.splitlines()) <= 12
+    assert f"at least {100 * expected.precision.bound:.1f} %" in printed
+    assert f"{len(lines)} of the {suspects.suspects.flagged.sum()} labels" in " ".join(printed.split())
+    assert "probability" not in printed
+
+
+def test_an_audit_of_all_rows_counts_the_wrong_labels(
+    judged: Callable[..., Lines],
+    suspects: SuspectsFile,
+    truth: NDArray[np.int64],
+    run: Run,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The interval holds their true number, and the sentence has it as a share."""
+    found = shown(run, capsys, saved(judged("--design", "all", "-n", 200)))
+    wrong = int((suspects.labels != truth).sum())
+    assert found["wrong"]["low"] <= wrong <= found["wrong"]["high"]
+    assert "weighted by a calibrated pool of 3 models" in found["paper"]
+
+
+def test_the_form_of_a_spreadsheet_does_not_matter(
+    judged: Callable[..., Lines], run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Semicolons, a byte-order mark, another order of the lines and unjudged lines change nothing."""
+    lines = judged("-n", 30)
+    expected = shown(run, capsys, saved(lines))
+    expected.pop("verdicts_sha256")
+    other = saved(lines[::-1], "other.csv", ";", "\ufeff")
+    found = shown(run, capsys, other)
+    found.pop("verdicts_sha256")
+    assert found == expected
+    part = shown(run, capsys, saved([*lines[:20], *({**one, "verdict": ""} for one in lines[20:])], "part.csv"))
+    assert (part["judged"], part["skipped"], part["drawn"]) == (20, 0, 30)
+    gap = shown(run, capsys, saved([*lines[:5], *lines[10:]], "gap.csv"))
+    assert (gap["judged"], gap["skipped"]) == (30, 5)
+
+
+FAULTS: dict[str, tuple[Callable[[Lines], Lines], str]] = {
+    "another set": (lambda some: [{**one, "audit": one["audit"][:-3] + "fff"} for one in some], "another set"),
+    "two audits": (lambda some: [*some[:-1], {**some[-1], "audit": "all-9-9-" + "0" * 16}], "one audit"),
+    "no audit": (lambda some: [{**one, "audit": "x"} for one in some], "audit: "),
+    "twice": (lambda some: [*some, some[0]], "expected one verdict on row"),
+    "unknown word": (lambda some: [{**some[0], "verdict": "maybe"}, *some[1:]], "'maybe'"),
+    "row beyond": (lambda some: [{**some[0], "row": 10**6}, *some[1:]], "1000000"),
+    "row is no number": (lambda some: [{**some[0], "row": "first"}, *some[1:]], "'first'"),
+    "other given label": (lambda some: [{**some[0], "given": some[0]["suggested"]}, *some[1:]], "given label"),
+    "label without other": (
+        lambda some: [{**some[0], "verdict": "both", "label": "plane"}, *some[1:]],
+        "with the verdict",
+    ),
+    "unknown label": (lambda some: [{**some[0], "verdict": "other", "label": "ship"}, *some[1:]], "'ship'"),
+    "label of the two": (
+        lambda some: [{**some[0], "verdict": "other", "label": some[0]["given"]}, *some[1:]],
+        "both labels are wrong",
+    ),
+    "nothing": (lambda _: [], "none"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("step", ["judge", "apply"])
+def test_verdicts_that_do_not_fit_are_refused(
+    folder: Path, judged: Callable[..., Lines], run: Run, fault: str, step: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The exit code is 2, one sentence names the file and the fault, and nothing is written."""
+    change, expected = FAULTS[fault]
+    saved(change(judged("-n", 10)))
+    before = set(folder.iterdir())
+    capsys.readouterr()
+    assert run(step, "suspects.parquet", "verdicts.csv", *(("-o", "cleaned.npz") if step == "apply" else ())) == 2
+    said = capsys.readouterr().err
+    assert "verdicts.csv: " in said
+    assert expected in said
+    assert said.count("\n") == 1
+    assert set(folder.iterdir()) == before
+
+
+def test_files_that_are_no_verdicts_are_named(folder: Path, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    """Binary files, other tables, other JSON and missing files."""
+    contents = {
+        "a.csv": b"\xff\x00",
+        "b.csv": b"x,y\n1,2\n",
+        "c.json": b"{}",
+        "d.json": b"[{}]",
+        "e.json": b"[",
+        "f.csv": b"",
+    }
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
+    for name in (*contents, "missing.csv"):
+        assert run("judge", "suspects.parquet", name) == 2, name
+        assert name in capsys.readouterr().err
+
+
+def test_only_what_a_person_confirmed_is_changed(
+    folder: Path, judged: Callable[..., Lines], suspects: SuspectsFile, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Verdicts for the suggested or a named label change it; given, both, cannot tell and no verdict do not."""
+    lines = judged("-n", 30)
+    lines[0] |= {"verdict": "both", "label": ""}
+    lines[1] |= {"verdict": "cannot_tell", "label": ""}
+    lines[2] |= {"verdict": "other", "label": ""}
+    third = next(name for name in suspects.names if name not in (lines[3]["given"], lines[3]["suggested"]))
+    lines[3] |= {"verdict": "other", "label": third}
+    expected = suspects.labels
+    for one in lines:
+        name = {"suggested": one["suggested"], "other": one["label"]}.get(one["verdict"])
+        if name:
+            expected[one["row"]] = suspects.names.index(name)
+    hashes = {path: path.read_bytes() for path in (folder / "outputs.npz", folder / "suspects.parquet")}
+    assert run("apply", "suspects.parquet", saved(lines), "-o", "cleaned.npz") == 0
+    assert "--drop leaves these rows out" in capsys.readouterr().out
+    with np.load("cleaned.npz") as cleaned:
+        np.testing.assert_array_equal(cleaned["labels"], expected)
+        assert cleaned["names"].tolist() == list(suspects.names)
+        assert cleaned["ids"].tolist() == list(suspects.ids)
+    with open("cleaned.changes.csv", encoding="utf-8", newline="") as stream:
+        changes = list(csv.DictReader(stream))
+    assert {int(one["row"]) for one in changes} == set(np.flatnonzero(expected != suspects.labels).tolist())
+    assert {one["audit"] for one in changes} == {lines[0]["audit"]}
+    assert next(one["new"] for one in changes if int(one["row"]) == lines[3]["row"]) == third
+    assert all(one["old"] != one["new"] for one in changes)
+    assert {path: path.read_bytes() for path in hashes} == hashes
+
+
+@pytest.mark.parametrize("ending", ["npz", "npy", "csv", "parquet"])
+def test_every_form_of_the_labels_says_the_same(
+    judged: Callable[..., Lines], suspects: SuspectsFile, run: Run, ending: str
+) -> None:
+    """Labels are numbers in .npz and .npy, as they were, and names in .csv and .parquet."""
+    lines = judged("-n", 20)
+    assert run("apply", "suspects.parquet", saved(lines), "-o", f"cleaned.{ending}") == 0
+    expected = suspects.labels
+    for one in lines:
+        if one["verdict"] in ("suggested", "other"):
+            expected[one["row"]] = suspects.names.index(
+                one["suggested"] if one["verdict"] == "suggested" else one["label"]
+            )
+    if ending == "npy":
+        found = np.load("cleaned.npy")
+    elif ending == "npz":
+        with np.load("cleaned.npz") as archive:
+            found = archive["labels"]
+    elif ending == "csv":
+        with open("cleaned.csv", encoding="utf-8", newline="") as stream:
+            table = list(csv.DictReader(stream))
+        assert [int(one["row"]) for one in table] == list(range(len(expected)))
+        found = np.array([suspects.names.index(one["label"]) for one in table])
+    else:
+        import pyarrow.parquet as pq
+
+        found = np.array([suspects.names.index(one) for one in pq.read_table("cleaned.parquet")["labels"].to_pylist()])
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_unjudged_rows_change_only_when_told(
+    judged: Callable[..., Lines], suspects: SuspectsFile, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The flagged rows get the suggested label or are left out; the precision that the audit proves is printed."""
+    lines = judged("-n", 20)
+    bound = shown(run, capsys, saved(lines))["precision"]["bound"]
+    found = suspects.suspects
+    unjudged = set(found.row[found.flagged].tolist()) - {one["row"] for one in lines}
+    assert run("apply", "suspects.parquet", "verdicts.csv", "--also-flagged", "correct", "-o", "corrected.npz") == 0
+    assert f"at least {100 * bound:.1f} %" in capsys.readouterr().out
+    suggested = np.empty(found.n, np.int64)
+    suggested[found.row] = found.suggested
+    with np.load("corrected.npz") as corrected:
+        for row in unjudged:
+            assert corrected["labels"][row] == suggested[row]
+    assert run("apply", "suspects.parquet", "verdicts.csv", "--also-flagged", "drop", "-o", "dropped.npz") == 0
+    with np.load("dropped.npz") as dropped:
+        assert set(range(found.n)) - set(dropped["rows"].tolist()) == unjudged
+        assert len(dropped["labels"]) == len(dropped["rows"]) == len(dropped["ids"])
+
+
+def test_several_audits_apply_together_if_they_agree(
+    judged: Callable[..., Lines], suspects: SuspectsFile, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Their changes are joined; two verdicts on a row that contradict each other are refused."""
+    first, second = judged("-n", 30), judged("-n", 30, "--seed", 1, page="second.html")
+    saved(first, "first.csv")
+    saved(second, "second.csv")
+    assert run("apply", "suspects.parquet", "first.csv", "second.csv", "-o", "both.npy") == 0
+    changed = {one["row"] for one in (*first, *second) if one["verdict"] in ("suggested", "other")}
+    assert set(np.flatnonzero(np.load("both.npy") != suspects.labels).tolist()) == changed
+    shared = {one["row"] for one in first} & changed & {one["row"] for one in second}
+    for one in second:
+        if one["row"] in shared:
+            one |= {"verdict": "given", "label": ""}
+    saved(second, "second.csv")
+    assert shared
+    assert run("apply", "suspects.parquet", "first.csv", "second.csv", "-o", "torn.npy") == 2
+    assert "agree" in capsys.readouterr().err
+
+
+def test_nothing_is_overwritten(folder: Path, judged: Callable[..., Lines], run: Run) -> None:
+    """A file that exists is refused, the list of changes too, and stays as it is."""
+    saved(judged("-n", 5))
+    (folder / "cleaned.changes.csv").write_text("mine")
+    assert run("apply", "suspects.parquet", "verdicts.csv", "-o", "outputs.npz") == 2
+    assert run("apply", "suspects.parquet", "verdicts.csv", "-o", "cleaned.npz") == 2
+    assert not (folder / "cleaned.npz").exists()
+    assert (folder / "cleaned.changes.csv").read_text() == "mine"
+    for output, more in (("cleaned.doc", ()), ("cleaned.npy", ("--drop",))):
+        assert run("apply", "suspects.parquet", "verdicts.csv", *more, "-o", output) == 2
+        assert not (folder / output).exists()
