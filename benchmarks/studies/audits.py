@@ -32,7 +32,7 @@ Ends = tuple[Floats, Floats]
 
 _SEPARATION = 4.0  # standard deviations between the scores of right and of wrong labels
 _ASKED = 0.7  # precision of the largest set
-_DOUBTFUL = 0.1  # share of rows of which a person cannot tell, in one world
+_UNTELLING, _DOUBTFUL = "doubtful", 0.1  # the world where a person cannot tell, in this share of the rows
 _FLAG = 0.5  # posterior from which rows are flagged
 _GOAL = 0.95
 _RATIO = 0.4  # of the width that a uniform sample has
@@ -82,7 +82,8 @@ class Count:
         high: The mean upper end less the truth, over the rows.
         above: The share of audits whose interval is above the truth.
         below: The share whose interval is below it.
-        covered: The share whose interval holds the truth, by method.
+        covered: The share whose interval holds the truth, by method. The others take rows of which a person cannot
+            tell for right.
         width: The mean width over that of exact intervals from uniform samples, by method.
         flagged_covered: The share of audits whose interval for the wrong labels among rows with a posterior of .5 or
             more holds the truth; None if there are no such rows.
@@ -188,7 +189,7 @@ WORLDS = (
     "a tenth hidden",
     "half hidden",
     "all hidden",
-    "doubtful",
+    _UNTELLING,
 )
 _HIDDEN = {"a tenth hidden": 0.1, "half hidden": 0.5, "all hidden": 1.0}
 
@@ -341,7 +342,7 @@ def _count(world: str, rows: int, rate: float, sizes: Sequence[int], audits: int
     """Audit one set; audits of fewer rows are the first draws of those of more."""
     rng = np.random.default_rng([seed, rows, round(1e4 * rate), *world.encode()])
     posterior, wrong = made_up(world, rows, rate, rng)
-    doubtful = rng.random(rows) < _DOUBTFUL if world == "doubtful" else np.zeros(rows, bool)
+    doubtful = rng.random(rows) < _DOUBTFUL if world == _UNTELLING else np.zeros(rows, bool)
     chances = draw_chances(posterior)
     places = many_draws(chances, max(sizes), audits, rng)
     least, most, flagged = wrong & ~doubtful, wrong | doubtful, posterior >= _FLAG
@@ -567,9 +568,10 @@ def _coverage_lines(counts: Sequence[Count]) -> Iterator[str]:
             100 * float(np.mean(ends)) for ends in zip(*((one.above, one.below) for one in each), strict=True)
         )
         flagged = [100 * one.flagged_covered for one in each if one.flagged_covered is not None]
+        others = "" if world == _UNTELLING else f"{np.mean(student):>9.1f}{min(student):>8.1f}"
         yield (
             f"{world:<26}{np.mean(ours):>16.1f}{min(ours):>8.1f}{missed:>12}{above:>13.1f}{below:>13.1f}"
-            f"{np.mean(flagged):>15.1f}{min(flagged):>8.1f}{np.mean(student):>9.1f}{min(student):>8.1f}"
+            f"{np.mean(flagged):>15.1f}{min(flagged):>8.1f}{others}"
         )
 
 
@@ -594,7 +596,7 @@ def _width_lines(counts: Sequence[Count]) -> Iterator[str]:
 
 
 def _method_lines(counts: Sequence[Count]) -> Iterator[str]:
-    each = [one for one in counts if len(one.covered) == len(METHODS)]
+    each = [one for one in counts if len(one.covered) == len(METHODS) and one.world != _UNTELLING]
     if not each:
         return
     good = [one for one in each if one.world == "good"]
