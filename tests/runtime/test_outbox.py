@@ -1181,14 +1181,14 @@ def test_damage_of_the_log_costs_only_the_rows_on_a_page(path: Path) -> None:
     last = next(n for n in reversed(range(frames - 1)) if any(files[log][32 + n * frame :][4:8]))
     places = [32 + n * frame + offset for n in range(0, last, frames // 12) for offset in (0, 5, 9, 18, 4000)]
     lost = []
-    for at in [-1, 0, 9, 17, 25, *places]:
+    for at in [-32, -56, -512, -4096, 0, 9, 17, 25, *places]:
         for each in path.parent.iterdir():
             each.unlink()
         for file, content in files.items():
             file.write_bytes(content)
         changed = bytearray(files[log])
         if at < 0:
-            changed[:32] = bytes(32)
+            changed[:-at] = bytes(-at)  # a sector that cannot be read, with the header of the first frame
         else:
             changed[at] ^= 255
         log.write_bytes(changed)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import sqlite3
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from functools import cache
 from hashlib import blake2b
@@ -287,12 +287,28 @@ def _log_frames(log: BinaryIO, page_size: int) -> Iterator[tuple[int, bytes]]:
     end = log.seek(0, 2)
     log.seek(0)
     header = log.read(_LOG_HEADER)
-    salts = header[16:24] if _is_log_header(header) else log.read(_FRAME_HEADER)[8:16]
-    for place in range(_LOG_HEADER, end - _FRAME_HEADER - page_size + 1, _FRAME_HEADER + page_size):
-        log.seek(place)
-        head = log.read(_FRAME_HEADER)
-        if head[8:16] == salts and any(salts):  # zeros: disk space that is held for the log
+    places = range(_LOG_HEADER, end - _FRAME_HEADER - page_size + 1, _FRAME_HEADER + page_size)
+    salts = header[16:24] if _is_log_header(header) else _salts(_head(log, place) for place in places)
+    for place in places if any(salts) else ():  # zeros: disk space that is held for the log
+        head = _head(log, place)
+        if head[8:16] == salts:
             yield place, head
+
+
+def _head(log: BinaryIO, place: int) -> bytes:
+    log.seek(place)
+    return log.read(_FRAME_HEADER)
+
+
+def _salts(heads: Iterable[bytes]) -> bytes:
+    """Return the salts of the first two frames in a row that agree, or those of the first, if a log has no header."""
+    first = before = b""
+    for head in heads:
+        salts = head[8:16]
+        if salts == before and any(salts):
+            return salts
+        first, before = first or salts, salts
+    return first
 
 
 def _is_log_header(header: bytes) -> bool:
