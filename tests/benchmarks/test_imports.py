@@ -5,7 +5,16 @@ import sys
 
 import pytest
 
-GENERIC = ("commands.offload", "commands.latency", "commands.compare", "offload", "report", "latency.run")
+GENERIC = (
+    "commands.offload",
+    "commands.latency",
+    "commands.compare",
+    "commands.clean",
+    "offload",
+    "report",
+    "latency.run",
+    "cleaning.run",
+)
 PAIRS = "edgecascade.benchmarks.pairs"
 
 

@@ -28,6 +28,7 @@ _EXTRAS = {
     "uvicorn": "serve",
 }  # by the package's import name
 _OF_PARTS = {"matplotlib": "plan", "onnx": "export", "scipy": "calibration"}  # where no command names its own extra
+_TOGETHER = {"clean": ("PIL", "pyarrow")}  # packages of other extras that the extra of a command has as well
 
 
 def installing(module: str, otherwise: str = "") -> str:
@@ -39,6 +40,8 @@ def installing(module: str, otherwise: str = "") -> str:
     """
     package = module.partition(".")[0]
     extra = _EXTRAS.get(package) or otherwise or _OF_PARTS.get(package)
+    if package in _TOGETHER.get(otherwise, ()):
+        extra = otherwise
     if not extra:
         return ""
     other = ", or the ONNX Runtime of this device (see docs/runtime.md)" if package == "onnxruntime" else ""

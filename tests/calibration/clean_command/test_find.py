@@ -1,6 +1,7 @@
 """`edgecascade clean find` and `plant` on saved outputs."""
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -152,7 +153,7 @@ def test_nothing_flagged_is_said_with_the_reason(run: Run, capsys: pytest.Captur
     """The file is written all the same, and its audit is one of all rows."""
     assert run("find", "outputs.npz", "--held-out", "held-out.npz", "--threshold", "1", "-o", "none.parquet") == 0
     shown = capsys.readouterr().out
-    assert "flagged    0 rows" in shown
+    assert "flagged    0 labels" in shown
     assert "none surely enough" in shown
     assert "--design all" in shown
     assert run("review", "none.parquet", "--data", "images.npy", "-o", "review.html") == 2
@@ -240,3 +241,16 @@ def test_arguments_that_do_not_fit_are_refused(
     assert expected in said
     assert said.count("\n") == 1
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize("package", ["pyarrow", "PIL"])
+def test_a_missing_package_is_reported_with_the_extra_of_the_command(
+    folder: Path, run: Run, package: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One extra has all that the steps need, and nothing is written without it."""
+    for name in [name for name in sys.modules if name.startswith(f"{package}.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, package, None)
+    assert run("review", "suspects.parquet", "--data", "images.npy", "-o", "review.html") == 2
+    assert f"clean needs {package}: pip install 'edgecascade[clean]'" in capsys.readouterr().err
+    assert not (folder / "review.html").exists()

@@ -53,6 +53,7 @@ __all__ = [
     "body",
     "prepare_comparable",
     "prepare_flagship",
+    "save_features",
     "split",
 ]
 
@@ -187,15 +188,16 @@ def body(variant: Variant, head: LabelledData, cache: Path, work: Path) -> Path:
 
 def _head(variant: Variant, data: LabelledData, cache: Path, work: Path) -> Head:
     path = work / f"{variant.architecture}-{variant.size}-features.npy"
-    return _fit_head(np.load(once(path, lambda part: _features(variant, data, cache, part))), data.labels)
+    return _fit_head(np.load(once(path, lambda part: save_features(variant, data, cache, part))), data.labels)
 
 
-def _features(variant: Variant, head: LabelledData, cache: Path, part: Path) -> None:
+def save_features(variant: Variant, data: LabelledData, cache: Path, part: Path) -> None:
+    """Write the features float32 [n, 1280] of images that precede the head, in the order of the data."""
     exported = export_torch(_feature_extractor(variant, cache), (3, variant.size, variant.size), output="features")
     session = open_session(prepend(variant.preprocessing, exported).SerializeToString(), threads=cores())
-    images, rows = np.asarray(head.inputs), []
-    with counting(f"features {variant.architecture}", len(head.labels)) as done:
-        for start in range(0, len(head.labels), 32):
+    images, rows = np.asarray(data.inputs), []
+    with counting(f"features {variant.architecture}", len(data.labels)) as done:
+        for start in range(0, len(data.labels), 32):
             (batch,) = session.run(["features"], {"image": images[start : start + 32]})
             rows.append(batch)
             done(len(batch))

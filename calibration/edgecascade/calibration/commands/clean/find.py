@@ -176,11 +176,11 @@ def _disputed(suspects: Suspects) -> int:
 
 def _lines(found: _Found, output: str) -> Iterator[str]:
     suspects, pool = found.suspects, found.pool
-    rows = "the judged rows, out of fold" if found.across_folds else "held-out rows"
+    rows = f"the {pool.n} judged rows, out of fold" if found.across_folds else f"{pool.n} held-out rows"
     yield f"judged     {suspects.n} rows, {suspects.classes} classes"
     weights = [f"{one.value:.3f} ({one.low:.3f} to {one.high:.3f})" for one in pool.weights]
     width, wide = max(6, *map(len, pool.names)), max(22, *map(len, weights))
-    yield f"weights    fitted on {pool.n} {rows}"
+    yield f"weights    fitted on {rows}"
     yield f"  {'expert':<{width}}  {'weight (95 % interval)':<{wide}}  agrees with the labels of these rows"
     for name, weight, accuracy in zip(pool.names, weights, found.accuracies, strict=True):
         yield f"  {name:<{width}}  {weight:<{wide}}  {accuracy.percent()}"
@@ -190,8 +190,8 @@ def _lines(found: _Found, output: str) -> Iterator[str]:
         yield f"planted    {found.detected.percent()} of {found.detected.n} planted labels are flagged"
         yield "           Labels that people got wrong are often harder to find than planted ones."
     flagged = int(suspects.flagged.sum())
-    share = f"{100 * flagged / suspects.n:.2f} %"
-    yield f"flagged    {flagged} rows ({share}), by the rule {suspects.rule} from {suspects.threshold:g} on"
+    share = f"{100 * flagged / suspects.n:.2f} % of the rows"
+    yield f"flagged    {flagged} labels ({share}), by the rule {suspects.rule} from {suspects.threshold:g} on"
     if flagged:
         yield "           How many of these labels are wrong is not known until a person has judged some of them."
     else:
