@@ -183,6 +183,43 @@ def test_inputs_under_way_are_stored_when_the_cascade_closes(
     assert sorted(late) == sorted(f"k{i}" for i in range(12))
 
 
+class FailsAllButOne:
+    """A remote whose first reply does not come, and which fails for all other inputs."""
+
+    request_inputs = 1
+
+    def __init__(self, free: threading.Event) -> None:
+        self.free, self.failed = free, threading.Semaphore(0)
+
+    def infer(self, inputs: Any, _: Any) -> Any:
+        """Wait for the first input, and fail for the others."""
+        if inputs[0, 0] == 0:
+            self.free.wait(HANGS)
+        self.failed.release()
+        raise OSError
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+def test_inputs_that_failed_are_stored_when_the_cascade_closes_before_their_callers_go_on(
+    file: Path, tmp_path: Path, hangs: threading.Event
+) -> None:
+    """In a stream, they wait for an answer before theirs."""
+    remote, outbox = FailsAllButOne(hangs), Outbox(tmp_path / "outbox.db")
+    cascade = Cascade.load(file, remote=remote, deadline=10.0, outbox=outbox)
+    inputs, answers = [UNSURE + np.array([i / 1000, 0, 0], np.float32) for i in range(12)], list[Any]()
+    reading = threading.Thread(target=lambda: answers.extend(cascade.stream(inputs, keys=map(str, range(12)))))
+    reading.start()
+    for _ in range(11):
+        assert remote.failed.acquire(timeout=20)
+    cascade.close()
+    reading.join(20)
+    assert [answer.queued for answer in answers] == [str(i) for i in range(12)]
+    with closing(Outbox(tmp_path / "outbox.db")) as again:
+        assert again.counts().waiting == 12
+
+
 def test_several_threads_may_close(file: Path, tmp_path: Path, hangs: threading.Event) -> None:
     """The inputs under way are stored, and later calls give as the reason that the remote cannot be asked."""
     for n in range(10):

@@ -422,6 +422,22 @@ def test_late_answers_come_with_their_keys(
     assert running.end() == 0
 
 
+def test_inputs_in_a_file_of_lines_are_stored_under_their_keys(file: Path, tmp_path: Path) -> None:
+    """They are what the late answers name; an input without one gets a key of its own."""
+    lines = tmp_path / "lines.jsonl"
+    lines.write_text(
+        f'{{"x": {UNSURE}, "key": "a"}}\nno JSON\n{{"x": [0], "key": "b"}}\n{{"x": {UNSURE}, "key": "c"}}\n'
+    )
+    code, answers, _ = piped("", file, lines, "--outbox", tmp_path / "later.db")
+    assert code == 2
+    assert [(one.get("key"), one.get("queued")) for one in answers] == [
+        ("a", "a"),
+        (None, None),
+        ("b", None),
+        ("c", "c"),
+    ]
+
+
 def test_a_remote_that_never_answers_is_announced_once_and_at_the_end(file: Path) -> None:
     """The exit code is 3, so that a script sees it; where nothing is to be forwarded, it is 0."""
     with socket.create_server(("127.0.0.1", 0)) as probe:

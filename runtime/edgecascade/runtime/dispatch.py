@@ -39,7 +39,7 @@ _GRACE = 1.0  # seconds before an input is sent again whose first request may st
 _EXTRA = 0.003  # seconds that a request outlives its deadline: if all callers woke at the same time, they would be late
 _MOST_BYTES = 16 << 20  # of the inputs in one request, unless it is a single one
 _AT_LEAST = 0.1  # seconds to wait for the remote after slow parts
-_CLAIMED = 0.05  # seconds to wait for the thread that closes, which stores the same input
+_CLAIMED = 0.05  # seconds to wait for another thread that stores the same input
 _MOST_LOGS = 10_000  # events that wait to be logged; refunds are not bounded, but by the budget
 
 _NO_REMOTE = Failure(Reason.OFFLINE, "no remote was given")
@@ -91,7 +91,7 @@ class Dispatcher:
         self._waiting: deque[Request] = deque()
         self._working = 0
         self._closed = False
-        self._open: set[Request] = set()  # forwards without an outcome
+        self._open: set[Request] = set()  # forwards that may have to be stored
         self._background = Background("edgecascade-log")
         if remote is not None:  # a cascade without a remote does not import these
             from threading import Condition
@@ -122,11 +122,12 @@ class Dispatcher:
         going = []
         for one in requests:
             refusal = self._refusal(one)
+            worth_keeping = refusal is None or refusal.worth_keeping
+            if worth_keeping and self.outbox is not None and one.purpose is Purpose.FORWARD:
+                self._open.add(one)
             if refusal is None:
                 one.state, one.paid = State.WAITING, True
                 going.append(one)
-                if one.purpose is Purpose.FORWARD:
-                    self._open.add(one)
             else:
                 self._finish(one, refusal)
         if going:
@@ -144,11 +145,13 @@ class Dispatcher:
             self._log("forward failed", reason=outcome.reason)
             if outcome.worth_keeping and self.outbox is not None:
                 self._store(one, self.outbox)
+        self._open.discard(one)
         return outcome
 
     def cancel(self, one: Request) -> None:
         """Forget a request. If it has not been sent, it is not sent."""
         self._leave(one)
+        self._open.discard(one)
 
     def when_done(self, one: Request, listener: Callable[[], object]) -> None:
         """Call `listener` once there is an outcome, in any thread."""
@@ -159,7 +162,7 @@ class Dispatcher:
         listener()
 
     def close(self, timeout: float) -> None:
-        """Stop asking, store the forwards that have no outcome, and close the remote, outbox, watch and budget.
+        """Stop asking, store the forwards without an answer, and close the remote, outbox, watch and budget.
 
         Args:
             timeout: seconds to wait for a remote or a callback that hangs.
@@ -169,17 +172,18 @@ class Dispatcher:
             with self._lock:
                 closing, self._closed = not self._closed, True
                 waiting, self._waiting = self._waiting, deque()
-                under_way = [] if self.outbox is None else list(self._open)
+                unstored, self._open = self._open, set()
+                under_way = {one for one in unstored if one.outcome is None}
                 for one in under_way:
                     one.outcome = _CLOSED
-                self._open.clear()
                 if self.remote is not None:
                     self._changed.notify_all()
             if self.outbox is not None:
-                for one in under_way:  # here, since their callers may wake up too late for it
+                for one in unstored:  # here, since their callers may wake up too late for it
                     try:
                         self._store(one, self.outbox)
-                        self._announce(one)
+                        if one in under_way:
+                            self._announce(one)
                     except Exception as error:  # of a listener; the others must be told, and everything closed
                         self._log("callback failed", error=error)
         for one in waiting:
@@ -309,11 +313,12 @@ class Dispatcher:
     def _finish(self, one: Request, outcome: Prediction | Failure) -> None:
         """Give a request its outcome; if its caller has left, the reply is a late answer."""
         with self._lock:
-            self._open.discard(one)
             left = one.outcome is not None
             if not left:
                 one.outcome = outcome
                 one.done.release()
+                if isinstance(outcome, Prediction):
+                    self._open.discard(one)
             elif isinstance(outcome, Prediction):
                 one.late = outcome
             listener, queued = one.listener, one.queued
@@ -340,7 +345,6 @@ class Dispatcher:
         with self._lock:
             if one.outcome is not None:
                 return one.outcome
-            self._open.discard(one)
             outcome = one.outcome = TOO_LATE if one.state is State.SENT else _NOT_SENT
             if one.state is State.WAITING:
                 self._forget(one)
@@ -365,18 +369,19 @@ class Dispatcher:
     def _store(self, one: Request, outbox: Outbox) -> None:
         """Hand a failed request to the outbox, which writes it in its own thread."""
         assert one.local is not None
-        with self._lock:
-            claimed, one.claimed = one.claimed, True
-        if claimed:  # by `close`, which has the key in a moment
-            if one.done.acquire(True, _CLAIMED):
-                one.done.release()
+        if not one.storing.acquire(timeout=_CLAIMED):  # by `close` or by the caller, whichever is later
             return
-        key = ("" if one.key is None else _text(one.key)) or os.urandom(16).hex()
-        grace = 0.0 if one.state is State.REFUSED else _GRACE
-        if not outbox.offer(key, one.sent, one.local, grace=grace):
-            return
-        with self._lock:
-            one.queued, late = key, one.late
+        try:
+            if one.queued:
+                return
+            key = ("" if one.key is None else _text(one.key)) or os.urandom(16).hex()
+            grace = 0.0 if one.state is State.REFUSED else _GRACE
+            if not outbox.offer(key, one.sent, one.local, grace=grace):
+                return
+            with self._lock:
+                one.queued, late = key, one.late
+        finally:
+            one.storing.release()
         if late is not None:  # it came between the deadline and now
             outbox.answer(one.sent, late)
 

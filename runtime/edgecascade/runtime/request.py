@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from _thread import allocate_lock
+from _thread import RLock, allocate_lock
 from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any, NamedTuple
@@ -78,8 +78,8 @@ class Request:
     """
 
     __slots__ = (
-        *("advantage", "claimed", "deadline", "done", "key", "kind", "late", "listener", "local", "outcome", "paid"),
-        *("purpose", "queued", "seen", "sent", "started", "state"),
+        *("advantage", "deadline", "done", "key", "kind", "late", "listener", "local", "outcome", "paid", "purpose"),
+        *("queued", "seen", "sent", "started", "state", "storing"),
     )
 
     def __init__(
@@ -99,7 +99,7 @@ class Request:
         self.outcome: Prediction | Failure | None = None
         self.late: Prediction | None = None  # a reply after the deadline
         self.queued = ""
-        self.claimed = False  # by the thread that hands it to the outbox
+        self.storing = RLock()  # held by the thread that hands it to the outbox
         self.listener: Callable[[], object] | None = None
         self.state, self.paid = State.REFUSED, False
         self.done = allocate_lock()  # free once there is an outcome

@@ -4,19 +4,37 @@ import csv
 import json
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from edgecascade.calibration.cleaning import draw_audit, judge
-from edgecascade.calibration.commands.clean.suspects_file import SuspectsFile
-from edgecascade.calibration.commands.clean.verdicts_file import COLUMNS
+from edgecascade.calibration.commands.clean.suspects_file import SuspectsFile, read_suspects
+from edgecascade.calibration.commands.clean.verdicts_file import COLUMNS, inert, read_verdicts
+from edgecascade.types.errors import CalibrationError
 
 Run = Callable[..., int]
 Lines = list[dict[str, Any]]
+
+WORDS = (
+    "data",
+    "row",
+    "audit",
+    "annotations",
+    "result",
+    "value",
+    "choices",
+    "from_name",
+    "metadata",
+    "responses",
+    "fields",
+)
 
 
 @pytest.fixture
@@ -283,3 +301,60 @@ def test_nothing_is_overwritten(folder: Path, judged: Callable[..., Lines], run:
     for output, more in (("cleaned.doc", ()), ("cleaned.npy", ("--drop",))):
         assert run("apply", "suspects.parquet", "verdicts.csv", *more, "-o", output) == 2
         assert not (folder / output).exists()
+
+
+def test_cells_are_no_formulas(folder: Path, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    """Names that a spreadsheet takes for formulas are quoted where people read them, and read back as they were."""
+    with np.load("outputs.npz") as archive:
+        arrays = {name: archive[name] for name in archive}
+    arrays["names"] = np.array(["=1+1", "'=1", "-one", "@x", "plain", "'tis"])
+    for name in ("outputs", "held-out"):
+        with np.load(f"{name}.npz") as archive:
+            own = {one: archive[one] for one in archive}
+        np.savez(f"named-{name}.npz", allow_pickle=False, **{**own, "names": arrays["names"]})
+    assert run("find", "named-outputs.npz", "--held-out", "named-held-out.npz", "-o", "named.parquet") == 0
+    assert run("review", "named.parquet", "--data", "images.npy", "-n", 60, "-o", "named.html") == 0
+    found = re.search(r'id="data">(.*?)</script>', (folder / "named.html").read_text(encoding="utf-8"), re.DOTALL)
+    assert found is not None
+    data = json.loads(found[1])
+    lines = []
+    for item in data["items"]:
+        given, suggested = (inert(item["labels"][place]) for place in (item["given"], 1 - item["given"]))
+        values = (item["row"], item["id"], "suggested", "", given, suggested, data["audit"], "")
+        lines.append(dict(zip(COLUMNS, values, strict=True)))
+    assert {one["given"] for one in lines} > {"'=1+1", "''=1", "'-one", "'@x", "plain"}
+    saved(lines)
+    assert run("apply", "named.parquet", "verdicts.csv", "-o", "named.npz") == 0
+    with open("named.changes.csv", encoding="utf-8", newline="") as stream:
+        cells = {cell for line in csv.reader(stream) for cell in line}
+    assert "'=1+1" in cells
+    assert not [cell for cell in cells if cell.startswith(("=", "+", "-", "@"))]
+    assert run("apply", "named.parquet", "verdicts.csv", "-o", "cleaned.csv") == 2
+    assert "write .npz or .parquet" in capsys.readouterr().err
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(WORDS) | st.text(), inner),
+    max_leaves=20,
+)
+
+
+@settings(max_examples=300)
+@given(found=st.lists(st.dictionaries(st.sampled_from(WORDS), values), max_size=3))
+def test_any_json_is_verdicts_or_refused(made: Path, tmp_path_factory: pytest.TempPathFactory, found: Any) -> None:
+    """Whatever another tool wrote, reading it ends in verdicts or in one sentence."""
+    path = tmp_path_factory.mktemp("json") / "export.json"
+    path.write_text(json.dumps(found))
+    with suppress(CalibrationError):
+        read_verdicts(path, read_suspects(made / "suspects.parquet"))
+
+
+@settings(max_examples=300)
+@given(content=st.binary() | st.text().map(lambda text: (",".join(COLUMNS) + "\n" + text).encode(errors="replace")))
+def test_any_table_is_verdicts_or_refused(made: Path, tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+    """Whatever a file of verdicts holds, reading it ends in verdicts or in one sentence."""
+    path = tmp_path_factory.mktemp("csv") / "verdicts.csv"
+    path.write_bytes(content)
+    with suppress(CalibrationError):
+        read_verdicts(path, read_suspects(made / "suspects.parquet"))

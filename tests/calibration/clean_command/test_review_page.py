@@ -22,6 +22,7 @@ from edgecascade.calibration.commands.clean.verdicts_file import read_verdicts
 Run = Callable[..., int]
 
 HOSTILE = '</script><img src=x onerror="document.title=1">&amp;"=1+1'
+FORMULA = '=HYPERLINK("http://example.org")'
 
 
 @pytest.fixture(scope="module")
@@ -168,9 +169,9 @@ def test_text_of_the_data_stays_text(folder: Path, opened: Callable[..., Any]) -
     """Markup in labels, texts, titles and ids is shown as it is, and comes back in the saved file."""
     items = [
         Item(7, HOSTILE, (HOSTILE, "b"), 0, Shown(text=HOSTILE)),
-        Item(8, "", ("b", HOSTILE), 0, Shown(text="\u202etext")),
+        Item(8, "", ("b", FORMULA), 0, Shown(text="\u202etext")),
     ]
-    made = review_page(items, (HOSTILE, "b"), "flagged-2-0-" + 16 * "0", title=HOSTILE, question=HOSTILE)
+    made = review_page(items, (HOSTILE, "b", FORMULA), "flagged-2-0-" + 16 * "0", title=HOSTILE, question=HOSTILE)
     (folder / "page.html").write_text(made, encoding="utf-8")
     page = opened(folder / "page.html")
     assert page.title() == page.inner_text("h1") == page.inner_text("#question") == HOSTILE
@@ -184,6 +185,7 @@ def test_text_of_the_data_stays_text(folder: Path, opened: Callable[..., Any]) -
         ("8", "suggested", "b"),
     ]
     assert lines[0]["id"] == HOSTILE
+    assert lines[1]["suggested"] == "'" + FORMULA
 
 
 def test_a_wrong_class_is_not_taken(folder: Path, run: Run, opened: Callable[..., Any]) -> None:

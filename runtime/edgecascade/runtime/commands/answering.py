@@ -85,7 +85,7 @@ def answer_stored(cascade: Cascade, items: Iterable[Given | Refused], stop: Stop
     source = _Resumed(items, stop)
     while not source.ended:
         try:
-            for answer in cascade.stream(source, ahead=_AHEAD):
+            for answer in cascade.stream(source, keys=source.keys(), ahead=_AHEAD):
                 one = source.taken.popleft()
                 yield Answered(one.name, one.key, answer)
         except InputError as error:  # those before it have been answered, so it is the only one left
@@ -116,6 +116,11 @@ class _Resumed:
             self.taken.append(one._replace(x=None))
             yield one.x
         self.ended = True
+
+    def keys(self) -> Iterator[str | None]:
+        """Yield the key of the input that was taken last, each time."""
+        while True:
+            yield self.taken[-1].key
 
 
 async def answer_live(

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.calibration.cleaning import Verdict
+from edgecascade.calibration.cleaning import Judged, Verdict
 from edgecascade.calibration.commands.clean.judge import precision_sentence
 from edgecascade.calibration.commands.clean.suspects_file import SuspectsFile, new_files, read_suspects
-from edgecascade.calibration.commands.clean.verdicts_file import Verdicts, read_verdicts
+from edgecascade.calibration.commands.clean.verdicts_file import Verdicts, inert, read_verdicts
 from edgecascade.types.errors import CalibrationError
 
 __all__ = ["configure", "execute"]
@@ -79,29 +79,28 @@ def execute(arguments: Namespace) -> int:
 
 
 def _confirmed(file: SuspectsFile, found: Sequence[Verdicts], drop: bool) -> list[_Change]:
-    """Return the changes that a person confirmed; verdicts of several audits must agree."""
-    changes: dict[int, _Change] = {}
-    for verdicts in found:
-        for one in verdicts.judged.values():
-            if one.verdict is Verdict.SUGGESTED:
-                new: int | None = int(file.suspects.suggested[file.places[one.row]])
-                change = _Change(one.row, new, "judged: the suggested label is right", one.time)
-            elif one.verdict is Verdict.OTHER and one.label is not None:
-                change = _Change(one.row, one.label, "judged: another label is right", one.time)
-            elif one.verdict is Verdict.OTHER and drop:
-                change = _Change(one.row, None, "judged: both labels are wrong", one.time)
-            else:
-                continue
-            if changes.setdefault(one.row, change).new != change.new:
-                raise CalibrationError(f"verdicts: expected one right label of row {one.row}, got two that differ")
-    said: dict[int, set[bool]] = {}
-    for verdicts in found:
-        for one in verdicts.judged.values():
-            said.setdefault(one.row, set()).add(one.verdict in (Verdict.SUGGESTED, Verdict.OTHER))
-    torn = next((row for row in changes if len(said[row]) > 1), None)
-    if torn is not None:
-        raise CalibrationError(f"verdicts: expected verdicts that agree on row {torn}, got one against the other")
-    return sorted(changes.values(), key=lambda change: change.row)
+    """Return the changes that a person confirmed; verdicts of several audits on one row must agree."""
+    changes: dict[int, _Change | None] = {}
+    for one in (one for verdicts in found for one in verdicts.judged.values()):
+        if one.verdict is Verdict.CANNOT_TELL:
+            continue
+        change = _change(file, one, drop)
+        before = changes.setdefault(one.row, change)
+        if (before is None) != (change is None) or (before and change and before.new != change.new):
+            raise CalibrationError(f"verdicts: expected verdicts that agree on row {one.row}, got two that do not")
+    return sorted(filter(None, changes.values()), key=lambda change: change.row)
+
+
+def _change(file: SuspectsFile, one: Judged, drop: bool) -> _Change | None:
+    """Return what a verdict changes, None if the label stays."""
+    if one.verdict is Verdict.SUGGESTED:
+        suggested = int(file.suspects.suggested[file.places[one.row]])
+        return _Change(one.row, suggested, "judged: the suggested label is right", one.time)
+    if one.verdict is Verdict.OTHER and one.label is not None:
+        return _Change(one.row, one.label, "judged: another label is right", one.time)
+    if one.verdict is Verdict.OTHER and drop:
+        return _Change(one.row, None, "judged: both labels are wrong", one.time)
+    return None
 
 
 def _unjudged(file: SuspectsFile, found: Sequence[Verdicts], action: str) -> list[_Change]:
@@ -143,6 +142,13 @@ def _write_labels(file: SuspectsFile, changes: Sequence[_Change], output: Path) 
 
         pyarrow.parquet.write_table(pyarrow.table({name: pyarrow.array(one) for name, one in columns.items()}), output)
     else:
+        texts = {str(one) for name in ("ids", "labels") if name in columns for one in columns[name].tolist()}
+        formula = next((one for one in sorted(texts) if inert(one) != one), None)
+        if formula is not None:
+            raise CalibrationError(
+                f"--output: expected no ids or labels that a spreadsheet takes for formulas in a .csv file, got "
+                f"{formula!r}; write .npz or .parquet"
+            )
         singular = [name.removesuffix("s") for name in columns]
         with output.open("w", encoding="utf-8", newline="") as stream:
             lines = csv.writer(stream)
@@ -160,7 +166,8 @@ def _write_changes(file: SuspectsFile, changes: Sequence[_Change], found: Sequen
             new = "" if one.new is None else file.name(one.new)
             name = file.ids[one.row] if file.ids else ""
             old = file.name(int(labels[one.row]))
-            lines.writerow([one.row, name, old, new, one.why, one.time, tags.get(one.row, "")])
+            told = (name, old, new, one.why, one.time, tags.get(one.row, ""))
+            lines.writerow([one.row, *map(inert, told)])
 
 
 def _lines(

@@ -152,7 +152,7 @@ def read_export(path: Path, file: SuspectsFile) -> Iterator[Said]:
     for number, one in enumerate(found):
         try:
             said = _label_studio(one, file) if "data" in one else _argilla(one, file)
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
             if isinstance(error, CalibrationError):
                 raise CalibrationError(f"{path}: {error}") from error
             raise CalibrationError(

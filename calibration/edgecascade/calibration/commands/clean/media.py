@@ -25,6 +25,7 @@ _SIDE = 320  # pixels, of the longer side of an image
 _EXACT = 64  # pixels, up to which an image is kept without loss
 _BYTES = 21_000  # of one image; 500 make a page of about 14 MB
 _QUALITIES = (82, 70, 55, 40, 25)
+_MOST_PIXELS = 1 << 26  # 8192 x 8192: a few kilobytes of a compressed file could otherwise fill the memory
 _LONGEST = 20_000  # characters of a text
 _ARRAYS = ("x", "inputs", "image", "images", "img", "text", "texts", "sentence")
 _IMAGES = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"))
@@ -142,7 +143,7 @@ def _exists(path: Path) -> bool:
 def _values(path: Path) -> Sequence[Any] | NDArray[Any]:
     if path.suffix == ".txt":
         try:
-            return path.read_text(encoding="utf-8").splitlines()
+            return path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
         except (OSError, ValueError) as error:
             raise CalibrationError(f"{path}: is not a file of UTF-8 text: {first_line(error)}") from error
     if path.suffix == ".parquet":
@@ -158,7 +159,9 @@ def _values(path: Path) -> Sequence[Any] | NDArray[Any]:
                 values = archive[name]
         except FileNotFoundError as error:
             raise CalibrationError(f"{path}: no such file") from error
-        except (OSError, ValueError) as error:
+        except CalibrationError:
+            raise
+        except Exception as error:  # numpy and zipfile raise many types
             raise CalibrationError(f"{path}: is not an .npz file of plain arrays: {first_line(error)}") from error
     else:
         raise CalibrationError(f"{path}: expected a folder, or an .npy, .npz, .parquet or .txt file with the inputs")
@@ -218,6 +221,8 @@ def _data_uri(source: Path | bytes | NDArray[np.uint8], where: str) -> str:
             image = Image.fromarray(source[..., 0] if source.ndim == 3 and source.shape[2] == 1 else source)
         else:
             image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+            if image.width * image.height > _MOST_PIXELS:
+                raise ValueError(f"expected at most {_MOST_PIXELS} pixels, got {image.width} x {image.height}")
             image.draft("RGB", (2 * _SIDE, 2 * _SIDE))
             image = ImageOps.exif_transpose(image)
         if image.mode.startswith("I"):  # 16 bits

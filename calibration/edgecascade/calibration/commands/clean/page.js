@@ -137,7 +137,8 @@ function submitOther(event) {
 }
 
 function field(value) {
-  const text = String(value);
+  const plain = String(value);
+  const text = /^[=+\-@\t\r']/.test(plain) ? "'" + plain : plain; // no formula in a spreadsheet
   return /[",\r\n]/.test(text) ? '"' + text.replaceAll('"', '""') + '"' : text;
 }
 

@@ -96,8 +96,10 @@ def read_planted(path: str, names: Sequence[str], labels: NDArray[np.int64]) -> 
         raise CalibrationError(f"{path}: no such file") from error
     except Exception as error:  # numpy and zipfile raise many types
         raise CalibrationError(f"{path}: is not a file that `clean plant` wrote: {first_line(error)}") from error
+    rows = arrays["rows"]
+    if rows.dtype.kind not in "iu" or rows.ndim != 1 or arrays["original"].shape != rows.shape:
+        raise CalibrationError(f"{path}: is not a file that `clean plant` wrote: rows and original do not fit")
     planted, before = (numbered_labels(arrays[name], own) for name in ("labels", "original"))
-    rows = arrays["rows"].astype(np.int64)
     if names and own != tuple(names):
         if sorted(own) != sorted(names):
             raise CalibrationError(f"{path}: expected the class names of the outputs, got others")

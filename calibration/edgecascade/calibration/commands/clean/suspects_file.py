@@ -162,7 +162,7 @@ def read_suspects(path: str | Path) -> SuspectsFile:
     try:
         file = _parsed(table, about)
         kept = file.hash == about["columns"]
-    except (KeyError, TypeError, ValueError, IndexError, pyarrow.ArrowException) as error:
+    except (LookupError, TypeError, ValueError, OverflowError, pyarrow.ArrowException) as error:
         raise CalibrationError(f"{path}: is a damaged file of suspects: {first_line(error)}") from error
     if not kept:
         raise CalibrationError(f"{path}: expected the columns as `edgecascade clean find` wrote them, got changed ones")
@@ -182,7 +182,7 @@ def _parsed(table: Any, about: Mapping[str, Any]) -> SuspectsFile:
 
     row, posterior = _array(table["row"]), _array(table["posterior"])
     n = int(about["n"])
-    if not np.array_equal(np.sort(row), np.arange(n)):
+    if len(row) != n or not np.array_equal(np.sort(row), np.arange(n)):
         raise ValueError(f"expected each of {n} rows once")
     expected = np.empty(n, np.float32)
     expected[row] = posterior

@@ -14,12 +14,13 @@ from edgecascade.calibration.commands.clean.labelling_tools import Said, read_ex
 from edgecascade.calibration.commands.clean.suspects_file import SuspectsFile
 from edgecascade.types.errors import CalibrationError, first_line
 
-__all__ = ["COLUMNS", "Verdicts", "read_verdicts"]
+__all__ = ["COLUMNS", "Verdicts", "inert", "read_verdicts"]
 
 COLUMNS = ("row", "id", "verdict", "label", "given", "suggested", "audit", "time")
 
 _WORDS = tuple(verdict.value for verdict in Verdict)
 _NEEDED = ("row", "verdict", "audit")
+_SPECIAL = ("=", "+", "-", "@", "\t", "\r", "'")  # at the start of a cell: all but the last make a formula of it
 
 
 @dataclass(frozen=True)
@@ -64,10 +65,19 @@ def read_verdicts(path: str | Path, file: SuspectsFile) -> Verdicts:
     return Verdicts(drawn, {row: judged[row] for row in order if row in judged}, sha256(path))
 
 
+def inert(text: str) -> str:
+    """Return the text of a CSV cell that a spreadsheet does not take for a formula; reading verdicts undoes it."""
+    return f"'{text}" if text.startswith(_SPECIAL) else text
+
+
+def _as_meant(cell: str | None) -> str | None:
+    return cell[1:] if cell and cell[0] == "'" and cell[1:].startswith(_SPECIAL) else cell
+
+
 def _checked(one: Said, file: SuspectsFile, order: Mapping[int, int]) -> Judged:
     try:
         row = int(one.row)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise CalibrationError(f"{one.where}: expected the number of a row, got {one.row!r}") from None
     if row not in order:
         raise CalibrationError(f"{one.where}: expected a row of the audit, got row {row}")
@@ -85,12 +95,14 @@ def _checked(one: Said, file: SuspectsFile, order: Mapping[int, int]) -> Judged:
         raise CalibrationError(
             f"{one.where}: expected a label with the verdict other only, got {one.label} with {one.verdict}"
         )
-    if one.label not in file.classes or one.label in own.values():
+    alike = [name for name in file.classes if name.casefold() == one.label.casefold()]
+    named = one.label if one.label in alike else next(iter(alike), None)
+    if named is None or named in own.values():
         raise CalibrationError(
             f"{one.where}: expected another of the {len(file.classes)} classes where both labels are wrong, got "
             f"{one.label!r}"
         )
-    return Judged(row, verdict, file.classes.index(one.label), one.time)
+    return Judged(row, verdict, file.classes.index(named), one.time)
 
 
 def _csv(path: Path) -> Iterator[Said]:
@@ -105,12 +117,13 @@ def _csv(path: Path) -> Iterator[Said]:
                     f"{path}: expected the columns {', '.join(COLUMNS)}, got no {', '.join(missing)}"
                 )
             for line in lines:
-                values = {name: (line.get(name) or "").strip() for name in (*_NEEDED, "label", "time")}
+                values = {name: (line.get(name) or "").strip() for name in (*_NEEDED, "time")}
                 if values["verdict"]:  # a row that is not judged yet may be listed
                     yield Said(
                         where=f"line {lines.line_num}",
-                        given=line.get("given"),
-                        suggested=line.get("suggested"),
+                        label=(_as_meant(line.get("label")) or "").strip(),
+                        given=_as_meant(line.get("given")),
+                        suggested=_as_meant(line.get("suggested")),
                         **values,
                     )
     except CalibrationError:
