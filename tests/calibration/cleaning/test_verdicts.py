@@ -98,6 +98,23 @@ def test_the_number_of_wrong_labels_is_in_its_interval(drawn: Any, suspects: Sus
     assert (high - low).mean() < 0.08 * suspects.n
 
 
+@pytest.mark.parametrize("design", ["flagged", "all"])
+def test_the_number_among_the_flagged_rows_is_in_its_interval(drawn: Any, suspects: Suspects, design: str) -> None:
+    """Over 30 audits it is missed at most 4 times, and its interval is far shorter than that of the whole set."""
+    missed, widths = 0, []
+    truth = drawn.wrong[suspects.row[suspects.flagged]].sum()
+    for seed in range(30):
+        audit = draw_audit(suspects, 100, design=design, seed=seed)
+        judgement = judge(suspects, audit, said_of(drawn, suspects, audit))
+        found = judgement.wrong_flagged
+        assert found is not None
+        assert found.low <= found.value <= found.high
+        missed += not found.low <= truth <= found.high
+        widths.append((found.high - found.low) / (1 if judgement.wrong is None else judgement.wrong.high))
+    assert missed <= 4
+    assert np.mean(widths) < (0.3 if design == "all" else 0.1 * suspects.n)
+
+
 def test_cannot_tell_counts_against_every_claim_and_both_is_no_error(drawn: Any, suspects: Suspects) -> None:
     """Lower bounds fall as if the label were right, and upper ones rise as if it were wrong."""
     audit = draw_audit(suspects, 100)
