@@ -1,6 +1,7 @@
 """Verdicts prove what they say about the rows that nobody looked at."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -243,6 +244,20 @@ def test_nothing_wrong_is_said_as_such(suspects: Suspects) -> None:
     outside = audit.rows[~np.isin(audit.rows, suspects.row[suspects.flagged])][:1]
     lone = judge(suspects, Audit(outside, audit.chances[:1], "all", (), 0, audit.suspects), {int(outside[0]): "given"})
     assert (lone.precision, lone.suggested_right) == (None, None)
+
+
+def test_ends_are_numbers_of_rows_that_there_are(suspects: Suspects) -> None:
+    """Where nearly everything is wrong and little was expected, or nothing is wrong and everything was expected."""
+    low = replace(suspects, expected_wrong=np.full(suspects.n, 0.3, np.float32))
+    for word, share in (("other", 1.0), ("given", 0.0)):
+        audit = draw_audit(low, 300, design="all")
+        found = judge(low, audit, dict.fromkeys(audit.rows.tolist(), word))
+        assert found.precision is not None
+        assert 0 <= found.precision.bound <= 1
+        for one, rows in ((found.wrong, suspects.n), (found.wrong_flagged, suspects.flagged.sum())):
+            assert one is not None
+            assert 0 <= one.low <= one.value <= one.high <= rows
+            assert (one.low if share == 0 else rows - one.high) == 0
 
 
 def test_verdicts_of_something_else_are_refused(suspects: Suspects, population: Callable[..., Any]) -> None:

@@ -364,22 +364,24 @@ def _flagged(suspects: Suspects) -> NDArray[np.bool_]:
 def _weighted_precision(suspects: Suspects, answers: _Answers) -> Precision | None:
     """Return the bound for the flagged rows from an audit of the whole set."""
     member, inside = _flagged(suspects), answers.flagged
-    if not inside.any():
+    found = _wrong(suspects, answers, member, (_RISK, _RISK))
+    if found is None:
         return None
-    size, wrong = int(member.sum()), int(answers.wrong[inside].sum())
-    _, low, _ = _total(suspects, answers, member, (_RISK, _RISK))
-    return Precision(size, int(inside.sum()), wrong, max(wrong, np.ceil(low - _ROUNDING)) / size)
+    size = int(member.sum())
+    return Precision(size, found.n, int(answers.wrong[inside].sum()), found.low / size)
 
 
-def _wrong(suspects: Suspects, answers: _Answers, member: NDArray[np.bool_]) -> Estimate | None:
+def _wrong(
+    suspects: Suspects, answers: _Answers, member: NDArray[np.bool_], tails: tuple[float, float] = TAILS
+) -> Estimate | None:
     """Return how many given labels of some of the rows are wrong; None if none of them was judged."""
     inside = member[answers.row]
-    confirmed, judged = int(answers.wrong[inside].sum()), int(inside.sum())
+    least, judged = int(answers.wrong[inside].sum()), int(inside.sum())
     if not judged:
         return None
-    possible = confirmed + int(answers.doubtful[inside].sum()) + int(member.sum()) - judged
-    value, low, high = _total(suspects, answers, member, TAILS)
-    low, high = max(confirmed, np.ceil(low - _ROUNDING)), min(possible, np.floor(high + _ROUNDING))
+    most = least + int(answers.doubtful[inside].sum()) + int(member.sum()) - judged
+    ends = _total(suspects, answers, member, tails)
+    value, low, high = np.clip([ends[0], np.ceil(ends[1] - _ROUNDING), np.floor(ends[2] + _ROUNDING)], least, most)
     return Estimate(float(np.clip(value, low, high)), float(low), float(high), judged)
 
 
