@@ -52,8 +52,20 @@ def test_the_study_measures_the_intervals_that_judge_returns() -> None:
     assert (found.low, found.high) == (low[0], high[0])
 
 
+def test_many_audits_are_drawn_as_one_is() -> None:
+    """The frequency of every ordered pair is that of two draws without replacement."""
+    chances = np.array([0.5, 0.3, 0.15, 0.05])
+    seen = np.zeros((4, 4))
+    np.add.at(seen, tuple(audits.many_draws(chances, 2, 20_000, np.random.default_rng(0)).T), 1)
+    expected = np.outer(chances, chances) / (1 - chances)[:, None]
+    np.fill_diagonal(expected, 0)
+    assert seen / 20_000 == pytest.approx(expected, abs=0.012)
+    whole = audits.many_draws(chances, 4, 3, np.random.default_rng(0))
+    assert (np.sort(whole, axis=1) == np.arange(4)).all()
+
+
 def test_every_method_covers_the_mean_of_many_draws() -> None:
-    """With 400 judged rows and a good posterior; the proven bounds are wider than ours."""
+    """With a good posterior; the proven bounds are wider than ours."""
     (found,) = audits._count("good", 50_000, 0.1, (100,), 60, 0)
     assert set(found.covered) == set(audits.METHODS)
     assert min(found.covered.values()) > 0.7
@@ -64,7 +76,7 @@ def test_a_cell_is_missed_only_beyond_chance() -> None:
     """The verdict allows for the number of audits."""
 
     def missed(covered: float, n: int) -> bool:
-        return Count("", 1, 0.1, 1, 1, 0, 0, 0, 0, {"ours": covered}, {"ours": 1}, n).missed
+        return Count("", 1, 0.1, 1, 1, 0, 0, 0, 0, {"ours": covered}, {"ours": 1}, None, None, n).missed
 
     assert [missed(0.95, 1000), missed(0.94, 1000), missed(0.92, 1000), missed(0.92, 100)] == [
         False,

@@ -27,6 +27,7 @@ from edgecascade.runtime import (
     InvalidReply,
     Reason,
     RemoteError,
+    RemoteRefusal,
     RemoteUnreachable,
     UnsendableInput,
 )
@@ -80,7 +81,7 @@ USUAL = described([("z", "FP32", [-1, 3])], [("logits", "FP32", [-1, 3])])
 class GrpcServer:
     """A server that describes a model, answers by a function of the request and its context, and records requests."""
 
-    def __init__(self, answer: Any, metadata: Any = USUAL, port: int = 0) -> None:
+    def __init__(self, answer: Any, metadata: Any = USUAL, port: int = 0, largest: int = -1) -> None:
         self.requests: list[Any] = []
         self.metadata: list[dict[str, str]] = []
         self.bytes = 0
@@ -99,7 +100,7 @@ class GrpcServer:
             name: grpc.unary_unary_rpc_method_handler(f)
             for name, f in (("ModelMetadata", describe), ("ModelInfer", infer))
         }
-        options = (("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1))
+        options = (("grpc.max_receive_message_length", largest), ("grpc.max_send_message_length", -1))
         self._server = grpc.server(ThreadPoolExecutor(8), options=options)
         handler = grpc.method_handlers_generic_handler("inference.GRPCInferenceService", methods)
         self._server.add_generic_rpc_handlers([handler])
@@ -394,6 +395,27 @@ def test_messages_above_the_limit_are_refused(start: Any, connect: Any) -> None:
         infer(connect(start(raw(("logits", "FP32", LOGITS)))), large, seconds=60)
     assert not raised.value.retry
     np.testing.assert_array_equal(infer(connect(start(raw(("logits", "FP32", large[:15])))), seconds=60), large[:15])
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        None,  # gRPC's own server: by default it takes 4 MiB
+        "Received message larger than max (4800058 vs. 4194304)",
+        "grpc: received message larger than max (4800058 vs. 4194304)",
+        "gRPC message exceeds maximum size 4194304: 4800058",
+    ],
+)
+def test_a_request_that_is_too_large_for_the_server_is_refused(start: Any, connect: Any, said: str | None) -> None:
+    """It blames the input, and not the reply, so that no circuit opens and an outbox drops it in the end."""
+
+    def refuse(_: Any, context: Any) -> Any:
+        context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, said)
+
+    server = start(raw(("logits", "FP32", LOGITS)), largest=4 << 20) if said is None else start(refuse)
+    with pytest.raises(RemoteRefusal) as raised:
+        infer(connect(server), np.zeros((2, 600_000), np.float32))
+    assert (raised.value.about_input, raised.value.retry) == (True, False)
 
 
 def test_a_message_that_unpacks_to_more_than_an_answer_needs_is_refused(start: Any, connect: Any) -> None:

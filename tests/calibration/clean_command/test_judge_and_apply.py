@@ -112,6 +112,11 @@ def test_an_audit_of_all_rows_counts_the_wrong_labels(
     wrong = int((suspects.labels != truth).sum())
     assert found["wrong"]["low"] <= wrong <= found["wrong"]["high"]
     assert "weighted by a calibrated pool of 3 models" in found["paper"]
+    flagged = suspects.suspects.row[suspects.suspects.flagged]
+    among = int((suspects.labels != truth)[flagged].sum())
+    assert found["wrong_flagged"]["low"] <= among <= found["wrong_flagged"]["high"]
+    assert run("judge", "suspects.parquet", "verdicts.csv") == 0
+    assert f"of the {len(flagged)} flagged labels (" in capsys.readouterr().out
 
 
 def test_the_form_of_a_spreadsheet_does_not_matter(

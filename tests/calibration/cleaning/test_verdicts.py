@@ -1,6 +1,7 @@
 """Verdicts prove what they say about the rows that nobody looked at."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -96,6 +97,23 @@ def test_the_number_of_wrong_labels_is_in_its_interval(drawn: Any, suspects: Sus
     assert np.sum((truth < low) | (truth > high)) <= 4
     assert value.mean() == pytest.approx(truth, abs=4 * value.std() / np.sqrt(40))
     assert (high - low).mean() < 0.08 * suspects.n
+
+
+@pytest.mark.parametrize("design", ["flagged", "all"])
+def test_the_number_among_the_flagged_rows_is_in_its_interval(drawn: Any, suspects: Suspects, design: str) -> None:
+    """Over 30 audits it is missed at most 4 times, and its interval is far shorter than that of the whole set."""
+    missed, widths = 0, []
+    truth = drawn.wrong[suspects.row[suspects.flagged]].sum()
+    for seed in range(30):
+        audit = draw_audit(suspects, 100, design=design, seed=seed)
+        judgement = judge(suspects, audit, said_of(drawn, suspects, audit))
+        found = judgement.wrong_flagged
+        assert found is not None
+        assert found.low <= found.value <= found.high
+        missed += not found.low <= truth <= found.high
+        widths.append((found.high - found.low) / (1 if judgement.wrong is None else judgement.wrong.high))
+    assert missed <= 4
+    assert np.mean(widths) < (0.3 if design == "all" else 0.1 * suspects.n)
 
 
 def test_cannot_tell_counts_against_every_claim_and_both_is_no_error(drawn: Any, suspects: Suspects) -> None:
@@ -226,6 +244,20 @@ def test_nothing_wrong_is_said_as_such(suspects: Suspects) -> None:
     outside = audit.rows[~np.isin(audit.rows, suspects.row[suspects.flagged])][:1]
     lone = judge(suspects, Audit(outside, audit.chances[:1], "all", (), 0, audit.suspects), {int(outside[0]): "given"})
     assert (lone.precision, lone.suggested_right) == (None, None)
+
+
+def test_ends_are_numbers_of_rows_that_there_are(suspects: Suspects) -> None:
+    """Where nearly everything is wrong and little was expected, or nothing is wrong and everything was expected."""
+    low = replace(suspects, expected_wrong=np.full(suspects.n, 0.3, np.float32))
+    for word, share in (("other", 1.0), ("given", 0.0)):
+        audit = draw_audit(low, 300, design="all")
+        found = judge(low, audit, dict.fromkeys(audit.rows.tolist(), word))
+        assert found.precision is not None
+        assert 0 <= found.precision.bound <= 1
+        for one, rows in ((found.wrong, suspects.n), (found.wrong_flagged, suspects.flagged.sum())):
+            assert one is not None
+            assert 0 <= one.low <= one.value <= one.high <= rows
+            assert (one.low if share == 0 else rows - one.high) == 0
 
 
 def test_verdicts_of_something_else_are_refused(suspects: Suspects, population: Callable[..., Any]) -> None:

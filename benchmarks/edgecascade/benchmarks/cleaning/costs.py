@@ -14,9 +14,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,10 +27,11 @@ from edgecascade.calibration import quantile, softmax
 from edgecascade.types.errors import BenchmarkError
 from edgecascade.types.estimate import Estimate
 
-__all__ = ["Costs", "Growth", "measure_costs", "measurements"]
+__all__ = ["Costs", "Growth", "measure_costs"]
 
 _SEED = 2601
 _EXPERTS = 3
+_KINDS = ("logits", "probabilities")
 _BLOCK = 1000  # rows
 _FITTED = 10_000  # rows that fit the weights
 _WRONG = 0.05
@@ -90,7 +91,6 @@ def measure_costs(
     rounds: int = 5,
     largest: int = 1_300_000,
     measured: bool = False,
-    progress: Callable[[int], object] = lambda _: None,
 ) -> Costs:
     """Measure the costs of both; the arrays take 6 kB per row and 1,000 classes, and are deleted one after the other.
 
@@ -101,7 +101,6 @@ def measure_costs(
         rounds: How often each is measured, in turn.
         largest: The number of rows that the costs are extrapolated to.
         measured: Whether to measure that too, once: 8 GB of files for 1.3 million rows.
-        progress: Called with 1 for each measurement.
     """
     found: dict[str, list[dict[str, float]]] = {name: [] for name in _JOBS}
     with _arrays(folder, rows, classes) as made:
@@ -109,13 +108,11 @@ def measure_costs(
             names = list(_JOBS)[turn % len(_JOBS) :] + list(_JOBS)[: turn % len(_JOBS)]
             for name in names:
                 found[name].append(_in_a_process(name, made))
-                progress(1)
     growth = [Growth(rows, *_cost(found["logits"]))]
     for some in (rows // 2, *((largest,) if measured else ())):
         with _arrays(folder, some, classes, only="logits") as made:
             runs = [_in_a_process("logits", made) for _ in range(1 if some == largest else rounds)]
             growth.append(Growth(some, *_cost(runs)))
-            progress(len(runs))
     seconds = {name: np.array([one["seconds"] for one in runs]) for name, runs in found.items()}
     half, whole = growth[1], growth[0]
     slope = (whole.seconds.value - half.seconds.value) / (whole.rows - half.rows)
@@ -125,7 +122,7 @@ def measure_costs(
         rounds,
         tuple(
             ratio(f"{kind}, against {theirs}", seconds[kind], seconds[theirs], goal=goal, unit="s", scale=1)
-            for kind in ("logits", "probabilities")
+            for kind in _KINDS
             for theirs, goal in (("find_label_issues", 0.2), ("find_label_issues_batched", 1.0))
         ),
         {name: cost for name, runs in found.items() if (cost := _cost(runs)[1]) is not None and name != "fit"},
@@ -146,42 +143,33 @@ def _median(values: Sequence[float]) -> Estimate:
     return quantile(np.asarray(values, np.float64), 0.5)
 
 
-class _arrays:  # noqa: N801 (a context)
-    """Files of correlated experts about random rows, 5 % of whose labels are wrong; they are deleted afterwards."""
-
-    def __init__(self, folder: Path, rows: int, classes: int, only: str = "") -> None:
-        self._folder, self._rows, self._classes, self._only = folder, rows, classes, only
-        self._paths: list[Path] = []
-
-    def __enter__(self) -> Path:
-        self._folder.mkdir(parents=True, exist_ok=True)
+@contextmanager
+def _arrays(folder: Path, rows: int, classes: int, *, only: str = "") -> Iterator[Path]:
+    """Write files of correlated experts about random rows, 5 % of whose labels are wrong; delete them afterwards."""
+    folder.mkdir(parents=True, exist_ok=True)
+    kinds = {f"{kind}-{k}": np.float16 for kind in ([only] if only else _KINDS) for k in range(_EXPERTS)}
+    types: dict[str, type[np.floating]] = kinds if only else {**kinds, "matrix": np.float32}
+    paths = {name: folder / f"{name}.npy" for name in (*types, "labels")}
+    try:
+        files = {
+            name: np.lib.format.open_memmap(paths[name], "w+", kind, (rows, classes)) for name, kind in types.items()
+        }
         rng = np.random.default_rng(_SEED)
-        labels = rng.integers(0, self._classes, self._rows)
-        kinds = ("logits",) if self._only else ("logits", "probabilities")
-        files = {(kind, k): self._new(f"{kind}-{k}", np.float16) for kind in kinds for k in range(_EXPERTS)}
-        matrix = None if self._only else self._new("matrix", np.float32)
-        for start in range(0, self._rows, _BLOCK):
-            rows = slice(start, min(start + _BLOCK, self._rows))
-            for k, logits in enumerate(_block(rng, labels[rows], self._classes)):
-                files["logits", k][rows] = logits
-                if matrix is not None:
-                    chances = softmax(logits)
-                    files["probabilities", k][rows] = chances
+        labels = rng.integers(0, classes, rows)
+        for start in range(0, rows, _BLOCK):
+            part = slice(start, min(start + _BLOCK, rows))
+            for k, logits in enumerate(_block(rng, labels[part], classes)):
+                files[f"logits-{k}"][part] = logits
+                if not only:
+                    files[f"probabilities-{k}"][part] = softmax(logits)
                     if k == 0:
-                        matrix[rows] = chances
-        wrong = rng.random(self._rows) < _WRONG
-        labels[wrong] = (labels[wrong] + rng.integers(1, self._classes, wrong.sum())) % self._classes
-        np.save(self._folder / "labels.npy", labels)
-        self._paths.append(self._folder / "labels.npy")
-        return self._folder
-
-    def _new(self, name: str, kind: type[np.floating]) -> Any:
-        path = self._folder / f"{name}.npy"
-        self._paths.append(path)
-        return np.lib.format.open_memmap(path, "w+", kind, (self._rows, self._classes))
-
-    def __exit__(self, *_: object) -> None:
-        for path in self._paths:
+                        files["matrix"][part] = softmax(logits)
+        wrong = rng.random(rows) < _WRONG
+        labels[wrong] = (labels[wrong] + rng.integers(1, classes, wrong.sum())) % classes
+        np.save(paths["labels"], labels)
+        yield folder
+    finally:
+        for path in paths.values():
             path.unlink(missing_ok=True)
 
 
@@ -251,11 +239,6 @@ _JOBS: dict[str, Callable[[Path], Callable[[], object]]] = {
     "find_label_issues_batched": _batched,
     "fit": _fit,
 }
-
-
-def measurements(rounds: int) -> int:
-    """Return the number of processes that `measure_costs` starts."""
-    return (len(_JOBS) + 1) * rounds
 
 
 class _Peak:

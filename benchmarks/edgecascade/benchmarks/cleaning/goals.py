@@ -72,10 +72,12 @@ def weak_experts(cell: Cell) -> bool:
 
 
 def _order(cells: Sequence[Cell]) -> Iterator[Goal]:
-    yield _worst("average precision, ours - cleanlab's best", cells, lambda cell: cell.found.lead, -0.01)
+    yield _worst("average precision, worst cell: ours - cleanlab's best", cells, lambda cell: cell.found.lead, -0.01)
     lead = mean_of([cell.found.lead for cell in cells])
-    yield Goal("the same, mean", ">= 0.02", lead, "mean over cells", lead.value >= 0.02)
-    yield _worst("the same, weak expert added - not", cells, lambda cell: cell.found.weak, -0.01)
+    yield Goal(
+        "average precision, mean: ours - cleanlab's best", ">= 0.02", lead, "mean over cells", lead.value >= 0.02
+    )
+    yield _worst("average precision, weak expert added - not", cells, lambda cell: cell.found.weak, -0.01)
 
 
 def _masks(cells: Sequence[Cell]) -> Iterator[Goal]:
@@ -84,7 +86,7 @@ def _masks(cells: Sequence[Cell]) -> Iterator[Goal]:
         ("better experts", [cell for cell in cells if not weak_experts(cell)], 1.0),
     ):
         if kept:
-            yield _worst(f"precision by the mask's, {what}", kept, lambda cell: cell.found.times, goal)
+            yield _worst(f"precision at the mask's recall, {what}: times", kept, lambda cell: cell.found.times, goal)
 
 
 def _learning(cells: Sequence[Cell]) -> Iterator[Goal]:

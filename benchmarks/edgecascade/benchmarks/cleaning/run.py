@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import cache as lazily
+from functools import partial
+from importlib.metadata import version
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 from threadpoolctl import threadpool_limits
 
+from edgecascade.benchmarks.cache import sha256_of
 from edgecascade.benchmarks.cleaning.cells import Cell, Prepared, measure_cell
-from edgecascade.benchmarks.cleaning.costs import Costs, measure_costs, measurements
+from edgecascade.benchmarks.cleaning.costs import Costs, measure_costs
 from edgecascade.benchmarks.cleaning.data import DATA_SETS
 from edgecascade.benchmarks.cleaning.goals import Goal, goals_of
 from edgecascade.benchmarks.cleaning.noise import KINDS
-from edgecascade.benchmarks.progress import stepping
+from edgecascade.benchmarks.stored import Steps, at_once
 
-__all__ = ["Cleaning", "Extent", "measure_cleaning"]
+__all__ = ["Cleaning", "Extent", "about", "measure_cleaning"]
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,11 @@ class Extent:
     rounds: int = 5
     large: bool = False
 
+    @property
+    def steps(self) -> int:
+        """The number of steps: one for each cell, and one for the costs."""
+        return len(self.data) * len(KINDS) * len(self.shares) + bool(self.rows)
+
 
 @dataclass(frozen=True)
 class Cleaning:
@@ -58,38 +69,49 @@ class Cleaning:
     goals: tuple[Goal, ...]
 
 
-def measure_cleaning(extent: Extent, cache: Path) -> Cleaning:
+def measure_cleaning(extent: Extent, cache: Path, steps: Steps = at_once) -> Cleaning:
     """Measure everything; the experts' outputs are saved in the cache, so that only the first run fits them.
 
     Args:
         extent: How much.
         cache: The folder of downloads and finished steps.
+        steps: Takes a step for each cell, and one for the costs.
 
     Raises:
         BenchmarkError: A package or a download is missing.
     """
-    costs = _costs(extent, cache) if extent.rows else None
     cells: list[Cell] = []
-    with stepping(len(extent.data) * len(KINDS) * len(extent.shares)) as bar:
-        for name in extent.data:
-            bar.set_description(name)
-            prepared = Prepared.of(DATA_SETS[name], cache)
-            with threadpool_limits(1):  # reaches only libraries that are loaded; threads that wait would use CPU time
-                for kind, share in product(KINDS, extent.shares):
-                    crowd = kind == "symmetric" and share == extent.crowd
-                    cells.append(measure_cell(prepared, kind, share, extent.runs, crowd=crowd))
-                    bar.update(1)
+    for name in extent.data:
+        load = lazily(partial(Prepared.of, DATA_SETS[name], cache))
+        for kind, share in product(KINDS, extent.shares):
+            crowd = kind == "symmetric" and share == extent.crowd
+            measure = partial(_cell, load, kind, share, extent.runs, crowd=crowd)
+            cells.append(steps(Cell, f"{name} {kind} {share:g}", measure))
+    costs = steps(Costs, "costs", partial(_costs, extent, cache)) if extent.rows else None
     return Cleaning(tuple(cells), costs, goals_of(cells, costs))
 
 
+def about(extent: Extent) -> dict[str, Any]:
+    """Return what the steps depend on: the extent, cleanlab, and the source of the comparison and of the cleaning."""
+    from edgecascade.benchmarks import cleaning as comparison
+    from edgecascade.calibration import cleaning
+
+    folders = [Path(package.__file__ or "").parent for package in (comparison, cleaning)]
+    sources = {str(path.name): sha256_of(path) for folder in folders for path in sorted(folder.glob("*.py"))}
+    return {**asdict(extent), "cleanlab": version("cleanlab"), "sources": sources}
+
+
+def _cell(load: Callable[[], Prepared], kind: str, share: float, runs: int, *, crowd: bool) -> Cell:
+    prepared = load()
+    with threadpool_limits(1):  # reaches only libraries that are loaded; threads that wait would use CPU time
+        return measure_cell(prepared, kind, share, runs, crowd=crowd)
+
+
 def _costs(extent: Extent, cache: Path) -> Costs:
-    with stepping(measurements(extent.rounds) + extent.large) as bar:
-        bar.set_description("costs")
-        return measure_costs(
-            cache / "cleaning-costs",
-            rows=extent.rows,
-            classes=extent.classes,
-            rounds=extent.rounds,
-            measured=extent.large,
-            progress=bar.update,
-        )
+    return measure_costs(
+        cache / "cleaning-costs",
+        rows=extent.rows,
+        classes=extent.classes,
+        rounds=extent.rounds,
+        measured=extent.large,
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from dataclasses import replace
 from importlib.util import find_spec
+from pathlib import Path
 
 from edgecascade.cli import rare
 from edgecascade.types.errors import BenchmarkError
@@ -51,8 +52,9 @@ def execute(arguments: Namespace) -> int:
     _check_packages(arguments.data or (_DATA[-1:] if arguments.quick else _DATA[:-1]))
     from edgecascade.benchmarks.cache import cache_folder
     from edgecascade.benchmarks.cleaning.report import cleaning_report, cleaning_summary
-    from edgecascade.benchmarks.cleaning.run import Extent, measure_cleaning
+    from edgecascade.benchmarks.cleaning.run import Extent, about, measure_cleaning
     from edgecascade.benchmarks.report import write_page
+    from edgecascade.benchmarks.stored import stored_steps
 
     extent = Extent()
     if arguments.quick:
@@ -64,9 +66,10 @@ def execute(arguments: Namespace) -> int:
         rows=0 if arguments.no_costs else extent.rows,
         large=arguments.large,
     )
-    result = measure_cleaning(extent, cache_folder())
-    summary = cleaning_summary(result)
-    page = write_page(cleaning_report(result, _command(arguments)), arguments.out, summary=summary)
+    with stored_steps(Path(arguments.out) / "steps", about(extent), extent.steps) as steps:
+        result = measure_cleaning(extent, cache_folder(), steps)
+        summary = cleaning_summary(result)
+        page = write_page(cleaning_report(result, _command(arguments)), arguments.out, summary=summary)
     print(f"report: {page.resolve()}\n\n{summary}")
     return 0
 

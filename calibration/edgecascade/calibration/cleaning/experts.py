@@ -21,7 +21,7 @@ __all__ = ["ABSENT", "Experts", "check_labels"]
 
 ABSENT = np.float32(-1e30)  # the score of an option that a row does not have; products with weights stay finite
 
-_CHUNK = 1 << 18  # float32 numbers, 1 MB
+_CHUNK = 1 << 18  # float32 numbers, 1 MB: what a processor keeps at hand
 _SAMPLE = 1 << 18  # numbers that show what an array holds
 _COMPARED = 512  # rows in which experts are compared with one another
 _FEWEST_COMPARED = 10
@@ -52,7 +52,9 @@ class Experts:
         names: Sequence[str] | None = None,
         kinds: Sequence[str | None] | None = None,
     ) -> Experts:
-        """Check outputs [n, classes] of several models, row by row, and return them as experts.
+        """Return outputs [n, classes] of several models as experts.
+
+        Shapes are checked now, and what the arrays hold by a sample of rows. Every row is checked when it is read.
 
         Args:
             arrays: one per expert, floating, of the same shape: logits or probabilities. In logits, -inf stands for an
@@ -80,8 +82,6 @@ class Experts:
             _check_shape(name, array, names[0], arrays[0])
         read = tuple(_recognised(*one) for one in zip(names, arrays, kinds, strict=True))
         experts = cls(tuple(arrays), tuple(names), read)
-        for name, array, found in zip(names, arrays, read, strict=True):
-            _check_rows(name, array, found)
         _check_different(experts)
         return experts
 
@@ -114,16 +114,45 @@ class Experts:
 
         The scores are float32 [K, m, classes]: logits, or logarithms of probabilities, less the largest of each row and
         expert. An absent option has `ABSENT`. The next chunk overwrites the array, and the caller may.
+
+        Raises:
+            CalibrationError: a row holds something else than logits or probabilities.
         """
         some = self if rows is None else self.select(rows)
-        count = max(1, _CHUNK // (len(self) * self.classes))
-        buffer = np.empty((len(self), min(count, some.n), self.classes), np.float32)
-        for start in range(0, some.n, count):
-            part = slice(start, min(start + count, some.n))
+        for part in some.parts(len(self)):
+            if part.start == 0:
+                buffer = np.empty((len(self), part.stop, self.classes), np.float32)
             block = buffer[:, : part.stop - part.start]
-            for target, array, read in zip(block, self.arrays, self.read, strict=True):
-                _as_scores(array[part if some.rows is None else some.rows[part]], read, target)
+            for k, target in enumerate(block):
+                some.read_into(target, k, part)
+                target -= target.max(axis=1, keepdims=True)
+                np.maximum(target, ABSENT, out=target)
             yield part, block
+
+    def parts(self, held: int = 1) -> Iterator[slice]:
+        """Yield slices of the rows, such that `held` float32 arrays of their outputs stay in a processor's cache."""
+        count = max(1, _CHUNK // (held * self.classes))
+        for start in range(0, self.n, count):
+            yield slice(start, min(start + count, self.n))
+
+    def read_into(self, target: NDArray[np.float32], expert: int, part: slice, weight: float = 1.0) -> None:
+        """Write weighted logits of some rows of an expert, or logarithms of probabilities, to float32 [m, classes].
+
+        Raises:
+            CalibrationError: a row holds something else than logits or probabilities.
+        """
+        array, read = self.arrays[expert], self.read[expert]
+        rows = array[part if self.rows is None else self.rows[part]]
+        with np.errstate(over="ignore", invalid="ignore"):
+            if rows.dtype != np.float32:
+                np.copyto(target, rows, casting="unsafe")
+                rows = target
+            if _faults(rows, read):
+                _check_rows(self.names[expert], array, read)
+            if read.kind == "probabilities":
+                np.maximum(rows, np.float32(read.floor), out=target)
+                rows = np.log(target, out=target)
+            np.multiply(rows, np.float32(weight), out=target)
 
     def hashes(self) -> NDArray[np.uint64]:
         """Return a hash of the outputs of all experts for each row, uint64 [n]: the same input has the same."""
@@ -134,6 +163,15 @@ class Experts:
                 int.from_bytes(hashlib.blake2b(row.tobytes(), digest_size=8).digest(), "little") for row in rows
             ]
         return found
+
+    def check(self) -> None:
+        """Read every row, and refuse those that are neither logits nor probabilities.
+
+        Raises:
+            CalibrationError: names the expert, the fault, the first row that has it, and how many have it.
+        """
+        for name, array, read in zip(self.names, self.arrays, self.read, strict=True):
+            _check_rows(name, array, read)
 
 
 def check_labels(labels: NDArray[Any], experts: Experts, argument: str = "labels") -> NDArray[np.int64]:
@@ -156,18 +194,6 @@ def check_labels(labels: NDArray[Any], experts: Experts, argument: str = "labels
             f"{wrong[0]}{_of_how_many(wrong)}"
         )
     return labels.astype(np.int64)
-
-
-def _as_scores(rows: NDArray[Any], read: Recognised, target: NDArray[np.float32]) -> None:
-    """Write logits up to a constant per row into `target`, the largest being 0."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        if read.kind == "probabilities":
-            np.maximum(rows, read.floor, out=target, casting="unsafe")
-            np.log(target, out=target)
-        else:
-            np.copyto(target, rows, casting="unsafe")
-        target -= target.max(axis=1, keepdims=True)
-    np.maximum(target, ABSENT, out=target)
 
 
 def _check_shape(name: str, array: NDArray[Any], first_name: str, first: NDArray[Any]) -> None:
@@ -206,39 +232,43 @@ def _plausible(rows: NDArray[Any]) -> NDArray[Any]:
 def _check_rows(name: str, array: NDArray[Any], read: Recognised) -> None:
     """Refuse rows that are not what the array holds."""
     count = max(1, _CHUNK // array.shape[1])
-    sample = _plausible(array[:: max(1, array.size // _SAMPLE)])
-    zeros_are_common = np.count_nonzero(sample == 0) > _COMMON * sample.size
     bad: dict[str, list[NDArray[np.intp]]] = {}
     for start in range(0, len(array), count):
-        rows = np.asarray(array[start : start + count])
-        for what, wrong in _faults(rows, read).items():
-            if wrong.any() and not (what == "only zeros" and zeros_are_common and read.kind == "logits"):
-                bad.setdefault(what, []).append(start + np.flatnonzero(wrong))
+        for what, wrong in _faults(np.asarray(array[start : start + count]), read).items():
+            bad.setdefault(what, []).append(start + np.flatnonzero(wrong))
     for what, parts in bad.items():
-        wrong_rows = np.concatenate(parts)
+        found = np.concatenate(parts)
         expected = "numbers" if what == "NaN or +inf" else read.kind
-        raise CalibrationError(
-            f"{name}: expected {expected}, got {what} in row {wrong_rows[0]}{_of_how_many(wrong_rows)}"
-        )
+        raise CalibrationError(f"{name}: expected {expected}, got {what} in row {found[0]}{_of_how_many(found)}")
 
 
 def _faults(rows: NDArray[Any], read: Recognised) -> dict[str, NDArray[np.bool_]]:
-    """Return which rows have which fault; the gravest first."""
+    """Return which rows have which fault, for faults that occur; the gravest first."""
     with np.errstate(invalid="ignore", over="ignore"):
-        most, least = rows.max(axis=1), rows.min(axis=1)
+        sums = rows @ np.ones(rows.shape[1], rows.dtype)  # costs little, and shows whether a closer look is needed
         if read.kind == "probabilities":
+            if (np.abs(sums - 1) <= _SUM_TOLERANCE).all() and rows.min() >= 0:
+                return {}
+            most, least = rows.max(axis=1), rows.min(axis=1)
             total = rows.sum(axis=1, dtype=np.float64)
-            return {
+            faults = {
                 "NaN or +inf": ~(most < np.inf) | np.isnan(least),
                 "only zeros": (most == 0) & (least == 0),
                 "numbers outside [0, 1]": (least < -1e-6) | (most > 1 + _SUM_TOLERANCE),
                 "numbers that do not sum to 1": np.abs(total - 1) > _most_off(rows, read),
             }
-        return {
-            "NaN or +inf": ~(most <= np.finfo(np.float32).max) | np.isnan(least),
-            "no option at all (only -inf)": np.isneginf(most),
-            "only zeros": (most == 0) & (least == 0),
-        }
+        else:
+            if np.isfinite(sums).all() and sums.all():
+                return {}
+            most, least = rows.max(axis=1), rows.min(axis=1)
+            faults = {
+                "NaN or +inf": ~(most <= np.finfo(np.float32).max) | np.isnan(least),
+                "no option at all (only -inf)": np.isneginf(most),
+            }
+            zeros, others = (most == 0) & (least == 0), _plausible(rows)
+            if np.count_nonzero(others == 0) <= _COMMON * others.size:
+                faults["only zeros"] = zeros
+    return {what: wrong for what, wrong in faults.items() if wrong.any()}
 
 
 def _most_off(rows: NDArray[Any], read: Recognised) -> float:

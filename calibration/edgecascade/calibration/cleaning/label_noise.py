@@ -1,9 +1,10 @@
 """How labels go wrong: the confusion N(given | true), and from it how probable it is that a given label is wrong.
 
-The pool says how probable each class is for a row. Which wrong labels are common in this data set is learned from the
-labels that it disputes: by expectation maximisation (Dawid and Skene, Applied Statistics 28, 1979), on the few best
-classes of each row. Classes with few disputed labels are drawn towards the rate of wrong labels of the whole set, and
-towards wrong labels that are spread over all classes.
+The pool says how probable each class is for a row. Which wrong labels are common in this data set is learned from rows
+where the pool is sure of another class than the given one, by expectation maximisation (Dawid and Skene, Applied
+Statistics 28, 1979). Where it is less sure, its own mistakes would be taken for those of the labels. All classes have
+the same rate of wrong labels, and few disputed labels of a class are drawn towards wrong labels spread over all
+classes.
 """
 
 from __future__ import annotations
@@ -12,122 +13,158 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import gammaln
 
 from edgecascade.calibration.cleaning.experts import Experts
 from edgecascade.calibration.cleaning.pool import Pool
+from edgecascade.types.errors import CalibrationError
 
-__all__ = ["Candidates", "candidates", "confusion_log_odds"]
+__all__ = ["Doubts", "doubts"]
 
-_BEST = 16  # classes of a row that are looked at
-_LEAST = np.float32(-16.0)  # log-probability of a class, relative to the best, below which it is not looked at
-_RATE_PRIOR = 20.0  # rows of a class, of which as many are wrong as in the whole set
-_SPREAD_PRIOR = 5.0  # wrong labels of a class, spread evenly
+_CANDIDATE = np.float32(0.01)  # chance of a class from which on it is looked at on its own
+_SURE = 0.9  # chance of the best class, from which on a row tells which wrong labels are common
+_SPREAD_PRIORS = np.geomspace(3.0, 300.0, 7)  # wrong labels of a class, spread evenly
+_RATE_PRIOR = 50.0  # rows, of which the first rate is wrong
 _FIRST_RATE = 0.02
-_LEAST_RATE = 1e-6
-_STEPS = 60
-_SETTLED = 1e-4  # change of the rate of wrong labels, relative, after which the fit ends
+_STEPS = 100
+_TINY = 1e-30
+_SETTLED = 1e-5  # change of the rate of wrong labels, after which the fit ends
 
 
 @dataclass(frozen=True)
-class Candidates:
-    """The classes that may be true of each row: its best, and the given one, one entry per row and class.
+class Doubts:
+    """How probable it is that each label is wrong, by the pool alone and allowing for the confusion of labels.
 
     Attributes:
-        first: int64 [n + 1], where the entries of each row begin.
-        classes: int32 [entries].
-        log_probability: float32 [entries], the pool's.
-        at_given: int64 [n], the entry of the given class of each row.
+        pool: float64 [n], log-odds that the label is wrong, by the pool alone.
+        log_odds: float64 [n], the same allowing for which wrong labels are common.
+        best_other: int64 [n], the best class beside the given one by the pool alone.
+        suggested: int64 [n], the same allowing for which wrong labels are common.
     """
 
-    first: NDArray[np.int64]
-    classes: NDArray[np.int32]
-    log_probability: NDArray[np.float32]
-    at_given: NDArray[np.int64]
-
-    def best_other(self, value: NDArray[np.floating]) -> NDArray[np.int64]:
-        """Return the entry of each row with the largest value [entries] among those that are not the given class."""
-        others = value.astype(np.float64)
-        others[self.at_given] = -np.inf
-        largest = np.repeat(np.maximum.reduceat(others, self.first[:-1]), np.diff(self.first))
-        places = np.where(others == largest, np.arange(len(others)), len(others))
-        found: NDArray[np.int64] = np.minimum.reduceat(places, self.first[:-1])
-        return found
+    pool: NDArray[np.float64]
+    log_odds: NDArray[np.float64]
+    best_other: NDArray[np.int64]
+    suggested: NDArray[np.int64]
 
 
-def candidates(experts: Experts, labels: NDArray[np.int64], pool: Pool) -> Candidates:
-    """Return the classes of each row that are worth looking at, with the pool's log-probabilities."""
-    counts, classes, values, at_given = [], [], [], []
-    done = 0
-    for part, block in experts.chunks():
-        scores = pool.scores(block)
-        given = labels[part]
-        rows = np.arange(len(given))
-        kept = _kept(scores)
-        kept[rows, given] = True
-        kept[rows, _second(scores)] = True
-        of_row, of_class = np.nonzero(kept)
-        counts.append(np.bincount(of_row, minlength=len(given)))
-        classes.append(of_class.astype(np.int32))
-        values.append(scores[of_row, of_class])
-        at_given.append(done + np.flatnonzero(of_class == given[of_row]))
-        done += len(of_class)
-    first = np.concatenate([[0], np.cumsum(np.concatenate(counts))])
-    return Candidates(first, np.concatenate(classes), np.concatenate(values), np.concatenate(at_given))
+def doubts(experts: Experts, labels: NDArray[np.int64], pool: Pool) -> Doubts:
+    """Return how probable it is that each label [n] is wrong.
 
-
-def confusion_log_odds(found: Candidates, labels: NDArray[np.int64], classes: int) -> NDArray[np.float64]:
-    """Return, for each entry, the log-probability that its class is true, given the label and the confusion.
-
-    The result [entries] sums to 1 over each row, after exp. It is a model's opinion, and as such often too sure.
+    Raises:
+        CalibrationError: a label is an option that its row does not have.
     """
-    lengths = np.diff(found.first)
-    given = np.repeat(labels, lengths)
-    right = np.zeros(len(given), bool)
-    right[found.at_given] = True
-    pair = found.classes.astype(np.int64) * classes + given
-    _, pair = np.unique(pair, return_inverse=True)
-    pairs = int(pair.max()) + 1
-    rate = _FIRST_RATE
-    wrong_of, count_of, of_pair = (np.zeros(size, np.float64) for size in (classes, classes, pairs))
-    result = found.log_probability.astype(np.float64)
+    seen = _survey(experts, labels, pool)
+    rate, counts = _fit(seen, labels, experts.classes)
+    others = experts.classes - 1
+    of_class = _sums(counts.key // experts.classes, counts.wrong, experts.classes) + counts.prior
+    even = counts.prior / others / of_class  # chance of each wrong label that was not seen, by true class
+    given = labels[seen.row]
+    spread = even[seen.true] + counts.of(seen.true, given) / of_class[seen.true]
+    joint = np.exp(seen.log_chance) * spread
+    known = np.bincount(seen.row, np.exp(seen.log_chance), experts.n)
+    rest = np.maximum(-np.expm1(seen.log_given) - known, 0.0) / others
+    total = np.bincount(seen.row, joint, experts.n) + rest
+    log_odds = np.log(total + _TINY) + np.log(rate / (1 - rate)) - seen.log_given
+    suggested = seen.best_other.copy()
+    order = np.lexsort((joint, seen.row))
+    last = np.flatnonzero(np.diff(seen.row[order], append=-1))
+    suggested[seen.row[order][last]] = seen.true[order][last]
+    wrong = np.log(-np.expm1(np.minimum(seen.log_given, -1e-12)))
+    return Doubts(wrong - seen.log_given, log_odds, seen.best_other, suggested)
+
+
+@dataclass(frozen=True)
+class _Survey:
+    """What the pool says of each row [n], and of classes beside the given one that are worth a look [entries]."""
+
+    log_given: NDArray[np.float64]
+    best_other: NDArray[np.int64]
+    best_chance: NDArray[np.float32]
+    row: NDArray[np.int64]
+    true: NDArray[np.int64]
+    log_chance: NDArray[np.float64]
+
+
+def _survey(experts: Experts, labels: NDArray[np.int64], pool: Pool) -> _Survey:
+    log_given, best_other = np.empty(experts.n), np.empty(experts.n, np.int64)
+    best_chance = np.empty(experts.n, np.float32)
+    entries = []
+    ones = np.ones(experts.classes, np.float32)
+    for part, scores in pool.logits(experts):
+        given, rows = labels[part], np.arange(part.stop - part.start)
+        at_given = scores[rows, given].astype(np.float64)
+        scores[rows, given] = -np.inf
+        best = scores.argmax(axis=1)
+        at_best = scores[rows, best]
+        top = np.maximum(at_given, at_best)
+        if (absent := np.isneginf(at_given)).any():
+            row = part.start + int(np.flatnonzero(absent)[0])
+            raise CalibrationError(f"labels: expected options that the row has, got one that is -inf in row {row}")
+        scores -= top.astype(np.float32)[:, None]
+        np.exp(scores, out=scores)
+        others = (scores @ ones).astype(np.float64)
+        total = others + np.exp(at_given - top)
+        log_given[part] = at_given - top - np.log(total)
+        best_other[part], best_chance[part] = best, np.exp(at_best - top) / total
+        looked_at = np.flatnonzero(others >= _CANDIDATE * total)
+        least = (_CANDIDATE * total[looked_at]).astype(np.float32)
+        row, true = np.nonzero(scores[looked_at] >= least[:, None])
+        row = looked_at[row]
+        entries.append((part.start + row, true, np.log(scores[row, true] / total[row])))
+    row, true, log_chance = (np.concatenate(some) for some in zip(*entries, strict=True))
+    return _Survey(log_given, best_other, best_chance, row, true, log_chance)
+
+
+@dataclass(frozen=True)
+class _Counts:
+    """How many labels of each true class are wrong in which way: pairs [p] that occur, in order of `key`."""
+
+    key: NDArray[np.int64]  # true * classes + given
+    wrong: NDArray[np.float64]
+    classes: int
+    prior: float
+
+    def of(self, true: NDArray[np.int64], given: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the count of pairs of classes, 0 for those that do not occur."""
+        if not len(self.key):
+            return np.zeros(len(true))
+        key = true * self.classes + given
+        place = np.minimum(np.searchsorted(self.key, key), len(self.key) - 1)
+        return np.where(self.key[place] == key, self.wrong[place], 0.0)
+
+
+def _fit(seen: _Survey, labels: NDArray[np.int64], classes: int) -> tuple[float, _Counts]:
+    """Return the rate of wrong labels, and the counts of those that sure rows dispute."""
+    disputed = np.flatnonzero(seen.best_chance >= _SURE)
+    sure = len(disputed) + int(np.count_nonzero(seen.log_given >= np.log(_SURE)))
+    true = seen.best_other[disputed]
+    key, pair = np.unique(true * classes + labels[disputed], return_inverse=True)
+    odds = seen.best_chance[disputed] / np.exp(seen.log_given[disputed])
+    rate, wrong, prior = _FIRST_RATE, np.zeros(len(key)), float(_SPREAD_PRIORS[2])
     for _ in range(_STEPS):
-        rate_of = (wrong_of + _RATE_PRIOR * rate) / (count_of + _RATE_PRIOR)
-        spread = (of_pair[pair] + _SPREAD_PRIOR / (classes - 1)) / (wrong_of[found.classes] + _SPREAD_PRIOR)
-        confusion = np.where(right, 1 - rate_of[found.classes], rate_of[found.classes] * spread)
-        result = _normalised(found.log_probability + np.log(confusion), found.first, lengths)
-        chance = np.exp(result)
-        wrong = np.where(right, 0.0, chance)
-        of_pair = _sums(pair, wrong, pairs)
-        wrong_of = _sums(found.classes, wrong, classes)
-        count_of = _sums(found.classes, chance, classes)
-        before, rate = rate, max(_LEAST_RATE, float(wrong_of.sum() / len(labels)))
-        if abs(rate - before) <= _SETTLED * rate:
+        of_class = _sums(key // classes, wrong, classes)
+        spread = (wrong[pair] + prior / (classes - 1)) / (of_class[true] + prior)
+        now = odds * spread * rate / (1 - rate)
+        chance = now / (1 + now)
+        wrong = _sums(pair, chance, len(key))
+        before, rate = rate, (float(chance.sum()) + _RATE_PRIOR * _FIRST_RATE) / (sure + _RATE_PRIOR)
+        prior = _likeliest_prior(wrong, _sums(key // classes, wrong, classes), classes - 1)
+        if abs(rate - before) <= _SETTLED:
             break
-    return result
+    return rate, _Counts(key, wrong, classes, prior)
 
 
-def _kept(scores: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Return which classes [m, classes] are among the best of their row."""
-    kept: NDArray[np.bool_] = scores >= scores.max(axis=1, keepdims=True) + _LEAST
-    many = np.flatnonzero(np.count_nonzero(kept, axis=1) > _BEST)
-    if len(many):
-        some = scores[many]
-        least = np.partition(some, -_BEST, axis=1)[:, -_BEST, None]
-        kept[many] &= some >= least
-    return kept
-
-
-def _second(scores: NDArray[np.float32]) -> NDArray[np.intp]:
-    """Return the second best class of each row, so that every row has a class beside the given one."""
-    found: NDArray[np.intp] = np.argpartition(scores, -2, axis=1)[:, -2]
-    return found
-
-
-def _sums(place: NDArray[np.integer], value: NDArray[np.floating], length: int) -> NDArray[np.float64]:
+def _sums(place: NDArray[np.int64], value: NDArray[np.float64], length: int) -> NDArray[np.float64]:
     return np.asarray(np.bincount(place, value, length), np.float64)
 
 
-def _normalised(value: NDArray[np.floating], first: NDArray[np.int64], size: NDArray[np.int64]) -> NDArray[np.float64]:
-    value = value - np.repeat(np.maximum.reduceat(value, first[:-1]), size)
-    total = np.add.reduceat(np.exp(value), first[:-1])
-    return np.asarray(value - np.repeat(np.log(total), size))
+def _likeliest_prior(wrong: NDArray[np.float64], of_class: NDArray[np.float64], others: int) -> float:
+    """Return how evenly wrong labels are spread: the prior that makes these counts likeliest.
+
+    Counts of a class are multinomial, with chances from a Dirichlet distribution.
+    """
+    prior = _SPREAD_PRIORS[:, None]
+    a = gammaln(wrong + prior / others) - gammaln(prior / others)
+    b = gammaln(prior) - gammaln(of_class + prior)
+    return float(_SPREAD_PRIORS[int(np.argmax(a.sum(axis=1) + b.sum(axis=1)))])

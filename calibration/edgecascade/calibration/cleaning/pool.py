@@ -8,6 +8,7 @@ a label is taken for one drawn from all classes alike, so that wrong labels do n
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -22,12 +23,21 @@ from edgecascade.types.estimate import Estimate
 __all__ = ["Pool", "fit_pool"]
 
 _FEWEST = 10  # rows
-_FIRST_LOOK = 1000  # rows of the first fit, whose optimum starts the fit on eight times as many
+_ALONE = 1000  # rows on which each expert is calibrated
+_FIRST_LOOK = 500  # rows of the first fit, whose optimum starts the fit on eight times as many
 _SHRINK = 10.0  # rows that the prior of equal weights is worth
 _NOTICED = 0.1  # share of the weights' differences that the prior takes away, from which on it is said
+_WIDEST = 30.0  # nats of mean distance from the best class: a weak prior on the pool's sharpness
+_NOTHING = 1e-3  # nats of mean distance from the best class, below which an expert says nothing
 _STEPS = 50
-_PRECISION = 1e-3  # of the weights, relative to the largest: Newton's method squares the error
+_HALVINGS = 30
+_TINY = 1e-30
+_NEAR = 0.05  # relative to the largest weight: Newton's method squares the error
+_ROUGHLY = 0.5  # standard errors that the last step but one is away from the optimum, on some of the rows
+_PRECISION = 0.15  # the same on all rows
+_MUCH = 10.0  # nats of likelihood
 _MOST_NOISE = 0.9
+_LEAST_WEIGHT = 1e-20  # which leaves absent options absent
 _Z = 1.959963984540054  # two-sided 95 % of a normal
 
 Floats = NDArray[np.float64]
@@ -65,11 +75,24 @@ class Pool:
         """Whether the held-out rows are so few that the weights are notably closer to equal than the rows say."""
         return len(self.names) > 1 and self.shrinkage > _NOTICED
 
-    def scores(self, block: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the pool's log-probabilities, float32 [m, classes], of experts' scores [K, m, classes]."""
-        pooled = _combine(block, np.array([one.value for one in self.weights]))
-        pooled -= np.log(np.exp(pooled).sum(axis=1, keepdims=True))
-        return pooled
+    def logits(self, experts: Experts) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+        """Yield sum_k w_k z_k of all rows, float32 [m, classes], with their place; the next chunk overwrites it.
+
+        They are logits up to a constant per row; -inf is an absent option.
+
+        Raises:
+            CalibrationError: a row holds something else than logits or probabilities.
+        """
+        used = [(k, one.value) for k, one in enumerate(self.weights) if one.value > 0]
+        for part in experts.parts(2):
+            if part.start == 0:
+                buffers = np.empty((2, part.stop, experts.classes), np.float32)
+            pooled, one = buffers[:, : part.stop - part.start]
+            for place, (k, weight) in enumerate(used):
+                experts.read_into(one if place else pooled, k, part, weight)
+                if place:
+                    pooled += one
+            yield part, pooled
 
 
 def fit_pool(experts: Experts, labels: NDArray[Any], *, shrink: float = _SHRINK) -> Pool:
@@ -96,17 +119,20 @@ def fit_pool(experts: Experts, labels: NDArray[Any], *, shrink: float = _SHRINK)
     labels = check_labels(labels, experts)
     if len(labels) < _FEWEST:
         raise CalibrationError(f"labels: expected at least {_FEWEST} held-out rows, got {len(labels)}")
-    alone = [_fit(experts.only(k), labels, np.ones(1), 0.0) for k in range(len(experts))]
-    inverse = np.array([one.weights[0] for one in alone])  # 1 / T of each expert
-    if not inverse.any():
+    every = np.arange(0, len(labels), max(1, len(labels) // _ALONE))
+    alone = [_fit(experts.only(k).select(every), labels[every], np.ones(1), 0.0) for k in range(len(experts))]
+    # 1 / T of each expert; 0 where the labels would be noise to it.
+    inverse = np.array([one.weights[0] if one.rho < 0.99 * _MOST_NOISE else 0.0 for one in alone])
+    if (inverse * _spread(experts)).max() < _NOTHING:
         raise CalibrationError("labels: the experts say no more than chance about them; check the order of the classes")
-    scale = np.where(inverse > 0, inverse, inverse[inverse > 0].min() * 1e-2)
-    fit = _fit(experts, labels, scale, shrink) if len(experts) > 1 else alone[0]
+    scale = np.maximum(inverse, _NOTHING / _spread(experts))
+    weights = scale / len(scale) if len(scale) > 1 else inverse
+    fit = _fit(experts, labels, scale, shrink, weights)
     error = np.sqrt(np.linalg.pinv(fit.information).diagonal().clip(0))
-    weights = tuple(_estimate(w, e, len(labels)) for w, e in zip(fit.weights, error, strict=False))
+    found = tuple(_estimate(w, e, len(labels)) for w, e in zip(fit.weights, error, strict=False))
     return Pool(
         names=experts.names,
-        weights=weights,
+        weights=found,
         temperatures=1 / scale,
         rho=_estimate(fit.rho, float(error[-1]), len(labels), most=1.0),
         classes=experts.classes,
@@ -123,31 +149,32 @@ class _Fit(NamedTuple):
 
 
 class _Likelihood(NamedTuple):
-    """The summed negative log-likelihood, and its derivatives in the weights [K] and rho."""
+    """What the summed negative log-likelihood depends on, and its derivatives in the weights and rho."""
 
-    loss: float
     at_label: Floats  # [n], the pool's probability of each label
-    slope: Floats  # [K]
-    curvature: Floats  # [K, K], never negative: that of labels known to be meant
-    information: Floats  # [K + 1, K + 1], the exact second derivative, rho last
+    slope: Floats  # [K + 1], rho last
+    information: Floats  # [K + 1, K + 1], the second derivative
+    safe: Floats  # [K + 1, K + 1], never negative: as if it were known which labels are meant
 
 
-def _fit(experts: Experts, labels: NDArray[np.int64], scale: Floats, shrink: float) -> _Fit:
+def _fit(
+    experts: Experts, labels: NDArray[np.int64], scale: Floats, shrink: float, start: Floats | None = None
+) -> _Fit:
     """Fit on ever more rows; the prior counts for less the more there are."""
     k, n, rows = len(experts), len(labels), _FIRST_LOOK
-    penalty = shrink * (np.eye(k) - 1 / k) / np.outer(scale, scale)
-    weights, rho = scale / k, 0.01
-    if k == 1:
-        weights = 1 / _spread(experts)
-    while rows < n // 4:
+    spread = _spread(experts)
+    bound = np.outer(spread, spread) / _WIDEST**2  # where every row is right, no finite weights are best
+    penalty = shrink * (np.eye(k) - 1 / k) / np.outer(scale, scale) + bound
+    weights, rho = 5 / spread if start is None else start, 0.01
+    while rows < n // 2:
         every = np.arange(0, n, n // rows)
-        weights, rho, _ = _climb(experts.select(every), labels[every], weights, rho, penalty * len(every) / n, 0.03)
-        rows *= 8
+        weights, rho, _ = _climb(experts.select(every), labels[every], weights, rho, penalty * len(every) / n, _ROUGHLY)
+        rows *= 5
     weights, rho, at = _climb(experts, labels, weights, rho, penalty, _PRECISION)
     if k == 1:
         return _Fit(weights, rho, at.information, 0.0)
     free = np.linalg.svd(np.eye(k) - 1 / k)[0][:, : k - 1]  # directions in which weights differ
-    known = float(np.trace(free.T @ (at.curvature * np.outer(scale, scale)) @ free)) / (k - 1)
+    known = float(np.trace(free.T @ (at.safe[:k, :k] * np.outer(scale, scale)) @ free)) / (k - 1)
     information = at.information.copy()
     information[:k, :k] += penalty
     return _Fit(weights, rho, information, shrink / (shrink + known) if shrink else 0.0)
@@ -156,95 +183,120 @@ def _fit(experts: Experts, labels: NDArray[np.int64], scale: Floats, shrink: flo
 def _climb(
     experts: Experts, labels: NDArray[np.int64], weights: Floats, rho: float, penalty: Floats, precision: float
 ) -> tuple[Floats, float, _Likelihood]:
-    """Maximise over the weights by Newton's method within w >= 0, and over rho between its steps."""
+    """Maximise over weights and rho by Newton's method, all of them 0 or more."""
     at = _likelihood(experts, labels, weights, rho)
+    k, point = len(weights), np.append(weights, rho)
+    penalties = np.zeros((k + 1, k + 1))
+    penalties[:k, :k] = penalty
     for _ in range(_STEPS):
-        loss = at.loss + 0.5 * float(weights @ penalty @ weights)
-        target = _least_quadratic(weights, at.slope + penalty @ weights, at.curvature + penalty)
-        step = target - weights
-        for halving in range(30):
-            moved = weights + step * 0.5**halving
-            new = _likelihood(experts, labels, moved, rho)
-            if new.loss + 0.5 * float(moved @ penalty @ moved) <= loss + 1e-9 * abs(loss):
-                break
-        else:
-            return weights, rho, at
-        change = float(np.abs(moved - weights).max() / max(float(np.abs(moved).max()), 1e-30))
-        weights, before, rho = moved, rho, _noise(new.at_label, experts.classes)
-        at = new
-        if change <= precision and abs(rho - before) <= precision:
+        point, at = _with_best_noise(experts, labels, point, at)
+        curvature = at.information + penalties
+        sizes = _sizes(curvature)
+        if np.linalg.eigvalsh(curvature / np.outer(sizes, sizes)).min() < 1e-6:
+            curvature = at.safe + penalties
+        aim = _least_quadratic(point, at.slope + penalties @ point, curvature)
+        aim[k] = min(aim[k], _MOST_NOISE)
+        step = aim - point
+        near = np.abs(step).max() <= _NEAR * aim[:k].max()
+        if near or float(step @ curvature @ step) <= precision**2:
+            point = aim
             break
-        if abs(rho - before) > 1e-4:
-            at = _likelihood(experts, labels, weights, rho)
-    return weights, rho, at
+        most = _loss(at.at_label, point[k], experts.classes) + 0.5 * float(point @ penalties @ point)
+        for _ in range(_HALVINGS):
+            moved = point + step
+            at = _likelihood(experts, labels, moved[:k], float(moved[k]))
+            loss = _loss(at.at_label, moved[k], experts.classes) + 0.5 * float(moved @ penalties @ moved)
+            if loss <= most * (1 + 1e-9):
+                break
+            step /= 2
+        point = moved
+    return point[:k], float(point[k]), at
 
 
-def _least_quadratic(weights: Floats, slope: Floats, curvature: Floats) -> Floats:
-    """Return the w >= 0 that minimises the quadratic with this slope and curvature at `weights`."""
-    size = np.sqrt(np.maximum(curvature.diagonal(), 1e-30))
+def _with_best_noise(
+    experts: Experts, labels: NDArray[np.int64], point: Floats, at: _Likelihood
+) -> tuple[Floats, _Likelihood]:
+    """Move rho alone where that gains much: near 0, it is far from quadratic."""
+    rho = _noise(at.at_label, experts.classes)
+    if _loss(at.at_label, point[-1], experts.classes) - _loss(at.at_label, rho, experts.classes) <= _MUCH:
+        return point, at
+    return np.append(point[:-1], rho), _likelihood(experts, labels, point[:-1], rho)
+
+
+def _noise(at_label: Floats, classes: int) -> float:
+    """Return the rho in [0, 0.9] that maximises the mean of log((1 - rho) p + rho / classes), which is concave."""
+    low, high, gain = 0.0, _MOST_NOISE, 1 / classes - at_label
+    for _ in range(_HALVINGS):
+        rho = (low + high) / 2
+        if float((gain / (at_label + rho * gain + _TINY)).sum()) > 0:
+            low = rho
+        else:
+            high = rho
+    return low
+
+
+def _loss(at_label: Floats, rho: float, classes: int) -> float:
+    """Return the summed negative log-likelihood."""
+    return -float(np.log((1 - rho) * at_label + (rho / classes or _TINY)).sum())
+
+
+def _least_quadratic(point: Floats, slope: Floats, curvature: Floats) -> Floats:
+    """Return the point >= 0 that minimises the quadratic with this slope and curvature at `point`."""
+    size = _sizes(curvature)
     scaled = curvature / np.outer(size, size) + 1e-9 * np.eye(len(size))
     root = np.linalg.cholesky(scaled).T
-    aim = np.linalg.solve(root.T, scaled @ (weights * size) - slope / size)
+    aim = np.linalg.solve(root.T, scaled @ (point * size) - slope / size)
     found: Floats = nnls(root, aim)[0] / size
     return found
 
 
+def _sizes(curvature: Floats) -> Floats:
+    return np.asarray(np.sqrt(np.maximum(curvature.diagonal(), _TINY)))
+
+
 def _likelihood(experts: Experts, labels: NDArray[np.int64], weights: Floats, rho: float) -> _Likelihood:
-    k, loss = len(weights), 0.0
-    slope, curvature, information = np.zeros(k), np.zeros((k, k)), np.zeros((k + 1, k + 1))
+    k, classes = len(weights), experts.classes
+    slope, safe, information = np.zeros(k + 1), np.zeros((k + 1, k + 1)), np.zeros((k + 1, k + 1))
     probabilities = np.empty(len(labels))
+    ones = np.ones(classes, np.float32)
     for part, block in experts.chunks():
-        truth = labels[part]
-        chosen = block[:, np.arange(len(truth)), truth]
+        truth, rows = labels[part], np.arange(part.stop - part.start)
+        chosen = block[:, rows, truth].astype(np.float64)
         if chosen.min() <= ABSENT:
             row = part.start + int(np.flatnonzero((chosen <= ABSENT).any(axis=0))[0])
             raise CalibrationError(f"labels: expected options that the row has, got one that is -inf in row {row}")
         p = _combine(block, weights)
         np.exp(p, out=p)
-        p /= p.sum(axis=1, keepdims=True)
-        right = p[np.arange(len(truth)), truth].astype(np.float64)
-        whole = (1 - rho) * right + rho / p.shape[1]
+        right = p[rows, truth].astype(np.float64)
+        total = (p @ ones).astype(np.float64)
+        right /= total
+        whole = (1 - rho) * right + (rho / classes or _TINY)
         meant = (1 - rho) * right / whole
-        mean = np.einsum("kmc,mc->km", block, p).astype(np.float64)
-        away = chosen - mean
-        p *= meant[:, None].astype(np.float32)
-        flat = block.reshape(k, -1)
-        second = (flat * p.reshape(-1)) @ flat.T
-        covariance = second.astype(np.float64) - (mean * meant) @ mean.T
+        p *= (meant / total).astype(np.float32)[:, None]
+        weighted = block * p
+        mean = (weighted @ ones).astype(np.float64)  # times `meant`
+        second = weighted.reshape(k, -1) @ block.reshape(k, -1).T
+        away = chosen * meant - mean
+        covariance = second.astype(np.float64) - (mean / np.maximum(meant, 1e-30)) @ mean.T
+        apart = away / np.maximum(meant, 1e-30)
         probabilities[part] = right
-        loss -= float(np.log(whole).sum())
-        slope -= away @ meant
-        curvature += covariance
-        information[:k, :k] += covariance - (away * (meant * (1 - meant))) @ away.T
-        information[k, :k] += away @ (right / whole**2) / p.shape[1]
-        information[k, k] += float((((1 / p.shape[1] - right) / whole) ** 2).sum())
+        ratio = (1 / classes - right) / whole
+        slope -= np.append(away.sum(axis=1), ratio.sum())
+        safe[:k, :k] += covariance
+        information[:k, :k] += covariance - (away * (1 - meant)) @ apart.T
+        information[k, :k] += apart @ (right / whole**2) / classes
+        information[k, k] += float((ratio**2).sum())
     information[:k, k] = information[k, :k]
-    return _Likelihood(loss, probabilities, slope, curvature, information)
+    safe[k, k] = information[k, k]
+    return _Likelihood(probabilities, slope, information, safe)
 
 
 def _combine(block: NDArray[np.float32], weights: Floats) -> NDArray[np.float32]:
-    """Return sum_k w_k z_k less the largest of each row, float32 [m, classes]."""
-    pooled: NDArray[np.float32] = block[0] * np.float32(weights[0])
-    for one, weight in zip(block[1:], weights[1:], strict=True):
-        if weight > 0:
-            pooled += one * np.float32(weight)
+    """Return sum_k w_k z_k less the largest of each row, float32 [m, classes]; absent options stay absent."""
+    some = np.maximum(weights, _LEAST_WEIGHT).astype(np.float32)
+    pooled: NDArray[np.float32] = (some @ block.reshape(len(block), -1)).reshape(block.shape[1:])
     pooled -= pooled.max(axis=1, keepdims=True)
     return pooled
-
-
-def _noise(at_label: Floats, classes: int) -> float:
-    """Return the rho in [0, 0.9] that maximises the mean of log((1 - rho) p + rho / classes), which is concave."""
-    low, high = 0.0, _MOST_NOISE
-    gain = 1 / classes - at_label
-    for _ in range(40):
-        rho = (low + high) / 2
-        if float((gain / (at_label + rho * gain + 1e-300)).sum()) > 0:
-            low = rho
-        else:
-            high = rho
-        if high < 1e-6:
-            return 0.0
-    return (low + high) / 2
 
 
 def _spread(experts: Experts) -> Floats:

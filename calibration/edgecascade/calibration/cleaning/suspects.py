@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.calibration.cleaning.experts import ABSENT, Experts, check_labels
-from edgecascade.calibration.cleaning.label_noise import candidates, confusion_log_odds
+from edgecascade.calibration.cleaning.experts import Experts, check_labels
+from edgecascade.calibration.cleaning.label_noise import doubts
 from edgecascade.calibration.cleaning.pool import Pool
 from edgecascade.types.errors import CalibrationError
 
@@ -28,7 +28,7 @@ class Suspects:
         row: int64, the number of the row among those judged.
         given: int64, its label.
         suggested: int64, the best other class.
-        score: float64, how suspect the label is: log-odds of the suggested class against the given one, by the rule.
+        score: float64, how suspect the label is, by the rule: log-odds that it is wrong, or of the least confidence.
         posterior: float64, the model's chance that the label is wrong. It is no measured probability: what a person
             confirms is often less.
         confidences: float32 [m, K], each expert's calibrated confidence in the suggested class.
@@ -73,8 +73,9 @@ def find_suspects(
     """Order rows by how strongly the experts dispute their labels.
 
     Rules:
-        `posterior`: the pool's log-odds, allowing for which wrong labels are common in this data; the best order.
-        `pool`: the pool's log-odds alone.
+        `posterior`: the pool's log-odds that the label is wrong, allowing for which wrong labels are common in this
+            data; the best order.
+        `pool`: the pool's log-odds that the label is wrong, alone.
         `all-disagree`: every expert prefers another class; the least of their confidences in their best other class
             orders the rows (Hao et al., arXiv 2601.07965). Its first rows are good, and one weak expert ruins it.
 
@@ -83,8 +84,8 @@ def find_suspects(
         labels: integers [n].
         pool: of the same experts, fitted on held-out rows.
         rule: see above.
-        threshold: rows are flagged from this chance on: the posterior, the pool's chance of the best other class, or
-            each expert's confidence, by the rule; None for the rule's own.
+        threshold: rows are flagged from this chance on: that the label is wrong, by the rule, or each expert's
+            confidence for `all-disagree`; None for the rule's own.
         every_row: whether to list every row; otherwise only those that are flagged, or whose score is above 0.
 
     Raises:
@@ -101,25 +102,13 @@ def find_suspects(
             f"pool: expected one of the experts {', '.join(experts.names)} with {experts.classes} classes, got one of "
             f"{', '.join(pool.names)} with {pool.classes}"
         )
-    found = candidates(experts, labels, pool)
-    posterior = confusion_log_odds(found, labels, experts.classes)
-    value = posterior if rule == "posterior" else found.log_probability.astype(np.float64)
-    other = found.best_other(value)
-    score = value[other] - value[found.at_given]
-    wrong = -np.expm1(np.minimum(posterior[found.at_given], 0.0))
-    suggested = found.classes[other].astype(np.int64)
-    if rule == "posterior":
-        flagged = wrong >= threshold
-    elif rule == "pool":
-        flagged = (score > 0) & (np.exp(value[other]) >= threshold)
-    else:
+    found = doubts(experts, labels, pool)
+    wrong = 1 / (1 + np.exp(-np.clip(found.log_odds, -700, 700)))
+    score, suggested = (found.log_odds, found.suggested) if rule == "posterior" else (found.pool, found.best_other)
+    flagged = 1 / (1 + np.exp(-np.clip(score, -700, 700))) >= threshold
+    if rule == "all-disagree":
         score, disagree, least = _all_disagree(experts, labels, pool)
         flagged = disagree & (least >= threshold)
-    absent = value[found.at_given] <= ABSENT / 2
-    if absent.any():
-        raise CalibrationError(
-            f"labels: expected options that the row has, got one that is -inf in row {np.flatnonzero(absent)[0]}"
-        )
     listed = np.arange(len(labels)) if every_row else np.flatnonzero(flagged | (score > 0))
     row = listed[np.argsort(-score[listed], kind="stable")]
     confidences, given_confidences = _confidences(experts, pool, row, suggested[row], labels[row])

@@ -103,7 +103,10 @@ class Judgement:
         verdicts: number of rows by verdict.
         precision: of the flagged rows; None if none of them was judged. An audit of the whole set yields a lower bound
             from the few that it has.
-        wrong: how many given labels are wrong in the whole set; None for an audit of the flagged rows.
+        wrong: how many given labels are wrong in the whole set; None for an audit of the flagged rows. The upper end
+            allows for wrong labels that look right to every expert: no audit of n rows can put it less than about
+            3 / n of all rows above the estimate.
+        wrong_flagged: how many are wrong among the flagged rows; None if none was judged.
         suggested_right: the share of the flagged rows whose suggested label is right; None if none was judged.
         mistakes: which class is mistaken for which, the largest share first.
     """
@@ -115,6 +118,7 @@ class Judgement:
     verdicts: Mapping[Verdict, int]
     precision: Precision | None
     wrong: Estimate | None
+    wrong_flagged: Estimate | None
     suggested_right: Estimate | None
     mistakes: tuple[Mistake, ...]
     _nested: tuple[tuple[int, int, int], ...] = field(default=(), repr=False)
@@ -153,6 +157,12 @@ class Judgement:
             one = self.wrong
             yield (
                 f"about {one.value:.0f} labels of the whole set are wrong: between {one.low:.0f} and {one.high:.0f} "
+                "(95 % confidence)"
+            )
+        if self.wrong_flagged is not None:
+            one = self.wrong_flagged
+            yield (
+                f"about {one.value:.0f} labels of the flagged rows are wrong: between {one.low:.0f} and {one.high:.0f} "
                 "(95 % confidence)"
             )
         if self.precision is not None:
@@ -209,7 +219,8 @@ def judge(
         skipped=last - len(said),
         verdicts=Counter(Verdict(one.verdict) for one in said.values()),
         precision=_weighted_precision(suspects, answers) if whole else _precision(answers, audit.nested[-1]),
-        wrong=_wrong(suspects, answers) if whole else None,
+        wrong=_wrong(suspects, answers, np.ones(suspects.n, bool)) if whole else None,
+        wrong_flagged=_wrong(suspects, answers, _flagged(suspects)) if whole else _wrong_flagged(answers, audit),
         suggested_right=_suggested_right(answers, weight),
         mistakes=tuple(_mistakes(answers, weight)),
         _nested=() if whole else tuple((size, *_inside(answers, size)) for size in audit.nested),
@@ -221,6 +232,7 @@ class _Answers:
     """The judged rows as columns, in the order of the draws.
 
     Attributes:
+        row: int64, its number.
         flagged: bool, whether the row is flagged.
         rank: int64, the place among the flagged rows; meaningless for others.
         chances: float64, of the row to be drawn first.
@@ -232,6 +244,7 @@ class _Answers:
         right: int64, the class that is said to be right where the given one is wrong; else -1.
     """
 
+    row: NDArray[np.int64]
     flagged: NDArray[np.bool_]
     rank: NDArray[np.int64]
     chances: NDArray[np.float64]
@@ -255,6 +268,7 @@ class _Answers:
             for one, word, best in zip(said, words, suggested.tolist(), strict=True)
         ]
         return cls(
+            row=rows,
             flagged=suspects.flagged[place],
             rank=ranks[place],
             chances=audit.chances[: len(said)],
@@ -332,32 +346,47 @@ def _precision(answers: _Answers, size: int) -> Precision:
     return Precision(size, judged, wrong, least_count(wrong, judged, size, _RISK) / size)
 
 
+def _wrong_flagged(answers: _Answers, audit: Audit) -> Estimate:
+    """Return how many given labels of the flagged rows are wrong, each drawn with the same chance."""
+    size, judged, wrong = audit.nested[-1], len(answers.wrong), int(answers.wrong.sum())
+    right = judged - wrong - int(answers.doubtful.sum())
+    low, high = least_count(wrong, judged, size, TAILS[0]), size - least_count(right, judged, size, TAILS[1])
+    return Estimate(size * wrong / judged, low, high, judged)
+
+
+def _flagged(suspects: Suspects) -> NDArray[np.bool_]:
+    """Return which rows are flagged, bool [n]."""
+    found = np.zeros(suspects.n, bool)
+    found[suspects.row] = suspects.flagged
+    return found
+
+
 def _weighted_precision(suspects: Suspects, answers: _Answers) -> Precision | None:
     """Return the bound for the flagged rows from an audit of the whole set."""
-    if not answers.flagged.any():
+    member, inside = _flagged(suspects), answers.flagged
+    found = _wrong(suspects, answers, member, (_RISK, _RISK))
+    if found is None:
         return None
-    member = np.zeros(suspects.n, bool)
-    member[suspects.row] = suspects.flagged
-    size, wrong = int(member.sum()), int(answers.wrong[answers.flagged].sum())
-    _, low, _ = _total(suspects, answers, member, answers.flagged, (_RISK, _RISK))
-    return Precision(size, int(answers.flagged.sum()), wrong, max(wrong, np.ceil(low - _ROUNDING)) / size)
+    size = int(member.sum())
+    return Precision(size, found.n, int(answers.wrong[inside].sum()), found.low / size)
 
 
-def _wrong(suspects: Suspects, answers: _Answers) -> Estimate:
-    """Return how many given labels of the whole set are wrong."""
-    confirmed, judged = int(answers.wrong.sum()), len(answers.wrong)
-    possible = confirmed + int(answers.doubtful.sum()) + suspects.n - judged
-    value, low, high = _total(suspects, answers, np.ones(suspects.n, bool), np.ones(judged, bool), TAILS)
-    low, high = max(confirmed, np.ceil(low - _ROUNDING)), min(possible, np.floor(high + _ROUNDING))
+def _wrong(
+    suspects: Suspects, answers: _Answers, member: NDArray[np.bool_], tails: tuple[float, float] = TAILS
+) -> Estimate | None:
+    """Return how many given labels of some of the rows are wrong; None if none of them was judged."""
+    inside = member[answers.row]
+    least, judged = int(answers.wrong[inside].sum()), int(inside.sum())
+    if not judged:
+        return None
+    most = least + int(answers.doubtful[inside].sum()) + int(member.sum()) - judged
+    ends = _total(suspects, answers, member, tails)
+    value, low, high = np.clip([ends[0], np.ceil(ends[1] - _ROUNDING), np.floor(ends[2] + _ROUNDING)], least, most)
     return Estimate(float(np.clip(value, low, high)), float(low), float(high), judged)
 
 
 def _total(
-    suspects: Suspects,
-    answers: _Answers,
-    member: NDArray[np.bool_],
-    inside: NDArray[np.bool_],
-    tails: tuple[float, float],
+    suspects: Suspects, answers: _Answers, member: NDArray[np.bool_], tails: tuple[float, float]
 ) -> tuple[float, float, float]:
     """Return how many given labels of some of the rows are wrong, with the ends of the interval.
 
@@ -365,9 +394,9 @@ def _total(
         suspects: of every row.
         answers: of an audit of the whole set.
         member: bool [n], the rows that are counted.
-        inside: bool, whether each judged row is one of them.
         tails: probabilities that the number is below the interval, and above it.
     """
+    inside = member[answers.row]
     expected = np.clip(suspects.expected_wrong.astype(np.float64), 0.0, 1.0) * member
     prior = Prior.of(expected, draw_chances(suspects.expected_wrong), member)
     least, most = (

@@ -253,12 +253,16 @@ class OpenInferenceGrpc:
             return self._calls[path]
 
     def _open(self) -> Any:
-        largest = ReplyBound.of(_MOST_TOGETHER, self._classes).bytes
-        options = (*_OPTIONS, ("grpc.max_receive_message_length", largest), *self._proxied)
+        options = (*_OPTIONS, ("grpc.max_receive_message_length", self._largest), *self._proxied)
         if self._certificates is None:
             return self._grpc.insecure_channel(self._target, options)
         credentials = self._grpc.ssl_channel_credentials(*self._certificates)
         return self._grpc.secure_channel(self._target, credentials, options)
+
+    @property
+    def _largest(self) -> int:
+        """The bytes of the largest reply that the channel takes."""
+        return ReplyBound.of(_MOST_TOGETHER, self._classes).bytes
 
     def _as_remote_error(self, error: Any) -> Exception:
         code, said = error.code(), " ".join((error.details() or "no explanation").split())
@@ -275,8 +279,10 @@ class OpenInferenceGrpc:
                 why += ", as servers do that ask for a client certificate"
             of_tls = _has(why, "handshake", "certificate", "hostname verification", "ssl")
             return RemoteUnreachable(f"cannot reach {self._target}: {why}", retry=not of_tls)
-        too_large = code is status.RESOURCE_EXHAUSTED and "larger than max" in said.lower()
-        if too_large and _has(said, "received", "decompressed"):
+        too_large = code is status.RESOURCE_EXHAUSTED and _has(said, "larger than max", "exceeds maximum", "too large")
+        # A server says the same of a request. Where gRPC does not name the side, the limit tells which one it is.
+        of_reply = _has(said, "client: received", "decompressed", f"vs. {self._largest})")
+        if too_large and of_reply and not _has(said, "server: ", "sent message"):
             return InvalidReply(f"remote: the response is more than an answer can need: {said[:200]}")
         worth = code is status.RESOURCE_EXHAUSTED and not too_large
         return RemoteRefusal(

@@ -88,6 +88,10 @@ def _lines(
         share = f"{100 * wrong.value / n:.2f} % ({100 * wrong.low / n:.2f} to {100 * wrong.high / n:.2f})"
         counts = f"{wrong.value:.0f} of all {n} labels ({wrong.low:.0f} to {wrong.high:.0f})"
         yield f"wrong      about {counts}, with 95 % intervals: {share}"
+        yield "           the upper end allows for wrong labels that look right to every expert"
+        if (some := found.wrong_flagged) is not None:
+            counts = f"{some.value:.0f} of the {int(file.suspects.flagged.sum())} flagged labels"
+            yield f"           among them about {counts} ({some.low:.0f} to {some.high:.0f})"
     if found.precision is not None:
         yield f"flagged    {found.precision}"
     if found.suggested_right is not None:
@@ -139,6 +143,7 @@ def _document(file: SuspectsFile, verdicts: Verdicts, found: Judgement, largest:
         "verdicts": {verdict.value: found.verdicts.get(verdict, 0) for verdict in Verdict},
         "precision": None if found.precision is None else asdict(found.precision),
         "wrong": None if found.wrong is None else asdict(found.wrong),
+        "wrong_flagged": None if found.wrong_flagged is None else asdict(found.wrong_flagged),
         "suggested_right": None if found.suggested_right is None else asdict(found.suggested_right),
         "largest_flagged": None if largest is None else asdict(largest),
         "mistakes": [
