@@ -203,7 +203,7 @@ def _lines(found: _Found, output: str) -> Iterator[str]:
 
 def _why_none(suspects: Suspects) -> str:
     if suspects.score[0] <= 0:
-        return "In every row, the experts together prefer the given label."
+        return "The experts together hold every label for more likely right than wrong."
     return (
         f"The experts dispute {_disputed(suspects)} labels, but none surely enough for the threshold "
         f"{suspects.threshold:g}."
