@@ -15,7 +15,7 @@ from edgecascade.calibration.cleaning.experts import Experts, check_labels
 from edgecascade.calibration.intervals import proportion_interval
 from edgecascade.types.errors import CalibrationError
 
-__all__ = ["check_held_out"]
+__all__ = ["check_columns", "check_held_out"]
 
 _RISK = 5e-4  # of refusing an honest set, for all experts together
 _LEAST_EXCESS = 0.005  # of the share of labels that an expert disputes, held-out over judged
@@ -52,8 +52,26 @@ def check_held_out(
     _check_apart(judged, held_out)
     seen, unseen = _Agreement(judged, judged_labels), _Agreement(held_out, held_out_labels)
     for k, name in enumerate(judged.names):
-        _check_columns(name, unseen.answers[k], held_out_labels, judged.classes)
+        _check_order(name, unseen.answers[k], held_out_labels, judged.classes)
         _check_unseen(name, seen, unseen, k)
+
+
+def check_columns(experts: Experts, labels: NDArray[np.integer]) -> None:
+    """Refuse experts whose columns are in another order than the labels, or whose answers are worse than chance.
+
+    `check_held_out` includes this check; out-of-fold outputs have no held-out rows, and need it alone.
+
+    Args:
+        experts: on n labelled rows.
+        labels: integers [n].
+
+    Raises:
+        CalibrationError: says which expert, why, and what to do.
+    """
+    labels = check_labels(labels, experts)
+    answers = _Agreement(experts, labels).answers
+    for name, some in zip(experts.names, answers, strict=True):
+        _check_order(name, some, labels, experts.classes)
 
 
 class _Agreement:
@@ -86,7 +104,7 @@ def _check_apart(judged: Experts, held_out: Experts) -> None:
         )
 
 
-def _check_columns(name: str, answers: NDArray[np.int64], labels: NDArray[np.int64], classes: int) -> None:
+def _check_order(name: str, answers: NDArray[np.int64], labels: NDArray[np.int64], classes: int) -> None:
     sentence = order_sentence(answers, labels, classes)
     if sentence is not None:
         raise CalibrationError(f"{name}: {sentence}; reorder its columns")

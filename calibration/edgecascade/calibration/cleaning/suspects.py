@@ -17,7 +17,8 @@ __all__ = ["RULES", "Suspects", "find_suspects"]
 
 RULES = ("posterior", "pool", "all-disagree")
 
-_CUTS = {"posterior": 0.5, "pool": 0.5, "all-disagree": 0.9}
+# The posterior is too small where wrong labels are systematic: this cut had the best F1 on the data it was chosen on.
+_CUTS = {"posterior": 0.2, "pool": 0.5, "all-disagree": 0.9}
 
 
 @dataclass(frozen=True)

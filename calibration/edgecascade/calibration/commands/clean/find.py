@@ -19,6 +19,7 @@ from edgecascade.calibration.cleaning import (
     Planted,
     Pool,
     Suspects,
+    check_columns,
     check_held_out,
     detection,
     find_suspects,
@@ -115,6 +116,8 @@ def _find(
         fitted = held_out or judged
         if held_out is not None:
             check_held_out(judged.experts, labels, held_out.experts, held_out.labels)
+        else:
+            check_columns(judged.experts, labels)
         pool = fit_pool(fitted.experts, labels if held_out is None else held_out.labels)
         options = {"rule": arguments.rule, "threshold": arguments.threshold}
         return find_suspects(judged.experts, labels, pool, every_row=True, **options), pool
