@@ -128,7 +128,8 @@ class Experts:
             for k, target in enumerate(block):
                 some.read_into(target, k, part)
                 target -= target.max(axis=1, keepdims=True)
-                np.maximum(target, ABSENT, out=target)
+                if target.min() < ABSENT:
+                    np.maximum(target, ABSENT, out=target)
             yield part, block
 
     def parts(self, held: int = 1) -> Iterator[slice]:
@@ -164,9 +165,11 @@ class Experts:
         """
         found = np.empty(self.n, np.uint64)
         columns = np.unique(np.linspace(0, self.classes - 1, _HASHED).astype(np.int64))
-        for part, block in self.chunks():
-            rows = np.ascontiguousarray(block[:, :, columns].transpose(1, 0, 2))
-            found[part] = [int.from_bytes(blake2b(row.tobytes(), digest_size=8).digest(), "little") for row in rows]
+        for part in self.parts():
+            rows = part if self.rows is None else self.rows[part]
+            with np.errstate(over="ignore"):
+                seen = np.stack([array[rows][:, columns].astype(np.float32) for array in self.arrays], axis=1)
+            found[part] = [int.from_bytes(blake2b(row.tobytes(), digest_size=8).digest(), "little") for row in seen]
         return found
 
     def check(self) -> None:
@@ -255,12 +258,12 @@ def _faults(rows: NDArray[Any], read: Recognised) -> dict[str, NDArray[np.bool_]
             if (np.abs(sums - 1) <= _SUM_TOLERANCE).all() and rows.min() >= 0:
                 return {}
             most, least = rows.max(axis=1), rows.min(axis=1)
-            total = rows.sum(axis=1, dtype=np.float64)
+            rounded = bool(read.rounding) and recognise(_plausible(rows)).kind == "probabilities"
             faults = {
                 "NaN or +inf": ~(most < np.inf) | np.isnan(least),
                 "only zeros": (most == 0) & (least == 0),
                 "numbers outside [0, 1]": (least < -1e-6) | (most > 1 + _SUM_TOLERANCE),
-                "numbers that do not sum to 1": np.abs(total - 1) > _most_off(rows, read),
+                "numbers that do not sum to 1": (np.abs(sums - 1) > _SUM_TOLERANCE) & (not rounded),
             }
         else:
             if np.isfinite(sums).all() and sums.all():
@@ -276,16 +279,12 @@ def _faults(rows: NDArray[Any], read: Recognised) -> dict[str, NDArray[np.bool_]
     return {what: wrong for what, wrong in faults.items() if wrong.any()}
 
 
-def _most_off(rows: NDArray[Any], read: Recognised) -> float:
-    """Return how far rounding may take the sum of probabilities from 1."""
-    return max(_SUM_TOLERANCE, 0.5 * read.floor * rows.shape[1] if read.rounding else 0.0)
-
-
 def _check_different(experts: Experts) -> None:
     """Refuse experts whose outputs are those of another, up to a scale and a constant per row."""
     if experts.n < _FEWEST_COMPARED:
         return
-    rows = np.unique(np.linspace(0, experts.n - 1, _COMPARED).astype(np.int64))
+    count = min(_COMPARED, max(_FEWEST_COMPARED, _SAMPLE // (len(experts) * experts.classes)))
+    rows = np.unique(np.linspace(0, experts.n - 1, count).astype(np.int64))
     scores = np.concatenate([block.copy() for _, block in experts.chunks(rows)], axis=1)
     scores[scores <= ABSENT] = 0
     lengths = [float(np.abs(one).mean()) or 1.0 for one in scores]

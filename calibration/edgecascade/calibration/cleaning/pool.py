@@ -68,7 +68,7 @@ class Pool:
 
     def __str__(self) -> str:
         parts = ", ".join(f"{name} {one.value:.3g}" for name, one in zip(self.names, self.weights, strict=True))
-        few = f"; shrunk towards equal weights, as {self.n} held-out rows are few" if self.shrunk else ""
+        few = f"; shrunk towards equal weights, of which {self.n} held-out rows tell little" if self.shrunk else ""
         return f"pool of {len(self.names)} experts on {self.n} held-out rows, weights: {parts}{few}"
 
     @property
