@@ -18,7 +18,7 @@ from edgecascade.runtime import Budget, Deadline, Prediction, Rate, Reason, Remo
 from edgecascade.runtime.dispatch import Dispatcher
 from edgecascade.runtime.remotes.remote import InProcess
 from edgecascade.runtime.request import Failure, Purpose, Request
-from edgecascade.types.errors import CircuitOpen
+from edgecascade.types.errors import CircuitOpen, RemoteRefusal
 from edgecascade.types.policy import Policy, RemoteCalibration
 
 
@@ -122,6 +122,29 @@ def test_a_request_of_large_inputs_holds_few(held: Waits) -> None:
     held.free.set()
     assert [one.end(forward).label for forward in forwards] == [0, 1, 2, 0, 1, 2]  # type: ignore[union-attr]
     assert held.sizes[3:] == [2, 2, 2]
+    one.close(1.0)
+
+
+@pytest.mark.parametrize("status", ["413", "RESOURCE_EXHAUSTED"])
+def test_inputs_that_are_too_large_together_are_sent_in_parts(status: str) -> None:
+    """All are answered, and later requests are as small; an input that is too large by itself gets the error."""
+    sizes = list[int]()
+
+    def takes_little(inputs: Any) -> Any:
+        sizes.append(inputs.nbytes)
+        if inputs.nbytes > 3000:
+            raise RemoteRefusal("remote: the request is too large", status=status)
+        return np.eye(3, dtype=np.float32)[inputs[:, 0]] * 9
+
+    one = dispatcher(takes_little, in_flight=1)
+    inputs = [np.full((1, 1000), i % 3, np.uint8) for i in range(16)]
+    outcomes = ask(one, inputs, Deadline.after(20))
+    assert [outcome.label for outcome in outcomes] == [i % 3 for i in range(16)]
+    refused = sum(size > 3000 for size in sizes)
+    assert all(isinstance(outcome, Prediction) for outcome in ask(one, inputs, Deadline.after(20)))
+    assert sum(size > 3000 for size in sizes) == refused > 0
+    (outcome,) = ask(one, [np.zeros((1, 4000), np.uint8)], Deadline.after(20))
+    assert (outcome.reason, outcome.about_input) == (Reason.REMOTE_ERROR, True)
     one.close(1.0)
 
 

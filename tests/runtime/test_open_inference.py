@@ -236,6 +236,31 @@ def test_several_binary_outputs_are_separated(connect: Any, serve: Any, answerin
     np.testing.assert_array_equal(infer(connect(serve(answering(response)))), logits)
 
 
+@pytest.mark.parametrize(
+    ("names", "sizes", "extra", "said"),
+    [
+        (("label", "logits", "label"), (16, 24, 8), 0, "two outputs of one name"),
+        (("logits", "logits"), (24, 24), 0, "two outputs of one name"),
+        (("label", "logits"), (8, 24), 8, "32 bytes, and 40 came"),
+        (("label", "logits"), (16, 24), -8, "40 bytes, and 32 came"),
+        (("label", "logits"), (-8, 24), 8, "not a number of bytes"),
+        (("label", "logits"), (True, 24), 0, "not a number of bytes"),
+    ],
+)
+def test_binary_outputs_whose_places_are_unclear_are_no_answer(
+    connect: Any, serve: Any, answering: Any, respond: Any, names: Any, sizes: Any, extra: int, said: str
+) -> None:
+    """The bytes of another output may pass as scores."""
+    outputs = [
+        {"name": name, "datatype": "FP32", "shape": [2, 3], "parameters": {"binary_data_size": size}}
+        for name, size in zip(names, sizes, strict=True)
+    ]
+    head = json.dumps({"outputs": outputs}).encode()
+    response = respond(head + bytes(sum(sizes) + extra), Inference_Header_Content_Length=len(head))
+    with pytest.raises(InvalidReply, match=said):
+        infer(connect(serve(answering(response))))
+
+
 def described(respond: Any, inputs: list[str], outputs: list[dict[str, Any]], answer: bytes) -> Callable[[Any], None]:
     """Return a server with this metadata."""
     metadata = respond({"inputs": [{"name": name} for name in inputs], "outputs": outputs})

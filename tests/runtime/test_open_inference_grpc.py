@@ -397,6 +397,12 @@ def test_messages_above_the_limit_are_refused(start: Any, connect: Any) -> None:
     np.testing.assert_array_equal(infer(connect(start(raw(("logits", "FP32", large[:15])))), seconds=60), large[:15])
 
 
+def test_two_outputs_of_one_name_are_no_answer(start: Any, connect: Any) -> None:
+    """One of them may be anything."""
+    with pytest.raises(InvalidReply, match="two outputs of one name"):
+        infer(connect(start(raw(("logits", "FP32", LOGITS), ("logits", "FP32", -LOGITS)))))
+
+
 @pytest.mark.parametrize(
     "said",
     [

@@ -1119,6 +1119,29 @@ def test_a_foreign_file_is_renamed(path: Path, write: Callable[[Path], None], ca
     assert f"moved to {path}.damaged-1, and a new one" in caplog.text
 
 
+@pytest.mark.parametrize("damaged", ["moment", "count"])
+def test_what_was_postponed_is_due_after_damage(path: Path, damaged: str) -> None:
+    """The moment at which the file was written last may be lost, and then no time in it can be compared with now."""
+    with contextlib.closing(Outbox(path)) as outbox:
+        for i in range(2):
+            outbox.put(f"{i}", number(i), local(i))
+        outbox.answer(number(0), of(number(0)))
+        outbox.flush()
+        db = outbox._store._db
+        db.execute("UPDATE answer SET arrived=1e6, ready=2e6")
+        db.execute("UPDATE question SET ready=2e6, pause=3600.0, tries=1")
+        (page,) = db.execute("SELECT rootpage FROM sqlite_master WHERE name=?", (damaged,)).fetchone()
+    content = path.read_bytes()
+    path.write_bytes(content[: 8192 * (page - 1)] + bytes(8192) + content[8192 * page :])
+    late: list[Late] = []
+    with contextlib.closing(Outbox(path)) as outbox:
+        one = drain(outbox, Link(), late.append)
+        while one.step() == 0.0:
+            pass
+        assert (outbox.counts().damaged_files, outbox.counts().damaged) == (1, 0)
+    assert sorted(answer.key for answer in late) == ["0", "1"]
+
+
 def test_damage_of_a_page_costs_only_the_rows_on_it(path: Path) -> None:
     """One page has other bytes: of the header, of an index, of a table, or within an input.
 
@@ -1181,14 +1204,14 @@ def test_damage_of_the_log_costs_only_the_rows_on_a_page(path: Path) -> None:
     last = next(n for n in reversed(range(frames - 1)) if any(files[log][32 + n * frame :][4:8]))
     places = [32 + n * frame + offset for n in range(0, last, frames // 12) for offset in (0, 5, 9, 18, 4000)]
     lost = []
-    for at in [-1, 0, 9, 17, 25, *places]:
+    for at in [-32, -56, -512, -4096, 0, 9, 17, 25, *places]:
         for each in path.parent.iterdir():
             each.unlink()
         for file, content in files.items():
             file.write_bytes(content)
         changed = bytearray(files[log])
         if at < 0:
-            changed[:32] = bytes(32)
+            changed[:-at] = bytes(-at)  # a sector that cannot be read, with the header of the first frame
         else:
             changed[at] ^= 255
         log.write_bytes(changed)

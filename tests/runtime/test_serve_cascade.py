@@ -278,5 +278,5 @@ def test_a_port_in_use_is_an_error(file: Path, options: tuple[str], capsys: pyte
         port = taken.getsockname()[1]
         assert main(["serve", str(file), *options, "--port", str(port)]) == 2
     said = capsys.readouterr().err
-    assert said.startswith("edgecascade: --port: ")
+    assert said.startswith("edgecascade: --host, --port: ")
     assert f"127.0.0.1:{port}" in said

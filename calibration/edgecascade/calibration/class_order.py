@@ -83,10 +83,10 @@ def _best(answers: NDArray[np.integer], labels: NDArray[np.integer], classes: in
         return None
     counts = np.zeros((len(present), len(present)))
     np.add.at(counts, (np.searchsorted(present, answers), np.searchsorted(present, labels)), 1.0)
-    merit = counts / (counts.sum(axis=0) + _PRIOR)
-    np.fill_diagonal(merit, merit.diagonal() + 1e-9)
+    cost = np.divide(counts, -(counts.sum(axis=0) + _PRIOR), out=counts)  # a copy would be large
+    np.fill_diagonal(cost, cost.diagonal() - 1e-9)
     order = np.arange(classes)
-    order[present] = present[linear_sum_assignment(merit, maximize=True)[1]]
+    order[present] = present[linear_sum_assignment(cost)[1]]
     return order
 
 

@@ -22,6 +22,7 @@ from edgecascade.runtime.deadline import Deadline
 from edgecascade.runtime.reply import failure_of, predictions
 from edgecascade.runtime.request import TOO_LATE, Failure, Purpose, Request, State
 from edgecascade.types.answer import Prediction, Reason
+from edgecascade.types.errors import RemoteRefusal
 from edgecascade.types.policy import Policy
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ __all__ = ["AT_ONCE", "Dispatcher"]
 AT_ONCE = Deadline(0.0)
 _GRACE = 1.0  # seconds before an input is sent again whose first request may still be answered
 _EXTRA = 0.003  # seconds that a request outlives its deadline: if all callers woke at the same time, they would be late
-_MOST_BYTES = 16 << 20  # of the inputs in one request, unless it is a single one
+_MOST_BYTES = 16 << 20  # of the inputs in one request, unless it is a single one or the remote takes less
 _AT_LEAST = 0.1  # seconds to wait for the remote after slow parts
 _CLAIMED = 0.05  # seconds to wait for another thread that stores the same input
 _MOST_LOGS = 10_000  # events that wait to be logged; refunds are not bounded, but by the budget
@@ -85,7 +86,7 @@ class Dispatcher:
     ) -> None:
         self.remote, self.budget, self.outbox, self.watch = remote, budget, outbox, watch
         self._labels, self._policy, self._egress = tuple(labels), policy, egress
-        self._in_flight, self._most = in_flight, waiting
+        self._in_flight, self._most, self._most_bytes = in_flight, waiting, _MOST_BYTES
         self._request_inputs = int(getattr(remote, "request_inputs", request_inputs))
         self._lock, self._closing = RLock(), RLock()  # a signal handler may close it, in any line of this thread
         self._waiting: deque[Request] = deque()
@@ -266,7 +267,8 @@ class Dispatcher:
     def _next_group(self) -> list[Request]:
         """Return the oldest request with a caller and others of its kind; an empty list ends the worker.
 
-        They have at most 16 MiB together, so that a few large images do not become one request that is late.
+        They have at most 16 MiB together, so that a few large images do not become one request that is late, and less
+        once the remote has refused so much.
         """
         with self._changed:
             group, others, total = list[Request](), deque[Request](), 0
@@ -275,7 +277,7 @@ class Dispatcher:
                 if one.outcome is not None:
                     continue
                 nbytes = bytes_of(one.sent)
-                if group and (one.kind != group[0].kind or total + nbytes > _MOST_BYTES):
+                if group and (one.kind != group[0].kind or total + nbytes > self._most_bytes):
                     others.append(one)
                 else:
                     one.state = State.SENT
@@ -298,6 +300,10 @@ class Dispatcher:
         except (
             BaseException
         ) as error:  # a remote is the application's code, and any exception of it means that it failed
+            if len(group) > 1 and isinstance(error, RemoteRefusal) and error.too_large:  # each may be small enough
+                self._most_bytes = min(self._most_bytes, sum(bytes_of(one.sent) for one in group) // 2)
+                half = len(group) // 2
+                return [*self._ask(group[:half]), *self._ask(group[half:])]
             return [failure_of(error)] * len(group)
 
     def _announce(self, one: Request) -> None:

@@ -121,6 +121,11 @@ class RemoteRefusal(RemoteError):  # noqa: N818
         """Whether the status blames the content of the request, no retry would help, and no model is missing."""
         return self.status in _ABOUT_INPUT and not self.retry and not _NO_MODEL.search(str(self))
 
+    @property
+    def too_large(self) -> bool:
+        """Whether the server, or a proxy in front of it, takes no request of this size."""
+        return self.status in ("413", "RESOURCE_EXHAUSTED") and not self.retry
+
 
 _ABOUT_INPUT = frozenset(
     ("400", "411", "413", "414", "415", "422", "500", "INVALID_ARGUMENT", "OUT_OF_RANGE", "RESOURCE_EXHAUSTED")

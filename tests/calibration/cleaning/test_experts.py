@@ -125,3 +125,13 @@ def test_equal_rows_have_equal_hashes(population: Callable[..., Any]) -> None:
     found = experts.hashes()
     assert len(set(found.tolist())) == 100
     assert (experts.select(np.arange(50, 60)).hashes() == found[50:60]).all()
+
+
+def test_coarsely_rounded_probabilities_will_do() -> None:
+    """Their rows do not sum to 1, as far as rounding explains."""
+    rng = np.random.default_rng(0)
+    rounded = rng.dirichlet([0.3] * 60, 5000).round(2)
+    assert np.abs(rounded.sum(axis=1) - 1).max() > 0.03
+    experts = Experts.of([rounded])
+    experts.check()
+    assert experts.read[0].rounding == "2 decimals"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from edgecascade.calibration import CalibrationError
-from edgecascade.calibration.cleaning import Experts, check_held_out
+from edgecascade.calibration.cleaning import Experts, check_columns, check_held_out
 
 
 def test_honest_splits_pass(population: Callable[..., Any]) -> None:
@@ -59,6 +59,9 @@ def test_columns_in_another_order_are_refused(population: Callable[..., Any]) ->
         experts = Experts.of([drawn.arrays[0], drawn.arrays[1][:, order]])
         with pytest.raises(CalibrationError, match=r"expert 2: another order of its classes fits far better"):
             check_held_out(experts.select(judged), drawn.labels[judged], experts.select(~judged), drawn.labels[~judged])
+        with pytest.raises(CalibrationError, match=r"expert 2: another order of its classes fits far better"):
+            check_columns(experts, drawn.labels)
+    check_columns(drawn.experts, drawn.labels)
 
 
 def test_an_expert_worse_than_chance_is_refused(population: Callable[..., Any]) -> None:

@@ -53,7 +53,7 @@ def test_few_rows_draw_the_weights_towards_equal_and_say_so(population: Callable
     few, many = (fit_pool(drawn.experts.select(np.arange(n)), drawn.labels[:n]) for n in (30, 3000))
     assert few.shrunk
     assert not many.shrunk
-    assert "shrunk towards equal weights, as 30 held-out rows are few" in str(few)
+    assert "shrunk towards equal weights, of which 30 held-out rows tell little" in str(few)
 
 
 def test_scale_and_form_of_the_outputs_do_not_matter(population: Callable[..., Any]) -> None:

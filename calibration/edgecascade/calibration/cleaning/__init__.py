@@ -21,7 +21,7 @@ from edgecascade.types.extras import naming_extras
 with naming_extras():
     from edgecascade.calibration.cleaning.audit import DESIGNS, Audit, draw_audit
     from edgecascade.calibration.cleaning.experts import Experts
-    from edgecascade.calibration.cleaning.in_sample import check_held_out
+    from edgecascade.calibration.cleaning.in_sample import check_columns, check_held_out
     from edgecascade.calibration.cleaning.plants import Planted, detection, plant
     from edgecascade.calibration.cleaning.pool import Pool, fit_pool
     from edgecascade.calibration.cleaning.shards import join_suspects
@@ -41,6 +41,7 @@ __all__ = [
     "Precision",
     "Suspects",
     "Verdict",
+    "check_columns",
     "check_held_out",
     "detection",
     "draw_audit",

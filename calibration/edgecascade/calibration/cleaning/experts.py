@@ -6,9 +6,9 @@ read, converted and passed on a megabyte at a time.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from hashlib import blake2b
 from typing import Any
 
 import numpy as np
@@ -21,10 +21,12 @@ __all__ = ["ABSENT", "Experts", "check_labels"]
 
 ABSENT = np.float32(-1e30)  # the score of an option that a row does not have; products with weights stay finite
 
-_CHUNK = 1 << 18  # float32 numbers, 1 MB: what a processor keeps at hand
-_SAMPLE = 1 << 18  # numbers that show what an array holds
+_CHUNK = 1 << 20  # float32 numbers, 4 MB: a call of numpy then costs little beside its work
+_HELD = 4  # arrays of a chunk's size that a fit has beside it
+_SAMPLE = 1 << 16  # numbers that show what an array holds
 _COMPARED = 512  # rows in which experts are compared with one another
 _FEWEST_COMPARED = 10
+_HASHED = 64  # columns
 _COMMON = 0.01  # share of zeros among logits, as quantised models give them: a row may then be zero as a whole
 _SUM_TOLERANCE = 1e-2  # of probabilities
 
@@ -119,14 +121,15 @@ class Experts:
             CalibrationError: a row holds something else than logits or probabilities.
         """
         some = self if rows is None else self.select(rows)
-        for part in some.parts(len(self)):
+        for part in some.parts(_HELD * len(self)):
             if part.start == 0:
                 buffer = np.empty((len(self), part.stop, self.classes), np.float32)
             block = buffer[:, : part.stop - part.start]
             for k, target in enumerate(block):
                 some.read_into(target, k, part)
                 target -= target.max(axis=1, keepdims=True)
-                np.maximum(target, ABSENT, out=target)
+                if target.min() < ABSENT:
+                    np.maximum(target, ABSENT, out=target)
             yield part, block
 
     def parts(self, held: int = 1) -> Iterator[slice]:
@@ -150,18 +153,23 @@ class Experts:
             if _faults(rows, read):
                 _check_rows(self.names[expert], array, read)
             if read.kind == "probabilities":
-                np.maximum(rows, np.float32(read.floor), out=target)
-                rows = np.log(target, out=target)
+                if rows.min() < read.floor:
+                    rows = np.maximum(rows, np.float32(read.floor), out=target)
+                rows = np.log(rows, out=target)
             np.multiply(rows, np.float32(weight), out=target)
 
     def hashes(self) -> NDArray[np.uint64]:
-        """Return a hash of the outputs of all experts for each row, uint64 [n]: the same input has the same."""
+        """Return a hash of the outputs of all experts for each row, uint64 [n]: the same input has the same.
+
+        Up to 64 columns of each expert are looked at.
+        """
         found = np.empty(self.n, np.uint64)
-        for part, block in self.chunks():
-            rows = np.ascontiguousarray(block.transpose(1, 0, 2)).reshape(len(block[0]), -1)
-            found[part] = [
-                int.from_bytes(hashlib.blake2b(row.tobytes(), digest_size=8).digest(), "little") for row in rows
-            ]
+        columns = np.unique(np.linspace(0, self.classes - 1, _HASHED).astype(np.int64))
+        for part in self.parts():
+            rows = part if self.rows is None else self.rows[part]
+            with np.errstate(over="ignore"):
+                seen = np.stack([array[rows][:, columns].astype(np.float32) for array in self.arrays], axis=1)
+            found[part] = [int.from_bytes(blake2b(row.tobytes(), digest_size=8).digest(), "little") for row in seen]
         return found
 
     def check(self) -> None:
@@ -245,17 +253,17 @@ def _check_rows(name: str, array: NDArray[Any], read: Recognised) -> None:
 def _faults(rows: NDArray[Any], read: Recognised) -> dict[str, NDArray[np.bool_]]:
     """Return which rows have which fault, for faults that occur; the gravest first."""
     with np.errstate(invalid="ignore", over="ignore"):
-        sums = rows @ np.ones(rows.shape[1], rows.dtype)  # costs little, and shows whether a closer look is needed
+        sums = rows.sum(axis=1)  # costs little, and shows whether a closer look is needed
         if read.kind == "probabilities":
             if (np.abs(sums - 1) <= _SUM_TOLERANCE).all() and rows.min() >= 0:
                 return {}
             most, least = rows.max(axis=1), rows.min(axis=1)
-            total = rows.sum(axis=1, dtype=np.float64)
+            rounded = bool(read.rounding) and recognise(_plausible(rows)).kind == "probabilities"
             faults = {
                 "NaN or +inf": ~(most < np.inf) | np.isnan(least),
                 "only zeros": (most == 0) & (least == 0),
                 "numbers outside [0, 1]": (least < -1e-6) | (most > 1 + _SUM_TOLERANCE),
-                "numbers that do not sum to 1": np.abs(total - 1) > _most_off(rows, read),
+                "numbers that do not sum to 1": (np.abs(sums - 1) > _SUM_TOLERANCE) & (not rounded),
             }
         else:
             if np.isfinite(sums).all() and sums.all():
@@ -271,16 +279,12 @@ def _faults(rows: NDArray[Any], read: Recognised) -> dict[str, NDArray[np.bool_]
     return {what: wrong for what, wrong in faults.items() if wrong.any()}
 
 
-def _most_off(rows: NDArray[Any], read: Recognised) -> float:
-    """Return how far rounding may take the sum of probabilities from 1."""
-    return max(_SUM_TOLERANCE, 0.5 * read.floor * rows.shape[1] if read.rounding else 0.0)
-
-
 def _check_different(experts: Experts) -> None:
     """Refuse experts whose outputs are those of another, up to a scale and a constant per row."""
     if experts.n < _FEWEST_COMPARED:
         return
-    rows = np.unique(np.linspace(0, experts.n - 1, _COMPARED).astype(np.int64))
+    count = min(_COMPARED, max(_FEWEST_COMPARED, _SAMPLE // (len(experts) * experts.classes)))
+    rows = np.unique(np.linspace(0, experts.n - 1, count).astype(np.int64))
     scores = np.concatenate([block.copy() for _, block in experts.chunks(rows)], axis=1)
     scores[scores <= ABSENT] = 0
     lengths = [float(np.abs(one).mean()) or 1.0 for one in scores]

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr, ndtri
+from scipy.special import ndtri
 
 from edgecascade.calibration.class_order import order_sentence
 from edgecascade.calibration.cleaning.experts import Experts, check_labels
 from edgecascade.calibration.intervals import proportion_interval
 from edgecascade.types.errors import CalibrationError
 
-__all__ = ["check_held_out"]
+__all__ = ["check_columns", "check_held_out"]
 
-_RISK = 1e-4  # of refusing an honest set, for all experts together
-_LEAST_EXCESS = 0.005  # of the agreement with judged labels over that with held-out ones
+_RISK = 5e-4  # of refusing an honest set, for all experts together
+_ENOUGH = 20_000  # rows: of more, some are tested
+_LEAST_EXCESS = 0.005  # of the share of labels that an expert disputes, held-out over judged
+_TAILS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)  # shares of rows with the least confidence in the label
 _MOST_SHARED = 0.01  # share of held-out rows that may be judged too, beyond what repeated rows explain
 
 
@@ -27,8 +29,10 @@ def check_held_out(
 ) -> None:
     """Refuse experts that saw the labels they judge, or whose columns are in another order, and rows that are in both.
 
-    Whether an expert saw the labels is told from how often its answer is the given label, on the judged and on the
-    held-out rows: a two-proportion test, and a rank test of its confidence in the given label.
+    Whether an expert saw the labels is told from how often it disputes them, on the judged and on the held-out rows:
+    exact two-proportion tests of answers other than the label, and of small confidences in the label at several cuts.
+    An expert that saw the labels but hardly learned from single rows, such as a linear model with few parameters, may
+    pass; it is then hardly worse than one that did not see them.
 
     Args:
         judged: experts on the rows whose labels are judged.
@@ -47,10 +51,40 @@ def check_held_out(
             f"{', '.join(held_out.names)} with {held_out.classes}"
         )
     _check_apart(judged, held_out)
+    (judged, judged_labels), (held_out, held_out_labels) = (
+        _some(*both) for both in ((judged, judged_labels), (held_out, held_out_labels))
+    )
     seen, unseen = _Agreement(judged, judged_labels), _Agreement(held_out, held_out_labels)
     for k, name in enumerate(judged.names):
-        _check_columns(name, unseen.answers[k], held_out_labels, judged.classes)
+        _check_order(name, unseen.answers[k], held_out_labels, judged.classes)
         _check_unseen(name, seen, unseen, k)
+
+
+def check_columns(experts: Experts, labels: NDArray[np.integer]) -> None:
+    """Refuse experts whose columns are in another order than the labels, or whose answers are worse than chance.
+
+    `check_held_out` includes this check; out-of-fold outputs have no held-out rows, and need it alone.
+
+    Args:
+        experts: on n labelled rows.
+        labels: integers [n].
+
+    Raises:
+        CalibrationError: says which expert, why, and what to do.
+    """
+    labels = check_labels(labels, experts)
+    experts, labels = _some(experts, labels)
+    answers = _Agreement(experts, labels).answers
+    for name, some in zip(experts.names, answers, strict=True):
+        _check_order(name, some, labels, experts.classes)
+
+
+def _some(experts: Experts, labels: NDArray[np.int64]) -> tuple[Experts, NDArray[np.int64]]:
+    """Return as many rows as the tests need, spread over all."""
+    if experts.n <= _ENOUGH:
+        return experts, labels
+    rows = np.linspace(0, experts.n - 1, _ENOUGH).astype(np.int64)
+    return experts.select(rows), labels[rows]
 
 
 class _Agreement:
@@ -83,7 +117,7 @@ def _check_apart(judged: Experts, held_out: Experts) -> None:
         )
 
 
-def _check_columns(name: str, answers: NDArray[np.int64], labels: NDArray[np.int64], classes: int) -> None:
+def _check_order(name: str, answers: NDArray[np.int64], labels: NDArray[np.int64], classes: int) -> None:
     sentence = order_sentence(answers, labels, classes)
     if sentence is not None:
         raise CalibrationError(f"{name}: {sentence}; reorder its columns")
@@ -98,35 +132,35 @@ def _check_columns(name: str, answers: NDArray[np.int64], labels: NDArray[np.int
 
 
 def _check_unseen(name: str, seen: _Agreement, unseen: _Agreement, k: int) -> None:
-    ours, theirs = seen.agrees[k], unseen.agrees[k]
-    level = _RISK / (2 * len(seen.agrees))
-    more = ours.mean() - theirs.mean()
-    if more < _LEAST_EXCESS:
-        return
-    surer = _rank_chance(seen.confidences[k], unseen.confidences[k]) < level
-    if surer or _exceeds(ours.mean(), len(ours), theirs.mean(), len(theirs), level):
+    """Refuse an expert that agrees more with the judged labels, or is less often sure that they are wrong."""
+    cuts = np.quantile(np.concatenate([seen.confidences[k], unseen.confidences[k]]), _TAILS, method="lower")
+    tests = [
+        (~seen.agrees[k], ~unseen.agrees[k]),
+        *((seen.confidences[k] <= c, unseen.confidences[k] <= c) for c in cuts),
+    ]
+    level = _RISK / (len(tests) * len(seen.agrees))
+    if any(_rarer(ours, theirs, level) for ours, theirs in tests):
+        ours, theirs = seen.agrees[k], unseen.agrees[k]
+        sure = [float(np.exp(some.confidences[k].mean(dtype=np.float64))) for some in (seen, unseen)]
         raise CalibrationError(
             f"{name}: expected an expert that did not see the labels it judges, got one that agrees with "
-            f"{ours.mean():.1%} of {len(ours)} judged labels but {theirs.mean():.1%} of {len(theirs)} held-out ones; "
-            "give out-of-fold outputs with --folds"
+            f"{ours.mean():.1%} of {len(ours)} judged labels but {theirs.mean():.1%} of {len(theirs)} held-out ones "
+            f"(mean confidence in the label {sure[0]:.3f} and {sure[1]:.3f}); give out-of-fold outputs with --folds"
         )
 
 
-def _exceeds(one: float, n: int, other: float, m: int, risk: float = _RISK) -> bool:
+def _rarer(ours: NDArray[np.bool_], theirs: NDArray[np.bool_], risk: float) -> bool:
+    """Return whether something is rarer among ours than among theirs beyond chance, by Fisher's exact test."""
+    from scipy.stats import hypergeom
+
+    few, many, n, m = int(ours.sum()), int(theirs.sum()), len(ours), len(theirs)
+    if many / m - few / n < _LEAST_EXCESS:
+        return False
+    return bool(hypergeom.sf(many - 1, n + m, few + many, m) < risk)
+
+
+def _exceeds(one: float, n: int, other: float, m: int) -> bool:
     """Return whether a share of n is larger than another of m beyond chance, by the pooled two-proportion test."""
     pooled = (one * n + other * m + 1) / (n + m + 2)
     error = np.sqrt(pooled * (1 - pooled) * (1 / n + 1 / m))
-    return bool((one - other) / error > -ndtri(risk))
-
-
-def _rank_chance(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> float:
-    """Return the chance of ranks as high as ours if both came from one distribution (Mann and Whitney, 1947)."""
-    from scipy.stats import rankdata
-
-    n, m = len(ours), len(theirs)
-    both = np.concatenate([ours, theirs])
-    ranks = rankdata(both)
-    _, ties = np.unique(both, return_counts=True)
-    above = float(ranks[:n].sum()) - n * (n + 1) / 2 - n * m / 2
-    spread = n * m / 12 * (n + m + 1 - float((ties.astype(np.float64) ** 3 - ties).sum()) / ((n + m) * (n + m - 1)))
-    return float(ndtr(-above / np.sqrt(spread))) if spread > 0 else 1.0
+    return bool((one - other) / error > -ndtri(_RISK))

@@ -27,6 +27,7 @@ _SPREAD_PRIORS = np.geomspace(3.0, 300.0, 7)  # wrong labels of a class, spread 
 _RATE_PRIOR = 50.0  # rows, of which the first rate is wrong
 _FIRST_RATE = 0.02
 _STEPS = 100
+_SAFE = 75.0  # the largest number whose exponential float32 can sum up
 _TINY = 1e-30
 _SETTLED = 1e-5  # change of the rate of wrong labels, after which the fit ends
 
@@ -90,23 +91,24 @@ def _survey(experts: Experts, labels: NDArray[np.int64], pool: Pool) -> _Survey:
     log_given, best_other = np.empty(experts.n), np.empty(experts.n, np.int64)
     best_chance = np.empty(experts.n, np.float32)
     entries = []
-    ones = np.ones(experts.classes, np.float32)
     for part, scores in pool.logits(experts):
         given, rows = labels[part], np.arange(part.stop - part.start)
         at_given = scores[rows, given].astype(np.float64)
         scores[rows, given] = -np.inf
         best = scores.argmax(axis=1)
-        at_best = scores[rows, best]
+        at_best = scores[rows, best].astype(np.float64)
         top = np.maximum(at_given, at_best)
         if (absent := np.isneginf(at_given)).any():
             row = part.start + int(np.flatnonzero(absent)[0])
             raise CalibrationError(f"labels: expected options that the row has, got one that is -inf in row {row}")
-        scores -= top.astype(np.float32)[:, None]
+        if np.abs(top).max() > _SAFE:
+            scores -= top.astype(np.float32)[:, None]
+            at_given, at_best = at_given - top, at_best - top
         np.exp(scores, out=scores)
-        others = (scores @ ones).astype(np.float64)
-        total = others + np.exp(at_given - top)
-        log_given[part] = at_given - top - np.log(total)
-        best_other[part], best_chance[part] = best, np.exp(at_best - top) / total
+        others = scores.sum(axis=1).astype(np.float64)
+        total = others + np.exp(at_given)
+        log_given[part] = at_given - np.log(total)
+        best_other[part], best_chance[part] = best, np.exp(at_best) / total
         looked_at = np.flatnonzero(others >= _CANDIDATE * total)
         least = (_CANDIDATE * total[looked_at]).astype(np.float32)
         row, true = np.nonzero(scores[looked_at] >= least[:, None])

@@ -23,7 +23,7 @@ from edgecascade.types.estimate import Estimate
 __all__ = ["Pool", "fit_pool"]
 
 _FEWEST = 10  # rows
-_ALONE = 1000  # rows on which each expert is calibrated
+_ALONE = 800  # rows on which each expert is calibrated
 _FIRST_LOOK = 500  # rows of the first fit, whose optimum starts the fit on eight times as many
 _SHRINK = 10.0  # rows that the prior of equal weights is worth
 _NOTICED = 0.1  # share of the weights' differences that the prior takes away, from which on it is said
@@ -31,6 +31,7 @@ _WIDEST = 30.0  # nats of mean distance from the best class: a weak prior on the
 _NOTHING = 1e-3  # nats of mean distance from the best class, below which an expert says nothing
 _STEPS = 50
 _HALVINGS = 30
+_UNTHREADED = 1 << 17  # multiplications
 _TINY = 1e-30
 _NEAR = 0.05  # relative to the largest weight: Newton's method squares the error
 _ROUGHLY = 0.5  # standard errors that the last step but one is away from the optimum, on some of the rows
@@ -67,7 +68,7 @@ class Pool:
 
     def __str__(self) -> str:
         parts = ", ".join(f"{name} {one.value:.3g}" for name, one in zip(self.names, self.weights, strict=True))
-        few = f"; shrunk towards equal weights, as {self.n} held-out rows are few" if self.shrunk else ""
+        few = f"; shrunk towards equal weights, of which {self.n} held-out rows tell little" if self.shrunk else ""
         return f"pool of {len(self.names)} experts on {self.n} held-out rows, weights: {parts}{few}"
 
     @property
@@ -126,7 +127,7 @@ def fit_pool(experts: Experts, labels: NDArray[Any], *, shrink: float = _SHRINK)
     if (inverse * _spread(experts)).max() < _NOTHING:
         raise CalibrationError("labels: the experts say no more than chance about them; check the order of the classes")
     scale = np.maximum(inverse, _NOTHING / _spread(experts))
-    weights = scale / len(scale) if len(scale) > 1 else inverse
+    weights = scale * 2 / (len(scale) + 1)  # between those of experts that err together, and apart
     fit = _fit(experts, labels, scale, shrink, weights)
     error = np.sqrt(np.linalg.pinv(fit.information).diagonal().clip(0))
     found = tuple(_estimate(w, e, len(labels)) for w, e in zip(fit.weights, error, strict=False))
@@ -258,7 +259,6 @@ def _likelihood(experts: Experts, labels: NDArray[np.int64], weights: Floats, rh
     k, classes = len(weights), experts.classes
     slope, safe, information = np.zeros(k + 1), np.zeros((k + 1, k + 1)), np.zeros((k + 1, k + 1))
     probabilities = np.empty(len(labels))
-    ones = np.ones(classes, np.float32)
     for part, block in experts.chunks():
         truth, rows = labels[part], np.arange(part.stop - part.start)
         chosen = block[:, rows, truth].astype(np.float64)
@@ -268,16 +268,16 @@ def _likelihood(experts: Experts, labels: NDArray[np.int64], weights: Floats, rh
         p = _combine(block, weights)
         np.exp(p, out=p)
         right = p[rows, truth].astype(np.float64)
-        total = (p @ ones).astype(np.float64)
+        total = p.sum(axis=1).astype(np.float64)
         right /= total
         whole = (1 - rho) * right + (rho / classes or _TINY)
         meant = (1 - rho) * right / whole
         p *= (meant / total).astype(np.float32)[:, None]
         weighted = block * p
-        mean = (weighted @ ones).astype(np.float64)  # times `meant`
-        second = weighted.reshape(k, -1) @ block.reshape(k, -1).T
+        mean = weighted.sum(axis=2).astype(np.float64)  # times `meant`
+        second = _products(weighted.reshape(k, -1), block.reshape(k, -1))
         away = chosen * meant - mean
-        covariance = second.astype(np.float64) - (mean / np.maximum(meant, 1e-30)) @ mean.T
+        covariance = second - (mean / np.maximum(meant, 1e-30)) @ mean.T
         apart = away / np.maximum(meant, 1e-30)
         probabilities[part] = right
         ratio = (1 / classes - right) / whole
@@ -291,10 +291,23 @@ def _likelihood(experts: Experts, labels: NDArray[np.int64], weights: Floats, rh
     return _Likelihood(probabilities, slope, information, safe)
 
 
+def _products(one: NDArray[np.float32], other: NDArray[np.float32]) -> Floats:
+    """Return one @ other.T of few long rows, in pieces for which BLAS starts no threads: they would cost too much."""
+    found = np.zeros((len(one), len(other)))
+    piece = max(1, _UNTHREADED // found.size)
+    for start in range(0, one.shape[1], piece):
+        part = slice(start, start + piece)
+        found += one[:, part] @ other[:, part].T
+    return found
+
+
 def _combine(block: NDArray[np.float32], weights: Floats) -> NDArray[np.float32]:
     """Return sum_k w_k z_k less the largest of each row, float32 [m, classes]; absent options stay absent."""
     some = np.maximum(weights, _LEAST_WEIGHT).astype(np.float32)
-    pooled: NDArray[np.float32] = (some @ block.reshape(len(block), -1)).reshape(block.shape[1:])
+    pooled: NDArray[np.float32] = block[0] * some[0]
+    part = np.empty_like(pooled)
+    for one, weight in zip(block[1:], some[1:], strict=True):
+        pooled += np.multiply(one, weight, out=part)
     pooled -= pooled.max(axis=1, keepdims=True)
     return pooled
 

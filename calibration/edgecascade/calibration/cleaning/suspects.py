@@ -17,7 +17,8 @@ __all__ = ["RULES", "Suspects", "find_suspects"]
 
 RULES = ("posterior", "pool", "all-disagree")
 
-_CUTS = {"posterior": 0.5, "pool": 0.5, "all-disagree": 0.9}
+# The posterior is too small where wrong labels are systematic: this cut had the best F1 on the data it was chosen on.
+_CUTS = {"posterior": 0.2, "pool": 0.5, "all-disagree": 0.9}
 
 
 @dataclass(frozen=True)
@@ -153,11 +154,12 @@ def _confidences(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return each expert's calibrated confidence in the suggested and in the given class of some rows, [m, K] each."""
     found = np.empty((2, len(rows), len(experts)), np.float32)
-    for part, block in experts.chunks(rows):
-        at = np.arange(part.stop - part.start)
+    in_order = np.argsort(rows)  # as memory-mapped arrays are read best
+    for part, block in experts.chunks(rows[in_order]):
+        to, at = in_order[part], np.arange(part.stop - part.start)
         for k, (scores, temperature) in enumerate(zip(block, pool.temperatures, strict=True)):
             chance = _softmax(scores, temperature)
-            found[0, part, k], found[1, part, k] = chance[at, suggested[part]], chance[at, given[part]]
+            found[0, to, k], found[1, to, k] = chance[at, suggested[to]], chance[at, given[to]]
     return found[0], found[1]
 
 

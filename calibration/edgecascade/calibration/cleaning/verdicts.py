@@ -205,7 +205,7 @@ def judge(
     >>> audit = draw_audit(suspects, 100)
     >>> said = {row: "given" if given[row] == labels[row] else "suggested" for row in audit.rows}
     >>> print(judge(suspects, audit, said).precision)
-    at least 97.5 % of the 512 flagged labels are wrong (95 % confidence; of 100 that were judged, 100 are)
+    at least 97.5 % of the 513 flagged labels are wrong (95 % confidence; of 100 that were judged, 100 are)
     """
     said = _checked(suspects, audit, verdicts, audit_hash)
     last = max(place for place, row in enumerate(audit.rows.tolist()) if row in said) + 1

@@ -9,6 +9,7 @@ import re
 import sqlite3
 import zlib
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -346,7 +347,7 @@ def set_aside(path: str, word: str) -> str:
     log = Path(f"{path}-wal")
     with contextlib.suppress(FileNotFoundError):
         with log.open("rb") as file:
-            empty = not any(file.read(56))  # the headers of the log and of its first frame
+            empty = not any(piece.strip(b"\0") for piece in iter(partial(file.read, _SPARE), b""))
         log.unlink() if empty else log.replace(f"{aside}-wal")
     outdated = [f"{path}.{word}-{n}{end}" for n in numbers[: -(_MOST_ASIDE - 1)] for end in ("", "-wal")]
     for old in (f"{path}-shm", f"{path}-journal", *outdated):

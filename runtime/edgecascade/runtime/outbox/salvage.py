@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import sqlite3
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from functools import cache
 from hashlib import blake2b
@@ -57,12 +57,14 @@ def restore(path: str, db: sqlite3.Connection, counts: Mapping[str, int] | None)
             counts = {name: n for _, (name, n) in file.rows(root["count"], 2) if type(n) is int and n >= 0}
         answers = {row[1]: row for i, row in file.rows(root["answer"], 12) if _is_answer(i, row)}
         inputs = {row[1]: row for i, row in file.rows(root["input"], 8) if _is_input(i, row) and row[1] not in answers}
-        times = {row[1]: row[4:] for _, row in file.rows(root["question"], 7) if _all_numbers(row[4:])}
+        tried = {row[1]: row[5:] for _, row in file.rows(root["question"], 7) if _all_numbers(row[5:])}
         moments = [row for _, row in file.rows(root["moment"], 4) if _all_numbers(row[:3]) and type(row[3]) is str]
         latest = max([row[3] for row in (*answers.values(), *inputs.values())], default=0.0)
         db.execute("BEGIN IMMEDIATE")
-        db.execute("INSERT INTO moment VALUES(?,?,?,?)", moments[0] if moments else (latest, 0.0, 0.0, ""))
+        moment = moments[0] if moments else [latest, 0.0, 0.0, ""]
+        db.execute("INSERT INTO moment VALUES(?,?,?,?)", moment)
         for row in answers.values():
+            row[5] = moment[0]  # when it is delivered: now, as all that waits, since the last moment may be lost
             db.execute(f"INSERT OR IGNORE INTO answer VALUES({','.join('?' * 12)})", row)
         db.execute("COMMIT")
         waiting: dict[bytes, list[Row]] = {}
@@ -73,7 +75,7 @@ def restore(path: str, db: sqlite3.Connection, counts: Mapping[str, int] | None)
             digest = blake2b(data, digest_size=16).digest() if isinstance(data, bytes) else b""
             if digest in waiting and (kind := _kind(data)) is not None:
                 rows = waiting.pop(digest)
-                _add(db, i, [digest, kind, len(data), *times.get(digest, (0.0, 0.0, 0))], data, rows)
+                _add(db, i, [digest, kind, len(data), moment[0], *tried.get(digest, (0.0, 0))], data, rows)
                 restored, written = restored + len(rows), written + len(data)
                 if written > _MOST_WRITTEN:
                     db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
@@ -287,12 +289,28 @@ def _log_frames(log: BinaryIO, page_size: int) -> Iterator[tuple[int, bytes]]:
     end = log.seek(0, 2)
     log.seek(0)
     header = log.read(_LOG_HEADER)
-    salts = header[16:24] if _is_log_header(header) else log.read(_FRAME_HEADER)[8:16]
-    for place in range(_LOG_HEADER, end - _FRAME_HEADER - page_size + 1, _FRAME_HEADER + page_size):
-        log.seek(place)
-        head = log.read(_FRAME_HEADER)
-        if head[8:16] == salts and any(salts):  # zeros: disk space that is held for the log
+    places = range(_LOG_HEADER, end - _FRAME_HEADER - page_size + 1, _FRAME_HEADER + page_size)
+    salts = header[16:24] if _is_log_header(header) else _salts(_head(log, place) for place in places)
+    for place in places if any(salts) else ():  # zeros: disk space that is held for the log
+        head = _head(log, place)
+        if head[8:16] == salts:
             yield place, head
+
+
+def _head(log: BinaryIO, place: int) -> bytes:
+    log.seek(place)
+    return log.read(_FRAME_HEADER)
+
+
+def _salts(heads: Iterable[bytes]) -> bytes:
+    """Return the salts of the first two frames in a row that agree, or those of the first, if a log has no header."""
+    first = before = b""
+    for head in heads:
+        salts = head[8:16]
+        if salts == before and any(salts):
+            return salts
+        first, before = first or salts, salts
+    return first
 
 
 def _is_log_header(header: bytes) -> bool:

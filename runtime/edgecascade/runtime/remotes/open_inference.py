@@ -359,11 +359,15 @@ def _logits(
             raise ValueError("it has no list of `outputs`")
         check_origin(model=reply.get("model_name"), version=reply.get("model_version"), id=reply.get("id"))
         outputs = {str(one["name"]): one for one in reply["outputs"]}
+        if len(outputs) < len(reply["outputs"]):
+            raise ValueError("it has two outputs of one name")
         at, places = split, {}
         for name, output in outputs.items():
             raw_size = (output.get("parameters") or {}).get("binary_data_size")
             if raw_size is not None:
-                places[name] = slice(at, at := at + raw_size)
+                places[name] = slice(at, at := at + _bytes(raw_size))
+        if at != len(body):
+            raise ValueError(f"its tensors have {at - split} bytes, and {len(body) - split} came")
         chosen = outputs[name := signature.chosen(_described(reply["outputs"]))]
         datatype, shape = chosen.get("datatype"), chosen.get("shape")
         if name in places:
@@ -371,6 +375,12 @@ def _logits(
         return as_table(from_numbers(chosen.get("data"), datatype, shape, pace))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise InvalidReply(f"remote: the response is malformed: {_said(error)}") from error
+
+
+def _bytes(size: Any) -> int:
+    if type(size) is not int or size < 0:
+        raise ValueError("its `binary_data_size` is not a number of bytes")
+    return size
 
 
 def _said(error: Exception) -> str:

@@ -325,7 +325,10 @@ def _describe(field: Any, kind: str, repeated: bool) -> None:
 
 
 def _logits(reply: Any, signature: Signature, pace: Pace) -> NDArray[Any]:
-    name = signature.chosen(_described(reply.outputs))
+    described = _described(reply.outputs)
+    if len(described) < len(reply.outputs):
+        raise InvalidReply("remote: the response is malformed: it has two outputs of one name")
+    name = signature.chosen(described)
     at, chosen = next((i, one) for i, one in enumerate(reply.outputs) if one.name == name)
     try:
         if reply.raw_output_contents:

@@ -19,6 +19,7 @@ from edgecascade.calibration.cleaning import (
     Planted,
     Pool,
     Suspects,
+    check_columns,
     check_held_out,
     detection,
     find_suspects,
@@ -115,6 +116,8 @@ def _find(
         fitted = held_out or judged
         if held_out is not None:
             check_held_out(judged.experts, labels, held_out.experts, held_out.labels)
+        else:
+            check_columns(judged.experts, labels)
         pool = fit_pool(fitted.experts, labels if held_out is None else held_out.labels)
         options = {"rule": arguments.rule, "threshold": arguments.threshold}
         return find_suspects(judged.experts, labels, pool, every_row=True, **options), pool
@@ -203,7 +206,7 @@ def _lines(found: _Found, output: str) -> Iterator[str]:
 
 def _why_none(suspects: Suspects) -> str:
     if suspects.score[0] <= 0:
-        return "In every row, the experts together prefer the given label."
+        return "The experts together hold every label for more likely right than wrong."
     return (
         f"The experts dispute {_disputed(suspects)} labels, but none surely enough for the threshold "
         f"{suspects.threshold:g}."

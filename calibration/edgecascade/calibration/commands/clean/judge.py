@@ -90,8 +90,8 @@ def _lines(
         yield f"wrong      about {counts}, with 95 % intervals: {share}"
         yield "           the upper end allows for wrong labels that look right to every expert"
         if (some := found.wrong_flagged) is not None:
-            counts = f"{some.value:.0f} of the {int(file.suspects.flagged.sum())} flagged labels"
-            yield f"           among them about {counts} ({some.low:.0f} to {some.high:.0f})"
+            counts = f"{some.value:.0f} ({some.low:.0f} to {some.high:.0f})"
+            yield f"           of the {int(file.suspects.flagged.sum())} flagged labels alone, about {counts}"
     if found.precision is not None:
         yield f"flagged    {found.precision}"
     if found.suggested_right is not None:
