@@ -78,8 +78,8 @@ class Count:
         rate: The share of wrong labels that it was made with.
         judged: Rows in an audit.
         wrong: Wrong labels.
-        low: The mean lower end, over the truth.
-        high: The mean upper end less the truth, over the rows.
+        lower: The mean lower end, over the truth.
+        upper: The mean upper end less the truth, over the rows.
         above: The share of audits whose interval is above the truth.
         below: The share whose interval is below it.
         covered: The share whose interval holds the truth, by method. The others take rows of which a person cannot
@@ -96,8 +96,8 @@ class Count:
     rate: float
     judged: int
     wrong: int
-    low: float
-    high: float
+    lower: float
+    upper: float
     above: float
     below: float
     covered: dict[str, float]
@@ -369,8 +369,8 @@ def _count(world: str, rows: int, rate: float, sizes: Sequence[int], audits: int
                 rate=rate,
                 judged=judged,
                 wrong=truth,
-                low=float(low.mean()) / truth,
-                high=float(high.mean() - truth) / rows,
+                lower=float(low.mean()) / truth,
+                upper=float(high.mean() - truth) / rows,
                 above=float(np.mean(low > truth)),
                 below=float(np.mean(high < truth)),
                 covered={name: float(np.mean((a <= truth) & (truth <= b))) for name, (a, b) in ends.items()},
@@ -589,7 +589,7 @@ def _width_lines(counts: Sequence[Count]) -> Iterator[str]:
         )
         for rate in dict.fromkeys(one.rate for one in each):
             here = [one for one in each if one.rate == rate]
-            ends = "   ".join(f"{one.low:.2f}, +{100 * one.high:.1f}" for one in here)
+            ends = "   ".join(f"{one.lower:.2f}, +{100 * one.upper:.1f}" for one in here)
             widths = "".join(f"{one.width['ours']:>12.2f}" for one in here)
             flagged = " ".join("-" if one.flagged_width is None else f"{one.flagged_width:.2f}" for one in here)
             yield f"{'':<22}{rate:>7.1%}{widths}   {flagged}   {ends}"

@@ -29,6 +29,7 @@ _FIRST_RATE = 0.02
 _STEPS = 100
 _SAFE = 75.0  # the largest number whose exponential float32 can sum up
 _TINY = 1e-30
+_LEAST_LOG = -300.0  # of the chance of a given label, whose inverse stays finite
 _SETTLED = 1e-5  # change of the rate of wrong labels, after which the fit ends
 
 
@@ -142,7 +143,7 @@ def _fit(seen: _Survey, labels: NDArray[np.int64], classes: int) -> tuple[float,
     sure = len(disputed) + int(np.count_nonzero(seen.log_given >= np.log(_SURE)))
     true = seen.best_other[disputed]
     key, pair = np.unique(true * classes + labels[disputed], return_inverse=True)
-    odds = seen.best_chance[disputed] / np.exp(seen.log_given[disputed])
+    odds = seen.best_chance[disputed] / np.exp(np.maximum(seen.log_given[disputed], _LEAST_LOG))
     rate, wrong, prior = _FIRST_RATE, np.zeros(len(key)), float(_SPREAD_PRIORS[2])
     for _ in range(_STEPS):
         of_class = _sums(key // classes, wrong, classes)
