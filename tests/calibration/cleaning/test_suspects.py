@@ -115,3 +115,44 @@ def test_what_does_not_fit_is_refused(population: Callable[..., Any]) -> None:
         find_suspects(drawn.experts, drawn.labels, pool, threshold=2)
     with pytest.raises(CalibrationError, match="pool: expected one of the experts expert 1 with 5 classes"):
         find_suspects(drawn.experts.only(0), drawn.labels, pool)
+
+
+def test_systematic_wrong_labels_are_learned_and_even_ones_cost_nothing(population: Callable[..., Any]) -> None:
+    """Allowing for the confusion helps where each class is taken for one other, and does no harm otherwise."""
+    gains = {}
+    for noise in ("pair", "symmetric"):
+        drawn = population(n=8000, classes=10, noise=noise, signals=(2.0, 1.5))
+        pool = fit_pool(drawn.experts, drawn.labels)
+        with_it, without = (
+            average_precision(find_suspects(drawn.experts, drawn.labels, pool, rule=rule, every_row=True), drawn.wrong)
+            for rule in ("posterior", "pool")
+        )
+        gains[noise] = with_it - without
+    assert gains["pair"] > 0.03
+    assert gains["symmetric"] > -0.003
+
+
+def test_labels_that_all_experts_share_have_no_suspects() -> None:
+    """Nothing is listed, and every row has its small chance."""
+    labels = np.arange(300) % 3
+    experts = Experts.of([20.0 * np.eye(3)[labels] + np.arange(300)[:, None] % 7])
+    suspects = find_suspects(experts, labels, fit_pool(experts, labels))
+    assert len(suspects) == 0
+    assert suspects.expected_wrong.max() < 0.01
+    assert suspects.confidences.shape == (0, 1)
+
+
+def test_extreme_outputs_have_finite_scores() -> None:
+    """A label against which the pool has a thousand nats is the first suspect."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(3000) % 3
+    arrays = [(40.0 * np.eye(3)[labels] + rng.normal(size=(3000, 3))).astype(np.float32) for _ in range(2)]
+    for array in arrays:
+        array[7, labels[7]] -= 1e5
+    given = labels.copy()
+    given[11] = (labels[11] + 1) % 3
+    experts = Experts.of(arrays)
+    suspects = find_suspects(experts, given, fit_pool(experts, labels), every_row=True)
+    assert np.isfinite(suspects.score).all()
+    assert suspects.row[:2].tolist() == [7, 11]
+    assert suspects.posterior[0] == pytest.approx(1)

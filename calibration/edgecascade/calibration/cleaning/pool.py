@@ -124,11 +124,14 @@ def fit_pool(experts: Experts, labels: NDArray[Any], *, shrink: float = _SHRINK)
     alone = [_fit(experts.only(k).select(every), labels[every], np.ones(1), 0.0) for k in range(len(experts))]
     # 1 / T of each expert; 0 where the labels would be noise to it.
     inverse = np.array([one.weights[0] if one.rho < 0.99 * _MOST_NOISE else 0.0 for one in alone])
+    chance = "labels: the experts say no more than chance about them; check the order of the classes"
     if (inverse * _spread(experts)).max() < _NOTHING:
-        raise CalibrationError("labels: the experts say no more than chance about them; check the order of the classes")
+        raise CalibrationError(chance)
     scale = np.maximum(inverse, _NOTHING / _spread(experts))
     weights = scale * 2 / (len(scale) + 1)  # between those of experts that err together, and apart
     fit = _fit(experts, labels, scale, shrink, weights)
+    if not fit.weights.any():
+        raise CalibrationError(chance)
     error = np.sqrt(np.linalg.pinv(fit.information).diagonal().clip(0))
     found = tuple(_estimate(w, e, len(labels)) for w, e in zip(fit.weights, error, strict=False))
     return Pool(
