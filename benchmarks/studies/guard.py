@@ -128,7 +128,7 @@ def runtime_checks(found: RuntimeCosts) -> Iterator[Check]:
     late = 1e3 * (found.lateness.value - found.overslept.value)
     name = "beyond a bare timer, silent remote"
     yield Check("runtime", name, late, None, None, found.lateness.n, LATE_GOAL, "ms")
-    yield Check("runtime", "installed beyond numpy and onnxruntime", found.installed, None, None, 1, SIZE_GOAL, "MiB")
+    yield Check("runtime", "files that a device runs", found.on_device, None, None, 1, SIZE_GOAL, "MiB")
 
 
 def ratio_check(part: str, found: Ratio) -> Check:
