@@ -31,8 +31,8 @@ def check_held_out(
 
     Whether an expert saw the labels is told from how often it disputes them, on the judged and on the held-out rows:
     exact two-proportion tests of answers other than the label, and of small confidences in the label at several cuts.
-    An expert that saw the labels but hardly learned from single rows, such as a linear model with few parameters, may
-    pass; it is then hardly worse than one that did not see them.
+    An expert that saw the labels but hardly learned from single rows, such as a linear model with few parameters,
+    usually passes. The check finds what it can tell from chance, and does not prove that the labels were not seen.
 
     Args:
         judged: experts on the rows whose labels are judged.
