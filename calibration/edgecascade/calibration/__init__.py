@@ -57,7 +57,6 @@ with naming_extras():
     )
     from edgecascade.calibration.scaling import (
         CALIBRATORS,
-        Platt,
         calibrate_confidence,
         calibrate_temperature,
         choose_calibrator,
@@ -67,6 +66,7 @@ with naming_extras():
         fit_temperature_and_noise,
         negative_log_likelihood,
     )
+    from edgecascade.calibration.task import TaskDecision, TaskRule, decide_task
     from edgecascade.calibration.weights import class_weights, effective_size
     from edgecascade.types.confidence_map import ConfidenceMap
     from edgecascade.types.costs import ErrorCosts
@@ -74,6 +74,7 @@ with naming_extras():
     from edgecascade.types.errors import CalibrationError
     from edgecascade.types.estimate import Estimate, OperatingPoint, Point
     from edgecascade.types.merge import MERGES, merged_labels
+    from edgecascade.types.platt import Platt
     from edgecascade.types.softmax import are_probabilities, softmax
 
 __all__ = [
@@ -112,6 +113,8 @@ __all__ = [
     "PolicyRecord",
     "Reliability",
     "Routing",
+    "TaskDecision",
+    "TaskRule",
     "Verifier",
     "WhileItHelps",
     "accuracy_interval",
@@ -127,6 +130,7 @@ __all__ = [
     "choose_routing",
     "class_weights",
     "decide",
+    "decide_task",
     "effective_size",
     "estimate_advantage",
     "evaluate",

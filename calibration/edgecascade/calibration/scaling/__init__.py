@@ -9,13 +9,12 @@ from edgecascade.calibration.scaling.choice import (
 )
 from edgecascade.calibration.scaling.isotonic import fit_isotonic
 from edgecascade.calibration.scaling.noisy_labels import fit_temperature_and_noise
-from edgecascade.calibration.scaling.platt import Platt, fit_platt
+from edgecascade.calibration.scaling.platt import fit_platt
 from edgecascade.calibration.scaling.temperature import calibrate_temperature, fit_temperature, negative_log_likelihood
 
 __all__ = [
     "CALIBRATORS",
     "Candidate",
-    "Platt",
     "Selection",
     "calibrate_confidence",
     "calibrate_temperature",

@@ -17,7 +17,7 @@ from edgecascade.calibration._checks import check_scored_answers
 from edgecascade.calibration.metrics.reliability import calibration_error
 from edgecascade.calibration.scaling.isotonic import fit_isotonic, grouped
 from edgecascade.calibration.scaling.noisy_labels import fit_temperature_and_noise
-from edgecascade.calibration.scaling.platt import Platt, fit_platt, row_weights
+from edgecascade.calibration.scaling.platt import fit_platt, row_weights
 from edgecascade.calibration.scaling.temperature import (
     calibrate_temperature,
     mean_loss,
@@ -29,6 +29,7 @@ from edgecascade.types.confidence_map import ConfidenceMap
 from edgecascade.types.costs import ErrorCosts, labels_of
 from edgecascade.types.document import Calibration
 from edgecascade.types.errors import CalibrationError
+from edgecascade.types.platt import Platt
 from edgecascade.types.softmax import softmax
 
 __all__ = ["CALIBRATORS", "Candidate", "Selection", "calibrate_confidence", "choose_calibrator"]

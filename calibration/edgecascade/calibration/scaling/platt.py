@@ -2,44 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edgecascade.calibration._checks import check_scored_answers
 from edgecascade.calibration.weights import normalised
 from edgecascade.types.errors import CalibrationError
+from edgecascade.types.platt import Platt
 
-__all__ = ["Platt", "fit_platt", "prior_corrected_targets", "row_weights"]
+__all__ = ["fit_platt", "prior_corrected_targets", "row_weights"]
 
 _MAX_STEPS = 100
 _PRECISION = 1e-8  # of the last Newton step but one in log-odds; the step squares the error
 _RIDGE = 1e-12
 _SUFFICIENT = 1e-4  # Armijo's constant
 _ROUNDING = 1e-14  # relative, of a sum of losses
-
-
-@dataclass(frozen=True)
-class Platt:
-    """A logistic function of a score.
-
-    Attributes:
-        slope: log-odds per unit of the score; negative where lower scores were right more often.
-        intercept: log-odds at score 0.
-    """
-
-    slope: float
-    intercept: float
-
-    def __call__(self, score: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Return the probability float64 [n] that answers with these scores [n] are right; NaN stays NaN.
-
-        >>> Platt(slope=2.0, intercept=1.0)(np.array([-0.5, 0.0, -np.inf])).round(3)
-        array([0.5  , 0.731, 0.   ])
-        """
-        with np.errstate(over="ignore", invalid="ignore"):
-            return _sigmoid(self.slope * np.asarray(score, np.float64) + self.intercept)
 
 
 def fit_platt(score: NDArray[np.floating], correct: NDArray[np.bool_], weight: ArrayLike | None = None) -> Platt:
