@@ -21,6 +21,7 @@ _EXTRAS = {
     "opentelemetry": "otel",
     "optimum": "hf",
     "pyarrow": "plan",
+    "rapidfuzz": "tasks",
     "starlette": "serve",
     "tokenizers": "text",
     "torch": "torch",
