@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from edgecascade.runtime.cascade import Cascade
     from edgecascade.runtime.counts import CascadeHealth, Counts, Durations
     from edgecascade.runtime.deadline import Deadline
+    from edgecascade.runtime.decode import Boxes, ClassMap, Ctc, Decode, Ranking, Value, decoder_named
     from edgecascade.runtime.engine import Declared
     from edgecascade.runtime.metrics.opentelemetry import export_to_opentelemetry
     from edgecascade.runtime.metrics.prometheus import prometheus_text
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from edgecascade.runtime.watch.watch import Health, Watch
     from edgecascade.types.answer import Answer, LateAnswer, Prediction, Reason, Source
     from edgecascade.types.costs import ErrorCosts
+    from edgecascade.types.detections import Detections
     from edgecascade.types.document import (
         Calibration,
         CascadeDocument,
@@ -70,6 +72,7 @@ __all__ = [
     "Answer",
     "ArgumentError",
     "Batch",
+    "Boxes",
     "Budget",
     "Calibration",
     "Cascade",
@@ -79,10 +82,14 @@ __all__ = [
     "Chat",
     "CircuitBreaker",
     "CircuitOpen",
+    "ClassMap",
     "Confusion",
     "Counts",
+    "Ctc",
     "Deadline",
     "Declared",
+    "Decode",
+    "Detections",
     "Durations",
     "EdgecascadeError",
     "ErrorCosts",
@@ -104,6 +111,7 @@ __all__ = [
     "Policy",
     "PolicyRecord",
     "Prediction",
+    "Ranking",
     "Rate",
     "Reason",
     "Remote",
@@ -121,7 +129,9 @@ __all__ = [
     "TextPreprocessing",
     "Traffic",
     "UnsendableInput",
+    "Value",
     "Watch",
+    "decoder_named",
     "export_to_opentelemetry",
     "prometheus_text",
 ]
@@ -131,6 +141,7 @@ _MODULES = {
     "Answer": "edgecascade.types.answer",
     "ArgumentError": "edgecascade.types.errors",
     "Batch": "edgecascade.runtime.batch",
+    "Boxes": "edgecascade.runtime.decode",
     "Budget": "edgecascade.runtime.budget",
     "Calibration": "edgecascade.types.document",
     "Cascade": "edgecascade.runtime.cascade",
@@ -140,10 +151,14 @@ _MODULES = {
     "Chat": "edgecascade.runtime.remotes.chat",
     "CircuitBreaker": "edgecascade.runtime.remotes.circuit",
     "CircuitOpen": "edgecascade.types.errors",
+    "ClassMap": "edgecascade.runtime.decode",
     "Confusion": "edgecascade.types.document",
     "Counts": "edgecascade.runtime.counts",
+    "Ctc": "edgecascade.runtime.decode",
     "Deadline": "edgecascade.runtime.deadline",
     "Declared": "edgecascade.runtime.engine",
+    "Decode": "edgecascade.runtime.decode",
+    "Detections": "edgecascade.types.detections",
     "Durations": "edgecascade.runtime.counts",
     "EdgecascadeError": "edgecascade.types.errors",
     "ErrorCosts": "edgecascade.types.costs",
@@ -165,6 +180,7 @@ _MODULES = {
     "Policy": "edgecascade.types.policy",
     "PolicyRecord": "edgecascade.types.document",
     "Prediction": "edgecascade.types.answer",
+    "Ranking": "edgecascade.runtime.decode",
     "Rate": "edgecascade.runtime.budget",
     "Reason": "edgecascade.types.answer",
     "Remote": "edgecascade.runtime.remotes.remote",
@@ -182,7 +198,9 @@ _MODULES = {
     "TextPreprocessing": "edgecascade.types.document",
     "Traffic": "edgecascade.runtime.remotes.remote",
     "UnsendableInput": "edgecascade.types.errors",
+    "Value": "edgecascade.runtime.decode",
     "Watch": "edgecascade.runtime.watch.watch",
+    "decoder_named": "edgecascade.runtime.decode",
     "export_to_opentelemetry": "edgecascade.runtime.metrics.opentelemetry",
     "prometheus_text": "edgecascade.runtime.metrics.prometheus",
 }
