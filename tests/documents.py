@@ -4,10 +4,21 @@ from dataclasses import replace
 from typing import Any
 
 from edgecascade.calibration import DecisionRule
-from edgecascade.types.document import Calibration, CascadeDocument, LabelNoise, PolicyRecord, SourceRecord
+from edgecascade.types.document import (
+    Calibration,
+    CascadeDocument,
+    LabelNoise,
+    PolicyRecord,
+    ScoreCalibration,
+    SourceRecord,
+    TaskDocument,
+    TaskRecord,
+    TaskSource,
+)
 from edgecascade.types.estimate import Estimate, GroupAccuracy, GroupedAccuracy, OperatingPoint
+from edgecascade.types.platt import Platt
 
-__all__ = ["changed", "document_of", "some_document"]
+__all__ = ["changed", "document_of", "some_document", "some_task_document"]
 
 
 def some_document(**policy: Any) -> CascadeDocument:
@@ -46,6 +57,24 @@ def some_document(**policy: Any) -> CascadeDocument:
         source=SourceRecord("body.onnx", "0" * 64, "logits", "logits", "0" * 64),
         groups=GroupedAccuracy("class", (GroupAccuracy("red", 600, one, one, one, ((0.9, 0.85, 0.95),)),)),
     )
+
+
+def some_task_document(**changes: Any) -> TaskDocument:
+    """Return a complete document of a detection task, with changes."""
+    planned, value = some_document(score="mean score"), Estimate(0.8, 0.75, 0.85, 600)
+    document = TaskDocument(
+        written_by="edgecascade tests",
+        task=TaskRecord("detection", ("boxes", "scores"), "mean", "f1", {"scores": "scores", "floor": 0.5}),
+        preprocessing=None,
+        calibration=ScoreCalibration(Platt(2.0, -1.0), 600, value, Estimate(0.01, 0.0, 0.02, 600)),
+        remote=Estimate(0.9, 0.85, 0.95, 600),
+        remote_outputs=("boxes", "scores"),
+        policy=planned.policy,
+        operating_curve=planned.operating_curve,
+        certificate=None,
+        source=TaskSource("body.onnx", "0" * 64, "0" * 64),
+    )
+    return replace(document, **changes)
 
 
 def document_of(rule: DecisionRule) -> CascadeDocument:

@@ -127,6 +127,7 @@ def test_it_accepts_image_files(address: str) -> None:
 def test_it_can_be_the_remote_of_another_cascade(address: str, pair: Path) -> None:
     """The other cascade reads the probabilities among the outputs, in binary."""
     with Cascade.load(pair / "local.onnx", remote=address, threshold=1.0, deadline=30) as cascade:
+        assert cascade.policy.calibrate_remote is not None
         reading = cascade.policy.calibrate_remote._replace(probabilities=True)  # as a calibration with it would say
         cascade.swap(replace(cascade.policy, calibrate_remote=reading))
         assert {answer.reason for answer in cascade.predict_batch(IMAGES)} == {Reason.OFFLOADED}

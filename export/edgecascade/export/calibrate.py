@@ -23,7 +23,7 @@ from edgecascade.export.logits import LogitsSource, find_logits, kind_of, logits
 from edgecascade.export.parity import Parity, check_parity, check_source, choose_golden, shuffled
 from edgecascade.export.scores import mixes_inputs, tensor_scores
 from edgecascade.runtime.batch import Batch, are_sentences, concatenated, size
-from edgecascade.runtime.engine import open_session, read_document
+from edgecascade.runtime.engine import open_session, read_classifier
 from edgecascade.runtime.text import TextInput, text_input
 from edgecascade.types.class_names import some_names
 from edgecascade.types.document import (
@@ -237,7 +237,7 @@ def inner_body(path: str | os.PathLike[str]) -> Body:
         ExportError: the file is missing, or not an ONNX file.
     """
     model = load_model(path)
-    document = read_document(open_session(path), path)
+    document = read_classifier(open_session(path), path)
     source = document.source
     logits = LogitsSource(source.logits, source.kind, source.floor)
     columns = document.remote_columns

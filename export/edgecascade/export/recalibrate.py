@@ -16,7 +16,7 @@ from edgecascade.export.calibrate import Calibrated, inner_body, write_cascade
 from edgecascade.export.data import Inputs, LabelledData
 from edgecascade.export.graph import keep, load_model, save_model
 from edgecascade.export.scores import Progress, tensor_scores
-from edgecascade.runtime.engine import open_session, read_document
+from edgecascade.runtime.engine import open_session, read_classifier
 from edgecascade.runtime.golden import compare, read_golden
 from edgecascade.runtime.text import text_input
 from edgecascade.types.document import GOLDEN_KEY, KEY
@@ -73,7 +73,7 @@ def recalibrate(
     """
     body = inner_body(path)
     if data.recorded is not None and np.array_equal(remote_scores, data.recorded):
-        reading = read_document(open_session(path), path).calibrate_remote
+        reading = read_classifier(open_session(path), path).calibrate_remote
         remote_scores = reading.inverse(remote_scores)
         options["remote_kind"] = "probabilities" if reading.probabilities else "logits"
         options.pop("remote_names", None)
@@ -108,7 +108,7 @@ def move_threshold(
         raise ExportError("objective: a CertifiedLoss needs fresh data; call recalibrate")
     model = load_model(path)
     session = open_session(path)
-    document = read_document(session, path)
+    document = read_classifier(session, path)
     if isinstance(objective, LeastCost):
         objective = objective.for_classes(len(document.labels), document.labels)
         if objective.costs != document.policy.costs:

@@ -19,7 +19,7 @@ from edgecascade.types.errors import ModelFileError, first_line, no_file
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from edgecascade.types.document import CascadeDocument
+    from edgecascade.types.document import CascadeDocument, TaskDocument
 
 __all__ = [
     "WITHOUT_ZIPMAP",
@@ -28,6 +28,7 @@ __all__ = [
     "fixed_batch",
     "numpy_dtype",
     "open_session",
+    "read_classifier",
     "read_document",
     "read_properties",
     "run_in_batches",
@@ -246,17 +247,31 @@ def read_properties(session: Engine, path: str | os.PathLike[str]) -> dict[str, 
         raise ModelFileError(f"{path}: its metadata is damaged: {error}") from error
 
 
-def read_document(session: Engine, path: str | os.PathLike[str]) -> CascadeDocument:
+def read_document(session: Engine, path: str | os.PathLike[str]) -> CascadeDocument | TaskDocument:
     """Return the document of an open session.
 
     Raises:
         ModelFileError: the document is missing, damaged, or of an unknown format.
     """
-    from edgecascade.types.document import KEY, CascadeDocument  # needed to load a file, not to import the runtime
+    from edgecascade.types.document import KEY, read_any_document  # needed to load a file, not to import the runtime
 
     text = read_properties(session, path).get(KEY)
     if text is None:
         raise ModelFileError(
             f"{path}: is not a cascade model (it has no `{KEY}` metadata); create one with `edgecascade calibrate`"
         )
-    return CascadeDocument.from_json(text, str(path))
+    return read_any_document(text, str(path))
+
+
+def read_classifier(session: Engine, path: str | os.PathLike[str]) -> CascadeDocument:
+    """Return the document of an open session of a classifier.
+
+    Raises:
+        ModelFileError: as `read_document`, or the file is that of a general task.
+    """
+    document = read_document(session, path)
+    from edgecascade.types.document import CascadeDocument
+
+    if not isinstance(document, CascadeDocument):
+        raise ModelFileError(f"{path}: expected the cascade file of a classifier, got that of {document.task.name!r}")
+    return document

@@ -15,7 +15,7 @@ import numpy as np
 import onnxruntime as ort
 
 from edgecascade.runtime.batch import Batch, filled, first_of, rows, size, stacked
-from edgecascade.runtime.engine import Declared, Engine, numpy_dtype, open_session, read_document
+from edgecascade.runtime.engine import Declared, Engine, numpy_dtype, open_session, read_classifier
 from edgecascade.runtime.model_inputs import as_declared, model_inputs
 from edgecascade.types.answer import Prediction
 from edgecascade.types.errors import ArgumentError, ForkedError, InputError, ModelFileError, first_line
@@ -84,7 +84,7 @@ class LocalModel:
             ModelFileError: the file is missing, damaged, not a cascade model, or of a newer format.
         """
         session = open_session(path, **options)
-        document = read_document(session, path)
+        document = read_classifier(session, path)
         missing = set(OUTPUTS) - {output.name for output in session.get_outputs()}
         if missing:
             raise ModelFileError(f"{path}: not a cascade model: it lacks the outputs {sorted(missing)}")

@@ -44,6 +44,7 @@ def predictions(
     from edgecascade.runtime.remotes.remote import RemoteLabels
 
     calibration, classes = policy.calibrate_remote, len(labels)
+    assert calibration is not None  # as in every classifier's policy
     if names:
         from edgecascade.types.class_names import columns_for
 

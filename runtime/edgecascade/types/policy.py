@@ -12,12 +12,13 @@ from edgecascade.types.confidence_map import ConfidenceMap
 from edgecascade.types.costs import ErrorCosts
 from edgecascade.types.errors import ArgumentError
 from edgecascade.types.merge import MERGES
+from edgecascade.types.platt import Platt
 from edgecascade.types.softmax import SMALLEST, log_probabilities
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Policy", "RemoteCalibration"]
+__all__ = ["Policy", "RemoteCalibration", "confidence_inputs"]
 
 
 class RemoteCalibration(NamedTuple):
@@ -76,39 +77,41 @@ class Policy:
 
     Attributes:
         merge: `replace`, `confident` or `average`.
-        calibrate_remote: how to read the remote's scores.
+        calibrate_remote: how to read the remote's scores; None for a general task, whose remote gives none.
         threshold: inputs whose advantage is below it are forwarded.
         temperature: T that divides the local model's logits.
         edges: scores at which the advantage table steps, ascending.
         values: advantages between them, one more than the edges.
         costs: of the errors, or None if all cost the same. Labels are then those of least expected cost. The graph
             decides by the costs that it was made with, so a running cascade cannot change them.
+        confidence: of a general task, from the score to the confidence; a running cascade can change it to another of
+            the same type. None for a classifier.
 
     Raises:
         ArgumentError: a value is invalid.
     """
 
     merge: str
-    calibrate_remote: RemoteCalibration
+    calibrate_remote: RemoteCalibration | None
     threshold: float | None = None
     temperature: float | None = None
     edges: tuple[float, ...] | None = None
     values: tuple[float, ...] | None = None
     costs: ErrorCosts | None = None
+    confidence: Platt | ConfidenceMap | None = None
 
     def __post_init__(self) -> None:
         if self.merge not in MERGES:
             raise ArgumentError(f"merge: expected one of {', '.join(MERGES)}, got {self.merge!r}")
         if self.threshold is not None and math.isnan(self.threshold):
             raise ArgumentError("threshold: expected a number, got NaN")
-        for name, one in (("temperature", self.temperature), ("remote temperature", self.calibrate_remote.temperature)):
-            if one is not None and not 0 < one < math.inf:
-                raise ArgumentError(f"{name}: expected a number above 0, got {one}")
-        if not 0 < self.calibrate_remote.floor < 1:
-            raise ArgumentError(f"remote floor: expected a probability, got {self.calibrate_remote.floor}")
-        columns = self.calibrate_remote.columns
-        if columns is not None and sorted(columns) != list(range(len(columns))):
-            raise ArgumentError(f"remote columns: expected each of 0 to {len(columns) - 1} once, got {columns}")
+        if self.temperature is not None and not 0 < self.temperature < math.inf:
+            raise ArgumentError(f"temperature: expected a number above 0, got {self.temperature}")
+        if self.calibrate_remote is not None:
+            _check_remote(self.calibrate_remote)
+        found = self.confidence
+        if isinstance(found, Platt) and not np.isfinite([found.slope, found.intercept]).all():
+            raise ArgumentError(f"confidence: expected a finite slope and intercept, got {found}")
         if (self.edges is None) != (self.values is None):
             raise ArgumentError(
                 f"edges, values: expected both or neither, got only {'values' if self.edges is None else 'edges'}"
@@ -131,8 +134,45 @@ class Policy:
             "values": "advantage_values",
         }
         ours: dict[str, Any] = {field: getattr(self, field) for field in names}
-        return {
+        changed = {
             name: np.asarray(ours[field], np.float32)
             for field, name in names.items()
             if ours[field] is not None and ours[field] != getattr(own, field)
         }
+        if self.confidence is not None and self.confidence != own.confidence:
+            changed.update(confidence_inputs(self.confidence))
+        return changed
+
+
+def confidence_inputs(confidence: Platt | ConfidenceMap) -> dict[str, NDArray[np.float32]]:
+    """Return the arrays, by input name, that the graph of a general task computes a confidence with.
+
+    A map is a sum of shares of its rises: a column per segment, and before them one for the lowest value. The share is
+    (score - start) * rate, clipped to [0, 1]; that of the first column is 1 for every score.
+
+    >>> confidence_inputs(ConfidenceMap((0.0, 4.0), (0.5, 0.75)))["confidence_rates"]
+    array([1.  , 0.25], dtype=float32)
+    """
+    if isinstance(confidence, Platt):
+        return {
+            "confidence_slope": np.array(confidence.slope, np.float32),
+            "confidence_intercept": np.array(confidence.intercept, np.float32),
+        }
+    knots, values = np.array(confidence.knots, np.float64), np.array(confidence.values, np.float64)
+    lowest = float(np.finfo(np.float32).min)
+    with np.errstate(over="ignore"):
+        return {
+            "confidence_starts": np.append(lowest, knots[:-1]).astype(np.float32),
+            "confidence_rates": np.append(1.0, 1 / np.diff(knots)).astype(np.float32),
+            "confidence_rises": np.append(values[0], np.diff(values)).astype(np.float32),
+        }
+
+
+def _check_remote(calibration: RemoteCalibration) -> None:
+    if not 0 < calibration.temperature < math.inf:
+        raise ArgumentError(f"remote temperature: expected a number above 0, got {calibration.temperature}")
+    if not 0 < calibration.floor < 1:
+        raise ArgumentError(f"remote floor: expected a probability, got {calibration.floor}")
+    columns = calibration.columns
+    if columns is not None and sorted(columns) != list(range(len(columns))):
+        raise ArgumentError(f"remote columns: expected each of 0 to {len(columns) - 1} once, got {columns}")

@@ -29,7 +29,7 @@ from edgecascade.benchmarks.stored import StoredRows
 from edgecascade.cli import rare
 from edgecascade.export.data import LabelledData, read_labelled
 from edgecascade.runtime.commands.remote_arguments import add_remote_arguments, remote_of
-from edgecascade.runtime.engine import open_session, read_document
+from edgecascade.runtime.engine import open_session, read_classifier
 from edgecascade.runtime.remotes.remote import Remote, shown
 from edgecascade.types.errors import BenchmarkError
 
@@ -73,7 +73,7 @@ def execute(arguments: Namespace) -> int:
         raise BenchmarkError(
             f"--remote: expected an address or an ONNX file, which can be asked again, got {arguments.remote}"
         )
-    classes = len(read_document(open_session(arguments.file), arguments.file).labels)
+    classes = len(read_classifier(open_session(arguments.file), arguments.file).labels)
     data = check_test_data(arguments.file, read_labelled(arguments.data))
     remote = remote_of(arguments)
     assert remote is not None

@@ -26,7 +26,7 @@ from edgecascade.benchmarks.latency.plan import STREAMS, Plan, Scenario, Subject
 from edgecascade.benchmarks.latency.systems import CascadeSystem, System, drive, open_system
 from edgecascade.benchmarks.stored import decode
 from edgecascade.calibration import proportion
-from edgecascade.runtime.engine import open_session, read_document
+from edgecascade.runtime.engine import open_session, read_classifier
 from edgecascade.types.answer import Reason
 from edgecascade.types.errors import BenchmarkError, EdgecascadeError
 from edgecascade.types.estimate import Estimate
@@ -218,7 +218,7 @@ def _main(what: str, out: str) -> int:
     measure: dict[str, Callable[[Plan, Inputs], Any]] = {"cell": measure_cell, "agreement": compare_with_loop}
     try:
         plan = decode(Plan, json.load(sys.stdin))
-        classes = read_document(open_session(plan.file), plan.file).labels
+        classes = read_classifier(open_session(plan.file), plan.file).labels
         found = measure[what](plan, read_inputs_as_given(plan.data, classes=classes))
     except EdgecascadeError as error:
         print(error, file=sys.stderr)

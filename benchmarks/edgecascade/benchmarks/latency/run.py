@@ -19,7 +19,7 @@ from edgecascade.benchmarks.latency.plan import DIRECT, Plan, Request, Scenario,
 from edgecascade.benchmarks.network import PROFILES
 from edgecascade.benchmarks.progress import counting
 from edgecascade.benchmarks.stored import Store
-from edgecascade.runtime.engine import open_session, read_document
+from edgecascade.runtime.engine import open_session, read_classifier
 from edgecascade.types.errors import BenchmarkError
 
 __all__ = ["SHARE", "LatencyRun", "run_latency"]
@@ -65,7 +65,7 @@ def run_latency(request: Request) -> LatencyRun:
     request.check()
     check_remote(request.remote, request.networks)
     load_module()
-    classes = read_document(open_session(request.file), request.file).labels
+    classes = read_classifier(open_session(request.file), request.file).labels
     inputs = read_inputs_as_given(request.data, classes=classes)
     remote = request.remote
     content = {

@@ -22,7 +22,7 @@ from edgecascade.benchmarks.stored import StoredRows
 from edgecascade.calibration import calibration_error, expected_calibration_error
 from edgecascade.export.class_names import labelled_as
 from edgecascade.export.data import LabelledData
-from edgecascade.runtime.engine import open_session, read_document
+from edgecascade.runtime.engine import open_session, read_classifier
 from edgecascade.types.document import CascadeDocument
 from edgecascade.types.errors import BenchmarkError, ExportError
 from edgecascade.types.estimate import Estimate
@@ -136,7 +136,7 @@ def check_test_data(path: str | os.PathLike[str], data: LabelledData) -> Labelle
         BenchmarkError: There are too few inputs, classes that the model does not have, or the inputs that the model was
             calibrated on.
     """
-    document = read_document(open_session(path), path)
+    document = read_classifier(open_session(path), path)
     if len(data.labels) < _FEWEST:
         raise BenchmarkError(f"data: expected at least {_FEWEST} labelled inputs, got {len(data.labels)}")
     if document.source.data_sha256 == data.digest:

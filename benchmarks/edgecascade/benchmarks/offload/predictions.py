@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from edgecascade.calibration import MERGES, SCORES, merged_labels, routing_score, softmax
 from edgecascade.export.data import Inputs, LabelledData, batches
-from edgecascade.runtime.engine import open_session, read_document, run_in_batches
+from edgecascade.runtime.engine import open_session, read_classifier, run_in_batches
 from edgecascade.runtime.model_inputs import model_inputs
 from edgecascade.types.costs import labels_of
 from edgecascade.types.document import CascadeDocument
@@ -100,7 +100,7 @@ def predict_all(
         BenchmarkError: The scores have another shape, or the local confidence on an input is not a number.
     """
     session = open_session(path)
-    document = read_document(session, path)
+    document = read_classifier(session, path)
     n, classes = len(data.labels), len(document.labels)
     if remote_scores.shape != (n, classes):
         raise BenchmarkError(f"remote: expected {n} rows of {classes} scores, got {list(remote_scores.shape)}")

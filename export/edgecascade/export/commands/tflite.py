@@ -21,7 +21,7 @@ from edgecascade.export.converters import converter_command
 from edgecascade.export.data import read_labelled
 from edgecascade.export.tflite import export_tflite, export_tflite_int8
 from edgecascade.runtime.commands.remote_arguments import add_remote_arguments
-from edgecascade.runtime.engine import open_session, read_document
+from edgecascade.runtime.engine import open_session, read_classifier
 from edgecascade.types.errors import ExportError
 
 __all__ = ["configure", "execute"]
@@ -79,7 +79,7 @@ def execute(arguments: Namespace) -> int:
     if arguments.data is None or arguments.remote is None or objective is None:
         raise ExportError(f"{_INT8}: expected all three and an objective, as int8 needs a calibration of its own")
     converter_command(arguments.converter)  # before the remote is asked
-    names = read_document(open_session(arguments.file), arguments.file).labels
+    names = read_classifier(open_session(arguments.file), arguments.file).labels
     data = labelled_as(labelled_for(arguments, objective), names)
     population = population_options(arguments, data.columns, data.labels, len(names), data.names)
     remote, remote_names = remote_outputs(arguments, data.inputs)

@@ -8,7 +8,7 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Iterator, Sequence
 
 from edgecascade.cli import rare
-from edgecascade.runtime.engine import Engine, open_session, read_document, sessions
+from edgecascade.runtime.engine import Engine, open_session, read_classifier, sessions
 from edgecascade.runtime.golden import Golden, compare, decision_vectors, read_golden
 from edgecascade.runtime.model_inputs import model_inputs
 from edgecascade.runtime.saturation import unsafe_weights
@@ -61,7 +61,7 @@ def execute(arguments: Namespace) -> int:
     """Print the metadata, as a summary or as JSON, or verify the file."""
     path = arguments.file
     session = open_session(path)
-    document = read_document(session, path)
+    document = read_classifier(session, path)
     if arguments.verify:
         return _verify(path, arguments.tolerance)
     if arguments.vectors:

@@ -1,0 +1,82 @@
+"""The document inside a cascade file, which is JSON: write it, read it and tell its version.
+
+An ONNX file carries it under the metadata key `edgecascade`, a `.tflite` file in an archive behind the flatbuffer. Here
+it is one tree of frozen dataclasses, `CascadeDocument` for a classifier and `TaskDocument` for a general task;
+docs/file-format.md describes both for other languages.
+"""
+
+from edgecascade.types.document.calibration import (
+    Calibration,
+    LabelNoise,
+    ScoreCalibration,
+    calibration_dict,
+    calibration_rows,
+    remote_dict,
+    score_calibration_dict,
+)
+from edgecascade.types.document.classifier import CascadeDocument, SourceRecord
+from edgecascade.types.document.evidence import (
+    Certificate,
+    Confusion,
+    PolicyRecord,
+    Routing,
+    certificate_dict,
+    confusion_rows,
+    point_dict,
+    policy_dict,
+)
+from edgecascade.types.document.metadata import (
+    BATCH_KEY,
+    FORMAT,
+    GOLDEN_KEY,
+    KEY,
+    LABELS_KEY,
+    MOVED_KEY,
+    PREPROCESSING_KEY,
+    TASK_FORMAT,
+)
+from edgecascade.types.document.preprocessing import (
+    ImagePreprocessing,
+    Preprocessing,
+    TextPreprocessing,
+    preprocessing_dict,
+    read_preprocessing,
+)
+from edgecascade.types.document.task import TaskDocument, TaskRecord, TaskSource, read_any_document
+
+__all__ = [
+    "BATCH_KEY",
+    "FORMAT",
+    "GOLDEN_KEY",
+    "KEY",
+    "LABELS_KEY",
+    "MOVED_KEY",
+    "PREPROCESSING_KEY",
+    "TASK_FORMAT",
+    "Calibration",
+    "CascadeDocument",
+    "Certificate",
+    "Confusion",
+    "ImagePreprocessing",
+    "LabelNoise",
+    "PolicyRecord",
+    "Preprocessing",
+    "Routing",
+    "ScoreCalibration",
+    "SourceRecord",
+    "TaskDocument",
+    "TaskRecord",
+    "TaskSource",
+    "TextPreprocessing",
+    "calibration_dict",
+    "calibration_rows",
+    "certificate_dict",
+    "confusion_rows",
+    "point_dict",
+    "policy_dict",
+    "preprocessing_dict",
+    "read_any_document",
+    "read_preprocessing",
+    "remote_dict",
+    "score_calibration_dict",
+]
