@@ -10,7 +10,7 @@ with naming_extras():
     from edgecascade.export.calibrate import Calibrated, calibrate
     from edgecascade.export.class_names import labelled_as
     from edgecascade.export.compare import Compared, compare_bodies
-    from edgecascade.export.data import LabelledData, read_labelled
+    from edgecascade.export.data import LabelledData, ReferencedData, read_coco, read_labelled, read_references
     from edgecascade.export.fold import fold, unfold
     from edgecascade.export.graph import load_model, save_model
     from edgecascade.export.logits import KINDS, LogitsSource, find_logits, kind_of, logits_of
@@ -34,6 +34,7 @@ __all__ = [
     "LogitsSource",
     "Parity",
     "ParityError",
+    "ReferencedData",
     "RemoteOutputs",
     "ask_remote",
     "calibrate",
@@ -55,7 +56,9 @@ __all__ = [
     "prepend",
     "quantize_int8",
     "quantize_int8_dynamic",
+    "read_coco",
     "read_labelled",
+    "read_references",
     "recalibrate",
     "remote_scores",
     "save_model",

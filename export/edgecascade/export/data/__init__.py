@@ -1,4 +1,4 @@
-"""Labelled data from what people have: npz files, folders of images, parquet, data sets of Hugging Face."""
+"""Data from what people have: npz files, folders of images, parquet, data sets of Hugging Face, COCO, CSV."""
 
 from edgecascade.export.data.labelled import (
     Inputs,
@@ -10,16 +10,21 @@ from edgecascade.export.data.labelled import (
     first,
     read_labelled,
 )
+from edgecascade.export.data.references import InputFiles, ReferencedData, read_coco, read_references
 from edgecascade.export.data.tables import EncodedImages
 
 __all__ = [
     "EncodedImages",
+    "InputFiles",
     "Inputs",
     "LabelledData",
+    "ReferencedData",
     "batches",
     "class_folders",
     "count",
     "each",
     "first",
+    "read_coco",
     "read_labelled",
+    "read_references",
 ]

@@ -1,6 +1,6 @@
-"""Tables of labelled data: parquet files, and data sets as Hugging Face's `datasets` saves them.
+"""Tables of labelled data: parquet and CSV files, and data sets as Hugging Face's `datasets` saves them.
 
-They are read with pyarrow alone: both formats carry the names of their classes in the schema's metadata.
+They are read with pyarrow alone: parquet and arrow carry the names of their classes in the schema's metadata.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from edgecascade.runtime.inputs import is_hidden, read_image
 from edgecascade.types.class_names import some_names
 from edgecascade.types.errors import ExportError, InputError, first_line
 
-__all__ = ["EncodedImages", "numbered", "read_tables", "table_files"]
+__all__ = ["EncodedImages", "numbered", "read_column", "read_tables", "table_files"]
 
 _MOST_ROWS = 5_000_000
 _MOST_BYTES = 8 << 30  # of the columns that are read, uncompressed
@@ -27,6 +27,7 @@ _MOST_FILES = 10_000
 _SHARD = re.compile(r"(?P<split>[\w.]+?)-\d{5}-of-\d{5}\b.*")
 _LABELS = ("label", "labels")
 _INPUTS = ("x", "image", "img", "text", "sentence")
+_FILES = ("file", "image", "img")  # columns that may hold the paths of files
 _INDEX = "__index_level_0__"  # pandas adds it
 
 
@@ -144,6 +145,48 @@ def read_tables(
         raise ExportError(f"{path}: not a readable table: {first_line(error)}") from error
 
 
+def read_column(path: Path, files: list[Path], reference: str) -> tuple[Any, Sequence[Any], tuple[str, ...]]:
+    """Return inputs, the values of another column beside them, and the paths of the inputs if they are files.
+
+    Args:
+        path: the name of the data in error messages; paths of files are relative to its folder.
+        files: parquet, arrow or CSV.
+        reference: the name of the column.
+
+    Raises:
+        ExportError: a file is damaged, there is no such column, or the inputs are not as `read_references` describes
+            them.
+        ModuleNotFoundError: pyarrow is not installed.
+    """
+    import pyarrow
+    import pyarrow.types as types
+
+    where = str(path)
+    try:
+        schema = _schema(files[0])
+        named = [one for one in _FILES if one in schema.names and one != reference]
+        listed = [one for one in named if types.is_string(schema.field(one).type)][:1]
+        if reference not in schema.names:
+            raise ExportError(f"{where}: expected the references in a column `{reference}`, got {_some(schema.names)}")
+        columns = [reference, *listed] if listed else _wanted(schema, where, (), (reference,))
+        table = pyarrow.concat_tables([one.replace_schema_metadata(None) for one in _read(files, columns, path)])
+    except (OSError, pyarrow.ArrowException, KeyError) as error:
+        raise ExportError(f"{path}: not a readable table: {first_line(error)}") from error
+    column = table.column(0)
+    if table.num_rows == 0 or column.null_count:
+        raise ExportError(
+            f"{where}: expected a reference in every row of `{reference}`, got {column.null_count} rows without "
+            f"among {table.num_rows}"
+        )
+    values = column.to_numpy() if _is_number(column.type) else column.to_pylist()
+    paths = tuple(str(path.parent / name) for name in table.column(1).to_pylist()) if listed else ()
+    return (None if listed else _inputs_of(table, where)), values, paths
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:8]) + (", ..." if len(names) > 8 else "") or "no columns"
+
+
 def _saved_files(path: Path) -> list[Path]:
     """Return the files of a data set that `save_to_disk` wrote, in its order."""
     try:
@@ -164,16 +207,20 @@ def _likely(splits: list[str]) -> str:
 
 
 def _schema(file: Path) -> Any:
+    import pyarrow.csv
     import pyarrow.parquet
 
     if file.suffix == ".parquet":
         return pyarrow.parquet.read_schema(file)
+    if file.suffix == ".csv":
+        return pyarrow.csv.read_csv(file).schema
     with _opened(file) as reader:
         return reader.schema
 
 
 def _read(files: list[Path], columns: list[str], path: Path) -> Iterator[Any]:
     """Yield the columns of each file; those of arrow files stay on disk until they are read."""
+    import pyarrow.csv
     import pyarrow.parquet
 
     rows = size = 0
@@ -182,6 +229,8 @@ def _read(files: list[Path], columns: list[str], path: Path) -> Iterator[Any]:
             with pyarrow.parquet.ParquetFile(file) as parquet:
                 _check_size(path, rows + parquet.metadata.num_rows, size + _stored(parquet.metadata, columns))
                 table = parquet.read(columns=columns)
+        elif file.suffix == ".csv":
+            table = pyarrow.csv.read_csv(file).select(columns)
         else:
             with _opened(file) as reader:
                 table = reader.read_all().select(columns)
@@ -214,15 +263,15 @@ def _opened(file: Path) -> Iterator[Any]:
         yield reader
 
 
-def _wanted(schema: Any, where: str, others: Sequence[str]) -> list[str]:
+def _wanted(schema: Any, where: str, others: Sequence[str], labels: Sequence[str] = _LABELS) -> list[str]:
     """Return the columns to read: the labels, and the first of `x`, `image`, `text`, or else all that are no others."""
-    label = next((name for name in _LABELS if name in schema.names), None)
+    label = next((name for name in labels if name in schema.names), None)
     inputs = [name for name in schema.names if name not in (label, _INDEX, *others)]
     one = next((name for name in _INPUTS if name in inputs), None)
     if label is None or not inputs:
         raise ExportError(
-            f"{where}: expected a column `label` and the inputs beside it (`x`, `image`, `text`, or one column for "
-            f"each feature), got {', '.join(schema.names) or 'no columns'}"
+            f"{where}: expected a column `{labels[0]}` and the inputs beside it (`x`, `image`, `text`, or one column "
+            f"for each feature), got {', '.join(schema.names) or 'no columns'}"
         )
     return [label, one] if one else [label, *inputs]
 
