@@ -168,6 +168,19 @@ def test_few_held_out_rows_are_said(folder: Path, run: Run, capsys: pytest.Captu
     assert "drawn towards equal ones" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("text", [False, True], ids=["numbers", "names"])
+def test_held_out_rows_may_have_their_classes_in_another_order(
+    folder: Path, run: Run, suspects: SuspectsFile, text: bool
+) -> None:
+    """Columns and labels are matched by the names of the file that they are in."""
+    arrays, order = loaded(folder / "held-out.npz"), np.array([5, 3, 0, 1, 4, 2])
+    moved = {name: arrays[name][:, order] for name in ("small", "large", "weak")}
+    labels = arrays["names"][arrays["labels"]] if text else np.argsort(order)[arrays["labels"]]
+    np.savez("moved.npz", allow_pickle=False, **moved, names=arrays["names"][order], labels=labels)
+    assert run("find", "outputs.npz", "--held-out", "moved.npz", "-o", "moved.parquet") == 0
+    assert read_suspects("moved.parquet").hash == suspects.hash
+
+
 def nan(arrays: Arrays) -> Arrays:
     """Put NaN into three rows."""
     return {**arrays, "small": np.where(np.arange(len(arrays["small"]))[:, None] < 3, np.nan, arrays["small"])}
@@ -192,6 +205,7 @@ BAD: dict[str, tuple[Callable[[Arrays], Arrays], str]] = {
     "names of other classes": (lambda some: {**some, "names": some["names"][1:]}, "names: expected 6"),
     "a name twice": (lambda some: {**some, "names": np.array(["a", "b", "c", "d", "e", "e"])}, "names: "),
     "ids of other rows": (lambda some: {**some, "ids": some["ids"][1:]}, "ids: expected 900"),
+    "broken ids": (lambda some: {**some, "ids": np.array(["\ud800"] * 900)}, "ids: expected valid Unicode"),
     "seen": (lambda some: {**some, "large": some["large"] + 4 * np.eye(6)[some["labels"]]}, "--folds"),
 }
 

@@ -119,8 +119,12 @@ def _checked(
     if like and like.names and sorted(names) != sorted(like.names):
         raise CalibrationError(f"names: expected the classes of {like.files[0][0]}, got others")
     outputs = [_as_float(in_class_order(arrays[one], arrays, names, one)) for one in found]
+    labels = numbered_labels(arrays["labels"], names)
     if like and like.names and names != like.names:
         order = [names.index(one) for one in like.names]
+        places = np.argsort(order)
+        known = (labels >= 0) & (labels < len(names))  # `check_labels` refuses the others
+        labels = np.where(known, places[np.where(known, labels, 0)], labels)
         outputs, names = [one[:, order] for one in outputs], like.names
     kinds = _kinds(arguments.kind, found)
     experts = Experts.of(outputs, found, [kinds.get(one) for one in found])
@@ -133,7 +137,7 @@ def _checked(
         raise CalibrationError(f"ids: expected {experts.n}, one per row, got {len(ids)}")
     return ExpertOutputs(
         experts=experts,
-        labels=numbered_labels(arrays["labels"], names),
+        labels=labels,
         names=names,
         ids=ids,
         folds=None if folds is None else _folds(folds, arrays, experts.n),
@@ -292,7 +296,11 @@ def _texts(arrays: Mapping[str, NDArray[Any]], name: str) -> tuple[str, ...]:
         return ()
     if values.ndim != 1 or values.dtype.kind not in "USiu":
         raise CalibrationError(f"{name}: expected text or integers [n], got {values.dtype} {list(values.shape)}")
-    return tuple(one.decode("utf-8", "replace") if isinstance(one, bytes) else str(one) for one in values.tolist())
+    found = tuple(one.decode("utf-8", "replace") if isinstance(one, bytes) else str(one) for one in values.tolist())
+    odd = next((one for one in found if any("\ud800" <= letter <= "\udfff" for letter in one)), None)
+    if odd is not None:
+        raise CalibrationError(f"{name}: expected valid Unicode text, got {odd!r}")
+    return found
 
 
 def _folds(folds: str, arrays: Mapping[str, NDArray[Any]], n: int) -> NDArray[Any]:
