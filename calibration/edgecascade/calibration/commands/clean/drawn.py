@@ -88,7 +88,9 @@ def draw(file: SuspectsFile, arguments: Namespace, page: Path) -> tuple[Drawn, t
     inputs = open_inputs(arguments.data, file.ids, file.suspects.n, arguments.show)
     if getattr(arguments, "address", None) is not None:
         inputs = replace(inputs, address=arguments.address)
-    drawn = _draw(file, arguments.design, arguments.n, arguments.seed)
+    drawn = _draw(file, arguments.design, min(arguments.n, file.suspects.n), arguments.seed)
+    if not _TAG.fullmatch(drawn.tag):
+        raise CalibrationError(f"--seed: expected a number of at most 20 digits, got one of {len(str(arguments.seed))}")
     given_first = np.random.default_rng([arguments.seed, 1]).integers(0, 2, len(drawn.audit.rows)) == 0
     items = []
     for row, first in zip(drawn.audit.rows.tolist(), given_first.tolist(), strict=True):

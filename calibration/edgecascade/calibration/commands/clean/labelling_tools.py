@@ -144,7 +144,7 @@ def read_export(path: Path, file: SuspectsFile) -> Iterator[Said]:
         CalibrationError: the file is neither, or has answers to one task that differ.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise CalibrationError(f"{path}: is not valid JSON: {first_line(error)}") from error
     if not isinstance(found, list):

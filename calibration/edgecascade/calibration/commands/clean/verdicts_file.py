@@ -47,7 +47,7 @@ def read_verdicts(path: str | Path, file: SuspectsFile) -> Verdicts:
     path = Path(path)
     if not path.is_file():
         raise CalibrationError(f"{path}: no such file")
-    found = list(read_export(path, file) if path.suffix == ".json" else _csv(path))
+    found = list(read_export(path, file) if path.suffix.lower() == ".json" else _csv(path))
     tags = sorted({one.audit for one in found})
     if len(tags) != 1:
         raise CalibrationError(f"{path}: expected verdicts of one audit, got {f'those of {tags}' if tags else 'none'}")
@@ -122,8 +122,8 @@ def _csv(path: Path) -> Iterator[Said]:
                     yield Said(
                         where=f"line {lines.line_num}",
                         label=(_as_meant(line.get("label")) or "").strip(),
-                        given=_as_meant(line.get("given")),
-                        suggested=_as_meant(line.get("suggested")),
+                        given=_as_meant(line.get("given")) or None,
+                        suggested=_as_meant(line.get("suggested")) or None,
                         **values,
                     )
     except CalibrationError:
