@@ -119,6 +119,24 @@ def test_an_audit_of_all_rows_counts_the_wrong_labels(
     assert f"of the {len(flagged)} flagged labels alone, about " in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("options", [("-n", 10**12), ("-n", 5, "--seed", 10**20 - 1)], ids=["rows", "seed"])
+def test_large_numbers_leave_verdicts_that_can_be_read(
+    judged: Callable[..., Lines], run: Run, capsys: pytest.CaptureFixture[str], options: tuple[object, ...]
+) -> None:
+    """The page of an audit of more rows than there are, or with a long seed, is not judged in vain."""
+    found = shown(run, capsys, saved(judged(*options)))
+    assert found["judged"] == found["drawn"]
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_seed_that_verdicts_cannot_carry_is_refused(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    """A page that nobody could evaluate is not written."""
+    page = ("review", "suspects.parquet", "--data", "images.npy", "-o", "review.html")
+    assert run(*page, "--seed", 10**20) == 2
+    assert "--seed: " in capsys.readouterr().err
+    assert not Path("review.html").exists()
+
+
 def test_the_form_of_a_spreadsheet_does_not_matter(
     judged: Callable[..., Lines], run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -130,6 +148,9 @@ def test_the_form_of_a_spreadsheet_does_not_matter(
     found = shown(run, capsys, other)
     found.pop("verdicts_sha256")
     assert found == expected
+    blank = shown(run, capsys, saved([{**one, "given": "", "suggested": "", "id": ""} for one in lines], "blank.csv"))
+    blank.pop("verdicts_sha256")
+    assert blank == expected
     part = shown(run, capsys, saved([*lines[:20], *({**one, "verdict": ""} for one in lines[20:])], "part.csv"))
     assert (part["judged"], part["skipped"], part["drawn"]) == (20, 0, 30)
     gap = shown(run, capsys, saved([*lines[:5], *lines[10:]], "gap.csv"))
@@ -252,6 +273,25 @@ def test_every_form_of_the_labels_says_the_same(
 
         found = np.array([suspects.names.index(one) for one in pq.read_table("cleaned.parquet")["labels"].to_pylist()])
     np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("judged_right", [0, 3])
+def test_what_is_proved_of_unjudged_rows_is_about_them_alone(
+    judged: Callable[..., Lines],
+    suspects: SuspectsFile,
+    run: Run,
+    capsys: pytest.CaptureFixture[str],
+    judged_right: int,
+) -> None:
+    """Judged rows that are wrong prove nothing of the others, but what is left of the bound does."""
+    flagged = int(suspects.suspects.flagged.sum())
+    lines = judged("-n", flagged - 10)
+    for place, one in enumerate(lines):
+        one |= {"verdict": "given" if place < judged_right else "suggested", "label": ""}
+    bound = shown(run, capsys, saved(lines))["precision"]["bound"]
+    assert run("apply", "suspects.parquet", "verdicts.csv", "--also-flagged", "correct", "-o", "corrected.npz") == 0
+    least = round(bound * flagged) - (len(lines) - judged_right)
+    assert f"up to {10 - max(least, 0)} of the 10 that were not judged may be right" in capsys.readouterr().out
 
 
 def test_unjudged_rows_change_only_when_told(

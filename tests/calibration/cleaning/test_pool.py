@@ -37,6 +37,20 @@ def test_the_fit_is_the_maximum_of_the_likelihood(population: Callable[..., Any]
     assert pool.rho.value == pytest.approx(best.x[3], abs=1e-3)
 
 
+def test_the_interval_of_rho_covers_where_few_labels_are_wrong() -> None:
+    """It misses on either side about alike, although the likelihood is skewed."""
+    low, high, repeats = 0, 0, 120
+    for seed in range(repeats):
+        rng = np.random.default_rng([3, seed])
+        truth = rng.integers(0, 5, 400)
+        outputs = [size * (size * np.eye(5)[truth] + rng.normal(size=(400, 5))) for size in (3.0, 2.5)]
+        labels = np.where(rng.random(400) < 0.03, rng.integers(0, 5, 400), truth)
+        rho = fit_pool(Experts.of(outputs), labels).rho
+        low, high = low + (rho.low > 0.03), high + (rho.high < 0.03)
+    assert low + high <= 0.12 * repeats
+    assert high <= 0.08 * repeats
+
+
 def test_a_useless_expert_gets_no_weight_and_leaves_the_other_as_it_is(population: Callable[..., Any]) -> None:
     """Noise adds nothing to the pool."""
     drawn = population(n=5000, signals=(2.0,))

@@ -126,6 +126,12 @@ def test_cannot_tell_counts_against_every_claim_and_both_is_no_error(drawn: Any,
         assert one is not None
         bounds.append(one)
     assert bounds[0] == bounds[1] == bounds[2]
+    suggested = [
+        judge(suspects, audit, changed(said, "suggested", word, 10)).suggested_right
+        for word in ("given", "cannot_tell", "suggested")
+    ]
+    (worst, between, best) = ((one.low, one.high) for one in suggested if one is not None)
+    assert between == (worst[0], best[1])
     whole = draw_audit(suspects, 100, design="all")
     said = said_of(drawn, suspects, whole)
     right, doubtful, wrong = (

@@ -139,7 +139,7 @@ def fit_pool(experts: Experts, labels: NDArray[Any], *, shrink: float = _SHRINK)
         names=experts.names,
         weights=found,
         temperatures=1 / scale,
-        rho=_estimate(fit.rho, float(error[-1]), len(labels), most=1.0),
+        rho=_noise_estimate(fit, float(error[-1]), experts.classes),
         classes=experts.classes,
         n=len(labels),
         shrinkage=fit.shrinkage,
@@ -149,6 +149,7 @@ def fit_pool(experts: Experts, labels: NDArray[Any], *, shrink: float = _SHRINK)
 class _Fit(NamedTuple):
     weights: Floats  # [K]
     rho: float
+    at_label: Floats  # [n], the pool's probability of each label
     information: Floats  # [K + 1, K + 1], of the weights and rho
     shrinkage: float
 
@@ -177,12 +178,12 @@ def _fit(
         rows *= 5
     weights, rho, at = _climb(experts, labels, weights, rho, penalty, _PRECISION)
     if k == 1:
-        return _Fit(weights, rho, at.information, 0.0)
+        return _Fit(weights, rho, at.at_label, at.information, 0.0)
     free = np.linalg.svd(np.eye(k) - 1 / k)[0][:, : k - 1]  # directions in which weights differ
     known = float(np.trace(free.T @ (at.safe[:k, :k] * np.outer(scale, scale)) @ free)) / (k - 1)
     information = at.information.copy()
     information[:k, :k] += penalty
-    return _Fit(weights, rho, information, shrink / (shrink + known) if shrink else 0.0)
+    return _Fit(weights, rho, at.at_label, information, shrink / (shrink + known) if shrink else 0.0)
 
 
 def _climb(
@@ -329,5 +330,26 @@ def _spread(experts: Experts) -> Floats:
     return -sums / count
 
 
-def _estimate(value: float, error: float, n: int, most: float = np.inf) -> Estimate:
-    return Estimate(float(value), max(0.0, float(value - _Z * error)), min(most, float(value + _Z * error)), n)
+def _estimate(value: float, error: float, n: int) -> Estimate:
+    return Estimate(float(value), max(0.0, float(value - _Z * error)), float(value + _Z * error), n)
+
+
+def _noise_estimate(fit: _Fit, error: float, classes: int) -> Estimate:
+    """Return rho with the interval of the likelihood ratio, which is skewed: few labels tell how large rho is.
+
+    The ratio is that at the fitted weights. The logarithm is divided by how much larger the variance of rho is because
+    the weights are fitted too.
+    """
+    p = fit.at_label
+    best = _noise(p, classes)
+    known = float((((1 / classes - p) / ((1 - best) * p + (best / classes or _TINY))) ** 2).sum())
+    cut = _loss(p, best, classes) + 0.5 * _Z**2 * max(1.0, known * error**2)
+    ends = []
+    for outer in (0.0, 1.0):
+        inner = best
+        if _loss(p, outer, classes) > cut:
+            for _ in range(_HALVINGS):
+                middle = (inner + outer) / 2
+                inner, outer = (inner, middle) if _loss(p, middle, classes) > cut else (middle, outer)
+        ends.append(outer)
+    return Estimate(float(fit.rho), min(ends[0], float(fit.rho)), max(ends[1], float(fit.rho)), len(p))

@@ -107,7 +107,8 @@ class Judgement:
             allows for wrong labels that look right to every expert: no audit of n rows can put it less than about
             3 / n of all rows above the estimate.
         wrong_flagged: how many are wrong among the flagged rows; None if none was judged.
-        suggested_right: the share of the flagged rows whose suggested label is right; None if none was judged.
+        suggested_right: the share of the flagged rows whose suggested label is right, of which undecided rows count
+            against either end; None if none was judged.
         mistakes: which class is mistaken for which, the largest share first.
     """
 
@@ -412,8 +413,9 @@ def _suggested_right(answers: _Answers, weight: NDArray[np.float64] | None) -> E
     if not inside.any():
         return None
     own = None if weight is None else weight[inside]
-    right = answers.suggested[inside]
-    return Estimate(float(np.average(right, weights=own)), *accuracy_interval(right, own), len(right))
+    right, doubtful = answers.suggested[inside], answers.doubtful[inside]
+    low, high = accuracy_interval(right, own)[0], accuracy_interval(right | doubtful, own)[1]
+    return Estimate(float(np.average(right, weights=own)), low, high, len(right))
 
 
 def _mistakes(answers: _Answers, weight: NDArray[np.float64] | None) -> Iterator[Mistake]:

@@ -64,12 +64,18 @@ def judgement_of(file: SuspectsFile, verdicts: Verdicts) -> Judgement:
 
 
 def precision_sentence(file: SuspectsFile, found: Sequence[Verdicts]) -> str:
-    """Return what the first audit of flagged rows proves about all of them."""
+    """Return what the first audit of flagged rows proves about all of them, and about those that were not judged."""
     ordered = sorted(found, key=lambda one: one.drawn.audit.design != "flagged")
     proved = next((one for one in (judgement_of(file, verdicts).precision for verdicts in ordered) if one), None)
     if proved is None:
         return "no flagged row was judged, so nothing is known of how many of their labels are wrong"
-    return f"{proved}; up to {100 * (1 - proved.bound):.1f} % of them may be right as they are"
+    said = {row: Verdict(one.verdict) for verdicts in found for row, one in verdicts.judged.items()}
+    flagged = file.suspects.row[file.suspects.flagged].tolist()
+    unjudged = sum(row not in said for row in flagged)
+    no_error = (Verdict.GIVEN, Verdict.BOTH)
+    judged_wrong = sum(row in said and said[row] not in no_error for row in flagged)  # or undecided, which may be wrong
+    least = max(0, round(proved.bound * proved.flagged) - judged_wrong)
+    return f"{proved}; up to {unjudged - least} of the {unjudged} that were not judged may be right as they are"
 
 
 def _lines(
