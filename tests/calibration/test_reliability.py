@@ -152,7 +152,7 @@ DRAWS = pytest.mark.parametrize("draw", [calibrated, overconfident, saturated, c
 @pytest.mark.parametrize("n", [100, 1000])
 def test_the_calibration_error_is_covered_at_95_percent(draw: Callable[..., Draw], spacing: str, n: int) -> None:
     """Over repeated draws, the interval contains the expected error of a hundred thousand inputs."""
-    truth = expected_calibration_error(*draw(100_000, np.random.default_rng(1)), spacing=spacing)  # type: ignore[arg-type]
+    truth = expected_calibration_error(*draw(100_000, np.random.default_rng(1)), spacing=spacing)
     held = []
     for seed in range(200):
         rng = np.random.default_rng(seed)

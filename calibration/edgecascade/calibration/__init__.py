@@ -57,7 +57,9 @@ with naming_extras():
     )
     from edgecascade.calibration.scaling import (
         CALIBRATORS,
+        SCORE_CALIBRATORS,
         calibrate_confidence,
+        calibrate_score,
         calibrate_temperature,
         choose_calibrator,
         fit_isotonic,
@@ -66,11 +68,19 @@ with naming_extras():
         fit_temperature_and_noise,
         negative_log_likelihood,
     )
-    from edgecascade.calibration.task import TaskDecision, TaskRule, decide_task
+    from edgecascade.calibration.task import TaskDecision, TaskPlan, TaskRule, decide_task, plan_task
     from edgecascade.calibration.weights import class_weights, effective_size
     from edgecascade.types.confidence_map import ConfidenceMap
     from edgecascade.types.costs import ErrorCosts
-    from edgecascade.types.document import Calibration, Certificate, Confusion, LabelNoise, PolicyRecord, Routing
+    from edgecascade.types.document import (
+        Calibration,
+        Certificate,
+        Confusion,
+        LabelNoise,
+        PolicyRecord,
+        Routing,
+        ScoreCalibration,
+    )
     from edgecascade.types.errors import CalibrationError
     from edgecascade.types.estimate import Estimate, OperatingPoint, Point
     from edgecascade.types.merge import MERGES, merged_labels
@@ -83,6 +93,7 @@ __all__ = [
     "LEARNED",
     "MERGES",
     "SCORES",
+    "SCORE_CALIBRATORS",
     "AdvantageTable",
     "Answers",
     "Calibration",
@@ -113,7 +124,9 @@ __all__ = [
     "PolicyRecord",
     "Reliability",
     "Routing",
+    "ScoreCalibration",
     "TaskDecision",
+    "TaskPlan",
     "TaskRule",
     "Verifier",
     "WhileItHelps",
@@ -122,6 +135,7 @@ __all__ = [
     "advantage_table",
     "are_probabilities",
     "calibrate_confidence",
+    "calibrate_score",
     "calibrate_temperature",
     "calibration_error",
     "certify",
@@ -152,6 +166,7 @@ __all__ = [
     "plan",
     "plan_cascade",
     "plan_certified",
+    "plan_task",
     "proportion",
     "proportion_interval",
     "quantile",

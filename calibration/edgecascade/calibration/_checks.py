@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecascade.calibration.advantage import Correct
 from edgecascade.calibration.class_order import order_sentence
 from edgecascade.calibration.intervals import proportion_interval
 from edgecascade.calibration.weights import effective_size
@@ -64,18 +65,29 @@ def check_labelled_probabilities(probabilities: NDArray[np.floating], labels: ND
     _check_labels(labels, probabilities)
 
 
-def check_scored_answers(score: NDArray[np.floating], correct: NDArray[np.bool_]) -> None:
+def check_scored_answers(score: NDArray[np.floating], correct: Correct, *, graded: bool = False) -> None:
     """Refuse scores [n] that are not finite, and correctness that is not bool [n].
+
+    Args:
+        score: of each answer.
+        correct: whether each answer was right.
+        graded: whether a verifier's scores, floating [n] in [0, 1], will do as well.
 
     Raises:
         CalibrationError: names the argument, what was expected and what came.
     """
     if score.ndim != 1 or len(score) == 0 or not np.issubdtype(score.dtype, np.floating):
         raise CalibrationError(f"score: expected floating [n] with n > 0, got {score.dtype} {list(score.shape)}")
-    if correct.shape != score.shape or correct.dtype != np.bool_:
+    known = correct.dtype == np.bool_ or (graded and np.issubdtype(correct.dtype, np.floating))
+    if correct.shape != score.shape or not known:
         raise CalibrationError(
-            f"correct: expected bool [{len(score)}], one per score, got {correct.dtype} {list(correct.shape)}"
+            f"correct: expected bool{' or floating' if graded else ''} [{len(score)}], one per score, "
+            f"got {correct.dtype} {list(correct.shape)}"
         )
+    outside = ~((correct >= 0) & (correct <= 1))
+    if outside.any():
+        row = int(np.flatnonzero(outside)[0])
+        raise CalibrationError(f"correct: expected numbers in [0, 1], got {correct[row]} in row {row}")
     if not np.isfinite(score).all():
         row = int(np.flatnonzero(~np.isfinite(score))[0])
         raise CalibrationError(f"score: expected finite numbers, got {score[row]} in row {row}")

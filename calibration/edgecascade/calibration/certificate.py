@@ -7,7 +7,7 @@ one input is remote right minus cascade right, which is -1, 0 or 1 and has an ex
 betting test.
 
 `certify` tests thresholds that come from other data. `certify_order` tests every threshold of a score that needs no
-labels, on all of the data.
+labels, on all of the data: right and wrong answers by the exact test, graded ones by betting.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecascade.calibration.advantage import Correct
 from edgecascade.calibration.objective import CertifiedLoss
 from edgecascade.calibration.outcomes import Groups
 from edgecascade.calibration.weights import effective_size, normalised, scaled_losses, weighted_mean
@@ -33,9 +34,9 @@ _BOLDEST_BET = 0.95  # share of the bet that a single loss of 1 would ruin
 
 def certify(
     advantage: NDArray[np.float32],
-    local_correct: NDArray[np.bool_] | NDArray[np.floating],
-    merged_correct: NDArray[np.bool_] | NDArray[np.floating],
-    remote_correct: NDArray[np.bool_] | NDArray[np.floating],
+    local_correct: Correct,
+    merged_correct: Correct,
+    remote_correct: Correct,
     thresholds: NDArray[np.floating],
     *,
     loss: float,
@@ -90,9 +91,9 @@ def certify(
 
 def certify_order(
     score: NDArray[np.float32],
-    local_correct: NDArray[np.bool_],
-    merged_correct: NDArray[np.bool_],
-    remote_correct: NDArray[np.bool_],
+    local_correct: Correct,
+    merged_correct: Correct,
+    remote_correct: Correct,
     *,
     loss: float,
     risk: float,
@@ -108,7 +109,7 @@ def certify_order(
 
     Args:
         score: float32 [n]; the lowest are forwarded first, and NaN always.
-        local_correct: bool [n], whether the local answer is right.
+        local_correct: bool [n], whether the local answer is right; or a verifier's scores in [0, 1], here and below.
         merged_correct: bool [n], whether the answer is right once the remote has replied.
         remote_correct: bool [n], whether the remote's answer is right.
         loss: e, in (0, 1).
@@ -126,25 +127,58 @@ def certify_order(
     n, level, always = len(score), risk / looks, int(np.isnan(score).sum())
     order = np.argsort(np.where(np.isnan(score), -np.inf, score), kind="stable")
     ascending = score[order]
-    kept, sent = (remote_correct.astype(np.int8) - one for one in (local_correct, merged_correct))
-    worse, better = (_counts((sign * kept)[order] > 0, (sign * sent)[order] > 0) for sign in (1, -1))
+    kept, sent = (remote_correct.astype(np.float64) - one for one in (local_correct, merged_correct))
     splits = np.concatenate([np.flatnonzero(ascending[1:] != ascending[:-1]) + 1, [always, n]])
     splits = np.unique(splits[splits >= always])
     if np.array_equal(merged_correct, remote_correct):
         splits = splits[:-1]  # the cascade is the remote
-    found, seen, room = None, (0, 0), (-1, 0)
-    for split in splits[::-1].tolist():
+    right_or_wrong = bool(np.isin((kept, sent), (-1.0, 0.0, 1.0)).all())
+    last_passed = _last_by_exact_tests if right_or_wrong else _last_by_betting
+    found, p_value = last_passed(kept[order], sent[order], splits[::-1], loss, level)
+    if found is None:
+        first = splits[-1] if len(splits) else n
+        failed = np.concatenate([sent[order][:first], kept[order][first:]]) if len(splits) else np.zeros(n)
+        _refuse(failed, _Claim(slice(None), loss, None), risk, looks, attempt)
+    return Certificate(loss, risk, _cut(ascending, found), found / n, n, p_value, looks=looks, attempt=attempt)
+
+
+def _last_by_exact_tests(
+    kept: NDArray[np.float64], sent: NDArray[np.float64], splits: NDArray[np.intp], loss: float, level: float
+) -> tuple[int | None, float]:
+    """Return the last number of forwarded inputs that passes, of those before the first that fails, and its p-value.
+
+    Args:
+        kept: float64 [n], the loss of each input where it stays on the device, in the order of forwarding.
+        sent: float64 [n], its loss where it is forwarded.
+        splits: numbers of forwarded inputs, in the order of testing.
+        loss: e.
+        level: of each test.
+    """
+    worse, better = (_counts(sign * kept > 0, sign * sent > 0) for sign in (1, -1))
+    n, found, room = len(kept), None, (-1, 0)
+    for split in splits.tolist():
         seen = int(worse[split]), int(better[split])
         if seen[0] > room[0] or seen[1] < room[1]:
             if exact_p_value(*seen, n, loss) > level:
                 break
             room = _room(*seen, n, loss, level)
         found = split
-    if found is None:
-        failed = np.repeat([1.0, -1.0, 0.0], [*seen, n - sum(seen)])
-        _refuse(failed, _Claim(slice(None), loss, None), risk, looks, attempt)
-    p_value = exact_p_value(int(worse[found]), int(better[found]), n, loss)
-    return Certificate(loss, risk, _cut(ascending, found), found / n, n, p_value, looks=looks, attempt=attempt)
+    return found, 1.0 if found is None else exact_p_value(int(worse[found]), int(better[found]), n, loss)
+
+
+def _last_by_betting(
+    kept: NDArray[np.float64], sent: NDArray[np.float64], splits: NDArray[np.intp], loss: float, level: float
+) -> tuple[int | None, float]:
+    """Return the same as `_last_by_exact_tests` for losses in [-1, 1], at up to n tests of n bets each."""
+    shuffled = np.random.default_rng(0).permutation(len(kept))  # in the order of the score, losses are predictable
+    place, kept, sent = shuffled, kept[shuffled], sent[shuffled]
+    found, passed = None, 1.0
+    for split in splits.tolist():
+        p_value = betting_p_value(np.where(place < split, sent, kept), loss)
+        if p_value > level:
+            break
+        found, passed = split, p_value
+    return found, passed
 
 
 def exact_p_value(worse: int, better: int, n: int, bound: float) -> float:

@@ -12,13 +12,14 @@ from edgecascade.calibration.certificate import certify, certify_order
 from edgecascade.calibration.cross_fit import CrossFit, estimate_advantage
 from edgecascade.calibration.expected_cost import confusions, priced_curve, saving_words, savings
 from edgecascade.calibration.groups import group_advice, grouped_accuracy, within_groups
+from edgecascade.calibration.learned_score import LearnedScore
 from edgecascade.calibration.objective import CertifiedLoss, LeastCost, LeastOffload, Objective
 from edgecascade.calibration.operating_curve import differences, measured_curve
 from edgecascade.calibration.outcomes import Outcomes
 from edgecascade.calibration.selection import Selection, points_of
 from edgecascade.calibration.summary import advise, as_html, as_text, plan_rows, signed_points
 from edgecascade.types.costs import ErrorCosts
-from edgecascade.types.document import Certificate, Confusion
+from edgecascade.types.document import Certificate, Confusion, PolicyRecord, Routing
 from edgecascade.types.errors import CalibrationError
 from edgecascade.types.estimate import GroupedAccuracy, OperatingPoint, Point
 
@@ -45,6 +46,7 @@ class Plan:
         groups: accuracy in each class or group, cross-fitted likewise; None without groups.
         costs: of the errors, where they differ; else None.
         errors: the costliest kinds of error, where errors cost differently.
+        measure: what the accuracies are called in a summary, as in `Outcomes`.
     """
 
     table: AdvantageTable
@@ -59,6 +61,40 @@ class Plan:
     groups: GroupedAccuracy | None = None
     costs: ErrorCosts | None = None
     errors: tuple[Confusion, ...] = ()
+    measure: str = "accuracy"
+
+    def record(
+        self,
+        considered: Sequence[Routing],
+        warnings: Sequence[str] = (),
+        learned: LearnedScore | None = None,
+    ) -> PolicyRecord:
+        """Return the policy as the document of a cascade file holds it.
+
+        Args:
+            considered: every score, merge rule and estimate considered, the chosen one first.
+            warnings: sentences that the advice begins with.
+            learned: the learned score, if it was chosen.
+        """
+        return PolicyRecord(
+            score=considered[0].score,
+            merge=considered[0].merge,
+            estimate=self.estimate,
+            objective=self.objective,
+            threshold=self.threshold,
+            chosen=self.chosen,
+            advice=(*warnings, *self.advice),
+            bins=len(self.table.values),
+            edges=tuple(np.asarray(self.table.edges, np.float32).tolist()),
+            values=tuple(np.asarray(self.table.values, np.float32).tolist()),
+            counts=tuple(self.table.counts.tolist()),
+            intervals=self.intervals,
+            considered=tuple(considered),
+            chance=self.chance,
+            costs=self.costs,
+            errors=self.errors or None,
+            learned=None if learned is None else (learned.confidence, *learned.classes),
+        )
 
     def __str__(self) -> str:
         return as_text(plan_rows(self))
@@ -79,7 +115,7 @@ def planned(
     """Return the plan that serves an objective other than a `CertifiedLoss`; arguments as in `plan_cascade`."""
     seen = fit.outcomes[selected.candidate]
     table = estimate_advantage(seen, fit.candidates[selected.candidate].estimate, fit.bins, at=selected.rate)
-    points, words = points_of(seen, table), str(objective)
+    points, words = points_of(seen, table), objective.aim(seen.measure)
     if max_group_loss is not None:
         words += f", losing at most {max_group_loss:.1%} within each group"
     if isinstance(objective, LeastOffload):
@@ -96,7 +132,7 @@ def planned(
     idle = "the objective allows no offload" if selected.rate == 0 else "no input is expected to gain from it"
     if gain <= _ROUNDING and selected.rate > 0 and not even_without_gain and points[0] in allowed:
         (shown,) = differences(selected.answers, seen.local_correct[:, None], seen.weight)
-        idle = f"cross-fitting shows no gain from it ({signed_points(shown)} of accuracy, 95 %)"
+        idle = f"cross-fitting shows no gain from it ({signed_points(shown)} of {seen.measure}, 95 %)"
         if isinstance(objective, LeastCost):
             saved = savings(objective, forward[:, 0], selected.answers, seen)[1]
             spared = f"{saved.low:+.3g} to {saved.high:+.3g} saved per input, 95 %"
@@ -257,4 +293,5 @@ def _with_evidence(
         ),
         chance=selected.chance,
         groups=grouped_accuracy(seen, right, position),
+        measure=seen.measure,
     )

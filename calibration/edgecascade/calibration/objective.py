@@ -26,6 +26,10 @@ P = TypeVar("P", bound=Point)
 class Objective(Protocol):
     """A rule for how much to forward. Its `str` is the aim in words."""
 
+    def aim(self, measure: str) -> str:  # noqa: ARG002
+        """Return the aim in words, where accuracy is called `measure`; by default its `str`."""
+        return str(self)
+
     @property
     def price(self) -> float:
         """The accuracy that a forward must gain, on average, to be worth making; by default none."""
@@ -69,9 +73,14 @@ class MostAccuracy(Objective):
             _check_probability("confidence", self.confidence)
 
     def __str__(self) -> str:
+        return self.aim("accuracy")
+
+    def aim(self, measure: str) -> str:
+        """Return the aim in words, where accuracy is called `measure`."""
+        most = "most accuracy" if measure == "accuracy" else f"highest {measure}"
         if self.confidence is None:
-            return f"most accuracy at about {self.offload_rate:.0%} offload"
-        return f"most accuracy at {self.offload_rate:.0%} offload or less, with a probability of {self.confidence:.4g}"
+            return f"{most} at about {self.offload_rate:.0%} offload"
+        return f"{most} at {self.offload_rate:.0%} offload or less, with a probability of {self.confidence:.4g}"
 
     def largest_rate(self, n: float) -> float:
         """Return `offload_rate`, or with a confidence the rate on n inputs that keeps to it.
@@ -136,9 +145,14 @@ class LeastOffload(Objective):
         _check_probability("confidence", self.confidence)
 
     def __str__(self) -> str:
+        return self.aim("accuracy")
+
+    def aim(self, measure: str) -> str:
+        """Return the aim in words, where accuracy is called `measure`."""
         held = "" if self.confidence == 0.5 else f", met with a probability of {self.confidence:.4g}"
         if self.accuracy is not None:
-            return f"least offload at an accuracy of {100 * self.accuracy:.6g} %{held}"
+            article = "an" if measure == "accuracy" else "a"
+            return f"least offload at {article} {measure} of {100 * self.accuracy:.6g} %{held}"
         return f"least offload at a loss of {100 * (self.loss or 0.0):.6g} % against asking the remote always{held}"
 
     def wanted(self, remote_accuracy: float) -> float:

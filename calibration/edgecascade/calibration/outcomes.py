@@ -120,6 +120,7 @@ class Outcomes:
         groups: the class or group of each input; None if nothing is measured by group.
         answers: the classes themselves, where errors cost differently; else None.
         probabilities: float32 [n, classes], the local model's, for a score that is still to be learned; else None.
+        measure: what the mean of these values is called in advice and summaries.
     """
 
     score: NDArray[np.float32]
@@ -132,6 +133,7 @@ class Outcomes:
     groups: Groups | None = None
     answers: Answers | None = None
     probabilities: NDArray[np.float32] | None = None
+    measure: str = "accuracy"
 
     def __getitem__(self, rows: NDArray[np.intp] | NDArray[np.bool_]) -> Outcomes:
         """Return the outcomes of some of the inputs; their weights have a mean of 1 again."""
@@ -147,6 +149,7 @@ class Outcomes:
             groups=None if self.groups is None else self.groups[rows],
             answers=None if self.answers is None else Answers(*(column[rows] for column in self.answers)),
             probabilities=None if self.probabilities is None else self.probabilities[rows],
+            measure=self.measure,
         )
 
     def __len__(self) -> int:

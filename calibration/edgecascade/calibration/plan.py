@@ -96,26 +96,7 @@ class CascadePlan:
     @property
     def record(self) -> PolicyRecord:
         """The policy as the document of a cascade file holds it."""
-        policy = self.policy
-        return PolicyRecord(
-            score=self.score,
-            merge=self.merge,
-            estimate=policy.estimate,
-            objective=policy.objective,
-            threshold=policy.threshold,
-            chosen=policy.chosen,
-            advice=(*self.warnings, *policy.advice),
-            bins=len(policy.table.values),
-            edges=tuple(np.asarray(policy.table.edges, np.float32).tolist()),
-            values=tuple(np.asarray(policy.table.values, np.float32).tolist()),
-            counts=tuple(policy.table.counts.tolist()),
-            intervals=policy.intervals,
-            considered=self.routing,
-            chance=policy.chance,
-            costs=policy.costs,
-            errors=policy.errors or None,
-            learned=None if self.learned is None else (self.learned.confidence, *self.learned.classes),
-        )
+        return self.policy.record(self.routing, self.warnings, self.learned)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as JSON-like values, in the sections of `CascadeDocument` that a plan decides."""

@@ -19,8 +19,9 @@ from edgecascade.types.estimate import Estimate, OperatingPoint, chance_in_words
 if TYPE_CHECKING:
     from edgecascade.calibration.evidence import Plan
     from edgecascade.calibration.plan import CascadePlan
+    from edgecascade.calibration.task import TaskPlan
 
-__all__ = ["advise", "as_html", "as_text", "cascade_rows", "plan_rows", "signed_points"]
+__all__ = ["advise", "as_html", "as_text", "cascade_rows", "plan_rows", "signed_points", "task_rows"]
 
 _NEAR = 0.01  # accuracy
 _TOO_WEAK = 0.9  # offload rate
@@ -47,14 +48,14 @@ def advise(
         merge: the merge rule; empty if it has no name.
     """
     right = np.where(forward, seen.merged_correct[:, None], seen.local_correct[:, None])
-    everything, n = _EVERYTHING[merge], len(seen)
+    everything, n, measure = _EVERYTHING[merge], len(seen), _with_article(seen.measure)
     (gain,) = differences(seen.merged_correct, seen.local_correct[:, None], seen.weight)
     (alone,) = differences(seen.remote_correct, seen.local_correct[:, None], seen.weight)
     found = []
     if alone.low <= 0:
         found.append(
-            f"the remote is {_not_better(alone)} the local model on these inputs: asking it always changes accuracy by "
-            f"{signed_points(alone)} (95 %, n = {n})"
+            f"the remote is {_not_better(alone)} the local model on these inputs: asking it always changes "
+            f"{measure} by {signed_points(alone)} (95 %, n = {n})"
         )
     if merge not in _REMOTE and (gain.low > 0) != (alone.low > 0):
         found.append(f"{everything} is {_not_better(gain)} the local model: {signed_points(gain)} (95 %, n = {n})")
@@ -69,6 +70,10 @@ def advise(
 def signed_points(gain: Estimate) -> str:
     """Return the interval of a difference of accuracies in percentage points, such as `-0.4 to +1.2 points`."""
     return f"{gain.low * 100:+.1f} to {gain.high * 100:+.1f} points"
+
+
+def _with_article(measure: str) -> str:
+    return measure if measure == "accuracy" else f"the {measure}"
 
 
 def _not_better(gain: Estimate) -> str:
@@ -103,7 +108,7 @@ def _beyond_best(seen: Outcomes, right: Correct, curve: Sequence[OperatingPoint]
     as_good = [point.offload_rate for point, one in zip(curve, behind, strict=True) if one.low <= 0]
     return (
         f"forwarding more than {curve[best].offload_rate:.0%} ({min(as_good):.0%} to {max(as_good):.0%}) lowers "
-        f"accuracy: {everything} loses {loss.low * 100:.1f} to {loss.high * 100:.1f} points",
+        f"{_with_article(seen.measure)}: {everything} loses {loss.low * 100:.1f} to {loss.high * 100:.1f} points",
     )
 
 
@@ -135,7 +140,20 @@ def cascade_rows(plan: CascadePlan) -> Iterator[tuple[str, str]]:
         yield "chosen from", f"{len(plan.routing)} candidates (score, merge rule, estimate), by cross-fitted {by}:"
         for name, one in (("best", plan.routing[0]), ("worst", plan.routing[-1])):
             cost = "" if costs is None else f"cost {(1 - one.merit) * costs.largest:.3g}, "
-            yield "", f"{name} {one.score}, {one.merge}, {one.estimate}: {cost}{_candidate(one)}"
+            yield "", f"{name} {one.score}, {one.merge}, {one.estimate}: {cost}{_candidate(one, plan.policy.measure)}"
+    if plan.certificate:
+        yield "certificate", str(plan.certificate)
+
+
+def task_rows(plan: TaskPlan) -> Iterator[tuple[str, str]]:
+    """Yield rows as `cascade_rows` does, of the plan of a general task."""
+    yield "local", str(plan.calibration)
+    yield "remote", f"{plan.policy.measure} {plan.remote.percent()} on n = {plan.remote.n}"
+    if plan.effective_n is not None:
+        yield "weights", f"the weighted inputs are worth {plan.effective_n:.0f} of equal weight"
+    for sentence in plan.warnings:
+        yield "warning", sentence
+    yield from plan_rows(plan.policy, f"; score: {plan.score_name}")
     if plan.certificate:
         yield "certificate", str(plan.certificate)
 
@@ -148,7 +166,7 @@ def plan_rows(plan: Plan, routing: str = "") -> Iterator[tuple[str, str]]:
         f"forward below advantage {plan.threshold:+.4f}{routing}; advantage: {plan.estimate}, "
         f"{len(plan.table.values)} bins",
     )
-    yield "", str(plan.chosen)
+    yield "", plan.chosen.in_words(plan.measure)
     if plan.chance is not None:
         yield "", f"chance of meeting the aim: {chance_in_words(plan.chance)}"
     yield from confusion_rows(plan.errors)
@@ -156,12 +174,12 @@ def plan_rows(plan: Plan, routing: str = "") -> Iterator[tuple[str, str]]:
         yield "advice", sentence
 
 
-def _candidate(one: Routing) -> str:
+def _candidate(one: Routing, measure: str) -> str:
     rate, accuracy = one.offload_interval, one.accuracy_interval
     assert rate is not None
     assert accuracy is not None
     return (
-        f"accuracy {one.accuracy:.1%} ({accuracy[0]:.1%} to {accuracy[1]:.1%}) at {one.offload_rate:.1%} "
+        f"{measure} {one.accuracy:.1%} ({accuracy[0]:.1%} to {accuracy[1]:.1%}) at {one.offload_rate:.1%} "
         f"({rate[0]:.1%} to {rate[1]:.1%}) offload"
     )
 

@@ -77,10 +77,14 @@ class OperatingPoint(Point):
     cost_band: tuple[float, float] | None = None
 
     def __str__(self) -> str:
+        return self.in_words()
+
+    def in_words(self, measure: str = "accuracy") -> str:
+        """Return it as text; `measure` is what its accuracies are, such as `mean value` for a general task."""
         low, high = self.accuracy_band
         cost = "" if self.cost is None else f"cost of errors {_cost(self)} per input, "
         return (
-            f"offload {_share(self.offload_rate, self.offload_interval).strip()}, {cost}accuracy {self.accuracy:.1%} "
+            f"offload {_share(self.offload_rate, self.offload_interval).strip()}, {cost}{measure} {self.accuracy:.1%} "
             f"({low:.1%} to {high:.1%}, allowing for the choice) on n = {self.n}"
         )
 
@@ -143,10 +147,16 @@ class GroupedAccuracy:
             yield f"and {len(self.groups) - most} more, which lose less to the remote"
 
 
-def curve_table(curve: Sequence[OperatingPoint], threshold: float) -> Iterator[str]:
-    """Yield the operating curve as a table of about 16 lines; the point of the given threshold is always shown."""
+def curve_table(curve: Sequence[OperatingPoint], threshold: float, measure: str = "accuracy") -> Iterator[str]:
+    """Yield the operating curve as a table of about 16 lines; the point of the given threshold is always shown.
+
+    Args:
+        curve: the points.
+        threshold: of the point that the device uses.
+        measure: what their accuracies are, such as `mean value` for a general task.
+    """
     costs = " cost of errors (95 %, at all at once)  " if curve and curve[0].cost is not None else ""
-    yield f"threshold   offload rate (95 % interval)  {costs} accuracy (95 % interval; at all thresholds at once)"
+    yield f"threshold   offload rate (95 % interval)  {costs} {measure} (95 % interval; at all thresholds at once)"
     step = max(1, -(-len(curve) // _LINES))
     for position, point in enumerate(curve):
         chosen = point.threshold == threshold

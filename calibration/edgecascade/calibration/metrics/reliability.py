@@ -37,6 +37,7 @@ class Reliability:
         accuracy: float64 [bins], share of right answers among them.
         share: float64 [bins], share of all inputs, by weight.
         size: float64 [bins], number of equally weighted inputs that each bin is worth, as in `effective_size`.
+        variance: float64 [bins], of whether an answer among them is right, or of a verifier's score.
     """
 
     edges: NDArray[np.float64]
@@ -45,6 +46,7 @@ class Reliability:
     accuracy: NDArray[np.float64]
     share: NDArray[np.float64]
     size: NDArray[np.float64]
+    variance: NDArray[np.float64]
 
 
 def reliability(
@@ -90,19 +92,26 @@ def reliability(
     each = np.ones(len(wide)) if each is None else each
     total = np.bincount(index, each, bins)
     with np.errstate(invalid="ignore"):
+        accuracy = np.bincount(index, each * correct, bins) / total
+        size = total**2 / np.bincount(index, each**2, bins)
+        variance = accuracy * (1 - accuracy)
+        if np.asarray(correct).dtype != np.bool_:
+            square = np.bincount(index, each * (correct - accuracy[index]) ** 2, bins) / total
+            variance = np.minimum(square * size / np.maximum(size - 1, 1), variance)
         return Reliability(
             edges=edges,
             count=np.bincount(index, minlength=bins),
             confidence=np.bincount(index, each * wide, bins) / total,
-            accuracy=np.bincount(index, each * correct, bins) / total,
+            accuracy=accuracy,
             share=total / total.sum(),
-            size=total**2 / np.bincount(index, each**2, bins),
+            size=size,
+            variance=variance,
         )
 
 
 def expected_calibration_error(
     confidence: NDArray[np.floating],
-    correct: NDArray[np.bool_],
+    correct: NDArray[np.bool_] | NDArray[np.floating],
     bins: int = 15,
     *,
     spacing: str = "width",
@@ -115,7 +124,7 @@ def expected_calibration_error(
 
     Args:
         confidence: floating [n], in [0, 1].
-        correct: bool [n], whether the answer was right.
+        correct: bool [n], whether the answer was right; or a verifier's scores in [0, 1].
         bins: number of bins.
         spacing: `width` or `mass`, as in `reliability`.
         weight: numbers [n] above 0; None for equal weights.
@@ -157,7 +166,7 @@ def calibration_error_interval(table: Reliability) -> tuple[float, float]:
 
 def calibration_error(
     confidence: NDArray[np.floating],
-    correct: NDArray[np.bool_],
+    correct: NDArray[np.bool_] | NDArray[np.floating],
     *,
     spacing: str = "width",
     weight: ArrayLike | None = None,
@@ -168,7 +177,7 @@ def calibration_error(
 
     Args:
         confidence: floating [n], in [0, 1].
-        correct: bool [n], whether the answer was right.
+        correct: bool [n], whether the answer was right; or a verifier's scores in [0, 1].
         spacing: `width` or `mass`, as in `reliability`.
         weight: numbers [n] above 0; None for equal weights.
 
@@ -193,18 +202,21 @@ def _gaps(table: Reliability) -> tuple[NDArray[np.float64], NDArray[np.float64],
     """Return what each bin that is not empty adds to the ECE, its standard deviation, and a cautious one.
 
     A few inputs that were all right show no variance. As calibrated ones they would, which is enough for what chance
-    adds to a gap; the cautious deviation is also that of a bin with one right and one wrong input more.
+    adds to a gap; the cautious deviation is also that of a bin with one right and one wrong input more. Graded values
+    vary less than right and wrong answers with the same mean, by about the same ratio in all bins.
     """
     seen = table.count > 0
-    share, size, confidence, accuracy = (
-        some[seen] for some in (table.share, table.size, table.confidence, table.accuracy)
+    share, size, confidence, accuracy, variance = (
+        some[seen] for some in (table.share, table.size, table.confidence, table.accuracy, table.variance)
     )
     gap = np.abs(confidence - accuracy)
     likely = (accuracy * size + 1) / (size + 2)
-    shown = np.maximum(accuracy * (1 - accuracy), confidence * (1 - confidence))
+    largest = float(share @ (accuracy * (1 - accuracy)))
+    ratio = float(share @ variance) / largest if largest else 1.0
+    shown = np.maximum(variance, ratio * (confidence * (1 - confidence)))
     noise, deviation = (
-        share * np.sqrt((variance + (1 - share) * gap**2) / size)
-        for variance in (shown, np.maximum(shown, likely * (1 - likely)))
+        share * np.sqrt((one + (1 - share) * gap**2) / size)
+        for one in (shown, np.maximum(shown, ratio * (likely * (1 - likely))))
     )
     return share * gap, noise, deviation
 

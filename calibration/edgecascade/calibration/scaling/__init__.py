@@ -2,9 +2,11 @@
 
 from edgecascade.calibration.scaling.choice import (
     CALIBRATORS,
+    SCORE_CALIBRATORS,
     Candidate,
     Selection,
     calibrate_confidence,
+    calibrate_score,
     choose_calibrator,
 )
 from edgecascade.calibration.scaling.isotonic import fit_isotonic
@@ -14,9 +16,11 @@ from edgecascade.calibration.scaling.temperature import calibrate_temperature, f
 
 __all__ = [
     "CALIBRATORS",
+    "SCORE_CALIBRATORS",
     "Candidate",
     "Selection",
     "calibrate_confidence",
+    "calibrate_score",
     "calibrate_temperature",
     "choose_calibrator",
     "fit_isotonic",

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edgecascade.calibration._checks import check_scored_answers
+from edgecascade.calibration.advantage import Correct
 from edgecascade.calibration.scaling.platt import prior_corrected_targets, row_weights
 from edgecascade.types.confidence_map import ConfidenceMap
 
@@ -14,7 +15,7 @@ __all__ = ["fit_isotonic", "grouped"]
 
 def fit_isotonic(
     score: NDArray[np.floating],
-    correct: NDArray[np.bool_],
+    correct: Correct,
     weight: ArrayLike | None = None,
     *,
     groups: int | None = None,
@@ -27,7 +28,7 @@ def fit_isotonic(
 
     Args:
         score: [n], floating and finite, on any scale.
-        correct: bool [n], whether the answer was right.
+        correct: bool [n], whether the answer was right; or floating [n] in [0, 1], how good it was.
         weight: [n], numbers above 0 on any scale, by which each row counts; None for equal weights.
         groups: most knots: the scores are first averaged in so many groups of equal weight, as in `grouped`. None
             gives each distinct score its own group.
@@ -41,7 +42,7 @@ def fit_isotonic(
     """
     from scipy.optimize import isotonic_regression
 
-    check_scored_answers(score, correct)
+    check_scored_answers(score, correct, graded=True)
     weight = row_weights(weight, len(score))
     knots, right, total = grouped(score, correct, weight, groups)
     fitted = isotonic_regression(right, weights=total)

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edgecascade.calibration._checks import check_scored_answers
+from edgecascade.calibration.advantage import Correct
 from edgecascade.calibration.weights import normalised
 from edgecascade.types.errors import CalibrationError
 from edgecascade.types.platt import Platt
@@ -19,7 +20,7 @@ _SUFFICIENT = 1e-4  # Armijo's constant
 _ROUNDING = 1e-14  # relative, of a sum of losses
 
 
-def fit_platt(score: NDArray[np.floating], correct: NDArray[np.bool_], weight: ArrayLike | None = None) -> Platt:
+def fit_platt(score: NDArray[np.floating], correct: Correct, weight: ArrayLike | None = None) -> Platt:
     """Fit slope and intercept to prior-corrected targets by maximum likelihood.
 
     Platt (1999), section 2.2, by the Newton method with backtracking of Lin, Lin and Weng, "A note on Platt's
@@ -29,7 +30,7 @@ def fit_platt(score: NDArray[np.floating], correct: NDArray[np.bool_], weight: A
 
     Args:
         score: [n], floating and finite, on any scale.
-        correct: bool [n], whether the answer was right.
+        correct: bool [n], whether the answer was right; or floating [n] in [0, 1], how good it was.
         weight: [n], numbers above 0 on any scale, by which each row counts; None for equal weights.
 
     Raises:
@@ -39,7 +40,7 @@ def fit_platt(score: NDArray[np.floating], correct: NDArray[np.bool_], weight: A
     >>> fit_platt(score, np.array([True, True, True, True, False, False]))(score).round(2)
     array([0.8 , 0.77, 0.72, 0.5 , 0.67, 0.38])
     """
-    check_scored_answers(score, correct)
+    check_scored_answers(score, correct, graded=True)
     weight = row_weights(weight, len(score))
     if score.min() == score.max():
         raise CalibrationError(f"score: expected at least two distinct values, got {score[0]} in all {len(score)} rows")
@@ -48,7 +49,9 @@ def fit_platt(score: NDArray[np.floating], correct: NDArray[np.bool_], weight: A
     unit = np.ldexp(score.astype(np.float64), -exponent)
     middle, half = (unit.max() + unit.min()) / 2, (unit.max() - unit.min()) / 2
     if_wrong, if_right = prior_corrected_targets(correct, weight)
-    slope, intercept = _minimise((unit - middle) / half, np.where(correct, if_right, if_wrong), weight)
+    graded = if_wrong + (if_right - if_wrong) * correct
+    target = np.where(correct, if_right, if_wrong) if correct.dtype == np.bool_ else graded
+    slope, intercept = _minimise((unit - middle) / half, target, weight)
     with np.errstate(over="ignore"):
         platt = Platt(float(np.ldexp(slope / half, -exponent)), float(intercept - slope * middle / half))
     if not np.isfinite(platt.slope):
@@ -56,12 +59,10 @@ def fit_platt(score: NDArray[np.floating], correct: NDArray[np.bool_], weight: A
     return platt
 
 
-def prior_corrected_targets(
-    correct: NDArray[np.bool_], weight: NDArray[np.float64] | None = None
-) -> tuple[float, float]:
+def prior_corrected_targets(correct: Correct, weight: NDArray[np.float64] | None = None) -> tuple[float, float]:
     """Return the targets that replace 0 and 1: 1 / (w + 2) for w wrong answers, (r + 1) / (r + 2) for r right ones.
 
-    With weights, r and w are sums of them.
+    With weights, r and w are sums of them. An answer of value v counts as v right and 1 - v wrong ones.
 
     Platt, "Probabilistic Outputs for Support Vector Machines" (1999), section 2.2: the posterior means under a
     uniform prior. A fit to them is never certain.
@@ -70,7 +71,10 @@ def prior_corrected_targets(
     (0.3333333333333333, 0.75)
     """
     weight = np.ones(len(correct)) if weight is None else weight
-    right, wrong = float(weight[correct].sum()), float(weight[~correct].sum())
+    if correct.dtype == np.bool_:
+        right, wrong = float(weight[correct].sum()), float(weight[~correct].sum())
+    else:
+        right, wrong = float(weight @ correct), float(weight @ (1 - correct))
     return 1 / (wrong + 2), (right + 1) / (right + 2)
 
 
