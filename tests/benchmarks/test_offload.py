@@ -16,7 +16,6 @@ from edgecascade.benchmarks.commands.offload import configure, execute
 from edgecascade.benchmarks.offload import Offload, Prices, measure_offload, offload_summary
 from edgecascade.benchmarks.offload.examples import _content
 from edgecascade.benchmarks.offload.plan_check import check_plan
-from edgecascade.benchmarks.offload.predictions import Predictions
 from edgecascade.benchmarks.offload.report import offload_document, offload_findings, offload_sections
 from edgecascade.benchmarks.offload.strategies import savings
 from edgecascade.benchmarks.report import difference, plain
@@ -203,25 +202,6 @@ def test_labels_are_matched_by_name(pair: Path, data: LabelledData, scores: NDAr
     assert result.cascade == counted.cascade
 
 
-def _predictions(remote: NDArray[np.bool_], cascade: NDArray[np.bool_]) -> Predictions:
-    """Return both models' rows with every answer local: label 0 is right and 1 is wrong."""
-    nothing = np.zeros(len(remote), np.float32)
-    return Predictions(
-        label=np.zeros(len(remote), np.int64),
-        local_label=(~cascade).astype(np.int64),
-        remote_label=(~remote).astype(np.int64),
-        confidence=nothing,
-        raw_confidence=nothing,
-        remote_confidence=nothing,
-        remote_raw_confidence=nothing,
-        advantage=nothing,
-        forward=np.zeros(len(remote), bool),
-        scores={},
-        merged={"replace": remote},
-        merge="replace",
-    )
-
-
 @pytest.mark.parametrize(
     ("n", "lost", "outcome"),
     [(4000, 0, "held"), (4000, 40, "inconclusive"), (4000, 200, "violated"), (50, 0, "inconclusive")],
@@ -231,11 +211,11 @@ def test_a_certificate_is_confirmed_violated_or_undecided(n: int, lost: int, out
     remote, cascade = np.ones(n, bool), np.arange(n) >= lost
     document = some_document()
     certified = replace(document, certificate=Certificate(0.01, 0.05, 0.0, 0.3, 2000, 0.01))
-    found = check_plan(certified, _predictions(remote, cascade), cascade)
+    found = check_plan(certified, np.zeros(n, bool), remote, cascade, cascade)
     assert found.outcome == outcome
     assert found.measured.value == pytest.approx(lost / n)
     assert (found.measured.low, found.measured.high) == pytest.approx(paired_difference_interval(remote, cascade))
-    assert check_plan(document, _predictions(remote, cascade), cascade).outcome == "none"
+    assert check_plan(document, np.zeros(n, bool), remote, cascade, cascade).outcome == "none"
 
 
 def test_examples_belong_to_their_group(counted: Offload) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecascade.benchmarks.report.result import HIGHER
+from edgecascade.calibration.advantage import Correct
 from edgecascade.types.estimate import Estimate
 
 __all__ = ["Area", "OffloadCurve", "Rule", "areas", "normalised_area", "offload_curve"]
@@ -47,11 +48,11 @@ class Rule:
 
     Attributes:
         key: [n], sortable; the lowest are forwarded first, ties in random order.
-        merged_correct: bool [n], whether the answer is right once the remote has replied.
+        merged_correct: bool [n], whether the answer is right once the remote has replied; or its value in [0, 1].
     """
 
     key: NDArray[Any]
-    merged_correct: NDArray[np.bool_]
+    merged_correct: Correct
 
 
 @dataclass(frozen=True)
@@ -68,9 +69,7 @@ class Area:
     lead: Estimate | None
 
 
-def offload_curve(
-    key: NDArray[Any], local_correct: NDArray[np.bool_], merged_correct: NDArray[np.bool_]
-) -> OffloadCurve:
+def offload_curve(key: NDArray[Any], local_correct: Correct, merged_correct: Correct) -> OffloadCurve:
     """Return the curve of forwarding inputs [n] by rising key.
 
     A constant key is random offloading. The key `local_correct - merged_correct` is the oracle: no rule that sees the
@@ -90,9 +89,7 @@ def offload_curve(
     return OffloadCurve(points / n, right[points] / n)
 
 
-def normalised_area(
-    key: NDArray[Any], local_correct: NDArray[np.bool_], merged_correct: NDArray[np.bool_]
-) -> float | None:
+def normalised_area(key: NDArray[Any], local_correct: Correct, merged_correct: Correct) -> float | None:
     """Return the area between a curve and random offloading's, divided by that between the oracle's and random's.
 
     Both curves are those of `offload_curve`, with straight lines across ties. None where the oracle has no choice:
@@ -108,7 +105,7 @@ def normalised_area(
     return None if oracle <= 0 else _Order(key).above_random(gain, weights) / oracle
 
 
-def areas(rules: Mapping[str, Rule], local_correct: NDArray[np.bool_], seed: int = 0) -> dict[str, Area | None]:
+def areas(rules: Mapping[str, Rule], local_correct: Correct, seed: int = 0) -> dict[str, Area | None]:
     """Return the area of each rule with its 95 % interval, and the lead of the first rule over each.
 
     All rules use the same resamples of the inputs (basic bootstrap; Efron and Tibshirani 1993, chapter 13). Each is
@@ -116,7 +113,7 @@ def areas(rules: Mapping[str, Rule], local_correct: NDArray[np.bool_], seed: int
 
     Args:
         rules: The rules by name; the first is compared with the others.
-        local_correct: bool [n].
+        local_correct: bool [n], or values in [0, 1].
         seed: The seed of the resampling.
     """
     found = {name: normalised_area(rule.key, local_correct, rule.merged_correct) for name, rule in rules.items()}
@@ -135,7 +132,7 @@ def areas(rules: Mapping[str, Rule], local_correct: NDArray[np.bool_], seed: int
     return result
 
 
-def _resampled(rules: list[Rule], local_correct: NDArray[np.bool_], seed: int) -> Iterator[list[float]]:
+def _resampled(rules: list[Rule], local_correct: Correct, seed: int) -> Iterator[list[float]]:
     n = len(local_correct)
     rng = np.random.default_rng(seed)
     prepared = []

@@ -120,7 +120,7 @@ def measure_offload(
         curves=_curves(v, rules),
         areas=areas(rules, v.local_correct),
         savings=savings(served, len(data.labels), prices or Prices()),
-        plan_check=check_plan(document, v, correct),
+        plan_check=check_plan(document, v.forward, v.remote_correct, v.decided_correct, correct),
         ece={name: expected_calibration_error(*pair) for name, pair in v.confidences().items()},
         corrected_ece={name: calibration_error(*pair) for name, pair in v.confidences().items()},
         served=served,

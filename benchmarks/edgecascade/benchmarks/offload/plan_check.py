@@ -8,11 +8,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.benchmarks.offload.predictions import Predictions
 from edgecascade.benchmarks.report.estimates import difference
 from edgecascade.benchmarks.report.result import LOWER
-from edgecascade.calibration import paired_difference_interval, proportion
-from edgecascade.types.document import CascadeDocument
+from edgecascade.calibration import accuracy_interval, paired_difference_interval
+from edgecascade.calibration.advantage import Correct
+from edgecascade.types.document import CascadeDocument, TaskDocument
 from edgecascade.types.estimate import Estimate
 
 __all__ = ["PlanCheck", "Planned", "check_plan"]
@@ -60,30 +60,37 @@ class PlanCheck:
     plan: tuple[Planned, ...]
 
 
-def check_plan(document: CascadeDocument, v: Predictions, correct: NDArray[np.bool_]) -> PlanCheck:
+def check_plan(
+    document: CascadeDocument | TaskDocument,
+    forward: NDArray[np.bool_],
+    remote: Correct,
+    decided: Correct,
+    served: Correct,
+) -> PlanCheck:
     """Compare the document of a cascade model with what happened.
 
     Args:
         document: The document in the file.
-        v: What both models say about these inputs.
-        correct: bool [n], whether the served answers were right.
+        forward: bool [n], the decisions of the file.
+        remote: bool [n], whether the remote is right; or the values of its answers in [0, 1].
+        decided: The same for the answers by the file's decisions, nothing late or lost.
+        served: The same for the answers as served.
     """
-    decided = v.decided_correct
     certificate = document.certificate
-    measured = _loss(v.remote_correct, decided)
+    measured = _loss(remote, decided)
     loss = None if certificate is None else certificate.loss
     return PlanCheck(
         loss=loss,
         risk=None if certificate is None else certificate.risk,
         certified_on=None if certificate is None else certificate.n,
         measured=measured,
-        served=_loss(v.remote_correct, correct),
+        served=_loss(remote, served),
         outcome=_outcome(loss, measured),
-        plan=tuple(_plan(document, v.forward, decided)),
+        plan=tuple(_plan(document, forward, decided)),
     )
 
 
-def _loss(remote: NDArray[np.bool_], answers: NDArray[np.bool_]) -> Estimate:
+def _loss(remote: Correct, answers: Correct) -> Estimate:
     low, high = paired_difference_interval(remote, answers)
     value = float(remote.mean() - answers.mean())
     return Estimate(value, min(low, value), max(high, value), len(remote))
@@ -97,7 +104,7 @@ def _outcome(loss: float | None, measured: Estimate) -> Literal["held", "violate
     return "violated" if measured.low > loss else "inconclusive"
 
 
-def _plan(document: CascadeDocument, forward: NDArray[np.bool_], decided: NDArray[np.bool_]) -> list[Planned]:
+def _plan(document: CascadeDocument | TaskDocument, forward: NDArray[np.bool_], decided: Correct) -> list[Planned]:
     chosen, n = document.policy.chosen, len(forward)
     figures = (
         ("offload rate", chosen.offload_rate, chosen.offload_interval, forward),
@@ -106,6 +113,6 @@ def _plan(document: CascadeDocument, forward: NDArray[np.bool_], decided: NDArra
     found = []
     for name, value, (low, high), here in figures:
         plan = Estimate(value, low, high, chosen.n)
-        now = proportion(float(here.mean()), n)
+        now = Estimate(float(here.mean()), *accuracy_interval(here), n)
         found.append(Planned(name, plan, now, difference(plan, now)))
     return found

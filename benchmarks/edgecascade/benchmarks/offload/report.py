@@ -6,24 +6,20 @@ from typing import Any
 
 from edgecascade.benchmarks.offload.measure import Offload
 from edgecascade.benchmarks.offload.pictures import offload_figure, reliability_figure
-from edgecascade.benchmarks.offload.plan_check import Planned
 from edgecascade.benchmarks.offload.strategies import INPUTS
-from edgecascade.benchmarks.report.contents import Report, Section, Table, fixed, interval, percent
+from edgecascade.benchmarks.offload.tables import (
+    Row,
+    area_rows,
+    order_findings,
+    plan_findings,
+    plan_rows,
+    strategy_rows,
+    table,
+    text_table,
+)
+from edgecascade.benchmarks.report.contents import Report, Section, fixed, interval, percent
 
 __all__ = ["offload_document", "offload_findings", "offload_report", "offload_sections", "offload_summary"]
-
-Row = tuple[str, ...]
-
-_RULES = {
-    "calibrated confidence": "confidence",
-    "confidence": "raw confidence",
-    "advantage": "advantage (the plan)",
-}
-_OUTCOMES = {
-    "held": "on these inputs it holds",
-    "violated": "on these inputs it is violated, beyond noise",
-    "inconclusive": "these inputs are too few to tell",
-}
 
 
 def offload_report(result: Offload, *, title: str, method: str, command: str) -> Report:
@@ -58,14 +54,25 @@ def offload_document(result: Offload) -> dict[str, Any]:
 
 def offload_summary(result: Offload) -> str:
     """Return the tables and the findings as plain text; tables have at most 100 columns."""
-    every = (_strategy_rows, _area_rows, _savings_rows, _plan_rows, _latency_rows)
-    tables = (_text(rows) for rows in (make(result) for make in every) if len(rows) > 1)
-    return "\n\n".join((*tables, "\n".join((*_order(result), *_plan(result), *_main_findings(result)))))
+    every = (
+        strategy_rows(result.strategies),
+        area_rows(result.areas),
+        _savings_rows(result),
+        plan_rows(result.plan_check),
+        _latency_rows(result),
+    )
+    tables = (text_table(rows) for rows in every if len(rows) > 1)
+    return "\n\n".join(
+        (
+            *tables,
+            "\n".join((*order_findings(result.areas), *plan_findings(result.plan_check), *_main_findings(result))),
+        )
+    )
 
 
 def offload_findings(result: Offload) -> tuple[str, ...]:
     """Return the main findings, what became of plan and certificate, and the value of the order."""
-    return (*_main_findings(result), *_plan(result), *_order(result))
+    return (*_main_findings(result), *plan_findings(result.plan_check), *order_findings(result.areas))
 
 
 def _main_findings(result: Offload) -> tuple[str, ...]:
@@ -118,35 +125,6 @@ def _time(result: Offload) -> str:
     )
 
 
-def _plan(result: Offload) -> tuple[str, ...]:
-    check = result.plan_check
-    sentences = [_differs(one) for one in check.plan if one.change.low > 0 or one.change.high < 0]
-    if check.loss is not None and check.risk is not None:
-        sentences.append(
-            f"Certified: a loss against always asking the remote of at most {check.loss * 100:.1f} points "
-            f"(risk {check.risk:.4g}); measured {fixed(check.measured, 1, 100, signed=True)}, "
-            f"n = {check.measured.n}: {_OUTCOMES[check.outcome]}."
-        )
-    return tuple(sentences)
-
-
-def _differs(one: Planned) -> str:
-    return (
-        f"Planned {one.name}: {one.plan.percent()} on {one.plan.n} inputs; here {one.here.percent()}, "
-        f"{one.change.value * 100:+.1f} points, beyond noise: these inputs may differ from those of the calibration."
-    )
-
-
-def _order(result: Offload) -> tuple[str, ...]:
-    area = result.areas["advantage"]
-    if area is None:
-        return ("Forwarding changes nothing, or the same for every input: no order is better than another here.",)
-    return (
-        f"Between random offloading (0) and the oracle (1), the planned order reaches {area.area.value:.2f} "
-        f"({area.area.low:.2f} to {area.area.high:.2f}).",
-    )
-
-
 def offload_sections(result: Offload) -> tuple[Section, ...]:
     """Return curve, examples (if there are any), savings, plan, latency and reliability, in this order."""
     shown = (_examples(result),) if result.examples else ()
@@ -168,7 +146,10 @@ def _curve(result: Offload) -> Section:
     return Section(
         "Accuracy against offload rate",
         figures=(offload_figure(result),),
-        tables=(_table(_strategy_rows(result), strategies), _table(_area_rows(result), area, "Areas under the curves")),
+        tables=(
+            table(strategy_rows(result.strategies), strategies),
+            table(area_rows(result.areas), area, "Areas under the curves"),
+        ),
     )
 
 
@@ -183,7 +164,7 @@ def _savings(result: Offload) -> Section:
         "the mean of a forwarded input times all inputs: local ones may be larger or smaller. The intervals of shares "
         f"and costs are those of the offload rate, n = {result.n}."
     )
-    return Section("What it saves", tables=(_table(_savings_rows(result), note),))
+    return Section("What it saves", tables=(table(_savings_rows(result), note),))
 
 
 def _checked(result: Offload) -> Section:
@@ -202,7 +183,7 @@ def _checked(result: Offload) -> Section:
         "certified loss; violated: all of it is beyond. The change allows for the noise of both sets of inputs, and "
         "that of the accuracy also for the choice of the threshold."
     )
-    return Section("The plan, and what happened", (text,), tables=(_table(_plan_rows(result), note),))
+    return Section("The plan, and what happened", (text,), tables=(table(plan_rows(result.plan_check), note),))
 
 
 def _latency(result: Offload) -> Section:
@@ -224,7 +205,7 @@ def _latency(result: Offload) -> Section:
         f"intervals; the deadline was {served.deadline * 1e3:.0f} ms. The latencies include the network to the remote "
         "as it was, and no other."
     )
-    return Section("Latency as served", tuple(text), tables=(_table(_latency_rows(result), note),))
+    return Section("Latency as served", tuple(text), tables=(table(_latency_rows(result), note),))
 
 
 def _reliability(result: Offload) -> Section:
@@ -241,25 +222,6 @@ def _policy(result: Offload) -> str:
     )
 
 
-def _strategy_rows(result: Offload) -> list[Row]:
-    rows: list[Row] = [("", "offload", "accuracy (95 %)", "cascade's lead, points")]
-    for one in result.strategies:
-        lead = "" if one.gap is None else fixed(one.gap, 1, 100, signed=True)
-        rows.append((one.name, percent(one.offload.value), one.accuracy.percent(), lead))
-    return rows
-
-
-def _area_rows(result: Offload) -> list[Row]:
-    rows: list[Row] = [("order", "area, 0 random to 1 oracle (95 %)", "plan's lead (95 %)")]
-    for name, area in result.areas.items():
-        label = _RULES.get(name, name.replace("advantage, ", "advantage, merge "))
-        if area is None:
-            rows.append((label, "none: forwarding changes nothing, or all alike", ""))
-        else:
-            rows.append((label, fixed(area.area, 3), "" if area.lead is None else fixed(area.lead, 3, signed=True)))
-    return rows
-
-
 def _savings_rows(result: Offload) -> list[Row]:
     saved, served, n = result.savings, result.served, result.n
     rows: list[Row] = [("", "cascade", "always asking (95 %)")]
@@ -274,33 +236,9 @@ def _savings_rows(result: Offload) -> list[Row]:
     return rows
 
 
-def _plan_rows(result: Offload) -> list[Row]:
-    rows: list[Row] = [("", "by the file (95 %)", "here (95 %)", "change, points")]
-    rows += [
-        (one.name, one.plan.percent(), one.here.percent(), fixed(one.change, 1, 100, signed=True))
-        for one in result.plan_check.plan
-    ]
-    check = result.plan_check
-    bound = "no certificate" if check.loss is None else f"at most {check.loss * 100:.1f}, risk {check.risk:.4g}"
-    outcome = "" if check.outcome == "none" else check.outcome
-    rows.append(("loss against the remote, points", bound, fixed(check.measured, 1, 100, signed=True), outcome))
-    return rows
-
-
 def _latency_rows(result: Offload) -> list[Row]:
     rows: list[Row] = [("answers", "n", "p50 ms", "p90 ms", "p99 ms")]
     for name, latency in result.served.latency.items():
         cells = [interval(q, 1e3) for q in (latency.p50, latency.p90, latency.p99)]
         rows.append((name, str(latency.n), *cells))
     return rows
-
-
-def _table(rows: list[Row], note: str, title: str = "") -> Table:
-    return Table(rows[0], tuple(rows[1:]), note, title)
-
-
-def _text(rows: list[Row]) -> str:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
