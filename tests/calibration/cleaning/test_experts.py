@@ -1,12 +1,14 @@
 """Experts are read in chunks, whatever they hold, and bad arrays are refused in one sentence."""
 
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from edgecascade.calibration import CalibrationError
 from edgecascade.calibration.cleaning import Experts
@@ -34,6 +36,23 @@ def test_logits_and_probabilities_of_one_model_give_the_same_scores(dtype: type)
     assert np.allclose(from_probabilities[seen], expected[seen], atol=0.02 if dtype == np.float16 else 1e-4)
 
 
+@pytest.mark.parametrize("kind", ["logits", "finite logits", "probabilities"])
+@pytest.mark.parametrize("weight", [1.0, 0.3, 1e6])
+def test_every_float16_number_is_read_as_what_it_is(kind: str, weight: float) -> None:
+    """The smallest ones and -inf too: scores are those of a copy in float32."""
+    every = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
+    some = every[(every <= 1) & (every >= 0) if kind == "probabilities" else every < np.inf]
+    some = some[np.isfinite(some)] if kind == "finite logits" else some
+    others = 1 - some.astype(np.float64) if kind == "probabilities" else np.ones(len(some))
+    halves = Experts.of([np.stack([others.astype(np.float16), some], axis=1)], kinds=[kind.split()[-1]])
+    found, expected = np.empty((2, len(some), 2), np.float32)
+    halves.read_into(found, 0, slice(0, len(some)), weight)
+    replace(halves, arrays=(halves.arrays[0].astype(np.float32),)).read_into(expected, 0, slice(0, len(some)), weight)
+    assert (np.isneginf(found) == np.isneginf(expected)).all()
+    found, expected = found[:, 1] - found[:, 0], expected[:, 1] - expected[:, 0]
+    assert np.allclose(found, expected, rtol=1e-6, atol=2e-5 * weight)
+
+
 def test_a_memory_mapped_file_is_read_as_the_array(tmp_path: Path) -> None:
     """An expert may lie on disk."""
     np.save(tmp_path / "a.npy", LOGITS.astype(np.float16))
@@ -58,7 +77,7 @@ def test_absent_options_have_a_score_below_all_others() -> None:
     assert found[3, 2] < -1e29
 
 
-def changed(array: NDArray[Any], rows: slice | list[int], value: float) -> NDArray[Any]:
+def changed(array: NDArray[Any], rows: slice | list[int], value: ArrayLike) -> NDArray[Any]:
     """Return a copy with some rows set to a value."""
     copy = array.copy()
     copy[rows] = value
@@ -93,6 +112,32 @@ def test_bad_arrays_are_refused_in_one_sentence(arrays: list[NDArray[Any]], sent
     """The sentence names the expert, what was expected, what came, in which row, and how many rows have it."""
     with pytest.raises(CalibrationError, match=sentence):
         Experts.of(arrays).check()
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("array", "bad"),
+    [
+        (LOGITS, [1, np.nan, 0, 0]),
+        (LOGITS, [1, -np.nan, 0, 0]),
+        (LOGITS, [1, np.inf, 0, 0]),
+        (LOGITS, [0, 0, 0, 0]),
+        (LOGITS, [-np.inf] * 4),
+        (PROBABILITIES, [0.5, 0.5, np.nan, 0]),
+        (PROBABILITIES, [np.inf, 0, 0, 0]),
+        (PROBABILITIES, [1.3, -0.3, 0, 0]),
+        (PROBABILITIES, [0, 0, 0, 0]),
+        (PROBABILITIES, [0.5, 0.25, 0.125, 0]),
+    ],
+)
+def test_a_bad_row_is_found_when_it_is_read(array: NDArray[Any], bad: list[float], dtype: type) -> None:
+    """Of whatever type the numbers are; the rows are refused that a check of all rows refuses."""
+    kind = "logits" if array is LOGITS else "probabilities"
+    experts = replace(Experts.of([array], kinds=[kind]), arrays=(changed(array, [7], bad).astype(dtype),))
+    with pytest.raises(CalibrationError, match=r"in row 7$") as checked:
+        experts.check()
+    with pytest.raises(CalibrationError, match=re.escape(str(checked.value))):
+        list(experts.chunks())
 
 
 def test_a_bad_row_is_found_among_many() -> None:

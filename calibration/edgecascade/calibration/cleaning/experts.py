@@ -29,6 +29,8 @@ _FEWEST_COMPARED = 10
 _HASHED = 64  # columns
 _COMMON = 0.01  # share of zeros among logits, as quantised models give them: a row may then be zero as a whole
 _SUM_TOLERANCE = 1e-2  # of probabilities
+_HALF_UNIT = np.float32(2.0**-112)  # the float32 number whose exponent has the bits of 1 as float16
+_HALF_MOST = 65520.0  # between the largest float16 number and infinity
 
 
 @dataclass(frozen=True)
@@ -146,17 +148,24 @@ class Experts:
         """
         array, read = self.arrays[expert], self.read[expert]
         rows = array[part if self.rows is None else self.rows[part]]
-        with np.errstate(over="ignore", invalid="ignore"):
-            if rows.dtype != np.float32:
-                np.copyto(target, rows, casting="unsafe")
-                rows = target
-            if _faults(rows, read):
-                _check_rows(self.names[expert], array, read)
+        with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+            values, unit = _as_float32(rows, target, read.kind)
+            if _look_wrong(values, unit, read.kind):
+                if unit != 1:
+                    np.copyto(target, rows, casting="unsafe")
+                    unit = np.float32(1)
+                if _faults(values, read):
+                    _check_rows(self.names[expert], array, read)
             if read.kind == "probabilities":
-                if rows.min() < read.floor:
-                    rows = np.maximum(rows, np.float32(read.floor), out=target)
-                rows = np.log(rows, out=target)
-            np.multiply(rows, np.float32(weight), out=target)
+                values = np.log(values, out=target)
+                least = np.log(np.float32(read.floor)) + np.log(unit)
+                if not values.min() >= least:
+                    np.fmax(values, least, out=target)  # the logarithm of less than nothing is NaN
+            elif weight / float(unit) < np.finfo(np.float32).max:
+                weight /= float(unit)
+            else:
+                values = np.multiply(values, 1 / unit, out=target)
+            np.multiply(values, np.float32(weight), out=target)
 
     def hashes(self) -> NDArray[np.uint64]:
         """Return a hash of the outputs of all experts for each row, uint64 [n]: the same input has the same.
@@ -248,6 +257,34 @@ def _check_rows(name: str, array: NDArray[Any], read: Recognised) -> None:
         found = np.concatenate(parts)
         expected = "numbers" if what == "NaN or +inf" else read.kind
         raise CalibrationError(f"{name}: expected {expected}, got {what} in row {found[0]}{_of_how_many(found)}")
+
+
+def _as_float32(rows: NDArray[Any], target: NDArray[np.float32], kind: str) -> tuple[NDArray[np.float32], np.float32]:
+    """Return numbers as float32, and what a number of 1 became; `target` is written to where they are of another type.
+
+    Numbers of 16 bits become 2^-112 times as large: their bits are those of such float32 numbers, which numpy converts
+    several times as fast. Infinite ones and NaN become large ones, and so do negative probabilities.
+    """
+    if rows.dtype == np.float32:
+        return rows, np.float32(1)
+    if rows.dtype != np.float16:
+        np.copyto(target, rows, casting="unsafe")
+        return target, np.float32(1)
+    bits = target.view(np.int32)
+    np.copyto(bits, rows.view(np.uint16 if kind == "probabilities" else np.int16))
+    np.left_shift(bits, 13, out=bits)
+    if kind == "logits":
+        np.bitwise_and(bits, ~np.int32(0x70001FFF), out=bits)
+    return target, _HALF_UNIT
+
+
+def _look_wrong(values: NDArray[np.float32], unit: np.float32, kind: str) -> bool:
+    """Return whether rows may have faults, after a look that costs little."""
+    if kind == "probabilities":
+        sums = np.einsum("ij->i", values)
+        return not ((np.abs(sums - unit) <= np.float32(_SUM_TOLERANCE) * unit).all() and values.min() >= 0)
+    most = unit * np.float32(_HALF_MOST) if unit != 1 else np.float32(np.inf)
+    return not (values.max() < most and values.min() > -most and values[:, 0].all())
 
 
 def _faults(rows: NDArray[Any], read: Recognised) -> dict[str, NDArray[np.bool_]]:

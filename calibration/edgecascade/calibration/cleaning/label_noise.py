@@ -106,14 +106,14 @@ def _survey(experts: Experts, labels: NDArray[np.int64], pool: Pool) -> _Survey:
             scores -= top.astype(np.float32)[:, None]
             at_given, at_best = at_given - top, at_best - top
         np.exp(scores, out=scores)
-        others = scores.sum(axis=1).astype(np.float64)
+        others = np.einsum("ij->i", scores).astype(np.float64)
         total = others + np.exp(at_given)
         log_given[part] = at_given - np.log(total)
         best_other[part], best_chance[part] = best, np.exp(at_best) / total
         looked_at = np.flatnonzero(others >= _CANDIDATE * total)
         least = (_CANDIDATE * total[looked_at]).astype(np.float32)
-        row, true = np.nonzero(scores[looked_at] >= least[:, None])
-        row = looked_at[row]
+        place, true = np.divmod(np.flatnonzero(scores[looked_at] >= least[:, None]), experts.classes)
+        row = looked_at[place]
         entries.append((part.start + row, true, np.log(scores[row, true] / total[row])))
     row, true, log_chance = (np.concatenate(some) for some in zip(*entries, strict=True))
     return _Survey(log_given, best_other, best_chance, row, true, log_chance)

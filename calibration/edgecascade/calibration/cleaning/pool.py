@@ -32,6 +32,7 @@ _NOTHING = 1e-3  # nats of mean distance from the best class, below which an exp
 _STEPS = 50
 _HALVINGS = 30
 _UNTHREADED = 1 << 17  # multiplications
+_HELD = 8  # arrays of a chunk's size: two of the pool's, what the experts gave, and what its caller has
 _TINY = 1e-30
 _NEAR = 0.05  # relative to the largest weight: Newton's method squares the error
 _ROUGHLY = 0.5  # standard errors that the last step but one is away from the optimum, on some of the rows
@@ -85,7 +86,7 @@ class Pool:
             CalibrationError: a row holds something else than logits or probabilities.
         """
         used = [(k, one.value) for k, one in enumerate(self.weights) if one.value > 0]
-        for part in experts.parts(2):
+        for part in experts.parts(_HELD):
             if part.start == 0:
                 buffers = np.empty((2, part.stop, experts.classes), np.float32)
             pooled, one = buffers[:, : part.stop - part.start]

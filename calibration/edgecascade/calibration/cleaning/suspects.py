@@ -158,8 +158,10 @@ def _confidences(
     for part, block in experts.chunks(rows[in_order]):
         to, at = in_order[part], np.arange(part.stop - part.start)
         for k, (scores, temperature) in enumerate(zip(block, pool.temperatures, strict=True)):
-            chance = _softmax(scores, temperature)
-            found[0, to, k], found[1, to, k] = chance[at, suggested[to]], chance[at, given[to]]
+            scores *= np.float32(1 / temperature)
+            np.exp(scores, out=scores)
+            total = np.einsum("ij->i", scores)
+            found[0, to, k], found[1, to, k] = scores[at, suggested[to]] / total, scores[at, given[to]] / total
     return found[0], found[1]
 
 
