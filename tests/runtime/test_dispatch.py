@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from edgecascade.runtime import Budget, Deadline, Prediction, Rate, Reason, RemoteError, RemoteLabels, Retrying
 from edgecascade.runtime.dispatch import Dispatcher
 from edgecascade.runtime.remotes.remote import InProcess
+from edgecascade.runtime.reply import ScoreReader
 from edgecascade.runtime.request import Failure, Purpose, Request
 from edgecascade.types.errors import CircuitOpen, RemoteRefusal
 from edgecascade.types.policy import Policy, RemoteCalibration
@@ -50,7 +51,7 @@ def held() -> Iterator[Waits]:
 def dispatcher(remote: Any, **options: Any) -> Dispatcher:
     """Return a dispatcher for three classes without a temperature."""
     policy = Policy("replace", RemoteCalibration(1.0, False))
-    return Dispatcher(InProcess(remote), labels=("0", "1", "2"), policy=lambda: policy, **options)
+    return Dispatcher(InProcess(remote), read=ScoreReader(("0", "1", "2"), lambda: policy), **options)
 
 
 LOCAL = Prediction(0, 0.4, np.array([0.4, 0.3, 0.3], np.float32))
@@ -211,7 +212,7 @@ def test_scores_that_say_nothing_are_no_answer(probabilities: bool, row: list[fl
     """A logit of -inf masks a class, as in calibration; probabilities are positive somewhere and negative nowhere."""
     policy = Policy("replace", RemoteCalibration(1.0, probabilities))
     remote = InProcess(lambda inputs: np.array([row, [0.25, 0.5, 0.25]])[: len(inputs)])
-    one = Dispatcher(remote, labels=("0", "1", "2"), policy=lambda: policy, in_flight=1)
+    one = Dispatcher(remote, read=ScoreReader(("0", "1", "2"), lambda: policy), in_flight=1)
     first, second = ask(one, [np.array([[0]])], Deadline.after(5)), ask(one, [np.array([[0]])], Deadline.after(5))
     for (outcome,) in (first, second):
         if label is None:
@@ -236,7 +237,7 @@ def test_one_score_for_two_classes_is_that_of_the_second(
     """The temperature, 2, is that of the logit, which is 0 for the first class; or of the log-odds."""
     policy = Policy("replace", RemoteCalibration(2.0, probabilities, columns=columns))
     remote = InProcess(lambda inputs: np.full(len(inputs), score).reshape(shape))
-    one = Dispatcher(remote, labels=("no", "yes"), policy=lambda: policy)
+    one = Dispatcher(remote, read=ScoreReader(("no", "yes"), lambda: policy))
     (outcome,) = ask(one, [np.array([[0]])], Deadline.after(5))
     one.close(1.0)
     assert not isinstance(outcome, Failure)
@@ -248,7 +249,7 @@ def test_one_score_for_two_classes_is_that_of_the_second(
 def test_one_score_that_is_no_probability_is_no_answer(score: float) -> None:
     """Beside it stands one below 0."""
     policy = Policy("replace", RemoteCalibration(2.0, True))
-    one = Dispatcher(InProcess(lambda x: np.full((len(x), 1), score)), labels=("no", "yes"), policy=lambda: policy)
+    one = Dispatcher(InProcess(lambda x: np.full((len(x), 1), score)), read=ScoreReader(("no", "yes"), lambda: policy))
     (outcome,) = ask(one, [np.array([[0]])], Deadline.after(5))
     one.close(1.0)
     assert isinstance(outcome, Failure)
@@ -265,7 +266,7 @@ def test_a_remote_is_told_the_number_of_classes() -> None:
 
     policy = Policy("replace", RemoteCalibration(1.0, False))
     for remote in (Asking(lambda _: None), Retrying(Asking(lambda _: None)), InProcess(lambda _: None)):  # type: ignore[arg-type,return-value]
-        Dispatcher(remote, labels=tuple("abcdefg"), policy=lambda: policy).close(1.0)
+        Dispatcher(remote, read=ScoreReader(tuple("abcdefg"), lambda: policy)).close(1.0)
     assert told == [7, 7]
 
 
@@ -382,7 +383,7 @@ def test_a_remote_that_cannot_be_closed_leaves_nothing_else_open() -> None:
 
     budget = Budget(forwards=Rate(100, 60))
     policy = Policy("replace", RemoteCalibration(1.0, False))
-    one = Dispatcher(Stuck(np.zeros_like), labels=("0", "1", "2"), policy=lambda: policy, budget=budget)
+    one = Dispatcher(Stuck(np.zeros_like), read=ScoreReader(("0", "1", "2"), lambda: policy), budget=budget)
     with pytest.raises(OSError, match="stuck"):
         one.close(1.0)
     assert not budget.admits(0, 0, 1)

@@ -13,8 +13,9 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from edgecascade.runtime import InputError
+from edgecascade.runtime.decisions import CLASSIFIER_OUTPUTS
 from edgecascade.runtime.engine import open_session
-from edgecascade.runtime.local_model import OUTPUTS, Bound
+from edgecascade.runtime.local_model import Bound
 
 FLOATS = st.floats(-50, 50, width=32) | st.sampled_from([np.nan, np.inf, -np.inf])
 
@@ -32,11 +33,14 @@ def test_it_gives_the_decisions_of_session_run(both: tuple[Bound, Any], rows: ND
     """Inputs include NaN and infinity, one after the other."""
     bound, session = both
     for row in rows:
-        wanted = {name: output[0] for name, output in zip(OUTPUTS, session.run(OUTPUTS, {"z": row[None]}), strict=True)}
+        outputs = session.run(CLASSIFIER_OUTPUTS, {"z": row[None]})
+        wanted = {name: output[0] for name, output in zip(CLASSIFIER_OUTPUTS, outputs, strict=True)}
         if np.isnan(wanted["confidence"]):
             wanted["advantage"] = np.nan  # whatever type the file declares
-        for got, want in zip(bound(row), wanted.values(), strict=True):
-            np.testing.assert_array_equal(got, want)
+        prediction, advantage, forward = bound(row)
+        got = {**prediction._asdict(), "advantage": advantage, "forward": forward}
+        for name, want in wanted.items():
+            np.testing.assert_array_equal(got[name], want)
 
 
 def test_arrays_of_any_layout_are_accepted(both: tuple[Bound, Any]) -> None:
@@ -46,13 +50,13 @@ def test_arrays_of_any_layout_are_accepted(both: tuple[Bound, Any]) -> None:
     locked = np.array([1, 2, 3], np.float32)
     locked.flags.writeable = False
     for row in (wide[:, 1], wide[::-1, 2], locked):
-        np.testing.assert_array_equal(bound(row)[4], bound(row.copy())[4])
+        np.testing.assert_array_equal(bound(row)[0].probabilities, bound(row.copy())[0].probabilities)
 
 
 def test_an_answer_is_not_changed_by_the_next_one(both: tuple[Bound, Any]) -> None:
     """Buffers are reused, but returned arrays are not."""
     bound, _ = both
-    first = bound(np.array([5, 0, 0], np.float32))[4]
+    first = bound(np.array([5, 0, 0], np.float32))[0].probabilities
     kept = first.copy()
     bound(np.array([0, 5, 0], np.float32))
     np.testing.assert_array_equal(first, kept)
@@ -62,9 +66,9 @@ def test_an_input_is_not_retained(both: tuple[Bound, Any]) -> None:
     """A change by the caller after the call has no effect."""
     bound, _ = both
     x = np.array([5, 0, 0], np.float32)
-    before = bound(x)[0]
+    before = bound(x)[0].label
     x[:] = 0, 5, 0
-    assert (before, bound(x)[0]) == (0, 1)
+    assert (before, bound(x)[0].label) == (0, 1)
 
 
 def test_overrides_are_bound_too(file: Path) -> None:
@@ -72,7 +76,7 @@ def test_overrides_are_bound_too(file: Path) -> None:
     session = open_session(file)
     for threshold, forwarded in ((-1.0, False), (1.0, True)):
         bound = Bound(session, session.get_inputs()[0], 3, {"threshold": np.array(threshold, np.float32)})
-        assert bound(np.array([0, 0.5, 0], np.float32))[3] is forwarded
+        assert bound(np.array([0, 0.5, 0], np.float32))[2] is forwarded
 
 
 def test_images_of_any_size_are_accepted(pair: Path) -> None:
@@ -82,8 +86,8 @@ def test_images_of_any_size_are_accepted(pair: Path) -> None:
     random = np.random.default_rng(0)
     for side in (8, 200, 8, 8, 300, 9):
         image = random.integers(0, 256, (side, side + 1, 3), np.uint8)
-        wanted = session.run(OUTPUTS, {"image": image[None]})
-        np.testing.assert_array_equal(bound(image)[4], wanted[4][0])
+        wanted = session.run(CLASSIFIER_OUTPUTS, {"image": image[None]})
+        np.testing.assert_array_equal(bound(image)[0].probabilities, wanted[4][0])
 
 
 @pytest.mark.parametrize("x", [np.zeros(3, int), np.zeros(4, np.float32), np.zeros((1, 3), np.float32)])
@@ -93,7 +97,7 @@ def test_invalid_inputs_are_refused(both: tuple[Bound, Any], x: NDArray[Any]) ->
     bound(np.zeros(3, np.float32))
     with pytest.raises(InputError, match=r"^x: expected float32 \[3\] per input"):
         bound(x)
-    assert bound(np.array([0, 0, 5], np.float32))[0] == 2
+    assert bound(np.array([0, 0, 5], np.float32))[0].label == 2
 
 
 def test_threads_do_not_see_each_others_inputs(file: Path) -> None:
@@ -105,7 +109,7 @@ def test_threads_do_not_see_each_others_inputs(file: Path) -> None:
     def ask(label: int) -> None:
         row = np.zeros(3, np.float32)
         row[label] = 5
-        wrong.extend(label for _ in range(500) if bound(row)[0] != label)
+        wrong.extend(label for _ in range(500) if bound(row)[0].label != label)
 
     threads = [threading.Thread(target=ask, args=(i % 3,)) for i in range(20)]
     for thread in threads:

@@ -20,6 +20,7 @@ from edgecascade.runtime.deadline import Deadline
 from edgecascade.runtime.dispatch import AT_ONCE, Dispatcher
 from edgecascade.runtime.local_model import LocalModel
 from edgecascade.runtime.model_inputs import ModelInputs
+from edgecascade.runtime.reply import ScoreReader
 from edgecascade.runtime.request import Failure, Purpose, Request
 from edgecascade.types.answer import Answer, LateAnswer, Prediction, Reason, Source
 from edgecascade.types.errors import ArgumentError, InputError
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from edgecascade.runtime.outbox import Late, Outbox
     from edgecascade.runtime.remotes.remote import Remote
     from edgecascade.runtime.watch.watch import Watch
+    from edgecascade.types.answer import Decode
     from edgecascade.types.document import CascadeDocument
 
 __all__ = ["Cascade"]
@@ -53,8 +55,17 @@ class Cascade:
     outbox, budget and watch that it was given.
     """
 
-    def __init__(self, local: LocalModel, dispatcher: Dispatcher, deadline: float, *, shown: str = "") -> None:
+    def __init__(
+        self,
+        local: LocalModel,
+        dispatcher: Dispatcher,
+        deadline: float,
+        *,
+        decode: Decode | None = None,
+        shown: str = "",
+    ) -> None:
         self._local, self._dispatcher, self._deadline, self._shown = local, dispatcher, deadline, shown
+        self._decode = decode
         self._labels = local.document.labels
         self._watch = dispatcher.watch
         self._tally = Tally()
@@ -78,6 +89,8 @@ class Cascade:
         providers: str | Sequence[str] = "cpu",
         fallback: bool = False,
         engine_cache: str | os.PathLike[str] | None = None,
+        outputs: Sequence[str] = (),
+        decode: Decode | None = None,
     ) -> Cascade:
         """Load a cascade model. Opens no connection; the first forward does.
 
@@ -97,6 +110,10 @@ class Cascade:
             providers: execution providers by preference, such as `("cuda", "cpu")`, or `auto`.
             fallback: whether another provider may run what the first cannot; see `provider`.
             engine_cache: a folder for the engines that providers compile from the model.
+            outputs: names of the file's outputs, such as an embedding, to return in `Answer.outputs`, which then takes
+                slightly longer; by default none of a classifier.
+            decode: returns the application's object, `Answer.result`, for the named outputs of the local model for one
+                input. It is called only where the local answer is final, and its exceptions reach the caller.
 
         Raises:
             ModelFileError: the file is missing, damaged, not a cascade model, or of a newer format.
@@ -105,8 +122,10 @@ class Cascade:
         if not 0 < deadline <= _LONGEST:
             raise ArgumentError(f"deadline: expected seconds above 0, and at most a day, got {deadline}")
         local = LocalModel.load(
-            path, threads=threads, providers=providers, fallback=fallback, engine_cache=engine_cache
+            path, outputs=outputs, threads=threads, providers=providers, fallback=fallback, engine_cache=engine_cache
         )
+        if decode is not None and not outputs:
+            raise ArgumentError("decode: expected with `outputs` for it to read, got none")
         if threshold is not None:
             local.swap(replace(local.policy, threshold=threshold))
         connected = None
@@ -116,8 +135,7 @@ class Cascade:
             connected = connect(remote, threads=threads)
         dispatcher = Dispatcher(
             connected,
-            labels=local.document.labels,
-            policy=lambda: local.policy,
+            read=ScoreReader(local.document.labels, lambda: local.policy),
             budget=budget,
             egress=egress,
             outbox=outbox,
@@ -125,7 +143,7 @@ class Cascade:
         )
         if watch is not None:
             watch.begin(local.document, local.policy)
-        cascade = cls(local, dispatcher, deadline, shown=f"{os.fspath(path)!r}, remote={_shown(remote)}")
+        cascade = cls(local, dispatcher, deadline, decode=decode, shown=f"{os.fspath(path)!r}, remote={_shown(remote)}")
         dispatcher.start(None if on_late is None else lambda late: on_late(cascade._settle(late)))
         return cascade
 
@@ -264,10 +282,18 @@ class Cascade:
         self._dispatcher.begin(
             [request(i, Purpose.AUDIT) for i, chosen in enumerate(audited) if chosen], room_by=AT_ONCE
         )
-        return [
-            self._finish(begun[i]) if i in begun else self._answer_local(one.prediction, one.advantage, started)
-            for i, one in enumerate(decided)
-        ]
+        answers = []
+        try:
+            for i, one in enumerate(decided):
+                forwarded = begun.pop(i, None)
+                answers.append(
+                    self._answer_local(one.prediction, one.advantage, started)
+                    if forwarded is None
+                    else self._finish(forwarded)
+                )
+        finally:  # if decoding one raises, the others are still counted and stored
+            self._drain(begun.values())
+        return answers
 
     @property
     def policy(self) -> Policy:
@@ -401,8 +427,7 @@ class Cascade:
         encoded = None
         if type(x) is not np.ndarray:
             x, encoded = self._local.inputs.read(x)
-        label, confidence, advantage, forward, probabilities = self._local.one(x)
-        local = _new(Prediction, (label, confidence, probabilities))
+        local, advantage, forward = self._local.one(x)
         audited = self._watch is not None and self._watch.saw(advantage, forward)
         if not (forward or audited):
             return self._answer_local(local, advantage, started)
@@ -421,13 +446,28 @@ class Cascade:
         self._dispatcher.begin([request], room_by=room_by if forward else AT_ONCE)
         return request if forward else self._answer_local(local, advantage, started)
 
+    def _drain(self, requests: Iterable[Request]) -> None:
+        """Finish requests whose answers no caller waits for."""
+        for one in requests:
+            with suppress(Exception):  # of the application's `decode`
+                self._finish(one)
+
     def _answer_local(self, local: Prediction, advantage: float, started: float) -> Answer:
         """Return the local answer to an input that stays on the device."""
-        label, confidence, _ = local
+        if self._decode is not None:
+            local = self._decoded(local)
+        label, confidence, _, outputs, result = local
         elapsed = time.monotonic() - started
         self._tally.add_local(elapsed)
         name = self._labels[label]
-        return _new(Answer, (label, name, confidence, _LOCAL, _CONFIDENT, advantage, local, None, "", elapsed, ""))
+        return _new(
+            Answer,
+            (label, name, confidence, _LOCAL, _CONFIDENT, advantage, local, None, "", elapsed, "", outputs, result),
+        )
+
+    def _decoded(self, local: Prediction) -> Prediction:
+        """Return a local prediction that is the answer, with its result; exceptions of `decode` pass through."""
+        return local if self._decode is None else local._replace(result=self._decode(local.outputs))
 
     def _finish(self, request: Request) -> Answer:
         """Return the answer as soon as there is a reply, or once the deadline has passed."""
@@ -446,8 +486,24 @@ class Cascade:
             remote, policy = outcome, self.policy
             final, source = merge(policy.merge, local, remote, policy.costs)
             reason = Reason.NOT_A_NUMBER if np.isnan(local.confidence) else Reason.OFFLOADED
+        if source is Source.LOCAL:
+            final = local = self._decoded(local)
         name = self._labels[final.label]
-        return Answer(final.label, name, final.confidence, source, reason, advantage, local, remote, detail, 0.0)
+        label, confidence, _, outputs, result = final
+        return Answer(
+            label,
+            name,
+            confidence,
+            source,
+            reason,
+            advantage,
+            local,
+            remote,
+            detail,
+            0.0,
+            outputs=outputs,
+            result=result,
+        )
 
     def _settle(self, late: Late) -> LateAnswer:
         answer = self._answer(late.local, late.remote, math.nan)
@@ -475,8 +531,7 @@ class Cascade:
             while started:
                 yield finished()
         finally:  # if the reader stops early, the started inputs are still counted
-            while started:
-                finished()
+            self._drain(one for one in started if isinstance(one, Request))
 
 
 def _beside(name: str, given: Iterable[T] | None) -> Iterator[T | None]:

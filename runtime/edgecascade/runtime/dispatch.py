@@ -19,11 +19,10 @@ from typing import TYPE_CHECKING, Any
 from edgecascade.runtime.background import Background, DaemonPool
 from edgecascade.runtime.batch import Batch, bytes_of, concatenated, first_of, rows, size
 from edgecascade.runtime.deadline import Deadline
-from edgecascade.runtime.reply import failure_of, predictions
+from edgecascade.runtime.reply import Reader, failure_of
 from edgecascade.runtime.request import TOO_LATE, Failure, Purpose, Request, State
 from edgecascade.types.answer import Prediction, Reason
 from edgecascade.types.errors import RemoteRefusal
-from edgecascade.types.policy import Policy
 
 if TYPE_CHECKING:
     from edgecascade.runtime.budget import Budget
@@ -59,8 +58,7 @@ class Dispatcher:
 
     Args:
         remote: the remote, or None.
-        labels: names of the classes, of which the remote's scores must have one column each.
-        policy: returns the policy in force, which defines how to read the scores.
+        read: reads what the remote replies.
         budget: limit on forwards.
         egress: whether an input, as it would be sent, may leave the device; if it raises, the input stays.
         outbox: stores forwards that failed, to be sent later.
@@ -74,8 +72,7 @@ class Dispatcher:
         self,
         remote: Remote | None,
         *,
-        labels: Sequence[str],
-        policy: Callable[[], Policy],
+        read: Reader,
         budget: Budget | None = None,
         egress: Callable[[Any], bool] | None = None,
         outbox: Outbox | None = None,
@@ -85,7 +82,7 @@ class Dispatcher:
         waiting: int = 1024,
     ) -> None:
         self.remote, self.budget, self.outbox, self.watch = remote, budget, outbox, watch
-        self._labels, self._policy, self._egress = tuple(labels), policy, egress
+        self._read, self._egress = read, egress
         self._in_flight, self._most, self._most_bytes = in_flight, waiting, _MOST_BYTES
         self._request_inputs = int(getattr(remote, "request_inputs", request_inputs))
         self._lock, self._closing = RLock(), RLock()  # a signal handler may close it, in any line of this thread
@@ -97,9 +94,7 @@ class Dispatcher:
         if remote is not None:  # a cascade without a remote does not import these
             from threading import Condition
 
-            from edgecascade.runtime.remotes.remote import expect
-
-            expect(remote, self._labels)
+            read.expect(remote)
             self._changed = Condition(self._lock)
             self._workers = DaemonPool(in_flight, "edgecascade-forward")
 
@@ -294,9 +289,8 @@ class Dispatcher:
         assert self.remote is not None
         deadline = Deadline(max(one.deadline.at for one in group) + _EXTRA)
         try:
-            scores = self.remote.infer(concatenated([one.sent for one in group]), deadline)
-            names = getattr(self.remote, "class_names", ())
-            return predictions(scores, len(group), self._labels, self._policy(), names=names)
+            replied = self.remote.infer(concatenated([one.sent for one in group]), deadline)
+            return self._read(replied, len(group), self.remote)
         except (
             BaseException
         ) as error:  # a remote is the application's code, and any exception of it means that it failed

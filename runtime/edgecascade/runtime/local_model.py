@@ -1,4 +1,4 @@
-"""Run the local model: label, confidence, advantage, forward and probabilities of each input."""
+"""Run the local model: the decision about each input, and the outputs that were asked for."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import struct
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakSet
 
@@ -15,9 +15,11 @@ import numpy as np
 import onnxruntime as ort
 
 from edgecascade.runtime.batch import Batch, filled, first_of, rows, size, stacked
+from edgecascade.runtime.decisions import CLASSIFIER_OUTPUTS, ClassDecisions, Decided, Decisions
 from edgecascade.runtime.engine import Declared, Engine, numpy_dtype, open_session, read_classifier
 from edgecascade.runtime.model_inputs import as_declared, model_inputs
-from edgecascade.types.answer import Prediction
+from edgecascade.runtime.outputs import share_batch
+from edgecascade.types.answer import NO_OUTPUTS, Prediction
 from edgecascade.types.errors import ArgumentError, ForkedError, InputError, ModelFileError, first_line
 from edgecascade.types.policy import Policy
 
@@ -26,29 +28,14 @@ if TYPE_CHECKING:
 
     from edgecascade.types.document import CascadeDocument
 
-__all__ = ["OUTPUTS", "Bound", "Decided", "LocalModel"]
+__all__ = ["Bound", "LocalModel"]
 
-OUTPUTS = ["label", "confidence", "advantage", "forward", "probabilities"]
+_new = tuple.__new__  # of a NamedTuple with every field given, without the Python call that a constructor is
 # label, confidence, advantage and forward lie side by side in one buffer, so that one call reads them all.
 _NUMBERS = struct.Struct("=qff?")
 _OFFSETS = {"label": (0, np.int64), "confidence": (8, np.float32), "advantage": (12, np.float32), "forward": (16, bool)}
 _REUSED = 16  # sets of buffers that are reused: more threads at once allocate new ones
 _COPIED = 1 << 15  # bytes: up to here, copying an input costs less than binding it
-
-
-class Decided(NamedTuple):
-    """The decision about one input; the fields are those of the file's outputs."""
-
-    label: int
-    confidence: float
-    advantage: float
-    forward: bool
-    probabilities: NDArray[np.float32]
-
-    @property
-    def prediction(self) -> Prediction:
-        """The prediction, without the decision that follows from it."""
-        return Prediction(self.label, self.confidence, self.probabilities)
 
 
 class _Live(NamedTuple):
@@ -66,29 +53,37 @@ class LocalModel:
         path: path of the file.
         session: the open file.
         document: the document in the file.
+        outputs: names of the file's outputs to return beside the decision.
     """
 
-    def __init__(self, path: str | os.PathLike[str], session: Engine, document: CascadeDocument) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], session: Engine, document: CascadeDocument, outputs: Sequence[str] = ()
+    ) -> None:
         self.document, self.inputs = document, model_inputs(session, path)
         self._path, self._session, self._classes = path, session, len(document.labels)
+        self._decisions: Decisions = ClassDecisions(path, self._classes, outputs)
+        declared = [one for one in session.get_outputs() if one.name in outputs]
+        together = not declared or share_batch(self.inputs.declared, declared)
+        self._at_once = self.inputs.batch or (None if together else 1)
         self._own = document.device_policy()
         self._forked_from = 0
         self._live = self._under(self._own)
         _LIVING.add(self)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], **options: Any) -> LocalModel:
+    def load(cls, path: str | os.PathLike[str], *, outputs: Sequence[str] = (), **options: Any) -> LocalModel:
         """Open a file with the options of `open_session`.
 
         Raises:
             ModelFileError: the file is missing, damaged, not a cascade model, or of a newer format.
+            ArgumentError: the file has no output of a name in `outputs`.
         """
         session = open_session(path, **options)
         document = read_classifier(session, path)
-        missing = set(OUTPUTS) - {output.name for output in session.get_outputs()}
+        missing = set(CLASSIFIER_OUTPUTS) - {output.name for output in session.get_outputs()}
         if missing:
             raise ModelFileError(f"{path}: not a cascade model: it lacks the outputs {sorted(missing)}")
-        return cls(path, session, document)
+        return cls(path, session, document, _checked(outputs, session))
 
     @property
     def provider(self) -> str:
@@ -133,7 +128,7 @@ class LocalModel:
         self.one(alone if len(alone) > 1 else next(iter(alone.values())))
         return time.monotonic() - started
 
-    def one(self, x: Any) -> tuple[int, float, float, bool, NDArray[np.float32]]:
+    def one(self, x: Any) -> tuple[Prediction, float, bool]:
         """Return the decision about one input without the batch axis: the fields of `Decided`.
 
         Raises:
@@ -181,24 +176,15 @@ class LocalModel:
                 f"({os.getpid()}); load it after the fork"
             )
         n = size(feeds)
-        step = self.inputs.batch or max(n, 1)
+        step = self._at_once or max(n, 1)
         decided: list[Decided] = []
         for start in range(0, n, step):
             part = filled(rows(feeds, slice(start, start + step)), step)
             try:
-                given = self._session.run(OUTPUTS, {**part, **live.overrides})
+                given = self._session.run(self._decisions.names, {**part, **live.overrides})
             except Exception as error:  # onnxruntime's exceptions have no common base but this one
                 raise InputError(f"x: the model fails for this input: {first_line(error)}") from error
-            label, confidence, advantage, forward, probabilities = (column[: n - start] for column in given)
-            if probabilities.shape[1:] != (self._classes,):
-                raise ModelFileError(
-                    f"{self._path}: expected probabilities of {self._classes} classes, got {list(probabilities.shape)}"
-                )
-            if any(one.shape != probabilities.shape[:1] for one in (label, confidence, advantage, forward)):
-                raise ModelFileError(f"{self._path}: expected one label and one number for each input")
-            advantage = np.where(np.isnan(confidence), np.float32(np.nan), advantage)
-            columns = (column.tolist() for column in (label, confidence, advantage, forward))
-            decided += [Decided(*one) for one in zip(*columns, probabilities, strict=True)]
+            decided += self._decisions.read(given, size(part))[: n - start]
         return decided
 
     def _under(self, policy: Policy) -> _Live:
@@ -212,9 +198,25 @@ class LocalModel:
             raise ArgumentError(f"policy: this file cannot change its {', '.join(sorted(fixed))} without a new file")
         inputs = self.inputs
         simple = inputs.text is None and len(inputs.declared) == 1 and inputs.batch in (None, 1)
-        bindable = simple and not self._forked_from and _can_bind(self._session)
+        plain = simple and len(self._decisions.names) == len(CLASSIFIER_OUTPUTS)  # outputs may have any shape
+        bindable = plain and not self._forked_from and _can_bind(self._session)
         bound = Bound(self._session, inputs.declared[0], self._classes, overrides) if bindable else None
         return _Live(policy, overrides, bound)
+
+
+def _checked(outputs: Sequence[str], session: Engine) -> Sequence[str]:
+    """Return the names of outputs to return, each once.
+
+    Raises:
+        ArgumentError: the file lacks one, or it is no array or part of the decision.
+    """
+    if isinstance(outputs, str):
+        raise ArgumentError(f"outputs: expected a sequence of names, got the text {outputs!r}")
+    tensors = {one.name for one in session.get_outputs() if one.type.startswith("tensor(")} - {*CLASSIFIER_OUTPUTS}
+    unknown = next((name for name in outputs if name not in tensors), None)
+    if unknown is not None:
+        raise ArgumentError(f"outputs: expected names among {', '.join(sorted(tensors)) or 'none'}, got {unknown!r}")
+    return [*dict.fromkeys(outputs)]
 
 
 def _can_bind(session: Engine) -> bool:
@@ -243,10 +245,8 @@ class Bound:
         self._options = ort.RunOptions()  # None would create one for each run, which costs a microsecond
         self._idle: deque[_Buffers] = deque(maxlen=_REUSED)
 
-    def __call__(self, x: NDArray[Any]) -> tuple[int, float, float, bool, NDArray[np.float32]]:
-        """Return label, confidence, advantage, forward and probabilities [classes] of one input without the batch axis.
-
-        The advantage is NaN where the confidence is NaN.
+    def __call__(self, x: NDArray[Any]) -> tuple[Prediction, float, bool]:
+        """Return the decision about one input without the batch axis: the fields of `Decided`.
 
         Raises:
             InputError: `x` does not fit.
@@ -266,7 +266,7 @@ class Bound:
         self._idle.append(buffers)
         if confidence != confidence:
             advantage = math.nan
-        return label, confidence, advantage, forward, probabilities
+        return _new(Prediction, (label, confidence, probabilities, NO_OUTPUTS, None)), advantage, forward
 
 
 class _Buffers:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from edgecascade.runtime.decisions import NO_CLASSES
 from edgecascade.runtime.request import TOO_LATE, Failure
-from edgecascade.types.answer import Prediction, Reason
+from edgecascade.types.answer import Decode, Outputs, Prediction, Reason
 from edgecascade.types.costs import labels_of
 from edgecascade.types.errors import CircuitOpen, InvalidReply, RemoteUnreachable, first_line
 from edgecascade.types.policy import Policy
@@ -18,16 +21,154 @@ from edgecascade.types.softmax import two_columns
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from edgecascade.runtime.remotes.remote import Scores
+    from edgecascade.runtime.remotes.remote import Remote, Replied
 
-__all__ = ["failure_of", "predictions"]
+__all__ = ["OutputReader", "Reader", "ScoreReader", "failure_of", "outputs_of", "predictions"]
 
 _ROUNDED = 1e-6  # of a probability, below 0
 _SUM_ROUNDED = 1e-3
+_KINDS = "biufSUO"  # of arrays that a general task may answer with: numbers, text, and objects that are text or bytes
+
+
+class Reader(Protocol):
+    """Reads the replies of a remote."""
+
+    def expect(self, remote: Remote) -> None:
+        """Tell a remote what its replies are read for, if it wants to know.
+
+        Raises:
+            ArgumentError: the remote cannot answer so.
+        """
+        ...
+
+    def __call__(self, replied: Replied, n: int, remote: Remote) -> list[Prediction | Failure]:
+        """Return a prediction or a failure for each of n inputs.
+
+        Raises:
+            InvalidReply: the reply is not one about n inputs.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class ScoreReader:
+    """Reads scores as calibrated predictions of a classifier.
+
+    Attributes:
+        labels: names of the classes, of which the scores must have one column each.
+        policy: returns the policy in force, which defines how to read the scores.
+    """
+
+    labels: tuple[str, ...]
+    policy: Callable[[], Policy]
+
+    def expect(self, remote: Remote) -> None:
+        """Tell the remote the names of the classes."""
+        from edgecascade.runtime.remotes.remote import expect
+
+        expect(remote, self.labels)
+
+    def __call__(self, replied: Replied, n: int, remote: Remote) -> list[Prediction | Failure]:
+        """Return the predictions; rows that are no scores fail."""
+        return predictions(replied, n, self.labels, self.policy(), names=getattr(remote, "class_names", ()))
+
+
+@dataclass(frozen=True)
+class OutputReader:
+    """Reads named arrays as the answers to a general task.
+
+    Attributes:
+        names: of the outputs that an answer has; empty for all that come.
+        decode: returns the result for the outputs of one input. An exception of it is a failure of the remote.
+    """
+
+    names: tuple[str, ...]
+    decode: Decode | None = None
+
+    def expect(self, remote: Remote) -> None:
+        """Tell the remote the names of the outputs."""
+        from edgecascade.runtime.remotes.remote import expect_outputs
+
+        expect_outputs(remote, self.names)
+
+    def __call__(self, replied: Replied, n: int, remote: Remote) -> list[Prediction | Failure]:  # noqa: ARG002
+        """Return the answers; those without an output, with one that is only NaN, or that `decode` refuses, fail."""
+        return [self._prediction(one) for one in outputs_of(replied, n, self.names)]
+
+    def _prediction(self, outputs: Outputs) -> Prediction | Failure:
+        result = None
+        try:
+            _check_outputs(outputs, self.names)
+            if self.decode is not None:
+                result = self.decode(outputs)
+        except InvalidReply as error:
+            return Failure(Reason.REMOTE_ERROR, str(error), about_input=True)
+        except Exception as error:  # the application's; its words may hold data
+            said = f"remote: its outputs cannot be decoded: {type(error).__name__}"
+            return Failure(Reason.REMOTE_ERROR, said, about_input=True)
+        return Prediction(-1, math.nan, NO_CLASSES, outputs, result)
+
+
+def outputs_of(replied: Any, n: int, names: Sequence[str] = ()) -> list[Outputs]:
+    """Return the named arrays of each of n inputs, without the batch axis, in a remote's reply.
+
+    Args:
+        replied: arrays [n, ...] by name; or a sequence of n mappings from names to arrays of any shape, for outputs
+            that have no batch axis, such as the boxes found in each image.
+        n: number of inputs that it was asked about.
+        names: of the outputs to return; empty for all. An output that is missing in a mapping of a sequence is left
+            out here.
+
+    Raises:
+        InvalidReply: it is neither, lacks an output, or has an array without n rows.
+    """
+    if isinstance(replied, Mapping):
+        arrays = {str(name): np.asarray(array) for name, array in _chosen(replied, names).items()}
+        if missing := [name for name in names if name not in arrays]:
+            raise InvalidReply(_lacks(missing, replied))
+        wrong = next((name for name, array in arrays.items() if array.ndim == 0 or len(array) != n), None)
+        if wrong is not None:
+            raise InvalidReply(
+                f"remote: expected {n} rows in the output {wrong!r:.80}, one for each input, got "
+                f"{list(arrays[wrong].shape)!s:.80}"
+            )
+        return [{name: array[i] for name, array in arrays.items()} for i in range(n)]
+    if not isinstance(replied, Sequence) or not all(isinstance(one, Mapping) for one in replied):
+        raise InvalidReply(f"remote: expected arrays by name, got {type(replied).__name__}")
+    if len(replied) != n:
+        raise InvalidReply(f"remote: expected the outputs of {n} inputs, got those of {len(replied)}")
+    return [{str(name): np.asarray(array) for name, array in _chosen(one, names).items()} for one in replied]
+
+
+def _chosen(found: Mapping[Any, Any], names: Sequence[str]) -> Mapping[Any, Any]:
+    return {name: found[name] for name in names if name in found} if names else found
+
+
+def _check_outputs(outputs: Outputs, names: Sequence[str]) -> None:
+    """Check that the outputs of one input are an answer.
+
+    Raises:
+        InvalidReply: one is missing, is neither numbers nor text, or holds only NaN.
+    """
+    if missing := [name for name in names if name not in outputs]:
+        raise InvalidReply(_lacks(missing, outputs))
+    if not outputs:
+        raise InvalidReply("remote: expected arrays by name, got none")
+    for name, array in outputs.items():
+        objects = array.dtype.kind == "O"
+        if array.dtype.kind not in _KINDS or (objects and not all(isinstance(one, (str, bytes)) for one in array.flat)):
+            raise InvalidReply(f"remote: expected numbers or text in the output {name!r:.80}, got {array.dtype}")
+        if array.dtype.kind == "f" and array.size and np.isnan(array).all():
+            raise InvalidReply(f"remote: expected numbers in the output {name!r:.80}, got only NaN")
+
+
+def _lacks(missing: Sequence[str], found: Mapping[Any, Any]) -> str:
+    got = ", ".join(sorted(map(str, found)))
+    return f"remote: expected the outputs {', '.join(missing)!s:.200}, got {got or 'none'!s:.200}"
 
 
 def predictions(
-    scores: Scores, n: int, labels: Sequence[str], policy: Policy, *, names: Sequence[str] = ()
+    scores: Replied, n: int, labels: Sequence[str], policy: Policy, *, names: Sequence[str] = ()
 ) -> list[Prediction | Failure]:
     """Return a prediction for each input; a row that is no answer fails, and the other rows do not.
 

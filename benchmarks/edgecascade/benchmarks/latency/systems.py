@@ -19,8 +19,8 @@ from edgecascade.benchmarks.latency.loadgen import Drive, Outcome, Recorder
 from edgecascade.benchmarks.latency.plan import Plan, Scenario, Subject
 from edgecascade.runtime import Answer, Cascade
 from edgecascade.runtime.batch import Batch, concatenated, stacked
+from edgecascade.runtime.decisions import CLASSIFIER_OUTPUTS
 from edgecascade.runtime.engine import open_session
-from edgecascade.runtime.local_model import OUTPUTS
 from edgecascade.runtime.model_inputs import model_inputs
 
 __all__ = ["CALLS", "BareModel", "CascadeSystem", "System", "drive", "open_system"]
@@ -63,13 +63,13 @@ class BareModel:
         """Run one input, by index."""
         if self._bound is not None:
             return Outcome(self._bound(self._feeds[index]))
-        return Outcome(int(self._session.run(OUTPUTS, self._feeds[index])[0][0]))
+        return Outcome(int(self._session.run(CLASSIFIER_OUTPUTS, self._feeds[index])[0][0]))
 
     def several(self, indices: Sequence[int]) -> Iterator[Outcome]:
         """Run all in one batch if the file takes any batch and they have one shape; if not, one after the other."""
         feeds = [self._feeds[index] for index in indices]
         if self._batched and len({tuple(array.shape for array in one.values()) for one in feeds}) == 1:
-            labels = self._session.run(OUTPUTS, concatenated(feeds))[0]
+            labels = self._session.run(CLASSIFIER_OUTPUTS, concatenated(feeds))[0]
             return iter([Outcome(int(label)) for label in labels])
         return self.many(indices)
 
@@ -97,9 +97,9 @@ class _Bound:
 
     def __init__(self, session: Any, example: dict[str, NDArray[Any]]) -> None:
         self._run, self._binding = session.run_with_iobinding, session.io_binding()
-        first = session.run(OUTPUTS, example)
+        first = session.run(CLASSIFIER_OUTPUTS, example)
         self._buffers = [ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array)) for array in first]
-        for name, value in zip(OUTPUTS, self._buffers, strict=True):
+        for name, value in zip(CLASSIFIER_OUTPUTS, self._buffers, strict=True):
             self._binding.bind_ortvalue_output(name, value)
 
     def __call__(self, feeds: dict[str, NDArray[Any]]) -> int:

@@ -21,7 +21,7 @@ from edgecascade.export.data import LabelledData, each, first
 from edgecascade.runtime import Answer, Cascade, Reason
 from edgecascade.runtime.batch import Batch
 from edgecascade.runtime.deadline import Deadline
-from edgecascade.runtime.remotes.remote import Scores, Wrapped, connect
+from edgecascade.runtime.remotes.remote import Replied, Wrapped, connect
 from edgecascade.types.estimate import Estimate
 
 __all__ = ["ROW", "UNKNOWN", "Latency", "Served", "run_served", "stored_answers"]
@@ -182,7 +182,7 @@ def _answered(
 class _LeftOpen(Wrapped):
     """A remote that its owner will close."""
 
-    def infer(self, inputs: Batch, deadline: Deadline) -> Scores:
+    def infer(self, inputs: Batch, deadline: Deadline) -> Replied:
         """Ask the remote inside."""
         return self._remote.infer(inputs, deadline)
 

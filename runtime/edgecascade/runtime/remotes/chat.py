@@ -156,6 +156,14 @@ class Chat:
         if len(labels) != len(self.class_names):
             raise ArgumentError(f"labels: expected {len(labels)}, one per class, got {len(self.class_names)}")
 
+    def expect_outputs(self, names: Sequence[str]) -> None:  # noqa: ARG002
+        """Refuse a general task.
+
+        Raises:
+            ArgumentError: always; a generative model answers with labels.
+        """
+        raise ArgumentError("remote: expected a remote for a general task, got Chat, which answers with labels")
+
     def close(self) -> None:
         """Close the idle connections. Requests under way end by their deadlines."""
         self._pool.close()

@@ -10,7 +10,7 @@ from typing import Literal
 
 from edgecascade.runtime.batch import Batch
 from edgecascade.runtime.deadline import Deadline
-from edgecascade.runtime.remotes.remote import Remote, Scores, Wrapped
+from edgecascade.runtime.remotes.remote import Remote, Replied, Wrapped
 from edgecascade.types.errors import (
     ArgumentError,
     CircuitOpen,
@@ -77,8 +77,8 @@ class CircuitBreaker(Wrapped):
         """`closed`, `open` or `half-open`."""
         return self._state
 
-    def infer(self, inputs: Batch, deadline: Deadline) -> Scores:
-        """Return scores of inputs [n, ...].
+    def infer(self, inputs: Batch, deadline: Deadline) -> Replied:
+        """Return the reply to inputs [n, ...].
 
         Raises:
             CircuitOpen: the circuit is open; the remote was not asked.
@@ -86,12 +86,12 @@ class CircuitBreaker(Wrapped):
         """
         began = self._enter(deadline)
         try:
-            scores = self._remote.infer(inputs, deadline)
+            replied = self._remote.infer(inputs, deadline)
         except BaseException as error:
             self._leave(began, error)
             raise
         self._leave(began, None)
-        return scores
+        return replied
 
     def _enter(self, deadline: Deadline) -> int:
         """Admit a request; return the number of changes of state before it."""

@@ -15,7 +15,7 @@ from typing import NamedTuple, cast
 
 from edgecascade.runtime.batch import Batch
 from edgecascade.runtime.deadline import Deadline
-from edgecascade.runtime.remotes.remote import Remote, Scores, Wrapped
+from edgecascade.runtime.remotes.remote import Remote, Replied, Wrapped
 from edgecascade.runtime.remotes.retry import ExtraRequests
 from edgecascade.types.errors import ArgumentError, RemoteUnreachable
 
@@ -54,8 +54,8 @@ class Hedged(Wrapped):
         self._free = BoundedSemaphore(_THREADS)
         self._closed = False
 
-    def infer(self, inputs: Batch, deadline: Deadline) -> Scores:
-        """Return scores of inputs [n, ...]; if both requests fail, raise the error that came first.
+    def infer(self, inputs: Batch, deadline: Deadline) -> Replied:
+        """Return the reply to inputs [n, ...]; if both requests fail, raise the error that came first.
 
         Raises:
             TimeoutError: the deadline passed, even if the remote does not observe it.
@@ -103,7 +103,7 @@ class Hedged(Wrapped):
     def _reply(self, inputs: Batch, deadline: Deadline) -> _Reply:
         started = time.monotonic()
         try:
-            scores = self._remote.infer(inputs, deadline)
+            replied = self._remote.infer(inputs, deadline)
         except BaseException as error:  # the remote is the application's code; the caller gets the exception
             # A refusal carries no information about the latency. A timeout is a lower bound of it, which is useful
             # only if it is unusually long.
@@ -112,7 +112,7 @@ class Hedged(Wrapped):
                 self._latencies.append(seconds)
             return _Reply(None, error)
         self._latencies.append(time.monotonic() - started)
-        return _Reply(scores, None)
+        return _Reply(replied, None)
 
     def _patience(self) -> float:
         """Return the seconds after which a reply is unusually late."""
@@ -127,7 +127,7 @@ class Hedged(Wrapped):
 
 
 class _Reply(NamedTuple):
-    scores: Scores | None
+    replied: Replied | None
     error: BaseException | None
 
 
@@ -138,12 +138,12 @@ def _next(replies: SimpleQueue[_Reply], seconds: float) -> _Reply | None:
         return None
 
 
-def _first_good(replies: Iterable[_Reply]) -> Scores:
-    """Return the first scores; if there are none, raise the first error."""
+def _first_good(replies: Iterable[_Reply]) -> Replied:
+    """Return the first good reply; if there is none, raise the first error."""
     failed: list[BaseException] = []
-    for scores, error in replies:
+    for replied, error in replies:
         if error is None:
-            return cast(Scores, scores)
+            return cast(Replied, replied)
         failed.append(error)
         del error
     # An error that a frame of its own traceback refers to would live, with the inputs, until garbage is collected.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, cast
@@ -16,18 +16,21 @@ from numpy.typing import NDArray
 
 from edgecascade.runtime.batch import Batch
 from edgecascade.runtime.deadline import Deadline
-from edgecascade.types.errors import ArgumentError, ModelFileError, RemoteError
+from edgecascade.types.errors import ArgumentError, RemoteError
 
 __all__ = [
     "InProcess",
+    "NamedArrays",
     "Remote",
     "RemoteLabels",
+    "Replied",
     "ReplyBound",
     "Scores",
     "Traffic",
     "Wrapped",
     "connect",
     "expect",
+    "expect_outputs",
     "hiding_secrets",
     "refuse_user",
     "shown",
@@ -76,6 +79,13 @@ class RemoteLabels:
 Scores: TypeAlias = NDArray[Any] | RemoteLabels
 """Logits or probabilities [n, classes], or labels with confidences."""
 
+NamedArrays: TypeAlias = Mapping[str, NDArray[Any]] | Sequence[Mapping[str, NDArray[Any]]]
+"""The answers to a general task: arrays [n, ...] by name; or a sequence of n mappings from names to arrays of any
+shape, for outputs without a batch axis, such as the boxes in each image."""
+
+Replied: TypeAlias = Scores | NamedArrays
+"""What a remote returns: scores for a classifier, named arrays for a general task."""
+
 
 @dataclass(frozen=True)
 class Traffic:
@@ -93,11 +103,13 @@ class Remote(Protocol):
     the application gave files; `request_inputs`, the most inputs in one request; `traffic`, a `Traffic`; `class_names`,
     a tuple of the names of its classes in the order of its scores, by which they are matched with the cascade's; and a
     method `expect(labels)`, which is called with the names of the cascade's classes, so that a reply can be bounded by
-    what they need, or an `ArgumentError` raised if the remote cannot answer in them.
+    what they need, or an `ArgumentError` raised if the remote cannot answer in them; and a method
+    `expect_outputs(names)`, which is called in its place for a general task, with the names of the outputs to return,
+    empty for all.
     """
 
-    def infer(self, inputs: Batch, deadline: Deadline) -> Scores:
-        """Return scores [n, classes] of original inputs [n, ...], by name if the application gave several.
+    def infer(self, inputs: Batch, deadline: Deadline) -> Replied:
+        """Return scores [n, classes], or named arrays, of original inputs [n, ...], by name if there are several.
 
         Called from several threads at once. It should return by the deadline; the caller does not wait longer.
 
@@ -113,7 +125,7 @@ class Remote(Protocol):
 
 
 class InProcess:
-    """A model in this process: any function from inputs [n, ...] to scores [n, classes], or to `RemoteLabels`.
+    """A model in this process: any function from inputs [n, ...] to what a `Remote` returns.
 
     The function cannot be interrupted. Past the deadline its result is dropped, but it runs to its end.
 
@@ -122,11 +134,11 @@ class InProcess:
         class_names: of its classes in the order of its scores; empty if they are in the order of the cascade's.
     """
 
-    def __init__(self, function: Callable[[Any], Scores], class_names: Sequence[str] = ()) -> None:
+    def __init__(self, function: Callable[[Any], Replied], class_names: Sequence[str] = ()) -> None:
         self._function, self.class_names = function, tuple(class_names)
 
-    def infer(self, inputs: Batch, deadline: Deadline) -> Scores:  # noqa: ARG002
-        """Return the function's scores of inputs [n, ...]; its exceptions pass through."""
+    def infer(self, inputs: Batch, deadline: Deadline) -> Replied:  # noqa: ARG002
+        """Return what the function returns for inputs [n, ...]; its exceptions pass through."""
         return self._function(inputs)
 
     def close(self) -> None:
@@ -172,6 +184,10 @@ class Wrapped:
         """Tell the remote inside the names of the classes."""
         expect(self._remote, labels)
 
+    def expect_outputs(self, names: Sequence[str]) -> None:
+        """Tell the remote inside the names of the outputs of a general task."""
+        expect_outputs(self._remote, names)
+
     def close(self) -> None:
         """Close the remote inside."""
         self._remote.close()
@@ -203,6 +219,21 @@ def expect(remote: object, labels: Sequence[str]) -> None:
     told = getattr(remote, "expect", None)
     if callable(told):
         told(labels)
+
+
+def expect_outputs(remote: object, names: Sequence[str]) -> None:
+    """Tell a remote that it answers to a general task with these outputs, if it wants to know.
+
+    Args:
+        remote: any remote.
+        names: of the outputs; empty for all.
+
+    Raises:
+        ArgumentError: the remote cannot answer with named arrays.
+    """
+    told = getattr(remote, "expect_outputs", None)
+    if callable(told):
+        told(tuple(names))
 
 
 def shown(address: str) -> str:
@@ -260,7 +291,7 @@ def refuse_user(address: str) -> None:
 
 
 def connect(
-    remote: str | os.PathLike[str] | Remote | Callable[[Any], NDArray[Any]] | None,
+    remote: str | os.PathLike[str] | Remote | Callable[[Any], Replied] | None,
     *,
     threads: int = 1,
     output: str | None = None,
@@ -275,7 +306,7 @@ def connect(
         output: the output of an address or a file that holds the logits, if it is not evident.
 
     Raises:
-        ModelFileError: the file is missing, or has no logits or no such output.
+        ModelFileError: the file is missing, or has no such output.
         ArgumentError: the address is not that of an Open Inference Protocol v2 model.
         ModuleNotFoundError: the address is grpc://, and the `grpc` extra is not installed.
     """
@@ -288,7 +319,9 @@ def connect(
             from edgecascade.runtime.remotes.retry import Retrying
 
             return CircuitBreaker(Retrying(_server(address, output)))
-        return _onnx_remote(address, threads, output)
+        from edgecascade.runtime.remotes.onnx_file import OnnxFile
+
+        return OnnxFile(address, threads=threads, output=output)
     if hasattr(remote, "infer"):
         return cast(Remote, remote)
     if callable(remote):
@@ -306,24 +339,3 @@ def _server(address: str, output: str | None) -> Remote:
     from edgecascade.runtime.remotes.open_inference import OpenInference
 
     return OpenInference(address, output=output)
-
-
-def _onnx_remote(path: str, threads: int, output: str | None) -> InProcess:
-    from edgecascade.runtime.engine import open_session, read_properties, run_in_batches, score_output
-    from edgecascade.runtime.model_inputs import model_inputs
-    from edgecascade.types.class_names import names_in
-
-    session = open_session(path, threads=threads)
-    inputs, outputs = model_inputs(session, path), [one.name for one in session.get_outputs()]
-    if output is not None and output not in outputs:
-        raise ModelFileError(f"{path}: expected an output {output!r}, got {', '.join(outputs)}")
-    try:
-        chosen = output or score_output(session, path)
-    except ModelFileError as error:
-        raise ModelFileError(f"{error}; name it with `output` (--remote-output)") from error
-
-    def logits(batch: Batch) -> NDArray[Any]:
-        parts = inputs.parts("remote input", batch)
-        return np.concatenate([run_in_batches(session, [chosen], feeds)[0] for feeds in parts])
-
-    return InProcess(logits, names_in(read_properties(session, path)))

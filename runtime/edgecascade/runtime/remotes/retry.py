@@ -8,7 +8,7 @@ from threading import TIMEOUT_MAX, Event, Lock
 
 from edgecascade.runtime.batch import Batch
 from edgecascade.runtime.deadline import Deadline
-from edgecascade.runtime.remotes.remote import Remote, Scores, Wrapped
+from edgecascade.runtime.remotes.remote import Remote, Replied, Wrapped
 from edgecascade.types.errors import ArgumentError, RemoteError
 
 __all__ = ["ExtraRequests", "Retrying", "backoff"]
@@ -53,8 +53,8 @@ class Retrying(Wrapped):
         self._random = _random
         self._closed = Event()
 
-    def infer(self, inputs: Batch, deadline: Deadline) -> Scores:
-        """Return scores of inputs [n, ...], or raise the error of the last attempt."""
+    def infer(self, inputs: Batch, deadline: Deadline) -> Replied:
+        """Return the reply to inputs [n, ...], or raise the error of the last attempt."""
         self._extras.earn()
         for attempt in range(self._attempts):
             try:

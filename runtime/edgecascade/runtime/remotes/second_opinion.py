@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from edgecascade.runtime.background import Background
 from edgecascade.runtime.batch import Batch, rows, size
 from edgecascade.runtime.deadline import Deadline
-from edgecascade.runtime.remotes.remote import Remote, RemoteLabels, Scores, Wrapped, connect, expect
+from edgecascade.runtime.remotes.remote import Remote, RemoteLabels, Replied, Wrapped, connect, expect
 from edgecascade.runtime.watch.intervals import rate
 from edgecascade.types.class_names import columns_for
 from edgecascade.types.errors import ArgumentError, InvalidReply
@@ -98,7 +98,7 @@ class SecondOpinion(Wrapped):
         """The number of inputs that the second remote gave no answer to, or was not asked about in time."""
         return self._failed
 
-    def infer(self, inputs: Batch, deadline: Deadline) -> Scores:
+    def infer(self, inputs: Batch, deadline: Deadline) -> Replied:
         """Return the first remote's scores of inputs [n, ...]; its exceptions pass through."""
         scores = self._remote.infer(inputs, deadline)
         drawn = [position for position in range(size(inputs)) if self._random() < self._share]
@@ -113,13 +113,21 @@ class SecondOpinion(Wrapped):
         super().expect(labels)
         expect(self._second, labels)
 
+    def expect_outputs(self, names: Sequence[str]) -> None:  # noqa: ARG002
+        """Refuse a general task.
+
+        Raises:
+            ArgumentError: always; labels are compared, and such a task has none.
+        """
+        raise ArgumentError("remote: expected a remote for a general task, got SecondOpinion, which compares labels")
+
     def close(self) -> None:
         """Close both remotes; comparisons that wait have about a second."""
         super().close()
         self._background.close()
         self._second.close()
 
-    def _compare(self, inputs: Batch, scores: Scores, drawn: list[int]) -> None:
+    def _compare(self, inputs: Batch, scores: Replied, drawn: list[int]) -> None:
         try:
             said = _labels(scores)[drawn]
             theirs = _labels(self._second.infer(inputs, Deadline.after(self._timeout)))
@@ -156,11 +164,11 @@ def _connected(name: str, remote: Any) -> Remote:
     return found
 
 
-def _labels(scores: Scores) -> NDArray[np.integer]:
+def _labels(scores: Replied) -> NDArray[np.integer]:
     """Return the most probable classes [n].
 
     Raises:
-        InvalidReply: the scores are not of every class.
+        InvalidReply: they are no scores of every class.
     """
     if isinstance(scores, RemoteLabels):
         return np.asarray(scores.labels)

@@ -1,0 +1,106 @@
+"""Further outputs of a classifier's file: they come with the answer of one run, and with the decisions as they were."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper
+
+from documents import document_of
+from edgecascade.calibration import AdvantageTable, DecisionRule
+from edgecascade.export import fold, save_model
+from edgecascade.runtime import ArgumentError, Cascade, Source
+from edgecascade.runtime.outputs import by_input
+from edgecascade.types.answer import NO_OUTPUTS
+
+ROWS = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
+
+
+def classifier(folder: Path, shape: list[Any], operator: str = "Neg") -> Path:
+    """Write a cascade file of three logits with an `embedding`, the negated logits, which declares this shape."""
+    nodes = [
+        helper.make_node("Identity", ["z"], ["logits"]),
+        helper.make_node(operator, ["z"], ["embedding"]),
+    ]
+    shapes: list[tuple[str, list[Any]]] = [("z", ["batch", 3]), ("logits", ["batch", 3]), ("embedding", shape)]
+    described = [helper.make_tensor_value_info(name, TensorProto.FLOAT, sides) for name, sides in shapes]
+    graph = helper.make_graph(nodes, "g", described[:1], described[1:])
+    body = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    table = AdvantageTable(np.array([0.6], np.float32), np.array([-0.25, 0.25], np.float32), np.array([10, 10]))
+    rule = DecisionRule(1.0, table, threshold=0.0)
+    save_model(fold(body, logits="logits", rule=rule, document=document_of(rule)), folder / "local.onnx")
+    return folder / "local.onnx"
+
+
+@pytest.mark.parametrize("shape", [["batch", 3], ["other", 3], [None, 3]])
+def test_an_embedding_comes_with_the_answer(tmp_path: Path, shape: list[Any]) -> None:
+    """One by one and in a batch, each input gets its own, without the batch axis; the decisions are those without."""
+    path = classifier(tmp_path, shape)
+    with Cascade.load(path) as plain, Cascade.load(path, outputs=["embedding"]) as cascade:
+        for answers in ([cascade.predict(row) for row in ROWS], cascade.predict_batch(ROWS)):
+            for row, answer in zip(ROWS, answers, strict=True):
+                without = plain.predict(row)
+                assert answer[:2] == without[:2]
+                assert answer.advantage == without.advantage
+                assert without.outputs == {}
+                assert list(answer.outputs) == ["embedding"]
+                np.testing.assert_array_equal(answer.outputs["embedding"], -row)
+                assert answer.local.outputs is answer.outputs
+
+
+def test_the_outputs_are_those_of_the_model_that_answered(tmp_path: Path) -> None:
+    """The local model's are in `local.outputs` all the same."""
+    path = classifier(tmp_path, ["batch", 3])
+    with Cascade.load(path, outputs=["embedding"], remote=lambda z: 2 * z, threshold=2.0, deadline=5.0) as cascade:
+        answer = cascade.predict(ROWS[0])
+    assert answer.source is Source.REMOTE
+    assert answer.outputs == {}
+    np.testing.assert_array_equal(answer.local.outputs["embedding"], -ROWS[0])
+
+
+def test_an_output_is_decoded_on_the_device(tmp_path: Path) -> None:
+    """An exception of the function reaches the caller, also in a batch, and later inputs are answered."""
+    path = classifier(tmp_path, ["batch", 3])
+
+    def decode(outputs: Any) -> float:
+        if outputs["embedding"][0] == 0:
+            raise LookupError
+        return float(outputs["embedding"].sum())
+
+    with Cascade.load(path, outputs=["embedding"], decode=decode) as cascade:
+        assert cascade.predict(ROWS[0]).result == -ROWS[0].sum()
+        with pytest.raises(LookupError):
+            cascade.predict_batch(np.concatenate([ROWS[:1], np.zeros((1, 3), np.float32)]))
+        assert cascade.predict_batch(ROWS)[7].local.result == float((-ROWS[7]).sum())
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"outputs": ["elsewhere"]}, "outputs: expected names among embedding, logits"),
+        ({"outputs": ["label"]}, "outputs: expected names among"),
+        ({"outputs": "embedding"}, "outputs: expected a sequence"),
+        ({"decode": len}, "decode: expected with `outputs`"),
+    ],
+)
+def test_outputs_that_the_file_lacks_are_refused(tmp_path: Path, options: dict[str, Any], said: str) -> None:
+    """Nothing is loaded then."""
+    with pytest.raises(ArgumentError, match=f"^{said}"):
+        Cascade.load(classifier(tmp_path, ["batch", 3]), **options)
+
+
+def test_arrays_are_told_apart_by_input() -> None:
+    """A single input keeps arrays whose first side is not the batch's; several need a row each."""
+    boxes = np.zeros((5, 4))
+    assert by_input({"boxes": boxes, "n": np.zeros((1, 1)), "scalar": np.array(3)}, 1)[0]["boxes"] is boxes
+    assert by_input({"n": np.zeros((1, 1)), "scalar": np.array(3)}, 1)[0]["n"].shape == (1,)
+    with pytest.raises(ValueError, match=r"expected 2 rows in 'boxes', got \[5, 4\]"):
+        by_input({"boxes": boxes}, 2)
+
+
+def test_no_outputs_are_one_object() -> None:
+    """Answers can be pickled, to send them to another process."""
+    assert pickle.loads(pickle.dumps(NO_OUTPUTS)) is NO_OUTPUTS
+    assert dict(NO_OUTPUTS) == {}
