@@ -9,6 +9,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -378,6 +379,38 @@ def test_a_signal_ends_it_after_the_requests_under_way(start: Start, number: sig
         connection.sendall(body[5:])
         assert connection.recv(1 << 16).startswith(b"HTTP/1.1 200")
     assert process.wait(PATIENCE) == 0
+
+
+def test_slow_clients_do_not_hold_up_the_end(start: Start) -> None:
+    """After a signal, a client that goes on sending a byte now and then is dropped, and the log stays empty."""
+    address, process = start(before="from edgecascade.runtime.serving import server\nserver._LAST = 0.5")
+    clients = [connect(address) for _ in SLOW]
+    for client, said in zip(clients, SLOW.values(), strict=True):
+        client.sendall(said)
+    time.sleep(0.5)
+    process.terminate()
+    end = time.monotonic() + 10
+    while process.poll() is None and time.monotonic() < end:
+        for client in clients:
+            with suppress(OSError):
+                client.sendall(b"a")
+        time.sleep(0.1)
+    for client in clients:
+        client.close()
+    assert process.poll() == 0
+    assert process.log.read_text() == ""
+
+
+def test_a_request_that_the_end_cuts_short_is_told_so(start: Start) -> None:
+    """Once the time for requests under way has passed, the client gets a status, and the log has no traceback."""
+    address, process = start(before="from edgecascade.runtime.serving import server\nserver._GRACE = 1")
+    with connect(address) as client:
+        client.sendall(SLOW["half a body"])
+        time.sleep(0.5)
+        process.terminate()
+        assert client.recv(1 << 16).startswith(b"HTTP/1.1 503")
+    assert process.wait(PATIENCE) == 0
+    assert "Traceback" not in process.log.read_text()
 
 
 def tensors(arrays: dict[str, NDArray[Any]]) -> tuple[bytes, int]:

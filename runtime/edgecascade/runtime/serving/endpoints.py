@@ -74,7 +74,11 @@ def _unambiguous(served: ASGIApp) -> ASGIApp:
             sentence = "the head: expected Content-Length or, in HTTP/1.1, Transfer-Encoding, got both or HTTP/1.0"
             await _error(400, sentence, {"Connection": "close"})(scope, receive, send)
             return
-        await served(scope, receive, send)
+        try:
+            await served(scope, receive, send)
+        except asyncio.CancelledError:  # the server ends
+            with suppress(RuntimeError):  # a reply has begun
+                await _error(503, "the server: it ends before the request is answered")(scope, receive, send)
 
     return checked
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +20,8 @@ from edgecascade.runtime.serving.served import ServedModel
 
 __all__ = ["serve"]
 
-_GRACE = 30  # seconds for requests under way after a signal
+_GRACE = 30  # seconds for the model to answer requests under way after a signal
+_LAST = 5.0  # seconds after a signal for a client to send the rest of a request, and to read a reply
 _MOST_CONNECTIONS = 512  # above, those without a request are closed, the oldest first
 _LONGEST_HEAD = 64 << 10  # bytes
 _PATIENCE = {"head": 10.0, "body": 60.0, "reply": 60.0, "idle": 75.0}  # seconds that a client may take for each
@@ -28,6 +31,8 @@ def serve(
     model: ServedModel, *, name: str, host: str, port: int, token: str | None, ready: Callable[[str], None]
 ) -> None:
     """Serve a model until SIGINT or SIGTERM; requests that are under way then are answered.
+
+    The model then has 30 seconds for them, and a client 5 seconds to send the rest of its request.
 
     Args:
         model: what to serve.
@@ -81,6 +86,7 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._ready = ready
         self._since: dict[Any, tuple[object, float]] = {}  # what each connection waits for, and since when
+        self._patience = _PATIENCE
 
     async def startup(self, sockets: Any = None) -> None:
         await super().startup(sockets)
@@ -91,6 +97,14 @@ class _Server(uvicorn.Server):
             self._drop_slow(time.monotonic())
         return await super().on_tick(counter)
 
+    async def shutdown(self, sockets: Any = None) -> None:
+        self._since, self._patience = {}, dict.fromkeys(_PATIENCE, _LAST)
+        ended = asyncio.create_task(super().shutdown(sockets))
+        while not ended.done():
+            self._drop_slow(time.monotonic())
+            await asyncio.wait([ended], timeout=0.1)
+        await ended
+
     def _drop_slow(self, now: float) -> None:
         since: dict[Any, tuple[object, float]] = {}
         idle = []
@@ -100,7 +114,7 @@ class _Server(uvicorn.Server):
             before = self._since.get(connection)
             began = before[1] if before is not None and before[0] == waits else now
             since[connection] = (waits, began)
-            if phase in _PATIENCE and now - began > _PATIENCE[phase]:
+            if now - began > self._patience.get(phase, math.inf):
                 connection.transport.abort()
             elif phase in ("head", "idle"):
                 idle.append((began, connection))
