@@ -105,6 +105,36 @@ def test_inputs_refused_by_egress_are_answered_locally(file: Path, link: Link, t
     assert len(link.asked) == 1
 
 
+def test_egress_cannot_change_what_is_sent(file: Path, link: Link) -> None:
+    """An input that it tries to write to stays on the device, and is not sent in another form than it was asked about."""
+
+    def egress(x: NDArray[Any]) -> bool:
+        x[:] = 0
+        return True
+
+    with Cascade.load(file, remote=link, egress=egress, deadline=5) as cascade:
+        assert cascade.predict(UNSURE).reason is Reason.EGRESS
+        assert [one.reason for one in cascade.predict_batch(UNSURE[None])] == [Reason.EGRESS]
+    assert not link.asked
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+def test_a_signal_that_comes_during_egress_is_not_lost(file: Path, link: Link, kind: type[BaseException]) -> None:
+    """What its handler raises ends the call, and the input is not sent; other calls go on."""
+    signals = [kind]
+
+    def egress(_: NDArray[Any]) -> bool:
+        if signals:
+            raise signals.pop()
+        return True
+
+    with Cascade.load(file, remote=link, egress=egress, deadline=5) as cascade:
+        with pytest.raises(kind):
+            cascade.predict(UNSURE)
+        assert not link.asked
+        assert cascade.predict(UNSURE).reason is Reason.OFFLOADED
+
+
 def test_inputs_refused_by_egress_are_not_stored(file: Path, tmp_path: Path) -> None:
     """An input that no queue can hold costs no answer either."""
     with Cascade.load(file, egress=lambda _: False, outbox=Outbox(tmp_path / "a")) as cascade:

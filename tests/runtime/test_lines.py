@@ -77,6 +77,16 @@ def test_values_have_the_types_of_the_model() -> None:
         assert isinstance(reader(("x", "tensor(int64)", ["n", 2])).read(line.encode(), "here"), Refused)
 
 
+@pytest.mark.parametrize("kind", ["float", "double", "float16"])
+def test_numbers_beyond_every_float_are_out_of_range(kind: str) -> None:
+    """They get the same sentence as those beyond the model's own type, however they are written."""
+    one = reader(("x", f"tensor({kind})", ["n", 2]))
+    refused = [one.read(f"[0, {number}]".encode(), "here") for number in ("1e400", "-1e400", "9" * 400)]
+    assert {type(each) for each in refused} == {Refused}
+    assert len(set(refused)) == 1
+    assert read(one, "[0, NaN]").dtype.kind == "f"
+
+
 def test_several_inputs_are_given_by_name() -> None:
     """Objects work with and without a key, also for a model with inputs called `x` and `key`."""
     two = reader(("a", "tensor(float)", ["n", 1]), ("b", "tensor(int64)", ["n", 1]))

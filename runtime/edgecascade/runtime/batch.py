@@ -22,6 +22,7 @@ __all__ = [
     "copied",
     "filled",
     "first_of",
+    "read_only",
     "rows",
     "size",
     "stacked",
@@ -104,6 +105,14 @@ def copied(x: Any) -> Batch:
 def first_of(batch: Batch) -> Any:
     """Return the first input without the batch axis."""
     return {name: array[0] for name, array in batch.items()} if isinstance(batch, Mapping) else batch[0]
+
+
+def read_only(batch: Batch) -> Batch:
+    """Return a view of the inputs through which they cannot be changed."""
+    views = {name: array.view() for name, array in (batch if isinstance(batch, Mapping) else {"": batch}).items()}
+    for view in views.values():
+        view.flags.writeable = False
+    return views if isinstance(batch, Mapping) else views[""]
 
 
 def bytes_of(batch: Batch) -> int:

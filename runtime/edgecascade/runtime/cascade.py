@@ -102,7 +102,8 @@ class Cascade:
             deadline: seconds from a call to its answer. A reply that comes later is not waited for.
             threshold: forward inputs whose advantage is below this, instead of the file's threshold.
             budget: limits forwards in time; when it runs short, it admits the inputs of lowest advantage.
-            egress: returns whether an input, in the form in which it would be sent, may leave the device.
+            egress: returns whether an input, in the form in which it would be sent, may leave the device. The arrays
+                that it gets are read-only. An input about which it raises an `Exception` stays on the device.
             outbox: stores on disk the inputs that were not sent or answered in time, and sends them later.
             on_late: is called with each late answer that the outbox brings; without it, `late` returns them.
             watch: audits a share of the confident answers, and raises alarms.

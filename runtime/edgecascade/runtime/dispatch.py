@@ -17,7 +17,7 @@ from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from edgecascade.runtime.background import Background, DaemonPool
-from edgecascade.runtime.batch import Batch, bytes_of, concatenated, first_of, rows, size
+from edgecascade.runtime.batch import Batch, bytes_of, concatenated, first_of, read_only, rows, size
 from edgecascade.runtime.deadline import Deadline
 from edgecascade.runtime.reply import Reader, failure_of
 from edgecascade.runtime.request import TOO_LATE, Failure, Purpose, Request, State
@@ -60,7 +60,8 @@ class Dispatcher:
         remote: the remote, or None.
         read: reads what the remote replies.
         budget: limit on forwards.
-        egress: whether an input, as it would be sent, may leave the device; if it raises, the input stays.
+        egress: whether an input, as it would be sent, may leave the device; if it raises an `Exception`, the input
+            stays. It cannot write to the input.
         outbox: stores forwards that failed, to be sent later.
         watch: is shown the remote's replies.
         in_flight: most requests under way at the same time.
@@ -211,7 +212,7 @@ class Dispatcher:
         if self._egress is None:
             return True
         try:
-            return bool(self._egress(first_of(sent)))
+            return bool(self._egress(first_of(read_only(sent))))  # what is sent is what it saw
         except Exception as error:  # the application's own error: the input stays on the device
             self._log("egress failed", error=error)
             return False
