@@ -1008,19 +1008,35 @@ def test_a_newer_file_is_refused_and_unchanged(path: Path) -> None:
     """The error is one sentence, and the file is not moved."""
     Outbox(path).close()
     with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute("ALTER TABLE moment ADD COLUMN other")
         db.execute("PRAGMA user_version=3")
     with pytest.raises(ArgumentError, match=r"^path: expected .* version 2 .* version 3$"):
         Outbox(path)
     assert not list(path.parent.glob("*.damaged*"))
     with contextlib.closing(sqlite3.connect(path)) as db:
-        db.execute("PRAGMA user_version=2")
-    Outbox(path).close()
+        assert db.execute("PRAGMA user_version").fetchone() == (3,)
+
+
+@pytest.mark.parametrize("bit", [0, 7, 24, 25])  # versions far above, negative, 3 and 0
+def test_a_flipped_bit_in_the_version_loses_nothing(path: Path, bit: int) -> None:
+    """The tables are those of this version, so the file is damaged, and neither newer nor older."""
+    with contextlib.closing(Outbox(path)) as outbox:
+        assert outbox.put("a", number(1), local())
+    with path.open("r+b") as file:  # the version is at byte 60
+        file.seek(60 + bit // 8)
+        (byte,) = file.read(1)
+        file.seek(60 + bit // 8)
+        file.write(bytes([byte ^ 1 << bit % 8]))
+    with contextlib.closing(Outbox(path)) as outbox:
+        assert outbox.counts().waiting == 1
+        assert outbox.counts().damaged == 0
 
 
 def test_an_older_file_is_renamed(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """It stays complete under a descriptive name; the log and the counts report it."""
     Outbox(path).close()
     with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute("ALTER TABLE moment ADD COLUMN other")
         db.execute("PRAGMA user_version=1")
     content = path.read_bytes()
     with contextlib.closing(Outbox(path)) as outbox:

@@ -31,7 +31,7 @@ __all__ = [
     "set_aside",
 ]
 
-_APPLICATION, _VERSION = 0x65634F42, 2
+_APPLICATION, _VERSION = 0x65634F42, 2  # a new version needs a table that differs, or it is taken for damage
 PAGE = 8192  # bytes: larger pages are faster for images, and wear flash more with small inputs
 _MOST_ASIDE = 3  # files that were set aside
 _BUSY = 1.0  # seconds to wait for another program that has the file open
@@ -166,6 +166,8 @@ def create(db: sqlite3.Connection, path: str, *, power_safe: bool) -> None:
     empty = not application and not db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     if not empty and application != _APPLICATION:
         raise sqlite3.DatabaseError("the file belongs to another application")
+    if not empty and version != _VERSION and _tables(db) == _own_tables():  # other versions have other tables
+        raise sqlite3.DatabaseError(f"its version is damaged: expected {_VERSION}, got {version}")
     if not empty and version > _VERSION:
         raise ArgumentError(f"path: expected an outbox of version {_VERSION} or older, got {path} of version {version}")
     if not empty and version < _VERSION:
@@ -196,10 +198,20 @@ def create(db: sqlite3.Connection, path: str, *, power_safe: bool) -> None:
 
 def roots() -> dict[str, int]:
     """Return the root page of each table, which is the same in every file."""
+    return {name: root for name, (root, _) in _own_tables().items()}
+
+
+def _own_tables() -> dict[str, tuple[int, str]]:
     with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
         for statement in _SCHEMA:
             db.execute(statement)
-        return dict(db.execute("SELECT name, rootpage FROM sqlite_master WHERE type='table'").fetchall())
+        return _tables(db)
+
+
+def _tables(db: sqlite3.Connection) -> dict[str, tuple[int, str]]:
+    """Return the root page and the definition of each table."""
+    found = db.execute("SELECT name, rootpage, sql FROM sqlite_master WHERE type='table'").fetchall()
+    return {name: (root, sql) for name, root, sql in found}
 
 
 class Space:
