@@ -149,6 +149,28 @@ def test_inputs_that_are_too_large_together_are_sent_in_parts(status: str) -> No
     one.close(1.0)
 
 
+def test_requests_grow_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some time after the remote refused one as too large, another server may take larger ones."""
+    monkeypatch.setattr("edgecascade.runtime.dispatch._SMALLER", 0.5)
+    largest, sizes = 3000, list[int]()
+
+    def takes_some(inputs: Any) -> Any:
+        if inputs.nbytes > largest:
+            raise RemoteRefusal("remote: the request is too large", status="413")
+        sizes.append(inputs.nbytes)
+        return np.eye(3, dtype=np.float32)[inputs[:, 0]] * 9
+
+    one = dispatcher(takes_some, in_flight=1)
+    inputs = [np.full((1, 1000), i % 3, np.uint8) for i in range(16)]
+    ask(one, inputs, Deadline.after(20))
+    assert max(sizes) <= largest
+    largest = 1 << 20
+    time.sleep(0.6)
+    ask(one, inputs, Deadline.after(20))
+    assert max(sizes) > 3000
+    one.close(1.0)
+
+
 def test_inputs_whose_callers_have_left_are_not_kept(held: Waits) -> None:
     """A remote that hangs does not fill the memory with them; others take their place."""
     one = dispatcher(held, in_flight=1, waiting=3)

@@ -38,6 +38,7 @@ AT_ONCE = Deadline(0.0)
 _GRACE = 1.0  # seconds before an input is sent again whose first request may still be answered
 _EXTRA = 0.003  # seconds that a request outlives its deadline: if all callers woke at the same time, they would be late
 _MOST_BYTES = 16 << 20  # of the inputs in one request, unless it is a single one or the remote takes less
+_SMALLER = 600.0  # seconds for which requests are smaller after the remote has refused one as too large
 _AT_LEAST = 0.1  # seconds to wait for the remote after slow parts
 _CLAIMED = 0.05  # seconds to wait for another thread that stores the same input
 _MOST_LOGS = 10_000  # events that wait to be logged; refunds are not bounded, but by the budget
@@ -85,6 +86,7 @@ class Dispatcher:
         self.remote, self.budget, self.outbox, self.watch = remote, budget, outbox, watch
         self._read, self._egress = read, egress
         self._in_flight, self._most, self._most_bytes = in_flight, waiting, _MOST_BYTES
+        self._smaller = AT_ONCE  # until when `_most_bytes` is what the remote takes
         self._request_inputs = int(getattr(remote, "request_inputs", request_inputs))
         self._lock, self._closing = RLock(), RLock()  # a signal handler may close it, in any line of this thread
         self._waiting: deque[Request] = deque()
@@ -264,9 +266,11 @@ class Dispatcher:
         """Return the oldest request with a caller and others of its kind; an empty list ends the worker.
 
         They have at most 16 MiB together, so that a few large images do not become one request that is late, and less
-        once the remote has refused so much.
+        for ten minutes after the remote has refused so much: then another server may answer at its address.
         """
         with self._changed:
+            if not self._smaller.remaining():
+                self._most_bytes = _MOST_BYTES
             group, others, total = list[Request](), deque[Request](), 0
             while self._waiting and len(group) < self._request_inputs:
                 one = self._waiting.popleft()
@@ -297,6 +301,7 @@ class Dispatcher:
         ) as error:  # a remote is the application's code, and any exception of it means that it failed
             if len(group) > 1 and isinstance(error, RemoteRefusal) and error.too_large:  # each may be small enough
                 self._most_bytes = min(self._most_bytes, sum(bytes_of(one.sent) for one in group) // 2)
+                self._smaller = Deadline.after(_SMALLER)
                 half = len(group) // 2
                 return [*self._ask(group[:half]), *self._ask(group[half:])]
             return [failure_of(error)] * len(group)
