@@ -10,7 +10,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from importlib import import_module
 from importlib.metadata import version
 from io import TextIOWrapper
-from typing import Any, NamedTuple, TextIO, cast
+from typing import Any, NamedTuple, NoReturn, TextIO, cast
 
 from edgecascade.types.errors import EdgecascadeError, printable
 from edgecascade.types.extras import installing
@@ -141,6 +141,7 @@ class _Parser(ArgumentParser):
     """A parser whose help leaves out options marked as `rare`, and whose `--help-all` shows them."""
 
     everything = False
+    given: Sequence[str] = ()
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{"formatter_class": _Formatter, "add_help": False, **options})
@@ -151,10 +152,16 @@ class _Parser(ArgumentParser):
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse all arguments; those that the command does not know are its own error, which shows its usage."""
+        self.given = sys.argv[1:] if args is None else args
         found, unknown = super().parse_known_args(args, namespace)
         if unknown:
             self.error(f"unrecognized arguments: {' '.join(unknown)}")
         return found, unknown
+
+    def error(self, message: str) -> NoReturn:
+        """End with a message; it says how to name a file that was taken for an option."""
+        taken = next((one for one in self.given if one.startswith("-") and os.path.exists(one)), None)
+        super().error(message if taken is None else f"{message}; for the file {taken} write ./{taken}, or put -- before it")
 
     def format_help(self) -> str:
         """Return the help text."""

@@ -73,6 +73,20 @@ def test_an_unknown_argument_is_an_error_of_its_command(
     assert f"\n{prog}: error: unrecognized arguments: " in said
 
 
+@pytest.mark.parametrize("others", [[], ["x.npy"]])
+def test_a_file_that_is_taken_for_an_option_can_be_named(
+    others: list[str], file: Path, inputs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The error says both ways, and both work."""
+    monkeypatch.chdir(inputs.parent)
+    inputs.with_name("-x.npy").write_bytes(inputs.read_bytes())
+    assert run("run", file, *others, "-x.npy") == 2
+    said = capsys.readouterr().err
+    assert "./-x.npy" in said
+    assert " -- " in said
+    assert run("run", file, *others, "./-x.npy") == run("run", file, *others, "--", "-x.npy") == 0
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     """The help has a usage line and an example."""
