@@ -783,6 +783,19 @@ def test_every_invalid_argument_is_named(
     assert shown.out == ""
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+def test_a_budget_that_cannot_be_stored_is_announced(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No input is forwarded then, and the user is told why."""
+    np.save(tmp_path / "x.npy", np.array([[0, 0.5, 0]], np.float32))
+    options = ["--remote", HTTP, "--budget", "5/s", "--budget-file", "/proc/x"]
+    assert main(["run", str(file), str(tmp_path / "x.npy"), *options]) == 0
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["reason"] == "budget"
+    assert "/proc/x" in shown.err
+
+
 def test_arguments_become_the_described_remote(file: Path) -> None:
     """Hedging is inside retries, which are inside the circuit breaker."""
     from argparse import ArgumentParser

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import stat
@@ -16,6 +17,7 @@ from edgecascade.types.errors import ArgumentError
 
 __all__ = ["BudgetFile"]
 
+_LOG = logging.getLogger("edgecascade")
 _FORMAT = 1
 _START = b'{"format":'  # of every budget file
 _PART = 1 / 64  # share of an amount that is written off at once
@@ -123,6 +125,9 @@ class BudgetFile:
         except OSError as error:
             self._not_before = self._clock() + _PAUSE
             self._log.event("budget file not written", error=error)
+            if not self._left:  # at the start, where a person may read it
+                why = error.strerror or type(error).__name__
+                _LOG.warning("%s cannot be written, and nothing is forwarded until it can: %s", self._path, why)
             return False
         return True
 
