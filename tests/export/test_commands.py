@@ -230,6 +230,8 @@ IN_VAIN = {
     "a prior of two": ({"--prior": "1,2"}, "--prior: expected 3 frequencies"),
 }
 IN_VAIN_FOR_BOTH = {
+    "a remote that cannot be reached": ({"--remote": "http://127.0.0.1:9/v2/models/m"}, "it failed after 0 inputs"),
+    "a remote's outputs for other data": ({"--remote": "short.npy"}, "short.npy: expected logits [600, classes]"),
     "a folder as output": ({"-o": "."}, "--out: expected a file to write"),
     "a file as the folder of the output": ({"-o": "corner.onnx/out.onnx"}, "--out: expected a folder"),
     "a remote that is not there": ({"--remote": "nowhere.onnx"}, "--remote: nowhere.onnx: no such file"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from os.path import samefile
 from pathlib import Path
 from shlex import quote
@@ -18,13 +18,14 @@ from edgecascade.calibration.commands.outputs import add_kind_argument
 from edgecascade.calibration.commands.population import add_population_arguments, array_names, population_options
 from edgecascade.cli import rare
 from edgecascade.export.calibrate import Calibrated, calibrate, check_labels
-from edgecascade.export.class_names import class_count, labelled_as, model_names
-from edgecascade.export.data import Inputs, LabelledData, count, read_labelled
+from edgecascade.export.class_names import class_count, columns_by_name, labelled_as, model_names
+from edgecascade.export.data import Inputs, LabelledData, count, first, read_labelled
 from edgecascade.export.graph import load_model
 from edgecascade.export.logits import KINDS
-from edgecascade.export.scores import RemoteOutputs, ask_remote, local_scores, read_scores
+from edgecascade.export.scores import Progress, RemoteOutputs, ask_remote, local_scores, read_scores
 from edgecascade.runtime.commands.console import counting
 from edgecascade.runtime.commands.remote_arguments import add_remote_arguments, check_remote_arguments, remote_of
+from edgecascade.types.class_names import some_names
 from edgecascade.types.errors import ExportError, no_file
 
 __all__ = [
@@ -33,6 +34,8 @@ __all__ = [
     "add_golden_argument",
     "add_logits_arguments",
     "check_out",
+    "check_remote",
+    "check_remote_classes",
     "configure",
     "execute",
     "labelled_for",
@@ -100,17 +103,52 @@ def labelled_for(arguments: Namespace, objective: Objective) -> LabelledData:
     return data
 
 
+def check_remote(arguments: Namespace, inputs: Inputs) -> RemoteOutputs:
+    """Ask the remote about one input, before both models run on all of them; of saved logits, read all.
+
+    Raises:
+        ExportError: it cannot be reached, or gives no scores.
+    """
+    return _ask(arguments, inputs if _are_saved(arguments.remote) else first(inputs, 1))
+
+
+def check_remote_classes(said: RemoteOutputs, names: Sequence[str], classes: int) -> None:
+    """Check that the remote has the classes of the local model, before it is asked about all inputs.
+
+    Args:
+        said: what it gave for some.
+        names: of the local model's classes in order; empty if they are not known.
+        classes: their number.
+
+    Raises:
+        ExportError: it has others; the message lists both.
+    """
+    given = class_count(said.scores)
+    if given != classes:
+        both = f": {some_names(names)}; and {some_names(said.names)}" if names and said.names else ""
+        raise ExportError(f"remote: expected scores of {classes} classes, as of the local model, got {given}{both}")
+    columns_by_name(names, said.names, known=())
+
+
 def remote_outputs(arguments: Namespace, inputs: Inputs) -> RemoteOutputs:
     """Return what the remote that the arguments describe gives for all inputs, and show the progress."""
-    if "://" in arguments.remote:
-        remote = remote_of(arguments)
-        assert remote is not None
-        with counting("running the remote", count(inputs)) as progress:
-            return ask_remote(remote, inputs, name=arguments.remote, progress=progress)
-    if arguments.remote.endswith(".npy"):
-        return ask_remote(arguments.remote, inputs, output=arguments.remote_output)
+    if _are_saved(arguments.remote):
+        return _ask(arguments, inputs)
     with counting("running the remote", count(inputs)) as progress:
+        return _ask(arguments, inputs, progress)
+
+
+def _ask(arguments: Namespace, inputs: Inputs, progress: Progress | None = None) -> RemoteOutputs:
+    if "://" not in arguments.remote:
         return ask_remote(arguments.remote, inputs, output=arguments.remote_output, progress=progress)
+    remote = remote_of(arguments)
+    assert remote is not None
+    return ask_remote(remote, inputs, name=arguments.remote, progress=progress)
+
+
+def _are_saved(remote: str) -> bool:
+    """Return whether a remote is the file of its logits."""
+    return "://" not in remote and remote.endswith(".npy")
 
 
 def add_logits_arguments(parser: ArgumentParser) -> None:
@@ -140,6 +178,7 @@ def execute(arguments: Namespace) -> int:
     data = labelled_for(arguments, objective)
     expected = read_scores(arguments.expected) if arguments.expected else None
     model, found = load_model(arguments.body), {"output": arguments.logits, "kind": arguments.kind}
+    said = check_remote(arguments, data.inputs)
     with counting("running the body", len(data.labels)) as progress:
         local = local_scores(arguments.body, data.inputs, model=model, progress=progress, **found)
     classes = class_count(local)
@@ -147,6 +186,7 @@ def execute(arguments: Namespace) -> int:
     low, high = data.labels.min(), data.labels.max()
     if not 0 <= low <= high < classes:  # before the remote is asked, which may cost time and money
         raise ExportError(f"labels: expected 0 to {classes - 1}, one per class of the model, got {low} to {high}")
+    check_remote_classes(said, data.names, classes)
     population = population_options(arguments, data.columns, data.labels, classes, data.names)
     remote, remote_names = remote_outputs(arguments, data.inputs)
     print("fitting, and comparing the file with the arithmetic ...", file=sys.stderr)

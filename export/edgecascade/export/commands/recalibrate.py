@@ -14,6 +14,8 @@ from edgecascade.export.commands.calibrate import (
     REMOTE,
     add_golden_argument,
     check_out,
+    check_remote,
+    check_remote_classes,
     labelled_for,
     remote_outputs,
     report,
@@ -79,6 +81,7 @@ def execute(arguments: Namespace) -> int:
     names = read_classifier(open_session(arguments.file), arguments.file).labels
     data = labelled_as(labelled_for(arguments, objective), names)
     population = population_options(arguments, data.columns, data.labels, len(names), data.names)
+    check_remote_classes(check_remote(arguments, data.inputs), names, len(names))
     with counting("running the body", len(data.labels)) as progress:
         local = cascade_scores(arguments.file, data.inputs, progress=progress)
     remote, remote_names = remote_outputs(arguments, data.inputs)
