@@ -69,7 +69,8 @@ def _run(arguments: Sequence[str] | None) -> int:
         missing = error.name or ""
         if name is None or (missing.startswith("edgecascade") and missing != _APART):
             raise
-        return _fail(f"{name} needs {missing}: {installing(missing, _COMMANDS[name].extra)}")
+        checkout = ", or in a checkout of the source: pip install ./benchmarks" if missing == _APART else ""
+        return _fail(f"{name} needs {missing}: {installing(missing, _COMMANDS[name].extra)}{checkout}")
     except BrokenPipeError:  # the reader of the output has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -161,7 +162,9 @@ class _Parser(ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """End with a message; it says how to name a file that was taken for an option."""
         taken = next((one for one in self.given if one.startswith("-") and os.path.exists(one)), None)
-        super().error(message if taken is None else f"{message}; for the file {taken} write ./{taken}, or put -- before it")
+        super().error(
+            message if taken is None else f"{message}; for the file {taken} write ./{taken}, or put -- before it"
+        )
 
     def format_help(self) -> str:
         """Return the help text."""

@@ -252,6 +252,21 @@ def test_unreadable_files_end_in_one_sentence(
     assert shown.count("\n") == 1
 
 
+@pytest.mark.parametrize("option", ["--json", "--plot"])
+@pytest.mark.parametrize("place", ["folder.svg", "nowhere/plan.svg"])
+def test_where_the_plan_goes_is_checked_before_the_outputs_are_read(
+    option: str, place: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The error names the option and the path, although the outputs are missing too."""
+    (folder / "folder.svg").mkdir()
+    assert run("nowhere.npz", "--offload-rate", "0.2", option, folder / place) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"edgecascade: {option}: ")
+    assert str(folder / place) in said
+    assert run(folder, "--offload-rate", "0.2") == 2
+    assert capsys.readouterr().err == f"edgecascade: {folder}: expected a file of arrays, got a folder\n"
+
+
 def test_an_objective_is_required(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The error lists the objectives."""
     assert run(folder / "outputs.npz") == 2

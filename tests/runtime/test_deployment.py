@@ -106,7 +106,7 @@ def test_inputs_refused_by_egress_are_answered_locally(file: Path, link: Link, t
 
 
 def test_egress_cannot_change_what_is_sent(file: Path, link: Link) -> None:
-    """An input that it tries to write to stays on the device, and is not sent in another form than it was asked about."""
+    """An input that it tries to write to stays on the device: it is not sent in another form than egress saw."""
 
     def egress(x: NDArray[Any]) -> bool:
         x[:] = 0

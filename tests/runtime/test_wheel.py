@@ -122,4 +122,7 @@ def test_a_device_needs_only_the_wheel(pair: Path, wheels: dict[str, Path], tmp_
     assert len(run(device / "edgecascade", "run", "local.onnx", "images.npy").splitlines()) == 6
     benched = subprocess.run([device / "edgecascade", "bench", "table"], capture_output=True, text=True, check=False)
     assert benched.returncode == 2
-    assert benched.stderr == "edgecascade: bench needs edgecascade.benchmarks: pip install 'edgecascade[bench]'\n"
+    assert benched.stderr == (
+        "edgecascade: bench needs edgecascade.benchmarks: pip install 'edgecascade[bench]', or in a checkout of the "
+        "source: pip install ./benchmarks\n"
+    )

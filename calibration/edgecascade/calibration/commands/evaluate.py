@@ -20,6 +20,7 @@ from edgecascade.calibration.commands.outputs import (
     SavedOutputs,
     SavedScores,
     add_kind_argument,
+    check_writable,
     named_array,
     read_model,
 )
@@ -110,6 +111,7 @@ def configure(parser: ArgumentParser) -> None:
 
 def execute(arguments: Namespace) -> int:
     """Evaluate, then print and write."""
+    check_writable("--json", arguments.json)
     outputs = read_model(*arguments.outputs, array=arguments.array, kind=arguments.kind)
     warnings: tuple[str, ...] = ()
     if isinstance(outputs, SavedOutputs):

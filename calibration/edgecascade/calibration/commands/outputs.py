@@ -22,6 +22,7 @@ __all__ = [
     "SavedPair",
     "SavedScores",
     "add_kind_argument",
+    "check_writable",
     "in_class_order",
     "named_array",
     "numbered_labels",
@@ -85,6 +86,21 @@ def add_kind_argument(parser: ArgumentParser, option: str, outputs: str) -> None
     """Add the argument that says what outputs are."""
     text = f"What {outputs} are, if their values do not tell."
     rare(parser.add_argument(option, choices=("logits", "probabilities"), help=text))
+
+
+def check_writable(option: str, path: str | None) -> None:
+    """Check that a file can be written, before there is anything to write; None and - stand for no file.
+
+    Raises:
+        CalibrationError: the path is that of a folder, or is in one that is missing or cannot be written to.
+    """
+    if path in (None, "-"):
+        return
+    place = Path(str(path))
+    if place.is_dir():
+        raise CalibrationError(f"{option}: expected a file to write, got the folder {path}")
+    if not place.exists() and not (place.parent.is_dir() and os.access(place.parent, os.W_OK)):
+        raise CalibrationError(f"{option}: expected a file in a folder that can be written to, got {path}")
 
 
 def read_pair(*paths: str | os.PathLike[str], kind: str | None = None, remote_kind: str | None = None) -> SavedPair:
@@ -246,6 +262,8 @@ def _correct(correct: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 def _read_named(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+    if path.is_dir():
+        raise CalibrationError(f"{path}: expected a file of arrays, got a folder")
     if path.suffix == ".parquet":
         return _read_parquet(path, names)
     try:

@@ -7,7 +7,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from edgecascade.calibration.commands.arguments import add_plan_arguments, objective_of, plan_options
-from edgecascade.calibration.commands.outputs import add_kind_argument, read_arrays, read_pair
+from edgecascade.calibration.commands.outputs import add_kind_argument, check_writable, read_arrays, read_pair
 from edgecascade.calibration.commands.population import add_population_arguments, array_names, population_options
 from edgecascade.calibration.plan import plan_cascade
 from edgecascade.types.document import remote_dict
@@ -45,6 +45,9 @@ def execute(arguments: Namespace) -> int:
     """Plan, then print, write and draw."""
     if arguments.plot and Path(arguments.plot).suffix not in _FIGURES:
         raise CalibrationError(f"--plot: expected a file that ends in {', '.join(_FIGURES)}, got {arguments.plot!r}")
+    objective = objective_of(arguments)
+    check_writable("--json", arguments.json)
+    check_writable("--plot", arguments.plot)
     outputs = read_pair(*arguments.outputs, kind=arguments.kind, remote_kind=arguments.remote_kind)
     arrays = read_arrays(*arguments.outputs, names=array_names(arguments))
     population = population_options(arguments, arrays, outputs.labels, outputs.local.shape[-1])
@@ -52,7 +55,7 @@ def execute(arguments: Namespace) -> int:
         outputs.local,
         outputs.remote,
         outputs.labels,
-        objective_of(arguments),
+        objective,
         names=outputs.names,
         **plan_options(arguments),
         **population,
