@@ -23,7 +23,7 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 from edgecascade.benchmarks.ratio import Ratio, medians, ratio
 from edgecascade.calibration import MostAccuracy, fit_temperature
 from edgecascade.export import LabelledData, calibrate, local_scores, save_model, unfold
-from edgecascade.export.fold import OUTPUTS
+from edgecascade.export.fold import CLASSIFIER
 from edgecascade.export.graph import load_model
 from edgecascade.runtime import Cascade, Deadline
 from edgecascade.runtime.batch import Batch, size
@@ -74,7 +74,7 @@ def measure_head_cost(
     """
     model = load_model(path)
     files = {"folded": model.SerializeToString(), "bare": unfold(model).SerializeToString()}
-    outputs = {"folded": list(OUTPUTS), "bare": [_body_output(model)]}
+    outputs = {"folded": list(CLASSIFIER.outputs), "bare": [_body_output(model)]}
     batches = [one[None] for one in inputs]
 
     def running() -> dict[str, Callable[[int], object]]:
@@ -92,7 +92,7 @@ def measure_head_cost(
 
 def _body_output(model: ModelProto) -> str:
     """Return the name of the body's own output in a cascade model."""
-    return str(next(output.name for output in model.graph.output if output.name not in OUTPUTS))
+    return str(next(output.name for output in model.graph.output if output.name not in CLASSIFIER.outputs))
 
 
 def _running(session: Any, outputs: Sequence[str], batches: Sequence[NDArray[Any]]) -> Callable[[int], object]:

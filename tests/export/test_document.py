@@ -13,7 +13,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from edgecascade.cli import main
-from edgecascade.export.fold import OUTPUTS, OVERRIDABLE
+from edgecascade.export.fold import CLASSIFIER
 from edgecascade.export.logits import KINDS
 from edgecascade.runtime import Cascade, EdgecascadeError, ModelFileError
 from edgecascade.types.document import CascadeDocument
@@ -72,7 +72,7 @@ def test_the_documented_example_has_the_shape_of_a_written_document(document: di
 
 def test_the_documentation_names_every_output_input_and_kind() -> None:
     """The documentation lists the outputs, inputs and kinds in tables."""
-    for name in (*OUTPUTS, *OVERRIDABLE, *KINDS):
+    for name in (*CLASSIFIER.outputs, *CLASSIFIER.overridable, *KINDS):
         assert f"| `{name}` |" in FORMAT
 
 

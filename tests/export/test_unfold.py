@@ -10,7 +10,7 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 from documents import document_of
 from edgecascade.calibration import DecisionRule
 from edgecascade.export import ExportError, fold, unfold
-from edgecascade.export.fold import OUTPUTS, OVERRIDABLE
+from edgecascade.export.fold import CLASSIFIER
 from edgecascade.runtime.engine import open_session
 
 Body = Callable[..., ModelProto]
@@ -53,7 +53,15 @@ def test_the_body_is_restored_byte_for_byte(identity: Body, rule: DecisionRule, 
 
 
 @pytest.mark.parametrize(
-    "name", [*OUTPUTS, *OVERRIDABLE, "edgecascade/index", "edgecascade/axis", "edgecascade/0_Cast", "body/label"]
+    "name",
+    [
+        *CLASSIFIER.outputs,
+        *CLASSIFIER.overridable,
+        "edgecascade/index",
+        "edgecascade/axis",
+        "edgecascade/0_Cast",
+        "body/label",
+    ],
 )
 def test_renamed_tensors_get_their_names_back(rule: DecisionRule, name: str) -> None:
     """Names are restored in subgraphs as well, and every model runs in between."""

@@ -20,8 +20,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, ValueInfoProto, helper, shape_inference
 
-from edgecascade.export.fold import INNER, OUTPUTS, OVERRIDABLE
+from edgecascade.export.fold import CLASSIFIER
 from edgecascade.export.graph import keep
+from edgecascade.export.head import INNER
 from edgecascade.export.sources import after_resizing
 from edgecascade.types.errors import ExportError
 
@@ -63,7 +64,7 @@ def tflite_graph(model: ModelProto, logits: str) -> ModelProto:
     copy = ModelProto()
     copy.CopyFrom(model)
     graph = copy.graph
-    keep(graph.input, lambda one: one.name not in OVERRIDABLE)
+    keep(graph.input, lambda one: one.name not in CLASSIFIER.overridable)
     resized = after_resizing(copy)
     if resized is not None:
         tensor, sides = resized
@@ -77,7 +78,9 @@ def tflite_graph(model: ModelProto, logits: str) -> ModelProto:
         if node.op_type == "Max" and node.output[0] == f"{INNER}positive":
             node.op_type = "Add"
     del graph.output[:], graph.value_info[:]
-    graph.output.extend(ValueInfoProto(name=name) for name in dict.fromkeys([logits, *OUTPUTS]) if name != "forward")
+    graph.output.extend(
+        ValueInfoProto(name=name) for name in dict.fromkeys([logits, *CLASSIFIER.outputs]) if name != "forward"
+    )
     _drop_unused(copy)
     return shape_inference.infer_shapes(copy, data_prop=True)
 

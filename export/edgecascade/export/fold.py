@@ -5,8 +5,7 @@ The arithmetic is that of `edgecascade.calibration.decide`, in ONNX operators of
 
 from __future__ import annotations
 
-import json
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,30 +13,33 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from edgecascade.calibration import AdvantageTable, DecisionRule, LearnedScore
-from edgecascade.export.graph import Step, first_sides, keep, opset, renamed, set_first_sides, tensor_names
+from edgecascade.export.graph import Step, opset
+from edgecascade.export.head import INNER, Head, Names, attach, detach
 from edgecascade.export.logits import logits_steps
+from edgecascade.export.task.fold import TASK
 from edgecascade.types.confidence_map import ConfidenceMap
 from edgecascade.types.costs import ErrorCosts
-from edgecascade.types.document import BATCH_KEY, GOLDEN_KEY, KEY, MOVED_KEY, CascadeDocument
+from edgecascade.types.document import KEY, CascadeDocument, read_any_document
 from edgecascade.types.errors import ExportError
 from edgecascade.types.softmax import SMALLEST
 
-__all__ = ["INNER", "OUTPUTS", "OVERRIDABLE", "check_foldable", "fold", "rule_of", "unfold"]
+__all__ = ["CLASSIFIER", "fold", "rule_of", "unfold"]
 
-OUTPUTS = {
-    "label": (TensorProto.INT64, ["batch"]),
-    "confidence": (TensorProto.FLOAT, ["batch"]),
-    "advantage": (TensorProto.FLOAT, ["batch"]),
-    "forward": (TensorProto.BOOL, ["batch"]),
-    "probabilities": (TensorProto.FLOAT, ["batch", "classes"]),
-}
-OVERRIDABLE: dict[str, list[int | str | None]] = {
-    "temperature": [],
-    "threshold": [],
-    "advantage_edges": ["edges"],
-    "advantage_values": ["bins"],
-}
-INNER = "edgecascade/"
+CLASSIFIER = Names(
+    outputs={
+        "label": (TensorProto.INT64, ["batch"]),
+        "confidence": (TensorProto.FLOAT, ["batch"]),
+        "advantage": (TensorProto.FLOAT, ["batch"]),
+        "forward": (TensorProto.BOOL, ["batch"]),
+        "probabilities": (TensorProto.FLOAT, ["batch", "classes"]),
+    },
+    overridable={
+        "temperature": [],
+        "threshold": [],
+        "advantage_edges": ["edges"],
+        "advantage_values": ["bins"],
+    },
+)
 _CONSTANTS: dict[str, NDArray[Any]] = {
     "axis": np.array([1], np.int64),
     "two": np.array([2], np.int64),
@@ -108,60 +110,45 @@ def fold(
     Raises:
         ExportError: the body is a cascade model already, or one of its inputs has a reserved name.
     """
-    check_foldable(body)
-    names = tensor_names(body)
-    moved = {name: _free(name, names) for name in sorted(names) if _reserved(name)}
-    model, logits = renamed(body, moved), moved.get(logits, logits)
-    sides = {name: side for name, side in first_sides(model).items() if singly and isinstance(side, str)}
-    model = set_first_sides(model, dict.fromkeys(sides, 1))
-    defaults: dict[str, Any] = {
-        "temperature": rule.temperature,
-        "threshold": rule.threshold,
-        "advantage_edges": rule.table.edges,
-        "advantage_values": rule.table.values,
-    }
-    for name, value in defaults.items():
-        model.graph.initializer.append(numpy_helper.from_array(np.asarray(value, np.float32), name))
-        model.graph.input.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, OVERRIDABLE[name]))
-    scoring = _SCORES[rule.score] if rule.score != "cost" else _cost_steps(opset(body), rule.costs)
-    head = [*_confidence_steps(opset(body), rule), *scoring, *_DECISION]
-    steps = [*logits_steps(logits, kind, "tiny" if document.source.floor == SMALLEST else "floor"), *head]
+    return attach(
+        body,
+        CLASSIFIER,
+        lambda moved: _head(opset(body), moved.get(logits, logits), kind, rule, document.source.floor),
+        lambda _: document.to_json(),
+        singly=singly,
+    )
+
+
+def _head(version: int, logits: str, kind: str, rule: DecisionRule, floor: float) -> Head:
+    scoring = _SCORES[rule.score] if rule.score != "cost" else _cost_steps(version, rule.costs)
+    steps = [
+        *logits_steps(logits, kind, "tiny" if floor == SMALLEST else "floor"),
+        *_confidence_steps(version, rule),
+        *scoring,
+        *_DECISION,
+    ]
     used = {name for _, inputs, _, _ in steps for name in inputs}
-    constants = {**_CONSTANTS, "floor": np.array(document.source.floor, np.float32)}
+    constants = {**_CONSTANTS, "floor": np.array(floor, np.float32)}
     if rule.costs is not None:
         constants["costs"] = rule.costs.shares
-    for name, value in {**constants, **_map_constants(rule.confidence_map), **_learned_constants(rule.learned)}.items():
-        if name in used:
-            model.graph.initializer.append(numpy_helper.from_array(value, f"{INNER}{name}"))
-    model.graph.node.extend(_nodes(steps))
-    for name, (datatype, shape) in OUTPUTS.items():
-        model.graph.output.append(helper.make_tensor_value_info(name, datatype, shape))
-    model.metadata_props.add(key=KEY, value=document.to_json())
-    for key, changed in ((MOVED_KEY, moved), (BATCH_KEY, sides)):
-        if changed:
-            model.metadata_props.add(key=key, value=json.dumps(changed))
-    return model
-
-
-def check_foldable(body: ModelProto) -> None:
-    """Check that a decision can be folded into a body.
-
-    Raises:
-        ExportError: the body is a cascade model already, or one of its inputs has a reserved name.
-    """
-    if any(entry.key == KEY for entry in body.metadata_props):
-        raise ExportError(
-            "body: expected a model without a decision, got a cascade model; use the body it was made from"
-        )
-    inputs = {i.name for i in body.graph.input}
-    taken = sorted(filter(_reserved, inputs))
-    if taken:
-        raise ExportError(f"body: its input {taken[0]!r} has a name that cascade models reserve; rename it")
+    constants = {**constants, **_map_constants(rule.confidence_map), **_learned_constants(rule.learned)}
+    return Head(
+        _nodes(steps),
+        [numpy_helper.from_array(value, f"{INNER}{name}") for name, value in constants.items() if name in used],
+        {
+            "temperature": rule.temperature,
+            "threshold": rule.threshold,
+            "advantage_edges": rule.table.edges,
+            "advantage_values": rule.table.values,
+        },
+    )
 
 
 def rule_of(model: ModelProto) -> DecisionRule:
     """Return the rule that was folded into a cascade model."""
-    value = {one.name: numpy_helper.to_array(one) for one in model.graph.initializer if one.name in OVERRIDABLE}
+    value = {
+        one.name: numpy_helper.to_array(one) for one in model.graph.initializer if one.name in CLASSIFIER.overridable
+    }
     text = next(entry.value for entry in model.metadata_props if entry.key == KEY)
     document = CascadeDocument.from_json(text, "model")
     planned = document.policy
@@ -183,16 +170,11 @@ def unfold(model: ModelProto) -> ModelProto:
     Raises:
         ExportError: the model is not a cascade model.
     """
-    properties = {entry.key: entry.value for entry in model.metadata_props}
-    if KEY not in properties:
+    text = next((entry.value for entry in model.metadata_props if entry.key == KEY), None)
+    if text is None:
         raise ExportError(f"model: expected a cascade model, got one without `{KEY}` metadata")
-    body = ModelProto()
-    body.CopyFrom(model)
-    for field in ("node", "initializer", "input", "output"):
-        keep(getattr(body.graph, field), lambda one: not _reserved(one.name))
-    keep(body.metadata_props, lambda entry: entry.key not in (KEY, MOVED_KEY, BATCH_KEY, GOLDEN_KEY))
-    moved, sides = (json.loads(properties.get(key, "{}")) for key in (MOVED_KEY, BATCH_KEY))
-    return renamed(set_first_sides(body, sides), {new: old for old, new in moved.items()})
+    document = read_any_document(text, "model")
+    return detach(model, CLASSIFIER if isinstance(document, CascadeDocument) else TASK)
 
 
 def _map_constants(found: ConfidenceMap | None) -> dict[str, NDArray[np.float32]]:
@@ -271,20 +253,9 @@ def _cost_steps(version: int, costs: ErrorCosts | None) -> list[Step]:
     ]
 
 
-def _free(name: str, taken: Collection[str]) -> str:
-    name = f"body/{name}"
-    while name in taken:
-        name = f"body/{name}"
-    return name
-
-
-def _reserved(name: str) -> bool:
-    return name in OUTPUTS or name in OVERRIDABLE or name.startswith(INNER)
-
-
 def _nodes(steps: Sequence[Step]) -> list[NodeProto]:
     def named(name: str) -> str:
-        return name if name in OUTPUTS or name in OVERRIDABLE else f"{INNER}{name}"
+        return name if name in CLASSIFIER else f"{INNER}{name}"
 
     nodes = []
     for position, (operator, inputs, output, attributes) in enumerate(steps):

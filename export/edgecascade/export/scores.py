@@ -14,8 +14,9 @@ from onnx import ModelProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from edgecascade.export.class_names import class_count, model_names
 from edgecascade.export.data import Inputs, batches, count, first
-from edgecascade.export.fold import check_foldable
+from edgecascade.export.fold import CLASSIFIER
 from edgecascade.export.graph import carried_states, has_batch_scale, load_model, own_inputs
+from edgecascade.export.head import check_foldable
 from edgecascade.export.logits import find_logits
 from edgecascade.runtime.batch import rows, size
 from edgecascade.runtime.deadline import Deadline
@@ -67,7 +68,7 @@ def local_scores(
     """
     model = load_model(path) if model is None else model
     source = find_logits(model, output, kind)
-    check_foldable(model)
+    check_foldable(model, CLASSIFIER)
     states = carried_states(model, source.tensor)
     if states and not isinstance(inputs, Mapping):
         raise ExportError(
