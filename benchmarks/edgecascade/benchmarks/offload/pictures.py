@@ -10,14 +10,23 @@ from numpy.typing import NDArray
 from edgecascade.benchmarks.offload.measure import Offload
 from edgecascade.benchmarks.report.contents import STYLE, Figure, svg_of
 from edgecascade.calibration import Calibration, reliability
+from edgecascade.types.estimate import Estimate
 
-__all__ = ["offload_figure", "reliability_figure"]
+__all__ = [
+    "LINES",
+    "POINTS",
+    "TEXT",
+    "draw_interval",
+    "draw_reliability",
+    "offload_figure",
+    "reliability_figure",
+]
 
-_TEXT: dict[Any, Any] = {**STYLE, "font.size": 11, "axes.labelsize": 11, "legend.fontsize": 9.5}  # legible on a phone
-_POINTS = 201  # of one curve
+TEXT: dict[Any, Any] = {**STYLE, "font.size": 11, "axes.labelsize": 11, "legend.fontsize": 9.5}  # legible on a phone
+POINTS = 201  # of one curve
 _OTHER = {"color": "#2a8f6f", "linewidth": 1.0}
 # Curves differ in dashes and markers as well as in colour.
-_LINES: dict[str, tuple[str, dict[str, Any]]] = {
+LINES: dict[str, tuple[str, dict[str, Any]]] = {
     "oracle": ("oracle (upper bound)", {"color": "#777777", "linestyle": "--", "linewidth": 1.2}),
     "advantage": ("the plan's advantage", {"color": "#0a62b5", "linewidth": 2.4, "zorder": 3}),
     "confidence": ("raw confidence", {"color": "#c2660a", "linestyle": "-.", "marker": "x", "markersize": 5}),
@@ -42,11 +51,11 @@ def _offload_svg(result: Offload, width: float, height: float) -> str:
     import matplotlib as mpl
     from matplotlib.figure import Figure as Canvas
 
-    with mpl.rc_context(_TEXT):
+    with mpl.rc_context(TEXT):
         figure = Canvas(figsize=(width, height))
         axes = figure.add_subplot()
-        for place, (name, (label, style)) in enumerate(_LINES.items()):
-            curve = result.curves[name].thinned(_POINTS)
+        for place, (name, (label, style)) in enumerate(LINES.items()):
+            curve = result.curves[name].thinned(POINTS)
             every = (0.04 + 0.015 * place, 0.12) if "marker" in style else None
             axes.plot(curve.rate * 100, curve.accuracy * 100, label=label, markevery=every, **style)
         _draw_points(axes, result)
@@ -63,20 +72,25 @@ def _offload_svg(result: Offload, width: float, height: float) -> str:
 
 def _draw_points(axes: Any, result: Offload) -> None:
     """Draw the cascade as served, and the rule of thumb at its own rate."""
-    accuracy, by_hand = result.cascade.accuracy, _by_hand(result)
+    by_hand = _by_hand(result)
+    draw_interval(axes, result.cascade.offload, result.cascade.accuracy, "cascade as served")
+    where = by_hand.offload.value * 100, by_hand.accuracy.value * 100
+    axes.plot(*where, "s", color="#c2660a", markersize=7, label=by_hand.name, zorder=4)
+
+
+def draw_interval(axes: Any, offload: Estimate, value: Estimate, label: str) -> None:
+    """Draw a cascade as a point with its interval."""
     axes.errorbar(
-        result.cascade.offload.value * 100,
-        accuracy.value * 100,
-        yerr=[[(accuracy.value - accuracy.low) * 100], [(accuracy.high - accuracy.value) * 100]],
+        offload.value * 100,
+        value.value * 100,
+        yerr=[[(value.value - value.low) * 100], [(value.high - value.value) * 100]],
         fmt="o",
         color="#0a62b5",
         markersize=8,
         capsize=4,
-        label="cascade as served",
+        label=label,
         zorder=5,
     )
-    where = by_hand.offload.value * 100, by_hand.accuracy.value * 100
-    axes.plot(*where, "s", color="#c2660a", markersize=7, label=by_hand.name, zorder=4)
 
 
 def _by_hand(result: Offload) -> Any:
@@ -106,11 +120,11 @@ def _reliability_svg(result: Offload, columns: int, height: float) -> str:
     from matplotlib.figure import Figure as Canvas
 
     panels = result.predictions.confidences()
-    with mpl.rc_context(_TEXT):
+    with mpl.rc_context(TEXT):
         figure = Canvas(figsize=(2.5 * columns, height))
         grid = figure.subplots(len(panels) // columns, columns, squeeze=False)
         for axes, (name, (confidence, correct)) in zip(grid.flat, panels.items(), strict=True):
-            _draw_reliability(axes, confidence, correct)
+            draw_reliability(axes, confidence, correct)
             ece = result.corrected_ece[name]
             axes.set_title(
                 f"{name}\nECE {result.ece[name]:.3f}, corrected {ece.value:.3f}\n({ece.low:.3f} to {ece.high:.3f})",
@@ -119,7 +133,8 @@ def _reliability_svg(result: Offload, columns: int, height: float) -> str:
         return svg_of(figure)
 
 
-def _draw_reliability(axes: Any, confidence: NDArray[np.float32], correct: NDArray[np.bool_]) -> None:
+def draw_reliability(axes: Any, confidence: NDArray[np.float32], correct: NDArray[Any]) -> None:
+    """Draw the mean of `correct` (bool, or values in [0, 1]) against the confidence, in bins."""
     table = reliability(confidence, correct)
     width, left = np.diff(table.edges), table.edges[:-1]
     axes.bar(left, table.count / table.count.sum(), width, align="edge", color="#d7dbe0")

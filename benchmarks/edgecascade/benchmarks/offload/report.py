@@ -6,18 +6,18 @@ from typing import Any
 
 from edgecascade.benchmarks.offload.measure import Offload
 from edgecascade.benchmarks.offload.pictures import offload_figure, reliability_figure
-from edgecascade.benchmarks.offload.strategies import INPUTS
 from edgecascade.benchmarks.offload.tables import (
-    Row,
     area_rows,
+    latency_rows,
     order_findings,
     plan_findings,
     plan_rows,
+    savings_rows,
     strategy_rows,
     table,
     text_table,
 )
-from edgecascade.benchmarks.report.contents import Report, Section, fixed, interval, percent
+from edgecascade.benchmarks.report.contents import Report, Section, fixed, percent
 
 __all__ = ["offload_document", "offload_findings", "offload_report", "offload_sections", "offload_summary"]
 
@@ -57,9 +57,9 @@ def offload_summary(result: Offload) -> str:
     every = (
         strategy_rows(result.strategies),
         area_rows(result.areas),
-        _savings_rows(result),
+        savings_rows(result.savings, result.served, result.n),
         plan_rows(result.plan_check),
-        _latency_rows(result),
+        latency_rows(result.served),
     )
     tables = (text_table(rows) for rows in every if len(rows) > 1)
     return "\n\n".join(
@@ -164,7 +164,7 @@ def _savings(result: Offload) -> Section:
         "the mean of a forwarded input times all inputs: local ones may be larger or smaller. The intervals of shares "
         f"and costs are those of the offload rate, n = {result.n}."
     )
-    return Section("What it saves", tables=(table(_savings_rows(result), note),))
+    return Section("What it saves", tables=(table(savings_rows(result.savings, result.served, result.n), note),))
 
 
 def _checked(result: Offload) -> Section:
@@ -205,7 +205,7 @@ def _latency(result: Offload) -> Section:
         f"intervals; the deadline was {served.deadline * 1e3:.0f} ms. The latencies include the network to the remote "
         "as it was, and no other."
     )
-    return Section("Latency as served", tuple(text), tables=(table(_latency_rows(result), note),))
+    return Section("Latency as served", tuple(text), tables=(table(latency_rows(result.served), note),))
 
 
 def _reliability(result: Offload) -> Section:
@@ -220,25 +220,3 @@ def _policy(result: Offload) -> str:
         f"in {policy.bins} equal-count bins of the {policy.score} (Hao et al., arXiv 2601.07965); merge: "
         f"{policy.merge}; planned for {policy.objective}."
     )
-
-
-def _savings_rows(result: Offload) -> list[Row]:
-    saved, served, n = result.savings, result.served, result.n
-    rows: list[Row] = [("", "cascade", "always asking (95 %)")]
-    rows.append(("forwarded inputs", saved.offload.percent(), "100 %"))
-    if served.sent is None or served.received is None:
-        rows.append(("bytes", "not measured: not counted by this remote", "not measured"))
-    elif saved.always_out is not None and saved.always_in is not None:
-        rows.append((f"MB sent, {n} inputs", f"{served.sent / 1e6:.3f}", fixed(saved.always_out, 3, 1e-6)))
-        rows.append((f"MB received, {n} inputs", f"{served.received / 1e6:.3f}", fixed(saved.always_in, 3, 1e-6)))
-    if saved.spent is not None and saved.spent_always is not None:
-        rows.append((f"cost, {INPUTS:,} inputs", fixed(saved.spent, 2), f"{saved.spent_always:.2f}"))
-    return rows
-
-
-def _latency_rows(result: Offload) -> list[Row]:
-    rows: list[Row] = [("answers", "n", "p50 ms", "p90 ms", "p99 ms")]
-    for name, latency in result.served.latency.items():
-        cells = [interval(q, 1e3) for q in (latency.p50, latency.p90, latency.p99)]
-        rows.append((name, str(latency.n), *cells))
-    return rows

@@ -6,10 +6,22 @@ from collections.abc import Mapping, Sequence
 
 from edgecascade.benchmarks.offload.curves import Area
 from edgecascade.benchmarks.offload.plan_check import PlanCheck, Planned
-from edgecascade.benchmarks.offload.strategies import Strategy
-from edgecascade.benchmarks.report.contents import Table, fixed, percent
+from edgecascade.benchmarks.offload.served import Served
+from edgecascade.benchmarks.offload.strategies import INPUTS, Savings, Strategy
+from edgecascade.benchmarks.report.contents import Table, fixed, interval, percent
 
-__all__ = ["Row", "area_rows", "order_findings", "plan_findings", "plan_rows", "strategy_rows", "table", "text_table"]
+__all__ = [
+    "Row",
+    "area_rows",
+    "latency_rows",
+    "order_findings",
+    "plan_findings",
+    "plan_rows",
+    "savings_rows",
+    "strategy_rows",
+    "table",
+    "text_table",
+]
 
 Row = tuple[str, ...]
 
@@ -86,6 +98,29 @@ def _differs(one: Planned) -> str:
         f"Planned {one.name}: {one.plan.percent()} on {one.plan.n} inputs; here {one.here.percent()}, "
         f"{one.change.value * 100:+.1f} points, beyond noise: these inputs may differ from those of the calibration."
     )
+
+
+def savings_rows(saved: Savings, served: Served, n: int) -> list[Row]:
+    """Return the traffic and the cost of the cascade beside those of always asking."""
+    rows: list[Row] = [("", "cascade", "always asking (95 %)")]
+    rows.append(("forwarded inputs", saved.offload.percent(), "100 %"))
+    if served.sent is None or served.received is None:
+        rows.append(("bytes", "not measured: not counted by this remote", "not measured"))
+    elif saved.always_out is not None and saved.always_in is not None:
+        rows.append((f"MB sent, {n} inputs", f"{served.sent / 1e6:.3f}", fixed(saved.always_out, 3, 1e-6)))
+        rows.append((f"MB received, {n} inputs", f"{served.received / 1e6:.3f}", fixed(saved.always_in, 3, 1e-6)))
+    if saved.spent is not None and saved.spent_always is not None:
+        rows.append((f"cost, {INPUTS:,} inputs", fixed(saved.spent, 2), f"{saved.spent_always:.2f}"))
+    return rows
+
+
+def latency_rows(served: Served) -> list[Row]:
+    """Return the latencies of all, local and forwarded answers in milliseconds."""
+    rows: list[Row] = [("answers", "n", "p50 ms", "p90 ms", "p99 ms")]
+    for name, latency in served.latency.items():
+        cells = [interval(q, 1e3) for q in (latency.p50, latency.p90, latency.p99)]
+        rows.append((name, str(latency.n), *cells))
+    return rows
 
 
 def table(rows: list[Row], note: str, title: str = "") -> Table:
