@@ -1,0 +1,198 @@
+"""The arguments of a general task: what scores the local answers, what verifies answers, and what decodes outputs."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from edgecascade.calibration import Verifier
+from edgecascade.calibration.verifiers import VERIFIERS, verifier_named
+from edgecascade.cli import rare
+from edgecascade.export.data import ReferencedData, read_references
+from edgecascade.runtime.decode import DECODERS, Decode, decoder_named
+from edgecascade.types.errors import ExportError
+
+__all__ = [
+    "TASKS",
+    "Task",
+    "TaskParts",
+    "add_decode_arguments",
+    "add_reference_arguments",
+    "add_task_arguments",
+    "decoders_of",
+    "is_general",
+    "references_of",
+    "task_parts",
+]
+
+REFERENCES = "COCO's JSON, a folder of images or .npy files with text files beside them, CSV, parquet or npz"
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is usual for a task, by the names that commands take; empty where it depends on the model or the data.
+
+    Attributes:
+        confidence: the confidence function.
+        verifier: the verifier.
+        decode: the decoder of both sides.
+    """
+
+    confidence: str
+    verifier: str
+    decode: str
+
+
+TASKS: Mapping[str, Task] = {
+    "detection": Task("mean:floor=0.25", "box-f1", "boxes"),
+    "ocr": Task("mean-log-probability:blank=0", "character-accuracy", ""),
+    "regression": Task("", "", "value"),
+    "retrieval": Task("margin", "recall", "ranking"),
+    "segmentation": Task("entropy:axis=1", "mean-iou", "class-map"),
+    "speech": Task("mean-log-probability:blank=0", "word-accuracy", ""),
+}
+_USUAL = {"confidence": "--confidence-function", "verifier": "--verifier"}
+
+
+@dataclass(frozen=True)
+class TaskParts:
+    """What the arguments name.
+
+    Attributes:
+        name: of the task.
+        confidence: the text that names the confidence function.
+        verifier: the text that names the verifier.
+        verify: the verifier.
+        decode: the decoder of the local model, or None.
+        remote_decode: the decoder of the remote, or None.
+    """
+
+    name: str
+    confidence: str
+    verifier: str
+    verify: Verifier[Any]
+    decode: Decode | None
+    remote_decode: Decode | None
+
+
+def add_task_arguments(parser: ArgumentParser) -> None:
+    """Add everything that makes a task a general one."""
+    group = parser.add_argument_group("general tasks, that is all but classification")
+    group.add_argument("--task", choices=TASKS, help="A task with its usual confidence function, verifier and decoder.")
+    group.add_argument(
+        "--confidence-function",
+        metavar="NAME",
+        help="What scores the local answers: output, max, mean, min, mean-log-probability, min-log-probability, "
+        "entropy or margin, with options as in max:output=scores,floor=0.3; or FILE.onnx or MODULE:NAME of your own.",
+    )
+    add_verifier_argument(group)
+    add_decode_arguments(group)
+    add_reference_arguments(group)
+
+
+def add_verifier_argument(parser: Any) -> None:
+    """Add the argument that names the verifier to a parser or a group."""
+    parser.add_argument(
+        "--verifier",
+        metavar="NAME",
+        help=f"What an answer is worth: {', '.join(VERIFIERS)}, with options as in within:tolerance=5; or MODULE:NAME "
+        "or FILE.py:NAME of your own.",
+    )
+
+
+def add_decode_arguments(parser: Any) -> None:
+    """Add the arguments that name the decoders to a parser or a group."""
+    parser.add_argument(
+        "--decode",
+        metavar="NAME",
+        help=f"What reads the outputs of one input: {', '.join(DECODERS)}, with options as in "
+        "ctc:characters=keys.txt; or MODULE:NAME or FILE.py:NAME of your own.",
+    )
+    parser.add_argument("--remote-decode", metavar="NAME", help="The same for the remote (default: as --decode).")
+
+
+def add_reference_arguments(parser: Any) -> None:
+    """Add the arguments that say where the references are to a parser or a group."""
+    parser.add_argument(
+        "--reference", metavar="COLUMN", default="reference", help="Column or array with the references."
+    )
+    parser.add_argument("--images", metavar="DIR", help="Folder of the images of a COCO file (default: the file's).")
+    rare(
+        parser.add_argument(
+            "--coco-labels",
+            choices=("ids", "order"),
+            default="ids",
+            help="Labels of COCO's boxes: the categories' own numbers, or their places in order, from 0.",
+        )
+    )
+    rare(
+        parser.add_argument(
+            "--coco-units",
+            choices=("pixels", "shares"),
+            default="pixels",
+            help="Unit of COCO's boxes: pixels, or shares of the image's sides.",
+        )
+    )
+
+
+def is_general(arguments: Namespace) -> bool:
+    """Return whether the arguments are those of a general task."""
+    return bool(arguments.task or arguments.confidence_function or arguments.verifier)
+
+
+def task_parts(arguments: Namespace) -> TaskParts:
+    """Return what the arguments name, each part by its own argument or as is usual for the task.
+
+    Raises:
+        ArgumentError: a name or an option is not known, or a function of the user's cannot be imported.
+        ExportError: a part is missing.
+    """
+    task = TASKS.get(arguments.task or "", Task("", "", ""))
+    confidence = arguments.confidence_function or task.confidence
+    verifier = arguments.verifier or task.verifier
+    for part, given in (("confidence", confidence), ("verifier", verifier)):
+        if not given:
+            raise ExportError(f"{_USUAL[part]}: expected one for {arguments.task or 'a task of your own'}, got none")
+    decode, remote_decode = decoders_of(arguments, task.decode)
+    if decode is None and arguments.task:
+        raise ExportError(f"--decode: expected one for {arguments.task}, such as ctc:characters=keys.txt, got none")
+    return TaskParts(
+        arguments.task or "general",
+        confidence,
+        verifier,
+        verifier_named(verifier, "--verifier"),
+        decode,
+        remote_decode,
+    )
+
+
+def decoders_of(arguments: Namespace, usual: str = "") -> tuple[Decode | None, Decode | None]:
+    """Return the decoders of the local model and of the remote, or None for those that are not named.
+
+    Args:
+        arguments: the arguments.
+        usual: the name of the decoder where the arguments name none.
+    """
+    local = arguments.decode or usual
+    remote = arguments.remote_decode or local
+    return (
+        decoder_named(local, "--decode") if local else None,
+        decoder_named(remote, "--remote-decode") if remote else None,
+    )
+
+
+def references_of(arguments: Namespace) -> ReferencedData:
+    """Return the data with its references.
+
+    Raises:
+        ExportError: the data cannot be read.
+    """
+    return read_references(
+        arguments.data,
+        arguments.reference,
+        images=arguments.images,
+        labels=arguments.coco_labels,
+        units=arguments.coco_units,
+    )
