@@ -48,7 +48,7 @@ def connect() -> Iterator[Callable[..., OpenInference]]:
 
 def infer(remote: OpenInference, x: NDArray[Any] = X) -> NDArray[Any]:
     """Call the remote with a long deadline."""
-    return remote.infer(x, Deadline.after(5))
+    return np.asarray(remote.infer(x, Deadline.after(5)))
 
 
 def binary(rows: NDArray[Any], datatype: str, name: str = "logits") -> tuple[bytes, int]:

@@ -196,3 +196,25 @@ def test_a_prediction_survives_a_round_trip(label: int, confidence: float, proba
     assert back.probabilities.tobytes() == probabilities.tobytes()
     with pytest.raises(PackedError):
         unpack_prediction(packed[:-1])
+
+
+@given(st.dictionaries(st.text(max_size=5), ARRAYS, min_size=1, max_size=3), st.data())
+def test_outputs_survive_a_round_trip(outputs: dict[str, Any], data: st.DataObject) -> None:
+    """They may have any shape; bytes that are cut off or changed are an error."""
+    prediction = Prediction(-1, math.nan, np.zeros(0, np.float32), outputs, object())
+    packed = pack_prediction(prediction)
+    back = unpack_prediction(packed)
+    assert same(dict(back.outputs), outputs)
+    assert (back.label, back.result, len(back.probabilities)) == (-1, None, 0)
+    at = data.draw(st.integers(0, len(packed) - 1))
+    changed = bytearray(packed)
+    changed[at] ^= data.draw(st.integers(1, 255))
+    for damaged in (packed[:at], changed):
+        with pytest.raises(PackedError):
+            unpack_prediction(damaged)
+
+
+def test_text_in_objects_is_packed_as_text() -> None:
+    """So a model whose outputs are strings can answer late."""
+    prediction = Prediction(-1, math.nan, np.zeros(0, np.float32), {"text": as_objects(["ein Wort", "zwei"])})
+    assert unpack_prediction(pack_prediction(prediction)).outputs["text"].tolist() == ["ein Wort", "zwei"]

@@ -20,7 +20,7 @@ from edgecascade.runtime.deadline import Deadline
 from edgecascade.runtime.dispatch import AT_ONCE, Dispatcher
 from edgecascade.runtime.local_model import LocalModel
 from edgecascade.runtime.model_inputs import ModelInputs
-from edgecascade.runtime.reply import ScoreReader
+from edgecascade.runtime.reply import OutputReader, Reader, ScoreReader
 from edgecascade.runtime.request import Failure, Purpose, Request
 from edgecascade.types.answer import Answer, LateAnswer, Prediction, Reason, Source
 from edgecascade.types.errors import ArgumentError, InputError
@@ -30,15 +30,14 @@ from edgecascade.types.policy import Policy
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
 
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import ArrayLike
 
     from edgecascade.runtime.budget import Budget
     from edgecascade.runtime.counts import Counts
     from edgecascade.runtime.outbox import Late, Outbox
-    from edgecascade.runtime.remotes.remote import Remote
+    from edgecascade.runtime.remotes.remote import Remote, Replied
     from edgecascade.runtime.watch.watch import Watch
     from edgecascade.types.answer import Decode
-    from edgecascade.types.document import CascadeDocument
 
 __all__ = ["Cascade"]
 
@@ -62,11 +61,12 @@ class Cascade:
         deadline: float,
         *,
         decode: Decode | None = None,
+        remote_decode: Decode | None = None,
         shown: str = "",
     ) -> None:
         self._local, self._dispatcher, self._deadline, self._shown = local, dispatcher, deadline, shown
-        self._decode = decode
-        self._labels = local.document.labels
+        self._decode, self._remote_decode = decode, remote_decode
+        self._labels = local.labels or ("",)  # label -1 of a general task has no name
         self._watch = dispatcher.watch
         self._tally = Tally()
         self._overridden = local.policy != local.document.device_policy()
@@ -77,7 +77,7 @@ class Cascade:
         cls,
         path: str | os.PathLike[str],
         *,
-        remote: str | os.PathLike[str] | Remote | Callable[[Any], NDArray[Any]] | None = None,
+        remote: str | os.PathLike[str] | Remote | Callable[[Any], Replied] | None = None,
         deadline: float = 1.0,
         threshold: float | None = None,
         budget: Budget | None = None,
@@ -91,6 +91,7 @@ class Cascade:
         engine_cache: str | os.PathLike[str] | None = None,
         outputs: Sequence[str] = (),
         decode: Decode | None = None,
+        remote_decode: Decode | None = None,
     ) -> Cascade:
         """Load a cascade model. Opens no connection; the first forward does.
 
@@ -98,7 +99,8 @@ class Cascade:
             path: a file written by `edgecascade calibrate`.
             remote: an Open Inference Protocol v2 address (`http://host:8000/v2/models/large`, or `grpc://`), an ONNX
                 file or a function from inputs [n, ...] to logits [n, classes] to run in this process, or an object
-                with the methods of `Remote`. None makes every answer local.
+                with the methods of `Remote`. For a general task, it answers with arrays by name: see `Remote`. None
+                makes every answer local.
             deadline: seconds from a call to its answer. A reply that comes later is not waited for.
             threshold: forward inputs whose advantage is below this, instead of the file's threshold.
             budget: limits forwards in time; when it runs short, it admits the inputs of lowest advantage.
@@ -112,9 +114,11 @@ class Cascade:
             fallback: whether another provider may run what the first cannot; see `provider`.
             engine_cache: a folder for the engines that providers compile from the model.
             outputs: names of the file's outputs, such as an embedding, to return in `Answer.outputs`, which then takes
-                slightly longer; by default none of a classifier.
+                slightly longer; by default none of a classifier, and all those of a general task.
             decode: returns the application's object, `Answer.result`, for the named outputs of the local model for one
                 input. It is called only where the local answer is final, and its exceptions reach the caller.
+            remote_decode: the same for the outputs of the remote of a general task. Its exceptions are failures of the
+                remote.
 
         Raises:
             ModelFileError: the file is missing, damaged, not a cascade model, or of a newer format.
@@ -125,8 +129,15 @@ class Cascade:
         local = LocalModel.load(
             path, outputs=outputs, threads=threads, providers=providers, fallback=fallback, engine_cache=engine_cache
         )
-        if decode is not None and not outputs:
+        if decode is not None and not local.outputs:
             raise ArgumentError("decode: expected with `outputs` for it to read, got none")
+        read: Reader
+        if local.labels:
+            read = ScoreReader(local.labels, lambda: local.policy)
+        else:
+            read = OutputReader(local.remote_outputs, remote_decode)
+        if remote_decode is not None and local.labels:
+            raise ArgumentError("remote_decode: expected with the file of a general task, got that of a classifier")
         if threshold is not None:
             local.swap(replace(local.policy, threshold=threshold))
         connected = None
@@ -136,15 +147,16 @@ class Cascade:
             connected = connect(remote, threads=threads)
         dispatcher = Dispatcher(
             connected,
-            read=ScoreReader(local.document.labels, lambda: local.policy),
+            read=read,
             budget=budget,
             egress=egress,
             outbox=outbox,
             watch=watch,
         )
         if watch is not None:
-            watch.begin(local.document, local.policy)
-        cascade = cls(local, dispatcher, deadline, decode=decode, shown=f"{os.fspath(path)!r}, remote={_shown(remote)}")
+            watch.begin(local.document, local.policy, decode=decode, remote_decode=remote_decode)
+        shown = f"{os.fspath(path)!r}, remote={_shown(remote)}"
+        cascade = cls(local, dispatcher, deadline, decode=decode, remote_decode=remote_decode, shown=shown)
         dispatcher.start(None if on_late is None else lambda late: on_late(cascade._settle(late)))
         return cascade
 
@@ -314,12 +326,12 @@ class Cascade:
         if policy != self.document.device_policy():
             self._overridden = True  # `|=` could undo what another thread sets meanwhile
         if self._watch is not None:
-            self._watch.begin(self.document, policy)
+            self._watch.begin(self.document, policy, decode=self._decode, remote_decode=self._remote_decode)
         return before
 
     @property
-    def document(self) -> CascadeDocument:
-        """The document in the file."""
+    def document(self) -> Any:
+        """The document in the file: a `CascadeDocument`, or the `TaskDocument` of a general task."""
         return self._local.document
 
     @property
@@ -507,7 +519,13 @@ class Cascade:
         )
 
     def _settle(self, late: Late) -> LateAnswer:
-        answer = self._answer(late.local, late.remote, math.nan)
+        remote, detail = late.remote, ""
+        if self._remote_decode is not None:  # the outbox stores arrays only
+            try:
+                remote = remote._replace(result=self._remote_decode(remote.outputs))
+            except Exception as error:  # it was another function when the reply came
+                detail = f"remote_decode fails for the stored outputs: {type(error).__name__}"
+        answer = self._answer(late.local, remote, math.nan)._replace(detail=detail)
         return LateAnswer(late.key, answer._replace(elapsed=late.waited))
 
     def _stream(

@@ -21,7 +21,7 @@ from edgecascade.runtime.batch import Batch, bytes_of, concatenated, first_of, r
 from edgecascade.runtime.deadline import Deadline
 from edgecascade.runtime.reply import Reader, failure_of
 from edgecascade.runtime.request import TOO_LATE, Failure, Purpose, Request, State
-from edgecascade.types.answer import Prediction, Reason
+from edgecascade.types.answer import NO_OUTPUTS, Prediction, Reason
 from edgecascade.types.errors import RemoteRefusal
 
 if TYPE_CHECKING:
@@ -382,7 +382,7 @@ class Dispatcher:
                 return
             key = ("" if one.key is None else _text(one.key)) or os.urandom(16).hex()
             grace = 0.0 if one.state is State.REFUSED else _GRACE
-            if not outbox.offer(key, one.sent, one.local, grace=grace):
+            if not outbox.offer(key, one.sent, one.local._replace(outputs=NO_OUTPUTS), grace=grace):
                 return
             with self._lock:
                 one.queued, late = key, one.late

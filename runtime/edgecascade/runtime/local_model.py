@@ -15,8 +15,15 @@ import numpy as np
 import onnxruntime as ort
 
 from edgecascade.runtime.batch import Batch, filled, first_of, rows, size, stacked
-from edgecascade.runtime.decisions import CLASSIFIER_OUTPUTS, ClassDecisions, Decided, Decisions
-from edgecascade.runtime.engine import Declared, Engine, numpy_dtype, open_session, read_classifier
+from edgecascade.runtime.decisions import (
+    CLASSIFIER_OUTPUTS,
+    TASK_OUTPUTS,
+    ClassDecisions,
+    Decided,
+    Decisions,
+    TaskDecisions,
+)
+from edgecascade.runtime.engine import Declared, Engine, numpy_dtype, open_session, read_document
 from edgecascade.runtime.model_inputs import as_declared, model_inputs
 from edgecascade.runtime.outputs import share_batch
 from edgecascade.types.answer import NO_OUTPUTS, Prediction
@@ -26,7 +33,7 @@ from edgecascade.types.policy import Policy
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from edgecascade.types.document import CascadeDocument
+    from edgecascade.types.document import CascadeDocument, TaskDocument
 
 __all__ = ["Bound", "LocalModel"]
 
@@ -53,16 +60,24 @@ class LocalModel:
         path: path of the file.
         session: the open file.
         document: the document in the file.
-        outputs: names of the file's outputs to return beside the decision.
+        outputs: names of the file's outputs to return beside the decision; none are all those of a general task.
+
+    Raises:
+        ModelFileError: the file lacks an output.
+        ArgumentError: it has no output of a name in `outputs`.
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], session: Engine, document: CascadeDocument, outputs: Sequence[str] = ()
+        self,
+        path: str | os.PathLike[str],
+        session: Engine,
+        document: CascadeDocument | TaskDocument,
+        outputs: Sequence[str] = (),
     ) -> None:
         self.document, self.inputs = document, model_inputs(session, path)
-        self._path, self._session, self._classes = path, session, len(document.labels)
-        self._decisions: Decisions = ClassDecisions(path, self._classes, outputs)
-        declared = [one for one in session.get_outputs() if one.name in outputs]
+        self._path, self._session = path, session
+        self._decisions, self.outputs = _decisions(path, session, document, outputs)
+        declared = [one for one in session.get_outputs() if one.name in self.outputs]
         together = not declared or share_batch(self.inputs.declared, declared)
         self._at_once = self.inputs.batch or (None if together else 1)
         self._own = document.device_policy()
@@ -79,11 +94,17 @@ class LocalModel:
             ArgumentError: the file has no output of a name in `outputs`.
         """
         session = open_session(path, **options)
-        document = read_classifier(session, path)
-        missing = set(CLASSIFIER_OUTPUTS) - {output.name for output in session.get_outputs()}
-        if missing:
-            raise ModelFileError(f"{path}: not a cascade model: it lacks the outputs {sorted(missing)}")
-        return cls(path, session, document, _checked(outputs, session))
+        return cls(path, session, read_document(session, path), outputs)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the classes; empty for a general task."""
+        return tuple(getattr(self.document, "labels", ()))
+
+    @property
+    def remote_outputs(self) -> tuple[str, ...]:
+        """Names of the arrays with which the remote of a general task answers."""
+        return tuple(getattr(self.document, "remote_outputs", ()))
 
     @property
     def provider(self) -> str:
@@ -198,25 +219,45 @@ class LocalModel:
             raise ArgumentError(f"policy: this file cannot change its {', '.join(sorted(fixed))} without a new file")
         inputs = self.inputs
         simple = inputs.text is None and len(inputs.declared) == 1 and inputs.batch in (None, 1)
-        plain = simple and len(self._decisions.names) == len(CLASSIFIER_OUTPUTS)  # outputs may have any shape
-        bindable = plain and not self._forked_from and _can_bind(self._session)
-        bound = Bound(self._session, inputs.declared[0], self._classes, overrides) if bindable else None
-        return _Live(policy, overrides, bound)
+        plain = simple and not self.outputs  # which may have any shape
+        if not plain or self._forked_from or not _can_bind(self._session):
+            return _Live(policy, overrides, None)
+        return _Live(policy, overrides, Bound(self._session, inputs.declared[0], len(self.labels), overrides))
 
 
-def _checked(outputs: Sequence[str], session: Engine) -> Sequence[str]:
-    """Return the names of outputs to return, each once.
+def _decisions(
+    path: str | os.PathLike[str],
+    session: Engine,
+    document: CascadeDocument | TaskDocument,
+    outputs: Sequence[str],
+) -> tuple[Decisions, tuple[str, ...]]:
+    """Return what reads the decisions of a file, and the names of the outputs that come with them.
 
     Raises:
-        ArgumentError: the file lacks one, or it is no array or part of the decision.
+        ModelFileError: the file lacks an output that its document implies.
+        ArgumentError: it has no output of a name in `outputs`, or the decision is made of it.
     """
+    from edgecascade.types.document import CascadeDocument
+
+    tensors = {one.name for one in session.get_outputs() if one.type.startswith("tensor(")}
+    if isinstance(document, CascadeDocument):
+        needed = {*CLASSIFIER_OUTPUTS}
+        known = tensors - needed
+    else:
+        known = {*document.task.outputs}
+        needed = {*TASK_OUTPUTS, *known}
+    if missing := needed - tensors:
+        raise ModelFileError(f"{path}: not a cascade model: it lacks the outputs {sorted(missing)}")
     if isinstance(outputs, str):
         raise ArgumentError(f"outputs: expected a sequence of names, got the text {outputs!r}")
-    tensors = {one.name for one in session.get_outputs() if one.type.startswith("tensor(")} - {*CLASSIFIER_OUTPUTS}
-    unknown = next((name for name in outputs if name not in tensors), None)
+    unknown = next((name for name in outputs if name not in known), None)
     if unknown is not None:
-        raise ArgumentError(f"outputs: expected names among {', '.join(sorted(tensors)) or 'none'}, got {unknown!r}")
-    return [*dict.fromkeys(outputs)]
+        raise ArgumentError(f"outputs: expected names among {', '.join(sorted(known)) or 'none'}, got {unknown!r}")
+    if isinstance(document, CascadeDocument):
+        names = tuple(dict.fromkeys(outputs))
+        return ClassDecisions(path, len(document.labels), names), names
+    names = tuple(dict.fromkeys(outputs)) or document.task.outputs
+    return TaskDecisions(path, names), names
 
 
 def _can_bind(session: Engine) -> bool:

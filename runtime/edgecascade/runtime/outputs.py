@@ -24,8 +24,11 @@ def share_batch(inputs: Sequence[Declared], outputs: Sequence[Declared]) -> bool
 
 
 def of_one(outputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """Return the arrays that a model gave for a single input: those with a first side of 1 lose it."""
-    return {name: array[0] if array.ndim and len(array) == 1 else array for name, array in outputs.items()}
+    """Return the arrays that a model gave for a single input: those with a first side of 1 lose it.
+
+    So a model that finds one box gives it without the side of the boxes; a decoder reshapes it.
+    """
+    return {name: array[0, ...] if array.ndim and len(array) == 1 else array for name, array in outputs.items()}
 
 
 def by_input(outputs: Mapping[str, NDArray[Any]], n: int) -> list[dict[str, NDArray[Any]]]:
@@ -39,4 +42,4 @@ def by_input(outputs: Mapping[str, NDArray[Any]], n: int) -> list[dict[str, NDAr
     wrong = next((name for name, array in outputs.items() if array.ndim == 0 or len(array) != n), None)
     if wrong is not None:
         raise ValueError(f"expected {n} rows in {wrong!r:.80}, got {list(outputs[wrong].shape)}")
-    return [{name: array[i] for name, array in outputs.items()} for i in range(n)]
+    return [{name: array[i, ...] for name, array in outputs.items()} for i in range(n)]

@@ -116,8 +116,7 @@ def outputs_of(replied: Any, n: int, names: Sequence[str] = ()) -> list[Outputs]
         replied: arrays [n, ...] by name; or a sequence of n mappings from names to arrays of any shape, for outputs
             that have no batch axis, such as the boxes found in each image.
         n: number of inputs that it was asked about.
-        names: of the outputs to return; empty for all. An output that is missing in a mapping of a sequence is left
-            out here.
+        names: of the outputs to return; empty for all. A mapping of a sequence that lacks one is returned as it is.
 
     Raises:
         InvalidReply: it is neither, lacks an output, or has an array without n rows.
@@ -132,7 +131,7 @@ def outputs_of(replied: Any, n: int, names: Sequence[str] = ()) -> list[Outputs]
                 f"remote: expected {n} rows in the output {wrong!r:.80}, one for each input, got "
                 f"{list(arrays[wrong].shape)!s:.80}"
             )
-        return [{name: array[i] for name, array in arrays.items()} for i in range(n)]
+        return [{name: array[i, ...] for name, array in arrays.items()} for i in range(n)]
     if not isinstance(replied, Sequence) or not all(isinstance(one, Mapping) for one in replied):
         raise InvalidReply(f"remote: expected arrays by name, got {type(replied).__name__}")
     if len(replied) != n:
@@ -141,7 +140,7 @@ def outputs_of(replied: Any, n: int, names: Sequence[str] = ()) -> list[Outputs]
 
 
 def _chosen(found: Mapping[Any, Any], names: Sequence[str]) -> Mapping[Any, Any]:
-    return {name: found[name] for name in names if name in found} if names else found
+    return {name: found[name] for name in names} if names and all(name in found for name in names) else found
 
 
 def _check_outputs(outputs: Outputs, names: Sequence[str]) -> None:

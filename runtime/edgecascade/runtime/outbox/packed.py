@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecascade.runtime.batch import Batch
-from edgecascade.types.answer import Prediction
+from edgecascade.types.answer import NO_OUTPUTS, Outputs, Prediction
 from edgecascade.types.errors import EdgecascadeError, InputError
 
 __all__ = ["Bytes", "PackedError", "Packing", "pack_prediction", "prediction_size", "unpack", "unpack_prediction"]
 
 _SEAL = struct.Struct("<8sI")  # the kind of record, and the CRC-32 of all that follows
-_INPUT, _PREDICTION = b"ecinput2", b"ecpredn2"
+_INPUT, _PREDICTION, _NAMED = b"ecinput2", b"ecpredn2", b"ecnamed1"
 _LENGTH = struct.Struct("<I")
 _HEAD = struct.Struct("<qd")  # label and confidence of a prediction
 _PLAIN = "biufcSUmM"  # numpy's kinds whose values are their bytes
@@ -66,8 +66,7 @@ class Packing:
 
     def data(self) -> memoryview:
         """Return the input as bytes. Other threads run while they are copied."""
-        parts = [_encoded(array) if array.dtype.kind == "O" else _bytes(array) for array in self._arrays]
-        return _sealed(_INPUT, _LENGTH.pack(len(self._header)), self._header, *parts)
+        return _sealed(_INPUT, _LENGTH.pack(len(self._header)), self._header, *map(_content, self._arrays))
 
 
 def unpack(data: Bytes) -> Batch:
@@ -76,29 +75,30 @@ def unpack(data: Bytes) -> Batch:
     Raises:
         PackedError: the bytes are damaged.
     """
-    body = _opened(_INPUT, data)
-    try:
-        start = _LENGTH.size + _LENGTH.unpack_from(body)[0]
-        described = json.loads(bytes(body[_LENGTH.size : start]))
-        arrays = {}
-        for name, dtype, shape in described:
-            arrays[name], start = _array(body, start, dtype, shape)
-    except (ValueError, TypeError, KeyError, struct.error, RecursionError, MemoryError, OverflowError) as error:
-        raise PackedError("packed input: its description is malformed") from error
-    if start != len(body) or not arrays:
-        raise PackedError(f"packed input: expected {start} bytes by its description, got {len(body)}")
+    arrays = _arrays(_opened(_INPUT, data))
     return arrays.get(None, arrays)
 
 
 def pack_prediction(prediction: Prediction) -> bytearray:
-    """Return a prediction as bytes: label, confidence, and probabilities float32 [classes]."""
+    """Return a prediction as bytes: label, confidence, and probabilities float32 [classes]; then the outputs, if any.
+
+    The result is left out, since it may be any object.
+
+    Raises:
+        InputError: an output has a type that cannot be packed.
+    """
     probabilities = np.ascontiguousarray(prediction.probabilities, "<f4")
     head = _HEAD.pack(prediction.label, prediction.confidence)
-    return bytearray(_sealed(_PREDICTION, head, probabilities.tobytes()))
+    if not prediction.outputs:
+        return bytearray(_sealed(_PREDICTION, head, probabilities.tobytes()))
+    arrays = [(name, _as_plain(array)) for name, array in prediction.outputs.items()]
+    header = _JSON.encode([[name, _dtype(array), list(array.shape)] for name, array in arrays]).encode()
+    parts = [_LENGTH.pack(len(header)), header, *(_content(array) for _, array in arrays)]
+    return bytearray(_sealed(_NAMED, _LENGTH.pack(probabilities.nbytes), head, probabilities.tobytes(), *parts))
 
 
 def prediction_size(prediction: Prediction) -> int:
-    """Return the number of bytes of a packed prediction."""
+    """Return the number of bytes of a packed prediction without outputs."""
     return _SEAL.size + _HEAD.size + 4 * len(prediction.probabilities)
 
 
@@ -108,11 +108,50 @@ def unpack_prediction(data: Bytes) -> Prediction:
     Raises:
         PackedError: the bytes are damaged.
     """
-    body = _opened(_PREDICTION, data)
+    outputs: Outputs = NO_OUTPUTS
+    if bytes(memoryview(data)[: len(_NAMED)]) == _NAMED:
+        body = _opened(_NAMED, data)
+        if len(body) < _LENGTH.size:
+            raise PackedError(f"packed prediction: expected {_LENGTH.size} bytes or more, got {len(body)}")
+        end = _LENGTH.size + _HEAD.size + _LENGTH.unpack_from(body)[0]
+        outputs = _arrays(body[end:])
+        body = body[_LENGTH.size : end]
+    else:
+        body = _opened(_PREDICTION, data)
     if len(body) < _HEAD.size or (len(body) - _HEAD.size) % 4:
         raise PackedError(f"packed prediction: expected {_HEAD.size} bytes and 4 per class, got {len(body)}")
     label, confidence = _HEAD.unpack_from(body)
-    return Prediction(label, confidence, np.frombuffer(body[_HEAD.size :], "<f4").astype(np.float32))
+    probabilities = np.frombuffer(body[_HEAD.size :], "<f4").astype(np.float32)
+    return Prediction(label, confidence, probabilities, outputs)
+
+
+def _arrays(body: memoryview) -> dict[Any, NDArray[Any]]:
+    """Return the arrays that are described by JSON before them, with its length.
+
+    Raises:
+        PackedError: the bytes are malformed.
+    """
+    try:
+        start = _LENGTH.size + _LENGTH.unpack_from(body)[0]
+        described = json.loads(bytes(body[_LENGTH.size : start]))
+        arrays = {}
+        for name, dtype, shape in described:
+            arrays[name], start = _array(body, start, dtype, shape)
+    except (ValueError, TypeError, KeyError, struct.error, RecursionError, MemoryError, OverflowError) as error:
+        raise PackedError("packed: the description of the arrays is malformed") from error
+    if start != len(body) or not arrays:
+        raise PackedError(f"packed: expected {start} bytes by the description of the arrays, got {len(body)}")
+    return arrays
+
+
+def _as_plain(array: NDArray[Any]) -> NDArray[Any]:
+    """Return an array of objects that are all text as one of text."""
+    objects = array.dtype.kind == "O" and array.size and all(isinstance(one, str) for one in array.flat)
+    return array.astype(np.str_) if objects else array
+
+
+def _content(array: NDArray[Any]) -> Bytes:
+    return _encoded(array) if array.dtype.kind == "O" else _bytes(array)
 
 
 def _dtype(array: NDArray[Any]) -> str:

@@ -27,15 +27,20 @@ from edgecascade.runtime.remotes.http import HttpClient, Response
 from edgecascade.runtime.remotes.http_response import message_in, parse, worth_a_retry
 from edgecascade.runtime.remotes.remote import ReplyBound, Traffic, hiding_secrets, refuse_user, shown
 from edgecascade.runtime.remotes.tensors import (
+    Described,
     Origin,
     Signature,
     SignatureOnDemand,
     Tensor,
     as_table,
+    chained,
     check,
     contents,
     from_bytes,
     from_numbers,
+    stacked_rows,
+    texts_from_bytes,
+    texts_from_list,
 )
 from edgecascade.types.class_names import columns_for, names_in
 from edgecascade.types.errors import ArgumentError, InvalidReply, RemoteRefusal
@@ -104,6 +109,7 @@ class OpenInference:
         self._origin = Origin(address.name, address.version)
         self._classes: int | None = None
         self._labels: tuple[str, ...] = ()
+        self._names: tuple[str, ...] | None = None  # of the outputs for a general task
         self._binary: bool | None = None  # None until the server has shown it
         self._gzip = Gzip() if compress else None
 
@@ -112,8 +118,10 @@ class OpenInference:
         """Requests and bytes so far."""
         return self._client.traffic
 
-    def infer(self, inputs: Batch, deadline: Deadline) -> NDArray[Any]:
+    def infer(self, inputs: Batch, deadline: Deadline) -> Any:
         """Return logits [n, classes] of inputs [n, ...]; named ones go to the server's inputs of these names.
+
+        After `expect_outputs`, return the arrays of each input by name instead; text comes as `bytes`.
 
         Raises:
             TimeoutError: the deadline passed.
@@ -124,11 +132,19 @@ class OpenInference:
         """
         check(inputs)
         with hiding_secrets(self._secrets, self._query):
-            return self._signature.use(partial(self._scores, deadline=deadline), inputs, deadline)
+            if self._names is not None:
+                named = partial(self._named, names=self._names, deadline=deadline)
+                return self._signature.use(named, inputs, deadline, partial(chained, most=size(inputs)))
+            scores = partial(self._scores, deadline=deadline)
+            return self._signature.use(scores, inputs, deadline, partial(stacked_rows, most=size(inputs)))
 
     def expect(self, labels: Sequence[str]) -> None:
         """Bound replies by what scores of these classes need, and refuse a model that names others."""
         self._labels, self._classes = tuple(labels), max(len(labels), self._classes or 0)
+
+    def expect_outputs(self, names: Sequence[str]) -> None:
+        """Answer with these outputs from now on, or with all, and bound replies by the shapes that they declare."""
+        self._names = tuple(names)
 
     def close(self) -> None:
         """Close the idle connections."""
@@ -136,13 +152,41 @@ class OpenInference:
 
     def _scores(self, inputs: Batch, signature: Signature, *, deadline: Deadline) -> NDArray[Any]:
         bound = ReplyBound.of(size(inputs), self._classes)
+
+        def choose(described: Described) -> list[str]:
+            return [signature.chosen(described)]
+
+        asked = () if signature.output is None else (signature.output,)
         tensors = signature.tensors(inputs)
+        ((_, logits),) = self._tensors(tensors, asked, choose, bound, deadline, text=False).items()
+        return as_table(logits)
+
+    def _named(
+        self, inputs: Batch, signature: Signature, *, names: Sequence[str], deadline: Deadline
+    ) -> list[dict[str, NDArray[Any]]]:
+        asked = signature.wanted(names)
+        bound = ReplyBound.of_outputs(size(inputs), signature.sides(asked))
+        choose = partial(signature.among, names=names)
+        found = self._tensors(signature.tensors(inputs), asked, choose, bound, deadline, text=True)
+        return signature.by_input(found, size(inputs))
+
+    def _tensors(
+        self,
+        tensors: Sequence[Tensor],
+        outputs: Sequence[str],
+        choose: Callable[[Described], Sequence[str]],
+        bound: ReplyBound,
+        deadline: Deadline,
+        *,
+        text: bool,
+    ) -> dict[str, NDArray[Any]]:
+        """Send tensors; return the outputs of the reply that `choose` chooses by their names, types and shapes."""
 
         def post(binary: bool) -> tuple[Response, str]:
-            return self._post(tensors, signature.output, binary, bound, deadline)
+            return self._post(tensors, outputs, binary, bound, deadline)
 
-        def read(response: Response, sent: str) -> NDArray[Any]:
-            return _logits(response, signature, bound, deadline, partial(self._origin.check, sent))
+        def read(response: Response, sent: str) -> dict[str, NDArray[Any]]:
+            return _outputs(response, choose, bound, deadline, partial(self._origin.check, sent), text=text)
 
         if self._binary is not None:
             response, sent = post(self._binary)
@@ -155,9 +199,9 @@ class OpenInference:
         passing = worth_a_retry(response.status, response.body)
         if not binary:
             response, sent = post(False)
-        scores = read(response, sent)
+        found = read(response, sent)
         self._binary = binary or (None if passing else False)
-        return scores
+        return found
 
     def _ask_signature(self, deadline: Deadline) -> Signature:
         response = self._client.request(
@@ -176,13 +220,13 @@ class OpenInference:
         return Signature.of(inputs, outputs, input=self._input, output=self._output)
 
     def _post(
-        self, tensors: Sequence[Tensor], output: str | None, binary: bool, bound: ReplyBound, deadline: Deadline
+        self, tensors: Sequence[Tensor], outputs: Sequence[str], binary: bool, bound: ReplyBound, deadline: Deadline
     ) -> tuple[Response, str]:
         """Send tensors; return the response, and the id of the request."""
         id = self._origin.new_id()
         request: dict[str, Any] = {"id": id}
-        if output:
-            request["outputs"] = [{"name": output, "parameters": {"binary_data": binary}}]
+        if outputs:
+            request["outputs"] = [{"name": one, "parameters": {"binary_data": binary}} for one in outputs]
         if not binary:
             return self._send(json_request(request, tensors, Pace(deadline)), self._headers, bound.bytes, deadline), id
         raw = [contents(one.array) for one in tensors]
@@ -346,9 +390,15 @@ def json_request(request: dict[str, Any], tensors: Sequence[Tensor], pace: Pace)
     return [*parts, b"]}"]
 
 
-def _logits(
-    response: Response, signature: Signature, bound: ReplyBound, deadline: Deadline, check_origin: Callable[..., None]
-) -> NDArray[Any]:
+def _outputs(
+    response: Response,
+    choose: Callable[[Described], Sequence[str]],
+    bound: ReplyBound,
+    deadline: Deadline,
+    check_origin: Callable[..., None],
+    *,
+    text: bool,
+) -> dict[str, NDArray[Any]]:
     body, pace = response.content(), Pace(deadline)
     try:
         split = int(response.headers.get(_HEADER_LENGTH.lower(), len(body)))
@@ -368,13 +418,27 @@ def _logits(
                 places[name] = slice(at, at := at + _bytes(raw_size))
         if at != len(body):
             raise ValueError(f"its tensors have {at - split} bytes, and {len(body) - split} came")
-        chosen = outputs[name := signature.chosen(_described(reply["outputs"]))]
-        datatype, shape = chosen.get("datatype"), chosen.get("shape")
-        if name in places:
-            return as_table(from_bytes(body[places[name]], datatype, shape))
-        return as_table(from_numbers(chosen.get("data"), datatype, shape, pace))
+        found = {}
+        for name in choose(_described(reply["outputs"])):
+            raw = body[places[name]] if name in places else None
+            found[name] = _array(outputs[name], raw, pace, text=text)
+        return found
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise InvalidReply(f"remote: the response is malformed: {_said(error)}") from error
+
+
+def _array(output: Mapping[str, Any], raw: bytes | memoryview | None, pace: Pace, *, text: bool) -> NDArray[Any]:
+    """Return the array of one output, which may be text or not, from its bytes or, without them, from its `data`.
+
+    Raises:
+        ValueError: they do not fit its datatype and shape.
+    """
+    datatype: Any = output.get("datatype")
+    shape: Any = output.get("shape")
+    data: Any = output.get("data")
+    if text and datatype == "BYTES":
+        return texts_from_list(data, shape) if raw is None else texts_from_bytes(raw, shape)
+    return from_numbers(data, datatype, shape, pace) if raw is None else from_bytes(raw, datatype, shape)
 
 
 def _bytes(size: Any) -> int:

@@ -33,10 +33,14 @@ from edgecascade.runtime.remotes.tensors import (
     SignatureOnDemand,
     Tensor,
     as_table,
+    chained,
     check,
     contents,
     from_bytes,
     from_numbers,
+    stacked_rows,
+    texts_from_bytes,
+    texts_from_list,
 )
 from edgecascade.types.errors import ArgumentError, InvalidReply, RemoteRefusal, RemoteUnreachable
 from edgecascade.types.extras import naming_extras
@@ -47,6 +51,7 @@ _SERVICE = "/inference.GRPCInferenceService"
 _RAW_INPUT = bytes([7 << 3 | 2])  # the tag of the field `raw_input_contents`; its length and bytes follow
 _FIELDS = {  # the field with the numbers of each type
     "BOOL": "bool_contents",
+    "BYTES": "bytes_contents",
     **dict.fromkeys(("INT8", "INT16", "INT32"), "int_contents"),
     **dict.fromkeys(("UINT8", "UINT16", "UINT32"), "uint_contents"),
     **{kind: f"{kind.lower()}_contents" for kind in ("INT64", "UINT64", "FP32", "FP64")},
@@ -74,7 +79,7 @@ _MESSAGES = {
     "ModelMetadataResponse": "inputs:4 TensorMetadata*, outputs:5 TensorMetadata*",
     "InferTensorContents": (
         "bool_contents:1 bool*, int_contents:2 int32*, int64_contents:3 int64*, uint_contents:4 uint32*, "
-        "uint64_contents:5 uint64*, fp32_contents:6 float*, fp64_contents:7 double*"
+        "uint64_contents:5 uint64*, fp32_contents:6 float*, fp64_contents:7 double*, bytes_contents:8 bytes*"
     ),
     "InferInputTensor": "name:1 string, datatype:2 string, shape:3 int64*",
     "InferRequestedOutputTensor": "name:1 string",
@@ -151,6 +156,7 @@ class OpenInferenceGrpc:
         self._signature = SignatureOnDemand(self._ask_signature)
         self._origin = Origin(address.name, address.version)
         self._classes: int | None = None
+        self._names: tuple[str, ...] | None = None  # of the outputs for a general task
         self._lock = Lock()
         self._channel: Any = None
         self._calls: dict[str, Any] = {}
@@ -162,8 +168,10 @@ class OpenInferenceGrpc:
         with self._lock:
             return self._traffic
 
-    def infer(self, inputs: Batch, deadline: Deadline) -> NDArray[Any]:
+    def infer(self, inputs: Batch, deadline: Deadline) -> Any:
         """Return logits [n, classes] of inputs [n, ...]; named ones go to the server's inputs of these names.
+
+        After `expect_outputs`, return the arrays of each input by name instead; text comes as `bytes`.
 
         Raises:
             TimeoutError: the deadline passed.
@@ -174,11 +182,19 @@ class OpenInferenceGrpc:
         """
         check(inputs)
         with hiding_secrets(self._secrets):
-            return self._signature.use(partial(self._scores, deadline=deadline), inputs, deadline)
+            if self._names is not None:
+                named = partial(self._named, names=self._names, deadline=deadline)
+                return self._signature.use(named, inputs, deadline, partial(chained, most=size(inputs)))
+            scores = partial(self._scores, deadline=deadline)
+            return self._signature.use(scores, inputs, deadline, partial(stacked_rows, most=size(inputs)))
 
     def expect(self, labels: Sequence[str]) -> None:
         """Bound messages by what scores of these classes for 32 inputs need, if it is called before the first call."""
         self._classes = max(len(labels), self._classes or 0)
+
+    def expect_outputs(self, names: Sequence[str]) -> None:
+        """Answer with these outputs from now on, or with all; called before the first call, as messages are bounded."""
+        self._names = tuple(names)
 
     def close(self) -> None:
         """Close the connection; calls under way fail."""
@@ -189,11 +205,26 @@ class OpenInferenceGrpc:
 
     def _scores(self, inputs: Batch, signature: Signature, *, deadline: Deadline) -> NDArray[Any]:
         bound = ReplyBound.of(size(inputs), self._classes)
+        asked = [] if signature.output is None else [signature.output]
+        reply = self._infer(signature.tensors(inputs), asked, bound, deadline)
+        name = signature.chosen(_outputs_of(reply))
+        return as_table(_array(reply, name, Pace(deadline), text=False))
+
+    def _named(
+        self, inputs: Batch, signature: Signature, *, names: Sequence[str], deadline: Deadline
+    ) -> list[dict[str, NDArray[Any]]]:
+        asked, pace = signature.wanted(names), Pace(deadline)
+        bound = ReplyBound.of_outputs(size(inputs), signature.sides(asked))
+        reply = self._infer(signature.tensors(inputs), asked, bound, deadline)
+        found = {name: _array(reply, name, pace, text=True) for name in signature.among(_outputs_of(reply), names)}
+        return signature.by_input(found, size(inputs))
+
+    def _infer(self, tensors: Iterable[Tensor], outputs: Iterable[str], bound: ReplyBound, deadline: Deadline) -> Any:
+        """Send tensors; return the reply, which is that of the model to this request."""
         id = self._origin.new_id()
-        request = self._request(signature.tensors(inputs), signature.output, id)
-        reply = self._call("ModelInfer", request, bound.bytes, deadline)
+        reply = self._call("ModelInfer", self._request(tensors, outputs, id), bound.bytes, deadline)
         self._origin.check(id, model=reply.model_name, version=reply.model_version, id=reply.id)
-        return _logits(reply, signature, Pace(deadline))
+        return reply
 
     def _ask_signature(self, deadline: Deadline) -> Signature:
         request = self._messages["ModelMetadataRequest"](name=self._name, version=self._version)
@@ -207,14 +238,14 @@ class OpenInferenceGrpc:
             _described(declared.inputs), _described(declared.outputs), input=self._input, output=self._output
         )
 
-    def _request(self, tensors: Iterable[Tensor], output: str | None, id: str) -> bytes:
+    def _request(self, tensors: Iterable[Tensor], outputs: Iterable[str], id: str) -> bytes:
         message = self._messages["ModelInferRequest"](model_name=self._name, model_version=self._version, id=id)
         parts: list[bytes | memoryview] = [b""]
         for one in tensors:
             message.inputs.add(name=one.name, datatype=one.datatype, shape=one.shape)
             raw = contents(one.array)
             parts += [_RAW_INPUT, varint(len(raw)), raw]  # appended to the message, which saves two copies
-        if output:
+        for output in outputs:
             message.outputs.add(name=output)
         parts[0] = message.SerializeToString()
         return b"".join(parts)
@@ -262,7 +293,7 @@ class OpenInferenceGrpc:
     @property
     def _largest(self) -> int:
         """The bytes of the largest reply that the channel takes."""
-        return ReplyBound.of(_MOST_TOGETHER, self._classes).bytes
+        return ReplyBound.of(_MOST_TOGETHER, self._classes if self._names is None else None).bytes
 
     def _as_remote_error(self, error: Any) -> Exception:
         code, said = error.code(), " ".join((error.details() or "no explanation").split())
@@ -324,19 +355,31 @@ def _describe(field: Any, kind: str, repeated: bool) -> None:
         field.type = getattr(field, f"TYPE_{kind.upper()}")
 
 
-def _logits(reply: Any, signature: Signature, pace: Pace) -> NDArray[Any]:
+def _outputs_of(reply: Any) -> Described:
     described = _described(reply.outputs)
     if len(described) < len(reply.outputs):
         raise InvalidReply("remote: the response is malformed: it has two outputs of one name")
-    name = signature.chosen(described)
+    return described
+
+
+def _array(reply: Any, name: str, pace: Pace, *, text: bool) -> NDArray[Any]:
+    """Return the array of one output, which may be text or not.
+
+    Raises:
+        InvalidReply: its values do not fit its datatype and shape.
+    """
     at, chosen = next((i, one) for i, one in enumerate(reply.outputs) if one.name == name)
+    text = text and chosen.datatype == "BYTES"
     try:
         if reply.raw_output_contents:
-            return as_table(from_bytes(reply.raw_output_contents[at], chosen.datatype, chosen.shape))
-        if chosen.datatype not in _FIELDS:
+            raw = reply.raw_output_contents[at]
+            return texts_from_bytes(raw, chosen.shape) if text else from_bytes(raw, chosen.datatype, chosen.shape)
+        if chosen.datatype not in _FIELDS or (chosen.datatype == "BYTES" and not text):
             raise ValueError(f"its output {name!r} has the type {chosen.datatype!r:.40}, and no bytes")
         values = getattr(chosen.contents, _FIELDS[chosen.datatype])
-        return as_table(from_numbers(values, chosen.datatype, chosen.shape, pace))
+        if text:
+            return texts_from_list(list(values), chosen.shape)
+        return from_numbers(values, chosen.datatype, chosen.shape, pace)
     except (ValueError, TypeError, IndexError) as error:
         raise InvalidReply(f"remote: the response is malformed: {error}") from error
 

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import prod
 from typing import Any, Protocol, TypeAlias, cast
 from urllib.parse import unquote
 
@@ -212,6 +213,12 @@ class ReplyBound:
             return cls(_LARGEST // _WIDTH, _LARGEST)
         values = _FURTHER + inputs * (classes + _FURTHER)
         return cls(values, min(_LARGEST, _WIDTH * values))
+
+    @classmethod
+    def of_outputs(cls, inputs: int, sides: Sequence[Sequence[int]]) -> ReplyBound:
+        """Return the bound for outputs of these shapes per input; that of 64 MiB if one has a side below 0, or none."""
+        unknown = not sides or any(side < 0 for shape in sides for side in shape)
+        return cls.of(inputs, None if unknown else sum(map(prod, sides)))
 
 
 def expect(remote: object, labels: Sequence[str]) -> None:

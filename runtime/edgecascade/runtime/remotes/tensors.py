@@ -9,14 +9,14 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from math import inf, prod
 from operator import eq
 from types import NoneType
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,10 +35,14 @@ __all__ = [
     "SignatureOnDemand",
     "Tensor",
     "as_table",
+    "chained",
     "check",
     "contents",
     "from_bytes",
     "from_numbers",
+    "stacked_rows",
+    "texts_from_bytes",
+    "texts_from_list",
 ]
 
 _UNDECLARED: tuple[str, tuple[int, ...]] = ("", ())
@@ -64,6 +68,7 @@ NUMPY = {protocol: np.dtype(name).newbyteorder("<") for name, protocol in DATATY
 _TYPES: dict[str, set[type]] = {"f": {float, int, NoneType}, "b": {bool}, **{kind: {int, float} for kind in "iu"}}
 _BY_TYPE = {np.dtype(name): protocol for name, protocol in DATATYPES.items()}
 
+T = TypeVar("T")
 Described: TypeAlias = Mapping[str, tuple[str, Sequence[int]]]
 """Datatype and shape of tensors, by name."""
 
@@ -80,24 +85,26 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Signature:
-    """The inputs of a model, and the output with the logits.
+    """The inputs and outputs of a model, and the output with the logits.
 
     Attributes:
         inputs: the datatype and shape declared for each input, by name; empty if they are not known.
         output: the output with the logits, or None to find it in each reply.
         datatype: the type declared for that output; empty if it is not known.
+        outputs: the datatype and shape declared for each output, by name; empty if they are not known.
     """
 
     inputs: Described
     output: str | None
     datatype: str = ""
+    outputs: Described = field(default_factory=dict)
 
     @classmethod
     def of(cls, inputs: Described, outputs: Described, *, input: str | None, output: str | None) -> Signature:
         """Return the signature that follows from the server's declaration and the names that the user gave."""
         chosen = {input: inputs.get(input, _UNDECLARED)} if input else inputs
         output = output or _logits_among(outputs)
-        return cls(chosen, output, outputs.get(output or "", _UNDECLARED)[0])
+        return cls(chosen, output, outputs.get(output or "", _UNDECLARED)[0], outputs)
 
     def tensors(self, inputs: Batch) -> list[Tensor]:
         """Return inputs [n, ...] as tensors for the model, in the types that it declares.
@@ -145,6 +152,73 @@ class Signature:
             raise InvalidReply(f"remote: expected {self.datatype} in {name!r:.80}, as the server declares, got {found}")
         return name
 
+    def wanted(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Return the names of the outputs to ask for: those given, or all that are declared; empty for all there are.
+
+        Raises:
+            InvalidReply: the server declares outputs, and lacks one.
+        """
+        missing = [name for name in names if self.outputs and name not in self.outputs]
+        if missing:
+            raise InvalidReply(
+                f"remote: expected the outputs {', '.join(names)!s:.200}, the server declares "
+                f"{', '.join(self.outputs)!s:.200}"
+            )
+        return tuple(names) or tuple(self.outputs)
+
+    def sides(self, names: Iterable[str]) -> list[Sequence[int]]:
+        """Return the shapes that outputs declare, without the batch axis; [-1] where any size may come."""
+        declared = [self.outputs.get(name, _UNDECLARED) for name in names]
+        return [shape[1:] if shape and datatype in NUMPY else (-1,) for datatype, shape in declared]
+
+    def among(self, described: Described, names: Sequence[str]) -> list[str]:
+        """Return the names of the wanted outputs among those of a reply: those given, or all.
+
+        Types may be wider or narrower than the declared ones: some servers do not check what a user declares.
+
+        Raises:
+            InvalidReply: one is missing, or is of another kind than declared.
+        """
+        missing = [name for name in names if name not in described]
+        if missing or not described:
+            got = ", ".join(sorted(described)) or "none"
+            raise InvalidReply(
+                f"remote: expected the outputs {', '.join(names) or 'of a model'!s:.200}, got {got!s:.200}"
+            )
+        wanted = list(names) or list(described)
+        for name in wanted:
+            found, declared = described[name][0], self.outputs.get(name, _UNDECLARED)[0]
+            if declared and _kind(found) != _kind(declared):
+                raise InvalidReply(
+                    f"remote: expected {declared} in {name!r:.80}, as the server declares, got {found!r:.40}"
+                )
+        return wanted
+
+    def by_input(self, arrays: Mapping[str, NDArray[Any]], n: int) -> list[dict[str, NDArray[Any]]]:
+        """Return the arrays of each of n inputs, without the batch axis.
+
+        Where the server takes one input at a time, an output that declares another first side than 1 has no batch axis,
+        such as the boxes in an image.
+
+        Raises:
+            InvalidReply: an array has not n rows.
+        """
+        singly = n == 1 and {shape[:1] for _, shape in self.inputs.values()} == {(1,)}
+        found: list[dict[str, NDArray[Any]]] = [{} for _ in range(n)]
+        for name, array in arrays.items():
+            shape = self.outputs.get(name, _UNDECLARED)[1]
+            if singly and shape and shape[0] != 1:
+                found[0][name] = array
+                continue
+            if array.ndim == 0 or len(array) != n:
+                raise InvalidReply(
+                    f"remote: expected {n} rows in the output {name!r:.80}, one for each input, got "
+                    f"{list(array.shape)!s:.80}"
+                )
+            for i, one in enumerate(found):
+                one[name] = array[i, ...]
+        return found
+
     def _batch(self, inputs: Batch) -> int:
         """Return the number of inputs that the model takes at once, or 0 for any."""
         arrays = inputs if isinstance(inputs, Mapping) else dict.fromkeys(self.inputs, inputs)
@@ -162,9 +236,6 @@ class Signature:
         return Tensor(name, _datatype(array), (*array.shape, 1) if added else array.shape, array)
 
 
-_Ask: TypeAlias = Callable[[Batch, Signature], NDArray[Any]]
-
-
 class SignatureOnDemand:
     """The signature of a model: asked for when it is needed, and again when a reply contradicts it.
 
@@ -177,16 +248,29 @@ class SignatureOnDemand:
         self._known: Signature | None = None
         self._confirmed = -inf  # when it was asked again, and was the same
 
-    def use(self, request: _Ask, inputs: Batch, deadline: Deadline) -> NDArray[Any]:
-        """Return the scores [n, classes] of inputs [n, ...], in as many requests as the declared batch needs.
+    def use(
+        self,
+        request: Callable[[Batch, Signature], T],
+        inputs: Batch,
+        deadline: Deadline,
+        joined: Callable[[Sequence[T]], T],
+    ) -> T:
+        """Return the reply to inputs [n, ...], from as many requests as the declared batch needs.
 
         They are repeated once if one of them fails and the server has another signature by then.
+
+        Args:
+            request: asks about one batch.
+            inputs: [n, ...].
+            deadline: for asking for the signature.
+            joined: joins the replies to several batches; of the last one, which may be filled up, there may be more
+                rows than inputs.
         """
         known = self._known
         if known is None:
             known = self._known = self._ask(deadline)
         try:
-            return _in_batches(request, known, inputs)
+            return _in_batches(request, known, inputs, joined)
         except RemoteError as error:
             if not _contradicts(error) or time.monotonic() < self._confirmed + _CONFIRMED:
                 raise
@@ -197,7 +281,7 @@ class SignatureOnDemand:
                 self._confirmed = time.monotonic()
                 raise
         self._known = renewed
-        return _in_batches(request, renewed, inputs)
+        return _in_batches(request, renewed, inputs, joined)
 
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
@@ -270,6 +354,38 @@ def from_bytes(raw: bytes | memoryview, datatype: str, shape: Sequence[int]) -> 
     return np.frombuffer(raw, wanted).reshape(shape)
 
 
+def texts_from_bytes(raw: bytes | memoryview, shape: Sequence[int]) -> NDArray[Any]:
+    """Return the array of `bytes` that was sent as these bytes, each with its length, uint32, before it.
+
+    Raises:
+        ValueError: the shape has another size, or a length is wrong.
+    """
+    _check_shape(shape)
+    n, texts, at, view = prod(shape), list[bytes](), 0, memoryview(raw)
+    while at + 4 <= len(view) and len(texts) <= n:
+        end = at + 4 + int.from_bytes(view[at : at + 4], "little")
+        texts.append(bytes(view[at + 4 : end]))
+        at = end
+    if at != len(view):
+        raise ValueError("its BYTES have wrong lengths")
+    return texts_from_list(texts, shape)
+
+
+def texts_from_list(texts: Sequence[Any], shape: Sequence[int]) -> NDArray[Any]:
+    """Return an array of `bytes` from texts, which become UTF-8, or bytes.
+
+    Raises:
+        ValueError: they are something else, or the shape has another size.
+    """
+    _check_shape(shape)
+    if not isinstance(texts, Sequence) or not all(isinstance(one, (str, bytes)) for one in texts):
+        raise ValueError("its `data` are BYTES, and hold other values")
+    _check_size(len(texts), shape)
+    array = np.empty(len(texts), object)
+    array[:] = [one.encode() if isinstance(one, str) else one for one in texts]
+    return array.reshape(shape)
+
+
 def from_numbers(numbers: Sequence[Any], datatype: str, shape: Sequence[int], pace: Pace) -> NDArray[Any]:
     """Return the array that was sent as a list of numbers, which may be nested, pausing in between.
 
@@ -302,12 +418,28 @@ def from_numbers(numbers: Sequence[Any], datatype: str, shape: Sequence[int], pa
     return flat.reshape(shape)
 
 
+def stacked_rows(replies: Sequence[NDArray[Any]], most: int) -> NDArray[Any]:
+    """Return scores [n, classes] of several batches as one array of at most so many rows."""
+    return np.concatenate(replies)[:most]
+
+
+def chained(replies: Sequence[list[T]], most: int) -> list[T]:
+    """Return the answers of several batches as one list of at most so many."""
+    return [one for reply in replies for one in reply][:most]
+
+
 def as_table(logits: NDArray[Any]) -> NDArray[Any]:
     """Return [n, 1, classes] or [n, classes, 1], as some servers reply, as [n, classes]."""
     if logits.ndim > 2:
         extra = tuple(axis for axis in range(1, logits.ndim) if logits.shape[axis] == 1)
         logits = logits.squeeze(extra[: logits.ndim - 2])
     return logits
+
+
+def _kind(datatype: Any) -> str:
+    """Return the kind of numbers of a datatype, or the datatype itself if it has none."""
+    found = NUMPY.get(datatype) if isinstance(datatype, str) else None
+    return str(datatype) if found is None else found.kind
 
 
 def _datatype(array: NDArray[Any]) -> str:
@@ -342,11 +474,13 @@ def _as_declared(name: str, array: NDArray[Any], datatype: str) -> NDArray[Any]:
     return cast
 
 
-def _in_batches(request: _Ask, signature: Signature, inputs: Batch) -> NDArray[Any]:
+def _in_batches(
+    request: Callable[[Batch, Signature], T], signature: Signature, inputs: Batch, joined: Callable[[Sequence[T]], T]
+) -> T:
     batches = signature.batches(inputs)
     if len(batches) == 1 and batches[0] is inputs:
         return request(inputs, signature)
-    return np.concatenate([request(batch, signature) for batch in batches])[: size(inputs)]
+    return joined([request(batch, signature) for batch in batches])
 
 
 def _contradicts(error: RemoteError) -> bool:

@@ -13,7 +13,7 @@ import numpy as np
 from edgecascade.types.policy import Policy
 
 if TYPE_CHECKING:
-    from edgecascade.types.document import CascadeDocument
+    from edgecascade.types.document import CascadeDocument, TaskDocument
 from edgecascade.runtime.watch.alarms import Alarms
 from edgecascade.runtime.watch.intervals import rate
 from edgecascade.types.estimate import Estimate
@@ -56,7 +56,7 @@ class Reference:
     n: int = 0
 
     @classmethod
-    def of(cls, document: CascadeDocument, policy: Policy | None = None) -> Reference:
+    def of(cls, document: CascadeDocument | TaskDocument, policy: Policy | None = None) -> Reference:
         """Return the histogram in a file's document, under the file's policy or another.
 
         It has no bins if the document holds no advantage table, or if the policy has another temperature or other

@@ -14,22 +14,25 @@ _BEST_AT = 1000  # observations at which the interval of a gap is narrowest
 _VARIANCE = 0.25  # of a sub-Gaussian bound on anything within an interval of length 1 (Hoeffding's lemma)
 
 
-def rate(successes: int, n: int, risk: float) -> Estimate:
-    """Return the rate of an event with an interval that holds at all n at once.
+def rate(successes: float, n: int, risk: float) -> Estimate:
+    """Return the rate of an event, or the mean of values in [0, 1], with an interval that holds at all n at once.
 
     Robbins' beta-binomial mixture with the Beta(1/2, 1/2) prior: if all observations share one rate, given those
     before, the probability that the interval ever misses it is at most `risk`. (Robbins, Annals of Mathematical
     Statistics 41, 1970; Howard, Ramdas, McAuliffe and Sekhon, arXiv 1810.08240.) If the rate changes over
     time, the interval describes no single rate, so restart the count from time to time.
 
+    It holds for values in [0, 1] with one mean, too: the evidence is a product of factors that are convex in each
+    value, so its expectation is at most that for events of this rate.
+
     Args:
-        successes: how often the event occurred.
+        successes: how often the event occurred, or the sum of the values.
         n: number of observations.
         risk: the probability of a miss, in (0, 1).
     """
     if n == 0:
         return Estimate(math.nan, 0.0, 1.0, 0)
-    failures, value = n - successes, successes / n
+    failures, value = max(0.0, n - successes), min(1.0, successes / n)
     evidence = math.lgamma(successes + 0.5) + math.lgamma(failures + 0.5) - math.lgamma(n + 1.0) - math.log(math.pi)
     enough = evidence + math.log(risk)
 

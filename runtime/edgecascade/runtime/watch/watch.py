@@ -12,13 +12,13 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from edgecascade.runtime.batch import Batch
-from edgecascade.types.answer import Prediction
+from edgecascade.types.answer import Decode, Prediction
 from edgecascade.types.errors import ArgumentError
 from edgecascade.types.estimate import Estimate
 from edgecascade.types.policy import Policy
 
 if TYPE_CHECKING:
-    from edgecascade.types.document import CascadeDocument
+    from edgecascade.types.document import CascadeDocument, TaskDocument
 from edgecascade.runtime.watch.alarms import ALARMS, Alarm, Alarms
 from edgecascade.runtime.watch.drift import BLOCKS, Reference, Windows
 from edgecascade.runtime.watch.intervals import mean_gap, rate, stratified
@@ -45,13 +45,15 @@ class Health:
         audited: inputs that stay on the device and were drawn for an audit.
         compared: replies that were compared, to audited and forwarded inputs.
         pairs: recorded pairs in memory, for `Watch.save`.
-        agreement: the share of all inputs on which local and remote model give one label.
+        agreement: the share of all inputs on which local and remote model give one label; for a general task, the
+            mean of `Watch.agreement`.
         agreement_local: the same share of the inputs that stay on the device.
         agreement_forwarded: the same share of the forwarded inputs.
         calibration_gap: of inputs that stay on the device, mean local confidence less agreement: above 0 if the local
             model is overconfident, and also if the remote errs.
         judged_gap: of the same inputs, mean local confidence less the remote's calibrated probability of the local
-            label: if the remote is calibrated, this is the local model's own calibration gap.
+            label: if the remote is calibrated, this is the local model's own calibration gap. For a general task, whose
+            remote gives no probability, it is `calibration_gap`.
         offload_rate: the share of inputs that the policy wanted to forward.
         drift: total variation distance between the latest window and the calibration data.
         active: names of the alarms that have started and not cleared.
@@ -86,24 +88,25 @@ class Comparisons:
         inputs: all inputs.
         forwarded: inputs that the policy wanted to forward.
         local_n: audited inputs.
-        local_agreed: those of them to which both models gave one label.
+        local_agreed: those of them to which both models gave one label; of a general task, the sum of their agreement.
         forwarded_n: forwarded inputs to which the remote replied.
-        forwarded_agreed: those of them to which both models gave one label.
+        forwarded_agreed: likewise, of these.
         gap: sum over the audited inputs of the local confidence less 1 where the local label is the remote's most
-            probable class. Unless errors cost differently, that is where both models gave one label.
+            probable class. Unless errors cost differently, that is where both models gave one label. Of a general
+            task, the local confidence less the agreement.
         judged: sum over the audited inputs of the local confidence less the remote's probability of the local label.
     """
 
     inputs: int = 0
     forwarded: int = 0
     local_n: int = 0
-    local_agreed: int = 0
+    local_agreed: float = 0
     forwarded_n: int = 0
-    forwarded_agreed: int = 0
+    forwarded_agreed: float = 0
     gap: float = 0.0
     judged: float = 0.0
 
-    def add(self, agreed: bool, gap: float, judged: float, *, audited: bool) -> None:
+    def add(self, agreed: float, gap: float, judged: float, *, audited: bool) -> None:
         """Count a comparison: agreement, and the local confidence less what the remote says of the local label."""
         if audited:
             self.local_n += 1
@@ -136,7 +139,13 @@ class Watch:
       given, the interval over all inputs is wholly below the least agreement that the accuracies on the calibration
       data allow (their sum less 1).
     - `calibration`: the intervals of both gaps are wholly above `tolerance`, or above the calibration error (ECE)
-      that the calibration data leaves possible, if that is more.
+      that the calibration data leaves possible, if that is more. For a general task, the mean loss of the remote's
+      answers on the calibration data is added, since they stand for the truth.
+
+    For a general task, agreement is what a function of yours returns. The default of `least_agreement` holds for it, as
+    the allowance of `calibration` does, if 1 - agreement is a distance: if the answers of two models differ by no more
+    than the sum of their distances from a third answer, the right one. So it is for equality and, nearly, for error
+    rates of text. Without such a function, nothing is audited, and the other two alarms remain.
 
     Each is raised when it starts, and not again until it has cleared.
 
@@ -151,7 +160,10 @@ class Watch:
         memory: inputs after which the estimates have forgotten; at least two windows.
         least_agreement: see above.
         tolerance: see above.
-        record: the folder for recorded pairs, see `PairRecorder`; None records none.
+        agreement: for a general task, how far the answers of both models agree, in [0, 1]: a function of the local and
+            the remote `result`, or of both `outputs` where no decode function is given. It is called in background
+            threads, as the decode function of the local model then is for inputs that are forwarded.
+        record: the folder for recorded pairs, see `PairRecorder`; None records none. Pairs of classifiers only.
         most_pairs: the most recorded pairs.
         most_bytes: the most bytes of recorded pairs in memory.
         seed: seed of the random draws; None takes one from the system.
@@ -167,6 +179,7 @@ class Watch:
     memory: int = 200_000
     least_agreement: float | None = None
     tolerance: float = 0.05
+    agreement: Callable[[Any, Any], float] | None = None
     record: str | os.PathLike[str] | None = None
     most_pairs: int = 2000
     most_bytes: int = 64 << 20
@@ -191,9 +204,19 @@ class Watch:
         self._new_local: list[float] = []  # advantages that are not counted yet
         self._new_forwarded: list[float] = []
         self._recorder: PairRecorder | None = None
+        self._task, self._audited = False, self.share
+        self._decode: Decode | None = None
+        self._remote_decode: Decode | None = None
         self._restart(None, None)
 
-    def begin(self, document: CascadeDocument, policy: Policy | None = None) -> None:
+    def begin(
+        self,
+        document: CascadeDocument | TaskDocument,
+        policy: Policy | None = None,
+        *,
+        decode: Decode | None = None,
+        remote_decode: Decode | None = None,
+    ) -> None:
         """Watch a file; or, later, another file, or the same under another policy.
 
         Estimates, windows and alarms restart; counts continue.
@@ -202,11 +225,19 @@ class Watch:
             document: the file's document.
             policy: the policy in force, if it is not the file's own. With another temperature or other edges there is
                 no reference, so that `drift` and `offload rate` are not raised.
+            decode: of the local model of a general task, if its result is to be compared.
+            remote_decode: of the remote, likewise.
 
         Raises:
-            ArgumentError: the folder `record` cannot be made.
+            ArgumentError: the folder `record` cannot be made, or `record` or `agreement` does not go with the file.
         """
-        names = list(document.labels)
+        names = list(getattr(document, "labels", ()))
+        self._task, self._decode, self._remote_decode = not names, decode, remote_decode
+        self._audited = 0.0 if self._task and self.agreement is None else self.share
+        if self._task and self.record is not None:
+            raise ArgumentError("record: expected with the file of a classifier, got that of a general task")
+        if not self._task and self.agreement is not None:
+            raise ArgumentError("agreement: expected with the file of a general task, got that of a classifier")
         if self.record is not None and (self._recorder is None or self._recorder.names != names):
             self.close()
             seed = None if self.seed is None else self.seed + 1  # independent draws
@@ -229,7 +260,7 @@ class Watch:
         if len(self._new_local) + len(self._new_forwarded) >= self._block:
             with self._lock:
                 self._collect()
-        if forward or self._random() >= self.share:
+        if forward or self._random() >= self._audited:
             return False
         with self._lock:
             self._totals["audited"] += 1
@@ -244,11 +275,9 @@ class Watch:
             remote: the remote prediction, calibrated.
             audited: whether `saw` asked for it; otherwise the input was forwarded.
         """
-        sure = local.confidence == local.confidence
-        agreed = sure and local.label == remote.label
-        confidence = min(1.0, max(0.0, local.confidence)) if sure else 0.0
-        likeliest = sure and local.label == int(remote.probabilities.argmax())  # with costs, not always its label
-        gap, judged = confidence - likeliest, confidence - float(remote.probabilities[local.label])
+        if self._task and self.agreement is None:
+            return
+        agreed, gap, judged = (self._graded if self._task else _compared)(local, remote)
         with self._lock:
             self._totals["compared"] += 1
             for stretch in (self._older, self._newer):
@@ -259,6 +288,22 @@ class Watch:
         recorder = self._recorder
         if recorder is not None and (audited or self._random() < self.share):
             recorder.add(x, local, remote, audited=audited)
+
+    def _graded(self, local: Prediction, remote: Prediction) -> tuple[float, float, float]:
+        """Return the agreement of two answers to a general task, and twice the local confidence less it.
+
+        Raises:
+            ArgumentError: the application's function returns no number from 0 to 1. Its exceptions pass through.
+        """
+        assert self.agreement is not None
+        ours: Any = local.outputs
+        if self._decode is not None:
+            ours = self._decode(local.outputs) if local.result is None else local.result
+        found = float(self.agreement(ours, remote.outputs if self._remote_decode is None else remote.result))
+        if not 0 <= found <= 1:
+            raise ArgumentError(f"agreement: expected a number from 0 to 1, got {found}")
+        gap = _confidence(local) - found
+        return found, gap, gap
 
     def health(self) -> Health:
         """Return a snapshot of counts, estimates and alarms."""
@@ -301,7 +346,10 @@ class Watch:
             which = "inputs that stay on the device"
         else:
             seen, least, which = stretch.agreement(self.risk), self._least_agreement, "all inputs"
-        sentence = f"local and remote agree on {seen.value:.1%} of {which}; at least {least:.1%} was expected"
+        said = (
+            "the agreement of local and remote is {:.1%} over" if self._task else "local and remote agree on {:.1%} of"
+        )
+        sentence = f"{said.format(seen.value)} {which}; at least {least:.1%} was expected"
         self._alarms.settle("agreement", seen.high < least, seen.value >= least, lambda: (seen, sentence))
         gap, judged = (mean_gap(total, stretch.local_n, self.risk) for total in (stretch.gap, stretch.judged))
         self._alarms.settle(
@@ -310,12 +358,12 @@ class Watch:
             min(gap.value, judged.value) <= self._largest_gap,
             lambda: (
                 gap,
-                f"local confidence exceeds the remote's labels by {gap.value:.1%} and its probabilities by "
-                f"{judged.value:.1%}; at most {self._largest_gap:.1%} was expected",
+                f"local confidence exceeds agreement with the remote by {gap.value:.1%}, and the remote's "
+                f"probabilities by {judged.value:.1%}; at most {self._largest_gap:.1%} was expected",
             ),
         )
 
-    def _restart(self, document: CascadeDocument | None, policy: Policy | None) -> None:
+    def _restart(self, document: CascadeDocument | TaskDocument | None, policy: Policy | None) -> None:
         """Reset the estimates. The lock is held, or no other thread has the watch yet."""
         self._alarms.clear()
         reference = Reference() if document is None else Reference.of(document, policy)
@@ -323,9 +371,11 @@ class Watch:
         self._least_agreement, self._largest_gap = 0.0, self.tolerance
         if document is not None:
             # Both models are right, and so agree, on at least the sum of their accuracies less 1.
-            both = document.calibration.accuracy.low + document.remote.accuracy.low - 1
-            self._least_agreement = max(0.0, both)
+            ours, theirs = _accuracies(document)
+            self._least_agreement = max(0.0, ours.low + theirs.low - 1)
             self._largest_gap = max(self.tolerance, document.calibration.ece_after.high)
+            if self._task:
+                self._largest_gap = min(1.0, self._largest_gap + 1 - theirs.low)
         self._older, self._newer = Comparisons(), Comparisons()
 
     def _collect(self) -> None:
@@ -341,6 +391,28 @@ class Watch:
             stretch.forwarded += len(forwarded)
         if self._newer.inputs >= self.memory // 2:
             self._older, self._newer = self._newer, Comparisons()
+
+
+def _compared(local: Prediction, remote: Prediction) -> tuple[float, float, float]:
+    """Return whether two labels are the same, and the local confidence less what the remote says of the local label."""
+    sure, confidence = local.confidence == local.confidence, _confidence(local)
+    likeliest = sure and local.label == int(remote.probabilities.argmax())  # with costs, not always its label
+    agreed = sure and local.label == remote.label
+    return agreed, confidence - likeliest, confidence - float(remote.probabilities[local.label])
+
+
+def _confidence(local: Prediction) -> float:
+    """Return the confidence in [0, 1]; 0 for NaN."""
+    return min(1.0, max(0.0, local.confidence)) if local.confidence == local.confidence else 0.0
+
+
+def _accuracies(document: CascadeDocument | TaskDocument) -> tuple[Estimate, Estimate]:
+    """Return the accuracies, or mean values, of both models on the calibration data."""
+    from edgecascade.types.document import CascadeDocument
+
+    if isinstance(document, CascadeDocument):
+        return document.calibration.accuracy, document.remote.accuracy
+    return document.calibration.value, document.remote
 
 
 def _taken(new: list[float]) -> list[float]:
