@@ -19,6 +19,7 @@ with naming_extras():
     from edgecascade.export.recalibrate import cascade_scores, move_threshold, recalibrate
     from edgecascade.export.scores import RemoteOutputs, ask_remote, local_scores, remote_scores
     from edgecascade.export.sources import HuggingFaceBody, export_hugging_face, export_torch, prepend
+    from edgecascade.export.task.calibrate import CalibratedTask, calibrate_task
     from edgecascade.export.tflite import export_tflite, export_tflite_int8
     from edgecascade.types.document import ImagePreprocessing
     from edgecascade.types.errors import ExportError, ParityError
@@ -26,6 +27,7 @@ with naming_extras():
 __all__ = [
     "KINDS",
     "Calibrated",
+    "CalibratedTask",
     "Compared",
     "ExportError",
     "HuggingFaceBody",
@@ -38,6 +40,7 @@ __all__ = [
     "RemoteOutputs",
     "ask_remote",
     "calibrate",
+    "calibrate_task",
     "cascade_scores",
     "check_parity",
     "compare_bodies",

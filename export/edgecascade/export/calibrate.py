@@ -20,7 +20,7 @@ from edgecascade.export.data import Inputs, LabelledData, batches, first
 from edgecascade.export.fold import fold, unfold
 from edgecascade.export.graph import first_sides, load_model, save_model
 from edgecascade.export.logits import LogitsSource, find_logits, kind_of, logits_of, recognise_scores
-from edgecascade.export.parity import Parity, check_parity, check_source, choose_golden, shuffled
+from edgecascade.export.parity import Parity, check_parity, check_source, choose_golden, expected_decisions, shuffled
 from edgecascade.export.scores import mixes_inputs, tensor_scores
 from edgecascade.runtime.batch import Batch, are_sentences, concatenated, size
 from edgecascade.runtime.engine import open_session, read_classifier
@@ -313,7 +313,7 @@ def fold_plan(
     chosen = None
     if golden:
         where, batch = max(proof, key=lambda part: len(part[0]))
-        chosen = choose_golden(batch, body.model, logits[where], plan.rule)
+        chosen = choose_golden(batch, body.model, expected_decisions(logits[where], plan.rule))
     if chosen is not None:
         model.metadata_props.add(key=GOLDEN_KEY, value=chosen.text())
     read = {"local": local, "remote": remote}

@@ -14,7 +14,7 @@ from edgecascade.export.graph import own_inputs
 from edgecascade.export.logits import logits_of
 from edgecascade.runtime.batch import Batch, rows, size
 from edgecascade.runtime.engine import sessions
-from edgecascade.runtime.golden import Expected, Golden, compare
+from edgecascade.runtime.golden import Expected, ExpectedTask, Golden, compare
 from edgecascade.runtime.saturation import saturates_here
 from edgecascade.types.errors import ExportError, ModelFileError, ParityError
 
@@ -120,14 +120,13 @@ def shuffled(batch: Batch, rng: np.random.Generator) -> Batch:
     return rng.permuted(batch)
 
 
-def choose_golden(inputs: Batch, body: ModelProto, logits: NDArray[np.floating], rule: DecisionRule) -> Golden | None:
+def choose_golden(inputs: Batch, body: ModelProto, expected: Expected | ExpectedTask) -> Golden | None:
     """Choose the inputs that travel in the file: up to eight, spread over the confidences; fewer if they are large.
 
     Args:
         inputs: [n, ...], all of one shape; by name if the model takes several.
         body: the model that takes them; the golden inputs have the types that it declares.
-        logits: floating [n, classes], from the body.
-        rule: the rule that was folded into the model.
+        expected: the decisions about them.
 
     Returns:
         The inputs and their decisions, or None if a single input is larger than a megabyte.
@@ -138,12 +137,12 @@ def choose_golden(inputs: Batch, body: ModelProto, logits: NDArray[np.floating],
         name: array.astype(np.str_ if array.dtype.kind in "UO" else helper.tensor_dtype_to_np_dtype(declared[name]))
         for name, array in by_name.items()
     }
-    expected = expected_decisions(logits, rule)
     order = np.argsort(expected.confidence, kind="stable")
     for many in (_MOST_GOLDEN, 4, 2, 1):
         chosen = order[np.unique(np.linspace(0, size(by_name) - 1, many).astype(int))]
         golden = Golden(
-            rows(by_name, chosen), Expected(**{name: column[chosen] for name, column in expected.columns().items()})
+            rows(by_name, chosen),
+            type(expected)(**{name: column[chosen] for name, column in expected.columns().items()}),
         )
         if len(golden.text()) <= _GOLDEN_CHARACTERS:
             return golden

@@ -1,7 +1,7 @@
 """Quantize a body with onnxruntime's own tools: int8, static on real inputs or dynamic, and float16.
 
-The layer that makes the logits stays in float. Quantizing it too would leave a few hundred distinct confidences, which
-no temperature can repair.
+The layer that makes the logits, or each output of another task, stays in float. Quantizing it too would leave a few
+hundred distinct confidences, which no temperature can repair.
 
 Int8 weights are chosen so that no kernel clips a sum (see `runtime.saturation`), and the file decides alike on CPUs
 with and without VNNI. Pairs of weights that add up to more than 128 steps are moved until they do not; the scale of
@@ -179,16 +179,25 @@ def _checked(model: ModelProto) -> ModelProto:
 
 
 def _last_layer(model: ModelProto) -> list[str]:
-    """Return the nodes from the last product of weights to the logits, and the names that the quantizer gives them."""
+    """Return the nodes from the last product of weights to the logits, and the names that the quantizer gives them.
+
+    Of a model that is no classifier, they are those before each output.
+    """
+    try:
+        ends = [find_logits(model).tensor]
+    except ExportError:
+        ends = [one.name for one in model.graph.output]
     producers = {output: node for node in model.graph.node for output in node.output}
     constants = {one.name for one in model.graph.initializer}
-    names, node = [], producers.get(find_logits(model).tensor)
-    while node is not None:
-        names += [node.name, f"{node.name}_MatMul", f"{node.name}_Add"]  # it splits a Gemm in two
-        if node.op_type in ("MatMul", "Gemm", "Conv"):
-            break
-        node = next((producers[name] for name in node.input if name in producers and name not in constants), None)
-    return names
+    names = []
+    for end in ends:
+        node = producers.get(end)
+        while node is not None:
+            names += [node.name, f"{node.name}_MatMul", f"{node.name}_Add"]  # it splits a Gemm in two
+            if node.op_type in ("MatMul", "Gemm", "Conv"):
+                break
+            node = next((producers[name] for name in node.input if name in producers and name not in constants), None)
+    return list(dict.fromkeys(names))
 
 
 def to_float16(body: ModelProto) -> ModelProto:

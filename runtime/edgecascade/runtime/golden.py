@@ -22,9 +22,10 @@ from edgecascade.runtime.model_inputs import ModelInputs
 from edgecascade.types.document import GOLDEN_KEY
 from edgecascade.types.errors import ModelFileError
 
-__all__ = ["GOLDEN_KEY", "Expected", "Golden", "compare", "decision_vectors", "read_golden"]
+__all__ = ["GOLDEN_KEY", "Expected", "ExpectedTask", "Golden", "compare", "decision_vectors", "read_golden"]
 
 _INPUT = "input:"
+_DECIDED = ("score", "label", "confidence", "advantage", "forward")  # those of a kind of file are its outputs
 _LARGEST_TEXT, _LARGEST_ARRAYS = 16 << 20, 64 << 20  # bytes: far above any real file, far below a device's memory
 
 
@@ -57,11 +58,37 @@ class Expected:
 
 
 @dataclass(frozen=True)
+class ExpectedTask:
+    """The decisions of the reference arithmetic about a general task, each [n].
+
+    Attributes:
+        score: float32.
+        confidence: float32.
+        advantage: float32.
+        forward: bool.
+        distance: float32, from the score to the nearest edge of the advantage table, as a share of `scale`. Within the
+            tolerance, `advantage` and `forward` may differ.
+        scale: float32, the absolute score, or the largest absolute edge of the table if that is larger.
+    """
+
+    score: NDArray[np.float32]
+    confidence: NDArray[np.float32]
+    advantage: NDArray[np.float32]
+    forward: NDArray[np.bool_]
+    distance: NDArray[np.float32]
+    scale: NDArray[np.float32]
+
+    def columns(self) -> dict[str, NDArray[Any]]:
+        """Return the arrays by name."""
+        return dict(vars(self))
+
+
+@dataclass(frozen=True)
 class Golden:
     """Inputs [n, ...] by name, and their expected decisions."""
 
     inputs: Mapping[str, NDArray[Any]]
-    expected: Expected
+    expected: Expected | ExpectedTask
 
     def __len__(self) -> int:
         """Return the number of inputs."""
@@ -93,7 +120,8 @@ def read_golden(session: Engine, path: str | os.PathLike[str]) -> Golden | None:
         if unpacked > _LARGEST_ARRAYS:
             raise ModelFileError(f"{path}: its golden inputs unpack to {unpacked} bytes, over {_LARGEST_ARRAYS}")
         with np.load(packed, allow_pickle=False) as arrays:
-            expected = Expected(**{one.name: arrays[one.name] for one in fields(Expected) if one.name in arrays})
+            kind = Expected if "label" in arrays else ExpectedTask
+            expected = kind(**{one.name: arrays[one.name] for one in fields(kind) if one.name in arrays})
             inputs = {name.removeprefix(_INPUT): arrays[name] for name in arrays if name.startswith(_INPUT)}
         if len({len(array) for array in (*inputs.values(), *expected.columns().values())}) != 1 or not inputs:
             raise ValueError("arrays of different lengths")
@@ -125,16 +153,10 @@ def decision_vectors(golden: Golden, threshold: float) -> dict[str, Any]:
         for name, array in golden.inputs.items()
         if array.dtype.kind in "fiub"
     }
+    decided = [one for one in _DECIDED if hasattr(expected, one)]
     decisions = [
-        {
-            "label": int(label),
-            "confidence": _number(confidence),
-            "advantage": _number(advantage),
-            "forward": bool(forward),
-        }
-        for label, confidence, advantage, forward in zip(
-            expected.label, expected.confidence, expected.advantage, expected.forward, strict=True
-        )
+        {name: _json(number) for name, number in zip(decided, row, strict=True)}
+        for row in zip(*(getattr(expected, name) for name in decided), strict=True)
     ]
     advantages = np.unique(expected.advantage[~np.isnan(expected.advantage)])
     near = [np.nextafter(advantages, np.float32(end)) for end in (-np.inf, np.inf)]
@@ -156,6 +178,11 @@ def decision_vectors(golden: Golden, threshold: float) -> dict[str, Any]:
     }
 
 
+def _json(value: np.generic) -> float | int | bool | None:
+    """Return a number or a truth value as a JSON type."""
+    return _number(value) if isinstance(value, np.float32) else value.item()
+
+
 def _number(value: np.float32) -> float | None:
     """Return a float32 number with as few digits as it needs, or None for NaN."""
     return None if np.isnan(value) else float(str(value))
@@ -164,7 +191,7 @@ def _number(value: np.float32) -> float | None:
 def compare(
     session: Engine,
     inputs: Mapping[str, NDArray[Any]] | Sequence[Mapping[str, NDArray[Any]]],
-    expected: Expected,
+    expected: Expected | ExpectedTask,
     tolerance: float,
 ) -> tuple[float, str | None]:
     """Run the inputs, and return the largest difference of a confidence and the first wrong decision in words, or None.
@@ -173,31 +200,37 @@ def compare(
         session: an open cascade model.
         inputs: [n, ...] by name; or several such batches, where inputs differ in shape.
         expected: their expected decisions.
-        tolerance: largest accepted difference of a confidence.
+        tolerance: largest accepted difference of a confidence, and of a score as a share of its scale.
 
     Raises:
         InputError: the inputs do not fit the model.
     """
-    declared, names = ModelInputs(tuple(session.get_inputs())), ["label", "confidence", "advantage", "forward"]
+    names = [name for name in _DECIDED if hasattr(expected, name)]
+    declared = ModelInputs(tuple(session.get_inputs()))
     parts = [inputs] if isinstance(inputs, Mapping) else inputs
     decided = [run_in_batches(session, names, declared.feeds("golden", part)) for part in parts]
-    label, confidence, advantage, forward = (np.concatenate(column) for column in zip(*decided, strict=True))
+    got = dict(zip(names, map(np.concatenate, zip(*decided, strict=True)), strict=True))
     number, near_edge = ~np.isnan(expected.confidence), expected.distance <= tolerance
-    tied = np.zeros_like(number) if expected.label_distance is None else expected.label_distance <= tolerance
-    difference = np.abs(np.where(number & ~tied, confidence - expected.confidence, 0.0))
+    tied = np.zeros_like(number)
+    if isinstance(expected, Expected) and expected.label_distance is not None:
+        tied = expected.label_distance <= tolerance
+    difference = np.abs(np.where(number & ~tied, got["confidence"] - expected.confidence, 0.0))
+    if isinstance(expected, Expected):
+        first = {"label": number & ~tied & (got["label"] != expected.label)}
+    else:
+        first = {"score": number & ~(np.abs(got["score"] - expected.score) <= tolerance * expected.scale)}
     wrong = {
-        "label": number & ~tied & (label != expected.label),
-        "confidence": (np.isnan(confidence) == number) | ~(difference <= tolerance),
-        "forward": ~near_edge & (forward != expected.forward),
-        "advantage": ~near_edge & number & (advantage != expected.advantage),
+        **first,
+        "confidence": (np.isnan(got["confidence"]) == number) | ~(difference <= tolerance),
+        "forward": ~near_edge & (got["forward"] != expected.forward),
+        "advantage": ~near_edge & number & (got["advantage"] != expected.advantage),
     }
-    got = {"label": label, "confidence": confidence, "advantage": advantage, "forward": forward}
     largest = float(difference.max())
     for name, where in wrong.items():
         if where.any():
-            first = int(np.flatnonzero(where)[0])
+            one = int(np.flatnonzero(where)[0])
             return largest, (
-                f"{name} of input {first} is {got[name][first]}, expected {getattr(expected, name)[first]} "
+                f"{name} of input {one} is {got[name][one]}, expected {getattr(expected, name)[one]} "
                 f"({int(where.sum())} of {len(where)} inputs differ)"
             )
     return largest, None

@@ -10,7 +10,7 @@ from edgecascade.export.data.labelled import (
     first,
     read_labelled,
 )
-from edgecascade.export.data.references import InputFiles, ReferencedData, read_coco, read_references
+from edgecascade.export.data.references import InputFiles, ReferencedData, data_digest, read_coco, read_references
 from edgecascade.export.data.tables import EncodedImages
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "batches",
     "class_folders",
     "count",
+    "data_digest",
     "each",
     "first",
     "read_coco",

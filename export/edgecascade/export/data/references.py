@@ -19,7 +19,7 @@ from edgecascade.runtime.inputs import IMAGE_SUFFIXES, is_hidden, read_image
 from edgecascade.types.detections import Detections
 from edgecascade.types.errors import ExportError, InputError, first_line, no_file
 
-__all__ = ["InputFiles", "ReferencedData", "read_coco", "read_references"]
+__all__ = ["InputFiles", "ReferencedData", "data_digest", "read_coco", "read_references"]
 
 _SUFFIXES = (*IMAGE_SUFFIXES, ".npy")
 _REFERENCES = ("references", "reference", "y")  # of an npz file
@@ -264,10 +264,15 @@ def _read_data(
     inputs: Any, references: Sequence[Any], files: tuple[str, ...] = (), names: Mapping[int, str] | None = None
 ) -> ReferencedData:
     """Return the data with its digest."""
+    return ReferencedData(inputs, references, data_digest(inputs, references), files, names)
+
+
+def data_digest(inputs: Any, references: Sequence[Any]) -> str:
+    """Return the SHA-256 of inputs and references, in hexadecimal; of files, as they are stored."""
     digest = hashlib.sha256()
     for part in (*_bytes_of(inputs), *(part for one in references for part in _bytes_of(one))):
         digest.update(len(part).to_bytes(8, "little") + part)
-    return ReferencedData(inputs, references, digest.hexdigest(), files, names)
+    return digest.hexdigest()
 
 
 def _bytes_of(value: Any) -> Iterator[bytes]:

@@ -58,7 +58,8 @@ class Confidence(Protocol):
 
         Args:
             samples: the body's outputs for a few inputs, each run alone.
-            opset: version of the operators.
+            opset: the body's version of the operators. A graph of one's own may have a newer one; the body is then
+                converted.
 
         Raises:
             ExportError: the body has no such outputs.

@@ -8,11 +8,19 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Iterator, Sequence
 
 from edgecascade.cli import rare
-from edgecascade.runtime.engine import Engine, open_session, read_classifier, sessions
+from edgecascade.runtime.engine import Engine, open_session, read_document, sessions
 from edgecascade.runtime.golden import Golden, compare, decision_vectors, read_golden
 from edgecascade.runtime.model_inputs import model_inputs
 from edgecascade.runtime.saturation import unsafe_weights
-from edgecascade.types.document import FORMAT, CascadeDocument, PolicyRecord, calibration_rows, confusion_rows
+from edgecascade.types.document import (
+    FORMAT,
+    TASK_FORMAT,
+    CascadeDocument,
+    PolicyRecord,
+    TaskDocument,
+    calibration_rows,
+    confusion_rows,
+)
 from edgecascade.types.errors import ModelFileError
 from edgecascade.types.estimate import curve_table
 
@@ -61,7 +69,7 @@ def execute(arguments: Namespace) -> int:
     """Print the metadata, as a summary or as JSON, or verify the file."""
     path = arguments.file
     session = open_session(path)
-    document = read_classifier(session, path)
+    document = read_document(session, path)
     if arguments.verify:
         return _verify(path, arguments.tolerance)
     if arguments.vectors:
@@ -70,30 +78,28 @@ def execute(arguments: Namespace) -> int:
     if arguments.json:
         print(document.to_json(indent=2))
         return 0
-    print(f"{path}: cascade model, format {FORMAT}, written by {document.written_by}")
-    for head, text in _rows(document, path, str(model_inputs(session, path))):
+    classifies, inputs = isinstance(document, CascadeDocument), str(model_inputs(session, path))
+    print(f"{path}: cascade model, format {FORMAT if classifies else TASK_FORMAT}, written by {document.written_by}")
+    for head, text in _rows(document, path, inputs):
         line = text.replace("\n", "\\n")  # of a name: it must not look like another line
         print(f"  {head:<12}{line}")
     return 0
 
 
-def _rows(document: CascadeDocument, path: str, inputs: str) -> Iterator[tuple[str, str]]:
+def _rows(document: CascadeDocument | TaskDocument, path: str, inputs: str) -> Iterator[tuple[str, str]]:
     """Yield the heading, empty for a continuation, and the text of each line of the summary."""
     policy, source = document.policy, document.source
     yield "input", inputs
-    yield "classes", f"{len(document.labels)}: {_shorten(document.labels)}"
+    if isinstance(document, CascadeDocument):
+        yield "classes", f"{len(document.labels)}: {_shorten(document.labels)}"
+    else:
+        yield "task", f"{document.task.name}; outputs: {_shorten(document.task.outputs)}"
     yield "body", f"{source.model}, sha256 {source.model_sha256[:12]}..."
     if unsafe := unsafe_weights(path):
         yield "int8", f"{len(unsafe)} weight tensors that fast kernels add up wrongly on x86 CPUs without VNNI;"
         yield "", "this runtime avoids that there, others must set session.x64quantprecision to 1;"
         yield "", "weights that are quantized with reduce_range=True have no such sums"
-    yield from calibration_rows("local", document.calibration)
-    yield from calibration_rows("remote", document.remote)
-    if document.remote_columns is not None:
-        theirs = [
-            document.labels[k] for k in sorted(range(len(document.labels)), key=document.remote_columns.__getitem__)
-        ]
-        yield "", f"its classes are in another order: {_shorten(theirs)}"
+    yield from _model_rows(document) if isinstance(document, CascadeDocument) else _task_rows(document)
     if document.effective_n is not None:
         yield "weights", f"the weighted calibration inputs are worth {document.effective_n:.0f} of equal weight"
     yield "policy", policy.objective
@@ -112,6 +118,28 @@ def _rows(document: CascadeDocument, path: str, inputs: str) -> Iterator[tuple[s
     yield "certificate", str(document.certificate or "none: the accuracies above are estimates")
     if document.certificate is not None:
         yield "", "while every forwarded input is answered and the policy is this one; Cascade.health() tells"
+
+
+def _model_rows(document: CascadeDocument) -> Iterator[tuple[str, str]]:
+    """Yield the lines about the two models of a classifier."""
+    yield from calibration_rows("local", document.calibration)
+    yield from calibration_rows("remote", document.remote)
+    if document.remote_columns is not None:
+        theirs = [
+            document.labels[k] for k in sorted(range(len(document.labels)), key=document.remote_columns.__getitem__)
+        ]
+        yield "", f"its classes are in another order: {_shorten(theirs)}"
+
+
+def _task_rows(document: TaskDocument) -> Iterator[tuple[str, str]]:
+    """Yield the lines about the two models of a general task."""
+    task = document.task
+    options = "".join(f", {name} = {value}" for name, value in task.options.items())
+    yield "score", f"{task.confidence}{options}"
+    yield "local", str(document.calibration)
+    outputs = _shorten(document.remote_outputs) or "as they come"
+    yield "remote", f"mean value {document.remote.percent()}; outputs: {outputs}"
+    yield "value", f"of an answer in [0, 1], by the verifier {task.verifier}; accuracies below are mean values"
 
 
 def _is_cross_fitted(policy: PolicyRecord) -> bool:

@@ -1,0 +1,331 @@
+"""Bodies of several tasks become cascade files that decide as planned and give the body's outputs unchanged."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+from onnx import ModelProto, TensorProto, helper, numpy_helper
+
+from edgecascade.calibration import CalibrationError, CertifiedLoss, MostAccuracy, decide_task
+from edgecascade.cli import main
+from edgecascade.export import ExportError, load_model, quantize_int8, save_model, to_float16, unfold
+from edgecascade.export.task.calibrate import CalibratedTask, calibrate_task
+from edgecascade.export.task.fold import task_rule_of
+from edgecascade.runtime.engine import open_session, read_document
+from edgecascade.runtime.golden import read_golden
+from edgecascade.types.document import TaskDocument
+
+RNG = np.random.default_rng(0)
+N = 240
+NAMES = ["score", "confidence", "advantage", "forward"]
+Arrays = Mapping[str, NDArray[Any]]
+
+
+@dataclass
+class Case:
+    """A body, its inputs with references, and how its answers are read."""
+
+    model: ModelProto
+    inputs: NDArray[np.float32]
+    references: Any
+    confidence: str
+    decode: Callable[[Arrays], Any]
+    verifier: Any
+    remote: Callable[[NDArray[Any]], Any]
+    singly: bool = False
+
+
+def model_of(
+    nodes: list[Any], sides: list[int | str | None], outputs: Mapping[str, list[int | str | None]], constants: Arrays
+) -> ModelProto:
+    """Return a body with the input `x`, a layer that changes nothing, and float32 outputs."""
+    layer = helper.make_node("MatMul", ["x", "identity"], ["hidden"])
+    assert isinstance(sides[-1], int)
+    constants = {**constants, "identity": np.eye(sides[-1], dtype=np.float32)}
+    for position, node in enumerate([layer, *nodes]):
+        node.name = f"node {position}"  # the quantizer knows the last layers by their names
+    for node in nodes:
+        node.input[:] = ["hidden" if name == "x" else name for name in node.input]
+    graph = helper.make_graph(
+        [layer, *nodes],
+        "body",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, sides)],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in outputs.items()],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def weights(*shape: int) -> NDArray[np.float32]:
+    """Return random weights."""
+    return RNG.normal(0, 1 / np.sqrt(shape[0]), shape).astype(np.float32)
+
+
+def places_of(x: NDArray[Any], inputs: NDArray[Any]) -> list[int]:
+    """Return the positions of inputs among all."""
+    return [int(np.flatnonzero((inputs == row).reshape(len(inputs), -1).all(axis=1))[0]) for row in x]
+
+
+def detector() -> Case:
+    """Return a detector of six boxes with scores; its reference says how many of them are real."""
+    inputs = RNG.normal(size=(N, 16)).astype(np.float32)
+    nodes = [
+        helper.make_node("MatMul", ["x", "to_scores"], ["logits"]),
+        helper.make_node("Sigmoid", ["logits"], ["scores"]),
+        helper.make_node("MatMul", ["x", "to_boxes"], ["flat"]),
+        helper.make_node("Reshape", ["flat", "shape"], ["boxes"]),
+    ]
+    constants = {"to_scores": 3 * weights(16, 6), "to_boxes": weights(16, 24), "shape": np.array([-1, 6, 4])}
+    model = model_of(nodes, ["batch", 16], {"boxes": ["batch", 6, 4], "scores": ["batch", 6]}, constants)
+    scores = 1 / (1 + np.exp(-inputs @ constants["to_scores"]))
+    sure = np.abs(scores - 0.5).mean(axis=1)
+    real = (scores > 0.5) ^ (RNG.uniform(size=scores.shape) > 0.5 + sure[:, None])
+    return Case(
+        model,
+        inputs,
+        list(real),
+        "max:output=scores,floor=0.3",
+        lambda outputs: outputs["scores"] > 0.5,
+        lambda answers, references: [(a == r).mean() for a, r in zip(answers, references, strict=True)],
+        lambda x: {"scores": real[places_of(x, inputs)].astype(np.float32)},
+    )
+
+
+def recognizer() -> Case:
+    """Return a recognizer of eight steps and five classes, of which the last is CTC's blank."""
+    inputs = RNG.normal(size=(N, 8, 12)).astype(np.float32)
+    nodes = [
+        helper.make_node("MatMul", ["x", "to_classes"], ["logits"]),
+        helper.make_node("Softmax", ["logits"], ["probabilities"], axis=-1),
+    ]
+    constants = {"to_classes": 4 * weights(12, 5)}
+    model = model_of(nodes, ["batch", 8, 12], {"probabilities": ["batch", 8, 5]}, constants)
+    logits = inputs @ constants["to_classes"]
+    noisy = logits + RNG.gumbel(size=logits.shape)
+
+    def text(steps: NDArray[Any]) -> str:
+        best = steps.argmax(axis=1)
+        return "".join("abcd"[k] for k, last in zip(best, [-1, *best[:-1]], strict=True) if k not in (4, last))
+
+    def remote(x: NDArray[Any]) -> Any:
+        return [{"steps": 0.3 * logits[i] + 0.7 * noisy[i]} for i in places_of(x, inputs)]
+
+    return Case(
+        model,
+        inputs,
+        [text(one) for one in noisy],
+        "mean-log-probability:blank=-1",
+        lambda outputs: text(next(iter(outputs.values()))),
+        "character-accuracy",
+        remote,
+    )
+
+
+def regressor() -> Case:
+    """Return a regressor that also gives its variance."""
+    inputs = RNG.normal(size=(N, 10)).astype(np.float32)
+    nodes = [
+        helper.make_node("MatMul", ["x", "to_value"], ["value"]),
+        helper.make_node("MatMul", ["x", "to_log"], ["log"]),
+        helper.make_node("Exp", ["log"], ["variance"]),
+    ]
+    constants = {"to_value": weights(10, 1), "to_log": weights(10, 1)}
+    model = model_of(nodes, ["batch", 10], {"value": ["batch", 1], "variance": ["batch", 1]}, constants)
+    spread = np.exp(inputs @ constants["to_log"] / 2)
+    truth = (inputs @ constants["to_value"] + spread * RNG.normal(size=(N, 1))).ravel()
+
+    def remote(x: NDArray[Any]) -> Any:
+        return {"value": (truth + RNG.normal(0, 0.3, N))[places_of(x, inputs)]}
+
+    return Case(
+        model,
+        inputs,
+        truth,
+        "output:output=variance,negate=yes",
+        lambda outputs: float(np.ravel(outputs["value"])[0]),
+        "within:tolerance=1",
+        remote,
+    )
+
+
+def suppressed() -> Case:
+    """Return a detector after non-maximum suppression, whose outputs have no batch axis."""
+    case = detector()
+    nodes = [
+        *case.model.graph.node[1:],
+        helper.make_node("Reshape", ["scores", "row"], ["all"]),
+        helper.make_node("Greater", ["all", "half"], ["good"]),
+        helper.make_node("Compress", ["all", "good"], ["kept"], axis=0),
+    ]
+    constants = {one.name: numpy_helper.to_array(one) for one in case.model.graph.initializer}
+    constants |= {"row": np.array([-1]), "half": np.array(0.5, np.float32)}
+    model = model_of(nodes, ["batch", 16], {"boxes": [None, 6, 4], "kept": ["kept"]}, constants)
+
+    def remote(x: NDArray[Any]) -> Any:
+        return [{"kept": np.ones(int(one.sum()), np.float32)} for one in case.remote(x)["scores"]]
+
+    return Case(
+        model,
+        case.inputs,
+        [int(one.sum()) for one in case.references],
+        "mean:output=kept",
+        lambda outputs: outputs["kept"].size,
+        lambda answers, references: 1 / (1 + np.abs(np.subtract(answers, references))),
+        remote,
+        singly=True,
+    )
+
+
+CASES = {one.__name__: one for one in (detector, recognizer, regressor, suppressed)}
+
+
+@pytest.fixture(scope="module", params=list(CASES))
+def case(request: pytest.FixtureRequest) -> Case:
+    """Return each case."""
+    return CASES[request.param]()
+
+
+def calibrated(case: Case, folder: Path, **changes: Any) -> CalibratedTask:
+    """Write the cascade file `task.onnx` in a folder, and the body beside it."""
+    save_model(changes.pop("model", case.model), folder / "body.onnx")
+    given: dict[str, Any] = {
+        "confidence": case.confidence,
+        "verifier": case.verifier,
+        "remote": case.remote,
+        "decode": case.decode,
+        "remote_decode": case.decode,
+        "objective": MostAccuracy(0.5),
+        **changes,
+    }
+    inputs, references = given.pop("inputs", case.inputs), given.pop("references", case.references)
+    return calibrate_task(folder / "body.onnx", folder / "task.onnx", inputs, references, **given)
+
+
+def outputs_of(path: Path, inputs: NDArray[Any], names: list[str], singly: bool) -> list[list[NDArray[Any]]]:
+    """Return the outputs of a file for each run."""
+    session = open_session(path)
+    parts = [inputs[[i]] for i in range(len(inputs))] if singly else [inputs]
+    return [session.run(names, {"x": part}) for part in parts]
+
+
+def assert_decides_as_planned(case: Case, found: CalibratedTask, folder: Path) -> None:
+    """Assert that decisions follow from the scores, and that the body's outputs are unchanged."""
+    body, file = load_model(folder / "body.onnx"), load_model(folder / "task.onnx")
+    assert unfold(file) == body
+    names = [one.name for one in body.graph.output]
+    assert [one.name for one in file.graph.output] == [*names, *NAMES]
+    runs = outputs_of(folder / "task.onnx", case.inputs, [*names, *NAMES], found.singly)
+    plain = outputs_of(folder / "body.onnx", case.inputs, names, found.singly)
+    for ours, theirs in zip(runs, plain, strict=True):
+        for one, other in zip(ours, theirs, strict=False):
+            np.testing.assert_allclose(one.astype(float), other.astype(float), rtol=0, atol=1e-5)
+    decided = zip(*[one[len(names) :] for one in runs], strict=True)
+    score, confidence, advantage, forward = map(np.concatenate, decided)
+    np.testing.assert_allclose(score, found.score, rtol=1e-4, atol=1e-6)
+    wanted = decide_task(score, task_rule_of(file))
+    np.testing.assert_allclose(confidence, wanted.confidence, rtol=0, atol=1e-5)
+    np.testing.assert_array_equal(advantage, wanted.advantage)
+    np.testing.assert_array_equal(forward, wanted.forward)
+    assert 0 < forward.mean() < 1
+
+
+def test_a_body_of_any_task_becomes_a_cascade_file(case: Case, tmp_path: Path) -> None:
+    """The file decides as planned, its document tells how, and its golden inputs verify."""
+    found = calibrated(case, tmp_path, task="a task")
+    assert found.singly == case.singly
+    assert_decides_as_planned(case, found, tmp_path)
+    session = open_session(tmp_path / "task.onnx")
+    document = read_document(session, "task.onnx")
+    assert isinstance(document, TaskDocument)
+    assert document == found.document
+    assert document.task.name == "a task"
+    assert document.task.confidence == case.confidence.partition(":")[0]
+    assert document.task.outputs == tuple(one.name for one in case.model.graph.output)
+    assert document.calibration.value.value == pytest.approx(found.local_value.mean())
+    assert document.remote.value == pytest.approx(found.remote_value.mean())
+    golden = read_golden(session, "task.onnx")
+    assert golden is not None
+    assert len(golden) == found.golden
+    assert main(["inspect", str(tmp_path / "task.onnx"), "--verify"]) == 0
+
+
+@pytest.mark.parametrize("quantized", [False, True], ids=["float16", "int8"])
+def test_a_body_of_lower_precision_becomes_a_cascade_file(case: Case, tmp_path: Path, quantized: bool) -> None:
+    """In float16, and in int8 with float32 outputs, the scores are those of that body."""
+    if quantized:
+        save_model(case.model, tmp_path / "float.onnx")
+        model = quantize_int8(load_model(tmp_path / "float.onnx"), case.inputs)
+        assert any(node.op_type == "QuantizeLinear" for node in model.graph.node)
+    else:
+        model = to_float16(case.model)
+    found = calibrated(case, tmp_path, model=model, decode=lambda outputs: case.decode(outputs))
+    assert_decides_as_planned(case, found, tmp_path)
+
+
+def test_outputs_with_reserved_names_move(tmp_path: Path) -> None:
+    """A body with an output `score` keeps it under another name, by which the document knows it."""
+    case = regressor()
+    for part in (*case.model.graph.node, case.model.graph.output[1]):
+        if isinstance(part, onnx.NodeProto):
+            part.output[:] = ["score" if name == "variance" else name for name in part.output]
+        else:
+            part.name = "score"
+    found = calibrated(replace(case, confidence="output:output=score,negate=yes"), tmp_path)
+    assert found.document.task.outputs == ("value", "body/score")
+    assert unfold(load_model(tmp_path / "task.onnx")) == case.model
+    value = outputs_of(tmp_path / "task.onnx", case.inputs, ["body/score", "score"], False)[0]
+    np.testing.assert_array_equal(value[1], -value[0].ravel())
+
+
+def test_a_certificate_and_a_map(tmp_path: Path) -> None:
+    """A certified loss is in the document; a map of the score is in the graph."""
+    case = regressor()
+    found = calibrated(case, tmp_path, objective=CertifiedLoss(0.2, risk=0.1), calibrator="map")
+    assert found.document.certificate is not None
+    assert found.document.calibration.method == "map"
+    names = {one.name for one in open_session(tmp_path / "task.onnx").get_overridable_initializers()}
+    assert {"confidence_starts", "confidence_rates", "confidence_rises"} <= names
+
+
+BAD: list[tuple[str, dict[str, Any], str]] = [
+    ("no reference", {"references": [0.0]}, "references: expected 240"),
+    ("no output", {"confidence": "max:output=boxes"}, "confidence: expected max:output=one of value, variance"),
+    ("a constant", {"confidence": "max:output=value,floor=1e9"}, "confidence: expected scores of max that tell"),
+    (
+        "an odd verifier",
+        {"verifier": lambda answers, _: np.full(len(answers), 2.0)},
+        r"verifier: expected values in \[0, 1\], got 2",
+    ),
+    ("a decoder", {"decode": lambda outputs: outputs["text"]}, "decode: it raised KeyError for input 0"),
+    ("a remote's decoder", {"remote_decode": lambda outputs: outputs["text"]}, "remote_decode: it raised KeyError"),
+    (
+        "a remote of labels",
+        {"remote": lambda x: np.zeros((len(x), 3))},
+        "remote: it failed after 0 inputs: .*arrays by",
+    ),
+    ("a remote of one row", {"remote": lambda _: {"value": np.zeros(1)}}, "remote: .*rows in the output 'value'"),
+    ("a remote without it", {"remote_outputs": ["text"]}, "remote: .*text"),
+    ("nothing", {"inputs": np.zeros((0, 10), np.float32), "references": []}, "inputs: expected at least one, got none"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), [one[1:] for one in BAD], ids=[one[0] for one in BAD])
+def test_what_does_not_fit_is_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    """The error is one sentence, and nothing is written."""
+    with pytest.raises((ExportError, CalibrationError), match=f"^{message}") as refusal:
+        calibrated(regressor(), tmp_path, **changes)
+    assert "\n" not in str(refusal.value)
+    assert not (tmp_path / "task.onnx").exists()
+
+
+def test_scores_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    """The error names the input."""
+    case = regressor()
+    case.inputs[7] = np.nan
+    with pytest.raises(ExportError, match="confidence: expected finite scores of output, got nan for input 7"):
+        calibrated(case, tmp_path)
