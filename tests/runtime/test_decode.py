@@ -103,6 +103,17 @@ def test_a_graph_may_suppress_boxes_itself() -> None:
     assert (empty.boxes.shape, empty.labels.shape, empty.scores.shape) == ((0, 4), (0,), (0,))
 
 
+@pytest.mark.parametrize("scores", [SCORES, SCORES.max(axis=1)])
+def test_the_only_box_of_an_input_is_one(scores: NDArray[Any]) -> None:
+    """The runtime takes the first side of 1 for that of the batch, and drops it."""
+    outputs = {"boxes": FOUND[0], "scores": scores[0]}
+    found = Boxes("boxes", "scores")(outputs)
+    np.testing.assert_array_equal(found.boxes, FOUND[:1])
+    assert found.scores.tolist() == [pytest.approx(0.9)]
+    packed = Boxes(columns="score-label")({"o": np.array([10, 20, 50, 60, 0.9, 3])})
+    assert (packed.boxes.shape, packed.labels.tolist()) == ((1, 4), [3])
+
+
 def test_boxes_may_be_shares_of_the_sides() -> None:
     """Widths and heights have their own scale."""
     found = Boxes("boxes", "scores", width=200, height=100)({"boxes": FOUND, "scores": SCORES})

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from edgecascade.runtime.cascade import Cascade
     from edgecascade.runtime.counts import CascadeHealth, Counts, Durations
     from edgecascade.runtime.deadline import Deadline
-    from edgecascade.runtime.decode import Boxes, ClassMap, Ctc, Decode, Ranking, Value, decoder_named
+    from edgecascade.runtime.decode import Boxes, ClassMap, Ctc, Ranking, Value, decoder_named
     from edgecascade.runtime.engine import Declared
     from edgecascade.runtime.metrics.opentelemetry import export_to_opentelemetry
     from edgecascade.runtime.metrics.prometheus import prometheus_text
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from edgecascade.runtime.remotes.second_opinion import SecondOpinion
     from edgecascade.runtime.watch.alarms import Alarm
     from edgecascade.runtime.watch.watch import Health, Watch
-    from edgecascade.types.answer import Answer, LateAnswer, Prediction, Reason, Source
+    from edgecascade.types.answer import Answer, Decode, LateAnswer, Prediction, Reason, Source
     from edgecascade.types.costs import ErrorCosts
     from edgecascade.types.detections import Detections
     from edgecascade.types.document import (
@@ -157,7 +157,7 @@ _MODULES = {
     "Ctc": "edgecascade.runtime.decode",
     "Deadline": "edgecascade.runtime.deadline",
     "Declared": "edgecascade.runtime.engine",
-    "Decode": "edgecascade.runtime.decode",
+    "Decode": "edgecascade.types.answer",
     "Detections": "edgecascade.types.detections",
     "Durations": "edgecascade.runtime.counts",
     "EdgecascadeError": "edgecascade.types.errors",

@@ -20,14 +20,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecascade.types.answer import Decode, Outputs
 from edgecascade.types.detections import Detections
 from edgecascade.types.errors import ArgumentError, first_line
 from edgecascade.types.named import named
 
-__all__ = ["DECODERS", "Boxes", "ClassMap", "Ctc", "Decode", "Ranking", "Value", "decoder_named"]
-
-Outputs = Mapping[str, NDArray[Any]]
-Decode = Callable[[Outputs], Any]
+__all__ = ["DECODERS", "Boxes", "ClassMap", "Ctc", "Ranking", "Value", "decoder_named"]
 
 _CORNERS = ("xyxy", "yxyx", "xywh", "cxcywh")
 _COLUMNS = ("classes", "objectness", "score-label")
@@ -143,10 +141,15 @@ class Boxes:
 
     def _columns(self, outputs: Outputs) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
         """Return boxes [k, 4], scores [k] and labels [k] as the outputs hold them."""
-        table = _output(outputs, self.boxes, 2, "[k, 4]", {self.scores, self.labels, self.count})
-        table = np.asarray(table.T if self.transposed else table, np.float64)
+        given = _output(outputs, self.boxes, others={self.scores, self.labels, self.count})
+        alone = given.ndim == 1  # the only box of an input, whose axis was taken for that of the batch
+        table = given[None] if alone else given
+        if table.ndim != 2:
+            raise ArgumentError(f"decode: expected boxes [k, 4] of one input, got {list(given.shape)}")
+        table = np.asarray(table.T if self.transposed and not alone else table, np.float64)
         if self.scores:
-            beside = np.asarray(_named(outputs, self.scores), np.float64)
+            scored = _named(outputs, self.scores)
+            beside = np.asarray(scored[None] if alone else scored, np.float64)
         elif table.shape[1] > 4:
             beside = table[:, 4:]
         else:
