@@ -19,6 +19,7 @@ from edgecascade.calibration.commands.population import add_population_arguments
 from edgecascade.cli import rare
 from edgecascade.export.calibrate import Calibrated, calibrate, check_labels
 from edgecascade.export.class_names import class_count, columns_by_name, labelled_as, model_names
+from edgecascade.export.commands.task_arguments import REFERENCES, add_task_arguments, is_general
 from edgecascade.export.data import Inputs, LabelledData, count, first, read_labelled
 from edgecascade.export.graph import load_model
 from edgecascade.export.logits import KINDS
@@ -33,6 +34,7 @@ __all__ = [
     "REMOTE",
     "add_golden_argument",
     "add_logits_arguments",
+    "check_other_files",
     "check_out",
     "check_remote",
     "check_remote_classes",
@@ -52,14 +54,17 @@ def configure(parser: ArgumentParser) -> None:
     """Add the arguments."""
     parser.epilog = (
         "example:\n"
-        "  edgecascade calibrate body.onnx --remote large.onnx --data calibration/ --offload-rate 0.2 -o local.onnx\n\n"
+        "  edgecascade calibrate body.onnx --remote large.onnx --data calibration/ --offload-rate 0.2 -o local.onnx\n"
+        "  edgecascade calibrate reader.onnx --task ocr --decode ctc:characters=keys.txt --remote large.onnx \\\n"
+        "      --data lines/ --offload-rate 0.2 -o local.onnx\n\n"
         "The data must be labelled, about a thousand inputs, and used for nothing else: not for training, not for\n"
         "quantization, and not for a benchmark afterwards."
     )
-    parser.add_argument("body", metavar="BODY", help="ONNX classifier, as `edgecascade export` writes it.")
+    parser.add_argument("body", metavar="BODY", help="ONNX model, as `edgecascade export` writes classifiers.")
     parser.add_argument("-o", "--out", metavar="FILE", required=True, help="Cascade model to write.")
     add_remote_arguments(parser, f"The remote: {REMOTE}.", required=True, in_use=False)
-    parser.add_argument("--data", required=True, help=f"{DATA}.")
+    parser.add_argument("--data", required=True, help=f"{DATA}. For a general task: {REFERENCES}.")
+    add_task_arguments(parser)
     add_plan_arguments(parser)
     add_population_arguments(parser)
     add_kind_argument(parser, "--remote-kind", "the remote's scores")
@@ -85,6 +90,17 @@ def check_out(path: str) -> None:
         folder = next(one for one in Path(path).resolve().parents if one.exists())
         if not folder.is_dir() or not os.access(folder, os.W_OK):
             raise ExportError(f"--out: expected a folder that can be written to, got {folder}")
+
+
+def check_other_files(arguments: Namespace) -> None:
+    """Check that the file to write is not one of those that are read.
+
+    Raises:
+        ExportError: it is.
+    """
+    for name, path in (("the body", arguments.body), ("--remote", arguments.remote), ("--data", arguments.data)):
+        if Path(arguments.out).exists() and Path(path).exists() and samefile(path, arguments.out):
+            raise ExportError(f"--out: expected another file than {name}, got {arguments.out}")
 
 
 def labelled_for(arguments: Namespace, objective: Objective) -> LabelledData:
@@ -171,10 +187,12 @@ def add_golden_argument(parser: ArgumentParser) -> None:
 
 def execute(arguments: Namespace) -> int:
     """Run both models on the data, then write the cascade model."""
+    if is_general(arguments):
+        from edgecascade.export.commands.general_task import calibrate_general
+
+        return calibrate_general(arguments)
     objective = objective_of(arguments)
-    for name, path in (("the body", arguments.body), ("--remote", arguments.remote), ("--data", arguments.data)):
-        if Path(arguments.out).exists() and Path(path).exists() and samefile(path, arguments.out):
-            raise ExportError(f"--out: expected another file than {name}, got {arguments.out}")
+    check_other_files(arguments)
     data = labelled_for(arguments, objective)
     expected = read_scores(arguments.expected) if arguments.expected else None
     model, found = load_model(arguments.body), {"output": arguments.logits, "kind": arguments.kind}

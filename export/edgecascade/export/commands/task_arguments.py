@@ -11,22 +11,27 @@ from edgecascade.calibration import Verifier
 from edgecascade.calibration.verifiers import VERIFIERS, verifier_named
 from edgecascade.cli import rare
 from edgecascade.export.data import ReferencedData, read_references
-from edgecascade.runtime.decode import DECODERS, Decode, decoder_named
+from edgecascade.runtime.decode import DECODERS, decoder_named
+from edgecascade.types.answer import Decode
 from edgecascade.types.errors import ExportError
 
 __all__ = [
+    "REFERENCE",
+    "REFERENCES",
     "TASKS",
     "Task",
     "TaskParts",
     "add_decode_arguments",
     "add_reference_arguments",
     "add_task_arguments",
+    "add_verifier_argument",
     "decoders_of",
     "is_general",
     "references_of",
     "task_parts",
 ]
 
+REFERENCE = "reference"  # the usual name of the column
 REFERENCES = "COCO's JSON, a folder of images or .npy files with text files beside them, CSV, parquet or npz"
 
 
@@ -53,6 +58,7 @@ TASKS: Mapping[str, Task] = {
     "segmentation": Task("entropy:axis=1", "mean-iou", "class-map"),
     "speech": Task("mean-log-probability:blank=0", "word-accuracy", ""),
 }
+_NONE = Task("", "", "")
 _USUAL = {"confidence": "--confidence-function", "verifier": "--verifier"}
 
 
@@ -80,7 +86,9 @@ class TaskParts:
 def add_task_arguments(parser: ArgumentParser) -> None:
     """Add everything that makes a task a general one."""
     group = parser.add_argument_group("general tasks, that is all but classification")
-    group.add_argument("--task", choices=TASKS, help="A task with its usual confidence function, verifier and decoder.")
+    group.add_argument(
+        "--task", choices=tuple(TASKS), help="A task with its usual confidence function, verifier and decoder."
+    )
     group.add_argument(
         "--confidence-function",
         metavar="NAME",
@@ -115,9 +123,7 @@ def add_decode_arguments(parser: Any) -> None:
 
 def add_reference_arguments(parser: Any) -> None:
     """Add the arguments that say where the references are to a parser or a group."""
-    parser.add_argument(
-        "--reference", metavar="COLUMN", default="reference", help="Column or array with the references."
-    )
+    parser.add_argument("--reference", metavar="COLUMN", default=REFERENCE, help="Column or array with the references.")
     parser.add_argument("--images", metavar="DIR", help="Folder of the images of a COCO file (default: the file's).")
     rare(
         parser.add_argument(
@@ -149,15 +155,13 @@ def task_parts(arguments: Namespace) -> TaskParts:
         ArgumentError: a name or an option is not known, or a function of the user's cannot be imported.
         ExportError: a part is missing.
     """
-    task = TASKS.get(arguments.task or "", Task("", "", ""))
+    task = TASKS.get(arguments.task or "", _NONE)
     confidence = arguments.confidence_function or task.confidence
     verifier = arguments.verifier or task.verifier
     for part, given in (("confidence", confidence), ("verifier", verifier)):
         if not given:
             raise ExportError(f"{_USUAL[part]}: expected one for {arguments.task or 'a task of your own'}, got none")
-    decode, remote_decode = decoders_of(arguments, task.decode)
-    if decode is None and arguments.task:
-        raise ExportError(f"--decode: expected one for {arguments.task}, such as ctc:characters=keys.txt, got none")
+    decode, remote_decode = decoders_of(arguments, arguments.task or "")
     return TaskParts(
         arguments.task or "general",
         confidence,
@@ -168,15 +172,21 @@ def task_parts(arguments: Namespace) -> TaskParts:
     )
 
 
-def decoders_of(arguments: Namespace, usual: str = "") -> tuple[Decode | None, Decode | None]:
-    """Return the decoders of the local model and of the remote, or None for those that are not named.
+def decoders_of(arguments: Namespace, task: str) -> tuple[Decode | None, Decode | None]:
+    """Return the decoders of the local model and of the remote; None, for the outputs themselves, if none is named.
 
     Args:
         arguments: the arguments.
-        usual: the name of the decoder where the arguments name none.
+        task: its usual decoder is that of both sides where the arguments name none.
+
+    Raises:
+        ArgumentError: a name or an option is not known, or a function of the user's cannot be imported.
+        ExportError: the task has no usual decoder, and none is named.
     """
-    local = arguments.decode or usual
+    local = arguments.decode or TASKS.get(task, _NONE).decode
     remote = arguments.remote_decode or local
+    if not local and task in TASKS:
+        raise ExportError(f"--decode: expected one for {task}, such as ctc:characters=keys.txt, got none")
     return (
         decoder_named(local, "--decode") if local else None,
         decoder_named(remote, "--remote-decode") if remote else None,

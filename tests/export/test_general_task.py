@@ -1,0 +1,232 @@
+"""`edgecascade calibrate` makes cascade files of general tasks, which run, are served, and decide as planned."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from edgecascade import Cascade
+from edgecascade.calibration.verifiers import CharacterAccuracy
+from edgecascade.cli import main
+from edgecascade.export import read_references
+from edgecascade.export.data import each
+from edgecascade.runtime import Ctc
+from edgecascade.runtime.engine import open_session, read_document
+from edgecascade.types.document import TaskDocument
+from general_tasks import CHARACTERS, regression_pair, text_pair
+
+
+@pytest.fixture(scope="module")
+def lines(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a pair of text recognisers, and `local.onnx` of them."""
+    folder = text_pair(tmp_path_factory.mktemp("lines"))
+    assert main([*text_arguments(folder), "-o", str(folder / "local.onnx")]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def patients(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a pair of regressions on real data."""
+    return regression_pair(tmp_path_factory.mktemp("patients"))
+
+
+def text_arguments(folder: Path, **changes: str) -> list[str]:
+    """Return the arguments that calibrate the text recognisers, with changes; an empty value leaves an option out."""
+    usual = {
+        "remote": str(folder / "large.onnx"),
+        "data": str(folder / "calibration"),
+        "task": "ocr",
+        "decode": f"ctc:characters={folder / 'keys.txt'}",
+        "offload_rate": "0.3",
+    }
+    given = {**usual, **changes}
+    options = [part for name, value in given.items() if value for part in (f"--{name.replace('_', '-')}", value)]
+    return ["calibrate", str(folder / "body.onnx"), *options]
+
+
+def regression_arguments(folder: Path, **changes: str) -> list[str]:
+    """Return the arguments that calibrate the regressions, with changes."""
+    usual = {
+        "remote": str(folder / "large.onnx"),
+        "data": str(folder / "calibration.csv"),
+        "reference": "progression",
+        "task": "regression",
+        "confidence_function": "output:output=error,negate=yes",
+        "verifier": "scaled-error:scale=100",
+        "decode": "value:output=prediction",
+        "offload_rate": "0.3",
+    }
+    given = {**usual, **changes}
+    options = [part for name, value in given.items() if value for part in (f"--{name.replace('_', '-')}", value)]
+    return ["calibrate", str(folder / "body.onnx"), *options]
+
+
+def document_of(path: Path) -> TaskDocument:
+    """Return the document of a general task's file."""
+    found = read_document(open_session(path), path)
+    assert isinstance(found, TaskDocument)
+    return found
+
+
+def test_the_file_says_what_it_was_made_of(lines: Path) -> None:
+    """It names the task with its parts, and has the digest of the data and the mean values of both models."""
+    found = document_of(lines / "local.onnx")
+    assert (found.task.name, found.task.verifier) == ("ocr", "character-accuracy")
+    assert (found.task.confidence, dict(found.task.options)) == ("mean-log-probability", {"blank": 0})
+    assert (found.task.outputs, found.remote_outputs) == (("logits",), ("logits",))
+    assert found.source.data_sha256 == read_references(lines / "calibration").digest
+    assert found.calibration.value.value < found.remote.value
+    assert found.policy.chosen.offload_rate == pytest.approx(0.3, abs=0.02)
+
+
+def test_the_cascade_answers_text_whoever_recognised_it(lines: Path) -> None:
+    """Its answers to other lines are better than those of the local model, as the plan expects."""
+    data, decode = read_references(lines / "test"), Ctc(CHARACTERS)
+    with Cascade.load(
+        lines / "local.onnx", remote=str(lines / "large.onnx"), decode=decode, remote_decode=decode, deadline=60
+    ) as cascade:
+        answers = [cascade.predict(x) for x in each(data.inputs)]
+    value = CharacterAccuracy()([answer.result for answer in answers], data.references)
+    alone = CharacterAccuracy()([decode(answer.local.outputs) for answer in answers], data.references)
+    document, rate = document_of(lines / "local.onnx"), np.mean([answer.forwarded for answer in answers])
+    assert value.mean() > alone.mean() + 0.05
+    assert rate == pytest.approx(document.policy.chosen.offload_rate, abs=0.1)
+    low, high = document.policy.chosen.accuracy_band
+    assert low - 0.03 < value.mean() < high + 0.03
+    assert np.mean([answer.confidence for answer in answers if not answer.forwarded]) > alone.mean()
+
+
+def test_golden_inputs_are_replayed(lines: Path) -> None:
+    """`inspect --verify` passes for the file as it was written."""
+    assert main(["inspect", str(lines / "local.onnx"), "--verify"]) == 0
+
+
+def test_a_regression_is_calibrated_from_a_table(patients: Path, tmp_path: Path) -> None:
+    """The body's two outputs are unchanged, and the score is one of them."""
+    out = tmp_path / "local.onnx"
+    assert main([*regression_arguments(patients), "-o", str(out)]) == 0
+    data = read_references(patients / "test.csv", "progression")
+    names = ["prediction", "error", "score", "forward"]
+    prediction, error, score, forward = open_session(out).run(names, {"x": np.asarray(data.inputs)})
+    body = open_session(patients / "body.onnx").run(names[:2], {"x": np.asarray(data.inputs)})
+    np.testing.assert_array_equal(prediction, body[0])
+    np.testing.assert_array_equal(error, body[1])
+    np.testing.assert_array_equal(score, -error[:, 0])
+    assert 0 < forward.mean() < 1
+    assert document_of(out).task.verifier == "scaled-error:scale=100"
+
+
+def own_score(folder: Path) -> Path:
+    """Write a confidence function: the largest logit of all steps."""
+    node = helper.make_node("ReduceMax", ["logits"], ["score"], axes=[1, 2], keepdims=0)
+    graph = helper.make_graph(
+        [node],
+        "own",
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 6, 7])],
+        [helper.make_tensor_value_info("score", TensorProto.FLOAT, ["batch"])],
+    )
+    path = folder / "own.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return path
+
+
+def test_confidence_function_and_verifier_may_be_ones_own(lines: Path, tmp_path: Path) -> None:
+    """A small ONNX file becomes part of the graph, and a function of a Python file judges the answers."""
+    (tmp_path / "mine.py").write_text(
+        "def length(answers, references):\n"
+        "    return [len(one) == len(other) for one, other in zip(answers, references)]\n\n\n"
+        "def half(outputs):\n"
+        "    return 'abcdef'[:int(outputs['logits'].argmax(axis=1).astype(bool).sum())]\n"
+    )
+    own, out = own_score(tmp_path), tmp_path / "local.onnx"
+    changes = {"verifier": f"{tmp_path}/mine.py:length", "decode": f"{tmp_path}/mine.py:half", "task": ""}
+    assert main([*text_arguments(lines, confidence_function=str(own), **changes), "-o", str(out)]) == 0
+    x = np.stack(list(each(read_references(lines / "test").inputs)))
+    logits, score = open_session(out).run(["logits", "score"], {"x": x})
+    np.testing.assert_allclose(score, logits.max(axis=(1, 2)), rtol=1e-6)
+    assert document_of(out).task.name == "general"
+
+
+def write(folder: Path, code: str) -> str:
+    """Write a Python file and return its path."""
+    (folder / "bad.py").write_text(code)
+    return str(folder / "bad.py")
+
+
+BAD: dict[str, tuple[Callable[[Path, Path], dict[str, str]], str]] = {
+    "no decoder": (lambda *_: {"decode": ""}, "--decode: expected one for ocr"),
+    "no verifier": (lambda *_: {"task": "", "confidence_function": "margin"}, "--verifier: expected one"),
+    "no confidence function": (lambda *_: {"task": "", "verifier": "exact"}, "--confidence-function: expected one"),
+    "unknown verifier": (lambda *_: {"verifier": "magic"}, "--verifier: expected box-f1"),
+    "unknown confidence function": (lambda *_: {"confidence_function": "magic"}, "confidence: expected"),
+    "missing output": (lambda *_: {"confidence_function": "margin:output=scores"}, "scores"),
+    "output of another kind": (lambda *_: {"confidence_function": "output:output=logits"}, "logits"),
+    "constant confidence": (lambda *_: {"confidence_function": "max:floor=1e30"}, "tell inputs apart"),
+    "classifier's option": (lambda *_: {"merge": "replace"}, "--merge: expected"),
+    "weights in the data": (lambda *_: {"weights": "w"}, "--weights: expected an .npy file"),
+    "other characters": (lambda _, t: {"decode": f"ctc:characters={keys(t)}"}, "3 classes"),
+    "decoder that fails": (
+        lambda _, t: {"decode": write(t, "def decode(outputs):\n    return outputs['text']\n") + ":decode"},
+        "KeyError for input 0",
+    ),
+    "verifier above 1": (
+        lambda _, t: {"verifier": write(t, "def v(answers, references):\n    return [2.0] * len(answers)\n") + ":v"},
+        "expected values in [0, 1], got 2",
+    ),
+    "verifier of another length": (
+        lambda _, t: {"verifier": write(t, "def v(answers, references):\n    return [1.0]\n") + ":v"},
+        "expected 400 values",
+    ),
+    "verifier of other references": (lambda *_: {"verifier": "within:tolerance=1"}, "expected numbers"),
+    "remote without that output": (lambda *_: {"remote_output": "text"}, "text"),
+    "remote with other outputs": (
+        lambda f, _: {"remote_decode": f"ctc:characters={f / 'keys.txt'},output=letters"},
+        "remote_decode",
+    ),
+    "no remote": (lambda *_: {"remote": "no.onnx"}, "no.onnx: no such file"),
+    "data without references": (lambda _, t: {"data": str(images(t))}, "a text file beside every image"),
+    "no data": (lambda *_: {"data": "nowhere"}, "no such file or folder"),
+}
+
+
+def keys(folder: Path) -> Path:
+    """Write a file of two characters."""
+    (folder / "two.txt").write_text("a\nb\n")
+    return folder / "two.txt"
+
+
+def images(folder: Path) -> Path:
+    """Write a folder with an array and no text."""
+    (folder / "alone").mkdir()
+    np.save(folder / "alone" / "0.npy", np.zeros((8, 48), np.float32))
+    return folder / "alone"
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_refused_in_one_sentence(
+    lines: Path, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The exit code is 2, and nothing is written."""
+    make, message = BAD[name]
+    out = tmp_path / "local.onnx"
+    assert main([*text_arguments(lines, **make(lines, tmp_path)), "-o", str(out)]) == 2
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert message in said
+    assert not out.exists()
+
+
+def test_a_score_that_is_not_a_number_is_refused(
+    patients: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A missing measurement gives NaN, and the error names the input."""
+    found = read_references(patients / "calibration.csv", "progression")
+    inputs = np.array(found.inputs)
+    inputs[3, 0] = np.nan
+    data, out = tmp_path / "holes.npz", tmp_path / "local.onnx"
+    np.savez(data, x=inputs, progression=np.asarray(found.references), allow_pickle=False)
+    assert main([*regression_arguments(patients, data=str(data)), "-o", str(out)]) == 2
+    assert "got nan for input 3" in capsys.readouterr().err
+    assert not out.exists()
