@@ -12,8 +12,10 @@ from documents import some_task_document
 from edgecascade.benchmarks.report import write_page
 from edgecascade.benchmarks.report.result import result_schema
 from edgecascade.benchmarks.tasks import TaskOffload, TaskValues, measure_values, task_report, task_summary
+from edgecascade.cli import main
 from edgecascade.types.document import Certificate
 from edgecascade.types.errors import BenchmarkError
+from general_tasks import text_pair
 
 
 def simulated(n: int, seed: int = 0) -> TaskValues:
@@ -109,3 +111,55 @@ def test_models_of_equal_value_leave_nothing_to_order() -> None:
     found = measure_values(some_task_document(), replace(v, remote=v.local))
     assert found.areas["advantage"] is None
     assert "no order is better" in task_summary(found)
+
+
+@pytest.fixture(scope="module")
+def lines(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a calibrated pair of text recognisers, whose file is `local.onnx`."""
+    folder = text_pair(tmp_path_factory.mktemp("lines"))
+    command = ["calibrate", str(folder / "body.onnx"), "--remote", str(folder / "large.onnx"), "--task", "ocr"]
+    command += ["--data", str(folder / "calibration"), "--decode", f"ctc:characters={folder / 'keys.txt'}"]
+    assert main([*command, "--offload-rate", "0.3", "-o", str(folder / "local.onnx")]) == 0
+    return folder
+
+
+def bench(folder: Path, *further: str, data: str = "test") -> list[str]:
+    """Return the arguments that measure the pair of text recognisers."""
+    command = ["bench", "offload", str(folder / "local.onnx"), "--remote", str(folder / "large.onnx")]
+    return [*command, "--data", str(folder / data), "--deadline", "60", "-o", str(folder / "report"), *further]
+
+
+def test_the_command_measures_a_file(lines: Path) -> None:
+    """The served answers agree with the decisions on saved outputs, and the cascade is better than random."""
+    assert main(bench(lines, "--decode", f"ctc:characters={lines / 'keys.txt'}")) == 0
+    found = json.loads((lines / "report" / "result.json").read_text())["offload"]
+    by_name = {one["name"]: one["accuracy"] for one in found["strategies"]}
+    assert found["n"] == 300
+    assert by_name["cascade"]["value"] == by_name["the file's decision, nothing late or lost"]["value"]
+    assert by_name["cascade"]["low"] > by_name["random, same rate"]["value"]
+    assert by_name["local only"]["value"] < by_name["cascade"]["value"] < by_name["oracle, same rate"]["value"]
+    assert found["served"]["reasons"]["offloaded"] + found["served"]["reasons"]["confident"] == 300
+    assert [one["name"] for one in found["plan_check"]["plan"]] == ["offload rate", "mean value"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("--verifier", "within:tolerance=1"), "expected numbers"),
+        (("--verifier", "magic"), "--verifier: expected"),
+        ((), "--decode: expected"),
+    ],
+)
+def test_measuring_with_other_parts_is_refused(
+    lines: Path, change: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The exit code is 2, with one sentence."""
+    decode = ("--decode", f"ctc:characters={lines / 'keys.txt'}") if change else ()
+    assert main([*bench(lines, *decode, *change)]) == 2
+    assert message in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_the_calibration_data_are_refused(lines: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing is measured on the inputs that the file was planned on."""
+    assert main(bench(lines, "--decode", f"ctc:characters={lines / 'keys.txt'}", data="calibration")) == 2
+    assert "expected inputs that nothing was fitted on" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""`edgecascade bench offload`: accuracy against offload rate of the user's cascade model on the user's data."""
+"""`edgecascade bench offload`: accuracy, or mean value, against offload rate of the user's cascade model and data."""
 
 from __future__ import annotations
 
@@ -26,11 +26,24 @@ from edgecascade.benchmarks.offload.served import stored_answers
 from edgecascade.benchmarks.progress import counting
 from edgecascade.benchmarks.report import Report, write_page
 from edgecascade.benchmarks.stored import StoredRows
+from edgecascade.benchmarks.tasks import task_report, task_summary
+from edgecascade.benchmarks.tasks.run import check_task_data, measure_task
+from edgecascade.calibration.verifiers import verifier_named
 from edgecascade.cli import rare
+from edgecascade.export.commands.task_arguments import (
+    REFERENCE,
+    REFERENCES,
+    add_decode_arguments,
+    add_reference_arguments,
+    add_verifier_argument,
+    decoders_of,
+    references_of,
+)
 from edgecascade.export.data import LabelledData, read_labelled
-from edgecascade.runtime.commands.remote_arguments import add_remote_arguments, remote_of
-from edgecascade.runtime.engine import open_session, read_classifier
+from edgecascade.runtime.commands.remote_arguments import add_remote_arguments, flag, remote_of
+from edgecascade.runtime.engine import open_session, read_document
 from edgecascade.runtime.remotes.remote import Remote, shown
+from edgecascade.types.document import TaskDocument
 from edgecascade.types.errors import BenchmarkError
 
 __all__ = ["configure", "execute"]
@@ -49,8 +62,13 @@ def configure(parser: ArgumentParser) -> None:
         "--data",
         required=True,
         help="Labelled inputs that nothing was fitted on: npz with x and y, one folder of images per class, parquet "
-        "(a file, a folder, or a pattern), or a folder written by Hugging Face's `save_to_disk`.",
+        "(a file, a folder, or a pattern), or a folder written by Hugging Face's `save_to_disk`. For a general task: "
+        f"{REFERENCES}.",
     )
+    group = parser.add_argument_group("general tasks")
+    add_verifier_argument(group)
+    add_decode_arguments(group)
+    add_reference_arguments(group)
     parser.add_argument(
         "--deadline", type=_seconds, default=_DEADLINE, help="Seconds until an answer is due (default 1)."
     )
@@ -73,7 +91,12 @@ def execute(arguments: Namespace) -> int:
         raise BenchmarkError(
             f"--remote: expected an address or an ONNX file, which can be asked again, got {arguments.remote}"
         )
-    classes = len(read_classifier(open_session(arguments.file), arguments.file).labels)
+    document = read_document(open_session(arguments.file), arguments.file)
+    if isinstance(document, TaskDocument):
+        return _general(arguments, document)
+    if idle := [name for name in ("verifier", "decode", "remote_decode") if getattr(arguments, name)]:
+        raise BenchmarkError(f"{flag(idle[0])}: expected with the file of a general task, got that of a classifier")
+    classes = len(document.labels)
     data = check_test_data(arguments.file, read_labelled(arguments.data))
     remote = remote_of(arguments)
     assert remote is not None
@@ -94,6 +117,37 @@ def execute(arguments: Namespace) -> int:
     summary = offload_summary(result)
     page = write_page(_report(result, arguments), arguments.out, summary=summary)
     stored.clear()  # latencies, unlike scores, are measured again by the next run
+    print(f"report: {page.resolve()}\n\n{summary}")
+    return 0
+
+
+def _general(arguments: Namespace, document: TaskDocument) -> int:
+    """Measure the file of a general task, write the report, and print the summary."""
+    verify = verifier_named(arguments.verifier or document.task.verifier, "--verifier")
+    decode, remote_decode = decoders_of(arguments, document.task.name)
+    data = references_of(arguments)
+    check_task_data(arguments.file, data)
+    remote = remote_of(arguments)
+    assert remote is not None
+    with closing(remote):
+        result = measure_task(
+            arguments.file,
+            data,
+            remote=remote,
+            verifier=verify,
+            decode=decode,
+            remote_decode=remote_decode,
+            deadline=arguments.deadline,
+            prices=Prices(arguments.cost, arguments.cost_per_gb),
+        )
+    name, summary = Path(arguments.file).name, task_summary(result)
+    method = (
+        f"{name} asks {shown(arguments.remote)}, on {result.n} inputs with references from {arguments.data}. The "
+        "figures hold only if nothing was fitted on these inputs."
+    )
+    command = _command(arguments)
+    report = task_report(result, title=f"Offloading with {name}", method=method, command=command)
+    page = write_page(report, arguments.out, summary=summary)
     print(f"report: {page.resolve()}\n\n{summary}")
     return 0
 
@@ -148,8 +202,11 @@ def _command(arguments: Namespace) -> str:
     words = ["edgecascade", "bench", "offload", arguments.file, "--remote", shown(arguments.remote)]
     words += ["--remote-output", arguments.remote_output] if arguments.remote_output else []
     words += ["--data", arguments.data, "--deadline", f"{arguments.deadline:g}"]
-    for flag, price in (("--cost", arguments.cost), ("--cost-per-gb", arguments.cost_per_gb)):
-        words += [] if price is None else [flag, f"{price:g}"]
+    for name, price in (("--cost", arguments.cost), ("--cost-per-gb", arguments.cost_per_gb)):
+        words += [] if price is None else [name, f"{price:g}"]
+    for name in ("verifier", "decode", "remote_decode", "images"):
+        words += [flag(name), getattr(arguments, name)] if getattr(arguments, name) else []
+    words += [] if arguments.reference == REFERENCE else ["--reference", arguments.reference]
     return shlex.join(words)
 
 

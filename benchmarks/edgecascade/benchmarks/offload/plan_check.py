@@ -23,7 +23,7 @@ class Planned:
     """One figure of the plan.
 
     Attributes:
-        name: `offload rate` or `accuracy`.
+        name: `offload rate`, and `accuracy` or `mean value`.
         plan: The estimate from the calibration inputs; the interval of an accuracy allows for the choice of the
             threshold.
         here: The same decisions on these inputs, without a network.
@@ -106,9 +106,10 @@ def _outcome(loss: float | None, measured: Estimate) -> Literal["held", "violate
 
 def _plan(document: CascadeDocument | TaskDocument, forward: NDArray[np.bool_], decided: Correct) -> list[Planned]:
     chosen, n = document.policy.chosen, len(forward)
+    measure = "mean value" if isinstance(document, TaskDocument) else "accuracy"
     figures = (
         ("offload rate", chosen.offload_rate, chosen.offload_interval, forward),
-        ("accuracy", chosen.accuracy, chosen.accuracy_band, decided),
+        (measure, chosen.accuracy, chosen.accuracy_band, decided),
     )
     found = []
     for name, value, (low, high), here in figures:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,14 +17,14 @@ from edgecascade.benchmarks.progress import counting
 from edgecascade.benchmarks.report.result import LOWER
 from edgecascade.benchmarks.stored import CHUNK, StoredRows, chunk_of, hash_of
 from edgecascade.calibration import mean, quantile
-from edgecascade.export.data import LabelledData, each, first
+from edgecascade.export.data import Inputs, LabelledData, count, each, first
 from edgecascade.runtime import Answer, Cascade, Reason
 from edgecascade.runtime.batch import Batch
 from edgecascade.runtime.deadline import Deadline
 from edgecascade.runtime.remotes.remote import Replied, Wrapped, connect
 from edgecascade.types.estimate import Estimate
 
-__all__ = ["ROW", "UNKNOWN", "Latency", "Served", "run_served", "stored_answers"]
+__all__ = ["ROW", "UNKNOWN", "Latency", "LeftOpen", "Served", "answered", "run_served", "served_of", "stored_answers"]
 
 _WARM_UP = 20
 UNKNOWN = -1  # in `remote`: it gave no label; in the traffic: the remote does not count it
@@ -136,50 +136,67 @@ def run_served(
     """
     if stored is None:
         every = range(0, len(data.labels), CHUNK)
-        chunks = _answered(path, data, every, remote=remote, deadline=deadline, process=1)
+        chunks = answered(path, data.inputs, every, remote=remote, deadline=deadline)
         rows = np.concatenate([found for _, found in chunks])
     else:
         process = int(stored.rows()["process"].max(initial=0)) + 1
-        for start, found in _answered(path, data, stored.missing, remote=remote, deadline=deadline, process=process):
+        for start, found in answered(
+            path, data.inputs, stored.missing, remote=remote, deadline=deadline, process=process
+        ):
             stored.put(start, found)
         rows = stored.rows()
-    return _served(rows, deadline, expected), rows["label"] == data.labels
+    return served_of(rows, deadline, expected), rows["label"] == data.labels
 
 
-def _answered(
+def answered(
     path: str | os.PathLike[str],
-    data: LabelledData,
+    inputs: Inputs,
     starts: Sequence[int],
     *,
     remote: RemoteLike,
     deadline: float,
-    process: int,
+    process: int = 1,
+    options: Mapping[str, Any] | None = None,
+    seen: Callable[[Answer], object] | None = None,
 ) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Yield the chunks that begin with these inputs, each when it is answered, as `ROW` [chunk]."""
+    """Yield the chunks that begin with these inputs, each when it is answered, as `ROW` [chunk].
+
+    Args:
+        path: A cascade file.
+        inputs: All inputs.
+        starts: The first input of each chunk.
+        remote: An address, an ONNX file, a function, or a `Remote`, which is left open.
+        deadline: Seconds that each call is given.
+        process: Which of the processes answers, from 1.
+        options: Further arguments of `Cascade.load`.
+        seen: Called with each answer, if given.
+    """
     if not starts:
         return
     connection = connect(remote)
     assert connection is not None
-    given = _LeftOpen(connection) if connection is remote else connection
+    given, further = LeftOpen(connection) if connection is remote else connection, options or {}
     with (
-        Cascade.load(path, remote=given, deadline=60.0, threshold=2.0) as eager,
-        Cascade.load(path, remote=given, deadline=deadline) as cascade,
+        Cascade.load(path, remote=given, deadline=60.0, threshold=2.0, **further) as eager,
+        Cascade.load(path, remote=given, deadline=deadline, **further) as cascade,
     ):
-        for x in each(first(data.inputs, _WARM_UP)):  # forwards everything: opens the connection, warms both models up
+        for x in each(first(inputs, _WARM_UP)):  # forwards everything: opens the connection, warms both models up
             eager.predict(x)
         after = _traffic(connection)
-        with counting("served run", sum(min(CHUNK, len(data.labels) - start) for start in starts)) as done:
+        with counting("served run", sum(min(CHUNK, count(inputs) - start) for start in starts)) as done:
             for start in starts:
                 rows = []
-                for x in each(chunk_of(data.inputs, start)):
+                for x in each(chunk_of(inputs, start)):
                     answer = cascade.predict(x)
                     before, after = after, _traffic(connection)  # traffic between two chunks counts with the next
                     rows.append(_row(answer, before, after, process))
+                    if seen is not None:
+                        seen(answer)
                     done(1)
                 yield start, np.array(rows, ROW)
 
 
-class _LeftOpen(Wrapped):
+class LeftOpen(Wrapped):
     """A remote that its owner will close."""
 
     def infer(self, inputs: Batch, deadline: Deadline) -> Replied:
@@ -205,7 +222,14 @@ def _row(answer: Answer, before: _Traffic, after: _Traffic, process: int) -> tup
     return answer.label, answer.reason.value, answer.forwarded, label, answer.elapsed, *traffic, process
 
 
-def _served(rows: NDArray[Any], deadline: float, expected: NDArray[np.integer] | None) -> Served:
+def served_of(rows: NDArray[Any], deadline: float, expected: NDArray[np.integer] | None = None) -> Served:
+    """Return a summary of a served run.
+
+    Args:
+        rows: `ROW` [n].
+        deadline: Seconds that each call was given.
+        expected: int [n], the remote's label for each input when it was asked before.
+    """
     forwarded, elapsed = rows["forwarded"], rows["elapsed"]
     columns = [rows[name] for name in ("requests", "sent", "received")]
     counted = not any((column == UNKNOWN).any() for column in columns)

@@ -115,7 +115,7 @@ def _sections(result: TaskOffload) -> Iterator[Section]:
             table(area_rows(result.areas), area, "Areas under the curves"),
         ),
     )
-    served, check = result.served, "The change allows for the noise of both sets of inputs; accuracy is the mean value."
+    served, check = result.served, "The change allows for the noise of both sets of inputs."
     if served is not None and result.savings is not None:
         note = "Bytes of requests and replies in the served run, headers and retries included, before TLS."
         yield Section("What it saves", tables=(table(savings_rows(result.savings, served, result.n), note),))
