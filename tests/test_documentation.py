@@ -29,6 +29,7 @@ import pytest
 from edgecascade import Cascade, cli
 from edgecascade.benchmarks.network import PROFILES
 from edgecascade.export import local_scores, read_labelled
+from general_tasks import regression_pair, text_pair
 from studies import readme_table
 
 ROOT = Path(__file__).parent.parent
@@ -133,7 +134,7 @@ def test_the_table_of_pairs_equals_the_committed_results() -> None:
 
 
 @pytest.fixture
-def example_folder(pair: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def example_folder(pair: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Path:
     """Enter a folder with models and data under the names that the pages use; no server is listening."""
     from PIL import Image
 
@@ -148,6 +149,10 @@ def example_folder(pair: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     (folder / "costs.json").write_text('{"red": 20, "green": 1, "blue": 1}')
     (folder / "photos").mkdir()
     Image.new("RGB", (64, 48), "red").save(folder / "photos" / "red.png")
+    if request.node.callspec.params["page"].name == "tasks.md":
+        for name, make in (("lines", text_pair), ("patients", regression_pair)):
+            (folder / name).mkdir()
+            make(folder / name)
     monkeypatch.chdir(folder)
     return folder
 
