@@ -24,7 +24,8 @@ __all__ = ["Pool", "fit_pool"]
 
 _FEWEST = 10  # rows
 _ALONE = 800  # rows on which each expert is calibrated
-_FIRST_LOOK = 500  # rows of the first fit, whose optimum starts the fit on eight times as many
+_FIRST_LOOK = 500  # rows that show how far the scores lie apart
+_FIRST_FIT = 100  # rows of the first fit, whose optimum starts the fit on five times as many
 _SHRINK = 10.0  # rows that the prior of equal weights is worth
 _NOTICED = 0.1  # share of the weights' differences that the prior takes away, from which on it is said
 _WIDEST = 30.0  # nats of mean distance from the best class: a weak prior on the pool's sharpness
@@ -74,7 +75,10 @@ class Pool:
 
     @property
     def shrunk(self) -> bool:
-        """Whether the held-out rows are so few that the weights are notably closer to equal than the rows say."""
+        """Whether the weights are notably closer to equal than the held-out rows say, since these tell little.
+
+        They may be few, or the experts may be right so often that hardly any row shows which of them is better.
+        """
         return len(self.names) > 1 and self.shrinkage > _NOTICED
 
     def logits(self, experts: Experts) -> Iterator[tuple[slice, NDArray[np.float32]]]:
@@ -167,7 +171,7 @@ def _fit(
     experts: Experts, labels: NDArray[np.int64], scale: Floats, shrink: float, start: Floats | None = None
 ) -> _Fit:
     """Fit on ever more rows; the prior counts for less the more there are."""
-    k, n, rows = len(experts), len(labels), _FIRST_LOOK
+    k, n, rows = len(experts), len(labels), _FIRST_FIT
     spread = _spread(experts)
     bound = np.outer(spread, spread) / _WIDEST**2  # where every row is right, no finite weights are best
     penalty = shrink * (np.eye(k) - 1 / k) / np.outer(scale, scale) + bound
@@ -273,13 +277,13 @@ def _likelihood(experts: Experts, labels: NDArray[np.int64], weights: Floats, rh
         p = _combine(block, weights)
         np.exp(p, out=p)
         right = p[rows, truth].astype(np.float64)
-        total = p.sum(axis=1).astype(np.float64)
+        total = np.einsum("ij->i", p).astype(np.float64)
         right /= total
         whole = (1 - rho) * right + (rho / classes or _TINY)
         meant = (1 - rho) * right / whole
         p *= (meant / total).astype(np.float32)[:, None]
         weighted = block * p
-        mean = weighted.sum(axis=2).astype(np.float64)  # times `meant`
+        mean = np.einsum("kij->ki", weighted).astype(np.float64)  # times `meant`
         second = _products(weighted.reshape(k, -1), block.reshape(k, -1))
         away = chosen * meant - mean
         covariance = second - (mean / np.maximum(meant, 1e-30)) @ mean.T

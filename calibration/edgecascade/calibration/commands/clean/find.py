@@ -188,7 +188,7 @@ def _lines(found: _Found, output: str) -> Iterator[str]:
     for name, weight, accuracy in zip(pool.names, weights, found.accuracies, strict=True):
         yield f"  {name:<{width}}  {weight:<{wide}}  {accuracy.percent()}"
     if pool.shrunk:
-        yield f"  {pool.n} rows are few for {len(pool.names)} experts: the weights are drawn towards equal ones"
+        yield "  The weights are drawn towards equal ones, as few of these rows show which expert is better."
     if found.detected is not None:
         yield f"planted    {found.detected.percent()} of {found.detected.n} planted labels are flagged"
         yield "           Labels that people got wrong are often harder to find than planted ones."
