@@ -116,6 +116,17 @@ def test_the_number_among_the_flagged_rows_is_in_its_interval(drawn: Any, suspec
     assert np.mean(widths) < (0.3 if design == "all" else 0.1 * suspects.n)
 
 
+def test_the_whole_set_has_at_least_the_wrong_labels_of_its_flagged_rows(drawn: Any, suspects: Suspects) -> None:
+    """However few rows are judged."""
+    for seed in range(30):
+        audit = draw_audit(suspects, 15, design="all", seed=seed)
+        found = judge(suspects, audit, said_of(drawn, suspects, audit))
+        assert found.wrong is not None
+        if found.wrong_flagged is not None:
+            assert found.wrong_flagged.value <= found.wrong.value
+            assert found.wrong_flagged.high <= found.wrong.high
+
+
 def test_cannot_tell_counts_against_every_claim_and_both_is_no_error(drawn: Any, suspects: Suspects) -> None:
     """Lower bounds fall as if the label were right, and upper ones rise as if it were wrong."""
     audit = draw_audit(suspects, 100)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 import numpy as np
@@ -212,6 +212,8 @@ def judge(
     last = max(place for place, row in enumerate(audit.rows.tolist()) if row in said) + 1
     answers = _Answers.of(suspects, audit, [said.get(row) for row in audit.rows[:last].tolist()])
     whole = audit.design == "all"
+    wrong = _wrong(suspects, answers, np.ones(suspects.n, bool)) if whole else None
+    wrong_flagged = _wrong(suspects, answers, _flagged(suspects)) if whole else _wrong_flagged(answers, audit)
     weight = answers.weight if whole else None
     return Judgement(
         design=audit.design,
@@ -220,8 +222,8 @@ def judge(
         skipped=last - len(said),
         verdicts=Counter(Verdict(one.verdict) for one in said.values()),
         precision=_weighted_precision(suspects, answers) if whole else _precision(answers, audit.nested[-1]),
-        wrong=_wrong(suspects, answers, np.ones(suspects.n, bool)) if whole else None,
-        wrong_flagged=_wrong(suspects, answers, _flagged(suspects)) if whole else _wrong_flagged(answers, audit),
+        wrong=_with_part(wrong, wrong_flagged),
+        wrong_flagged=wrong_flagged,
         suggested_right=_suggested_right(answers, weight),
         mistakes=tuple(_mistakes(answers, weight)),
         _nested=() if whole else tuple((size, *_inside(answers, size)) for size in audit.nested),
@@ -353,6 +355,13 @@ def _wrong_flagged(answers: _Answers, audit: Audit) -> Estimate:
     right = judged - wrong - int(answers.doubtful.sum())
     low, high = least_count(wrong, judged, size, TAILS[0]), size - least_count(right, judged, size, TAILS[1])
     return Estimate(size * wrong / judged, low, high, judged)
+
+
+def _with_part(whole: Estimate | None, part: Estimate | None) -> Estimate | None:
+    """Return an estimate of the whole set that is at least that of a part, as each is estimated on its own."""
+    if whole is None or part is None:
+        return whole
+    return replace(whole, value=max(whole.value, part.value), high=max(whole.high, part.high))
 
 
 def _flagged(suspects: Suspects) -> NDArray[np.bool_]:
