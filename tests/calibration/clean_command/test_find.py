@@ -136,6 +136,22 @@ def test_planted_labels_measure_what_is_found(
     assert read_suspects("trained.parquet").hash == suspects.hash
 
 
+def test_plants_are_options_that_the_rows_have(folder: Path, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    """Outputs of -inf in the file say which ones; planted labels from elsewhere that are no options are named."""
+    for name in ("outputs", "held-out"):
+        arrays = loaded(folder / f"{name}.npz")
+        absent = np.random.default_rng(1).random((len(arrays["labels"]), 6)) < 0.3
+        absent[np.arange(len(absent)), arrays["labels"]] = False
+        arrays |= {one: np.where(absent, -np.inf, arrays[one]) for one in ("small", "large", "weak")}
+        np.savez(f"choice-{name}.npz", allow_pickle=False, **arrays)
+    assert run("plant", "choice-outputs.npz", "--share", "0.2", "-o", "planted.npz") == 0
+    find = ("find", "choice-outputs.npz", "--held-out", "choice-held-out.npz", "--planted")
+    assert run(*find, "planted.npz", "-o", "choice.parquet") == 0
+    assert run("plant", "outputs.npz", "--share", "0.2", "-o", "elsewhere.npz") == 0
+    assert run(*find, "elsewhere.npz", "-o", "none.parquet") == 2
+    assert "elsewhere.npz: labels: expected options" in capsys.readouterr().err
+
+
 def test_plants_keep_the_form_of_the_labels(folder: Path, run: Run) -> None:
     """Labels in text stay text, numbers stay numbers, and nothing is overwritten."""
     np.save("text.npy", np.array(["a", "b", "c"] * 40))

@@ -30,6 +30,23 @@ def test_each_other_class_is_planted_alike() -> None:
     assert counts[[0, 1, 3, 4]] == pytest.approx(5000, rel=0.06)
 
 
+def test_only_options_that_a_row_has_are_planted() -> None:
+    """As in multiple choice; a row with a single option is left alone, and all options change nothing."""
+    rng = np.random.default_rng(0)
+    count = rng.integers(1, 5, 2000)
+    options, labels = np.arange(4) < count[:, None], rng.integers(0, count)
+    planted = plant(labels, 4, share=0.3, options=options)
+    assert len(planted.rows) == 600
+    assert options[planted.rows, planted.labels[planted.rows]].all()
+    assert (planted.labels[planted.rows] != planted.original).all()
+    assert (count[planted.rows] > 1).all()
+    every = plant(labels, 4, options=np.ones((2000, 4), bool))
+    assert (every.labels == plant(labels, 4).labels).all()
+    for wrong in (options[1:], np.eye(4, dtype=bool)[labels]):
+        with pytest.raises(CalibrationError, match="options: expected"):
+            plant(labels, 4, options=wrong)
+
+
 def test_detection_is_the_share_that_is_flagged(population: Callable[..., Any]) -> None:
     """With the exact interval of a proportion."""
     drawn = population(rate=0.0)

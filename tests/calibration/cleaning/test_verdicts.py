@@ -258,6 +258,12 @@ def test_nothing_wrong_is_said_as_such(suspects: Suspects) -> None:
     assert found.verdicts == {Verdict.GIVEN: 30}
     with pytest.raises(CalibrationError, match="audit: expected one of the flagged rows, got the design all"):
         found.largest_flagged(0.7)
+    flagged = replace(suspects, expected_wrong=np.where(suspects.expected_wrong < 0.2, 0.2, 0.9).astype(np.float32))
+    for seed in range(20):
+        certain = draw_audit(flagged, 60, design="all", seed=seed)
+        none = judge(flagged, certain, dict.fromkeys(certain.rows.tolist(), "given"))
+        assert none.wrong is not None
+        assert none.precision is None or none.precision.bound == none.wrong.low == 0
     outside = audit.rows[~np.isin(audit.rows, suspects.row[suspects.flagged])][:1]
     lone = judge(suspects, Audit(outside, audit.chances[:1], "all", (), 0, audit.suspects), {int(outside[0]): "given"})
     assert (lone.precision, lone.suggested_right) == (None, None)

@@ -32,7 +32,9 @@ class Planted:
     original: NDArray[np.int64]
 
 
-def plant(labels: NDArray[Any], classes: int, share: float = 0.01, seed: int = 0) -> Planted:
+def plant(
+    labels: NDArray[Any], classes: int, share: float = 0.01, seed: int = 0, options: NDArray[np.bool_] | None = None
+) -> Planted:
     """Return a copy of labels in which a random share is replaced by another class, each other class alike.
 
     Args:
@@ -40,6 +42,7 @@ def plant(labels: NDArray[Any], classes: int, share: float = 0.01, seed: int = 0
         classes: number of classes, 2 or more.
         share: of the rows to change, above 0 and at most 0.5; at least one row is changed.
         seed: of the draw.
+        options: bool [n, classes], which classes each row may have, as in multiple choice; None for all.
 
     Raises:
         CalibrationError: names the argument, what was expected and what came.
@@ -58,11 +61,23 @@ def plant(labels: NDArray[Any], classes: int, share: float = 0.01, seed: int = 0
         )
     if not 0 < share <= 0.5:
         raise CalibrationError(f"share: expected a number above 0 and at most 0.5, got {share:g}")
-    rng = np.random.default_rng(seed)
-    rows = np.sort(rng.choice(len(labels), max(1, round(share * len(labels))), replace=False)).astype(np.int64)
+    rng, count = np.random.default_rng(seed), max(1, round(share * len(labels)))
     changed = labels.astype(np.int64)
+    if options is None or options.all():
+        rows = np.sort(rng.choice(len(labels), count, replace=False)).astype(np.int64)
+        original = changed[rows]
+        changed[rows] = (original + rng.integers(1, classes, len(rows))) % classes
+        return Planted(changed, rows, original)
+    if options.shape != (len(labels), classes):
+        raise CalibrationError(f"options: expected bool [{len(labels)}, {classes}], got {list(options.shape)}")
+    choices = options.copy()
+    choices[np.arange(len(labels)), changed] = False
+    able = np.flatnonzero(choices.any(axis=1))
+    if len(able) < count:
+        raise CalibrationError(f"options: expected {count} rows with another class to plant, got {len(able)}")
+    rows = np.sort(rng.choice(able, count, replace=False)).astype(np.int64)
     original = changed[rows]
-    changed[rows] = (original + rng.integers(1, classes, len(rows))) % classes
+    changed[rows] = [rng.choice(np.flatnonzero(choices[row])) for row in rows.tolist()]
     return Planted(changed, rows, original)
 
 

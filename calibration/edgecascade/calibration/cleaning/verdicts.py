@@ -391,6 +391,8 @@ def _wrong(
         return None
     most = least + int(answers.doubtful[inside].sum()) + int(member.sum()) - judged
     ends = _total(suspects, answers, member, tails)
+    if not least:  # the posterior alone is no evidence
+        ends = (ends[0], 0.0, ends[2])
     value, low, high = np.clip([ends[0], np.ceil(ends[1] - _ROUNDING), np.floor(ends[2] + _ROUNDING)], least, most)
     return Estimate(float(np.clip(value, low, high)), float(low), float(high), judged)
 

@@ -19,7 +19,7 @@ from edgecascade.calibration.commands.outputs import in_class_order, numbered_la
 from edgecascade.cli import rare
 from edgecascade.types.errors import CalibrationError, first_line
 
-__all__ = ["ExpertOutputs", "add_expert_arguments", "read_experts", "read_labels", "sha256"]
+__all__ = ["ExpertOutputs", "add_expert_arguments", "read_experts", "read_labels", "read_options", "sha256"]
 
 _BESIDE = ("labels", "names", "ids")
 
@@ -163,6 +163,20 @@ def read_labels(path: str, names: Sequence[str] = ()) -> tuple[NDArray[np.int64]
     return numbered_labels(arrays["labels"], found), found, text
 
 
+def read_options(path: str, n: int, classes: int) -> NDArray[np.bool_] | None:
+    """Return which classes each row may have, bool [n, classes]: those that no expert of the file gives -inf.
+
+    None where all rows have all of them, or the file has no outputs of this shape. Raises as `read_labels`.
+    """
+    if path.endswith(".npy"):
+        return None
+    options = np.ones((n, classes), bool)
+    for array in _read_named(Path(path), (), (), experts=True, required=False)[0].values():
+        if array.dtype.kind == "f" and array.shape == options.shape:
+            options &= ~np.isneginf(array)
+    return None if options.all() else options
+
+
 def sha256(path: str | Path) -> str:
     """Return the SHA-256 of a file in hexadecimal."""
     found = hashlib.sha256()
@@ -191,7 +205,7 @@ def _read_arrays(paths: Sequence[str], wanted: Sequence[str], given: bool) -> tu
 
 
 def _read_named(
-    path: Path, wanted: Sequence[str], beside: Sequence[str], experts: bool = True
+    path: Path, wanted: Sequence[str], beside: Sequence[str], experts: bool = True, required: bool = True
 ) -> tuple[dict[str, Any], list[str]]:
     """Read the experts of a file, all if none are named, and the other arrays."""
     if not path.is_file():
@@ -207,7 +221,7 @@ def _read_named(
     if missing:
         raise CalibrationError(f"{path}: expected the experts {', '.join(wanted)}, got no {', '.join(missing)}")
     found = list(wanted) if wanted else every if experts else []
-    if experts and not found:
+    if experts and required and not found:
         raise CalibrationError(f"{path}: expected an array [n, classes] for each expert, got none")
     others = [one for one in (*beside, *(f"{name}_names" for name in found)) if one in shapes]
     return {one: read(one) for one in (*found, *others)}, found

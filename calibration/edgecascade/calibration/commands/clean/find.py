@@ -126,7 +126,10 @@ def _find(
     detected = None
     if planted is not None:
         about = Planted(planted.planted, planted.rows, planted.original[planted.rows])
-        detected = detection(about, found(planted.planted)[0])
+        try:
+            detected = detection(about, found(planted.planted)[0])
+        except CalibrationError as error:
+            raise CalibrationError(f"{arguments.planted}: {error}") from error
     measured = (judged.experts, labels) if held_out is None else (held_out.experts, held_out.labels)
     return _Found(suspects, pool, _accuracies(*measured), detected, held_out is None)
 

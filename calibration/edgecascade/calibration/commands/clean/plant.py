@@ -41,7 +41,8 @@ def configure(parser: ArgumentParser) -> None:
         "If models are trained on these labels, train them on the planted ones: a model that has seen the right label\n"
         "finds the planted one too easily."
     )
-    text = "Labels [n], and names of classes if there are any, in an .npz or .parquet file; or an .npy file of labels."
+    text = "Labels [n], and names of classes if there are any, in an .npz or .parquet file; or an .npy file of labels. "
+    text += "Outputs of experts in the same file say which options a row does not have (-inf)."
     parser.add_argument("labels", metavar="LABELS", help=text)
     text = "New .npz file with labels, names, rows (those that were changed) and original (the labels they had)."
     parser.add_argument("-o", "--output", required=True, metavar="FILE", help=text)
@@ -55,13 +56,14 @@ def configure(parser: ArgumentParser) -> None:
 def execute(arguments: Namespace) -> int:
     """Write the planted labels."""
     from edgecascade.calibration.cleaning import plant
-    from edgecascade.calibration.commands.clean.expert_files import read_labels
+    from edgecascade.calibration.commands.clean.expert_files import read_labels, read_options
 
     labels, names, text = read_labels(arguments.labels)
     if not arguments.output.endswith(".npz"):
         raise CalibrationError(f"--output: expected a file that ends in .npz, got {arguments.output!r}")
     classes = len(names) or arguments.classes or int(labels.max(initial=0)) + 1
-    planted = plant(labels, classes, arguments.share, arguments.seed)
+    options = read_options(arguments.labels, len(labels), classes)
+    planted = plant(labels, classes, arguments.share, arguments.seed, options)
     arrays = {"labels": planted.labels, "rows": planted.rows, "original": planted.original}
     if names:
         arrays["names"] = np.array(names)
