@@ -175,11 +175,15 @@ class _Steps:
         batched = all(len(one[output]) == 1 for one in samples)
         axis, x = self.axis % sample.ndim, add.wide(output, sample)
         shape = ([0, -1] if sample.ndim > 2 else [-1, 1]) if batched else [1, -1]
-        each = add("Reshape", self._each(add, x, axis, self._logits(samples, output)), shape)
-        keep = self._real(add, each, samples)
-        if blank is not None:
-            symbol = add("Reshape", add("ArgMax", x, axis=axis, keepdims=0), shape)
-            keep = _characters(add, symbol, blank % sample.shape[axis], keep)
+        logits = self._logits(samples, output)
+        if blank is None:
+            each = add("Reshape", self._each(add, x, axis, logits), shape)
+            keep = self._real(add, each, samples)
+        else:  # one TopK takes less than two thirds of the time of a ReduceMax and an ArgMax
+            top = add("TopK", add("LogSoftmax", x, axis=axis) if logits else x, [1], axis=axis)
+            each = add("Reshape", top if logits else add("Log", add("Max", top, SMALLEST)), shape)
+            symbol = add("Reshape", f"{top}_index", shape)
+            keep = _characters(add, symbol, blank % sample.shape[axis], self._real(add, each, samples))
         read = [output, *filter(None, [self.mask, self.length])]
         return _model(add, _over_steps(add, each, keep, lowest), read, samples, opset)
 
