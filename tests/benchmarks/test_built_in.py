@@ -17,7 +17,7 @@ from edgecascade.types.errors import BenchmarkError
 
 def test_the_command_offers_every_pair() -> None:
     """The command's list of pairs equals the table of pairs."""
-    assert tuple(BUILT_IN) == demo._PAIRS
+    assert tuple(BUILT_IN) == demo._CLASSIFIERS
 
 
 @pytest.mark.parametrize("name", ["fashion-mnist", "languages"])

@@ -86,7 +86,12 @@ def interleaved(
 
 
 def medians(
-    build: Callable[[], Mapping[str, Callable[[int], object]]], *, builds: int, rounds: int
+    build: Callable[[], Mapping[str, Callable[[int], object]]],
+    *,
+    builds: int,
+    rounds: int,
+    warm_up: int = 50,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, NDArray[np.float64]]:
     """Return the median seconds [builds] of functions that are built again each time and called in turn.
 
@@ -97,12 +102,14 @@ def medians(
         build: Makes the functions by name; all of them live until the end, so that each build has its own memory.
         builds: The number of builds.
         rounds: The number of calls of each function per build that count.
+        warm_up: The number of calls before them.
+        clock: Returns seconds.
     """
     alive: list[Mapping[str, Callable[[int], object]]] = []
     found: dict[str, list[float]] = {}
     for _ in range(builds):
         alive.append(build())
-        for name, seconds in interleaved(alive[-1], rounds).items():
+        for name, seconds in interleaved(alive[-1], rounds, warm_up=warm_up, clock=clock).items():
             found.setdefault(name, []).append(float(np.median(seconds)))
     return {name: np.array(values) for name, values in found.items()}
 

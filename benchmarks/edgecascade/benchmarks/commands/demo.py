@@ -15,12 +15,14 @@ from edgecascade.types.errors import BenchmarkError
 
 if TYPE_CHECKING:
     from edgecascade.benchmarks.latency.run import LatencyRun
+    from edgecascade.benchmarks.pairs.built_in import BuiltInTask
     from edgecascade.benchmarks.pairs.prepared import Prepared
     from edgecascade.benchmarks.report import Report
 
 __all__ = ["configure", "execute"]
 
-_PAIRS = ("languages", "fashion-mnist", "comparable", "flagship")
+_CLASSIFIERS = ("languages", "fashion-mnist", "comparable", "flagship")
+_TASKS = ("ocr", "ocr-exact", "text-detection", "retrieval")
 _DEADLINE = 0.5
 _LONGEST = 3600.0  # seconds of one of LoadGen's runs
 
@@ -29,23 +31,24 @@ def configure(parser: ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument(
         "--pair",
-        choices=_PAIRS,
-        default=_PAIRS[0],
-        help="Pair of models. The default, languages, needs no torch; the others need edgecascade-benchmarks[images].",
+        choices=_CLASSIFIERS + _TASKS,
+        default=_CLASSIFIERS[0],
+        help="Pair of models. The default, languages, needs no torch. ocr, ocr-exact and text-detection need "
+        "edgecascade-benchmarks[tasks], the others edgecascade-benchmarks[images].",
     )
     goal = parser.add_mutually_exclusive_group()
     goal.add_argument(
         "--offload-rate",
         type=share,
         metavar="RATE",
-        help="Offload rate to plan for (default 0.2; 0.3 for comparable).",
+        help="Offload rate to plan for (default 0.2; 0.3 for comparable and the last four).",
     )
     goal.add_argument(
         "--certify",
         type=share,
         metavar="E",
-        help="Plan for the least offload instead, with a certificate that the loss of accuracy against always asking "
-        "the remote is at most E, with a risk of 5 %%.",
+        help="Plan for the least offload instead, with a certificate that the loss of accuracy, or of mean value, "
+        "against always asking the remote is at most E, with a risk of 5 %%.",
     )
     parser.add_argument(
         "-o", "--out", metavar="DIR", default="report", help="Folder of the page and figures (default report)."
@@ -63,7 +66,7 @@ def configure(parser: ArgumentParser) -> None:
             "--latency",
             type=_seconds,
             metavar="SECONDS",
-            help="Measure latencies in MLPerf LoadGen's scenarios too, for this time each (not with languages).",
+            help="Measure latencies in MLPerf LoadGen's scenarios too, for this time each (image classifiers only).",
         )
     )
     network = parser.add_argument("--network", action="append", metavar="PROFILE", help="Network for --latency.")
@@ -74,9 +77,11 @@ def execute(arguments: Namespace) -> int:
     """Prepare, measure, print, and write the report."""
     from edgecascade.benchmarks.cache import cache_folder
     from edgecascade.benchmarks.offload import offload_report, offload_summary
-    from edgecascade.benchmarks.pairs.built_in import BUILT_IN
+    from edgecascade.benchmarks.pairs.built_in import BUILT_IN, TASKS
     from edgecascade.benchmarks.report import write_page
 
+    if arguments.pair in TASKS:
+        return _general(TASKS[arguments.pair], arguments)
     pair = BUILT_IN[arguments.pair]
     if arguments.latency is not None and not pair.served:
         raise BenchmarkError(
@@ -105,6 +110,32 @@ def execute(arguments: Namespace) -> int:
         report, text = _with_latency(report, text, timed)
     page = write_page(report, arguments.out, summary=text)
     stored.clear()  # latencies are measured again by the next run
+    print(f"report: {page.resolve()}\n\n{text}")
+    return 0
+
+
+def _general(pair: BuiltInTask, arguments: Namespace) -> int:
+    """Do the same for a pair of a general task."""
+    from edgecascade.benchmarks.cache import cache_folder
+    from edgecascade.benchmarks.report import write_page
+    from edgecascade.benchmarks.tasks import task_report, task_summary
+
+    for name in ("images", "latency", "network"):
+        if getattr(arguments, name) is not None:
+            raise BenchmarkError(f"--{name}: expected a pair of image classifiers, got {pair.name}")
+    cache = cache_folder()
+    _say(
+        f"{pair.title}\n1 of 3: preparing a cascade file: both models, confidence, when to ask, one ONNX file\n"
+        f"        (downloads and finished steps are in {cache} and are used again)"
+    )
+    prepared = pair.prepared(cache, objective=_objective(arguments))
+    _say(f"        cascade file: {prepared.cascade}\n2 of 3: answering every test input, and timing the decision")
+    found, head = prepared.measure(), prepared.head()
+    _say("3 of 3: writing the report and a summary")
+    report = task_report(found, title=pair.title, method=pair.method, command=_command(arguments))
+    report = replace(report, findings=(*report.findings, f"{head}."), found={**report.found, "head": head})
+    text = f"{task_summary(found)}\n{head}"
+    page = write_page(report, arguments.out, summary=text)
     print(f"report: {page.resolve()}\n\n{text}")
     return 0
 

