@@ -18,6 +18,7 @@ from edgecascade.runtime.batch import alone, as_batch, copied
 from edgecascade.runtime.counts import CascadeHealth, Tally
 from edgecascade.runtime.deadline import Deadline
 from edgecascade.runtime.dispatch import AT_ONCE, Dispatcher
+from edgecascade.runtime.engine import Declared
 from edgecascade.runtime.local_model import LocalModel
 from edgecascade.runtime.model_inputs import ModelInputs
 from edgecascade.runtime.reply import OutputReader, Reader, ScoreReader
@@ -130,7 +131,9 @@ class Cascade:
             path, outputs=outputs, threads=threads, providers=providers, fallback=fallback, engine_cache=engine_cache
         )
         if decode is not None and not local.outputs:
-            raise ArgumentError("decode: expected with `outputs` for it to read, got none")
+            raise ArgumentError(
+                "decode: expected with `outputs` of a classifier, or the file of a general task, got neither"
+            )
         read: Reader
         if local.labels:
             read = ScoreReader(local.labels, lambda: local.policy)
@@ -338,6 +341,21 @@ class Cascade:
     def inputs(self) -> ModelInputs:
         """The inputs that the file declares."""
         return self._local.inputs
+
+    @property
+    def outputs(self) -> tuple[Declared, ...]:
+        """The outputs of the local model that its answers have, as the file declares them."""
+        return self._local.declared_outputs
+
+    @property
+    def decodes(self) -> bool:
+        """Whether it decodes outputs, so that its answers have a `result`."""
+        return self._decode is not None or self._remote_decode is not None
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the classes; empty for a general task."""
+        return self._local.labels
 
     @property
     def provider(self) -> str:

@@ -77,8 +77,9 @@ class LocalModel:
         self.document, self.inputs = document, model_inputs(session, path)
         self._path, self._session = path, session
         self._decisions, self.outputs = _decisions(path, session, document, outputs)
-        declared = [one for one in session.get_outputs() if one.name in self.outputs]
-        together = not declared or share_batch(self.inputs.declared, declared)
+        declared = {one.name: one for one in session.get_outputs()}
+        self.declared_outputs = tuple(declared[name] for name in self.outputs)
+        together = not self.outputs or share_batch(self.inputs.declared, self.declared_outputs)
         self._at_once = self.inputs.batch or (None if together else 1)
         self._own = document.device_policy()
         self._forked_from = 0

@@ -13,18 +13,22 @@ from edgecascade.runtime.budget import Budget, Rate
 from edgecascade.runtime.cascade import Cascade
 from edgecascade.runtime.commands.remote_arguments import add_remote_arguments, flag, remote_of
 from edgecascade.types.errors import ArgumentError
+from edgecascade.types.named import own
 
 if TYPE_CHECKING:
     from edgecascade.runtime.outbox import Outbox
     from edgecascade.runtime.watch.watch import Watch
+    from edgecascade.types.answer import Decode
 
 __all__ = ["add_cascade_arguments", "check_cascade_arguments", "open_cascade", "read_rate"]
 
 _LONGEST = 86_400.0  # seconds
 # the option behind an argument of the classes that are made of the options
-_FLAGS = {name: flag(name) for name in ("budget", "record", "providers", "remote")}
+_FLAGS = {
+    name: flag(name) for name in ("budget", "record", "providers", "remote", "decode", "remote_decode", "agreement")
+}
 _FLAGS |= dict.fromkeys(("forwards", "bytes", "money"), "--budget")
-_NEED_A_REMOTE = ("budget", "price", "budget_file", "audit", "record")
+_NEED_A_REMOTE = ("budget", "price", "budget_file", "audit", "record", "remote_decode", "agreement")
 
 _UNITS = {
     **dict.fromkeys(("", "forward", "forwards"), ("forwards", 1)),
@@ -57,13 +61,24 @@ def add_cascade_arguments(parser: ArgumentParser) -> None:
     record = "Save audited inputs and both predictions for `recalibrate` (implies --audit 0.01)."
     add("--record", metavar="DIR", help=record)
     rare(add("--log-json", action="store_true", help="Log events on standard error as JSON lines."))
-    add = parser.add_argument_group("the local model").add_argument
+    group = parser.add_argument_group("the local model")
+    _add_decode_arguments(group)
+    add = group.add_argument
     providers = "Execution providers in order of preference, such as cuda,cpu, or auto (default cpu)."
     add("--providers", metavar="A,B", default="cpu", help=providers)
     add("--threads", metavar="N", type=int, default=1, help="Threads of ONNX Runtime (default 1).")
     rare(add("--fallback", action="store_true", help="Accept another provider than the first."))
     engines = "Folder in which providers that compile the model store the result."
     rare(add("--engine-cache", metavar="DIR", help=engines))
+
+
+def _add_decode_arguments(group: Any) -> None:
+    """Add the arguments that say what reads and compares the outputs of a general task to a group."""
+    decode = "What reads outputs of a general task: a decoder, or MODULE:NAME of yours."
+    group.add_argument("--decode", metavar="NAME", help=decode)
+    rare(group.add_argument("--remote-decode", metavar="NAME", help="The same for the remote (default: as --decode)."))
+    agreement = "MODULE:NAME of a function of both results, from 0 to 1, by which --audit compares them."
+    rare(group.add_argument("--agreement", metavar="NAME", help=agreement))
 
 
 def check_cascade_arguments(arguments: Namespace) -> None:
@@ -119,6 +134,8 @@ def open_cascade(arguments: Namespace) -> Cascade:
                 providers=arguments.providers if arguments.providers == "auto" else arguments.providers.split(","),
                 fallback=arguments.fallback,
                 engine_cache=arguments.engine_cache,
+                decode=_decoder(arguments.decode, "--decode"),
+                remote_decode=_decoder(arguments.remote_decode or arguments.decode, "--remote-decode"),
             )
         except ArgumentError as error:
             raise _with_flag(error, _FLAGS) from error
@@ -172,7 +189,20 @@ def _watch(arguments: Namespace) -> Watch | None:
 
     log = logging.getLogger("edgecascade")
     share = {} if arguments.audit is None else {"share": arguments.audit}
-    return Watch(**share, record=arguments.record, on_alarm=lambda alarm: log.warning("alarm: %s", alarm.sentence))
+    return Watch(
+        **share,
+        record=arguments.record,
+        agreement=None if arguments.agreement is None else own(arguments.agreement, "--agreement"),
+        on_alarm=lambda alarm: log.warning("alarm: %s", alarm.sentence),
+    )
+
+
+def _decoder(name: str | None, argument: str) -> Decode | None:
+    if name is None:
+        return None
+    from edgecascade.runtime.decode import decoder_named
+
+    return decoder_named(name, argument)
 
 
 def _outbox(path: str | None) -> Outbox | None:

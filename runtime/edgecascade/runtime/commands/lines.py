@@ -8,6 +8,7 @@ import math
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -33,6 +34,7 @@ __all__ = [
     "answer_line",
     "as_numbers",
     "late_line",
+    "plain",
     "probabilities_of",
 ]
 
@@ -41,6 +43,7 @@ _LONG_LINE = 1 << 20  # bytes of JSON that are decoded in one step
 _MOST_VALUES = 1 << 23  # in a line of JSON
 _PATIENCE = 20.0  # seconds for decoding a line
 _LONGEST_KEY = 256  # characters
+_FEW = 8  # values of an output in a line
 _SURROGATE = re.compile("[\ud800-\udfff]")  # JSON can hold one alone, text cannot
 
 
@@ -257,18 +260,51 @@ def probabilities_of(answer: Answer) -> NDArray[np.float32]:
 
 
 def _fields(answer: Answer, probabilities: bool) -> dict[str, Any]:
+    labelled = {} if answer.label < 0 else {"label": answer.label, "name": answer.name}
     line: dict[str, Any] = {
-        "label": answer.label,
-        "name": answer.name,
+        **labelled,
         "confidence": _number(answer.confidence),
         "source": answer.source.value,
         "reason": answer.reason.value,
         "advantage": _number(answer.advantage),
         "elapsed_ms": round(answer.elapsed * 1e3, 3),
     }
-    if probabilities:
+    if answer.result is not None:
+        line["result"] = plain(answer.result)
+    elif answer.outputs:
+        line["outputs"] = {name: _described(array) for name, array in answer.outputs.items()}
+    if probabilities and labelled:
         line["probabilities"] = [_number(value) for value in probabilities_of(answer).tolist()]
     return line | {name: text for name, text in (("detail", answer.detail), ("queued", answer.queued)) if text}
+
+
+def plain(value: Any) -> Any:
+    """Return a decoded result as JSON has it: numbers of six digits, null for NaN, text, lists and objects.
+
+    Arrays become lists, dataclasses and named tuples objects, and anything else its text.
+    """
+    if isinstance(value, (np.ndarray, np.generic)):
+        value = value.tolist()
+    if isinstance(value, float):
+        return float(f"{value:.6g}") if math.isfinite(value) else None
+    if isinstance(value, (str, int, type(None))):
+        return value
+    if isinstance(value, (bytes, bytearray)):
+        return value.decode("utf-8", "replace")
+    if is_dataclass(value) and not isinstance(value, type):
+        return {one.name: plain(getattr(value, one.name)) for one in fields(value)}
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        value = value._asdict()
+    if isinstance(value, Mapping):
+        return {str(key): plain(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain(one) for one in value]
+    return str(value)
+
+
+def _described(array: NDArray[Any]) -> dict[str, Any]:
+    """Return type, shape and the first values of an output."""
+    return {"dtype": str(array.dtype), "shape": list(array.shape), "values": plain(array.reshape(-1)[:_FEW])}
 
 
 def _number(value: float) -> float | None:

@@ -35,19 +35,19 @@ def configure(parser: ArgumentParser) -> None:
         "  edgecascade run local.onnx photos/ --remote http://127.0.0.1:8000/v2/models/large --deadline 0.15\n"
         "  tail -f sentences.log | edgecascade run local.onnx - --remote https://... --header-file token.txt\n"
         "  edgecascade run local.onnx camera:0 --every 10 --budget 100/hour --budget 5MB/day --remote ...\n\n"
-        "A line, in a file or elsewhere, is a sentence, a path to an image, or JSON: an array, an object of arrays by\n"
-        'name, or {"x": any of these, "key": "..."}; an image can be {"b64": its file in base64}. Each answer is a\n'
-        "JSON line with that key, in the order of the inputs, on standard output or the socket. Late answers\n"
-        "(--outbox) follow on standard output. The first Ctrl-C or SIGTERM takes no more inputs; the second ends.\n"
-        "Exit codes: 2, an input does not fit, and its line has `error`; 3, the remote answered no forward."
+        "A line is a sentence, a path to an image, or JSON: an array, an object of arrays by name, or\n"
+        '{"x": any of these, "key": "..."}; an image can be {"b64": its file in base64}. Each answer is a JSON line\n'
+        "with that key, in the order of the inputs, and for a general task with the `result` of --decode or outputs.\n"
+        "Late answers (--outbox) follow. The first Ctrl-C or SIGTERM takes no more inputs; the second ends. Exit\n"
+        "codes: 2, an input does not fit, and its line has `error`; 3, the remote answered no forward."
     )
     parser.add_argument("file", help="Cascade model, as `edgecascade calibrate` writes it.")
     parser.add_argument(
         "inputs",
         metavar="INPUT",
         nargs="+",
-        help="Image, folder of images, arrays (.npy, .npz), lines (.txt, .jsonl); - for lines on standard input; "
-        "tcp://127.0.0.1:PORT or unix:PATH to listen for lines; video:FILE; camera:NUMBER.",
+        help="Image, folder of images, arrays (.npy, .npz), lines (.txt, .jsonl, or - for standard input), "
+        "tcp://127.0.0.1:PORT or unix:PATH to listen for lines, video:FILE, camera:N.",
     )
     add = parser.add_argument
     add("--probabilities", action="store_true", help="Add the probability of every class to each line.")

@@ -26,12 +26,11 @@ def configure(parser: ArgumentParser) -> None:
         "  edgecascade serve large.onnx --name large --port 8000\n"
         "  edgecascade serve local.onnx --name mine --port 8001 --remote http://127.0.0.1:8000/v2/models/large\n"
         "  curl http://127.0.0.1:8001/v2/models/mine http://127.0.0.1:8001/metrics\n\n"
-        "Without --remote or --cascade, FILE is any ONNX model: all that a cascade needs as its remote. With one of\n"
-        "them, FILE is a cascade model, and the outputs are its answers: label, name, confidence, advantage,\n"
-        "probabilities, source, reason, forwarded. Images can come as BYTES, encoded files; sentences come as BYTES\n"
-        "in the input `text`. The server speaks the Open Inference Protocol v2 over REST, with binary tensors.\n"
-        "With --token-file, clients must send `Authorization: Bearer TOKEN`: `run --header-file` can. It speaks no\n"
-        "TLS: put it behind a proxy that does, or use it in a trusted network. SIGTERM finishes what is under way."
+        "Without --remote or --cascade, FILE is any ONNX model, and a remote for cascades. With one, it is a cascade\n"
+        "model, and the outputs are its answers: confidence, advantage, source, reason, forwarded, and label, name,\n"
+        "probabilities, or a general task's arrays and the `result` of --decode. Images can come as BYTES, encoded\n"
+        "files; sentences as BYTES in the input `text`. The protocol is Open Inference v2 over REST, without TLS; a\n"
+        "proxy can add it. With --token-file, clients must send `Authorization: Bearer TOKEN`. SIGTERM ends it."
     )
     parser.add_argument("file", help="ONNX model, or cascade model.")
     parser.add_argument("--name", default="model", help="Name in the address /v2/models/NAME (default model).")

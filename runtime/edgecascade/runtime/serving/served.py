@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgecascade.runtime.batch import Batch, first_of, size
 from edgecascade.runtime.cascade import Cascade
-from edgecascade.runtime.commands.lines import probabilities_of
+from edgecascade.runtime.commands.lines import plain, probabilities_of
 from edgecascade.runtime.engine import Declared, numpy_dtype, open_session, read_properties
 from edgecascade.runtime.metrics.prometheus import prometheus_text
 from edgecascade.runtime.model_inputs import as_declared
@@ -39,6 +40,9 @@ OUTPUTS: Mapping[str, tuple[str, Callable[[Answer], Any]]] = {
 }
 """The outputs of a served cascade, besides `probabilities`: datatype, and the value of an answer."""
 
+_RESULT = "result"
+_PARTS = {**OUTPUTS, _RESULT: ("BYTES", lambda answer: json.dumps(plain(answer.result)).encode())}
+_OF_ANY_TASK = ("confidence", "advantage", "source", "reason", "forwarded", _RESULT)
 _DTYPES = {"INT64": np.int64, "BYTES": object, "FP32": np.float32, "BOOL": np.bool_}
 _PROBABILITIES = "probabilities"
 _MOST_IMAGES = 1024  # files in a request
@@ -101,6 +105,10 @@ def served_file(path: str | os.PathLike[str], threads: ThreadPoolExecutor, *, en
 def served_cascade(cascade: Cascade, threads: ThreadPoolExecutor) -> ServedModel:
     """Return a cascade as a model with the inputs of its file, whose outputs are the parts of an answer.
 
+    Those of a general task are the numbers and reasons of the answer, the arrays of the model that answered, and the
+    decoded `result` as JSON. The arrays of several inputs are stacked. So a client of a model whose outputs differ in
+    shape, or whose remote has others, sends one input at a time.
+
     Images can also come as BYTES [n], encoded files; sentences come as BYTES [n] in an input called `text`. Requests
     with several inputs wait for their deadlines in `threads`.
     """
@@ -108,22 +116,78 @@ def served_cascade(cascade: Cascade, threads: ThreadPoolExecutor) -> ServedModel
     declared = [found for one in inputs.declared if (found := _described(one))]
     if inputs.text is not None:
         declared = [{"name": "text", "datatype": "BYTES", "shape": [-1]}]
-    classes = len(cascade.document.labels)
+    parts: _Parts = _ClassParts(cascade.labels) if cascade.labels else _TaskParts(cascade)
+    if not cascade.labels:  # the arrays have a batch axis for any number of inputs, also those of a file of one
+        declared = [{**one, "shape": [-1, *one["shape"][1:]]} for one in declared]
 
     async def infer(feeds: Mapping[str, NDArray[Any]], names: list[str]) -> Mapping[str, NDArray[Any]]:
-        _check_names(feeds, names, [one["name"] for one in declared], [*OUTPUTS, _PROBABILITIES])
+        _check_names(feeds, names, [one["name"] for one in declared], parts.known)
         batch = _batch(feeds, text=inputs.text is not None)
         try:
             answers = await _answers(cascade, batch, threads)
         except ModuleNotFoundError as error:
             raise InputError(f"inputs: this server cannot read image files, since it lacks {error.name}") from error
-        return {one: _column(one, answers, classes) for one in names}
+        return parts.columns(answers, names)
 
-    outputs = [{"name": one, "datatype": datatype, "shape": [-1]} for one, (datatype, _) in OUTPUTS.items()]
-    outputs.append({"name": _PROBABILITIES, "datatype": "FP32", "shape": [-1, classes]})
     return ServedModel(
-        declared, outputs, infer, lambda: prometheus_text(cascade.metrics()), labels=cascade.document.labels
+        declared, parts.outputs, infer, lambda: prometheus_text(cascade.metrics()), labels=cascade.labels
     )
+
+
+class _Parts(Protocol):
+    """The parts of answers as outputs of the protocol: those described, and names that may be asked for, if known."""
+
+    outputs: list[dict[str, Any]]
+    known: Sequence[str] | None
+
+    def columns(self, answers: Sequence[Answer], names: Sequence[str]) -> dict[str, NDArray[Any]]:
+        """Return outputs [n, ...] of n answers by name."""
+        ...
+
+
+class _ClassParts:
+    """The parts of a classifier's answers."""
+
+    def __init__(self, labels: Sequence[str]) -> None:
+        self._classes = len(labels)
+        self.outputs = [_part(name) for name in OUTPUTS]
+        self.outputs.append({"name": _PROBABILITIES, "datatype": "FP32", "shape": [-1, self._classes]})
+        self.known: Sequence[str] | None = [*OUTPUTS, _PROBABILITIES]
+
+    def columns(self, answers: Sequence[Answer], names: Sequence[str]) -> dict[str, NDArray[Any]]:
+        """Return outputs [n, ...] of n answers by name."""
+        return {name: self._column(name, answers) for name in names}
+
+    def _column(self, name: str, answers: Sequence[Answer]) -> NDArray[Any]:
+        if name != _PROBABILITIES:
+            return _column(name, answers)
+        rows = [probabilities_of(answer) for answer in answers]
+        return np.array(rows, np.float32).reshape(len(answers), self._classes)
+
+
+class _TaskParts:
+    """The parts of the answers to a general task; where a name is both a part's and an array's, it is the part's."""
+
+    def __init__(self, cascade: Cascade) -> None:
+        fixed = cascade.inputs.batch is not None
+        arrays = [found for one in cascade.outputs if (found := _described(one)) and one.name not in _OF_ANY_TASK]
+        parts = [name for name in _OF_ANY_TASK if cascade.decodes or name != _RESULT]
+        self.outputs = [*map(_part, parts), *({**one, "shape": _batched(one["shape"], fixed)} for one in arrays)]
+        self._all, self._parts = [one["name"] for one in self.outputs], parts
+        self.known: Sequence[str] | None = None  # a remote may have other arrays
+
+    def columns(self, answers: Sequence[Answer], names: Sequence[str]) -> dict[str, NDArray[Any]]:
+        """Return outputs [n, ...] of n answers by name, or those that there are if all are asked for.
+
+        Raises:
+            InputError: an answer lacks an array, or they differ in shape.
+        """
+        if list(names) == self._all:  # also those that only the remote has
+            names = [*self._parts, *dict.fromkeys(name for answer in answers for name in answer.outputs)]
+        return {
+            name: _column(name, answers) if name in self._parts else _stacked(name, answers)
+            for name in dict.fromkeys(names)
+        }
 
 
 def _described(tensor: Declared) -> dict[str, Any] | None:
@@ -138,13 +202,13 @@ def _described(tensor: Declared) -> dict[str, Any] | None:
 
 
 def _check_names(
-    feeds: Mapping[str, NDArray[Any]], names: Sequence[str], inputs: Sequence[str], outputs: Sequence[str]
+    feeds: Mapping[str, NDArray[Any]], names: Sequence[str], inputs: Sequence[str], outputs: Sequence[str] | None
 ) -> None:
-    """Raise an `InputError` unless all inputs are there, and all outputs exist that are asked for."""
+    """Raise an `InputError` unless all inputs are there, and all outputs that are asked for, if those are known."""
     if feeds.keys() != set(inputs):
         raise InputError(f"inputs: expected {', '.join(inputs)}, got {', '.join(feeds) or 'none'}")
-    unknown = next((one for one in names if one not in outputs), None)
-    if unknown is not None:
+    unknown = next((one for one in names if outputs is not None and one not in outputs), None)
+    if outputs is not None and unknown is not None:
         raise InputError(f"outputs: expected among {', '.join(outputs)}, got {unknown}")
 
 
@@ -213,12 +277,27 @@ async def _answers(cascade: Cascade, batch: Batch, threads: ThreadPoolExecutor) 
     return await asyncio.get_running_loop().run_in_executor(threads, cascade.predict_batch, batch)
 
 
-def _column(name: str, answers: Sequence[Answer], classes: int) -> NDArray[Any]:
-    if name == _PROBABILITIES:
-        rows = [probabilities_of(answer) for answer in answers]
-        return np.array(rows, np.float32).reshape(len(answers), classes)
-    datatype, part = OUTPUTS[name]
+def _part(name: str) -> dict[str, Any]:
+    return {"name": name, "datatype": _PARTS[name][0], "shape": [-1]}
+
+
+def _batched(shape: Sequence[int], fixed: bool) -> list[int]:
+    """Return the shape of an output for several inputs, from that in a file of a fixed batch or of any."""
+    without = not shape or (fixed and shape[0] < 0)  # such as the boxes in one image
+    return [-1, *shape] if without else [-1, *shape[1:]]
+
+
+def _column(name: str, answers: Sequence[Answer]) -> NDArray[Any]:
+    datatype, part = _PARTS[name]
     return np.array([part(answer) for answer in answers], _DTYPES[datatype])
+
+
+def _stacked(name: str, answers: Sequence[Answer]) -> NDArray[Any]:
+    arrays = [answer.outputs[name] for answer in answers if name in answer.outputs]
+    if len(arrays) < len(answers) or len({(one.shape, one.dtype.kind) for one in arrays}) > 1:
+        alone = "; send one input at a time" if len(answers) > 1 else ""
+        raise InputError(f"outputs: expected {name!r:.80} of one shape in every answer, got others or none{alone}")
+    return np.stack(arrays)
 
 
 def _sentence(one: Any) -> str:
