@@ -1,14 +1,19 @@
 """`edgecascade calibrate` makes cascade files of general tasks, which run, are served, and decide as planned."""
 
-from collections.abc import Callable
+import json
+import urllib.request
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from edgecascade import Cascade
+from edgecascade.benchmarks.server import serving
 from edgecascade.calibration.verifiers import CharacterAccuracy
 from edgecascade.cli import main
 from edgecascade.export import read_references
@@ -230,3 +235,48 @@ def test_a_score_that_is_not_a_number_is_refused(
     assert main([*regression_arguments(patients, data=str(data)), "-o", str(out)]) == 2
     assert "got nan for input 3" in capsys.readouterr().err
     assert not out.exists()
+
+
+@pytest.fixture(scope="module")
+def served(lines: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Return the address of the large recogniser, served by `edgecascade serve` in another process."""
+    log = tmp_path_factory.mktemp("serve") / "log"
+    with serving(lines / "large.onnx", name="large", threads=1, log=log) as address:
+        yield address
+
+
+def test_run_prints_text_of_both_models(lines: Path, served: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """`run` asks the served model about some of the lines, and each JSON line has the text as its result."""
+    data = read_references(lines / "test")
+    inputs = lines / "some.npy"
+    np.save(inputs, np.stack(list(each(data.inputs))[:40]))
+    decode = f"ctc:characters={lines / 'keys.txt'}"
+    command = ["run", str(lines / "local.onnx"), str(inputs), "--remote", served, "--deadline", "30"]
+    capsys.readouterr()
+    assert main([*command, "--decode", decode]) == 0
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(found) == 40
+    assert {one["source"] for one in found} == {"local", "remote"}
+    value = CharacterAccuracy()([one["result"] for one in found], data.references[:40])
+    assert value.mean() > 0.6
+
+
+def test_serve_gives_text_and_arrays_to_any_client(lines: Path, served: str, tmp_path: Path) -> None:
+    """A served cascade answers a request of the Open Inference Protocol, and asks its own remote about some lines."""
+    data, decode = read_references(lines / "test"), f"ctc:characters={lines / 'keys.txt'}"
+    further = ["--remote", served, "--deadline", "30", "--decode", decode]
+    with serving(lines / "local.onnx", name="reader", threads=1, log=tmp_path / "log", further=further) as address:
+        answers = [_ask(address, x) for x in list(each(data.inputs))[:40]]
+    assert {one["source"][0] for one in answers} == {"local", "remote"}
+    assert all(len(one["logits"]) == 6 * 7 for one in answers)
+    texts = [json.loads(one["result"][0]) for one in answers]
+    assert CharacterAccuracy()(texts, data.references[:40]).mean() > 0.6
+
+
+def _ask(address: str, x: NDArray[np.float32]) -> dict[str, Any]:
+    """Return the outputs of a served model for one input, by name."""
+    tensor = {"name": "x", "shape": [1, *x.shape], "datatype": "FP32", "data": x.ravel().tolist()}
+    body = json.dumps({"inputs": [tensor]}).encode()
+    request = urllib.request.Request(f"{address}/infer", body, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=60) as response:
+        return {one["name"]: one["data"] for one in json.load(response)["outputs"]}

@@ -8,7 +8,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,7 +20,7 @@ _PATIENCE = 60.0  # seconds until the server answers
 
 
 @contextmanager
-def serving(model: Path, *, name: str, threads: int, log: Path) -> Iterator[str]:
+def serving(model: Path, *, name: str, threads: int, log: Path, further: Sequence[str] = ()) -> Iterator[str]:
     """Run `edgecascade serve` on a free port; give the address of the model, and stop the server at the end.
 
     Args:
@@ -28,13 +28,14 @@ def serving(model: Path, *, name: str, threads: int, log: Path) -> Iterator[str]
         name: The name of the model in its address.
         threads: The number of threads of its session.
         log: The file for its output.
+        further: Other arguments of the command.
 
     Raises:
         BenchmarkError: The server did not start; the message ends with its last line.
     """
     port = free_port()
     command = [sys.executable, "-m", "edgecascade.cli", "serve", str(model)]
-    command += ["--name", name, "--port", str(port), "--threads", str(threads)]
+    command += ["--name", name, "--port", str(port), "--threads", str(threads), *further]
     with log.open("w") as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
     try:
