@@ -20,8 +20,8 @@ from edgecascade.calibration import Objective
 from edgecascade.calibration.confidence import Verifier
 from edgecascade.calibration.verifiers import verify
 from edgecascade.export.task.calibrate import calibrate_task
-from edgecascade.runtime.decode import Decode
 from edgecascade.runtime.engine import open_session, read_document
+from edgecascade.types.answer import Decode
 from edgecascade.types.document import TaskDocument
 
 __all__ = ["PreparedTask", "Sizes", "TaskModels", "TaskPart", "TaskSplit", "prepare_task"]
