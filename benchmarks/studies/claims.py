@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgecascade.calibration import (
     CalibrationError,
@@ -20,6 +21,7 @@ from edgecascade.calibration import (
     LeastOffload,
     MostAccuracy,
     Objective,
+    TaskPlan,
     calibrate_temperature,
     evaluate,
     expected_calibration_error,
@@ -33,7 +35,7 @@ from edgecascade.calibration.metrics import auroc, brier_score, risk_coverage
 from studies.outputs import PairOutputs
 from studies.populations import Followed, Population
 
-__all__ = ["CHECKS", "RATES", "Said", "mean_of"]
+__all__ = ["CHECKS", "RATES", "Said", "check_bins", "check_curve", "ends", "mean_of", "within"]
 
 RATES = (0.2, 0.35, 0.5)
 _LOSS = 0.01
@@ -45,11 +47,13 @@ _ROUNDING = 1e-9
 Said = Iterator[tuple[str, float]]
 
 
-def _within(interval: tuple[float, float], truth: float) -> float:
+def within(interval: tuple[float, float], truth: float) -> float:
+    """Return 1 if an interval holds the truth, else 0."""
     return float(interval[0] - _ROUNDING <= truth <= interval[1] + _ROUNDING)
 
 
-def _ends(found: Estimate) -> tuple[float, float]:
+def ends(found: Estimate) -> tuple[float, float]:
+    """Return the ends of the interval of an estimate."""
     return found.low, found.high
 
 
@@ -73,19 +77,19 @@ def check_calibration(population: Population, rng: np.random.Generator) -> Said:
             yield "refused a model", 1.0
             continue
         yield "refused a model", 0.0
-        yield f"accuracy: {model}", _within(_ends(found.accuracy), float(right.mean()))
+        yield f"accuracy: {model}", within(ends(found.accuracy), float(right.mean()))
         assert found.temperature_interval is not None
-        yield f"temperature: {model}", _within(found.temperature_interval, population.temperatures[model == "remote"])
+        yield f"temperature: {model}", within(found.temperature_interval, population.temperatures[model == "remote"])
         for when, nll, ece, temperature in (
             ("before", found.nll_before, found.ece_before, 1.0),
             ("after", found.nll_after, found.ece_after, found.temperature),
         ):
             truth = negative_log_likelihood(logits, every.labels, temperature)
-            yield f"NLL: {model}, {when}", _within(_ends(nll), truth)
+            yield f"NLL: {model}, {when}", within(ends(nll), truth)
             confidence = softmax(logits, temperature).max(axis=1)
             if when == "after" and found.confidence_map is not None:
                 confidence = found.confidence_map(confidence)
-            yield f"ECE: {model}, {when}", _within(_ends(ece), expected_calibration_error(confidence, right))
+            yield f"ECE: {model}, {when}", within(ends(ece), expected_calibration_error(confidence, right))
 
 
 def check_plan(population: Population, rng: np.random.Generator) -> Said:
@@ -104,32 +108,35 @@ def check_plan(population: Population, rng: np.random.Generator) -> Said:
         for score, accuracy in population.fixed(plan, followed).items():
             yield f"{score} at {rate:.0%}", 100 * accuracy
         if rate == RATES[0]:
-            yield from _check_curve(plan, followed, population.remote)
+            yield from check_curve(plan, followed, population.remote)
             yield from _check_candidates(plan, seen, population, rng)
-            yield from _check_bins(plan, population, followed)
+            outputs = population.outputs.local
+            by = routing_score(plan.score, outputs, plan.local.temperature, learned=plan.learned)
+            yield from check_bins(plan, by, followed)
 
 
-def _check_curve(plan: CascadePlan, followed: Followed, remote: float) -> Said:
+def check_curve(plan: CascadePlan | TaskPlan, followed: Followed, remote: float) -> Said:
+    """Compare the intervals of every operating point with the truth, and what the advice says of offload rates."""
     curve = plan.policy.curve
     rates, accuracies = followed.at(np.array([point.threshold for point in curve]))
     chosen = [point.threshold for point in curve].index(plan.policy.threshold)
     inner = [one for one in zip(curve, rates, accuracies, strict=True) if 0 < one[0].offload_rate < 1]
-    held = [_within(point.accuracy_band, truth) for point, truth in zip(curve, accuracies, strict=True)]
+    held = [within(point.accuracy_band, truth) for point, truth in zip(curve, accuracies, strict=True)]
     yield "accuracy at all thresholds at once", min(held)
     yield "accuracy at the chosen threshold", held[chosen]
     yield "points of optimism at the chosen threshold", 100 * (curve[chosen].accuracy - accuracies[chosen])
     if inner:
-        yield "offload rate", mean_of(_within(point.offload_interval, rate) for point, rate, _ in inner)
-        yield "accuracy at a threshold", mean_of(_within(point.accuracy_interval, truth) for point, _, truth in inner)
+        yield "offload rate", mean_of(within(point.offload_interval, rate) for point, rate, _ in inner)
+        yield "accuracy at a threshold", mean_of(within(point.accuracy_interval, truth) for point, _, truth in inner)
     losses = [(point.loss, truth) for point, truth in zip(curve, accuracies, strict=True) if point.loss is not None]
     if losses:
-        yield "loss at a threshold", mean_of(_within(_ends(loss), remote - truth) for loss, truth in losses)
+        yield "loss at a threshold", mean_of(within(ends(loss), remote - truth) for loss, truth in losses)
     everything = accuracies[-1]
     for sentence in plan.policy.advice:
         if shares := re.search(r"(\d+)% \((\d+)% to (\d+)%\).* come[s]? within a point", sentence):
             near = float(rates[np.argmax(accuracies >= everything - 0.01 - _ROUNDING)])
             low, high = (int(share) / 100 for share in shares.groups()[1:])
-            yield "share in the advice", _within((low - 0.005, high + 0.005), near)
+            yield "share in the advice", within((low - 0.005, high + 0.005), near)
 
 
 def _check_candidates(plan: CascadePlan, seen: PairOutputs, population: Population, rng: np.random.Generator) -> Said:
@@ -141,17 +148,17 @@ def _check_candidates(plan: CascadePlan, seen: PairOutputs, population: Populati
     one = plan.routing[1 + int(rng.integers(len(plan.routing) - 1))]
     alone = _planned(seen, MostAccuracy(RATES[0]), scores=[one.score], merges=[one.merge], estimate=one.estimate)
     if alone is not None and one.accuracy_interval is not None:
-        yield "accuracy of candidates", _within(one.accuracy_interval, population.follow(alone).accuracy)
+        yield "accuracy of candidates", within(one.accuracy_interval, population.follow(alone).accuracy)
 
 
-def _check_bins(plan: CascadePlan, population: Population, followed: Followed) -> Said:
+def check_bins(plan: CascadePlan | TaskPlan, score: NDArray[np.float32], followed: Followed) -> Said:
+    """Compare the intervals of the advantage in each bin with the truth, given the score of the whole population."""
     table = plan.policy.table
-    score = routing_score(plan.score, population.outputs.local, plan.local.temperature, learned=plan.learned)
     index = np.searchsorted(table.edges, score, side="right")
     count = np.bincount(index, minlength=len(table.values))
     gain = np.bincount(index, followed.local.astype(float) - followed.merged, len(table.values))
     there = np.flatnonzero(count)
-    yield "advantage in bins", mean_of(_within(plan.policy.intervals[one], gain[one] / count[one]) for one in there)
+    yield "advantage in bins", mean_of(within(plan.policy.intervals[one], gain[one] / count[one]) for one in there)
 
 
 def check_rate(population: Population, rng: np.random.Generator) -> Said:
@@ -236,7 +243,7 @@ def check_evaluation(population: Population, rng: np.random.Generator) -> Said:
         "aurc": risk_coverage(confidence, right).area,
     }
     for name, value in true.items():
-        yield f"evaluate: {name}", _within(_ends(found[name]), value)
+        yield f"evaluate: {name}", within(ends(found[name]), value)
 
 
 CHECKS: dict[str, tuple[Callable[[Population, np.random.Generator], Said], float]] = {

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from argparse import ArgumentParser
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,6 +17,7 @@ from functools import partial
 from itertools import starmap
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,11 +26,11 @@ from edgecascade.benchmarks.cache import cache_folder
 from edgecascade.benchmarks.report import write_study
 from edgecascade.benchmarks.stored import Steps, at_once, stored_steps
 from edgecascade.calibration import SCORES
-from studies.claims import CHECKS, RATES, mean_of
+from studies.claims import CHECKS, RATES, Said, mean_of
 from studies.populations import ARTIFICIAL, RAW, REAL, population_of
 from studies.speed import FitSpeed, compare_fits
 
-__all__ = ["Coverage", "Figure", "Row", "coverage_steps", "main", "measure_coverage", "summarize"]
+__all__ = ["Coverage", "Figure", "Row", "Subject", "coverage_steps", "main", "measure_coverage", "summarize"]
 
 _WORKERS = 2
 _BLOCK = 8  # draws that one worker makes in a row
@@ -50,6 +51,8 @@ _GOALS = {
     "accuracy at all thresholds at once": _COVERED,
     "accuracy at the chosen threshold": _COVERED,
     "accuracy of candidates": _COVERED,
+    "mean value": _COVERED,
+    "mean value in groups": _COVERED,
     "advantage in bins": _COVERED,
     "share in the advice": _COVERED,
     "evaluate": _COVERED,
@@ -139,12 +142,27 @@ class Coverage:
     fit: FitSpeed | None
 
 
-def _block(folder: Path, name: str, check: str, seed: int, draws: range) -> list[dict[str, float]]:
+class Subject(NamedTuple):
+    """What is measured.
+
+    Attributes:
+        population_of: Returns a population by its name, with outputs saved in a folder.
+        checks: What is asked of a draw from one, with the share of the draws that it is asked in.
+    """
+
+    population_of: Callable[[str, Path], Any]
+    checks: Mapping[str, tuple[Callable[[Any, np.random.Generator], Said], float]]
+
+
+CLASSIFIERS = Subject(population_of, CHECKS)
+
+
+def _block(subject: Subject, folder: Path, name: str, check: str, seed: int, draws: range) -> list[dict[str, float]]:
     """Return what is said in each of some draws; of what is said more than once in a draw, the mean."""
-    population, found = population_of(name, folder), []
+    population, found = subject.population_of(name, folder), []
     for draw in draws:
         said: dict[str, list[float]] = {}
-        for what, value in CHECKS[check][0](
+        for what, value in subject.checks[check][0](
             population, np.random.default_rng([seed, draw, *f"{name} {check}".encode()])
         ):
             said.setdefault(what, []).append(value)
@@ -152,11 +170,11 @@ def _block(folder: Path, name: str, check: str, seed: int, draws: range) -> list
     return found
 
 
-def _measure(name: str, folder: Path, seed: int, draws: int, workers: Executor | None) -> Row:
+def _measure(subject: Subject, name: str, folder: Path, seed: int, draws: int, workers: Executor | None) -> Row:
     started = time.monotonic()
     blocks = [
-        (folder, name, check, seed, range(first, min(first + _BLOCK, count)))
-        for check, (_, share) in CHECKS.items()
+        (subject, folder, name, check, seed, range(first, min(first + _BLOCK, count)))
+        for check, (_, share) in subject.checks.items()
         for count in [max(1, round(draws * share))]
         for first in range(0, count, _BLOCK)
     ]
@@ -166,7 +184,7 @@ def _measure(name: str, folder: Path, seed: int, draws: int, workers: Executor |
         for what, value in said.items():
             columns.setdefault(what, []).append(value)
     columns |= _shortfalls(columns)
-    population = population_of(name, folder)
+    population = subject.population_of(name, folder)
     return Row(
         population=name,
         n=population.n,
@@ -226,6 +244,7 @@ def measure_coverage(
     seed: int = 0,
     workers: int = 1,
     fits: bool = False,
+    subject: Subject = CLASSIFIERS,
 ) -> Coverage:
     """Measure everything in `coverage_steps` steps.
 
@@ -237,10 +256,11 @@ def measure_coverage(
         seed: The seed of every draw.
         workers: Processes; with 1, everything is done in this one.
         fits: Whether to time the temperature fit as well.
+        subject: Populations and checks.
     """
     fit = steps(FitSpeed, "temperature fit", compare_fits) if fits else None
     with _pool(workers) as pool:
-        rows = [steps(Row, name, partial(_measure, name, folder, seed, draws, pool)) for name in names]
+        rows = [steps(Row, name, partial(_measure, subject, name, folder, seed, draws, pool)) for name in names]
     return Coverage(seed, draws, sum(row.seconds for row in rows), rows, list(_overall(rows)), fit)
 
 

@@ -25,6 +25,7 @@ from edgecascade.calibration import (
     routing_score,
     softmax,
 )
+from edgecascade.calibration.advantage import Correct
 from studies.outputs import PairOutputs, fashion_pair, flagship_pairs, language_pair
 from studies.processes import PROCESSES
 
@@ -43,14 +44,14 @@ class Followed:
     Attributes:
         advantage: float32 [n].
         forward: bool [n].
-        local: bool [n], whether the local answer is right.
-        merged: bool [n], whether the answer is right once the remote has replied.
+        local: bool [n], whether the local answer is right; or its value in [0, 1].
+        merged: bool [n], whether the answer is right once the remote has replied; or its value in [0, 1].
     """
 
     advantage: NDArray[np.float32]
     forward: NDArray[np.bool_]
-    local: NDArray[np.bool_]
-    merged: NDArray[np.bool_]
+    local: Correct
+    merged: Correct
 
     @property
     def offload(self) -> float:

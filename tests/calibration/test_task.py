@@ -1,11 +1,14 @@
 """The plan of a general task."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from edgecascade.calibration import (
     AdvantageTable,
+    CalibrationError,
     CertifiedLoss,
     ConfidenceMap,
     LeastCost,
@@ -15,6 +18,7 @@ from edgecascade.calibration import (
     Platt,
     TaskRule,
     WhileItHelps,
+    accuracy_interval,
     decide_task,
     plan_task,
 )
@@ -86,3 +90,92 @@ def test_every_objective_plans_graded_values(objective: Objective, graded: bool)
     assert decided.forward.mean() == pytest.approx(chosen.offload_rate, abs=0.02)
     assert (found.record.merge, found.record.score) == ("replace", "log-probability")
     assert found.record.values == tuple(found.rule.table.values.tolist())
+
+
+def test_0_and_1_are_planned_as_right_and_wrong() -> None:
+    """Floats, integers and bool of two values give one plan, with exact intervals."""
+    score, local, remote = draw(graded=False)
+    plain = plan_task(score, local == 1, remote == 1, CertifiedLoss(0.1))
+    for kind in (np.float64, np.float32, np.int64):
+        found = plan_task(score, local.astype(kind), remote.astype(kind), CertifiedLoss(0.1))
+        assert found.to_dict() == plain.to_dict()
+    exact = accuracy_interval(remote == 1)
+    assert (plain.remote.low, plain.remote.high) == exact
+
+
+def test_a_score_on_another_scale_makes_the_same_decisions() -> None:
+    """The plan depends on the order of the score alone."""
+    score, local, remote = draw()
+    one, other = (plan_task(some, local, remote, MostAccuracy(0.3)) for some in (score, 100 * score - 7))
+    forward = [decide_task(some, plan.rule).forward for some, plan in ((score, one), (100 * score - 7, other))]
+    assert (forward[0] == forward[1]).mean() > 0.999
+    assert one.calibration.value == other.calibration.value
+
+
+def test_weights_are_those_of_repeated_inputs() -> None:
+    """The figures of weighted inputs are those of a population in which they are more frequent."""
+    score, local, remote = draw(4000)
+    weight = np.where(score > score.mean(), 3.0, 1.0)
+    found = plan_task(score, local, remote, MostAccuracy(0.3), weight=weight)
+    assert found.calibration.value.value == pytest.approx(np.average(local, weights=weight))
+    assert found.remote.value == pytest.approx(np.average(remote, weights=weight))
+    assert found.effective_n == pytest.approx(weight.sum() ** 2 / (weight**2).sum())
+
+
+def test_a_certificate_by_groups_holds_in_every_group() -> None:
+    """With a largest loss within groups, the inputs are split, and each group is tested."""
+    score, local, remote = draw(6000)
+    groups = np.arange(6000) % 3
+    found = plan_task(score, local, remote, CertifiedLoss(0.05), groups=groups, max_group_loss=0.1)
+    assert found.certificate is not None
+    assert (found.certificate.n, found.certificate.group_loss) == (4800, 0.1)
+    assert found.policy.groups is not None
+    assert all(one.cascade.value > one.remote.value - 0.1 for one in found.policy.groups.groups)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"score": np.full(100, 2.0)}, "score"),
+        ({"score": np.full(100, np.nan)}, "score"),
+        ({"score": np.full(100, 1e39)}, "score"),
+        ({"score": np.zeros((100, 1))}, "score"),
+        ({"score": np.zeros(5)}, "score"),
+        ({"local_value": np.full(100, 1.2)}, "local_value"),
+        ({"local_value": np.full(100, -0.2)}, "local_value"),
+        ({"remote_value": np.full(100, np.nan)}, "remote_value"),
+        ({"remote_value": np.ones(99)}, "remote_value"),
+        ({"remote_value": np.array(["right"] * 100)}, "remote_value"),
+        ({"objective": LeastCost(0, 1, 1, [1.0, 2.0])}, "objective"),
+        ({"estimate": "confidences"}, "estimate"),
+        ({"calibrator": "temperature"}, "calibrator"),
+        ({"groups": np.zeros(9, int)}, "groups"),
+        ({"weight": np.zeros(100)}, "weight"),
+        ({"seed": -1}, "seed"),
+    ],
+)
+def test_what_cannot_be_planned_is_refused_by_name(change: dict[str, Any], named: str) -> None:
+    """One sentence names the argument."""
+    score, local, remote = draw(100)
+    arguments = {"score": score, "local_value": local, "remote_value": remote, "objective": MostAccuracy(0.3), **change}
+    with pytest.raises(CalibrationError, match=f"^{named}"):
+        plan_task(**arguments)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param({"score": -draw(100)[0]}, id="the other sign"),
+        pytest.param({"local_value": np.zeros(100)}, id="all wrong"),
+        pytest.param({"remote_value": draw(100)[1]}, id="the same values"),
+    ],
+)
+def test_what_looks_wrong_is_said(change: dict[str, Any]) -> None:
+    """A plan of such data warns, in its text and in its record; one of usual data does not."""
+    score, local, remote = draw(100)
+    assert plan_task(score, local, remote, MostAccuracy(0.3)).warnings == ()
+    arguments: dict[str, Any] = {"score": score, "local_value": local, "remote_value": remote, **change}
+    found = plan_task(objective=MostAccuracy(0.3), **arguments)
+    assert len(found.warnings) == 1
+    assert found.warnings[0] in str(found)
+    assert found.record.advice[0] == found.warnings[0]

@@ -184,20 +184,26 @@ def advantage_intervals(
     local_correct: Correct,
     remote_correct: Correct,
     weight: NDArray[np.float64] | None = None,
+    unseen: float = 1.0,
 ) -> tuple[tuple[float, float], ...]:
-    """Return the 95 % interval of local minus remote accuracy in each bin of a table; arguments as there."""
+    """Return the 95 % interval of local minus remote accuracy in each bin of a table; arguments as there.
+
+    `unseen` is how large a difference is that a bin may not show, as in `paired_difference_interval`.
+    """
     index = np.searchsorted(table.edges, score, side="right")
     bins = [np.flatnonzero(index == one) for one in range(len(table.values))]
     if weight is not None:
         return tuple(
-            paired_difference_interval(local_correct[rows], remote_correct[rows], weight[rows]) for rows in bins
+            paired_difference_interval(local_correct[rows], remote_correct[rows], weight[rows], unseen=unseen)
+            for rows in bins
         )
     found = np.empty((len(bins), 2))
     sizes = np.array([len(rows) for rows in bins])
     for size in np.unique(sizes):  # bins of one size are the columns of one call
         alike = np.flatnonzero(sizes == size)
         rows = np.stack([bins[one] for one in alike], axis=1)
-        found[alike] = np.transpose(paired_difference_interval(local_correct[rows], remote_correct[rows]))
+        pair = local_correct[rows], remote_correct[rows]
+        found[alike] = np.transpose(paired_difference_interval(*pair, unseen=unseen))
     return tuple((low, high) for low, high in found.tolist())
 
 

@@ -285,7 +285,9 @@ def _with_evidence(
         objective=objective,
         chosen=curve[position],
         curve=curve,
-        intervals=advantage_intervals(table, seen.score, seen.local_correct, seen.merged_correct, seen.weight),
+        intervals=advantage_intervals(
+            table, seen.score, seen.local_correct, seen.merged_correct, seen.weight, seen.difference
+        ),
         advice=(
             *reason,
             *advise(seen, own, curve, position, fit.candidates[selected.candidate].merge),

@@ -90,6 +90,7 @@ def paired_difference_interval(
     second: NDArray[np.bool_] | NDArray[np.floating],
     weight: Floats | None = None,
     level: float = 0.95,
+    unseen: float = 1.0,
 ) -> tuple[Any, Any]:
     """Return the interval of the accuracy of `first` minus that of `second` on the same inputs.
 
@@ -103,6 +104,8 @@ def paired_difference_interval(
         second: the same for the other answers; [n] is compared with each column.
         weight: numbers [n] above 0; None for equal weights.
         level: coverage, of each column on its own.
+        unseen: how large a difference is that these inputs may not show, above 0; that of a right and a wrong answer
+            is 1.
 
     Returns:
         The ends: floats, or float64 [points].
@@ -113,7 +116,7 @@ def paired_difference_interval(
     """
     gain = _gain(first, second)
     share = _parts(normalised(weight, len(gain)), len(gain))
-    return _as_given(_differences(gain, share, 1 - level), max(first.ndim, second.ndim))
+    return _as_given(_differences(gain, share, 1 - level, unseen), max(first.ndim, second.ndim))
 
 
 def simultaneous_band(
@@ -192,10 +195,10 @@ def _shares(values: Floats, share: Floats, risk: float) -> tuple[Floats, Floats]
     return np.minimum(low, mean), np.maximum(high, mean)
 
 
-def _differences(gain: Floats, share: Floats, risk: float) -> tuple[Floats, Floats]:
+def _differences(gain: Floats, share: Floats, risk: float, unseen: float = 1.0) -> tuple[Floats, Floats]:
     """Return Tango's interval of the mean of each column [n, points] for its effective counts."""
     parts = gain * share[:, None]
-    one = np.sum(share**2)
+    one = np.sum(share**2) * unseen
     n = (np.abs(parts).sum(axis=0) + one) / (np.sum(parts**2, axis=0) + one**2)  # 1 / share of one difference
     better, worse = n * parts.clip(0).sum(axis=0), n * (-parts).clip(0).sum(axis=0)
     return _tango(better, worse, n, risk), -_tango(worse, better, n, risk)

@@ -121,6 +121,7 @@ class Outcomes:
         answers: the classes themselves, where errors cost differently; else None.
         probabilities: float32 [n, classes], the local model's, for a score that is still to be learned; else None.
         measure: what the mean of these values is called in advice and summaries.
+        difference: the size of a usual difference between a local and a merged value where they are not equal, above 0.
     """
 
     score: NDArray[np.float32]
@@ -134,6 +135,7 @@ class Outcomes:
     answers: Answers | None = None
     probabilities: NDArray[np.float32] | None = None
     measure: str = "accuracy"
+    difference: float = 1.0
 
     def __getitem__(self, rows: NDArray[np.intp] | NDArray[np.bool_]) -> Outcomes:
         """Return the outcomes of some of the inputs; their weights have a mean of 1 again."""
@@ -150,6 +152,7 @@ class Outcomes:
             answers=None if self.answers is None else Answers(*(column[rows] for column in self.answers)),
             probabilities=None if self.probabilities is None else self.probabilities[rows],
             measure=self.measure,
+            difference=self.difference,
         )
 
     def __len__(self) -> int:

@@ -244,6 +244,7 @@ def plan_task(
         weight=weight,
         groups=groups,
         measure="mean value",
+        difference=_usual_difference(local_value, remote_value),
     )
     seen = outcomes[planning]
     fit = cross_fit(
@@ -311,6 +312,12 @@ def _groups(groups: Groups | NDArray[Any] | None, n: int) -> Groups | None:
     if found is not None and len(found.index) != n:
         raise CalibrationError(f"groups: expected {n}, one per score, got {len(found.index)}")
     return found
+
+
+def _usual_difference(local_value: Correct, remote_value: Correct) -> float:
+    """Return the size of the differences that most of the variance comes from; 1 for right and wrong answers."""
+    size = np.abs(local_value.astype(np.float64) - remote_value)
+    return float(np.sum(size**3) / np.sum(size**2)) if size.any() else 1.0
 
 
 def _warnings(outcomes: Outcomes) -> Iterator[str]:

@@ -17,12 +17,20 @@ from edgecascade.calibration.objective import (
     Objective,
     WhileItHelps,
 )
-from edgecascade.calibration.scaling import CALIBRATORS
+from edgecascade.calibration.scaling import CALIBRATORS, SCORE_CALIBRATORS
 from edgecascade.cli import rare
 from edgecascade.types.errors import CalibrationError
 from edgecascade.types.merge import MERGES
 
-__all__ = ["add_calibrator_argument", "add_plan_arguments", "objective_if_any", "objective_of", "plan_options", "share"]
+__all__ = [
+    "add_calibrator_argument",
+    "add_plan_arguments",
+    "objective_if_any",
+    "objective_of",
+    "plan_options",
+    "share",
+    "task_plan_options",
+]
 
 
 def share(text: str) -> float:
@@ -42,7 +50,7 @@ def add_plan_arguments(parser: ArgumentParser, *, required: bool = True) -> None
     objective.add_argument(
         "--offload-rate", type=share, metavar="R", help="Most accuracy, forwarding about this share of the inputs."
     )
-    objective.add_argument("--accuracy", type=share, metavar="A", help="Least offload at this accuracy.")
+    objective.add_argument("--accuracy", type=share, metavar="A", help="Least offload at this accuracy, or mean value.")
     objective.add_argument(
         "--max-loss",
         type=share,
@@ -130,10 +138,10 @@ def add_calibrator_argument(parser: Any) -> None:
     rare(
         parser.add_argument(
             "--calibrator",
-            choices=CALIBRATORS,
+            choices=tuple(dict.fromkeys((*CALIBRATORS, *SCORE_CALIBRATORS))),
             default="auto",
-            help="Calibration of confidences: by a temperature alone, or by a rising map after it (default auto: a map "
-            "where it is better, cross-fitted).",
+            help="Calibration of confidences: by a temperature alone, or by a rising map after it; of other scores by "
+            "Platt scaling or by a map (default auto: a map where it is better, cross-fitted).",
         )
     )
 
@@ -180,6 +188,25 @@ def plan_options(arguments: Namespace) -> dict[str, Any]:
         "even_without_gain": arguments.even_without_gain,
         "calibrator": arguments.calibrator,
         "label_noise": arguments.label_noise,
+    }
+
+
+def task_plan_options(arguments: Namespace) -> dict[str, Any]:
+    """Return the other arguments, as `plan_task` takes them.
+
+    Raises:
+        CalibrationError: an argument is about classes.
+    """
+    usual = {"score": "auto", "merge": "auto", "label_noise": False}
+    for name, value in usual.items():
+        if getattr(arguments, name) != value:
+            option = name.replace("_", "-")
+            raise CalibrationError(f"--{option}: expected outputs of classes with it, got a general task")
+    return {
+        "estimate": arguments.estimate,
+        "bins": arguments.bins,
+        "even_without_gain": arguments.even_without_gain,
+        "calibrator": arguments.calibrator,
     }
 
 

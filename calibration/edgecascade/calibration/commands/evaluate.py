@@ -26,7 +26,7 @@ from edgecascade.calibration.commands.outputs import (
 )
 from edgecascade.calibration.intervals import accuracy_interval, proportion_interval
 from edgecascade.calibration.metrics import evaluate, evaluate_scores, risk_coverage
-from edgecascade.calibration.scaling import Candidate, calibrate_confidence, choose_calibrator
+from edgecascade.calibration.scaling import SCORE_CALIBRATORS, Candidate, calibrate_confidence, choose_calibrator
 from edgecascade.calibration.weights import normalised
 from edgecascade.cli import rare
 from edgecascade.types.document import LabelNoise
@@ -156,8 +156,8 @@ def evaluate_held_out(
         outputs: logits and labels, or scores and correctness.
         weight: [n], numbers above 0 on any scale, by which each input counts; None for equal weights.
         fit_share: share of the inputs for the fit, in (0, 1).
-        calibrator: of classes, as in `calibrate_confidence`; of scores `map`, for isotonic regression, or `auto`, for
-            the choice of `choose_calibrator`.
+        calibrator: of classes, as in `calibrate_confidence`; of scores `map`, for isotonic regression, `platt`, or
+            `auto`, for the choice of `choose_calibrator`.
         label_noise: whether the temperature allows for wrong labels, as in `calibrate_confidence`; not for scores.
         seed: of the splits.
 
@@ -169,11 +169,11 @@ def evaluate_held_out(
         return _evaluate_classes(outputs, weight, fit_share, seed, calibrator=calibrator, label_noise=label_noise)
     if label_noise:
         raise CalibrationError("label_noise: expected outputs of classes with it, got scores")
-    if calibrator not in ("auto", "map"):
-        raise CalibrationError(f"calibrator: expected auto or map for scores, got {calibrator!r}")
+    if calibrator not in SCORE_CALIBRATORS:
+        raise CalibrationError(f"calibrator: expected auto, platt or map for scores, got {calibrator!r}")
     fit, test = _split(outputs.score, outputs.correct, fit_share, seed)
     score, correct = outputs.score, outputs.correct
-    methods = ("isotonic",) if calibrator == "map" else None
+    methods = {"map": ("isotonic",), "platt": ("platt",)}.get(calibrator)
     fitting, testing = _weights(weight, fit, test)
     chosen = choose_calibrator(score[fit], correct[fit], fitting, methods=methods, seed=seed)
     assert chosen.calibrator is not None

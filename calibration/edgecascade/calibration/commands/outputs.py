@@ -1,7 +1,8 @@
-"""Models' saved outputs on labelled inputs, read from .npz, .npy or .parquet files."""
+"""Models' saved outputs on labelled inputs, read from .npz, .npy, .parquet or .csv files."""
 
 from __future__ import annotations
 
+import csv
 import os
 from argparse import ArgumentParser
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,7 @@ __all__ = [
     "SavedOutputs",
     "SavedPair",
     "SavedScores",
+    "SavedValues",
     "add_kind_argument",
     "check_writable",
     "in_class_order",
@@ -30,6 +32,7 @@ __all__ = [
     "read_arrays",
     "read_model",
     "read_pair",
+    "read_values",
 ]
 
 
@@ -80,6 +83,21 @@ class SavedScores:
 
     score: NDArray[np.floating]
     correct: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class SavedValues:
+    """Scores of local answers, and how good both models' answers were.
+
+    Attributes:
+        score: numbers [n]; higher is surer, on any scale.
+        local: numbers [n], in [0, 1].
+        remote: numbers [n], in [0, 1].
+    """
+
+    score: NDArray[Any]
+    local: NDArray[Any]
+    remote: NDArray[Any]
 
 
 def add_kind_argument(parser: ArgumentParser, option: str, outputs: str) -> None:
@@ -158,6 +176,29 @@ def read_model(
     return SavedOutputs(
         in_class_order(logits, arrays, names, array), numbered_labels(arrays["labels"], names), read, names
     )
+
+
+def read_values(*paths: str | os.PathLike[str]) -> SavedValues | None:
+    """Read the columns `score`, `local` and `remote` [n] of a general task.
+
+    Args:
+        paths: one .npz, .parquet or .csv file with the three by name.
+
+    Returns:
+        The columns; or None where there are several files, the file has no `score`, or `local` has classes.
+
+    Raises:
+        CalibrationError: the file cannot be read, or has a `score` and lacks one of the others.
+        ModuleNotFoundError: the file is a .parquet, and pyarrow is not installed.
+    """
+    if len(paths) != 1:
+        return None
+    path = Path(paths[0])
+    if path.suffix != ".csv" and not _read_named(path, ("score",)):
+        return None
+    arrays = _read_named(path, ("score", "local", "remote"))
+    _require(arrays, ("score", "local", "remote"), path)
+    return None if arrays["local"].ndim > 1 else SavedValues(arrays["score"], arrays["local"], arrays["remote"])
 
 
 def read_arrays(*paths: str | os.PathLike[str], names: Sequence[str]) -> dict[str, NDArray[Any]]:
@@ -266,6 +307,8 @@ def _read_named(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
         raise CalibrationError(f"{path}: expected a file of arrays, got a folder")
     if path.suffix == ".parquet":
         return _read_parquet(path, names)
+    if path.suffix == ".csv":
+        return _read_csv(path, names)
     try:
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in names if name in archive}
@@ -306,3 +349,28 @@ def _read_parquet(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
         return {name: np.array(table[name].to_pylist()) for name in names if name in table.column_names}
     except (OSError, ValueError, pyarrow.ArrowException) as error:
         raise CalibrationError(f"{path}: is not a .parquet file of numbers: {error}") from error
+
+
+def _read_csv(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """Read columns of numbers, or of text where not all are numbers, under a row of names."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = csv.DictReader(file, strict=True)
+            found: dict[str, list[str]] = {name: [] for name in names if name in (rows.fieldnames or ())}
+            for row in rows:
+                for name, column in found.items():
+                    if row[name] is None:
+                        raise CalibrationError(f"{path}: expected a {name} in line {rows.line_num}, got none")
+                    column.append(row[name])
+    except FileNotFoundError as error:
+        raise CalibrationError(f"{path}: no such file") from error
+    except (OSError, ValueError, csv.Error) as error:
+        raise CalibrationError(f"{path}: is not a .csv file: {error}") from error
+    return {name: _numbers_if_all(column) for name, column in found.items()}
+
+
+def _numbers_if_all(column: Sequence[str]) -> NDArray[Any]:
+    try:
+        return np.array([float(one) for one in column])
+    except ValueError:
+        return np.array(column)

@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from edgecascade.calibration.commands.outputs import SavedPair
+from edgecascade.calibration.commands.outputs import SavedPair, SavedValues
+from edgecascade.calibration.evidence import Plan
 from edgecascade.calibration.metrics.reliability import reliability
 from edgecascade.calibration.plan import CascadePlan
+from edgecascade.calibration.task import TaskPlan
 from edgecascade.types.softmax import softmax
 
 __all__ = ["draw_plan"]
@@ -25,12 +27,12 @@ _STYLE: dict[Any, Any] = {
 }
 
 
-def draw_plan(plan: CascadePlan, outputs: SavedPair, path: str | os.PathLike[str]) -> None:
+def draw_plan(plan: CascadePlan | TaskPlan, outputs: SavedPair | SavedValues, path: str | os.PathLike[str]) -> None:
     """Draw the operating curve with its simultaneous band, the advantage by bin, and the local reliability.
 
     Args:
         plan: of these outputs.
-        outputs: both models' logits and the labels.
+        outputs: both models' logits and the labels; for a general task, scores and values.
         path: file to write; .svg, .png or .pdf.
     """
     import matplotlib as mpl
@@ -39,17 +41,20 @@ def draw_plan(plan: CascadePlan, outputs: SavedPair, path: str | os.PathLike[str
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(12.5, 4.2))
         curve, advantage, local = figure.subplots(1, 3)
-        _draw_curve(curve, plan)
-        _draw_advantage(advantage, plan)
-        _draw_reliability(local, plan, outputs)
+        _draw_curve(curve, plan.policy)
+        _draw_advantage(advantage, plan.policy, plan.record.score)
+        if isinstance(plan, TaskPlan) and isinstance(outputs, SavedValues):
+            _draw_task_reliability(local, plan, outputs)
+        elif isinstance(plan, CascadePlan) and isinstance(outputs, SavedPair):
+            _draw_reliability(local, plan, outputs)
         figure.savefig(path, metadata={"Date": None} if str(path).endswith(".svg") else None)
 
 
-def _draw_curve(axes: Any, plan: CascadePlan) -> None:
-    curve, chosen = plan.policy.curve, plan.policy.chosen
+def _draw_curve(axes: Any, policy: Plan) -> None:
+    curve, chosen = policy.curve, policy.chosen
     rate = [100 * point.offload_rate for point in curve]
     value = [100 * point.accuracy for point in curve]
-    band, what = 100 * np.array([point.accuracy_band for point in curve]), "accuracy, %"
+    band, what = 100 * np.array([point.accuracy_band for point in curve]), f"{policy.measure}, %"
     costs = [point.cost.value for point in curve if point.cost is not None]
     if costs:  # where errors cost differently
         value, what = costs, "cost of errors per input"
@@ -64,16 +69,15 @@ def _draw_curve(axes: Any, plan: CascadePlan) -> None:
     axes.legend(loc="upper right" if costs else "lower right", frameon=False, fontsize=8)
 
 
-def _draw_advantage(axes: Any, plan: CascadePlan) -> None:
-    table, intervals = plan.policy.table, 100 * np.array(plan.policy.intervals)
+def _draw_advantage(axes: Any, policy: Plan, score: str) -> None:
+    table, intervals = policy.table, 100 * np.array(policy.intervals)
     position = 100 * (np.cumsum(table.counts) - table.counts / 2) / table.counts.sum()
     axes.vlines(position, intervals[:, 0], intervals[:, 1], color=_GREY, linewidth=1, label="from labels, 95 %")
-    axes.step(position, 100 * table.values, where="mid", color=_BLUE, label=f"table ({plan.policy.estimate})")
-    axes.axhline(100 * max(plan.policy.threshold, -1.0), color=_ORANGE, linestyle="--", label="threshold")
+    axes.step(position, 100 * table.values, where="mid", color=_BLUE, label=f"table ({policy.estimate})")
+    axes.axhline(100 * max(policy.threshold, -1.0), color=_ORANGE, linestyle="--", label="threshold")
     axes.set(
-        xlabel=f"inputs in order of {plan.score}, %",
-        ylabel="advantage of the local model, "
-        + ("points" if plan.policy.costs is None else "% of the costliest error"),
+        xlabel=f"inputs in order of {score}, %",
+        ylabel="advantage of the local model, " + ("points" if policy.costs is None else "% of the costliest error"),
         title="Where forwarding helps",
         ylim=(min(-10.0, float(intervals.min())), max(10.0, float(intervals.max()))),
     )
@@ -82,7 +86,6 @@ def _draw_advantage(axes: Any, plan: CascadePlan) -> None:
 
 def _draw_reliability(axes: Any, plan: CascadePlan, outputs: SavedPair) -> None:
     correct = outputs.local.argmax(axis=1) == outputs.labels
-    axes.plot([0, 1], [0, 1], color=_GREY, linestyle=":", label="calibrated")
     found = plan.local.confidence_map
     after = softmax(outputs.local, plan.local.temperature).max(axis=1)
     for confidence, colour, label in (
@@ -95,9 +98,22 @@ def _draw_reliability(axes: Any, plan: CascadePlan, outputs: SavedPair) -> None:
     ):
         table = reliability(confidence, correct)
         axes.plot(table.confidence, table.accuracy, "o-", color=colour, markersize=4, label=label)
+    _finish_reliability(axes, plan.policy.measure)
+
+
+def _draw_task_reliability(axes: Any, plan: TaskPlan, outputs: SavedValues) -> None:
+    confidence = plan.calibration.confidence(outputs.score)
+    table = reliability(confidence, outputs.local.astype(np.float64))
+    label = f"after {'Platt scaling' if plan.calibration.method == 'platt' else 'a map'}"
+    axes.plot(table.confidence, table.accuracy, "o-", color=_BLUE, markersize=4, label=label)
+    _finish_reliability(axes, plan.policy.measure)
+
+
+def _finish_reliability(axes: Any, measure: str) -> None:
+    axes.plot([0, 1], [0, 1], color=_GREY, linestyle=":", label="calibrated", zorder=0)
     axes.set(
         xlabel="confidence of the local model",
-        ylabel="accuracy",
+        ylabel=measure,
         title="Reliability",
         xlim=(0, 1),
         ylim=(0, 1),

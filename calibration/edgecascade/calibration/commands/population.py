@@ -18,7 +18,7 @@ from edgecascade.calibration.weights import class_weights
 from edgecascade.cli import rare
 from edgecascade.types.errors import CalibrationError
 
-__all__ = ["add_population_arguments", "array_names", "population_options"]
+__all__ = ["add_population_arguments", "array_names", "population_options", "task_population_options"]
 
 _CLASSES = "class"  # the groups that need no array
 
@@ -81,21 +81,25 @@ def population_options(
     Raises:
         CalibrationError: an array or a prior is missing, or does not fit the labels.
     """
-
-    def array(name: str) -> NDArray[Any]:
-        return read_array(name) if _is_file(name) else arrays[name]
-
-    weight = None if arguments.weights is None else array(arguments.weights)
+    found = _weight_and_groups(arguments, arrays)
     if arguments.prior is not None:
         called = names or tuple(map(str, range(classes)))
-        weight = class_weights(labels, read_prior(arguments.prior, called), weight, names=called)
-    groups = None
+        found["weight"] = class_weights(labels, read_prior(arguments.prior, called), found["weight"], names=called)
     if arguments.groups == _CLASSES:
-        groups = Groups.of_classes(labels, names)
-    elif arguments.groups is not None:
-        by = Path(arguments.groups).stem if _is_file(arguments.groups) else arguments.groups
-        groups = Groups.of(array(arguments.groups), by)
-    return {"weight": weight, "groups": groups, "max_group_loss": arguments.max_group_loss}
+        found["groups"] = Groups.of_classes(labels, names)
+    return found
+
+
+def task_population_options(arguments: Namespace, arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+    """Return the arguments as `plan_task` takes them; arguments as in `population_options`.
+
+    Raises:
+        CalibrationError: an array is missing, or an argument is about classes.
+    """
+    if arguments.prior is not None or arguments.groups == _CLASSES:
+        option = "--groups class" if arguments.prior is None else "--prior"
+        raise CalibrationError(f"{option}: expected outputs of classes with it, got the values of a general task")
+    return _weight_and_groups(arguments, arrays)
 
 
 def read_prior(text: str, names: Sequence[str]) -> list[float]:
@@ -125,6 +129,18 @@ def read_prior(text: str, names: Sequence[str]) -> list[float]:
         what = f"no {', '.join(missing[:5])}" if missing else f"the unknown {', '.join(unknown[:5])}"
         raise CalibrationError(f"{text}: expected a frequency for each of the {len(names)} classes, got {what}")
     return [by_name[name] for name in names]
+
+
+def _weight_and_groups(arguments: Namespace, arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+    def array(name: str) -> NDArray[Any]:
+        return read_array(name) if _is_file(name) else arrays[name]
+
+    groups = None
+    if arguments.groups not in (None, _CLASSES):
+        by = Path(arguments.groups).stem if _is_file(arguments.groups) else arguments.groups
+        groups = Groups.of(array(arguments.groups), by)
+    weight = None if arguments.weights is None else array(arguments.weights)
+    return {"weight": weight, "groups": groups, "max_group_loss": arguments.max_group_loss}
 
 
 def _is_file(name: str) -> bool:
