@@ -145,8 +145,8 @@ def _check_unseen(name: str, seen: _Agreement, unseen: _Agreement, k: int) -> No
         raise CalibrationError(
             f"{name}: expected an expert that did not see the labels it judges, got one that agrees with "
             f"{ours.mean():.1%} of {len(ours)} judged labels but {theirs.mean():.1%} of {len(theirs)} held-out ones "
-            f"(mean confidence in the label {sure[0]:.3f} and {sure[1]:.3f}); give out-of-fold outputs with --folds, or if "
-            "the held-out rows are harder, others of the same kind as the judged ones"
+            f"(mean confidence in the label {sure[0]:.3f} and {sure[1]:.3f}); give out-of-fold outputs with --folds, "
+            "or if the held-out rows are harder, others of the same kind as the judged ones"
         )
 
 
