@@ -32,12 +32,21 @@ if TYPE_CHECKING:
     from edgecascade.runtime.remotes.hedge import Hedged
     from edgecascade.runtime.remotes.open_inference import OpenInference
     from edgecascade.runtime.remotes.open_inference_grpc import OpenInferenceGrpc
-    from edgecascade.runtime.remotes.remote import InProcess, Remote, RemoteLabels, Scores, Traffic
+    from edgecascade.runtime.remotes.remote import (
+        InProcess,
+        NamedArrays,
+        Remote,
+        RemoteLabels,
+        Replied,
+        Scores,
+        Traffic,
+    )
     from edgecascade.runtime.remotes.retry import Retrying
     from edgecascade.runtime.remotes.second_opinion import SecondOpinion
     from edgecascade.runtime.watch.alarms import Alarm
     from edgecascade.runtime.watch.watch import Health, Watch
-    from edgecascade.types.answer import Answer, Decode, LateAnswer, Prediction, Reason, Source
+    from edgecascade.types.answer import Answer, Decode, LateAnswer, Outputs, Prediction, Reason, Source
+    from edgecascade.types.confidence_map import ConfidenceMap
     from edgecascade.types.costs import ErrorCosts
     from edgecascade.types.detections import Detections
     from edgecascade.types.document import (
@@ -48,7 +57,11 @@ if TYPE_CHECKING:
         ImagePreprocessing,
         PolicyRecord,
         Routing,
+        ScoreCalibration,
         SourceRecord,
+        TaskDocument,
+        TaskRecord,
+        TaskSource,
         TextPreprocessing,
     )
     from edgecascade.types.errors import (
@@ -65,6 +78,7 @@ if TYPE_CHECKING:
         UnsendableInput,
     )
     from edgecascade.types.estimate import Estimate, OperatingPoint
+    from edgecascade.types.platt import Platt
     from edgecascade.types.policy import Policy, RemoteCalibration
 
 __all__ = [
@@ -83,6 +97,7 @@ __all__ = [
     "CircuitBreaker",
     "CircuitOpen",
     "ClassMap",
+    "ConfidenceMap",
     "Confusion",
     "Counts",
     "Ctc",
@@ -104,10 +119,13 @@ __all__ = [
     "LateAnswer",
     "ModelFileError",
     "ModelInputs",
+    "NamedArrays",
     "OpenInference",
     "OpenInferenceGrpc",
     "OperatingPoint",
     "Outbox",
+    "Outputs",
+    "Platt",
     "Policy",
     "PolicyRecord",
     "Prediction",
@@ -120,12 +138,17 @@ __all__ = [
     "RemoteLabels",
     "RemoteRefusal",
     "RemoteUnreachable",
+    "Replied",
     "Retrying",
     "Routing",
+    "ScoreCalibration",
     "Scores",
     "SecondOpinion",
     "Source",
     "SourceRecord",
+    "TaskDocument",
+    "TaskRecord",
+    "TaskSource",
     "TextPreprocessing",
     "Traffic",
     "UnsendableInput",
@@ -152,6 +175,7 @@ _MODULES = {
     "CircuitBreaker": "edgecascade.runtime.remotes.circuit",
     "CircuitOpen": "edgecascade.types.errors",
     "ClassMap": "edgecascade.runtime.decode",
+    "ConfidenceMap": "edgecascade.types.confidence_map",
     "Confusion": "edgecascade.types.document",
     "Counts": "edgecascade.runtime.counts",
     "Ctc": "edgecascade.runtime.decode",
@@ -173,10 +197,13 @@ _MODULES = {
     "LateAnswer": "edgecascade.types.answer",
     "ModelFileError": "edgecascade.types.errors",
     "ModelInputs": "edgecascade.runtime.model_inputs",
+    "NamedArrays": "edgecascade.runtime.remotes.remote",
     "OpenInference": "edgecascade.runtime.remotes.open_inference",
     "OpenInferenceGrpc": "edgecascade.runtime.remotes.open_inference_grpc",
     "OperatingPoint": "edgecascade.types.estimate",
     "Outbox": "edgecascade.runtime.outbox",
+    "Outputs": "edgecascade.types.answer",
+    "Platt": "edgecascade.types.platt",
     "Policy": "edgecascade.types.policy",
     "PolicyRecord": "edgecascade.types.document",
     "Prediction": "edgecascade.types.answer",
@@ -189,12 +216,17 @@ _MODULES = {
     "RemoteLabels": "edgecascade.runtime.remotes.remote",
     "RemoteRefusal": "edgecascade.types.errors",
     "RemoteUnreachable": "edgecascade.types.errors",
+    "Replied": "edgecascade.runtime.remotes.remote",
     "Retrying": "edgecascade.runtime.remotes.retry",
     "Routing": "edgecascade.types.document",
+    "ScoreCalibration": "edgecascade.types.document",
     "Scores": "edgecascade.runtime.remotes.remote",
     "SecondOpinion": "edgecascade.runtime.remotes.second_opinion",
     "Source": "edgecascade.types.answer",
     "SourceRecord": "edgecascade.types.document",
+    "TaskDocument": "edgecascade.types.document",
+    "TaskRecord": "edgecascade.types.document",
+    "TaskSource": "edgecascade.types.document",
     "TextPreprocessing": "edgecascade.types.document",
     "Traffic": "edgecascade.runtime.remotes.remote",
     "UnsendableInput": "edgecascade.types.errors",
