@@ -1,5 +1,6 @@
 """Bodies of several tasks become cascade files that decide as planned and give the body's outputs unchanged."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,14 +12,25 @@ import pytest
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
-from edgecascade.calibration import CalibrationError, CertifiedLoss, MostAccuracy, decide_task
+from edgecascade.calibration import CalibrationError, CertifiedLoss, LeastCost, MostAccuracy, decide_task
 from edgecascade.cli import main
-from edgecascade.export import ExportError, load_model, quantize_int8, save_model, to_float16, unfold
+from edgecascade.export import (
+    ExportError,
+    cascade_scores,
+    load_model,
+    move_threshold,
+    quantize_int8,
+    recalibrate_task,
+    save_model,
+    to_float16,
+    unfold,
+)
 from edgecascade.export.task.calibrate import CalibratedTask, calibrate_task
 from edgecascade.export.task.fold import task_rule_of
 from edgecascade.runtime.engine import open_session, read_document
 from edgecascade.runtime.golden import read_golden
 from edgecascade.types.document import TaskDocument
+from edgecascade.types.errors import ModelFileError
 
 RNG = np.random.default_rng(0)
 N = 240
@@ -290,6 +302,79 @@ def test_a_certificate_and_a_map(tmp_path: Path) -> None:
     assert found.document.calibration.method == "map"
     names = {one.name for one in open_session(tmp_path / "task.onnx").get_overridable_initializers()}
     assert {"confidence_starts", "confidence_rates", "confidence_rises"} <= names
+
+
+@pytest.mark.parametrize("name", ["recognizer", "suppressed"])
+def test_new_data_give_a_new_plan_for_the_same_body(tmp_path: Path, name: str) -> None:
+    """Body and confidence function stay, and so do the names of task and verifier; the plan is that of the new data."""
+    case = CASES[name]()
+    save_model(case.model, tmp_path / "body.onnx")
+    before = calibrated(case, tmp_path, task="first")
+    given: dict[str, Any] = {
+        "remote": case.remote,
+        "decode": case.decode,
+        "remote_decode": case.decode,
+        "objective": MostAccuracy(0.3),
+    }
+    some, verifier = slice(0, N, 2), None if isinstance(case.verifier, str) else case.verifier
+    again = recalibrate_task(
+        tmp_path / "task.onnx",
+        tmp_path / "again.onnx",
+        case.inputs[some],
+        case.references[some],
+        verifier=verifier,
+        **given,
+    )
+    fresh = calibrated(
+        case, tmp_path, task="first", inputs=case.inputs[some], references=case.references[some], **given
+    )
+    assert again.document == fresh.document
+    assert again.document != before.document
+    assert load_model(tmp_path / "again.onnx") == load_model(tmp_path / "task.onnx")
+
+
+def test_a_threshold_moves_along_the_curve(tmp_path: Path) -> None:
+    """Another point of the curve is chosen without data; the golden inputs get its decisions."""
+    case = recognizer()
+    found = calibrated(case, tmp_path)
+    chosen = move_threshold(tmp_path / "task.onnx", tmp_path / "moved.onnx", MostAccuracy(0.2))
+    assert chosen in found.document.operating_curve
+    assert chosen.offload_rate <= 0.2 < found.document.policy.chosen.offload_rate
+    assert main(["inspect", str(tmp_path / "moved.onnx"), "--verify"]) == 0
+    assert task_rule_of(load_model(tmp_path / "moved.onnx")).threshold == np.float32(chosen.threshold)
+    costs = LeastCost(0.0, 1.0, 0.0, 10.0)
+    assert move_threshold(tmp_path / "task.onnx", tmp_path / "moved.onnx", costs) in found.document.operating_curve
+
+
+def test_a_classifier_is_no_task_and_a_task_no_classifier(tmp_path: Path, pair: Path) -> None:
+    """Each function refuses the other's file in one sentence."""
+    case = regressor()
+    calibrated(case, tmp_path)
+    with pytest.raises(ModelFileError, match="expected the cascade file of a general task, got that of a classifier"):
+        recalibrate_task(pair / "local.onnx", tmp_path / "a.onnx", [], [], remote="", objective=MostAccuracy(0.5))
+    with pytest.raises(ModelFileError, match="expected the cascade file of a classifier, got that of 'task'"):
+        cascade_scores(tmp_path / "task.onnx", case.inputs)
+
+
+def test_a_golden_decision_that_differs_is_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file whose map was changed by hand does not verify."""
+    calibrated(regressor(), tmp_path)
+    model = onnx.load(tmp_path / "task.onnx")
+    for one in model.graph.initializer:
+        if one.name == "confidence_intercept":
+            one.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(one) + np.float32(0.5), one.name))
+    onnx.save(model, tmp_path / "changed.onnx")
+    assert main(["inspect", str(tmp_path / "changed.onnx"), "--verify"]) == 1
+    assert "confidence of input" in capsys.readouterr().out
+
+
+def test_vectors_of_a_task_have_scores(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`inspect --vectors` gives a reader in another language the four numbers of each golden input."""
+    found = calibrated(regressor(), tmp_path)
+    assert main(["inspect", str(tmp_path / "task.onnx"), "--vectors"]) == 0
+    vectors = json.loads(capsys.readouterr().out)
+    assert len(vectors["decisions"]) == found.golden
+    assert all(list(one) == NAMES for one in vectors["decisions"])
 
 
 BAD: list[tuple[str, dict[str, Any], str]] = [

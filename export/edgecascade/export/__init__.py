@@ -20,6 +20,7 @@ with naming_extras():
     from edgecascade.export.scores import RemoteOutputs, ask_remote, local_scores, remote_scores
     from edgecascade.export.sources import HuggingFaceBody, export_hugging_face, export_torch, prepend
     from edgecascade.export.task.calibrate import CalibratedTask, calibrate_task
+    from edgecascade.export.task.recalibrate import recalibrate_task
     from edgecascade.export.tflite import export_tflite, export_tflite_int8
     from edgecascade.types.document import ImagePreprocessing
     from edgecascade.types.errors import ExportError, ParityError
@@ -63,6 +64,7 @@ __all__ = [
     "read_labelled",
     "read_references",
     "recalibrate",
+    "recalibrate_task",
     "remote_scores",
     "save_model",
     "to_float16",

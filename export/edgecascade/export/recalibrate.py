@@ -16,10 +16,10 @@ from edgecascade.export.calibrate import Calibrated, inner_body, write_cascade
 from edgecascade.export.data import Inputs, LabelledData
 from edgecascade.export.graph import keep, load_model, save_model
 from edgecascade.export.scores import Progress, tensor_scores
-from edgecascade.runtime.engine import open_session, read_classifier
+from edgecascade.runtime.engine import open_session, read_classifier, read_document
 from edgecascade.runtime.golden import compare, read_golden
 from edgecascade.runtime.text import text_input
-from edgecascade.types.document import GOLDEN_KEY, KEY
+from edgecascade.types.document import GOLDEN_KEY, KEY, CascadeDocument, TaskDocument
 from edgecascade.types.errors import ExportError, ParityError
 
 __all__ = ["cascade_scores", "move_threshold", "recalibrate"]
@@ -108,13 +108,12 @@ def move_threshold(
         raise ExportError("objective: a CertifiedLoss needs fresh data; call recalibrate")
     model = load_model(path)
     session = open_session(path)
-    document = read_classifier(session, path)
+    document = read_document(session, path)
     if isinstance(objective, LeastCost):
-        objective = objective.for_classes(len(document.labels), document.labels)
-        if objective.costs != document.policy.costs:
-            raise ExportError("objective: expected the costs of errors that the file was planned for; others need data")
+        objective = _with_costs(objective, document)
     n = document.policy.chosen.n if document.effective_n is None else document.effective_n
-    measured = document.remote.accuracy.value, n
+    remote = document.remote if isinstance(document, TaskDocument) else document.remote.accuracy
+    measured = remote.value, n
     chosen = objective.choose(document.operating_curve, *measured)
     moved = "the threshold was moved along the curve of the calibration data; nothing was measured anew"
     policy = replace(
@@ -129,7 +128,8 @@ def move_threshold(
     (threshold,) = (one for one in model.graph.initializer if one.name == "threshold")
     threshold.CopyFrom(numpy_helper.from_array(np.asarray(chosen.threshold, np.float32), "threshold"))
     groups = None if document.groups is None else document.groups.moved(document.operating_curve.index(chosen))
-    _set_property(model, KEY, replace(document, certificate=None, policy=policy, groups=groups).to_json())
+    changes: dict[str, Any] = {"certificate": None, "policy": policy, "groups": groups}
+    _set_property(model, KEY, replace(document, **changes).to_json())
     _move_golden(model, chosen.threshold, path)
     keep(model.metadata_props, lambda entry: golden or entry.key != GOLDEN_KEY)
     text = text_input(session, path)
@@ -137,6 +137,16 @@ def move_threshold(
         text.copy(Path(out).parent)
     save_model(model, out)
     return chosen
+
+
+def _with_costs(objective: LeastCost, document: CascadeDocument | TaskDocument) -> LeastCost:
+    """Return the objective in the order of the classes, if its costs of errors are those of the file."""
+    labels = document.labels if isinstance(document, CascadeDocument) else ()
+    found = objective.for_classes(len(labels), labels) if labels else objective
+    planned = None if isinstance(found.error, (int, float)) else found.costs
+    if planned != document.policy.costs:
+        raise ExportError("objective: expected the costs of errors that the file was planned for; others need data")
+    return found
 
 
 def _move_golden(model: ModelProto, threshold: float, path: str | os.PathLike[str]) -> None:

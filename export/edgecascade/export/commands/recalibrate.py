@@ -23,7 +23,7 @@ from edgecascade.export.commands.calibrate import (
 from edgecascade.export.recalibrate import cascade_scores, move_threshold, recalibrate
 from edgecascade.runtime.commands.console import counting
 from edgecascade.runtime.commands.remote_arguments import add_remote_arguments
-from edgecascade.runtime.engine import open_session, read_classifier
+from edgecascade.runtime.engine import open_session, read_classifier, read_document
 from edgecascade.types.errors import ExportError
 from edgecascade.types.estimate import chance_in_words
 
@@ -73,7 +73,7 @@ def execute(arguments: Namespace) -> int:
             f"            forward below advantage {chosen.threshold:+.4f}: {chosen.offload_rate:.1%} of the "
             f"calibration data, accuracy {chosen.accuracy:.1%} ({low:.1%} to {high:.1%}, n = {chosen.n})"
         )
-        chance = read_classifier(open_session(arguments.out), arguments.out).policy.chance
+        chance = read_document(open_session(arguments.out), arguments.out).policy.chance
         if chance is not None:
             print(f"            chance of meeting the aim: {chance_in_words(chance)}")
         print(f"wrote       {arguments.out}")

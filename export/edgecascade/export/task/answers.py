@@ -121,7 +121,7 @@ class RunnableBody:
             one, ran = given.pop(score), self.declared.batch or n
             if one.shape != (ran,):
                 raise ExportError(
-                    f"confidence: expected one score for each of {ran} inputs, got an array {list(one.shape)}"
+                    f"confidence: expected one score for each input, got an array {list(one.shape)} for {ran}"
                 )
             scores.append(one[:n])
             for outputs in _each(given, ran)[:n]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -28,7 +28,7 @@ from edgecascade.export.task.answers import (
     ask_for_outputs,
     runs_singly,
 )
-from edgecascade.export.task.confidence import Confidence, options_of
+from edgecascade.export.task.confidence import options_of
 from edgecascade.export.task.fold import TASK, fold_task, with_score
 from edgecascade.export.task.own import as_confidence
 from edgecascade.export.task.parity import check_task_parity, expected_task
@@ -46,7 +46,15 @@ from edgecascade.types.document import (
 )
 from edgecascade.types.errors import ExportError
 
-__all__ = ["CalibratedTask", "ScoredBody", "calibrate_task", "scored_body", "write_task"]
+__all__ = [
+    "CalibratedTask",
+    "ScoredBody",
+    "calibrate_task",
+    "judge_and_write",
+    "ready_to_run",
+    "scored_body",
+    "write_task",
+]
 
 
 @dataclass(frozen=True)
@@ -67,7 +75,7 @@ class ScoredBody:
     model: ModelProto
     graph: ModelProto
     confidence: str
-    options: dict[str, str | int | float | bool]
+    options: Mapping[str, str | int | float | bool]
     running: RunnableBody
     score: str
     singly: bool
@@ -161,6 +169,42 @@ def calibrate_task(
         ParityError: the file does not decide as planned.
     """
     found = scored_body(body, inputs, confidence, model=model)
+    return judge_and_write(
+        found,
+        out,
+        inputs,
+        references,
+        verifier=verifier,
+        remote=remote,
+        objective=objective,
+        decode=decode,
+        remote_decode=remote_decode,
+        remote_outputs=remote_outputs,
+        task=task,
+        golden=golden,
+        digest=digest,
+        progress=progress,
+        **options,
+    )
+
+
+def judge_and_write(
+    found: ScoredBody,
+    out: str | os.PathLike[str],
+    inputs: Inputs,
+    references: Sequence[Any],
+    *,
+    verifier: str | Verifier[Any],
+    remote: str | Remote | Callable[..., Any],
+    objective: Objective,
+    decode: Decode | None,
+    remote_decode: Decode | None,
+    remote_outputs: Sequence[str],
+    digest: str,
+    progress: Progress | None,
+    **options: Any,
+) -> CalibratedTask:
+    """Judge the answers of both models, plan and write; arguments as in `calibrate_task` and `write_task`."""
     judge = verifier_named(verifier) if isinstance(verifier, str) else verifier
     local = found.answers(inputs, decode, progress=progress)
     _check_scores(local.score, found.confidence)
@@ -176,9 +220,7 @@ def calibrate_task(
         remote_value,
         objective=objective,
         remote_outputs=theirs.outputs,
-        task=task,
         verifier=verifier if isinstance(verifier, str) else _name_of(verifier),
-        golden=golden,
         digest=digest or data_digest(inputs, references),
         **options,
     )
@@ -199,23 +241,30 @@ def scored_body(
         ExportError: the body cannot run on the inputs, or does not give what the confidence function takes.
     """
     model = load_model(body) if model is None else model
-    sha256 = hashlib.sha256(Path(body).read_bytes()).hexdigest()
-    return with_confidence(model, str(body), inputs, as_confidence(confidence), TaskSource(Path(body).name, sha256, ""))
-
-
-def with_confidence(
-    model: ModelProto, path: str, inputs: Inputs, confidence: Confidence, source: TaskSource
-) -> ScoredBody:
-    """Return a model with a confidence function; `path` names it in errors, and a tokenizer may lie beside it."""
     check_foldable(model, TASK)
     if count(inputs) == 0:
         raise ExportError("inputs: expected at least one, got none")
-    graph = confidence.graph(RunnableBody(model, path).alone(inputs), opset(model))
+    path, function = str(body), as_confidence(confidence)
+    source = TaskSource(Path(body).name, hashlib.sha256(Path(body).read_bytes()).hexdigest(), "")
+    graph = function.graph(RunnableBody(model, path).alone(inputs), opset(model))
     model = with_versions(model, path, opset(graph))
+    return ready_to_run(model, path, inputs, graph, function.name, options_of(function), source)
+
+
+def ready_to_run(
+    model: ModelProto,
+    path: str,
+    inputs: Inputs,
+    graph: ModelProto,
+    confidence: str,
+    options: Mapping[str, str | int | float | bool],
+    source: TaskSource,
+) -> ScoredBody:
+    """Return a model with the graph of a confidence function; the other arguments are those of `ScoredBody`."""
     watched, score = with_score(model, graph)
     running = RunnableBody(watched, path)
     singly = runs_singly(watched, running, inputs)
-    return ScoredBody(model, graph, confidence.name, options_of(confidence), running, score, singly, source)
+    return ScoredBody(model, graph, confidence, options, running, score, singly, source)
 
 
 def write_task(

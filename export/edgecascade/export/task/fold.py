@@ -5,12 +5,13 @@ The arithmetic is that of `edgecascade.calibration.decide_task`, in ONNX operato
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import ModelProto, TensorProto, ValueInfoProto, numpy_helper
+from onnx import ModelProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from edgecascade.calibration.advantage import AdvantageTable
 from edgecascade.calibration.task import TaskRule
@@ -18,11 +19,11 @@ from edgecascade.export.graph import opset, renamed, tensor_names
 from edgecascade.export.head import INNER, Head, Names, attach
 from edgecascade.export.task.confidence import SCORE_PREFIX
 from edgecascade.export.task.operators import Operators
-from edgecascade.types.document import KEY, TaskDocument
+from edgecascade.types.document import KEY, MOVED_KEY, TaskDocument
 from edgecascade.types.platt import Platt
 from edgecascade.types.policy import confidence_inputs
 
-__all__ = ["TASK", "fold_task", "task_rule_of", "with_score"]
+__all__ = ["TASK", "confidence_of", "fold_task", "task_rule_of", "with_score"]
 
 TASK = Names(
     outputs={
@@ -92,6 +93,25 @@ def task_rule_of(model: ModelProto) -> TaskRule:
     document = TaskDocument.from_json(text, "model")
     table = AdvantageTable(value["advantage_edges"], value["advantage_values"], np.asarray(document.policy.counts))
     return TaskRule(document.calibration.confidence, table, float(value["threshold"]))
+
+
+def confidence_of(model: ModelProto) -> ModelProto:
+    """Return the confidence function in a cascade model of a general task, from outputs of its body to the score."""
+    properties = {entry.key: entry.value for entry in model.metadata_props}
+    given = {new: old for old, new in json.loads(properties.get(MOVED_KEY, "{}")).items()}
+    nodes = [node for node in model.graph.node if any(name.startswith(SCORE_PREFIX) for name in node.output)]
+    constants = [one for one in model.graph.initializer if one.name.startswith(SCORE_PREFIX)]
+    read = {name for node in nodes for name in node.input if name and not name.startswith(SCORE_PREFIX)}
+    (score,) = (node.input[0] for node in model.graph.node if list(node.output) == ["score"])
+    graph = helper.make_graph(
+        nodes,
+        "confidence",
+        [one for one in model.graph.output if one.name in read],
+        [helper.make_tensor_value_info(score, TensorProto.FLOAT, ["batch"])],
+        constants,
+    )
+    function = helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
+    return renamed(function, {name: given[name] for name in read if name in given})
 
 
 def _placed(confidence: ModelProto, moved: Mapping[str, str]) -> ModelProto:

@@ -18,12 +18,14 @@ from edgecascade.export.graph import keep, load_model, opset, own_inputs, with_v
 from edgecascade.export.sources.torch_module import quiet
 from edgecascade.export.task.confidence import SCORE_PREFIX, Confidence, Outputs, confidence_named
 from edgecascade.export.task.operators import Operators
-from edgecascade.types.errors import ExportError, first_line
+from edgecascade.runtime.engine import open_session
+from edgecascade.types.errors import ExportError, ParityError, first_line
 from edgecascade.types.extras import naming_extras
 
 __all__ = ["OnnxConfidence", "TorchConfidence", "as_confidence"]
 
 _TORCH_OPSET = 18  # the oldest that torch exports
+_SAME = 1e-4  # of the largest score
 
 
 @dataclass(frozen=True)
@@ -63,11 +65,13 @@ class TorchConfidence:
 
         Raises:
             ExportError: the arguments are no outputs of the body, or torch cannot export the function.
+            ParityError: the exported function gives other scores.
             ModuleNotFoundError: the `torch` extra is not installed.
         """
         with naming_extras():
             import torch
-        module = self.function if isinstance(self.function, torch.nn.Module) else _module(self.function)
+        given = isinstance(self.function, torch.nn.Module)
+        module: Any = self.function if given else _module(self.function)
         module.eval()
         names = list(inspect.signature(getattr(self.function, "forward", self.function)).parameters)
         missing = [name for name in names if name not in samples[0]]
@@ -77,6 +81,7 @@ class TorchConfidence:
                 f"({', '.join(samples[0])}), got {', '.join(names) or 'none'}"
             )
         example = {name: torch.from_numpy(_example(samples, name)) for name in names}
+        sides = tuple(dict.fromkeys(range(x.ndim), torch.export.Dim.AUTO) for x in example.values())
         try:
             with quiet("torch"):
                 program = torch.onnx.export(
@@ -87,7 +92,7 @@ class TorchConfidence:
                     opset_version=max(opset, _TORCH_OPSET),
                     input_names=names,
                     output_names=["own_score"],
-                    dynamic_shapes=tuple(dict.fromkeys(range(x.ndim), torch.export.Dim.AUTO) for x in example.values()),
+                    dynamic_shapes=sides if given else (sides,),
                 )
         except ModuleNotFoundError:
             raise
@@ -95,7 +100,9 @@ class TorchConfidence:
             cause = first_line(error.__cause__ or error)
             raise ExportError(f"confidence: torch cannot export {self.name}: {cause}; export it as ONNX") from error
         assert program is not None
-        return _checked(program.model_proto, samples, opset, self.name)
+        made = _checked(program.model_proto, samples, opset, self.name)
+        _compare(made, module, {name: _example(samples, name) for name in names}, self.name)
+        return made
 
 
 def as_confidence(given: Any) -> Confidence:
@@ -136,6 +143,30 @@ def _example(samples: Sequence[Outputs], name: str) -> NDArray[Any]:
     """Return an output with two rows or more, since torch takes a side of one for a constant."""
     largest = max((one[name] for one in samples), key=len)
     return np.ascontiguousarray(np.concatenate([largest, largest]) if len(largest) == 1 else largest)
+
+
+def _compare(model: ModelProto, module: Any, example: Outputs, name: str) -> None:
+    """Compare the graph with the torch function on other numbers than those of the export, and one row more."""
+    import torch
+
+    def other(array: NDArray[Any]) -> NDArray[Any]:
+        more = np.concatenate([array, array[:1]])
+        return (more * 0.75).astype(array.dtype) if array.dtype.kind == "f" else more
+
+    changed = {key: other(array) for key, array in example.items()}
+    try:
+        with torch.no_grad():
+            wanted = np.ravel(module(*map(torch.from_numpy, changed.values())).numpy())
+        (got,) = open_session(model.SerializeToString()).run(None, changed)
+    except Exception as error:  # of torch, or of onnxruntime where a side became a constant
+        raise ExportError(
+            f"confidence: {name} fails for other inputs: {first_line(error)}; export it as ONNX"
+        ) from error
+    if got.shape != wanted.shape or not np.allclose(got, wanted, 0, _SAME * max(1.0, np.abs(wanted).max()), True):
+        raise ParityError(
+            f"confidence: torch exported {name} as a function that gives {got.flat[0]:.6g} where it gives "
+            f"{wanted.flat[0]:.6g}; it may depend on values that become constants: export it as ONNX"
+        )
 
 
 def _checked(model: ModelProto, samples: Sequence[Outputs], version: int, name: str) -> ModelProto:
