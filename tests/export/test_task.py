@@ -1,6 +1,7 @@
 """Bodies of several tasks become cascade files that decide as planned and give the body's outputs unchanged."""
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,14 +10,17 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from jsonschema import Draft202012Validator
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper, numpy_helper
+from referencing import Registry, Resource
 
 from edgecascade.calibration import CalibrationError, CertifiedLoss, LeastCost, MostAccuracy, decide_task
 from edgecascade.cli import main
 from edgecascade.export import (
     ExportError,
     cascade_scores,
+    export_tflite,
     load_model,
     move_threshold,
     quantize_int8,
@@ -26,12 +30,16 @@ from edgecascade.export import (
     unfold,
 )
 from edgecascade.export.task.calibrate import CalibratedTask, calibrate_task
-from edgecascade.export.task.fold import task_rule_of
+from edgecascade.export.task.confidence import CONFIDENCES
+from edgecascade.export.task.fold import TASK, task_rule_of
 from edgecascade.runtime.engine import open_session, read_document
 from edgecascade.runtime.golden import read_golden
 from edgecascade.types.document import TaskDocument
 from edgecascade.types.errors import ModelFileError
 
+ROOT = Path(__file__).parents[2]
+TYPES = ROOT / "runtime/edgecascade/types"
+DOCUMENTED = (ROOT / "docs" / "file-format.md").read_text()
 RNG = np.random.default_rng(0)
 N = 240
 NAMES = ["score", "confidence", "advantage", "forward"]
@@ -368,6 +376,14 @@ def test_a_golden_decision_that_differs_is_found(tmp_path: Path, capsys: pytest.
     assert "confidence of input" in capsys.readouterr().out
 
 
+def test_a_task_has_no_litert_file(tmp_path: Path) -> None:
+    """The error is one sentence, before the converter runs."""
+    calibrated(regressor(), tmp_path)
+    with pytest.raises(ExportError, match=r"task.onnx: expected a classifier, .* got the cascade file of 'task'"):
+        export_tflite(tmp_path / "task.onnx", tmp_path / "task.tflite", converter="false")
+    assert not (tmp_path / "task.tflite").exists()
+
+
 def test_vectors_of_a_task_have_scores(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """`inspect --vectors` gives a reader in another language the four numbers of each golden input."""
     found = calibrated(regressor(), tmp_path)
@@ -375,6 +391,52 @@ def test_vectors_of_a_task_have_scores(tmp_path: Path, capsys: pytest.CaptureFix
     vectors = json.loads(capsys.readouterr().out)
     assert len(vectors["decisions"]) == found.golden
     assert all(list(one) == NAMES for one in vectors["decisions"])
+
+
+def validator() -> Draft202012Validator:
+    """Return the validator of documents of general tasks, whose schema refers to that of classifiers."""
+    read = [json.loads((TYPES / f"{name}-model.schema.json").read_text()) for name in ("task", "cascade")]
+    registry: Any = Registry().with_resources([(one["$id"], Resource.from_contents(one)) for one in read])
+    Draft202012Validator.check_schema(read[0])
+    return Draft202012Validator(read[0], registry=registry)
+
+
+def keys(value: Any) -> Any:
+    """Return the keys and types of a document, without its numbers."""
+    if isinstance(value, dict):
+        return {key: keys(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [keys(value[0])] if value else []
+    return "number" if isinstance(value, (int, float)) else type(value).__name__
+
+
+@pytest.mark.parametrize("calibrator", ["platt", "map"])
+def test_a_written_document_follows_the_schema(tmp_path: Path, calibrator: str) -> None:
+    """Every key is in the schema, with either map; other numbers are refused."""
+    groups = np.arange(N) % 3
+    document = calibrated(recognizer(), tmp_path, calibrator=calibrator, groups=groups).document.to_dict()
+    schema = validator()
+    schema.validate(json.loads(json.dumps(document)))
+    assert document.keys() | {"effective_n"} == schema.schema["properties"].keys()
+    method = "map" if calibrator == "platt" else "platt"
+    assert not schema.is_valid({**document, "calibration": {**document["calibration"], "method": method}})
+
+
+def test_the_documented_example_has_the_shape_of_a_written_document(tmp_path: Path) -> None:
+    """The example has the same keys and types as a newly written file with a certificate."""
+    _, example = re.findall(r"```json\n(.*?)```", DOCUMENTED, re.DOTALL)
+    shown = json.loads(example)
+    validator().validate(shown)
+    found = calibrated(recognizer(), tmp_path, objective=CertifiedLoss(0.15, risk=0.1)).document.to_dict()
+    assert keys(shown) == keys(json.loads(json.dumps(found)))
+
+
+def test_the_documentation_names_every_output_input_and_confidence_function() -> None:
+    """The tables list them."""
+    for name in (*TASK.outputs, *TASK.overridable):
+        assert f"| `{name}` |" in DOCUMENTED
+    for name in CONFIDENCES:
+        assert f"`{name}`" in DOCUMENTED
 
 
 BAD: list[tuple[str, dict[str, Any], str]] = [

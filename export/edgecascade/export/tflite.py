@@ -25,9 +25,10 @@ from edgecascade.export.logits import kind_of, logits_of
 from edgecascade.export.parity import Parity, expected_decisions, shuffled
 from edgecascade.export.scores import tensor_scores
 from edgecascade.runtime.batch import Batch, size
-from edgecascade.runtime.engine import open_session
+from edgecascade.runtime.engine import open_session, read_document
 from edgecascade.runtime.golden import compare, read_golden
 from edgecascade.runtime.model_inputs import ModelInputs
+from edgecascade.types.document import CascadeDocument
 from edgecascade.types.errors import ExportError, ModelFileError, ParityError
 
 __all__ = ["export_tflite", "export_tflite_int8"]
@@ -54,9 +55,15 @@ def export_tflite(
 
     Raises:
         ModelFileError: the file is not a cascade model.
-        ExportError: the model cannot be converted, or there are no inputs to compare on.
+        ExportError: the file is that of a general task, the model cannot be converted, or there are no inputs to compare on.
         ParityError: a decision differs; the message shows the first one, and nothing is written.
     """
+    document = read_document(open_session(path), path)
+    if not isinstance(document, CascadeDocument):
+        raise ExportError(
+            f"{path}: expected a classifier, since general tasks have no LiteRT files, got the cascade file of "
+            f"{document.task.name!r}"
+        )
     model, body = load_model(path), inner_body(path)
     if inputs is None:
         golden = read_golden(open_session(path), path)
