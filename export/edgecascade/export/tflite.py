@@ -55,7 +55,8 @@ def export_tflite(
 
     Raises:
         ModelFileError: the file is not a cascade model.
-        ExportError: the file is that of a general task, the model cannot be converted, or there are no inputs to compare on.
+        ExportError: the file is that of a general task, the model cannot be converted, or there are no inputs to
+            compare on.
         ParityError: a decision differs; the message shows the first one, and nothing is written.
     """
     document = read_document(open_session(path), path)
