@@ -1,15 +1,17 @@
-"""Pairs of models for two general tasks: a regression on real data, and lines of text by CTC on drawn images."""
+"""Pairs of models for general tasks: a regression on real data, lines of text by CTC, and boxes in drawn images."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper, numpy_helper
+from PIL import Image
 
 from edgecascade.export import save_model
 
-__all__ = ["CHARACTERS", "regression_pair", "text_pair"]
+__all__ = ["CHARACTERS", "detection_pair", "regression_pair", "text_pair"]
 
 CHARACTERS = "abcdef"
 _CELLS, _SIDE = 6, 8
@@ -108,7 +110,65 @@ def _matched(glyphs: NDArray[np.float64]) -> ModelProto:
     return _model(nodes, ["batch", _SIDE, _SIDE * _CELLS], outputs, constants)
 
 
-def _model(nodes: Any, shape: Any, outputs: Any, constants: Any) -> ModelProto:
-    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)]
+def detection_pair(folder: Path) -> Path:
+    """Write `body.onnx`, `large.onnx`, and the folders `calibration` and `test` of images with COCO's `boxes.json`.
+
+    An image has bright squares in some of 16 places, under noise of a level of its own. The body looks at a quarter of
+    each place, the large model at all of it. Both give `boxes` [batch, 16, 4] in pixels and `scores` [batch, 16].
+    """
+    rng = np.random.default_rng(7)
+    for name, side in (("body", _SIDE // 2), ("large", _SIDE)):
+        save_model(_squares(side), folder / f"{name}.onnx")
+    for name, n in (("calibration", 300), ("test", 200)):
+        (folder / name).mkdir()
+        images, annotations = [], []
+        for i in range(n):
+            there = rng.random(16) < 0.3
+            pixels = 100 + 50 * np.kron(there.reshape(4, 4), np.ones((_SIDE, _SIDE)))
+            pixels = pixels[..., None] + rng.normal(0, rng.uniform(20, 160), (4 * _SIDE, 4 * _SIDE, 3))
+            Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / name / f"{i}.png")
+            images.append({"id": i, "file_name": f"{i}.png", "width": 4 * _SIDE, "height": 4 * _SIDE})
+            for place in np.flatnonzero(there):
+                box = [int(place % 4) * _SIDE, int(place // 4) * _SIDE, _SIDE, _SIDE]
+                annotations.append({"image_id": i, "category_id": 0, "bbox": box, "iscrowd": 0})
+        document = {"images": images, "annotations": annotations, "categories": [{"id": 0, "name": "square"}]}
+        (folder / name / "boxes.json").write_text(json.dumps(document))
+    return folder
+
+
+def _squares(side: int) -> ModelProto:
+    """Return a model that looks at a square of this side in each place."""
+    kernel = np.zeros((1, 3, _SIDE, _SIDE))
+    kernel[:, :, :side, :side] = 1 / (3 * side * side)
+    corners = [[x, y, x + _SIDE, y + _SIDE] for y in range(0, 4 * _SIDE, _SIDE) for x in range(0, 4 * _SIDE, _SIDE)]
+    constants = [
+        numpy_helper.from_array(kernel.astype(np.float32), "kernel"),
+        numpy_helper.from_array(np.float32(0.1 * side / _SIDE), "sharpness"),
+        numpy_helper.from_array(np.float32(-125), "middle"),
+        numpy_helper.from_array(np.array(corners, np.float32)[None], "corners"),
+        numpy_helper.from_array(np.array([0, 16]), "flat"),
+        numpy_helper.from_array(np.array([4]), "four"),
+    ]
+    nodes = [
+        helper.make_node("Cast", ["x"], ["wide"], to=TensorProto.FLOAT),
+        helper.make_node("Transpose", ["wide"], ["channels"], perm=[0, 3, 1, 2]),
+        helper.make_node("Conv", ["channels", "kernel"], ["level"], strides=[_SIDE, _SIDE]),
+        helper.make_node("Add", ["level", "middle"], ["centred"]),
+        helper.make_node("Mul", ["centred", "sharpness"], ["sharp"]),
+        helper.make_node("Reshape", ["sharp", "flat"], ["logit"]),
+        helper.make_node("Sigmoid", ["logit"], ["scores"]),
+        helper.make_node("Shape", ["scores"], ["shape"]),
+        helper.make_node("Concat", ["shape", "four"], ["whole"], axis=0),
+        helper.make_node("Expand", ["corners", "whole"], ["boxes"]),
+    ]
+    outputs = [
+        helper.make_tensor_value_info("boxes", TensorProto.FLOAT, ["batch", 16, 4]),
+        helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["batch", 16]),
+    ]
+    return _model(nodes, ["batch", 4 * _SIDE, 4 * _SIDE, 3], outputs, constants, TensorProto.UINT8)
+
+
+def _model(nodes: Any, shape: Any, outputs: Any, constants: Any, kind: int = TensorProto.FLOAT) -> ModelProto:
+    inputs = [helper.make_tensor_value_info("x", kind, shape)]
     graph = helper.make_graph(nodes, "general", inputs, outputs, constants)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)

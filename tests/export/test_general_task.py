@@ -14,14 +14,14 @@ from onnx import TensorProto, helper
 
 from edgecascade import Cascade
 from edgecascade.benchmarks.server import serving
-from edgecascade.calibration.verifiers import CharacterAccuracy
+from edgecascade.calibration.verifiers import BoxF1, CharacterAccuracy
 from edgecascade.cli import main
 from edgecascade.export import read_references
 from edgecascade.export.data import each
-from edgecascade.runtime import Ctc
+from edgecascade.runtime import Ctc, decoder_named
 from edgecascade.runtime.engine import open_session, read_document
 from edgecascade.types.document import TaskDocument
-from general_tasks import CHARACTERS, regression_pair, text_pair
+from general_tasks import CHARACTERS, detection_pair, regression_pair, text_pair
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +122,25 @@ def test_a_regression_is_calibrated_from_a_table(patients: Path, tmp_path: Path)
     np.testing.assert_array_equal(score, -error[:, 0])
     assert 0 < forward.mean() < 1
     assert document_of(out).task.verifier == "scaled-error:scale=100"
+
+
+def test_detectors_are_calibrated_from_coco(tmp_path: Path) -> None:
+    """Each box of the answer comes from one model, and the cascade finds more of them than the local model."""
+    folder = detection_pair(tmp_path)
+    boxes = "boxes:boxes=boxes,scores=scores,least=0.5,overlap=none"
+    command = ["calibrate", str(folder / "body.onnx"), "--remote", str(folder / "large.onnx"), "--task", "detection"]
+    command += ["--data", str(folder / "calibration" / "boxes.json"), "--decode", boxes]
+    command += ["--confidence-function", "min:output=scores,floor=0.5", "--offload-rate", "0.4"]
+    assert main([*command, "-o", str(folder / "local.onnx")]) == 0
+    data, decode = read_references(folder / "test" / "boxes.json"), decoder_named(boxes)
+    with Cascade.load(
+        folder / "local.onnx", remote=str(folder / "large.onnx"), decode=decode, remote_decode=decode, deadline=60
+    ) as cascade:
+        answers = [cascade.predict(x) for x in each(data.inputs)]
+    value = BoxF1()([answer.result for answer in answers], data.references)
+    alone = BoxF1()([decode(answer.local.outputs) for answer in answers], data.references)
+    assert value.mean() > alone.mean() + 0.02
+    assert document_of(folder / "local.onnx").task.verifier == "box-f1"
 
 
 def own_score(folder: Path) -> Path:
