@@ -143,8 +143,8 @@ def _squares(side: int) -> ModelProto:
     corners = [[x, y, x + _SIDE, y + _SIDE] for y in range(0, 4 * _SIDE, _SIDE) for x in range(0, 4 * _SIDE, _SIDE)]
     constants = [
         numpy_helper.from_array(kernel.astype(np.float32), "kernel"),
-        numpy_helper.from_array(np.float32(0.1 * side / _SIDE), "sharpness"),
-        numpy_helper.from_array(np.float32(-125), "middle"),
+        numpy_helper.from_array(np.array(0.1 * side / _SIDE, np.float32), "sharpness"),
+        numpy_helper.from_array(np.array(-125, np.float32), "middle"),
         numpy_helper.from_array(np.array(corners, np.float32)[None], "corners"),
         numpy_helper.from_array(np.array([0, 16]), "flat"),
         numpy_helper.from_array(np.array([4]), "four"),

@@ -234,6 +234,7 @@ def test_options_out_of_their_range_are_refused(make: Callable[[], object], mess
         (lambda *_: [np.nan, 1.0], "^verifier: .* got nan .*input 0"),
         (lambda answers, _: [one.score for one in answers], "^verifier: it raised AttributeError"),
         (lambda *_: ["good", "bad"], "^verifier: it raised ValueError"),
+        (Within(1), "^answers of the model: input 0: expected numbers"),
     ],
 )
 def test_what_a_verifier_gives_is_checked(verifier: Callable[..., Any], message: str) -> None:

@@ -210,6 +210,8 @@ BAD: dict[str, tuple[Callable[[Path, Path], dict[str, str]], str]] = {
         lambda f, _: {"remote_decode": f"ctc:characters={f / 'keys.txt'},output=letters"},
         "remote_decode",
     ),
+    "remote of another task": (lambda *_: {"remote_decode": "value"}, "answers of the remote: expected text"),
+    "saved scores": (lambda _, t: {"remote": str(saved(t))}, "--remote: expected an address or an ONNX file"),
     "no remote": (lambda *_: {"remote": "no.onnx"}, "no.onnx: no such file"),
     "data without references": (lambda _, t: {"data": str(images(t))}, "a text file beside every image"),
     "no data": (lambda *_: {"data": "nowhere"}, "no such file or folder"),
@@ -220,6 +222,12 @@ def keys(folder: Path) -> Path:
     """Write a file of two characters."""
     (folder / "two.txt").write_text("a\nb\n")
     return folder / "two.txt"
+
+
+def saved(folder: Path) -> Path:
+    """Write an array of scores."""
+    np.save(folder / "scores.npy", np.zeros((400, 7), np.float32))
+    return folder / "scores.npy"
 
 
 def images(folder: Path) -> Path:

@@ -50,6 +50,8 @@ def verify(
     try:
         found: ArrayLike = verifier(answers, references)
         values = np.asarray(found, dtype=np.float64)
+    except CalibrationError as error:
+        raise CalibrationError(str(error).replace("answers:", f"answers of the {model}:", 1)) from error
     except EdgecascadeError:
         raise
     except Exception as error:  # a user's own function may raise anything

@@ -43,6 +43,8 @@ def calibrate_general(arguments: Namespace) -> int:
     check_remote_arguments(arguments)
     if "://" not in arguments.remote and not Path(arguments.remote).is_file():
         raise ExportError(f"--remote: {no_file(arguments.remote)}")
+    if arguments.remote.endswith(".npy"):
+        raise ExportError(f"--remote: expected an address or an ONNX file, got the saved scores {arguments.remote}")
     data, model = references_of(arguments), load_model(arguments.body)
     options = _options(arguments)
     remote = remote_of(arguments)
