@@ -190,7 +190,7 @@ BAD: dict[str, tuple[Callable[[Path, Path], dict[str, str]], str]] = {
     "output of another kind": (lambda *_: {"confidence_function": "output:output=logits"}, "logits"),
     "constant confidence": (lambda *_: {"confidence_function": "max:floor=1e30"}, "tell inputs apart"),
     "classifier's option": (lambda *_: {"merge": "replace"}, "--merge: expected"),
-    "weights in the data": (lambda *_: {"weights": "w"}, "--weights: expected an .npy file"),
+    "weights in the data": (lambda *_: {"weights": "w"}, "--weights, --groups: expected .npy files"),
     "other characters": (lambda _, t: {"decode": f"ctc:characters={keys(t)}"}, "3 classes"),
     "decoder that fails": (
         lambda _, t: {"decode": write(t, "def decode(outputs):\n    return outputs['text']\n") + ":decode"},

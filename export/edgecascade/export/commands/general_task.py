@@ -7,9 +7,8 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
-from edgecascade.calibration.commands.arguments import objective_of, plan_options
-from edgecascade.calibration.commands.outputs import read_array
-from edgecascade.calibration.outcomes import Groups
+from edgecascade.calibration.commands.arguments import objective_of, task_plan_options
+from edgecascade.calibration.commands.population import array_names, task_population_options
 from edgecascade.export.commands.calibrate import check_other_files, check_out
 from edgecascade.export.commands.task_arguments import references_of, task_parts
 from edgecascade.export.graph import load_model
@@ -20,24 +19,14 @@ from edgecascade.types.errors import ExportError, no_file
 
 __all__ = ["calibrate_general"]
 
-_OF_CLASSIFIERS = {
-    "score": "auto",
-    "merge": "auto",
-    "label_noise": False,
-    "prior": None,
-    "remote_kind": None,
-    "logits": None,
-    "kind": None,
-    "expected": None,
-}  # arguments without a meaning here, with their defaults
+_OF_CLASSIFIERS = ("remote_kind", "logits", "kind", "expected")  # arguments without a meaning here
 
 
 def calibrate_general(arguments: Namespace) -> int:
     """Run both models on the data, verify their answers, then write the cascade file."""
-    for name, usual in _OF_CLASSIFIERS.items():
-        if getattr(arguments, name) != usual:
-            raise ExportError(f"{flag(name)}: expected for classifiers only, got it for a general task")
-    objective, parts = objective_of(arguments), task_parts(arguments)
+    if idle := [name for name in _OF_CLASSIFIERS if getattr(arguments, name, None) is not None]:
+        raise ExportError(f"{flag(idle[0])}: expected outputs of classes with it, got a general task")
+    objective, parts, options = objective_of(arguments), task_parts(arguments), _options(arguments)
     check_other_files(arguments)
     check_out(arguments.out)
     check_remote_arguments(arguments)
@@ -46,7 +35,6 @@ def calibrate_general(arguments: Namespace) -> int:
     if arguments.remote.endswith(".npy"):
         raise ExportError(f"--remote: expected an address or an ONNX file, got the saved scores {arguments.remote}")
     data, model = references_of(arguments), load_model(arguments.body)
-    options = _options(arguments)
     remote = remote_of(arguments)
     assert remote is not None
     with counting("running the body", len(data.references)) as progress:
@@ -75,22 +63,9 @@ def calibrate_general(arguments: Namespace) -> int:
 
 def _options(arguments: Namespace) -> dict[str, Any]:
     """Return the arguments that `plan_task` takes."""
-    given = plan_options(arguments)
-    weight = groups = None
-    for name in ("weights", "groups"):
-        array = getattr(arguments, name)
-        if array is not None and not array.endswith(".npy"):
-            raise ExportError(f"--{name}: expected an .npy file for a general task, got {array}")
-    if arguments.weights is not None:
-        weight = read_array(arguments.weights)
-    if arguments.groups is not None:
-        groups = Groups.of(read_array(arguments.groups), Path(arguments.groups).stem)
-    return {
-        **{name: given[name] for name in ("estimate", "bins", "even_without_gain", "calibrator")},
-        "weight": weight,
-        "groups": groups,
-        "max_group_loss": arguments.max_group_loss,
-    }
+    if missing := array_names(arguments):
+        raise ExportError(f"--weights, --groups: expected .npy files for a general task, got {missing[0]}")
+    return {**task_plan_options(arguments), **task_population_options(arguments, {})}
 
 
 def _report(written: CalibratedTask, arguments: Namespace) -> None:
