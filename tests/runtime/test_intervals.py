@@ -42,6 +42,31 @@ def test_a_rate_is_in_its_interval_at_all_times(p: float) -> None:
     assert missed.sum() <= MOST_MISSES
 
 
+@pytest.mark.parametrize(
+    "weights", [[0.1, 0, 0, 0, 0.9], [0.05, 0.05, 0.1, 0.2, 0.6], [0, 0, 1, 0, 0], [0.9, 0.1, 0, 0, 0]]
+)
+def test_a_mean_of_graded_values_is_in_its_interval_at_all_times(weights: list[float]) -> None:
+    """Values are quarters: nearly right and wrong, spread, always the same, and mostly worthless."""
+    rng = np.random.default_rng(13)
+    times = np.unique(np.geomspace(1, LONGEST, 60).astype(int))
+    values = rng.choice([0.0, 0.25, 0.5, 0.75, 1.0], (RUNS, LONGEST), p=weights)
+    mean = float(np.dot(weights, [0.0, 0.25, 0.5, 0.75, 1.0]))
+    sums = values.cumsum(axis=1)[:, times - 1]
+    missed = np.zeros(RUNS, bool)
+    for n, column in zip(times.tolist(), sums.T, strict=True):
+        for total in np.unique(column).tolist():
+            estimate = rate(total, n, RISK)
+            missed |= (column == total) & ((mean < estimate.low) | (mean > estimate.high))
+    assert missed.sum() <= MOST_MISSES
+
+
+def test_the_sum_of_graded_values_may_be_rounded() -> None:
+    """A sum a little beyond the number of observations, or below it, counts as all of them."""
+    whole = rate(10, 10, 0.05)
+    assert rate(math.nextafter(10, 11), 10, 0.05).value == 1.0
+    assert rate(math.nextafter(10, 9), 10, 0.05).low == pytest.approx(whole.low)
+
+
 def test_the_interval_of_a_rate_is_nearly_tight() -> None:
     """It is less than twice as wide as an interval for a single n."""
     estimate = rate(900, 1000, 0.05)

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from edgecascade.runtime import (
     Answer,
     ArgumentError,
+    Budget,
     Cascade,
     Chat,
     CircuitBreaker,
@@ -22,6 +24,7 @@ from edgecascade.runtime import (
     InputError,
     ModelFileError,
     Outbox,
+    Rate,
     Reason,
     Retrying,
     SecondOpinion,
@@ -381,3 +384,40 @@ def test_a_file_without_the_outputs_of_its_document_is_refused(path: Path) -> No
     onnx.save(model, path)
     with pytest.raises(ModelFileError, match=r"lacks the outputs \['twice'\]"):
         Cascade.load(path)
+
+
+def test_egress_and_budget_hold_for_general_tasks(path: Path) -> None:
+    """What they keep on the device is answered there, and counted by its reason."""
+    asked: list[int] = []
+
+    def remote(x: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        asked.append(len(x))
+        return tripled(x)
+
+    options: dict[str, Any] = {"remote": remote, "decode": total, "remote_decode": total, "deadline": 10.0}
+    with Cascade.load(path, egress=lambda x: x[0] > -2.5, **options) as cascade:
+        answers = [cascade.predict(x) for x in X]
+    assert [one.reason for one in answers] == [Reason.CONFIDENT, Reason.OFFLOADED, Reason.CONFIDENT, Reason.EGRESS]
+    assert answers[3].result == pytest.approx(2 * float(X[3].sum()))
+    with Cascade.load(path, budget=Budget(forwards=Rate(1, 3600.0)), **options) as cascade:
+        reasons = [cascade.predict(UNSURE).reason for _ in range(3)]
+        assert reasons == [Reason.OFFLOADED, Reason.BUDGET, Reason.BUDGET]
+        assert cascade.metrics()["forwarded"] == 3
+    assert asked == [1, 1]
+
+
+def test_a_remote_that_never_answers_costs_no_more_than_the_deadline(path: Path) -> None:
+    """A batch of outputs returns as a whole by then, decoded; a hanging decoder of the remote is such a remote."""
+    free = threading.Event()
+
+    def hang(_: Any) -> Any:
+        free.wait(30)
+
+    for options in ({"remote": hang}, {"remote": tripled, "remote_decode": hang}):
+        with Cascade.load(path, decode=total, deadline=0.2, **options) as cascade:
+            started = time.monotonic()
+            answers = cascade.predict_batch(np.tile(UNSURE, (40, 1)))
+            assert time.monotonic() - started < 2.0
+            assert {one.reason for one in answers} == {Reason.DEADLINE}
+            assert {one.result for one in answers} == {2 * float(UNSURE.sum())}
+    free.set()
