@@ -38,14 +38,16 @@ class Doubts:
     """How probable it is that each label is wrong, by the pool alone and allowing for the confusion of labels.
 
     Attributes:
-        pool: float64 [n], log-odds that the label is wrong, by the pool alone.
-        log_odds: float64 [n], the same allowing for which wrong labels are common.
+        log_odds: float64 [n], that the label is wrong, allowing for which wrong labels are common.
+        pool: float64 [n], log-odds of the best other class against the given one, by the pool alone.
+        order: float64 [n], the same allowing for which wrong labels are common.
         best_other: int64 [n], the best class beside the given one by the pool alone.
         suggested: int64 [n], the same allowing for which wrong labels are common.
     """
 
-    pool: NDArray[np.float64]
     log_odds: NDArray[np.float64]
+    pool: NDArray[np.float64]
+    order: NDArray[np.float64]
     best_other: NDArray[np.int64]
     suggested: NDArray[np.int64]
 
@@ -73,7 +75,8 @@ def doubts(experts: Experts, labels: NDArray[np.int64], pool: Pool) -> Doubts:
     last = np.flatnonzero(np.diff(seen.row[order], append=-1))
     suggested[seen.row[order][last]] = seen.true[order][last]
     wrong = np.log(-np.expm1(np.minimum(seen.log_given, -1e-12)))
-    return Doubts(wrong - seen.log_given, log_odds, seen.best_other, suggested)
+    pool, against = wrong - seen.log_given, np.log(seen.best_chance + _TINY) - seen.log_given
+    return Doubts(log_odds, against, against + log_odds - pool, seen.best_other, suggested)
 
 
 @dataclass(frozen=True)

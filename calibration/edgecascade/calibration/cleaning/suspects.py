@@ -29,7 +29,7 @@ class Suspects:
         row: int64, the number of the row among those judged.
         given: int64, its label.
         suggested: int64, the best other class.
-        score: float64, how suspect the label is, by the rule: log-odds that it is wrong, or of the least confidence.
+        score: float64, how suspect the label is, by the rule: log-odds against it, or of the least confidence.
         posterior: float64, the model's chance that the label is wrong. It is no measured probability: what a person
             confirms is often less.
         confidences: float32 [m, K], each expert's calibrated confidence in the suggested class.
@@ -74,9 +74,9 @@ def find_suspects(
     """Order rows by how strongly the experts dispute their labels.
 
     Rules:
-        `posterior`: the pool's log-odds that the label is wrong, allowing for which wrong labels are common in this
-            data; the best order.
-        `pool`: the pool's log-odds that the label is wrong, alone.
+        `posterior`: the pool's log-odds of the best other class against the given one, allowing for which wrong labels
+            are common in this data; the best order.
+        `pool`: the same by the pool alone.
         `all-disagree`: every expert prefers another class; the least of their confidences in their best other class
             orders the rows (Hao et al., arXiv 2601.07965). Its first rows are good, and one weak expert ruins it.
 
@@ -85,8 +85,8 @@ def find_suspects(
         labels: integers [n].
         pool: of the same experts, fitted on held-out rows.
         rule: see above.
-        threshold: rows are flagged from this chance on: that the label is wrong, by the rule, or each expert's
-            confidence for `all-disagree`; None for the rule's own.
+        threshold: rows are flagged from this chance on: of the best other class, if the given one were the only
+            alternative, or each expert's confidence for `all-disagree`; None for the rule's own.
         every_row: whether to list every row; otherwise only those that are flagged, or whose score is above 0.
 
     Raises:
@@ -105,7 +105,7 @@ def find_suspects(
         )
     found = doubts(experts, labels, pool)
     wrong = 1 / (1 + np.exp(-np.clip(found.log_odds, -700, 700)))
-    score, suggested = (found.log_odds, found.suggested) if rule == "posterior" else (found.pool, found.best_other)
+    score, suggested = (found.order, found.suggested) if rule == "posterior" else (found.pool, found.best_other)
     flagged = 1 / (1 + np.exp(-np.clip(score, -700, 700))) >= threshold
     if rule == "all-disagree":
         score, disagree, least = _all_disagree(experts, labels, pool)
