@@ -1,5 +1,7 @@
 """Graded values in [0, 1] in calibrators, errors, intervals and certificates; 0 and 1 count as right and wrong."""
 
+import re
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -136,3 +138,18 @@ def test_a_certificate_of_0_and_1_is_exact() -> None:
     exact = certify_order(narrow, right, answered, answered, loss=0.05, risk=0.05)
     one, other = (np.where(column, 1.0, 0.0) for column in (right, answered))
     assert certify_order(narrow, one, other, other, loss=0.05, risk=0.05) == exact
+
+
+def test_a_refused_certificate_says_how_many_graded_answers_would_do() -> None:
+    """So many are enough in most draws."""
+    score, local, remote = draw(300)
+    local = remote - 0.25 * (remote - local)
+    with pytest.raises(CalibrationError, match="about") as refused:
+        certify_order(score.astype(np.float32), local, local, remote, loss=0.085, risk=0.05)
+    enough = int(re.findall(r"about (\d+) new ones", str(refused.value))[0])
+    shown = []
+    for seed in range(30):
+        _, local, remote = draw(enough, seed)
+        shown.append(betting_p_value(0.25 * (remote - local), 0.085) <= 0.05)
+    assert enough > 300
+    assert 0.5 < np.mean(shown) <= 1

@@ -29,6 +29,7 @@ __all__ = ["betting_p_value", "certify", "certify_order", "exact_p_value", "samp
 
 _NUISANCE_LEVEL = 1e-4  # the smallest p-value; spent on an interval for the rate of disagreement
 _NUISANCE_GRID = 20
+_BETTING = 1.5  # times the inputs of a normal test are needed to show a loss by betting
 _BOLDEST_BET = 0.95  # share of the bet that a single loss of 1 would ruin
 
 
@@ -364,7 +365,9 @@ def _refuse(losses: NDArray[np.float64], claim: _Claim, risk: float, looks: int,
     n, mean = len(losses), weighted_mean(losses, claim.weight)
     size = effective_size(claim.weight, n)
     if mean < claim.bound:
-        enough = sample_size(claim.bound, risk / looks, weighted_mean(np.abs(losses), claim.weight), max(mean, 0.0))
+        graded = not np.isin(losses, (-1.0, 0.0, 1.0)).all()
+        spread = _BETTING * losses**2 if graded else np.abs(losses)
+        enough = sample_size(claim.bound, risk / looks, weighted_mean(spread, claim.weight), max(mean, 0.0))
         said = f"about {np.ceil(enough * n / size):.0f} new ones would"
     else:
         said = f"more would help only if its loss of {mean:.1%} on these is chance"
