@@ -89,6 +89,7 @@ def execute(arguments: Namespace) -> int:
 def _rows(document: CascadeDocument | TaskDocument, path: str, inputs: str) -> Iterator[tuple[str, str]]:
     """Yield the heading, empty for a continuation, and the text of each line of the summary."""
     policy, source = document.policy, document.source
+    measure = "accuracy" if isinstance(document, CascadeDocument) else "mean value"
     yield "input", inputs
     if isinstance(document, CascadeDocument):
         yield "classes", f"{len(document.labels)}: {_shorten(document.labels)}"
@@ -110,12 +111,12 @@ def _rows(document: CascadeDocument | TaskDocument, path: str, inputs: str) -> I
     yield "", f"advantage: {policy.estimate}, {policy.bins} bins{counts}"
     yield from confusion_rows(policy.errors or ())
     yield "curve", f"operating points on the calibration data{_EVIDENCE[_is_cross_fitted(policy)]}"
-    yield from (("", line) for line in curve_table(document.operating_curve, policy.threshold))
+    yield from (("", line) for line in curve_table(document.operating_curve, policy.threshold, measure))
     if document.groups is not None:
         yield f"by {document.groups.by}", f"the {min(_WORST, len(document.groups.groups))} that lose most to the remote"
         yield from (("", line) for line in document.groups.table(_WORST))
     yield from (("advice", sentence) for sentence in policy.advice)
-    yield "certificate", str(document.certificate or "none: the accuracies above are estimates")
+    yield "certificate", str(document.certificate or "none: the figures above are estimates")
     if document.certificate is not None:
         yield "", "while every forwarded input is answered and the policy is this one; Cascade.health() tells"
 
