@@ -38,6 +38,32 @@ def patients(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return regression_pair(tmp_path_factory.mktemp("patients"))
 
 
+def test_recalibrate_plans_anew_and_moves_the_threshold(
+    lines: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With data and remote it plans for the same body with the file's own parts; without, it moves along the curve."""
+    file, decode = str(lines / "local.onnx"), f"ctc:characters={lines / 'keys.txt'}"
+    given = ["--remote", str(lines / "large.onnx"), "--data", str(lines / "calibration"), "--decode", decode]
+    assert main(["recalibrate", file, *given, "--offload-rate", "0.1", "-o", str(tmp_path / "a.onnx")]) == 0
+    assert main(["recalibrate", file, "--offload-rate", "0.1", "-o", str(tmp_path / "b.onnx")]) == 0
+    documents = [read_document(open_session(path), path) for path in (file, tmp_path / "a.onnx", tmp_path / "b.onnx")]
+    assert all(isinstance(one, TaskDocument) for one in documents)
+    before, anew, moved = documents
+    assert isinstance(before, TaskDocument)
+    assert isinstance(anew, TaskDocument)
+    assert (anew.task, anew.calibration, anew.source) == (before.task, before.calibration, before.source)
+    assert max(anew.policy.chosen.offload_rate, moved.policy.chosen.offload_rate) <= 0.1
+    assert main(["inspect", str(tmp_path / "a.onnx"), "--verify"]) == 0
+    capsys.readouterr()
+    assert (
+        main(
+            ["recalibrate", file, *given, "--merge", "average", "--offload-rate", "0.1", "-o", str(tmp_path / "c.onnx")]
+        )
+        == 2
+    )
+    assert "--merge: expected outputs of classes" in capsys.readouterr().err
+
+
 def text_arguments(folder: Path, **changes: str) -> list[str]:
     """Return the arguments that calibrate the text recognisers, with changes; an empty value leaves an option out."""
     usual = {

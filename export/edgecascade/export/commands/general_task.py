@@ -1,4 +1,4 @@
-"""`edgecascade calibrate` for a general task: verify both models' answers, plan and fold."""
+"""`calibrate` and `recalibrate` for a general task: verify both models' answers, plan and fold."""
 
 from __future__ import annotations
 
@@ -9,23 +9,25 @@ from typing import Any
 
 from edgecascade.calibration.commands.arguments import objective_of, task_plan_options
 from edgecascade.calibration.commands.population import array_names, task_population_options
+from edgecascade.calibration.verifiers import verifier_named
 from edgecascade.export.commands.calibrate import check_other_files, check_out
-from edgecascade.export.commands.task_arguments import references_of, task_parts
+from edgecascade.export.commands.task_arguments import decoders_of, references_of, task_parts
 from edgecascade.export.graph import load_model
 from edgecascade.export.task.calibrate import CalibratedTask, calibrate_task
+from edgecascade.export.task.recalibrate import recalibrate_task
 from edgecascade.runtime.commands.console import counting
 from edgecascade.runtime.commands.remote_arguments import check_remote_arguments, flag, remote_of
+from edgecascade.types.document import TaskRecord
 from edgecascade.types.errors import ExportError, no_file
 
-__all__ = ["calibrate_general"]
+__all__ = ["calibrate_general", "recalibrate_general"]
 
 _OF_CLASSIFIERS = ("remote_kind", "logits", "kind", "expected")  # arguments without a meaning here
 
 
 def calibrate_general(arguments: Namespace) -> int:
     """Run both models on the data, verify their answers, then write the cascade file."""
-    if idle := [name for name in _OF_CLASSIFIERS if getattr(arguments, name, None) is not None]:
-        raise ExportError(f"{flag(idle[0])}: expected outputs of classes with it, got a general task")
+    _refuse_those_of_classifiers(arguments)
     objective, parts, options = objective_of(arguments), task_parts(arguments), _options(arguments)
     check_other_files(arguments)
     check_out(arguments.out)
@@ -59,6 +61,41 @@ def calibrate_general(arguments: Namespace) -> int:
         )
     _report(written, arguments)
     return 0
+
+
+def recalibrate_general(arguments: Namespace, task: TaskRecord) -> int:
+    """Plan anew on other data for the body and the confidence function of a cascade file, and write it."""
+    _refuse_those_of_classifiers(arguments)
+    objective, options = objective_of(arguments), _options(arguments)
+    verifier = arguments.verifier or task.verifier
+    verifier_named(verifier, "--verifier")  # an error of it names the argument
+    decode, remote_decode = decoders_of(arguments, task.name)
+    data, remote = references_of(arguments), remote_of(arguments)
+    assert remote is not None
+    with counting("running the body", len(data.references)) as progress:
+        written = recalibrate_task(
+            arguments.file,
+            arguments.out,
+            data.inputs,
+            data.references,
+            remote=remote,
+            objective=objective,
+            verifier=verifier,
+            decode=decode,
+            remote_decode=remote_decode,
+            remote_outputs=(arguments.remote_output,) if arguments.remote_output else None,
+            golden=arguments.golden,
+            digest=data.digest,
+            progress=progress,
+            **options,
+        )
+    _report(written, arguments)
+    return 0
+
+
+def _refuse_those_of_classifiers(arguments: Namespace) -> None:
+    if idle := [name for name in _OF_CLASSIFIERS if getattr(arguments, name, None) is not None]:
+        raise ExportError(f"{flag(idle[0])}: expected outputs of classes with it, got a general task")
 
 
 def _options(arguments: Namespace) -> dict[str, Any]:

@@ -20,10 +20,17 @@ from edgecascade.export.commands.calibrate import (
     remote_outputs,
     report,
 )
+from edgecascade.export.commands.task_arguments import (
+    REFERENCES,
+    add_decode_arguments,
+    add_reference_arguments,
+    add_verifier_argument,
+)
 from edgecascade.export.recalibrate import cascade_scores, move_threshold, recalibrate
 from edgecascade.runtime.commands.console import counting
 from edgecascade.runtime.commands.remote_arguments import add_remote_arguments
-from edgecascade.runtime.engine import open_session, read_classifier, read_document
+from edgecascade.runtime.engine import open_session, read_document
+from edgecascade.types.document import TaskDocument
 from edgecascade.types.errors import ExportError
 from edgecascade.types.estimate import chance_in_words
 
@@ -42,11 +49,15 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE", help="Cascade model, as `edgecascade calibrate` writes it.")
     parser.add_argument("-o", "--out", metavar="FILE", required=True, help="Cascade model to write; may be the same.")
     add_remote_arguments(parser, f"The remote, to plan anew: {REMOTE}.", in_use=False)
-    parser.add_argument("--data", help=f"{DATA}; to plan anew.")
+    parser.add_argument("--data", help=f"{DATA}; to plan anew. For a general task: {REFERENCES}.")
     add_plan_arguments(parser)
     add_population_arguments(parser)
     add_kind_argument(parser, "--remote-kind", "the remote's scores")
     add_golden_argument(parser)
+    group = parser.add_argument_group("files of general tasks")
+    add_verifier_argument(group)
+    add_decode_arguments(group)
+    add_reference_arguments(group)
 
 
 def execute(arguments: Namespace) -> int:
@@ -78,7 +89,12 @@ def execute(arguments: Namespace) -> int:
             print(f"            chance of meeting the aim: {chance_in_words(chance)}")
         print(f"wrote       {arguments.out}")
         return 0
-    names = read_classifier(open_session(arguments.file), arguments.file).labels
+    document = read_document(open_session(arguments.file), arguments.file)
+    if isinstance(document, TaskDocument):
+        from edgecascade.export.commands.general_task import recalibrate_general
+
+        return recalibrate_general(arguments, document.task)
+    names = document.labels
     data = labelled_as(labelled_for(arguments, objective), names)
     population = population_options(arguments, data.columns, data.labels, len(names), data.names)
     check_remote_classes(check_remote(arguments, data.inputs), names, len(names))
