@@ -75,8 +75,8 @@ def doubts(experts: Experts, labels: NDArray[np.int64], pool: Pool) -> Doubts:
     last = np.flatnonzero(np.diff(seen.row[order], append=-1))
     suggested[seen.row[order][last]] = seen.true[order][last]
     wrong = np.log(-np.expm1(np.minimum(seen.log_given, -1e-12)))
-    pool, against = wrong - seen.log_given, np.log(seen.best_chance + _TINY) - seen.log_given
-    return Doubts(log_odds, against, against + log_odds - pool, seen.best_other, suggested)
+    alone, against = wrong - seen.log_given, np.log(seen.best_chance + _TINY) - seen.log_given
+    return Doubts(log_odds, against, against + log_odds - alone, seen.best_other, suggested)
 
 
 @dataclass(frozen=True)
