@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 from referencing import Registry, Resource
 
+from edgecascade import Cascade
 from edgecascade.calibration import CalibrationError, CertifiedLoss, LeastCost, MostAccuracy, decide_task
 from edgecascade.cli import main
 from edgecascade.export import (
@@ -300,6 +301,12 @@ def test_outputs_with_reserved_names_move(tmp_path: Path) -> None:
     assert unfold(load_model(tmp_path / "task.onnx")) == case.model
     value = outputs_of(tmp_path / "task.onnx", case.inputs, ["body/score", "score"], False)[0]
     np.testing.assert_array_equal(value[1], -value[0].ravel())
+    with Cascade.load(tmp_path / "task.onnx", decode=lambda outputs: outputs["score"].item()) as cascade:
+        assert list(cascade.outputs) == ["value", "score"]
+        (answer,) = cascade.predict_batch(case.inputs[:1])
+    assert answer.result == answer.outputs["score"] == value[0][0]
+    with Cascade.load(tmp_path / "task.onnx", outputs=["score"]) as cascade:
+        assert list(cascade.predict(case.inputs[0]).outputs) == ["score"]
 
 
 def test_a_certificate_and_a_map(tmp_path: Path) -> None:

@@ -114,7 +114,7 @@ class Cascade:
             providers: execution providers by preference, such as `("cuda", "cpu")`, or `auto`.
             fallback: whether another provider may run what the first cannot; see `provider`.
             engine_cache: a folder for the engines that providers compile from the model.
-            outputs: names of the file's outputs, such as an embedding, to return in `Answer.outputs`, which then takes
+            outputs: names of the model's outputs, such as an embedding, to return in `Answer.outputs`, which then takes
                 slightly longer; by default none of a classifier, and all those of a general task.
             decode: returns the application's object, `Answer.result`, for the named outputs of the local model for one
                 input. It is called only where the local answer is final, and its exceptions reach the caller.
@@ -343,9 +343,9 @@ class Cascade:
         return self._local.inputs
 
     @property
-    def outputs(self) -> tuple[Declared, ...]:
-        """The outputs of the local model that its answers have, as the file declares them."""
-        return self._local.declared_outputs
+    def outputs(self) -> Mapping[str, Declared]:
+        """The outputs of the local model that its answers have, by name, as the file declares them."""
+        return self._local.outputs
 
     @property
     def decodes(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
@@ -96,12 +96,12 @@ class TaskDecisions:
 
     Args:
         path: of the file, for error messages.
-        outputs: names of the body's outputs to return.
+        outputs: names of the body's outputs to return, and their names in the file.
     """
 
-    def __init__(self, path: str | os.PathLike[str], outputs: Sequence[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], outputs: Mapping[str, str]) -> None:
         self._path, self._outputs = path, tuple(outputs)
-        self.names = [*TASK_OUTPUTS, *outputs]
+        self.names = [*TASK_OUTPUTS, *outputs.values()]
 
     def read(self, columns: Sequence[NDArray[Any]], n: int) -> list[Decided]:
         """Return the decisions, whose predictions have outputs and no label."""

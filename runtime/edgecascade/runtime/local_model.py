@@ -23,7 +23,7 @@ from edgecascade.runtime.decisions import (
     Decisions,
     TaskDecisions,
 )
-from edgecascade.runtime.engine import Declared, Engine, numpy_dtype, open_session, read_document
+from edgecascade.runtime.engine import Declared, Engine, numpy_dtype, open_session, read_document, read_properties
 from edgecascade.runtime.model_inputs import as_declared, model_inputs
 from edgecascade.runtime.outputs import share_batch
 from edgecascade.types.answer import NO_OUTPUTS, Prediction
@@ -60,7 +60,8 @@ class LocalModel:
         path: path of the file.
         session: the open file.
         document: the document in the file.
-        outputs: names of the file's outputs to return beside the decision; none are all those of a general task.
+        outputs: names of outputs to return beside the decision, of a classifier's file or of a general task's body;
+            none are all those of the body of a general task.
 
     Raises:
         ModelFileError: the file lacks an output.
@@ -76,10 +77,10 @@ class LocalModel:
     ) -> None:
         self.document, self.inputs = document, model_inputs(session, path)
         self._path, self._session = path, session
-        self._decisions, self.outputs = _decisions(path, session, document, outputs)
+        self._decisions, named = _decisions(path, session, document, outputs)
         declared = {one.name: one for one in session.get_outputs()}
-        self.declared_outputs = tuple(declared[name] for name in self.outputs)
-        together = not self.outputs or share_batch(self.inputs.declared, self.declared_outputs)
+        self.outputs: Mapping[str, Declared] = {name: declared[there] for name, there in named.items()}
+        together = not self.outputs or share_batch(self.inputs.declared, [*self.outputs.values()])
         self._at_once = self.inputs.batch or (None if together else 1)
         self._own = document.device_policy()
         self._forked_from = 0
@@ -231,22 +232,25 @@ def _decisions(
     session: Engine,
     document: CascadeDocument | TaskDocument,
     outputs: Sequence[str],
-) -> tuple[Decisions, tuple[str, ...]]:
-    """Return what reads the decisions of a file, and the names of the outputs that come with them.
+) -> tuple[Decisions, Mapping[str, str]]:
+    """Return what reads the decisions of a file, and the names in the file of the outputs that come with them, by name.
+
+    Outputs of a general task have the names that they have in the body, for which its decode function was written.
 
     Raises:
         ModelFileError: the file lacks an output that its document implies.
         ArgumentError: it has no output of a name in `outputs`, or the decision is made of it.
     """
-    from edgecascade.types.document import CascadeDocument
+    from edgecascade.types.document import CascadeDocument, body_names
 
     tensors = {one.name for one in session.get_outputs() if one.type.startswith("tensor(")}
     if isinstance(document, CascadeDocument):
         needed = {*CLASSIFIER_OUTPUTS}
-        known = tensors - needed
+        known = {name: name for name in tensors - needed}
     else:
-        known = {*document.task.outputs}
-        needed = {*TASK_OUTPUTS, *known}
+        own = body_names(read_properties(session, path), str(path))
+        known = {own.get(name, name): name for name in document.task.outputs}
+        needed = {*TASK_OUTPUTS, *document.task.outputs}
     if missing := needed - tensors:
         raise ModelFileError(f"{path}: not a cascade model: it lacks the outputs {sorted(missing)}")
     if isinstance(outputs, str):
@@ -255,10 +259,10 @@ def _decisions(
     if unknown is not None:
         raise ArgumentError(f"outputs: expected names among {', '.join(sorted(known)) or 'none'}, got {unknown!r}")
     if isinstance(document, CascadeDocument):
-        names = tuple(dict.fromkeys(outputs))
-        return ClassDecisions(path, len(document.labels), names), names
-    names = tuple(dict.fromkeys(outputs)) or document.task.outputs
-    return TaskDecisions(path, names), names
+        chosen = {name: name for name in outputs}
+        return ClassDecisions(path, len(document.labels), tuple(chosen)), chosen
+    chosen = {name: known[name] for name in outputs} or known
+    return TaskDecisions(path, chosen), chosen
 
 
 def _can_bind(session: Engine) -> bool:

@@ -24,7 +24,7 @@ from edgecascade.runtime import Answer
 from edgecascade.runtime.engine import open_session, read_document
 from edgecascade.runtime.remotes.remote import connect
 from edgecascade.types.answer import Decode, Outputs
-from edgecascade.types.document import TaskDocument
+from edgecascade.types.document import TaskDocument, body_names
 from edgecascade.types.errors import BenchmarkError
 
 __all__ = ["check_task_data", "measure_task", "task_values"]
@@ -119,9 +119,10 @@ def task_values(
     """
     model, n = onnx.load(path), len(data.references)
     body = RunnableBody(model, os.fspath(path))
+    names = body_names({one.key: one.value for one in model.metadata_props}, str(path))
 
     def both(outputs: Outputs) -> tuple[Any, Mapping[str, Any]]:
-        own = {name: outputs[name] for name in document.task.outputs}
+        own = {names.get(name, name): outputs[name] for name in document.task.outputs}
         return own if decode is None else decode(own), {name: outputs[name] for name in _DECIDED}
 
     with counting("local model", n) as progress:

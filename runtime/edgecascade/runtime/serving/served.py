@@ -170,7 +170,11 @@ class _TaskParts:
 
     def __init__(self, cascade: Cascade) -> None:
         fixed = cascade.inputs.batch is not None
-        arrays = [found for one in cascade.outputs if (found := _described(one)) and one.name not in _OF_ANY_TASK]
+        arrays = [
+            {**found, "name": name}
+            for name, one in cascade.outputs.items()
+            if (found := _described(one)) and name not in _OF_ANY_TASK
+        ]
         parts = [name for name in _OF_ANY_TASK if cascade.decodes or name != _RESULT]
         self.outputs = [*map(_part, parts), *({**one, "shape": _batched(one["shape"], fixed)} for one in arrays)]
         self._all, self._parts = [one["name"] for one in self.outputs], parts

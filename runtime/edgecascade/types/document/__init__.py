@@ -34,6 +34,7 @@ from edgecascade.types.document.metadata import (
     MOVED_KEY,
     PREPROCESSING_KEY,
     TASK_FORMAT,
+    body_names,
 )
 from edgecascade.types.document.preprocessing import (
     ImagePreprocessing,
@@ -68,6 +69,7 @@ __all__ = [
     "TaskRecord",
     "TaskSource",
     "TextPreprocessing",
+    "body_names",
     "calibration_dict",
     "calibration_rows",
     "certificate_dict",

@@ -18,6 +18,7 @@ __all__ = [
     "MOVED_KEY",
     "PREPROCESSING_KEY",
     "TASK_FORMAT",
+    "body_names",
     "parsed",
 ]
 
@@ -34,6 +35,22 @@ _LARGEST = 1 << 24  # characters: far above any real document, far below a devic
 _KINDS = {FORMAT: "a classifier", TASK_FORMAT: "a general task"}
 
 _Document = TypeVar("_Document")
+
+
+def body_names(properties: Mapping[str, str], where: str) -> dict[str, str]:
+    """Return the names in the body of tensors that have another name in the cascade file, by their name in the file.
+
+    Args:
+        properties: the metadata of the file, by key.
+        where: the file's name, for error messages.
+
+    Raises:
+        ModelFileError: they are damaged.
+    """
+    try:
+        return {str(new): str(old) for old, new in json.loads(properties.get(MOVED_KEY, "{}")).items()}
+    except DAMAGE as error:
+        raise ModelFileError(f"{where}: its `{MOVED_KEY}` metadata is damaged: {error!r}") from error
 
 
 def parsed(text: str, where: str, readers: Mapping[int, Callable[[Mapping[str, Any]], _Document]]) -> _Document:
