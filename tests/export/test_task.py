@@ -463,6 +463,7 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
         "remote: it failed after 0 inputs: .*arrays by",
     ),
     ("a remote of one row", {"remote": lambda _: {"value": np.zeros(1)}}, "remote: .*rows in the output 'value'"),
+    ("a remote of NaN", {"remote": lambda x: {"value": np.full(len(x), np.nan)}}, "remote: .*got only NaN"),
     ("a remote without it", {"remote_outputs": ["text"]}, "remote: .*text"),
     ("nothing", {"inputs": np.zeros((0, 10), np.float32), "references": []}, "inputs: expected at least one, got none"),
 ]

@@ -130,6 +130,9 @@ class Cascade:
         local = LocalModel.load(
             path, outputs=outputs, threads=threads, providers=providers, fallback=fallback, engine_cache=engine_cache
         )
+        for name, function in (("decode", decode), ("remote_decode", remote_decode)):
+            if function is not None and not callable(function):
+                raise ArgumentError(f"{name}: expected a function of the outputs of one input, got {function!r:.80}")
         if decode is not None and not local.outputs:
             raise ArgumentError(
                 "decode: expected with `outputs` of a classifier, or the file of a general task, got neither"

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from edgecascade.runtime.remotes.remote import Remote, Replied
 
-__all__ = ["OutputReader", "Reader", "ScoreReader", "failure_of", "outputs_of", "predictions"]
+__all__ = ["OutputReader", "Reader", "ScoreReader", "check_outputs", "failure_of", "outputs_of", "predictions"]
 
 _ROUNDED = 1e-6  # of a probability, below 0
 _SUM_ROUNDED = 1e-3
@@ -98,7 +98,7 @@ class OutputReader:
     def _prediction(self, outputs: Outputs) -> Prediction | Failure:
         result = None
         try:
-            _check_outputs(outputs, self.names)
+            check_outputs(outputs, self.names)
             if self.decode is not None:
                 result = self.decode(outputs)
         except InvalidReply as error:
@@ -143,7 +143,7 @@ def _chosen(found: Mapping[Any, Any], names: Sequence[str]) -> Mapping[Any, Any]
     return {name: found[name] for name in names} if names and all(name in found for name in names) else found
 
 
-def _check_outputs(outputs: Outputs, names: Sequence[str]) -> None:
+def check_outputs(outputs: Outputs, names: Sequence[str]) -> None:
     """Check that the outputs of one input are an answer.
 
     Raises:

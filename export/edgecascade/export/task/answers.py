@@ -17,9 +17,9 @@ from edgecascade.runtime.engine import open_session
 from edgecascade.runtime.model_inputs import ModelInputs, model_inputs
 from edgecascade.runtime.outputs import by_input
 from edgecascade.runtime.remotes.remote import Remote, connect, expect_outputs, shown
-from edgecascade.runtime.reply import outputs_of
+from edgecascade.runtime.reply import check_outputs, outputs_of
 from edgecascade.types.answer import Decode, Outputs
-from edgecascade.types.errors import ExportError, RemoteError, first_line
+from edgecascade.types.errors import ArgumentError, ExportError, RemoteError, first_line
 
 __all__ = ["LocalAnswers", "RemoteAnswers", "RunnableBody", "ask_for_outputs", "runs_singly"]
 
@@ -197,12 +197,13 @@ def ask_for_outputs(
 
     Raises:
         ArgumentError: the remote cannot answer with named arrays, or has no such outputs.
-        ExportError: the remote failed on an input, answered with other arrays than to the inputs before, or its answer
-            cannot be decoded.
+        ExportError: the remote failed on an input, answered with other arrays than to the inputs before or with only
+            NaN, or its answer cannot be decoded.
     """
     called = shown(remote if isinstance(remote, str) else name or "remote")
     connection = connect(remote, threads=threads)
-    assert connection is not None
+    if connection is None:
+        raise ArgumentError("remote: expected an address, an ONNX file, a function or a Remote, got None")
     names: tuple[str, ...] = tuple(outputs)
     results: list[Any] = []
     try:
@@ -216,6 +217,7 @@ def ask_for_outputs(
                         f"{called}: expected the outputs {', '.join(names)} for input {len(results)}, got none named "
                         f"{', '.join(missing)}"
                     )
+                check_outputs(given, names)
                 results.append(_decoded(given, decode, "remote_decode", len(results)))
             if progress:
                 progress(size(batch))
