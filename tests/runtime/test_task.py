@@ -99,11 +99,13 @@ async def gathered(cascade: Cascade) -> list[Answer]:
 
 
 def test_some_outputs_can_be_chosen(path: Path) -> None:
-    """An output that the task does not have is refused."""
+    """An output that the task does not have is refused, and so is a decoder's name."""
     with Cascade.load(path, outputs=["quality"]) as cascade:
         assert list(cascade.predict(SURE).outputs) == ["quality"]
     with pytest.raises(ArgumentError, match=r"^outputs: expected names among quality, twice, got 'score'"):
         Cascade.load(path, outputs=["score"])
+    with pytest.raises(ArgumentError, match=r"^decode: expected a function of the outputs of one input, got 'value'"):
+        Cascade.load(path, decode="value")  # type: ignore[arg-type]
 
 
 def test_outputs_without_a_batch_axis_belong_to_their_input(tmp_path: Path) -> None:
