@@ -1,6 +1,7 @@
 """Further outputs of a classifier's file: they come with the answer of one run, and with the decisions as they were."""
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from onnx import TensorProto, helper
 from documents import document_of
 from edgecascade.calibration import AdvantageTable, DecisionRule
 from edgecascade.export import fold, save_model
-from edgecascade.runtime import ArgumentError, Cascade, Source
+from edgecascade.runtime import ArgumentError, Cascade, Outbox, Source
 from edgecascade.runtime.outputs import by_input
 from edgecascade.types.answer import NO_OUTPUTS
 
@@ -74,6 +75,18 @@ def test_an_output_is_decoded_on_the_device(tmp_path: Path) -> None:
         with pytest.raises(LookupError):
             cascade.predict_batch(np.concatenate([ROWS[:1], np.zeros((1, 3), np.float32)]))
         assert cascade.predict_batch(ROWS)[7].local.result == float((-ROWS[7]).sum())
+
+
+def test_a_late_local_answer_has_no_outputs(tmp_path: Path) -> None:
+    """The merge rule may keep the local label; its outputs are not stored, and so are not decoded."""
+    path, box = classifier(tmp_path, ["batch", 3]), tmp_path / "unsent.db"
+    options: dict[str, Any] = {"outputs": ["embedding"], "decode": lambda outputs: outputs["embedding"].sum()}
+    with Cascade.load(path, outbox=Outbox(box), threshold=2.0, **options) as cascade:
+        assert cascade.predict(ROWS[0], key="a").queued == "a"
+    with Cascade.load(path, outbox=Outbox(box), remote=lambda z: 0 * z, **options) as cascade:
+        cascade.swap(replace(cascade.policy, merge="confident"))
+        late = next(cascade.late(timeout=20.0))
+    assert (late.key, late.answer.source, late.answer.outputs, late.answer.result) == ("a", Source.LOCAL, {}, None)
 
 
 @pytest.mark.parametrize(

@@ -500,8 +500,13 @@ class Cascade:
         )
 
     def _decoded(self, local: Prediction) -> Prediction:
-        """Return a local prediction that is the answer, with its result; exceptions of `decode` pass through."""
-        return local if self._decode is None else local._replace(result=self._decode(local.outputs))
+        """Return a local prediction that is the answer, with its result; exceptions of `decode` pass through.
+
+        One that the outbox has stored has no outputs, and so no result.
+        """
+        if self._decode is None or not local.outputs:
+            return local
+        return local._replace(result=self._decode(local.outputs))
 
     def _finish(self, request: Request) -> Answer:
         """Return the answer as soon as there is a reply, or once the deadline has passed."""
