@@ -130,6 +130,22 @@ def test_the_cascade_answers_text_whoever_recognised_it(lines: Path) -> None:
     assert np.mean([answer.confidence for answer in answers if not answer.forwarded]) > alone.mean()
 
 
+def test_a_file_is_planned_again(lines: Path, tmp_path: Path) -> None:
+    """Without data the threshold moves; with other data, confidence and policy are fitted to them."""
+    moved, renewed = tmp_path / "moved.onnx", tmp_path / "renewed.onnx"
+    command = ["recalibrate", str(lines / "local.onnx"), "--offload-rate", "0.1"]
+    assert main([*command, "-o", str(moved)]) == 0
+    assert document_of(moved).policy.chosen.offload_rate == pytest.approx(0.1, abs=0.02)
+    further = ["--data", str(lines / "test"), "--remote", str(lines / "large.onnx")]
+    assert main([*command, *further, "-o", str(renewed)]) == 2  # nothing tells the characters
+    assert not renewed.exists()
+    further += ["--decode", f"ctc:characters={lines / 'keys.txt'}"]
+    assert main([*command, *further, "-o", str(renewed)]) == 0
+    found = document_of(renewed)
+    assert found.source.data_sha256 == read_references(lines / "test").digest
+    assert found.task == document_of(lines / "local.onnx").task
+
+
 def test_golden_inputs_are_replayed(lines: Path) -> None:
     """`inspect --verify` passes for the file as it was written."""
     assert main(["inspect", str(lines / "local.onnx"), "--verify"]) == 0
