@@ -11,7 +11,7 @@ from edgecascade.calibration.commands.arguments import objective_of, task_plan_o
 from edgecascade.calibration.commands.population import array_names, task_population_options
 from edgecascade.calibration.verifiers import verifier_named
 from edgecascade.export.commands.calibrate import check_other_files, check_out
-from edgecascade.export.commands.task_arguments import decoders_of, references_of, task_parts
+from edgecascade.export.commands.task_arguments import TASKS, decoders_of, references_of, task_parts
 from edgecascade.export.graph import load_model
 from edgecascade.export.task.calibrate import CalibratedTask, calibrate_task
 from edgecascade.export.task.recalibrate import recalibrate_task
@@ -122,6 +122,7 @@ def _report(written: CalibratedTask, arguments: Namespace) -> None:
     if written.golden:
         travel = "inputs travel" if written.golden > 1 else "input travels"
         print(f"golden      {written.golden} calibration {travel} in the file")
-    decode = f" --decode {quote(arguments.decode)}" if arguments.decode else ""
+    used = arguments.decode or (TASKS[task.name].decode if task.name in TASKS else "")
+    decode = f" --decode {quote(used)}" if used else ""
     print(f"wrote       {out}\nnext        edgecascade inspect {quote(out)} --verify    # on the device")
     print(f"            edgecascade run {quote(out)} INPUT ...{decode} --remote http://HOST:PORT/v2/models/NAME")
