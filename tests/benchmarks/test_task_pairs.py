@@ -9,13 +9,14 @@ from edgecascade.benchmarks.commands import demo
 from edgecascade.benchmarks.pairs.built_in import TASKS
 from edgecascade.benchmarks.pairs.flagship import Protocol
 from edgecascade.benchmarks.pairs.ocr import Tokens, ocr_lines, prepare_ocr
-from edgecascade.benchmarks.pairs.prepared_task import PreparedTask, Sizes, TaskPart
+from edgecascade.benchmarks.pairs.prepared_task import PreparedTask, Sizes
 from edgecascade.benchmarks.pairs.rendering import Renderer
 from edgecascade.benchmarks.pairs.retrieval import prepare_retrieval, same_class, with_gallery
 from edgecascade.benchmarks.pairs.text_detection import TextBoxes, detection_scenes, prepare_detection, sure_pixels
 from edgecascade.calibration import MostAccuracy
 from edgecascade.calibration.verifiers import box_iou
 from edgecascade.cli import main
+from edgecascade.export.data import ReferencedData
 from edgecascade.runtime.decode import Ctc
 from edgecascade.runtime.engine import open_session
 
@@ -34,7 +35,7 @@ def test_options_of_classifiers_are_refused(option: str, capsys: pytest.CaptureF
 
 def test_parts_have_numbers_of_their_own() -> None:
     """Planning and test are disjoint and complete."""
-    split = Sizes(3, 4).split(lambda numbers: TaskPart(np.array(numbers), list(numbers)))
+    split = Sizes(3, 4).split(lambda numbers: ReferencedData(np.array(numbers), list(numbers), ""))
     assert [list(split.planning.references), list(split.test.references)] == [[0, 1, 2], [3, 4, 5, 6]]
 
 
@@ -111,7 +112,7 @@ def test_an_image_depends_on_its_number_alone() -> None:
 def test_boxes_of_a_scene_do_not_overlap() -> None:
     """All lie inside the scene, and each holds ink: its pixels vary more than those of bare paper."""
     scenes = detection_scenes(cache_folder(), Sizes(1, 12)).test
-    for image, reference in zip(scenes.inputs, scenes.references, strict=True):
+    for image, reference in zip(np.asarray(scenes.inputs), scenes.references, strict=True):
         boxes = reference["boxes"]
         assert ((boxes >= 0) & (boxes <= 512)).all()
         assert box_iou(boxes, boxes).sum() == pytest.approx(len(boxes))

@@ -58,7 +58,7 @@ _RENDERED = (
 _OCR = (
     "PP-OCRv3's recognition network from rapidocr-onnxruntime 1.2.3 (local, 10.7 MB) and PP-OCRv6 small's from "
     "rapidocr 3.10.0 (remote, 21.2 MB), both of PaddleOCR (Apache-2.0), read the same lines of 8 to 22 ASCII "
-    "characters at 48 x 320 pixels. {0} 800 lines planned, and 1,500 others tested. The local network was made for "
+    "characters at 48 x 320 pixels. {0} 800 lines planned, and 800 others tested. The local network was made for "
     f"Chinese and English, and often leaves out spaces. {_RENDERED}"
 )
 _DETECTION = (

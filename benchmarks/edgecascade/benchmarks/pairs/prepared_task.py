@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 from time import process_time
 from typing import Any
@@ -12,35 +12,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecascade.benchmarks.cache import once
-from edgecascade.benchmarks.pairs.prepared import planned_file, save_array
-from edgecascade.benchmarks.progress import counting
+from edgecascade.benchmarks.pairs.prepared import planned_file
 from edgecascade.benchmarks.ratio import Ratio, medians, ratio
 from edgecascade.benchmarks.tasks import TaskOffload, TaskValues, measure_values
+from edgecascade.benchmarks.tasks.run import check_task_data, task_values
 from edgecascade.calibration import Objective
 from edgecascade.calibration.confidence import Verifier
-from edgecascade.calibration.verifiers import verify
-from edgecascade.export.task.calibrate import calibrate_task
-from edgecascade.runtime.engine import open_session, read_document
+from edgecascade.export import calibrate_task
+from edgecascade.export.data import ReferencedData
+from edgecascade.runtime.engine import open_session
 from edgecascade.types.answer import Decode
-from edgecascade.types.document import TaskDocument
 
-__all__ = ["PreparedTask", "Sizes", "TaskModels", "TaskPart", "TaskSplit", "prepare_task"]
+__all__ = ["PreparedTask", "Sizes", "TaskModels", "TaskSplit", "prepare_task"]
 
-_DECISION = ("score", "confidence", "advantage", "forward")
-_BUILDS, _ROUNDS, _WARM_UP, _GOAL = 15, 20, 3, 1.02
-
-
-@dataclass(frozen=True)
-class TaskPart:
-    """Inputs with references.
-
-    Attributes:
-        inputs: [n, ...].
-        references: n of them, as the verifier takes them.
-    """
-
-    inputs: NDArray[Any]
-    references: Sequence[Any]
+_BUILDS, _ROUNDS, _WARM_UP, _GOAL = 9, 15, 2, 1.02
 
 
 @dataclass(frozen=True)
@@ -52,8 +37,8 @@ class TaskSplit:
         test: What every figure is measured on.
     """
 
-    planning: TaskPart
-    test: TaskPart
+    planning: ReferencedData
+    test: ReferencedData
 
 
 @dataclass(frozen=True)
@@ -68,7 +53,7 @@ class Sizes:
     planning: int
     test: int
 
-    def split(self, make: Callable[[range], TaskPart]) -> TaskSplit:
+    def split(self, make: Callable[[range], ReferencedData]) -> TaskSplit:
         """Return the parts, made from the numbers of their inputs."""
         return TaskSplit(make(range(self.planning)), make(range(self.planning, self.planning + self.test)))
 
@@ -104,30 +89,38 @@ class PreparedTask:
         cascade: The cascade file.
         models: Both models.
         test: Inputs that nothing was fitted on.
-        remote_values: float64 [n], the values of the remote's answers to them.
     """
 
     cascade: Path
     models: TaskModels
-    test: TaskPart
-    remote_values: NDArray[np.float64]
+    test: ReferencedData
 
     def measure(self) -> TaskOffload:
-        """Run the cascade file on every test input, and compare the plan with other ways to use both models."""
-        document = read_document(open_session(self.cascade), self.cascade)
-        assert isinstance(document, TaskDocument)
-        answers, columns = [], []
-        for outputs in _outputs(self.cascade, (*document.task.outputs, *_DECISION), self.test.inputs, "cascade"):
-            columns.append([outputs.pop(name) for name in _DECISION])
-            answers.append(self.models.decode(outputs))
-        score, confidence, advantage, forward = (np.array(column) for column in zip(*columns, strict=True))
-        local = verify(self.models.verifier, answers, self.test.references, model="local model")
-        return measure_values(document, TaskValues(score, confidence, advantage, forward, local, self.remote_values))
+        """Run both models on every test input, and compare the plan with other ways to use them.
+
+        The values of all answers are saved beside the cascade file the first time.
+        """
+        document = check_task_data(self.cascade, self.test)
+        with np.load(once(self.cascade.with_name(f"{self.cascade.stem}-values.npz"), self._run)) as saved:
+            return measure_values(document, TaskValues(**{one.name: saved[one.name] for one in fields(TaskValues)}))
+
+    def _run(self, part: Path) -> None:
+        found = task_values(
+            self.cascade,
+            check_task_data(self.cascade, self.test),
+            self.test,
+            remote=str(self.models.remote),
+            verifier=self.models.verifier,
+            decode=self.models.decode,
+            remote_decode=self.models.remote_decode,
+        )
+        with part.open("wb") as file:  # np.savez would add a suffix to a name without one
+            np.savez(file, **vars(found))
 
     def head(self) -> Ratio:
         """Return how much longer the cascade file takes than the body, in CPU time side by side."""
         (name,) = (one.name for one in open_session(self.models.body).get_inputs())
-        feed = {name: self.test.inputs[:1]}
+        feed = {name: np.asarray(self.test.inputs)[:1]}
 
         def build() -> Mapping[str, Callable[[int], object]]:
             sessions = {"body": open_session(self.models.body), "cascade": open_session(self.cascade)}
@@ -146,7 +139,6 @@ def prepare_task(models: TaskModels, data: TaskSplit, objective: Objective, name
         objective: What the cascade is planned for.
         name: What its files are called: different for every verifier and every size of the data.
     """
-    work = models.body.parent
 
     def planned(part: Path) -> None:
         calibrate_task(
@@ -162,28 +154,10 @@ def prepare_task(models: TaskModels, data: TaskSplit, objective: Objective, name
             objective=objective,
             task=models.name,
             golden=False,
+            digest=data.planning.digest,
         )
 
-    def asked(part: Path) -> None:
-        answers = [models.remote_decode(one) for one in _outputs(models.remote, None, data.test.inputs, "remote")]
-        save_array(part, verify(models.verifier, answers, data.test.references, model="remote"))
-
-    cascade = once(work / planned_file(name, objective), planned)
-    return PreparedTask(cascade, models, data.test, np.load(once(work / f"{name}-remote.npy", asked)))
-
-
-def _outputs(
-    path: Path, names: Sequence[str] | None, inputs: NDArray[Any], what: str
-) -> Iterator[dict[str, NDArray[Any]]]:
-    """Yield the outputs of a model for one input after the other, without the batch axis."""
-    session = open_session(path)
-    (feed,) = (one.name for one in session.get_inputs())
-    names = names or [one.name for one in session.get_outputs()]
-    with counting(f"{what} on the test data", len(inputs)) as done:
-        for start in range(len(inputs)):
-            found = session.run(list(names), {feed: inputs[start : start + 1]})
-            yield {name: array[0] for name, array in zip(names, found, strict=True)}
-            done(1)
+    return PreparedTask(once(models.body.parent / planned_file(name, objective), planned), models, data.test)
 
 
 def _runner(session: Any, feed: Mapping[str, NDArray[Any]]) -> Callable[[int], object]:

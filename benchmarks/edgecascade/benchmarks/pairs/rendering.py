@@ -7,6 +7,7 @@ alone, so disjoint ranges of numbers are independent draws from one distribution
 
 from __future__ import annotations
 
+import hashlib
 import io
 import zipfile
 from collections.abc import Sequence
@@ -83,6 +84,10 @@ class Renderer:
         """
         images, boxes = zip(*(self._scene(self._rng(1, number)) for number in numbers), strict=True)
         return _in_colour(np.stack(images)), list(boxes)
+
+    def digest(self, kind: str, numbers: Sequence[int]) -> str:
+        """Return a SHA-256 that says which images these are: all that they come from is pinned."""
+        return hashlib.sha256(f"{kind} {self.seed} {list(numbers)} {_FONTS}".encode()).hexdigest()
 
     @cached_property
     def texts(self) -> list[str]:

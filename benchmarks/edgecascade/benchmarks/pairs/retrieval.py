@@ -26,9 +26,10 @@ from edgecascade.benchmarks.pairs.flagship import (
     save_features,
     split,
 )
-from edgecascade.benchmarks.pairs.prepared_task import PreparedTask, TaskModels, TaskPart, TaskSplit, prepare_task
+from edgecascade.benchmarks.pairs.prepared_task import PreparedTask, TaskModels, TaskSplit, prepare_task
 from edgecascade.calibration import Objective
 from edgecascade.export import LabelledData, prepend, save_model
+from edgecascade.export.data import ReferencedData
 from edgecascade.export.task.confidence import MeanScore
 
 __all__ = ["PHOTOS", "Found", "prepare_retrieval", "retrieval_models", "retrieval_photos", "same_class", "with_gallery"]
@@ -63,7 +64,7 @@ def retrieval_models(cache: Path, photos: Protocol = PHOTOS) -> TaskModels:
 def retrieval_photos(cache: Path, photos: Protocol = PHOTOS) -> TaskSplit:
     """Return queries uint8 [n, 32, 32, 3] with the number of their class; none of them is in the gallery."""
     _, planning, test = split(photos, cache)
-    return TaskSplit(*(TaskPart(np.asarray(one.inputs), one.labels.tolist()) for one in (planning, test)))
+    return TaskSplit(*(ReferencedData(one.inputs, one.labels.tolist(), one.digest) for one in (planning, test)))
 
 
 @dataclass(frozen=True)

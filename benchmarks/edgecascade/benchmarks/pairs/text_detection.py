@@ -21,7 +21,6 @@ from edgecascade.benchmarks.pairs.prepared_task import (
     PreparedTask,
     Sizes,
     TaskModels,
-    TaskPart,
     TaskSplit,
     prepare_task,
 )
@@ -30,6 +29,7 @@ from edgecascade.benchmarks.pairs.rendering import SCENE_SIDE, Renderer
 from edgecascade.calibration import Objective
 from edgecascade.calibration.verifiers import BoxF1
 from edgecascade.export import save_model
+from edgecascade.export.data import ReferencedData
 from edgecascade.types.detections import Detections
 
 __all__ = ["SCENES", "TextBoxes", "detection_models", "detection_scenes", "prepare_detection", "sure_pixels"]
@@ -138,6 +138,7 @@ def sure_pixels() -> ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
 
 
-def _part(renderer: Renderer, numbers: range) -> TaskPart:
+def _part(renderer: Renderer, numbers: range) -> ReferencedData:
     images, boxes = renderer.scenes(numbers)
-    return TaskPart(images, [{"boxes": one} for one in boxes])
+    references = [{"boxes": one} for one in boxes]
+    return ReferencedData(images, references, renderer.digest(f"scenes r{_RECIPE}", numbers))
