@@ -76,6 +76,15 @@ def test_confidences_have_many_values(quantized: ModelProto, logits_of: Run) -> 
     assert len(np.unique(softmax(logits_of(quantized, INPUTS)).max(axis=1))) == len(INPUTS)
 
 
+def test_a_body_whose_nodes_have_no_names_is_quantized_as_well(exported: ModelProto, quantized: ModelProto) -> None:
+    body = ModelProto()
+    body.CopyFrom(exported)
+    for node in body.graph.node:
+        node.ClearField("name")
+    kinds = [node.op_type for node in quantize_int8(body, waves()).graph.node]
+    assert kinds == [node.op_type for node in quantized.graph.node]
+
+
 @pytest.mark.usefixtures("quantized")
 def test_the_given_model_is_not_modified(exported: ModelProto, original: bytes) -> None:
     """The model stays the same byte for byte."""

@@ -11,6 +11,7 @@ each output channel is the one with the least squared error after that. This cos
 from __future__ import annotations
 
 import tempfile
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ def quantize_int8(body: ModelProto, inputs: NDArray[np.floating]) -> ModelProto:
         source, prepared, quantized = (Path(folder, f"{step}.onnx") for step in ("a", "b", "c"))
         onnx.save(body, source)
         quant_pre_process(source, prepared, skip_symbolic_shape=True)
-        model = onnx.load(prepared)
+        model = _with_names(onnx.load(prepared))
         excluded = _last_layer(model)
         overrides = _without_saturation(model, excluded, ("Conv", "Gemm", "MatMul"))
         onnx.save(model, prepared)
@@ -101,8 +102,9 @@ def quantize_int8_dynamic(body: ModelProto) -> ModelProto:
 
     with tempfile.TemporaryDirectory() as folder:
         source, quantized = (Path(folder, f"{step}.onnx") for step in ("a", "b"))
-        model, excluded = ModelProto(), _last_layer(body)
+        model = ModelProto()
         model.CopyFrom(body)
+        excluded = _last_layer(_with_names(model))
         # A dynamic convolution has one scale for all channels, and seven bits by `reduce_range`.
         overrides = _without_saturation(model, excluded, ("Gemm", "MatMul"))
         onnx.save(model, source)
@@ -120,6 +122,16 @@ def quantize_int8_dynamic(body: ModelProto) -> ModelProto:
     if not any(node.op_type in ("MatMulInteger", "ConvInteger", "DynamicQuantizeLSTM") for node in model.graph.node):
         raise ExportError("body: expected a MatMul or convolution before the last layer, got none to quantize")
     return set_first_sides(model, {name: 1 for name, side in first_sides(model).items() if isinstance(side, str)})
+
+
+def _with_names(model: ModelProto) -> ModelProto:
+    """Name the nodes without a name: the quantizer leaves nodes out by name, and "" would be all of these."""
+    taken = {node.name for node in model.graph.node}
+    for position, node in enumerate(model.graph.node):
+        if not node.name:
+            node.name = next(f"{node.op_type}_{n}" for n in count(position) if f"{node.op_type}_{n}" not in taken)
+            taken.add(node.name)
+    return model
 
 
 def _without_saturation(
