@@ -77,6 +77,7 @@ def test_confidences_have_many_values(quantized: ModelProto, logits_of: Run) -> 
 
 
 def test_a_body_whose_nodes_have_no_names_is_quantized_as_well(exported: ModelProto, quantized: ModelProto) -> None:
+    """The operators are those of the body with names."""
     body = ModelProto()
     body.CopyFrom(exported)
     for node in body.graph.node:
