@@ -192,6 +192,8 @@ BAD: list[tuple[str, Outputs, str]] = [
     ("max", {"a": np.zeros((2, 3), np.float32), "b": np.zeros((2, 3), np.float32)}, r"max:output=NAME, .*a float32"),
     ("output", {"a": np.zeros((2, 3), np.float32)}, r"output:output=NAME, .* one number per input"),
     ("entropy:kind=odds", {"a": np.ones((2, 3), np.float32)}, r"kind=auto, kind=logits, kind=probabilities, got"),
+    ("margin:axis=9", {"a": np.ones((1, 4, 3), np.float32)}, r"margin:output=NAME, .* scores of classes along axis 9"),
+    ("mean-log-probability:blank=7", {"a": np.ones((1, 4, 3), np.float32)}, r".*:blank=one of 3 classes, got 7"),
     ("max:column=1", {"a": np.ones(2, np.float32)}, r"max:output=NAME"),
 ]
 

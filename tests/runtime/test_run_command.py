@@ -597,6 +597,13 @@ def test_an_invalid_video_is_refused(pair: Path, video: Path, tmp_path: Path) ->
     assert "Traceback" not in said
 
 
+def test_an_array_of_one_input_is_one_input(file: Path, tmp_path: Path) -> None:
+    """It has the axes of an input, and no axis of inputs before them."""
+    np.save(tmp_path / "x.npy", np.array([5, 0, 0], np.float32))
+    code, (line,), _ = piped("", file, tmp_path / "x.npy")
+    assert (code, line["input"]) == (0, str(tmp_path / "x.npy"))
+
+
 def test_standard_input_can_come_between_files(file: Path, tmp_path: Path) -> None:
     """Sources are answered in the order of the command line."""
     np.save(tmp_path / "x.npy", np.array([[5, 0, 0]], np.float32))

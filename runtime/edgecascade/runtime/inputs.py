@@ -169,7 +169,9 @@ def check_path(path: str | os.PathLike[str]) -> None:
         )
 
 
-def read_inputs(path: str | os.PathLike[str], *, unopened: bool = False) -> Iterator[tuple[str, Any]]:
+def read_inputs(
+    path: str | os.PathLike[str], *, unopened: bool = False, axes: int | None = None
+) -> Iterator[tuple[str, Any]]:
     """Yield name and input, one by one, from a folder of images, an image, or arrays [n, ...].
 
     Hidden files are left out; other files in a folder are skipped with a warning. Arrays come from .npy, from `x` in
@@ -178,6 +180,7 @@ def read_inputs(path: str | os.PathLike[str], *, unopened: bool = False) -> Iter
     Args:
         path: path of the file or folder.
         unopened: whether to yield the paths of images instead of their pixels.
+        axes: number of axes of an input; a .npy array with so many is one input.
 
     Raises:
         InputError: the file is missing, of another kind or damaged.
@@ -194,6 +197,9 @@ def read_inputs(path: str | os.PathLike[str], *, unopened: bool = False) -> Iter
         yield str(path), path if unopened else read_image(path)
     else:
         arrays = read_arrays(path)
+        if path.suffix.lower() == ".npy" and arrays["x"].ndim == axes:
+            yield str(path), arrays["x"]
+            return
         for position in range(len(next(iter(arrays.values())))):
             one = {name: array[position] for name, array in arrays.items()}
             yield f"{path}[{position}]", one.get("x", one)

@@ -124,5 +124,7 @@ def _report(written: CalibratedTask, arguments: Namespace) -> None:
         print(f"golden      {written.golden} calibration {travel} in the file")
     used = arguments.decode or (TASKS[task.name].decode if task.name in TASKS else "")
     decode = f" --decode {quote(used)}" if used else ""
+    if arguments.remote_decode and arguments.remote_decode != arguments.decode:
+        decode += f" --remote-decode {quote(arguments.remote_decode)}"
     print(f"wrote       {out}\nnext        edgecascade inspect {quote(out)} --verify    # on the device")
     print(f"            edgecascade run {quote(out)} INPUT ...{decode} --remote http://HOST:PORT/v2/models/NAME")

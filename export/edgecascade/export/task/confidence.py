@@ -168,12 +168,16 @@ class _Steps:
 
     def _graph(self, samples: Sequence[Outputs], opset: int, blank: int | None, lowest: bool) -> ModelProto:
         def fits(one: NDArray[Any]) -> bool:
-            return one.ndim >= 2 and one.shape[self.axis] > 1
+            return one.ndim >= 2 and -one.ndim <= self.axis < one.ndim and one.shape[self.axis] > 1
 
-        output = _chosen(self.name, self.output, samples, fits, "scores [batch, steps, classes]")
+        what = "scores [batch, steps, classes]" if self.axis == -1 else f"scores of classes along axis {self.axis}"
+        output = _chosen(self.name, self.output, samples, fits, what)
         add, sample = Operators(SCORE_PREFIX, opset), samples[0][output]
         batched = all(len(one[output]) == 1 for one in samples)
         axis, x = self.axis % sample.ndim, add.wide(output, sample)
+        classes = sample.shape[axis]
+        if blank is not None and not -classes <= blank < classes:
+            raise ExportError(f"confidence: expected {self.name}:blank=one of {classes} classes, got {blank}")
         shape = ([0, -1] if sample.ndim > 2 else [-1, 1]) if batched else [1, -1]
         logits = self._logits(samples, output)
         if blank is None:
@@ -183,7 +187,7 @@ class _Steps:
             top = add("TopK", add("LogSoftmax", x, axis=axis) if logits else x, [1], axis=axis)
             each = add("Reshape", top if logits else add("Log", add("Max", top, SMALLEST)), shape)
             symbol = add("Reshape", f"{top}_index", shape)
-            keep = _characters(add, symbol, blank % sample.shape[axis], self._real(add, each, samples))
+            keep = _characters(add, symbol, blank % classes, self._real(add, each, samples))
         read = [output, *filter(None, [self.mask, self.length])]
         return _model(add, _over_steps(add, each, keep, lowest), read, samples, opset)
 

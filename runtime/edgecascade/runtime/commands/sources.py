@@ -82,7 +82,13 @@ def read_source(text: str, *, every: int = 1, anywhere: bool = False) -> Source:
             raise InputError(no_file(text))
         return Stored(lambda inputs: _file_of_lines(text, inputs))
     check_path(text)
-    return Stored(lambda inputs: _given(text, read_inputs(text, unopened=inputs.images)))
+    return Stored(lambda inputs: _given(text, read_inputs(text, unopened=inputs.images, axes=_axes(inputs))))
+
+
+def _axes(inputs: ModelInputs) -> int | None:
+    """Return the number of axes of an input, or None if the model takes text or several arrays."""
+    alone = inputs.text is None and len(inputs.declared) == 1
+    return len(inputs.declared[0].shape) - 1 if alone else None
 
 
 def _standard_input(inputs: ModelInputs) -> Iterator[list[Given | Refused]]:
