@@ -14,7 +14,7 @@ from edgecascade.calibration import AdvantageTable, TaskRule
 from edgecascade.export import ExportError, save_model, unfold
 from edgecascade.export.task.calibrate import scored_body
 from edgecascade.export.task.confidence import Output
-from edgecascade.export.task.fold import confidence_of, fold_task
+from edgecascade.export.task.fold import confidence_of, fold_task, with_score
 from edgecascade.export.task.own import as_confidence
 from edgecascade.types.platt import Platt
 
@@ -71,6 +71,8 @@ def in_onnx(opset: int = 17, kind: int = TensorProto.FLOAT, name: str = "scores"
 
 
 LARGEST = INPUTS.max(axis=1) / INPUTS.mean(axis=1)
+TABLE = AdvantageTable(np.zeros(0, np.float32), np.zeros(1, np.float32), np.array([9]))
+RULE = TaskRule(Platt(1.0, 0.0), TABLE, 0.0)
 
 
 @pytest.mark.parametrize("opset", [13, 18, 21])
@@ -82,17 +84,14 @@ def test_a_torch_function_is_part_of_the_file(tmp_path: Path, opset: int, given:
     assert found.confidence == ("Ratio" if isinstance(given, Ratio) else "ratio")
     np.testing.assert_allclose(found.answers(INPUTS, None).score, expected, rtol=1e-5)
     assert not found.singly
-    rule = TaskRule(
-        Platt(1.0, 0.0), AdvantageTable(np.zeros(0, np.float32), np.zeros(1, np.float32), np.array([9])), 0.0
-    )
-    file = fold_task(found.model, confidence=found.graph, rule=rule, document=some_task_document())
+    file = fold_task(found.model, confidence=found.graph, rule=RULE, document=some_task_document())
     onnx.checker.check_model(file, full_check=True)
     assert unfold(file) == found.model
     again = confidence_of(file)
     assert [one.name for one in again.graph.input] == ["scores", "boxes"]
     assert (
         list(again.graph.node)
-        == list(fold_task(found.model, confidence=again, rule=rule, document=some_task_document()).graph.node)[
+        == list(fold_task(found.model, confidence=again, rule=RULE, document=some_task_document()).graph.node)[
             2 : 2 + len(again.graph.node)
         ]
     )
@@ -101,12 +100,17 @@ def test_a_torch_function_is_part_of_the_file(tmp_path: Path, opset: int, given:
 @pytest.mark.parametrize("opset", [11, 13, 17])
 @pytest.mark.parametrize("as_file", [True, False])
 def test_an_onnx_model_is_part_of_the_file(tmp_path: Path, opset: int, as_file: bool) -> None:
-    """Its input is an output of the body by name; older operators are converted."""
+    """Its input is an output of the body by name; older operators are converted. It can be taken out again."""
     save_model(body_of(), tmp_path / "body.onnx")
     onnx.save(in_onnx(opset), tmp_path / "own.onnx")
     found = scored_body(tmp_path / "body.onnx", INPUTS, tmp_path / "own.onnx" if as_file else in_onnx(max(13, opset)))
     assert found.confidence == ("own.onnx" if as_file else "onnx")
     np.testing.assert_allclose(found.answers(INPUTS, None).score, INPUTS.mean(axis=1), rtol=1e-6)
+    file = fold_task(found.model, confidence=found.graph, rule=RULE, document=some_task_document())
+    assert unfold(file) == found.model
+    again = with_score(found.model, confidence_of(file))
+    assert again[1] == found.score
+    assert again[0].graph.node == file.graph.node[: len(again[0].graph.node)]
 
 
 def test_names_inside_do_not_collide_with_those_of_the_body(tmp_path: Path) -> None:

@@ -122,7 +122,10 @@ def _placed(confidence: ModelProto, moved: Mapping[str, str]) -> ModelProto:
         for name in tensor_names(confidence) - inputs
         if name and not name.startswith(INNER)
     }
-    return renamed(confidence, {**own, **{name: moved[name] for name in inputs if name in moved}})
+    placed = renamed(confidence, {**own, **{name: moved[name] for name in inputs if name in moved}})
+    for position, node in enumerate(placed.graph.node):
+        node.name = node.name or f"{SCORE_PREFIX}unnamed_{position}"  # by which it is known not to be the body's
+    return placed
 
 
 def _head(confidence: ModelProto, moved: Mapping[str, str], rule: TaskRule, version: int) -> Head:
