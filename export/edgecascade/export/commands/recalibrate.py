@@ -78,14 +78,14 @@ def execute(arguments: Namespace) -> int:
         if (arguments.weights, arguments.prior, arguments.groups, arguments.max_group_loss) != (None,) * 4:
             raise ExportError("--weights, --prior, --groups, --max-group-loss: expected --data and --remote with them")
         chosen = move_threshold(arguments.file, arguments.out, objective, golden=arguments.golden)
-        written, (low, high) = read_document(open_session(arguments.out), arguments.out), chosen.accuracy_band
-        measure = "mean value" if isinstance(written, TaskDocument) else "accuracy"
+        document, (low, high) = read_document(open_session(arguments.out), arguments.out), chosen.accuracy_band
+        measure = "mean value" if isinstance(document, TaskDocument) else "accuracy"
         print(
             f"policy      {objective}\n"
             f"            forward below advantage {chosen.threshold:+.4f}: {chosen.offload_rate:.1%} of the "
             f"calibration data, {measure} {chosen.accuracy:.1%} ({low:.1%} to {high:.1%}, n = {chosen.n})"
         )
-        chance = written.policy.chance
+        chance = document.policy.chance
         if chance is not None:
             print(f"            chance of meeting the aim: {chance_in_words(chance)}")
         print(f"wrote       {arguments.out}")
