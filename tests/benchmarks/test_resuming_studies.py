@@ -60,7 +60,7 @@ class _Bench:
     def head(self, *_: Any, **__: Any) -> HeadCost:
         return self._measure("head", HeadCost(self._ratio("bound"), self._ratio("run", None)))
 
-    def row(self, name: str, _: Path, seed: int, draws: int, __: Any) -> Row:
+    def row(self, _: Any, name: str, __: Path, seed: int, draws: int, ___: Any) -> Row:
         figures = [Figure("accuracy: local", 0.95 + len(name) / 3e3, 0.93, 0.98, draws, 0.935, 0.99)]
         return self._measure(f"{name} {seed} {draws}", Row(name, 1000, 1 / 3, 0.75, 0.5, figures))
 
