@@ -150,6 +150,27 @@ def test_scores_of_sequences(opset: int, name: str, logits: bool, padding: str, 
     np.testing.assert_allclose(got, expected, rtol=2e-5, atol=2e-6)
 
 
+@pytest.mark.parametrize("logits", [True, False])
+@pytest.mark.parametrize("blank", [0, 7, -1])
+@pytest.mark.parametrize("classes", [300, 307, 6625])
+def test_scores_of_sequences_of_many_classes(classes: int, blank: int, logits: bool) -> None:
+    """The characters and their log-probabilities are found in blocks as they are among few classes."""
+    rng = np.random.default_rng(classes)
+    raw = rng.normal(0, 1, (2, 12, classes)).astype(np.float32)
+    raw[:, ::3, blank] = 6
+    raw[:, 1::3, 5] = raw[:, 2::3, 5] = 7 + rng.random((2, 4), np.float32)
+    raw[1, 2::3, classes - 2] = 9
+    x = raw if logits else softmax(raw).astype(np.float32)
+    expected = [
+        np.log(softmax(raw[i : i + 1].astype(np.float64))[0].max(axis=1))[steps_of(x[i], 12, blank % classes)].mean()
+        for i in range(2)
+    ]
+    got = scored(confidence_named(f"mean-log-probability:output=x,blank={blank}"), {"x": x}, 17)
+    np.testing.assert_allclose(got, expected, rtol=1e-5)
+    x[0] = np.nan
+    assert np.isnan(scored(confidence_named(f"mean-log-probability:output=x,blank={blank}"), {"x": x}, 17)[0])
+
+
 @pytest.mark.parametrize("name", ["mean-log-probability", "entropy", "margin"])
 def test_scores_of_maps_and_single_answers(name: str) -> None:
     """The classes may be on another axis with several axes of steps behind it, or the only axis."""

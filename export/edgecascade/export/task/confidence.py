@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from math import isqrt
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -41,6 +42,7 @@ Outputs = Mapping[str, NDArray[Any]]
 SCORE_PREFIX = f"{INNER}score/"  # of everything between the body's outputs and the score
 _KINDS = ("auto", "logits", "probabilities")
 _LARGEST = float(np.finfo(np.float32).max)
+_MANY_CLASSES, _FEWEST_BLOCKS = 256, 8  # below, finding the largest in blocks saves nothing
 
 
 class Confidence(Protocol):
@@ -183,10 +185,11 @@ class _Steps:
         if blank is None:
             each = add("Reshape", self._each(add, x, axis, logits), shape)
             keep = self._real(add, each, samples)
-        else:  # one TopK takes less than two thirds of the time of a ReduceMax and an ArgMax
-            top = add("TopK", add("LogSoftmax", x, axis=axis) if logits else x, [1], axis=axis)
+        else:
+            values = add("LogSoftmax", x, axis=axis) if logits else x
+            top, symbol = _likeliest(add, values, classes if axis == sample.ndim - 1 == 2 else 0, axis)
             each = add("Reshape", top if logits else add("Log", add("Max", top, SMALLEST)), shape)
-            symbol = add("Reshape", f"{top}_index", shape)
+            symbol = add("Reshape", symbol, shape)
             keep = _characters(add, symbol, blank % classes, self._real(add, each, samples))
         read = [output, *filter(None, [self.mask, self.length])]
         return _model(add, _over_steps(add, each, keep, lowest), read, samples, opset)
@@ -368,6 +371,29 @@ def _extreme(add: Operators, kind: str, x: str, keep: str, total: str) -> str:
     other = -_LARGEST if kind == "Max" else _LARGEST
     kept = add("Pad", add("Where", keep, x, other), [0, 1, 0, 0], other)  # a side of 0 cannot be reduced
     return add("Where", add("IsNaN", total), total, add.reduce(kind, kept, axis=1))
+
+
+def _likeliest(add: Operators, x: str, classes: int, axis: int) -> tuple[str, str]:
+    """Return the largest value of each step, and its class.
+
+    One TopK takes less time than a ReduceMax and an ArgMax. For many classes along the last of three axes it takes a
+    third of that to find the largest value of each block of classes first.
+
+    Args:
+        add: adds the operators.
+        x: values of the classes.
+        classes: how many there are, if they are along the last of three axes; otherwise 0.
+        axis: that of the classes.
+    """
+    blocks = next((count for count in range(isqrt(classes), 1, -1) if classes % count == 0), 1)
+    if classes < _MANY_CLASSES or blocks < _FEWEST_BLOCKS:
+        top = add("TopK", x, [1], axis=axis)
+        return top, f"{top}_index"
+    wide = classes // blocks
+    table = add("Reshape", x, [0, 0, blocks, wide])
+    top = add("TopK", add.reduce("Max", table, axis=3), [1], axis=2)
+    inside = add("ArgMax", add("GatherND", table, f"{top}_index", batch_dims=2), axis=2, keepdims=1)
+    return top, add("Add", add("Mul", f"{top}_index", wide), inside)
 
 
 def _characters(add: Operators, symbol: str, blank: int, real: str | None) -> str:
