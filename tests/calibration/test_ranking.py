@@ -239,3 +239,17 @@ def test_invalid_arguments_of_the_curve_are_refused(
     """The error names the argument."""
     with pytest.raises(CalibrationError, match=message):
         risk_coverage(score, correct)
+
+
+def test_the_interval_of_the_area_covers_where_scores_are_tied() -> None:
+    """Within a tie some answers are right and some wrong, which the mean of the tie does not show."""
+    rng = np.random.default_rng(0)
+    chance = np.array([0.5, 0.7, 0.9, 0.98])  # of being right, for each of four scores
+    level = np.repeat(np.arange(4), 100_000)
+    truth = risk_coverage(level.astype(float), np.arange(400_000) % 100_000 < 100_000 * chance[level]).area
+    held = 0
+    for _ in range(400):
+        drawn = rng.integers(0, 4, 300)
+        found = risk_coverage_area(drawn.astype(float), rng.random(300) < chance[drawn])
+        held += found.low <= truth <= found.high
+    assert 0.92 <= held / 400 <= 0.99

@@ -149,22 +149,39 @@ def risk_coverage_area(
     """
     ordered = _surest_first(score, correct, weight)
     share, wrong, coverage = ordered.share, ordered.wrong, np.cumsum(ordered.share)
-    by_error = wrong * np.cumsum((share / coverage)[::-1])[::-1]
-    value = float(share @ by_error)
-    by_rank = np.cumsum((share * wrong / coverage)[::-1])[::-1] - share * wrong / coverage
-    influence = share * (by_error - value - by_rank + share @ wrong)
-    one = float(share @ share)
-    typical = float(np.sum((share * by_error) ** 2)) / value if value > 0 else 0.0
+    own, errs = ordered.own_share, ordered.own_wrong
+    by_error = errs * ordered.over_ties(np.cumsum((share / coverage)[::-1])[::-1])
+    value = float(own @ by_error)
+    by_rank = ordered.over_ties(np.cumsum((share * wrong / coverage)[::-1])[::-1] - share * wrong / coverage)
+    influence = own * (by_error - value - by_rank + share @ wrong)
+    one = float(own @ own)
+    typical = float(np.sum((own * by_error) ** 2)) / value if value > 0 else 0.0
     low, high = skewed_interval(value, float(influence @ influence), max(typical, one))
     return Estimate(value, low, min(high, 1.0), len(score))
 
 
 @dataclass(frozen=True)
 class _Ordered:
-    """Inputs by falling score, with the means of their ties: their shares of the weight, and how often they err."""
+    """Inputs by falling score.
+
+    Attributes:
+        share: float64 [n], of the weight, the mean of its ties.
+        wrong: float64 [n], how often its ties err.
+        own_share: float64 [n], the input's own share of the weight.
+        own_wrong: float64 [n], 1 if the input itself is wrong, else 0.
+        starts: intp [distinct scores], where each score begins.
+    """
 
     share: NDArray[np.float64]
     wrong: NDArray[np.float64]
+    own_share: NDArray[np.float64]
+    own_wrong: NDArray[np.float64]
+    starts: NDArray[np.intp]
+
+    def over_ties(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the mean of values [n] over the ties of each input: the expectation over random orders."""
+        length = np.diff(self.starts, append=len(values))
+        return np.asarray(np.repeat(np.add.reduceat(values, self.starts) / length, length))
 
 
 def _surest_first(score: NDArray[np.floating], correct: NDArray[np.bool_], weight: ArrayLike | None) -> _Ordered:
@@ -176,4 +193,10 @@ def _surest_first(score: NDArray[np.floating], correct: NDArray[np.bool_], weigh
     starts = np.concatenate([[0], np.flatnonzero(ordered[1:] != ordered[:-1]) + 1])
     length = np.diff(starts, append=len(ordered))
     total, error = (np.add.reduceat(some[order], starts) for some in (share, share * ~correct))
-    return _Ordered(np.repeat(total / length, length), np.repeat(error / total, length))
+    return _Ordered(
+        np.repeat(total / length, length),
+        np.repeat(error / total, length),
+        share[order],
+        (~correct[order]).astype(np.float64),
+        starts,
+    )
