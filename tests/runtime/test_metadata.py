@@ -27,7 +27,7 @@ def test_labels_merge_and_the_remotes_temperature_are_read(make_file: Callable[.
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        pytest.param({"format": 3}, "version is 3, this edgecascade knows versions 1 and 2", id="a newer format"),
+        pytest.param({"format": 4}, "version is 4, this edgecascade knows versions 1, 2, 3", id="a newer format"),
         pytest.param({"format": "1"}, "its format version is 1, this", id="a version that is text"),
         pytest.param({"labels": None}, "damaged", id="no labels"),
         pytest.param({"policy": None}, "damaged: TypeError", id="no policy"),

@@ -14,6 +14,7 @@ from edgecascade.types.document.calibration import (
     remote_dict,
     score_calibration_dict,
 )
+from edgecascade.types.document.chat import CHAT_SCORES, ChatDocument, ChatScore, ChatSide, TokenPrice
 from edgecascade.types.document.classifier import CascadeDocument, SourceRecord
 from edgecascade.types.document.evidence import (
     Certificate,
@@ -47,6 +48,7 @@ from edgecascade.types.document.task import TaskDocument, TaskRecord, TaskSource
 
 __all__ = [
     "BATCH_KEY",
+    "CHAT_SCORES",
     "FORMAT",
     "GOLDEN_KEY",
     "KEY",
@@ -57,6 +59,9 @@ __all__ = [
     "Calibration",
     "CascadeDocument",
     "Certificate",
+    "ChatDocument",
+    "ChatScore",
+    "ChatSide",
     "Confusion",
     "ImagePreprocessing",
     "LabelNoise",
@@ -69,6 +74,7 @@ __all__ = [
     "TaskRecord",
     "TaskSource",
     "TextPreprocessing",
+    "TokenPrice",
     "body_names",
     "calibration_dict",
     "calibration_rows",

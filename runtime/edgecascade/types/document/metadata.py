@@ -10,6 +10,7 @@ from edgecascade.types.errors import ArgumentError, ModelFileError
 
 __all__ = [
     "BATCH_KEY",
+    "CHAT_FORMAT",
     "DAMAGE",
     "FORMAT",
     "GOLDEN_KEY",
@@ -24,6 +25,7 @@ __all__ = [
 
 FORMAT = 1  # of a classifier's file
 TASK_FORMAT = 2  # of the file of any other task
+CHAT_FORMAT = 3  # of the JSON file of two chat endpoints
 KEY = "edgecascade"
 BATCH_KEY = f"{KEY}.batch"  # the first sides of the body's inputs, where the file takes one input at a time
 GOLDEN_KEY = f"{KEY}.golden"  # inputs with the decisions that they must get
@@ -32,7 +34,7 @@ MOVED_KEY = f"{KEY}.moved"  # names in the body that were changed to make room f
 PREPROCESSING_KEY = f"{KEY}.preprocessing"  # what happens to an input before the body
 DAMAGE = (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError, OverflowError)
 _LARGEST = 1 << 24  # characters: far above any real document, far below a device's memory
-_KINDS = {FORMAT: "a classifier", TASK_FORMAT: "a general task"}
+_KINDS = {FORMAT: "a classifier", TASK_FORMAT: "a general task", CHAT_FORMAT: "two chat endpoints"}
 
 _Document = TypeVar("_Document")
 
@@ -74,7 +76,7 @@ def parsed(text: str, where: str, readers: Mapping[int, Callable[[Mapping[str, A
     if isinstance(version, bool) or not isinstance(version, int) or version not in _KINDS:
         raise ModelFileError(
             f"{where}: its format version is {version}, this edgecascade knows versions "
-            f"{' and '.join(map(str, _KINDS))}; install a newer edgecascade, or write the file again"
+            f"{', '.join(map(str, _KINDS))}; install a newer edgecascade, or write the file again"
         )
     if version not in readers:
         wanted = " or ".join(_KINDS[known] for known in readers)
