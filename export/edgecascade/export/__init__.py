@@ -1,10 +1,17 @@
 """From a trained model to the one file that a device needs.
 
 The order of work is always the same: export the body, quantize it, run *that* model on the calibration data, fit, plan,
-fold, prove parity, write. Read `calibrate.py` first, then `fold.py`.
+fold, prove parity, write. Read `calibrate.py` first, then `fold.py`. The names of `chat` are imported when
+they are first used.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from edgecascade.types.extras import naming_extras
+
+if TYPE_CHECKING:
+    from edgecascade.export.chat.replies import ChatReply, RepliesToPrompt, Usage, read_replies
 
 with naming_extras():
     from edgecascade.export.calibrate import Calibrated, calibrate
@@ -29,6 +36,7 @@ __all__ = [
     "KINDS",
     "Calibrated",
     "CalibratedTask",
+    "ChatReply",
     "Compared",
     "ExportError",
     "HuggingFaceBody",
@@ -39,6 +47,8 @@ __all__ = [
     "ParityError",
     "ReferencedData",
     "RemoteOutputs",
+    "RepliesToPrompt",
+    "Usage",
     "ask_remote",
     "calibrate",
     "calibrate_task",
@@ -63,6 +73,7 @@ __all__ = [
     "read_coco",
     "read_labelled",
     "read_references",
+    "read_replies",
     "recalibrate",
     "recalibrate_task",
     "remote_scores",
@@ -70,3 +81,22 @@ __all__ = [
     "to_float16",
     "unfold",
 ]
+
+_MODULES = {
+    "ChatReply": "edgecascade.export.chat.replies",
+    "RepliesToPrompt": "edgecascade.export.chat.replies",
+    "Usage": "edgecascade.export.chat.replies",
+    "read_replies": "edgecascade.export.chat.replies",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    with naming_extras():
+        globals()[name] = found = getattr(import_module(_MODULES[name]), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

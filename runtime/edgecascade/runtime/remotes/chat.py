@@ -24,7 +24,7 @@ from edgecascade.runtime.remotes.remote import RemoteLabels, Scores, Traffic, hi
 from edgecascade.types.class_names import columns_for
 from edgecascade.types.errors import ArgumentError, InvalidReply, RemoteError, RemoteRefusal, UnsendableInput
 
-__all__ = ["AnswerForm", "Chat", "Prompt"]
+__all__ = ["AnswerForm", "Chat", "Prompt", "chat_client"]
 
 AnswerForm: TypeAlias = Literal["letter", "label", "text"]
 Prompt: TypeAlias = str | Callable[[Any], str | list[dict[str, Any]]]
@@ -104,7 +104,7 @@ class Chat:
         concurrency: int = 8,
     ) -> None:
         _check(answer, scale, coverage, max_tokens, concurrency)
-        self._client, self._path = _endpoint(url, context, proxy)
+        self._client, self._path = chat_client(url, context, proxy)
         self._headers = {**(headers or {}), "Content-Type": "application/json"}
         self._secrets = [*self._headers.items(), *self._client.proxy_headers]
         self._answer, self._scale, self._coverage = answer, scale, coverage
@@ -217,7 +217,17 @@ class Chat:
         return 0.5 + 0.5 * math.tanh((slope * mean_logprob + intercept) / 2)
 
 
-def _endpoint(url: str, context: ssl.SSLContext | None, proxy: str | None) -> tuple[HttpClient, str]:
+def chat_client(url: str, context: ssl.SSLContext | None = None, proxy: str | None = None) -> tuple[HttpClient, str]:
+    """Return a client of the server of a chat endpoint, and the path of its chat completions.
+
+    Args:
+        url: `http[s]://host[:port]/v1`, or the same with `/chat/completions` and a query.
+        context: TLS settings for https; by default the system's certificates.
+        proxy: as in `HttpClient`.
+
+    Raises:
+        ArgumentError: the address has another form.
+    """
     parts = urlsplit(url)
     try:
         port = parts.port

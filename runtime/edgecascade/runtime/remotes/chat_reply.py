@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from edgecascade.runtime.remotes.http_response import message_in
 from edgecascade.types.errors import ArgumentError, InvalidReply, RemoteRefusal
 
-__all__ = ["LabelMatcher", "Position", "Reply", "Token", "label_probabilities", "read_reply"]
+__all__ = ["LabelMatcher", "Position", "Reply", "Token", "label_probabilities", "read_reply", "token_logprobs"]
 
 _ROUNDING = 1e-3  # of a log-probability in half precision
 _MOST = 1.01  # largest sum of rounded probabilities of different tokens at one place
@@ -27,6 +27,7 @@ _MOST = 1.01  # largest sum of rounded probabilities of different tokens at one 
 _BEFORE = " \t\r\n▁Ġ*_`\"'“‘«([{"
 _TELLING = 3  # bytes: a shorter beginning of a label, such as I of Insect, may begin another word
 _LEAST = 1e-9  # the least probability of a label
+_UNLIKELY = -9999.0  # what servers write where a probability is 0 or not known
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,33 @@ def read_reply(reply: Any) -> Reply:
         tuple(_position(token) for token in tokens),
         reply["choices"][0].get("finish_reason") == "length",
     )
+
+
+def token_logprobs(listed: Any) -> tuple[float, ...]:
+    """Return the log-probabilities of generated tokens, by which a reply is scored.
+
+    Args:
+        listed: the decoded `choices[0].logprobs.content` of a reply, or of a part of a stream.
+
+    Raises:
+        InvalidReply: it is no list of tokens, or a token has no log-probability, or -9999 or less, which servers write
+            in place of an unknown one. The message says which.
+
+    >>> token_logprobs([{"token": "Par", "logprob": -0.1}, {"token": "is", "logprob": 0}])
+    (-0.1, 0.0)
+    """
+    if not isinstance(listed, list) or not listed:
+        raise InvalidReply("remote: the reply has no log-probabilities of its tokens")
+    found = []
+    for at, entry in enumerate(listed):
+        logprob = entry.get("logprob") if isinstance(entry, dict) else None
+        number = _number(logprob)
+        if not _UNLIKELY < number <= _ROUNDING:
+            raise InvalidReply(
+                f"remote: logprob: expected a number, at most 0, for token {at}, got {repr(logprob)[:40]}"
+            )
+        found.append(min(0.0, number))
+    return tuple(found)
 
 
 def _position(entry: Any) -> Position:

@@ -1,0 +1,4 @@
+"""From prompts with references and two chat endpoints to the file that says when to ask the second.
+
+Read `calibrate.py` first. `prompts.py` reads the prompts, `ask.py` asks both endpoints, `replies.py` keeps the replies.
+"""

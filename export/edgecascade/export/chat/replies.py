@@ -1,0 +1,218 @@
+"""The replies file: what both endpoints replied to each prompt, so that no reply is paid for twice.
+
+It has one JSON object a line, and a line is added as soon as an endpoint has replied:
+
+    {"prompt": "9f86d081...", "reference": "Paris", "local": {"text": "Paris.", "logprobs": [-0.02, -0.4], ...}}
+    {"prompt": "9f86d081...", "reference": "Paris", "remote": {"text": "It is Paris.", "model": "large-2026", ...}}
+
+| field | value |
+|---|---|
+| prompt | SHA-256, in hexadecimal, of the messages as JSON with sorted keys and without spaces, in UTF-8 |
+| reference | as the file of prompts has it; null if it has none |
+| local | the local endpoint's reply; a line has it, or `remote`, or both |
+| remote | the remote endpoint's reply |
+
+A reply has these fields:
+
+| field | value |
+|---|---|
+| text | the generated text |
+| model | the model's name as the server reports it |
+| usage | `{"prompt_tokens": n, "completion_tokens": n}`, or null if the server does not count them |
+| logprobs | natural logarithms of the probabilities of the generated tokens; null if there are no usable ones |
+| unscored | why there are none: a sentence; absent where there are |
+| cut_off | whether the reply ended because it reached the most tokens allowed |
+| request | the first 16 digits of the SHA-256 of address, model and fields: a reply counts only for the same request |
+
+Readers merge the lines of a prompt. If several hold a reply to the same request, the last one counts. Fields that a
+reader does not know are left alone. A last line without its line feed was cut off, and does not count. The file holds
+replies and references, but no secrets.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from typing import Any, NamedTuple
+
+from edgecascade.types.errors import ExportError, no_file
+
+__all__ = ["SIDES", "ChatReply", "Replies", "RepliesToPrompt", "Usage", "prompt_digest", "read_replies"]
+
+SIDES = ("local", "remote")
+
+
+class Usage(NamedTuple):
+    """How many tokens one exchange had.
+
+    Attributes:
+        prompt_tokens: of the prompt.
+        completion_tokens: of the reply.
+    """
+
+    prompt_tokens: int
+    completion_tokens: int
+
+
+@dataclass(frozen=True)
+class ChatReply:
+    """What an endpoint replied to one prompt.
+
+    Attributes:
+        text: the generated text.
+        model: the model's name as the server reports it.
+        usage: the tokens of the exchange; None if the server does not count them.
+        logprobs: natural logarithms of the probabilities of the generated tokens; None if there are no usable ones.
+        unscored: why there are none; empty where there are.
+        cut_off: whether it ended because it reached the most tokens allowed.
+        request: identifies address, model and fields of the request.
+    """
+
+    text: str
+    model: str
+    usage: Usage | None = None
+    logprobs: tuple[float, ...] | None = None
+    unscored: str = ""
+    cut_off: bool = False
+    request: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the reply as the file has it."""
+        return {
+            "text": self.text,
+            "model": self.model,
+            "usage": None if self.usage is None else self.usage._asdict(),
+            "logprobs": None if self.logprobs is None else list(self.logprobs),
+            **({"unscored": self.unscored} if self.unscored else {}),
+            "cut_off": self.cut_off,
+            "request": self.request,
+        }
+
+    @classmethod
+    def from_dict(cls, found: Mapping[str, Any]) -> ChatReply:
+        """Return the reply that an object of the file holds.
+
+        Raises:
+            KeyError, TypeError, ValueError: it holds something else.
+        """
+        usage, logprobs = found.get("usage"), found.get("logprobs")
+        return cls(
+            text=str(found["text"]),
+            model=str(found.get("model", "")),
+            usage=None if usage is None else Usage(int(usage["prompt_tokens"]), int(usage["completion_tokens"])),
+            logprobs=None if logprobs is None else tuple(map(float, logprobs)),
+            unscored=str(found.get("unscored", "")),
+            cut_off=bool(found.get("cut_off", False)),
+            request=str(found.get("request", "")),
+        )
+
+
+class RepliesToPrompt(NamedTuple):
+    """What the file has on one prompt.
+
+    Attributes:
+        prompt: the prompt's SHA-256.
+        reference: as the file of prompts has it.
+        local: the last reply of the local endpoint, or None.
+        remote: the last reply of the remote endpoint, or None.
+    """
+
+    prompt: str
+    reference: Any
+    local: ChatReply | None
+    remote: ChatReply | None
+
+
+def prompt_digest(messages: Sequence[Mapping[str, Any]]) -> str:
+    """Return the SHA-256 of messages, in hexadecimal.
+
+    >>> prompt_digest([{"role": "user", "content": "Hi"}])[:16]
+    '557f6d9586f57ae7'
+    """
+    text = json.dumps(list(messages), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def read_replies(path: str | os.PathLike[str]) -> dict[str, RepliesToPrompt]:
+    """Return what a replies file has on each prompt, by the prompt's SHA-256, in the order of the file.
+
+    Raises:
+        ExportError: there is no such file, or a line of it is damaged.
+    """
+    if not Path(path).is_file():
+        raise ExportError(f"replies: {no_file(path)}")
+    found: dict[str, RepliesToPrompt] = {}
+    for prompt, reference, replies in _lines(Path(path)):
+        before = found.get(prompt) or RepliesToPrompt(prompt, reference, None, None)
+        local, remote = (replies.get(side) or getattr(before, side) for side in SIDES)
+        found[prompt] = RepliesToPrompt(prompt, reference, local, remote)
+    return found
+
+
+class Replies:
+    """A replies file that is added to. Thread-safe.
+
+    Args:
+        path: the file; it is made with the first reply. None keeps the replies in memory only.
+
+    Raises:
+        ExportError: a line is damaged. A last line without an end, as an interruption leaves it, is left out.
+    """
+
+    def __init__(self, path: str | os.PathLike[str] | None) -> None:
+        self._path = None if path is None else Path(path)
+        self._found: dict[tuple[str, str, str], ChatReply] = {}
+        self._lock = Lock()
+        self._cut = 0  # bytes at the end of the file, of a line that was cut off
+        if self._path is None or not self._path.is_file():
+            return
+        for prompt, _, replies in _lines(self._path):
+            for side, reply in replies.items():
+                self._found[prompt, side, reply.request] = reply
+        content = self._path.read_bytes()
+        self._cut = len(content) - content.rfind(b"\n") - 1
+
+    def get(self, prompt: str, side: str, request: str) -> ChatReply | None:
+        """Return the reply of a side, `local` or `remote`, to a request about a prompt; None if there is none."""
+        with self._lock:
+            return self._found.get((prompt, side, request))
+
+    def add(self, prompt: str, reference: Any, side: str, reply: ChatReply) -> None:
+        """Add a reply, and write it at once.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        line = json.dumps({"prompt": prompt, "reference": reference, side: reply.to_dict()}, ensure_ascii=False)
+        with self._lock:
+            self._found[prompt, side, reply.request] = reply
+            if self._path is not None:
+                self._write(line)
+
+    def _write(self, line: str) -> None:
+        assert self._path is not None
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with self._path.open("ab") as file:
+            if self._cut:
+                file.truncate(file.tell() - self._cut)
+                self._cut = 0
+            file.write(line.encode("utf-8", "replace") + b"\n")
+
+
+def _lines(path: Path) -> Iterator[tuple[str, Any, dict[str, ChatReply]]]:
+    """Yield the prompt, the reference and the replies of each line."""
+    *lines, _ = path.read_bytes().split(b"\n")  # what has no end was cut off by an interruption
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            found = json.loads(line)
+            replies = {side: ChatReply.from_dict(found[side]) for side in SIDES if found.get(side) is not None}
+            yield str(found["prompt"]), found.get("reference"), replies
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ExportError(f"{path}:{number}: not a line of a replies file: {error!r}") from error
