@@ -101,6 +101,9 @@ def read_reply(reply: Any) -> Reply:
 def token_logprobs(listed: Any) -> tuple[float, ...]:
     """Return the log-probabilities of generated tokens, by which a reply is scored.
 
+    The end of the text, an entry without text and bytes, does not count: llama.cpp lists it in whole replies, but not
+    in streams, and both must get the same score.
+
     Args:
         listed: the decoded `choices[0].logprobs.content` of a reply, or of a part of a stream.
 
@@ -108,7 +111,7 @@ def token_logprobs(listed: Any) -> tuple[float, ...]:
         InvalidReply: it is no list of tokens, or a token has no log-probability, or -9999 or less, which servers write
             in place of an unknown one. The message says which.
 
-    >>> token_logprobs([{"token": "Par", "logprob": -0.1}, {"token": "is", "logprob": 0}])
+    >>> token_logprobs([{"token": "Par", "logprob": -0.1}, {"token": "is", "logprob": 0}, {"token": "", "logprob": -2}])
     (-0.1, 0.0)
     """
     if not isinstance(listed, list) or not listed:
@@ -121,7 +124,8 @@ def token_logprobs(listed: Any) -> tuple[float, ...]:
             raise InvalidReply(
                 f"remote: logprob: expected a number, at most 0, for token {at}, got {repr(logprob)[:40]}"
             )
-        found.append(min(0.0, number))
+        if entry.get("token") or entry.get("bytes"):
+            found.append(min(0.0, number))
     return tuple(found)
 
 
