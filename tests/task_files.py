@@ -38,17 +38,22 @@ def boxes_file(folder: Path) -> Path:
         helper.make_node("Transpose", ["places"], ["boxes"]),
         helper.make_node("Gather", ["x", "zero"], ["quality"], axis=1),
     ]
-    return _file(folder, nodes, 1, {"boxes": (7, ["found", 2]), "quality": (1, [1, 1])}, ("boxes",))
+    return _file(folder, nodes, 1, {"boxes": (7, ["found", 2]), "quality": (1, [1, 1])}, ("boxes",), ("boxes",))
 
 
 def _file(
-    folder: Path, nodes: list[Any], batch: Any, outputs: dict[str, tuple[int, list[Any]]], remote: tuple[str, ...]
+    folder: Path,
+    nodes: list[Any],
+    batch: Any,
+    outputs: dict[str, tuple[int, list[Any]]],
+    remote: tuple[str, ...],
+    unbatched: tuple[str, ...] = (),
 ) -> Path:
     body = _body(nodes, batch, outputs)
     document = some_task_document()
     document = replace(
         document,
-        task=replace(document.task, outputs=tuple(outputs)),
+        task=replace(document.task, outputs=tuple(outputs), unbatched=unbatched),
         calibration=replace(document.calibration, confidence=RULE.confidence),
         remote_outputs=remote,
         policy=replace(

@@ -355,6 +355,32 @@ def test_new_data_give_a_new_plan_for_the_same_body(tmp_path: Path, name: str) -
     assert load_model(tmp_path / "again.onnx") == load_model(tmp_path / "task.onnx")
 
 
+def test_outputs_without_a_batch_axis_are_recorded(tmp_path: Path) -> None:
+    """Also where the first inputs do not show it, so that a single detection has the same shape on the device."""
+    case = suppressed()
+    found: list[tuple[int, ...]] = []
+
+    def kept(outputs: Any) -> int:
+        found.append(outputs["kept"].shape)
+        return int(outputs["kept"].size)
+
+    calibrated(replace(case, decode=kept), tmp_path)
+    local = found[-2 * N : -N]  # the last N are the remote's
+    order = np.argsort([shape != (1,) for shape in local], kind="stable")
+    assert local.count((1,)) > 3
+    given: dict[str, Any] = {
+        "inputs": case.inputs[order],
+        "references": [case.references[i] for i in order],
+        "decode": kept,
+    }
+    assert calibrated(replace(case, **given), tmp_path).document.task.unbatched == ("kept",)
+    assert {len(shape) for shape in found[-2 * N :]} == {1}
+    with Cascade.load(tmp_path / "task.onnx", decode=kept) as cascade:
+        answers = cascade.predict_batch(case.inputs[order[:3]])
+    assert [one.local.outputs["kept"].shape for one in answers] == [(1,)] * 3
+    assert calibrated(detector(), tmp_path).document.task.unbatched == ()
+
+
 def test_a_threshold_moves_along_the_curve(tmp_path: Path) -> None:
     """Another point of the curve is chosen without data; the golden inputs get its decisions."""
     case = recognizer()

@@ -120,6 +120,9 @@ def test_outputs_without_a_batch_axis_belong_to_their_input(tmp_path: Path) -> N
         with Cascade.load(path, remote=remote, deadline=10.0) as cascade:
             sure, unsure, nothing = cascade.predict_batch(np.stack(rows))
         np.testing.assert_array_equal(sure.outputs["boxes"], [[0, 0], [0, 1], [0, 2]])
+        np.testing.assert_array_equal(unsure.local.outputs["boxes"], [[0, 1]])  # a single box keeps its axis
+        if remote is path:
+            np.testing.assert_array_equal(unsure.outputs["boxes"], [[0, 1]])
         assert (unsure.source, nothing.source) == (Source.REMOTE, Source.REMOTE)
         assert nothing.outputs["boxes"].shape[0] == 0
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
@@ -97,17 +97,19 @@ class TaskDecisions:
     Args:
         path: of the file, for error messages.
         outputs: names of the body's outputs to return, and their names in the file.
+        unbatched: names, in the file, of those without a batch axis.
     """
 
-    def __init__(self, path: str | os.PathLike[str], outputs: Mapping[str, str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], outputs: Mapping[str, str], unbatched: Sequence[str] = ()) -> None:
         self._path, self._outputs = path, tuple(outputs)
+        self._unbatched = frozenset(name for name, there in outputs.items() if there in unbatched)
         self.names = [*TASK_OUTPUTS, *outputs.values()]
 
     def read(self, columns: Sequence[NDArray[Any]], n: int) -> list[Decided]:
         """Return the decisions, whose predictions have outputs and no label."""
         confidence, advantage, forward = columns[: len(TASK_OUTPUTS)]
         _check_numbers(self._path, (confidence, advantage, forward), n)
-        named = _by_input(self._path, self._outputs, columns[len(TASK_OUTPUTS) :], n)
+        named = _by_input(self._path, self._outputs, columns[len(TASK_OUTPUTS) :], n, self._unbatched)
         advantage = np.where(np.isnan(confidence), np.float32(np.nan), advantage)
         numbers = (column.tolist() for column in (confidence, advantage, forward))
         return [
@@ -127,11 +129,15 @@ def _check_numbers(path: str | os.PathLike[str], columns: Sequence[NDArray[Any]]
 
 
 def _by_input(
-    path: str | os.PathLike[str], names: Sequence[str], columns: Sequence[NDArray[Any]], n: int
+    path: str | os.PathLike[str],
+    names: Sequence[str],
+    columns: Sequence[NDArray[Any]],
+    n: int,
+    unbatched: Collection[str] = (),
 ) -> Sequence[Any]:
     if not names:
         return [NO_OUTPUTS] * n
     try:
-        return by_input(dict(zip(names, columns, strict=True)), n)
+        return by_input(dict(zip(names, columns, strict=True)), n, unbatched)
     except ValueError as error:
         raise ModelFileError(f"{path}: {error}") from error

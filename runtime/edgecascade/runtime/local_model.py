@@ -262,7 +262,7 @@ def _decisions(
         chosen = {name: name for name in outputs}
         return ClassDecisions(path, len(document.labels), tuple(chosen)), chosen
     chosen = {name: known[name] for name in outputs} or known
-    return TaskDecisions(path, chosen), chosen
+    return TaskDecisions(path, chosen, document.task.unbatched), chosen
 
 
 def _can_bind(session: Engine) -> bool:

@@ -118,7 +118,7 @@ def task_values(
         ExportError: A model fails, or its outputs cannot be decoded.
     """
     model, n = onnx.load(path), len(data.references)
-    body = RunnableBody(model, os.fspath(path))
+    body = RunnableBody(model, os.fspath(path), document.task.unbatched)
     names = body_names({one.key: one.value for one in model.metadata_props}, str(path))
 
     def both(outputs: Outputs) -> tuple[Any, Mapping[str, Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +15,7 @@ from edgecascade.runtime.batch import Batch, filled, rows, size
 from edgecascade.runtime.deadline import Deadline
 from edgecascade.runtime.engine import open_session
 from edgecascade.runtime.model_inputs import ModelInputs, model_inputs
-from edgecascade.runtime.outputs import by_input
+from edgecascade.runtime.outputs import by_input, lacks_batch
 from edgecascade.runtime.remotes.remote import Remote, connect, expect_outputs, shown
 from edgecascade.runtime.reply import check_outputs, outputs_of
 from edgecascade.types.answer import Decode, Outputs
@@ -36,10 +36,12 @@ class LocalAnswers(NamedTuple):
     Attributes:
         score: float32 [n].
         results: n decoded answers; the output arrays by name where there is no decode function.
+        unbatched: names of the outputs without a batch axis.
     """
 
     score: NDArray[np.float32]
     results: list[Any]
+    unbatched: frozenset[str]
 
 
 class RemoteAnswers(NamedTuple):
@@ -60,15 +62,19 @@ class RunnableBody:
     Args:
         model: the ONNX model.
         path: its name in error messages; a tokenizer lies beside it.
+        unbatched: names of the outputs without a batch axis; None finds them.
     """
 
-    def __init__(self, model: ModelProto, path: str) -> None:
+    def __init__(self, model: ModelProto, path: str, unbatched: Collection[str] | None = None) -> None:
         self._session, self._path = open_session(model.SerializeToString()), path
         self.declared: ModelInputs = model_inputs(self._session, path)
         strange = [one.name for one in self._session.get_outputs() if not one.type.startswith("tensor(")]
         if strange:
             raise ExportError(f"{path}: expected outputs that are arrays, got {', '.join(strange)}")
-        self.outputs = tuple(one.name for one in self._session.get_outputs())
+        outputs, taken = self._session.get_outputs(), self.declared.declared
+        self.outputs = tuple(one.name for one in outputs)
+        self._finds = unbatched is None
+        self._unbatched = {one.name for one in outputs if lacks_batch(taken, one)} if unbatched is None else unbatched
 
     def run(self, batch: Batch) -> dict[str, NDArray[Any]]:
         """Return the outputs for one run on a batch, as the model gives them.
@@ -109,31 +115,45 @@ class RunnableBody:
             score: name of the output that is the score; all others are given to `decode`.
             decode: from the outputs of one input to the application's object.
             singly: whether to run one input at a time.
-            progress: called with the number of inputs just done.
+            progress: called with the number of inputs just done, negative where they are done again.
 
         Raises:
             ExportError: there is not one score for each input, or `decode` fails.
         """
-        scores: list[NDArray[np.float32]] = []
-        results: list[Any] = []
-        for batch in batches(inputs, 1 if singly else self.declared.batch or 32):
-            n, given = size(batch), self.run(batch)
-            one, ran = given.pop(score), self.declared.batch or n
-            if one.shape != (ran,):
-                raise ExportError(
-                    f"confidence: expected one score for each input, got an array {list(one.shape)} for {ran}"
-                )
-            scores.append(one[:n])
-            for outputs in _each(given, ran)[:n]:
-                results.append(_decoded(outputs, decode, "decode", len(results)))
+        step = 1 if singly else self.declared.batch or 32
+        unbatched = {*self._unbatched} if step == 1 else set()
+        finds = self._finds and step == 1
+        while True:  # once, unless a first side other than 1 shows late that an output has no batch axis
+            scores: list[NDArray[np.float32]] = []
+            results: list[Any] = []
+            for batch in batches(inputs, step):
+                n, given = size(batch), self.run(batch)
+                scores.append(_scores_in(given, score, self.declared.batch or n)[:n])
+                late = {name for name, array in given.items() if finds and array.shape[:1] != (1,)} - unbatched
+                unbatched |= late
+                if late and results:
+                    break
+                for outputs in _each(given, self.declared.batch or n, unbatched)[:n]:
+                    results.append(_decoded(outputs, decode, "decode", len(results)))
+                if progress:
+                    progress(n)
+            else:
+                return LocalAnswers(np.concatenate(scores), results, frozenset(unbatched))
             if progress:
-                progress(n)
-        return LocalAnswers(np.concatenate(scores), results)
+                progress(-len(results))
 
 
-def _each(given: dict[str, NDArray[Any]], n: int) -> list[dict[str, NDArray[Any]]]:
+def _scores_in(given: dict[str, NDArray[Any]], score: str, ran: int) -> NDArray[np.float32]:
+    """Take the scores out of the outputs for a run on this many inputs."""
+    one = given.pop(score)
+    if one.shape != (ran,):
+        raise ExportError(f"confidence: expected one score for each input, got an array {list(one.shape)} for {ran}")
+    return one
+
+
+def _each(given: dict[str, NDArray[Any]], n: int, unbatched: Collection[str]) -> list[dict[str, NDArray[Any]]]:
     try:
-        return by_input(given, n)
+        return by_input(given, n, unbatched)
     except ValueError as error:
         raise ExportError(f"body: {error}") from error
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -219,6 +219,7 @@ def judge_and_write(
         local_value,
         remote_value,
         objective=objective,
+        unbatched=local.unbatched,
         remote_outputs=theirs.outputs,
         verifier=verifier if isinstance(verifier, str) else _name_of(verifier),
         digest=digest or data_digest(inputs, references),
@@ -279,6 +280,7 @@ def write_task(
     remote_outputs: Sequence[str],
     task: str,
     verifier: str,
+    unbatched: Collection[str],
     digest: str,
     golden: bool = True,
     **options: Any,
@@ -296,6 +298,7 @@ def write_task(
         remote_outputs: names of the arrays that the remote answers with.
         task: what the task is called.
         verifier: what the verifier is called.
+        unbatched: names of the body's outputs without a batch axis.
         digest: SHA-256 of inputs and references.
         golden: whether a few of the inputs may travel in the file.
         options: of `plan_task`.
@@ -306,9 +309,10 @@ def write_task(
     _check_scores(score, body.confidence)
     plan = plan_task(score, local_value, remote_value, objective, score_name=body.confidence, **options)
     properties = {entry.key: entry.value for entry in body.model.metadata_props}
+    lacking = tuple(name for name in body.outputs if name in unbatched)
     document = TaskDocument(
         written_by=f"{KEY} {version(KEY)}",
-        task=TaskRecord(task, body.outputs, body.confidence, verifier, body.options),
+        task=TaskRecord(task, body.outputs, body.confidence, verifier, body.options, lacking),
         preprocessing=read_preprocessing(properties.get(PREPROCESSING_KEY), body.source.model),
         calibration=plan.calibration,
         remote=plan.remote,

@@ -68,9 +68,8 @@ def fold_task(
 
     def described(moved: Mapping[str, str]) -> str:
         task = document.task
-        return replace(
-            document, task=replace(task, outputs=tuple(moved.get(name, name) for name in task.outputs))
-        ).to_json()
+        outputs, unbatched = (tuple(moved.get(one, one) for one in names) for names in (task.outputs, task.unbatched))
+        return replace(document, task=replace(task, outputs=outputs, unbatched=unbatched)).to_json()
 
     return attach(body, TASK, lambda moved: _head(confidence, moved, rule, opset(body)), described, singly=singly)
 

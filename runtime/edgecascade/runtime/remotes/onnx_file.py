@@ -13,7 +13,7 @@ from edgecascade.runtime.batch import Batch, rows, size
 from edgecascade.runtime.deadline import Deadline
 from edgecascade.runtime.engine import open_session, read_properties, run_in_batches, score_output
 from edgecascade.runtime.model_inputs import model_inputs
-from edgecascade.runtime.outputs import by_input, share_batch
+from edgecascade.runtime.outputs import by_input, lacks_batch, share_batch
 from edgecascade.runtime.remotes.remote import Replied
 from edgecascade.types.class_names import names_in
 from edgecascade.types.errors import ArgumentError, InvalidReply, ModelFileError
@@ -93,6 +93,7 @@ class OnnxFile:
     def _named(self, inputs: Batch, names: Sequence[str]) -> list[dict[str, NDArray[Any]]]:
         together = share_batch(self._inputs.declared, [self._outputs[name] for name in names])
         step = self._inputs.batch or (None if together else 1)
+        unbatched = {name for name in names if lacks_batch(self._inputs.declared, self._outputs[name])}
         found: list[dict[str, NDArray[Any]]] = []
         for feeds in self._inputs.parts("remote input", inputs):
             n = size(feeds)
@@ -100,7 +101,7 @@ class OnnxFile:
                 places = np.minimum(np.arange(start, start + (step or n)), n - 1)  # the last batch is filled up
                 arrays = self._session.run(list(names), rows(feeds, places))
                 try:
-                    found += by_input(dict(zip(names, arrays, strict=True)), len(places))[: n - start]
+                    found += by_input(dict(zip(names, arrays, strict=True)), len(places), unbatched)[: n - start]
                 except ValueError as error:
                     raise InvalidReply(f"remote: {error}") from error
         return found

@@ -41,6 +41,7 @@ class TaskRecord:
         confidence: name of the confidence function in the graph.
         verifier: name of the verifier.
         options: of the confidence function, by name.
+        unbatched: those of `outputs` that have no batch axis, such as the boxes in an image.
     """
 
     name: str
@@ -48,6 +49,7 @@ class TaskRecord:
     confidence: str
     verifier: str
     options: Mapping[str, Option] = field(default_factory=dict)
+    unbatched: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -112,11 +114,10 @@ class TaskDocument:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the document as it is in JSON, in the order of its fields."""
-        task = asdict(self.task)
         return {
             "format": TASK_FORMAT,
             "written_by": self.written_by,
-            "task": {**task, "outputs": list(self.task.outputs), "options": dict(self.task.options)},
+            "task": _task_dict(self.task),
             "preprocessing": None if self.preprocessing is None else preprocessing_dict(self.preprocessing),
             "calibration": score_calibration_dict(self.calibration),
             "remote": {"value": asdict(self.remote), "outputs": list(self.remote_outputs)},
@@ -193,6 +194,12 @@ def _document(found: Mapping[str, Any]) -> TaskDocument:
     return document
 
 
+def _task_dict(task: TaskRecord) -> dict[str, Any]:
+    found = {**asdict(task), "outputs": list(task.outputs), "options": dict(task.options)}
+    unbatched = found.pop("unbatched")
+    return {**found, "unbatched": list(unbatched)} if unbatched else found
+
+
 def _task(found: Mapping[str, Any]) -> TaskRecord:
     options = found["options"]
     if not isinstance(options, Mapping) or not all(isinstance(one, (str, int, float)) for one in options.values()):
@@ -203,4 +210,5 @@ def _task(found: Mapping[str, Any]) -> TaskRecord:
         confidence=str(found["confidence"]),
         verifier=str(found["verifier"]),
         options=dict(options),
+        unbatched=strings(found.get("unbatched", ())),
     )
