@@ -10,6 +10,7 @@ GENERIC = (
     "commands.latency",
     "commands.compare",
     "commands.clean",
+    "commands.choices",
     "offload",
     "report",
     "latency.run",

@@ -13,7 +13,6 @@ import hashlib
 import io
 import json
 import sys
-import tarfile
 import zipfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from edgecascade.benchmarks.cache import Package, fetch, once
+from edgecascade.benchmarks.pairs.bigbench import BIG_BENCH, task_files
 from edgecascade.benchmarks.pairs.built_in import DEFAULT_IMAGES
 from edgecascade.benchmarks.pairs.prepared import Prepared, cores, planned_file, save_array, saved_scores
 from edgecascade.benchmarks.progress import counting
@@ -40,7 +40,6 @@ from edgecascade.export import (
 from edgecascade.export.sources import standalone
 from edgecascade.runtime.engine import open_session
 from edgecascade.types.document import ImagePreprocessing
-from edgecascade.types.errors import BenchmarkError
 
 __all__ = [
     "CLASSES",
@@ -62,14 +61,7 @@ CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hors
 OFFLOAD_RATE = 0.2  # planned for by default
 _RECIPE = 7  # part of the cache's folder name: raise it when a step below changes
 _QUANTIZATION_IMAGES = 256
-_IMAGES = Package(
-    "bigbench",
-    "1.0.0",
-    "1bb398a5512c6d798cdebe0dfa0ac03f67f6033fa6b39c6ef71df978c7cbc5c2",
-    megabytes=358,
-    sdist=True,
-)
-_MEMBER = "bigbench-1.0.0/bigbench/benchmark_tasks/cifar10_classification/base64/task.json"
+_TASK = "cifar10_classification/base64"  # of BIG-bench
 
 
 @dataclass(frozen=True)
@@ -137,7 +129,7 @@ def _prepare(protocol: Protocol, cache: Path, variant: Variant, name: str, choic
 
 def split(protocol: Protocol, cache: Path) -> tuple[LabelledData, LabelledData, LabelledData]:
     """Return the images for the heads, for calibration and for the test; download them the first time."""
-    with np.load(once(cache / "cifar10-test.npz", lambda part: _extract(fetch(_IMAGES, cache), part))) as arrays:
+    with np.load(once(cache / "cifar10-test.npz", lambda part: _extract(fetch(BIG_BENCH, cache), part))) as arrays:
         images, labels = arrays["x"], arrays["y"]  # uint8 [10000, 32, 32, 3] and int64 [10000], sorted by class
     order = np.random.default_rng(protocol.seed).permutation(len(images))
     ends = np.cumsum([protocol.head, protocol.calibration, protocol.test])
@@ -153,7 +145,8 @@ def _extract(archive: Path, part: Path) -> None:
     from PIL import Image
 
     print("unpacking the images", file=sys.stderr, flush=True)
-    examples = json.loads(_member(archive))["examples"]
+    (task,) = task_files([_TASK], archive)
+    examples = json.loads(task)["examples"]
     images, labels = [], []
     for example in examples:
         with Image.open(io.BytesIO(base64.b64decode(example["input"]))) as image:
@@ -162,16 +155,6 @@ def _extract(archive: Path, part: Path) -> None:
         labels.append(CLASSES.index(max(scores, key=scores.get)))
     with part.open("wb") as file:
         np.savez(file, x=np.stack(images), y=np.array(labels, np.int64))
-
-
-def _member(archive: Path) -> bytes:
-    with tarfile.open(archive, "r|gz") as stream:
-        for member in stream:
-            if member.name == _MEMBER:
-                extracted = stream.extractfile(member)
-                assert extracted is not None
-                return extracted.read()
-    raise BenchmarkError(f"{archive}: expected the member {_MEMBER}")
 
 
 def body(variant: Variant, head: LabelledData, cache: Path, work: Path) -> Path:

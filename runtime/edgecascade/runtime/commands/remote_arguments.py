@@ -13,7 +13,7 @@ from edgecascade.cli import rare
 from edgecascade.runtime.remotes.remote import Remote, connect, shown
 from edgecascade.types.errors import ArgumentError
 
-__all__ = ["add_remote_arguments", "check_remote_arguments", "flag", "remote_of"]
+__all__ = ["add_remote_arguments", "check_remote_arguments", "flag", "headers_of", "remote_of"]
 
 _HEADER = re.compile(r"(?P<name>[!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(?P<value>[ -~\xa1-\xff]*)")
 _HOST_AND_PORT = re.compile(r"[\w.-]+:\d+(/|$)")
@@ -103,7 +103,7 @@ def remote_of(arguments: Namespace) -> Remote | None:
 
 
 def _at(address: str, arguments: Namespace) -> Remote:
-    headers = _headers(arguments.header, arguments.header_file)
+    headers = headers_of(arguments.header, arguments.header_file)
     secure = address.startswith(("https://", "grpcs://"))
     idle = next((name for name in ("ca", "cert", "key") if getattr(arguments, name)), None)
     if idle is not None and not secure:
@@ -136,7 +136,12 @@ def _at(address: str, arguments: Namespace) -> Remote:
     )
 
 
-def _headers(given: Iterable[str], path: str | None) -> dict[str, str]:
+def headers_of(given: Iterable[str], path: str | None) -> dict[str, str]:
+    """Return headers by name, from the values of `--header` and the file of `--header-file`.
+
+    Raises:
+        ArgumentError: a header has another form, or the file cannot be read.
+    """
     headers = dict(_header(text, "--header") for text in given)
     if path is not None:
         try:
