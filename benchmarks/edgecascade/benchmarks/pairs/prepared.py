@@ -26,7 +26,7 @@ from edgecascade.runtime.remotes.remote import Remote
 
 __all__ = ["Prepared", "cores", "planned_file", "save_array", "saved_scores"]
 
-_PLANS = 2  # raised when plans are made in another way, so that stored ones are made again
+_PLANS = 3  # raised when plans are made in another way, so that stored ones are made again
 
 
 @dataclass(frozen=True)
