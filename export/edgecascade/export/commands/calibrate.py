@@ -23,6 +23,7 @@ from edgecascade.export.commands.task_arguments import REFERENCES, add_task_argu
 from edgecascade.export.data import Inputs, LabelledData, count, first, read_labelled
 from edgecascade.export.graph import load_model
 from edgecascade.export.logits import KINDS
+from edgecascade.export.parity import Parity
 from edgecascade.export.scores import Progress, RemoteOutputs, ask_remote, local_scores, read_scores
 from edgecascade.runtime.commands.console import counting
 from edgecascade.runtime.commands.remote_arguments import add_remote_arguments, check_remote_arguments, remote_of
@@ -43,6 +44,7 @@ __all__ = [
     "labelled_for",
     "remote_outputs",
     "report",
+    "report_file",
 ]
 
 DATA = "Labelled inputs: an npz file with x and y (and names), a folder of images for each class, or parquet"
@@ -237,7 +239,6 @@ def report(written: Calibrated, out: str, data: LabelledData, *, by_group: bool 
         data: the calibration data, with the labels of the model.
         by_group: whether to print the accuracies by group.
     """
-    parity = written.parity
     for line in _classes(written, data):
         print(line.replace("\n", "\\n"))  # of a name or a file: it must not look like another line
     for model, read in written.read.items():
@@ -246,17 +247,28 @@ def report(written: Calibrated, out: str, data: LabelledData, *, by_group: bool 
     print(written.plan)
     if by_group and written.plan.policy.groups is not None:
         print("\n".join(f"            {line}" for line in written.plan.policy.groups.table()))
+    report_file(written.parity, written.golden, out)
+
+
+def report_file(parity: Parity, golden: int, out: str, decode: str = "") -> None:
+    """Print what was proved and written, and what comes next.
+
+    Args:
+        parity: the comparison with the reference arithmetic.
+        golden: number of calibration inputs that travel in the file.
+        out: the file.
+        decode: options that `edgecascade run` needs for it, with a space before each.
+    """
     print(
         f"parity      {parity.n} inputs agree on {', '.join(parity.providers)}; "
         f"largest difference of a confidence {parity.largest:.1e}"
     )
     if parity.unusable:
         print(f"            not compared, because they cannot run it here: {', '.join(parity.unusable)}")
-    if written.golden:
-        travel = "inputs travel" if written.golden > 1 else "input travels"
-        print(f"golden      {written.golden} calibration {travel} in the file")
+    if golden:
+        print(f"golden      {golden} calibration {'inputs travel' if golden > 1 else 'input travels'} in the file")
     print(f"wrote       {out}\nnext        edgecascade inspect {quote(out)} --verify    # on the device")
-    print(f"            edgecascade run {quote(out)} INPUT ... --remote http://HOST:PORT/v2/models/NAME")
+    print(f"            edgecascade run {quote(out)} INPUT ...{decode} --remote http://HOST:PORT/v2/models/NAME")
 
 
 def _classes(written: Calibrated, data: LabelledData) -> Iterator[str]:

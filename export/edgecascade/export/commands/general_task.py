@@ -10,7 +10,7 @@ from typing import Any
 from edgecascade.calibration.commands.arguments import objective_of, task_plan_options
 from edgecascade.calibration.commands.population import array_names, task_population_options
 from edgecascade.calibration.verifiers import verifier_named
-from edgecascade.export.commands.calibrate import check_other_files, check_out
+from edgecascade.export.commands.calibrate import check_other_files, check_out, report_file
 from edgecascade.export.commands.task_arguments import TASKS, decoders_of, references_of, task_parts
 from edgecascade.export.graph import load_model
 from edgecascade.export.task.calibrate import CalibratedTask, calibrate_task
@@ -107,24 +107,13 @@ def _options(arguments: Namespace) -> dict[str, Any]:
 
 def _report(written: CalibratedTask, arguments: Namespace) -> None:
     """Print what was fitted, chosen, proved and written, and what comes next."""
-    document, parity, out = written.document, written.parity, arguments.out
-    task = document.task
+    task = written.document.task
     print(f"task        {task.name}: values by {task.verifier}, scores by {task.confidence}")
     print(written.plan)
     if arguments.groups is not None and written.plan.policy.groups is not None:
         print("\n".join(f"            {line}" for line in written.plan.policy.groups.table()))
-    print(
-        f"parity      {parity.n} inputs agree on {', '.join(parity.providers)}; "
-        f"largest difference of a confidence {parity.largest:.1e}"
-    )
-    if parity.unusable:
-        print(f"            not compared, because they cannot run it here: {', '.join(parity.unusable)}")
-    if written.golden:
-        travel = "inputs travel" if written.golden > 1 else "input travels"
-        print(f"golden      {written.golden} calibration {travel} in the file")
     used = arguments.decode or (TASKS[task.name].decode if task.name in TASKS else "")
     decode = f" --decode {quote(used)}" if used else ""
     if arguments.remote_decode and arguments.remote_decode != arguments.decode:
         decode += f" --remote-decode {quote(arguments.remote_decode)}"
-    print(f"wrote       {out}\nnext        edgecascade inspect {quote(out)} --verify    # on the device")
-    print(f"            edgecascade run {quote(out)} INPUT ...{decode} --remote http://HOST:PORT/v2/models/NAME")
+    report_file(written.parity, written.golden, arguments.out, decode)
