@@ -30,7 +30,15 @@ from edgecascade.runtime import (
     Source,
 )
 from edgecascade.runtime.remotes.chat import Chat
-from edgecascade.runtime.remotes.chat_reply import LabelMatcher, Position, Reply, Token, label_probabilities, read_reply
+from edgecascade.runtime.remotes.chat_reply import (
+    LabelMatcher,
+    Position,
+    Reply,
+    Token,
+    label_probabilities,
+    read_reply,
+    text_confidence,
+)
 
 COLOURS = ["red", "green", "blue"]
 X = np.array(["grass"])
@@ -55,7 +63,7 @@ def connect() -> Iterator[Callable[..., Chat]]:
     made: list[Chat] = []
 
     def connect(server: Any, **options: Any) -> Chat:
-        made.append(Chat(f"http://127.0.0.1:{server.port}/v1", **{"labels": COLOURS, **options}))
+        made.append(Chat(f"http://127.0.0.1:{server.port}/v1", **{"labels": COLOURS, "answer": "letter", **options}))
         return made[-1]
 
     yield connect
@@ -122,7 +130,7 @@ def test_the_address_may_be_that_of_the_api_or_the_endpoint(
     """Both lead to the endpoint, and a query is preserved."""
     record, requests = recording
     server = serve(record(respond(completion(at("B", A=0.5, B=0.5)))))
-    remote = Chat(f"http://127.0.0.1:{server.port}{path}", labels=COLOURS)
+    remote = Chat(f"http://127.0.0.1:{server.port}{path}", labels=COLOURS, answer="letter")
     remote.infer(X, Deadline.after(5))
     remote.close()
     assert requests[0][0] == f"POST {target} HTTP/1.1"
@@ -377,10 +385,11 @@ def test_the_longest_matching_label_is_chosen(ask: Any) -> None:
 def test_confidence_is_platt_scaled_as_in_calibration(logprobs: list[float], slope: float, shift: float) -> None:
     """It equals `Platt` of the mean log-probability, for any slope and intercept."""
     tokens = tuple(Position(Token(b"x", one), (), False) for one in logprobs)
-    remote = Chat("http://127.0.0.1:1/v1", labels=COLOURS, answer="text", scale=(slope, shift))
     mean = Reply("red", tokens, False).mean_logprob
     assert mean == pytest.approx(np.mean(logprobs))
-    assert remote._confidence(mean) == pytest.approx(float(Platt(slope, shift)(np.array([mean]))[0]), abs=1e-12)
+    assert text_confidence(mean, (slope, shift)) == pytest.approx(
+        float(Platt(slope, shift)(np.array([mean]))[0]), abs=1e-12
+    )
 
 
 def test_text_is_requested_without_alternatives(connect: Any, serve: Any, recording: Any, respond: Any) -> None:
@@ -710,14 +719,14 @@ def test_an_invalid_address_is_refused(url: str) -> None:
         ({"labels": ["a", " "], "answer": "label"}, "labels: expected names, got ' '"),
         ({"labels": ["a", "b", "(A"], "answer": "label"}, r"labels: 'a' and '\(A' look the same"),
         (
-            {"labels": [str(i) for i in range(27)]},
+            {"labels": [str(i) for i in range(27)], "answer": "letter"},
             "at most 26 .*, got 27; use answer='label'",
         ),
         ({"answer": "word"}, "answer: expected 'letter', 'label' or 'text', got 'word'"),
         ({"prompt": "Which one?"}, r"prompt: expected a text with \{input\}, got 'Which one"),
         ({"scale": (1.0, math.nan), "answer": "text"}, "scale: expected a slope and an intercept, got"),
         ({"scale": (1.0,), "answer": "text"}, "scale: expected a slope and an intercept, got"),
-        ({"scale": (1.0, 0.0)}, "scale: .*answer='text'"),
+        ({"scale": (1.0, 0.0), "answer": "letter"}, "scale: .*answer='text'"),
         ({"coverage": 0}, "coverage: expected .*, got 0"),
         ({"coverage": math.nan}, "coverage: expected .*, got nan"),
         ({"max_tokens": 0}, "max_tokens: expected 1 or more, got 0"),

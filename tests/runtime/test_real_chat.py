@@ -59,7 +59,9 @@ def connect(port: int) -> Iterator[Callable[..., Chat]]:
     made: list[Chat] = []
 
     def connect(**options: Any) -> Chat:
-        made.append(Chat(f"http://127.0.0.1:{options.pop('port', port)}/v1", **{"labels": MOODS, **options}))
+        made.append(
+            Chat(f"http://127.0.0.1:{options.pop('port', port)}/v1", **{"labels": MOODS, "answer": "letter", **options})
+        )
         return made[-1]
 
     yield connect

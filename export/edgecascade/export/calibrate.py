@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from edgecascade.types.document import (
     GOLDEN_KEY,
     KEY,
     PREPROCESSING_KEY,
+    AskedChat,
     CascadeDocument,
     SourceRecord,
     read_preprocessing,
@@ -152,6 +153,7 @@ def calibrate(
     kind: str | None = None,
     remote_kind: str | None = None,
     remote_names: Sequence[str] = (),
+    remote_chat: AskedChat | None = None,
     expected: NDArray[np.floating] | None = None,
     golden: bool = True,
     model: ModelProto | None = None,
@@ -184,6 +186,7 @@ def calibrate(
         remote_kind: `logits` or `probabilities`, if the remote's values do not tell.
         remote_names: the remote's class names in the order of its scores, if they are known; the device then reads its
             scores in the order of the body's classes.
+        remote_chat: how the remote was asked, from `ask_chat`, if it is a generative model; the device asks it so.
         expected: [n, classes], logits or probabilities on that data of the model that the body was converted from;
             the body must give the same.
         golden: whether a few of the calibration inputs may travel in the file, for `edgecascade inspect --verify`.
@@ -212,6 +215,7 @@ def calibrate(
         "max_group_loss": max_group_loss,
         "remote_kind": remote_kind,
         "remote_names": remote_names,
+        "remote_chat": remote_chat,
     }
     return write_cascade(found, out, data, local_scores, remote_scores, objective=objective, golden=golden, **options)
 
@@ -275,6 +279,7 @@ def fold_plan(
     golden: bool,
     remote_kind: str | None = None,
     remote_names: Sequence[str] = (),
+    remote_chat: AskedChat | None = None,
     **options: Any,
 ) -> Folded:
     """Plan, and fold the plan into the body; arguments as in `write_cascade`."""
@@ -306,7 +311,7 @@ def fold_plan(
     remote_logits = reading.logits(remote_scores)
     plan = plan_cascade(logits, remote_logits, data.labels, objective, names=labels, **options)
     source = SourceRecord(body.name, body.sha256, body.logits.tensor, kind, data.digest, local.floor)
-    document = _document(body, source, labels, plan, remote, columns)
+    document = replace(_document(body, source, labels, plan, remote, columns), remote_chat=remote_chat)
     singly = mixes_inputs(body.model, source.logits, data.inputs, body.path)
     model = fold(body.model, logits=source.logits, kind=kind, rule=plan.rule, document=document, singly=singly)
     proof = tuple(_proof(data.inputs, _text_input(body), 1 in first_sides(model).values()))

@@ -63,17 +63,18 @@ def recalibrate(
             that a `Watch` recorded with it, which are turned back into scores by the calibration in the file.
         objective: the aim of the plan.
         golden: whether a few of the inputs may travel in the file.
-        options: `scores`, `merges`, `estimate`, `bins`, `remote_kind`, `remote_names`, `even_without_gain`,
-            `calibrator` and `label_noise`, as in `calibrate`. Without `remote_names`, the remote's order of the
-            classes is that in the file.
+        options: `scores`, `merges`, `estimate`, `bins`, `remote_kind`, `remote_names`, `remote_chat`,
+            `even_without_gain`, `calibrator` and `label_noise`, as in `calibrate`. Without `remote_names`, the remote's
+            order of the classes is that in the file, and without `remote_chat`, how a generative model is asked.
 
     Raises:
         ModelFileError: the file is not a cascade model.
         ExportError: as in `calibrate`; nothing is written then.
     """
-    body = inner_body(path)
+    body, document = inner_body(path), read_classifier(open_session(path), path)
+    options = {"remote_chat": document.remote_chat, **options}
     if data.recorded is not None and np.array_equal(remote_scores, data.recorded):
-        reading = read_classifier(open_session(path), path).calibrate_remote
+        reading = document.calibrate_remote
         remote_scores = reading.inverse(remote_scores)
         options["remote_kind"] = "probabilities" if reading.probabilities else "logits"
         options.pop("remote_names", None)

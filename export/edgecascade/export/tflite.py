@@ -108,8 +108,8 @@ def export_tflite_int8(
         objective: the aim of the plan.
         golden: whether a few of the data's inputs may travel in the file.
         converter: the command that runs onnx2tf, as in `convert`.
-        options: `scores`, `merges`, `estimate`, `bins`, `remote_kind`, `calibrator` and `label_noise`, as in
-            `calibrate`.
+        options: `scores`, `merges`, `estimate`, `bins`, `remote_kind`, `remote_names`, `remote_chat`, `calibrator` and
+            `label_noise`, as in `calibrate`.
 
     Raises:
         ModelFileError: the file is not a cascade model.

@@ -98,7 +98,8 @@ class Cascade:
 
         Args:
             path: a file written by `edgecascade calibrate`.
-            remote: an Open Inference Protocol v2 address (`http://host:8000/v2/models/large`, or `grpc://`), an ONNX
+            remote: an Open Inference Protocol v2 address (`http://host:8000/v2/models/large`, or `grpc://`), that of
+                chat completions (`http://host:8080/v1`), which are asked as in calibration, an ONNX
                 file or a function from inputs [n, ...] to logits [n, classes] to run in this process, or an object
                 with the methods of `Remote`. For a general task, it answers with arrays by name: see `Remote`. None
                 makes every answer local.
@@ -139,7 +140,7 @@ class Cascade:
             )
         read: Reader
         if local.labels:
-            read = ScoreReader(local.labels, lambda: local.policy)
+            read = ScoreReader(local.labels, lambda: local.policy, getattr(local.document, "remote_chat", None))
         else:
             read = OutputReader(local.remote_outputs, remote_decode)
         if remote_decode is not None and local.labels:
@@ -398,6 +399,8 @@ class Cascade:
         """Return whether the certificate in the file applies to the answers so far, and what they add to its loss."""
         counts = self._tally.snapshot()
         alarms = frozenset[str]() if self._watch is None else self._watch.health().active
+        if getattr(self._dispatcher.remote, "other_model", 0):
+            alarms |= {"remote model"}
         return CascadeHealth(self.document.certificate, counts.inputs, counts.missed, self._overridden, alarms)
 
     def metrics(self) -> dict[str, Any]:

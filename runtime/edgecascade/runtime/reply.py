@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edgecascade.runtime.remotes.remote import Remote, Replied
+    from edgecascade.types.document import AskedChat
 
 __all__ = ["OutputReader", "Reader", "ScoreReader", "check_outputs", "failure_of", "outputs_of", "predictions"]
 
@@ -57,15 +58,19 @@ class ScoreReader:
     Attributes:
         labels: names of the classes, of which the scores must have one column each.
         policy: returns the policy in force, which defines how to read the scores.
+        asked: how a generative model was asked in calibration, or None if the remote was another model.
     """
 
     labels: tuple[str, ...]
     policy: Callable[[], Policy]
+    asked: AskedChat | None = None
 
     def expect(self, remote: Remote) -> None:
-        """Tell the remote the names of the classes."""
-        from edgecascade.runtime.remotes.remote import expect
+        """Tell the remote the names of the classes, and before that how it was asked in calibration."""
+        from edgecascade.runtime.remotes.remote import expect, expect_asked
 
+        if self.asked is not None:
+            expect_asked(remote, self.asked)
         expect(remote, self.labels)
 
     def __call__(self, replied: Replied, n: int, remote: Remote) -> list[Prediction | Failure]:

@@ -29,7 +29,8 @@ def configure(parser: ArgumentParser) -> None:
     )
     parser.add_argument(
         "--remote",
-        help="http://HOST:PORT/v2/models/NAME, or an ONNX file that a second process on this machine serves.",
+        help="http://HOST:PORT/v2/models/NAME, a generative model at http[s]://HOST/v1, or an ONNX file that a second "
+        "process on this machine serves.",
     )
     parser.add_argument(
         "--network",

@@ -42,8 +42,8 @@ from edgecascade.export.commands.task_arguments import (
 from edgecascade.export.data import LabelledData, read_labelled
 from edgecascade.runtime.commands.remote_arguments import add_remote_arguments, flag, remote_of
 from edgecascade.runtime.engine import open_session, read_document
-from edgecascade.runtime.remotes.remote import Remote, shown
-from edgecascade.types.document import TaskDocument
+from edgecascade.runtime.remotes.remote import Remote, expect, expect_asked, shown
+from edgecascade.types.document import AskedChat, TaskDocument
 from edgecascade.types.errors import BenchmarkError
 
 __all__ = ["configure", "execute"]
@@ -56,7 +56,10 @@ def configure(parser: ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument("file", help="Cascade model, as `edgecascade calibrate` writes it.")
     add_remote_arguments(
-        parser, "Address (http[s]:// or grpc[s]://) of a model, or an ONNX file.", required=True, in_use=False
+        parser,
+        "Address (http[s]:// or grpc[s]://) of a model, also of a generative one (/v1), or an ONNX file.",
+        required=True,
+        in_use=False,
     )
     parser.add_argument(
         "--data",
@@ -101,8 +104,11 @@ def execute(arguments: Namespace) -> int:
     remote = remote_of(arguments)
     assert remote is not None
     with closing(remote):
+        if document.remote_chat is not None:
+            expect_asked(remote, document.remote_chat)
+        expect(remote, document.labels)
         scores = _remote_scores(arguments, remote, data, classes)
-        stored = _answers(arguments, data)
+        stored = _answers(arguments, remote, data)
         result = measure_offload(
             arguments.file,
             data,
@@ -155,7 +161,7 @@ def _general(arguments: Namespace, document: TaskDocument) -> int:
 def _remote_scores(arguments: Namespace, remote: Remote, data: LabelledData, classes: int) -> NDArray[np.floating]:
     """Return the remote's scores; the remote is not asked again about inputs that an earlier run has stored."""
     stored = stored_scores(
-        Path(arguments.out) / "remote-scores", data, arguments.remote, classes, output=arguments.remote_output
+        Path(arguments.out) / "remote-scores", data, arguments.remote, classes, output=_reading(arguments, remote)
     )
     if arguments.fresh:
         stored.clear()
@@ -172,11 +178,17 @@ def _remote_scores(arguments: Namespace, remote: Remote, data: LabelledData, cla
         return complete_scores(stored, remote, data.inputs, name=arguments.remote, progress=progress)
 
 
-def _answers(arguments: Namespace, data: LabelledData) -> StoredRows:
+def _reading(arguments: Namespace, remote: Remote) -> str | None:
+    """Return what an address leaves open: the output of a model, or how a generative one is asked."""
+    asked: AskedChat | None = getattr(remote, "asked", None)
+    return arguments.remote_output if asked is None else repr(replace(asked, reported=""))
+
+
+def _answers(arguments: Namespace, remote: Remote, data: LabelledData) -> StoredRows:
     """Return the stored answers of the served run; those that an interrupted run has left are used."""
     root = Path(arguments.out) / "served"
     stored = stored_answers(
-        root, arguments.file, data, arguments.remote, arguments.deadline, output=arguments.remote_output
+        root, arguments.file, data, arguments.remote, arguments.deadline, output=_reading(arguments, remote)
     )
     if arguments.fresh:
         stored.clear()
@@ -201,6 +213,8 @@ def _report(result: Offload, arguments: Namespace) -> Report:
 def _command(arguments: Namespace) -> str:
     words = ["edgecascade", "bench", "offload", arguments.file, "--remote", shown(arguments.remote)]
     words += ["--remote-output", arguments.remote_output] if arguments.remote_output else []
+    for name in ("remote_model", "answer", "remote_prompt", "remote_fields"):
+        words += [flag(name), getattr(arguments, name)] if getattr(arguments, name) else []
     words += ["--data", arguments.data, "--deadline", f"{arguments.deadline:g}"]
     for name, price in (("--cost", arguments.cost), ("--cost-per-gb", arguments.cost_per_gb)):
         words += [] if price is None else [name, f"{price:g}"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from edgecascade.benchmarks.cache import sha256_of
 from edgecascade.benchmarks.stored import CHUNK, StoredRows, chunk_of
+from edgecascade.export.chat_remote import Reply, ask_each, table_of
 from edgecascade.export.data import Inputs, LabelledData, batches, count
 from edgecascade.export.scores import Progress
 from edgecascade.runtime.deadline import Deadline
@@ -23,6 +25,7 @@ __all__ = ["RemoteLike", "ask", "complete_scores", "stored_scores"]
 
 RemoteLike = str | os.PathLike[str] | Remote | Callable[[Any], NDArray[Any]]
 
+_log = logging.getLogger(__name__)
 _BATCH = 32
 _PATIENCE = 60.0  # seconds for one request; no caller is waiting
 
@@ -37,7 +40,7 @@ def stored_scores(
         data: Labelled inputs.
         remote: An address, or an ONNX file, which is known by its bytes too.
         classes: The number of scores for each input.
-        output: The remote's output with the scores, if it is named.
+        output: The remote's output with the scores, if it is named; or how a generative model is asked.
     """
     remote_output = remote if output is None else f"{remote} {output}"
     file = sha256_of(Path(remote)) if Path(remote).is_file() else ""
@@ -97,6 +100,8 @@ def ask(
     Raises:
         BenchmarkError: The remote failed, or its scores have another shape.
     """
+    if hasattr(connection, "asked"):
+        return _said(connection, inputs, classes, progress=progress, name=name, before=before)
     parts: list[NDArray[Any]] = []
     most = int(getattr(connection, "request_inputs", _BATCH))
     try:
@@ -113,3 +118,20 @@ def ask(
         failed = before + sum(map(len, parts))
         raise BenchmarkError(f"{name}: it failed after {failed} inputs: {error}") from error
     return np.concatenate(parts)
+
+
+def _said(
+    connection: Remote, inputs: Inputs, classes: int, *, progress: Progress | None, name: str, before: int
+) -> NDArray[np.floating]:
+    """Return what a generative model says; without a label, all classes are equally probable."""
+    replies: list[Reply] = []
+    try:
+        for reply in ask_each(connection, inputs):
+            replies.append(reply)
+            if progress:
+                progress(1)
+    except (RemoteError, TimeoutError) as error:
+        raise BenchmarkError(f"{name}: it failed after {before + len(replies)} inputs: {error}") from error
+    if missing := sum(isinstance(reply, RemoteError) for reply in replies):
+        _log.warning("%s: %d of %d inputs got no label, which counts as any label", name, missing, len(replies))
+    return table_of(replies, classes, None)

@@ -9,8 +9,10 @@ from collections.abc import Iterator, Sequence
 from os.path import samefile
 from pathlib import Path
 from shlex import quote
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from edgecascade.calibration import Objective
 from edgecascade.calibration.commands.arguments import add_plan_arguments, objective_of, plan_options
@@ -18,6 +20,7 @@ from edgecascade.calibration.commands.outputs import add_kind_argument
 from edgecascade.calibration.commands.population import add_population_arguments, array_names, population_options
 from edgecascade.cli import rare
 from edgecascade.export.calibrate import Calibrated, calibrate, check_labels
+from edgecascade.export.chat_remote import ask_chat
 from edgecascade.export.class_names import class_count, columns_by_name, labelled_as, model_names
 from edgecascade.export.commands.task_arguments import REFERENCES, add_task_arguments, is_general
 from edgecascade.export.data import Inputs, LabelledData, count, first, read_labelled
@@ -26,13 +29,22 @@ from edgecascade.export.logits import KINDS
 from edgecascade.export.parity import Parity
 from edgecascade.export.scores import Progress, RemoteOutputs, ask_remote, local_scores, read_scores
 from edgecascade.runtime.commands.console import counting
-from edgecascade.runtime.commands.remote_arguments import add_remote_arguments, check_remote_arguments, remote_of
+from edgecascade.runtime.commands.remote_arguments import (
+    add_remote_arguments,
+    chat_of,
+    check_remote_arguments,
+    remote_of,
+)
+from edgecascade.runtime.remotes.chat import Chat
+from edgecascade.runtime.remotes.remote import is_chat, shown
 from edgecascade.types.class_names import some_names
+from edgecascade.types.document import AskedChat
 from edgecascade.types.errors import ExportError, no_file
 
 __all__ = [
     "DATA",
     "REMOTE",
+    "RemoteAnswers",
     "add_golden_argument",
     "add_logits_arguments",
     "check_other_files",
@@ -42,14 +54,18 @@ __all__ = [
     "configure",
     "execute",
     "labelled_for",
-    "remote_outputs",
+    "remote_answers",
     "report",
     "report_file",
 ]
 
 DATA = "Labelled inputs: an npz file with x and y (and names), a folder of images for each class, or parquet"
+_ADDRESS = "http://HOST:PORT/v2/models/NAME"
 _SHOWN = 20  # classes that are printed
-REMOTE = "http://HOST:PORT/v2/models/NAME, an ONNX file, or its saved logits [n, classes] (.npy)"
+REMOTE = (
+    "http://HOST:PORT/v2/models/NAME, a generative model at http[s]://HOST/v1, an ONNX file, or its saved logits "
+    "[n, classes] (.npy)"
+)
 
 
 def configure(parser: ArgumentParser) -> None:
@@ -148,12 +164,76 @@ def check_remote_classes(said: RemoteOutputs, names: Sequence[str], classes: int
     columns_by_name(names, said.names, known=())
 
 
-def remote_outputs(arguments: Namespace, inputs: Inputs) -> RemoteOutputs:
-    """Return what the remote that the arguments describe gives for all inputs, and show the progress."""
-    if _are_saved(arguments.remote):
-        return _ask(arguments, inputs)
-    with counting("running the remote", count(inputs)) as progress:
-        return _ask(arguments, inputs, progress)
+class RemoteAnswers(NamedTuple):
+    """What the remote gives for all inputs.
+
+    Attributes:
+        scores: floating [n, classes], or [n] or [n, 1] of a binary head.
+        options: of `calibrate`, by which the scores are read.
+        notes: phrases on how a generative model was asked.
+        address: at which the device may ask such a remote.
+    """
+
+    scores: NDArray[np.floating]
+    options: dict[str, Any]
+    notes: tuple[str, ...] = ()
+    address: str = _ADDRESS
+
+
+def remote_answers(
+    arguments: Namespace,
+    data: LabelledData,
+    names: Sequence[str],
+    *,
+    weight: ArrayLike | None = None,
+    known: AskedChat | None = None,
+) -> RemoteAnswers:
+    """Return what the remote that the arguments describe gives for all inputs, and show the progress.
+
+    Args:
+        arguments: the parsed arguments.
+        data: labelled as the local model.
+        names: of the classes; empty if they are not known.
+        weight: [n], how much each input counts.
+        known: how a generative model was asked in an earlier calibration, from which comes what is not given.
+
+    Raises:
+        ExportError: the remote fails, or is a generative model, and the classes have no names to ask for.
+    """
+    if is_chat(arguments.remote):
+        return _chat_answers(arguments, data, names, weight, known)
+    if _are_saved(arguments.remote):  # of whatever remote
+        scores, theirs = _ask(arguments, data.inputs)
+        return RemoteAnswers(scores, {"remote_names": theirs, "remote_kind": arguments.remote_kind})
+    with counting("running the remote", count(data.inputs)) as progress:
+        scores, theirs = _ask(arguments, data.inputs, progress)
+    return RemoteAnswers(scores, {"remote_names": theirs, "remote_kind": arguments.remote_kind, "remote_chat": None})
+
+
+def _chat_answers(
+    arguments: Namespace,
+    data: LabelledData,
+    names: Sequence[str],
+    weight: ArrayLike | None,
+    known: AskedChat | None,
+) -> RemoteAnswers:
+    if not names:
+        raise ExportError(
+            "names: expected names of the classes in the data or the body, by which a generative model answers, got "
+            "none; name them with `edgecascade export FILE --names`"
+        )
+    if arguments.remote_kind is not None:
+        raise ExportError("--remote-kind: expected with scores, got a generative model's probabilities")
+    answer = arguments.answer or (known.answer if known else None)
+    same = known if known is not None and known.answer == answer else None  # another form has another prompt
+
+    def connect(**options: Any) -> Chat:
+        return chat_of(arguments, same, **options)
+
+    with counting("asking the remote", count(data.inputs)) as progress:
+        found = ask_chat(connect, data.inputs, names, data.labels, answer=answer, weight=weight, progress=progress)
+    read = {"remote_names": tuple(names), "remote_kind": "probabilities", "remote_chat": found.asked}
+    return RemoteAnswers(found.scores, read, found.notes, shown(arguments.remote))
 
 
 def _ask(arguments: Namespace, inputs: Inputs, progress: Progress | None = None) -> RemoteOutputs:
@@ -198,48 +278,52 @@ def execute(arguments: Namespace) -> int:
     data = labelled_for(arguments, objective)
     expected = read_scores(arguments.expected) if arguments.expected else None
     model, found = load_model(arguments.body), {"output": arguments.logits, "kind": arguments.kind}
-    said = check_remote(arguments, data.inputs)
+    said = None if is_chat(arguments.remote) else check_remote(arguments, data.inputs)
     with counting("running the body", len(data.labels)) as progress:
         local = local_scores(arguments.body, data.inputs, model=model, progress=progress, **found)
     classes = class_count(local)
-    data = labelled_as(data, model_names(model, arguments.body, classes))
+    named = model_names(model, arguments.body, classes)
+    data = labelled_as(data, named)
     low, high = data.labels.min(), data.labels.max()
     if not 0 <= low <= high < classes:  # before the remote is asked, which may cost time and money
         raise ExportError(f"labels: expected 0 to {classes - 1}, one per class of the model, got {low} to {high}")
-    check_remote_classes(said, data.names, classes)
+    if said is not None:
+        check_remote_classes(said, data.names, classes)
     population = population_options(arguments, data.columns, data.labels, classes, data.names)
-    remote, remote_names = remote_outputs(arguments, data.inputs)
+    answers = remote_answers(arguments, data, data.names or named, weight=population["weight"])
     print("fitting, and comparing the file with the arithmetic ...", file=sys.stderr)
     written = calibrate(
         arguments.body,
         arguments.out,
         data,
         local,
-        remote,
+        answers.scores,
         objective=objective,
         model=model,
-        remote_kind=arguments.remote_kind,
-        remote_names=remote_names,
         expected=expected,
         golden=arguments.golden,
+        **answers.options,
         **found,
         **plan_options(arguments),
         **population,
     )
-    report(written, arguments.out, data, by_group=arguments.groups is not None)
+    report(written, arguments.out, data, answers, by_group=arguments.groups is not None)
     return 0
 
 
-def report(written: Calibrated, out: str, data: LabelledData, *, by_group: bool = False) -> None:
+def report(
+    written: Calibrated, out: str, data: LabelledData, answers: RemoteAnswers, *, by_group: bool = False
+) -> None:
     """Print what was fitted, chosen, proved and written, and what comes next; and the accuracies by group.
 
     Args:
         written: what was written.
         out: the file.
         data: the calibration data, with the labels of the model.
+        answers: those of the remote to it.
         by_group: whether to print the accuracies by group.
     """
-    for line in _classes(written, data):
+    for line in (*_classes(written, data), *_about_remote((*answers.notes, *written.remote_notes))):
         print(line.replace("\n", "\\n"))  # of a name or a file: it must not look like another line
     for model, read in written.read.items():
         if read.kind == "probabilities":
@@ -247,10 +331,10 @@ def report(written: Calibrated, out: str, data: LabelledData, *, by_group: bool 
     print(written.plan)
     if by_group and written.plan.policy.groups is not None:
         print("\n".join(f"            {line}" for line in written.plan.policy.groups.table()))
-    report_file(written.parity, written.golden, out)
+    report_file(written.parity, written.golden, out, remote=answers.address)
 
 
-def report_file(parity: Parity, golden: int, out: str, decode: str = "") -> None:
+def report_file(parity: Parity, golden: int, out: str, decode: str = "", remote: str = _ADDRESS) -> None:
     """Print what was proved and written, and what comes next.
 
     Args:
@@ -258,6 +342,7 @@ def report_file(parity: Parity, golden: int, out: str, decode: str = "") -> None
         golden: number of calibration inputs that travel in the file.
         out: the file.
         decode: options that `edgecascade run` needs for it, with a space before each.
+        remote: the address of the remote to show.
     """
     print(
         f"parity      {parity.n} inputs agree on {', '.join(parity.providers)}; "
@@ -268,11 +353,11 @@ def report_file(parity: Parity, golden: int, out: str, decode: str = "") -> None
     if golden:
         print(f"golden      {golden} calibration {'inputs travel' if golden > 1 else 'input travels'} in the file")
     print(f"wrote       {out}\nnext        edgecascade inspect {quote(out)} --verify    # on the device")
-    print(f"            edgecascade run {quote(out)} INPUT ...{decode} --remote http://HOST:PORT/v2/models/NAME")
+    print(f"            edgecascade run {quote(out)} INPUT ...{decode} --remote {remote}")
 
 
 def _classes(written: Calibrated, data: LabelledData) -> Iterator[str]:
-    """Yield a line for each class with its number, its name and the first input of it; and notes on the remote's."""
+    """Yield a line for each class with its number, its name and the first input of it."""
     labels, numbers = written.labels, np.unique(data.labels, return_index=True)
     firsts = dict(zip(*(part.tolist() for part in numbers), strict=True))
     width = max(map(len, labels[:_SHOWN]))
@@ -281,5 +366,8 @@ def _classes(written: Calibrated, data: LabelledData) -> Iterator[str]:
         yield f"{'' if number else 'classes':<12}{number:<3} {name:<{width}}  {example}"
     if len(labels) > _SHOWN:
         yield f"{'':<12}and {len(labels) - _SHOWN} more"
-    for place, note in enumerate(written.remote_notes):
+
+
+def _about_remote(notes: Sequence[str]) -> Iterator[str]:
+    for place, note in enumerate(notes):
         yield f"{'' if place else 'remote':<12}{note}"

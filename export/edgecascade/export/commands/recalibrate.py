@@ -17,7 +17,7 @@ from edgecascade.export.commands.calibrate import (
     check_remote,
     check_remote_classes,
     labelled_for,
-    remote_outputs,
+    remote_answers,
     report,
 )
 from edgecascade.export.commands.task_arguments import (
@@ -30,6 +30,7 @@ from edgecascade.export.recalibrate import cascade_scores, move_threshold, recal
 from edgecascade.runtime.commands.console import counting
 from edgecascade.runtime.commands.remote_arguments import add_remote_arguments
 from edgecascade.runtime.engine import open_session, read_document
+from edgecascade.runtime.remotes.remote import is_chat
 from edgecascade.types.document import TaskDocument
 from edgecascade.types.errors import ExportError
 from edgecascade.types.estimate import chance_in_words
@@ -98,22 +99,22 @@ def execute(arguments: Namespace) -> int:
     names = document.labels
     data = labelled_as(labelled_for(arguments, objective), names)
     population = population_options(arguments, data.columns, data.labels, len(names), data.names)
-    check_remote_classes(check_remote(arguments, data.inputs), names, len(names))
+    if not is_chat(arguments.remote):
+        check_remote_classes(check_remote(arguments, data.inputs), names, len(names))
     with counting("running the body", len(data.labels)) as progress:
         local = cascade_scores(arguments.file, data.inputs, progress=progress)
-    remote, remote_names = remote_outputs(arguments, data.inputs)
+    answers = remote_answers(arguments, data, names, weight=population["weight"], known=document.remote_chat)
     written = recalibrate(
         arguments.file,
         arguments.out,
         data,
         local,
-        remote,
+        answers.scores,
         objective=objective,
         golden=arguments.golden,
-        remote_kind=arguments.remote_kind,
-        remote_names=remote_names,
+        **answers.options,
         **plan_options(arguments),
         **population,
     )
-    report(written, arguments.out, data, by_group=arguments.groups is not None)
+    report(written, arguments.out, data, answers, by_group=arguments.groups is not None)
     return 0

@@ -14,7 +14,7 @@ from edgecascade.export.commands.calibrate import (
     add_golden_argument,
     check_out,
     labelled_for,
-    remote_outputs,
+    remote_answers,
     report,
 )
 from edgecascade.export.converters import converter_command
@@ -79,23 +79,23 @@ def execute(arguments: Namespace) -> int:
     if arguments.data is None or arguments.remote is None or objective is None:
         raise ExportError(f"{_INT8}: expected all three and an objective, as int8 needs a calibration of its own")
     converter_command(arguments.converter)  # before the remote is asked
-    names = read_classifier(open_session(arguments.file), arguments.file).labels
+    document = read_classifier(open_session(arguments.file), arguments.file)
+    names = document.labels
     data = labelled_as(labelled_for(arguments, objective), names)
     population = population_options(arguments, data.columns, data.labels, len(names), data.names)
-    remote, remote_names = remote_outputs(arguments, data.inputs)
+    answers = remote_answers(arguments, data, names, weight=population["weight"], known=document.remote_chat)
     written = export_tflite_int8(
         arguments.file,
         arguments.out,
         read_labelled(arguments.int8).inputs,
         data,
-        remote,
+        answers.scores,
         objective=objective,
         golden=arguments.golden,
         converter=arguments.converter,
-        remote_kind=arguments.remote_kind,
-        remote_names=remote_names,
+        **answers.options,
         **plan_options(arguments),
         **population,
     )
-    report(written, arguments.out, data, by_group=arguments.groups is not None)
+    report(written, arguments.out, data, answers, by_group=arguments.groups is not None)
     return 0

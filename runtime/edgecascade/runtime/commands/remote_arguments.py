@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import json
 import re
 import ssl
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgecascade.cli import rare
-from edgecascade.runtime.remotes.remote import Remote, connect, shown
+from edgecascade.runtime.remotes.remote import Remote, connect, is_chat, shown
+from edgecascade.types.document import ANSWER_FORMS, AskedChat, Template
 from edgecascade.types.errors import ArgumentError
 
-__all__ = ["add_remote_arguments", "check_remote_arguments", "flag", "headers_of", "remote_of"]
+if TYPE_CHECKING:
+    from edgecascade.runtime.remotes.chat import Chat
+
+__all__ = ["add_remote_arguments", "chat_of", "check_remote_arguments", "flag", "headers_of", "remote_of"]
 
 _HEADER = re.compile(r"(?P<name>[!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(?P<value>[ -~\xa1-\xff]*)")
 _HOST_AND_PORT = re.compile(r"[\w.-]+:\d+(/|$)")
 _OF_ADDRESSES = ("remote_input", "header", "header_file", "proxy", "ca", "cert", "key", "hedge", "no_retry")
-_MODEL = "Model to ask: http[s]:// or grpc[s]://HOST:PORT/v2/models/NAME, or an ONNX file."
+_OF_CHAT = ("remote_model", "answer", "remote_prompt", "remote_fields")
+_OF_TENSORS = ("remote_input", "remote_output")
+_MODEL = (
+    "Model to ask: http[s]:// or grpc[s]://HOST:PORT/v2/models/NAME, a generative model at http[s]://HOST/v1, or an "
+    "ONNX file."
+)
 
 
 def add_remote_arguments(
@@ -36,6 +46,12 @@ def add_remote_arguments(
     add("--remote", metavar="REMOTE", required=required, help=help)
     add("--remote-output", metavar="NAME", help="The remote's output that holds the logits, if it is not evident.")
     rare(add("--remote-input", metavar="NAME", help="The remote's input, if the server declares none or several."))
+    add("--remote-model", metavar="NAME", help="Model to ask for at an address that ends in /v1.")
+    forms = "How a generative model answers: by the probabilities of letters or labels, or in text."
+    rare(add("--answer", choices=ANSWER_FORMS, help=forms))
+    prompt = "Template with {input} and {labels}: a text, or messages (.json)."
+    rare(add("--remote-prompt", metavar="FILE", help=prompt))
+    rare(add("--remote-fields", metavar="JSON", help="Further fields of chat requests, such as '{\"seed\": 1}'."))
     add("--header-file", metavar="FILE", help="Headers to send with every request, one 'Name: value' a line.")
     header = "Header to send (repeatable). Other users of this machine can read it: use --header-file for secrets."
     rare(add("--header", metavar="'NAME: VALUE'", action="append", default=[], help=header))
@@ -68,10 +84,15 @@ def check_remote_arguments(arguments: Namespace) -> None:
     """
     address = arguments.remote
     if address is not None and "://" in address:
+        chat = is_chat(address)
+        kind = "/v2/models/NAME" if chat else "/v1 or /chat/completions"
+        if others := [name for name in (_OF_TENSORS if chat else _OF_CHAT) if getattr(arguments, name)]:
+            place = f"an address that ends in {kind}"
+            raise ArgumentError(f"{flag(others[0])}: expected with {place}, got {shown(address)}")
         return
     if address is not None and _HOST_AND_PORT.match(address) and not Path(address).exists():
         raise ArgumentError(f"--remote: expected a file or an address such as http://{address}, got {address}")
-    idle = next((name for name in _OF_ADDRESSES if getattr(arguments, name)), None)
+    idle = next((name for name in (*_OF_ADDRESSES, *_OF_CHAT) if getattr(arguments, name)), None)
     if idle is not None:
         raise ArgumentError(f"{flag(idle)}: expected with --remote and an address, got {address or 'no remote'}")
     if address is None and arguments.remote_output:
@@ -102,15 +123,68 @@ def remote_of(arguments: Namespace) -> Remote | None:
     return CircuitBreaker(remote)
 
 
+def chat_of(arguments: Namespace, known: AskedChat | None = None, **options: Any) -> Chat:
+    """Return the generative model that the arguments describe, by itself.
+
+    Args:
+        arguments: the parsed arguments.
+        known: how it was asked before, from which comes what the arguments leave open.
+        options: of `Chat`, in place of those that the arguments give.
+
+    Raises:
+        ArgumentError: an argument is invalid, or two of them exclude each other.
+    """
+    from edgecascade.runtime.remotes.chat import Chat
+
+    address, path = arguments.remote, arguments.remote_prompt
+    known = AskedChat("label") if known is None else known  # which knows nothing
+    given = {
+        "model": arguments.remote_model or known.model,
+        "answer": arguments.answer,
+        "prompt": known.prompt if path is None else _template(Path(path)),
+        "fields": {**known.fields, **_fields(arguments.remote_fields)},
+        "encoded": True,
+        "headers": headers_of(arguments.header, arguments.header_file),
+        "context": _secure(address, arguments),
+        "proxy": arguments.proxy,
+    }
+    try:
+        return Chat(address, **{**given, **options})
+    except ArgumentError as error:
+        name, _, rest = str(error).partition(": ")
+        raise ArgumentError(f"--remote-prompt: {rest}" if name == "prompt" else str(error)) from error
+
+
+def _template(path: Path) -> Template:
+    """Return a template in a file: messages in JSON, or a text, without the line feed at its end."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        found: Template = json.loads(text) if path.suffix == ".json" else text.removesuffix("\n")
+    except OSError as error:
+        raise ArgumentError(f"--remote-prompt: cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise ArgumentError(f"--remote-prompt: expected text or JSON in {path}, got something else: {error}") from error
+    if not isinstance(found, str | list):
+        raise ArgumentError(f"--remote-prompt: expected a text or a list of messages in {path}, got another value")
+    return found
+
+
+def _fields(text: str | None) -> dict[str, Any]:
+    """Return further fields of a request."""
+    try:
+        found = {} if text is None else json.loads(text)
+    except ValueError as error:
+        raise ArgumentError(f"--remote-fields: expected a JSON object, got text that is no JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise ArgumentError(f"--remote-fields: expected a JSON object, got {type(found).__name__}")
+    return found
+
+
 def _at(address: str, arguments: Namespace) -> Remote:
+    if is_chat(address):
+        return chat_of(arguments)
     headers = headers_of(arguments.header, arguments.header_file)
-    secure = address.startswith(("https://", "grpcs://"))
-    idle = next((name for name in ("ca", "cert", "key") if getattr(arguments, name)), None)
-    if idle is not None and not secure:
-        raise ArgumentError(f"{flag(idle)}: expected with an https:// or grpcs:// address, got {shown(address)}")
-    if arguments.key and not arguments.cert:
-        raise ArgumentError("--key: expected with --cert, got no certificate for the key")
-    context = _context(arguments) if secure else None  # also for gRPC, which would say less about a wrong file
+    context = _secure(address, arguments)
     if address.startswith(("grpc://", "grpcs://")):
         from edgecascade.runtime.remotes.open_inference_grpc import OpenInferenceGrpc
 
@@ -134,6 +208,17 @@ def _at(address: str, arguments: Namespace) -> Remote:
         context=context,
         proxy=arguments.proxy,
     )
+
+
+def _secure(address: str, arguments: Namespace) -> ssl.SSLContext | None:
+    """Return the settings of TLS for an address, or None if it has none; also for gRPC, which would say less."""
+    secure = address.startswith(("https://", "grpcs://"))
+    idle = next((name for name in ("ca", "cert", "key") if getattr(arguments, name)), None)
+    if idle is not None and not secure:
+        raise ArgumentError(f"{flag(idle)}: expected with an https:// or grpcs:// address, got {shown(address)}")
+    if arguments.key and not arguments.cert:
+        raise ArgumentError("--key: expected with --cert, got no certificate for the key")
+    return _context(arguments) if secure else None
 
 
 def headers_of(given: Iterable[str], path: str | None) -> dict[str, str]:

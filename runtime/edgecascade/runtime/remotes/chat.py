@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 import json
+import logging
 import math
 import re
 import ssl
-import string
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, wait
-from typing import Any, Literal, TypeAlias, get_args
+from threading import Lock
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -18,18 +19,32 @@ import numpy as np
 from edgecascade.runtime.background import DaemonPool
 from edgecascade.runtime.batch import Batch, rows, size
 from edgecascade.runtime.deadline import Deadline
-from edgecascade.runtime.remotes.chat_reply import LabelMatcher, Reply, label_probabilities, read_reply
+from edgecascade.runtime.remotes.chat_prompt import Messages, Prompt, letters, messages_for, template_of
+from edgecascade.runtime.remotes.chat_reply import (
+    LabelMatcher,
+    Reply,
+    UnscoredReply,
+    label_probabilities,
+    read_reply,
+    text_confidence,
+)
 from edgecascade.runtime.remotes.http import HttpClient
-from edgecascade.runtime.remotes.remote import RemoteLabels, Scores, Traffic, hiding_secrets, refuse_user, shown
+from edgecascade.runtime.remotes.remote import (
+    CHAT_ENDPOINT,
+    RemoteLabels,
+    Scores,
+    Traffic,
+    hiding_secrets,
+    refuse_user,
+    shown,
+)
 from edgecascade.types.class_names import columns_for
+from edgecascade.types.document import ANSWER_FORMS, AnswerForm, AskedChat, template_sha256
 from edgecascade.types.errors import ArgumentError, InvalidReply, RemoteError, RemoteRefusal, UnsendableInput
 
-__all__ = ["AnswerForm", "Chat", "Prompt", "chat_client"]
+__all__ = ["AnswerForm", "Chat", "Prompt", "chat_client", "lacks_logprobs"]
 
-AnswerForm: TypeAlias = Literal["letter", "label", "text"]
-Prompt: TypeAlias = str | Callable[[Any], str | list[dict[str, Any]]]
-
-_ENDPOINT = "/chat/completions"
+_DEFAULT: AnswerForm = "label"  # small models say a word where they cannot tell which letter it has
 _MAX_TOKENS = {"letter": 1, "label": 4, "text": 32}
 _LIMITS = ("max_completion_tokens", "max_tokens")  # fields that bound how many tokens a reply has
 _MANY = 4096  # tokens of a reply without bound
@@ -44,10 +59,44 @@ _ADVICE = (  # for refusals that name one of these
         "pass fields={'top_logprobs': N} with the most that the server allows, or answer='text' if it allows none",
     ),
 )
-_LISTED = 20  # the most likely tokens that OpenAI's API lists
-_QUESTION = "Which label fits the input best? {labels}\n\nInput: {input}\n\nAnswer with the {form} alone."
-_PLACE = re.compile(r"(\{labels\}|\{input\})")
-_IMAGES = ((b"\xff\xd8\xff", "jpeg"), (b"\x89PNG\r\n", "png"), (b"GIF8", "gif"), (b"RIFF", "webp"))
+_REFUSALS = ("400", "422")  # statuses for a field that the server does not take
+_LISTED, _FEWER = 20, 5  # the most likely tokens that OpenAI's API lists, and what nearly every server does
+_NUMBER = re.compile(r"\d+")
+_NAMES = 16  # of models in replies that are counted
+_log = logging.getLogger(__name__)
+
+
+class _Way(NamedTuple):
+    """How to ask and read, once the labels are known.
+
+    Attributes:
+        answer: the form of the answer.
+        labels: what replies are searched for.
+        messages: writes the messages for one input.
+        fields: of every request beside the messages.
+        scale: slope and intercept for `text`, or None.
+        scored: whether replies must have log-probabilities.
+    """
+
+    answer: AnswerForm
+    labels: LabelMatcher
+    messages: Messages
+    fields: Mapping[str, Any]
+    scale: tuple[float, float] | None
+    scored: bool
+
+    @property
+    def values(self) -> int:
+        """The most values of a reply."""
+        tokens = next((self.fields[name] for name in _LIMITS if isinstance(self.fields.get(name), int)), _MANY)
+        return _MARGIN + _PER_TOKEN * max(1, tokens)
+
+    def request(self, messages: Sequence[Mapping[str, Any]]) -> bytes:
+        """Return the body of a request."""
+        try:
+            return json.dumps({"messages": messages, **self.fields}, separators=(",", ":"), allow_nan=False).encode()
+        except (TypeError, ValueError, RecursionError) as error:
+            raise UnsendableInput(f"remote: the request cannot be written as JSON: {error}") from error
 
 
 class Chat:
@@ -55,21 +104,28 @@ class Chat:
 
     Each input is one request; those of one call are sent concurrently. An answer is read in one of three ways:
 
-    - `letter`: the labels are listed as A, B, C, ..., and the probability of each is read from the likeliest tokens.
-    - `label`: the same, with the labels' own words.
+    - `label`: the probability of each label is read from the likeliest tokens.
+    - `letter`: the same, with the labels listed as A, B, C, ...; it takes one token, and a model that can tell them.
     - `text`: text is generated and searched for a label. Its confidence is the logistic function of the mean
       log-probability of its tokens, by `scale`; without one, the exponential of that mean.
 
+    A cascade file that was calibrated with a generative model says how it was asked. What is not given here is taken
+    from there, and what is given must be the same, but for the name of the model and for `fields`. If a server refuses
+    to list 20 likely tokens, and neither `fields` nor a file sets their number, as many are asked for as it allows.
+
     Args:
         url: `http[s]://host[:port]/v1`, or the same with `/chat/completions` and a query.
-        labels: the names of the cascade's classes, in any order; a description of them belongs in the prompt.
-        model: one of the server's models; None leaves the choice to the server.
-        answer: the form of the answer, one of the three above.
-        prompt: a text that contains {input} and may contain {labels}; or a function from one input to a text or to
-            messages, which several threads call at once.
-        scale: slope and intercept for `text`, as `edgecascade.calibration.fit_platt` fits them.
+        labels: the names of the cascade's classes, in any order; a description of them belongs in the prompt. By
+            default those of the cascade, in its order.
+        model: one of the server's models; None leaves the choice to the file, or else to the server.
+        answer: the form of the answer, one of the three above; by default that of the file, or else `label`.
+        prompt: a text that contains {input} and may contain {labels}; messages whose contents do, such as examples
+            before the question; or a function from one input to a text or to messages, which several threads call at
+            once.
+        scale: slope and intercept for `text`, as `edgecascade.calibration.fit_platt` fits them. With a slope of 0,
+            every reply has the same confidence, and no log-probabilities are asked for.
         coverage: for `letter` and `label`, the least probability that the reply is any of the labels.
-        max_tokens: the most tokens to generate; by default 1, 4 and 32. A model that begins with quotes, spaces or
+        max_tokens: the most tokens to generate; by default 4, 1 and 32. A model that begins with quotes, spaces or
             emphasis needs more.
         fields: further fields of every request, such as `seed`; those that are None are left out.
         encoded: whether images come as files; they become data URLs after the text.
@@ -78,6 +134,9 @@ class Chat:
         proxy: `http://[user:password@]host[:port]`, an HTTP proxy to connect through. Environment variables such as
             `HTTPS_PROXY` are not read.
         concurrency: the most requests under way at once.
+
+    Attributes:
+        class_names: names of the classes in the order of the scores; empty until they are known.
 
     Raises:
         ArgumentError: an argument is out of range.
@@ -89,9 +148,9 @@ class Chat:
         self,
         url: str,
         *,
-        labels: Sequence[str],
+        labels: Sequence[str] = (),
         model: str | None = None,
-        answer: AnswerForm = "letter",
+        answer: AnswerForm | None = None,
         prompt: Prompt | None = None,
         scale: tuple[float, float] | None = None,
         coverage: float = 0.1,
@@ -104,33 +163,61 @@ class Chat:
         concurrency: int = 8,
     ) -> None:
         _check(answer, scale, coverage, max_tokens, concurrency)
+        template_of(prompt, answer or _DEFAULT)
         self._client, self._path = chat_client(url, context, proxy)
         self._headers = {**(headers or {}), "Content-Type": "application/json"}
         self._secrets = [*self._headers.items(), *self._client.proxy_headers]
-        self._answer, self._scale, self._coverage = answer, scale, coverage
-        self.class_names = tuple(labels)
-        self._labels = LabelMatcher(labels)
-        self._messages = _messages_for(prompt, answer, labels)
-        if answer == "letter":
-            self._labels = LabelMatcher(_letters(labels))
-        fields = {
-            "model": model,
-            "temperature": 0,
-            "max_tokens": max_tokens or _MAX_TOKENS[answer],
-            "logprobs": True,
-            "top_logprobs": None if answer == "text" else _LISTED,
-            **(fields or {}),
-        }
-        self._fields = {name: value for name, value in fields.items() if value is not None}
-        tokens = next((fields[name] for name in _LIMITS if isinstance(fields.get(name), int)), _MANY)
-        self._values = _MARGIN + _PER_TOKEN * max(1, tokens)
+        self._model, self._answer, self._prompt, self._scale = model, answer, prompt, scale
+        self._coverage = coverage
+        self._fields = {**({} if max_tokens is None else {"max_tokens": max_tokens}), **(fields or {})}
+        self._calibrated: AskedChat | None = None
+        self._way: _Way | None = None
+        self._lock = Lock()
+        self._reported: Counter[str] = Counter()
+        self._other_model = 0
         self._pool = DaemonPool(concurrency, "edgecascade-chat")
         self.encoded = encoded
+        self.class_names: tuple[str, ...] = ()
+        if labels:
+            self._begin(labels)
 
     @property
     def traffic(self) -> Traffic:
         """Requests and bytes so far."""
         return self._client.traffic
+
+    @property
+    def other_model(self) -> int:
+        """Number of replies that name another model than those in calibration did."""
+        return self._other_model
+
+    @property
+    def reported(self) -> Mapping[str, int]:
+        """Number of replies by the name of the model in them, of up to 16 models."""
+        with self._lock:
+            return dict(self._reported)
+
+    @property
+    def asked(self) -> AskedChat:
+        """How it asks, for the file of a cascade that is calibrated with it.
+
+        Raises:
+            ArgumentError: the labels are not known yet.
+        """
+        way = self._known_way()
+        prompt = template_of(self._whole_prompt, way.answer)
+        reported = self.reported
+        apart = ("model", "logprobs", "top_logprobs")
+        return AskedChat(
+            answer=way.answer,
+            prompt=prompt,
+            prompt_sha256=None if prompt is None else template_sha256(prompt),
+            model=way.fields.get("model"),
+            reported=max(reported, key=reported.__getitem__, default=""),
+            top_logprobs=way.fields.get("top_logprobs"),
+            scale=way.scale,
+            fields={name: value for name, value in way.fields.items() if name not in apart},
+        )
 
     def infer(self, inputs: Batch, deadline: Deadline) -> Scores:
         """Return probabilities [n, classes] of inputs [n, ...]; for `text`, labels with confidences.
@@ -139,22 +226,43 @@ class Chat:
             TimeoutError: the deadline passed.
             RemoteUnreachable: no connection could be made.
             RemoteError: an input cannot be sent, or a reply is not an answer; the first such error of all inputs.
+            ArgumentError: the labels are not known yet.
         """
         with hiding_secrets(self._secrets, self._path.partition("?")[2]):
             return self._scores(inputs, deadline)
 
     def expect(self, labels: Sequence[str]) -> None:
-        """Check that a cascade of these classes can use the answers.
+        """Take these labels if there are none yet; otherwise check that a cascade of them can use the answers.
 
         Raises:
-            ArgumentError: they are others.
+            ArgumentError: they are others, or no answer can be read in them.
         """
+        if not self.class_names:
+            self._begin(labels)
+            return
         try:
             columns_for(tuple(labels), self.class_names, None)
         except InvalidReply as error:
             raise ArgumentError(f"labels: {str(error).removeprefix('remote: ')}") from error
         if len(labels) != len(self.class_names):
             raise ArgumentError(f"labels: expected {len(labels)}, one per class, got {len(self.class_names)}")
+
+    def expect_asked(self, asked: AskedChat) -> None:
+        """Ask from now on as in calibration.
+
+        Raises:
+            ArgumentError: something else was given, or another file says otherwise.
+        """
+        if self._answer not in (None, asked.answer):
+            raise ArgumentError(f"answer: expected {asked.answer!r}, as in calibration, got {self._answer!r}")
+        if self._scale is not None and self._scale != asked.scale:
+            raise ArgumentError(f"scale: expected {asked.scale}, as in calibration, got {self._scale}")
+        self._check_prompt(asked)
+        if self._calibrated not in (None, asked):
+            raise ArgumentError("remote: expected a remote of its own, got one whose cascade asks it otherwise")
+        self._calibrated = asked
+        if self.class_names:
+            self._begin(self.class_names)
 
     def expect_outputs(self, names: Sequence[str]) -> None:  # noqa: ARG002
         """Refuse a general task.
@@ -169,25 +277,70 @@ class Chat:
         self._pool.close()
         self._client.close()
 
+    @property
+    def _whole_prompt(self) -> Prompt | None:
+        """The prompt that was given, or else that of the file; None for the default one."""
+        return self._calibrated.prompt if self._prompt is None and self._calibrated else self._prompt
+
+    def _check_prompt(self, asked: AskedChat) -> None:
+        """Check that the prompt is that of calibration, as far as this is known."""
+        expected = asked.prompt_sha256
+        if self._prompt is None and (asked.prompt is None or expected is None):
+            wrote = "the function that wrote the prompts" if expected is None else "the template"
+            raise ArgumentError(f"prompt: expected {wrote} in calibration, which the file does not hold, got none")
+        if self._prompt is None or (expected is None and callable(self._prompt)):
+            return
+        template = template_of(self._prompt, asked.answer)
+        got = "a function" if template is None else f"one with {template_sha256(template)[:12]}..."
+        if template is None or template_sha256(template) != expected:
+            whose = "a function" if expected is None else f"the template with SHA-256 {expected[:12]}..."
+            raise ArgumentError(f"prompt: expected {whose}, as in calibration, got {got}")
+
+    def _begin(self, labels: Sequence[str]) -> None:
+        """Fix the labels, and how to ask for them."""
+        calibrated = self._calibrated
+        answer: AnswerForm = self._answer or (calibrated.answer if calibrated else _DEFAULT)
+        matcher, messages = LabelMatcher(labels), messages_for(self._whole_prompt, answer, labels)
+        if answer == "letter":
+            matcher = LabelMatcher(letters(labels))
+        scale = self._scale if calibrated is None else calibrated.scale
+        scored = scale is None or scale[0] != 0
+        lists = scored and answer != "text"
+        listed = calibrated.top_logprobs if calibrated else _LISTED
+        fields = {
+            "model": self._model or (calibrated.model if calibrated else None),
+            **(calibrated.fields if calibrated else {"temperature": 0, "max_tokens": _MAX_TOKENS[answer]}),
+            **({"logprobs": True} if scored else {}),
+            **({"top_logprobs": listed} if lists else {}),
+            **self._fields,
+        }
+        sent = {name: value for name, value in fields.items() if value is not None}
+        self._way = _Way(answer, matcher, messages, sent, scale, scored)
+        self.class_names = tuple(labels)
+
+    def _known_way(self) -> _Way:
+        if self._way is None:
+            raise ArgumentError("labels: expected the names of the classes, which a cascade gives, got none yet")
+        return self._way
+
     def _scores(self, inputs: Batch, deadline: Deadline) -> Scores:
-        replies = self._ask([self._request(inputs, at) for at in range(size(inputs))], deadline)
-        if self._answer == "text":
-            chosen = np.array([self._labels.named(reply) for reply in replies], np.int64)
-            sure = np.array([self._confidence(reply.mean_logprob) for reply in replies], np.float64)
+        way = self._known_way()
+        replies = self._ask([way.messages(rows(inputs, at)) for at in range(size(inputs))], deadline)
+        if way.answer == "text":
+            chosen = np.array([way.labels.named(reply) for reply in replies], np.int64)
+            sure = np.array([text_confidence(reply.mean_logprob, way.scale) for reply in replies], np.float64)
             return RemoteLabels(chosen, sure)
-        tables = [label_probabilities(reply, self._labels, coverage=self._coverage) for reply in replies]
-        return np.array(tables, np.float64).reshape(len(replies), len(self._labels.plain))
+        tables = [label_probabilities(reply, way.labels, coverage=self._coverage) for reply in replies]
+        return np.array(tables, np.float64).reshape(len(replies), len(way.labels.plain))
 
-    def _request(self, inputs: Batch, at: int) -> bytes:
-        messages = self._messages(rows(inputs, at))
+    def _ask(self, questions: Sequence[list[dict[str, Any]]], deadline: Deadline) -> list[Reply]:
+        way = self._known_way()
+        requests = [way.request(messages) for messages in questions]  # all, before one is sent
         try:
-            return json.dumps({"messages": messages, **self._fields}, separators=(",", ":"), allow_nan=False).encode()
-        except (TypeError, ValueError, RecursionError) as error:
-            raise UnsendableInput(f"remote: the request cannot be written as JSON: {error}") from error
-
-    def _ask(self, requests: Sequence[bytes], deadline: Deadline) -> list[Reply]:
-        try:
-            asked = [self._pool.submit(self._exchange, request, deadline) for request in requests]
+            asked = [
+                self._pool.submit(self._exchange, way, messages, request, deadline)
+                for messages, request in zip(questions, requests, strict=True)
+            ]
         except RuntimeError as error:  # closed, or no thread can be started
             raise RemoteError(f"remote: cannot ask: {error}") from error
         done, unfinished = wait(asked, deadline.remaining(), FIRST_EXCEPTION)
@@ -198,23 +351,56 @@ class Chat:
             raise TimeoutError("the deadline has passed")
         return replies
 
-    def _exchange(self, request: bytes, deadline: Deadline) -> Reply:
+    def _exchange(self, way: _Way, messages: list[dict[str, Any]], request: bytes, deadline: Deadline) -> Reply:
         response = self._client.request(
-            "POST", self._path, request, self._headers, deadline, largest=_WIDTH * self._values
+            "POST", self._path, request, self._headers, deadline, largest=_WIDTH * way.values
         )
         try:
-            return read_reply(response.json(values=self._values, deadline=deadline))
+            reply = read_reply(response.json(values=way.values, deadline=deadline), scored=way.scored)
         except RemoteRefusal as error:
+            fewer = self._listing_fewer(way, error)
+            if fewer is not None:
+                return self._exchange(fewer, messages, fewer.request(messages), deadline)
             advice = next((advice for words, advice in _ADVICE if words in str(error)), "")
-            if not advice or error.status not in ("400", "422"):
+            if not advice or error.status not in _REFUSALS:
                 raise
             raise RemoteRefusal(f"{error}; {advice}", status=error.status) from error
+        self._count(reply.model)
+        return reply
 
-    def _confidence(self, mean_logprob: float) -> float:
-        if self._scale is None:
-            return math.exp(mean_logprob)
-        slope, intercept = self._scale
-        return 0.5 + 0.5 * math.tanh((slope * mean_logprob + intercept) / 2)
+    def _listing_fewer(self, way: _Way, error: RemoteRefusal) -> _Way | None:
+        """Return how to ask for fewer likely tokens, after the server has refused so many; None if that is no remedy.
+
+        The number is the largest smaller one that the server names, or 5.
+        """
+        listed = way.fields.get("top_logprobs")
+        fixed = self._calibrated is not None or "top_logprobs" in self._fields
+        if fixed or listed is None or not lacks_logprobs(error):
+            return None
+        named = [number for number in map(int, _NUMBER.findall(str(error))) if 0 < number < listed]
+        fewer = max(named, default=_FEWER)
+        if fewer >= listed:
+            return None
+        self._way = way._replace(fields={**way.fields, "top_logprobs": fewer})  # the next requests begin with it
+        return self._way
+
+    def _count(self, model: str) -> None:
+        """Count the reply of a model, and warn once of one that is not the calibrated one."""
+        expected = "" if self._calibrated is None else self._calibrated.reported
+        with self._lock:
+            if model in self._reported or len(self._reported) < _NAMES:
+                self._reported[model] += 1
+            other = bool(expected) and model != expected
+            self._other_model += other
+            first = other and self._other_model == 1
+        if first:
+            _log.warning("replies of the remote name another model than in calibration; recalibrate for that one")
+
+
+def lacks_logprobs(error: BaseException) -> bool:
+    """Return whether an error of a chat server is about the log-probabilities that were asked for."""
+    refused = isinstance(error, RemoteRefusal) and error.status in _REFUSALS and "logprobs" in str(error)
+    return refused or isinstance(error, UnscoredReply)
 
 
 def chat_client(url: str, context: ssl.SSLContext | None = None, proxy: str | None = None) -> tuple[HttpClient, str]:
@@ -241,14 +427,14 @@ def chat_client(url: str, context: ssl.SSLContext | None = None, proxy: str | No
     secure = parts.scheme == "https"
     context = (context or ssl.create_default_context()) if secure else None
     client = HttpClient(parts.hostname, port or (443 if secure else 80), context, proxy=proxy)
-    path = path if path.endswith(_ENDPOINT) else path + _ENDPOINT
+    path = path if path.endswith(CHAT_ENDPOINT) else path + CHAT_ENDPOINT
     return client, f"{path}?{parts.query}" if parts.query else path
 
 
 def _check(
-    answer: str, scale: tuple[float, float] | None, coverage: float, max_tokens: int | None, concurrency: int
+    answer: str | None, scale: tuple[float, float] | None, coverage: float, max_tokens: int | None, concurrency: int
 ) -> None:
-    if answer not in get_args(AnswerForm):
+    if answer not in (None, *ANSWER_FORMS):
         raise ArgumentError(f"answer: expected 'letter', 'label' or 'text', got {answer!r}")
     if scale is not None and (len(scale) != 2 or not all(math.isfinite(number) for number in scale)):
         raise ArgumentError(f"scale: expected a slope and an intercept, got {scale!r}")
@@ -260,72 +446,3 @@ def _check(
         raise ArgumentError(f"max_tokens: expected 1 or more, got {max_tokens}")
     if concurrency < 1:
         raise ArgumentError(f"concurrency: expected 1 or more, got {concurrency}")
-
-
-def _letters(labels: Sequence[str]) -> list[str]:
-    """Return A, B, C, ..., each of which is one token in any tokenizer."""
-    if len(labels) > len(string.ascii_uppercase):
-        raise ArgumentError(
-            f"labels: expected at most 26 for answers in one letter, got {len(labels)}; use answer='label'"
-        )
-    return list(string.ascii_uppercase[: len(labels)])
-
-
-def _messages_for(
-    prompt: Prompt | None, answer: AnswerForm, labels: Sequence[str]
-) -> Callable[[Any], list[dict[str, Any]]]:
-    """Return a function from one input to the messages of a request.
-
-    Raises:
-        ArgumentError: the prompt does not contain {input}.
-    """
-    if prompt is None:
-        prompt = _QUESTION.replace("{form}", "letter" if answer == "letter" else "label")
-    if not isinstance(prompt, str):
-        return _written_by(prompt)
-    if "{input}" not in prompt:
-        raise ArgumentError(f"prompt: expected a text with {{input}}, got {prompt[:80]!r}")
-    listed = ", ".join(labels)
-    if answer == "letter":
-        listed = "".join(f"\n{letter}. {label}" for letter, label in zip(_letters(labels), labels, strict=True))
-    # Replaced in one pass, so that braces in an input or a label have no meaning.
-    parts = [listed if part == "{labels}" else part for part in _PLACE.split(prompt)]
-    places = [part == "{input}" for part in _PLACE.split(prompt)]
-
-    def messages(one: Any) -> list[dict[str, Any]]:
-        if not isinstance(one, str | bytes):
-            kind = getattr(one, "dtype", type(one).__name__)
-            raise UnsendableInput(
-                f"remote: expected a text, got {kind}; pass a function as `prompt` that describes it in text"
-            )
-        said = "the image" if isinstance(one, bytes) else one
-        text = "".join(said if place else part for part, place in zip(parts, places, strict=True))
-        return _user([{"type": "text", "text": text}, _image(one)] if isinstance(one, bytes) else text)
-
-    return messages
-
-
-def _written_by(prompt: Callable[[Any], str | list[dict[str, Any]]]) -> Callable[[Any], list[dict[str, Any]]]:
-    def messages(one: Any) -> list[dict[str, Any]]:
-        written = prompt(one)
-        if not isinstance(written, str | list):
-            raise UnsendableInput(
-                f"prompt: expected a function that returns text or messages, got {type(written).__name__} from it"
-            )
-        return _user(written) if isinstance(written, str) else written
-
-    return messages
-
-
-def _user(content: Any) -> list[dict[str, Any]]:
-    return [{"role": "user", "content": content}]
-
-
-def _image(file: bytes) -> dict[str, Any]:
-    kinds = [kind for start, kind in _IMAGES if file.startswith(start)]
-    if not kinds:
-        raise UnsendableInput("remote: expected the bytes of a JPEG, PNG, GIF or WebP file, got other bytes")
-    return {
-        "type": "image_url",
-        "image_url": {"url": f"data:image/{kinds[0]};base64,{base64.b64encode(file).decode()}"},
-    }

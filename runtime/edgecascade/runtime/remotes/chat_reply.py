@@ -19,7 +19,18 @@ from numpy.typing import NDArray
 from edgecascade.runtime.remotes.http_response import message_in
 from edgecascade.types.errors import ArgumentError, InvalidReply, RemoteRefusal
 
-__all__ = ["LabelMatcher", "Position", "Reply", "Token", "label_probabilities", "read_reply", "token_logprobs"]
+__all__ = [
+    "LabelMatcher",
+    "Position",
+    "Reply",
+    "Token",
+    "UnreadReply",
+    "UnscoredReply",
+    "label_probabilities",
+    "read_reply",
+    "text_confidence",
+    "token_logprobs",
+]
 
 _ROUNDING = 1e-3  # of a log-probability in half precision
 _MOST = 1.01  # largest sum of rounded probabilities of different tokens at one place
@@ -28,6 +39,21 @@ _BEFORE = " \t\r\n▁Ġ*_`\"'“‘«([{"
 _TELLING = 3  # bytes: a shorter beginning of a label, such as I of Insect, may begin another word
 _LEAST = 1e-9  # the least probability of a label
 _UNLIKELY = -9999.0  # what servers write where a probability is 0 or not known
+_LONGEST = 200  # characters of a model's name
+_FOLDERS = re.compile(r"^(/|[A-Za-z]:\\).*[/\\]")  # of a model file: some servers call a model by its path
+
+
+class UnreadReply(InvalidReply):
+    """A model replied, and its reply names no label, or several."""
+
+    @property
+    def about_input(self) -> bool:
+        """True: it may name a label for another input."""
+        return True
+
+
+class UnscoredReply(InvalidReply):
+    """The reply lacks the log-probabilities that were asked for."""
 
 
 @dataclass(frozen=True)
@@ -64,38 +90,58 @@ class Reply:
 
     Attributes:
         text: the text; empty if the server declined to answer.
-        positions: its tokens in order, at least one.
+        positions: its tokens in order; none if no log-probabilities were asked for.
         cut_off: whether it ended because `max_tokens` were generated.
+        model: the name of the model in the reply, of a path the file alone; empty if there is none.
     """
 
     text: str
     positions: tuple[Position, ...]
     cut_off: bool
+    model: str = ""
 
     @property
     def mean_logprob(self) -> float:
-        """Mean log-probability of the tokens, including the end of the text if the server lists it."""
+        """Mean log-probability of the tokens, including the end of the text if the server lists it; NaN of none."""
+        if not self.positions:
+            return math.nan
         return math.fsum(position.sampled.logprob for position in self.positions) / len(self.positions)
 
 
-def read_reply(reply: Any) -> Reply:
+def read_reply(reply: Any, *, scored: bool = True) -> Reply:
     """Return the first choice of a chat completion, the decoded JSON of OpenAI's `POST /v1/chat/completions`.
+
+    Args:
+        reply: the JSON.
+        scored: whether to read log-probabilities.
 
     Raises:
         RemoteRefusal: it is an error.
-        InvalidReply: it lacks a field, or has an invalid log-probability.
+        UnscoredReply: it has no log-probabilities.
+        InvalidReply: it lacks another field, or has an invalid log-probability.
     """
     if isinstance(reply, dict) and reply.get("error") and "choices" not in reply:
         raise RemoteRefusal(f"remote: the server says: {message_in(reply) or 'no explanation'}", status="200")
     content = _at(reply, "choices", 0, "message", "content")
-    tokens = _at(reply, "choices", 0, "logprobs", "content")
-    if not isinstance(tokens, list) or not tokens:
-        raise InvalidReply("remote: the reply has no tokens in choices[0].logprobs.content")
+    model = reply.get("model")
     return Reply(
         content if isinstance(content, str) else "",
-        tuple(_position(token) for token in tokens),
+        tuple(_position(token) for token in _tokens(reply)) if scored else (),
         reply["choices"][0].get("finish_reason") == "length",
+        _FOLDERS.sub("", model)[:_LONGEST] if isinstance(model, str) else "",
     )
+
+
+def _tokens(reply: Any) -> list[Any]:
+    try:
+        tokens = _at(reply, "choices", 0, "logprobs", "content")
+    except InvalidReply as error:
+        raise UnscoredReply(str(error)) from error
+    if not isinstance(tokens, list) or not tokens:
+        raise UnscoredReply("remote: the reply has no tokens in choices[0].logprobs.content")
+    if any(isinstance(token, dict) and token.get("logprob", 0) is None for token in tokens):
+        raise UnscoredReply("remote: logprob: expected a number, at most 0, got None for a generated token")
+    return tokens
 
 
 def token_logprobs(listed: Any) -> tuple[float, ...]:
@@ -206,7 +252,7 @@ class LabelMatcher:
         """Return the label at the beginning of the text, or else the only label in it, as a whole word.
 
         Raises:
-            InvalidReply: the reply names no label, or several.
+            UnreadReply: the reply names no label, or several.
         """
         text = _plain(reply.text)
         first = self._first(text)
@@ -216,7 +262,7 @@ class LabelMatcher:
         if len(found) != 1:
             how_many = "several" if found else "no"
             cut_off = ", which max_tokens cut off" if reply.cut_off else ""
-            raise InvalidReply(
+            raise UnreadReply(
                 f"remote: expected a reply with one label, got {how_many} labels in {reply.text[:80]!r}{cut_off}"
             )
         return self.plain.index(found[0])
@@ -253,13 +299,14 @@ def label_probabilities(reply: Reply, labels: LabelMatcher, *, coverage: float) 
         coverage: the least probability that the reply is any of the labels.
 
     Raises:
-        InvalidReply: the server lists no tokens, or all labels together have a probability below `coverage`.
+        UnscoredReply: the server lists no tokens.
+        UnreadReply: all labels together have a probability below `coverage`.
     """
     masses = np.zeros(len(labels.plain))
     path, before = 1.0, b""
     for at, position in enumerate(reply.positions, 1):
         if not position.alternatives:
-            raise InvalidReply("remote: the reply lacks top_logprobs; the server does not list likely tokens")
+            raise UnscoredReply("remote: the reply lacks top_logprobs; the server does not list likely tokens")
         follow = at < len(reply.positions) and _is_open(labels, before, position.sampled)
         for token in position.others if follow else (position.sampled, *position.others):
             possible = _possible(labels, before, token)
@@ -270,7 +317,7 @@ def label_probabilities(reply: Reply, labels: LabelMatcher, *, coverage: float) 
         before += position.sampled.text
     covered = masses.sum()
     if not covered >= coverage:
-        raise InvalidReply(
+        raise UnreadReply(
             f"remote: expected a reply that names a label; the labels have {covered:.1%} of its probability, "
             f"and the reply begins {reply.text[:80]!r}"
         )
@@ -279,6 +326,20 @@ def label_probabilities(reply: Reply, labels: LabelMatcher, *, coverage: float) 
         masses[unseen] = min(path * _unlisted(position, int(unseen.sum())), masses[~unseen].min())
     masses = np.maximum(masses, _LEAST)
     return np.asarray(masses / masses.sum())
+
+
+def text_confidence(mean_logprob: float, scale: tuple[float, float] | None) -> float:
+    """Return the confidence of a text whose tokens have this mean log-probability.
+
+    Args:
+        mean_logprob: natural; it may be NaN where the slope is 0.
+        scale: slope and intercept of a logistic function; None takes the exponential of the mean.
+    """
+    if scale is None:
+        return math.exp(mean_logprob)
+    slope, intercept = scale
+    log_odds = intercept if slope == 0 else slope * mean_logprob + intercept
+    return 0.5 + 0.5 * math.tanh(log_odds / 2)
 
 
 def _is_open(labels: LabelMatcher, before: bytes, sampled: Token) -> bool:

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
-from typing import Any, Protocol, TypeAlias, cast
-from urllib.parse import unquote
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,11 @@ from edgecascade.runtime.batch import Batch
 from edgecascade.runtime.deadline import Deadline
 from edgecascade.types.errors import ArgumentError, RemoteError
 
+if TYPE_CHECKING:
+    from edgecascade.types.document import AskedChat
+
 __all__ = [
+    "CHAT_ENDPOINT",
     "InProcess",
     "NamedArrays",
     "Remote",
@@ -31,13 +35,16 @@ __all__ = [
     "Wrapped",
     "connect",
     "expect",
+    "expect_asked",
     "expect_outputs",
     "hiding_secrets",
+    "is_chat",
     "refuse_user",
     "shown",
     "without_secrets",
 ]
 
+CHAT_ENDPOINT = "/chat/completions"
 _WIDTH = 32  # bytes of a number in JSON, with a comma and spaces
 _FURTHER = 4096  # values beside an input's scores, such as an embedding
 _LARGEST = 64 << 20  # bytes
@@ -104,9 +111,10 @@ class Remote(Protocol):
     the application gave files; `request_inputs`, the most inputs in one request; `traffic`, a `Traffic`; `class_names`,
     a tuple of the names of its classes in the order of its scores, by which they are matched with the cascade's; and a
     method `expect(labels)`, which is called with the names of the cascade's classes, so that a reply can be bounded by
-    what they need, or an `ArgumentError` raised if the remote cannot answer in them; and a method
-    `expect_outputs(names)`, which is called in its place for a general task, with the names of the outputs to return,
-    empty for all.
+    what they need, or an `ArgumentError` raised if the remote cannot answer in them; a method `expect_asked(asked)`,
+    which is called before that if the cascade was calibrated with a generative model, with how it was asked; and a
+    method `expect_outputs(names)`, which is called in their place for a general task, with the names of the outputs to
+    return, empty for all. `other_model` counts replies of another model than that of the calibration.
     """
 
     def infer(self, inputs: Batch, deadline: Deadline) -> Replied:
@@ -181,9 +189,23 @@ class Wrapped:
         """The most inputs in one request; an `AttributeError` if the remote inside sets no limit."""
         return int(cast(Any, self._remote).request_inputs)
 
+    @property
+    def asked(self) -> AskedChat:
+        """How the remote inside asks a generative model; an `AttributeError` if it is another model."""
+        return cast("AskedChat", cast(Any, self._remote).asked)
+
+    @property
+    def other_model(self) -> int:
+        """Number of replies of the remote inside that name another model than those in calibration did."""
+        return int(getattr(self._remote, "other_model", 0))
+
     def expect(self, labels: Sequence[str]) -> None:
         """Tell the remote inside the names of the classes."""
         expect(self._remote, labels)
+
+    def expect_asked(self, asked: AskedChat) -> None:
+        """Tell the remote inside how a generative model was asked in calibration."""
+        expect_asked(self._remote, asked)
 
     def expect_outputs(self, names: Sequence[str]) -> None:
         """Tell the remote inside the names of the outputs of a general task."""
@@ -228,6 +250,17 @@ def expect(remote: object, labels: Sequence[str]) -> None:
         told(labels)
 
 
+def expect_asked(remote: object, asked: AskedChat) -> None:
+    """Tell a remote how a generative model was asked in calibration, if it wants to know.
+
+    Raises:
+        ArgumentError: it was made to ask in another way.
+    """
+    told = getattr(remote, "expect_asked", None)
+    if callable(told):
+        told(asked)
+
+
 def expect_outputs(remote: object, names: Sequence[str]) -> None:
     """Tell a remote that it answers to a general task with these outputs, if it wants to know.
 
@@ -241,6 +274,17 @@ def expect_outputs(remote: object, names: Sequence[str]) -> None:
     told = getattr(remote, "expect_outputs", None)
     if callable(told):
         told(tuple(names))
+
+
+def is_chat(address: str) -> bool:
+    """Return whether an address is that of OpenAI's chat completions: its path ends in /v1 or /chat/completions.
+
+    >>> [is_chat(f"http://host/{path}") for path in ("v1", "api/v1/?key=3", "v2/models/v1", "v1/chat/completions")]
+    [True, True, False, True]
+    """
+    parts = urlsplit(address)
+    path = parts.path.rstrip("/")
+    return parts.scheme in ("http", "https") and "/v2/models/" not in path and path.endswith(("/v1", CHAT_ENDPOINT))
 
 
 def shown(address: str) -> str:
@@ -308,13 +352,14 @@ def connect(
     An address is wrapped as `CircuitBreaker(Retrying(...))`. A `Remote` is returned as it is.
 
     Args:
-        remote: an address, a path, a function, a `Remote`, or None, for which None is returned.
+        remote: an address, a path, a function, a `Remote`, or None, for which None is returned. An address whose path
+            ends in /v1 or /chat/completions is that of a generative model, which `Chat` asks as the cascade file says.
         threads: threads of ONNX Runtime for a file.
         output: the output of an address or a file that holds the logits, if it is not evident.
 
     Raises:
         ModelFileError: the file is missing, or has no such output.
-        ArgumentError: the address is not that of an Open Inference Protocol v2 model.
+        ArgumentError: the address is neither that of chat completions nor that of an Open Inference Protocol v2 model.
         ModuleNotFoundError: the address is grpc://, and the `grpc` extra is not installed.
     """
     if remote is None:
@@ -343,6 +388,12 @@ def _server(address: str, output: str | None) -> Remote:
         from edgecascade.runtime.remotes.open_inference_grpc import OpenInferenceGrpc
 
         return OpenInferenceGrpc(address, output=output)
+    if is_chat(address):
+        from edgecascade.runtime.remotes.chat import Chat
+
+        if output is not None:
+            raise ArgumentError(f"output: expected none for chat completions, which have no outputs, got {output}")
+        return Chat(address, encoded=True)
     from edgecascade.runtime.remotes.open_inference import OpenInference
 
     return OpenInference(address, output=output)

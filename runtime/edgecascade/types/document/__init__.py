@@ -5,6 +5,7 @@ it is one tree of frozen dataclasses, `CascadeDocument` for a classifier and `Ta
 docs/file-format.md describes both for other languages.
 """
 
+from edgecascade.types.document.asked import ANSWER_FORMS, AnswerForm, AskedChat, Template, template_sha256
 from edgecascade.types.document.calibration import (
     Calibration,
     LabelNoise,
@@ -47,6 +48,7 @@ from edgecascade.types.document.preprocessing import (
 from edgecascade.types.document.task import TaskDocument, TaskRecord, TaskSource, read_any_document
 
 __all__ = [
+    "ANSWER_FORMS",
     "BATCH_KEY",
     "CHAT_SCORES",
     "FORMAT",
@@ -56,6 +58,8 @@ __all__ = [
     "MOVED_KEY",
     "PREPROCESSING_KEY",
     "TASK_FORMAT",
+    "AnswerForm",
+    "AskedChat",
     "Calibration",
     "CascadeDocument",
     "Certificate",
@@ -73,6 +77,7 @@ __all__ = [
     "TaskDocument",
     "TaskRecord",
     "TaskSource",
+    "Template",
     "TextPreprocessing",
     "TokenPrice",
     "body_names",
@@ -87,4 +92,5 @@ __all__ = [
     "read_preprocessing",
     "remote_dict",
     "score_calibration_dict",
+    "template_sha256",
 ]

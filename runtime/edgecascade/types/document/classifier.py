@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from edgecascade.types.document.asked import AskedChat, asked_dict, read_asked
 from edgecascade.types.document.calibration import (
     Calibration,
     calibration_dict,
@@ -76,6 +77,7 @@ class CascadeDocument:
             counted alike.
         remote_floor: the number that smaller probabilities of the remote are raised to before the logarithm.
         remote_columns: the column of the remote's scores for each class; None if they are in the order of the labels.
+        remote_chat: how the remote was asked, if it is a generative model; otherwise None.
     """
 
     written_by: str
@@ -92,6 +94,7 @@ class CascadeDocument:
     effective_n: float | None = None
     remote_floor: float = SMALLEST
     remote_columns: tuple[int, ...] | None = None
+    remote_chat: AskedChat | None = None
 
     @property
     def calibrate_remote(self) -> RemoteCalibration:
@@ -120,13 +123,15 @@ class CascadeDocument:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the document as it is in JSON, in the order of its fields."""
+        remote = remote_dict(self.remote, self.remote_scores, self.remote_floor, self.remote_columns)
+        chat = {} if self.remote_chat is None else {"chat": asked_dict(self.remote_chat)}
         return {
             "format": FORMAT,
             "written_by": self.written_by,
             "labels": list(self.labels),
             "preprocessing": None if self.preprocessing is None else preprocessing_dict(self.preprocessing),
             "calibration": calibration_dict(self.calibration),
-            "remote": remote_dict(self.remote, self.remote_scores, self.remote_floor, self.remote_columns),
+            "remote": {**remote, **chat},
             "policy": policy_dict(self.policy),
             "operating_curve": [point_dict(point) for point in self.operating_curve],
             "certificate": None if self.certificate is None else certificate_dict(self.certificate),
@@ -196,6 +201,7 @@ def _document(found: Mapping[str, Any]) -> CascadeDocument:
         effective_n=None if found.get("effective_n") is None else float(found["effective_n"]),
         remote_floor=float(found["remote"].get("floor", SMALLEST)),
         remote_columns=columns,
+        remote_chat=None if found["remote"].get("chat") is None else read_asked(found["remote"]["chat"]),
     )
 
 

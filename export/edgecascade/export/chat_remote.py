@@ -1,0 +1,225 @@
+"""A generative model as the remote of a classifier: settle how it can answer, ask it, and fit its confidence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import replace
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from edgecascade.calibration import fit_platt
+from edgecascade.export.data import Inputs, batches, first
+from edgecascade.export.scores import Progress
+from edgecascade.runtime.background import DaemonPool
+from edgecascade.runtime.batch import Batch, rows, size
+from edgecascade.runtime.deadline import Deadline
+from edgecascade.runtime.remotes.chat import Chat, lacks_logprobs
+from edgecascade.runtime.remotes.chat_reply import text_confidence
+from edgecascade.runtime.remotes.remote import Remote, RemoteLabels, Scores
+from edgecascade.runtime.remotes.retry import Retrying
+from edgecascade.types.document import AnswerForm, AskedChat
+from edgecascade.types.errors import CalibrationError, ExportError, RemoteError
+
+__all__ = ["ChatScores", "Reply", "ask_chat", "ask_each", "table_of"]
+
+_FEW = 8  # inputs by whose replies the form of the answer is settled
+_AT_ONCE = 8  # requests
+_PATIENCE = 300.0  # seconds for one input with its retries: a server may answer one request after the other
+_RETRIES = {"attempts": 8, "first": 0.5, "longest": 30.0, "share": 1.0}  # no caller waits, and quotas are by the minute
+_MOST_UNREAD = 0.1  # share of replies without a label above which the prompt is at fault
+_UNSCORED = (0.0, 0.0)  # a scale for which no log-probabilities are asked
+_LEAST = 1e-300  # probability whose logarithm is finite
+
+Reply: TypeAlias = Scores | RemoteError
+"""The reply to one input: probabilities [1, classes], a label with its confidence, or why there is none."""
+
+
+class ChatScores(NamedTuple):
+    """What a generative model says about labelled inputs.
+
+    Attributes:
+        scores: probabilities float64 [n, classes]; all equal where the reply names no label.
+        asked: how it was asked, and what its replies are read by.
+        notes: phrases on how it was asked, and on what was done without.
+    """
+
+    scores: NDArray[np.float64]
+    asked: AskedChat
+    notes: tuple[str, ...]
+
+
+def ask_chat(
+    connect: Callable[..., Chat],
+    inputs: Inputs,
+    names: Sequence[str],
+    labels: NDArray[np.integer],
+    *,
+    answer: AnswerForm | None = None,
+    weight: ArrayLike | None = None,
+    progress: Progress | None = None,
+) -> ChatScores:
+    """Ask a generative model about labelled inputs, and fit the confidence of text.
+
+    The replies to the first inputs show which log-probabilities the server gives. Where no form of the answer is asked
+    for, it is done without those that it refuses or leaves out. Instead of the likely tokens, it is the text that is
+    read, with the mean log-probability of its tokens for its confidence; without any, all answers have one confidence.
+
+    Args:
+        connect: makes a `Chat` from options `answer` and `scale`, such as `functools.partial(Chat, url)`.
+        inputs: [n, ...], texts or images.
+        names: of the classes, which are the possible answers.
+        labels: integers [n], the right ones.
+        answer: the form of the answer to ask for, whatever it lacks; None leaves it to the replies.
+        weight: [n], how much each input counts.
+        progress: called with the number of inputs just done.
+
+    Raises:
+        ExportError: the remote fails, or more than a tenth of the replies name no label.
+        ArgumentError: an option is invalid.
+    """
+    chat, notes = _settled(connect, answer, first(inputs, _FEW), names)
+    replies: list[Reply] = []
+    with closing(chat):
+        try:
+            for reply in ask_each(chat, inputs):
+                replies.append(reply)
+                if progress:
+                    progress(1)
+        except (RemoteError, TimeoutError) as error:
+            raise ExportError(f"remote: it failed after {len(replies)} inputs: {error}") from error
+        asked, named = chat.asked, chat.reported
+    notes = [str(asked), *notes]
+    if len(named) > 1:
+        notes.append(f"its replies name several models: {', '.join(sorted(named))!s:.300}")
+    missing = [reply for reply in replies if isinstance(reply, RemoteError)]
+    if len(missing) > _MOST_UNREAD * len(replies):
+        raise _unread(missing, len(replies))
+    if missing:
+        notes.append(
+            f"{len(missing)} of {len(replies)} inputs got no label: here all labels are equally probable for them, on "
+            "the device they keep the local answer"
+        )
+    if asked.answer == "text" and asked.scale in (None, _UNSCORED):
+        asked = replace(asked, scale=_fitted(replies, labels, weight, scored=asked.scale is None))
+    return ChatScores(table_of(replies, len(names), asked.scale), asked, tuple(notes))
+
+
+def ask_each(remote: Remote, inputs: Inputs) -> Iterator[Reply]:
+    """Yield the reply of a generative model to each input in order; several requests are under way at once.
+
+    Args:
+        remote: a `Chat`, or one in another remote.
+        inputs: [n, ...].
+
+    Raises:
+        RemoteError: the remote fails for a reason other than the input, or it lacks log-probabilities.
+        TimeoutError: it takes longer than five minutes.
+    """
+    patient, pool = Retrying(remote, **_RETRIES), DaemonPool(_AT_ONCE, "edgecascade-ask")  # type: ignore[arg-type]
+
+    def ask(one: Batch) -> Reply:
+        try:
+            return patient.infer(one, Deadline.after(_PATIENCE))  # type: ignore[return-value]  # no general task
+        except RemoteError as error:
+            if lacks_logprobs(error) or not error.about_input:
+                raise
+            return error
+
+    try:
+        for batch in batches(inputs, 4 * _AT_ONCE):
+            for reply in [pool.submit(ask, rows(batch, [at])) for at in range(size(batch))]:
+                yield reply.result()
+    finally:
+        pool.close()
+
+
+def table_of(replies: Sequence[Reply], classes: int, scale: tuple[float, float] | None) -> NDArray[np.float64]:
+    """Return probabilities [n, classes] of replies to one input each; all equal for those without a label.
+
+    Args:
+        replies: in the order of the inputs.
+        classes: their number.
+        scale: slope and intercept for labels whose confidence is the exponential of a mean log-probability.
+    """
+    table = np.full((len(replies), classes), 1 / classes)
+    for at, reply in enumerate(replies):
+        if isinstance(reply, RemoteLabels):
+            sure = reply.confidences if scale is None else np.array([text_confidence(_mean_logprob(reply), scale)])
+            table[at] = RemoteLabels(reply.labels, sure).probabilities(classes)
+        elif not isinstance(reply, RemoteError):
+            table[at] = reply
+    return table
+
+
+def _settled(
+    connect: Callable[..., Chat], answer: AnswerForm | None, few: Inputs, names: Sequence[str]
+) -> tuple[Chat, list[str]]:
+    """Return a remote whose replies to a few inputs can be read, and phrases on what it does without."""
+    lists: list[tuple[dict[str, Any], str]] = [] if answer == "text" else [({"answer": answer}, "")]
+    reads: list[tuple[dict[str, Any], str]] = [
+        (
+            {"answer": "text"},
+            "it lists no likely tokens: its text is searched for a label, and the mean log-probability of its tokens "
+            "gives the confidence",
+        ),
+        (
+            {"answer": "text", "scale": _UNSCORED},
+            "it gives no log-probabilities: its text is searched for a label, and all answers have one confidence",
+        ),
+    ]
+    ways = [*lists, *(reads if answer in (None, "text") else [])]
+    for options, note in ways:
+        chat = connect(**options)
+        chat.expect(names)
+        asked_for = chat.asked.top_logprobs
+        try:
+            replies = list(ask_each(chat, few))
+        except (RemoteError, TimeoutError) as error:
+            chat.close()
+            if options is ways[-1][0] or not lacks_logprobs(error):
+                raise ExportError(f"remote: it fails for the first inputs: {error}") from error
+            continue
+        missing = [reply for reply in replies if isinstance(reply, RemoteError)]
+        if len(missing) == len(replies):
+            chat.close()
+            raise _unread(missing, len(replies))
+        notes = [note] if note and options is not ways[0][0] else []
+        if chat.asked.top_logprobs != asked_for:
+            notes.append("it lists no more likely tokens: labels that are not among them share what these leave")
+        return chat, notes
+    raise AssertionError("unreachable: the last way returns or raises")
+
+
+def _unread(missing: Sequence[RemoteError], n: int) -> ExportError:
+    return ExportError(
+        f"remote: expected a label in its replies, got none for {len(missing)} of {n} inputs, such as: {missing[0]}; "
+        "try another --answer or --remote-prompt"
+    )
+
+
+def _fitted(
+    replies: Sequence[Reply], labels: NDArray[np.integer], weight: ArrayLike | None, *, scored: bool
+) -> tuple[float, float]:
+    """Return slope and intercept from the mean log-probability of a reply to the log-odds that its label is right.
+
+    Without log-probabilities, or where all are the same, the slope is 0.
+    """
+    read = [(at, reply) for at, reply in enumerate(replies) if isinstance(reply, RemoteLabels)]
+    where = np.array([at for at, _ in read])
+    right = np.array([int(reply.labels[0]) for _, reply in read]) == labels[where]
+    weights = None if weight is None else np.asarray(weight, np.float64)[where]
+    if scored:
+        try:
+            found = fit_platt(np.array([_mean_logprob(reply) for _, reply in read]), right, weights)
+            return found.slope, found.intercept
+        except CalibrationError:  # they are all the same
+            pass
+    share = (np.average(right, weights=weights) * len(right) + 1) / (len(right) + 2)
+    return 0.0, float(np.log(share / (1 - share)))
+
+
+def _mean_logprob(reply: RemoteLabels) -> float:
+    return float(np.log(max(float(reply.confidences[0]), _LEAST)))
