@@ -229,7 +229,7 @@ class CircuitMachine(RuleBasedStateMachine):
         """Assert that the state and the number of changes equal the model's."""
         if hasattr(self, "one"):
             assert self.one.state == self.state
-            assert self.one._changes == len(self.changes)
+            assert self.one._circuit._changes == len(self.changes)
 
     def teardown(self) -> None:
         """End the requests in progress."""
@@ -427,7 +427,7 @@ def test_one_of_many_concurrent_requests_is_the_probe(clock: Clock, end: str) ->
             clock.now += 100
             remote.said = GOOD
             assert ask(one, clock) == "good"
-    assert one._changes == 10 * (3 if end == "good" else 5)
+    assert one._circuit._changes == 10 * (3 if end == "good" else 5)
 
 
 # --- other properties

@@ -22,8 +22,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper, save
 
 from edgecascade.runtime import ArgumentError, Deadline, InputError, OpenInference, RemoteError
-from edgecascade.runtime.commands.serve import _token
-from edgecascade.runtime.commands.sockets import listen_tcp
+from edgecascade.runtime.commands.listening import listen_tcp, read_token
 from edgecascade.runtime.serving.messages import HEADER_LENGTH, InferRequest, read_request, write_reply
 
 PATIENCE = 60.0  # seconds, for a busy machine
@@ -282,7 +281,7 @@ def test_a_token_is_one_line_of_plain_characters(content: bytes, tmp_path: Path)
     path = tmp_path / "token"
     path.write_bytes(content)
     with pytest.raises(ArgumentError, match="--token-file: expected one line of plain characters") as raised:
-        _token(str(path))
+        read_token(str(path))
     assert "two" not in str(raised.value)
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 from edgecascade.runtime.commands.cascade_arguments import add_cascade_arguments, check_cascade_arguments, open_cascade
 from edgecascade.runtime.commands.console import Console, logged
+from edgecascade.runtime.commands.listening import is_loopback, read_token
 from edgecascade.runtime.commands.remote_arguments import flag
-from edgecascade.runtime.commands.sockets import is_loopback
 from edgecascade.types.errors import ArgumentError
 
 __all__ = ["configure", "execute"]
@@ -53,7 +52,7 @@ def execute(arguments: Namespace) -> int:
     if not arguments.name or "/" in arguments.name:
         raise ArgumentError(f"--name: expected a name without a slash, got {arguments.name!r}")
     check_cascade_arguments(arguments)
-    token, console = _token(arguments.token_file), Console()
+    token, console = read_token(arguments.token_file), Console()
 
     def ready(address: str) -> None:
         print(f"serving at {address}", flush=True)
@@ -86,17 +85,3 @@ def _serve(arguments: Namespace, threads: ThreadPoolExecutor, place: dict[str, A
         return
     with open_cascade(arguments) as cascade:
         serve(served_cascade(cascade, threads), **place)
-
-
-def _token(path: str | None) -> str | None:
-    if path is None:
-        return None
-    try:
-        token = Path(path).read_text(encoding="ascii").strip()
-    except OSError as error:
-        raise ArgumentError(f"--token-file: cannot read {path}: {error.strerror}") from error
-    except ValueError:
-        token = ""
-    if not token or not token.isprintable() or " " in token:  # the text itself is a secret
-        raise ArgumentError(f"--token-file: expected one line of plain characters in {path}, got something else")
-    return token

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import json
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -16,9 +15,10 @@ from urllib.parse import urlsplit
 from edgecascade.runtime.cascade import Cascade
 from edgecascade.runtime.commands.answering import Stop, answer_live
 from edgecascade.runtime.commands.lines import Answered, Given, LineInput, NumberedLines, Refused
+from edgecascade.runtime.commands.listening import is_loopback, listen_tcp
 from edgecascade.types.errors import ArgumentError
 
-__all__ = ["MOST_CONNECTIONS", "Address", "answer_connections", "is_loopback", "listen_tcp", "read_address"]
+__all__ = ["MOST_CONNECTIONS", "Address", "answer_connections", "read_address"]
 
 MOST_CONNECTIONS = 16
 _PIECE = 64 << 10  # bytes
@@ -75,23 +75,6 @@ def read_address(text: str, *, anywhere: bool) -> Address:
     return Address(host, port, anywhere=not local)
 
 
-def listen_tcp(argument: str, host: str, port: int) -> socket.socket:
-    """Return a socket that listens at a TCP port.
-
-    Raises:
-        ArgumentError: the port is in use, or the address does not belong to this machine.
-    """
-    try:
-        listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-        # Connections inherit it. asyncio sets it only for sockets of another protocol number, and a reply in two pieces
-        # would wait 40 ms for the client's acknowledgement of the first.
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return listener
-    except OSError as error:
-        why = (error.strerror or str(error)).partition(" (while")[0]  # what follows repeats the address
-        raise ArgumentError(f"{argument}: cannot listen at {host}:{port}: {why}") from error
-
-
 def _listen(address: Address) -> socket.socket:
     """Return a socket that listens. Only its owner can use a Unix socket, which replaces that of a dead process."""
     if not address.path:
@@ -115,14 +98,6 @@ def _remove_left_over(path: Path) -> None:
                 probe.connect(str(path))
             except ConnectionRefusedError:
                 path.unlink(missing_ok=True)
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether only this machine can reach an address."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 async def answer_connections(

@@ -11,7 +11,7 @@ from typing import Any
 
 from edgecascade.runtime.metrics.snapshot import CIRCUIT_STATES
 
-__all__ = ["CONTENT_TYPE", "prometheus_text"]
+__all__ = ["CONTENT_TYPE", "Family", "families_text", "latency_samples", "prometheus_text"]
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -23,7 +23,8 @@ _TRAFFIC = {
 }
 
 _Sample = tuple[str, Mapping[str, str], Any]  # suffix of the family's name, labels, value
-_Family = tuple[str, str, str, Sequence[_Sample]]  # name, type, help, samples
+Family = tuple[str, str, str, Sequence[_Sample]]
+"""Name without `edgecascade_`, type, help, and samples: suffix of the name, labels, value."""
 
 
 def prometheus_text(snapshot: Mapping[str, Any]) -> str:
@@ -32,13 +33,34 @@ def prometheus_text(snapshot: Mapping[str, Any]) -> str:
     Args:
         snapshot: the return value of `Cascade.metrics`.
     """
-    return "".join(line + "\n" for family in _families(snapshot) for line in _lines(*family))
+    return families_text(_families(snapshot))
 
 
-def _families(snapshot: Mapping[str, Any]) -> Iterator[_Family]:
+def families_text(families: Iterable[Family]) -> str:
+    """Return families of metrics as text; a sample whose value is None is left out."""
+    return "".join(line + "\n" for family in families for line in _lines(*family))
+
+
+def latency_samples(labels: Mapping[str, str], one: Mapping[str, Any]) -> Iterator[_Sample]:
+    """Yield the samples of a histogram of seconds.
+
+    Args:
+        labels: of the histogram.
+        one: its `count`, `sum` and `buckets`, which are pairs of a bound and the count up to it.
+    """
+    for bound, count in one["buckets"]:
+        yield "_bucket", {**labels, "le": repr(float(bound))}, count
+    yield "_bucket", {**labels, "le": "+Inf"}, one["count"]
+    yield "_sum", labels, one["sum"]
+    yield "_count", labels, one["count"]
+
+
+def _families(snapshot: Mapping[str, Any]) -> Iterator[Family]:
     answers = [("", {"source": a["source"], "reason": a["reason"]}, a["count"]) for a in snapshot["answers"]]
     yield "answers_total", "counter", "Answers, by source and reason.", answers
-    latencies = [sample for route, one in snapshot["latency"].items() for sample in _latency(route, one)]
+    latencies = [
+        sample for route, one in snapshot["latency"].items() for sample in latency_samples({"route": route}, one)
+    ]
     yield "latency_seconds", "histogram", "Seconds from the call to the answer.", latencies
     for key, (name, meaning) in _TRAFFIC.items():
         if key in snapshot.get("traffic", ()):
@@ -58,14 +80,6 @@ def _families(snapshot: Mapping[str, Any]) -> Iterator[_Family]:
             samples = [("", {"name": key} if key else {}, one) for key, one in several]
             family = f"{part}_{re.sub(r'[^a-zA-Z0-9_]', '_', name)}"
             yield family, "gauge", f"The {part}'s {name.replace('_', ' ')}.", samples
-
-
-def _latency(route: str, one: Mapping[str, Any]) -> Iterator[_Sample]:
-    for bound, count in one["buckets"]:
-        yield "_bucket", {"route": route, "le": repr(float(bound))}, count
-    yield "_bucket", {"route": route, "le": "+Inf"}, one["count"]
-    yield "_sum", {"route": route}, one["sum"]
-    yield "_count", {"route": route}, one["count"]
 
 
 def _lines(name: str, kind: str, meaning: str, samples: Iterable[_Sample]) -> Iterator[str]:

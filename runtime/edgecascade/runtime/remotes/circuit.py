@@ -20,7 +20,7 @@ from edgecascade.types.errors import (
     first_line,
 )
 
-__all__ = ["CircuitBreaker", "State"]
+__all__ = ["Circuit", "CircuitBreaker", "State"]
 
 State = Literal["closed", "open", "half-open"]
 
@@ -59,12 +59,59 @@ class CircuitBreaker(Wrapped):
         _random: Callable[[], float] = random.random,
     ) -> None:
         super().__init__(remote)
+        self._circuit = Circuit(failures=failures, first=first, longest=longest, clock=_clock, random=_random)
+
+    @property
+    def state(self) -> State:
+        """`closed`, `open` or `half-open`."""
+        return self._circuit.state
+
+    def infer(self, inputs: Batch, deadline: Deadline) -> Replied:
+        """Return the reply to inputs [n, ...].
+
+        Raises:
+            CircuitOpen: the circuit is open; the remote was not asked.
+            TimeoutError: the deadline passed.
+        """
+        began = self._circuit.enter(deadline)
+        try:
+            replied = self._remote.infer(inputs, deadline)
+        except BaseException as error:
+            self._circuit.leave(began, error)
+            raise
+        self._circuit.leave(began, None)
+        return replied
+
+
+class Circuit:
+    """The state of a circuit breaker. Thread-safe.
+
+    Args:
+        failures: failures in a row that open the circuit.
+        first: the first pause in seconds, plus or minus a fifth.
+        longest: the longest pause in seconds, plus or minus a fifth; also the upper limit for `retry_after`.
+        clock: returns seconds that never go back, on the clock of `Deadline`.
+        random: returns numbers from 0 to 1.
+
+    Raises:
+        ArgumentError: an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        *,
+        failures: int = 5,
+        first: float = 1.0,
+        longest: float = 60.0,
+        clock: Callable[[], float] = time.monotonic,
+        random: Callable[[], float] = random.random,
+    ) -> None:
         if failures < 1:
             raise ArgumentError(f"failures: expected 1 or more, got {failures}")
         if not 0 < first <= longest:
             raise ArgumentError(f"first: expected seconds above 0 and at most {longest} (longest), got {first}")
         self._most, self._first, self._longest = failures, first, longest
-        self._clock, self._random = _clock, _random
+        self._clock, self._random = clock, random
         self._lock = Lock()
         self._state: State = "closed"
         self._changes = 0  # of state so far
@@ -77,24 +124,13 @@ class CircuitBreaker(Wrapped):
         """`closed`, `open` or `half-open`."""
         return self._state
 
-    def infer(self, inputs: Batch, deadline: Deadline) -> Replied:
-        """Return the reply to inputs [n, ...].
+    def enter(self, deadline: Deadline) -> int:
+        """Admit a request; return the number of changes of state before it, for `leave`.
 
         Raises:
-            CircuitOpen: the circuit is open; the remote was not asked.
+            CircuitOpen: the circuit is open.
             TimeoutError: the deadline passed.
         """
-        began = self._enter(deadline)
-        try:
-            replied = self._remote.infer(inputs, deadline)
-        except BaseException as error:
-            self._leave(began, error)
-            raise
-        self._leave(began, None)
-        return replied
-
-    def _enter(self, deadline: Deadline) -> int:
-        """Admit a request; return the number of changes of state before it."""
         with self._lock:
             now = self._clock()
             if now >= deadline.at:  # neither a failure of the remote nor a probe of it
@@ -107,7 +143,8 @@ class CircuitBreaker(Wrapped):
                 raise CircuitOpen(self._explanation(now))
             return self._changes
 
-    def _leave(self, began: int, error: BaseException | None) -> None:
+    def leave(self, began: int, error: BaseException | None) -> None:
+        """Tell how a request ended that `enter` admitted: with this error, or with an answer if it is None."""
         with self._lock:
             if began != self._changes:
                 return

@@ -14,7 +14,7 @@ from urllib.parse import quote
 import h11
 import uvicorn
 
-from edgecascade.runtime.commands.sockets import listen_tcp
+from edgecascade.runtime.commands.listening import listen_tcp
 from edgecascade.runtime.serving.endpoints import application
 from edgecascade.runtime.serving.served import ServedModel
 
