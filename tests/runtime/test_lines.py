@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgecascade.runtime.budget import Rate
-from edgecascade.runtime.commands.cascade_arguments import read_rate
+from edgecascade.runtime.commands.budget_arguments import read_rate
 from edgecascade.runtime.commands.console import Progress, counting
 from edgecascade.runtime.commands.lines import Given, LineInput, LineSplitter, Refused, as_numbers
 from edgecascade.runtime.model_inputs import ModelInputs

@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from edgecascade.runtime.batch import Batch
     from edgecascade.runtime.budget import Budget, Rate
     from edgecascade.runtime.cascade import Cascade
+    from edgecascade.runtime.chat.answer import ChatAnswer, ChatReason, Verdict
+    from edgecascade.runtime.chat.cascade import ChatCascade
+    from edgecascade.runtime.chat.decision import ChatDecision
+    from edgecascade.runtime.chat.reply import Usage
+    from edgecascade.runtime.chat.routing import OpenReply
     from edgecascade.runtime.counts import CascadeHealth, Counts, Durations
     from edgecascade.runtime.deadline import Deadline
     from edgecascade.runtime.decode import Boxes, ClassMap, Ctc, Ranking, Value, decoder_named
@@ -53,6 +58,9 @@ if TYPE_CHECKING:
         Calibration,
         CascadeDocument,
         Certificate,
+        ChatDocument,
+        ChatScore,
+        ChatSide,
         Confusion,
         ImagePreprocessing,
         PolicyRecord,
@@ -63,6 +71,7 @@ if TYPE_CHECKING:
         TaskRecord,
         TaskSource,
         TextPreprocessing,
+        TokenPrice,
     )
     from edgecascade.types.errors import (
         ArgumentError,
@@ -72,6 +81,7 @@ if TYPE_CHECKING:
         InputError,
         InvalidReply,
         ModelFileError,
+        NoReply,
         RemoteError,
         RemoteRefusal,
         RemoteUnreachable,
@@ -94,6 +104,13 @@ __all__ = [
     "CascadeHealth",
     "Certificate",
     "Chat",
+    "ChatAnswer",
+    "ChatCascade",
+    "ChatDecision",
+    "ChatDocument",
+    "ChatReason",
+    "ChatScore",
+    "ChatSide",
     "CircuitBreaker",
     "CircuitOpen",
     "ClassMap",
@@ -120,8 +137,10 @@ __all__ = [
     "ModelFileError",
     "ModelInputs",
     "NamedArrays",
+    "NoReply",
     "OpenInference",
     "OpenInferenceGrpc",
+    "OpenReply",
     "OperatingPoint",
     "Outbox",
     "Outputs",
@@ -150,9 +169,12 @@ __all__ = [
     "TaskRecord",
     "TaskSource",
     "TextPreprocessing",
+    "TokenPrice",
     "Traffic",
     "UnsendableInput",
+    "Usage",
     "Value",
+    "Verdict",
     "Watch",
     "decoder_named",
     "export_to_opentelemetry",
@@ -172,6 +194,13 @@ _MODULES = {
     "CascadeHealth": "edgecascade.runtime.counts",
     "Certificate": "edgecascade.types.document",
     "Chat": "edgecascade.runtime.remotes.chat",
+    "ChatAnswer": "edgecascade.runtime.chat.answer",
+    "ChatCascade": "edgecascade.runtime.chat.cascade",
+    "ChatDecision": "edgecascade.runtime.chat.decision",
+    "ChatDocument": "edgecascade.types.document",
+    "ChatReason": "edgecascade.runtime.chat.answer",
+    "ChatScore": "edgecascade.types.document",
+    "ChatSide": "edgecascade.types.document",
     "CircuitBreaker": "edgecascade.runtime.remotes.circuit",
     "CircuitOpen": "edgecascade.types.errors",
     "ClassMap": "edgecascade.runtime.decode",
@@ -198,8 +227,10 @@ _MODULES = {
     "ModelFileError": "edgecascade.types.errors",
     "ModelInputs": "edgecascade.runtime.model_inputs",
     "NamedArrays": "edgecascade.runtime.remotes.remote",
+    "NoReply": "edgecascade.types.errors",
     "OpenInference": "edgecascade.runtime.remotes.open_inference",
     "OpenInferenceGrpc": "edgecascade.runtime.remotes.open_inference_grpc",
+    "OpenReply": "edgecascade.runtime.chat.routing",
     "OperatingPoint": "edgecascade.types.estimate",
     "Outbox": "edgecascade.runtime.outbox",
     "Outputs": "edgecascade.types.answer",
@@ -228,9 +259,12 @@ _MODULES = {
     "TaskRecord": "edgecascade.types.document",
     "TaskSource": "edgecascade.types.document",
     "TextPreprocessing": "edgecascade.types.document",
+    "TokenPrice": "edgecascade.types.document",
     "Traffic": "edgecascade.runtime.remotes.remote",
     "UnsendableInput": "edgecascade.types.errors",
+    "Usage": "edgecascade.runtime.chat.reply",
     "Value": "edgecascade.runtime.decode",
+    "Verdict": "edgecascade.runtime.chat.answer",
     "Watch": "edgecascade.runtime.watch.watch",
     "decoder_named": "edgecascade.runtime.decode",
     "export_to_opentelemetry": "edgecascade.runtime.metrics.opentelemetry",

@@ -11,6 +11,7 @@
     |   +-- InvalidReply      the remote replied, and the reply is not an answer
     |   +-- RemoteUnreachable the remote could not be reached
     |       +-- CircuitOpen   the remote failed so often that it is not asked for a while
+    +-- NoReply               neither of two chat endpoints replied
     +-- CalibrationError      the data cannot support the requested number
     +-- ExportError           the model or the data cannot be turned into a cascade model
     |   +-- ParityError       the graph and the reference arithmetic disagree
@@ -34,6 +35,7 @@ __all__ = [
     "InputError",
     "InvalidReply",
     "ModelFileError",
+    "NoReply",
     "ParityError",
     "RemoteError",
     "RemoteRefusal",
@@ -160,6 +162,21 @@ class CircuitOpen(RemoteUnreachable):
     """The remote failed so often that it is not asked for a while."""
 
     retry = False
+
+
+class NoReply(EdgecascadeError):  # noqa: N818
+    """Neither of two chat endpoints replied.
+
+    Attributes:
+        local: why the local one did not, in a sentence.
+        remote: why the remote one did not.
+        status: the HTTP status for a client: 503, or that of the endpoints if both blame the request.
+        retry_after: seconds for which an endpoint asked not to be called again, or None.
+    """
+
+    def __init__(self, *, local: str, remote: str, status: int = 503, retry_after: float | None = None) -> None:
+        super().__init__(f"no endpoint replied: {local}; {remote}")
+        self.local, self.remote, self.status, self.retry_after = local, remote, status, retry_after
 
 
 class CalibrationError(EdgecascadeError, ValueError):

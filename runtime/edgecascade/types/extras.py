@@ -11,6 +11,7 @@ _EXTRAS = {
     "PIL": "images",
     "ai_edge_litert": "litert",
     "ai_edge_quantizer": "tflite",
+    "aiohttp": "gateway",
     "av": "video",
     "google": "grpc",
     "grpc": "grpc",

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
-import re
 from argparse import ArgumentParser, Namespace
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from edgecascade.cli import rare
-from edgecascade.runtime.budget import Budget, Rate
 from edgecascade.runtime.cascade import Cascade
+from edgecascade.runtime.commands.budget_arguments import (
+    add_budget_arguments,
+    budget_of,
+    check_budget_arguments,
+    with_flag,
+)
 from edgecascade.runtime.commands.remote_arguments import add_remote_arguments, flag, remote_of
 from edgecascade.types.errors import ArgumentError
 from edgecascade.types.named import own
@@ -20,7 +24,7 @@ if TYPE_CHECKING:
     from edgecascade.runtime.watch.watch import Watch
     from edgecascade.types.answer import Decode
 
-__all__ = ["add_cascade_arguments", "check_cascade_arguments", "open_cascade", "read_rate"]
+__all__ = ["add_cascade_arguments", "check_cascade_arguments", "open_cascade"]
 
 _LONGEST = 86_400.0  # seconds
 # the option behind an argument of the classes that are made of the options
@@ -30,21 +34,6 @@ _FLAGS = {
 _FLAGS |= dict.fromkeys(("forwards", "bytes", "money"), "--budget")
 _NEED_A_REMOTE = ("budget", "price", "budget_file", "audit", "record", "remote_decode", "agreement")
 
-_UNITS = {
-    **dict.fromkeys(("", "forward", "forwards"), ("forwards", 1)),
-    **dict.fromkeys(("b", "byte", "bytes"), ("bytes", 1)),
-    **{f"{prefix}b": ("bytes", 1000 ** (power + 1)) for power, prefix in enumerate("kmgt")},
-    **{f"{prefix}ib": ("bytes", 1024 ** (power + 1)) for power, prefix in enumerate("kmgt")},
-    "money": ("money", 1),
-}
-_SECONDS = {
-    **dict.fromkeys(("s", "sec", "second"), 1),
-    **dict.fromkeys(("min", "minute"), 60),
-    **dict.fromkeys(("h", "hour"), 3600),
-    **dict.fromkeys(("d", "day"), 86400),
-}
-_RATE = re.compile(r"\s*(?P<amount>[0-9]+(\.[0-9]+)?)\s*(?P<unit>[a-z]*)\s*/\s*(?P<time>[a-z]+)\s*", re.IGNORECASE)
-
 
 def add_cascade_arguments(parser: ArgumentParser) -> None:
     """Add the arguments, in groups, those of the remote first."""
@@ -52,10 +41,7 @@ def add_cascade_arguments(parser: ArgumentParser) -> None:
     add = parser.add_argument_group("forwarding").add_argument
     add("--deadline", metavar="SECONDS", type=float, default=1.0, help="Seconds until an answer is due (default 1).")
     add("--threshold", metavar="T", type=float, help="Forward below this advantage, instead of the file's threshold.")
-    budget = "Limit on forwards per s, min, hour or day: 100/min, 5MB/day, '1 money/h' (repeatable)."
-    add("--budget", metavar="RATE", action="append", default=[], help=budget)
-    rare(add("--price", metavar="MONEY", type=float, help="Price of one forward, for a --budget of money."))
-    rare(add("--budget-file", metavar="FILE", help="File that stores the level of the budget across restarts."))
+    add_budget_arguments(add)
     add("--outbox", metavar="FILE", help="Store inputs that could not be sent in time, and send them later.")
     add("--audit", metavar="SHARE", type=float, help="Also forward this share of the confident inputs; warn of drift.")
     record = "Save audited inputs and both predictions for `recalibrate` (implies --audit 0.01)."
@@ -95,14 +81,10 @@ def check_cascade_arguments(arguments: Namespace) -> None:
         raise ArgumentError(f"--threads: expected 1 or more, got {arguments.threads}")
     if arguments.audit is not None and not 0 < arguments.audit <= 1:
         raise ArgumentError(f"--audit: expected a share above 0 and at most 1, got {arguments.audit:g}")
-    if arguments.price is not None and not 0 < arguments.price < math.inf:
-        raise ArgumentError(f"--price: expected a number above 0, got {arguments.price:g}")
     given = [name for name in _NEED_A_REMOTE if getattr(arguments, name) not in (None, [])]
     if given and arguments.remote is None:
         raise ArgumentError(f"{flag(given[0])}: expected with --remote, got no remote")
-    for name in ("price", "budget_file"):
-        if name in given and not arguments.budget:
-            raise ArgumentError(f"{flag(name)}: expected with --budget, got no budget")
+    check_budget_arguments(arguments)
 
 
 def open_cascade(arguments: Namespace) -> Cascade:
@@ -125,7 +107,7 @@ def open_cascade(arguments: Namespace) -> Cascade:
             cascade = Cascade.load(
                 arguments.file,
                 remote=own(remote_of(arguments)),
-                budget=own(_budget(arguments)),
+                budget=own(budget_of(arguments)),
                 watch=own(_watch(arguments)),
                 outbox=own(_outbox(arguments.outbox)),
                 deadline=arguments.deadline,
@@ -138,46 +120,9 @@ def open_cascade(arguments: Namespace) -> Cascade:
                 remote_decode=_decoder(arguments.remote_decode or arguments.decode, "--remote-decode"),
             )
         except ArgumentError as error:
-            raise _with_flag(error, _FLAGS) from error
+            raise with_flag(error, _FLAGS) from error
         opened.pop_all()  # the cascade closes them now
     return cascade
-
-
-def read_rate(text: str) -> tuple[str, Rate]:
-    """Return what a rate limits (`forwards`, `bytes` or `money`), and the rate.
-
-    Args:
-        text: such as `100/min`, `5MB/day` or `2.50 money/day`.
-
-    Raises:
-        ArgumentError: the text has another form.
-    """
-    match = _RATE.fullmatch(text)
-    kind, scale = _UNITS.get(match["unit"].lower(), ("", 0)) if match else ("", 0)
-    seconds = _SECONDS.get(match["time"].lower(), 0) if match else 0
-    if match is None or not kind or not seconds or not float(match["amount"]) > 0:
-        raise ArgumentError(
-            "--budget: expected an amount above 0 per s, min, hour or day, such as 100/min, 5MB/day or "
-            f"'2.50 money/day', got {text!r}"
-        )
-    return kind, Rate(float(match["amount"]) * scale, float(seconds))
-
-
-def _budget(arguments: Namespace) -> Budget | None:
-    if not arguments.budget:
-        return None
-    rates: dict[str, list[Rate]] = {"forwards": [], "bytes": [], "money": []}
-    for text in arguments.budget:
-        kind, rate = read_rate(text)
-        rates[kind].append(rate)
-    if bool(rates["money"]) != (arguments.price is not None):
-        raise ArgumentError(f"--price: expected with a --budget of money and only then, got {arguments.price}")
-    forwards, sent, money = (several or None for several in rates.values())
-    price, path = arguments.price or 0.0, arguments.budget_file
-    try:
-        return Budget(forwards=forwards, bytes=sent, money=money, price=price, path=path)
-    except ArgumentError as error:
-        raise _with_flag(error, {"path": "--budget-file"}) from error
 
 
 def _watch(arguments: Namespace) -> Watch | None:
@@ -213,10 +158,4 @@ def _outbox(path: str | None) -> Outbox | None:
     try:
         return Outbox(path)
     except ArgumentError as error:
-        raise _with_flag(error, {"path": "--outbox"}) from error
-
-
-def _with_flag(error: ArgumentError, flags: dict[str, str]) -> ArgumentError:
-    """Return the error with the option in place of the argument that it names."""
-    name, _, rest = str(error).partition(": ")
-    return ArgumentError(f"{flags[name]}: {rest}") if name in flags else error
+        raise with_flag(error, {"path": "--outbox"}) from error

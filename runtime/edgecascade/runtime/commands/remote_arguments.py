@@ -18,7 +18,15 @@ from edgecascade.types.errors import ArgumentError
 if TYPE_CHECKING:
     from edgecascade.runtime.remotes.chat import Chat
 
-__all__ = ["add_remote_arguments", "chat_of", "check_remote_arguments", "flag", "headers_of", "remote_of"]
+__all__ = [
+    "add_remote_arguments",
+    "chat_of",
+    "check_remote_arguments",
+    "flag",
+    "headers_of",
+    "read_context",
+    "remote_of",
+]
 
 _HEADER = re.compile(r"(?P<name>[!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(?P<value>[ -~\xa1-\xff]*)")
 _HOST_AND_PORT = re.compile(r"[\w.-]+:\d+(/|$)")
@@ -218,11 +226,16 @@ def _secure(address: str, arguments: Namespace) -> ssl.SSLContext | None:
         raise ArgumentError(f"{flag(idle)}: expected with an https:// or grpcs:// address, got {shown(address)}")
     if arguments.key and not arguments.cert:
         raise ArgumentError("--key: expected with --cert, got no certificate for the key")
-    return _context(arguments) if secure else None
+    return read_context(arguments) if secure else None
 
 
-def headers_of(given: Iterable[str], path: str | None) -> dict[str, str]:
+def headers_of(given: Iterable[str], path: str | None, argument: str = "--header-file") -> dict[str, str]:
     """Return headers by name, from the values of `--header` and the file of `--header-file`.
+
+    Args:
+        given: headers, `Name: value`.
+        path: a file of such lines, or None.
+        argument: the option with the file, for error messages.
 
     Raises:
         ArgumentError: a header has another form, or the file cannot be read.
@@ -232,7 +245,7 @@ def headers_of(given: Iterable[str], path: str | None) -> dict[str, str]:
         try:
             lines = Path(path).read_text(encoding="latin-1").splitlines()
         except OSError as error:
-            raise ArgumentError(f"--header-file: cannot read {path}: {error.strerror}") from error
+            raise ArgumentError(f"{argument}: cannot read {path}: {error.strerror}") from error
         headers |= dict(_header(line, f"{path}:{n}") for n, line in enumerate(lines, 1) if line.strip())
     return headers
 
@@ -244,7 +257,12 @@ def _header(text: str, where: str) -> tuple[str, str]:
     return match["name"], match["value"]
 
 
-def _context(arguments: Namespace) -> ssl.SSLContext:
+def read_context(arguments: Namespace) -> ssl.SSLContext:
+    """Return the TLS settings of `--ca`, `--cert` and `--key`.
+
+    Raises:
+        ArgumentError: a file cannot be read.
+    """
     try:
         context = ssl.create_default_context(cafile=arguments.ca)
     except (OSError, ValueError) as error:

@@ -1,0 +1,320 @@
+"""Ask one OpenAI-compatible endpoint, in asyncio: one request, answered as a whole or piece by piece."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+from urllib.parse import urlsplit
+from weakref import WeakKeyDictionary
+
+import aiohttp
+
+from edgecascade.runtime.deadline import Deadline
+from edgecascade.runtime.remotes.circuit import Circuit, State
+from edgecascade.runtime.remotes.http_response import Response, message_in
+from edgecascade.runtime.remotes.remote import refuse_user, shown, without_secrets
+from edgecascade.runtime.remotes.retry import ExtraRequests, backoff
+from edgecascade.types.errors import (
+    ArgumentError,
+    InvalidReply,
+    RemoteError,
+    RemoteRefusal,
+    RemoteUnreachable,
+    first_line,
+)
+
+__all__ = ["LARGEST_REPLY", "Endpoint", "Exchange"]
+
+LARGEST_REPLY = 16 << 20  # bytes, of a whole reply or a stream
+_LARGEST_PAGE = 64 << 10  # bytes of an error page
+_LARGEST_EVENT = 1 << 20  # bytes of the first event of a stream
+_KEPT = 4.0  # seconds that an idle connection is kept; llama.cpp closes it after five
+_FIRST_WAIT, _LONGEST_WAIT = 0.05, 1.0  # seconds before a request is sent again
+_EVENTS = "text/event-stream"
+
+
+class Endpoint:
+    """An OpenAI-compatible server. Several event loops may use it at once.
+
+    A request is sent again after a failure that may pass, as `Retrying` does, and not at all for a while after several
+    failures in a row, as `CircuitBreaker` does it; never once a byte of the reply has come.
+
+    Args:
+        side: `local` or `remote`, with which errors begin.
+        url: `http[s]://host[:port]/v1`, or the same with `/chat/completions` and a query.
+        headers: sent with every request, such as `Authorization`.
+        context: TLS settings for https; None takes the system's certificates.
+        proxy: `http://[user:password@]host[:port]`, an HTTP proxy to connect through.
+        attempts: the most requests for one call.
+        patience: seconds without a byte after which a reply counts as broken.
+
+    Raises:
+        ArgumentError: the address has another form.
+    """
+
+    def __init__(
+        self,
+        side: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        context: ssl.SSLContext | None = None,
+        proxy: str | None = None,
+        attempts: int = 3,
+        patience: float = 60.0,
+    ) -> None:
+        self.side, self._url = side, _checked(side, url)
+        self._headers = {**(headers or {}), "Content-Type": "application/json", "Accept-Encoding": "identity"}
+        self._context, self._proxy = context, proxy
+        self._attempts, self._patience = attempts, patience
+        self._circuit = Circuit()
+        self._extras = ExtraRequests(0.2, saved=10)
+        self._sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, aiohttp.ClientSession] = WeakKeyDictionary()
+
+    @property
+    def state(self) -> State:
+        """State of the circuit: `closed`, `open` or `half-open`."""
+        return self._circuit.state
+
+    async def ask(self, body: bytes, deadline: Deadline, *, stream: bool) -> Exchange:
+        """Send a request, and return its reply once it has begun.
+
+        Args:
+            body: the request, JSON.
+            deadline: when the reply must have begun.
+            stream: whether a stream of events is expected, whose first event is then read and looked at.
+
+        Raises:
+            TimeoutError: the deadline passed.
+            CircuitOpen: the endpoint failed so often that it is not asked for a while.
+            RemoteUnreachable: no connection could be made.
+            RemoteError: the endpoint refused, or replied with something else.
+        """
+        self._extras.earn()
+        for attempt in range(self._attempts):
+            try:
+                began = self._circuit.enter(deadline)
+                try:
+                    exchange = await self._attempt(body, deadline, stream)
+                except Exception as error:
+                    self._circuit.leave(began, error)
+                    raise
+                self._circuit.leave(began, None)
+                return exchange
+            except RemoteError as error:
+                wait = backoff(attempt, first=_FIRST_WAIT, longest=_LONGEST_WAIT) + max(0.0, error.retry_after or 0.0)
+                last = attempt + 1 == self._attempts or not error.retry or not wait < deadline.remaining()
+                if last or not self._extras.spend():
+                    raise self.named(error) from error.__cause__
+                await asyncio.sleep(wait)
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    async def close(self) -> None:
+        """Close the connections of the running event loop."""
+        session = self._sessions.pop(asyncio.get_running_loop(), None)
+        if session is not None:
+            await session.close()
+
+    def named(self, error: RemoteError) -> RemoteError:
+        """Return an error with the side's name and without secrets."""
+        said = without_secrets(str(error), self._headers.items(), urlsplit(self._url).query)
+        error.args = (f"{self.side}: {said.removeprefix('remote: ')}",)
+        return error
+
+    def _session(self) -> aiohttp.ClientSession:
+        loop = asyncio.get_running_loop()
+        found = self._sessions.get(loop)
+        if found is None or found.closed:
+            connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEPT, ssl=self._context or True)
+            found = aiohttp.ClientSession(
+                connector=connector,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                timeout=aiohttp.ClientTimeout(total=None, sock_read=self._patience),
+                auto_decompress=False,
+                skip_auto_headers=("User-Agent",),
+            )
+            self._sessions[loop] = found
+        return found
+
+    async def _attempt(self, body: bytes, deadline: Deadline, stream: bool) -> Exchange:
+        try:
+            return await asyncio.wait_for(self._sent(body, stream), deadline.remaining())
+        except (asyncio.TimeoutError, TimeoutError) as error:
+            raise TimeoutError(f"{self.side}: the deadline has passed") from error
+        except RemoteError:
+            raise
+        except Exception as error:
+            raise _meant(error) from error
+
+    async def _sent(self, body: bytes, stream: bool) -> Exchange:
+        response = await self._session().post(
+            self._url, data=body, headers=self._headers, allow_redirects=False, proxy=self._proxy
+        )
+        exchange = Exchange(self, response)
+        try:
+            await exchange.begin(stream)
+        except BaseException:
+            exchange.close()
+            raise
+        return exchange
+
+
+class Exchange:
+    """A reply that has begun, with status 200.
+
+    Attributes:
+        content_type: as the server says it.
+    """
+
+    def __init__(self, endpoint: Endpoint, response: aiohttp.ClientResponse) -> None:
+        self._endpoint, self._response = endpoint, response
+        self._first, self._body, self._size = b"", bytearray(), 0
+        self.content_type = response.headers.get("Content-Type", "")
+
+    async def begin(self, stream: bool) -> None:
+        """Read the status and the beginning of the body.
+
+        Raises:
+            RemoteRefusal: the status is not 200, or the first event is an error.
+            InvalidReply: no events come where a stream was expected.
+        """
+        content = self._response.content
+        if self._response.status != 200:
+            page = b""
+            with suppress(aiohttp.ClientError):
+                while len(page) < _LARGEST_PAGE and (more := await content.readany()):
+                    page += more
+            headers = {name.lower(): value for name, value in self._response.headers.items()}
+            Response(self._response.status, headers, page[:_LARGEST_PAGE]).content()  # raises
+        if self._response.headers.get("Content-Encoding", "identity").lower() not in ("", "identity"):
+            raise InvalidReply("remote: the response is compressed, which the request did not ask for")
+        self._first = await content.readany()
+        if not stream:
+            return
+        if self._response.content_type != _EVENTS:
+            refused = _error_in(self._first)
+            if refused:
+                raise RemoteRefusal(f"remote: the server says: {refused}", status="200")
+            raise InvalidReply(f"remote: expected a stream of events, got {self._response.content_type[:40]!r}")
+        while not self._has_event():
+            more = await content.readany()
+            if not more:
+                raise RemoteError("remote: the stream ended before its first event", retry=True)
+            self._first += more
+        self._look()
+
+    async def piece(self) -> bytes:
+        """Return the bytes of the body that come next, or none at its end. Nothing is lost if this is cancelled.
+
+        Raises:
+            RemoteError: the connection broke, no byte came for too long, or the body is too large.
+        """
+        first, self._first = self._first, b""
+        if first:
+            return first
+        try:
+            data = await self._response.content.readany()
+        except (asyncio.TimeoutError, TimeoutError) as error:
+            raise self._endpoint.named(RemoteError("remote: no byte came for too long")) from error
+        except Exception as error:
+            raise self._endpoint.named(_meant(error)) from error
+        self._size += len(data)
+        if self._size > LARGEST_REPLY:
+            raise self._endpoint.named(InvalidReply(f"remote: the reply is larger than {LARGEST_REPLY} bytes"))
+        return data
+
+    async def whole(self) -> tuple[bytes, dict[str, Any]]:
+        """Return the whole body, and the chat completion in it. Nothing is lost if this is cancelled.
+
+        Raises:
+            RemoteError: as for `piece`, or the body is not a chat completion.
+        """
+        while data := await self.piece():
+            self._body += data
+        try:
+            return bytes(self._body), _completion(self._body)
+        except RemoteError as error:
+            raise self._endpoint.named(error) from error.__cause__
+
+    def close(self) -> None:
+        """End the exchange; a server that still generates sees its client go."""
+        self._response.close()
+
+    def _has_event(self) -> bool:
+        """Return whether an event with data has come."""
+        begins = self._first.find(b"data:")
+        if len(self._first) > _LARGEST_EVENT:
+            raise InvalidReply("remote: the stream has no event in its first MiB")
+        ends = -1 if begins < 0 else self._first.replace(b"\r\n", b"\n").find(b"\n\n", begins)
+        return ends >= 0
+
+    def _look(self) -> None:
+        """Check the first event."""
+        line = self._first[self._first.find(b"data:") + 5 :].partition(b"\n")[0]
+        refused = _error_in(line)
+        if refused:
+            raise RemoteRefusal(f"remote: the server says: {refused}", status="200")
+
+
+def _checked(side: str, url: str) -> str:
+    """Return the address of chat completions.
+
+    Raises:
+        ArgumentError: the address has another form.
+    """
+    try:
+        parts = urlsplit(url)
+        sound = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        sound = False
+    if not sound or not parts.path.strip("/") or not url.isascii() or not url.isprintable() or " " in url:
+        raise ArgumentError(f"{side}: expected http[s]://host[:port]/v1, got {shown(url)!r}")
+    refuse_user(url)
+    path = parts.path.rstrip("/")
+    path = path if path.endswith("/chat/completions") else f"{path}/chat/completions"
+    return parts._replace(path=path, fragment="").geturl()
+
+
+def _completion(body: bytes | bytearray) -> dict[str, Any]:
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        page = "an HTML page, perhaps of a proxy or a login" if body.lstrip()[:1] == b"<" else "something else"
+        raise InvalidReply(f"remote: expected JSON, got {page}") from error
+    if not isinstance(found, dict) or not isinstance(found.get("choices"), list) or not found["choices"]:
+        said = message_in(found)
+        if said:
+            raise RemoteRefusal(f"remote: the server says: {said}", status="200")
+        raise InvalidReply("remote: the reply lacks choices")
+    return found
+
+
+def _error_in(text: bytes) -> str:
+    """Return the message of the error that JSON describes, or an empty text."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return ""
+    if not isinstance(found, dict) or "choices" in found:
+        return ""
+    return message_in(found) if found.get("error") else ""
+
+
+def _meant(error: Exception) -> RemoteError:
+    """Return what an error of aiohttp means for a cascade."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientSSLError):
+        return RemoteUnreachable(f"remote: cannot trust the server: {first_line(error)[:200]}", retry=False)
+    if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ClientProxyConnectionError):
+        why = error.os_error.strerror or first_line(error.os_error)
+        return RemoteUnreachable(f"remote: cannot connect: {why[:200]}")
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return RemoteUnreachable(f"remote: the proxy replied with HTTP {error.status}")
+    if isinstance(error, aiohttp.ClientResponseError):
+        return InvalidReply("remote: the response is not HTTP")
+    if isinstance(error, aiohttp.ClientError | OSError):
+        return RemoteError(f"remote: the connection broke: {first_line(error)[:200]}", retry=True)
+    return InvalidReply(f"remote: the response cannot be read: {type(error).__name__}")

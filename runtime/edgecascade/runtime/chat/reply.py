@@ -1,0 +1,267 @@
+"""Read the reply of the local endpoint: its stream of events, its tokens, and the whole completion they add up to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterable, Mapping
+from typing import Any, NamedTuple
+
+from edgecascade.runtime.chat.endpoint import Exchange
+from edgecascade.runtime.remotes.chat_reply import token_logprobs
+from edgecascade.runtime.remotes.http_response import message_in
+from edgecascade.types.errors import InvalidReply, RemoteError, RemoteRefusal
+
+__all__ = ["EventReader", "LocalReply", "Usage", "assembled", "usage_in"]
+
+_LARGEST_EVENT = 1 << 20  # bytes
+_END = b"[DONE]"
+
+
+class Usage(NamedTuple):
+    """The tokens of one reply.
+
+    Attributes:
+        prompt: number of tokens of the prompt.
+        completion: number of generated tokens.
+        estimated: whether the server did not say, so that the numbers are counted from what came.
+    """
+
+    prompt: int = 0
+    completion: int = 0
+    estimated: bool = False
+
+
+def usage_in(completion: Mapping[str, Any]) -> Usage | None:
+    """Return what a completion, or an event of its stream, says about its tokens; None if it says nothing."""
+    said = completion.get("usage")
+    if not isinstance(said, dict):
+        return None
+    counts = [said.get(name) for name in ("prompt_tokens", "completion_tokens")]
+    prompt, generated = (count if isinstance(count, int) and count > 0 else 0 for count in counts)
+    return Usage(prompt, generated)
+
+
+class EventReader:
+    r"""Splits a stream into the data of its events.
+
+    >>> reader = EventReader()
+    >>> reader.feed(b"data: 1\n\nda"), reader.feed(b"ta: 2\r\n\r\n: ping\n\n")
+    ([b'1'], [b'2'])
+
+    Source: https://html.spec.whatwg.org/multipage/server-sent-events.html
+    """
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Return the data of the events that these bytes complete.
+
+        Raises:
+            InvalidReply: an event is larger than a MiB.
+        """
+        rest = self._rest + data
+        if b"\r" in rest:
+            rest = rest.replace(b"\r\n", b"\n")
+        *events, self._rest = rest.split(b"\n\n")
+        if len(self._rest) > _LARGEST_EVENT:
+            raise InvalidReply("remote: an event of the stream is larger than a MiB")
+        return [found for event in events if (found := _data(event))]
+
+
+def _data(event: bytes) -> bytes:
+    lines = (line[5:] for line in event.split(b"\n") if line.startswith(b"data:"))
+    return b"\n".join(line.removeprefix(b" ") for line in lines)
+
+
+class LocalReply:
+    """A reply of the local endpoint that is read as far as it is needed. Cancelling a call loses nothing.
+
+    Attributes:
+        logprobs: of the tokens that have been read.
+        ended: whether the whole reply has been read.
+        unscored: why it cannot be scored, in a sentence; empty if it can.
+        usage: what the server says of its tokens, or None.
+    """
+
+    def __init__(self, exchange: Exchange, *, stream: bool) -> None:
+        self._exchange, self._stream = exchange, stream
+        self._events = EventReader()
+        self._chunks: list[dict[str, Any]] = []  # that have been read, and not yielded
+        self._whole: dict[str, Any] = {}
+        self._broken: RemoteError | None = None
+        self._finished = self._says_something = False
+        self._without = 0  # chunks of text without log-probabilities
+        self.logprobs: list[float] = []
+        self.ended = False
+        self.unscored = ""
+        self.usage: Usage | None = None
+
+    async def until(self, tokens: int) -> None:
+        """Read until more than so many tokens have come, or the reply ended, or it is clear that it cannot be scored.
+
+        Raises:
+            RemoteError: the reply broke.
+        """
+        while not self.ended and not self.unscored and len(self.logprobs) <= tokens:
+            await self._read()
+            if not self.logprobs and (self._without > tokens or (self.ended and self._says_something)):
+                self.unscored = self.unscored or "the server omits log-probabilities"
+
+    async def finish(self) -> None:
+        """Read to the end.
+
+        Raises:
+            RemoteError: the reply broke.
+        """
+        while not self.ended:
+            await self._read()
+
+    async def completion(self) -> dict[str, Any]:
+        """Return the whole chat completion.
+
+        Raises:
+            RemoteError: the reply broke.
+        """
+        await self.finish()
+        if self._stream and not self._whole:
+            self._whole = assembled(self._chunks)
+        return self._whole
+
+    async def chunks(self) -> AsyncIterator[list[dict[str, Any]]]:
+        """Yield the chunks of a stream: first all that have been read, then those that come together.
+
+        Raises:
+            RemoteError: the reply broke.
+        """
+        while True:
+            taken, self._chunks = self._chunks, []
+            if taken:
+                yield taken
+            if self.ended:
+                return
+            await self._read()
+
+    def close(self) -> None:
+        """End the exchange; a server that still generates sees its client go."""
+        self._exchange.close()
+
+    async def _read(self) -> None:
+        """Read what comes next."""
+        if self._broken is not None:
+            raise self._broken
+        try:
+            if self._stream:
+                await self._read_piece()
+            else:
+                await self._read_whole()
+        except RemoteError as error:
+            self._broken = error
+            raise
+
+    async def _read_whole(self) -> None:
+        _, self._whole = await self._exchange.whole()
+        choice = self._whole["choices"][0]
+        self._look(choice, choice.get("message") if isinstance(choice, dict) else None)
+        self.ended, self.usage = True, usage_in(self._whole)
+
+    async def _read_piece(self) -> None:
+        data = await self._exchange.piece()
+        if not data and not self._finished:
+            raise RemoteError("local: the stream ended before the reply", retry=True)
+        self.ended = not data
+        for event in self._events.feed(data):
+            self._take(event)
+
+    def _take(self, event: bytes) -> None:
+        if event == _END:
+            self._finished = self.ended = True
+            return
+        try:
+            chunk = json.loads(event)
+        except (ValueError, RecursionError) as error:
+            raise InvalidReply("local: an event of the stream is not JSON") from error
+        if not isinstance(chunk, dict) or not isinstance(chunk.get("choices"), list):
+            said = message_in(chunk)
+            if said:
+                raise RemoteRefusal(f"local: the server says: {said}", status="200")
+            raise InvalidReply("local: an event of the stream lacks choices")
+        for choice in chunk["choices"]:
+            if not isinstance(choice, dict) or not isinstance(choice.get("delta"), dict | None):
+                raise InvalidReply("local: an event of the stream has a choice of another form")
+            self._finished = self._finished or choice.get("finish_reason") is not None
+            self._look(choice, choice.get("delta"))
+        self._chunks.append(chunk)
+        self.usage = usage_in(chunk) or self.usage
+
+    def _look(self, choice: Any, said: Any) -> None:
+        """Note the tokens of a choice, and whether it says something."""
+        if isinstance(said, dict) and (said.get("content") or said.get("tool_calls")):
+            self._says_something = True
+            self._without += not choice.get("logprobs")
+        self._score(choice)
+
+    def _score(self, choice: Any) -> None:
+        listed = choice.get("logprobs") if isinstance(choice, dict) else None
+        tokens = listed.get("content") if isinstance(listed, dict) else None
+        if tokens and not self.unscored:
+            try:
+                self.logprobs += token_logprobs(tokens)
+            except InvalidReply as error:
+                self.unscored = str(error).removeprefix("remote: ")
+
+
+def assembled(chunks: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the chat completion that the chunks of a stream add up to.
+
+    >>> deltas = [{"role": "assistant", "content": "Par"}, {"content": "is"}]
+    >>> found = assembled({"id": "1", "choices": [{"index": 0, "delta": delta}]} for delta in deltas)
+    >>> found["id"], found["choices"][0]["message"]
+    ('1', {'role': 'assistant', 'content': 'Paris'})
+    """
+    whole: dict[str, Any] = {"choices": []}
+    for chunk in chunks:
+        whole |= {name: value for name, value in chunk.items() if name != "choices" and value is not None}
+        for part in chunk["choices"]:
+            _add(whole["choices"], part)
+    return {**whole, "object": "chat.completion"}
+
+
+def _add(choices: list[dict[str, Any]], part: Mapping[str, Any]) -> None:
+    """Add a choice of a chunk to the choices of the whole completion."""
+    at = part.get("index", 0)
+    choice = next((one for one in choices if one["index"] == at), None)
+    if choice is None:
+        choice = {"index": at, "message": {"role": "assistant", "content": None}, "finish_reason": None}
+        choices.append(choice)
+    _merge(choice["message"], part.get("delta") or {})
+    if isinstance(part.get("logprobs"), dict):
+        _merge(choice.setdefault("logprobs", {}), part["logprobs"])
+    if part.get("finish_reason") is not None:
+        choice["finish_reason"] = part["finish_reason"]
+
+
+def _merge(into: dict[str, Any], delta: Mapping[str, Any]) -> None:
+    """Merge a part of a message: text is joined, lists grow, and entries with an index are merged with their own."""
+    for name, value in delta.items():
+        before = into.get(name)
+        if value is None:
+            into.setdefault(name, None)
+        elif isinstance(value, str) and isinstance(before, str) and name not in ("role", "id", "type"):
+            into[name] = before + value
+        elif isinstance(value, dict) and isinstance(before, dict):
+            _merge(before, value)
+        elif isinstance(value, list) and isinstance(before, list):
+            _extend(before, value)
+        else:
+            into[name] = value
+
+
+def _extend(before: list[Any], more: Iterable[Any]) -> None:
+    for entry in more:
+        at = entry.get("index") if isinstance(entry, dict) else None
+        same = next((one for one in before if at is not None and one.get("index") == at), None)
+        if same is None:
+            before.append(entry)
+        else:
+            _merge(same, entry)
