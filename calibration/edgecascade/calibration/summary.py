@@ -154,6 +154,11 @@ def task_rows(plan: TaskPlan) -> Iterator[tuple[str, str]]:
     for sentence in plan.warnings:
         yield "warning", sentence
     yield from plan_rows(plan.policy, f"; score: {plan.score_name}")
+    if len({one.score for one in plan.routing}) > 1:
+        count, measure = len(plan.routing), plan.policy.measure
+        yield "chosen from", f"{count} candidates (score, estimate), by cross-fitted {measure}:"
+        for name, one in (("best", plan.routing[0]), ("worst", plan.routing[-1])):
+            yield "", f"{name} {one.score}, {one.estimate}: {_candidate(one, measure)}"
     if plan.certificate:
         yield "certificate", str(plan.certificate)
 

@@ -7,8 +7,8 @@ function gives each local answer a score, and a verifier gives the answers of bo
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -162,7 +162,7 @@ class TaskPlan:
 
 
 def plan_task(
-    score: NDArray[np.floating],
+    score: NDArray[np.floating] | Mapping[str, NDArray[np.floating]],
     local_value: Correct,
     remote_value: Correct,
     objective: Objective,
@@ -186,8 +186,13 @@ def plan_task(
     largest loss within groups (see `certify_order`). Otherwise the inputs are split at random: one part makes the plan,
     the other only tests the certificate.
 
+    Of several scores, the one with which the objective is served best is chosen by the same cross-fitting, so that the
+    choice does not make the estimates too good. A test on all inputs leaves no inputs to choose by: it is about the
+    first score.
+
     Args:
-        score: floating [n], finite; the local model's, higher is surer, on any scale.
+        score: floating [n], finite; the local model's, higher is surer, on any scale. Or several by name, the plainest
+            first; those that are the same for all inputs are left out.
         local_value: [n], how good the local answers are, in [0, 1]: floating, or bool for right and wrong.
         remote_value: [n], the same of the remote's answers to the same inputs.
         objective: as in `plan_cascade`; an error of a `LeastCost` is an answer of value 0, and a value of 0.7 costs 0.3
@@ -200,11 +205,11 @@ def plan_task(
         max_group_loss: the largest loss against the remote within a group, as in `plan_cascade`.
         calibrator: of the confidence, `auto`, `platt` or `map`, as in `calibrate_score`.
         seed: of every random split.
-        score_name: what the score is called.
+        score_name: what the score is called, if there is only one.
 
     Raises:
-        CalibrationError: the arrays do not fit together, a score is not finite or is the same for all inputs, a value
-            is outside [0, 1], or the data cannot support the objective.
+        CalibrationError: the arrays do not fit together, a score is not finite or every score is the same for all
+            inputs, a value is outside [0, 1], or the data cannot support the objective.
 
     >>> from edgecascade.calibration import MostAccuracy
     >>> rng = np.random.default_rng(0)
@@ -215,29 +220,30 @@ def plan_task(
     offload 20.0% (17.6% to 22.6%), mean value 79.2% (77.5% to 80.7%, allowing for the choice) on n = 1000
     """
     check_seed(seed)
-    score, local_value, remote_value = _checked(score, local_value, remote_value)
-    weight, groups = normalised(weight, len(score)), _groups(groups, len(score))
+    scores = _scores(score if isinstance(score, Mapping) else {score_name: score})
+    n = len(next(iter(scores.values())))
+    local_value, remote_value = _values(local_value, remote_value, n)
+    weight, groups = normalised(weight, n), _groups(groups, n)
     if isinstance(objective, LeastCost) and not isinstance(objective.error, (int, float)):
         raise CalibrationError("objective: expected one cost of an answer of value 0, got costs by class")
     if estimate == "confidences":
         raise CalibrationError("estimate: expected auto, monotone, shrunk or labels, got confidences")
     in_order = False
     if isinstance(objective, CertifiedLoss):
-        first = slice(objective.look(len(score))[1])
-        score, local_value, remote_value = score[first], local_value[first], remote_value[first]
-        weight = None if weight is None else normalised(weight[first], len(score))
-        groups = None if groups is None else groups[first]
+        n = objective.look(n)[1]
+        local_value, remote_value = local_value[:n], remote_value[:n]
+        weight = None if weight is None else normalised(weight[:n], n)
+        groups = None if groups is None else groups[slice(n)]
         in_order = estimate in ("auto", "monotone") and weight is None and max_group_loss is None
         estimate = "monotone" if in_order else estimate
-    n = len(score)
+        scores = {name: one[:n] for name, one in list(scores.items())[: 1 if in_order else None]}
     held = round(n * objective.testing_share) if isinstance(objective, CertifiedLoss) and not in_order else 0
     testing, planning = map(np.sort, np.split(np.random.default_rng(seed).permutation(n), [held]))
-    some = None if weight is None else weight[planning]
-    calibration = calibrate_score(score[planning], local_value[planning], some, calibrator=calibrator, seed=seed)
+    unknown = np.full(n, np.nan, np.float32)  # no estimate here is from confidences
     outcomes = Outcomes(
-        score=score,
-        local_confidence=calibration.confidence(score).astype(np.float32),
-        remote_confidence=np.full(n, np.nan, np.float32),
+        score=unknown,
+        local_confidence=unknown,
+        remote_confidence=unknown,
         local_correct=local_value,
         remote_correct=remote_value,
         merged_correct=remote_value,
@@ -246,51 +252,70 @@ def plan_task(
         measure="mean value",
         difference=_usual_difference(local_value, remote_value),
     )
-    seen = outcomes[planning]
+    by_score = {name: replace(outcomes, score=one) for name, one in scores.items()}
     fit = cross_fit(
-        lambda *_: seen, objective, scores=(score_name,), merges=(_MERGE,), estimate=estimate, bins=bins, seed=seed
+        lambda name, _: by_score[name][planning],
+        objective,
+        scores=tuple(scores),
+        merges=(_MERGE,),
+        estimate=estimate,
+        bins=bins,
+        seed=seed,
     )
     certificate: Certificate | None = None
     if isinstance(objective, CertifiedLoss) and in_order:
         selected, policy, certificate = certified_in_order(fit, objective)
     elif isinstance(objective, CertifiedLoss):
         selected = select(fit, objective, max_group_loss)
-        policy, certificate = certified(fit, selected, outcomes[testing], objective, max_group_loss)
+        tested = by_score[fit.candidates[selected.candidate].score][testing]
+        policy, certificate = certified(fit, selected, tested, objective, max_group_loss)
     else:
         selected = select(fit, objective, max_group_loss)
         policy = planned(fit, selected, objective, max_group_loss, even_without_gain=even_without_gain)
+    seen, chosen = fit.outcomes[selected.candidate], by_score[fit.candidates[selected.candidate].score]
     remote = seen.mean(seen.remote_correct)
     return TaskPlan(
-        calibration=calibration,
+        calibration=calibrate_score(seen.score, seen.local_correct, seen.weight, calibrator=calibrator, seed=seed),
         remote=Estimate(remote, *accuracy_interval(seen.remote_correct, seen.weight), len(seen)),
         routing=ranking(fit, selected),
         policy=policy,
         certificate=certificate,
         effective_n=None if weight is None else effective_size(weight, n),
-        warnings=tuple(_warnings(outcomes)),
+        warnings=tuple(_warnings(chosen)),
     )
 
 
-def _checked(
-    score: NDArray[np.floating], local_value: Correct, remote_value: Correct
-) -> tuple[NDArray[np.float32], Correct, Correct]:
-    """Return scores as the graph gives them, and values as bool if all are 0 or 1, else as float64."""
-    given = np.asarray(score)
-    if given.ndim != 1 or given.dtype.kind not in "iuf":
-        raise CalibrationError(f"score: expected numbers [n], got {given.dtype} {list(given.shape)}")
-    if len(given) < _FEWEST:
-        raise CalibrationError(f"score: expected at least {_FEWEST} inputs to plan on, got {len(given)}")
-    with np.errstate(over="ignore"):
-        narrow = given.astype(np.float32)
-    if not np.isfinite(narrow).all():
-        row = int(np.flatnonzero(~np.isfinite(narrow))[0])
-        raise CalibrationError(f"score: expected finite numbers in float32, got {given[row]} in row {row}")
-    if (narrow == narrow[0]).all():
-        raise CalibrationError(f"score: expected different numbers, got {given[0]} for all {len(given)} inputs")
-    values = [_value(*one, len(given)) for one in (("local_value", local_value), ("remote_value", remote_value))]
+def _scores(given: Mapping[str, NDArray[np.floating]]) -> dict[str, NDArray[np.float32]]:
+    """Return the scores that tell inputs apart, as a graph gives them."""
+    found = {}
+    sizes = {len(np.atleast_1d(one)) for one in given.values()}
+    if len(sizes) != 1:
+        raise CalibrationError(f"score: expected one or more scores of the same inputs, got {sorted(sizes)} numbers")
+    for name, one in given.items():
+        where = f"score {name}" if len(given) > 1 else "score"
+        array = np.asarray(one)
+        if array.ndim != 1 or array.dtype.kind not in "iuf":
+            raise CalibrationError(f"{where}: expected numbers [n], got {array.dtype} {list(array.shape)}")
+        if len(array) < _FEWEST:
+            raise CalibrationError(f"{where}: expected at least {_FEWEST} inputs to plan on, got {len(array)}")
+        with np.errstate(over="ignore"):
+            narrow = array.astype(np.float32)
+        if not np.isfinite(narrow).all():
+            row = int(np.flatnonzero(~np.isfinite(narrow))[0])
+            raise CalibrationError(f"{where}: expected finite numbers in float32, got {array[row]} in row {row}")
+        if (narrow != narrow[0]).any():
+            found[name] = narrow
+    if not found:
+        raise CalibrationError(f"score: expected different numbers, got {array[0]} for all {len(array)} inputs")
+    return found
+
+
+def _values(local_value: Correct, remote_value: Correct, n: int) -> tuple[Correct, Correct]:
+    """Return values as bool if all are 0 or 1, else as float64."""
+    values = [_value(*one, n) for one in (("local_value", local_value), ("remote_value", remote_value))]
     if np.isin(values, (0, 1)).all():
-        values = [one.astype(np.bool_) for one in values]
-    return narrow, values[0], values[1]
+        return values[0].astype(np.bool_), values[1].astype(np.bool_)
+    return values[0], values[1]
 
 
 def _value(name: str, value: ArrayLike, n: int) -> NDArray[np.float64]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from edgecascade.calibration.confidence import Verifier
 from edgecascade.calibration.verifiers.detection import BoxF1, BoxOverlap, box_iou
+from edgecascade.calibration.verifiers.generated import ChoiceMatch, Contains, NumberMatch
 from edgecascade.calibration.verifiers.pairs import verify
 from edgecascade.calibration.verifiers.regression import ScaledError, Within
 from edgecascade.calibration.verifiers.retrieval import RecallAt
@@ -25,8 +26,11 @@ __all__ = [
     "BoxF1",
     "BoxOverlap",
     "CharacterAccuracy",
+    "ChoiceMatch",
+    "Contains",
     "ExactMatch",
     "MeanIou",
+    "NumberMatch",
     "RecallAt",
     "ScaledError",
     "TokenF1",
@@ -41,8 +45,11 @@ VERIFIERS: Mapping[str, Callable[..., Verifier[Any]]] = {
     "box-f1": BoxF1,
     "box-overlap": BoxOverlap,
     "character-accuracy": CharacterAccuracy,
+    "choice": ChoiceMatch,
+    "contains": Contains,
     "exact": ExactMatch,
     "mean-iou": MeanIou,
+    "number": NumberMatch,
     "recall": RecallAt,
     "scaled-error": ScaledError,
     "token-f1": TokenF1,
