@@ -28,6 +28,7 @@ _COMMANDS = {
     "export": _Command("export", "export", "Export a torch or Hugging Face model, or an ONNX file, as a body."),
     "compare": _Command("export", "export", "Compare two bodies on labelled data."),
     "calibrate": _Command("export", "export", "Make a cascade model of a body, a remote and labelled data."),
+    "calibrate-chat": _Command("export", "export", "Plan when one chat endpoint asks another."),
     "recalibrate": _Command("export", "export", "Move a cascade model's threshold, or plan it again."),
     "tflite": _Command("export", "tflite", "Convert a cascade model for LiteRT (TensorFlow Lite)."),
     "plan": _Command("calibration", "plan", "Plan a cascade from the saved outputs of both models."),
@@ -41,7 +42,8 @@ _COMMANDS = {
 }
 _GROUPS = {
     "Plan and make a cascade model": ("plan", "export", "compare", "calibrate", "recalibrate", "tflite"),
-    "Use it": ("inspect", "run", "serve", "gateway"),
+    "Use it": ("inspect", "run", "serve"),
+    "Join two language models": ("calibrate-chat", "gateway"),
     "Measure it": ("evaluate", "bench"),
     "Clean the data": ("clean",),
 }
@@ -218,13 +220,13 @@ def _parser(name: str | None) -> ArgumentParser:
 
 
 def _module(command: str) -> Any:
-    return import_module(f"edgecascade.{_COMMANDS[command].part}.commands.{command}")
+    return import_module(f"edgecascade.{_COMMANDS[command].part}.commands.{command.replace('-', '_')}")
 
 
 def _overview() -> str:
     lines = []
     for heading, names in _GROUPS.items():
-        lines += [f"{heading}:", *(f"  {name:<12} {_COMMANDS[name].summary}" for name in names), ""]
+        lines += [f"{heading}:", *(f"  {name:<14} {_COMMANDS[name].summary}" for name in names), ""]
     return "\n".join([*lines, "`edgecascade COMMAND --help` explains each."])
 
 

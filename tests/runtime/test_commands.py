@@ -27,6 +27,8 @@ COMMANDS = (
     "inspect",
     "run",
     "serve",
+    "calibrate-chat",
+    "gateway",
     "bench",
 )
 
@@ -50,7 +52,7 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     """Each command is listed once."""
     assert run("--help") == 0
     shown = capsys.readouterr().out
-    assert sorted(re.findall(r"^  (\w+)  ", shown, re.MULTILINE)) == sorted(COMMANDS)
+    assert sorted(re.findall(r"^  ([a-z][a-z-]+) +[A-Z]", shown, re.MULTILINE)) == sorted(COMMANDS)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,11 @@ from typing import TYPE_CHECKING, Any
 from edgecascade.types.extras import naming_extras
 
 if TYPE_CHECKING:
-    from edgecascade.export.chat.replies import ChatReply, RepliesToPrompt, Usage, read_replies
+    from edgecascade.export.chat.ask import Asked, ask_both
+    from edgecascade.export.chat.calibrate import CalibratedChat, PlannedChat, calibrate_chat, plan_chat
+    from edgecascade.export.chat.endpoint import AskedEndpoint
+    from edgecascade.export.chat.prompts import ChatPrompt, read_prompts
+    from edgecascade.export.chat.replies import ChatReply, Replies, RepliesToPrompt, Usage, read_replies
 
 with naming_extras():
     from edgecascade.export.calibrate import Calibrated, calibrate
@@ -34,8 +38,12 @@ with naming_extras():
 
 __all__ = [
     "KINDS",
+    "Asked",
+    "AskedEndpoint",
     "Calibrated",
+    "CalibratedChat",
     "CalibratedTask",
+    "ChatPrompt",
     "ChatReply",
     "Compared",
     "ExportError",
@@ -45,12 +53,16 @@ __all__ = [
     "LogitsSource",
     "Parity",
     "ParityError",
+    "PlannedChat",
     "ReferencedData",
     "RemoteOutputs",
+    "Replies",
     "RepliesToPrompt",
     "Usage",
+    "ask_both",
     "ask_remote",
     "calibrate",
+    "calibrate_chat",
     "calibrate_task",
     "cascade_scores",
     "check_parity",
@@ -67,11 +79,13 @@ __all__ = [
     "local_scores",
     "logits_of",
     "move_threshold",
+    "plan_chat",
     "prepend",
     "quantize_int8",
     "quantize_int8_dynamic",
     "read_coco",
     "read_labelled",
+    "read_prompts",
     "read_references",
     "read_replies",
     "recalibrate",
@@ -83,9 +97,19 @@ __all__ = [
 ]
 
 _MODULES = {
+    "Asked": "edgecascade.export.chat.ask",
+    "AskedEndpoint": "edgecascade.export.chat.endpoint",
+    "CalibratedChat": "edgecascade.export.chat.calibrate",
+    "ChatPrompt": "edgecascade.export.chat.prompts",
     "ChatReply": "edgecascade.export.chat.replies",
+    "PlannedChat": "edgecascade.export.chat.calibrate",
+    "Replies": "edgecascade.export.chat.replies",
     "RepliesToPrompt": "edgecascade.export.chat.replies",
     "Usage": "edgecascade.export.chat.replies",
+    "ask_both": "edgecascade.export.chat.ask",
+    "calibrate_chat": "edgecascade.export.chat.calibrate",
+    "plan_chat": "edgecascade.export.chat.calibrate",
+    "read_prompts": "edgecascade.export.chat.prompts",
     "read_replies": "edgecascade.export.chat.replies",
 }
 

@@ -33,6 +33,13 @@ __all__ = [
 ]
 
 
+_BY_CLASS = (
+    " Where errors cost differently, X is a JSON file with the cost of an error by true class (an object by class "
+    "name, or a list), or a matrix by true class and answer."
+)
+_FROM_CONFIDENCES = "; or from calibrated confidences alone, the paper's rule"
+
+
 def share(text: str) -> float:
     """Parse a number from 0 to 1."""
     try:
@@ -44,8 +51,14 @@ def share(text: str) -> float:
     return number
 
 
-def add_plan_arguments(parser: ArgumentParser, *, required: bool = True) -> None:
-    """Add one objective, and what the plan may choose among."""
+def add_plan_arguments(parser: ArgumentParser, *, required: bool = True, classes: bool = True) -> None:
+    """Add one objective, and what the plan may choose among.
+
+    Args:
+        parser: the command's parser.
+        required: whether an objective must be given.
+        classes: whether the outputs may be classes, about which some arguments are.
+    """
     objective = parser.add_argument_group("objective (choose one)").add_mutually_exclusive_group(required=required)
     objective.add_argument(
         "--offload-rate", type=share, metavar="R", help="Most accuracy, forwarding about this share of the inputs."
@@ -68,16 +81,15 @@ def add_plan_arguments(parser: ArgumentParser, *, required: bool = True) -> None
         type=_costs,
         metavar="L,R,B,X",
         help="Least cost, given the costs of a local inference, a remote inference, the bytes of one forward and a "
-        "wrong answer. Where errors cost differently, X is a JSON file with the cost of an error by true class (an "
-        "object by class name, or a list), or a matrix by true class and answer.",
+        f"wrong answer.{_BY_CLASS if classes else ''}",
     )
     objective.add_argument(
         "--while-it-helps", action="store_true", help="Forward wherever the remote is expected to do better."
     )
-    _add_choice(parser.add_argument_group("policy"))
+    _add_choice(parser.add_argument_group("policy"), classes)
 
 
-def _add_choice(choice: Any) -> None:
+def _add_choice(choice: Any, classes: bool) -> None:
     """Add to a group what holds for more than one objective."""
     choice.add_argument("--risk", type=share, help="Probability that a certificate does not hold (default 0.05).")
     choice.add_argument(
@@ -91,16 +103,16 @@ def _add_choice(choice: Any) -> None:
         ("--score", (*SCORES, LEARNED, COST_SCORE), "Routing score (default auto: cross-fitted)."),
         ("--merge", MERGES, "Merge rule (default auto: cross-fitted)."),
     )
-    for name, values, text in options:
+    for name, values, text in options if classes else ():
         rare(choice.add_argument(name, choices=("auto", *values), default="auto", help=text))
     rare(
         choice.add_argument(
             "--estimate",
-            choices=("auto", *ESTIMATES),
+            choices=("auto", *(ESTIMATES if classes else ESTIMATES[:-1])),
             default="auto",
             help="Estimate of the advantage from labels: rising with the score (monotone), in small bins that borrow "
-            "strength from their neighbours (shrunk), or in each bin alone (labels); or from calibrated confidences "
-            "alone, the paper's rule (default auto: monotone, unless shrunk is shown to gain more).",
+            "strength from their neighbours (shrunk), or in each bin alone (labels)"
+            f"{_FROM_CONFIDENCES if classes else ''} (default auto: monotone, unless shrunk is shown to gain more).",
         )
     )
     rare(
@@ -122,7 +134,11 @@ def _add_choice(choice: Any) -> None:
             help="Forward although cross-fitting shows no gain from it; by default nothing is forwarded then.",
         )
     )
-    add_calibrator_argument(choice)
+    if classes:
+        add_calibrator_argument(choice)
+    else:
+        text = "Map from score to confidence (default auto: the one that is better by cross-fitting)."
+        rare(choice.add_argument("--calibrator", choices=SCORE_CALIBRATORS, default="auto", help=text))
 
 
 def add_calibrator_argument(parser: Any) -> None:
@@ -199,7 +215,7 @@ def task_plan_options(arguments: Namespace) -> dict[str, Any]:
     """
     usual = {"score": "auto", "merge": "auto", "label_noise": False}
     for name, value in usual.items():
-        if getattr(arguments, name) != value:
+        if getattr(arguments, name, value) != value:
             option = name.replace("_", "-")
             raise CalibrationError(f"--{option}: expected outputs of classes with it, got a general task")
     return {

@@ -37,6 +37,7 @@ __all__ = [
     "Within",
     "WordAccuracy",
     "box_iou",
+    "verifier_name",
     "verifier_named",
     "verify",
 ]
@@ -73,3 +74,13 @@ def verifier_named(text: str, argument: str = "verifier") -> Verifier[Any]:
     """
     found: Verifier[Any] = named(text, VERIFIERS, argument)
     return found
+
+
+def verifier_name(verifier: Verifier[Any]) -> str:
+    """Return what a verifier is called: its name among `VERIFIERS`, or that of the function.
+
+    >>> verifier_name(ExactMatch())
+    'exact'
+    """
+    known = next((name for name, kind in VERIFIERS.items() if type(verifier) is kind), None)
+    return known or str(getattr(verifier, "__name__", type(verifier).__name__))

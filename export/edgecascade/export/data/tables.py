@@ -19,7 +19,7 @@ from edgecascade.runtime.inputs import is_hidden, read_image
 from edgecascade.types.class_names import some_names
 from edgecascade.types.errors import ExportError, InputError, first_line
 
-__all__ = ["EncodedImages", "numbered", "read_column", "read_tables", "table_files"]
+__all__ = ["EncodedImages", "numbered", "read_column", "read_rows", "read_tables", "table_files"]
 
 _MOST_ROWS = 5_000_000
 _MOST_BYTES = 8 << 30  # of the columns that are read, uncompressed
@@ -181,6 +181,23 @@ def read_column(path: Path, files: list[Path], reference: str) -> tuple[Any, Seq
     values = column.to_numpy() if _is_number(column.type) else column.to_pylist()
     paths = tuple(str(path.parent / name) for name in table.column(1).to_pylist()) if listed else ()
     return (None if listed else _inputs_of(table, where)), values, paths
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of a parquet, arrow or CSV file, each by the names of the columns.
+
+    Raises:
+        ExportError: the file is damaged or too large.
+        ModuleNotFoundError: pyarrow is not installed.
+    """
+    import pyarrow
+
+    try:
+        (table,) = _read([path], _schema(path).names, path)
+    except (OSError, pyarrow.ArrowException) as error:
+        raise ExportError(f"{path}: not a readable table: {first_line(error)}") from error
+    rows: list[dict[str, Any]] = table.to_pylist()
+    return rows
 
 
 def _some(names: Sequence[str]) -> str:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from edgecascade.calibration import Objective, TaskPlan, Verifier, plan_task
-from edgecascade.calibration.verifiers import VERIFIERS, verifier_named, verify
+from edgecascade.calibration.verifiers import verifier_name, verifier_named, verify
 from edgecascade.export.calibrate import PARITY_INPUTS
 from edgecascade.export.data import Inputs, batches, count, data_digest, first
 from edgecascade.export.graph import load_model, opset, save_model, with_versions
@@ -221,7 +221,7 @@ def judge_and_write(
         objective=objective,
         unbatched=local.unbatched,
         remote_outputs=theirs.outputs,
-        verifier=verifier if isinstance(verifier, str) else _name_of(verifier),
+        verifier=verifier if isinstance(verifier, str) else verifier_name(verifier),
         digest=digest or data_digest(inputs, references),
         **options,
     )
@@ -370,8 +370,3 @@ def _check_scores(score: NDArray[np.float32], confidence: str) -> None:
         raise ExportError(
             f"confidence: expected scores of {confidence} that tell inputs apart, got {score[0]:g} for all {len(score)}"
         )
-
-
-def _name_of(verifier: Verifier[Any]) -> str:
-    known = next((name for name, kind in VERIFIERS.items() if type(verifier) is kind), None)
-    return known or str(getattr(verifier, "__name__", type(verifier).__name__))

@@ -190,7 +190,14 @@ def drawn(progress: Progress, console: Console) -> Iterator[None]:
 
 
 @contextmanager
-def counting(what: str, total: int, clock: Callable[[], float] = time.monotonic) -> Iterator[Callable[[int], None]]:
+def counting(
+    what: str,
+    total: int,
+    clock: Callable[[], float] = time.monotonic,
+    *,
+    things: str = "inputs",
+    note: Callable[[], str] = str,
+) -> Iterator[Callable[[int], None]]:
     """Within this context, show on standard error how much of some work is done, and the seconds left.
 
     A terminal shows one line that is drawn again; elsewhere a line is written at the start and every ten seconds.
@@ -199,6 +206,8 @@ def counting(what: str, total: int, clock: Callable[[], float] = time.monotonic)
         what: the work, such as `running the body`.
         total: its number of inputs.
         clock: returns seconds that never go back.
+        things: what the inputs are called.
+        note: returns what else to show, such as `, 0.21 spent`; by default nothing.
 
     Yields:
         A function to call with the number of inputs just done.
@@ -206,7 +215,7 @@ def counting(what: str, total: int, clock: Callable[[], float] = time.monotonic)
     console = Console()
     started = shown = clock()
     done = 0
-    console.say(f"{what} on {total} inputs ...")
+    console.say(f"{what} on {total} {things} ...")
 
     def progress(n: int) -> None:
         nonlocal done, shown
@@ -215,7 +224,7 @@ def counting(what: str, total: int, clock: Callable[[], float] = time.monotonic)
         if done >= total or now - shown < (_INTERVAL if console.live else _SELDOM):
             return
         shown, left = now, (now - started) / done * (total - done)
-        text = f"{what}: {done} of {total}, {left:.0f} s left"
+        text = f"{what}: {done} of {total}, {left:.0f} s left{note()}"
         if console.live:
             console.draw(text)
         else:

@@ -8,6 +8,7 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Iterator, Sequence
 
 from edgecascade.cli import rare
+from edgecascade.runtime.commands.inspect_chat import inspect_chat, is_chat_file
 from edgecascade.runtime.engine import Engine, open_session, read_document, sessions
 from edgecascade.runtime.golden import Golden, compare, decision_vectors, read_golden
 from edgecascade.runtime.model_inputs import model_inputs
@@ -39,7 +40,9 @@ def configure(parser: ArgumentParser) -> None:
         "examples:\n  edgecascade inspect local.onnx\n  edgecascade inspect local.onnx --verify\n"
         "  edgecascade inspect local.onnx --vectors > vectors.json"
     )
-    parser.add_argument("file", help="Cascade model, as `edgecascade calibrate` or `tflite` writes it.")
+    parser.add_argument(
+        "file", help="Cascade model, as `edgecascade calibrate`, `tflite` or `calibrate-chat` writes it."
+    )
     parser.add_argument(
         "--verify",
         action="store_true",
@@ -68,6 +71,8 @@ def configure(parser: ArgumentParser) -> None:
 def execute(arguments: Namespace) -> int:
     """Print the metadata, as a summary or as JSON, or verify the file."""
     path = arguments.file
+    if is_chat_file(path):
+        return inspect_chat(arguments)
     session = open_session(path)
     document = read_document(session, path)
     if arguments.verify:

@@ -1,0 +1,198 @@
+"""A chat endpoint that is asked while calibrating: what it is asked, what its reply says, and what that costs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import ssl
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from edgecascade.export.chat.replies import SIDES, ChatReply, Usage
+from edgecascade.runtime.deadline import Deadline
+from edgecascade.runtime.remotes.chat import chat_client
+from edgecascade.runtime.remotes.chat_reply import token_logprobs
+from edgecascade.runtime.remotes.http_response import message_in
+from edgecascade.runtime.remotes.remote import hiding_secrets, shown
+from edgecascade.types.document import TokenPrice
+from edgecascade.types.errors import ArgumentError, InvalidReply, RemoteError, RemoteRefusal, UnsendableInput
+
+__all__ = ["AskedEndpoint"]
+
+_LIMITS = ("max_completion_tokens", "max_tokens")  # fields that bound how many tokens a reply has
+_MANY = 4096  # tokens of a reply without bound
+_MARGIN, _PER_TOKEN, _WIDTH = 16384, 2048, 16  # values of a reply, those for each of its tokens, and bytes of a value
+_ENDPOINT = "/chat/completions"
+_FRAME = 64  # tokens that a chat template may put around a message
+_UNKNOWN_FIELD = ("400", "422", "501")  # statuses for a field that a server does not take
+_MILLION = 1_000_000
+_LONGEST = 200  # characters of a model's name
+_GIVING = "a local endpoint must give log-probabilities, as llama.cpp, vLLM and Ollama (0.12.11 or newer) do"
+
+
+class AskedEndpoint:
+    """An OpenAI-compatible chat endpoint and how it is asked. Thread-safe. It connects when first asked.
+
+    Args:
+        side: `local`, whose replies are scored, or `remote`.
+        url: `http[s]://host[:port]/v1`, or the same with `/chat/completions` and a query.
+        model: one of the server's models; None leaves the choice to the server.
+        fields: of every request; those that are None are left out. By default `temperature` 0 and `max_tokens` 256.
+        headers: sent with every request, such as `Authorization`.
+        price: of a million tokens; None if they cost nothing.
+        timeout: seconds after which a request is given up.
+        context: TLS settings for https; by default the system's certificates.
+        proxy: `http://[user:password@]host[:port]`, an HTTP proxy to connect through.
+
+    Attributes:
+        side: as given.
+        url: the address up to `/v1`, without a query, which may be secret.
+        model: as given.
+        fields: of every request.
+        price: as given.
+        request: identifies address, model and fields.
+
+    Raises:
+        ArgumentError: an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        side: str,
+        url: str,
+        *,
+        model: str | None = None,
+        fields: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+        price: TokenPrice | None = None,
+        timeout: float = 300.0,
+        context: ssl.SSLContext | None = None,
+        proxy: str | None = None,
+    ) -> None:
+        if side not in SIDES:
+            raise ArgumentError(f"side: expected local or remote, got {side!r}")
+        if not 0 < timeout < math.inf:
+            raise ArgumentError(f"timeout: expected seconds above 0, got {timeout}")
+        if price is not None and not all(0 <= one < math.inf for one in (price.prompt, price.completion)):
+            raise ArgumentError(f"price: expected numbers of 0 or more, got {price.prompt} and {price.completion}")
+        try:
+            self._client, self._path = chat_client(url, context, proxy)
+        except ArgumentError as error:
+            raise ArgumentError(str(error).replace("url:", f"{side}:", 1).replace("remote:", f"{side}:", 1)) from error
+        self._headers = {**(headers or {}), "Content-Type": "application/json"}
+        self._secrets = [*self._headers.items(), *self._client.proxy_headers]
+        self._timeout = timeout
+        self.side, self.model, self.price = side, model, price
+        self.url = shown(url).rstrip("/").removesuffix(_ENDPOINT)
+        given = {"temperature": 0, "max_tokens": 256, **(fields or {})}
+        self.fields = {name: value for name, value in given.items() if value is not None}
+        self.request = _identity(self.url, model, self.fields)
+
+    def ask(self, messages: Sequence[Mapping[str, Any]]) -> ChatReply:
+        """Return the reply to messages.
+
+        Raises:
+            RemoteError: there is none; the message names the side, and has no secrets.
+        """
+        with hiding_secrets(self._secrets, self._path.partition("?")[2]):
+            try:
+                return self._reply(messages)
+            except TimeoutError as error:
+                raise RemoteError(f"{self.side}: no reply within {self._timeout:g} s") from error
+            except RemoteError as error:
+                error.args = (self._in_words(error),)
+                raise
+
+    def cost(self, messages: Sequence[Mapping[str, Any]], reply: ChatReply) -> float:
+        """Return what a reply costs; if the server counts no tokens, the most that it can cost."""
+        if self.price is None:
+            return 0.0
+        return self.most(messages) if reply.usage is None else _cost(self.price, *reply.usage)
+
+    def most(self, messages: Sequence[Mapping[str, Any]]) -> float:
+        """Return the most that a reply can cost: a token for each byte of the prompt, and all that it may generate.
+
+        Raises:
+            ArgumentError: nothing bounds the tokens of a reply.
+        """
+        if self.price is None:
+            return 0.0
+        limit = self._limit
+        if limit is None:
+            raise ArgumentError("fields: expected max_tokens or max_completion_tokens, which bound a cost, got neither")
+        size = len(json.dumps(list(messages), ensure_ascii=False).encode("utf-8", "replace"))
+        return _cost(self.price, size + _FRAME * len(messages), limit)
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        self._client.close()
+
+    @property
+    def _limit(self) -> int | None:
+        return next((self.fields[name] for name in _LIMITS if isinstance(self.fields.get(name), int)), None)
+
+    def _reply(self, messages: Sequence[Mapping[str, Any]]) -> ChatReply:
+        model = {} if self.model is None else {"model": self.model}
+        scored = {"logprobs": True} if self.side == "local" else {}
+        asked = {"messages": list(messages), **model, **self.fields, **scored}
+        try:
+            body = json.dumps(asked, separators=(",", ":"), allow_nan=False).encode()
+        except (TypeError, ValueError, RecursionError) as error:
+            raise UnsendableInput(f"the request cannot be written as JSON: {error}") from error
+        values = _MARGIN + _PER_TOKEN * max(1, self._limit or _MANY)
+        deadline = Deadline.after(self._timeout)
+        response = self._client.request("POST", self._path, body, self._headers, deadline, largest=_WIDTH * values)
+        return self._read(response.json(values=values, deadline=deadline))
+
+    def _read(self, found: Any) -> ChatReply:
+        if isinstance(found, dict) and found.get("error") and "choices" not in found:
+            raise RemoteRefusal(f"the server says: {message_in(found) or 'no explanation'}", status="200")
+        try:
+            choice = found["choices"][0]
+            content = choice["message"].get("content")
+        except (TypeError, KeyError, IndexError, AttributeError) as error:
+            raise InvalidReply("expected choices[0].message in the reply, got none") from error
+        logprobs, unscored = None, ""
+        if self.side == "local":
+            listed = choice.get("logprobs")
+            try:
+                logprobs = token_logprobs(listed.get("content") if isinstance(listed, dict) else None)
+            except InvalidReply as error:
+                unscored = str(error).removeprefix("remote: ")
+        return ChatReply(
+            text=content if isinstance(content, str) else "",
+            model=str(found.get("model") or self.model or "")[:_LONGEST],
+            usage=_usage(found.get("usage")),
+            logprobs=logprobs,
+            unscored=unscored,
+            cut_off=choice.get("finish_reason") == "length",
+            request=self.request,
+        )
+
+    def _in_words(self, error: RemoteError) -> str:
+        """Return an error with the name of the side, and with advice where the server refuses log-probabilities."""
+        said = f"{self.side}: {str(error).removeprefix('remote: ')}"
+        if isinstance(error, RemoteRefusal) and error.status in _UNKNOWN_FIELD and "logprob" in said.lower():
+            said += (
+                "; a local endpoint must give log-probabilities, as llama.cpp, vLLM and Ollama (0.12.11 or newer) do"
+            )
+        if "max_completion_tokens" in said:
+            said += '; its fields must have {"max_tokens": null, "max_completion_tokens": N}'
+        return said
+
+
+def _identity(url: str, model: str | None, fields: Mapping[str, Any]) -> str:
+    text = json.dumps([url, model, fields], sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:16]
+
+
+def _usage(found: Any) -> Usage | None:
+    counts = [found.get(name) for name in Usage._fields] if isinstance(found, dict) else [None]
+    if not all(isinstance(one, int) and not isinstance(one, bool) and one >= 0 for one in counts):
+        return None
+    return Usage(*counts)
+
+
+def _cost(price: TokenPrice, prompt_tokens: int, completion_tokens: int) -> float:
+    return (price.prompt * prompt_tokens + price.completion * completion_tokens) / _MILLION

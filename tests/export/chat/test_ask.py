@@ -1,0 +1,295 @@
+"""Asking two endpoints: each prompt once, whatever fails, and never beyond the budget."""
+
+import threading
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from asked_endpoints import FakeEndpoint, Raw, completion, large, prompts_about, refusal, small
+from edgecascade.export import Asked, AskedEndpoint, ExportError, Usage, ask_both
+from edgecascade.export.chat import ask
+from edgecascade.export.chat.replies import Replies
+from edgecascade.types.document import TokenPrice
+from edgecascade.types.errors import ArgumentError
+
+Serve = Callable[[Any], FakeEndpoint]
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait only milliseconds before a retry."""
+    monkeypatch.setattr(ask, "_FIRST_WAIT", 0.002)
+    monkeypatch.setattr(ask, "_LONGEST_WAIT", 0.01)
+
+
+def asked_of(servers: tuple[FakeEndpoint, FakeEndpoint], n: int = 20, **options: Any) -> Asked:
+    """Ask a local and a remote server about n prompts."""
+    sides = {side: options.pop(side, {}) for side in ("local", "remote")}
+    local, remote = (
+        AskedEndpoint(side, server.url, **sides[side]) for side, server in zip(sides, servers, strict=True)
+    )
+    try:
+        prompts, replies = options.pop("prompts", prompts_about(n)), options.pop("replies", Replies(None))
+        return ask_both(prompts, local, remote, replies, **options)
+    finally:
+        local.close()
+        remote.close()
+
+
+def test_each_endpoint_is_asked_once_about_every_prompt(serve: Serve) -> None:
+    """The local one for log-probabilities, the remote one for the text alone."""
+    servers = serve(small), serve(large)
+    found = asked_of(servers, local={"model": "m", "fields": {"max_tokens": 9, "seed": 1}})
+    for server, scored in zip(servers, (True, None), strict=True):
+        assert Counter(server.asked()) == Counter(f"Say {at}" for at in range(20))
+        assert {one.get("logprobs") for one in server.requests} == {scored}
+        assert {one["temperature"] for one in server.requests} == {0}
+    assert {(one["model"], one["max_tokens"], one["seed"]) for one in servers[0].requests} == {("m", 9, 1)}
+    assert {"model" in one for one in servers[1].requests} == {False}
+    assert (found.new, found.pairs, found.failures, found.exhausted) == (40, 20, {"local": (), "remote": ()}, False)
+    for at, prompt in enumerate(prompts_about(20)):
+        expected = small({"messages": prompt.messages})["choices"][0]
+        reply = found.local[at]
+        assert reply is not None
+        assert reply.text == expected["message"]["content"]
+        assert reply.logprobs == tuple(one["logprob"] for one in expected["logprobs"]["content"])
+        assert (reply.model, reply.usage, reply.cut_off) == ("small-1", Usage(10, 5), False)
+        other = found.remote[at]
+        assert other is not None
+        assert (other.model, other.usage, other.logprobs) == ("large-1", Usage(20, 10), None)
+
+
+def test_what_was_replied_is_not_asked_again(serve: Serve, tmp_path: Path) -> None:
+    """An interruption loses no reply that came; another model, address or field asks anew."""
+    servers = serve(small), serve(large)
+    replies = Replies(tmp_path / "replies.jsonl")
+    calls = 0
+
+    def interrupt(_n: int, _cost: float) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 10:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        asked_of(servers, replies=replies, progress=interrupt, concurrency=1)
+    kept = sum(line.count(b"logprobs") for line in (tmp_path / "replies.jsonl").read_bytes().splitlines())
+    assert 10 <= kept < 40
+    again = asked_of(servers, replies=Replies(tmp_path / "replies.jsonl"))
+    assert again.pairs == 20
+    assert max(len(server.requests) for server in servers) <= 21  # one each was under way
+    assert asked_of(servers, replies=Replies(tmp_path / "replies.jsonl")).new == 0
+    other = asked_of(servers, replies=Replies(tmp_path / "replies.jsonl"), local={"fields": {"max_tokens": 3}})
+    assert other.new == 20
+
+
+def test_the_same_prompt_twice_is_asked_once(serve: Serve) -> None:
+    """Both places get the reply."""
+    servers = serve(small), serve(large)
+    twice = [*prompts_about(5), *prompts_about(5)]
+    found = asked_of(servers, prompts=twice)
+    assert (found.new, found.pairs) == (10, 10)
+    assert found.local[:5] == found.local[5:]
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        refusal(429, "slow down", Retry_After="0"),
+        refusal(503, "loading"),
+        Raw(200, b'{"choices": [{"message"', whole=False),
+    ],
+    ids=["429", "503", "cut"],
+)
+def test_a_failure_that_passes_is_retried(serve: Serve, fault: Raw) -> None:
+    """Each prompt fails once on each side, then succeeds."""
+    seen: Counter[str] = Counter()
+    lock = threading.Lock()
+
+    def failing(reply: Any) -> Any:
+        def first(asked: dict[str, Any]) -> Any:
+            key = f"{'logprobs' in asked} {asked['messages'][-1]['content']}"
+            with lock:
+                seen[key] += 1
+            return fault if seen[key] == 1 else reply(asked)
+
+        return first
+
+    found = asked_of((serve(failing(small)), serve(failing(large))), n=8)
+    assert (found.pairs, found.failures) == (8, {"local": (), "remote": ()})
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_an_endpoint_that_refuses_everyone_is_given_up_at_once(serve: Serve, side: int) -> None:
+    """A wrong key costs one request, and the error has the server's words without the key."""
+    key = "Bearer sk-0123456789abcdef"
+
+    def closed(asked: dict[str, Any]) -> Raw:
+        return refusal(401, f"wrong key {key} for {asked.get('model')}")
+
+    servers = [serve(small), serve(large)]
+    servers[side] = serve(closed)
+    name = ("local", "remote")[side]
+    given: dict[str, Any] = {name: {"headers": {"Authorization": key}}}
+    with pytest.raises(ExportError, match=f"{name}: HTTP 401: wrong key") as caught:
+        asked_of((servers[0], servers[1]), **given)
+    assert "0123456789" not in str(caught.value)
+    assert len(servers[side].requests) == 1
+    assert {one.get("authorization") for one in servers[1 - side].headers} <= {None}
+
+
+def test_nothing_listens(serve: Serve) -> None:
+    """An address without a server is an error within a second or two."""
+    gone = FakeEndpoint("http://127.0.0.1:9/v1")
+    with pytest.raises(ExportError, match=r"local: cannot connect to 127\.0\.0\.1:9"):
+        asked_of((gone, serve(large)))
+
+
+def test_a_server_that_breaks_later_is_given_up(serve: Serve) -> None:
+    """After some failures in a row the rest is not asked, and what came is kept."""
+    count = 0
+
+    def breaking(asked: dict[str, Any]) -> Any:
+        nonlocal count
+        count += 1
+        return large(asked) if count <= 5 else refusal(500, "out of memory")
+
+    replies, server = Replies(None), serve(breaking)
+    with pytest.raises(ExportError, match=r"remote: HTTP 500: out of memory .*kept"):
+        asked_of((serve(small), server), n=60, replies=replies, concurrency=1)
+    endpoint = AskedEndpoint("remote", server.url)
+    assert sum(replies.get(one.digest, "remote", endpoint.request) is not None for one in prompts_about(60)) == 5
+    assert len(server.requests) < 5 + 60
+
+
+def test_prompts_that_are_refused_are_left_out(serve: Serve) -> None:
+    """One that is too long for a model does not end the others; what the server said is told."""
+
+    def choosy(asked: dict[str, Any]) -> Any:
+        long = asked["messages"][-1]["content"].endswith("7")
+        return refusal(400, "the prompt is too long") if long else small(asked)
+
+    found = asked_of((serve(choosy), serve(large)))
+    assert found.pairs == 18
+    assert found.failures == {"local": ("local: HTTP 400: the prompt is too long",) * 2, "remote": ()}
+
+
+# --- log-probabilities
+
+
+@pytest.mark.parametrize(
+    ("reply", "expected"),
+    [
+        (
+            lambda asked: refusal(400, "logprobs is not supported") if "logprobs" in asked else large(asked),
+            "HTTP 400: logprobs is not supported; a local endpoint must give log-probabilities, as llama.cpp",
+        ),
+        (lambda _: completion("x"), "expected log-probabilities.*the reply has no log-probabilities"),
+        (lambda _: completion("x", []), "expected log-probabilities.*the reply has no log-probabilities"),
+        (lambda _: completion("x", [-0.1, None]), "expected log-probabilities.*for token 1, got None"),
+        (lambda _: completion("x", [-9999.0]), "expected log-probabilities.*for token 0, got -9999"),
+    ],
+    ids=["refused", "omitted", "empty", "null", "unlikely"],
+)
+def test_a_local_endpoint_without_logprobs_is_said_before_the_rest_is_asked(
+    serve: Serve, reply: Any, expected: str
+) -> None:
+    """Three prompts tell; the remote is not asked at all."""
+    servers = serve(reply), serve(large)
+    with pytest.raises(ExportError, match=f"local: {expected}"):
+        asked_of(servers)
+    assert len(servers[0].requests) == 3
+    assert servers[1].requests == []
+
+
+def test_single_replies_without_logprobs_are_kept_unscored(serve: Serve) -> None:
+    """They have a text and a reason."""
+
+    def sometimes(asked: dict[str, Any]) -> Any:
+        return completion("x", [None]) if asked["messages"][-1]["content"].endswith("3") else small(asked)
+
+    found = asked_of((serve(sometimes), serve(large)))
+    unscored = [one for one in found.local if one is not None and one.logprobs is None]
+    assert [(one.text, "got None" in one.unscored) for one in unscored] == [("x", True)] * 2
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        *(b"null", b"[]", b"{}", b'{"choices": []}', b'{"choices": [{}]}', b'{"choices": [{"message": 3}]}'),
+        b'{"error": {"message": "overloaded"}}',
+        *(b"<html>", b"\xff"),
+    ],
+)
+def test_garbage_is_an_error_of_its_side(serve: Serve, body: bytes) -> None:
+    """It is named, and never an exception of another kind."""
+    with pytest.raises(ExportError, match=r"^local: "):
+        asked_of((serve(lambda _: Raw(200, body)), serve(large)))
+
+
+def test_a_slow_reply_is_given_up(serve: Serve) -> None:
+    """The time for one request is bounded."""
+    wait = threading.Event()
+
+    def slow(_asked: dict[str, Any]) -> Any:
+        wait.wait(5)
+        return completion("x", [-1.0])
+
+    with pytest.raises(ExportError, match=r"local: no reply within 0\.2 s"):
+        asked_of((serve(slow), serve(large)), local={"timeout": 0.2})
+    wait.set()
+
+
+# --- money
+
+
+@pytest.mark.parametrize("counted", [True, False])
+@pytest.mark.parametrize("concurrency", [1, 4])
+def test_no_more_than_the_budget_is_spent(serve: Serve, counted: bool, concurrency: int) -> None:
+    """What is spent is what the server counted, or at most that; the rest is not asked, and no reply is alone."""
+
+    def priced(asked: dict[str, Any]) -> Any:
+        found = large(asked)
+        return found if counted else {name: value for name, value in found.items() if name != "usage"}
+
+    servers = serve(small), serve(priced)
+    price = TokenPrice(100.0, 1000.0)
+    cost = (100 * 20 + 1000 * 10) / 1e6
+    remote = {"price": price, "fields": {"max_tokens": 12}}
+    found = asked_of(servers, n=40, remote=remote, max_cost=20 * cost, concurrency=concurrency)
+    n = len(servers[1].requests)
+    assert found.exhausted
+    assert found.cost <= 20 * cost
+    if counted:
+        assert found.cost == pytest.approx(n * cost)
+        assert 18 - concurrency <= n <= 20
+    assert 0 < found.pairs == n < 40
+    assert len(servers[0].requests) <= n + 2 * concurrency + 1
+    again = asked_of(servers, n=40, remote=remote, max_cost=200 * cost)
+    assert not again.exhausted
+
+
+def test_a_budget_needs_a_price_and_a_bound(serve: Serve) -> None:
+    """Both errors come before a request."""
+    servers = serve(small), serve(large)
+    with pytest.raises(ArgumentError, match="max_cost: expected the price"):
+        asked_of(servers, max_cost=1.0)
+    unbounded = {"price": TokenPrice(1.0, 1.0), "fields": {"max_tokens": None}}
+    with pytest.raises(ArgumentError, match="fields: expected max_tokens"):
+        asked_of(servers, max_cost=1.0, local=unbounded)
+    assert servers[0].requests == []
+
+
+def test_progress_tells_the_cost_so_far(serve: Serve) -> None:
+    """It rises to the cost of all."""
+    told: list[tuple[int, float]] = []
+    found = asked_of(
+        (serve(small), serve(large)),
+        remote={"price": TokenPrice(1.0, 2.0)},
+        progress=lambda n, cost: told.append((n, cost)),
+    )
+    assert sum(n for n, _ in told) == 40
+    assert max(cost for _, cost in told) == found.cost == pytest.approx(20 * 40e-6)

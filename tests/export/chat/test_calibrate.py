@@ -1,0 +1,257 @@
+"""From prompts to `chat.json`: what is planned, written, told and kept secret."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from asked_endpoints import FakeEndpoint, completion, large, prompts_about, refusal, small
+from edgecascade.calibration import CertifiedLoss, MostAccuracy, plan_task
+from edgecascade.calibration.verifiers import Contains
+from edgecascade.cli import main
+from edgecascade.export import CalibratedChat, ChatReply, ExportError, calibrate_chat, plan_chat, read_replies
+from edgecascade.types.document import ChatDocument, ChatScore
+from edgecascade.types.errors import ArgumentError, CalibrationError
+
+Serve = Callable[[Any], FakeEndpoint]
+N = 150
+
+
+def write_prompts(folder: Path, n: int = N) -> Path:
+    """Write prompts as JSON lines."""
+    path = folder / "prompts.jsonl"
+    lines = (
+        {"prompt": one.messages[0]["content"], "reference": one.reference, **one.other} for one in prompts_about(n)
+    )
+    path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    return path
+
+
+def arguments(folder: Path, servers: tuple[FakeEndpoint, FakeEndpoint], *more: str) -> list[str]:
+    """Return the arguments of the command."""
+    local, remote = (server.url for server in servers)
+    given = ["calibrate-chat", str(write_prompts(folder)), "--local", local, "--remote", remote]
+    return [*given, "--judge", "contains", "-o", str(folder / "chat.json"), *(more or ("--offload-rate", "0.3"))]
+
+
+def read(folder: Path) -> ChatDocument:
+    """Return the document that was written."""
+    return ChatDocument.from_json((folder / "chat.json").read_text(), "chat.json")
+
+
+def test_the_command_writes_what_was_planned(serve: Serve, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The document holds the plan of the replies that the file of replies has."""
+    servers = serve(small), serve(large)
+    assert main(arguments(tmp_path, servers, "--offload-rate", "0.3", "--score", "mean")) == 0
+    document, replies = read(tmp_path), read_replies(tmp_path / "chat.replies.jsonl")
+    prompts = prompts_about(N)
+    pairs = [(replies[one.digest].local, replies[one.digest].remote) for one in prompts]
+    score = np.array([ChatScore("mean")(one.logprobs) for one, _ in pairs if one and one.logprobs])
+    values = [
+        Contains()([one.text for one in side if one], [one.reference for one in prompts])
+        for side in zip(*pairs, strict=True)
+    ]
+    plan = plan_task({"mean": score}, values[0], values[1], MostAccuracy(0.3))
+    assert document.policy == plan.record
+    assert document.operating_curve == plan.policy.curve
+    assert document.calibration == plan.calibration
+    assert document.remote_value == plan.remote
+    assert document.certificate is None
+    assert (document.judge, document.score, document.turns) == ("contains", ChatScore("mean"), (("user",),))
+    assert document.fields == {"temperature": 0, "max_tokens": 256}
+    local, remote = document.local, document.remote
+    assert (local.url, local.model, local.reported) == (servers[0].url, None, "small-1")
+    assert (remote.url, remote.model, remote.reported) == (servers[1].url, None, "large-1")
+    assert 0.2 < document.policy.chosen.offload_rate <= 0.3
+    told = capsys.readouterr().out
+    assert document.policy.chosen.in_words("mean value") in told
+    assert main(["inspect", str(tmp_path / "chat.json")]) == 0
+    assert {"small-1", "large-1", "contains"} <= {*re.findall(r"[\w-]+", capsys.readouterr().out)}
+    for wrong in ("--verify", "--vectors"):
+        assert main(["inspect", str(tmp_path / "chat.json"), wrong]) == 2
+    capsys.readouterr()
+    assert main(["inspect", str(tmp_path / "chat.json"), "--json"]) == 0
+    assert ChatDocument.from_json(capsys.readouterr().out, "out") == document
+
+
+def test_another_objective_needs_no_request(serve: Serve, tmp_path: Path) -> None:
+    """Nor does another judge or score; the plans differ."""
+    servers = serve(small), serve(large)
+    assert main(arguments(tmp_path, servers)) == 0
+    first, asked = read(tmp_path), [len(server.requests) for server in servers]
+    assert asked == [N, N]
+    for more in (
+        ("--offload-rate", "0.1"),
+        ("--certify", "0.2", "--risk", "0.1"),
+        ("--max-loss", "0.05"),
+        ("--offload-rate", "0.3", "--judge", "token-f1"),
+        ("--offload-rate", "0.3", "--score", "minimum"),
+        ("--while-it-helps", "--groups", "half"),
+    ):
+        assert main(arguments(tmp_path, servers, *more)) == 0
+        assert read(tmp_path) != first
+    assert [len(server.requests) for server in servers] == asked
+
+
+def test_a_certificate_is_about_the_mean_on_all_replies(serve: Serve, tmp_path: Path) -> None:
+    """A choice of the score by the same replies would cost some of them."""
+    assert main(arguments(tmp_path, (serve(small), serve(large)), "--certify", "0.2")) == 0
+    document = read(tmp_path)
+    assert document.certificate is not None
+    assert (document.certificate.n, document.score.kind) == (N, "mean")
+
+
+def test_replies_are_scored_whole_or_by_their_beginning(serve: Serve, tmp_path: Path) -> None:
+    """As the gateway decides: up to 64 tokens, else by the first 32; so what comes later changes nothing."""
+
+    def long(end: float) -> Callable[[dict[str, Any]], Any]:
+        def reply(asked: dict[str, Any]) -> Any:
+            found = small(asked)
+            start = [one["logprob"] for one in found["choices"][0]["logprobs"]["content"]]
+            return completion(found["choices"][0]["message"]["content"], [*(start * 11)[:32], *[end] * 40])
+
+        return reply
+
+    documents = []
+    for end in (-0.001, -30.0):
+        folder = tmp_path / str(end)
+        folder.mkdir()
+        assert main(arguments(folder, (serve(long(end)), serve(large)))) == 0
+        documents.append(read(folder))
+    assert documents[0].policy == documents[1].policy
+
+
+def test_headers_are_written_nowhere(serve: Serve, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each side gets its own headers, and neither files nor output have them, nor the query of an address."""
+    servers = serve(small), serve(large)
+    secrets = {"local": "local-secret-0123", "remote": "remote-secret-4567"}
+    given = arguments(tmp_path, servers, "--offload-rate", "0.3", "--remote", f"{servers[1].url}?key=query-secret-89")
+    for side, secret in secrets.items():
+        (tmp_path / side).write_text(f"Authorization: Bearer {secret}\n")
+        given += [f"--{side}-header-file", str(tmp_path / side)]
+        (tmp_path / side).chmod(0o600)
+    assert main(given) == 0
+    for server, secret in zip(servers, secrets.values(), strict=True):
+        assert {one["authorization"] for one in server.headers} == {f"Bearer {secret}"}
+    written = [(tmp_path / name).read_text() for name in ("chat.json", "chat.replies.jsonl")]
+    out = capsys.readouterr()
+    assert not re.search("secret", " ".join([*written, out.out, out.err]))
+    assert read(tmp_path).remote.url == servers[1].url
+
+
+def test_what_is_left_out_is_told(serve: Serve, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Replies without scores, prompts without replies, and replies that were cut off."""
+
+    def partly(asked: dict[str, Any]) -> Any:
+        number = int(asked["messages"][-1]["content"].split()[-1])
+        if number % 10 == 3:
+            return completion("x", [None])
+        if number % 50 == 4:
+            return refusal(400, "the prompt is too long")
+        found = small(asked)
+        found["choices"][0]["finish_reason"] = "length" if number == 8 else "stop"
+        return found
+
+    assert main(arguments(tmp_path, (serve(partly), serve(large)))) == 0
+    document, told = read(tmp_path), capsys.readouterr().out
+    assert document.calibration.n == N - 15 - 3
+    for expected in ("15 of 147 local replies", "no reply to 3 prompts", "1 of 147 local replies end"):
+        assert expected in told
+        assert any(expected in one for one in document.policy.advice)
+
+
+def test_a_budget_ends_in_a_plan_or_a_refusal(serve: Serve, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """On what was asked if that is enough; a larger one then pays for the rest only."""
+    servers = serve(small), serve(large)
+    cost = (1 * 20 + 2 * 10) / 1e6
+    more = ("--offload-rate", "0.3", "--remote-price", "1,2", "--max-tokens", "20")
+    assert main(arguments(tmp_path, servers, *more, "--max-cost", str(5 * cost))) == 2
+    assert "max_cost: expected enough for at least 13 prompts" in capsys.readouterr().err
+    assert not (tmp_path / "chat.json").exists()
+    assert main(arguments(tmp_path, servers, *more, "--max-cost", str(60 * cost))) == 0
+    asked = len(servers[1].requests)
+    assert 50 <= asked <= 65
+    assert read(tmp_path).calibration.n == asked
+    assert f"{asked} of {N} prompts" in capsys.readouterr().out
+    assert main(arguments(tmp_path, servers, *more, "--max-cost", "1")) == 0
+    assert (read(tmp_path).calibration.n, len(servers[1].requests)) == (N, N)
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        (("--judge", "nonsense"), "--judge: expected"),
+        (("--local", "model.onnx"), "--local: expected http"),
+        (("--remote", "http://user:password@127.0.0.1/v1"), "--remote: expected an address without user:password@"),
+        (("--max-cost", "1"), "max_cost: expected the price"),
+        (("--local-header-file", "missing"), "--local-header-file: cannot read missing"),
+        (("--groups", "subject"), "expected a field `subject` in every prompt"),
+        (("--judge", "number", "--replies", "bad.jsonl"), "not a line of a replies file"),
+        (("--judge", "choice"), "references: input 0: expected a letter or the option's text"),
+    ],
+)
+def test_wrong_arguments_are_errors_before_anything_is_asked(
+    serve: Serve,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    more: tuple[str, ...],
+    expected: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The sentence names the argument."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bad.jsonl").write_text("nonsense\n")
+    servers = serve(small), serve(large)
+    given = arguments(tmp_path, servers, "--offload-rate", "0.3", *more)
+    if more[1] == "choice":
+        (tmp_path / "prompts.jsonl").write_text('{"prompt": "Hi", "reference": 3}\n')
+    assert main(given) == 2
+    assert expected in capsys.readouterr().err
+    assert servers[0].requests == servers[1].requests == []
+
+
+def test_a_function_judges(serve: Serve, tmp_path: Path) -> None:
+    """A file of one's own gives values, and what it gets are texts and references."""
+    (tmp_path / "mine.py").write_text(
+        "def half(replies, references):\n"
+        "    return [0.5 + 0.5 * (r in t) for t, r in zip(replies, references, strict=True)]\n"
+    )
+    more = ("--offload-rate", "0.3", "--judge", f"{tmp_path / 'mine.py'}:half")
+    assert main(arguments(tmp_path, (serve(small), serve(large)), *more)) == 0
+    assert read(tmp_path).calibration.value.low > 0.5
+
+
+def test_the_function_takes_prompts_and_addresses(serve: Serve, tmp_path: Path) -> None:
+    """It returns what the command prints, and writes the same file."""
+    servers = serve(small), serve(large)
+    assert main(arguments(tmp_path, servers)) == 0
+    document = read(tmp_path)
+    written = calibrate_chat(
+        prompts_about(N),
+        tmp_path / "other.json",
+        local=servers[0].url,
+        remote=servers[1].url,
+        judge=Contains(),
+        objective=MostAccuracy(0.3),
+        replies=tmp_path / "chat.replies.jsonl",
+    )
+    assert isinstance(written, CalibratedChat)
+    assert written.document == document
+    assert (written.asked.new, len(written.planned.rows)) == (0, N)
+    with pytest.raises(ArgumentError, match="score: expected auto, mean"):
+        plan_chat([], [], [], Contains(), MostAccuracy(0.3), score="median")
+
+
+def test_too_few_replies_are_refused() -> None:
+    """With what there is, and why the others do not count."""
+    prompts = prompts_about(20)
+    local = [ChatReply("x", "m", unscored="the reply has none")] * 20
+    with pytest.raises(ExportError, match=r"at least 13 .* got 0 of 20; 20 local replies have no score: the reply has"):
+        plan_chat(prompts, local, local, Contains(), MostAccuracy(0.3))
+    same = [ChatReply("x", "m", logprobs=(-1.0,))] * 20
+    with pytest.raises(CalibrationError, match="score: expected different numbers"):
+        plan_chat(prompts, same, same, Contains(), CertifiedLoss(0.1))
