@@ -10,16 +10,23 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto
 
-from edgecascade.calibration import Calibration, Estimate, calibrate_temperature, paired_difference_interval, proportion
+from edgecascade.calibration import (
+    Calibration,
+    Estimate,
+    calibrate_temperature,
+    paired_difference_interval,
+    proportion,
+    softmax,
+)
 from edgecascade.calibration.class_order import order_sentence
 from edgecascade.export.class_names import columns_by_name, labelled_as, model_names
-from edgecascade.export.data import LabelledData
+from edgecascade.export.data import Inputs, LabelledData
 from edgecascade.export.graph import load_model
 from edgecascade.export.logits import find_logits, kind_of, logits_of, recognise_scores
 from edgecascade.export.scores import tensor_scores
 from edgecascade.types.errors import ExportError
 
-__all__ = ["Compared", "check_quantized", "compare_bodies"]
+__all__ = ["Compared", "agreement", "check_quantized", "compare_bodies"]
 
 
 @dataclass(frozen=True)
@@ -91,32 +98,66 @@ def compare_bodies(
     )
 
 
-def check_quantized(before: ModelProto, after: ModelProto, data: LabelledData, allowed: float) -> str:
+def check_quantized(
+    before: ModelProto,
+    after: ModelProto,
+    data: LabelledData,
+    allowed: float,
+    *,
+    option: str = "--int8",
+    purpose: str = "that the body was quantized on",
+    place: str | os.PathLike[str] | None = None,
+) -> str:
     """Compare the accuracy of a body before and after quantization, and return a sentence about it.
 
     Args:
         before: the body in float.
-        after: the same body in int8.
+        after: the same body with less precision.
         data: labelled inputs of both.
         allowed: largest loss of accuracy, in [0, 1].
+        option: that asked for it, for error messages.
+        purpose: what the inputs are, in words.
+        place: a file in the folder of the bodies' tokenizer, if they take text.
 
     Raises:
         ExportError: the whole 95 % interval of the loss is above what is allowed, or another order of the classes fits
             the labels far better, so that no loss can be measured.
     """
-    wide, narrow = (_logits(model, data, "--int8") for model in (before, after))
-    _check_order(wide, data, "--int8")
+    where = option if place is None else str(place)
+    wide, narrow = (_logits(model, data, where) for model in (before, after))
+    _check_order(wide, data, option)
     first, second = (logits.argmax(axis=1) == data.labels for logits in (wide, narrow))
     n, (low, high) = len(data.labels), paired_difference_interval(first, second)
     loss = float(first.mean() - second.mean())
     sentence = (
         f"accuracy {proportion(float(second.mean()), n).percent()}, in float "
         f"{proportion(float(first.mean()), n).percent()}; loss {100 * loss:+.1f} points "
-        f"({100 * low:+.1f} to {100 * high:+.1f}), on the {n} inputs that the body was quantized on"
+        f"({100 * low:+.1f} to {100 * high:+.1f}), on the {n} inputs {purpose}"
     )
     if low > allowed:
-        raise ExportError(f"--int8: expected a loss of at most {100 * allowed:g} points (--int8-loss), got {sentence}")
+        raise ExportError(
+            f"{option}: expected a loss of at most {100 * allowed:g} points (--int8-loss), got {sentence}"
+        )
     return sentence
+
+
+def agreement(before: ModelProto, after: ModelProto, inputs: Inputs, argument: str) -> tuple[Estimate, float]:
+    """Return how often two bodies give an input the same label, and the largest difference of a probability.
+
+    Args:
+        before: a body.
+        after: the same body with less precision.
+        inputs: [n, ...], of both; they need no labels.
+        argument: the name of the inputs in error messages, and the path beside which a tokenizer lies.
+    """
+    scores = []
+    for model in (before, after):
+        source = find_logits(model)
+        found = tensor_scores(model, source.tensor, inputs, argument)
+        kind = kind_of(source, found)
+        scores.append(softmax(logits_of(found, kind, recognise_scores(found, kind).floor)))
+    same = scores[0].argmax(axis=1) == scores[1].argmax(axis=1)
+    return proportion(float(same.mean()), len(same)), float(np.abs(scores[0] - scores[1]).max())
 
 
 def _check_order(logits: NDArray[np.floating], data: LabelledData, argument: str) -> None:

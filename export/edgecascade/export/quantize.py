@@ -26,7 +26,7 @@ from edgecascade.export.sources.torch_module import quiet
 from edgecascade.runtime.saturation import LARGEST_PAIR, kernel_pairs, reduced_rows, unsafe_weights
 from edgecascade.types.errors import ExportError
 
-__all__ = ["quantize_int8", "quantize_int8_dynamic", "to_float16"]
+__all__ = ["last_layer", "quantize_int8", "quantize_int8_dynamic", "to_float16", "with_node_names"]
 
 _SCALES = 17  # tried per output channel
 
@@ -67,8 +67,8 @@ def quantize_int8(body: ModelProto, inputs: NDArray[np.floating]) -> ModelProto:
         source, prepared, quantized = (Path(folder, f"{step}.onnx") for step in ("a", "b", "c"))
         onnx.save(body, source)
         quant_pre_process(source, prepared, skip_symbolic_shape=True)
-        model = _with_names(onnx.load(prepared))
-        excluded = _last_layer(model)
+        model = with_node_names(onnx.load(prepared))
+        excluded = last_layer(model)
         overrides = _without_saturation(model, excluded, ("Conv", "Gemm", "MatMul"))
         onnx.save(model, prepared)
         quantize_static(
@@ -104,7 +104,7 @@ def quantize_int8_dynamic(body: ModelProto) -> ModelProto:
         source, quantized = (Path(folder, f"{step}.onnx") for step in ("a", "b"))
         model = ModelProto()
         model.CopyFrom(body)
-        excluded = _last_layer(_with_names(model))
+        excluded = last_layer(with_node_names(model))
         # A dynamic convolution has one scale for all channels, and seven bits by `reduce_range`.
         overrides = _without_saturation(model, excluded, ("Gemm", "MatMul"))
         onnx.save(model, source)
@@ -124,7 +124,7 @@ def quantize_int8_dynamic(body: ModelProto) -> ModelProto:
     return set_first_sides(model, {name: 1 for name, side in first_sides(model).items() if isinstance(side, str)})
 
 
-def _with_names(model: ModelProto) -> ModelProto:
+def with_node_names(model: ModelProto) -> ModelProto:
     """Name the nodes without a name: the quantizer leaves nodes out by name, and "" would be all of these."""
     taken = {node.name for node in model.graph.node}
     for position, node in enumerate(model.graph.node):
@@ -190,7 +190,7 @@ def _checked(model: ModelProto) -> ModelProto:
     return model
 
 
-def _last_layer(model: ModelProto) -> list[str]:
+def last_layer(model: ModelProto) -> list[str]:
     """Return the nodes from the last product of weights to the logits, and the names that the quantizer gives them.
 
     Of a model that is no classifier, they are those before each output.

@@ -9,11 +9,13 @@ __all__ = ["installing", "naming_extras"]
 
 _EXTRAS = {
     "PIL": "images",
+    "accelerate": "hf",
     "ai_edge_litert": "litert",
     "ai_edge_quantizer": "tflite",
     "aiohttp": "gateway",
     "av": "video",
     "google": "grpc",
+    "gguf": "hf",
     "grpc": "grpc",
     "huggingface_hub": "hf",
     "mlperf_loadgen": "latency",

@@ -6,28 +6,32 @@ import json
 import re
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from os.path import samefile
 from pathlib import Path
 from shlex import quote
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto
 
+from edgecascade.calibration import Estimate
 from edgecascade.calibration.commands.arguments import share
 from edgecascade.cli import rare
 from edgecascade.export.class_names import labelled_as, model_names, name_classes
 from edgecascade.export.commands.calibrate import check_out
-from edgecascade.export.compare import check_quantized
+from edgecascade.export.compare import agreement, check_quantized
 from edgecascade.export.data import Inputs, batches, read_labelled
 from edgecascade.export.graph import load_model, save_model
 from edgecascade.export.logits import declared_classes, find_logits
 from edgecascade.export.quantize import quantize_int8, quantize_int8_dynamic, to_float16
 from edgecascade.export.sources import (
+    GGUF,
     TASKS,
     TOKENIZER,
+    export_causal,
     export_hugging_face,
     export_torch,
     load_torch_module,
@@ -35,6 +39,7 @@ from edgecascade.export.sources import (
     standalone,
     suited,
 )
+from edgecascade.export.weight_only import quantize_weights
 from edgecascade.runtime.engine import open_session
 from edgecascade.runtime.inputs import read_arrays
 from edgecascade.runtime.model_inputs import model_inputs
@@ -46,6 +51,42 @@ __all__ = ["configure", "execute"]
 
 _HUB = "hf:"
 _SERIALIZABLE = 2 << 30  # bytes
+_TEXTS = np.array(
+    [
+        "The train to the coast leaves at half past nine.",
+        "I have waited for my refund for three weeks, and nothing happens.",
+        "What is the capital of Australia?",
+        "This film is a wonderful surprise from beginning to end.",
+        "The soup was cold and the waiter was rude.",
+        "Please cancel my order and send the money back.",
+        "Water boils at a lower temperature on a high mountain.",
+        "My card was declined although there is money in the account.",
+        "The two companies will merge next year.",
+        "How do I change the password of my router?",
+        "She won the final in three sets.",
+        "The new phone has a better camera, but the battery is worse.",
+        "It rained all night, and the river rose above its banks.",
+        "Could you turn on the light in the kitchen?",
+        "The judge postponed the hearing until Monday.",
+        "All birds can fly.",
+        "The patient has a fever and a dry cough.",
+        "Book a table for two at seven.",
+        "The parcel arrived with a broken corner.",
+        "Iron is heavier than wood.",
+        "I am not sure whether this is what I ordered.",
+        "The museum is closed on Tuesdays.",
+        "Nobody answered the phone, so I went there myself.",
+        "Der Zug kommt zehn Minuten später an.",
+        "La réunion est reportée à vendredi.",
+        "Play some quiet music.",
+        "The price went up by 12 percent in 2024.",
+        "Thank you, that was very helpful.",
+        "The function returns the sum of its arguments.",
+        "No, that is wrong.",
+        "Plants need light to grow.",
+        "He forgot to save the file before the computer crashed.",
+    ]
+)  # without labels: for the agreement of a body with itself in another precision
 _SHAPING = ("mean", "std", "crop", "letterbox", "channels")  # arguments that need --image-size
 
 
@@ -64,7 +105,7 @@ def configure(parser: ArgumentParser) -> None:
         "source",
         metavar="SOURCE",
         help="ONNX file; FILE.py:NAME of a torch module or of a function that makes one; folder with a Hugging Face "
-        "model, or hf:NAME of one on the hub.",
+        "model, or hf:NAME of one on the hub; GGUF file of a language model.",
     )
     parser.add_argument("-o", "--out", metavar="FILE", required=True, help="ONNX file to write.")
     parser.add_argument(
@@ -85,6 +126,20 @@ def configure(parser: ArgumentParser) -> None:
         )
     )
     rare(source.add_argument("--task", choices=sorted(TASKS.values()), help="Task of a Hugging Face model."))
+    language = parser.add_argument_group("causal language models as classifiers")
+    language.add_argument(
+        "--prompt",
+        metavar="FILE",
+        help="Text with {input} where the text to classify goes, or a .json list of turns with role and content.",
+    )
+    language.add_argument(
+        "--answers",
+        metavar="JSON",
+        help='What the model may answer, as it would write it: an object by label, such as {"yes": " yes"}, or a list.',
+    )
+    language.add_argument(
+        "--chat", action="store_true", help="Put the prompt into the model's chat template, as what the user says."
+    )
     image = parser.add_argument_group("image preprocessing in the graph")
     image.add_argument("--image-size", type=_size, metavar="HxW", help="Resize images to this size.")
     image.add_argument(
@@ -131,12 +186,28 @@ def configure(parser: ArgumentParser) -> None:
             type=share,
             default=0.02,
             metavar="SHARE",
-            help="Largest loss of accuracy by --int8 on its inputs: a model is refused if the whole 95 %% interval of "
-            "its loss is above (default 0.02; 1 allows any loss).",
+            help="Largest loss of accuracy by --int8 on its inputs, or by another precision on --data: a model is "
+            "refused if the whole 95 %% interval of its loss is above (default 0.02; 1 allows any loss).",
         )
     )
     precision.add_argument("--int8-dynamic", action="store_true", help="Use int8 weights, for transformers on CPUs.")
     precision.add_argument("--float16", action="store_true", help="Use half precision, for GPUs.")
+    precision.add_argument(
+        "--int8-weights",
+        action="store_true",
+        help="Store weights in 8 bits, and compute in float: for language models.",
+    )
+    precision.add_argument(
+        "--int4", action="store_true", help="Keep weights in 4 bits, and compute in float: for large language models."
+    )
+    rare(
+        group.add_argument(
+            "--data",
+            metavar="DATA",
+            help="Labelled inputs, in the forms of `calibrate --data`, on which the loss by --int8-weights, --int4, "
+            "--int8-dynamic or --float16 is measured.",
+        )
+    )
 
 
 def execute(arguments: Namespace) -> int:
@@ -153,12 +224,7 @@ def execute(arguments: Namespace) -> int:
         quantized = quantize_int8(model, np.asarray(data.inputs))
         print(f"int8        {check_quantized(model, quantized, data, arguments.int8_loss)}")
         model = quantized
-    if arguments.int8_dynamic or arguments.float16:
-        _step("converting the weights")
-    if arguments.int8_dynamic:
-        model = quantize_int8_dynamic(model)
-    if arguments.float16:
-        model = to_float16(model)
+    model = _converted(arguments, model, names, tokenizer)
     if preprocessing:
         model = prepend(preprocessing, model)
     if names:
@@ -175,6 +241,52 @@ def execute(arguments: Namespace) -> int:
     print("\n".join(_described(model, out, names)))
     print(f"next        edgecascade calibrate {quote(str(out))} --remote REMOTE --data DATA --offload-rate 0.2 -o FILE")
     return 0
+
+
+def _converted(arguments: Namespace, model: ModelProto, names: Sequence[str], tokenizer: bytes | None) -> ModelProto:
+    """Return a body in the precision that was asked for without inputs, after printing what is lost by it."""
+    conversions: dict[str, Callable[[ModelProto], ModelProto]] = {
+        "--int8-dynamic": quantize_int8_dynamic,
+        "--float16": to_float16,
+        "--int8-weights": lambda model: quantize_weights(model, 8),
+        "--int4": lambda model: quantize_weights(model, 4),
+    }
+    option = next((name for name in conversions if getattr(arguments, name[2:].replace("-", "_"))), None)
+    if option is None:
+        if arguments.data is not None:
+            raise ExportError(f"--data: expected with one of {', '.join(conversions)}, whose loss it measures")
+        return model
+    data = None if arguments.data is None else labelled_as(read_labelled(arguments.data), names)
+    _step("converting the weights")
+    converted = conversions[option](model)
+    if data is None and tokenizer is None:
+        return converted
+    _step("comparing the answers with those in float")
+    with TemporaryDirectory() as folder:
+        place = Path(folder, "data")  # beside the tokenizer
+        if tokenizer is not None:
+            (place.parent / TOKENIZER).write_bytes(tokenizer)
+        if data is None:
+            print("\n".join(_changes(option, *agreement(model, converted, _TEXTS, str(place)))))
+        else:
+            sentence = check_quantized(
+                model, converted, data, arguments.int8_loss, option=option, purpose="of --data", place=place
+            )
+            print(f"precision   {option[2:]}: {sentence}")
+    return converted
+
+
+def _changes(option: str, same: Estimate, difference: float) -> Iterator[str]:
+    """Yield what a change of precision does to labels and probabilities, one line each."""
+    yield (
+        f"precision   {option[2:]}: the same label as in float on {same.percent()} of {same.n} sentences, "
+        f"probabilities within {difference:.2g}; measure the accuracy with --data"
+    )
+    if same.value < 1:
+        yield (
+            f"warning     {option} changes answers; compare the accuracy on labelled data before you use the file, or "
+            "use more bits"
+        )
 
 
 def _described(model: ModelProto, out: Path, names: Sequence[str] | None) -> Iterator[str]:
@@ -195,13 +307,25 @@ def _step(sentence: str) -> None:
 def _load(arguments: Namespace) -> tuple[ModelProto, bytes | None]:
     """Return the model that was asked for, and its tokenizer file."""
     source = arguments.source
-    if source.startswith(_HUB) or Path(source).is_dir():
+    language = bool(arguments.answers or arguments.prompt or arguments.chat)
+    hugging = source.startswith(_HUB) or Path(source).is_dir() or source.endswith(GGUF)
+    if language and not (hugging and arguments.answers and arguments.prompt):
+        raise ExportError(
+            "--answers, --prompt: expected both, with the folder or the GGUF file of a causal language model"
+        )
+    if hugging:
+        if source.endswith(GGUF) and not (arguments.answers and arguments.prompt):
+            raise ExportError(f"--answers, --prompt: expected with a language model, {source}, which needs both")
         if arguments.weights or arguments.shape or arguments.example or arguments.image_size or arguments.int8:
             raise ExportError(
                 "--weights, --shape, --example, --image-size, --int8: a Hugging Face model brings its own"
             )
         _step(f"exporting {source}, and comparing the file with the model")
-        found = export_hugging_face(source.removeprefix(_HUB), arguments.task)
+        name = source.removeprefix(_HUB)
+        if language:
+            found = export_causal(name, arguments.answers, arguments.prompt, chat=arguments.chat)
+        else:
+            found = export_hugging_face(name, arguments.task)
         for note in found.notes:
             print(f"note        {note}")
         return found.model, found.tokenizer

@@ -19,10 +19,22 @@ from edgecascade.runtime.text import TextInput
 from edgecascade.types.document import TextPreprocessing
 from edgecascade.types.errors import ExportError
 
-__all__ = ["TOKENIZER", "Proved", "add_tokenizer", "load_tokenizer", "pad_token"]
+__all__ = [
+    "LONGEST",
+    "TOKENIZER",
+    "Proved",
+    "add_tokenizer",
+    "load_tokenizer",
+    "own_file",
+    "pad_token",
+    "reference_texts",
+    "shortened",
+    "token_limit",
+    "with_padding",
+]
 
 TOKENIZER = "tokenizer.json"
-_LONGEST = 4096  # tokens: the attention of a longer text takes gigabytes
+LONGEST = 4096  # tokens: the attention of a longer text takes gigabytes
 _LONG = 512  # tokens: longer reference texts are encoded, but not run
 _TOLERANCE = 1e-3  # of the largest logit, between transformers and the graph
 _SAME = 1e-4  # of the largest logit: more than float32 differs between batches
@@ -49,8 +61,13 @@ class Proved:
     notes: tuple[str, ...]
 
 
-def load_tokenizer(source: str, offline: bool) -> Any:
+def load_tokenizer(source: str, offline: bool, **options: Any) -> Any:
     """Return the tokenizer of a model, as transformers loads it.
+
+    Args:
+        source: a folder, or the name of a model on the hub.
+        offline: whether nothing may be downloaded.
+        options: others of `from_pretrained`.
 
     Raises:
         ExportError: the tokenizers library, which the device has, cannot run it.
@@ -58,7 +75,7 @@ def load_tokenizer(source: str, offline: bool) -> Any:
     import transformers
 
     loader: Any = transformers.AutoTokenizer
-    found = loader.from_pretrained(source, local_files_only=offline, trust_remote_code=False)
+    found = loader.from_pretrained(source, local_files_only=offline, trust_remote_code=False, **options)
     if not found.is_fast:
         raise ExportError(
             f"source: expected a tokenizer of the tokenizers library, which the device has; {source!r} has one of the "
@@ -91,13 +108,13 @@ def add_tokenizer(model: ModelProto, source: str, network: Any, tokenizer: Any, 
         ExportError: the graph takes what no tokenizer makes, or gives other scores than transformers.
     """
     model, names = _with_inputs_of(tokenizer, model)
-    pad, limit, own = pad_token(network.config, tokenizer), _limit(network, tokenizer), _own_file(source)
-    length = min(limit or _LONGEST, _LONGEST)
-    content = _set(own or tokenizer.backend_tokenizer.to_str(), tokenizer, pad, length)
+    pad, limit, own = pad_token(network.config, tokenizer), token_limit(network, tokenizer), own_file(source)
+    length = min(limit or LONGEST, LONGEST)
+    content = with_padding(own or tokenizer.backend_tokenizer.to_str(), tokenizer, pad, length)
     (folder / TOKENIZER).write_bytes(content)
     text = TextPreprocessing(TOKENIZER, hashlib.sha256(content).hexdigest(), length, names)
     encoder = TextInput(folder / "model.onnx", text)
-    texts = [one for one in _reference_texts(tokenizer) if tokenizer(one).input_ids]
+    texts = [one for one in reference_texts(tokenizer) if tokenizer(one).input_ids]
     longest = " ".join([max(texts, key=len)] * length)
     special = " ".join(["A", *tokenizer.all_special_tokens, "A"])
     difference, notes = _difference(encoder, tokenizer, [*texts, longest, special], length, pad), []
@@ -127,7 +144,7 @@ def _with_inputs_of(tokenizer: Any, model: ModelProto) -> tuple[ModelProto, tupl
     return model, tuple(names)
 
 
-def _own_file(source: str) -> str | None:
+def own_file(source: str) -> str | None:
     """Return the text of the source's `tokenizer.json`, or None if it has only files of older tokenizers."""
     from transformers.utils.hub import cached_file
 
@@ -137,13 +154,21 @@ def _own_file(source: str) -> str | None:
     return None if found is None else Path(found).read_text(encoding="utf-8")
 
 
-def _set(text: str, tokenizer: Any, pad: int | None, length: int) -> bytes:
-    """Return a tokenizer file with the padding and truncation of a tokenizer of transformers, otherwise unchanged."""
+def with_padding(text: str, tokenizer: Any, pad: int | None, length: int, side: str | None = None) -> bytes:
+    """Return a tokenizer file with the padding and truncation of a tokenizer of transformers, otherwise unchanged.
+
+    Args:
+        text: the content of the file.
+        tokenizer: from transformers.
+        pad: the id for padding, or None if the model has none.
+        length: tokens; longer texts are truncated.
+        side: `left` or `right`, where padding goes; None is the tokenizer's own side.
+    """
     document = json.loads(text)
     token = None if pad is None else tokenizer.convert_ids_to_tokens(pad)
     document["padding"] = {
         "strategy": "BatchLongest",
-        "direction": tokenizer.padding_side.capitalize(),
+        "direction": (side or tokenizer.padding_side).capitalize(),
         "pad_to_multiple_of": None,
         "pad_id": pad or 0,
         "pad_type_id": tokenizer.pad_token_type_id,
@@ -158,7 +183,7 @@ def _set(text: str, tokenizer: Any, pad: int | None, length: int) -> bytes:
     return json.dumps(document, ensure_ascii=False).encode("utf-8")
 
 
-def _limit(network: Any, tokenizer: Any) -> int | None:
+def token_limit(network: Any, tokenizer: Any) -> int | None:
     """Return the number of tokens that the model's positions and its tokenizer both allow, or None if neither tells."""
     positions = [getattr(network.config, "max_position_embeddings", None), tokenizer.model_max_length]
     for name, module in network.named_modules():  # RoBERTa and its kin count positions from the one after padding
@@ -185,7 +210,7 @@ def _with_zeros(model: ModelProto, name: str) -> ModelProto:
     return copy
 
 
-def _reference_texts(tokenizer: Any) -> list[str]:
+def reference_texts(tokenizer: Any) -> list[str]:
     """Return words of the vocabulary in texts of several lengths, and texts of several scripts."""
     special = set(tokenizer.all_special_ids)
     ids = [i for i in np.linspace(0, len(tokenizer) - 1, 40).astype(int).tolist() if i not in special]
@@ -202,7 +227,7 @@ def _difference(encoder: TextInput, tokenizer: Any, texts: list[str], length: in
         for name in (name for name in ours if name in theirs):
             for one, mine, other in zip(some, ours[name].tolist(), theirs[name], strict=True):
                 if mine != other:
-                    return f"{name} of {one[:40]!r} are {_short(mine)}, in transformers {_short(other)}"
+                    return f"{name} of {one[:40]!r} are {shortened(mine)}, in transformers {shortened(other)}"
     return None
 
 
@@ -222,7 +247,8 @@ def _uses_types(network: Any, tokenizer: Any, text: str) -> bool:
         return not torch.allclose(typed, network(**tokens).logits)
 
 
-def _short(ids: list[int]) -> str:
+def shortened(ids: list[int]) -> str:
+    """Return ids as text, of which a long row has its beginning only."""
     return str(ids) if len(ids) <= 12 else f"{str(ids[:12])[:-1]}, ...]"
 
 

@@ -33,7 +33,11 @@ _LONGEST = 300  # characters of torch's reasons
 
 
 def export_torch(
-    module: Any, inputs: Sequence[int] | Mapping[str, NDArray[Any]], *, output: str = "logits"
+    module: Any,
+    inputs: Sequence[int] | Mapping[str, NDArray[Any]],
+    *,
+    output: str = "logits",
+    sides: Sequence[str] = ("batch",),
 ) -> ModelProto:
     """Export a classifier to `logits` [batch, classes], and check that the graph gives what the module gives.
 
@@ -42,6 +46,7 @@ def export_torch(
         inputs: the shape of its only input, float32 and called `input`, without the batch axis; or real inputs
             [n, ...], three or more, by the names of its arguments.
         output: the name of the output.
+        sides: names of the first sides of every input, which may have any length.
 
     Raises:
         ExportError: the argument is not a module, or torch cannot export it.
@@ -67,7 +72,7 @@ def export_torch(
                 verbose=False,
                 input_names=list(example),
                 output_names=[output],
-                dynamic_shapes=tuple({0: torch.export.Dim("batch")} for _ in tensors),
+                dynamic_shapes=tuple(dict(enumerate(map(torch.export.Dim, sides))) for _ in tensors),
             )
     except ModuleNotFoundError:
         raise

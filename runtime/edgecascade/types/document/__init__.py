@@ -35,6 +35,7 @@ from edgecascade.types.document.metadata import (
     LABELS_KEY,
     MOVED_KEY,
     PREPROCESSING_KEY,
+    PROMPT_KEY,
     TASK_FORMAT,
     body_names,
 )
@@ -57,6 +58,7 @@ __all__ = [
     "LABELS_KEY",
     "MOVED_KEY",
     "PREPROCESSING_KEY",
+    "PROMPT_KEY",
     "TASK_FORMAT",
     "AnswerForm",
     "AskedChat",

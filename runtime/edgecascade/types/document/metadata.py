@@ -18,6 +18,7 @@ __all__ = [
     "LABELS_KEY",
     "MOVED_KEY",
     "PREPROCESSING_KEY",
+    "PROMPT_KEY",
     "TASK_FORMAT",
     "body_names",
     "parsed",
@@ -32,6 +33,7 @@ GOLDEN_KEY = f"{KEY}.golden"  # inputs with the decisions that they must get
 LABELS_KEY = f"{KEY}.labels"  # the class names of a body
 MOVED_KEY = f"{KEY}.moved"  # names in the body that were changed to make room for ours, old to new
 PREPROCESSING_KEY = f"{KEY}.preprocessing"  # what happens to an input before the body
+PROMPT_KEY = f"{KEY}.prompt"  # prompt and answers of a language model, for people to read
 DAMAGE = (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError, OverflowError)
 _LARGEST = 1 << 24  # characters: far above any real document, far below a device's memory
 _KINDS = {FORMAT: "a classifier", TASK_FORMAT: "a general task", CHAT_FORMAT: "two chat endpoints"}
