@@ -12,7 +12,7 @@ from edgecascade.benchmarks.report.estimates import difference
 from edgecascade.benchmarks.report.result import LOWER
 from edgecascade.calibration import accuracy_interval, paired_difference_interval
 from edgecascade.calibration.advantage import Correct
-from edgecascade.types.document import CascadeDocument, TaskDocument
+from edgecascade.types.document import CascadeDocument, ChatDocument, TaskDocument
 from edgecascade.types.estimate import Estimate
 
 __all__ = ["PlanCheck", "Planned", "check_plan"]
@@ -61,7 +61,7 @@ class PlanCheck:
 
 
 def check_plan(
-    document: CascadeDocument | TaskDocument,
+    document: CascadeDocument | TaskDocument | ChatDocument,
     forward: NDArray[np.bool_],
     remote: Correct,
     decided: Correct,
@@ -104,9 +104,11 @@ def _outcome(loss: float | None, measured: Estimate) -> Literal["held", "violate
     return "violated" if measured.low > loss else "inconclusive"
 
 
-def _plan(document: CascadeDocument | TaskDocument, forward: NDArray[np.bool_], decided: Correct) -> list[Planned]:
+def _plan(
+    document: CascadeDocument | TaskDocument | ChatDocument, forward: NDArray[np.bool_], decided: Correct
+) -> list[Planned]:
     chosen, n = document.policy.chosen, len(forward)
-    measure = "mean value" if isinstance(document, TaskDocument) else "accuracy"
+    measure = "accuracy" if isinstance(document, CascadeDocument) else "mean value"
     figures = (
         ("offload rate", chosen.offload_rate, chosen.offload_interval, forward),
         (measure, chosen.accuracy, chosen.accuracy_band, decided),

@@ -21,7 +21,7 @@ from edgecascade.calibration import (
     paired_difference_interval,
     proportion,
 )
-from edgecascade.types.document import TaskDocument
+from edgecascade.types.document import ChatDocument, TaskDocument
 from edgecascade.types.errors import BenchmarkError
 from edgecascade.types.estimate import Estimate
 
@@ -62,7 +62,7 @@ class TaskOffload:
     """The whole measurement.
 
     Attributes:
-        document: The document of the cascade file.
+        document: The document of the cascade file, or of two chat endpoints.
         n: The number of test inputs.
         strategies: The table, in which accuracies are mean values; the third is the cascade as it was served, or as the
             file decides if nothing was served.
@@ -78,7 +78,7 @@ class TaskOffload:
         savings: Bytes and money, against always asking; None without a served run.
     """
 
-    document: TaskDocument
+    document: TaskDocument | ChatDocument
     n: int
     strategies: tuple[Strategy, ...]
     points: tuple[Strategy, ...]
@@ -108,15 +108,15 @@ class TaskOffload:
 
 
 def measure_values(
-    document: TaskDocument,
+    document: TaskDocument | ChatDocument,
     v: TaskValues,
     served: tuple[Served, NDArray[np.float64]] | None = None,
     prices: Prices | None = None,
 ) -> TaskOffload:
-    """Measure the cascade of a general task against simple rules.
+    """Measure the cascade of a general task, or of two chat endpoints, against simple rules.
 
     Args:
-        document: The document of the cascade file.
+        document: The document of the cascade file, or of the endpoints.
         v: What the file says about inputs that nothing was fitted on, and the values of both answers.
         served: The served run and the values float64 [n] of its answers; None if nothing was served.
         prices: Prices of a request and of traffic.

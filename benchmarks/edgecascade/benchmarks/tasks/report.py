@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,6 +20,7 @@ from edgecascade.benchmarks.offload.tables import (
 from edgecascade.benchmarks.report.contents import Report, Section, fixed, percent
 from edgecascade.benchmarks.tasks.measure import TaskOffload
 from edgecascade.benchmarks.tasks.pictures import reliability_figure, value_figure
+from edgecascade.types.document import ChatDocument, TaskDocument
 
 __all__ = ["task_document", "task_findings", "task_report", "task_summary"]
 
@@ -34,19 +36,28 @@ def task_report(result: TaskOffload, *, title: str, method: str, command: str) -
         method: What was measured; the policy of the file is added.
         command: The command that repeats the run.
     """
-    policy, task = result.document.policy, result.document.task
+    policy, (verifier, score) = result.document.policy, _judged(result.document)
     planned = (
-        f"Values by {task.verifier}, in [0, 1]; 1 is right. Policy: forward where the advantage is below "
+        f"Values by {verifier}, in [0, 1]; 1 is right. Policy: forward where the advantage is below "
         f"{policy.threshold:+.4f}; advantage from {policy.estimate} in {policy.bins} equal-count bins of the score "
-        f"by {task.confidence} (Hao et al., arXiv 2601.07965); planned for {policy.objective}."
+        f"by {score} (Hao et al., arXiv 2601.07965); planned for {policy.objective}."
     )
     found = {"offload": task_document(result)}
     return Report(title, task_findings(result), tuple(_sections(result)), (method, planned), command, found)
 
 
+def _judged(document: TaskDocument | ChatDocument) -> tuple[str, str]:
+    """Return what judges answers, and what scores them."""
+    if isinstance(document, TaskDocument):
+        return document.task.verifier, document.task.confidence
+    return document.judge, f"the {document.score.kind} log-probability of the reply's tokens"
+
+
 def task_document(result: TaskOffload) -> dict[str, Any]:
     """Return every figure, in which an accuracy is a mean value; the curves are left out, as the page draws them."""
-    document = {name: value for name, value in result.document.to_dict().items() if name != "operating_curve"}
+    given = result.document
+    whole = given.to_dict() if isinstance(given, TaskDocument) else json.loads(given.to_json())
+    document = {name: value for name, value in whole.items() if name != "operating_curve"}
     served = {} if result.served is None else {"savings": result.savings, "served": result.served}
     return {
         "n": result.n,
