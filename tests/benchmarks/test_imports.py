@@ -11,6 +11,7 @@ GENERIC = (
     "commands.compare",
     "commands.clean",
     "commands.choices",
+    "commands.chat",
     "offload",
     "report",
     "latency.run",

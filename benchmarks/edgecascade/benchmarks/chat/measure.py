@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -224,7 +223,7 @@ def _rules(orders: Mapping[str, NDArray[np.float64]], v: TaskValues) -> Iterator
         yield RuleResult(name, points, found.get(name), ece)
 
 
-def _chances(orders: Mapping[str, NDArray[np.float64]]) -> Iterator[Any] | dict[str, NDArray[np.float64]]:
+def _chances(orders: Mapping[str, NDArray[np.float64]]) -> dict[str, NDArray[np.float64]]:
     """Return the scores that are probabilities that the local reply is right."""
     given = {name: orders[name] for name in orders if name.startswith((CASCADEFLOW, SCORER, VERIFICATION))}
     return {**given, **({RAW: np.exp(orders[RAW])} if RAW in orders else {})}

@@ -28,7 +28,17 @@ from edgecascade.export.chat.prompts import ChatPrompt
 from edgecascade.export.chat.replies import ChatReply
 from edgecascade.types.document import ChatScore
 
-__all__ = ["CASCADEFLOW", "CASCADEFLOWS", "RAW", "ROUTER", "SCORER", "VERIFICATION", "cascadeflow_confidence", "prompt_text", "rivals"]
+__all__ = [
+    "CASCADEFLOW",
+    "CASCADEFLOWS",
+    "RAW",
+    "ROUTER",
+    "SCORER",
+    "VERIFICATION",
+    "cascadeflow_confidence",
+    "prompt_text",
+    "rivals",
+]
 
 RAW = "raw mean log-probability"
 CASCADEFLOW = "cascadeflow"

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from edgecascade.export.chat.prompts import ChatPrompt
 from numpy.typing import NDArray
 
 from edgecascade.calibration.confidence import Verifier
 from edgecascade.calibration.verifiers import ChoiceMatch, verify
+from edgecascade.export.chat.prompts import ChatPrompt
 from edgecascade.export.chat.replies import ChatReply, RepliesToPrompt, prompt_digest
 from edgecascade.types.document import ChatScore
 from edgecascade.types.errors import BenchmarkError

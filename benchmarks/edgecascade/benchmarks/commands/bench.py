@@ -14,6 +14,7 @@ _BENCHMARKS = {
     "offload": "Measure accuracy against offload rate of a cascade model on your data.",
     "latency": "Measure latencies in MLPerf LoadGen's scenarios: local only, remote only and cascade, on any network.",
     "demo": "Run a built-in pair of models, from public weights or data to a report.",
+    "chat": "Compare two chat endpoints as a cascade with other ways to choose between them, on the same replies.",
     "choices": "Measure an endpoint or a file on multiple-choice questions in the form of MMLU, by subject.",
     "clean": "Find planted wrong labels in public data, beside cleanlab on the same outputs.",
     "compare": "List what changed between two results, beyond noise.",

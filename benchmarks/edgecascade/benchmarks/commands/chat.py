@@ -19,7 +19,7 @@ from edgecascade.export.chat.ask import ask_both, missing
 from edgecascade.export.chat.calibrate import replies_beside
 from edgecascade.export.chat.endpoint import AskedEndpoint
 from edgecascade.export.chat.prompts import ChatPrompt, read_prompts
-from edgecascade.export.chat.replies import Replies, RepliesToPrompt, read_replies
+from edgecascade.export.chat.replies import SIDES, Replies, RepliesToPrompt, read_replies
 from edgecascade.runtime.commands.remote_arguments import read_headers
 from edgecascade.types.document import ChatDocument
 from edgecascade.types.errors import BenchmarkError, no_file
@@ -89,17 +89,15 @@ def execute(arguments: Namespace) -> int:
         _verify(arguments, document, rows, path)
         rows = chat_rows(test, read_replies(path), judge)
     fitted = None if fit is None else chat_rows(fit, read_replies(path), judge)
-    result = measure_chat(
-        document, rows, rivals(fitted, rows), draws=arguments.draws, loss=arguments.loss
-    )
+    result = measure_chat(document, rows, rivals(fitted, rows), draws=arguments.draws, loss=arguments.loss)
     return _write(result, document, arguments)
 
 
 def _write(result: ChatComparison, document: ChatDocument, arguments: Namespace) -> int:
     left = f" {result.rows.left_out} others lack a reply or its log-probabilities." if result.rows.left_out else ""
     method = (
-        f"{document.local.reported} asks {document.remote.reported}, on {len(result.rows)} prompts with references from "
-        f"{arguments.data}.{left} Every reply was made once. The figures hold only if nothing was fitted on these "
+        f"{document.local.reported} asks {document.remote.reported}, on {len(result.rows)} prompts with references "
+        f"from {arguments.data}.{left} Every reply was made once. The figures hold only if nothing was fitted on these "
         "prompts."
     )
     summary = chat_summary(result)
@@ -131,12 +129,10 @@ def _ask(arguments: Namespace, document: ChatDocument, prompts: list[ChatPrompt]
     ]
     if not wanting:
         return
-    with closing(_endpoint(arguments, document, "local")) as local:
-        with closing(_endpoint(arguments, document, "remote")) as remote:
-            replies = Replies(path)
-            total = sum(missing(wanting, one, replies) for one in (local, remote))
-            with counting("asking both endpoints", total) as progress:
-                asked = ask_both(wanting, local, remote, replies, progress=lambda n, _: progress(n))
+    replies, (local, remote) = Replies(path), (_endpoint(arguments, document, side) for side in SIDES)
+    total = sum(missing(wanting, one, replies) for one in (local, remote))
+    with closing(local), closing(remote), counting("asking both endpoints", total) as progress:
+        asked = ask_both(wanting, local, remote, replies, progress=lambda n, _: progress(n))
     for side, said in asked.failures.items():
         if said:
             print(f"the {side} endpoint gave no reply to {len(said)} prompts: {said[0]}", file=sys.stderr)

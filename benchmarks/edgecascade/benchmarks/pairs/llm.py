@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -124,8 +124,7 @@ class Recorded:
         every: dict[str, list[float]] = {}
         for task in TASKS:
             stored = self.document["tasks"][task.name]
-            for digest, row in zip(stored["digests"], stored["cascadeflow"].get(local, ()), strict=False):
-                every[digest] = row
+            every |= zip(stored["digests"], stored["cascadeflow"].get(local, ()), strict=False)
         names = self.document["cascadeflow"]
         found = [every.get(prompt.digest[: self.document["digits"]]) for prompt in rows.prompts]
         if any(row is None for row in found):

