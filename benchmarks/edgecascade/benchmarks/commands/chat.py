@@ -20,7 +20,7 @@ from edgecascade.export.chat.calibrate import replies_beside
 from edgecascade.export.chat.endpoint import AskedEndpoint
 from edgecascade.export.chat.prompts import ChatPrompt, read_prompts
 from edgecascade.export.chat.replies import SIDES, Replies, RepliesToPrompt, read_replies
-from edgecascade.runtime.commands.remote_arguments import read_headers
+from edgecascade.runtime.commands.remote_arguments import headers_of
 from edgecascade.types.document import ChatDocument
 from edgecascade.types.errors import BenchmarkError, no_file
 
@@ -158,7 +158,7 @@ def _endpoint(arguments: Namespace, document: ChatDocument, side: str) -> AskedE
         one.url,
         model=one.model,
         fields=document.fields,
-        headers={} if path is None else read_headers(path, f"--{side}-header-file"),
+        headers=headers_of([], path, f"--{side}-header-file"),
         price=one.price,
     )
 

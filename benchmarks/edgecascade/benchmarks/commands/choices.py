@@ -108,9 +108,9 @@ def _chooser(arguments: Namespace) -> Chooser:
         if idle := [name for name in ("endpoint_model", "header_file") if getattr(arguments, name)]:
             raise BenchmarkError(f"--{idle[0].replace('_', '-')}: expected with --endpoint, got --file")
         return FileChooser(arguments.file)
-    from edgecascade.runtime.commands.remote_arguments import read_headers
+    from edgecascade.runtime.commands.remote_arguments import headers_of
 
-    headers = read_headers(arguments.header_file, "--header-file")
+    headers = headers_of([], arguments.header_file)
     return EndpointChooser(arguments.endpoint, arguments.form, model=arguments.endpoint_model, headers=headers)
 
 
