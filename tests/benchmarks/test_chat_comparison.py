@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from chat_endpoints import FakeEndpoint, completion, fake_endpoint, large, small
+from asked_endpoints import FakeEndpoint, completion, fake_endpoint, large, small
 from edgecascade.benchmarks.chat import ChatRows, chat_rows, measure_chat
 from edgecascade.benchmarks.chat.measure import PLAN, RATES, ChatComparison
 from edgecascade.benchmarks.chat.rivals import CASCADEFLOWS, RAW, ROUTER, SCORER, VERIFICATION, rivals
