@@ -16,6 +16,7 @@ from edgecascade.calibration import (
     MostAccuracy,
     Objective,
     Platt,
+    TaskPlan,
     TaskRule,
     WhileItHelps,
     accuracy_interval,
@@ -179,3 +180,88 @@ def test_what_looks_wrong_is_said(change: dict[str, Any]) -> None:
     assert len(found.warnings) == 1
     assert found.warnings[0] in str(found)
     assert found.record.advice[0] == found.warnings[0]
+
+
+# --- several scores
+
+
+def several(n: int, seed: int, signal: float) -> tuple[dict[str, NDArray[np.float64]], NDArray[Any], NDArray[Any]]:
+    """Return three scores that show as much, by independent noise, and whether both models are right."""
+    rng = np.random.default_rng(seed)
+    ease = rng.normal(size=n)
+    local, remote = rng.random(n) < 1 / (1 + np.exp(-ease)), rng.random(n) < 0.8
+    return {name: signal * ease + rng.normal(size=n) for name in ("a", "b", "c")}, local, remote
+
+
+def test_the_score_that_shows_more_is_chosen() -> None:
+    """Whatever its place; the plan is then that of the score by itself, but for what was considered."""
+    scores, local, remote = several(600, 0, 0.0)
+    for name in scores:
+        given = {**scores, name: several(600, 0, 2.0)[0][name]}
+        found = plan_task(given, local, remote, MostAccuracy(0.3))
+        alone = plan_task(given[name], local, remote, MostAccuracy(0.3), score_name=name)
+        assert found.score_name == name
+        for part in ("edges", "values", "threshold", "estimate"):
+            assert getattr(found.record, part) == getattr(alone.record, part)
+        assert found.calibration == alone.calibration
+        assert {one.score for one in found.routing} == set(scores)
+
+
+def test_one_score_by_name_is_one_score() -> None:
+    """The two ways to give it are the same."""
+    score, local, remote = draw()
+    one = plan_task(score, local, remote, MostAccuracy(0.3), score_name="x")
+    assert plan_task({"x": score}, local, remote, MostAccuracy(0.3)).to_dict() == one.to_dict()
+
+
+def test_scores_that_tell_nothing_apart_are_left_out() -> None:
+    """If all do, that is an error; so is one that is not finite."""
+    scores, local, remote = several(100, 1, 1.0)
+    found = plan_task({"flat": np.ones(100), **scores}, local, remote, MostAccuracy(0.3))
+    assert {one.score for one in found.routing} == set(scores)
+    with pytest.raises(CalibrationError, match="score: expected different numbers"):
+        plan_task({"flat": np.ones(100), "level": np.zeros(100)}, local, remote, MostAccuracy(0.3))
+    with pytest.raises(CalibrationError, match="score b: expected finite numbers"):
+        plan_task({**scores, "b": np.full(100, np.nan)}, local, remote, MostAccuracy(0.3))
+    with pytest.raises(CalibrationError, match="of the same inputs"):
+        plan_task({**scores, "b": np.ones(99)}, local, remote, MostAccuracy(0.3))
+
+
+def test_a_test_on_all_inputs_is_about_the_first_score() -> None:
+    """A choice by the same inputs would void the certificate; a held-out test allows one."""
+    scores, local, remote = several(400, 2, 0.0)
+    scores["c"] = several(400, 2, 2.0)[0]["c"]
+    found = plan_task(scores, local, remote, CertifiedLoss(0.2))
+    alone = plan_task(scores["a"], local, remote, CertifiedLoss(0.2), score_name="a")
+    assert found.to_dict() == alone.to_dict()
+    chosen = plan_task(scores, local, remote, CertifiedLoss(0.2), estimate="labels")
+    assert {one.score for one in chosen.routing} == set(scores)
+    assert chosen.certificate is not None
+    assert chosen.certificate.n == 320
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("signal", [0.0, 1.0])
+def test_the_choice_of_the_score_does_not_make_the_estimate_too_good(signal: float) -> None:
+    """Over draws, what is printed is what the plan does on new inputs; the best of three plans promises too much."""
+    errors, lucky, inside = [], [], []
+    for seed in range(60):
+        given, new = several(200, seed, signal), several(20_000, 10_000 + seed, signal)
+
+        def truth(plan: TaskPlan, new: Any = new) -> float:
+            scores, local, remote = new
+            return float(np.where(decide_task(scores[plan.score_name], plan.rule).forward, remote, local).mean())
+
+        def plan(scores: Any, given: Any = given, seed: int = seed, **options: Any) -> TaskPlan:
+            _, local, remote = given
+            return plan_task(scores, local, remote, MostAccuracy(0.3), even_without_gain=True, seed=seed, **options)
+
+        found = plan(given[0])
+        errors.append(found.policy.chosen.accuracy - truth(found))
+        low, high = found.policy.chosen.accuracy_interval
+        inside.append(low <= truth(found) <= high)
+        best = max((plan(given[0][name], score_name=name) for name in given[0]), key=lambda p: p.policy.chosen.accuracy)
+        lucky.append(best.policy.chosen.accuracy - truth(best))
+    assert abs(np.mean(errors)) < 0.009  # about twice its standard error
+    assert np.mean(lucky) > np.mean(errors) + 0.005
+    assert np.mean(inside) >= 0.9

@@ -7,16 +7,30 @@ import json
 import math
 import ssl
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Any
 
 from edgecascade.export.chat.replies import SIDES, ChatReply, Usage
 from edgecascade.runtime.deadline import Deadline
 from edgecascade.runtime.remotes.chat import chat_client
 from edgecascade.runtime.remotes.chat_reply import token_logprobs
+from edgecascade.runtime.remotes.http import HttpClient
 from edgecascade.runtime.remotes.http_response import message_in
 from edgecascade.runtime.remotes.remote import hiding_secrets, shown
 from edgecascade.types.document import TokenPrice
-from edgecascade.types.errors import ArgumentError, InvalidReply, RemoteError, RemoteRefusal, UnsendableInput
+from edgecascade.types.errors import (
+    ArgumentError,
+    InvalidReply,
+    ModelFileError,
+    RemoteError,
+    RemoteRefusal,
+    UnsendableInput,
+    no_file,
+)
+
+if TYPE_CHECKING:
+    from edgecascade.runtime.chat.llama import LlamaServer
 
 __all__ = ["AskedEndpoint"]
 
@@ -36,7 +50,8 @@ class AskedEndpoint:
 
     Args:
         side: `local`, whose replies are scored, or `remote`.
-        url: `http[s]://host[:port]/v1`, or the same with `/chat/completions` and a query.
+        url: `http[s]://host[:port]/v1`, or the same with `/chat/completions` and a query; or a GGUF file, which
+            llama.cpp serves in this process (package xllamacpp).
         model: one of the server's models; None leaves the choice to the server.
         fields: of every request; those that are None are left out. By default `temperature` 0 and `max_tokens` 256.
         headers: sent with every request, such as `Authorization`.
@@ -47,14 +62,15 @@ class AskedEndpoint:
 
     Attributes:
         side: as given.
-        url: the address up to `/v1`, without a query, which may be secret.
+        url: the address up to `/v1`, without a query, which may be secret; or the GGUF file.
         model: as given.
         fields: of every request.
         price: as given.
-        request: identifies address, model and fields.
+        request: identifies address or file, model and fields.
 
     Raises:
         ArgumentError: an argument is out of range.
+        ModelFileError: there is no such file.
     """
 
     def __init__(
@@ -76,28 +92,34 @@ class AskedEndpoint:
             raise ArgumentError(f"timeout: expected seconds above 0, got {timeout}")
         if price is not None and not all(0 <= one < math.inf for one in (price.prompt, price.completion)):
             raise ArgumentError(f"price: expected numbers of 0 or more, got {price.prompt} and {price.completion}")
-        try:
-            self._client, self._path = chat_client(url, context, proxy)
-        except ArgumentError as error:
-            raise ArgumentError(str(error).replace("url:", f"{side}:", 1).replace("remote:", f"{side}:", 1)) from error
+        file = None if "://" in url or not url.endswith(".gguf") else Path(url)
+        if file is not None and not file.is_file():
+            raise ModelFileError(f"{side}: {no_file(file)}")
+        self._context, self._proxy = context, proxy
+        self._connected: tuple[HttpClient, str] | None = None if file else self._connect(side, url)
+        self._lock = Lock()
+        self._llama: LlamaServer | None = None
         self._headers = {**(headers or {}), "Content-Type": "application/json"}
-        self._secrets = [*self._headers.items(), *self._client.proxy_headers]
         self._timeout = timeout
         self.side, self.model, self.price = side, model, price
-        self.url = shown(url).rstrip("/").removesuffix(_ENDPOINT)
+        self.url = url if file else shown(url).rstrip("/").removesuffix(_ENDPOINT)
         given = {"temperature": 0, "max_tokens": 256, **(fields or {})}
         self.fields = {name: value for name, value in given.items() if value is not None}
-        self.request = _identity(self.url, model, self.fields)
+        place = f"{file.name} {file.stat().st_size}" if file else self.url
+        self.request = _identity(place, model, self.fields)
 
     def ask(self, messages: Sequence[Mapping[str, Any]]) -> ChatReply:
         """Return the reply to messages.
 
         Raises:
             RemoteError: there is none; the message names the side, and has no secrets.
+            ModelFileError: llama.cpp cannot load the file.
+            ArgumentError: there is a file, and xllamacpp is not installed.
         """
-        with hiding_secrets(self._secrets, self._path.partition("?")[2]):
+        client, path = self._server()
+        with hiding_secrets([*self._headers.items(), *client.proxy_headers], path.partition("?")[2]):
             try:
-                return self._reply(messages)
+                return self._reply(client, path, messages)
             except TimeoutError as error:
                 raise RemoteError(f"{self.side}: no reply within {self._timeout:g} s") from error
             except RemoteError as error:
@@ -125,14 +147,35 @@ class AskedEndpoint:
         return _cost(self.price, size + _FRAME * len(messages), limit)
 
     def close(self) -> None:
-        """Close the idle connections."""
-        self._client.close()
+        """Close the idle connections, and end the server of a file."""
+        with self._lock:
+            if self._connected is not None:
+                self._connected[0].close()
+            if self._llama is not None:
+                self._connected = self._llama = None
 
     @property
     def _limit(self) -> int | None:
         return next((self.fields[name] for name in _LIMITS if isinstance(self.fields.get(name), int)), None)
 
-    def _reply(self, messages: Sequence[Mapping[str, Any]]) -> ChatReply:
+    def _server(self) -> tuple[HttpClient, str]:
+        """Return the client of the server and the path of its chat completions; the server of a file is started."""
+        with self._lock:
+            if self._connected is None:
+                from edgecascade.runtime.chat.llama import LlamaServer
+
+                self._llama = LlamaServer(self.url)
+                self._connected = self._connect(self.side, self._llama.url)
+            return self._connected
+
+    def _connect(self, side: str, url: str) -> tuple[HttpClient, str]:
+        try:
+            return chat_client(url, self._context, self._proxy)
+        except ArgumentError as error:
+            said = str(error)
+            raise ArgumentError(f"{side}: {said.removeprefix('url: ').removeprefix('remote: ')}") from error
+
+    def _reply(self, client: HttpClient, path: str, messages: Sequence[Mapping[str, Any]]) -> ChatReply:
         model = {} if self.model is None else {"model": self.model}
         scored = {"logprobs": True} if self.side == "local" else {}
         asked = {"messages": list(messages), **model, **self.fields, **scored}
@@ -142,7 +185,7 @@ class AskedEndpoint:
             raise UnsendableInput(f"the request cannot be written as JSON: {error}") from error
         values = _MARGIN + _PER_TOKEN * max(1, self._limit or _MANY)
         deadline = Deadline.after(self._timeout)
-        response = self._client.request("POST", self._path, body, self._headers, deadline, largest=_WIDTH * values)
+        response = client.request("POST", path, body, self._headers, deadline, largest=_WIDTH * values)
         return self._read(response.json(values=values, deadline=deadline))
 
     def _read(self, found: Any) -> ChatReply:

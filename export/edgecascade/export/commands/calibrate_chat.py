@@ -25,7 +25,7 @@ from edgecascade.export.chat.prompts import ChatPrompt, read_prompts
 from edgecascade.export.chat.replies import Replies
 from edgecascade.export.commands.calibrate import check_out
 from edgecascade.runtime.commands.console import counting
-from edgecascade.runtime.commands.remote_arguments import headers_of
+from edgecascade.runtime.commands.remote_arguments import add_connection_arguments, headers_of, read_context
 from edgecascade.types.document import CHAT_SCORES, TokenPrice
 from edgecascade.types.errors import ArgumentError, ExportError
 
@@ -67,7 +67,8 @@ def configure(parser: ArgumentParser) -> None:
 def _add_endpoints(parser: ArgumentParser) -> None:
     group = parser.add_argument_group("the endpoints")
     add = group.add_argument
-    add("--local", metavar="URL", required=True, help="Endpoint that is asked first: http[s]://HOST[:PORT]/v1.")
+    local = "Endpoint that is asked first, http[s]://HOST[:PORT]/v1, or a GGUF file for llama.cpp in this process."
+    add("--local", metavar="URL", required=True, help=local)
     add("--remote", metavar="URL", required=True, help="Endpoint that is asked where the first is at a disadvantage.")
     for side in ("local", "remote"):
         add(f"--{side}-model", metavar="NAME", help=f"Model of the {side} endpoint (default: the server chooses).")
@@ -84,7 +85,7 @@ def _add_endpoints(parser: ArgumentParser) -> None:
     rare(add("--remote-fields", type=_fields, metavar="JSON", default={}, help=own))
     rare(add("--concurrency", type=int, metavar="N", default=4, help="Requests at once at each endpoint (default 4)."))
     rare(add("--timeout", type=_positive, metavar="S", default=300.0, help="Seconds for a reply (default 300)."))
-    rare(add("--remote-proxy", metavar="URL", help="HTTP proxy for the remote, http://[USER:PASSWORD@]HOST:PORT."))
+    add_connection_arguments(add)
 
 
 def _add_population(parser: ArgumentParser) -> None:
@@ -100,6 +101,8 @@ def _add_population(parser: ArgumentParser) -> None:
 def execute(arguments: Namespace) -> int:
     """Ask both endpoints, then write the file."""
     objective = objective_of(arguments)
+    if arguments.key and not arguments.cert:
+        raise ArgumentError("--key: expected with --cert, got no certificate for the key")
     verifier_named(arguments.judge, "--judge")  # an error of it names the argument
     check_out(arguments.out)
     prompts = read_prompts(arguments.prompts)
@@ -154,13 +157,11 @@ def _endpoint(arguments: Namespace, side: str) -> AskedEndpoint:
     def given(name: str) -> Any:
         return getattr(arguments, f"{side}_{name}")
 
-    url, path = getattr(arguments, side), given("header_file")
-    if url.endswith(".gguf"):
-        raise ArgumentError(f"--{side}: expected an address, got the file {url}; serve it with llama.cpp")
+    path, secure = given("header_file"), bool(arguments.ca or arguments.cert)
     try:
         return AskedEndpoint(
             side,
-            url,
+            getattr(arguments, side),
             model=given("model"),
             fields={
                 "max_tokens": arguments.max_tokens,
@@ -170,7 +171,8 @@ def _endpoint(arguments: Namespace, side: str) -> AskedEndpoint:
             headers=headers_of((), path, f"--{side}-header-file"),
             price=given("price"),
             timeout=arguments.timeout,
-            proxy=arguments.remote_proxy if side == "remote" else None,
+            context=read_context(arguments) if secure else None,
+            proxy=arguments.proxy if side == "remote" else None,
         )
     except ArgumentError as error:
         raise ArgumentError(str(error).replace(f"{side}:", f"--{side}:", 1)) from error

@@ -114,8 +114,9 @@ class ChatCascade:
             if not 0 < seconds <= _LONGEST:
                 raise ArgumentError(f"{name}: expected seconds above 0, a day at most, got {seconds:g}")
         document = _read(path)
-        llama = None if local is None or "://" in os.fspath(local) else LlamaServer(local)
-        address = document.local.url if local is None else llama.url if llama is not None else os.fspath(local)
+        address = document.local.url if local is None else os.fspath(local)
+        llama = None if "://" in address else LlamaServer(address)
+        address = address if llama is None else llama.url
         options: dict[str, Any] = {"context": context, "patience": patience}
         endpoints = (
             Endpoint("local", address, headers=local_headers, attempts=2, **options),

@@ -13,7 +13,12 @@ from edgecascade.cli import rare
 from edgecascade.runtime.commands.budget_arguments import add_budget_arguments, budget_of, check_budget_arguments
 from edgecascade.runtime.commands.console import Console, logged
 from edgecascade.runtime.commands.listening import is_loopback, listen_tcp, read_token
-from edgecascade.runtime.commands.remote_arguments import flag, headers_of, read_context
+from edgecascade.runtime.commands.remote_arguments import (
+    add_connection_arguments,
+    flag,
+    headers_of,
+    read_context,
+)
 from edgecascade.types.errors import ArgumentError
 from edgecascade.types.named import own
 
@@ -69,11 +74,7 @@ def _add_endpoint_arguments(parser: ArgumentParser) -> None:
     headers = "Headers to send to the {} endpoint only, one 'Name: value' a line, such as Authorization."
     add("--local-header-file", metavar="FILE", help=headers.format("local"))
     add("--remote-header-file", metavar="FILE", help=headers.format("remote"))
-    proxy = "HTTP proxy to the remote, http://[USER:PASSWORD@]HOST:PORT. Environment variables are not read."
-    rare(add("--proxy", metavar="URL", help=proxy))
-    rare(add("--ca", metavar="FILE", help="Certificates (PEM) of the authorities to trust."))
-    rare(add("--cert", metavar="FILE", help="Certificate (PEM) of this client, if an endpoint asks for one."))
-    rare(add("--key", metavar="FILE", help="Private key (PEM) of --cert, if it is in another file."))
+    add_connection_arguments(add)
 
 
 def execute(arguments: Namespace) -> int:

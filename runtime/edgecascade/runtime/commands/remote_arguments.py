@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import re
 import ssl
-from argparse import ArgumentParser, Namespace
-from collections.abc import Iterable
+from argparse import Action, ArgumentParser, Namespace
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from edgecascade.runtime.remotes.chat import Chat
 
 __all__ = [
+    "add_connection_arguments",
     "add_remote_arguments",
     "chat_of",
     "check_remote_arguments",
@@ -63,20 +64,25 @@ def add_remote_arguments(
     add("--header-file", metavar="FILE", help="Headers to send with every request, one 'Name: value' a line.")
     header = "Header to send (repeatable). Other users of this machine can read it: use --header-file for secrets."
     rare(add("--header", metavar="'NAME: VALUE'", action="append", default=[], help=header))
-    proxy = (
-        "HTTP proxy, http://[USER:PASSWORD@]HOST:PORT; other users of this machine can read it. Environment variables "
-        "such as HTTPS_PROXY are not read."
-    )
-    rare(add("--proxy", metavar="URL", help=proxy))
-    rare(add("--ca", metavar="FILE", help="Certificates (PEM) of the authorities to trust."))
-    rare(add("--cert", metavar="FILE", help="Certificate (PEM) of this client, if the remote asks for one."))
-    rare(add("--key", metavar="FILE", help="Private key (PEM) of --cert, if it is in another file."))
+    add_connection_arguments(add)
     parser.set_defaults(hedge=False, no_retry=False)
     if not in_use:
         return
     hedge = "Send a second request when a reply takes longer than 95%% of the replies before."
     rare(add("--hedge", action="store_true", help=hedge))
     rare(add("--no-retry", action="store_true", help="Do not send a request again after a failure."))
+
+
+def add_connection_arguments(add: Callable[..., Action]) -> None:
+    """Add proxy and TLS by the method `add_argument` of a parser or a group."""
+    proxy = (
+        "HTTP proxy to the remote, http://[USER:PASSWORD@]HOST:PORT; other users of this machine can read it. "
+        "Environment variables such as HTTPS_PROXY are not read."
+    )
+    rare(add("--proxy", metavar="URL", help=proxy))
+    rare(add("--ca", metavar="FILE", help="Certificates (PEM) of the authorities to trust."))
+    rare(add("--cert", metavar="FILE", help="Certificate (PEM) of this client, if a server asks for one."))
+    rare(add("--key", metavar="FILE", help="Private key (PEM) of --cert, if it is in another file."))
 
 
 def flag(name: str) -> str:

@@ -89,7 +89,8 @@ class ChatSide:
     """One of the two endpoints.
 
     Attributes:
-        url: its address, without secrets, up to and including `/v1`.
+        url: its address, without secrets, up to and including `/v1`; or the path of a GGUF file for llama.cpp in the
+            process.
         model: the name that it was asked for; None leaves the choice to the server.
         reported: the name in its replies.
         price: of its tokens; None if it costs nothing or is not known.
