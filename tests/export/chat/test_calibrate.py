@@ -14,6 +14,7 @@ from edgecascade.calibration import CertifiedLoss, MostAccuracy, plan_task
 from edgecascade.calibration.verifiers import Contains
 from edgecascade.cli import main
 from edgecascade.export import CalibratedChat, ChatReply, ExportError, calibrate_chat, plan_chat, read_replies
+from edgecascade.runtime.chat.decision import ChatRule
 from edgecascade.types.document import ChatDocument, ChatScore
 from edgecascade.types.errors import ArgumentError, CalibrationError
 
@@ -123,6 +124,43 @@ def test_replies_are_scored_whole_or_by_their_beginning(serve: Serve, tmp_path: 
         assert main(arguments(folder, (serve(long(end)), serve(large)))) == 0
         documents.append(read(folder))
     assert documents[0].policy == documents[1].policy
+
+
+def test_the_gateway_forwards_as_planned(serve: Serve, tmp_path: Path) -> None:
+    """The rule that it applies to the recorded tokens forwards the share of the operating point."""
+    assert main(arguments(tmp_path, (serve(small), serve(large)), "--offload-rate", "0.4")) == 0
+    document, rule = read(tmp_path), ChatRule(read(tmp_path))
+    logprobs = [one.local.logprobs for one in read_replies(tmp_path / "chat.replies.jsonl").values() if one.local]
+    decisions = [rule(one or ()) for one in logprobs]
+    assert np.mean([one.forward for one in decisions]) == document.policy.chosen.offload_rate > 0.3
+    expected = document.calibration.confidence(np.array([document.score(one or ()) for one in logprobs]))
+    np.testing.assert_allclose([one.confidence for one in decisions], expected, atol=1e-6)
+
+
+def test_a_gguf_file_is_served_in_the_process(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Only when there is something to ask; the document names the file, which the gateway can serve as well."""
+    started = []
+
+    class Llama:
+        def __init__(self, path: str) -> None:
+            started.append(path)
+            self.url = serve(small).url
+
+    file = tmp_path / "small.gguf"
+    given = [*arguments(tmp_path, (serve(small), serve(large))), "--local", str(file)]
+    assert main(given) == 2
+    assert "--local: " in capsys.readouterr().err
+    file.write_bytes(b"GGUF")
+    monkeypatch.setattr("edgecascade.runtime.chat.llama.LlamaServer", Llama)
+    assert main(given) == 0
+    assert main(given) == 0
+    assert started == [str(file)]
+    assert read(tmp_path).local.url == str(file)
+    file.write_bytes(b"GGUF of another model")
+    assert main(given) == 0
+    assert len(started) == 2
 
 
 def test_headers_are_written_nowhere(serve: Serve, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

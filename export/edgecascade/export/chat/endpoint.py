@@ -22,7 +22,6 @@ from edgecascade.types.document import TokenPrice
 from edgecascade.types.errors import (
     ArgumentError,
     InvalidReply,
-    ModelFileError,
     RemoteError,
     RemoteRefusal,
     UnsendableInput,
@@ -69,8 +68,7 @@ class AskedEndpoint:
         request: identifies address or file, model and fields.
 
     Raises:
-        ArgumentError: an argument is out of range.
-        ModelFileError: there is no such file.
+        ArgumentError: an argument is out of range, or there is no such file.
     """
 
     def __init__(
@@ -94,7 +92,7 @@ class AskedEndpoint:
             raise ArgumentError(f"price: expected numbers of 0 or more, got {price.prompt} and {price.completion}")
         file = None if "://" in url or not url.endswith(".gguf") else Path(url)
         if file is not None and not file.is_file():
-            raise ModelFileError(f"{side}: {no_file(file)}")
+            raise ArgumentError(f"{side}: {no_file(file)}")
         self._context, self._proxy = context, proxy
         self._connected: tuple[HttpClient, str] | None = None if file else self._connect(side, url)
         self._lock = Lock()
