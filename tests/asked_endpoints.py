@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
 
@@ -24,6 +25,7 @@ __all__ = [
     "prompts_about",
     "refusal",
     "small",
+    "streamed",
 ]
 
 
@@ -63,8 +65,25 @@ def refusal(status: int, message: str, **headers: str) -> Raw:
     return Raw(status, json.dumps({"error": {"message": message}}).encode(), headers)
 
 
+def streamed(found: dict[str, Any]) -> bytes:
+    """Return a completion as a stream of an event for each token, and one that counts the tokens."""
+    (choice,) = found["choices"]
+    text, tokens = choice["message"]["content"], (choice["logprobs"] or {}).get("content") or []
+    places = [len(text) * at // max(1, len(tokens)) for at in range(len(tokens) + 1)] if tokens else [0, len(text)]
+    parts: list[dict[str, Any]] = [{"delta": {"role": "assistant", "content": None}, "finish_reason": None}]
+    for at, (start, end) in enumerate(pairwise(places)):
+        logprobs = {"content": [tokens[at]]} if tokens else None
+        parts.append({"delta": {"content": text[start:end]}, "logprobs": logprobs, "finish_reason": None})
+    parts.append({"delta": {}, "finish_reason": choice["finish_reason"]})
+    common = {"object": "chat.completion.chunk", "model": found["model"]}
+    events = [{**common, "choices": [{"index": 0, **part}]} for part in parts]
+    if "usage" in found:
+        events.append({**common, "choices": [], "usage": found["usage"]})
+    return b"".join(f"data: {json.dumps(one)}\n\n".encode() for one in events) + b"data: [DONE]\n\n"
+
+
 Respond: TypeAlias = Callable[[dict[str, Any]], "dict[str, Any] | Raw"]
-"""From the decoded body of a request to a completion, or to any response."""
+"""From the decoded body of a request to a completion, which is streamed on request, or to any response."""
 
 
 class FakeEndpoint:
@@ -101,7 +120,9 @@ def fake_endpoint(reply: Respond) -> Iterator[FakeEndpoint]:
                 server.headers.append({name.lower(): value for name, value in self.headers.items()})
             found = reply(asked) if self.path.startswith("/v1/chat/completions") else refusal(404, "no such path")
             if isinstance(found, dict):
-                found = Raw(200, json.dumps(found).encode())
+                body = streamed(found) if asked.get("stream") else json.dumps(found).encode()
+                kind = "text/event-stream" if asked.get("stream") else "application/json"
+                found = Raw(200, body, {"Content-Type": kind})
             self.send_response(found.status)
             for name, value in {"Content-Type": "application/json", **found.headers}.items():
                 self.send_header(name.replace("_", "-"), value)

@@ -8,7 +8,7 @@ function gives each local answer a score, and a verifier gives the answers of bo
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -239,20 +239,7 @@ def plan_task(
         scores = {name: one[:n] for name, one in list(scores.items())[: 1 if in_order else None]}
     held = round(n * objective.testing_share) if isinstance(objective, CertifiedLoss) and not in_order else 0
     testing, planning = map(np.sort, np.split(np.random.default_rng(seed).permutation(n), [held]))
-    unknown = np.full(n, np.nan, np.float32)  # no estimate here is from confidences
-    outcomes = Outcomes(
-        score=unknown,
-        local_confidence=unknown,
-        remote_confidence=unknown,
-        local_correct=local_value,
-        remote_correct=remote_value,
-        merged_correct=remote_value,
-        weight=weight,
-        groups=groups,
-        measure="mean value",
-        difference=_usual_difference(local_value, remote_value),
-    )
-    by_score = {name: replace(outcomes, score=one) for name, one in scores.items()}
+    by_score = _outcomes(scores, local_value, remote_value, weight, groups)
     fit = cross_fit(
         lambda name, _: by_score[name][planning],
         objective,
@@ -265,13 +252,13 @@ def plan_task(
     certificate: Certificate | None = None
     if isinstance(objective, CertifiedLoss) and in_order:
         selected, policy, certificate = certified_in_order(fit, objective)
-    elif isinstance(objective, CertifiedLoss):
-        selected = select(fit, objective, max_group_loss)
-        tested = by_score[fit.candidates[selected.candidate].score][testing]
-        policy, certificate = certified(fit, selected, tested, objective, max_group_loss)
     else:
         selected = select(fit, objective, max_group_loss)
-        policy = planned(fit, selected, objective, max_group_loss, even_without_gain=even_without_gain)
+        if isinstance(objective, CertifiedLoss):
+            tested = by_score[fit.candidates[selected.candidate].score][testing]
+            policy, certificate = certified(fit, selected, tested, objective, max_group_loss)
+        else:
+            policy = planned(fit, selected, objective, max_group_loss, even_without_gain=even_without_gain)
     seen, chosen = fit.outcomes[selected.candidate], by_score[fit.candidates[selected.candidate].score]
     remote = seen.mean(seen.remote_correct)
     return TaskPlan(
@@ -283,6 +270,33 @@ def plan_task(
         effective_n=None if weight is None else effective_size(weight, n),
         warnings=tuple(_warnings(chosen)),
     )
+
+
+def _outcomes(
+    scores: Mapping[str, NDArray[np.float32]],
+    local_value: Correct,
+    remote_value: Correct,
+    weight: NDArray[np.float64] | None,
+    groups: Groups | None,
+) -> dict[str, Outcomes]:
+    """Return what both models did, by the name of the score."""
+    unknown = np.full(len(local_value), np.nan, np.float32)  # no estimate here is from confidences
+    difference = _usual_difference(local_value, remote_value)
+    return {
+        name: Outcomes(
+            score=score,
+            local_confidence=unknown,
+            remote_confidence=unknown,
+            local_correct=local_value,
+            remote_correct=remote_value,
+            merged_correct=remote_value,
+            weight=weight,
+            groups=groups,
+            measure="mean value",
+            difference=difference,
+        )
+        for name, score in scores.items()
+    }
 
 
 def _scores(given: Mapping[str, NDArray[np.floating]]) -> dict[str, NDArray[np.float32]]:

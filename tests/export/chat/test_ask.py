@@ -1,5 +1,6 @@
 """Asking two endpoints: each prompt once, whatever fails, and never beyond the budget."""
 
+import json
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -8,13 +9,14 @@ from typing import Any
 
 import pytest
 
-from asked_endpoints import FakeEndpoint, Raw, completion, large, prompts_about, refusal, small
+from asked_endpoints import FakeEndpoint, Raw, completion, large, prompts_about, refusal, small, streamed
 from edgecascade.export import Asked, AskedEndpoint, ExportError, Usage, ask_both
 from edgecascade.export.chat import ask
 from edgecascade.export.chat.replies import Replies
 from edgecascade.types.document import TokenPrice
 from edgecascade.types.errors import ArgumentError
 
+STREAM = {"Content-Type": "text/event-stream"}
 Serve = Callable[[Any], FakeEndpoint]
 
 
@@ -40,12 +42,12 @@ def asked_of(servers: tuple[FakeEndpoint, FakeEndpoint], n: int = 20, **options:
 
 
 def test_each_endpoint_is_asked_once_about_every_prompt(serve: Serve) -> None:
-    """The local one for log-probabilities, the remote one for the text alone."""
+    """The local one for a stream with log-probabilities, as the gateway does, the remote one for the text alone."""
     servers = serve(small), serve(large)
     found = asked_of(servers, local={"model": "m", "fields": {"max_tokens": 9, "seed": 1}})
     for server, scored in zip(servers, (True, None), strict=True):
         assert Counter(server.asked()) == Counter(f"Say {at}" for at in range(20))
-        assert {one.get("logprobs") for one in server.requests} == {scored}
+        assert {(one.get("logprobs"), one.get("stream")) for one in server.requests} == {(scored, scored)}
         assert {one["temperature"] for one in server.requests} == {0}
     assert {(one["model"], one["max_tokens"], one["seed"]) for one in servers[0].requests} == {("m", 9, 1)}
     assert {"model" in one for one in servers[1].requests} == {False}
@@ -101,8 +103,9 @@ def test_the_same_prompt_twice_is_asked_once(serve: Serve) -> None:
         refusal(429, "slow down", Retry_After="0"),
         refusal(503, "loading"),
         Raw(200, b'{"choices": [{"message"', whole=False),
+        Raw(200, streamed(completion("It is", [-0.1])), STREAM, whole=False),
     ],
-    ids=["429", "503", "cut"],
+    ids=["429", "503", "cut", "cut stream"],
 )
 def test_a_failure_that_passes_is_retried(serve: Serve, fault: Raw) -> None:
     """Each prompt fails once on each side, then succeeds."""
@@ -226,8 +229,18 @@ def test_single_replies_without_logprobs_are_kept_unscored(serve: Serve) -> None
 )
 def test_garbage_is_an_error_of_its_side(serve: Serve, body: bytes) -> None:
     """It is named, and never an exception of another kind."""
-    with pytest.raises(ExportError, match=r"^local: "):
-        asked_of((serve(lambda _: Raw(200, body)), serve(large)))
+    for found in (Raw(200, body), Raw(200, body, STREAM), Raw(200, b"data: " + body + b"\n\n", STREAM)):
+        with pytest.raises(ExportError, match=r"^local: "):
+            asked_of((serve(lambda _, found=found: found), serve(large)))
+
+
+def test_a_local_endpoint_must_stream(serve: Serve) -> None:
+    """Else the gateway could not ask it; with tools, the gateway asks for whole replies."""
+    with pytest.raises(ExportError, match="local: expected a stream of events"):
+        asked_of((serve(lambda asked: Raw(200, json.dumps(small(asked)).encode())), serve(large)))
+    server = serve(small)
+    assert asked_of((server, serve(large)), n=3, local={"fields": {"tools": [{"type": "function"}]}}).pairs == 3
+    assert {"stream" in one for one in server.requests} == {False}
 
 
 def test_a_slow_reply_is_given_up(serve: Serve) -> None:

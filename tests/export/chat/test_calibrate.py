@@ -2,6 +2,10 @@
 
 import json
 import re
+import signal
+import subprocess
+import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +18,7 @@ from edgecascade.calibration import CertifiedLoss, MostAccuracy, plan_task
 from edgecascade.calibration.verifiers import Contains
 from edgecascade.cli import main
 from edgecascade.export import CalibratedChat, ChatReply, ExportError, calibrate_chat, plan_chat, read_replies
+from edgecascade.runtime import ChatCascade, Source
 from edgecascade.runtime.chat.decision import ChatRule
 from edgecascade.types.document import ChatDocument, ChatScore
 from edgecascade.types.errors import ArgumentError, CalibrationError
@@ -137,6 +142,21 @@ def test_the_gateway_forwards_as_planned(serve: Serve, tmp_path: Path) -> None:
     np.testing.assert_allclose([one.confidence for one in decisions], expected, atol=1e-6)
 
 
+def test_the_endpoints_work_as_one_from_the_file(serve: Serve, tmp_path: Path) -> None:
+    """`ChatCascade` needs nothing but the file, and the side that answers is the one that the replies decide for."""
+    assert main(arguments(tmp_path, (serve(small), serve(large)), "--offload-rate", "0.4")) == 0
+    rule, replies = ChatRule(read(tmp_path)), read_replies(tmp_path / "chat.replies.jsonl")
+    with ChatCascade.load(tmp_path / "chat.json") as cascade:
+        for prompt in prompts_about(20):
+            kept = replies[prompt.digest]
+            assert kept.local is not None
+            assert kept.remote is not None
+            answer = cascade.complete(list(prompt.messages), temperature=0, max_tokens=256)
+            forwarded = rule(kept.local.logprobs or ()).forward
+            assert answer.text == (kept.remote if forwarded else kept.local).text
+            assert (answer.source is Source.REMOTE) == forwarded
+
+
 def test_a_gguf_file_is_served_in_the_process(
     serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -250,6 +270,46 @@ def test_wrong_arguments_are_errors_before_anything_is_asked(
     assert main(given) == 2
     assert expected in capsys.readouterr().err
     assert servers[0].requests == servers[1].requests == []
+
+
+def test_an_interruption_says_how_to_go_on(serve: Serve, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Ctrl-C ends the command with 130; the same command asks for the rest only."""
+    count = 0
+
+    def interrupting(asked: dict[str, Any]) -> Any:
+        nonlocal count
+        count += 1
+        if count == 40:
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        return large(asked)
+
+    servers = serve(small), serve(interrupting)
+    assert main(arguments(tmp_path, servers)) == 130
+    assert f"the replies so far are in {tmp_path / 'chat.replies.jsonl'}" in capsys.readouterr().err
+    assert not (tmp_path / "chat.json").exists()
+    kept = len((tmp_path / "chat.replies.jsonl").read_text().splitlines())
+    assert main(arguments(tmp_path, servers)) == 0
+    (new,) = re.findall(r"(\d+) of them new", capsys.readouterr().out)
+    assert 2 * N - kept - 8 <= int(new) <= 2 * N - kept  # up to eight were under way
+
+
+def test_the_light_install_is_enough(serve: Serve, tmp_path: Path) -> None:
+    """It needs neither the gateway's server nor what only tables and pictures need."""
+    missing = "aiohttp,pyarrow,torch,transformers,matplotlib,sklearn,xllamacpp"
+    code = (
+        "import sys\n"
+        "class Missing:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name.partition('.')[0] in sys.argv[1].split(','):\n"
+        "            raise ModuleNotFoundError(name, name=name)\n"
+        "sys.meta_path.insert(0, Missing())\n"
+        "from edgecascade.cli import main\n"
+        "sys.exit(main(sys.argv[2:]))\n"
+    )
+    given = arguments(tmp_path, (serve(small), serve(large)))
+    ran = subprocess.run([sys.executable, "-c", code, missing, *given], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    assert read(tmp_path).calibration.n == N
 
 
 def test_a_function_judges(serve: Serve, tmp_path: Path) -> None:

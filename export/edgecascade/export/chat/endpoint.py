@@ -1,4 +1,7 @@
-"""A chat endpoint that is asked while calibrating: what it is asked, what its reply says, and what that costs."""
+"""A chat endpoint that is asked while calibrating: what it is asked, what its reply says, and what that costs.
+
+The local endpoint is asked for a stream, because the gateway asks it for one: scores are about the tokens that it sees.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from edgecascade.export.chat.replies import SIDES, ChatReply, Usage
+from edgecascade.runtime.chat.reply import EventReader, assembled
 from edgecascade.runtime.deadline import Deadline
 from edgecascade.runtime.remotes.chat import chat_client
 from edgecascade.runtime.remotes.chat_reply import token_logprobs
@@ -174,9 +178,11 @@ class AskedEndpoint:
             raise ArgumentError(f"{side}: {said.removeprefix('url: ').removeprefix('remote: ')}") from error
 
     def _reply(self, client: HttpClient, path: str, messages: Sequence[Mapping[str, Any]]) -> ChatReply:
-        model = {} if self.model is None else {"model": self.model}
-        scored = {"logprobs": True} if self.side == "local" else {}
-        asked = {"messages": list(messages), **model, **self.fields, **scored}
+        tools = self.fields.get("tools") or self.fields.get("functions")  # llama.cpp streams no log-probabilities then
+        stream = self.side == "local" and not tools
+        asked = {"messages": list(messages), **({} if self.model is None else {"model": self.model}), **self.fields}
+        asked |= {"logprobs": True} if self.side == "local" else {}
+        asked |= {"stream": True, "stream_options": {"include_usage": True}} if stream else {}
         try:
             body = json.dumps(asked, separators=(",", ":"), allow_nan=False).encode()
         except (TypeError, ValueError, RecursionError) as error:
@@ -184,7 +190,13 @@ class AskedEndpoint:
         values = _MARGIN + _PER_TOKEN * max(1, self._limit or _MANY)
         deadline = Deadline.after(self._timeout)
         response = client.request("POST", path, body, self._headers, deadline, largest=_WIDTH * values)
-        return self._read(response.json(values=values, deadline=deadline))
+        kind = response.headers.get("content-type", "")
+        if stream and kind.startswith("text/event-stream"):
+            return self._read(_joined(response.content()))
+        reply = self._read(response.json(values=values, deadline=deadline))
+        if stream:
+            raise InvalidReply(f"expected a stream of events, as the gateway asks for, got {kind[:40]!r}")
+        return reply
 
     def _read(self, found: Any) -> ChatReply:
         if isinstance(found, dict) and found.get("error") and "choices" not in found:
@@ -221,6 +233,26 @@ class AskedEndpoint:
         if "max_completion_tokens" in said:
             said += '; its fields must have {"max_tokens": null, "max_completion_tokens": N}'
         return said
+
+
+def _joined(stream: bytes) -> dict[str, Any]:
+    """Return the completion that the events of a stream add up to.
+
+    Raises:
+        InvalidReply: an event is not that of a chat completion, or the stream ends before the reply.
+    """
+    events = [one for one in EventReader().feed(stream + b"\n\n") if one != b"[DONE]"]
+    try:
+        chunks = [json.loads(one) for one in events]
+        if error := next((one["error"] for one in chunks if one.get("error")), None):
+            return {"error": error}
+        found = assembled(chunks)
+        finished = any(one["finish_reason"] for one in found["choices"])
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise InvalidReply("an event of the stream is not that of a chat completion") from error
+    if not finished:
+        raise InvalidReply("the stream ended before the reply", retry=True)
+    return found
 
 
 def _identity(url: str, model: str | None, fields: Mapping[str, Any]) -> str:

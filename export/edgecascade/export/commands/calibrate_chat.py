@@ -143,7 +143,7 @@ def _showing(arguments: Namespace, total: int) -> Iterator[Progress]:
     def note() -> str:
         return f", {cost:.4g} spent" if arguments.local_price or arguments.remote_price else ""
 
-    with counting("asking both endpoints", total, things="replies", note=note) as count:
+    with counting("asking both endpoints", total, amount="for {} replies", note=note) as count:
 
         def progress(n: int, spent: float) -> None:
             nonlocal cost

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from edgecascade.runtime.chat.endpoint import Exchange
 from edgecascade.runtime.remotes.chat_reply import token_logprobs
 from edgecascade.runtime.remotes.http_response import message_in
 from edgecascade.types.errors import InvalidReply, RemoteError, RemoteRefusal
+
+if TYPE_CHECKING:
+    from edgecascade.runtime.chat.endpoint import Exchange
 
 __all__ = ["EventReader", "LocalReply", "Usage", "assembled", "usage_in"]
 

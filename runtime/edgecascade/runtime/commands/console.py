@@ -195,7 +195,7 @@ def counting(
     total: int,
     clock: Callable[[], float] = time.monotonic,
     *,
-    things: str = "inputs",
+    amount: str = "on {} inputs",
     note: Callable[[], str] = str,
 ) -> Iterator[Callable[[int], None]]:
     """Within this context, show on standard error how much of some work is done, and the seconds left.
@@ -206,7 +206,7 @@ def counting(
         what: the work, such as `running the body`.
         total: its number of inputs.
         clock: returns seconds that never go back.
-        things: what the inputs are called.
+        amount: how the number is told.
         note: returns what else to show, such as `, 0.21 spent`; by default nothing.
 
     Yields:
@@ -215,7 +215,7 @@ def counting(
     console = Console()
     started = shown = clock()
     done = 0
-    console.say(f"{what} on {total} {things} ...")
+    console.say(f"{what} {amount.format(total)} ...")
 
     def progress(n: int) -> None:
         nonlocal done, shown
