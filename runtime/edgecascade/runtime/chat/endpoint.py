@@ -33,6 +33,7 @@ LARGEST_REPLY = 16 << 20  # bytes, of a whole reply or a stream
 _LARGEST_PAGE = 64 << 10  # bytes of an error page
 _LARGEST_EVENT = 1 << 20  # bytes of the first event of a stream
 _KEPT = 4.0  # seconds that an idle connection is kept; llama.cpp closes it after five
+_SETTLES = 0.2  # seconds for a connection to end its reply after the last event
 _FIRST_WAIT, _LONGEST_WAIT = 0.05, 1.0  # seconds before a request is sent again
 _EVENTS = "text/event-stream"
 
@@ -133,7 +134,7 @@ class Endpoint:
             found = aiohttp.ClientSession(
                 connector=connector,
                 cookie_jar=aiohttp.DummyCookieJar(),
-                timeout=aiohttp.ClientTimeout(total=None, sock_read=self._patience),
+                timeout=aiohttp.ClientTimeout(total=None),
                 auto_decompress=False,
                 skip_auto_headers=("User-Agent",),
             )
@@ -154,7 +155,7 @@ class Endpoint:
         response = await self._session().post(
             self._url, data=body, headers=self._headers, allow_redirects=False, proxy=self._proxy
         )
-        exchange = Exchange(self, response)
+        exchange = Exchange(self, response, self._patience)
         try:
             await exchange.begin(stream)
         except BaseException:
@@ -170,9 +171,13 @@ class Exchange:
         content_type: as the server says it.
     """
 
-    def __init__(self, endpoint: Endpoint, response: aiohttp.ClientResponse) -> None:
+    def __init__(self, endpoint: Endpoint, response: aiohttp.ClientResponse, patience: float) -> None:
         self._endpoint, self._response = endpoint, response
         self._first, self._body, self._size = b"", bytearray(), 0
+        self._loop, self._patience = asyncio.get_running_loop(), patience
+        self._waits_since: float | None = None
+        self._stalled = False
+        self._timer = self._loop.call_later(patience, self._check)  # one for all pieces: a timer for each costs more
         self.content_type = response.headers.get("Content-Type", "")
 
     async def begin(self, stream: bool) -> None:
@@ -216,12 +221,14 @@ class Exchange:
         first, self._first = self._first, b""
         if first:
             return first
+        self._waits_since = self._loop.time()
         try:
             data = await self._response.content.readany()
-        except (asyncio.TimeoutError, TimeoutError) as error:
-            raise self._endpoint.named(RemoteError("remote: no byte came for too long")) from error
         except Exception as error:
-            raise self._endpoint.named(_meant(error)) from error
+            stalled = RemoteError(f"remote: no byte came for {self._patience:g} s") if self._stalled else None
+            raise self._endpoint.named(stalled or _meant(error)) from error
+        finally:
+            self._waits_since = None
         self._size += len(data)
         if self._size > LARGEST_REPLY:
             raise self._endpoint.named(InvalidReply(f"remote: the reply is larger than {LARGEST_REPLY} bytes"))
@@ -242,7 +249,24 @@ class Exchange:
 
     def close(self) -> None:
         """End the exchange; a server that still generates sees its client go."""
+        self._timer.cancel()
         self._response.close()
+
+    async def settle(self) -> None:
+        """End an exchange whose reply is complete, so that its connection can be used again if it ends at once."""
+        with suppress(aiohttp.ClientError, asyncio.TimeoutError, TimeoutError):
+            await asyncio.wait_for(self._response.content.readany(), _SETTLES)
+        self.close()
+
+    def _check(self) -> None:
+        """Break a reply of which no byte has come for too long."""
+        now = self._loop.time()
+        since = now if self._waits_since is None else self._waits_since
+        if now - since >= self._patience:
+            self._stalled = True
+            self._response.close()
+        else:
+            self._timer = self._loop.call_at(since + self._patience, self._check)
 
     def _has_event(self) -> bool:
         """Return whether an event with data has come."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,6 +19,8 @@ __all__ = ["EventReader", "LocalReply", "Usage", "assembled", "usage_in"]
 
 _LARGEST_EVENT = 1 << 20  # bytes
 _END = b"[DONE]"
+_ALL = 1 << 62  # tokens
+_MAY_END = re.compile(rb'\[DONE\]|"finish_reason"\s*:\s*"|"error"')
 
 
 class Usage(NamedTuple):
@@ -94,6 +98,10 @@ class LocalReply:
         self._broken: RemoteError | None = None
         self._finished = self._says_something = False
         self._without = 0  # chunks of text without log-probabilities
+        self._undecoded: list[bytes] = []
+        self._may_have = 0  # the most tokens in them
+        self._at_end = not stream  # of the bytes
+        self._settling: asyncio.Future[None] | None = None
         self.logprobs: list[float] = []
         self.ended = False
         self.unscored = ""
@@ -106,7 +114,7 @@ class LocalReply:
             RemoteError: the reply broke.
         """
         while not self.ended and not self.unscored and len(self.logprobs) <= tokens:
-            await self._read()
+            await self._read(least=tokens + 1 - len(self.logprobs))
             if not self.logprobs and (self._without > tokens or (self.ended and self._says_something)):
                 self.unscored = self.unscored or "the server omits log-probabilities"
 
@@ -117,7 +125,7 @@ class LocalReply:
             RemoteError: the reply broke.
         """
         while not self.ended:
-            await self._read()
+            await self._read(least=_ALL)
 
     async def completion(self) -> dict[str, Any]:
         """Return the whole chat completion.
@@ -146,15 +154,18 @@ class LocalReply:
 
     def close(self) -> None:
         """End the exchange; a server that still generates sees its client go."""
-        self._exchange.close()
+        if self.ended and not self._at_end:
+            self._settling = asyncio.ensure_future(self._exchange.settle())
+        else:
+            self._exchange.close()
 
-    async def _read(self) -> None:
-        """Read what comes next."""
+    async def _read(self, least: int = 1) -> None:
+        """Read what comes next: of a stream, until so many tokens may have come, which are then decoded together."""
         if self._broken is not None:
             raise self._broken
         try:
             if self._stream:
-                await self._read_piece()
+                await self._read_pieces(least)
             else:
                 await self._read_whole()
         except RemoteError as error:
@@ -167,13 +178,20 @@ class LocalReply:
         self._look(choice, choice.get("message") if isinstance(choice, dict) else None)
         self.ended, self.usage = True, usage_in(self._whole)
 
-    async def _read_piece(self) -> None:
-        data = await self._exchange.piece()
-        if not data and not self._finished:
-            raise RemoteError("local: the stream ended before the reply", retry=True)
-        self.ended = not data
-        for event in self._events.feed(data):
+    async def _read_pieces(self, least: int) -> None:
+        data = b"more"
+        while self._may_have < least and data and not _MAY_END.search(data):
+            data = await self._exchange.piece()
+            self._undecoded.append(data)
+            # each token has at least one, and there may be as many again among the likeliest tokens
+            self._may_have += max(data.count(b'"logprob"'), data.count(b"data:"))
+        taken, self._undecoded, self._may_have = b"".join(self._undecoded), [], 0
+        for event in self._events.feed(taken):
             self._take(event)
+        if not data:
+            if not self._finished:
+                raise RemoteError("local: the stream ended before the reply", retry=True)
+            self.ended = self._at_end = True
 
     def _take(self, event: bytes) -> None:
         if event == _END:

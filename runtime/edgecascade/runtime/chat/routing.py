@@ -192,8 +192,7 @@ class Router:
         if request.get("n") not in (None, 1):
             return _Judged(unscored="n", detail="several replies to one request (n) are not scored")
         deadline = Deadline.after(self._deadline)
-        # llama.cpp gives no log-probabilities in streams with tools; their replies are asked for whole where possible
-        stream = bool(request.get("stream")) or not (request.get("tools") or request.get("functions"))
+        stream = bool(request.get("stream")) or self._may_decide_early(request)
         try:
             exchange = await self._local.ask(self._scored_request(request, stream), deadline, stream=stream)
         except RemoteRefusal as error:
@@ -205,6 +204,13 @@ class Router:
         except (RemoteError, TimeoutError) as error:
             return _Judged(error=error)
         return await self._scored(LocalReply(exchange, stream=stream), deadline)
+
+    def _may_decide_early(self, request: Mapping[str, Any]) -> bool:
+        """Return whether a whole reply may be decided about before its end, if the local side streams it."""
+        if request.get("tools") or request.get("functions"):  # llama.cpp streams these without log-probabilities
+            return False
+        limits = [request.get(name) for name in ("max_tokens", "max_completion_tokens")]
+        return not any(isinstance(limit, int) and limit <= self._document.score.whole for limit in limits)
 
     async def _scored(self, reply: LocalReply, deadline: Deadline) -> _Judged:
         try:
