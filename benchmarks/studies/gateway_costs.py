@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import numpy as np
 
@@ -108,14 +109,15 @@ def _events(name: str, logprob: float | None) -> list[bytes]:
     """Return the events of a stream as llama.cpp writes them."""
     base = {"created": 1, "id": f"chatcmpl-{name}", "model": name, "object": "chat.completion.chunk"}
 
-    def event(delta: dict[str, str], finish: str | None = None, **more: object) -> bytes:
+    def event(delta: dict[str, str], finish: str | None = None, **more: Any) -> bytes:
         choice = {"finish_reason": finish, "index": 0, "delta": delta, **more}
         return b"data: " + json.dumps({"choices": [choice], **base}).encode() + b"\n\n"
 
     found = [event({"role": "assistant"})]
     for at in range(_TOKENS):
         token = {"id": at, "token": f" w{at}", "bytes": list(f" w{at}".encode()), "logprob": logprob}
-        listed = {} if logprob is None else {"logprobs": {"content": [{**token, "top_logprobs": [token]}]}}
+        content = [{**token, "top_logprobs": [token]}]
+        listed: dict[str, Any] = {} if logprob is None else {"logprobs": {"content": content}}
         found.append(event({"content": f" w{at}"}, **listed))
     return [*found, event({}, "stop"), b"data: [DONE]\n\n"]
 
@@ -176,7 +178,7 @@ class _Endpoint:
 
 
 def _whole(events: Sequence[bytes]) -> bytes:
-    from edgecascade.runtime.chat.reply import assembled
+    from edgecascade.runtime.chat.events import assembled
 
     return json.dumps(assembled(json.loads(one[6:]) for one in events[:-1])).encode()
 

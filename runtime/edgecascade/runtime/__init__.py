@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from edgecascade.runtime.chat.answer import ChatAnswer, ChatReason, Verdict
     from edgecascade.runtime.chat.cascade import ChatCascade
     from edgecascade.runtime.chat.decision import ChatDecision
+    from edgecascade.runtime.chat.open_reply import OpenReply
     from edgecascade.runtime.chat.reply import Usage
-    from edgecascade.runtime.chat.routing import OpenReply
     from edgecascade.runtime.counts import CascadeHealth, Counts, Durations
     from edgecascade.runtime.deadline import Deadline
     from edgecascade.runtime.decode import Boxes, ClassMap, Ctc, Ranking, Value, decoder_named
@@ -230,7 +230,7 @@ _MODULES = {
     "NoReply": "edgecascade.types.errors",
     "OpenInference": "edgecascade.runtime.remotes.open_inference",
     "OpenInferenceGrpc": "edgecascade.runtime.remotes.open_inference_grpc",
-    "OpenReply": "edgecascade.runtime.chat.routing",
+    "OpenReply": "edgecascade.runtime.chat.open_reply",
     "OperatingPoint": "edgecascade.types.estimate",
     "Outbox": "edgecascade.runtime.outbox",
     "Outputs": "edgecascade.types.answer",

@@ -281,3 +281,35 @@ def test_a_kept_reply_comes_while_it_is_generated(fake: Any, gateway: Any) -> No
     rest = response.read()
     connection.close()
     assert (first + rest).count(b'"content"') == 21
+
+
+def test_a_whole_reply_that_comes_as_a_stream_is_made_whole(fake: Any, gateway: Any) -> None:
+    """As from servers that stream always, such as that of transformers."""
+
+    def streams(asked: dict[str, Any]) -> Any:
+        return saying(["a", "far"])({**asked, "stream": True, "stream_options": {"include_usage": True}})
+
+    got = gateway(fake(saying(SHORT, UNSURE)), fake(streams)).ask()
+    assert got.headers["content-type"] == "application/json"
+    assert (got.text(), got.json()["usage"]["completion_tokens"]) == ("afar", 2)
+    assert got.json()["edgecascade"]["source"] == "remote"
+
+
+@pytest.mark.parametrize(("limit", "streams"), [(8, False), (9, True), (None, True)])
+def test_the_local_side_streams_where_that_can_decide_early(
+    fake: Any, gateway: Any, limit: int | None, streams: bool
+) -> None:
+    """A reply of at most eight tokens is decided about at its end anyway."""
+    local = fake(saying(SHORT))
+    assert gateway(local, fake(saying(["no"]))).ask(max_tokens=limit).text() == "Paris."
+    assert local.requests[0][1]["stream"] is streams
+
+
+def test_connections_are_used_again(fake: Any, gateway: Any, serve: Any) -> None:
+    """Those to both sides, after whole replies and streams."""
+    local, remote = fake(saying(SHORT, UNSURE)), fake(saying(["afar"]))
+    servers = [serve(local), serve(remote)]
+    found = gateway(*(f"http://127.0.0.1:{one.port}/v1" for one in servers))
+    for stream in (False, True, True, False):
+        assert found.ask(stream=stream).text() == "afar"
+    assert [one.connections for one in servers] == [1, 1]

@@ -24,9 +24,10 @@ from typing import Any, TypeVar
 from edgecascade.runtime.budget import Budget
 from edgecascade.runtime.chat.answer import ChatAnswer
 from edgecascade.runtime.chat.endpoint import Endpoint
+from edgecascade.runtime.chat.events import END, EventReader
 from edgecascade.runtime.chat.llama import LlamaServer
-from edgecascade.runtime.chat.reply import EventReader
-from edgecascade.runtime.chat.routing import OpenReply, Router
+from edgecascade.runtime.chat.open_reply import OpenReply
+from edgecascade.runtime.chat.routing import Router
 from edgecascade.types.answer import Source
 from edgecascade.types.document import ChatDocument
 from edgecascade.types.errors import ArgumentError, InvalidReply, ModelFileError, no_file
@@ -35,7 +36,6 @@ __all__ = ["ChatCascade"]
 
 _T = TypeVar("_T")
 _LONGEST = 86_400.0  # seconds
-_END = b"[DONE]"
 
 
 class ChatCascade:
@@ -275,7 +275,7 @@ class ChatCascade:
             events = EventReader()
             async for piece in pieces:
                 for event in events.feed(piece):
-                    if event == _END:
+                    if event == END:
                         return
                     chunk = json.loads(event)
                     if "error" in chunk and "choices" not in chunk:

@@ -13,6 +13,7 @@ from weakref import WeakKeyDictionary
 
 import aiohttp
 
+from edgecascade.runtime.chat.events import END, EventReader, assembled, chunk_in
 from edgecascade.runtime.deadline import Deadline
 from edgecascade.runtime.remotes.circuit import Circuit, State
 from edgecascade.runtime.remotes.http_response import Response, message_in
@@ -123,7 +124,7 @@ class Endpoint:
     def named(self, error: RemoteError) -> RemoteError:
         """Return an error with the side's name and without secrets."""
         said = without_secrets(str(error), self._headers.items(), urlsplit(self._url).query)
-        error.args = (f"{self.side}: {said.removeprefix('remote: ')}",)
+        error.args = (f"{self.side}: {said.removeprefix(f'{self.side}: ').removeprefix('remote: ')}",)
         return error
 
     def _session(self) -> aiohttp.ClientSession:
@@ -226,12 +227,12 @@ class Exchange:
             data = await self._response.content.readany()
         except Exception as error:
             stalled = RemoteError(f"remote: no byte came for {self._patience:g} s") if self._stalled else None
-            raise self._endpoint.named(stalled or _meant(error)) from error
+            raise self.named(stalled or _meant(error)) from error
         finally:
             self._waits_since = None
         self._size += len(data)
         if self._size > LARGEST_REPLY:
-            raise self._endpoint.named(InvalidReply(f"remote: the reply is larger than {LARGEST_REPLY} bytes"))
+            raise self.named(InvalidReply(f"remote: the reply is larger than {LARGEST_REPLY} bytes"))
         return data
 
     async def whole(self) -> tuple[bytes, dict[str, Any]]:
@@ -243,9 +244,18 @@ class Exchange:
         while data := await self.piece():
             self._body += data
         try:
-            return bytes(self._body), _completion(self._body)
+            if self._response.content_type != _EVENTS:
+                return bytes(self._body), _completion(self._body)
+            # transformers streams every reply
+            events = EventReader().feed(bytes(self._body) + b"\n\n")
+            found = assembled(chunk_in(event) for event in events if event != END)
+            return json.dumps(found).encode(), found
         except RemoteError as error:
-            raise self._endpoint.named(error) from error.__cause__
+            raise self.named(error) from error.__cause__
+
+    def named(self, error: RemoteError) -> RemoteError:
+        """Return an error with the side's name and without secrets."""
+        return self._endpoint.named(error)
 
     def close(self) -> None:
         """End the exchange; a server that still generates sees its client go."""

@@ -16,7 +16,7 @@ from typing import Any
 from aiohttp import web
 
 from edgecascade.runtime.chat.cascade import ChatCascade
-from edgecascade.runtime.chat.routing import OpenReply
+from edgecascade.runtime.chat.open_reply import OpenReply
 from edgecascade.runtime.metrics.prometheus import CONTENT_TYPE
 from edgecascade.types.errors import NoReply
 

@@ -1,24 +1,21 @@
-"""Read the reply of the local endpoint: its stream of events, its tokens, and the whole completion they add up to."""
+"""Read the reply of the local endpoint as far as it is needed: for the decision, or to its end."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import re
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from edgecascade.runtime.chat.events import END, EventReader, assembled, chunk_in
 from edgecascade.runtime.remotes.chat_reply import token_logprobs
-from edgecascade.runtime.remotes.http_response import message_in
-from edgecascade.types.errors import InvalidReply, RemoteError, RemoteRefusal
+from edgecascade.types.errors import InvalidReply, RemoteError
 
 if TYPE_CHECKING:
     from edgecascade.runtime.chat.endpoint import Exchange
 
-__all__ = ["EventReader", "LocalReply", "Usage", "assembled", "usage_in"]
+__all__ = ["LocalReply", "Usage", "usage_in"]
 
-_LARGEST_EVENT = 1 << 20  # bytes
-_END = b"[DONE]"
 _ALL = 1 << 62  # tokens
 _MAY_END = re.compile(rb'\[DONE\]|"finish_reason"\s*:\s*"|"error"')
 
@@ -47,39 +44,6 @@ def usage_in(completion: Mapping[str, Any]) -> Usage | None:
     return Usage(prompt, generated)
 
 
-class EventReader:
-    r"""Splits a stream into the data of its events.
-
-    >>> reader = EventReader()
-    >>> reader.feed(b"data: 1\n\nda"), reader.feed(b"ta: 2\r\n\r\n: ping\n\n")
-    ([b'1'], [b'2'])
-
-    Source: https://html.spec.whatwg.org/multipage/server-sent-events.html
-    """
-
-    def __init__(self) -> None:
-        self._rest = b""
-
-    def feed(self, data: bytes) -> list[bytes]:
-        """Return the data of the events that these bytes complete.
-
-        Raises:
-            InvalidReply: an event is larger than a MiB.
-        """
-        rest = self._rest + data
-        if b"\r" in rest:
-            rest = rest.replace(b"\r\n", b"\n")
-        *events, self._rest = rest.split(b"\n\n")
-        if len(self._rest) > _LARGEST_EVENT:
-            raise InvalidReply("remote: an event of the stream is larger than a MiB")
-        return [found for event in events if (found := _data(event))]
-
-
-def _data(event: bytes) -> bytes:
-    lines = (line[5:] for line in event.split(b"\n") if line.startswith(b"data:"))
-    return b"\n".join(line.removeprefix(b" ") for line in lines)
-
-
 class LocalReply:
     """A reply of the local endpoint that is read as far as it is needed. Cancelling a call loses nothing.
 
@@ -106,6 +70,11 @@ class LocalReply:
         self.ended = False
         self.unscored = ""
         self.usage: Usage | None = None
+
+    @property
+    def used(self) -> Usage:
+        """The tokens so far: by what the server says at the end, and counted before."""
+        return self.usage or Usage(0, len(self.logprobs), estimated=True)
 
     async def until(self, tokens: int) -> None:
         """Read until more than so many tokens have come, or the reply ended, or it is clear that it cannot be scored.
@@ -154,6 +123,8 @@ class LocalReply:
 
     def close(self) -> None:
         """End the exchange; a server that still generates sees its client go."""
+        if self._settling is not None:
+            return
         if self.ended and not self._at_end:
             self._settling = asyncio.ensure_future(self._exchange.settle())
         else:
@@ -169,7 +140,7 @@ class LocalReply:
             else:
                 await self._read_whole()
         except RemoteError as error:
-            self._broken = error
+            self._broken = self._exchange.named(error)
             raise
 
     async def _read_whole(self) -> None:
@@ -194,21 +165,11 @@ class LocalReply:
             self.ended = self._at_end = True
 
     def _take(self, event: bytes) -> None:
-        if event == _END:
+        if event == END:
             self._finished = self.ended = True
             return
-        try:
-            chunk = json.loads(event)
-        except (ValueError, RecursionError) as error:
-            raise InvalidReply("local: an event of the stream is not JSON") from error
-        if not isinstance(chunk, dict) or not isinstance(chunk.get("choices"), list):
-            said = message_in(chunk)
-            if said:
-                raise RemoteRefusal(f"local: the server says: {said}", status="200")
-            raise InvalidReply("local: an event of the stream lacks choices")
+        chunk = chunk_in(event)
         for choice in chunk["choices"]:
-            if not isinstance(choice, dict) or not isinstance(choice.get("delta"), dict | None):
-                raise InvalidReply("local: an event of the stream has a choice of another form")
             self._finished = self._finished or choice.get("finish_reason") is not None
             self._look(choice, choice.get("delta"))
         self._chunks.append(chunk)
@@ -229,59 +190,3 @@ class LocalReply:
                 self.logprobs += token_logprobs(tokens)
             except InvalidReply as error:
                 self.unscored = str(error).removeprefix("remote: ")
-
-
-def assembled(chunks: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the chat completion that the chunks of a stream add up to.
-
-    >>> deltas = [{"role": "assistant", "content": "Par"}, {"content": "is"}]
-    >>> found = assembled({"id": "1", "choices": [{"index": 0, "delta": delta}]} for delta in deltas)
-    >>> found["id"], found["choices"][0]["message"]
-    ('1', {'role': 'assistant', 'content': 'Paris'})
-    """
-    whole: dict[str, Any] = {"choices": []}
-    for chunk in chunks:
-        whole |= {name: value for name, value in chunk.items() if name != "choices" and value is not None}
-        for part in chunk["choices"]:
-            _add(whole["choices"], part)
-    return {**whole, "object": "chat.completion"}
-
-
-def _add(choices: list[dict[str, Any]], part: Mapping[str, Any]) -> None:
-    """Add a choice of a chunk to the choices of the whole completion."""
-    at = part.get("index", 0)
-    choice = next((one for one in choices if one["index"] == at), None)
-    if choice is None:
-        choice = {"index": at, "message": {"role": "assistant", "content": None}, "finish_reason": None}
-        choices.append(choice)
-    _merge(choice["message"], part.get("delta") or {})
-    if isinstance(part.get("logprobs"), dict):
-        _merge(choice.setdefault("logprobs", {}), part["logprobs"])
-    if part.get("finish_reason") is not None:
-        choice["finish_reason"] = part["finish_reason"]
-
-
-def _merge(into: dict[str, Any], delta: Mapping[str, Any]) -> None:
-    """Merge a part of a message: text is joined, lists grow, and entries with an index are merged with their own."""
-    for name, value in delta.items():
-        before = into.get(name)
-        if value is None:
-            into.setdefault(name, None)
-        elif isinstance(value, str) and isinstance(before, str) and name not in ("role", "id", "type"):
-            into[name] = before + value
-        elif isinstance(value, dict) and isinstance(before, dict):
-            _merge(before, value)
-        elif isinstance(value, list) and isinstance(before, list):
-            _extend(before, value)
-        else:
-            into[name] = value
-
-
-def _extend(before: list[Any], more: Iterable[Any]) -> None:
-    for entry in more:
-        at = entry.get("index") if isinstance(entry, dict) else None
-        same = next((one for one in before if at is not None and one.get("index") == at), None)
-        if same is None:
-            before.append(entry)
-        else:
-            _merge(same, entry)

@@ -7,11 +7,10 @@ the local endpoint has already generated and those that follow, or the bytes of 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import re
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -20,23 +19,27 @@ from edgecascade.runtime.budget import Budget
 from edgecascade.runtime.chat.answer import ChatReason, Verdict
 from edgecascade.runtime.chat.counts import ChatTally
 from edgecascade.runtime.chat.decision import UNDECIDED, ChatDecision, ChatRule, unlike_calibration
-from edgecascade.runtime.chat.endpoint import Endpoint, Exchange
-from edgecascade.runtime.chat.reply import LocalReply, Usage, usage_in
+from edgecascade.runtime.chat.endpoint import Endpoint
+from edgecascade.runtime.chat.open_reply import (
+    Asked,
+    OpenReply,
+    kept_stream,
+    kept_whole,
+    passed_stream,
+    passed_whole,
+    to_json,
+)
+from edgecascade.runtime.chat.reply import LocalReply
 from edgecascade.runtime.deadline import Deadline
 from edgecascade.types.answer import Source
 from edgecascade.types.document import ChatDocument
 from edgecascade.types.errors import CircuitOpen, NoReply, RemoteError, RemoteRefusal, RemoteUnreachable
 
-__all__ = ["OpenReply", "Pieces", "Router"]
-
-Pieces: TypeAlias = AsyncGenerator[bytes, None]
-"""The bytes of a reply for the client, as they come."""
+__all__ = ["Router"]
 
 _LOG = logging.getLogger("edgecascade")
 _CONTEXT = re.compile(r"(?i)context.{0,20}(size|length|window)|(maximum|available) context|too many tokens")
-_TAIL = 8192  # bytes at the end of a stream in which its usage and its end are looked for
-_ENDS = re.compile(rb'\[DONE\]|"finish_reason"\s*:\s*"')
-_CHARACTERS_PER_TOKEN = 4
+_Make: TypeAlias = Callable[[Verdict], OpenReply]
 
 
 @dataclass
@@ -57,16 +60,14 @@ class _Judged:
     detail: str = ""
     decision: ChatDecision = UNDECIDED
 
-    def usage(self) -> Usage | None:
-        """Return the tokens that the local side has used; None if it was not asked, or failed."""
-        if self.reply is None:
-            return None
-        return self.reply.usage or Usage(0, len(self.reply.logprobs), estimated=True)
-
-    def close(self) -> None:
-        """End the local reply."""
-        if self.reply is not None:
-            self.reply.close()
+    @property
+    def reason(self) -> tuple[ChatReason, str]:
+        """Why one of the sides is asked for the answer, and a sentence where something is amiss."""
+        if self.unscored:
+            return ChatReason.UNSCORED, self.detail
+        if self.error is not None:
+            return ChatReason.LOCAL_ERROR, _sentence(self.error)
+        return (ChatReason.OFFLOADED if self.decision.forward else ChatReason.CONFIDENT), ""
 
 
 class _FailedError(Exception):
@@ -75,54 +76,6 @@ class _FailedError(Exception):
     def __init__(self, reason: ChatReason, detail: str, error: Exception | None = None) -> None:
         super().__init__(detail)
         self.reason, self.detail, self.error = reason, detail, error
-
-
-class OpenReply:
-    """The reply of one side, from its first byte on. It must be closed.
-
-    Attributes:
-        verdict: who answers, and why.
-        content_type: of the bytes.
-        cost: what both sides' tokens cost; known once it is closed.
-        usage: the tokens of each side; known once it is closed.
-    """
-
-    def __init__(
-        self,
-        verdict: Verdict,
-        content_type: str,
-        pieces: Pieces,
-        judged: _Judged,
-        tally: ChatTally,
-    ) -> None:
-        self.verdict, self.content_type = verdict, content_type
-        self.cost, self.usage = 0.0, dict[Source, Usage]()
-        self._pieces, self._judged, self._tally = pieces, judged, tally
-        self._closed = False
-        self.exchange: Exchange | None = None  # of bytes that pass as they are
-        self.passed: Callable[[], Usage] | None = None  # returns the tokens of a reply that passes as it is
-
-    def pieces(self) -> Pieces:
-        """Return an iterator over the bytes for the client; a whole reply is one piece.
-
-        A stream that breaks ends with an event that holds an error in OpenAI's form.
-        """
-        return self._pieces
-
-    def close(self) -> None:
-        """End what is under way at both sides, and count their tokens."""
-        if self._closed:
-            return
-        self._closed = True
-        self._judged.close()
-        if self.exchange is not None:
-            self.exchange.close()
-        local = self._judged.usage()
-        if local is not None:
-            self.usage[Source.LOCAL] = local
-        if self.passed is not None:
-            self.usage[self.verdict.source] = self.passed()
-        self.cost = self._tally.used(self.usage)
 
 
 class Router:
@@ -138,6 +91,9 @@ class Router:
         threshold: replies whose advantage is below it are forwarded; None takes the document's.
         deadline: seconds for the local side to be decided about, and again for the remote to begin its reply.
         fill: whether requests get the fields of the calibration that they leave out.
+
+    Attributes:
+        tally: the counts.
     """
 
     def __init__(
@@ -171,30 +127,28 @@ class Router:
             NoReply: neither side answered.
         """
         started = time.monotonic()
-        if self._fill:
-            request = {**self._document.fields, **request}
-        uncalibrated = unlike_calibration(self._document, request)
-        judged = await self._judged(request)
+        asked = Asked({**self._document.fields, **request} if self._fill else request, annotate)
+        judged = await self._judged(asked)
         try:
-            verdict, make = await self._chosen(request, judged, uncalibrated)
+            verdict, make = await self._chosen(asked, judged)
         except BaseException as error:
-            judged.close()
-            used = judged.usage()
-            self.tally.used({} if used is None else {Source.LOCAL: used})
-            if isinstance(error, Exception):
+            if judged.reply is not None:
+                judged.reply.close()
+                self.tally.used({Source.LOCAL: judged.reply.used})
+            if isinstance(error, NoReply):
                 self.tally.ended("unanswered")
             raise
         self.tally.begun(verdict, judged.unscored, time.monotonic() - started)
-        return make(verdict, annotate)
+        return make(verdict)
 
-    async def _judged(self, request: Mapping[str, Any]) -> _Judged:
+    async def _judged(self, asked: Asked) -> _Judged:
         """Ask the local side, and decide."""
-        if request.get("n") not in (None, 1):
+        if asked.fields.get("n") not in (None, 1):
             return _Judged(unscored="n", detail="several replies to one request (n) are not scored")
         deadline = Deadline.after(self._deadline)
-        stream = bool(request.get("stream")) or self._may_decide_early(request)
+        stream = asked.stream or self._may_decide_early(asked)
         try:
-            exchange = await self._local.ask(self._scored_request(request, stream), deadline, stream=stream)
+            exchange = await self._local.ask(self._scored_request(asked, stream), deadline, stream=stream)
         except RemoteRefusal as error:
             if "logprob" in str(error):
                 return _Judged(unscored="refused", detail=str(error))
@@ -205,11 +159,11 @@ class Router:
             return _Judged(error=error)
         return await self._scored(LocalReply(exchange, stream=stream), deadline)
 
-    def _may_decide_early(self, request: Mapping[str, Any]) -> bool:
+    def _may_decide_early(self, asked: Asked) -> bool:
         """Return whether a whole reply may be decided about before its end, if the local side streams it."""
-        if request.get("tools") or request.get("functions"):  # llama.cpp streams these without log-probabilities
+        if asked.fields.get("tools") or asked.fields.get("functions"):  # llama.cpp streams these without probabilities
             return False
-        limits = [request.get(name) for name in ("max_tokens", "max_completion_tokens")]
+        limits = [asked.fields.get(name) for name in ("max_tokens", "max_completion_tokens")]
         return not any(isinstance(limit, int) and limit <= self._document.score.whole for limit in limits)
 
     async def _scored(self, reply: LocalReply, deadline: Deadline) -> _Judged:
@@ -228,38 +182,29 @@ class Router:
             return _Judged(reply, unscored=why, detail=f"local: {reply.unscored}")
         return _Judged(reply, decision=self._rule(reply.logprobs))
 
-    async def _chosen(
-        self, request: Mapping[str, Any], judged: _Judged, uncalibrated: tuple[str, ...]
-    ) -> tuple[Verdict, Callable[[Verdict, bool], OpenReply]]:
+    async def _chosen(self, asked: Asked, judged: _Judged) -> tuple[Verdict, _Make]:
         """Return who answers, and a function that makes the reply.
 
         Raises:
             NoReply: neither side answers.
         """
-        reason, detail = self._reason(judged)
+        reason, detail = judged.reason
         remote_first = reason in (ChatReason.OFFLOADED, ChatReason.LOCAL_ERROR) or (
             reason is ChatReason.UNSCORED and self._unscored is Source.REMOTE
         )
-        sides = (Source.REMOTE, Source.LOCAL) if remote_first else (Source.LOCAL, Source.REMOTE)
         failures: dict[Source, _FailedError] = {}
-        for side in sides:
-            ask = self._from_remote if side is Source.REMOTE else self._from_local
+        for side in (Source.REMOTE, Source.LOCAL) if remote_first else (Source.LOCAL, Source.REMOTE):
             try:
-                make = await ask(request, judged)
-                return Verdict(side, reason, judged.decision, uncalibrated, detail), make
+                make = await (self._from_remote if side is Source.REMOTE else self._from_local)(asked, judged)
             except _FailedError as failed:
                 failures[side] = failed
                 reason, detail = failed.reason, failed.detail
+            else:
+                unlike = unlike_calibration(self._document, asked.fields)
+                return Verdict(side, reason, judged.decision, unlike, detail), make
         raise _no_reply(failures)
 
-    def _reason(self, judged: _Judged) -> tuple[ChatReason, str]:
-        if judged.unscored:
-            return ChatReason.UNSCORED, judged.detail
-        if judged.error is not None:
-            return ChatReason.LOCAL_ERROR, _sentence(judged.error)
-        return (ChatReason.OFFLOADED if judged.decision.forward else ChatReason.CONFIDENT), ""
-
-    async def _from_local(self, request: Mapping[str, Any], judged: _Judged) -> Callable[[Verdict, bool], OpenReply]:
+    async def _from_local(self, asked: Asked, judged: _Judged) -> _Make:
         """Return what makes the local reply.
 
         Raises:
@@ -269,178 +214,90 @@ class Router:
         if reply is None:
             if judged.error is not None:
                 raise _FailedError(ChatReason.LOCAL_ERROR, _sentence(judged.error), judged.error)
-            return await self._passed(self._local, Source.LOCAL, request, judged)
-        if request.get("stream"):
-            asked = _Asked.of(request)
-            return lambda verdict, annotate: OpenReply(
-                verdict,
-                "text/event-stream",
-                self._local_stream(reply, asked, verdict if annotate else None),
-                judged,
-                self.tally,
-            )
+            return await self._passed(Source.LOCAL, asked, judged)  # without log-probabilities
+        if asked.stream:
+            return lambda verdict: kept_stream(verdict, reply, asked, self.tally)
         try:
             whole = await reply.completion()
         except RemoteError as error:
             raise _FailedError(ChatReason.LOCAL_ERROR, _sentence(error), error) from error
-        if not request.get("logprobs"):
-            whole = {**whole, "choices": [_without_logprobs(choice) for choice in whole["choices"]]}
-        return lambda verdict, annotate: OpenReply(
-            verdict,
-            "application/json",
-            _once(_json({**whole, "edgecascade": verdict.to_dict()} if annotate else whole)),
-            judged,
-            self.tally,
-        )
+        return lambda verdict: kept_whole(verdict, reply, whole, asked, self.tally)
 
-    async def _from_remote(self, request: Mapping[str, Any], judged: _Judged) -> Callable[[Verdict, bool], OpenReply]:
+    async def _from_remote(self, asked: Asked, judged: _Judged) -> _Make:
         """Return what makes the remote's reply; meanwhile the local one is read on, in case the remote fails.
 
         Raises:
             _FailedError: the request may not be sent, or the remote failed before its first byte.
         """
-        if not self._may_leave(request):
-            raise _FailedError(ChatReason.EGRESS, "the application does not let this request leave the device")
-        size = len(_json(request))
-        decision = judged.decision
+        if not self._may_leave(asked):
+            raise _FailedError(ChatReason.EGRESS, "remote: the application does not let this request leave the device")
+        size, decision = len(to_json(asked.fields)), judged.decision
         if self._budget is not None and not self._budget.admits(decision.advantage, decision.confidence, size):
-            raise _FailedError(ChatReason.BUDGET, "the budget for forwards is short")
-        reading = None
-        if judged.reply is not None and not judged.reply.ended:
-            reading = asyncio.create_task(_read_on(judged.reply))
+            raise _FailedError(ChatReason.BUDGET, "remote: the budget for forwards is short")
+        reading = None if judged.reply is None else asyncio.ensure_future(_read_on(judged.reply))
         try:
-            return await self._passed(self._remote, Source.REMOTE, request, judged)
+            return await self._passed(Source.REMOTE, asked, judged)
         except _FailedError as failed:
             if self._budget is not None and failed.reason in (ChatReason.CIRCUIT_OPEN, ChatReason.OFFLINE):
-                self._budget.refund(size)
+                self._budget.refund(size)  # nothing was sent
             raise
         finally:
             if reading is not None:
                 reading.cancel()
-                with suppress(asyncio.CancelledError):
-                    await reading
+                await asyncio.wait([reading])
 
-    async def _passed(
-        self, endpoint: Endpoint, side: Source, request: Mapping[str, Any], judged: _Judged
-    ) -> Callable[[Verdict, bool], OpenReply]:
+    async def _passed(self, side: Source, asked: Asked, judged: _Judged) -> _Make:
         """Return what makes a reply whose bytes pass as they are.
 
         Raises:
             _FailedError: the endpoint failed before its first byte, or before the end of a whole reply.
         """
-        stream = bool(request.get("stream"))
-        name = (self._document.remote if side is Source.REMOTE else self._document.local).model
-        body = _json(_for_model(request, name))
-        exchange: Exchange | None = None
+        remote = side is Source.REMOTE
+        endpoint, described = (self._remote if remote else self._local), self._document
+        body = to_json(_for_model(asked.fields, (described.remote if remote else described.local).model))
+        exchange = None
         try:
-            exchange = await endpoint.ask(body, Deadline.after(self._deadline), stream=stream)
-            if stream:
+            exchange = await endpoint.ask(body, Deadline.after(self._deadline), stream=asked.stream)
+            if asked.stream:
                 opened = exchange
-                return lambda verdict, _: self._passing(opened, verdict, request, judged)
+                return lambda verdict: passed_stream(verdict, opened, judged.reply, asked, self.tally)
             whole, completion = await exchange.whole()
         except (RemoteError, TimeoutError) as error:
             if exchange is not None:
                 exchange.close()
-            reason = _reason_of(error) if side is Source.REMOTE else ChatReason.LOCAL_ERROR
+            reason = _reason_of(error) if remote else ChatReason.LOCAL_ERROR
             raise _FailedError(reason, _sentence(error), error) from error
         except BaseException:
             if exchange is not None:
                 exchange.close()
             raise
+        exchange.close()
+        return lambda verdict: passed_whole(verdict, whole, completion, judged.reply, asked, self.tally)
 
-        def make(verdict: Verdict, annotate: bool) -> OpenReply:
-            body = _spliced(whole, verdict) if annotate else whole
-            reply = OpenReply(verdict, "application/json", _once(body), judged, self.tally)
-            usage = usage_in(completion) or Usage(_prompt_tokens(request, judged), 0, estimated=True)
-            reply.passed = lambda: usage
-            return reply
-
-        return make
-
-    def _passing(self, exchange: Exchange, verdict: Verdict, request: Mapping[str, Any], judged: _Judged) -> OpenReply:
-        """Return a stream that passes byte by byte."""
-        seen = _Seen()
-
-        async def pieces() -> Pieces:
-            try:
-                while data := await exchange.piece():
-                    seen.add(data)
-                    yield data
-                if not seen.ended:
-                    raise RemoteError(f"{verdict.source.value}: the stream ended before the reply")
-            except RemoteError as error:
-                self.tally.broke(verdict.source)
-                yield (b"" if seen.tail.endswith(b"\n\n") else b"\n\n") + _error_event(error)
-
-        reply = OpenReply(verdict, exchange.content_type, pieces(), judged, self.tally)
-        reply.exchange, reply.passed = exchange, lambda: seen.usage(_prompt_tokens(request, judged))
-        judged.close()
-        return reply
-
-    async def _local_stream(self, reply: LocalReply, asked: _Asked, verdict: Verdict | None) -> Pieces:
-        """Yield the local stream as the client asked for it: first, at once, all that came before the decision."""
-        try:
-            async for chunks in reply.chunks():
-                data = b""
-                for chunk in chunks:
-                    if not chunk["choices"] and not asked.usage:
-                        continue
-                    if not asked.logprobs:
-                        for choice in chunk["choices"]:
-                            choice.pop("logprobs", None)
-                    if verdict is not None:
-                        chunk["edgecascade"], verdict = verdict.to_dict(), None
-                    data += b"data: " + _json(chunk) + b"\n\n"
-                if data:
-                    yield data
-            yield b"data: [DONE]\n\n"
-        except RemoteError as error:
-            self.tally.broke(Source.LOCAL)
-            yield _error_event(error)
-
-    def _scored_request(self, request: Mapping[str, Any], stream: bool) -> bytes:
+    def _scored_request(self, asked: Asked, stream: bool) -> bytes:
         """Return the request to the local side, with log-probabilities."""
-        found = {**_for_model(request, self._document.local.model), "stream": stream, "logprobs": True}
-        if not request.get("logprobs"):
+        found = {**_for_model(asked.fields, self._document.local.model), "stream": stream, "logprobs": True}
+        if not asked.logprobs:
             found["top_logprobs"] = 1  # llama.cpp lists 20 by default, and none at all for 0
         if stream:
-            options = request.get("stream_options")
+            options = found.get("stream_options")
             found["stream_options"] = {**(options if isinstance(options, dict) else {}), "include_usage": True}
         else:
             found.pop("stream_options", None)
-        return _json(found)
+        return to_json(found)
 
-    def _may_leave(self, request: Mapping[str, Any]) -> bool:
+    def _may_leave(self, asked: Asked) -> bool:
         if self._egress is None:
             return True
         try:
-            return bool(self._egress(request))
+            return bool(self._egress(asked.fields))
         except Exception as error:  # what the application's own function raises must not let the request leave
             _LOG.warning("egress raised %s: the request stays on the device", type(error).__name__)
             return False
 
 
-@dataclass(frozen=True)
-class _Asked:
-    """What a client wants to see of a stream.
-
-    Attributes:
-        logprobs: whether log-probabilities.
-        usage: whether the usage, at the end.
-    """
-
-    logprobs: bool
-    usage: bool
-
-    @classmethod
-    def of(cls, request: Mapping[str, Any]) -> _Asked:
-        options = request.get("stream_options")
-        usage = bool(options.get("include_usage")) if isinstance(options, dict) else False
-        return cls(bool(request.get("logprobs")), usage)
-
-
 async def _read_on(reply: LocalReply) -> None:
-    with suppress(RemoteError):  # whoever needs the reply sees it again
+    with suppress(RemoteError):  # who needs the reply sees the error again
         await reply.finish()
 
 
@@ -453,14 +310,14 @@ def _reason_of(error: Exception) -> ChatReason:
 
 
 def _no_reply(failures: Mapping[Source, _FailedError]) -> NoReply:
-    errors = [failed.error for failed in failures.values()]
-    blamed = all(isinstance(error, RemoteRefusal) and error.about_input for error in errors)
-    last = errors[0] if blamed and isinstance(errors[0], RemoteRefusal) else None
+    errors = [failures[side].error for side in (Source.REMOTE, Source.LOCAL)]
+    statuses = [error.status for error in errors if isinstance(error, RemoteRefusal) and error.about_input]
+    blamed = len(statuses) == len(errors) and statuses[0].startswith("4")  # both say that it is the request
     waits = [error.retry_after for error in errors if isinstance(error, RemoteError) and error.retry_after]
     return NoReply(
         local=failures[Source.LOCAL].detail,
         remote=failures[Source.REMOTE].detail,
-        status=503 if last is None or not last.status.startswith("4") else int(last.status),
+        status=int(statuses[0]) if blamed else 503,
         retry_after=max(waits, default=None),
     )
 
@@ -469,71 +326,7 @@ def _sentence(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-def _for_model(request: Mapping[str, Any], model: str | None) -> dict[str, Any]:
+def _for_model(fields: Mapping[str, Any], model: str | None) -> dict[str, Any]:
     """Return a request for one of a server's models; None leaves the choice to the server."""
-    found = {name: value for name, value in request.items() if name != "model"}
+    found = {name: value for name, value in fields.items() if name != "model"}
     return found if model is None else {"model": model, **found}
-
-
-def _json(found: Any) -> bytes:
-    return json.dumps(found, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
-
-
-def _without_logprobs(choice: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in choice.items() if name != "logprobs"}
-
-
-def _spliced(body: bytes, verdict: Verdict) -> bytes:
-    """Return the JSON object with the verdict as its last field, and otherwise byte for byte as it was."""
-    end = body.rindex(b"}")
-    return b'%b,"edgecascade":%b%b' % (body[:end], _json(verdict.to_dict()), body[end:])
-
-
-async def _once(body: bytes) -> Pieces:
-    yield body
-
-
-def _error_event(error: Exception) -> bytes:
-    said = {"message": _sentence(error), "type": "server_error", "param": None, "code": "stream_broken"}
-    return b"data: " + _json({"error": said}) + b"\n\n"
-
-
-def _prompt_tokens(request: Mapping[str, Any], judged: _Judged) -> int:
-    """Return about how many tokens the prompt has, by the local side's count or by its length."""
-    counted = judged.usage()
-    if counted is not None and counted.prompt:
-        return counted.prompt
-    return len(_json(request.get("messages"))) // _CHARACTERS_PER_TOKEN
-
-
-class _Seen:
-    """What can be told of a stream whose bytes pass.
-
-    Attributes:
-        tail: its last bytes.
-    """
-
-    def __init__(self) -> None:
-        self.tail = b""
-        self._events = 0
-
-    def add(self, data: bytes) -> None:
-        """Note the next bytes."""
-        self._events += data.count(b"data:")
-        self.tail = (self.tail + data)[-_TAIL:]
-
-    @property
-    def ended(self) -> bool:
-        """Whether the reply has come to its end."""
-        return _ENDS.search(self.tail) is not None
-
-    def usage(self, prompt: int) -> Usage:
-        """Return the usage that its last events tell, or else that of so many prompt tokens, and a token an event."""
-        for event in reversed(self.tail.replace(b"\r\n", b"\n").split(b"\n\n")):
-            if b'"usage"' in event and b"data:" in event:
-                with suppress(ValueError, RecursionError):
-                    found = json.loads(event[event.index(b"data:") + 5 :])
-                    said = usage_in(found) if isinstance(found, dict) else None
-                    if said is not None:
-                        return said
-        return Usage(prompt, max(0, self._events - 2), estimated=True)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chat_endpoints import events_of
-from edgecascade.runtime.chat.reply import EventReader, assembled
+from edgecascade.runtime.chat.events import EventReader, assembled
 
 STREAM = b"".join(events_of(["é", " w", "\n\n", "data: x"]))
 
