@@ -198,9 +198,12 @@ class Gateway:
     """A gateway in a thread of this process.
 
     Attributes:
+        patience: seconds to wait for a response.
         cascade: what it serves.
         port: where it listens.
     """
+
+    patience = 20.0  # seconds
 
     def __init__(self, cascade: ChatCascade, **options: Any) -> None:
         self.cascade = cascade
@@ -233,7 +236,7 @@ class Gateway:
 
     def request(self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None) -> Got:
         """Return the response to any request."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=self.patience)
         with contextlib.closing(connection):
             connection.request(method, path, body, headers or {})
             response = connection.getresponse()
