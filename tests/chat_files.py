@@ -37,8 +37,8 @@ def chat_document(**changes: Any) -> ChatDocument:
     )
     document = ChatDocument(
         written_by="edgecascade 0",
-        local=ChatSide("http://127.0.0.1:1/v1", "small", "small.gguf"),
-        remote=ChatSide("http://127.0.0.1:1/v1", "large", "large-2026", TokenPrice(1.0, 4.0)),
+        local=ChatSide("http://127.0.0.1:1/v1", "small", "fake"),
+        remote=ChatSide("http://127.0.0.1:1/v1", "large", "fake", TokenPrice(1.0, 4.0)),
         judge="exact",
         score=ChatScore("mean", whole=8, start=4),
         fields={"temperature": 0},

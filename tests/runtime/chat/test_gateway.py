@@ -3,11 +3,13 @@
 import http.client
 import json
 import socket
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from chat_endpoints import HEAD, LAST, SURE, UNSURE, chunked, events_of, refusal, saying
+from edgecascade.types.document import ChatSide
 
 SHORT = ["Par", "is", "."]
 LONG = [f" w{i}" for i in range(20)]  # longer than the 8 tokens that are scored whole
@@ -313,3 +315,19 @@ def test_connections_are_used_again(fake: Any, gateway: Any, serve: Any) -> None
     for stream in (False, True, True, False):
         assert found.ask(stream=stream).text() == "afar"
     assert [one.connections for one in servers] == [1, 1]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_other_models_than_those_of_the_calibration_are_flagged(fake: Any, gateway: Any, stream: bool) -> None:
+    """By the names that the servers report, on either side; the folder of a file does not matter."""
+    side = ChatSide("http://127.0.0.1:1/v1", None, "")
+    for near, far, logprob, unlike in (
+        ("some", "some", SURE, "local model"),
+        ("some", "some", UNSURE, "local model, remote model"),
+        ("/models/fake", "some", SURE, None),
+        ("/models/fake", "some", UNSURE, "remote model"),
+        ("", "", UNSURE, None),
+    ):
+        document = {"local": replace(side, reported=near), "remote": replace(side, reported=far)}
+        got = gateway(fake(saying(SHORT, logprob)), fake(saying(["afar"])), document=document).ask(stream=stream)
+        assert got.headers.get("x-edgecascade-uncalibrated") == unlike

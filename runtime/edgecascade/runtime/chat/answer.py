@@ -41,7 +41,7 @@ class Verdict:
         source: local or remote; a reply is never merged.
         reason: why it has that source.
         decision: about the local reply; its numbers are NaN where it could not be scored.
-        uncalibrated: in what the request differs from those of the calibration, as `unlike_calibration` returns it.
+        uncalibrated: what is unlike the calibration: fields by name, `turns`, `content`, `local model`, `remote model`.
         detail: a sentence about what failed, or why the local reply could not be scored; otherwise empty.
     """
 

@@ -12,7 +12,7 @@ from edgecascade.types.platt import Platt
 if TYPE_CHECKING:
     from edgecascade.types.document import ChatDocument
 
-__all__ = ["UNDECIDED", "ChatDecision", "ChatRule", "unlike_calibration"]
+__all__ = ["UNDECIDED", "ChatDecision", "ChatRule", "same_model", "unlike_calibration"]
 
 # Fields that change neither the text nor its probabilities.
 _NEUTRAL = {
@@ -102,6 +102,16 @@ def unlike_calibration(document: ChatDocument, request: Mapping[str, Any]) -> tu
     if not all(isinstance(one.get("content"), str | None) for one in messages):
         found.append("content")
     return tuple(found)
+
+
+def same_model(found: str, calibrated: str) -> bool:
+    """Return whether a server reports the model that was calibrated, as far as it says; folders do not matter.
+
+    >>> same_model("/models/small.gguf", "small.gguf"), same_model("large-2027", "large-2026"), same_model("", "x")
+    (True, False, True)
+    """
+    last, known = (name.replace("\\", "/").rstrip("/").rpartition("/")[2] for name in (found, calibrated))
+    return last == known or not last or not known
 
 
 def _telling(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -170,6 +170,7 @@ class Exchange:
 
     Attributes:
         content_type: as the server says it.
+        model: its name in the first event of a stream, or in the whole reply once it has come; empty before.
     """
 
     def __init__(self, endpoint: Endpoint, response: aiohttp.ClientResponse, patience: float) -> None:
@@ -179,6 +180,7 @@ class Exchange:
         self._waits_since: float | None = None
         self._stalled = False
         self._timer = self._loop.call_later(patience, self._check)  # one for all pieces: a timer for each costs more
+        self.model = ""
         self.content_type = response.headers.get("Content-Type", "")
 
     async def begin(self, stream: bool) -> None:
@@ -244,12 +246,14 @@ class Exchange:
         while data := await self.piece():
             self._body += data
         try:
-            if self._response.content_type != _EVENTS:
-                return bytes(self._body), _completion(self._body)
-            # transformers streams every reply
-            events = EventReader().feed(bytes(self._body) + b"\n\n")
-            found = assembled(chunk_in(event) for event in events if event != END)
-            return json.dumps(found).encode(), found
+            if self._response.content_type == _EVENTS:  # transformers streams every reply
+                events = EventReader().feed(bytes(self._body) + b"\n\n")
+                found = assembled(chunk_in(event) for event in events if event != END)
+                body = json.dumps(found).encode()
+            else:
+                body, found = bytes(self._body), _completion(self._body)
+            self.model = str(found.get("model") or "")
+            return body, found
         except RemoteError as error:
             raise self.named(error) from error.__cause__
 
@@ -287,11 +291,14 @@ class Exchange:
         return ends >= 0
 
     def _look(self) -> None:
-        """Check the first event."""
-        line = self._first[self._first.find(b"data:") + 5 :].partition(b"\n")[0]
-        refused = _error_in(line)
-        if refused:
-            raise RemoteRefusal(f"remote: the server says: {refused}", status="200")
+        """Check the first event.
+
+        Raises:
+            RemoteRefusal: it is an error.
+            InvalidReply: it is not a chunk of a chat completion.
+        """
+        line = self._first[self._first.find(b"data:") + 5 :].partition(b"\n")[0].strip()
+        self.model = "" if line == END else str(chunk_in(line).get("model") or "")
 
 
 def _checked(side: str, url: str) -> str:

@@ -52,6 +52,7 @@ class LocalReply:
         ended: whether the whole reply has been read.
         unscored: why it cannot be scored, in a sentence; empty if it can.
         usage: what the server says of its tokens, or None.
+        model: its name as the server reports it, or empty.
     """
 
     def __init__(self, exchange: Exchange, *, stream: bool) -> None:
@@ -70,6 +71,7 @@ class LocalReply:
         self.ended = False
         self.unscored = ""
         self.usage: Usage | None = None
+        self.model = ""
 
     @property
     def used(self) -> Usage:
@@ -147,7 +149,7 @@ class LocalReply:
         _, self._whole = await self._exchange.whole()
         choice = self._whole["choices"][0]
         self._look(choice, choice.get("message") if isinstance(choice, dict) else None)
-        self.ended, self.usage = True, usage_in(self._whole)
+        self.ended, self.usage, self.model = True, usage_in(self._whole), str(self._whole.get("model") or "")
 
     async def _read_pieces(self, least: int) -> None:
         data = b"more"
@@ -173,6 +175,7 @@ class LocalReply:
             self._finished = self._finished or choice.get("finish_reason") is not None
             self._look(choice, choice.get("delta"))
         self._chunks.append(chunk)
+        self.model = self.model or str(chunk.get("model") or "")
         self.usage = usage_in(chunk) or self.usage
 
     def _look(self, choice: Any, said: Any) -> None:

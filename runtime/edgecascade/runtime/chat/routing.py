@@ -10,7 +10,7 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 from edgecascade.runtime.budget import Budget
 from edgecascade.runtime.chat.answer import ChatReason, Verdict
 from edgecascade.runtime.chat.counts import ChatTally
-from edgecascade.runtime.chat.decision import UNDECIDED, ChatDecision, ChatRule, unlike_calibration
+from edgecascade.runtime.chat.decision import UNDECIDED, ChatDecision, ChatRule, same_model, unlike_calibration
 from edgecascade.runtime.chat.endpoint import Endpoint
 from edgecascade.runtime.chat.open_reply import (
     Asked,
@@ -52,6 +52,7 @@ class _Judged:
         unscored: what keeps the reply from being scored, in a word; empty if it was scored.
         detail: the same in a sentence.
         decision: about the reply.
+        remote_model: its name, once the remote has reported it.
     """
 
     reply: LocalReply | None = None
@@ -59,6 +60,7 @@ class _Judged:
     unscored: str = ""
     detail: str = ""
     decision: ChatDecision = UNDECIDED
+    remote_model: str = ""
 
     @property
     def reason(self) -> tuple[ChatReason, str]:
@@ -200,9 +202,17 @@ class Router:
                 failures[side] = failed
                 reason, detail = failed.reason, failed.detail
             else:
-                unlike = unlike_calibration(self._document, asked.fields)
+                unlike = (*unlike_calibration(self._document, asked.fields), *self._other_models(judged))
                 return Verdict(side, reason, judged.decision, unlike, detail), make
         raise _no_reply(failures)
+
+    def _other_models(self, judged: _Judged) -> Iterator[str]:
+        """Yield `local model` and `remote model` where a server reports another than in the calibration."""
+        near, far = self._document.local.reported, self._document.remote.reported
+        if judged.reply is not None and not same_model(judged.reply.model, near):
+            yield "local model"
+        if not same_model(judged.remote_model, far):
+            yield "remote model"
 
     async def _from_local(self, asked: Asked, judged: _Judged) -> _Make:
         """Return what makes the local reply.
@@ -258,10 +268,7 @@ class Router:
         exchange = None
         try:
             exchange = await endpoint.ask(body, Deadline.after(self._deadline), stream=asked.stream)
-            if asked.stream:
-                opened = exchange
-                return lambda verdict: passed_stream(verdict, opened, judged.reply, asked, self.tally)
-            whole, completion = await exchange.whole()
+            whole = None if asked.stream else await exchange.whole()
         except (RemoteError, TimeoutError) as error:
             if exchange is not None:
                 exchange.close()
@@ -271,8 +278,12 @@ class Router:
             if exchange is not None:
                 exchange.close()
             raise
+        judged.remote_model = exchange.model if remote else ""
+        opened, local = exchange, judged.reply
+        if whole is None:
+            return lambda verdict: passed_stream(verdict, opened, local, asked, self.tally)
         exchange.close()
-        return lambda verdict: passed_whole(verdict, whole, completion, judged.reply, asked, self.tally)
+        return lambda verdict: passed_whole(verdict, *whole, local, asked, self.tally)
 
     def _scored_request(self, asked: Asked, stream: bool) -> bytes:
         """Return the request to the local side, with log-probabilities."""
