@@ -15,7 +15,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from edgecascade.export.chat.replies import SIDES, ChatReply, Usage
-from edgecascade.runtime.chat.reply import EventReader, assembled
+from edgecascade.runtime.chat.events import EventReader, assembled
 from edgecascade.runtime.deadline import Deadline
 from edgecascade.runtime.remotes.chat import chat_client
 from edgecascade.runtime.remotes.chat_reply import token_logprobs
