@@ -54,8 +54,8 @@ class ChatServer:
         content = request["messages"][-1]["content"]
         text = (content if isinstance(content, str) else content[0]["text"]).partition("Input: ")[2]
         said, probability = self.says(text), self.sure(text)
-        rest = (1 - probability) / (len(MOODS) - 1)
-        likely = {said: probability} | {mood: rest for mood in MOODS if mood != said}
+        others = [mood for mood in MOODS if mood != said]
+        likely = {said: probability} | {mood: (1 - probability) / len(others) for mood in others}
         token = {"token": said, "logprob": math.log(probability)}
         listed = [{"token": one, "logprob": math.log(p)} for one, p in likely.items()]
         if "top_logprobs" in request and self.lists in ("all", "few"):

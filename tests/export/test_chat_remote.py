@@ -2,15 +2,19 @@
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from chat_servers import ChatServer, chat_server, mood_files
+from chat_servers import MOODS, ChatServer, chat_server, mood_files, mood_sentences
+from edgecascade.calibration import fit_platt
 from edgecascade.cli import main
-from edgecascade.runtime import Cascade
-from edgecascade.types.document import AskedChat
+from edgecascade.export import ExportError
+from edgecascade.export.chat_remote import ask_chat
+from edgecascade.runtime import Cascade, Chat, Reason, Source, prometheus_text
+from edgecascade.types.document import AskedChat, template_sha256
 
 
 @pytest.fixture(scope="module")
@@ -69,3 +73,166 @@ def test_a_chat_address_is_calibrated_and_then_asked_the_same(
     answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [(one["name"], one["source"]) for one in answers] == [("positive", "remote"), ("negative", "remote")]
     assert fields_of(server) == {fields}
+
+
+@pytest.mark.parametrize(
+    ("lists", "answer", "top_logprobs", "scale", "notes"),
+    [
+        ("all", "label", 20, "none", 1),
+        ("few", "label", 5, "none", 2),
+        ("none", "text", None, "fitted", 2),
+        ("null", "text", None, "constant", 2),
+        ("absent", "text", None, "constant", 2),
+        ("refused", "text", None, "constant", 2),
+    ],
+)
+def test_every_kind_of_log_probabilities_has_a_way(
+    server: ChatServer, lists: str, answer: str, top_logprobs: int | None, scale: str, notes: int
+) -> None:
+    """Capped, missing, null and refused ones are done without, which a note says; the labels are read all the same."""
+    server.lists = lists
+    x, y = mood_sentences()
+    found = ask_chat(partial(Chat, server.url), x[:60], MOODS, y[:60])
+    assert (found.asked.answer, found.asked.top_logprobs) == (answer, top_logprobs)
+    right = np.array([MOODS.index(server.says(text)) for text in x[:60]])
+    assert found.scores.argmax(axis=1).tolist() == right.tolist()
+    assert len(found.notes) == notes
+    said = np.array([server.sure(text) for text in x[:60]])
+    confidence = found.scores.max(axis=1)
+    if scale == "none":
+        assert found.asked.scale is None
+        np.testing.assert_allclose(confidence, said, rtol=1e-9)
+    elif scale == "fitted":
+        expected = fit_platt(np.log(said), right == y[:60])
+        assert found.asked.scale == pytest.approx((expected.slope, expected.intercept))
+        np.testing.assert_allclose(confidence, expected(np.log(said)), rtol=1e-9)
+    else:
+        assert found.asked.scale is not None
+        assert found.asked.scale[0] == 0
+        np.testing.assert_allclose(confidence, ((right == y[:60]).sum() + 1) / 62)
+    for request in server.requests[-60:]:
+        assert request.get("top_logprobs") == top_logprobs
+        assert ("logprobs" in request) == (scale != "constant")
+
+
+@pytest.mark.parametrize("lists", ["none", "refused"])
+def test_a_device_reads_the_text_as_it_was_calibrated(
+    moods: Path, server: ChatServer, tmp_path: Path, lists: str
+) -> None:
+    """Without likely tokens, and without any log-probabilities, the remote answers all the same."""
+    server.lists = lists
+    assert calibrate(moods, tmp_path / "local.onnx", server.url) == 0
+    server.requests.clear()
+    with Cascade.load(tmp_path / "local.onnx", remote=server.url, threshold=2.0, deadline=30) as cascade:
+        answer = cascade.predict("I love this spoon.")
+        scale = cascade.document.remote_chat.scale
+    assert (answer.name, answer.source, answer.reason) == ("positive", Source.REMOTE, Reason.OFFLOADED), answer.detail
+    assert ("logprobs" in server.requests[0]) == (scale[0] != 0) == (lists == "none")
+
+
+@pytest.mark.parametrize("lists", ["none", "null", "refused"])
+def test_a_form_that_is_asked_for_is_not_replaced(moods: Path, server: ChatServer, tmp_path: Path, lists: str) -> None:
+    """The command fails, says so, and writes nothing."""
+    server.lists = lists
+    assert calibrate(moods, tmp_path / "local.onnx", server.url, "--answer", "label") == 2
+    assert not (tmp_path / "local.onnx").exists()
+
+
+def test_replies_without_a_label_are_counted(server: ChatServer) -> None:
+    """All labels are equally probable for a few; more than a tenth of them are refused."""
+    x, y = mood_sentences()
+    says, silent = server.says, set(x[20:25].tolist())
+    server.says = lambda text: "whatever" if text.partition("\n")[0] in silent else says(text)
+    found = ask_chat(partial(Chat, server.url), x[:60], MOODS, y[:60])
+    np.testing.assert_array_equal(found.scores[20:25], 0.5)
+    assert (np.delete(found.scores, range(20, 25), axis=0).max(axis=1) > 0.5).all()
+    assert len(found.notes) == 2
+    with pytest.raises(ExportError):
+        ask_chat(partial(Chat, server.url), x[:40], MOODS, y[:40])
+
+
+def test_a_remote_that_fails_is_an_error(moods: Path, tmp_path: Path) -> None:
+    """So are inputs that it cannot be sent, and classes without names."""
+    assert calibrate(moods, tmp_path / "local.onnx", "http://127.0.0.1:9/v1") == 2
+    np.savez(tmp_path / "bare.npz", x=np.zeros((20, 3), np.float32), y=np.arange(20) % 2)
+    with chat_server() as server, pytest.raises(ExportError):
+        ask_chat(partial(Chat, server.url), np.zeros((20, 3), np.float32), MOODS, np.arange(20) % 2)
+
+
+def test_a_template_travels_in_the_file(moods: Path, server: ChatServer, tmp_path: Path) -> None:
+    """A text or messages; the device fills it in, and another template is refused before anything is sent."""
+    turns = [
+        {"role": "user", "content": "One of {labels}. Input: I loathe it."},
+        {"role": "assistant", "content": "negative"},
+        {"role": "user", "content": "Input: {input}"},
+    ]
+    (tmp_path / "turns.json").write_text(json.dumps(turns))
+    (tmp_path / "other.txt").write_text("Input: {input}")
+    out = tmp_path / "local.onnx"
+    assert calibrate(moods, out, server.url, "--remote-prompt", str(tmp_path / "turns.json")) == 0
+    asked = asked_in(out)
+    assert (asked.prompt, asked.prompt_sha256) == (tuple(turns), template_sha256(turns))
+    server.requests.clear()
+    with Cascade.load(out, remote=server.url, threshold=2.0, deadline=30) as cascade:
+        assert cascade.predict("I love this spoon.").source is Source.REMOTE
+    (request,) = server.requests
+    assert [one["content"] for one in request["messages"]] == [
+        "One of negative, positive. Input: I loathe it.",
+        "negative",
+        "Input: I love this spoon.",
+    ]
+    line = tmp_path / "line.txt"
+    line.write_text("I love this spoon.\n")
+    run = ["run", str(out), str(line), "--remote", server.url, "--threshold", "2", "--deadline", "30"]
+    assert main([*run, "--remote-prompt", str(tmp_path / "turns.json")]) == 0
+    assert main([*run, "--remote-prompt", str(tmp_path / "other.txt")]) == 2
+    assert main([*run, "--answer", "letter"]) == 2
+    assert len(server.requests) == 2
+
+
+def test_another_model_is_counted(moods: Path, server: ChatServer, tmp_path: Path) -> None:
+    """Its answers are used, and health and metrics say that it is not the one of the calibration."""
+    assert calibrate(moods, tmp_path / "local.onnx", server.url) == 0
+    with Cascade.load(tmp_path / "local.onnx", remote=server.url, threshold=2.0, deadline=30) as cascade:
+        assert cascade.predict("I love this spoon.").source is Source.REMOTE
+        assert cascade.health().alarms == frozenset()
+        server.model = "oracle-2"
+        assert [cascade.predict("I hate this spoon.").source for _ in range(2)] == [Source.REMOTE] * 2
+        assert cascade.health().alarms == {"remote model"}
+        assert cascade.metrics()["other_model"] == 2
+        assert "edgecascade_remote_other_model_total 2\n" in prometheus_text(cascade.metrics())
+
+
+def test_recalibration_asks_as_the_file_says(moods: Path, server: ChatServer, tmp_path: Path) -> None:
+    """Unless the options say otherwise; another kind of remote leaves nothing of it."""
+    first, again, other = (tmp_path / f"{name}.onnx" for name in ("first", "again", "other"))
+    (tmp_path / "prompt.txt").write_text("{labels}? Input: {input}")
+    prompt = ["--remote-prompt", str(tmp_path / "prompt.txt"), "--remote-fields", '{"seed": 3}']
+    assert calibrate(moods, first, server.url, "--answer", "text", *prompt) == 0
+    options = ["--data", str(moods / "cal.npz"), "--offload-rate", "0.3", "--remote"]
+    assert main(["recalibrate", str(first), *options, server.url, "-o", str(again)]) == 0
+    assert asked_in(again) == asked_in(first)
+    assert asked_in(first).fields == {"temperature": 0, "max_tokens": 32, "seed": 3}
+    assert main(["recalibrate", str(first), *options, server.url, "--answer", "label", "-o", str(other)]) == 0
+    assert asked_in(other).answer == "label"
+    moved = tmp_path / "moved.onnx"
+    assert main(["recalibrate", str(first), "--offload-rate", "0.1", "-o", str(moved)]) == 0
+    assert asked_in(moved) == asked_in(first)
+    np.save(tmp_path / "remote.npy", np.random.default_rng(0).dirichlet([1, 1], 100))
+    assert main(["recalibrate", str(first), *options, str(moods / "body.onnx"), "-o", str(other)]) == 0
+    with Cascade.load(other) as cascade:
+        assert cascade.document.remote_chat is None
+
+
+def test_the_benchmark_asks_as_the_file_says(moods: Path, server: ChatServer, tmp_path: Path) -> None:
+    """Once for the scores of all inputs, and once more while it answers them."""
+    out = tmp_path / "local.onnx"
+    assert calibrate(moods, out, server.url) == 0
+    (fields,) = fields_of(server)
+    server.requests.clear()
+    x, y = mood_sentences()
+    np.savez(tmp_path / "test.npz", x=x[-12:], y=y[-12:], names=MOODS)
+    data = ["--data", str(tmp_path / "test.npz"), "--out", str(tmp_path / "report"), "--deadline", "30"]
+    assert main(["bench", "offload", str(out), "--remote", server.url, *data]) == 0
+    assert fields_of(server) == {fields}
+    assert 12 <= len(server.requests) <= 36

@@ -115,7 +115,7 @@ def ask_each(remote: Remote, inputs: Inputs) -> Iterator[Reply]:
         inputs: [n, ...].
 
     Raises:
-        RemoteError: the remote fails for a reason other than the input, or it lacks log-probabilities.
+        RemoteError: the remote fails for another reason than the input or the log-probabilities.
         TimeoutError: it takes longer than five minutes.
     """
     patient, pool = Retrying(remote, **_RETRIES), DaemonPool(_AT_ONCE, "edgecascade-ask")  # type: ignore[arg-type]
@@ -124,9 +124,9 @@ def ask_each(remote: Remote, inputs: Inputs) -> Iterator[Reply]:
         try:
             return patient.infer(one, Deadline.after(_PATIENCE))  # type: ignore[return-value]  # no general task
         except RemoteError as error:
-            if lacks_logprobs(error) or not error.about_input:
-                raise
-            return error
+            if error.about_input or lacks_logprobs(error):
+                return error
+            raise
 
     try:
         for batch in batches(inputs, 4 * _AT_ONCE):
@@ -179,13 +179,15 @@ def _settled(
             replies = list(ask_each(chat, few))
         except (RemoteError, TimeoutError) as error:
             chat.close()
-            if options is ways[-1][0] or not lacks_logprobs(error):
-                raise ExportError(f"remote: it fails for the first inputs: {error}") from error
-            continue
+            raise ExportError(f"remote: it fails for the first inputs: {error}") from error
         missing = [reply for reply in replies if isinstance(reply, RemoteError)]
-        if len(missing) == len(replies):
+        unscored = [reply for reply in missing if lacks_logprobs(reply)]
+        if unscored and options is not ways[-1][0]:
             chat.close()
-            raise _unread(missing, len(replies))
+            continue
+        if unscored or len(missing) == len(replies):
+            chat.close()
+            raise _unread(unscored or missing, len(replies))
         notes = [note] if note and options is not ways[0][0] else []
         if chat.asked.top_logprobs != asked_for:
             notes.append("it lists no more likely tokens: labels that are not among them share what these leave")

@@ -133,7 +133,8 @@ class CascadeHealth(NamedTuple):
         inputs: number of answers so far.
         missed: number of inputs that were to be forwarded and got the local answer, by reason.
         overridden: whether a policy other than the file's is, or was, in force. The certificate is void then.
-        alarms: active alarms of the watch. A certificate also assumes inputs and a remote like those of its test.
+        alarms: active alarms of the watch, and `remote model` once a generative model has replied that is not the one
+            in the file. A certificate also assumes inputs and a remote like those of its test.
     """
 
     certificate: Certificate | None

@@ -32,6 +32,7 @@ _FLAGS = {
     name: flag(name) for name in ("budget", "record", "providers", "remote", "decode", "remote_decode", "agreement")
 }
 _FLAGS |= dict.fromkeys(("forwards", "bytes", "money"), "--budget")
+_FLAGS |= {"answer": "--answer", "prompt": "--remote-prompt"}
 _NEED_A_REMOTE = ("budget", "price", "budget_file", "audit", "record", "remote_decode", "agreement")
 
 

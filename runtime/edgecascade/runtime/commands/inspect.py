@@ -130,6 +130,8 @@ def _model_rows(document: CascadeDocument) -> Iterator[tuple[str, str]]:
     """Yield the lines about the two models of a classifier."""
     yield from calibration_rows("local", document.calibration)
     yield from calibration_rows("remote", document.remote)
+    if document.remote_chat is not None:
+        yield "", str(document.remote_chat)
     if document.remote_columns is not None:
         theirs = [
             document.labels[k] for k in sorted(range(len(document.labels)), key=document.remote_columns.__getitem__)

@@ -93,6 +93,10 @@ def _traffic(key: str) -> _Read:
     return lambda snapshot: [(snapshot.get("traffic", {}).get(key), {})]
 
 
+def _other_model(snapshot: Mapping[str, Any]) -> Iterator[_Sample]:
+    yield snapshot.get("other_model"), {}
+
+
 def _circuit(snapshot: Mapping[str, Any]) -> Iterator[_Sample]:
     if "circuit" in snapshot:
         for state in CIRCUIT_STATES:
@@ -121,6 +125,7 @@ _COUNTERS: list[tuple[str, str, str, _Read]] = [
     ("edgecascade.remote.requests", "{request}", "Requests to the remote.", _traffic("requests")),
     ("edgecascade.remote.sent", "By", "Bytes sent to the remote, before TLS.", _traffic("sent")),
     ("edgecascade.remote.received", "By", "Bytes received from the remote, before TLS.", _traffic("received")),
+    ("edgecascade.remote.other_model", "{reply}", "Replies of another model than in calibration.", _other_model),
 ]
 _GAUGES: list[tuple[str, str, str, _Read]] = [
     ("edgecascade.circuit", "1", "1 for the present state of the circuit breaker.", _circuit),

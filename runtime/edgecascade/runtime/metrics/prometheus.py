@@ -68,6 +68,9 @@ def _families(snapshot: Mapping[str, Any]) -> Iterator[Family]:
     if "circuit" in snapshot:
         states = [("", {"state": state}, int(snapshot["circuit"] == state)) for state in CIRCUIT_STATES]
         yield "circuit_state", "gauge", "1 for the present state of the circuit breaker.", states
+    if "other_model" in snapshot:
+        meaning = "Replies of the remote that name another model than in calibration."
+        yield "remote_other_model_total", "counter", meaning, [("", {}, snapshot["other_model"])]
     if "certificate" in snapshot:
         meaning = "Bound on the loss of accuracy: certified loss plus the share of missed forwards; 1 if void."
         yield "certificate_bound", "gauge", meaning, [("", {}, snapshot["certificate"]["bound"])]

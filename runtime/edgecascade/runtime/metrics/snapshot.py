@@ -11,6 +11,7 @@
       },
       "traffic": {"requests": 3, "sent": 4000, "received": 900},   bytes; this and the rest only if the part exists
       "circuit": "closed",                                         or "open", "half-open"
+      "other_model": 0,                                            replies of another generative model than calibrated
       "certificate": {"loss": 0.01, "excess": 0.002, "bound": 0.012},   `CascadeHealth`; the bound is 1 if it is void
       "budget": {"forwards/60s": 0.8},                             levels, in [0, 1]
       "outbox": {...}, "watch": {...}                              their own numbers, by name
@@ -44,7 +45,7 @@ class Parts(Protocol):
 
     @property
     def remote(self) -> Any:
-        """The remote, which may have `traffic`, and the `state` of a circuit."""
+        """The remote, which may have `traffic`, `other_model`, and the `state` of a circuit."""
 
     @property
     def budget(self) -> Any:
@@ -79,6 +80,9 @@ def snapshot(tally: Tally, parts: Parts, health: CascadeHealth | None = None) ->
     state = getattr(parts.remote, "state", None)
     if state in CIRCUIT_STATES:  # a user's remote may have a state of its own
         taken["circuit"] = state
+    other = getattr(parts.remote, "other_model", None)
+    if isinstance(other, Integral):
+        taken["other_model"] = int(other)
     if health is not None and health.certificate is not None:
         taken["certificate"] = {"loss": health.certificate.loss, "excess": health.excess, "bound": health.bound}
     found = {

@@ -139,8 +139,10 @@ def _tokens(reply: Any) -> list[Any]:
         raise UnscoredReply(str(error)) from error
     if not isinstance(tokens, list) or not tokens:
         raise UnscoredReply("remote: the reply has no tokens in choices[0].logprobs.content")
-    if any(isinstance(token, dict) and token.get("logprob", 0) is None for token in tokens):
-        raise UnscoredReply("remote: logprob: expected a number, at most 0, got None for a generated token")
+    for token in tokens:
+        logprob = token.get("logprob", 0) if isinstance(token, dict) else 0
+        if logprob is None or logprob == _UNLIKELY:
+            raise UnscoredReply(f"remote: logprob: expected a number, at most 0, got {logprob} for a generated token")
     return tokens
 
 

@@ -196,8 +196,8 @@ class Wrapped:
 
     @property
     def other_model(self) -> int:
-        """Number of replies of the remote inside that name another model than those in calibration did."""
-        return int(getattr(self._remote, "other_model", 0))
+        """Number of replies by another model than in calibration; an `AttributeError` if the remote counts none."""
+        return int(cast(Any, self._remote).other_model)
 
     def expect(self, labels: Sequence[str]) -> None:
         """Tell the remote inside the names of the classes."""
