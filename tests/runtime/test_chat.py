@@ -7,6 +7,8 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from edgecascade.calibration import Platt
 from edgecascade.runtime import (
     ArgumentError,
     Cascade,
+    CircuitBreaker,
     Deadline,
     InvalidReply,
     Reason,
@@ -26,9 +29,11 @@ from edgecascade.runtime import (
     RemoteLabels,
     RemoteRefusal,
     RemoteUnreachable,
+    Retrying,
     SecondOpinion,
     Source,
 )
+from edgecascade.runtime.inputs import read_image
 from edgecascade.runtime.remotes.chat import Chat
 from edgecascade.runtime.remotes.chat_reply import (
     LabelMatcher,
@@ -39,6 +44,8 @@ from edgecascade.runtime.remotes.chat_reply import (
     read_reply,
     text_confidence,
 )
+from edgecascade.runtime.remotes.remote import connect as connect_to
+from edgecascade.types.document import AskedChat, template_sha256
 
 COLOURS = ["red", "green", "blue"]
 X = np.array(["grass"])
@@ -684,6 +691,167 @@ def test_a_cascade_answers_locally_on_failure(
     assert (answer.name, answer.source, answer.reason) == ("green", Source.LOCAL, reason), answer.detail
     assert detail in answer.detail
     assert answer.elapsed < 2
+
+
+# --- as in calibration
+
+
+def asked(**changes: Any) -> AskedChat:
+    """Return how a model was asked for text in calibration."""
+    prompt = changes.pop("prompt", "One of {labels}: {input}")
+    sha256 = template_sha256(prompt) if prompt else None
+    given = {"answer": "text", "scale": (2.0, 1.0), "model": "m", "reported": "m-1", "fields": {"max_tokens": 9}}
+    return AskedChat(**{**given, **changes, "prompt": prompt, "prompt_sha256": sha256})
+
+
+def test_labels_may_come_with_the_cascade(make_file: Any, serve: Any, answering: Any, respond: Any) -> None:
+    """Until then nothing can be asked; afterwards other classes are refused."""
+    server = serve(answering(respond(completion(at("blue", red=0.2, green=0.2, blue=0.6)))))
+    remote = Chat(f"http://127.0.0.1:{server.port}/v1")
+    with pytest.raises(ArgumentError, match="labels"):
+        remote.infer(X, Deadline.after(5))
+    assert remote.class_names == ()
+    with Cascade.load(make_file(**PROBABILITIES), remote=remote, deadline=5) as cascade:
+        answer = cascade.predict(UNSURE, original="the sky")
+        assert (answer.name, answer.source) == ("blue", Source.REMOTE), answer.detail
+        assert remote.class_names == tuple(COLOURS)
+        with pytest.raises(ArgumentError, match="labels"):
+            remote.expect(["dog", "cat", "cow"])
+        remote.expect(["blue", "red", "green"])
+
+
+def test_an_address_is_wrapped_as_others_are() -> None:
+    """It takes image files, and no output can be named."""
+    remote = connect_to("http://host.test/v1")
+    assert isinstance(remote, CircuitBreaker)
+    assert isinstance(remote._remote, Retrying)
+    assert isinstance(remote._remote._remote, Chat)
+    assert remote.encoded
+    with pytest.raises(AttributeError):
+        connect_to("http://host.test/v2/models/v1").asked  # type: ignore[union-attr]  # noqa: B018
+    with pytest.raises(ArgumentError, match="output"):
+        connect_to("http://host.test/v1", output="logits")
+
+
+def test_it_asks_as_the_file_says(connect: Any, serve: Any, recording: Any, respond: Any) -> None:
+    """Form, prompt, model, fields and scale are taken over; further fields and another model may be given."""
+    record, requests = recording
+    server = serve(record(respond(completion(at("red", red=0.5)))))
+    for options, model in (({}, "m"), ({"model": "n", "fields": {"seed": 1}}, "n")):
+        remote = connect(server, answer=None, **options)
+        remote.expect_asked(asked())
+        opinions = remote.infer(X, Deadline.after(5))
+        np.testing.assert_allclose(opinions.confidences, [1 / (1 + math.exp(-(2 * math.log(0.5) + 1)))])
+        request = json.loads(requests[-1][2])
+        assert request.pop("messages")[0]["content"] == "One of red, green, blue: grass"
+        assert request == {"model": model, "max_tokens": 9, "logprobs": True, **options.get("fields", {})}
+    assert remote.asked == replace(asked(), model="n", fields={"max_tokens": 9, "seed": 1}, reported="")
+
+
+@pytest.mark.parametrize(
+    ("options", "changes", "named"),
+    [
+        ({"answer": "label"}, {}, "answer"),
+        ({"answer": "text", "scale": (1.0, 1.0)}, {}, "scale"),
+        ({"prompt": "{input}"}, {}, "prompt"),
+        ({"prompt": [{"role": "user", "content": "{input}"}]}, {}, "prompt"),
+        ({"prompt": lambda _: "x"}, {}, "prompt"),
+        ({}, {"prompt": None}, "prompt"),
+        ({"prompt": "{input}"}, {"prompt": None}, "prompt"),
+    ],
+)
+def test_another_way_to_ask_than_in_calibration_is_refused(
+    options: dict[str, Any], changes: dict[str, Any], named: str
+) -> None:
+    """Its replies would mean something else. Nothing is sent."""
+    remote = Chat("http://nowhere.test/v1", **options)
+    with pytest.raises(ArgumentError, match=f"^{named}: expected"):
+        Retrying(remote).expect_asked(asked(**changes))
+    remote.close()
+
+
+def test_the_same_way_to_ask_is_accepted() -> None:
+    """A function can stand in for the one of the calibration; one remote does not serve two ways."""
+    template = "One of {labels}: {input}"
+    remote = Chat("http://nowhere.test/v1", answer="text", prompt=template, scale=(2.0, 1.0))
+    remote.expect_asked(asked())
+    remote.expect_asked(asked())
+    with pytest.raises(ArgumentError):
+        remote.expect_asked(asked(fields={}))
+    remote.close()
+    with closing(Chat("http://nowhere.test/v1", prompt=lambda _: "x")) as described:
+        described.expect_asked(asked(prompt=None))
+
+
+def test_a_capped_list_of_tokens_is_remembered(connect: Any, serve: Any, respond: Any) -> None:
+    """The number that the server names is asked for, or else five; a number that is given is not changed."""
+    sent: list[int] = []
+
+    def capped(most: int, said: str) -> Any:
+        def behave(connection: socket.socket) -> None:
+            with connection.makefile("rb") as incoming:
+                while incoming.readline():
+                    headers = dict(
+                        line.split(": ", 1) for line in iter(lambda: incoming.readline().decode().strip(), "")
+                    )
+                    sent.append(json.loads(incoming.read(int(headers["Content-Length"])))["top_logprobs"])
+                    if sent[-1] > most:
+                        connection.sendall(respond({"error": {"message": said}}, "400 Bad Request"))
+                    else:
+                        connection.sendall(respond(completion(at("B", A=0.2, B=0.5, C=0.3))))
+
+        return behave
+
+    for most, said, steps in (
+        (8, "top_logprobs must be in [0, 8]", [20, 8, 8]),
+        (5, "too many logprobs", [20, 5, 5]),
+        (2, "top_logprobs: at most 2 of 20", [20, 2, 2]),
+    ):
+        sent.clear()
+        remote = connect(serve(capped(most, said)))
+        for _ in range(2):
+            np.testing.assert_allclose(remote.infer(X, Deadline.after(5)), [[0.2, 0.5, 0.3]])
+        assert sent == steps
+        assert remote.asked.top_logprobs == most
+    with pytest.raises(RemoteRefusal):
+        connect(serve(capped(5, "at most 5 logprobs")), fields={"top_logprobs": 9}).infer(X, Deadline.after(5))
+
+
+def test_replies_without_a_label_leave_the_circuit_closed(
+    connect: Any, serve: Any, answering: Any, respond: Any
+) -> None:
+    """The model is there, and may name one for the next input; without log-probabilities it never does."""
+    for reply, state in ((completion(at("The", The=1.0)), "closed"), (changed(logprobs=None), "open")):
+        breaker = CircuitBreaker(connect(serve(answering(respond(reply)))), failures=3)
+        for _ in range(3):
+            with pytest.raises(InvalidReply):
+                breaker.infer(X, Deadline.after(5))
+        assert breaker.state == state
+
+
+def test_pixels_become_an_image(connect: Any, serve: Any, recording: Any, respond: Any) -> None:
+    """They are sent without loss, in the last message that shows the input."""
+    pixels = np.random.default_rng(0).integers(0, 256, (1, 5, 7, 3), np.uint8)
+    prompt = [{"role": "user", "content": content} for content in ("Look at {input}: {labels}.", "{input}?", "Well?")]
+    messages = content_sent(connect, serve, recording, respond, pixels, prompt=prompt, encoded=True)
+    assert [isinstance(one["content"], str) for one in messages] == [True, False, True]
+    text, image = messages[1]["content"]
+    assert text == {"type": "text", "text": "the image?"}
+    file = base64.b64decode(image["image_url"]["url"].removeprefix("data:image/png;base64,"))
+    np.testing.assert_array_equal(read_image(file), pixels[0])
+
+
+def test_a_model_that_is_called_by_its_path_is_known_by_its_file() -> None:
+    """The folders on the server's disk are no part of its name, while an organization is."""
+    names = {
+        "/srv/models/small.gguf": "small.gguf",
+        "C:\\models\\small.gguf": "small.gguf",
+        "org/small": "org/small",
+        "": "",
+    }
+    for said, name in names.items():
+        assert read_reply({**completion(at("A", A=1.0)), "model": said}).model == name
+    assert read_reply({**completion(at("A", A=1.0)), "model": 3}).model == ""
 
 
 # --- arguments

@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 
+from chat_servers import mood_files
+from edgecascade.cli import main
 from edgecascade.runtime import Cascade, Deadline, Reason, RemoteError, RemoteLabels, Source
 from edgecascade.runtime.remotes.chat import Chat
 
@@ -173,3 +175,24 @@ def test_a_cascade_uses_a_generating_remote(connect: Any, cascade: Any) -> None:
         answer = hasty.predict(unsure, original=TEXTS[1])
     assert (answer.name, answer.source, answer.reason) == ("negative", Source.LOCAL, Reason.DEADLINE)
     assert time.monotonic() - started < 2
+
+
+def test_a_file_is_calibrated_and_run_with_it(port: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The commands need its address alone; the file says how it was asked, and the device asks it so."""
+    folder, url = mood_files(tmp_path, n=40), f"http://127.0.0.1:{port}/v1"
+    data = ["--data", str(folder / "cal.npz"), "--offload-rate", "0.3", "-o", str(folder / "local.onnx")]
+    assert main(["calibrate", str(folder / "body.onnx"), "--remote", url, *data]) == 0
+    with Cascade.load(folder / "local.onnx") as cascade:
+        asked, remote = cascade.document.remote_chat, cascade.document.remote
+    assert (asked.answer, asked.top_logprobs, asked.model) == ("label", 20, None)
+    assert "SmolLM2" in asked.reported
+    assert "/" not in asked.reported
+    assert remote.accuracy.value > 0.6
+    capsys.readouterr()
+    lines = folder / "lines.txt"
+    lines.write_text("".join(f"{text}\n" for text in TEXTS))
+    run = ["run", str(folder / "local.onnx"), str(lines), "--remote", url]
+    assert main([*run, "--threshold", "2", "--deadline", str(PATIENCE)]) == 0
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [one["source"] for one in found] == ["remote"] * len(TEXTS), found
+    assert [one["name"] for one in found] == ["positive", "negative", "positive"]
