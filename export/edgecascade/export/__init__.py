@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from edgecascade.export.chat.calibrate import CalibratedChat, PlannedChat, calibrate_chat, plan_chat
     from edgecascade.export.chat.endpoint import AskedEndpoint
     from edgecascade.export.chat.prompts import ChatPrompt, read_prompts
+    from edgecascade.export.chat.remote import ChatScores, ask_chat
     from edgecascade.export.chat.replies import ChatReply, Replies, RepliesToPrompt, Usage, read_replies
 
 with naming_extras():
@@ -45,6 +46,7 @@ __all__ = [
     "CalibratedTask",
     "ChatPrompt",
     "ChatReply",
+    "ChatScores",
     "Compared",
     "ExportError",
     "HuggingFaceBody",
@@ -60,6 +62,7 @@ __all__ = [
     "RepliesToPrompt",
     "Usage",
     "ask_both",
+    "ask_chat",
     "ask_remote",
     "calibrate",
     "calibrate_chat",
@@ -110,6 +113,8 @@ _MODULES = {
     "calibrate_chat": "edgecascade.export.chat.calibrate",
     "plan_chat": "edgecascade.export.chat.calibrate",
     "read_prompts": "edgecascade.export.chat.prompts",
+    "ChatScores": "edgecascade.export.chat.remote",
+    "ask_chat": "edgecascade.export.chat.remote",
     "read_replies": "edgecascade.export.chat.replies",
 }
 

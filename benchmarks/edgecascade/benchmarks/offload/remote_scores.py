@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from edgecascade.benchmarks.cache import sha256_of
 from edgecascade.benchmarks.stored import CHUNK, StoredRows, chunk_of
-from edgecascade.export.chat_remote import Reply, ask_each, table_of
+from edgecascade.export.chat.remote import Reply, ask_each, table_of
 from edgecascade.export.data import Inputs, LabelledData, batches, count
 from edgecascade.export.scores import Progress
 from edgecascade.runtime.deadline import Deadline

@@ -20,7 +20,7 @@ from edgecascade.calibration.commands.outputs import add_kind_argument
 from edgecascade.calibration.commands.population import add_population_arguments, array_names, population_options
 from edgecascade.cli import rare
 from edgecascade.export.calibrate import Calibrated, calibrate, check_labels
-from edgecascade.export.chat_remote import ask_chat
+from edgecascade.export.chat.remote import ask_chat
 from edgecascade.export.class_names import class_count, columns_by_name, labelled_as, model_names
 from edgecascade.export.commands.task_arguments import REFERENCES, add_task_arguments, is_general
 from edgecascade.export.data import Inputs, LabelledData, count, first, read_labelled

@@ -12,7 +12,7 @@ from chat_servers import MOODS, ChatServer, chat_server, mood_files, mood_senten
 from edgecascade.calibration import fit_platt
 from edgecascade.cli import main
 from edgecascade.export import ExportError
-from edgecascade.export.chat_remote import ask_chat
+from edgecascade.export.chat.remote import ask_chat
 from edgecascade.runtime import Cascade, Chat, Reason, Source, prometheus_text
 from edgecascade.types.document import AskedChat, template_sha256
 
