@@ -324,7 +324,8 @@ def read_address(url: str, scheme: str) -> ModelAddress:
         host = None
     match = _PATH.fullmatch(parts.path) if host else None
     if not host or match is None or port == 0 or parts.scheme not in (scheme, f"{scheme}s"):
-        raise ArgumentError(f"remote: expected {scheme}[s]://host[:port]/v2/models/NAME, got {shown(url)!r}")
+        chat = ", or http[s]://host[:port]/v1 of a chat model" if scheme == "http" else ""
+        raise ArgumentError(f"remote: expected {scheme}[s]://host[:port]/v2/models/NAME{chat}, got {shown(url)!r}")
     refuse_user(url)
     secure = parts.scheme != scheme
     path = _QUOTED.sub(lambda found: quote(found[0]), parts.path.removesuffix("/"))
