@@ -105,16 +105,16 @@ _MODULES = {
     "CalibratedChat": "edgecascade.export.chat.calibrate",
     "ChatPrompt": "edgecascade.export.chat.prompts",
     "ChatReply": "edgecascade.export.chat.replies",
+    "ChatScores": "edgecascade.export.chat.remote",
     "PlannedChat": "edgecascade.export.chat.calibrate",
     "Replies": "edgecascade.export.chat.replies",
     "RepliesToPrompt": "edgecascade.export.chat.replies",
     "Usage": "edgecascade.export.chat.replies",
     "ask_both": "edgecascade.export.chat.ask",
+    "ask_chat": "edgecascade.export.chat.remote",
     "calibrate_chat": "edgecascade.export.chat.calibrate",
     "plan_chat": "edgecascade.export.chat.calibrate",
     "read_prompts": "edgecascade.export.chat.prompts",
-    "ChatScores": "edgecascade.export.chat.remote",
-    "ask_chat": "edgecascade.export.chat.remote",
     "read_replies": "edgecascade.export.chat.replies",
 }
 
