@@ -737,7 +737,8 @@ def test_it_asks_as_the_file_says(connect: Any, serve: Any, recording: Any, resp
     """Form, prompt, model, fields and scale are taken over; further fields and another model may be given."""
     record, requests = recording
     server = serve(record(respond(completion(at("red", red=0.5)))))
-    for options, model in (({}, "m"), ({"model": "n", "fields": {"seed": 1}}, "n")):
+    given: list[tuple[dict[str, Any], str]] = [({}, "m"), ({"model": "n", "fields": {"seed": 1}}, "n")]
+    for options, model in given:
         remote = connect(server, answer=None, **options)
         remote.expect_asked(asked())
         opinions = remote.infer(X, Deadline.after(5))
