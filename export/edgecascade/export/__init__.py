@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from edgecascade.export.chat.endpoint import AskedEndpoint
     from edgecascade.export.chat.prompts import ChatPrompt, read_prompts
     from edgecascade.export.chat.remote import ChatScores, ask_chat
-    from edgecascade.export.chat.replies import ChatReply, Replies, RepliesToPrompt, Usage, read_replies
+    from edgecascade.export.chat.replies import ChatReply, Replies, RepliesToPrompt, read_replies
 
 with naming_extras():
     from edgecascade.export.calibrate import Calibrated, calibrate
@@ -60,7 +60,6 @@ __all__ = [
     "RemoteOutputs",
     "Replies",
     "RepliesToPrompt",
-    "Usage",
     "ask_both",
     "ask_chat",
     "ask_remote",
@@ -109,7 +108,6 @@ _MODULES = {
     "PlannedChat": "edgecascade.export.chat.calibrate",
     "Replies": "edgecascade.export.chat.replies",
     "RepliesToPrompt": "edgecascade.export.chat.replies",
-    "Usage": "edgecascade.export.chat.replies",
     "ask_both": "edgecascade.export.chat.ask",
     "ask_chat": "edgecascade.export.chat.remote",
     "calibrate_chat": "edgecascade.export.chat.calibrate",

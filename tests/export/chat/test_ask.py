@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from asked_endpoints import FakeEndpoint, Raw, completion, large, prompts_about, refusal, small, streamed
-from edgecascade.export import Asked, AskedEndpoint, ExportError, Usage, ask_both
+from edgecascade.export import Asked, AskedEndpoint, ExportError, ask_both
 from edgecascade.export.chat import ask
 from edgecascade.export.chat.replies import Replies
+from edgecascade.runtime import Usage
 from edgecascade.types.document import TokenPrice
 from edgecascade.types.errors import ArgumentError
 
@@ -183,6 +184,13 @@ def test_prompts_that_are_refused_are_left_out(serve: Serve) -> None:
 # --- log-probabilities
 
 
+def end_alone() -> dict[str, Any]:
+    """Return a reply that has no token but the end of the text, as llama.cpp lists it."""
+    found = completion("", [-0.5])
+    found["choices"][0]["logprobs"]["content"][0] |= {"token": "", "bytes": []}
+    return found
+
+
 @pytest.mark.parametrize(
     ("reply", "expected"),
     [
@@ -192,10 +200,11 @@ def test_prompts_that_are_refused_are_left_out(serve: Serve) -> None:
         ),
         (lambda _: completion("x"), "expected log-probabilities.*the reply has no log-probabilities"),
         (lambda _: completion("x", []), "expected log-probabilities.*the reply has no log-probabilities"),
+        (lambda _: end_alone(), "expected log-probabilities.*no tokens but the end of the text"),
         (lambda _: completion("x", [-0.1, None]), "expected log-probabilities.*for token 1, got None"),
         (lambda _: completion("x", [-9999.0]), "expected log-probabilities.*for token 0, got -9999"),
     ],
-    ids=["refused", "omitted", "empty", "null", "unlikely"],
+    ids=["refused", "omitted", "empty", "end", "null", "unlikely"],
 )
 def test_a_local_endpoint_without_logprobs_is_said_before_the_rest_is_asked(
     serve: Serve, reply: Any, expected: str

@@ -7,15 +7,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edgecascade.export import ChatReply, ExportError, Usage, read_replies
+from edgecascade.export import ChatReply, ExportError, read_replies
 from edgecascade.export.chat.replies import Replies, prompt_digest
+from edgecascade.runtime import Usage
 
 TEXT = st.text(st.characters(codec="utf-8"))
 REPLY = st.builds(
     ChatReply,
     text=TEXT,
     model=TEXT,
-    usage=st.none() | st.builds(Usage, st.integers(0, 10**6), st.integers(0, 10**6)),
+    usage=st.none() | st.builds(Usage, st.integers(0, 10**6), st.integers(0, 10**6), st.just(False)),
     logprobs=st.none() | st.lists(st.floats(-50, 0), min_size=1).map(tuple),
     unscored=TEXT,
     cut_off=st.booleans(),

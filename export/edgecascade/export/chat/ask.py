@@ -134,7 +134,7 @@ class _Asking:
         self._prompts, self._replies, self._progress = prompts, replies, progress
         self._digests = [one.digest for one in prompts]
         self._max_cost, self._reserved = max_cost, 0.0
-        self._lock = Lock()
+        self._lock, self._telling = Lock(), Lock()
         self._in_a_row = {"local": 0, "remote": 0}
         self._under_way: set[tuple[str, str]] = set()  # prompts that occur twice are asked once
         self.stopped = Event()
@@ -233,7 +233,8 @@ class _Asking:
                 self.new += reply is not None
         self._replies.add(self._digests[at], self._prompts[at].reference, endpoint.side, reply)
         if self._progress is not None:
-            self._progress(1, self.spent)
+            with self._telling:
+                self._progress(1, self.spent)
         return reply
 
     def _patiently(self, endpoint: AskedEndpoint, at: int, attempts: int) -> ChatReply:

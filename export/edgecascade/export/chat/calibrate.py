@@ -86,7 +86,7 @@ def calibrate_chat(
     """Ask both endpoints about every prompt, judge the replies, plan, and write the file.
 
     If it ends early, what was replied is kept, and the next call goes on from there. With the same file of replies,
-    another objective or judge needs no request.
+    another objective or judge needs no request. Both endpoints are closed at the end.
 
     Args:
         prompts: a file, as `read_prompts` reads it, or prompts.
@@ -235,7 +235,7 @@ def _notes(asked: Asked, max_cost: float | None) -> Iterator[str]:
             yield f"{cut} of {len(there)} {side} replies end at the most tokens allowed, and are judged as they are"
         counted = [one for one in there if one.usage is not None and one.logprobs is not None]
         listed = sum(len(one.logprobs or ()) for one in counted)
-        if listed < _MOST_LISTED * (tokens := sum(one.usage.completion_tokens for one in counted if one.usage)):
+        if listed < _MOST_LISTED * (tokens := sum(one.usage.completion for one in counted if one.usage)):
             yield f"the local endpoint lists log-probabilities of {listed} of {tokens} tokens; scores are about these"
         if len(names := {one.model for one in there}) > 1:
             yield f"the {side} endpoint called its model by several names: {', '.join(sorted(names)[:4])}"

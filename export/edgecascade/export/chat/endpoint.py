@@ -14,8 +14,9 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from edgecascade.export.chat.replies import SIDES, ChatReply, Usage
-from edgecascade.runtime.chat.events import EventReader, assembled
+from edgecascade.export.chat.replies import SIDES, ChatReply
+from edgecascade.runtime.chat.events import END, EventReader, assembled, chunk_in
+from edgecascade.runtime.chat.reply import Usage
 from edgecascade.runtime.deadline import Deadline
 from edgecascade.runtime.remotes.chat import chat_client
 from edgecascade.runtime.remotes.chat_reply import token_logprobs
@@ -28,6 +29,7 @@ from edgecascade.types.errors import (
     InvalidReply,
     RemoteError,
     RemoteRefusal,
+    RemoteUnreachable,
     UnsendableInput,
     no_file,
 )
@@ -123,7 +125,7 @@ class AskedEndpoint:
             try:
                 return self._reply(client, path, messages)
             except TimeoutError as error:
-                raise RemoteError(f"{self.side}: no reply within {self._timeout:g} s") from error
+                raise RemoteUnreachable(f"{self.side}: no reply within {self._timeout:g} s", retry=False) from error
             except RemoteError as error:
                 error.args = (self._in_words(error),)
                 raise
@@ -132,7 +134,7 @@ class AskedEndpoint:
         """Return what a reply costs; if the server counts no tokens, the most that it can cost."""
         if self.price is None:
             return 0.0
-        return self.most(messages) if reply.usage is None else _cost(self.price, *reply.usage)
+        return self.most(messages) if reply.usage is None else _cost(self.price, *reply.usage[:2])
 
     def most(self, messages: Sequence[Mapping[str, Any]]) -> float:
         """Return the most that a reply can cost: a token for each byte of the prompt, and all that it may generate.
@@ -210,7 +212,8 @@ class AskedEndpoint:
         if self.side == "local":
             listed = choice.get("logprobs")
             try:
-                logprobs = token_logprobs(listed.get("content") if isinstance(listed, dict) else None)
+                logprobs = token_logprobs(listed.get("content") if isinstance(listed, dict) else None) or None
+                unscored = "" if logprobs else "the reply has no tokens but the end of the text"
             except InvalidReply as error:
                 unscored = str(error).removeprefix("remote: ")
         return ChatReply(
@@ -227,9 +230,7 @@ class AskedEndpoint:
         """Return an error with the name of the side, and with advice where the server refuses log-probabilities."""
         said = f"{self.side}: {str(error).removeprefix('remote: ')}"
         if isinstance(error, RemoteRefusal) and error.status in _UNKNOWN_FIELD and "logprob" in said.lower():
-            said += (
-                "; a local endpoint must give log-probabilities, as llama.cpp, vLLM and Ollama (0.12.11 or newer) do"
-            )
+            said += f"; {_GIVING}"
         if "max_completion_tokens" in said:
             said += '; its fields must have {"max_tokens": null, "max_completion_tokens": N}'
         return said
@@ -239,17 +240,15 @@ def _joined(stream: bytes) -> dict[str, Any]:
     """Return the completion that the events of a stream add up to.
 
     Raises:
+        RemoteRefusal: an event is an error.
         InvalidReply: an event is not that of a chat completion, or the stream ends before the reply.
     """
-    events = [one for one in EventReader().feed(stream + b"\n\n") if one != b"[DONE]"]
+    chunks = [chunk_in(one) for one in EventReader().feed(stream + b"\n\n") if one != END]
     try:
-        chunks = [json.loads(one) for one in events]
-        if error := next((one["error"] for one in chunks if one.get("error")), None):
-            return {"error": error}
         found = assembled(chunks)
         finished = any(one["finish_reason"] for one in found["choices"])
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise InvalidReply("an event of the stream is not that of a chat completion") from error
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise InvalidReply("the events of the stream do not add up to a chat completion") from error
     if not finished:
         raise InvalidReply("the stream ended before the reply", retry=True)
     return found
@@ -261,7 +260,7 @@ def _identity(url: str, model: str | None, fields: Mapping[str, Any]) -> str:
 
 
 def _usage(found: Any) -> Usage | None:
-    counts = [found.get(name) for name in Usage._fields] if isinstance(found, dict) else [None]
+    counts = [found.get(name) for name in ("prompt_tokens", "completion_tokens")] if isinstance(found, dict) else [None]
     if not all(isinstance(one, int) and not isinstance(one, bool) and one >= 0 for one in counts):
         return None
     return Usage(*counts)

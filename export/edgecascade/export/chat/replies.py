@@ -40,23 +40,13 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, NamedTuple
 
+from edgecascade.runtime.chat.reply import Usage
 from edgecascade.types.errors import ExportError, no_file
 
-__all__ = ["SIDES", "ChatReply", "Replies", "RepliesToPrompt", "Usage", "prompt_digest", "read_replies"]
+__all__ = ["SIDES", "ChatReply", "Replies", "RepliesToPrompt", "prompt_digest", "read_replies"]
 
 SIDES = ("local", "remote")
-
-
-class Usage(NamedTuple):
-    """How many tokens one exchange had.
-
-    Attributes:
-        prompt_tokens: of the prompt.
-        completion_tokens: of the reply.
-    """
-
-    prompt_tokens: int
-    completion_tokens: int
+_COUNTS = ("prompt_tokens", "completion_tokens")
 
 
 @dataclass(frozen=True)
@@ -83,10 +73,11 @@ class ChatReply:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the reply as the file has it."""
+        usage = self.usage
         return {
             "text": self.text,
             "model": self.model,
-            "usage": None if self.usage is None else self.usage._asdict(),
+            "usage": None if usage is None else dict(zip(_COUNTS, usage[:2], strict=True)),
             "logprobs": None if self.logprobs is None else list(self.logprobs),
             **({"unscored": self.unscored} if self.unscored else {}),
             "cut_off": self.cut_off,
@@ -104,7 +95,7 @@ class ChatReply:
         return cls(
             text=str(found["text"]),
             model=str(found.get("model", "")),
-            usage=None if usage is None else Usage(int(usage["prompt_tokens"]), int(usage["completion_tokens"])),
+            usage=None if usage is None else Usage(int(usage[_COUNTS[0]]), int(usage[_COUNTS[1]])),
             logprobs=None if logprobs is None else tuple(map(float, logprobs)),
             unscored=str(found.get("unscored", "")),
             cut_off=bool(found.get("cut_off", False)),

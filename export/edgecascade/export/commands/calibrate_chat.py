@@ -217,7 +217,7 @@ def _money(written: CalibratedChat) -> list[str]:
     ):
         used = [one.usage for at in written.planned.rows if (one := replies[at]) is not None and one.usage is not None]
         if price is not None and used:
-            spent = [price.prompt * one.prompt_tokens + price.completion * one.completion_tokens for one in used]
+            spent = [price.prompt * one.prompt + price.completion * one.completion for one in used]
             cost[side] = float(np.mean(spent)) / 1e6 * _THOUSAND
     if "remote" not in cost:
         return []
