@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from jsonschema import Draft202012Validator
+from referencing import Registry, Resource
 
 from asked_endpoints import FakeEndpoint, completion, large, prompts_about, refusal, small
 from edgecascade.calibration import CertifiedLoss, MostAccuracy, plan_task
@@ -25,6 +27,7 @@ from edgecascade.types.errors import ArgumentError, CalibrationError
 
 Serve = Callable[[Any], FakeEndpoint]
 N = 150
+TYPES = Path(__file__).parents[3] / "runtime" / "edgecascade" / "types"
 
 
 def write_prompts(folder: Path, n: int = N) -> Path:
@@ -82,6 +85,26 @@ def test_the_command_writes_what_was_planned(serve: Serve, tmp_path: Path, capsy
     capsys.readouterr()
     assert main(["inspect", str(tmp_path / "chat.json"), "--json"]) == 0
     assert ChatDocument.from_json(capsys.readouterr().out, "out") == document
+
+
+def test_a_written_file_follows_the_schema(serve: Serve, tmp_path: Path) -> None:
+    """Every key is in the schema, with either map and with a certificate; what readers need is required."""
+    names = ("chat-endpoints", "task-model", "cascade-model")
+    read = [json.loads((TYPES / f"{name}.schema.json").read_text()) for name in names]
+    registry: Any = Registry().with_resources([(one["$id"], Resource.from_contents(one)) for one in read])
+    Draft202012Validator.check_schema(read[0])
+    schema = Draft202012Validator(read[0], registry=registry)
+    servers = serve(small), serve(large)
+    for calibrator in ("platt", "map"):
+        more = ("--certify", "0.2", "--calibrator", calibrator, "--remote-price", "1,2", "--remote-model", "m")
+        assert main(arguments(tmp_path, servers, *more)) == 0
+        document = json.loads((tmp_path / "chat.json").read_text())
+        schema.validate(document)
+        assert document.keys() == read[0]["properties"].keys() == {*read[0]["required"]}
+        assert document["remote"].keys() == read[0]["$defs"]["side"]["properties"].keys()
+        for part, key in (("policy", "edges"), ("score", "kind"), ("calibration", "method")):
+            without = {name: value for name, value in document[part].items() if name != key}
+            assert not schema.is_valid({**document, part: without})
 
 
 def test_another_objective_needs_no_request(serve: Serve, tmp_path: Path) -> None:
