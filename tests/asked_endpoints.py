@@ -149,8 +149,9 @@ def fake_endpoint(reply: Respond) -> Iterator[FakeEndpoint]:
 
 def prompts_about(n: int) -> list[ChatPrompt]:
     """Return prompts whose references are their own numbers."""
+    messages = [({"role": "user", "content": f"Say {at}"},) for at in range(n)]
     return [
-        ChatPrompt(({"role": "user", "content": f"Say {at}"},), str(at), (), {"half": "ab"[at % 2]}) for at in range(n)
+        ChatPrompt(one, str(at), (), {"half": "ab"[at % 2], "weight": 1 + at % 3}) for at, one in enumerate(messages)
     ]
 
 

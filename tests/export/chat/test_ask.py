@@ -1,6 +1,7 @@
 """Asking two endpoints: each prompt once, whatever fails, and never beyond the budget."""
 
 import json
+import re
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -215,6 +216,23 @@ def test_a_local_endpoint_without_logprobs_is_said_before_the_rest_is_asked(
         asked_of(servers)
     assert len(servers[0].requests) == 3
     assert servers[1].requests == []
+
+
+@pytest.mark.parametrize(
+    ("field", "advice"),
+    [("temperature", '{"temperature": null}'), ("max_tokens, use max_completion_tokens", '"max_completion_tokens": N')],
+)
+def test_a_refused_field_can_be_left_out(serve: Serve, field: str, advice: str) -> None:
+    """The error says how, and then it works."""
+    name = field.partition(",")[0]
+
+    def choosy(asked: dict[str, Any]) -> Any:
+        return refusal(400, f"unsupported: {field}") if name in asked else large(asked)
+
+    servers = serve(small), serve(choosy)
+    with pytest.raises(ExportError, match=re.escape(advice)):
+        asked_of(servers)
+    assert asked_of(servers, remote={"fields": {name: None, "max_completion_tokens": 9}}).pairs == 20
 
 
 def test_single_replies_without_logprobs_are_kept_unscored(serve: Serve) -> None:

@@ -119,7 +119,8 @@ def test_another_objective_needs_no_request(serve: Serve, tmp_path: Path) -> Non
         ("--max-loss", "0.05"),
         ("--offload-rate", "0.3", "--judge", "token-f1"),
         ("--offload-rate", "0.3", "--score", "minimum"),
-        ("--while-it-helps", "--groups", "half"),
+        ("--while-it-helps", "--groups", "half", "--max-group-loss", "0.5"),
+        ("--offload-rate", "0.3", "--weights", "weight"),
     ):
         assert main(arguments(tmp_path, servers, *more)) == 0
         assert read(tmp_path) != first
@@ -267,6 +268,7 @@ def test_a_budget_ends_in_a_plan_or_a_refusal(serve: Serve, tmp_path: Path, caps
     [
         (("--judge", "nonsense"), "--judge: expected"),
         (("--local", "model.onnx"), "--local: expected http"),
+        (("--remote", "large.gguf"), "--remote: expected http"),
         (("--remote", "http://user:password@127.0.0.1/v1"), "--remote: expected an address without user:password@"),
         (("--max-cost", "1"), "max_cost: expected the price"),
         (("--local-header-file", "missing"), "--local-header-file: cannot read missing"),
@@ -365,6 +367,25 @@ def test_the_function_takes_prompts_and_addresses(serve: Serve, tmp_path: Path) 
     assert (written.asked.new, len(written.planned.rows)) == (0, N)
     with pytest.raises(ArgumentError, match="score: expected auto, mean"):
         plan_chat([], [], [], Contains(), MostAccuracy(0.3), score="median")
+
+
+def test_weights_and_groups_are_those_of_the_prompts_that_count() -> None:
+    """What is left out takes its weight and its group with it."""
+    prompts = prompts_about(60)
+    rng = np.random.default_rng(0)
+    local = [ChatReply(str(at if rng.random() < 0.5 else -1), "m", logprobs=(-rng.random(),)) for at in range(60)]
+    remote = [ChatReply(str(at), "m") for at in range(60)]
+    weight, groups = rng.random(60) + 0.5, np.array([one.other["half"] for one in prompts])
+    options: dict[str, Any] = {"judge": Contains(), "objective": MostAccuracy(0.3)}
+    gone = [None if at % 7 == 0 else one for at, one in enumerate(local)]
+    found = plan_chat(prompts, gone, remote, weight=weight, groups=groups, **options)
+    rows = [at for at in range(60) if at % 7]
+    assert found.rows.tolist() == rows
+    few: Any = [[some[at] for at in rows] for some in (prompts, local, remote)]
+    alone = plan_chat(*few, weight=weight[rows], groups=groups[rows], **options)
+    assert found.plan.to_dict() == alone.plan.to_dict()
+    assert found.plan.policy.groups is not None
+    assert found.plan.effective_n is not None
 
 
 def test_too_few_replies_are_refused() -> None:

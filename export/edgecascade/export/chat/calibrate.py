@@ -196,8 +196,8 @@ def plan_chat(
     )
     if unscored:
         note = (
-            f"{len(unscored)} of {len(pairs)} local replies have no usable log-probabilities and are left out, "
-            f"such as: {unscored[0]}"
+            f"{len(unscored)} of {len(pairs)} local replies have no usable log-probabilities and are left out (the "
+            f"gateway's `unscored` says where such replies go), such as: {unscored[0]}"
         )
         plan = _with_notes(plan, [note, *plan.warnings])
     return PlannedChat(plan, ChatScore(plan.score_name), rows, local_value, remote_value)

@@ -55,8 +55,8 @@ class AskedEndpoint:
 
     Args:
         side: `local`, whose replies are scored, or `remote`.
-        url: `http[s]://host[:port]/v1`, or the same with `/chat/completions` and a query; or a GGUF file, which
-            llama.cpp serves in this process (package xllamacpp).
+        url: `http[s]://host[:port]/v1`, or the same with `/chat/completions` and a query; or, as `local`, a GGUF file,
+            which llama.cpp serves in this process (package xllamacpp).
         model: one of the server's models; None leaves the choice to the server.
         fields: of every request; those that are None are left out. By default `temperature` 0 and `max_tokens` 256.
         headers: sent with every request, such as `Authorization`.
@@ -96,7 +96,7 @@ class AskedEndpoint:
             raise ArgumentError(f"timeout: expected seconds above 0, got {timeout}")
         if price is not None and not all(0 <= one < math.inf for one in (price.prompt, price.completion)):
             raise ArgumentError(f"price: expected numbers of 0 or more, got {price.prompt} and {price.completion}")
-        file = None if "://" in url or not url.endswith(".gguf") else Path(url)
+        file = Path(url) if side == "local" and url.endswith(".gguf") and "://" not in url else None
         if file is not None and not file.is_file():
             raise ArgumentError(f"{side}: {no_file(file)}")
         self._context, self._proxy = context, proxy
@@ -227,13 +227,16 @@ class AskedEndpoint:
         )
 
     def _in_words(self, error: RemoteError) -> str:
-        """Return an error with the name of the side, and with advice where the server refuses log-probabilities."""
+        """Return an error with the name of the side, and with advice where the server refuses a field."""
         said = f"{self.side}: {str(error).removeprefix('remote: ')}"
-        if isinstance(error, RemoteRefusal) and error.status in _UNKNOWN_FIELD and "logprob" in said.lower():
-            said += f"; {_GIVING}"
+        if not isinstance(error, RemoteRefusal) or error.status not in _UNKNOWN_FIELD:
+            return said
+        if "logprob" in said.lower():
+            return f"{said}; {_GIVING}"
         if "max_completion_tokens" in said:
-            said += '; its fields must have {"max_tokens": null, "max_completion_tokens": N}'
-        return said
+            return f'{said}; its fields must have {{"max_tokens": null, "max_completion_tokens": N}}'
+        refused = next((name for name in self.fields if name in said), "")
+        return f'{said}; the field null leaves it out: {{"{refused}": null}}' if refused else said
 
 
 def _joined(stream: bytes) -> dict[str, Any]:
