@@ -191,6 +191,28 @@ def test_a_template_travels_in_the_file(moods: Path, server: ChatServer, tmp_pat
     assert len(server.requests) == 2
 
 
+@pytest.mark.parametrize(("answer", "said"), [("label", ["negative", "positive"]), ("letter", ["A", "B"])])
+def test_examples_stand_before_the_question(
+    moods: Path, server: ChatServer, tmp_path: Path, answer: str, said: list[str]
+) -> None:
+    """One of each class with its label or letter, on the device too; they are not those of the calibration."""
+    server.says = lambda text: said["love" in text or "adore" in text or "enjoy" in text]
+    x, y = mood_sentences()
+    np.savez(tmp_path / "examples.npz", x=x[:20], y=y[:20], names=MOODS)
+    out, shown = tmp_path / "local.onnx", ["--remote-examples", str(tmp_path / "examples.npz"), "--answer", answer]
+    assert calibrate(moods, out, server.url, *shown) == 0
+    server.requests.clear()
+    with Cascade.load(out, remote=server.url, threshold=2.0, deadline=30) as cascade:
+        assert cascade.predict("I love this spoon.").name == "positive"
+    ((*turns, last),) = (request["messages"] for request in server.requests)
+    assert [one["content"] for one in turns[1::2]] == said
+    for turn, mood in zip(turns[::2], (0, 1), strict=True):
+        assert turn["content"].partition("Input: ")[2].partition("\n")[0] == x[np.flatnonzero(y == mood)[0]]
+        assert turn["content"].partition("Input: ")[0] == last["content"].partition("Input: ")[0]
+    assert calibrate(moods, out, server.url, "--remote-examples", str(moods / "cal.npz")) == 2
+    assert calibrate(moods, out, str(moods / "body.onnx"), *shown[:2]) == 2
+
+
 def test_another_model_is_counted(moods: Path, server: ChatServer, tmp_path: Path) -> None:
     """Its answers are used, and health and metrics say that it is not the one of the calibration."""
     assert calibrate(moods, tmp_path / "local.onnx", server.url) == 0

@@ -28,14 +28,17 @@ from edgecascade.export.graph import load_model
 from edgecascade.export.logits import KINDS
 from edgecascade.export.parity import Parity
 from edgecascade.export.scores import Progress, RemoteOutputs, ask_remote, local_scores, read_scores
+from edgecascade.runtime.batch import are_sentences
 from edgecascade.runtime.commands.console import counting
 from edgecascade.runtime.commands.remote_arguments import (
     add_remote_arguments,
     chat_of,
     check_remote_arguments,
+    read_template,
     remote_of,
 )
 from edgecascade.runtime.remotes.chat import Chat
+from edgecascade.runtime.remotes.chat_prompt import with_examples
 from edgecascade.runtime.remotes.remote import is_chat, shown
 from edgecascade.types.class_names import some_names
 from edgecascade.types.document import AskedChat
@@ -45,6 +48,7 @@ __all__ = [
     "DATA",
     "REMOTE",
     "RemoteAnswers",
+    "add_examples_argument",
     "add_golden_argument",
     "add_logits_arguments",
     "check_other_files",
@@ -82,6 +86,7 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument("-o", "--out", metavar="FILE", required=True, help="Cascade model to write.")
     add_remote_arguments(parser, f"The remote: {REMOTE}.", required=True, in_use=False)
     parser.add_argument("--data", required=True, help=f"{DATA}. For a general task: {REFERENCES}.")
+    add_examples_argument(parser)
     add_task_arguments(parser)
     add_plan_arguments(parser)
     add_population_arguments(parser)
@@ -94,6 +99,17 @@ def configure(parser: ArgumentParser) -> None:
         "predict_proba; the body must give the same.",
     )
     add_golden_argument(parser)
+
+
+def add_examples_argument(parser: ArgumentParser) -> None:
+    """Add the argument that shows a generative model answered questions."""
+    rare(
+        parser.add_argument(
+            "--remote-examples",
+            metavar="DATA",
+            help="Other labelled texts, of which a generative model is shown the first of each class with its label.",
+        )
+    )
 
 
 def check_out(path: str) -> None:
@@ -202,6 +218,8 @@ def remote_answers(
     """
     if is_chat(arguments.remote):
         return _chat_answers(arguments, data, names, weight, known)
+    if arguments.remote_examples is not None:
+        raise ExportError(f"--remote-examples: expected with a chat address, got {shown(arguments.remote)}")
     if _are_saved(arguments.remote):  # of whatever remote
         scores, theirs = _ask(arguments, data.inputs)
         return RemoteAnswers(scores, {"remote_names": theirs, "remote_kind": arguments.remote_kind})
@@ -227,13 +245,35 @@ def _chat_answers(
     answer = arguments.answer or (known.answer if known else None)
     same = known if known is not None and known.answer == answer else None  # another form has another prompt
 
+    examples = [] if arguments.remote_examples is None else _examples(arguments, names)
+    path = arguments.remote_prompt
+
     def connect(**options: Any) -> Chat:
+        if examples:
+            question = None if path is None else read_template(Path(path))
+            options["prompt"] = with_examples(question, options.get("answer") or "label", names, examples)
         return chat_of(arguments, same, **options)
 
     with counting("asking the remote", count(data.inputs)) as progress:
         found = ask_chat(connect, data.inputs, names, data.labels, answer=answer, weight=weight, progress=progress)
     read = {"remote_names": tuple(names), "remote_kind": "probabilities", "remote_chat": found.asked}
     return RemoteAnswers(found.scores, read, found.notes, shown(arguments.remote))
+
+
+def _examples(arguments: Namespace, names: Sequence[str]) -> list[tuple[str, int]]:
+    """Return the first text of each class, with the number of the class.
+
+    Raises:
+        ExportError: they are no texts, or the calibration data, which would then be asked with their own labels.
+    """
+    path = arguments.remote_examples
+    if Path(path).exists() and samefile(path, arguments.data):
+        raise ExportError(f"--remote-examples: expected other data than --data, got {path} twice")
+    data = labelled_as(read_labelled(path), names)
+    numbers, firsts = np.unique(data.labels, return_index=True)
+    if not are_sentences(data.inputs) or numbers[0] < 0 or numbers[-1] >= len(names):
+        raise ExportError(f"--remote-examples: expected texts with labels of {len(names)} classes in {path}")
+    return [(str(data.inputs[at]), int(number)) for number, at in zip(numbers, firsts, strict=True)]
 
 
 def _ask(arguments: Namespace, inputs: Inputs, progress: Progress | None = None) -> RemoteOutputs:

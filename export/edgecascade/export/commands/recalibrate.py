@@ -12,6 +12,7 @@ from edgecascade.export.class_names import labelled_as
 from edgecascade.export.commands.calibrate import (
     DATA,
     REMOTE,
+    add_examples_argument,
     add_golden_argument,
     check_out,
     check_remote,
@@ -51,6 +52,7 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument("-o", "--out", metavar="FILE", required=True, help="Cascade model to write; may be the same.")
     add_remote_arguments(parser, f"The remote, to plan anew: {REMOTE}.", in_use=False)
     parser.add_argument("--data", help=f"{DATA}; to plan anew. For a general task: {REFERENCES}.")
+    add_examples_argument(parser)
     add_plan_arguments(parser)
     add_population_arguments(parser)
     add_kind_argument(parser, "--remote-kind", "the remote's scores")

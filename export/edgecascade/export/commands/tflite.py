@@ -11,6 +11,7 @@ from edgecascade.export.class_names import labelled_as
 from edgecascade.export.commands.calibrate import (
     DATA,
     REMOTE,
+    add_examples_argument,
     add_golden_argument,
     check_out,
     labelled_for,
@@ -54,6 +55,7 @@ def configure(parser: ArgumentParser) -> None:
         help="Command that runs onnx2tf, such as '/opt/onnx2tf/bin/python -m onnx2tf' (default onnx2tf, if it is "
         "importable or on the search path).",
     )
+    add_examples_argument(parser)
     add_plan_arguments(parser, required=False)
     add_population_arguments(parser)
     add_kind_argument(parser, "--remote-kind", "the remote's scores")

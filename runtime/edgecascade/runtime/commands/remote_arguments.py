@@ -26,6 +26,7 @@ __all__ = [
     "flag",
     "headers_of",
     "read_context",
+    "read_template",
     "remote_of",
 ]
 
@@ -155,7 +156,7 @@ def chat_of(arguments: Namespace, known: AskedChat | None = None, **options: Any
     given = {
         "model": arguments.remote_model or known.model,
         "answer": arguments.answer,
-        "prompt": known.prompt if path is None else _template(Path(path)),
+        "prompt": known.prompt if path is None else read_template(Path(path)),
         "fields": {**known.fields, **_fields(arguments.remote_fields)},
         "encoded": True,
         "headers": headers_of(arguments.header, arguments.header_file),
@@ -169,8 +170,12 @@ def chat_of(arguments: Namespace, known: AskedChat | None = None, **options: Any
         raise ArgumentError(f"--remote-prompt: {rest}" if name == "prompt" else str(error)) from error
 
 
-def _template(path: Path) -> Template:
-    """Return a template in a file: messages in JSON, or a text, without the line feed at its end."""
+def read_template(path: Path) -> Template:
+    """Return a template in a file: messages in JSON, or a text, without the line feed at its end.
+
+    Raises:
+        ArgumentError: the file cannot be read, or holds neither.
+    """
     try:
         text = path.read_text(encoding="utf-8")
         found: Template = json.loads(text) if path.suffix == ".json" else text.removesuffix("\n")

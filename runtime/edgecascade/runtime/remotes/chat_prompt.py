@@ -14,7 +14,7 @@ import numpy as np
 from edgecascade.types.document import Template
 from edgecascade.types.errors import ArgumentError, UnsendableInput
 
-__all__ = ["Messages", "Prompt", "letters", "messages_for", "template_of"]
+__all__ = ["Messages", "Prompt", "letters", "messages_for", "template_of", "with_examples"]
 
 Prompt: TypeAlias = Template | Callable[[Any], str | list[dict[str, Any]]]
 """A template, or a function from one input to a text or to messages."""
@@ -55,6 +55,33 @@ def template_of(prompt: Prompt | None, answer: str) -> Template | None:
     if not any("{input}" in text for text in written):
         raise ArgumentError(f"prompt: expected a text with {{input}}, got {str(prompt)[:80]!r}")
     return prompt
+
+
+def with_examples(
+    prompt: Template | None, answer: str, labels: Sequence[str], examples: Sequence[tuple[str, int]]
+) -> Template:
+    """Return messages with answered questions before the question.
+
+    Args:
+        prompt: a text with {input}; None for the default one.
+        answer: the form of the answer.
+        labels: in order.
+        examples: texts, each with the number of its label.
+
+    Raises:
+        ArgumentError: the prompt is not a text with {input}, or an example has a placeholder in it.
+    """
+    question = template_of(prompt, answer)
+    if not isinstance(question, str):
+        raise ArgumentError(f"prompt: expected a text, before which examples can stand, got {str(prompt)[:80]!r}")
+    if strange := [text for text, _ in examples if _PLACE.search(text)]:
+        raise ArgumentError(f"examples: expected texts without {{labels}} and {{input}}, got {strange[0][:80]!r}")
+    said = letters(labels) if answer == "letter" else labels
+    turns = [
+        [*_user(question.replace("{input}", text)), {"role": "assistant", "content": said[number]}]
+        for text, number in examples
+    ]
+    return [*(message for turn in turns for message in turn), *_user(question)]
 
 
 def messages_for(prompt: Prompt | None, answer: str, labels: Sequence[str]) -> Messages:
