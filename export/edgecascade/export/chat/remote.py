@@ -21,14 +21,15 @@ from edgecascade.runtime.remotes.chat_reply import text_confidence
 from edgecascade.runtime.remotes.remote import Remote, RemoteLabels, Scores
 from edgecascade.runtime.remotes.retry import Retrying
 from edgecascade.types.document import AnswerForm, AskedChat
-from edgecascade.types.errors import CalibrationError, ExportError, RemoteError
+from edgecascade.types.errors import CalibrationError, ExportError, RemoteError, printable
 
 __all__ = ["ChatScores", "Reply", "ask_chat", "ask_each", "table_of"]
 
 _FEW = 8  # inputs by whose replies the form of the answer is settled
 _AT_ONCE = 8  # requests
 _PATIENCE = 300.0  # seconds for one input with its retries: a server may answer one request after the other
-_RETRIES = {"attempts": 8, "first": 0.5, "longest": 30.0, "share": 1.0}  # no caller waits, and quotas are by the minute
+_ATTEMPTS, _ATTEMPTS_AT_FIRST = 8, 3  # no caller waits, and quotas are by the minute; a wrong address shows at once
+_FIRST, _LONGEST = 0.5, 30.0  # seconds to wait before another attempt, at most
 _MOST_UNREAD = 0.1  # share of replies without a label above which the prompt is at fault
 _UNSCORED = (0.0, 0.0)  # a scale for which no log-probabilities are asked
 _LEAST = 1e-300  # probability whose logarithm is finite
@@ -93,7 +94,7 @@ def ask_chat(
         asked, named = chat.asked, chat.reported
     notes = [str(asked), *notes]
     if len(named) > 1:
-        notes.append(f"its replies name several models: {', '.join(sorted(named))!s:.300}")
+        notes.append(f"its replies name several models: {printable(', '.join(sorted(named)))!s:.300}")
     missing = [reply for reply in replies if isinstance(reply, RemoteError)]
     if len(missing) > _MOST_UNREAD * len(replies):
         raise _unread(missing, len(replies))
@@ -107,18 +108,20 @@ def ask_chat(
     return ChatScores(table_of(replies, len(names), asked.scale), asked, tuple(notes))
 
 
-def ask_each(remote: Remote, inputs: Inputs) -> Iterator[Reply]:
+def ask_each(remote: Remote, inputs: Inputs, *, attempts: int = _ATTEMPTS) -> Iterator[Reply]:
     """Yield the reply of a generative model to each input in order; several requests are under way at once.
 
     Args:
         remote: a `Chat`, or one in another remote.
         inputs: [n, ...].
+        attempts: the most requests for one input.
 
     Raises:
         RemoteError: the remote fails for another reason than the input or the log-probabilities.
         TimeoutError: it takes longer than five minutes.
     """
-    patient, pool = Retrying(remote, **_RETRIES), DaemonPool(_AT_ONCE, "edgecascade-ask")  # type: ignore[arg-type]
+    patient = Retrying(remote, attempts=attempts, first=_FIRST, longest=_LONGEST, share=1.0)
+    pool = DaemonPool(_AT_ONCE, "edgecascade-ask")
 
     def ask(one: Batch) -> Reply:
         try:
@@ -176,7 +179,7 @@ def _settled(
         chat.expect(names)
         asked_for = chat.asked.top_logprobs
         try:
-            replies = list(ask_each(chat, few))
+            replies = list(ask_each(chat, few, attempts=_ATTEMPTS_AT_FIRST))
         except (RemoteError, TimeoutError) as error:
             chat.close()
             raise ExportError(f"remote: it fails for the first inputs: {error}") from error

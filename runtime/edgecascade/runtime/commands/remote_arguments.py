@@ -35,10 +35,7 @@ _HOST_AND_PORT = re.compile(r"[\w.-]+:\d+(/|$)")
 _OF_ADDRESSES = ("remote_input", "header", "header_file", "proxy", "ca", "cert", "key", "hedge", "no_retry")
 _OF_CHAT = ("remote_model", "answer", "remote_prompt", "remote_fields")
 _OF_TENSORS = ("remote_input", "remote_output")
-_MODEL = (
-    "Model to ask: http[s]:// or grpc[s]://HOST:PORT/v2/models/NAME, a generative model at http[s]://HOST/v1, or an "
-    "ONNX file."
-)
+_MODEL = "Model to ask: http[s]:// or grpc[s]://HOST:PORT/v2/models/NAME, a chat model at http[s]://HOST/v1, or a file."
 
 
 def add_remote_arguments(
@@ -56,7 +53,9 @@ def add_remote_arguments(
     add("--remote", metavar="REMOTE", required=required, help=help)
     add("--remote-output", metavar="NAME", help="The remote's output that holds the logits, if it is not evident.")
     rare(add("--remote-input", metavar="NAME", help="The remote's input, if the server declares none or several."))
-    add("--remote-model", metavar="NAME", help="Model to ask for at an address that ends in /v1.")
+    model = add("--remote-model", metavar="NAME", help="Model to ask for at an address that ends in /v1.")
+    if in_use:  # the file has its name
+        rare(model)
     forms = "How a generative model answers: by the probabilities of letters or labels, or in text."
     rare(add("--answer", choices=ANSWER_FORMS, help=forms))
     prompt = "Template with {input} and {labels}: a text, or messages (.json)."

@@ -47,7 +47,7 @@ __all__ = ["AnswerForm", "Chat", "Prompt", "chat_client", "lacks_logprobs"]
 _DEFAULT: AnswerForm = "label"  # small models say a word where they cannot tell which letter it has
 _MAX_TOKENS = {"letter": 1, "label": 4, "text": 32}
 _LIMITS = ("max_completion_tokens", "max_tokens")  # fields that bound how many tokens a reply has
-_MANY = 4096  # tokens of a reply without bound
+_MANY = 4096  # tokens for which a reply is read, however many are asked for
 _MARGIN, _PER_TOKEN, _WIDTH = 8192, 2048, 16  # values of a reply, those for each of its tokens, and bytes of a value
 _ADVICE = (  # for refusals that name one of these
     (
@@ -61,7 +61,7 @@ _ADVICE = (  # for refusals that name one of these
 )
 _REFUSALS = ("400", "422")  # statuses for a field that the server does not take
 _LISTED, _FEWER = 20, 5  # the most likely tokens that OpenAI's API lists, and what nearly every server does
-_NUMBER = re.compile(r"\d+")
+_NUMBER = re.compile(r"(?<!\d)\d{1,4}(?!\d)")
 _NAMES = 16  # of models in replies that are counted
 _log = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ class _Way(NamedTuple):
     def values(self) -> int:
         """The most values of a reply."""
         tokens = next((self.fields[name] for name in _LIMITS if isinstance(self.fields.get(name), int)), _MANY)
-        return _MARGIN + _PER_TOKEN * max(1, tokens)
+        return _MARGIN + _PER_TOKEN * min(max(1, tokens), _MANY)
 
     def request(self, messages: Sequence[Mapping[str, Any]]) -> bytes:
         """Return the body of a request."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, cast, get_args
 
 from edgecascade.types.document.fields import two, without_none
-from edgecascade.types.errors import ArgumentError
+from edgecascade.types.errors import ArgumentError, printable
 
 __all__ = ["ANSWER_FORMS", "AnswerForm", "AskedChat", "Template", "asked_dict", "read_asked", "template_sha256"]
 
@@ -76,7 +76,7 @@ class AskedChat:
         if self.prompt_sha256 is not None:
             prompt = f"prompt {self.prompt_sha256[:12]}..."
         model = self.model or self.reported or "the server's model"
-        return f"asked {model} for {form}; {prompt}"
+        return f"asked {printable(model)} for {form}; {prompt}"
 
 
 def template_sha256(prompt: Template) -> str:
