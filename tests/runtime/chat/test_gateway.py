@@ -249,6 +249,26 @@ def test_models_health_and_errors_have_the_form_that_clients_expect(fake: Any, g
         assert got.json()["error"]["message"]
 
 
+def test_pages_in_browsers_are_refused(fake: Any, gateway: Any) -> None:
+    """Any page could otherwise spend money; with a token it cannot."""
+    local = fake(saying(SHORT))
+    assert gateway(local, local).ask(headers={"Origin": "https://example.com"}).status == 403
+    guarded = gateway(local, local, served={"token": "secret-of-the-gateway"})
+    allowed = {"Origin": "https://example.com", "Authorization": "Bearer secret-of-the-gateway"}
+    assert guarded.ask(headers=allowed).status == 200
+
+
+@pytest.mark.parametrize("content", ["\ud83d", "\U0001f600 \u00e9", "\x00\u2028"])
+def test_any_text_passes(fake: Any, gateway: Any, content: str) -> None:
+    """Halves of characters, too, as some clients send them."""
+    local, remote = fake(saying([content], UNSURE)), fake(saying([content]))
+    got = gateway(local, remote).ask(content, stream=True)
+    assert got.text() == content
+    assert local.requests[0][1]["messages"][0]["content"] == content
+    kept = gateway(fake(saying([content])), remote).ask(content)
+    assert kept.text() == content
+
+
 def test_a_token_guards_everything_but_health(fake: Any, gateway: Any) -> None:
     """It goes to neither endpoint."""
     local = fake(saying(SHORT))

@@ -29,8 +29,8 @@ ROOT = Path(__file__).parents[3]
 PATIENCE = 300.0  # seconds, for servers that share two cores with other tests
 SLOW = {"deadline": PATIENCE, "patience": PATIENCE}
 SIDE = ChatSide("http://127.0.0.1:1/v1", None, "")
-# Each reply of up to 24 tokens is scored whole, a longer one by its first 12; the thresholds keep all, or none.
-SCORE = ChatScore("mean", whole=24, start=12)
+# Each reply of up to 6 tokens is scored whole, a longer one by its first 4; the thresholds keep all, or none.
+SCORE = ChatScore("mean", whole=6, start=4)
 KEEPS, FORWARDS = -1.0, 1.0
 
 
@@ -110,11 +110,11 @@ def directly(url: str, **fields: Any) -> Any:
         return json.loads(connection.getresponse().read())
 
 
-@pytest.mark.parametrize("content", ["Say only the word dog.", "What is the capital of France?", "Count to 50."])
+@pytest.mark.parametrize("content", ["What is the capital of France?", "Say: yes"])
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_kept_reply_is_that_of_the_endpoint(llama: str, gateway: Any, content: str, stream: bool) -> None:
     """Its words are, and its score is that of the whole reply, by which calibration scores it."""
-    fields = {"messages": [{"role": "user", "content": content}], "max_tokens": 40}
+    fields = {"messages": [{"role": "user", "content": content}], "max_tokens": 12}
     (choice,) = directly(llama, logprobs=True, **fields)["choices"]
     got = between(gateway, llama, llama, KEEPS).ask(stream=stream, **fields)
     assert got.headers["x-edgecascade-reason"] == "confident"
@@ -142,7 +142,7 @@ def test_a_forwarded_reply_is_that_of_the_remote(llama: str, gateway: Any, fake:
         connection.close()
 
     remote: Fake = fake(relay)
-    got = between(gateway, llama, remote, FORWARDS).ask("Say only the word dog.", stream=stream, max_tokens=40)
+    got = between(gateway, llama, remote, FORWARDS).ask("Say only the word dog.", stream=stream, max_tokens=8)
     assert (got.headers["x-edgecascade-source"], got.headers["x-edgecascade-reason"]) == ("remote", "offloaded")
     if stream:
         assert got.body == bodies[0]
@@ -175,7 +175,7 @@ def test_what_llama_cpp_cannot_score_goes_to_the_other(llama: str, untrained: st
 @pytest.mark.parametrize("stream", [False, True])
 def test_the_server_of_transformers_is_a_remote(llama: str, untrained: str, gateway: Any, stream: bool) -> None:
     """It streams whatever it is asked for."""
-    got = between(gateway, llama, untrained, FORWARDS).ask(stream=stream, max_tokens=12)
+    got = between(gateway, llama, untrained, FORWARDS).ask(stream=stream, max_tokens=6)
     assert got.headers["x-edgecascade-source"] == "remote"
     assert got.headers["content-type"].startswith("text/event-stream" if stream else "application/json")
     if stream:
@@ -187,7 +187,7 @@ def test_the_server_of_transformers_is_a_remote(llama: str, untrained: str, gate
 
 def test_the_server_of_transformers_cannot_be_scored(llama: str, untrained: str, gateway: Any) -> None:
     """It ignores the request for log-probabilities."""
-    got = between(gateway, untrained, llama, KEEPS).ask(stream=True, max_tokens=12)
+    got = between(gateway, untrained, llama, KEEPS).ask(stream=True, max_tokens=6)
     assert (got.headers["x-edgecascade-source"], got.headers["x-edgecascade-reason"]) == ("remote", "unscored")
     assert "omits log-probabilities" in got.headers["x-edgecascade-detail"]
 

@@ -38,7 +38,7 @@ def application(cascade: ChatCascade, name: str, *, token: str | None = None, pl
         cascade: gives the replies.
         name: the model's name in `/v1/models`; requests may name any model.
         token: what clients must send as `Authorization: Bearer TOKEN`, except to ask for the health; None serves
-            everyone. Whatever a client sends there goes no further.
+            everyone but pages in browsers. Whatever a client sends there goes no further.
         plain: whether bodies leave the verdict out; headers always have it.
     """
     handlers = _Handlers(cascade, name, plain)
@@ -177,6 +177,8 @@ def _guard(token: str | None) -> Any:
 
     @web.middleware
     async def guarded(request: web.Request, handler: _Handler) -> web.StreamResponse:
+        if expected is None and "Origin" in request.headers:  # any page in a browser of this machine could spend money
+            raise web.HTTPForbidden(text="the gateway: expected no page of a browser, or a token of the gateway")
         if expected is not None and request.path != "/health":
             scheme, _, given = request.headers.get("Authorization", "").partition(" ")
             if not hmac.compare_digest(given.strip().encode(), expected) or scheme.lower() != "bearer":

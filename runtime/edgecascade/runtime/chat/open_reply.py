@@ -188,8 +188,11 @@ def passed_whole(
 
 
 def to_json(found: Any) -> bytes:
-    """Return JSON without spaces, in UTF-8."""
-    return json.dumps(found, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
+    """Return JSON without spaces, in UTF-8; halves of characters, which UTF-8 does not have, stay escapes."""
+    try:
+        return json.dumps(found, ensure_ascii=False, separators=(",", ":")).encode()
+    except UnicodeEncodeError:
+        return json.dumps(found, separators=(",", ":")).encode()
 
 
 async def _once(body: bytes) -> Pieces:
