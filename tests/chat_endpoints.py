@@ -45,7 +45,10 @@ def refusal(status: str, message: str, **headers: str) -> bytes:
 
 def tokens_of(words: Iterable[str], logprob: float | None) -> list[dict[str, Any]]:
     """Return the list of tokens with one log-probability."""
-    return [{"token": word, "logprob": logprob, "bytes": list(word.encode(errors="replace")), "top_logprobs": []} for word in words]
+    return [
+        {"token": word, "logprob": logprob, "bytes": list(word.encode(errors="replace")), "top_logprobs": []}
+        for word in words
+    ]
 
 
 def events_of(words: list[str], logprob: float | None = SURE, *, usage: bool = True) -> list[bytes]:

