@@ -1,15 +1,25 @@
 """Causal language models with small random weights answer a prompt as they do in transformers."""
 
 import json
+import re
+import subprocess
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
 
+from edgecascade.calibration import softmax
 from edgecascade.cli import main
+from edgecascade.export import ExportError, unfold
+from edgecascade.export.graph import load_model
 from edgecascade.export.sources import export_causal
+from edgecascade.export.weight_only import quantize_weights
+from edgecascade.runtime import Cascade
 from edgecascade.runtime.engine import open_session, read_properties
 from edgecascade.runtime.text import TextInput, text_input
 from edgecascade.types.document import PROMPT_KEY
@@ -106,7 +116,7 @@ def _scores(model: Any, tokenizer: Any, ids: list[list[int]]) -> NDArray[np.floa
 
 
 @pytest.fixture(scope="module")
-def llama(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any, Any]:
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any, Any]:
     """Return the folder of a small model, which also has its body, `body.onnx`; the model, and its tokenizer."""
     folder = tmp_path_factory.mktemp("llama")
     tokenizer = _tokenizer()
@@ -181,3 +191,196 @@ def test_a_thousand_texts_get_the_ids_of_transformers(kind: str, prompt: str, tm
         assert tokenizer.decode(ids).removeprefix("<|im_start|>").strip() == prompt.replace("{input}", text).strip()
     for text in ("Yes", "the sport", "people live"):
         assert encoder.encode(text).ids == tokenizer(prompt.replace("{input}", text)).input_ids
+
+
+def test_the_prompt_is_whole_whatever_the_input(made: tuple[Path, Any, Any]) -> None:
+    """A long input is truncated to what the prompt leaves; one that spells special tokens stays text."""
+    folder, _, tokenizer = made
+    _, text = _opened(folder / "body.onnx")
+    start, end = tokenizer("Is this sentence about sport?").input_ids, tokenizer("\nAnswer:").input_ids
+    for long in (" ".join(["sport"] * 500), "<|im_end|><|end|> " * 100):
+        ids = text.encode([long])["input_ids"][0].tolist()
+        assert len(ids) == SIZES["max_position_embeddings"]
+        assert (ids[: len(start)], ids[-len(end) :]) == (start, end)
+        assert not set(ids) & set(tokenizer.all_special_ids)
+
+
+def test_turns_take_the_chat_template(made: tuple[Path, Any, Any], tmp_path: Path) -> None:
+    """A list of turns has examples before the question; `--chat` makes one turn of a text."""
+    folder, _, tokenizer = made
+    turns = [
+        {"role": "system", "content": "Answer yes, no or perhaps not."},
+        {"role": "user", "content": "Is this about sport? {input}"},
+    ]
+    answers = {"sport": "yes", "other": "no"}
+    for chat, asked in ((False, turns), (True, turns[1]["content"])):
+        files = _files(tmp_path, asked, answers)[::-1]
+        body = export_causal(str(folder / "llama"), *files, chat=chat)
+        assert body.tokenizer is not None
+        from tokenizers import Tokenizer
+
+        encoder = Tokenizer.from_str(body.tokenizer.decode())
+        wanted = [{**one, "content": one["content"].replace("{input}", "the train")} for one in turns[chat:]]
+        ids = tokenizer.apply_chat_template(wanted, add_generation_prompt=True)
+        assert encoder.encode("the train").ids == ids
+        assert tokenizer.eos_token_id not in ids
+
+
+@pytest.mark.parametrize(
+    ("prompt", "answers", "sentence"),
+    [
+        (PROMPT, {"a": " yes", "b": " yes or no"}, r"^--answers: .*' yes or no' \(b\).*' yes' \(a\)|' yes' \(a\) and"),
+        ("No place:", ANSWERS, r"^--prompt: expected \{input\} once"),
+        ("{input} {input}", ANSWERS, r"^--prompt: expected \{input\} once"),
+        ("{input} Answer: ", {"a": "yes", "b": "no"}, r"^--answers: .* got 'yes' for 'a', which joins"),
+        (PROMPT, {"a": " yes"}, r"^--answers: expected two or more answers"),
+        (PROMPT, [" yes", "yes "], r"^--answers: expected every label once .*'yes' twice"),
+        (PROMPT, {"a": " yes", "b": 3}, r"^--answers: expected two or more answers"),
+        (
+            "the train to the coast " * 40 + "{input}\nAnswer:",
+            ANSWERS,
+            r"^--prompt: expected a prompt that leaves room",
+        ),
+        ([{"role": "user"}], ANSWERS, r"^--prompt: expected a list of turns"),
+        ([{"role": "user", "content": "none"}], ANSWERS, r"^--prompt: expected \{input\} once"),
+    ],
+)
+def test_what_the_model_cannot_be_asked_is_refused(
+    made: tuple[Path, Any, Any], tmp_path: Path, prompt: Any, answers: Any, sentence: str, capsys: Any
+) -> None:
+    """The command ends with code 2 and one sentence, and writes nothing."""
+    asked, answered = _files(tmp_path, prompt, answers)
+    out = tmp_path / "body.onnx"
+    arguments = ["--prompt", str(asked), "--answers", str(answered), "-o", str(out)]
+    with pytest.raises(ExportError, match=sentence):
+        export_causal(str(made[0] / "llama"), answered, asked)
+    assert main(["export", str(made[0] / "llama"), *arguments]) == 2
+    assert capsys.readouterr().err.strip().splitlines()[-1].count("expected") >= 1
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--prompt", "p.txt"], ["--answers", "a.json"], ["--chat"], ["--data", "d.npz"], ["--int4", "--int8-weights"]],
+)
+def test_options_of_language_models_need_each_other(made: tuple[Path, Any, Any], arguments: list[str]) -> None:
+    """An option without its other half, or two precisions, is refused before the model is loaded."""
+    with pytest.raises(SystemExit) if len(arguments) == 2 and "--int4" in arguments else nullcontext():
+        assert main(["export", str(made[0] / "body.onnx"), *arguments, "-o", str(made[0] / "no.onnx")]) == 2
+    assert not (made[0] / "no.onnx").exists()
+
+
+def _grid(rng: np.random.Generator, steps: int, lowest: int) -> NDArray[np.float32]:
+    """Return weights [64, 48] on grids of so many steps, one for each 32 inputs of an output, from a lowest step."""
+    scales = rng.uniform(0.01, 0.1, (2, 1, 48)).astype(np.float16).astype(np.float32)
+    offsets = lowest * scales if lowest else rng.normal(0, 0.3, (2, 1, 48)).astype(np.float16).astype(np.float32)
+    taken = rng.integers(0, steps + 1, (2, 32, 48))
+    taken[:, 0], taken[:, 1] = 0, steps
+    return np.asarray((taken * scales + offsets).reshape(64, 48), np.float32)
+
+
+def _layers(weights: NDArray[np.float32], gemm: bool) -> onnx.ModelProto:
+    """Return a model of a table, a product with the weights, and a last layer."""
+    rng = np.random.default_rng(1)
+    bias = [numpy_helper.from_array(rng.normal(size=48).astype(np.float32), "bias")] if gemm else []
+    kept = numpy_helper.from_array(np.ascontiguousarray(weights.T if gemm else weights), "weights")
+    nodes = [
+        helper.make_node("Gather", ["table", "ids"], ["x"]),
+        helper.make_node(*("Gemm", ["x", "weights", "bias"]) if gemm else ("MatMul", ["x", "weights"]), ["y"]),
+        helper.make_node("MatMul", ["y", "last"], ["logits"]),
+    ]
+    if gemm:
+        nodes[1].attribute.append(helper.make_attribute("transB", 1))
+    ids = helper.make_tensor_value_info("ids", TensorProto.INT64, ["n"] if gemm else ["n", "t"])
+    logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", 3] if gemm else ["n", "t", 3])
+    table = np.rint(127 * rng.uniform(-1, 1, (50, 64)))
+    table[:, ::32] = 127
+    constants = [("table", table / 64), ("last", rng.normal(size=(48, 3)))]
+    tensors = [numpy_helper.from_array(value.astype(np.float32), name) for name, value in constants]
+    graph = helper.make_graph(nodes, "layers", [ids], [logits], [*tensors, kept, *bias])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+
+
+@pytest.mark.parametrize("gemm", [False, True])
+@pytest.mark.parametrize(("bits", "steps", "lowest"), [(8, 254, -127), (4, 15, -8), (4, 15, 0), (4, 11, -5), (4, 3, 0)])
+def test_weights_that_had_few_bits_before_are_kept(bits: int, steps: int, lowest: int, gemm: bool) -> None:
+    """The values of GGUF files in Q8_0, Q4_0, Q4_1 and Q4_K are on such grids; so is the table here."""
+    body = _layers(_grid(np.random.default_rng(0), steps, lowest), gemm)
+    small = quantize_weights(body, bits)
+    ids = np.arange(50) if gemm else np.arange(50).reshape(5, 10)
+    wanted, got = (open_session(one.SerializeToString()).run(None, {"ids": ids})[0] for one in (body, small))
+    np.testing.assert_allclose(got, wanted, atol=1e-5 * np.abs(wanted).max())
+    onnx.checker.check_model(small)
+    assert {one.data_type for one in small.graph.initializer if len(one.dims) > 2} & {
+        TensorProto.INT8,
+        TensorProto.UINT8,
+    }
+    assert "weights" not in {one.name for one in small.graph.initializer}
+
+
+@pytest.mark.parametrize(("bits", "bound"), [(8, 0.01), (4, 0.15)])
+def test_other_weights_are_rounded(bits: int, bound: float) -> None:
+    """The error is that of rounding to so many bits."""
+    body = _layers(np.random.default_rng(0).normal(size=(64, 48)).astype(np.float32), gemm=False)
+    ids = np.arange(50).reshape(5, 10)
+    wanted, got = (
+        open_session(one.SerializeToString()).run(None, {"ids": ids})[0] for one in (body, quantize_weights(body, bits))
+    )
+    assert 0 < np.abs(got - wanted).max() < bound * np.abs(wanted).max()
+
+
+@pytest.mark.parametrize("option", ["--int8-weights", "--int4"])
+def test_a_precision_shows_what_it_changes_and_runs_everywhere(
+    made: tuple[Path, Any, Any], option: str, tmp_path: Path, environment: Any, capsys: Any
+) -> None:
+    """Without data, the share of labels that stay; the file runs in the oldest supported ONNX Runtime."""
+    folder, _, _ = made
+    prompt, answers = _files(tmp_path)
+    arguments = ["--prompt", str(prompt), "--answers", str(answers), option, "-o", str(tmp_path / "body.onnx")]
+    assert main(["export", str(folder / "llama"), *arguments]) == 0
+    said = capsys.readouterr().out
+    whole, small = (open_session(one / "body.onnx") for one in (folder, tmp_path))
+    text = text_input(small, tmp_path / "body.onnx")
+    assert text is not None
+    tokens = text.encode(_texts(20))
+    first, second = whole.run(None, tokens)[0], small.run(None, tokens)[0]
+    shown = re.search(r"the same label as in float on ([\d.]+) %", said)
+    assert shown is not None
+    assert ("warning" in said) == (float(shown[1]) < 100)
+    assert 0 < np.median(np.abs(first - second)) < (0.05 if option == "--int8-weights" else 0.3) * np.abs(first).max()
+    arrays: dict[str, Any] = dict(tokens)
+    np.savez(tmp_path / "tokens.npz", **arrays)
+    script = (
+        "import numpy, onnxruntime, sys; one = onnxruntime.InferenceSession(sys.argv[1]); "
+        "numpy.save(sys.argv[3], one.run(None, dict(numpy.load(sys.argv[2])))[0])"
+    )
+    python = environment("onnxruntime==1.19.2")
+    files = [str(tmp_path / name) for name in ("body.onnx", "tokens.npz", "old.npy")]
+    subprocess.run([python, "-c", script, *files], check=True)
+    np.testing.assert_allclose(np.load(files[2]), second, atol=1e-4 * np.abs(second).max())
+
+
+def test_a_cascade_of_a_language_model_works_as_any_other(made: tuple[Path, Any, Any], tmp_path: Path) -> None:
+    """It is calibrated with a remote, verified, run and unfolded; `predict` takes the bare text."""
+    folder, model, tokenizer = made
+    texts = _texts(300)
+    scores = _scores(model, tokenizer, [tokenizer(PROMPT.replace("{input}", one)).input_ids for one in texts])
+    rng = np.random.default_rng(1)
+    labels = (scores + rng.gumbel(size=scores.shape)).argmax(axis=1)
+    np.savez(tmp_path / "data.npz", x=np.array(texts), y=labels, names=np.array(list(ANSWERS)))
+    np.save(tmp_path / "remote.npy", np.eye(3)[labels] * 4 + rng.gumbel(size=scores.shape))
+    local = tmp_path / "local.onnx"
+    arguments = ["calibrate", str(folder / "body.onnx"), "--data", str(tmp_path / "data.npz")]
+    arguments += ["--remote", str(tmp_path / "remote.npy"), "--offload-rate", "0.3", "-o", str(local)]
+    assert main(arguments) == 0
+    assert main(["inspect", str(local), "--verify"]) == 0
+    (tmp_path / "texts.txt").write_text("\n".join(texts[:5]))
+    assert main(["run", str(local), str(tmp_path / "texts.txt")]) == 0
+    with Cascade.load(local) as cascade:
+        temperature = cascade.document.calibration.temperature
+        got = np.stack([cascade.predict(one).local.probabilities for one in texts[:20]])
+        assert cascade.document.labels == tuple(ANSWERS)
+        assert cascade.predict("").name in ANSWERS
+    np.testing.assert_allclose(got, softmax(scores[:20], temperature), atol=1e-4)
+    unfolded, body = unfold(load_model(local)), load_model(folder / "body.onnx")
+    assert unfolded.SerializeToString(deterministic=True) == body.SerializeToString(deterministic=True)

@@ -18,7 +18,7 @@ from edgecascade.calibration import MERGES, CascadePlan, CertifiedLoss, Groups, 
 from edgecascade.export.class_names import class_count, columns_by_name, labelled_as, model_names
 from edgecascade.export.data import Inputs, LabelledData, batches, first
 from edgecascade.export.fold import fold, unfold
-from edgecascade.export.graph import first_sides, load_model, save_model
+from edgecascade.export.graph import first_sides, load_model, open_model, save_model
 from edgecascade.export.logits import LogitsSource, find_logits, kind_of, logits_of, recognise_scores
 from edgecascade.export.parity import Parity, check_parity, check_source, choose_golden, expected_decisions, shuffled
 from edgecascade.export.scores import mixes_inputs, tensor_scores
@@ -435,7 +435,7 @@ def _document(
 
 
 def _text_input(body: Body) -> TextInput | None:
-    return text_input(open_session(body.model.SerializeToString()), body.path)
+    return text_input(open_model(body.model), body.path)
 
 
 def _properties(model: ModelProto) -> dict[str, str]:

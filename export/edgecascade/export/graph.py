@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import math
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +17,26 @@ import onnx
 import onnx.inliner
 import onnx.version_converter
 from numpy.typing import NDArray
-from onnx import GraphProto, ModelProto, NodeProto
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from edgecascade.runtime.engine import Declared, numpy_dtype, open_session
-from edgecascade.types.errors import ExportError, ParityError, first_line, no_file
+from edgecascade.runtime.engine import Declared, Engine, numpy_dtype, open_session
+from edgecascade.runtime.weights_file import check_weights
+from edgecascade.types.document import KEY, WEIGHTS_KEY
+from edgecascade.types.errors import ExportError, ModelFileError, ParityError, first_line, no_file
 
 __all__ = [
     "Step",
     "carried_states",
     "first_sides",
     "has_batch_scale",
+    "is_large",
     "keep",
     "load_model",
+    "open_model",
     "opset",
     "own_inputs",
     "renamed",
+    "runnable",
     "save_model",
     "set_first_sides",
     "tensor_names",
@@ -39,6 +48,8 @@ Step = tuple[str, list[str], str, dict[str, Any]]  # operator, inputs, output, a
 _OLDEST_OPSET, _OLDEST_IR = 13, 4  # that the head's operators and constants need
 _NEWEST_OPSET, _NEWEST_IR = 21, 10  # that ONNX Runtime 1.19 reads, the oldest supported
 _LARGEST = (1 << 31) - 1  # bytes of a protobuf
+_LEAST_APART = 1 << 10  # bytes; smaller constants, such as shapes, stay in the model file
+_PAGE = 1 << 12  # bytes, where weights begin that onnxruntime maps into memory
 _TOLERANCE = 1e-4  # of the largest output of a converted model
 _BATCH_SCALE = {"DynamicQuantizeLinear", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM"}
 
@@ -47,31 +58,36 @@ def load_model(path: str | os.PathLike[str]) -> ModelProto:
     """Read and check an ONNX file, and convert it if it is of a version that the head or old runtimes do not allow.
 
     Raises:
-        ExportError: the file is missing, not an ONNX model, larger than 2 GiB, or cannot be converted.
+        ExportError: the file is missing, not an ONNX model, its weights are missing, or it cannot be converted.
         ParityError: the converted model gives other outputs.
     """
     if not Path(path).is_file():
         raise ExportError(no_file(path))
     try:
         model = onnx.load(os.fspath(path), load_external_data=False)
-        beside = {
-            entry.value for one in model.graph.initializer for entry in one.external_data if entry.key == "location"
-        }
-        total = Path(path).stat().st_size + sum(_size(Path(path).parent / name) for name in beside)
-        if total > _LARGEST:
-            raise ExportError(
-                f"{path}: expected at most 2 GiB with the weights, which is what one ONNX file can hold, got "
-                f"{total / (1 << 30):.1f} GiB; quantize it, or store it in half precision, where it was trained"
-            )
+        check_weights(path)
+        _check_sizes(model, path)
         onnx.load_external_data_for_model(model, str(Path(path).parent))
+        for one in model.graph.initializer:  # as in a file without other files
+            one.ClearField("data_location")
+        keep(model.metadata_props, lambda entry: entry.key != WEIGHTS_KEY)
     except ExportError:
         raise
+    except ModelFileError as error:
+        raise ExportError(str(error)) from error
     except Exception as error:  # protobuf and external data each raise their own
         raise ExportError(f"{path}: not a valid ONNX model: {first_line(error)}") from error
+    large = is_large(model)
+    if large and not _is_current(model):
+        raise ExportError(
+            f"{path}: expected opset {_OLDEST_OPSET} to {_NEWEST_OPSET} and IR {_OLDEST_IR} to {_NEWEST_IR} of a model "
+            f"beyond 2 GiB, which cannot be converted, got {opset(model)} and {model.ir_version}"
+        )
     model = with_versions(model, path)
     try:
-        _infer_output_shapes(model)
-        onnx.checker.check_model(model)
+        if not large:
+            _infer_output_shapes(model)
+        onnx.checker.check_model(os.fspath(path) if large else model)
     except Exception as error:  # the checker raises several kinds
         raise ExportError(f"{path}: not a valid ONNX model: {first_line(error)}") from error
     return model
@@ -86,14 +102,122 @@ def _infer_output_shapes(model: ModelProto) -> None:
             one.type.CopyFrom(inferred[one.name])
 
 
-def _size(file: Path) -> int:
-    return file.stat().st_size if file.is_file() else 0
+def _check_sizes(model: ModelProto, path: str | os.PathLike[str]) -> None:
+    """Check, before they are read, that the files beside a model are not larger than the weights that it declares."""
+    beside = {entry.value for one in model.graph.initializer for entry in one.external_data if entry.key == "location"}
+    files = (Path(path).parent / name for name in beside)
+    total, declared = sum(one.stat().st_size for one in files if one.is_file()), _declared_bytes(model)
+    if total > max(2 * declared, _LARGEST):
+        raise ExportError(
+            f"{path}: expected weights of {declared / 1e9:.1f} GB, as it declares, got {total / 1e9:.1f} GB beside it"
+        )
 
 
-def save_model(model: ModelProto, path: str | os.PathLike[str]) -> None:
-    """Check a model and write it. The file appears whole or not at all."""
+def _declared_bytes(model: ModelProto) -> int:
+    """Return the size of the constants of a model."""
+    return sum(
+        math.prod(one.dims) * helper.tensor_dtype_to_np_dtype(one.data_type).itemsize for one in model.graph.initializer
+    )
+
+
+def is_large(model: ModelProto) -> bool:
+    """Return whether the weights of a model need a file of their own, because one ONNX file holds at most 2 GiB."""
+    return _declared_bytes(model) > _LARGEST
+
+
+def save_model(model: ModelProto, path: str | os.PathLike[str]) -> Path | None:
+    """Check a model and write it. The file appears whole or not at all.
+
+    Returns:
+        The file with the weights of a model beyond 2 GiB, named for their SHA-256, in the same folder; otherwise None.
+    """
+    if is_large(model):
+        return _save_apart(model, Path(path))
     onnx.checker.check_model(model)
     write_whole(model.SerializeToString(), path)
+    return None
+
+
+@contextmanager
+def runnable(model: ModelProto) -> Iterator[bytes | str]:
+    """Give a model as onnxruntime opens it: its bytes, or a temporary file if it is beyond 2 GiB."""
+    if not is_large(model):
+        yield model.SerializeToString()
+        return
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # Windows keeps a file that is in use
+        _save_apart(model, Path(folder, "model.onnx"))
+        yield str(Path(folder, "model.onnx"))
+
+
+def open_model(model: ModelProto) -> Engine:
+    """Open a model of any size on the CPU."""
+    with runnable(model) as source:
+        return open_session(source)
+
+
+def _save_apart(model: ModelProto, path: Path) -> Path:
+    """Write a model and, into another file, its weights; return that file.
+
+    Body and cascade files in one folder share it, since it has the weights of the body only.
+    """
+    small = ModelProto()
+    for field, value in model.ListFields():
+        if field.name == "graph":
+            _copy_fields(value, small.graph, without="initializer")
+    _copy_fields(model, small, without="graph")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    digest = hashlib.sha256()
+    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as part:
+        try:
+            apart, ours = [], {one.name for one in model.graph.initializer if one.name.startswith(f"{KEY}/")}
+            ours |= {one.name for one in model.graph.input}  # with defaults that a caller may replace
+            for one in model.graph.initializer:
+                content = _content(one)
+                if len(content) < _LEAST_APART or one.name in ours:
+                    small.graph.initializer.append(one)
+                    continue
+                start = part.tell()
+                padded = content + bytes(-len(content) % _PAGE)
+                part.write(padded)
+                digest.update(padded)
+                entry = small.graph.initializer.add(name=one.name, dims=one.dims, data_type=one.data_type)
+                entry.data_location = TensorProto.EXTERNAL
+                apart.append((entry, start, len(content)))
+            part.close()
+            place = path.with_name(f"{digest.hexdigest()[:16]}.weights")
+            for entry, start, length in apart:
+                for key, value in (("location", place.name), ("offset", start), ("length", length)):
+                    entry.external_data.add(key=key, value=str(value))
+            said = {"file": place.name, "sha256": digest.hexdigest()}
+            small.metadata_props.add(key=WEIGHTS_KEY, value=json.dumps(said))
+            os.chmod(part.name, 0o644)
+            os.replace(part.name, place)
+        except BaseException as error:
+            os.unlink(part.name)
+            if isinstance(error, OSError) and error.filename is None:  # of `write`, such as a full disk
+                error.filename = str(path)
+            raise
+    write_whole(small.SerializeToString(), path)
+    onnx.checker.check_model(str(path))
+    return place
+
+
+def _content(tensor: TensorProto) -> bytes:
+    """Return the numbers of a tensor as they are in a file of weights; nothing for one of strings."""
+    if tensor.HasField("raw_data"):
+        return bytes(tensor.raw_data)
+    return b"" if tensor.data_type == TensorProto.STRING else bytes(numpy_helper.to_array(tensor).tobytes())
+
+
+def _copy_fields(source: Any, target: Any, without: str) -> None:
+    """Copy the fields of a message but one."""
+    for field, value in source.ListFields():
+        if field.name == without:
+            continue
+        if isinstance(value, (str, int, float, bytes)):
+            setattr(target, field.name, value)
+        else:
+            getattr(target, field.name).MergeFrom(value)
 
 
 def write_whole(content: bytes, path: str | os.PathLike[str]) -> None:
@@ -138,7 +262,7 @@ def with_versions(model: ModelProto, path: str | os.PathLike[str], oldest: int =
     """
     imported, ir = opset(model), model.ir_version
     wanted = min(max(imported, oldest), _NEWEST_OPSET)
-    if imported == wanted and _OLDEST_IR <= ir <= _NEWEST_IR:
+    if _is_current(model, oldest):
         return model
     copy = ModelProto()
     copy.CopyFrom(model)
@@ -165,11 +289,16 @@ def with_versions(model: ModelProto, path: str | os.PathLike[str], oldest: int =
     return copy
 
 
+def _is_current(model: ModelProto, oldest: int = _OLDEST_OPSET) -> bool:
+    """Return whether a model has versions that need no conversion."""
+    return oldest <= opset(model) <= _NEWEST_OPSET and _OLDEST_IR <= model.ir_version <= _NEWEST_IR
+
+
 def _check_same(before: ModelProto, after: ModelProto, path: str | os.PathLike[str]) -> None:
     """Compare the outputs of two models for random inputs, if the first runs on them."""
     rng = np.random.default_rng(0)
     try:
-        session = open_session(before.SerializeToString())
+        session = open_model(before)
         feeds = {one.name: _noise(one, rng) for one in session.get_inputs()}
         wanted = session.run(None, feeds)
     except Exception:  # an old version, or inputs that the model does not take
@@ -177,7 +306,7 @@ def _check_same(before: ModelProto, after: ModelProto, path: str | os.PathLike[s
     conversion = f"{path}: converted from opset {opset(before)} to {opset(after)}"
     again = f"export it again with opset {opset(after)}"
     try:
-        got = open_session(after.SerializeToString()).run(None, feeds)
+        got = open_model(after).run(None, feeds)
     except Exception as error:  # onnxruntime's exceptions have no common base but this one
         raise ParityError(f"{conversion}, it does not run: {first_line(error)}; {again}") from error
     for declared, first, second in zip(session.get_outputs(), wanted, got, strict=True):

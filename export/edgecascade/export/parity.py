@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, helper
 
 from edgecascade.calibration import DecisionRule, are_probabilities, decide, routing_score, softmax
-from edgecascade.export.graph import own_inputs
+from edgecascade.export.graph import own_inputs, runnable
 from edgecascade.export.logits import logits_of
 from edgecascade.runtime.batch import Batch, rows, size
 from edgecascade.runtime.engine import sessions
@@ -74,15 +74,16 @@ def check_parity(
     feeds = [part if isinstance(part, Mapping) else {name: part} for part in parts]
     largest = 0.0
     providers, unusable = [], []
-    for provider, session in sessions(model.SerializeToString()):
-        if isinstance(session, ModelFileError):
-            unusable.append(provider)
-            continue
-        providers.append(provider)
-        difference, sentence = compare(session, feeds, expected, tolerance)
-        if sentence is not None:
-            raise ParityError(f"parity failed on {provider}: {sentence}; nothing was written{_int8_advice(model)}")
-        largest = max(largest, difference)
+    with runnable(model) as source:
+        for provider, session in sessions(source):
+            if isinstance(session, ModelFileError):
+                unusable.append(provider)
+                continue
+            providers.append(provider)
+            difference, sentence = compare(session, feeds, expected, tolerance)
+            if sentence is not None:
+                raise ParityError(f"parity failed on {provider}: {sentence}; nothing was written{_int8_advice(model)}")
+            largest = max(largest, difference)
     return Parity(tuple(providers), len(logits), largest, tolerance, tuple(unusable))
 
 

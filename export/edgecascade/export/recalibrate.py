@@ -14,7 +14,7 @@ from onnx import ModelProto, numpy_helper
 from edgecascade.calibration import CertifiedLoss, LeastCost, LeastOffload, Objective, OperatingPoint
 from edgecascade.export.calibrate import Calibrated, inner_body, write_cascade
 from edgecascade.export.data import Inputs, LabelledData
-from edgecascade.export.graph import keep, load_model, save_model
+from edgecascade.export.graph import keep, load_model, open_model, save_model
 from edgecascade.export.scores import Progress, tensor_scores
 from edgecascade.runtime.engine import open_session, read_classifier, read_document
 from edgecascade.runtime.golden import compare, read_golden
@@ -152,7 +152,7 @@ def _with_costs(objective: LeastCost, document: CascadeDocument | TaskDocument) 
 
 def _move_golden(model: ModelProto, threshold: float, path: str | os.PathLike[str]) -> None:
     """Give the golden inputs the decisions of the new threshold, and check that the model takes them."""
-    session = open_session(model.SerializeToString())
+    session = open_model(model)
     golden = read_golden(session, path)
     if golden is None:
         return

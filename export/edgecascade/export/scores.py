@@ -15,12 +15,12 @@ from onnx import ModelProto, TensorProto, ValueInfoProto, helper, numpy_helper
 from edgecascade.export.class_names import class_count, model_names
 from edgecascade.export.data import Inputs, batches, count, first
 from edgecascade.export.fold import CLASSIFIER
-from edgecascade.export.graph import carried_states, has_batch_scale, load_model, own_inputs
+from edgecascade.export.graph import carried_states, has_batch_scale, load_model, open_model, own_inputs
 from edgecascade.export.head import check_foldable
 from edgecascade.export.logits import find_logits
 from edgecascade.runtime.batch import rows, size
 from edgecascade.runtime.deadline import Deadline
-from edgecascade.runtime.engine import Engine, open_session, run_in_batches
+from edgecascade.runtime.engine import Engine, run_in_batches
 from edgecascade.runtime.model_inputs import ModelInputs, model_inputs
 from edgecascade.runtime.remotes.remote import Remote, RemoteLabels, connect, shown
 from edgecascade.runtime.saturation import unsafe_weights
@@ -185,7 +185,7 @@ def _opened(model: ModelProto, tensor: str, argument: str) -> tuple[Engine, Mode
     watched.CopyFrom(model)
     if tensor not in {o.name for o in model.graph.output}:
         watched.graph.output.append(ValueInfoProto(name=tensor))  # onnxruntime infers its type
-    session = open_session(watched.SerializeToString())
+    session = open_model(watched)
     output = tensor
     if any(one.name == tensor and one.type == "tensor(float16)" for one in session.get_outputs()):
         output, wide, one = (f"edgecascade/{name}" for name in ("scores", "wide", "one"))
@@ -194,7 +194,7 @@ def _opened(model: ModelProto, tensor: str, argument: str) -> tuple[Engine, Mode
         watched.graph.node.append(helper.make_node("Cast", [tensor], [wide], to=TensorProto.FLOAT))
         watched.graph.node.append(helper.make_node("Div", [wide, one], [output]))
         watched.graph.output.append(ValueInfoProto(name=output))
-        session = open_session(watched.SerializeToString())
+        session = open_model(watched)
     return session, model_inputs(session, argument), output
 
 

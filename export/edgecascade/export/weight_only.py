@@ -1,8 +1,8 @@
 """Store the weights of a body in 8 or 4 bits, and compute in float: for language models, whose activations need float.
 
 Weights have one scale for each 32 inputs of an output, as in GGUF files, whose own weights of 8 bits (Q8_0) and 4 bits
-(Q4_0, Q4_1, Q4_K) are therefore kept exactly. Scales and offsets are stored in half precision. The last layer stays in
-float.
+(Q4_0, Q4_1, Q4_K) are therefore kept exactly. Scales and offsets are in half precision where that suffices. The last
+layer stays in float.
 
 - 8 bits are restored by standard operators, which onnxruntime runs once, when it loads the file: as fast as float, in
   as much memory, in every version. (Its MatMulNBits takes 8 bits since 1.22 only, and twice the time for a prompt.)
@@ -30,6 +30,7 @@ __all__ = ["quantize_weights"]
 _BLOCK = 32  # inputs with one scale
 _LEAST = 1024  # weights; smaller tensors stay in float
 _EXACT = 1e-4  # of the range of a block: weights so near to a grid were on it
+_HALF = 1e-5  # relative: numbers so near to one in half precision were that one
 _SAMPLE = 4096  # blocks that show whether weights were on a grid before
 _DOMAIN = "com.microsoft"
 
@@ -224,7 +225,13 @@ def _packed(node: NodeProto, name: str, rows: NDArray[np.float32]) -> _Edit:
     )
 
 
-def _steps_4(blocks: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.float16], NDArray[np.float16]]:
+def _short(values: NDArray[np.float32], exact: bool) -> NDArray[np.floating]:
+    """Return numbers in half precision, unless they must be exact and would not be."""
+    half = values.astype(np.float16)
+    return values if exact and not np.allclose(half, values, rtol=_HALF, atol=0) else half
+
+
+def _steps_4(blocks: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.floating], NDArray[np.floating]]:
     """Return blocks [n, 32] as whole numbers 0 to 15, with scales and offsets [n].
 
     A block whose values already lie on an even grid of 16 numbers or fewer keeps them.
@@ -239,8 +246,8 @@ def _steps_4(blocks: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np
         fits = _on_grid(blocks[left], low[left], high[left], tried)
         parts[left[fits]] = count
         wrong[left[fits]] = False
-    scales = ((high - low) / parts).astype(np.float16)
-    offsets = low.astype(np.float16)
+    some_fit = not wrong.all()
+    scales, offsets = _short((high - low) / parts, some_fit), _short(low, some_fit)
     divisor = np.where(scales > 0, scales, 1).astype(np.float32)
     steps = np.rint((blocks - offsets.astype(np.float32)[:, None]) / divisor[:, None])
     return np.clip(steps, 0, 15).astype(np.uint8), scales, offsets

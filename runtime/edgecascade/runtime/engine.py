@@ -105,7 +105,8 @@ def open_session(
         engine_cache: a folder in which providers that compile the model store the result.
 
     Raises:
-        ModelFileError: the file is missing or not a model, or a provider is not available.
+        ModelFileError: the file is missing or not a model, its weights are in another file that is missing or changed,
+            or a provider is not available.
         ArgumentError: a provider name is unknown.
         ModuleNotFoundError: the file is a `.tflite`, and the `litert` extra is not installed.
     """
@@ -128,6 +129,10 @@ def open_session(
     options.log_severity_level = _FATAL_ONLY
     from edgecascade.runtime.saturation import saturates_here, unsafe_weights  # needed to load a file only
 
+    if isinstance(source, str):
+        from edgecascade.runtime.weights_file import check_weights
+
+        check_weights(source)
     exact = saturates_here() and bool(unsafe_weights(source))
     if exact:
         import logging

@@ -24,7 +24,7 @@ from edgecascade.export.class_names import labelled_as, model_names, name_classe
 from edgecascade.export.commands.calibrate import check_out
 from edgecascade.export.compare import agreement, check_quantized
 from edgecascade.export.data import Inputs, batches, read_labelled
-from edgecascade.export.graph import load_model, save_model
+from edgecascade.export.graph import is_large, load_model, open_model, save_model
 from edgecascade.export.logits import declared_classes, find_logits
 from edgecascade.export.quantize import quantize_int8, quantize_int8_dynamic, to_float16
 from edgecascade.export.sources import (
@@ -50,7 +50,6 @@ from edgecascade.types.errors import ExportError, first_line
 __all__ = ["configure", "execute"]
 
 _HUB = "hf:"
-_SERIALIZABLE = 2 << 30  # bytes
 _TEXTS = np.array(
     [
         "The train to the coast leaves at half past nine.",
@@ -230,13 +229,13 @@ def execute(arguments: Namespace) -> int:
     if names:
         name_classes(model, names)
     out = Path(arguments.out)
-    if model.ByteSize() < _SERIALIZABLE:
-        open_session(model.SerializeToString())  # a model that cannot run is not written
+    open_model(model)  # a model that cannot run is not written
     if tokenizer is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         (out.parent / TOKENIZER).write_bytes(tokenizer)
-    save_model(model, out)
-    beside = f", with {TOKENIZER} beside it" if tokenizer is not None else ""
+    weights = save_model(model, out)
+    files = [*([weights.name] if weights else []), *([TOKENIZER] if tokenizer is not None else [])]
+    beside = f", with {' and '.join(files)} beside it" if files else ""
     print(f"wrote       {out} ({out.stat().st_size / 1e6:.1f} MB){beside}")
     print("\n".join(_described(model, out, names)))
     print(f"next        edgecascade calibrate {quote(str(out))} --remote REMOTE --data DATA --offload-rate 0.2 -o FILE")
@@ -256,6 +255,10 @@ def _converted(arguments: Namespace, model: ModelProto, names: Sequence[str], to
         if arguments.data is not None:
             raise ExportError(f"--data: expected with one of {', '.join(conversions)}, whose loss it measures")
         return model
+    if option in ("--int8-dynamic", "--float16") and is_large(model):
+        raise ExportError(
+            f"{option}: expected a model of at most 2 GiB, got a larger one; use --int8-weights or --int4"
+        )
     data = None if arguments.data is None else labelled_as(read_labelled(arguments.data), names)
     _step("converting the weights")
     converted = conversions[option](model)

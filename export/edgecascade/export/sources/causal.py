@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto
 
-from edgecascade.export.graph import set_first_sides
+from edgecascade.export.graph import open_model, set_first_sides
 from edgecascade.export.sources.hugging_face import HuggingFaceBody
 from edgecascade.export.sources.prompt import (
     Answer,
@@ -43,7 +43,7 @@ from edgecascade.export.sources.tokenizer import (
     with_padding,
 )
 from edgecascade.export.sources.torch_module import export_torch, quiet
-from edgecascade.runtime.engine import Engine, open_session
+from edgecascade.runtime.engine import Engine
 from edgecascade.runtime.text import TextInput
 from edgecascade.types.document import LABELS_KEY, PREPROCESSING_KEY, PROMPT_KEY, TextPreprocessing, preprocessing_dict
 from edgecascade.types.errors import ExportError, ParityError, first_line
@@ -193,7 +193,7 @@ def _exported(network: Any, encoder: TextInput, tokenizer: Any, answers: Sequenc
     example = encoder.encode(texts[:3])
     module = _with_answers(network, rows)
     model = export_torch(module, example, sides=("batch", "tokens"))
-    session = open_session(model.SerializeToString())
+    session = open_model(model)
     together = encoder.encode(texts)
     runs = {
         "alone": np.concatenate([_run(session, encoder.encode([one])) for one in texts]),

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, helper, numpy_helper
 
-from edgecascade.runtime.engine import Engine, open_session
+from edgecascade.export.graph import open_model
+from edgecascade.runtime.engine import Engine
 from edgecascade.runtime.text import TextInput
 from edgecascade.types.document import TextPreprocessing
 from edgecascade.types.errors import ExportError
@@ -128,7 +129,7 @@ def add_tokenizer(model: ModelProto, source: str, network: Any, tokenizer: Any, 
     if "token_type_ids" not in names and _uses_types(network, tokenizer, texts[0]):
         notes.append("texts have no token_type_ids here, although the tokenizer makes them and transformers uses them")
     network.config.pad_token_id = pad
-    singly = _prove(open_session(model.SerializeToString()), network, encoder, texts, longest)
+    singly = _prove(open_model(model), network, encoder, texts, longest)
     return Proved(model, content, text, singly, tuple(notes))
 
 

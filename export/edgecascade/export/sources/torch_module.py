@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto
 
-from edgecascade.runtime.engine import open_session
+from edgecascade.export.graph import open_model
 from edgecascade.types.errors import ExportError, ParityError, first_line
 from edgecascade.types.extras import naming_extras
 
@@ -83,7 +83,7 @@ def export_torch(
     model = program.model_proto
     for part in (model.graph, *model.graph.node, *model.graph.input, *model.graph.output):
         del part.metadata_props[:]  # torch leaves stack traces there, with paths of this machine
-    (got,) = open_session(model.SerializeToString()).run(None, dict(example))
+    (got,) = open_model(model).run(None, dict(example))
     if got.shape != wanted.shape or not np.allclose(got, wanted, 0, _TOLERANCE * max(1.0, np.abs(wanted).max()), True):
         raise ParityError(
             f"parity with the module failed: torch gives {wanted.flat[0]:.6g}, ... {list(wanted.shape)} and the "

@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from edgecascade.export.data import Inputs, batches, first
-from edgecascade.export.graph import has_batch_scale
+from edgecascade.export.graph import has_batch_scale, open_model
 from edgecascade.runtime.batch import Batch, filled, rows, size
 from edgecascade.runtime.deadline import Deadline
-from edgecascade.runtime.engine import open_session
 from edgecascade.runtime.model_inputs import ModelInputs, model_inputs
 from edgecascade.runtime.outputs import by_input, lacks_batch
 from edgecascade.runtime.remotes.remote import Remote, connect, expect_outputs, shown
@@ -66,7 +65,7 @@ class RunnableBody:
     """
 
     def __init__(self, model: ModelProto, path: str, unbatched: Collection[str] | None = None) -> None:
-        self._session, self._path = open_session(model.SerializeToString()), path
+        self._session, self._path = open_model(model), path
         self.declared: ModelInputs = model_inputs(self._session, path)
         strange = [one.name for one in self._session.get_outputs() if not one.type.startswith("tensor(")]
         if strange:

@@ -14,11 +14,10 @@ import onnx.inliner
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper
 
-from edgecascade.export.graph import keep, load_model, opset, own_inputs, with_versions
+from edgecascade.export.graph import keep, load_model, open_model, opset, own_inputs, with_versions
 from edgecascade.export.sources.torch_module import quiet
 from edgecascade.export.task.confidence import SCORE_PREFIX, Confidence, Outputs, confidence_named
 from edgecascade.export.task.operators import Operators
-from edgecascade.runtime.engine import open_session
 from edgecascade.types.errors import ExportError, ParityError, first_line
 from edgecascade.types.extras import naming_extras
 
@@ -157,7 +156,7 @@ def _compare(model: ModelProto, module: Any, example: Outputs, name: str) -> Non
     try:
         with torch.no_grad():
             wanted = np.ravel(module(*map(torch.from_numpy, changed.values())).numpy())
-        (got,) = open_session(model.SerializeToString()).run(None, changed)
+        (got,) = open_model(model).run(None, changed)
     except Exception as error:  # of torch, or of onnxruntime where a side became a constant
         raise ExportError(
             f"confidence: {name} fails for other inputs: {first_line(error)}; export it as ONNX"

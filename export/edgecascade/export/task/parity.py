@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from edgecascade.calibration.task import TaskRule, decide_task
-from edgecascade.export.graph import own_inputs
+from edgecascade.export.graph import own_inputs, runnable
 from edgecascade.export.parity import Parity
 from edgecascade.runtime.batch import Batch
 from edgecascade.runtime.engine import Engine, run_in_batches, sessions
@@ -63,12 +63,13 @@ def check_task_parity(
     name, expected = own_inputs(model)[0], expected_task(score, rule)
     feeds = [part if isinstance(part, Mapping) else {name: part} for part in parts]
     largest, providers, unusable = 0.0, [], []
-    for provider, session in sessions(model.SerializeToString()):
-        if isinstance(session, ModelFileError):
-            unusable.append(provider)
-            continue
-        providers.append(provider)
-        largest = max(largest, _difference(session, feeds, expected, rule, tolerance, provider))
+    with runnable(model) as source:
+        for provider, session in sessions(source):
+            if isinstance(session, ModelFileError):
+                unusable.append(provider)
+                continue
+            providers.append(provider)
+            largest = max(largest, _difference(session, feeds, expected, rule, tolerance, provider))
     return Parity(tuple(providers), len(score), largest, tolerance, tuple(unusable))
 
 

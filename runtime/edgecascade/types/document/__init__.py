@@ -37,6 +37,7 @@ from edgecascade.types.document.metadata import (
     PREPROCESSING_KEY,
     PROMPT_KEY,
     TASK_FORMAT,
+    WEIGHTS_KEY,
     body_names,
 )
 from edgecascade.types.document.preprocessing import (
@@ -60,6 +61,7 @@ __all__ = [
     "PREPROCESSING_KEY",
     "PROMPT_KEY",
     "TASK_FORMAT",
+    "WEIGHTS_KEY",
     "AnswerForm",
     "AskedChat",
     "Calibration",

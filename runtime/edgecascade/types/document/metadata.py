@@ -20,6 +20,7 @@ __all__ = [
     "PREPROCESSING_KEY",
     "PROMPT_KEY",
     "TASK_FORMAT",
+    "WEIGHTS_KEY",
     "body_names",
     "parsed",
 ]
@@ -34,6 +35,7 @@ LABELS_KEY = f"{KEY}.labels"  # the class names of a body
 MOVED_KEY = f"{KEY}.moved"  # names in the body that were changed to make room for ours, old to new
 PREPROCESSING_KEY = f"{KEY}.preprocessing"  # what happens to an input before the body
 PROMPT_KEY = f"{KEY}.prompt"  # prompt and answers of a language model, for people to read
+WEIGHTS_KEY = f"{KEY}.weights"  # name and hash of the file with the weights, where they are not in the model file
 DAMAGE = (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError, OverflowError)
 _LARGEST = 1 << 24  # characters: far above any real document, far below a device's memory
 _KINDS = {FORMAT: "a classifier", TASK_FORMAT: "a general task", CHAT_FORMAT: "two chat endpoints"}
