@@ -21,7 +21,7 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_h
 
 from edgecascade.runtime.engine import Declared, Engine, numpy_dtype, open_session
 from edgecascade.runtime.weights_file import check_weights
-from edgecascade.types.document import KEY, WEIGHTS_KEY
+from edgecascade.types.document import KEY, WEIGHTS_KEY, is_chat_file
 from edgecascade.types.errors import ExportError, ModelFileError, ParityError, first_line, no_file
 
 __all__ = [
@@ -76,6 +76,11 @@ def load_model(path: str | os.PathLike[str]) -> ModelProto:
     except ModelFileError as error:
         raise ExportError(str(error)) from error
     except Exception as error:  # protobuf and external data each raise their own
+        if is_chat_file(path):
+            raise ExportError(
+                f"{path}: expected an ONNX model, got JSON; a file of two chat endpoints is planned again by "
+                "calibrate-chat, with the same replies"
+            ) from error
         raise ExportError(f"{path}: not a valid ONNX model: {first_line(error)}") from error
     large = is_large(model)
     if large and not _is_current(model):

@@ -158,6 +158,12 @@ def open_session(
         cure = (
             "; it has no exact int8 kernels for all of it on this CPU: quantize with reduce_range=True" if exact else ""
         )
+        from edgecascade.types.document import is_chat_file
+
+        if isinstance(source, str) and is_chat_file(source):
+            raise ModelFileError(
+                f"{name}: expected a model, got JSON; a file of two chat endpoints is served by `edgecascade gateway`"
+            ) from error
         raise ModelFileError(f"{name}: onnxruntime cannot load it: {first_line(error)}{cure}") from error
     used = session.get_providers()[0]
     if used != chosen[0] and not fallback and providers != "auto":

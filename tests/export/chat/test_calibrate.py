@@ -87,6 +87,19 @@ def test_the_command_writes_what_was_planned(serve: Serve, tmp_path: Path, capsy
     assert ChatDocument.from_json(capsys.readouterr().out, "out") == document
 
 
+def test_commands_for_models_say_what_the_file_is(
+    serve: Serve, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They name the command that takes it."""
+    assert main(arguments(tmp_path, (serve(small), serve(large)))) == 0
+    file = str(tmp_path / "chat.json")
+    capsys.readouterr()
+    assert main(["recalibrate", file, "--offload-rate", "0.2", "-o", str(tmp_path / "other.json")]) == 2
+    assert "calibrate-chat" in capsys.readouterr().err
+    assert main(["run", file, str(tmp_path / "prompts.jsonl")]) == 2
+    assert "edgecascade gateway" in capsys.readouterr().err
+
+
 def test_a_written_file_follows_the_schema(serve: Serve, tmp_path: Path) -> None:
     """Every key is in the schema, with either map and with a certificate; what readers need is required."""
     names = ("chat-endpoints", "task-model", "cascade-model")

@@ -8,7 +8,7 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Iterator, Sequence
 
 from edgecascade.cli import rare
-from edgecascade.runtime.commands.inspect_chat import inspect_chat, is_chat_file
+from edgecascade.runtime.commands.inspect_chat import inspect_chat
 from edgecascade.runtime.engine import Engine, open_session, read_document, sessions
 from edgecascade.runtime.golden import Golden, compare, decision_vectors, read_golden
 from edgecascade.runtime.model_inputs import model_inputs
@@ -21,6 +21,7 @@ from edgecascade.types.document import (
     TaskDocument,
     calibration_rows,
     confusion_rows,
+    is_chat_file,
 )
 from edgecascade.types.errors import ModelFileError
 from edgecascade.types.estimate import curve_table

@@ -12,16 +12,7 @@ from edgecascade.types.document.metadata import CHAT_FORMAT
 from edgecascade.types.errors import ArgumentError, ModelFileError
 from edgecascade.types.estimate import curve_table
 
-__all__ = ["inspect_chat", "is_chat_file"]
-
-
-def is_chat_file(path: str) -> bool:
-    """Return whether a file holds JSON, as that of two chat endpoints does."""
-    try:
-        with open(path, "rb") as file:
-            return file.read(64).lstrip().startswith(b"{")
-    except OSError:
-        return False  # the next step says why
+__all__ = ["inspect_chat"]
 
 
 def inspect_chat(arguments: Namespace) -> int:

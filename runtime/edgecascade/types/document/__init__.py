@@ -15,7 +15,7 @@ from edgecascade.types.document.calibration import (
     remote_dict,
     score_calibration_dict,
 )
-from edgecascade.types.document.chat import CHAT_SCORES, ChatDocument, ChatScore, ChatSide, TokenPrice
+from edgecascade.types.document.chat import CHAT_SCORES, ChatDocument, ChatScore, ChatSide, TokenPrice, is_chat_file
 from edgecascade.types.document.classifier import CascadeDocument, SourceRecord
 from edgecascade.types.document.evidence import (
     Certificate,
@@ -89,6 +89,7 @@ __all__ = [
     "calibration_rows",
     "certificate_dict",
     "confusion_rows",
+    "is_chat_file",
     "point_dict",
     "policy_dict",
     "preprocessing_dict",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -24,7 +25,7 @@ from edgecascade.types.document.metadata import CHAT_FORMAT, parsed
 from edgecascade.types.errors import ArgumentError
 from edgecascade.types.estimate import Estimate, OperatingPoint
 
-__all__ = ["CHAT_SCORES", "ChatDocument", "ChatScore", "ChatSide", "TokenPrice"]
+__all__ = ["CHAT_SCORES", "ChatDocument", "ChatScore", "ChatSide", "TokenPrice", "is_chat_file"]
 
 CHAT_SCORES = ("mean", "minimum", "first")
 
@@ -172,6 +173,15 @@ class ChatDocument:
             ModelFileError: the text is too long, damaged, or of another format.
         """
         return parsed(text, where, {CHAT_FORMAT: _document})
+
+
+def is_chat_file(path: str | os.PathLike[str]) -> bool:
+    """Return whether a file holds a JSON object, as that of two chat endpoints does, and no model."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(64).lstrip().startswith(b"{")
+    except OSError:
+        return False  # the next step says why
 
 
 def _document(found: Mapping[str, Any]) -> ChatDocument:
