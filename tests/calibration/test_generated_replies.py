@@ -39,6 +39,8 @@ def test_a_reply_contains_whole_words(reply: list[str], reference: list[str]) ->
         ("I write C++ daily", "C++", True),
         ("it has 42 parts", 42, True),
         ("it has 420 parts", 42, False),
+        ("it has 10000000 parts", 1e7, True),
+        ("it is 0.25 of them", 0.25, True),
         ("caf\u00e9 noir", "cafe\u0301", True),
         ("no", ["yes", "no"], True),
     ],
@@ -109,6 +111,8 @@ def test_a_letter_is_chosen_in_many_forms(before: str, form: str) -> None:
         ("I'd say New York, of course", "New York"),
         ("York, which is in England", "York"),
         ("It is either Paris or London", None),
+        ("I have been to both York and New York", None),
+        ("I have been to New York and to New York again", "New York"),
         ("None of them", None),
         ("A dog is no city", None),
         ("I am not sure", None),
@@ -123,6 +127,20 @@ def test_an_option_is_chosen_by_its_text(reply: str, chosen: str | None) -> None
     for at, city in enumerate(CITIES):
         for answer in (city, at, "ABCD"[at]):
             assert judged(ChoiceMatch(), reply, {"options": CITIES, "answer": answer}) == (city == chosen)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["1", "-1", "1.5", "15"], ["< 5", "> 5", "5"], ["[0, 1]", "(0, 1)", "(0, 1]"], ["C", "C++", "C#"], ["5", "5!"]],
+    ids=str,
+)
+@pytest.mark.parametrize("form", ["{}", "**{}**", '"{}"', "{}.", "It is {}", "{}, I think"])
+def test_options_that_differ_by_signs_are_told_apart(options: list[str], form: str) -> None:
+    """Each is chosen by its own text alone."""
+    for chosen in options:
+        for right in options:
+            reference = {"options": options, "answer": options.index(right)}
+            assert judged(ChoiceMatch(), form.format(chosen), reference) == (chosen == right), (chosen, right)
 
 
 def test_options_that_are_letters_are_texts() -> None:

@@ -25,7 +25,8 @@ _NUMBER = re.compile(r"(?<![\w.,])[-+]?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?:[eE][-+]?\
 _GROUPED = re.compile(r"[-+]?\d{1,3}(,\d{3})+(\.\d+)?([eE][-+]?\d+)?")
 _SIGNS = str.maketrans({"\u2212": "-", "\u00a0": " ", "\u202f": " "})  # a minus, and spaces that do not break
 _ROUNDING = 1e-9  # of a number, relative to the reference
-_MARKS = "*_`\"'“”‘’«»()[]{}<>.,:;!?-–— \t\r\n"  # that may surround an option
+_MARKS = "*_`\"'“”‘’«»()[]{}<>.,:;!?-–— \t\r\n"  # that may surround a letter
+_QUOTES, _STOPS = "*_`\"'“”‘’«» ", ".,:; "  # that may surround an option's text, and end it
 _FIRST = re.compile(r"[\s*_`\"'(\[{“‘«]*([A-Z])(?=$|[)\]}.,:;*_`\"'”’»]|\s*[\r\n]|\s+[-–—:])")
 _SAID = re.compile(
     r"(?i:\b(?:answer|option|choice)\b(?:\s+(?:is|would\s+be))?)[\s:=*_`\"'(\[{“‘«]*([A-Z])(?=$|[^\w'’])"
@@ -56,7 +57,7 @@ class Contains:
             wanted = self._normal(_text(reference, where))
             if not wanted:
                 raise CalibrationError(f"{where}: expected text that a reply can contain, got an empty one")
-            return _has_words(self._normal(reply), wanted)
+            return re.search(_words(wanted), self._normal(reply)) is not None
 
         return _any_right(answers, references, right)
 
@@ -146,15 +147,16 @@ def _text(reference: Any, where: str) -> str:
     if isinstance(reference, str):
         return reference
     if isinstance(reference, Real) and not isinstance(reference, bool):
-        return f"{reference:g}" if float(reference).is_integer() else str(reference)
+        number = float(reference)
+        return str(int(number) if number.is_integer() else number)
     raise CalibrationError(f"{where}: expected text or a number, got {_shown(reference)}")
 
 
-def _has_words(text: str, words: str) -> bool:
-    """Return whether a text contains words that are no parts of longer ones."""
+def _words(words: str) -> str:
+    """Return a pattern of words that are no parts of longer ones."""
     before = r"(?<!\w)" if words[0].isalnum() else ""
     after = r"(?!\w)" if words[-1].isalnum() else ""
-    return re.search(before + re.escape(words) + after, text) is not None
+    return before + re.escape(words) + after
 
 
 def _last_number(text: str) -> float | None:
@@ -237,18 +239,20 @@ def _among(letter: str, count: int) -> str | None:
 
 def _named(said: str, options: Sequence[str]) -> str | None:
     """Return the option that a reply is or begins with, the longest if several do, or the only one that it contains."""
-    begun = [one for one in options if re.match(re.escape(one) + r"(?!\w)", said)]
+    begun = [one for one in options if one and re.match(re.escape(one) + r"(?!\w)", said)]
     if begun:
         return max(begun, key=len)
-    inside = [one for one in options if one and _has_words(said, one)]
-    # an option within another that is named, such as `acid` in `acid rain`, is not named itself
-    longest = [one for one in inside if not any(one != other and one in other for other in inside)]
-    return longest[0] if len(longest) == 1 else None
+    inside = []
+    for one in sorted({*options} - {""}, key=len, reverse=True):  # so that `acid rain` does not name `acid`, too
+        said, count = re.subn(_words(one), "\n", said)
+        inside += [one] if count else []
+    return inside[0] if len(inside) == 1 else None
 
 
 def _plain(text: str) -> str:
-    """Return a text without case, and without marks or white space around it."""
-    return " ".join(normalize("NFC", text).split()).strip(_MARKS).casefold()
+    """Return a text without case, and without quotes and emphasis around it or stops at its end."""
+    normal = " ".join(normalize("NFC", text).split())
+    return normal.strip(_QUOTES).rstrip(_STOPS).strip(_QUOTES).casefold()
 
 
 def _shown(value: Any) -> str:
