@@ -70,3 +70,24 @@ def test_failures_are_exceptions(path: Path, fake: Any, nowhere: str) -> None:
         cascade.complete(MESSAGES)
     assert caught.value.local.startswith("local: cannot connect")
     assert caught.value.status == 503
+
+
+@pytest.mark.parametrize("share", [0.5, 0.9])
+def test_drift_is_told(path: Path, fake: Any, share: float) -> None:
+    """Half of the calibration's replies were unsure; if nine in ten are, the scores and the forwards differ."""
+    replies = iter(range(10**6))
+    local = fake(lambda asked: saying(["near"], UNSURE if next(replies) % 10 < 10 * share else -0.1)(asked))
+    told: list[str] = []
+    urls = {"local": local.url, "remote": fake(saying(["afar"])).url}
+    with ChatCascade.load(
+        path, local=urls["local"], remote=urls["remote"], on_alarm=lambda one: told.append(one.name)
+    ) as cascade:
+
+        async def ask() -> None:
+            for _ in range(50):
+                await asyncio.gather(*(cascade.complete_async(MESSAGES) for _ in range(4)))
+            await cascade.close_async()
+
+        asyncio.run(ask())
+        assert cascade.metrics()["alarms"]["drift"] == (share > 0.5)
+    assert (told == ["drift"]) == (share > 0.5)

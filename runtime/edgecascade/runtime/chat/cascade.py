@@ -28,6 +28,7 @@ from edgecascade.runtime.chat.events import END, EventReader
 from edgecascade.runtime.chat.llama import LlamaServer
 from edgecascade.runtime.chat.open_reply import OpenReply
 from edgecascade.runtime.chat.routing import Router
+from edgecascade.runtime.watch.alarms import Alarm
 from edgecascade.types.answer import Source
 from edgecascade.types.document import ChatDocument
 from edgecascade.types.errors import ArgumentError, InvalidReply, ModelFileError, no_file
@@ -82,6 +83,7 @@ class ChatCascade:
         deadline: float = 60.0,
         patience: float = 60.0,
         fill: bool = False,
+        on_alarm: Callable[[Alarm], None] | None = None,
     ) -> ChatCascade:
         """Return the cascade that a file describes. Nothing is connected yet.
 
@@ -103,6 +105,8 @@ class ChatCascade:
                 begun to reply; otherwise the other side answers.
             patience: seconds without a byte after which a reply counts as broken.
             fill: whether requests get the fields of the calibration that they leave out, such as `temperature`.
+            on_alarm: called from a background thread with each alarm: `drift` if the scores of 1,000 replies, or of a
+                tenth of them, are not distributed as in the calibration; `offload rate` if others are forwarded.
 
         Raises:
             ModelFileError: a file is missing or damaged.
@@ -131,6 +135,7 @@ class ChatCascade:
             threshold=threshold,
             deadline=deadline,
             fill=fill,
+            on_alarm=on_alarm,
         )
         return cls(document, router, endpoints, budget, llama)
 

@@ -1,22 +1,27 @@
-"""Count the replies of a chat cascade, its tokens and its money, and write them as metrics."""
+"""Count the replies of a chat cascade, its tokens and its money, watch for drift, and write all that as metrics."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from threading import Lock
 from typing import Any
 
 from edgecascade.runtime.chat.answer import ChatReason, Verdict
+from edgecascade.runtime.chat.decision import ChatDecision
 from edgecascade.runtime.chat.reply import Usage
 from edgecascade.runtime.counts import BOUNDS, Histogram
 from edgecascade.runtime.metrics.prometheus import Family, families_text, latency_samples
 from edgecascade.runtime.metrics.snapshot import CIRCUIT_STATES
+from edgecascade.runtime.watch.alarms import Alarm, Alarms
+from edgecascade.runtime.watch.drift import Reference, Windows
 from edgecascade.types.answer import Source
 from edgecascade.types.document import ChatDocument, TokenPrice
 
 __all__ = ["ChatTally", "cost_of"]
 
+_WINDOW, _RISK = 1000, 1e-3  # decisions, and the probability of a false alarm in them
+_WATCHED = ("drift", "offload rate")
 _SIDES = (Source.LOCAL, Source.REMOTE)
 
 
@@ -30,13 +35,25 @@ def cost_of(usage: Usage, price: TokenPrice | None) -> float:
 
 
 class ChatTally:
-    """Counts. Thread-safe.
+    """Counts, and raises the alarms `drift` and `offload rate` as a `Watch` does. Thread-safe.
 
     Args:
-        document: the pair, for its prices.
+        document: the pair: its prices, and what its scores should be like.
+        threshold: replies whose advantage is below it are forwarded; None takes the document's.
+        on_alarm: called with each alarm, from a background thread.
     """
 
-    def __init__(self, document: ChatDocument) -> None:
+    def __init__(
+        self,
+        document: ChatDocument,
+        threshold: float | None = None,
+        on_alarm: Callable[[Alarm], None] | None = None,
+    ) -> None:
+        policy = document.policy
+        bar = policy.threshold if threshold is None else threshold
+        reference = Reference.binned(policy.values or (), policy.counts, bar)
+        self._alarms = Alarms(on_alarm)
+        self._windows = Windows(reference, _WINDOW, _RISK, self._alarms)
         self._prices = {Source.LOCAL: document.local.price, Source.REMOTE: document.remote.price}
         self._lock = Lock()
         self._answers: Counter[tuple[Source, ChatReason]] = Counter()
@@ -46,6 +63,12 @@ class ChatTally:
         self._unscored: Counter[str] = Counter()
         self._broken: Counter[Source] = Counter()
         self._others: Counter[str] = Counter()
+
+    def decided(self, decision: ChatDecision) -> None:
+        """Watch a decision about a local reply that could be scored."""
+        with self._lock:
+            advantages = [decision.advantage]
+            self._windows.count(*(([], advantages) if decision.forward else (advantages, [])))
 
     def begun(self, verdict: Verdict, unscored: str, seconds: float) -> None:
         """Count a reply that begins.
@@ -100,6 +123,7 @@ class ChatTally:
                 "money": {side.value: self._money[side] for side in _SIDES},
                 "unscored": dict(self._unscored),
                 "broken": {side.value: self._broken[side] for side in _SIDES},
+                "alarms": {name: int(name in self._alarms.snapshot()["active"]) for name in _WATCHED},
                 **{name: self._others[name] for name in ("uncalibrated", "unanswered", "cancelled")},
             }
 
@@ -149,6 +173,8 @@ def _families(
         for state in CIRCUIT_STATES
     ]
     yield "chat_circuit_state", "gauge", "1 for the present state of each side's circuit breaker.", states
+    alarms = [("", {"name": name}, active) for name, active in counts["alarms"].items()]
+    yield "chat_alarm_active", "gauge", "1 while scores or forwards are unlike those of the calibration.", alarms
     if levels:
         budget = [("", {"budget": name}, level) for name, level in levels.items()]
         yield "budget_level", "gauge", "How full the budget is, from 0 to 1.", budget

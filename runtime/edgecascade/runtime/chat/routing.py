@@ -31,6 +31,7 @@ from edgecascade.runtime.chat.open_reply import (
 )
 from edgecascade.runtime.chat.reply import LocalReply
 from edgecascade.runtime.deadline import Deadline
+from edgecascade.runtime.watch.alarms import Alarm
 from edgecascade.types.answer import Source
 from edgecascade.types.document import ChatDocument
 from edgecascade.types.errors import CircuitOpen, NoReply, RemoteError, RemoteRefusal, RemoteUnreachable
@@ -93,6 +94,7 @@ class Router:
         threshold: replies whose advantage is below it are forwarded; None takes the document's.
         deadline: seconds for the local side to be decided about, and again for the remote to begin its reply.
         fill: whether requests get the fields of the calibration that they leave out.
+        on_alarm: called with each alarm about drift.
 
     Attributes:
         tally: the counts.
@@ -110,12 +112,13 @@ class Router:
         threshold: float | None,
         deadline: float,
         fill: bool,
+        on_alarm: Callable[[Alarm], None] | None,
     ) -> None:
         self._document, self._local, self._remote = document, local, remote
         self._rule = ChatRule(document, threshold)
         self._unscored, self._budget, self._egress = unscored, budget, egress
         self._deadline, self._fill = deadline, fill
-        self.tally = ChatTally(document)
+        self.tally = ChatTally(document, threshold, on_alarm)
 
     async def open(self, request: Mapping[str, Any], *, annotate: bool = True) -> OpenReply:
         """Return the reply to a request, once it is clear who gives it.
@@ -182,7 +185,9 @@ class Router:
         if reply.unscored:
             why = "omitted" if "omits" in reply.unscored else "unusable"
             return _Judged(reply, unscored=why, detail=f"local: {reply.unscored}")
-        return _Judged(reply, decision=self._rule(reply.logprobs))
+        decision = self._rule(reply.logprobs)
+        self.tally.decided(decision)
+        return _Judged(reply, decision=decision)
 
     async def _chosen(self, asked: Asked, judged: _Judged) -> tuple[Verdict, _Make]:
         """Return who answers, and a function that makes the reply.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import ssl
 from argparse import ArgumentParser, Namespace
@@ -34,11 +35,10 @@ def configure(parser: ArgumentParser) -> None:
         "  edgecascade gateway chat.json --port 8001\n"
         "  edgecascade gateway chat.json --local small.gguf --remote https://api.example.com/v1 \\\n"
         "      --remote-header-file cloud.txt\n"
-        '  curl http://127.0.0.1:8001/v1/chat/completions -d \'{"messages": [{"role": "user", "content": "Hi"}]}\'\n\n'
-        "The local endpoint generates first. Where its tokens show that it is at a disadvantage, the remote answers.\n"
-        "An application changes its base URL to http://127.0.0.1:8001/v1, and nothing else. The headers\n"
-        "X-Edgecascade-* of a reply, and the object `edgecascade` in its body, say who answered and why; /metrics\n"
-        "counts replies, tokens and money. A client's own Authorization goes to neither endpoint. SIGTERM ends it."
+        "\n"
+        "The local endpoint generates first; where its tokens show that it is at a disadvantage, the remote answers.\n"
+        "An application changes its base URL, and nothing else. Headers X-Edgecascade-* and the object `edgecascade`\n"
+        "in a body say who answered and why. A client's Authorization goes to neither endpoint. SIGTERM ends it."
     )
     parser.add_argument("file", help="JSON file that `calibrate-chat` writes.")
     parser.add_argument("--name", help="Name of the model in /v1/models (default: the file's name without .json).")
@@ -125,6 +125,7 @@ def _options(arguments: Namespace) -> dict[str, Any]:
         "deadline": arguments.deadline,
         "patience": arguments.patience,
         "fill": arguments.calibrated_fields,
+        "on_alarm": lambda alarm: logging.getLogger("edgecascade").warning("alarm: %s", alarm.sentence),
     }
 
 

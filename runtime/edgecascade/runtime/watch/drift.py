@@ -66,9 +66,20 @@ class Reference:
         policy = own if policy is None else policy
         if (own.temperature, own.edges) != (policy.temperature, policy.edges) or policy.values is None:
             return cls()
-        threshold = own.threshold if policy.threshold is None else policy.threshold
+        threshold = document.policy.threshold if policy.threshold is None else policy.threshold
+        return cls.binned(policy.values, document.policy.counts, threshold)
+
+    @classmethod
+    def binned(cls, values: Sequence[float], counts: Sequence[int], threshold: float) -> Reference:
+        """Return the histogram of an advantage table.
+
+        Args:
+            values: the advantage of each bin.
+            counts: calibration inputs in each bin.
+            threshold: inputs whose advantage is below it are forwarded.
+        """
         bins: dict[float, int] = {}
-        for value, count in zip(policy.values, document.policy.counts, strict=True):
+        for value, count in zip(values, counts, strict=True):
             value = float(np.float32(value))
             bins[value] = bins.get(value, 0) + count
         forwarded = sum(count for value, count in bins.items() if not value >= np.float32(threshold))
