@@ -784,6 +784,27 @@ def test_the_same_way_to_ask_is_accepted() -> None:
         described.expect_asked(asked(prompt=None))
 
 
+@pytest.mark.parametrize(
+    ("options", "wanted"),
+    [
+        ({"answer": "label"}, {"logprobs", "top_logprobs"}),
+        ({"answer": "text"}, {"logprobs"}),
+        ({"answer": "text", "scale": (2.0, 1.0)}, {"logprobs"}),
+        ({"answer": "text", "scale": (0.0, 1.0)}, set()),
+    ],
+)
+def test_only_needed_log_probabilities_are_asked_for(
+    connect: Any, serve: Any, recording: Any, respond: Any, options: dict[str, Any], wanted: set[str]
+) -> None:
+    """Whatever the fields say: a server may refuse them. Without any, the confidence is the same for every text."""
+    record, requests = recording
+    server = serve(record(respond(completion(at("red", red=0.5, green=0.5)))))
+    replied = connect(server, fields={"top_logprobs": 3, "logprobs": True}, **options).infer(X, Deadline.after(5))
+    assert {"logprobs", "top_logprobs"} & json.loads(requests[0][2]).keys() == wanted
+    if not wanted:
+        np.testing.assert_allclose(replied.confidences, 1 / (1 + math.exp(-1)))
+
+
 def test_a_capped_list_of_tokens_is_remembered(connect: Any, serve: Any, respond: Any) -> None:
     """The number that the server names is asked for, or else five; a number that is given is not changed."""
     sent: list[int] = []

@@ -314,7 +314,8 @@ class Chat:
             **({"top_logprobs": listed} if lists else {}),
             **self._fields,
         }
-        sent = {name: value for name, value in fields.items() if value is not None}
+        idle = {"logprobs": not scored, "top_logprobs": not lists}  # what this form does not need, a server may refuse
+        sent = {name: value for name, value in fields.items() if value is not None and not idle.get(name)}
         self._way = _Way(answer, matcher, messages, sent, scale, scored)
         self.class_names = tuple(labels)
 
