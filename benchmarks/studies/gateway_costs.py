@@ -190,7 +190,7 @@ def _gateway(local: str, remote: str) -> Iterator[tuple[tuple[str, int], int]]:
         path = Path(folder) / "chat.json"
         path.write_text(_document(local, remote).to_json())
         command = [sys.executable, "-c", _START, "gateway", str(path), "--port", "0"]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
             assert process.stdout is not None
             try:
                 port = int(process.stdout.readline().strip().removesuffix("/v1").rpartition(":")[2])

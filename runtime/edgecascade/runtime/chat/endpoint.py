@@ -344,6 +344,8 @@ def _completion(body: bytes | bytearray) -> dict[str, Any]:
         if said:
             raise RemoteRefusal(f"remote: the server says: {said}", status="200")
         raise InvalidReply("remote: the reply lacks choices")
+    if not all(isinstance(one, dict) and isinstance(one.get("message"), dict) for one in found["choices"]):
+        raise InvalidReply("remote: the reply has a choice without a message")
     return found
 
 

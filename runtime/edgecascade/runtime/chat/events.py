@@ -59,7 +59,7 @@ def chunk_in(event: bytes) -> dict[str, Any]:
         InvalidReply: it holds something else.
     """
     try:
-        chunk = json.loads(event)
+        chunk = json.loads(str(event, "utf-8"))  # for bytes, it would guess their encoding
     except (ValueError, RecursionError) as error:
         raise InvalidReply("remote: an event of the stream is not JSON") from error
     choices = chunk.get("choices") if isinstance(chunk, dict) else None
@@ -123,7 +123,9 @@ def _merge(into: dict[str, Any], delta: Mapping[str, Any]) -> None:
 def _extend(before: list[Any], more: Iterable[Any]) -> None:
     for entry in more:
         at = entry.get("index") if isinstance(entry, dict) else None
-        same = next((one for one in before if at is not None and one.get("index") == at), None)
+        same = next(
+            (one for one in before if at is not None and isinstance(one, dict) and one.get("index") == at), None
+        )
         if same is None:
             before.append(entry)
         else:

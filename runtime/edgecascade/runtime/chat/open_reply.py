@@ -24,6 +24,8 @@ Pieces: TypeAlias = AsyncGenerator[bytes, None]
 _TAIL = 8192  # bytes at the end of a stream in which its usage and its end are looked for
 _ENDS = re.compile(rb'\[DONE\]|"finish_reason"\s*:\s*"')
 _CHARACTERS_PER_TOKEN = 4
+# `json.dumps` makes an encoder for each call.
+_UTF8, _ASCII = (json.JSONEncoder(ensure_ascii=plain, separators=(",", ":")) for plain in (False, True))
 
 
 @dataclass(frozen=True)
@@ -190,9 +192,9 @@ def passed_whole(
 def to_json(found: Any) -> bytes:
     """Return JSON without spaces, in UTF-8; halves of characters, which UTF-8 does not have, stay escapes."""
     try:
-        return json.dumps(found, ensure_ascii=False, separators=(",", ":")).encode()
+        return _UTF8.encode(found).encode()
     except UnicodeEncodeError:
-        return json.dumps(found, separators=(",", ":")).encode()
+        return _ASCII.encode(found).encode()
 
 
 async def _once(body: bytes) -> Pieces:

@@ -148,7 +148,7 @@ class LocalReply:
     async def _read_whole(self) -> None:
         _, self._whole = await self._exchange.whole()
         choice = self._whole["choices"][0]
-        self._look(choice, choice.get("message") if isinstance(choice, dict) else None)
+        self._look(choice, choice.get("message"))
         self.ended, self.usage, self.model = True, usage_in(self._whole), str(self._whole.get("model") or "")
 
     async def _read_pieces(self, least: int) -> None:
@@ -171,22 +171,22 @@ class LocalReply:
             self._finished = self.ended = True
             return
         chunk = chunk_in(event)
-        for choice in chunk["choices"]:
-            self._finished = self._finished or choice.get("finish_reason") is not None
-            self._look(choice, choice.get("delta"))
         self._chunks.append(chunk)
-        self.model = self.model or str(chunk.get("model") or "")
-        self.usage = usage_in(chunk) or self.usage
+        for choice in chunk["choices"]:
+            if choice.get("finish_reason") is not None:
+                self._finished = True
+            self._look(choice, choice.get("delta"))
+        if "usage" in chunk:
+            self.usage = usage_in(chunk) or self.usage
+        if not self.model:
+            self.model = str(chunk.get("model") or "")
 
-    def _look(self, choice: Any, said: Any) -> None:
+    def _look(self, choice: Mapping[str, Any], said: Any) -> None:
         """Note the tokens of a choice, and whether it says something."""
+        listed = choice.get("logprobs")
         if isinstance(said, dict) and (said.get("content") or said.get("tool_calls")):
             self._says_something = True
-            self._without += not choice.get("logprobs")
-        self._score(choice)
-
-    def _score(self, choice: Any) -> None:
-        listed = choice.get("logprobs") if isinstance(choice, dict) else None
+            self._without += not listed
         tokens = listed.get("content") if isinstance(listed, dict) else None
         if tokens and not self.unscored:
             try:
