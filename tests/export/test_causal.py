@@ -318,6 +318,20 @@ def test_weights_that_had_few_bits_before_are_kept(bits: int, steps: int, lowest
     assert "weights" not in {one.name for one in small.graph.initializer}
 
 
+def test_a_file_of_several_kinds_keeps_each() -> None:
+    """Beside weights that had 4 bits, those that had more get 8 with `--int4`."""
+    rng = np.random.default_rng(0)
+    body = _layers(_grid(rng, 15, -8), gemm=False)
+    last = helper.make_node("MatMul", ["h", "last"], ["logits"])
+    more = rng.normal(size=(48, 48)).astype(np.float32)
+    body.graph.node[-1].CopyFrom(helper.make_node("MatMul", ["y", "more"], ["h"]))
+    body.graph.node.append(last)
+    body.graph.initializer.append(numpy_helper.from_array(more, "more"))
+    kinds = {one.name: one.data_type for one in quantize_weights(body, 4).graph.initializer}
+    assert kinds["weights/int4"] == TensorProto.UINT8
+    assert kinds["more/int8"] == TensorProto.INT8
+
+
 @pytest.mark.parametrize(("bits", "bound"), [(8, 0.01), (4, 0.15)])
 def test_other_weights_are_rounded(bits: int, bound: float) -> None:
     """The error is that of rounding to so many bits."""

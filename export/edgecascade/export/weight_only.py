@@ -5,15 +5,16 @@ Weights have one scale for each 32 inputs of an output, as in GGUF files, whose 
 layer stays in float.
 
 - 8 bits are restored by standard operators, which onnxruntime runs once, when it loads the file: as fast as float, in
-  as much memory, in every version. (Its MatMulNBits takes 8 bits since 1.22 only, and twice the time for a prompt.)
+  as much memory, in every version. (MatMulNBits of 8 bits takes twice the time for a prompt, and 1.19 lacks it.)
 - 4 bits stay packed in memory (MatMulNBits, onnxruntime 1.19 and newer). That operator is slow with offsets in float,
   so they are added apart: for each output, an offset times the sum of 32 inputs.
+- Weights that had more than 4 bits in a file of which others had 4 (such as Q6_K in Q4_K_M files) get 8 bits.
 - Tables of embeddings have 8 bits, and the rows of a text are restored as they are used.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from math import gcd
 from typing import NamedTuple
 
@@ -63,6 +64,7 @@ def quantize_weights(body: ModelProto, bits: int) -> ModelProto:
         if one.data_type == TensorProto.FLOAT and len(one.dims) == 2 and np.prod(one.dims) >= _LEAST
     }
     known = {name: _uses(model, name) for name in weights}
+    had_4 = _were_short(model.graph.node, weights) if bits == 4 else set()
     edits: dict[str, _Edit] = {}
     constants: dict[str, TensorProto] = {}
     for node in model.graph.node:
@@ -72,7 +74,7 @@ def quantize_weights(body: ModelProto, bits: int) -> ModelProto:
         values = numpy_helper.to_array(weights[name])
         if node.op_type == "Gather":
             edit = _table(node, name, values)
-        elif bits == 4 and _inner(node, values).shape[1] % _BLOCK == 0 and _is_plain(node):
+        elif bits == 4 and _is_packable(node, values) and (not had_4 or name in had_4):
             edit = _packed(node, name, _inner(node, values))
         else:
             edit = _restored(node, name, values)
@@ -103,8 +105,25 @@ def _weight(node: NodeProto) -> str:
     return node.input[1] if node.op_type in ("MatMul", "Gemm") else ""
 
 
-def _is_plain(node: NodeProto) -> bool:
-    """Return whether a node is x W, or x W + b: a product without factors."""
+def _were_short(nodes: Iterable[NodeProto], weights: Mapping[str, TensorProto]) -> set[str]:
+    """Return the weights of products that had 4 bits or fewer before, as those of some GGUF files had."""
+    found = set()
+    for node in nodes:
+        if node.op_type == "Gather" or _weight(node) not in weights:
+            continue
+        values = numpy_helper.to_array(weights[_weight(node)])
+        if _is_packable(node, values):
+            blocks = _inner(node, values).reshape(-1, _BLOCK)
+            some = blocks[:: max(1, len(blocks) // _SAMPLE)]
+            if _parts(some)[1].all():
+                found.add(_weight(node))
+    return found
+
+
+def _is_packable(node: NodeProto, values: NDArray[np.float32]) -> bool:
+    """Return whether a node is x W, or x W + b, without factors, and W has whole blocks."""
+    if _inner(node, values).shape[1] % _BLOCK:
+        return False
     factors = {one.name: one.f if one.name in ("alpha", "beta") else one.i for one in node.attribute}
     return not factors.get("transA") and factors.get("alpha", 1) == 1 == factors.get("beta", 1)
 
@@ -237,20 +256,25 @@ def _steps_4(blocks: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np
     A block whose values already lie on an even grid of 16 numbers or fewer keeps them.
     """
     low, high = blocks.min(axis=1), blocks.max(axis=1)
-    parts = np.full(len(blocks), 15.0, np.float32)
-    wrong = ~_on_grid(blocks, low, high, parts)
-    some = np.flatnonzero(wrong)[:_SAMPLE]
-    for count in _grids(blocks[some], low[some], high[some]):
-        left = np.flatnonzero(wrong)
-        tried = np.full(len(left), count, np.float32)
-        fits = _on_grid(blocks[left], low[left], high[left], tried)
-        parts[left[fits]] = count
-        wrong[left[fits]] = False
-    some_fit = not wrong.all()
-    scales, offsets = _short((high - low) / parts, some_fit), _short(low, some_fit)
+    parts, fits = _parts(blocks)
+    scales, offsets = _short((high - low) / parts, bool(fits.any())), _short(low, bool(fits.any()))
     divisor = np.where(scales > 0, scales, 1).astype(np.float32)
     steps = np.rint((blocks - offsets.astype(np.float32)[:, None]) / divisor[:, None])
     return np.clip(steps, 0, 15).astype(np.uint8), scales, offsets
+
+
+def _parts(blocks: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Return how many steps [n] lie between the ends of each block, and whether all its values are whole steps."""
+    low, high = blocks.min(axis=1), blocks.max(axis=1)
+    parts = np.full(len(blocks), 15.0, np.float32)
+    fits = _on_grid(blocks, low, high, parts)
+    some = np.flatnonzero(~fits)[:_SAMPLE]
+    for count in _grids(blocks[some], low[some], high[some]):
+        left = np.flatnonzero(~fits)
+        tried = np.full(len(left), count, np.float32)
+        fitting = left[_on_grid(blocks[left], low[left], high[left], tried)]
+        parts[fitting], fits[fitting] = count, True
+    return parts, fits
 
 
 def _grids(blocks: NDArray[np.float32], low: NDArray[np.float32], high: NDArray[np.float32]) -> Iterator[int]:
