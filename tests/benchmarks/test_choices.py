@@ -204,6 +204,13 @@ def test_the_command_writes_page_and_json(endpoint: Endpoint, tmp_path: Path) ->
     found = json.loads((out / "result.json").read_text())["choices"]
     assert [one["accuracy"]["value"] for one in found["subjects"]] == [0.5, 0.5]
     assert len(endpoint.asked) == 4
+    with (out / "answers.jsonl").open("a") as stored:
+        stored.write('{"key": "a line that an interruption cut')
+    assert main([*arguments, "-o", str(out), "--limit", "3"]) == 0
+    assert len(endpoint.asked) == 5  # only the question that is new
+    assert main([*arguments, "-o", str(out), "--limit", "2", "--fresh"]) == 0
+    assert len(endpoint.asked) == 9
+    found = json.loads((out / "result.json").read_text())["choices"]
     page = (out / "report.html").read_text()
     assert "sums" in page
     assert "50.0 %" in page

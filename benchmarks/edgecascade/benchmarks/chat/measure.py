@@ -14,18 +14,16 @@ from edgecascade.benchmarks.offload.curves import Area, Rule, areas
 from edgecascade.benchmarks.offload.strategies import Strategy, lowest
 from edgecascade.benchmarks.report.result import HIGHER, LOWER
 from edgecascade.benchmarks.tasks import TaskOffload, TaskValues, measure_values
+from edgecascade.benchmarks.tasks.measure import mean_value, value_difference
 from edgecascade.calibration import (
-    AdvantageTable,
     CalibrationError,
     CertifiedLoss,
-    TaskRule,
-    accuracy_interval,
     calibration_error,
     decide_task,
-    paired_difference_interval,
     plan_task,
     proportion,
 )
+from edgecascade.runtime.chat.decision import ChatRule
 from edgecascade.types.document import ChatDocument
 from edgecascade.types.errors import BenchmarkError
 from edgecascade.types.estimate import Estimate
@@ -136,10 +134,7 @@ class ChatComparison:
     @property
     def honest_gap(self) -> bool:
         """Whether the remote is better than the local endpoint beyond noise."""
-        gap = self.offload.remote.gap
-        assert gap is not None
-        found = _difference(self.rows.remote_value, self.rows.local_value)
-        return found.low > 0
+        return value_difference(self.rows.remote_value, self.rows.local_value).low > 0
 
 
 def measure_chat(
@@ -165,35 +160,31 @@ def measure_chat(
 
     Raises:
         BenchmarkError: There are too few rows, or a rival has another number of scores.
+        KeyError: The rivals lack the raw mean log-probability.
     """
     n = len(rows)
     for name, score in rivals.items():
         if score.shape != (n,):
             raise BenchmarkError(f"{name}: expected {n} scores, one per prompt, got {list(score.shape)}")
-    policy = document.policy
-    assert policy.edges is not None
-    assert policy.values is not None
-    rule = TaskRule(
-        confidence=document.calibration.confidence,
-        table=AdvantageTable(
-            np.array(policy.edges, np.float32),
-            np.array(policy.values, np.float32),
-            np.zeros(len(policy.values), np.intp),
-        ),
-        threshold=policy.threshold,
-    )
-    decided = decide_task(rows.scores(document.score), rule)
-    values = TaskValues(
-        decided.score, decided.confidence, decided.advantage, decided.forward, rows.local_value, rows.remote_value
-    )
+    values = _decided(document, rows)
     offload = measure_values(document, values)
-    orders = {PLAN: np.asarray(_unlike(decided.advantage, decided.score)), **rivals}
-    found = tuple(_rules(orders, values))
-    subjects = tuple(_subjects(rows, orders))
-    every = rows if everything is None else everything
-    drawn = _draws(every, document, draws, loss) if draws else None
-    goals = tuple(_goals(orders, values, rows, knowledge, drawn))
-    return ChatComparison(offload, rows, found, subjects, drawn, goals)
+    orders = {PLAN: _unlike(values.advantage, values.score), **rivals}
+    found = areas({name: Rule(key, values.remote) for name, key in orders.items()}, values.local)
+    rules = tuple(_rules(orders, values, found))
+    drawn = _draws(rows if everything is None else everything, document, draws, loss) if draws else None
+    goals = tuple(_goals(rules, _on_knowledge(orders, rows, knowledge), drawn))
+    return ChatComparison(offload, rows, rules, tuple(_subjects(rows, orders)), drawn, goals)
+
+
+def _decided(document: ChatDocument, rows: ChatRows) -> TaskValues:
+    """Return the decision about each local reply, as the device takes it."""
+    rule = ChatRule(document)
+    found = [rule(one.logprobs or ()) for one in rows.local]
+    score, confidence, advantage = (
+        np.array([getattr(one, name) for one in found], np.float32) for name in ("score", "confidence", "advantage")
+    )
+    forward = np.array([one.forward for one in found])
+    return TaskValues(score, confidence, advantage, forward, rows.local_value, rows.remote_value)
 
 
 def _unlike(advantage: NDArray[np.float32], score: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -209,9 +200,10 @@ def _unlike(advantage: NDArray[np.float32], score: NDArray[np.float32]) -> NDArr
     return rank
 
 
-def _rules(orders: Mapping[str, NDArray[np.float64]], v: TaskValues) -> Iterator[RuleResult]:
+def _rules(
+    orders: Mapping[str, NDArray[np.float64]], v: TaskValues, found: Mapping[str, Area | None]
+) -> Iterator[RuleResult]:
     n = len(v.local)
-    found = areas({name: Rule(key, v.remote) for name, key in orders.items()}, v.local)
     fixed = {"random": np.zeros(n), "oracle": v.local - v.remote}
     chances = {PLAN: v.confidence.astype(np.float64), **_chances(orders)}
     plan = {rate: _value(orders[PLAN], rate, v) for rate in RATES}
@@ -236,8 +228,8 @@ def _value(key: NDArray[np.float64], rate: float, v: TaskValues) -> NDArray[np.f
 
 def _point(name: str, key: NDArray[np.float64], rate: float, v: TaskValues, plan: NDArray[np.float64]) -> Strategy:
     n, value = len(key), _value(key, rate, v)
-    gap = None if name == PLAN else _difference(plan, value)
-    return Strategy(name, proportion(round(rate * n) / n, n), _mean(value), gap)
+    gap = None if name == PLAN else value_difference(plan, value)
+    return Strategy(name, proportion(round(rate * n) / n, n), mean_value(value), gap)
 
 
 def _subjects(rows: ChatRows, orders: Mapping[str, NDArray[np.float64]]) -> Iterator[Subject]:
@@ -248,7 +240,7 @@ def _subjects(rows: ChatRows, orders: Mapping[str, NDArray[np.float64]]) -> Iter
             continue
         local, remote = rows.local_value[at], rows.remote_value[at]
         found = areas({rule: Rule(key[at], remote) for rule, key in orders.items()}, local)
-        yield Subject(str(name), _mean(local), _mean(remote), _difference(remote, local), found)
+        yield Subject(str(name), mean_value(local), mean_value(remote), value_difference(remote, local), found)
 
 
 def _draws(rows: ChatRows, document: ChatDocument, draws: int, loss: float) -> Draws:
@@ -279,50 +271,32 @@ def _draws(rows: ChatRows, document: ChatDocument, draws: int, loss: float) -> D
     )
 
 
-def _goals(
-    orders: Mapping[str, NDArray[np.float64]],
-    v: TaskValues,
-    rows: ChatRows,
-    knowledge: tuple[str, ...],
-    draws: Draws | None,
-) -> Iterator[Goal]:
-    found = areas({name: Rule(key, v.remote) for name, key in orders.items()}, v.local)
-    plan, raw = found[PLAN], found.get(RAW)
-    if plan is not None and raw is not None:
-        ratio = plan.area.value / raw.area.value if raw.area.value > 0 else None
+def _on_knowledge(
+    orders: Mapping[str, NDArray[np.float64]], rows: ChatRows, knowledge: tuple[str, ...]
+) -> dict[str, Area | None]:
+    """Return the areas of the plan and of the prompt-only router on knowledge questions."""
+    at = np.isin(rows.subjects, knowledge)
+    if not at.any() or ROUTER not in orders:
+        return {}
+    both = {name: Rule(orders[name][at], rows.remote_value[at]) for name in (PLAN, ROUTER)}
+    return areas(both, rows.local_value[at])
+
+
+def _goals(rules: tuple[RuleResult, ...], known: Mapping[str, Area | None], draws: Draws | None) -> Iterator[Goal]:
+    by_name = {one.name: one for one in rules}
+    plan, raw = by_name[PLAN], by_name[RAW]
+    if plan.area is not None and raw.area is not None:
+        ratio = plan.area.area.value / raw.area.area.value if raw.area.area.value > 0 else None
         met = None if ratio is None else ratio >= _OF_RAW
         yield Goal("area, as a share of that of the raw mean log-probability", ratio, _OF_RAW, met)
-    at = np.isin(rows.subjects, knowledge)
-    if at.any() and ROUTER in orders:
-        both = areas({name: Rule(orders[name][at], v.remote[at]) for name in (PLAN, ROUTER)}, v.local[at])
-        ours, theirs = both[PLAN], both[ROUTER]
-        if ours is not None and theirs is not None:
-            yield Goal(
-                "area on knowledge questions minus 1.5 times that of a prompt-only router",
-                ours.area.value - _OF_ROUTER * theirs.area.value,
-                0.0,
-                ours.area.value >= _OF_ROUTER * max(theirs.area.value, 0.0) and ours.area.value > 0,
-            )
-    ece = calibration_error(v.confidence, v.local).value
-    raw_ece = calibration_error(np.exp(orders[RAW]).astype(np.float32), v.local).value if RAW in orders else 0.0
-    applies = raw_ece >= _RAW_ECE
-    yield Goal(
-        f"calibration error, where the raw one ({raw_ece:.3f}) is at least {_RAW_ECE:g}",
-        ece,
-        _MOST_ECE,
-        ece <= _MOST_ECE if applies else None,
-    )
+    ours, theirs = known.get(PLAN), known.get(ROUTER)
+    if ours is not None and theirs is not None:
+        lead = ours.area.value - _OF_ROUTER * max(theirs.area.value, 0.0)
+        met = lead >= 0 and ours.area.value > 0
+        yield Goal("area on knowledge questions, minus 1.5 times a prompt-only router's", lead, 0.0, met)
+    if plan.ece is not None and raw.ece is not None:
+        met = plan.ece.value <= _MOST_ECE if raw.ece.value >= _RAW_ECE else None
+        name = f"calibration error, where the raw one ({raw.ece.value:.3f}) is at least {_RAW_ECE:g}"
+        yield Goal(name, plan.ece.value, _MOST_ECE, met)
     if draws is not None:
         yield Goal("share of draws with a false certificate", draws.violated.value, _RISK, draws.violated.low <= _RISK)
-
-
-def _mean(values: NDArray[np.float64]) -> Estimate:
-    low, high = accuracy_interval(values)
-    value = float(values.mean())
-    return Estimate(value, min(low, value), max(high, value), len(values))
-
-
-def _difference(one: NDArray[np.float64], other: NDArray[np.float64]) -> Estimate:
-    low, high = paired_difference_interval(one, other)
-    value = float((one - other).mean())
-    return Estimate(value, min(low, value), max(high, value), len(one))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import ssl
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
@@ -15,7 +18,7 @@ from edgecascade.runtime.deadline import Deadline
 from edgecascade.runtime.remotes.chat import Chat
 from edgecascade.types.errors import ArgumentError, BenchmarkError, InputError, InvalidReply, RemoteError
 
-__all__ = ["Chooser", "EndpointChooser", "FileChooser", "Form", "messages_for", "prompt_for"]
+__all__ = ["Chooser", "EndpointChooser", "FileChooser", "Form", "Remembering", "messages_for", "prompt_for"]
 
 Form = Literal["letter", "words"]
 Messages = list[dict[str, str]]
@@ -92,6 +95,7 @@ class EndpointChooser:
         if form not in get_args(Form):
             raise BenchmarkError(f"form: expected letter or words, got {form!r}")
         self._form, self._url = form, url
+        self._asked: Messages = []
         self._options: dict[str, Any] = {"model": model, "headers": headers, "context": context, "proxy": proxy}
         self._open: dict[tuple[str, ...], Chat] = {}
         self._chat(("A", "B")).close()  # an address of another form is an error before the first question
@@ -187,6 +191,41 @@ class FileChooser:
     def close(self) -> None:
         """Close the file."""
         self._cascade.close()
+
+
+class Remembering:
+    """Keeps what a chooser says in a file, a line for each question, and does not ask it again.
+
+    Args:
+        chooser: What is asked.
+        path: The file; it is made with the first answer. A last line without its end is left out.
+        about: What the answers depend on beside the question and its examples, such as the address and the model.
+    """
+
+    def __init__(self, chooser: Chooser, path: Path, about: str) -> None:
+        self._chooser, self._path, self._about = chooser, path, about
+        whole, _, cut_off = (path.read_bytes() if path.is_file() else b"").rpartition(b"\n")
+        if cut_off:
+            path.write_bytes(whole + b"\n" if whole else b"")
+        rows = map(json.loads, whole.splitlines())
+        self._known: dict[str, list[float] | None] = {row["key"]: row["probabilities"] for row in rows}
+
+    def probabilities(self, question: Question, shots: Sequence[Question]) -> NDArray[np.float64] | None:
+        """Return what the chooser says, now or before."""
+        told = [self._about, *((one.digest, one.answer) for one in shots), question.digest]
+        key = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:24]
+        if key not in self._known:
+            found = self._chooser.probabilities(question, shots)
+            self._known[key] = None if found is None else found.tolist()
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"key": key, "probabilities": self._known[key]}) + "\n")
+        known = self._known[key]
+        return None if known is None else np.array(known, np.float64)
+
+    def close(self) -> None:
+        """Close the chooser."""
+        self._chooser.close()
 
 
 def _turn(role: str, content: str) -> dict[str, str]:

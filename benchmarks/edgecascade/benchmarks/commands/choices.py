@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shlex
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from contextlib import closing
@@ -16,7 +18,7 @@ from edgecascade.benchmarks.choices import (
     read_questions,
     write_questions,
 )
-from edgecascade.benchmarks.choices.chooser import Chooser, EndpointChooser, FileChooser, Form
+from edgecascade.benchmarks.choices.chooser import Chooser, EndpointChooser, FileChooser, Form, Remembering
 from edgecascade.benchmarks.choices.measure import ask_choices
 from edgecascade.benchmarks.choices.questions import with_shots
 from edgecascade.benchmarks.progress import counting
@@ -64,6 +66,7 @@ def configure(parser: ArgumentParser) -> None:
         "keep letters and choices together: compare both on questions that you do not report.",
     )
     parser.add_argument("--limit", type=_limit, metavar="N", help="Ask only the first N questions of each subject.")
+    parser.add_argument("--fresh", action="store_true", help="Ask again what an earlier run has stored in the folder.")
     parser.add_argument(
         "-o", "--out", metavar="DIR", default="report", help="Folder of the page and figures (default report)."
     )
@@ -77,7 +80,13 @@ def execute(arguments: Namespace) -> int:
         raise BenchmarkError("--endpoint: expected the address of an endpoint, or --file, got neither")
     examples = None if arguments.examples is None else read_questions(arguments.examples)
     asked = _limited(with_shots(read_questions(arguments.questions), arguments.shots, examples), arguments.limit)
-    with closing(_chooser(arguments)) as chooser, counting("questions", len(asked)) as progress:
+    stored = Path(arguments.out) / "answers.jsonl"
+    if arguments.fresh:
+        stored.unlink(missing_ok=True)
+    with (
+        closing(Remembering(_chooser(arguments), stored, _about(arguments))) as chooser,
+        counting("questions", len(asked)) as progress,
+    ):
         found = ask_choices(asked, chooser, progress)
     result = measure_choices([question for question, _ in asked], found)
     what = shown(arguments.endpoint) if arguments.endpoint else Path(arguments.file).name
@@ -112,6 +121,13 @@ def _chooser(arguments: Namespace) -> Chooser:
 
     headers = headers_of([], arguments.header_file)
     return EndpointChooser(arguments.endpoint, arguments.form, model=arguments.endpoint_model, headers=headers)
+
+
+def _about(arguments: Namespace) -> str:
+    """Return what the answers depend on beside the questions."""
+    if arguments.file:
+        return hashlib.sha256(Path(arguments.file).read_bytes()).hexdigest()
+    return json.dumps([arguments.endpoint, arguments.endpoint_model, arguments.form])
 
 
 def _limited(

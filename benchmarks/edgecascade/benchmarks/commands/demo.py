@@ -15,7 +15,7 @@ from edgecascade.types.errors import BenchmarkError
 
 if TYPE_CHECKING:
     from edgecascade.benchmarks.latency.run import LatencyRun
-    from edgecascade.benchmarks.pairs.built_in import BuiltInTask
+    from edgecascade.benchmarks.pairs.built_in import BuiltInChat, BuiltInTask
     from edgecascade.benchmarks.pairs.prepared import Prepared
     from edgecascade.benchmarks.report import Report
 
@@ -23,6 +23,8 @@ __all__ = ["configure", "execute"]
 
 _CLASSIFIERS = ("languages", "fashion-mnist", "comparable", "flagship")
 _TASKS = ("ocr", "ocr-exact", "text-detection", "retrieval")
+_CHATS = ("llm", "llm-qwen")
+_DRAWS = 1000  # certificates of language models on replies drawn anew
 _DEADLINE = 0.5
 _LONGEST = 3600.0  # seconds of one of LoadGen's runs
 
@@ -31,17 +33,18 @@ def configure(parser: ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument(
         "--pair",
-        choices=_CLASSIFIERS + _TASKS,
+        choices=_CLASSIFIERS + _TASKS + _CHATS,
         default=_CLASSIFIERS[0],
         help="Pair of models. The default, languages, needs no torch. ocr, ocr-exact and text-detection need "
-        "edgecascade-benchmarks[tasks], the others edgecascade-benchmarks[images].",
+        "edgecascade-benchmarks[tasks], llm and llm-qwen edgecascade-benchmarks[llm], the others "
+        "edgecascade-benchmarks[images].",
     )
     goal = parser.add_mutually_exclusive_group()
     goal.add_argument(
         "--offload-rate",
         type=share,
         metavar="RATE",
-        help="Offload rate to plan for (default 0.2; 0.3 for comparable and the last four).",
+        help="Offload rate to plan for (default 0.2; 0.3 for comparable and those after flagship).",
     )
     goal.add_argument(
         "--certify",
@@ -77,11 +80,13 @@ def execute(arguments: Namespace) -> int:
     """Prepare, measure, print, and write the report."""
     from edgecascade.benchmarks.cache import cache_folder
     from edgecascade.benchmarks.offload import offload_report, offload_summary
-    from edgecascade.benchmarks.pairs.built_in import BUILT_IN, TASKS
+    from edgecascade.benchmarks.pairs.built_in import BUILT_IN, CHATS, TASKS
     from edgecascade.benchmarks.report import write_page
 
     if arguments.pair in TASKS:
         return _general(TASKS[arguments.pair], arguments)
+    if arguments.pair in CHATS:
+        return _chat(CHATS[arguments.pair], arguments)
     pair = BUILT_IN[arguments.pair]
     if arguments.latency is not None and not pair.served:
         raise BenchmarkError(
@@ -120,9 +125,7 @@ def _general(pair: BuiltInTask, arguments: Namespace) -> int:
     from edgecascade.benchmarks.report import write_page
     from edgecascade.benchmarks.tasks import task_report, task_summary
 
-    for name in ("images", "latency", "network"):
-        if getattr(arguments, name) is not None:
-            raise BenchmarkError(f"--{name}: expected a pair of image classifiers, got {pair.name}")
+    _refuse_images(pair.name, arguments)
     cache = cache_folder()
     _say(
         f"{pair.title}\n1 of 3: preparing a cascade file: both models, confidence, when to ask, one ONNX file\n"
@@ -138,6 +141,29 @@ def _general(pair: BuiltInTask, arguments: Namespace) -> int:
     page = write_page(report, arguments.out, summary=text)
     print(f"report: {page.resolve()}\n\n{text}")
     return 0
+
+
+def _chat(pair: BuiltInChat, arguments: Namespace) -> int:
+    """Compare a pair of language models with other ways to choose between them, from recorded replies."""
+    from edgecascade.benchmarks.chat import chat_report, chat_summary
+    from edgecascade.benchmarks.report import write_page
+
+    _refuse_images(pair.name, arguments)
+    _say(f"{pair.title}\n1 of 2: planning on the selection questions, from recorded replies")
+    prepared = pair.prepared(_objective(arguments))
+    _say(f"2 of 2: comparing on {len(prepared.report)} other questions, and certifying {_DRAWS} draws")
+    found = prepared.measure(_DRAWS)
+    text = chat_summary(found)
+    report = chat_report(found, title=pair.title, method=pair.method, command=_command(arguments))
+    page = write_page(report, arguments.out, summary=text)
+    print(f"report: {page.resolve()}\n\n{text}")
+    return 0
+
+
+def _refuse_images(name: str, arguments: Namespace) -> None:
+    for option in ("images", "latency", "network"):
+        if getattr(arguments, option) is not None:
+            raise BenchmarkError(f"--{option}: expected a pair of image classifiers, got {name}")
 
 
 def _with_latency(report: Report, text: str, timed: LatencyRun) -> tuple[Report, str]:

@@ -13,14 +13,16 @@ from edgecascade.calibration import MostAccuracy, Objective
 from edgecascade.types.errors import BenchmarkError
 
 if TYPE_CHECKING:
+    from edgecascade.benchmarks.pairs.llm import PreparedChat
     from edgecascade.benchmarks.pairs.prepared_task import PreparedTask
 
-__all__ = ["BUILT_IN", "DEFAULT_IMAGES", "TASKS", "BuiltIn", "BuiltInTask"]
+__all__ = ["BUILT_IN", "CHATS", "DEFAULT_IMAGES", "TASKS", "BuiltIn", "BuiltInChat", "BuiltInTask"]
 
 Images = tuple[int, int, int]
 
 _PACKAGES = {
     "languages": ("lingua", "tokenizers"),
+    "llm": ("sklearn",),
     "tasks": ("PIL", "rapidfuzz"),
     "images": ("torch", "onnxscript", "starlette", "efficientnet_lite_pytorch", "debian", "sklearn"),
 }  # what each extra installs to import
@@ -75,6 +77,16 @@ _RETRIEVAL = (
     "shows what the query shows, one of ten classes: real photos and real labels, but a coarse idea of likeness. 1,000 "
     "queries planned, and 2,000 others tested. All photos come from the test set of CIFAR-10. Both models run in this "
     "process."
+)
+
+_LLM = (
+    "Both are quantized to 4 bits. Their replies to questions of BIG-bench, after five examples as turns, were "
+    "recorded once on llama.cpp (xllamacpp 2026.10.11549) with the log-probabilities of their tokens, and are pinned "
+    "by the hashes of weights and prompts: the report needs no weights. The packages that ship Qwen's weights state no "
+    "licence (Apache-2.0 upstream), so nothing downloads them unless asked. Tasks, answer form and examples were "
+    "chosen, and everything was fitted, on a selection of the questions; the figures are from the others. Such models "
+    "are small, and the larger one is trained for code: how much a cascade of other models wins, these figures do not "
+    "show."
 )
 
 
@@ -142,6 +154,38 @@ class BuiltInTask:
         """Prepare the pair, or find it in the cache; arguments and errors as of `BuiltIn.prepared`."""
         _check_packages(self.name, self.extra)
         return self.prepare(cache, objective or MostAccuracy(self.offload_rate))
+
+
+@dataclass(frozen=True)
+class BuiltInChat:
+    """One pair of language models, whose replies were recorded.
+
+    Attributes:
+        name: Its name on the command line, and that of the folder of its committed results.
+        title: The title of its report.
+        method: What it is made of and what its figures do not show.
+        local: The name of the local model in the recorded file.
+        remote: That of the remote.
+        offload_rate: The offload rate planned for by default.
+    """
+
+    name: str
+    title: str
+    method: str
+    local: str
+    remote: str
+    offload_rate: float = 0.3
+
+    def prepared(self, objective: Objective | None = None) -> PreparedChat:
+        """Plan the pair on the selection questions.
+
+        Raises:
+            BenchmarkError: A package is missing.
+        """
+        _check_packages(self.name, "llm")
+        from edgecascade.benchmarks.pairs.llm import prepare_llm
+
+        return prepare_llm(self.local, self.remote, objective or MostAccuracy(self.offload_rate))
 
 
 def _check_packages(name: str, extra: str) -> None:
@@ -271,3 +315,20 @@ _TASKS = (
     ),
 )
 TASKS = {pair.name: pair for pair in _TASKS}
+_CHATS = (
+    BuiltInChat(
+        "llm",
+        "Language models: SmolLM2-135M asks Qwen2.5-Coder-1.5B",
+        f"SmolLM2-135M-Instruct (local, 98 MB, Apache-2.0) and Qwen2.5-Coder-1.5B-Instruct (remote, 1.1 GB). {_LLM}",
+        "smollm2-135m",
+        "qwen-1.5b",
+    ),
+    BuiltInChat(
+        "llm-qwen",
+        "Language models: Qwen2.5-Coder-0.5B asks Qwen2.5-Coder-1.5B",
+        f"Qwen2.5-Coder-0.5B-Instruct (local, 491 MB) and Qwen2.5-Coder-1.5B-Instruct (remote, 1.1 GB). {_LLM}",
+        "qwen-0.5b",
+        "qwen-1.5b",
+    ),
+)
+CHATS = {pair.name: pair for pair in _CHATS}

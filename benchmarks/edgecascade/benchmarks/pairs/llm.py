@@ -64,9 +64,10 @@ class LlmTask:
 
 
 TASKS = (
-    LlmTask("arithmetic/2_digit_multiplication", "open", 12, selection=120, most=400, knowledge=False),
+    LlmTask("arithmetic/3_digit_subtraction", "open", 12, selection=80, most=200, knowledge=False),
+    LlmTask("arithmetic/4_digit_addition", "open", 12, selection=50, most=140, knowledge=False),
     LlmTask("general_knowledge", "words", 24, selection=20, most=64, knowledge=True),
-    LlmTask("hindu_knowledge", "words", 24, selection=60, most=169, knowledge=True),
+    LlmTask("hindu_knowledge", "words", 24, selection=50, most=169, knowledge=True),
 )
 
 

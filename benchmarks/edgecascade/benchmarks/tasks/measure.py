@@ -25,7 +25,7 @@ from edgecascade.types.document import ChatDocument, TaskDocument
 from edgecascade.types.errors import BenchmarkError
 from edgecascade.types.estimate import Estimate
 
-__all__ = ["RATES", "TaskOffload", "TaskValues", "measure_values"]
+__all__ = ["RATES", "TaskOffload", "TaskValues", "mean_value", "measure_values", "value_difference"]
 
 _FEWEST = 10
 RATES = tuple(float(rate) for rate in np.arange(11) / 10)
@@ -163,7 +163,7 @@ def _strategies(v: TaskValues, forwarded: int, values: NDArray[np.float64]) -> t
     return (
         _strategy("local only", np.zeros(n), v, values),
         _strategy("remote only", np.ones(n), v, values),
-        Strategy("cascade", proportion(forwarded / n, n), _mean(values), None),
+        Strategy("cascade", proportion(forwarded / n, n), mean_value(values), None),
         _strategy("the file's decision, nothing late or lost", v.forward.astype(np.float64), v, values),
         *(_strategy(f"{name}, same rate", lowest(key, forwarded), v, values) for name, key in orders.items()),
     )
@@ -176,16 +176,18 @@ def _point(v: TaskValues, forwarded: int, values: NDArray[np.float64]) -> Strate
 def _strategy(name: str, sent: NDArray[np.float64], v: TaskValues, values: NDArray[np.float64]) -> Strategy:
     """Return a way to use the models in which each input is sent with a probability of its own."""
     found = sent * v.remote + (1 - sent) * v.local
-    return Strategy(name, proportion(float(sent.mean()), len(sent)), _mean(found), _difference(values, found))
+    return Strategy(name, proportion(float(sent.mean()), len(sent)), mean_value(found), value_difference(values, found))
 
 
-def _mean(values: NDArray[np.float64]) -> Estimate:
+def mean_value(values: NDArray[np.float64]) -> Estimate:
+    """Return the mean of values [n] in [0, 1]."""
     low, high = accuracy_interval(values)
     value = float(values.mean())
     return Estimate(value, min(low, value), max(high, value), len(values))
 
 
-def _difference(one: NDArray[np.float64], other: NDArray[np.float64]) -> Estimate:
+def value_difference(one: NDArray[np.float64], other: NDArray[np.float64]) -> Estimate:
+    """Return the mean of `one - other` [n], values in [0, 1] of the same inputs."""
     low, high = paired_difference_interval(one, other)
     value = float((one - other).mean())
     return Estimate(value, min(low, value), max(high, value), len(one))
