@@ -24,7 +24,7 @@ __all__ = ["configure", "execute"]
 _CLASSIFIERS = ("languages", "fashion-mnist", "comparable", "flagship")
 _TASKS = ("ocr", "ocr-exact", "text-detection", "retrieval")
 _CHATS = ("llm", "llm-qwen")
-_DRAWS = 1000  # certificates of language models on replies drawn anew
+_DRAWS = 200  # certificates of language models on replies drawn anew
 _DEADLINE = 0.5
 _LONGEST = 3600.0  # seconds of one of LoadGen's runs
 
