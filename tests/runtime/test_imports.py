@@ -60,3 +60,9 @@ def test_the_commands_of_a_device_import_no_other_part(file: Path) -> None:
 
     np.save(inputs, np.zeros((1, 3), np.float32))
     assert imported(code, str(file), str(inputs)) & BEYOND == set()
+
+
+def test_the_gateway_needs_no_engine() -> None:
+    """Two chat endpoints need no ONNX Runtime on the device that stands between them."""
+    both = "edgecascade.runtime.commands.gateway, edgecascade.runtime.chat.gateway"
+    assert imported(f"sys.modules['onnxruntime'] = None\nimport {both}") & (BEYOND - {"aiohttp"}) == set()
