@@ -1,10 +1,10 @@
 """Two chat endpoints as one, in Python: `ChatCascade`.
 
-from edgecascade.runtime import ChatCascade
+    from edgecascade.runtime import ChatCascade
 
-with ChatCascade.load("chat.json") as cascade:
-answer = cascade.complete([{"role": "user", "content": "What is the capital of France?"}])
-print(answer.text, answer.source.value, answer.confidence, answer.cost)
+    with ChatCascade.load("chat.json") as cascade:
+        answer = cascade.complete([{"role": "user", "content": "What is the capital of France?"}])
+        print(answer.text, answer.source.value, answer.confidence, answer.cost)
 """
 
 from __future__ import annotations
