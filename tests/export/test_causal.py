@@ -302,7 +302,10 @@ def _layers(weights: NDArray[np.float32], gemm: bool) -> onnx.ModelProto:
 
 
 @pytest.mark.parametrize("gemm", [False, True])
-@pytest.mark.parametrize(("bits", "steps", "lowest"), [(8, 254, -127), (4, 15, -8), (4, 15, 0), (4, 11, -5), (4, 3, 0)])
+@pytest.mark.parametrize(
+    ("bits", "steps", "lowest"),
+    [(8, 254, -127), (8, 15, 0), (8, 11, -5), (4, 15, -8), (4, 15, 0), (4, 11, -5), (4, 3, 0)],
+)
 def test_weights_that_had_few_bits_before_are_kept(bits: int, steps: int, lowest: int, gemm: bool) -> None:
     """The values of GGUF files in Q8_0, Q4_0, Q4_1 and Q4_K are on such grids; so is the table here."""
     body = _layers(_grid(np.random.default_rng(0), steps, lowest), gemm)

@@ -82,22 +82,16 @@ def _scores(session: Any, text: TextInput | None, texts: list[str]) -> NDArray[n
     return np.concatenate([session.run(None, text.encode([one]))[0] for one in texts])
 
 
-@pytest.mark.parametrize(("bits", "bound"), [(None, 0.001), (8, 0.5), (4, 0.01)])
+@pytest.mark.parametrize("bits", [None, 8, 4])
 def test_every_text_gets_the_label_of_transformers(
-    body: tuple[Path, Path], texts: list[str], expected: NDArray[np.float32], bits: int | None, bound: float
+    body: tuple[Path, Path], texts: list[str], expected: NDArray[np.float32], bits: int | None
 ) -> None:
-    """In float, and with the 4-bit weights that the GGUF file has, exactly; with 8-bit weights, where it is not close.
-
-    The bound is that of a logit.
-    """
+    """In float, and with weights of 8 and 4 bits, which keep the values of this GGUF file."""
     path = body[0]
     if bits is not None:
         path = path.with_name(f"{bits}.onnx")
         save_model(quantize_weights(load_model(body[0]), bits), path)
     session = open_session(path)
     got = _scores(session, text_input(session, path), texts)
-    assert np.abs(got - expected).max() < bound
-    best = np.sort(expected, axis=1)
-    clear = best[:, -1] - best[:, -2] > (2 * bound if bits == 8 else 0)
-    assert (got.argmax(axis=1) == expected.argmax(axis=1))[clear].all()
-    assert (got.argmax(axis=1) == expected.argmax(axis=1)).mean() >= (0.98 if bits == 8 else 1)
+    assert np.abs(got - expected).max() < 0.01
+    assert (got.argmax(axis=1) == expected.argmax(axis=1)).all()

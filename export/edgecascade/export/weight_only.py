@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from math import gcd
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,7 +64,7 @@ def quantize_weights(body: ModelProto, bits: int) -> ModelProto:
         if one.data_type == TensorProto.FLOAT and len(one.dims) == 2 and np.prod(one.dims) >= _LEAST
     }
     known = {name: _uses(model, name) for name in weights}
-    had_4 = _were_short(model.graph.node, weights) if bits == 4 else set()
+    had_4 = _were_short(model.graph.node, weights)
     edits: dict[str, _Edit] = {}
     constants: dict[str, TensorProto] = {}
     for node in model.graph.node:
@@ -77,7 +77,7 @@ def quantize_weights(body: ModelProto, bits: int) -> ModelProto:
         elif bits == 4 and _is_packable(node, values) and (not had_4 or name in had_4):
             edit = _packed(node, name, _inner(node, values))
         else:
-            edit = _restored(node, name, values)
+            edit = _restored(node, name, values, name in had_4)
         edits[node.name] = edit
         constants.update({one.name: one for one in edit.constants})
     if not edits:
@@ -115,7 +115,7 @@ def _were_short(nodes: Iterable[NodeProto], weights: Mapping[str, TensorProto]) 
         if _is_packable(node, values):
             blocks = _inner(node, values).reshape(-1, _BLOCK)
             some = blocks[:: max(1, len(blocks) // _SAMPLE)]
-            if _parts(some)[1].all():
+            if len(some) and _parts(some)[1].all():
                 found.add(_weight(node))
     return found
 
@@ -148,29 +148,45 @@ def _steps_8(rows: NDArray[np.float32], block: int) -> tuple[NDArray[np.int8], N
     return np.clip(np.rint(blocks / divisor), -127, 127).astype(np.int8), scales
 
 
-def _restored(node: NodeProto, name: str, values: NDArray[np.float32]) -> _Edit:
-    """Return a product whose weights of 8 bits are restored when the file is loaded."""
-    transposed = any(one.name == "transB" and one.i for one in node.attribute)
-    steps, scales = _steps_8(_inner(node, values), gcd(_BLOCK, _inner(node, values).shape[1]))
-    if not transposed:  # [inputs, outputs]: blocks lie along the first axis
-        steps, scales = np.moveaxis(steps, 0, 2), np.moveaxis(scales, 0, 2)
-    q, s, shape, wide, scale, product, whole = (
-        f"{name}/{part}" for part in ("int8", "scales", "shape", "steps", "scale", "blocks", "float")
-    )
+def _restored(node: NodeProto, name: str, values: NDArray[np.float32], short: bool) -> _Edit:
+    """Return a product whose weights of 8 bits are restored when the file is loaded.
+
+    Args:
+        node: the product.
+        name: of its weights.
+        values: the weights.
+        short: whether they had 4 bits before, and are whole steps from an offset.
+    """
+    rows = _inner(node, values)
+    if short:
+        blocks = (len(rows), -1, _BLOCK)
+        steps, scales, offsets = (
+            part.reshape(*blocks[:2], width)
+            for part, width in zip(_steps_4(rows.reshape(-1, _BLOCK)), (_BLOCK, 1, 1), strict=True)
+        )
+        parts: dict[str, NDArray[Any]] = {"int8": steps.astype(np.int8), "scales": scales, "offsets": offsets}
+    else:
+        parts = dict(zip(("int8", "scales"), _steps_8(rows, gcd(_BLOCK, rows.shape[1])), strict=True))
+    if not any(one.name == "transB" and one.i for one in node.attribute):
+        parts = {one: np.moveaxis(part, 0, 2) for one, part in parts.items()}  # blocks lie along the first axis
+    nodes = [
+        helper.make_node(
+            "Cast", [f"{name}/{one}"], [f"{name}/{one}/float"], name=f"{name}/{one}/float", to=TensorProto.FLOAT
+        )
+        for one in parts
+    ]
+    made, whole, shape = f"{name}/int8/float", f"{name}/float", f"{name}/shape"
+    for operator, one in (("Mul", "scales"), ("Add", "offsets")):
+        if one in parts:
+            given, made = made, f"{name}/{operator}"
+            nodes.append(helper.make_node(operator, [given, f"{name}/{one}/float"], [made], name=made))
     changed = NodeProto()
     changed.CopyFrom(node)
     changed.input[1] = whole
     return _Edit(
+        [*nodes, helper.make_node("Reshape", [made, shape], [whole], name=whole), changed],
         [
-            helper.make_node("Cast", [q], [wide], name=wide, to=TensorProto.FLOAT),
-            helper.make_node("Cast", [s], [scale], name=scale, to=TensorProto.FLOAT),
-            helper.make_node("Mul", [wide, scale], [product], name=product),
-            helper.make_node("Reshape", [product, shape], [whole], name=whole),
-            changed,
-        ],
-        [
-            numpy_helper.from_array(np.ascontiguousarray(steps), q),
-            numpy_helper.from_array(np.ascontiguousarray(scales), s),
+            *(numpy_helper.from_array(np.ascontiguousarray(part), f"{name}/{one}") for one, part in parts.items()),
             numpy_helper.from_array(np.array(values.shape, np.int64), shape),
         ],
     )
