@@ -151,7 +151,8 @@ def test_options_that_are_letters_are_texts() -> None:
 @pytest.mark.parametrize(
     ("judge", "reference", "expected"),
     [
-        (Contains(), None, "expected text or a number"),
+        (Contains(), None, "expected text or a finite number"),
+        (Contains(), float("nan"), "expected text or a finite number"),
         (Contains(), " ", "expected text that a reply can contain"),
         (Contains(), [], "expected at least one reference"),
         (NumberMatch(), "none", "expected a finite number"),

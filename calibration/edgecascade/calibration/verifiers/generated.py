@@ -148,8 +148,9 @@ def _text(reference: Any, where: str) -> str:
         return reference
     if isinstance(reference, Real) and not isinstance(reference, bool):
         number = float(reference)
-        return str(int(number) if number.is_integer() else number)
-    raise CalibrationError(f"{where}: expected text or a number, got {_shown(reference)}")
+        if math.isfinite(number):
+            return str(int(number) if number.is_integer() else number)
+    raise CalibrationError(f"{where}: expected text or a finite number, got {_shown(reference)}")
 
 
 def _words(words: str) -> str:
