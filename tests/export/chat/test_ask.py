@@ -323,6 +323,27 @@ def test_a_budget_needs_a_price_and_a_bound(serve: Serve) -> None:
     assert servers[0].requests == []
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"messages": []},
+        {"model": "another"},
+        {"stream": False},
+        {"logprobs": False},
+        {"n": 2},
+        {"max_tokens": 0},
+        {"max_tokens": -1},
+        {"max_tokens": 9.5},
+        {"max_tokens": True},
+        {"max_completion_tokens": -1},
+    ],
+)
+def test_fields_cannot_change_what_is_measured_or_bounded(fields: dict[str, Any]) -> None:
+    """Each would replace the prompts, ask for other replies than those that are scored, or lift the bound of a cost."""
+    with pytest.raises(ArgumentError, match=f"fields: expected .*{next(iter(fields))}"):
+        AskedEndpoint("remote", "http://127.0.0.1:1/v1", fields=fields)
+
+
 def test_progress_tells_the_cost_so_far(serve: Serve) -> None:
     """It rises to the cost of all."""
     told: list[tuple[int, float]] = []

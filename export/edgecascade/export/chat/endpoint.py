@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["AskedEndpoint"]
 
 _LIMITS = ("max_completion_tokens", "max_tokens")  # fields that bound how many tokens a reply has
+_SET = ("messages", "model", "stream", "stream_options", "logprobs")  # fields that are set from elsewhere
 _MANY = 4096  # tokens of a reply without bound
 _MARGIN, _PER_TOKEN, _WIDTH = 16384, 2048, 16  # values of a reply, those for each of its tokens, and bytes of a value
 _ENDPOINT = "/chat/completions"
@@ -58,7 +59,8 @@ class AskedEndpoint:
         url: `http[s]://host[:port]/v1`, or the same with `/chat/completions` and a query; or, as `local`, a GGUF file,
             which llama.cpp serves in this process (package xllamacpp).
         model: one of the server's models; None leaves the choice to the server.
-        fields: of every request; those that are None are left out. By default `temperature` 0 and `max_tokens` 256.
+        fields: of every request, but for those of the arguments, of the stream and of log-probabilities; those that
+            are None are left out. By default `temperature` 0 and `max_tokens` 256.
         headers: sent with every request, such as `Authorization`.
         price: of a million tokens; None if they cost nothing.
         timeout: seconds after which a request is given up.
@@ -109,6 +111,7 @@ class AskedEndpoint:
         self.url = url if file else shown(url).rstrip("/").removesuffix(_ENDPOINT)
         given = {"temperature": 0, "max_tokens": 256, **(fields or {})}
         self.fields = {name: value for name, value in given.items() if value is not None}
+        _check(self.fields)
         place = f"{file.name} {file.stat().st_size}" if file else self.url
         self.request = _identity(place, model, self.fields)
 
@@ -237,6 +240,17 @@ class AskedEndpoint:
             return f'{said}; its fields must have {{"max_tokens": null, "max_completion_tokens": N}}'
         refused = next((name for name in self.fields if name in said), "")
         return f'{said}; the field null leaves it out: {{"{refused}": null}}' if refused else said
+
+
+def _check(fields: Mapping[str, Any]) -> None:
+    if taken := [name for name in _SET if name in fields]:
+        raise ArgumentError(f"fields: expected others than {', '.join(_SET)}, which are set elsewhere, got {taken[0]}")
+    if fields.get("n", 1) != 1:
+        raise ArgumentError(f"fields: expected one reply to a request, got n: {fields['n']!r}")
+    for name in _LIMITS:
+        limit = fields.get(name, 1)
+        if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
+            raise ArgumentError(f"fields: expected {name} of 1 or more, got {limit!r}")
 
 
 def _joined(stream: bytes) -> dict[str, Any]:
