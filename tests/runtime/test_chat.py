@@ -887,6 +887,7 @@ def test_a_model_that_is_called_by_its_path_is_known_by_its_file() -> None:
         "http:///v1",
         "http://h:99999/v1",
         "http://h:x/v1",
+        "http://[::1/v1",
         "http://h",
         "http://h/",
         "http://h/v 1",

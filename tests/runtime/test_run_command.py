@@ -730,6 +730,7 @@ WRONG = {
     "a hedge around a file": (("--remote", "INPUTS", "--hedge"), ("--hedge", "--remote", "x.npy")),
     "no retries of nothing": (("--no-retry",), ("--no-retry", "--remote")),
     "a remote of another kind": (("--remote", "ftp://h/v2/models/m"), ("--remote", "http[s]://", "ftp://h")),
+    "a remote without a closing bracket": (("--remote", "http://[::1/v1"), ("--remote", "http[s]://", "http://[::1")),
     "an outbox nowhere": (("--outbox", "/nowhere/x"), ("--outbox", "/nowhere/x")),
     "an outbox that is a folder": (("--outbox", "/tmp"), ("--outbox", "/tmp")),
     "a budget of nothing": (("--remote", HTTP, "--budget", "0/min"), ("--budget", "'0/min'")),

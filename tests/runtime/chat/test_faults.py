@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from chat_endpoints import HEAD, LAST, UNSURE, Fake, Gateway, answer, chunked, event, events_of, refusal, saying
+from edgecascade.runtime.chat.endpoint import Endpoint
+from edgecascade.types.errors import ArgumentError
 
 LONG = [f" w{i}" for i in range(20)]
 BROKEN: dict[str, Callable[[Any], Any]] = {
@@ -122,7 +124,7 @@ def test_a_side_that_is_killed_in_mid_stream_ends_in_an_error_event(fake: Any, g
     *chunks, last = [json.loads(one.removeprefix(b"data: ")) for one in body.split(b"\n\n") if one.strip()]
     assert "".join(one["choices"][0]["delta"].get("content") or "" for one in chunks) == "".join(LONG[:11])
     assert last["error"]["code"] == "stream_broken"
-    assert last["error"]["message"].startswith(f"{side}: ")
+    assert last["error"]["message"] == f"{side}: the connection broke before the end of the reply"
     assert found.metric("chat_broken_streams_total", side=side) == 1
 
 
@@ -176,6 +178,31 @@ def test_a_remote_that_fails_often_is_left_alone(fake: Any, gateway: Any) -> Non
     assert reasons == ["remote error"] * 5 + ["circuit open"] * 2
     assert len(remote.requests) == 5
     assert found.metric("chat_circuit_state", side="remote", state="open") == 1
+
+
+def test_each_side_that_is_left_alone_is_called_by_its_name(gateway: Any, nowhere: str) -> None:
+    """The error of a local endpoint does not blame the remote."""
+    found = gateway(nowhere, nowhere)
+    for _ in range(6):
+        message = found.ask().json()["error"]["message"]
+    local, _, remote = message.removeprefix("no endpoint replied: ").partition("; remote: ")
+    assert local.startswith("local: not asked for another")
+    assert remote.startswith("not asked for another")
+    assert "remote: " not in local + remote
+
+
+@pytest.mark.parametrize(
+    ("url", "options", "said"),
+    [
+        ("http://u:p@h/v1", {}, "local: expected an address without user:password@"),
+        ("http://[::1/v1", {}, r"local: expected http\[s\]://host"),
+        ("http://h/v1", {"proxy": "nowhere"}, "proxy: expected http://"),
+    ],
+)
+def test_an_address_that_cannot_be_is_refused_at_once(url: str, options: dict[str, str], said: str) -> None:
+    """The error names the side that it is of."""
+    with pytest.raises(ArgumentError, match=said):
+        Endpoint("local", url, **options)
 
 
 def test_a_failure_that_may_pass_is_tried_again(fake: Any, gateway: Any) -> None:

@@ -241,6 +241,7 @@ def test_models_health_and_errors_have_the_form_that_clients_expect(fake: Any, g
         (400, "POST", "/v1/chat/completions", b"{"),
         (400, "POST", "/v1/chat/completions", b"[]"),
         (400, "POST", "/v1/chat/completions", b'{"messages": []}'),
+        (400, "POST", "/v1/chat/completions", b'{"messages": [{"role": "user", "content": "Hi"}], "stream": "false"}'),
         (413, "POST", "/v1/chat/completions", b" " * (33 << 20)),
     ):
         got = found.request(method, path, body)

@@ -16,6 +16,7 @@ import aiohttp
 from edgecascade.runtime.chat.events import END, EventReader, assembled, chunk_in
 from edgecascade.runtime.deadline import Deadline
 from edgecascade.runtime.remotes.circuit import Circuit, State
+from edgecascade.runtime.remotes.http import Proxy
 from edgecascade.runtime.remotes.http_response import Response, message_in
 from edgecascade.runtime.remotes.remote import refuse_user, shown, without_secrets
 from edgecascade.runtime.remotes.retry import ExtraRequests, backoff
@@ -71,6 +72,8 @@ class Endpoint:
     ) -> None:
         self.side, self._url = side, _checked(side, url)
         self._headers = {**(headers or {}), "Content-Type": "application/json", "Accept-Encoding": "identity"}
+        if proxy is not None:
+            Proxy.at(proxy)  # for its errors
         self._context, self._proxy = context, proxy
         self._attempts, self._patience = attempts, patience
         self._circuit = Circuit()
@@ -327,7 +330,10 @@ def _checked(side: str, url: str) -> str:
         sound = False
     if not sound or not parts.path.strip("/") or not url.isascii() or not url.isprintable() or " " in url:
         raise ArgumentError(f"{side}: expected http[s]://host[:port]/v1, got {shown(url)!r}")
-    refuse_user(url)
+    try:
+        refuse_user(url)
+    except ArgumentError as error:
+        raise ArgumentError(f"{side}: {str(error).removeprefix('remote: ')}") from error
     path = parts.path.rstrip("/")
     path = path if path.endswith("/chat/completions") else f"{path}/chat/completions"
     return parts._replace(path=path, fragment="").geturl()
@@ -371,6 +377,8 @@ def _meant(error: Exception) -> RemoteError:
         return RemoteUnreachable(f"remote: the proxy replied with HTTP {error.status}")
     if isinstance(error, aiohttp.ClientResponseError):
         return InvalidReply("remote: the response is not HTTP")
+    if isinstance(error, aiohttp.ClientPayloadError):
+        return RemoteError("remote: the connection broke before the end of the reply", retry=True)
     if isinstance(error, aiohttp.ClientError | OSError):
         return RemoteError(f"remote: the connection broke: {first_line(error)[:200]}", retry=True)
     return InvalidReply(f"remote: the response cannot be read: {type(error).__name__}")

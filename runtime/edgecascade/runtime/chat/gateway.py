@@ -169,6 +169,8 @@ async def _asked(request: web.Request) -> dict[str, Any]:
     messages = found.get("messages") if isinstance(found, dict) else None
     if not isinstance(messages, list) or not messages:
         raise web.HTTPBadRequest(text="messages: expected a list of one or more messages")
+    if not isinstance(found.get("stream"), bool | None):
+        raise web.HTTPBadRequest(text="stream: expected true or false")
     return dict(found)
 
 

@@ -415,19 +415,19 @@ def chat_client(url: str, context: ssl.SSLContext | None = None, proxy: str | No
     Raises:
         ArgumentError: the address has another form.
     """
-    parts = urlsplit(url)
     try:
-        port = parts.port
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
     except ValueError:
-        port = 0
-    path = parts.path.rstrip("/")
+        host = None
+    path = parts.path.rstrip("/") if host else ""
     plain = url.isascii() and not re.search(r"\s", url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0 or not path or not plain:
+    if not host or parts.scheme not in ("http", "https") or port == 0 or not path or not plain:
         raise ArgumentError(f"url: expected http[s]://host[:port]/v1, got {shown(url)!r}")
     refuse_user(url)
     secure = parts.scheme == "https"
     context = (context or ssl.create_default_context()) if secure else None
-    client = HttpClient(parts.hostname, port or (443 if secure else 80), context, proxy=proxy)
+    client = HttpClient(host, port or (443 if secure else 80), context, proxy=proxy)
     path = path if path.endswith(CHAT_ENDPOINT) else path + CHAT_ENDPOINT
     return client, f"{path}?{parts.query}" if parts.query else path
 

@@ -157,7 +157,7 @@ class Circuit:
 
     def _fail(self, error: BaseException, now: float) -> None:
         self._failures += 1
-        self._last = first_line(error)[:200]  # not the exception itself, which refers to the inputs
+        self._last = first_line(error).removeprefix("remote: ")[:200]  # not the exception, which refers to the inputs
         if self._state == "half-open":
             self._pause = min(self._longest, 2 * self._pause)
         elif self._failures < self._most:

@@ -282,7 +282,10 @@ def is_chat(address: str) -> bool:
     >>> [is_chat(f"http://host/{path}") for path in ("v1", "api/v1/?key=3", "v2/models/v1", "v1/chat/completions")]
     [True, True, False, True]
     """
-    parts = urlsplit(address)
+    try:
+        parts = urlsplit(address)
+    except ValueError:  # no address at all
+        return False
     path = parts.path.rstrip("/")
     return parts.scheme in ("http", "https") and "/v2/models/" not in path and path.endswith(("/v1", CHAT_ENDPOINT))
 
