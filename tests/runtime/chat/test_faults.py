@@ -199,7 +199,7 @@ def test_each_side_that_is_left_alone_is_called_by_its_name(gateway: Any, nowher
         ("http://h/v1", {"proxy": "nowhere"}, "proxy: expected http://"),
     ],
 )
-def test_an_address_that_cannot_be_is_refused_at_once(url: str, options: dict[str, str], said: str) -> None:
+def test_an_address_that_cannot_be_is_refused_at_once(url: str, options: dict[str, Any], said: str) -> None:
     """The error names the side that it is of."""
     with pytest.raises(ArgumentError, match=said):
         Endpoint("local", url, **options)

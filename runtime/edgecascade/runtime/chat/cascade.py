@@ -1,11 +1,4 @@
-"""Two chat endpoints as one, in Python: `ChatCascade`.
-
-    from edgecascade.runtime import ChatCascade
-
-    with ChatCascade.load("chat.json") as cascade:
-        answer = cascade.complete([{"role": "user", "content": "What is the capital of France?"}])
-        print(answer.text, answer.source.value, answer.confidence, answer.cost)
-"""
+"""Two chat endpoints as one, in Python: `ChatCascade`."""
 
 from __future__ import annotations
 
