@@ -377,6 +377,19 @@ def test_a_precision_shows_what_it_changes_and_runs_everywhere(
     np.testing.assert_allclose(np.load(files[2]), second, atol=1e-4 * np.abs(second).max())
 
 
+def test_a_body_that_was_exported_takes_another_precision(
+    made: tuple[Path, Any, Any], tmp_path: Path, capsys: Any
+) -> None:
+    """Its tokenizer goes along, and the share of labels that stay is printed."""
+    folder, _, _ = made
+    assert main(["export", str(folder / "body.onnx"), "--int8-weights", "-o", str(tmp_path / "small.onnx")]) == 0
+    assert "the same label as in float on" in capsys.readouterr().out
+    session, text = _opened(tmp_path / "small.onnx")
+    wanted = _opened(folder / "body.onnx")[1].encode(["the train"])
+    assert np.array_equal(text.encode(["the train"])["input_ids"], wanted["input_ids"])
+    assert json.loads(read_properties(session, "")[PROMPT_KEY])["answers"] == ANSWERS
+
+
 def test_a_cascade_of_a_language_model_works_as_any_other(made: tuple[Path, Any, Any], tmp_path: Path) -> None:
     """It is calibrated with a remote, verified, run and unfolded; `predict` takes the bare text."""
     folder, model, tokenizer = made

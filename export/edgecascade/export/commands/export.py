@@ -341,7 +341,8 @@ def _load(arguments: Namespace) -> tuple[ModelProto, bytes | None]:
                 f"source: expected a model to make a body of, got a cascade model, {source}; export the "
                 "body that it was made of, or change the file with `edgecascade recalibrate`"
             )
-        return model, None
+        takes_text = model_inputs(open_session(source), source).text is not None
+        return model, (Path(source).parent / TOKENIZER).read_bytes() if takes_text else None
     if (arguments.shape is None) == (arguments.example is None):
         raise ExportError("--shape: a torch module needs the shape of one input, such as --shape 3,96,96, or --example")
     module = load_torch_module(source, arguments.weights)
