@@ -288,6 +288,13 @@ def test_names_and_options_that_do_not_exist_are_refused(text: str, message: str
         verifier_named(text, "--verifier")
 
 
+def test_a_file_that_ends_the_program_is_refused(tmp_path: Any) -> None:
+    """A script that calls `sys.exit` would end the command with success and without a word."""
+    (tmp_path / "script.py").write_text("import sys\n\nsys.exit(0)\n")
+    with pytest.raises(ArgumentError, match=r"^--verifier: cannot import 'judge'"):
+        verifier_named(f"{tmp_path / 'script.py'}:judge", "--verifier")
+
+
 def test_a_verifier_of_ones_own_is_imported(tmp_path: Any) -> None:
     """A function is used as it is; of a class, an instance is made."""
     file = tmp_path / "mine.py"

@@ -84,7 +84,7 @@ def own(text: str, argument: str) -> Any:
         found = found() if isclass(found) else found
     except EdgecascadeError:
         raise
-    except Exception as error:  # a module may raise anything as it is imported
+    except (Exception, SystemExit) as error:  # a module may raise anything as it is imported
         raise ArgumentError(f"{argument}: cannot import {name!r} from {where}: {first_line(error)}") from error
     finally:
         sys.path.pop(0)

@@ -194,6 +194,16 @@ def test_the_endpoints_work_as_one_from_the_file(serve: Serve, tmp_path: Path) -
             assert (answer.source is Source.REMOTE) == forwarded
 
 
+def test_the_prompts_are_not_overwritten(serve: Serve, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing is asked then."""
+    servers = serve(small), serve(large)
+    prompts = write_prompts(tmp_path)
+    before = prompts.read_bytes()
+    assert main([*arguments(tmp_path, servers), "-o", str(prompts)]) == 2
+    assert "--out: expected another file than the prompts" in capsys.readouterr().err
+    assert prompts.read_bytes() == before
+
+
 def test_a_gguf_file_is_served_in_the_process(
     serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from os.path import samefile
 from pathlib import Path
 from shlex import quote
@@ -58,6 +58,7 @@ __all__ = [
     "configure",
     "execute",
     "labelled_for",
+    "refuse_same",
     "remote_answers",
     "report",
     "report_file",
@@ -132,9 +133,18 @@ def check_other_files(arguments: Namespace) -> None:
     Raises:
         ExportError: it is.
     """
-    for name, path in (("the body", arguments.body), ("--remote", arguments.remote), ("--data", arguments.data)):
-        if Path(arguments.out).exists() and Path(path).exists() and samefile(path, arguments.out):
-            raise ExportError(f"--out: expected another file than {name}, got {arguments.out}")
+    refuse_same(arguments.out, {"the body": arguments.body, "--remote": arguments.remote, "--data": arguments.data})
+
+
+def refuse_same(out: str, read: Mapping[str, str]) -> None:
+    """Check that a file to write is none of the files that are read, which have these names in messages.
+
+    Raises:
+        ExportError: it is one of them.
+    """
+    for name, path in read.items():
+        if Path(out).exists() and Path(path).exists() and samefile(path, out):
+            raise ExportError(f"--out: expected another file than {name}, got {out}")
 
 
 def labelled_for(arguments: Namespace, objective: Objective) -> LabelledData:
