@@ -170,38 +170,29 @@ def _save_apart(model: ModelProto, path: Path) -> Path:
         if field.name == "graph":
             _copy_fields(value, small.graph, without="initializer")
     _copy_fields(model, small, without="graph")
-    path.parent.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256()
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as part:
-        try:
-            apart, ours = [], {one.name for one in model.graph.initializer if one.name.startswith(f"{KEY}/")}
-            ours |= {one.name for one in model.graph.input}  # with defaults that a caller may replace
-            for one in model.graph.initializer:
-                content = _content(one)
-                if len(content) < _LEAST_APART or one.name in ours:
-                    small.graph.initializer.append(one)
-                    continue
-                start = part.tell()
-                padded = content + bytes(-len(content) % _PAGE)
-                part.write(padded)
-                digest.update(padded)
-                entry = small.graph.initializer.add(name=one.name, dims=one.dims, data_type=one.data_type)
-                entry.data_location = TensorProto.EXTERNAL
-                apart.append((entry, start, len(content)))
-            part.close()
-            place = path.with_name(f"{digest.hexdigest()[:16]}.weights")
-            for entry, start, length in apart:
-                for key, value in (("location", place.name), ("offset", start), ("length", length)):
-                    entry.external_data.add(key=key, value=str(value))
-            said = {"file": place.name, "sha256": digest.hexdigest()}
-            small.metadata_props.add(key=WEIGHTS_KEY, value=json.dumps(said))
-            os.chmod(part.name, 0o644)
-            os.replace(part.name, place)
-        except BaseException as error:
-            os.unlink(part.name)
-            if isinstance(error, OSError) and error.filename is None:  # of `write`, such as a full disk
-                error.filename = str(path)
-            raise
+    with _temporary(path) as part:
+        apart, ours = [], {one.name for one in model.graph.initializer if one.name.startswith(f"{KEY}/")}
+        ours |= {one.name for one in model.graph.input}  # with defaults that a caller may replace
+        for one in model.graph.initializer:
+            content = _content(one)
+            if len(content) < _LEAST_APART or one.name in ours:
+                small.graph.initializer.append(one)
+                continue
+            start = part.tell()
+            padded = content + bytes(-len(content) % _PAGE)
+            part.write(padded)
+            digest.update(padded)
+            entry = small.graph.initializer.add(name=one.name, dims=one.dims, data_type=one.data_type)
+            entry.data_location = TensorProto.EXTERNAL
+            apart.append((entry, start, len(content)))
+        place = path.with_name(f"{digest.hexdigest()[:16]}.weights")
+        for entry, start, length in apart:
+            for key, value in (("location", place.name), ("offset", start), ("length", length)):
+                entry.external_data.add(key=key, value=str(value))
+        said = {"file": place.name, "sha256": digest.hexdigest()}
+        small.metadata_props.add(key=WEIGHTS_KEY, value=json.dumps(said))
+        _move(part, place)
     write_whole(small.SerializeToString(), path)
     onnx.checker.check_model(str(path))
     return place
@@ -231,18 +222,34 @@ def write_whole(content: bytes, path: str | os.PathLike[str]) -> None:
     if place.exists() and not place.is_file() and not place.is_dir():
         place.write_bytes(content)
         return
+    with _temporary(place, named=path) as part:
+        part.write(content)
+        _move(part, place)
+
+
+@contextmanager
+def _temporary(place: Path, named: str | os.PathLike[str] | None = None) -> Iterator[Any]:
+    """Give an open file beside a place, to write and then to `_move`; without that it does not stay.
+
+    Args:
+        place: of the file that is meant, whose folder is made.
+        named: what errors without a file name are about; by default the place.
+    """
     place.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=place.parent, suffix=".part", delete=False) as part:
         try:
-            part.write(content)
-            part.close()
-            os.chmod(part.name, 0o644)
-            os.replace(part.name, place)
+            yield part
         except BaseException as error:
             os.unlink(part.name)
             if isinstance(error, OSError) and error.filename is None:  # of `write`, such as a full disk
-                error.filename = str(path)
+                error.filename = str(place if named is None else named)
             raise
+
+
+def _move(part: Any, place: Path) -> None:
+    part.close()
+    os.chmod(part.name, 0o644)
+    os.replace(part.name, place)
 
 
 def opset(model: ModelProto) -> int:

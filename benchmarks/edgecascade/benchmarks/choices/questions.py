@@ -6,11 +6,12 @@ import hashlib
 import json
 import os
 import string
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgecascade.export.data.tables import read_rows
 from edgecascade.export.graph import write_whole
 from edgecascade.types.errors import BenchmarkError, no_file
 
@@ -70,17 +71,17 @@ def read_questions(path: str | os.PathLike[str]) -> list[Question]:
     - `subject`: what results are grouped by, optional.
 
     Args:
-        path: `.parquet`, or any other ending for JSON lines.
+        path: `.parquet`, `.arrow` or `.csv`, or any other ending for JSON lines.
 
     Raises:
-        BenchmarkError: The file cannot be read or has no questions, or a line is not as above: the message says which.
-        ModuleNotFoundError: The file is parquet, and pyarrow is not installed.
+        ExportError: The file is damaged, or a line is no object.
+        BenchmarkError: There is no such file, it has no questions, or a line is not as above: the message says which.
+        ModuleNotFoundError: The file is a table, and pyarrow is not installed.
     """
     where = Path(path)
     if not where.is_file():
         raise BenchmarkError(f"questions: {no_file(path)}")
-    rows = _table(where) if where.suffix == ".parquet" else _lines(where)
-    found = [_question(row, place) for place, row in rows]
+    found = [_question(row, place) for place, row in read_rows(where)]
     if not found:
         raise BenchmarkError(f"{path}: expected at least one question, got none")
     return found
@@ -132,34 +133,6 @@ def with_shots(
 
 def _named(subject: str) -> str:
     return f"the subject {subject!r}" if subject else "the questions"
-
-
-def _lines(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except UnicodeDecodeError as error:
-        raise BenchmarkError(f"{path}: expected text in UTF-8, got other bytes at position {error.start}") from error
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            found = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise BenchmarkError(f"{path}:{number}: expected a JSON object, got {line.strip()[:60]!r}") from error
-        if not isinstance(found, dict):
-            raise BenchmarkError(f"{path}:{number}: expected a JSON object, got {line.strip()[:60]!r}")
-        yield f"{path}:{number}", found
-
-
-def _table(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    from pyarrow import ArrowException, parquet
-
-    try:
-        rows = parquet.read_table(path).to_pylist()
-    except (ArrowException, OSError) as error:
-        raise BenchmarkError(f"{path}: cannot be read as parquet: {str(error).splitlines()[0][:100]}") from error
-    for number, row in enumerate(rows, 1):
-        yield f"{path}: row {number}", row
 
 
 def _question(found: Mapping[str, Any], place: str) -> Question:

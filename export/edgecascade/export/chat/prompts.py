@@ -5,17 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from edgecascade.export.chat.replies import prompt_digest
+from edgecascade.export.data.tables import read_rows
 from edgecascade.types.errors import ExportError, first_line, no_file
 
 __all__ = ["ChatPrompt", "prompts_digest", "read_prompts"]
 
-_TABLES = (".csv", ".parquet", ".arrow")
 _KNOWN = ("messages", "prompt", "reference", "options")
 _MOST_OPTIONS = 26
 
@@ -81,38 +81,10 @@ def read_prompts(path: str | os.PathLike[str]) -> list[ChatPrompt]:
     where = Path(path)
     if not where.is_file():
         raise ExportError(f"prompts: {no_file(path)}")
-    rows = _rows(where) if where.suffix in _TABLES else _objects(where)
-    prompts = [_prompt(found, place) for place, found in rows]
+    prompts = [_prompt(found, place) for place, found in read_rows(where)]
     if not prompts:
         raise ExportError(f"{path}: expected at least one prompt, got none")
     return prompts
-
-
-def _objects(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield the place and the object of each line."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except UnicodeDecodeError as error:
-        raise ExportError(f"{path}: expected text in UTF-8, got other bytes at position {error.start}") from error
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        place = f"{path}:{number}"
-        try:
-            found = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise ExportError(f"{place}: expected a JSON object, got {line.strip()[:60]!r}: {error}") from error
-        if not isinstance(found, dict):
-            raise ExportError(f"{place}: expected a JSON object, got {line.strip()[:60]!r}")
-        yield place, found
-
-
-def _rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield the place and the columns of each row of a table."""
-    from edgecascade.export.data.tables import read_rows
-
-    for number, row in enumerate(read_rows(path), 1):
-        yield f"{path}: row {number}", {name: value for name, value in row.items() if value is not None}
 
 
 def _prompt(found: Mapping[str, Any], place: str) -> ChatPrompt:

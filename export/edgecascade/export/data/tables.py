@@ -183,21 +183,45 @@ def read_column(path: Path, files: list[Path], reference: str) -> tuple[Any, Seq
     return (None if listed else _inputs_of(table, where)), values, paths
 
 
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of a parquet, arrow or CSV file, each by the names of the columns.
+def read_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the place of each row, for error messages, and the row by the names of its fields.
+
+    Args:
+        path: a parquet, arrow or CSV file; with any other ending JSON lines, each an object.
 
     Raises:
-        ExportError: the file is damaged or too large.
-        ModuleNotFoundError: pyarrow is not installed.
+        ExportError: the file is damaged or too large, or a line is no object.
+        ModuleNotFoundError: the file is a table, and pyarrow is not installed.
     """
+    if path.suffix not in (".parquet", ".arrow", ".csv"):
+        yield from _json_lines(path)
+        return
     import pyarrow
 
     try:
         (table,) = _read([path], _schema(path).names, path)
     except (OSError, pyarrow.ArrowException) as error:
         raise ExportError(f"{path}: not a readable table: {first_line(error)}") from error
-    rows: list[dict[str, Any]] = table.to_pylist()
-    return rows
+    for number, row in enumerate(table.to_pylist(), 1):
+        yield f"{path}: row {number}", {name: value for name, value in row.items() if value is not None}
+
+
+def _json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise ExportError(f"{path}: expected text in UTF-8, got other bytes at position {error.start}") from error
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        place = f"{path}:{number}"
+        try:
+            found = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise ExportError(f"{place}: expected a JSON object, got {line.strip()[:60]!r}: {error}") from error
+        if not isinstance(found, dict):
+            raise ExportError(f"{place}: expected a JSON object, got {line.strip()[:60]!r}")
+        yield place, found
 
 
 def _some(names: Sequence[str]) -> str:
