@@ -23,7 +23,7 @@ from real_servers import LLAMA, running
 
 pytestmark = pytest.mark.slow
 
-OPENAI = ("openai==3.57.0",)
+OPENAI = ("openai==3.57.0", "fastapi==0.165.0", "uvicorn==0.54.0")  # what transformers' server needs, its client too
 SERVERS = Path(__file__).parents[1] / "servers"
 ROOT = Path(__file__).parents[3]
 PATIENCE = 300.0  # seconds, for servers that share two cores with other tests
@@ -42,7 +42,7 @@ def llama_python(environment: Callable[..., Path]) -> Path:
 
 @pytest.fixture(scope="module")
 def openai_folder(environment: Callable[..., Path]) -> str:
-    """Return where OpenAI's client is installed."""
+    """Return where OpenAI's client is installed, and what else transformers' server needs."""
     python = environment(*OPENAI)
     code = "import sysconfig; print(sysconfig.get_path('purelib'))"
     return subprocess.run([python, "-c", code], check=True, capture_output=True, text=True).stdout.strip()
@@ -50,7 +50,7 @@ def openai_folder(environment: Callable[..., Path]) -> str:
 
 @pytest.fixture(scope="module")
 def untrained(openai_folder: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Return the address of transformers' server, which needs OpenAI's types, with a small untrained model."""
+    """Return the address of transformers' server with a small untrained model."""
     folder = tmp_path_factory.mktemp("transformers")
     command: list[str | Path] = [sys.executable, SERVERS / "serve_transformers.py", folder / "model"]
     with running(command, folder / "log", PYTHONPATH=openai_folder, HF_HUB_OFFLINE="1") as (_, url):

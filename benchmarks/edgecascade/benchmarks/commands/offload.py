@@ -21,7 +21,7 @@ from edgecascade.benchmarks.offload import (
     offload_report,
     offload_summary,
 )
-from edgecascade.benchmarks.offload.remote_scores import complete_scores, stored_scores
+from edgecascade.benchmarks.offload.remote_scores import asked_of, complete_scores, stored_scores
 from edgecascade.benchmarks.offload.served import stored_answers
 from edgecascade.benchmarks.progress import counting
 from edgecascade.benchmarks.report import Report, write_page
@@ -43,7 +43,7 @@ from edgecascade.export.data import LabelledData, read_labelled
 from edgecascade.runtime.commands.remote_arguments import add_remote_arguments, flag, remote_of
 from edgecascade.runtime.engine import open_session, read_document
 from edgecascade.runtime.remotes.remote import Remote, expect, expect_asked, shown
-from edgecascade.types.document import AskedChat, TaskDocument
+from edgecascade.types.document import TaskDocument
 from edgecascade.types.errors import BenchmarkError
 
 __all__ = ["configure", "execute"]
@@ -180,7 +180,7 @@ def _remote_scores(arguments: Namespace, remote: Remote, data: LabelledData, cla
 
 def _reading(arguments: Namespace, remote: Remote) -> str | None:
     """Return what an address leaves open: the output of a model, or how a generative one is asked."""
-    asked: AskedChat | None = getattr(remote, "asked", None)
+    asked = asked_of(remote)
     return arguments.remote_output if asked is None else repr(replace(asked, reported=""))
 
 

@@ -19,9 +19,10 @@ from edgecascade.export.data import Inputs, LabelledData, batches, count
 from edgecascade.export.scores import Progress
 from edgecascade.runtime.deadline import Deadline
 from edgecascade.runtime.remotes.remote import Remote, RemoteLabels, connect, shown
+from edgecascade.types.document import AskedChat
 from edgecascade.types.errors import BenchmarkError, RemoteError
 
-__all__ = ["RemoteLike", "ask", "complete_scores", "stored_scores"]
+__all__ = ["RemoteLike", "ask", "asked_of", "complete_scores", "stored_scores"]
 
 RemoteLike = str | os.PathLike[str] | Remote | Callable[[Any], NDArray[Any]]
 
@@ -78,6 +79,12 @@ def complete_scores(
     return stored.rows()
 
 
+def asked_of(remote: Remote) -> AskedChat | None:
+    """Return how a remote asks a generative model; None for a remote of another kind."""
+    asked = getattr(remote, "asked", None)  # a remote of somebody else may use this name for anything
+    return asked if isinstance(asked, AskedChat) else None
+
+
 def ask(
     connection: Remote,
     inputs: Inputs,
@@ -100,7 +107,7 @@ def ask(
     Raises:
         BenchmarkError: The remote failed, or its scores have another shape.
     """
-    if hasattr(connection, "asked"):
+    if asked_of(connection) is not None:
         return _said(connection, inputs, classes, progress=progress, name=name, before=before)
     parts: list[NDArray[Any]] = []
     most = int(getattr(connection, "request_inputs", _BATCH))
