@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from filelock import FileLock
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
@@ -30,8 +30,15 @@ IN_CI = os.environ.get("CI", "").lower() not in ("", "0", "false")
 ROOT = Path(__file__).parent.parent
 SIDE = 8
 
-# Examples have no deadline, because machines differ, and are the same in every run of the CI.
-settings.register_profile("tests", deadline=None, database=None, derandomize=IN_CI, print_blob=True)
+# Examples have no limit of time, because machines differ, and are the same in every run of the CI.
+settings.register_profile(
+    "tests",
+    deadline=None,
+    database=None,
+    derandomize=IN_CI,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 settings.load_profile("tests")
 
 

@@ -24,17 +24,15 @@ def running(command: Sequence[str | Path], log: Path, **variables: str) -> Itera
             text=True,
             env={**os.environ, **variables},
         )
-        assert server.stdin is not None
         assert server.stdout is not None
         try:
-            line = reader.submit(server.stdout.readline).result(120)
-        except TimeoutError:
-            line = ""
-        if not line.startswith("listening on http://127.0.0.1:"):
-            server.kill()
-            pytest.fail(f"the server is not up within 120 s: {log.read_text()[-2000:]}")
-        try:
+            try:
+                line = reader.submit(server.stdout.readline).result(120)
+            except TimeoutError:
+                line = ""
+            if not line.startswith("listening on http://127.0.0.1:"):
+                pytest.fail(f"the server is not up within 120 s: {log.read_text()[-2000:]}")
             yield server, f"{line.split()[-1]}/v1"
         finally:
-            server.kill()
+            server.kill()  # a read of its output that is under way ends with it
             server.communicate()
