@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from edgecascade.runtime.chat.decision import ChatDecision
     from edgecascade.runtime.chat.open_reply import OpenReply
     from edgecascade.runtime.chat.reply import Usage
+    from edgecascade.runtime.columns import Columns
     from edgecascade.runtime.counts import CascadeHealth, Counts, Durations
     from edgecascade.runtime.deadline import Deadline
     from edgecascade.runtime.decode import Boxes, ClassMap, Ctc, Ranking, Value, decoder_named
@@ -114,6 +115,7 @@ __all__ = [
     "CircuitBreaker",
     "CircuitOpen",
     "ClassMap",
+    "Columns",
     "ConfidenceMap",
     "Confusion",
     "Counts",
@@ -204,6 +206,7 @@ _MODULES = {
     "CircuitBreaker": "edgecascade.runtime.remotes.circuit",
     "CircuitOpen": "edgecascade.types.errors",
     "ClassMap": "edgecascade.runtime.decode",
+    "Columns": "edgecascade.runtime.columns",
     "ConfidenceMap": "edgecascade.types.confidence_map",
     "Confusion": "edgecascade.types.document",
     "Counts": "edgecascade.runtime.counts",

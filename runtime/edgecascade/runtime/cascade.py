@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from types import TracebackType
+from types import EllipsisType, TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -21,10 +21,11 @@ from edgecascade.runtime.dispatch import AT_ONCE, Dispatcher
 from edgecascade.runtime.engine import Declared
 from edgecascade.runtime.local_model import LocalModel
 from edgecascade.runtime.model_inputs import ModelInputs
+from edgecascade.runtime.recipe import Recipe
 from edgecascade.runtime.reply import OutputReader, Reader, ScoreReader
 from edgecascade.runtime.request import Failure, Purpose, Request
 from edgecascade.types.answer import Answer, LateAnswer, Prediction, Reason, Source
-from edgecascade.types.errors import ArgumentError, InputError
+from edgecascade.types.errors import ArgumentError, InputError, RemoteError
 from edgecascade.types.merge import merge
 from edgecascade.types.policy import Policy
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from edgecascade.runtime.budget import Budget
+    from edgecascade.runtime.columns import Columns
     from edgecascade.runtime.counts import Counts
     from edgecascade.runtime.outbox import Late, Outbox
     from edgecascade.runtime.remotes.remote import Remote, Replied
@@ -52,7 +54,7 @@ class Cascade:
     """One cascade model file, and optionally a remote that it may ask. Make one with `Cascade.load`.
 
     Safe to share between threads, but not with a fork of the process. A context manager: leaving it closes the remote,
-    outbox, budget and watch that it was given.
+    outbox, budget and watch that it was given. It can be pickled unless an argument of `load` cannot: see `__reduce__`.
     """
 
     def __init__(
@@ -64,7 +66,9 @@ class Cascade:
         decode: Decode | None = None,
         remote_decode: Decode | None = None,
         shown: str = "",
+        recipe: Recipe | None = None,
     ) -> None:
+        self.recipe = recipe
         self._local, self._dispatcher, self._deadline, self._shown = local, dispatcher, deadline, shown
         self._decode, self._remote_decode = decode, remote_decode
         self._labels = local.labels or ("",)  # label -1 of a general task has no name
@@ -126,6 +130,7 @@ class Cascade:
             ModelFileError: the file is missing, damaged, not a cascade model, or of a newer format.
             ArgumentError: another argument has an invalid value.
         """
+        given = {name: value for name, value in locals().items() if name not in ("cls", "path")}
         if not 0 < deadline <= _LONGEST:
             raise ArgumentError(f"deadline: expected seconds above 0, and at most a day, got {deadline}")
         local = LocalModel.load(
@@ -163,7 +168,10 @@ class Cascade:
         if watch is not None:
             watch.begin(local.document, local.policy, decode=decode, remote_decode=remote_decode)
         shown = f"{os.fspath(path)!r}, remote={_shown(remote)}"
-        cascade = cls(local, dispatcher, deadline, decode=decode, remote_decode=remote_decode, shown=shown)
+        recipe = Recipe(path, given)
+        cascade = cls(
+            local, dispatcher, deadline, decode=decode, remote_decode=remote_decode, shown=shown, recipe=recipe
+        )
         dispatcher.start(None if on_late is None else lambda late: on_late(cascade._settle(late)))
         return cascade
 
@@ -251,44 +259,52 @@ class Cascade:
 
     def predict_batch(
         self,
-        x: ArrayLike | Mapping[str, ArrayLike] | Sequence[Any],
+        x: Any,
         *,
         keys: Sequence[str | None] | None = None,
         originals: ArrayLike | Mapping[str, ArrayLike] | Sequence[Any] | None = None,
+        deadline: float | EllipsisType | None = ...,
+        request_inputs: int = 256,
+        in_flight: int = 4,
+        patience: float = 60.0,
     ) -> list[Answer]:
-        """Return the answers to inputs [n, ...], in order, all by one deadline.
+        """Return the answers to inputs [n, ...], in order, all by one deadline or without one.
 
         Args:
             x: inputs as the file declares them; one array [n, ...] by name if it takes several; a list of sentences,
                 if it takes text; if it takes images, a list of images in any form that `predict` takes, whose sizes
-                may differ.
+                may differ. A table or a tensor, as `decide` takes it.
             keys: as `predict` takes them, one per input.
             originals: [n, ...], what to send to the remote instead of `x`.
+            deadline: seconds from the call to its answers, by default those of the cascade; None waits for the remote.
+            request_inputs: without a deadline, as `predict_columns` takes it; with one, there are 32.
+            in_flight: likewise.
+            patience: likewise.
 
         Raises:
             InputError: `x`, or the number of `keys` or `originals`, does not fit.
+            ArgumentError: the deadline or another number is out of range.
             ModelFileError: the number of class names differs from the number of classes. Otherwise as `predict`.
         """
         started = time.monotonic()
-        batch, files = self._local.inputs.read_batch(x)
+        seconds = self._deadline if isinstance(deadline, EllipsisType) else _LONGEST if deadline is None else deadline
+        if not 0 < seconds <= _LONGEST:
+            raise ArgumentError(f"deadline: expected seconds above 0, at most a day, or None, got {seconds}")
+        bulk = None
+        if deadline is None:
+            from edgecascade.runtime.bulk import Bulk
+
+            bulk = Bulk(request_inputs, in_flight, patience).check()
+        batch, sent = self._read(x, originals)
         decided = self._local.many(batch)
-        sent: Any = batch if originals is None else as_batch("originals", originals)
-        if originals is None and files is not None and self._dispatcher.encoded:
-            sent = [pixels if file is None else file for pixels, file in zip(batch, files, strict=True)]
-        arrays = sent.values() if isinstance(sent, Mapping) else [sent]
-        sizes = [("originals", len(one) if isinstance(one, list) or one.ndim else 0) for one in arrays] or [
-            ("originals", 0)
-        ]
-        for name, n in (*sizes, ("keys", len(decided) if keys is None else len(keys))):
-            if n != len(decided):
-                raise InputError(f"{name}: expected {len(decided)}, one per input, got {n}")
-        deadline = Deadline(started + self._deadline)
+        _check_rows(len(decided), originals=sent, keys=keys)
+        until = Deadline(started + seconds)
 
         def request(i: int, purpose: Purpose) -> Request:
             return Request(
                 alone(sent, i),
                 decided[i].prediction,
-                deadline,
+                until,
                 purpose=purpose,
                 advantage=decided[i].advantage,
                 seen=None if sent is batch else alone(batch, i),
@@ -298,10 +314,13 @@ class Cascade:
 
         audited = [self._watch is not None and self._watch.saw(one.advantage, one.forward) for one in decided]
         begun = {i: request(i, Purpose.FORWARD) for i, one in enumerate(decided) if one.forward}
-        self._dispatcher.begin([*begun.values()])
+        if bulk is None:
+            self._dispatcher.begin([*begun.values()])
         self._dispatcher.begin(
             [request(i, Purpose.AUDIT) for i, chosen in enumerate(audited) if chosen], room_by=AT_ONCE
         )
+        if bulk is not None:
+            bulk.finish(self._dispatcher, sent, begun)
         answers = []
         try:
             for i, one in enumerate(decided):
@@ -314,6 +333,96 @@ class Cascade:
         finally:  # if decoding one raises, the others are still counted and stored
             self._drain(begun.values())
         return answers
+
+    def decide(self, x: Any) -> Columns:
+        """Return the decisions of the local model about inputs [n, ...], as arrays.
+
+        Nothing is sent, stored, audited or counted. The reason of inputs to forward is `offline`, until `merged` has
+        the remote's scores.
+
+        Args:
+            x: as `predict_batch` takes it; or a table of pyarrow, pandas, polars or another library that exports Arrow
+                data, or a tensor. A table has a column of the name of each input of the model; or, for a model with one
+                input, `x`, `image` or `text`, or a single column, or one column for each feature. Rows of several
+                values are lists or tensors.
+
+        Raises:
+            InputError: `x` does not fit.
+            ModelFileError: the number of class names differs from the number of classes.
+            ForkedError: this is a fork of the process that loaded the file.
+        """
+        return self._local.columns(self._local.inputs.read_batch(x)[0])
+
+    def merged(self, columns: Columns, scores: Replied, *, class_names: Sequence[str] = ()) -> Columns:
+        """Return columns with the remote's answers, merged by the policy. Nothing is counted, and no remote is needed.
+
+        Args:
+            columns: as `decide` returned them, also in another process: see `Columns.decided`.
+            scores: what the remote says about the k inputs to forward, in order: scores [k, classes] as in calibration,
+                or arrays by name for a general task. Where a row of scores is not finite, the answer stays local, with
+                the reason `remote error`.
+            class_names: of the remote's classes, in the order of its scores; by default the order is as in calibration.
+
+        Raises:
+            InputError: `scores` are not those of k inputs.
+        """
+        from edgecascade.runtime.bulk import merge_outputs, merge_scores
+        from edgecascade.runtime.reply import read_scores
+
+        places = np.flatnonzero(columns.forward)
+        if not len(places):
+            return columns
+        try:
+            if not self.labels:
+                reader: Any = self._dispatcher.read
+                return merge_outputs(columns, [(places, reader(scores, len(places), None))])
+            read = read_scores(scores, len(places), self.labels, self.policy, names=class_names)
+        except RemoteError as error:
+            raise InputError(f"scores: {str(error).removeprefix('remote: ')}") from error
+        return merge_scores(columns, [(places, read)], self.policy)
+
+    def predict_columns(
+        self,
+        x: Any,
+        *,
+        originals: ArrayLike | Mapping[str, ArrayLike] | Sequence[Any] | None = None,
+        request_inputs: int = 256,
+        in_flight: int = 4,
+        patience: float = 60.0,
+    ) -> Columns:
+        """Return the answers to inputs [n, ...] as arrays, without a deadline.
+
+        They are counted, and egress and budget hold, as for `predict`; a watch compares and audits. Nothing is stored
+        in the outbox, and `decode` is not called: the reasons say which inputs the remote did not answer.
+
+        Args:
+            x: as `decide` takes it.
+            originals: [n, ...], what to send to the remote instead of `x`.
+            request_inputs: most inputs in one request; fewer if they have more than 16 MiB, or the remote takes fewer.
+            in_flight: most requests under way at the same time.
+            patience: seconds for which a remote that cannot be reached is asked again before answers are local.
+
+        Raises:
+            InputError: `x`, or the number of `originals`, does not fit.
+            ArgumentError: a number is out of range. Otherwise as `decide`.
+        """
+        from edgecascade.runtime.bulk import Bulk, compared, merge_outputs, merge_scores
+
+        started = time.monotonic()
+        bulk = Bulk(request_inputs, in_flight, patience).check()
+        batch, sent = self._read(x, originals)
+        local = self._local.columns(batch)
+        _check_rows(len(local), originals=sent)
+        self._audit(batch, sent, local)
+        read, columns = self._dispatcher.read, local
+        if isinstance(read, ScoreReader):
+            outcomes = bulk.ask_about(self._dispatcher, sent, local, read.rows)
+            columns = merge_scores(local, compared(self._dispatcher, batch, local, outcomes), self.policy)
+        else:
+            outcomes = bulk.ask_about(self._dispatcher, sent, local, read)
+            columns = merge_outputs(local, compared(self._dispatcher, batch, local, outcomes))
+        self._tally.add_many(columns.counts(), time.monotonic() - started)
+        return columns
 
     @property
     def policy(self) -> Policy:
@@ -409,6 +518,11 @@ class Cascade:
 
         return snapshot(self._tally, self._dispatcher, self.health())
 
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+        return self._dispatcher.closed
+
     def close(self, timeout: float = 1.0) -> None:
         """Store what the outbox was given, and close remote, outbox, watch and budget.
 
@@ -428,6 +542,15 @@ class Cascade:
         threshold = self.policy.threshold
         rest = f"deadline={self._deadline}, threshold={threshold}, provider={self.provider!r}"
         return f"Cascade({self._shown}, {rest})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the path and the hash of the file, the arguments of `load` and the policy in force.
+
+        A process opens the cascade once: what is unpickled there again is the same object, until it is closed.
+        """
+        if self.recipe is None:
+            raise ArgumentError("cascade: expected one made by `Cascade.load`, which can be pickled, got another")
+        return self.recipe.reduced(self.policy)
 
     def __enter__(self) -> Cascade:
         return self
@@ -482,6 +605,34 @@ class Cascade:
         )
         self._dispatcher.begin([request], room_by=room_by if forward else AT_ONCE)
         return request if forward else self._answer_local(local, advantage, started)
+
+    def _read(self, x: Any, originals: Any) -> tuple[Any, Any]:
+        """Return inputs [n, ...] as the local model takes them, and as they are sent."""
+        batch, files = self._local.inputs.read_batch(x)
+        if originals is not None:
+            return batch, as_batch("originals", originals)
+        if files is None or not self._dispatcher.encoded:
+            return batch, batch
+        return batch, [pixels if file is None else file for pixels, file in zip(batch, files, strict=True)]
+
+    def _audit(self, batch: Any, sent: Any, local: Columns) -> None:
+        """Show the watch the decisions about inputs, and begin to ask the remote about those that it draws."""
+        if self._watch is None:
+            return
+        seen = enumerate(zip(local.advantage.tolist(), local.forward.tolist(), strict=True))
+        drawn = [i for i, (advantage, forward) in seen if self._watch.saw(advantage, forward)]
+        until = Deadline.after(self._deadline)
+        requests = [
+            Request(
+                alone(sent, i),
+                local.prediction(i),
+                until,
+                purpose=Purpose.AUDIT,
+                seen=None if sent is batch else alone(batch, i),
+            )
+            for i in drawn
+        ]
+        self._dispatcher.begin(requests, room_by=AT_ONCE)
 
     def _drain(self, requests: Iterable[Request]) -> None:
         """Finish requests whose answers no caller waits for."""
@@ -580,6 +731,14 @@ class Cascade:
                 yield finished()
         finally:  # if the reader stops early, the started inputs are still counted
             self._drain(one for one in started if isinstance(one, Request))
+
+
+def _check_rows(n: int, *, originals: Any, keys: Sequence[str | None] | None = None) -> None:
+    arrays = originals.values() if isinstance(originals, Mapping) else [originals]
+    sizes = [("originals", len(one) if isinstance(one, list) or one.ndim else 0) for one in arrays]
+    for name, found in (*(sizes or [("originals", 0)]), ("keys", n if keys is None else len(keys))):
+        if found != n:
+            raise InputError(f"{name}: expected {n}, one per input, got {found}")
 
 
 def _beside(name: str, given: Iterable[T] | None) -> Iterator[T | None]:

@@ -68,6 +68,12 @@ class Histogram:
             self._buckets[bucket] += 1
             self._sum += seconds
 
+    def observe_many(self, seconds: float, n: int) -> None:
+        """Count n durations of the same number of seconds, 0 or more."""
+        with self._lock:
+            self._buckets[bisect_left(BOUNDS, seconds)] += n
+            self._sum += seconds * n
+
     def snapshot(self) -> Durations:
         """Return the durations counted so far."""
         with self._lock:
@@ -186,6 +192,14 @@ class Tally:
         with self._lock:
             self._answers[answer.source, answer.reason] += 1
             self._forwarded.observe(answer.elapsed)
+
+    def add_many(self, counts: Mapping[tuple[Source, Reason], int], elapsed: float) -> None:
+        """Count the answers to many inputs, by source and reason, after so many seconds."""
+        local = counts.get((Source.LOCAL, Reason.CONFIDENT), 0)
+        with self._lock:
+            self._answers.update({pair: n for pair, n in counts.items() if pair[1] is not Reason.CONFIDENT})
+            self._local.observe_many(elapsed, local)
+            self._forwarded.observe_many(elapsed, sum(counts.values()) - local)
 
     def snapshot(self) -> Counts:
         """Return the counts so far."""

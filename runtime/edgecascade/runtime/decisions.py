@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
+from edgecascade.runtime.columns import Columns
 from edgecascade.runtime.outputs import by_input
 from edgecascade.types.answer import NO_OUTPUTS, Prediction
 from edgecascade.types.errors import ModelFileError
@@ -60,6 +61,10 @@ class Decisions(Protocol):
         """
         ...
 
+    def columns(self, columns: Sequence[NDArray[Any]], n: int) -> Columns:
+        """Return the same as arrays. Every output has a row for each input."""
+        ...
+
 
 class ClassDecisions:
     """Reads the decisions of a classifier.
@@ -76,19 +81,28 @@ class ClassDecisions:
 
     def read(self, columns: Sequence[NDArray[Any]], n: int) -> list[Decided]:
         """Return the decisions; a `ModelFileError` if the number of class names is not that of the classes."""
+        label, confidence, advantage, forward, probabilities = self._checked(columns)
+        named = _by_input(self._path, self._further, columns[len(CLASSIFIER_OUTPUTS) :], n)
+        numbers = (column.tolist() for column in (label, confidence, advantage, forward))
+        return [
+            Decided(Prediction(k, sure, row, outputs), gain, send)
+            for k, sure, gain, send, row, outputs in zip(*numbers, probabilities, named, strict=True)
+        ]
+
+    def columns(self, columns: Sequence[NDArray[Any]], n: int) -> Columns:
+        """Return the decisions as arrays."""
+        label, confidence, advantage, forward, probabilities = self._checked(columns)
+        further = _with_rows(self._path, self._further, columns[len(CLASSIFIER_OUTPUTS) :], n)
+        return Columns.decided(label, confidence, advantage, forward, probabilities, further)
+
+    def _checked(self, columns: Sequence[NDArray[Any]]) -> tuple[NDArray[Any], ...]:
         label, confidence, advantage, forward, probabilities = columns[: len(CLASSIFIER_OUTPUTS)]
         if probabilities.shape[1:] != (self._classes,):
             raise ModelFileError(
                 f"{self._path}: expected probabilities of {self._classes} classes, got {list(probabilities.shape)}"
             )
         _check_numbers(self._path, (label, confidence, advantage, forward), len(probabilities))
-        named = _by_input(self._path, self._further, columns[len(CLASSIFIER_OUTPUTS) :], n)
-        advantage = np.where(np.isnan(confidence), np.float32(np.nan), advantage)
-        numbers = (column.tolist() for column in (label, confidence, advantage, forward))
-        return [
-            Decided(Prediction(k, sure, row, outputs), gain, send)
-            for k, sure, gain, send, row, outputs in zip(*numbers, probabilities, named, strict=True)
-        ]
+        return label, confidence, _known(advantage, confidence), forward, probabilities
 
 
 class TaskDecisions:
@@ -110,12 +124,20 @@ class TaskDecisions:
         confidence, advantage, forward = columns[: len(TASK_OUTPUTS)]
         _check_numbers(self._path, (confidence, advantage, forward), n)
         named = _by_input(self._path, self._outputs, columns[len(TASK_OUTPUTS) :], n, self._unbatched)
-        advantage = np.where(np.isnan(confidence), np.float32(np.nan), advantage)
-        numbers = (column.tolist() for column in (confidence, advantage, forward))
+        numbers = (column.tolist() for column in (confidence, _known(advantage, confidence), forward))
         return [
             Decided(Prediction(-1, sure, NO_CLASSES, outputs), gain, send)
             for sure, gain, send, outputs in zip(*numbers, named, strict=True)
         ]
+
+    def columns(self, columns: Sequence[NDArray[Any]], n: int) -> Columns:
+        """Return the decisions as arrays."""
+        confidence, advantage, forward = columns[: len(TASK_OUTPUTS)]
+        _check_numbers(self._path, (confidence, advantage, forward), n)
+        outputs = _with_rows(self._path, self._outputs, columns[len(TASK_OUTPUTS) :], n)
+        none = np.zeros((n, 0), np.float32)
+        label = np.full(n, -1, np.int64)
+        return Columns.decided(label, confidence, _known(advantage, confidence), forward, none, outputs)
 
 
 NO_CLASSES: NDArray[np.float32] = np.zeros(0, np.float32)
@@ -126,6 +148,19 @@ NO_CLASSES.flags.writeable = False
 def _check_numbers(path: str | os.PathLike[str], columns: Sequence[NDArray[Any]], n: int) -> None:
     if any(one.shape != (n,) for one in columns):
         raise ModelFileError(f"{path}: expected one decision for each input, got arrays of other shapes")
+
+
+def _known(advantage: NDArray[Any], confidence: NDArray[Any]) -> NDArray[Any]:
+    return np.where(np.isnan(confidence), np.float32(np.nan), advantage)
+
+
+def _with_rows(
+    path: str | os.PathLike[str], names: Iterable[str], columns: Sequence[NDArray[Any]], n: int
+) -> dict[str, NDArray[Any]]:
+    for name, one in zip(names, columns, strict=True):
+        if one.ndim == 0 or len(one) != n:
+            raise ModelFileError(f"{path}: expected {n} rows in {name!r:.80}, got {list(one.shape)}")
+    return dict(zip(names, columns, strict=True))
 
 
 def _by_input(

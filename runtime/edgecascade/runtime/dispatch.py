@@ -84,14 +84,14 @@ class Dispatcher:
         waiting: int = 1024,
     ) -> None:
         self.remote, self.budget, self.outbox, self.watch = remote, budget, outbox, watch
-        self._read, self._egress = read, egress
+        self.read, self.egress = read, egress
         self._in_flight, self._most, self._most_bytes = in_flight, waiting, _MOST_BYTES
         self._smaller = AT_ONCE  # until when `_most_bytes` is what the remote takes
         self._request_inputs = int(getattr(remote, "request_inputs", request_inputs))
         self._lock, self._closing = RLock(), RLock()  # a signal handler may close it, in any line of this thread
         self._waiting: deque[Request] = deque()
         self._working = 0
-        self._closed = False
+        self.closed = False
         self._open: set[Request] = set()  # forwards that may have to be stored
         self._background = Background("edgecascade-log")
         if remote is not None:  # a cascade without a remote does not import these
@@ -111,6 +111,23 @@ class Dispatcher:
         if self.outbox is not None and self.remote is not None:
             self.outbox.start(self._ask_later, on_late)
 
+    def refusal(self, sent: Batch, rank: tuple[float, float]) -> Failure | None:
+        """Return why an input, a batch of one, may not be sent; if it may, the budget is charged.
+
+        Args:
+            sent: what would be sent.
+            rank: advantage and confidence, by which a budget ranks it.
+        """
+        if not self._may_leave(sent):  # first, because such an input must not be stored for a later remote
+            return _NOT_ALLOWED
+        if self.remote is None:
+            return _NO_REMOTE
+        if self.closed:
+            return _CLOSED
+        if self.budget is not None and not self.budget.admits(*rank, bytes_of(sent)):
+            return _SPENT
+        return None
+
     def begin(self, requests: Sequence[Request], *, room_by: Deadline | None = None) -> None:
         """Send requests, without waiting for replies.
 
@@ -118,9 +135,14 @@ class Dispatcher:
             requests: new requests. Call `end` for each forward; audits need no further call.
             room_by: how long to wait for room among the inputs that wait; by default until the deadline.
         """
+        if going := self.admit(requests):
+            self._submit(going, room_by)
+
+    def admit(self, requests: Sequence[Request]) -> list[Request]:
+        """Return the new requests that may be sent; the others are finished. Call `end` for each forward."""
         going = []
         for one in requests:
-            refusal = self._refusal(one)
+            refusal = self.refusal(one.sent, one.rank)
             worth_keeping = refusal is None or refusal.worth_keeping
             if worth_keeping and self.outbox is not None and one.purpose is Purpose.FORWARD:
                 self._open.add(one)
@@ -128,9 +150,8 @@ class Dispatcher:
                 one.state, one.paid = State.WAITING, True
                 going.append(one)
             else:
-                self._finish(one, refusal)
-        if going:
-            self._submit(going, room_by)
+                self.finish(one, refusal)
+        return going
 
     def end(self, one: Request) -> Prediction | Failure:
         """Return the outcome as soon as there is one, or once the deadline has passed.
@@ -141,7 +162,7 @@ class Dispatcher:
             one.done.release()
         outcome = self._leave(one)
         if isinstance(outcome, Failure) and one.purpose is Purpose.FORWARD:
-            self._log("forward failed", reason=outcome.reason)
+            self.log("forward failed", reason=outcome.reason)
             if outcome.worth_keeping and self.outbox is not None:
                 self._store(one, self.outbox)
         self._open.discard(one)
@@ -169,7 +190,7 @@ class Dispatcher:
         until = Deadline.after(timeout)
         with self._closing:  # before another thread closes the outbox
             with self._lock:
-                closing, self._closed = not self._closed, True
+                closing, self.closed = not self.closed, True
                 waiting, self._waiting = self._waiting, deque()
                 unstored, self._open = self._open, set()
                 under_way = {one for one in unstored if one.outcome is None}
@@ -184,9 +205,9 @@ class Dispatcher:
                         if one in under_way:
                             self._announce(one)
                     except Exception as error:  # of a listener; the others must be told, and everything closed
-                        self._log("callback failed", error=error)
+                        self.log("callback failed", error=error)
         for one in waiting:
-            self._finish(one, _CLOSED)
+            self.finish(one, _CLOSED)
         if self.outbox is not None:
             self.outbox.close(timeout)
         try:
@@ -199,24 +220,13 @@ class Dispatcher:
                 if part is not None:
                     part.close()
 
-    def _refusal(self, one: Request) -> Failure | None:
-        if not self._may_leave(one.sent):  # first, because such an input must not be stored for a later remote
-            return _NOT_ALLOWED
-        if self.remote is None:
-            return _NO_REMOTE
-        if self._closed:
-            return _CLOSED
-        if self.budget is not None and not self.budget.admits(*one.rank, bytes_of(one.sent)):
-            return _SPENT
-        return None
-
     def _may_leave(self, sent: Batch) -> bool:
-        if self._egress is None:
+        if self.egress is None:
             return True
         try:
-            return bool(self._egress(first_of(read_only(sent))))  # what is sent is what it saw
+            return bool(self.egress(first_of(read_only(sent))))  # what is sent is what it saw
         except Exception as error:  # the application's own error: the input stays on the device
-            self._log("egress failed", error=error)
+            self.log("egress failed", error=error)
             return False
 
     def _submit(self, requests: Sequence[Request], room_by: Deadline | None) -> None:
@@ -224,13 +234,13 @@ class Dispatcher:
             failed = [(one, why) for one in requests if (why := self._enqueue(one, room_by or one.deadline))]
             failed += self._start_workers()
         for one, why in failed:
-            self._finish(one, why)
+            self.finish(one, why)
 
     def _enqueue(self, one: Request, room_by: Deadline) -> Failure | None:
         if len(self._waiting) >= self._most:
             self._start_workers()
-        has_room = self._changed.wait_for(lambda: self._closed or len(self._waiting) < self._most, room_by.remaining())
-        if self._closed:
+        has_room = self._changed.wait_for(lambda: self.closed or len(self._waiting) < self._most, room_by.remaining())
+        if self.closed:
             return _CLOSED
         if has_room:
             self._waiting.append(one)
@@ -254,9 +264,9 @@ class Dispatcher:
             while group := self._next_group():
                 for one, outcome in zip(group, self._ask(group), strict=True):
                     try:
-                        self._finish(one, outcome)
+                        self.finish(one, outcome)
                     except BaseException as error:  # of foreign code, such as a callback
-                        self._log("callback failed", error=error)
+                        self.log("callback failed", error=error)
         except BaseException:  # a worker that ends makes room for another
             with self._changed:
                 self._working -= 1
@@ -295,7 +305,7 @@ class Dispatcher:
         deadline = Deadline(max(one.deadline.at for one in group) + _EXTRA)
         try:
             replied = self.remote.infer(concatenated([one.sent for one in group]), deadline)
-            return self._read(replied, len(group), self.remote)
+            return self.read(replied, len(group), self.remote)
         except (
             BaseException
         ) as error:  # a remote is the application's code, and any exception of it means that it failed
@@ -316,7 +326,7 @@ class Dispatcher:
         if one.state is State.WAITING:
             self._refund(one)
 
-    def _finish(self, one: Request, outcome: Prediction | Failure) -> None:
+    def finish(self, one: Request, outcome: Prediction | Failure) -> None:
         """Give a request its outcome; if its caller has left, the reply is a late answer."""
         with self._lock:
             left = one.outcome is not None
@@ -339,7 +349,7 @@ class Dispatcher:
             try:
                 self.watch.compared(seen, one.local, outcome, audited=one.purpose is Purpose.AUDIT)
             except Exception as error:  # never end a worker
-                self._log("watch failed", error=error)
+                self.log("watch failed", error=error)
         if self.outbox is not None:
             if left and queued:
                 self.outbox.answer(one.sent, outcome)
@@ -397,7 +407,8 @@ class Dispatcher:
         self.begin(requests)
         return [self.end(one) for one in requests]
 
-    def _log(self, event: str, *, reason: Reason | None = None, error: BaseException | None = None) -> None:
+    def log(self, event: str, *, reason: Reason | None = None, error: BaseException | None = None) -> None:
+        """Log an event, in the background."""
         self._background.run(lambda: self._events.event(event, reason=reason, error=error), most=_MOST_LOGS)
 
     @cached_property

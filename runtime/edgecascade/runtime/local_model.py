@@ -14,7 +14,8 @@ from weakref import WeakSet
 import numpy as np
 import onnxruntime as ort
 
-from edgecascade.runtime.batch import Batch, filled, first_of, rows, size, stacked
+from edgecascade.runtime.batch import Batch, bytes_of, filled, first_of, rows, size, stacked
+from edgecascade.runtime.columns import Columns, concatenated_columns
 from edgecascade.runtime.decisions import (
     CLASSIFIER_OUTPUTS,
     TASK_OUTPUTS,
@@ -42,6 +43,7 @@ _new = tuple.__new__  # of a NamedTuple with every field given, without the Pyth
 _NUMBERS = struct.Struct("=qff?")
 _OFFSETS = {"label": (0, np.int64), "confidence": (8, np.float32), "advantage": (12, np.float32), "forward": (16, bool)}
 _REUSED = 16  # sets of buffers that are reused: more threads at once allocate new ones
+_INPUTS, _TEXTS, _BYTES = 4096, 64, 4 << 20  # most inputs, most texts and about the most bytes in one run of `columns`
 _COPIED = 1 << 15  # bytes: up to here, copying an input costs less than binding it
 
 
@@ -192,23 +194,41 @@ class LocalModel:
             decided.update(zip(positions, self._decide(self.inputs.feeds("x", part), live), strict=True))
         return [decided[i] for i in range(len(batch))]
 
+    def columns(self, batch: Batch | list[NDArray[Any]]) -> Columns:
+        """Return the decisions about inputs [n, ...] as arrays. The model runs on some thousand inputs at a time.
+
+        Errors are those of `many`.
+        """
+        if isinstance(batch, list) or self._at_once is not None or not size(batch):
+            return Columns.of(self.many(batch), len(self.labels))
+        live, n = self._live, size(batch)
+        step = _TEXTS if self.inputs.text is not None else min(_INPUTS, max(1, _BYTES * n // max(1, bytes_of(batch))))
+        parts = [
+            self._decisions.columns(self._run(feeds, live), size(feeds))
+            for start in range(0, n, step)
+            for feeds in self.inputs.parts("x", rows(batch, slice(start, start + step)))
+        ]
+        return concatenated_columns(parts)
+
     def _decide(self, feeds: Mapping[str, NDArray[Any]], live: _Live) -> list[Decided]:
-        if self._forked_from:
-            raise ForkedError(
-                f"cascade: it was loaded in process {self._forked_from}, and its threads do not exist in this fork "
-                f"({os.getpid()}); load it after the fork"
-            )
         n = size(feeds)
         step = self._at_once or max(n, 1)
         decided: list[Decided] = []
         for start in range(0, n, step):
             part = filled(rows(feeds, slice(start, start + step)), step)
-            try:
-                given = self._session.run(self._decisions.names, {**part, **live.overrides})
-            except Exception as error:  # onnxruntime's exceptions have no common base but this one
-                raise InputError(f"x: the model fails for this input: {first_line(error)}") from error
-            decided += self._decisions.read(given, size(part))[: n - start]
+            decided += self._decisions.read(self._run(part, live), size(part))[: n - start]
         return decided
+
+    def _run(self, feeds: Mapping[str, NDArray[Any]], live: _Live) -> list[Any]:
+        if self._forked_from:
+            raise ForkedError(
+                f"cascade: it was loaded in process {self._forked_from}, and its threads do not exist in this fork "
+                f"({os.getpid()}); load it after the fork"
+            )
+        try:
+            return self._session.run(self._decisions.names, {**feeds, **live.overrides})
+        except Exception as error:  # onnxruntime's exceptions have no common base but this one
+            raise InputError(f"x: the model fails for this input: {first_line(error)}") from error
 
     def _under(self, policy: Policy) -> _Live:
         if policy.costs != self._own.costs:

@@ -71,12 +71,17 @@ class ModelInputs(NamedTuple):
         """Return inputs as arrays [n, ...], or images of several sizes as a list; and the encoded bytes as `read` does.
 
         Args:
-            x: an array-like, or several by name; for a model of images also a list of what `read` takes.
+            x: an array-like, or several by name; for a model of images also a list of what `read` takes; a table or a
+                tensor, as `Cascade.decide` takes it.
 
         Raises:
             InputError: `x` is no such thing, or an image cannot be read.
             ModuleNotFoundError: the `images` extra (Pillow) is not installed.
         """
+        if not isinstance(x, (np.ndarray, list, tuple, Mapping)):
+            from edgecascade.runtime.tables import as_inputs  # needed for tables and tensors only
+
+            x = as_inputs(self, x)
         if not self.images or isinstance(x, Mapping) or (isinstance(x, np.ndarray) and x.dtype != object):
             return as_batch("x", x), None
         if not isinstance(x, (list, tuple, np.ndarray)) or (isinstance(x, np.ndarray) and x.ndim != 1):

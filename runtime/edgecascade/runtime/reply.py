@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from edgecascade.runtime.request import TOO_LATE, Failure
 from edgecascade.types.answer import Decode, Outputs, Prediction, Reason
 from edgecascade.types.costs import labels_of
 from edgecascade.types.errors import CircuitOpen, InvalidReply, RemoteUnreachable, first_line
+from edgecascade.types.merge import PredictionRows
 from edgecascade.types.policy import Policy
 from edgecascade.types.softmax import two_columns
 
@@ -24,11 +25,45 @@ if TYPE_CHECKING:
     from edgecascade.runtime.remotes.remote import Remote, Replied
     from edgecascade.types.document import AskedChat
 
-__all__ = ["OutputReader", "Reader", "ScoreReader", "check_outputs", "failure_of", "outputs_of", "predictions"]
+__all__ = [
+    "OutputReader",
+    "Reader",
+    "ScoreReader",
+    "ScoresRead",
+    "check_outputs",
+    "failure_of",
+    "outputs_of",
+    "predictions",
+    "read_scores",
+]
 
 _ROUNDED = 1e-6  # of a probability, below 0
 _SUM_ROUNDED = 1e-3
 _KINDS = "biufSUO"  # of arrays that a general task may answer with: numbers, text, and objects that are text or bytes
+
+
+class ScoresRead(NamedTuple):
+    """Scores of n inputs as they were read.
+
+    Attributes:
+        rows: the predictions; those of rows that are no answers mean nothing.
+        usable: bool [n], which rows are answers.
+        failure: of the other rows.
+    """
+
+    rows: PredictionRows
+    usable: NDArray[np.bool_]
+    failure: Failure
+
+    def predictions(self) -> list[Prediction | Failure]:
+        """Return a prediction or the failure for each input."""
+        label, confidence, probabilities = self.rows
+        return [
+            Prediction(k, sure, row) if good else self.failure
+            for k, sure, row, good in zip(
+                label.tolist(), confidence.tolist(), probabilities, self.usable.tolist(), strict=True
+            )
+        ]
 
 
 class Reader(Protocol):
@@ -76,6 +111,10 @@ class ScoreReader:
     def __call__(self, replied: Replied, n: int, remote: Remote) -> list[Prediction | Failure]:
         """Return the predictions; rows that are no scores fail."""
         return predictions(replied, n, self.labels, self.policy(), names=getattr(remote, "class_names", ()))
+
+    def rows(self, replied: Replied, n: int, remote: Remote) -> ScoresRead:
+        """Return the same as arrays."""
+        return read_scores(replied, n, self.labels, self.policy(), names=getattr(remote, "class_names", ()))
 
 
 @dataclass(frozen=True)
@@ -174,7 +213,14 @@ def _lacks(missing: Sequence[str], found: Mapping[Any, Any]) -> str:
 def predictions(
     scores: Replied, n: int, labels: Sequence[str], policy: Policy, *, names: Sequence[str] = ()
 ) -> list[Prediction | Failure]:
-    """Return a prediction for each input; a row that is no answer fails, and the other rows do not.
+    """Return what `read_scores` does, as a prediction for each input; a row that is no answer fails."""
+    return read_scores(scores, n, labels, policy, names=names).predictions()
+
+
+def read_scores(
+    scores: Replied, n: int, labels: Sequence[str], policy: Policy, *, names: Sequence[str] = ()
+) -> ScoresRead:
+    """Return the calibrated predictions for n inputs, and which rows are answers.
 
     Args:
         scores: what the remote returned.
@@ -209,13 +255,8 @@ def predictions(
     usable, failure = _usable(scores, calibration.probabilities)
     probabilities = calibration(scores if usable.all() else np.where(usable[:, None], scores, 1))
     chosen = labels_of(probabilities, policy.costs)
-    confidences = calibration.confidence(probabilities, chosen)
-    return [
-        Prediction(label, confidence, row) if good else failure
-        for label, confidence, row, good in zip(
-            chosen.tolist(), confidences.tolist(), probabilities, usable, strict=True
-        )
-    ]
+    read = PredictionRows(chosen, calibration.confidence(probabilities, chosen), probabilities)
+    return ScoresRead(read, usable, failure)
 
 
 def failure_of(error: BaseException) -> Failure:

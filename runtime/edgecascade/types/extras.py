@@ -23,7 +23,7 @@ _EXTRAS = {
     "onnxscript": "torch",
     "opentelemetry": "otel",
     "optimum": "hf",
-    "pyarrow": "plan",
+    "pyarrow": "parquet",
     "rapidfuzz": "tasks",
     "starlette": "serve",
     "tokenizers": "text",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -14,9 +14,27 @@ from edgecascade.types.errors import CalibrationError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["MERGES", "merge", "merged_labels"]
+__all__ = ["MERGES", "PredictionRows", "merge", "merge_rows", "merged_labels"]
 
 MERGES = ("replace", "confident", "average")
+
+
+class PredictionRows(NamedTuple):
+    """The calibrated predictions of one model for n inputs, one row each.
+
+    Attributes:
+        label: int64 [n].
+        confidence: float32 [n].
+        probabilities: float32 [n, classes].
+    """
+
+    label: NDArray[np.int64]
+    confidence: NDArray[np.float32]
+    probabilities: NDArray[np.float32]
+
+    def at(self, places: NDArray[Any]) -> PredictionRows:
+        """Return some of the rows, by positions or a mask."""
+        return PredictionRows(self.label[places], self.confidence[places], self.probabilities[places])
 
 
 def merge(
@@ -43,6 +61,37 @@ def merge(
     mean = (local.probabilities + remote.probabilities) * np.float32(0.5)
     label = int(labels_of(mean[None], costs)[0])
     return Prediction(label, float(mean[label]), mean), Source.MERGED
+
+
+def merge_rows(
+    rule: str, local: PredictionRows, remote: PredictionRows, costs: ErrorCosts | None = None
+) -> tuple[PredictionRows, NDArray[np.uint8]]:
+    """Return what `merge` does for n inputs, and the position of each one's source in `tuple(Source)`, uint8 [n].
+
+    Arguments are as in `merge`.
+    """
+    theirs = np.full(len(local.label), tuple(Source).index(Source.REMOTE), np.uint8)
+    if rule == "replace":
+        return remote, theirs
+    sure = ~np.isnan(local.confidence)
+    if rule == "average":
+        mean = (local.probabilities + remote.probabilities) * np.float32(0.5)
+        label = labels_of(mean, costs)
+        confidence = np.take_along_axis(mean, label[:, None], axis=1)[:, 0]
+        other, source = PredictionRows(label, confidence, mean), Source.MERGED
+    elif rule == "confident":
+        if costs is None:
+            sure &= local.confidence > remote.confidence
+        else:
+            cost, of_remote = (costs.expected(one.probabilities).min(axis=1) for one in (local, remote))
+            sure &= cost < of_remote
+        other, source = local, Source.LOCAL
+    merged = PredictionRows(
+        np.where(sure, other.label, remote.label),
+        np.where(sure, other.confidence, remote.confidence),
+        np.where(sure[:, None], other.probabilities, remote.probabilities),
+    )
+    return merged, np.where(sure, np.uint8(tuple(Source).index(source)), theirs)
 
 
 def merged_labels(

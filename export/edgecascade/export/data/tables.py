@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecascade.runtime.inputs import is_hidden, read_image
+from edgecascade.runtime.tables import INDEX, INPUT_COLUMNS, LABEL_COLUMNS, is_number, numbers_of
 from edgecascade.types.class_names import some_names
 from edgecascade.types.errors import ExportError, InputError, first_line
 
@@ -25,10 +26,7 @@ _MOST_ROWS = 5_000_000
 _MOST_BYTES = 8 << 30  # of the columns that are read, uncompressed
 _MOST_FILES = 10_000
 _SHARD = re.compile(r"(?P<split>[\w.]+?)-\d{5}-of-\d{5}\b.*")
-_LABELS = ("label", "labels")
-_INPUTS = ("x", "image", "img", "text", "sentence")
 _FILES = ("file", "image", "img")  # columns that may hold the paths of files
-_INDEX = "__index_level_0__"  # pandas adds it
 
 
 class EncodedImages(Sequence[NDArray[np.uint8]]):
@@ -178,7 +176,7 @@ def read_column(path: Path, files: list[Path], reference: str) -> tuple[Any, Seq
             f"{where}: expected a reference in every row of `{reference}`, got {column.null_count} rows without "
             f"among {table.num_rows}"
         )
-    values = column.to_numpy() if _is_number(column.type) else column.to_pylist()
+    values = column.to_numpy() if is_number(column.type) else column.to_pylist()
     paths = tuple(str(path.parent / name) for name in table.column(1).to_pylist()) if listed else ()
     return (None if listed else _inputs_of(table, where)), values, paths
 
@@ -304,11 +302,11 @@ def _opened(file: Path) -> Iterator[Any]:
         yield reader
 
 
-def _wanted(schema: Any, where: str, others: Sequence[str], labels: Sequence[str] = _LABELS) -> list[str]:
+def _wanted(schema: Any, where: str, others: Sequence[str], labels: Sequence[str] = LABEL_COLUMNS) -> list[str]:
     """Return the columns to read: the labels, and the first of `x`, `image`, `text`, or else all that are no others."""
     label = next((name for name in labels if name in schema.names), None)
-    inputs = [name for name in schema.names if name not in (label, _INDEX, *others)]
-    one = next((name for name in _INPUTS if name in inputs), None)
+    inputs = [name for name in schema.names if name not in (label, INDEX, *others)]
+    one = next((name for name in INPUT_COLUMNS if name in inputs), None)
     if label is None or not inputs:
         raise ExportError(
             f"{where}: expected a column `{labels[0]}` and the inputs beside it (`x`, `image`, `text`, or one column "
@@ -376,7 +374,7 @@ def _class_names(schema: Any, path: Path) -> tuple[str, ...]:
     for text in texts:
         try:
             document = json.loads(text or b"{}")
-            feature = document.get("info", document)["features"][next(n for n in _LABELS if n in schema.names)]
+            feature = document.get("info", document)["features"][next(n for n in LABEL_COLUMNS if n in schema.names)]
             if feature.get("_type") == "ClassLabel":
                 return tuple(str(name) for name in feature["names"])
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
@@ -395,13 +393,13 @@ def _inputs_of(table: Any, where: str) -> Any:
                 f"{where}: expected a value in every row of `{name}`, got {table[name].null_count} without"
             )
     column, only = table[names[0]], names[0]
-    if len(names) == 1 and only in _INPUTS:
+    if len(names) == 1 and only in INPUT_COLUMNS:
         if types.is_struct(column.type) or types.is_binary(column.type) or types.is_large_binary(column.type):
             return _images(column, only, where)
         if types.is_string(column.type) or types.is_large_string(column.type):
             return np.array(column.to_pylist(), dtype=object)
         return _array(column, only, where)
-    shaped = [name for name in names if not _is_number(table[name].type)]
+    shaped = [name for name in names if not is_number(table[name].type)]
     if not shaped:
         return np.stack([_array(table[name], name, where).astype(np.float32) for name in names], axis=1)
     if len(shaped) < len(names):
@@ -410,12 +408,6 @@ def _inputs_of(table: Any, where: str) -> Any:
             f"{', '.join(f'`{name}` {table[name].type}' for name in names[:8])}"
         )
     return {name: _array(table[name], name, where) for name in names}
-
-
-def _is_number(kind: Any) -> bool:
-    import pyarrow.types as types
-
-    return bool(types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind))
 
 
 def _images(column: Any, name: str, where: str) -> EncodedImages:
@@ -436,26 +428,7 @@ def _images(column: Any, name: str, where: str) -> EncodedImages:
 
 
 def _array(column: Any, name: str, where: str) -> NDArray[Any]:
-    """Return a column of numbers, tensors or lists (of lists) of one length as numbers [n, ...]."""
-    import pyarrow
-    import pyarrow.compute as compute
-    import pyarrow.types as types
-
-    shape = [len(column)]
-    if isinstance(column.type, pyarrow.BaseExtensionType):
-        inner = getattr(column.type, "shape", None)
-        shape += list(inner or ())
-        column = pyarrow.chunked_array([chunk.storage for chunk in column.chunks])
-        if inner and types.is_fixed_size_list(column.type):
-            column = compute.list_flatten(column)
-    while types.is_list(column.type) or types.is_large_list(column.type) or types.is_fixed_size_list(column.type):
-        lengths = compute.unique(compute.list_value_length(column)).to_pylist()
-        if len(lengths) != 1 or lengths[0] is None:
-            some = ", ".join(map(str, lengths[:5])) + (", ..." if len(lengths) > 5 else "")
-            raise ExportError(f"{where}: expected as many values in every row of `{name}`, got {some}")
-        column = compute.list_flatten(column)
-        shape.append(lengths[0])
-    if not _is_number(column.type) or column.null_count:
-        missing = f", {column.null_count} of them missing" if column.null_count else ""
-        raise ExportError(f"{where}: expected numbers in `{name}`, got {column.type}{missing}")
-    return np.ascontiguousarray(column.to_numpy().reshape(shape))
+    try:
+        return numbers_of(column, f"{where}: `{name}`")
+    except InputError as error:
+        raise ExportError(str(error)) from error

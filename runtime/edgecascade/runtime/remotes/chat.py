@@ -19,6 +19,7 @@ import numpy as np
 from edgecascade.runtime.background import DaemonPool
 from edgecascade.runtime.batch import Batch, rows, size
 from edgecascade.runtime.deadline import Deadline
+from edgecascade.runtime.recipe import Remade
 from edgecascade.runtime.remotes.chat_prompt import Messages, Prompt, letters, messages_for, template_of
 from edgecascade.runtime.remotes.chat_reply import (
     LabelMatcher,
@@ -99,7 +100,7 @@ class _Way(NamedTuple):
             raise UnsendableInput(f"remote: the request cannot be written as JSON: {error}") from error
 
 
-class Chat:
+class Chat(Remade):
     """A generative model on a server such as llama.cpp's, vLLM, or OpenAI's. It connects when first asked.
 
     Each input is one request; those of one call are sent concurrently. An answer is read in one of three ways:

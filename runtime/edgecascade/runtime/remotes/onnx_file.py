@@ -14,6 +14,7 @@ from edgecascade.runtime.deadline import Deadline
 from edgecascade.runtime.engine import open_session, read_properties, run_in_batches, score_output
 from edgecascade.runtime.model_inputs import model_inputs
 from edgecascade.runtime.outputs import by_input, lacks_batch, share_batch
+from edgecascade.runtime.recipe import Remade
 from edgecascade.runtime.remotes.remote import Replied
 from edgecascade.types.class_names import names_in
 from edgecascade.types.errors import ArgumentError, InvalidReply, ModelFileError
@@ -21,7 +22,7 @@ from edgecascade.types.errors import ArgumentError, InvalidReply, ModelFileError
 __all__ = ["OnnxFile"]
 
 
-class OnnxFile:
+class OnnxFile(Remade):
     """A model in this process that runs on ONNX Runtime.
 
     Args:

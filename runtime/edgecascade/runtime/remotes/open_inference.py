@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from edgecascade.runtime.batch import Batch, size
 from edgecascade.runtime.bounded_json import Pace, read_json
 from edgecascade.runtime.deadline import Deadline
+from edgecascade.runtime.recipe import Remade
 from edgecascade.runtime.remotes.http import HttpClient, Response
 from edgecascade.runtime.remotes.http_response import message_in, parse, worth_a_retry
 from edgecascade.runtime.remotes.remote import ReplyBound, Traffic, hiding_secrets, refuse_user, shown
@@ -59,7 +60,7 @@ _JSON = json.JSONEncoder(separators=(",", ":"))
 _AT_ONCE = 2048  # values that are written as JSON in one step
 
 
-class OpenInference:
+class OpenInference(Remade):
     """One model on one server. It opens no connection before the first request.
 
     Args:

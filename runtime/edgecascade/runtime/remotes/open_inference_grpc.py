@@ -23,6 +23,7 @@ from edgecascade.runtime.batch import Batch, size
 from edgecascade.runtime.bounded_json import Pace
 from edgecascade.runtime.deadline import Deadline
 from edgecascade.runtime.protobuf import fields, varint
+from edgecascade.runtime.recipe import Remade
 from edgecascade.runtime.remotes.http import Proxy
 from edgecascade.runtime.remotes.open_inference import read_address
 from edgecascade.runtime.remotes.remote import ReplyBound, Traffic, hiding_secrets, shown, without_secrets
@@ -96,7 +97,7 @@ _MESSAGES = {
 _FilePath = str | os.PathLike[str] | None
 
 
-class OpenInferenceGrpc:
+class OpenInferenceGrpc(Remade):
     """One model on one server. It opens no connection before the first request.
 
     Args:

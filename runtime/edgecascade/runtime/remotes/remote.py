@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from edgecascade.runtime.batch import Batch
 from edgecascade.runtime.deadline import Deadline
+from edgecascade.runtime.recipe import Remade
 from edgecascade.types.errors import ArgumentError, RemoteError
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ class Remote(Protocol):
         ...
 
 
-class InProcess:
+class InProcess(Remade):
     """A model in this process: any function from inputs [n, ...] to what a `Remote` returns.
 
     The function cannot be interrupted. Past the deadline its result is dropped, but it runs to its end.
@@ -154,7 +155,7 @@ class InProcess:
         """Do nothing."""
 
 
-class Wrapped:
+class Wrapped(Remade):
     """Base of remotes around another remote, whose attributes they pass on.
 
     Args:
