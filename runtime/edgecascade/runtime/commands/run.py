@@ -17,6 +17,7 @@ from edgecascade.runtime.commands.console import Console, Progress, drawn, logge
 from edgecascade.runtime.commands.lines import Answered, Refused, answer_line, late_line
 from edgecascade.runtime.commands.sockets import Address, answer_connections
 from edgecascade.runtime.commands.sources import Live, Source, Stored, read_source
+from edgecascade.runtime.commands.table import add_table_arguments, answer_table, check_table_arguments
 from edgecascade.types.answer import Answer, Reason
 from edgecascade.types.errors import ArgumentError
 
@@ -34,6 +35,7 @@ def configure(parser: ArgumentParser) -> None:
         "examples:\n"
         "  edgecascade run local.onnx photos/ --remote http://127.0.0.1:8000/v2/models/large --deadline 0.15\n"
         "  tail -f sentences.log | edgecascade run local.onnx - --remote https://... --header-file token.txt\n"
+        "  edgecascade run local.onnx rows.parquet -o answers.parquet --remote ...\n"
         "  edgecascade run local.onnx camera:0 --every 10 --budget 100/hour --budget 5MB/day --remote ...\n\n"
         "A line is a sentence, a path to an image, or JSON: an array, an object of arrays by name, or\n"
         '{"x": any of these, "key": "..."}; an image can be {"b64": its file in base64}. Each answer is a JSON line\n'
@@ -46,7 +48,8 @@ def configure(parser: ArgumentParser) -> None:
         "inputs",
         metavar="INPUT",
         nargs="+",
-        help="Image, folder of images, arrays (.npy, .npz), lines (.txt, .jsonl, or - for standard input), "
+        help="Image, folder of images, arrays (.npy, .npz), lines (.txt, .jsonl, or - for standard input), a table "
+        "(.parquet), "
         "tcp://127.0.0.1:PORT or unix:PATH to listen for lines, video:FILE, camera:N.",
     )
     add = parser.add_argument
@@ -56,18 +59,22 @@ def configure(parser: ArgumentParser) -> None:
     add("--metrics", metavar="PORT", type=int, help="Serve Prometheus metrics at 127.0.0.1:PORT/metrics.")
     anywhere = "Allow tcp:// addresses that other machines can reach."
     rare(add("--listen-anywhere", action="store_true", help=anywhere))
+    add_table_arguments(parser.add_argument_group("a table").add_argument)
     add_cascade_arguments(parser)
 
 
 def execute(arguments: Namespace) -> int:
     """Answer every input."""
-    sources = _sources(arguments)
+    table = check_table_arguments(arguments)
+    sources = [] if table else _sources(arguments)
     console = Console()
     with ExitStack() as stack:
         stack.enter_context(logged(console, as_json=arguments.log_json))
         cascade = stack.enter_context(_opened(arguments, console))
         if arguments.metrics is not None:
             stack.enter_context(_metrics(cascade, arguments.metrics, console))
+        if table:
+            return _answer_table(cascade, arguments, console)
         progress = Progress(lambda: cascade.metrics().get("traffic", {}).get("sent"))
 
         failures = _Failures(console)
@@ -92,6 +99,16 @@ def execute(arguments: Namespace) -> int:
     if stop:
         return stop.exit_code
     return 2 if progress.refused else _SILENT if silent else 0
+
+
+def _answer_table(cascade: Cascade, arguments: Namespace, console: Console) -> int:
+    with Stop() as stop:
+        given = answer_table(cascade, arguments, console, stop)
+    failed = sum(given[reason] for reason in _FAILED)
+    silent = arguments.remote is not None and failed > 0 and not any(given[reason] for reason in _REPLIED)
+    if silent:
+        console.say(f"the remote answered none of {failed} forwarded inputs")
+    return stop.exit_code if stop else _SILENT if silent else 0
 
 
 class _Failures:

@@ -1,0 +1,301 @@
+"""Answer the rows of a parquet file into another one: row group by row group, and on from there after a kill."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from argparse import Namespace
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from edgecascade.cli import rare
+from edgecascade.runtime.bulk import Bulk
+from edgecascade.runtime.cascade import Cascade
+from edgecascade.runtime.columns import REASONS, SOURCES, Columns
+from edgecascade.runtime.commands.answering import Stop
+from edgecascade.runtime.commands.budget_arguments import with_flag
+from edgecascade.runtime.commands.console import Console, counting
+from edgecascade.runtime.commands.remote_arguments import flag
+from edgecascade.runtime.remotes.remote import shown
+from edgecascade.runtime.tables import chosen_columns
+from edgecascade.types.answer import Reason
+from edgecascade.types.errors import ArgumentError, InputError, first_line, no_file
+
+__all__ = ["add_table_arguments", "answer_table", "check_table_arguments"]
+
+_PARQUET = ".parquet"
+_ROWS, _BYTES, _IMAGE_BYTES = 8192, 16 << 20, 1 << 20  # most of what is read at once; images grow when they are decoded
+_TOGETHER = 1 << 16  # rows in a row group of the output
+_BUFFER = 1 << 20  # bytes
+_ANSWER = ("label", "name", "confidence", "source", "reason", "advantage", "probabilities")
+
+
+def add_table_arguments(add: Callable[..., Any]) -> None:
+    """Add the arguments by the method `add_argument` of a parser or a group."""
+    output = (
+        "New .parquet file for the answers to the rows of one .parquet file, without a deadline; after a kill, the "
+    )
+    add("-o", "--output", metavar="FILE", help=output + "same command goes on from its last row group.")
+    add("--columns", metavar="A,B", help="Columns of the table that are inputs, if it has others.")
+    add("--keep", metavar="A,B", help="Columns of the table to copy to the answers, such as an id.")
+    for option, kind, default, about in (
+        ("--request-inputs", int, 256, "Most rows in one request"),
+        ("--in-flight", int, 4, "Most requests at the same time"),
+        ("--patience", float, 60.0, "Seconds for which a remote that cannot be reached is asked again"),
+    ):
+        metavar = "N" if kind is int else "SECONDS"
+        rare(add(option, metavar=metavar, type=kind, default=default, help=f"{about} (default {default:g})."))
+
+
+def check_table_arguments(arguments: Namespace) -> bool:
+    """Return whether the inputs are a table; check the arguments before anything is loaded.
+
+    Raises:
+        ArgumentError: they do not go together, or the output exists.
+        InputError: the table does not exist.
+    """
+    output, tables = arguments.output, [one for one in arguments.inputs if one.lower().endswith(_PARQUET)]
+    if output is None:
+        given = "inputs" if tables else next((f"--{n}" for n in ("columns", "keep") if getattr(arguments, n)), None)
+        if given is not None:
+            raise ArgumentError(f"{given}: expected with --output, which names a new .parquet file, got no output")
+        return False
+    if len(tables) != 1 or len(arguments.inputs) != 1:
+        raise ArgumentError(f"inputs: expected one .parquet file with --output, got {' '.join(arguments.inputs)}")
+    if not output.lower().endswith(_PARQUET):
+        raise ArgumentError(f"--output: expected a file that ends in .parquet, got {output}")
+    if not os.path.isfile(tables[0]):
+        raise InputError(no_file(tables[0]))
+    if os.path.lexists(output):
+        same = os.path.exists(output) and os.path.samefile(output, tables[0])
+        raise ArgumentError(
+            f"--output: expected a new file, got {output}, which {'is the input' if same else 'exists'}"
+        )
+    if not os.path.isdir(os.path.dirname(output) or "."):
+        raise ArgumentError(f"--output: expected a file in a folder that exists, got {output}")
+    if arguments.outbox is not None:
+        raise ArgumentError("--outbox: expected without --output, which has no place for late answers, got both")
+    try:
+        _bulk(arguments).check()
+    except ArgumentError as error:
+        raise with_flag(error, {name: flag(name) for name in Bulk._fields}) from error
+    return True
+
+
+def answer_table(cascade: Cascade, arguments: Namespace, console: Console, stop: Stop) -> Counter[Reason]:
+    """Write the answers, unless a signal comes before; return how many this run gave for each reason.
+
+    Raises:
+        ArgumentError: the file is that of a general task, or the parts of an earlier run are those of another.
+        InputError: the table is damaged, or a column does not fit.
+        ModuleNotFoundError: pyarrow is not installed.
+    """
+    import pyarrow.parquet
+
+    (path,) = arguments.inputs
+    if not cascade.labels:
+        raise ArgumentError("--output: expected the file of a classifier, got that of a general task")
+    given: Counter[Reason] = Counter()
+    with ExitStack() as opened:
+        with _readable(path):
+            table = opened.enter_context(pyarrow.parquet.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False))
+        job = _Job(cascade, arguments, table)
+        left = job.left()
+        total, of = sum(map(job.rows, left)), table.metadata.num_rows
+        if total < of:
+            console.say(f"{of - total} of {of} rows were answered before")
+        with counting("answering", total, amount="{} rows") as progress:
+            for counts in chain.from_iterable(job.answer(group, stop) for group in left):
+                given.update(counts)
+                progress(counts.total())
+        console.say("stopped; the same command goes on after the last whole row group" if stop else job.finish())
+    return given
+
+
+class _Job:
+    """The answers to one table: a file for each row group in a folder beside the output, and at last the output.
+
+    Raises:
+        ArgumentError: the folder has the parts of another job.
+        InputError: the table lacks a column.
+    """
+
+    def __init__(self, cascade: Cascade, arguments: Namespace, table: Any) -> None:
+        (self._path,), self._output = arguments.inputs, arguments.output
+        self._cascade, self._table, self._with_probabilities = cascade, table, arguments.probabilities
+        self._options = _bulk(arguments)._asdict()
+        self._folder = Path(f"{self._output}.parts")
+        names = table.schema_arrow.names
+        self._inputs = chosen_columns(cascade.inputs, names, _listed(arguments.columns))
+        self._keep = _listed(arguments.keep)
+        wrong = next((name for name in self._keep if name not in names or name in _ANSWER), None)
+        if wrong is not None:
+            raise InputError(f"--keep: expected columns of {self._path} that no answer has, got {wrong!r}")
+        self._begin(_description(cascade, arguments, table, [*self._inputs, *self._keep]))
+
+    def rows(self, group: int) -> int:
+        """Return the number of rows in a row group."""
+        return int(self._table.metadata.row_group(group).num_rows)
+
+    def done(self) -> list[int]:
+        """Return the row groups that have been answered."""
+        return [group for group in range(self._table.num_row_groups) if self._part(group).exists()]
+
+    def left(self) -> list[int]:
+        """Return the others that have rows."""
+        return [
+            group for group in range(self._table.num_row_groups) if self.rows(group) and not self._part(group).exists()
+        ]
+
+    def answer(self, group: int, stop: Stop) -> Iterator[Counter[Reason]]:
+        """Answer a row group, unless `stop` comes before; yield the answers by reason, as they are given."""
+        if stop:
+            return
+        with _whole(self._part(group)) as (path, writer):
+            for batch in self._read(group):
+                if stop:
+                    path.unlink(missing_ok=True)
+                    return
+                try:
+                    columns = self._cascade.predict_columns(batch.select(self._inputs), **self._options)
+                except InputError as error:
+                    raise InputError(f"{self._path}: row group {group}: {error}") from error
+                writer(self._answers(columns, batch))
+                counts: Counter[Reason] = Counter()
+                for (_, reason), n in columns.counts().items():
+                    counts[reason] += n
+                yield counts
+
+    def _read(self, group: int) -> Iterator[Any]:
+        columns = [*self._inputs, *self._keep]
+        with _readable(self._path):
+            yield from self._table.iter_batches(self._step(group), row_groups=[group], columns=columns)
+
+    def finish(self) -> str:
+        """Write the output from the parts, remove them, and return what the answers are in one sentence."""
+        import pyarrow.compute
+        import pyarrow.parquet
+
+        counts: Counter[str] = Counter()
+        with _whole(Path(self._output)) as (_, writer):
+            for group in self.done():
+                with pyarrow.parquet.ParquetFile(self._part(group)) as part:
+                    for batch in part.iter_batches(_TOGETHER):
+                        writer(batch)
+                        for one in pyarrow.compute.value_counts(batch.column("reason")).to_pylist():
+                            counts[one["values"]] += one["counts"]
+            if not counts:
+                none = pyarrow.RecordBatch.from_pylist([], self._table.schema_arrow)
+                writer(self._answers(Columns.of([], len(self._cascade.labels)), none))
+        shutil.rmtree(self._folder)
+        local, reasons = counts[Reason.CONFIDENT.value], ", ".join(f"{n} {one}" for one, n in counts.items())
+        away = counts.total() - local
+        return f"{counts.total()} answered: {local} locally, {away} to be forwarded ({reasons or 'none'})"
+
+    def _begin(self, description: dict[str, Any]) -> None:
+        about = self._folder / "job.json"
+        self._folder.mkdir(exist_ok=True)
+        if about.exists():
+            before = json.loads(about.read_text(encoding="utf-8"))
+            other = next((name for name, value in description.items() if before.get(name) != value), None)
+            if other is not None:
+                raise ArgumentError(
+                    f"--output: expected the parts of this run in {self._folder}, got those of one with another "
+                    f"{other}; remove the folder to start anew"
+                )
+        else:
+            begun = self._folder / "job.json.part"
+            begun.write_text(json.dumps(description, indent=1), encoding="utf-8")
+            os.replace(begun, about)
+
+    def _part(self, group: int) -> Path:
+        return self._folder / f"{group}.parquet"
+
+    def _step(self, group: int) -> int:
+        metadata = self._table.metadata.row_group(group)
+        cells = [metadata.column(i) for i in range(metadata.num_columns)]
+        stored = sum(one.total_uncompressed_size for one in cells if one.path_in_schema.split(".")[0] in self._inputs)
+        most = _IMAGE_BYTES if self._cascade.inputs.images else _BYTES
+        return max(1, min(_ROWS, int(most * metadata.num_rows // max(1, stored))))
+
+    def _answers(self, columns: Columns, batch: Any) -> Any:
+        import pyarrow
+
+        def named(codes: Any, names: tuple[str, ...]) -> Any:
+            return pyarrow.DictionaryArray.from_arrays(pyarrow.array(codes, pyarrow.int32()), pyarrow.array(names))
+
+        found = {name: batch.column(name) for name in self._keep}
+        found |= {
+            "label": columns.label,
+            "name": named(columns.label, self._cascade.labels),
+            "confidence": columns.confidence,
+            "source": named(columns.source_codes, tuple(one.value for one in SOURCES)),
+            "reason": named(columns.reason_codes, tuple(one.value for one in REASONS)),
+            "advantage": columns.advantage,
+        }
+        if self._with_probabilities:
+            flat = pyarrow.array(columns.probabilities.reshape(-1))
+            found["probabilities"] = pyarrow.FixedSizeListArray.from_arrays(flat, len(self._cascade.labels))
+        return pyarrow.record_batch(found)
+
+
+@contextmanager
+def _readable(path: str) -> Iterator[None]:
+    import pyarrow
+
+    try:
+        yield
+    except (OSError, pyarrow.ArrowException) as error:
+        raise InputError(f"{path}: not a readable table: {first_line(error)}") from error
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[tuple[Path, Callable[[Any], None]]]:
+    """Give the place of a new parquet file and a function that appends a batch; it appears whole, or not at all."""
+    import pyarrow.parquet
+
+    part, writers = path.with_name(f"{path.name}.{os.getpid()}.part"), list[Any]()
+
+    def write(batch: Any) -> None:
+        if not writers:
+            writers.append(pyarrow.parquet.ParquetWriter(part, batch.schema))
+        writers[0].write_batch(batch)
+
+    try:
+        yield part, write
+    except BaseException:
+        for writer in writers:
+            writer.close()
+        part.unlink(missing_ok=True)
+        raise
+    for writer in writers:
+        writer.close()
+    if part.exists():
+        os.replace(part, path)
+
+
+def _bulk(arguments: Namespace) -> Bulk:
+    return Bulk(arguments.request_inputs, arguments.in_flight, arguments.patience)
+
+
+def _listed(names: str | None) -> list[str]:
+    return [one for one in (names or "").split(",") if one]
+
+
+def _description(cascade: Cascade, arguments: Namespace, table: Any, columns: list[str]) -> dict[str, Any]:
+    """Return what the answers depend on."""
+    found = os.stat(arguments.inputs[0])
+    model = os.stat(arguments.file)
+    return {
+        "table": [os.path.abspath(arguments.inputs[0]), found.st_size, found.st_mtime_ns, table.metadata.num_rows],
+        "cascade file": [model.st_size, model.st_mtime_ns],
+        "columns": columns,
+        "policy": repr(cascade.policy),
+        "remote": None if arguments.remote is None else shown(arguments.remote),
+        "probabilities": arguments.probabilities,
+    }
