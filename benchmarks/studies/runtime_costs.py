@@ -86,7 +86,8 @@ class RuntimeCosts:
         memory: Peak resident MiB of a process that uses `Cascade`.
         bare_memory: That of a process with a bare session of the same file.
         installed: MiB of the files that `pip install edgecascade` unpacks, before compilation.
-        on_device: MiB of those that a device runs; calibration and export are the others.
+        on_device: MiB of those that a device with a cascade file runs; calibration, export and the gateway between two
+            chat endpoints are the others.
         lateness: Seconds beyond the deadline, 99.9th percentile, with a remote that never replies.
         overslept: The same for a bare wait.
         overshoots: The same where the deadline costs most: outbox, large inputs, asyncio, hostile remote.
@@ -155,7 +156,7 @@ def measure_runtime_costs(flagship: Prepared, steps: Steps = at_once, *, rounds:
         memory=memory,
         bare_memory=bare,
         installed=installed_size(),
-        on_device=installed_size(("runtime", "types")),
+        on_device=installed_size(("runtime", "types"), without="chat"),
         lateness=lateness,
         overslept=overslept,
         overshoots=tuple(overshoots),
@@ -197,10 +198,13 @@ def measure_memory(path: str | os.PathLike[str], x: NDArray[Any], rounds: int = 
     return quantile(np.array(ours), 0.5), quantile(np.array(theirs), 0.5)
 
 
-def installed_size(parts: Sequence[str] = ("runtime", "types", "calibration", "export")) -> float:
-    """Return the MiB of the files of some parts of the package, before compilation."""
-    roots = (Path(root) / part for root in import_module("edgecascade").__path__ for part in parts)
-    files = (file for root in roots for file in root.rglob("*") if file.is_file() and file.suffix != ".pyc")
+def installed_size(
+    parts: Sequence[str] = ("runtime", "types", "calibration", "export"), *, without: str | None = None
+) -> float:
+    """Return the MiB of the files of some parts of the package, before compilation, without a folder of each part."""
+    roots = [Path(root) / part for root in import_module("edgecascade").__path__ for part in parts]
+    found = ((root, file) for root in roots for file in root.rglob("*") if file.is_file() and file.suffix != ".pyc")
+    files = (file for root, file in found if file.relative_to(root).parts[0] != without)
     return sum(file.stat().st_size for file in files) / 2**20
 
 

@@ -38,6 +38,7 @@ __all__ = [
     "measure_hot_path",
     "measure_stream",
     "tiny_cascade",
+    "two_layers",
 ]
 
 _GOAL = 1.02  # of the head
@@ -178,7 +179,7 @@ def tiny_cascade(folder: Path, hidden: int = 128) -> tuple[Path, list[NDArray[np
     """Write a cascade of two layers on 784 numbers with random weights, which takes tens of microseconds."""
     rng = np.random.default_rng(0)
     body, path = folder / "body.onnx", folder / "tiny.onnx"
-    save_model(_two_layers(rng, hidden), body)
+    save_model(two_layers(rng, hidden), body)
     inputs = rng.normal(size=(600, 784)).astype(np.float32)
     logits = local_scores(body, inputs)
     remote = logits + rng.normal(size=logits.shape)
@@ -188,7 +189,8 @@ def tiny_cascade(folder: Path, hidden: int = 128) -> tuple[Path, list[NDArray[np
     return path, list(inputs[:64])
 
 
-def _two_layers(rng: np.random.Generator, hidden: int) -> ModelProto:
+def two_layers(rng: np.random.Generator, hidden: int) -> ModelProto:
+    """Return two layers with random weights, from 784 numbers `x` to ten `logits`."""
     shapes = {"w1": (784, hidden), "b1": (hidden,), "w2": (hidden, 10), "b2": (10,)}
     weights = [
         numpy_helper.from_array((rng.normal(size=shape) / 28).astype(np.float32), name)
