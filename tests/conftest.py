@@ -4,15 +4,20 @@ The models of the pair are a few weights: the local model reads one corner of an
 """
 
 import hashlib
+import json
 import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import time
+import urllib.request
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -106,6 +111,99 @@ def environment(unavailable: Callable[[str], None]) -> Callable[..., Path]:
         return python
 
     return environment
+
+
+@pytest.fixture(scope="session")
+def npm() -> Path:
+    """Return the `node_modules` with what the npm package is developed with, installed once in the cache folder.
+
+    Without Node or the npm registry, the test is skipped, in the CI too.
+    """
+    if shutil.which("node") is None or shutil.which("npm") is None:
+        pytest.skip("Node is not installed")
+    description = ROOT / "runtime" / "js" / "package.json"
+    wanted = [f"{name}@{version}" for name, version in json.loads(description.read_text())["devDependencies"].items()]
+    folder = cache_folder() / "environments" / f"npm-{hashlib.sha256(' '.join(wanted).encode()).hexdigest()[:12]}"
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "ready").exists():
+            # Their scripts would download CUDA.
+            command = [
+                "npm",
+                "install",
+                "--ignore-scripts",
+                "--no-audit",
+                "--no-fund",
+                "--prefix",
+                str(folder),
+                *wanted,
+            ]
+            try:
+                subprocess.run(command, check=True, capture_output=True, text=True, timeout=600)
+            except (OSError, subprocess.SubprocessError) as error:
+                pytest.skip(f"{' '.join(wanted)} cannot be installed: {error}")
+            (folder / "ready").touch()
+    return folder / "node_modules"
+
+
+@pytest.fixture(scope="session")
+def packages(npm: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with the jobs' scripts, and `node_modules` with the package as npm packs it."""
+    folder = tmp_path_factory.mktemp("javascript")
+    modules = folder / "node_modules"
+    modules.mkdir()
+    for one in npm.iterdir():
+        (modules / one.name).symlink_to(one)
+    command = ["npm", "pack", "--silent", "--pack-destination", str(folder), str(ROOT / "runtime" / "js")]
+    subprocess.run(command, check=True, capture_output=True, timeout=60, cwd=folder)
+    (archive,) = folder.glob("*.tgz")
+    shutil.unpack_archive(archive, folder)
+    (folder / "package").rename(modules / "edgecascade")
+    for script in (ROOT / "tests" / "runtime" / "javascript").iterdir():
+        shutil.copy(script, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def browser(unavailable: Callable[[str], None]) -> Iterator[Any]:
+    """Start the system's Chromium."""
+    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if program is None:
+        unavailable("no Chromium is installed")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="module")
+def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., str]]:
+    """Start `edgecascade serve` with these arguments, return the model's address, and end it after the tests."""
+    started = []
+
+    def serving(*arguments: object) -> str:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        log = tmp_path_factory.mktemp("serve") / "log"
+        command = [sys.executable, "-m", "edgecascade.cli", "serve", *map(str, arguments), "--port", str(port)]
+        with log.open("w") as output:
+            started.append(subprocess.Popen(command, stdout=output, stderr=output))
+        address, end = f"http://127.0.0.1:{port}/v2/models/model", time.monotonic() + 60
+        while time.monotonic() < end and started[-1].poll() is None:
+            try:
+                with urllib.request.urlopen(f"{address}/ready", timeout=1):
+                    return address
+            except OSError:
+                time.sleep(0.1)
+        return pytest.fail(f"the server did not come up: {log.read_text()[-500:]}")
+
+    yield serving
+    for one in started:
+        one.kill()
+        one.wait()
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """`edgecascade export` and `edgecascade calibrate` as a new user runs them."""
 
+import json
 import pickle
 import re
 import subprocess
@@ -92,6 +93,20 @@ def test_from_a_torch_module_to_answers(folder: Path, capsys: pytest.CaptureFixt
     with Cascade.load(folder / "cascade.onnx", remote=folder / "remote.onnx") as cascade:
         answers = cascade.predict_batch(np.load(folder / "test.npz")["x"])
     assert 0.3 < np.mean([answer.forwarded for answer in answers]) <= 0.65
+
+
+def test_the_document_is_written_beside_the_file(folder: Path) -> None:
+    """`calibrate` writes what is in the file, if it is asked to, and `recalibrate` renews it."""
+    arguments = ["--remote", "remote.onnx", "--data", "calibration.npz", "--offload-rate", "0.5", "-o", "cascade.onnx"]
+    assert run("calibrate", "corner.onnx", *arguments) == 0
+    beside = folder / "cascade.onnx.json"
+    assert not beside.exists()
+    assert run("calibrate", "corner.onnx", *arguments, "--document") == 0
+    first = beside.read_text()
+    moved = ["--offload-rate", "0.1", "-o", "cascade.onnx", "--document"]
+    assert run("recalibrate", "cascade.onnx", *moved) == 0
+    with Cascade.load(folder / "cascade.onnx") as cascade:
+        assert json.loads(beside.read_text()) == json.loads(cascade.document.to_json()) != json.loads(first)
 
 
 def test_a_file_is_calibrated_for_another_population(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

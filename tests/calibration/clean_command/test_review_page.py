@@ -3,7 +3,6 @@
 import csv
 import json
 import re
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,20 +22,6 @@ Run = Callable[..., int]
 
 HOSTILE = '</script><img src=x onerror="document.title=1">&amp;"=1+1'
 FORMULA = '=HYPERLINK("http://example.org")'
-
-
-@pytest.fixture(scope="module")
-def browser(unavailable: Callable[[str], None]) -> Iterator[Any]:
-    """Start the system's Chromium."""
-    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if program is None:
-        unavailable("no Chromium is installed")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        yield started
-        started.close()
 
 
 @pytest.fixture

@@ -52,8 +52,7 @@ class Pool:
 
     Attributes:
         names: of the experts.
-        weights: by which each expert's logits count, 0 or more, each with its 95 % interval. It does not include the
-            bias of the prior, which matters below some hundred rows: see `shrinkage`.
+        weights: by which each expert's logits count, 0 or more, each with its 95 % interval.
         temperatures: float64 [K], of each expert on its own.
         rho: share of held-out labels that say nothing about the row, with its 95 % interval.
         classes: number of classes.

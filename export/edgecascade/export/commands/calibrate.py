@@ -24,7 +24,7 @@ from edgecascade.export.chat.remote import ask_chat
 from edgecascade.export.class_names import class_count, columns_by_name, labelled_as, model_names
 from edgecascade.export.commands.task_arguments import REFERENCES, add_task_arguments, is_general
 from edgecascade.export.data import Inputs, LabelledData, count, first, read_labelled
-from edgecascade.export.graph import load_model
+from edgecascade.export.graph import load_model, write_whole
 from edgecascade.export.logits import KINDS
 from edgecascade.export.parity import Parity
 from edgecascade.export.scores import Progress, RemoteOutputs, ask_remote, local_scores, read_scores
@@ -37,6 +37,7 @@ from edgecascade.runtime.commands.remote_arguments import (
     read_template,
     remote_of,
 )
+from edgecascade.runtime.engine import open_session, read_document
 from edgecascade.runtime.remotes.chat import Chat
 from edgecascade.runtime.remotes.chat_prompt import with_examples
 from edgecascade.runtime.remotes.remote import is_chat, shown
@@ -48,6 +49,7 @@ __all__ = [
     "DATA",
     "REMOTE",
     "RemoteAnswers",
+    "add_document_argument",
     "add_examples_argument",
     "add_golden_argument",
     "add_logits_arguments",
@@ -62,6 +64,7 @@ __all__ = [
     "remote_answers",
     "report",
     "report_file",
+    "write_document",
 ]
 
 DATA = "Labelled inputs: an npz file with x and y (and names), a folder of images for each class, or parquet"
@@ -100,6 +103,7 @@ def configure(parser: ArgumentParser) -> None:
         "predict_proba; the body must give the same.",
     )
     add_golden_argument(parser)
+    add_document_argument(parser)
 
 
 def add_examples_argument(parser: ArgumentParser) -> None:
@@ -317,12 +321,39 @@ def add_golden_argument(parser: ArgumentParser) -> None:
     )
 
 
+def add_document_argument(parser: ArgumentParser) -> None:
+    """Add the argument that writes the document beside the file."""
+    rare(
+        parser.add_argument(
+            "--document",
+            action="store_true",
+            help="Also write the file's document as JSON, to FILE.json beside it, for readers in other languages that "
+            "cannot read the metadata of an ONNX file.",
+        )
+    )
+
+
+def write_document(arguments: Namespace) -> None:
+    """Write the document of the file that was written beside it, if the arguments ask for that."""
+    if arguments.document:
+        document = read_document(open_session(arguments.out), arguments.out)
+        write_whole(f"{document.to_json(indent=2)}\n".encode(), f"{arguments.out}.json")
+        print(f"document    {arguments.out}.json")
+
+
 def execute(arguments: Namespace) -> int:
-    """Run both models on the data, then write the cascade model."""
+    """Run both models on the data, then write the cascade model, and its document if that is asked for."""
     if is_general(arguments):
         from edgecascade.export.commands.general_task import calibrate_general
 
-        return calibrate_general(arguments)
+        calibrate_general(arguments)
+    else:
+        _calibrate(arguments)
+    write_document(arguments)
+    return 0
+
+
+def _calibrate(arguments: Namespace) -> None:
     objective = objective_of(arguments)
     check_other_files(arguments)
     data = labelled_for(arguments, objective)
@@ -358,7 +389,6 @@ def execute(arguments: Namespace) -> int:
         **population,
     )
     report(written, arguments.out, data, answers, by_group=arguments.groups is not None)
-    return 0
 
 
 def report(

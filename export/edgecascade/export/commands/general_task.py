@@ -25,7 +25,7 @@ __all__ = ["calibrate_general", "recalibrate_general"]
 _OF_CLASSIFIERS = ("remote_kind", "logits", "kind", "expected")  # arguments without a meaning here
 
 
-def calibrate_general(arguments: Namespace) -> int:
+def calibrate_general(arguments: Namespace) -> None:
     """Run both models on the data, verify their answers, then write the cascade file."""
     _refuse_those_of_classifiers(arguments)
     objective, parts, options = objective_of(arguments), task_parts(arguments), _options(arguments)
@@ -60,10 +60,9 @@ def calibrate_general(arguments: Namespace) -> int:
             **options,
         )
     _report(written, arguments)
-    return 0
 
 
-def recalibrate_general(arguments: Namespace, task: TaskRecord) -> int:
+def recalibrate_general(arguments: Namespace, task: TaskRecord) -> None:
     """Plan anew on other data for the body and the confidence function of a cascade file, and write it."""
     _refuse_those_of_classifiers(arguments)
     objective, options = objective_of(arguments), _options(arguments)
@@ -90,7 +89,6 @@ def recalibrate_general(arguments: Namespace, task: TaskRecord) -> int:
             **options,
         )
     _report(written, arguments)
-    return 0
 
 
 def _refuse_those_of_classifiers(arguments: Namespace) -> None:

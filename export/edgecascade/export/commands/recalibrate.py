@@ -12,6 +12,7 @@ from edgecascade.export.class_names import labelled_as
 from edgecascade.export.commands.calibrate import (
     DATA,
     REMOTE,
+    add_document_argument,
     add_examples_argument,
     add_golden_argument,
     check_out,
@@ -20,6 +21,7 @@ from edgecascade.export.commands.calibrate import (
     labelled_for,
     remote_answers,
     report,
+    write_document,
 )
 from edgecascade.export.commands.task_arguments import (
     REFERENCES,
@@ -57,6 +59,7 @@ def configure(parser: ArgumentParser) -> None:
     add_population_arguments(parser)
     add_kind_argument(parser, "--remote-kind", "the remote's scores")
     add_golden_argument(parser)
+    add_document_argument(parser)
     group = parser.add_argument_group("files of general tasks")
     add_verifier_argument(group)
     add_decode_arguments(group)
@@ -64,7 +67,13 @@ def configure(parser: ArgumentParser) -> None:
 
 
 def execute(arguments: Namespace) -> int:
-    """Plan anew, or move the threshold."""
+    """Plan anew, or move the threshold, and write the document if that is asked for."""
+    _recalibrate(arguments)
+    write_document(arguments)
+    return 0
+
+
+def _recalibrate(arguments: Namespace) -> None:
     objective = objective_of(arguments)
     check_out(arguments.out)
     if (arguments.data is None) != (arguments.remote is None):
@@ -92,12 +101,13 @@ def execute(arguments: Namespace) -> int:
         if chance is not None:
             print(f"            chance of meeting the aim: {chance_in_words(chance)}")
         print(f"wrote       {arguments.out}")
-        return 0
+        return
     document = read_document(open_session(arguments.file), arguments.file)
     if isinstance(document, TaskDocument):
         from edgecascade.export.commands.general_task import recalibrate_general
 
-        return recalibrate_general(arguments, document.task)
+        recalibrate_general(arguments, document.task)
+        return
     names = document.labels
     data = labelled_as(labelled_for(arguments, objective), names)
     population = population_options(arguments, data.columns, data.labels, len(names), data.names)
@@ -119,4 +129,3 @@ def execute(arguments: Namespace) -> int:
         **population,
     )
     report(written, arguments.out, data, answers, by_group=arguments.groups is not None)
-    return 0

@@ -1,0 +1,11 @@
+"""The study of costs in Node runs, and gives a ratio for each bare session."""
+
+from pathlib import Path
+
+from studies.javascript import measure
+
+
+def test_both_ratios_are_measured(packages: Path) -> None:
+    """Two builds and few rounds say nothing about the costs themselves."""
+    ratios = measure(packages / "node_modules" / "edgecascade", 16, builds=2, rounds=3)
+    assert [(one.n, one.value > 0, one.ours > 0) for one in ratios] == [(2, True, True)] * 2
