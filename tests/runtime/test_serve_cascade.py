@@ -253,6 +253,15 @@ WRONG = {
     "a deadline of nothing": (("--cascade", "--deadline", "0"), ("--deadline: ", "got 0")),
     "a host of another machine": (("--cascade", "--host", "192.0.2.1"), ("--port: ", "192.0.2.1:")),
     "a remote that is missing": (("--remote", "gone.onnx"), ("gone.onnx: ",)),
+    "several cascades": (("other.onnx", "--cascade"), ("FILE: ", "--cascade", "got 2")),
+    "one name for several": (("other.onnx", "--name", "mine"), ("--name: ", "got 2", "NAME=FILE")),
+    "a name twice": (("local=other.onnx",), ("FILE: ", "local twice")),
+    "a name with a slash": (("--name", "a/b"), ("--name: ", "'a/b'")),
+    "a provider that is missing": (("--providers", "cuda"), ("providers: ", "CUDAExecutionProvider")),
+    "a provider of no engine": (("--providers", "gpu9"), ("--providers: ", "gpu9")),
+    "a batch of nothing": (("--max-batch", "0"), ("--max-batch: ", "got 0")),
+    "no runs at once": (("--instances", "0"), ("--instances: ", "got 0")),
+    "a page for an origin": (("--cors", "https://example.org/page"), ("--cors: ", "example.org/page")),
 }
 
 

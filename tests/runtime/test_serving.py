@@ -50,9 +50,10 @@ def start(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sta
     """Start `edgecascade serve` on a free port; return the address that it prints, and the process."""
     started = []
 
-    def start(*arguments: object, before: str = "") -> tuple[str, Any]:
+    def start(*arguments: object, before: str = "", name: str | None = "large") -> tuple[str, Any]:
         code = f"import sys\nfrom edgecascade.cli import main\n{before}\nsys.exit(main(sys.argv[1:]))"
-        command = [sys.executable, "-c", code, "serve", model, "--name", "large", "--port", "0", *arguments]
+        named = [] if name is None else ["--name", name]  # otherwise the name of the file, beside others
+        command = [sys.executable, "-c", code, "serve", model, *arguments, *named, "--port", "0"]
         log = (tmp_path_factory.mktemp("log") / "log").open("w")
         process = subprocess.Popen([str(one) for one in command], stdout=subprocess.PIPE, stderr=log, text=True)
         started.append((process, log))
@@ -297,6 +298,67 @@ def test_a_host_that_others_reach_is_announced(start: Start, tmp_path: Path) -> 
     process.terminate()
     process.wait(PATIENCE)
     assert process.log.read_text() == ""
+
+
+def test_several_models_have_names_of_their_own(start: Start, model: Path) -> None:
+    """Each has its address, and its batches are counted apart."""
+    first, process = start(f"second={model}", "third=" + str(model), name=None)
+    assert process.stdout is not None
+    others = [process.stdout.readline().split()[-1] for _ in range(2)]
+    server = server_of(first)
+    assert [first, *others] == [f"{server}/v2/models/{name}" for name in ("large", "second", "third")]
+    assert json.loads(ask(f"{server}/v2/models")[1]) == {"models": ["large", "second", "third"]}
+    for _ in range(3):
+        assert json.loads(ask(f"{others[0]}/infer", as_json([1, 2]))[1])["model_name"] == "second"
+    assert json.loads(ask(f"{others[1]}/ready")[1])["name"] == "third"
+    assert ask(f"{server}/v2/models/fourth/infer", as_json([1]))[0] == 404
+    lines = ask(f"{server}/metrics")[1].splitlines()
+    assert 'edgecascade_batches_total{model="second"} 3' in lines
+    assert 'edgecascade_batched_inputs_total{model="second"} 6' in lines
+    assert 'edgecascade_batches_total{model="third"} 0' in lines
+
+
+PAGE = "https://example.org"
+
+
+def headers_of(url: str, body: bytes | None = None, method: str | None = None, **headers: str) -> tuple[int, Any]:
+    """Return status and headers of the reply."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    request = urllib.request.Request(url, body, named, method=method)
+    try:
+        with urllib.request.urlopen(request, timeout=PATIENCE) as response:
+            return response.status, response.headers
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.headers
+
+
+def test_pages_of_an_origin_can_read_replies(start: Start, tmp_path: Path) -> None:
+    """Browsers ask first, without a token; errors can be read too; other origins are not named."""
+    (tmp_path / "token").write_text("s3cret-token\n")
+    address, _ = start("--cors", PAGE, "--cors", "http://localhost:5173", "--token-file", tmp_path / "token")
+    wanted = {
+        "Access_Control_Request_Method": "POST",
+        "Access_Control_Request_Headers": f"authorization, content-type, {HEADER_LENGTH.lower()}",
+    }
+    for origin in (PAGE, "http://localhost:5173"):
+        status, found = headers_of(f"{address}/infer", None, "OPTIONS", Origin=origin, **wanted)
+        assert (status, found["Access-Control-Allow-Origin"]) == (200, origin)
+        assert HEADER_LENGTH.lower() in found["Access-Control-Allow-Headers"].lower()
+    assert headers_of(f"{address}/infer", None, "OPTIONS", Origin="https://example.com", **wanted)[0] == 400
+    token = {"Authorization": "Bearer s3cret-token"}
+    for body, sent, expected in ((as_json([1]), token, 200), (as_json([9]), token, 400), (as_json([1]), {}, 401)):
+        status, found = headers_of(f"{address}/infer", body, Origin=PAGE, **sent)
+        assert (status, found["Access-Control-Allow-Origin"]) == (expected, PAGE)
+        assert found["Access-Control-Expose-Headers"] == HEADER_LENGTH
+        assert headers_of(f"{address}/infer", body, Origin="null", **sent)[1]["Access-Control-Allow-Origin"] is None
+
+
+def test_pages_cannot_read_replies_unless_asked_for(address: str) -> None:
+    """Without `--cors` no origin is named, and a browser's question gets no permission."""
+    assert headers_of(f"{address}/infer", as_json([1]), Origin=PAGE)[1]["Access-Control-Allow-Origin"] is None
+    wanted = {"Origin": PAGE, "Access_Control_Request_Method": "POST"}
+    assert headers_of(f"{address}/infer", None, "OPTIONS", **wanted)[0] == 405
 
 
 IMPATIENT = """

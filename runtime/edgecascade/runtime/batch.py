@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias, cast, overload
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast, overload
 
 import numpy as np
 
@@ -24,11 +24,13 @@ __all__ = [
     "first_of",
     "read_only",
     "rows",
+    "run_together",
     "size",
     "stacked",
 ]
 
 Batch: TypeAlias = "NDArray[Any] | Mapping[str, NDArray[Any]]"
+R = TypeVar("R")
 
 
 def size(batch: Batch) -> int:
@@ -132,3 +134,25 @@ def concatenated(batches: Sequence[Batch]) -> Batch:
     if isinstance(batches[0], Mapping):
         return {name: np.concatenate([cast(Any, one)[name] for one in batches]) for name in batches[0]}
     return np.concatenate(cast(Any, batches))
+
+
+def run_together(
+    batches: Sequence[Batch], run: Callable[[Batch], R], split: Callable[[R, Sequence[int]], Sequence[R]]
+) -> list[R | Exception]:
+    """Run batches of the same names, types and shapes as one, and return the result of each.
+
+    If that fails, each runs alone, so that only those fail which cause it: they have their error as result.
+
+    Args:
+        batches: inputs [n, ...] each.
+        run: returns the result of one batch.
+        split: returns the parts of a result for batches of these sizes.
+    """
+    try:
+        if len(batches) == 1:
+            return [run(batches[0])]
+        return [*split(run(concatenated(batches)), [size(one) for one in batches])]
+    except Exception as error:
+        if len(batches) == 1:
+            return [error]
+    return [result for one in batches for result in run_together([one], run, split)]

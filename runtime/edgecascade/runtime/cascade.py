@@ -9,12 +9,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from itertools import islice
 from types import EllipsisType, TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from edgecascade.runtime.batch import alone, as_batch, copied
+from edgecascade.runtime.batch import Batch, alone, as_batch, copied, run_together
 from edgecascade.runtime.counts import CascadeHealth, Tally
 from edgecascade.runtime.deadline import Deadline
 from edgecascade.runtime.dispatch import AT_ONCE, Dispatcher
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from edgecascade.runtime.budget import Budget
     from edgecascade.runtime.columns import Columns
     from edgecascade.runtime.counts import Counts
+    from edgecascade.runtime.decisions import Decided
     from edgecascade.runtime.outbox import Late, Outbox
     from edgecascade.runtime.remotes.remote import Remote, Replied
     from edgecascade.runtime.watch.watch import Watch
@@ -203,16 +205,48 @@ class Cascade:
         import asyncio
 
         started = time.monotonic()
-        loop = asyncio.get_running_loop()
         deciding = self._decider().submit(self._start, x, original, key, started, AT_ONCE)
         try:
             begun = await asyncio.wrap_future(deciding)
         except asyncio.CancelledError:
             deciding.add_done_callback(self._forget)
             raise
+        return await self.finish_async(begun)
+
+    def begin(self, calls: Sequence[tuple[Batch, float]]) -> list[list[Answer | Request] | Exception]:
+        """Decide about the inputs of several calls in one run of the local model, for a server of its own clients.
+
+        Forwards are begun and not waited for: pass each to `finish_async`, or to `cancel`.
+
+        Args:
+            calls: inputs [n, ...] as arrays, alike in names, types and shapes but for n, and the time of `monotonic` at
+                which their deadline begins.
+
+        Returns:
+            For each call, the answers to its inputs that stay on the device, and the requests for the others; or its
+            error, which is one of those that `predict_batch` raises.
+        """
+
+        def split(decided: list[Decided], sizes: Sequence[int]) -> list[list[Decided]]:
+            left = iter(decided)
+            return [[*islice(left, n)] for n in sizes]
+
+        found: list[list[Answer | Request] | Exception] = []
+        together = run_together([batch for batch, _ in calls], self._local.many, split)
+        for (batch, started), decided in zip(calls, together, strict=True):
+            try:
+                found.append(decided if isinstance(decided, Exception) else self._begin(batch, decided, started))
+            except Exception as error:  # of the application's `decode`
+                found.append(error)
+        return found
+
+    async def finish_async(self, begun: Answer | Request) -> Answer:
+        """Return the answer to an input that `begin` has begun, by its deadline. Cancelling it drops the forward."""
+        import asyncio
+
         if isinstance(begun, Answer):
             return begun
-        done = asyncio.Event()
+        loop, done = asyncio.get_running_loop(), asyncio.Event()
 
         def tell() -> None:
             with suppress(RuntimeError):  # the loop was closed meanwhile
@@ -633,6 +667,24 @@ class Cascade:
             for i in drawn
         ]
         self._dispatcher.begin(requests, room_by=AT_ONCE)
+
+    def _begin(self, batch: Batch, decided: Sequence[Decided], started: float) -> list[Answer | Request]:
+        """Return the answers to inputs that stay on the device, and the requests for the others, which are sent."""
+
+        def request(i: int, purpose: Purpose) -> Request:
+            prediction, advantage, _ = decided[i]
+            deadline = Deadline(started + self._deadline)
+            return Request(alone(batch, i), prediction, deadline, purpose=purpose, advantage=advantage, started=started)
+
+        audited = [self._watch is not None and self._watch.saw(one.advantage, one.forward) for one in decided]
+        begun = [
+            request(i, Purpose.FORWARD) if one.forward else self._answer_local(one.prediction, one.advantage, started)
+            for i, one in enumerate(decided)
+        ]
+        going = [one for one in begun if isinstance(one, Request)]
+        audits = [request(i, Purpose.AUDIT) for i, chosen in enumerate(audited) if chosen]
+        self._dispatcher.begin(going + audits, room_by=AT_ONCE)
+        return begun
 
     def _drain(self, requests: Iterable[Request]) -> None:
         """Finish requests whose answers no caller waits for."""

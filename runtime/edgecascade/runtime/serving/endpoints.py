@@ -1,4 +1,4 @@
-"""The addresses of a served model: health, metadata, inference and metrics, as an ASGI application.
+"""The addresses of served models: health, metadata, inference and metrics, as an ASGI application.
 
 Models cannot be loaded or unloaded over the network. Bodies are bounded, and large ones are decoded in a thread.
 """
@@ -11,13 +11,15 @@ import json
 import re
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from importlib.metadata import version
 from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -40,16 +42,16 @@ _DIGITS = re.compile("[0-9]{1,12}")
 _Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def application(model: ServedModel, name: str, token: str | None = None) -> ASGIApp:
-    """Return the application that serves a model at `/v2/models/NAME`.
+def application(models: Mapping[str, ServedModel], *, token: str | None = None, origins: Sequence[str] = ()) -> ASGIApp:
+    """Return the application that serves models at `/v2/models/NAME`.
 
     Args:
-        model: what to serve.
-        name: its name.
+        models: what to serve, by name.
         token: what clients must send as `Authorization: Bearer TOKEN`, except to ask for the server's health; None
             serves everyone.
+        origins: those of web pages whose scripts may read replies, such as `https://example.org`; `*` for all.
     """
-    endpoints = _Endpoints(model, name)
+    endpoints = _Endpoints(models)
     guarded = {
         "/v2": (endpoints.server, "GET"),
         "/v2/models": (endpoints.models, "GET"),
@@ -61,7 +63,18 @@ def application(model: ServedModel, name: str, token: str | None = None) -> ASGI
     routes = [Route(f"/v2/health/{what}", _health(what), methods=["GET"]) for what in ("live", "ready")]
     for path, (endpoint, method) in guarded.items():
         routes.append(Route(path, _guarded(endpoint, token), methods=[method]))
-    served = Starlette(routes=routes, exception_handlers={HTTPException: _refused, Exception: _failed})
+    cors = Middleware(
+        CORSMiddleware,
+        allow_origins=origins,
+        allow_methods=["GET", "POST"],
+        allow_headers=["Authorization", "Content-Type", HEADER_LENGTH],
+        expose_headers=[HEADER_LENGTH],
+    )
+    served = Starlette(
+        routes=routes,
+        middleware=[cors] if origins else [],
+        exception_handlers={HTTPException: _refused, Exception: _failed},
+    )
     return _unambiguous(served)
 
 
@@ -106,8 +119,8 @@ def _guarded(endpoint: _Endpoint, token: str | None) -> _Endpoint:
 
 
 class _Endpoints:
-    def __init__(self, model: ServedModel, name: str) -> None:
-        self._model, self._name = model, name
+    def __init__(self, models: Mapping[str, ServedModel]) -> None:
+        self._models = models
         self._decoding = asyncio.Lock()  # one large text of JSON at a time
         self._held = self._requests = 0
         self._statuses: Counter[int] = Counter()
@@ -119,21 +132,21 @@ class _Endpoints:
         )
 
     async def models(self, _: Request) -> Response:
-        return JSONResponse({"models": [self._name]})
+        return JSONResponse({"models": [*self._models]})
 
     async def metadata(self, request: Request) -> Response:
-        self._check_name(request)
-        described: dict[str, Any] = {"inputs": self._model.inputs, "outputs": self._model.outputs}
-        if self._model.labels:  # properties are text in the protocol
-            described["properties"] = {"labels": json.dumps(self._model.labels)}
-        return JSONResponse({"name": self._name, "versions": [], "platform": "edgecascade", **described})
+        name, model = self._asked(request)
+        described: dict[str, Any] = {"inputs": model.inputs, "outputs": model.outputs}
+        if model.labels:  # properties are text in the protocol
+            described["properties"] = {"labels": json.dumps(model.labels)}
+        return JSONResponse({"name": name, "versions": [], "platform": "edgecascade", **described})
 
     async def model_ready(self, request: Request) -> Response:
-        self._check_name(request)
-        return JSONResponse({"name": self._name, "ready": True})
+        name, _ = self._asked(request)
+        return JSONResponse({"name": name, "ready": True})
 
     async def metrics(self, _: Request) -> Response:
-        text = self._model.metrics() if self._model.metrics else ""
+        text = "".join(model.metrics() for model in self._models.values() if model.metrics)
         lines = [
             "# HELP edgecascade_requests_total Inference requests by status.",
             "# TYPE edgecascade_requests_total counter",
@@ -142,6 +155,12 @@ class _Endpoints:
         lines += ["# HELP edgecascade_request_seconds_total Seconds from head to reply of these requests."]
         lines += ["# TYPE edgecascade_request_seconds_total counter"]
         lines += [f"edgecascade_request_seconds_total {self._seconds:.6f}"]
+        batchers = {json.dumps(name, ensure_ascii=False): model.batcher for name, model in self._models.items()}
+        lines += ["# HELP edgecascade_batches_total Runs of each model.", "# TYPE edgecascade_batches_total counter"]
+        lines += [f"edgecascade_batches_total{{model={name}}} {one.batches}" for name, one in batchers.items()]
+        lines += ["# HELP edgecascade_batched_inputs_total Inputs of these runs."]
+        lines += ["# TYPE edgecascade_batched_inputs_total counter"]
+        lines += [f"edgecascade_batched_inputs_total{{model={name}}} {one.rows}" for name, one in batchers.items()]
         return Response(text + "\n".join(lines) + "\n", media_type=CONTENT_TYPE)
 
     async def infer(self, request: Request) -> Response:
@@ -160,7 +179,7 @@ class _Endpoints:
             self._seconds += time.monotonic() - started
 
     async def _infer(self, request: Request) -> Response:
-        self._check_name(request)
+        name, model = self._asked(request)
         if self._requests > _MOST_REQUESTS:
             sentence = f"the server: expected at most {_MOST_REQUESTS} requests at a time"
             raise HTTPException(503, sentence, {"Retry-After": "1"})
@@ -174,7 +193,7 @@ class _Endpoints:
             raise HTTPException(413, f"{HEADER_LENGTH}: expected at most {LARGEST_JSON >> 20} MiB of JSON")
         body = await self._body(request, LARGEST_JSON if head is None else LARGEST_BODY)
         try:
-            return await self._reply(body, head)
+            return await self._reply(name, model, body, head)
         except InputError as error:
             return _error(400, str(error))
         except TimeoutError:
@@ -182,7 +201,7 @@ class _Endpoints:
         finally:
             self._held -= len(body)
 
-    async def _reply(self, body: bytearray, head: int | None) -> Response:
+    async def _reply(self, name: str, model: ServedModel, body: bytearray, head: int | None) -> Response:
         if len(body) <= _AT_ONCE:
             asked = read_request(body, head)
         elif head is not None and head <= _AT_ONCE:
@@ -190,12 +209,12 @@ class _Endpoints:
         else:
             async with self._decoding:
                 asked = await asyncio.to_thread(read_request, body, head)
-        names = list(asked.outputs) or [one["name"] for one in self._model.outputs]
-        arrays = await self._model.infer(asked.feeds, names)
+        names = list(asked.outputs) or [one["name"] for one in model.outputs]
+        arrays = await model.infer(asked.feeds, names)
         if sum(array.nbytes for array in arrays.values()) <= _AT_ONCE:
-            content, headers = write_reply(self._name, asked, arrays)
+            content, headers = write_reply(name, asked, arrays)
         else:
-            content, headers = await asyncio.to_thread(write_reply, self._name, asked, arrays)
+            content, headers = await asyncio.to_thread(write_reply, name, asked, arrays)
         return Response(content, headers=headers)
 
     async def _body(self, request: Request, largest: int) -> bytearray:
@@ -227,9 +246,12 @@ class _Endpoints:
             raise
         return body
 
-    def _check_name(self, request: Request) -> None:
-        if request.path_params["name"] != self._name:
-            raise HTTPException(404, f"the model: expected {self._name}, got another name")
+    def _asked(self, request: Request) -> tuple[str, ServedModel]:
+        """Return name and model of an address."""
+        name = request.path_params["name"]
+        if name not in self._models:
+            raise HTTPException(404, f"the model: expected {', '.join(self._models)}, got another name")
+        return name, self._models[name]
 
 
 def _error(status: int, sentence: str, headers: dict[str, str] | None = None) -> Response:

@@ -6,21 +6,27 @@ import asyncio
 import json
 import logging
 import os
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Protocol
+from functools import partial
+from itertools import accumulate
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.runtime.batch import Batch, first_of, size
+from edgecascade.runtime.batch import Batch, run_together, size
 from edgecascade.runtime.cascade import Cascade
 from edgecascade.runtime.commands.lines import plain, probabilities_of
 from edgecascade.runtime.engine import Declared, numpy_dtype, open_session, read_properties
 from edgecascade.runtime.metrics.prometheus import prometheus_text
 from edgecascade.runtime.model_inputs import as_declared
+from edgecascade.runtime.outputs import share_batch
 from edgecascade.runtime.remotes.tensors import DATATYPES
+from edgecascade.runtime.request import Request
+from edgecascade.runtime.serving.batcher import Batcher, Batching
 from edgecascade.types.answer import Answer
 from edgecascade.types.class_names import names_in
 from edgecascade.types.errors import InputError, ModelFileError, first_line
@@ -46,6 +52,9 @@ _OF_ANY_TASK = ("confidence", "advantage", "source", "reason", "forwarded", _RES
 _DTYPES = {"INT64": np.int64, "BYTES": object, "FP32": np.float32, "BOOL": np.bool_}
 _PROBABILITIES = "probabilities"
 _MOST_IMAGES = 1024  # files in a request
+_BATCHING = Batching()
+
+_Beginning: TypeAlias = "Batcher[tuple[Batch, float], list[Answer | Request]]"
 
 
 @dataclass(frozen=True)
@@ -57,6 +66,7 @@ class ServedModel:
         outputs: name, datatype and shape of each output.
         infer: returns the requested outputs by name, from the arrays of the inputs; objects are `bytes` or `str`. The
             client gets the message of an `InputError`.
+        batcher: counts the batches that it ran.
         metrics: returns text for Prometheus, which precedes the server's own.
         labels: names of the classes in the order of the scores; empty if they are not known.
     """
@@ -64,53 +74,69 @@ class ServedModel:
     inputs: list[dict[str, Any]]
     outputs: list[dict[str, Any]]
     infer: Callable[[Mapping[str, NDArray[Any]], list[str]], Awaitable[Mapping[str, NDArray[Any]]]]
+    batcher: Batcher[Any, Any]
     metrics: Callable[[], str] | None = None
     labels: tuple[str, ...] = ()
 
 
-def served_file(path: str | os.PathLike[str], threads: ThreadPoolExecutor, *, engine_threads: int = 1) -> ServedModel:
+def served_file(path: str | os.PathLike[str], batching: Batching = _BATCHING, **options: Any) -> ServedModel:
     """Return an ONNX file as a model with all of its inputs, and its outputs that are tensors.
+
+    Requests run together if all inputs and outputs declare one symbolic first side. Otherwise nothing says which rows
+    of the outputs belong to which request.
 
     Args:
         path: the file.
-        threads: run it for requests.
-        engine_threads: the engine's threads within one operator.
+        batching: how many inputs run together.
+        options: those of `open_session`.
 
     Raises:
         ModelFileError: the file is missing, is not an ONNX model, or has inputs or outputs without a type in the
-            protocol.
+            protocol; or a provider is not available.
+        ArgumentError: a provider name is unknown.
     """
-    session = open_session(path, threads=engine_threads)
+    session = open_session(path, **options)
     declared = {one.name: one for one in session.get_inputs()}
     inputs = [_described(one) for one in declared.values()]
-    outputs = [_described(one) for one in session.get_outputs() if one.type.startswith("tensor(")]
+    tensors = [one for one in session.get_outputs() if one.type.startswith("tensor(")]
+    outputs = [_described(one) for one in tensors]
     if not outputs or None in (*inputs, *outputs):
         raise ModelFileError(f"{path}: expected inputs and outputs with a type of the protocol, got others")
+    together = share_batch([*declared.values()], tensors)
+
+    def run(requests: Sequence[tuple[Mapping[str, NDArray[Any]], list[str]]]) -> Sequence[list[Any] | Exception]:
+        names = requests[0][1]  # those of one batch ask for the same
+
+        return run_together([feeds for feeds, _ in requests], partial(session.run, names), _split)
+
+    batcher = Batcher(run, batching)
 
     async def infer(feeds: Mapping[str, NDArray[Any]], names: list[str]) -> Mapping[str, NDArray[Any]]:
         _check_names(feeds, names, [*declared], [one["name"] for one in outputs if one])
         arrays = {name: _as_declared(array, declared[name]) for name, array in feeds.items()}
-        loop = asyncio.get_running_loop()
+        sizes = {len(array) if array.ndim else 1 for array in arrays.values()}
+        kind = (*names, *_kind(arrays)) if together and len(sizes) == 1 else None
         try:
-            found = await loop.run_in_executor(threads, session.run, names, arrays)
+            found = await batcher((arrays, names), kind=kind, rows=max(sizes))
         except Exception as error:  # onnxruntime's words hold names and paths of this machine
             _LOG.warning("%s cannot run on the inputs of a request: %s", path, first_line(error))
             raise InputError("inputs: the model cannot run on them; the server's log says why") from error
         return dict(zip(names, found, strict=True))
 
     labels = names_in(read_properties(session, path))
-    return ServedModel([one for one in inputs if one], [one for one in outputs if one], infer, labels=labels)
+    return ServedModel([one for one in inputs if one], [one for one in outputs if one], infer, batcher, labels=labels)
 
 
-def served_cascade(cascade: Cascade, threads: ThreadPoolExecutor) -> ServedModel:
+def served_cascade(cascade: Cascade, threads: ThreadPoolExecutor, batching: Batching = _BATCHING) -> ServedModel:
     """Return a cascade as a model with the inputs of its file, whose outputs are the parts of an answer.
 
     Those of a general task are the numbers and reasons of the answer, the arrays of the model that answered, and the
     decoded `result` as JSON. The arrays of several inputs are stacked. So a client of a model whose outputs differ in
     shape, or whose remote has others, sends one input at a time.
 
-    Images can also come as BYTES [n], encoded files; sentences come as BYTES [n] in an input called `text`. Requests
-    with several inputs wait for their deadlines in `threads`.
+    Images can also come as BYTES [n], encoded files; sentences come as BYTES [n] in an input called `text`. The local
+    model decides requests together that wait for it, but encoded images one at a time, since each takes as much memory
+    as its pixels. Requests of more inputs than a batch holds wait for their deadlines in `threads`.
     """
     inputs = cascade.inputs
     declared = [found for one in inputs.declared if (found := _described(one))]
@@ -119,18 +145,25 @@ def served_cascade(cascade: Cascade, threads: ThreadPoolExecutor) -> ServedModel
     parts: _Parts = _ClassParts(cascade.labels) if cascade.labels else _TaskParts(cascade)
     if not cascade.labels:  # the arrays have a batch axis for any number of inputs, also those of a file of one
         declared = [{**one, "shape": [-1, *one["shape"][1:]]} for one in declared]
+    batcher: _Beginning = Batcher(cascade.begin, batching)
 
     async def infer(feeds: Mapping[str, NDArray[Any]], names: list[str]) -> Mapping[str, NDArray[Any]]:
         _check_names(feeds, names, [one["name"] for one in declared], parts.known)
         batch = _batch(feeds, text=inputs.text is not None)
         try:
-            answers = await _answers(cascade, batch, threads)
+            if isinstance(batch, np.ndarray) and batch.dtype.kind == "O" and inputs.text is None:
+                answers = await _gathered([cascade.predict_async(one) for one in batch.tolist()])
+            elif 0 < size(batch) <= batching.most:
+                begun = await batcher((batch, time.monotonic()), kind=_kind(batch), rows=size(batch))
+                answers = await _finished(cascade, begun)
+            else:
+                answers = await asyncio.get_running_loop().run_in_executor(threads, cascade.predict_batch, batch)
         except ModuleNotFoundError as error:
             raise InputError(f"inputs: this server cannot read image files, since it lacks {error.name}") from error
         return parts.columns(answers, names)
 
     return ServedModel(
-        declared, parts.outputs, infer, lambda: prometheus_text(cascade.metrics()), labels=cascade.labels
+        declared, parts.outputs, infer, batcher, lambda: prometheus_text(cascade.metrics()), cascade.labels
     )
 
 
@@ -260,7 +293,9 @@ def _batch(feeds: Mapping[str, NDArray[Any]], *, text: bool) -> Batch:
     if array.ndim != 1:
         raise InputError(f"{name}: expected BYTES [n], got {list(array.shape)}")
     if text:
-        return np.array([_sentence(one) for one in array.tolist()], np.str_)
+        sentences = np.empty(len(array), object)  # numpy's type for text takes the memory of the longest for each
+        sentences[:] = [_sentence(one) for one in array.tolist()]
+        return sentences
     if len(array) > _MOST_IMAGES:  # each is a task
         raise InputError(f"{name}: expected at most {_MOST_IMAGES} images in a request, got {len(array)}")
     files = np.empty(len(array), object)
@@ -268,17 +303,44 @@ def _batch(feeds: Mapping[str, NDArray[Any]], *, text: bool) -> Batch:
     return files
 
 
-async def _answers(cascade: Cascade, batch: Batch, threads: ThreadPoolExecutor) -> list[Answer]:
-    encoded = isinstance(batch, np.ndarray) and batch.dtype.kind == "O"  # images, which may differ in size
-    if encoded or size(batch) == 1:
-        ones = batch.tolist() if isinstance(batch, np.ndarray) and encoded else [first_of(batch)]
-        tasks = [asyncio.ensure_future(cascade.predict_async(one)) for one in ones]
-        try:
-            return list(await asyncio.gather(*tasks))
-        finally:
-            for task in tasks:  # the first that fails ends the request
-                task.cancel()
-    return await asyncio.get_running_loop().run_in_executor(threads, cascade.predict_batch, batch)
+def _kind(batch: Batch) -> tuple[Any, ...]:
+    """Return what is equal for batches that can be concatenated."""
+    named = sorted(batch.items()) if isinstance(batch, Mapping) else [("", batch)]
+    return tuple((name, array.dtype.str, array.shape[1:]) for name, array in named)
+
+
+def _split(outputs: Any, sizes: Sequence[int]) -> list[Any]:
+    """Return the rows of outputs that belong to batches of these sizes.
+
+    Raises:
+        ValueError: an output has not a row for each input.
+    """
+    n = sum(sizes)
+    if any(np.ndim(array) == 0 or len(array) != n for array in outputs):
+        raise ValueError(f"expected {n} rows in every output, as the file declares, got another number")
+    ends = [*accumulate(sizes)]
+    return [[array[end - size : end] for array in outputs] for size, end in zip(sizes, ends, strict=True)]
+
+
+async def _gathered(answers: Sequence[Coroutine[Any, Any, Answer]]) -> list[Answer]:
+    """Return the answers, or raise the first error and cancel the rest."""
+    tasks = [asyncio.ensure_future(one) for one in answers]
+    try:
+        return list(await asyncio.gather(*tasks))
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+async def _finished(cascade: Cascade, begun: Sequence[Answer | Request]) -> list[Answer]:
+    """Return the answers to inputs that were begun. If decoding one fails, the others are counted and stored first."""
+    if all(isinstance(one, Answer) for one in begun):
+        return [one for one in begun if isinstance(one, Answer)]
+    found = await asyncio.gather(*map(cascade.finish_async, begun), return_exceptions=True)
+    for one in found:
+        if isinstance(one, BaseException):
+            raise one
+    return [one for one in found if isinstance(one, Answer)]
 
 
 def _part(name: str) -> dict[str, Any]:

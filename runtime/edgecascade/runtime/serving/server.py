@@ -1,4 +1,4 @@
-"""Listen for the clients of a served model, drop the slow ones, and finish requests when a signal comes."""
+"""Listen for the clients of served models, drop the slow ones, and finish requests when a signal comes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import quote
@@ -28,26 +28,32 @@ _PATIENCE = {"head": 10.0, "body": 60.0, "reply": 60.0, "idle": 75.0}  # seconds
 
 
 def serve(
-    model: ServedModel, *, name: str, host: str, port: int, token: str | None, ready: Callable[[str], None]
+    models: Mapping[str, ServedModel],
+    *,
+    host: str,
+    port: int,
+    token: str | None = None,
+    origins: Sequence[str] = (),
+    ready: Callable[[list[str]], None],
 ) -> None:
-    """Serve a model until SIGINT or SIGTERM; requests that are under way then are answered.
+    """Serve models until SIGINT or SIGTERM; requests that are under way then are answered.
 
-    The model then has 30 seconds for them, and a client 5 seconds to send the rest of its request.
+    The models then have 30 seconds for them, and a client 5 seconds to send the rest of its request.
 
     Args:
-        model: what to serve.
-        name: its name in the address `/v2/models/NAME`.
+        models: what to serve, by the name in the address `/v2/models/NAME`.
         host: address to listen at.
         port: TCP port; 0 takes a free one.
         token: what clients must send, or None.
-        ready: is called with the model's address once clients can connect.
+        origins: web pages whose scripts may read replies.
+        ready: is called with the models' addresses once clients can connect.
 
     Raises:
         ArgumentError: the port is taken, or the host is not an address of this machine.
     """
     listener = listen_tcp("--host, --port", host, port)
     config = uvicorn.Config(
-        application(model, name, token),
+        application(models, token=token, origins=origins),
         loop="asyncio",
         http="h11",  # it bounds the head of a request
         ws="none",
@@ -62,7 +68,8 @@ def serve(
         h11_max_incomplete_event_size=_LONGEST_HEAD,
     )
     shown = f"[{host}]" if ":" in host else host
-    server = _Server(config, lambda: ready(f"http://{shown}:{listener.getsockname()[1]}/v2/models/{quote(name)}"))
+    address = f"http://{shown}:{listener.getsockname()[1]}/v2/models/"
+    server = _Server(config, lambda: ready([address + quote(name) for name in models]))
     with listener, _ended_by_signals():
         server.run([listener])
 
