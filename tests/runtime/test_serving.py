@@ -442,6 +442,43 @@ def test_a_signal_ends_it_after_the_requests_under_way(start: Start, number: sig
     assert process.wait(PATIENCE) == 0
 
 
+SLOWLY = """
+import time
+from edgecascade.runtime.serving import served
+class Slow:
+    def __init__(self, session):
+        self._session = session
+    def __getattr__(self, name):
+        return getattr(self._session, name)
+    def run(self, names, feeds):
+        time.sleep(0.5)
+        return self._session.run(names, feeds)
+open_session = served.open_session
+served.open_session = lambda *given, **options: Slow(open_session(*given, **options))
+"""
+
+
+def test_a_signal_ends_it_after_the_requests_that_wait_for_the_model(start: Start) -> None:
+    """They are answered in the batches in which they would have run, though some clients are gone."""
+    address, process = start("--max-batch", 4, "--instances", 1, before=SLOWLY)
+    replies: list[tuple[int, str]] = []
+    clients = [Thread(target=lambda: replies.append(ask(f"{address}/infer", as_json([1])))) for _ in range(12)]
+    body = as_json([2])
+    with connect(address) as gone:
+        gone.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        for client in clients:
+            client.start()
+        time.sleep(0.25)
+    process.terminate()
+    began = time.monotonic()
+    for client in clients:
+        client.join()
+    assert [status for status, _ in replies] == [200] * 12
+    assert time.monotonic() - began < 12 * 0.5
+    assert process.wait(PATIENCE) == 0
+    assert process.log.read_text() == ""
+
+
 def test_slow_clients_do_not_hold_up_the_end(start: Start) -> None:
     """After a signal, a client that goes on sending a byte now and then is dropped, and the log stays empty."""
     address, process = start(before="from edgecascade.runtime.serving import server\nserver._LAST = 0.5")

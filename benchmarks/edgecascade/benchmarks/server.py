@@ -14,7 +14,7 @@ from pathlib import Path
 
 from edgecascade.types.errors import BenchmarkError
 
-__all__ = ["free_port", "serving"]
+__all__ = ["free_port", "serving", "wait_until_ready"]
 
 _PATIENCE = 60.0  # seconds until the server answers
 
@@ -40,7 +40,7 @@ def serving(model: Path, *, name: str, threads: int, log: Path, further: Sequenc
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
     try:
         address = f"http://127.0.0.1:{port}/v2/models/{name}"
-        _wait_until_ready(f"{address}/ready", process, log)
+        wait_until_ready(f"{address}/ready", process, log)
         yield address
     finally:
         process.terminate()
@@ -51,7 +51,12 @@ def serving(model: Path, *, name: str, threads: int, log: Path, further: Sequenc
             process.wait()
 
 
-def _wait_until_ready(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
+def wait_until_ready(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Wait until a server answers at an address.
+
+    Raises:
+        BenchmarkError: It ended, or does not answer; the message ends with the last line of its log.
+    """
     end = time.monotonic() + _PATIENCE
     while time.monotonic() < end and process.poll() is None:
         try:
@@ -59,7 +64,7 @@ def _wait_until_ready(address: str, process: subprocess.Popen[bytes], log: Path)
                 return
         except (urllib.error.URLError, OSError):
             time.sleep(0.1)
-    last = (log.read_text().strip().splitlines() or ["no output"])[-1]
+    last = (log.read_text(errors="replace").strip().splitlines() or ["no output"])[-1]
     raise BenchmarkError(f"the server did not start: {last}")
 
 
