@@ -216,7 +216,7 @@ class Cascade:
     def begin(self, calls: Sequence[tuple[Batch, float]]) -> list[list[Answer | Request] | Exception]:
         """Decide about the inputs of several calls in one run of the local model, for a server of its own clients.
 
-        Forwards are begun and not waited for: pass each to `finish_async`, or to `cancel`.
+        Forwards are begun and not waited for: pass each to `finish_async`.
 
         Args:
             calls: inputs [n, ...] as arrays, alike in names, types and shapes but for n, and the time of `monotonic` at

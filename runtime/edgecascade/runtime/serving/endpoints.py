@@ -53,16 +53,15 @@ def application(models: Mapping[str, ServedModel], *, token: str | None = None, 
     """
     endpoints = _Endpoints(models)
     guarded = {
+        "/v2/models/{name}/infer": (endpoints.infer, "POST"),  # the most frequent is looked up first
         "/v2": (endpoints.server, "GET"),
         "/v2/models": (endpoints.models, "GET"),
         "/v2/models/{name}": (endpoints.metadata, "GET"),
         "/v2/models/{name}/ready": (endpoints.model_ready, "GET"),
-        "/v2/models/{name}/infer": (endpoints.infer, "POST"),
         "/metrics": (endpoints.metrics, "GET"),
     }
-    routes = [Route(f"/v2/health/{what}", _health(what), methods=["GET"]) for what in ("live", "ready")]
-    for path, (endpoint, method) in guarded.items():
-        routes.append(Route(path, _guarded(endpoint, token), methods=[method]))
+    routes = [Route(path, _guarded(endpoint, token), methods=[method]) for path, (endpoint, method) in guarded.items()]
+    routes += [Route(f"/v2/health/{what}", _health(what), methods=["GET"]) for what in ("live", "ready")]
     cors = Middleware(
         CORSMiddleware,
         allow_origins=origins,
