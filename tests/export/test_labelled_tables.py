@@ -128,6 +128,22 @@ def test_columns_of_numbers_are_features_in_file_order(tmp_path: Path) -> None:
     assert data.inputs.tolist() == [[1, 0.5], [2, 1.5], [3, 2.5], [4, 3.5]]
 
 
+def test_a_csv_file_is_read_as_parquet_is(tmp_path: Path) -> None:
+    """Sentences may have quotes, commas and line breaks; other columns are features in file order."""
+    file = tmp_path / "d.csv"
+    file.write_text('text,label\n"two,\nlines",dog\n"a ""quote""",cat\n')
+    data = read_labelled(file)
+    assert list(data.inputs) == ["two,\nlines", 'a "quote"']
+    assert (data.labels.tolist(), data.names) == ([1, 0], ("cat", "dog"))
+    file.write_text("b,a,label,weight\n1,2.5,0,3\n4,5,1,6\n")
+    data = read_labelled(file, ["weight"])
+    np.testing.assert_array_equal(data.inputs, np.float32([[1, 2.5], [4, 5]]))
+    np.testing.assert_array_equal(data.columns["weight"], [3, 6])
+    file.write_text("b,label\n1,0\n,1\n")
+    with pytest.raises(ExportError, match=r"d\.csv"):
+        read_labelled(file)
+
+
 def test_columns_of_lists_are_the_inputs_of_a_model_with_several(tmp_path: Path) -> None:
     """Each column of lists is fed to the input of its name."""
     columns = {"left": [[1, 2]] * 4, "label": Y, "right": [[1.0]] * 4}
@@ -170,10 +186,10 @@ def test_labels_may_be_strings(tmp_path: Path, encode: bool) -> None:
         ({"x": [1.0, 2.0], "label": [0, -1]}, r"labels from 0 in `label`, got -1"),
         ({"x": [1.0], "label": [0.5]}, r"whole numbers or text in `label`, got double"),
         ({"x": [1.0, None], "label": [0, 1]}, r"a value in every row of `x`, got 1 without"),
-        ({"x": [[1.0], [1.0, 2.0]], "label": [0, 1]}, r"as many values in every row of `x`, got 1, 2"),
-        ({"x": [[1.0], [None]], "label": [0, 1]}, r"numbers in `x`, got double, 1 of them missing"),
+        ({"x": [[1.0], [1.0, 2.0]], "label": [0, 1]}, r"`x`: expected as many values in every row, got 1, 2"),
+        ({"x": [[1.0], [None]], "label": [0, 1]}, r"`x`: expected numbers, got double, 1 of them missing"),
         ({"x": ["a"], "other": [1], "label": [0]}, None),
-        ({"a": ["word"], "label": [0]}, r"numbers in `a`, got string"),
+        ({"a": ["word"], "label": [0]}, r"`a`: expected numbers, got string"),
         ({"a": [1.0], "b": [[1.0]], "label": [0]}, r"numbers in every column .* or a list in every one"),
         ({"image": [{"bytes": None, "path": "1.png"}], "label": [0]}, r"got only the path in 1 rows"),
         ({"image": [{"path": "1.png"}], "label": [0]}, r"`image` with the images' bytes in it"),

@@ -67,7 +67,7 @@ __all__ = [
     "write_document",
 ]
 
-DATA = "Labelled inputs: an npz file with x and y (and names), a folder of images for each class, or parquet"
+DATA = "Labelled inputs: an npz file with x and y (and names), a folder of images for each class, CSV, or parquet"
 _ADDRESS = "http://HOST:PORT/v2/models/NAME"
 _SHOWN = 20  # classes that are printed
 REMOTE = (

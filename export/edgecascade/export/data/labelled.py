@@ -106,10 +106,10 @@ def read_labelled(path: str | os.PathLike[str], columns: Sequence[str] = ()) -> 
     - An npz file with the arrays `x`, `y` (whole numbers or text) and optionally `names`. Instead of `x`, it may have
       one array for each input of the model, under that input's name.
     - A folder with one folder of images for each class.
-    - Parquet: a file, a folder of files, or a pattern such as `data/test-*.parquet`. It has a column `label` (whole
-      numbers or text) and either `x` (numbers, lists or tensors), `image` (bytes, or as Hugging Face writes it), `text`
-      or `sentence`; or one column of numbers for each feature, which become `x` float32 [n, features]; or one column
-      of lists for each input of the model.
+    - A CSV file, or parquet: a file, a folder of files, or a pattern such as `data/test-*.parquet`. It has a column
+      `label` (whole numbers or text) and either `x` (numbers, lists or tensors), `image` (bytes, or as Hugging Face
+      writes it), `text` or `sentence`; or one column of numbers for each feature, which become `x` float32 [n,
+      features]; or one column of lists for each input of the model.
     - A folder that `save_to_disk` of Hugging Face's `datasets` wrote, with the same columns.
     - A folder in which a `Watch` recorded pairs: the file `pairs.npz` in it.
 
@@ -167,7 +167,8 @@ def _read_npz(
     except Exception as error:  # numpy and zipfile raise many kinds
         pickled = "it has pickled objects, or is another kind of file"  # numpy advises to load them unsafely
         reason = pickled if "allow_pickle" in str(error) else error
-        raise ExportError(f"{path}: not an npz file of plain arrays: {reason}") from error
+        others = "" if path.suffix == ".npz" else "; other data is read from .csv, .parquet, or a folder"
+        raise ExportError(f"{path}: not an npz file of plain arrays: {reason}{others}") from error
     if "y" not in found or len(found.keys() - {"y", "names"}) == 0:
         raise ExportError(f"{path}: expected the arrays `x` [n, ...] and `y` [n], got {sorted(found) or 'no arrays'}")
     y, names = found.pop("y"), found.pop("names", np.empty(0, "U1"))

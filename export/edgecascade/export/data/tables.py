@@ -22,6 +22,7 @@ from edgecascade.types.errors import ExportError, InputError, first_line
 
 __all__ = ["EncodedImages", "numbered", "read_column", "read_rows", "read_tables", "table_files"]
 
+_SUFFIXES = (".parquet", ".arrow", ".csv")
 _MOST_ROWS = 5_000_000
 _MOST_BYTES = 8 << 30  # of the columns that are read, uncompressed
 _MOST_FILES = 10_000
@@ -79,13 +80,13 @@ class EncodedImages(Sequence[NDArray[np.uint8]]):
 
 
 def table_files(path: Path) -> list[Path]:
-    """Return the parquet or arrow files at a path, in order: a file, a folder, or a pattern such as `test-*.parquet`.
+    """Return the tables at a path, in order: a file, a folder of parquet, or a pattern such as `test-*.parquet`.
 
     Raises:
         ExportError: they belong to several splits of a data set.
     """
     if path.is_file():
-        return [path] if path.suffix in (".parquet", ".arrow") else []
+        return [path] if path.suffix in _SUFFIXES else []
     if not path.is_dir():
         return sorted(path.parent.glob(path.name)) if "*" in path.name and path.suffix == ".parquet" else []
     if (path / "dataset_dict.json").is_file():
@@ -117,7 +118,7 @@ def read_tables(
 
     Args:
         path: the name of the data in error messages.
-        files: parquet or arrow.
+        files: parquet, arrow or CSV.
         others: columns that are not inputs; those that there are not are left out.
 
     Raises:
@@ -191,7 +192,7 @@ def read_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         ExportError: the file is damaged or too large, or a line is no object.
         ModuleNotFoundError: the file is a table, and pyarrow is not installed.
     """
-    if path.suffix not in (".parquet", ".arrow", ".csv"):
+    if path.suffix not in _SUFFIXES:
         yield from _json_lines(path)
         return
     import pyarrow
@@ -246,20 +247,18 @@ def _likely(splits: list[str]) -> str:
 
 
 def _schema(file: Path) -> Any:
-    import pyarrow.csv
     import pyarrow.parquet
 
     if file.suffix == ".parquet":
         return pyarrow.parquet.read_schema(file)
     if file.suffix == ".csv":
-        return pyarrow.csv.read_csv(file).schema
+        return _csv(file).schema
     with _opened(file) as reader:
         return reader.schema
 
 
 def _read(files: list[Path], columns: list[str], path: Path) -> Iterator[Any]:
     """Yield the columns of each file; those of arrow files stay on disk until they are read."""
-    import pyarrow.csv
     import pyarrow.parquet
 
     rows = size = 0
@@ -269,13 +268,20 @@ def _read(files: list[Path], columns: list[str], path: Path) -> Iterator[Any]:
                 _check_size(path, rows + parquet.metadata.num_rows, size + _stored(parquet.metadata, columns))
                 table = parquet.read(columns=columns)
         elif file.suffix == ".csv":
-            table = pyarrow.csv.read_csv(file).select(columns)
+            table = _csv(file).select(columns)
         else:
             with _opened(file) as reader:
                 table = reader.read_all().select(columns)
         rows, size = rows + table.num_rows, size + table.nbytes
         _check_size(path, rows, size)
         yield table
+
+
+def _csv(file: Path) -> Any:
+    """Return the table of a CSV file, whose text may have line breaks."""
+    import pyarrow.csv
+
+    return pyarrow.csv.read_csv(file, parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True))
 
 
 def _stored(metadata: Any, columns: list[str]) -> int:
