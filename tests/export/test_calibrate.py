@@ -277,6 +277,18 @@ def test_a_failure_leaves_the_existing_file_unchanged(
     assert [p.name for p in tmp_path.iterdir()] == ["c.onnx"]
 
 
+def test_the_body_is_not_overwritten(
+    body: Path, data: LabelledData, remote: NDArray[np.float64], tmp_path: Path
+) -> None:
+    """A body that is named as the output too, even through a link, stays as it is."""
+    content, link = body.read_bytes(), tmp_path / "link.onnx"
+    link.symlink_to(body)
+    for out in (body, link):
+        with pytest.raises(ExportError, match=r"^out: .*the body"):
+            calibrate(body, out, data, np.asarray(data.inputs), remote, objective=MostAccuracy(0.3))
+    assert body.read_bytes() == content
+
+
 def test_classes_without_names_are_numbered(
     body: Path, data: LabelledData, remote: NDArray[np.float64], tmp_path: Path
 ) -> None:

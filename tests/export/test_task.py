@@ -511,6 +511,28 @@ def test_what_does_not_fit_is_refused(tmp_path: Path, changes: dict[str, Any], m
     assert not (tmp_path / "task.onnx").exists()
 
 
+def test_neither_model_is_overwritten(tmp_path: Path) -> None:
+    """A body or a remote's file that is named as the output too stays as it is."""
+    case = regressor()
+    for name in ("body.onnx", "remote.onnx"):
+        save_model(case.model, tmp_path / name)
+    content = (tmp_path / "body.onnx").read_bytes()
+    given: dict[str, Any] = {"confidence": case.confidence, "verifier": case.verifier, "objective": MostAccuracy(0.5)}
+    for name, which in (("body.onnx", "the body"), ("remote.onnx", "the remote")):
+        with pytest.raises(ExportError, match=f"^out: .*{which}"):
+            calibrate_task(
+                tmp_path / "body.onnx",
+                tmp_path / name,
+                case.inputs,
+                case.references,
+                remote=str(tmp_path / "remote.onnx"),
+                decode=case.decode,
+                remote_decode=case.decode,
+                **given,
+            )
+        assert (tmp_path / name).read_bytes() == content
+
+
 def test_scores_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     """The error names the input."""
     case = regressor()

@@ -18,7 +18,7 @@ from edgecascade.calibration import MERGES, CascadePlan, CertifiedLoss, Groups, 
 from edgecascade.export.class_names import class_count, columns_by_name, labelled_as, model_names
 from edgecascade.export.data import Inputs, LabelledData, batches, first
 from edgecascade.export.fold import fold, unfold
-from edgecascade.export.graph import first_sides, load_model, open_model, save_model
+from edgecascade.export.graph import first_sides, load_model, open_model, refuse_same, save_model
 from edgecascade.export.logits import LogitsSource, find_logits, kind_of, logits_of, recognise_scores
 from edgecascade.export.parity import Parity, check_parity, check_source, choose_golden, expected_decisions, shuffled
 from edgecascade.export.scores import mixes_inputs, tensor_scores
@@ -164,7 +164,7 @@ def calibrate(
 
     Args:
         body: the ONNX file, quantized already if it is to be quantized.
-        out: the file to write.
+        out: the file to write, another than the body.
         data: labelled calibration data, used for nothing else before or after. Where body and data name their classes,
             they are matched by name (see `labelled_as`).
         local_scores: raw scores of the body on that data, from `local_scores`.
@@ -196,6 +196,7 @@ def calibrate(
         ExportError: the files or the data do not fit together, or parity failed.
         CalibrationError: the data cannot support the numbers asked for.
     """
+    refuse_same(out, {"the body": body})
     model = load_model(body) if model is None else model
     sha256 = hashlib.sha256(Path(body).read_bytes()).hexdigest()
     logits, labels = find_logits(model, output, kind), model_names(model, body, class_count(local_scores))

@@ -35,6 +35,7 @@ __all__ = [
     "open_model",
     "opset",
     "own_inputs",
+    "refuse_same",
     "renamed",
     "runnable",
     "save_model",
@@ -214,6 +215,24 @@ def _copy_fields(source: Any, target: Any, without: str) -> None:
             setattr(target, field.name, value)
         else:
             getattr(target, field.name).MergeFrom(value)
+
+
+def refuse_same(
+    out: str | os.PathLike[str], read: Mapping[str, str | os.PathLike[str]], *, argument: str = "out"
+) -> None:
+    """Check that a file to write is none of the files that are read.
+
+    Args:
+        out: the file to write.
+        read: the files that are read, by what messages call them; addresses and missing files are passed over.
+        argument: what messages call the file to write.
+
+    Raises:
+        ExportError: it is one of them.
+    """
+    for name, path in read.items():
+        if os.path.exists(out) and os.path.exists(path) and os.path.samefile(path, out):
+            raise ExportError(f"{argument}: expected another file than {name}, got {os.fspath(out)}")
 
 
 def write_whole(content: bytes, path: str | os.PathLike[str]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from os.path import samefile
 from pathlib import Path
 from shlex import quote
@@ -24,7 +24,7 @@ from edgecascade.export.chat.remote import ask_chat
 from edgecascade.export.class_names import class_count, columns_by_name, labelled_as, model_names
 from edgecascade.export.commands.task_arguments import REFERENCES, add_task_arguments, is_general
 from edgecascade.export.data import Inputs, LabelledData, count, first, read_labelled
-from edgecascade.export.graph import load_model, write_whole
+from edgecascade.export.graph import load_model, refuse_same, write_whole
 from edgecascade.export.logits import KINDS
 from edgecascade.export.parity import Parity
 from edgecascade.export.scores import Progress, RemoteOutputs, ask_remote, local_scores, read_scores
@@ -60,7 +60,6 @@ __all__ = [
     "configure",
     "execute",
     "labelled_for",
-    "refuse_same",
     "remote_answers",
     "report",
     "report_file",
@@ -137,18 +136,8 @@ def check_other_files(arguments: Namespace) -> None:
     Raises:
         ExportError: it is.
     """
-    refuse_same(arguments.out, {"the body": arguments.body, "--remote": arguments.remote, "--data": arguments.data})
-
-
-def refuse_same(out: str, read: Mapping[str, str]) -> None:
-    """Check that a file to write is none of the files that are read, which have these names in messages.
-
-    Raises:
-        ExportError: it is one of them.
-    """
-    for name, path in read.items():
-        if Path(out).exists() and Path(path).exists() and samefile(path, out):
-            raise ExportError(f"--out: expected another file than {name}, got {out}")
+    read = {"the body": arguments.body, "--remote": arguments.remote, "--data": arguments.data}
+    refuse_same(arguments.out, read, argument="--out")
 
 
 def labelled_for(arguments: Namespace, objective: Objective) -> LabelledData:

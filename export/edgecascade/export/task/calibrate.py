@@ -18,7 +18,7 @@ from edgecascade.calibration import Objective, TaskPlan, Verifier, plan_task
 from edgecascade.calibration.verifiers import verifier_name, verifier_named, verify
 from edgecascade.export.calibrate import PARITY_INPUTS
 from edgecascade.export.data import Inputs, batches, count, data_digest, first
-from edgecascade.export.graph import load_model, opset, save_model, with_versions
+from edgecascade.export.graph import load_model, opset, refuse_same, save_model, with_versions
 from edgecascade.export.head import check_foldable
 from edgecascade.export.parity import Parity, choose_golden, shuffled
 from edgecascade.export.task.answers import (
@@ -144,7 +144,7 @@ def calibrate_task(
 
     Args:
         body: the ONNX file, quantized already if it is to be quantized.
-        out: the file to write.
+        out: the file to write, another than those of body and remote.
         inputs: an array [n, ...]; a sequence of arrays, where inputs differ in shape; or one array [n, ...] by name.
         references: n of them, as the verifier takes them.
         confidence: from the body's outputs to the score: a `Confidence`, or what `as_confidence` takes.
@@ -168,6 +168,7 @@ def calibrate_task(
         CalibrationError: a value is outside [0, 1], or the data cannot support the numbers asked for.
         ParityError: the file does not decide as planned.
     """
+    refuse_same(out, {"the body": body, **({"the remote": remote} if isinstance(remote, str) else {})})
     found = scored_body(body, inputs, confidence, model=model)
     return judge_and_write(
         found,
