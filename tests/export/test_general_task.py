@@ -166,6 +166,31 @@ def test_a_regression_is_calibrated_from_a_table(patients: Path, tmp_path: Path)
     assert document_of(out).task.verifier == "scaled-error:scale=100"
 
 
+def test_weights_and_groups_are_columns_of_the_data(patients: Path, tmp_path: Path) -> None:
+    """They are no inputs of the model, and do what arrays of their own do; so it is after `recalibrate`."""
+    lines = (patients / "calibration.csv").read_text().splitlines()
+    n = len(lines) - 1
+    weight, site = np.linspace(1, 3, n), np.arange(n) % 2
+    beside = ["weight,site", *(f"{one:.17g},site {other}" for one, other in zip(weight, site, strict=True))]
+    table, array, again = tmp_path / "data.csv", tmp_path / "weight.npy", tmp_path / "again.onnx"
+    table.write_text("\n".join(f"{line},{more}" for line, more in zip(lines, beside, strict=True)))
+    np.save(array, weight)
+    ours, theirs = tmp_path / "ours.onnx", tmp_path / "theirs.onnx"
+    of_table = regression_arguments(patients, data=str(table), weights="weight", groups="site")
+    assert main([*of_table, "-o", str(ours)]) == 0
+    assert main([*regression_arguments(patients, weights=str(array)), "-o", str(theirs)]) == 0
+    found, wanted = document_of(ours), document_of(theirs)
+    assert (found.policy, found.calibration) == (wanted.policy, wanted.calibration)
+    assert found.effective_n is not None
+    assert found.groups is not None
+    assert [one.name for one in found.groups.groups] == ["site 0", "site 1"]
+    command = ["recalibrate", str(ours), *of_table[2:]]
+    command = [part for part in command if part not in ("--task", "regression")]
+    at = command.index("--confidence-function")
+    assert main([*command[:at], *command[at + 2 :], "-o", str(again)]) == 0
+    assert document_of(again).groups == found.groups
+
+
 def test_detectors_are_calibrated_from_coco(tmp_path: Path) -> None:
     """Each box of the answer comes from one model, and the cascade finds more of them than the local model."""
     folder = detection_pair(tmp_path)
@@ -232,7 +257,7 @@ BAD: dict[str, tuple[Callable[[Path, Path], dict[str, str]], str]] = {
     "output of another kind": (lambda *_: {"confidence_function": "output:output=logits"}, "logits"),
     "constant confidence": (lambda *_: {"confidence_function": "max:floor=1e30"}, "tell inputs apart"),
     "classifier's option": (lambda *_: {"merge": "replace"}, "--merge: expected"),
-    "weights in the data": (lambda *_: {"weights": "w"}, "--weights, --groups: expected .npy files"),
+    "weights that are not there": (lambda *_: {"weights": "w"}, "expected the array w"),
     "other characters": (lambda _, t: {"decode": f"ctc:characters={keys(t)}"}, "3 classes"),
     "decoder that fails": (
         lambda _, t: {"decode": write(t, "def decode(outputs):\n    return outputs['text']\n") + ":decode"},

@@ -133,6 +133,25 @@ def test_an_npz_file_has_references_of_any_shape(tmp_path: Path) -> None:
     assert found.references == TEXTS
 
 
+def test_other_columns_are_no_inputs(images: Path, tmp_path: Path) -> None:
+    """Sample weights and groups come beside the inputs of every kind of data that can hold them."""
+    (images / "lines.csv").write_text("file,reference,site\n1.png,one,a\n0.png,two,b\n")
+    found = read_references(images / "lines.csv", columns=["site"])
+    np.testing.assert_array_equal(found.columns["site"], ["a", "b"])
+    np.testing.assert_array_equal(next(each(found.inputs)), PIXELS[1])
+    pq.write_table(pa.table({"age": [3, 4], "w": [0.5, 1.5], "reference": [1, 2]}), tmp_path / "data.parquet")
+    found = read_references(tmp_path / "data.parquet", columns=["w"])
+    np.testing.assert_array_equal(found.columns["w"], [0.5, 1.5])
+    np.testing.assert_array_equal(found.inputs, np.array([[3], [4]], np.float32))
+    np.savez(tmp_path / "data.npz", first=X, second=X[:, 0], y=np.array(TEXTS), w=np.arange(4), allow_pickle=False)
+    found = read_references(tmp_path / "data.npz", columns=["w"])
+    assert isinstance(found.inputs, dict)
+    assert set(found.inputs) == {"first", "second"}
+    np.testing.assert_array_equal(found.columns["w"], np.arange(4))
+    with pytest.raises(ExportError, match="expected the array w "):
+        read_references(written(images / "instances.json", ANNOTATIONS), columns=["w"])
+
+
 def test_the_digest_depends_on_inputs_and_references(images: Path, tmp_path: Path) -> None:
     """It changes with either of them, and is the same for the same data."""
     path = written(images / "instances.json", ANNOTATIONS)

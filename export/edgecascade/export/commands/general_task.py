@@ -5,7 +5,6 @@ from __future__ import annotations
 from argparse import Namespace
 from pathlib import Path
 from shlex import quote
-from typing import Any
 
 from edgecascade.calibration.commands.arguments import objective_of, task_plan_options
 from edgecascade.calibration.commands.population import array_names, task_population_options
@@ -28,7 +27,7 @@ _OF_CLASSIFIERS = ("remote_kind", "logits", "kind", "expected")  # arguments wit
 def calibrate_general(arguments: Namespace) -> None:
     """Run both models on the data, verify their answers, then write the cascade file."""
     _refuse_those_of_classifiers(arguments)
-    objective, parts, options = objective_of(arguments), task_parts(arguments), _options(arguments)
+    objective, parts, options = objective_of(arguments), task_parts(arguments), task_plan_options(arguments)
     check_other_files(arguments)
     check_out(arguments.out)
     check_remote_arguments(arguments)
@@ -36,7 +35,8 @@ def calibrate_general(arguments: Namespace) -> None:
         raise ExportError(f"--remote: {no_file(arguments.remote)}")
     if arguments.remote.endswith(".npy"):
         raise ExportError(f"--remote: expected an address or an ONNX file, got the saved scores {arguments.remote}")
-    data, model = references_of(arguments), load_model(arguments.body)
+    data, model = references_of(arguments, array_names(arguments)), load_model(arguments.body)
+    options |= task_population_options(arguments, data.columns)
     remote = remote_of(arguments)
     assert remote is not None
     with counting("running the body", len(data.references)) as progress:
@@ -65,11 +65,12 @@ def calibrate_general(arguments: Namespace) -> None:
 def recalibrate_general(arguments: Namespace, task: TaskRecord) -> None:
     """Plan anew on other data for the body and the confidence function of a cascade file, and write it."""
     _refuse_those_of_classifiers(arguments)
-    objective, options = objective_of(arguments), _options(arguments)
+    objective, options = objective_of(arguments), task_plan_options(arguments)
     verifier = arguments.verifier or task.verifier
     verifier_named(verifier, "--verifier")  # an error of it names the argument
     decode, remote_decode = decoders_of(arguments, task.name)
-    data, remote = references_of(arguments), remote_of(arguments)
+    data, remote = references_of(arguments, array_names(arguments)), remote_of(arguments)
+    options |= task_population_options(arguments, data.columns)
     assert remote is not None
     with counting("running the body", len(data.references)) as progress:
         written = recalibrate_task(
@@ -94,13 +95,6 @@ def recalibrate_general(arguments: Namespace, task: TaskRecord) -> None:
 def _refuse_those_of_classifiers(arguments: Namespace) -> None:
     if idle := [name for name in _OF_CLASSIFIERS if getattr(arguments, name, None) is not None]:
         raise ExportError(f"{flag(idle[0])}: expected outputs of classes with it, got a general task")
-
-
-def _options(arguments: Namespace) -> dict[str, Any]:
-    """Return the arguments that `plan_task` takes."""
-    if missing := array_names(arguments):
-        raise ExportError(f"--weights, --groups: expected .npy files for a general task, got {missing[0]}")
-    return {**task_plan_options(arguments), **task_population_options(arguments, {})}
 
 
 def _report(written: CalibratedTask, arguments: Namespace) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -193,8 +193,8 @@ def decoders_of(arguments: Namespace, task: str) -> tuple[Decode | None, Decode 
     )
 
 
-def references_of(arguments: Namespace) -> ReferencedData:
-    """Return the data with its references.
+def references_of(arguments: Namespace, columns: Sequence[str] = ()) -> ReferencedData:
+    """Return the data with its references, and with other columns by name.
 
     Raises:
         ExportError: the data cannot be read.
@@ -202,6 +202,7 @@ def references_of(arguments: Namespace) -> ReferencedData:
     return read_references(
         arguments.data,
         arguments.reference,
+        columns=columns,
         images=arguments.images,
         labels=arguments.coco_labels,
         units=arguments.coco_units,

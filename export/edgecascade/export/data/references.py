@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, overload
 
@@ -36,6 +36,7 @@ class ReferencedData:
         digest: SHA-256 of inputs and references, in hexadecimal; of files, as they are stored.
         files: the path of each input, if they are files.
         names: of the categories by their number, if the data names them.
+        columns: other arrays [n] of the data by name, such as sample weights.
     """
 
     inputs: Inputs
@@ -43,6 +44,7 @@ class ReferencedData:
     digest: str
     files: tuple[str, ...] = ()
     names: Mapping[int, str] | None = None
+    columns: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if count(self.inputs) != len(self.references) or len(self.references) == 0:
@@ -105,6 +107,7 @@ def read_references(
     path: str | os.PathLike[str],
     reference: str = "reference",
     *,
+    columns: Sequence[str] = (),
     images: str | os.PathLike[str] | None = None,
     labels: str = "ids",
     units: str = "pixels",
@@ -122,27 +125,41 @@ def read_references(
     Args:
         path: of the data.
         reference: the name of the table's column, or of the npz file's array, with the references.
+        columns: names of other columns of the table, or arrays [n] of the npz file, which are not inputs, such as
+            sample weights.
         images: the folder of the images of a COCO file; None for the folder of the file.
         labels: as in `read_coco`.
         units: as in `read_coco`.
 
     Raises:
-        ExportError: the path is none of these, or is damaged, or references and inputs do not fit each other.
+        ExportError: the path is none of these, or is damaged, references and inputs do not fit each other, or a column
+            is missing.
         ModuleNotFoundError: the path is a table, and pyarrow is not installed.
     """
     if not os.fspath(path):  # which would be the working folder
         raise ExportError(no_file(path))
     path = Path(path)
     if path.suffix == ".json" and path.is_file():
-        return read_coco(path, images, labels=labels, units=units)
+        found = read_coco(path, images, labels=labels, units=units)
+    else:
+        found = _read(path, reference, columns)
+    if missing := [name for name in columns if name not in found.columns]:
+        raise ExportError(
+            f"{path}: expected the array {missing[0]} beside inputs and references, got none; or an .npy file"
+        )
+    return found
+
+
+def _read(path: Path, reference: str, columns: Sequence[str]) -> ReferencedData:
+    """Read a table, a folder or an npz file, with those of the columns that there are."""
     files = [path] if path.suffix == ".csv" and path.is_file() else table_files(path)
     if files:
-        inputs, references, paths = read_column(path, files, reference)
-        return _read_data(inputs if inputs is not None else InputFiles(paths), references, paths)
+        inputs, references, paths, others = read_column(path, files, reference, columns)
+        return _read_data(inputs if inputs is not None else InputFiles(paths), references, paths, columns=others)
     if path.is_dir():
         return _read_folder(path)
     if path.is_file():
-        return _read_npz(path, reference)
+        return _read_npz(path, reference, columns)
     raise ExportError(f"{path}: no such file or folder")
 
 
@@ -236,7 +253,7 @@ def _read_folder(folder: Path) -> ReferencedData:
     return _read_data(InputFiles(files), texts, files)
 
 
-def _read_npz(path: Path, reference: str) -> ReferencedData:
+def _read_npz(path: Path, reference: str, columns: Sequence[str]) -> ReferencedData:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             found = {name: arrays[name] for name in arrays}
@@ -249,6 +266,7 @@ def _read_npz(path: Path, reference: str) -> ReferencedData:
             f"{path}: expected the array `x` [n, ...] and `{reference}` [n, ...], got {', '.join(found) or 'no arrays'}"
         )
     references = found.pop(name)
+    others = {name: found.pop(name) for name in columns if name in found}
     inputs = {"x": found["x"]} if "x" in found else found
     for one, array in inputs.items():
         if array.ndim == 0 or references.ndim == 0 or len(array) != len(references):
@@ -257,14 +275,18 @@ def _read_npz(path: Path, reference: str) -> ReferencedData:
                 f"and {list(array.shape)}"
             )
     texts = references.ndim == 1 and references.dtype.kind == "U"
-    return _read_data(inputs.get("x", inputs), references.tolist() if texts else references)
+    return _read_data(inputs.get("x", inputs), references.tolist() if texts else references, columns=others)
 
 
 def _read_data(
-    inputs: Any, references: Sequence[Any], files: tuple[str, ...] = (), names: Mapping[int, str] | None = None
+    inputs: Any,
+    references: Sequence[Any],
+    files: tuple[str, ...] = (),
+    names: Mapping[int, str] | None = None,
+    columns: Mapping[str, NDArray[Any]] | None = None,
 ) -> ReferencedData:
     """Return the data with its digest."""
-    return ReferencedData(inputs, references, data_digest(inputs, references), files, names)
+    return ReferencedData(inputs, references, data_digest(inputs, references), files, names, columns or {})
 
 
 def data_digest(inputs: Any, references: Sequence[Any]) -> str:

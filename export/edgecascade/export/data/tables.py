@@ -144,13 +144,16 @@ def read_tables(
         raise ExportError(f"{path}: not a readable table: {first_line(error)}") from error
 
 
-def read_column(path: Path, files: list[Path], reference: str) -> tuple[Any, Sequence[Any], tuple[str, ...]]:
-    """Return inputs, the values of another column beside them, and the paths of the inputs if they are files.
+def read_column(
+    path: Path, files: list[Path], reference: str, others: Sequence[str] = ()
+) -> tuple[Any, Sequence[Any], tuple[str, ...], dict[str, NDArray[Any]]]:
+    """Return inputs, the values of another column beside them, the paths of inputs that are files, and other columns.
 
     Args:
         path: the name of the data in error messages; paths of files are relative to its folder.
         files: parquet, arrow or CSV.
         reference: the name of the column.
+        others: columns that are not inputs; those that there are not are left out.
 
     Raises:
         ExportError: a file is damaged, there is no such column, or the inputs are not as `read_references` describes
@@ -163,12 +166,16 @@ def read_column(path: Path, files: list[Path], reference: str) -> tuple[Any, Seq
     where = str(path)
     try:
         schema = _schema(files[0])
-        named = [one for one in _FILES if one in schema.names and one != reference]
+        beside = [name for name in others if name in schema.names]
+        named = [one for one in _FILES if one in schema.names and one not in (reference, *beside)]
         listed = [one for one in named if types.is_string(schema.field(one).type)][:1]
         if reference not in schema.names:
             raise ExportError(f"{where}: expected the references in a column `{reference}`, got {_some(schema.names)}")
-        columns = [reference, *listed] if listed else _wanted(schema, where, (), (reference,))
-        table = pyarrow.concat_tables([one.replace_schema_metadata(None) for one in _read(files, columns, path)])
+        columns = [reference, *listed] if listed else _wanted(schema, where, beside, (reference,))
+        parts = _read(files, [*columns, *beside], path)
+        table = pyarrow.concat_tables([one.replace_schema_metadata(None) for one in parts])
+        arrays = {name: np.array(table[name].to_pylist()) for name in beside}
+        table = table.drop_columns(beside)
     except (OSError, pyarrow.ArrowException, KeyError) as error:
         raise ExportError(f"{path}: not a readable table: {first_line(error)}") from error
     column = table.column(0)
@@ -179,7 +186,7 @@ def read_column(path: Path, files: list[Path], reference: str) -> tuple[Any, Seq
         )
     values = column.to_numpy() if is_number(column.type) else column.to_pylist()
     paths = tuple(str(path.parent / name) for name in table.column(1).to_pylist()) if listed else ()
-    return (None if listed else _inputs_of(table, where)), values, paths
+    return (None if listed else _inputs_of(table, where)), values, paths, arrays
 
 
 def read_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
