@@ -281,6 +281,12 @@ BAD: dict[str, tuple[Callable[[Path, Path], dict[str, str]], str]] = {
     "saved scores": (lambda _, t: {"remote": str(saved(t))}, "--remote: expected an address or an ONNX file"),
     "no remote": (lambda *_: {"remote": "no.onnx"}, "no.onnx: no such file"),
     "data without references": (lambda _, t: {"data": str(images(t))}, "a text file beside every image"),
+    "a column of a folder": (lambda *_: {"reference": "text"}, "--reference: expected with a table or an npz file"),
+    "images of a folder": (lambda *_: {"images": "."}, "--images: expected with COCO"),
+    "a classifier": (
+        lambda *_: {"task": "", "decode": "", "reference": "text"},
+        "--reference: expected for a general task",
+    ),
     "no data": (lambda *_: {"data": "nowhere"}, "no such file or folder"),
 }
 

@@ -31,13 +31,13 @@ from edgecascade.benchmarks.tasks.run import check_task_data, measure_task
 from edgecascade.calibration.verifiers import verifier_named
 from edgecascade.cli import rare
 from edgecascade.export.commands.task_arguments import (
-    REFERENCE,
     REFERENCES,
     add_decode_arguments,
     add_reference_arguments,
     add_verifier_argument,
     decoders_of,
     references_of,
+    refuse_task_arguments,
 )
 from edgecascade.export.data import LabelledData, read_labelled
 from edgecascade.runtime.commands.remote_arguments import add_remote_arguments, flag, remote_of
@@ -97,8 +97,7 @@ def execute(arguments: Namespace) -> int:
     document = read_document(open_session(arguments.file), arguments.file)
     if isinstance(document, TaskDocument):
         return _general(arguments, document)
-    if idle := [name for name in ("verifier", "decode", "remote_decode") if getattr(arguments, name)]:
-        raise BenchmarkError(f"{flag(idle[0])}: expected with the file of a general task, got that of a classifier")
+    refuse_task_arguments(arguments)
     classes = len(document.labels)
     data = check_test_data(arguments.file, read_labelled(arguments.data))
     remote = remote_of(arguments)
@@ -218,9 +217,8 @@ def _command(arguments: Namespace) -> str:
     words += ["--data", arguments.data, "--deadline", f"{arguments.deadline:g}"]
     for name, price in (("--cost", arguments.cost), ("--cost-per-gb", arguments.cost_per_gb)):
         words += [] if price is None else [name, f"{price:g}"]
-    for name in ("verifier", "decode", "remote_decode", "images"):
+    for name in ("verifier", "decode", "remote_decode", "images", "reference"):
         words += [flag(name), getattr(arguments, name)] if getattr(arguments, name) else []
-    words += [] if arguments.reference == REFERENCE else ["--reference", arguments.reference]
     return shlex.join(words)
 
 

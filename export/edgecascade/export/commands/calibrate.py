@@ -22,7 +22,12 @@ from edgecascade.cli import rare
 from edgecascade.export.calibrate import Calibrated, calibrate, check_labels
 from edgecascade.export.chat.remote import ask_chat
 from edgecascade.export.class_names import class_count, columns_by_name, labelled_as, model_names
-from edgecascade.export.commands.task_arguments import REFERENCES, add_task_arguments, is_general
+from edgecascade.export.commands.task_arguments import (
+    REFERENCES,
+    add_task_arguments,
+    is_general,
+    refuse_task_arguments,
+)
 from edgecascade.export.data import Inputs, LabelledData, count, first, read_labelled
 from edgecascade.export.graph import load_model, refuse_same, write_whole
 from edgecascade.export.logits import KINDS
@@ -343,6 +348,7 @@ def execute(arguments: Namespace) -> int:
 
 
 def _calibrate(arguments: Namespace) -> None:
+    refuse_task_arguments(arguments)
     objective = objective_of(arguments)
     check_other_files(arguments)
     data = labelled_for(arguments, objective)

@@ -28,6 +28,7 @@ from edgecascade.export.commands.task_arguments import (
     add_decode_arguments,
     add_reference_arguments,
     add_verifier_argument,
+    refuse_task_arguments,
 )
 from edgecascade.export.recalibrate import cascade_scores, move_threshold, recalibrate
 from edgecascade.runtime.commands.console import counting
@@ -108,6 +109,7 @@ def _recalibrate(arguments: Namespace) -> None:
 
         recalibrate_general(arguments, document.task)
         return
+    refuse_task_arguments(arguments)
     names = document.labels
     data = labelled_as(labelled_for(arguments, objective), names)
     population = population_options(arguments, data.columns, data.labels, len(names), data.names)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,12 +12,12 @@ from edgecascade.calibration import Verifier
 from edgecascade.calibration.verifiers import VERIFIERS, verifier_named
 from edgecascade.cli import rare
 from edgecascade.export.data import ReferencedData, read_references
+from edgecascade.runtime.commands.remote_arguments import flag
 from edgecascade.runtime.decode import DECODERS, decoder_named
 from edgecascade.types.answer import Decode
 from edgecascade.types.errors import ExportError
 
 __all__ = [
-    "REFERENCE",
     "REFERENCES",
     "TASKS",
     "Task",
@@ -28,10 +29,10 @@ __all__ = [
     "decoders_of",
     "is_general",
     "references_of",
+    "refuse_task_arguments",
     "task_parts",
 ]
 
-REFERENCE = "reference"  # the usual name of the column
 REFERENCES = "COCO's JSON, a folder of images or .npy files with text files beside them, CSV, parquet or npz"
 
 
@@ -59,6 +60,7 @@ TASKS: Mapping[str, Task] = {
     "speech": Task("mean-log-probability:blank=0", "word-accuracy", ""),
 }
 _NONE = Task("", "", "")
+_OF_TASKS = ("verifier", "decode", "remote_decode", "reference", "images")
 _USUAL = {"confidence": "--confidence-function", "verifier": "--verifier"}
 
 
@@ -123,7 +125,8 @@ def add_decode_arguments(parser: Any) -> None:
 
 def add_reference_arguments(parser: Any) -> None:
     """Add the arguments that say where the references are to a parser or a group."""
-    parser.add_argument("--reference", metavar="COLUMN", default=REFERENCE, help="Column or array with the references.")
+    column = "Column of a table or array of an npz file with the references (default: reference)."
+    parser.add_argument("--reference", metavar="COLUMN", help=column)
     parser.add_argument("--images", metavar="DIR", help="Folder of the images of a COCO file (default: the file's).")
     rare(
         parser.add_argument(
@@ -146,6 +149,16 @@ def add_reference_arguments(parser: Any) -> None:
 def is_general(arguments: Namespace) -> bool:
     """Return whether the arguments are those of a general task."""
     return bool(arguments.task or arguments.confidence_function or arguments.verifier)
+
+
+def refuse_task_arguments(arguments: Namespace) -> None:
+    """Check that no argument is given that has a meaning for general tasks only.
+
+    Raises:
+        ExportError: one is.
+    """
+    if idle := [name for name in _OF_TASKS if getattr(arguments, name) is not None]:
+        raise ExportError(f"{flag(idle[0])}: expected for a general task, got a classifier")
 
 
 def task_parts(arguments: Namespace) -> TaskParts:
@@ -197,13 +210,16 @@ def references_of(arguments: Namespace, columns: Sequence[str] = ()) -> Referenc
     """Return the data with its references, and with other columns by name.
 
     Raises:
-        ExportError: the data cannot be read.
+        ExportError: the data cannot be read, or has no use for an argument.
     """
-    return read_references(
-        arguments.data,
-        arguments.reference,
-        columns=columns,
-        images=arguments.images,
-        labels=arguments.coco_labels,
-        units=arguments.coco_units,
-    )
+    try:
+        return read_references(
+            arguments.data,
+            arguments.reference,
+            columns=columns,
+            images=arguments.images,
+            labels=arguments.coco_labels,
+            units=arguments.coco_units,
+        )
+    except ExportError as error:
+        raise ExportError(re.sub("^(?=reference:|images:)", "--", str(error))) from error

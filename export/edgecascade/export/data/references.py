@@ -22,7 +22,8 @@ from edgecascade.types.errors import ExportError, InputError, first_line, no_fil
 __all__ = ["InputFiles", "ReferencedData", "data_digest", "read_coco", "read_references"]
 
 _SUFFIXES = (*IMAGE_SUFFIXES, ".npy")
-_REFERENCES = ("references", "reference", "y")  # of an npz file
+_REFERENCE = "reference"  # the usual column of a table
+_REFERENCES = ("references", _REFERENCE, "y")  # and the usual arrays of an npz file
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ class InputFiles(Sequence[NDArray[Any]]):
 
 def read_references(
     path: str | os.PathLike[str],
-    reference: str = "reference",
+    reference: str | None = None,
     *,
     columns: Sequence[str] = (),
     images: str | os.PathLike[str] | None = None,
@@ -124,7 +125,8 @@ def read_references(
 
     Args:
         path: of the data.
-        reference: the name of the table's column, or of the npz file's array, with the references.
+        reference: the name of the table's column, or of the npz file's array, with the references; by default the usual
+            ones. Other data has none.
         columns: names of other columns of the table, or arrays [n] of the npz file, which are not inputs, such as
             sample weights.
         images: the folder of the images of a COCO file; None for the folder of the file.
@@ -140,7 +142,10 @@ def read_references(
         raise ExportError(no_file(path))
     path = Path(path)
     if path.suffix == ".json" and path.is_file():
+        _refuse(reference, path)
         found = read_coco(path, images, labels=labels, units=units)
+    elif images is not None:
+        raise ExportError(f"images: expected with COCO's JSON, got {os.fspath(images)!r} and {path}")
     else:
         found = _read(path, reference, columns)
     if missing := [name for name in columns if name not in found.columns]:
@@ -150,13 +155,19 @@ def read_references(
     return found
 
 
-def _read(path: Path, reference: str, columns: Sequence[str]) -> ReferencedData:
+def _refuse(reference: str | None, path: Path) -> None:
+    if reference is not None:
+        raise ExportError(f"reference: expected with a table or an npz file, got {reference!r} and {path}")
+
+
+def _read(path: Path, reference: str | None, columns: Sequence[str]) -> ReferencedData:
     """Read a table, a folder or an npz file, with those of the columns that there are."""
     files = [path] if path.suffix == ".csv" and path.is_file() else table_files(path)
     if files:
-        inputs, references, paths, others = read_column(path, files, reference, columns)
+        inputs, references, paths, others = read_column(path, files, reference or _REFERENCE, columns)
         return _read_data(inputs if inputs is not None else InputFiles(paths), references, paths, columns=others)
     if path.is_dir():
+        _refuse(reference, path)
         return _read_folder(path)
     if path.is_file():
         return _read_npz(path, reference, columns)
@@ -253,17 +264,18 @@ def _read_folder(folder: Path) -> ReferencedData:
     return _read_data(InputFiles(files), texts, files)
 
 
-def _read_npz(path: Path, reference: str, columns: Sequence[str]) -> ReferencedData:
+def _read_npz(path: Path, reference: str | None, columns: Sequence[str]) -> ReferencedData:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             found = {name: arrays[name] for name in arrays}
     except Exception as error:  # numpy and zipfile raise many kinds
         reason = "it has pickled objects" if "allow_pickle" in str(error) else first_line(error)
         raise ExportError(f"{path}: not an npz file of plain arrays: {reason}") from error
-    name = next((one for one in (reference, *_REFERENCES) if one in found), None)
+    known = _REFERENCES if reference is None else (reference,)
+    name = next((one for one in known if one in found), None)
     if name is None or len(found) < 2:
         raise ExportError(
-            f"{path}: expected the array `x` [n, ...] and `{reference}` [n, ...], got {', '.join(found) or 'no arrays'}"
+            f"{path}: expected the array `x` [n, ...] and `{known[0]}` [n, ...], got {', '.join(found) or 'no arrays'}"
         )
     references = found.pop(name)
     others = {name: found.pop(name) for name in columns if name in found}
