@@ -1,29 +1,39 @@
 """Further outputs of a classifier's file: they come with the answer of one run, and with the decisions as they were."""
 
+import asyncio
+import json
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from onnx import TensorProto, helper
 
 from documents import document_of
 from edgecascade.calibration import AdvantageTable, DecisionRule
+from edgecascade.cli import main
 from edgecascade.export import fold, save_model
 from edgecascade.runtime import ArgumentError, Cascade, Outbox, Source
 from edgecascade.runtime.outputs import by_input
+from edgecascade.runtime.serving.served import served_cascade
 from edgecascade.types.answer import NO_OUTPUTS
 
 ROWS = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
 
 
-def classifier(folder: Path, shape: list[Any], operator: str = "Neg") -> Path:
-    """Write a cascade file of three logits with an `embedding`, the negated logits, which declares this shape."""
+def classifier(folder: Path, shape: list[Any], operator: str = "Neg", times: int = 1, **attributes: Any) -> Path:
+    """Write a cascade file of three logits with an `embedding`, the negated logits, which declares this shape.
+
+    Beside it lies its body, `body.onnx`.
+    """
     nodes = [
         helper.make_node("Identity", ["z"], ["logits"]),
-        helper.make_node(operator, ["z"], ["embedding"]),
+        helper.make_node(operator, ["z"] * times, ["embedding"], **attributes),
     ]
     shapes: list[tuple[str, list[Any]]] = [("z", ["batch", 3]), ("logits", ["batch", 3]), ("embedding", shape)]
     described = [helper.make_tensor_value_info(name, TensorProto.FLOAT, sides) for name, sides in shapes]
@@ -31,6 +41,7 @@ def classifier(folder: Path, shape: list[Any], operator: str = "Neg") -> Path:
     body = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
     table = AdvantageTable(np.array([0.6], np.float32), np.array([-0.25, 0.25], np.float32), np.array([10, 10]))
     rule = DecisionRule(1.0, table, threshold=0.0)
+    save_model(body, folder / "body.onnx")
     save_model(fold(body, logits="logits", rule=rule, document=document_of(rule)), folder / "local.onnx")
     return folder / "local.onnx"
 
@@ -59,6 +70,39 @@ def test_the_outputs_are_those_of_the_model_that_answered(tmp_path: Path) -> Non
     assert answer.source is Source.REMOTE
     assert answer.outputs == {}
     np.testing.assert_array_equal(answer.local.outputs["embedding"], -ROWS[0])
+
+
+def test_run_and_serve_add_outputs_whichever_model_answered(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A line has all values of a long one, and a request may ask for it; without the option there is none."""
+    path = classifier(tmp_path, ["batch", 12], "Concat", times=4, axis=1)
+    np.save(tmp_path / "x.npy", ROWS)
+    remote = ["--remote", str(tmp_path / "body.onnx"), "--remote-output", "logits", "--deadline", "30"]
+    arguments = ["run", str(path), str(tmp_path / "x.npy"), *remote]
+    assert main([*arguments, "--outputs", "embedding"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {one["source"] for one in lines} == {"local", "remote"}
+    for row, line in zip(ROWS, lines, strict=True):
+        found = line["outputs"]["embedding"]
+        assert (found["dtype"], found["shape"]) == ("float32", [12])
+        np.testing.assert_allclose(found["values"], np.tile(row, 4), rtol=1e-5)
+    assert main(arguments) == 0
+    assert all("outputs" not in json.loads(line) for line in capsys.readouterr().out.splitlines())
+    pq.write_table(pa.table({"z": list(ROWS)}), tmp_path / "rows.parquet")
+    table = ["run", str(path), str(tmp_path / "rows.parquet"), "-o", str(tmp_path / "answers.parquet"), *remote]
+    assert main([*table[:-2], "--outputs", "embedding"]) == 0
+    column = pq.read_table(tmp_path / "answers.parquet")["embedding"].combine_chunks()
+    np.testing.assert_array_equal(column.to_numpy_ndarray(), np.tile(ROWS, 4))
+    assert main([*arguments, "--outputs", "features"]) == 2
+    assert "--outputs: expected names among" in capsys.readouterr().err
+    with ThreadPoolExecutor(1) as threads, Cascade.load(path, outputs=["embedding"], remote=np.negative) as cascade:
+        served = served_cascade(cascade, threads)
+
+        async def ask() -> Any:
+            return await served.infer({"z": ROWS}, ["label", "embedding"])
+
+        reply = asyncio.run(ask())
+    assert {"name": "embedding", "datatype": "FP32", "shape": [-1, 12]} in served.outputs
+    np.testing.assert_array_equal(reply["embedding"], np.tile(ROWS, 4))
 
 
 def test_an_output_is_decoded_on_the_device(tmp_path: Path) -> None:

@@ -29,7 +29,8 @@ __all__ = ["add_cascade_arguments", "check_cascade_arguments", "open_cascade"]
 _LONGEST = 86_400.0  # seconds
 # the option behind an argument of the classes that are made of the options
 _FLAGS = {
-    name: flag(name) for name in ("budget", "record", "providers", "remote", "decode", "remote_decode", "agreement")
+    name: flag(name)
+    for name in ("budget", "record", "providers", "remote", "outputs", "decode", "remote_decode", "agreement")
 }
 _FLAGS |= dict.fromkeys(("forwards", "bytes", "money"), "--budget")
 _FLAGS |= {"answer": "--answer", "prompt": "--remote-prompt"}
@@ -49,7 +50,7 @@ def add_cascade_arguments(parser: ArgumentParser) -> None:
     add("--record", metavar="DIR", help=record)
     rare(add("--log-json", action="store_true", help="Log events on standard error as JSON lines."))
     group = parser.add_argument_group("the local model")
-    _add_decode_arguments(group)
+    _add_output_arguments(group)
     add = group.add_argument
     providers = "Execution providers in order of preference, such as cuda,cpu, or auto (default cpu)."
     add("--providers", metavar="A,B", default="cpu", help=providers)
@@ -59,8 +60,10 @@ def add_cascade_arguments(parser: ArgumentParser) -> None:
     rare(add("--engine-cache", metavar="DIR", help=engines))
 
 
-def _add_decode_arguments(group: Any) -> None:
-    """Add the arguments that say what reads and compares the outputs of a general task to a group."""
+def _add_output_arguments(group: Any) -> None:
+    """Add the arguments that say which outputs answers have, and what reads and compares them, to a group."""
+    outputs = "Outputs to add to the answers, such as an embedding (default: none, or all of a general task)."
+    rare(group.add_argument("--outputs", metavar="A,B", help=outputs))
     decode = "What reads outputs of a general task: a decoder, or MODULE:NAME of yours."
     group.add_argument("--decode", metavar="NAME", help=decode)
     rare(group.add_argument("--remote-decode", metavar="NAME", help="The same for the remote (default: as --decode)."))
@@ -117,6 +120,7 @@ def open_cascade(arguments: Namespace) -> Cascade:
                 providers=arguments.providers if arguments.providers == "auto" else arguments.providers.split(","),
                 fallback=arguments.fallback,
                 engine_cache=arguments.engine_cache,
+                outputs=() if arguments.outputs is None else arguments.outputs.split(","),
                 decode=_decoder(arguments.decode, "--decode"),
                 remote_decode=_decoder(arguments.remote_decode or arguments.decode, "--remote-decode"),
             )

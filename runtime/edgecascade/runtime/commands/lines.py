@@ -43,7 +43,7 @@ _LONG_LINE = 1 << 20  # bytes of JSON that are decoded in one step
 _MOST_VALUES = 1 << 23  # in a line of JSON
 _PATIENCE = 20.0  # seconds for decoding a line
 _LONGEST_KEY = 256  # characters
-_FEW = 8  # values of an output in a line
+_FEW = 8  # values of an output in a line, unless it was asked for
 _SURROGATE = re.compile("[\ud800-\udfff]")  # JSON can hold one alone, text cannot
 
 
@@ -234,20 +234,24 @@ class NumberedLines:
         return found
 
 
-def answer_line(one: Answered | Refused, *, probabilities: bool = False) -> dict[str, Any]:
+def answer_line(one: Answered | Refused, *, probabilities: bool = False, outputs: bool = False) -> dict[str, Any]:
     """Return the fields of an answer's line, plain types without NaN.
 
-    If `probabilities` is true, they include the probabilities behind the answer's label.
+    Args:
+        one: the answer, or the input that has none.
+        probabilities: whether they include the probabilities behind the answer's label.
+        outputs: whether outputs have all of their values, and stand beside a decoded result. A classifier's are those
+            of the local model, whichever model answered.
     """
     named = {"input": one.name, **({} if one.key is None else {"key": one.key})}
     if isinstance(one, Refused):
         return {**named, "error": one.error}
-    return {**named, **_fields(one.answer, probabilities)}
+    return {**named, **_fields(one.answer, probabilities, outputs)}
 
 
-def late_line(late: LateAnswer, *, probabilities: bool = False) -> dict[str, Any]:
+def late_line(late: LateAnswer, *, probabilities: bool = False, outputs: bool = False) -> dict[str, Any]:
     """Return the fields of a late answer's line, as `answer_line` does."""
-    return {"late": True, "key": late.key, **_fields(late.answer, probabilities)}
+    return {"late": True, "key": late.key, **_fields(late.answer, probabilities, outputs)}
 
 
 def probabilities_of(answer: Answer) -> NDArray[np.float32]:
@@ -259,7 +263,7 @@ def probabilities_of(answer: Answer) -> NDArray[np.float32]:
     return merge("average", answer.local, answer.remote)[0].probabilities
 
 
-def _fields(answer: Answer, probabilities: bool) -> dict[str, Any]:
+def _fields(answer: Answer, probabilities: bool, outputs: bool) -> dict[str, Any]:
     labelled = {} if answer.label < 0 else {"label": answer.label, "name": answer.name}
     line: dict[str, Any] = {
         **labelled,
@@ -271,8 +275,9 @@ def _fields(answer: Answer, probabilities: bool) -> dict[str, Any]:
     }
     if answer.result is not None:
         line["result"] = plain(answer.result)
-    elif answer.outputs:
-        line["outputs"] = {name: _described(array) for name, array in answer.outputs.items()}
+    if outputs or answer.result is None:
+        arrays, most = answer.local.outputs if labelled else answer.outputs, None if outputs else _FEW
+        line |= {"outputs": {name: _described(array, most) for name, array in arrays.items()}} if arrays else {}
     if probabilities and labelled:
         line["probabilities"] = [_number(value) for value in probabilities_of(answer).tolist()]
     return line | {name: text for name, text in (("detail", answer.detail), ("queued", answer.queued)) if text}
@@ -302,9 +307,9 @@ def plain(value: Any) -> Any:
     return str(value)
 
 
-def _described(array: NDArray[Any]) -> dict[str, Any]:
-    """Return type, shape and the first values of an output."""
-    return {"dtype": str(array.dtype), "shape": list(array.shape), "values": plain(array.reshape(-1)[:_FEW])}
+def _described(array: NDArray[Any], most: int | None) -> dict[str, Any]:
+    """Return type, shape and the first values of an output, at most so many."""
+    return {"dtype": str(array.dtype), "shape": list(array.shape), "values": plain(array.reshape(-1)[:most])}
 
 
 def _number(value: float) -> float | None:

@@ -83,7 +83,7 @@ def execute(arguments: Namespace) -> int:
             progress.saw(one.answer if isinstance(one, Answered) else None)
             if isinstance(one, Answered) and arguments.remote is not None:
                 failures.saw(one.answer)
-            return answer_line(one, probabilities=arguments.probabilities)
+            return answer_line(one, **_further(arguments))
 
         with Stop() as stop, drawn(progress, console):
             for source in sources:
@@ -109,6 +109,11 @@ def _answer_table(cascade: Cascade, arguments: Namespace, console: Console) -> i
     if silent:
         console.say(f"the remote answered none of {failed} forwarded inputs")
     return stop.exit_code if stop else _SILENT if silent else 0
+
+
+def _further(arguments: Namespace) -> dict[str, bool]:
+    """Return what lines have beside the answers."""
+    return {"probabilities": arguments.probabilities, "outputs": arguments.outputs is not None}
 
 
 class _Failures:
@@ -171,7 +176,7 @@ def _opened(arguments: Namespace, console: Console) -> Iterator[Cascade]:
     def print_late() -> None:
         with suppress(BrokenPipeError):  # raised for the other answers, too
             for late in cascade.late(timeout=None):
-                console.line(late_line(late, probabilities=arguments.probabilities))
+                console.line(late_line(late, **_further(arguments)))
 
     printing = Thread(target=print_late, daemon=True)
     printing.start()

@@ -133,7 +133,8 @@ class _Job:
         names = table.schema_arrow.names
         self._inputs = chosen_columns(cascade.inputs, names, _listed(arguments.columns))
         self._keep = _listed(arguments.keep)
-        wrong = next((name for name in self._keep if name not in names or name in _ANSWER), None)
+        taken = (*_ANSWER, *cascade.outputs)
+        wrong = next((name for name in self._keep if name not in names or name in taken), None)
         if wrong is not None:
             raise InputError(f"--keep: expected columns of {self._path} that no answer has, got {wrong!r}")
         self._begin(_description(cascade, arguments, table, [*self._inputs, *self._keep]))
@@ -241,6 +242,10 @@ class _Job:
         if self._with_probabilities:
             flat = pyarrow.array(columns.probabilities.reshape(-1))
             found["probabilities"] = pyarrow.FixedSizeListArray.from_arrays(flat, len(self._cascade.labels))
+        for name, array in columns.outputs.items():
+            if array.dtype == object:
+                raise InputError(f"--outputs: expected {name!r} of one shape in every row, got others")
+            found[name] = array if array.ndim == 1 else pyarrow.FixedShapeTensorArray.from_numpy_ndarray(array)
         return pyarrow.record_batch(found)
 
 
@@ -298,4 +303,5 @@ def _description(cascade: Cascade, arguments: Namespace, table: Any, columns: li
         "policy": repr(cascade.policy),
         "remote": None if arguments.remote is None else shown(arguments.remote),
         "probabilities": arguments.probabilities,
+        "outputs": [*cascade.outputs],
     }

@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -27,7 +27,7 @@ from edgecascade.runtime.outputs import share_batch
 from edgecascade.runtime.remotes.tensors import DATATYPES
 from edgecascade.runtime.request import Request
 from edgecascade.runtime.serving.batcher import Batcher, Batching
-from edgecascade.types.answer import Answer
+from edgecascade.types.answer import Answer, Outputs
 from edgecascade.types.class_names import names_in
 from edgecascade.types.errors import InputError, ModelFileError, first_line
 
@@ -142,7 +142,7 @@ def served_cascade(cascade: Cascade, threads: ThreadPoolExecutor, batching: Batc
     declared = [found for one in inputs.declared if (found := _described(one))]
     if inputs.text is not None:
         declared = [{"name": "text", "datatype": "BYTES", "shape": [-1]}]
-    parts: _Parts = _ClassParts(cascade.labels) if cascade.labels else _TaskParts(cascade)
+    parts: _Parts = _ClassParts(cascade) if cascade.labels else _TaskParts(cascade)
     if not cascade.labels:  # the arrays have a batch axis for any number of inputs, also those of a file of one
         declared = [{**one, "shape": [-1, *one["shape"][1:]]} for one in declared]
     batcher: _Beginning = Batcher(cascade.begin, batching)
@@ -179,19 +179,23 @@ class _Parts(Protocol):
 
 
 class _ClassParts:
-    """The parts of a classifier's answers."""
+    """The parts of a classifier's answers, with further outputs of the local model, whichever model answered."""
 
-    def __init__(self, labels: Sequence[str]) -> None:
-        self._classes = len(labels)
-        self.outputs = [_part(name) for name in OUTPUTS]
-        self.outputs.append({"name": _PROBABILITIES, "datatype": "FP32", "shape": [-1, self._classes]})
-        self.known: Sequence[str] | None = [*OUTPUTS, _PROBABILITIES]
+    def __init__(self, cascade: Cascade) -> None:
+        self._classes = len(cascade.labels)
+        probabilities = {"name": _PROBABILITIES, "datatype": "FP32", "shape": [-1, self._classes]}
+        further = _arrays(cascade, [*OUTPUTS, _PROBABILITIES])
+        self._further = [one["name"] for one in further]
+        self.outputs = [*map(_part, OUTPUTS), probabilities, *further]
+        self.known: Sequence[str] | None = [one["name"] for one in self.outputs]
 
     def columns(self, answers: Sequence[Answer], names: Sequence[str]) -> dict[str, NDArray[Any]]:
         """Return outputs [n, ...] of n answers by name."""
         return {name: self._column(name, answers) for name in names}
 
     def _column(self, name: str, answers: Sequence[Answer]) -> NDArray[Any]:
+        if name in self._further:
+            return _stacked(name, [answer.local.outputs for answer in answers])
         if name != _PROBABILITIES:
             return _column(name, answers)
         rows = [probabilities_of(answer) for answer in answers]
@@ -202,14 +206,8 @@ class _TaskParts:
     """The parts of the answers to a general task; where a name is both a part's and an array's, it is the part's."""
 
     def __init__(self, cascade: Cascade) -> None:
-        fixed = cascade.inputs.batch is not None
-        arrays = [
-            {**found, "name": name}
-            for name, one in cascade.outputs.items()
-            if (found := _described(one)) and name not in _OF_ANY_TASK
-        ]
         parts = [name for name in _OF_ANY_TASK if cascade.decodes or name != _RESULT]
-        self.outputs = [*map(_part, parts), *({**one, "shape": _batched(one["shape"], fixed)} for one in arrays)]
+        self.outputs = [*map(_part, parts), *_arrays(cascade, _OF_ANY_TASK)]
         self._all, self._parts = [one["name"] for one in self.outputs], parts
         self.known: Sequence[str] | None = None  # a remote may have other arrays
 
@@ -222,9 +220,19 @@ class _TaskParts:
         if list(names) == self._all:  # also those that only the remote has
             names = [*self._parts, *dict.fromkeys(name for answer in answers for name in answer.outputs)]
         return {
-            name: _column(name, answers) if name in self._parts else _stacked(name, answers)
+            name: _column(name, answers) if name in self._parts else _stacked(name, [one.outputs for one in answers])
             for name in dict.fromkeys(names)
         }
+
+
+def _arrays(cascade: Cascade, taken: Collection[str]) -> list[dict[str, Any]]:
+    """Return the arrays of a cascade's answers as outputs [n, ...] of the protocol, but for names that are taken."""
+    fixed = cascade.inputs.batch is not None
+    return [
+        {**found, "name": name, "shape": _batched(found["shape"], fixed)}
+        for name, one in cascade.outputs.items()
+        if (found := _described(one)) and name not in taken
+    ]
 
 
 def _described(tensor: Declared) -> dict[str, Any] | None:
@@ -358,12 +366,12 @@ def _column(name: str, answers: Sequence[Answer]) -> NDArray[Any]:
     return np.array([part(answer) for answer in answers], _DTYPES[datatype])
 
 
-def _stacked(name: str, answers: Sequence[Answer]) -> NDArray[Any]:
-    arrays = [answer.outputs[name] for answer in answers if name in answer.outputs]
+def _stacked(name: str, answers: Sequence[Outputs]) -> NDArray[Any]:
+    arrays = [outputs[name] for outputs in answers if name in outputs]
     if len(arrays) < len(answers) or len({(one.shape, one.dtype.kind) for one in arrays}) > 1:
         alone = "; send one input at a time" if len(answers) > 1 else ""
         raise InputError(f"outputs: expected {name!r:.80} of one shape in every answer, got others or none{alone}")
-    return np.stack(arrays)
+    return np.stack(arrays) if arrays else np.empty(0, np.float32)
 
 
 def _sentence(one: Any) -> str:
