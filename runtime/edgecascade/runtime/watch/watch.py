@@ -163,7 +163,9 @@ class Watch:
         agreement: for a general task, how far the answers of both models agree, in [0, 1]: a function of the local and
             the remote `result`, or of both `outputs` where no decode function is given. It is called in background
             threads, as the decode function of the local model then is for inputs that are forwarded.
-        record: the folder for recorded pairs, see `PairRecorder`; None records none. Pairs of classifiers only.
+        record: the folder for recorded pairs, see `PairRecorder`; None records none. Pairs of classifiers only: the
+            answers of a general task's remote have no probability from which a reference could be drawn, and against
+            itself the remote is always right.
         most_pairs: the most recorded pairs.
         most_bytes: the most bytes of recorded pairs in memory.
         seed: seed of the random draws; None takes one from the system.
