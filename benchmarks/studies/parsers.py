@@ -25,7 +25,15 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from edgecascade import cli
 from edgecascade.calibration import MostAccuracy
-from edgecascade.export import LabelledData, calibrate, local_scores, prepend, quantize_int8, save_model
+from edgecascade.export import (
+    LabelledData,
+    calibrate,
+    calibrate_task,
+    local_scores,
+    prepend,
+    quantize_int8,
+    save_model,
+)
 from edgecascade.runtime import (
     Budget,
     Cascade,
@@ -47,19 +55,21 @@ from edgecascade.runtime.remotes.http_response import Response, ResponseReader
 from edgecascade.runtime.remotes.open_inference_grpc import make_messages
 from edgecascade.runtime.saturation import unsafe_weights
 from edgecascade.runtime.serving.messages import read_request
-from edgecascade.types.document import GOLDEN_KEY, KEY, CascadeDocument, ImagePreprocessing
+from edgecascade.types.document import GOLDEN_KEY, KEY, CascadeDocument, ImagePreprocessing, TaskDocument
 from studies.mutants import Mutate, mutate_bytes, mutate_json, mutate_message, mutate_onnx, mutate_packet, pick
 from studies.speed import tiny_cascade
 
 __all__ = ["PARSERS", "Parser", "make_parser"]
 
 PARSERS: Mapping[str, int] = {  # percent of the mutants
-    "model file": 10,
+    "model file": 8,
+    "task file": 5,
     "LiteRT file": 3,
-    "document": 12,
+    "document": 8,
+    "task document": 5,
     "golden inputs": 4,
-    "JSON reply": 16,
-    "binary reply": 12,
+    "JSON reply": 13,
+    "binary reply": 11,
     "metadata": 8,
     "gRPC reply": 10,
     "chat reply": 9,
@@ -113,16 +123,16 @@ def make_parser(name: str, folder: Path) -> Parser:
     return _MAKERS[name](folder)
 
 
-def _models(folder: Path) -> Parser:
-    tiny, _ = tiny_cascade(folder, hidden=2)
-    image, path = _image_cascade(folder), folder / "mutant.onnx"
+def _models(folder: Path, *, task: bool) -> Parser:
+    """Return the parser of cascade files, those of a general task or of classifiers."""
+    samples, path = _samples(folder, task=task), folder / "mutant.onnx"
 
     def read(content: bytes) -> None:
         unsafe_weights(content)  # which the runtime asks on some CPUs only
         path.write_bytes(content)
         _load_and_show(path)
 
-    return Parser((tiny.read_bytes(), image.read_bytes()), mutate_onnx, read)
+    return Parser(tuple(one.read_bytes() for one in samples), mutate_onnx, read)
 
 
 def _litert(folder: Path) -> Parser:
@@ -148,10 +158,17 @@ def _load_and_show(path: Path) -> None:
         cli.main(["inspect", str(path)])
 
 
-def _documents(folder: Path) -> Parser:
-    tiny, _ = tiny_cascade(folder, hidden=2)
-    paths, path = (tiny, _image_cascade(folder)), folder / "mutant.onnx"
-    model = ModelProto.FromString(tiny.read_bytes())
+def _samples(folder: Path, *, task: bool) -> tuple[Path, Path]:
+    """Write two cascade files of a general task, or of classifiers."""
+    if task:
+        return _task_cascade(folder, "platt"), _task_cascade(folder, "map")
+    return tiny_cascade(folder, hidden=2)[0], _image_cascade(folder)
+
+
+def _documents(folder: Path, *, task: bool) -> Parser:
+    """Return the parser of the documents in such files."""
+    paths, path = _samples(folder, task=task), folder / "mutant.onnx"
+    model, kind = ModelProto.FromString(paths[0].read_bytes()), TaskDocument if task else CascadeDocument
     texts = [open_session(one).get_modelmeta().custom_metadata_map[KEY].encode() for one in paths]
 
     def mutate(sample: bytes, rng: Random) -> bytes:
@@ -159,7 +176,7 @@ def _documents(folder: Path) -> Parser:
 
     def read(content: bytes) -> None:
         text = content.decode(errors="replace")
-        CascadeDocument.from_json(text, "mutant")
+        kind.from_json(text, "mutant")
         for entry in model.metadata_props:
             if entry.key == KEY:
                 entry.value = text
@@ -225,6 +242,41 @@ def _image_cascade(folder: Path) -> Path:
     labels = (remote + rng.gumbel(size=logits.shape)).argmax(axis=1)
     data = LabelledData(inputs, labels, _LABELS, "0" * 64)
     calibrate(body, path, data, logits, remote, objective=MostAccuracy(0.2), scores=["confidence"], merges=["replace"])
+    return path
+
+
+def _task_cascade(folder: Path, calibrator: str) -> Path:
+    """Write the cascade of a regression that estimates its own error, with a map of this kind."""
+    rng = np.random.default_rng(2)
+    value, error = rng.normal(size=(2, 4, 1)).astype(np.float32)
+    sides: list[str | int | None] = ["batch", 1]
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "v"], ["value"]), helper.make_node("MatMul", ["x", "e"], ["error"])],
+        "regression",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 4])],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, sides) for name in ("value", "error")],
+        [numpy_helper.from_array(value, "v"), numpy_helper.from_array(error, "e")],
+    )
+    body, path = folder / "regression-body.onnx", folder / f"{calibrator}.onnx"
+    save_model(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), body)
+
+    def truth(x: Any) -> Any:
+        return (x @ value + np.exp(x @ error) * np.sin(100 * x.sum(axis=1, keepdims=True)))[:, 0]
+
+    inputs = rng.normal(size=(400, 4)).astype(np.float32)
+    calibrate_task(
+        body,
+        path,
+        inputs,
+        truth(inputs).tolist(),
+        confidence="output:output=error,negate=yes",
+        verifier="within:tolerance=1",
+        remote=lambda x: {"value": truth(x)},
+        decode=lambda outputs: float(outputs["value"][0]),
+        remote_decode=lambda outputs: float(outputs["value"]),
+        objective=MostAccuracy(0.3),
+        calibrator=calibrator,
+    )
     return path
 
 
@@ -504,9 +556,11 @@ def _budgets(folder: Path) -> Parser:
 
 
 _MAKERS: Mapping[str, Callable[[Path], Parser]] = {
-    "model file": _models,
+    "model file": partial(_models, task=False),
+    "task file": partial(_models, task=True),
     "LiteRT file": _litert,
-    "document": _documents,
+    "document": partial(_documents, task=False),
+    "task document": partial(_documents, task=True),
     "golden inputs": _golden,
     "JSON reply": _json_replies,
     "binary reply": _binary_replies,
