@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from edgecascade.runtime import Deadline, InvalidReply, RemoteError, RemoteUnreachable
+from edgecascade.runtime.remotes import http
 from edgecascade.runtime.remotes.http import HttpClient
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -366,6 +367,28 @@ def test_an_untrusted_certificate_is_refused(
     with pytest.raises(RemoteError, match=r"(?i)certificate"):
         get(client)
     assert tls_server[1] == []
+
+
+@pytest.mark.parametrize("says", [b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n", b""])
+def test_a_server_without_tls_is_found_long_before_the_deadline(
+    serve: Callable[..., Any], connect: Callable[..., HttpClient], monkeypatch: pytest.MonkeyPatch, says: bytes
+) -> None:
+    """One that says something is known at once; one that waits for the end of a line, after the handshake's time."""
+    monkeypatch.setattr(http, "HANDSHAKE", 0.2)
+    free = threading.Event()
+
+    def plain(connection: socket.socket) -> None:
+        connection.recv(65536)
+        connection.sendall(says)
+        free.wait(30)
+
+    client, started = connect(serve(plain).port, "localhost", ssl.create_default_context()), time.monotonic()
+    with pytest.raises(RemoteUnreachable, match="does not speak TLS"):
+        client.request("GET", "/", None, {}, Deadline.after(60))
+    assert time.monotonic() - started < 10
+    with pytest.raises(TimeoutError) if not says else pytest.raises(RemoteUnreachable):
+        client.request("GET", "/", None, {}, Deadline.after(0.1))
+    free.set()
 
 
 def test_a_connection_returned_after_close_is_closed(

@@ -1,6 +1,7 @@
 """Certificates are checked, and a proxy is used and told its password alone."""
 
 import ssl
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 
 from chat_endpoints import UNSURE, Fake, saying
 from edgecascade.cli import main
+from edgecascade.runtime.chat import endpoint
 
 
 @pytest.fixture
@@ -54,6 +56,27 @@ def test_certificates_are_checked_on_both_sides(
     got = found.ask()
     assert got.headers["x-edgecascade-reason"] in (reason, "offline" if reason == "remote error" else reason)
     assert got.text() == ("afar" if reason == "offloaded" else "near")
+
+
+@pytest.mark.parametrize("speaks", [True, False])
+def test_a_remote_without_tls_is_found_long_before_the_deadline(
+    fake: Any, serve: Any, gateway: Any, monkeypatch: pytest.MonkeyPatch, speaks: bool
+) -> None:
+    """The local reply comes at once, or after the handshake's time, and the reason names the scheme."""
+    monkeypatch.setattr(endpoint, "HANDSHAKE", 0.2)
+    free = threading.Event()
+
+    def plain(connection: Any) -> None:
+        connection.recv(65536)
+        connection.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n" if speaks else b"")
+        free.wait(30)
+
+    remote = f"https://localhost:{serve(plain).port}/v1"
+    got = gateway(fake(saying(["near"], UNSURE)), remote, deadline=60.0).ask()
+    free.set()
+    assert got.headers["x-edgecascade-reason"] == "offline"
+    assert got.text() == "near"
+    assert "does not speak TLS" in got.json()["edgecascade"]["detail"]
 
 
 def test_a_proxy_is_used_for_the_remote(fake: Any, gateway: Any) -> None:

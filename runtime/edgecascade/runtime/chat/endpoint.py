@@ -16,7 +16,7 @@ import aiohttp
 from edgecascade.runtime.chat.events import END, EventReader, assembled, chunk_in
 from edgecascade.runtime.deadline import Deadline
 from edgecascade.runtime.remotes.circuit import Circuit, State
-from edgecascade.runtime.remotes.http import Proxy
+from edgecascade.runtime.remotes.http import HANDSHAKE, NO_TLS, Proxy
 from edgecascade.runtime.remotes.http_response import Response, message_in
 from edgecascade.runtime.remotes.remote import refuse_user, shown, without_secrets
 from edgecascade.runtime.remotes.retry import ExtraRequests, backoff
@@ -142,7 +142,7 @@ class Endpoint:
             found = aiohttp.ClientSession(
                 connector=connector,
                 cookie_jar=aiohttp.DummyCookieJar(),
-                timeout=aiohttp.ClientTimeout(total=None),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=HANDSHAKE),
                 auto_decompress=False,
                 skip_auto_headers=("User-Agent",),
             )
@@ -152,6 +152,9 @@ class Endpoint:
     async def _attempt(self, body: bytes, deadline: Deadline, stream: bool) -> Exchange:
         try:
             return await asyncio.wait_for(self._sent(body, stream), deadline.remaining())
+        except aiohttp.ServerTimeoutError as error:
+            hint = f", so perhaps {NO_TLS}" if self._url.startswith("https:") else ""
+            raise RemoteUnreachable(f"remote: cannot connect: no reply within {HANDSHAKE:g} s{hint}") from error
         except (asyncio.TimeoutError, TimeoutError) as error:
             raise TimeoutError(f"{self.side}: the deadline has passed") from error
         except RemoteError:
@@ -368,6 +371,8 @@ def _error_in(text: bytes) -> str:
 
 def _meant(error: Exception) -> RemoteError:
     """Return what an error of aiohttp means for a cascade."""
+    if isinstance(error, aiohttp.ClientConnectorSSLError) and "WRONG_VERSION_NUMBER" in str(error):
+        return RemoteUnreachable(f"remote: cannot connect: {NO_TLS}", retry=False)
     if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientSSLError):
         return RemoteUnreachable(f"remote: cannot trust the server: {first_line(error)[:200]}", retry=False)
     if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ClientProxyConnectionError):

@@ -21,7 +21,12 @@ from edgecascade.runtime.remotes.http_response import LARGEST_RESPONSE, Response
 from edgecascade.runtime.remotes.remote import Traffic, shown, without_secrets
 from edgecascade.types.errors import ArgumentError, RemoteError, RemoteUnreachable, UnsendableInput
 
-__all__ = ["Body", "HttpClient", "Proxy", "Response"]
+__all__ = ["HANDSHAKE", "NO_TLS", "Body", "HttpClient", "Proxy", "Response"]
+
+HANDSHAKE = 10.0
+"""Seconds for the handshake of TLS: a server of plain HTTP may wait for the end of its first line, and say nothing."""
+
+NO_TLS = "it does not speak TLS; the address of a server of plain HTTP begins with http://"
 
 _PIECE = 64 << 10  # bytes to send at once, or to ask for
 _CUT = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)  # failures of the connection, not of TLS
@@ -254,10 +259,19 @@ class _Connection:
             if proxy and context is not None:
                 self._tunnel(place, proxy)
             if context is not None:
-                self._socket.settimeout(_seconds_left(deadline))
-                self._socket = context.wrap_socket(self._socket, server_hostname=host)
+                self._secure(context, host, deadline)
         except BaseException:
             self._socket.close()
+            raise
+
+    def _secure(self, context: ssl.SSLContext, host: str, deadline: Deadline) -> None:
+        """Make the connection one of TLS."""
+        self._socket.settimeout(min(HANDSHAKE, _seconds_left(deadline)))
+        try:
+            self._socket = context.wrap_socket(self._socket, server_hostname=host)
+        except TimeoutError as error:
+            if deadline.remaining() > 0:
+                raise ConnectionAbortedError(f"no reply within {HANDSHAKE:g} s, so perhaps {NO_TLS}") from error
             raise
 
     @property
@@ -398,6 +412,8 @@ def _seconds_left(deadline: Deadline) -> float:
 
 
 def _cause(error: Exception) -> str:
+    if isinstance(error, ssl.SSLError) and error.reason == "WRONG_VERSION_NUMBER":
+        return NO_TLS
     if isinstance(error, ssl.SSLError) and error.reason:
         return f"TLS: {error.reason.replace('_', ' ').lower()}"
     return str(error) or type(error).__name__
