@@ -32,7 +32,7 @@ from edgecascade.benchmarks.progress import counting
 from edgecascade.export.chat.endpoint import AskedEndpoint
 from edgecascade.export.chat.prompts import ChatPrompt
 from edgecascade.export.chat.replies import ChatReply, Replies
-from edgecascade.export.graph import write_whole
+from edgecascade.export.writing import write_whole
 
 __all__ = ["asked", "main", "questions_of", "recorded", "replies_of"]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edgecascade.benchmarks.report import digits, read_result
-from edgecascade.export.graph import write_whole
+from edgecascade.export.writing import write_whole
 from edgecascade.types.errors import BenchmarkError
 
 __all__ = ["MARKERS", "main", "readme_table", "with_table"]

@@ -10,7 +10,7 @@ import pytest
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from edgecascade.export import ExportError, ParityError, find_logits, load_model, save_model
-from edgecascade.export.graph import write_whole
+from edgecascade.export.writing import write_whole
 from edgecascade.runtime.engine import open_session
 
 Body = Callable[..., ModelProto]

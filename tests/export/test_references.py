@@ -212,9 +212,7 @@ def test_data_that_does_not_fit_is_refused(images: Path, tmp_path: Path) -> None
     np.savez(tmp_path / "other.npz", x=X, y=X, allow_pickle=False)
     with pytest.raises(ExportError, match=r"`answers` .*got x, y"):
         read_references(tmp_path / "other.npz", "answers")
-    with pytest.raises(
-        ExportError, match=r"^reference: expected with a table or an npz file, got 'answers' and "
-    ):
+    with pytest.raises(ExportError, match=r"^reference: expected with a table or an npz file, got 'answers' and "):
         read_references(written(images / "instances.json", ANNOTATIONS), "answers")
     (tmp_path / "none.csv").write_text("a,b\n1,2\n")
     with pytest.raises(ExportError, match="column `reference`, got a, b"):

@@ -18,10 +18,11 @@ from edgecascade.calibration import MERGES, CascadePlan, CertifiedLoss, Groups, 
 from edgecascade.export.class_names import class_count, columns_by_name, labelled_as, model_names
 from edgecascade.export.data import Inputs, LabelledData, batches, first
 from edgecascade.export.fold import fold, unfold
-from edgecascade.export.graph import first_sides, load_model, open_model, refuse_same, save_model
+from edgecascade.export.graph import first_sides, load_model, open_model, save_model
 from edgecascade.export.logits import LogitsSource, find_logits, kind_of, logits_of, recognise_scores
 from edgecascade.export.parity import Parity, check_parity, check_source, choose_golden, expected_decisions, shuffled
 from edgecascade.export.scores import mixes_inputs, tensor_scores
+from edgecascade.export.writing import refuse_same
 from edgecascade.runtime.batch import Batch, are_sentences, concatenated, size
 from edgecascade.runtime.engine import open_session, read_classifier
 from edgecascade.runtime.text import TextInput, text_input

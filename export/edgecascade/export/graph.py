@@ -19,6 +19,7 @@ import onnx.version_converter
 from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+from edgecascade.export.writing import move, temporary, write_whole
 from edgecascade.runtime.engine import Declared, Engine, numpy_dtype, open_session
 from edgecascade.runtime.weights_file import check_weights
 from edgecascade.types.document import KEY, WEIGHTS_KEY, is_chat_file
@@ -35,14 +36,12 @@ __all__ = [
     "open_model",
     "opset",
     "own_inputs",
-    "refuse_same",
     "renamed",
     "runnable",
     "save_model",
     "set_first_sides",
     "tensor_names",
     "with_versions",
-    "write_whole",
 ]
 
 Step = tuple[str, list[str], str, dict[str, Any]]  # operator, inputs, output, attributes
@@ -172,7 +171,7 @@ def _save_apart(model: ModelProto, path: Path) -> Path:
             _copy_fields(value, small.graph, without="initializer")
     _copy_fields(model, small, without="graph")
     digest = hashlib.sha256()
-    with _temporary(path) as part:
+    with temporary(path) as part:
         apart, ours = [], {one.name for one in model.graph.initializer if one.name.startswith(f"{KEY}/")}
         ours |= {one.name for one in model.graph.input}  # with defaults that a caller may replace
         for one in model.graph.initializer:
@@ -193,7 +192,7 @@ def _save_apart(model: ModelProto, path: Path) -> Path:
                 entry.external_data.add(key=key, value=str(value))
         said = {"file": place.name, "sha256": digest.hexdigest()}
         small.metadata_props.add(key=WEIGHTS_KEY, value=json.dumps(said))
-        _move(part, place)
+        move(part, place)
     write_whole(small.SerializeToString(), path)
     onnx.checker.check_model(str(path))
     return place
@@ -215,60 +214,6 @@ def _copy_fields(source: Any, target: Any, without: str) -> None:
             setattr(target, field.name, value)
         else:
             getattr(target, field.name).MergeFrom(value)
-
-
-def refuse_same(
-    out: str | os.PathLike[str], read: Mapping[str, str | os.PathLike[str]], *, argument: str = "out"
-) -> None:
-    """Check that a file to write is none of the files that are read.
-
-    Args:
-        out: the file to write.
-        read: the files that are read, by what messages call them; addresses and missing files are passed over.
-        argument: what messages call the file to write.
-
-    Raises:
-        ExportError: it is one of them.
-    """
-    for name, path in read.items():
-        if os.path.exists(out) and os.path.exists(path) and os.path.samefile(path, out):
-            raise ExportError(f"{argument}: expected another file than {name}, got {os.fspath(out)}")
-
-
-def write_whole(content: bytes, path: str | os.PathLike[str]) -> None:
-    """Write a file. It appears whole or not at all. A symbolic link stays one, and a device or a pipe is written to."""
-    place = Path(path).resolve()
-    if place.exists() and not place.is_file() and not place.is_dir():
-        place.write_bytes(content)
-        return
-    with _temporary(place, named=path) as part:
-        part.write(content)
-        _move(part, place)
-
-
-@contextmanager
-def _temporary(place: Path, named: str | os.PathLike[str] | None = None) -> Iterator[Any]:
-    """Give an open file beside a place, to write and then to `_move`; without that it does not stay.
-
-    Args:
-        place: of the file that is meant, whose folder is made.
-        named: what errors without a file name are about; by default the place.
-    """
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=place.parent, suffix=".part", delete=False) as part:
-        try:
-            yield part
-        except BaseException as error:
-            os.unlink(part.name)
-            if isinstance(error, OSError) and error.filename is None:  # of `write`, such as a full disk
-                error.filename = str(place if named is None else named)
-            raise
-
-
-def _move(part: Any, place: Path) -> None:
-    part.close()
-    os.chmod(part.name, 0o644)
-    os.replace(part.name, place)
 
 
 def opset(model: ModelProto) -> int:

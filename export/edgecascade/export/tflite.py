@@ -20,10 +20,11 @@ from edgecascade.export.calibrate import PARITY_INPUTS, Calibrated, calibrated, 
 from edgecascade.export.converters import convert, quantize_tflite, tflite_graph
 from edgecascade.export.data import Inputs, LabelledData, batches, first
 from edgecascade.export.fold import rule_of
-from edgecascade.export.graph import load_model, write_whole
+from edgecascade.export.graph import load_model
 from edgecascade.export.logits import kind_of, logits_of
 from edgecascade.export.parity import Parity, expected_decisions, shuffled
 from edgecascade.export.scores import tensor_scores
+from edgecascade.export.writing import write_whole
 from edgecascade.runtime.batch import Batch, size
 from edgecascade.runtime.engine import open_session, read_document
 from edgecascade.runtime.golden import compare, read_golden

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edgecascade.export.data.tables import read_rows
-from edgecascade.export.graph import write_whole
+from edgecascade.export.writing import write_whole
 from edgecascade.types.errors import BenchmarkError, no_file
 
 __all__ = ["Question", "read_questions", "with_shots", "write_questions"]

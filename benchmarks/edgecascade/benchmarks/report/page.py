@@ -14,7 +14,7 @@ from edgecascade.benchmarks.device.environment import Environment, read_environm
 from edgecascade.benchmarks.report.contents import Report
 from edgecascade.benchmarks.report.estimates import result_csv
 from edgecascade.benchmarks.report.result import json_text, result_document
-from edgecascade.export.graph import write_whole
+from edgecascade.export.writing import write_whole
 from edgecascade.types.errors import BenchmarkError, printable
 
 __all__ = ["write_page", "write_study"]

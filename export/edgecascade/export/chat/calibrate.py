@@ -24,7 +24,7 @@ from edgecascade.export.chat.ask import Asked, Progress, ask_both
 from edgecascade.export.chat.endpoint import AskedEndpoint
 from edgecascade.export.chat.prompts import ChatPrompt, prompts_digest, read_prompts
 from edgecascade.export.chat.replies import ChatReply, Replies
-from edgecascade.export.graph import write_whole
+from edgecascade.export.writing import write_whole
 from edgecascade.types.document import CHAT_SCORES, KEY, ChatDocument, ChatScore, ChatSide
 from edgecascade.types.errors import ArgumentError, ExportError
 

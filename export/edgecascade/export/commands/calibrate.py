@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
@@ -29,10 +28,11 @@ from edgecascade.export.commands.task_arguments import (
     refuse_task_arguments,
 )
 from edgecascade.export.data import Inputs, LabelledData, count, first, read_labelled
-from edgecascade.export.graph import load_model, refuse_same, write_whole
+from edgecascade.export.graph import load_model
 from edgecascade.export.logits import KINDS
 from edgecascade.export.parity import Parity
 from edgecascade.export.scores import Progress, RemoteOutputs, ask_remote, local_scores, read_scores
+from edgecascade.export.writing import check_out, refuse_same, write_whole
 from edgecascade.runtime.batch import are_sentences
 from edgecascade.runtime.commands.console import counting
 from edgecascade.runtime.commands.remote_arguments import (
@@ -59,7 +59,6 @@ __all__ = [
     "add_golden_argument",
     "add_logits_arguments",
     "check_other_files",
-    "check_out",
     "check_remote",
     "check_remote_classes",
     "configure",
@@ -121,20 +120,6 @@ def add_examples_argument(parser: ArgumentParser) -> None:
     )
 
 
-def check_out(path: str) -> None:
-    """Check that a file can be written, before there is anything to write.
-
-    Raises:
-        ExportError: the path is that of a folder, or is in one that cannot be written to.
-    """
-    if Path(path).is_dir():
-        raise ExportError(f"--out: expected a file to write, got the folder {path}")
-    if not Path(path).exists() or Path(path).is_file():  # a device or a pipe is written to in place
-        folder = next(one for one in Path(path).resolve().parents if one.exists())
-        if not folder.is_dir() or not os.access(folder, os.W_OK):
-            raise ExportError(f"--out: expected a folder that can be written to, got {folder}")
-
-
 def check_other_files(arguments: Namespace) -> None:
     """Check that the file to write is not one of those that are read.
 
@@ -142,7 +127,7 @@ def check_other_files(arguments: Namespace) -> None:
         ExportError: it is.
     """
     read = {"the body": arguments.body, "--remote": arguments.remote, "--data": arguments.data}
-    refuse_same(arguments.out, read, argument="--out")
+    refuse_same(arguments.out, read, "--out")
 
 
 def labelled_for(arguments: Namespace, objective: Objective) -> LabelledData:
@@ -152,7 +137,7 @@ def labelled_for(arguments: Namespace, objective: Objective) -> LabelledData:
         ArgumentError: an argument does not fit the remote.
         ExportError: --out cannot be written, the remote is a missing file, or the data cannot be read or used.
     """
-    check_out(arguments.out)
+    check_out(arguments.out, "--out")
     check_remote_arguments(arguments)
     if "://" not in arguments.remote and not Path(arguments.remote).is_file():
         raise ExportError(f"--remote: {no_file(arguments.remote)}")

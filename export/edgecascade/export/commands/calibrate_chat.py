@@ -23,8 +23,7 @@ from edgecascade.export.chat.calibrate import CalibratedChat, calibrate_chat, re
 from edgecascade.export.chat.endpoint import AskedEndpoint
 from edgecascade.export.chat.prompts import ChatPrompt, read_prompts
 from edgecascade.export.chat.replies import Replies
-from edgecascade.export.commands.calibrate import check_out
-from edgecascade.export.graph import refuse_same
+from edgecascade.export.writing import check_out, refuse_same
 from edgecascade.runtime.commands.console import counting
 from edgecascade.runtime.commands.remote_arguments import add_connection_arguments, headers_of, read_context
 from edgecascade.types.document import CHAT_SCORES, TokenPrice
@@ -105,9 +104,9 @@ def execute(arguments: Namespace) -> int:
     if arguments.key and not arguments.cert:
         raise ArgumentError("--key: expected with --cert, got no certificate for the key")
     verifier_named(arguments.judge, "--judge")  # an error of it names the argument
-    check_out(arguments.out)
+    check_out(arguments.out, "--out")
     replied = {"--replies": arguments.replies} if arguments.replies else {}
-    refuse_same(arguments.out, {"the prompts": arguments.prompts, **replied}, argument="--out")
+    refuse_same(arguments.out, {"the prompts": arguments.prompts, **replied}, "--out")
     prompts = read_prompts(arguments.prompts)
     options = {**task_plan_options(arguments), **task_population_options(arguments, _arrays(arguments, prompts))}
     path = Path(arguments.replies) if arguments.replies else replies_beside(arguments.out)

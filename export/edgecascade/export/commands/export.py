@@ -8,7 +8,6 @@ import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from os.path import samefile
 from pathlib import Path
 from shlex import quote
 from tempfile import TemporaryDirectory
@@ -21,7 +20,6 @@ from edgecascade.calibration import Estimate
 from edgecascade.calibration.commands.arguments import share
 from edgecascade.cli import rare
 from edgecascade.export.class_names import labelled_as, model_names, name_classes
-from edgecascade.export.commands.calibrate import check_out
 from edgecascade.export.compare import agreement, check_quantized
 from edgecascade.export.data import Inputs, batches, read_labelled
 from edgecascade.export.graph import is_large, load_model, open_model, save_model
@@ -40,6 +38,7 @@ from edgecascade.export.sources import (
     suited,
 )
 from edgecascade.export.weight_only import quantize_weights
+from edgecascade.export.writing import check_out, refuse_same
 from edgecascade.runtime.engine import open_session
 from edgecascade.runtime.inputs import read_arrays
 from edgecascade.runtime.model_inputs import model_inputs
@@ -211,9 +210,8 @@ def configure(parser: ArgumentParser) -> None:
 
 def execute(arguments: Namespace) -> int:
     """Export, quantize, put preprocessing in front, write."""
-    check_out(arguments.out)
-    if Path(arguments.out).exists() and Path(arguments.source).exists() and samefile(arguments.source, arguments.out):
-        raise ExportError(f"--out: expected another file than the source, got {arguments.out}")
+    check_out(arguments.out, "--out")
+    refuse_same(arguments.out, {"the source": arguments.source}, "--out")
     model, tokenizer = _load(arguments)
     names, preprocessing = _names(arguments, model), _preprocessing(arguments, model)
     if arguments.int8:

@@ -9,11 +9,12 @@ from shlex import quote
 from edgecascade.calibration.commands.arguments import objective_of, task_plan_options
 from edgecascade.calibration.commands.population import array_names, task_population_options
 from edgecascade.calibration.verifiers import verifier_named
-from edgecascade.export.commands.calibrate import check_other_files, check_out, report_file
+from edgecascade.export.commands.calibrate import check_other_files, report_file
 from edgecascade.export.commands.task_arguments import TASKS, decoders_of, references_of, task_parts
 from edgecascade.export.graph import load_model
 from edgecascade.export.task.calibrate import CalibratedTask, calibrate_task
 from edgecascade.export.task.recalibrate import recalibrate_task
+from edgecascade.export.writing import check_out
 from edgecascade.runtime.commands.console import counting
 from edgecascade.runtime.commands.remote_arguments import check_remote_arguments, flag, remote_of
 from edgecascade.types.document import TaskRecord
@@ -29,7 +30,7 @@ def calibrate_general(arguments: Namespace) -> None:
     _refuse_those_of_classifiers(arguments)
     objective, parts, options = objective_of(arguments), task_parts(arguments), task_plan_options(arguments)
     check_other_files(arguments)
-    check_out(arguments.out)
+    check_out(arguments.out, "--out")
     check_remote_arguments(arguments)
     if "://" not in arguments.remote and not Path(arguments.remote).is_file():
         raise ExportError(f"--remote: {no_file(arguments.remote)}")

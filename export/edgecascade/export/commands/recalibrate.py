@@ -15,7 +15,6 @@ from edgecascade.export.commands.calibrate import (
     add_document_argument,
     add_examples_argument,
     add_golden_argument,
-    check_out,
     check_remote,
     check_remote_classes,
     labelled_for,
@@ -31,6 +30,7 @@ from edgecascade.export.commands.task_arguments import (
     refuse_task_arguments,
 )
 from edgecascade.export.recalibrate import cascade_scores, move_threshold, recalibrate
+from edgecascade.export.writing import check_out
 from edgecascade.runtime.commands.console import counting
 from edgecascade.runtime.commands.remote_arguments import add_remote_arguments
 from edgecascade.runtime.engine import open_session, read_document
@@ -76,7 +76,7 @@ def execute(arguments: Namespace) -> int:
 
 def _recalibrate(arguments: Namespace) -> None:
     objective = objective_of(arguments)
-    check_out(arguments.out)
+    check_out(arguments.out, "--out")
     if (arguments.data is None) != (arguments.remote is None):
         raise ExportError("--data, --remote: expected both, to plan anew, or neither, to move the threshold")
     if arguments.data is None:

@@ -13,7 +13,6 @@ from edgecascade.export.commands.calibrate import (
     REMOTE,
     add_examples_argument,
     add_golden_argument,
-    check_out,
     labelled_for,
     remote_answers,
     report,
@@ -21,6 +20,7 @@ from edgecascade.export.commands.calibrate import (
 from edgecascade.export.converters import converter_command
 from edgecascade.export.data import read_labelled
 from edgecascade.export.tflite import export_tflite, export_tflite_int8
+from edgecascade.export.writing import check_out
 from edgecascade.runtime.commands.remote_arguments import add_remote_arguments
 from edgecascade.runtime.engine import open_session, read_classifier
 from edgecascade.types.errors import ExportError
@@ -67,7 +67,7 @@ def execute(arguments: Namespace) -> int:
     if not arguments.out.endswith(".tflite"):
         raise ExportError(f"--out: expected a name that ends in .tflite, got {arguments.out}")
     objective = objective_if_any(arguments)
-    check_out(arguments.out)
+    check_out(arguments.out, "--out")
     if arguments.int8 is None:
         if arguments.remote is not None or objective is not None:
             raise ExportError(f"{_INT8}: expected --int8 with --remote and an objective; in float nothing is planned")

@@ -18,7 +18,7 @@ from edgecascade.calibration import Objective, TaskPlan, Verifier, plan_task
 from edgecascade.calibration.verifiers import verifier_name, verifier_named, verify
 from edgecascade.export.calibrate import PARITY_INPUTS
 from edgecascade.export.data import Inputs, batches, count, data_digest, first
-from edgecascade.export.graph import load_model, opset, refuse_same, save_model, with_versions
+from edgecascade.export.graph import load_model, opset, save_model, with_versions
 from edgecascade.export.head import check_foldable
 from edgecascade.export.parity import Parity, choose_golden, shuffled
 from edgecascade.export.task.answers import (
@@ -32,6 +32,7 @@ from edgecascade.export.task.confidence import options_of
 from edgecascade.export.task.fold import TASK, fold_task, with_score
 from edgecascade.export.task.own import as_confidence
 from edgecascade.export.task.parity import check_task_parity, expected_task
+from edgecascade.export.writing import refuse_same
 from edgecascade.runtime.batch import Batch, are_sentences, size
 from edgecascade.runtime.remotes.remote import Remote
 from edgecascade.types.answer import Decode
