@@ -297,6 +297,11 @@ def test_a_budget_ends_in_a_plan_or_a_refusal(serve: Serve, tmp_path: Path, caps
         (("--local-header-file", "missing"), "--local-header-file: cannot read missing"),
         (("--groups", "subject"), "expected a field `subject` in every prompt"),
         (("--judge", "number", "--replies", "bad.jsonl"), "not a line of a replies file"),
+        (("--replies", "prompts.jsonl"), "--replies: expected another file than the prompts"),
+        (("--replies", "others.jsonl"), "and `local` or `remote`, got prompt, reference"),
+        (("--replies", "."), "--replies: expected a file to write, got the folder"),
+        (("--replies", "bad.jsonl/replies.jsonl"), "--replies: expected a folder that can be written to"),
+        (("-o", "."), "--out: expected a file to write, got the folder"),
         (("--judge", "choice"), "references: input 0: expected a letter or the option's text"),
     ],
 )
@@ -311,6 +316,7 @@ def test_wrong_arguments_are_errors_before_anything_is_asked(
     """The sentence names the argument."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "bad.jsonl").write_text("nonsense\n")
+    (tmp_path / "others.jsonl").write_text('{"prompt": "Hi", "reference": 3}\n')
     servers = serve(small), serve(large)
     given = arguments(tmp_path, servers, "--offload-rate", "0.3", *more)
     if more[1] == "choice":
@@ -388,6 +394,13 @@ def test_the_function_takes_prompts_and_addresses(serve: Serve, tmp_path: Path) 
     assert isinstance(written, CalibratedChat)
     assert written.document == document
     assert (written.asked.new, len(written.planned.rows)) == (0, N)
+    asked = len(servers[0].requests)
+    endpoints: Any = {"local": servers[0].url, "remote": servers[1].url}
+    prompts = tmp_path / "prompts.jsonl"
+    for out, kept in ((tmp_path, None), (prompts, None), (tmp_path / "new.json", tmp_path)):
+        with pytest.raises(ExportError, match=r"^(out|replies): expected"):
+            calibrate_chat(prompts, out, judge="contains", objective=MostAccuracy(0.3), replies=kept, **endpoints)
+    assert (len(servers[0].requests), len(read_replies(tmp_path / "chat.replies.jsonl"))) == (asked, N)
     with pytest.raises(ArgumentError, match="score: expected auto, mean"):
         plan_chat([], [], [], Contains(), MostAccuracy(0.3), score="median")
 

@@ -24,7 +24,7 @@ from edgecascade.export.chat.ask import Asked, Progress, ask_both
 from edgecascade.export.chat.endpoint import AskedEndpoint
 from edgecascade.export.chat.prompts import ChatPrompt, prompts_digest, read_prompts
 from edgecascade.export.chat.replies import ChatReply, Replies
-from edgecascade.export.writing import write_whole
+from edgecascade.export.writing import check_out, refuse_same, write_whole
 from edgecascade.types.document import CHAT_SCORES, KEY, ChatDocument, ChatScore, ChatSide
 from edgecascade.types.errors import ArgumentError, ExportError
 
@@ -105,15 +105,21 @@ def calibrate_chat(
             `calibrator` and `seed`; weights and groups are those of all prompts.
 
     Raises:
-        ExportError: the prompts cannot be read, an endpoint cannot be asked, or too few prompts have both replies.
+        ExportError: the prompts cannot be read, the file cannot be written, an endpoint cannot be asked, or too few
+            prompts have both replies.
         CalibrationError: the judge cannot use a reference, or the replies cannot support the objective.
         ArgumentError: an argument is out of range.
     """
-    given = read_prompts(prompts) if isinstance(prompts, str | os.PathLike) else list(prompts)
+    check_out(out)  # before anything is asked, which costs time and money
+    if isinstance(prompts, str | os.PathLike):
+        refuse_same(out, {"the prompts": prompts})
+        given = read_prompts(prompts)
+    else:
+        given = list(prompts)
     name = judge if isinstance(judge, str) else verifier_name(judge)
     function = verifier_named(judge, "judge") if isinstance(judge, str) else judge
     _scores_of(score)
-    if type(function) in VERIFIERS.values():  # before anything is asked, which costs time and money
+    if type(function) in VERIFIERS.values():
         verify(function, [""] * len(given), _references(given, function))
     ours, theirs = (
         AskedEndpoint(side, one) if isinstance(one, str) else one

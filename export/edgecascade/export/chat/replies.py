@@ -40,8 +40,9 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, NamedTuple
 
+from edgecascade.export.writing import check_out
 from edgecascade.runtime.chat.reply import Usage
-from edgecascade.types.errors import ExportError, no_file
+from edgecascade.types.errors import ExportError, first_line, no_file
 
 __all__ = ["SIDES", "ChatReply", "Replies", "RepliesToPrompt", "prompt_digest", "read_replies"]
 
@@ -152,7 +153,8 @@ class Replies:
         path: the file; it is made with the first reply. None keeps the replies in memory only.
 
     Raises:
-        ExportError: a line is damaged. A last line without an end, as an interruption leaves it, is left out.
+        ExportError: a line is damaged, or the path is that of a folder. A last line without an end, as an interruption
+            leaves it, is left out.
     """
 
     def __init__(self, path: str | os.PathLike[str] | None) -> None:
@@ -160,7 +162,10 @@ class Replies:
         self._found: dict[tuple[str, str, str], ChatReply] = {}
         self._lock = Lock()
         self._cut = 0  # bytes at the end of the file, of a line that was cut off
-        if self._path is None or not self._path.is_file():
+        if self._path is None:
+            return
+        check_out(self._path, "replies")
+        if not self._path.is_file():
             return
         for prompt, _, replies in _lines(self._path):
             for side, reply in replies.items():
@@ -203,7 +208,10 @@ def _lines(path: Path) -> Iterator[tuple[str, Any, dict[str, ChatReply]]]:
             continue
         try:
             found = json.loads(line)
+            if "prompt" not in found or not any(side in found for side in SIDES):
+                fields = ", ".join(map(str, found))[:80] or "no fields"
+                raise ValueError(f"expected `prompt`, and `local` or `remote`, got {fields}")
             replies = {side: ChatReply.from_dict(found[side]) for side in SIDES if found.get(side) is not None}
             yield str(found["prompt"]), found.get("reference"), replies
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ExportError(f"{path}:{number}: not a line of a replies file: {error!r}") from error
+            raise ExportError(f"{path}:{number}: not a line of a replies file: {first_line(error)}") from error

@@ -105,11 +105,12 @@ def execute(arguments: Namespace) -> int:
         raise ArgumentError("--key: expected with --cert, got no certificate for the key")
     verifier_named(arguments.judge, "--judge")  # an error of it names the argument
     check_out(arguments.out, "--out")
-    replied = {"--replies": arguments.replies} if arguments.replies else {}
-    refuse_same(arguments.out, {"the prompts": arguments.prompts, **replied}, "--out")
+    path = Path(arguments.replies) if arguments.replies else replies_beside(arguments.out)
+    check_out(path, "--replies")
+    refuse_same(arguments.out, {"the prompts": arguments.prompts, "--replies": path}, "--out")
+    refuse_same(path, {"the prompts": arguments.prompts}, "--replies")
     prompts = read_prompts(arguments.prompts)
     options = {**task_plan_options(arguments), **task_population_options(arguments, _arrays(arguments, prompts))}
-    path = Path(arguments.replies) if arguments.replies else replies_beside(arguments.out)
     replies, local, remote = Replies(path), _endpoint(arguments, "local"), _endpoint(arguments, "remote")
     try:
         with _showing(arguments, sum(missing(prompts, one, replies) for one in (local, remote))) as progress:
