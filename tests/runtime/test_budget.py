@@ -454,9 +454,15 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path, content: bytes) -> 
     assert device.path.read_bytes() == content
 
 
+def test_a_folder_is_no_budget_file(tmp_path: Path) -> None:
+    """Its level could never be written, and so nothing would be forwarded."""
+    with pytest.raises(ArgumentError, match=r"^path: .*folder"):
+        Budget(forwards=Rate.per_minute(9), path=tmp_path)
+
+
 def test_an_unreadable_file_starts_empty(tmp_path: Path) -> None:
     """It is treated like a damaged one."""
-    (tmp_path / "budget.json").mkdir()
+    (tmp_path / "budget.json").symlink_to("budget.json")
     assert level(Device(tmp_path / "budget.json").start()) == 0.0
 
 

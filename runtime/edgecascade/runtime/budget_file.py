@@ -54,6 +54,8 @@ class BudgetFile:
         self._path = Path(os.path.realpath(path))
         if not self._path.parent.is_dir():
             raise ArgumentError(f"path: expected a file in a folder that exists, got {os.fspath(path)!r}")
+        if self._path.is_dir():
+            raise ArgumentError(f"path: expected a new file or a budget file, got the folder {os.fspath(path)!r}")
         if _is_special(self._path):
             raise ArgumentError(
                 f"path: expected a new file or a budget file, got the device or pipe {os.fspath(path)!r}"
@@ -154,7 +156,7 @@ def _is_special(path: Path) -> bool:
         mode = path.stat().st_mode
     except OSError:
         return False
-    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+    return not stat.S_ISREG(mode)
 
 
 def _may_hold_a_budget(path: Path) -> bool:

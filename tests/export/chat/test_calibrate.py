@@ -291,6 +291,7 @@ def test_a_budget_ends_in_a_plan_or_a_refusal(serve: Serve, tmp_path: Path, caps
     [
         (("--judge", "nonsense"), "--judge: expected"),
         (("--local", "model.onnx"), "--local: expected http"),
+        (("--remote", "http://127.0.0.1/v2/models/large"), "--remote: expected http"),
         (("--remote", "large.gguf"), "--remote: expected http"),
         (("--remote", "http://user:password@127.0.0.1/v1"), "--remote: expected an address without user:password@"),
         (("--max-cost", "1"), "max_cost: expected the price"),

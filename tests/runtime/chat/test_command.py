@@ -97,6 +97,11 @@ def test_it_serves_and_a_signal_ends_it(start: Any, fake: Any, tmp_path: Path) -
         (["--threshold", "nan"], "--threshold: expected a number"),
         (["--egress", "json:nothing"], "--egress: cannot import"),
         (["--key", "k.pem"], "--key: expected with --cert"),
+        (["--budget", "9/min", "--budget-file", "."], "--budget-file: expected a new file"),
+        (["--name", ""], "--name: expected a name"),
+        (["--host", ""], "--host, --port: expected an address"),
+        (["--remote", "http://127.0.0.1:8000/v2/models/large"], "--remote: expected http"),
+        (["--local", "http://127.0.0.1:8000/v2/models/small"], "--local: expected http"),
     ],
 )
 def test_an_error_is_one_sentence(

@@ -18,7 +18,7 @@ from edgecascade.runtime.deadline import Deadline
 from edgecascade.runtime.remotes.circuit import Circuit, State
 from edgecascade.runtime.remotes.http import HANDSHAKE, NO_TLS, Proxy
 from edgecascade.runtime.remotes.http_response import Response, message_in
-from edgecascade.runtime.remotes.remote import refuse_user, shown, without_secrets
+from edgecascade.runtime.remotes.remote import is_chat_path, refuse_user, shown, without_secrets
 from edgecascade.runtime.remotes.retry import ExtraRequests, backoff
 from edgecascade.types.errors import (
     ArgumentError,
@@ -331,7 +331,7 @@ def _checked(side: str, url: str) -> str:
         sound = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         sound = False
-    if not sound or not parts.path.strip("/") or not url.isascii() or not url.isprintable() or " " in url:
+    if not sound or not is_chat_path(parts.path) or not url.isascii() or not url.isprintable() or " " in url:
         raise ArgumentError(f"{side}: expected http[s]://host[:port]/v1, got {shown(url)!r}")
     try:
         refuse_user(url)

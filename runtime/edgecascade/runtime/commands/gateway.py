@@ -83,6 +83,8 @@ def execute(arguments: Namespace) -> int:
         raise ArgumentError(f"--port: expected 0 to 65535, got {arguments.port}")
     if arguments.threshold is not None and math.isnan(arguments.threshold):
         raise ArgumentError("--threshold: expected a number, got NaN")
+    if arguments.name is not None and not arguments.name.strip():
+        raise ArgumentError(f"--name: expected a name, got {arguments.name!r}")
     if arguments.key and not arguments.cert:
         raise ArgumentError("--key: expected with --cert, got no certificate for the key")
     check_budget_arguments(arguments)

@@ -15,8 +15,10 @@ def listen_tcp(argument: str, host: str, port: int) -> socket.socket:
     """Return a socket that listens at a TCP port.
 
     Raises:
-        ArgumentError: the port is in use, or the address does not belong to this machine.
+        ArgumentError: the port is in use, or the address is empty, or does not belong to this machine.
     """
+    if not host:  # which would be every address of this machine
+        raise ArgumentError(f"{argument}: expected an address to listen at, such as 127.0.0.1, got an empty one")
     try:
         listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
         # Connections inherit it. asyncio sets it only for sockets of another protocol number, and a reply in two pieces

@@ -36,6 +36,7 @@ from edgecascade.runtime.remotes.remote import (
     Scores,
     Traffic,
     hiding_secrets,
+    is_chat_path,
     refuse_user,
     shown,
 )
@@ -423,7 +424,7 @@ def chat_client(url: str, context: ssl.SSLContext | None = None, proxy: str | No
         host = None
     path = parts.path.rstrip("/") if host else ""
     plain = url.isascii() and not re.search(r"\s", url)
-    if not host or parts.scheme not in ("http", "https") or port == 0 or not path or not plain:
+    if not host or parts.scheme not in ("http", "https") or port == 0 or not is_chat_path(path) or not plain:
         raise ArgumentError(f"url: expected http[s]://host[:port]/v1, got {shown(url)!r}")
     refuse_user(url)
     secure = parts.scheme == "https"

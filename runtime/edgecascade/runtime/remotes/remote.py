@@ -40,6 +40,7 @@ __all__ = [
     "expect_outputs",
     "hiding_secrets",
     "is_chat",
+    "is_chat_path",
     "refuse_user",
     "shown",
     "without_secrets",
@@ -288,7 +289,16 @@ def is_chat(address: str) -> bool:
     except ValueError:  # no address at all
         return False
     path = parts.path.rstrip("/")
-    return parts.scheme in ("http", "https") and "/v2/models/" not in path and path.endswith(("/v1", CHAT_ENDPOINT))
+    return parts.scheme in ("http", "https") and is_chat_path(path) and path.endswith(("/v1", CHAT_ENDPOINT))
+
+
+def is_chat_path(path: str) -> bool:
+    """Return whether a path may be that of a chat endpoint: there is one, and not that of an Open Inference model.
+
+    >>> [is_chat_path(path) for path in ("/v1beta/openai/", "/", "/v2/models/large")]
+    [True, False, False]
+    """
+    return bool(path.strip("/")) and "/v2/models/" not in path
 
 
 def shown(address: str) -> str:
