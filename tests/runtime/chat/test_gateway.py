@@ -248,6 +248,7 @@ def test_models_health_and_errors_have_the_form_that_clients_expect(fake: Any, g
         assert got.status == status, path
         assert got.json()["error"]["type"] == "invalid_request_error"
         assert got.json()["error"]["message"]
+        assert ("messages" in got.json()["error"]["message"]) == (body == b'{"messages": []}')
 
 
 def test_pages_in_browsers_are_refused(fake: Any, gateway: Any) -> None:

@@ -166,12 +166,14 @@ async def _asked(request: web.Request) -> dict[str, Any]:
         found = json.loads(body)
     except (ValueError, RecursionError) as error:
         raise web.HTTPBadRequest(text="the body: expected JSON, got something else") from error
-    messages = found.get("messages") if isinstance(found, dict) else None
+    if not isinstance(found, dict):
+        raise web.HTTPBadRequest(text="the body: expected a JSON object, got another value")
+    messages = found.get("messages")
     if not isinstance(messages, list) or not messages:
         raise web.HTTPBadRequest(text="messages: expected a list of one or more messages")
     if not isinstance(found.get("stream"), bool | None):
         raise web.HTTPBadRequest(text="stream: expected true or false")
-    return dict(found)
+    return found
 
 
 def _guard(token: str | None) -> Any:
