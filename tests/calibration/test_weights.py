@@ -72,7 +72,7 @@ def test_weights_have_a_mean_of_one_on_any_scale() -> None:
     ("weight", "message"),
     [
         ([1.0, 2.0], r"^weight: expected numbers \[3\], one per input, got float64 \[2\]"),
-        (["a", "b", "c"], r"^weight: expected numbers \[3\], one per input, got <U1 \[3\]"),
+        (["a", "b", "c"], r"^weight: expected numbers \[3\], one per input, got text \[3\]"),
         ([1.0, 0.0, 2.0], r"^weight: expected finite numbers above 0, got 0.0 in row 1"),
         ([1.0, 1.0, -2.0], r"^weight: expected finite numbers above 0, got -2.0 in row 2"),
         ([1.0, np.nan, 2.0], r"^weight: expected finite numbers above 0, got nan in row 1"),

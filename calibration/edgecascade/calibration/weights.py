@@ -41,7 +41,8 @@ def normalised(weight: ArrayLike | None, n: int) -> NDArray[np.float64] | None:
         return None
     given = np.asarray(weight)
     if given.shape != (n,) or given.dtype.kind not in "iuf":
-        raise CalibrationError(f"weight: expected numbers [{n}], one per input, got {given.dtype} {list(given.shape)}")
+        kind = {"U": "text", "S": "bytes", "O": "objects"}.get(given.dtype.kind, given.dtype)
+        raise CalibrationError(f"weight: expected numbers [{n}], one per input, got {kind} {list(given.shape)}")
     wide = given.astype(np.float64)
     usable = np.isfinite(wide) & (wide > 0)
     if not usable.all():
