@@ -19,7 +19,15 @@ from asked_endpoints import FakeEndpoint, completion, large, prompts_about, refu
 from edgecascade.calibration import CertifiedLoss, MostAccuracy, plan_task
 from edgecascade.calibration.verifiers import Contains
 from edgecascade.cli import main
-from edgecascade.export import CalibratedChat, ChatReply, ExportError, calibrate_chat, plan_chat, read_replies
+from edgecascade.export import (
+    AskedEndpoint,
+    CalibratedChat,
+    ChatReply,
+    ExportError,
+    calibrate_chat,
+    plan_chat,
+    read_replies,
+)
 from edgecascade.runtime import ChatCascade, Source
 from edgecascade.runtime.chat.decision import ChatRule
 from edgecascade.types.document import ChatDocument, ChatScore
@@ -294,7 +302,8 @@ def test_a_budget_ends_in_a_plan_or_a_refusal(serve: Serve, tmp_path: Path, caps
         (("--remote", "http://127.0.0.1/v2/models/large"), "--remote: expected http"),
         (("--remote", "large.gguf"), "--remote: expected http"),
         (("--remote", "http://user:password@127.0.0.1/v1"), "--remote: expected an address without user:password@"),
-        (("--max-cost", "1"), "max_cost: expected the price"),
+        (("--max-cost", "1"), "--max-cost: expected --local-price or --remote-price"),
+        (("--weights", "half"), "weight: expected numbers"),
         (("--local-header-file", "missing"), "--local-header-file: cannot read missing"),
         (("--groups", "subject"), "expected a field `subject` in every prompt"),
         (("--judge", "number", "--replies", "bad.jsonl"), "not a line of a replies file"),
@@ -323,8 +332,21 @@ def test_wrong_arguments_are_errors_before_anything_is_asked(
     if more[1] == "choice":
         (tmp_path / "prompts.jsonl").write_text('{"prompt": "Hi", "reference": 3}\n')
     assert main(given) == 2
-    assert expected in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert expected in said
+    assert "asking" not in said
     assert servers[0].requests == servers[1].requests == []
+
+
+@pytest.mark.parametrize("value", ["NaN", "-Infinity", "1e999"])
+def test_fields_are_what_json_can_hold(value: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A number that no server can read is refused, by the command and in Python."""
+    with pytest.raises(SystemExit) as ended:
+        main(["calibrate-chat", "p.jsonl", "--fields", f'{{"top_p": {value}}}'])
+    assert ended.value.code == 2
+    assert "--fields: expected a JSON object" in capsys.readouterr().err
+    with pytest.raises(ArgumentError, match="fields: expected values that JSON can hold"):
+        AskedEndpoint("remote", "http://127.0.0.1:1/v1", fields={"top_p": float(value)})
 
 
 def test_an_interruption_says_how_to_go_on(serve: Serve, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,15 +20,16 @@ from numpy.typing import NDArray
 from edgecascade.calibration import Objective, TaskPlan, Verifier, plan_task
 from edgecascade.calibration.outcomes import Groups
 from edgecascade.calibration.verifiers import VERIFIERS, ChoiceMatch, verifier_name, verifier_named, verify
+from edgecascade.calibration.weights import normalised
 from edgecascade.export.chat.ask import Asked, Progress, ask_both
 from edgecascade.export.chat.endpoint import AskedEndpoint
 from edgecascade.export.chat.prompts import ChatPrompt, prompts_digest, read_prompts
 from edgecascade.export.chat.replies import ChatReply, Replies
 from edgecascade.export.writing import check_out, refuse_same, write_whole
 from edgecascade.types.document import CHAT_SCORES, KEY, ChatDocument, ChatScore, ChatSide
-from edgecascade.types.errors import ArgumentError, ExportError
+from edgecascade.types.errors import ArgumentError, CalibrationError, ExportError
 
-__all__ = ["CalibratedChat", "PlannedChat", "calibrate_chat", "plan_chat", "replies_beside"]
+__all__ = ["CalibratedChat", "PlannedChat", "calibrate_chat", "check_prompts", "plan_chat", "replies_beside"]
 
 _FEWEST = 13  # prompts with both replies, as a plan needs
 _MOST_LISTED = 0.5  # of the tokens; llama.cpp lists a character of several tokens once
@@ -119,8 +120,7 @@ def calibrate_chat(
     name = judge if isinstance(judge, str) else verifier_name(judge)
     function = verifier_named(judge, "judge") if isinstance(judge, str) else judge
     _scores_of(score)
-    if type(function) in VERIFIERS.values():
-        verify(function, [""] * len(given), _references(given, function))
+    check_prompts(given, function, weight=options.get("weight"), groups=options.get("groups"))
     ours, theirs = (
         AskedEndpoint(side, one) if isinstance(one, str) else one
         for side, one in (("local", local), ("remote", remote))
@@ -141,6 +141,31 @@ def calibrate_chat(
     document = _document(given, asked, planned, name, ours, theirs)
     write_whole(f"{document.to_json()}\n".encode(), out)
     return CalibratedChat(planned, document, asked)
+
+
+def check_prompts(
+    prompts: Sequence[ChatPrompt],
+    judge: Verifier[Any],
+    *,
+    weight: NDArray[Any] | None = None,
+    groups: Groups | NDArray[Any] | None = None,
+) -> None:
+    """Check that replies to prompts can be judged, weighted and grouped, before anything is asked.
+
+    Args:
+        prompts: n of them.
+        judge: a function of one's own is not called, since it may take long or cost money.
+        weight: [n], or None.
+        groups: [n], or None.
+
+    Raises:
+        CalibrationError: the judge cannot use a reference, or weights or groups are not n of their kind.
+    """
+    if type(judge) in VERIFIERS.values():
+        verify(judge, [""] * len(prompts), _references(prompts, judge))
+    normalised(weight, len(prompts))
+    if groups is not None and len(index := groups.index if isinstance(groups, Groups) else groups) != len(prompts):
+        raise CalibrationError(f"groups: expected {len(prompts)}, one for each prompt, got {len(index)}")
 
 
 def plan_chat(

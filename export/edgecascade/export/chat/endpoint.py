@@ -245,6 +245,10 @@ class AskedEndpoint:
 def _check(fields: Mapping[str, Any]) -> None:
     if taken := [name for name in _SET if name in fields]:
         raise ArgumentError(f"fields: expected others than {', '.join(_SET)}, which are set elsewhere, got {taken[0]}")
+    try:
+        json.dumps(fields, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ArgumentError(f"fields: expected values that JSON can hold, got others: {error}") from error
     if fields.get("n", 1) != 1:
         raise ArgumentError(f"fields: expected one reply to a request, got n: {fields['n']!r}")
     for name in _LIMITS:

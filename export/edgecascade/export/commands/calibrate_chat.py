@@ -19,7 +19,7 @@ from edgecascade.calibration.commands.population import array_names, task_popula
 from edgecascade.calibration.verifiers import VERIFIERS, verifier_named
 from edgecascade.cli import rare
 from edgecascade.export.chat.ask import Progress, missing
-from edgecascade.export.chat.calibrate import CalibratedChat, calibrate_chat, replies_beside
+from edgecascade.export.chat.calibrate import CalibratedChat, calibrate_chat, check_prompts, replies_beside
 from edgecascade.export.chat.endpoint import AskedEndpoint
 from edgecascade.export.chat.prompts import ChatPrompt, read_prompts
 from edgecascade.export.chat.replies import Replies
@@ -103,7 +103,9 @@ def execute(arguments: Namespace) -> int:
     objective = objective_of(arguments)
     if arguments.key and not arguments.cert:
         raise ArgumentError("--key: expected with --cert, got no certificate for the key")
-    verifier_named(arguments.judge, "--judge")  # an error of it names the argument
+    if arguments.max_cost is not None and not (arguments.local_price or arguments.remote_price):
+        raise ArgumentError("--max-cost: expected --local-price or --remote-price with it, got neither")
+    judge = verifier_named(arguments.judge, "--judge")  # an error of it names the argument
     check_out(arguments.out, "--out")
     path = Path(arguments.replies) if arguments.replies else replies_beside(arguments.out)
     check_out(path, "--replies")
@@ -111,6 +113,7 @@ def execute(arguments: Namespace) -> int:
     refuse_same(path, {"the prompts": arguments.prompts}, "--replies")
     prompts = read_prompts(arguments.prompts)
     options = {**task_plan_options(arguments), **task_population_options(arguments, _arrays(arguments, prompts))}
+    check_prompts(prompts, judge, weight=options["weight"], groups=options["groups"])
     replies, local, remote = Replies(path), _endpoint(arguments, "local"), _endpoint(arguments, "remote")
     try:
         with _showing(arguments, sum(missing(prompts, one, replies) for one in (local, remote))) as progress:
@@ -255,7 +258,8 @@ def _positive(text: str) -> float:
 def _fields(text: str) -> dict[str, Any]:
     try:
         found = json.loads(text)
-    except ValueError:
+        json.dumps(found, allow_nan=False)  # Python reads NaN, which no server does
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
         raise ArgumentTypeError(f"expected a JSON object such as '{{\"top_p\": 1}}', got {text!r}")
