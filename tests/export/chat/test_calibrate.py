@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -445,6 +446,30 @@ def test_weights_and_groups_are_those_of_the_prompts_that_count() -> None:
     assert found.plan.to_dict() == alone.plan.to_dict()
     assert found.plan.policy.groups is not None
     assert found.plan.effective_n is not None
+
+
+def test_copies_of_a_prompt_are_no_evidence() -> None:
+    """The plan is that of the different prompts, whatever the references of the copies; a certificate, too."""
+    prompts = prompts_about(80)
+    rng = np.random.default_rng(1)
+    local = [ChatReply(str(at if rng.random() < 0.6 else -1), "m", logprobs=(-rng.random(),)) for at in range(80)]
+    remote = [ChatReply(str(at), "m") for at in range(80)]
+    order = rng.permutation(np.r_[np.arange(80), np.arange(80), np.arange(40)])
+    _, firsts = np.unique(order, return_index=True)
+    several = [prompts[at] for at in order]
+    last = int(np.flatnonzero(order == order[firsts[0]])[-1])
+    several[last] = replace(several[last], reference="another")
+    replies: Any = [[some[at] for at in order] for some in (local, remote)]
+    found = plan_chat(several, *replies, Contains(), MostAccuracy(0.3), weight=order + 1.0, score="mean")
+    assert sorted(found.rows.tolist()) == sorted(firsts.tolist())
+    kept: Any = [[some[at] for at in order[found.rows]] for some in (prompts, local, remote)]
+    alone = plan_chat(*kept, Contains(), MostAccuracy(0.3), weight=order[found.rows] + 1.0, score="mean")
+    assert replace(found.plan.record, advice=()) == replace(alone.plan.record, advice=())
+    assert found.plan.calibration == alone.plan.calibration
+    assert len(found.plan.warnings) == len(alone.plan.warnings) + 1
+    few: Any = [[some[0]] * 400 for some in (prompts, local, remote)]
+    with pytest.raises(ExportError, match=r"at least 13 .* got 1 of 400"):
+        plan_chat(*few, Contains(), CertifiedLoss(0.1))
 
 
 def test_too_few_replies_are_refused() -> None:

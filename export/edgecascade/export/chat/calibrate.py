@@ -183,7 +183,9 @@ def plan_chat(
     """Judge replies and plan when to ask the remote endpoint.
 
     Prompts without both replies, or whose local reply has no log-probabilities, are left out, and the plan's warnings
-    say so. For a certificate without `score`, the score is the mean.
+    say so. So are prompts that repeat an earlier one, whatever their reference: an endpoint replies to them once, and
+    copies of one reply, in the half that chooses and in the one that tests, are no evidence. For a certificate
+    without `score`, the score is the mean.
 
     Args:
         prompts: n of them.
@@ -202,7 +204,9 @@ def plan_chat(
         ArgumentError: there is no such score.
     """
     kinds = _scores_of(score)
-    pairs = [(at, ours, theirs) for at, (ours, theirs) in enumerate(zip(local, remote, strict=True)) if ours and theirs]
+    firsts = {*{one.digest: at for at, one in reversed([*enumerate(prompts)])}.values()}
+    replied = {at: both for at, both in enumerate(zip(local, remote, strict=True)) if at in firsts}
+    pairs = [(at, ours, theirs) for at, (ours, theirs) in replied.items() if ours and theirs]
     scored = [(at, ours, theirs) for at, ours, theirs in pairs if ours.logprobs is not None]
     unscored = [ours.unscored for _, ours, _ in pairs if ours.logprobs is None]
     if len(scored) < _FEWEST:
@@ -225,6 +229,9 @@ def plan_chat(
         groups=groups if groups is None else groups[rows] if isinstance(groups, Groups) else np.asarray(groups)[rows],
         **options,
     )
+    if repeats := len(prompts) - len(firsts):
+        note = f"{repeats} of {len(prompts)} prompts repeat an earlier one, and are left out"
+        plan = _with_notes(plan, [note, *plan.warnings])
     if unscored:
         note = (
             f"{len(unscored)} of {len(pairs)} local replies have no usable log-probabilities and are left out (the "
