@@ -29,6 +29,7 @@ from edgecascade.export import (
     plan_chat,
     read_replies,
 )
+from edgecascade.export.chat.calibrate import judge_replies
 from edgecascade.runtime import ChatCascade, Source
 from edgecascade.runtime.chat.decision import ChatRule
 from edgecascade.types.document import ChatDocument, ChatScore
@@ -401,6 +402,22 @@ def test_a_function_judges(serve: Serve, tmp_path: Path) -> None:
     assert read(tmp_path).calibration.value.low > 0.5
 
 
+def test_a_judge_of_ones_own_gets_the_options() -> None:
+    """If it has a parameter of that name: those of the prompts whose replies it judges."""
+    prompts = [replace(one, options=("no", one.reference)) for one in prompts_about(40)]
+    local = [None if at % 4 == 0 else ChatReply(f"{at % 2 + 1}", "m", logprobs=(-at / 40,)) for at in range(40)]
+    remote = [ChatReply("2", "m") for _ in range(40)]
+
+    def chosen(replies: Any, references: Any, options: Any = ()) -> list[bool]:
+        given = zip(replies, references, options, strict=True)
+        return [some[int(reply) - 1] == reference for reply, reference, some in given]
+
+    found = plan_chat(prompts, local, remote, chosen, MostAccuracy(0.5))
+    assert found.remote_value.tolist() == [1.0] * 30
+    assert found.local_value.tolist() == [at % 2 for at in range(40) if at % 4]
+    np.testing.assert_array_equal(judge_replies(Contains(), prompts[:1], ["no"], model="m"), [0.0])
+
+
 def test_the_function_takes_prompts_and_addresses(serve: Serve, tmp_path: Path) -> None:
     """It returns what the command prints, and writes the same file."""
     servers = serve(small), serve(large)
@@ -459,17 +476,17 @@ def test_copies_of_a_prompt_are_no_evidence() -> None:
     several = [prompts[at] for at in order]
     last = int(np.flatnonzero(order == order[firsts[0]])[-1])
     several[last] = replace(several[last], reference="another")
-    replies: Any = [[some[at] for at in order] for some in (local, remote)]
-    found = plan_chat(several, *replies, Contains(), MostAccuracy(0.3), weight=order + 1.0, score="mean")
+    ours, theirs = ([some[at] for at in order] for some in (local, remote))
+    options: dict[str, Any] = {"judge": Contains(), "objective": MostAccuracy(0.3), "score": "mean"}
+    found = plan_chat(several, ours, theirs, weight=order + 1.0, **options)
     assert sorted(found.rows.tolist()) == sorted(firsts.tolist())
     kept: Any = [[some[at] for at in order[found.rows]] for some in (prompts, local, remote)]
-    alone = plan_chat(*kept, Contains(), MostAccuracy(0.3), weight=order[found.rows] + 1.0, score="mean")
+    alone = plan_chat(*kept, weight=order[found.rows] + 1.0, **options)
     assert replace(found.plan.record, advice=()) == replace(alone.plan.record, advice=())
     assert found.plan.calibration == alone.plan.calibration
     assert len(found.plan.warnings) == len(alone.plan.warnings) + 1
-    few: Any = [[some[0]] * 400 for some in (prompts, local, remote)]
     with pytest.raises(ExportError, match=r"at least 13 .* got 1 of 400"):
-        plan_chat(*few, Contains(), CertifiedLoss(0.1))
+        plan_chat(prompts[:1] * 400, local[:1] * 400, remote[:1] * 400, Contains(), CertifiedLoss(0.1))
 
 
 def test_too_few_replies_are_refused() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecascade.calibration.confidence import Verifier
-from edgecascade.calibration.verifiers import ChoiceMatch, verify
+from edgecascade.export.chat.calibrate import judge_replies
 from edgecascade.export.chat.prompts import ChatPrompt
 from edgecascade.export.chat.replies import ChatReply, RepliesToPrompt, prompt_digest
 from edgecascade.types.document import ChatScore
@@ -100,7 +100,6 @@ def chat_rows(prompts: Sequence[ChatPrompt], replies: Mapping[str, RepliesToProm
             f"{len(prompts)} prompts"
         )
     kept, local, remote = zip(*found, strict=True)
-    references = [one.choice if isinstance(judge, ChoiceMatch) else one.reference for one in kept]
     checks = [_check(prompt, reply, replies) for prompt, reply in zip(kept, local, strict=True)]
     given = tuple(one for one in checks if one is not None)
     return ChatRows(
@@ -108,8 +107,8 @@ def chat_rows(prompts: Sequence[ChatPrompt], replies: Mapping[str, RepliesToProm
         local=local,
         remote=remote,
         checks=given if len(given) == len(kept) else None,
-        local_value=verify(judge, [one.text for one in local], references, model="local endpoint"),
-        remote_value=verify(judge, [one.text for one in remote], references, model="remote endpoint"),
+        local_value=judge_replies(judge, kept, [one.text for one in local], model="local endpoint"),
+        remote_value=judge_replies(judge, kept, [one.text for one in remote], model="remote endpoint"),
         left_out=len(prompts) - len(kept),
     )
 

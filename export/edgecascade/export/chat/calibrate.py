@@ -9,8 +9,11 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +32,15 @@ from edgecascade.export.writing import check_out, refuse_same, write_whole
 from edgecascade.types.document import CHAT_SCORES, KEY, ChatDocument, ChatScore, ChatSide
 from edgecascade.types.errors import ArgumentError, CalibrationError, ExportError
 
-__all__ = ["CalibratedChat", "PlannedChat", "calibrate_chat", "check_prompts", "plan_chat", "replies_beside"]
+__all__ = [
+    "CalibratedChat",
+    "PlannedChat",
+    "calibrate_chat",
+    "check_prompts",
+    "judge_replies",
+    "plan_chat",
+    "replies_beside",
+]
 
 _FEWEST = 13  # prompts with both replies, as a plan needs
 _MOST_LISTED = 0.5  # of the tokens; llama.cpp lists a character of several tokens once
@@ -162,7 +173,7 @@ def check_prompts(
         CalibrationError: the judge cannot use a reference, or weights or groups are not n of their kind.
     """
     if type(judge) in VERIFIERS.values():
-        verify(judge, [""] * len(prompts), _references(prompts, judge))
+        judge_replies(judge, prompts, [""] * len(prompts), model="model")
     normalised(weight, len(prompts))
     if groups is not None and len(index := groups.index if isinstance(groups, Groups) else groups) != len(prompts):
         raise CalibrationError(f"groups: expected {len(prompts)}, one for each prompt, got {len(index)}")
@@ -216,10 +227,9 @@ def plan_chat(
             f"{len(prompts)}{why}"
         )
     rows = np.array([at for at, _, _ in scored], np.intp)
-    every = _references(prompts, judge)
-    references = [every[at] for at in rows]
-    local_value = verify(judge, [ours.text for _, ours, _ in scored], references, model="local endpoint")
-    remote_value = verify(judge, [theirs.text for _, _, theirs in scored], references, model="remote endpoint")
+    judged = [prompts[at] for at in rows]
+    local_value = judge_replies(judge, judged, [ours.text for _, ours, _ in scored], model="local endpoint")
+    remote_value = judge_replies(judge, judged, [theirs.text for _, _, theirs in scored], model="remote endpoint")
     plan = plan_task(
         {kind.kind: np.array([kind(ours.logprobs or ()) for _, ours, _ in scored]) for kind in kinds},
         local_value,
@@ -241,6 +251,29 @@ def plan_chat(
     return PlannedChat(plan, ChatScore(plan.score_name), rows, local_value, remote_value)
 
 
+def judge_replies(
+    judge: Verifier[Any], prompts: Sequence[ChatPrompt], replies: Sequence[str], *, model: str
+) -> NDArray[np.float64]:
+    """Return how good replies are, in [0, 1].
+
+    Args:
+        judge: from replies and references to values [n]. It also gets the options that each prompt lists, n tuples of
+            texts, if it has a parameter `options`.
+        prompts: n of them.
+        replies: n texts.
+        model: whose replies they are, for error messages.
+
+    Raises:
+        CalibrationError: the judge cannot use a reply or a reference, or gives something else than values.
+    """
+    references = [one.choice if isinstance(judge, ChoiceMatch) else one.reference for one in prompts]
+    called: Any = judge
+    with suppress(TypeError, ValueError):  # of a function that does not tell its parameters
+        if "options" in signature(judge).parameters:
+            called = partial(called, options=[one.options for one in prompts])
+    return verify(called, replies, references, model=model)
+
+
 def replies_beside(out: str | os.PathLike[str]) -> Path:
     """Return where the replies are kept by default: `chat.replies.jsonl` for `chat.json`."""
     return Path(out).with_suffix(".replies.jsonl")
@@ -250,10 +283,6 @@ def _scores_of(score: str) -> tuple[ChatScore, ...]:
     if score not in ("auto", *CHAT_SCORES):
         raise ArgumentError(f"score: expected auto, {', '.join(CHAT_SCORES)}, got {score!r}")
     return tuple(map(ChatScore, CHAT_SCORES if score == "auto" else (score,)))
-
-
-def _references(prompts: Sequence[ChatPrompt], judge: Verifier[Any]) -> list[Any]:
-    return [one.choice if isinstance(judge, ChoiceMatch) else one.reference for one in prompts]
 
 
 def _with_notes(plan: TaskPlan, warnings: Sequence[str]) -> TaskPlan:
