@@ -431,6 +431,20 @@ def test_a_remote_may_return_predictions() -> None:
     one.close(1.0)
 
 
+@pytest.mark.parametrize("temperature", [0.05, 1.0, 50.0])
+@pytest.mark.parametrize("classes", [2, 3, 1000])
+def test_the_label_of_a_remote_stays_the_most_probable(classes: int, temperature: float) -> None:
+    """Also where its confidence is less than an equal share; any higher confidence is taken as it is."""
+    confidences = np.array([0.0, 0.3 / classes, 1 / classes, 1.1 / classes, 1.0])
+    for label in (0, classes - 1):
+        found = RemoteLabels(np.full(5, label), confidences).probabilities(classes)
+        np.testing.assert_allclose(found.sum(axis=1), 1.0)
+        np.testing.assert_allclose(found[3:, label], confidences[3:])
+        calibrated = RemoteCalibration(temperature, probabilities=True)(found)
+        assert calibrated.argmax(axis=1).tolist() == [label] * 5
+        assert (np.sort(calibrated, axis=1)[:, -2] < calibrated[:, label]).all()
+
+
 @pytest.mark.parametrize(
     ("labels", "confidences"),
     [([3], [0.5]), ([-1], [0.5]), ([0], [1.5]), ([0], [np.nan]), ([0.0], [0.5]), ([[0]], [[0.5]]), ([0, 1], [0.5])],

@@ -51,6 +51,7 @@ _WIDTH = 32  # bytes of a number in JSON, with a comma and spaces
 _FURTHER = 4096  # values beside an input's scores, such as an embedding
 _LARGEST = 64 << 20  # bytes
 _SHORTEST_SECRET = 8  # characters
+_MOST_PROBABLE = 1.001  # times an equal share: a label has it at least, which float32 tells apart at any temperature
 _OF_BODIES = re.compile("content-|accept|inference-header", re.IGNORECASE)  # headers without secrets
 
 
@@ -69,6 +70,8 @@ class RemoteLabels:
     def probabilities(self, classes: int) -> NDArray[np.float64]:
         """Return probabilities [n, classes]; the other classes share the rest equally.
 
+        A confidence that would make another class more probable than the label is raised to the least that does not.
+
         Raises:
             RemoteError: a label is not a class index, or a confidence is not a probability.
         """
@@ -80,9 +83,10 @@ class RemoteLabels:
             )
         if not ((labels >= 0) & (labels < classes)).all() or not ((confidences >= 0) & (confidences <= 1)).all():
             raise RemoteError(f"remote: expected labels below {classes} and confidences from 0 to 1")
-        rest = (1 - confidences.astype(np.float64)) / max(1, classes - 1)
+        sure = np.maximum(confidences.astype(np.float64), min(1.0, _MOST_PROBABLE / classes))
+        rest = (1 - sure) / max(1, classes - 1)
         table = np.repeat(rest[:, None], classes, axis=1)
-        table[np.arange(len(labels)), labels] = confidences
+        table[np.arange(len(labels)), labels] = sure
         return table
 
 
