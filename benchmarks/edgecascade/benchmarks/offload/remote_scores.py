@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from edgecascade.benchmarks.cache import sha256_of
 from edgecascade.benchmarks.stored import CHUNK, StoredRows, chunk_of
-from edgecascade.export.chat.remote import Reply, ask_each, table_of
+from edgecascade.export.chat.remote import ask_all, table_of
 from edgecascade.export.data import Inputs, LabelledData, batches, count
 from edgecascade.export.scores import Progress
 from edgecascade.runtime.deadline import Deadline
 from edgecascade.runtime.remotes.remote import Remote, RemoteLabels, connect, shown
 from edgecascade.types.document import AskedChat
-from edgecascade.types.errors import BenchmarkError, RemoteError
+from edgecascade.types.errors import BenchmarkError, ExportError, RemoteError
 
 __all__ = ["RemoteLike", "ask", "asked_of", "complete_scores", "stored_scores"]
 
@@ -131,14 +131,10 @@ def _said(
     connection: Remote, inputs: Inputs, classes: int, *, progress: Progress | None, name: str, before: int
 ) -> NDArray[np.floating]:
     """Return what a generative model says; without a label, all classes are equally probable."""
-    replies: list[Reply] = []
     try:
-        for reply in ask_each(connection, inputs):
-            replies.append(reply)
-            if progress:
-                progress(1)
-    except (RemoteError, TimeoutError) as error:
-        raise BenchmarkError(f"{name}: it failed after {before + len(replies)} inputs: {error}") from error
+        replies = ask_all(connection, inputs, name=name, before=before, progress=progress)
+    except ExportError as error:
+        raise BenchmarkError(str(error)) from error
     if missing := sum(isinstance(reply, RemoteError) for reply in replies):
         _log.warning("%s: %d of %d inputs got no label, which counts as any label", name, missing, len(replies))
     return table_of(replies, classes, None)

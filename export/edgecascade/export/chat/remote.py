@@ -23,7 +23,7 @@ from edgecascade.runtime.remotes.retry import Retrying
 from edgecascade.types.document import AnswerForm, AskedChat
 from edgecascade.types.errors import CalibrationError, ExportError, RemoteError, printable
 
-__all__ = ["ChatScores", "Reply", "ask_chat", "ask_each", "table_of"]
+__all__ = ["ChatScores", "Reply", "ask_all", "ask_chat", "table_of"]
 
 _FEW = 8  # inputs by whose replies the form of the answer is settled
 _AT_ONCE = 8  # requests
@@ -82,15 +82,8 @@ def ask_chat(
         ArgumentError: an option is invalid.
     """
     chat, notes = _settled(connect, answer, first(inputs, _FEW), names)
-    replies: list[Reply] = []
     with closing(chat):
-        try:
-            for reply in ask_each(chat, inputs):
-                replies.append(reply)
-                if progress:
-                    progress(1)
-        except (RemoteError, TimeoutError) as error:
-            raise ExportError(f"remote: it failed after {len(replies)} inputs: {error}") from error
+        replies = ask_all(chat, inputs, progress=progress)
         asked, named = chat.asked, chat.reported
     notes = [str(asked), *notes]
     if len(named) > 1:
@@ -108,7 +101,33 @@ def ask_chat(
     return ChatScores(table_of(replies, len(names), asked.scale), asked, tuple(notes))
 
 
-def ask_each(remote: Remote, inputs: Inputs, *, attempts: int = _ATTEMPTS) -> Iterator[Reply]:
+def ask_all(
+    remote: Remote, inputs: Inputs, *, name: str = "remote", before: int = 0, progress: Progress | None = None
+) -> list[Reply]:
+    """Return the reply of a generative model to each input in order; several requests are under way at once.
+
+    Args:
+        remote: a `Chat`, or one in another remote.
+        inputs: [n, ...].
+        name: what to call the remote in error messages.
+        before: the number of inputs done before these, for error messages.
+        progress: called with the number of inputs just done.
+
+    Raises:
+        ExportError: the remote fails for another reason than the input or the log-probabilities, or takes too long.
+    """
+    replies: list[Reply] = []
+    try:
+        for reply in _ask_each(remote, inputs):
+            replies.append(reply)
+            if progress:
+                progress(1)
+    except (RemoteError, TimeoutError) as error:
+        raise ExportError(f"{name}: it failed after {before + len(replies)} inputs: {error}") from error
+    return replies
+
+
+def _ask_each(remote: Remote, inputs: Inputs, *, attempts: int = _ATTEMPTS) -> Iterator[Reply]:
     """Yield the reply of a generative model to each input in order; several requests are under way at once.
 
     Args:
@@ -179,7 +198,7 @@ def _settled(
         chat.expect(names)
         asked_for = chat.asked.top_logprobs
         try:
-            replies = list(ask_each(chat, few, attempts=_ATTEMPTS_AT_FIRST))
+            replies = list(_ask_each(chat, few, attempts=_ATTEMPTS_AT_FIRST))
         except (RemoteError, TimeoutError) as error:
             chat.close()
             raise ExportError(f"remote: it fails for the first inputs: {error}") from error
