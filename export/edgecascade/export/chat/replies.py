@@ -40,9 +40,9 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, NamedTuple
 
-from edgecascade.export.writing import check_out
+from edgecascade.export.chat.lines import LineFile, read_lines
 from edgecascade.runtime.chat.reply import Usage
-from edgecascade.types.errors import ExportError, first_line, no_file
+from edgecascade.types.errors import ExportError, no_file
 
 __all__ = ["SIDES", "ChatReply", "Replies", "RepliesToPrompt", "prompt_digest", "read_replies"]
 
@@ -158,20 +158,13 @@ class Replies:
     """
 
     def __init__(self, path: str | os.PathLike[str] | None) -> None:
-        self._path = None if path is None else Path(path)
+        self._file = None if path is None else LineFile(path)
         self._found: dict[tuple[str, str, str], ChatReply] = {}
         self._lock = Lock()
-        self._cut = 0  # bytes at the end of the file, of a line that was cut off
-        if self._path is None:
-            return
-        check_out(self._path, "replies")
-        if not self._path.is_file():
-            return
-        for prompt, _, replies in _lines(self._path):
-            for side, reply in replies.items():
-                self._found[prompt, side, reply.request] = reply
-        content = self._path.read_bytes()
-        self._cut = len(content) - content.rfind(b"\n") - 1
+        if path is not None and Path(path).is_file():
+            for prompt, _, replies in _lines(Path(path)):
+                for side, reply in replies.items():
+                    self._found[prompt, side, reply.request] = reply
 
     def get(self, prompt: str, side: str, request: str) -> ChatReply | None:
         """Return the reply of a side, `local` or `remote`, to a request about a prompt; None if there is none."""
@@ -184,34 +177,20 @@ class Replies:
         Raises:
             OSError: the file cannot be written.
         """
-        line = json.dumps({"prompt": prompt, "reference": reference, side: reply.to_dict()}, ensure_ascii=False)
         with self._lock:
             self._found[prompt, side, reply.request] = reply
-            if self._path is not None:
-                self._write(line)
-
-    def _write(self, line: str) -> None:
-        assert self._path is not None
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.open("ab") as file:
-            if self._cut:
-                file.truncate(file.tell() - self._cut)
-                self._cut = 0
-            file.write(line.encode("utf-8", "replace") + b"\n")
+        if self._file is not None:
+            self._file.add({"prompt": prompt, "reference": reference, side: reply.to_dict()})
 
 
 def _lines(path: Path) -> Iterator[tuple[str, Any, dict[str, ChatReply]]]:
     """Yield the prompt, the reference and the replies of each line."""
-    *lines, _ = path.read_bytes().split(b"\n")  # what has no end was cut off by an interruption
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
+    for place, found in read_lines(path):
+        if "prompt" not in found or not any(side in found for side in SIDES):
+            fields = ", ".join(found)[:80] or "no fields"
+            raise ExportError(f"{place}: expected `prompt`, and `local` or `remote`, got {fields}")
         try:
-            found = json.loads(line)
-            if "prompt" not in found or not any(side in found for side in SIDES):
-                fields = ", ".join(map(str, found))[:80] or "no fields"
-                raise ValueError(f"expected `prompt`, and `local` or `remote`, got {fields}")
             replies = {side: ChatReply.from_dict(found[side]) for side in SIDES if found.get(side) is not None}
-            yield str(found["prompt"]), found.get("reference"), replies
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ExportError(f"{path}:{number}: not a line of a replies file: {first_line(error)}") from error
+            raise ExportError(f"{place}: {error!r}") from error
+        yield str(found["prompt"]), found.get("reference"), replies
