@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from edgecascade.export.chat.calibrate import CalibratedChat, PlannedChat, calibrate_chat, plan_chat
     from edgecascade.export.chat.endpoint import AskedEndpoint
     from edgecascade.export.chat.prompts import ChatPrompt, read_prompts
-    from edgecascade.export.chat.remote import ChatScores, ask_chat
+    from edgecascade.export.chat.remote import ChatScores, KeptReplies, ask_chat
     from edgecascade.export.chat.replies import ChatReply, Replies, RepliesToPrompt, read_replies
 
 with naming_extras():
@@ -51,6 +51,7 @@ __all__ = [
     "ExportError",
     "HuggingFaceBody",
     "ImagePreprocessing",
+    "KeptReplies",
     "LabelledData",
     "LogitsSource",
     "Parity",
@@ -105,6 +106,7 @@ _MODULES = {
     "ChatPrompt": "edgecascade.export.chat.prompts",
     "ChatReply": "edgecascade.export.chat.replies",
     "ChatScores": "edgecascade.export.chat.remote",
+    "KeptReplies": "edgecascade.export.chat.remote",
     "PlannedChat": "edgecascade.export.chat.calibrate",
     "Replies": "edgecascade.export.chat.replies",
     "RepliesToPrompt": "edgecascade.export.chat.replies",

@@ -1,6 +1,9 @@
 """A generative model as the remote of a classifier: calibrated by a command, and asked the same on the device."""
 
 import json
+import re
+import signal
+import threading
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -14,6 +17,7 @@ from edgecascade.cli import main
 from edgecascade.export import ExportError
 from edgecascade.export.chat.remote import ask_chat
 from edgecascade.runtime import Cascade, Chat, Reason, Source, prometheus_text
+from edgecascade.runtime.engine import open_session, read_document
 from edgecascade.types.document import AskedChat, template_sha256
 
 
@@ -150,6 +154,53 @@ def test_replies_without_a_label_are_counted(server: ChatServer) -> None:
     assert len(found.notes) == 2
     with pytest.raises(ExportError):
         ask_chat(partial(Chat, server.url), x[:40], MOODS, y[:40])
+
+
+@pytest.mark.parametrize("lists", ["all", "none"])
+def test_no_reply_is_paid_for_twice(
+    moods: Path, server: ChatServer, tmp_path: Path, lists: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """After an interruption, or for another objective, only the first eight inputs are asked about again."""
+    server.lists, whole, out = lists, tmp_path / "whole.onnx", tmp_path / "local.onnx"
+    assert calibrate(moods, whole, server.url) == 0
+    asked, says = len(server.requests), server.says
+
+    def interrupting(text: str) -> str:
+        if len(server.requests) == 60:
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        return says(text)
+
+    server.requests.clear()
+    server.says = interrupting
+    assert calibrate(moods, out, server.url) == 130
+    kept = tmp_path / "local.onnx.replies.jsonl"
+    assert f"the replies so far are in {kept}" in capsys.readouterr().err
+    assert not out.exists()
+    there = len(kept.read_text().splitlines())
+    server.requests.clear()
+    server.says = says
+    assert calibrate(moods, out, server.url) == 0
+    (used,) = re.findall(r"(\d+) of 100 replies are from an earlier run", capsys.readouterr().out)
+    assert 0 < there <= int(used) <= there + 8  # up to eight were under way
+    assert 0 <= len(server.requests) - (asked - int(used)) <= 8
+    assert read_document(open_session(out), out) == read_document(open_session(whole), whole)
+    server.requests.clear()
+    assert calibrate(moods, out, server.url, "--merge", "replace") == 0
+    assert len(server.requests) == asked - 100
+    server.requests.clear()
+    assert calibrate(moods, out, server.url, "--remote-fields", '{"seed": 3}') == 0
+    assert len(server.requests) == asked
+
+
+def test_a_damaged_file_of_replies_is_named(moods: Path, server: ChatServer, tmp_path: Path) -> None:
+    """Before anything is asked; a last line that was cut off is left out."""
+    kept = tmp_path / "local.onnx.replies.jsonl"
+    for content, code in (("nonsense\n", 2), ('{"input": "a", "request": "b"}\n', 2), ('{"input', 0)):
+        kept.write_text(content)
+        server.requests.clear()
+        assert calibrate(moods, tmp_path / "local.onnx", server.url) == code
+        assert bool(server.requests) == (code == 0)
+    assert kept.read_text().count('"input"') == 100
 
 
 def test_a_remote_that_fails_is_an_error(moods: Path, tmp_path: Path) -> None:

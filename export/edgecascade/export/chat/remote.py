@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
+from threading import Lock
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edgecascade.calibration import fit_platt
-from edgecascade.export.data import Inputs, batches, first
+from edgecascade.export.chat.lines import LineFile, read_lines
+from edgecascade.export.data import Inputs, batches, data_digest, first
 from edgecascade.export.scores import Progress
 from edgecascade.runtime.background import DaemonPool
 from edgecascade.runtime.batch import Batch, rows, size
@@ -23,7 +28,7 @@ from edgecascade.runtime.remotes.retry import Retrying
 from edgecascade.types.document import AnswerForm, AskedChat
 from edgecascade.types.errors import CalibrationError, ExportError, RemoteError, printable
 
-__all__ = ["ChatScores", "Reply", "ask_all", "ask_chat", "table_of"]
+__all__ = ["ChatScores", "KeptReplies", "Reply", "ask_all", "ask_chat", "table_of"]
 
 _FEW = 8  # inputs by whose replies the form of the answer is settled
 _AT_ONCE = 8  # requests
@@ -52,6 +57,57 @@ class ChatScores(NamedTuple):
     notes: tuple[str, ...]
 
 
+class KeptReplies:
+    """Replies of a generative model to single inputs, in a file to which each is added as it comes.
+
+    A line holds `input`, the SHA-256 of the input; `request`, the first 16 digits of the SHA-256 of how it was asked;
+    and `scores`, or `label` and `confidence`. A reply that names no label is not kept.
+
+    Args:
+        path: the file; it is made with the first reply.
+        address: of the remote, without secrets.
+
+    Attributes:
+        used: number of its replies that were used since `begin`.
+
+    Raises:
+        ExportError: the file cannot be written, or a line of it is damaged.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], address: str) -> None:
+        self._file, self._address, self._request = LineFile(path), address, ""
+        self._found = dict(_kept_in(self._file.path)) if self._file.path.is_file() else {}
+        self._lock, self._classes, self.used = Lock(), 0, 0
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._file.path
+
+    def begin(self, asked: AskedChat, names: Sequence[str]) -> None:
+        """Take only replies that were asked for so, about classes of these names."""
+        about, self._classes = repr([self._address, *names, asked]), len(names)
+        self._request, self.used = hashlib.sha256(about.encode("utf-8", "surrogatepass")).hexdigest()[:16], 0
+
+    def get(self, one: Batch) -> Scores | None:
+        """Return the reply to a batch of one input, or None if there is none."""
+        found = self._found.get((_digest(one), self._request))
+        if isinstance(found, np.ndarray) and found.shape != (1, self._classes):  # somebody wrote it
+            return None
+        with self._lock:
+            self.used += found is not None
+        return found
+
+    def add(self, one: Batch, reply: Scores) -> None:
+        """Keep the reply to a batch of one input."""
+        line: dict[str, Any] = {"input": _digest(one), "request": self._request}
+        if isinstance(reply, RemoteLabels):
+            line |= {"label": int(reply.labels[0]), "confidence": float(reply.confidences[0])}
+        else:
+            line |= {"scores": np.asarray(reply, np.float64)[0].tolist()}
+        self._file.add(line)
+
+
 def ask_chat(
     connect: Callable[..., Chat],
     inputs: Inputs,
@@ -60,6 +116,7 @@ def ask_chat(
     *,
     answer: AnswerForm | None = None,
     weight: ArrayLike | None = None,
+    kept: KeptReplies | None = None,
     progress: Progress | None = None,
 ) -> ChatScores:
     """Ask a generative model about labelled inputs, and fit the confidence of text.
@@ -75,6 +132,8 @@ def ask_chat(
         labels: integers [n], the right ones.
         answer: the form of the answer to ask for, whatever it lacks; None leaves it to the replies.
         weight: [n], how much each input counts.
+        kept: replies that are there, and where new ones are kept, unless a function writes the prompts. After an
+            interruption, or for another objective, only the first inputs are asked about again.
         progress: called with the number of inputs just done.
 
     Raises:
@@ -83,9 +142,14 @@ def ask_chat(
     """
     chat, notes = _settled(connect, answer, first(inputs, _FEW), names)
     with closing(chat):
-        replies = ask_all(chat, inputs, progress=progress)
+        kept = None if chat.asked.prompt_sha256 is None else kept
+        if kept is not None:
+            kept.begin(chat.asked, names)
+        replies = ask_all(chat, inputs, kept=kept, progress=progress)
         asked, named = chat.asked, chat.reported
     notes = [str(asked), *notes]
+    if kept is not None and kept.used:
+        notes.append(f"{kept.used} of {len(replies)} replies are from an earlier run, in {kept.path}")
     if len(named) > 1:
         notes.append(f"its replies name several models: {printable(', '.join(sorted(named)))!s:.300}")
     missing = [reply for reply in replies if isinstance(reply, RemoteError)]
@@ -102,7 +166,13 @@ def ask_chat(
 
 
 def ask_all(
-    remote: Remote, inputs: Inputs, *, name: str = "remote", before: int = 0, progress: Progress | None = None
+    remote: Remote,
+    inputs: Inputs,
+    *,
+    name: str = "remote",
+    before: int = 0,
+    kept: KeptReplies | None = None,
+    progress: Progress | None = None,
 ) -> list[Reply]:
     """Return the reply of a generative model to each input in order; several requests are under way at once.
 
@@ -111,6 +181,7 @@ def ask_all(
         inputs: [n, ...].
         name: what to call the remote in error messages.
         before: the number of inputs done before these, for error messages.
+        kept: replies that are there, and where new ones are kept.
         progress: called with the number of inputs just done.
 
     Raises:
@@ -118,22 +189,26 @@ def ask_all(
     """
     replies: list[Reply] = []
     try:
-        for reply in _ask_each(remote, inputs):
+        for reply in _ask_each(remote, inputs, kept=kept):
             replies.append(reply)
             if progress:
                 progress(1)
     except (RemoteError, TimeoutError) as error:
-        raise ExportError(f"{name}: it failed after {before + len(replies)} inputs: {error}") from error
+        there = "" if kept is None else f"; the replies so far are in {kept.path}"
+        raise ExportError(f"{name}: it failed after {before + len(replies)} inputs: {error}{there}") from error
     return replies
 
 
-def _ask_each(remote: Remote, inputs: Inputs, *, attempts: int = _ATTEMPTS) -> Iterator[Reply]:
+def _ask_each(
+    remote: Remote, inputs: Inputs, *, attempts: int = _ATTEMPTS, kept: KeptReplies | None = None
+) -> Iterator[Reply]:
     """Yield the reply of a generative model to each input in order; several requests are under way at once.
 
     Args:
         remote: a `Chat`, or one in another remote.
         inputs: [n, ...].
         attempts: the most requests for one input.
+        kept: replies that are there, and where new ones are kept.
 
     Raises:
         RemoteError: the remote fails for another reason than the input or the log-probabilities.
@@ -143,12 +218,17 @@ def _ask_each(remote: Remote, inputs: Inputs, *, attempts: int = _ATTEMPTS) -> I
     pool = DaemonPool(_AT_ONCE, "edgecascade-ask")
 
     def ask(one: Batch) -> Reply:
+        if kept is not None and (found := kept.get(one)) is not None:
+            return found
         try:
-            return patient.infer(one, Deadline.after(_PATIENCE))  # type: ignore[return-value]  # no general task
+            reply: Scores = patient.infer(one, Deadline.after(_PATIENCE))  # type: ignore[assignment]  # no general task
         except RemoteError as error:
             if error.about_input or lacks_logprobs(error):
                 return error
             raise
+        if kept is not None:
+            kept.add(one, reply)
+        return reply
 
     try:
         for batch in batches(inputs, 4 * _AT_ONCE):
@@ -243,6 +323,25 @@ def _fitted(
             pass
     share = (np.average(right, weights=weights) * len(right) + 1) / (len(right) + 2)
     return 0.0, float(np.log(share / (1 - share)))
+
+
+def _digest(one: Batch) -> str:
+    """Return the SHA-256 of an input, in hexadecimal; of text, whatever the longest one beside it."""
+    return data_digest(one.tolist() if isinstance(one, np.ndarray) and one.dtype.kind == "U" else one, ())
+
+
+def _kept_in(path: Path) -> Iterator[tuple[tuple[str, str], Scores]]:
+    """Yield the replies of a file by input and request."""
+    for place, line in read_lines(path):
+        try:
+            reply: Scores = np.array([line["scores"]], np.float64) if "scores" in line else _label_in(line)
+            yield (str(line["input"]), str(line["request"])), reply
+        except (KeyError, TypeError, ValueError) as error:
+            raise ExportError(f"{place}: expected the reply to an `input`, got {error!r}") from error
+
+
+def _label_in(line: Mapping[str, Any]) -> RemoteLabels:
+    return RemoteLabels(np.array([int(line["label"])]), np.array([float(line["confidence"])]))
 
 
 def _mean_logprob(reply: RemoteLabels) -> float:

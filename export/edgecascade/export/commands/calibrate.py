@@ -19,7 +19,7 @@ from edgecascade.calibration.commands.outputs import add_kind_argument
 from edgecascade.calibration.commands.population import add_population_arguments, array_names, population_options
 from edgecascade.cli import rare
 from edgecascade.export.calibrate import Calibrated, calibrate, check_labels
-from edgecascade.export.chat.remote import ask_chat
+from edgecascade.export.chat.remote import KeptReplies, ask_chat
 from edgecascade.export.class_names import class_count, columns_by_name, labelled_as, model_names
 from edgecascade.export.commands.task_arguments import (
     REFERENCES,
@@ -247,8 +247,18 @@ def _chat_answers(
             options["prompt"] = with_examples(question, options.get("answer") or "label", names, examples)
         return chat_of(arguments, same, **options)
 
-    with counting("asking the remote", count(data.inputs)) as progress:
-        found = ask_chat(connect, data.inputs, names, data.labels, answer=answer, weight=weight, progress=progress)
+    out = Path(arguments.out)
+    ordinary = out.is_file() or not out.exists()  # no device or pipe
+    kept = KeptReplies(f"{out}.replies.jsonl", shown(arguments.remote)) if ordinary else None
+    try:
+        with counting("asking the remote", count(data.inputs)) as progress:
+            found = ask_chat(
+                connect, data.inputs, names, data.labels, answer=answer, weight=weight, kept=kept, progress=progress
+            )
+    except KeyboardInterrupt:
+        if kept is not None:
+            print(f"the replies so far are in {kept.path}; the same command goes on from there", file=sys.stderr)
+        raise
     read = {"remote_names": tuple(names), "remote_kind": "probabilities", "remote_chat": found.asked}
     return RemoteAnswers(found.scores, read, found.notes, shown(arguments.remote))
 
