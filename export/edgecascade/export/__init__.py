@@ -5,10 +5,9 @@ fold, prove parity, write. Read `calibrate.py` first, then `fold.py`. The names 
 they are first used.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from edgecascade.types.extras import naming_extras
+from edgecascade.types.extras import naming_extras, when_used
 
 if TYPE_CHECKING:
     from edgecascade.export.chat.ask import Asked, ask_both
@@ -119,12 +118,7 @@ _MODULES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    with naming_extras():
-        globals()[name] = found = getattr(import_module(_MODULES[name]), name)
-    return found
+__getattr__ = when_used(globals(), _MODULES)
 
 
 def __dir__() -> list[str]:

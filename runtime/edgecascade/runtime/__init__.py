@@ -10,10 +10,9 @@ It needs numpy and an ONNX Runtime only. Read `cascade.py` first. The types in p
 here, or for the outbox in `edgecascade.runtime.outbox`. Each name is imported when it is first used.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from edgecascade.types.extras import naming_extras
+from edgecascade.types.extras import when_used
 
 if TYPE_CHECKING:
     from edgecascade.runtime.batch import Batch
@@ -275,12 +274,7 @@ _MODULES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    with naming_extras():
-        globals()[name] = found = getattr(import_module(_MODULES[name]), name)
-    return found
+__getattr__ = when_used(globals(), _MODULES)
 
 
 def __dir__() -> list[str]:

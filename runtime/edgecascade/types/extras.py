@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib import import_module
+from typing import Any
 
-__all__ = ["installing", "naming_extras"]
+__all__ = ["installing", "naming_extras", "when_used"]
 
 _EXTRAS = {
     "PIL": "images",
@@ -67,3 +69,21 @@ def naming_extras() -> Iterator[None]:
         if not command or command in str(error):
             raise
         raise ModuleNotFoundError(f"{name} is not installed: {command}", name=name) from error
+
+
+def when_used(package: dict[str, Any], modules: Mapping[str, str]) -> Callable[[str], Any]:
+    """Return the `__getattr__` of a package whose names are imported when they are first used.
+
+    Args:
+        package: its `globals()`, to which a name is added once it is imported.
+        modules: the module of each name.
+    """
+
+    def found(name: str) -> Any:
+        if name not in modules:
+            raise AttributeError(f"module {package['__name__']!r} has no attribute {name!r}")
+        with naming_extras():
+            package[name] = value = getattr(import_module(modules[name]), name)
+        return value
+
+    return found
