@@ -278,6 +278,20 @@ def test_the_command_asks_what_is_missing_and_writes_the_page(
     assert [len(one.requests) for one in endpoints] == counts
 
 
+def test_nothing_is_asked_about_what_cannot_be_judged_or_kept(
+    calibrated: list[str], endpoints: tuple[FakeEndpoint, FakeEndpoint], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A reference that the judge cannot use, and the prompts as the file of replies."""
+    before, data = [len(one.requests) for one in endpoints], Path(calibrated[4])
+    assert main([*calibrated, "--replies", str(data)]) == 2
+    data.write_text(data.read_text() + '{"prompt": "Say it", "reference": {}}\n')
+    assert main(calibrated) == 2
+    said = capsys.readouterr().err
+    assert "--replies: expected another file than --data" in said
+    assert "references: input 60" in said
+    assert [len(one.requests) for one in endpoints] == before
+
+
 @pytest.mark.parametrize(
     ("changed", "named"),
     [

@@ -16,10 +16,11 @@ from edgecascade.benchmarks.progress import counting
 from edgecascade.benchmarks.report import write_page
 from edgecascade.calibration.verifiers import verifier_named
 from edgecascade.export.chat.ask import ask_both, missing
-from edgecascade.export.chat.calibrate import replies_beside
+from edgecascade.export.chat.calibrate import check_prompts, replies_beside
 from edgecascade.export.chat.endpoint import AskedEndpoint
 from edgecascade.export.chat.prompts import ChatPrompt, read_prompts
 from edgecascade.export.chat.replies import SIDES, Replies, RepliesToPrompt, read_replies
+from edgecascade.export.writing import refuse_same
 from edgecascade.runtime.commands.remote_arguments import headers_of
 from edgecascade.types.document import ChatDocument
 from edgecascade.types.errors import BenchmarkError, no_file
@@ -83,7 +84,10 @@ def execute(arguments: Namespace) -> int:
     if fit is not None and (shared := {one.digest for one in fit} & {one.digest for one in test}):
         raise BenchmarkError(f"--data: expected prompts that are not in --fit, got {len(shared)} that are")
     path = Path(arguments.replies) if arguments.replies else replies_beside(arguments.file)
-    _ask(arguments, document, [*test, *(fit or ())], path)
+    refuse_same(path, {"--data": arguments.data, "--fit": arguments.fit or ""}, "--replies")
+    prompts = [*test, *(fit or ())]
+    check_prompts(prompts, judge)
+    _ask(arguments, document, prompts, path)
     rows = chat_rows(test, read_replies(path), judge)
     if arguments.verify and rows.checks is None:
         _verify(arguments, document, rows, path)
