@@ -137,7 +137,7 @@ def test_a_csv_file_is_read_as_parquet_is(tmp_path: Path) -> None:
     assert (data.labels.tolist(), data.names) == ([1, 0], ("cat", "dog"))
     file.write_text("b,a,label,weight\n1,2.5,0,3\n4,5,1,6\n")
     data = read_labelled(file, ["weight"])
-    np.testing.assert_array_equal(data.inputs, np.float32([[1, 2.5], [4, 5]]))
+    np.testing.assert_array_equal(data.inputs, np.array([[1, 2.5], [4, 5]], np.float32))
     np.testing.assert_array_equal(data.columns["weight"], [3, 6])
     file.write_text("b,label\n1,0\n,1\n")
     with pytest.raises(ExportError, match=r"d\.csv"):

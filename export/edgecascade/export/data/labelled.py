@@ -167,8 +167,8 @@ def _read_npz(
     except Exception as error:  # numpy and zipfile raise many kinds
         pickled = "it has pickled objects, or is another kind of file"  # numpy advises to load them unsafely
         reason = pickled if "allow_pickle" in str(error) else error
-        others = "" if path.suffix == ".npz" else "; other data is read from .csv, .parquet, or a folder"
-        raise ExportError(f"{path}: not an npz file of plain arrays: {reason}{others}") from error
+        also = "" if path.suffix == ".npz" else "; other data is read from .csv, .parquet, or a folder"
+        raise ExportError(f"{path}: not an npz file of plain arrays: {reason}{also}") from error
     if "y" not in found or len(found.keys() - {"y", "names"}) == 0:
         raise ExportError(f"{path}: expected the arrays `x` [n, ...] and `y` [n], got {sorted(found) or 'no arrays'}")
     y, names = found.pop("y"), found.pop("names", np.empty(0, "U1"))
