@@ -173,7 +173,9 @@ def browser(unavailable: Callable[[str], None]) -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        # Pages that a test gives itself have no address; Chromium would ask the user before they reach a local server.
+        arguments = ["--no-sandbox", "--disable-features=LocalNetworkAccessChecks"]
+        started = playwright.chromium.launch(executable_path=program, args=arguments)
         yield started
         started.close()
 

@@ -41,12 +41,17 @@ export interface Prediction {
   readonly outputs: Tensors;
 }
 
-/** What the file decides about one input. */
-export interface Decision extends Prediction {
-  /** Expected accuracy, or value, of the local answer minus the remote's. */
-  readonly advantage: number;
-  /** Whether the policy wants the input forwarded. */
-  readonly forward: boolean;
+/** What the file decides about n inputs, as columns. */
+export interface Columns {
+  /** Index of each class; -1 for a general task. */
+  readonly label: Int32Array;
+  readonly confidence: Float32Array;
+  /** Expected accuracy, or value, of the local answer minus the remote's; NaN where the confidence is NaN. */
+  readonly advantage: Float32Array;
+  /** 1 where the policy wants the input forwarded, otherwise 0. */
+  readonly forward: Uint8Array;
+  /** Calibrated, [n, classes]; [n, 0] for a general task. */
+  readonly probabilities: Values;
 }
 
 /** The answer to one input. */
@@ -139,8 +144,8 @@ export class Cascade {
   predict(x: Input, options?: { original?: Original }): Promise<Answer>;
   /** Return the answers to inputs [n, ...], in order, all by one deadline. */
   predictBatch(x: Inputs, options?: { originals?: readonly string[] | Values | Tensors }): Promise<Answer[]>;
-  /** Return what the file decides about inputs [n, ...]. Nothing is sent. */
-  decide(x: Inputs): Promise<Decision[]>;
+  /** Return what the file decides about inputs [n, ...], as columns. Nothing is sent. */
+  decide(x: Inputs): Promise<Columns>;
   /** Release the session, and close the remote. */
   close(): Promise<void>;
 }

@@ -2,9 +2,12 @@
 
 from pathlib import Path
 
+import pytest
+
 from studies.javascript import measure
 
 
+@pytest.mark.slow
 def test_both_ratios_are_measured(packages: Path) -> None:
     """Two builds and few rounds say nothing about the costs themselves."""
     ratios = measure(packages / "node_modules" / "edgecascade", 16, builds=2, rounds=3)

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -279,3 +279,19 @@ def stalled() -> Iterator[Callable[[], float]]:
     yield lambda: lost
     over.set()
     thread.join()
+
+
+@pytest.fixture
+def node(packages: Path) -> Callable[[Sequence[dict[str, Any]]], list[Any]]:
+    """Run jobs in Node; it prints nothing else, as warnings about overridable initializers would be."""
+
+    def node(jobs: Sequence[dict[str, Any]]) -> list[Any]:
+        command = ["node", "node.mjs"]
+        ran = subprocess.run(
+            command, input=json.dumps(jobs), capture_output=True, text=True, cwd=packages, timeout=120, check=False
+        )
+        assert (ran.returncode, ran.stderr) == (0, "")
+        found: list[Any] = json.loads(ran.stdout)
+        return found
+
+    return node

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from edgecascade.runtime import Answer, Cascade
 from task_files import boxes_file, remote_file, tripled, twice_file
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parent.parent.parent
 Job = dict[str, Any]
 Run = Callable[[Sequence[Job]], list[Any]]
@@ -32,22 +33,6 @@ ROWS = np.arange(60, dtype=np.int32)[:, None]
 def packed(array: NDArray[Any]) -> dict[str, Any]:
     """Return an array as the jobs have it."""
     return {"type": array.dtype.name, "dims": list(array.shape), "base64": base64.b64encode(array.tobytes()).decode()}
-
-
-@pytest.fixture
-def node(packages: Path) -> Run:
-    """Run jobs in Node; it prints nothing else, as warnings about overridable initializers would be."""
-
-    def node(jobs: Sequence[Job]) -> list[Any]:
-        command = ["node", "node.mjs"]
-        ran = subprocess.run(
-            command, input=json.dumps(jobs), capture_output=True, text=True, cwd=packages, timeout=120, check=False
-        )
-        assert (ran.returncode, ran.stderr) == (0, "")
-        found: list[Any] = json.loads(ran.stdout)
-        return found
-
-    return node
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +50,11 @@ def page(packages: Path, browser: Any) -> Iterator[Any]:
         else:
             route.fulfill(status=404)
 
-    opened.on("console", lambda one: said.append(one.text))
+    def note(message: Any) -> None:
+        if not message.text.startswith(("Failed to load resource", "Access to fetch")):  # the browser's own, of the net
+            said.append(message.text)
+
+    opened.on("console", note)
     opened.on("pageerror", lambda error: said.append(str(error)))
     opened.route("**/*", give)
     yield opened
@@ -192,11 +181,16 @@ def test_node_forwards_to_a_real_server(node: Run, pair: Path, remote: str, thre
     assert len({one.reason for one in expected}) == (1 if threshold == 2.0 else 2)
 
 
-def test_a_browser_forwards_to_a_real_server(chromium: Callable[[str], Run], pair: Path, remote: str) -> None:
-    """400 images get the answers that they get in Python; the model's address is relative to the page."""
+def test_a_browser_forwards_to_a_real_server(
+    chromium: Callable[[str], Run], pair: Path, remote: str, serving: Callable[..., str]
+) -> None:
+    """400 images get the answers that they get in Python: from a model beside the page, and from another origin."""
     job, expected = images(pair)
     origin, path = remote.split("/v2/")
     (found,) = chromium(origin)([{**job, "deadline": 30, "address": [f"/v2/{path}"]}])
+    check(found, expected)
+    elsewhere = serving(pair / "remote.onnx", "--cors", "http://localhost")
+    (found,) = chromium("http://localhost")([{**job, "deadline": 30, "remote": elsewhere}])
     check(found, expected)
 
 
@@ -206,6 +200,24 @@ def test_single_inputs_are_answered_as_in_a_batch(node: Run, pair: Path) -> None
     x = np.load(pair / "test.npz")["x"][:5]
     found = node([{**job, "method": "predict", "x": packed(one)} for one in x])
     check(found, expected[:5])
+
+
+def test_decisions_are_those_of_python_under_every_threshold(node: Run, pair: Path) -> None:
+    """They come as columns, and an advantage that equals the threshold stays on the device."""
+    x = np.load(pair / "test.npz")["x"]
+    with Cascade.load(pair / "local.onnx") as cascade:
+        own = cascade.decide(x)
+    job = {"file": str(pair / "local.onnx"), "method": "decide", "x": packed(x)}
+    near = [np.nextafter(own.advantage, np.float32(end)) for end in (-np.inf, np.inf)]
+    thresholds = np.unique([own.advantage, *near])
+    shortest = [float(str(one)) for one in thresholds]  # as a person writes it: not always the float32 number
+    for threshold, found in zip(thresholds, node([{**job, "threshold": one} for one in shortest]), strict=True):
+        assert found["forward"] == (own.advantage < threshold).astype(int).tolist()
+        assert found["label"] == own.label.tolist()
+        np.testing.assert_allclose(found["confidence"], own.confidence, rtol=0, atol=1e-6)
+        np.testing.assert_array_equal(np.array(found["advantage"], np.float32), own.advantage)
+        assert found["probabilities"]["dims"] == [400, 3]
+        np.testing.assert_allclose(found["probabilities"]["data"], own.probabilities.ravel(), rtol=0, atol=1e-6)
 
 
 def test_the_document_can_be_given_beside_the_file(node: Run, make_file: Callable[..., Path]) -> None:
@@ -267,6 +279,45 @@ def test_failures_of_the_remote_have_the_same_reason(
     assert [one.reason.value for one in expected] == ["deadline", "offline", *["remote error"] * 6, "offloaded"]
 
 
+def test_a_browser_answers_locally_with_the_reason(
+    chromium: Callable[[str], Run], file: Path, serve: Callable[..., Any], answering: Callable[..., Any], remote: str
+) -> None:
+    """So it does where the remote hangs, is not there, or does not allow the page from its origin."""
+    hang = serve(answering(lambda connection: connection.recv(1 << 20)))
+    job = {"file": str(file), "method": "predict", "x": packed(np.array([0, 0.5, 0], np.float32))}
+    jobs = [
+        {**job, "remote": hang.address, "deadline": 0.5},
+        {**job, "remote": "http://127.0.0.1:9/v2/models/m", "deadline": 10},
+        {**job, "remote": remote, "deadline": 10},
+    ]
+    found = chromium(hang.address.split("/v2/")[0])(jobs)
+    assert [one["reason"] for one in found] == ["deadline", "offline", "offline"]
+    assert {one["name"] for one in found} == {"green"}
+
+
+def test_a_browser_reads_inputs_as_node(
+    chromium: Callable[[str], Run], page: Any, pair: Path, tmp_path: Path, packages: Path
+) -> None:
+    """General tasks have their outputs, and the pixels of a canvas are an image."""
+    x = np.array([[2, 0, -1], [-2, 3, 4], [0.4, 1, 0]], np.float32)
+    file = boxes_file(tmp_path)
+    with Cascade.load(file) as cascade:
+        expected = cascade.predict_batch(x)
+    (found,) = chromium("http://localhost")([{"file": str(file), "method": "predictBatch", "x": packed(x)}])
+    check(found, expected)
+    image = np.load(pair / "test.npz")["x"][0]
+    with Cascade.load(pair / "local.onnx") as cascade:
+        answer = cascade.predict(image)
+    shutil.copy(pair / "local.onnx", packages)
+    pixels = np.concatenate([image, np.full((8, 8, 1), 255, np.uint8)], axis=2)
+    script = """async (data) => {
+      const { Cascade } = await import("edgecascade");
+      const cascade = await Cascade.load("/local.onnx");
+      return (await cascade.predict(new ImageData(Uint8ClampedArray.from(data), 8, 8))).confidence;
+    }"""
+    assert page.evaluate(script, pixels.ravel().tolist()) == pytest.approx(answer.confidence, abs=1e-6)
+
+
 @pytest.mark.parametrize(
     ("x", "said"),
     [
@@ -299,6 +350,45 @@ def test_the_types_are_right(packages: Path) -> None:
         ["node", compiler, *options, "types.ts"], capture_output=True, text=True, cwd=packages, timeout=120, check=False
     )
     assert (ran.returncode, ran.stdout) == (0, "")
+
+
+SPECIAL = [0, -0.0, np.inf, -np.inf, np.nan, 65504, 65519, 6e-8, 2.98e-8, 3e-8, 6.1035e-5, 1.00048828125]
+RANDOM = np.random.default_rng(3)
+NUMBERS = np.concatenate([SPECIAL, RANDOM.normal(size=500), np.exp(RANDOM.uniform(-18, 11, 500))]).astype(np.float32)
+NUMPY = {"FP16": "float16", "FP32": "float32", "FP64": "float64"}
+
+
+@pytest.mark.parametrize("datatype", ["FP16", "FP32", "FP64", "INT8", "INT64", "BOOL", "UINT8"])
+@pytest.mark.parametrize("binary", ["true", "false"])
+def test_inputs_are_sent_in_the_type_that_the_server_declares(packages: Path, datatype: str, binary: str) -> None:
+    """They are rounded as numpy rounds them; the server gets the bytes, or the numbers in JSON."""
+    sent = NUMBERS if datatype.startswith("FP") else np.array([0, 1, 1, 0], np.float32)
+    wanted = sent.astype(NUMPY.get(datatype, datatype.lower()))
+    script = f"""
+        import {{ OpenInference }} from "edgecascade";
+        const tensors = [{{ name: "x", datatype: "{datatype}", shape: [-1] }}];
+        const scores = {{ name: "logits", datatype: "FP32", shape: [1, 2], data: [0, 1] }};
+        globalThis.fetch = async (url, {{ body }}) => {{
+          if (body === undefined) return Response.json({{ inputs: tensors, outputs: [scores] }});
+          const bytes = Buffer.from(await new Response(body).arrayBuffer());
+          console.log({binary} ? bytes.subarray(-{wanted.nbytes}).toString("hex") : bytes.toString());
+          return Response.json({{ outputs: [scores] }});
+        }};
+        const data = Float32Array.from(JSON.parse(process.env.SENT), Number);
+        const remote = new OpenInference("http://models.test/v2/models/m", {{ binary: {binary} }});
+        await remote.infer({{ image: {{ type: "float32", data, dims: [data.length] }} }});
+    """
+    texts = [str(one).replace("inf", "Infinity") for one in sent.tolist()]
+    out = evaluate(packages, script, SENT=json.dumps(texts))
+    if binary == "true":
+        assert out == wanted.tobytes().hex() + "\n"
+        return
+    (tensor,) = json.loads(out)["inputs"]
+    assert (tensor["name"], tensor["datatype"]) == ("x", datatype)
+    assert {type(one) for one in tensor["data"]} <= ({bool} if datatype == "BOOL" else {int, float, type(None)})
+    numbers = [float("nan" if one is None else one) for one in tensor["data"]]
+    expected = np.where(np.isfinite(wanted.astype(float)), wanted.astype(float), np.nan)
+    np.testing.assert_allclose(numbers, expected, rtol=1e-3, atol=1e-7)
 
 
 def test_an_input_stays_on_the_device_if_the_application_says_so(packages: Path, file: Path) -> None:

@@ -4,6 +4,7 @@ Triton, KServe's SDK and MLServer serve one linear model of three classes. They 
 one-dimensional outputs, support for binary tensors and gzip, and error statuses.
 """
 
+import base64
 import os
 import signal
 import socket
@@ -231,6 +232,22 @@ def test_a_cascade_uses_every_server(file: Path, server: Running, way: str) -> N
     assert {answer.reason for answer in answers} == {Reason.OFFLOADED}
     assert [answer.label for answer in answers] == probabilities.argmax(axis=1).tolist()
     np.testing.assert_allclose([a.confidence for a in answers], probabilities.max(axis=1), atol=1e-6)
+
+
+def test_the_npm_package_uses_every_server(file: Path, server: Running, node: Any) -> None:
+    """In Node, the answers have the remote's labels and confidences too, one by one and in a batch."""
+    job = {"file": str(file), "remote": server.address("rest"), "deadline": 20, "threshold": 1.0}
+    one = {"type": "float32", "dims": [3]}
+    coded = [base64.b64encode(x.tobytes()).decode() for x in X]
+    jobs = [{**job, "method": "predict", "x": {**one, "base64": text}} for text in coded]
+    batch = {"type": "float32", "dims": [5, 3], "base64": base64.b64encode(X.tobytes()).decode()}
+    *single, together = node([*jobs, {**job, "method": "predictBatch", "x": batch}])
+    scores = np.exp(X @ WEIGHTS)
+    probabilities = scores / scores.sum(axis=1, keepdims=True)
+    for answers in (single, together):
+        assert {answer["reason"] for answer in answers} == {"offloaded"}, answers
+        assert [answer["label"] for answer in answers] == probabilities.argmax(axis=1).tolist()
+        np.testing.assert_allclose([a["confidence"] for a in answers], probabilities.max(axis=1), atol=1e-6)
 
 
 @pytest.mark.parametrize("way", ["rest", "grpc"])

@@ -143,7 +143,15 @@ export class Cascade {
   async decide(x) {
     const [feeds, n] = this.#inputs.many(x);
     const decisions = await this.#decide(feeds, n);
-    return decisions.map(({ local, advantage, forward }) => ({ ...local, advantage, forward }));
+    const data = new Float32Array(n * this.labels.length);
+    decisions.forEach(({ local }, i) => data.set(local.probabilities, i * this.labels.length));
+    return {
+      label: Int32Array.from(decisions, ({ local }) => local.label),
+      confidence: Float32Array.from(decisions, ({ local }) => local.confidence),
+      advantage: Float32Array.from(decisions, ({ advantage }) => advantage),
+      forward: Uint8Array.from(decisions, ({ forward }) => Number(forward)),
+      probabilities: { type: "float32", data, dims: [n, this.labels.length] },
+    };
   }
 
   async close() {

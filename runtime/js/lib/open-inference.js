@@ -71,8 +71,8 @@ export class OpenInference {
   /** Return scores, or the outputs in `names`, as {data, dims} by name, of tensors [n, ...]. */
   async infer(inputs, { signal, names } = {}) {
     try {
-      this.#signature ??= await this.#ask(signal);
-      return await this.#infer(inputs, names, signal);
+      const signature = (this.#signature ??= await this.#ask(signal));
+      return await this.#infer(signature, inputs, names, signal);
     } catch (error) {
       if (!signal?.aborted) this.#signature = undefined; // the server may have been replaced
       throw error;
@@ -91,8 +91,7 @@ export class OpenInference {
     return { inputs: chosen.length ? chosen : [{ name: input }], output: output ?? logitsAmong(outputs), outputs };
   }
 
-  async #infer(inputs, names, signal) {
-    const { output, inputs: declared } = this.#signature;
+  async #infer({ output, inputs: declared, outputs: described }, inputs, names, signal) {
     const tensors = Object.entries(inputs).map(([name, tensor], _, all) =>
       sent(
         declared.find((one) => one.name === name) ??
@@ -112,7 +111,7 @@ export class OpenInference {
     const found = joined(replies, n);
     if (names) {
       const singly = n === 1 && declared.every((one) => one.shape?.[0] === 1);
-      for (const { name, shape } of this.#signature.outputs ?? []) {
+      for (const { name, shape } of described ?? []) {
         if (singly && found[name] && shape?.length && shape[0] !== 1) found[name].batched = false;
       }
       return found;
@@ -138,10 +137,10 @@ export class OpenInference {
     const request = { inputs: tensors.map(({ data, ...fields }) => fields) };
     if (wanted.length) request.outputs = wanted.map((name) => ({ name, parameters }));
     if (!binary) {
-      request.inputs = tensors.map((tensor) => ({ ...tensor, data: plain(tensor.data) }));
+      request.inputs = tensors.map((tensor) => ({ ...tensor, data: plain(tensor) }));
       return this.#fetch("/infer", { method: "POST", body: JSON.stringify(request), signal });
     }
-    const raw = tensors.map(({ data }) => contents(data));
+    const raw = tensors.map(contents);
     request.inputs.forEach((one, k) => (one.parameters = { binary_data_size: raw[k].byteLength }));
     const head = ENCODER.encode(JSON.stringify(request));
     const headers = { [HEADER_LENGTH]: String(head.length), "Content-Type": "application/octet-stream" };
@@ -165,27 +164,32 @@ export class OpenInference {
   }
 }
 
-/** Return a tensor in the type and with the sides that the server declares, as far as it can be cast. */
+/** Return a tensor in the type and with the sides that the server declares, if the type can hold it. */
 function sent({ name, datatype, shape: sides }, { type, data, dims }) {
-  const Kind = ARRAYS[datatype];
-  let values = data;
-  if (Kind && datatype !== TYPES[type]) {
-    const wide = Kind === BigInt64Array || Kind === BigUint64Array;
-    if (type === "string" || type === "float16") {
-      throw new InvalidReply(`remote: its input ${name} is ${datatype}, which an array of ${type} cannot become`);
-    }
-    values = Kind.from(data, wide ? (one) => BigInt(one) : Number);
-    if (!datatype.startsWith("FP") && values.some((one, k) => Number(one) !== Number(data[k]))) {
-      throw new InvalidReply(`remote: its input ${name} is ${datatype}, which cannot hold all values`);
-    }
-  }
+  const numbers = type === "float16" && data instanceof Uint16Array ? Array.from(data, half) : data;
+  const known = datatype in ARRAYS || datatype === "FP16";
   const added = sides?.length === dims.length + 1 && sides.at(-1) === 1; // servers that batch declare one value as [n, 1]
   return {
     name,
-    datatype: Kind ? datatype : TYPES[type],
+    datatype: known ? datatype : TYPES[type],
     shape: added ? [...dims, 1] : Array.from(dims),
-    data: values,
+    data: !known || datatype === TYPES[type] ? numbers : cast(name, numbers, type, datatype),
   };
+}
+
+function cast(name, data, type, datatype) {
+  if (type === "string") throw new InvalidReply(`remote: its input ${name} is ${datatype}, which text cannot become`);
+  const Kind = ARRAYS[datatype] ?? Float32Array; // half numbers become bytes when they are sent
+  const big = datatype.endsWith("INT64");
+  const values = Kind.from(data, big ? (one) => BigInt(one) : Number);
+  const exact = !datatype.startsWith("FP");
+  for (let k = 0; k < values.length; k++) {
+    const kept = exact
+      ? Number(values[k]) === Number(data[k])
+      : Number.isFinite(values[k]) || !Number.isFinite(data[k]);
+    if (!kept) throw new InvalidReply(`remote: its input ${name} is ${datatype}, which cannot hold ${data[k]}`);
+  }
+  return values;
 }
 
 /** Return `most` rows of a tensor from a place on; the last row fills up what is missing. */
@@ -215,15 +219,17 @@ function joined(replies, n) {
   return found;
 }
 
-/** Return the values of an array for JSON. */
-function plain(data) {
-  return Array.from(data, (one) => (typeof one === "bigint" ? Number(one) : one));
+/** Return the values of a tensor for JSON. */
+function plain({ data, datatype }) {
+  const kind = { BOOL: Boolean, BYTES: String }[datatype] ?? Number;
+  return Array.from(data, (one) => kind(one));
 }
 
-/** Return the values as bytes: numbers little-endian, text as its length and UTF-8. */
-function contents(data) {
-  if (!Array.isArray(data)) return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
-  const texts = data.map((one) => (typeof one === "string" ? ENCODER.encode(one) : one));
+/** Return the values of a tensor as bytes: numbers little-endian, text as its length and UTF-8. */
+function contents({ name, data, datatype }) {
+  if (datatype === "FP16") return Uint16Array.from(data, (value) => halfBits(Number(value), name));
+  if (datatype !== "BYTES") return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+  const texts = Array.from(data, (one) => ENCODER.encode(one));
   const bytes = new Uint8Array(texts.reduce((sum, one) => sum + 4 + one.length, 0));
   let at = 0;
   for (const one of texts) {
@@ -337,6 +343,26 @@ function half(bits) {
         ? (1 + fraction / 1024) * 2 ** (exponent - 15)
         : fraction * 2 ** -24;
   return bits >> 15 ? -size : size;
+}
+
+/** Return the 16 bits of the nearest half number. */
+function halfBits(value, name) {
+  const size = Math.abs(value);
+  const sign = value < 0 || Object.is(value, -0) ? 0x8000 : 0;
+  if (Number.isNaN(value)) return 0x7e00;
+  if (size === Infinity) return sign | 0x7c00;
+  const exponent = Math.max(Math.floor(Math.log2(size || 2 ** -24)), -14);
+  const steps = even(size * 2 ** (10 - exponent)); // from 1024 to 2048, or below 1024 if it is subnormal
+  const bits = steps + 1024 * (exponent + 14);
+  if (bits >= 0x7c00) throw new InvalidReply(`remote: its input ${name} is FP16, which cannot hold ${value}`);
+  return sign | bits;
+}
+
+/** Return the nearest whole number; the even one of two. */
+function even(value) {
+  const below = Math.floor(value);
+  const rest = value - below;
+  return below + (rest > 0.5 || (rest === 0.5 && below % 2 === 1) ? 1 : 0);
 }
 
 function logitsAmong(outputs) {

@@ -1,6 +1,6 @@
 // The types of the package, checked and never run.
 
-import { Cascade, InputError, OpenInference, type Answer, type Decision } from "edgecascade";
+import { Cascade, InputError, OpenInference, type Answer, type Columns } from "edgecascade";
 
 export async function everything(pixels: ImageData): Promise<Answer[]> {
   const remote = new OpenInference("https://models.example/v2/models/large", {
@@ -13,9 +13,9 @@ export async function everything(pixels: ImageData): Promise<Answer[]> {
   });
   cascade.threshold = -0.2;
   const one = await cascade.predict(pixels);
-  const decided: Decision[] = await cascade.decide({ type: "float32", data: new Float32Array(6), dims: [2, 3] });
+  const decided: Columns = await cascade.decide({ type: "float32", data: new Float32Array(6), dims: [2, 3] });
   try {
-    await cascade.predict([0.5, decided[0].advantage], { original: "a sentence" });
+    await cascade.predict([0.5, decided.advantage[0]], { original: "a sentence" });
   } catch (error) {
     if (!(error instanceof InputError)) throw error;
   }
