@@ -19,10 +19,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import psutil
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper, save
 
-from edgecascade.benchmarks.report import HIGHER, write_study
+from edgecascade.benchmarks.report import HIGHER, LOWER, write_study
 from edgecascade.benchmarks.server import free_port, serving, wait_until_ready
 from edgecascade.calibration import quantile
 from edgecascade.runtime import Deadline, OpenInference
@@ -59,11 +60,13 @@ class Load(NamedTuple):
         rate: answers per second; a request has one input.
         median: of the latency, in ms.
         late: 99th percentile of the latency, in ms.
+        cpu: CPU time of the server's processes for an answer, in ms.
     """
 
     rate: float
     median: float
     late: float
+    cpu: float
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,7 @@ class ServingSpeed:
         rate: answers per second.
         median: of the latency, in ms.
         late: 99th percentile of the latency, in ms.
+        cpu: CPU time of the server's processes for an answer, in ms, which other work on the machine hardly changes.
         against_triton: rate of `serve` as a share of Triton's, by model.
         batching: rate of `serve` as a multiple of its rate without batches, by model.
         bare: inputs per second of the model alone in batches of 1 and 32, by model.
@@ -82,17 +86,19 @@ class ServingSpeed:
     rate: dict[str, dict[str, Estimate]]
     median: dict[str, dict[str, Estimate]]
     late: dict[str, dict[str, Estimate]]
+    cpu: dict[str, dict[str, Estimate]] = field(metadata=LOWER)
     against_triton: dict[str, Estimate] = field(metadata=HIGHER)
     batching: dict[str, Estimate]
     bare: dict[str, tuple[float, float]]
 
     def __str__(self) -> str:
         """Return a table, and the ratios."""
-        lines = [f"{'model':<24}{'server':<22}{'answers/s':>10}{'median ms':>11}{'99 % ms':>9}"]
+        lines = [f"{'model':<24}{'server':<22}{'answers/s':>10}{'median ms':>11}{'99 % ms':>9}{'CPU ms':>8}"]
         for model, servers in self.rate.items():
             for server, rate in servers.items():
                 median, late = self.median[model][server].value, self.late[model][server].value
-                lines.append(f"{model:<24}{server:<22}{rate.value:>10.0f}{median:>11.1f}{late:>9.1f}")
+                spent = self.cpu[model][server].value
+                lines.append(f"{model:<24}{server:<22}{rate.value:>10.0f}{median:>11.1f}{late:>9.1f}{spent:>8.2f}")
             one, many = self.bare[model]
             lines.append(f"{model:<24}{'the model alone':<22}{many:>10.0f} in batches of {_BATCH}, {one:.0f} singly")
         for model, ratio in self.against_triton.items():
@@ -163,7 +169,7 @@ def _summary(found: Mapping[str, Mapping[str, Sequence[Load]]], bare: dict[str, 
             for model, loads in found.items()
         }
 
-    return ServingSpeed(medians(0), medians(1), medians(2), ratios(_TRITON), ratios(_ALONE), bare)
+    return ServingSpeed(medians(0), medians(1), medians(2), medians(3), ratios(_TRITON), ratios(_ALONE), bare)
 
 
 def _median(values: Sequence[float]) -> Estimate:
@@ -275,14 +281,22 @@ def _load(address: str, script: Path, seconds: float, clients: int) -> Load:
         BenchmarkError: a request failed.
     """
     command = ["wrk", "-t1", f"-c{clients}", f"-d{max(round(seconds), 1)}s", "--timeout", "30s", "-s", str(script)]
+    before = _cpu_of_servers()
     ran = subprocess.run([*command, f"{address}/infer"], capture_output=True, text=True, check=False)
+    spent = _cpu_of_servers() - before
     line = next((line for line in ran.stdout.splitlines() if line.startswith("done ")), None)
     if ran.returncode or line is None:
         raise BenchmarkError(f"wrk failed: {(ran.stderr or ran.stdout).strip()[-200:]}")
     requests, failed, microseconds, median, late = map(float, line.split()[1:])
     if failed or not requests:
         raise BenchmarkError(f"{address}: expected answers, got {failed:.0f} failures in {requests:.0f} requests")
-    return Load(1e6 * requests / microseconds, median / 1e3, late / 1e3)
+    return Load(1e6 * requests / microseconds, median / 1e3, late / 1e3, 1e3 * spent / requests)
+
+
+def _cpu_of_servers() -> float:
+    """Return the seconds of CPU time of the servers so far, of which those that are not asked use next to none."""
+    times = [one.cpu_times() for one in psutil.Process().children(recursive=True)]
+    return float(sum(one.user + one.system for one in times))
 
 
 def _check(address: str, model: Path, x: NDArray[np.float32]) -> None:

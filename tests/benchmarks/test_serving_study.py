@@ -28,12 +28,13 @@ def test_the_models_take_any_number_of_inputs(model: str, tmp_path: Path) -> Non
 def test_ratios_are_those_of_the_same_round() -> None:
     """A machine that becomes slower from round to round does not change them."""
     speeds = {"serve": 80.0, "serve --max-batch 1": 20.0, "Triton": 100.0}
-    loads = {server: [Load(rate / i, 1.0 * i, 2.0 * i) for i in (1, 2, 3)] for server, rate in speeds.items()}
+    loads = {server: [Load(rate / i, 1.0 * i, 2.0 * i, 0.5 * i) for i in (1, 2, 3)] for server, rate in speeds.items()}
     found = _summary({"some": loads}, {"some": (20.0, 200.0)})
     assert found.against_triton["some"].value == pytest.approx(0.8)
     assert found.batching["some"].value == pytest.approx(4.0)
     assert found.rate["some"]["Triton"].value == 50
-    assert (found.median["some"]["serve"].value, found.late["some"]["serve"].value) == (2, 4)
+    shown = (found.median, found.late, found.cpu)
+    assert [one["some"]["serve"].value for one in shown] == [2, 4, 1]
 
 
 @pytest.mark.slow
@@ -46,4 +47,6 @@ def test_both_servers_are_measured(environment: Callable[..., Path]) -> None:
     (servers,) = found.rate.values()
     assert tuple(servers) == _SERVERS
     assert all(one.value > 0 for one in servers.values())
+    (spent,) = found.cpu.values()
+    assert all(0.01 < one.value < 100 for one in spent.values())
     assert len(str(found).splitlines()) == 7
