@@ -33,17 +33,15 @@ def configure(parser: ArgumentParser) -> None:
     parser.epilog = (
         "examples:\n"
         "  edgecascade serve large.onnx --name large --port 8000\n"
-        "  edgecascade serve faces=retina.onnx plates.onnx --providers cuda\n"
         "  edgecascade serve local.onnx --name mine --port 8001 --remote http://127.0.0.1:8000/v2/models/large\n"
         "  curl http://127.0.0.1:8001/v2/models/mine http://127.0.0.1:8001/metrics\n\n"
-        "Requests that arrive while the model runs are answered together by its next run.\n\n"
         "Without --remote or --cascade, FILE is any ONNX model, and a remote for cascades. With one, it is a cascade\n"
-        "model, and the outputs are its answers: confidence, advantage, source, reason, forwarded, and label, name,\n"
-        "probabilities, or a general task's arrays and the `result` of --decode. Images can come as BYTES, encoded\n"
-        "files; sentences as BYTES in the input `text`. The protocol is Open Inference v2 over REST, without TLS; a\n"
-        "proxy can add it. With --token-file, clients must send `Authorization: Bearer TOKEN`. SIGTERM ends it."
+        "model, and the outputs are confidence, advantage, source, reason, forwarded, and label, name, probabilities,\n"
+        "or a general task's arrays and the `result` of --decode. Requests that come during a run share the next.\n"
+        "Images can come as BYTES, encoded files; sentences as BYTES in the input `text`. The protocol is Open\n"
+        "Inference v2 over REST; a proxy can add TLS. A token is sent as `Authorization: Bearer TOKEN`."
     )
-    files = "ONNX model, or cascade model. Several are served by the names of the files, or as NAME=FILE."
+    files = "ONNX or cascade model; several are served by their names, or as NAME=FILE."
     parser.add_argument("files", metavar="FILE", nargs="+", help=files)
     parser.add_argument("--name", help="Name of a single model in the address /v2/models/NAME (default model).")
     parser.add_argument("--host", default="127.0.0.1", help="Address to listen on (default this machine only).")
@@ -53,9 +51,9 @@ def configure(parser: ArgumentParser) -> None:
     token = "File with a token that clients must send, for hosts that others can reach."
     parser.add_argument("--token-file", metavar="FILE", help=token)
     cors = "Let scripts of web pages from ORIGIN (https://HOST, or * for all) read replies (repeatable)."
-    parser.add_argument("--cors", metavar="ORIGIN", action="append", default=[], help=cors)
+    rare(parser.add_argument("--cors", metavar="ORIGIN", action="append", default=[], help=cors))
     batch = "Most inputs that requests share a run for (default 32); 1 runs every request alone."
-    parser.add_argument("--max-batch", metavar="N", type=int, default=32, help=batch)
+    rare(parser.add_argument("--max-batch", metavar="N", type=int, default=32, help=batch))
     instances = "Runs of a model at once (default: CPUs divided by --threads; 1 with other --providers)."
     rare(parser.add_argument("--instances", metavar="N", type=int, help=instances))
     parser.add_argument("--cascade", action="store_true", help="Serve the answers of a cascade without a remote.")
