@@ -332,14 +332,22 @@ def test_an_input_that_does_not_fit_is_refused(node: Run, file: Path, x: NDArray
 
 
 def test_a_file_that_is_no_cascade_is_refused(node: Run, make_file: Callable[..., Path], pair: Path) -> None:
-    """So is one of a newer format, one whose document is damaged, and one that is cut short."""
+    """So is one of a newer format, one that is damaged or cut short, and one that is not there."""
     newer, damaged = make_file(name="newer.onnx", format=9), make_file(name="damaged.onnx", metadata="{")
     cut = newer.with_name("cut.onnx")
     cut.write_bytes(make_file().read_bytes()[:-40])
     x = packed(np.zeros(3, np.float32))
-    files = [pair / "remote.onnx", newer, damaged, cut, Path(__file__)]
+    broken = newer.with_name("broken.onnx")  # its document is whole, and its graph is not
+    broken.write_bytes(make_file().read_bytes().replace(b"Softmax", b"Hardmix"))
+    files = [pair / "remote.onnx", newer, damaged, cut, broken, Path(__file__), pair, pair / "missing.onnx"]
     found = node([{"file": str(one), "method": "predict", "x": x} for one in files])
-    assert [one["error"].partition(":")[0] for one in found] == ["ModelFileError"] * 5
+    assert [one["error"].partition(":")[0] for one in found] == ["ModelFileError"] * 8
+
+
+def test_both_packages_have_one_version() -> None:
+    """The package on npm and the distribution in Python belong together."""
+    description = json.loads((ROOT / "runtime" / "js" / "package.json").read_text())
+    assert f'version = "{description["version"]}"' in (ROOT / "pyproject.toml").read_text().splitlines()
 
 
 def test_the_types_are_right(packages: Path) -> None:

@@ -2,7 +2,14 @@
 
 import { columnsFor } from "./class-names.js";
 import { checked, documentIn } from "./document.js";
-import { ArgumentError, InputError, InvalidReply, ModelFileError, RemoteUnreachable } from "./errors.js";
+import {
+  ArgumentError,
+  EdgecascadeError,
+  InputError,
+  InvalidReply,
+  ModelFileError,
+  RemoteUnreachable,
+} from "./errors.js";
 import { ModelInputs, rows } from "./inputs.js";
 import { calibrated, merge } from "./merge.js";
 import { OpenInference } from "./open-inference.js";
@@ -62,18 +69,22 @@ export class Cascade {
     let opened = file;
     let found = document && checked(document, name);
     if (typeof file?.run !== "function") {
-      const { model, close, ...bytes } = await this.open(file);
+      let model;
       try {
-        found ??= await documentIn(bytes, name);
-      } finally {
-        await close?.();
+        const { close, ...bytes } = await this.open(file);
+        model = bytes.model;
+        try {
+          found ??= await documentIn(bytes, name);
+        } finally {
+          await close?.();
+        }
+      } catch (error) {
+        refuse(error, `${name}: cannot be read`);
       }
-      opened = await InferenceSession.create(model, {
-        intraOpNumThreads: 1,
-        interOpNumThreads: 1,
-        logSeverityLevel: SILENT,
-        ...session,
-      });
+      const options = { intraOpNumThreads: 1, interOpNumThreads: 1, logSeverityLevel: SILENT, ...session };
+      opened = await InferenceSession.create(model, options).catch((error) =>
+        refuse(error, `${name}: onnxruntime cannot load it`),
+      );
     }
     if (!found) throw new ArgumentError("document: expected with an open session, got none");
     const options = { remote: connected, deadline, threshold, outputs, egress };
@@ -165,6 +176,8 @@ export class Cascade {
     this.#running = this.#session.run(feeds, this.#names);
     try {
       return await this.#running;
+    } catch (error) {
+      throw new InputError(`x: onnxruntime cannot run the file with it: ${firstLine(error)}`);
     } finally {
       this.#running = undefined;
     }
@@ -229,7 +242,7 @@ export class Cascade {
     });
     const reply = this.#replied(inputs, n, controller.signal).catch((error) => {
       const reason = error instanceof RemoteUnreachable ? "offline" : "remote error";
-      return Array(n).fill({ reason, detail: String(error?.message ?? error).split("\n", 1)[0] });
+      return Array(n).fill({ reason, detail: firstLine(error) });
     });
     try {
       return await Promise.race([reply, late]);
@@ -277,6 +290,15 @@ function connect(remote) {
   if (typeof remote === "function") return { infer: remote };
   if (typeof remote.infer === "function") return remote;
   throw new ArgumentError("remote: expected an address, a function, or an object with `infer`, got neither");
+}
+
+/** Throw what stands for an error about the file. */
+function refuse(error, what) {
+  throw error instanceof EdgecascadeError ? error : new ModelFileError(`${what}: ${firstLine(error)}`);
+}
+
+function firstLine(error) {
+  return String(error?.message ?? error).split("\n", 1)[0];
 }
 
 function permits(egress, input) {
