@@ -318,6 +318,15 @@ def test_several_models_have_names_of_their_own(start: Start, model: Path) -> No
     assert 'edgecascade_batches_total{model="third"} 0' in lines
 
 
+@pytest.mark.parametrize("options", [("--providers", "auto"), ("--providers", "cuda,cpu", "--fallback")])
+def test_any_file_runs_on_the_providers_that_are_asked_for(start: Start, options: tuple[str, ...]) -> None:
+    """Where there is no GPU, `auto` and `--fallback` take the CPU."""
+    address, _ = start(*options)
+    assert json.loads(ask(f"{address}/infer", as_json([1]))[1])["outputs"][0]["data"] == pytest.approx(
+        TABLE[1].tolist()
+    )
+
+
 PAGE = "https://example.org"
 
 
