@@ -61,7 +61,7 @@ def measure_bulk_costs(rows: int = 100_000, rounds: int = 15) -> BulkCosts:
     """Measure everything (Linux only).
 
     Args:
-        rows: Rows in memory; tables have a quarter of them.
+        rows: Rows in memory; a table has a quarter of them, and the large table of the measurement of memory all.
         rounds: Measurements of each kind, in turn.
     """
     with tempfile.TemporaryDirectory() as name:
@@ -73,7 +73,7 @@ def measure_bulk_costs(rows: int = 100_000, rounds: int = 15) -> BulkCosts:
         x = rng.normal(size=(rows, 784)).astype(np.float32)
         table = _write(x[: rows // 4], folder / "rows.parquet")
         found = [*_in_memory(small, large, x, rounds), _tables(small, large, table, rounds)]
-        return BulkCosts((*found, _memory(small, large, x[: rows // 4], folder, max(3, rounds // 3))))
+        return BulkCosts((*found, _memory(small, large, x, folder, max(3, rounds // 3))))
 
 
 def _in_memory(small: Path, large: Path, x: NDArray[np.float32], rounds: int) -> Iterator[Ratio]:

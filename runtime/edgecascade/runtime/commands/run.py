@@ -35,7 +35,6 @@ def configure(parser: ArgumentParser) -> None:
         "examples:\n"
         "  edgecascade run local.onnx photos/ --remote http://127.0.0.1:8000/v2/models/large --deadline 0.15\n"
         "  tail -f sentences.log | edgecascade run local.onnx - --remote https://... --header-file token.txt\n"
-        "  edgecascade run local.onnx rows.parquet -o answers.parquet --remote ...\n"
         "  edgecascade run local.onnx camera:0 --every 10 --budget 100/hour --budget 5MB/day --remote ...\n\n"
         "A line is a sentence, a path to an image, or JSON: an array, an object of arrays by name, or\n"
         '{"x": any of these, "key": "..."}; an image can be {"b64": its file in base64}. Each answer is a JSON line\n'
@@ -48,18 +47,17 @@ def configure(parser: ArgumentParser) -> None:
         "inputs",
         metavar="INPUT",
         nargs="+",
-        help="Image, folder of images, arrays (.npy, .npz), lines (.txt, .jsonl, or - for standard input), a table "
-        "(.parquet), "
+        help="Image, folder of images, .npy, .npz, .parquet, lines (.txt, .jsonl, - for standard input), "
         "tcp://127.0.0.1:PORT or unix:PATH to listen for lines, video:FILE, camera:N.",
     )
     add = parser.add_argument
     add("--probabilities", action="store_true", help="Add the probability of every class to each line.")
     every = "Answer every N-th frame of a video or camera (default 1)."
     add("--every", metavar="N", type=int, default=1, help=every)
-    add("--metrics", metavar="PORT", type=int, help="Serve Prometheus metrics at 127.0.0.1:PORT/metrics.")
+    rare(add("--metrics", metavar="PORT", type=int, help="Serve Prometheus metrics at 127.0.0.1:PORT/metrics."))
     anywhere = "Allow tcp:// addresses that other machines can reach."
     rare(add("--listen-anywhere", action="store_true", help=anywhere))
-    add_table_arguments(parser.add_argument_group("a table").add_argument)
+    add_table_arguments(add)
     add_cascade_arguments(parser)
 
 

@@ -37,12 +37,10 @@ _ANSWER = ("label", "name", "confidence", "source", "reason", "advantage", "prob
 
 def add_table_arguments(add: Callable[..., Any]) -> None:
     """Add the arguments by the method `add_argument` of a parser or a group."""
-    output = (
-        "New .parquet file for the answers to the rows of one .parquet file, without a deadline; after a kill, the "
-    )
-    add("-o", "--output", metavar="FILE", help=output + "same command goes on from its last row group.")
-    add("--columns", metavar="A,B", help="Columns of the table that are inputs, if it has others.")
-    add("--keep", metavar="A,B", help="Columns of the table to copy to the answers, such as an id.")
+    output = "New .parquet of answers to a .parquet; the same command goes on after a kill."
+    add("-o", "--output", metavar="F", help=output)
+    rare(add("--columns", metavar="A,B", help="Columns of a .parquet that are inputs, if it has others."))
+    rare(add("--keep", metavar="A,B", help="Columns of a .parquet to copy to the answers, such as an id."))
     for option, kind, default, about in (
         ("--request-inputs", int, 256, "Most rows in one request"),
         ("--in-flight", int, 4, "Most requests at the same time"),
