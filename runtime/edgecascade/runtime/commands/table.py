@@ -6,9 +6,11 @@ import json
 import os
 import shutil
 from argparse import Namespace
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,7 @@ __all__ = ["add_table_arguments", "answer_table", "check_table_arguments"]
 
 _PARQUET = ".parquet"
 _ROWS, _BYTES, _IMAGE_BYTES = 8192, 16 << 20, 1 << 20  # most of what is read at once; images grow when they are decoded
+_AHEAD = 2  # batches that are answered at the same time
 _TOGETHER = 1 << 16  # rows in a row group of the output
 _BUFFER = 1 << 20  # bytes
 _ANSWER = ("label", "name", "confidence", "source", "reason", "advantage", "probabilities")
@@ -155,20 +158,29 @@ class _Job:
         """Answer a row group, unless `stop` comes before; yield the answers by reason, as they are given."""
         if stop:
             return
-        with _whole(self._part(group)) as (path, writer):
-            for batch in self._read(group):
+        with _whole(self._part(group)) as (path, writer), ThreadPoolExecutor(_AHEAD) as pool:
+            answering: deque[tuple[Any, Future[Columns]]] = deque()  # so that the local model need not wait
+            for batch in chain(self._read(group), [None] * _AHEAD):
                 if stop:
                     path.unlink(missing_ok=True)
                     return
-                try:
-                    columns = self._cascade.predict_columns(batch.select(self._inputs), **self._options)
-                except InputError as error:
-                    raise InputError(f"{self._path}: row group {group}: {error}") from error
-                writer(self._answers(columns, batch))
-                counts: Counter[Reason] = Counter()
-                for (_, reason), n in columns.counts().items():
-                    counts[reason] += n
-                yield counts
+                if len(answering) == _AHEAD or (batch is None and answering):
+                    rows, future = answering.popleft()
+                    columns = self._columns(group, future)
+                    writer(self._answers(columns, rows))
+                    counts: Counter[Reason] = Counter()
+                    for (_, reason), n in columns.counts().items():
+                        counts[reason] += n
+                    yield counts
+                if batch is not None:
+                    ask = partial(self._cascade.predict_columns, batch.select(self._inputs), **self._options)
+                    answering.append((batch, pool.submit(ask)))
+
+    def _columns(self, group: int, answering: Future[Columns]) -> Columns:
+        try:
+            return answering.result()
+        except InputError as error:
+            raise InputError(f"{self._path}: row group {group}: {error}") from error
 
     def _read(self, group: int) -> Iterator[Any]:
         columns = [*self._inputs, *self._keep]
