@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Bulk", "compared", "merge_outputs", "merge_scores"]
 
-_LONGEST = 3600.0  # seconds that one request may take
+_LONGEST = 600.0  # seconds that one request may take
 _MOST_BYTES = 16 << 20  # of the inputs in one request
 _PAUSE = 0.5  # seconds until a remote that fails is asked again
 T = TypeVar("T")

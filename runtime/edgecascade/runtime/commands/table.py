@@ -9,7 +9,7 @@ from argparse import Namespace
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -158,7 +158,7 @@ class _Job:
         """Answer a row group, unless `stop` comes before; yield the answers by reason, as they are given."""
         if stop:
             return
-        with _whole(self._part(group)) as (path, writer), ThreadPoolExecutor(_AHEAD) as pool:
+        with _whole(self._part(group), self._folder) as (path, writer), ThreadPoolExecutor(_AHEAD) as pool:
             answering: deque[tuple[Any, Future[Columns]]] = deque()  # so that the local model need not wait
             for batch in chain(self._read(group), [None] * _AHEAD):
                 if stop:
@@ -193,7 +193,7 @@ class _Job:
         import pyarrow.parquet
 
         counts: Counter[str] = Counter()
-        with _whole(Path(self._output)) as (_, writer):
+        with _whole(Path(self._output), self._folder) as (_, writer):
             for group in self.done():
                 with pyarrow.parquet.ParquetFile(self._part(group)) as part:
                     for batch in part.iter_batches(_TOGETHER):
@@ -209,10 +209,11 @@ class _Job:
         return f"{counts.total()} answered: {local} locally, {away} to be forwarded ({reasons or 'none'})"
 
     def _begin(self, description: dict[str, Any]) -> None:
-        about = self._folder / "job.json"
+        about, before = self._folder / "job.json", {}
         self._folder.mkdir(exist_ok=True)
-        if about.exists():
-            before = json.loads(about.read_text(encoding="utf-8"))
+        if self.done():
+            with suppress(OSError, ValueError):
+                before = json.loads(about.read_text(encoding="utf-8"))
             other = next((name for name, value in description.items() if before.get(name) != value), None)
             if other is not None:
                 raise ArgumentError(
@@ -270,11 +271,14 @@ def _readable(path: str) -> Iterator[None]:
 
 
 @contextmanager
-def _whole(path: Path) -> Iterator[tuple[Path, Callable[[Any], None]]]:
-    """Give the place of a new parquet file and a function that appends a batch; it appears whole, or not at all."""
+def _whole(path: Path, folder: Path) -> Iterator[tuple[Path, Callable[[Any], None]]]:
+    """Give a place in a folder for a parquet file and a function that appends a batch; at the end it moves to its path.
+
+    If the place is empty then, or there was an exception, there is no file.
+    """
     import pyarrow.parquet
 
-    part, writers = path.with_name(f"{path.name}.{os.getpid()}.part"), list[Any]()
+    part, writers = folder / f"{path.name}.{os.getpid()}.part", list[Any]()
 
     def write(batch: Any) -> None:
         if not writers:
