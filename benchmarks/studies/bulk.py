@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecascade.benchmarks.ratio import Ratio, interleaved, ratio
+from edgecascade.benchmarks.ratio import Ratio, interleaved, medians, ratio
 from edgecascade.benchmarks.report import write_study
 from edgecascade.cli import main as edgecascade
 from edgecascade.export import save_model
@@ -62,7 +62,7 @@ def measure_bulk_costs(rows: int = 100_000, rounds: int = 15) -> BulkCosts:
 
     Args:
         rows: Rows in memory; a table has a quarter of them, and the large table of the measurement of memory all.
-        rounds: Measurements of each kind, in turn.
+        rounds: Measurements of each kind, in turn; in memory, each with new sessions, and the median of three.
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -77,18 +77,20 @@ def measure_bulk_costs(rows: int = 100_000, rounds: int = 15) -> BulkCosts:
 
 
 def _in_memory(small: Path, large: Path, x: NDArray[np.float32], rounds: int) -> Iterator[Ratio]:
-    bare, loop = open_session(small), Loop(small, large)
-    with Cascade.load(small, remote=large) as cascade:
-        functions: dict[str, Callable[[int], object]] = {
+    def build() -> dict[str, Callable[[int], object]]:
+        bare, loop, cascade = open_session(small), Loop(small, large), Cascade.load(small, remote=large)
+        return {
             "decide": lambda _: cascade.decide(x),
             "bare": lambda _: [bare.run(CLASSIFIER_OUTPUTS, {"x": x[i : i + _STEP]}) for i in range(0, len(x), _STEP)],
             "at once": lambda _: bare.run(CLASSIFIER_OUTPUTS, {"x": x}),
             "columns": lambda _: cascade.predict_columns(x, in_flight=1),
             "loop": lambda _: loop(x),
         }
-        same = cascade.predict_columns(x[:_STEP]).label == loop(x[:_STEP])[0]
-        assert same.all(), "the loop is another cascade"
-        times = interleaved(functions, rounds, warm_up=1, clock=time.process_time)
+
+    with Cascade.load(small, remote=large) as cascade:
+        if not (cascade.predict_columns(x[:_STEP]).label == Loop(small, large)(x[:_STEP])[0]).all():
+            raise AssertionError("the loop is another cascade")
+    times = medians(build, builds=rounds, rounds=3, warm_up=1, clock=time.process_time)
     name = f"{len(x)} rows"
     yield ratio(f"decide, {name}, to a bare session", times["decide"], times["bare"], goal=1.05, unit="ms", scale=1e3)
     yield ratio(
@@ -152,7 +154,8 @@ def _tables(small: Path, large: Path, table: Path, rounds: int) -> Ratio:
 
 
 def _memory(small: Path, large: Path, x: NDArray[np.float32], folder: Path, rounds: int) -> Ratio:
-    few, many = _write(x[: len(x) // 4], folder / "few.parquet"), _write(x, folder / "many.parquet", group=len(x))
+    few = _write(x[: len(x) // 4], folder / "few.parquet", group=len(x))
+    many = _write(x, folder / "many.parquet", group=len(x))
     peaks: dict[Path, list[float]] = {few: [], many: []}
     for turn in range(rounds):
         for table, found in peaks.items():
@@ -162,7 +165,7 @@ def _memory(small: Path, large: Path, x: NDArray[np.float32], folder: Path, roun
                 [sys.executable, "-c", _RUN, *map(str, command)], capture_output=True, text=True, check=True
             )
             found.append(int(ran.stdout) / 1024)
-    name = "peak memory, a table in one row group to one of a quarter of its rows"
+    name = "peak memory, a table in one row group to one of a quarter of its rows, likewise"
     return ratio(name, np.array(peaks[many]), np.array(peaks[few]), goal=1.1, unit="MiB", scale=1.0)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from edgecascade.runtime.decisions import Decided
 
-__all__ = ["REASONS", "SOURCES", "Columns", "column_of", "concatenated_columns"]
+__all__ = ["REASONS", "SOURCES", "Columns", "column_of"]
 
 SOURCES, REASONS = tuple(Source), tuple(Reason)
 _CONFIDENT, _OFFLINE = REASONS.index(Reason.CONFIDENT), REASONS.index(Reason.OFFLINE)
@@ -103,19 +103,6 @@ class Columns:
         )
         places = (divmod(pair, len(REASONS)) for pair in pairs.tolist())
         return Counter({(SOURCES[s], REASONS[r]): n for (s, r), n in zip(places, found.tolist(), strict=True)})
-
-
-def concatenated_columns(parts: Sequence[Columns]) -> Columns:
-    """Return parts, of which there is at least one, as one."""
-    if len(parts) == 1:
-        return parts[0]
-    joined = {
-        one.name: np.concatenate([getattr(part, one.name) for part in parts])
-        for one in fields(Columns)
-        if one.name != "outputs"
-    }
-    outputs = {name: np.concatenate([part.outputs[name] for part in parts]) for name in parts[0].outputs}
-    return Columns(**joined, outputs=outputs)
 
 
 def column_of(arrays: Sequence[NDArray[Any] | None]) -> NDArray[Any]:

@@ -15,7 +15,7 @@ import numpy as np
 import onnxruntime as ort
 
 from edgecascade.runtime.batch import Batch, bytes_of, filled, first_of, rows, size, stacked
-from edgecascade.runtime.columns import Columns, concatenated_columns
+from edgecascade.runtime.columns import Columns
 from edgecascade.runtime.decisions import (
     CLASSIFIER_OUTPUTS,
     TASK_OUTPUTS,
@@ -203,12 +203,13 @@ class LocalModel:
             return Columns.of(self.many(batch), len(self.labels))
         live, n = self._live, size(batch)
         step = _TEXTS if self.inputs.text is not None else min(_INPUTS, max(1, _BYTES * n // max(1, bytes_of(batch))))
-        parts = [
-            self._decisions.columns(self._run(feeds, live), size(feeds))
+        given = [
+            self._run(feeds, live)
             for start in range(0, n, step)
             for feeds in self.inputs.parts("x", rows(batch, slice(start, start + step)))
         ]
-        return concatenated_columns(parts)
+        joined = given[0] if len(given) == 1 else [np.concatenate(parts) for parts in zip(*given, strict=True)]
+        return self._decisions.columns(joined, n)
 
     def _decide(self, feeds: Mapping[str, NDArray[Any]], live: _Live) -> list[Decided]:
         n = size(feeds)
