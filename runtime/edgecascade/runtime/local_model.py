@@ -199,17 +199,22 @@ class LocalModel:
 
         Errors are those of `many`.
         """
-        if isinstance(batch, list) or self._at_once is not None or not size(batch):
-            return Columns.of(self.many(batch), len(self.labels))
-        live, n = self._live, size(batch)
-        step = _TEXTS if self.inputs.text is not None else min(_INPUTS, max(1, _BYTES * n // max(1, bytes_of(batch))))
-        given = [
-            self._run(feeds, live)
-            for start in range(0, n, step)
-            for feeds in self.inputs.parts("x", rows(batch, slice(start, start + step)))
-        ]
-        joined = given[0] if len(given) == 1 else [np.concatenate(parts) for parts in zip(*given, strict=True)]
-        return self._decisions.columns(joined, n)
+        text = self.inputs.text is not None
+        if isinstance(batch, list) or self._at_once is not None or not size(batch) or (text and self.outputs):
+            return Columns.of(self.many(batch), len(self.labels))  # further outputs may have any shape
+        live, n, done = self._live, size(batch), 0
+        step = _TEXTS if text else min(_INPUTS, max(1, _BYTES * n // max(1, bytes_of(batch))))
+        whole: list[NDArray[Any]] = []
+        for start in range(0, n, step):
+            for feeds in self.inputs.parts("x", rows(batch, slice(start, start + step))):
+                given = self._run(feeds, live)
+                whole = whole or [np.empty((n, *one.shape[1:]), one.dtype) for one in given]
+                for column, part in zip(whole, given, strict=True):
+                    if part.shape != (size(feeds), *column.shape[1:]):
+                        raise ModelFileError(f"{self._path}: expected a row for each input, got {list(part.shape)}")
+                    column[done : done + size(feeds)] = part
+                done += size(feeds)
+        return self._decisions.columns(whole, n)
 
     def _decide(self, feeds: Mapping[str, NDArray[Any]], live: _Live) -> list[Decided]:
         n = size(feeds)
