@@ -344,6 +344,27 @@ def test_a_file_that_is_no_cascade_is_refused(node: Run, make_file: Callable[...
     assert [one["error"].partition(":")[0] for one in found] == ["ModelFileError"] * 8
 
 
+def test_an_engine_that_mistakes_the_names_of_outputs_is_refused(packages: Path, file: Path) -> None:
+    """onnxruntime-node before 1.24 gave the outputs that it was asked for the names of the first ones of the file."""
+    script = f"""
+        import ort from "onnxruntime-node";
+        import {{ Cascade }} from "edgecascade";
+        const session = await ort.InferenceSession.create({str(file)!r}, {{ logSeverityLevel: 3 }});
+        const {{ inputMetadata, outputMetadata, outputNames }} = session;
+        async function run(feeds, names) {{
+          const found = Object.values(await session.run(feeds, names));
+          return Object.fromEntries(found.map((tensor, k) => [outputNames[k], tensor]));
+        }}
+        const {{ document }} = await Cascade.load({str(file)!r});
+        for (const outputs of [[], ["logits"]]) {{
+          const old = {{ inputMetadata, outputMetadata, outputNames, run }};
+          const cascade = await Cascade.load(old, {{ document, outputs }});
+          await cascade.predict([1, 2, 3]).catch((error) => console.log(error.name));
+        }}
+    """
+    assert evaluate(packages, script) == "ArgumentError\n" * 2
+
+
 def test_both_packages_have_one_version() -> None:
     """The package on npm and the distribution in Python belong together."""
     description = json.loads((ROOT / "runtime" / "js" / "package.json").read_text())

@@ -50,6 +50,8 @@ export class Cascade {
     const missing = this.#names.filter((name) => !session.outputNames.includes(name));
     if (missing.length)
       throw new ModelFileError(`file: expected the outputs of a cascade file, got none named ${missing}`);
+    // In the order of the file, so that the last one is missing where a binding gives outputs the names of others.
+    this.#names = session.outputNames.filter((name) => this.#names.includes(name));
     this.#inputs = new ModelInputs(session.inputMetadata, Tensor);
     const sides = [...session.inputMetadata, ...session.outputMetadata.filter((one) => this.#names.includes(one.name))];
     this.#together = this.#inputs.batch !== 1 && (classifies || new Set(sides.map((one) => one.shape[0])).size === 1);
@@ -174,13 +176,18 @@ export class Cascade {
   async #run(feeds) {
     while (this.#running) await this.#running.catch(() => {});
     this.#running = this.#session.run(feeds, this.#names);
+    let results;
     try {
-      return await this.#running;
+      results = await this.#running;
     } catch (error) {
       throw new InputError(`x: onnxruntime cannot run the file with it: ${firstLine(error)}`);
     } finally {
       this.#running = undefined;
     }
+    if (!(this.#names.at(-1) in results)) {
+      throw new ArgumentError("ort: expected onnxruntime 1.24 or newer, got one that mistakes the names of outputs");
+    }
+    return results;
   }
 
   async #decide(feeds, n) {
