@@ -1,0 +1,154 @@
+"""Write a cascade as a model repository of NVIDIA Triton: both models, and a third that is the whole cascade."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Iterable, Sequence
+from io import BytesIO
+from pathlib import Path
+
+import edgecascade
+from edgecascade.deploy.pair import Pair, open_pair
+from edgecascade.runtime.engine import Declared, numpy_dtype
+from edgecascade.runtime.remotes.tensors import DATATYPES
+from edgecascade.runtime.weights_file import check_weights
+from edgecascade.types.errors import ArgumentError
+
+__all__ = ["write_triton"]
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_ANSWERS = {
+    "label": "TYPE_INT64",
+    "name": "TYPE_STRING",
+    "confidence": "TYPE_FP32",
+    "advantage": "TYPE_FP32",
+    "source": "TYPE_STRING",
+    "reason": "TYPE_STRING",
+    "forwarded": "TYPE_BOOL",
+}  # the outputs of the cascade with one value per input, as those of `edgecascade serve`
+
+
+def write_triton(
+    local: str | os.PathLike[str],
+    remote: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    name: str = "cascade",
+    remote_output: str | None = None,
+    threshold: float | None = None,
+    max_batch: int = 64,
+    instances: int = 4,
+) -> Path:
+    """Write a model repository with the models NAME, NAME_local and NAME_remote, and return its path.
+
+    Args:
+        local: a cascade file.
+        remote: the large model as an ONNX file with the same inputs.
+        output: a folder that is empty or does not exist.
+        name: the name of the cascade among Triton's models.
+        remote_output: the remote's output with the scores, if it is not evident.
+        threshold: forward inputs whose advantage is below this, instead of the decision in the graph.
+        max_batch: most inputs that Triton puts into one batch.
+        instances: processes of the cascade; each answers one batch at a time, and waits for the remote.
+
+    Raises:
+        ArgumentError: an argument has an invalid value, or the models do not fit together.
+        ModelFileError: a file is missing, damaged or of another kind.
+    """
+    if not _NAME.fullmatch(name):
+        raise ArgumentError(f"name: expected letters, digits, '_', '-' and '.', got {name!r}")
+    for argument, value in (("max batch", max_batch), ("instances", instances)):
+        if value < 1:
+            raise ArgumentError(f"{argument}: expected 1 or more, got {value}")
+    if threshold is not None and threshold != threshold:
+        raise ArgumentError("threshold: expected a number, got NaN")
+    place = Path(output)
+    if place.is_symlink() or (place.exists() and (not place.is_dir() or any(place.iterdir()))):
+        raise ArgumentError(f"output: expected a folder that is empty or does not exist, got {place}")
+    pair = open_pair(local, remote, remote_output=remote_output)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=place.parent, prefix=f".{place.name}.") as folder:
+        part = Path(folder) / "repository"
+        _write(part, pair, name, threshold, max_batch, instances)
+        part.rename(place)  # an empty folder is replaced
+    return place
+
+
+def _write(folder: Path, pair: Pair, name: str, threshold: float | None, max_batch: int, instances: int) -> None:
+    models = {"local": f"{name}_local", "remote": f"{name}_remote"}
+    for one, path, inputs, outputs in (
+        ("local", pair.local, pair.inputs, pair.outputs),
+        ("remote", pair.remote, pair.remote_inputs, (pair.remote_output,)),
+    ):
+        version = folder / models[one] / "1"
+        version.mkdir(parents=True)
+        _copy_model(path, version)
+        tensors = (_tensors("input", map(_declared, inputs)), _tensors("output", map(_declared, outputs)))
+        config = _config(models[one], "onnxruntime", max_batch, *tensors, "{ count: 1, kind: KIND_AUTO }")
+        (version.parent / "config.pbtxt").write_text(config)
+    version = folder / name / "1"
+    version.mkdir(parents=True)
+    answers = [_tensor(one, datatype, [1]) for one, datatype in _ANSWERS.items()]
+    answers.append(_tensor("probabilities", "TYPE_FP32", [len(pair.document.labels)]))
+    tensors = (_tensors("input", map(_declared, pair.inputs)), _tensors("output", answers))
+    config = _config(name, "python", max_batch, *tensors, f"{{ count: {instances}, kind: KIND_CPU }}")
+    if threshold is not None:
+        value = json.dumps(repr(float(threshold)))
+        config += f'parameters [\n  {{ key: "threshold", value: {{ string_value: {value} }} }}\n]\n'
+    (version.parent / "config.pbtxt").write_text(config)
+    cascade = {
+        **models,
+        "remote_inputs": {ours.name: theirs.name for ours, theirs in zip(pair.inputs, pair.remote_inputs, strict=True)},
+        "remote_output": pair.remote_output.name,
+        "class_names": pair.class_names,
+        "document": pair.document.to_dict(),
+    }
+    (version / "cascade.json").write_text(json.dumps(cascade, indent=2) + "\n")
+    (version / "edgecascade.zip").write_bytes(_sources())
+    shutil.copyfile(Path(__file__).with_name("triton_model.py"), version / "model.py")
+
+
+def _copy_model(path: Path, folder: Path) -> None:
+    """Copy a model file with its weights, which the file names."""
+    shutil.copyfile(path, folder / "model.onnx")
+    weights = check_weights(path)
+    if weights is not None:
+        shutil.copyfile(weights, folder / weights.name)
+
+
+def _config(name: str, backend: str, max_batch: int, inputs: str, outputs: str, instances: str) -> str:
+    return (
+        f"name: {json.dumps(name)}\nbackend: {json.dumps(backend)}\nmax_batch_size: {max_batch}\n{inputs}{outputs}"
+        f"dynamic_batching {{ }}\ninstance_group [\n  {instances}\n]\n"
+    )
+
+
+def _tensors(kind: str, tensors: Iterable[str]) -> str:
+    return f"{kind} [\n" + ",\n".join(f"  {one}" for one in tensors) + "\n]\n"
+
+
+def _declared(tensor: Declared) -> str:
+    """Return an input or output without its batch axis. Triton has no tensors without a further one: it is reshaped."""
+    dtype = numpy_dtype(tensor.type).name
+    datatype = "STRING" if dtype == "object" else DATATYPES[dtype]
+    sides = [side if isinstance(side, int) else -1 for side in tensor.shape[1:]]
+    return _tensor(tensor.name, f"TYPE_{datatype}", sides or [1], "" if sides else ", reshape: { shape: [ ] }")
+
+
+def _tensor(name: str, datatype: str, sides: Sequence[int], more: str = "") -> str:
+    return f"{{ name: {json.dumps(name)}, data_type: {datatype}, dims: {[*sides]}{more} }}"
+
+
+def _sources() -> bytes:
+    """Return this package without its other parts, as an archive that Python imports from."""
+    root, archive = Path(edgecascade.__file__).parent, BytesIO()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+        for module in sorted([root / "__init__.py", *root.glob("runtime/**/*.py"), *root.glob("types/**/*.py")]):
+            entry = zipfile.ZipInfo((Path("edgecascade") / module.relative_to(root)).as_posix())
+            file.writestr(entry, module.read_bytes(), zipfile.ZIP_DEFLATED)
+    return archive.getvalue()
