@@ -11,10 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
 from numpy.typing import NDArray
-from onnx import TensorProto, helper
 
 from edgecascade import Cascade
 from edgecascade.cli import main
@@ -158,24 +156,13 @@ def test_the_cascade_in_triton_needs_no_engine() -> None:
         ("a threshold that is no number", "--threshold", "nan"),
     ],
 )
-def test_bad_input_is_refused_in_one_sentence(
-    pair: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, wrong: str, option: str, value: str
-) -> None:
+def test_bad_input_is_refused_in_one_sentence(files: Path, capsys: Any, wrong: str, option: str, value: str) -> None:
     """The exit code is 2, and nothing is written."""
-    shutil.copytree(pair, tmp_path / "pair")
-    monkeypatch.chdir(tmp_path / "pair")
-    two = helper.make_graph(
-        [helper.make_node("Flatten", ["image"], ["logits"])],
-        "two",
-        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["n", "h", "w", 3])],
-        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", 2])],
-    )
-    onnx.save(helper.make_model(two, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), "two.onnx")
-    before = sorted(tmp_path.rglob("*"))
+    before = sorted(files.parent.rglob("*"))
     given = {"--remote": "remote.onnx", "-o": "../out", option: value}
     file = given.pop("FILE", "local.onnx")
-    assert main(["deploy", "triton", file, *(word for pair in given.items() for word in pair)]) == 2, wrong
+    assert main(["deploy", "triton", file, *(word for one in given.items() for word in one)]) == 2, wrong
     printed = capsys.readouterr()
     assert (printed.out, printed.err.count("\n")) == ("", 1)
     assert printed.err.startswith("edgecascade: ")
-    assert sorted(tmp_path.rglob("*")) == before
+    assert sorted(files.parent.rglob("*")) == before

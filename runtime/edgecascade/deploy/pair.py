@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgecascade.runtime.decisions import CLASSIFIER_OUTPUTS
-from edgecascade.runtime.engine import Declared, open_session, read_classifier, read_properties, score_output
+from edgecascade.runtime.engine import Declared, Engine, open_session, read_classifier, read_properties, score_output
 from edgecascade.types.class_names import columns_for, names_in
 from edgecascade.types.errors import ArgumentError, InvalidReply, ModelFileError
 
 if TYPE_CHECKING:
     from edgecascade.types.document import CascadeDocument
 
-__all__ = ["Pair", "open_cascade_file", "open_pair"]
+__all__ = ["Pair", "open_pair", "open_scores"]
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Pair:
     class_names: tuple[str, ...]
 
 
-def open_cascade_file(
+def _open_cascade_file(
     path: str | os.PathLike[str],
 ) -> tuple[CascadeDocument, tuple[Declared, ...], dict[str, Declared]]:
     """Return the document of a classifier's cascade file, and the inputs and outputs that it declares.
@@ -77,16 +77,42 @@ def open_pair(
         ArgumentError: the remote has other inputs, outputs or classes than the cascade needs, or a file takes batches
             of one size only.
     """
-    document, inputs, outputs = open_cascade_file(local)
+    document, inputs, outputs = _open_cascade_file(local)
     if document.remote_chat is not None:
         raise ArgumentError("remote: expected a cascade calibrated with an ONNX model, got one with a chat endpoint")
     if "://" in os.fspath(remote):
         raise ArgumentError(f"remote: expected an ONNX file, got the address {os.fspath(remote)}")
+    session, scores, names = open_scores(document, remote, remote_output)
+    remote_inputs = _matched(inputs, tuple(session.get_inputs()))
+    for path, tensors in ((local, inputs), (remote, (*remote_inputs, scores))):
+        fixed = next((one for one in tensors if not one.shape or isinstance(one.shape[0], int)), None)
+        if fixed is not None:
+            raise ArgumentError(
+                f"{os.fspath(path)}: expected a model that takes any number of inputs, got {fixed.name} {fixed.shape}"
+            )
+    decisions = tuple(outputs[name] for name in CLASSIFIER_OUTPUTS)
+    return Pair(Path(local), Path(remote), document, inputs, decisions, remote_inputs, scores, names)
+
+
+def open_scores(
+    document: CascadeDocument, remote: str | os.PathLike[str], output: str | None = None
+) -> tuple[Engine, Declared, tuple[str, ...]]:
+    """Open the remote of a classifier, and return its session, its output with the scores, and its class names.
+
+    Args:
+        document: that of the cascade file.
+        remote: an ONNX file.
+        output: the output with the scores, if that is not evident.
+
+    Raises:
+        ModelFileError: the file is missing, damaged or no model.
+        ArgumentError: it has no such output, or scores of other classes.
+    """
     session = open_session(remote)
     declared = {one.name: one for one in session.get_outputs()}
-    if remote_output is not None and remote_output not in declared:
-        raise ArgumentError(f"remote output: expected one of {', '.join(declared)} in {remote}, got {remote_output}")
-    scores = declared[remote_output or score_output(session, remote)]
+    if output is not None and output not in declared:
+        raise ArgumentError(f"remote output: expected one of {', '.join(declared)} in {remote}, got {output}")
+    scores = declared[output or score_output(session, remote)]
     columns, classes = scores.shape[-1] if scores.shape else 0, len(document.labels)
     fits = len(scores.shape) == 2 and (columns in (classes, 1 if classes == 2 else classes) or isinstance(columns, str))
     if not fits:
@@ -100,15 +126,7 @@ def open_pair(
             columns_for(document.labels, names, document.calibrate_remote.columns)
         except InvalidReply as error:
             raise ArgumentError(str(error)) from error
-    remote_inputs = _matched(inputs, tuple(session.get_inputs()))
-    for path, tensors in ((local, inputs), (remote, (*remote_inputs, scores))):
-        fixed = next((one for one in tensors if not one.shape or isinstance(one.shape[0], int)), None)
-        if fixed is not None:
-            raise ArgumentError(
-                f"{os.fspath(path)}: expected a model that takes any number of inputs, got {fixed.name} {fixed.shape}"
-            )
-    decisions = tuple(outputs[name] for name in CLASSIFIER_OUTPUTS)
-    return Pair(Path(local), Path(remote), document, inputs, decisions, remote_inputs, scores, names)
+    return session, scores, names
 
 
 def _matched(inputs: Sequence[Declared], remote: Sequence[Declared]) -> tuple[Declared, ...]:
