@@ -6,7 +6,7 @@ from pathlib import Path
 
 BEYOND = {
     *("torch", "onnx", "scipy", "matplotlib", "sklearn", "PIL", "starlette", "uvicorn", "pydantic", "grpc"),
-    *("opentelemetry", "prometheus_client", "av", "aiohttp"),
+    *("opentelemetry", "prometheus_client", "av", "aiohttp", "pyarrow", "pandas", "polars"),
     *("edgecascade.export", "edgecascade.calibration", "edgecascade.benchmarks"),
 }
 
