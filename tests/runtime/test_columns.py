@@ -20,6 +20,7 @@ from edgecascade.runtime import (
     Cascade,
     CircuitBreaker,
     Columns,
+    Outbox,
     Rate,
     RemoteRefusal,
     RemoteUnreachable,
@@ -210,6 +211,16 @@ def test_a_remote_that_stays_away_is_given_up_once(file: Path) -> None:
         assert 0.6 <= time.monotonic() - started < 10
     assert {*columns.reason[columns.forward].tolist()} == {"offline"}
     assert len(remote.sizes) >= columns.forward.sum() / 5
+
+
+def test_an_outbox_stores_what_a_batch_without_a_deadline_could_not_send(file: Path, tmp_path: Path) -> None:
+    """Columns have no place for late answers, and store nothing."""
+    remote = Recording(lambda _: RemoteUnreachable("away"))
+    with Cascade.load(file, remote=remote, outbox=Outbox(tmp_path / "outbox.db")) as cascade:
+        columns = cascade.predict_columns(LOGITS[:50], patience=0)
+        assert cascade.metrics()["outbox"]["waiting"] == 0
+        answers = cascade.predict_batch(LOGITS[:50], deadline=None, patience=0, keys=[f"row {i}" for i in range(50)])
+        assert {one.queued for one in answers if one.forwarded} == {f"row {i}" for i in np.flatnonzero(columns.forward)}
 
 
 def test_a_refused_request_costs_no_other_its_answer(file: Path) -> None:

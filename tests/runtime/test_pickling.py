@@ -27,6 +27,7 @@ from edgecascade.runtime import (
 )
 from edgecascade.runtime.dispatch import AT_ONCE
 from edgecascade.runtime.remotes.onnx_file import OnnxFile
+from edgecascade.types.costs import ErrorCosts
 from edgecascade.types.errors import ArgumentError
 
 
@@ -122,3 +123,12 @@ def test_remotes_are_made_again(pair: Path, images: NDArray[np.uint8]) -> None:
     assert again(Chat("http://127.0.0.1:9/v1", model="m"))._made[1] == {"model": "m"}
     theirs = again(OnnxFile(pair / "remote.onnx")).infer(images, AT_ONCE)
     np.testing.assert_array_equal(theirs, OnnxFile(pair / "remote.onnx").infer(images, AT_ONCE))
+
+
+def test_a_policy_is_pickled_as_it_is(file: Path) -> None:
+    """With everything by which the device decides."""
+    with Cascade.load(file) as cascade:
+        policy = replace(cascade.policy, costs=ErrorCosts((1.0, 2.0, 3.0)))
+        assert policy.costs is not None
+        assert policy.costs.shares.max() == 1  # it remembers them
+    assert again(policy) == policy
