@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -23,6 +25,7 @@ from tokenizers.pre_tokenizers import Whitespace
 
 from documents import document_of
 from edgecascade.calibration import AdvantageTable, DecisionRule
+from edgecascade.cli import main
 from edgecascade.export import fold, save_model
 from edgecascade.runtime import Cascade, InputError
 from edgecascade.runtime.commands.lines import Given, LineInput, Refused
@@ -83,6 +86,29 @@ def test_sentences_in_a_file_are_those_on_standard_input(sentences: Path, tmp_pa
     assert [item.x for item in items if isinstance(item, Given)] == ["red", "blue", "", "[1, 2]"]
     assert [item.name for item in items] == [f"{text}:{n}" for n in (1, 2, 3, 4)]
     assert items[1].key == "k"
+
+
+def test_a_table_of_sentences_is_answered_as_they_are(sentences: Path, tmp_path: Path) -> None:
+    """As columns and from a parquet file; the remote gets the sentences, and a missing one is refused."""
+    colours = np.random.default_rng(1).choice(["red", "green", "blue", "grey"], (300, 5))
+    texts = [" ".join(one[: 1 + i % 5]) for i, one in enumerate(colours.tolist())]
+
+    def remote(asked: Any) -> Any:
+        return np.array([[3.0 * one.count(name) for name in ("red", "green", "blue")] for one in asked])
+
+    with Cascade.load(sentences, remote=remote, deadline=60.0) as cascade:
+        expected = cascade.predict_batch(texts)
+        for rows in (texts, pa.table({"text": texts}), pa.chunked_array([texts])):
+            columns = cascade.predict_columns(rows)
+            assert columns.label.tolist() == [one.label for one in expected]
+            assert columns.reason.tolist() == [one.reason.value for one in expected]
+        assert {"confident", "offloaded"} <= {*columns.reason.tolist()}
+        with pytest.raises(InputError):
+            cascade.decide(pa.table({"text": ["red", None]}))
+        pq.write_table(pa.table({"text": texts}), tmp_path / "rows.parquet", row_group_size=100)
+        output = tmp_path / "answers.parquet"
+        assert main(["run", str(sentences), str(tmp_path / "rows.parquet"), "-o", str(output)]) == 0
+        assert pq.read_table(output)["label"].to_pylist() == cascade.decide(texts).label.tolist()
 
 
 @pytest.mark.parametrize("x", ["red \ud83d", None, b"red", 3, ["red", "green"], np.array([b"red"]), object()])
