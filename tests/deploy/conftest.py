@@ -3,11 +3,12 @@
 import shutil
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
-collect_ignore = ["check_kserve.py", "onnx_in_triton.py"]
+collect_ignore = ["check_kserve.py", "onnx_in_triton.py", "run_ray.py"]
 
 
 @pytest.fixture
@@ -16,10 +17,15 @@ def files(pair: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copytree(pair, tmp_path / "files")
     monkeypatch.chdir(tmp_path / "files")
     two = helper.make_graph(
-        [helper.make_node("Flatten", ["image"], ["logits"])],
+        [
+            helper.make_node("Cast", ["image"], ["pixels"], to=TensorProto.FLOAT),
+            helper.make_node("ReduceMean", ["pixels", "sides"], ["means"], keepdims=0),
+            helper.make_node("Gather", ["means", "two"], ["logits"], axis=1),
+        ],
         "two",
         [helper.make_tensor_value_info("image", TensorProto.UINT8, ["n", "h", "w", 3])],
         [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", 2])],
+        [numpy_helper.from_array(np.array([1, 2]), "sides"), numpy_helper.from_array(np.array([0, 1]), "two")],
     )
     onnx.save(helper.make_model(two, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), "two.onnx")
     return tmp_path / "files"
