@@ -27,6 +27,7 @@ COMMANDS = (
     "inspect",
     "run",
     "serve",
+    "deploy",
     "calibrate-chat",
     "gateway",
     "bench",

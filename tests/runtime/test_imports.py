@@ -62,6 +62,12 @@ def test_the_commands_of_a_device_import_no_other_part(file: Path) -> None:
     assert imported(code, str(file), str(inputs)) & BEYOND == set()
 
 
+def test_handing_a_cascade_over_imports_no_other_part() -> None:
+    """Nor the engine that takes it."""
+    modules = ", ".join(f"edgecascade.deploy.{one}" for one in ("triton", "kserve", "ray", "stages"))
+    assert imported(f"import {modules}") & (BEYOND | {"ray"}) == set()
+
+
 def test_the_gateway_needs_no_engine() -> None:
     """Two chat endpoints need no ONNX Runtime on the device that stands between them."""
     both = "edgecascade.runtime.commands.gateway, edgecascade.runtime.chat.gateway"
