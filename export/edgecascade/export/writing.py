@@ -38,14 +38,15 @@ def refuse_same(out: str | os.PathLike[str], read: Mapping[str, str | os.PathLik
 
     Args:
         out: the file to write.
-        read: the files that are read, by what messages call them; addresses and missing files are passed over.
+        read: the files that are read, or written before, by what messages call them; addresses are passed over.
         argument: what messages call the file to write.
 
     Raises:
         ExportError: it is one of them.
     """
     for name, path in read.items():
-        if os.path.exists(out) and os.path.exists(path) and os.path.samefile(path, out):
+        both = os.path.exists(out) and os.path.exists(path)
+        if os.path.samefile(path, out) if both else os.path.realpath(path) == os.path.realpath(out):
             raise ExportError(f"{argument}: expected another file than {name}, got {os.fspath(out)}")
 
 

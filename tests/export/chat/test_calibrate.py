@@ -311,6 +311,8 @@ def test_a_budget_ends_in_a_plan_or_a_refusal(serve: Serve, tmp_path: Path, caps
         (("--judge", "number", "--replies", "bad.jsonl"), "not a line of a replies file"),
         (("--replies", "prompts.jsonl"), "--replies: expected another file than the prompts"),
         (("--replies", "others.jsonl"), "and `local` or `remote`, got prompt, reference"),
+        (("--replies", "chat.json"), "--out: expected another file than --replies"),
+        (("--replies", "link.jsonl"), "--out: expected another file than --replies"),
         (("--replies", "."), "--replies: expected a file to write, got the folder"),
         (("--replies", "bad.jsonl/replies.jsonl"), "--replies: expected a folder that can be written to"),
         (("-o", "."), "--out: expected a file to write, got the folder"),
@@ -328,6 +330,7 @@ def test_wrong_arguments_are_errors_before_anything_is_asked(
     """The sentence names the argument."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "bad.jsonl").write_text("nonsense\n")
+    (tmp_path / "link.jsonl").symlink_to("chat.json")  # which does not exist yet
     (tmp_path / "others.jsonl").write_text('{"prompt": "Hi", "reference": 3}\n')
     servers = serve(small), serve(large)
     given = arguments(tmp_path, servers, "--offload-rate", "0.3", *more)
@@ -336,6 +339,23 @@ def test_wrong_arguments_are_errors_before_anything_is_asked(
     assert main(given) == 2
     said = capsys.readouterr().err
     assert expected in said
+    assert "asking" not in said
+    assert servers[0].requests == servers[1].requests == []
+
+
+@pytest.mark.parametrize("repeated", [False, True])
+def test_too_few_prompts_are_refused_before_anything_is_asked(
+    serve: Serve, tmp_path: Path, capsys: pytest.CaptureFixture[str], repeated: bool
+) -> None:
+    """Those that repeat an earlier one do not count."""
+    servers = serve(small), serve(large)
+    given = arguments(tmp_path, servers)
+    prompts = write_prompts(tmp_path, 12)
+    if repeated:
+        prompts.write_text(prompts.read_text() * 2)
+    assert main(given) == 2
+    said = capsys.readouterr().err
+    assert "prompts: expected at least 13 that are different, got 12" in said
     assert "asking" not in said
     assert servers[0].requests == servers[1].requests == []
 
@@ -438,7 +458,8 @@ def test_the_function_takes_prompts_and_addresses(serve: Serve, tmp_path: Path) 
     asked = len(servers[0].requests)
     endpoints: Any = {"local": servers[0].url, "remote": servers[1].url}
     prompts = tmp_path / "prompts.jsonl"
-    for out, kept in ((tmp_path, None), (prompts, None), (tmp_path / "new.json", tmp_path)):
+    new = tmp_path / "new.json"
+    for out, kept in ((tmp_path, None), (prompts, None), (new, tmp_path), (new, new)):
         with pytest.raises(ExportError, match=r"^(out|replies): expected"):
             calibrate_chat(prompts, out, judge="contains", objective=MostAccuracy(0.3), replies=kept, **endpoints)
     assert (len(servers[0].requests), len(read_replies(tmp_path / "chat.replies.jsonl"))) == (asked, N)

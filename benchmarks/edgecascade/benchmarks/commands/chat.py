@@ -86,7 +86,7 @@ def execute(arguments: Namespace) -> int:
     path = Path(arguments.replies) if arguments.replies else replies_beside(arguments.file)
     refuse_same(path, {"--data": arguments.data, "--fit": arguments.fit or ""}, "--replies")
     prompts = [*test, *(fit or ())]
-    check_prompts(prompts, judge)
+    check_prompts(prompts, judge, fewest=1)
     _ask(arguments, document, prompts, path)
     rows = chat_rows(test, read_replies(path), judge)
     if arguments.verify and rows.checks is None:

@@ -137,6 +137,8 @@ def calibrate_chat(
         for side, one in (("local", local), ("remote", remote))
     )
     kept = replies if isinstance(replies, Replies) else Replies(replies_beside(out) if replies is None else replies)
+    if kept.path is not None:
+        refuse_same(out, {"replies": kept.path})
     try:
         asked = ask_both(given, ours, theirs, kept, max_cost=max_cost, concurrency=concurrency, progress=progress)
     finally:
@@ -160,6 +162,7 @@ def check_prompts(
     *,
     weight: NDArray[Any] | None = None,
     groups: Groups | NDArray[Any] | None = None,
+    fewest: int = _FEWEST,
 ) -> None:
     """Check that replies to prompts can be judged, weighted and grouped, before anything is asked.
 
@@ -168,15 +171,19 @@ def check_prompts(
         judge: a function of one's own is not called, since it may take long or cost money.
         weight: [n], or None.
         groups: [n], or None.
+        fewest: the number of different prompts that are needed, by default as for a plan.
 
     Raises:
         CalibrationError: the judge cannot use a reference, or weights or groups are not n of their kind.
+        ExportError: there are too few prompts.
     """
     if type(judge) in VERIFIERS.values():
         judge_replies(judge, prompts, [""] * len(prompts), model="model")
     normalised(weight, len(prompts))
     if groups is not None and len(index := groups.index if isinstance(groups, Groups) else groups) != len(prompts):
         raise CalibrationError(f"groups: expected {len(prompts)}, one for each prompt, got {len(index)}")
+    if (different := len({one.digest for one in prompts})) < fewest:
+        raise ExportError(f"prompts: expected at least {fewest} that are different, got {different}")
 
 
 def plan_chat(

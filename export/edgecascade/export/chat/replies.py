@@ -166,6 +166,11 @@ class Replies:
                 for side, reply in replies.items():
                     self._found[prompt, side, reply.request] = reply
 
+    @property
+    def path(self) -> Path | None:
+        """The file; None if the replies are in memory only."""
+        return None if self._file is None else self._file.path
+
     def get(self, prompt: str, side: str, request: str) -> ChatReply | None:
         """Return the reply of a side, `local` or `remote`, to a request about a prompt; None if there is none."""
         with self._lock:

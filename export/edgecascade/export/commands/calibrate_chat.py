@@ -109,8 +109,9 @@ def execute(arguments: Namespace) -> int:
     check_out(arguments.out, "--out")
     path = Path(arguments.replies) if arguments.replies else replies_beside(arguments.out)
     check_out(path, "--replies")
-    refuse_same(arguments.out, {"the prompts": arguments.prompts, "--replies": path}, "--out")
-    refuse_same(path, {"the prompts": arguments.prompts}, "--replies")
+    read = {"the prompts": arguments.prompts, "--local": arguments.local}
+    refuse_same(arguments.out, {**read, "--replies": path}, "--out")
+    refuse_same(path, read, "--replies")
     prompts = read_prompts(arguments.prompts)
     options = {**task_plan_options(arguments), **task_population_options(arguments, _arrays(arguments, prompts))}
     check_prompts(prompts, judge, weight=options["weight"], groups=options["groups"])
