@@ -4,9 +4,11 @@ import json
 import re
 import signal
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,10 +17,14 @@ from chat_servers import MOODS, ChatServer, chat_server, mood_files, mood_senten
 from edgecascade.calibration import fit_platt
 from edgecascade.cli import main
 from edgecascade.export import ExportError
-from edgecascade.export.chat.remote import ask_chat
-from edgecascade.runtime import Cascade, Chat, Reason, Source, prometheus_text
+from edgecascade.export.chat.remote import KeptReplies, ask_all, ask_chat
+from edgecascade.runtime import Cascade, Chat, InProcess, Reason, Source, prometheus_text
+from edgecascade.runtime.batch import Batch
+from edgecascade.runtime.deadline import Deadline
 from edgecascade.runtime.engine import open_session, read_document
+from edgecascade.runtime.remotes.remote import Replied
 from edgecascade.types.document import AskedChat, template_sha256
+from edgecascade.types.errors import RemoteError, RemoteRefusal, RemoteUnreachable
 
 
 @pytest.fixture(scope="module")
@@ -209,6 +215,80 @@ def test_a_remote_that_fails_is_an_error(moods: Path, tmp_path: Path) -> None:
     np.savez(tmp_path / "bare.npz", x=np.zeros((20, 3), np.float32), y=np.arange(20) % 2)
     with chat_server() as server, pytest.raises(ExportError):
         ask_chat(partial(Chat, server.url), np.zeros((20, 3), np.float32), MOODS, np.arange(20) % 2)
+
+
+class Fragile(InProcess):
+    """Fails so many times for each text, each time with the same error, and says then that it is positive."""
+
+    def __init__(self, error: RemoteError, times: float) -> None:
+        super().__init__(lambda x: np.tile([0.1, 0.9], (len(x), 1)))
+        self.error, self.times, self.asked = error, times, Counter[str]()
+
+    def infer(self, inputs: Batch, deadline: Deadline) -> Replied:
+        """Return the probabilities, or raise the error."""
+        text = str(np.asarray(inputs)[0])
+        self.asked[text] += 1
+        if self.asked[text] <= self.times:
+            raise self.error
+        return super().infer(inputs, deadline)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait milliseconds between attempts."""
+    monkeypatch.setattr("edgecascade.export.chat.remote._FIRST", 1e-3)
+    monkeypatch.setattr("edgecascade.export.chat.remote._LONGEST", 1e-3)
+
+
+PASSING = (
+    RemoteRefusal("too many requests", status="429", retry=True),
+    RemoteRefusal("too many requests", status="503", retry=True, retry_after=0.001),
+    RemoteError("the connection broke", retry=True),
+    RemoteUnreachable("cannot connect"),
+)
+
+
+@pytest.mark.parametrize("error", PASSING, ids=str)
+@pytest.mark.usefixtures("quick")
+def test_a_failure_that_passes_is_waited_out(error: RemoteError) -> None:
+    """However many inputs meet it, and however often each does."""
+    remote = Fragile(error, 20)
+    replies = ask_all(remote, np.array(["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"]))
+    assert [reply.tolist() for reply in replies if isinstance(reply, np.ndarray)] == [[[0.1, 0.9]]] * 10
+    assert set(remote.asked.values()) == {21}
+
+
+@pytest.mark.parametrize("error", [*PASSING, RemoteError("refused this client")], ids=str)
+@pytest.mark.usefixtures("quick")
+def test_a_failure_that_stays_is_no_missing_label(
+    error: RemoteError, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command ends after the patience for one input, and the replies before are kept."""
+    monkeypatch.setattr("edgecascade.export.chat.remote._PATIENCE", 0.3)
+    kept, remote = KeptReplies(tmp_path / "replies.jsonl", "here"), Fragile(error, 0)
+    kept.begin(AskedChat("label"), MOODS)
+    ask_all(remote, np.array(["a", "b"]), kept=kept)
+    remote.times = np.inf
+    with pytest.raises(ExportError):
+        ask_all(remote, np.array(["a", "b", "c"]), kept=kept)
+    assert len(kept.path.read_text().splitlines()) == 2
+    assert (remote.asked["c"] > 1) == error.retry
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_first_inputs_are_waited_for_too(server: ChatServer) -> None:
+    """A server that refuses for now is not a wrong address."""
+    x, y = mood_sentences()
+    reply, refused = server.reply, Counter[str]()
+
+    def busy(request: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        text = request["messages"][-1]["content"]
+        refused[text] += 1
+        return (429, {"error": {"message": "slow down"}}) if refused[text] <= 6 else reply(request)
+
+    server.reply = busy  # type: ignore[method-assign]
+    found = ask_chat(partial(Chat, server.url), x[:20], MOODS, y[:20])
+    assert len(found.notes) == 1
 
 
 def test_a_template_travels_in_the_file(moods: Path, server: ChatServer, tmp_path: Path) -> None:

@@ -7,8 +7,9 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
-from threading import Lock
+from threading import Event, Lock
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -23,17 +24,26 @@ from edgecascade.runtime.batch import Batch, rows, size
 from edgecascade.runtime.deadline import Deadline
 from edgecascade.runtime.remotes.chat import Chat, lacks_logprobs
 from edgecascade.runtime.remotes.chat_reply import text_confidence
-from edgecascade.runtime.remotes.remote import Remote, RemoteLabels, Scores
-from edgecascade.runtime.remotes.retry import Retrying
+from edgecascade.runtime.remotes.remote import Remote, RemoteLabels, Replied, Scores
+from edgecascade.runtime.remotes.retry import backoff
 from edgecascade.types.document import AnswerForm, AskedChat
-from edgecascade.types.errors import CalibrationError, ExportError, RemoteError, printable
+from edgecascade.types.errors import (
+    CalibrationError,
+    ExportError,
+    InvalidReply,
+    RemoteError,
+    RemoteRefusal,
+    RemoteUnreachable,
+    UnsendableInput,
+    printable,
+)
 
 __all__ = ["ChatScores", "KeptReplies", "Reply", "ask_all", "ask_chat", "table_of"]
 
 _FEW = 8  # inputs by whose replies the form of the answer is settled
 _AT_ONCE = 8  # requests
-_PATIENCE = 300.0  # seconds for one input with its retries: a server may answer one request after the other
-_ATTEMPTS, _ATTEMPTS_AT_FIRST = 8, 3  # no caller waits, and quotas are by the minute; a wrong address shows at once
+_PATIENCE = 300.0  # seconds for one input with its retries: no caller waits, and quotas are by the minute
+_TO_CONNECT = 3  # attempts to connect for the first inputs: a wrong address shows at once
 _FIRST, _LONGEST = 0.5, 30.0  # seconds to wait before another attempt, at most
 _MOST_UNREAD = 0.1  # share of replies without a label above which the prompt is at fault
 _UNSCORED = (0.0, 0.0)  # a scale for which no log-probabilities are asked
@@ -200,30 +210,31 @@ def ask_all(
 
 
 def _ask_each(
-    remote: Remote, inputs: Inputs, *, attempts: int = _ATTEMPTS, kept: KeptReplies | None = None
+    remote: Remote, inputs: Inputs, *, to_connect: int | None = None, kept: KeptReplies | None = None
 ) -> Iterator[Reply]:
     """Yield the reply of a generative model to each input in order; several requests are under way at once.
+
+    A failure that may pass is retried for up to five minutes for each input.
 
     Args:
         remote: a `Chat`, or one in another remote.
         inputs: [n, ...].
-        attempts: the most requests for one input.
+        to_connect: the most attempts where no connection can be made; None for no limit.
         kept: replies that are there, and where new ones are kept.
 
     Raises:
         RemoteError: the remote fails for another reason than the input or the log-probabilities.
         TimeoutError: it takes longer than five minutes.
     """
-    patient = Retrying(remote, attempts=attempts, first=_FIRST, longest=_LONGEST, share=1.0)
-    pool = DaemonPool(_AT_ONCE, "edgecascade-ask")
+    pool, stopped = DaemonPool(_AT_ONCE, "edgecascade-ask"), Event()
 
     def ask(one: Batch) -> Reply:
         if kept is not None and (found := kept.get(one)) is not None:
             return found
         try:
-            reply: Scores = patient.infer(one, Deadline.after(_PATIENCE))  # type: ignore[assignment]  # no general task
+            reply: Scores = _patiently(remote, one, to_connect, stopped)  # type: ignore[assignment]  # no general task
         except RemoteError as error:
-            if error.about_input or lacks_logprobs(error):
+            if _is_about_input(error) or lacks_logprobs(error):
                 return error
             raise
         if kept is not None:
@@ -235,7 +246,27 @@ def _ask_each(
             for reply in [pool.submit(ask, rows(batch, [at])) for at in range(size(batch))]:
                 yield reply.result()
     finally:
+        stopped.set()
         pool.close()
+
+
+def _patiently(remote: Remote, one: Batch, to_connect: int | None, stopped: Event) -> Replied:
+    """Return the reply to one input, for which a failure that may pass is waited out."""
+    deadline = Deadline.after(_PATIENCE)
+    for attempt in count():
+        try:
+            return remote.infer(one, deadline)
+        except RemoteError as error:
+            seconds = backoff(attempt, first=_FIRST, longest=_LONGEST) + max(0.0, error.retry_after or 0.0)
+            hopeless = isinstance(error, RemoteUnreachable) and attempt + 1 == to_connect
+            if not error.retry or hopeless or seconds >= deadline.remaining() or stopped.wait(seconds):
+                raise
+    raise AssertionError("unreachable: the loop ends with a reply or an error")
+
+
+def _is_about_input(error: RemoteError) -> bool:
+    """Return whether an error concerns this input alone; that of a broken connection does not."""
+    return error.about_input and not error.retry and isinstance(error, UnsendableInput | RemoteRefusal | InvalidReply)
 
 
 def table_of(replies: Sequence[Reply], classes: int, scale: tuple[float, float] | None) -> NDArray[np.float64]:
@@ -278,7 +309,7 @@ def _settled(
         chat.expect(names)
         asked_for = chat.asked.top_logprobs
         try:
-            replies = list(_ask_each(chat, few, attempts=_ATTEMPTS_AT_FIRST))
+            replies = list(_ask_each(chat, few, to_connect=_TO_CONNECT))
         except (RemoteError, TimeoutError) as error:
             chat.close()
             raise ExportError(f"remote: it fails for the first inputs: {error}") from error
