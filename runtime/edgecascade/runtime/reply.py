@@ -39,6 +39,7 @@ __all__ = [
 
 _ROUNDED = 1e-6  # of a probability, below 0
 _SUM_ROUNDED = 1e-3
+_SUM_OF_ALL = 0.02  # by which probabilities may miss a sum of 1
 _KINDS = "biufSUO"  # of arrays that a general task may answer with: numbers, text, and objects that are text or bytes
 
 
@@ -110,11 +111,13 @@ class ScoreReader:
 
     def __call__(self, replied: Replied, n: int, remote: Remote) -> list[Prediction | Failure]:
         """Return the predictions; rows that are no scores fail."""
-        return predictions(replied, n, self.labels, self.policy(), names=getattr(remote, "class_names", ()))
+        return self.rows(replied, n, remote).predictions()
 
     def rows(self, replied: Replied, n: int, remote: Remote) -> ScoresRead:
         """Return the same as arrays."""
-        return read_scores(replied, n, self.labels, self.policy(), names=getattr(remote, "class_names", ()))
+        names = getattr(remote, "class_names", ())
+        read = read_scores(replied, n, self.labels, self.policy(), names=names)
+        return read if self.asked is None else _of_chat(read, replied)
 
 
 @dataclass(frozen=True)
@@ -288,6 +291,19 @@ def _usable(scores: NDArray[Any], probabilities: bool) -> tuple[NDArray[np.bool_
     else:
         wrong, usable = "finite scores, got NaN or infinity", np.isfinite(most)
     return usable, Failure(Reason.REMOTE_ERROR, f"remote: expected {wrong}", about_input=True)
+
+
+def _of_chat(read: ScoresRead, replied: Replied) -> ScoresRead:
+    """Return what was read of a generative model, whose scores are probabilities that sum to 1; others fail."""
+    scores = np.asarray(getattr(replied, "confidences", replied))
+    if scores.ndim != 2 or scores.shape[1] < 2:
+        return read
+    with np.errstate(invalid="ignore"):  # of infinities, which are not usable
+        whole = read.usable & (np.abs(scores.sum(axis=1, dtype=np.float64) - 1) <= _SUM_OF_ALL)
+    if whole.all():
+        return read
+    said = "remote: expected probabilities that sum to 1, as of the generative model in calibration, got other scores"
+    return ScoresRead(read.rows, whole, Failure(Reason.REMOTE_ERROR, said, about_input=True))
 
 
 def _are_probabilities(scores: NDArray[Any]) -> bool:

@@ -24,7 +24,7 @@ from edgecascade.runtime.deadline import Deadline
 from edgecascade.runtime.engine import open_session, read_document
 from edgecascade.runtime.remotes.remote import Replied
 from edgecascade.types.document import AskedChat, template_sha256
-from edgecascade.types.errors import RemoteError, RemoteRefusal, RemoteUnreachable
+from edgecascade.types.errors import ArgumentError, RemoteError, RemoteRefusal, RemoteUnreachable
 
 
 @pytest.fixture(scope="module")
@@ -342,6 +342,13 @@ def test_examples_stand_before_the_question(
         assert turn["content"].partition("Input: ")[0] == last["content"].partition("Input: ")[0]
     assert calibrate(moods, out, server.url, "--remote-examples", str(moods / "cal.npz")) == 2
     assert calibrate(moods, out, str(moods / "body.onnx"), *shown[:2]) == 2
+
+
+def test_another_kind_of_remote_is_refused(moods: Path, server: ChatServer, tmp_path: Path) -> None:
+    """The scores of an ONNX file are no probabilities of a generative model."""
+    assert calibrate(moods, tmp_path / "local.onnx", server.url) == 0
+    with pytest.raises(ArgumentError):
+        Cascade.load(tmp_path / "local.onnx", remote=str(moods / "body.onnx"))
 
 
 def test_another_model_is_counted(moods: Path, server: ChatServer, tmp_path: Path) -> None:

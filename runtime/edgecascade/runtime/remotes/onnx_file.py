@@ -17,6 +17,7 @@ from edgecascade.runtime.outputs import by_input, lacks_batch, share_batch
 from edgecascade.runtime.recipe import Remade
 from edgecascade.runtime.remotes.remote import Replied
 from edgecascade.types.class_names import names_in
+from edgecascade.types.document import AskedChat
 from edgecascade.types.errors import ArgumentError, InvalidReply, ModelFileError
 
 __all__ = ["OnnxFile"]
@@ -51,6 +52,16 @@ class OnnxFile(Remade):
             ModelFileError: there is none, or several may be it.
         """
         self._logits()
+
+    def expect_asked(self, asked: AskedChat) -> None:  # noqa: ARG002
+        """Refuse a cascade that was calibrated with a generative model.
+
+        Raises:
+            ArgumentError: always; its scores would be read as that model's probabilities.
+        """
+        raise ArgumentError(
+            f"remote: expected a generative model, as in calibration, got an ONNX file, {self._path}; recalibrate"
+        )
 
     def expect_outputs(self, names: Sequence[str]) -> None:
         """Answer with these outputs from now on, or with all.
