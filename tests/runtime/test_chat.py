@@ -18,6 +18,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from edgecascade.calibration import Platt
+from edgecascade.cli import main
 from edgecascade.runtime import (
     ArgumentError,
     Cascade,
@@ -44,7 +45,11 @@ from edgecascade.runtime.remotes.chat_reply import (
     read_reply,
     text_confidence,
 )
+from edgecascade.runtime.remotes.remote import InProcess
 from edgecascade.runtime.remotes.remote import connect as connect_to
+from edgecascade.runtime.reply import ScoreReader
+from edgecascade.runtime.request import Failure
+from edgecascade.types.answer import Prediction
 from edgecascade.types.document import AskedChat, template_sha256
 
 COLOURS = ["red", "green", "blue"]
@@ -141,6 +146,44 @@ def test_the_address_may_be_that_of_the_api_or_the_endpoint(
     remote.infer(X, Deadline.after(5))
     remote.close()
     assert requests[0][0] == f"POST {target} HTTP/1.1"
+
+
+@pytest.mark.parametrize("scores", [[-3.0, 1.0, 4.0], [0.2, 0.3, 0.1], [0.9, 0.9, 0.9], [2.0, -1.0, 0.0]])
+def test_scores_of_another_model_are_no_answers_of_a_generative_one(make_file: Any, scores: list[float]) -> None:
+    """Logits, or numbers that do not sum to 1, fail; probabilities that a float16 server rounded are read."""
+    policy = Cascade.load(make_file(**PROBABILITIES)).policy
+    read = ScoreReader(tuple(COLOURS), lambda: policy, asked())
+    good = np.array([[0.2, 0.7, 0.1]], np.float16)
+    remote = InProcess(lambda x: x)
+    failed, answered = read(np.concatenate([[scores], good]), 2, remote)
+    assert isinstance(failed, Failure)
+    assert failed.about_input
+    assert isinstance(answered, Prediction)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"messages": []}',
+        '{"model": "n"}',
+        '{"stream": true}',
+        '{"logprobs": null}',
+        '{"n": 2}',
+        '{"max_tokens": 0}',
+        '{"seed": NaN}',
+        '{"top_p": 1e999}',
+    ],
+)
+def test_fields_that_are_set_elsewhere_or_no_json_are_refused(
+    make_file: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    """By the class and by the command, before anything is sent."""
+    with pytest.raises(ArgumentError, match=r"^fields: expected"):
+        Chat("http://nowhere.test/v1", fields=json.loads(text))
+    np.save(tmp_path / "inputs.npy", UNSURE[None])
+    command = ["run", str(make_file(**PROBABILITIES)), str(tmp_path / "inputs.npy"), "--remote"]
+    assert main([*command, "http://nowhere.test/v1", "--remote-fields", text]) == 2
+    assert "--remote-fields: expected" in capsys.readouterr().err
 
 
 def test_a_field_set_to_none_is_omitted(connect: Any, serve: Any, recording: Any, respond: Any) -> None:
@@ -799,7 +842,7 @@ def test_only_needed_log_probabilities_are_asked_for(
     """Whatever the fields say: a server may refuse them. Without any, the confidence is the same for every text."""
     record, requests = recording
     server = serve(record(respond(completion(at("red", red=0.5, green=0.5)))))
-    replied = connect(server, fields={"top_logprobs": 3, "logprobs": True}, **options).infer(X, Deadline.after(5))
+    replied = connect(server, fields={"top_logprobs": 3}, **options).infer(X, Deadline.after(5))
     assert {"logprobs", "top_logprobs"} & json.loads(requests[0][2]).keys() == wanted
     if not wanted:
         np.testing.assert_allclose(replied.confidences, 1 / (1 + math.exp(-1)))

@@ -18,7 +18,7 @@ from edgecascade.export.chat.replies import SIDES, ChatReply
 from edgecascade.runtime.chat.events import END, EventReader, assembled, chunk_in
 from edgecascade.runtime.chat.reply import Usage
 from edgecascade.runtime.deadline import Deadline
-from edgecascade.runtime.remotes.chat import chat_client
+from edgecascade.runtime.remotes.chat import LIMITS, chat_client, check_fields
 from edgecascade.runtime.remotes.chat_reply import token_logprobs
 from edgecascade.runtime.remotes.http import HttpClient
 from edgecascade.runtime.remotes.http_response import message_in
@@ -39,8 +39,6 @@ if TYPE_CHECKING:
 
 __all__ = ["AskedEndpoint"]
 
-_LIMITS = ("max_completion_tokens", "max_tokens")  # fields that bound how many tokens a reply has
-_SET = ("messages", "model", "stream", "stream_options", "logprobs")  # fields that are set from elsewhere
 _MANY = 4096  # tokens of a reply without bound
 _MARGIN, _PER_TOKEN, _WIDTH = 16384, 2048, 16  # values of a reply, those for each of its tokens, and bytes of a value
 _ENDPOINT = "/chat/completions"
@@ -111,7 +109,7 @@ class AskedEndpoint:
         self.url = url if file else shown(url).rstrip("/").removesuffix(_ENDPOINT)
         given = {"temperature": 0, "max_tokens": 256, **(fields or {})}
         self.fields = {name: value for name, value in given.items() if value is not None}
-        _check(self.fields)
+        check_fields(self.fields)
         place = f"{file.name} {file.stat().st_size}" if file else self.url
         self.request = _identity(place, model, self.fields)
 
@@ -163,7 +161,7 @@ class AskedEndpoint:
 
     @property
     def _limit(self) -> int | None:
-        return next((self.fields[name] for name in _LIMITS if isinstance(self.fields.get(name), int)), None)
+        return next((self.fields[name] for name in LIMITS if isinstance(self.fields.get(name), int)), None)
 
     def _server(self) -> tuple[HttpClient, str]:
         """Return the client of the server and the path of its chat completions; the server of a file is started."""
@@ -240,21 +238,6 @@ class AskedEndpoint:
             return f'{said}; its fields must have {{"max_tokens": null, "max_completion_tokens": N}}'
         refused = next((name for name in self.fields if name in said), "")
         return f'{said}; the field null leaves it out: {{"{refused}": null}}' if refused else said
-
-
-def _check(fields: Mapping[str, Any]) -> None:
-    if taken := [name for name in _SET if name in fields]:
-        raise ArgumentError(f"fields: expected others than {', '.join(_SET)}, which are set elsewhere, got {taken[0]}")
-    try:
-        json.dumps(fields, allow_nan=False)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise ArgumentError(f"fields: expected values that JSON can hold, got others: {error}") from error
-    if fields.get("n", 1) != 1:
-        raise ArgumentError(f"fields: expected one reply to a request, got n: {fields['n']!r}")
-    for name in _LIMITS:
-        limit = fields.get(name, 1)
-        if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
-            raise ArgumentError(f"fields: expected {name} of 1 or more, got {limit!r}")
 
 
 def _joined(stream: bytes) -> dict[str, Any]:

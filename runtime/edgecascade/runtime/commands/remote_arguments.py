@@ -166,7 +166,8 @@ def chat_of(arguments: Namespace, known: AskedChat | None = None, **options: Any
         return Chat(address, **{**given, **options})
     except ArgumentError as error:
         name, _, rest = str(error).partition(": ")
-        raise ArgumentError(f"--remote-prompt: {rest}" if name == "prompt" else str(error)) from error
+        named = name in ("prompt", "fields")
+        raise ArgumentError(f"--remote-{name}: {rest}" if named else str(error)) from error
 
 
 def read_template(path: Path) -> Template:

@@ -44,11 +44,13 @@ from edgecascade.types.class_names import columns_for
 from edgecascade.types.document import ANSWER_FORMS, AnswerForm, AskedChat, template_sha256
 from edgecascade.types.errors import ArgumentError, InvalidReply, RemoteError, RemoteRefusal, UnsendableInput
 
-__all__ = ["AnswerForm", "Chat", "Prompt", "chat_client", "lacks_logprobs"]
+__all__ = ["LIMITS", "AnswerForm", "Chat", "Prompt", "chat_client", "check_fields", "lacks_logprobs"]
 
 _DEFAULT: AnswerForm = "label"  # small models say a word where they cannot tell which letter it has
 _MAX_TOKENS = {"letter": 1, "label": 4, "text": 32}
-_LIMITS = ("max_completion_tokens", "max_tokens")  # fields that bound how many tokens a reply has
+LIMITS = ("max_completion_tokens", "max_tokens")
+"""Fields that bound how many tokens a reply has."""
+_SET = ("messages", "model", "stream", "stream_options", "logprobs")  # fields that are set from elsewhere
 _MANY = 4096  # tokens for which a reply is read, however many are asked for
 _MARGIN, _PER_TOKEN, _WIDTH = 8192, 2048, 16  # values of a reply, those for each of its tokens, and bytes of a value
 _ADVICE = (  # for refusals that name one of these
@@ -90,7 +92,7 @@ class _Way(NamedTuple):
     @property
     def values(self) -> int:
         """The most values of a reply."""
-        tokens = next((self.fields[name] for name in _LIMITS if isinstance(self.fields.get(name), int)), _MANY)
+        tokens = next((self.fields[name] for name in LIMITS if isinstance(self.fields.get(name), int)), _MANY)
         return _MARGIN + _PER_TOKEN * min(max(1, tokens), _MANY)
 
     def request(self, messages: Sequence[Mapping[str, Any]]) -> bytes:
@@ -129,7 +131,8 @@ class Chat(Remade):
         coverage: for `letter` and `label`, the least probability that the reply is any of the labels.
         max_tokens: the most tokens to generate; by default 4, 1 and 32. A model that begins with quotes, spaces or
             emphasis needs more.
-        fields: further fields of every request, such as `seed`; those that are None are left out.
+        fields: further fields of every request, such as `seed`, none of which `check_fields` refuses; those that are
+            None are left out.
         encoded: whether images come as files; they become data URLs after the text.
         headers: sent with every request, such as `Authorization`.
         context: TLS settings for https; by default the system's certificates.
@@ -165,6 +168,7 @@ class Chat(Remade):
         concurrency: int = 8,
     ) -> None:
         _check(answer, scale, coverage, max_tokens, concurrency)
+        check_fields(fields or {})
         template_of(prompt, answer or _DEFAULT)
         self._client, self._path = chat_client(url, context, proxy)
         self._headers = {**(headers or {}), "Content-Type": "application/json"}
@@ -432,6 +436,26 @@ def chat_client(url: str, context: ssl.SSLContext | None = None, proxy: str | No
     client = HttpClient(host, port or (443 if secure else 80), context, proxy=proxy)
     path = path if path.endswith(CHAT_ENDPOINT) else path + CHAT_ENDPOINT
     return client, f"{path}?{parts.query}" if parts.query else path
+
+
+def check_fields(fields: Mapping[str, Any]) -> None:
+    """Check that fields can be added to every request.
+
+    Raises:
+        ArgumentError: one is set elsewhere, asks for several replies or no tokens, or is nothing that JSON can hold.
+    """
+    if taken := [name for name in _SET if name in fields]:
+        raise ArgumentError(f"fields: expected others than {', '.join(_SET)}, which are set elsewhere, got {taken[0]}")
+    try:
+        json.dumps(fields, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ArgumentError(f"fields: expected values that JSON can hold, got others: {error}") from error
+    if fields.get("n") not in (1, None):
+        raise ArgumentError(f"fields: expected one reply to a request, got n: {fields['n']!r}")
+    for name in LIMITS:
+        limit = fields.get(name)
+        if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 1):
+            raise ArgumentError(f"fields: expected {name} of 1 or more, got {limit!r}")
 
 
 def _check(
