@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from numpy.typing import NDArray
 
 from edgecascade import Cascade
 from edgecascade.cli import main
 from edgecascade.runtime import Columns
+from edgecascade.types.document import PREPROCESSING_KEY, TextPreprocessing
+from edgecascade.types.document.preprocessing import preprocessing_dict
 from real_servers import TRITON, triton
 
 HERE = Path(__file__).parent
@@ -139,6 +142,17 @@ def test_the_cascade_in_triton_needs_no_engine() -> None:
     """Its own process has numpy only: ONNX Runtime is Triton's."""
     code = "import sys\nsys.modules['onnxruntime'] = None\nfrom edgecascade.runtime import bulk, columns, reply"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_remote_with_another_tokenizer_is_refused(files: Path, capsys: Any) -> None:
+    """Triton gets tokens, which mean something else to it."""
+    model = onnx.load(files / "remote.onnx")
+    text = preprocessing_dict(TextPreprocessing("tokenizer.json", "0" * 64, 128, ("image",)))
+    onnx.helper.set_model_props(model, {PREPROCESSING_KEY: json.dumps(text)})
+    onnx.save(model, files / "remote.onnx")
+    assert deploy(files, files / "out") == 2
+    assert "tokenizer" in capsys.readouterr().err
+    assert not (files / "out").exists()
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from edgecascade.runtime.decisions import CLASSIFIER_OUTPUTS
 from edgecascade.runtime.engine import Declared, Engine, open_session, read_classifier, read_properties, score_output
 from edgecascade.types.class_names import columns_for, names_in
+from edgecascade.types.document import PREPROCESSING_KEY, Preprocessing, TextPreprocessing, read_preprocessing
 from edgecascade.types.errors import ArgumentError, InvalidReply, ModelFileError
 
 if TYPE_CHECKING:
@@ -74,8 +75,8 @@ def open_pair(
 
     Raises:
         ModelFileError: a file is missing, damaged or of another kind.
-        ArgumentError: the remote has other inputs, outputs or classes than the cascade needs, or a file takes batches
-            of one size only.
+        ArgumentError: the remote has other inputs, outputs or classes than the cascade needs, or another tokenizer;
+            or a file takes batches of one size only.
     """
     document, inputs, outputs = _open_cascade_file(local)
     if document.remote_chat is not None:
@@ -83,6 +84,11 @@ def open_pair(
     if "://" in os.fspath(remote):
         raise ArgumentError(f"remote: expected an ONNX file, got the address {os.fspath(remote)}")
     session, scores, names = open_scores(document, remote, remote_output)
+    theirs = read_preprocessing(read_properties(session, remote).get(PREPROCESSING_KEY), os.fspath(remote))
+    if _tokenizer(document.preprocessing) != _tokenizer(theirs):
+        raise ArgumentError(
+            "remote: expected the tokenizer of the cascade, since both get the same tokens, got another"
+        )
     remote_inputs = _matched(inputs, tuple(session.get_inputs()))
     for path, tensors in ((local, inputs), (remote, (*remote_inputs, scores))):
         fixed = next((one for one in tensors if not one.shape or isinstance(one.shape[0], int)), None)
@@ -127,6 +133,11 @@ def open_scores(
         except InvalidReply as error:
             raise ArgumentError(str(error)) from error
     return session, scores, names
+
+
+def _tokenizer(preprocessing: Preprocessing | None) -> str:
+    """Return the SHA-256 of the tokenizer of a model of text; empty for another model."""
+    return preprocessing.sha256 if isinstance(preprocessing, TextPreprocessing) else ""
 
 
 def _matched(inputs: Sequence[Declared], remote: Sequence[Declared]) -> tuple[Declared, ...]:

@@ -8,7 +8,7 @@ import re
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from edgecascade.deploy.pair import Pair, open_pair
 from edgecascade.runtime.engine import Declared, numpy_dtype
 from edgecascade.runtime.remotes.tensors import DATATYPES
 from edgecascade.runtime.weights_file import check_weights
-from edgecascade.types.errors import ArgumentError
+from edgecascade.types.errors import ArgumentError, ModelFileError
 
 __all__ = ["write_triton"]
 
@@ -91,16 +91,23 @@ def _write(folder: Path, pair: Pair, name: str, threshold: float | None, max_bat
         tensors = (_tensors("input", map(_declared, inputs)), _tensors("output", map(_declared, outputs)))
         config = _config(models[one], "onnxruntime", max_batch, *tensors, "{ count: 1, kind: KIND_AUTO }")
         (version.parent / "config.pbtxt").write_text(config)
-    version = folder / name / "1"
+    _write_cascade(folder / name, pair, models, threshold, max_batch, instances)
+
+
+def _write_cascade(
+    folder: Path, pair: Pair, models: Mapping[str, str], threshold: float | None, max_batch: int, instances: int
+) -> None:
+    version = folder / "1"
     version.mkdir(parents=True)
     answers = [_tensor(one, datatype, [1]) for one, datatype in _ANSWERS.items()]
     answers.append(_tensor("probabilities", "TYPE_FP32", [len(pair.document.labels)]))
-    tensors = (_tensors("input", map(_declared, pair.inputs)), _tensors("output", answers))
-    config = _config(name, "python", max_batch, *tensors, f"{{ count: {instances}, kind: KIND_CPU }}")
+    passed_on = [_declared(one, reshaped=False) for one in pair.inputs]
+    tensors = (_tensors("input", passed_on), _tensors("output", answers))
+    config = _config(folder.name, "python", max_batch, *tensors, f"{{ count: {instances}, kind: KIND_CPU }}")
     if threshold is not None:
         value = json.dumps(repr(float(threshold)))
         config += f'parameters [\n  {{ key: "threshold", value: {{ string_value: {value} }} }}\n]\n'
-    (version.parent / "config.pbtxt").write_text(config)
+    (folder / "config.pbtxt").write_text(config)
     cascade = {
         **models,
         "remote_inputs": {ours.name: theirs.name for ours, theirs in zip(pair.inputs, pair.remote_inputs, strict=True)},
@@ -132,12 +139,16 @@ def _tensors(kind: str, tensors: Iterable[str]) -> str:
     return f"{kind} [\n" + ",\n".join(f"  {one}" for one in tensors) + "\n]\n"
 
 
-def _declared(tensor: Declared) -> str:
+def _declared(tensor: Declared, *, reshaped: bool = True) -> str:
     """Return an input or output without its batch axis. Triton has no tensors without a further one: it is reshaped."""
-    dtype = numpy_dtype(tensor.type).name
-    datatype = "STRING" if dtype == "object" else DATATYPES[dtype]
+    try:
+        dtype = numpy_dtype(tensor.type).name
+        datatype = "STRING" if dtype == "object" else DATATYPES[dtype]
+    except (KeyError, TypeError):
+        raise ModelFileError(f"{tensor.name}: expected a type of Triton's, got {tensor.type}") from None
     sides = [side if isinstance(side, int) else -1 for side in tensor.shape[1:]]
-    return _tensor(tensor.name, f"TYPE_{datatype}", sides or [1], "" if sides else ", reshape: { shape: [ ] }")
+    reshape = "" if sides or not reshaped else ", reshape: { shape: [ ] }"
+    return _tensor(tensor.name, f"TYPE_{datatype}", sides or [1], reshape)
 
 
 def _tensor(name: str, datatype: str, sides: Sequence[int], more: str = "") -> str:
