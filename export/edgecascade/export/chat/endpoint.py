@@ -59,7 +59,7 @@ class AskedEndpoint:
         model: one of the server's models; None leaves the choice to the server.
         fields: of every request, but for those of the arguments, of the stream and of log-probabilities; those that
             are None are left out. By default `temperature` 0 and `max_tokens` 256.
-        headers: sent with every request, such as `Authorization`.
+        headers: sent with every request, such as `Authorization`, but not to llama.cpp in this process.
         price: of a million tokens; None if they cost nothing.
         timeout: seconds after which a request is given up.
         context: TLS settings for https; by default the system's certificates.
@@ -170,6 +170,7 @@ class AskedEndpoint:
                 from edgecascade.runtime.chat.llama import LlamaServer
 
                 self._llama = LlamaServer(self.url)
+                self._headers = {**self._llama.headers, "Content-Type": "application/json"}
                 self._connected = self._connect(self.side, self._llama.url)
             return self._connected
 

@@ -87,7 +87,7 @@ class ChatCascade:
             remote: address of the remote endpoint, likewise.
             unscored: `local` or `remote`, which answers where the local reply cannot be scored: with several replies to
                 one request, without log-probabilities, or with a prompt beyond the local context.
-            local_headers: sent to the local endpoint only.
+            local_headers: sent to the local endpoint only, and not to llama.cpp in this process.
             remote_headers: sent to the remote endpoint only, such as `Authorization`.
             context: TLS settings for https; by default the system's certificates.
             proxy: `http://[user:password@]host[:port]`, an HTTP proxy to the remote.
@@ -113,7 +113,8 @@ class ChatCascade:
         document = _read(path)
         address = document.local.url if local is None else os.fspath(local)
         llama = None if "://" in address else LlamaServer(address)
-        address = address if llama is None else llama.url
+        if llama is not None:
+            address, local_headers = llama.url, llama.headers
         options: dict[str, Any] = {"context": context, "patience": patience}
         endpoints = (
             Endpoint("local", address, headers=local_headers, attempts=2, **options),
